@@ -1,8 +1,18 @@
 """Fixtures that tests of several servers share."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from jammi_lab.sources.databases.server import ServerConnector
+from tests.services.stores import Web, web_server
+
+
+@pytest.fixture
+def site() -> Iterator[Web]:
+    """A web server whose answers a test shapes."""
+    with web_server() as site:
+        yield site
 
 
 @pytest.fixture

@@ -350,10 +350,10 @@ def test_of_a_catalog_that_cannot_be_opened(tmp_path, address):
     ],
 )
 def test_of_a_source_that_cannot_be_reached_whatever_is_behind_the_error(
-    tmp_path, monkeypatch, address, more
+    ws, monkeypatch, address, more
 ):
     without_aws(monkeypatch)
-    with jl.open(tmp_path / "lab") as ws, pytest.raises(JammiError) as caught:
+    with pytest.raises(JammiError) as caught:
         ws.sources.add("s", address.format(CANARY), **more)
     assert not any(CANARY in held(error) for error in chain(caught.value))
 

@@ -3,7 +3,6 @@
 import concurrent.futures
 import contextlib
 import json
-import os
 import sqlite3
 import subprocess
 import sys
@@ -11,17 +10,16 @@ import sys
 import duckdb
 import pytest
 
-import jammi_lab
-from jammi_lab.core.anchors import Cost, Snapshot, Unknown
-from jammi_lab.core.errors import InvalidArgument, SourceUnavailable, TableNotFound
+from jammi_lab.core.anchors import Snapshot, Unknown
+from jammi_lab.core.errors import SourceUnavailable, TableNotFound
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.core.verdicts import Fresh, Stale, Undecidable
 from jammi_lab.sources.base import same_state
 from jammi_lab.sources.databases import duckdb as duckdb_files
 from jammi_lab.sources.databases.duckdb import DuckdbConnector
 from tests import processes
-from tests.contracts.connector import ConnectorSuite, DictMemo, database_file_case, look
-from tests.contracts.journey import JourneySuite, database_file_journey
+from tests.cases import cases
+from tests.contracts.source import DictMemo, look
+from tests.verdicts import doubt, is_fresh, is_stale
 
 ROWS = [(1, "a"), (2, "b"), (3, "c")]
 _WRITER = "import duckdb, json, sys; path, *statements = json.load(sys.stdin); c = duckdb.connect(path); [c.execute(s) for s in statements]; c.close()"
@@ -59,23 +57,6 @@ def source(path, name="s", **how):
     return DuckdbConnector(SourceRecord(name=name, kind="duckdb", location=str(path), **how))
 
 
-class TestDuckdbConnector(ConnectorSuite):
-    @pytest.fixture
-    def case(self, file):
-        return database_file_case(source(file), file, write)
-
-
-class TestDuckdbJourney(JourneySuite):
-    @pytest.fixture
-    def journey(self, tmp_path):
-        path = tmp_path / "crm.duckdb"
-        idle = {
-            "checkpoint": lambda: write(path, "FORCE CHECKPOINT"),
-            "VACUUM": lambda: write(path, "VACUUM"),
-        }
-        return database_file_journey("duckdb", path, write, idle, vanish=path.unlink)
-
-
 def seen(connector, table="t", memo=None, **how):
     observed = connector.observe(table, look(memo, **how))
     assert isinstance(observed, Snapshot), observed
@@ -95,52 +76,47 @@ def held(path):
 
 
 class TestItsOwner:
-    def test_nothing_stays_open_after_a_statement_or_a_look(self, file, tmp_path):
-        with jammi_lab.open(tmp_path / "ws") as ws:
-            ws.sources.add("s", file)
-            result = ws.sql("FROM s.t")
-            write_elsewhere(
-                file, "INSERT INTO t VALUES (4, 'd')"
-            )  # while the rows of the statement are still to be taken
-            assert len(result.fetchall()) == 3
-            ws.materialize("t", "FROM s.t")
-            ws.staleness("t")
-            write_elsewhere(file, "INSERT INTO t VALUES (5, 'e')")
-            assert isinstance(ws.staleness("t"), Stale)
+    def test_nothing_stays_open_after_a_statement_or_a_look(self, ws, file):
+        ws.sources.add("s", file)
+        result = ws.sql("FROM s.t")
+        write_elsewhere(
+            file, "INSERT INTO t VALUES (4, 'd')"
+        )  # while the rows of the statement are still to be taken
+        assert len(result.fetchall()) == 3
+        ws.materialize("t", "FROM s.t")
+        ws.staleness("t")
+        write_elsewhere(file, "INSERT INTO t VALUES (5, 'e')")
+        assert is_stale(ws)
 
-    def test_while_another_process_writes_it_is_undecidable_and_says_who(self, file, tmp_path):
-        with jammi_lab.open(tmp_path / "ws") as ws:
-            ws.sources.add("s", file)
-            ws.materialize("t", "FROM s.t")
-            write_elsewhere(file, "INSERT INTO t VALUES (4, 'd')")
-            with held(file) as pid:
-                with pytest.raises(SourceUnavailable, match=f"open for writing by process {pid}"):
-                    ws.sql("FROM s.t")
-                verdict = ws.staleness("t")
-                assert isinstance(verdict, Undecidable) and str(pid) in str(verdict)
-            assert isinstance(ws.staleness("t"), Stale)
-
-    def test_while_this_kernel_has_it_open_it_says_so(self, file, tmp_path):
-        with jammi_lab.open(tmp_path / "ws") as ws:
-            ws.sources.add("s", file)
-            with (
-                duckdb.connect(str(file)),
-                pytest.raises(SourceUnavailable, match="is open in this kernel") as caught,
-            ):
+    def test_while_another_process_writes_it_is_undecidable_and_says_who(self, ws, file):
+        ws.sources.add("s", file)
+        ws.materialize("t", "FROM s.t")
+        write_elsewhere(file, "INSERT INTO t VALUES (4, 'd')")
+        with held(file) as pid:
+            with pytest.raises(SourceUnavailable, match=f"open for writing by process {pid}"):
                 ws.sql("FROM s.t")
-            assert "close()" in caught.value.hint
-            assert ws.sql("SELECT count(*) FROM s.t").fetchall() == [(3,)]
+            assert str(pid) in doubt(ws)
+        assert is_stale(ws)
 
-    def test_two_statements_at_once_read_one_file(self, file, tmp_path):
-        with jammi_lab.open(tmp_path / "ws") as ws:
-            ws.sources.add("s", file)
-            with concurrent.futures.ThreadPoolExecutor(4) as pool:
-                counts = list(
-                    pool.map(
-                        lambda _: ws.sql("SELECT count(*) FROM s.t a, s.t b").fetchall(), range(12)
-                    )
+    def test_while_this_kernel_has_it_open_it_says_so(self, ws, file):
+        ws.sources.add("s", file)
+        with (
+            duckdb.connect(str(file)),
+            pytest.raises(SourceUnavailable, match="is open in this kernel") as caught,
+        ):
+            ws.sql("FROM s.t")
+        assert "close()" in caught.value.hint
+        assert ws.sql("SELECT count(*) FROM s.t").fetchall() == [(3,)]
+
+    def test_two_statements_at_once_read_one_file(self, ws, file):
+        ws.sources.add("s", file)
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            counts = list(
+                pool.map(
+                    lambda _: ws.sql("SELECT count(*) FROM s.t a, s.t b").fetchall(), range(12)
                 )
-            assert counts == [[(9,)]] * 12
+            )
+        assert counts == [[(9,)]] * 12
 
 
 class TestWhatItIs:
@@ -169,45 +145,11 @@ class TestWhatItIs:
             and "STORAGE_VERSION 'v1.5.0'" in str(error.hint)
         )
 
-    def test_the_catalog_of_the_workspace_is_no_source(self, tmp_path):
-        with (
-            jammi_lab.open(tmp_path / "ws") as ws,
-            pytest.raises(InvalidArgument, match="belongs to the workspace itself"),
-        ):
-            ws.sources.add("own", tmp_path / "ws" / "catalog.sqlite3", kind="duckdb")
-
-    def test_it_takes_no_options(self, file, tmp_path):
-        with (
-            jammi_lab.open(tmp_path / "ws") as ws,
-            pytest.raises(InvalidArgument, match="no option 'text'"),
-        ):
-            ws.sources.add("s", file, options={"text": True})
-
 
 class TestState:
     @pytest.mark.parametrize(
         ("kind", "one", "other"),
-        [
-            (
-                "HUGEINT",
-                "170141183460469231731687303715884105726",
-                "170141183460469231731687303715884105727",
-            ),
-            ("DOUBLE", "0.0::DOUBLE", "'-0.0'::DOUBLE"),
-            ("INTERVAL", "INTERVAL 30 DAY", "INTERVAL 1 MONTH"),
-            ("VARCHAR[]", "['a, b']", "['a', 'b']"),
-            ("STRUCT(a HUGEINT, b VARCHAR)", "{'a': 1, 'b': NULL}", "{'a': 1, 'b': 'NULL'}"),
-            ("MAP(VARCHAR, INTEGER)", "MAP {'a': 1}", "MAP {'a': 2}"),
-            ("UNION(n INTEGER, s VARCHAR)", "union_value(n := 1)", "union_value(s := '1')"),
-            ("TIMESTAMPTZ", "'2020-01-01 00:00:00+00'", "'2020-01-01 00:00:00.000001+00'"),
-            ("BIT", "'01'::BIT", "'001'::BIT"),
-            ("ENUM('a', 'b')", "'a'", "'b'"),
-            (
-                "UUID",
-                "'00000000-0000-0000-0000-000000000001'",
-                "'00000000-0000-0000-0000-000000000002'",
-            ),
-        ],
+        cases("duckdb_values", "kind", "one", "other"),
     )
     def test_a_changed_value_of_any_type_is_seen_and_an_unchanged_one_is_not(
         self, file, kind, one, other
@@ -225,13 +167,6 @@ class TestState:
         processes.run([sys.executable, "-c", text, str(file)], check=True)
         assert file.with_name("x.duckdb.wal").stat().st_size > 0
         assert seen(source(file)).row_count == 4 != before.row_count
-
-    def test_same_size_and_restored_time_do_not_fool_it(self, file):
-        memo = DictMemo()
-        before, stat = seen(source(file), memo=memo, later=True), file.stat()
-        write(file, "UPDATE t SET name = 'x' WHERE id = 2")
-        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-        assert not same_state(before, seen(source(file), memo=memo, later=True), ("name",))
 
     def test_how_nested_text_compares_is_part_of_the_column_that_holds_it(self, file):
         write(file, "CREATE VIEW v AS SELECT id, {'a': name} AS name FROM t")
@@ -253,22 +188,15 @@ class TestState:
         ],
     )
     def test_text_compares_by_its_bytes_whatever_the_collation_of_the_column(
-        self, file, tmp_path, statement
+        self, ws, file, statement
     ):
         write(file, statement)
-        with jammi_lab.open(tmp_path / "ws") as ws:
-            ws.sources.add("s", file)
-            rows = ws.sql("SELECT name, count(*) FROM s.v GROUP BY name ORDER BY name NULLS LAST")
-            assert rows.fetchall() == [("É", 1), ("é", 1), (None, 1)]
-            assert ws.sql("SELECT name FROM s.v WHERE name = 'É'").fetchall() == [("É",)]
-            anyhow = ws.sql("SELECT count(*) FROM s.v WHERE name = 'É' COLLATE NOCASE")
-            assert anyhow.fetchall() == [(2,)]
-
-    def test_an_unmoved_stat_is_free(self, file):
-        memo = DictMemo()
-        first = seen(source(file), memo=memo, later=True)
-        again = seen(source(file), memo=memo, later=True)
-        assert (first.cost, again.cost) == (Cost.SCAN, Cost.FREE) and same_state(first, again)
+        ws.sources.add("s", file)
+        rows = ws.sql("SELECT name, count(*) FROM s.v GROUP BY name ORDER BY name NULLS LAST")
+        assert rows.fetchall() == [("É", 1), ("é", 1), (None, 1)]
+        assert ws.sql("SELECT name FROM s.v WHERE name = 'É'").fetchall() == [("É",)]
+        anyhow = ws.sql("SELECT count(*) FROM s.v WHERE name = 'É' COLLATE NOCASE")
+        assert anyhow.fetchall() == [(2,)]
 
 
 class TestForeignText:
@@ -293,37 +221,35 @@ class TestForeignText:
         )
         return file
 
-    def test_only_views_of_plain_parts_of_the_file_are_listed(self, file, tmp_path):
-        with jammi_lab.open(tmp_path / "ws") as ws:
-            ws.sources.add("s", file)
-            assert ws.sources["s"].tables() == ["t", "good", "nested"]
-            assert ws.sql("SELECT total FROM s.nested").fetchall() == [(7,)]
-            for name in (
-                "reader",
-                "path",
-                "setting",
-                "lucky",
-                "unlucky",
-                "shadowed",
-                "today",
-                "computed",
-            ):
-                with pytest.raises(TableNotFound):
-                    ws.sql(f"FROM s.{name}")
+    def test_only_views_of_plain_parts_of_the_file_are_listed(self, ws, file):
+        ws.sources.add("s", file)
+        assert ws.sources["s"].tables() == ["t", "good", "nested"]
+        assert ws.sql("SELECT total FROM s.nested").fetchall() == [(7,)]
+        for name in (
+            "reader",
+            "path",
+            "setting",
+            "lucky",
+            "unlucky",
+            "shadowed",
+            "today",
+            "computed",
+        ):
+            with pytest.raises(TableNotFound):
+                ws.sql(f"FROM s.{name}")
 
     def test_looking_into_the_file_opens_no_other_one(self, file, tmp_path, monkeypatch):
         opened = []
         monkeypatch.setattr(duckdb_files, "check_view", lambda sql: opened.append(sql))
         assert source(file).tables() == ["t"] and len(opened) == 9
 
-    def test_a_view_has_a_state_of_its_own(self, file, tmp_path):
-        with jammi_lab.open(tmp_path / "ws") as ws:
-            ws.sources.add("s", file)
-            ws.materialize("n", "SELECT total FROM s.nested")
-            write(file, "UPDATE t SET name = 'z'", "UPDATE t SET id = -5 WHERE id = 1")
-            assert isinstance(ws.staleness("n"), Fresh)
-            write(file, "UPDATE t SET id = 9 WHERE id = 2")
-            assert isinstance(ws.staleness("n"), Stale)
+    def test_a_view_has_a_state_of_its_own(self, ws, file):
+        ws.sources.add("s", file)
+        ws.materialize("n", "SELECT total FROM s.nested")
+        write(file, "UPDATE t SET name = 'z'", "UPDATE t SET id = -5 WHERE id = 1")
+        assert is_fresh(ws, "n")
+        write(file, "UPDATE t SET id = 9 WHERE id = 2")
+        assert is_stale(ws, "n")
 
 
 def test_a_commit_is_seen_behind_a_link_whose_log_lies_beside_the_file_itself(file, tmp_path):
@@ -338,7 +264,7 @@ def test_a_commit_is_seen_behind_a_link_whose_log_lies_beside_the_file_itself(fi
     assert isinstance(after, Snapshot) and not same_state(before, after)
 
 
-def test_the_default_schema_of_a_file_may_be_named_like_that_of_a_server(tmp_path):
+def test_the_default_schema_of_a_file_may_be_named_like_that_of_a_server(ws, tmp_path):
     write(
         tmp_path / "a.duckdb",
         "CREATE TABLE T AS SELECT 1 AS x",
@@ -349,23 +275,22 @@ def test_the_default_schema_of_a_file_may_be_named_like_that_of_a_server(tmp_pat
         owner.execute("CREATE TABLE T (x INTEGER)")
         owner.execute("INSERT INTO T VALUES (3)")
         owner.commit()
-    with jammi_lab.open(tmp_path / "ws") as ws:
-        for name, file, rows in (("a", "a.duckdb", [(1,)]), ("b", "b.sqlite", [(3,)])):
-            added = ws.sources.add(name, tmp_path / file)
-            for table in (f"{name}.main.t", f"{name}.t", f'{name}."MAIN"."T"'):
-                assert ws.sql(f"SELECT x FROM {table}").fetchall() == rows
-            assert (
-                added.columns("main.T") == added.columns("t")
-                and added.anchor("main.t").value == added.anchor("T").value
-            )
-            ws.materialize("long", f"SELECT x FROM {name}.main.t")
-            ws.materialize("short", f"SELECT x FROM {name}.t")
-            assert (
-                ws.table("long").inputs == ws.table("short").inputs
-                and ws.table("long").inputs[0].table == "T"
-            )
-            with pytest.raises(TableNotFound, match=f"There is no table main.nope in {name}"):
-                ws.sql(f"SELECT x FROM {name}.main.nope")
-            with pytest.raises(TableNotFound, match="is a database, not a table"):
-                ws.sql(f"SELECT x FROM {name}")
-        assert ws.sql("SELECT x FROM a.s.t").fetchall() == [(2,)]
+    for name, file, rows in (("a", "a.duckdb", [(1,)]), ("b", "b.sqlite", [(3,)])):
+        added = ws.sources.add(name, tmp_path / file)
+        for table in (f"{name}.main.t", f"{name}.t", f'{name}."MAIN"."T"'):
+            assert ws.sql(f"SELECT x FROM {table}").fetchall() == rows
+        assert (
+            added.columns("main.T") == added.columns("t")
+            and added.anchor("main.t").value == added.anchor("T").value
+        )
+        ws.materialize("long", f"SELECT x FROM {name}.main.t")
+        ws.materialize("short", f"SELECT x FROM {name}.t")
+        assert (
+            ws.table("long").inputs == ws.table("short").inputs
+            and ws.table("long").inputs[0].table == "T"
+        )
+        with pytest.raises(TableNotFound, match=f"There is no table main.nope in {name}"):
+            ws.sql(f"SELECT x FROM {name}.main.nope")
+        with pytest.raises(TableNotFound, match="is a database, not a table"):
+            ws.sql(f"SELECT x FROM {name}")
+    assert ws.sql("SELECT x FROM a.s.t").fetchall() == [(2,)]

@@ -1,15 +1,10 @@
-import datetime
 import decimal
 import errno
-import io
-import json
 import os
 import shutil
 import threading
-import time
 
 import duckdb
-import fsspec
 import polars
 import pyarrow as pa
 import pyarrow.feather as feather
@@ -23,19 +18,18 @@ from jammi_lab.core.anchors import Cost, Snapshot, Unknown, Vanished
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.core.verdicts import Fresh, Stale
 from jammi_lab.sources.base import same_state
 from jammi_lab.sources.files import csv_files, text_bytes
 from jammi_lab.sources.files import snapshots as sightings
-from jammi_lab.sources.files.connector import FileConnector
 from jammi_lab.sources.files.remote_files import file_set_for
 from jammi_lab.sources.locations import store_location
 from jammi_lab.sources.registry import connector_for, infer_kind
 from jammi_lab.sources.scratch_duckdb import describe, query
 from jammi_lab.storage.files import to_stat
-from tests.contracts.connector import Case, ConnectorSuite, Describing, DictMemo, look
-from tests.contracts.journey import JourneySuite, written_journey
+from tests.contracts.source import Describing, DictMemo, look
 from tests.sizes import examples
+from tests.sources.kinds import FILE_KINDS, bytes_of
+from tests.verdicts import is_fresh, is_stale
 
 FIRST = [(1, "a"), (2, "b"), (3, "c")]
 EDITED = [(1, "a"), (2, "X"), (3, "c")]
@@ -48,72 +42,9 @@ def as_table(rows):
     )
 
 
-def parquet(file, rows):
-    pq.write_table(as_table(rows), file)
-
-
-def bytes_of(kind, table):
-    """A table as a file of a kind."""
-    rows, sink = table.to_pylist(), io.BytesIO()
-    if kind == "parquet":
-        pq.write_table(table, sink)
-    elif kind == "arrow":
-        with ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
-    elif kind in ("csv", "tsv"):
-        by = "," if kind == "csv" else "\t"
-        text(
-            sink,
-            "".join(
-                by.join(map(str, line)) + "\n"
-                for line in [table.column_names, *(row.values() for row in rows)]
-            ),
-        )
-    else:
-        text(
-            sink,
-            json.dumps(rows) if kind == "json" else "".join(json.dumps(row) + "\n" for row in rows),
-        )
-    return sink.getvalue()
-
-
-def text(file, content):
-    file.write(content.encode())
-
-
-def separated(by):
-    return lambda file, rows: text(
-        file, "\n".join([f"id{by}name", *(f"{i}{by}{n}" for i, n in rows)]) + "\n"
-    )
-
-
-def ndjson(file, rows):
-    text(file, "".join(json.dumps({"id": i, "name": n}) + "\n" for i, n in rows))
-
-
-def array(file, rows):
-    text(file, json.dumps([{"id": i, "name": n} for i, n in rows]))
-
-
-def arrow(file, rows):
-    with ipc.new_file(file, as_table(rows).schema) as writer:
-        writer.write_table(as_table(rows))
-
-
-WRITERS = {
-    "parquet": parquet,
-    "csv": separated(","),
-    "tsv": separated("\t"),
-    "json": array,
-    "ndjson": ndjson,
-    "arrow": arrow,
-}
-
-
 def put(path, kind, rows):
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "wb") as file:
-        WRITERS[kind](file, rows)
+    path.write_bytes(bytes_of(kind, as_table(rows)))
 
 
 def source(location, kind=None, folder=None, **more):
@@ -126,138 +57,9 @@ def source(location, kind=None, folder=None, **more):
     return connector_for(record, None, folder)
 
 
-@pytest.fixture(params=sorted(WRITERS))
+@pytest.fixture(params=sorted(FILE_KINDS))
 def kind(request):
     return request.param
-
-
-class TestOneFile(ConnectorSuite):
-    @pytest.fixture
-    def case(self, tmp_path, kind):
-        path = tmp_path / f'it\'s "the" file [1] 😀.{kind}'
-        put(path, kind, FIRST)
-        return Case(
-            source(path),
-            edit=lambda: put(path, kind, EDITED),
-            restore=lambda: put(path, kind, FIRST),
-            grow=lambda: put(path, kind, GROWN),
-            touch=lambda: os.utime(path, ns=(1, 1)),
-            vanish=path.unlink,
-            by_column=kind in ("parquet", "arrow"),
-        )
-
-
-class TestFolder(ConnectorSuite):
-    @pytest.fixture
-    def case(self, tmp_path, kind):
-        folder, file = tmp_path / "f o'l[d]er", tmp_path / "f o'l[d]er" / "sub" / f"b.{kind}"
-        put(folder / f"a.{kind}", kind, FIRST[:1])
-        put(file, kind, FIRST[1:])
-        (folder / ".hidden.csv").write_text("not,a\npart,of,it\n")
-        return Case(
-            source(folder),
-            edit=lambda: put(file, kind, EDITED[1:]),
-            restore=lambda: put(file, kind, FIRST[1:]),
-            grow=lambda: put(file, kind, GROWN[1:]),
-            touch=lambda: os.utime(file, ns=(1, 1)),
-            vanish=lambda: [p.unlink() for p in folder.rglob(f"*.{kind}")],
-            by_column=kind in ("parquet", "arrow"),
-        )
-
-
-class TestGlob(ConnectorSuite):
-    @pytest.fixture
-    def case(self, tmp_path, kind):
-        put(tmp_path / f"part1.{kind}", kind, FIRST[:2])
-        put(tmp_path / f"part2.{kind}", kind, FIRST[2:])
-        put(tmp_path / f"other.{kind}", kind, [(9, "z")])
-        return Case(
-            source(tmp_path / f"part*.{kind}"),
-            edit=lambda: put(tmp_path / f"part1.{kind}", kind, EDITED[:2]),
-            restore=lambda: put(tmp_path / f"part1.{kind}", kind, FIRST[:2]),
-            grow=lambda: put(tmp_path / f"part3.{kind}", kind, GROWN[3:]),
-            vanish=lambda: [p.unlink() for p in tmp_path.glob("part*")],
-            by_column=kind in ("parquet", "arrow"),
-        )
-
-    def test_a_file_added_changes_every_column(self, case):
-        if not case.by_column:
-            pytest.skip("told apart as a whole")
-        before = self.seen(case)
-        case.grow()
-        assert not same_state(before, self.seen(case), ("id",))
-
-
-class TestRemote(ConnectorSuite):
-    @pytest.fixture(
-        params=[
-            *((kind, "file") for kind in sorted(WRITERS)),
-            *((k, p) for k in ("parquet", "csv") for p in ("folder", "glob")),
-        ],
-        ids=str,
-    )
-    def case(self, request):
-        kind, place = request.param
-        fs = fsspec.filesystem("memory")
-        fs.store.clear()
-        fs.pseudo_dirs[:] = [""]
-
-        def put_there(rows):
-            with fs.open(f"/d/it's [1].{kind}", "wb") as file:
-                WRITERS[kind](file, rows)
-
-        put_there(FIRST)
-        location = {
-            "file": f"memory://d/it's [[]1].{kind}",
-            "folder": "memory://d",
-            "glob": f"memory://d/*.{kind}",
-        }[place]
-        yield Case(
-            source(location),
-            edit=lambda: put_there(EDITED),
-            restore=lambda: put_there(FIRST),
-            grow=lambda: put_there(GROWN),
-            vanish=lambda: fs.rm("/d", recursive=True),
-            by_column=kind in ("parquet", "arrow"),
-        )
-        fs.store.clear()
-
-
-# -- in a workspace --------------------------------------------------------------------------------
-
-
-class TestFileJourney(JourneySuite):
-    """One file of each kind, and of two kinds all files of a folder and those that a glob names."""
-
-    @pytest.fixture(
-        params=[
-            *((kind, "file") for kind in WRITERS),
-            *((kind, place) for kind in ("parquet", "csv") for place in ("folder", "glob")),
-        ],
-        ids=str,
-    )
-    def journey(self, tmp_path, request):
-        kind, place = request.param
-        folder = tmp_path / "data"
-        folder.mkdir()
-        first, second = folder / f"part1.{kind}", folder / f"part2.{kind}"
-
-        def put(table):
-            cut = table.num_rows if place == "file" else 2
-            first.write_bytes(bytes_of(kind, table.slice(0, cut)))
-            if place != "file":
-                second.write_bytes(bytes_of(kind, table.slice(cut)))
-
-        by_column = kind in ("parquet", "arrow")
-        return written_journey(
-            str({"file": first, "folder": folder, "glob": folder / "part*"}[place]),
-            kind,
-            put,
-            {"touch": lambda: os.utime(first, ns=(1, 1))},
-            method=f"digest of the {'columns' if by_column else 'bytes'}",
-            by_column=by_column,
-            vanish=lambda: [path.unlink() for path in folder.iterdir()],
-        )
 
 
 # -- what a look costs -----------------------------------------------------------------------------
@@ -373,17 +175,6 @@ def test_only_the_files_that_moved_count_against_the_bound(tmp_path):
 # -- what moves a source and what does not ---------------------------------------------------------
 
 
-def test_an_edit_of_the_same_size_with_restored_mtime_is_seen(tmp_path):
-    put(tmp_path / "f.csv", "csv", FIRST)
-    connector, memo = source(tmp_path / "f.csv"), DictMemo()
-    before, stat = connector.observe(None, look(memo, later=True)), os.stat(tmp_path / "f.csv")
-    time.sleep(0.02)
-    put(tmp_path / "f.csv", "csv", EDITED)
-    os.utime(tmp_path / "f.csv", ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert os.stat(tmp_path / "f.csv").st_size == stat.st_size
-    assert not same_state(before, connector.observe(None, look(memo, later=True)))
-
-
 def test_the_same_bytes_renamed_over_a_file_are_no_change(tmp_path):
     put(tmp_path / "f.parquet", "parquet", FIRST)
     connector, memo = source(tmp_path / "f.parquet"), DictMemo()
@@ -481,23 +272,7 @@ def test_other_options_are_another_state(tmp_path):
     assert not same_state(plain.observe(None, look(memo)), null.observe(None, look(memo)))
 
 
-def test_a_schema_change_is_seen_by_who_reads_that_column_only(tmp_path):
-    put(tmp_path / "f.parquet", "parquet", FIRST)
-    connector = source(tmp_path / "f.parquet")
-    before = connector.observe(None, look())
-    pq.write_table(
-        as_table(FIRST).append_column("more", pa.array([1, 2, 3])), tmp_path / "f.parquet"
-    )
-    after = connector.observe(None, look())
-    assert same_state(before, after, ("id", "name")) and not same_state(before, after, None)
-
-
 # -- strategies ------------------------------------------------------------------------------------
-
-
-def test_anchor_none_is_unknown(tmp_path):
-    put(tmp_path / "f.csv", "csv", FIRST)
-    assert isinstance(source(tmp_path / "f.csv", anchor="none").observe(None, look()), Unknown)
 
 
 def test_anchor_content_reads_the_bytes_at_each_look(tmp_path):
@@ -507,17 +282,6 @@ def test_anchor_content_reads_the_bytes_at_each_look(tmp_path):
         Cost.SCAN,
         Cost.SCAN,
     ]
-
-
-def test_anchor_column_rests_on_the_largest_value_and_the_count(tmp_path, kind):
-    put(tmp_path / f"f.{kind}", kind, FIRST)
-    connector = source(tmp_path / f"f.{kind}", anchor="column:id")
-    before = connector.observe(None, look())
-    assert before.method == "column:id" and before.row_count == 3 and before.by_column is None
-    put(tmp_path / f"f.{kind}", kind, EDITED)
-    assert same_state(before, connector.observe(None, look()))
-    put(tmp_path / f"f.{kind}", kind, GROWN)
-    assert not same_state(before, connector.observe(None, look()))
 
 
 def test_anchor_column_asks_again_only_when_a_stat_moved(tmp_path, kind):
@@ -536,38 +300,7 @@ def test_anchor_column_asks_again_of_what_was_seen_within_the_clocks_grain(tmp_p
     assert connector.observe(None, look(memo, later=True)).cost is not Cost.FREE
 
 
-def test_without_a_mark_remote_files_are_read_at_each_look():
-    fs = fsspec.filesystem("memory")
-    fs.pipe_file("/unmarked/f.csv", b"id,name\n1,a\n")
-    connector, memo = source("memory://unmarked/f.csv"), DictMemo()
-    assert [connector.observe(None, look(memo, later=True)).cost for _ in range(2)] == [
-        Cost.SCAN,
-        Cost.SCAN,
-    ]
-    fs.rm("/unmarked", recursive=True)
-
-
-def test_anchor_column_on_a_column_that_is_not_there(tmp_path):
-    put(tmp_path / "f.csv", "csv", FIRST)
-    connector = source(tmp_path / "f.csv", anchor="column:nmae")
-    with pytest.raises(InvalidArgument) as error:
-        connector.check()
-    assert error.value.near == ("name",)
-    assert isinstance(connector.observe(None, look()), Unknown)
-
-
 # -- gone, unreadable, torn ------------------------------------------------------------------------
-
-
-def test_a_file_a_folder_and_a_glob_that_are_gone_have_vanished(tmp_path, kind):
-    for location in (
-        tmp_path / f"no.{kind}",
-        tmp_path / "no" / f"f.{kind}",
-        tmp_path / f"no*.{kind}",
-    ):
-        assert isinstance(source(location).observe(None, look()), Vanished)
-    (tmp_path / "empty").mkdir()
-    assert isinstance(source(tmp_path / "empty", kind).observe(None, look()), Vanished)
 
 
 def test_no_permission_is_unknown_not_vanished(tmp_path, monkeypatch):
@@ -595,17 +328,6 @@ def test_an_input_output_error_is_unknown(tmp_path, monkeypatch):
     seen = connector.observe(None, look())
     monkeypatch.undo()
     assert isinstance(seen, Unknown) and "input/output" in seen.why
-
-
-@pytest.mark.parametrize("kind", ["parquet", "arrow"])
-def test_a_torn_file_is_unknown_and_fails_its_check_by_name(tmp_path, kind):
-    path = tmp_path / f"f.{kind}"
-    put(path, kind, FIRST)
-    path.write_bytes(path.read_bytes()[:-9])
-    seen = source(path).observe(None, look())
-    assert isinstance(seen, Unknown) and f"f.{kind} is not a complete" in seen.why
-    with pytest.raises(SourceUnavailable, match=f"f.{kind} is not a complete"):
-        source(path).check()
 
 
 @pytest.mark.parametrize("files", [1, 3])
@@ -644,15 +366,6 @@ def test_a_parquet_file_whose_footer_is_spoilt_is_not_whole(tmp_path):
     ) as refused:
         source(tmp_path).check()
     assert refused.value.hint
-
-
-def test_a_torn_file_in_a_folder_is_named(tmp_path, kind):
-    if kind not in ("parquet", "arrow"):
-        pytest.skip("texts cannot be torn")
-    put(tmp_path / f"good.{kind}", kind, FIRST)
-    (tmp_path / f"torn.{kind}").write_bytes(b"")
-    with pytest.raises(SourceUnavailable, match=f"torn.{kind}"):
-        source(tmp_path).check()
 
 
 WIDE = "Column 'x' of f.parquet has decimals of 45 digits; DuckDB supports at most 38"
@@ -788,14 +501,14 @@ def test_files_of_one_glob_with_other_columns_are_put_together_by_name_where_tha
     for n, column in enumerate(("id", "name", "more")):
         ws.materialize(f"of{n}", f"SELECT {column} FROM pair")
     write("b", more=[0.75], id=[2])
-    assert isinstance(ws.staleness("of2"), Stale)
+    assert is_stale(ws, "of2")
     write("c", id=[3])
-    assert all(isinstance(ws.staleness(f"of{n}"), Stale) for n in range(3))
+    assert all(is_stale(ws, f"of{n}") for n in range(3))
     ws.recompute()
     assert ws.sql("SELECT count(*), count(id), count(name), count(more) FROM pair").fetchall() == [
         (3, 3, 1, 1)
     ]
-    assert all(isinstance(ws.staleness(f"of{n}"), Fresh) for n in range(3))
+    assert all(is_fresh(ws, f"of{n}") for n in range(3))
 
 
 def test_a_csv_that_became_ragged_moved_and_is_never_one_wide_column(tmp_path):
@@ -859,13 +572,6 @@ def test_a_byte_order_mark_tells_the_encoding(tmp_path, kind, mark):
         assert query(marked.relation(None), "FROM it") == query(
             source(plain).relation(None), "FROM it"
         )
-
-
-def test_a_missing_file_suggests_its_neighbours(tmp_path):
-    put(tmp_path / "papers.csv", "csv", FIRST)
-    with pytest.raises(SourceUnavailable) as error:
-        source(tmp_path / "paper.csv").check()
-    assert "paper.csv" in error.value.message and error.value.near == ("papers.csv",)
 
 
 def test_a_missing_folder_is_said_so(tmp_path):
@@ -1047,36 +753,6 @@ def test_arrow_files_of_different_columns_are_refused(tmp_path):
         source(tmp_path).check()
 
 
-def test_no_file_stays_open(tmp_path, kind):
-    put(tmp_path / f"f.{kind}", kind, FIRST)
-    connector = source(tmp_path / f"f.{kind}")
-    connector.check()
-    connector.observe(None, look())
-    connector.relation(None)
-    held = [
-        os.readlink(f"/proc/self/fd/{n}")
-        for n in os.listdir("/proc/self/fd")
-        if os.path.exists(f"/proc/self/fd/{n}")
-    ]
-    assert not [path for path in held if path.startswith(str(tmp_path))]
-
-
-def test_types_survive(tmp_path):
-    pq.write_table(
-        pa.table(
-            {
-                "d": [datetime.date(2020, 1, 1)],
-                "t": pa.array([datetime.datetime(2020, 1, 1)], pa.timestamp("us", "UTC")),
-            }
-        ),
-        tmp_path / "f.parquet",
-    )
-    assert source(tmp_path / "f.parquet").observe(None, look()).columns == {
-        "d": "DATE",
-        "t": "TIMESTAMP WITH TIME ZONE",
-    }
-
-
 # -- the workspace's own files ---------------------------------------------------------------------
 
 
@@ -1092,6 +768,8 @@ def lab(tmp_path):
     "way",
     [
         "path",
+        "catalog",
+        "hard link of the catalog",
         "folder",
         "glob",
         "symlink",
@@ -1107,12 +785,15 @@ def test_the_workspace_s_own_rows_are_no_source(tmp_path, lab, way):
     own = lab / "results" / "acme" / "t.parquet"
     (tmp_path / "soft.parquet").symlink_to(own)
     os.link(own, tmp_path / "hard.parquet")
+    os.link(lab / "catalog.sqlite3", tmp_path / "hard.csv")
     (tmp_path / "door").symlink_to(lab / "results" / "acme")
     for folder, link in (("soft", os.symlink), ("hard", os.link)):
         put(tmp_path / folder / "a.parquet", "parquet", FIRST)
         link(own, tmp_path / folder / "b.parquet")
     location = {
         "path": own,
+        "catalog": lab / "catalog.sqlite3",
+        "hard link of the catalog": tmp_path / "hard.csv",
         "folder": lab / "results",
         "glob": lab / "*" / "*" / "*.parquet",
         "symlink": tmp_path / "soft.parquet",
@@ -1142,28 +823,9 @@ def test_a_source_that_is_linked_to_the_workspace_s_own_rows_later_tells_nothing
     assert isinstance(seen, Unknown) and "belongs to the workspace" in seen.why
 
 
-@pytest.mark.parametrize("way", ["path", "hard link", "symlink"])
-def test_the_catalog_is_no_source(tmp_path, lab, way):
-    os.link(lab / "catalog.sqlite3", tmp_path / "hard.csv")
-    (tmp_path / "soft.csv").symlink_to(lab / "catalog.sqlite3")
-    location = {
-        "path": lab / "catalog.sqlite3",
-        "hard link": tmp_path / "hard.csv",
-        "symlink": tmp_path / "soft.csv",
-    }[way]
-    with pytest.raises(InvalidArgument, match="belongs to the workspace"):
-        source(location, "csv", folder=lab).check()
-
-
 def test_other_files_beside_them_are(lab):
     put(lab / "data" / "f.csv", "csv", FIRST)
     source(lab / "data" / "f.csv", folder=lab).check()
-
-
-def test_the_registry_gives_files_their_connector(tmp_path):
-    put(tmp_path / "f.csv", "csv", FIRST)
-    record = SourceRecord(name="s", kind="csv", location=store_location(tmp_path / "f.csv", None))
-    assert isinstance(connector_for(record, None, None), FileConnector)
 
 
 def test_duckdb_s_version_is_part_of_what_a_decision_is_remembered_by(
@@ -1190,15 +852,13 @@ def test_an_unchanged_folder_is_not_digested_anew(tmp_path, monkeypatch):
     assert not same_state(connector.observe(None, look(memo)), first)
 
 
-def test_a_conversion_of_the_statement_s_own_is_not_blamed_on_the_file(tmp_path):
-    import jammi_lab as jl
+def test_a_conversion_of_the_statement_s_own_is_not_blamed_on_the_file(ws, tmp_path):
     from jammi_lab.core.errors import SqlError
 
     (tmp_path / "f.csv").write_text("id,v\n1,a\n")
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("f", tmp_path / "f.csv")
-        with pytest.raises(SqlError):
-            ws.sql("SELECT v::INT FROM f").fetchall()
+    ws.sources.add("f", tmp_path / "f.csv")
+    with pytest.raises(SqlError):
+        ws.sql("SELECT v::INT FROM f").fetchall()
 
 
 def test_a_folder_skips_what_query_engines_write_beside_the_data(tmp_path):
@@ -1238,31 +898,29 @@ def test_a_folder_is_listed_again_when_a_subfolder_goes_away(tmp_path, monkeypat
 @pytest.mark.parametrize("inside", [False, True], ids=["beside", "inside"])
 @pytest.mark.parametrize("keys", [[1], [1, 2]], ids=["one", "two"])
 def test_a_partition_column_has_the_values_of_the_folders_in_every_statement(
-    tmp_path, keys, inside
+    ws, tmp_path, keys, inside
 ):
     """DuckDB 1.5.5 takes its statistics from the file: of a column of that name, or of none. The
     files of polars have the keys inside, too."""
-    import jammi_lab as jl
 
     for key in keys:
         (tmp_path / "parts" / f"Key={key}").mkdir(parents=True)
         held = {"Key": [key, key], "n": [2, 3]} if inside else {"n": [2, 3]}
         pq.write_table(pa.table(held), tmp_path / "parts" / f"Key={key}" / "x.parquet")
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("parts", tmp_path / "parts")
-        for read in ("parts", f"'{tmp_path}/parts/**/*.parquet'"):
-            assert {*ws.sql(f"SELECT * FROM {read}").arrow().column_names} == {"Key", "n"}
-            for statement, expected in (
-                ("SELECT max(key), min(key) FROM {}", [(max(keys), 1)]),
-                ("SELECT max(key) FROM {} WHERE key < 2", [(1,)]),
-                ("SELECT DISTINCT key > 5 FROM {}", [(False,)]),
-                ("SELECT count(*) FROM {} WHERE key = 1", [(2,)]),
-                ("SELECT count(*) FROM {} WHERE key = 7", [(0,)]),
-            ):
-                found = ws.sql(statement.format(read)).fetchall()
-                assert found == expected, statement
-        plan = str(ws.sql("EXPLAIN SELECT n FROM parts WHERE key < 2").fetchall())
-        assert len(keys) == 1 or "1/2" in plan  # of the files
+    ws.sources.add("parts", tmp_path / "parts")
+    for read in ("parts", f"'{tmp_path}/parts/**/*.parquet'"):
+        assert {*ws.sql(f"SELECT * FROM {read}").arrow().column_names} == {"Key", "n"}
+        for statement, expected in (
+            ("SELECT max(key), min(key) FROM {}", [(max(keys), 1)]),
+            ("SELECT max(key) FROM {} WHERE key < 2", [(1,)]),
+            ("SELECT DISTINCT key > 5 FROM {}", [(False,)]),
+            ("SELECT count(*) FROM {} WHERE key = 1", [(2,)]),
+            ("SELECT count(*) FROM {} WHERE key = 7", [(0,)]),
+        ):
+            found = ws.sql(statement.format(read)).fetchall()
+            assert found == expected, statement
+    plan = str(ws.sql("EXPLAIN SELECT n FROM parts WHERE key < 2").fetchall())
+    assert len(keys) == 1 or "1/2" in plan  # of the files
 
 
 def test_a_folder_in_which_others_make_and_remove_folders_is_never_gone(tmp_path):
@@ -1289,7 +947,7 @@ def test_a_folder_in_which_others_make_and_remove_folders_is_never_gone(tmp_path
             for attempt in range(10):
                 ws.sources.add("parts", folder, replace=attempt > 0)
                 ws.materialize("t", "SELECT sum(n) AS n FROM parts")
-                assert ws.staleness("t") == jl.Fresh()
+                assert is_fresh(ws)
     finally:
         done.set()
         writer.join()

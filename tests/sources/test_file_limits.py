@@ -11,15 +11,9 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 
-import jammi_lab as jl
 from jammi_lab.core.errors import SourceUnavailable
 from tests.sources.test_xlsx import write
-
-
-@pytest.fixture
-def ws(tmp_path):
-    with jl.open(tmp_path / "lab") as workspace:
-        yield workspace
+from tests.verdicts import is_fresh
 
 
 def nested(depth, shape):
@@ -36,7 +30,7 @@ def test_a_file_whose_path_is_not_utf8_concerns_its_folder_alone(ws, tmp_path, p
     added = os.path.join(os.fsencode(tmp_path / "bad"), path)
     os.makedirs(os.path.dirname(added), exist_ok=True)
     shutil.copy(tmp_path / "bad/a.csv", added)
-    assert ws.staleness("of_good") == jl.Fresh()
+    assert is_fresh(ws, "of_good")
     assert "not valid text; rename it" in str(ws.staleness("of_bad"))
     with pytest.raises(SourceUnavailable, match="not valid text; rename it"):
         ws.sql("SELECT * FROM bad").fetchall()

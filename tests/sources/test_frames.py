@@ -12,11 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import jammi_lab
 from jammi_lab.core.anchors import Snapshot, Unknown
-from jammi_lab.core.errors import InvalidArgument, SchemaMismatch, SourceUnavailable
-from jammi_lab.core.records import SourceRecord
-from jammi_lab.core.verdicts import Stale, Undecidable
+from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
 from jammi_lab.sources.base import same_state
 from jammi_lab.sources.frames import (
     METHOD,
@@ -27,113 +24,12 @@ from jammi_lab.sources.frames import (
     table_of_values,
     unique_names,
 )
-from jammi_lab.sources.registry import connector_for
 from jammi_lab.sources.scratch_duckdb import query
-from tests.contracts.connector import Case, ConnectorSuite, look
-from tests.contracts.journey import JourneySuite, written_journey
+from tests.contracts.source import observed
 from tests.sizes import examples
+from tests.verdicts import is_stale
 
 COLUMNS = {"id": [1, 2, 3], "name": ["a", "b", "c"]}
-
-
-class TestPandas(ConnectorSuite):
-    """Changed in place, as people do."""
-
-    @pytest.fixture
-    def case(self):
-        frame = pd.DataFrame(COLUMNS)
-
-        def edit():
-            frame.loc[1, "name"] = "X"
-
-        def restore():
-            frame.loc[1, "name"] = "b"
-
-        def grow():
-            frame.loc[3] = [4, "d"]
-
-        return Case(FrameConnector("s", frame), edit, restore, grow)
-
-
-class TestTable(ConnectorSuite):
-    """A name that comes to mean another frame, by a connector that reads an attribute through the
-    Arrow C stream."""
-
-    @pytest.fixture
-    def case(self):
-        connector = FrameConnector("s", pa.table(COLUMNS))
-
-        def give(columns):
-            return lambda: setattr(connector, "_object", pa.table(columns))
-
-        return Case(
-            connector,
-            edit=give({**COLUMNS, "name": ["a", "X", "c"]}),
-            restore=give(COLUMNS),
-            grow=give({"id": [1, 2, 3, 4], "name": ["a", "b", "c", "d"]}),
-            touch=lambda: setattr(
-                connector,
-                "_object",
-                pa.concat_tables([pa.table(COLUMNS).slice(0, 1), pa.table(COLUMNS).slice(1)]),
-            ),
-            vanish=lambda: setattr(connector, "_object", None),
-        )
-
-
-class TestFrameJourney(JourneySuite):
-    """A pandas frame that is changed in place. It ends with its kernel, and its state is told by
-    its rows alone."""
-
-    @pytest.fixture
-    def journey(self):
-        frame = pd.DataFrame()
-
-        def put(table):
-            frame.__init__(table.to_pydict())  # the same object, with other rows
-
-        return written_journey(
-            frame, "frame", put, {}, method=METHOD, vanish=lambda: None, again=True
-        )
-
-    def test_what_is_gone_is_input_vanished(self, ws, journey, address, tmp_path):
-        """What is gone is undecidable here: the next kernel may make it again."""
-        ws.materialize("t", f"SELECT id FROM {address}")
-        ws.close()
-        with jammi_lab.open(tmp_path / "ws") as again:
-            verdict = again.staleness("t")
-            assert isinstance(verdict, Undecidable) and "not in this kernel" in str(verdict)
-            with pytest.raises(SourceUnavailable, match="is not in this kernel") as caught:
-                again.sql(f"SELECT id FROM {address}")
-            assert "ws.sources.add('s', frame, replace=True)" in caught.value.hint
-            for shown in (
-                repr(again.sources),
-                repr(again.sources["s"]),
-                again.sources._repr_html_(),
-                again.sources["s"]._repr_html_(),
-            ):
-                assert "absent: not in this kernel" in shown
-            assert "ws.sources.add(" in repr(again.sources["s"])
-
-    test_what_is_gone_is_told_in_a_few_lines_and_comes_back_to_nothing_else = (
-        None  # as above: nothing but the end of its kernel takes it away
-    )
-    test_without_an_anchor_it_is_undecidable_and_never_scanned = (
-        None  # no frame is without one: see below
-    )
-
-    def test_a_removed_source_keeps_its_tables_which_say_so(self, ws, journey, address):
-        """As above."""
-        ws.materialize("t", f"SELECT id FROM {address}")
-        ws.sources.remove("s")
-        assert "s" not in ws.sources and ws.table("t").row_count == 3
-        assert isinstance(ws.staleness("t"), Stale) and "s is gone" in str(ws.staleness("t"))
-
-    def test_an_anchor_on_a_column_rests_on_its_owner_s_word(self, ws, journey):
-        """No frame has one."""
-        for anchor in ("column:id", "none"):
-            with pytest.raises(InvalidArgument, match="its state is the digest of its rows"):
-                ws.sources.add("other", journey.location, anchor=anchor)
-        assert "other" not in ws.sources
 
 
 def every_library():
@@ -236,7 +132,7 @@ def test_a_column_without_an_sql_type_is_named(frame):
     with pytest.raises(SchemaMismatch) as error:
         as_arrow(frame)
     assert error.value.column == "bad" and error.value.hint and "\n" not in error.value.message
-    assert isinstance(FrameConnector("s", frame).observe(None, look()), Unknown)
+    assert isinstance(observed(FrameConnector("s", frame)), Unknown)
     with pytest.raises(SchemaMismatch):
         FrameConnector("s", frame).check()
 
@@ -276,8 +172,8 @@ def test_categories_become_their_values_and_their_order_of_appearance_does_not_m
     two = pd.DataFrame({"c": pd.Categorical(["x", "y"], categories=["y", "x", "unused"])})
     assert as_arrow(one).schema == as_arrow(two).schema
     assert same_state(
-        FrameConnector("s", one).observe(None, look()),
-        FrameConnector("s", two).observe(None, look()),
+        observed(FrameConnector("s", one)),
+        observed(FrameConnector("s", two)),
     )
 
 
@@ -338,26 +234,14 @@ def test_a_stream_that_was_read_once_can_be_read_again_also_by_another_connector
 def test_a_lazy_frame_is_collected_at_each_look(tmp_path):
     (tmp_path / "f.csv").write_text("a\n1\n")
     connector = FrameConnector("s", pl.scan_csv(tmp_path / "f.csv"))
-    before = connector.observe(None, look())
+    before = observed(connector)
     (tmp_path / "f.csv").write_text("a\n2\n")
-    assert not same_state(before, connector.observe(None, look()))
+    assert not same_state(before, observed(connector))
 
 
 def test_a_frame_is_an_input_of_its_own_kind():
     relation = FrameConnector("s", pa.table(COLUMNS)).relation(None)
     assert relation.input.has_origin and relation.input.name == "s"
-
-
-def test_an_absent_frame_is_unknown_and_says_how_to_come_back():
-    connector = connector_for(
-        SourceRecord(name="scores", kind="frame", location="pandas frame"), None, None
-    )
-    assert isinstance(connector.observe(None, look()), Unknown)
-    with pytest.raises(SourceUnavailable) as error:
-        connector.relation(None)
-    assert 'ws.sources.add("scores"' in error.value.hint
-    with pytest.raises(SourceUnavailable):
-        connector.check()
 
 
 @settings(max_examples=examples(60), deadline=None)
@@ -398,9 +282,9 @@ def test_of_columns_that_differ_by_case_alone_an_edit_of_one_moves_what_reads_it
         ws.materialize(f"of {name}", f"SELECT {name} AS v FROM f")
     for edited, values in zip(names, [(9, 2, 3), (1, 9, 3), (1, 2, 9)], strict=True):
         put(*values)
-        assert [name for name in names if isinstance(ws.staleness(f"of {name}"), Stale)] == [edited]
+        assert [name for name in names if is_stale(ws, f"of {name}")] == [edited]
         put(1, 2, 3)
-        assert not [name for name in names if isinstance(ws.staleness(f"of {name}"), Stale)]
+        assert not [name for name in names if is_stale(ws, f"of {name}")]
 
 
 @pytest.mark.parametrize(
@@ -434,5 +318,5 @@ def test_chunks_do_not_matter(cuts):
     )
     bounds = [0, *sorted(cuts), 12]
     cut = pa.concat_tables([rows.slice(a, b - a) for a, b in itertools.pairwise(bounds)])
-    one, two = (FrameConnector("s", frame).observe(None, look()) for frame in (rows, cut))
+    one, two = (observed(FrameConnector("s", frame)) for frame in (rows, cut))
     assert isinstance(one, Snapshot) and one == two

@@ -9,12 +9,7 @@ import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
-
-
-@pytest.fixture
-def ws(tmp_path):
-    with jl.open(tmp_path / "lab") as workspace:
-        yield workspace
+from tests.verdicts import is_fresh, is_stale
 
 
 def objects(*values):
@@ -121,6 +116,6 @@ def test_tables_of_a_dict_are_fresh_until_another_is_added(ws):
     ws.sources.add("a", {"v": [1, 2]})
     ws.materialize("m", "SELECT sum(v) AS s FROM a")
     ws.sources.add("a", {"v": [1, 2]}, replace=True)
-    assert isinstance(ws.staleness("m"), jl.Fresh)
+    assert is_fresh(ws, "m")
     ws.sources.add("a", {"v": [1, 3]}, replace=True)
-    assert isinstance(ws.staleness("m"), jl.Stale)
+    assert is_stale(ws, "m")

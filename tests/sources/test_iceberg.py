@@ -15,11 +15,11 @@ import jammi_lab
 from jammi_lab.core.anchors import Unknown, source_input
 from jammi_lab.core.errors import InvalidArgument, JammiError, SourceUnavailable
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.core.verdicts import Fresh, InputVanished, Stale, Undecidable
+from jammi_lab.core.verdicts import InputVanished, Stale
 from jammi_lab.sources.lakehouse.iceberg import IcebergConnector
 from jammi_lab.sources.scratch_duckdb import connect, query
-from tests.contracts.connector import Case, ConnectorSuite, look
-from tests.contracts.journey import Journey, JourneySuite
+from tests.contracts.source import look, observed
+from tests.verdicts import doubt, is_fresh, is_stale
 
 os.environ["PYICEBERG_MAX_WORKERS"] = "1"
 ExecutorFactory.get_or_create().submit(int).result()  # its thread stays for the life of the process
@@ -59,70 +59,13 @@ def source(path, name="s", **how):
     return IcebergConnector(SourceRecord(name=name, kind="iceberg", location=str(path), **how))
 
 
-class TestIcebergConnector(ConnectorSuite):
-    @pytest.fixture
-    def case(self, table):
-        def back():
-            with table.manage_snapshots() as manage:
-                manage.rollback_to_snapshot(table.metadata.snapshots[0].snapshot_id)
-
-        return Case(
-            source(folder_of(table)),
-            edit=lambda: table.overwrite(rows([1, 2, 3], ["a", "x", "c"])),
-            restore=back,
-            grow=lambda: table.append(rows([4])),
-            vanish=lambda: shutil.rmtree(folder_of(table)),
-            by_column=False,
-        )
-
-
-def noted(names="abc", notes="xxx"):
-    return pa.table(
-        {
-            "id": pa.array(range(1, len(names) + 1), pa.int64()),
-            "name": list(names),
-            "note": list(notes),
-        }
-    )
-
-
-def widened(table):
-    with table.update_schema() as update:
-        update.add_column("extra", StringType())
-    table.overwrite(noted().append_column("extra", pa.array(["e"] * 3)))
-
-
-class TestIcebergJourney(JourneySuite):
-    @pytest.fixture
-    def journey(self, catalog):
-        table = catalog.create_table("shop.notes", schema=noted().schema)
-        for at in range(3):
-            table.append(noted().slice(at, 1))
-
-        def tag():
-            with table.manage_snapshots() as manage:
-                manage.create_tag(table.metadata.current_snapshot_id, "kept")
-
-        return Journey(
-            location=folder_of(table),
-            kind="iceberg",
-            method="snapshot of the table",
-            edit=lambda: table.overwrite(noted("azc")),
-            edit_note=lambda: table.overwrite(noted(notes="xyx")),
-            grow=lambda: table.append(noted("abcd", "xxxx").slice(3)),
-            widen=lambda: widened(table),
-            idle={"rewritten": lambda: table.overwrite(noted()), "a tag": tag},
-            vanish=lambda: shutil.rmtree(folder_of(table)),
-        )
-
-
 def reach(needs, work, *, seconds=None):
     with connect(needs) as connection:
         return work(lambda sql: connection.execute(sql).fetchall())
 
 
 def recorded(connector, columns=None):
-    return connector.observe(None, look()).anchor(source_input("s"), columns)
+    return observed(connector).anchor(source_input("s"), columns)
 
 
 def comparing(table):
@@ -138,36 +81,32 @@ class TestWhereItIs:
         assert query(relation, "SELECT count(*) FROM it") == [(3,)]
         assert query(source(folder_of(table)).relation(None), "SELECT count(*) FROM it") == [(4,)]
 
-    def test_a_metadata_file_is_a_snapshot_that_never_advances(self, table, tmp_path):
+    def test_a_metadata_file_is_a_snapshot_that_never_advances(self, ws, table):
         pinned = table.metadata_location.removeprefix("file://")
-        with jammi_lab.open(tmp_path / "ws") as ws:
-            ws.sources.add("former", pinned)
-            ws.sources.add("now", folder_of(table))
-            assert ws.sources["former"].kind == ws.sources["now"].kind == "iceberg"
-            ws.materialize("a", "FROM former")
-            ws.materialize("b", "FROM now")
-            table.append(rows([4]))
-            assert isinstance(ws.staleness("a"), Fresh) and isinstance(ws.staleness("b"), Stale)
-            assert ws.sql(
-                "SELECT (SELECT count(*) FROM former), (SELECT count(*) FROM now)"
-            ).fetchall() == [(3, 4)]
+        ws.sources.add("former", pinned)
+        ws.sources.add("now", folder_of(table))
+        assert ws.sources["former"].kind == ws.sources["now"].kind == "iceberg"
+        ws.materialize("a", "FROM former")
+        ws.materialize("b", "FROM now")
+        table.append(rows([4]))
+        assert is_fresh(ws, "a") and is_stale(ws, "b")
+        assert ws.sql(
+            "SELECT (SELECT count(*) FROM former), (SELECT count(*) FROM now)"
+        ).fetchall() == [(3, 4)]
 
-    def test_a_table_of_a_catalog_is_where_the_catalog_says(self, catalog, table, tmp_path):
-        with jammi_lab.open(tmp_path / "ws") as ws:
-            ws.sources.add(
-                "orders",
-                f"sqlite:///{tmp_path}/catalog.db",
-                kind="iceberg",
-                options={"table": "shop.orders"},
-            )
-            ws.materialize("t", "SELECT id FROM orders")
-            table.append(rows([4]))
-            assert isinstance(ws.staleness("t"), Stale) and ws.sql(
-                "SELECT count(*) FROM orders"
-            ).fetchall() == [(4,)]
-            catalog.drop_table("shop.orders")
-            verdict = ws.staleness("t")
-            assert isinstance(verdict, Stale) and isinstance(verdict.reasons[0], InputVanished)
+    def test_a_table_of_a_catalog_is_where_the_catalog_says(self, ws, catalog, table, tmp_path):
+        ws.sources.add(
+            "orders",
+            f"sqlite:///{tmp_path}/catalog.db",
+            kind="iceberg",
+            options={"table": "shop.orders"},
+        )
+        ws.materialize("t", "SELECT id FROM orders")
+        table.append(rows([4]))
+        assert is_stale(ws) and ws.sql("SELECT count(*) FROM orders").fetchall() == [(4,)]
+        catalog.drop_table("shop.orders")
+        verdict = ws.staleness("t")
+        assert isinstance(verdict, Stale) and isinstance(verdict.reasons[0], InputVanished)
 
     def test_of_two_catalogs_in_one_file_one_must_be_said(self, catalog, table, tmp_path):
         with contextlib.closing(
@@ -196,35 +135,31 @@ class TestWhereItIs:
         with pytest.raises(JammiError, match=said):
             source(tmp_path / "catalog.db", options={"table": named}).check()
 
-    def test_a_table_without_snapshots_is_empty(self, catalog, tmp_path):
+    def test_a_table_without_snapshots_is_empty(self, ws, catalog):
         empty = catalog.create_table("shop.empty", schema=rows([1]).schema)
-        with jammi_lab.open(tmp_path / "ws") as ws:
-            ws.sources.add("s", folder_of(empty))
-            ws.materialize("t", "FROM s")
-            assert isinstance(ws.staleness("t"), Fresh)
-            assert recorded(source(folder_of(empty))).version == -1
-            empty.append(rows([1]))
-            assert isinstance(ws.staleness("t"), Stale) and ws.sql("FROM s").fetchall() == [
-                (1, "a")
-            ]
+        ws.sources.add("s", folder_of(empty))
+        ws.materialize("t", "FROM s")
+        assert is_fresh(ws)
+        assert recorded(source(folder_of(empty))).version == -1
+        empty.append(rows([1]))
+        assert is_stale(ws) and ws.sql("FROM s").fetchall() == [(1, "a")]
 
 
 class TestSchemas:
     """A schema that changed holds at once, whether or not a row was written since."""
 
-    def test_a_column_that_was_renamed_added_or_dropped_is_read_as_it_is_now(self, table, tmp_path):
-        with jammi_lab.open(tmp_path / "ws") as ws:
-            ws.sources.add("s", folder_of(table))
-            with table.update_schema() as update:
-                update.rename_column("name", "label")
-                update.add_column("extra", StringType())
-            assert [c.name for c in ws.sources["s"].columns()] == ["id", "label", "extra"]
-            assert ws.sql("SELECT label, extra FROM s WHERE id = 2").fetchall() == [("b", None)]
-            with table.update_schema() as update:
-                update.delete_column("label")
-            with table.update_schema() as update:
-                update.add_column("label", StringType())
-            assert ws.sql("SELECT DISTINCT label FROM s").fetchall() == [(None,)]
+    def test_a_column_that_was_renamed_added_or_dropped_is_read_as_it_is_now(self, ws, table):
+        ws.sources.add("s", folder_of(table))
+        with table.update_schema() as update:
+            update.rename_column("name", "label")
+            update.add_column("extra", StringType())
+        assert [c.name for c in ws.sources["s"].columns()] == ["id", "label", "extra"]
+        assert ws.sql("SELECT label, extra FROM s WHERE id = 2").fetchall() == [("b", None)]
+        with table.update_schema() as update:
+            update.delete_column("label")
+        with table.update_schema() as update:
+            update.add_column("label", StringType())
+        assert ws.sql("SELECT DISTINCT label FROM s").fetchall() == [(None,)]
 
     def test_an_anchor_that_was_taken_with_a_later_schema_is_compared_only_where_its_columns_are_the_same(
         self, table
@@ -255,22 +190,6 @@ class TestSchemas:
 
 
 class TestSameRows:
-    def test_rewritten_files_move_no_row(self, table):
-        before = recorded(source(folder_of(table)))
-        table.overwrite(rows([1, 2, 3]))
-        assert comparing(table).same_rows(before, look()) is True
-
-    def test_only_the_columns_that_are_read_count(self, table):
-        every, some = (
-            recorded(source(folder_of(table))),
-            recorded(source(folder_of(table)), ("id",)),
-        )
-        table.overwrite(rows([1, 2, 3], ["a", "x", "c"]))
-        assert (
-            comparing(table).same_rows(every, look()),
-            comparing(table).same_rows(some, look()),
-        ) == (False, True)
-
     def test_a_column_that_was_dropped_and_added_again_is_another_one(self, table):
         before = recorded(source(folder_of(table)))
         with table.update_schema() as update:
@@ -301,19 +220,15 @@ class TestSameRows:
 
 
 class TestFailures:
-    def test_a_table_without_metadata_is_undecidable_and_typed(self, table, tmp_path):
-        with jammi_lab.open(tmp_path / "ws") as ws:
-            ws.sources.add("s", folder_of(table))
-            ws.materialize("t", "FROM s")
-            shutil.rmtree(f"{folder_of(table)}/metadata")
-            verdict = ws.staleness("t")
-            assert isinstance(
-                verdict, Undecidable
-            ) and "contains no metadata of an Iceberg table" in str(verdict)
-            with pytest.raises(SourceUnavailable, match="contains no metadata"):
-                ws.sql("FROM s")
-            with pytest.raises(SourceUnavailable, match="contains no metadata"):
-                ws.sources.add("other", folder_of(table), kind="iceberg")
+    def test_a_table_without_metadata_is_undecidable_and_typed(self, ws, table):
+        ws.sources.add("s", folder_of(table))
+        ws.materialize("t", "FROM s")
+        shutil.rmtree(f"{folder_of(table)}/metadata")
+        assert "contains no metadata of an Iceberg table" in doubt(ws)
+        with pytest.raises(SourceUnavailable, match="contains no metadata"):
+            ws.sql("FROM s")
+        with pytest.raises(SourceUnavailable, match="contains no metadata"):
+            ws.sources.add("other", folder_of(table), kind="iceberg")
 
     def test_a_snapshot_that_names_files_of_the_workspace_is_refused(self, table, tmp_path):
         with jammi_lab.open(tmp_path / "ws") as ws:
@@ -324,30 +239,22 @@ class TestFailures:
             table.add_files([f"file://{own}"])
             with pytest.raises(InvalidArgument, match="belongs to the workspace itself"):
                 ws.sql("FROM s")
-            assert isinstance(ws.staleness("t"), Undecidable)
-
-    def test_torn_metadata_is_told_so(self, table):
-        path = table.metadata_location.removeprefix("file://")
-        with open(path, "r+b") as file:
-            file.truncate(100)
-        with pytest.raises(SourceUnavailable, match="not a complete metadata file"):
-            source(folder_of(table)).check()
+            assert doubt(ws)
 
     def test_two_metadata_files_of_one_number_are_not_guessed_between(self, table):
         path = table.metadata_location.removeprefix("file://")
         other = "e" if path[-20] == "f" else "f"  # of a random name
         shutil.copy(path, path[:-20] + other + path[-19:])
-        observed = source(folder_of(table)).observe(None, look())
-        assert isinstance(observed, Unknown) and "2 metadata files with number 1" in observed.why
+        state = observed(source(folder_of(table)))
+        assert isinstance(state, Unknown) and "2 metadata files with number 1" in state.why
 
-    def test_a_data_file_that_is_gone_is_named(self, table, tmp_path):
-        with jammi_lab.open(tmp_path / "ws") as ws:
-            ws.sources.add("s", folder_of(table))
-            shutil.rmtree(f"{folder_of(table)}/data")
-            with pytest.raises(
-                SourceUnavailable, match="data file of the Iceberg table orders is missing"
-            ):
-                ws.sql("FROM s").arrow()
+    def test_a_data_file_that_is_gone_is_named(self, ws, table):
+        ws.sources.add("s", folder_of(table))
+        shutil.rmtree(f"{folder_of(table)}/data")
+        with pytest.raises(
+            SourceUnavailable, match="data file of the Iceberg table orders is missing"
+        ):
+            ws.sql("FROM s").arrow()
 
     def test_another_table_at_the_same_place_is_another_one(self, catalog, table):
         before = recorded(source(folder_of(table)))
@@ -362,27 +269,25 @@ class TestFailures:
         )
 
 
-def test_a_data_file_that_is_rewritten_in_place_is_a_change(table, tmp_path):
-    with jammi_lab.open(tmp_path / "ws") as ws:
-        ws.sources.add("s", folder_of(table))
-        ws.materialize("t", "SELECT sum(id) AS n FROM s")
-        [file] = (tmp_path / "warehouse").rglob("*.parquet")
-        pq.write_table(pq.read_table(file).take([0, 0, 2]), file)
-        assert isinstance(ws.staleness("t"), Stale)
-        with table.transaction() as change:  # a new metadata file with the same snapshot
-            change.set_properties(owner="me")
-        assert isinstance(ws.staleness("t"), Stale)
+def test_a_data_file_that_is_rewritten_in_place_is_a_change(ws, table, tmp_path):
+    ws.sources.add("s", folder_of(table))
+    ws.materialize("t", "SELECT sum(id) AS n FROM s")
+    [file] = (tmp_path / "warehouse").rglob("*.parquet")
+    pq.write_table(pq.read_table(file).slice(0, 2), file)
+    assert is_stale(ws)
+    with table.transaction() as change:  # a new metadata file with the same snapshot
+        change.set_properties(owner="me")
+    assert is_stale(ws)
 
 
-def test_a_snapshot_is_read_in_one_order(table, tmp_path):
+def test_a_snapshot_is_read_in_one_order(ws, table):
     """`iceberg_scan` returns the data files in another order at each scan."""
     for start in range(10, 80, 10):
         table.append(rows([start, start + 1], ["x", "y"]))
-    with jammi_lab.open(tmp_path / "ws") as ws:
-        ws.sources.add("s", folder_of(table))
-        made = [
-            ws.materialize(name, sql, cache="bypass").manifest.artifact.digest
-            for name, sql in (("flat", "SELECT * FROM s"), ("list", "SELECT list(id) AS n FROM s"))
-            for _ in range(6)
-        ]
+    ws.sources.add("s", folder_of(table))
+    made = [
+        ws.materialize(name, sql, cache="bypass").manifest.artifact.digest
+        for name, sql in (("flat", "SELECT * FROM s"), ("list", "SELECT list(id) AS n FROM s"))
+        for _ in range(6)
+    ]
     assert len(set(made)) == 2

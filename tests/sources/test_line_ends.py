@@ -2,7 +2,6 @@
 
 import pytest
 
-import jammi_lab as jl
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.verdicts import Stale
 
@@ -20,41 +19,41 @@ from jammi_lab.core.verdicts import Stale
         ),
     ],
 )
-def test_a_line_that_ends_otherwise_is_told_unless_something_else_is_wrong(tmp_path, text, said):
+def test_a_line_that_ends_otherwise_is_told_unless_something_else_is_wrong(
+    ws, tmp_path, text, said
+):
     (tmp_path / "f.csv").write_bytes(text)
-    with jl.open(tmp_path / "lab") as ws, pytest.raises(SourceUnavailable) as caught:
+    with pytest.raises(SourceUnavailable) as caught:
         ws.sources.add("s", tmp_path / "f.csv")
     assert caught.value.message == f"f.csv, {said}" and caught.value.hint
 
 
-def test_a_line_that_ends_otherwise_beyond_the_sample_is_told(tmp_path):
+def test_a_line_that_ends_otherwise_beyond_the_sample_is_told(ws, tmp_path):
     (tmp_path / "f.csv").write_bytes(
         b"a,b\r\n" + b"1,222222222222222222222222222222222222\r\n" * 230_000 + b"3,4\n"
     )
     said = r"f\.csv, line 230002: it ends in \\n"
-    with jl.open(tmp_path / "lab") as ws, pytest.raises(SourceUnavailable, match=said):
+    with pytest.raises(SourceUnavailable, match=said):
         ws.sources.add("s", tmp_path / "f.csv")
 
 
 @pytest.mark.parametrize("lines", [20_200, 150_000])
-def test_a_line_that_is_added_to_a_long_file_with_another_end_is_named(tmp_path, lines):
+def test_a_line_that_is_added_to_a_long_file_with_another_end_is_named(ws, tmp_path, lines):
     (tmp_path / "f.csv").write_bytes(b"a,b\r\n" + b"1,2\r\n" * lines + b"3,4\n")
-    with jl.open(tmp_path / "lab") as ws:
-        said = rf"f\.csv, line {lines + 2}: it ends in \\n"
-        with pytest.raises(SourceUnavailable, match=said):
-            ws.sources.add("s", tmp_path / "f.csv")
+    said = rf"f\.csv, line {lines + 2}: it ends in \\n"
+    with pytest.raises(SourceUnavailable, match=said):
+        ws.sources.add("s", tmp_path / "f.csv")
 
 
 def test_a_line_that_a_notebook_adds_with_another_end_makes_a_table_stale_with_what_is_wrong_with_it(
-    tmp_path,
+    ws, tmp_path
 ):
     (tmp_path / "f.csv").write_bytes(b"a,b\r\n1,2\r\n")
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("s", tmp_path / "f.csv")
-        ws.materialize("t", "SELECT a FROM s")
-        with (tmp_path / "f.csv").open("ab") as file:
-            file.write(b"3,4\n")
-        verdict = ws.staleness("t")
-        assert isinstance(
-            verdict, Stale
-        ) and r"f.csv, line 3: it ends in \n, the lines before it end in \r\n" in str(verdict)
+    ws.sources.add("s", tmp_path / "f.csv")
+    ws.materialize("t", "SELECT a FROM s")
+    with (tmp_path / "f.csv").open("ab") as file:
+        file.write(b"3,4\n")
+    verdict = ws.staleness("t")
+    assert isinstance(
+        verdict, Stale
+    ) and r"f.csv, line 3: it ends in \n, the lines before it end in \r\n" in str(verdict)

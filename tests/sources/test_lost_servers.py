@@ -102,7 +102,7 @@ NEARLY_MYSQL = {
         *(("mysql", packet) for packet in NEARLY_MYSQL.values()),
     ],
 )
-def test_bytes_of_another_program_are_a_typed_error(tmp_path, kind, sends):
+def test_bytes_of_another_program_are_a_typed_error(ws, kind, sends):
     listener, clients = socket.create_server(("127.0.0.1", 0)), list[socket.socket]()
 
     def answer() -> None:
@@ -116,12 +116,11 @@ def test_bytes_of_another_program_are_a_typed_error(tmp_path, kind, sends):
                 client.close()
 
     threading.Thread(target=answer, daemon=True).start()
-    with jammi_lab.open(tmp_path / "ws") as ws:
-        port = listener.getsockname()[1]
-        with pytest.raises(SourceUnavailable, match="does not follow the expected protocol"):
-            ws.sources.add("s", f"{kind}://u@127.0.0.1:{port}/d")
-        for client in clients:
-            with contextlib.suppress(OSError):
-                client.shutdown(socket.SHUT_RDWR)
+    port = listener.getsockname()[1]
+    with pytest.raises(SourceUnavailable, match="does not follow the expected protocol"):
+        ws.sources.add("s", f"{kind}://u@127.0.0.1:{port}/d")
+    for client in clients:
+        with contextlib.suppress(OSError):
+            client.shutdown(socket.SHUT_RDWR)
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()

@@ -17,53 +17,22 @@ import jammi_lab
 from jammi_lab.core.anchors import Cost
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.records import SourceRecord
-from jammi_lab.core.settings import Settings
-from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.core.verdicts import Fresh, Stale, Undecidable
-from jammi_lab.engine import Engine
-from jammi_lab.engine.engine import EngineSourceAccess
-from jammi_lab.sources.base import no_credentials, same_state
+from jammi_lab.core.verdicts import Stale
+from jammi_lab.sources.base import same_state
 from jammi_lab.sources.databases import mysql_views
 from jammi_lab.sources.databases.mysql import MysqlConnector
 from jammi_lab.sources.databases.mysql_views import parse_view
-from jammi_lab.sources.registry import connector_for
 from jammi_lab.steps.single_flight import SingleFlight
-from tests.contracts.connector import DictMemo, look
+from tests.cases import cases
+from tests.contracts.source import DictMemo, look
 from tests.inside import services_of
 from tests.services.proxy import Proxy, mysql_statements
 from tests.services.servers import run_mysql
+from tests.sources.servers import crm, engine, sql, table, url, ws  # noqa: F401  fixtures
+from tests.verdicts import doubt, is_fresh, is_stale
 
 pytestmark = pytest.mark.services
-
-
-@pytest.fixture
-def sql(mysql_url):
-    return lambda *statements: run_mysql(mysql_url, *statements)
-
-
-@pytest.fixture
-def table(sql) -> Iterator[str]:
-    name = f"t_{secrets.token_hex(4)}"
-    yield name
-    sql(f"DROP TABLE IF EXISTS {name}")
-
-
-@pytest.fixture
-def ws(tmp_path, mysql_url) -> Iterator[jammi_lab.Workspace]:
-    with jammi_lab.open(tmp_path / "ws") as opened:
-        opened.sources.add("crm", mysql_url)
-        yield opened
-
-
-@pytest.fixture
-def crm(tmp_path, mysql_url):
-    engine = Engine(Settings(), tmp_path / "spill")
-    record = SourceRecord(name="crm", kind="mysql", location=mysql_url)
-    yield connector_for(
-        record, None, None, no_credentials, EngineSourceAccess(engine, TenantScope())
-    )
-    engine.close()
+SERVER = "mysql"
 
 
 WORDS = ["t3a", "T3B", "T3a", "é", "e", "a", "a ", "ß", "ss"]
@@ -127,38 +96,7 @@ def test_types_keep_their_values(ws, sql, table):
         (b"\x00\xff", "0101")
     ]
     ws.materialize("t", f"SELECT * FROM crm.{table}")
-    assert isinstance(ws.staleness("t"), Fresh)
-
-
-@pytest.mark.parametrize(
-    ("kind", "before", "after"),
-    [
-        ("double", "0.1", "0.1 + 2e-17"),
-        ("float", "0.1", "0.10000001"),
-        ("bit(9)", "b'100000001'", "b'100000000'"),
-        ("datetime(6)", "'2020-01-01 00:00:00.000001'", "'2020-01-01 00:00:00.000002'"),
-        ("time(3)", "'25:00:00.001'", "'25:00:00.002'"),
-        ("blob", "x'00ff'", "x'00fe'"),
-        ("longtext", "repeat('a', 100000)", "concat(repeat('a', 99999), 'A')"),
-        ("varchar(9)", "'a'", "'A'"),
-        ("varchar(9)", "'a'", "'a '"),
-        ("enum('x', 'y')", "'x'", "'y'"),
-        ("set('x', 'y')", "'x'", "'x,y'"),
-        (
-            "decimal(50, 3)",
-            Decimal("12345678901234567890123456789012345.125"),
-            "12345678901234567890123456789012345678901234.126",
-        ),
-        ("bigint unsigned", "18446744073709551615", "18446744073709551614"),
-        ("json", "'[1]'", "'[2]'"),
-    ],
-)
-def test_the_smallest_change_of_a_value_is_seen(crm, sql, table, kind, before, after):
-    sql(f"CREATE TABLE {table} (v {kind})", f"INSERT INTO {table} VALUES ({before})")
-    one = crm.observe(table, look())
-    assert same_state(one, crm.observe(table, look()))
-    sql(f"UPDATE {table} SET v = {after}")
-    assert not same_state(one, crm.observe(table, look()))
+    assert is_fresh(ws)
 
 
 @pytest.mark.parametrize("kind", ["varchar(9)", "text", "char(3)"])
@@ -184,12 +122,9 @@ def test_a_view_that_gives_other_rows_each_time_has_no_state(ws, sql, table):
     sql(f"CREATE VIEW {table}_c AS SELECT v, (brand) AS b FROM {table}")
     try:
         ws.materialize("t", f"SELECT v FROM crm.{table}_b")
-        verdict = ws.staleness("t")
-        assert isinstance(
-            verdict, Undecidable
-        ) and "its view uses rand(), which is volatile" in str(verdict)
+        assert "its view uses rand(), which is volatile" in doubt(ws)
         ws.materialize("u", f"SELECT v, b FROM crm.{table}_c")
-        assert isinstance(ws.staleness("u"), Fresh)
+        assert is_fresh(ws, "u")
     finally:
         sql(*(f"DROP VIEW {table}_{each}" for each in "cba"))
 
@@ -252,10 +187,10 @@ def test_rights_and_passwords_are_told_without_the_password(ws, sql, table, read
     source = ws.sources.add("mine", as_user(mysql_url, reader, "l0ngpassw0rd"))
     assert "l0ng" not in repr(source) + source.location
     ws.materialize("t", f"SELECT v FROM mine.{table}")
-    assert isinstance(ws.staleness("t"), Fresh)
+    assert is_fresh(ws)
     for host in ("%", "localhost"):
         sql(f"REVOKE SELECT ON {table} FROM {reader}@'{host}'")
-    assert not isinstance(ws.staleness("t"), Fresh)
+    assert not is_fresh(ws)
 
 
 def test_a_table_that_can_be_seen_and_not_read_is_undecidable(ws, sql, table, reader, mysql_url):
@@ -266,8 +201,7 @@ def test_a_table_that_can_be_seen_and_not_read_is_undecidable(ws, sql, table, re
     ws.materialize("t", f"SELECT v FROM mine.{table}")
     for host in ("%", "localhost"):
         sql(f"REVOKE SELECT ON {table} FROM {reader}@'{host}'")
-    verdict = ws.staleness("t")
-    assert isinstance(verdict, Undecidable) and "permission denied" in str(verdict)
+    assert "permission denied" in doubt(ws)
 
 
 def test_names_are_sent_as_they_are(ws, sql, table):
@@ -283,7 +217,7 @@ def test_names_are_sent_as_they_are(ws, sql, table):
             assert ws.sql(f'SELECT "ba\\ck", "a`b" FROM crm."{name}"').fetchall() == [(number, 5)]
         ws.materialize("t", f"SELECT * FROM crm.{table}")
         sql(f"UPDATE {table.upper()} SET `a``b` = 6")
-        assert isinstance(ws.staleness("t"), Fresh)
+        assert is_fresh(ws)
     finally:
         for name in names:
             sql(f"DROP TABLE IF EXISTS `{quoted[name]}`")
@@ -329,7 +263,7 @@ def test_a_table_that_was_just_written_is_pinned_though_others_are_written_all_t
     monkeypatch.setattr(MysqlConnector, "log_position", moving)
     monkeypatch.setattr(SingleFlight, "wait_for_distinct_timestamps", lambda _: rested.append(1))
     ws.materialize("t", f"SELECT v FROM crm.{table}")
-    assert isinstance(ws.staleness("t"), Fresh) and rested == [1]
+    assert is_fresh(ws) and rested == [1]
 
 
 # -- what DuckDB remembers of a server -------------------------------------------------------------
@@ -374,10 +308,10 @@ def test_a_table_that_moves_while_a_result_is_open_is_read_all_the_same(ws, sql,
             f"SELECT sum(x) FROM crm.{table}_new"
         ).fetchall() == [(3,)]
         ws.materialize("moved", f"SELECT * FROM crm.{table}")
-        assert isinstance(ws.staleness("moved"), Fresh)
+        assert is_fresh(ws, "moved")
         assert first.num_rows + sum(batch.num_rows for batch in batches) == 600_000
-        assert ws.sql(f"SELECT v, w FROM crm.{table}").fetchall() == [(b"a", 2)] and isinstance(
-            ws.staleness("moved"), Fresh
+        assert ws.sql(f"SELECT v, w FROM crm.{table}").fetchall() == [(b"a", 2)] and is_fresh(
+            ws, "moved"
         )
     finally:
         sql(f"DROP TABLE IF EXISTS {table}_large", f"DROP TABLE IF EXISTS {table}_new")
@@ -467,22 +401,8 @@ def test_a_statement_that_is_run_again_is_bound_once(tmp_path, sql, table, proxy
 
 @pytest.mark.parametrize(
     ("text", "tables", "functions", "fickle"),
-    [
-        ("select `x`.`id` AS `id`,'rand() from `q`.`z` it\\'s' AS `s` from (`d`.`t` `x` left join (`d`.`u` `y` join `d`.`w`))", "d.t d.u d.w", "", ""),
-        ("select extract(year from `x`.`d`) AS `y`,trim(both 'x' from `x`.`n`) AS `n` from `d`.`t` `x` where `x`.`a` in (select `d`.`u`.`a` from `d`.`u`)",
-         "d.t d.u", "", ""),
-        ("select `f`(`d`.`t`.`id`) AS `x`,`e`.`g`(1) AS `y` from `d`.`t`", "d.t", ".f e.g", ""),
-        ("with cte as (select `d`.`t`.`id` AS `id` from `d`.`t`)select `cte`.`id` AS `id` from `cte` straight_join `d`.`a``b`", "d.t d.a`b", "", ""),
-        ("select `j`.`v` AS `v` from `d`.`t` join JSON_TABLE(`d`.`t`.`j`, '$[*]' COLUMNS (`v` int(11) PATH '$.a')) `j`", "d.t", "", ""),
-        ("select `d`.`t`.`id` AS `id` from `d`.`t` limit 3", "d.t", "", "has a LIMIT without an ORDER BY"),
-        ("select `d`.`t`.`id` AS `id` from `d`.`t` order by `d`.`t`.`id` limit 3", "d.t", "", ""),
-        ("(select `d`.`t`.`id` AS `id` from `d`.`t` limit 1) union all select `d`.`u`.`id` from `d`.`u` order by `id`", "d.t d.u", "", "has a LIMIT"),
-        ("select `d`.`t`.`id` AS `id` from `d`.`t` where `d`.`t`.`id` < (select `d`.`u`.`id` from `d`.`u` order by 1 limit 1)", "d.t d.u", "", ""),
-        ("select group_concat(`d`.`t`.`n` order by `d`.`t`.`n` ASC separator ',' limit 1) AS `g` from `d`.`t`", "d.t", "", ""),
-        ("select nextval(`d`.`s`) AS `n`,RAND() AS `r` from `d`.`t`", "d.t", "", "uses nextval(), which is volatile"),
-        ("select connection_id() AS `c`", "", "", "uses connection_id()"),
-    ],
-)  # fmt: skip
+    cases("mysql_views", "text", "tables", "functions", "fickle"),
+)
 def test_what_the_text_of_a_view_rests_on_is_read(text, tables, functions, fickle):
     found = parse_view(text)
     assert found is not None
@@ -514,11 +434,9 @@ def behind(sql, table) -> Iterator[str]:
     )
 
 
-def doubt(ws, name) -> str:
+def doubt_about(ws, name) -> str:
     ws.materialize("t", f"SELECT * FROM crm.{name}")
-    verdict = ws.staleness("t")
-    assert isinstance(verdict, Undecidable)
-    return str(verdict)
+    return doubt(ws)
 
 
 def test_a_write_behind_a_view_that_is_undone_moves_its_stamp(crm, sql, behind):
@@ -547,9 +465,9 @@ def test_a_table_over_a_view_is_made_and_stays_fresh_while_nothing_moves(ws, sql
         f"CREATE VIEW {behind}_b AS SELECT sum(v) AS v FROM {behind}_a",
     )
     ws.materialize("t", f"SELECT v FROM crm.{behind}_b")
-    assert isinstance(ws.staleness("t"), Fresh)
+    assert is_fresh(ws)
     sql(f"UPDATE {behind} SET v = 31 WHERE id = 1")
-    assert isinstance(ws.staleness("t"), Stale)
+    assert is_stale(ws)
 
 
 def test_tables_of_one_server_are_looked_up_by_one_query(ws, sql, behind, sent):
@@ -572,7 +490,7 @@ def test_a_view_with_a_limit_without_an_order_has_no_state(ws, sql, behind):
         f"CREATE VIEW {behind}_a AS SELECT id, v FROM {behind} LIMIT 1",
         f"CREATE VIEW {behind}_b AS SELECT v FROM {behind}_a",
     )
-    assert "its view has a LIMIT without an ORDER BY" in doubt(ws, f"{behind}_b")
+    assert "its view has a LIMIT without an ORDER BY" in doubt_about(ws, f"{behind}_b")
 
 
 @pytest.mark.parametrize(
@@ -589,19 +507,19 @@ def test_a_view_with_a_stored_function_that_may_give_anything_has_no_state(
         f"CREATE FUNCTION {behind}_f(x integer) RETURNS integer {said} RETURN x",
         f"CREATE VIEW {behind}_a AS SELECT {behind}_f(v) AS v FROM {behind}",
     )
-    assert f"{behind}_f(), {why}" in doubt(ws, f"{behind}_a")
+    assert f"{behind}_f(), {why}" in doubt_about(ws, f"{behind}_a")
 
 
 def test_a_view_with_a_function_that_is_declared_deterministic_has_a_state(ws, sql, behind):
     sql(f"CREATE FUNCTION {behind}_f(x integer) RETURNS integer DETERMINISTIC RETURN x")
     sql(f"CREATE VIEW {behind}_a AS SELECT {behind}_f(v) AS v FROM {behind}")
     ws.materialize("t", f"SELECT v FROM crm.{behind}_a")
-    assert isinstance(ws.staleness("t"), Fresh)
+    assert is_fresh(ws)
 
 
 def test_a_view_over_what_the_server_makes_at_each_reading_has_no_state(ws, sql, behind):
     sql(f"CREATE VIEW {behind}_a AS SELECT table_name AS n FROM information_schema.tables")
-    assert "which the server generates on each read" in doubt(ws, f"{behind}_a")
+    assert "which the server generates on each read" in doubt_about(ws, f"{behind}_a")
 
 
 def test_a_view_whose_text_is_hidden_has_no_state_and_says_what_would_help(
@@ -617,12 +535,12 @@ def test_a_view_whose_text_is_hidden_has_no_state_and_says_what_would_help(
     grant("SELECT", f"{behind}_b")
     ws.sources.remove("crm")
     ws.sources.add("crm", as_user(mysql_url, reader, "l0ngpassw0rd"))
-    assert "this user may not read the text of its view (GRANT SHOW VIEW)" in doubt(
+    assert "this user may not read the text of its view (GRANT SHOW VIEW)" in doubt_about(
         ws, f"{behind}_b"
     )
     grant("SHOW VIEW", f"{behind}_b")
-    assert f"{behind}_a, whose definition this user may not read" in doubt(ws, f"{behind}_b")
+    assert f"{behind}_a, whose definition this user may not read" in doubt_about(ws, f"{behind}_b")
     grant("SELECT, SHOW VIEW", f"{behind}_a")
     grant("SELECT", behind)
     ws.materialize("t", f"SELECT * FROM crm.{behind}_b", cache="bypass")
-    assert isinstance(ws.staleness("t"), Fresh)
+    assert is_fresh(ws)

@@ -5,18 +5,15 @@ import io
 import socket
 import time
 
-import pyarrow as pa
 import pytest
 
 from jammi_lab.core.anchors import Cost, Snapshot, Unknown, Vanished
 from jammi_lab.core.errors import (
     ExtensionMissing,
     InvalidArgument,
-    SecretMissing,
     SourceUnavailable,
 )
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.core.verdicts import Fresh, Stale, Undecidable
 from jammi_lab.sources.base import no_credentials, same_state
 from jammi_lab.sources.credentials import location_options, resolve_credentials, strip_credentials
 from jammi_lab.sources.files import object_stores as objects
@@ -26,16 +23,10 @@ from jammi_lab.sources.files.fsspec_mount import MountedFilesystem
 from jammi_lab.sources.locations import without_credentials
 from jammi_lab.sources.registry import connector_for, infer_kind
 from jammi_lab.sources.scratch_duckdb import query
-from tests.contracts.connector import Case, ConnectorSuite, DictMemo, look
-from tests.contracts.journey import JourneySuite, written_journey
+from tests.cases import cases
+from tests.contracts.source import DictMemo, look
 from tests.services.stores import KEY, SECRET, Bucket, bucket_of, parquet_bytes, s3_server
-from tests.sources.test_file_connector import EDITED, FIRST, GROWN, WRITERS, bytes_of
-
-
-def content(kind, rows):
-    sink = io.BytesIO()
-    WRITERS[kind](sink, rows)
-    return sink.getvalue()
+from tests.verdicts import is_fresh, is_stale
 
 
 def source(bucket: Bucket, key, kind=None, **more):
@@ -54,64 +45,6 @@ def source(bucket: Bucket, key, kind=None, **more):
         **more,
     )
     return connector_for(record, None, None, given)
-
-
-class TestObjects(ConnectorSuite):
-    @pytest.fixture(
-        params=[
-            *((kind, "file") for kind in ("parquet", "csv", "ndjson", "arrow")),
-            *((k, p) for k in ("parquet", "csv") for p in ("prefix", "glob")),
-        ],
-        ids=str,
-    )
-    def case(self, request, bucket):
-        kind, place = request.param
-        name = f"d/it's a [1] #%20+é.{kind}"
-        bucket.put("d/.hidden.csv", b"not,it\n")
-        bucket.put(name, content(kind, FIRST))
-        key = {"file": f"d/it's a [[]1] #%20+é.{kind}", "prefix": "d/", "glob": f"d/*.{kind}"}[
-            place
-        ]
-        return Case(
-            source(bucket, key),
-            edit=lambda: bucket.put(name, content(kind, EDITED)),
-            restore=lambda: bucket.put(name, content(kind, FIRST)),
-            grow=lambda: bucket.put(name, content(kind, GROWN)),
-            touch=lambda: bucket.put(name, content(kind, FIRST)),
-            vanish=lambda: bucket.remove("d/"),
-            by_column=kind in ("parquet", "arrow"),
-        )
-
-    def test_what_is_gone_has_vanished(self, case):
-        case.vanish()
-        assert isinstance(case.connector.observe(None, look()), Vanished)
-
-    def test_an_unchanged_object_is_not_read_again(self, case):
-        memo = DictMemo()
-        first, again = self.seen(case, memo), self.seen(case, memo)
-        assert first.cost is Cost.SCAN and again.cost is Cost.METADATA
-
-
-class TestObjectJourney(JourneySuite):
-    """An object whose credential is in a variable, and a prefix whose credential was typed."""
-
-    @pytest.fixture(params=[("parquet", "file"), ("csv", "file"), ("parquet", "prefix")], ids=str)
-    def journey(self, request, bucket, monkeypatch):
-        kind, place = request.param
-        monkeypatch.setenv("BUCKET_SECRET", f"{KEY}:{SECRET}")
-        key, typed, by_column = f"d/x.{kind}", place == "prefix", kind == "parquet"
-        return written_journey(
-            bucket.url("d/" if typed else key),
-            kind,
-            lambda table: bucket.put(key, bytes_of(kind, table)),
-            {"what lies elsewhere": lambda: bucket.put("e/y.csv", b"id\n1\n")},
-            method=f"digest of the {'columns' if by_column else 'bytes'}",
-            by_column=by_column,
-            vanish=lambda: bucket.remove("d/"),
-            options=bucket.options if typed else {"endpoint_url": bucket.endpoint},
-            given={} if typed else {"secret": "BUCKET_SECRET"},
-            again=typed,
-        )
 
 
 def test_a_store_and_duckdb_s_own_reader_give_the_same_rows(bucket):
@@ -212,18 +145,6 @@ def test_anchor_content_reads_even_large_objects(bucket, monkeypatch):
     )
 
 
-def test_anchor_by_a_column(bucket):
-    bucket.put("x.parquet", parquet_bytes(id=[1, 2], name=["a", "b"]))
-    connector, memo = source(bucket, "x.parquet", anchor="column:id"), DictMemo()
-    connector.check()
-    before = connector.observe(None, look(memo))
-    assert (
-        before.method == "column:id" and connector.observe(None, look(memo)).cost is Cost.METADATA
-    )
-    bucket.put("x.parquet", parquet_bytes(id=[1, 3], name=["a", "b"]))
-    assert not same_state(before, connector.observe(None, look(memo)))
-
-
 def test_one_listing_serves_a_whole_prefix(bucket, monkeypatch):
     for n in range(5):
         bucket.put(f"d/{n}.parquet", parquet_bytes(id=[n]))
@@ -238,8 +159,7 @@ def test_one_listing_serves_a_whole_prefix(bucket, monkeypatch):
     assert [a[0] for a in asked] == ["list_objects_v2"]
 
 
-def test_a_workbook_on_a_store_is_read_as_one_here(tmp_path, bucket):
-    import jammi_lab as jl
+def test_a_workbook_on_a_store_is_read_as_one_here(ws, bucket):
 
     openpyxl = pytest.importorskip("openpyxl")
     book, sink = openpyxl.Workbook(), io.BytesIO()
@@ -247,16 +167,15 @@ def test_a_workbook_on_a_store_is_read_as_one_here(tmp_path, bucket):
         book.active.append(row)
     book.save(sink)
     bucket.put("d/b.xlsx", sink.getvalue())
-    with jl.open(tmp_path / "lab") as ws:
-        assert ws.sources.add("book", bucket.url("d/b.xlsx"), options=bucket.options).kind == "xlsx"
-        ws.materialize("t", "SELECT id, name FROM book")
-        assert ws.sql("FROM jammi.t").fetchall() == [(1, "a"), (2, "b")]
-        assert ws.staleness("t") == Fresh()
-        book.active.append([3, "c"])
-        sink.seek(0)
-        book.save(sink)
-        bucket.put("d/b.xlsx", sink.getvalue())
-        assert isinstance(ws.staleness("t"), Stale)
+    assert ws.sources.add("book", bucket.url("d/b.xlsx"), options=bucket.options).kind == "xlsx"
+    ws.materialize("t", "SELECT id, name FROM book")
+    assert ws.sql("FROM jammi.t").fetchall() == [(1, "a"), (2, "b")]
+    assert is_fresh(ws)
+    book.active.append([3, "c"])
+    sink.seek(0)
+    book.save(sink)
+    bucket.put("d/b.xlsx", sink.getvalue())
+    assert is_stale(ws)
 
 
 # -- what is wrong ---------------------------------------------------------------------------------
@@ -313,20 +232,6 @@ def test_denied_is_unknown_and_not_vanished(bucket, monkeypatch):
     )
     seen = connector.observe(None, look())
     assert isinstance(seen, Unknown) and "permission denied" in seen.why
-
-
-def test_torn_parquet_is_said(bucket):
-    bucket.put("x.parquet", parquet_bytes(id=[1])[:-7])
-    with pytest.raises(SourceUnavailable, match="not a complete Parquet file"):
-        source(bucket, "x.parquet").check()
-
-
-def test_decimals_that_duckdb_would_read_as_other_numbers_are_refused(bucket):
-    bucket.put("x.parquet", parquet_bytes(x=pa.array([1], pa.decimal256(45, 2))))
-    with pytest.raises(SourceUnavailable, match=r"'x' of x\.parquet has decimals of 45 digits"):
-        source(bucket, "x.parquet").check()
-    seen = source(bucket, "x.parquet").observe(None, look())
-    assert isinstance(seen, Unknown) and "decimals of 45 digits" in seen.why
 
 
 def test_unknown_options_list_the_known_ones():
@@ -435,29 +340,7 @@ def test_the_other_stores_get_their_arguments_and_are_read_through_fsspec(
 
 @pytest.mark.parametrize(
     ("location", "options", "clean", "taken"),
-    [
-        ("s3://k:s%2F1@b/d/x.csv", {}, "s3://b/d/x.csv", {"key": "k", "secret": "s/1"}),
-        (
-            "s3://b/x.csv",
-            {"key": "k", "secret": "s", "token": "t", "region": "eu"},
-            "s3://b/x.csv",
-            {"key": "k", "secret": "s", "token": "t"},
-        ),
-        (
-            "s3://b/x.csv?s3_access_key_id=k&s3_secret_access_key=s",
-            {},
-            "s3://b/x.csv",
-            {"key": "k", "secret": "s"},
-        ),
-        ("s3://b/what?.csv", {}, "s3://b/what?.csv", {}),
-        (
-            "abfs://container@account.dfs.core.windows.net/x.csv",
-            {},
-            "abfs://container@account.dfs.core.windows.net/x.csv",
-            {},
-        ),
-        ("data/x.csv", {"key": 1}, "data/x.csv", {}),
-    ],
+    cases("store_credentials", "location", "options", "clean", "taken"),
 )
 def test_credentials_are_taken_out_of_address_and_options(location, options, clean, taken):
     found = strip_credentials(location, options)
@@ -507,31 +390,6 @@ def test_nothing_of_a_credential_is_in_a_repr():
 # -- a workspace -----------------------------------------------------------------------------------
 
 
-def test_a_table_over_a_bucket_says_when_the_bucket_moved_also_after_a_restart(tmp_path, bucket):
-    import jammi_lab as jl
-
-    bucket.put("d/x.parquet", parquet_bytes(id=[1, 2], name=["a", "b"]))
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("o", bucket.url("d/"), options=bucket.options)
-        ws.materialize("t", "SELECT id FROM o")
-        assert ws.staleness("t") == Fresh()
-        bucket.put("d/x.parquet", parquet_bytes(id=[1, 2], name=["a", "Z"]))
-        assert ws.staleness("t") == Fresh(), "a column that nobody reads"
-    with jl.open(tmp_path / "lab") as ws:
-        verdict = ws.staleness("t")
-        assert isinstance(verdict, Undecidable) and "credential" in verdict.unpinned[0].note
-        with pytest.raises(SecretMissing, match="o"):
-            ws.sql("FROM o")
-        ws.sources.add("o", bucket.url("d/"), options=bucket.options)
-        assert ws.staleness("t") == Fresh()
-        bucket.put("d/y.parquet", parquet_bytes(id=[3], name=["c"]))
-        assert isinstance(ws.staleness("t"), Stale)
-        ws.recompute("t")
-        assert ws.table("t").row_count == 3
-        bucket.remove("d/")
-        assert "gone" in str(ws.staleness("t"))
-
-
 def test_credentials_from_the_environment_are_enough_also_after_a_restart(
     tmp_path, bucket, monkeypatch
 ):
@@ -551,7 +409,7 @@ def test_credentials_from_the_environment_are_enough_also_after_a_restart(
                 ws.sources.add("o", bucket.url("x.csv"))
                 ws.materialize("t", "FROM o")
             assert ws.sql("FROM o").fetchall() == [(1,)]
-            assert ws.staleness("t") == Fresh()
+            assert is_fresh(ws)
     objects.open_filesystem.cache_clear()
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import jammi_lab as jl
 from tests.sizes import examples
+from tests.verdicts import is_fresh, is_stale
 
 D = Decimal
 
@@ -25,12 +26,6 @@ def write(folder, files):
         table = table if isinstance(table, pa.Table) else pa.table({"v": table})
         pq.write_table(table, folder / name)
     return folder
-
-
-@pytest.fixture
-def ws(tmp_path):
-    with jl.open(tmp_path / "lab") as workspace:
-        yield workspace
 
 
 def add(ws, tmp_path, *columns, **options):
@@ -114,7 +109,7 @@ def test_a_folder_that_gets_a_file_of_another_type_is_no_longer_read_or_fresh(ws
     add(ws, tmp_path, pa.array([1, 2]))
     ws.materialize("m", "SELECT sum(v) AS s FROM a")
     pq.write_table(pa.table({"v": ["x"]}), tmp_path / "d/9.parquet")
-    assert not isinstance(ws.staleness("m"), jl.Fresh)
+    assert not is_fresh(ws, "m")
     with pytest.raises(jl.SourceUnavailable, match=r"9\.parquet"):
         values(ws)
 
@@ -123,7 +118,7 @@ def test_an_increment_over_a_folder_whose_type_was_widened(ws, tmp_path):
     add(ws, tmp_path, pa.array([1, 2]))
     ws.materialize("m", "SELECT v FROM a")
     pq.write_table(pa.table({"v": [2.5]}), tmp_path / "d/9.parquet")
-    assert isinstance(ws.staleness("m"), jl.Stale)
+    assert is_stale(ws, "m")
     ws.recompute()
     assert ws.sql("SELECT v, typeof(v) FROM jammi.m").fetchall() == [
         (1.0, "DOUBLE"),

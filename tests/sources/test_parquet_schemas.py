@@ -14,7 +14,7 @@ from jammi_lab.core.records import SourceRecord
 from jammi_lab.engine.engine import Engine
 from jammi_lab.sources.files.connector import FileConnector
 from jammi_lab.sources.registry import connector_for
-from tests.contracts.connector import DictMemo, look
+from tests.contracts.source import DictMemo, observed
 
 
 def test_files_of_one_schema_are_described_once(tmp_path, monkeypatch):
@@ -51,12 +51,12 @@ def test_columns_are_described_anew_where_stats_are_not_trusted(tmp_path):
     file.write_text("id,name\n1,a\n")
     record = SourceRecord(name="t", kind="csv", location=str(file), anchor="content")
     connector, memo = connector_for(record, None, None), DictMemo()
-    assert connector.observe(None, look(memo, later=True)).columns["id"] == "BIGINT"
+    assert observed(connector, memo, later=True).columns["id"] == "BIGINT"
     before = connector.file_set.list_files("csv")
     file.write_text("ix,name\n1,a\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(connector.file_set), "list_files", lambda *_: before)
-        assert list(connector.observe(None, look(memo, later=True)).columns) == ["ix", "name"]
+        assert list(observed(connector, memo, later=True).columns) == ["ix", "name"]
 
 
 def test_a_path_that_is_not_plain_is_cached_under_one_key(tmp_path):
@@ -65,5 +65,5 @@ def test_a_path_that_is_not_plain_is_cached_under_one_key(tmp_path):
     os.utime(tmp_path / "f/0.parquet", (time.time() - 60,) * 2)
     record = SourceRecord(name="t", kind="parquet", location=f"{tmp_path}//./f/*.parquet")
     connector, memo = FileConnector(record), DictMemo()
-    costs = [connector.observe(None, look(memo, later=True)).cost for _ in range(2)]
+    costs = [observed(connector, memo, later=True).cost for _ in range(2)]
     assert costs == [Cost.SCAN, Cost.FREE]

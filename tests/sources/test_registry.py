@@ -282,3 +282,25 @@ def test_an_escaped_path_means_itself_and_stored_locations_come_back(path):
         assert full_location(stored, Path("/w")) == escape(inner)
     else:
         assert full_location(stored, Path("/w")) == inner
+
+
+@pytest.mark.parametrize("kind", ["sqlte", "deltalake", "excel"])
+def test_an_unknown_kind_is_refused_and_the_known_ones_are_listed(tmp_path, kind):
+    with pytest.raises(InvalidArgument, match=f"Unknown kind of source: '{kind}'") as caught:
+        infer_kind(tmp_path / "x", kind)
+    assert "sqlite" in caught.value.hint and "iceberg" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "known"),
+    [
+        ("sqlite", {"txt": True}, "text"),
+        ("delta", {"verson": 1}, "version"),
+        ("iceberg", {"tabel": "a.b"}, "catalog, table"),
+        ("xlsx", {"head": 1}, "sheet, range, skip, header, types"),
+    ],
+)
+def test_an_unknown_option_is_refused_and_the_known_ones_are_listed(kind, options, known):
+    with pytest.raises(InvalidArgument) as caught:
+        check_options(kind, options)
+    assert known in str(caught.value)

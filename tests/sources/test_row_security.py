@@ -8,19 +8,15 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-import jammi_lab
 from jammi_lab.core.anchors import Cost, Snapshot, Unknown
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.core.verdicts import Fresh, Stale, Undecidable
-from jammi_lab.sources.base import same_state
+from jammi_lab.core.verdicts import Stale
 from jammi_lab.sources.files.connector import FileConnector
-from jammi_lab.sources.frames import FrameConnector
-from jammi_lab.sources.registry import connector_for
 from jammi_lab.sources.row_security import METHOD, TenantFilteredConnector, predicate
 from jammi_lab.storage.arrow_digests import RunningDigests, arrow_digests
-from tests.contracts.connector import Case, ConnectorSuite, DictMemo, look
-from tests.sources.test_file_connector import EDITED, FIRST, GROWN
+from tests.contracts.source import DictMemo, observed
+from tests.verdicts import doubt, is_fresh
 
 ROWS = [(1, "acme", "a"), (2, "globex", "b"), (3, None, "c"), (4, "Acme", "d")]
 
@@ -44,207 +40,118 @@ def view(path, tenant, column="owner", **more):
     )
 
 
-class TestTenantView(ConnectorSuite):
-    """The rows of one tenant are a source like any other, whatever else is in the file."""
-
-    @pytest.fixture(params=["parquet", "csv"])
-    def case(self, tmp_path, request):
-        path, others = tmp_path / f"f.{request.param}", [0]
-
-        def put(rows):
-            others[0] += 1  # each edit also adds a row of somebody else
-            whole = table(
-                [(9, "globex", "z")] * others[0]
-                + [(i, ("acme", "ACME", None)[i % 3], n) for i, n in rows]
-            )
-            if request.param == "parquet":
-                pq.write_table(whole, path)
-            else:
-                pa.csv.write_csv(whole, path)
-
-        put(FIRST)
-        record = SourceRecord(name="s", kind=request.param, location=str(path))
-        return Case(
-            TenantFilteredConnector(connector_for(record, None, None), "owner", "acme", "x"),
-            edit=lambda: put(EDITED),
-            restore=lambda: put(FIRST),
-            grow=lambda: put(GROWN),
-            touch=lambda: put(FIRST),
-            vanish=path.unlink,
-        )
-
-    def test_a_look_that_may_scan_nothing_says_so_or_is_free(self, case):
-        assert isinstance(case.connector.observe(None, look(scan_bytes=0)), Unknown)
-
-
 @pytest.mark.parametrize(
     ("tenant", "ids"), [("acme", [1, 3, 4]), ("globex", [2, 3]), ("else", [3]), (None, [3])]
 )
 @pytest.mark.parametrize("column", ["owner", 'te"n', "a.b", "select", "it's", "ünï 😀", "x;--"])
-def test_a_tenant_sees_its_own_rows_and_those_of_nobody(tmp_path, tenant, ids, column):
-    import jammi_lab as jl
+def test_a_tenant_sees_its_own_rows_and_those_of_nobody(ws, tmp_path, tenant, ids, column):
 
     pq.write_table(table(ROWS, column), tmp_path / "f.parquet")
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("p", tmp_path / "f.parquet", tenant_column=column)
-        ws.sources.add("f", table(ROWS, column), tenant_column=column)
-        with ws.tenant(tenant):
-            for source in "pf":
-                assert [row[0] for row in ws.sql(f"SELECT id FROM {source}").fetchall()] == ids
-                assert ws.sources[source].preview().num_rows == len(ids)
-                assert [c.name for c in ws.sources[source].columns()] == ["id", column, "name"]
+    ws.sources.add("p", tmp_path / "f.parquet", tenant_column=column)
+    ws.sources.add("f", table(ROWS, column), tenant_column=column)
+    with ws.tenant(tenant):
+        for source in "pf":
+            assert [row[0] for row in ws.sql(f"SELECT id FROM {source}").fetchall()] == ids
+            assert ws.sources[source].preview().num_rows == len(ids)
+            assert [c.name for c in ws.sources[source].columns()] == ["id", column, "name"]
 
 
-def test_no_text_of_a_statement_reaches_another_tenant_s_rows(tmp_path):
-    import jammi_lab as jl
+def test_no_text_of_a_statement_reaches_another_tenant_s_rows(ws, tmp_path):
 
     pq.write_table(table(ROWS), tmp_path / "f.parquet")
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("p", tmp_path / "f.parquet", tenant_column="owner")
-        with ws.tenant("acme"):
-            for text in (
-                "SELECT name FROM p WHERE owner = 'globex'",
-                "SELECT name FROM p WHERE owner = 'globex' OR true",
-                "SELECT p.name FROM p p2 FULL JOIN p ON p2.id = p.id",
-                "SELECT name FROM p UNION ALL SELECT name FROM p WHERE owner IS NOT NULL OR true",
-                "SELECT max(name) OVER () AS m FROM p",
-            ):
-                assert "b" not in [row[0] for row in ws.sql(text).fetchall()]
+    ws.sources.add("p", tmp_path / "f.parquet", tenant_column="owner")
+    with ws.tenant("acme"):
+        for text in (
+            "SELECT name FROM p WHERE owner = 'globex'",
+            "SELECT name FROM p WHERE owner = 'globex' OR true",
+            "SELECT p.name FROM p p2 FULL JOIN p ON p2.id = p.id",
+            "SELECT name FROM p UNION ALL SELECT name FROM p WHERE owner IS NOT NULL OR true",
+            "SELECT max(name) OVER () AS m FROM p",
+        ):
+            assert "b" not in [row[0] for row in ws.sql(text).fetchall()]
 
 
-def test_what_other_tenants_rows_do_moves_nothing(tmp_path):
-    import jammi_lab as jl
+def test_what_other_tenants_rows_do_moves_nothing(ws, tmp_path):
 
     path = tmp_path / "f.parquet"
     pq.write_table(table(ROWS), path)
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("p", path, tenant_column="owner")
-        with ws.tenant("acme"):
-            ws.materialize("t", "SELECT id FROM p")
-            assert ws.table("t").inputs[0].columns == ("id",)
-            assert ws.staleness("t") == Fresh()
-        pq.write_table(
-            table(
-                [
-                    (1, "acme", "a"),
-                    (2, "globex", "B!"),
-                    (3, None, "c"),
-                    (4, "Acme", "d"),
-                    (5, "else", "e"),
-                ]
-            ),
-            path,
-        )
-        with ws.tenant("acme"):
-            assert ws.staleness("t") == Fresh()
-        pq.write_table(
-            table([(1, "acme", "A!"), (2, "globex", "B!"), (3, None, "c"), (4, "Acme", "d")]), path
-        )
-        with ws.tenant("acme"):
-            assert ws.staleness("t") == Fresh(), "a column that is not read"
-        pq.write_table(
-            table([(1, "acme", "A!"), (2, "acme", "B!"), (3, None, "c"), (4, "Acme", "d")]), path
-        )
-        with ws.tenant("acme"):
-            verdict = ws.staleness("t")
-            assert isinstance(verdict, Stale) and verdict.reasons[0].current.method == METHOD
-            ws.recompute("t")
-            assert ws.table("t").row_count == 4
-        pq.write_table(table(ROWS).drop_columns("owner"), path)
-        with ws.tenant("acme"):
-            assert isinstance(ws.staleness("t"), Undecidable)
+    ws.sources.add("p", path, tenant_column="owner")
+    with ws.tenant("acme"):
+        ws.materialize("t", "SELECT id FROM p")
+        assert ws.table("t").inputs[0].columns == ("id",)
+        assert is_fresh(ws)
+    pq.write_table(
+        table(
+            [
+                (1, "acme", "a"),
+                (2, "globex", "B!"),
+                (3, None, "c"),
+                (4, "Acme", "d"),
+                (5, "else", "e"),
+            ]
+        ),
+        path,
+    )
+    with ws.tenant("acme"):
+        assert is_fresh(ws)
+    pq.write_table(
+        table([(1, "acme", "A!"), (2, "globex", "B!"), (3, None, "c"), (4, "Acme", "d")]), path
+    )
+    with ws.tenant("acme"):
+        assert is_fresh(ws), "a column that is not read"
+    pq.write_table(
+        table([(1, "acme", "A!"), (2, "acme", "B!"), (3, None, "c"), (4, "Acme", "d")]), path
+    )
+    with ws.tenant("acme"):
+        verdict = ws.staleness("t")
+        assert isinstance(verdict, Stale) and verdict.reasons[0].current.method == METHOD
+        ws.recompute("t")
+        assert ws.table("t").row_count == 4
+    pq.write_table(table(ROWS).drop_columns("owner"), path)
+    with ws.tenant("acme"):
+        assert doubt(ws)
 
 
-def test_two_tenants_tables_over_one_source_are_told_apart(tmp_path):
-    import jammi_lab as jl
+def test_a_column_that_is_not_there_is_refused_with_near_names(ws):
 
-    path = tmp_path / "f.parquet"
-    pq.write_table(table(ROWS), path)
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("p", path, tenant_column="owner")
-        for tenant in ("acme", "globex", None):
-            with ws.tenant(tenant):
-                ws.materialize("t", "SELECT id FROM p")
-        pq.write_table(table([(1, "acme", "a"), (3, None, "c"), (4, "Acme", "d")]), path)
-        found = {}
-        for tenant in ("acme", "globex", None):
-            with ws.tenant(tenant):
-                found[tenant] = type(ws.staleness("t"))
-        assert found == {"acme": Fresh, "globex": Stale, None: Fresh}
+    with pytest.raises(InvalidArgument, match="'ownr'") as error:
+        ws.sources.add("f", table(ROWS), tenant_column="ownr")
+    assert error.value.near == ("owner",) and "f" not in ws.sources
 
 
-def test_a_column_that_is_not_there_is_refused_with_near_names(tmp_path):
-    import jammi_lab as jl
-
-    with jl.open(tmp_path / "lab") as ws:
-        with pytest.raises(InvalidArgument, match="'ownr'") as error:
-            ws.sources.add("f", table(ROWS), tenant_column="ownr")
-        assert error.value.near == ("owner",) and "f" not in ws.sources
-
-
-def test_of_a_database_only_tables_with_the_column_are_read(tmp_path):
+def test_of_a_database_only_tables_with_the_column_are_read(ws, tmp_path):
     import duckdb
 
-    import jammi_lab as jl
     from jammi_lab.core.errors import JammiError
 
     with duckdb.connect(str(tmp_path / "d.duckdb")) as db:
         db.execute(
             "CREATE TABLE orders AS SELECT 1 AS id, 'acme' AS owner; CREATE TABLE secrets AS SELECT 'all' AS of_all"
         )
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("d", tmp_path / "d.duckdb", tenant_column="owner")
-        with ws.tenant("acme"):
-            assert ws.sql("SELECT id FROM d.orders").fetchall() == [(1,)]
-            with pytest.raises(JammiError, match="owner"):
-                ws.sql("FROM d.secrets")
-        with pytest.raises(InvalidArgument, match="'nobody'"):
-            ws.sources.add("e", tmp_path / "d.duckdb", tenant_column="nobody")
+    ws.sources.add("d", tmp_path / "d.duckdb", tenant_column="owner")
+    with ws.tenant("acme"):
+        assert ws.sql("SELECT id FROM d.orders").fetchall() == [(1,)]
+        with pytest.raises(JammiError, match="owner"):
+            ws.sql("FROM d.secrets")
+    with pytest.raises(InvalidArgument, match="'nobody'"):
+        ws.sources.add("e", tmp_path / "d.duckdb", tenant_column="nobody")
 
 
 def test_the_memo_spares_the_rows_while_the_source_does_not_move(tmp_path):
     pq.write_table(table(ROWS), tmp_path / "f.parquet")
     memo = DictMemo()
     costs = [
-        view(tmp_path / "f.parquet", "acme").observe(None, look(memo, later=True)).cost
-        for _ in range(2)
+        observed(view(tmp_path / "f.parquet", "acme"), memo, later=True).cost for _ in range(2)
     ]
     assert costs == [Cost.SCAN, Cost.FREE]
-    other = view(tmp_path / "f.parquet", "globex").observe(None, look(memo, later=True))
+    other = observed(view(tmp_path / "f.parquet", "globex"), memo, later=True)
     assert isinstance(other, Snapshot) and other.cost is Cost.SCAN and other.row_count == 2
 
 
 def test_on_the_owner_s_word_the_method_says_so(tmp_path):
     pq.write_table(table(ROWS), tmp_path / "f.parquet")
-    assert (
-        view(tmp_path / "f.parquet", "acme", anchor="column:id").observe(None, look()).method
-        == "column:id"
-    )
-    assert isinstance(
-        view(tmp_path / "f.parquet", "acme", anchor="none").observe(None, look()), Unknown
-    )
-
-
-def test_a_frame_is_filtered_as_well_in_its_anchor():
-    mine, moved = (
-        table(ROWS),
-        table([(1, "acme", "a"), (2, "globex", "X"), (3, None, "c"), (4, "Acme", "d")]),
-    )
-    seen = [
-        TenantFilteredConnector(FrameConnector("f", frame), "owner", "acme", "f").observe(
-            None, look()
-        )
-        for frame in (mine, moved)
-    ]
-    assert same_state(*seen)
-    assert not same_state(
-        *(
-            TenantFilteredConnector(FrameConnector("f", frame), "owner", "globex", "f").observe(
-                None, look()
-            )
-            for frame in (mine, moved)
-        )
-    )
+    assert observed(view(tmp_path / "f.parquet", "acme", anchor="column:id")).method == "column:id"
+    assert isinstance(observed(view(tmp_path / "f.parquet", "acme", anchor="none")), Unknown)
 
 
 def test_digests_of_batches_are_those_of_the_whole():
@@ -295,28 +202,22 @@ def first_of(rows):
 @pytest.mark.parametrize(
     ("write", "name"), [(_as_sqlite, "s.t"), (_as_delta, "s")], ids=["sqlite", "delta"]
 )
-def test_what_depends_on_an_order_is_made_of_the_tenant_s_rows_in_one(tmp_path, write, name):
-    with jammi_lab.open(tmp_path / "ws") as ws:
-        ws.sources.add(
-            "s",
-            write(tmp_path / "x", [(1, "acme"), (2, "acme"), (3, "globex")]),
-            tenant_column="owner",
+def test_what_depends_on_an_order_is_made_of_the_tenant_s_rows_in_one(ws, tmp_path, write, name):
+    ws.sources.add(
+        "s",
+        write(tmp_path / "x", [(1, "acme"), (2, "acme"), (3, "globex")]),
+        tenant_column="owner",
+    )
+    with ws.tenant("acme"):
+        listed = ws.materialize("listed", f"SELECT list(id) AS ids, first(id) AS id FROM {name}")
+        step = ws.compute("step", first_of, inputs=[name])
+        write(tmp_path / "x", [(2, "acme"), (1, "acme"), (3, "globex")])
+        assert listed.manifest.order_sensitive and ws.staleness("listed") == is_fresh(ws, "step")
+        again = ws.materialize(
+            "listed", f"SELECT list(id) AS ids, first(id) AS id FROM {name}", cache="bypass"
         )
-        with ws.tenant("acme"):
-            listed = ws.materialize(
-                "listed", f"SELECT list(id) AS ids, first(id) AS id FROM {name}"
-            )
-            step = ws.compute("step", first_of, inputs=[name])
-            write(tmp_path / "x", [(2, "acme"), (1, "acme"), (3, "globex")])
-            assert (
-                listed.manifest.order_sensitive
-                and ws.staleness("listed") == ws.staleness("step") == Fresh()
-            )
-            again = ws.materialize(
-                "listed", f"SELECT list(id) AS ids, first(id) AS id FROM {name}", cache="bypass"
-            )
-            assert again.manifest.artifact == listed.manifest.artifact
-            assert (
-                ws.compute("step", first_of, inputs=[name], cache="bypass").manifest.artifact
-                == step.manifest.artifact
-            )
+        assert again.manifest.artifact == listed.manifest.artifact
+        assert (
+            ws.compute("step", first_of, inputs=[name], cache="bypass").manifest.artifact
+            == step.manifest.artifact
+        )

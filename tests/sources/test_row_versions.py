@@ -11,6 +11,7 @@ import pytest
 import jammi_lab
 from jammi_lab.core.verdicts import Fresh, Stale
 from tests.services.servers import in_database, run_postgres
+from tests.verdicts import is_fresh, is_stale
 from tests.waiting import until
 
 pytestmark = pytest.mark.services
@@ -131,14 +132,14 @@ def test_a_database_that_was_made_anew_from_a_copy_is_another_one(tmp_path, fres
         with jammi_lab.open(tmp_path / "ws") as ws:
             ws.sources.add("pg", url)
             ws.materialize("d", "SELECT id, v FROM pg.t")
-            assert isinstance(ws.staleness("d"), Fresh)
+            assert is_fresh(ws, "d")
             made_from = ws.sources["pg"].anchor("t")
         with jammi_lab.open(tmp_path / "ws") as ws:
             run_postgres(elsewhere, f"DROP DATABASE {name} WITH (FORCE)")
             run_postgres(elsewhere, f"ALTER DATABASE {name}_copy RENAME TO {name}")
             assert run_postgres(url, "SELECT v FROM t") == [("a",)]
             assert ws.sources["pg"].anchor("t").value != made_from.value
-            assert isinstance(ws.staleness("d"), Stale)
+            assert is_stale(ws, "d")
     finally:
         run_postgres(elsewhere, f"DROP DATABASE IF EXISTS {name}_copy WITH (FORCE)")
 

@@ -11,9 +11,9 @@ from pyiceberg.types import DoubleType, IntegerType, LongType, NestedField, Stri
 
 import jammi_lab as jl
 from jammi_lab.core.errors import SourceUnavailable
-from jammi_lab.core.verdicts import Fresh, Stale, Undecidable
 from tests.services.iceberg_deletes import data_files, delete_at, delete_equal
 from tests.sources.test_iceberg import catalog, folder_of  # noqa: F401  the fixture
+from tests.verdicts import doubt, is_fresh, is_stale
 
 SCHEMA = Schema(
     NestedField(1, "id", IntegerType(), required=True),
@@ -55,21 +55,19 @@ def test_rows_deleted_by_their_places_are_gone_and_move_the_anchor(ws, table):
     ws.materialize("n", "SELECT count(*) AS n FROM s")
     first, second = data_files(table)
     delete_at(table, first, 0, 2)
-    assert isinstance(ws.staleness("t"), Stale) and isinstance(ws.staleness("n"), Stale)
+    assert is_stale(ws) and is_stale(ws, "n")
     delete_at(table, second, 0)
     assert ids(ws) == [2, 5] and ws.sql(
         "SELECT count(*), count(*) FILTER (id > 2) FROM s"
     ).fetchall() == [(2, 1)]
     ws.recompute("t")
-    assert ws.sql("SELECT id FROM jammi.t ORDER BY id").fetchall() == [(2,), (5,)] and isinstance(
-        ws.staleness("t"), Fresh
-    )
+    assert ws.sql("SELECT id FROM jammi.t ORDER BY id").fetchall() == [(2,), (5,)] and is_fresh(ws)
 
 
 def test_rows_deleted_by_a_value_are_gone_and_those_written_later_stay(ws, table):
     ws.materialize("t", "SELECT id FROM s")
     delete_equal(table, ["id"], (2,), (4,))
-    assert isinstance(ws.staleness("t"), Stale) and ids(ws) == [1, 3, 5]
+    assert is_stale(ws) and ids(ws) == [1, 3, 5]
     table.append(rows(4))
     assert ids(ws) == [1, 3, 4, 5]
     assert ws.sql("SELECT name FROM s WHERE name LIKE 'n%' ORDER BY 1").fetchall() == [
@@ -84,9 +82,9 @@ def test_a_row_that_is_deleted_and_written_again_leaves_equal_rows(ws, table):
     ws.materialize("t", "FROM s")
     delete_equal(table, ["id"], (2,))
     table.append(rows(2))
-    assert isinstance(ws.staleness("t"), Fresh)
+    assert is_fresh(ws)
     delete_at(table, data_files(table)[-1], 0)
-    assert isinstance(ws.staleness("t"), Stale)
+    assert is_stale(ws)
 
 
 def test_deletes_hold_for_a_column_that_is_renamed(ws, table):
@@ -129,8 +127,7 @@ def check_refused(ws, why):
     with pytest.raises(SourceUnavailable, match=why) as caught:
         ws.sql("SELECT id FROM s")
     assert "has equality deletes" in str(caught.value) and "compact" in str(caught.value)
-    verdict = ws.staleness("t")
-    assert isinstance(verdict, Undecidable) and why in str(verdict)
+    assert why in doubt(ws)
 
 
 def test_deletes_that_compare_a_column_with_nulls_are_refused(ws, table):
@@ -140,7 +137,7 @@ def test_deletes_that_compare_a_column_with_nulls_are_refused(ws, table):
     delete_equal(table, ["id", "name"], (2, "n2"))
     check_refused(ws, "the column name, which may be NULL")
     table.overwrite(rows(1))
-    assert ids(ws) == [1] and isinstance(ws.staleness("t"), Stale)
+    assert ids(ws) == [1] and is_stale(ws)
 
 
 def test_deletes_that_compare_a_column_whose_nulls_nobody_counted_are_refused(catalog, tmp_path):

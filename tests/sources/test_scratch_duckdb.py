@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import jammi_lab as jl
 from jammi_lab.core.anchors import source_input
 from jammi_lab.sources import scratch_duckdb as scratch
 from jammi_lab.sources.base import ReadPlan, Relation, Requirements
@@ -178,10 +177,9 @@ def test_a_process_that_was_forked_off_has_one_of_its_own():
     assert instance() is before
 
 
-def test_a_file_that_is_added_is_described_once_and_read_once(tmp_path, monkeypatch):
+def test_a_file_that_is_added_is_described_once_and_read_once(ws, tmp_path, monkeypatch):
     opened, connect = [], scratch.connect
     monkeypatch.setattr(scratch, "connect", lambda r: opened.append(r) or connect(r))
     pq.write_table(pa.table({"a": [1]}), tmp_path / "a.parquet")
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("a", str(tmp_path / "a.parquet"))
+    ws.sources.add("a", str(tmp_path / "a.parquet"))
     assert len(opened) == 2

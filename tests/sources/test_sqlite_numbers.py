@@ -7,6 +7,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.sources.databases import reader_process
+from tests.verdicts import is_fresh, is_stale
 
 SCRIPT = """
 CREATE TABLE e(cat TEXT, x INT, r REAL, raw);
@@ -77,12 +78,12 @@ def test_values_of_several_kinds_are_told(ws):
 
 def test_a_table_of_a_view_follows_its_values(ws, tmp_path):
     ws.materialize("m", "SELECT max(total) AS top FROM s.v")
-    assert isinstance(ws.staleness("m"), jl.Fresh)
+    assert is_fresh(ws, "m")
     with sqlite3.connect(tmp_path / "x.db") as con:
         con.execute("INSERT INTO e VALUES ('d', 'x', 1, 1)")
         con.execute("UPDATE e SET x = 2.5 WHERE cat = 'c'")
     con.close()
-    assert isinstance(ws.staleness("m"), jl.Stale)
+    assert is_stale(ws, "m")
     ws.recompute()
     assert ws.sql("SELECT top FROM jammi.m").fetchall() == [(10.0,)]
 

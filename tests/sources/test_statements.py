@@ -28,12 +28,6 @@ def forgotten():
 
 
 @pytest.fixture
-def ws(tmp_path):
-    with jl.open(tmp_path / "ws") as opened:
-        yield opened
-
-
-@pytest.fixture
 def crm(ws, tmp_path):
     with sqlite3.connect(tmp_path / "crm.db") as file:
         file.execute('CREATE TABLE "my table"(a)')

@@ -161,56 +161,54 @@ NESTED = [
 
 
 @soak
-def test_no_statement_of_a_tenant_meets_a_value_of_another(made, tmp_path):
+def test_no_statement_of_a_tenant_meets_a_value_of_another(ws, made):
     """Of the statements each kind meets a third, in a soak all."""
     location, table, kind = made
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add(
-            "src",
-            location if isinstance(location, pa.Table) else str(location),
-            tenant_column="owner",
-        )
-        with ws.tenant("globex"):
-            assert sorted(ws.sql(f"SELECT id FROM {table}").fetchall()) == [
-                (i,) for i in range(999, MANY if "parquet" in str(location)[-7:] else ROWS, 1000)
-            ]
-            nested = NESTED if "parts" in ws.sql(f"SELECT * FROM {table} LIMIT 0").columns else []
-            statements = STATEMENTS + nested
-            for number, statement in enumerate(statements):
-                if not (SOAK or rotated(kind, number, len(statements))):
-                    continue
-                try:
-                    ws.sql(statement.format(t=table)).fetchall()
-                except jl.JammiError as error:
-                    said = "\n".join(error.lines())
-                    assert THEIRS not in said and "723456" not in said, statement
+    ws.sources.add(
+        "src",
+        location if isinstance(location, pa.Table) else str(location),
+        tenant_column="owner",
+    )
+    with ws.tenant("globex"):
+        assert sorted(ws.sql(f"SELECT id FROM {table}").fetchall()) == [
+            (i,) for i in range(999, MANY if "parquet" in str(location)[-7:] else ROWS, 1000)
+        ]
+        nested = NESTED if "parts" in ws.sql(f"SELECT * FROM {table} LIMIT 0").columns else []
+        statements = STATEMENTS + nested
+        for number, statement in enumerate(statements):
+            if not (SOAK or rotated(kind, number, len(statements))):
+                continue
+            try:
+                ws.sql(statement.format(t=table)).fetchall()
+            except jl.JammiError as error:
+                said = "\n".join(error.lines())
+                assert THEIRS not in said and "723456" not in said, statement
 
 
-def test_a_value_that_cannot_be_read_is_not_told(tmp_path):
+def test_a_value_that_cannot_be_read_is_not_told(ws, tmp_path):
     with sqlite3.connect(tmp_path / "f.sqlite") as db:
         db.execute("CREATE TABLE t (id INTEGER, owner TEXT, n INTEGER, d DATE)")
         db.execute(
             "INSERT INTO t VALUES (1, 'acme', 'ACMESECRET', '2020-01-01'), (2, 'globex', 3, '2020-01-01'), (3, 'acme', 3, 'ACMESECRET')"
         )
     db.close()
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("src", str(tmp_path / "f.sqlite"), tenant_column="owner")
-        with ws.tenant("globex"):
-            for column, told in (("n", "column 'n'"), ("d", "declared as date")):
-                with pytest.raises(SourceUnavailable, match=told) as caught:
-                    ws.sql(f"SELECT max({column}) FROM src.t").fetchall()
-                assert THEIRS not in "\n".join(caught.value.lines())
-            assert ws.sql("SELECT id FROM src.t").fetchall() == [(2,)]
-            with sqlite3.connect(tmp_path / "other.sqlite") as db:
-                db.execute("CREATE TABLE t (id INTEGER)")
-                db.execute("INSERT INTO t VALUES (1)")
-            db.close()
-            ws.sources.add("another", str(tmp_path / "other.sqlite"))
-            for both in ("another.t a, src.t b", "src.t b, another.t a"):
-                with pytest.raises(SourceUnavailable) as caught:
-                    ws.sql(f"SELECT max(b.n), max(a.id) FROM {both}").fetchall()
-                assert THEIRS not in "\n".join(caught.value.lines())
-            assert THEIRS not in str(ws.sources.list())
+    ws.sources.add("src", str(tmp_path / "f.sqlite"), tenant_column="owner")
+    with ws.tenant("globex"):
+        for column, told in (("n", "column 'n'"), ("d", "declared as date")):
+            with pytest.raises(SourceUnavailable, match=told) as caught:
+                ws.sql(f"SELECT max({column}) FROM src.t").fetchall()
+            assert THEIRS not in "\n".join(caught.value.lines())
+        assert ws.sql("SELECT id FROM src.t").fetchall() == [(2,)]
+        with sqlite3.connect(tmp_path / "other.sqlite") as db:
+            db.execute("CREATE TABLE t (id INTEGER)")
+            db.execute("INSERT INTO t VALUES (1)")
+        db.close()
+        ws.sources.add("another", str(tmp_path / "other.sqlite"))
+        for both in ("another.t a, src.t b", "src.t b, another.t a"):
+            with pytest.raises(SourceUnavailable) as caught:
+                ws.sql(f"SELECT max(b.n), max(a.id) FROM {both}").fetchall()
+            assert THEIRS not in "\n".join(caught.value.lines())
+        assert THEIRS not in str(ws.sources.list())
 
 
 @pytest.mark.parametrize(
@@ -249,16 +247,15 @@ def test_what_a_reader_says_of_a_value_is_said_without_it(tmp_path, text, kind):
         ("owner,v\nglobex,1\nacme,ACMESECRET" + "x" * 2_200_000 + "\n", {}),
     ],
 )
-def test_a_line_that_cannot_be_read_is_not_shown_to_another_tenant(tmp_path, broken, options):
+def test_a_line_that_cannot_be_read_is_not_shown_to_another_tenant(ws, tmp_path, broken, options):
     (tmp_path / "f.csv").write_text("owner,v\nglobex,1\nacme,2\n")
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("src", tmp_path / "f.csv", tenant_column="owner", options=options)
-        with ws.tenant("globex"):
-            ws.materialize("t", "SELECT v FROM src")
-            assert ws.sources["src"].notes == []
-        (tmp_path / "f.csv").write_text(broken)
-        with ws.tenant("globex"):
-            with pytest.raises(SourceUnavailable, match=r"f\.csv, line 3") as caught:
-                ws.sql("FROM src").fetchall()
-            said = ["\n".join(caught.value.lines()), str(ws.staleness("t")), str(ws.sources.list())]
-            assert not any(THEIRS in each for each in said)
+    ws.sources.add("src", tmp_path / "f.csv", tenant_column="owner", options=options)
+    with ws.tenant("globex"):
+        ws.materialize("t", "SELECT v FROM src")
+        assert ws.sources["src"].notes == []
+    (tmp_path / "f.csv").write_text(broken)
+    with ws.tenant("globex"):
+        with pytest.raises(SourceUnavailable, match=r"f\.csv, line 3") as caught:
+            ws.sql("FROM src").fetchall()
+        said = ["\n".join(caught.value.lines()), str(ws.staleness("t")), str(ws.sources.list())]
+        assert not any(THEIRS in each for each in said)

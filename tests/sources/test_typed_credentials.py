@@ -49,11 +49,10 @@ def test_no_spelling_of_an_address_shows_its_password(tmp_path, number, form):
             assert quote(password, safe="") not in text
 
 
-def test_an_address_that_is_no_url_is_not_stored_as_a_path(tmp_path):
-    with jammi_lab.open(tmp_path / "ws") as ws:
-        for form in FORMS[:6]:
-            with pytest.raises(InvalidArgument, match="not a URL"):
-                ws.sources.add("a", form.format("Zq4%dXk9!"), kind="parquet", check=False)
+def test_an_address_that_is_no_url_is_not_stored_as_a_path(ws):
+    for form in FORMS[:6]:
+        with pytest.raises(InvalidArgument, match="not a URL"):
+            ws.sources.add("a", form.format("Zq4%dXk9!"), kind="parquet", check=False)
 
 
 def test_a_credential_is_redacted_after_hundreds_of_others_and_however_it_is_quoted():

@@ -6,7 +6,7 @@ import pytest
 
 import jammi_lab
 from jammi_lab.core import errors
-from jammi_lab.core.verdicts import Stale
+from tests.verdicts import is_stale
 
 
 def test_columns_of_a_text_are_read_as_what_is_said_of_them(tmp_path):
@@ -32,7 +32,7 @@ def test_columns_of_a_text_are_read_as_what_is_said_of_them(tmp_path):
         ws.sources.add(
             "said", tmp_path / "x.csv", options={"types": {"zip": "INTEGER"}}, replace=True
         )
-        assert isinstance(ws.staleness(table), Stale)
+        assert is_stale(ws, table)
     with jammi_lab.open(tmp_path / "lab") as ws:
         assert [c.type for c in ws.sources["said"].columns()][:1] == ["INTEGER"]
 
@@ -54,10 +54,9 @@ def test_columns_of_a_text_are_read_as_what_is_said_of_them(tmp_path):
         ("zip", errors.InvalidArgument, "of type dict"),
     ],
 )
-def test_types_that_cannot_be_are_refused_and_nothing_is_added(tmp_path, types, error, says):
+def test_types_that_cannot_be_are_refused_and_nothing_is_added(ws, tmp_path, types, error, says):
     (tmp_path / "x.csv").write_text("zip,v\n01234,1\n")
-    with jammi_lab.open(tmp_path / "lab") as ws:
-        with pytest.raises(error) as caught:
-            ws.sources.add("x", tmp_path / "x.csv", options={"types": types})
-        assert says in caught.value.message
-        assert "x" not in ws.sources
+    with pytest.raises(error) as caught:
+        ws.sources.add("x", tmp_path / "x.csv", options={"types": types})
+    assert says in caught.value.message
+    assert "x" not in ws.sources

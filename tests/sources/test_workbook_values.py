@@ -9,15 +9,9 @@ import pandas as pd
 import pytest
 from openpyxl.utils.datetime import CALENDAR_MAC_1904
 
-import jammi_lab
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
+from tests.cases import cases, plain
 from tests.sources.workbook_formats import WRITERS
-
-
-@pytest.fixture
-def ws(tmp_path):
-    with jammi_lab.open(tmp_path / "ws") as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -46,9 +40,7 @@ DAY, NOON = dt.date(2024, 5, 6), dt.datetime(2024, 5, 6, 12, 30)
 @pytest.mark.parametrize(
     ("cells", "values", "kind"),
     [
-        ([1, 2, 3], [1, 2, 3], "BIGINT"),
-        ([1, 2.5], [1.0, 2.5], "DOUBLE"),
-        ([True, False], [True, False], "BOOLEAN"),
+        *cases("workbook_columns", "cells", "values", "kind"),
         ([DAY, dt.date(1999, 12, 31)], [DAY, dt.date(1999, 12, 31)], "DATE"),
         ([DAY, NOON], [dt.datetime(2024, 5, 6), NOON], "TIMESTAMP"),
         ([dt.time(6, 15), dt.time(23, 59, 59)], [dt.time(6, 15), dt.time(23, 59, 59)], "TIME"),
@@ -58,15 +50,9 @@ DAY, NOON = dt.date(2024, 5, 6), dt.datetime(2024, 5, 6, 12, 30)
             "INTERVAL",
         ),
         ([dt.timedelta(hours=-3)], [dt.timedelta(hours=-3)], "INTERVAL"),
-        (["01", "NA", "None"], ["01", "NA", "None"], "VARCHAR"),
-        ([1, "A2", 2.5], ["1", "A2", "2.5"], "VARCHAR"),
-        ([1e-12, "x"], ["1e-12", "x"], "VARCHAR"),
-        ([True, 1], ["TRUE", "1"], "VARCHAR"),
         ([DAY, "soon"], ["2024-05-06", "soon"], "VARCHAR"),
         ([NOON, 7], ["2024-05-06 12:30:00", "7"], "VARCHAR"),
         ([dt.timedelta(hours=30), "x"], ["30:00:00", "x"], "VARCHAR"),
-        (["NA", 1], ["NA", "1"], "VARCHAR"),
-        (["nan", 1.5], ["nan", "1.5"], "VARCHAR"),
     ],
 )
 def test_a_column_has_the_type_of_all_its_cells(read, cells, values, kind):
@@ -175,24 +161,13 @@ def shifted(sheet):
 
 @pytest.mark.parametrize(
     ("options", "names", "rows"),
-    [
-        ({"skip": 1}, ["id", "n"], [("1", "x"), ("2", "y"), (None, None), ("total", None)]),
-        ({"skip": 4, "header": True}, ["id", "n"], None),
-        ({"range": "C5:D7"}, ["id", "n"], [(1, "x"), (2, "y")]),
-        ({"range": "$C$5:$D$6"}, ["id", "n"], [(1, "x")]),
-        ({"range": "c6:d7", "header": False}, ["column0", "column1"], [(1, "x"), (2, "y")]),
-        ({"range": "B5:E6"}, ["column0", "id", "n", "column3"], [(None, 1, "x", None)]),
-        ({"range": "C5:C"}, ["id"], [("1",), ("2",), (None,), ("total",)]),
-        ({"range": "C5:D7", "types": {"ID": "VARCHAR"}}, ["id", "n"], [("1", "x"), ("2", "y")]),
-        ({"range": "C5:D7", "all_varchar": True}, ["id", "n"], [("1", "x"), ("2", "y")]),
-        ({"range": "C5:D7", "types": {"id": "decimal(4,1)"}}, ["id", "n"], None),
-    ],
+    cases("workbook_parts", "options", "names", "rows"),
 )
 def test_a_part_of_a_sheet_is_chosen(read, options, names, rows):
     """duckdb-excel#49: a title above the table; blank cells of the range stay blank."""
     read_rows, types = read(change=shifted, options=options)
     assert list(types) == names
-    assert rows is None or read_rows == rows
+    assert rows is None or plain(read_rows) == rows
 
 
 @pytest.mark.parametrize(
@@ -260,6 +235,7 @@ FAR = 1500
 @pytest.mark.parametrize(
     ("rows", "options", "values"),
     [
+        *cases("workbook_reported", "rows", "options", "values"),
         pytest.param(
             [["a", "b"], *([1, None] for _ in range(FAR)), [1, "Hello"]],
             None,
@@ -267,72 +243,15 @@ FAR = 1500
             id="polars#15748: the only text of a column is far below",
         ),
         pytest.param(
-            [["a"], ["None"], [None], ["NULL"]],
-            None,
-            [("None",), (None,), ("NULL",)],
-            id="calamine#410, fastexcel#181: text that means no value elsewhere",
-        ),
-        pytest.param(
-            [["a", "b"], [1, "NULL"], [2, 7]],
-            None,
-            [(1, "NULL"), (2, "7")],
-            id="fastexcel#181: such a text among numbers",
-        ),
-        pytest.param(
-            [["x", None, None], [None, None, None], [None, None, "x"]],
-            {"header": False},
-            [("x", None, None), (None, None, None), (None, None, "x")],
-            id="duckdb-python#64: a blank column and a blank row between values",
-        ),
-        pytest.param(
             [["a", "b"], [None, dt.date(2024, 12, 31)]],
             None,
             [(None, dt.date(2024, 12, 31))],
             id="duckdb-excel#38: the first of two date columns is blank",
         ),
-        pytest.param(
-            [["ID", "Name"]], None, [], id="duckdb#10653: a heading without rows is a heading"
-        ),
-        pytest.param(
-            [["a", "b"], [1.5, 1], ["", 2]],
-            None,
-            [(1.5, 1), (None, 2)],
-            id="duckdb-excel#19: empty text among numbers",
-        ),
-        pytest.param(
-            [["a", "b"], [None, 1], [None, 2]],
-            None,
-            [(None, 1), (None, 2)],
-            id="polars#16361: a column without values",
-        ),
-        pytest.param(
-            [["a", "b"], [8, 1], ["#NUM!", 2], ["#NAME?", 3]],
-            None,
-            [(8, 1), (None, 2), (None, 3)],
-            id="fastexcel#321: error cells",
-        ),
-        pytest.param(
-            [["a", "b"], [10, "x"], ["10401029008.0", "y"], ["00123", "z"], [10.5, "w"]],
-            None,
-            [("10", "x"), ("10401029008.0", "y"), ("00123", "z"), ("10.5", "w")],
-            id="dbx#3685: whole numbers in a text column have no .0, texts stay",
-        ),
-        pytest.param(
-            [["node"], ["HUB"], [None], [4001], ["A1"]],
-            None,
-            [("HUB",), (None,), ("4001",), ("A1",)],
-            id="fastexcel#158: identifiers that are numbers and texts",
-        ),
-        pytest.param(
-            [["00123", "x"], ["00045", "y"]],
-            {"header": False, "types": {"column0": "VARCHAR"}},
-            [("00123", "x"), ("00045", "y")],
-            id="teable#1880: zeros at the front",
-        ),
     ],
 )
 def test_situations_that_people_report(read, rows, options, values):
-    assert read(*rows, options=options)[0] == values
+    assert plain(read(*rows, options=options)[0]) == plain(values)
 
 
 def test_a_wrong_dimension_of_the_sheet_is_no_limit(ws, tmp_path):

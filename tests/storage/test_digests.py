@@ -23,7 +23,7 @@ from jammi_lab.storage.digests import (
     sha256_file,
 )
 from jammi_lab.storage.files import Stat, stat_of, write_atomic
-from tests.contracts.connector import DictMemo
+from tests.contracts.source import DictMemo
 from tests.sizes import examples
 
 

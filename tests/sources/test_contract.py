@@ -1,0 +1,170 @@
+"""Every kind of source is held to one suite."""
+
+import copy
+
+import pytest
+
+import jammi_lab
+from jammi_lab.core.errors import SourceUnavailable, TableNotFound
+from jammi_lab.core.verdicts import Fresh, Stale, Undecidable
+from tests.contracts.source import SourceSuite
+from tests.sizes import soak, thinned
+from tests.sources.kinds import (
+    FILE_KINDS,
+    SITES,
+    Delta,
+    Duckdb,
+    Frame,
+    Iceberg,
+    InMemory,
+    LocalFile,
+    Mysql,
+    OfPackage,
+    OnSite,
+    OnStore,
+    Postgres,
+    Sqlite,
+    Workbook,
+)
+
+
+class TestFiles(SourceSuite):
+    kinds = [
+        *map(LocalFile, FILE_KINDS),
+        *(LocalFile(kind, "folder") for kind in ("parquet", "csv", "ndjson")),
+        *(LocalFile(kind, "glob") for kind in ("parquet", "csv", "arrow")),
+    ]
+
+
+class TestRemoteFiles(SourceSuite):
+    kinds = [
+        *(InMemory(kind, place) for kind in ("parquet", "csv") for place in ("file", "folder")),
+        *map(OnStore, ("parquet", "csv", "ndjson", "arrow")),
+        OnStore("parquet", "folder"),
+        OnStore("csv", "glob"),
+        *map(OnSite, ("parquet", "csv", "json", "csv", "arrow"), SITES),
+        OnSite("csv", "strong"),
+    ]
+
+
+class TestWorkbook(SourceSuite):
+    kinds = [Workbook()]
+
+
+class TestFrame(SourceSuite):
+    kinds = [Frame()]
+
+    def test_what_is_gone_is_told_in_a_few_lines_and_leaves_the_others(self, ws, kind, tmp_path):
+        """What is gone is undecidable here: the next kernel may make it again."""
+        ws.materialize("t", "SELECT id FROM s")
+        ws.close()
+        with jammi_lab.open(tmp_path / "ws") as again:
+            verdict = again.staleness("t")
+            assert isinstance(verdict, Undecidable) and "not in this kernel" in str(verdict)
+            with pytest.raises(SourceUnavailable, match="is not in this kernel") as caught:
+                again.sql("SELECT id FROM s")
+            assert "ws.sources.add('s', frame, replace=True)" in caught.value.hint
+            for shown in (again.sources, again.sources["s"]):
+                assert "absent: not in this kernel" in repr(shown)
+                assert "absent: not in this kernel" in shown._repr_html_()
+            assert "ws.sources.add(" in repr(again.sources["s"])
+
+
+class TestPackage(SourceSuite):
+    kinds = [OfPackage()]
+
+
+class TestSqlite(SourceSuite):
+    kinds = [Sqlite()]
+
+
+class TestDuckdb(SourceSuite):
+    kinds = [Duckdb()]
+
+
+@pytest.mark.services
+class TestServers(SourceSuite):
+    kinds = [Postgres(), Mysql()]
+
+
+@pytest.mark.services
+class TestViews(SourceSuite):
+    kinds = [Postgres("view"), Mysql("view")]
+
+
+class TestDelta(SourceSuite):
+    kinds = [Delta()]
+
+
+class TestIceberg(SourceSuite):
+    kinds = [Iceberg()]
+
+
+EVERY = [
+    *map(LocalFile, FILE_KINDS),
+    OnStore("parquet"),
+    OnSite("csv", "strong"),
+    *(kind() for kind in (Workbook, Frame, Sqlite, Duckdb, Postgres, Mysql, Delta, Iceberg)),
+]
+
+
+@pytest.fixture
+def together(tmp_path, request):
+    """A workspace with every kind, each under its name, and the addresses of their tables."""
+    kinds = {f"k{number}": copy.copy(kind) for number, kind in enumerate(EVERY)}
+    with jammi_lab.open(tmp_path / "ws") as ws:
+        for name, kind in kinds.items():
+            (tmp_path / name / "there").mkdir(parents=True)
+            kind.make(tmp_path / name / "there", request.getfixturevalue)
+            kind.add(ws, name)
+        yield ws, kinds
+    for kind in kinds.values():
+        kind.end()
+
+
+def joined(kinds):
+    first, *rest = (kind.address_in(name) for name, kind in kinds.items())
+    return f"SELECT id FROM {first} {' '.join(f'JOIN {each} USING (id)' for each in rest)}"
+
+
+@soak
+@pytest.mark.services
+@pytest.mark.slow
+class TestTogether:
+    """All kinds of sources in one workspace and one statement."""
+
+    def test_one_statement_joins_every_kind_with_every_other(self, together):
+        ws, kinds = together
+        made = ws.materialize("all_of_them", joined(kinds))
+        assert sorted(ws.sql("FROM jammi.all_of_them").fetchall()) == [(1,), (2,), (3,)]
+        assert {each.name for each in made.inputs} == kinds.keys()
+        assert isinstance(ws.staleness("all_of_them"), Fresh)
+
+    @pytest.mark.only_soak
+    def test_a_source_that_grows_makes_its_own_table_stale_and_no_other(self, together):
+        ws, kinds = together
+        for name, kind in kinds.items():
+            ws.materialize(f"of_{name}", f"SELECT id FROM {kind.address_in(name)}")
+        grown, asked = set[str](), thinned(kinds, 3)
+        for name, kind in kinds.items():
+            kind.grow()
+            grown.add(f"of_{name}")
+            if name in asked:
+                status = ws.status(deep=True)
+                assert {row.name for row in status if isinstance(row.verdict, Stale)} == grown
+                assert all(isinstance(r.verdict, Fresh) for r in status if r.name not in grown)
+
+    @pytest.mark.only_soak
+    def test_a_source_that_is_gone_is_told_by_its_name_and_the_others_are_read_on(self, together):
+        ws, kinds = together
+        asked, left = thinned(kinds, 3), dict(kinds)
+        for name, kind in kinds.items():
+            if kind.kind == "frame":
+                continue
+            kind.vanish()
+            with pytest.raises((SourceUnavailable, TableNotFound), match=name) as caught:
+                ws.sql(f"SELECT id FROM {kind.address_in(name)}")
+            assert len(caught.value.rendered_lines()) <= 5
+            del left[name]
+            if left and name in asked:
+                assert sorted(ws.sql(joined(left)).fetchall()) == [(1,), (2,), (3,)]
