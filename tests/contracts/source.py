@@ -76,6 +76,11 @@ def look(memo: DictMemo | None = None, *, later: bool = False, **bounds: Any) ->
     return ObservationContext(cache=DictMemo() if memo is None else memo, now_ns=now, **given)
 
 
+def observed(connector: Connector, memo: DictMemo | None = None, **how: Any) -> Any:
+    """What a look sees of a source that is one table."""
+    return connector.observe(None, look(memo, **how))
+
+
 def seen(
     connector: Connector, table: str | None = None, /, memo: Any = None, **how: Any
 ) -> Snapshot:
@@ -207,8 +212,8 @@ def of_those_with(trait: str) -> Callable[[Any], Any]:
 
 
 @contract
-class SourceSuite:
-    """Subclass this and name your kinds."""
+class Suite:
+    """Tests that run for each of these kinds, as the source s of a workspace."""
 
     kinds: ClassVar[list[Kind]] = []
 
@@ -235,6 +240,10 @@ class SourceSuite:
     @pytest.fixture
     def connector(self, ws):
         return ws.sources["s"]._connector()
+
+
+class SourceSuite(Suite):
+    """Subclass this and name your kinds."""
 
     @contextlib.contextmanager
     def reopened(self, ws, kind, tmp_path):

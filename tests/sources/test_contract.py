@@ -1,13 +1,18 @@
 """Every kind of source is held to one suite."""
 
 import copy
+import os
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab
+from jammi_lab.core.anchors import Unknown, source_input
 from jammi_lab.core.errors import SourceUnavailable, TableNotFound
 from jammi_lab.core.verdicts import Fresh, Stale, Undecidable
-from tests.contracts.source import SourceSuite
+from jammi_lab.sources.scratch_duckdb import query
+from tests.contracts.source import SourceSuite, Suite, look, observed
 from tests.sizes import soak, thinned
 from tests.sources.kinds import (
     FILE_KINDS,
@@ -26,6 +31,7 @@ from tests.sources.kinds import (
     Sqlite,
     Workbook,
 )
+from tests.verdicts import is_fresh, is_stale
 
 
 class TestFiles(SourceSuite):
@@ -98,6 +104,47 @@ class TestDelta(SourceSuite):
 
 class TestIceberg(SourceSuite):
     kinds = [Iceberg()]
+
+
+class TestLakes(Suite):
+    """What Delta and Iceberg tables have in common: snapshots, and data files that stay."""
+
+    kinds = [Delta(), Iceberg()]
+
+    @pytest.fixture
+    def files(self, kind):
+        return list(Path(kind.location).rglob("*.parquet"))
+
+    def test_a_relation_reads_the_snapshot_of_its_making(self, kind, connector):
+        relation = connector.relation(None)
+        kind.grow()
+        assert query(relation, "SELECT count(*) FROM it") == [(3,)]
+        assert query(connector.relation(None), "SELECT count(*) FROM it") == [(4,)]
+
+    def test_a_data_file_that_is_gone_is_named(self, ws, kind, files):
+        for file in files:
+            file.unlink()
+        for act in (lambda: ws.sql("FROM s").arrow(), lambda: kind.add(ws, "other")):
+            with pytest.raises(
+                SourceUnavailable, match=r"data file of the \w+ table .* is missing"
+            ):
+                act()
+
+    def test_a_data_file_that_is_rewritten_in_place_is_a_change(self, ws, files):
+        ws.materialize("t", "SELECT sum(id) AS n FROM s")
+        [file] = files
+        times = file.stat()
+        pq.write_table(pq.read_table(file).take([0, 0, 2]), file)
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        assert is_stale(ws)
+        assert ws.recompute("t").executed == ["t"] and is_fresh(ws)
+
+    def test_a_comparison_that_is_too_dear_for_the_look_is_undecided(self, kind, connector):
+        recorded = observed(connector).anchor(source_input("s"))
+        kind.now()
+        answer = connector.same_rows(recorded, look(scan_rows=5))
+        assert isinstance(answer, Unknown) and answer.why.startswith("would scan 6 rows")
+        assert connector.same_rows(recorded, look(scan_rows=6)) is True
 
 
 EVERY = [

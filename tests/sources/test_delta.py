@@ -59,12 +59,6 @@ def same_rows(path, columns=None, **how):
 
 
 class TestSnapshots:
-    def test_a_relation_reads_the_version_of_its_making(self, folder):
-        relation = source(folder).relation(None)
-        write_deltalake(folder, table([4]), mode="append")
-        assert query(relation, "SELECT count(*) FROM it") == [(3,)]
-        assert query(source(folder).relation(None), "SELECT count(*) FROM it") == [(4,)]
-
     def test_what_was_read_is_recorded_though_the_table_moves_meanwhile(
         self, ws, folder, monkeypatch
     ):
@@ -181,12 +175,6 @@ class TestSameRows:
             retention_hours=0, dry_run=False, enforce_retention_duration=False
         )
         assert same_rows(folder, ("id",)) is False
-
-    def test_a_comparison_that_is_too_dear_for_the_look_is_undecided(self, folder):
-        DeltaTable(folder).update({"name": "name"})
-        answer = same_rows(folder, scan_rows=2)
-        assert isinstance(answer, Unknown) and answer.why.startswith("would scan 6 rows")
-        assert same_rows(folder, scan_rows=6) is True
 
     def test_an_answer_is_remembered(self, folder, monkeypatch):
         DeltaTable(folder).update({"name": "name"})
@@ -412,19 +400,6 @@ class TestFailures:
         commit.write_bytes(whole)
         assert is_fresh(ws)
 
-    def test_a_data_file_that_is_gone_is_named(self, ws, folder):
-        [file] = folder.glob("*.parquet")
-        file.unlink()
-        with pytest.raises(
-            SourceUnavailable, match="data file of the Delta table events is missing"
-        ):
-            ws.sources.add("s", folder)
-        ws.sources.add("s", folder, check=False)
-        with pytest.raises(
-            SourceUnavailable, match="data file of the Delta table events is missing"
-        ):
-            ws.sql("FROM s").arrow()
-
     def test_a_missing_part_is_named_with_its_extra(self, folder, monkeypatch):
         monkeypatch.setitem(sys.modules, "deltalake", None)
         with pytest.raises(ExtensionMissing) as caught:
@@ -446,22 +421,6 @@ def test_a_table_that_was_put_back_from_a_copy_and_written_again_is_another_one(
     assert is_stale(ws)
     ws.recompute("t")
     assert ws.sql("SELECT max(id) FROM jammi.t").fetchall() == [(5,)] and is_fresh(ws)
-
-
-def test_a_data_file_that_is_rewritten_in_place_is_a_change(ws, folder):
-    ws.sources.add("s", folder)
-    ws.materialize("t", "SELECT sum(id) AS n FROM s")
-    [file] = folder.glob("*.parquet")
-    times = file.stat()
-    pq.write_table(table([1, 2, 2]), file)
-    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert is_stale(ws)
-    assert ws.recompute("t").executed == ["t"] and is_fresh(ws)
-    file.touch()  # from now on its bytes tell
-    assert is_fresh(ws)
-    DeltaTable(folder).optimize.compact()
-    write_deltalake(folder, table([4]), mode="append")
-    assert is_stale(ws)
 
 
 def test_a_data_file_that_is_touched_is_a_change_once(ws, folder):

@@ -26,7 +26,7 @@ from jammi_lab.sources.locations import store_location
 from jammi_lab.sources.registry import connector_for, infer_kind
 from jammi_lab.sources.scratch_duckdb import describe, query
 from jammi_lab.storage.files import to_stat
-from tests.contracts.source import Describing, DictMemo, look
+from tests.contracts.source import Describing, DictMemo, observed
 from tests.sizes import examples
 from tests.sources.kinds import FILE_KINDS, bytes_of
 from tests.verdicts import is_fresh, is_stale
@@ -75,7 +75,7 @@ def test_a_look_on_unchanged_files_opens_none_and_stats_each_once(
         {"file": tmp_path / f"0.{kind}", "folder": tmp_path, "glob": tmp_path / f"*.{kind}"}[shape]
     )
     memo = DictMemo()
-    first = connector.observe(None, look(memo, later=True))
+    first = observed(connector, memo, later=True)
     again = connector_for(connector.record, None, None)  # as after a restart
     stats, plain = [], os.lstat
     monkeypatch.setattr(
@@ -83,7 +83,7 @@ def test_a_look_on_unchanged_files_opens_none_and_stats_each_once(
     )
     monkeypatch.setattr("builtins.open", lambda *a, **k: pytest.fail("a file was opened"))
     describing = Describing()
-    second = again.observe(None, look(memo, later=True, describe=describing))
+    second = observed(again, memo, later=True, describe=describing)
     monkeypatch.undo()
     assert second.cost is Cost.FREE and describing.calls == 0 and same_state(first, second)
     assert len([s for s in stats if s.endswith(kind)]) == (1 if shape == "file" else 3)
@@ -109,10 +109,10 @@ def test_a_changed_file_is_decided_again_and_an_unchanged_one_is_not(
     put(tmp_path / "f.csv", "csv", FIRST)
     connector, memo = source(tmp_path / "f.csv"), DictMemo()
     for _ in range(2):
-        connector.observe(None, look(memo))
+        observed(connector, memo)
     assert len(decisions) == 1
     (tmp_path / "f.csv").write_text("id,name,more\n1,a,2.5\n")
-    seen = connector.observe(None, look(memo))
+    seen = observed(connector, memo)
     assert len(decisions) == 2 and seen.columns == {
         "id": "BIGINT",
         "name": "VARCHAR",
@@ -152,24 +152,24 @@ def test_a_decision_within_the_clocks_grain_is_not_kept(tmp_path, decisions):
 def test_a_changed_file_larger_than_the_look_may_scan_is_unknown_and_says_what_to_do(tmp_path):
     put(tmp_path / "f.csv", "csv", FIRST)
     connector, memo = source(tmp_path / "f.csv"), DictMemo()
-    shallow = connector.observe(None, look(memo, later=True, scan_bytes=3))
+    shallow = observed(connector, memo, later=True, scan_bytes=3)
     assert isinstance(shallow, Unknown)
     assert (
         shallow.why.startswith("would scan ")
         and "ws.status(deep=True)" in shallow.why
         and 'anchor="column:…"' in shallow.why
     )
-    assert isinstance(connector.observe(None, look(memo, later=True)), Snapshot)
-    assert isinstance(connector.observe(None, look(memo, later=True, scan_bytes=3)), Snapshot)
+    assert isinstance(observed(connector, memo, later=True), Snapshot)
+    assert isinstance(observed(connector, memo, later=True, scan_bytes=3), Snapshot)
 
 
 def test_only_the_files_that_moved_count_against_the_bound(tmp_path):
     for n in range(9):
         put(tmp_path / f"{n}.csv", "csv", FIRST)
     connector, memo = source(tmp_path), DictMemo()
-    connector.observe(None, look(memo, later=True))
+    observed(connector, memo, later=True)
     put(tmp_path / "4.csv", "csv", EDITED)
-    assert isinstance(connector.observe(None, look(memo, later=True, scan_bytes=30)), Snapshot)
+    assert isinstance(observed(connector, memo, later=True, scan_bytes=30), Snapshot)
 
 
 # -- what moves a source and what does not ---------------------------------------------------------
@@ -178,10 +178,10 @@ def test_only_the_files_that_moved_count_against_the_bound(tmp_path):
 def test_the_same_bytes_renamed_over_a_file_are_no_change(tmp_path):
     put(tmp_path / "f.parquet", "parquet", FIRST)
     connector, memo = source(tmp_path / "f.parquet"), DictMemo()
-    before = connector.observe(None, look(memo, later=True))
+    before = observed(connector, memo, later=True)
     (tmp_path / "new").write_bytes((tmp_path / "f.parquet").read_bytes())
     os.replace(tmp_path / "new", tmp_path / "f.parquet")
-    assert same_state(before, connector.observe(None, look(memo, later=True)))
+    assert same_state(before, observed(connector, memo, later=True))
 
 
 def test_rows_that_move_between_partitions_move_the_partition_s_column(tmp_path):
@@ -196,9 +196,9 @@ def test_rows_that_move_between_partitions_move_the_partition_s_column(tmp_path)
         (2, 2021),
         (3, 2021),
     ]
-    before = connector.observe(None, look())
+    before = observed(connector)
     fill(FIRST[:2], FIRST[2:])
-    after = connector.observe(None, look())
+    after = observed(connector)
     assert before.by_column is not None and before.row_count == after.row_count == 3
     assert not same_state(before, after, ("year",))
 
@@ -206,15 +206,15 @@ def test_rows_that_move_between_partitions_move_the_partition_s_column(tmp_path)
 def test_an_edit_inside_a_partition_leaves_the_partition_s_column(tmp_path):
     put(tmp_path / "year=2020" / "p.parquet", "parquet", FIRST)
     connector = source(tmp_path)
-    before = connector.observe(None, look())
+    before = observed(connector)
     put(tmp_path / "year=2020" / "p.parquet", "parquet", EDITED)
-    after = connector.observe(None, look())
+    after = observed(connector)
     assert same_state(before, after, ("year", "id")) and not same_state(before, after, ("name",))
 
 
 def test_a_partition_in_a_folder_above_a_single_file_is_no_column(tmp_path, kind):
     put(tmp_path / "year=2020" / f"f.{kind}", kind, FIRST)
-    assert list(source(tmp_path / "year=2020" / f"f.{kind}").observe(None, look()).columns) == [
+    assert list(observed(source(tmp_path / "year=2020" / f"f.{kind}")).columns) == [
         "id",
         "name",
     ]
@@ -229,9 +229,9 @@ def test_the_same_bytes_under_another_folder_that_sets_a_column_are_another_stat
         put(tmp_path / f"year={year}" / f"f.{kind}", kind, FIRST)
         os.utime(tmp_path / f"year={year}" / f"f.{kind}", (1, 1))
         states.append(
-            source(
-                tmp_path / f"year={year}" / (f"*.{kind}" if how == "glob" else ""), kind
-            ).observe(None, look())
+            observed(
+                source(tmp_path / f"year={year}" / (f"*.{kind}" if how == "glob" else ""), kind)
+            )
         )
     assert same_state(*states) == ("year" not in states[0].columns)
 
@@ -240,9 +240,9 @@ def test_a_stamp_moves_when_the_same_bytes_are_written_again_and_an_anchor_does_
     put(tmp_path / f"f.{kind}", kind, FIRST)
     os.utime(tmp_path / f"f.{kind}", (1, 1))
     connector = source(tmp_path / f"f.{kind}")
-    before, still = connector.observe(None, look()), connector.observe(None, look())
+    before, still = observed(connector), observed(connector)
     put(tmp_path / f"f.{kind}", kind, FIRST)
-    after = connector.observe(None, look())
+    after = observed(connector)
     assert before.stamp == still.stamp != after.stamp and same_state(before, after)
 
 
@@ -252,7 +252,7 @@ def test_columns_that_sql_renames_are_not_told_apart(tmp_path):
         tmp_path / "f.parquet",
     )
     connector = source(tmp_path / "f.parquet")
-    seen = connector.observe(None, look())
+    seen = observed(connector)
     assert seen.by_column is None and list(seen.columns) == list(describe(connector.relation(None)))
 
 
@@ -262,14 +262,14 @@ def test_columns_of_a_second_file_that_differ_in_case_only_are_not_told_apart(tm
         pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "A"]),
         tmp_path / "2.parquet",
     )
-    assert source(tmp_path).observe(None, look()).by_column is None
+    assert observed(source(tmp_path)).by_column is None
 
 
 def test_other_options_are_another_state(tmp_path):
     (tmp_path / "f.csv").write_text("a,b\n1,NA\n")
     plain, null = source(tmp_path / "f.csv"), source(tmp_path / "f.csv", options={"nullstr": "NA"})
     memo = DictMemo()
-    assert not same_state(plain.observe(None, look(memo)), null.observe(None, look(memo)))
+    assert not same_state(observed(plain, memo), observed(null, memo))
 
 
 # -- strategies ------------------------------------------------------------------------------------
@@ -278,7 +278,7 @@ def test_other_options_are_another_state(tmp_path):
 def test_anchor_content_reads_the_bytes_at_each_look(tmp_path):
     put(tmp_path / "f.csv", "csv", FIRST)
     connector, memo = source(tmp_path / "f.csv", anchor="content"), DictMemo()
-    assert [connector.observe(None, look(memo, later=True)).cost for _ in range(2)] == [
+    assert [observed(connector, memo, later=True).cost for _ in range(2)] == [
         Cost.SCAN,
         Cost.SCAN,
     ]
@@ -287,17 +287,17 @@ def test_anchor_content_reads_the_bytes_at_each_look(tmp_path):
 def test_anchor_column_asks_again_only_when_a_stat_moved(tmp_path, kind):
     put(tmp_path / f"f.{kind}", kind, FIRST)
     connector, memo = source(tmp_path / f"f.{kind}", anchor="column:id"), DictMemo()
-    first, again = (connector.observe(None, look(memo, later=True)) for _ in range(2))
+    first, again = (observed(connector, memo, later=True) for _ in range(2))
     assert first.cost is not Cost.FREE and again.cost is Cost.FREE and same_state(first, again)
     put(tmp_path / f"f.{kind}", kind, GROWN)
-    assert not same_state(first, connector.observe(None, look(memo, later=True)))
+    assert not same_state(first, observed(connector, memo, later=True))
 
 
 def test_anchor_column_asks_again_of_what_was_seen_within_the_clocks_grain(tmp_path, kind):
     put(tmp_path / f"f.{kind}", kind, FIRST)
     connector, memo = source(tmp_path / f"f.{kind}", anchor="column:id"), DictMemo()
-    connector.observe(None, look(memo))
-    assert connector.observe(None, look(memo, later=True)).cost is not Cost.FREE
+    observed(connector, memo)
+    assert observed(connector, memo, later=True).cost is not Cost.FREE
 
 
 # -- gone, unreadable, torn ------------------------------------------------------------------------
@@ -313,7 +313,7 @@ def test_no_permission_is_unknown_not_vanished(tmp_path, monkeypatch):
         return plain(path, *rest, **more)
 
     monkeypatch.setattr("builtins.open", refuse)
-    seen = connector.observe(None, look())
+    seen = observed(connector)
     assert isinstance(seen, Unknown) and "permission" in seen.why.lower() and "f.csv" in seen.why
 
 
@@ -325,7 +325,7 @@ def test_an_input_output_error_is_unknown(tmp_path, monkeypatch):
         raise OSError(errno.EIO, "Input/output error", str(path))
 
     monkeypatch.setattr(os, "stat", fail)
-    seen = connector.observe(None, look())
+    seen = observed(connector)
     monkeypatch.undo()
     assert isinstance(seen, Unknown) and "input/output" in seen.why
 
@@ -399,11 +399,11 @@ def test_such_decimals_are_refused_when_they_come_later_and_as_many_as_duckdb_ha
     made = source(path)
     made.check()
     assert query(made.relation(None), "FROM it") == [(decimal.Decimal("1.50"),)]
-    first = made.observe(None, look())
+    first = observed(made)
     pq.write_table(pa.table({"x": pa.array([decimal.Decimal("1.50")], pa.decimal256(45, 2))}), path)
     with pytest.raises(SourceUnavailable, match=WIDE):
         made.relation(None)
-    seen = made.observe(None, look())
+    seen = observed(made)
     assert isinstance(first, Snapshot) and isinstance(seen, Unknown) and WIDE in seen.why
 
 
@@ -421,7 +421,7 @@ def test_a_look_never_raises_whatever_the_bytes_are(tmp_path, kind):
     @given(st.binary(max_size=200))
     def any_bytes(data):
         (tmp_path / f"f.{kind}").write_bytes(data)
-        assert isinstance(source(tmp_path / f"f.{kind}").observe(None, look()), Snapshot | Unknown)
+        assert isinstance(observed(source(tmp_path / f"f.{kind}")), Snapshot | Unknown)
 
     any_bytes()
 
@@ -514,13 +514,13 @@ def test_files_of_one_glob_with_other_columns_are_put_together_by_name_where_tha
 def test_a_csv_that_became_ragged_moved_and_is_never_one_wide_column(tmp_path):
     put(tmp_path / "f.csv", "csv", FIRST)
     connector = source(tmp_path / "f.csv")
-    before = connector.observe(None, look())
+    before = observed(connector)
     (tmp_path / "f.csv").write_text("id,name\n1,a,b\n2,c\n")
-    seen = connector.observe(None, look())
+    seen = observed(connector)
     assert isinstance(seen, Snapshot) and seen.columns == {} and "f.csv, line 2" in seen.fault
     assert not same_state(seen, before)
     put(tmp_path / "f.csv", "csv", FIRST)
-    assert same_state(connector.observe(None, look()), before)
+    assert same_state(observed(connector), before)
 
 
 def test_what_fails_for_another_reason_than_the_content_stays_unknown(tmp_path, monkeypatch):
@@ -530,7 +530,7 @@ def test_what_fails_for_another_reason_than_the_content_stays_unknown(tmp_path, 
         raise duckdb.OutOfMemoryException("out of memory")
 
     monkeypatch.setattr(csv_files, "decide", fails)
-    assert isinstance(source(tmp_path / "f.csv").observe(None, look()), Unknown)
+    assert isinstance(observed(source(tmp_path / "f.csv")), Unknown)
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "json", "ndjson"])
@@ -555,7 +555,7 @@ def test_empty_texts_among_others_hold_no_rows_and_name_no_columns(tmp_path):
     connector = source(tmp_path)
     connector.check()
     assert query(connector.relation(None), "SELECT id, name FROM it ORDER BY id") == FIRST
-    assert connector.observe(None, look()).columns == {"id": "BIGINT", "name": "VARCHAR"}
+    assert observed(connector).columns == {"id": "BIGINT", "name": "VARCHAR"}
 
 
 @pytest.mark.parametrize("kind", ["csv", "ndjson", "json"])
@@ -585,7 +585,7 @@ def test_a_pipe_is_refused_and_never_waited_for(tmp_path):
     os.mkfifo(tmp_path / "f.csv")
     with pytest.raises(SourceUnavailable, match="not a regular file"):
         source(tmp_path / "f.csv").check()
-    assert isinstance(source(tmp_path / "f.csv").observe(None, look()), Unknown)
+    assert isinstance(observed(source(tmp_path / "f.csv")), Unknown)
 
 
 def test_a_file_that_goes_and_comes_while_it_is_seen_is_seen_whole(tmp_path, monkeypatch):
@@ -599,9 +599,9 @@ def test_a_file_that_goes_and_comes_while_it_is_seen_is_seen_whole(tmp_path, mon
         return plain(*args)
 
     monkeypatch.setattr(sightings, "describe_cached", racing)
-    seen = connector.observe(None, look())
+    seen = observed(connector)
     monkeypatch.undo()
-    assert len(turns) == 2 and same_state(seen, connector.observe(None, look()))
+    assert len(turns) == 2 and same_state(seen, observed(connector))
 
 
 def test_a_source_that_never_rests_is_unknown(tmp_path, monkeypatch):
@@ -613,7 +613,7 @@ def test_a_source_that_never_rests_is_unknown(tmp_path, monkeypatch):
         return plain(*args)
 
     monkeypatch.setattr(sightings, "describe_cached", racing)
-    assert isinstance(connector.observe(None, look()), Unknown)
+    assert isinstance(observed(connector), Unknown)
 
 
 # -- reading ---------------------------------------------------------------------------------------
@@ -649,7 +649,7 @@ def test_a_hostile_file_name_reads_that_file_and_no_other(tmp_path, kind, name):
     connector.check()
     assert query(connector.relation(None), "SELECT count(*), max(id) FROM it") == [(3, 3)]
     path.unlink()
-    assert isinstance(connector.observe(None, look()), Vanished)
+    assert isinstance(observed(connector), Vanished)
     with pytest.raises(SourceUnavailable):
         connector.relation(None)
 
@@ -707,9 +707,9 @@ def test_the_same_bytes_under_an_ending_that_unpacks_them_are_another_state(tmp_
     for name in ("f.csv", "f.csv.gz"):
         (tmp_path / name).write_bytes(packed)
         states.append(
-            source(
-                tmp_path / name, "csv", options={"encoding": "latin-1", "header": False}
-            ).observe(None, look())
+            observed(
+                source(tmp_path / name, "csv", options={"encoding": "latin-1", "header": False})
+            )
         )
     assert not same_state(*states, ())
 
@@ -816,10 +816,10 @@ def test_a_source_that_is_linked_to_the_workspace_s_own_rows_later_tells_nothing
 ):
     put(tmp_path / "f.parquet", "parquet", EDITED)
     connector, memo = source(tmp_path / "f.parquet", folder=lab, anchor=anchor), DictMemo()
-    connector.observe(None, look(memo))
+    observed(connector, memo)
     (tmp_path / "f.parquet").unlink()
     (tmp_path / "f.parquet").symlink_to(lab / "results" / "acme" / "t.parquet")
-    seen = connector.observe(None, look(memo))
+    seen = observed(connector, memo)
     assert isinstance(seen, Unknown) and "belongs to the workspace" in seen.why
 
 
@@ -834,9 +834,9 @@ def test_duckdb_s_version_is_part_of_what_a_decision_is_remembered_by(
     monkeypatch.setattr("jammi_lab.sources.files.decisions.CLOCK_SECONDS", -1.0)
     put(tmp_path / "f.csv", "csv", FIRST)
     memo = DictMemo()
-    source(tmp_path / "f.csv").observe(None, look(memo))
+    observed(source(tmp_path / "f.csv"), memo)
     monkeypatch.setattr(duckdb, "__version__", "another")
-    source(tmp_path / "f.csv").observe(None, look(memo))
+    observed(source(tmp_path / "f.csv"), memo)
     assert len(decisions) == 2
 
 
@@ -844,12 +844,12 @@ def test_an_unchanged_folder_is_not_digested_anew(tmp_path, monkeypatch):
     for name in ("a.parquet", "b.parquet"):
         put(tmp_path / "f" / name, "parquet", FIRST)
     connector, memo = source(tmp_path / "f", "parquet"), DictMemo()
-    first = connector.observe(None, look(memo))
+    first = observed(connector, memo)
     with monkeypatch.context() as patches:
         patches.setattr(sightings, "whole_digest", pytest.fail)
-        assert same_state(connector.observe(None, look(memo)), first)
+        assert same_state(observed(connector, memo), first)
     put(tmp_path / "f" / "b.parquet", "parquet", EDITED)
-    assert not same_state(connector.observe(None, look(memo)), first)
+    assert not same_state(observed(connector, memo), first)
 
 
 def test_a_conversion_of_the_statement_s_own_is_not_blamed_on_the_file(ws, tmp_path):

@@ -18,7 +18,7 @@ from jammi_lab.sources.locations import without_credentials
 from jammi_lab.sources.registry import connector_for, infer_kind
 from jammi_lab.sources.scratch_duckdb import query
 from tests.cases import cases
-from tests.contracts.source import DictMemo, look
+from tests.contracts.source import DictMemo, observed
 from tests.services.stores import parquet_bytes, web_server
 from tests.verdicts import doubt, is_fresh, is_stale
 
@@ -47,23 +47,23 @@ def source(address, kind=None, secret=None, **more):
 def test_a_strong_tag_spares_the_bytes_and_a_date_does_not(site):
     site.files["x.csv"], memo = b"id\n1\n", DictMemo()
     site.etag = strong
-    assert [source(site.url("x.csv")).observe(None, look(memo)).cost for _ in range(2)] == [
+    assert [observed(source(site.url("x.csv")), memo).cost for _ in range(2)] == [
         Cost.SCAN,
         Cost.METADATA,
     ]
     site.etag, site.modified = None, "Wed, 01 Jan 2020 00:00:00 GMT"
-    before = source(site.url("x.csv")).observe(None, look(memo))
+    before = observed(source(site.url("x.csv")), memo)
     site.files["x.csv"] = b"id\n2\n"  # as long as before, and its date put back
-    after = source(site.url("x.csv")).observe(None, look(memo))
+    after = observed(source(site.url("x.csv")), memo)
     assert after.cost is Cost.SCAN and not same_state(before, after)
 
 
 @pytest.mark.parametrize("tag", ['""', '"', 'W/"1"', "1", '"1', "*"])
 def test_a_tag_that_names_no_bytes_spares_none(site, tag):
     site.files["x.csv"], memo, site.etag = b"id\n1\n", DictMemo(), lambda _: tag
-    before = source(site.url("x.csv")).observe(None, look(memo))
+    before = observed(source(site.url("x.csv")), memo)
     site.files["x.csv"] = b"id\n2\n"
-    assert not same_state(before, source(site.url("x.csv")).observe(None, look(memo)))
+    assert not same_state(before, observed(source(site.url("x.csv")), memo))
 
 
 def test_a_tag_that_stays_when_the_date_moves_is_not_believed(site, monkeypatch):
@@ -71,10 +71,10 @@ def test_a_tag_that_stays_when_the_date_moves_is_not_believed(site, monkeypatch)
     site.etag, site.modified = lambda _: '"always"', "Wed, 01 Jan 2020 00:00:00 GMT"
     site.files["x.csv"] = b"id\n1\n"
     connector = source(site.url("x.csv"))
-    before = connector.observe(None, look())
-    assert same_state(before, connector.observe(None, look()))
+    before = observed(connector)
+    assert same_state(before, observed(connector))
     site.files["x.csv"], site.modified = b"id\n2\n", "Thu, 02 Jan 2020 00:00:00 GMT"
-    assert not same_state(before, connector.observe(None, look()))
+    assert not same_state(before, observed(connector))
 
 
 @pytest.mark.parametrize(
@@ -91,10 +91,10 @@ def test_large_files_are_known_by_what_the_server_says(site, monkeypatch, shape,
         setattr(site, name, value)
     site.files["x.csv"] = b"id\n1\n"
     connector = source(site.url("x.csv"))
-    before = connector.observe(None, look(scan_bytes=0))
+    before = observed(connector, scan_bytes=0)
     assert isinstance(before, Snapshot) and before.method == method
     site.files["x.csv"], site.modified = b"id\n2\n", "Thu, 02 Jan 2020 00:00:00 GMT"
-    assert not same_state(before, connector.observe(None, look()))
+    assert not same_state(before, observed(connector))
 
 
 def test_a_large_file_with_a_date_alone_is_fresh_on_that_ground(ws, site, monkeypatch):
@@ -148,14 +148,14 @@ def test_large_files_are_read_in_parts_and_a_change_meanwhile_is_an_error(site, 
 )
 def test_a_server_that_fails_or_refuses_is_unknown(site, status, word):
     site.status = status
-    seen = source(site.url("x.csv")).observe(None, look())
+    seen = observed(source(site.url("x.csv")))
     assert isinstance(seen, Unknown) and word in seen.why
     with pytest.raises(SourceUnavailable, match=word):
         source(site.url("x.csv")).check()
 
 
 def test_refused_connections_and_silence_are_unknown(site, monkeypatch):
-    seen = source("http://127.0.0.1:9/x.csv").observe(None, look())
+    seen = observed(source("http://127.0.0.1:9/x.csv"))
     assert isinstance(seen, Unknown) and "refused" in seen.why
     monkeypatch.setattr(web, "TIMEOUT_SECONDS", 0.2)
     import socket
@@ -163,7 +163,7 @@ def test_refused_connections_and_silence_are_unknown(site, monkeypatch):
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        seen = source(f"http://127.0.0.1:{silent.getsockname()[1]}/x.csv").observe(None, look())
+        seen = observed(source(f"http://127.0.0.1:{silent.getsockname()[1]}/x.csv"))
     assert isinstance(seen, Unknown) and "no response in time" in seen.why
 
 

@@ -75,12 +75,6 @@ def comparing(table):
 
 
 class TestWhereItIs:
-    def test_a_relation_reads_the_snapshot_of_its_making(self, table):
-        relation = source(folder_of(table)).relation(None)
-        table.append(rows([4]))
-        assert query(relation, "SELECT count(*) FROM it") == [(3,)]
-        assert query(source(folder_of(table)).relation(None), "SELECT count(*) FROM it") == [(4,)]
-
     def test_a_metadata_file_is_a_snapshot_that_never_advances(self, ws, table):
         pinned = table.metadata_location.removeprefix("file://")
         ws.sources.add("former", pinned)
@@ -212,12 +206,6 @@ class TestSameRows:
         table.maintenance.expire_snapshots().by_id(first).commit()
         assert comparing(table).same_rows(before, look()) is False
 
-    def test_a_comparison_that_is_too_dear_for_the_look_is_undecided(self, table):
-        before = recorded(source(folder_of(table)))
-        table.overwrite(rows([1, 2, 3]))
-        answer = comparing(table).same_rows(before, look(scan_rows=5))
-        assert isinstance(answer, Unknown) and answer.why.startswith("would scan 6 rows")
-
 
 class TestFailures:
     def test_a_table_without_metadata_is_undecidable_and_typed(self, ws, table):
@@ -247,14 +235,6 @@ class TestFailures:
         shutil.copy(path, path[:-20] + other + path[-19:])
         state = observed(source(folder_of(table)))
         assert isinstance(state, Unknown) and "2 metadata files with number 1" in state.why
-
-    def test_a_data_file_that_is_gone_is_named(self, ws, table):
-        ws.sources.add("s", folder_of(table))
-        shutil.rmtree(f"{folder_of(table)}/data")
-        with pytest.raises(
-            SourceUnavailable, match="data file of the Iceberg table orders is missing"
-        ):
-            ws.sql("FROM s").arrow()
 
     def test_another_table_at_the_same_place_is_another_one(self, catalog, table):
         before = recorded(source(folder_of(table)))

@@ -24,7 +24,7 @@ from jammi_lab.sources.locations import without_credentials
 from jammi_lab.sources.registry import connector_for, infer_kind
 from jammi_lab.sources.scratch_duckdb import query
 from tests.cases import cases
-from tests.contracts.source import DictMemo, look
+from tests.contracts.source import DictMemo, observed
 from tests.services.stores import KEY, SECRET, Bucket, bucket_of, parquet_bytes, s3_server
 from tests.verdicts import is_fresh, is_stale
 
@@ -78,30 +78,30 @@ def test_the_same_bytes_uploaded_in_parts_are_not_a_change(bucket):
     rows = parquet_bytes(id=[1, 2, 3])
     bucket.put("x.parquet", rows)
     connector, memo = source(bucket, "x.parquet"), DictMemo()
-    before = connector.observe(None, look(memo))
+    before = observed(connector, memo)
     [one] = connector.file_set.list_files("parquet")
     bucket.put_in_parts("x.parquet", rows)
     [other] = connector.file_set.list_files("parquet")
     assert one.mark != other.mark
-    assert same_state(before, connector.observe(None, look(memo)))
+    assert same_state(before, observed(connector, memo))
 
 
 def test_large_objects_are_known_by_what_their_store_says(bucket, monkeypatch):
     monkeypatch.setattr(sightings, "MIN_MARKED_BYTES", 100)
     bucket.put("d/x.parquet", parquet_bytes(id=[1, 2, 3]))
     connector = source(bucket, "d/")
-    before = connector.observe(None, look(scan_bytes=0))
+    before = observed(connector, scan_bytes=0)
     assert (
         isinstance(before, Snapshot)
         and before.method == "ETag with size"
         and before.cost is Cost.METADATA
     )
-    assert same_state(before, connector.observe(None, look()))
+    assert same_state(before, observed(connector))
     bucket.put("d/x.parquet", parquet_bytes(id=[1, 2, 4]))
-    after = connector.observe(None, look())
+    after = observed(connector)
     assert isinstance(after, Snapshot) and not same_state(before, after)
     bucket.put("d/y.parquet", parquet_bytes(id=[5]))
-    assert not same_state(after, connector.observe(None, look()))
+    assert not same_state(after, observed(connector))
 
 
 def test_a_version_id_is_taken_before_an_etag(bucket, monkeypatch):
@@ -111,10 +111,10 @@ def test_a_version_id_is_taken_before_an_etag(bucket, monkeypatch):
     )
     bucket.put("x.parquet", parquet_bytes(id=[1]))
     connector = source(bucket, "x.parquet")
-    before = connector.observe(None, look())
+    before = observed(connector)
     assert before.method == "VersionId with size"
     bucket.put("x.parquet", parquet_bytes(id=[2]))
-    assert not same_state(before, connector.observe(None, look()))
+    assert not same_state(before, observed(connector))
 
 
 def test_the_version_id_of_a_bucket_that_keeps_no_versions_is_none(bucket, monkeypatch):
@@ -129,33 +129,28 @@ def test_the_version_id_of_a_bucket_that_keeps_no_versions_is_none(bucket, monke
         "info",
         lambda path, **how: {**told(path, **how), "VersionId": "null"},
     )
-    before = connector.observe(None, look())
+    before = observed(connector)
     bucket.put("x.csv", b"a\n2\n")
-    assert before.method == "ETag with size" and not same_state(
-        before, connector.observe(None, look())
-    )
+    assert before.method == "ETag with size" and not same_state(before, observed(connector))
 
 
 def test_anchor_content_reads_even_large_objects(bucket, monkeypatch):
     monkeypatch.setattr(sightings, "MIN_MARKED_BYTES", 100)
     bucket.put("x.parquet", parquet_bytes(id=[1]))
-    assert (
-        source(bucket, "x.parquet", anchor="content").observe(None, look()).method
-        == "digest of the columns"
-    )
+    assert observed(source(bucket, "x.parquet", anchor="content")).method == "digest of the columns"
 
 
 def test_one_listing_serves_a_whole_prefix(bucket, monkeypatch):
     for n in range(5):
         bucket.put(f"d/{n}.parquet", parquet_bytes(id=[n]))
     connector, memo = source(bucket, "d/"), DictMemo()
-    connector.observe(None, look(memo))
+    observed(connector, memo)
     fs, asked = connector.file_set.filesystem, []
     plain = fs._call_s3
     monkeypatch.setattr(
         fs, "_call_s3", lambda *args, **more: asked.append(args) or plain(*args, **more)
     )
-    assert connector.observe(None, look(memo)).cost is Cost.METADATA
+    assert observed(connector, memo).cost is Cost.METADATA
     assert [a[0] for a in asked] == ["list_objects_v2"]
 
 
@@ -186,7 +181,7 @@ def test_a_missing_bucket_is_unknown_and_said(bucket):
     with pytest.raises(SourceUnavailable, match="the bucket does not exist"):
         source(lost, "d/", "parquet").check()
     for key in ("x.parquet", "d/", "d/*.parquet"):
-        assert isinstance(source(lost, key, "parquet").observe(None, look()), Unknown)
+        assert isinstance(observed(source(lost, key, "parquet")), Unknown)
 
 
 def test_a_missing_key_is_said_by_its_address(bucket):
@@ -200,7 +195,7 @@ def test_a_server_that_is_down_is_unknown_within_seconds(bucket):
     down = Bucket(bucket.name, "http://127.0.0.1:9", bucket.client)
     started = time.monotonic()
     for key in ("x.parquet", "d/"):
-        seen = source(down, key, "parquet").observe(None, look())
+        seen = observed(source(down, key, "parquet"))
         assert isinstance(seen, Unknown) and "cannot be reached" in seen.why
     with pytest.raises(SourceUnavailable, match="cannot be reached"):
         source(down, "x.parquet").check()
@@ -211,7 +206,7 @@ def test_a_server_that_says_nothing_is_asked_twice(bucket, monkeypatch):
     monkeypatch.setattr(objects, "READ_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
         mute = Bucket(bucket.name, f"http://127.0.0.1:{server.getsockname()[1]}", bucket.client)
-        assert isinstance(source(mute, "x.parquet", "parquet").observe(None, look()), Unknown)
+        assert isinstance(observed(source(mute, "x.parquet", "parquet")), Unknown)
         server.settimeout(0.5)
         lines = []
         with contextlib.suppress(TimeoutError):
@@ -230,7 +225,7 @@ def test_denied_is_unknown_and_not_vanished(bucket, monkeypatch):
         "info",
         lambda *a, **k: (_ for _ in ()).throw(PermissionError("Access Denied")),
     )
-    seen = connector.observe(None, look())
+    seen = observed(connector)
     assert isinstance(seen, Unknown) and "permission denied" in seen.why
 
 
@@ -325,12 +320,12 @@ def test_the_other_stores_get_their_arguments_and_are_read_through_fsspec(
         assert {k: v for k, v in made.items() if k in expected} == expected
         assert query(connector.relation(None), "FROM it") == [(1,)]
         memo = DictMemo()
-        assert [connector.observe(None, look(memo)).cost for _ in range(2)] == [
+        assert [observed(connector, memo).cost for _ in range(2)] == [
             Cost.SCAN,
             Cost.METADATA,
         ]
         connector.file_set.filesystem.rm("/b/x.csv")
-        assert isinstance(connector.observe(None, look(memo)), Vanished)
+        assert isinstance(observed(connector, memo), Vanished)
     finally:
         objects.open_filesystem.cache_clear()
 
