@@ -3,7 +3,32 @@
 import contextlib
 import socket
 import threading
+from collections.abc import Iterator
 from urllib.parse import urlsplit, urlunsplit
+
+
+@contextlib.contextmanager
+def listening(sends: bytes = b"") -> Iterator[int]:
+    """The port of a server that takes connections, sends these bytes and says nothing more, until
+    the block ends."""
+    held: list[socket.socket] = []
+
+    def take() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(server.accept()[0])
+                held[-1].sendall(sends)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=take, daemon=True)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for line in held:
+                line.close()
 
 
 class Proxy:

@@ -1,9 +1,7 @@
 """Adding a source: once more under another spelling, and from a server that says nothing."""
 
-import contextlib
 import os
 import signal
-import socket
 import threading
 
 import pytest
@@ -15,6 +13,7 @@ from jammi_lab.sources.base import ReadPlan, Relation
 from jammi_lab.sources.scratch_duckdb import preview
 from tests.conftest import settled
 from tests.inside import record_of
+from tests.services.proxy import listening
 from tests.services.stores import without_aws
 
 
@@ -96,33 +95,6 @@ def test_a_kind_of_server_may_be_said_as_in_an_address(ws, scheme, kind):
         ws.sources.add("other", "papers.csv", kind=kind, check=False)
 
 
-@pytest.fixture
-def silent():
-    """The port of a server that takes connections and says nothing, until the test is over."""
-    taken = []
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def take():
-            while True:
-                try:
-                    taken.append(server.accept()[0])
-                except OSError:
-                    return
-
-        thread = threading.Thread(target=take, name="test-silent", daemon=True)
-        thread.start()
-
-        def end():
-            with contextlib.suppress(OSError):  # over already
-                server.shutdown(socket.SHUT_RDWR)
-            thread.join()
-            for line in taken:
-                line.close()
-
-        yield server.getsockname()[1], end
-        end()
-
-
 @pytest.mark.parametrize(
     "location",
     [
@@ -134,25 +106,24 @@ def silent():
     ],
 )
 def test_a_server_that_says_nothing_is_waited_for_as_long_as_is_set(
-    tmp_path, silent, location, monkeypatch
+    tmp_path, location, monkeypatch
 ):
-    port, end = silent
     without_aws(monkeypatch)
-    options = (
-        {"endpoint_url": f"http://127.0.0.1:{port}", "key": "k", "secret": "s"}
-        if location.startswith("s3")
-        else None
-    )
     before = set(threading.enumerate())
     with jl.open(tmp_path / "lab", settings={"look.timeout_seconds": 0.5}) as ws:
-        with pytest.raises(
-            SourceUnavailable,
-            match=r"did not respond within 0\.5 s \(the setting look\.timeout_seconds\)",
-        ) as caught:
-            ws.sources.add("s", location.format(port), options=options)
-        assert "check=False" in caught.value.hint and "s" not in ws.sources
-        assert ws.sql("SELECT 1").fetchall() == [(1,)]
-        end()
+        with listening() as port:
+            options = {"endpoint_url": f"http://127.0.0.1:{port}", "key": "k", "secret": "s"}
+            with pytest.raises(
+                SourceUnavailable,
+                match=r"did not respond within 0\.5 s \(the setting look\.timeout_seconds\)",
+            ) as caught:
+                ws.sources.add(
+                    "s",
+                    location.format(port),
+                    options=options if location.startswith("s3") else None,
+                )
+            assert "check=False" in caught.value.hint and "s" not in ws.sources
+            assert ws.sql("SELECT 1").fetchall() == [(1,)]
         assert not settled(
             lambda: [t for t in set(threading.enumerate()) - before if t.name == "jammi-engine"],
             120,

@@ -19,6 +19,7 @@ from jammi_lab.sources.registry import connector_for, infer_kind
 from jammi_lab.sources.scratch_duckdb import query
 from tests.cases import cases
 from tests.contracts.source import DictMemo, observed
+from tests.services.proxy import listening
 from tests.services.stores import parquet_bytes, web_server
 from tests.verdicts import doubt, is_fresh, is_stale
 
@@ -158,12 +159,8 @@ def test_refused_connections_and_silence_are_unknown(site, monkeypatch):
     seen = observed(source("http://127.0.0.1:9/x.csv"))
     assert isinstance(seen, Unknown) and "refused" in seen.why
     monkeypatch.setattr(web, "TIMEOUT_SECONDS", 0.2)
-    import socket
-
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        seen = observed(source(f"http://127.0.0.1:{silent.getsockname()[1]}/x.csv"))
+    with listening() as port:
+        seen = observed(source(f"http://127.0.0.1:{port}/x.csv"))
     assert isinstance(seen, Unknown) and "no response in time" in seen.why
 
 

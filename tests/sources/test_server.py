@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from tests import waiting
 from tests.cases import cases
 from tests.contracts.source import DictMemo, look
 from tests.inside import services_of
+from tests.services.proxy import listening
 from tests.services.servers import free_port
 from tests.sources.servers import RUN, connector_of, engine, table  # noqa: F401  fixtures
 from tests.verdicts import doubt, is_fresh, is_stale
@@ -75,11 +75,6 @@ def filled(server, table) -> str:
     return table
 
 
-def answers_late() -> socket.socket:
-    """A server that takes connections and says nothing."""
-    return socket.create_server(("127.0.0.1", 0))
-
-
 def address(server: Server, port: int, password: str = "") -> str:
     return f"{server.kind}://someone{':' if password else ''}{password}@127.0.0.1:{port}/db"
 
@@ -125,8 +120,8 @@ def test_a_server_that_never_answers_is_undecidable_in_time(ws, server, filled):
     ws.sources.add("crm", server.url)
     ws.materialize("t", f"SELECT id FROM crm.{filled}")
     ws.settings.set("look.timeout_seconds", 1)
-    with answers_late() as silent:
-        ws.sources.add("crm", address(server, silent.getsockname()[1]), check=False, replace=True)
+    with listening() as port:
+        ws.sources.add("crm", address(server, port), check=False, replace=True)
         started = time.monotonic()
         assert doubt(ws)
         assert isinstance(ws.status()["t"].verdict, Undecidable)
@@ -139,10 +134,10 @@ def test_a_server_that_says_no_word_is_told_before_the_extension_waits_for_it(
 ):
     monkeypatch.setattr(attaching, "CONNECT_SECONDS", 1)
     monkeypatch.setattr(postgres, "CONNECT_SECONDS", 2)  # libpq counts less than two seconds as two
-    with answers_late() as silent:
+    with listening() as port:
         started = time.monotonic()
         with pytest.raises(SourceUnavailable, match="it does not respond"):
-            ws.sources.add("crm", address(server, silent.getsockname()[1]))
+            ws.sources.add("crm", address(server, port))
         assert time.monotonic() - started < 8
 
 
@@ -150,39 +145,23 @@ def test_a_source_whose_server_hangs_can_be_replaced_and_removed_at_once(ws):
     """A server that begins to speak and goes silent: DuckDB's reader of MySQL waits for it without
     a limit."""
     ws.settings.set("look.timeout_seconds", 1)
-    held: list[socket.socket] = []
+    ended = threading.Event()
 
-    def greet() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                line, _ = listening.accept()
-                held.append(line)
-                line.sendall(b"J")
+    def use(location: str) -> None:
+        with contextlib.suppress(SourceUnavailable):
+            ws.sources.add("crm", location)
+        started = time.monotonic()
+        ws.sources.add("crm", location, check=False)
+        ws.sources.remove("crm")
+        if time.monotonic() - started < 3:
+            ended.set()
 
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        greeter = threading.Thread(target=greet)
-        greeter.start()
-        location = f"mysql://someone@127.0.0.1:{listening.getsockname()[1]}/db"
-        ended = threading.Event()
-
-        def use() -> None:
-            with contextlib.suppress(SourceUnavailable):
-                ws.sources.add("crm", location)
-            started = time.monotonic()
-            ws.sources.add("crm", location, check=False)
-            ws.sources.remove("crm")
-            if time.monotonic() - started < 3:
-                ended.set()
-
-        user = threading.Thread(target=use)
+    with listening(b"J") as port:
+        user = threading.Thread(target=use, args=[f"mysql://someone@127.0.0.1:{port}/db"])
         user.start()
         in_time = ended.wait(30)
-        listening.shutdown(socket.SHUT_RDWR)
-        for line in held:
-            line.close()
-        greeter.join()
-        user.join()
-        assert in_time
+    user.join()
+    assert in_time
 
 
 def test_a_dropped_table_is_input_vanished_and_one_that_comes_back_is_fresh(ws, server, filled):
