@@ -435,10 +435,11 @@ class SourceSuite(Suite):
         self, ws, kind, tmp_path
     ):
         own = tmp_path / "ws" / "catalog.sqlite3"
+        missing = kind.path.with_name("x" + kind.path.name.replace("[1]", "1"))
         with pytest.raises(InvalidArgument, match="belongs to the workspace itself"):
             ws.sources.add("own", own, kind=kind.kind)
         with pytest.raises(SourceUnavailable, match="no file") as caught:
-            ws.sources.add("own", kind.path.with_name("x" + kind.path.name), kind=kind.kind)
+            ws.sources.add("own", missing, kind=kind.kind)
         assert kind.path.name in caught.value.near and "own" not in ws.sources
 
     def test_a_removed_source_keeps_its_tables_which_say_so(self, ws, kind):
@@ -507,13 +508,17 @@ class SourceSuite(Suite):
             with pytest.raises(InvalidArgument, match="its state is the digest of its rows"):
                 kind.add(ws, replace=True, anchor="column:id")
             return
-        kind.add(ws, replace=True, anchor="column:id")
+        kind.add(ws, replace=True, anchor="column:note")
         ws.materialize("t", f"SELECT id, name FROM {kind.address}")
-        kind.edit_note()
+        kind.edit()
         assert isinstance(ws.staleness("t"), Fresh)
-        kind.grow()
+        kind.edit_note()
         verdict = ws.staleness("t")
-        assert isinstance(verdict, Stale) and "column:id" in str(verdict)
+        assert isinstance(verdict, Stale) and "column:note" in str(verdict)
+        kind.now(note=["x"] * 3)
+        assert isinstance(ws.staleness("t"), Fresh)
+        kind.grow()  # a row with a note that others have
+        assert isinstance(ws.staleness("t"), Stale)
         with pytest.raises(InvalidArgument, match="no column 'nope'"):
             kind.add(ws, replace=True, anchor="column:nope")
         kind.add(ws, replace=True, anchor="none")

@@ -490,7 +490,7 @@ class Mysql(Server):
 class Delta(Kind):
     kind, method, is_versioned = "delta", "version of the table", True
     second_look = Cost.METADATA
-    damaged = "log of the Delta table .* cannot be read"
+    damaged = "log of the Delta table"
 
     def make(self, folder, get):
         self.location = folder / "events"
