@@ -241,7 +241,7 @@ def test_a_lazy_frame_is_collected_at_each_look(tmp_path):
 
 def test_a_frame_is_an_input_of_its_own_kind():
     relation = FrameConnector("s", pa.table(COLUMNS)).relation(None)
-    assert relation.input.has_origin and relation.input.name == "s"
+    assert relation.input.kind_class.has_origin and relation.input.name == "s"
 
 
 @settings(max_examples=examples(60), deadline=None)

@@ -418,6 +418,7 @@ def test_a_log_that_stands_still_makes_the_second_look_cheap(server, filled, con
     assert not same_state(seen[0], one.observe(filled, look(memo, racy_seconds=0.0)))
 
 
+@pytest.mark.every_case
 def test_one_row_twice_is_not_two_other_rows_twice(server, table, connect):
     server.sql(
         f"CREATE TABLE {table} (id integer, name varchar(20))",

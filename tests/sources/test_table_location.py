@@ -109,7 +109,7 @@ def test_a_table_on_a_store_is_told_read_and_anchored_on_its_snapshot(
         for p in tmp_path.rglob("*")
         if p.is_file() and SECRET.encode() in p.read_bytes() and "catalog.db" not in p.name
     ]
-    with jl.open(tmp_path / "ws") as again:
+    with jl.open(tmp_path / "lab") as again:
         assert doubt(again), "what was typed is not kept"
         monkeypatch.setenv("LAKE", f"{KEY}:{SECRET}")
         again.sources.add(
