@@ -27,7 +27,7 @@ from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.core.settings import Settings
 from jammi_lab.engine.duckdb_messages import invalidates_instance
-from jammi_lab.engine.sql import function_list
+from jammi_lab.engine.sql import faulty_optimizers, function_list
 from jammi_lab.sources.scratch_duckdb import SharedInstance, open_in_memory
 
 T = TypeVar("T")
@@ -39,7 +39,6 @@ BASE_CONFIG: Config = {
     "python_enable_replacements": "false",
 }
 """How every instance is opened."""
-# The optimizers return wrong rows (1.5.5): docs/engine-faults.md lists the reports.
 _RESULT_SETTINGS: Config = {
     "default_null_order": "nulls_last",
     "default_order": "asc",
@@ -48,9 +47,7 @@ _RESULT_SETTINGS: Config = {
     "ieee_floating_point_ops": True,
     "old_implicit_casting": False,
     "scalar_subquery_error_on_multiple_rows": True,
-    "disabled_optimizers": (
-        "common_subplan,deliminator,join_filter_pushdown,top_n_window_elimination"
-    ),
+    "disabled_optimizers": ",".join(faulty_optimizers.ALWAYS_OFF),
 }
 BOUND_CONFIG: Config = {**BASE_CONFIG, **_RESULT_SETTINGS, "errors_as_json": True}
 """How the instances that bind statements are opened: a statement for each setting would take a

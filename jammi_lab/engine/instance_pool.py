@@ -52,10 +52,10 @@ class RunCursor:
         instances: TenantInstances,
         relations: ResolvedNames,
         *,
-        one_thread: bool = False,
+        options: Mapping[str, str] | None = None,
         with_float_sums: bool = False,
     ) -> None:
-        self._instances, self._relations, self._one_thread = instances, relations, one_thread
+        self._instances, self._relations, self._options = instances, relations, options
         self._with_float_sums = with_float_sums
         self._views = _views_to_keep(relations)
         self._scratch = None if self._views is None else instances.idle_scratches.take(self._views)
@@ -78,8 +78,8 @@ class RunCursor:
             self._instances.create_views(self.cursor, database, self._relations)
         if self._scratch is not None:
             self._scratch.settings = tuple({*applied, *settings})
-        if self._one_thread:
-            self._undo.callback(self._instances.use_one_thread())
+        if self._options:
+            self._undo.callback(self._instances.hold_options(self._options))
 
     def end(self, *, is_clean: bool) -> None:
         """Release the relations. The scratch database is kept if the run `is_clean`: it ended by
@@ -326,18 +326,18 @@ class InstancePool:
         *,
         read_ahead_fully: bool = False,
         after_read: Callable[[Query], None] | None = None,
-        one_thread: bool = False,
+        options: Mapping[str, str] | None = None,
         with_float_sums: bool = False,
     ) -> tuple[TenantInstances, StreamWorker]:
         """A worker for one run, not started yet, with the instances it runs in. `read_ahead_fully`
-        and `after_read` are those of `StreamWorker`; with `one_thread` no other thread works on the
-        statement, which uses the macros of `float_sums` only `with_float_sums`."""
+        and `after_read` are those of `StreamWorker`; `options` are DuckDB's, for the statement,
+        which uses the macros of `float_sums` only `with_float_sums`."""
         with self._hold_instances(tenant) as instances:
             worker = StreamWorker(
                 RunCursor(
                     instances,
                     relations,
-                    one_thread=one_thread,
+                    options=options,
                     with_float_sums=with_float_sums,
                 ),
                 sql,

@@ -11,7 +11,7 @@ from jammi_lab.core.errors import JammiError, StatementNotAllowed
 from jammi_lab.engine.instance_pool import InstancePool
 from jammi_lab.engine.name_resolution import ResolvedNames, with_position
 from jammi_lab.engine.parameters import remaining_parameters, with_lossless_casts
-from jammi_lab.engine.sql import float_sums, row_order
+from jammi_lab.engine.sql import faulty_optimizers, float_sums, row_order
 from jammi_lab.engine.sql.append_algebra import BASE, AppendRule, NotIncremental, append_rule
 from jammi_lab.engine.sql.canonical_form import address_of, canonicalize
 from jammi_lab.engine.sql.float_sums import ExactForm
@@ -336,6 +336,13 @@ class PreparedStatement:
             if in_transaction
             else None
         )
+        options = {}
+        if one_thread or (in_order and self.order_sensitive):
+            # With several threads DuckDB combines the parts of `list`, `first` or a window as they
+            # are finished, so that two full runs over equal inputs may differ.
+            options["threads"] = "1"
+        if self._reads_attached_database or faulty_optimizers.may_apply(self._parsed.tree):
+            options |= faulty_optimizers.OFF
         instances, worker = self._pool.create_worker(
             self._tenant,
             sql,
@@ -343,9 +350,7 @@ class PreparedStatement:
             self._rebind(in_order=in_order),
             read_ahead_fully=read_ahead_fully,
             after_read=after_read,
-            # With several threads DuckDB combines the parts of `list`, `first` or a window as they
-            # are finished, so that two full runs over equal inputs may differ.
-            one_thread=one_thread or (in_order and self.order_sensitive),
+            options=options,
             with_float_sums=float_sums.uses_macros(self._parsed.text),
         )
         stream = Stream(

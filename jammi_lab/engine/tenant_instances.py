@@ -3,12 +3,13 @@ which some are kept for the next run of a statement over the same relations."""
 
 import contextlib
 import ctypes
+import functools
 import os
 import re
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,6 @@ class ScratchPool:
             scratch.close()
 
 
-_GET_THREADS = "SELECT current_setting('threads')"
 CLOSE_TIMEOUT_SECONDS = 5.0
 MAX_LIMIT_ROWS = 2**63 - 1
 
@@ -144,8 +144,8 @@ class TenantInstances:
         self.workers: weakref.WeakSet[StreamWorker] = weakref.WeakSet()
         self.users = 0
         self._users_lock = threading.Lock()
-        self._one_thread_users = 0
-        self._all_threads = 0
+        self._held = dict[str, tuple[int, str]]()
+        """How many statements hold an option of the instance, and its value without them."""
         self.attachments = Attachments(lambda: settings["sources.read_timeout_seconds"])
         self.idle_scratches = ScratchPool()
         self._has_float_sums = False
@@ -161,25 +161,28 @@ class TenantInstances:
         with self._users_lock:
             self.users += change
 
-    def use_one_thread(self) -> Callable[[], None]:
-        """Run all statements on one thread, until the function that is returned is called: DuckDB
-        has one number of threads per instance. May be called several times."""
-        with self._users_lock:
-            if self._one_thread_users == 0:
-                [[threads]] = self.main.cursor().execute(_GET_THREADS).fetchall()
-                self._all_threads = int(threads)
-                self._set_threads(1)
-            self._one_thread_users += 1
-        return self._end_one_thread
+    def hold_options(self, options: Mapping[str, str]) -> Callable[[], None]:
+        """Set options, until the function that is returned is called: DuckDB has one value of each
+        for all statements of an instance. Several statements may hold an option, all with the same
+        value."""
+        with self._users_lock, self.main.cursor() as cursor:
+            for option, value in options.items():
+                users, without = self._held.get(option, (0, ""))
+                if users == 0:
+                    [[without]] = cursor.execute(
+                        f"SELECT CAST(current_setting('{option}') AS VARCHAR)"
+                    ).fetchall()
+                    cursor.execute(f"SET GLOBAL {option} = '{value}'")
+                self._held[option] = users + 1, without
+        return functools.partial(self._release_options, tuple(options))
 
-    def _end_one_thread(self) -> None:
-        with self._users_lock:
-            self._one_thread_users -= 1
-            if self._one_thread_users == 0:
-                self._set_threads(self._all_threads)
-
-    def _set_threads(self, number: int) -> None:
-        self.main.cursor().execute(f"SET GLOBAL threads = {number:d}")
+    def _release_options(self, options: Sequence[str]) -> None:
+        with self._users_lock, self.main.cursor() as cursor:
+            for option in options:
+                users, without = self._held[option]
+                if users == 1:
+                    cursor.execute(f"SET GLOBAL {option} = '{without}'")
+                self._held[option] = users - 1, without
 
     def create_float_sums(self) -> None:
         """Create the macros of `float_sums`, once. Raises DuckDB's errors."""
