@@ -128,6 +128,12 @@ def test_previous_is_the_newest_ready_version_before_the_one_that_is_checked(ws)
         ws.materialize("sales", "SELECT 1 AS area, 5 AS amount, 'more' AS word")
 
 
+def test_previous_has_no_rows_at_the_first_version(ws):
+    ws.define("first", "SELECT 1 AS x")
+    ws.checks.add("none", "SELECT p.* FROM previous p, jammi.first", on="first")
+    assert ws.materialize("first", "SELECT 1 AS x").version == 1
+
+
 def test_a_result_does_not_hold_for_a_table_whose_new_column_changes_the_statement(ws):
     ws.materialize("codes", "SELECT 1 AS area, 1 AS code")
     join = "SELECT s.area FROM jammi.sales s NATURAL JOIN jammi.codes c"
