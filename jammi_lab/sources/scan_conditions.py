@@ -11,13 +11,15 @@ from jammi_lab.core.identifiers import quote_identifier
 
 
 class ColumnComparison(NamedTuple):
-    """A comparison of a column with constants of its type."""
+    """A comparison of a column with constants of its type, or several of which one holds."""
 
     column: str
     operator: str
     """`=`, `<>`, `<`, `<=`, `>`, `>=`, `IN`, `IS NULL` or `IS NOT NULL`."""
     values: tuple[str, ...] = ()
     """The constants as DuckDB prints them, without quotes."""
+    others: "tuple[ColumnComparison, ...]" = ()
+    """Comparisons of which one may hold instead."""
 
 
 class ScanConditions(NamedTuple):
@@ -44,7 +46,9 @@ def texts_of_column(conditions: ScanConditions, column: str) -> frozenset[str] |
     texts = set[str]()
     for comparisons in conditions.scans:
         lists = [
-            set(c.values) for c in comparisons if c.column == column and c.operator in ("=", "IN")
+            set(c.values)
+            for c in comparisons
+            if c.column == column and c.operator in ("=", "IN") and not c.others
         ]
         if not lists:
             return None
@@ -71,6 +75,11 @@ def condition_on_server(
 def _term(
     comparison: ColumnComparison, literal: LiteralOnServer, quote_name: Callable[[str], str]
 ) -> str | None:
+    if comparison.others:
+        alone = comparison._replace(others=())
+        terms = [_term(each, literal, quote_name) for each in (alone, *comparison.others)]
+        known = [term for term in terms if term is not None]
+        return f"({' OR '.join(known)})" if len(known) == len(terms) else None
     name = quote_name(comparison.column)
     if not comparison.values:
         return f"{name} {comparison.operator}" if literal(comparison.column, None) else None

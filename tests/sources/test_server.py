@@ -301,6 +301,17 @@ def test_conditions_on_names_with_spaces_are_sent(ws, server, table, sent):
     assert where == f"({last} = '2' AND {first} >= '4') LIMIT 3"
 
 
+def test_ranges_of_which_one_holds_are_sent(ws, server, filled, sent):
+    ws.sources.add("crm", server.url)
+    statement = f"SELECT id FROM crm.{filled} WHERE id < 2 OR id > 2 ORDER BY id"
+    assert ws.sql(statement).fetchall() == [(1,), (3,)]
+    [where] = [
+        query.split(" WHERE ")[1] for query in sent if f"{filled}" in query and "> '2'" in query
+    ]
+    name = "`id`" if server.kind == "mysql" else '"id"'
+    assert where == f"(({name} < '2' OR {name} > '2'))"
+
+
 def test_a_limit_is_sent_and_the_rest_of_the_table_is_not_fetched(ws, server, filled, capfd):
     show_queries(ws, server, filled, capfd)
     assert len(ws.sql(f"SELECT * FROM crm.{filled} LIMIT 2").fetchall()) == 2

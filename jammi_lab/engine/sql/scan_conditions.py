@@ -20,7 +20,8 @@ _VALUE = r"(?:-?\d+(?:\.\d+)?|'(?:[^']|'')*'(?:::[A-Z ]+)?)"
 _NAME = r"[\w ]*\w"
 _COMPARISON = rf"({_NAME})(=|!=|<=|>=|<|>)({_VALUE})"
 _COMPARISONS = re.compile(rf"{_COMPARISON}(?: AND {_COMPARISON})*")
-_EACH_COMPARISON = re.compile(rf"(?:^|(?<= AND )){_COMPARISON}")
+_ONE_OF = re.compile(rf"optional: {_COMPARISON}(?: OR {_COMPARISON})+")
+_EACH_COMPARISON = re.compile(rf"(?:^|(?<= AND )|(?<= OR )){_COMPARISON}")
 _IN_LIST = re.compile(rf"(?:optional: )?({_NAME}) IN \(({_VALUE}(?:, {_VALUE})*)\)")
 _NULL_TEST = re.compile(rf"\(({_NAME}) (IS NULL|IS NOT NULL)\)")
 _PLAIN_NAME = re.compile(_NAME)
@@ -99,13 +100,21 @@ def _read_filters(
         elif match := _NULL_TEST.fullmatch(entry):
             found.append(ColumnComparison(match[1], match[2]))
         elif _COMPARISONS.fullmatch(entry):
-            found += [
-                ColumnComparison(column, "<>" if operator == "!=" else operator, (_unquote(value),))
-                for column, operator, value in _EACH_COMPARISON.findall(entry)
-            ]
+            found += _comparisons(entry)
+        elif _ONE_OF.fullmatch(entry):
+            first, *others = _comparisons(entry.removeprefix("optional: "))
+            found.append(first._replace(others=tuple(others)))
+            is_complete = False
         else:
             is_complete = False
     return tuple(c for c in found if c.column in schema), is_complete
+
+
+def _comparisons(text: str) -> list[ColumnComparison]:
+    return [
+        ColumnComparison(column, "<>" if operator == "!=" else operator, (_unquote(value),))
+        for column, operator, value in _EACH_COMPARISON.findall(text)
+    ]
 
 
 def _unquote(value: str) -> str:
