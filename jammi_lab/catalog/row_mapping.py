@@ -43,7 +43,7 @@ class JsonColumn(Generic[T]):
         """The value of a column."""
         try:
             decoded: T = self._decoder.decode(text)
-        except (msgspec.DecodeError, TypeError):
+        except (msgspec.DecodeError, TypeError, RecursionError):
             raise invalid_row_error() from None
         return decoded
 

@@ -240,7 +240,7 @@ class CatalogRelations(NameResolver):
                 yield (
                     record.table_name,
                     a.input.label,
-                    a.input.kind.value,
+                    a.input.kind,
                     a.kind.value,
                     a.method,
                     a.value,

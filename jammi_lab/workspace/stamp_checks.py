@@ -40,6 +40,7 @@ from jammi_lab.features.outputs.stamps import (
     stamp_from,
     value_digest,
 )
+from jammi_lab.storage.files import open_for_reading
 from jammi_lab.store.rebuild import CATALOG_FILE
 from jammi_lab.store.workspace_identity import ID_FILE, has_server_catalog
 
@@ -131,14 +132,15 @@ def shown_in_notebook(file: Path) -> Iterator[Shown]:
     """The stamped outputs of a notebook, and outputs of `%%jammi` cells without a stamp.
     InvalidArgument when it is no notebook."""
     try:
-        notebook = json.loads(file.read_bytes())
+        with open_for_reading(file, follow_links=True) as opened:
+            notebook = json.loads(opened.read())
         assigned: dict[str, Assignment] = {}
         for number, cell in enumerate(notebook["cells"], 1):
             yield from _shown_in_cell(file, number, cell, assigned)
             assigned |= _assignments(number, cell)
     except OSError as error:
         raise InvalidArgument(f"{str(file)!r} cannot be read: {error.strerror}.") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InvalidArgument(f"{str(file)!r} is not a notebook of format 4.") from None
 
 

@@ -47,3 +47,12 @@ def test_an_open_that_fails_leaves_no_thread_and_no_lock(lab):
     with pytest.raises(jl.errors.TableDamaged, match="a row contains invalid data"):
         jl.open(lab.rename(lab.with_name("a stranger's")))
     assert {thread.name for thread in threading.enumerate()} <= own
+
+
+def test_a_definition_that_is_nested_too_deeply_is_damage(lab):
+    deep = '{"a":' * 20_000 + "1" + "}" * 20_000
+    with contextlib.closing(sqlite3.connect(lab / "catalog.sqlite3")) as db:
+        db.execute("UPDATE recipes SET descriptor = ?", [deep])
+        db.commit()
+    with pytest.raises(jl.errors.TableDamaged, match="a row contains invalid data"):
+        jl.open(lab.rename(lab.with_name("a stranger's")))

@@ -14,7 +14,7 @@ import msgspec
 
 from jammi_lab.features.outputs.stamps import STAMP_KEY, Stamp, short, stamp_from
 from jammi_lab.storage import parquet_footer
-from jammi_lab.storage.files import write_atomic
+from jammi_lab.storage.files import open_for_reading, write_atomic
 from jammi_lab.storage.own_files import discard
 
 SIDECAR_SUFFIX = ".jammi.json"
@@ -62,7 +62,7 @@ def read_stamp(path: Path) -> tuple[Stamp | None, str]:
 def _parse(value: bytes | None) -> Stamp | None:
     try:
         metadata = None if value is None else json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return stamp_from(metadata.get(STAMP_KEY)) if isinstance(metadata, dict) else None
 
@@ -81,7 +81,7 @@ def _digest(blocks: "Iterator[bytes] | list[bytes]") -> str:
 
 def _kind_of(path: Path) -> str:
     """The format of a file by its first bytes: png, svg, parquet or empty."""
-    with path.open("rb") as file:
+    with open_for_reading(path, follow_links=True) as file:
         head = file.read(BLOCK_BYTES if path.suffix.lower() == ".svg" else len(_PNG))
     if head.startswith(_PNG):
         return "png"

@@ -1,6 +1,7 @@
 """Stamps in outputs and files, and what `check-notebook` and `check-file` say of them without a kernel."""
 
 import json
+import os
 import random
 import shutil
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 from IPython.core.formatters import DisplayFormatter
 
 import jammi_lab as jl
+from jammi_lab.features.outputs.file_stamps import sidecar_of
 from jammi_lab.features.outputs.stamps import code_digest
+from jammi_lab.workspace.stamp_checks import shown_in_file, shown_in_notebook
 from tests.inside import services_of
 from tests.shell import run_shell
 from tests.sizes import sized
@@ -501,3 +504,18 @@ def test_nothing_is_called_fresh_that_a_recomputation_would_change(tmp_path):
                     ), (seed, number, own)
     assert seen["fresh"] and seen["stale"]
     print(seen)
+
+
+def test_files_that_are_nested_too_deeply_and_pipes_are_told_and_not_waited_for(tmp_path):
+    notebook, table, pipe = (tmp_path / name for name in ("deep.ipynb", "x.csv", "pipe.ipynb"))
+    notebook.write_text('{"cells":' + "[" * 100_000 + "]" * 100_000 + "}")
+    table.write_text("a\n1\n")
+    sidecar_of(table).write_text("[" * 100_000)
+    os.mkfifo(pipe)
+    with pytest.raises(jl.InvalidArgument, match="not a notebook of format 4"):
+        list(shown_in_notebook(notebook))
+    with pytest.raises(jl.InvalidArgument, match="cannot be read"):
+        list(shown_in_notebook(pipe))
+    with pytest.raises(jl.InvalidArgument, match="cannot be read"):
+        shown_in_file(pipe)
+    assert shown_in_file(table).stamp is None
