@@ -12,7 +12,7 @@ from jammi_lab.sources.files.formats import FILE_KINDS
 from jammi_lab.sources.files.remote_files import file_set_for
 from jammi_lab.sources.locations import base_of, full_location, literal_path, project_of, scheme_of
 
-_LOCAL_KINDS = (*FILE_KINDS, "sqlite", "duckdb")
+_LOCAL_KINDS = (*FILE_KINDS, "sqlite", "duckdb", "xlsx")
 """Kinds that read no other place than their location: tables of a lake list their files, and the
 connector of a package may do anything."""
 

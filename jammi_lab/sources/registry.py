@@ -67,6 +67,7 @@ __all__ = ["check_anchor", "check_options", "connector_for", "infer_kind", "is_p
 
 _ALL_KINDS = (*FILE_KINDS, *container_formats.KINDS, *database_urls.PORTS)
 _KNOWN_SCHEMES = (None, "memory", *STORES, *HTTP_SCHEMES, *_ALL_KINDS)
+_MAX_LINE_BYTES = 10_000
 _MAGIC = {b"PAR1": "parquet", b"ARRO": "arrow", b"FEA1": "arrow"}
 
 
@@ -176,14 +177,15 @@ def _kind_of_bytes(path: str) -> set[str]:
     """The kind of a single file whose name does not tell it. Raises SourceUnavailable."""
     try:
         with open(path, "rb") as file:
-            kind = _MAGIC.get(file.read(4))
+            line = file.readline(_MAX_LINE_BYTES)
+            kind = _MAGIC.get(line[:4])
             if kind is None and path.lower().endswith(".zip"):
                 members = files_of_archive(file, os.path.basename(path))
                 kind = kind_of_name(members[0]) if len(members) == 1 else None
     except OSError as error:
         raise read_errors.unreadable_error(path, error) from None
     if kind is None and path.lower().endswith(UNDELIMITED_SUFFIXES):
-        raise delimiter_error(path)
+        raise delimiter_error(path, line.decode(errors="replace"))
     return {kind} if kind else set()
 
 

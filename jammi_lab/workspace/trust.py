@@ -79,10 +79,10 @@ def _outside_names(services: "Services") -> str:
         if recipe.descriptor.get("function")
     ]
     parts = [
-        f"{label} {', '.join(names[:_MAX_NAMES])}{' …' * (len(names) > _MAX_NAMES)}"
+        label.format(f"{', '.join(names[:_MAX_NAMES])}{' …' * (len(names) > _MAX_NAMES)}")
         for label, names in (
-            ("sources outside the project", refused),
-            ("recorded functions of", functions),
+            ("the sources {} outside the project", refused),
+            ("the recorded functions of {}", functions),
         )
         if names
     ]

@@ -291,6 +291,37 @@ def test_keys_that_differ_by_case_only_are_one_column(ws, tmp_path):
     assert rows == [(1, 2024), (2, 2025)]
 
 
+def test_keys_of_parquet_folders_that_differ_by_case_only_are_one_column(ws, tmp_path):
+    for place, table in (("Year=2024", {"a": [1]}), ("year=2025", {"a": [2]})):
+        (tmp_path / "d" / place).mkdir(parents=True)
+        pq.write_table(pa.table(table), tmp_path / "d" / place / "1.parquet")
+    ws.sources.add("p", tmp_path / "d")
+    assert ws.sql("SELECT a, year FROM p WHERE year > 2020 ORDER BY a").fetchall() == [
+        (1, 2024),
+        (2, 2025),
+    ]
+    pq.write_table(pa.table({"a": [2.5]}), tmp_path / "d/year=2025/1.parquet")
+    with pytest.raises(SourceUnavailable, match="keys differ by case"):
+        ws.sources.add("q", tmp_path / "d")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "hint"),
+    [
+        ("x.psv", "a|b\n1|2\n", '"delim": "|"'),
+        ("x.csv", "a,b\n'x, y',1\n", '"quote": "\'"'),
+    ],
+)
+def test_the_option_that_a_hint_names_reads_the_file(ws, tmp_path, name, text, hint):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SourceUnavailable) as caught:
+        ws.sources.add("x", tmp_path / name)
+    assert hint in caught.value.hint
+    [option] = [json.loads(f"{{{hint.replace(chr(92), '')}}}")]
+    ws.sources.add("x", tmp_path / name, options=option)
+    assert ws.sql("SELECT count(*), count(a), count(b) FROM x").fetchall() == [(1, 1, 1)]
+
+
 def test_compressed_files_keep_the_columns_of_their_folders(ws, tmp_path):
     (tmp_path / "d/k=x").mkdir(parents=True)
     (tmp_path / "d/k=x/1.csv.bz2").write_bytes(bz2.compress(b"a\n1\n"))

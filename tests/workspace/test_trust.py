@@ -15,6 +15,7 @@ import sys
 import threading
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import jammi_lab as jl
@@ -524,3 +525,13 @@ def test_no_spelling_of_a_recorded_location_leads_beyond_the_project(
                     use()
             assert isinstance(ws.staleness("of_far"), jl.Undecidable), spelling
     assert listener.received == []
+
+
+def test_a_workbook_inside_of_the_project_is_read_without_trust(tmp_path):
+    (tmp_path / "p").mkdir()
+    pd.DataFrame({"a": [1]}).to_excel(tmp_path / "p" / "w.xlsx", index=False)
+    with jl.open(tmp_path / "p" / "lab") as ws:
+        ws.sources.add("w", tmp_path / "p" / "w.xlsx")
+    (tmp_path / "p").rename(tmp_path / "q")
+    with jl.open(tmp_path / "q" / "lab") as ws:
+        assert ws.sql("SELECT a FROM w").fetchall() == [(1,)]

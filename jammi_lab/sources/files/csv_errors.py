@@ -1,6 +1,7 @@
 """Errors for CSV files: one sentence with the file, the line and its text, and one thing to do that
 is not done yet."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,11 +29,12 @@ def _place_of(path: str, line: int | None) -> str:
     return display_name(path) + (f", line {line:d}" if line else "")
 
 
-def delimiter_error(path: str) -> SourceUnavailable:
-    """The error for a file whose name does not tell its delimiter."""
+def delimiter_error(path: str, line: str) -> SourceUnavailable:
+    """The error for a file whose name does not tell its delimiter, with its first line."""
+    likely = max("\t|;,", key=line.count)
     return SourceUnavailable(
         f"{display_name(path)}: the name does not tell what separates the values.",
-        hint='Set options={"delim": "\\t"}, or kind="text" to read whole texts.',
+        hint=f'Set options={{"delim": {json.dumps(likely)}}}, or kind="text" to read whole texts.',
     )
 
 
@@ -148,7 +150,9 @@ def _ragged_error(
     path: str, line: int, text: str, expected: int, actual: int, options: Mapping[str, Any]
 ) -> SourceUnavailable:
     hint = "Correct that line; a value that contains the delimiter stands in quotation marks."
-    if actual < expected and not options.get("null_padding"):
+    if "'" in text and "quote" not in options:
+        hint = """If values stand in single quotation marks, set options={"quote": "'"}."""
+    elif actual < expected and not options.get("null_padding"):
         hint = 'Correct that line, or fill up with NULL: options={"null_padding": True}.'
     elif actual > expected == 1 and "delim" not in options:
         hint = 'Correct that line, or set the delimiter: options={"delim": ";"}.'

@@ -100,7 +100,7 @@ def dialect_of(
     if suffix in COMPRESSED_SUFFIXES:
         suffix = os.path.splitext(stem)[1]
     if suffix in UNDELIMITED_SUFFIXES:
-        raise csv_errors.delimiter_error(name)
+        raise csv_errors.delimiter_error(name, lines[0] if lines else "")
     return CsvDialect(
         _delimiter(name, lines, options, quote, escape, comment), quote, escape, comment
     )

@@ -6,6 +6,7 @@ to its types, whatever their values are: 2.5 to 2, 5 to true (1.5.5). With `unio
 a type for all files; where `common_type` has one, DuckDB's holds the same values.
 """
 
+import itertools
 import os
 import re
 import time
@@ -24,7 +25,7 @@ from jammi_lab.core.identifiers import fold, quote_identifier
 from jammi_lab.sources.files.file_checks import check_column_count, check_same_columns
 from jammi_lab.sources.files.file_sets import FileSet, SourceFile
 from jammi_lab.sources.files.formats import partition_keys, partitions
-from jammi_lab.sources.files.readers import path_literal
+from jammi_lab.sources.files.readers import partition_options, partition_types, path_literal
 from jammi_lab.sources.read_errors import display_name, is_damage, not_parquet_error
 from jammi_lab.sources.scratch_duckdb import shown_types
 from jammi_lab.storage.arrow_values import cast_losslessly, common_type, with_sql_precision
@@ -106,11 +107,37 @@ def build_select(
     reads them. Raises SourceUnavailable for a name that is not UTF-8."""
     replaced = _columns_without_pushdown(schemas) | _durations(schemas)
     options = [f"union_by_name={'false' if has_one_schema(schemas) else 'true'}"]
-    if source_files[0].relative:
-        replaced |= _partition_columns(source_files)
-    else:
+    if not source_files[0].relative:
         # A folder `year=2020` above a single file is not a partition of the source.
-        options.append("hive_partitioning=false")
+        return _select_of(addresses, replaced, [*options, "hive_partitioning=false"])
+    runs = [
+        list(run)
+        for _, run in itertools.groupby(
+            zip(source_files, addresses, strict=True), lambda each: partition_keys(each[0].path)
+        )
+    ]
+    if len(runs) == 1:
+        return _select_of(addresses, replaced | _partition_columns(source_files), options)
+    # DuckDB takes `Year=` beside `year=` for no partitions.
+    if not has_one_schema(schemas):
+        raise SourceUnavailable(
+            f"{_place(runs[0][0][0])} and {_place(runs[1][0][0])} are in folders whose keys differ "
+            "by case, and the columns of the files differ, too.",
+            hint="Rename the folders.",
+        )
+    types = partition_types(source_files)
+    selects = []
+    for run in runs:
+        files = [source_file for source_file, _ in run]
+        columns = replaced | _partition_columns(files)
+        by_type = [*options, *partition_options(types, files)]
+        selects.append(_select_of([address for _, address in run], columns, by_type))
+    return " UNION ALL BY NAME ".join(selects)
+
+
+def _select_of(
+    addresses: Sequence[str], replaced: Mapping[str, str], options: Sequence[str]
+) -> str:
     parts = ", ".join(f"{value} AS {name}" for name, value in replaced.items())
     return (
         f"SELECT *{f' REPLACE ({parts})' if parts else ''} FROM "
