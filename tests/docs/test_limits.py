@@ -109,7 +109,7 @@ LISTS = {
     ],
     ("docs/sources.md", "so tables derived from them are undecidable:"): [
         "tests/sources/test_mysql.py::test_a_view_with_a_limit_without_an_order_has_no_state",
-        "tests/sources/test_postgres.py::test_a_view_over_settings_of_the_session_has_no_state",
+        "tests/sources/test_postgres.py::test_a_view_has_a_state_that_its_rows_tell_or_says_why_not",
         "tests/sources/test_mysql.py::test_a_view_that_gives_other_rows_each_time_has_no_state",
     ],
 }
@@ -122,8 +122,8 @@ SENTENCES = {
     "test_columns_that_are_found_by_their_numbers_are_refused",
     "a table that lists files of the workspace itself": "tests/sources/test_delta.py::"
     "test_a_log_that_names_files_of_the_workspace_is_refused",
-    "missing or incomplete, the table is undecidable": "tests/sources/test_iceberg.py::"
-    "test_torn_metadata_is_told_so",
+    "missing or incomplete, the table is undecidable": "tests/contracts/source.py::"
+    "test_what_is_damaged_is_told_and_fresh_again_when_it_is_mended",
     "A value that DuckDB cannot represent": "tests/sources/test_server_types.py::"
     "test_a_value_that_duckdb_cannot_hold_is_refused_by_its_column",
     "must read the whole table again": "tests/features/live/test_live_inputs.py::"

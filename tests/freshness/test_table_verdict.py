@@ -449,6 +449,7 @@ PURE = {
     "jammi_lab.freshness.table_verdict",
     "jammi_lab.core.verdicts",
     "jammi_lab.core.anchors",
+    "jammi_lab.core.input_kinds",
     "jammi_lab.core.value",
 }
 KNOWS = {

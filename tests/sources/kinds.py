@@ -419,7 +419,7 @@ class Server(Database):
     """A table on a server, or a view over a view of it, as an owner of tables gives it to others."""
 
     method = "digest of the rows, by the server"
-    second_look = Cost.SCAN
+    second_look, second_look_when_idle = Cost.SCAN, Cost.METADATA
     rewrite = ""
 
     def __init__(self, shape: str = "table") -> None:

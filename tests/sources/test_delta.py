@@ -339,7 +339,7 @@ def delete_by_vector(folder, row):
     new = [
         {"protocol": features},
         {"remove": {**remove, **({"deletionVector": old} if old else {})}},
-        {"add": {**add, "deletionVector": vector, "stats": json.dumps({"numRecords": 3})}},
+        {"add": {**add, "deletionVector": vector}},  # its statistics count deleted rows, too
     ]
     (log / f"{len(commits):020}.json").write_text("\n".join(map(json.dumps, new)) + "\n")
 

@@ -99,7 +99,7 @@ def test_a_statement_is_estimated_from_the_rows_of_its_inputs(
 
 def test_the_part_of_a_run_that_no_row_causes_is_not_scaled():
     def anchors(rows):
-        read = source_input("t", None, ("x",))
+        read = source_input("t")
         return [Anchor(read, AnchorKind.SOURCE_VERSION, str(rows), "bytes", row_count=rows)]
 
     def current(rows):

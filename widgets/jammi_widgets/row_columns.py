@@ -34,6 +34,12 @@ class RowColumns:
 
     def read_column(self, keys: "pa.Array", column: str) -> "pa.ChunkedArray":
         """One column for a large number of rows, with the values of `read_rows`."""
+        source, matrix = self._source_and_matrix()
+        if matrix is not None and len(matrix):
+            key = source.selection_key(self.columns)
+            if source.context.columns.find(key) is None:
+                # one row shows what the source is, and how long a read takes
+                self._read_source(source, matrix.keys[:1], self.columns)
         # All columns together may be too large to cache.
         return self._read(keys, self.columns, [column])[column]
 
