@@ -295,7 +295,7 @@ def test_add_takes_the_column_that_says_whose_a_row_is(cell, tmp_path):
             "zip     varchar",
         ),
         ("codes.csv", "--option types=zip", """--option 'types={"zip": "VARCHAR"}'."""),
-        ("codes.txt", "", r"Set --option 'delim=\t', or --kind text to"),
+        ("codes.txt", "", "Set --option 'delim=;', or --kind text to"),
         ("tabs.txt", r"--option 'delim=\t'", "zip;n   varchar"),
     ],
 )
