@@ -201,7 +201,7 @@ class SearchService:
             queries if row is None else matrix.vectors_at(np.array([row])),
             k,
             allow=mask,
-            without=row,
+            without=None if row is None else np.array([row]),
             oversample=max(1, settings["vectors.oversample"]),
             expansion=expansion,
             always_use_index=exact is False,

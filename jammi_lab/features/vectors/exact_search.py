@@ -10,8 +10,7 @@ Where the bound does not hold (rows so small or large that float32 under- or ove
 outside its margin) every row is computed in float64.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,7 +22,7 @@ from jammi_lab.storage.vector_arrays import Floats, RowNumbers, check_k, check_q
 
 Doubles = NDArray[np.float64]
 
-MAX_BLOCK_BYTES = 64 << 20
+MAX_BLOCK_BYTES = 24 << 20
 """Size of a block of approximate similarities in memory."""
 THREAD_PART_BYTES = 16 << 20
 """Size of vectors per thread of a product with few queries. Such a product waits for memory, and
@@ -35,6 +34,21 @@ RESCORE_CHUNK_SIZE = 1 << 15
 _MIN_SAFE_NORM, _MAX_SAFE_NORM = 2.0**-60, 2.0**60
 """Norms between which no float32 product of unit queries under- or overflows by more than the
 margin allows for."""
+_GROUPS_PER_HIT, _MIN_GROUPS = 16, 1024
+"""Groups of columns per wanted hit, and at least; more groups give a tighter bound."""
+
+
+class VectorRows(Protocol):
+    """Vectors by row number, in memory or in their file."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of vectors and their width."""
+        ...
+
+    def vectors_at(self, rows: RowNumbers) -> Floats:
+        """The vectors of some rows: (rows, dimensions) float32. Raises TableDamaged."""
+        ...
 
 
 class Hits(NamedTuple):
@@ -44,6 +58,14 @@ class Hits(NamedTuple):
     """(queries, hits): row numbers in the matrix."""
     similarities: Floats
     """(queries, hits): cosine similarity; 1 for the same direction."""
+
+
+class _Pairs(NamedTuple):
+    """Rows that may be among the best of some queries, with their exact similarities."""
+
+    query: RowNumbers
+    row: RowNumbers
+    similarity: Floats
 
 
 class ExactSearch:
@@ -83,11 +105,6 @@ class ExactSearch:
         """The vectors of some rows: (rows, dimensions) float32."""
         return self.vectors[rows]
 
-    def kth_similarity(self, queries: Floats, k: int, allow: NDArray[np.bool_]) -> Floats:
-        """(q,): the similarity of the k-th best of the masked rows to each checked query. The mask
-        must have at least k rows."""
-        return self.search(queries, k, allow=allow).similarities[:, -1]
-
     def search(self, queries: ArrayLike, k: int, *, allow: NDArray[np.bool_] | None = None) -> Hits:
         """The `k` rows most similar to each query, or fewer when fewer exist: by descending
         similarity, then ascending key.
@@ -98,114 +115,100 @@ class ExactSearch:
         """
         limit = check_k(k)
         checked = check_queries(queries, self.vectors.shape[1])
-        allowed_rows = _allowed_rows(allow, len(self.vectors))
-        count = min(limit, len(self.vectors) if allowed_rows is None else len(allowed_rows))
+        allowed = _allowed_rows(allow, len(self.vectors))
+        count = min(limit, len(self.vectors) if allowed is None else len(allowed))
         hits = Hits(
             np.empty((len(checked), count), np.int64), np.empty((len(checked), count), np.float32)
         )
         if count == 0:
             return hits
-        for number, (candidates, similarities) in enumerate(
-            self._search_each(checked, count, allowed_rows)
-        ):
-            hits.rows[number], hits.similarities[number] = self._best(
-                candidates, similarities, count
-            )
+        step = max(1, MAX_BLOCK_BYTES // (4 * len(self.vectors)))
+        for start in range(0, len(checked), step):
+            block = slice(start, start + step)
+            best = self._best(self._candidates(checked[block], count, allowed), count)
+            hits.rows[block], hits.similarities[block] = best
         return hits
 
-    def similarities(self, query: Floats, rows: RowNumbers) -> Floats:
-        """Exact similarities of some rows to one checked query: dot / (norm · norm) in float64,
-        clipped to [−1, 1], as float32."""
-        wide_query = query.astype(np.float64)
-        norm = np.sqrt(np.square(wide_query).sum())
+    def similarities(self, queries: Floats, query: RowNumbers, rows: RowNumbers) -> Floats:
+        """The exact similarity of each pair of a checked query and a row: dot / (norm · norm) in
+        float64, clipped to [−1, 1], as float32. `query`: the number of the query of each pair."""
+        wide_queries = queries.astype(np.float64)
+        norms = np.sqrt(np.square(wide_queries).sum(1))
         out = np.empty(len(rows), np.float64)
-        step = max(1, RESCORE_CHUNK_SIZE // len(query))
+        step = max(1, RESCORE_CHUNK_SIZE // max(1, queries.shape[1]))
         for start in range(0, len(rows), step):
-            chunk = rows[start : start + step]
+            chunk, chunk_query = rows[start : start + step], query[start : start + step]
             # a product of two float32 is exact in float64, and each row is summed in the same
             # order whatever other rows are in the block
-            dots = (self.vectors[chunk] * wide_query).sum(1)
-            out[start : start + step] = dots / (self.norms[chunk] * norm)
+            dots = (self.vectors[chunk] * wide_queries[chunk_query]).sum(1)
+            out[start : start + step] = dots / (self.norms[chunk] * norms[chunk_query])
         return np.clip(out, -1, 1).astype(np.float32)
 
     def pairs(self, queries: Floats, rows: RowNumbers) -> Floats:
-        """Exact similarities of checked queries (q, d) to rows of their own (q, c), with the bits
-        of `similarities`; −2 for row −1, which means none."""
-        wide_queries = queries.astype(np.float64)
-        norms = np.sqrt(np.square(wide_queries).sum(1))
-        query_of = np.repeat(np.arange(len(queries)), rows.shape[1])
-        flat = rows.reshape(-1)
-        out = np.empty(len(flat), np.float64)
-        step = max(1, RESCORE_CHUNK_SIZE // queries.shape[1])
-        for start in range(0, len(flat), step):
-            chunk, chunk_queries = flat[start : start + step], query_of[start : start + step]
-            dots = (self.vectors[chunk] * wide_queries[chunk_queries]).sum(1)
-            out[start : start + step] = dots / (self.norms[chunk] * norms[chunk_queries])
-        similarities = np.clip(out, -1, 1).astype(np.float32)
-        similarities[flat < 0] = -2
+        """Exact similarities of checked queries (q, d) to rows of their own (q, c); −2 for row −1,
+        which means none."""
+        query = np.repeat(np.arange(len(queries)), rows.shape[1])
+        similarities = self.similarities(queries, query, rows.reshape(-1))
+        similarities[rows.reshape(-1) < 0] = -2
         return similarities.reshape(rows.shape)
 
-    def _search_each(
-        self, queries: Floats, count: int, rows: RowNumbers | None
-    ) -> Iterator[tuple[RowNumbers, Floats]]:
-        """Yield, for each query, rows that include its best ones, and their exact similarities."""
-        all_rows = np.arange(len(self.vectors)) if rows is None else rows
-        if not self._safe_norms or len(all_rows) <= 4 * count:
-            for query in queries:
-                yield all_rows, self.similarities(query, all_rows)
-            return
-        yield from self._compared(queries, count, rows, all_rows)
-
-    def _compared(
-        self, queries: Floats, count: int, rows: RowNumbers | None, all_rows: RowNumbers
-    ) -> Iterator[tuple[RowNumbers, Floats]]:
-        """`_search_each` by a product with every vector."""
-        subset = None if rows is None or 16 * len(rows) > len(self.vectors) else rows
-        vectors, inverse = (
-            (self.vectors, self.inverse_norms)
-            if subset is None
-            else (self.vectors[subset], self.inverse_norms[subset])
-        )
+    def _candidates(self, queries: Floats, count: int, allowed: RowNumbers | None) -> _Pairs:
+        """Pairs that include the best `count` allowed rows of each query."""
+        searched_count = len(self.vectors) if allowed is None else len(allowed)
+        if not self._safe_norms or searched_count <= 4 * count:
+            return self._all_pairs(queries, allowed)
+        vectors, inverse, row_of = self.vectors, self.inverse_norms, None
         excluded = None
-        if rows is not None and subset is None:
-            excluded = np.ones(len(self.vectors), np.bool_)
-            excluded[rows] = False
+        if allowed is not None and 16 * len(allowed) <= len(vectors):
+            vectors, inverse, row_of = vectors[allowed], inverse[allowed], allowed
+        elif allowed is not None:
+            excluded = np.ones(len(vectors), np.bool_)
+            excluded[allowed] = False
         wide_queries = queries.astype(np.float64)
-        units = (wide_queries / np.sqrt(np.square(wide_queries).sum(1, keepdims=True))).astype(
-            np.float32
-        )
-        step = max(1, MAX_BLOCK_BYTES // (4 * len(vectors)))
-        for start in range(0, len(queries), step):
-            approximate = _dot_products(units[start : start + step], vectors)
-            approximate *= inverse
-            for query, approximate_row in zip(
-                queries[start : start + step], approximate, strict=True
-            ):
-                if excluded is not None:
-                    approximate_row[excluded] = -np.inf
-                positions = self._candidates(approximate_row, count)
-                candidates = positions if subset is None else subset[positions]
-                exact = self.similarities(query, candidates)
-                if np.abs(approximate_row[positions] - exact).max() <= self.margin:
-                    yield candidates, exact
-                else:
-                    # only with a BLAS that computes in less than float32; never seen
-                    yield all_rows, self.similarities(query, all_rows)
+        units = wide_queries / np.sqrt(np.square(wide_queries).sum(1, keepdims=True))
+        approximate = _dot_products(units.astype(np.float32), vectors)
+        approximate *= inverse
+        if excluded is not None:
+            approximate[:, excluded] = -np.inf
+        bounds = self._lower_bounds(approximate, count, has_excluded=excluded is not None)
+        flat = np.flatnonzero(approximate >= bounds[:, None])
+        query, row = np.divmod(flat, len(vectors))
+        if row_of is not None:
+            row = row_of[row]
+        similarity = self.similarities(queries, query, row)
+        if (np.abs(approximate.reshape(-1)[flat] - similarity) > self.margin).any():
+            # only with a BLAS that computes in less than float32; never seen
+            return self._all_pairs(queries, allowed)
+        return _Pairs(query, row, similarity)
 
-    def _candidates(self, approximate: Floats, count: int) -> RowNumbers:
-        threshold = np.partition(approximate, len(approximate) - count)[len(approximate) - count]
-        return np.flatnonzero(approximate >= np.float64(threshold) - 2 * self.margin)
+    def _all_pairs(self, queries: Floats, allowed: RowNumbers | None) -> _Pairs:
+        """The pairs of each query and all allowed rows."""
+        rows = np.arange(len(self.vectors)) if allowed is None else allowed
+        query = np.repeat(np.arange(len(queries)), len(rows))
+        row = np.tile(rows, len(queries))
+        return _Pairs(query, row, self.similarities(queries, query, row))
 
-    def _best(
-        self, candidates: RowNumbers, similarities: Floats, count: int
-    ) -> tuple[RowNumbers, Floats]:
-        if len(candidates) > 4 * count:
-            threshold = np.partition(similarities, len(candidates) - count)[len(candidates) - count]
-            selected = np.flatnonzero(similarities >= threshold)
-            candidates, similarities = candidates[selected], similarities[selected]
-        tie = candidates if self.order is None else self.order[candidates]
-        order = np.lexsort((tie, -similarities))[:count]
-        return candidates[order], similarities[order]
+    def _lower_bounds(self, approximate: Floats, count: int, *, has_excluded: bool) -> Floats:
+        """(q,): what the best `count` numbers of each row are not below. The maxima of groups of
+        columns bound the k-th best, too, and are fewer; with excluded columns, whole groups may be
+        excluded."""
+        groups = max(_MIN_GROUPS, _GROUPS_PER_HIT * count)
+        size = approximate.shape[1] // groups
+        numbers = approximate
+        if size >= 2 and not has_excluded:
+            grouped = approximate[:, : size * groups].reshape(len(approximate), size, groups)
+            numbers = grouped.max(1)
+        kth_best = np.partition(numbers, -count, axis=1)[:, -count].astype(np.float64)
+        rounded = (kth_best - 2 * self.margin).astype(np.float32)
+        return np.nextafter(rounded, np.float32(-np.inf))
+
+    def _best(self, pairs: _Pairs, count: int) -> Hits:
+        """The best `count` pairs of each query."""
+        tie = pairs.row if self.order is None else self.order[pairs.row]
+        order = np.lexsort((tie, -pairs.similarity, pairs.query))
+        query = pairs.query[order]
+        best = order[np.arange(len(query)) - np.searchsorted(query, query) < count]
+        return Hits(pairs.row[best].reshape(-1, count), pairs.similarity[best].reshape(-1, count))
 
 
 def _dot_products(units: Floats, vectors: Floats) -> Floats:
@@ -231,21 +234,6 @@ def part_product(units: Floats, vectors: Floats) -> Floats:
     with one_blas_thread():  # some libraries have one limit per thread
         product: Floats = units @ vectors.T
     return product
-
-
-def cosines(vectors: Floats, query: Floats) -> Floats:
-    """Exact similarities of some vectors to one checked query, with the bits of
-    `ExactSearch.similarities`."""
-    wide_query = query.astype(np.float64)
-    norm = np.sqrt(np.square(wide_query).sum())
-    out, norms = np.empty(len(vectors), np.float64), np.empty(len(vectors), np.float64)
-    step = max(1, RESCORE_CHUNK_SIZE // len(query))
-    for start in range(0, len(vectors), step):
-        chunk = vectors[start : start + step].astype(np.float64)
-        out[start : start + step] = (chunk * wide_query).sum(1)
-        norms[start : start + step] = np.sqrt(np.square(chunk, out=chunk).sum(1))
-    similarities: Floats = np.clip(out / (norms * norm), -1, 1).astype(np.float32)
-    return similarities
 
 
 def row_norms(vectors: Floats) -> Doubles:

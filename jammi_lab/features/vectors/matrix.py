@@ -14,8 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
 from jammi_lab.core.errors import SchemaMismatch, TableDamaged
-from jammi_lab.features.vectors.exact_search import ExactSearch, Hits, cosines
-from jammi_lab.features.vectors.index.row_source import FileVectorSource, VectorSource
+from jammi_lab.features.vectors.exact_search import ExactSearch, Hits
 from jammi_lab.storage.files import StoragePath, open_for_reading
 from jammi_lab.storage.parquet_rows import ParquetRowReader
 from jammi_lab.storage.vector_arrays import (
@@ -107,8 +106,6 @@ def _stored_key(key: Any, kind: pa.DataType) -> Any:
 
 BATCH_ROWS = 1024
 """Rows per batch when reading, to need little memory besides the matrix."""
-_FULL_LOAD_FACTOR = 16
-"""All vectors are loaded when more than one row in this many is requested."""
 
 
 class Matrix(KeyedRows):
@@ -240,15 +237,9 @@ class Matrix(KeyedRows):
         return self.exact.vectors
 
     @property
-    def vector_source(self) -> VectorSource:
-        """The vectors for index builds: in memory if they are loaded, else read in parts from their
-        file."""
-        exact, reader = self._exact, self._rows
-        return (
-            self.exact
-            if exact is not None or reader is None
-            else FileVectorSource(reader, len(self), self.dimensions)
-        )
+    def shape(self) -> tuple[int, int]:
+        """Number of vectors and their width."""
+        return len(self), self.dimensions
 
     @property
     def nbytes(self) -> int:
@@ -262,22 +253,36 @@ class Matrix(KeyedRows):
 
     def vectors_at(self, rows: RowNumbers) -> Floats:
         """The vectors of some rows: (rows, dimensions) float32. Raises TableDamaged."""
-        exact = self._exact
-        if exact is not None or self._rows is None or len(rows) * _FULL_LOAD_FACTOR > len(self):
+        if self._exact is not None or self._rows is None:
             return self.vectors[rows]
-        return self.vector_source.vectors_at(rows)
+        try:
+            return self._rows.take(rows)
+        except OSError as error:
+            raise TableDamaged(
+                "The vectors can no longer be read from their file.",
+                hint="ws.fsck() compares catalog and files.",
+            ) from error
 
     def pairs(self, queries: Floats, rows: RowNumbers) -> Floats:
         """Exact similarities of checked queries (q, d) to rows of their own (q, c), with the bits
-        of exact search; −2 for row −1, which means none."""
-        if self._exact is not None or rows.size * _FULL_LOAD_FACTOR > len(self):
+        of exact search; −2 for row −1, which means none. Raises TableDamaged."""
+        if self._exact is not None or self._rows is None:
             return self.exact.pairs(queries, rows)
-        if len(queries) == 1 and rows.min() >= 0:
-            return cosines(self.vectors_at(rows[0]), queries[0]).reshape(1, -1)
         distinct_rows, positions = np.unique(np.maximum(rows, 0), return_inverse=True)
         return ExactSearch(self.vectors_at(distinct_rows)).pairs(
             queries, np.where(rows < 0, -1, positions.reshape(rows.shape))
         )
+
+    def kth_similarity(self, queries: Floats, k: int, allow: NDArray[np.bool_]) -> Floats:
+        """(q,): the similarity of the k-th best of the masked rows to each checked query; reads
+        vectors in parts. The mask must have at least k rows. Raises TableDamaged."""
+        best = np.empty((len(queries), 0), np.float32)
+        allowed = np.flatnonzero(allow)
+        for start in range(0, len(allowed), BATCH_ROWS):
+            part = ExactSearch(self.vectors_at(allowed[start : start + BATCH_ROWS]))
+            similarities = part.search(queries, k).similarities
+            best = -np.sort(-np.concatenate([best, similarities], axis=1), axis=1)[:, :k]
+        return best[:, -1]
 
     def search(self, queries: ArrayLike, k: int, *, allow: NDArray[np.bool_] | None = None) -> Hits:
         """The `k` most similar rows of each query, by descending similarity, then ascending key.
@@ -303,14 +308,13 @@ class Matrix(KeyedRows):
             return np.full(len(self), -1, np.int64)
         positions = pc.index_in(own_keys, value_set=other_keys)
         rows: RowNumbers = to_row_numbers(positions)
-        vectors, other_vectors = self.vector_source, other.vector_source
         for start in range(0, len(rows), BATCH_ROWS):
             batch = slice(start, start + BATCH_ROWS)
             matched = rows[batch]
-            own_vectors = vectors.vectors_at(np.arange(start, start + len(matched)))
+            own_vectors = self.vectors_at(np.arange(start, start + len(matched)))
             is_equal = (
                 own_vectors.view(np.uint32)
-                == other_vectors.vectors_at(np.maximum(matched, 0)).view(np.uint32)
+                == other.vectors_at(np.maximum(matched, 0)).view(np.uint32)
             ).all(1)
             rows[batch] = np.where(is_equal, matched, -1)
         return rows

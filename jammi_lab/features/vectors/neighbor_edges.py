@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from jammi_lab.features.vectors.all_pairs import BatchResult, search_blocks
 from jammi_lab.features.vectors.exact_search import Hits
-from jammi_lab.features.vectors.index.search import nearest_rows
+from jammi_lab.features.vectors.index.search import search
 from jammi_lab.features.vectors.matrix import Matrix
 from jammi_lab.storage.vector_arrays import to_arrow
 
@@ -103,7 +103,18 @@ def approximate_blocks(
     """The nearest other rows through an index. It may miss a neighbour; similarities are exact."""
 
     def search_block(first: int, end: int) -> Hits:
-        return nearest_rows(matrix, index, np.arange(first, end), k, oversample)
+        rows = np.arange(first, end)
+        hits = search(
+            matrix,
+            index,
+            matrix.vectors_at(rows),
+            k,
+            without=rows,
+            oversample=oversample,
+            always_use_index=True,
+        )
+        assert hits is not None, "a forced search always has a result"
+        return hits
 
     with contextlib.closing(
         search_blocks(len(matrix), _QUERY_BLOCK_ROWS, search_block, _MAX_BLOCKS_AHEAD)

@@ -44,9 +44,12 @@ def matrix_of(vectors):
 
 def indexed(vectors, precision="bf16", oversample=4):
     matrix = matrix_of(vectors)
-    return matrix, ann.build_index(
-        matrix.exact, BuildParameters(precision, 16, 64), oversample, quietly
-    )
+    return matrix, ann.build_index(matrix, BuildParameters(precision, 16, 64), oversample, quietly)
+
+
+def nearest_rows(matrix, index, rows, k):
+    vectors = matrix.vectors_at(rows)
+    return approximate.search(matrix, index, vectors, k, without=rows, always_use_index=True)
 
 
 def recall(matrix, hits, queries, k=10, allow=None):
@@ -109,7 +112,7 @@ def test_the_first_few_of_rows_that_are_nearly_equal_are_found_as_surely_as_ten_
             >= 0.97
         )
         others = [matrix.neighbors(int(row), k).rows[0] for row in asked]
-        kept = approximate.nearest_rows(matrix, index, asked, k).rows
+        kept = nearest_rows(matrix, index, asked, k).rows
         assert (
             np.mean([len(set(a) & set(b)) / k for a, b in zip(kept, others, strict=True)]) >= 0.97
         )
@@ -157,7 +160,8 @@ def test_pairs_have_the_bits_that_exact_search_gives(seed, dimensions, rows):
     for at, query in enumerate(queries):
         known = places[at] >= 0
         assert (
-            found[at][known].tobytes() == exact.similarities(query, places[at][known]).tobytes()
+            found[at][known].tobytes()
+            == exact.pairs(query[None], places[at][known][None]).tobytes()
             and (found[at][~known] == -2).all()
         )
 
@@ -183,12 +187,18 @@ def test_what_is_found_has_the_similarity_and_the_order_of_exact_search_and_as_m
         np.float32,
     )
     matrix = Matrix(pa.array(rng.permutation(len(vectors))), vectors)
-    index = ann.build_index(matrix.exact, BuildParameters(precision, 4, 16), 4, quietly)
+    index = ann.build_index(matrix, BuildParameters(precision, 4, 16), 4, quietly)
     allow = rng.random(len(vectors)) < share if share < 0.9 else None
     without = int(rng.integers(0, len(vectors))) if rng.random() < 0.5 else None
     queries = few[:2]
     found = approximate.search(
-        matrix, index, queries, k, allow=allow, without=without, always_use_index=forced
+        matrix,
+        index,
+        queries,
+        k,
+        allow=allow,
+        without=None if without is None else np.full(len(queries), without),
+        always_use_index=forced,
     )
     if found is None:
         assert not forced
@@ -202,7 +212,7 @@ def test_what_is_found_has_the_similarity_and_the_order_of_exact_search_and_as_m
     keys = matrix.keys.to_numpy()
     for query, rows, similarities in zip(queries, found.rows, found.similarities, strict=True):
         assert allowed[rows].all() and len(set(rows)) == len(rows)
-        assert similarities.tobytes() == matrix.exact.similarities(query, rows).tobytes()
+        assert similarities.tobytes() == matrix.exact.pairs(query[None], rows[None]).tobytes()
         assert [*zip(-similarities, keys[rows], strict=True)] == sorted(
             zip(-similarities, keys[rows], strict=True)
         )
@@ -211,7 +221,7 @@ def test_what_is_found_has_the_similarity_and_the_order_of_exact_search_and_as_m
 def test_a_filter_comes_before_the_cut_whether_it_leaves_many_rows_or_few_or_only_far_ones(many):
     matrix, index, queries = many
     near = matrix.search(queries, 1).rows[:, 0]
-    alike = matrix.exact.similarities(matrix.vectors[near[0]], np.arange(len(matrix)))
+    alike = matrix.exact.pairs(matrix.vectors[near[:1]], np.arange(len(matrix))[None])[0]
     filters = {
         "most": np.arange(3000) % 10 != 0,
         "some": np.arange(3000) % 50 == 0,
@@ -243,14 +253,14 @@ def test_a_search_that_would_read_nearly_everything_is_not_done_through_the_inde
 def test_the_nearest_of_a_row_never_hold_it_and_are_always_as_many_as_there_are(many):
     matrix, index, _ = many
     rows = np.arange(0, 3000, 13)
-    found = approximate.nearest_rows(matrix, index, rows, 5)
+    found = nearest_rows(matrix, index, rows, 5)
     assert found.rows.shape == (len(rows), 5) and (found.rows != rows[:, None]).all()
     best = np.stack([matrix.neighbors(int(row), 5).rows[0] for row in rows])
     assert (
         np.mean([len(set(a) & set(b)) / 5 for a, b in zip(found.rows, best, strict=True)]) >= 0.99
     )
     few = indexed(made(4, 8, "uniform"))
-    assert approximate.nearest_rows(*few, np.arange(4), 10).rows.shape == (4, 3)
+    assert nearest_rows(*few, np.arange(4), 10).rows.shape == (4, 3)
 
 
 def test_equal_rows_are_all_found_in_key_order():
@@ -307,7 +317,7 @@ def test_equal_rows_that_come_and_go_are_those_that_are_there():
         matrix = matrix_of(np.ascontiguousarray(few[rows]))
         index = ann.extend_index(
             ann.open_index(bytes_of(index), index.shape, index.entry_numbers),
-            matrix.vector_source,
+            matrix,
             kept,
             4,
             quietly,
@@ -340,7 +350,7 @@ def test_vectors_that_all_point_nearly_one_way_are_found_at_every_precision(prec
     again = ann.open_index(bytes_of(index), index.shape, None)
     later = matrix_of(np.ascontiguousarray(vectors[50:]))
     taken_over = (
-        ann.extend_index(index, later.vector_source, np.arange(3000) - 50, 2, quietly)
+        ann.extend_index(index, later, np.arange(3000) - 50, 2, quietly)
         if (index := again.reopen())
         else None
     )
@@ -422,7 +432,7 @@ def test_an_index_that_is_taken_over_finds_new_rows_and_none_that_is_gone(precis
         kept[~gone] = np.argsort(order)[: (~gone).sum()]
         matrix, body = matrix_of(later), bytes_of(index)
         earlier = ann.open_index(body, index.shape, index.entry_numbers)
-        index = ann.extend_index(earlier, matrix.vector_source, kept, 4, quietly)
+        index = ann.extend_index(earlier, matrix, kept, 4, quietly)
         assert earlier.detach_bytes() is None  # its bytes are not held while the new ones come
         queries = made(60, 32, "clustered", seed=50 + turn)
         assert (
@@ -470,7 +480,7 @@ def test_making_an_index_can_be_stopped():
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        ann.build_index(matrix.exact, BuildParameters("bf16", 16, 64), 4, stop)
+        ann.build_index(matrix, BuildParameters("bf16", 16, 64), 4, stop)
     assert told == [2048, 4096]
 
 
@@ -488,7 +498,7 @@ def test_an_interrupt_that_comes_while_usearch_works_is_an_interrupt(work):
             if work == "asked":
                 index.candidates(units, 40, expansion=1024, threads=2)
             else:
-                ann.build_index(matrix.exact, BuildParameters("bf16", 16, 128), 4, quietly)
+                ann.build_index(matrix, BuildParameters("bf16", 16, 128), 4, quietly)
             pressed.join()
             threading.Event().wait(30)  # the work was faster than the one who pressed
     finally:

@@ -30,9 +30,7 @@ from tests.features.vectors.saved import bytes_of
 def built(rows=300, seed=0):
     vectors = np.random.default_rng(seed).standard_normal((rows, 16)).astype(np.float32)
     matrix = Matrix(pa.array(np.arange(rows)), vectors)
-    return matrix, ann.build_index(
-        matrix.exact, BuildParameters("bf16", 8, 32), 4, lambda done: None
-    )
+    return matrix, ann.build_index(matrix, BuildParameters("bf16", 8, 32), 4, lambda done: None)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +41,7 @@ def moved():
     later = Matrix(pa.array(np.arange(299)), np.ascontiguousarray(matrix.vectors[1:]))
     return ann.extend_index(
         ann.open_index(body, old.shape, None),
-        later.vector_source,
+        later,
         np.arange(-1, 299),
         4,
         lambda done: None,
@@ -97,7 +95,7 @@ def test_what_was_taken_off_the_vectors_is_kept_with_them(parquet):
     vectors = np.random.default_rng(0).standard_normal((300, 16)).astype(np.float32)
     vectors[:, 3] += 30
     matrix = Matrix(pa.array(np.arange(300)), np.concatenate([vectors[:299], vectors[:1]]))
-    index = ann.build_index(matrix.exact, BuildParameters("bf16", 8, 32), 4, lambda done: None)
+    index = ann.build_index(matrix, BuildParameters("bf16", 8, 32), 4, lambda done: None)
     manifest = put(parquet, index)
     found = index_files.load_index(parquet, index_files.read_manifest(parquet))
     assert (

@@ -11,9 +11,6 @@ import pytest
 
 from jammi_lab.core.errors import DuplicateKey, SchemaMismatch, TableDamaged
 from jammi_lab.features.vectors import matrix
-from jammi_lab.features.vectors.exact_search import ExactSearch
-from jammi_lab.features.vectors.index import row_source as streamed
-from jammi_lab.features.vectors.index.row_source import FileVectorSource
 from jammi_lab.features.vectors.matrix import Matrix
 from jammi_lab.storage.parquet import ParquetSink
 
@@ -345,19 +342,13 @@ def test_rows_of_another_matrix_are_found_by_key_and_bits():
 
 
 def test_what_an_index_is_made_from_is_the_same_in_the_file_and_in_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        streamed, "COMPARE_CHUNK_BYTES", 4 * 24 * 70
-    )  # many pieces, the last of them smaller than k
+    monkeypatch.setattr(matrix, "BATCH_ROWS", 70)  # many pieces, the last smaller than k
     path = stored(tmp_path / "t.parquet", 1000, 24)
     away, here = (
-        Matrix.from_file_lazily(path).vector_source,
-        Matrix.from_parquet(path).vector_source,
+        Matrix.from_file_lazily(path),
+        Matrix.from_parquet(path),
     )
-    assert (
-        isinstance(away, FileVectorSource)
-        and isinstance(here, ExactSearch)
-        and away.shape == here.shape == (1000, 24)
-    )
+    assert away.shape == here.shape == (1000, 24)
     rng = np.random.default_rng(1)
     queries, rows, allow = (
         rng.standard_normal((5, 24)).astype(np.float32),
@@ -372,7 +363,7 @@ def test_what_an_index_is_made_from_is_the_same_in_the_file_and_in_memory(tmp_pa
     for k in (1, 10, int(allow.sum())):
         assert (
             away.kth_similarity(queries, k, allow).tobytes()
-            == here.kth_similarity(queries, k, allow).tobytes()
+            == here.search(queries, k, allow=allow).similarities[:, -1].tobytes()
         )
     path.unlink()
     with pytest.raises(TableDamaged):
@@ -380,12 +371,11 @@ def test_what_an_index_is_made_from_is_the_same_in_the_file_and_in_memory(tmp_pa
 
 
 def test_what_stays_in_a_file_is_loaded_once_it_is_asked_for_and_taken_from_memory_then(tmp_path):
-    matrix = Matrix.from_file_lazily(stored(tmp_path / "t.parquet", 100, 4))
-    assert (
-        isinstance(matrix.vector_source, FileVectorSource)
-        and matrix.vector_source.vectors_at(np.arange(3)).tobytes() == matrix.vectors[:3].tobytes()
-    )
-    assert matrix.vector_source is matrix.exact
+    path = stored(tmp_path / "t.parquet", 100, 4)
+    matrix, first = Matrix.from_file_lazily(path), np.arange(3)
+    assert matrix.vectors_at(first).tobytes() == matrix.vectors[:3].tobytes()
+    path.unlink()
+    assert matrix.vectors_at(first).tobytes() == matrix.vectors[:3].tobytes()
 
 
 def test_rows_of_a_matrix_in_a_file_are_found_in_another(tmp_path):

@@ -124,23 +124,6 @@ def test_many_rows_in_several_blocks_and_threads_have_the_neighbours_that_a_sear
         assert found[row].tolist() == exact.search(vectors[row], 12, allow=allow).rows[0].tolist()
 
 
-def test_a_product_outside_its_margin_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    vectors = np.random.default_rng(1).standard_normal((200, 8)).astype(np.float32)
-    made = nearest.AllPairs.__init__
-
-    def blunt(self: Any, *arguments: Any) -> None:
-        made(self, *arguments)
-        self._other_units = self._other_units * np.float32(
-            1.01
-        )  # what a BLAS in half precision would do
-
-    monkeypatch.setattr(nearest.AllPairs, "__init__", blunt)
-    found = [
-        row for block in nearest_others(ExactSearch(vectors), 4) for row in block.hits.rows.tolist()
-    ]
-    assert [j for row in found for j in row] == [j for _, j, _, _ in naive(vectors, 4)]
-
-
 def test_a_graph_has_the_columns_rows_and_order_that_it_is_said_to_have(few: Any) -> None:
     table = few.neighbor_graph("g", "v", k=5)
     assert edges_of(table) == few.naive

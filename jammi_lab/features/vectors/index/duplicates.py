@@ -4,14 +4,14 @@ would only have edges to each other and lead nowhere."""
 import numpy as np
 from numpy.typing import NDArray
 
-from jammi_lab.features.vectors.index.row_source import VectorSource
+from jammi_lab.features.vectors.exact_search import VectorRows
 from jammi_lab.storage.vector_arrays import RowNumbers
 
 BATCH_ROWS = 4096
 """Rows per step."""
 
 
-def first_equal_rows(vectors: VectorSource) -> RowNumbers | None:
+def first_equal_rows(vectors: VectorRows) -> RowNumbers | None:
     """For each row the first row with the same bits; None when all rows differ. Raises
     TableDamaged."""
     count, width = vectors.shape
@@ -36,7 +36,7 @@ def first_equal_rows(vectors: VectorSource) -> RowNumbers | None:
     return first_rows
 
 
-def _bit_patterns(vectors: VectorSource, rows: RowNumbers) -> NDArray[np.uint32]:
+def _bit_patterns(vectors: VectorRows, rows: RowNumbers) -> NDArray[np.uint32]:
     return np.ascontiguousarray(vectors.vectors_at(rows)).view(np.uint32)
 
 

@@ -22,11 +22,12 @@ from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.features.vectors.encoders.blas_threads import usable_cores
 from jammi_lab.features.vectors.index.duplicates import UniqueVectors, first_equal_rows
 from jammi_lab.features.vectors.index.quantization import Quantizer, normalize_checked
-from jammi_lab.features.vectors.index.row_source import VectorSource
 from jammi_lab.storage.vector_arrays import Floats, RowNumbers
 
 if TYPE_CHECKING:
     from usearch.index import Index
+
+    from jammi_lab.features.vectors.matrix import Matrix
 
 _MIN_RECALL = 0.996
 """Required recall of held-out rows, so that 0.99 is reached with some room."""
@@ -168,7 +169,7 @@ class AnnIndex:
 
 
 def build_index(
-    vectors: VectorSource, parameters: BuildParameters, oversample: int, advance: ProgressCallback
+    vectors: "Matrix", parameters: BuildParameters, oversample: int, advance: ProgressCallback
 ) -> AnnIndex:
     """Build an index of all rows. An exception from `advance` stops it. Raises SchemaMismatch,
     TableDamaged."""
@@ -201,7 +202,7 @@ def build_index(
 
 def extend_index(
     previous: AnnIndex,
-    vectors: VectorSource,
+    vectors: "Matrix",
     current_rows: RowNumbers,
     oversample: int,
     advance: ProgressCallback,
@@ -284,7 +285,7 @@ class _Inserter:
     def __init__(
         self,
         index: "Index",
-        vectors: VectorSource,
+        vectors: "Matrix",
         coding: Quantizer,
         advance: ProgressCallback,
         done: int = 0,
@@ -338,7 +339,7 @@ def _empty_index(shape: IndexShape, *, lookups: bool) -> "Index":
 
 def _measure_expansion(
     ann: AnnIndex,
-    vectors: VectorSource,
+    vectors: "Matrix",
     held_out: RowNumbers,
     is_inserted: NDArray[np.bool_],
     oversample: int,

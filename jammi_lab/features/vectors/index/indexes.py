@@ -368,9 +368,9 @@ class VectorIndexes:
         parameters, oversample = self._parameters(record), self._oversample
         previous = self._extendable_index(record, matrix, parameters)
         if previous is None:
-            ann = build_index(matrix.vector_source, parameters, oversample, advance)
+            ann = build_index(matrix, parameters, oversample, advance)
         else:
-            ann = extend_index(previous[0], matrix.vector_source, previous[1], oversample, advance)
+            ann = extend_index(previous[0], matrix, previous[1], oversample, advance)
             del previous
         del matrix, cached
         self._tables.require_intact(record)  # the file must not have changed during the build

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jammi_lab.core.errors import SchemaMismatch
-from jammi_lab.features.vectors.exact_search import row_norms
-from jammi_lab.features.vectors.index.row_source import VectorSource
+from jammi_lab.features.vectors.exact_search import VectorRows, row_norms
 from jammi_lab.storage.vector_arrays import Floats
 
 _ROUNDING_ERRORS = {"bf16": 2.0**-9, "f16": 2.0**-12, "f32": 2.0**-25}
@@ -43,7 +42,7 @@ class Quantizer:
     vectors that are not centred."""
 
     @classmethod
-    def for_vectors(cls, vectors: VectorSource, precision: str) -> Self:
+    def for_vectors(cls, vectors: VectorRows, precision: str) -> Self:
         """The best encoding for these vectors. Raises SchemaMismatch, TableDamaged."""
         unscaled = cls(precision, centre=_needed_centre(vectors, precision))
         return (
@@ -78,7 +77,7 @@ class Quantizer:
         rounded: NDArray[np.int8] = np.clip(np.rint(components * scale), -127, 127).astype(np.int8)
         return rounded
 
-    def _integer_scale(self, vectors: VectorSource) -> float:
+    def _integer_scale(self, vectors: VectorRows) -> float:
         """The factor that maps the largest component of all rows to the largest integer."""
         largest = 0.0
         for start in range(0, vectors.shape[0], _CHUNK_ROWS):
@@ -106,7 +105,7 @@ def normalize_checked(vectors: Floats) -> Floats:
     return normalize(vectors, norms)
 
 
-def _needed_centre(vectors: VectorSource, precision: str) -> bytes:
+def _needed_centre(vectors: VectorRows, precision: str) -> bytes:
     """The mean of the unit vectors of a sample; empty when rounding the common part does not hide
     what distinguishes the rows."""
     count, width = vectors.shape
