@@ -8,7 +8,9 @@ import sqlite3
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +21,6 @@ from numpy.typing import NDArray
 import jammi_lab as jl
 from bench import ann_peers, fixtures
 from bench.harness import Line, Timer, cpu_timer, measure_pair, unmeasured_line
-from jammi_lab.features.search.column_cache import ColumnCache
 from jammi_lab.features.vectors.encoders.blas_threads import one_blas_thread
 
 _ROWS, _WIDTH, _K = 100_000, 384, 10
@@ -122,9 +123,8 @@ def reading_all(folder: Path, repeats: int) -> Iterator[Line]:
 
 
 def selecting(folder: Path, repeats: int) -> Iterator[Line]:
-    """Searches that give a column of the source, and those for the neighbours of a row, against
-    searches that give none; and what the first ones take, which read the source, against the
-    statement that reads the column of ten rows."""
+    """Searches that give a column of the source, and those of the rows that pass a condition,
+    against what they may take; those for the neighbours of a row against others."""
     vectors = fixtures.clustered_vectors(_ROWS, _WIDTH)
     queries = fixtures.clustered_vectors(_QUERIES, _WIDTH, seed=1)
     rows = pa.table(
@@ -141,53 +141,26 @@ def selecting(folder: Path, repeats: int) -> Iterator[Line]:
             ws.sources.add(kind, str(folder / f"rows.{kind}"))
             ws.import_embeddings(f"of_{kind}", keyed_table(vectors), source=kind)
 
-            def search(
-                query: Vectors, table: str = f"of_{kind}", select: str | None = None
-            ) -> None:
-                ws.search(table, query, k=_K, select=select).arrow()
-
-            def with_column(query: Vectors, search: Callable[..., None] = search) -> None:
-                search(query, select="title")
+            def search(query: Vectors, table: str = f"of_{kind}", **options: Any) -> None:
+                ws.search(table, query, k=_K, **options).arrow()
 
             def of_row(query: Vectors, table: str = f"of_{kind}") -> None:
                 ws.search(table, row=int(abs(query[0]) * 1e6) % _ROWS, k=_K).arrow()
 
-            def search_reading_source(query: Vectors, search: Callable[..., None] = search) -> None:
-                ws._services.search.context.columns = ColumnCache()  # as before the first query
-                search(query, select="title")
-
-            def statement(query: Vectors, kind: str = kind) -> None:
-                first = int(abs(query[0]) * 1e6) % (_ROWS - _K)
-                ws.sql(
-                    f"SELECT title FROM {kind} WHERE id BETWEEN $first AND $last",
-                    first=first,
-                    last=first + _K - 1,
-                ).arrow()
-
-            plain = median_timer(search, queries)
             what = f"search: 10 of 100,000 × 384, rows in {kind}, "
-            yield measure_pair(
-                what + "with a column of theirs, against without",
-                median_timer(with_column, queries),
-                plain,
-                repeats=2 * repeats,
-                limit=2.0,
-            )
             yield measure_pair(
                 what + "of a row, against a query",
                 median_timer(of_row, queries),
-                plain,
+                median_timer(search, queries),
                 repeats=2 * repeats,
                 limit=2.5,
             )
-            few = queries[:3]
-            yield measure_pair(
-                what + "column read, against reading it in SQL",
-                median_timer(search_reading_source, few),
-                median_timer(statement, few),
-                repeats=repeats,
-                limit=None,
-            )
+            for how, limit, asked in (
+                ("with a column of theirs", 0.020, partial(search, select="title")),
+                ("of those that pass a condition", 0.040, partial(search, where="year < 20")),
+            ):
+                took = median_timer(asked, queries)()
+                yield Line(what + how, took, limit, took / limit, 1.0)
 
 
 def recall(folder: Path, repeats: int) -> Iterator[Line]:  # noqa: ARG001  # what is found is the same each time

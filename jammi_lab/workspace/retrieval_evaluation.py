@@ -420,7 +420,7 @@ class RetrievalEvaluator:
                 "A search by words needs text queries, but one query is not a text."
             )
         if candidate.words is None:
-            hits, _ = self._search.words.hit_rows(record, texts, k)
+            hits = self._search.words.hit_rows(record, texts, k)
         else:
             words = candidate.words._record
             _, hits = self._search.fused_hits(record, words, texts, k, exact=exact)

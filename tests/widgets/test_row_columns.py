@@ -1,30 +1,18 @@
-"""What panels show of the rows behind a table: laid out once and not read again, and never that of
-another state."""
+"""What panels show of the rows behind a table, as they are now."""
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.features.search import column_cache as selected
 from jammi_widgets.map import EmbeddingMap, rank_by_frequency
 from jammi_widgets.neighbors import NeighborExplorer
-from tests.inside import services_of
 
 N = 40
 
 
 def write(path, group=lambda i: f"g{i % 13}", ids=range(N)):
     path.write_text("id,title,group\n" + "".join(f"{i},t{i},{group(i)}\n" for i in reversed(ids)))
-
-
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch):
-    """What was read once is laid out by the next question, however few rows there are, and asked
-    for however long that takes."""
-    monkeypatch.setattr(selected, "ROW_LOAD_SECONDS", 0.0)
-    monkeypatch.setattr(selected, "_READ_PER_LOAD_RATIO", 0.0)
-    monkeypatch.setattr(selected.ColumnSelection, "record_check", lambda *_: None)
 
 
 @pytest.fixture
@@ -39,21 +27,6 @@ def hovered(line, point):
 
 def coloured(line, column="group"):
     return {name: count for name, _, count in line.ask("colour", column=column)["body"]["legend"]}
-
-
-def no_statements(ws, patched):
-    patched.setattr(
-        type(services_of(ws).engine),
-        "prepare",
-        lambda *_, **__: pytest.fail("a statement was made"),
-    )
-
-
-def test_the_first_colour_lays_out_all_columns_that_are_shown(lab, told, monkeypatch):
-    line = told(EmbeddingMap(lab, "v"))
-    coloured(line, "title")
-    no_statements(lab, monkeypatch)
-    assert coloured(line)["g0"] == 4 and hovered(line, 3)["group"] == "g3"
 
 
 def test_a_change_of_the_source_is_shown_at_once(lab, told, things):

@@ -12,7 +12,6 @@ from jammi_lab.core.identifiers import copyable_name, near_names, quote_identifi
 from jammi_lab.core.verdicts import marked_label
 from jammi_lab.engine.row_conditions import check_row_condition
 from jammi_lab.features.outputs.stamps import StampedSource
-from jammi_lab.features.search.filters import RowFilter
 from jammi_lab.features.search.hits import VECTOR_HIT_COLUMNS
 from jammi_lab.workspace.column_filters import condition
 from jammi_lab.workspace.result_table import ResultTable
@@ -319,26 +318,10 @@ class EmbeddingMap(Panel):
         if not self.filter.strip():
             self._filtered_out = None
             return
-        keys = self._row_filter().matching_keys(
-            check_row_condition(self._ws._services.engine, self.filter), None
-        )
+        condition = check_row_condition(self._ws._services.engine, self.filter)
+        keys = source_rows(self._ws, self._table).matching_keys(condition, None)
         matches = pc.is_in(self._vector_map.keys, value_set=self._cast_keys(keys))
         self._filtered_out = ~np.asarray(matches.fill_null(False))
-
-    def _row_filter(self) -> RowFilter:
-        return RowFilter(source_rows(self._ws, self._table))
-
-    def _load(self, trigger: Any) -> None:
-        match trigger:
-            case "filter" | protocol.Refresh():
-                self._row_filter().load(self.filter)
-            case (
-                protocol.Hover()
-                | protocol.Colour()
-                | protocol.SelectedRows()
-                | protocol.FindClusters()
-            ):
-                self._row_columns.load()
 
     def _cast_keys(self, keys: "pa.ChunkedArray") -> "pa.Array":
         """Cast keys of the source rows to the key type of the points. SchemaMismatch if the type
@@ -485,7 +468,7 @@ class EmbeddingMap(Panel):
         """The legend and the colour index of each point. Numbers, dates and timestamps have a
         gradient from low to high; of other columns the most frequent values have a colour each, and
         the others share one. Raises the errors of reading the source."""
-        values = self._row_columns.read_column(self._vector_map.keys, column)
+        values = self._row_columns.read_rows(self._vector_map.keys, [column])[column]
         if (scaled := scale_values(values)) is not None:
             without_value = int((scaled.positions == NO_VALUE_CODE).sum())
             return Colouring(column, scaled.legend, scaled.positions, without_value)

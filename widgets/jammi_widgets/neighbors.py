@@ -24,7 +24,6 @@ from jammi_lab.core.verdicts import Fresh, verdict_label
 from jammi_lab.engine.row_conditions import check_row_condition
 from jammi_lab.features.outputs.stamps import StampedSource
 from jammi_lab.features.search.answers import HIT_COLUMNS
-from jammi_lab.features.search.filters import RowFilter
 from jammi_lab.features.search.word_search import check_lexical
 from jammi_lab.features.words.matches import excerpt, split_matches
 from jammi_lab.workspace.result_table import ResultTable
@@ -206,14 +205,6 @@ class NeighborExplorer(Panel):
                     )
                 ),
             )
-
-    def _load(self, trigger: Any) -> None:  # noqa: ARG002
-        self._row_columns.load()
-        if self.filter.strip():
-            self._row_filter().load(self.filter)
-
-    def _row_filter(self) -> RowFilter:
-        return RowFilter(source_rows(self._ws, self._table))
 
     def _refresh_if_changed(self) -> None:
         header = self._header(self._last_mode())

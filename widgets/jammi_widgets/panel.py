@@ -118,10 +118,6 @@ class Panel(SavedForm, anywidget.AnyWidget):
     def _answer(self, message: Any) -> dict[str, Any]:
         """The body of the answer to a message. JammiError."""
 
-    def _load(self, trigger: Any) -> None:
-        """Read what a message, or a change of the trait of this name, needs of the source, if it is
-        not known, so that the answer does not have to. JammiError."""
-
     def _selectable_names(self, names: list[str]) -> list[str]:  # noqa: ARG002  for subclasses
         """The names that can be selected."""
         return []
@@ -227,16 +223,11 @@ class Panel(SavedForm, anywidget.AnyWidget):
             job()
             return
 
-        def load_then_run() -> None:
-            with (
-                contextlib.suppress(JammiError),
-                self._tenant_context(),
-            ):  # the job reports the error
-                self._send_message({"kind": "reading", "ask": request_id})
-                self._load(trigger)
+        def announce_then_run() -> None:
+            self._send_message({"kind": "reading", "ask": request_id})
             job()
 
-        self._reply_queue.put(load_then_run)
+        self._reply_queue.put(announce_then_run)
 
     def _respond(self, request_id: Any, message: Any) -> None:
         try:

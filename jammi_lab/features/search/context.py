@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.features.search.column_cache import ColumnCache
 
 if TYPE_CHECKING:
     from jammi_lab.catalog.result_tables import ResultTableRepository
@@ -44,7 +43,6 @@ class SearchContext:
         self.complete_imports: dict[tuple[str | None, str], bool] = {}
         """By tenant and imported table: whether every key had its row in the source as it was
         when the vectors were imported."""
-        self.columns = ColumnCache()
 
     def descriptor(self, record: TableRecord) -> Mapping[str, Any]:
         """The definition of a table as its manifest records it; empty for a table without one."""

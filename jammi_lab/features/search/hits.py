@@ -1,13 +1,6 @@
 """Tables of hits: their columns, and how they are built."""
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
-
-from jammi_lab.core.anchors import Input
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,10 +54,3 @@ def hits_table(matrix: "Matrix", hits: "Hits", *, has_query_column: bool) -> "pa
     columns["rank"] = to_arrow(np.tile(ranks, queries) if has_query_column else ranks)
     columns["similarity"] = to_arrow(hits.similarities)
     return pa.Table.from_arrays(list(columns.values()), names=list(columns))
-
-
-def without_hits(inputs: Iterable[Input]) -> list[Input]:
-    """The inputs of a statement over hits, without the hits themselves."""
-    from jammi_lab.inputs.source_names import InlineRows
-
-    return [i for i in inputs if i.name != InlineRows.NAME]

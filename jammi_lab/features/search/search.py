@@ -11,7 +11,6 @@ from jammi_lab.core.records import TableRecord
 from jammi_lab.core.settings import Settings
 from jammi_lab.features.search.answers import HIT_COLUMNS, Answer
 from jammi_lab.features.search.context import SearchContext
-from jammi_lab.features.search.filters import RowFilter
 from jammi_lab.features.search.hits import hits_table
 from jammi_lab.features.search.queries import list_of_texts, texts_of
 from jammi_lab.features.search.source_rows import SourceRows
@@ -74,11 +73,8 @@ class SearchService:
 
         exact = check_exact(exact)
         matrix, rows = self.matrix(check_searchable(record)), self.source_rows(record)
-        cached = rows.cached_columns(select, matrix.keys) if select else None
-        columns = rows.select_columns(select) if cached is None else []
-        mask = (
-            None if where is None else matrix.key_mask(RowFilter(rows).matching_keys(where, params))
-        )
+        columns = rows.select_columns(select)
+        mask = None if where is None else matrix.key_mask(rows.matching_keys(where, params))
         own_row = None if row is None else self.row_of(record, matrix, row)
         queries, has_several_queries = (
             (None, False) if row is not None else self.query_vectors(record, query)
@@ -88,13 +84,7 @@ class SearchService:
         if hits is None:
             hits = _search_exactly(matrix, queries, k, mask, own_row)
         table = hits_table(matrix, hits, has_query_column=has_several_queries)
-        positions = hits.rows.reshape(-1)
-        if cached is not None:
-            answer: Answer = rows.join_cached(cached, table, positions)
-        else:
-            answer = rows.answer(
-                table, columns, filtered=where is not None, keys=matrix.keys, positions=positions
-            )
+        answer = rows.answer(table, columns, filtered=where is not None)
         return replace(answer, through_index=through_index)
 
     def _search_both(
@@ -117,7 +107,7 @@ class SearchService:
             raise InvalidArgument("words= needs a text query; it cannot be combined with row=.")
         rows = self.source_rows(record)
         columns = rows.select_columns(select, HIT_COLUMNS)
-        keys = None if where is None else RowFilter(rows).matching_keys(where, params)
+        keys = None if where is None else rows.matching_keys(where, params)
         pair, hits = self.fused_hits(
             record, words_record, query, k, keys=keys, exact=check_exact(exact)
         )

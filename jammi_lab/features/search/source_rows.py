@@ -2,12 +2,10 @@
 now."""
 
 import functools
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from jammi_lab.core.anchors import Anchor, Input, Snapshot, rests_on_statement, result_input
-from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.anchors import Anchor, Input, Snapshot, result_input
 from jammi_lab.core.errors import (
     JammiError,
     SchemaMismatch,
@@ -17,25 +15,18 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.core.identifiers import fold, near_names, quote_identifier
 from jammi_lab.core.records import TableRecord
+from jammi_lab.engine.sql.tokens import check_expression
 from jammi_lab.features.search.answers import Answer, RunningAnswer, SearchAnswer
-from jammi_lab.features.search.column_cache import (
-    CachedColumns,
-    ColumnSelection,
-    SelectionKey,
-    inputs_of,
-    read_within_limit,
-)
 from jammi_lab.features.search.context import SearchContext
-from jammi_lab.features.search.hits import HIT_TYPES, VECTOR_HIT_COLUMNS, as_hits, without_hits
+from jammi_lab.features.search.hits import HIT_TYPES, VECTOR_HIT_COLUMNS
+from jammi_lab.inputs.source_names import InlineRows
 from jammi_lab.sources.base import InputRead, Relation
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from jammi_lab.engine.prepared_statement import PreparedStatement
-    from jammi_lab.storage.vector_arrays import RowNumbers
 
-"""The columns that a search reads, by kind of table; those of vectors for any other."""
 _KEY_COLUMN = "__jammi_key"
 _INTEGER_TYPES = {
     f"{sign}{name}"
@@ -76,7 +67,6 @@ class SourceRows:
         )
         self._reads_own_table = not self._is_embedded and self._imported_from is None
         self._key = "key" if self._reads_own_table else str(self._origin_descriptor["key"])
-        self._select: tuple[str, ...] = ()
 
     def _find_origin(self, record: TableRecord) -> TableRecord:
         """The table whose vectors were propagated, in the version that was read: its source rows
@@ -124,21 +114,15 @@ class SourceRows:
         return self._column_name(self._key)
 
     @functools.cached_property
-    def all_rows(self) -> "PreparedStatement":
-        """The statement that reads all rows with all their columns."""
-        return self._prepare(f"SELECT * FROM {self.address}")
-
-    @functools.cached_property
     def columns(self) -> dict[str, str]:
         """The columns of the source rows: name and SQL type, in their order."""
-        return dict(self.all_rows.output)
+        return dict(self._prepare(f"SELECT * FROM {self.address}").output)
 
     def select_columns(
         self, select: Sequence[str], reserved_names: Sequence[str] = VECTOR_HIT_COLUMNS
     ) -> list[str]:
         """The columns to add, as the source spells them. SchemaMismatch for one that is not there
         or whose name every answer has."""
-        self._select = tuple(map(str, select))
         key_names = {fold(self._key)} & {"key"}
         requested = [column for column in select if fold(str(column)) not in key_names]
         if reserved := [column for column in requested if fold(str(column)) in reserved_names]:
@@ -149,11 +133,24 @@ class SourceRows:
             )
         return list(dict.fromkeys(self._column_name(column) for column in requested))
 
-    def matching_keys(self, rows: "pa.Table", kind: str) -> "pa.ChunkedArray":
+    def matching_keys(self, where: str, params: Mapping[str, Any] | None) -> "pa.ChunkedArray":
+        """Keys of the table whose source rows satisfy a condition; `key` means the key column where
+        no column has that name. Raises as binding does."""
+        condition, key = check_expression(where), self.key_column
+        quoted = quote_identifier(key)
+        alias = f", {quoted} AS key"
+        if any(fold(column) == "key" for column in self.columns):
+            alias = ""
+        text = f"SELECT {quoted} FROM (SELECT *{alias} FROM {self.address}) WHERE (\n{condition}\n)"
+        rows = self._prepare(text, params=params).run().table()
+        kind = self.columns[key]
+        if kind == self.key_type and kind not in ("FLOAT", "DOUBLE"):
+            return rows.column(0)
+        return self._equal_keys(rows, kind)
+
+    def _equal_keys(self, rows: "pa.Table", kind: str) -> "pa.ChunkedArray":
         """The keys of the table that equal those of a column of another type, or of a type with
         NaN."""
-        from jammi_lab.inputs.source_names import InlineRows
-
         key_sql, source_key_sql = self._comparable_sql(
             f"o.{quote_identifier('key')}", f"s.{quote_identifier(_KEY_COLUMN)}", kind
         )
@@ -172,117 +169,9 @@ class SourceRows:
             return key_sql, source_key_sql
         return f"{key_sql}::VARCHAR", f"{source_key_sql}::VARCHAR"
 
-    # -- the cache of columns
-    # ----------------------------------------------------------------------------------------------
-
-    def cached_columns(self, select: Sequence[str], keys: "pa.Array") -> CachedColumns | None:
-        """The selected columns of all rows, in the order of these keys of the table; None when the
-        source has to be read."""
-        cache, key = self.context.columns, self.selection_key(select)
-        selection = cache.find(key)
-        if selection is None or not selection.should_check(len(keys)):
-            return None
-        began = time.perf_counter()
-        state = self.state_of(selection)
-        selection.record_check(time.perf_counter() - began)
-        if state is None or state == selection.too_large_state:
-            return None
-        if (columns := cache.loaded.find(state)) is None and selection.load_is_due(len(keys)):
-            columns = self._load(key, selection, keys, state)
-        return cast("CachedColumns | None", columns)
-
-    def load(self, select: Sequence[str], keys: "pa.Array") -> None:
-        """Cache the columns now, where possible, rather than after several reads. Raises as reading
-        does."""
-        cache, key = self.context.columns, self.selection_key(select)
-        if cache.find(key) is None and len(keys):
-            self.answer(as_hits(keys[:1]), self.select_columns(select), filtered=False).rows()
-        if (selection := cache.find(key)) is not None and not selection.last_skip_count:
-            selection.load_soon()
-            self.cached_columns(select, keys)
-
-    def _load(
-        self, key: SelectionKey, selection: ColumnSelection, keys: "pa.Array", state: str
-    ) -> CachedColumns | None:
-        """Read the columns of all rows into the cache; None where that is not possible."""
-        began = time.perf_counter()
-        try:
-            prepared = self._join_statement(as_hits(keys), selection.columns)
-            if without_hits(inputs_of(prepared)) != selection.read_inputs:
-                self.context.columns.evict(key)
-                return None
-            rows = read_within_limit(prepared)
-        except JammiError:
-            return None  # the search that reads the source raises it
-        selection.record_load(time.perf_counter() - began)
-        if rows is None:
-            selection.too_large_state = state
-            return None
-        if len(rows) != len(keys) or self.state_of(selection) != state:
-            return None
-        columns = CachedColumns(
-            rows.drop_columns(["rank", "similarity"]), dict(prepared.output), selection.inputs
-        )
-        self.context.columns.loaded.store(state, columns)
-        return columns
-
-    def selection_key(self, select: Sequence[str]) -> SelectionKey:
-        """The name of a selection in the cache, for the bound tenant."""
-        tables = (self.record.table_name, self._origin.table_name)
-        return (self.context.scope.current, *tables, tuple(map(str, select)))
-
-    def state_of(self, selection: ColumnSelection, layout: str = "beside") -> str | None:
-        """A digest of the inputs of a selection as they are now and of the layout in which they are
-        cached; None when the state of an input is unknown. In the layout `rows` it covers all
-        columns of the inputs, also those not read: a condition may mean any."""
-        anchors = self._current_anchors((i, i.columns) for i in selection.read_inputs)
-        # An anchor that rests on a column or date is not enough: hits show the rows as they are.
-        if anchors is None or not all(
-            a.pinned and not a.note and not rests_on_statement(a.method) for a in anchors
-        ):
-            return None
-        states = [
-            [
-                *a.input.identity,
-                a.kind.value,
-                a.method,
-                a.value,
-                *([a.schema] if layout == "rows" else []),
-            ]
-            for a in anchors
-        ]
-        identity = [
-            self.context.scope.current,
-            self.record.table_name,
-            self._origin.table_name,
-            self.record.digest,
-        ]
-        environment = self.context.engine.environment()
-        return digest_of([layout, identity, selection.columns, states, environment])
-
-    # -- answers
-    # ----------------------------------------------------------------------------------------------
-
-    def join_cached(
-        self, columns: CachedColumns, hits: "pa.Table", positions: "RowNumbers"
-    ) -> SearchAnswer:
-        """The hits with cached columns; `positions`: those of the hits among the vectors."""
-        table = columns.join(hits, positions)
-        types = {**HIT_TYPES, **columns.types}
-        return SearchAnswer(table, [types[name] for name in table.column_names], columns.inputs)
-
-    def answer(
-        self,
-        hits: "pa.Table",
-        columns: Sequence[str],
-        *,
-        filtered: bool,
-        keys: "pa.Array | None" = None,
-        positions: "RowNumbers | None" = None,
-    ) -> Answer:
+    def answer(self, hits: "pa.Table", columns: Sequence[str], *, filtered: bool) -> Answer:
         """The hits with columns of their source rows. A hit whose row is gone is marked; rows that
-        passed a filter exist. `keys` and `positions`: all keys of the table, and where those of the
-        hits are among them."""
+        passed a filter exist."""
         if not columns:
             if (
                 self._reads_own_table
@@ -290,12 +179,6 @@ class SourceRows:
                 or (self._inputs_unchanged() and (self._is_embedded or self._all_keys_had_rows()))
             ):
                 return self._with_missing_flag(hits, missing=False)
-            if (
-                keys is not None
-                and positions is not None
-                and (cached := self.cached_columns((), keys)) is not None
-            ):
-                return self.join_cached(cached, hits, positions)
             if not self._key_is_readable():
                 return self._with_missing_flag(hits, missing=True)
         return self.join_with_source(hits, columns)
@@ -327,25 +210,11 @@ class SourceRows:
         anchors = self._origin.anchors
         if not anchors or not all(a.pinned for a in anchors):
             return False
-        current = self._current_anchors((a.input, a.columns) for a in anchors)
-        return current is not None and all(
-            a.same_state(b) for a, b in zip(current, anchors, strict=True)
-        )
-
-    def _current_anchors(
-        self, inputs: Iterable[tuple[Input, tuple[str, ...]]]
-    ) -> list[Anchor] | None:
-        """The state of inputs, over some of their columns; None when that of one is unknown."""
         observation, tenant = self.context.observe(False), self.context.scope.current
-        anchors = []
         try:
-            for source, columns in inputs:
-                if not isinstance(snapshot := observation.observe(source, tenant), Snapshot):
-                    return None
-                anchors.append(snapshot.anchor(source, columns))
+            return all(_is_unchanged(a, observation.observe(a.input, tenant)) for a in anchors)
         finally:
             observation.close()
-        return anchors
 
     def _all_keys_had_rows(self) -> bool:
         """Whether every imported key had its row in the source as it was at the import. The source
@@ -387,25 +256,18 @@ class SourceRows:
 
     def join_with_source(self, hits: "pa.Table", columns: Sequence[str]) -> RunningAnswer:
         """The hits joined with their source rows by a statement."""
-        began = time.perf_counter()
         prepared = self._join_statement(hits, columns)
         stream = self.context.start(prepared)
-        read_inputs = without_hits(inputs_of(prepared))
-        inputs = [self.own_input, *read_inputs]
-        self.context.columns.record_read(
-            self.selection_key(self._select),
-            columns,
-            prepared,
-            inputs,
-            read_inputs,
-            time.perf_counter() - began,
-        )
-        return RunningAnswer(prepared, stream, inputs)
+        read = [
+            Input(kind=i.kind, name=i.name, table=i.table, columns=b.columns)
+            for b in prepared.inputs
+            for i in [b.relation.input]
+            if i.name != InlineRows.NAME
+        ]
+        return RunningAnswer(prepared, stream, [self.own_input, *read])
 
     def _join_statement(self, hits: "pa.Table", columns: Sequence[str]) -> "PreparedStatement":
         """The statement that joins hits with their rows."""
-        from jammi_lab.inputs.source_names import InlineRows
-
         order_columns = [name for name in ("query", "rank") if name in hits.column_names]
         order_sql = ", ".join(f"h.{name}" for name in order_columns)
         hit_columns = ", ".join(f"h.{quote_identifier(name)}" for name in hits.column_names)
@@ -425,9 +287,15 @@ class SourceRows:
         )
         return self._prepare(text, [InlineRows(hits)])
 
-    def _prepare(self, text: str, extra: Sequence[Any] = ()) -> "PreparedStatement":
+    def _prepare(
+        self,
+        text: str,
+        extra: Sequence[Any] = (),
+        *,
+        params: Mapping[str, Any] | None = None,
+    ) -> "PreparedStatement":
         tenant = self.context.scope.current
-        [prepared] = self.context.engine.prepare(text, tenant=tenant, extra_resolvers=extra)
+        [prepared] = self.context.engine.prepare(text, params, tenant=tenant, extra_resolvers=extra)
         return prepared
 
     @property
@@ -463,6 +331,13 @@ class SourceRows:
         """The same error with the hint that a search without source columns still works."""
         hint = f"{error.hint} A search without where= and select= still works.".lstrip()
         return type(error)(error.message, hint=hint)
+
+
+def _is_unchanged(anchor: Anchor, state: object) -> bool:
+    """Whether the observed state of an input is the one of an anchor."""
+    return isinstance(state, Snapshot) and state.anchor(anchor.input, anchor.columns).same_state(
+        anchor
+    )
 
 
 def _plain_address(source: Input, name: str) -> str | None:

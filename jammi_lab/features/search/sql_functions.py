@@ -247,7 +247,7 @@ class _WordsCall:
         words, query, k = self._words_record, self._query, self._k
         with self._search.context.scope.use(self._tenant):
             if self._vectors_call is None:
-                hits = self._search.words.hit_rows(words, query, k)[0]
+                hits = self._search.words.hit_rows(words, query, k)
                 return _flag_missing(
                     hits, columns, lambda: self._words_rows.answer(hits, (), filtered=False)
                 )

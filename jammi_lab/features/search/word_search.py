@@ -7,7 +7,6 @@ from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
 from jammi_lab.core.records import TableRecord
 from jammi_lab.features.search.answers import Answer
 from jammi_lab.features.search.context import SearchContext
-from jammi_lab.features.search.filters import RowFilter
 from jammi_lab.features.search.queries import texts_of
 from jammi_lab.features.search.source_rows import SourceRows
 from jammi_lab.features.words.word_tables import WordTable, WordTables
@@ -39,25 +38,14 @@ class WordSearch:
         source rows. SchemaMismatch, InvalidArgument, TableDamaged, and what binding `where`
         raises."""
         rows, table = SourceRows(self.context, record), self.table(record)
-        cached = rows.cached_columns(select, table.keys.keys) if select else None
-        columns = rows.select_columns(select, HIT_COLUMNS) if cached is None else []
-        mask = (
-            None
-            if where is None
-            else table.keys.key_mask(RowFilter(rows).matching_keys(where, params))
-        )
-        hits, positions = self._hit_rows(record, table, query, k, mask)
-        if cached is not None:
-            return rows.join_cached(cached, hits, positions)
-        return rows.answer(
-            hits, columns, filtered=where is not None, keys=table.keys.keys, positions=positions
-        )
+        columns = rows.select_columns(select, HIT_COLUMNS)
+        mask = None if where is None else table.keys.key_mask(rows.matching_keys(where, params))
+        hits = self._hit_rows(record, table, query, k, mask)
+        return rows.answer(hits, columns, filtered=where is not None)
 
-    def hit_rows(
-        self, record: TableRecord, query: Any, k: int
-    ) -> "tuple[pa.Table, NDArray[np.int64]]":
-        """key, rank and score of the hits, and their row numbers; for several texts with the number
-        of the text first. Raises as `search`."""
+    def hit_rows(self, record: TableRecord, query: Any, k: int) -> "pa.Table":
+        """key, rank and score of the hits; for several texts with the number of the text first.
+        Raises as `search`."""
         return self._hit_rows(record, self.table(record), query, k, None)
 
     def _hit_rows(
@@ -67,10 +55,9 @@ class WordSearch:
         query: Any,
         k: int,
         mask: "NDArray[np.bool_] | None",
-    ) -> "tuple[pa.Table, NDArray[np.int64]]":
+    ) -> "pa.Table":
         hits = self.hits(record, table, self.check_texts(record, query), k, mask)
-        rows = word_hits_table(table, hits, has_query_column=not isinstance(query, str))
-        return rows, _concatenate([each.rows for each in hits])
+        return word_hits_table(table, hits, has_query_column=not isinstance(query, str))
 
     def table(self, record: TableRecord) -> WordTable:
         """A lexical table, ready to search. SchemaMismatch for another kind; TableDamaged."""

@@ -1,0 +1,234 @@
+"""The rows behind a table: what a condition lets pass, and the columns that hits are shown with, as
+they are now."""
+
+import datetime
+import decimal
+import uuid
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pc
+import pyarrow.parquet as pq
+import pytest
+
+from jammi_lab.core import errors
+from tests.inside import record_of, services_of
+
+DAY = datetime.date(2020, 1, 1)
+
+
+def vectors(ids: list[Any]) -> pa.Table:
+    drawn = np.random.default_rng(1).normal(size=(len(ids), 4)).astype(np.float32)
+    return pa.table(
+        {"id": ids, "vector": pa.FixedSizeListArray.from_arrays(pa.array(drawn.reshape(-1)), 4)}
+    )
+
+
+def keys(ws: Any, where: str, params: Any = None, table: str = "v") -> Any:
+    """The keys that a condition lets pass, in order; or what is said."""
+    rows = services_of(ws).search.source_rows(record_of(ws.table(table)))
+    try:
+        found = rows.matching_keys(where, params)
+    except errors.JammiError as error:
+        return type(error), str(error), error.hint, error.position
+    return found.type, sorted(found.to_pylist(), key=repr)
+
+
+def selected(ws: Any, column: str) -> dict[Any, Any]:
+    """A column of the source by the keys of all hits."""
+    rows = ws.search("v", [1, 2, 3, 4], k=99, select=column).arrow()
+    return dict(zip(rows["key"].to_pylist(), rows[column].to_pylist(), strict=True))
+
+
+def csv(path: Path, rows: list[tuple[Any, ...]], head: str = "id,year,venue") -> None:
+    path.write_text("\n".join([head, *(",".join(map(str, row)) for row in rows)]) + "\n")
+
+
+@pytest.fixture
+def papers(ws: Any, tmp_path: Path) -> Path:
+    csv(tmp_path / "p.csv", [(i, 2000 + i, "ab"[i % 2]) for i in range(6)])
+    ws.sources.add("p", tmp_path / "p.csv")
+    ws.import_embeddings("v", vectors(list(range(6))), source="p")
+    return tmp_path / "p.csv"
+
+
+def test_a_source_that_moved_is_answered_for_as_it_is_now(ws: Any, papers: Path) -> None:
+    for shift in (0, 10, 20, 0):  # of one length, and back to what was there before
+        csv(papers, [(i, 2000 + shift + i, "ab"[i % 2]) for i in range(6)])
+        assert keys(ws, "year = 2014")[1] == ([4] if shift == 10 else [])
+
+
+def test_a_condition_takes_parameters(ws: Any, papers: Path) -> None:
+    assert keys(ws, "id > $least AND id < $most", {"least": 1, "most": 4})[1] == [2, 3]
+    assert keys(ws, "id > $least")[0] is errors.ParameterMissing
+
+
+def test_rows_and_columns_that_came_or_went_or_turned_into_another_type_are_seen(
+    ws: Any, papers: Path
+) -> None:
+    for _ in range(3):
+        assert keys(ws, "year > 2003")[1] == [4, 5] and keys(ws, "key = 3")[1] == [3]
+    csv(papers, [(3, 2010, "a"), (3, 2003, "b"), (9, 2010, "a")])
+    for _ in range(3):
+        assert keys(ws, "year = 2010")[1] == [3, 9] and keys(ws, "venue = 'b'")[1] == [
+            3
+        ]  # a key that stands twice satisfies both
+    csv(papers, [(1, "x2010", "a"), (2, "x1", "b")])
+    for _ in range(3):
+        assert keys(ws, "year > 'x1'")[1] == [1]
+        assert keys(ws, "year > 3")[0] is errors.SqlError
+    csv(papers, [(1, 5), (2, 6)], "id,key")
+    for _ in range(3):
+        assert keys(ws, "key = 5")[1] == [1]  # the source's own column of that name
+        assert keys(ws, "year > 3")[0] is errors.SqlError
+    papers.unlink()
+    assert keys(ws, "key = 5")[0] is errors.SourceUnavailable
+
+
+@pytest.mark.parametrize("source", ["jammi.t", "SELECT * FROM jammi.t"])
+def test_a_column_that_came_beside_columns_that_stayed_is_seen(ws: Any, source: str) -> None:
+    ws.materialize("t", "SELECT i AS id, i + 2000 AS year FROM range(6) r(i)")
+    ws.import_embeddings("v", vectors(list(range(6))), source=source)
+    for _ in range(3):
+        assert keys(ws, "key = 3")[1] == [3] and keys(ws, "COLUMNS(*) IS NOT NULL")[1] == list(
+            range(6)
+        )
+    ws.materialize(
+        "t",
+        "SELECT i AS id, i + 2000 AS year, CASE WHEN i > 1 THEN 5 - i END AS key FROM range(6) r(i)",
+    )
+    assert keys(ws, "COLUMNS(*) IS NOT NULL")[1] == [2, 3, 4, 5]
+    ws.materialize("t", "SELECT i AS id, i + 2000 AS year FROM range(6) r(i)")
+    for _ in range(3):
+        assert keys(ws, "key = 3")[1] == [3]
+    ws.materialize("t", "SELECT i AS id, i + 2000 AS year, 5 - i AS key FROM range(6) r(i)")
+    assert keys(ws, "key = 3")[1] == [2]  # the source's own column of that name
+
+
+def test_each_tenant_is_answered_for_its_own_rows(ws: Any, tmp_path: Path) -> None:
+    csv(tmp_path / "s.csv", [(1, 5, "acme"), (2, 5, "zeta")], "id,year,owner")
+    ws.sources.add("s", tmp_path / "s.csv", tenant_column="owner")
+    ws.import_embeddings("v", vectors([1, 2]), source="s")
+    for tenant, own in (("acme", [1]), ("zeta", [2]), (None, [])):
+        with ws.tenant(tenant):
+            assert keys(ws, "year = 5")[1] == own
+            assert selected(ws, "year") == {key: 5 if key in own else None for key in (1, 2)}
+
+
+@pytest.mark.parametrize(
+    "kind", ["VARCHAR", "SMALLINT", "DOUBLE", "DECIMAL(9, 2)", "DATE", "UUID", "BLOB"]
+)
+def test_keys_of_another_type_than_the_tables_meet_them(ws: Any, tmp_path: Path, kind: str) -> None:
+    made = {"DATE": "DATE '2020-01-01' + i::INT", "UUID": "lpad(i::VARCHAR, 32, '0')::UUID"}.get(
+        kind, f"i::VARCHAR::{kind}"
+    )
+    duckdb.execute(
+        f"COPY (SELECT {made} AS id, i AS n FROM range(6) r(i)) TO '{tmp_path}/k.parquet'"
+    )
+    ws.sources.add("k", tmp_path / "k.parquet")
+    own = duckdb.execute(f"SELECT {made} AS id FROM range(6) r(i)").arrow().read_all()["id"]
+    texts = pa.array(list(map(str, range(6))))
+    found = {}
+    for name, ids in (("own", own), ("other", texts)):
+        rows = vectors(list(range(6))).set_column(0, "id", ids)
+        ws.import_embeddings(name, rows, source="k")
+        found[name] = keys(ws, "n > 3", table=name)[1]
+    assert len(found["own"]) == 2
+    met = kind in ("VARCHAR", "SMALLINT", "BLOB")
+    assert found["other"] == (["4", "5"] if met else [])
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ["b", "a", "ü", ""],
+        [b"\x00\xff", b"a", b"", b"b"],
+        [uuid.UUID(int=n) for n in (5, 1, 2**100, 3)],
+        [
+            DAY,
+            DAY + datetime.timedelta(1),
+            DAY - datetime.timedelta(9),
+            DAY + datetime.timedelta(7),
+        ],
+        [
+            decimal.Decimal("1.50"),
+            decimal.Decimal("-2.25"),
+            decimal.Decimal("0.00"),
+            decimal.Decimal("9.75"),
+        ],
+        pa.array([3, 1, 2, 9], pa.uint8()),
+        pa.array([3, 1, 2, 2**63], pa.uint64()),
+    ],
+    ids=["text", "binary", "uuid", "date", "decimal", "uint8", "uint64"],
+)
+def test_keys_of_every_type_meet_their_rows(ws: Any, keys: Any) -> None:
+    if isinstance(keys[0], uuid.UUID):
+        stored = pa.array([k.bytes for k in keys], pa.binary(16))
+        column = pa.ExtensionArray.from_storage(pa.uuid(), stored)
+    else:
+        column = pa.array(keys)
+    ws.sources.add("s", pa.table({"id": column, "n": [10, 20, 30, 40]}).slice(0, 3))
+    ws.import_embeddings("v", vectors([1, 2, 3, 4]).set_column(0, "id", column), source="s")
+    rows = ws.search("v", [1, 2, 3, 4], select="n").arrow().to_pylist()
+    read = {(str(row["key"]), row["n"], row["source_missing"]) for row in rows}
+    names = [str(key) for key in column.to_pylist()]
+    assert read == {(names[i], 10 * (i + 1) if i < 3 else None, i == 3) for i in range(4)}
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "frame"])
+def test_an_edit_of_a_selected_column_is_seen_by_the_next_search(
+    ws: Any, tmp_path: Path, kind: str
+) -> None:
+    path, frame = tmp_path / f"s.{kind}", pd.DataFrame({"id": [1, 2], "year": [1, 2]})
+
+    def put(years: list[int]) -> None:
+        frame.loc[:, "year"] = years
+        if kind == "parquet":
+            pq.write_table(pa.table({"id": [1, 2], "year": years}), path)
+        elif kind == "csv":
+            pc.write_csv(pa.table({"id": [1, 2], "year": years}), path)
+
+    put([1, 2])
+    ws.sources.add("s", frame if kind == "frame" else path)
+    ws.import_embeddings("v", vectors([1, 2]), source="s")
+    for years in ([1, 2], [3, 4], [1, 2]):
+        put(years)
+        assert selected(ws, "year") == dict(zip([1, 2], years, strict=True))
+
+
+def test_rows_that_came_and_went_are_seen_by_the_next_search(ws: Any, papers: Path) -> None:
+    ws.import_embeddings("v", vectors([*range(6), 777]), source="p")
+    for _ in range(2):
+        assert selected(ws, "year") == {**{i: 2000 + i for i in range(6)}, 777: None}
+    csv(papers, [(i, 2000 + i, "a") for i in (0, 1, 777)])
+    assert selected(ws, "year") == {0: 2000, 1: 2001, 777: 2777, 2: None, 3: None, 4: None, 5: None}
+    rows = ws.search("v", [1, 2, 3, 4], k=99).arrow()
+    missing = dict(zip(rows["key"].to_pylist(), rows["source_missing"].to_pylist(), strict=True))
+    assert missing == {0: False, 1: False, 777: False, 2: True, 3: True, 4: True, 5: True}
+
+
+def test_a_column_of_another_type_or_gone_is_seen_by_the_next_search(ws: Any, papers: Path) -> None:
+    assert selected(ws, "year")[3] == 2003
+    csv(papers, [(i, f"y{i}", "a") for i in range(6)])
+    assert selected(ws, "year")[3] == "y3"
+    csv(papers, [(i, "a") for i in range(6)], "id,venue")
+    with pytest.raises(errors.SchemaMismatch, match="year"):
+        ws.search("v", [1, 2, 3, 4], select="year")
+    ws.sources.remove("p")
+    with pytest.raises(errors.TableNotFound, match="p"):
+        ws.search("v", [1, 2, 3, 4], select="year")
+
+
+def test_imported_vectors_mean_the_table_that_they_were_of_whatever_is_called_so_since(
+    ws: Any, papers: Path, tmp_path: Path
+) -> None:
+    ws.materialize("old", "SELECT * FROM p")
+    ws.import_embeddings("v", vectors([0, 2]), source="old")
+    assert selected(ws, "year") == {0: 2000, 2: 2002}
+    csv(tmp_path / "other.csv", [(i, 0, "a") for i in range(6)])
+    ws.sources.add("old", tmp_path / "other.csv")
+    assert selected(ws, "year") == {0: 2000, 2: 2002}
