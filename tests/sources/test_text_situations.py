@@ -12,11 +12,14 @@ import zipfile
 from datetime import UTC, date
 from decimal import Decimal
 
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from jammi_lab.core.errors import InvalidArgument, JammiError, SourceUnavailable
+from jammi_lab.sources import container_formats
+from jammi_lab.sources.files.formats import OPTIONS
 from tests.cases import cases, plain
 from tests.verdicts import is_fresh, is_stale
 
@@ -118,7 +121,7 @@ CSV = b"id,n\n1,a\n2,b\n"
         ("a.csv.bz2", bz2.compress(CSV)),
         ("a.csv.xz", lzma.compress(CSV)),
         ("a.csv.zip", zipped(("a.csv", CSV))),
-        ("a.zip", zipped(("a.csv", CSV), ("__MACOSX/._a.csv", b"x"))),
+        ("a.zip", zipped(("t/a.csv", CSV), ("__MACOSX/._a.csv", b"x"), ("t/.DS_Store", b"x"))),
         ("a.ndjson.xz", lzma.compress(b'{"id":1,"n":"a"}\n{"id":2,"n":"b"}\n')),
     ],
     ids=["gz", "zst", "bz2", "xz", "csv.zip", "zip", "ndjson.xz"],
@@ -211,6 +214,7 @@ def test_what_was_decided_is_told(ws, tmp_path, values, note):
 @pytest.mark.parametrize(
     ("data", "note"),
     [
+        ("1,2.5\n2,3.5\n", "heading: none, as all in the first line are values; options={'header'"),
         ("alice,3\nbob,4\n", """heading: the first line, although "3" could be a value; """),
         ('n,v\n1,"1,500"\n', "'thousands': '.'} or {'thousands': ','}"),
         ("n,v\n1,03/04/2024\n", "{'dateformat': '%d/%m/%Y'} or {'dateformat': '%m/%d/%Y'}"),
@@ -402,6 +406,28 @@ def test_declared_types_of_json_are_no_rounding(read):
         read(data, "a.json", types={"v": "BIGINT"})
     types, rows = read(data, "a.json", types={"v": "DECIMAL(3,1)"})
     assert types[1] == "DECIMAL(3,1)" and rows[1] == (2, Decimal("2.5"))
+    assert read('[{"v": ""}, {"v": 7}]', "a.json", types={"v": "BIGINT"})[1] == [(None,), (7,)]
+
+
+def test_values_of_several_kinds_are_json_and_the_option_of_the_note_reads_text(read, ws):
+    data = '[{"a": 1, "n": null}, {"a": "x"}, {"a": {"b": 1}}]'
+    assert read(data, "a.json")[0] == ["JSON", "JSON"]
+    [note] = ws.sources["a"].notes
+    assert note.startswith("a: JSON, because it has values of several kinds")
+    assert "options={'types': {'a': 'VARCHAR'}}" in note
+    rows = read(data, "a.json", types={"a": "VARCHAR"})[1]
+    assert [row[0] for row in rows] == ["1", "x", '{"b":1}']
+
+
+@pytest.mark.parametrize("kinds", [12, 40])
+def test_records_of_many_different_keys_are_columns(read, kinds):
+    """Events of many kinds; one kind more does not make one value of each record."""
+    records = [
+        {"id": n, **{f"k{n % kinds}_{m}": f"v{n}" for m in range(10)}} for n in range(2 * kinds)
+    ]
+    types, rows = read("\n".join(map(json.dumps, records)), "a.ndjson")
+    assert types == ["BIGINT", *["VARCHAR"] * (10 * kinds)]
+    assert rows[kinds + 1][:22] == (kinds + 1, *[None] * 10, *[f"v{kinds + 1}"] * 10, None)
 
 
 UPPER = "AAAAAAAA-0000-4000-8000-00000000000A"
@@ -460,6 +486,13 @@ def test_a_wrong_option_is_named_with_the_near_one(ws, tmp_path):
     assert refused.value.near[:1] == ("dateformat",)
 
 
+@pytest.mark.parametrize("name", ["dateformat", "timestampformat"])
+@pytest.mark.parametrize("given", ["%d.%m", "DD.MM.YYYY"])
+def test_a_format_without_a_year_is_refused(read, name, given):
+    with pytest.raises(InvalidArgument, match=f"'{name}' has no year: '{given}'"):
+        read("a,d\n1,31.12\n", **{name: given})
+
+
 def test_options_in_a_statement_are_those_of_a_source(ws, tmp_path):
     (tmp_path / "a.csv").write_text("x\na;p;d\n1;1.234,5;-\n2;7;31.12.2024\n")
     text = (
@@ -486,6 +519,62 @@ def test_options_are_part_of_the_state(ws, tmp_path):
     assert ws.sql("FROM jammi.t").fetchall() == [(1.5,)]
 
 
+OPTION_PAIRS = cases("reader_options", "kind", "data", "first", "then", "columns", "rows", "says")
+
+
+def written(folder, kind, data, encoding):
+    """Where the data are, written as one file or as those of a folder."""
+    path = folder / f"a.{kind}"
+    if kind == "xlsx":
+        book = openpyxl.Workbook()
+        book.remove(book.active)
+        for name, rows in data.items():
+            sheet = book.create_sheet(name)
+            for row in rows:
+                sheet.append(row)
+        book.save(path)
+        return path
+    if isinstance(data, str):
+        path.write_bytes(data.encode(encoding))
+        return path
+    (folder / "d").mkdir()
+    for name, content in data.items():
+        if kind == "parquet":
+            pq.write_table(pa.table(content), folder / "d" / f"{name}.parquet")
+        else:
+            (folder / "d" / f"{name}.{kind}").write_text(content)
+    return folder / "d"
+
+
+@pytest.mark.parametrize(("kind", "data", "first", "then", "columns", "rows", "says"), OPTION_PAIRS)
+def test_what_was_decided_with_one_option_is_not_read_with_another(
+    ws, tmp_path, monkeypatch, kind, data, first, then, columns, rows, says
+):
+    monkeypatch.setattr("jammi_lab.sources.files.decisions.CLOCK_SECONDS", -1.0)
+    path = written(tmp_path, kind, data, first.get("encoding", "utf-8"))
+    ws.sources.add("a", path, options=first)
+    ws.sql("FROM a").fetchall()
+    if says is not None:
+        with pytest.raises(SourceUnavailable, match=says):
+            ws.sources.add("b", path, options=then)
+        return
+    source = ws.sources.add("b", path, options=then)
+    assert {column.name: column.type for column in source.columns()} == columns
+    assert plain(ws.sql("FROM b").fetchall()) == rows
+
+
+def test_every_option_of_a_reader_has_such_a_case():
+    tried = {
+        (kind, option)
+        for kind, _, first, then, *_ in OPTION_PAIRS
+        for option in first | then
+        if first.get(option) != then.get(option)
+    }
+    known = {(kind, option) for kind in ("csv", "json", "parquet") for option in OPTIONS[kind]}
+    known |= {("xlsx", option) for option in container_formats.OPTIONS["xlsx"]}
+    assert tried == known - {("json", "union_by_name")}  # which records do not need
+
+
 def test_an_export_is_read_back_equal(ws, tmp_path):
     rows = [(1, "", None), (2, None, "NULL"), (3, 'a "q"\n,', "é")]
     ws.sources.add(
@@ -498,11 +587,16 @@ def test_an_export_is_read_back_equal(ws, tmp_path):
 
 
 def test_a_note_says_why_a_column_of_mixed_values_is_text(ws, tmp_path):
-    (tmp_path / "a.csv").write_text("n,d,s\n9007199254740993,2024-01-01,\\N\n1.5,5,2\n")
+    (tmp_path / "a.csv").write_text("n,d,s,p\n9007199254740993,2024-01-01,\\N,+5\n1.5,5,2,7\n")
     source = ws.sources.add("a", tmp_path / "a.csv")
     held = "text, because no other type holds all its values"
     option = r"options={'nullstr': ['\\N']} reads that as NULL"
-    assert source.notes == [f"n: {held}", f"d: {held}", f's: text, because "\\N"; {option}']
+    assert source.notes == [
+        f"n: {held}",
+        f"d: {held}",
+        f's: text, because "\\N"; {option}',
+        'p: text, because "+5"',
+    ]
 
 
 def test_files_without_a_heading_are_told_the_option_that_reads_them(ws, tmp_path):
@@ -538,6 +632,36 @@ def test_what_an_option_means_beside_its_default(read, data, options, types, row
     found = read(data, **options)
     assert found[1] == rows
     assert types is None or found[0] == types
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (("1", "-20"), "BIGINT"),
+        (("01", "10"), "VARCHAR"),
+        (("0x1F", "1"), "VARCHAR"),
+        ((" 5", "7"), "VARCHAR"),
+        (("-0", "1"), "VARCHAR"),
+        (("2024-02-29", "2024-01-01"), "DATE"),
+        (("2024-02-30", "2024-01-01"), "VARCHAR"),
+        (("2024-1-2", "2024-01-01"), "VARCHAR"),
+        (("2024-01-01 10:00:00", "1"), "VARCHAR"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_value_of_a_folder_has_one_meaning_in_files_of_any_kind(
+    ws, tmp_path, suffix, values, kind
+):
+    for number, value in enumerate(values):
+        (tmp_path / "d" / f"k={value}").mkdir(parents=True)
+        path = tmp_path / "d" / f"k={value}" / f"0.{suffix}"
+        if suffix == "csv":
+            path.write_text(f"v\n{number}\n")
+        else:
+            pq.write_table(pa.table({"v": [number]}), path)
+    source = ws.sources.add("d", tmp_path / "d")
+    assert {column.name: column.type for column in source.columns()}["k"] == kind
+    assert ws.sql("SELECT k::VARCHAR FROM d ORDER BY v").fetchall() == [(each,) for each in values]
 
 
 def test_a_folder_of_the_missing_key_leaves_the_others_numbers(ws, tmp_path):

@@ -58,7 +58,8 @@ def preamble_error(path: str, line: int, text: str) -> SourceUnavailable:
     """The error for lines above the heading."""
     return SourceUnavailable(
         f"{_place_of(path, line)}: {_shown_text(text)} has more values than the lines above it.",
-        hint=f'Skip the lines above the heading: options={{"skip": {line - 1}}}.',
+        hint=f'Skip the lines above the heading: options={{"skip": {line - 1}}}. If there is one '
+        'column: options={"delim": ","}.',
     )
 
 
@@ -114,7 +115,9 @@ def line_end_error(path: str, line: int, first: str, other: str) -> SourceUnavai
 def quote_error(path: str, line: int, text: str, options: Mapping[str, Any]) -> SourceUnavailable:
     """The error for a quotation mark that is not closed, or is followed by more text."""
     hint = "Correct that line."
-    if options.get("quote") != "":
+    if '\\"' in text and "escape" not in options:
+        hint = r'If \" is a quotation mark inside of a value, set options={"escape": "\\"}.'
+    elif options.get("quote") != "":
         hint = 'If quotation marks are part of the text, set options={"quote": ""}.'
     return SourceUnavailable(
         f"{_place_of(path, line)}: a quotation mark is not closed, or stands inside a value: "

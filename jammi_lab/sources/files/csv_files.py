@@ -226,7 +226,10 @@ def heads_of(
             )
     given = tuple(options.get("names", ()))
     if given:
-        heads = [replace(head, names=(*given, *head.names[len(given) :])) for head in heads]
+        heads = [
+            replace(head, names=tuple(unique_names((*given, *head.names[len(given) :]))))
+            for head in heads
+        ]
     return heads
 
 
@@ -266,13 +269,16 @@ def decide(
     casts = {name: c.cast for name, c in columns.items() if c.cast is not None}
     return Decision(
         types | _partition_types(source_files, names),
-        (*_notes_of_heading(heads[0]), *(c.note for c in columns.values() if c.note)),
+        (*_notes_of_heading(heads[0], options), *(c.note for c in columns.values() if c.note)),
         reading | {"casts": casts},
     )
 
 
-def _notes_of_heading(head: Head) -> list[str]:
-    """What to tell of a heading with names that could be values."""
+def _notes_of_heading(head: Head, options: Mapping[str, Any]) -> list[str]:
+    """What to tell of a heading with names that could be values, and of a first line that is taken
+    for values."""
+    if not head.has_heading and "header" not in options:
+        return ["heading: none, as all in the first line are values; options={'header': True}"]
     doubtful = [name for name in head.names if _VALUE.fullmatch(name)]
     if not head.has_heading or not doubtful:
         return []

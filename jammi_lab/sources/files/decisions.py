@@ -19,7 +19,7 @@ from jammi_lab.sources.files.file_sets import SourceFile
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, DigestCache, observation_key
 from jammi_lab.storage.files import is_settled
 
-_RULES = "2"
+_RULES = "3"
 """Counts changes of the rules that decide; an earlier decision is made again."""
 _MAX_KEPT_DECISIONS = 256
 CLOCK_SECONDS = 2.0

@@ -82,6 +82,8 @@ _CHOICES = {
     "records": ("auto", "true", "false"),
     "format": ("auto", "array", "unstructured", "newline_delimited", "nd"),
 }
+_YEAR = re.compile(r"%-?[YyGxc]")
+"""Parts of formats of dates and times that give the year."""
 _ONE_CHARACTER = ("quote", "escape", "comment", "thousands")
 _FLAG_VALUES = {"true": True, "false": False}
 """Values of flags in a line such as `%jammi add … --option header=false`."""
@@ -247,6 +249,12 @@ def _check_csv(options: Mapping[str, Any]) -> None:
             raise InvalidArgument(
                 f"The option {name!r} cannot be {options[name]!r}.",
                 hint=f"Use one of {', '.join(map(repr, choices))}.",
+            )
+    for name in ("dateformat", "timestampformat"):
+        if not _YEAR.search(options.get(name, "%Y")):
+            raise InvalidArgument(
+                f"The option {name!r} has no year: {options[name]!r}.",
+                hint="For example '%d.%m.%Y', or '%m/%d/%Y %H:%M'.",
             )
     for name in ("skip", "max_line_size"):
         if options.get(name, 0) < 0:

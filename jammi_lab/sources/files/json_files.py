@@ -10,6 +10,7 @@ from jammi_lab.sources import scratch_duckdb
 from jammi_lab.sources.base import Relation
 from jammi_lab.sources.files import csv_errors, text_types
 from jammi_lab.sources.files.decisions import Decision
+from jammi_lab.sources.files.file_checks import check_column_count
 from jammi_lab.sources.files.file_sets import FileSet, SourceFile
 from jammi_lab.sources.files.readers import partition_options, partition_types, path_literal
 from jammi_lab.sources.files.text_bytes import utf8_address
@@ -38,6 +39,7 @@ _NUMBERS_AS_TEXT = {
 _LONG_NUMBER = r"(^|[\[:,=]) ?-?(\d{{16,}}|\d[\d.]*[eE]\+?\d{{3,}})($|[,\]}}])"
 _HAS_LONG_NUMBER = f"regexp_matches({{}}::VARCHAR, {sql_literal(_LONG_NUMBER)})"
 """Whether a nested value, with its numbers as text, has one that DOUBLE may not hold."""
+_HAS_VALUES = "{} IS NOT NULL"
 _IS_BEYOND_DOUBLE = "isinf(TRY_CAST({} AS DOUBLE))"
 """Whether the text of a number is beyond the range of DOUBLE."""
 
@@ -52,7 +54,7 @@ def decide(
 ) -> Decision:
     """How these files are read, decided from all their values. Raises OSError, duckdb.Error,
     SourceUnavailable."""
-    reading: dict[str, Any] = {"kind": kind, "columns": None, "casts": {}}
+    reading: dict[str, Any] = {"kind": kind, "columns": None, "casts": {}, "has_maps": True}
 
     def rows_of(columns: Mapping[str, str] | None, selected: str = "*") -> Relation:
         decision = Decision(columns or {}, (), reading | {"columns": columns})
@@ -60,6 +62,10 @@ def decide(
         return relation_of(f"SELECT {selected} FROM ({select})")
 
     detected = scratch_duckdb.describe(rows_of(None))
+    if detected.get("json", "").startswith("MAP"):
+        reading["has_maps"] = False  # DuckDB makes one value of records with many different keys
+        detected = scratch_duckdb.describe(rows_of(None))
+        check_column_count(source_files[0].path, len(detected))
     csv_errors.check_declared_columns(options.get("types", {}), list(detected))
     partitions = partition_types(source_files)
     detected = {name: kind for name, kind in detected.items() if name not in partitions}
@@ -78,7 +84,9 @@ def decide(
         digits = {name: _replace_types(types[name], _NUMBERS_AS_TEXT) for name in nested}
         inexact = _columns_where(nested, _HAS_LONG_NUMBER, rows_of(types | digits))
         types |= dict.fromkeys(inexact, "JSON")
-        reading["columns"] = dict(types)
+        unnamed = [name for place, name in enumerate(detected) if name == f"C{place}"]
+        if len(_columns_where(unnamed, _HAS_VALUES, rows_of(types))) == len(unnamed):
+            reading["columns"] = dict(types)
     if looked:
         as_texts = ", ".join(
             f"CAST({quoted} AS VARCHAR) AS {quoted}" for quoted in map(quote_identifier, looked)
@@ -95,13 +103,24 @@ def decide(
             types[name] = column.type
             if column.cast is not None:
                 reading["casts"][name] = column.cast
-    notes = [
+    undeclared = {name: kind for name, kind in types.items() if fold(name) not in declared}
+    notes = _notes_of(undeclared, detected, rows_of(reading["columns"]))
+    return Decision(types | partitions, tuple(notes), reading)
+
+
+def _notes_of(types: Mapping[str, str], detected: Mapping[str, str], rows: Relation) -> list[str]:
+    """What to tell of columns that DuckDB took for `detected`."""
+    mixed = [name for name, kind in types.items() if kind == detected[name] == "JSON"]
+    return [
         f"{name}: {'JSON' if kind == 'JSON' else 'text'}, because DOUBLE does not hold all its "
         "numbers"
         for name, kind in types.items()
-        if fold(name) not in declared and _is_inexact(detected[name], kind)
+        if _is_inexact(detected[name], kind)
+    ] + [
+        f"{name}: JSON, because it has values of several kinds; "
+        f"options={{'types': {{{name!r}: 'VARCHAR'}}}} reads them as text"
+        for name in _columns_where(mixed, _HAS_VALUES, rows)
     ]
-    return Decision(types | partitions, tuple(notes), reading)
 
 
 def _is_inexact(detected: str, kind: str) -> bool:
@@ -150,7 +169,7 @@ def _column(name: str, detected: str, column: TextColumn) -> TextColumn:
         kind = column.type
     else:
         kind = text_types.type_of_number(column.forms)
-    cast = None if kind == "VARCHAR" else f"CAST({value} AS {kind})"
+    cast = None if kind == "VARCHAR" else f"CAST(nullif({value}, '') AS {kind})"
     return TextColumn(kind, cast, is_declared=column.is_declared)
 
 
@@ -193,6 +212,7 @@ def select_of(
             "sample_size=-1",
             f"maximum_sample_files={len(source_files)}",
             f"union_by_name={'true' if options.get('union_by_name') else 'false'}",
+            *([] if reading["has_maps"] else ["map_inference_threshold=-1"]),
         ]
     else:
         columns = ", ".join(

@@ -116,10 +116,8 @@ def build_select(
             zip(source_files, addresses, strict=True), lambda each: partition_keys(each[0].path)
         )
     ]
-    if len(runs) == 1:
-        return _select_of(addresses, replaced | _partition_columns(source_files), options)
     # DuckDB takes `Year=` beside `year=` for no partitions.
-    if not has_one_schema(schemas):
+    if len(runs) > 1 and not has_one_schema(schemas):
         raise SourceUnavailable(
             f"{_place(runs[0][0][0])} and {_place(runs[1][0][0])} are in folders whose keys differ "
             "by case, and the columns of the files differ, too.",

@@ -9,11 +9,12 @@ from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.identifiers import fold, quote_identifier, sql_literal
 from jammi_lab.sources.files.file_sets import SourceFile
 from jammi_lab.sources.files.formats import partition_keys, partitions
+from jammi_lab.sources.files.text_types import ISO_DATE
 from jammi_lab.sources.locations import escape
 
 _DEFAULT_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
-_DATE = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])")
+_DATE = re.compile(ISO_DATE)
 
 
 def build_select_of_texts(source_files: Sequence[SourceFile], addresses: Sequence[str]) -> str:

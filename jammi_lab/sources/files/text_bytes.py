@@ -24,7 +24,7 @@ import pyarrow as pa
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.sources.files.file_sets import FileSet, SourceFile
-from jammi_lab.sources.files.formats import COMPRESSED_SUFFIXES
+from jammi_lab.sources.files.formats import COMPRESSED_SUFFIXES, is_skipped
 from jammi_lab.sources.locations import Unreachable
 from jammi_lab.sources.read_errors import display_name, truncated_compressed_error
 from jammi_lab.storage import own_files, spill_folders
@@ -87,8 +87,8 @@ def decompressed(file: BinaryIO, source_file: SourceFile) -> BinaryIO:
 
 
 def files_of_archive(file: BinaryIO, name: str) -> list[str]:
-    """The names of the files in a zip archive, without those that macOS adds. Raises
-    SourceUnavailable for a damaged archive."""
+    """The names of the files in a zip archive, without hidden ones and those that macOS adds.
+    Raises SourceUnavailable for a damaged archive."""
     try:
         members = zipfile.ZipFile(file).namelist()
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError):
@@ -96,7 +96,7 @@ def files_of_archive(file: BinaryIO, name: str) -> list[str]:
     return [
         member
         for member in members
-        if not member.endswith("/") and not member.startswith("__MACOSX/")
+        if not member.endswith("/") and not any(map(is_skipped, member.split("/")))
     ]
 
 
@@ -290,7 +290,11 @@ def encoding_error(
     name = display_name(source_file.path) + (f", line {line}" if line else "")
     shown = {"utf-8": "UTF-8", "utf-16": "UTF-16"}.get(encoding, encoding)
     if not names:
-        return SourceUnavailable(f"{name}: not {shown}.", hint="Write the file again as UTF-8.")
+        return SourceUnavailable(
+            f"{name}: not {shown}.",
+            hint="Write the file again as UTF-8; if it is no text, name it as what it is, such as "
+            ".xlsx or .csv.gz.",
+        )
     given = f'"{names[0]}"'
     if source_file.relative:
         given = f'{{"{os.path.basename(source_file.path)}": "{names[0]}"}}'

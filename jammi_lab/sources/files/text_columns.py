@@ -100,10 +100,10 @@ def _column(
         cast = expression if is_converted else None
         return TextColumn(declared, cast, forms=found, is_declared=True)
     kind = text_types.type_of(found)
-    if kind == "VARCHAR" or found & ~allowed & ~Form.EMPTY:
+    if kind == "VARCHAR" or found & ~allowed:
         note = text_types.note_of(name, found, example)
         return TextColumn("VARCHAR", None, note, found)
-    is_converted |= bool(found & (Form.FORMATTED_DATE | Form.FORMATTED_TIMESTAMP))
+    is_converted |= bool(found & text_types.FORMATTED)
     expression = text_types.cast_text(value, kind, found, options)
     return TextColumn(kind, expression if is_converted else None, forms=found)
 

@@ -38,6 +38,8 @@ class Form(IntFlag):
     """A date of the option `dateformat`."""
     FORMATTED_TIMESTAMP = 8192
     """A time of the option `timestampformat`."""
+    FORMATTED_TIMESTAMPTZ = 65536
+    """The same with an offset or a zone."""
     EMPTY = 16384
     """An empty text in quotation marks, which is not NULL."""
     TEXT = 32768
@@ -48,6 +50,7 @@ NO_FORMS = Form(0)
 ALL_FORMS = ~NO_FORMS
 _SMALL = Form.SMALL | Form.SMALL_NEGATIVE
 _INTEGERS = _SMALL | Form.LARGE | Form.UNSIGNED | Form.HUGE | Form.NEGATIVE
+FORMATTED = Form.FORMATTED_DATE | Form.FORMATTED_TIMESTAMP | Form.FORMATTED_TIMESTAMPTZ
 _LONG = Form.LARGE | Form.UNSIGNED | Form.HUGE
 _TYPES = (
     (_SMALL | Form.LARGE | Form.NEGATIVE, "BIGINT"),
@@ -59,20 +62,21 @@ _TYPES = (
     (Form.FORMATTED_DATE, "DATE"),
     (Form.DATE | Form.TIMESTAMP, "TIMESTAMP"),
     (Form.FORMATTED_TIMESTAMP, "TIMESTAMP"),
+    (Form.FORMATTED_TIMESTAMPTZ, "TIMESTAMP WITH TIME ZONE"),
     (Form.TIMESTAMPTZ, "TIMESTAMP WITH TIME ZONE"),
     (Form.TIME, "TIME"),
 )
 """The first type all of whose forms cover those of a column."""
 _LEAP_YEAR = r"(\d\d(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)"
-_ISO_DATE = (
+ISO_DATE = (
     r"(\d{4}-((0[13578]|1[02])-(0[1-9]|[12]\d|3[01])|(0[469]|11)-(0[1-9]|[12]\d|30)|"
     rf"02-(0[1-9]|1\d|2[0-8]))|{_LEAP_YEAR}-02-29)"
 )
 _MINUTES = r"([01]\d|2[0-3]):[0-5]\d"
 _SECONDS = r":[0-5]\d(\.\d{1,6})?"
 _CLOCK = rf"{_MINUTES}({_SECONDS})?"
-_ISO_TIMESTAMP = rf"{_ISO_DATE}[ T]{_CLOCK}"
-_ISO_ZONED = rf"{_ISO_DATE}[ T]{_MINUTES}{_SECONDS}(Z|[+-](0\d|1[0-5])(:?[0-5]\d)?)"
+_ISO_TIMESTAMP = rf"{ISO_DATE}[ T]{_CLOCK}"
+_ISO_ZONED = rf"{ISO_DATE}[ T]{_MINUTES}{_SECONDS}(Z|[+-](0\d|1[0-5])(:?[0-5]\d)?)"
 _DECIMAL = r"-?((0|[1-9]\d*)?\.\d+([eE][+-]?\d{1,3})?|[1-9]e[+-]\d{2,3})"
 """Also what Python writes for 1e-07, but not codes such as 1E5."""
 _MODERATE_DECIMAL = r"-?((0|[1-9]\d*)?\.\d+([eE][+-]?0?\d{1,2})?|[1-9]e[+-]\d{2})"
@@ -143,7 +147,7 @@ def _conditions(value: str, options: Mapping[str, Any]) -> list[tuple[Form, str]
         (Form.SMALL, matches_pattern(number, r"0|[1-9]\d{0,14}")),
         (Form.SMALL_NEGATIVE, matches_pattern(number, r"-[1-9]\d{0,14}")),
         (Form.DECIMAL, _is_exact_decimal(number)),
-        (Form.DATE, matches_pattern(value, _ISO_DATE)),
+        (Form.DATE, matches_pattern(value, ISO_DATE)),
         (Form.TIMESTAMP, matches_pattern(value, _ISO_TIMESTAMP)),
         (Form.BOOLEAN, matches_pattern(value, "(?i)true|false")),
         (Form.TIME, matches_pattern(value, _CLOCK)),
@@ -159,17 +163,30 @@ def _conditions(value: str, options: Mapping[str, Any]) -> list[tuple[Form, str]
                 (Form.HUGE, "HUGEINT"),
             )
         ]
-    for form, name in (
-        (Form.FORMATTED_DATE, "dateformat"),
-        (Form.FORMATTED_TIMESTAMP, "timestampformat"),
+    for form, kind in (
+        (Form.FORMATTED_DATE, "date"),
+        (Form.FORMATTED_TIMESTAMP, "timestamp"),
+        (Form.FORMATTED_TIMESTAMPTZ, "timestamptz"),
     ):
-        if name in options:
-            conditions.append((form, f"year({_parsed(value, options[name])}) >= 1000"))
+        if time_format := _format_of(kind, options):
+            conditions.append((form, _fits_format(value, kind, time_format)))
     return conditions
 
 
-def _parsed(value: str, time_format: str) -> str:
-    return f"try_strptime({value}, {sql_literal(time_format)})"
+def _format_of(kind: str, options: Mapping[str, Any]) -> str | None:
+    """The format in which the options say that values of a type are written. Times with an offset
+    or a zone are instants."""
+    if kind == "date":
+        return options.get("dateformat")
+    time_format: str | None = options.get("timestampformat")
+    is_zoned = time_format is not None and re.search("%[zZ]", time_format) is not None
+    return time_format if kind in (_ZONED_TYPES if is_zoned else _PARTS_OF_SECONDS) else None
+
+
+def _fits_format(value: str, kind: str, time_format: str) -> str:
+    """A condition: a value is of a format, and of a type that keeps all that it says."""
+    parsed = f"try_strptime({value}, {sql_literal(time_format)})"
+    return f"year({parsed}) >= 1000 AND TRY_CAST({parsed} AS {kind}) = {parsed}"
 
 
 def form_of(value: str, options: Mapping[str, Any], expected: Form | None = None) -> str:
@@ -191,7 +208,7 @@ def cast_text(value: str, kind: str, forms: Form, options: Mapping[str, Any]) ->
     text = f"nullif({value}, '')"
     if forms & Form.FORMATTED_DATE:
         text = f"strptime({text}, {sql_literal(options['dateformat'])})"
-    elif forms & Form.FORMATTED_TIMESTAMP:
+    elif forms & FORMATTED:
         text = f"strptime({text}, {sql_literal(options['timestampformat'])})"
     elif forms & (_INTEGERS | Form.DECIMAL):
         text = as_number(text, options)
@@ -205,6 +222,7 @@ _WHOLE_TYPES = frozenset(
     "bigint hugeint int integer smallint tinyint ubigint uhugeint uinteger usmallint "
     "utinyint".split()
 )
+_ZONED_TYPES = ("timestamptz", "timestamp with time zone")
 _PARTS_OF_SECONDS = {"timestamp_s": 0, "timestamp_ms": 3, "timestamp": 6, "timestamp_ns": 9}
 
 
@@ -225,23 +243,20 @@ def fits_type(value: str, kind: str, options: Mapping[str, Any]) -> str:
         scale = declared[2] or ("0" if declared[1] else "3")
         pattern = rf"[+-]?(\d+(\.\d{{0,{scale}}}0*)?|\.\d{{0,{scale}}}0*)"
         return f"{matches_pattern(number, pattern)} AND {is_cast}"
+    if time_format := _format_of(name, options):
+        return _fits_format(value, kind, time_format)
     condition = f"TRY_CAST({value} AS {kind}) IS NOT NULL"
     if name == "date":
-        return _or_formatted(matches_pattern(value, _ISO_DATE), value, options.get("dateformat"))
+        return matches_pattern(value, ISO_DATE)
     if name in _PARTS_OF_SECONDS:
         digits = _PARTS_OF_SECONDS[name]
-        pattern = rf"{_ISO_DATE}([ T]{_MINUTES}(:[0-5]\d(\.\d{{0,{digits}}}0*)?)?)?"
-        condition = f"{matches_pattern(value, pattern)} AND {condition}"
-        return _or_formatted(condition, value, options.get("timestampformat"))
-    if name in ("timestamptz", "timestamp with time zone"):
+        pattern = rf"{ISO_DATE}([ T]{_MINUTES}(:[0-5]\d(\.\d{{0,{digits}}}0*)?)?)?"
+        return f"{matches_pattern(value, pattern)} AND {condition}"
+    if name in _ZONED_TYPES:
         return matches_pattern(value, _ISO_ZONED)
     if name == "time":
         return matches_pattern(value, _CLOCK)
     return condition
-
-
-def _or_formatted(condition: str, value: str, time_format: str | None) -> str:
-    return condition if time_format is None else f"year({_parsed(value, time_format)}) >= 1000"
 
 
 def declared_cast(value: str, kind: str, options: Mapping[str, Any]) -> str:
@@ -250,10 +265,8 @@ def declared_cast(value: str, kind: str, options: Mapping[str, Any]) -> str:
     name = kind.lower()
     if name in ("varchar", "text", "string", "char"):
         return value
-    if name == "date" and "dateformat" in options:
-        text = f"strptime({text}, {sql_literal(options['dateformat'])})"
-    elif name in _PARTS_OF_SECONDS and "timestampformat" in options:
-        text = f"strptime({text}, {sql_literal(options['timestampformat'])})"
+    if time_format := _format_of(name, options):
+        text = f"strptime({text}, {sql_literal(time_format)})"
     elif name in _WHOLE_TYPES or name.startswith(("decimal", "numeric", "double", "float", "real")):
         text = as_number(text, options)
     return f"CAST({text} AS {kind})"
@@ -285,7 +298,7 @@ def note_of(column: str, forms: Form, example: str) -> str | None:
         return f"{column}: text, because {_shown_text(example)}; options={' or '.join(options)}"
     if re.fullmatch(r"-?0\d+", example):
         return f"{column}: text, because {_shown_text(example)} begins with 0"
-    if re.fullmatch(r"[+-]?\d[\d.]*", example):
+    if re.fullmatch(r"-?\d+(\.\d*)?", example):
         return f"{column}: text, because {_shown_text(example)} is not exact as a number"
     if not is_mixed(forms):
         return None
