@@ -21,7 +21,7 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql.table_functions import USAGE
-from jammi_lab.sources.base import Relation
+from jammi_lab.sources.base import Relation, SourceContext
 from jammi_lab.sources.files.formats import FILE_KINDS, check_options, kind_of_name
 from jammi_lab.sources.locations import (
     check_readable_location,
@@ -221,7 +221,7 @@ class PathResolver(NameResolver):
         self._outside.check(named_record)
         try:
             check_readable_location(record.location, self._folder)
-            connector = connector_for(named_record, None, self._folder, memo=self._memo)
-            return connector.relation(None)
+            context = SourceContext(self._folder, memo=self._memo)
+            return connector_for(named_record, None, context).relation(None)
         except InvalidArgument as error:
             raise StatementNotAllowed(error.message, hint=error.hint) from None

@@ -44,6 +44,7 @@ from jammi_lab.sources.base import (
     Relation,
     RunSelect,
     SourceAccess,
+    SourceContext,
     SupportsRowComparison,
     attachment_key,
 )
@@ -135,14 +136,9 @@ class SourceDirectory:
                 hint=f"Create it again and call ws.sources.add({record.name!r}, frame, "
                 "replace=True).",
             )
-        connector = connector_for(
-            record,
-            frame,
-            self._folder,
-            self.credentials(record, user_input, secret_function),
-            self._source_access,
-            self._memo,
-        )
+        credentials = self.credentials(record, user_input, secret_function)
+        context = SourceContext(self._folder, credentials, self._source_access, self._memo)
+        connector = connector_for(record, frame, context)
         if record.tenant_column is None:
             return connector
         return filtered_for(
@@ -165,7 +161,7 @@ class SourceDirectory:
         if record is None:
             return None
         self.outside.check(record)
-        return connector_for(record, None, self._folder, memo=self._memo)
+        return connector_for(record, None, SourceContext(self._folder, memo=self._memo))
 
     @property
     def tenant(self) -> str | None:

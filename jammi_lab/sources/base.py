@@ -6,6 +6,7 @@ import secrets
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from jammi_lab.core.anchors import Anchor, Input, Observed, Snapshot, Unknown, source_input
@@ -291,6 +292,24 @@ class SourceAccess(Protocol):
     def connector_state(self) -> dict[str, Any]:
         """The connectors' cache of that instance."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class SourceContext:
+    """What a workspace gives the connectors of its sources."""
+
+    folder: Path | None = None
+    """Its local folder; None outside of a workspace."""
+    credentials: ReadCredentials = no_credentials
+    """The credentials of the source."""
+    access: SourceAccess | None = None
+    """Runs queries in the engine's instance; None outside of a workspace."""
+    memo: DigestCache | None = None
+    """Keeps what readers have decided."""
+
+
+NO_WORKSPACE = SourceContext()
+"""The context of a connector outside of a workspace."""
 
 
 class SharedRead:

@@ -12,14 +12,13 @@ import glob
 import os
 import re
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from jammi_lab.core import redaction
-from jammi_lab.core.errors import InvalidArgument, TableNotFound
-from jammi_lab.core.identifiers import is_text, near_names, quoted_name
-from jammi_lab.core.records import SourceRecord
+from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.identifiers import is_text
 from jammi_lab.sources import database_urls
 from jammi_lab.storage.files import StoragePath
 
@@ -397,43 +396,3 @@ def _is_link_to_own(real: str, root: str) -> bool:
             if any(os.lstat(os.path.join(base, file)).st_ino == file_stat.st_ino for file in files):
                 return True
     return False
-
-
-class LocatedConnector:
-    """Kind and location of a connector with a stored location."""
-
-    record: SourceRecord
-    folder: Path | None = None
-    """The workspace's folder."""
-
-    @property
-    def kind(self) -> str:
-        """The registered kind."""
-        return self.record.kind
-
-    @property
-    def location(self) -> str:
-        """The path or URL for display."""
-        return display_location(self.record.location, self.folder)
-
-    def notes(self) -> list[str]:
-        """What had to be decided to read it, one sentence each. Raises SourceUnavailable."""
-        return []
-
-    def _check_single_table(self, table: str | None) -> None:
-        """Raise TableNotFound for the name of a table in a source that is one."""
-        if table is not None:
-            raise TableNotFound(
-                f"{self.record.name!r} is a single table and has no table {table!r}.",
-                hint=f"Use FROM {quoted_name(self.record.name)}.",
-            )
-
-    def _check_anchor_column(self, columns: Iterable[str]) -> None:
-        """Raise InvalidArgument for an anchor on a column that is missing."""
-        names, anchor = list(columns), self.record.anchor
-        if anchor.startswith("column:") and (name := anchor.removeprefix("column:")) not in names:
-            raise InvalidArgument(
-                f"There is no column {name!r} to anchor on.",
-                near=near_names(name, names),
-                hint=f"Columns are {', '.join(names)}.",
-            )

@@ -7,7 +7,6 @@ compared by content, so nothing of the package is trusted about their state."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -16,10 +15,10 @@ from jammi_lab.core.anchors import Observed, Unknown, source_input
 from jammi_lab.core.entry_points import CONNECTORS, load_package_entry, package_entries
 from jammi_lab.core.errors import InvalidArgument, JammiError, SourceUnavailable
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.records import SourceRecord
-from jammi_lab.sources.base import ObservationContext, ReadCredentials, ReadPlan, Relation
+from jammi_lab.sources.base import ObservationContext, ReadPlan, Relation
 from jammi_lab.sources.frames import as_arrow, frame_snapshot, unique_names
-from jammi_lab.sources.locations import display_location, full_location, scheme_of
+from jammi_lab.sources.located_connector import LocatedConnector
+from jammi_lab.sources.locations import full_location, scheme_of
 from jammi_lab.sources.scratch_duckdb import sql_types
 
 if TYPE_CHECKING:
@@ -46,30 +45,15 @@ def package_kind(location: str, kind: str | None) -> str | None:
     return None if entry is None else entry.name
 
 
-class PackageConnector:
+class PackageConnector(LocatedConnector):
     """A registered source that the reader of a package reads."""
-
-    def __init__(
-        self, record: SourceRecord, folder: Path | None, credentials: ReadCredentials
-    ) -> None:
-        self._record, self._folder, self._credentials = record, folder, credentials
-
-    @property
-    def kind(self) -> str:
-        """The name under which the package added it."""
-        return self._record.kind
-
-    @property
-    def location(self) -> str:
-        """The location for display, without credentials."""
-        return display_location(self._record.location, self._folder)
 
     def check(self) -> None:
         """Check that every table can be listed, and a single one be read. SourceUnavailable;
         SchemaMismatch; ExtensionMissing; InvalidArgument for an anchor."""
-        if self._record.anchor not in ("auto", "content"):
+        if self.record.anchor not in ("auto", "content"):
             raise InvalidArgument(
-                f"A source of kind {self.kind!r} cannot have the anchor {self._record.anchor!r}: "
+                f"A source of kind {self.kind!r} cannot have the anchor {self.record.anchor!r}: "
                 "its state is the digest of its rows.",
                 hint="Omit anchor.",
             )
@@ -87,37 +71,33 @@ class PackageConnector:
         """The current rows. SourceUnavailable; SchemaMismatch."""
         rows = self._rows(table)
         return Relation(
-            source_input(self._record.name, table),
+            source_input(self.record.name, table),
             ReadPlan(frame=rows),
             columns=sql_types(rows.schema),
         )
 
-    def observe(self, table: str | None, ctx: ObservationContext) -> Observed:
-        """A snapshot by the digests of the columns; Unknown when the rows cannot be read, or exceed
-        the limits of the observation."""
-        size = _bytes_read.get((self._record.location, table))
-        try:
-            if ctx.scan_bytes is None or size is None or size <= ctx.scan_bytes:
-                rows = self._rows(table)
-                size = rows.nbytes
-                if ctx.scan_bytes is None or size <= ctx.scan_bytes:
-                    return msgspec.structs.replace(frame_snapshot(rows), method=_METHOD)
-        except JammiError as error:
-            return Unknown(error.message.rstrip("."))
+    def _observe(self, table: str | None, ctx: ObservationContext) -> Observed:
+        """A snapshot by the digests of the columns. Raises as `relation`."""
+        size = _bytes_read.get((self.record.location, table))
+        if ctx.scan_bytes is None or size is None or size <= ctx.scan_bytes:
+            rows = self._rows(table)
+            size = rows.nbytes
+            if ctx.scan_bytes is None or size <= ctx.scan_bytes:
+                return msgspec.structs.replace(frame_snapshot(rows), method=_METHOD)
         return Unknown(f"would scan {size:,} bytes; run `ws.status(deep=True)`")
 
     def _rows(self, table: str | None) -> pa.Table:
         reader = self._open()
         rows = unique_names(as_arrow(self._call(reader.read, table)))
-        _bytes_read[self._record.location, table] = rows.nbytes
+        _bytes_read[self.record.location, table] = rows.nbytes
         return rows
 
     def _open(self) -> Any:
-        open_reader = load_package_entry(CONNECTORS, self._record.kind)
-        typed, secret = self._credentials()
-        location = full_location(self._record.location, self._folder)
+        open_reader = load_package_entry(CONNECTORS, self.record.kind)
+        typed, secret = self.context.credentials()
+        location = full_location(self.record.location, self.folder)
         return self._call(
-            open_reader, location, dict(self._record.options), secret or typed.get("password")
+            open_reader, location, dict(self.record.options), secret or typed.get("password")
         )
 
     def _call(self, function: Any, *arguments: Any) -> Any:
@@ -128,6 +108,6 @@ class PackageConnector:
             raise
         except Exception as error:
             raise SourceUnavailable(
-                f"The source {self._record.name!r} cannot be read by the connector "
-                f"{self._record.kind!r}: {type(error).__name__}: {str(error)[:200]}.",
+                f"The source {self.record.name!r} cannot be read by the connector "
+                f"{self.record.kind!r}: {type(error).__name__}: {str(error)[:200]}.",
             ) from error

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -11,9 +11,8 @@ from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources import container_formats, database_urls, read_errors
-from jammi_lab.sources.base import Connector, ReadCredentials, SourceAccess, no_credentials
+from jammi_lab.sources.base import NO_WORKSPACE, Connector, SourceContext
 from jammi_lab.sources.credentials import HTTP_SCHEMES
-from jammi_lab.sources.files.connector import FileConnector
 from jammi_lab.sources.files.csv_errors import delimiter_error
 from jammi_lab.sources.files.formats import (
     FILE_KINDS,
@@ -26,7 +25,6 @@ from jammi_lab.sources.files.formats import (
 from jammi_lab.sources.files.object_stores import STORES, StoreAccess
 from jammi_lab.sources.files.remote_files import file_set_for
 from jammi_lab.sources.files.text_bytes import files_of_archive
-from jammi_lab.sources.files.text_connector import TextConnector
 from jammi_lab.sources.frames import FrameConnector
 from jammi_lab.sources.locations import (
     display_location,
@@ -36,7 +34,6 @@ from jammi_lab.sources.locations import (
     store_location,
 )
 from jammi_lab.sources.package_connector import PackageConnector, package_kind
-from jammi_lab.storage.digests import DigestCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +62,19 @@ if TYPE_CHECKING:
 
 __all__ = ["check_anchor", "check_options", "connector_for", "infer_kind", "is_package_kind"]
 
+_CONNECTORS = {
+    "parquet": "files.connector:FileConnector",
+    "arrow": "files.connector:FileConnector",
+    **dict.fromkeys(TEXT_KINDS, "files.text_connector:TextConnector"),
+    "xlsx": "files.excel:ExcelConnector",
+    "sqlite": "databases.sqlite:SqliteConnector",
+    "duckdb": "databases.duckdb:DuckdbConnector",
+    "delta": "lakehouse.delta:DeltaConnector",
+    "iceberg": "lakehouse.iceberg:IcebergConnector",
+    "postgresql": "databases.postgres:PostgresConnector",
+    "mysql": "databases.mysql:MysqlConnector",
+}
+"""The module and class of each kind, imported when a source of it is used."""
 _ALL_KINDS = (*FILE_KINDS, *container_formats.KINDS, *database_urls.PORTS)
 _KNOWN_SCHEMES = (None, "memory", *STORES, *HTTP_SCHEMES, *_ALL_KINDS)
 _MAX_LINE_BYTES = 10_000
@@ -205,57 +215,23 @@ def _lakehouse_kind(names: list[str]) -> str | None:
 
 
 def connector_for(
-    record: SourceRecord,
-    frame: object | None,
-    folder: Path | None,
-    credentials: ReadCredentials = no_credentials,
-    source_access: SourceAccess | None = None,
-    memo: DigestCache | None = None,
+    record: SourceRecord, frame: object | None = None, context: SourceContext = NO_WORKSPACE
 ) -> Connector:
     """The connector of a registered source.
 
-    `frame` is the object of a frame source (None if it no longer exists), `folder` the workspace's
-    folder; `source_access` runs queries in the engine's instance; `memo` keeps what readers have
-    decided. Raises InvalidArgument for a kind
-    that this release does not support.
+    `frame` is the object of a frame source (None if it no longer exists). Raises InvalidArgument
+    for a kind that this release does not support.
     """
-    match record.kind:
-        case "frame":
-            return FrameConnector(record.name, frame)
-        case "sqlite":
-            from jammi_lab.sources.databases.sqlite import SqliteConnector
-
-            return SqliteConnector(record, folder)
-        case "duckdb":
-            from jammi_lab.sources.databases.duckdb import DuckdbConnector
-
-            return DuckdbConnector(record, folder)
-        case "delta":
-            from jammi_lab.sources.lakehouse.delta import DeltaConnector
-
-            return DeltaConnector(record, folder, source_access, credentials)
-        case "iceberg":
-            from jammi_lab.sources.lakehouse.iceberg import IcebergConnector
-
-            return IcebergConnector(record, folder, source_access, credentials)
-        case "xlsx":
-            from jammi_lab.sources.files.excel import ExcelConnector
-
-            return ExcelConnector(record, folder, credentials, memo)
-        case "postgresql":
-            from jammi_lab.sources.databases.postgres import PostgresConnector
-
-            return PostgresConnector(record, credentials, source_access)
-        case "mysql":
-            from jammi_lab.sources.databases.mysql import MysqlConnector
-
-            return MysqlConnector(record, credentials, source_access)
-        case kind if kind in TEXT_KINDS:
-            return TextConnector(record, folder, credentials, memo)
-        case kind if kind in FILE_KINDS:
-            return FileConnector(record, folder, credentials, memo)
-        case kind if is_package_kind(kind):
-            return PackageConnector(record, folder, credentials)
+    if record.kind == "frame":
+        return FrameConnector(record.name, frame)
+    place = _CONNECTORS.get(record.kind)
+    if place is not None:
+        module, _, name = place.partition(":")
+        connector_class = getattr(importlib.import_module(f"{__package__}.{module}"), name)
+        connector: Connector = connector_class(record, context)
+        return connector
+    if is_package_kind(record.kind):
+        return PackageConnector(record, context)
     raise InvalidArgument(
         f"Sources of kind {record.kind!r} are not supported.",
         hint="A newer version of jammi-lab, or a package that is not installed here, may have "

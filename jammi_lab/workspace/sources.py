@@ -35,8 +35,8 @@ from jammi_lab.sources.base import Connector, MultiTableConnector
 from jammi_lab.sources.credentials import location_options, resolve_credentials, strip_credentials
 from jammi_lab.sources.files.formats import check_anchor, check_options, is_delimited, options_dict
 from jammi_lab.sources.frames import is_frame, table_of_values
+from jammi_lab.sources.located_connector import LocatedConnector
 from jammi_lab.sources.locations import (
-    LocatedConnector,
     check_readable_location,
     display_location,
     full_location,

@@ -10,7 +10,7 @@ from jammi_lab.core.settings import Settings
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine import Engine
 from jammi_lab.engine.engine import EngineSourceAccess
-from jammi_lab.sources.base import no_credentials
+from jammi_lab.sources.base import SourceContext
 from jammi_lab.sources.registry import connector_for
 from tests.services.servers import run_mysql, run_postgres
 
@@ -49,7 +49,7 @@ def ws(tmp_path, url):
 def connector_of(engine, kind, url, **more):
     record = SourceRecord(**{"name": "s", "kind": kind, "location": url, **more})
     access = EngineSourceAccess(engine, TenantScope())
-    return connector_for(record, None, None, no_credentials, access)
+    return connector_for(record, context=SourceContext(access=access))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import jammi_lab
 from jammi_lab.core.anchors import Cost, Unknown, source_input
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, SourceUnavailable
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.sources.base import same_state
+from jammi_lab.sources.base import SourceContext, same_state
 from jammi_lab.sources.lakehouse.delta import DeltaConnector
 from jammi_lab.sources.scratch_duckdb import connect, query
 from tests.contracts.source import Describing, DictMemo, look, observed
@@ -55,7 +55,7 @@ def same_rows(path, columns=None, **how):
     first = observed(source(path, options={"version": 0}))
     recorded = first.anchor(source_input("s"), columns)
     record = SourceRecord(name="s", kind="delta", location=str(path))
-    return DeltaConnector(record, source_access=reach).same_rows(recorded, look(**how))
+    return DeltaConnector(record, SourceContext(access=reach)).same_rows(recorded, look(**how))
 
 
 class TestSnapshots:
@@ -158,7 +158,7 @@ class TestSameRows:
         with pytest.raises(duckdb.Error):
             query(source(folder).relation(None), "SELECT count(name) FROM it WHERE name <> 'q'")
         connector = DeltaConnector(
-            SourceRecord(name="s", kind="delta", location=str(folder)), source_access=reach
+            SourceRecord(name="s", kind="delta", location=str(folder)), SourceContext(access=reach)
         )
         assert connector.same_rows(recorded, look(scan_rows=2)) is True
 
@@ -187,7 +187,8 @@ class TestSameRows:
             return reach(needs, work)
 
         connector = DeltaConnector(
-            SourceRecord(name="s", kind="delta", location=str(folder)), source_access=counting
+            SourceRecord(name="s", kind="delta", location=str(folder)),
+            SourceContext(access=counting),
         )
         assert connector.same_rows(recorded, look(memo)) is True
         queries = len(asked)
@@ -215,7 +216,7 @@ class TestDeletionVectors:
         recorded = observed(source(folder)).anchor(source_input("s"))
         delete_by_vector(folder, 2)
         connector = DeltaConnector(
-            SourceRecord(name="s", kind="delta", location=str(folder)), source_access=reach
+            SourceRecord(name="s", kind="delta", location=str(folder)), SourceContext(access=reach)
         )
         assert query(connector.relation(None), "SELECT id FROM it ORDER BY id") == [(1,), (2,)]
         assert connector.same_rows(recorded, look()) is False

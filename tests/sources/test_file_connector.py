@@ -18,7 +18,7 @@ from jammi_lab.core.anchors import Cost, Snapshot, Unknown, Vanished
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.sources.base import same_state
+from jammi_lab.sources.base import SourceContext, same_state
 from jammi_lab.sources.files import csv_files, text_bytes
 from jammi_lab.sources.files import snapshots as sightings
 from jammi_lab.sources.files.remote_files import file_set_for
@@ -54,7 +54,7 @@ def source(location, kind=None, folder=None, **more):
         location=store_location(location, folder),
         **more,
     )
-    return connector_for(record, None, folder)
+    return connector_for(record, context=SourceContext(folder))
 
 
 @pytest.fixture(params=sorted(FILE_KINDS))
@@ -76,7 +76,7 @@ def test_a_look_on_unchanged_files_opens_none_and_stats_each_once(
     )
     memo = DictMemo()
     first = observed(connector, memo, later=True)
-    again = connector_for(connector.record, None, None)  # as after a restart
+    again = connector_for(connector.record)  # as after a restart
     stats, plain = [], os.lstat
     monkeypatch.setattr(
         os, "lstat", lambda path, *a, **k: (stats.append(str(path)), plain(path, *a, **k))[1]
@@ -127,7 +127,7 @@ def test_a_decision_outlives_the_process(tmp_path, decisions, monkeypatch):
     memo = DictMemo()
     for _ in range(2):
         monkeypatch.setattr("jammi_lab.sources.files.decisions.kept_decisions", BoundedCache(9))
-        connector = connector_for(record, None, None, memo=memo)
+        connector = connector_for(record, context=SourceContext(memo=memo))
         assert query(connector.relation(None), "FROM it") == [(1, "01010"), (2, "94110")]
         assert connector.notes() == ['zip: text, because "01010" begins with 0']
     assert len(decisions) == 1

@@ -10,7 +10,7 @@ from jammi_lab.core.anchors import Cost, Snapshot, Unknown
 from jammi_lab.core.errors import SecretMissing, SourceUnavailable
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.core.verdicts import Fresh
-from jammi_lab.sources.base import same_state
+from jammi_lab.sources.base import SourceContext, same_state
 from jammi_lab.sources.credentials import resolve_credentials, strip_credentials
 from jammi_lab.sources.files import http as web
 from jammi_lab.sources.files import snapshots as sightings
@@ -39,9 +39,7 @@ def source(address, kind=None, secret=None, **more):
             location=location,
             **more,
         ),
-        None,
-        None,
-        given,
+        context=SourceContext(credentials=given),
     )
 
 

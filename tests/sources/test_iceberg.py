@@ -16,6 +16,7 @@ from jammi_lab.core.anchors import Unknown, source_input
 from jammi_lab.core.errors import InvalidArgument, JammiError, SourceUnavailable
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.core.verdicts import InputVanished, Stale
+from jammi_lab.sources.base import SourceContext
 from jammi_lab.sources.lakehouse.iceberg import IcebergConnector
 from jammi_lab.sources.scratch_duckdb import connect, query
 from tests.contracts.source import look, observed
@@ -70,7 +71,8 @@ def recorded(connector, columns=None):
 
 def comparing(table):
     return IcebergConnector(
-        SourceRecord(name="s", kind="iceberg", location=folder_of(table)), source_access=reach
+        SourceRecord(name="s", kind="iceberg", location=folder_of(table)),
+        SourceContext(access=reach),
     )
 
 

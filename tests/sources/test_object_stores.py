@@ -14,7 +14,7 @@ from jammi_lab.core.errors import (
     SourceUnavailable,
 )
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.sources.base import no_credentials, same_state
+from jammi_lab.sources.base import SourceContext, no_credentials, same_state
 from jammi_lab.sources.credentials import location_options, resolve_credentials, strip_credentials
 from jammi_lab.sources.files import object_stores as objects
 from jammi_lab.sources.files import snapshots as sightings
@@ -44,7 +44,7 @@ def source(bucket: Bucket, key, kind=None, **more):
         options=options,
         **more,
     )
-    return connector_for(record, None, None, given)
+    return connector_for(record, context=SourceContext(credentials=given))
 
 
 def test_a_store_and_duckdb_s_own_reader_give_the_same_rows(bucket):
@@ -243,9 +243,7 @@ def test_a_missing_library_names_the_extra(scheme, extra, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "gcsfs", None)
     monkeypatch.setitem(__import__("sys").modules, "adlfs", None)
     objects.open_filesystem.cache_clear()
-    connector = connector_for(
-        SourceRecord(name="s", kind="csv", location=f"{scheme}://b/x.csv"), None, None
-    )
+    connector = connector_for(SourceRecord(name="s", kind="csv", location=f"{scheme}://b/x.csv"))
     with pytest.raises(ExtensionMissing) as error:
         connector.check()
     assert f"jammi-lab[{extra}]" in error.value.hint
@@ -311,9 +309,7 @@ def test_the_other_stores_get_their_arguments_and_are_read_through_fsspec(
     assert set(taken) == {"key", "secret", "token"}
     connector = connector_for(
         SourceRecord(name="s", kind="csv", location=clean, options=options),
-        None,
-        None,
-        lambda: (taken, None),
+        context=SourceContext(credentials=lambda: (taken, None)),
     )
     connector.file_set.filesystem.pipe_file("/b/x.csv", b"id\n1\n")
     try:

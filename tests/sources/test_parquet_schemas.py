@@ -50,7 +50,7 @@ def test_columns_are_described_anew_where_stats_are_not_trusted(tmp_path):
     file = tmp_path / "t.csv"
     file.write_text("id,name\n1,a\n")
     record = SourceRecord(name="t", kind="csv", location=str(file), anchor="content")
-    connector, memo = connector_for(record, None, None), DictMemo()
+    connector, memo = connector_for(record), DictMemo()
     assert observed(connector, memo, later=True).columns["id"] == "BIGINT"
     before = connector.file_set.list_files("csv")
     file.write_text("ix,name\n1,a\n")

@@ -180,7 +180,7 @@ def is_value(value, kind, said):
 def read(path, kind, **options):
     """The types and rows of a file."""
     record = SourceRecord(name="s", kind=kind, location=str(path), options=options)
-    relation = connector_for(record, None, None).relation(None)
+    relation = connector_for(record).relation(None)
     return list(relation.columns.values()), query(relation, "FROM it")
 
 

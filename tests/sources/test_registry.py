@@ -133,7 +133,7 @@ def test_what_nothing_reads_is_refused_without_a_credential(scheme):
 
 def test_a_kind_of_a_later_version_is_said_so():
     with pytest.raises(InvalidArgument, match="'avro'"):
-        connector_for(SourceRecord(name="s", kind="avro", location="x"), None, None)
+        connector_for(SourceRecord(name="s", kind="avro", location="x"))
 
 
 def test_the_files_of_a_delta_table_are_not_taken_for_its_rows(tmp_path):

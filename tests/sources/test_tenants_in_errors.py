@@ -229,7 +229,7 @@ def test_what_a_reader_says_of_a_value_is_said_without_it(tmp_path, text, kind):
     path = tmp_path / f"f.{kind}"
     path.write_text("owner,v\nacme,1\n" if kind == "csv" else '{"owner": "acme", "v": 1}\n')
     view = TenantFilteredConnector(
-        connector_for(SourceRecord(name="s", kind=kind, location=str(path)), None, None),
+        connector_for(SourceRecord(name="s", kind=kind, location=str(path))),
         "owner",
         "globex",
         "x",

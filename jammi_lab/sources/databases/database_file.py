@@ -10,25 +10,32 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 
 from jammi_lab.core import foreign_errors
-from jammi_lab.core.anchors import Cost, Observed, Snapshot, Unknown, Vanished, source_input
+from jammi_lab.core.anchors import Cost, Observed, Snapshot, Unknown, source_input
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import InvalidArgument, JammiError, SourceUnavailable, TableNotFound
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.sources import read_errors
-from jammi_lab.sources.base import ObservationContext, ReadPlan, Relation, Requirements
+from jammi_lab.sources import duckdb_extensions, read_errors
+from jammi_lab.sources.base import (
+    NO_WORKSPACE,
+    Attachment,
+    ObservationContext,
+    ReadPlan,
+    Relation,
+    Requirements,
+    SourceContext,
+    attachment_key,
+)
 from jammi_lab.sources.databases import reader_process
 from jammi_lab.sources.databases.reader_process import ReaderError
+from jammi_lab.sources.located_connector import LocatedConnector, SourceGone
 from jammi_lab.sources.locations import (
-    LocatedConnector,
     check_readable_path,
     display_location,
     full_location,
@@ -74,32 +81,21 @@ class TableContent:
     rows: int
 
 
-class FileUnreadable(Exception):
-    """The file cannot be read; `error` is the error for the user."""
-
-    def __init__(self, error: JammiError) -> None:
-        super().__init__(error.message)
-        self.error = error
-
-
 class DatabaseFileConnector(LocatedConnector, ABC):
-    """A registered database file.
-
-    `record.location` comes from `locations.store_location`; `folder` is the workspace's folder, or
-    None outside a workspace.
-    """
+    """A registered database file."""
 
     engine = ""
     """The engine's name in messages."""
+    extension: str | None = None
+    """The extension of DuckDB that reads it; None if DuckDB does itself."""
     messages = ""
     """The group of `foreign_errors.toml` about messages of DuckDB."""
     log_suffixes: tuple[str, ...] = ()
     """Suffixes of the log files that belong to the state."""
 
-    def __init__(self, record: SourceRecord, folder: Path | None = None) -> None:
-        self.record = record
-        self.folder = folder
-        pattern = full_location(record.location, folder)
+    def __init__(self, record: SourceRecord, context: SourceContext = NO_WORKSPACE) -> None:
+        super().__init__(record, context)
+        pattern = full_location(record.location, self.folder)
         path = literal_path(pattern)
         if path is None:
             raise InvalidArgument(
@@ -113,26 +109,21 @@ class DatabaseFileConnector(LocatedConnector, ABC):
 
     @abstractmethod
     def read_tables(self) -> list[FileTable]:
-        """All tables and views of the file. Raises Failed."""
+        """All tables and views of the file. Raises SourceUnavailable."""
 
     @abstractmethod
     def table_relation(self, info: FileTable) -> Relation:
-        """The relation of one table; the caller sets its input. Raises SourceUnavailable,
-        ExtensionMissing."""
+        """The relation of one table. Raises SourceUnavailable, ExtensionMissing."""
 
     @abstractmethod
     def digest_table(self, info: FileTable, ctx: ObservationContext) -> TableContent:
-        """One digest per column, and the row count. Raises Failed."""
+        """One digest per column, and the row count. Raises SourceUnavailable."""
 
     @abstractmethod
     def largest_value(
         self, info: FileTable, column: str, ctx: ObservationContext
     ) -> tuple[str | None, int]:
-        """The largest value of a column as text, and the row count. Raises Failed."""
-
-    @abstractmethod
-    def check_extension(self) -> None:
-        """Check that the DuckDB extension is installed. Raises ExtensionMissing."""
+        """The largest value of a column as text, and the row count. Raises SourceUnavailable."""
 
     # -- connector
 
@@ -163,22 +154,10 @@ class DatabaseFileConnector(LocatedConnector, ABC):
         Raises SourceUnavailable, ExtensionMissing, and InvalidArgument for a file of the workspace
         itself or an anchor on a column that no table has.
         """
-        self.check_extension()
+        if self.extension is not None:
+            duckdb_extensions.path_of(self.extension)
         readable = [info for info in self._tables() if not info.unreadable_because]
-        if self.record.anchor.startswith("column:"):
-            wanted = self.record.anchor.removeprefix("column:")
-            names = [column for info in readable for column, _ in info.columns]
-            if wanted not in names:
-                hint = (
-                    f"Columns are {', '.join(dict.fromkeys(names))}."
-                    if names
-                    else "The file has no tables."
-                )
-                raise InvalidArgument(
-                    f"There is no column {wanted!r} to anchor on.",
-                    near=near_names(wanted, names),
-                    hint=hint,
-                )
+        self._check_anchor_column(column for info in readable for column, _ in info.columns)
 
     def relation(self, table: str | None) -> Relation:
         """The relation of one table.
@@ -192,43 +171,41 @@ class DatabaseFileConnector(LocatedConnector, ABC):
                 f"{info.label!r} in {self._name} cannot be read: {info.unreadable_because}.",
                 hint="Read its underlying tables instead.",
             )
-        relation = self.table_relation(info)
+        return self.table_relation(info)
+
+    def _relation_of(self, info: FileTable, body: str, attachment: Attachment) -> Relation:
+        """The relation of a table that a body reads."""
         return Relation(
             source_input(self.record.name, info.label),
-            ReadPlan(body=relation.read.body),
-            requirements=Requirements(
-                extensions=relation.requirements.extensions,
-                attachment=relation.requirements.attachment,
-            ),
-            consistency=relation.consistency,
+            ReadPlan(body=body),
+            requirements=Requirements(attachment=attachment),
             explain=self.explain,
+        )
+
+    def _attachment(self, path: str) -> Attachment:
+        """The file, attached for one statement."""
+        return Attachment(
+            key=attachment_key(self.record.tenant, fold(self.record.name)),
+            type=self.kind,
+            extension=self.extension,
+            path=path,
+            persistent=False,
         )
 
     def size_bytes(self) -> int:
         """The size of the file and its logs. Raises OSError."""
         return _total_bytes(self._stats())
 
-    def observe(self, table: str | None, ctx: ObservationContext) -> Observed:
-        """A Snapshot by column; Vanished when the file or the table is gone; Unknown when the state
-        cannot be determined within the limits of the observation."""
-        if self.record.anchor == "none":
-            return Unknown('the source was added with anchor="none"')
-        observe_table = (
-            self._observe_column
-            if self.record.anchor.startswith("column:")
-            else self._observe_content
-        )
-        try:
-            for _ in range(_MAX_ATTEMPTS):
-                before = self._stats()
-                if before[0] is None:
-                    return Vanished()
-                if (observed := observe_table(table, before, ctx)) is not None:
-                    return observed
-        except FileUnreadable as error:
-            return Unknown(error.error.message.rstrip("."))
-        except (JammiError, OSError, duckdb.Error, pa.ArrowException) as error:
-            return Unknown(read_errors.reason_of(error))
+    def _observe(self, table: str | None, ctx: ObservationContext) -> Observed:
+        """A Snapshot by column. Raises as `LocatedConnector`."""
+        is_by_content = self.anchor_column is None
+        observe_table = self._observe_content if is_by_content else self._observe_column
+        for _ in range(_MAX_ATTEMPTS):
+            before = self._stats()
+            if before[0] is None:
+                raise SourceGone
+            if (observed := observe_table(table, before, ctx)) is not None:
+                return observed
         return Unknown(f"{self._name} changes while it is observed")
 
     def explain(self, message: str) -> JammiError | None:
@@ -270,10 +247,7 @@ class DatabaseFileConnector(LocatedConnector, ABC):
         key = (self.kind, self.path, digest_of(self.record.options), stats)
         if (cached := _cached_tables.get(key)) is not None:
             return cached
-        try:
-            tables = self.read_tables()
-        except FileUnreadable as error:
-            raise error.error from None
+        tables = self.read_tables()
         if stats_are_settled(stats):
             _cached_tables.put(key, tables)
         return tables
@@ -341,10 +315,7 @@ class DatabaseFileConnector(LocatedConnector, ABC):
     ) -> Observed | None:
         """The state from the rows; None when the file was written meanwhile. `file_digest` is the
         digest of the bytes, `table_entry` the previous state."""
-        try:
-            info = self._find_table(table)
-        except TableNotFound:
-            return Vanished()
+        info = self._find_table(table)
         # Counting the rows would mean reading them, so the limit applies to the previous count.
         if (
             ctx.scan_rows is not None
@@ -388,17 +359,18 @@ class DatabaseFileConnector(LocatedConnector, ABC):
         return after if unchanged else None
 
     def _digest_files(self, ctx: ObservationContext) -> str:
-        try:
-            return reader_process.digest([self.path, *self.logs], ctx.timeout_seconds)
-        except ReaderError as error:
-            raise FileUnreadable(self.reader_error(error)) from None
+        paths = [self.path, *self.logs]
+        return str(self.ask_reader(ctx.timeout_seconds, do="digest", paths=paths)["digest"])
 
-    def reader_error(self, error: ReaderError) -> JammiError:
-        """The error for a failure of the reader process."""
-        names = {"name": self._name, "engine": self.engine}
-        if (explained := foreign_errors.to_error("reader", error.kind, **names)) is not None:
-            return explained
-        return SourceUnavailable(f"{self._name} cannot be read: {error}.")
+    def ask_reader(self, seconds: float | None = None, **request: Any) -> dict[str, Any]:
+        """The answer of the reader process. Raises SourceUnavailable."""
+        try:
+            return reader_process.request(request, seconds)
+        except ReaderError as error:
+            names = {"name": self._name, "engine": self.engine}
+            explained = foreign_errors.to_error("reader", error.kind, **names)
+            unexplained = SourceUnavailable(f"{self._name} cannot be read: {error}.")
+            raise explained or unexplained from None
 
     def _cache_file_digest(self, file_digest: str, stats: Stats, ctx: ObservationContext) -> None:
         payload = {"whole": file_digest, "stats": _serialized_stats(stats)}
@@ -427,18 +399,13 @@ class DatabaseFileConnector(LocatedConnector, ABC):
             or entry.payload["stats"] != _serialized_stats(stats)
             or not _all_settled(stats, entry.observed_at_ns, ctx.racy_seconds)
         ):
-            try:
-                info = self._find_table(table)
-            except TableNotFound:
-                return Vanished()
-            name = self.record.anchor.removeprefix("column:")
-            if name not in dict(info.columns):
-                return Unknown(f"there is no column {name!r} in {info.label} to anchor on")
+            info = self._find_table(table)
+            self._check_anchor_column(name for name, _ in info.columns)
             columns = ctx.describe(self.relation(info.label))
             payload = {
                 "stats": _serialized_stats(stats),
                 "columns": list(columns.items()),
-                "found": list(self.largest_value(info, name, ctx)),
+                "found": list(self.largest_value(info, self.anchor_column or "", ctx)),
             }
             if without_log_times(self._stats()) != without_log_times(stats):
                 return None
@@ -446,15 +413,8 @@ class DatabaseFileConnector(LocatedConnector, ABC):
             ctx.cache.put(key, entry)
         else:
             cost = Cost.FREE
-        value_and_rows = entry.payload["found"]
-        return Snapshot(
-            columns=dict(entry.payload["columns"]),
-            whole=digest_of(value_and_rows),
-            method=self.record.anchor,
-            cost=cost,
-            row_count=value_and_rows[1],
-            stamp=self._change_token(stats),
-        )
+        columns, stamp = dict(entry.payload["columns"]), self._change_token(stats)
+        return self._column_snapshot(columns, entry.payload["found"], cost, stamp=stamp)
 
     def _change_token(self, stats: Stats) -> str:
         return digest_of([route_of(self.path), _serialized_stats(without_log_times(stats))])

@@ -14,29 +14,18 @@ from dataclasses import replace
 import duckdb
 import pyarrow as pa
 
-from jammi_lab.core.anchors import source_input
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.identifiers import fold, quote_identifier, sql_literal
-from jammi_lab.sources.base import (
-    Attachment,
-    ObservationContext,
-    ReadPlan,
-    Relation,
-    Requirements,
-    ViewReferences,
-    attachment_key,
-)
+from jammi_lab.sources.base import ObservationContext, Relation, ViewReferences
 from jammi_lab.sources.databases.database_file import (
     DatabaseFileConnector,
     FileTable,
-    FileUnreadable,
     TableContent,
 )
 from jammi_lab.sources.scratch_duckdb import open_bare
 from jammi_lab.storage.arrow_digests import reader_digests
 
-_NO_INPUT = source_input("")
 _INEXACT_ARROW_TYPES = (
     "HUGEINT",
     "BIT",
@@ -73,11 +62,8 @@ class DuckdbConnector(DatabaseFileConnector):
     messages = "duckdb_file"
     log_suffixes = (".wal",)
 
-    def check_extension(self) -> None:
-        """Nothing to check: reading needs no extension."""
-
     def read_tables(self) -> list[FileTable]:
-        """All tables and views. Raises Failed."""
+        """All tables and views. Raises SourceUnavailable."""
         with self._connect() as connection:
             tables = connection.execute(
                 "SELECT schema_name, table_name, coalesce(sql, '') FROM duckdb_tables() "
@@ -151,24 +137,15 @@ class DuckdbConnector(DatabaseFileConnector):
 
     def table_relation(self, info: FileTable) -> Relation:
         """A SELECT of one table of the attached file."""
-        attachment = Attachment(
-            key=attachment_key(self.record.tenant, fold(self.record.name)),
-            type="duckdb",
-            path=self.path,
-            persistent=False,
-        )
+        attachment = self._attachment(self.path)
         table = f"{attachment.alias}.{quote_identifier(info.schema)}.{quote_identifier(info.name)}"
         columns = [_plain_text(name) for name, kind in info.columns if kind == "VARCHAR"]
         # Statements are analyzed on types, which do not tell collations.
         replaced = f" REPLACE ({', '.join(columns)})" if info.collations and columns else ""
-        return Relation(
-            _NO_INPUT,
-            ReadPlan(body=f"SELECT *{replaced} FROM {table}"),
-            requirements=Requirements(attachment=attachment),
-        )
+        return self._relation_of(info, f"SELECT *{replaced} FROM {table}", attachment)
 
     def digest_table(self, info: FileTable, ctx: ObservationContext) -> TableContent:  # noqa: ARG002  signature of the base class
-        """Column digests in row order. Raises Failed."""
+        """Column digests in row order. Raises SourceUnavailable."""
         columns = ", ".join(_exact_expression(name, kind) for name, kind in info.columns)
         with self._connect() as connection:
             reader = connection.execute(
@@ -188,7 +165,7 @@ class DuckdbConnector(DatabaseFileConnector):
         column: str,
         ctx: ObservationContext,  # noqa: ARG002
     ) -> tuple[str | None, int]:
-        """The largest value in DuckDB's order. Raises Failed."""
+        """The largest value in DuckDB's order. Raises SourceUnavailable."""
         select = (
             f"SELECT max({quote_identifier(column)})::VARCHAR, count(*) FROM "
             f"it.{quote_identifier(info.schema)}.{quote_identifier(info.name)}"
@@ -199,7 +176,7 @@ class DuckdbConnector(DatabaseFileConnector):
 
     @contextlib.contextmanager
     def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A temporary DuckDB instance that can open this file alone. Raises Failed."""
+        """A temporary DuckDB instance that can open this file alone. Raises SourceUnavailable."""
         paths = [self.path, os.path.realpath(self.path), *self.logs]
         with open_bare() as connection:
             try:
@@ -211,17 +188,11 @@ class DuckdbConnector(DatabaseFileConnector):
                 connection.execute(f"ATTACH {sql_literal(self.path)} AS it (READ_ONLY)")
                 yield connection
             except duckdb.Error as error:
-                explained = self.explain(str(error))
                 reason = str(error).split("\n", maxsplit=1)[0].split(": ", 1)[-1].rstrip(".")
-                raise FileUnreadable(
-                    explained
-                    if explained is not None
-                    else SourceUnavailable(f"{self._name} cannot be read: {reason}.")
-                ) from None
+                unexplained = SourceUnavailable(f"{self._name} cannot be read: {reason}.")
+                raise self.explain(str(error)) or unexplained from None
             except pa.ArrowException as error:
-                raise FileUnreadable(
-                    SourceUnavailable(f"{self._name} cannot be read: {error}.")
-                ) from None
+                raise SourceUnavailable(f"{self._name} cannot be read: {error}.") from None
 
     @staticmethod
     def _columns(
@@ -244,7 +215,7 @@ def _plain_text(name: str) -> str:
 
 def _exact_expression(name: str, kind: str) -> str:
     """An expression of the column whose Arrow values differ wherever the column's values do. Raises
-    Failed for a type without one."""
+    SourceUnavailable for a type without one."""
     column = quote_identifier(name)
     if kind.startswith("UNION(") and kind.count("UNION(") == 1:  # equal text, different members
         return (
@@ -252,11 +223,9 @@ def _exact_expression(name: str, kind: str) -> str:
             f"ELSE '+' || {column}::VARCHAR END) AS {column}"
         )
     if "UNION(" in kind or "VARIANT" in kind:
-        raise FileUnreadable(
-            SourceUnavailable(
-                f"Column {name!r} has type {kind}, which has no digest that separates all values.",
-                hint="Anchor on another column.",
-            )
+        raise SourceUnavailable(
+            f"Column {name!r} has type {kind}, which has no digest that separates all values.",
+            hint="Anchor on another column.",
         )
     return (
         f"{column}::VARCHAR AS {column}"

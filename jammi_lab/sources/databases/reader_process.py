@@ -16,7 +16,6 @@ import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -174,12 +173,6 @@ def _exchange(reader: _Reader, payload: dict[str, Any], seconds: float | None) -
     else:
         reader.kill()
     return answer
-
-
-def digest(paths: Sequence[str], seconds: float | None = None) -> str:
-    """One SHA-256 over the bytes of these files; a missing file counts as empty. Raises
-    ReaderError."""
-    return str(request({"do": "digest", "paths": list(paths)}, seconds)["digest"])
 
 
 def head(path: str) -> bytes:

@@ -26,7 +26,6 @@ from jammi_lab.core.anchors import (
     Observed,
     Snapshot,
     Unknown,
-    Vanished,
     set_key,
     source_input,
 )
@@ -40,8 +39,8 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.sources import base
 from jammi_lab.sources.base import (
+    NO_WORKSPACE,
     Consistency,
     ObservationContext,
     Query,
@@ -49,7 +48,7 @@ from jammi_lab.sources.base import (
     Relation,
     Requirements,
     SharedRead,
-    SourceAccess,
+    SourceContext,
 )
 from jammi_lab.sources.databases import cached_digests
 from jammi_lab.sources.databases.server_tables import ServerTables
@@ -62,6 +61,7 @@ from jammi_lab.sources.databases.table_info import (
     check_scan_limits,
     digest_timeout,
 )
+from jammi_lab.sources.located_connector import SourceGone
 from jammi_lab.sources.row_filters import OwnerFilter
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 
@@ -75,13 +75,8 @@ class ServerConnector(ServerTables):
     """Whether all queries of a transaction see one snapshot of the server, including those that
     read a statement's rows."""
 
-    def __init__(
-        self,
-        record: SourceRecord,
-        credentials: base.ReadCredentials,
-        source_access: SourceAccess | None,
-    ) -> None:
-        super().__init__(record, credentials, source_access)
+    def __init__(self, record: SourceRecord, context: SourceContext = NO_WORKSPACE) -> None:
+        super().__init__(record, context)
         self._bound_tables: dict[str, BoundTable] = {}
         self._listed: list[tuple[str, str]] | None = None
         """What `check` has just listed, for the `tables` that follows it."""
@@ -95,7 +90,7 @@ class ServerConnector(ServerTables):
         schemas = self.record.options.get("schemas")
         attachment = replace(self.attachment, listing=self.listing)
 
-        def work(query: Query) -> tuple[list[tuple[str, str]], list[str] | None]:
+        def work(query: Query) -> tuple[list[tuple[str, str]], list[str]]:
             listed = (
                 self.sorted_tables(json.loads(attachment.listed[0]))
                 if attachment.listed
@@ -105,15 +100,7 @@ class ServerConnector(ServerTables):
 
         listed, columns = self.run(work, attachment=attachment)
         self._listed = listed
-        if (
-            columns is not None
-            and (name := self.record.anchor.removeprefix("column:")) not in columns
-        ):
-            raise InvalidArgument(
-                f"There is no column {name!r} to anchor on.",
-                near=near_names(name, columns),
-                hint="No table of the source has it.",
-            )
+        self._check_anchor_column(columns)
         if schemas and (
             missing := [
                 wanted
@@ -126,11 +113,11 @@ class ServerConnector(ServerTables):
                 hint="Check options={'schemas': [...]}.",
             )
 
-    def _anchor_columns(self, query: Query, listed: Sequence[tuple[str, str]]) -> list[str] | None:
-        """The columns of all tables, if the anchor is on a column; else None."""
-        if not self.record.anchor.startswith("column:"):
-            return None
-        infos = self.table_infos(query, listed) if listed else {}
+    def _anchor_columns(self, query: Query, listed: Sequence[tuple[str, str]]) -> list[str]:
+        """The columns of all tables, if the anchor is on a column."""
+        if self.anchor_column is None or not listed:
+            return []
+        infos = self.table_infos(query, listed)
         return sorted({column for info in infos.values() for column, _ in info.columns})
 
     def tables(self) -> list[str]:
@@ -237,24 +224,18 @@ class ServerConnector(ServerTables):
 
         return witness
 
-    def observe(self, table: str | None, ctx: ObservationContext) -> Observed:
-        """A Snapshot; Vanished when the table does not exist; Unknown when its state cannot be
-        determined within the limits of the observation."""
-        if self.record.anchor == "none":
-            return Unknown('the source was added with anchor="none"')
+    def _observe(self, table: str | None, ctx: ObservationContext) -> Observed:
+        """The state of a table. Raises SourceGone and as `run`."""
         if table is None:
-            return Vanished()
-        try:
-            shared = ctx.shared or SharedRead(lambda: ())
-            taken = shared.take(table, lambda tables: self._read_together(tables, ctx))
-            [state] = taken or [self._read_states([table], ctx).get(table)]
-            if state is None:
-                return Vanished()
-            if self.record.anchor.startswith("column:"):
-                return self._observe_column(state.info, state.columns, ctx)
-            return self._observe_content(state, ctx)
-        except (SourceUnavailable, SecretMissing, ExtensionMissing) as error:
-            return Unknown(error.message.rstrip("."))
+            raise SourceGone
+        shared = ctx.shared or SharedRead(lambda: ())
+        taken = shared.take(table, lambda tables: self._read_together(tables, ctx))
+        [state] = taken or [self._read_states([table], ctx).get(table)]
+        if state is None:
+            raise SourceGone
+        if self.anchor_column is not None:
+            return self._observe_column(state.info, state.columns, ctx)
+        return self._observe_content(state, ctx)
 
     def _read_together(
         self, tables: Collection[str], ctx: ObservationContext
@@ -332,21 +313,11 @@ class ServerConnector(ServerTables):
     def _observe_column(
         self, info: ServerTable, columns: dict[str, str], ctx: ObservationContext
     ) -> Observed:
-        name = self.record.anchor.removeprefix("column:")
-        if name not in columns:
-            return Unknown(f"there is no column {name!r} to anchor on")
-        largest, rows = self.run(
-            lambda query: self.largest_value(query, info, name), ctx.timeout_seconds
-        )
-        digest = digest_of([largest, rows])
-        return Snapshot(
-            columns=columns,
-            whole=digest,
-            method=self.record.anchor,
-            cost=Cost.METADATA,
-            row_count=rows,
-            server_types=dict(info.columns),
-        )
+        self._check_anchor_column(columns)
+        name = self.anchor_column or ""
+        found = self.run(lambda query: self.largest_value(query, info, name), ctx.timeout_seconds)
+        types = dict(info.columns)
+        return self._column_snapshot(columns, found, Cost.METADATA, server_types=types)
 
     def _cache_key(self, info: ServerTable) -> str:
         return observation_key(self.kind, self.location, f"{info.schema}\0{info.name}")

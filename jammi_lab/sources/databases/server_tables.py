@@ -13,14 +13,15 @@ from jammi_lab.core.anchors import source_input
 from jammi_lab.core.errors import JammiError, SourceUnavailable
 from jammi_lab.core.identifiers import fold, quote_identifier, sql_literal
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.sources import base, database_urls, row_filters
+from jammi_lab.sources import database_urls, row_filters
 from jammi_lab.sources.base import (
+    NO_WORKSPACE,
     Attachment,
     Query,
     ReadPlan,
     Relation,
     Requirements,
-    SourceAccess,
+    SourceContext,
     attachment_key,
 )
 from jammi_lab.sources.databases.table_info import (
@@ -29,6 +30,7 @@ from jammi_lab.sources.databases.table_info import (
     RowVersions,
     ServerTable,
 )
+from jammi_lab.sources.located_connector import LocatedConnector
 from jammi_lab.sources.row_filters import OwnerFilter
 from jammi_lab.sources.scan_conditions import ALL_ROWS, ConditionsOfScan, condition_on_server
 from jammi_lab.sources.secrets import Credentials
@@ -41,7 +43,7 @@ _UNREADABLE_VALUE = re.compile(
 """The message for a value that DuckDB would read as another."""
 
 
-class ServerTables(ABC):
+class ServerTables(LocatedConnector, ABC):
     """The tables of a database server: their names and metadata, and how they are read. Each kind
     of server implements the abstract part."""
 
@@ -49,26 +51,10 @@ class ServerTables(ABC):
     type = ""
     settings: Mapping[str, str | bool] = {}
 
-    def __init__(
-        self,
-        record: SourceRecord,
-        credentials: base.ReadCredentials,
-        source_access: SourceAccess | None,
-    ) -> None:
-        self.record, self._credentials = record, credentials
+    def __init__(self, record: SourceRecord, context: SourceContext = NO_WORKSPACE) -> None:
+        super().__init__(record, context)
         self.address, _ = database_urls.parse_url(record.location)
-        self._source_access = source_access
         self._stays_attached = True
-
-    @property
-    def kind(self) -> str:
-        """The kind of server: postgresql or mysql."""
-        return self.record.kind
-
-    @property
-    def location(self) -> str:
-        """The URL without its password."""
-        return self.record.location
 
     @property
     @abstractmethod
@@ -168,7 +154,7 @@ class ServerTables(ABC):
     @property
     def attachment(self) -> Attachment:
         """The attachment of the server. Raises SecretMissing."""
-        typed, secret = self._credentials()
+        typed, secret = self.context.credentials()
         return Attachment(
             attachment_key(self.record.tenant, fold(self.record.name)),
             self.type,
@@ -236,10 +222,11 @@ class ServerTables(ABC):
     def _reject_credentials(self) -> str:
         """The hint for a rejected credential, which is dropped so that its provider is called again
         next time."""
-        if not isinstance(self._credentials, Credentials):
+        credentials = self.context.credentials
+        if not isinstance(credentials, Credentials):
             return "Pass the correct password with secret=."
-        self._credentials.reject()
-        return self._credentials.remedy
+        credentials.reject()
+        return credentials.remedy
 
     def run(
         self,
@@ -249,9 +236,9 @@ class ServerTables(ABC):
     ) -> Any:
         """The result of `work`, whose queries run in one transaction. Raises SourceUnavailable,
         SecretMissing, ExtensionMissing."""
-        if self._source_access is None:
+        if self.context.access is None:
             raise SourceUnavailable(f"{self.record.name} can be read only in a workspace.")
-        return self._source_access(
+        return self.context.access(
             self._requirement(attachment or self.attachment),
             work,
             seconds=QUERY_TIMEOUT_SECONDS if seconds is None else seconds,

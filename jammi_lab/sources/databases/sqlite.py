@@ -6,33 +6,27 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
-from jammi_lab.core.anchors import source_input
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.errors import SourceUnavailable
-from jammi_lab.core.identifiers import fold, quote_identifier, sql_literal
-from jammi_lab.sources import duckdb_extensions
+from jammi_lab.core.identifiers import quote_identifier, sql_literal
 from jammi_lab.sources.base import (
     Attachment,
     Consistency,
     ObservationContext,
     Query,
-    ReadPlan,
     Relation,
-    Requirements,
-    attachment_key,
 )
 from jammi_lab.sources.databases import reader_process
 from jammi_lab.sources.databases.database_file import (
     DatabaseFileConnector,
     FileTable,
-    FileUnreadable,
     Stats,
     TableContent,
     stats_are_settled,
 )
 from jammi_lab.sources.databases.reader_main import GENERATED
-from jammi_lab.sources.databases.reader_process import ReaderError
 from jammi_lab.storage.own_files import remove_folder
 
 _MAX_COPIES_PER_FILE = 4
@@ -42,7 +36,7 @@ _copies: dict[str, list[tuple[Stats, bool, str]]] = {}
 _copies_lock = threading.Lock()
 
 
-def current_copy(path: str, stats: Stats, copy: Callable[[str], None]) -> str:
+def current_copy(path: str, stats: Stats, copy: Callable[[str], object]) -> str:
     """The path of a private copy of the file in the state `stats`, for a file that this process has
     open. A second library must not open such a file: closing it would drop the first one's locks
     (`reader_process.py`).
@@ -81,26 +75,18 @@ def delete_copies() -> None:
 
 _MAX_KNOWN_CLASSES = 1024
 _known_classes = BoundedCache[tuple[str, str, Stats], dict[str, frozenset[str]]](_MAX_KNOWN_CLASSES)
-_NO_INPUT = source_input("")
 
 
 class SqliteConnector(DatabaseFileConnector):
     """A registered SQLite file. With the option `text`, every value is read as text."""
 
     engine = "SQLite"
+    extension = "sqlite_scanner"
     messages = "sqlite_file"
     log_suffixes = ("-wal", "-journal")
 
-    def check_extension(self) -> None:
-        """Check that the extension is installed. Raises ExtensionMissing."""
-        duckdb_extensions.path_of("sqlite_scanner")
-
     def read_tables(self) -> list[FileTable]:
-        """All tables and views. Raises Failed."""
-        try:
-            described = reader_process.request({"do": "tables", "path": self.path})["tables"]
-        except ReaderError as error:
-            raise FileUnreadable(self.reader_error(error)) from None
+        """All tables and views. Raises SourceUnavailable."""
         return [
             FileTable(
                 "main",
@@ -109,19 +95,13 @@ class SqliteConnector(DatabaseFileConnector):
                 entry["view"],
                 entry["why"],
             )
-            for entry in described
+            for entry in self.ask_reader(do="tables", path=self.path)["tables"]
         ]
 
     def table_relation(self, info: FileTable) -> Relation:
         """A SELECT of one table by DuckDB's scanner. SQLite itself expands a view, which can name
         nothing outside its file."""
-        attachment = Attachment(
-            key=attachment_key(self.record.tenant, fold(self.record.name)),
-            type="sqlite",
-            extension="sqlite_scanner",
-            path=self._safe_path(),
-            persistent=False,
-        )
+        attachment = self._attachment(self._safe_path())
         if self.record.options.get("text"):
             casts = ", ".join(
                 f"CAST({quote_identifier(name)} AS TEXT) AS {quote_identifier(name)}"
@@ -131,11 +111,7 @@ class SqliteConnector(DatabaseFileConnector):
                 f"sqlite_query({sql_literal(attachment.alias)}, "
                 f"{sql_literal(f'SELECT {casts} FROM {quote_identifier(info.name)}')})"
             )
-            return Relation(
-                _NO_INPUT,
-                ReadPlan(body=f"SELECT * FROM {source}"),
-                requirements=Requirements(attachment=attachment),
-            )
+            return self._relation_of(info, f"SELECT * FROM {source}", attachment)
         classes = self._storage_classes(info)
         if any(kind.startswith(GENERATED) for _, kind in info.columns) or any(
             "real" in each for each in classes.values()
@@ -143,12 +119,10 @@ class SqliteConnector(DatabaseFileConnector):
             body = self._query_as_text(info, attachment.alias, classes)
         else:
             body = _scan(info, attachment, classes)
-        return Relation(
-            _NO_INPUT,
-            ReadPlan(body=body),
-            requirements=Requirements(attachment=attachment),
-            consistency=Consistency(guard=self._guard(info, classes) if classes else None),
-        )
+        relation = self._relation_of(info, body, attachment)
+        if not classes:
+            return relation
+        return replace(relation, consistency=Consistency(guard=self._guard(info, classes)))
 
     def _guard(
         self, info: FileTable, classes: Mapping[str, frozenset[str]]
@@ -175,12 +149,8 @@ class SqliteConnector(DatabaseFileConnector):
         key = (self.path, info.name, stats)
         if (known := _known_classes.get(key)) is not None:
             return known
-        request = {"do": "classes", "path": self.path, "table": info.name, "columns": columns}
-        try:
-            answer = reader_process.request(request)["classes"]
-        except ReaderError as error:
-            raise self.reader_error(error) from None
-        classes = dict(zip(columns, map(frozenset, answer), strict=True))
+        answer = self.ask_reader(do="classes", path=self.path, table=info.name, columns=columns)
+        classes = dict(zip(columns, map(frozenset, answer["classes"]), strict=True))
         if stats_are_settled(stats):
             _known_classes.put(key, classes)
         return classes
@@ -220,32 +190,25 @@ class SqliteConnector(DatabaseFileConnector):
         return notes
 
     def digest_table(self, info: FileTable, ctx: ObservationContext) -> TableContent:
-        """Column digests over the values that SQLite returns. Raises Failed."""
+        """Column digests over the values that SQLite returns. Raises SourceUnavailable."""
         columns = [name for name, _ in info.columns]
-        request = {
-            "do": "content",
-            "path": self.path,
-            "table": info.name,
-            "view": info.is_view,
-            "columns": columns,
-        }
-        try:
-            answer = reader_process.request(request, ctx.timeout_seconds)
-        except ReaderError as error:
-            raise FileUnreadable(self.reader_error(error)) from None
+        answer = self.ask_reader(
+            ctx.timeout_seconds,
+            do="content",
+            path=self.path,
+            table=info.name,
+            view=info.is_view,
+            columns=columns,
+        )
         return TableContent(dict(zip(columns, answer["digests"], strict=True)), answer["rows"])
 
     def largest_value(
         self, info: FileTable, column: str, ctx: ObservationContext
     ) -> tuple[str | None, int]:
-        """The largest value in SQLite's order. Raises Failed."""
-        try:
-            answer = reader_process.request(
-                {"do": "largest", "path": self.path, "table": info.name, "column": column},
-                ctx.timeout_seconds,
-            )
-        except ReaderError as error:
-            raise FileUnreadable(self.reader_error(error)) from None
+        """The largest value in SQLite's order. Raises SourceUnavailable."""
+        answer = self.ask_reader(
+            ctx.timeout_seconds, do="largest", path=self.path, table=info.name, column=column
+        )
         return answer["largest"], answer["rows"]
 
     def _safe_path(self) -> str:
@@ -253,13 +216,11 @@ class SqliteConnector(DatabaseFileConnector):
         says why). Raises SourceUnavailable."""
         if not reader_process.is_open_here(self.path):
             return self.path
-        return current_copy(self.path, self._stats(), self._copy_to)
-
-    def _copy_to(self, target: str) -> None:
-        try:
-            reader_process.request({"do": "copy", "path": self.path, "to": target})
-        except ReaderError as error:
-            raise self.reader_error(error) from None
+        return current_copy(
+            self.path,
+            self._stats(),
+            lambda target: self.ask_reader(do="copy", path=self.path, to=target),
+        )
 
 
 def _scan(info: FileTable, attachment: Attachment, classes: Mapping[str, frozenset[str]]) -> str:

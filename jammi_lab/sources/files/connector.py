@@ -6,70 +6,52 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 from msgspec.structs import replace
 
-from jammi_lab.core.anchors import Cost, Observed, Snapshot, Unknown, Vanished, source_input
+from jammi_lab.core.anchors import Cost, Observed, Snapshot, Unknown, source_input
 from jammi_lab.core.errors import JammiError, SchemaMismatch, SourceUnavailable
 from jammi_lab.core.identifiers import quote_identifier
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources import read_errors, scratch_duckdb
 from jammi_lab.sources.base import (
+    NO_WORKSPACE,
     ObservationContext,
     PartOfFiles,
-    ReadCredentials,
     ReadPlan,
     Relation,
     Requirements,
-    no_credentials,
+    SourceContext,
 )
 from jammi_lab.sources.credentials import resolve_credentials
 from jammi_lab.sources.files import arrow_ipc, file_checks, parquet_schemas, snapshots
 from jammi_lab.sources.files.decisions import Decision, decision_for
 from jammi_lab.sources.files.file_sets import FileSet, LocalFileSet, SourceFile
 from jammi_lab.sources.files.remote_files import file_set_for
-from jammi_lab.sources.locations import (
-    LocatedConnector,
-    check_readable_files,
-    full_location,
-    scheme_of,
-)
+from jammi_lab.sources.located_connector import LocatedConnector, SourceGone
+from jammi_lab.sources.locations import check_readable_files, full_location, scheme_of
 from jammi_lab.sources.secrets import Credentials as Secret
-from jammi_lab.storage.digests import DigestCache
 
 _MAX_ATTEMPTS = 3
 _PREVIEW_ROWS = 1000
 
 
 class FileConnector(LocatedConnector):
-    """A registered source of files.
+    """A registered source of files."""
 
-    `record.location` comes from `locations.store_location`; `folder` is the workspace's folder, or
-    None outside a workspace.
-    """
-
-    def __init__(
-        self,
-        record: SourceRecord,
-        folder: Path | None = None,
-        credentials: ReadCredentials = no_credentials,
-        memo: DigestCache | None = None,
-    ) -> None:
-        self.record = record
-        self.folder = folder
-        self._memo = memo
-        self.pattern = full_location(record.location, folder)
-        self._credentials = credentials
+    def __init__(self, record: SourceRecord, context: SourceContext = NO_WORKSPACE) -> None:
+        super().__init__(record, context)
+        self.pattern = full_location(record.location, self.folder)
 
     @functools.cached_property
     def file_set(self) -> FileSet:
         """The file set. Raises ExtensionMissing, SecretMissing."""
         if scheme_of(self.pattern) is None:
             return LocalFileSet(self.pattern, self.record.options.get("files"))
-        return file_set_for(self.pattern, resolve_credentials(self.record, self._credentials))
+        access = resolve_credentials(self.record, self.context.credentials)
+        return file_set_for(self.pattern, access)
 
     def tables(self) -> list[str]:
         """Empty: all files form one table."""
@@ -112,7 +94,7 @@ class FileConnector(LocatedConnector):
     def _decision(self, source_files: Sequence[SourceFile]) -> Decision:
         """How these files are read, decided once per state of the files."""
         return decision_for(
-            self.record, source_files, self._memo, lambda: self._decide(source_files)
+            self.record, source_files, self.context.memo, lambda: self._decide(source_files)
         )
 
     def _decide(self, source_files: Sequence[SourceFile]) -> Decision:
@@ -128,26 +110,19 @@ class FileConnector(LocatedConnector):
             )
         return Decision(scratch_duckdb.describe(self._parquet_relation(source_files)), tuple(notes))
 
-    def observe(self, table: str | None, ctx: ObservationContext) -> Observed:
-        """A Snapshot; Vanished when there is no file; Unknown when the state cannot be determined
-        within the limits of the observation."""
-        if table is not None:
-            return Vanished()
-        if self.record.anchor == "none":
-            return Unknown('the source was added with anchor="none"')
-        observe_files = (
-            self._observe_column
-            if self.record.anchor.startswith("column:")
-            else self._observe_content
-        )
+    def _observe(self, table: str | None, ctx: ObservationContext) -> Observed:
+        """The state of the files. Raises as `LocatedConnector`."""
+        self._check_single_table(table)
+        is_by_content = self.anchor_column is None
+        observe_files = self._observe_content if is_by_content else self._observe_column
         for _ in range(_MAX_ATTEMPTS):
             try:
                 source_files = self.file_set.list_files(self.kind)
             except (FileNotFoundError, NotADirectoryError):
-                return Vanished()
+                raise SourceGone from None
             except OSError as error:
                 self._reject_credentials(error)
-                return Unknown(read_errors.reason_of(error))
+                raise
             try:
                 observed = observe_files(source_files, ctx)
                 if (
@@ -164,8 +139,12 @@ class FileConnector(LocatedConnector):
                     )
             except FileNotFoundError:
                 continue  # one of several files was deleted during the read: list them again
-            except read_errors.SOURCE_ERRORS as error:
-                return Unknown(self._unknown_reason(error, source_files))
+            except duckdb.Error as error:
+                raise self._read_error(str(error), source_files) from None
+            except pa.ArrowException:
+                if self.kind == "arrow":
+                    raise read_errors.not_arrow_error(self.location) from None
+                raise read_errors.not_parquet_error(self.location) from None
         return Unknown("its files change while they are observed")
 
     def _list_files(self) -> list[SourceFile]:
@@ -193,10 +172,10 @@ class FileConnector(LocatedConnector):
     def _reject_credentials(self, error: OSError) -> None:
         if (
             isinstance(error, PermissionError)
-            and isinstance(self._credentials, Secret)
+            and isinstance(self.context.credentials, Secret)
             and not self.file_set.is_local
         ):
-            self._credentials.reject()
+            self.context.credentials.reject()
 
     def _check_readable(self, source_files: list[SourceFile]) -> None:
         if self.file_set.is_local:
@@ -331,20 +310,21 @@ class FileConnector(LocatedConnector):
     def _observe_column(
         self, source_files: list[SourceFile], ctx: ObservationContext
     ) -> Snapshot | Unknown:
-        if (cached := snapshots.cached_column_snapshot(self.record, source_files, ctx)) is not None:
-            return cached
+        if (cached := snapshots.cached_largest_value(self.record, source_files, ctx)) is not None:
+            return self._column_snapshot(*cached, Cost.FREE)
         self._check_readable(source_files)  # a link may have changed since the source was added
-        name = self.record.anchor.removeprefix("column:")
         relation = self._relation(source_files)
         columns = dict(relation.columns or {})
-        if name not in columns:
-            return Unknown(f"there is no column {name!r} to anchor on")
-        select = f"SELECT max({quote_identifier(name)})::VARCHAR, count(*) FROM "
+        self._check_anchor_column(columns)
+        name = quote_identifier(self.anchor_column or "")
+        select = f"SELECT max({name})::VARCHAR, count(*) FROM "
         if relation.read.body is None or not self.file_set.is_local or ctx.query is None:
-            [(largest, rows)] = scratch_duckdb.query(relation, f"{select} it")
+            [found] = scratch_duckdb.query(relation, f"{select} it")
         else:
-            [(largest, rows)] = ctx.query(f"{select} ({relation.read.body})")
-        return snapshots.column_snapshot(self.record, source_files, columns, (largest, rows), ctx)
+            [found] = ctx.query(f"{select} ({relation.read.body})")
+        snapshots.cache_largest_value(self.record, source_files, columns, found, ctx)
+        cost = Cost.METADATA if self.kind == "parquet" else Cost.SCAN
+        return self._column_snapshot(columns, found, cost)
 
     def _first_damaged(
         self, source_files: list[SourceFile], read: Callable[[SourceFile], object]
@@ -387,11 +367,3 @@ class FileConnector(LocatedConnector):
         if remote is not None or not any(address in text for _, address in files):
             return remote
         return read_errors.column_mismatch_error(text)
-
-    def _unknown_reason(self, error: BaseException, source_files: list[SourceFile]) -> str:
-        if isinstance(error, duckdb.Error):
-            return self._read_error(str(error), source_files).message.rstrip(".")
-        if isinstance(error, pa.ArrowException):
-            format_name = "Arrow or Feather" if self.kind == "arrow" else "Parquet"
-            return f"{os.path.basename(self.location)} is not a complete {format_name} file"
-        return read_errors.reason_of(error)

@@ -15,15 +15,12 @@ import duckdb
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.sources.files.file_sets import SourceFile
+from jammi_lab.sources.files.file_sets import CLOCK_SECONDS, SourceFile
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, DigestCache, observation_key
-from jammi_lab.storage.files import is_settled
 
 _RULES = "3"
 """Counts changes of the rules that decide; an earlier decision is made again."""
 _MAX_KEPT_DECISIONS = 256
-CLOCK_SECONDS = 2.0
-"""A file modified less than this before its decision may change again without a new stat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +66,7 @@ def decision_for(
         return decision
     began_ns = time.time_ns()
     decision = decide()
-    if _are_proved(source_files, began_ns):
+    if all(file.is_proved(began_ns, CLOCK_SECONDS) for file in source_files):
         kept_decisions.put(key, (state, decision))
         if memo is not None:
             payload = {"of": state, **_to_payload(decision)}
@@ -83,14 +80,6 @@ def _state_of(source_files: Sequence[SourceFile]) -> str:
             [file.path, file.mark, file.stat.size, file.stat.mtime_ns, file.stat.ctime_ns]
             for file in source_files
         ]
-    )
-
-
-def _are_proved(source_files: Sequence[SourceFile], began_ns: int) -> bool:
-    """Whether no file can change without a change of its stat or mark."""
-    return all(
-        file.mark or (file.stat.inode and is_settled(file.stat, began_ns, CLOCK_SECONDS))
-        for file in source_files
     )
 
 

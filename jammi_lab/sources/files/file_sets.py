@@ -16,8 +16,10 @@ from jammi_lab.core.identifiers import has_surrogate
 from jammi_lab.sources.base import ScopedSecret
 from jammi_lab.sources.files.formats import is_skipped, names_of_kind
 from jammi_lab.sources.locations import base_of, expand, literal_path
-from jammi_lab.storage.files import Stat, route_of, to_stat
+from jammi_lab.storage.files import Stat, is_settled, route_of, to_stat
 
+CLOCK_SECONDS = 2.0
+"""The coarsest tick of a file system's clock."""
 _MAX_LISTINGS = 10
 
 
@@ -38,6 +40,13 @@ class SourceFile:
     """Of a remote file without a mark, what most likely changes with its bytes."""
     route: str = ""
     """Of a local file, what changes when its path leads to another file and then back."""
+
+    def is_proved(self, at_ns: int, racy_seconds: float) -> bool:
+        """Whether its bytes cannot change after this moment without another mark or stat. A file
+        modified less than `racy_seconds` before may be written again within one tick of the
+        clock."""
+        has_settled = bool(self.stat.inode) and is_settled(self.stat, at_ns, racy_seconds)
+        return self.mark is not None or has_settled
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,16 +23,14 @@ from jammi_lab.core.dataframes import nested_types
 from jammi_lab.core.errors import SchemaMismatch, SourceUnavailable
 from jammi_lab.core.identifiers import fold, quote_identifier
 from jammi_lab.sources.files.file_checks import check_column_count, check_same_columns
-from jammi_lab.sources.files.file_sets import FileSet, SourceFile
+from jammi_lab.sources.files.file_sets import CLOCK_SECONDS, FileSet, SourceFile
 from jammi_lab.sources.files.formats import partition_keys, partitions
 from jammi_lab.sources.files.readers import partition_options, partition_types, path_literal
 from jammi_lab.sources.read_errors import display_name, is_damage, not_parquet_error
 from jammi_lab.sources.scratch_duckdb import shown_types
 from jammi_lab.storage.arrow_values import cast_losslessly, common_type, with_sql_precision
-from jammi_lab.storage.files import is_settled
 from jammi_lab.storage.parquet import MAX_DECIMAL_DIGITS, decoded_type
 
-_TIMESTAMP_RESOLUTION_SECONDS = 2.0
 _MAX_CACHED_FILES = 10_000
 _MAX_CACHED_SCHEMAS = 256
 _MAX_EXACT_INTEGER = 2**53
@@ -77,10 +75,7 @@ def schemas_of(file_set: FileSet, source_files: Sequence[SourceFile]) -> list[Fi
             schema = _read_schema(file_set, source_file)
             schema = _interned.get(schema) or schema
             _interned.put(schema, schema)
-            if source_file.mark or (
-                source_file.stat.inode
-                and is_settled(source_file.stat, now, _TIMESTAMP_RESOLUTION_SECONDS)
-            ):
+            if source_file.is_proved(now, CLOCK_SECONDS):
                 _schemas.put(key, schema)
         schemas.append(schema)
     return schemas

@@ -29,7 +29,6 @@ from jammi_lab.storage.digests import (
     read_stable,
     sha256_stream,
 )
-from jammi_lab.storage.files import is_settled
 
 Payload = Mapping[str, Any]
 """`whole`: digest of the bytes; `by_column`: digest by top-level column, or None; `rows`: row
@@ -308,57 +307,33 @@ def _column_part(
     return [relative, folded[column]] if column in folded else None
 
 
-def column_snapshot(
+def cache_largest_value(
     record: SourceRecord,
-    source_files: list[SourceFile],
-    columns: dict[str, str],
-    value_and_rows: tuple[Any, Any],
+    source_files: Sequence[SourceFile],
+    columns: Mapping[str, str],
+    found: tuple[str | None, int],
     ctx: ObservationContext,
-) -> Snapshot:
-    """The state by `anchor="column:…"`: the largest value of that column and the row count, which
-    are cached."""
+) -> None:
+    """Cache the columns, and the largest value and row count by `anchor="column:…"`."""
     payload = {
         "of": change_token(source_files),
         "columns": list(columns.items()),
-        "found": [
-            None if value_and_rows[0] is None else str(value_and_rows[0]),
-            int(value_and_rows[1]),
-        ],
+        "found": list(found),
     }
     ctx.cache.put(_column_key(record), CacheEntry(NO_STAT, ctx.now_ns, payload))
-    return _column_snapshot(
-        record, payload, Cost.METADATA if record.kind == "parquet" else Cost.SCAN
-    )
 
 
-def cached_column_snapshot(
-    record: SourceRecord, source_files: list[SourceFile], ctx: ObservationContext
-) -> Snapshot | None:
-    """The cached state by `anchor="column:…"`, if the stats prove that no file changed."""
+def cached_largest_value(
+    record: SourceRecord, source_files: Sequence[SourceFile], ctx: ObservationContext
+) -> tuple[dict[str, str], list[Any]] | None:
+    """The cached columns, largest value and row count, if the stats prove that no file changed."""
     entry = ctx.cache.get(_column_key(record))
     if entry is None or entry.payload["of"] != change_token(source_files):
         return None
-    if not all(
-        source_file.mark
-        or (
-            source_file.stat.inode
-            and is_settled(source_file.stat, entry.observed_at_ns, ctx.racy_seconds)
-        )
-        for source_file in source_files
-    ):
+    looked_at = entry.observed_at_ns
+    if not all(file.is_proved(looked_at, ctx.racy_seconds) for file in source_files):
         return None
-    return _column_snapshot(record, entry.payload, Cost.FREE)
-
-
-def _column_snapshot(record: SourceRecord, payload: Payload, cost: Cost) -> Snapshot:
-    rows = payload["found"][1]
-    return Snapshot(
-        columns=dict(payload["columns"]),
-        whole=digest_of(payload["found"]),
-        method=record.anchor,
-        cost=cost,
-        row_count=rows,
-    )
+    return dict(entry.payload["columns"]), entry.payload["found"]
 
 
 def _column_key(record: SourceRecord) -> str:

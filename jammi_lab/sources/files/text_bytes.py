@@ -23,15 +23,13 @@ import pyarrow as pa
 
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.errors import SourceUnavailable
-from jammi_lab.sources.files.file_sets import FileSet, SourceFile
+from jammi_lab.sources.files.file_sets import CLOCK_SECONDS, FileSet, SourceFile
 from jammi_lab.sources.files.formats import COMPRESSED_SUFFIXES, is_skipped
 from jammi_lab.sources.locations import Unreachable
 from jammi_lab.sources.read_errors import display_name, truncated_compressed_error
 from jammi_lab.storage import own_files, spill_folders
-from jammi_lab.storage.files import is_settled
 
 BLOCK_BYTES = 1 << 20
-_TIMESTAMP_RESOLUTION_SECONDS = 2.0
 _MAX_CACHED_FILES = 1024
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -128,9 +126,7 @@ def is_nonempty(file_set: FileSet, source_file: SourceFile) -> bool:
         stream = decompressed(file, source_file)
         while stream.read(BLOCK_BYTES):
             has_data = True
-    if source_file.mark or (
-        source_file.stat.inode and is_settled(source_file.stat, now, _TIMESTAMP_RESOLUTION_SECONDS)
-    ):
+    if source_file.is_proved(now, CLOCK_SECONDS):
         _nonempty_by_file.put(key, has_data)
     return has_data
 
@@ -215,9 +211,7 @@ def _is_proved(source_file: SourceFile, copy: str) -> bool:
         made_ns = os.stat(copy).st_ctime_ns
     except FileNotFoundError:
         return False
-    return bool(source_file.mark) or is_settled(
-        source_file.stat, made_ns, _TIMESTAMP_RESOLUTION_SECONDS
-    )
+    return source_file.is_proved(made_ns, CLOCK_SECONDS)
 
 
 def _convert(file_set: FileSet, source_file: SourceFile, encoding: str, skip: int) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import duckdb
 
-from jammi_lab.core.anchors import Anchor, Cost, Observed, Snapshot, Unknown, Vanished, source_input
+from jammi_lab.core.anchors import Anchor, Cost, Observed, Snapshot, Unknown, source_input
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import JammiError
@@ -34,9 +34,9 @@ from jammi_lab.sources.lakehouse.rewritten_files import rewritten_files
 from jammi_lab.sources.lakehouse.table import (
     MAX_CHECKED_SNAPSHOTS,
     LakehouseTable,
-    TableGone,
     TableSnapshot,
 )
+from jammi_lab.sources.located_connector import SourceGone
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 
 _PREVIEW_ROWS = 100
@@ -78,39 +78,31 @@ class LakehouseConnector(LakehouseTable):
             state = self.current_snapshot()
             self._check_read(state)
             return self._relation(state)
-        except TableGone:
+        except SourceGone:
             raise self._missing_error() from None
         except duckdb.Error as error:
             raise self._read_error(str(error)) from None
         except OSError as error:
             raise read_errors.unreadable_error(self.location, error) from None
 
-    def observe(self, table: str | None, ctx: ObservationContext) -> Observed:
-        """A Snapshot; Vanished when the table no longer exists; Unknown when its state cannot be
-        determined."""
-        if table is not None:
-            return Vanished()
-        if self.record.anchor == "none":
-            return Unknown('the source was added with anchor="none"')
+    def _observe(self, table: str | None, ctx: ObservationContext) -> Observed:
+        """The state of the current snapshot. Raises as `LocatedConnector`."""
+        self._check_single_table(table)
+        self._check_location()
         try:
-            self._check_location()
             state = self.current_snapshot()
             self._check_files(state)
-            if self.record.anchor.startswith("column:"):
+            if self.anchor_column is not None:
                 return self._observe_column(state, ctx)
             return self._snapshot(state, self._columns(state, ctx), ctx)
-        except TableGone:
-            return Vanished()
         except duckdb.Error as error:
-            return Unknown(self._read_error(str(error)).message.rstrip("."))
-        except (JammiError, OSError) as error:
-            return Unknown(read_errors.reason_of(error))
+            raise self._read_error(str(error)) from None
 
     def same_rows(self, recorded: Anchor, ctx: ObservationContext) -> bool | Unknown:
         """Whether the columns of a recorded anchor contain the same multiset of rows now. Unknown
         if that exceeds the limits of the observation; False if it cannot be determined, for example
         because the old snapshot's files were deleted."""
-        if self._source_access is None:
+        if self.context.access is None:
             return False
         try:
             current = self.current_snapshot()
@@ -127,15 +119,17 @@ class LakehouseConnector(LakehouseTable):
             return former.version == current.version or self._compare_cached(
                 former, current, columns, read, ctx
             )
-        except (TableGone, JammiError, OSError, duckdb.Error):
+        except (SourceGone, JammiError, OSError, duckdb.Error):
             return False
 
-    def query(self, state: TableSnapshot, select: str) -> list[tuple[Any, ...]]:
+    def query(
+        self, state: TableSnapshot, select: str, seconds: float | None = None
+    ) -> list[tuple[Any, ...]]:
         """All rows of a SELECT that needs the extension. Raises duckdb.Error, and as
         `SourceAccess`."""
         relation = self._relation(state)
-        if self._source_access is not None:
-            return self._source_access(relation, lambda query: query(select))
+        if self.context.access is not None:
+            return self.context.access(relation, lambda query: query(select), seconds=seconds)
         with scratch_duckdb.connect(relation) as connection:
             return connection.execute(select).fetchall()
 
@@ -239,7 +233,7 @@ class LakehouseConnector(LakehouseTable):
             [(rows,)] = self.query(
                 current, f"SELECT count(*) FROM ({self.select(current)} WHERE {condition})"
             )
-        except (TableGone, JammiError, OSError, duckdb.Error):
+        except (SourceGone, JammiError, OSError, duckdb.Error):
             raise NotAppended("its earlier snapshot cannot be read") from None
         if rows != added.rows:  # the scan names the files otherwise than the list
             raise NotAppended("its new files cannot be read one by one")
@@ -247,58 +241,27 @@ class LakehouseConnector(LakehouseTable):
 
     def _columns(self, state: TableSnapshot, ctx: ObservationContext) -> dict[str, str]:
         """Names and types of a snapshot's columns, cached because they never change."""
-        if (known := _known_columns.get((self.kind, state))) is not None:
-            return dict(known)
-        columns = self._stored_columns(state, ctx)
-        _known_columns.put((self.kind, state), columns)
-        return dict(columns)
-
-    def _stored_columns(self, state: TableSnapshot, ctx: ObservationContext) -> dict[str, str]:
-        key = observation_key(
-            "columns", self.kind, state.location, state.snapshot_id, duckdb.__version__
-        )
-        if (entry := ctx.cache.get(key)) is not None:
-            return dict(entry.payload["columns"])
-        columns = ctx.describe(self._relation(state))
-        ctx.cache.put(
-            key,
-            CacheEntry(
-                NO_STAT, ctx.now_ns, {"columns": [[name, kind] for name, kind in columns.items()]}
-            ),
-        )
-        return columns
+        known = _known_columns.get((self.kind, state))
+        if known is None:
+            known = ctx.describe(self._relation(state))
+            _known_columns.put((self.kind, state), known)
+        return dict(known)
 
     def _observe_column(self, state: TableSnapshot, ctx: ObservationContext) -> Observed:
-        name = self.record.anchor.removeprefix("column:")
         columns = self._columns(state, ctx)
-        if name not in columns:
-            return Unknown(f"there is no column {name!r} to anchor on")
+        self._check_anchor_column(columns)
         snapshot = self._snapshot(state, columns, ctx)
         if isinstance(snapshot, Unknown):
             return snapshot
         key = observation_key(self.record.anchor, self.kind, self.path, snapshot.whole)
         entry = ctx.cache.get(key)
         if entry is None:
-            relation = self._relation(state)
-            select = f"SELECT max({quote_identifier(name)})::VARCHAR, count(*) FROM "
-            if self._source_access is None:
-                [(largest, rows)] = scratch_duckdb.query(relation, f"{select} it")
-            else:
-                [(largest, rows)] = self._source_access(
-                    relation,
-                    lambda query: query(f"{select} ({relation.read.body})"),
-                    seconds=ctx.timeout_seconds,
-                )
-            entry = CacheEntry(NO_STAT, ctx.now_ns, {"found": [largest, rows]})
+            name = quote_identifier(self.anchor_column or "")
+            select = f"SELECT max({name})::VARCHAR, count(*) FROM ({self.select(state)})"
+            [found] = self.query(state, select, ctx.timeout_seconds)
+            entry = CacheEntry(NO_STAT, ctx.now_ns, {"found": list(found)})
             ctx.cache.put(key, entry)
-        value_and_rows = entry.payload["found"]
-        return Snapshot(
-            columns=columns,
-            whole=digest_of(value_and_rows),
-            method=self.record.anchor,
-            cost=Cost.METADATA,
-            row_count=value_and_rows[1],
-        )
+        return self._column_snapshot(columns, entry.payload["found"], Cost.METADATA)
 
     # -- two snapshots
 
@@ -321,8 +284,8 @@ class LakehouseConnector(LakehouseTable):
         key = observation_key("same", self.kind, self.path, *wholes, read_digest)
         if (entry := ctx.cache.get(key)) is not None:
             return bool(entry.payload["same"])
-        assert self._source_access is not None, "the caller has checked it"
-        same = self._source_access(
+        assert self.context.access is not None, "the caller has checked it"
+        same = self.context.access(
             self._relation(current),
             lambda query: self._compare_rows(former, current, read, ctx, query),
         )

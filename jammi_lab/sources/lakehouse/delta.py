@@ -22,8 +22,9 @@ from jammi_lab.sources.files.parquet_schemas import plain_type
 from jammi_lab.sources.lakehouse.appended_files import data_files
 from jammi_lab.sources.lakehouse.connector import LakehouseConnector
 from jammi_lab.sources.lakehouse.data_file_checks import LoggedFile, TableLog
-from jammi_lab.sources.lakehouse.table import TableGone, TableSnapshot
+from jammi_lab.sources.lakehouse.table import TableSnapshot
 from jammi_lab.sources.lakehouse.table_location import TableFiles, local_path
+from jammi_lab.sources.located_connector import SourceGone
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -42,8 +43,9 @@ class DeltaConnector(LakehouseConnector):
     method = "version of the table"
 
     def current_snapshot(self) -> TableSnapshot:
-        """The newest version, or that of the option `version`. Raises TableGone, SourceUnavailable,
-        ExtensionMissing, and InvalidArgument for a version that does not exist."""
+        """The newest version, or that of the option `version`. Raises SourceGone,
+        SourceUnavailable, ExtensionMissing, and InvalidArgument for a version that does not
+        exist."""
         newest = self._snapshot_at(None)
         wanted = self.record.options.get("version")
         if wanted is None:
@@ -108,7 +110,7 @@ class DeltaConnector(LakehouseConnector):
         """The result of `extract` for one version of the log. Raises as `current_snapshot`."""
         table_files = self.table_files(self.path)
         if not table_files.has_folder("_delta_log"):
-            raise TableGone
+            raise SourceGone
         try:
             with import_modules():
                 from deltalake import DeltaTable
@@ -123,7 +125,7 @@ class DeltaConnector(LakehouseConnector):
             )
         except (DeltaError, ValueError, OSError) as error:
             if not table_files.has_folder("_delta_log"):
-                raise TableGone from None
+                raise SourceGone from None
             reason = str(error).split("\n", maxsplit=1)[0].rstrip(".")
             raise SourceUnavailable(
                 f"The log of the Delta table {self._name} cannot be read: {reason[:200]}.",

@@ -23,8 +23,9 @@ from jammi_lab.sources.databases.reader_process import ReaderError
 from jammi_lab.sources.lakehouse.appended_files import data_files
 from jammi_lab.sources.lakehouse.connector import LakehouseConnector
 from jammi_lab.sources.lakehouse.data_file_checks import LoggedFile, TableLog
-from jammi_lab.sources.lakehouse.table import TableGone, TableSnapshot
+from jammi_lab.sources.lakehouse.table import TableSnapshot
 from jammi_lab.sources.lakehouse.table_location import local_path, s3_url
+from jammi_lab.sources.located_connector import SourceGone
 from jammi_lab.sources.locations import scheme_of
 
 _NAME_MAPPING = "schema.name-mapping.default"
@@ -48,7 +49,7 @@ class IcebergConnector(LakehouseConnector):
     uses_ids = True
 
     def current_snapshot(self) -> TableSnapshot:
-        """The current snapshot. Raises TableGone, SourceUnavailable, ExtensionMissing."""
+        """The current snapshot. Raises SourceGone, SourceUnavailable, ExtensionMissing."""
         location = (
             self._catalog_metadata() if "table" in self.record.options else self._newest_metadata()
         )
@@ -265,7 +266,7 @@ class IcebergConnector(LakehouseConnector):
         table_files = self.table_files(self.path)
         names = table_files.list_names("metadata")
         if not names and not table_files.has_folder(""):
-            raise TableGone
+            raise SourceGone
         numbered = [
             (int(match[1] or match[2]), name)
             for name in names
@@ -307,7 +308,7 @@ class IcebergConnector(LakehouseConnector):
             if options.get("catalog") in (None, catalog)
         }
         if not locations:
-            raise TableGone
+            raise SourceGone
         if len(locations) > 1:
             raise SourceUnavailable(
                 f"{self._name} has several catalogs with a table {options['table']}.",
@@ -332,7 +333,7 @@ class IcebergConnector(LakehouseConnector):
             )["found"]
         except ReaderError as error:
             if error.kind == "gone":
-                raise TableGone from None
+                raise SourceGone from None
             raise SourceUnavailable(
                 f"{self._name} cannot be read as an Iceberg catalog: {error}.",
                 hint="Use the SQLite file of a catalog, as pyiceberg creates it.",
@@ -341,9 +342,7 @@ class IcebergConnector(LakehouseConnector):
 
     def _query_catalog_server(self, namespace: str, table: str) -> list[tuple[str, str]]:
         server = PostgresConnector(
-            replace(self.record, kind="postgresql", options={}),
-            self._credentials,
-            self._source_access,
+            replace(self.record, kind="postgresql", options={}), self.context
         )
         where = f"table_namespace = {sql_literal(namespace)} AND table_name = {sql_literal(table)}"
         select = f"SELECT catalog_name, metadata_location FROM iceberg_tables WHERE {where}"
@@ -370,7 +369,7 @@ class IcebergConnector(LakehouseConnector):
             metadata: dict[str, Any] = json.loads(raw)
         except FileNotFoundError:
             if location == self.path:
-                raise TableGone from None
+                raise SourceGone from None
             raise SourceUnavailable(
                 f"The metadata file {read_errors.display_name(location)} of the Iceberg table "
                 f"{self._table_name} is missing, though the table was not dropped.",

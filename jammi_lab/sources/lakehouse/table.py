@@ -15,7 +15,7 @@ from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, JammiError,
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources import read_errors
-from jammi_lab.sources.base import ReadCredentials, RunSelect, SourceAccess, no_credentials
+from jammi_lab.sources.base import NO_WORKSPACE, RunSelect, SourceContext
 from jammi_lab.sources.credentials import catalog_table_access, resolve_credentials
 from jammi_lab.sources.files.object_stores import StoreAccess
 from jammi_lab.sources.lakehouse.appended_files import DataFiles
@@ -29,8 +29,8 @@ from jammi_lab.sources.lakehouse.table_location import (
     local_path,
     s3_url,
 )
+from jammi_lab.sources.located_connector import LocatedConnector
 from jammi_lab.sources.locations import (
-    LocatedConnector,
     check_readable_path,
     display_location,
     full_location,
@@ -88,17 +88,9 @@ _checked_stores = BoundedCache[tuple[Path, TableSnapshot], bool](MAX_CHECKED_SNA
 """Snapshots in stores whose files were checked, by workspace."""
 
 
-class TableGone(Exception):
-    """The table no longer exists."""
-
-
 class LakehouseTable(LocatedConnector, ABC):
     """A table in a local folder or under an s3 URL, and its snapshots. Each format implements the
-    abstract part.
-
-    `record.location` comes from `locations.store_location`; `folder` is the workspace's folder, or
-    None outside a workspace.
-    """
+    abstract part."""
 
     format = ""
     """The format's name in messages."""
@@ -112,17 +104,9 @@ class LakehouseTable(LocatedConnector, ABC):
     keeps_row_order = True
     """Whether each scan of a snapshot returns the rows in the same order."""
 
-    def __init__(
-        self,
-        record: SourceRecord,
-        folder: Path | None = None,
-        source_access: SourceAccess | None = None,
-        credentials: ReadCredentials = no_credentials,
-    ) -> None:
-        self.record = record
-        self.folder = folder
-        self._source_access, self._credentials = source_access, credentials
-        pattern = full_location(record.location, folder)
+    def __init__(self, record: SourceRecord, context: SourceContext = NO_WORKSPACE) -> None:
+        super().__init__(record, context)
+        pattern = full_location(record.location, self.folder)
         scheme = scheme_of(pattern)
         if scheme not in (None, "s3", "s3a", *self.catalogs):
             raise InvalidArgument(
@@ -141,17 +125,14 @@ class LakehouseTable(LocatedConnector, ABC):
         """The access to a table's files. Raises SecretMissing, ExtensionMissing."""
         if scheme_of(location) is None:
             return LocalTableFiles(location)
-        access = resolve_credentials(self.record, self._credentials)
-        return StoreTableFiles(
-            location,
-            access
-            if isinstance(access, StoreAccess)
-            else catalog_table_access(self.record, self._credentials),
-        )
+        access = resolve_credentials(self.record, self.context.credentials)
+        if not isinstance(access, StoreAccess):
+            access = catalog_table_access(self.record, self.context.credentials)
+        return StoreTableFiles(location, access)
 
     @abstractmethod
     def current_snapshot(self) -> TableSnapshot:
-        """The current snapshot. Raises TableGone, SourceUnavailable, ExtensionMissing."""
+        """The current snapshot. Raises SourceGone, SourceUnavailable, ExtensionMissing."""
 
     @abstractmethod
     def scan(self, state: TableSnapshot) -> str:
