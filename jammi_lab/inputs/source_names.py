@@ -52,7 +52,7 @@ from jammi_lab.sources.frames import FrameConnector, frame_snapshot, is_frame
 from jammi_lab.sources.outside_access import OutsideAccess
 from jammi_lab.sources.registry import connector_for
 from jammi_lab.sources.row_security import filtered_for
-from jammi_lab.sources.secrets import Credentials, CredentialStore
+from jammi_lab.sources.secrets import Credentials
 from jammi_lab.storage.digests import DigestCache
 
 
@@ -72,71 +72,60 @@ class SourceDirectory:
         self._memo = memo
         self.outside = outside or OutsideAccess(folder)
         self._frames: dict[tuple[str | None, str], object] = {}
-        self._credentials = CredentialStore()
+        self._credentials: dict[tuple[str | None, str], Credentials] = {}
         self.notebook_variables: Callable[[], Mapping[str, object]] | None = None
         """Returns the notebook's variables; None outside a notebook."""
 
     def register_frame(self, record: SourceRecord, frame: object) -> None:
         """Store a registered frame until it is removed or the workspace closes."""
-        self._frames[(record.tenant, fold(record.name))] = frame
+        self._frames[_key(record)] = frame
 
     def registered_frame(self, record: SourceRecord) -> object | None:
         """The stored frame of a record."""
-        return self._frames.get((record.tenant, fold(record.name)))
+        return self._frames.get(_key(record))
 
     def release(self, record: SourceRecord) -> None:
         """Release the frame, credentials and attachments of a removed source."""
-        self._frames.pop((record.tenant, fold(record.name)), None)
-        self._credentials.release(record)
+        self._frames.pop(_key(record), None)
+        self._credentials.pop(_key(record), None)
         self._detach_attachments(record)
 
-    def store_credentials(
-        self,
-        record: SourceRecord,
-        user_input: Mapping[str, str],
-        secret_function: Callable[[], str] | None = None,
-    ) -> None:
-        """Store the credentials typed with a source, or the function for its secret, in memory,
-        until the source is removed or the workspace closes."""
-        self._credentials.store(record, user_input, secret_function)
+    def store_credentials(self, record: SourceRecord, credentials: Credentials) -> None:
+        """Store the credentials of a source in memory, until it is removed or the workspace
+        closes."""
+        self._credentials[_key(record)] = credentials
         self._detach_attachments(record)  # an earlier source of this name may still be attached
 
     def _detach_attachments(self, record: SourceRecord) -> None:
         if self._source_access is not None:
             self._source_access.detach(attachment_key(record.tenant, fold(record.name)))
 
-    def credentials(
-        self,
-        record: SourceRecord,
-        user_input: Mapping[str, str] | None = None,
-        secret_function: Callable[[], str] | None = None,
-    ) -> Credentials:
-        """The credentials of a record: typed now or stored earlier, and the value of its
-        `secret`."""
-        return self._credentials.credentials_for(record, user_input, secret_function)
+    def credentials(self, record: SourceRecord) -> Credentials:
+        """The credentials of a record, as they were stored."""
+        stored = self._credentials.get(_key(record))
+        return Credentials(record) if stored is None else stored.of(record)
 
     def connector(
         self,
         record: SourceRecord,
         frame: object | None = None,
-        user_input: Mapping[str, str] | None = None,
-        secret_function: Callable[[], str] | None = None,
+        credentials: Credentials | None = None,
     ) -> Connector:
-        """The connector of a record as the bound tenant sees it. A missing `frame` or credential is
-        taken from those stored earlier.
+        """The connector of a record as the bound tenant sees it. A missing `frame` or `credentials`
+        are those stored earlier.
 
         SourceUnavailable for a frame that was not registered in this kernel, and for a source that
         must not be opened.
         """
         self.outside.check(record)
-        frame = self._frames.get((record.tenant, fold(record.name))) if frame is None else frame
+        frame = self._frames.get(_key(record)) if frame is None else frame
         if record.kind == "frame" and frame is None:
             raise SourceUnavailable(
                 f"The frame {record.name!r} is not in this kernel.",
                 hint=f"Create it again and call ws.sources.add({record.name!r}, frame, "
                 "replace=True).",
             )
-        credentials = self.credentials(record, user_input, secret_function)
+        credentials = credentials or self.credentials(record)
         context = SourceContext(self._folder, credentials, self._source_access, self._memo)
         connector = connector_for(record, frame, context)
         if record.tenant_column is None:
@@ -201,6 +190,10 @@ class SourceDirectory:
             for name, value in list(self.notebook_variables().items())
             if not name.startswith("_") and is_frame(value)
         ]
+
+
+def _key(record: SourceRecord) -> tuple[str | None, str]:
+    return record.tenant, fold(record.name)
 
 
 _UNREADABLE_CLAUSE = re.compile(r" cannot be (?:read|reached): ")

@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping
 from jammi_lab.core import redaction
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, SecretMissing
 from jammi_lab.core.gc_pause import import_modules
-from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources.files.object_stores import STORES
 from jammi_lab.sources.locations import display_location, scheme_of
@@ -58,126 +57,99 @@ def check_secret(secret: object) -> str | None:
     )
 
 
-class CredentialStore:
-    """The credentials in this kernel's memory, by tenant and source name."""
+class SecretFunction:
+    """A function that returns the secret of a source. It is called once, because it may prompt,
+    until the secret is rejected."""
 
-    def __init__(self) -> None:
-        self._user_input: dict[tuple[str | None, str], dict[str, str]] = {}
-        self._functions: dict[tuple[str | None, str], Callable[[], str]] = {}
-        self._results: dict[tuple[str | None, str], tuple[Callable[[], str], str]] = {}
-        self._lock = threading.RLock()
+    def __init__(self, function: Callable[[], str]) -> None:
+        self.function = function
+        self._secret: str | None = None
+        self._lock = threading.RLock()  # two threads prompt only once
 
-    def store(
-        self,
-        record: SourceRecord,
-        user_input: Mapping[str, str] | None = None,
-        function: Callable[[], str] | None = None,
-    ) -> None:
-        """Store a source's typed credentials or its secret function, replacing earlier ones."""
-        key = _key(record)
+    def __call__(self, source: str) -> str:
+        """The secret. Raises SecretMissing."""
         with self._lock:
-            cached = self._results.get(key)
-            self.release(record)
-            if cached is not None and cached[0] is function:
-                self._results[key] = cached
-            if user_input:
-                self._user_input[key] = dict(user_input)
-                _redact_values(user_input)
-            if function is not None:
-                self._functions[key] = function
+            if self._secret is None:
+                self._secret = self._ask(source)
+            return self._secret
 
-    def release(self, record: SourceRecord) -> None:
-        """Remove all credentials of a source."""
-        with self._lock:
-            for values in (self._user_input, self._functions, self._results):
-                values.pop(_key(record), None)
-
-    def reject(self, record: SourceRecord) -> None:
-        """Drop the cached result of a secret function, because the source rejected it."""
-        with self._lock:
-            self._results.pop(_key(record), None)
-
-    def credentials_for(
-        self,
-        record: SourceRecord,
-        user_input: Mapping[str, str] | None = None,
-        function: Callable[[], str] | None = None,
-    ) -> "Credentials":
-        """A lazy handle to the credentials of a record. `user_input` and `function` override the
-        stored ones for a source that is being added."""
-        return Credentials(self, record, user_input, function)
-
-    def _resolve(self, credentials: "Credentials") -> tuple[Mapping[str, str], str | None]:
-        record, key = credentials.record, _key(credentials.record)
-        with self._lock:
-            user_input = (
-                self._user_input.get(key, {})
-                if credentials.user_input is None
-                else credentials.user_input
+    def _ask(self, source: str) -> str:
+        secret, error_name = "", ""
+        try:
+            secret = self.function()
+        except Exception as error:  # noqa: BLE001 — user code; its message may contain the secret
+            error_name = type(error).__name__
+        if error_name:  # raised outside the handler, so that the error has no context
+            raise SecretMissing(
+                f"The function for the secret of {source!r} failed with {error_name}."
             )
-            function = (
-                self._functions.get(key) if credentials.function is None else credentials.function
+        if not isinstance(secret, str) or not secret:
+            raise SecretMissing(
+                f"The function for the secret of {source!r} must return a non-empty string."
             )
-        _redact_values(user_input)
-        if record.secret is None or record.secret == USER_INPUT:
-            if record.secret == USER_INPUT and not user_input:
-                raise _missing_error(record, "was added with a credential, which is not stored")
-            return user_input, None
-        secret = (
-            self._call_function(record, function) if record.secret == CALLABLE else _look_up(record)
-        )
-        redaction.remember_credential(secret)
-        return user_input, secret
+        return secret
 
-    def _call_function(self, record: SourceRecord, function: Callable[[], str] | None) -> str:
-        """The result of the secret function, cached because it may prompt, until it is rejected."""
-        key = _key(record)
-        with self._lock:  # two threads prompt only once
-            if function is None:
-                raise _missing_error(
-                    record, "takes its secret from a function that this kernel does not have"
-                )
-            if key in self._results and self._results[key][0] is function:
-                return self._results[key][1]
-            secret, error_name = "", ""
-            try:
-                secret = function()
-            except Exception as error:  # noqa: BLE001 — user code; its message may contain the secret
-                error_name = type(error).__name__
-            if error_name:  # raised outside the handler, so that the error has no context
-                raise SecretMissing(
-                    f"The function for the secret of {record.name!r} failed with {error_name}."
-                )
-            if not isinstance(secret, str) or not secret:
-                raise SecretMissing(
-                    f"The function for the secret of {record.name!r} must return a non-empty "
-                    "string."
-                )
-            self._results[key] = (function, secret)
-            return secret
+    def reject(self) -> None:
+        """Forget the secret."""
+        with self._lock:
+            self._secret = None
 
 
 class Credentials:
-    """Lazy handle to the credentials of one source; calling it resolves them."""
+    """The credentials of one source: what was typed with it and the function for its secret, which
+    this kernel keeps, and what its `secret=` names. Calling it resolves them."""
 
     def __init__(
         self,
-        store: CredentialStore,
         record: SourceRecord,
-        user_input: Mapping[str, str] | None,
-        function: Callable[[], str] | None,
+        typed: Mapping[str, str] | None = None,
+        function: SecretFunction | None = None,
     ) -> None:
-        self.record, self.user_input, self.function = record, user_input, function
-        self._store = store
+        self.record, self.typed, self.function = record, dict(typed or {}), function
+        for name, value in self.typed.items():
+            if name not in _NOT_SECRET:
+                redaction.remember_credential(value)
+
+    def given(
+        self,
+        record: SourceRecord,
+        typed: Mapping[str, str],
+        function: Callable[[], str] | None,
+    ) -> "Credentials":
+        """Those given with a source that is added under the name of this one. The same function is
+        not called again."""
+        if function is None:
+            return Credentials(record, typed)
+        is_known = self.function is not None and self.function.function is function
+        return Credentials(record, typed, self.function if is_known else SecretFunction(function))
+
+    def of(self, record: SourceRecord) -> "Credentials":
+        """The same for the record as it is stored now."""
+        return Credentials(record, self.typed, self.function)
 
     def __call__(self) -> tuple[Mapping[str, str], str | None]:
         """(typed credentials by name, text of `secret=`). Raises SecretMissing,
         ExtensionMissing."""
-        return self._store._resolve(self)
+        record = self.record
+        if record.secret == USER_INPUT and not self.typed:
+            raise _missing_error(record, "was added with a credential, which is not stored")
+        if not record.secret:
+            return self.typed, None
+        if record.secret != CALLABLE:
+            secret = _look_up(record)
+        elif self.function is None:
+            raise _missing_error(
+                record, "takes its secret from a function that this kernel does not have"
+            )
+        else:
+            secret = self.function(record.name)
+        redaction.remember_credential(secret)
+        return self.typed, secret
 
     def reject(self) -> None:
         """Report that the source rejected the credentials."""
-        self._store.reject(self.record)
+        if self.function is not None:
+            self.function.reject()
 
     @property
     def remedy(self) -> str:
@@ -192,16 +164,6 @@ class Credentials:
             if secret
             else f"Pass the correct password: {_add_call(self.record)}."
         )
-
-
-def _key(record: SourceRecord) -> tuple[str | None, str]:
-    return (record.tenant, fold(record.name))
-
-
-def _redact_values(user_input: Mapping[str, str]) -> None:
-    for name, value in user_input.items():
-        if name not in _NOT_SECRET:
-            redaction.remember_credential(value)
 
 
 def _missing_error(record: SourceRecord, reason: str) -> SecretMissing:

@@ -351,7 +351,7 @@ class Sources(ReprMixin):
         frame = (
             None if isinstance(location, str | Path) else _check_frame(location, anchor, options)
         )
-        clean_location, options, credentials = (
+        clean_location, options, typed = (
             ("", options, {}) if frame is not None else strip_credentials(str(location), options)
         )
         draft = SourceRecord(
@@ -364,20 +364,25 @@ class Sources(ReprMixin):
             options=options,
             anchor=anchor,
             tenant_column=tenant_column,
-            secret=check_secret(secret) if secret is not None or not credentials else USER_INPUT,
+            secret=check_secret(secret) if secret is not None or not typed else USER_INPUT,
         )
         function = secret if callable(secret) else None
+        directory = self._parts.source_directory
+        credentials = directory.credentials(draft).given(draft, typed, function)
+        if check and function is not None:
+            # The function may prompt the user: only this thread can do that, and without a timeout.
+            credentials()
         record, tables = self._open(
-            draft, frame, clean_location, credentials, function, kind=kind, check=check
+            draft, frame, clean_location, credentials, kind=kind, check=check
         )
         stored = self._store_record(record, frame, replace=replace)
-        self._parts.source_directory.store_credentials(stored, credentials, function)
+        directory.store_credentials(stored, credentials)
         if check:
             cache = self._parts.observation_cache
             LastObservations(cache).record_tables(stored, tables, self._parts.clock.now_ns())
             cache.flush()
         if frame is not None:
-            self._parts.source_directory.register_frame(stored, frame)
+            directory.register_frame(stored, frame)
         return Source(self._parts, stored)
 
     def _open(
@@ -385,25 +390,20 @@ class Sources(ReprMixin):
         draft: SourceRecord,
         frame: object,
         location: str,
-        credentials: dict[str, str],
-        function: Callable[[], str] | None,
+        credentials: Credentials,
         *,
         kind: str | None,
         check: bool,
     ) -> tuple[SourceRecord, Names]:
         """The complete record of a source and, with `check`, its tables. Raises as `add`."""
         directory = self._parts.source_directory
-        if check and function is not None:
-            # The function may prompt the user: only this thread can do that, and without a timeout.
-            directory.credentials(draft, credentials, function)()
 
         def open_source() -> tuple[SourceRecord, Names]:
             record = draft
             if frame is None:
-                read_credentials = directory.credentials(draft, credentials, function)
-                record = self._complete_record(draft, kind, location, read_credentials)
+                record = self._complete_record(draft, kind, location, credentials)
             directory.outside.name_source(record)
-            connector = directory.connector(record, frame, credentials, function)
+            connector = directory.connector(record, frame, credentials)
             if check:
                 connector.check()
             return record, connector.tables() if check else []

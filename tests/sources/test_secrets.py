@@ -6,10 +6,12 @@ import keyring
 import keyring.backend
 import pytest
 
+import jammi_lab
 from jammi_lab.core import redaction as scrubbing
 from jammi_lab.core.errors import InvalidArgument, SecretMissing, SourceUnavailable
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.sources.secrets import CALLABLE, USER_INPUT, CredentialStore, check_secret
+from jammi_lab.sources.secrets import CALLABLE, USER_INPUT, Credentials, check_secret
+from tests.inside import services_of
 
 
 def record(secret: str | None, name: str = "crm", tenant: str | None = None) -> SourceRecord:
@@ -44,11 +46,11 @@ def drawer():
 
 
 def test_nothing_said_is_nothing_given():
-    assert CredentialStore().credentials_for(record(None))() == ({}, None)
+    assert Credentials(record(None))() == ({}, None)
 
 
 def test_a_variable_is_read_when_it_is_needed(monkeypatch):
-    given = CredentialStore().credentials_for(record("CRM_PASSWORD"))
+    given = Credentials(record("CRM_PASSWORD"))
     with pytest.raises(
         SecretMissing,
         match="CRM_PASSWORD, which the source 'crm' takes its secret from, is not set",
@@ -61,12 +63,12 @@ def test_a_variable_is_read_when_it_is_needed(monkeypatch):
 
 
 def test_the_keyring_is_read_when_it_is_needed(drawer):
-    assert CredentialStore().credentials_for(record("keyring:jammi/me"))() == (
+    assert Credentials(record("keyring:jammi/me"))() == (
         {},
         "from-the-keyring",
     )
     with pytest.raises(SecretMissing, match="has no entry jammi/you"):
-        CredentialStore().credentials_for(record("keyring:jammi/you"))()
+        Credentials(record("keyring:jammi/you"))()
 
 
 def test_a_function_is_asked_once_and_again_when_its_answer_was_refused():
@@ -76,26 +78,27 @@ def test_a_function_is_asked_once_and_again_when_its_answer_was_refused():
         asked.append(1)
         return f"answer {len(asked)}"
 
-    vault = CredentialStore()
-    first = vault.credentials_for(record(CALLABLE), {}, prompt)
+    first = Credentials(record(CALLABLE)).given(record(CALLABLE), {}, prompt)
     assert first() == ({}, "answer 1")
-    vault.store(record(CALLABLE), {}, prompt)
-    assert vault.credentials_for(record(CALLABLE))() == ({}, "answer 1"), (
+    assert first.of(record(CALLABLE))() == ({}, "answer 1"), (
         "what was asked while the source was added need not be asked again"
     )
-    vault.credentials_for(record(CALLABLE)).reject()
-    assert vault.credentials_for(record(CALLABLE))() == ({}, "answer 2")
+    again = first.given(record(CALLABLE), {}, prompt)
+    assert again() == ({}, "answer 1"), "nor when the source is added once more"
+    again.reject()
+    assert first() == ({}, "answer 2")
+    assert first.given(record(CALLABLE), {}, lambda: prompt())() == ({}, "answer 3")
 
 
 def test_a_function_lives_with_the_kernel():
     with pytest.raises(SecretMissing, match="a function that this kernel does not have"):
-        CredentialStore().credentials_for(record(CALLABLE))()
+        Credentials(record(CALLABLE))()
 
 
 @pytest.mark.parametrize("answer", [None, "", 7])
 def test_a_function_must_return_text(answer):
     with pytest.raises(SecretMissing, match="must return a non-empty string"):
-        CredentialStore().credentials_for(record(CALLABLE), {}, lambda: answer)()
+        Credentials(record(CALLABLE)).given(record(CALLABLE), {}, lambda: answer)()
 
 
 def test_a_function_that_fails_tells_its_kind_only():
@@ -103,28 +106,29 @@ def test_a_function_that_fails_tells_its_kind_only():
         raise ValueError("the password is hunter2000")
 
     with pytest.raises(SecretMissing, match="failed with ValueError") as caught:
-        CredentialStore().credentials_for(record(CALLABLE), {}, fail)()
+        Credentials(record(CALLABLE)).given(record(CALLABLE), {}, fail)()
     told = "".join(traceback.format_exception(caught.value))
     assert "hunter2000" not in told and not isinstance(caught.value.__context__, ValueError)
 
 
-def test_what_was_typed_is_held_until_it_is_released_and_missing_after_a_restart():
-    vault = CredentialStore()
-    vault.store(record(USER_INPUT), {"password": "pa55word"})
-    assert vault.credentials_for(record(USER_INPUT))() == ({"password": "pa55word"}, None)
-    vault.release(record(USER_INPUT))
-    with pytest.raises(SecretMissing, match="was added with a credential, which is not stored"):
-        vault.credentials_for(record(USER_INPUT))()
+def test_what_was_typed_is_held_until_it_is_released_and_missing_after_a_restart(tmp_path):
+    with jammi_lab.open(tmp_path / "ws") as ws:
+        directory, of = services_of(ws).source_directory, record(USER_INPUT)
+        directory.store_credentials(of, Credentials(of, {"password": "pa55word"}))
+        assert directory.credentials(of)() == ({"password": "pa55word"}, None)
+        directory.release(of)
+        with pytest.raises(SecretMissing, match="was added with a credential, which is not stored"):
+            directory.credentials(of)()
 
 
-def test_each_owner_has_its_own():
-    vault = CredentialStore()
-    vault.store(record(USER_INPUT, tenant="a"), {"password": "of a"})
-    with pytest.raises(SecretMissing):
-        vault.credentials_for(record(USER_INPUT, tenant="b"))()
-    assert vault.credentials_for(record(USER_INPUT, name="CRM", tenant="a"))()[0] == {
-        "password": "of a"
-    }
+def test_each_owner_has_its_own(tmp_path):
+    with jammi_lab.open(tmp_path / "ws") as ws:
+        directory, of = services_of(ws).source_directory, record(USER_INPUT, tenant="a")
+        directory.store_credentials(of, Credentials(of, {"password": "of a"}))
+        with pytest.raises(SecretMissing):
+            directory.credentials(record(USER_INPUT, tenant="b"))()
+        same = record(USER_INPUT, name="CRM", tenant="a")
+        assert directory.credentials(same)()[0] == {"password": "of a"}
 
 
 @pytest.mark.parametrize("said", ["NAME", "_N1", "keyring:service/user", None])
@@ -196,18 +200,18 @@ def test_what_a_variable_must_hold_is_said_where_its_secret_is_missing(
     monkeypatch.delenv("NO_SUCH_VARIABLE", raising=False)
     there = SourceRecord(name="s", kind="csv", location=location, secret="NO_SUCH_VARIABLE")
     with pytest.raises(SecretMissing, match="NO_SUCH_VARIABLE") as caught:
-        CredentialStore().credentials_for(there)()
+        Credentials(there)()
     assert (
         f"Set it to {holds or 'the password'}" in caught.value.hint
         and "NO_SUCH_VARIABLE" in caught.value.hint
     )
     typed = SourceRecord(name="s", kind="csv", location=location, secret=USER_INPUT)
     with pytest.raises(SecretMissing, match="is not stored") as caught:
-        CredentialStore().credentials_for(typed)()
+        Credentials(typed)()
     assert (f"The variable must contain {holds}" in caught.value.hint) == bool(holds)
 
 
 def test_an_empty_keyring_is_told_with_the_command_that_fills_it(drawer):
     with pytest.raises(SecretMissing, match="has no entry jammi/you") as caught:
-        CredentialStore().credentials_for(record("keyring:jammi/you"))()
+        Credentials(record("keyring:jammi/you"))()
     assert "keyring set jammi you" in caught.value.hint
