@@ -11,11 +11,6 @@ from jammi_lab.core.identifiers import is_text, near_names
 
 KINDS = {"postgresql": "postgresql", "postgres": "postgresql", "mysql": "mysql", "mariadb": "mysql"}
 """The kind of source by URL scheme, without a driver behind `+`."""
-OPTIONS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
-    "postgresql": {"schemas": (list, tuple), "numeric": (str,)},
-    "mysql": {"schemas": (list, tuple)},
-}
-"""For each kind, its options and their types."""
 PORTS = {"postgresql": 5432, "mysql": 3306}
 URL_PARAMETERS = {
     "postgresql": (

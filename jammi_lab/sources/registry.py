@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+import glob
 import importlib
 import os
 from typing import TYPE_CHECKING
@@ -10,12 +12,13 @@ from urllib.parse import urlsplit
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.sources import container_formats, database_urls, read_errors
+from jammi_lab.sources import database_urls, read_errors
 from jammi_lab.sources.base import NO_WORKSPACE, Connector, SourceContext
 from jammi_lab.sources.credentials import HTTP_SCHEMES
+from jammi_lab.sources.databases import reader_process
+from jammi_lab.sources.databases.reader_process import ReaderError
 from jammi_lab.sources.files.csv_errors import delimiter_error
 from jammi_lab.sources.files.formats import (
-    FILE_KINDS,
     TEXT_KINDS,
     UNDELIMITED_SUFFIXES,
     check_anchor,
@@ -62,7 +65,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_anchor", "check_options", "connector_for", "infer_kind", "is_package_kind"]
 
-_CONNECTORS = {
+CONNECTORS = {
     "parquet": "files.connector:FileConnector",
     "arrow": "files.connector:FileConnector",
     **dict.fromkeys(TEXT_KINDS, "files.text_connector:TextConnector"),
@@ -75,10 +78,23 @@ _CONNECTORS = {
     "mysql": "databases.mysql:MysqlConnector",
 }
 """The module and class of each kind, imported when a source of it is used."""
-_ALL_KINDS = (*FILE_KINDS, *container_formats.KINDS, *database_urls.PORTS)
-_KNOWN_SCHEMES = (None, "memory", *STORES, *HTTP_SCHEMES, *_ALL_KINDS)
-_MAX_LINE_BYTES = 10_000
-_MAGIC = {b"PAR1": "parquet", b"ARRO": "arrow", b"FEA1": "arrow"}
+_DATABASE_FILES = ("sqlite", "duckdb")
+"""Also schemes, as in `sqlite:///data.db`, or `sqlite:////tmp/data.db` for an absolute path."""
+_SUFFIXES = {
+    **dict.fromkeys((".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), "xlsx"),
+    **dict.fromkeys((".sqlite", ".sqlite3", ".db", ".db3"), "sqlite"),
+    **dict.fromkeys((".duckdb", ".ddb"), "duckdb"),
+}
+"""Kinds of single files."""
+_MAGIC = (
+    (0, b"SQLite format 3\0", "sqlite"),
+    (8, b"DUCK", "duckdb"),
+    (0, b"PAR1", "parquet"),
+    (0, b"ARRO", "arrow"),
+    (0, b"FEA1", "arrow"),
+)
+"""Bytes at a place that tell a kind: a `.db` may be SQLite or DuckDB."""
+_SCHEMES = (None, "memory", *STORES, *HTTP_SCHEMES, *_DATABASE_FILES)
 
 
 def infer_kind(
@@ -96,38 +112,34 @@ def infer_kind(
     scheme = scheme_of(user_input)
     if isinstance(kind, str):
         kind = database_urls.kind_of(kind) or kind  # mariadb and postgres, as in a URL
-    if (kind not in _ALL_KINDS if kind is not None else scheme not in _KNOWN_SCHEMES) and (
-        packaged := package_kind(user_input, kind)
-    ) is not None:
-        return packaged
-    if kind == "iceberg" and database_urls.kind_of(scheme) == "postgresql":
+    word = scheme if kind is None else kind
+    if word not in (*CONNECTORS, *_SCHEMES):
+        packaged = package_kind(user_input, kind)
+        if packaged is not None:
+            return packaged
+    server = database_urls.kind_of(scheme)
+    if kind == "iceberg" and server == "postgresql":
         return kind  # the catalog of a lake
-    if (server := database_urls.kind_of(scheme)) is not None or kind in database_urls.PORTS:
+    if server is not None or kind in database_urls.PORTS:
         if server is None or kind not in (None, server):
             raise InvalidArgument(
                 f"{display_location(user_input)!r} is not a URL of kind {kind}.",
                 hint="Write postgresql://user@host/database or mysql://….",
             )
         return server
-    if (
-        container_kind := container_formats.infer(user_input)
-        if kind is None
-        else kind
-        if kind in container_formats.KINDS
-        else None
-    ) is not None:
-        return container_kind
-    if scheme is not None and scheme not in ("memory", *STORES, *HTTP_SCHEMES):
+    if scheme not in _SCHEMES:
         hint = "Use a path, a URL of http, s3, gs or az, a database URL, or a frame."
         raise InvalidArgument(f"{scheme}:// URLs are not supported.", hint=hint)
+    if kind is not None and kind not in CONNECTORS:
+        raise InvalidArgument(
+            f"Unknown kind of source: {kind!r}.",
+            near=near_names(kind, CONNECTORS),
+            hint=f"Kinds are {', '.join(CONNECTORS)}.",
+        )
     if kind is not None:
-        if kind not in FILE_KINDS:
-            raise InvalidArgument(
-                f"Unknown kind of source: {kind!r}.",
-                near=near_names(kind, _ALL_KINDS),
-                hint=f"Kinds are {', '.join(_ALL_KINDS)}.",
-            )
         return kind
+    if scheme in _DATABASE_FILES:
+        return scheme
     return _kind_by_content(user_input, read_access)
 
 
@@ -143,7 +155,7 @@ def _kind_by_content(user_input: str, read_access: ReadStoreAccess) -> str:
     if not kinds:
         raise InvalidArgument(
             f"The kind of {display_location(user_input)!r} cannot be inferred from its name.",
-            hint=f'Set kind="…": {", ".join(_ALL_KINDS)}.',
+            hint=f'Set kind="…": {", ".join(CONNECTORS)}.',
         )
     return kinds.pop()
 
@@ -151,67 +163,82 @@ def _kind_by_content(user_input: str, read_access: ReadStoreAccess) -> str:
 def is_package_kind(kind: str) -> bool:
     """Whether an installed package reads sources of this kind. No package is looked up for a kind
     of our own."""
-    return kind not in (*_ALL_KINDS, "frame") and package_kind("", kind) is not None
+    return kind not in (*CONNECTORS, "frame") and package_kind("", kind) is not None
 
 
 def _kinds_by_content(user_input: str, read_access: ReadStoreAccess) -> set[str]:
     """The kinds by the location's own name, or by the names of its files, or else by the first
     bytes of a single file."""
     pattern = full_location(store_location(user_input, None), None)
-    path = literal_path(pattern)
-    name = urlsplit(pattern).path if scheme_of(pattern) in HTTP_SCHEMES else path or pattern
-    if (path is None or not os.path.isdir(path)) and (named_kind := kind_of_name(name)) is not None:
-        return {named_kind}
+    scheme, path = scheme_of(pattern), literal_path(pattern)
+    if scheme is not None:
+        kind = _kind_of_url(urlsplit(pattern).path if scheme in HTTP_SCHEMES else path or pattern)
+    elif path is None:
+        kind = kind_of_name(pattern)
+    else:
+        kind = _kind_of_folder(path) if os.path.isdir(path) else _kind_of_file(path)
+    if kind is not None:
+        return {kind}
     try:
         names = file_set_for(pattern, read_access()).names()
     except OSError as error:
         raise read_errors.unreadable_error(display_location(pattern), error) from None
     if not names:
         raise read_errors.missing_error(pattern)
-    if (
-        path is not None
-        and scheme_of(pattern) in STORES
-        and (lakehouse_kind := _lakehouse_kind(names)) is not None
-    ):
-        return {lakehouse_kind}
-    if scheme_of(pattern) not in HTTP_SCHEMES and (
-        kinds := {kind for name in names if (kind := kind_of_name(name)) is not None}
-    ):
+    if scheme in STORES and path is not None and (lake := _lake_of_names(names)) is not None:
+        return {lake}
+    kinds = {kind for name in names if (kind := kind_of_name(name)) is not None}
+    if scheme not in HTTP_SCHEMES and kinds:
         return kinds - {"text"} or kinds  # a README beside data files is none of them
-    if len(names) == 1 and scheme_of(pattern) is None:
-        return _kind_of_bytes(names[0])
+    if scheme is None and len(names) == 1 and (kind := _kind_of_file(names[0])) is not None:
+        return {kind}
     return set()
 
 
-def _kind_of_bytes(path: str) -> set[str]:
-    """The kind of a single file whose name does not tell it. Raises SourceUnavailable."""
+def _kind_of_url(name: str) -> str | None:
+    """The kind of a remote file by its name; a database or a lake must be local or a folder."""
+    is_workbook = _SUFFIXES.get(os.path.splitext(name.lower())[1]) == "xlsx"
+    return "xlsx" if is_workbook else kind_of_name(name)
+
+
+def _kind_of_file(path: str) -> str | None:
+    """The kind of a local file by its name or first bytes. Raises SourceUnavailable."""
+    name = path.lower()
+    kind = kind_of_name(name) or _SUFFIXES.get(os.path.splitext(name)[1])
+    if name.endswith(".metadata.json"):
+        kind = "iceberg"
+    if kind not in (None, *_DATABASE_FILES) or not os.path.isfile(path):
+        return kind
     try:
+        head = reader_process.head(path)
+    except ReaderError as error:
+        if error.kind == "denied":
+            raise read_errors.unreadable_error(path, PermissionError()) from None
+        return kind
+    kind = next((each for start, magic, each in _MAGIC if head[start:].startswith(magic)), kind)
+    if kind is None and name.endswith(".zip"):
         with open(path, "rb") as file:
-            line = file.readline(_MAX_LINE_BYTES)
-            kind = _MAGIC.get(line[:4])
-            if kind is None and path.lower().endswith(".zip"):
-                members = files_of_archive(file, os.path.basename(path))
-                kind = kind_of_name(members[0]) if len(members) == 1 else None
-    except OSError as error:
-        raise read_errors.unreadable_error(path, error) from None
-    if kind is None and path.lower().endswith(UNDELIMITED_SUFFIXES):
-        raise delimiter_error(path, line.decode(errors="replace"))
-    return {kind} if kind else set()
+            members = files_of_archive(file, os.path.basename(path))
+        kind = kind_of_name(members[0]) if len(members) == 1 else None
+    if kind is None and name.endswith(UNDELIMITED_SUFFIXES):
+        raise delimiter_error(path, head.partition(b"\n")[0].decode(errors="replace"))
+    return kind
 
 
-def _lakehouse_kind(names: list[str]) -> str | None:
-    """The kind of a prefix that contains a Delta log or Iceberg metadata. Its data files alone
-    would look like Parquet files."""
+def _kind_of_folder(path: str) -> str | None:
+    if os.path.isdir(os.path.join(path, "_delta_log")):
+        return "delta"
+    return _lake_of_names(glob.glob(os.path.join(glob.escape(path), "metadata", "*")))
+
+
+def _lake_of_names(names: list[str]) -> str | None:
+    """The kind of a folder or prefix that contains a Delta log or Iceberg metadata. Its data files
+    alone would look like Parquet files."""
     if any("/_delta_log/" in name for name in names):
         return "delta"
-    return (
-        "iceberg"
-        if any(
-            name.endswith(".metadata.json") and name.split("/")[-2:-1] == ["metadata"]
-            for name in names
-        )
-        else None
-    )
+    if any(fnmatch.fnmatch(name, "*/metadata/*.metadata.json") for name in names):
+        return "iceberg"
+    return None
 
 
 def connector_for(
@@ -224,7 +251,7 @@ def connector_for(
     """
     if record.kind == "frame":
         return FrameConnector(record.name, frame)
-    place = _CONNECTORS.get(record.kind)
+    place = CONNECTORS.get(record.kind)
     if place is not None:
         module, _, name = place.partition(":")
         connector_class = getattr(importlib.import_module(f"{__package__}.{module}"), name)

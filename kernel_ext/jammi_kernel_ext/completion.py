@@ -174,9 +174,9 @@ class Completion:
             case "plot" if words[-1] in flag.spellings:
                 values = [*CHART_KINDS]
             case "kind":
-                from jammi_lab.sources.registry import _ALL_KINDS
+                from jammi_lab.sources.registry import CONNECTORS
 
-                values = [*_ALL_KINDS]
+                values = [*CONNECTORS]
             case "anchor":
                 values = [*ANCHOR_KINDS]
             case "model" if ws is not None:

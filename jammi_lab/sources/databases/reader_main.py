@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 BLOCK_BYTES = 1 << 20
+_HEAD_BYTES = 10_000
 _CHUNK_ROWS = 4096
 GENERATED = "GENERATED "
 """Stands before the type of a computed column."""
@@ -123,7 +124,7 @@ def _digest(request: dict[str, Any]) -> dict[str, Any]:
 
 def _head(request: dict[str, Any]) -> dict[str, Any]:
     with _open_regular(request["paths"][0]) as file:
-        return {"head": file.read(32).hex()}
+        return {"head": file.read(_HEAD_BYTES).hex()}
 
 
 @contextlib.contextmanager

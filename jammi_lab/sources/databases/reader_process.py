@@ -176,7 +176,7 @@ def _exchange(reader: _Reader, payload: dict[str, Any], seconds: float | None) -
 
 
 def head(path: str) -> bytes:
-    """The first 32 bytes of a file. Raises ReaderError."""
+    """The first bytes of a file, more than a line has. Raises ReaderError."""
     return bytes.fromhex(request({"do": "head", "paths": [os.path.abspath(path)]})["head"])
 
 

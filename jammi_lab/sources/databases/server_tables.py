@@ -214,7 +214,7 @@ class ServerTables(LocatedConnector, ABC):
         """`Relation.explain`: the error for a message about the source or a value in it."""
         if value_match := _UNREADABLE_VALUE.search(text):
             hint = "Correct the value, or create a view on the server that casts it."
-            if "numeric" in database_urls.OPTIONS[self.record.kind] and "DECIMAL" in text:
+            if self.kind == "postgresql" and "DECIMAL" in text:
                 hint = f'{hint[:-1]}, or set options={{"numeric": "double"}}.'
             return SourceUnavailable(value_match[0], hint=hint)
         return self.error_for_message(text)

@@ -13,7 +13,6 @@ from typing import Any
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import fold, is_text, near_names
 from jammi_lab.core.redaction import remember_typed_credentials
-from jammi_lab.sources import container_formats, database_urls
 
 SUFFIXES = {
     ".parquet": "parquet",
@@ -73,6 +72,25 @@ OPTIONS: dict[str, dict[str, tuple[type, ...]]] = {
     "tsv": _CSV_OPTIONS,
     "json": _JSON_OPTIONS,
     "ndjson": _JSON_OPTIONS,
+    "xlsx": {
+        "sheet": (str,),
+        "range": (str,),
+        "skip": (int,),
+        "header": (bool,),
+        "types": (dict,),
+        "all_varchar": (bool,),
+    },
+    "sqlite": {"text": (bool,)},
+    "postgresql": {"schemas": (list, tuple), "numeric": (str,)},
+    "mysql": {"schemas": (list, tuple)},
+    "delta": {"version": (int,)},
+    "iceberg": {
+        "catalog": (str,),
+        "table": (str,),
+        "endpoint_url": (str,),
+        "region": (str,),
+        "anon": (bool,),
+    },
 }
 """Options and their types by kind; other kinds take none."""
 ALIASES = {"delimiter": "delim", "sep": "delim", "null": "nullstr", "decimal": "decimal_separator"}
@@ -184,11 +202,7 @@ def check_options(
     """The options in stored form. `location_options` are known besides those of the kind. Raises
     InvalidArgument for an unknown option, listing the known ones, and for a wrong type."""
     known = {
-        **(
-            OPTIONS.get(kind)
-            or database_urls.OPTIONS.get(kind)
-            or container_formats.OPTIONS.get(kind, {})
-        ),
+        **OPTIONS.get(kind, {}),
         **(location_options or {}),
         **({"files": (list,)} if kind in FILE_KINDS else {}),
     }
