@@ -21,15 +21,13 @@ from typing import TYPE_CHECKING, Any
 from jammi_lab.core import redaction
 from jammi_lab.core.errors import InvalidArgument, SecretMissing
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.sources import database_urls
 from jammi_lab.sources.base import ReadCredentials
 from jammi_lab.sources.files import object_stores
-from jammi_lab.sources.locations import scheme_of, split_http_url, split_store_url
+from jammi_lab.sources.locations import HTTP_SCHEMES, STORES, scheme_of, split_location
 
 if TYPE_CHECKING:
     from jammi_lab.sources.files.http import HttpCredentials
 
-HTTP_SCHEMES = ("http", "https")
 _LIKE_AN_ADDRESS = re.compile(
     r"[\s'\"(<\[]*(?:jdbc:)?(?:postgres|mysql|mariadb)\w*(?:\+\w+)?(?::|/.*@)", re.I | re.S
 )
@@ -51,8 +49,6 @@ def strip_credentials(
     if not os.path.exists(location):
         redaction.remember_typed_credentials(location)
     scheme = scheme_of(location)
-    stored_options: dict[str, Any] = dict(options)
-    credentials: dict[str, str] = {}
     if (
         scheme is None
         and (_LIKE_AN_ADDRESS.match(location) or redaction.looks_like_address(location))
@@ -63,28 +59,23 @@ def strip_credentials(
             hint="Write postgresql://user@host/database or mysql://…, and pass the password with "
             "secret=.",
         )
-    if database_urls.kind_of(scheme) is not None:
-        location, credentials = database_urls.strip_password(location)
-    elif scheme in HTTP_SCHEMES:
-        location, credentials = split_http_url(location)
-    elif scheme in object_stores.STORES:
-        for name in object_stores.CREDENTIALS:
-            if stored_options.get(name) is not None:
-                credentials[name] = stored_options.pop(name)
-        location = _strip_store_url(location, stored_options, credentials)
-        object_stores.check_endpoint(stored_options)
-    return location, stored_options, credentials
+    location, credentials = split_location(location)
+    if scheme not in STORES:
+        return location, dict(options), credentials
+    given = {**_store_options(credentials), **options}
+    typed = {name: given.pop(name, None) for name in object_stores.CREDENTIALS}
+    object_stores.check_endpoint(given)
+    return location, given, {name: value for name, value in typed.items() if value is not None}
 
 
 def location_options(location: str) -> Mapping[str, tuple[type, ...]]:
     """The options that a location takes in addition to those of its kind."""
-    return object_stores.OPTIONS if scheme_of(location) in object_stores.STORES else {}
+    return object_stores.OPTIONS if scheme_of(location) in STORES else {}
 
 
-def _strip_store_url(
-    location: str, stored_options: dict[str, Any], credentials: dict[str, str]
-) -> str:
-    location, parameters = split_store_url(location)
+def _store_options(parameters: Mapping[str, str]) -> dict[str, Any]:
+    """The options that the parameters of an object store's URL are. Raises InvalidArgument."""
+    store_options = dict[str, Any]()
     for name, value in parameters.items():
         option = _S3_QUERY.get(name.lower(), name)
         if option not in object_stores.OPTIONS or option == "anon":
@@ -92,10 +83,8 @@ def _strip_store_url(
                 f"Unknown parameter {name[:40]!r} in the URL of an object store.",
                 hint=f"Options are {', '.join(object_stores.OPTIONS)}: options={{…}}.",
             )
-        (credentials if option in object_stores.CREDENTIALS else stored_options).setdefault(
-            option, value
-        )
-    return location
+        store_options.setdefault(option, value)
+    return store_options
 
 
 def resolve_credentials(
@@ -111,15 +100,18 @@ def resolve_credentials(
         return http_credentials(
             values.get("user"), values.get("password"), values.get("query", ""), secret
         )
-    if scheme in object_stores.STORES:
+    if scheme in STORES:
         values, secret = _store_credentials(record, credentials)
-        store_options: dict[str, Any] = {
-            name: value for name, value in record.options.items() if name in object_stores.OPTIONS
-        }
-        return object_stores.StoreAccess(
-            object_stores.STORES[scheme], store_options, {**values, **_parse_secret(secret)}
-        )
+        return _access(STORES[scheme], record, {**values, **_parse_secret(secret)})
     return None
+
+
+def _access(
+    store: str, record: SourceRecord, credentials: Mapping[str, str]
+) -> object_stores.StoreAccess:
+    """The access to a store with the options of a record."""
+    known = {name: value for name, value in record.options.items() if name in object_stores.OPTIONS}
+    return object_stores.StoreAccess(store, known, credentials)
 
 
 def catalog_table_access(
@@ -128,11 +120,8 @@ def catalog_table_access(
     """The access to tables in s3 that a catalog elsewhere lists: by the secret of a catalog file,
     or by the AWS_* variables. The secret of a catalog server is for the server only. Raises
     SecretMissing, InvalidArgument."""
-    store_options: dict[str, Any] = {
-        name: value for name, value in record.options.items() if name in object_stores.OPTIONS
-    }
     secret = credentials()[1] if record.secret and scheme_of(record.location) is None else None
-    return object_stores.StoreAccess("s3", store_options, _parse_secret(secret))
+    return _access("s3", record, _parse_secret(secret))
 
 
 _CREDENTIAL_VARIABLES = {
@@ -153,9 +142,7 @@ def _store_credentials(
     try:
         return credentials()
     except SecretMissing:
-        variables = _CREDENTIAL_VARIABLES.get(
-            object_stores.STORES.get(scheme_of(record.location) or "", ""), ()
-        )
+        variables = _CREDENTIAL_VARIABLES.get(STORES.get(scheme_of(record.location) or "", ""), ())
         # The typed credential is lost, but the environment provides another one.
         if record.secret == "" and any(os.environ.get(name) for name in variables):
             return {}, None

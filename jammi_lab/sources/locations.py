@@ -36,7 +36,9 @@ _CREDENTIAL_VALUE = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9+/_=.~-]{20,}")
 _QUERY = re.compile(r"\?[A-Za-z_][\w.-]*=")
 _ABOVE = "../"
 """Begins a stored location that is outside the workspace's folder and in its project."""
-_STORE_SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
+STORES = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az"}
+"""The object store by URL scheme."""
+HTTP_SCHEMES = ("http", "https")
 OWN_FOLDERS = ("results", "quarantine", "checkpoints", "models", "writers")
 """Folders of a workspace with rows of all tenants or with its internal state."""
 _CATALOG = "catalog.sqlite3"
@@ -69,30 +71,39 @@ def check_url(url: str) -> None:
 
 def without_credentials(location: str) -> str:
     """A URL without its user part and query parameters that may be credentials; a path as it is."""
+    return split_location(location)[0]
+
+
+def split_location(location: str) -> tuple[str, dict[str, str]]:
+    """A location without its credentials, and the credentials by name; of the URL of an object
+    store all parameters."""
     scheme = scheme_of(location)
     if scheme is None or scheme == "memory":
-        return location
+        return location, {}
     if database_urls.kind_of(scheme) is not None:
-        return database_urls.strip_password(location)[0]
-    if scheme in ("http", "https"):
-        return split_http_url(location)[0]
-    if scheme in _STORE_SCHEMES:
-        return split_store_url(location)[0]
+        return database_urls.strip_password(location)
+    if scheme in HTTP_SCHEMES:
+        return _split_http_url(location)
+    if scheme in STORES:
+        return _split_store_url(location)
     head, rest = location.split("://", 1)
-    return f"{head}://{rest.split('?', 1)[0].rsplit('@', 1)[-1]}"
+    return f"{head}://{rest.split('?', 1)[0].rsplit('@', 1)[-1]}", {}
 
 
-def split_http_url(location: str) -> tuple[str, dict[str, str]]:
+def _split_user(host: str, *names: str) -> tuple[str, dict[str, str]]:
+    """The part of a URL before its path without the user part, and the values of that."""
+    user, _, host = host.rpartition("@")
+    values = user.split(":", 1) if user else []
+    return host, {name: unquote(value) for name, value in zip(names, values, strict=False)}
+
+
+def _split_http_url(location: str) -> tuple[str, dict[str, str]]:
     """An http URL without its credentials, and the credentials: user, password, and query (the
     parameters that look like one)."""
-    credentials = {}
     head, rest = location.split("#", 1)[0].split("://", 1)
     host, mark, path = re.fullmatch(r"([^/?]*)([/?]?)(.*)", rest, re.S).groups()  # type: ignore[union-attr]  # it matches every text
     path = f"?{path}" if mark == "?" else path
-    if "@" in host:
-        user, host = host.rsplit("@", 1)
-        name, colon, password = user.partition(":")
-        credentials = {"user": unquote(name), **({"password": unquote(password)} if colon else {})}
+    host, credentials = _split_user(host, "user", "password")
     path, _, query = path.partition("?")
     parts = [part for part in query.split("&") if part]
     credential_parts = [part for part in parts if _is_credential(part)]
@@ -109,7 +120,7 @@ def _is_credential(part: str) -> bool:
     )
 
 
-def split_store_url(location: str) -> tuple[str, dict[str, str]]:
+def _split_store_url(location: str) -> tuple[str, dict[str, str]]:
     """The URL of an object store without its credentials, and the values of its user part (key,
     secret) and query.
 
@@ -124,10 +135,9 @@ def split_store_url(location: str) -> tuple[str, dict[str, str]]:
         rest = rest[: query.start()]
     bucket, slash, key = rest.partition("/")
     # In Azure's notation the part before @ may be a container instead of a user.
-    if "@" in bucket and not (head.lower().startswith("abfs") and ":" not in bucket):
-        user, bucket = bucket.rsplit("@", 1)
-        name, colon, secret = user.partition(":")
-        credentials |= {"key": unquote(name), **({"secret": unquote(secret)} if colon else {})}
+    if not (head.lower().startswith("abfs") and ":" not in bucket):
+        bucket, user = _split_user(bucket, "key", "secret")
+        credentials |= user
     return f"{head}://{bucket}{slash}{key}", credentials
 
 

@@ -14,7 +14,6 @@ from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources import database_urls, read_errors
 from jammi_lab.sources.base import NO_WORKSPACE, Connector, SourceContext
-from jammi_lab.sources.credentials import HTTP_SCHEMES
 from jammi_lab.sources.databases import reader_process
 from jammi_lab.sources.databases.reader_process import ReaderError
 from jammi_lab.sources.files.csv_errors import delimiter_error
@@ -25,11 +24,13 @@ from jammi_lab.sources.files.formats import (
     check_options,
     kind_of_name,
 )
-from jammi_lab.sources.files.object_stores import STORES, StoreAccess
+from jammi_lab.sources.files.object_stores import StoreAccess
 from jammi_lab.sources.files.remote_files import file_set_for
 from jammi_lab.sources.files.text_bytes import files_of_archive
 from jammi_lab.sources.frames import FrameConnector
 from jammi_lab.sources.locations import (
+    HTTP_SCHEMES,
+    STORES,
     display_location,
     full_location,
     literal_path,

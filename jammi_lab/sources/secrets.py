@@ -19,8 +19,7 @@ from jammi_lab.core import redaction
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, SecretMissing
 from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.sources.files.object_stores import STORES
-from jammi_lab.sources.locations import display_location, scheme_of
+from jammi_lab.sources.locations import HTTP_SCHEMES, STORES, display_location, scheme_of
 
 Secret = str | Callable[[], str]
 """The forms of `secret=`."""
@@ -184,11 +183,7 @@ def _secret_format(record: SourceRecord) -> str:
             return "account:key"
         case "gs":
             return "a token"
-    return (
-        "user:password, a token, or ?query"
-        if scheme_of(record.location) in ("http", "https")
-        else ""
-    )
+    return "user:password, a token, or ?query" if scheme_of(record.location) in HTTP_SCHEMES else ""
 
 
 def _add_call(record: SourceRecord) -> str:

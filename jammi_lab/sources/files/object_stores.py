@@ -30,8 +30,6 @@ from jammi_lab.storage.object_store import client_error_text
 if TYPE_CHECKING:
     import fsspec
 
-STORES = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az"}
-"""The store by URL scheme."""
 CREDENTIALS = ("key", "secret", "token")
 """Options that are never stored."""
 OPTIONS: dict[str, tuple[type, ...]] = {

@@ -15,7 +15,7 @@ from jammi_lab.sources.files import object_stores
 from jammi_lab.sources.files.file_sets import FileSet, LocalFileSet, ReadAccess, SourceFile
 from jammi_lab.sources.files.formats import is_skipped, names_of_kind
 from jammi_lab.sources.files.object_stores import StoreAccess, translate_errors
-from jammi_lab.sources.locations import base_of, literal_path, scheme_of
+from jammi_lab.sources.locations import HTTP_SCHEMES, STORES, base_of, literal_path, scheme_of
 from jammi_lab.storage.files import Stat
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def file_set_for(pattern: str, access: StoreAccess | HttpCredentials | None = No
     scheme = scheme_of(pattern)
     if scheme is None:
         return LocalFileSet(pattern)
-    if scheme in ("http", "https"):
+    if scheme in HTTP_SCHEMES:
         return HttpFileSet(pattern, cast("HttpCredentials | None", access))
     return StoreFileSet(pattern, cast("StoreAccess | None", access))
 
@@ -63,7 +63,7 @@ class StoreFileSet:
     def __init__(self, pattern: str, access: StoreAccess | None = None) -> None:
         scheme = scheme_of(pattern) or ""
         self.pattern = pattern
-        self._store = object_stores.STORES.get(scheme)
+        self._store = STORES.get(scheme)
         self._access = (
             access
             if access is not None
