@@ -68,9 +68,7 @@ def _check_postgres(connection: duckdb.DuckDBPyConnection, attachment: Attachmen
     one, which has just been made.
     """
     text = "SELECT to_regclass('duckdb_secrets') IS NOT NULL AS secrets"
-    if attachment.listing:
-        text += f", ({attachment.listing}) AS listing"
-    [(has_secret_table, *listed)] = in_transaction(
+    [(has_secret_table,)] = in_transaction(
         connection,
         {},
         lambda query: query(
@@ -87,7 +85,6 @@ def _check_postgres(connection: duckdb.DuckDBPyConnection, attachment: Attachmen
         f"FROM postgres_configure_pool(catalog_name={sql_literal(attachment.alias)}, "
         "health_check_query='SELECT 1')"
     ).fetchall()
-    attachment.listed.extend(listed)
 
 
 def _check_greeting(host: str, port: int) -> None:

@@ -68,10 +68,6 @@ class Attachment:
     persistent: bool = True
     """Whether it stays attached until the workspace closes (servers), or only during a statement
     (files, so that their owner can write)."""
-    listing: str = ""
-    """A SELECT of one text that PostgreSQL runs together with the checks of a new attachment."""
-    listed: list[str] = field(default_factory=list, compare=False, repr=False)
-    """The text, after this attachment was made; empty where one of its alias was there before."""
 
     alias: str = field(init=False, compare=False)
     """The name of the attached database, unique per content."""

@@ -208,13 +208,15 @@ def _kind_of_file(path: str) -> str | None:
     kind = kind_of_name(name) or _SUFFIXES.get(os.path.splitext(name)[1])
     if name.endswith(".metadata.json"):
         kind = "iceberg"
-    if kind not in (None, *_DATABASE_FILES) or not os.path.isfile(path):
+    if kind not in (None, *_DATABASE_FILES) or not os.path.lexists(path):
         return kind
     try:
         head = reader_process.head(path)
     except ReaderError as error:
         if error.kind == "denied":
             raise read_errors.unreadable_error(path, PermissionError()) from None
+        if kind is None:
+            raise read_errors.unreadable_error(path, OSError(str(error))) from None
         return kind
     kind = next((each for start, magic, each in _MAGIC if head[start:].startswith(magic)), kind)
     if kind is None and name.endswith(".zip"):

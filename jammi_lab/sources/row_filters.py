@@ -10,8 +10,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from jammi_lab.core.identifiers import quote_identifier, sql_literal
-
 _INTEGER_TYPES = (
     "TINYINT",
     "SMALLINT",
@@ -34,26 +32,42 @@ class OwnerFilter(NamedTuple):
     tenant: str | None
 
 
+class ServerDialect(NamedTuple):
+    """How a kind of server writes SQL, and what it says."""
+
+    quote_name: Callable[[str], str]
+    """Quotes a name."""
+    quote_text: Callable[[str], str]
+    """Quotes a text, which is compared by its bytes if the server can."""
+    lower: Callable[[str], str]
+    """Converts a column to lower case, A to Z at least."""
+    literal: Callable[[str, str | None], str | None]
+    """The literal for a constant of a column of one of the server's types, or NULL for None; None
+    if the server compares the type otherwise than DuckDB."""
+    text_type: str
+    """The type of text in a CAST."""
+    messages: re.Pattern[str]
+    """How messages of the extension, the client library and the server begin."""
+    reason: re.Pattern[str]
+    """Finds the reason in such a message."""
+
+
 def conditions(
     owner_filter: OwnerFilter | None,
     types: Mapping[str, str],
     range_columns: frozenset[str],
-    *,
-    quote_name: Callable[[str], str] = quote_identifier,
-    quote_text: Callable[[str], str] = sql_literal,
-    lower: Callable[[str], str],
+    dialect: ServerDialect,
 ) -> list[str]:
     """Disjoint conditions that together cover the owner's rows, the first for rows without an
     owner; empty if no condition can be pushed down.
 
     `types` are DuckDB's column types. `range_columns` are the columns on which the server's range
     from ACME to acme contains every capitalisation of that name; the range lets the server use an
-    index and contains other names, too. `quote_name` and `quote_text` quote a name and a string;
-    `lower` converts a column to lower case, A to Z at least.
+    index and contains other names, too.
     """
     if owner_filter is None or owner_filter.column not in types:
         return []
-    name = quote_name(owner_filter.column)
+    name, quote_text = dialect.quote_name(owner_filter.column), dialect.quote_text
     kind = types[owner_filter.column]
     tenant = owner_filter.tenant
     if tenant is None:
@@ -74,7 +88,7 @@ def conditions(
             f"{name} IS NULL",
             (
                 f"({name} >= {quote_text(tenant.upper())} AND {name} <= {lower_name} "
-                f"AND {lower(name)} = {lower_name})"
+                f"AND {dialect.lower(name)} = {lower_name})"
             ),
         ]
     return []

@@ -374,7 +374,7 @@ def test_what_may_not_be_read_is_undecidable_and_said(ws, sql, table, reader, po
     assert is_fresh(ws)
     with pytest.raises(
         SourceUnavailable,
-        match=f"Table {table} of the source 'mine' cannot be read: permission denied",
+        match=f"The table {table} of the source 'mine' cannot be read: permission denied",
     ):
         ws.sql(f"SELECT hidden FROM mine.{table}")
     sql(f"REVOKE ALL ON {table} FROM {reader}")

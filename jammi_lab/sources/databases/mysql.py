@@ -12,13 +12,11 @@ write.
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from jammi_lab.core.errors import JammiError, SourceUnavailable
-from jammi_lab.sources import row_filters
+from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.sources.base import Query
 from jammi_lab.sources.databases import mysql_types, mysql_views
 from jammi_lab.sources.databases.server import ServerConnector
@@ -27,7 +25,7 @@ from jammi_lab.sources.databases.table_info import (
     LogPosition,
     ServerTable,
 )
-from jammi_lab.sources.row_filters import OwnerFilter
+from jammi_lab.sources.row_filters import ServerDialect
 
 _SYSTEM_SCHEMAS = ("information_schema", "mysql", "performance_schema", "sys")
 _LISTING = (
@@ -83,11 +81,36 @@ _INTEGER_WIDTH = re.compile(r"(?<=int)\(\d+\)")
 """The display width of an integer type, which newer servers leave out."""
 
 
+def _quote_name(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def _quote_bytes(value: str) -> str:
+    return f"x'{value.encode().hex()}'"
+
+
+def _quote_text(value: str) -> str:
+    """A string literal that is independent of the server's backslash mode."""
+    return f"CONVERT({_quote_bytes(value)} USING utf8mb4)"
+
+
+_DIALECT = ServerDialect(
+    quote_name=_quote_name,
+    quote_text=_quote_text,
+    lower=lambda column: f"LOWER({column})",
+    literal=mysql_types.literal_on_server,
+    text_type="CHAR",
+    messages=re.compile("Failed to |MySQL |Lost connection"),
+    reason=re.compile(r'(?:query "[^"]*"|parameters "[^"]*"): (.+)'),
+)
+
+
 class MysqlConnector(ServerConnector):
     """A registered MySQL or MariaDB database; `record.location` is its URL without credentials."""
 
     extension = "mysql_scanner"
     type = "mysql"
+    dialect = _DIALECT
     _status_schema = "information_schema"
     """The schema of the server's status tables."""
     settings: Mapping[str, str | bool] = {
@@ -127,16 +150,18 @@ class MysqlConnector(ServerConnector):
     def shows(self, schema: str) -> bool:
         """The schemas of the option `schemas`, or the database in the URL, or all but system
         schemas."""
-        schemas = self.record.options.get("schemas") or (
-            [self.address.database] if self.address.database else None
-        )
+        schemas = self._schemas
         return schema in schemas if schemas else schema not in _SYSTEM_SCHEMAS
+
+    @property
+    def _schemas(self) -> list[str]:
+        """The schemas of the option, or the database in the URL; empty for all."""
+        database = self.address.database
+        return self.record.options.get("schemas") or ([database] if database else [])
 
     def list_tables(self, query: Query) -> list[tuple[str, str]]:
         """Schema and name of each table and view in the schemas of `shows`."""
-        schemas = self.record.options.get("schemas") or (
-            [self.address.database] if self.address.database else None
-        )
+        schemas = self._schemas
         schema_list = ", ".join(map(_quote_text, schemas or _SYSTEM_SCHEMAS))
         where = f"table_schema {'' if schemas else 'NOT '}IN ({schema_list})"
         rows = self.run_on_server(query, _LISTING.format(where=where))
@@ -144,22 +169,17 @@ class MysqlConnector(ServerConnector):
             _check_row_limit(row_limit)
         return self.sorted_tables((s, n) for s, n, _ in rows)
 
-    def table_info(self, query: Query, schema: str, name: str) -> ServerTable | None:
-        """The metadata of one table."""
-        rows = self._rows_of_tables(query, [(schema, name)])[0]
-        return self._table_of_rows(query, schema, name, rows) if rows else None
-
     def table_infos(
         self, query: Query, names: Iterable[tuple[str, str]]
-    ) -> dict[tuple[str, str], ServerTable]:
+    ) -> dict[tuple[str, str], ServerTable | SourceUnavailable]:
         """The metadata of tables, read by one query for each fifty."""
-        infos, pending = dict[tuple[str, str], ServerTable](), sorted(names)
+        infos = dict[tuple[str, str], ServerTable | SourceUnavailable]()
+        pending = sorted(names)
         while pending:
             some, pending = pending[:_MAX_TABLES_PER_QUERY], pending[_MAX_TABLES_PER_QUERY:]
             for qualified, rows in zip(some, self._rows_of_tables(query, some), strict=True):
-                with contextlib.suppress(SourceUnavailable):
-                    if rows:
-                        infos[qualified] = self._table_of_rows(query, *qualified, rows)
+                if rows:
+                    infos[qualified] = self._table_of_rows(query, *qualified, rows)
         return infos
 
     def _rows_of_tables(
@@ -256,27 +276,6 @@ class MysqlConnector(ServerConnector):
         kind, label = dict(info.columns)[name], self.full_label(info)
         return mysql_types.value_as_read(name, kind, types[name], label)
 
-    def literal_on_server(self, kind: str, value: str | None) -> str | None:
-        """As `mysql_types` has it."""
-        return mysql_types.literal_on_server(kind, value)
-
-    def quote_name(self, name: str) -> str:
-        """A name in backticks."""
-        return _quote_name(name)
-
-    def owner_conditions(
-        self, owner: OwnerFilter | None, info: ServerTable, types: Mapping[str, str]
-    ) -> list[str]:
-        """Text is compared by the collation of its column."""
-        return row_filters.conditions(
-            owner,
-            types,
-            info.range_columns,
-            quote_name=_quote_name,
-            quote_text=_quote_text,
-            lower=lambda column: f"LOWER({column})",
-        )
-
     def digest_rows(
         self, query: Query, info: ServerTable, sets: Sequence[Sequence[str]]
     ) -> tuple[int, list[str]]:
@@ -316,21 +315,6 @@ class MysqlConnector(ServerConnector):
             digests.append(f"{first} {second}" if columns else "")
         return int(rows), digests
 
-    def largest_value(self, query: Query, info: ServerTable, column: str) -> tuple[str | None, int]:
-        """The largest value in the server's order, and the row count."""
-        [(largest, rows)] = self.run_on_server(
-            query,
-            f"SELECT CAST(MAX({_quote_name(column)}) AS CHAR) AS m, CAST(COUNT(*) AS CHAR) AS n "
-            f"FROM {self.table_on_server(info)}",
-        )
-        return largest, int(rows)
-
-    def error_for_message(self, text: str) -> JammiError | None:
-        """The error for a message of the extension or the server; None for any other."""
-        if not text.startswith(("Failed to ", "MySQL ", "Lost connection")):
-            return None
-        return self._server_error(text, "mysql", r'(?:query "[^"]*"|parameters "[^"]*"): (.+)')
-
 
 def _check_row_limit(row_limit: str) -> None:
     """Raise SourceUnavailable when the server cuts the rows of every SELECT off: which ones it
@@ -360,16 +344,3 @@ def _canonical_value(column: str, kind: str) -> str:
     else:
         text = f"HEX({name})"
     return f"IFNULL({text}, 'N')"
-
-
-def _quote_name(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
-
-
-def _quote_text(value: str) -> str:
-    """A string literal that is independent of the server's backslash mode."""
-    return f"CONVERT({_quote_bytes(value)} USING utf8mb4)"
-
-
-def _quote_bytes(value: str) -> str:
-    return f"x'{value.encode().hex()}'"

@@ -8,17 +8,14 @@ column is read as DECIMAL(38, s), exactly or not at all, or as DOUBLE with the o
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import string
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from jammi_lab.core import foreign_errors
-from jammi_lab.core.errors import JammiError, SourceUnavailable
+from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.identifiers import quote_identifier, sql_literal
-from jammi_lab.sources import row_filters
 from jammi_lab.sources.attach import CONNECT_SECONDS
 from jammi_lab.sources.base import Query
 from jammi_lab.sources.databases import postgres_types, value_checks
@@ -37,14 +34,22 @@ from jammi_lab.sources.databases.table_info import (
     RowVersions,
     ServerTable,
 )
-from jammi_lab.sources.row_filters import OwnerFilter
+from jammi_lab.sources.row_filters import ServerDialect
 
-_SERVER_MESSAGE = re.compile(
-    r"Failed to |Unable to connect to Postgres|.*to read a Postgres |(?:.*: )?ERROR:|server "
-    r"closed the connection|.*connection to server|.*COPY data from Postgres|"
-    r"no connection to the server|SSL SYSCALL"
+_LETTERS = f"'{string.ascii_uppercase}', '{string.ascii_lowercase}'"
+_DIALECT = ServerDialect(
+    quote_name=quote_identifier,
+    quote_text=lambda value: f'{sql_literal(value)} COLLATE "C"',
+    lower=lambda column: f"pg_catalog.translate({column}::text, {_LETTERS})",  # in any locale
+    literal=postgres_types.literal_on_server,
+    text_type="text",
+    messages=re.compile(
+        r"Failed to |Unable to connect to Postgres|.*to read a Postgres |(?:.*: )?ERROR:|server "
+        r"closed the connection|.*connection to server|.*COPY data from Postgres|"
+        r"no connection to the server|SSL SYSCALL"
+    ),
+    reason=re.compile(r"ERROR:\s*(.+)"),
 )
-"""How messages of the extension, libpq and the server begin; others are not about the server."""
 _SESSION_SETTINGS = {
     "TimeZone": "UTC",
     "DateStyle": "ISO",
@@ -75,6 +80,7 @@ class PostgresConnector(ServerConnector):
 
     extension = "postgres_scanner"
     type = "postgres"
+    dialect = _DIALECT
     one_snapshot = True
 
     @property
@@ -106,44 +112,26 @@ class PostgresConnector(ServerConnector):
     def list_tables(self, query: Query) -> list[tuple[str, str]]:
         """Schema and name of each table, partitioned table, view, materialised view and foreign
         table, without partitions."""
-        return self.sorted_tables(self.run_on_server(query, self._select_tables()))
-
-    @property
-    def listing(self) -> str:
-        """As `list_tables`."""
-        pair = 'pg_catalog.json_build_array("schema", "name")'
-        return (
-            f"SELECT COALESCE(pg_catalog.json_agg({pair}), '[]')::text "
-            f"FROM ({self._select_tables()}) AS tables"
-        )
-
-    def _select_tables(self) -> str:
         schemas = self.record.options.get("schemas")
-        user_schemas = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
-        where = (
-            f"n.nspname IN ({', '.join(map(sql_literal, schemas))})" if schemas else user_schemas
-        )
-        return TABLE_LISTING.format(where=f"{where} AND NOT c.relispartition")
-
-    def table_info(self, query: Query, schema: str, name: str) -> ServerTable | None:
-        """The metadata of one table. Raises SourceUnavailable for a table without columns, and for
-        columns that differ only by case."""
-        rows = self._table_rows(query, [(schema, name)])
-        return self._table_of_row(query, rows[0]) if rows else None
+        where = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+        if schemas:
+            where = f"n.nspname IN ({', '.join(map(sql_literal, schemas))})"
+        return self.sorted_tables(self.run_on_server(query, TABLE_LISTING.format(where=where)))
 
     def table_infos(
         self, query: Query, names: Iterable[tuple[str, str]]
-    ) -> dict[tuple[str, str], ServerTable]:
-        """The metadata of tables, read by one query."""
-        infos = dict[tuple[str, str], ServerTable]()
-        for row in self._table_rows(query, names):
-            with contextlib.suppress(SourceUnavailable):
-                infos[row[0], row[1]] = self._table_of_row(query, row)
-        return infos
-
-    def _table_rows(self, query: Query, names: Iterable[tuple[str, str]]) -> list[tuple[Any, ...]]:
+    ) -> dict[tuple[str, str], ServerTable | SourceUnavailable]:
+        """The metadata of tables, read by one query. A table without columns cannot be read, nor
+        one whose columns differ only by case."""
         pairs = ", ".join(f"({sql_literal(s)}, {sql_literal(n)})" for s, n in names)
-        return self.run_on_server(query, TABLE_DESCRIPTIONS.format(names=pairs, row=_MIN_ROW_BYTES))
+        select = TABLE_DESCRIPTIONS.format(names=pairs, row=_MIN_ROW_BYTES)
+        infos = dict[tuple[str, str], ServerTable | SourceUnavailable]()
+        for row in self.run_on_server(query, select):
+            try:
+                infos[row[0], row[1]] = self._table_of_row(query, row)
+            except SourceUnavailable as error:
+                infos[row[0], row[1]] = error
+        return infos
 
     def _table_of_row(self, query: Query, row: Sequence[Any]) -> ServerTable:
         schema, name, oid, relation_kind, logged, estimate, size, has_no_estimate, *rest = row
@@ -257,26 +245,6 @@ class PostgresConnector(ServerConnector):
         scale = int(kind[:-1].rpartition(",")[2]) if kind.startswith("DECIMAL") else None
         return self._server_value(info, name, {name: scale})
 
-    def literal_on_server(self, kind: str, value: str | None) -> str | None:
-        """As `postgres_types` has it."""
-        return postgres_types.literal_on_server(kind, value)
-
-    def quote_name(self, name: str) -> str:
-        """A name in double quotes."""
-        return quote_identifier(name)
-
-    def owner_conditions(
-        self, owner: OwnerFilter | None, info: ServerTable, types: Mapping[str, str]
-    ) -> list[str]:
-        """Text is compared by its bytes."""
-        return row_filters.conditions(
-            owner,
-            types,
-            info.range_columns,
-            quote_text=lambda value: f'{sql_literal(value)} COLLATE "C"',
-            lower=_lower_ascii,
-        )
-
     def _is_decided_by_values(self, info: ServerTable) -> bool:
         """Whether the types of its columns `numeric` may differ from one read to the next: those of
         a view, such as averages, which have more decimals than people write, and with the option
@@ -324,28 +292,6 @@ class PostgresConnector(ServerConnector):
         pairs = iter(sums)
         return int(rows), [f"{next(pairs)} {next(pairs)}" if columns else "" for columns in sets]
 
-    def largest_value(self, query: Query, info: ServerTable, column: str) -> tuple[str | None, int]:
-        """The largest value in the server's order, and the row count."""
-        [(largest, rows)] = self.run_on_server(
-            query,
-            f"SELECT pg_catalog.max({quote_identifier(column)})::text AS largest, "
-            f"pg_catalog.count(*) AS n FROM {self.table_on_server(info)}",
-        )
-        return largest, int(rows)
-
-    def error_for_message(self, text: str) -> JammiError | None:
-        """The error for a message of the extension, libpq or the server; None for any other."""
-        if not _SERVER_MESSAGE.match(text):
-            return None
-        if denied := re.search(r"permission denied for (\w+ ?\w*) (\S+)", text):
-            return SourceUnavailable(
-                f"{denied[1].capitalize()} {denied[2]} of the source {self.record.name!r} cannot "
-                "be read: permission denied.",
-                hint="Ask its owner for read permission.",
-            )
-        rejected = foreign_errors.to_error("postgres_query", text)
-        return rejected or self._server_error(text, "postgres", r"ERROR:\s*(.+)")
-
 
 def _case_twins(names: Sequence[str]) -> tuple[str, str] | None:
     """The first two names that DuckDB, which ignores the case of ASCII letters, takes for one."""
@@ -365,14 +311,6 @@ def _has_fixed_text(column: Sequence[Any]) -> bool:
     not computed when it is read."""
     _, kind, *_, generated = column
     return generated != "v" and _FIXED_TEXT.fullmatch(kind) is not None
-
-
-def _lower_ascii(column: str) -> str:
-    """Lower-case A to Z only, independent of the locale."""
-    return (
-        f"pg_catalog.translate({column}::text, '{string.ascii_uppercase}', "
-        f"'{string.ascii_lowercase}')"
-    )
 
 
 def _row_text(columns: Sequence[str]) -> str:

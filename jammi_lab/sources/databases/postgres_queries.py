@@ -5,7 +5,8 @@ from __future__ import annotations
 TABLE_LISTING = """
 SELECT n.nspname::text AS "schema", c.relname::text AS "name"
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND {where} ORDER BY 1, 2"""
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition AND {where}
+ORDER BY 1, 2"""
 TABLE_DESCRIPTIONS = """
 WITH RECURSIVE it AS (
   SELECT c.oid, c.relkind::text AS form, c.relname, n.nspname

@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from jammi_lab.core.anchors import (
@@ -88,17 +86,12 @@ class ServerConnector(ServerTables):
         schema or an anchor on a column that no table has.
         """
         schemas = self.record.options.get("schemas")
-        attachment = replace(self.attachment, listing=self.listing)
 
         def work(query: Query) -> tuple[list[tuple[str, str]], list[str]]:
-            listed = (
-                self.sorted_tables(json.loads(attachment.listed[0]))
-                if attachment.listed
-                else self.list_tables(query)
-            )
+            listed = self.list_tables(query)
             return listed, self._anchor_columns(query, listed)
 
-        listed, columns = self.run(work, attachment=attachment)
+        listed, columns = self.run(work)
         self._listed = listed
         self._check_anchor_column(columns)
         if schemas and (
@@ -117,8 +110,12 @@ class ServerConnector(ServerTables):
         """The columns of all tables, if the anchor is on a column."""
         if self.anchor_column is None or not listed:
             return []
-        infos = self.table_infos(query, listed)
-        return sorted({column for info in infos.values() for column, _ in info.columns})
+        infos = [
+            info
+            for info in self.table_infos(query, listed).values()
+            if isinstance(info, ServerTable)
+        ]
+        return sorted({column for info in infos for column, _ in info.columns})
 
     def tables(self) -> list[str]:
         """The labels of all tables. Raises SourceUnavailable."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -31,7 +30,7 @@ from jammi_lab.sources.databases.table_info import (
     ServerTable,
 )
 from jammi_lab.sources.located_connector import LocatedConnector
-from jammi_lab.sources.row_filters import OwnerFilter
+from jammi_lab.sources.row_filters import OwnerFilter, ServerDialect
 from jammi_lab.sources.scan_conditions import ALL_ROWS, ConditionsOfScan, condition_on_server
 from jammi_lab.sources.secrets import Credentials
 
@@ -43,6 +42,13 @@ _UNREADABLE_VALUE = re.compile(
 """The message for a value that DuckDB would read as another."""
 
 
+def _readable(info: ServerTable | SourceUnavailable | None) -> ServerTable | None:
+    """The metadata of a table. Raises the reason why it cannot be read."""
+    if isinstance(info, SourceUnavailable):
+        raise info
+    return info
+
+
 class ServerTables(LocatedConnector, ABC):
     """The tables of a database server: their names and metadata, and how they are read. Each kind
     of server implements the abstract part."""
@@ -50,6 +56,7 @@ class ServerTables(LocatedConnector, ABC):
     extension = ""
     type = ""
     settings: Mapping[str, str | bool] = {}
+    dialect: ServerDialect
 
     def __init__(self, record: SourceRecord, context: SourceContext = NO_WORKSPACE) -> None:
         super().__init__(record, context)
@@ -60,12 +67,6 @@ class ServerTables(LocatedConnector, ABC):
     @abstractmethod
     def path(self) -> str:
         """The connection string for ATTACH, without credentials."""
-
-    @property
-    def listing(self) -> str:
-        """A SELECT of what `list_tables` lists, as one JSON text, which a new attachment asks
-        together with its checks; empty if it cannot."""
-        return ""
 
     def sorted_tables(self, rows: Iterable[Sequence[str]]) -> list[tuple[str, str]]:
         """Schema and name of tables, those of the default schema first."""
@@ -80,20 +81,16 @@ class ServerTables(LocatedConnector, ABC):
         Raises duckdb.Error."""
 
     @abstractmethod
-    def table_info(self, query: Query, schema: str, name: str) -> ServerTable | None:
-        """The metadata of one table; None if it does not exist. Raises duckdb.Error."""
-
     def table_infos(
         self, query: Query, names: Iterable[tuple[str, str]]
-    ) -> dict[tuple[str, str], ServerTable]:
-        """The metadata of those tables that exist, by schema and name, without tables of which
-        nothing can be said. Raises duckdb.Error."""
-        infos = dict[tuple[str, str], ServerTable]()
-        for schema, name in names:
-            with contextlib.suppress(SourceUnavailable):
-                if (info := self.table_info(query, schema, name)) is not None:
-                    infos[schema, name] = info
-        return infos
+    ) -> dict[tuple[str, str], ServerTable | SourceUnavailable]:
+        """The metadata of those tables that exist, by schema and name, or why a table cannot be
+        read. Raises duckdb.Error."""
+
+    def table_info(self, query: Query, schema: str, name: str) -> ServerTable | None:
+        """The metadata of one table; None if it does not exist. Raises duckdb.Error, and
+        SourceUnavailable if it cannot be read."""
+        return _readable(self.table_infos(query, [(schema, name)]).get((schema, name)))
 
     def have_same_versions(
         self,
@@ -122,34 +119,21 @@ class ServerTables(LocatedConnector, ABC):
         return quote_identifier(name)
 
     @abstractmethod
-    def literal_on_server(self, kind: str, value: str | None) -> str | None:
-        """The server's literal for a constant of a column of one of its types, or NULL for None;
-        None if the server compares the type otherwise than DuckDB."""
-
-    @abstractmethod
-    def quote_name(self, name: str) -> str:
-        """A name for the server."""
-
-    @abstractmethod
-    def owner_conditions(
-        self, owner: OwnerFilter | None, info: ServerTable, types: Mapping[str, str]
-    ) -> list[str]:
-        """`row_filters.conditions` in the language of the server."""
-
-    @abstractmethod
     def digest_rows(
         self, query: Query, info: ServerTable, sets: Sequence[Sequence[str]]
     ) -> tuple[int, list[str]]:
         """The row count, and one digest per set of columns. Raises duckdb.Error."""
 
-    @abstractmethod
     def largest_value(self, query: Query, info: ServerTable, column: str) -> tuple[str | None, int]:
-        """The largest value of a column as text, and the row count. Raises duckdb.Error."""
-
-    @abstractmethod
-    def error_for_message(self, text: str) -> JammiError | None:
-        """The error for a message of the server or the extension; None if the message is not about
-        the source."""
+        """The largest value of a column in the server's order, as text, and the row count. Raises
+        duckdb.Error."""
+        name, text = self.dialect.quote_name(column), self.dialect.text_type
+        [(largest, rows)] = self.run_on_server(
+            query,
+            f"SELECT CAST(MAX({name}) AS {text}) AS m, CAST(COUNT(*) AS {text}) AS n "
+            f"FROM {self.table_on_server(info)}",
+        )
+        return largest, int(rows)
 
     @property
     def attachment(self) -> Attachment:
@@ -196,14 +180,19 @@ class ServerTables(LocatedConnector, ABC):
         schema, name = (self.default_schema, parts[0]) if len(parts) == 1 else (parts[0], parts[-1])
         return (schema, name) if len(parts) <= 2 and self.shows(schema) else None
 
-    def _server_error(self, text: str, group: str, clause: str) -> SourceUnavailable:
-        """The error for a message of the server by the rules of a group, else with the clause of
-        the message that this pattern finds."""
-        found = foreign_errors.explain(group, text)
+    def _server_error(self, text: str) -> JammiError | None:
+        """The error for a message of the extension, the client library or the server; None for any
+        other."""
+        if not self.dialect.messages.match(text):
+            return None
+        about_query = foreign_errors.to_error(f"{self.type}_query", text, source=self.record.name)
+        if about_query is not None:
+            return about_query
+        found = foreign_errors.explain(self.type, text)
         if found is not None:
             reason, hint = found.message, found.hint or self._reject_credentials()
         else:
-            own_reason = re.search(clause, text)
+            own_reason = self.dialect.reason.search(text)
             reason = own_reason[1] if own_reason else "its response could not be parsed"
             hint = ""
         return SourceUnavailable(
@@ -217,7 +206,7 @@ class ServerTables(LocatedConnector, ABC):
             if self.kind == "postgresql" and "DECIMAL" in text:
                 hint = f'{hint[:-1]}, or set options={{"numeric": "double"}}.'
             return SourceUnavailable(value_match[0], hint=hint)
-        return self.error_for_message(text)
+        return self._server_error(text)
 
     def _reject_credentials(self) -> str:
         """The hint for a rejected credential, which is dropped so that its provider is called again
@@ -232,41 +221,38 @@ class ServerTables(LocatedConnector, ABC):
         self,
         work: Callable[[Query], Any],
         seconds: float | None = None,
-        attachment: Attachment | None = None,
     ) -> Any:
         """The result of `work`, whose queries run in one transaction. Raises SourceUnavailable,
         SecretMissing, ExtensionMissing."""
         if self.context.access is None:
             raise SourceUnavailable(f"{self.record.name} can be read only in a workspace.")
         return self.context.access(
-            self._requirement(attachment or self.attachment),
+            self._requirement(),
             work,
             seconds=QUERY_TIMEOUT_SECONDS if seconds is None else seconds,
         )
 
-    def _requirement(self, attachment: Attachment) -> Relation:
+    def _requirement(self) -> Relation:
         return Relation(
             source_input(self.record.name),
             ReadPlan(body="SELECT 1"),
-            requirements=Requirements(attachment=attachment),
+            requirements=Requirements(attachment=self.attachment),
             explain=self.explain,
         )
 
     def _find_infos(self, query: Query, tables: Iterable[str]) -> dict[str, ServerTable]:
-        """The metadata of tables by label. A single one raises SourceUnavailable for names that
-        cannot be read; several leave such a table out."""
-        labels = list(tables)
-        if len(labels) == 1:
-            info = self._find_info(query, labels[0])
-            return {} if info is None else {labels[0]: info}
-        infos = self.table_infos(
-            query, {qualified for label in labels for qualified in self._qualified(label)}
-        )
-        return {
-            label: match
-            for label in labels
-            if (match := next((infos[q] for q in self._qualified(label) if q in infos), None))
-        }
+        """The metadata of tables by label. A single one raises SourceUnavailable if it cannot be
+        read; several leave such a table out."""
+        names = {label: self._qualified(label) for label in tables}
+        infos = self.table_infos(query, {name for each in names.values() for name in each})
+        found = dict[str, ServerTable]()
+        for label, qualified in names.items():
+            info = next((infos[name] for name in qualified if name in infos), None)
+            if isinstance(info, ServerTable):
+                found[label] = info
+            elif len(names) == 1:
+                _readable(info)
+        return found
 
     def _qualified(self, label: str) -> list[tuple[str, str]]:
         """The schemas and names that a label may mean, the likeliest first."""
@@ -274,14 +260,7 @@ class ServerTables(LocatedConnector, ABC):
         return [(self.default_schema, label), *((label[:i], label[i + 1 :]) for i in dots)]
 
     def _find_info(self, query: Query, table: str | None) -> ServerTable | None:
-        return next(
-            (
-                match
-                for qualified in (self._qualified(table) if table else ())
-                if (match := self.table_info(query, *qualified)) is not None
-            ),
-            None,
-        )
+        return self._find_infos(query, [table]).get(table) if table else None
 
     def _bind(self, query: Query, schema: str, name: str) -> BoundTable | None:
         info = self.table_info(query, schema, name)
@@ -314,16 +293,16 @@ class ServerTables(LocatedConnector, ABC):
         """
         read = types.keys() if columns is None else columns
         kinds, limit = dict(info.columns), None
-        where = self.owner_conditions(owner, info, types)
+        where = row_filters.conditions(owner, types, info.range_columns, self.dialect)
         if not where:
             needed, limit = condition_on_server(
                 conditions(),
-                lambda column, value: self.literal_on_server(kinds[column], value),
-                self.quote_name,
+                lambda column, value: self.dialect.literal(kinds[column], value),
+                self.dialect.quote_name,
             )
             where = [needed] if needed else []
         sent = [
-            f"{self.value_on_server(info, name, types)} AS {self.quote_name(name)}"
+            f"{self.value_on_server(info, name, types)} AS {self.dialect.quote_name(name)}"
             for name in types
             if name in read
         ]
@@ -338,7 +317,7 @@ class ServerTables(LocatedConnector, ABC):
 
     def table_on_server(self, info: ServerTable) -> str:
         """The qualified name of a table for the server."""
-        return f"{self.quote_name(info.schema)}.{self.quote_name(info.name)}"
+        return f"{self.dialect.quote_name(info.schema)}.{self.dialect.quote_name(info.name)}"
 
     def run_on_server(self, query: Query, sql: str) -> list[tuple[Any, ...]]:
         """The rows of a SELECT that the server itself runs. Raises duckdb.Error."""
