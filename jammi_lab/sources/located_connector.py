@@ -7,11 +7,27 @@ from typing import Any
 from jammi_lab.core.anchors import Cost, Observed, Snapshot, Unknown, Vanished
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import InvalidArgument, TableNotFound
-from jammi_lab.core.identifiers import near_names, quoted_name
+from jammi_lab.core.identifiers import fold, near_names, quoted_name
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources import read_errors
 from jammi_lab.sources.base import NO_WORKSPACE, ObservationContext, SourceContext
 from jammi_lab.sources.locations import display_location
+
+
+def find_table(tables: Iterable[tuple[str, str, str]], parts: Sequence[str]) -> str | None:
+    """The label of `table` or `schema.table` among tables, each given as schema, name and label;
+    None if none or several match. An exact match wins over one that ignores case, and a label over
+    a table of another schema."""
+    known = list(tables)
+    for normalize in (str, fold):
+        wanted = tuple(map(normalize, parts))
+        by_label = [label for *_, label in known if normalize(label) == ".".join(wanted)]
+        by_schema = [label for *at, label in known if tuple(map(normalize, at)) == wanted]
+        by_name = [label for _, name, label in known if (normalize(name),) == wanted]
+        for matches in (by_label, by_schema, by_name):
+            if len(matches) == 1:
+                return matches[0]
+    return None
 
 
 class SourceGone(Exception):

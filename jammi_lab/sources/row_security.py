@@ -95,13 +95,6 @@ class TenantFilteredConnector:
         """The tables in the source."""
         return self.inner.tables()
 
-    def __getattr__(self, name: str) -> Any:
-        """Forward `find` if the inner connector has it (`MultiTableConnector`), and nothing
-        else."""
-        if name == "find":
-            return getattr(self.inner, name)
-        raise AttributeError(name)
-
     def check(self) -> None:
         """Check that the source can be read and at least one of its tables has the column. Raises
         SourceUnavailable, InvalidArgument."""

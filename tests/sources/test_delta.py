@@ -378,7 +378,7 @@ class TestFailures:
         (tmp_path / "plain").mkdir()
         with pytest.raises(SourceUnavailable, match="contains no Delta table"):
             source(tmp_path / "plain").check()
-        with pytest.raises(SourceUnavailable, match="There is no 'event'") as caught:
+        with pytest.raises(SourceUnavailable, match="There is no file 'event'") as caught:
             source(tmp_path / "event").check()
         assert "plain" not in caught.value.hint
 

@@ -80,7 +80,7 @@ def test_one_child_answers_one_request_after_the_other_and_keeps_no_file_open(fi
             {"do": "content", "path": file, "table": "u", "view": False, "columns": ["id"]}
         )
     with pytest.raises(ReaderError, match="no such table"):
-        outside_process.request({"do": "largest", "path": file, "table": "u", "column": "id"})
+        outside_process.request({"do": "query", "path": file, "select": "SELECT id FROM u"})
     assert readers() == [child] and not [
         path for path in open_in(child) if path.startswith(os.path.dirname(file))
     ]
@@ -88,8 +88,8 @@ def test_one_child_answers_one_request_after_the_other_and_keeps_no_file_open(fi
 
 def test_whatever_goes_wrong_in_the_child_the_next_request_is_answered(file):
     with pytest.raises(ReaderError) as wrong:
-        outside_process.request({"do": "largest", "path": file, "table": "t"})
-    assert wrong.value.kind == "other" and "column" in str(wrong.value)
+        outside_process.request({"do": "query", "path": file})
+    assert wrong.value.kind == "other" and "select" in str(wrong.value)
     assert digest_by_child(file) == digest_of(file)
 
 

@@ -97,7 +97,7 @@ def test_a_value_that_is_written_after_the_type_was_decided_is_not_rounded(
 
     def write_after_the_decision(request, *rest):
         answer = ask(request, *rest)
-        if request["do"] == "classes" and not decided:
+        if request["do"] == "query" and not decided:
             decided.append(answer)
             with sqlite3.connect(tmp_path / "x.db") as con:
                 con.execute("UPDATE e SET raw = ? WHERE cat = 'a'", (value,))

@@ -34,7 +34,7 @@ from jammi_lab.sources.base import (
 )
 from jammi_lab.sources.databases import reader_process
 from jammi_lab.sources.databases.reader_process import ReaderError
-from jammi_lab.sources.located_connector import LocatedConnector, SourceGone
+from jammi_lab.sources.located_connector import LocatedConnector, SourceGone, find_table
 from jammi_lab.sources.locations import (
     check_readable_path,
     display_location,
@@ -132,21 +132,9 @@ class DatabaseFileConnector(LocatedConnector, ABC):
         return [info.label for info in self._tables() if not info.unreadable_because]
 
     def find(self, parts: Sequence[str]) -> str | None:
-        """The listed name of `table` or `schema.table`, or None. An exact match wins over one that
-        ignores case; the default schema may be written out."""
+        """The listed name of `table` or `schema.table`; None if none or several match."""
         readable = [info for info in self._tables() if not info.unreadable_because]
-        for normalize in (str, fold):
-            wanted = tuple(map(normalize, parts))
-            by_schema = [
-                info.label
-                for info in readable
-                if (normalize(info.schema), normalize(info.name)) == wanted
-            ]
-            if matches := by_schema or [
-                info.label for info in readable if normalize(info.label) == ".".join(wanted)
-            ]:
-                return matches[0]
-        return None
+        return find_table(((info.schema, info.name, info.label) for info in readable), parts)
 
     def check(self) -> None:
         """Check that the file is a readable database.

@@ -70,31 +70,29 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     except sqlite3.Error as error:
         return {"failed": _error_kind(error), "message": str(error)}
     except OSError as error:
-        kind = (
-            "gone"
-            if isinstance(error, FileNotFoundError)
-            else "denied"
-            if isinstance(error, PermissionError)
-            else "other"
-        )
+        kinds = {errno.ENOENT: "gone", errno.EACCES: "denied", errno.EPERM: "denied"}
+        kind = kinds.get(error.errno or 0, "other")
         return {"failed": kind, "message": error.strerror or str(error)}
     except Exception as error:  # noqa: BLE001  one failed request must not end the process
         return {"failed": "other", "message": str(error) or type(error).__name__}
 
 
+_ERROR_KINDS = {
+    "SQLITE_NOTADB": "notadb",
+    "SQLITE_CORRUPT": "notadb",
+    "SQLITE_BUSY": "busy",
+    "SQLITE_LOCKED": "busy",
+    "SQLITE_READONLY_ROLLBACK": "unfinished",
+    "SQLITE_CANTOPEN": "denied",
+    "SQLITE_READONLY": "denied",
+    "SQLITE_PERM": "denied",
+}
+"""By the beginnings of SQLite's names."""
+
+
 def _error_kind(error: sqlite3.Error) -> str:
     name = getattr(error, "sqlite_errorname", "")
-    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-        return "notadb"
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return "busy"
-    if name == "SQLITE_READONLY_ROLLBACK":
-        return "unfinished"
-    return (
-        "denied"
-        if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM"))
-        else "other"
-    )
+    return next((kind for start, kind in _ERROR_KINDS.items() if name.startswith(start)), "other")
 
 
 @contextlib.contextmanager
@@ -230,20 +228,10 @@ def _view_problem(connection: sqlite3.Connection, name: str) -> str:
     )
 
 
-def _classes(request: dict[str, Any]) -> dict[str, Any]:
-    """The storage classes of the values of each column, apart from NULL. `short real` has no more
-    digits than SQLite writes in a text; a floating-point number does not hold a `long integer`."""
-    limit = 2**53
-    classes = ", ".join(
-        f"group_concat(DISTINCT CASE WHEN typeof({column}) = 'integer' AND NOT {column} BETWEEN "
-        f"-{limit} AND {limit} THEN 'long integer' "
-        f"WHEN typeof({column}) <> 'real' THEN typeof({column}) "
-        f"WHEN CAST(CAST({column} AS TEXT) AS REAL) = {column} THEN 'short real' ELSE 'real' END)"
-        for column in map(_quote, request["columns"])
-    )
+def _query(request: dict[str, Any]) -> dict[str, Any]:
+    """The rows of a SELECT of numbers and texts."""
     with _open_database(request["path"]) as connection:
-        row = connection.execute(f"SELECT {classes} FROM {_quote(request['table'])}").fetchone()
-    return {"classes": [sorted({*(each or "null").split(",")} - {"null"}) for each in row]}
+        return {"rows": connection.execute(request["select"]).fetchall()}
 
 
 def _content(request: dict[str, Any]) -> dict[str, Any]:
@@ -281,27 +269,6 @@ def _json_bytes(value: bytes) -> dict[str, str]:
     return {"b": value.hex()}
 
 
-def _largest(request: dict[str, Any]) -> dict[str, Any]:
-    column, table = _quote(request["column"]), _quote(request["table"])
-    with _open_database(request["path"]) as connection:
-        largest, rows = connection.execute(
-            f"SELECT CAST(max({column}) AS TEXT), count(*) FROM {table}"
-        ).fetchone()
-    return {"largest": largest, "rows": rows}
-
-
-def _catalog(request: dict[str, Any]) -> dict[str, Any]:
-    """The metadata location of an Iceberg table, for each catalog in the file that has it."""
-    select = (
-        "SELECT catalog_name, metadata_location FROM iceberg_tables WHERE table_namespace = ? "
-        "AND table_name = ? ORDER BY 1"
-    )
-    with _open_database(request["path"]) as connection:
-        return {
-            "found": connection.execute(select, [request["namespace"], request["table"]]).fetchall()
-        }
-
-
 def _copy(request: dict[str, Any]) -> dict[str, Any]:
     """Copy the file, including the content of its log."""
     with _open_database(request["path"]) as connection:
@@ -322,10 +289,8 @@ _HANDLERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "digest": _digest,
     "head": _head,
     "tables": _tables,
-    "classes": _classes,
+    "query": _query,
     "content": _content,
-    "largest": _largest,
-    "catalog": _catalog,
     "copy": _copy,
     "workbook": _workbook,
 }

@@ -59,7 +59,7 @@ from jammi_lab.sources.databases.table_info import (
     check_scan_limits,
     digest_timeout,
 )
-from jammi_lab.sources.located_connector import SourceGone
+from jammi_lab.sources.located_connector import SourceGone, find_table
 from jammi_lab.sources.row_filters import OwnerFilter
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 
@@ -138,21 +138,7 @@ class ServerConnector(ServerTables):
             self._bound_tables[label] = table
             return label
         listed = self.run(self.list_tables)
-        labels = [self.label(schema, name) for schema, name in listed]
-        wanted = ".".join(parts)
-        for equal in (lambda a, b: a == b, lambda a, b: fold(a) == fold(b)):
-            for matches in (
-                [label for label in labels if equal(label, wanted)],
-                [
-                    self.label(s, n)
-                    for s, n in listed
-                    if len(parts) == 2 and equal(s, parts[0]) and equal(n, parts[1])
-                ],
-                [self.label(s, n) for s, n in listed if len(parts) == 1 and equal(n, parts[0])],
-            ):
-                if len(matches) == 1:
-                    return matches[0]
-        return None
+        return find_table(((s, n, self.label(s, n)) for s, n in listed), parts)
 
     def relation(self, table: str | None, owner: OwnerFilter | None = None) -> Relation:
         """The relation of a table: all rows, or at least those of an owner. Raises

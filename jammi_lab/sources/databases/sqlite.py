@@ -5,7 +5,7 @@ import atexit
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from jammi_lab.core.caches import BoundedCache
@@ -73,6 +73,7 @@ def delete_copies() -> None:
         _copies.clear()
 
 
+_MAX_EXACT_INTEGER = 2**53
 _MAX_KNOWN_CLASSES = 1024
 _known_classes = BoundedCache[tuple[str, str, Stats], dict[str, frozenset[str]]](_MAX_KNOWN_CLASSES)
 
@@ -149,8 +150,10 @@ class SqliteConnector(DatabaseFileConnector):
         key = (self.path, info.name, stats)
         if (known := _known_classes.get(key)) is not None:
             return known
-        answer = self.ask_reader(do="classes", path=self.path, table=info.name, columns=columns)
-        classes = dict(zip(columns, map(frozenset, answer["classes"]), strict=True))
+        select = f"{_select_classes(columns)} FROM {quote_identifier(info.name)}"
+        [row] = self.ask_reader(do="query", path=self.path, select=select)["rows"]
+        found = [frozenset(each.split(",")) if each else frozenset[str]() for each in row]
+        classes = dict(zip(columns, found, strict=True))
         if stats_are_settled(stats):
             _known_classes.put(key, classes)
         return classes
@@ -206,10 +209,13 @@ class SqliteConnector(DatabaseFileConnector):
         self, info: FileTable, column: str, ctx: ObservationContext
     ) -> tuple[str | None, int]:
         """The largest value in SQLite's order. Raises SourceUnavailable."""
-        answer = self.ask_reader(
-            ctx.timeout_seconds, do="largest", path=self.path, table=info.name, column=column
+        select = (
+            f"SELECT CAST(max({quote_identifier(column)}) AS TEXT), count(*) "
+            f"FROM {quote_identifier(info.name)}"
         )
-        return answer["largest"], answer["rows"]
+        answer = self.ask_reader(ctx.timeout_seconds, do="query", path=self.path, select=select)
+        [(largest, rows)] = answer["rows"]
+        return largest, rows
 
     def _safe_path(self) -> str:
         """The path of the file, or of a copy while this process has the file open (`reader_process`
@@ -240,6 +246,21 @@ def _scan(info: FileTable, attachment: Attachment, classes: Mapping[str, frozens
         else f"{attachment.alias}.main.{quote_identifier(info.name)}"
     )
     return f"SELECT {', '.join(expressions)} FROM {source}"
+
+
+def _select_classes(columns: Sequence[str]) -> str:
+    """A SELECT of the storage classes of the values of each column, apart from NULL. `short real`
+    has no more digits than SQLite writes in a text; a floating-point number does not hold a
+    `long integer`."""
+    classes = (
+        f"group_concat(DISTINCT CASE typeof({column}) WHEN 'null' THEN NULL "
+        f"WHEN 'integer' THEN iif({column} BETWEEN -{_MAX_EXACT_INTEGER} AND {_MAX_EXACT_INTEGER}, "
+        "'integer', 'long integer') "
+        f"WHEN 'real' THEN iif(CAST(CAST({column} AS TEXT) AS REAL) = {column}, 'short real', "
+        f"'real') ELSE typeof({column}) END)"
+        for column in map(quote_identifier, columns)
+    )
+    return f"SELECT {', '.join(classes)}"
 
 
 def _type_of_classes(classes: frozenset[str]) -> str:

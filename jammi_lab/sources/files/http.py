@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import email.utils
 import http.client
-import io
 import re
 import tempfile
 import urllib.error
@@ -19,6 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import IO, BinaryIO, cast
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+from fsspec.spec import AbstractBufferedFile
 
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.sources.locations import Unreachable
@@ -127,9 +128,7 @@ def open_url(url: str, credentials: HttpCredentials, metadata: HeadResponse) -> 
     """Open a file, seekable: a large one by range requests if the server supports them, any other
     by one download. Raises OSError as `head`."""
     if metadata.ranges and metadata.size is not None and metadata.size > MAX_MEMORY_BYTES:
-        return cast(
-            BinaryIO, io.BufferedReader(_RangeReader(url, credentials, metadata), BLOCK_BYTES)
-        )
+        return cast(BinaryIO, _RangeFile(url, credentials, metadata))
     buffer = tempfile.SpooledTemporaryFile(MAX_MEMORY_BYTES)  # noqa: SIM115  the caller closes it
     try:
         with _get(url, credentials) as response:
@@ -154,50 +153,29 @@ def _copy_body(response: http.client.HTTPResponse, target: IO[bytes], size: int 
         raise Unreachable("the file changed during the read, or the download is incomplete")
 
 
-class _RangeReader(io.RawIOBase):
+class _RangeFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec ships no types
     """A file that is read by range requests; all ranges must be of one version."""
 
     def __init__(self, url: str, credentials: HttpCredentials, metadata: HeadResponse) -> None:
-        self._url, self._credentials, self._metadata = url, credentials, metadata
-        self._size, self._position = metadata.size or 0, 0
+        super().__init__(None, url, block_size=BLOCK_BYTES, size=metadata.size)
+        self._credentials, self._metadata = credentials, metadata
 
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def seekable(self) -> bool:
-        """True."""
-        return True
-
-    def tell(self) -> int:
-        """The current position."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Change the position."""
-        self._position = max(0, offset + (0, self._position, self._size)[whence])
-        return self._position
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # the stub's buffer type is private
-        """Read up to `len(buffer)` bytes. Raises Unreachable, also if the file has changed."""
-        length = min(len(buffer), self._size - self._position)
-        if length <= 0:
-            return 0
-        headers = {"Range": f"bytes={self._position}-{self._position + length - 1}"}
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        """The bytes from `start` to before `end`. Raises Unreachable, also if the file has
+        changed."""
+        headers = {"Range": f"bytes={start}-{end - 1}"}
         if self._metadata.etag is not None:
             headers["If-Range"] = self._metadata.etag
-        with _get(self._url, self._credentials, headers) as response:
+        with _get(self.path, self._credentials, headers) as response:
             if response.status != http.client.PARTIAL_CONTENT:
                 raise Unreachable("the file changed during the read")
             try:
-                part = response.read(length)
+                part: bytes = response.read(end - start)
             except (http.client.IncompleteRead, TimeoutError):
                 raise Unreachable("the download is incomplete") from None
-        if len(part) != length:
+        if len(part) != end - start:
             raise Unreachable("the download is incomplete")
-        buffer[:length] = part
-        self._position += length
-        return length
+        return part
 
 
 # -- one request

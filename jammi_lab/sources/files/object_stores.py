@@ -253,75 +253,67 @@ def duckdb_secret(access: StoreAccess, prefix: str) -> ScopedSecret | None:
     )
 
 
+_AWS_VARIABLES = {
+    "key": ("AWS_ACCESS_KEY_ID",),
+    "secret": ("AWS_SECRET_ACCESS_KEY",),
+    "token": ("AWS_SESSION_TOKEN",),
+    "endpoint_url": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+    "region": ("AWS_REGION", "AWS_DEFAULT_REGION"),
+}
+"""The variables from which s3 takes what no option says."""
+
+
+def _s3_settings(access: StoreAccess) -> dict[str, str]:
+    """The settings of s3 by option: as given, else from the environment. Credentials are taken from
+    there only together, and not for anonymous access."""
+    settings: dict[str, str] = {**access.credentials, **access.options}
+    is_complete = bool(access.credentials or access.options.get("anon"))
+    for name, variables in _AWS_VARIABLES.items():
+        if is_complete and name in CREDENTIALS:
+            continue
+        value = next(filter(None, map(os.environ.get, variables)), None)
+        if value is not None:
+            settings.setdefault(name, value)
+    return settings
+
+
 def _httpfs_values(access: StoreAccess) -> dict[str, str] | None:
     if access.store != "s3" or importlib.util.find_spec("duckdb_extension_httpfs") is None:
         return None
-    options, credentials = access.options, dict(access.credentials)
-    anonymous = bool(options.get("anon"))
-    if not credentials and not anonymous:
-        names = {
-            "key": "AWS_ACCESS_KEY_ID",
-            "secret": "AWS_SECRET_ACCESS_KEY",
-            "token": "AWS_SESSION_TOKEN",
-        }
-        credentials = {
-            name: os.environ[variable]
-            for name, variable in names.items()
-            if os.environ.get(variable)
-        }
-    if not anonymous and not ("key" in credentials and "secret" in credentials):
+    settings = _s3_settings(access)
+    names = {"key": "KEY_ID", "secret": "SECRET", "token": "SESSION_TOKEN"}
+    values = {names[name]: settings[name] for name in CREDENTIALS if name in settings}
+    if access.options.get("anon"):
+        values = {}
+    elif "KEY_ID" not in values or "SECRET" not in values:
         return None
-    endpoint = (
-        options.get("endpoint_url")
-        or os.environ.get("AWS_ENDPOINT_URL_S3")
-        or os.environ.get("AWS_ENDPOINT_URL")
-    )
-    region = (
-        options.get("region")
-        or os.environ.get("AWS_REGION")
-        or os.environ.get("AWS_DEFAULT_REGION")
-    )
-    parts = urlsplit(endpoint) if endpoint else None
-    if (parts is None and region is None) or (parts is not None and parts.path.strip("/")):
-        return None
-    values = {} if anonymous else {"KEY_ID": credentials["key"], "SECRET": credentials["secret"]}
-    if not anonymous and "token" in credentials:
-        values["SESSION_TOKEN"] = credentials["token"]
-    if parts is not None:
+    if "endpoint_url" in settings:
+        parts = urlsplit(settings["endpoint_url"])
+        if parts.path.strip("/"):
+            return None
+        is_encrypted = parts.scheme == "https"
         values |= {
             "ENDPOINT": parts.netloc,
             "URL_STYLE": "path",
-            "USE_SSL": "true" if parts.scheme == "https" else "false",
+            "USE_SSL": str(is_encrypted).lower(),
         }
-    return {**values, "REGION": region or "us-east-1"}
+    elif "region" not in settings:
+        return None
+    return {**values, "REGION": settings.get("region", "us-east-1")}
 
 
 def storage_options(access: StoreAccess) -> dict[str, str]:
-    """The storage options for deltalake, which takes missing ones from the AWS_* variables."""
-    names = {
-        "key": "AWS_ACCESS_KEY_ID",
-        "secret": "AWS_SECRET_ACCESS_KEY",
-        "token": "AWS_SESSION_TOKEN",
-    }
-    credentials = {names[name]: value for name, value in access.credentials.items()}
-    endpoint = (
-        access.options.get("endpoint_url")
-        or os.environ.get("AWS_ENDPOINT_URL_S3")
-        or os.environ.get("AWS_ENDPOINT_URL")
-    )
-    if endpoint is not None:
-        credentials |= {"AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true"}
-    region = (
-        access.options.get("region")
-        or os.environ.get("AWS_REGION")
-        or os.environ.get("AWS_DEFAULT_REGION")
-        or "us-east-1"
-    )
-    signing = {"AWS_SKIP_SIGNATURE": "true"} if access.options.get("anon") else {}
+    """The storage options for deltalake, which itself takes missing credentials from the AWS_*
+    variables."""
+    settings = _s3_settings(access)
+    values = {_AWS_VARIABLES[name][0]: value for name, value in access.credentials.items()}
+    if "endpoint_url" in settings:
+        values |= {"AWS_ENDPOINT_URL": settings["endpoint_url"], "AWS_ALLOW_HTTP": "true"}
+    if access.options.get("anon"):
+        values["AWS_SKIP_SIGNATURE"] = "true"
     return {
-        **credentials,
-        **signing,
-        "AWS_REGION": region,
+        **values,
+        "AWS_REGION": settings.get("region", "us-east-1"),
         "connect_timeout": f"{CONNECT_SECONDS:g}s",
         "timeout": f"{READ_SECONDS:g}s",
     }

@@ -297,11 +297,12 @@ class IcebergConnector(LakehouseConnector):
                 f"{options['table']!r} has no namespace.",
                 hint='Use options={"table": "namespace.table"}.',
             )
-        rows = (
-            self._query_catalog_file(namespace, table)
-            if scheme_of(self.path) is None
-            else self._query_catalog_server(namespace, table)
+        select = (
+            "SELECT catalog_name, metadata_location FROM iceberg_tables WHERE table_namespace = "
+            f"{sql_literal(namespace)} AND table_name = {sql_literal(table)} ORDER BY 1"
         )
+        is_file = scheme_of(self.path) is None
+        rows = self._query_catalog_file(select) if is_file else self._query_catalog_server(select)
         locations = {
             catalog: location
             for catalog, location in rows
@@ -326,11 +327,10 @@ class IcebergConnector(LakehouseConnector):
             )
         return path
 
-    def _query_catalog_file(self, namespace: str, table: str) -> list[tuple[str, str]]:
+    def _query_catalog_file(self, select: str) -> list[tuple[str, str]]:
+        request = {"do": "query", "path": self.path, "select": select}
         try:
-            rows: list[tuple[str, str]] = reader_process.request(
-                {"do": "catalog", "path": self.path, "namespace": namespace, "table": table}
-            )["found"]
+            rows: list[tuple[str, str]] = reader_process.request(request)["rows"]
         except ReaderError as error:
             if error.kind == "gone":
                 raise SourceGone from None
@@ -340,12 +340,10 @@ class IcebergConnector(LakehouseConnector):
             ) from None
         return rows
 
-    def _query_catalog_server(self, namespace: str, table: str) -> list[tuple[str, str]]:
+    def _query_catalog_server(self, select: str) -> list[tuple[str, str]]:
         server = PostgresConnector(
             replace(self.record, kind="postgresql", options={}), self.context
         )
-        where = f"table_namespace = {sql_literal(namespace)} AND table_name = {sql_literal(table)}"
-        select = f"SELECT catalog_name, metadata_location FROM iceberg_tables WHERE {where}"
         rows: list[tuple[str, str]] = server.run(lambda query: server.run_on_server(query, select))
         return rows
 

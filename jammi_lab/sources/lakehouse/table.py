@@ -1,6 +1,7 @@
 """A lakehouse table: where it is, its snapshots and their files, and what errors about it mean."""
 
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,6 @@ import pyarrow.parquet as pq
 
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, JammiError, SourceUnavailable
-from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources import read_errors
 from jammi_lab.sources.base import NO_WORKSPACE, RunSelect, SourceContext
@@ -22,7 +22,6 @@ from jammi_lab.sources.lakehouse.appended_files import DataFiles
 from jammi_lab.sources.lakehouse.data_file_checks import TableLog, contradiction
 from jammi_lab.sources.lakehouse.rewritten_files import changed_files
 from jammi_lab.sources.lakehouse.table_location import (
-    LocalTableFiles,
     StoreTableFiles,
     TableFiles,
     first_outside,
@@ -33,6 +32,7 @@ from jammi_lab.sources.located_connector import LocatedConnector
 from jammi_lab.sources.locations import (
     check_readable_path,
     display_location,
+    escape,
     full_location,
     literal_path,
     scheme_of,
@@ -84,6 +84,9 @@ _listed_files = BoundedCache[tuple[str, str, str], DataFiles](_MAX_LISTED_SNAPSH
 with it when the next one comes."""
 _logs = BoundedCache[TableSnapshot, TableLog](_MAX_LISTED_SNAPSHOTS)
 """What logs say of the files of snapshots."""
+_MISSING_FILE = re.compile("No such file|Cannot open file|No files found")
+_ABOUT_LOG = re.compile("Kernel|log segment|snapshot|metadata|manifest|[Aa]vro")
+"""What messages of DuckDB's extensions about the log of a table contain."""
 _checked_stores = BoundedCache[tuple[Path, TableSnapshot], bool](MAX_CHECKED_SNAPSHOTS)
 """Snapshots in stores whose files were checked, by workspace."""
 
@@ -124,7 +127,7 @@ class LakehouseTable(LocatedConnector, ABC):
     def table_files(self, location: str) -> TableFiles:
         """The access to a table's files. Raises SecretMissing, ExtensionMissing."""
         if scheme_of(location) is None:
-            return LocalTableFiles(location)
+            return TableFiles(location)
         access = resolve_credentials(self.record, self.context.credentials)
         if not isinstance(access, StoreAccess):
             access = catalog_table_access(self.record, self.context.credentials)
@@ -269,11 +272,7 @@ class LakehouseTable(LocatedConnector, ABC):
 
     def explain(self, message: str) -> JammiError | None:
         """The error for a DuckDB message about a snapshot; None for any other message."""
-        if (
-            "No such file" in message
-            or "Cannot open file" in message
-            or "No files found" in message
-        ):
+        if _MISSING_FILE.search(message):
             file = message.split('"')[1] if message.count('"') > 1 else ""
             name = f" ({read_errors.display_name(file)})" if file else ""
             return SourceUnavailable(
@@ -282,18 +281,7 @@ class LakehouseTable(LocatedConnector, ABC):
             )
         if (remote := read_errors.remote_error(self.location, message)) is not None:
             return remote
-        if any(
-            word in message
-            for word in (
-                "Kernel",
-                "log segment",
-                "snapshot",
-                "metadata",
-                "manifest",
-                "Avro",
-                "avro",
-            )
-        ):
+        if _ABOUT_LOG.search(message):
             return self._unreadable_error(message)
         return None
 
@@ -317,13 +305,7 @@ class LakehouseTable(LocatedConnector, ABC):
                 f"There is no {self.format} table at {self.location}.", hint="Check the URL."
             )
         if not os.path.lexists(self.path):
-            parent, name = os.path.split(self.path.rstrip("/"))
-            names = os.listdir(parent) if os.path.isdir(parent) else []
-            return SourceUnavailable(
-                f"There is no {name!r} in {parent!r}.",
-                near=near_names(name, map(read_errors.display_name, names)),
-                hint="Check the path.",
-            )
+            return read_errors.missing_error(escape(self.path.rstrip("/")))
         return SourceUnavailable(
             f"The folder {self._name} contains no {self.format} table.",
             hint="Use the top folder of the table.",

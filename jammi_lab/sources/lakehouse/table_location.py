@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import urllib.parse
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO
 
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.sources.files import object_stores
@@ -14,76 +14,56 @@ if TYPE_CHECKING:
     from jammi_lab.sources.base import ScopedSecret
 
 
-class TableFiles(Protocol):
-    """The location of one table."""
+class TableFiles:
+    """The files of a table in a local folder."""
+
+    def __init__(self, home: str) -> None:
+        self.home = home
 
     def has_folder(self, folder: str) -> bool:
         """Whether a subfolder exists. Raises OSError."""
-        ...
+        return os.path.isdir(os.path.join(self.home, folder))
 
     def list_names(self, folder: str) -> list[str]:
         """The names of the files in a subfolder; empty if it does not exist. Raises OSError."""
-        ...
-
-    def read(self, location: str) -> bytes:
-        """All bytes of a file, by its path or URL. Raises FileNotFoundError, OSError."""
-        ...
+        try:
+            return os.listdir(os.path.join(self.home, folder))
+        except FileNotFoundError:
+            return []
 
     def open(self, location: str) -> BinaryIO:
         """Open a file, by its path or URL. Raises FileNotFoundError, OSError."""
-        ...
+        return open(location, "rb")
+
+    def read(self, location: str) -> bytes:
+        """All bytes of a file, by its path or URL. Raises FileNotFoundError, OSError."""
+        with self.open(location) as file:
+            return file.read()
 
     @property
     def scoped_secret(self) -> ScopedSecret | None:
         """The DuckDB secret for the table, or None."""
-        ...
+        return None
 
     def storage_options(self) -> dict[str, str] | None:
         """The storage options for deltalake, or None."""
-        ...
-
-
-class LocalTableFiles:
-    """A local folder."""
-
-    scoped_secret = None
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def has_folder(self, folder: str) -> bool:
-        return os.path.isdir(os.path.join(self._path, folder))
-
-    def list_names(self, folder: str) -> list[str]:
-        try:
-            return os.listdir(os.path.join(self._path, folder))
-        except FileNotFoundError:
-            return []
-
-    def read(self, location: str) -> bytes:
-        with self.open(location) as file:
-            return file.read()
-
-    def open(self, location: str) -> BinaryIO:
-        return open(location, "rb")
-
-    def storage_options(self) -> dict[str, str] | None:
         return None
 
 
-class StoreTableFiles:
-    """A prefix of a bucket, `s3://bucket/folder`."""
+class StoreTableFiles(TableFiles):
+    """Those under a prefix of a bucket, `s3://bucket/folder`."""
 
     def __init__(self, url: str, access: StoreAccess) -> None:
-        self.url, self._access = url, access
+        super().__init__(url)
+        self._access = access
 
     def has_folder(self, folder: str) -> bool:
         return bool(self.list_names(folder))
 
     def list_names(self, folder: str) -> list[str]:
         filesystem = self._access.filesystem
-        prefix = f"{self.url.removeprefix('s3://')}/{folder}"
-        with translate_errors(self.url):
+        prefix = f"{self.home.removeprefix('s3://')}/{folder}"
+        with translate_errors(self.home):
             filesystem.invalidate_cache()
             try:
                 return [
@@ -96,9 +76,8 @@ class StoreTableFiles:
                 return []
 
     def read(self, location: str) -> bytes:
-        filesystem = self._access.filesystem
         with translate_errors(location):
-            data: bytes = filesystem.cat_file(location.removeprefix("s3://"))
+            data: bytes = self._access.filesystem.cat_file(location.removeprefix("s3://"))
             return data
 
     def open(self, location: str) -> BinaryIO:
@@ -108,10 +87,10 @@ class StoreTableFiles:
 
     @property
     def scoped_secret(self) -> ScopedSecret | None:
-        secret = object_stores.duckdb_secret(self._access, f"{self.url.removeprefix('s3://')}/")
+        secret = object_stores.duckdb_secret(self._access, f"{self.home.removeprefix('s3://')}/")
         if secret is None:
             raise SourceUnavailable(
-                f"{self.url} cannot be read: DuckDB needs a key, a secret, and a region or "
+                f"{self.home} cannot be read: DuckDB needs a key, a secret, and a region or "
                 "endpoint, the same for everything under that URL.",
                 hint='Set options={"region": …} or {"endpoint_url": …}, and secret= or the AWS_* '
                 'variables; pip install "jammi-lab[s3]".',
