@@ -103,7 +103,7 @@ class SourceDirectory:
     def credentials(self, record: SourceRecord) -> Credentials:
         """The credentials of a record, as they were stored."""
         stored = self._credentials.get(_key(record))
-        return Credentials(record) if stored is None else stored.of(record)
+        return Credentials(record) if stored is None else stored.for_record(record)
 
     def connector(
         self,

@@ -16,15 +16,21 @@ from jammi_lab.sources.locations import display_location
 
 def find_table(tables: Iterable[tuple[str, str, str]], parts: Sequence[str]) -> str | None:
     """The label of `table` or `schema.table` among tables, each given as schema, name and label;
-    None if none or several match. An exact match wins over one that ignores case, and a label over
-    a table of another schema."""
+    None if none or several match. A label wins over a table of another schema, and an exact match
+    over one that ignores case."""
     known = list(tables)
-    for normalize in (str, fold):
-        wanted = tuple(map(normalize, parts))
-        by_label = [label for *_, label in known if normalize(label) == ".".join(wanted)]
-        by_schema = [label for *at, label in known if tuple(map(normalize, at)) == wanted]
-        by_name = [label for _, name, label in known if (normalize(name),) == wanted]
-        for matches in (by_label, by_schema, by_name):
+    for names, wanted in (
+        ([(label,) for *_, label in known], (".".join(parts),)),
+        ([(schema, name) for schema, name, _ in known], tuple(parts)),
+        ([(name,) for _, name, _ in known], tuple(parts)),
+    ):
+        for normalize in (str, fold):
+            folded = tuple(map(normalize, wanted))
+            matches = [
+                label
+                for name, (*_, label) in zip(names, known, strict=True)
+                if tuple(map(normalize, name)) == folded
+            ]
             if len(matches) == 1:
                 return matches[0]
     return None

@@ -109,7 +109,7 @@ class Credentials:
             if name not in _NOT_SECRET:
                 redaction.remember_credential(value)
 
-    def given(
+    def with_input(
         self,
         record: SourceRecord,
         typed: Mapping[str, str],
@@ -122,7 +122,7 @@ class Credentials:
         is_known = self.function is not None and self.function.function is function
         return Credentials(record, typed, self.function if is_known else SecretFunction(function))
 
-    def of(self, record: SourceRecord) -> "Credentials":
+    def for_record(self, record: SourceRecord) -> "Credentials":
         """The same for the record as it is stored now."""
         return Credentials(record, self.typed, self.function)
 

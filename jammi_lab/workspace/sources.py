@@ -368,7 +368,7 @@ class Sources(ReprMixin):
         )
         function = secret if callable(secret) else None
         directory = self._parts.source_directory
-        credentials = directory.credentials(draft).given(draft, typed, function)
+        credentials = directory.credentials(draft).with_input(draft, typed, function)
         if check and function is not None:
             # The function may prompt the user: only this thread can do that, and without a timeout.
             credentials()

@@ -18,9 +18,9 @@ import jammi_lab
 from jammi_lab.core.anchors import Cost, Unknown, source_input
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, SourceUnavailable
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.sources.base import SourceContext, same_state
+from jammi_lab.sources.base import same_state
 from jammi_lab.sources.lakehouse.delta import DeltaConnector
-from jammi_lab.sources.scratch_duckdb import connect, query
+from jammi_lab.sources.scratch_duckdb import query
 from tests.contracts.source import Describing, DictMemo, look, observed
 from tests.verdicts import doubt, is_fresh, is_stale
 
@@ -45,17 +45,11 @@ def source(path, name="s", **how):
     return DeltaConnector(SourceRecord(name=name, kind="delta", location=str(path), **how))
 
 
-def reach(needs, work, *, seconds=None):
-    with connect(needs) as connection:
-        return work(lambda sql: connection.execute(sql).fetchall())
-
-
 def same_rows(path, columns=None, **how):
     """What the connector says of the rows of the first version against those of now."""
     first = observed(source(path, options={"version": 0}))
     recorded = first.anchor(source_input("s"), columns)
-    record = SourceRecord(name="s", kind="delta", location=str(path))
-    return DeltaConnector(record, SourceContext(access=reach)).same_rows(recorded, look(**how))
+    return source(path).same_rows(recorded, look(**how))
 
 
 class TestSnapshots:
@@ -157,9 +151,7 @@ class TestSameRows:
         )
         with pytest.raises(duckdb.Error):
             query(source(folder).relation(None), "SELECT count(name) FROM it WHERE name <> 'q'")
-        connector = DeltaConnector(
-            SourceRecord(name="s", kind="delta", location=str(folder)), SourceContext(access=reach)
-        )
+        connector = source(folder)
         assert connector.same_rows(recorded, look(scan_rows=2)) is True
 
     def test_nothing_at_all_is_read_when_the_files_are_the_same(self, folder):
@@ -180,20 +172,10 @@ class TestSameRows:
         DeltaTable(folder).update({"name": "name"})
         memo = DictMemo()
         recorded = observed(source(folder, options={"version": 0})).anchor(source_input("s"))
-        asked = []
-
-        def counting(needs, work, *, seconds=None):
-            asked.append(1)
-            return reach(needs, work)
-
-        connector = DeltaConnector(
-            SourceRecord(name="s", kind="delta", location=str(folder)),
-            SourceContext(access=counting),
-        )
+        connector = source(folder)
         assert connector.same_rows(recorded, look(memo)) is True
-        queries = len(asked)
+        monkeypatch.setattr(connector, "_compare_rows", lambda *_: pytest.fail("compared again"))
         assert connector.same_rows(recorded, look(memo, scan_rows=0)) is True
-        assert len(asked) == queries
 
     def test_an_order_sensitive_statement_never_rests_on_it(self, ws, folder):
         ws.sources.add("s", folder)
@@ -215,9 +197,7 @@ class TestDeletionVectors:
         delete_by_vector(folder, 1)
         recorded = observed(source(folder)).anchor(source_input("s"))
         delete_by_vector(folder, 2)
-        connector = DeltaConnector(
-            SourceRecord(name="s", kind="delta", location=str(folder)), SourceContext(access=reach)
-        )
+        connector = source(folder)
         assert query(connector.relation(None), "SELECT id FROM it ORDER BY id") == [(1,), (2,)]
         assert connector.same_rows(recorded, look()) is False
 

@@ -16,9 +16,8 @@ from jammi_lab.core.anchors import Unknown, source_input
 from jammi_lab.core.errors import InvalidArgument, JammiError, SourceUnavailable
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.core.verdicts import InputVanished, Stale
-from jammi_lab.sources.base import SourceContext
 from jammi_lab.sources.lakehouse.iceberg import IcebergConnector
-from jammi_lab.sources.scratch_duckdb import connect, query
+from jammi_lab.sources.scratch_duckdb import query
 from tests.contracts.source import look, observed
 from tests.verdicts import doubt, is_fresh, is_stale
 
@@ -60,20 +59,8 @@ def source(path, name="s", **how):
     return IcebergConnector(SourceRecord(name=name, kind="iceberg", location=str(path), **how))
 
 
-def reach(needs, work, *, seconds=None):
-    with connect(needs) as connection:
-        return work(lambda sql: connection.execute(sql).fetchall())
-
-
 def recorded(connector, columns=None):
     return observed(connector).anchor(source_input("s"), columns)
-
-
-def comparing(table):
-    return IcebergConnector(
-        SourceRecord(name="s", kind="iceberg", location=folder_of(table)),
-        SourceContext(access=reach),
-    )
 
 
 class TestWhereItIs:
@@ -168,7 +155,7 @@ class TestSchemas:
             recorded(source(folder_of(table)), ("label",)),
         )
         table.overwrite(rows([1, 2, 3]).rename_columns(["id", "label"]))
-        connector = comparing(table)
+        connector = source(folder_of(table))
         assert (connector.same_rows(some, look()), connector.same_rows(renamed, look())) == (
             True,
             False,
@@ -193,20 +180,23 @@ class TestSameRows:
         with table.update_schema() as update:
             update.add_column("name", StringType())
         now = recorded(source(folder_of(table)))
-        assert not before.same_state(now) and comparing(table).same_rows(before, look()) is False
+        assert (
+            not before.same_state(now)
+            and source(folder_of(table)).same_rows(before, look()) is False
+        )
 
     def test_a_column_that_was_added_leaves_the_others_the_same(self, table):
         before = recorded(source(folder_of(table)), ("id", "name"))
         with table.update_schema() as update:
             update.add_column("extra", StringType())
-        assert comparing(table).same_rows(before, look()) is True
+        assert source(folder_of(table)).same_rows(before, look()) is True
 
     def test_a_snapshot_that_has_expired_cannot_be_compared(self, table):
         before = recorded(source(folder_of(table)))
         first = table.metadata.current_snapshot_id
         table.overwrite(rows([1, 2, 3]))
         table.maintenance.expire_snapshots().by_id(first).commit()
-        assert comparing(table).same_rows(before, look()) is False
+        assert source(folder_of(table)).same_rows(before, look()) is False
 
 
 class TestFailures:
@@ -246,7 +236,7 @@ class TestFailures:
             "shop.orders", schema=rows([1]).schema, location=table.location()
         )
         made.append(rows([1, 2, 3]))
-        assert comparing(made).same_rows(before, look()) is False and not before.same_state(
+        assert source(folder_of(made)).same_rows(before, look()) is False and not before.same_state(
             recorded(source(folder_of(made)))
         )
 

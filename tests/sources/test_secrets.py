@@ -78,16 +78,16 @@ def test_a_function_is_asked_once_and_again_when_its_answer_was_refused():
         asked.append(1)
         return f"answer {len(asked)}"
 
-    first = Credentials(record(CALLABLE)).given(record(CALLABLE), {}, prompt)
+    first = Credentials(record(CALLABLE)).with_input(record(CALLABLE), {}, prompt)
     assert first() == ({}, "answer 1")
-    assert first.of(record(CALLABLE))() == ({}, "answer 1"), (
+    assert first.for_record(record(CALLABLE))() == ({}, "answer 1"), (
         "what was asked while the source was added need not be asked again"
     )
-    again = first.given(record(CALLABLE), {}, prompt)
+    again = first.with_input(record(CALLABLE), {}, prompt)
     assert again() == ({}, "answer 1"), "nor when the source is added once more"
     again.reject()
     assert first() == ({}, "answer 2")
-    assert first.given(record(CALLABLE), {}, lambda: prompt())() == ({}, "answer 3")
+    assert first.with_input(record(CALLABLE), {}, lambda: prompt())() == ({}, "answer 3")
 
 
 def test_a_function_lives_with_the_kernel():
@@ -98,7 +98,7 @@ def test_a_function_lives_with_the_kernel():
 @pytest.mark.parametrize("answer", [None, "", 7])
 def test_a_function_must_return_text(answer):
     with pytest.raises(SecretMissing, match="must return a non-empty string"):
-        Credentials(record(CALLABLE)).given(record(CALLABLE), {}, lambda: answer)()
+        Credentials(record(CALLABLE)).with_input(record(CALLABLE), {}, lambda: answer)()
 
 
 def test_a_function_that_fails_tells_its_kind_only():
@@ -106,7 +106,7 @@ def test_a_function_that_fails_tells_its_kind_only():
         raise ValueError("the password is hunter2000")
 
     with pytest.raises(SecretMissing, match="failed with ValueError") as caught:
-        Credentials(record(CALLABLE)).given(record(CALLABLE), {}, fail)()
+        Credentials(record(CALLABLE)).with_input(record(CALLABLE), {}, fail)()
     told = "".join(traceback.format_exception(caught.value))
     assert "hunter2000" not in told and not isinstance(caught.value.__context__, ValueError)
 

@@ -167,9 +167,9 @@ def test_appends_follow_each_other_and_may_come_together(tmp_path, kind, monkeyp
     listed, connector = [], {"delta": DeltaConnector, "iceberg": IcebergConnector}[kind]
     list_files = connector.data_files
 
-    def counted(self, state, query):
+    def counted(self, state):
         listed.append(state.version)
-        return list_files(self, state, query)
+        return list_files(self, state)
 
     monkeypatch.setattr(connector, "data_files", counted)
     with growing_lab(tmp_path, kind) as (ws, table):

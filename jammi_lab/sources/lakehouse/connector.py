@@ -6,7 +6,6 @@ same (after a compaction, or a write to a column that is not read): then `same_r
 reading only the data files that are not in both snapshots.
 """
 
-import functools
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -102,8 +101,6 @@ class LakehouseConnector(LakehouseTable):
         """Whether the columns of a recorded anchor contain the same multiset of rows now. Unknown
         if that exceeds the limits of the observation; False if it cannot be determined, for example
         because the old snapshot's files were deleted."""
-        if self.context.access is None:
-            return False
         try:
             current = self.current_snapshot()
             self._check_read(current)
@@ -224,11 +221,8 @@ class LakehouseConnector(LakehouseTable):
             if former.fields != current.fields:
                 raise NotAppended("its columns changed")
             self.check_same_reading(former, current)
-            former_files, current_files = (
-                self._list_files(state, functools.partial(self.query, current))
-                for state in (former, current)
-            )
-            added = added_files(former_files, current_files, self.table_home(current))
+            former_files, files = self.list_files(former), self.list_files(current)
+            added = added_files(former_files, files, self.table_home(current))
             condition = condition_on_files(added.addresses)
             [(rows,)] = self.query(
                 current, f"SELECT count(*) FROM ({self.select(current)} WHERE {condition})"
@@ -284,11 +278,7 @@ class LakehouseConnector(LakehouseTable):
         key = observation_key("same", self.kind, self.path, *wholes, read_digest)
         if (entry := ctx.cache.get(key)) is not None:
             return bool(entry.payload["same"])
-        assert self.context.access is not None, "the caller has checked it"
-        same = self.context.access(
-            self._relation(current),
-            lambda query: self._compare_rows(former, current, read, ctx, query),
-        )
+        same = self._compare_rows(former, current, read, ctx)
         if [self._snapshot(each, columns, ctx) for each in (former, current)] != states:
             return False  # a data file was rewritten meanwhile
         if isinstance(same, bool):
@@ -301,9 +291,8 @@ class LakehouseConnector(LakehouseTable):
         current: TableSnapshot,
         read: list[tuple[str, str]],
         ctx: ObservationContext,
-        query: RunSelect,
     ) -> bool | Unknown:
-        old, new = self.data_files(former, query), self.data_files(current, query)
+        old, new = self.list_files(former), self.list_files(current)
         common = {
             name for name, (_, is_whole) in old.items() if is_whole and new.get(name, (0, False))[1]
         }
@@ -322,13 +311,16 @@ class LakehouseConnector(LakehouseTable):
             return True
         former_rows = self._changed_rows(former, read, common)
         current_rows = self._changed_rows(current, read, common)
-        [(same_counts,)] = query(
+        [(same_counts,)] = self.query(
+            current,
             f"SELECT (SELECT count(*) FROM ({former_rows})) = (SELECT count(*) FROM "
-            f"({current_rows}))"
+            f"({current_rows}))",
         )
         if not same_counts or not read:
             return bool(same_counts)
-        [(differ,)] = query(f"SELECT count(*) FROM (({former_rows}) EXCEPT ALL ({current_rows}))")
+        [(differ,)] = self.query(
+            current, f"SELECT count(*) FROM (({former_rows}) EXCEPT ALL ({current_rows}))"
+        )
         return not differ
 
     def _changed_rows(

@@ -17,7 +17,6 @@ from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.identifiers import sql_literal
-from jammi_lab.sources.base import RunSelect
 from jammi_lab.sources.files.parquet_schemas import plain_type
 from jammi_lab.sources.lakehouse.appended_files import data_files
 from jammi_lab.sources.lakehouse.connector import LakehouseConnector
@@ -66,24 +65,6 @@ class DeltaConnector(LakehouseConnector):
         former = self._snapshot_at(version)
         return [former] if former.table == current.table else []
 
-    def file_locations(self, state: TableSnapshot) -> list[str]:
-        """The data files by DuckDB's own listing, with which other readers of the log do not always
-        agree. Raises SourceUnavailable if DuckDB would read other columns than the log defines."""
-        rows = self.query(
-            state,
-            f"SELECT data_file FROM delta_list_files({sql_literal(state.location)}, version := "
-            f"{state.version:d})",
-        )
-        locations = [location for (location,) in rows]
-        is_mapped_by_id: bool = self._read_log(state.version, _maps_by_id)
-        if is_mapped_by_id:
-            raise SourceUnavailable(
-                f"The Delta table {self._name} maps its columns by id "
-                "(delta.columnMapping.mode is id), and DuckDB would look for them by name.",
-                hint="Let its writer set the mode to name in a copy of the table.",
-            )
-        return locations
-
     def log_of_files(self, state: TableSnapshot) -> TableLog:
         """What the log says of the columns and files of a version. Raises as `current_snapshot`."""
         return self._read_log(state.version, lambda table: _table_log(table, state.location))
@@ -92,6 +73,12 @@ class DeltaConnector(LakehouseConnector):
         table_files = self.table_files(self.path)
 
         def read_snapshot(table: DeltaTable) -> TableSnapshot:
+            if table.metadata().configuration.get("delta.columnMapping.mode") == "id":
+                raise SourceUnavailable(
+                    f"The Delta table {self._name} maps its columns by id "
+                    "(delta.columnMapping.mode is id), and DuckDB would look for them by name.",
+                    hint="Let its writer set the mode to name in a copy of the table.",
+                )
             fields = json.loads(table.schema().to_json())["fields"]
             identified = tuple((field["name"], _field_digest(field)) for field in fields)
             return TableSnapshot(
@@ -153,17 +140,15 @@ class DeltaConnector(LakehouseConnector):
         again."""
         return bool(state.commit)
 
-    def data_files(self, state: TableSnapshot, query: RunSelect) -> dict[str, tuple[int, bool]]:
-        """The data files; a file with a deletion vector has deleted rows."""
-        rows_ = query(
+    def data_files(self, state: TableSnapshot) -> dict[str, tuple[int, bool]]:
+        """The data files, on which other readers of the log do not always agree with DuckDB. A file
+        with a deletion vector has deleted rows."""
+        rows_ = self.query(
+            state,
             "SELECT data_file, cardinality, have_deletes FROM "
-            f"delta_list_files({sql_literal(state.location)}, version := {state.version:d})"
+            f"delta_list_files({sql_literal(state.location)}, version := {state.version:d})",
         )
         return data_files((name, rows, not deletes) for name, rows, deletes in rows_)
-
-
-def _maps_by_id(table: DeltaTable) -> bool:
-    return bool(table.metadata().configuration.get("delta.columnMapping.mode") == "id")
 
 
 def _table_log(table: DeltaTable, location: str) -> TableLog:

@@ -16,7 +16,7 @@ from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.sources import read_errors
-from jammi_lab.sources.base import NotAppended, RunSelect
+from jammi_lab.sources.base import NotAppended
 from jammi_lab.sources.databases import reader_process
 from jammi_lab.sources.databases.postgres import PostgresConnector
 from jammi_lab.sources.databases.reader_process import ReaderError
@@ -114,17 +114,25 @@ class IcebergConnector(LakehouseConnector):
         scan = f"iceberg_scan({sql_literal(state.location)}{named})"
         return scan if state.version >= 0 else f"(FROM {scan} WHERE false)"
 
-    def data_files(self, state: TableSnapshot, query: RunSelect) -> dict[str, tuple[int, bool]]:
-        """The data files; if the snapshot has delete files, any data file may have deleted rows."""
+    def _entries(self, state: TableSnapshot) -> list[tuple[Any, ...]]:
+        """Content, manifest, path and row count of each file of a snapshot."""
         if state.version < 0:
-            return {}
-        entries = query(
-            "SELECT content, file_path, record_count FROM "
+            return []
+        return self.query(
+            state,
+            "SELECT content, manifest_path, file_path, record_count FROM "
             f"iceberg_metadata({sql_literal(state.location)}, snapshot_from_id := "
-            f"{state.version:d}) WHERE status <> 'DELETED'"
+            f"{state.version:d}) WHERE status <> 'DELETED'",
         )
-        is_whole = all(content in ("DATA", "EXISTING") for content, _, _ in entries)
-        return data_files((path, rows, is_whole) for _, path, rows in entries)
+
+    def data_files(self, state: TableSnapshot) -> dict[str, tuple[int, bool]]:
+        """Data files and delete files; with these, any data file may have deleted rows."""
+        entries = self._entries(state)
+        contents = {content for content, *_ in entries}
+        if "EQUALITY_DELETES" in contents:
+            self._check_equality_deletes(state, sorted({manifest for _, manifest, *_ in entries}))
+        is_whole = contents <= {"DATA", "EXISTING"}
+        return data_files((path, rows, is_whole) for *_, path, rows in entries)
 
     def check_same_reading(self, former: TableSnapshot, current: TableSnapshot) -> None:
         """Raise NotAppended unless no property of the table, now or since the snapshot, maps names
@@ -149,36 +157,12 @@ class IcebergConnector(LakehouseConnector):
         if is_mapped or not is_covered:
             raise NotAppended("its columns may be found by name")
 
-    def file_locations(self, state: TableSnapshot) -> list[str]:
-        """Data files and delete files. Raises SourceUnavailable for deletes that DuckDB applies
-        incorrectly."""
-        if state.version < 0:
-            return []
-        entries = self.query(
-            state,
-            "SELECT content, manifest_path, file_path FROM "
-            f"iceberg_metadata({sql_literal(state.location)}, snapshot_from_id := "
-            f"{state.version:d}) WHERE status <> 'DELETED'",
-        )
-        if any(content == "EQUALITY_DELETES" for content, _, _ in entries):
-            self._check_equality_deletes(state, sorted({manifest for _, manifest, _ in entries}))
-        return [location for _, _, location in entries]
-
     def log_of_files(self, state: TableSnapshot) -> TableLog:
         """What metadata and manifests say of the columns and files of a snapshot. Raises as
         `current_snapshot`."""
-        if state.version < 0:
-            return TableLog({}, {})
-        metadata = self._read_metadata(state.location)
-        types = _logged_types(metadata)
-        manifests = self.query(
-            state,
-            "SELECT DISTINCT manifest_path FROM "
-            f"iceberg_metadata({sql_literal(state.location)}, snapshot_from_id := "
-            f"{state.version:d}) WHERE status <> 'DELETED'",
-        )
+        types = _logged_types(self._read_metadata(state.location))
         files = {}
-        for (manifest,) in manifests:
+        for manifest in sorted({manifest for _, manifest, *_ in self._entries(state)}):
             for path, rows, low, high, nulls in self.query(
                 state,
                 "SELECT data_file.file_path, data_file.record_count, data_file.lower_bounds, "

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +15,7 @@ from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, JammiError, SourceUnavailable
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources import read_errors
-from jammi_lab.sources.base import NO_WORKSPACE, RunSelect, SourceContext
+from jammi_lab.sources.base import NO_WORKSPACE, SourceContext
 from jammi_lab.sources.credentials import catalog_table_access, resolve_credentials
 from jammi_lab.sources.files.object_stores import StoreAccess
 from jammi_lab.sources.lakehouse.appended_files import DataFiles
@@ -157,14 +157,17 @@ class LakehouseTable(LocatedConnector, ABC):
         `current_snapshot`."""
 
     @abstractmethod
-    def data_files(self, state: TableSnapshot, query: RunSelect) -> dict[str, tuple[int, bool]]:
-        """The data files of a snapshot, named as in its scan: the row count, and whether no row is
-        deleted."""
+    def query(
+        self, state: TableSnapshot, select: str, seconds: float | None = None
+    ) -> list[tuple[Any, ...]]:
+        """All rows of a SELECT that needs the extension. Raises duckdb.Error, and as
+        `SourceAccess`."""
 
     @abstractmethod
-    def file_locations(self, state: TableSnapshot) -> list[str]:
-        """Paths or URLs of all files that a read of the snapshot may open. Raises as
-        `current_snapshot`, and SourceUnavailable if DuckDB would read wrong rows."""
+    def data_files(self, state: TableSnapshot) -> dict[str, tuple[int, bool]]:
+        """The files of a snapshot by DuckDB's own listing, named as in its scan: the row count, and
+        whether no row is deleted. Raises as `query`, and SourceUnavailable if DuckDB would read
+        wrong rows."""
 
     @abstractmethod
     def log_of_files(self, state: TableSnapshot) -> TableLog:
@@ -233,7 +236,7 @@ class LakehouseTable(LocatedConnector, ABC):
             changed = changed_files(state.commit_file, checked)
             self.check_data_files(state, [path for path, _ in changed])
             return checked
-        locations = self.file_locations(state)
+        locations = list(self.list_files(state))
         if scheme_of(home) is not None and (outside := first_outside(home, locations)) is not None:
             raise InvalidArgument(
                 f"The {self.format} table {self._name} lists a file outside the table: "
@@ -258,14 +261,14 @@ class LakehouseTable(LocatedConnector, ABC):
         self._check_files(state)
         key = (self.folder or Path(), state)
         if scheme_of(self.table_home(state)) is not None and not _checked_stores.get(key):
-            self.check_data_files(state, self.file_locations(state))
+            self.check_data_files(state, list(self.list_files(state)))
             _checked_stores.put(key, True)
 
-    def _list_files(self, state: TableSnapshot, query: RunSelect) -> DataFiles:
-        """The data files of a snapshot, cached because they never change."""
+    def list_files(self, state: TableSnapshot) -> DataFiles:
+        """`data_files`, cached because they never change."""
         key = (self.kind, self.table_home(state), state.snapshot_id)
         if (files := _listed_files.get(key)) is None:
-            files = self.data_files(state, query)
+            files = self.data_files(state)
             if self.has_unique_ids(state):
                 _listed_files.put(key, files)
         return files
