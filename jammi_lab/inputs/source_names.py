@@ -38,7 +38,6 @@ from jammi_lab.inputs.path_names import record_of
 from jammi_lab.sources.base import (
     Connector,
     Describe,
-    MultiTableConnector,
     ObservationContext,
     ReadPlan,
     Relation,
@@ -51,7 +50,7 @@ from jammi_lab.sources.base import (
 from jammi_lab.sources.frames import FrameConnector, frame_snapshot, is_frame
 from jammi_lab.sources.outside_access import OutsideAccess
 from jammi_lab.sources.registry import connector_for
-from jammi_lab.sources.row_security import filtered_for
+from jammi_lab.sources.row_security import TenantFilteredConnector
 from jammi_lab.sources.secrets import Credentials
 from jammi_lab.storage.digests import DigestCache
 
@@ -130,7 +129,7 @@ class SourceDirectory:
         connector = connector_for(record, frame, context)
         if record.tenant_column is None:
             return connector
-        return filtered_for(
+        return TenantFilteredConnector(
             connector,
             record.tenant_column,
             self.tenant,
@@ -235,7 +234,7 @@ class SourceKind(Kind):
         if isinstance(connector, FrameConnector):
             return capture_frame(connector, record.name) if len(parts) == 1 else None
         try:
-            if isinstance(connector, MultiTableConnector):
+            if connector.is_database:
                 return connector.relation(_find_table(connector, record.name, parts[1:]))
             tables = connector.tables()
             table_name = ".".join(parts[1:])
@@ -382,7 +381,7 @@ def _with_source_name(source: str, message: str) -> str:
     return f"The source {source!r} cannot be read: {_UNREADABLE_CLAUSE.sub(': ', message, count=1)}"
 
 
-def _find_table(connector: MultiTableConnector, source: str, parts: Sequence[str]) -> str:
+def _find_table(connector: Connector, source: str, parts: Sequence[str]) -> str:
     """The table of a source that a name refers to. TableNotFound, with near names."""
     table = connector.find(parts)
     if table is not None:

@@ -372,8 +372,17 @@ class Connector(Protocol):
         """Check that the source can be read. Raises SourceUnavailable with one sentence."""
         ...
 
+    @property
+    def is_database(self) -> bool:
+        """Whether it contains tables in schemas, which `find` finds."""
+        ...
+
     def tables(self) -> list[str]:
         """The tables in the source; empty if the source is one table."""
+        ...
+
+    def find(self, parts: Sequence[str]) -> str | None:
+        """The name in `tables` for `table` or `schema.table`; None if none or several match."""
         ...
 
     def relation(self, table: str | None) -> Relation:
@@ -403,15 +412,6 @@ class SupportsRowComparison(Protocol):
     def same_rows(self, recorded: Anchor, ctx: ObservationContext) -> bool | Unknown:
         """Whether the columns of a recorded anchor contain the same multiset of rows now. False if
         that cannot be determined, Unknown if it exceeds the limits of the observation."""
-        ...
-
-
-@runtime_checkable
-class MultiTableConnector(Connector, Protocol):
-    """A source with several tables, in schemas."""
-
-    def find(self, parts: Sequence[str]) -> str | None:
-        """The name in `tables` for `table` or `schema.table`; None if none or several match."""
         ...
 
 

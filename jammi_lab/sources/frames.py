@@ -336,6 +336,7 @@ class FrameConnector:
     take effect; a stream is read once."""
 
     kind = "frame"
+    is_database = False
 
     def __init__(self, name: str, obj: object | None) -> None:
         self.name = name
@@ -361,6 +362,10 @@ class FrameConnector:
     def tables(self) -> list[str]:
         """Empty: a frame is one table."""
         return []
+
+    def find(self, parts: Sequence[str]) -> str | None:  # noqa: ARG002
+        """None: it is no database."""
+        return None
 
     def capture(self) -> tuple[pa.Table, Snapshot]:
         """The rows and their state from one conversion. Raises SourceUnavailable if the frame no

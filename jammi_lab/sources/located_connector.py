@@ -43,6 +43,8 @@ class SourceGone(Exception):
 class LocatedConnector:
     """A connector of a record whose location comes from `locations.store_location`."""
 
+    is_database = False
+
     def __init__(self, record: SourceRecord, context: SourceContext = NO_WORKSPACE) -> None:
         self.record, self.context = record, context
         self.folder = context.folder
@@ -61,6 +63,10 @@ class LocatedConnector:
     def anchor_column(self) -> str | None:
         """The column of `anchor="column:…"`; None for any other anchor."""
         return self.record.anchor.partition(":")[2] or None
+
+    def find(self, parts: Sequence[str]) -> str | None:  # noqa: ARG002
+        """None: it is no database."""
+        return None
 
     def notes(self) -> list[str]:
         """What had to be decided to read it, one sentence each. Raises SourceUnavailable."""

@@ -42,27 +42,16 @@ from jammi_lab.sources.package_connector import PackageConnector, package_kind
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jammi_lab.sources.base import MultiTableConnector, SupportsRowComparison
-    from jammi_lab.sources.databases.duckdb import DuckdbConnector
-    from jammi_lab.sources.databases.mysql import MysqlConnector
-    from jammi_lab.sources.databases.postgres import PostgresConnector
-    from jammi_lab.sources.databases.sqlite import SqliteConnector
+    from jammi_lab.sources.base import SupportsRowComparison
     from jammi_lab.sources.files.http import HttpCredentials
     from jammi_lab.sources.lakehouse.connector import LakehouseConnector
-    from jammi_lab.sources.row_security import TenantFilteredTables
 
     ReadStoreAccess = Callable[[], StoreAccess | HttpCredentials | None]
 
-    # `isinstance` asks for these protocols. A method that was renamed in the protocol or in a class
+    # `isinstance` asks for this protocol. A method that was renamed in the protocol or in a class
     # would turn the feature off without an error; here it is an error of types.
-    _MULTI_TABLE_CONNECTORS: tuple[type[MultiTableConnector], ...] = (
-        DuckdbConnector,
-        MysqlConnector,
-        PostgresConnector,
-        SqliteConnector,
-        TenantFilteredTables,
-    )
     _ROW_COMPARING_CONNECTORS: tuple[type[SupportsRowComparison], ...] = (LakehouseConnector,)
+
 
 __all__ = ["check_anchor", "check_options", "connector_for", "infer_kind", "is_package_kind"]
 

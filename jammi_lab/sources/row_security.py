@@ -23,7 +23,6 @@ from jammi_lab.sources import read_errors, scratch_duckdb
 from jammi_lab.sources.base import (
     Connector,
     Explain,
-    MultiTableConnector,
     ObservationContext,
     ReadPlan,
     Relation,
@@ -91,9 +90,18 @@ class TenantFilteredConnector:
         """The location for display."""
         return self.inner.location
 
+    @property
+    def is_database(self) -> bool:
+        """As the inner connector."""
+        return self.inner.is_database
+
     def tables(self) -> list[str]:
         """The tables in the source."""
         return self.inner.tables()
+
+    def find(self, parts: Sequence[str]) -> str | None:
+        """As the inner connector."""
+        return self.inner.find(parts)
 
     def check(self) -> None:
         """Check that the source can be read and at least one of its tables has the column. Raises
@@ -261,22 +269,3 @@ def _redacted(explain: Explain | None) -> Explain:
 
 def _columns(relation: Relation) -> Mapping[str, str]:
     return relation.columns if relation.columns is not None else scratch_duckdb.describe(relation)
-
-
-class TenantFilteredTables(TenantFilteredConnector):
-    """A TenantView of a source with several tables."""
-
-    def find(self, parts: Sequence[str]) -> str | None:
-        """The name in `tables` for `table` or `schema.table`; None if none or several match."""
-        return self.inner.find(parts) if isinstance(self.inner, MultiTableConnector) else None
-
-
-def filtered_for(
-    connector: Connector, column: str, tenant: str | None, identity: str
-) -> TenantFilteredConnector:
-    """The connector restricted to the rows of one tenant."""
-    return (
-        TenantFilteredTables
-        if isinstance(connector, MultiTableConnector)
-        else TenantFilteredConnector
-    )(connector, column, tenant, identity)

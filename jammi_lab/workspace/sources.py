@@ -31,7 +31,7 @@ from jammi_lab.core.value import Value
 from jammi_lab.engine.cancellable import run_cancellable
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.inputs.observation_cache import LastObservation, LastObservations
-from jammi_lab.sources.base import Connector, MultiTableConnector
+from jammi_lab.sources.base import Connector
 from jammi_lab.sources.credentials import location_options, resolve_credentials, strip_credentials
 from jammi_lab.sources.files.formats import check_anchor, check_options, is_delimited, options_dict
 from jammi_lab.sources.frames import is_frame, table_of_values
@@ -211,7 +211,7 @@ class Source(ReprMixin):
         match = next((t for t in tables if t == table), None) or next(
             (t for t in tables if fold(t) == fold(table)), None
         )
-        if match is None and isinstance(connector, MultiTableConnector):
+        if match is None:
             match = connector.find(table.split("."))
         if match is None:
             raise TableNotFound(

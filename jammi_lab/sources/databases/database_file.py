@@ -84,6 +84,7 @@ class TableContent:
 class DatabaseFileConnector(LocatedConnector, ABC):
     """A registered database file."""
 
+    is_database = True
     engine = ""
     """The engine's name in messages."""
     extension: str | None = None

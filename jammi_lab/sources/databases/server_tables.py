@@ -53,6 +53,7 @@ class ServerTables(LocatedConnector, ABC):
     """The tables of a database server: their names and metadata, and how they are read. Each kind
     of server implements the abstract part."""
 
+    is_database = True
     extension = ""
     type = ""
     settings: Mapping[str, str | bool] = {}
