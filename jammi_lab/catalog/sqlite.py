@@ -74,6 +74,8 @@ _PRAGMAS = (
 )
 
 
+_DESCRIPTORS = 4
+"""What SQLite opens for a catalog: the file, its log, the log's index, the folder for a moment."""
 _OWN_SUFFIXES = ("-wal", "-shm", "-journal", SUFFIX)
 """What the names of the files beside a catalog end in."""
 
@@ -464,7 +466,7 @@ class Sqlite:
                     return self._read_only_error()
                 return SourceUnavailable(
                     f"The catalog {self.label} cannot be opened.",
-                    hint="Check that the folder exists and is readable.",
+                    hint="Check that it exists, and that you may read it and its folder.",
                 )
             case sqlite3.SQLITE_IOERR:
                 return ResourceExhausted(
@@ -518,10 +520,13 @@ class Sqlite:
 
 
 def _has_no_descriptor_left() -> bool:
-    try:
-        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-    except OSError as error:
-        return error.errno in (errno.EMFILE, errno.ENFILE)
+    """Whether there are fewer than the catalog, its log and the log's index need."""
+    with contextlib.ExitStack() as opened:
+        try:
+            for _ in range(_DESCRIPTORS):
+                opened.enter_context(open(os.devnull, "rb"))
+        except OSError as error:
+            return error.errno in (errno.EMFILE, errno.ENFILE)
     return False
 
 

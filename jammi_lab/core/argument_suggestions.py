@@ -6,13 +6,21 @@ lists of strings. Other annotations are checked where they are used."""
 
 import functools
 import inspect
+import sys
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin
 
 from jammi_lab.core import foreign_errors
 from jammi_lab.core.attribute_suggestions import answers_of
-from jammi_lab.core.errors import InvalidArgument, JammiError
+from jammi_lab.core.errors import (
+    InvalidArgument,
+    JammiError,
+    SchemaMismatch,
+    SourceUnavailable,
+    TableDamaged,
+    too_many_open_files,
+)
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.packaged_tables import rules_of
 
@@ -124,10 +132,28 @@ def _is_of_kind(value: Any, kind: str) -> bool:
             return isinstance(value, str)
 
 
+_ABOUT_DATA = (SchemaMismatch, SourceUnavailable, TableDamaged)
+"""What libraries without memory, threads or descriptors make a verb say of rows and files."""
+
+
+def _exhausted_error(error: BaseException, handled: BaseException | None) -> JammiError | None:
+    """The error for a machine that has no memory, thread or descriptor left, when that is where
+    another error came from; None for any other. `handled` is older than the call."""
+    cause: BaseException | None = error
+    while cause is not None and cause is not handled:
+        text = f"{type(cause).__name__}: {cause}"
+        exhausted = too_many_open_files(cause, "A file") or foreign_errors.to_error("machine", text)
+        if exhausted is not None:
+            return exhausted
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
 def answer_arguments(function: _Function) -> _Function:
     """A decorator of a method or of a function of the package: a call whose arguments do not fit is
     answered with those that do, and one with arguments of another kind with InvalidArgument. Where
-    the machine has no memory or thread left, whatever was called raises ResourceExhausted."""
+    the machine has no memory, thread or descriptor left, whatever was called raises
+    ResourceExhausted."""
 
     @functools.cache
     def expected() -> tuple[list[str], ArgumentKinds]:
@@ -135,14 +161,20 @@ def answer_arguments(function: _Function) -> _Function:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        handled = sys.exception()
         names, kinds = expected()
         arguments = {**dict(zip(names, args, strict=False)), **kwargs}
         check_kinds(kinds.flags, kwargs)
         check_kinds(kinds.taken_silently, arguments)
         try:
             return function(*args, **kwargs)
-        except JammiError:
-            raise
+        except JammiError as error:
+            if not isinstance(error, _ABOUT_DATA):
+                raise
+            exhausted = _exhausted_error(error, handled)
+            if exhausted is None:
+                raise
+            raise exhausted from error
         except (TypeError, AttributeError, ValueError) as error:
             check_kinds(kinds.others, arguments)
             # Raised by the call itself: no frame of the function was entered.
@@ -151,8 +183,7 @@ def answer_arguments(function: _Function) -> _Function:
                 raise
             problem = str(error)
         except Exception as error:
-            text = f"{type(error).__name__}: {error}"
-            exhausted = foreign_errors.to_error("machine", text)
+            exhausted = _exhausted_error(error, handled)
             if exhausted is None:
                 raise
             raise exhausted from None

@@ -26,6 +26,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from jammi_lab.core.argument_suggestions import answer_arguments, answer_calls
 from jammi_lab.core.attribute_suggestions import (
     answer_assignment,
     answer_deletion,
@@ -77,9 +78,13 @@ class Rendered:
 
 class ReprMixin:
     """Mixin that derives the text `repr` and the notebook form from `_rendered()`, and answers
-    attributes and items that do not exist."""
+    attributes and items that do not exist, and calls whose arguments do not fit."""
 
     __slots__ = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        answer_calls(cls)
 
     if not TYPE_CHECKING:  # else a type checker would accept every attribute
         __getattr__ = answer_guess
@@ -90,9 +95,11 @@ class ReprMixin:
     def _rendered(self) -> Rendered:
         raise TypeError(f"{type(self).__name__} has no form")
 
+    @answer_arguments
     def __repr__(self) -> str:
         return self._rendered().text
 
+    @answer_arguments
     def _repr_html_(self) -> str:
         return self._rendered().html
 

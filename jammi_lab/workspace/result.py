@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from jammi_lab.core import reprs
 from jammi_lab.core.anchors import Anchor, FrameOrigin, Input
-from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.dataframes import TableMixin, to_rows
 from jammi_lab.core.display_values import to_display
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
@@ -83,7 +82,6 @@ def _check_row_count(number: object, minimum: int, argument: str) -> int:
     return count
 
 
-@answer_calls
 class Result(TableMixin, BadgeMixin):
     """The rows of a statement, which runs once and is streamed. Small results are cached; larger
     ones are read again from the same versions on the next use."""

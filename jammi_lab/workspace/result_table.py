@@ -12,7 +12,6 @@ import msgspec
 
 from jammi_lab.core import reprs
 from jammi_lab.core.anchors import FrameOrigin, Input, result_input
-from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.attribute_suggestions import answer_name_in_list
 from jammi_lab.core.command_hints import cell_or_python, command_line
 from jammi_lab.core.dataframes import TableMixin
@@ -195,7 +194,6 @@ MAX_COMPARED_VERSIONS = 10
 """Maximum number of versions that are compared with the one before; the newest ones are."""
 
 
-@answer_calls
 class ResultTable(TableMixin, ReprMixin):
     """One version of a recipe: an immutable table with its manifest."""
 

@@ -11,7 +11,6 @@ import msgspec
 
 from jammi_lab.core import reprs
 from jammi_lab.core.anchors import Anchor, Input, Snapshot, Unknown, Vanished, unpinned_anchor
-from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.attribute_suggestions import answer_name_in_list
 from jammi_lab.core.command_hints import cell_or_python
 from jammi_lab.core.errors import (
@@ -303,7 +302,6 @@ class SourceList(list[Source], ReprMixin):
         )
 
 
-@answer_calls
 class Sources(ReprMixin):
     """The sources of a workspace: `ws.sources["papers"]`, iteration over names, `in`."""
 

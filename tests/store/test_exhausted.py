@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.core import thread_pool
 from jammi_lab.sources import scratch_duckdb
 from jammi_lab.workspace.result_table import Tables
 
@@ -63,9 +64,56 @@ def test_a_frame_is_not_read_where_arrow_could_start_no_thread(tmp_path, no_thre
         assert ws.sql("FROM mutable.m").fetchall() == [(1, "a")]
 
 
+def test_sessions_and_forms_say_that_no_thread_can_be_started(tmp_path, no_threads, monkeypatch):
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("a", pa.table({"x": [1]}))
+        ws.materialize("t", "SELECT x FROM a")
+        lineage = ws.lineage()
+        with ws.tenant("acme"), ws.ephemeral() as session:
+            session.create("p", {"id": "int64"}, primary_key="id")
+            thread_pool.idle_workers.clear()
+            no_threads("jammi")
+            for act in (lambda: repr(lineage), lambda: session.sql("p", "FROM {table}").fetchall()):
+                with pytest.raises(jl.ResourceExhausted, match="No more threads can be started"):
+                    act()
+            monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        jl.SchemaMismatch("Column 'x' has the type int64, which pandas cannot hold."),
+        jl.SourceUnavailable("a.csv cannot be read: Failed to allocate block."),
+        jl.TableDamaged("The file of 't' is damaged."),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_want_of_memory_is_not_said_of_the_data(tmp_path, monkeypatch, claim):
+    """The reader made that of what a library raised."""
+
+    def fail(*_):
+        try:
+            raise pa.ArrowMemoryError("malloc of size 64 failed")
+        except pa.ArrowException:
+            raise claim from None
+
+    with jl.open(tmp_path / "lab") as ws:
+        monkeypatch.setattr(Tables, "from_versions", fail)
+        with pytest.raises(jl.ResourceExhausted, match="Memory is exhausted"):
+            ws.tables()
+        again = type(claim)(claim.message)
+        monkeypatch.setattr(Tables, "from_versions", lambda *_: (_ for _ in ()).throw(again))
+        with pytest.raises(type(claim)):
+            try:
+                raise MemoryError
+            except MemoryError:  # older than the call
+                ws.tables()
+
+
 @pytest.mark.parametrize(
     "error",
     [
+        ImportError("x.so: failed to map segment from shared object"),
         MemoryError(),
         pa.ArrowMemoryError("malloc of size 491584 failed"),
         duckdb.OutOfMemoryException("Out of Memory Error: could not allocate"),

@@ -16,6 +16,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.attribute_suggestions import missing_attribute_message
+from jammi_lab.core.entry_points import package_entries
 from jammi_lab.core.packaged_tables import packaged_table
 from jammi_lab.core.suggestions import translate_advice
 from jammi_lab.store.storage_errors import removal_error, storage_error
@@ -293,10 +294,17 @@ def test_no_descriptor_left_is_named_and_damages_nothing(tmp_path, monkeypatch):
             lambda: ws.table("t").read().arrow(),
             lambda: ws.verify("t"),
             lambda: jl.open("lab").close(),
+            ws.status,
+            ws.plan,
+            lambda: repr(ws.lineage()),
+            lambda: ws.mutable.drop(
+                ws.mutable.create(f"m{len(refusals)}", {"k": "int64"}, primary_key="k").name
+            ),
         ]
         refusals = list[str]()
         for spare in range(5):
             for act in acts:
+                package_entries.cache_clear()
                 try:
                     with no_descriptors(spare):
                         act()
@@ -306,3 +314,15 @@ def test_no_descriptor_left_is_named_and_damages_nothing(tmp_path, monkeypatch):
         assert all("oo many open files" in refusal for refusal in refusals)
         assert ws.verify("t") == jl.Match() and isinstance(ws.staleness("t"), jl.Fresh)
         jl.open("lab").close()  # settles what opens that failed left
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_catalog_for_which_too_few_descriptors_are_left_is_no_unreadable_one(tmp_path):
+    jl.open(tmp_path / "lab").close()
+    for spare in range(3):
+        with (
+            no_descriptors(spare),
+            pytest.raises(jl.ResourceExhausted, match="too many open files"),
+        ):
+            jl.open(tmp_path / "lab")
+    jl.open(tmp_path / "lab").close()

@@ -8,7 +8,6 @@ import msgspec
 
 from jammi_lab.catalog.checks import CheckRepository
 from jammi_lab.core.anchors import Input
-from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.checks import CheckRecord, Severity
 from jammi_lab.core.errors import CheckNotFound, InvalidArgument
 from jammi_lab.core.forms import listing_table
@@ -85,7 +84,6 @@ class CheckList(list[Check], ReprMixin):
         return listing_table(["check", "table", "severity", "rule"], rows, aligned="llll")
 
 
-@answer_calls
 class Checks(ReprMixin):
     """The checks of a workspace: `ws.checks["name"]`, iterable, `in`, `len()`."""
 

@@ -8,7 +8,6 @@ import pyarrow as pa
 
 from jammi_lab.catalog.logs import LogRecord
 from jammi_lab.catalog.tenant_scope import TenantPredicate
-from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.errors import InvalidArgument, ParameterMissing, SessionClosed
 from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text
@@ -32,7 +31,6 @@ class MutableAccess:
     """Wraps rows in memory, which were computed from a version of a table, in a Result."""
 
 
-@answer_calls
 class MutableTable(ReprMixin):
     """One mutable table; `ws.mutable["name"]`. Every change is one atomic commit, durable when the
     call returns."""
@@ -153,7 +151,6 @@ class MutableTable(ReprMixin):
         )
 
 
-@answer_calls
 class MutableTables(ReprMixin):
     """`ws.mutable`: the mutable tables that the bound tenant sees."""
 

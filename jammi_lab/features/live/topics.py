@@ -10,7 +10,6 @@ import pyarrow as pa
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.logs import LogRecord, NewEntry
 from jammi_lab.core import reprs
-from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.clock import Clock, to_seconds
 from jammi_lab.core.errors import DuplicateTable, InvalidArgument, NameInvalid, TopicNotFound
 from jammi_lab.core.forms import listing_table
@@ -111,7 +110,6 @@ class EventList(list[Event], ReprMixin):
         )
 
 
-@answer_calls
 class Topics(ReprMixin):
     """The topics of a workspace: append-only logs of record batches that every kernel can write and
     follow."""

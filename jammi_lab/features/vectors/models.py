@@ -17,7 +17,6 @@ import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.models import Record
-from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import InvalidArgument, ModelNotFound, NameInvalid, WorkspaceReadOnly
 from jammi_lab.core.forms import form, listing_table
@@ -152,7 +151,6 @@ class Model(ReprMixin):
         return form(f"{record.name}, version {record.version}", facts=pairs)
 
 
-@answer_calls
 class Models(ReprMixin):
     """The models of a workspace, in the bound tenant's scope."""
 
