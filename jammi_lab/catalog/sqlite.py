@@ -74,7 +74,7 @@ _PRAGMAS = (
 )
 
 
-_DESCRIPTORS = 4
+_MAX_DESCRIPTORS = 4
 """What SQLite opens for a catalog: the file, its log, the log's index, the folder for a moment."""
 _OWN_SUFFIXES = ("-wal", "-shm", "-journal", SUFFIX)
 """What the names of the files beside a catalog end in."""
@@ -523,7 +523,7 @@ def _has_no_descriptor_left() -> bool:
     """Whether there are fewer than the catalog, its log and the log's index need."""
     with contextlib.ExitStack() as opened:
         try:
-            for _ in range(_DESCRIPTORS):
+            for _ in range(_MAX_DESCRIPTORS):
                 opened.enter_context(open(os.devnull, "rb"))
         except OSError as error:
             return error.errno in (errno.EMFILE, errno.ENFILE)

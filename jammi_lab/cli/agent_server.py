@@ -3,11 +3,15 @@ which an agent reads a workspace. What an agent acts on is what stands in the an
 answer that holds rows begins with the verdict on them."""
 
 import functools
+import json
+import os
+import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
-from jammi_lab.core.errors import ExtensionMissing, JammiError
+from jammi_lab.core.errors import ExtensionMissing, JammiError, SqlError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +23,9 @@ if TYPE_CHECKING:
 MAX_SENTENCE_CHARACTERS = 180
 """Length of a verdict before rows: below 60 tokens."""
 DEFAULT_ROWS, MAX_ROWS = 50, 1000
+MAX_ANSWER_CHARACTERS = 200_000
+MAX_SECONDS = 60.0
+"""How long a statement of an agent may take."""
 _INSTRUCTIONS = (
     "Tables of a jammi_lab workspace, each with its recipe and whether it is up to date. Ask "
     "`board` first. Each answer with rows begins with their verdict; do not report rows of a table "
@@ -74,12 +81,40 @@ class AgentTools:
         with self._lock:
             names = RegisteredNames(services.catalog, services.engine.known_names)
             services.engine.check_names(sql, names)
+            self._ws.default_progress = _time_limit()
             result = services.statements.read(sql, {})
             try:
                 result.limit = max(0, min(limit, MAX_ROWS))
+                _check_size(result._read_first(result.limit + 1))
                 return f"{verdict_of_rows(result)}\n{result._content().text}"
             finally:
+                self._ws.default_progress = None
                 result.close()
+
+
+def _time_limit() -> Callable[[Any], None]:
+    """Called while a statement runs: raises SqlError, which ends it, when its time is over."""
+    deadline = time.monotonic() + MAX_SECONDS
+
+    def check(_: Any) -> None:
+        if time.monotonic() > deadline:
+            raise SqlError(
+                f"The statement was ended after {MAX_SECONDS:g} seconds.",
+                hint="Read fewer rows, or the rows of a table that holds them.",
+            )
+
+    return check
+
+
+def _check_size(rows: Any) -> None:
+    """Raise SqlError for rows that are too large to be shown."""
+    from jammi_lab.workspace.result import MAX_CACHED_BYTES
+
+    if rows.nbytes > MAX_CACHED_BYTES:
+        raise SqlError(
+            f"The rows have {rows.nbytes / 1e6:,.0f} MB, which no answer can hold.",
+            hint="Select fewer columns or rows, or parts of long texts: left(text, 100).",
+        )
 
 
 def verdict_of_rows(result: Any) -> str:
@@ -122,12 +157,38 @@ def build_server(tools: AgentTools) -> "MCPServer":
     """The server. ExtensionMissing without the package mcp."""
     try:
         from mcp.server.mcpserver import MCPServer
+        from mcp.server.mcpserver.exceptions import ToolError
+        from mcp.server.stdio import stdio_server
         from mcp.types import ToolAnnotations
+        from pydantic import ValidationError
     except ImportError:
         raise ExtensionMissing(
             "The package mcp is not installed.", hint="pip install 'jammi-lab[mcp]'"
         ) from None
-    server = MCPServer("jammi-lab", instructions=_INSTRUCTIONS)
+
+    class Server(MCPServer):
+        """Says in a sentence which argument is missing or of another type, and answers a request
+        with half of a surrogate pair, which the library passes over in silence."""
+
+        async def call_tool(self, name: str, arguments: dict[str, Any], context: Any = None) -> Any:
+            try:
+                return await super().call_tool(name, arguments, context)
+            except ToolError as error:
+                if not isinstance(error.__cause__, ValidationError):
+                    raise
+                faults = [
+                    f"{'.'.join(map(str, each['loc']))} is not as it must be ({each['msg']})"
+                    for each in error.__cause__.errors()
+                ]
+                raise ToolError(f"The call of {name} cannot be run: {'; '.join(faults)}.") from None
+
+        async def run_stdio_async(self) -> None:
+            lines: Any = _valid_lines()
+            async with stdio_server(stdin=lines) as (received, sent):
+                options = self._lowlevel_server.create_initialization_options()
+                await self._lowlevel_server.run(received, sent, options)
+
+    server = Server("jammi-lab", instructions=_INSTRUCTIONS)
     for tool in (tools.board, tools.why, tools.lineage, tools.plan, tools.query):
         server.add_tool(
             _with_messages(tool),
@@ -146,8 +207,28 @@ def _with_messages(tool: Callable[..., str]) -> Callable[..., str]:
     @functools.wraps(tool)
     def run(*args: Any, **kwargs: Any) -> str:
         try:
-            return tool(*args, **kwargs)
+            text = tool(*args, **kwargs)
+            hidden = len(text) - MAX_ANSWER_CHARACTERS
+            end = f"\n… {hidden:,} more characters: ask for less." if hidden > 0 else ""
+            return text[:MAX_ANSWER_CHARACTERS] + end
         except JammiError as error:
             raise ToolError("\n".join(error.rendered_lines())) from None
 
     return run
+
+
+async def _valid_lines() -> AsyncIterator[str]:
+    """The lines of the standard input, with a question mark for each half of a surrogate pair.
+    Nobody else reads from it meanwhile."""
+    import anyio
+
+    wire = open(os.dup(sys.stdin.fileno()), encoding="utf-8", errors="replace")  # noqa: SIM115
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), sys.stdin.fileno())
+    async for line in anyio.wrap_file(wire):
+        try:
+            content = json.loads(line) if "\\ud" in line.lower() else None
+        except (ValueError, RecursionError):
+            content = None
+        text = line if content is None else json.dumps(content, ensure_ascii=False)
+        yield text.encode(errors="replace").decode()

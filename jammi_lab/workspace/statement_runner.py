@@ -84,7 +84,7 @@ class StatementRunner:
         """Run statements that only read, and return the rows of the last one."""
         prepared = self._engine.prepare(text, params, tenant=self._scope.current)
         for each in prepared[:-1]:
-            for _ in each.run().batches():
+            for _ in self.start(each).batches():
                 pass
         return self.result(prepared[-1])
 

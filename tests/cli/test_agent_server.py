@@ -2,8 +2,10 @@
 allowed."""
 
 import asyncio
+import json
 import os
 import re
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -12,6 +14,7 @@ import duckdb
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.cli import agent_server
 from jammi_lab.cli.agent_server import AgentTools
 
 pytestmark = pytest.mark.skipif(find_spec("mcp") is None, reason="needs the extra mcp")
@@ -76,8 +79,9 @@ def test_five_tools_read_and_each_answer_with_rows_begins_with_the_verdict(lab, 
         ("query", {"sql": "INSERT INTO mutable.x VALUES (1)"}),
         ("query", {"sql": f"FROM read_csv('{tmp_path / 'a.csv'}')"}),
         ("why", {"name": "tip"}),
+        ("query", {"sql": 5, "limit": "many"}),
     )  # fmt: skip
-    query, board, why, lineage, plan, direct, dml, path, unknown = answers
+    query, board, why, lineage, plan, direct, dml, path, unknown, arguments = answers
     cause = "top is possibly stale: a changed, 2 → 3 rows, by way of big"
     assert query.splitlines()[0] == f"NOT FRESH: {cause}."
     assert board.startswith("NOT FRESH: ") and "; and 1 of 2 others." in board.splitlines()[0]
@@ -89,6 +93,10 @@ def test_five_tools_read_and_each_answer_with_rows_begins_with_the_verdict(lab, 
     assert direct.startswith("Read directly from a.") and "first row" in direct
     assert dml.startswith("Error:") and path.startswith("Error:") and "Add the file as" in path
     assert unknown.startswith("Error:") and "top" in unknown
+    assert arguments.startswith(
+        "Error: The call of query cannot be run: sql is not as it must be ("
+    )
+    assert "; limit is not as it must be (" in arguments and "pydantic" not in arguments
 
 
 # Each names a file in another part of a statement.
@@ -158,3 +166,52 @@ def test_statements_in_capitals_are_judged_like_others(tmp_path):
             with pytest.raises(jl.JammiError) as caught:
                 tools.query(f"SELECT * FROM {text}")
             assert "CANARY" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["SELECT count(*) FROM range(100000000) a, range(1000000) b", "SELECT repeat('x', 70000000)"],
+    ids=["long", "large"],
+)
+@pytest.mark.parametrize("more", ["", "; SELECT 2"])
+def test_a_statement_has_a_limit_of_time_and_its_rows_one_of_size(
+    tmp_path, monkeypatch, text, more
+):
+    monkeypatch.setattr(agent_server, "MAX_SECONDS", 0.5 if "count" in text else 60)
+    with jl.open(tmp_path / "lab") as ws:
+        tools = AgentTools(ws)
+        if more and "repeat" in text:
+            assert tools.query(text + more).splitlines()[-2:] == ["      2", "1 row"]
+            return
+        with pytest.raises(jl.SqlError, match=r"was ended after 0\.5 seconds|The rows have 70 MB"):
+            tools.query(text + more)
+        assert "1 row" in tools.query("SELECT 1")
+
+
+def test_a_long_answer_is_cut_and_says_so():
+    cut = agent_server._with_messages(lambda: "x" * 200_007)()
+    assert cut == "x" * 200_000 + "\n… 7 more characters: ask for less."
+
+
+def test_half_of_a_surrogate_pair_in_a_request_is_answered(lab):
+    requests = [
+        ("initialize", {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}),
+        ("tools/call", {"name": "query", "arguments": {"sql": "SELECT '\ud83d' AS x"}}),
+        ("tools/call", {"name": "query", "arguments": {"sql": "SELECT '\\ud800 \U0001f600' AS x"}}),
+    ]  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, "-m", "jammi_lab.cli", "mcp", str(lab)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        answers = []
+        for number, (method, params) in enumerate(requests):
+            request = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
+            server.stdin.write(json.dumps(request) + "\n")
+            server.stdin.flush()
+            answers.append(json.loads(server.stdout.readline()))
+        server.stdin.close()
+        assert server.wait(30) == 0
+    shown = [answer["result"]["content"][0]["text"].splitlines()[-2] for answer in answers[1:]]
+    assert shown == ["?", "\\ud800 \U0001f600"]
