@@ -305,7 +305,8 @@ class AtomicFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         # Truncated, so that the name with its suffix fits into the 255 bytes of a file name.
-        self.temp = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.tmp")
+        beginning = os.fsencode(path.name)[:200].decode(errors="ignore")
+        self.temp = path.with_name(f".{beginning}.{secrets.token_hex(4)}.tmp")
 
     @property
     def sync_target(self) -> Path | FileIO:

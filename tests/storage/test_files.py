@@ -269,12 +269,13 @@ def test_the_sync_of_a_file_that_was_given_up_meanwhile_is_an_error_to_whom_it_m
         syncing.wait()
 
 
-def test_temp_names_begin_with_a_dot_and_end_with_tmp_and_fit_for_the_longest_name(tmp_path):
-    file = AtomicFile(tmp_path / ("x" * 255))
+@pytest.mark.parametrize("name", ["x" * 255, "é" * 127, "😀" * 63])
+def test_temp_names_begin_with_a_dot_and_end_with_tmp_and_fit_for_the_longest_name(tmp_path, name):
+    file = AtomicFile(tmp_path / name)
     assert (
         file.temp.name.startswith(".")
         and file.temp.name.endswith(".tmp")
-        and len(file.temp.name) <= 255
+        and len(os.fsencode(file.temp.name)) <= 255
     )
     assert file.temp.parent == tmp_path
 

@@ -83,11 +83,14 @@ def test_a_folder_in_the_place_of_a_table_s_file_is_named_when_the_table_is_drop
         assert not any(file.parent.iterdir())
 
 
-def test_an_export_under_a_name_that_is_too_long_asks_for_a_shorter_one(tmp_path):
+@pytest.mark.parametrize("letter", ["x", "é"])
+def test_an_export_under_a_name_that_is_too_long_asks_for_a_shorter_one(tmp_path, letter):
     with jl.open(tmp_path / "ws") as ws:
         table = ws.materialize("t", "SELECT 1 AS a")
         with pytest.raises(jl.InvalidArgument, match="File name too long") as caught:
-            table.export(tmp_path / f"{'x' * 300}.parquet")
+            table.export(tmp_path / f"{letter * 300}.parquet")
+        long = letter * (220 // len(letter.encode()))
+        assert table.export(tmp_path / f"{long}.parquet").is_file()
     assert caught.value.hint == "Choose a shorter name."
 
 

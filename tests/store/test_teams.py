@@ -1,5 +1,7 @@
 """A folder that a team shares, as docs/guides/share-in-a-team.md says: a group and umask 002."""
 
+import errno
+import fcntl
 import os
 import shutil
 import time
@@ -118,3 +120,16 @@ def test_a_lock_file_that_may_not_be_opened_belongs_to_a_living_writer(lab):
     (lab / "w1.lock").chmod(0o600)
     lab.chmod(0o777)
     assert as_user(BEN, check) == ""
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_that_locks_no_files_is_named_and_may_be_read(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    use(tmp_path / "lab", "a")
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(jl.InvalidArgument, match="does not lock files") as caught:
+        jl.open(tmp_path / "lab")
+    assert caught.value.hint == "Use a folder on a local disk."
+    read(tmp_path / "lab")
