@@ -3,7 +3,9 @@
 import errno
 import fcntl
 import os
+import re
 import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ from jammi_lab.catalog.writer_locks import FileLocks
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="needs two users")
 ADA, BEN, GROUP = 5001, 5002, 5000
+GUIDE = Path(__file__).parents[2] / "docs/guides/share-in-a-team.md"
 
 
 def as_user(uid: int, action: Callable[[], object], umask: int = 0o002) -> str:
@@ -81,6 +84,24 @@ def test_either_user_creates_reads_writes_recomputes_expires_and_checks(lab):
     assert as_user(BEN, lambda: drop(lab)) == ""
     private = [file for file in lab.rglob("*") if not file.stat().st_mode & 0o020]
     assert private == []
+
+
+def test_a_folder_is_given_to_a_group_by_the_lines_of_the_guide(lab):
+    """Before its workspace is made, and afterwards; without them the files have their maker's
+    group."""
+    lab.parent.chmod(0o777)
+    before, afterwards = re.findall(r"^(?:mkdir|chgrp).*(?=  #)", GUIDE.read_text(), re.MULTILINE)
+    for line, folder in ((before, lab), (afterwards, lab.with_name("later"))):
+        command = line.replace("team", str(GROUP)).replace("lab", str(folder))
+        if line is afterwards:
+            assert as_user(ADA, lambda folder=folder: use(folder, "a")) == ""
+            assert as_user(BEN, lambda folder=folder: use(folder, "bb")).startswith("WorkspaceRea")
+        assert (
+            as_user(ADA, lambda command=command: subprocess.run(command, shell=True, check=True))
+            == ""
+        )
+        for uid, name in ((ADA, "a"), (BEN, "bb"), (ADA, "ccc")):
+            assert as_user(uid, lambda name=name, folder=folder: use(folder, name)) == ""
 
 
 def drop(lab: Path) -> None:
