@@ -78,13 +78,20 @@ class StepFunction:
             return digest_of({"package": self.package, "function": self.qualified_name})
         return function_digest(self.function, self.inline_source)
 
-    @property
+    @functools.cached_property
     def qualified_name(self) -> str:
-        """`module:qualified name`, or `cell:name` for a function from a notebook cell."""
+        """`module:qualified name`, or `cell:name` for a function from a notebook cell.
+
+        A decorator may give several functions one name. Where it leads to another function than
+        this one when this one is given, it ends in `<another>`, by which none is found.
+        """
         if self.inline_source is not None:
             return f"cell:{self.inline_source.tree.name}"
         name = getattr(self.function, "__qualname__", None) or type(self.function).__qualname__
-        return f"{getattr(self.function, '__module__', None) or '?'}:{name}"
+        module = getattr(self.function, "__module__", None) or "?"
+        named = _defined_function(module, name)
+        is_another = not isinstance(named, str) and named is not self.function
+        return f"{module}:{name}{'.<another>' if is_another else ''}"
 
     @property
     def source(self) -> str:
@@ -240,10 +247,12 @@ class StepFunctions:
             return StepFunction(producer[1])
         if module in sys.modules and is_library(module):
             return known_step or _INSTALLED_PACKAGE.format(module)
+        if "<" in name:
+            return (
+                known_step or f"its function {name} was not passed to {recipe.VERB} in this kernel"
+            )
         if module == "__main__":
             return self._of_notebook(recipe, known_step, name)
-        if "<" in name:
-            return known_step or _not_passed(recipe, name)
         if module not in sys.modules and known_step is None:
             if not import_module:
                 return (
@@ -264,18 +273,14 @@ class StepFunctions:
         that a call named for other recipes is left to them, and this one keeps its own."""
         target = _defined_function("__main__", name)
         if isinstance(target, str):
-            missing = f"run the cell that defines its function {name}; %jammi edit shows it"
-            return known_step or (_not_passed(recipe, name) if "<" in name else missing)
+            return (
+                known_step or f"run the cell that defines its function {name}; %jammi edit shows it"
+            )
         current = StepFunction(target)
         if known_step is None:
             is_free = id(target) not in self._given or _has_digest(current, recipe)
             return current if is_free else f"the function {name} was passed to another recipe"
-        is_own = known_step.function is target
-        return known_step if is_own or id(target) in self._given else current
-
-
-def _not_passed(recipe: FunctionRecipe, name: str) -> str:
-    return f"its function {name} was not passed to {recipe.VERB} in this kernel"
+        return known_step if id(target) in self._given else current
 
 
 def _has_digest(step: StepFunction, recipe: FunctionRecipe) -> bool:

@@ -494,6 +494,48 @@ def test_a_new_function_of_a_name_runs_in_every_recipe_that_knows_the_name(
     assert words(lab) == {"one": "fresh", "two": "fresh"}
 
 
+WRAPPED = """
+import functools
+def base(t):
+    return [{"v": 1}]
+def plus(k):
+    def decorate(f):
+        @functools.wraps(f)
+        def inner(t):
+            return [{"v": f(t)[0]["v"] + k}]
+        return inner
+    return decorate
+week, month = plus(7)(base), plus(30)(base)
+class Made:
+    def __init__(self, k):
+        self.k = k
+    def rows(self, t):
+        return [{"v": self.k}]
+"""
+
+
+@pytest.mark.parametrize("version", [None, "1"])
+def test_functions_that_have_the_name_of_another_one_are_not_found_by_it(
+    lab: Lab, write: Any, version: str | None
+) -> None:
+    module = write(WRAPPED).module
+    lab.csv("papers", "id,year", "1,2020")
+    made = {"base": 1, "week": 8, "month": 31}
+    for name in made:
+        lab.ws.compute(name, getattr(module, name), inputs="papers", version=version)
+    lab.ws.compute("bound", module.Made(5).rows, inputs="papers", version="1")
+    made["bound"] = 5
+    assert words(lab) == dict.fromkeys(made, "fresh")
+    lab.csv("papers", "id,year", "2,2020")
+    lab.ws.recompute()
+    assert {name: lab.rows(name) for name in made} == {name: [(v,)] for name, v in made.items()}
+    lab.reopen()
+    assert words(lab) == {n: "fresh" if n == "base" else "undecidable" for n in made}
+    assert "base.<another> was not passed to ws.compute" in str(lab.ws.staleness("week"))
+    lab.ws.compute("week", module.week, inputs="papers", version=version)
+    assert words(lab)["week"] == "fresh" and lab.rows("week") == [(8,)]
+
+
 class Model:
     """Which factor the function `step` of each recipe has. A recipe takes the notebook's function
     of the name as it is now, unless that very object was passed to another recipe: then it keeps
