@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from datetime import time
+from datetime import date, time
 from decimal import Decimal
 
 import msgspec
@@ -90,6 +90,32 @@ def test_the_name_of_a_type_does_not_depend_on_the_settings_of_the_role(postgres
     finally:
         postgres.run(f'ALTER DATABASE "{database}" RESET ALL')
         postgres.run(f"DROP TABLE public.{postgres.table}", f"DROP DOMAIN public.{name}")
+
+
+@pytest.mark.parametrize(
+    ("base", "values", "read_as", "kind"),
+    [
+        ("integer", (9, 10), [10, 9], "INTEGER"),
+        ("numeric(10, 2)", (9, "10.5"), [Decimal("10.50"), Decimal("9.00")], "DECIMAL(10,2)"),
+        ("numeric", (9, "10.5"), [Decimal("10.5"), Decimal(9)], "DECIMAL(38,10)"),
+        ("date", ("'2024-01-02'", "'2024-01-10'"), [date(2024, 1, 10), date(2024, 1, 2)], "DATE"),
+        ("text", ("'9'", "'10'"), ["9", "10"], "VARCHAR"),
+    ],
+)
+def test_a_domain_is_what_it_is_made_of(postgres, base, values, read_as, kind):
+    name = f"made_{postgres.table}"
+    rows = ", ".join(f"({value})" for value in values)
+    postgres.run(
+        f"CREATE DOMAIN {name} AS {base}",
+        f"CREATE TABLE {{t}} (v {name})",
+        f"INSERT INTO {{t}} VALUES {rows}",
+    )
+    try:
+        found = postgres.sql("SELECT v, typeof(v) FROM {t} ORDER BY v DESC")
+        assert found == [(value, kind) for value in read_as]
+        assert postgres.sql("SELECT max(v), min(v) FROM {t}") == [tuple(read_as)]
+    finally:
+        postgres.run("DROP TABLE {t}", f"DROP DOMAIN {name}")
 
 
 def test_an_anchor_of_an_earlier_release_is_compared_as_before():

@@ -1,6 +1,7 @@
 """Columns of SQLite without a declared type, such as a view computes: their values decide."""
 
 import sqlite3
+from datetime import date, datetime
 
 import pytest
 
@@ -86,6 +87,45 @@ def test_a_table_of_a_view_follows_its_values(ws, tmp_path):
     assert is_stale(ws, "m")
     ws.recompute()
     assert ws.sql("SELECT top FROM jammi.m").fetchall() == [(10.0,)]
+
+
+@pytest.mark.parametrize(
+    ("declared", "value", "read_as"),
+    [
+        ("decimal(20,0)", "9007199254740993", None),
+        ("numeric", "9007199254740992", 9007199254740992.0),
+        ("date", "'2024-01-02 10:00:00'", None),
+        ("date", "'2024-01-02 00:00:00'", date(2024, 1, 2)),
+        ("date", "1598313600", date(2020, 8, 25)),
+        ("date", "1598313601", None),
+        ("date", "2460311.5", None),
+        ("datetime", "'2024-01-02 10:00:00+02:00'", None),
+        ("datetime", "'2024-01-02T10:00:00Z'", datetime(2024, 1, 2, 10)),
+        ("datetime", "'2024-01-02 10:00:00+00:00'", datetime(2024, 1, 2, 10)),
+        ("timestamp", "'2024-01-02 10:00:00.1234567'", None),
+        ("timestamp", "'2024-01-02 10:00:00.123456'", datetime(2024, 1, 2, 10, 0, 0, 123456)),
+        ("timestamp", "1704164645000", None),
+        ("timestamp", "2460311.25", None),
+        ("timestamp", "1598313600.5", datetime(2020, 8, 25, 0, 0, 0, 500000)),
+    ],
+)
+def test_a_declared_type_reads_what_is_stored_or_names_the_value(
+    ws, tmp_path, declared, value, read_as
+):
+    """Milliseconds, days of the Julian calendar, offsets: what other programs write."""
+    with sqlite3.connect(tmp_path / "d.db") as con:
+        con.executescript(f"CREATE TABLE t(k INT, c {declared}); INSERT INTO t VALUES (1, {value})")
+        con.executescript("CREATE VIEW w AS SELECT c FROM t")
+    con.close()
+    ws.sources.add("d", tmp_path / "d.db")
+    if read_as is None:
+        for table in ("t", "w"):
+            with pytest.raises(SourceUnavailable, match=r"d\.db: column 'c' of \w is declared as"):
+                ws.sql(f"SELECT c FROM d.{table}").fetchall()
+        ws.sources.add("d", tmp_path / "d.db", options={"text": True}, replace=True)
+        assert ws.sql("SELECT c FROM d.t").fetchall() == [(value.strip("'"),)]
+    else:
+        assert ws.sql("SELECT c FROM d.t").fetchall() == [(read_as,)]
 
 
 @pytest.mark.parametrize("value", [2.5, "2.5"])

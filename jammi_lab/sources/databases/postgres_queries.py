@@ -43,7 +43,8 @@ SELECT it.nspname::text AS "schema", it.relname::text AS "name", it.oid::bigint 
   SELECT json_agg(json_build_array(
     a.attname, CASE WHEN t.typnamespace <> 'pg_catalog'::regnamespace
       THEN t.typnamespace::regnamespace::text || '.' ELSE '' END || pg_catalog.regexp_replace(
-      pg_catalog.format_type(a.atttypid, a.atttypmod), '^("([^"]|"")*"|[^".]+)[.]', ''), a.attnum,
+      pg_catalog.format_type(t.oid, CASE WHEN own.typtype = 'd' THEN own.typtypmod
+        ELSE a.atttypmod END), '^("([^"]|"")*"|[^".]+)[.]', ''), a.attnum,
     COALESCE((SELECT string_agg(e.enumlabel::text, ',' ORDER BY e.enumsortorder)
       FROM pg_catalog.pg_enum e WHERE e.enumtypid IN (a.atttypid, t.typelem)), ''),
     COALESCE((SELECT string_agg(
@@ -53,7 +54,9 @@ SELECT it.nspname::text AS "schema", it.relname::text AS "name", it.oid::bigint 
         AND m.attnum > 0 AND NOT m.attisdropped), ''),
     COALESCE(to_jsonb(a) ->> 'attgenerated', ''))
     ORDER BY a.attnum)
-  FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+  FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type own ON own.oid = a.atttypid
+  JOIN pg_catalog.pg_type t
+    ON t.oid = CASE WHEN own.typtype = 'd' THEN own.typbasetype ELSE own.oid END
   WHERE a.attrelid = it.oid AND a.attnum > 0 AND NOT a.attisdropped)::text AS columns
 FROM it JOIN sums ON sums.root = it.oid"""
 VIEW_DEPENDENCIES = r"""

@@ -48,7 +48,7 @@ def value_on_server(name: str, kind: str, scale: int | None, label: str) -> str:
     is a DOUBLE.
     """
     column, one = quote_identifier(name), kind.removesuffix("[]")
-    if "." in kind:  # of the database's own: the extension reads a domain as what it is made of
+    if "." in kind:  # of the database's own
         return f"{column}::text"
     cast, bad, what = _CASTS.get(one, ""), "", ""
     if is_wide_number(one):
@@ -59,7 +59,7 @@ def value_on_server(name: str, kind: str, scale: int | None, label: str) -> str:
             bad += f"1e{38 - scale}"
             what = f"NaN, or a number beyond DECIMAL(38,{scale}){kind.removeprefix(one)}"
     elif _NUMERIC.fullmatch(one):
-        bad, what = "v = 'NaN'", "NaN"
+        cast, bad, what = one, "v = 'NaN'", "NaN"  # a domain does not tell its digits
     elif one.startswith("timestamp"):
         bad = "pg_catalog.isfinite(v) AND v > '294247-01-10 04:00:54.775806'"
         what = _LATE

@@ -75,7 +75,19 @@ def delete_copies() -> None:
 
 _MAX_EXACT_INTEGER = 2**53
 _MAX_KNOWN_CLASSES = 1024
-_known_classes = BoundedCache[tuple[str, str, Stats], dict[str, frozenset[str]]](_MAX_KNOWN_CLASSES)
+_known_looks = BoundedCache[tuple[str, str, Stats], list[str | None]](_MAX_KNOWN_CLASSES)
+"""Answers to looks at all values of a table, by path and SELECT."""
+_MISREAD = {
+    "DOUBLE": "typeof({0}) = 'integer' AND NOT {0} BETWEEN -9007199254740992 AND 9007199254740992",
+    "DATE": "CASE typeof({0}) WHEN 'integer' THEN {0} % 86400 <> 0 WHEN 'text' THEN length({0}) > "
+    "10 AND ltrim(substr({0}, 11), ' T0:.Z') <> '' ELSE {0} IS NOT NULL END",
+    "TIMESTAMP": "CASE typeof({0}) WHEN 'integer' THEN NOT {0} BETWEEN -62135596800 AND "
+    "253402300799 WHEN 'real' THEN {0} < 5373485 WHEN 'text' THEN substr({0}, 12) GLOB "
+    "'*[+-]*[1-9]*' OR {0} GLOB '*.??????*[1-9]*' END",
+}
+"""Conditions for values that the scanner reads as others (1.5.5): integers as DOUBLE; times of day
+as dates; an offset or the seventh digit of a second, which it drops; milliseconds since 1970, and
+days of the Julian calendar, as seconds."""
 
 
 class SqliteConnector(DatabaseFileConnector):
@@ -113,6 +125,7 @@ class SqliteConnector(DatabaseFileConnector):
                 f"{sql_literal(f'SELECT {casts} FROM {quote_identifier(info.name)}')})"
             )
             return self._relation_of(info, f"SELECT * FROM {source}", attachment)
+        self._check_values(info)
         classes = self._storage_classes(info)
         if any(kind.startswith(GENERATED) for _, kind in info.columns) or any(
             "real" in each for each in classes.values()
@@ -121,7 +134,7 @@ class SqliteConnector(DatabaseFileConnector):
         else:
             body = _scan(info, attachment, classes)
         relation = self._relation_of(info, body, attachment)
-        if not classes:
+        if not classes and not _conditions(info):
             return relation
         return replace(relation, consistency=Consistency(guard=self._guard(info, classes)))
 
@@ -132,6 +145,7 @@ class SqliteConnector(DatabaseFileConnector):
         cast to them would round a number that was written since."""
 
         def guard(_: Query) -> None:
+            self._check_values(info)
             if self._storage_classes(info) != classes:
                 raise SourceUnavailable(
                     f"{self._name}: the values of {info.label} changed their type during the read.",
@@ -146,17 +160,40 @@ class SqliteConnector(DatabaseFileConnector):
         columns = [name for name, kind in info.columns if not kind or kind == GENERATED]
         if not columns:
             return {}
-        stats = self._stats()
-        key = (self.path, info.name, stats)
-        if (known := _known_classes.get(key)) is not None:
-            return known
-        select = f"{_select_classes(columns)} FROM {quote_identifier(info.name)}"
-        [row] = self.ask_reader(do="query", path=self.path, select=select)["rows"]
+        row = self._look(f"{_select_classes(columns)} FROM {quote_identifier(info.name)}")
         found = [frozenset(each.split(",")) if each else frozenset[str]() for each in row]
-        classes = dict(zip(columns, found, strict=True))
+        return dict(zip(columns, found, strict=True))
+
+    def _check_values(self, info: FileTable) -> None:
+        """Raise SourceUnavailable for a value that the scanner would read as another."""
+        conditions = _conditions(info)
+        if not conditions:
+            return
+        values = ", ".join(
+            f"max(CASE WHEN {condition} THEN CAST({quote_identifier(name)} AS TEXT) END)"
+            for name, condition in conditions.items()
+        )
+        row = self._look(f"SELECT {values} FROM {quote_identifier(info.name)}")
+        for name, value in zip(conditions, row, strict=True):
+            if value is not None:
+                kind = dict(info.columns)[name].removeprefix(GENERATED)
+                raise SourceUnavailable(
+                    f"{self._name}: column {name!r} of {info.label} is declared as {kind} and "
+                    f"contains {value!r}, which would be read as another value.",
+                    hint='Correct the value, or read every column as text: options={"text": True}.',
+                )
+
+    def _look(self, select: str) -> list[str | None]:
+        """The row of a SELECT of aggregates, kept while the stats prove that nothing was written.
+        Raises SourceUnavailable."""
+        stats = self._stats()
+        key = (self.path, select, stats)
+        if (known := _known_looks.get(key)) is not None:
+            return known
+        [row] = self.ask_reader(do="query", path=self.path, select=select)["rows"]
         if stats_are_settled(stats):
-            _known_classes.put(key, classes)
-        return classes
+            _known_looks.put(key, row)
+        return list(row)
 
     def _query_as_text(
         self, info: FileTable, alias: str, classes: Mapping[str, frozenset[str]]
@@ -227,6 +264,15 @@ class SqliteConnector(DatabaseFileConnector):
             self._stats(),
             lambda target: self.ask_reader(do="copy", path=self.path, to=target),
         )
+
+
+def _conditions(info: FileTable) -> dict[str, str]:
+    """By column, the condition for values that the scanner would read as others."""
+    return {
+        name: _MISREAD[_declared_type(kind)].format(quote_identifier(name))
+        for name, kind in info.columns
+        if _declared_type(kind) in _MISREAD
+    }
 
 
 def _scan(info: FileTable, attachment: Attachment, classes: Mapping[str, frozenset[str]]) -> str:
