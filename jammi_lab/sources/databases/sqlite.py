@@ -3,6 +3,7 @@ names, views and digests."""
 
 import atexit
 import os
+import re
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -77,6 +78,8 @@ _MAX_EXACT_INTEGER = 2**53
 _MAX_KNOWN_CLASSES = 1024
 _known_looks = BoundedCache[tuple[str, str, Stats], list[str | None]](_MAX_KNOWN_CLASSES)
 """Answers to looks at all values of a table, by path and SELECT."""
+_REAL = re.compile("REAL|FLOA|DOUB", re.IGNORECASE)
+"""Declared types with which SQLite itself stores integers as floating-point numbers."""
 _MISREAD = {
     "DOUBLE": "typeof({0}) = 'integer' AND NOT {0} BETWEEN -9007199254740992 AND 9007199254740992",
     "DATE": "CASE typeof({0}) WHEN 'integer' THEN {0} % 86400 <> 0 WHEN 'text' THEN length({0}) > "
@@ -271,7 +274,7 @@ def _conditions(info: FileTable) -> dict[str, str]:
     return {
         name: _MISREAD[_declared_type(kind)].format(quote_identifier(name))
         for name, kind in info.columns
-        if _declared_type(kind) in _MISREAD
+        if _declared_type(kind) in _MISREAD and not _REAL.search(kind)
     }
 
 
