@@ -73,6 +73,11 @@ class LogRecord(Value, frozen=True, kw_only=True):
     before the catalog was restored from a backup. Empty before the first."""
 
     @property
+    def is_table(self) -> bool:
+        """Whether it is a mutable table, which alone has a key."""
+        return bool(self.key)
+
+    @property
     def version(self) -> int:
         """The number of commits to a mutable table."""
         return self.next
@@ -81,7 +86,7 @@ class LogRecord(Value, frozen=True, kw_only=True):
     def oldest(self) -> int:
         """The position of the oldest stored entry. A mutable table that does not begin at 0 has the
         rows of version `first` in the entry before that."""
-        return max(self.first - 1, 0) if self.key else self.first
+        return max(self.first - 1, 0) if self.is_table else self.first
 
     @property
     def label(self) -> str:
@@ -259,7 +264,7 @@ class LogRepository:
             rows = _BY_ID.fetch(tx, tenant_parameters(record.tenant, id=record.log_id))
             tx.exec_driver_sql(f"DROP TABLE IF EXISTS {entries_table(record.log_id)}")
             tx.execute(_DELETE, _key(record))
-            if record.key and record.session is None:
+            if record.is_table and record.session is None:
                 remove_checks_of_recipe(tx, record.tenant, record.name, record.kind)
         return _LOG.decode(rows[0]).row_count if rows else 0
 
@@ -451,7 +456,7 @@ def _statement(text: str, log_id: int, paramstyle: str) -> str:
 
 
 def _dropped_error(record: LogRecord) -> JammiError:
-    error = TableNotFound if record.key else TopicNotFound
+    error = TableNotFound if record.is_table else TopicNotFound
     return error(
         f"{record.label} no longer exists.",
         hint=f"ws.{input_kind(record.kind).schema}.list() lists those that do.",

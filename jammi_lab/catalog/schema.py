@@ -12,8 +12,6 @@ from typing import Any
 import sqlalchemy as sa
 
 metadata = sa.MetaData()
-ORDERED = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
-"""Text that sorts by code points, as in the columns."""
 
 
 class Bytes(sa.types.UserDefinedType[bytes]):

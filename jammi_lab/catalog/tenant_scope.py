@@ -78,11 +78,6 @@ def select_referring_to(*columns: Any, tables: Any, name: str = "owner") -> sa.S
     return sa.select(*columns).where(*(referring_to(table, name) for table in _as_tuple(tables)))
 
 
-def select_of_same_owner(*columns: Any, table: Any, outer: Any) -> sa.Select[Any]:
-    """A subquery over the rows that belong to the owner of a row of the statement around it."""
-    return sa.select(*columns).where(owner(table) == owner(outer)).correlate(outer)
-
-
 def update_owned_by(table: sa.Table) -> sa.Update:
     """Change rows of one owner."""
     return sa.update(table).where(owned_by(table))
@@ -96,11 +91,6 @@ def delete_owned_by(table: sa.Table) -> sa.Delete:
 def update_any_owner(table: sa.Table) -> sa.Update:
     """Change rows of any owner, as the consequence of a change in another row."""
     return sa.update(table)
-
-
-def delete_any_owner(table: sa.Table) -> sa.Delete:
-    """Delete rows of any owner, as the consequence of a change in another row."""
-    return sa.delete(table)
 
 
 def select_all_tenants(*columns: Any) -> sa.Select[Any]:

@@ -16,7 +16,6 @@ import msgspec
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.definitions import (
     HASH_SCHEME,
-    CanonicalStatement,
     StepInput,
     decode_param,
     encode_param,
@@ -74,7 +73,6 @@ NAMES = Stored(type=list[str])
 """Names of columns."""
 AS_WRITTEN = Stored(hashed=False)
 """What records only how a definition was written or is run."""
-CANONICAL = Stored(type=CanonicalStatement)
 """The canonical form of a statement."""
 
 

@@ -126,7 +126,8 @@ def _resource_error(error: BaseException, parsed: DuckDBError) -> JammiError | N
     if exhausted := too_many_open_files(error, "A file of the statement"):
         return exhausted
     kind = "Out of Memory" if isinstance(error, MemoryError) else parsed.kind
-    return foreign_errors.to_error("resources", f"{kind}: {parsed.message}")
+    text = f"{kind}: {parsed.message}"
+    return foreign_errors.to_error("resources", text) or foreign_errors.to_error("machine", text)
 
 
 # -- reading a source

@@ -52,7 +52,7 @@ class RunCursor:
         instances: TenantInstances,
         relations: ResolvedNames,
         *,
-        options: Mapping[str, str] | None = None,
+        options: Mapping[str, str],
         with_float_sums: bool = False,
     ) -> None:
         self._instances, self._relations, self._options = instances, relations, options
@@ -78,8 +78,8 @@ class RunCursor:
             self._instances.create_views(self.cursor, database, self._relations)
         if self._scratch is not None:
             self._scratch.settings = tuple({*applied, *settings})
-        if self._options:
-            self._undo.callback(self._instances.hold_options(self._options))
+        for option, value in self._options.items():
+            self._undo.callback(self._instances.hold_option(option, value))
 
     def end(self, *, is_clean: bool) -> None:
         """Release the relations. The scratch database is kept if the run `is_clean`: it ended by
@@ -324,9 +324,9 @@ class InstancePool:
         params: Mapping[str, Any],
         relations: ResolvedNames,
         *,
+        options: Mapping[str, str],
         read_ahead_fully: bool = False,
         after_read: Callable[[Query], None] | None = None,
-        options: Mapping[str, str] | None = None,
         with_float_sums: bool = False,
     ) -> tuple[TenantInstances, StreamWorker]:
         """A worker for one run, not started yet, with the instances it runs in. `read_ahead_fully`

@@ -342,7 +342,7 @@ class PreparedStatement:
             # are finished, so that two full runs over equal inputs may differ.
             options["threads"] = "1"
         if self._reads_attached_database or faulty_optimizers.may_apply(self._parsed.tree):
-            options |= faulty_optimizers.OFF
+            options[faulty_optimizers.OPTION] = faulty_optimizers.OFF
         instances, worker = self._pool.create_worker(
             self._tenant,
             sql,

@@ -9,7 +9,7 @@ import re
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,28 +161,26 @@ class TenantInstances:
         with self._users_lock:
             self.users += change
 
-    def hold_options(self, options: Mapping[str, str]) -> Callable[[], None]:
-        """Set options, until the function that is returned is called: DuckDB has one value of each
-        for all statements of an instance. Several statements may hold an option, all with the same
+    def hold_option(self, option: str, value: str) -> Callable[[], None]:
+        """Set an option, until the function that is returned is called: DuckDB has one value of it
+        for all statements of an instance. Several statements may hold it, all with the same
         value."""
         with self._users_lock, self.main.cursor() as cursor:
-            for option, value in options.items():
-                users, without = self._held.get(option, (0, ""))
-                if users == 0:
-                    [[without]] = cursor.execute(
-                        f"SELECT CAST(current_setting('{option}') AS VARCHAR)"
-                    ).fetchall()
-                    cursor.execute(f"SET GLOBAL {option} = '{value}'")
-                self._held[option] = users + 1, without
-        return functools.partial(self._release_options, tuple(options))
+            users, without = self._held.get(option, (0, ""))
+            if users == 0:
+                [[without]] = cursor.execute(
+                    f"SELECT CAST(current_setting('{option}') AS VARCHAR)"
+                ).fetchall()
+                cursor.execute(f"SET GLOBAL {option} = '{value}'")
+            self._held[option] = users + 1, without
+        return functools.partial(self._release_option, option)
 
-    def _release_options(self, options: Sequence[str]) -> None:
+    def _release_option(self, option: str) -> None:
         with self._users_lock, self.main.cursor() as cursor:
-            for option in options:
-                users, without = self._held[option]
-                if users == 1:
-                    cursor.execute(f"SET GLOBAL {option} = '{without}'")
-                self._held[option] = users - 1, without
+            users, without = self._held[option]
+            if users == 1:
+                cursor.execute(f"SET GLOBAL {option} = '{without}'")
+            self._held[option] = users - 1, without
 
     def create_float_sums(self) -> None:
         """Create the macros of `float_sums`, once. Raises DuckDB's errors."""

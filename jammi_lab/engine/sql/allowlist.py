@@ -212,7 +212,7 @@ class _Checker:
         if kind == "BASE_TABLE":
             self.check_table(node, ctes)
         elif kind in ("SHOW_REF", "PIVOT"):
-            self.check_parts(node)
+            (self.check_show if kind == "SHOW_REF" else self.check_pivot)(node)
         elif kind == "TABLE_FUNCTION":
             skipped_keys.add("function")
             children += self.check_table_function(node, ctes)
@@ -280,14 +280,15 @@ class _Checker:
                 TableRef(parts, None if offset >= _UNKNOWN_OFFSET else offset)
             )
 
-    def check_parts(self, node: Node) -> None:
-        """SHOW of something that is no table, and a FILTER in PIVOT, which DuckDB 1.5.5 ignores."""
-        if node["type"] == "SHOW_REF" and not node.get("query"):
+    def check_show(self, node: Node) -> None:
+        if not node.get("query"):
             raise self.not_allowed(
                 "Only SHOW TABLES and SHOW <table> are supported.",
                 node,
                 "Use SHOW TABLES or DESCRIBE <table>.",
             )
+
+    def check_pivot(self, node: Node) -> None:
         if any(call.get("filter") for call in node.get("aggregates", ())):
             raise self.not_allowed(
                 "DuckDB ignores FILTER in PIVOT.",

@@ -1,12 +1,15 @@
 """DuckDB's optimizers that return wrong rows (1.5.5): docs/engine-faults.md lists the reports."""
 
-from jammi_lab.engine.sql.allowlist import Node, walk_nodes
+from typing import Any
+
+from jammi_lab.engine.sql.allowlist import Node
 
 ALWAYS_OFF = ("common_subplan", "top_n_window_elimination")
 """Off for all statements, which are hardly slower."""
-OFF = {"disabled_optimizers": ",".join((*ALWAYS_OFF, "deliminator", "join_filter_pushdown"))}
-"""The option for statements to which a fault may apply: others take up to forty times as long with
-it."""
+OPTION = "disabled_optimizers"
+OFF = ",".join((*ALWAYS_OFF, "deliminator", "join_filter_pushdown"))
+"""The value of the option for statements to which a fault may apply: others take up to forty times
+as long with it."""
 _LIMITS = ("LIMIT_MODIFIER", "LIMIT_PERCENT_MODIFIER")
 
 
@@ -14,12 +17,17 @@ def may_apply(tree: Node) -> bool:
     """Whether a statement has what the faults of the other optimizers need: a query inside of it
     with a LIMIT, below which `join_filter_pushdown` filters, or a query in FROM inside of another
     one inside of it, from which `deliminator` removes outer columns."""
-    for node in walk_nodes(tree):
-        if node is not tree and any(m["type"] in _LIMITS for m in node.get("modifiers") or ()):
-            return True
-        inner = node.get("subquery")
-        if inner is not None and any(_is_in_from(each) for each in walk_nodes(inner)):
-            return True
+    parts: list[tuple[Any, bool]] = [(tree, False)]  # with whether each is inside of another query
+    while parts:
+        part, is_inside = parts.pop()
+        if isinstance(part, list):
+            parts.extend((each, is_inside) for each in part)
+        elif isinstance(part, dict):
+            if part is not tree and any(m["type"] in _LIMITS for m in part.get("modifiers") or ()):
+                return True
+            if is_inside and _is_in_from(part):
+                return True
+            parts.extend((each, is_inside or key == "subquery") for key, each in part.items())
     return False
 
 

@@ -68,7 +68,7 @@ def evaluate(prepared: PreparedStatement) -> DmlResult:
     def work(instances: TenantInstances, cursor: duckdb.DuckDBPyConnection) -> "pa.Table":
         with contextlib.ExitStack() as undo:
             instances.acquire(undo, cursor, others)
-            undo.callback(instances.hold_options(faulty_optimizers.OFF))
+            undo.callback(instances.hold_option(faulty_optimizers.OPTION, faulty_optimizers.OFF))
             database = duckdb_instances.open_scratch(cursor)
             undo.callback(duckdb_instances.close_scratch, cursor, database)
             instances.create_views(cursor, database, others)

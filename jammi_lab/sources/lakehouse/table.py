@@ -4,7 +4,6 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, JammiError, SourceUnavailable
 from jammi_lab.core.records import SourceRecord
+from jammi_lab.core.thread_pool import ThreadPool
 from jammi_lab.sources import read_errors
 from jammi_lab.sources.base import NO_WORKSPACE, SourceContext
 from jammi_lab.sources.credentials import catalog_table_access, resolve_credentials
@@ -207,7 +207,7 @@ class LakehouseTable(LocatedConnector, ABC):
             for location in locations:
                 check(location)
             return
-        with ThreadPoolExecutor(_MAX_REQUESTS) as pool:
+        with ThreadPool(_MAX_REQUESTS, "jammi-footers") as pool:
             for _ in pool.map(check, locations):
                 pass
 
