@@ -168,8 +168,6 @@ def import_packages() -> None:
         "duckdb",
         "psycopg",
         "pyarrow.parquet",
-        "sqlalchemy.dialects.postgresql.psycopg",
-        "sqlalchemy.dialects.sqlite.pysqlite",
         "sqlglot.dialects.duckdb",
         "sqlglot.optimizer.qualify",
         "usearch.index",

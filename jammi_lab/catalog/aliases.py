@@ -7,11 +7,11 @@ A reader keeps the name in its statement and in its anchors; its lineage edges p
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import sqlalchemy as sa
-
 from jammi_lab.catalog import tenant_scope as scope
-from jammi_lab.catalog.database import CompiledStatement, Database
-from jammi_lab.catalog.schema import aliases, lineage, owner, recipes
+from jammi_lab.catalog.connection import Connection
+from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.schema import aliases
+from jammi_lab.catalog.statement import AllTenantsStatement, Statement
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.errors import TableNotFound
 from jammi_lab.core.identifiers import fold
@@ -19,36 +19,42 @@ from jammi_lab.core.identifiers import fold
 RecipeKey = tuple[str, str]
 """(owner or '', folded name)."""
 
-_fold, _target = sa.bindparam("fold", type_=sa.Text), sa.bindparam("target", type_=sa.Text)
-_LIST = CompiledStatement(
-    scope.select(owner(aliases), aliases.c.name_fold, aliases.c.target, tables=aliases)
+_LIST = Statement(
+    f"SELECT {scope.owner('aliases')}, aliases.name_fold, aliases.target FROM aliases "
+    f"WHERE {scope.visible('aliases')}"
 )
-_OF_OWNER = CompiledStatement(
-    scope.select_owned_by(aliases.c.target, tables=aliases).where(aliases.c.name_fold == _fold)
+_OF_OWNER = Statement(
+    f"SELECT aliases.target FROM aliases WHERE {scope.owned('aliases')} "
+    "AND aliases.name_fold = :fold"
 )
-_OF_TARGET = CompiledStatement(
-    scope.select_owned_by(aliases.c.name_fold, tables=aliases).where(
-        aliases.c.target_fold == _target
-    )
+_OF_TARGET = Statement(
+    f"SELECT aliases.name_fold FROM aliases WHERE {scope.owned('aliases')} "
+    "AND aliases.target_fold = :target"
 )
-_OWN_RECIPE = CompiledStatement(
-    scope.select_owned_by(recipes.c.name, tables=recipes).where(recipes.c.name_fold == _fold)
+_OWN_RECIPE = Statement(
+    f"SELECT recipes.name FROM recipes WHERE {scope.owned('recipes')} AND recipes.name_fold = :fold"
 )
-_RETARGET = scope.update_owned_by(aliases).where(aliases.c.target_fold == _fold)
-_DELETE = scope.delete_owned_by(aliases).where(aliases.c.name_fold == _fold)
+_INSERT = Statement(aliases.insert)
+_RETARGET = Statement(
+    "UPDATE aliases SET target = :target, target_fold = :target_fold "
+    f"WHERE {scope.owned('aliases')} AND aliases.target_fold = :fold"
+)
+_DELETE = Statement(
+    f"DELETE FROM aliases WHERE {scope.owned('aliases')} AND aliases.name_fold = :fold"
+)
 _NAMED_EDGES = (
-    lineage.c.node_fold == _target,
-    lineage.c.node_tenant == sa.bindparam("owner"),
-    lineage.c.input_kind == sa.literal_column("'result'"),
-    lineage.c.input_physical == sa.literal_column("0"),
+    "lineage.node_fold = :target AND lineage.node_tenant = :owner "
+    "AND lineage.input_kind = 'result' AND lineage.input_physical = 0"
 )
-_READERS_BY_NAME = scope.select_all_tenants(lineage.c.input).where(*_NAMED_EDGES).distinct()
-_RELEASE_EDGES = scope.update_any_owner(lineage).where(
-    *_NAMED_EDGES, lineage.c.input == sa.bindparam("spelling", type_=sa.Text)
+_READERS_BY_NAME = AllTenantsStatement(
+    f"SELECT DISTINCT lineage.input FROM lineage WHERE {_NAMED_EDGES}"
+)
+_RELEASE_EDGES = AllTenantsStatement(
+    f"UPDATE lineage SET node_fold = :fold WHERE {_NAMED_EDGES} AND lineage.input = :spelling"
 )
 
 
-def owned_aliases(tx: sa.Connection, parameters: Mapping[str, Any]) -> dict[RecipeKey, str]:
+def owned_aliases(tx: Connection, parameters: Mapping[str, Any]) -> dict[RecipeKey, str]:
     """Every alias that a scope sees, by owner and folded name, with the name of its recipe."""
     return _by_key(_LIST.fetch(tx, parameters))
 
@@ -57,36 +63,34 @@ def _by_key(rows: Iterable[Any]) -> dict[RecipeKey, str]:
     return {(row[0], row[1]): row[2] for row in rows}
 
 
-def alias_target(tx: sa.Connection, owner_id: str, name: str) -> str | None:
+def alias_target(tx: Connection, owner_id: str, name: str) -> str | None:
     """The recipe that an owner's alias means now."""
     rows = _OF_OWNER.fetch(tx, {"owner": owner_id, "fold": fold(name)})
     return str(rows[0][0]) if rows else None
 
 
-def add_alias(tx: sa.Connection, tenant: str | None, old: str, new: str) -> None:
+def add_alias(tx: Connection, tenant: str | None, old: str, new: str) -> None:
     """Make `old` an alias of `new`, and let the aliases of `old` mean `new`."""
-    key = {"owner": tenant or "", "fold": fold(old)}
-    tx.execute(_RETARGET.values(target=new, target_fold=fold(new)), key)
-    row = {"tenant_id": tenant, "name": old, "name_fold": fold(old)}
-    tx.execute(sa.insert(aliases), row | {"target": new, "target_fold": fold(new)})
+    target = {"target": new, "target_fold": fold(new)}
+    _RETARGET.execute(tx, {"owner": tenant or "", "fold": fold(old)} | target)
+    _INSERT.execute(tx, {"tenant_id": tenant, "name": old, "name_fold": fold(old)} | target)
 
 
-def release_alias(tx: sa.Connection, tenant: str | None, name: str) -> bool:
+def release_alias(tx: Connection, tenant: str | None, name: str) -> bool:
     """Remove an alias; readers that use this name then read what has it. Returns whether there was
     one."""
     key: dict[str, Any] = {"owner": tenant or "", "fold": fold(name)}
     if (target := alias_target(tx, key["owner"], name)) is None:
         return False
     key["target"] = fold(target)
-    for (spelling,) in tx.execute(_READERS_BY_NAME, key).all():
+    for (spelling,) in _READERS_BY_NAME.fetch(tx, key):
         if fold(spelling) == key["fold"]:
-            renamed = _RELEASE_EDGES.values(node_fold=fold(name))
-            tx.execute(renamed, key | {"spelling": spelling})
-    tx.execute(_DELETE, key)
+            _RELEASE_EDGES.execute(tx, key | {"spelling": spelling})
+    _DELETE.execute(tx, key)
     return True
 
 
-def release_aliases_of(tx: sa.Connection, tenant: str | None, recipe: str) -> None:
+def release_aliases_of(tx: Connection, tenant: str | None, recipe: str) -> None:
     """Remove the aliases of a recipe that is dropped."""
     key = {"owner": tenant or "", "target": fold(recipe)}
     for (name,) in _OF_TARGET.fetch(tx, key):

@@ -11,20 +11,16 @@ import sqlite3
 import urllib.parse
 from pathlib import Path
 
-import sqlalchemy as sa
-
-from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.commit_count import COUNT_KEY
+from jammi_lab.catalog.connection import Connection
 from jammi_lab.catalog.creation import create_tables
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.logs import create_entries_statement, entries_columns, entries_table
-from jammi_lab.catalog.schema import FORMAT, format_table, logs, metadata, metadata_table
+from jammi_lab.catalog.schema import FORMAT, TABLES, Table, format_table, logs, metadata_table
 from jammi_lab.catalog.sqlite import Sqlite, has_content
 from jammi_lab.core.errors import InvalidArgument, ResourceExhausted, TableDamaged
 from jammi_lab.sources.locations import is_catalog
 from jammi_lab.storage.files import AtomicFile
-
-BATCH_ROWS = 1000
 
 
 def backup(database: Database, target: Path, applied_at: str) -> None:
@@ -50,9 +46,7 @@ def backup(database: Database, target: Path, applied_at: str) -> None:
         with contextlib.closing(sqlite3.connect(file.temp)) as copy:
             if catalog_file is not None:
                 with database.read() as tx:
-                    source = tx.connection.dbapi_connection
-                    assert isinstance(source, sqlite3.Connection), "this catalog is an SQLite file"
-                    source.backup(copy)
+                    tx.raw.backup(copy)
             _drop_session_tables(copy)
             # put back later, it has lost nothing
             copy.execute(f"UPDATE {metadata_table.name} SET value = '' WHERE key = '{COUNT_KEY}'")
@@ -87,18 +81,19 @@ def _copy_rows(database: Database, path: Path, applied_at: str) -> None:
     try:
         create_tables(copy, applied_at)
         with database.read() as tx, copy.write() as copy_tx:
-            for table in (each for each in metadata.sorted_tables if each is not format_table):
+            for table in (each for each in TABLES.values() if each is not format_table):
                 _copy_table(tx, copy_tx, table)
-            for (log_id,) in tx.execute(scope.select_all_tenants(logs.c.log_id)).all():
-                copy_tx.exec_driver_sql(create_entries_statement(log_id))
+            for (log_id,) in tx.fetch(f"SELECT log_id FROM {logs.name}"):
+                copy_tx.execute(create_entries_statement(log_id))
                 _copy_table(tx, copy_tx, entries_columns(log_id))
     finally:
         copy.close()
 
 
-def _copy_table(tx: sa.Connection, copy_tx: sa.Connection, table: sa.Table) -> None:
-    for rows in tx.execute(scope.select_all_tenants(table)).mappings().partitions(BATCH_ROWS):
-        copy_tx.execute(sa.insert(table), [dict(row) for row in rows])
+def _copy_table(tx: Connection, copy_tx: Connection, table: Table) -> None:
+    columns = list(table.columns)
+    rows = tx.fetch(f"SELECT {', '.join(columns)} FROM {table.name}")
+    copy_tx.execute_many(table.insert, [dict(zip(columns, row, strict=True)) for row in rows])
 
 
 def _drop_session_tables(copy: sqlite3.Connection) -> None:

@@ -147,7 +147,7 @@ class Catalog:
         checks its own files."""
         if self.database.dialect.file is not None:
             with self.database.read() as tx:
-                if tx.exec_driver_sql("PRAGMA quick_check(1)").scalar() != "ok":
+                if tx.fetch("PRAGMA quick_check(1)") != [("ok",)]:
                     raise damaged_error(self.label)
 
     def damaged_logs(self) -> list[str]:

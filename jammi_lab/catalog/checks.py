@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Sequence
 
 import msgspec
-import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
-from jammi_lab.catalog.database import CompiledStatement, Database
+from jammi_lab.catalog.connection import Connection
+from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.row_mapping import CHECK, CHECK_RESULT
 from jammi_lab.catalog.schema import check_results, checks
+from jammi_lab.catalog.statement import Statement
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.anchors import Input
 from jammi_lab.core.checks import CheckRecord, CheckResult, Severity
@@ -21,65 +22,55 @@ MAX_RESULTS = 16
 """How many results of a check on one version, source or mutable table are kept."""
 CheckRecords = list[CheckRecord]  # defined here because `list` is a method of the class below
 
-_fold: sa.BindParameter[str] = sa.bindparam("fold")
-_inside: sa.BindParameter[str] = sa.bindparam("inside", type_=sa.Text)
-_is_of_kind = checks.c.kind == sa.bindparam("checked_kind")
-_is_of_recipe = sa.and_(_is_of_kind, checks.c.recipe_fold == _fold)
-_is_on_table = check_results.c.table_name == sa.bindparam("table_name")
-_LIST = CompiledStatement(
-    scope.select(*CHECK.columns, tables=checks).order_by(
-        checks.c.name_fold, scope.own_first(checks)
-    )
+_IS_OF_RECIPE = "checks.kind = :checked_kind AND checks.recipe_fold = :fold"
+_OF_TABLE = f"{scope.owned('check_results')} AND check_results.table_name = :table_name"
+_LIST = Statement(
+    f"SELECT {CHECK.columns} FROM checks WHERE {scope.visible('checks')} "
+    f"ORDER BY checks.name_fold, {scope.own_first('checks')}"
 )
-_OF_RECIPE = CompiledStatement(
-    scope.select_owned_by(*CHECK.columns, tables=checks)
-    .where(_is_of_recipe)
-    .order_by(checks.c.name_fold)
+_OF_RECIPE = Statement(
+    f"SELECT {CHECK.columns} FROM checks WHERE {scope.owned('checks')} AND {_IS_OF_RECIPE} "
+    "ORDER BY checks.name_fold"
 )
-_RENAME_RECIPE = scope.update_owned_by(checks).where(_is_of_recipe)
-_RESULTS = CompiledStatement(
-    scope.select_owned_by(*CHECK_RESULT.columns, tables=check_results)
-    .where(
-        check_results.c.check_fold == _fold,
-        sa.or_(_is_on_table, sa.bindparam("others") == sa.literal_column("1")),
-    )
+_INSERT = Statement(checks.insert)
+_RENAME_RECIPE = Statement(
+    "UPDATE checks SET recipe = :new, recipe_fold = :new_fold "
+    f"WHERE {scope.owned('checks')} AND {_IS_OF_RECIPE}"
+)
+_RESULTS = Statement(
+    f"SELECT {CHECK_RESULT.columns} FROM check_results WHERE {scope.owned('check_results')} "
+    "AND check_results.check_fold = :fold "
+    "AND (check_results.table_name = :table_name OR :others = 1) "
     # those on the table first, so that those on many others do not crowd them out
-    .order_by(sa.case((_is_on_table, 0), else_=1), check_results.c.checked_at.desc())
-    .limit(sa.bindparam("number"))
+    "ORDER BY CASE WHEN check_results.table_name = :table_name THEN 0 ELSE 1 END, "
+    "check_results.checked_at DESC LIMIT :number"
 )
-_INSERT_RESULT = CompiledStatement(sa.insert(check_results))
-_DELETE_RESULTS = CompiledStatement(
-    scope.delete_owned_by(check_results).where(
-        check_results.c.check_fold == _fold,
-        _is_on_table,
-        sa.or_(
-            sa.and_(
-                check_results.c.definition_hash == sa.bindparam("definition"),
-                check_results.c.anchors_digest == sa.bindparam("anchors"),
-            ),
-            check_results.c.checked_at <= sa.bindparam("oldest"),
-        ),
-    )
+_INSERT_RESULT = Statement(check_results.insert)
+_DELETE_RESULTS = Statement(
+    f"DELETE FROM check_results WHERE {_OF_TABLE} AND check_results.check_fold = :fold "
+    "AND (check_results.definition_hash = :definition AND check_results.anchors_digest = :anchors "
+    "OR check_results.checked_at <= :oldest)"
 )
-_DELETE_RESULTS_OF_TABLE = CompiledStatement(
-    scope.delete_owned_by(check_results).where(_is_on_table)
-)
+_DELETE_RESULTS_OF_TABLE = Statement(f"DELETE FROM check_results WHERE {_OF_TABLE}")
 
 
-def _deletion(condition: sa.ColumnElement[bool]) -> Sequence[sa.Delete]:
+def _deletion(condition: str) -> Sequence[Statement]:
     """The statements that delete the checks of one owner that meet a condition, after their
     results."""
-    names = scope.select_owned_by(checks.c.name_fold, tables=checks).where(condition)
-    results = scope.delete_owned_by(check_results).where(check_results.c.check_fold.in_(names))
-    return results, scope.delete_owned_by(checks).where(condition)
-
-
-_DELETE_RESULTS_OF_CHECK, _DELETE = _deletion(checks.c.name_fold == _fold)
-_DELETE_OF_RECIPE = _deletion(_is_of_recipe)
-_DELETE_OF_TABLES_IN = _deletion(
-    sa.and_(
-        _is_of_kind, sa.func.substr(checks.c.recipe_fold, 1, sa.func.length(_inside)) == _inside
+    which = f"{scope.owned('checks')} AND {condition}"
+    return (
+        Statement(
+            f"DELETE FROM check_results WHERE {scope.owned('check_results')} "
+            f"AND check_results.check_fold IN (SELECT checks.name_fold FROM checks WHERE {which})"
+        ),
+        Statement(f"DELETE FROM checks WHERE {which}"),
     )
+
+
+_DELETE_RESULTS_OF_CHECK, _DELETE = _deletion("checks.name_fold = :fold")
+_DELETE_OF_RECIPE = _deletion(_IS_OF_RECIPE)
+_DELETE_OF_TABLES_IN = _deletion(
+    "checks.kind = :checked_kind AND substr(checks.recipe_fold, 1, length(:inside)) = :inside"
 )
 
 
@@ -112,9 +103,9 @@ class CheckRepository:
                 if msgspec.structs.replace(stored, updated_at=existing.updated_at) == existing:
                     return existing
                 if stored.subject != existing.subject:  # by which their anchors name the version
-                    tx.execute(_DELETE_RESULTS_OF_CHECK, _name_key(existing))
-                tx.execute(_DELETE, _name_key(existing))
-            tx.execute(sa.insert(checks), CHECK.encode(stored))
+                    _DELETE_RESULTS_OF_CHECK.execute(tx, _name_key(existing))
+                _DELETE.execute(tx, _name_key(existing))
+            _INSERT.execute(tx, CHECK.encode(stored))
         return stored
 
     def get(self, name: str) -> CheckRecord | None:
@@ -146,7 +137,7 @@ class CheckRepository:
         return self._read("checks", _OF_RECIPE, _recipe_key(tenant, name, kind))
 
     def _read(
-        self, label: str, statement: CompiledStatement, parameters: dict[str, str]
+        self, label: str, statement: Statement, parameters: dict[str, str]
     ) -> tuple[CheckRecord, ...]:
         return self._database.cached(
             (label, *parameters.values()),
@@ -162,7 +153,7 @@ class CheckRepository:
                 return False
             self._scope.check_owner(record.tenant, f"The check {record.name!r}")
             for statement in (_DELETE_RESULTS_OF_CHECK, _DELETE):
-                tx.execute(statement, _name_key(record))
+                statement.execute(tx, _name_key(record))
         return True
 
     def add_results(self, results: Iterable[CheckResult]) -> None:
@@ -228,24 +219,22 @@ def _recipe_key(tenant: str | None, name: str, kind: str) -> dict[str, str]:
 
 
 def remove_checks_of_recipe(
-    tx: sa.Connection, tenant: str | None, name: str, kind: str = "result"
+    tx: Connection, tenant: str | None, name: str, kind: str = "result"
 ) -> None:
     """Delete all checks on an owner's recipe, source or mutable table, and on tables in that
     source, with their results."""
     key = _recipe_key(tenant, name, kind)
     in_source = _DELETE_OF_TABLES_IN if input_kind(kind).is_external else ()
     for statement in (*_DELETE_OF_RECIPE, *in_source):
-        tx.execute(statement, key | {"inside": f"{fold(name)}."})
+        statement.execute(tx, key | {"inside": f"{fold(name)}."})
 
 
-def rename_checked_recipe(tx: sa.Connection, tenant: str | None, old: str, new: str) -> None:
+def rename_checked_recipe(tx: Connection, tenant: str | None, old: str, new: str) -> None:
     """Let the checks on a recipe follow its new name."""
-    tx.execute(
-        _RENAME_RECIPE.values(recipe=new, recipe_fold=fold(new)),
-        _recipe_key(tenant, old, "result"),
-    )
+    names = {"new": new, "new_fold": fold(new)}
+    _RENAME_RECIPE.execute(tx, _recipe_key(tenant, old, "result") | names)
 
 
-def remove_results_of_table(tx: sa.Connection, tenant: str | None, table_name: str) -> None:
+def remove_results_of_table(tx: Connection, tenant: str | None, table_name: str) -> None:
     """Delete the results on an owner's physical table that is removed."""
     _DELETE_RESULTS_OF_TABLE.execute(tx, {"owner": tenant or "", "table_name": table_name})

@@ -1,8 +1,7 @@
 """Creating a catalog, and recognising its format."""
 
-import sqlalchemy as sa
-
-from jammi_lab.catalog.database import Database, execute, fetch
+from jammi_lab.catalog.connection import Connection
+from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.schema import CREATE_STATEMENTS, FORMAT, format_table
 from jammi_lab.core.errors import CatalogTooNew
 
@@ -24,14 +23,14 @@ def create_tables(database: Database, created_at: str) -> None:
             _check_format(database, tx)
             return
         for statement in database.dialect.setup_statements:
-            execute(tx, statement)
+            tx.execute(statement)
         for statement in CREATE_STATEMENTS:
-            execute(tx, database.dialect.ddl(statement))
-        tx.execute(sa.insert(format_table), {"format": FORMAT, "created_at": created_at})
+            tx.execute(database.dialect.ddl(statement))
+        tx.execute(format_table.insert, {"format": FORMAT, "created_at": created_at})
 
 
-def _check_format(database: Database, tx: sa.Connection) -> None:
-    [(found,)] = fetch(tx, _GET_FORMAT) or [("unknown",)]
+def _check_format(database: Database, tx: Connection) -> None:
+    [(found,)] = tx.fetch(_GET_FORMAT) or [("unknown",)]
     if found != FORMAT:
         raise CatalogTooNew(
             f"The catalog {database.label} was written by a later release (format {found}; this "

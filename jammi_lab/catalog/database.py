@@ -1,5 +1,4 @@
-"""Connections, transactions and compiled statements: one cached connection per thread, one
-transaction helper.
+"""Transactions: one cached connection per thread, one transaction helper.
 
 `write()` takes the write lock at once and commits durably at the end of its block; `read()` sees
 one snapshot. Both may be nested in one thread: the inner block joins the outer transaction. A
@@ -8,167 +7,25 @@ forked child process is refused.
 
 import contextlib
 import os
-import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from types import NoneType
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, TypeVar
 
-import msgspec
-import sqlalchemy as sa
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import FunctionElement
-
+from jammi_lab.catalog.connection import Connection, driver_errors
 from jammi_lab.catalog.sqlite import Dialect, damaged_error
+from jammi_lab.catalog.statement import Statement
 from jammi_lab.core.errors import (
     SessionClosed,
     WorkspaceReadOnly,
     check_not_forked,
-    invalid_row_error,
 )
 from jammi_lab.core.interrupts import DeferInterrupts, NoteInterrupts
 from jammi_lab.storage.files import BackgroundFsync, fault_point, sync_data
 
-# Compiled statements are passed to the driver directly, for hot paths: those that run at every
-# commit or over many rows. SQLAlchemy's work around a statement costs several times what SQLite
-# needs to run it.
-#
-# Values go in as the driver takes them and come back as it returns them: numbers, text and bytes,
-# which both drivers support.
-
-
-class _TextsOf(FunctionElement[str]):
-    """The texts of a JSON list, which is one parameter however many they are."""
-
-    inherit_cache = True
-
-
-@compiles(_TextsOf)
-def _texts_of_sqlite(element: _TextsOf, compiler: Any, **_: Any) -> str:
-    return f"(SELECT value FROM json_each{compiler.process(element.clause_expr)})"
-
-
-@compiles(_TextsOf, "postgresql")
-def _texts_of_postgres(element: _TextsOf, compiler: Any, **_: Any) -> str:
-    texts = compiler.process(element.clause_expr)
-    return f"(SELECT jsonb_array_elements_text(CAST({texts} AS jsonb)))"
-
-
-def is_listed(column: sa.ColumnElement[Any], parameter: str) -> sa.ColumnElement[bool]:
-    """Whether a column is one of the texts of a parameter that `text_list` made."""
-    return column.bool_op("IN")(_TextsOf(sa.bindparam(parameter, type_=sa.Text)))
-
-
-def text_list(texts: Iterable[str]) -> str:
-    """The value of a parameter for `is_listed`."""
-    return msgspec.json.encode(sorted(texts)).decode()
-
-
-def fetch(tx: sa.Connection, text: str, parameters: Any = ()) -> list[Any]:
-    """The rows that a statement returns. Raises as `tx.execute`."""
-    raw = tx.connection.dbapi_connection
-    if not isinstance(raw, sqlite3.Connection):
-        return list(tx.exec_driver_sql(text, parameters).all())
-    try:
-        return raw.execute(text, parameters).fetchall()
-    except sqlite3.Error as error:
-        raise sa.exc.DBAPIError("a statement of the catalog", None, error) from None
-
-
-def execute(tx: sa.Connection, text: str, parameters: Any = (), *, many: bool = False) -> int:
-    """Run a statement that changes rows; return the number of rows. With `many`, run it once per
-    set of values. Raises as `tx.execute`."""
-    raw = tx.connection.dbapi_connection
-    if not isinstance(raw, sqlite3.Connection):
-        return tx.exec_driver_sql(text, parameters).rowcount
-    try:
-        return (raw.executemany if many else raw.execute)(text, parameters).rowcount
-    except sqlite3.Error as error:
-        raise sa.exc.DBAPIError("a statement of the catalog", None, error) from None
-
-
-_STORED_TYPES: tuple[tuple[type, set[type]], ...] = (
-    (sa.Text, {str}),
-    (sa.BigInteger, {int}),
-    (sa.Double, {float, int}),
-    (sa.LargeBinary, {bytes}),
-)
-"""The Python types of the values of a column by its type."""
-
-
-def _allowed_types(column: Any) -> set[type] | None:
-    """The types of the values that a column of a result may hold; None for any. A server's driver
-    has several for the number of an expression."""
-    is_stored = isinstance(column, sa.Column)
-    stored = next((found for kind, found in _STORED_TYPES if isinstance(column.type, kind)), None)
-    if stored is None or (not is_stored and int in stored):
-        return None
-    return stored if is_stored and not column.nullable else stored | {NoneType}
-
-
-class CompiledStatement:
-    """A statement built like all others, tenant predicate included, and compiled once per dialect.
-    Every call must bind the same parameter names.
-
-    SQLite stores any value in any column, and somebody else may have written the file, so the types
-    of what a SELECT returns are checked."""
-
-    def __init__(self, statement: sa.Executable) -> None:
-        self._statement = statement
-        columns = statement.selected_columns if isinstance(statement, sa.SelectBase) else ()
-        self._allowed = [_allowed_types(column) for column in columns]
-        self._compiled: dict[str, tuple[str, list[str] | None, dict[str, Any]]] = {}
-
-    def fetch(self, tx: sa.Connection, parameters: Mapping[str, Any]) -> list[Any]:
-        """Return the rows for these parameters. Raises as `tx.execute`, and TableDamaged."""
-        rows = fetch(tx, *self._compile_with(tx, parameters))
-        for allowed, values in zip(self._allowed, zip(*rows, strict=True), strict=False):
-            if allowed is not None and not allowed.issuperset(map(type, values)):
-                raise invalid_row_error()
-        return rows
-
-    def execute(self, tx: sa.Connection, parameters: Mapping[str, Any]) -> int:
-        """Run it with these parameters; return the number of changed rows. Raises as
-        `tx.execute`."""
-        return execute(tx, *self._compile_with(tx, parameters))
-
-    def execute_many(self, tx: sa.Connection, parameter_sets: Sequence[Mapping[str, Any]]) -> int:
-        """Run it once per set of parameters; return the total number of changed rows. Raises as
-        `tx.execute`."""
-        if not parameter_sets:
-            return 0
-        compiled = [self._compile_with(tx, parameters) for parameters in parameter_sets]
-        return execute(tx, compiled[0][0], [values for _, values in compiled], many=True)
-
-    def _compile_with(self, tx: sa.Connection, parameters: Mapping[str, Any]) -> tuple[str, Any]:
-        compiled = self._compiled.get(tx.dialect.name)
-        if compiled is None:
-            compiled = self._compiled[tx.dialect.name] = self._compile(tx.dialect, list(parameters))
-        text, order, constants = compiled
-        if order is None:
-            return text, {**constants, **parameters}
-        return text, tuple(
-            [parameters[name] if name in parameters else constants[name] for name in order]
-        )
-
-    def _compile(
-        self, dialect: sa.Dialect, names: list[str]
-    ) -> tuple[str, list[str] | None, dict[str, Any]]:
-        options = (
-            {"column_keys": names} if isinstance(self._statement, sa.sql.dml.ValuesBase) else {}
-        )
-        compiled: Any = self._statement.compile(dialect=dialect, **options)  # type: ignore[attr-defined]  # every Executable has it
-        return (
-            str(compiled),
-            compiled.positiontup if compiled.positional else None,
-            {k: v for k, v in compiled.params.items() if v is not None},
-        )
-
-
 T = TypeVar("T")
-Transaction = contextlib.AbstractContextManager[sa.Connection]
+Transaction = contextlib.AbstractContextManager[Connection]
 _MAX_CACHED_RESULTS = 256
 """Cached results per thread between two commits."""
 
@@ -176,14 +33,12 @@ _MAX_CACHED_RESULTS = 256
 class _Handle:
     """The connection of one thread."""
 
-    def __init__(self, connection: sa.Connection, thread: threading.Thread) -> None:
+    def __init__(self, connection: Connection, thread: threading.Thread) -> None:
         self.connection, self.thread = connection, thread
         self.lock = threading.RLock()
         self.writing: bool | None = None  # None outside of a transaction
         self.interrupted = False
         """Whether an interrupt was raised during a read, and the read has not ended since."""
-        # whether commits skip fsync; stays True when an interrupt left that undecided
-        self.no_fsync = False
         self.state: Hashable = None  # the database state to which the cached results belong
         self.cached: dict[Hashable, Any] = {}
 
@@ -198,8 +53,7 @@ class _Handle:
             return
         with DeferInterrupts():
             self.writing = None
-            if self.connection.in_transaction():
-                self.connection.rollback()
+            self.connection.dialect.reset(self.connection)
             self.interrupted = False
 
 
@@ -213,7 +67,7 @@ class _TranslateErrors:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, sa.exc.DBAPIError):
+        if isinstance(error, driver_errors()):
             if (typed := self._dialect.to_jammi_error(error)) is not None:
                 raise typed from None
         elif isinstance(error, UnicodeDecodeError):
@@ -227,7 +81,6 @@ class Database:
     def __init__(self, dialect: Dialect, *, read_only: bool = False) -> None:
         self.dialect = dialect
         self.read_only = read_only
-        self.engine = dialect.engine()
         self._pid = os.getpid()
         self._local = threading.local()
         self.handles: list[_Handle] = []
@@ -260,20 +113,19 @@ class Database:
         `write`. Same errors."""
         return self._transaction(writing=False)
 
-    def fetch(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> list[Any]:
+    def fetch(self, statement: Statement, parameters: Mapping[str, Any]) -> list[Any]:
         """The rows of one statement, as in a `read` of its own. SQLite needs no transaction for
         that: beginning and ending one takes twice as long as a small statement. Raises as
         `read`."""
         handle = self._handle()
         with handle.lock:
             handle.end_interrupted_read()
-            is_file = self.dialect.file is not None
-            if is_file and handle.writing is None and not handle.connection.closed:
-                raw = handle.connection.connection.dbapi_connection
-                # after an interrupt it may still be in a transaction, over an older snapshot
-                if isinstance(raw, sqlite3.Connection) and not raw.in_transaction:
-                    with self._translate_errors:
-                        return statement.fetch(handle.connection, parameters)
+            connection = handle.connection
+            is_idle = handle.writing is None and not connection.closed
+            # after an interrupt it may still be in a transaction, over an older snapshot
+            if is_idle and self.dialect.file is not None and not connection.raw.in_transaction:
+                with self._translate_errors:
+                    return statement.fetch(connection, parameters)
             with self.read() as tx:
                 return statement.fetch(tx, parameters)
 
@@ -344,8 +196,15 @@ class Database:
     def savepoint(self) -> Iterator[None]:
         """A savepoint: an exception rolls back this block alone and leaves earlier changes in the
         transaction."""
-        with self.write() as tx, self._translate_errors, tx.begin_nested():
-            yield
+        with self.write() as tx, self._translate_errors:
+            tx.execute("SAVEPOINT inner_block")
+            try:
+                yield
+            except BaseException:
+                tx.execute("ROLLBACK TO SAVEPOINT inner_block")
+                raise
+            finally:
+                tx.execute("RELEASE SAVEPOINT inner_block")
 
     def purge(self, timeout: float = 0.0) -> bool:
         """Truncate the database's log, so that deleted values are gone from it. Return False while
@@ -369,9 +228,10 @@ class Database:
         """Whether the database has a table of that name."""
         with self.read() as tx:
             if self.dialect.file is None:
-                return sa.inspect(tx).has_table(name)
-            question = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
-            return bool(fetch(tx, question, (name,)))
+                question = "SELECT 1 WHERE to_regclass(:name) IS NOT NULL"
+            else:
+                question = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = :name"
+            return bool(tx.fetch(question, {"name": name}))
 
     def close(self) -> None:
         """Close every connection after its running transaction. Idempotent; does nothing in a
@@ -384,12 +244,12 @@ class Database:
             with handle.lock, DeferInterrupts():
                 handle.connection.close()
         self.handles = []
-        self.engine.dispose()
+        self.dialect.close()
 
     @contextlib.contextmanager
     def _transaction(
         self, *, writing: bool, no_fsync: bool = False, keep_cached: bool = False
-    ) -> Iterator[sa.Connection]:
+    ) -> Iterator[Connection]:
         if writing and self.read_only:
             raise WorkspaceReadOnly(
                 "The workspace was opened with read_only=True; nothing was changed.",
@@ -414,7 +274,7 @@ class Database:
                 else NoteInterrupts(handle.note_interrupt),
                 self._translate_errors,
             ):
-                transaction = self._begin(handle, writing=writing, no_fsync=no_fsync)
+                self._begin(handle, writing=writing, no_fsync=no_fsync)
                 connection = handle.connection
                 handle.writing = writing
                 try:
@@ -424,40 +284,34 @@ class Database:
                     if writing:
                         fault_point("catalog:before-commit")
                         state = self.dialect.change_token(connection) if is_kept else handle.state
-                        self.dialect.commit(connection, transaction)
+                        self.dialect.commit(connection)
                         fault_point("catalog:after-commit")
                         handle.state = state
                 finally:
                     handle.writing = None
-                    # an interrupt during a rollback, even of a read, surfaces as a SQLAlchemy error
                     with DeferInterrupts():
-                        if connection.in_transaction():
-                            connection.rollback()
-                        if not connection.invalidated:
-                            self.dialect.reset(connection)
+                        self.dialect.reset(connection)
                         handle.interrupted = False
 
-    def _begin(self, handle: _Handle, *, writing: bool, no_fsync: bool) -> sa.RootTransaction:
+    def _begin(self, handle: _Handle, *, writing: bool, no_fsync: bool) -> None:
         """Begin a transaction on a thread's connection, or on a new one when the server has closed
         it since its last use."""
         for retried in (False, True):
             connection = handle.connection
             try:
-                if (unfinished := connection.get_transaction()) is not None:
-                    with DeferInterrupts():
-                        # its BEGIN failed, or an interrupt came before the handle recorded it
-                        unfinished.close()
-                if writing and handle.no_fsync != no_fsync:
+                with DeferInterrupts():
+                    # an interrupt came before the handle recorded the transaction
                     self.dialect.reset(connection)
-                    handle.no_fsync = True
+                if writing and connection.no_fsync != no_fsync:
+                    connection.no_fsync = True
                     self.dialect.set_durability(connection, no_fsync=no_fsync)
-                    handle.no_fsync = no_fsync
-                connection.info["begin"] = self.dialect.begin(writing=writing)
-                return connection.begin()
-            except sa.exc.DBAPIError as error:
-                if retried or not error.connection_invalidated:
+                    connection.no_fsync = no_fsync
+                self.dialect.run_begin(connection, self.dialect.begin(writing=writing))
+                return
+            except driver_errors():
+                if retried or not self.dialect.is_lost(connection):
                     raise
-            handle.connection = self.engine.connect()
+            handle.connection = Connection(self.dialect)
             connection.close()
         raise AssertionError
 
@@ -484,7 +338,7 @@ class Database:
             for ended in [each for each in self.handles if not each.thread.is_alive()]:
                 self.handles.remove(ended)
                 ended.connection.close()
-            handle = _Handle(self.engine.connect(), threading.current_thread())
+            handle = _Handle(Connection(self.dialect), threading.current_thread())
             self.handles.append(handle)
         return handle
 

@@ -4,37 +4,36 @@ import os
 import socket
 from collections.abc import Mapping
 
-import sqlalchemy as sa
-
 from jammi_lab.catalog import tenant_scope as scope
+from jammi_lab.catalog.connection import Connection
 from jammi_lab.catalog.database import Database
-from jammi_lab.catalog.schema import holds, owner
+from jammi_lab.catalog.schema import holds
+from jammi_lab.catalog.statement import Statement
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import Hold
 
-_fold = sa.bindparam("fold", type_=sa.Text)
-_LIST = scope.select(
-    owner(holds),
-    holds.c.recipe_fold,
-    holds.c.held_at,
-    holds.c.held_by,
-    holds.c.note,
-    tables=holds,
+_LIST = Statement(
+    f"SELECT {scope.owner('holds')}, holds.recipe_fold, holds.held_at, holds.held_by, holds.note "
+    f"FROM holds WHERE {scope.visible('holds')}"
 )
-_DELETE = scope.delete_owned_by(holds).where(holds.c.recipe_fold == _fold)
-_RENAME = scope.update_owned_by(holds).where(holds.c.recipe_fold == _fold)
+_INSERT = Statement(holds.insert)
+_DELETE = Statement(f"DELETE FROM holds WHERE {scope.owned('holds')} AND holds.recipe_fold = :fold")
+_RENAME = Statement(
+    f"UPDATE holds SET recipe_fold = :new_fold WHERE {scope.owned('holds')} "
+    "AND holds.recipe_fold = :fold"
+)
 
 
-def remove_hold(tx: sa.Connection, tenant: str | None, recipe: str) -> bool:
+def remove_hold(tx: Connection, tenant: str | None, recipe: str) -> bool:
     """End the hold of a recipe; return whether there was one."""
-    return tx.execute(_DELETE, {"owner": tenant or "", "fold": fold(recipe)}).rowcount > 0
+    return _DELETE.execute(tx, {"owner": tenant or "", "fold": fold(recipe)}) > 0
 
 
-def rename_hold(tx: sa.Connection, tenant: str | None, old: str, new: str) -> None:
+def rename_hold(tx: Connection, tenant: str | None, old: str, new: str) -> None:
     """Let the hold follow a recipe to its new name."""
-    tx.execute(_RENAME.values(recipe_fold=fold(new)), {"owner": tenant or "", "fold": fold(old)})
+    _RENAME.execute(tx, {"owner": tenant or "", "fold": fold(old), "new_fold": fold(new)})
 
 
 def _current_user() -> str:
@@ -60,11 +59,9 @@ class HoldRepository:
         parameters = self._scope.parameters()
 
         def read() -> Mapping[tuple[str | None, str], Hold]:
-            with self._database.read() as tx:
-                rows = tx.execute(_LIST, parameters).all()
             return {
                 (owner_id or None, name_fold): Hold(since=since, by=by, note=note)
-                for owner_id, name_fold, since, by, note in rows
+                for owner_id, name_fold, since, by, note in self._database.fetch(_LIST, parameters)
             }
 
         return self._database.cached(("holds", *parameters.items()), read)
@@ -78,7 +75,7 @@ class HoldRepository:
             remove_hold(tx, tenant, recipe)
             row = {"tenant_id": tenant, "recipe_fold": fold(recipe), "held_by": _current_user()}
             row |= {"held_at": held.since if held else since, "note": note}
-            tx.execute(sa.insert(holds), row)
+            _INSERT.execute(tx, row)
 
     def remove(self, tenant: str | None, recipe: str) -> bool:
         """End the hold of a recipe; return whether there was one. TenantForbidden."""

@@ -9,14 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
-import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.aliases import AliasRepository, alias_target
-from jammi_lab.catalog.database import CompiledStatement, Database, is_listed, text_list
+from jammi_lab.catalog.connection import Connection
+from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.result_tables import is_newest, is_newest_of_table, not_hidden
 from jammi_lab.catalog.row_mapping import EnumColumn
-from jammi_lab.catalog.schema import lineage, owner, recipes, result_tables, sources, versions
+from jammi_lab.catalog.statement import Statement, is_listed, text_list
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.anchors import Anchor, AnchorKind, Input, origin_inputs
 from jammi_lab.core.identifiers import fold
@@ -76,171 +76,119 @@ class ModelUse(Value, frozen=True):
 
 
 _ANCHOR_KINDS = EnumColumn(AnchorKind)
-_fold: sa.BindParameter[str] = sa.bindparam("fold")
-_one_column: sa.ColumnElement[int] = sa.literal_column("1")
-_RESULT, _SOURCE, _TABLE, _EMPTY = (
-    sa.literal_column(f"'{text}'", sa.Text) for text in ("result", "source", "table", "")
-)
-_EDGE: tuple[sa.ColumnElement[Any], ...] = (
-    lineage.c.input_kind,
-    lineage.c.input,
-    lineage.c.input_table,
-    lineage.c.kind,
-    lineage.c.node_fold,
-    lineage.c.node_tenant,
-    lineage.c.derived,
-    versions.c.recipe,
-    versions.c.recipe_fold,
-    versions.c.tenant_id,
+_EDGE = (
+    "lineage.input_kind, lineage.input, lineage.input_table, lineage.kind, lineage.node_fold, "
+    "lineage.node_tenant, lineage.derived, versions.recipe, versions.recipe_fold, "
+    "versions.tenant_id"
 )
 """The columns of an edge: the input as it was named, the kind of its anchor, the folded name and
 owner of its node, then the reader and its owner."""
-_edges = scope.select(*_EDGE, tables=versions).join_from(
-    versions, lineage, lineage.c.derived == versions.c.table_name
+_READERS_AND_EDGES = "versions JOIN lineage ON lineage.derived = versions.table_name"
+_OF_READERS = f"{scope.visible('versions')} AND {is_newest('versions')}"
+_OF_INPUTS = f"{scope.visible('versions')} AND {is_newest_of_table('versions')}"
+_IS_READER = is_listed("versions.recipe_fold", "names")
+_IS_INPUT = is_listed("lineage.node_fold", "names")
+_IS_VISIBLE = not_hidden("versions", "versions.recipe_fold")
+_EDGES_OF = f"SELECT {_EDGE} FROM {_READERS_AND_EDGES} WHERE"
+_ALL_EDGES = Statement(
+    f"{_EDGES_OF} {_OF_READERS} AND {_IS_VISIBLE} ORDER BY versions.recipe_fold, "
+    "lineage.input_kind, lineage.node_fold, lineage.input_table, lineage.input"
 )
-_edges_of_readers = _edges.where(is_newest(versions))
-_edges_of_inputs = _edges.where(is_newest_of_table(versions))
-_is_visible = not_hidden(versions, versions.c.recipe_fold)
-_ALL_EDGES = CompiledStatement(
-    _edges_of_readers.where(_is_visible).order_by(
-        versions.c.recipe_fold,
-        *(lineage.c[name] for name in ("input_kind", "node_fold", "input_table", "input")),
-    )
-)
-_is_reader, _is_input = (
-    is_listed(column, "names") for column in (versions.c.recipe_fold, lineage.c.node_fold)
-)
-_EDGES_OF_RECIPES = CompiledStatement(_edges_of_readers.where(_is_reader, _is_visible))
-_EDGES_OF_INPUTS = CompiledStatement(_edges_of_inputs.where(_is_input, _is_visible))
-_EDGES_OF_TABLE = CompiledStatement(
-    scope.select(
-        *_EDGE[:7],
-        result_tables.c.table_name,
-        result_tables.c.table_fold,
-        result_tables.c.tenant_id,
-        tables=(lineage, result_tables),
-    )
-    .join(result_tables, result_tables.c.table_name == lineage.c.derived)
-    .where(lineage.c.derived == sa.bindparam("table_name"))
-    .order_by(lineage.c.input_kind, lineage.c.node_fold)
+_EDGES_OF_RECIPES = Statement(f"{_EDGES_OF} {_OF_READERS} AND {_IS_READER} AND {_IS_VISIBLE}")
+_EDGES_OF_INPUTS = Statement(f"{_EDGES_OF} {_OF_INPUTS} AND {_IS_INPUT} AND {_IS_VISIBLE}")
+_EDGES_OF_TABLE = Statement(
+    "SELECT lineage.input_kind, lineage.input, lineage.input_table, lineage.kind, "
+    "lineage.node_fold, lineage.node_tenant, lineage.derived, result_tables.table_name, "
+    "result_tables.table_fold, result_tables.tenant_id FROM lineage "
+    "JOIN result_tables ON result_tables.table_name = lineage.derived "
+    f"WHERE {scope.visible('lineage')} AND {scope.visible('result_tables')} "
+    "AND lineage.derived = :table_name ORDER BY lineage.input_kind, lineage.node_fold"
 )
 
 
-def _closure(edges: sa.Select[Any], near: Any, far: Any) -> CompiledStatement:
+def _closure(condition: str, near: str, far: str) -> Statement:
     """The statement for every edge on a path from the nodes of some folded names, and from nodes
     of other owners or kinds that have the same names: `near` is the end of an edge at which a path
     comes in, `far` the one at which it goes on. Names are joined by UNION, so diamonds and cycles
     cost nothing."""
-    begin = edges.with_only_columns(near.label("node")).where(is_listed(near, "names"))
-    reach = begin.cte("reach", recursive=True)
+    # the coalesce keeps SQLite from indexing the names that were met and scanning all edges
+    onward = f"{_READERS_AND_EDGES} JOIN reach ON {near} = coalesce(reach.node, '')"
+    return Statement(
+        f"WITH RECURSIVE reach(node) AS (SELECT {near} FROM {_READERS_AND_EDGES} "
+        f"WHERE {condition} AND {is_listed(near, 'names')} "
+        f"UNION SELECT {far} FROM {onward} WHERE {condition}) "
+        f"SELECT {_EDGE} FROM {onward} WHERE {condition}",
+        columns=_EDGE,
+    )
 
-    def leaves(node: Any) -> sa.ColumnElement[bool]:
-        # the coalesce keeps SQLite from indexing the names that were met and scanning all edges
-        is_met: sa.ColumnElement[bool] = near == sa.func.coalesce(node, _EMPTY, type_=sa.Text)
-        return is_met
 
-    reached = reach.union(edges.with_only_columns(far).join(reach, leaves(reach.c.node)))
-    return CompiledStatement(edges.join(reached, leaves(reached.c.node)))
-
-
-_EDGES: Mapping[Direction, CompiledStatement] = {
-    "up": CompiledStatement(_edges_of_readers.where(_is_reader)),
-    "down": CompiledStatement(_edges_of_inputs.where(_is_input)),
+_EDGES: Mapping[Direction, Statement] = {
+    "up": Statement(f"{_EDGES_OF} {_OF_READERS} AND {_IS_READER}"),
+    "down": Statement(f"{_EDGES_OF} {_OF_INPUTS} AND {_IS_INPUT}"),
 }
-_CLOSURES: Mapping[Direction, CompiledStatement] = {
-    "up": _closure(_edges_of_readers, versions.c.recipe_fold, lineage.c.node_fold),
-    "down": _closure(_edges_of_inputs, lineage.c.node_fold, versions.c.recipe_fold),
+_CLOSURES: Mapping[Direction, Statement] = {
+    "up": _closure(_OF_READERS, "versions.recipe_fold", "lineage.node_fold"),
+    "down": _closure(_OF_INPUTS, "lineage.node_fold", "versions.recipe_fold"),
 }
 _USES = (
-    scope.select(
-        result_tables.c.model_id,
-        versions.c.recipe,
-        result_tables.c.table_name,
-        result_tables.c.kind,
-        versions.c.recipe_fold,
-        owner(versions),
-        tables=(versions, result_tables),
-    )
-    .join_from(result_tables, versions, versions.c.table_name == result_tables.c.table_name)
-    .where(
-        result_tables.c.model_id.is_not(None),
-        result_tables.c.model_id >= _EMPTY,  # so that SQLite searches the index of models
-        is_newest_of_table(versions),
-    )
+    "SELECT result_tables.model_id, versions.recipe, result_tables.table_name, "
+    f"result_tables.kind, versions.recipe_fold, {scope.owner('versions')} FROM result_tables "
+    "JOIN versions ON versions.table_name = result_tables.table_name "
+    f"WHERE {scope.visible('versions')} AND {scope.visible('result_tables')} "
+    "AND result_tables.model_id IS NOT NULL "
+    # so that SQLite searches the index of models
+    f"AND result_tables.model_id >= '' AND {is_newest_of_table('versions')}"
 )
-_VISIBLE_USES = CompiledStatement(_USES.where(not_hidden(versions, versions.c.recipe_fold)))
-_USES_BY_RECIPES = CompiledStatement(_USES.where(is_listed(versions.c.recipe_fold, "names")))
-_READERS = CompiledStatement(
-    scope.select_referring_to(versions.c.tenant_id, versions.c.recipe, tables=versions)
-    .join_from(versions, lineage, lineage.c.derived == versions.c.table_name)
-    .where(
-        is_newest(versions),
-        lineage.c.node_fold == _fold,
-        lineage.c.node_tenant == sa.bindparam("owner"),
-        lineage.c.input_kind == _RESULT,
-        sa.or_(versions.c.recipe_fold != _fold, owner(versions) != sa.bindparam("owner")),
-    )
-    .distinct()
+_VISIBLE_USES = Statement(f"{_USES} AND {_IS_VISIBLE}")
+_USES_BY_RECIPES = Statement(f"{_USES} AND {_IS_READER}")
+_READERS = Statement(
+    f"SELECT DISTINCT versions.tenant_id, versions.recipe FROM {_READERS_AND_EDGES} "
+    f"WHERE {scope.referring('versions')} AND {is_newest('versions')} "
+    "AND lineage.node_fold = :fold AND lineage.node_tenant = :owner "
+    "AND lineage.input_kind = 'result' "
+    f"AND (versions.recipe_fold <> :fold OR {scope.owner('versions')} <> :owner)"
 )
-_TABLE_BY_NAME = CompiledStatement(
-    scope.select(
-        result_tables.c.table_name,
-        result_tables.c.recipe,
-        owner(result_tables),
-        tables=result_tables,
-    ).where(result_tables.c.table_fold == _fold)
+_TABLE_BY_NAME = Statement(
+    f"SELECT result_tables.table_name, result_tables.recipe, {scope.owner('result_tables')} "
+    f"FROM result_tables WHERE {scope.visible('result_tables')} "
+    "AND result_tables.table_fold = :fold"
 )
-_recipes_of_table = scope.select(versions.c.recipe_fold, owner(versions), tables=versions).where(
-    versions.c.table_name == sa.bindparam("table_name")
+_RECIPES_OF_TABLE = Statement(
+    f"SELECT versions.recipe_fold, {scope.owner('versions')} FROM versions "
+    f"WHERE {scope.visible('versions')} AND versions.table_name = :table_name"
 )
-_RECIPES_OF_TABLE = CompiledStatement(_recipes_of_table)
-_NEWEST_RECIPES_OF_TABLE = CompiledStatement(
-    _recipes_of_table.add_columns(versions.c.recipe).where(is_newest(versions))
+_NEWEST_RECIPES_OF_TABLE = Statement(f"{_RECIPES_OF_TABLE.text} AND {is_newest('versions')}")
+_INPUTS_BY_NAME = Statement(
+    "SELECT DISTINCT lineage.input_kind, lineage.input_table, '', lineage.node_tenant "
+    f"FROM lineage WHERE {scope.visible('lineage')} AND lineage.node_fold = :fold"
 )
-_inputs_by_name = scope.select(
-    lineage.c.input_kind, lineage.c.input_table, _EMPTY, lineage.c.node_tenant, tables=lineage
-).where(lineage.c.node_fold == _fold)
-_distinct_inputs_by_name = _inputs_by_name.distinct()
-_DISTINCT_INPUTS_BY_NAME = CompiledStatement(_distinct_inputs_by_name)
 # one statement, because each of these parts alone costs about as much as a traversal of many hops
-_NODES_BY_NAME = CompiledStatement(
-    sa.union_all(
-        scope.select(
-            _TABLE,
-            result_tables.c.table_name,
-            result_tables.c.recipe,
-            owner(result_tables),
-            tables=result_tables,
-        ).where(result_tables.c.table_fold == _fold),
-        scope.select(_RESULT, _EMPTY, _EMPTY, owner(versions), tables=versions)
-        .where(versions.c.recipe_fold == _fold)
-        .distinct(),
-        scope.select(_RESULT, _EMPTY, _EMPTY, owner(recipes), tables=recipes).where(
-            recipes.c.name_fold == _fold
-        ),
-        scope.select(_SOURCE, _EMPTY, _EMPTY, owner(sources), tables=sources).where(
-            sources.c.name_fold == _fold
-        ),
-        _distinct_inputs_by_name,
-    )
+_NODES_BY_NAME = Statement(
+    f"SELECT 'table', {_TABLE_BY_NAME.text.removeprefix('SELECT ')} UNION ALL "
+    f"SELECT DISTINCT 'result', '', '', {scope.owner('versions')} FROM versions "
+    f"WHERE {scope.visible('versions')} AND versions.recipe_fold = :fold UNION ALL "
+    f"SELECT 'result', '', '', {scope.owner('recipes')} FROM recipes "
+    f"WHERE {scope.visible('recipes')} AND recipes.name_fold = :fold UNION ALL "
+    f"SELECT 'source', '', '', {scope.owner('sources')} FROM sources "
+    f"WHERE {scope.visible('sources')} AND sources.name_fold = :fold UNION ALL "
+    f"{_INPUTS_BY_NAME.text}"
 )
 """Whatever has a name, or was read under it: its kind, the table inside it, the recipe of a
 physical table, and the owner."""
-_OWN_RECIPE = CompiledStatement(
-    scope.select_owned_by(_one_column, tables=recipes).where(recipes.c.name_fold == _fold).limit(1)
-)
-_OWN_VERSION = CompiledStatement(
-    scope.select_owned_by(_one_column, tables=versions)
-    .where(versions.c.recipe_fold == _fold)
-    .limit(1)
-)
-_OWN_SOURCE = CompiledStatement(
-    scope.select_owned_by(_one_column, tables=sources).where(sources.c.name_fold == _fold).limit(1)
-)
+_OWN = {
+    table: Statement(
+        f"SELECT 1 FROM {table} WHERE {scope.owned(table)} AND {table}.{column} = :fold LIMIT 1"
+    )
+    for table, column in (
+        ("recipes", "name_fold"),
+        ("versions", "recipe_fold"),
+        ("sources", "name_fold"),
+    )
+}
 
 
 def edge_rows(
-    tx: sa.Connection, record: TableRecord, edges: Sequence[tuple[tuple[str, str, str], AnchorKind]]
+    tx: Connection, record: TableRecord, edges: Sequence[tuple[tuple[str, str, str], AnchorKind]]
 ) -> list[dict[str, Any]]:
     """The rows of a table's edges, one per input, each input resolved to its node."""
     rows = {}
@@ -260,9 +208,7 @@ def edge_rows(
     return list(rows.values())
 
 
-def _resolve_node(
-    tx: sa.Connection, kind: str, name: str, tenant: str | None
-) -> tuple[int, str, str]:
+def _resolve_node(tx: Connection, kind: str, name: str, tenant: str | None) -> tuple[int, str, str]:
     key = {"fold": fold(name), "owner": tenant or ""}
     if kind == "result":
         parameters = scope.tenant_parameters(tenant, fold=fold(name))
@@ -271,12 +217,12 @@ def _resolve_node(
             parameters = scope.tenant_parameters(tenant, table_name=table_name)
             versions_of_table = _RECIPES_OF_TABLE.fetch(tx, parameters)
             return (1, *(versions_of_table or [(fold(recipe), table_owner)])[0])
-        is_own = any(statement.fetch(tx, key) for statement in (_OWN_RECIPE, _OWN_VERSION))
+        is_own = any(statement.fetch(tx, key) for statement in (_OWN["recipes"], _OWN["versions"]))
         for owner_id in () if is_own else dict.fromkeys((key["owner"], "")):
             if (target := alias_target(tx, owner_id, name)) is not None:
                 return 0, fold(target), owner_id
     else:
-        is_own = kind == "source" and bool(_OWN_SOURCE.fetch(tx, key))
+        is_own = kind == "source" and bool(_OWN["sources"].fetch(tx, key))
     return 0, fold(name), key["owner"] if is_own else ""
 
 
@@ -304,7 +250,7 @@ class LineageRepository:
                 nodes |= {node[1] for node in self._start_nodes(tx, label, None)[0]}
         return self._edges(_EDGES_OF_INPUTS, names=text_list(nodes))
 
-    def _edges(self, statement: CompiledStatement, **values: str) -> list[Link]:
+    def _edges(self, statement: Statement, **values: str) -> list[Link]:
         rows = self._database.fetch(statement, self._scope.parameters(**values))
         return self._with_current_names(
             [_link(row, _input_node(row), _reader_node(row)) for row in rows]
@@ -401,7 +347,7 @@ class LineageRepository:
         ]
 
     def _traverse(
-        self, tx: sa.Connection, folds: set[str], direction: Direction, depth: int | None
+        self, tx: Connection, folds: set[str], direction: Direction, depth: int | None
     ) -> Sequence[Row]:
         """The edges on all paths from nodes of these folded names, at most `depth` hops long, and
         some others."""
@@ -417,7 +363,7 @@ class LineageRepository:
         return rows
 
     def _start_nodes(
-        self, tx: sa.Connection, name: str, kind: str | None
+        self, tx: Connection, name: str, kind: str | None
     ) -> tuple[set[Node], str | None]:
         """The nodes that a name refers to, and the physical table when the name is that of a table
         which is not its recipe's newest."""
@@ -439,9 +385,7 @@ class LineageRepository:
             }, table_name
         nodes |= {(row[0], name_fold, row[1], row[3]) for row in matches if row[0] != "table"}
         for outer_name, table in _split_dotted(name):
-            inputs = _DISTINCT_INPUTS_BY_NAME.fetch(
-                tx, self._scope.parameters(fold=fold(outer_name))
-            )
+            inputs = _INPUTS_BY_NAME.fetch(tx, self._scope.parameters(fold=fold(outer_name)))
             nodes |= {
                 (row[0], fold(outer_name), row[1], row[3]) for row in inputs if row[1] == table
             }

@@ -10,20 +10,19 @@ tenant column: it is reached only through a record that was found in scope.
 """
 
 import contextlib
-import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
-import sqlalchemy as sa
 
-from jammi_lab.catalog import database as direct
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.checks import remove_checks_of_recipe
-from jammi_lab.catalog.database import CompiledStatement, Database
+from jammi_lab.catalog.connection import Connection, driver_errors
+from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.row_mapping import RowMapping
-from jammi_lab.catalog.schema import Bytes, logs
+from jammi_lab.catalog.schema import Column, Table, logs
+from jammi_lab.catalog.statement import Statement
 from jammi_lab.catalog.tenant_scope import TenantPredicate, tenant_parameters
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import (
@@ -106,42 +105,44 @@ _LOG = RowMapping(
     },
     derived={"name_fold": lambda record: fold(record.name)},
 )
-_kind = logs.c.kind == sa.bindparam("log_kind")
-_name = logs.c.name_fold == sa.bindparam("fold")
-_id = logs.c.log_id == sa.bindparam("id", type_=sa.BigInteger)
-_GET = CompiledStatement(
-    scope.select(*_LOG.columns, tables=logs)
-    .where(_kind, _name)
-    .order_by(scope.own_first(logs))
-    .limit(1)
+_SELECT = f"SELECT {_LOG.columns} FROM logs WHERE"
+_NAMED = "logs.kind = :log_kind AND logs.name_fold = :fold"
+_OWN_ID = f"{scope.owned('logs')} AND logs.log_id = :id"
+_GET = Statement(
+    f"{_SELECT} {scope.visible('logs')} AND {_NAMED} ORDER BY {scope.own_first('logs')} LIMIT 1"
 )
-_OF_OWNER = scope.select_owned_by(*_LOG.columns, tables=logs).where(_kind, _name)
-_BY_ID = CompiledStatement(scope.select(*_LOG.columns, tables=logs).where(_id))
-_LIST = (
-    scope.select(*_LOG.columns, tables=logs)
-    .where(_kind, logs.c.session_id.is_not_distinct_from(sa.bindparam("session", type_=sa.Text)))
-    .order_by(logs.c.name_fold, scope.own_first(logs))
+_OF_OWNER = Statement(f"{_SELECT} {scope.owned('logs')} AND {_NAMED}")
+_BY_ID = Statement(f"{_SELECT} {scope.visible('logs')} AND logs.log_id = :id")
+_LIST = Statement(
+    f"{_SELECT} {scope.visible('logs')} AND logs.kind = :log_kind "
+    "AND coalesce(logs.session_id, '') = coalesce(:session, '') "
+    f"ORDER BY logs.name_fold, {scope.own_first('logs')}"
 )
-_UPDATE = scope.update_owned_by(logs).where(_id)
-_ADVANCE = CompiledStatement(_UPDATE)
-_DELETE = scope.delete_owned_by(logs).where(_id)
+_INSERT = Statement(logs.insert)
+_SET_RETENTION = Statement(f"UPDATE logs SET retention = :retention WHERE {_OWN_ID}")
+_ADVANCE = Statement(
+    logs.update("first_position", "next_position", "row_count", "commit_id") + f" WHERE {_OWN_ID}"
+)
+_DELETE = Statement(f"DELETE FROM logs WHERE {_OWN_ID}")
+# The tables of entries: {} is the name of one.
 _CREATE_ENTRIES = (
     "CREATE TABLE {} (position INTEGER NOT NULL PRIMARY KEY, produced_at TEXT NOT NULL, "
     "row_count INTEGER NOT NULL, commit_id TEXT NOT NULL, digest TEXT NOT NULL, body BLOB NOT NULL)"
 )
-_COLUMNS = "position, produced_at, row_count, commit_id, digest, body"
-_INSERT = (
-    f"INSERT INTO {{table}} ({_COLUMNS}) VALUES "
-    "({mark}, {mark}, {mark}, {mark}, {mark}, {mark})"
+_COLUMNS = ("position", "produced_at", "row_count", "commit_id", "digest", "body")
+_INSERT_ENTRY = (
+    f"INSERT INTO {{}} ({', '.join(_COLUMNS)}) VALUES "
+    "(:position, :produced_at, :row_count, :commit_id, :digest, :body)"
 )
-_RANGE = "position >= {mark} AND position < {mark} ORDER BY position"
-_ENTRIES = f"SELECT {_COLUMNS} FROM {{table}} WHERE {_RANGE}"
-_SIZES = f"SELECT position, length(body) FROM {{table}} WHERE {_RANGE} LIMIT {{mark}}"
-_FIRST_SINCE = "SELECT min(position) FROM {table} WHERE produced_at >= {mark}"
-_ROWS_BEFORE = "SELECT coalesce(sum(row_count), 0) FROM {table} WHERE position < {mark}"
-_DELETE_BEFORE = "DELETE FROM {table} WHERE position < {mark}"
+_RANGE = "position >= :start AND position < :stop ORDER BY position"
+_ENTRIES = f"SELECT {', '.join(_COLUMNS)} FROM {{}} WHERE {_RANGE}"
+_SIZES = f"SELECT position, length(body) FROM {{}} WHERE {_RANGE} LIMIT :number"
+_FIRST_SINCE = "SELECT min(position) FROM {} WHERE produced_at >= :since"
+_ROWS_BEFORE = "SELECT coalesce(sum(row_count), 0) FROM {} WHERE position < :position"
+_DELETE_BEFORE = "DELETE FROM {} WHERE position < :position"
 _REPLACE = (
-    "UPDATE {table} SET row_count = {mark}, digest = {mark}, body = {mark} WHERE position = {mark}"
+    "UPDATE {} SET row_count = :row_count, digest = :digest, body = :body "
+    "WHERE position = :position"
 )
 
 
@@ -212,11 +213,11 @@ class LogRepository:
         )
         wanted = {"owner": tenant or "", "log_kind": self._kind, "fold": fold(name)}
         with self._database.write() as tx:
-            for row in tx.execute(_OF_OWNER, wanted).all():
+            for row in _OF_OWNER.fetch(tx, wanted):
                 return _LOG.decode(row), False
             create = _CREATE_ENTRIES.format(entries_table(record.log_id))
-            tx.exec_driver_sql(self._database.dialect.ddl(create))
-            tx.execute(sa.insert(logs), _LOG.encode(record))
+            tx.execute(self._database.dialect.ddl(create))
+            _INSERT.execute(tx, _LOG.encode(record))
         return record, True
 
     def get(self, name: str) -> LogRecord | None:
@@ -229,8 +230,7 @@ class LogRepository:
         """The logs of a session, or all that belong to none, by name, without shared ones that own
         ones hide."""
         parameters = self._scope.parameters(log_kind=self._kind, session=session)
-        with self._database.read() as tx:
-            records = [_LOG.decode(row) for row in tx.execute(_LIST, parameters).all()]
+        records = [_LOG.decode(row) for row in self._database.fetch(_LIST, parameters)]
         if self._scope.is_unrestricted:
             return records
         own = {fold(record.name) for record in records if record.tenant is not None}
@@ -254,7 +254,7 @@ class LogRepository:
     def set_retention(self, record: LogRecord, retention: float) -> None:
         """Change the retention."""
         with self._database.write() as tx:
-            tx.execute(_UPDATE.values(retention=retention), _key(record))
+            _SET_RETENTION.execute(tx, _key(record) | {"retention": retention})
 
     def drop(self, record: LogRecord) -> int:
         """Drop a log with its entries; return how many rows it had, 0 when it no longer existed.
@@ -262,8 +262,8 @@ class LogRepository:
         self._scope.check_owner(record.tenant, record.label)
         with self._database.write() as tx:
             rows = _BY_ID.fetch(tx, tenant_parameters(record.tenant, id=record.log_id))
-            tx.exec_driver_sql(f"DROP TABLE IF EXISTS {entries_table(record.log_id)}")
-            tx.execute(_DELETE, _key(record))
+            tx.execute(f"DROP TABLE IF EXISTS {entries_table(record.log_id)}")
+            _DELETE.execute(tx, _key(record))
             if record.is_table and record.session is None:
                 remove_checks_of_recipe(tx, record.tenant, record.name, record.kind)
         return _LOG.decode(rows[0]).row_count if rows else 0
@@ -295,7 +295,7 @@ class LogRepository:
                 )
                 now = rfc3339(self._clock.now_ns())
                 entry = Entry(current.next, now, new.row_count, commit_id, "", new.body)
-                self._run(tx, _INSERT, record, *msgspec.structs.astuple(entry.seal()))
+                self._run(tx, _INSERT_ENTRY, record, **msgspec.structs.asdict(entry.seal()))
                 self._advance(tx, after)
         except Exception:
             # the connection to a server may be lost after the commit, before its answer
@@ -304,7 +304,7 @@ class LogRepository:
         return after
 
     def _was_committed(self, after: LogRecord) -> bool:
-        with contextlib.suppress(JammiError, sa.exc.SQLAlchemyError):
+        with contextlib.suppress(JammiError, *driver_errors()):
             entries = self.entries(after, after.next - 1, after.next)
             return [entry.commit_id for entry in entries] == [after.commit_id]
         return False
@@ -313,7 +313,7 @@ class LogRepository:
         """The entries from `start` up to, but not including, `stop`, in order. Raises TableDamaged
         for one that does not match its digest; TopicNotFound or TableNotFound."""
         with self.reading(record) as tx:
-            rows = self._fetch(tx, _ENTRIES, record, start, stop)
+            rows = self._fetch(tx, _ENTRIES, record, start=start, stop=stop)
         entries = [Entry(*row) for row in rows]
         for entry in entries:
             if type(entry.body) is not bytes or entry.seal().digest != entry.digest:
@@ -356,7 +356,7 @@ class LogRepository:
         """Position and bytes of at most `max_entries` entries from `start`, before `stop`. Raises
         TopicNotFound."""
         with self.reading(record) as tx:
-            return self._fetch(tx, _SIZES, record, start, stop, max_entries)
+            return self._fetch(tx, _SIZES, record, start=start, stop=stop, number=max_entries)
 
     def expire(self, record: LogRecord) -> None:
         """Delete the events of a topic that exceed its retention."""
@@ -364,7 +364,7 @@ class LogRepository:
             return
         since = rfc3339(max(0, self._clock.now_ns() - int(record.retention * 1e9)))
         with self.reading(record) as tx:
-            [(first,)] = self._fetch(tx, _FIRST_SINCE, record, since)
+            [(first,)] = self._fetch(tx, _FIRST_SINCE, record, since=since)
         self.trim(record, record.next if first is None else int(first))
 
     def trim(self, record: LogRecord, first: int) -> None:
@@ -375,8 +375,8 @@ class LogRepository:
             current = self.refresh(record)
             if first <= current.first:
                 return
-            [(removed,)] = self._fetch(tx, _ROWS_BEFORE, record, first)
-            self._run(tx, _DELETE_BEFORE, record, first)
+            [(removed,)] = self._fetch(tx, _ROWS_BEFORE, record, position=first)
+            self._run(tx, _DELETE_BEFORE, record, position=first)
             left = current.row_count - int(removed)
             self._advance(tx, msgspec.structs.replace(current, first=first, row_count=left))
 
@@ -386,12 +386,11 @@ class LogRepository:
         with self._database.write() as tx:
             [last] = self.entries(record, first - 1, first)
             base = msgspec.structs.replace(last, body=body, row_count=row_count).seal()
-            self._run(tx, _DELETE_BEFORE, record, base.position)
-            replaced = (base.row_count, base.digest, base.body, base.position)
-            self._run(tx, _REPLACE, record, *replaced)
+            self._run(tx, _DELETE_BEFORE, record, position=base.position)
+            self._run(tx, _REPLACE, record, **msgspec.structs.asdict(base))
             self._advance(tx, msgspec.structs.replace(record, first=first))
 
-    def _advance(self, tx: sa.Connection, record: LogRecord) -> None:
+    def _advance(self, tx: Connection, record: LogRecord) -> None:
         moved = {
             "first_position": record.first,
             "next_position": record.next,
@@ -401,24 +400,24 @@ class LogRepository:
         _ADVANCE.execute(tx, _key(record) | moved)
 
     @contextlib.contextmanager
-    def reading(self, record: LogRecord) -> Iterator[sa.Connection]:
+    def reading(self, record: LogRecord) -> Iterator[Connection]:
         """A read transaction on one log. Raises TopicNotFound or TableNotFound when it is dropped
         meanwhile: a server drops a table even while somebody reads an older state."""
         try:
             with self._database.read() as tx:
                 yield tx
         except TableDamaged:
-            with contextlib.suppress(sa.exc.SQLAlchemyError):
+            with contextlib.suppress(*driver_errors()):
                 self.refresh(record)
             raise
 
     @staticmethod
-    def _fetch(tx: sa.Connection, text: str, record: LogRecord, *values: Any) -> Sequence[Any]:
-        return direct.fetch(tx, _statement(text, record.log_id, tx.dialect.paramstyle), values)
+    def _fetch(tx: Connection, text: str, record: LogRecord, **values: Any) -> Sequence[Any]:
+        return tx.fetch(text.format(entries_table(record.log_id)), values)
 
     @staticmethod
-    def _run(tx: sa.Connection, text: str, record: LogRecord, *values: Any) -> None:
-        direct.execute(tx, _statement(text, record.log_id, tx.dialect.paramstyle), values)
+    def _run(tx: Connection, text: str, record: LogRecord, **values: Any) -> None:
+        tx.execute(text.format(entries_table(record.log_id)), values)
 
 
 def check_entry_size(size: int) -> None:
@@ -435,24 +434,14 @@ def entries_table(log_id: int) -> str:
     return f"log_{log_id % 2**63:x}"  # nobody assigns a negative id, and it is no name
 
 
-def entries_columns(log_id: int) -> sa.Table:
+def entries_columns(log_id: int) -> Table:
     """That table, for a backup."""
-    numbers = {"position", "row_count"}
-    columns = [
-        sa.Column(name, Bytes if name == "body" else sa.BigInteger if name in numbers else sa.Text)
-        for name in _COLUMNS.split(", ")
-    ]
-    return sa.Table(entries_table(log_id), sa.MetaData(), *columns)
+    return Table(entries_table(log_id), {name: Column(name, name, {object}) for name in _COLUMNS})
 
 
 def create_entries_statement(log_id: int) -> str:
     """The statement that creates that table, in SQLite's dialect."""
     return _CREATE_ENTRIES.format(entries_table(log_id))
-
-
-@functools.lru_cache(maxsize=1024)
-def _statement(text: str, log_id: int, paramstyle: str) -> str:
-    return text.format(table=entries_table(log_id), mark="?" if paramstyle == "qmark" else "%s")
 
 
 def _dropped_error(record: LogRecord) -> JammiError:

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
+from jammi_lab.catalog.connection import Connection
 from jammi_lab.catalog.database import Database
-from jammi_lab.catalog.row_mapping import EVALUATION, MODEL, TRAINING
-from jammi_lab.catalog.schema import evaluations, models, result_tables, trainings, versions
+from jammi_lab.catalog.row_mapping import EVALUATION, MODEL, TRAINING, RowMapping
+from jammi_lab.catalog.schema import Table, evaluations, models, trainings
+from jammi_lab.catalog.statement import Statement
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core import model_records as values
 from jammi_lab.core.clock import Clock, rfc3339
@@ -27,74 +28,79 @@ from jammi_lab.core.model_records import Evaluation, ModelRecord, Reference, Tra
 
 Record = Training | Evaluation
 
-_fold: sa.BindParameter[str] = sa.bindparam("fold")
-_key: sa.BindParameter[str] = sa.bindparam("model_key")
-_ONE: sa.ColumnElement[Any] = sa.literal_column("1")
-_VERSIONS = (
-    scope.select(*MODEL.columns, tables=models)
-    .where(models.c.name_fold == _fold)
-    .order_by(scope.own_first(models), models.c.version.desc())
+_SELECT = f"SELECT {MODEL.columns} FROM models WHERE {scope.visible('models')}"
+_OF_KEY = f"{scope.owned('models')} AND models.key = :model_key"
+_VERSIONS = Statement(
+    f"{_SELECT} AND models.name_fold = :fold "
+    f"ORDER BY {scope.own_first('models')}, models.version DESC"
 )
-_LIST = scope.select(*MODEL.columns, tables=models).order_by(
-    models.c.created_at, models.c.name_fold, models.c.version
+_LIST = Statement(f"{_SELECT} ORDER BY models.created_at, models.name_fold, models.version")
+_INSERT = Statement(models.insert)
+_UPDATE = Statement(
+    models.update(*(c for c in models.columns if c not in ("key", "tenant_id")))
+    + f" WHERE {_OF_KEY}"
 )
-_UPDATE = scope.update_owned_by(models).where(models.c.key == _key)
-_DELETE = scope.delete_owned_by(models).where(models.c.key == _key)
-_EXISTS = scope.select(_ONE, tables=models).where(models.c.key == _key)
+_DELETE = Statement(f"DELETE FROM models WHERE {_OF_KEY}")
+_EXISTS = Statement(
+    f"SELECT 1 FROM models WHERE {scope.visible('models')} AND models.key = :model_key"
+)
 
-_TRAININGS = scope.select(*TRAINING.columns, tables=trainings).order_by(
-    trainings.c.created_at, trainings.c.record_id
-)
-_EVALUATIONS = scope.select(*EVALUATION.columns, tables=evaluations).order_by(
-    evaluations.c.created_at, evaluations.c.record_id
-)
-_DELETE_RECORD = {
-    table: scope.delete_owned_by(table).where(table.c.record_id == sa.bindparam("record_id"))
-    for table in (trainings, evaluations)
-}
-_RECORD = {
-    table: scope.select(table.c.tenant_id, tables=table).where(
-        table.c.record_id == sa.bindparam("record_id")
-    )
-    for table in (trainings, evaluations)
-}
 
-_t = result_tables
-_recipe_name = (
-    scope.select_referring_to(sa.func.min(versions.c.recipe), tables=versions)
-    .where(versions.c.table_name == _t.c.table_name)
-    .scalar_subquery()
-)
-_uses_model = sa.and_(
-    _t.c.model_id.is_not(None),
-    _t.c.status.in_([sa.literal_column("'ready'"), sa.literal_column("'building'")]),
-)
-_REFERENCES: tuple[tuple[str, sa.Select[Any]], ...] = (
+class _Records:
+    """The statements over the records of one kind."""
+
+    def __init__(self, table: Table, mapping: RowMapping[Any]) -> None:
+        self.mapping, name = mapping, table.name
+        self.list = Statement(
+            f"SELECT {mapping.columns} FROM {name} WHERE {scope.visible(name)} "
+            f"ORDER BY {name}.created_at, {name}.record_id"
+        )
+        self.owner = Statement(
+            f"SELECT {name}.tenant_id FROM {name} WHERE {scope.visible(name)} "
+            f"AND {name}.record_id = :record_id"
+        )
+        self.insert = Statement(table.insert)
+        self.delete = Statement(
+            f"DELETE FROM {name} WHERE {scope.owned(name)} AND {name}.record_id = :record_id"
+        )
+
+
+_RECORDS = {Training: _Records(trainings, TRAINING), Evaluation: _Records(evaluations, EVALUATION)}
+_REFERENCES = (
     # owner, referring name, and for tables the model's name as recorded: `references` compares its
     # fold with this model's
     (
         values.RESULT_TABLES,
-        scope.select_referring_to(
-            _t.c.tenant_id, sa.func.coalesce(_recipe_name, _t.c.recipe), _t.c.model_id, tables=_t
-        ).where(_uses_model),
+        Statement(
+            "SELECT result_tables.tenant_id, coalesce((SELECT min(versions.recipe) FROM versions "
+            f"WHERE {scope.referring('versions')} "
+            "AND versions.table_name = result_tables.table_name), result_tables.recipe), "
+            f"result_tables.model_id FROM result_tables WHERE {scope.referring('result_tables')} "
+            "AND result_tables.model_id IS NOT NULL "
+            "AND result_tables.status IN ('ready', 'building')"
+        ),
     ),
     (
         values.TRAINING_OUTPUT,
-        scope.select_referring_to(
-            trainings.c.tenant_id, trainings.c.base, sa.null(), tables=trainings
-        ).where(trainings.c.output_fold == _fold),
+        Statement(
+            "SELECT model_training.tenant_id, model_training.base, NULL FROM model_training "
+            f"WHERE {scope.referring('model_training')} AND model_training.output_fold = :fold"
+        ),
     ),
     (
         values.TRAINING_BASE,
-        scope.select_referring_to(
-            trainings.c.tenant_id, trainings.c.output, sa.null(), tables=trainings
-        ).where(trainings.c.base == _key),
+        Statement(
+            "SELECT model_training.tenant_id, model_training.output, NULL FROM model_training "
+            f"WHERE {scope.referring('model_training')} AND model_training.base = :model_key"
+        ),
     ),
     (
         values.EVALUATION,
-        scope.select_referring_to(
-            evaluations.c.tenant_id, evaluations.c.metrics, sa.null(), tables=evaluations
-        ).where(evaluations.c.model == _key),
+        Statement(
+            "SELECT model_evaluations.tenant_id, model_evaluations.metrics, NULL "
+            f"FROM model_evaluations WHERE {scope.referring('model_evaluations')} "
+            "AND model_evaluations.model = :model_key"
+        ),
     ),
 )
 
@@ -122,15 +128,13 @@ class ModelRepository:
             existing = next((model for model in rows if model.version == number), None)
             if existing is not None:
                 new_record = _merge_versions(existing, new_record)
-                tx.execute(
-                    _UPDATE.values(**_without_key(new_record)),
-                    {"owner": record.tenant or "", "model_key": key},
-                )
+                row = MODEL.encode(new_record)
+                _UPDATE.execute(tx, row | {"owner": record.tenant or "", "model_key": key})
             else:
                 new_record = msgspec.structs.replace(
                     new_record, created_at=record.created_at or rfc3339(self._clock.now_ns())
                 )
-                tx.execute(sa.insert(models), MODEL.encode(new_record))
+                _INSERT.execute(tx, MODEL.encode(new_record))
         return new_record
 
     def get(self, name: str, version: int | None = None) -> ModelRecord | None:
@@ -141,14 +145,13 @@ class ModelRepository:
 
     def versions(self, name: str) -> builtins.list[ModelRecord]:
         """The visible versions of a name: own before shared, then the highest first."""
-        with self._database.read() as tx:
-            rows = tx.execute(_VERSIONS, self._scope.parameters(fold=fold(name))).all()
+        rows = self._database.fetch(_VERSIONS, self._scope.parameters(fold=fold(name)))
         return [MODEL.decode(row) for row in rows]
 
     def list(self) -> list[ModelRecord]:
         """Every visible version, in the order of first registration."""
-        with self._database.read() as tx:
-            return [MODEL.decode(row) for row in tx.execute(_LIST, self._scope.parameters()).all()]
+        rows = self._database.fetch(_LIST, self._scope.parameters())
+        return [MODEL.decode(row) for row in rows]
 
     def remove(self, name: str, version: int | None = None) -> ModelRecord | None:
         """Delete the model that `get` returns; None when there is none. Raises ModelReferenced
@@ -160,7 +163,7 @@ class ModelRepository:
             self._scope.check_owner(record.tenant, f"The model {record.name!r}")
             if references := self.references(record):
                 raise _referenced_error(record, references)
-            tx.execute(_DELETE, {"owner": record.tenant or "", "model_key": record.key})
+            _DELETE.execute(tx, {"owner": record.tenant or "", "model_key": record.key})
         return record
 
     def references(self, record: ModelRecord) -> Sequence[Reference]:
@@ -180,7 +183,7 @@ class ModelRepository:
             for edge, statement in _REFERENCES:
                 rows = [
                     row
-                    for row in tx.execute(statement, parameters).all()
+                    for row in statement.fetch(tx, parameters)
                     if row[2] is None or fold(row[2]) == fold(record.name)
                 ]
                 if any(tenant not in (None, self._scope.tenant) for tenant, _, _ in rows):
@@ -197,44 +200,36 @@ class ModelRepository:
         """Store a training or evaluation record. Raises TenantForbidden."""
         self._scope.check_owner(record.tenant, "The record")
         with self._database.write() as tx:
-            if isinstance(record, Training):
-                tx.execute(sa.insert(trainings), TRAINING.encode(record))
-            else:
-                tx.execute(sa.insert(evaluations), EVALUATION.encode(record))
+            kind = _RECORDS[type(record)]
+            kind.insert.execute(tx, kind.mapping.encode(record))
 
     def records(self) -> Sequence[Record]:
         """The visible records, oldest first."""
         with self._database.read() as tx:
             records: builtins.list[Record] = [
-                TRAINING.decode(row)
-                for row in tx.execute(_TRAININGS, self._scope.parameters()).all()
-            ]
-            records += [
-                EVALUATION.decode(row)
-                for row in tx.execute(_EVALUATIONS, self._scope.parameters()).all()
+                kind.mapping.decode(row)
+                for kind in _RECORDS.values()
+                for row in kind.list.fetch(tx, self._scope.parameters())
             ]
         return sorted(records, key=lambda record: record.created_at)
 
     def remove_record(self, record: Training | Evaluation) -> bool:
         """Delete a record; return whether it existed. Raises TenantForbidden for a shared one under
         a tenant."""
-        table = trainings if isinstance(record, Training) else evaluations
+        kind = _RECORDS[type(record)]
         with self._database.write() as tx:
-            row = tx.execute(
-                _RECORD[table], self._scope.parameters(record_id=record.record_id)
-            ).first()
-            if row is None:
+            rows = kind.owner.fetch(tx, self._scope.parameters(record_id=record.record_id))
+            if not rows:
                 return False
-            self._scope.check_owner(row[0], "The record")
-            tx.execute(
-                _DELETE_RECORD[table], {"owner": row[0] or "", "record_id": record.record_id}
-            )
+            [[tenant]] = rows
+            self._scope.check_owner(tenant, "The record")
+            kind.delete.execute(tx, {"owner": tenant or "", "record_id": record.record_id})
         return True
 
 
-def require_model(tx: sa.Connection, tenant: str | None, key: str) -> None:
+def require_model(tx: Connection, tenant: str | None, key: str) -> None:
     """Raise ModelNotFound unless that tenant sees a model of that key in this transaction."""
-    if tx.execute(_EXISTS, scope.tenant_parameters(tenant, model_key=key)).first() is None:
+    if not _EXISTS.fetch(tx, scope.tenant_parameters(tenant, model_key=key)):
         raise ModelNotFound(
             f"The model {key!r} was deleted meanwhile.",
             hint="Register it again: ws.models.register(name, …).",
@@ -261,14 +256,6 @@ def _merge_versions(old: ModelRecord, new: ModelRecord) -> ModelRecord:
     if new.dimensions is None:
         unchanged["dimensions"] = old.dimensions
     return msgspec.structs.replace(new, **unchanged)
-
-
-def _without_key(record: ModelRecord) -> dict[str, Any]:
-    return {
-        column: value
-        for column, value in MODEL.encode(record).items()
-        if column not in ("key", "tenant_id")
-    }
 
 
 def _referenced_error(record: ModelRecord, references: Sequence[Reference]) -> ModelReferenced:

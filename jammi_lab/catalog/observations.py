@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from operator import itemgetter
 
 import msgspec
-import sqlalchemy as sa
 
-from jammi_lab.catalog import tenant_scope as scope
-from jammi_lab.catalog.database import CompiledStatement, Database, is_listed, text_list
-from jammi_lab.catalog.schema import format_table, metadata_table, observations
+from jammi_lab.catalog.connection import Connection
+from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.schema import metadata_table, observations
+from jammi_lab.catalog.statement import Statement, is_listed, text_list
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.storage.digests import CacheEntry, observation_key
 
@@ -19,15 +19,14 @@ RESULT_KIND, COLUMN_LINEAGE_KIND = "result", "column_lineage"
 
 _entry_decoder = msgspec.json.Decoder(CacheEntry)
 _CHECKSUM_DIGITS = 8
-_all_entries = scope.select_untenanted(observations, observations.c.key, observations.c.body)
-_ALL_ENTRIES = CompiledStatement(_all_entries)
-_GET = CompiledStatement(_all_entries.where(observations.c.key == sa.bindparam("key")))
-_GET_CREATION = CompiledStatement(scope.select_untenanted(format_table, format_table.c.created_at))
-_GET_METADATA = CompiledStatement(
-    scope.select_untenanted(metadata_table, metadata_table.c.value).where(
-        metadata_table.c.key == sa.bindparam("key")
-    )
-)
+_ALL_ENTRIES = Statement("SELECT observations.key, observations.body FROM observations")
+_GET = Statement(f"{_ALL_ENTRIES.text} WHERE observations.key = :key")
+_PUT = Statement(f"{observations.insert} ON CONFLICT (key) DO UPDATE SET body = excluded.body")
+_DELETE = Statement(f"DELETE FROM observations WHERE {is_listed('observations.key', 'keys')}")
+_GET_CREATION = Statement("SELECT catalog_format.created_at FROM catalog_format")
+_GET_METADATA = Statement("SELECT meta.value FROM meta WHERE meta.key = :key")
+_DELETE_METADATA = Statement("DELETE FROM meta WHERE meta.key = :key")
+_INSERT_METADATA = Statement(metadata_table.insert)
 
 
 def _encode_entry(key: str, entry: CacheEntry) -> str:
@@ -92,18 +91,7 @@ class ObservationRepository:
             _DELETE.execute(tx, {"keys": text_list(keys)})
 
 
-_PUT = CompiledStatement(
-    sa.text(
-        "INSERT INTO observations (key, body) VALUES (:key, :body) ON CONFLICT (key) DO "
-        "UPDATE SET body = excluded.body"
-    )
-)
-
-
-_DELETE = CompiledStatement(sa.delete(observations).where(is_listed(observations.c.key, "keys")))
-
-
-def remove_observations_of_table(tx: sa.Connection, table_name: str) -> None:
+def remove_observations_of_table(tx: Connection, table_name: str) -> None:
     """Delete the observations of a result table: no other table has its name."""
     kinds = (RESULT_KIND, COLUMN_LINEAGE_KIND)
     _DELETE.execute(tx, {"keys": text_list(observation_key(kind, table_name) for kind in kinds)})
@@ -129,9 +117,6 @@ class MetadataRepository:
     def set(self, key: str, value: str | None) -> None:
         """Set a value; None removes the key."""
         with self._database.write() as tx:
-            tx.execute(
-                sa.delete(metadata_table).where(metadata_table.c.key == sa.bindparam("key")),
-                {"key": key},
-            )
+            _DELETE_METADATA.execute(tx, {"key": key})
             if value is not None:
-                tx.execute(sa.insert(metadata_table), {"key": key, "value": value})
+                _INSERT_METADATA.execute(tx, {"key": key, "value": value})

@@ -5,15 +5,15 @@ commits that are on the server's disk.
 """
 
 import contextlib
+import functools
 import os
 import re
+import urllib.parse
 import weakref
 from typing import Any
 
-import sqlalchemy as sa
-from sqlalchemy.pool import NullPool
-
 from jammi_lab.catalog import sqlite
+from jammi_lab.catalog.connection import Connection
 from jammi_lab.catalog.schema import format_table
 from jammi_lab.catalog.sqlite import damaged_error
 from jammi_lab.core.errors import (
@@ -47,7 +47,7 @@ class Postgres:
         self._arguments, self.schema = _parse_url(url)
         self.read_only = read_only
         self.label = _display_url(self._arguments, self.schema)
-        probe = self.connect()
+        probe = self.new_connection()
         with import_modules():
             import psycopg
 
@@ -60,7 +60,7 @@ class Postgres:
             ).fetchone()
         except psycopg.Error as error:
             probe.close()
-            raise (self.translate_error(error) or error) from None
+            raise (self.to_jammi_error(error) or error) from None
         self.existed = bool(exists and exists[1])
         self.log_is_damaged = False
         self.setup_statements: tuple[str, ...] = (
@@ -86,20 +86,17 @@ class Postgres:
     def check_unchanged(self) -> None:
         pass
 
-    def engine(self) -> sa.Engine:
-        engine = sa.create_engine(
-            "postgresql+psycopg://",
-            creator=self.next_connection,
-            poolclass=NullPool,
-            hide_parameters=True,
-        )
+    def connect(self) -> Any:
+        """The next connection to use: first the one that probed the server. Raises as
+        `new_connection`."""
+        return self._idle_connections.pop() if self._idle_connections else self.new_connection()
 
-        @sa.event.listens_for(engine, "begin")
-        def _begin(connection: sa.Connection) -> None:
-            self.reset(connection)
-            connection.exec_driver_sql(connection.info["begin"])
+    def close(self) -> None:
+        while self._idle_connections:
+            self._idle_connections.pop().close()
 
-        return engine
+    def translate(self, statement: str) -> str:
+        return _translate(statement)
 
     def begin(self, *, writing: bool) -> str:
         # READ COMMITTED: each statement sees what was committed before the lock was acquired; a
@@ -111,22 +108,25 @@ class Postgres:
             )
         return "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
+    def run_begin(self, connection: Connection, statement: str) -> None:
+        connection.raw.execute(statement)
+
     def acknowledge_commits(self) -> None:
         pass
 
-    def commit(self, connection: sa.Connection, transaction: sa.RootTransaction) -> None:  # noqa: ARG002
-        transaction.commit()
+    def commit(self, connection: Connection) -> None:
+        connection.raw.commit()
 
-    def set_durability(self, connection: sa.Connection, *, no_fsync: bool) -> None:
+    def set_durability(self, connection: Connection, *, no_fsync: bool) -> None:
         pass
 
     def open_unsynced_log(self) -> None:
         return None
 
-    def purge(self, connection: sa.Connection, timeout: float) -> bool:  # noqa: ARG002  a dropped table's files are the server's, and removed
+    def purge(self, connection: Connection, timeout: float) -> bool:  # noqa: ARG002  a dropped table's files are the server's, and removed
         return True
 
-    def change_token(self, connection: sa.Connection) -> None:  # noqa: ARG002  asking a server is a round trip, as reading is
+    def change_token(self, connection: Connection) -> None:  # noqa: ARG002  asking a server is a round trip, as reading is
         return None
 
     def ddl(self, statement: str) -> str:
@@ -136,8 +136,8 @@ class Postgres:
         # text sorts by code points, as in SQLite, whatever the locale of the database
         return re.sub(r"\bTEXT\b", 'TEXT COLLATE "C"', statement)
 
-    def reset(self, connection: sa.Connection) -> None:
-        raw: Any = connection.connection.dbapi_connection
+    def reset(self, connection: Connection) -> None:
+        raw = connection.raw
         if raw.closed or raw.info.transaction_status.name == "IDLE":
             return
         # an interrupt came during a statement, whose pending results nobody would read
@@ -146,21 +146,21 @@ class Postgres:
         else:
             raw.rollback()
 
+    def is_lost(self, connection: Connection) -> bool:
+        return bool(connection.raw.closed)
+
     def lock_key(self, purpose: str) -> str:
         """The SQL expression for the number of one of this catalog's advisory locks."""
         return f"hashtextextended('jammi_lab {self.schema} {purpose}', 0)"
 
-    def connect(self) -> Any:
+    def new_connection(self) -> Any:
         """A psycopg connection in autocommit mode. Raises ExtensionMissing, SourceUnavailable,
         InvalidArgument."""
         try:
             with import_modules():
                 import psycopg
         except ImportError:
-            raise ExtensionMissing(
-                "A catalog in PostgreSQL needs the driver psycopg, which is not installed.",
-                hint='Run: pip install "jammi-lab[postgres]".',
-            ) from None
+            raise _driver_missing_error() from None
         options = (f"{name}={value}" for name, value in _SESSION_OPTIONS.items())
         user_options = self._arguments.get("options", "")
         session_options = " ".join(
@@ -194,18 +194,12 @@ class Postgres:
         # raised out here so that the driver's error, which holds the password, is not its context
         raise connection_error
 
-    def next_connection(self) -> Any:
-        """The next connection to use: first the one that probed the server."""
-        return self._idle_connections.pop() if self._idle_connections else self.connect()
+    def to_jammi_error(self, error: BaseException) -> JammiError | None:
+        import psycopg
 
-    def to_jammi_error(self, error: sa.exc.DBAPIError) -> JammiError | None:
-        return self.translate_error(error.orig, lost=error.connection_invalidated)
-
-    def translate_error(
-        self, error: BaseException | None, *, lost: bool = False
-    ) -> JammiError | None:
-        """The JammiError for an error of psycopg; None for a defect of ours."""
         state = str(getattr(error, "sqlstate", None) or "")
+        # the server's own errors have a state
+        lost = isinstance(error, psycopg.OperationalError) and not state
         if lost or state[:2] == "08" or state in ("57P01", "57P02", "57P03", "57P05", "25P03"):
             return SourceUnavailable(
                 f"The connection to the catalog {self.label} was lost.",
@@ -305,37 +299,72 @@ def _detach_in_child() -> None:
 os.register_at_fork(after_in_child=_detach_in_child)
 
 
+_PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
+_JSON_TEXTS = re.compile(r"SELECT value FROM json_each\((:[a-z_]+)\)")
+
+
+@functools.lru_cache(maxsize=1024)
+def _translate(statement: str) -> str:
+    statement = _JSON_TEXTS.sub(r"SELECT jsonb_array_elements_text(CAST(\1 AS jsonb))", statement)
+    return _PARAMETER.sub(r"%(\1)s", statement.replace("%", "%%"))
+
+
+def _driver_missing_error() -> ExtensionMissing:
+    return ExtensionMissing(
+        "A catalog in PostgreSQL needs the driver psycopg, which is not installed.",
+        hint='Run: pip install "jammi-lab[postgres]".',
+    )
+
+
 def _parse_url(url: str) -> tuple[dict[str, Any], str]:
     """Parse a URL into psycopg's arguments and the schema. Raises InvalidArgument without repeating
     the URL."""
-    try:
-        parsed = sa.make_url(url)
-    except (sa.exc.ArgumentError, ValueError):
-        raise InvalidArgument("The catalog's URL cannot be read.", hint=_URL_HINT) from None
-    if parsed.drivername.split("+")[0] not in (
-        "postgresql",
-        "postgres",
-    ) or parsed.drivername.partition("+")[2] not in ("", "psycopg"):
+    scheme, separator, rest = url.partition("://")
+    dialect, _, driver = scheme.partition("+")
+    if not separator:
+        raise InvalidArgument("The catalog's URL cannot be read.", hint=_URL_HINT)
+    if dialect not in ("postgresql", "postgres") or driver not in ("", "psycopg"):
         raise InvalidArgument(
-            f"{parsed.drivername!r} is not supported for a catalog; use a file in the "
+            f"{scheme!r} is not supported for a catalog; use a file in the "
             "workspace folder, or PostgreSQL.",
             hint=_URL_HINT,
         )
-    if not parsed.database:
+    plain, schemas = _without_schema(rest)
+    try:
+        with import_modules():
+            from psycopg.conninfo import conninfo_to_dict
+
+        arguments = conninfo_to_dict(f"postgresql://{plain}")
+    except ImportError:
+        raise _driver_missing_error() from None
+    except Exception:  # noqa: BLE001  psycopg's, which repeats the URL
+        raise InvalidArgument("The catalog's URL cannot be read.", hint=_URL_HINT) from None
+    if not arguments.get("dbname"):
         raise InvalidArgument("The catalog's URL names no database.", hint=_URL_HINT)
-    schema = parsed.query.get("schema", _DEFAULT_SCHEMA)
-    if (
-        not isinstance(schema, str)
-        or not re.fullmatch(r"[a-z_][a-z0-9_]{0,39}", schema)
-        or schema.startswith("pg_")
-    ):
+    schema = ",".join(schemas) if schemas else _DEFAULT_SCHEMA
+    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,39}", schema) or schema.startswith("pg_"):
         raise InvalidArgument(
             "A schema name has up to 40 characters of a-z, 0-9 and _, and does not begin "
             "with a digit or pg_.",
             hint=_URL_HINT,
         )
-    plain = parsed.set(drivername="postgresql+psycopg").difference_update_query(["schema"])
-    return dict(plain.get_dialect()().create_connect_args(plain)[1]), schema
+    return dict(arguments), schema
+
+
+def with_schema(url: str, schema: str) -> str:
+    """The URL of another schema of the same database."""
+    plain, _ = _without_schema(url)
+    return f"{plain}{'&' if '?' in plain else '?'}schema={schema}"
+
+
+def _without_schema(url: str) -> tuple[str, list[str]]:
+    """A URL without the parameter `schema`, and its values."""
+    plain, _, query = url.partition("?")
+    options = urllib.parse.parse_qsl(query, keep_blank_values=True)
+    others = [option for option in options if option[0] != "schema"]
+    if others:
+        plain += "?" + urllib.parse.urlencode(others, quote_via=urllib.parse.quote)
+    return plain, [value for name, value in options if name == "schema"]
 
 
 def _display_url(arguments: dict[str, Any], schema: str) -> str:

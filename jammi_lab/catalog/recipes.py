@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope
 from jammi_lab.catalog.aliases import (
@@ -16,10 +15,12 @@ from jammi_lab.catalog.aliases import (
     release_aliases_of,
 )
 from jammi_lab.catalog.checks import remove_checks_of_recipe, rename_checked_recipe
-from jammi_lab.catalog.database import CompiledStatement, Database, is_listed, text_list
+from jammi_lab.catalog.connection import Connection
+from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.holds import remove_hold, rename_hold
 from jammi_lab.catalog.row_mapping import RECIPE, RECIPE_INPUTS, DecodedRows
-from jammi_lab.catalog.schema import counters, lineage, recipes, result_tables, versions
+from jammi_lab.catalog.schema import recipes
+from jammi_lab.catalog.statement import AllTenantsStatement, Statement, is_listed, text_list
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import DependencyCycle, DuplicateTable, TableNotFound
@@ -27,54 +28,48 @@ from jammi_lab.core.identifiers import fold
 from jammi_lab.core.input_kinds import input_kind
 from jammi_lab.core.records import RecipeRecord
 
-_fold: sa.BindParameter[str] = sa.bindparam("fold")
-_GET = CompiledStatement(
-    tenant_scope.select(*RECIPE.columns, tables=recipes)
-    .where(recipes.c.name_fold == _fold)
-    .order_by(tenant_scope.own_first(recipes))
-    .limit(1)
+_OWN = f"{tenant_scope.owned('recipes')} AND recipes.name_fold = :fold"
+_OWN_VERSION = f"{tenant_scope.owned('versions')} AND versions.recipe_fold = :fold"
+_OWN_COUNTER = f"{tenant_scope.owned('version_counters')} AND version_counters.recipe_fold = :fold"
+_SELECT = f"SELECT {RECIPE.columns} FROM recipes WHERE {tenant_scope.visible('recipes')}"
+_BY_NAME = f"ORDER BY recipes.name_fold, {tenant_scope.own_first('recipes')}"
+_GET = Statement(
+    f"{_SELECT} AND recipes.name_fold = :fold ORDER BY {tenant_scope.own_first('recipes')} LIMIT 1"
 )
-_GET_OF_OWNER = CompiledStatement(
-    tenant_scope.select_owned_by(*RECIPE.columns, tables=recipes).where(
-        recipes.c.name_fold == _fold
-    )
+_GET_OF_OWNER = Statement(f"SELECT {RECIPE.columns} FROM recipes WHERE {_OWN}")
+_INSERT = Statement(recipes.insert)
+_LIST = Statement(f"{_SELECT} {_BY_NAME}")
+_LIST_NAMED = Statement(f"{_SELECT} AND {is_listed('recipes.name_fold', 'names')} {_BY_NAME}")
+_NAMES = Statement(
+    f"SELECT recipes.name FROM recipes WHERE {tenant_scope.visible('recipes')} "
+    "ORDER BY recipes.name_fold"
 )
-_INSERT = CompiledStatement(sa.insert(recipes))
-_list = tenant_scope.select(*RECIPE.columns, tables=recipes).order_by(
-    recipes.c.name_fold, tenant_scope.own_first(recipes)
+_INPUTS = Statement(
+    "SELECT recipes.tenant_id, recipes.name, recipes.inputs FROM recipes "
+    f"WHERE {tenant_scope.visible('recipes')} AND recipes.name_fold = :fold"
 )
-_LIST = CompiledStatement(_list)
-_LIST_NAMED = CompiledStatement(_list.where(is_listed(recipes.c.name_fold, "names")))
-_NAMES = tenant_scope.select(recipes.c.name, tables=recipes).order_by(recipes.c.name_fold)
-_INPUTS = CompiledStatement(
-    tenant_scope.select(
-        recipes.c.tenant_id, recipes.c.name, recipes.c.inputs, tables=recipes
-    ).where(recipes.c.name_fold == _fold)
+_UPDATE = Statement(f"{recipes.update()} WHERE {_OWN}")
+_DELETE = Statement(f"DELETE FROM recipes WHERE {_OWN}")
+_DELETE_COUNTER = Statement(f"DELETE FROM version_counters WHERE {_OWN_COUNTER}")
+_HAS_VERSION = Statement(f"SELECT 1 FROM versions WHERE {_OWN_VERSION} LIMIT 1")
+_HAS_LIVE_VERSION = Statement(
+    "SELECT 1 FROM versions JOIN result_tables "
+    f"ON result_tables.table_name = versions.table_name WHERE {_OWN_VERSION} "
+    "AND result_tables.status IN ('building', 'ready', 'rejected') LIMIT 1"
 )
-_UPDATE = tenant_scope.update_owned_by(recipes).where(recipes.c.name_fold == _fold)
-_DELETE = tenant_scope.delete_owned_by(recipes).where(recipes.c.name_fold == _fold)
-_DELETE_COUNTER = tenant_scope.delete_owned_by(counters).where(counters.c.recipe_fold == _fold)
-_HAS_VERSION = CompiledStatement(
-    tenant_scope.select_owned_by(sa.literal_column("1"), tables=versions)
-    .where(versions.c.recipe_fold == _fold)
-    .limit(1)
-)
-_HAS_LIVE_VERSION = CompiledStatement(
-    tenant_scope.select_owned_by(sa.literal_column("1"), tables=versions)
-    .join(result_tables, result_tables.c.table_name == versions.c.table_name)
-    .where(
-        versions.c.recipe_fold == _fold,
-        # literals, because a CompiledStatement cannot expand a list
-        result_tables.c.status.in_(
-            [sa.literal_column(f"'{status}'") for status in ("building", "ready", "rejected")]
-        ),
-    )
-    .limit(1)
-)
-_HAS_COUNTER = (
-    tenant_scope.select_owned_by(sa.literal_column("1"), tables=counters)
-    .where(counters.c.recipe_fold == _fold)
-    .limit(1)
+_RENAME = (
+    Statement(
+        f"UPDATE recipes SET name = :new, name_fold = :new_fold, updated_at = :now WHERE {_OWN}"
+    ),
+    Statement(f"UPDATE versions SET recipe = :new, recipe_fold = :new_fold WHERE {_OWN_VERSION}"),
+    Statement(
+        f"UPDATE version_counters SET recipe = :new, recipe_fold = :new_fold WHERE {_OWN_COUNTER}"
+    ),
+    # readers of the old name, or of one of its tables by physical name, follow the rename
+    AllTenantsStatement(
+        "UPDATE lineage SET node_fold = :new_fold WHERE lineage.node_fold = :fold "
+        "AND lineage.node_tenant = :owner AND lineage.input_kind = 'result'"
+    ),
 )
 
 
@@ -110,7 +105,7 @@ class RecipeRepository:
             )
             if new_record != existing:
                 new_record = msgspec.structs.replace(new_record, updated_at=now)
-                tx.execute(_UPDATE.values(**RECIPE.encode(new_record)), key)
+                _UPDATE.execute(tx, RECIPE.encode(new_record) | key)
         return new_record
 
     def define(
@@ -153,7 +148,7 @@ class RecipeRepository:
             self._check_acyclic(tx, name, (tenant or "", fold(name)), parents)
 
     def _check_acyclic(
-        self, tx: sa.Connection, name: str, start: RecipeKey, parents: Sequence[str]
+        self, tx: Connection, name: str, start: RecipeKey, parents: Sequence[str]
     ) -> None:
         targets = owned_aliases(tx, self._scope.parameters())
         targets.pop(start, None)  # it takes this name
@@ -215,8 +210,8 @@ class RecipeRepository:
 
     def names(self) -> builtins.list[str]:
         """The names of all recipes, in order and without duplicates; cheap for ten thousand."""
-        with self._database.read() as tx:
-            return list(dict.fromkeys(tx.execute(_NAMES, self._scope.parameters()).scalars()))
+        rows = self._database.fetch(_NAMES, self._scope.parameters())
+        return list(dict.fromkeys(name for (name,) in rows))
 
     def remove(self, name: str) -> bool:
         """Delete a recipe with its checks; return whether it existed. Its versions stay until they
@@ -227,13 +222,13 @@ class RecipeRepository:
                 return False
             self._scope.check_owner(record.tenant, f"The recipe {record.name!r}")
             key = {"owner": record.tenant or "", "fold": fold(name)}
-            tx.execute(_DELETE, key)
+            _DELETE.execute(tx, key)
             remove_checks_of_recipe(tx, record.tenant, name)
             release_aliases_of(tx, record.tenant, name)
             remove_hold(tx, record.tenant, name)
             if not _HAS_VERSION.fetch(tx, key):
                 # without versions, a later recipe of this name may count from 1
-                tx.execute(_DELETE_COUNTER, key)
+                _DELETE_COUNTER.execute(tx, key)
         return True
 
     def remove_unbuilt(self, name: str, definition: str) -> bool:
@@ -268,28 +263,10 @@ class RecipeRepository:
                 self.check_acyclic(new, record.tenant, record.parents)
                 release_alias(tx, record.tenant, new)
                 add_alias(tx, record.tenant, record.name, new)
-            if new_key != key and tx.execute(_HAS_COUNTER, new_key).first() is not None:
-                tx.execute(_DELETE_COUNTER, new_key)  # a leftover of dropped versions
-            tx.execute(
-                _UPDATE.values(
-                    name=new, name_fold=fold(new), updated_at=rfc3339(self._clock.now_ns())
-                ),
-                key,
-            )
-            for table in (versions, counters):
-                tx.execute(
-                    tenant_scope.update_owned_by(table)
-                    .where(table.c.recipe_fold == _fold)
-                    .values(recipe=new, recipe_fold=fold(new)),
-                    key,
-                )
-            # readers of the old name, or of one of its tables by physical name, follow the rename
-            statement = tenant_scope.update_any_owner(lineage).where(
-                lineage.c.node_fold == _fold,
-                lineage.c.node_tenant == sa.bindparam("owner"),
-                lineage.c.input_kind == sa.literal_column("'result'"),
-            )
-            tx.execute(statement.values(node_fold=fold(new)), key)
+                _DELETE_COUNTER.execute(tx, new_key)  # a leftover of dropped versions
+            names = {"new": new, "new_fold": fold(new), "now": rfc3339(self._clock.now_ns())}
+            for statement in _RENAME:
+                statement.execute(tx, key | names)
             rename_checked_recipe(tx, record.tenant, old, new)
             rename_hold(tx, record.tenant, old, new)
 

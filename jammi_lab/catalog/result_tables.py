@@ -1,14 +1,13 @@
 """Result tables and their versions: queries only. Status changes are in `table_status.py`."""
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import sqlalchemy as sa
-
 from jammi_lab.catalog import tenant_scope as scope
-from jammi_lab.catalog.database import CompiledStatement, Database, is_listed, text_list
+from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.row_mapping import TABLE, VERSION, DecodedRows
-from jammi_lab.catalog.schema import lineage, manifests, recipes, result_tables, versions
+from jammi_lab.catalog.statement import Statement, is_listed, text_list
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.recipes import recipe_class
@@ -39,183 +38,146 @@ class ReadyTable(NamedTuple):
 
 Summaries = list[TableSummary]
 
-_own_recipe = recipes.alias("own")
-_own_version = versions.alias("own_version")
-_READY = sa.literal_column("'ready'", sa.Text)
-_versions_with_tables = versions.join(
-    result_tables, result_tables.c.table_name == versions.c.table_name
-)
+_WITH_TABLES = "versions JOIN result_tables ON result_tables.table_name = versions.table_name"
+_VISIBLE = f"{scope.visible('versions')} AND {scope.visible('result_tables')}"
 
 
-def is_newest(version: Any) -> sa.ColumnElement[bool]:
+def is_newest(version: str) -> str:
     """Whether a version is the newest ready one of its recipe."""
-    newest: sa.ColumnElement[int] = version.c.newest
-    return newest == sa.literal_column("1")
+    return f"{version}.newest = 1"
 
 
-def is_newest_of_table(version: Any) -> sa.ColumnElement[bool]:
+def is_newest_of_table(version: str) -> str:
     """The same where versions are found by their table: the coalesce keeps SQLite from going over
     all newest versions instead."""
-    newest: sa.ColumnElement[int] = sa.func.coalesce(version.c.newest, sa.literal_column("0"))
-    return newest == sa.literal_column("1")
+    return f"coalesce({version}.newest, 0) = 1"
 
 
-def not_hidden(table: Any, name_fold: Any) -> sa.ColumnElement[bool]:
+def not_hidden(table: str, name_fold: str) -> str:
     """Whether a row is what its name means to this reader: own, or shared and not hidden by a
     recipe or ready version of the reader's own."""
-    tenant = sa.bindparam("scope_tenant", type_=sa.Text)
-    recipe = scope.select(sa.literal_column("1"), tables=_own_recipe).where(
-        _own_recipe.c.tenant_id == tenant, _own_recipe.c.name_fold == name_fold
-    )
-    version = scope.select(sa.literal_column("1"), tables=_own_version).where(
-        _own_version.c.tenant_id == tenant,
-        _own_version.c.recipe_fold == name_fold,
-        is_newest(_own_version),
-    )
-    return sa.or_(
-        tenant.is_(None),
-        table.c.tenant_id.is_not(None),
-        sa.and_(~recipe.exists(), ~version.exists()),
+    return (
+        f"(CAST(:scope_tenant AS TEXT) IS NULL OR {table}.tenant_id IS NOT NULL OR "
+        "NOT EXISTS (SELECT 1 FROM recipes AS own WHERE own.tenant_id = :scope_tenant "
+        f"AND own.name_fold = {name_fold}) AND "
+        "NOT EXISTS (SELECT 1 FROM versions AS own_version "
+        "WHERE own_version.tenant_id = :scope_tenant "
+        f"AND own_version.recipe_fold = {name_fold} AND {is_newest('own_version')}))"
     )
 
 
-_version_select = scope.select(
-    *VERSION.columns, *TABLE.columns, tables=(versions, result_tables)
-).select_from(_versions_with_tables)
-_named_version = _version_select.where(
-    versions.c.recipe_fold == sa.bindparam("fold"), not_hidden(versions, sa.bindparam("fold"))
+_TABLES = f"SELECT {TABLE.columns} FROM result_tables WHERE"
+_VERSIONS_WITH_TABLES = f"SELECT {VERSION.columns}, {TABLE.columns} FROM {_WITH_TABLES} WHERE"
+_NAMED = (
+    f"{_VERSIONS_WITH_TABLES} {_VISIBLE} AND versions.recipe_fold = :fold "
+    f"AND {not_hidden('versions', ':fold')}"
 )
-_named_order = (scope.own_first(versions), versions.c.version.desc())
-
-_GET = CompiledStatement(
-    scope.select(*TABLE.columns, tables=result_tables).where(
-        result_tables.c.table_fold == sa.bindparam("fold")
-    )
+_NAMED_ORDER = f"ORDER BY {scope.own_first('versions')}, versions.version DESC"
+_GET = Statement(f"{_TABLES} {scope.visible('result_tables')} AND result_tables.table_fold = :fold")
+_NEWEST = Statement(
+    f"{_NAMED} AND {is_newest('versions')} ORDER BY {scope.own_first('versions')} LIMIT 1"
 )
-_NEWEST = CompiledStatement(
-    _named_version.where(is_newest(versions)).order_by(scope.own_first(versions)).limit(1)
+_NEWEST_OF_OWNER = Statement(
+    f"{_VERSIONS_WITH_TABLES} {scope.owned('versions')} AND versions.recipe_fold = :fold "
+    f"AND {is_newest('versions')}"
 )
-_NEWEST_OF_OWNER = CompiledStatement(
-    scope.select_owned_by(*VERSION.columns, *TABLE.columns, tables=versions)
-    .select_from(_versions_with_tables)
-    .where(versions.c.recipe_fold == sa.bindparam("fold"), is_newest(versions))
+_VERSIONS = Statement(f"{_NAMED} {_NAMED_ORDER}")
+_VERSION = Statement(f"{_NAMED} AND versions.version = :number {_NAMED_ORDER} LIMIT 1")
+_CURRENT = Statement(
+    f"{_VERSIONS_WITH_TABLES} {_VISIBLE} AND {is_newest('versions')} "
+    f"AND {not_hidden('versions', 'versions.recipe_fold')}"
 )
-_VERSIONS = CompiledStatement(_named_version.order_by(*_named_order))
-_VERSION = CompiledStatement(
-    _named_version.where(versions.c.version == sa.bindparam("number"))
-    .order_by(*_named_order)
-    .limit(1)
-)
-_current = _version_select.where(is_newest(versions), not_hidden(versions, versions.c.recipe_fold))
-_CURRENT = CompiledStatement(_current)
-_CURRENT_NAMED = CompiledStatement(
-    _current.where(is_listed(versions.c.recipe_fold, "names")).order_by(
-        versions.c.recipe_fold, scope.own_first(versions)
-    )
+_CURRENT_NAMED = Statement(
+    f"{_CURRENT.text} AND {is_listed('versions.recipe_fold', 'names')} "
+    f"ORDER BY versions.recipe_fold, {scope.own_first('versions')}"
 )
 
 
-def _kinds(*conditions: Any) -> CompiledStatement:
+def _kinds(of_recipes: str = "", of_versions: str = "") -> Statement:
     """The statement for name, kind and newest version of recipes, with conditions on the names of
     the recipes and on those of the versions."""
-    of_recipes = scope.select(
-        recipes.c.name, recipes.c.kind, sa.cast(sa.null(), sa.BigInteger), tables=recipes
-    ).where(not_hidden(recipes, recipes.c.name_fold), *conditions[:1])
-    of_versions = (
-        scope.select(
-            versions.c.recipe,
-            result_tables.c.kind,
-            versions.c.version,
-            tables=(versions, result_tables),
-        )
-        .select_from(_versions_with_tables)
-        .where(
-            is_newest(versions),
-            not_hidden(versions, versions.c.recipe_fold),
-            *conditions[1:],
-        )
+    return Statement(
+        "SELECT recipes.name, recipes.kind, CAST(NULL AS BIGINT) FROM recipes "
+        f"WHERE {scope.visible('recipes')} AND {not_hidden('recipes', 'recipes.name_fold')} "
+        f"{of_recipes} UNION ALL "
+        f"SELECT versions.recipe, result_tables.kind, versions.version FROM {_WITH_TABLES} "
+        f"WHERE {_VISIBLE} AND {is_newest('versions')} "
+        f"AND {not_hidden('versions', 'versions.recipe_fold')} {of_versions}"
     )
-    return CompiledStatement(sa.union_all(of_recipes, of_versions))
 
 
 _KINDS = _kinds()
 _KINDS_NAMED = _kinds(
-    is_listed(recipes.c.name_fold, "names"), is_listed(versions.c.recipe_fold, "names")
+    f"AND {is_listed('recipes.name_fold', 'names')}",
+    f"AND {is_listed('versions.recipe_fold', 'names')}",
 )
-_REFERRING = CompiledStatement(
-    scope.select(*VERSION.columns, tables=versions)
-    .where(versions.c.table_name == sa.bindparam("table_name"))
-    .order_by(versions.c.created_at, versions.c.recipe_fold)
+_REFERRING = Statement(
+    f"SELECT {VERSION.columns} FROM versions WHERE {scope.visible('versions')} "
+    "AND versions.table_name = :table_name ORDER BY versions.created_at, versions.recipe_fold"
 )
-_READY_BY_DEFINITION = CompiledStatement(
-    scope.select_own(*TABLE.columns, tables=result_tables)
-    .where(
-        result_tables.c.definition_hash == sa.bindparam("hash"), result_tables.c.status == _READY
-    )
-    .order_by(result_tables.c.created_at.desc(), result_tables.c.table_name.desc())
+_OF_DEFINITION = (
+    f"{_TABLES} {scope.owned_by_reader('result_tables')} AND result_tables.definition_hash = :hash"
 )
-_BUILDING = CompiledStatement(
-    scope.select_own(*TABLE.columns, tables=result_tables).where(
-        result_tables.c.definition_hash == sa.bindparam("hash"),
-        result_tables.c.status == sa.literal_column("'building'"),
-        result_tables.c.flight == sa.literal_column("1"),
-    )
+_READY_BY_DEFINITION = Statement(
+    f"{_OF_DEFINITION} AND result_tables.status = 'ready' "
+    "ORDER BY result_tables.created_at DESC, result_tables.table_name DESC"
 )
-_MANIFEST = CompiledStatement(
-    scope.select(manifests.c.body, tables=manifests).where(
-        manifests.c.table_name == sa.bindparam("table_name")
-    )
+_BUILDING = Statement(
+    f"{_OF_DEFINITION} AND result_tables.status = 'building' AND result_tables.flight = 1"
 )
-_with_status = (
-    scope.select(*TABLE.columns, tables=result_tables)
-    .where(result_tables.c.status == sa.bindparam("status"))
-    .order_by(result_tables.c.created_at)
+_MANIFEST = Statement(
+    f"SELECT manifests.body FROM manifests WHERE {scope.visible('manifests')} "
+    "AND manifests.table_name = :table_name"
 )
-_WITH_STATUS = CompiledStatement(_with_status)
-_WITH_STATUS_OF_WRITER = CompiledStatement(
-    _with_status.where(result_tables.c.writer_id == sa.bindparam("writer_id"))
+_OF_STATUS = f"{scope.visible('result_tables')} AND result_tables.status = :status"
+_OF_WRITER = f"{_OF_STATUS} AND result_tables.writer_id = :writer_id"
+_WITH_STATUS = Statement(f"{_TABLES} {_OF_STATUS} ORDER BY result_tables.created_at")
+_WITH_STATUS_OF_WRITER = Statement(f"{_TABLES} {_OF_WRITER} ORDER BY result_tables.created_at")
+_UNSETTLED_SUMMARIES = Statement(
+    "SELECT result_tables.table_name, result_tables.recipe, result_tables.path "
+    f"FROM result_tables WHERE {_OF_WRITER} ORDER BY result_tables.created_at"
 )
-_UNSETTLED_SUMMARIES = CompiledStatement(
-    scope.select(
-        result_tables.c.table_name,
-        result_tables.c.recipe,
-        result_tables.c.path,
-        tables=result_tables,
-    )
-    .where(
-        result_tables.c.status == sa.bindparam("status"),
-        result_tables.c.writer_id == sa.bindparam("writer_id"),
-    )
-    .order_by(result_tables.c.created_at)
+_READY_SUMMARIES = Statement(
+    "SELECT result_tables.table_name, result_tables.path, "
+    "result_tables.definition_hash IS NOT NULL AND result_tables.dimensions IS NULL, "
+    f"result_tables.kind FROM result_tables WHERE {scope.visible('result_tables')} "
+    "AND result_tables.status = 'ready'"
 )
-_READY_SUMMARIES = CompiledStatement(
-    scope.select(
-        result_tables.c.table_name,
-        result_tables.c.path,
-        sa.and_(result_tables.c.definition_hash.is_not(None), result_tables.c.dimensions.is_(None)),
-        result_tables.c.kind,
-        tables=result_tables,
-    ).where(result_tables.c.status == _READY)
+_NEWEST_NUMBERS = Statement(
+    "SELECT versions.tenant_id, versions.recipe_fold, versions.version FROM versions "
+    f"WHERE {scope.visible('versions')} AND {is_newest('versions')}"
 )
-_NEWEST_NUMBERS = CompiledStatement(
-    scope.select(
-        versions.c.tenant_id, versions.c.recipe_fold, versions.c.version, tables=versions
-    ).where(is_newest(versions))
+_BUILT_FOR = Statement(
+    f"SELECT versions.table_name, versions.tenant_id, versions.recipe_fold FROM {_WITH_TABLES} "
+    f"WHERE {_VISIBLE} AND result_tables.status = 'building' "
+    "AND result_tables.writer_id = :writer_id"
 )
-_BUILT_FOR = CompiledStatement(
-    scope.select(
-        versions.c.table_name,
-        versions.c.tenant_id,
-        versions.c.recipe_fold,
-        tables=(versions, result_tables),
-    )
-    .select_from(_versions_with_tables)
-    .where(
-        result_tables.c.status == sa.literal_column("'building'"),
-        result_tables.c.writer_id == sa.bindparam("writer_id"),
-    )
+_NAMES = Statement(
+    f"SELECT DISTINCT versions.recipe FROM versions WHERE {scope.visible('versions')}"
 )
-_NAMES = CompiledStatement(scope.select(versions.c.recipe, tables=versions).distinct())
+_EQUAL = {
+    "status": "result_tables.status = :status",
+    "kind": "result_tables.kind = :kind",
+    "model": "result_tables.model_id = :model",
+    "definition": "result_tables.definition_hash = :definition",
+}
+_SELECTIVE = {
+    "source": "result_tables.table_name IN (SELECT lineage.derived FROM lineage "
+    f"WHERE {scope.visible('lineage')} AND lineage.node_fold = :source)",
+    "names": is_listed("versions.recipe_fold", "names"),
+    "table_names": is_listed("result_tables.table_name", "table_names"),
+}
+
+
+@functools.cache
+def _listing(filters: tuple[str, ...]) -> Statement:
+    """The statement for the versions that match some filters of `ResultTableRepository.list`."""
+    conditions = [(_EQUAL | _SELECTIVE)[name] for name in filters]
+    if "status" in filters and not _SELECTIVE.keys().isdisjoint(filters):
+        # the coalesce keeps SQLite from scanning all ready tables by the status index instead of
+        # the few that the other filters find
+        conditions[filters.index("status")] = "coalesce(result_tables.status, '') = :status"
+    return Statement(" AND ".join([f"{_VERSIONS_WITH_TABLES} {_VISIBLE}", *conditions]))
 
 
 class ResultTableRepository:
@@ -276,43 +238,18 @@ class ResultTableRepository:
         """The versions that match every filter, newest first. `source` is a source or recipe that
         the table reads directly, `names` are folded names of recipes, `table_names` those of
         tables; None matches all."""
-        statement, values = _version_select, {}
-        is_selective = any(each is not None for each in (source, names, table_names))
-        for column, value in (
-            ("status", status),
-            ("kind", kind),
-            ("model_id", model),
-            ("definition_hash", definition),
-        ):
-            if value is not None:
-                element: sa.ColumnElement[str] = result_tables.c[column]
-                # the coalesce keeps SQLite from scanning all ready tables by the status index
-                # instead of the few that the other filters find
-                if column == "status" and is_selective:
-                    element = sa.func.coalesce(element, sa.literal_column("''"), type_=sa.Text)
-                statement = statement.where(element == sa.bindparam(column))
-                values[column] = str(value)
-        if source is not None:
-            reads = scope.select(lineage.c.derived, tables=lineage).where(
-                lineage.c.node_fold == sa.bindparam("source_fold")
-            )
-            statement = statement.where(result_tables.c.table_name.in_(reads))
-            values["source_fold"] = fold(source)
-        for listed, parameter, texts in (
-            (versions.c.recipe_fold, "names", names),
-            (result_tables.c.table_name, "table_names", table_names),
-        ):
-            if texts is not None:
-                statement = statement.where(is_listed(listed, parameter))
-                values[parameter] = text_list(texts)
-        # not a CompiledStatement: there are many combinations of filters
-        with self._database.read() as tx:
-            return _newest_first(
-                [
-                    _version_of_row(row)
-                    for row in tx.execute(statement, self._scope.parameters(**values)).all()
-                ]
-            )
+        given = {
+            "status": None if status is None else str(status),
+            "kind": kind,
+            "model": model,
+            "definition": definition,
+            "source": None if source is None else fold(source),
+            "names": None if names is None else text_list(names),
+            "table_names": None if table_names is None else text_list(table_names),
+        }
+        values = {name: value for name, value in given.items() if value is not None}
+        rows = self._fetch(_listing(tuple(values)), **values)
+        return _newest_first([_version_of_row(row) for row in rows])
 
     def by_definition(self, definition_hash: str) -> Records:
         """Ready tables of this tenant (never shared ones) with that definition hash, newest
@@ -386,21 +323,20 @@ class ResultTableRepository:
         """Owner and current folded recipe name of each table that a writer is building."""
         return {row[0]: (row[1], row[2]) for row in self._fetch(_BUILT_FOR, writer_id=writer_id)}
 
-    def _fetch_version(self, statement: CompiledStatement, **values: Any) -> Version | None:
+    def _fetch_version(self, statement: Statement, **values: Any) -> Version | None:
         rows = self._fetch(statement, **values)
         return _version_of_row(rows[0]) if rows else None
 
-    def _fetch(self, statement: CompiledStatement, **values: Any) -> Sequence[Any]:
+    def _fetch(self, statement: Statement, **values: Any) -> Sequence[Any]:
         return self._database.fetch(statement, self._scope.parameters(**values))
 
 
 def _version_of_row(row: Any) -> Version:
-    values, width = tuple(row), len(VERSION.columns)
-    return VERSION.decode(values[:width]), TABLE.decode(values[width:])
+    return VERSION.decode(row[: VERSION.width]), TABLE.decode(row[VERSION.width :])
 
 
 def _decode_versions(rows: Sequence[Sequence[Any]]) -> Versions:
-    width = len(VERSION.columns)
+    width = VERSION.width
     return list(
         zip(
             VERSION.decode_many([row[:width] for row in rows]),

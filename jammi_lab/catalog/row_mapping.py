@@ -7,9 +7,9 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
-import sqlalchemy as sa
 
 from jammi_lab.catalog.schema import (
+    Table,
     check_results,
     checks,
     evaluations,
@@ -80,7 +80,7 @@ class RowMapping(Generic[R]):
 
     def __init__(
         self,
-        table: sa.Table,
+        table: Table,
         record: type[R],
         *,
         renamed: Mapping[str, str] | None = None,
@@ -89,14 +89,16 @@ class RowMapping(Generic[R]):
         """`renamed`: the fields of columns with another name; `derived`: the columns by which rows
         are found, from the record."""
         self._record, self._derived = record, derived or {}
-        self.columns = tuple(column for column in table.c if column.name not in self._derived)
-        """The columns that `decode` takes, in order."""
+        self._columns = [column for column in table.columns if column not in self._derived]
+        self.columns = ", ".join(f"{table.name}.{column}" for column in self._columns)
+        """The columns that `decode` takes, in order, for a SELECT."""
+        self.width = len(self._columns)
         field_of = {"tenant_id": "tenant", **(renamed or {})}
-        self._fields = [field_of.get(column.name, column.name) for column in self.columns]
+        self._fields = [field_of.get(column, column) for column in self._columns]
         kinds = {field.name: field.type for field in msgspec.structs.fields(record)}
         self._conversions = [
-            (column.name, field, *conversion)
-            for column, field in zip(self.columns, self._fields, strict=True)
+            (column, field, *conversion)
+            for column, field in zip(self._columns, self._fields, strict=True)
             if (conversion := _conversion(kinds[field])) is not None
         ]
 
@@ -117,7 +119,7 @@ class RowMapping(Generic[R]):
         return self._record(**values)
 
     def decode_many(self, rows: Sequence[Sequence[Any]]) -> list[R]:
-        """`decode` for many rows of a `CompiledStatement`, which has checked their types, by column
+        """`decode` for many rows of a `Statement`, which has checked their types, by column
         instead of by row, for records that take their fields by position. Columns with equal JSON
         share its value, so that a large workspace has fewer objects: many tables read the same
         columns of the same input. Raises as `decode`."""
@@ -132,8 +134,8 @@ class RowMapping(Generic[R]):
     def encode(self, record: R) -> dict[str, Any]:
         """The row of a record, by column."""
         row = {
-            column.name: getattr(record, field)
-            for column, field in zip(self.columns, self._fields, strict=True)
+            column: getattr(record, field)
+            for column, field in zip(self._columns, self._fields, strict=True)
         }
         for column, _, _, encode in self._conversions:
             row[column] = encode(row[column])

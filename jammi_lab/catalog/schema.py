@@ -1,58 +1,78 @@
-"""The tables of the catalog: as SQLAlchemy Core objects, and as the statements that create them in
-the common dialect of SQLite and PostgreSQL.
+"""The tables of the catalog, in the common dialect of SQLite and PostgreSQL.
 
-`tenant_id` NULL means
-shared. Uniqueness per tenant is an index over `coalesce(tenant_id, '')`, because NULLs never
-collide; it means the same on SQLite and PostgreSQL. A `…_fold` column holds the folded form
-(`identifiers.fold`) of the name next to it, and every lookup by a user's spelling compares folds.
+`tenant_id` NULL means shared. Uniqueness per tenant is an index over `coalesce(tenant_id, '')`,
+because NULLs never collide; it means the same on SQLite and PostgreSQL. A `…_fold` column holds the
+folded form (`identifiers.fold`) of the name next to it, and every lookup by a user's spelling
+compares folds.
 """
 
-from typing import Any
+from types import NoneType
+from typing import NamedTuple
 
-import sqlalchemy as sa
-
-metadata = sa.MetaData()
-
-
-class Bytes(sa.types.UserDefinedType[bytes]):
-    """Bytes that are passed to the driver unchanged: SQLAlchemy's own type wraps each value, which
-    for many small ones costs more than the rest."""
-
-    cache_ok = True
-    _type_affinity = sa.LargeBinary()._type_affinity
-
-    def get_col_spec(self, **_: Any) -> str:
-        return "BLOB"
-
-
-_TYPES = {
-    "text": (sa.Text, "TEXT"),
-    "bigint": (sa.BigInteger, "BIGINT"),
-    "double": (sa.Double, "DOUBLE PRECISION"),
-    "blob": (sa.LargeBinary, "BLOB"),
+_TYPES: dict[str, tuple[str, set[type]]] = {
+    "text": ("TEXT", {str}),
+    "bigint": ("BIGINT", {int}),
+    "double": ("DOUBLE PRECISION", {float, int}),
+    "blob": ("BLOB", {bytes}),
 }
+
+
+class Column(NamedTuple):
+    """A column of a table."""
+
+    name: str
+    definition: str
+    """As CREATE TABLE has it."""
+    types: set[type]
+    """The types of its values in Python. SQLite itself stores any value in any column."""
+
+
+class Table(NamedTuple):
+    """A table."""
+
+    name: str
+    columns: dict[str, Column]
+    """By name."""
+
+    @property
+    def insert(self) -> str:
+        """The statement that inserts a row, whose parameters are its columns."""
+        values = ", ".join(f":{column}" for column in self.columns)
+        return f"INSERT INTO {self.name} ({', '.join(self.columns)}) VALUES ({values})"
+
+    def update(self, *columns: str) -> str:
+        """The beginning of a statement that sets these columns, or all, to their parameters."""
+        values = ", ".join(f"{column} = :{column}" for column in columns or self.columns)
+        return f"UPDATE {self.name} SET {values}"
+
+
+TABLES: dict[str, Table] = {}
+"""Every table by name."""
 CREATE_STATEMENTS: list[str] = []
 """The statements that create the tables, and their indexes, in order."""
 
 
-def _table(name: str, columns: str, *indexes: str) -> sa.Table:
+def _table(name: str, columns: str, *indexes: str) -> Table:
     """A table.
 
     A column is `name [type] [null | primary key]`: text, and not null, unless it says otherwise.
     An index is `[unique] name (expressions) [WHERE …]`.
     """
-    table = sa.Table(name, metadata)
-    definitions = []
+    table = TABLES[name] = Table(name, {})
+    keys = []
     for definition in columns.split(", "):
-        column_name, *words = definition.split()
-        kind, type_name = next((_TYPES[word] for word in words if word in _TYPES), _TYPES["text"])
-        is_nullable = "null" in words
-        table.append_column(
-            sa.Column(column_name, kind, primary_key="primary" in words, nullable=is_nullable)
-        )
-        definitions.append(f"{column_name} {type_name}" + ("" if is_nullable else " NOT NULL"))
-    if key := ", ".join(column.name for column in table.primary_key):
-        definitions.append(f"PRIMARY KEY ({key})")
+        column, *words = definition.split()
+        type_name, types = next((_TYPES[word] for word in words if word in _TYPES), _TYPES["text"])
+        if "null" in words:
+            types = types | {NoneType}
+        else:
+            type_name += " NOT NULL"
+        if "primary" in words:
+            keys.append(column)
+        table.columns[column] = Column(column, f"{column} {type_name}", types)
+    definitions = [column.definition for column in table.columns.values()]
+    if keys:
+        definitions.append(f"PRIMARY KEY ({', '.join(keys)})")
     CREATE_STATEMENTS.append(f"CREATE TABLE {name} ({', '.join(definitions)})")
     for index in indexes:
         unique = "UNIQUE " if index.startswith("unique ") else ""
@@ -213,9 +233,3 @@ sessions = _table(
 )
 """`state` is `open`; `ended` while deleted values may still be in the database's log; `partial`
 when some tables could not be dropped. The row is deleted when nothing else is left."""
-
-
-def owner(table: Any) -> sa.ColumnElement[str]:
-    """The owner of a row as a comparable text: '' is shared. The unique indexes use the same
-    expression."""
-    return sa.func.coalesce(table.c.tenant_id, sa.literal_column("''"), type_=sa.Text)

@@ -7,12 +7,11 @@ drops its tables.
 from collections.abc import Sequence
 from typing import Any
 
-import sqlalchemy as sa
-
 from jammi_lab.catalog import tenant_scope as scope
-from jammi_lab.catalog.database import CompiledStatement, Database
+from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.row_mapping import RowMapping
 from jammi_lab.catalog.schema import sessions
+from jammi_lab.catalog.statement import Statement
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.value import Value
 
@@ -35,22 +34,23 @@ class SessionRecord(Value, frozen=True, kw_only=True):
     """When it ends by itself, RFC 3339; None is never."""
 
 
-_s = sessions
-_SESSION = RowMapping(_s, SessionRecord)
-_id: sa.BindParameter[str] = sa.bindparam("id")
-_LIST = CompiledStatement(
-    scope.select_own(*_SESSION.columns, tables=_s).order_by(_s.c.created_at, _s.c.session_id)
+_SESSION = RowMapping(sessions, SessionRecord)
+_OWN = f"{scope.owned('ephemeral_sessions')} AND ephemeral_sessions.session_id = :id"
+_SELECT = f"SELECT {_SESSION.columns} FROM ephemeral_sessions"
+_LIST = Statement(
+    f"{_SELECT} WHERE {scope.owned_by_reader('ephemeral_sessions')} "
+    "ORDER BY ephemeral_sessions.created_at, ephemeral_sessions.session_id"
 )
-_GET = CompiledStatement(
-    scope.select_owned_by(*_SESSION.columns, tables=_s).where(_s.c.session_id == _id)
+_GET = Statement(f"{_SELECT} WHERE {_OWN}")
+_INSERT = Statement(sessions.insert)
+_SET_DEADLINE = Statement(
+    f"UPDATE ephemeral_sessions SET deadline = :deadline WHERE {_OWN} AND state = '{OPEN}'"
 )
-_UPDATE_OPEN = scope.update_owned_by(_s).where(
-    _s.c.session_id == _id, _s.c.state == sa.literal_column(f"'{OPEN}'")
+_CLAIM = Statement(
+    f"UPDATE ephemeral_sessions SET state = '{ENDED}' WHERE {_OWN} AND state = '{OPEN}'"
 )
-_CLAIM = CompiledStatement(_UPDATE_OPEN.values(state=sa.literal_column(f"'{ENDED}'")))
-_UPDATE = scope.update_owned_by(_s).where(_s.c.session_id == _id)
-_DELETE = CompiledStatement(scope.delete_owned_by(_s).where(_s.c.session_id == _id))
-_INSERT = CompiledStatement(sa.insert(_s))
+_SET_STATE = Statement(f"UPDATE ephemeral_sessions SET state = :state WHERE {_OWN}")
+_DELETE = Statement(f"DELETE FROM ephemeral_sessions WHERE {_OWN}")
 
 
 class SessionRepository:
@@ -78,7 +78,7 @@ class SessionRepository:
     def set_deadline(self, record: SessionRecord, deadline: str | None) -> bool:
         """Change the deadline of an open session; return whether it was open."""
         with self._database.write() as tx:
-            return tx.execute(_UPDATE_OPEN.values(deadline=deadline), _key(record)).rowcount == 1
+            return _SET_DEADLINE.execute(tx, _key(record) | {"deadline": deadline}) == 1
 
     def claim(self, record: SessionRecord) -> bool:
         """Mark an open session as ended; return whether this call did it. The surrounding
@@ -89,12 +89,12 @@ class SessionRepository:
     def mark_partial(self, record: SessionRecord) -> None:
         """Mark a session as ended with tables left."""
         with self._database.write() as tx:
-            tx.execute(_UPDATE.values(state=PARTIAL), _key(record))
+            _SET_STATE.execute(tx, _key(record) | {"state": PARTIAL})
 
     def mark_ended(self, record: SessionRecord) -> None:
         """Mark a session as ended."""
         with self._database.write() as tx:
-            tx.execute(_UPDATE.values(state=ENDED), _key(record))
+            _SET_STATE.execute(tx, _key(record) | {"state": ENDED})
 
     def remove(self, records: Sequence[SessionRecord]) -> None:
         """Delete the rows of sessions of which nothing else is left."""

@@ -1,33 +1,35 @@
 """Registered sources, without credentials."""
 
 import msgspec
-import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.checks import remove_checks_of_recipe
-from jammi_lab.catalog.database import CompiledStatement, Database
+from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.row_mapping import SOURCE
 from jammi_lab.catalog.schema import sources
+from jammi_lab.catalog.statement import Statement
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import SourceExists
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import SourceRecord
 
-_fold: sa.BindParameter[str] = sa.bindparam("fold")
-_GET = CompiledStatement(
-    scope.select(*SOURCE.columns, tables=sources)
-    .where(sources.c.name_fold == _fold)
-    .order_by(scope.own_first(sources))
-    .limit(1)
+_GET = Statement(
+    f"SELECT {SOURCE.columns} FROM sources WHERE {scope.visible('sources')} "
+    f"AND sources.name_fold = :fold ORDER BY {scope.own_first('sources')} LIMIT 1"
 )
-_GET_OF_OWNER = scope.select_owned_by(*SOURCE.columns, tables=sources).where(
-    sources.c.name_fold == _fold
+_GET_OF_OWNER = Statement(
+    f"SELECT {SOURCE.columns} FROM sources WHERE {scope.owned('sources')} "
+    "AND sources.name_fold = :fold"
 )
-_LIST = scope.select(*SOURCE.columns, tables=sources).order_by(
-    sources.c.name_fold, scope.own_first(sources)
+_LIST = Statement(
+    f"SELECT {SOURCE.columns} FROM sources WHERE {scope.visible('sources')} "
+    f"ORDER BY sources.name_fold, {scope.own_first('sources')}"
 )
-_DELETE = scope.delete_owned_by(sources).where(sources.c.name_fold == _fold)
+_INSERT = Statement(sources.insert)
+_DELETE = Statement(
+    f"DELETE FROM sources WHERE {scope.owned('sources')} AND sources.name_fold = :fold"
+)
 
 
 class SourceRepository:
@@ -45,14 +47,14 @@ class SourceRepository:
             record, created_at=record.created_at or rfc3339(self._clock.now_ns())
         )
         with self._database.write() as tx:
-            row = tx.execute(_GET_OF_OWNER, key).first()
-            if row is not None and not replace:
+            rows = _GET_OF_OWNER.fetch(tx, key)
+            if rows and not replace:
                 raise SourceExists(
-                    f"The source {SOURCE.decode(row).name!r} already exists.",
+                    f"The source {SOURCE.decode(rows[0]).name!r} already exists.",
                     hint="Pass replace=True (in a cell --replace) to replace it.",
                 )
-            tx.execute(_DELETE, key)
-            tx.execute(sa.insert(sources), SOURCE.encode(new_record))
+            _DELETE.execute(tx, key)
+            _INSERT.execute(tx, SOURCE.encode(new_record))
         return new_record
 
     def get(self, name: str) -> SourceRecord | None:
@@ -67,10 +69,8 @@ class SourceRepository:
 
     def list(self) -> list[SourceRecord]:
         """Every source, by name, without shared ones that own ones hide."""
-        with self._database.read() as tx:
-            records = [
-                SOURCE.decode(row) for row in tx.execute(_LIST, self._scope.parameters()).all()
-            ]
+        rows = self._database.fetch(_LIST, self._scope.parameters())
+        records = [SOURCE.decode(row) for row in rows]
         if self._scope.is_unrestricted:
             return records
         own = {fold(s.name) for s in records if s.tenant is not None}
@@ -84,6 +84,6 @@ class SourceRepository:
             if record is None:
                 return False
             self._scope.check_owner(record.tenant, f"The source {record.name!r}")
-            tx.execute(_DELETE, {"owner": record.tenant or "", "fold": fold(name)})
+            _DELETE.execute(tx, {"owner": record.tenant or "", "fold": fold(name)})
             remove_checks_of_recipe(tx, record.tenant, name, "source")
         return True

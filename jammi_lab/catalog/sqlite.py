@@ -8,7 +8,6 @@ values do not stay in the file (secure_delete).
 
 import contextlib
 import errno
-import functools
 import os
 import re
 import sqlite3
@@ -18,11 +17,8 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, Protocol
 
-import sqlalchemy as sa
-from sqlalchemy.pool import NullPool
-from sqlalchemy.util import LRUCache
-
 from jammi_lab.catalog.commit_count import SUFFIX, CommitCount
+from jammi_lab.catalog.connection import Connection
 from jammi_lab.catalog.schema import format_table
 from jammi_lab.catalog.write_queue import (
     WriteQueue,
@@ -42,14 +38,11 @@ from jammi_lab.core.errors import (
     WorkspaceNotFound,
     WorkspaceReadOnly,
 )
-from jammi_lab.core.interrupts import DeferInterrupts
 from jammi_lab.storage import own_files
 from jammi_lab.storage.files import open_regular
 
 LOCK_SECONDS = 30
 """How long a transaction waits for the write lock."""
-_SQLITE_URL = "sqlite+pysqlite://"
-_MAX_COMPILED_STATEMENTS = 500
 _BEGIN_WRITE = "BEGIN IMMEDIATE"
 _NETWORK_FILESYSTEMS = re.compile(
     r"nfs\d?|cifs|smb\d?|smbfs|ncpfs|afs|9p|ceph|lustre|glusterfs|davfs"
@@ -109,22 +102,36 @@ class Dialect(Protocol):
         """Raise WorkspaceNotFound when the opened file no longer exists at its path."""
         ...
 
-    def engine(self) -> sa.Engine:
-        """An engine whose connections are ready to use; a connection's `info["begin"]` is the
-        statement that begins its next transaction."""
+    def connect(self) -> Any:
+        """A connection of the driver that is ready to use, outside of a transaction."""
         ...
 
-    def begin(self, *, writing: bool) -> str:
-        """The statement that begins a transaction."""
+    def close(self) -> None:
+        """Release what belongs to no connection."""
+        ...
+
+    def translate(self, statement: str) -> str:
+        """A statement, with `:name` for its parameters, for the driver."""
         ...
 
     def ddl(self, statement: str) -> str:
         """Translate a statement that creates a table or an index for this database."""
         ...
 
-    def reset(self, connection: sa.Connection) -> None:
-        """Roll back a transaction that an interrupt or a failed commit left open in the driver,
-        where SQLAlchemy does not see it."""
+    def begin(self, *, writing: bool) -> str:
+        """The statement that begins a transaction."""
+        ...
+
+    def run_begin(self, connection: Connection, statement: str) -> None:
+        """Begin a transaction by that statement."""
+        ...
+
+    def reset(self, connection: Connection) -> None:
+        """Roll back the transaction of a connection, if it is in one."""
+        ...
+
+    def is_lost(self, connection: Connection) -> bool:
+        """Whether the database has ended a connection."""
         ...
 
     def acknowledge_commits(self) -> None:
@@ -132,11 +139,11 @@ class Dialect(Protocol):
         such loss."""
         ...
 
-    def commit(self, connection: sa.Connection, transaction: sa.RootTransaction) -> None:
+    def commit(self, connection: Connection) -> None:
         """Commit a transaction that writes."""
         ...
 
-    def set_durability(self, connection: sa.Connection, *, no_fsync: bool) -> None:
+    def set_durability(self, connection: Connection, *, no_fsync: bool) -> None:
         """Choose whether the commits of a connection skip fsync. A server's never do."""
         ...
 
@@ -145,32 +152,20 @@ class Dialect(Protocol):
         durable. Raises OSError."""
         ...
 
-    def purge(self, connection: sa.Connection, timeout: float) -> bool:
+    def purge(self, connection: Connection, timeout: float) -> bool:
         """Truncate the database's log; return whether no deleted value is in it any more. A file
         may have to wait that many seconds for readers."""
         ...
 
-    def change_token(self, connection: sa.Connection) -> Hashable:
+    def change_token(self, connection: Connection) -> Hashable:
         """A token that changes whenever anybody commits, comparable on one connection; None where
         getting it would cost as much as reading. Inside a transaction it stands for what that one
         reads, with its own changes."""
         ...
 
-    def to_jammi_error(self, error: sa.exc.DBAPIError) -> JammiError | None:
+    def to_jammi_error(self, error: BaseException) -> JammiError | None:
         """The JammiError for a driver's error; None for a defect of ours."""
         ...
-
-
-@functools.cache
-def _shared_compiler() -> tuple[sa.Dialect, LRUCache[Any, Any]]:
-    """The dialect and the compiled statements of all SQLite catalogs of this process. SQLAlchemy
-    keeps both for each engine; compiling them again took a tenth of the time from opening a
-    workspace to its first result."""
-    engine = sa.create_engine(_SQLITE_URL)
-    with engine.connect():  # the first connection completes the dialect
-        pass
-    engine.dispose()
-    return engine.dialect, LRUCache(_MAX_COMPILED_STATEMENTS)
 
 
 class Sqlite:
@@ -233,54 +228,32 @@ class Sqlite:
                 "there now.",
             )
 
-    def engine(self) -> sa.Engine:
-        engine = sa.create_engine(
-            _SQLITE_URL, creator=self._connect, poolclass=NullPool, hide_parameters=True
-        )
-        engine.dialect, compiled_statements = _shared_compiler()
-        engine.update_execution_options(compiled_cache=compiled_statements)
+    def close(self) -> None:
+        self._write_queue.close()
+        self._commits.close()
 
-        @sa.event.listens_for(engine, "begin")
-        def _begin_transaction(connection: sa.Connection) -> None:
-            self.reset(connection)
-            raw = connection.connection.dbapi_connection
-            assert isinstance(raw, sqlite3.Connection)
-            begin = connection.info["begin"]
-            # executed directly: SQLAlchemy's work around a statement takes longer than a small
-            # transaction
-            try:
-                if begin == _BEGIN_WRITE:
-                    self._write_queue.begin(raw, LOCK_SECONDS)
-                    connection.info["changes"] = raw.total_changes
-                else:
-                    raw.execute(begin)
-            except sqlite3.Error as error:
-                raise sa.exc.DBAPIError(begin, None, error) from None
+    def translate(self, statement: str) -> str:
+        return statement
 
-        @sa.event.listens_for(engine, "engine_disposed")
-        def _on_dispose(_: sa.Engine) -> None:
-            self._write_queue.close()
-            self._commits.close()
-
-        @sa.event.listens_for(engine, "handle_error")
-        def _keep_connection(context: sa.engine.ExceptionContext) -> None:
-            # The connection stays valid after an interrupt. SQLAlchemy would close it, and a cursor
-            # in the traceback would keep its write lock.
-            context.is_disconnect = False
-
-        @sa.event.listens_for(engine, "before_cursor_execute")
-        def _deliver_interrupts(*_: Any) -> None:
-            DeferInterrupts.checkpoint()
-
-        return engine
-
-    def reset(self, connection: sa.Connection) -> None:
-        raw = connection.connection.dbapi_connection
-        if isinstance(raw, sqlite3.Connection) and raw.in_transaction:
-            raw.rollback()
+    def ddl(self, statement: str) -> str:
+        return statement
 
     def begin(self, *, writing: bool) -> str:
         return _BEGIN_WRITE if writing else "BEGIN"
+
+    def run_begin(self, connection: Connection, statement: str) -> None:
+        if statement == _BEGIN_WRITE:
+            self._write_queue.begin(connection.raw, LOCK_SECONDS)
+            connection.changes = connection.raw.total_changes
+        else:
+            connection.raw.execute(statement)
+
+    def reset(self, connection: Connection) -> None:
+        if not connection.closed and connection.raw.in_transaction:
+            connection.raw.rollback()
+
+    def is_lost(self, connection: Connection) -> bool:  # noqa: ARG002
+        return False
 
     def acknowledge_commits(self) -> None:
         self._commits.start()
@@ -289,37 +262,28 @@ class Sqlite:
             with contextlib.suppress(sqlite3.Error), contextlib.closing(self._open("rw")) as raw:
                 self._commits.begin_anew(raw)
 
-    def commit(self, connection: sa.Connection, transaction: sa.RootTransaction) -> None:
-        raw, count = connection.connection.dbapi_connection, 0
-        assert isinstance(raw, sqlite3.Connection)
+    def commit(self, connection: Connection) -> None:
         # without fsync a commit is not acknowledged, and one without changes is not written
-        is_counted = raw.total_changes != connection.info["changes"]
-        try:
-            if is_counted and not connection.info.get("no_fsync"):
-                count = self._commits.add(raw)
-            self._limit_checkpoints(connection, raw)
-        except sqlite3.Error as error:
-            raise sa.exc.DBAPIError("the count of commits", None, error) from None
-        transaction.commit()
+        is_counted = connection.raw.total_changes != connection.changes
+        count = self._commits.add(connection.raw) if is_counted and not connection.no_fsync else 0
+        self._limit_checkpoints(connection)
+        connection.raw.commit()
         self._commits.acknowledge(count)
 
-    def _limit_checkpoints(self, connection: sa.Connection, raw: sqlite3.Connection) -> None:
+    def _limit_checkpoints(self, connection: Connection) -> None:
         """Let no checkpoint begin for which the disk has no room: it would take the space of the
         reserve, and leave the log as long as it is."""
-        [[pages]] = raw.execute("PRAGMA page_count")
+        [[pages]] = connection.raw.execute("PRAGMA page_count")
         with contextlib.suppress(OSError):
             disk = os.statvfs(self.path.parent)
             needed = pages * _PAGE_BYTES - self.path.stat().st_size
             limit = 0 if needed > disk.f_bavail * disk.f_frsize else _MAX_LOG_PAGES
-            if connection.info.get("limit", _MAX_LOG_PAGES) != limit:
-                raw.execute(f"PRAGMA wal_autocheckpoint={limit}")
-                connection.info["limit"] = limit
+            if connection.checkpoint_limit != limit:
+                connection.raw.execute(f"PRAGMA wal_autocheckpoint={limit}")
+                connection.checkpoint_limit = limit
 
-    def set_durability(self, connection: sa.Connection, *, no_fsync: bool) -> None:
-        raw = connection.connection.dbapi_connection
-        assert isinstance(raw, sqlite3.Connection)
-        raw.execute(f"PRAGMA synchronous={'NORMAL' if no_fsync else 'FULL'}")
-        connection.info["no_fsync"] = no_fsync
+    def set_durability(self, connection: Connection, *, no_fsync: bool) -> None:
+        connection.raw.execute(f"PRAGMA synchronous={'NORMAL' if no_fsync else 'FULL'}")
 
     def open_unsynced_log(self) -> FileIO | None:
         # SQLite takes no POSIX lock on the log, so closing this descriptor releases none; without a
@@ -329,23 +293,22 @@ class Sqlite:
         except FileNotFoundError:
             return None
 
-    def purge(self, connection: sa.Connection, timeout: float) -> bool:
-        raw = connection.connection.dbapi_connection
-        assert isinstance(raw, sqlite3.Connection)
+    def purge(self, connection: Connection, timeout: float) -> bool:
+        raw = connection.raw
         raw.execute(f"PRAGMA busy_timeout={int(timeout * 1000)}")
         try:
             [(busy, *_)] = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.OperationalError as error:
             if not is_busy(error):
-                raise sa.exc.OperationalError("PRAGMA wal_checkpoint", {}, error) from None
+                raise
             busy = 1
         finally:
             raw.execute(f"PRAGMA busy_timeout={int(LOCK_SECONDS * 1000)}")
         return not busy
 
-    def change_token(self, connection: sa.Connection) -> Hashable:
-        raw = connection.connection.dbapi_connection
-        if self._immutable or not isinstance(raw, sqlite3.Connection):
+    def change_token(self, connection: Connection) -> Hashable:
+        raw = connection.raw
+        if self._immutable:
             return None
         try:
             # data_version: commits of other connections; total_changes: rows changed by this one
@@ -353,10 +316,7 @@ class Sqlite:
         except sqlite3.Error:
             return None  # the read that follows reports the error
 
-    def ddl(self, statement: str) -> str:
-        return statement
-
-    def _connect(self) -> sqlite3.Connection:
+    def connect(self) -> sqlite3.Connection:
         if not self.read_only:
             # a file that was deleted meanwhile must not be replaced by an empty one
             acknowledged = 0 if self._inode else self._commits.acknowledged()
@@ -432,14 +392,14 @@ class Sqlite:
                 "file.",
             )
 
-    def to_jammi_error(self, error: sa.exc.DBAPIError) -> JammiError | None:
-        code = primary_code(error.orig)
+    def to_jammi_error(self, error: BaseException) -> JammiError | None:
+        code = primary_code(error)
         match code:
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 return self._locked_error()
             case sqlite3.SQLITE_NOMEM:
                 return self._memory_error()
-            case sqlite3.SQLITE_IOERR if extended_code(error.orig) == _IOERR_NOMEM:
+            case sqlite3.SQLITE_IOERR if extended_code(error) == _IOERR_NOMEM:
                 return self._memory_error()
             case sqlite3.SQLITE_FULL:
                 return ResourceExhausted(
@@ -474,9 +434,9 @@ class Sqlite:
                     "nothing was changed.",
                     hint="Check the disk.",
                 )
-            case sqlite3.SQLITE_ERROR if _FOREIGN_SCHEMA.search(str(error.orig)):
+            case sqlite3.SQLITE_ERROR if _FOREIGN_SCHEMA.search(str(error)):
                 return damaged_error(self.label)
-        return damaged_error(self.label) if "Could not decode" in str(error.orig) else None
+        return damaged_error(self.label) if "Could not decode" in str(error) else None
 
     def _locked_error(self) -> VersionConflict:
         holder = lock_holder(self.path)

@@ -5,17 +5,18 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
-import sqlalchemy as sa
 
 from jammi_lab.catalog import newest_versions, tenant_scope
 from jammi_lab.catalog.checks import remove_results_of_table
-from jammi_lab.catalog.database import CompiledStatement, Database
+from jammi_lab.catalog.connection import Connection
+from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.lineage import edge_rows, lineage_edges
 from jammi_lab.catalog.models import require_model
 from jammi_lab.catalog.observations import remove_observations_of_table
 from jammi_lab.catalog.result_tables import ResultTableRepository
 from jammi_lab.catalog.row_mapping import TABLE, VERSION
-from jammi_lab.catalog.schema import counters, lineage, manifests, recipes, result_tables, versions
+from jammi_lab.catalog.schema import counters, lineage, manifests, result_tables, versions
+from jammi_lab.catalog.statement import AllTenantsStatement, Statement, is_listed, text_list
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.anchors import AnchorKind
 from jammi_lab.core.clock import Clock, rfc3339
@@ -26,104 +27,77 @@ from jammi_lab.core.records import TableRecord, TableStatus, VersionRecord
 Edges = Sequence[tuple[tuple[str, str, str], AnchorKind]]
 """(`Input.identity`, anchor kind) of each input."""
 
-_t, _v = result_tables, versions
-_PUBLISHED_COLUMNS = {  # the columns that publishing sets, by parameter name
-    f"new_{name}": name
-    for name in (
-        *(
-            "row_count",
-            "derived_from",
-            "key_columns",
-            "dimensions",
-            "bytes",
-            "completed_at",
-            "seconds",
-            "columns",
-            "anchors",
-            "digest",
-        ),
-        *("manifest_digest", "order_sensitive", "source_id", "model_id", "status"),
-    )
-}
-_status_is = _t.c.status == sa.bindparam("was")
-_writer_is = _t.c.writer_id == sa.bindparam("writer")
-_counter = tenant_scope.select_owned_by(counters.c.recipe, tables=counters).where(
-    counters.c.recipe_fold == sa.bindparam("fold")
+_PUBLISHED_COLUMNS = (
+    *("row_count", "derived_from", "key_columns", "dimensions", "bytes", "completed_at"),
+    *("seconds", "columns", "anchors", "digest", "manifest_digest", "order_sensitive"),
+    *("source_id", "model_id", "status", "error"),
 )
-_VERSION_NUMBERS = CompiledStatement(  # one statement instead of five
-    tenant_scope.select_all_tenants(
-        tenant_scope.select_owned_by(recipes.c.name, tables=recipes)
-        .where(recipes.c.name_fold == sa.bindparam("fold"))
-        .scalar_subquery(),
-        _counter.scalar_subquery(),
-        _counter.with_only_columns(counters.c.last).scalar_subquery(),
-        tenant_scope.select_owned_by(sa.func.max(_v.c.version), tables=_v)
-        .where(_v.c.recipe_fold == sa.bindparam("fold"))
-        .scalar_subquery(),
-        tenant_scope.select(sa.literal_column("1"), tables=_t)
-        .where(_t.c.table_fold == sa.bindparam("table_fold", type_=sa.Text))
-        .scalar_subquery(),
-    )
+"""The columns that publishing sets."""
+_OWN_TABLE = f"{tenant_scope.owned('result_tables')} AND result_tables.table_name = :name"
+_OWN_VERSION = (
+    f"{tenant_scope.owned('versions')} AND versions.recipe_fold = :fold "
+    "AND versions.version = :number"
 )
-_UPDATE_COUNTER = CompiledStatement(
-    tenant_scope.update_owned_by(counters)
-    .where(counters.c.recipe_fold == sa.bindparam("fold"))
-    .values(last=sa.bindparam("number"))
+_OWN_COUNTER = f"{tenant_scope.owned('version_counters')} AND version_counters.recipe_fold = :fold"
+_OF_WRITER = "result_tables.status = :was AND result_tables.writer_id = :writer"
+_VERSION_NUMBERS = Statement(  # one statement instead of five
+    f"SELECT (SELECT recipes.name FROM recipes WHERE {tenant_scope.owned('recipes')} "
+    "AND recipes.name_fold = :fold), "
+    f"(SELECT version_counters.recipe FROM version_counters WHERE {_OWN_COUNTER}), "
+    f"(SELECT version_counters.last FROM version_counters WHERE {_OWN_COUNTER}), "
+    f"(SELECT max(versions.version) FROM versions WHERE {tenant_scope.owned('versions')} "
+    "AND versions.recipe_fold = :fold), "
+    f"(SELECT 1 FROM result_tables WHERE {tenant_scope.visible('result_tables')} "
+    "AND result_tables.table_fold = :table_fold)"
 )
+_UPDATE_COUNTER = Statement(f"UPDATE version_counters SET last = :number WHERE {_OWN_COUNTER}")
 _INSERT_TABLE, _INSERT_VERSION, _INSERT_COUNTER, _INSERT_MANIFEST, _INSERT_EDGE = (
-    CompiledStatement(sa.insert(table)) for table in (_t, _v, counters, manifests, lineage)
+    Statement(table.insert) for table in (result_tables, versions, counters, manifests, lineage)
 )
-_UPDATE_OF_WRITER = tenant_scope.update_any_owner(_t).where(
-    _t.c.table_name == sa.bindparam("name"), _status_is, _writer_is
+_BUILDING = AllTenantsStatement(
+    # with the manifest's key, NULL where the catalog has no manifest yet
+    "SELECT result_tables.table_name, manifests.table_name AS manifest FROM result_tables "
+    "LEFT JOIN manifests ON manifests.table_name = result_tables.table_name "
+    f"WHERE {_OF_WRITER}",
+    columns="result_tables.table_name",
 )
-_BUILDING = (
-    CompiledStatement(  # with the manifest's key, NULL where the catalog has no manifest yet
-        tenant_scope.select_all_tenants(
-            _t.c.table_name, sa.type_coerce(manifests.c.table_name, sa.Text)
-        )
-        .join_from(_t, manifests, manifests.c.table_name == _t.c.table_name, isouter=True)
-        .where(_status_is, _writer_is)
-    )
+_FAIL_ALL = AllTenantsStatement(
+    "UPDATE result_tables SET status = 'failed', error = :why, completed_at = :now "
+    f"WHERE {_OF_WRITER} AND NOT {is_listed('result_tables.table_name', 'names')} "
+    "RETURNING table_name"
 )
-_FAIL = (
-    tenant_scope.update_any_owner(_t)
-    .where(_status_is, _writer_is)
-    .values(
-        status=sa.literal_column("'failed'"),
-        error=sa.bindparam("why"),
-        completed_at=sa.bindparam("now"),
-    )
-    .returning(_t.c.table_name)
+_PUBLISH = AllTenantsStatement(
+    f"{result_tables.update(*_PUBLISHED_COLUMNS)} "
+    f"WHERE result_tables.table_name = :table_name AND {_OF_WRITER}"
 )
-_FAIL_EXCEPT = _FAIL.where(_t.c.table_name.not_in(sa.bindparam("names", expanding=True)))
-_FAIL_ALL = CompiledStatement(_FAIL)
-_UPDATE_STATUS = tenant_scope.update_owned_by(_t).where(
-    _t.c.table_name == sa.bindparam("name"), _status_is
+_FAIL = AllTenantsStatement(
+    f"{result_tables.update('status', 'error', 'completed_at')} "
+    f"WHERE result_tables.table_name = :name AND {_OF_WRITER}"
 )
-_PUBLISH = CompiledStatement(
-    _UPDATE_OF_WRITER.values(
-        {_t.c[name]: sa.bindparam(bound) for bound, name in _PUBLISHED_COLUMNS.items()}
-        | {_t.c.error: sa.null()}
-    )
+_MARK_DAMAGED = Statement(
+    f"{result_tables.update('status', 'error')} WHERE {_OWN_TABLE} "
+    "AND result_tables.status = 'ready'"
 )
-_REJECT = CompiledStatement(
-    _UPDATE_OF_WRITER.values(
-        {_t.c[name]: sa.bindparam(bound) for bound, name in _PUBLISHED_COLUMNS.items()}
-        | {_t.c.error: sa.bindparam("why")}
-    )
+_MARK_DELETING = Statement(
+    "UPDATE result_tables SET status = 'deleting', writer_id = coalesce(:writer, writer_id) "
+    f"WHERE {_OWN_TABLE} AND result_tables.status = :was"
 )
-_DELETE_EDGES = tenant_scope.delete_owned_by(lineage).where(
-    lineage.c.derived == sa.bindparam("name")
+_SET_MANIFEST_DIGEST = Statement(
+    f"UPDATE result_tables SET manifest_digest = :digest WHERE {_OWN_TABLE}"
 )
-_DELETE_MANIFEST = tenant_scope.delete_owned_by(manifests).where(
-    manifests.c.table_name == sa.bindparam("name")
+_DELETE_TABLE = Statement(f"DELETE FROM result_tables WHERE {_OWN_TABLE}")
+_DELETE_EDGES = Statement(
+    f"DELETE FROM lineage WHERE {tenant_scope.owned('lineage')} AND lineage.derived = :name"
 )
-_DROP_VERSION = tenant_scope.delete_owned_by(_v).where(
-    _v.c.recipe_fold == sa.bindparam("fold"), _v.c.version == sa.bindparam("number")
+_DELETE_MANIFEST = Statement(
+    f"DELETE FROM manifests WHERE {tenant_scope.owned('manifests')} "
+    "AND manifests.table_name = :name"
 )
-_UPDATE_PIN = tenant_scope.update_owned_by(_v).where(
-    _v.c.recipe_fold == sa.bindparam("fold"), _v.c.version == sa.bindparam("number")
+_DELETE_VERSIONS = Statement(
+    f"DELETE FROM versions WHERE {tenant_scope.owned('versions')} AND versions.table_name = :name"
 )
+_DROP_VERSION = Statement(f"DELETE FROM versions WHERE {_OWN_VERSION}")
+_UPDATE_PIN = Statement(f"{versions.update('pinned', 'note')} WHERE {_OWN_VERSION}")
 
 
 class AlreadyBuilding(Exception):
@@ -252,19 +226,19 @@ class TableStatusRepository:
             for record, _, _ in still_building:
                 # it was ready before, and somebody set it to building by hand
                 if building[record.table_name, record.writer_id]:
-                    tx.execute(_DELETE_EDGES, _table_key(record))
-                    tx.execute(_DELETE_MANIFEST, _table_key(record))
+                    _DELETE_EDGES.execute(tx, _table_key(record))
+                    _DELETE_MANIFEST.execute(tx, _table_key(record))
             if still_building:
                 all_published = self._publish(tx, still_building)
                 assert all_published, "the transaction keeps them building"
         return {record.table_name for record, _, _ in still_building}
 
     @staticmethod
-    def _publish(tx: sa.Connection, finished: Sequence[tuple[TableRecord, bytes, Edges]]) -> bool:
+    def _publish(tx: Connection, finished: Sequence[tuple[TableRecord, bytes, Edges]]) -> bool:
         """Set building tables of their records' writers to ready, with edges and manifest copies,
         of which none may exist yet; return whether all of them were building."""
         if _PUBLISH.execute_many(
-            tx, [_publish_parameters(record, status="ready") for record, _, _ in finished]
+            tx, [_publish_parameters(record, "ready") for record, _, _ in finished]
         ) != len(finished):
             return False
         _INSERT_EDGE.execute_many(
@@ -278,7 +252,7 @@ class TableStatusRepository:
         return True
 
     @staticmethod
-    def _still_building(tx: sa.Connection, writers: Collection[str]) -> dict[tuple[str, str], bool]:
+    def _still_building(tx: Connection, writers: Collection[str]) -> dict[tuple[str, str], bool]:
         """What some writers are building, by table name and writer, with whether the catalog has a
         manifest of it already. The transaction keeps it so."""
         return {
@@ -314,19 +288,17 @@ class TableStatusRepository:
     def mark_failed(self, table_name: str, writer_id: str, error: str) -> bool:
         """Mark a building table of that writer as failed; False when its status had changed
         already."""
-        return self._update_of_writer(
-            table_name,
-            "building",
-            writer_id,
-            {"status": "failed", "error": error, "completed_at": rfc3339(self._clock.now_ns())},
-        )
+        with self._database.write() as tx:
+            parameters = {"name": table_name, "was": "building", "writer": writer_id}
+            failed = {"status": "failed", "error": error}
+            failed["completed_at"] = rfc3339(self._clock.now_ns())
+            return _FAIL.execute(tx, parameters | failed) == 1
 
     def reject(self, record: TableRecord, error: str) -> None:
         """Mark a complete table as rejected: its row is filled as if it were published, and no name
         means it. Raises LostOwnership as `publish`."""
         with self._database.write() as tx:
-            parameters = _publish_parameters(record, status="rejected")
-            if not _REJECT.execute(tx, {**parameters, "why": error}):
+            if not _PUBLISH.execute(tx, _publish_parameters(record, "rejected", error)):
                 raise _lost_ownership_error(record)
 
     def mark_all_failed(self, writer_id: str, error: str, exclude: Sequence[str] = ()) -> set[str]:
@@ -338,13 +310,9 @@ class TableStatusRepository:
                 "writer": writer_id,
                 "why": error,
                 "now": rfc3339(self._clock.now_ns()),
+                "names": text_list(exclude),
             }
-            failed = (
-                tx.execute(_FAIL_EXCEPT, {**parameters, "names": list(exclude)}).all()
-                if exclude
-                else _FAIL_ALL.fetch(tx, parameters)
-            )
-            return {row[0] for row in failed}
+            return {row[0] for row in _FAIL_ALL.fetch(tx, parameters)}
 
     def mark_damaged(self, table_name: str, error: str) -> bool:
         """Mark a ready table whose bytes cannot be trusted as failed; return whether it was ready.
@@ -354,13 +322,8 @@ class TableStatusRepository:
             if record is None:
                 return False
             self._scope.check_owner(record.tenant, f"The table {record.table_name!r}")
-            marked = (
-                tx.execute(
-                    _UPDATE_STATUS.values(status="failed", error=error),
-                    {**_table_key(record), "was": "ready"},
-                ).rowcount
-                == 1
-            )
+            failed = {"status": "failed", "error": error}
+            marked = _MARK_DAMAGED.execute(tx, _table_key(record) | failed) == 1
             newest_versions.mark_newest_of(tx, [record.table_name])
         return marked
 
@@ -376,8 +339,8 @@ class TableStatusRepository:
                 return None
             version, record = match
             self._scope.check_owner(version.tenant, f"The recipe {version.recipe!r}")
-            tx.execute(
-                _DROP_VERSION,
+            _DROP_VERSION.execute(
+                tx,
                 {"owner": version.tenant or "", "fold": fold(version.recipe), "number": number},
             )
             was_last = not self._tables.versions_of_table(record.table_name)
@@ -398,13 +361,8 @@ class TableStatusRepository:
             self._remove_names(tx, record)
             remove_results_of_table(tx, record.tenant, record.table_name)
             remove_observations_of_table(tx, record.table_name)
-            for table in (manifests, result_tables):
-                tx.execute(
-                    tenant_scope.delete_owned_by(table).where(
-                        table.c.table_name == sa.bindparam("name")
-                    ),
-                    _table_key(record),
-                )
+            for statement in (_DELETE_MANIFEST, _DELETE_TABLE):
+                statement.execute(tx, _table_key(record))
         return True
 
     def replace_manifest(
@@ -419,12 +377,7 @@ class TableStatusRepository:
             self._scope.check_owner(record.tenant, f"The table {record.table_name!r}")
             self._replace_manifest(tx, record.table_name, record.tenant, manifest)
             if manifest_digest is not None:
-                tx.execute(
-                    tenant_scope.update_owned_by(_t)
-                    .where(_t.c.table_name == sa.bindparam("name"))
-                    .values(manifest_digest=manifest_digest),
-                    _table_key(record),
-                )
+                _SET_MANIFEST_DIGEST.execute(tx, _table_key(record) | {"digest": manifest_digest})
         return True
 
     def pin(self, recipe: str, number: int, note: str | None = None) -> bool:
@@ -442,10 +395,8 @@ class TableStatusRepository:
             if match is None:
                 return False
             self._scope.check_owner(match[0].tenant, f"The recipe {match[0].recipe!r}")
-            tx.execute(
-                _UPDATE_PIN.values(**values),
-                {"owner": match[0].tenant or "", "fold": fold(recipe), "number": number},
-            )
+            key = {"owner": match[0].tenant or "", "fold": fold(recipe), "number": number}
+            _UPDATE_PIN.execute(tx, key | values)
         return True
 
     def _find_building(self, record: TableRecord) -> TableRecord | None:
@@ -454,7 +405,7 @@ class TableStatusRepository:
 
     def _assign_number(
         self,
-        tx: sa.Connection,
+        tx: Connection,
         tenant: str | None,
         recipe: str,
         table_name: str | None,
@@ -482,44 +433,21 @@ class TableStatusRepository:
             )
         return name, number
 
-    def _update_of_writer(
-        self, table_name: str, status: str, writer_id: str, values: dict[str, Any]
-    ) -> bool:
-        """Change a row if it has that status and belongs to that writer. The writer's id is the
-        permission, whoever is bound."""
-        with self._database.write() as tx:
-            return (
-                tx.execute(
-                    _UPDATE_OF_WRITER.values(values),
-                    {"name": table_name, "was": status, "writer": writer_id},
-                ).rowcount
-                == 1
-            )
-
-    def _mark_deleting(self, tx: sa.Connection, record: TableRecord, writer_id: str | None) -> None:
+    def _mark_deleting(self, tx: Connection, record: TableRecord, writer_id: str | None) -> None:
         referring = newest_versions.recipes_of(tx, [record.table_name])
         self._remove_names(tx, record)
-        values = (
-            {"status": "deleting"}
-            if writer_id is None
-            else {"status": "deleting", "writer_id": writer_id}
-        )
-        tx.execute(
-            _UPDATE_STATUS.values(**values), {**_table_key(record), "was": str(record.status)}
-        )
+        change = {"was": str(record.status), "writer": writer_id}
+        _MARK_DELETING.execute(tx, _table_key(record) | change)
         newest_versions.mark_newest(tx, referring)
 
-    def _remove_names(self, tx: sa.Connection, record: TableRecord) -> None:
-        tx.execute(
-            tenant_scope.delete_owned_by(_v).where(_v.c.table_name == sa.bindparam("name")),
-            _table_key(record),
-        )
-        tx.execute(_DELETE_EDGES, _table_key(record))
+    def _remove_names(self, tx: Connection, record: TableRecord) -> None:
+        _DELETE_VERSIONS.execute(tx, _table_key(record))
+        _DELETE_EDGES.execute(tx, _table_key(record))
 
     def _replace_manifest(
-        self, tx: sa.Connection, table_name: str, tenant: str | None, manifest: bytes
+        self, tx: Connection, table_name: str, tenant: str | None, manifest: bytes
     ) -> None:
-        tx.execute(_DELETE_MANIFEST, {"owner": tenant or "", "name": table_name})
+        _DELETE_MANIFEST.execute(tx, {"owner": tenant or "", "name": table_name})
         _INSERT_MANIFEST.execute(tx, _manifest_row(table_name, tenant, manifest))
 
 
@@ -535,18 +463,13 @@ def _table_key(record: TableRecord) -> dict[str, Any]:
     return {"owner": record.tenant or "", "name": record.table_name}
 
 
-def _publish_parameters(record: TableRecord, *, status: str) -> dict[str, Any]:
+def _publish_parameters(
+    record: TableRecord, status: str, error: str | None = None
+) -> dict[str, Any]:
     """The parameters that turn a building row of the record's writer into another status, with all
     columns known by then."""
-    row = TABLE.encode(record)
-    fields = {bound: row[name] for bound, name in _PUBLISHED_COLUMNS.items()}
-    return {
-        **fields,
-        "new_status": status,
-        "name": record.table_name,
-        "was": "building",
-        "writer": record.writer_id,
-    }
+    state = {"was": "building", "writer": record.writer_id, "status": status, "error": error}
+    return TABLE.encode(record) | state
 
 
 def _manifest_row(table_name: str, tenant: str | None, manifest: bytes) -> dict[str, Any]:

@@ -1,123 +1,63 @@
-"""The tenant predicate: which rows a statement may read or change. Every statement over tenanted
-rows starts here, and nowhere else.
+"""The tenant predicate: conditions that say which rows a statement may read or change. Every
+statement over tenanted rows has one, and makes no such condition of its own.
 
 A reader sees its own rows and the shared ones; without a bound tenant, only the shared ones. A
 change touches own rows only; without a bound tenant the shared rows count as own. `all_tenants()`
 lifts the predicate for one block (recovery, check, rebuild).
 
-Statements are built once, at import; the bound tenant is passed as parameters
-(`TenantPredicate.parameters`).
+Statements are constants; the bound tenant is passed as parameters (`TenantPredicate.parameters`).
+Each function takes the name or the alias of a table.
 """
 
 import contextlib
 import contextvars
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any
 
-import sqlalchemy as sa
-
-from jammi_lab.catalog.schema import owner
 from jammi_lab.core.errors import TenantForbidden
 from jammi_lab.core.tenancy import TenantScope
 
-S = TypeVar("S")
-_UNRESTRICTED = sa.bindparam("scope_all", type_=sa.BigInteger) == sa.literal_column("1")
-_TENANT = sa.bindparam("scope_tenant", type_=sa.Text)
+
+def owner(table: str) -> str:
+    """The owner of a row as a comparable text: '' is shared. The unique indexes use the same
+    expression."""
+    return f"coalesce({table}.tenant_id, '')"
 
 
-def visible(table: Any) -> sa.ColumnElement[bool]:
+def visible(table: str) -> str:
     """Own and shared rows."""
-    return sa.or_(_UNRESTRICTED, table.c.tenant_id.is_(None), table.c.tenant_id == _TENANT)
+    return f"(:scope_all = 1 OR {table}.tenant_id IS NULL OR {table}.tenant_id = :scope_tenant)"
 
 
-def owned_by_reader(table: Any) -> sa.ColumnElement[bool]:
+def owned_by_reader(table: str) -> str:
     """Own rows; shared ones only when no tenant is bound."""
-    return sa.or_(
-        _UNRESTRICTED,
-        owner(table) == sa.func.coalesce(_TENANT, sa.literal_column("''"), type_=sa.Text),
-    )
+    return f"(:scope_all = 1 OR {owner(table)} = coalesce(:scope_tenant, ''))"
 
 
-def owned_by(table: Any, name: str = "owner") -> sa.ColumnElement[bool]:
-    """Rows of exactly one owner, passed as the parameter `name`; `''` is shared. For the owner of a
-    visible record."""
-    return owner(table) == sa.bindparam(name, type_=sa.Text)
+def owned(table: str) -> str:
+    """Rows of exactly one owner, passed as the parameter `owner`; `''` is shared. For the owner of
+    a visible record."""
+    return f"{owner(table)} = :owner"
 
 
-def referring_to(table: Any, name: str = "owner") -> sa.ColumnElement[bool]:
-    """Rows that can refer to an object of the owner passed as `name`: that owner's own, and those
-    of all tenants when the object is shared (`''`)."""
-    return sa.or_(
-        sa.bindparam(name, type_=sa.Text) == sa.literal_column("''"), owned_by(table, name)
-    )
+def referring(table: str) -> str:
+    """Rows that can refer to an object of the owner passed as `owner`: that owner's own, and those
+    of all tenants when the object is shared (`''`); the owners of these must not be shown."""
+    return f"(:owner = '' OR {owned(table)})"
 
 
-def own_first(table: Any) -> sa.ColumnElement[int]:
+def own_first(table: str) -> str:
     """Sort own rows before shared ones."""
-    return sa.case((table.c.tenant_id == _TENANT, 0), (table.c.tenant_id.is_(None), 1), else_=2)
-
-
-def select(*columns: Any, tables: Any) -> sa.Select[Any]:
-    """Read the rows that are visible in the table (or tables) of the statement."""
-    return sa.select(*columns).where(*(visible(table) for table in _as_tuple(tables)))
-
-
-def select_own(*columns: Any, tables: Any) -> sa.Select[Any]:
-    """Read own rows."""
-    return sa.select(*columns).where(*(owned_by_reader(table) for table in _as_tuple(tables)))
-
-
-def select_owned_by(*columns: Any, tables: Any, name: str = "owner") -> sa.Select[Any]:
-    """Read the rows of one owner, passed as the parameter `name`."""
-    return sa.select(*columns).where(*(owned_by(table, name) for table in _as_tuple(tables)))
-
-
-def select_referring_to(*columns: Any, tables: Any, name: str = "owner") -> sa.Select[Any]:
-    """Read what can refer to an object of one owner, passed as the parameter `name`. When the
-    object is shared, the owners of these rows must not be shown."""
-    return sa.select(*columns).where(*(referring_to(table, name) for table in _as_tuple(tables)))
-
-
-def update_owned_by(table: sa.Table) -> sa.Update:
-    """Change rows of one owner."""
-    return sa.update(table).where(owned_by(table))
-
-
-def delete_owned_by(table: sa.Table) -> sa.Delete:
-    """Delete rows of one owner."""
-    return sa.delete(table).where(owned_by(table))
-
-
-def update_any_owner(table: sa.Table) -> sa.Update:
-    """Change rows of any owner, as the consequence of a change in another row."""
-    return sa.update(table)
-
-
-def select_all_tenants(*columns: Any) -> sa.Select[Any]:
-    """Read the rows of all tenants, for results that must not depend on the bound tenant, such as
-    whether a writer has left anything."""
-    return sa.select(*columns)
-
-
-def select_untenanted(table: sa.Table, *columns: Any) -> sa.Select[Any]:
-    """Read a table whose rows belong to no tenant. Raises ValueError for any other."""
-    return _without_tenant(table, sa.select(*columns))
-
-
-def _without_tenant(table: sa.Table, statement: S) -> S:
-    if "tenant_id" in table.c:
-        raise ValueError(f"the rows of {table.name} have tenants")
-    return statement
+    return (
+        f"CASE WHEN {table}.tenant_id = :scope_tenant THEN 0 "
+        f"WHEN {table}.tenant_id IS NULL THEN 1 ELSE 2 END"
+    )
 
 
 def tenant_parameters(tenant: str | None, **more: Any) -> dict[str, Any]:
     """The predicate's parameters for one tenant, whoever is bound: for the consequences of a record
     of that tenant."""
     return {"scope_all": 0, "scope_tenant": tenant, **more}
-
-
-def _as_tuple(tables: Any) -> tuple[Any, ...]:
-    return tables if isinstance(tables, tuple) else (tables,)
 
 
 class TenantPredicate:

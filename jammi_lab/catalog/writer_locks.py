@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from jammi_lab.catalog.connection import driver_errors
 from jammi_lab.catalog.postgres import Postgres
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable, too_many_open_files
 from jammi_lab.storage import own_files
@@ -232,7 +233,7 @@ class ServerLocks:
     def _connect(self) -> None:
         """Connect, and acquire again the locks that a lost connection held for the writers created
         here."""
-        self.connection = connection = self._dialect.connect()
+        self.connection = connection = self._dialect.new_connection()
         self._acquired_ids, self._reacquired = set(self._created_ids), bool(self._created_ids)
         if connection.info.server_version >= 140000:
             connection.execute("SET idle_session_timeout = 0")
@@ -254,15 +255,9 @@ class ServerLocks:
         try:
             yield
         except Exception as error:
-            lost = self.connection is None or self.connection.closed
-            translated = (
-                self._dialect.translate_error(error, lost=lost)
-                if hasattr(error, "sqlstate")
-                else None
-            )
-            if translated is None:
+            if not isinstance(error, driver_errors()):
                 raise
-            raise translated from None
+            raise (self._dialect.to_jammi_error(error) or error) from None
 
 
 # Next to an SQLite catalog a lock is an flock on `writers/<id>.lock` through a descriptor of

@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
-
-from jammi_lab.catalog import tenant_scope as scope
-from jammi_lab.catalog.database import CompiledStatement, Database
-from jammi_lab.catalog.schema import result_tables, writers
+from jammi_lab.catalog.connection import Connection
+from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.row_mapping import RowMapping
+from jammi_lab.catalog.schema import writers
+from jammi_lab.catalog.statement import AllTenantsStatement, Statement
 from jammi_lab.catalog.writer_locks import Lock, Locks
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.value import Value
@@ -38,43 +38,27 @@ class WriterRecord(Value, frozen=True, kw_only=True):
     """When it was closed or found dead."""
 
 
-_COLUMNS = tuple(writers.c[name] for name in WriterRecord.__struct_fields__)
-_LIST = CompiledStatement(
-    scope.select_untenanted(writers, *_COLUMNS).order_by(writers.c.started_at, writers.c.writer_id)
+_WRITER = RowMapping(writers, WriterRecord)
+_LIST = Statement(
+    f"SELECT {_WRITER.columns} FROM writers ORDER BY writers.started_at, writers.writer_id"
 )
-_GET = CompiledStatement(
-    scope.select_untenanted(writers, *_COLUMNS).where(writers.c.writer_id == sa.bindparam("id"))
+_GET = Statement(f"SELECT {_WRITER.columns} FROM writers WHERE writers.writer_id = :id")
+_UNRETIRED = Statement("SELECT writers.writer_id FROM writers WHERE writers.retired_at IS NULL")
+_UNSETTLED = AllTenantsStatement(
+    "SELECT DISTINCT result_tables.writer_id FROM result_tables "
+    "WHERE result_tables.status IN ('building', 'deleting')"
 )
-_UNRETIRED = CompiledStatement(
-    scope.select_untenanted(writers, writers.c.writer_id).where(writers.c.retired_at.is_(None))
+_REVIVE = Statement("UPDATE writers SET retired_at = NULL WHERE writers.writer_id = :id")
+_RETIRE = Statement(
+    "UPDATE writers SET retired_at = :now "
+    "WHERE writers.writer_id = :id AND writers.retired_at IS NULL"
 )
-_UNSETTLED = CompiledStatement(
-    scope.select_all_tenants(result_tables.c.writer_id)
-    .distinct()
-    .where(
-        result_tables.c.status.in_(
-            [sa.literal_column("'building'"), sa.literal_column("'deleting'")]
-        )
-    )
+_REGISTER = Statement(writers.insert)
+_RETIRED_BEFORE = Statement(
+    "SELECT writers.writer_id FROM writers WHERE writers.retired_at < :before"
 )
-_REVIVE = (
-    sa.update(writers).where(writers.c.writer_id == sa.bindparam("id")).values(retired_at=None)
-)
-_RETIRE = CompiledStatement(
-    sa.update(writers)
-    .where(writers.c.writer_id == sa.bindparam("id"), writers.c.retired_at.is_(None))
-    .values(retired_at=sa.bindparam("now"))
-)
-_REGISTER = CompiledStatement(sa.insert(writers))
-_RETIRED_BEFORE = CompiledStatement(
-    scope.select_untenanted(writers, writers.c.writer_id).where(
-        writers.c.retired_at < sa.bindparam("before")
-    )
-)
-_DELETE = CompiledStatement(
-    sa.delete(writers).where(
-        writers.c.writer_id == sa.bindparam("id"), writers.c.retired_at.is_not(None)
-    )
+_DELETE = Statement(
+    "DELETE FROM writers WHERE writers.writer_id = :id AND writers.retired_at IS NOT NULL"
 )
 RETIRED_ROW_SECONDS = 3600
 """How long the row of a closed or dead writer is kept for whoever asks who was here."""
@@ -133,7 +117,7 @@ class Writers:
         if self.lock_store.reacquire_lost():
             with self._database.write() as tx:
                 for writer_id in self.held_locks:
-                    if tx.execute(_REVIVE, {"id": writer_id}).rowcount == 0:
+                    if _REVIVE.execute(tx, {"id": writer_id}) == 0:
                         _REGISTER.execute(tx, self._own_rows[writer_id])
 
     def write_note(self, note: str) -> None:
@@ -163,11 +147,11 @@ class Writers:
     def get(self, writer_id: str) -> WriterRecord | None:
         """The writer of that id, retired or not."""
         rows = self._database.fetch(_GET, {"id": writer_id})
-        return _record(rows[0]) if rows else None
+        return _WRITER.decode(rows[0]) if rows else None
 
     def list(self) -> list[WriterRecord]:
         """Every writer, oldest first."""
-        return list(map(_record, self._database.fetch(_LIST, {})))
+        return list(map(_WRITER.decode, self._database.fetch(_LIST, {})))
 
     def suspects(self) -> Sequence[str]:
         """Writers, other than those of this process, that are not retired or have building or
@@ -244,7 +228,7 @@ class Writers:
             _RETIRE.execute(tx, {"id": writer_id, "now": rfc3339(now)})
             self._delete_retired(tx, now - RETIRED_ROW_SECONDS * 1_000_000_000)
 
-    def _delete_retired(self, tx: sa.Connection, before_ns: int) -> None:
+    def _delete_retired(self, tx: Connection, before_ns: int) -> None:
         """Delete the rows of writers that retired before a moment, except those with unsettled
         tables."""
         old = {row[0] for row in _RETIRED_BEFORE.fetch(tx, {"before": rfc3339(before_ns)})}
@@ -252,10 +236,6 @@ class Writers:
             old -= {row[0] for row in _UNSETTLED.fetch(tx, {})}
         for writer_id in sorted(old):
             _DELETE.execute(tx, {"id": writer_id})
-
-
-def _record(row: sa.Row[tuple[str, ...]]) -> WriterRecord:
-    return WriterRecord(**dict(zip(WriterRecord.__struct_fields__, row, strict=True)))  # type: ignore[arg-type]
 
 
 @functools.cache

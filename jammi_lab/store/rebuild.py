@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import sqlalchemy as sa
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.commit_count import SUFFIX
-from jammi_lab.catalog.postgres import Postgres
+from jammi_lab.catalog.connection import driver_errors
+from jammi_lab.catalog.postgres import Postgres, with_schema
 from jammi_lab.catalog.writer_locks import remove_dead_locks
 from jammi_lab.core.anchors import Input
 from jammi_lab.core.clock import Clock
@@ -127,7 +127,9 @@ def _check_not_newer(old: Path | str, clock: Clock) -> None:
         Catalog(old, scope=TenantScope(), clock=clock, read_only=True, create=False).close()
     except CatalogTooNew:
         raise
-    except (JammiError, OSError, ValueError, sa.exc.SQLAlchemyError):
+    except (JammiError, OSError, ValueError):
+        return
+    except driver_errors():
         return
 
 
@@ -387,7 +389,7 @@ def replace_schema(url: str, token: str) -> Iterator[tuple[str, Callable[[], str
     """
     server = Postgres(url, read_only=False, create=True)
     new_schema, old_schema = f"{server.schema}_new_{token}", f"{server.schema}_before_{token}"
-    connection: Any = server.next_connection()
+    connection: Any = server.connect()
     with contextlib.closing(connection), _translate_errors(server):
         [acquired] = connection.execute(
             f"SELECT pg_try_advisory_lock({server.lock_key('use')})"
@@ -411,12 +413,7 @@ def replace_schema(url: str, token: str) -> Iterator[tuple[str, Callable[[], str
             return old_schema if is_present else None
 
         try:
-            yield (
-                sa.make_url(url)
-                .update_query_dict({"schema": new_schema})
-                .render_as_string(hide_password=False),
-                swap,
-            )
+            yield with_schema(url, new_schema), swap
         finally:
             _remove_new_schemas(connection, server.schema)
 
@@ -435,6 +432,6 @@ def _translate_errors(server: Postgres) -> Iterator[None]:
     except JammiError:
         raise
     except Exception as error:
-        if hasattr(error, "sqlstate") and (translated := server.translate_error(error)) is not None:
-            raise translated from None
-        raise
+        if not isinstance(error, driver_errors()):
+            raise
+        raise (server.to_jammi_error(error) or error) from None

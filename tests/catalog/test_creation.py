@@ -5,12 +5,14 @@ import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from types import NoneType
+from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from jammi_lab.catalog import Catalog, creation
-from jammi_lab.catalog.schema import metadata
+from jammi_lab.catalog.connection import Connection
+from jammi_lab.catalog.schema import TABLES
 from jammi_lab.core.errors import CatalogTooNew, WorkspaceNotFound
 from tests.catalog.conftest import Lab, sqlite_only
 
@@ -18,27 +20,33 @@ pytestmark = pytest.mark.own_catalog
 
 
 def test_the_created_tables_are_those_of_the_schema(lab: Lab) -> None:
-    with lab.catalog.database.read() as tx:
-        found = sa.inspect(tx)
-        assert set(found.get_table_names()) == set(metadata.tables)
-        for table in metadata.tables.values():
-            made = {
-                c["name"]: (c["type"]._type_affinity, c["nullable"])
-                for c in found.get_columns(table.name)
-            }
-            assert made == {c.name: (c.type._type_affinity, c.nullable) for c in table.c}
+    database = lab.catalog.database
+    question = (
+        "SELECT table_name, column_name, is_nullable = 'YES' FROM information_schema.columns "
+        "WHERE table_schema = current_schema()"
+        if database.dialect.file is None
+        else 'SELECT m.name, c.name, NOT c."notnull" FROM sqlite_master AS m, '
+        "pragma_table_info(m.name) AS c WHERE m.type = 'table'"
+    )
+    with database.read() as tx:
+        made = {(table, column, bool(nullable)) for table, column, nullable in tx.fetch(question)}
+    assert made == {
+        (table.name, column.name, NoneType in column.types)
+        for table in TABLES.values()
+        for column in table.columns.values()
+    }
 
 
 def test_a_catalog_of_a_later_release_is_refused_and_left_alone(
     lab: Lab, open_catalog: Callable[..., Catalog]
 ) -> None:
     with lab.catalog.database.write() as tx:
-        tx.exec_driver_sql("UPDATE catalog_format SET format = '999'")
+        tx.execute("UPDATE catalog_format SET format = '999'")
     for options in ({}, {"read_only": True}):
         with pytest.raises(CatalogTooNew, match="later release"):
             open_catalog(**options)
     with lab.catalog.database.write() as tx:
-        tx.exec_driver_sql("UPDATE catalog_format SET format = '1'")
+        tx.execute("UPDATE catalog_format SET format = '1'")
     open_catalog()
 
 
@@ -50,25 +58,30 @@ def test_a_catalog_whose_creation_fails_is_created_by_the_next_open(
         patched.setattr(
             creation, "CREATE_STATEMENTS", [*creation.CREATE_STATEMENTS, "CREATE NONSENSE"]
         )
-        with pytest.raises(sa.exc.DBAPIError):
+        with pytest.raises(sqlite3.OperationalError):
             open_catalog(place)
     with contextlib.closing(sqlite3.connect(place)) as db:
         assert db.execute("SELECT name FROM sqlite_master").fetchall() == []
     assert open_catalog(place).models.list() == []
 
 
+def heard(run: Callable[..., Any], said: list[str]) -> Callable[..., Any]:
+    """A method of a connection that also writes its statements down."""
+
+    def hear(self: Connection, statement: str, *rest: object) -> Any:
+        said.append(statement)
+        return run(self, statement, *rest)
+
+    return hear
+
+
 def statements_of_an_open(
     place: Path | str, open_catalog: Callable[..., Catalog], monkeypatch: pytest.MonkeyPatch
 ) -> list[str]:
     said: list[str] = []
-    real = sa.Connection.exec_driver_sql
-
-    def hear(self: sa.Connection, statement: str, *rest: object) -> object:
-        said.append(statement)
-        return real(self, statement, *rest)
-
     with monkeypatch.context() as patched:
-        patched.setattr(sa.Connection, "exec_driver_sql", hear)
+        for name in ("fetch", "execute"):
+            patched.setattr(Connection, name, heard(getattr(Connection, name), said))
         open_catalog(place)
     return said
 

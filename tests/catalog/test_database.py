@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from jammi_lab.catalog import Catalog
 from jammi_lab.catalog import sqlite as dialects
+from jammi_lab.catalog.connection import Connection, driver_errors
 from jammi_lab.catalog.sqlite import network_filesystem
 from jammi_lab.core.errors import (
     ForkedWorkspace,
@@ -110,21 +110,23 @@ def test_an_exception_takes_the_whole_transaction_back(lab: Lab) -> None:
 
 @sqlite_only
 def test_an_interrupt_in_a_statement_leaves_the_catalog_free_for_others_and_for_this_thread(
-    lab: Lab,
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The traceback is kept, as IPython does: it holds the cursor, and with it what the cursor had
     begun."""
     database = lab.catalog.database
 
-    def interrupted(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
-        cursor.execute(statement, parameters)
+    real = Connection.execute
+
+    def interrupted(self: Connection, statement: str, parameters: Any) -> int:
+        real(self, statement, parameters)
         raise KeyboardInterrupt
 
     for block in (database.write, database.write_without_fsync):
-        sa.event.listen(database.engine, "do_execute", interrupted)
-        with pytest.raises(KeyboardInterrupt) as kept, lab.catalog.transaction():
-            lab.catalog.metadata.set("a", "1")
-        sa.event.remove(database.engine, "do_execute", interrupted)
+        with monkeypatch.context() as patched:
+            patched.setattr(Connection, "execute", interrupted)
+            with pytest.raises(KeyboardInterrupt) as kept, lab.catalog.transaction():
+                lab.catalog.metadata.set("a", "1")
         other = sqlite3.connect(lab.place, timeout=0, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         other.execute("ROLLBACK")
@@ -186,7 +188,7 @@ def test_a_commit_waits_for_the_disk_also_after_one_that_did_not_was_interrupted
 ) -> None:
     def synchronous() -> int:
         with lab.catalog.database.read() as tx:
-            return tx.exec_driver_sql("PRAGMA synchronous").scalar_one()
+            return tx.fetch("PRAGMA synchronous")[0][0]
 
     with lab.catalog.database.write_without_fsync():
         assert synchronous() == 1
@@ -224,7 +226,7 @@ def test_one_statement_reads_the_newest_state_also_after_an_interrupted_read(lab
         assert metadata.get("a") == "1"
     assert metadata.get("a") == "2"
     # an interrupt between a read and the note of its end leaves the connection in its snapshot
-    tx.begin()
+    tx.raw.execute("BEGIN")
     assert metadata.get("a") == "2"
     in_another_thread("3")
     assert metadata.get("a") == "3"
@@ -234,7 +236,7 @@ def test_one_statement_reads_the_newest_state_also_after_an_interrupted_read(lab
 def test_what_can_be_observed_again_is_not_synced(lab: Lab) -> None:
     lab.catalog.observations.put("k", CacheEntry(stat=NO_STAT, observed_at_ns=0, payload={}))
     with lab.catalog.database.read() as tx:
-        assert tx.exec_driver_sql("PRAGMA synchronous").scalar_one() == 1
+        assert tx.fetch("PRAGMA synchronous")[0][0] == 1
 
 
 @sqlite_only
@@ -301,7 +303,7 @@ def in_transaction(raw: Any) -> bool:
 
 def test_a_transaction_that_only_the_driver_knows_of_is_ended_by_the_next(lab: Lab) -> None:
     with lab.catalog.database.read() as tx:
-        raw = tx.connection.dbapi_connection
+        raw = tx.raw
     raw.execute(lab.catalog.database.dialect.begin(writing=True))
     assert in_transaction(raw)
     lab.catalog.metadata.set("a", "1")
@@ -321,7 +323,7 @@ def test_a_write_cannot_begin_inside_a_read(lab: Lab) -> None:
 def test_commits_are_on_disk_when_they_are_acknowledged(lab: Lab) -> None:
     with lab.catalog.database.read() as tx:
         found = {
-            p: tx.exec_driver_sql(f"PRAGMA {p}").scalar()
+            p: tx.fetch(f"PRAGMA {p}")[0][0]
             for p in (
                 "journal_mode",
                 "synchronous",
@@ -371,7 +373,7 @@ def test_connections_of_ended_threads_do_not_pile_up(lab: Lab) -> None:
 
 def connection_of(database: Any) -> Any:
     with database.read() as tx:
-        return tx.connection.dbapi_connection
+        return tx.raw
 
 
 def test_whether_a_thread_writes_is_told_without_a_connection_and_not_of_a_closed_catalog(
@@ -502,7 +504,7 @@ def test_a_transaction_that_could_not_begin_leaves_the_connection_usable(
         type(other.database.dialect), "begin", lambda self, *, writing: "BEGIN NOTHING"
     )
     for _ in range(2):
-        with pytest.raises(sa.exc.DBAPIError), other.database.read():
+        with pytest.raises(driver_errors()), other.database.read():
             pass
     monkeypatch.undo()
     assert other.metadata.get("a") == "2"
@@ -544,12 +546,12 @@ def test_an_observation_that_cannot_be_read_is_as_if_it_had_not_been_made(
 def test_a_full_disk_is_a_typed_error_and_what_was_acknowledged_is_there(lab: Lab) -> None:
     lab.catalog.metadata.set("kept", "1")
     with lab.catalog.database.read() as tx:
-        pages = tx.exec_driver_sql("PRAGMA page_count").scalar_one()
-        tx.exec_driver_sql(f"PRAGMA max_page_count={pages + 1}")
+        pages = tx.fetch("PRAGMA page_count")[0][0]
+        tx.execute(f"PRAGMA max_page_count={pages + 1}")
     with pytest.raises(ResourceExhausted):
         lab.catalog.metadata.set("big", "x" * 1_000_000)
     with lab.catalog.database.read() as tx:
-        tx.exec_driver_sql("PRAGMA max_page_count=1000000")
+        tx.execute("PRAGMA max_page_count=1000000")
     assert lab.catalog.metadata.get("kept") == "1"
     assert lab.catalog.metadata.get("big") is None
     lab.catalog.metadata.set("after", "1")
@@ -571,11 +573,11 @@ def test_a_damaged_catalog_names_the_way_to_make_a_new_one(
         open_catalog(path).metadata.get("key 1")
 
 
-def driver_error(code: int, name: str) -> sa.exc.DBAPIError:
+def driver_error(code: int, name: str) -> sqlite3.DatabaseError:
     """What the driver raises for a result code of SQLite."""
     cause = sqlite3.DatabaseError(name)
     cause.sqlite_errorcode, cause.sqlite_errorname = code, name
-    return sa.exc.DatabaseError("SELECT 1", {}, cause)
+    return cause
 
 
 @sqlite_only
@@ -673,10 +675,10 @@ def test_a_catalog_on_a_network_filesystem_is_refused_with_the_other_way_named(
 
 def test_bound_values_are_in_no_error(lab: Lab) -> None:
     with (
-        pytest.raises((sa.exc.DBAPIError, TableDamaged)) as failed,
+        pytest.raises((*driver_errors(), TableDamaged)) as failed,
         lab.catalog.database.write() as tx,
     ):
-        tx.execute(sa.text("INSERT INTO nothing VALUES (:secret)"), {"secret": "canary-4711"})
+        tx.execute("INSERT INTO nothing VALUES (:secret)", {"secret": "canary-4711"})
     assert "canary-4711" not in str(failed.value)
 
 

@@ -156,7 +156,7 @@ def plans(
     """What is found, and how SQLite says that it runs each statement of it."""
     said = list[str]()
     with catalog.database.read() as tx:
-        raw = tx.connection.dbapi_connection
+        raw = tx.raw
         assert isinstance(raw, sqlite3.Connection)
         raw.set_trace_callback(said.append)
         try:
@@ -198,7 +198,7 @@ def test_without_an_index_a_whole_table_is_gone_over_and_sqlite_says_so(
 ) -> None:
     """What the test above rests on: that it would see an index go."""
     with chains.transaction() as tx:
-        tx.exec_driver_sql(f"DROP INDEX {index}")
+        tx.execute(f"DROP INDEX {index}")
     assert any(
         slow(plans(chains, ask)[1]) for ask, _, indexes in ASKED.values() if index in indexes
     )

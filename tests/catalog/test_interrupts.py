@@ -14,8 +14,9 @@ from types import FrameType
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
+from jammi_lab.catalog.connection import Connection
+from jammi_lab.catalog.sqlite import Dialect
 from jammi_lab.core.interrupts import DeferInterrupts, interrupt_thread
 from jammi_lab.core.parallel_tasks import Task, TaskPool
 from tests.catalog.conftest import Lab, sqlite_only
@@ -59,7 +60,7 @@ def test_it_comes_between_two_statements_or_behind_the_commit(lab: Lab, then: st
             sum(range(1000))
             if then == "another statement":
                 with lab.catalog.database.write() as tx:
-                    tx.execute(sa.text("SELECT 1"))
+                    tx.execute("SELECT 1")
 
     thread, raised = threaded(work)
     assert inside.wait(60)
@@ -73,14 +74,16 @@ def test_it_comes_between_two_statements_or_behind_the_commit(lab: Lab, then: st
 def test_one_that_comes_while_a_read_ends_is_told_as_what_it_is(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ending = sa.engine.base.RootTransaction._deactivate_from_connection
+    dialect = type(lab.catalog.database.dialect)
+    reset = dialect.reset
 
-    def interrupted(transaction: sa.engine.base.RootTransaction) -> None:
-        monkeypatch.undo()
-        signal.raise_signal(signal.SIGINT)
-        ending(transaction)
+    def interrupted(self: Dialect, connection: Connection) -> None:
+        if connection.raw.in_transaction if self.file else connection.raw.info.transaction_status:
+            monkeypatch.undo()
+            signal.raise_signal(signal.SIGINT)
+        reset(self, connection)
 
-    monkeypatch.setattr(sa.engine.base.RootTransaction, "_deactivate_from_connection", interrupted)
+    monkeypatch.setattr(dialect, "reset", interrupted)
     with pytest.raises(KeyboardInterrupt), lab.catalog.database.read():
         pass
     lab.catalog.metadata.set("n", "1")
@@ -107,7 +110,7 @@ def _read_interrupted_at(lab: Lab, moment: int) -> tuple[bool, BaseException | N
 
     def read() -> None:
         with lab.catalog.database.read() as tx:
-            tx.execute(sa.text("SELECT 1")).all()
+            tx.fetch("SELECT 1")
 
     sys.settrace(trace)
     try:
@@ -184,7 +187,7 @@ def test_a_thread_that_is_interrupted_while_it_reads_keeps_no_snapshot(lab: Lab)
         def work(reading: threading.Event = reading) -> None:
             while True:
                 with lab.catalog.database.read() as tx:
-                    tx.execute(sa.text("SELECT count(*) FROM meta")).all()
+                    tx.fetch("SELECT count(*) FROM meta")
                 reading.set()
 
         thread, raised = threaded(work)
@@ -193,7 +196,7 @@ def test_a_thread_that_is_interrupted_while_it_reads_keeps_no_snapshot(lab: Lab)
         thread.join(60)
         assert [type(each) for each in raised] == [KeyboardInterrupt]
         [handle] = [each for each in lab.catalog.database.handles if each.thread is thread]
-        assert not handle.connection.connection.dbapi_connection.in_transaction
+        assert not handle.connection.raw.in_transaction
 
 
 @sqlite_only

@@ -45,7 +45,7 @@ def test_a_diamond_is_walked_once_and_nearest_first(lab: Lab) -> None:
 def test_an_edge_of_a_kind_that_there_is_not_is_a_damaged_catalog(lab: Lab) -> None:
     lab.ready("a", "source:papers")
     with lab.catalog.database.write() as tx:
-        tx.exec_driver_sql("UPDATE lineage SET kind = 'source_~ersion'")
+        tx.execute("UPDATE lineage SET kind = 'source_~ersion'")
     with pytest.raises(TableDamaged, match=r"jammi_lab\.rebuild"):
         lab.catalog.lineage.all_edges()
 

@@ -5,7 +5,6 @@ import contextlib
 import threading
 
 import pytest
-import sqlalchemy as sa
 
 from jammi_lab.catalog.logs import NewEntry, entries_table
 from jammi_lab.core.errors import (
@@ -182,7 +181,7 @@ def test_an_entry_that_is_not_as_it_was_written_is_damage(lab, logs, log, change
         "'y'", "CAST('y' AS BLOB)" if lab.catalog.database.dialect.file else "'y'"
     )
     with lab.catalog.database.write() as tx:
-        tx.exec_driver_sql(f"UPDATE {entries_table(log.log_id)} SET {change} WHERE position = 1")
+        tx.execute(f"UPDATE {entries_table(log.log_id)} SET {change} WHERE position = 1")
     with pytest.raises(TableDamaged, match="'t' is damaged"):
         logs.check(log)
     with pytest.raises(TableDamaged):
@@ -194,7 +193,7 @@ def test_a_missing_entry_is_damage(lab, logs, log):
     append(logs, log)
     append(logs, log)
     with lab.catalog.database.write() as tx:
-        tx.exec_driver_sql(f"DELETE FROM {entries_table(log.log_id)} WHERE position = 0")
+        tx.execute(f"DELETE FROM {entries_table(log.log_id)} WHERE position = 0")
     with pytest.raises(TableDamaged, match="1 of 2 entries"):
         logs.check(log)
 
@@ -228,7 +227,15 @@ def test_a_dropped_log_leaves_nothing_in_the_database(lab, logs, log):
     append(logs, log, rows=3)
     assert logs.drop(log) == 3 and logs.drop(log) == 0
     with lab.catalog.database.read() as tx:
-        names = sa.inspect(tx).get_table_names()
+        names = [
+            name
+            for (name,) in tx.fetch(
+                "SELECT table_name FROM information_schema.tables "
+                "WHERE table_schema = current_schema()"
+                if lab.catalog.database.dialect.file is None
+                else "SELECT name FROM sqlite_master"
+            )
+        ]
         assert [name for name in names if name.startswith("log_")] == []
     for use in (
         lambda: append(logs, log),

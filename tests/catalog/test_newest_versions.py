@@ -28,9 +28,7 @@ Newest = set[tuple[str | None, str, int]]
 def marked(catalog: Catalog) -> Newest:
     """What the catalog says: owner, recipe and number of each newest version."""
     with catalog.database.read() as tx:
-        rows = tx.exec_driver_sql(
-            "SELECT tenant_id, recipe_fold, version FROM versions WHERE newest = 1"
-        ).all()
+        rows = tx.fetch("SELECT tenant_id, recipe_fold, version FROM versions WHERE newest = 1")
     assert len({(tenant, recipe) for tenant, recipe, _ in rows}) == len(rows)
     return {(tenant, recipe, number) for tenant, recipe, number in rows}
 
@@ -38,10 +36,10 @@ def marked(catalog: Catalog) -> Newest:
 def meant(catalog: Catalog) -> Newest:
     """The same by brute force."""
     with catalog.database.read() as tx:
-        rows = tx.exec_driver_sql(
+        rows = tx.fetch(
             "SELECT v.tenant_id, v.recipe_fold, v.version FROM versions v JOIN result_tables t "
             "ON t.table_name = v.table_name WHERE t.status = 'ready'"
-        ).all()
+        )
     return {(t, r, max(n for u, s, n in rows if (u, s) == (t, r))) for t, r, _ in rows}
 
 

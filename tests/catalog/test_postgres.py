@@ -54,9 +54,7 @@ def backends(lab: Lab, url: str) -> dict[int, str]:
 
 def connections(lab: Lab) -> list[Any]:
     kept = [lab.catalog.writers.lock_store.connection]
-    return kept + [
-        handle.connection.connection.dbapi_connection for handle in lab.catalog.database.handles
-    ]
+    return kept + [handle.connection.raw for handle in lab.catalog.database.handles]
 
 
 def end(url: str, raw: Any) -> None:
@@ -66,7 +64,7 @@ def end(url: str, raw: Any) -> None:
 
 
 def of_thread(lab: Lab) -> Any:
-    return lab.catalog.database.handles[0].connection.connection.dbapi_connection
+    return lab.catalog.database.handles[0].connection.raw
 
 
 def everything_shown(error: BaseException) -> str:
@@ -146,7 +144,7 @@ def test_a_writer_whose_lock_was_never_lost_is_assured_without_a_change(lab: Lab
 @postgresql_only
 def test_a_stopped_transaction_is_ended_by_the_server_so_that_others_can_write(lab: Lab) -> None:
     with lab.catalog.database.read() as tx:
-        assert tx.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar() == "2min"
+        assert tx.fetch("SHOW idle_in_transaction_session_timeout")[0][0] == "2min"
 
 
 @postgresql_only
@@ -169,7 +167,7 @@ def test_a_forked_child_that_ends_takes_neither_lock_nor_connection_from_the_par
     if (forked := os.fork()) == 0:
         lab.catalog.writers.close()
         for handle in lab.catalog.database.handles:
-            handle.connection.connection.dbapi_connection.close()
+            handle.connection.raw.close()
         gc.collect()
         os._exit(0)
     assert os.waitpid(forked, 0)[1] == 0
@@ -341,7 +339,7 @@ def test_a_catalog_whose_tables_were_dropped_is_damaged(
 def test_what_a_server_says_is_told_by_its_code(
     lab: Lab, state: str, kind: type[JammiError] | None
 ) -> None:
-    typed = lab.catalog.database.dialect.translate_error(psycopg.errors.lookup(state)("x"))
+    typed = lab.catalog.database.dialect.to_jammi_error(psycopg.errors.lookup(state)("x"))
     assert type(typed) is kind if kind else typed is None
 
 

@@ -171,9 +171,7 @@ def test_who_has_the_turn_waits_for_another_tool_and_gives_up_in_the_end(
 def test_readers_wait_as_long_as_they_did_before_a_write(lab: Lab) -> None:
     write(lab.catalog)
     with lab.catalog.database.read() as tx:
-        assert (
-            tx.exec_driver_sql("PRAGMA busy_timeout").scalar_one() == dialects.LOCK_SECONDS * 1000
-        )
+        assert tx.fetch("PRAGMA busy_timeout")[0][0] == dialects.LOCK_SECONDS * 1000
 
 
 def test_a_folder_that_cannot_be_locked_is_written_to_without_turns(

@@ -15,10 +15,8 @@ from typing import Any
 
 import msgspec
 import pytest
-import sqlalchemy as sa
 
 from jammi_lab.catalog import writers as writers_module
-from jammi_lab.catalog.schema import writers
 from jammi_lab.core.records import TableStatus
 from jammi_lab.storage import own_files
 from jammi_lab.storage.files import install_fault_hook
@@ -210,9 +208,9 @@ def test_a_writer_of_another_machine_is_judged_by_its_lock_alone(
     writer = gone.writers.register()
     with lab.catalog.database.write() as tx:
         tx.execute(
-            sa.update(writers)
-            .where(writers.c.writer_id == writer)
-            .values(host="elsewhere", boot_id="another", pid=1)
+            "UPDATE writers SET host = 'elsewhere', boot_id = 'another', pid = 1 "
+            "WHERE writer_id = :id",
+            {"id": writer},
         )
     assert list(lab.catalog.writers.dead_writers()) == []
     gone.close()
@@ -531,7 +529,7 @@ def test_a_writer_that_was_thought_dead_long_ago_comes_back_with_its_row(
     other = open_catalog()
     before = lab.catalog.writers.get(lab.writer)
     with lab.catalog.database.write() as tx:
-        tx.execute(sa.delete(writers).where(writers.c.writer_id == lab.writer))
+        tx.execute("DELETE FROM writers WHERE writer_id = :id", {"id": lab.writer})
     monkeypatch.setattr(lab.catalog.writers.lock_store, "reacquire_lost", lambda: True)
     lab.catalog.writers.reacquire_lost()
     assert other.writers.get(lab.writer) == before

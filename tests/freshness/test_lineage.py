@@ -281,7 +281,7 @@ def test_a_long_chain_needs_no_recursion(lab: Lab) -> None:
         """What SQLite does to see that a recipe may read these."""
         steps: list[None] = []
         with catalog.snapshot() as tx:
-            raw = tx.connection.dbapi_connection
+            raw = tx.raw
             assert isinstance(raw, sqlite3.Connection)
             raw.set_progress_handler(lambda: steps.append(None), 100)
             catalog.recipes.check_acyclic("new", None, parents)

@@ -172,7 +172,7 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("library", ["sqlalchemy.sql", "asyncio.events", "pyarrow.lib"])
+@pytest.mark.parametrize("library", ["msgspec.json", "asyncio.events", "pyarrow.lib"])
 def test_an_interrupt_while_the_engine_is_loaded_leaves_no_library_half_loaded(run_python, library):
     assert run_python(INTERRUPTED, library, start=True).stdout.split() == ["opened"]
 

@@ -10,7 +10,6 @@ import sys
 import tempfile
 
 import pytest
-import sqlalchemy as sa
 
 import jammi_lab as jl
 from jammi_lab.catalog.logs import entries_table
@@ -231,8 +230,13 @@ def test_a_kernel_that_dies_in_the_middle_of_anything_leaves_no_session_and_no_t
             ["opened", "abandoned"] if done and "ephemeral" in act else []
         )
         with services_of(ws).catalog.database.read() as tx:
-            left = tx.execute(sa.text("SELECT log_id, kind FROM logs")).all()
-            names = {name for name in sa.inspect(tx).get_table_names() if name.startswith("log_")}
+            left = tx.fetch("SELECT log_id, kind FROM logs")
+            question = (
+                "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
+                if services_of(ws).catalog.database.dialect.file is None
+                else "SELECT name FROM sqlite_master WHERE type = 'table'"
+            )
+            names = {name for (name,) in tx.fetch(question) if name.startswith("log_")}
             assert {kind for _, kind in left} == {"topic"}
             assert names == {entries_table(log_id) for log_id, _ in left}
         assert files_with(place[0], CANARY) == []

@@ -12,7 +12,6 @@ import warnings
 
 import pyarrow as pa
 import pytest
-import sqlalchemy as sa
 
 import jammi_lab as jl
 from jammi_lab.catalog.logs import LogRepository, entries_table
@@ -330,11 +329,8 @@ def test_the_audit_topic_keeps_the_newest_events_of_a_tenant(acme, tmp_path, mon
     assert [event.offset for event in acme.topics.replay(AUDIT)] == [6, 7, 8, 9]
     assert len(told(acme, tenant="bolt")) == 2
     with services_of(acme).catalog.database.read() as tx:
-        ids = tx.execute(sa.text("SELECT log_id FROM logs WHERE kind = 'topic'")).scalars().all()
-        counts = [
-            tx.execute(sa.text(f"SELECT count(*) FROM {entries_table(each)}")).scalar()
-            for each in ids
-        ]
+        ids = [log_id for (log_id,) in tx.fetch("SELECT log_id FROM logs WHERE kind = 'topic'")]
+        counts = [tx.fetch(f"SELECT count(*) FROM {entries_table(each)}")[0][0] for each in ids]
         assert sorted(counts) == [2, 4]
 
 
@@ -781,7 +777,7 @@ def test_a_drop_waits_for_no_reader_of_an_older_state(acme, tmp_path):
         [{"id": 1, "word": CANARY}]
     )
     with jl.open(tmp_path / "lab") as other, services_of(other).catalog.database.read() as tx:
-        tx.exec_driver_sql("SELECT count(*) FROM meta").fetchall()
+        tx.fetch("SELECT count(*) FROM meta")
         acme.mutable.drop("notes")
         assert "notes" not in acme.mutable
 
@@ -818,7 +814,7 @@ def test_a_reader_of_an_older_state_only_delays_it(acme, tmp_path, monkeypatch):
     fill(s)
     with jl.open(tmp_path / "lab") as other:
         with services_of(other).catalog.database.read() as tx:
-            tx.exec_driver_sql("SELECT count(*) FROM meta").fetchall()
+            tx.fetch("SELECT count(*) FROM meta")
             with pytest.warns(RuntimeWarning):
                 s.close()
             assert acme.sessions() == []

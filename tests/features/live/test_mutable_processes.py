@@ -129,9 +129,9 @@ def test_a_kill_leaves_all_of_a_change_or_nothing(tmp_path, run_python, point, w
         with names.read() as tx:
             made = {
                 name
-                for (name,) in tx.exec_driver_sql(
+                for (name,) in tx.fetch(
                     "SELECT name FROM sqlite_master WHERE name LIKE 'log\\_%' ESCAPE '\\'"
-                ).all()
+                )
             }
         assert len(made) == len(tables)
 

@@ -415,8 +415,8 @@ def test_a_full_disk_leaves_the_table_as_it_was(ws, labels):
 def test_a_catalog_without_room_refuses_what_does_not_fit_typed_and_takes_what_does(ws, labels):
     database = services_of(ws).catalog.database
     with database.read() as tx:
-        [[pages]] = tx.exec_driver_sql("PRAGMA page_count").fetchall()
-        tx.exec_driver_sql(f"PRAGMA max_page_count = {pages + 4}")
+        [[pages]] = tx.fetch("PRAGMA page_count")
+        tx.execute(f"PRAGMA max_page_count = {pages + 4}")
     for change in (labels.insert, labels.upsert):
         with pytest.raises(jl.ResourceExhausted, match="nothing was changed"):
             change([{"id": 5, "label": "x" * 1_000_000}])

@@ -530,8 +530,8 @@ def test_an_event_that_is_not_what_was_published_is_damage(ws, events):
     events.publish("events", rows(1))
     table = entries_table(events["events"]._record.log_id)
     with services_of(ws).catalog.database.write() as tx:
-        [[body]] = tx.exec_driver_sql(f"SELECT body FROM {table}").fetchall()
-        tx.exec_driver_sql(f"UPDATE {table} SET body = ?", (bytes([*body[:-1], body[-1] ^ 1]),))
+        [[body]] = tx.fetch(f"SELECT body FROM {table}")
+        tx.execute(f"UPDATE {table} SET body = :body", {"body": bytes([*body[:-1], body[-1] ^ 1])})
     assert ws.fsck(deep=True).damaged == ["topics.events"]
     with pytest.raises(TableDamaged, match="entry 0"):
         list(events.replay("events"))
@@ -539,8 +539,8 @@ def test_an_event_that_is_not_what_was_published_is_damage(ws, events):
 
 def test_a_full_disk_leaves_no_half_event(events):
     with events._catalog.database.read() as tx:
-        [[pages]] = tx.exec_driver_sql("PRAGMA page_count").fetchall()
-        tx.exec_driver_sql(f"PRAGMA max_page_count = {pages + 4}")
+        [[pages]] = tx.fetch("PRAGMA page_count")
+        tx.execute(f"PRAGMA max_page_count = {pages + 4}")
     with pytest.raises(ResourceExhausted, match="No space is left"):
         events.publish("events", [{"id": 1, "word": "x" * 1_000_000}])
     assert events.publish("events", rows(2)) == 0
