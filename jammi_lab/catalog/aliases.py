@@ -8,10 +8,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jammi_lab.catalog import tenant_scope as scope
-from jammi_lab.catalog.connection import Connection
+from jammi_lab.catalog.connection import AllTenantsStatement, Connection, Statement
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.schema import aliases
-from jammi_lab.catalog.statement import AllTenantsStatement, Statement
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.errors import TableNotFound
 from jammi_lab.core.identifiers import fold
@@ -24,23 +23,24 @@ _LIST = Statement(
     f"WHERE {scope.visible('aliases')}"
 )
 _OF_OWNER = Statement(
-    f"SELECT aliases.target FROM aliases WHERE {scope.owned('aliases')} "
+    f"SELECT aliases.target FROM aliases WHERE {scope.owned_by('aliases')} "
     "AND aliases.name_fold = :fold"
 )
 _OF_TARGET = Statement(
-    f"SELECT aliases.name_fold FROM aliases WHERE {scope.owned('aliases')} "
+    f"SELECT aliases.name_fold FROM aliases WHERE {scope.owned_by('aliases')} "
     "AND aliases.target_fold = :target"
 )
 _OWN_RECIPE = Statement(
-    f"SELECT recipes.name FROM recipes WHERE {scope.owned('recipes')} AND recipes.name_fold = :fold"
+    f"SELECT recipes.name FROM recipes WHERE {scope.owned_by('recipes')} "
+    "AND recipes.name_fold = :fold"
 )
 _INSERT = Statement(aliases.insert)
 _RETARGET = Statement(
     "UPDATE aliases SET target = :target, target_fold = :target_fold "
-    f"WHERE {scope.owned('aliases')} AND aliases.target_fold = :fold"
+    f"WHERE {scope.owned_by('aliases')} AND aliases.target_fold = :fold"
 )
 _DELETE = Statement(
-    f"DELETE FROM aliases WHERE {scope.owned('aliases')} AND aliases.name_fold = :fold"
+    f"DELETE FROM aliases WHERE {scope.owned_by('aliases')} AND aliases.name_fold = :fold"
 )
 _NAMED_EDGES = (
     "lineage.node_fold = :target AND lineage.node_tenant = :owner "

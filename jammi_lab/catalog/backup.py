@@ -13,8 +13,7 @@ from pathlib import Path
 
 from jammi_lab.catalog.commit_count import COUNT_KEY
 from jammi_lab.catalog.connection import Connection
-from jammi_lab.catalog.creation import create_tables
-from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.database import Database, create_tables
 from jammi_lab.catalog.logs import create_entries_statement, entries_columns, entries_table
 from jammi_lab.catalog.schema import FORMAT, TABLES, Table, format_table, logs, metadata_table
 from jammi_lab.catalog.sqlite import Sqlite, has_content

@@ -8,8 +8,8 @@ from typing import Self
 from jammi_lab.catalog.aliases import AliasRepository
 from jammi_lab.catalog.backup import backup
 from jammi_lab.catalog.checks import CheckRepository
-from jammi_lab.catalog.creation import create_tables
-from jammi_lab.catalog.database import Database, Transaction
+from jammi_lab.catalog.connection import Dialect
+from jammi_lab.catalog.database import Database, Transaction, create_tables
 from jammi_lab.catalog.holds import HoldRepository
 from jammi_lab.catalog.lineage import LineageRepository
 from jammi_lab.catalog.logs import LogRepository
@@ -20,7 +20,7 @@ from jammi_lab.catalog.recipes import RecipeRepository
 from jammi_lab.catalog.result_tables import ResultTableRepository
 from jammi_lab.catalog.sessions import SessionRepository
 from jammi_lab.catalog.sources import SourceRepository
-from jammi_lab.catalog.sqlite import Dialect, Sqlite, damaged_error
+from jammi_lab.catalog.sqlite import Sqlite, damaged_error
 from jammi_lab.catalog.table_status import TableStatusRepository
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.catalog.writer_locks import FileLocks, Locks, ServerLocks

@@ -5,11 +5,10 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from jammi_lab.catalog import tenant_scope as scope
-from jammi_lab.catalog.connection import Connection
+from jammi_lab.catalog.connection import Connection, Statement
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.row_mapping import CHECK, CHECK_RESULT
 from jammi_lab.catalog.schema import check_results, checks
-from jammi_lab.catalog.statement import Statement
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.anchors import Input
 from jammi_lab.core.checks import CheckRecord, CheckResult, Severity
@@ -23,22 +22,22 @@ MAX_RESULTS = 16
 CheckRecords = list[CheckRecord]  # defined here because `list` is a method of the class below
 
 _IS_OF_RECIPE = "checks.kind = :checked_kind AND checks.recipe_fold = :fold"
-_OF_TABLE = f"{scope.owned('check_results')} AND check_results.table_name = :table_name"
+_OF_TABLE = f"{scope.owned_by('check_results')} AND check_results.table_name = :table_name"
 _LIST = Statement(
     f"SELECT {CHECK.columns} FROM checks WHERE {scope.visible('checks')} "
     f"ORDER BY checks.name_fold, {scope.own_first('checks')}"
 )
 _OF_RECIPE = Statement(
-    f"SELECT {CHECK.columns} FROM checks WHERE {scope.owned('checks')} AND {_IS_OF_RECIPE} "
+    f"SELECT {CHECK.columns} FROM checks WHERE {scope.owned_by('checks')} AND {_IS_OF_RECIPE} "
     "ORDER BY checks.name_fold"
 )
 _INSERT = Statement(checks.insert)
 _RENAME_RECIPE = Statement(
     "UPDATE checks SET recipe = :new, recipe_fold = :new_fold "
-    f"WHERE {scope.owned('checks')} AND {_IS_OF_RECIPE}"
+    f"WHERE {scope.owned_by('checks')} AND {_IS_OF_RECIPE}"
 )
 _RESULTS = Statement(
-    f"SELECT {CHECK_RESULT.columns} FROM check_results WHERE {scope.owned('check_results')} "
+    f"SELECT {CHECK_RESULT.columns} FROM check_results WHERE {scope.owned_by('check_results')} "
     "AND check_results.check_fold = :fold "
     "AND (check_results.table_name = :table_name OR :others = 1) "
     # those on the table first, so that those on many others do not crowd them out
@@ -57,10 +56,10 @@ _DELETE_RESULTS_OF_TABLE = Statement(f"DELETE FROM check_results WHERE {_OF_TABL
 def _deletion(condition: str) -> Sequence[Statement]:
     """The statements that delete the checks of one owner that meet a condition, after their
     results."""
-    which = f"{scope.owned('checks')} AND {condition}"
+    which = f"{scope.owned_by('checks')} AND {condition}"
     return (
         Statement(
-            f"DELETE FROM check_results WHERE {scope.owned('check_results')} "
+            f"DELETE FROM check_results WHERE {scope.owned_by('check_results')} "
             f"AND check_results.check_fold IN (SELECT checks.name_fold FROM checks WHERE {which})"
         ),
         Statement(f"DELETE FROM checks WHERE {which}"),

@@ -13,10 +13,11 @@ import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from jammi_lab.catalog.connection import Connection, driver_errors
-from jammi_lab.catalog.sqlite import Dialect, damaged_error
-from jammi_lab.catalog.statement import Statement
+from jammi_lab.catalog.connection import Connection, Dialect, Statement, driver_errors
+from jammi_lab.catalog.schema import CREATE_STATEMENTS, FORMAT, format_table
+from jammi_lab.catalog.sqlite import damaged_error
 from jammi_lab.core.errors import (
+    CatalogTooNew,
     SessionClosed,
     WorkspaceReadOnly,
     check_not_forked,
@@ -24,6 +25,7 @@ from jammi_lab.core.errors import (
 from jammi_lab.core.interrupts import DeferInterrupts, NoteInterrupts
 from jammi_lab.storage.files import BackgroundFsync, fault_point, sync_data
 
+_GET_FORMAT = f"SELECT format FROM {format_table.name}"
 T = TypeVar("T")
 Transaction = contextlib.AbstractContextManager[Connection]
 _MAX_CACHED_RESULTS = 256
@@ -227,11 +229,7 @@ class Database:
     def has_table(self, name: str) -> bool:
         """Whether the database has a table of that name."""
         with self.read() as tx:
-            if self.dialect.file is None:
-                question = "SELECT 1 WHERE to_regclass(:name) IS NOT NULL"
-            else:
-                question = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = :name"
-            return bool(tx.fetch(question, {"name": name}))
+            return self.dialect.has_table(tx, name)
 
     def close(self) -> None:
         """Close every connection after its running transaction. Idempotent; does nothing in a
@@ -325,7 +323,10 @@ class Database:
     def _handle(self) -> _Handle:
         handle: _Handle | None = getattr(self._local, "handle", None)
         # inside a transaction the outer one has checked the file already
-        self._check_usable(file_checked=handle is not None and handle.writing is not None)
+        is_inside = handle is not None and handle.writing is not None
+        self._check_usable(file_checked=is_inside)
+        if _is_forking.is_set() and not is_inside:
+            time.sleep(_FORK_PAUSE_SECONDS)  # let the fork have the locks
         if handle is None:
             handle = self._local.handle = self._open_handle()
         return handle
@@ -348,15 +349,50 @@ class Database:
         )
 
 
+def create_tables(database: Database, created_at: str) -> None:
+    """Create the tables of a new catalog in one transaction; an existing one costs one query.
+
+    Raises CatalogTooNew, and changes nothing, when another release has written the catalog.
+    """
+    if database.existed and database.has_table(format_table.name):
+        with database.read() as tx:
+            _check_format(database, tx)
+        return
+    with database.write() as tx:
+        # looked up again under the write lock: another kernel may have created it meanwhile
+        if database.has_table(format_table.name):
+            _check_format(database, tx)
+            return
+        for statement in database.dialect.setup_statements:
+            tx.execute(statement)
+        for statement in CREATE_STATEMENTS:
+            tx.execute(database.dialect.ddl(statement))
+        tx.execute(format_table.insert, {"format": FORMAT, "created_at": created_at})
+
+
+def _check_format(database: Database, tx: Connection) -> None:
+    [(found,)] = tx.fetch(_GET_FORMAT) or [("unknown",)]
+    if found != FORMAT:
+        raise CatalogTooNew(
+            f"The catalog {database.label} was written by a later release (format {found}; this "
+            f"one reads format {FORMAT}).",
+            hint="Update jammi_lab to open it: pip install --upgrade jammi-lab",
+        )
+
+
 _databases: set[weakref.ref[Database]] = set()
 _FORK_SECONDS = 2.0
 """How long a fork waits at most."""
+_FORK_PAUSE_SECONDS = 0.01
+"""How long others leave their locks to a thread that is about to fork, each time they need them."""
+_is_forking = threading.Event()
 _held_for_fork: list[Any] = []
 
 
 def _hold_connections() -> None:
     """Wait until no thread is inside of SQLite. The locks of its memory would stay locked in a
     forked child, which could then open no database at all."""
+    _is_forking.set()
     deadline = time.monotonic() + _FORK_SECONDS
     for database in filter(None, [reference() for reference in list(_databases)]):
         locks = (database._guard, *[handle.lock for handle in list(database.handles)])
@@ -366,6 +402,7 @@ def _hold_connections() -> None:
 
 
 def _release_connections() -> None:
+    _is_forking.clear()
     while _held_for_fork:
         _held_for_fork.pop().release()
 

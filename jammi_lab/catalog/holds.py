@@ -5,10 +5,9 @@ import socket
 from collections.abc import Mapping
 
 from jammi_lab.catalog import tenant_scope as scope
-from jammi_lab.catalog.connection import Connection
+from jammi_lab.catalog.connection import Connection, Statement
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.schema import holds
-from jammi_lab.catalog.statement import Statement
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.identifiers import fold
@@ -19,9 +18,11 @@ _LIST = Statement(
     f"FROM holds WHERE {scope.visible('holds')}"
 )
 _INSERT = Statement(holds.insert)
-_DELETE = Statement(f"DELETE FROM holds WHERE {scope.owned('holds')} AND holds.recipe_fold = :fold")
+_DELETE = Statement(
+    f"DELETE FROM holds WHERE {scope.owned_by('holds')} AND holds.recipe_fold = :fold"
+)
 _RENAME = Statement(
-    f"UPDATE holds SET recipe_fold = :new_fold WHERE {scope.owned('holds')} "
+    f"UPDATE holds SET recipe_fold = :new_fold WHERE {scope.owned_by('holds')} "
     "AND holds.recipe_fold = :fold"
 )
 

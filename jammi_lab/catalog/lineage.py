@@ -12,11 +12,10 @@ import msgspec
 
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.aliases import AliasRepository, alias_target
-from jammi_lab.catalog.connection import Connection
+from jammi_lab.catalog.connection import Connection, Statement, is_listed, text_list
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.result_tables import is_newest, is_newest_of_table, not_hidden
 from jammi_lab.catalog.row_mapping import EnumColumn
-from jammi_lab.catalog.statement import Statement, is_listed, text_list
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.anchors import Anchor, AnchorKind, Input, origin_inputs
 from jammi_lab.core.identifiers import fold
@@ -177,7 +176,7 @@ _NODES_BY_NAME = Statement(
 physical table, and the owner."""
 _OWN = {
     table: Statement(
-        f"SELECT 1 FROM {table} WHERE {scope.owned(table)} AND {table}.{column} = :fold LIMIT 1"
+        f"SELECT 1 FROM {table} WHERE {scope.owned_by(table)} AND {table}.{column} = :fold LIMIT 1"
     )
     for table, column in (
         ("recipes", "name_fold"),

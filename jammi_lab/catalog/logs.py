@@ -18,11 +18,10 @@ import msgspec
 
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.checks import remove_checks_of_recipe
-from jammi_lab.catalog.connection import Connection, driver_errors
+from jammi_lab.catalog.connection import Connection, Statement, driver_errors
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.row_mapping import RowMapping
-from jammi_lab.catalog.schema import Column, Table, logs
-from jammi_lab.catalog.statement import Statement
+from jammi_lab.catalog.schema import Table, TableColumn, logs
 from jammi_lab.catalog.tenant_scope import TenantPredicate, tenant_parameters
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import (
@@ -107,11 +106,11 @@ _LOG = RowMapping(
 )
 _SELECT = f"SELECT {_LOG.columns} FROM logs WHERE"
 _NAMED = "logs.kind = :log_kind AND logs.name_fold = :fold"
-_OWN_ID = f"{scope.owned('logs')} AND logs.log_id = :id"
+_OWN_ID = f"{scope.owned_by('logs')} AND logs.log_id = :id"
 _GET = Statement(
     f"{_SELECT} {scope.visible('logs')} AND {_NAMED} ORDER BY {scope.own_first('logs')} LIMIT 1"
 )
-_OF_OWNER = Statement(f"{_SELECT} {scope.owned('logs')} AND {_NAMED}")
+_OF_OWNER = Statement(f"{_SELECT} {scope.owned_by('logs')} AND {_NAMED}")
 _BY_ID = Statement(f"{_SELECT} {scope.visible('logs')} AND logs.log_id = :id")
 _LIST = Statement(
     f"{_SELECT} {scope.visible('logs')} AND logs.kind = :log_kind "
@@ -436,7 +435,8 @@ def entries_table(log_id: int) -> str:
 
 def entries_columns(log_id: int) -> Table:
     """That table, for a backup."""
-    return Table(entries_table(log_id), {name: Column(name, name, {object}) for name in _COLUMNS})
+    columns = {name: TableColumn(name, name, {object}) for name in _COLUMNS}
+    return Table(entries_table(log_id), columns)
 
 
 def create_entries_statement(log_id: int) -> str:

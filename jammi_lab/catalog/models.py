@@ -14,11 +14,10 @@ from typing import Any
 import msgspec
 
 from jammi_lab.catalog import tenant_scope as scope
-from jammi_lab.catalog.connection import Connection
+from jammi_lab.catalog.connection import Connection, Statement
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.row_mapping import EVALUATION, MODEL, TRAINING, RowMapping
 from jammi_lab.catalog.schema import Table, evaluations, models, trainings
-from jammi_lab.catalog.statement import Statement
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core import model_records as values
 from jammi_lab.core.clock import Clock, rfc3339
@@ -29,7 +28,7 @@ from jammi_lab.core.model_records import Evaluation, ModelRecord, Reference, Tra
 Record = Training | Evaluation
 
 _SELECT = f"SELECT {MODEL.columns} FROM models WHERE {scope.visible('models')}"
-_OF_KEY = f"{scope.owned('models')} AND models.key = :model_key"
+_OF_KEY = f"{scope.owned_by('models')} AND models.key = :model_key"
 _VERSIONS = Statement(
     f"{_SELECT} AND models.name_fold = :fold "
     f"ORDER BY {scope.own_first('models')}, models.version DESC"
@@ -61,7 +60,7 @@ class _Records:
         )
         self.insert = Statement(table.insert)
         self.delete = Statement(
-            f"DELETE FROM {name} WHERE {scope.owned(name)} AND {name}.record_id = :record_id"
+            f"DELETE FROM {name} WHERE {scope.owned_by(name)} AND {name}.record_id = :record_id"
         )
 
 

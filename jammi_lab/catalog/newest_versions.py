@@ -8,8 +8,13 @@ among the older versions.
 from collections.abc import Iterable
 
 from jammi_lab.catalog import tenant_scope as scope
-from jammi_lab.catalog.connection import Connection
-from jammi_lab.catalog.statement import AllTenantsStatement, Statement, is_listed, text_list
+from jammi_lab.catalog.connection import (
+    AllTenantsStatement,
+    Connection,
+    Statement,
+    is_listed,
+    text_list,
+)
 
 Key = tuple[str, str]
 """(owner or '', folded name of the recipe)."""
@@ -17,11 +22,11 @@ Key = tuple[str, str]
 _NEWEST_NUMBER = (  # descending along the index until a version is ready
     "SELECT candidate.version FROM versions AS candidate "
     "JOIN result_tables AS its_table ON its_table.table_name = candidate.table_name "
-    f"WHERE {scope.owned('candidate')} AND candidate.recipe_fold = :fold "
+    f"WHERE {scope.owned_by('candidate')} AND candidate.recipe_fold = :fold "
     # the coalesce keeps SQLite from the index over status, which covers nearly every row
     "AND coalesce(its_table.status, '') = 'ready' ORDER BY candidate.version DESC LIMIT 1"
 )
-_OF_RECIPE = f"{scope.owned('versions')} AND versions.recipe_fold = :fold"
+_OF_RECIPE = f"{scope.owned_by('versions')} AND versions.recipe_fold = :fold"
 # Always decided from the other tables, never handed on: so the only way in which the column can be
 # wrong is that nobody called this module.
 _CLEAR = Statement(f"UPDATE versions SET newest = 0 WHERE {_OF_RECIPE} AND versions.newest = 1")

@@ -7,10 +7,9 @@ from operator import itemgetter
 
 import msgspec
 
-from jammi_lab.catalog.connection import Connection
+from jammi_lab.catalog.connection import Connection, Statement, is_listed, text_list
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.schema import metadata_table, observations
-from jammi_lab.catalog.statement import Statement, is_listed, text_list
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.storage.digests import CacheEntry, observation_key
 

@@ -111,6 +111,12 @@ class Postgres:
     def run_begin(self, connection: Connection, statement: str) -> None:
         connection.raw.execute(statement)
 
+    def has_table(self, connection: Connection, name: str) -> bool:
+        # not `to_regclass`, which would look along a search path from before another kernel created
+        # the schema
+        question = "SELECT 1 FROM pg_tables WHERE schemaname = :schema AND tablename = :name"
+        return bool(connection.fetch(question, {"schema": self.schema, "name": name}))
+
     def acknowledge_commits(self) -> None:
         pass
 

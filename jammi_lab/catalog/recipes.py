@@ -15,12 +15,17 @@ from jammi_lab.catalog.aliases import (
     release_aliases_of,
 )
 from jammi_lab.catalog.checks import remove_checks_of_recipe, rename_checked_recipe
-from jammi_lab.catalog.connection import Connection
+from jammi_lab.catalog.connection import (
+    AllTenantsStatement,
+    Connection,
+    Statement,
+    is_listed,
+    text_list,
+)
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.holds import remove_hold, rename_hold
 from jammi_lab.catalog.row_mapping import RECIPE, RECIPE_INPUTS, DecodedRows
 from jammi_lab.catalog.schema import recipes
-from jammi_lab.catalog.statement import AllTenantsStatement, Statement, is_listed, text_list
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import DependencyCycle, DuplicateTable, TableNotFound
@@ -28,9 +33,11 @@ from jammi_lab.core.identifiers import fold
 from jammi_lab.core.input_kinds import input_kind
 from jammi_lab.core.records import RecipeRecord
 
-_OWN = f"{tenant_scope.owned('recipes')} AND recipes.name_fold = :fold"
-_OWN_VERSION = f"{tenant_scope.owned('versions')} AND versions.recipe_fold = :fold"
-_OWN_COUNTER = f"{tenant_scope.owned('version_counters')} AND version_counters.recipe_fold = :fold"
+_OWN = f"{tenant_scope.owned_by('recipes')} AND recipes.name_fold = :fold"
+_OWN_VERSION = f"{tenant_scope.owned_by('versions')} AND versions.recipe_fold = :fold"
+_OWN_COUNTER = (
+    f"{tenant_scope.owned_by('version_counters')} AND version_counters.recipe_fold = :fold"
+)
 _SELECT = f"SELECT {RECIPE.columns} FROM recipes WHERE {tenant_scope.visible('recipes')}"
 _BY_NAME = f"ORDER BY recipes.name_fold, {tenant_scope.own_first('recipes')}"
 _GET = Statement(

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from jammi_lab.catalog import tenant_scope as scope
+from jammi_lab.catalog.connection import Statement, is_listed, text_list
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.row_mapping import TABLE, VERSION, DecodedRows
-from jammi_lab.catalog.statement import Statement, is_listed, text_list
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.recipes import recipe_class
@@ -78,7 +78,7 @@ _NEWEST = Statement(
     f"{_NAMED} AND {is_newest('versions')} ORDER BY {scope.own_first('versions')} LIMIT 1"
 )
 _NEWEST_OF_OWNER = Statement(
-    f"{_VERSIONS_WITH_TABLES} {scope.owned('versions')} AND versions.recipe_fold = :fold "
+    f"{_VERSIONS_WITH_TABLES} {scope.owned_by('versions')} AND versions.recipe_fold = :fold "
     f"AND {is_newest('versions')}"
 )
 _VERSIONS = Statement(f"{_NAMED} {_NAMED_ORDER}")

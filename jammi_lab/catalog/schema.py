@@ -17,7 +17,7 @@ _TYPES: dict[str, tuple[str, set[type]]] = {
 }
 
 
-class Column(NamedTuple):
+class TableColumn(NamedTuple):
     """A column of a table."""
 
     name: str
@@ -31,7 +31,7 @@ class Table(NamedTuple):
     """A table."""
 
     name: str
-    columns: dict[str, Column]
+    columns: dict[str, TableColumn]
     """By name."""
 
     @property
@@ -69,7 +69,7 @@ def _table(name: str, columns: str, *indexes: str) -> Table:
             type_name += " NOT NULL"
         if "primary" in words:
             keys.append(column)
-        table.columns[column] = Column(column, f"{column} {type_name}", types)
+        table.columns[column] = TableColumn(column, f"{column} {type_name}", types)
     definitions = [column.definition for column in table.columns.values()]
     if keys:
         definitions.append(f"PRIMARY KEY ({', '.join(keys)})")

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from jammi_lab.catalog import tenant_scope as scope
+from jammi_lab.catalog.connection import Statement
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.row_mapping import RowMapping
 from jammi_lab.catalog.schema import sessions
-from jammi_lab.catalog.statement import Statement
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.value import Value
 
@@ -35,7 +35,7 @@ class SessionRecord(Value, frozen=True, kw_only=True):
 
 
 _SESSION = RowMapping(sessions, SessionRecord)
-_OWN = f"{scope.owned('ephemeral_sessions')} AND ephemeral_sessions.session_id = :id"
+_OWN = f"{scope.owned_by('ephemeral_sessions')} AND ephemeral_sessions.session_id = :id"
 _SELECT = f"SELECT {_SESSION.columns} FROM ephemeral_sessions"
 _LIST = Statement(
     f"{_SELECT} WHERE {scope.owned_by_reader('ephemeral_sessions')} "

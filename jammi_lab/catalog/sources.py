@@ -4,10 +4,10 @@ import msgspec
 
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.checks import remove_checks_of_recipe
+from jammi_lab.catalog.connection import Statement
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.row_mapping import SOURCE
 from jammi_lab.catalog.schema import sources
-from jammi_lab.catalog.statement import Statement
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import SourceExists
@@ -19,7 +19,7 @@ _GET = Statement(
     f"AND sources.name_fold = :fold ORDER BY {scope.own_first('sources')} LIMIT 1"
 )
 _GET_OF_OWNER = Statement(
-    f"SELECT {SOURCE.columns} FROM sources WHERE {scope.owned('sources')} "
+    f"SELECT {SOURCE.columns} FROM sources WHERE {scope.owned_by('sources')} "
     "AND sources.name_fold = :fold"
 )
 _LIST = Statement(
@@ -28,7 +28,7 @@ _LIST = Statement(
 )
 _INSERT = Statement(sources.insert)
 _DELETE = Statement(
-    f"DELETE FROM sources WHERE {scope.owned('sources')} AND sources.name_fold = :fold"
+    f"DELETE FROM sources WHERE {scope.owned_by('sources')} AND sources.name_fold = :fold"
 )
 
 

@@ -1,7 +1,6 @@
-"""`Dialect`, what differs between databases (opening connections, beginning transactions, errors),
-and its implementation for SQLite. PostgreSQL is in `postgres.py`.
+"""SQLite as the database of a catalog.
 
-SQLite is configured so that an acknowledged commit is on disk (WAL, synchronous=FULL), that a write
+It is configured so that an acknowledged commit is on disk (WAL, synchronous=FULL), that a write
 transaction takes its lock at BEGIN and so never fails half-way for a stale read, and that deleted
 values do not stay in the file (secure_delete).
 """
@@ -15,7 +14,6 @@ import urllib.parse
 from collections.abc import Hashable
 from io import FileIO
 from pathlib import Path
-from typing import Any, Protocol
 
 from jammi_lab.catalog.commit_count import SUFFIX, CommitCount
 from jammi_lab.catalog.connection import Connection
@@ -71,101 +69,6 @@ _MAX_DESCRIPTORS = 4
 """What SQLite opens for a catalog: the file, its log, the log's index, the folder for a moment."""
 _OWN_SUFFIXES = ("-wal", "-shm", "-journal", SUFFIX)
 """What the names of the files beside a catalog end in."""
-
-
-class Dialect(Protocol):
-    """What `Database` needs from the database behind it."""
-
-    label: str
-    """The display name of the catalog, without credentials."""
-    existed: bool
-    """Whether the catalog existed before it was opened."""
-    log_is_damaged: bool
-    """Whether the catalog lacked acknowledged commits when it was opened."""
-
-    @property
-    def file(self) -> Path | None:
-        """The file that holds the whole catalog, if there is one."""
-        ...
-
-    @property
-    def identity(self) -> Hashable:
-        """Equal for all handles of this database; defined once it has been connected to."""
-        ...
-
-    @property
-    def setup_statements(self) -> tuple[str, ...]:
-        """Statements that run before the tables are created."""
-        ...
-
-    def check_unchanged(self) -> None:
-        """Raise WorkspaceNotFound when the opened file no longer exists at its path."""
-        ...
-
-    def connect(self) -> Any:
-        """A connection of the driver that is ready to use, outside of a transaction."""
-        ...
-
-    def close(self) -> None:
-        """Release what belongs to no connection."""
-        ...
-
-    def translate(self, statement: str) -> str:
-        """A statement, with `:name` for its parameters, for the driver."""
-        ...
-
-    def ddl(self, statement: str) -> str:
-        """Translate a statement that creates a table or an index for this database."""
-        ...
-
-    def begin(self, *, writing: bool) -> str:
-        """The statement that begins a transaction."""
-        ...
-
-    def run_begin(self, connection: Connection, statement: str) -> None:
-        """Begin a transaction by that statement."""
-        ...
-
-    def reset(self, connection: Connection) -> None:
-        """Roll back the transaction of a connection, if it is in one."""
-        ...
-
-    def is_lost(self, connection: Connection) -> bool:
-        """Whether the database has ended a connection."""
-        ...
-
-    def acknowledge_commits(self) -> None:
-        """Make a loss of the commits that follow noticeable to the next handle. A server has no
-        such loss."""
-        ...
-
-    def commit(self, connection: Connection) -> None:
-        """Commit a transaction that writes."""
-        ...
-
-    def set_durability(self, connection: Connection, *, no_fsync: bool) -> None:
-        """Choose whether the commits of a connection skip fsync. A server's never do."""
-        ...
-
-    def open_unsynced_log(self) -> FileIO | None:
-        """Open the file that holds commits without fsync until it is synced; None where commits are
-        durable. Raises OSError."""
-        ...
-
-    def purge(self, connection: Connection, timeout: float) -> bool:
-        """Truncate the database's log; return whether no deleted value is in it any more. A file
-        may have to wait that many seconds for readers."""
-        ...
-
-    def change_token(self, connection: Connection) -> Hashable:
-        """A token that changes whenever anybody commits, comparable on one connection; None where
-        getting it would cost as much as reading. Inside a transaction it stands for what that one
-        reads, with its own changes."""
-        ...
-
-    def to_jammi_error(self, error: BaseException) -> JammiError | None:
-        """The JammiError for a driver's error; None for a defect of ours."""
-        ...
 
 
 class Sqlite:
@@ -254,6 +157,10 @@ class Sqlite:
 
     def is_lost(self, connection: Connection) -> bool:  # noqa: ARG002
         return False
+
+    def has_table(self, connection: Connection, name: str) -> bool:
+        question = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = :name"
+        return bool(connection.fetch(question, {"name": name}))
 
     def acknowledge_commits(self) -> None:
         self._commits.start()
@@ -544,7 +451,7 @@ def network_filesystem(folder: Path, mounts: str | None = None) -> str | None:
             return None
     resolved, longest, kind = os.path.realpath(folder), -1, ""
     for line in mounts.splitlines():
-        fields: list[Any] = line.split(" ")
+        fields = line.split(" ")
         if len(fields) < 3:
             continue
         mount_point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[1])

@@ -8,7 +8,13 @@ import msgspec
 
 from jammi_lab.catalog import newest_versions, tenant_scope
 from jammi_lab.catalog.checks import remove_results_of_table
-from jammi_lab.catalog.connection import Connection
+from jammi_lab.catalog.connection import (
+    AllTenantsStatement,
+    Connection,
+    Statement,
+    is_listed,
+    text_list,
+)
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.lineage import edge_rows, lineage_edges
 from jammi_lab.catalog.models import require_model
@@ -16,7 +22,6 @@ from jammi_lab.catalog.observations import remove_observations_of_table
 from jammi_lab.catalog.result_tables import ResultTableRepository
 from jammi_lab.catalog.row_mapping import TABLE, VERSION
 from jammi_lab.catalog.schema import counters, lineage, manifests, result_tables, versions
-from jammi_lab.catalog.statement import AllTenantsStatement, Statement, is_listed, text_list
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.anchors import AnchorKind
 from jammi_lab.core.clock import Clock, rfc3339
@@ -33,19 +38,21 @@ _PUBLISHED_COLUMNS = (
     *("source_id", "model_id", "status", "error"),
 )
 """The columns that publishing sets."""
-_OWN_TABLE = f"{tenant_scope.owned('result_tables')} AND result_tables.table_name = :name"
+_OWN_TABLE = f"{tenant_scope.owned_by('result_tables')} AND result_tables.table_name = :name"
 _OWN_VERSION = (
-    f"{tenant_scope.owned('versions')} AND versions.recipe_fold = :fold "
+    f"{tenant_scope.owned_by('versions')} AND versions.recipe_fold = :fold "
     "AND versions.version = :number"
 )
-_OWN_COUNTER = f"{tenant_scope.owned('version_counters')} AND version_counters.recipe_fold = :fold"
+_OWN_COUNTER = (
+    f"{tenant_scope.owned_by('version_counters')} AND version_counters.recipe_fold = :fold"
+)
 _OF_WRITER = "result_tables.status = :was AND result_tables.writer_id = :writer"
 _VERSION_NUMBERS = Statement(  # one statement instead of five
-    f"SELECT (SELECT recipes.name FROM recipes WHERE {tenant_scope.owned('recipes')} "
+    f"SELECT (SELECT recipes.name FROM recipes WHERE {tenant_scope.owned_by('recipes')} "
     "AND recipes.name_fold = :fold), "
     f"(SELECT version_counters.recipe FROM version_counters WHERE {_OWN_COUNTER}), "
     f"(SELECT version_counters.last FROM version_counters WHERE {_OWN_COUNTER}), "
-    f"(SELECT max(versions.version) FROM versions WHERE {tenant_scope.owned('versions')} "
+    f"(SELECT max(versions.version) FROM versions WHERE {tenant_scope.owned_by('versions')} "
     "AND versions.recipe_fold = :fold), "
     f"(SELECT 1 FROM result_tables WHERE {tenant_scope.visible('result_tables')} "
     "AND result_tables.table_fold = :table_fold)"
@@ -87,14 +94,15 @@ _SET_MANIFEST_DIGEST = Statement(
 )
 _DELETE_TABLE = Statement(f"DELETE FROM result_tables WHERE {_OWN_TABLE}")
 _DELETE_EDGES = Statement(
-    f"DELETE FROM lineage WHERE {tenant_scope.owned('lineage')} AND lineage.derived = :name"
+    f"DELETE FROM lineage WHERE {tenant_scope.owned_by('lineage')} AND lineage.derived = :name"
 )
 _DELETE_MANIFEST = Statement(
-    f"DELETE FROM manifests WHERE {tenant_scope.owned('manifests')} "
+    f"DELETE FROM manifests WHERE {tenant_scope.owned_by('manifests')} "
     "AND manifests.table_name = :name"
 )
 _DELETE_VERSIONS = Statement(
-    f"DELETE FROM versions WHERE {tenant_scope.owned('versions')} AND versions.table_name = :name"
+    f"DELETE FROM versions WHERE {tenant_scope.owned_by('versions')} "
+    "AND versions.table_name = :name"
 )
 _DROP_VERSION = Statement(f"DELETE FROM versions WHERE {_OWN_VERSION}")
 _UPDATE_PIN = Statement(f"{versions.update('pinned', 'note')} WHERE {_OWN_VERSION}")
@@ -238,7 +246,7 @@ class TableStatusRepository:
         """Set building tables of their records' writers to ready, with edges and manifest copies,
         of which none may exist yet; return whether all of them were building."""
         if _PUBLISH.execute_many(
-            tx, [_publish_parameters(record, "ready") for record, _, _ in finished]
+            tx, [_publish_parameters(record, status="ready") for record, _, _ in finished]
         ) != len(finished):
             return False
         _INSERT_EDGE.execute_many(
@@ -298,7 +306,9 @@ class TableStatusRepository:
         """Mark a complete table as rejected: its row is filled as if it were published, and no name
         means it. Raises LostOwnership as `publish`."""
         with self._database.write() as tx:
-            if not _PUBLISH.execute(tx, _publish_parameters(record, "rejected", error)):
+            if not _PUBLISH.execute(
+                tx, _publish_parameters(record, status="rejected", error=error)
+            ):
                 raise _lost_ownership_error(record)
 
     def mark_all_failed(self, writer_id: str, error: str, exclude: Sequence[str] = ()) -> set[str]:
@@ -464,7 +474,7 @@ def _table_key(record: TableRecord) -> dict[str, Any]:
 
 
 def _publish_parameters(
-    record: TableRecord, status: str, error: str | None = None
+    record: TableRecord, *, status: str, error: str | None = None
 ) -> dict[str, Any]:
     """The parameters that turn a building row of the record's writer into another status, with all
     columns known by then."""

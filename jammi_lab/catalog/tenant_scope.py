@@ -34,7 +34,7 @@ def owned_by_reader(table: str) -> str:
     return f"(:scope_all = 1 OR {owner(table)} = coalesce(:scope_tenant, ''))"
 
 
-def owned(table: str) -> str:
+def owned_by(table: str) -> str:
     """Rows of exactly one owner, passed as the parameter `owner`; `''` is shared. For the owner of
     a visible record."""
     return f"{owner(table)} = :owner"
@@ -43,7 +43,7 @@ def owned(table: str) -> str:
 def referring(table: str) -> str:
     """Rows that can refer to an object of the owner passed as `owner`: that owner's own, and those
     of all tenants when the object is shared (`''`); the owners of these must not be shown."""
-    return f"(:owner = '' OR {owned(table)})"
+    return f"(:owner = '' OR {owned_by(table)})"
 
 
 def own_first(table: str) -> str:

@@ -15,11 +15,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jammi_lab.catalog.connection import Connection
+from jammi_lab.catalog.connection import AllTenantsStatement, Connection, Statement
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.row_mapping import RowMapping
 from jammi_lab.catalog.schema import writers
-from jammi_lab.catalog.statement import AllTenantsStatement, Statement
 from jammi_lab.catalog.writer_locks import Lock, Locks
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.value import Value

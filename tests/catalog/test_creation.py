@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jammi_lab.catalog import Catalog, creation
+from jammi_lab.catalog import Catalog, database
 from jammi_lab.catalog.connection import Connection
 from jammi_lab.catalog.schema import TABLES
 from jammi_lab.core.errors import CatalogTooNew, WorkspaceNotFound
@@ -20,15 +20,14 @@ pytestmark = pytest.mark.own_catalog
 
 
 def test_the_created_tables_are_those_of_the_schema(lab: Lab) -> None:
-    database = lab.catalog.database
     question = (
         "SELECT table_name, column_name, is_nullable = 'YES' FROM information_schema.columns "
         "WHERE table_schema = current_schema()"
-        if database.dialect.file is None
+        if lab.catalog.database.dialect.file is None
         else 'SELECT m.name, c.name, NOT c."notnull" FROM sqlite_master AS m, '
         "pragma_table_info(m.name) AS c WHERE m.type = 'table'"
     )
-    with database.read() as tx:
+    with lab.catalog.database.read() as tx:
         made = {(table, column, bool(nullable)) for table, column, nullable in tx.fetch(question)}
     assert made == {
         (table.name, column.name, NoneType in column.types)
@@ -56,7 +55,7 @@ def test_a_catalog_whose_creation_fails_is_created_by_the_next_open(
     place = tmp_path / "catalog.sqlite3"
     with monkeypatch.context() as patched:
         patched.setattr(
-            creation, "CREATE_STATEMENTS", [*creation.CREATE_STATEMENTS, "CREATE NONSENSE"]
+            database, "CREATE_STATEMENTS", [*database.CREATE_STATEMENTS, "CREATE NONSENSE"]
         )
         with pytest.raises(sqlite3.OperationalError):
             open_catalog(place)

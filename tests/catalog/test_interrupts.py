@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 
-from jammi_lab.catalog.connection import Connection
-from jammi_lab.catalog.sqlite import Dialect
+from jammi_lab.catalog.connection import Connection, Dialect
 from jammi_lab.core.interrupts import DeferInterrupts, interrupt_thread
 from jammi_lab.core.parallel_tasks import Task, TaskPool
 from tests.catalog.conftest import Lab, sqlite_only

@@ -3,8 +3,8 @@
 import pytest
 
 from jammi_lab.catalog import tenant_scope as scope
+from jammi_lab.catalog.connection import Statement
 from jammi_lab.catalog.schema import logs, metadata_table
-from jammi_lab.catalog.statement import Statement
 from jammi_lab.core.errors import TableDamaged
 from tests.catalog.conftest import Lab, sqlite_only
 

@@ -13,11 +13,10 @@ import pytest
 
 from jammi_lab.catalog import Catalog, models
 from jammi_lab.catalog import tenant_scope as scope
-from jammi_lab.catalog.connection import Connection
+from jammi_lab.catalog.connection import AllTenantsStatement, Connection, Statement
 from jammi_lab.catalog.logs import NewEntry
 from jammi_lab.catalog.schema import TABLES
 from jammi_lab.catalog.sessions import SessionRecord
-from jammi_lab.catalog.statement import AllTenantsStatement, Statement
 from jammi_lab.core.errors import TenantForbidden
 from jammi_lab.core.model_records import ModelRecord, Training
 from jammi_lab.core.records import SourceRecord, TableStatus
@@ -25,14 +24,13 @@ from tests.catalog.conftest import Lab
 
 ROOM = Path(scope.__file__).parent
 TENANTED = {table.name for table in TABLES.values() if "tenant_id" in table.columns}
-PREDICATES = (scope.visible, scope.owned_by_reader, scope.owned, scope.referring)
+PREDICATES = (scope.visible, scope.owned_by_reader, scope.owned_by, scope.referring)
 DIRECT = {
     "backup.py",  # the rows of all tenants
     "catalog.py",  # no rows
-    "creation.py",
     "database.py",
     "logs.py",  # of entries, which are reached through a record that was found in scope
-    "statement.py",
+    "connection.py",
 }
 OF_ALL_TENANTS = {
     # a row in the making belongs to whoever has its writer's id; which writers left something

@@ -277,7 +277,9 @@ class SourceSuite(Suite):
         first = seen(connector, kind.table or None, memo, later=True)
         second = seen(connector, kind.table or None, memo, later=True)
         assert same_state(first, second) and first.by_column == second.by_column
-        assert first.columns == second.columns and first.stamp == second.stamp
+        assert first.columns == second.columns
+        # the stamp of a table that was written a moment ago moves while others write to the server
+        assert first.stamp == second.stamp or second.cost != kind.second_look_when_idle
         assert second.cost in (kind.second_look, kind.second_look_when_idle)
         free = connector.observe(kind.table or None, look(scan_bytes=0, scan_rows=0))
         assert (isinstance(free, Unknown) and "would scan" in free.why) or (

@@ -59,11 +59,9 @@ def test_a_table_that_another_kernel_drops_while_it_is_read_is_gone_and_no_damag
 
         def dropped(*given):
             monkeypatch.setattr(logs, "entries_table", own)
-            logs._statement.cache_clear()
             other.mutable.drop("labels")
             return own(*given)
 
-        logs._statement.cache_clear()
         monkeypatch.setattr(logs, "entries_table", dropped)
         with pytest.raises(jl.TableNotFound, match="no longer exists"):
             ask(labels)

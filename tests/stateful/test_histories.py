@@ -209,7 +209,7 @@ said: collections.Counter[str] = collections.Counter()
 @pytest.fixture(scope="module", autouse=True)
 def alarms(tell: Callable[[str], None]) -> Iterator[None]:
     """Every false alarm is of a kind that docs/verdicts.md names, and fewer than one verdict in a
-    hundred is one."""
+    hundred is one; of the few verdicts of a short run, at most four."""
     said.clear()
     yield
     whole = {kind: said[kind] for kind in (MORE_OR_LESS, UNREAD) if said[kind]}
@@ -223,7 +223,7 @@ def alarms(tell: Callable[[str], None]) -> Iterator[None]:
         f"advances by what nobody reads: {whole or 'none'}"
     )
     assert set(false) <= {IN_ORDER, VERSION_GONE}, false
-    assert sum(false.values()) * 100 <= said["verdicts"], false
+    assert sum(false.values()) <= max(4, said["verdicts"] / 100), false
 
 
 class Clock(SystemClock):
