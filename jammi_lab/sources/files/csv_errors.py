@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jammi_lab.core.errors import SourceUnavailable
-from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.sources.read_errors import display_name
 
 _LINE = re.compile(r"CSV Error on Line: (\d+)\nOriginal Line: ([^\n]*)")
@@ -78,18 +77,6 @@ def partition_name_error(path: str, key: str) -> SourceUnavailable:
         f"{display_name(path)} has a column {key!r} and lies in a folder {key}=….",
         hint="Rename the column, or the folders.",
     )
-
-
-def check_declared_columns(types: Mapping[str, str], names: Sequence[str]) -> None:
-    """Raise SourceUnavailable for a declared type of a column that is not there."""
-    folded = {fold(name) for name in names}
-    for name in types:
-        if fold(name) not in folded:
-            raise SourceUnavailable(
-                f"The option 'types' names the column {name!r}, which is not in the file.",
-                near=near_names(name, names),
-                hint="Use the names in the header.",
-            )
 
 
 def misfit_error(

@@ -16,7 +16,11 @@ from jammi_lab.sources import read_errors
 from jammi_lab.sources.base import Relation
 from jammi_lab.sources.files import csv_errors
 from jammi_lab.sources.files.decisions import Decision
-from jammi_lab.sources.files.file_checks import check_column_count, check_same_columns
+from jammi_lab.sources.files.file_checks import (
+    check_column_count,
+    check_declared_columns,
+    check_same_columns,
+)
 from jammi_lab.sources.files.file_sets import FileSet, SourceFile
 from jammi_lab.sources.files.formats import (
     COMPRESSED_SUFFIXES,
@@ -250,7 +254,7 @@ def decide(
     if not heads[0].width:
         raise read_errors.empty_error(source_files[0].path, kind)
     names = list({fold(name): name for head in heads for name in head.names}.values())
-    csv_errors.check_declared_columns(options.get("types", {}), names)
+    check_declared_columns(options.get("types", {}), names)
     headings = list(dict.fromkeys((head.names, head.has_heading) for head in heads))
     reading: dict[str, Any] = {
         "dialect": asdict(dialect),

@@ -3,14 +3,14 @@ what ends the process."""
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
 import numpy as np
 
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.errors import SourceUnavailable
-from jammi_lab.core.identifiers import fold
+from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.sources.files.file_sets import FileSet, SourceFile
 from jammi_lab.sources.files.text_bytes import BLOCK_BYTES, decompressed, is_nonempty
 from jammi_lab.sources.read_errors import display_name
@@ -119,3 +119,15 @@ def _check_json_depth(stream: BinaryIO, name: str) -> None:
                 hint="Store the nested values as text, or flatten them.",
             )
         depth, is_in_string = int(levels[-1]), int(quotes[-1]) % 2
+
+
+def check_declared_columns(types: Mapping[str, str], names: Sequence[str]) -> None:
+    """Raise SourceUnavailable for a declared type of a column that is not there."""
+    folded = {fold(name) for name in names}
+    for name in types:
+        if fold(name) not in folded:
+            raise SourceUnavailable(
+                f"The option 'types' names the column {name!r}, which is not in the file.",
+                near=near_names(name, names),
+                hint="Use the names in the header.",
+            )

@@ -10,7 +10,7 @@ from jammi_lab.sources import scratch_duckdb
 from jammi_lab.sources.base import Relation
 from jammi_lab.sources.files import csv_errors, text_types
 from jammi_lab.sources.files.decisions import Decision
-from jammi_lab.sources.files.file_checks import check_column_count
+from jammi_lab.sources.files.file_checks import check_column_count, check_declared_columns
 from jammi_lab.sources.files.file_sets import FileSet, SourceFile
 from jammi_lab.sources.files.readers import partition_options, partition_types, path_literal
 from jammi_lab.sources.files.text_bytes import utf8_address
@@ -66,7 +66,7 @@ def decide(
         reading["has_maps"] = False  # DuckDB makes one value of records with many different keys
         detected = scratch_duckdb.describe(rows_of(None))
         check_column_count(source_files[0].path, len(detected))
-    csv_errors.check_declared_columns(options.get("types", {}), list(detected))
+    check_declared_columns(options.get("types", {}), list(detected))
     partitions = partition_types(source_files)
     detected = {name: kind for name, kind in detected.items() if name not in partitions}
     declared = {fold(name) for name in options.get("types", {})}
