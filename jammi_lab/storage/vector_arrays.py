@@ -15,8 +15,6 @@ from jammi_lab.core.errors import DuplicateKey, InvalidArgument, SchemaMismatch
 
 Floats = NDArray[np.float32]
 RowNumbers = NDArray[np.int64]
-_MAX_FLAGS_PER_NUMBER = 8
-"""`among` uses a table of at most this many flags per number."""
 
 
 def to_numpy(values: pa.Array) -> NDArray[Any]:
@@ -29,21 +27,6 @@ def to_numpy(values: pa.Array) -> NDArray[Any]:
     if data is None or not len(values):
         return np.empty(0, dtype)
     return np.frombuffer(data, dtype, len(values), values.offset * dtype.itemsize)
-
-
-def membership_mask(numbers: NDArray[Any], members: NDArray[Any]) -> NDArray[np.bool_] | None:
-    """A mask of the integers that occur in another array of their type, by a table of flags, which
-    takes a sixth of the time of hashing. None where the integers are too far apart for a table."""
-    if not len(numbers):
-        return None
-    low, high = numbers.min(), numbers.max()
-    if int(high) - int(low) > _MAX_FLAGS_PER_NUMBER * len(numbers):
-        return None
-    start = low.astype(np.int64)
-    flags = np.zeros(int(high) - int(low) + 1, np.bool_)
-    flags[members[(members >= low) & (members <= high)].astype(np.int64) - start] = True
-    mask: NDArray[np.bool_] = flags[numbers.astype(np.int64) - start]
-    return mask
 
 
 def to_arrow_rows(rows: RowNumbers) -> pa.Array:

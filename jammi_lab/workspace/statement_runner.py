@@ -134,18 +134,12 @@ class StatementRunner:
     ) -> tuple[Result, bool]:
         """The answer of a search of tables, and whether an index found it. `filtered`: a condition
         reads columns of their source rows."""
-        from jammi_lab.features.search.answers import SearchAnswer
-
         stamps, states = self.badges.stamps, dict[tuple[str, str, str], Snapshot]()
         if stamps is not None:
             anchors = [anchor for record in searched for anchor in record.anchors]
             states = stamps.snapshots(anchors, self._scope.current)
         answer = find()
-        if isinstance(answer, SearchAnswer):
-            result: Result = InMemoryResult(answer.table, answer.inputs, self.badges, answer.types)
-        else:
-            result = Result(answer.prepared, answer.stream, self.badges, self._release_tables)
-            result.inputs = list(answer.inputs)
+        result = InMemoryResult(answer.table, answer.inputs, self.badges, answer.types)
         result._recorded = _recorded_reads(answer.inputs, searched, states)
         if filtered:
             result._recorded[2].append("the rows that the condition reads")

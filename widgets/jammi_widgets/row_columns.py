@@ -31,7 +31,7 @@ class RowColumns:
         selected = source.select_columns(names)
         if not selected:
             return as_hits(keys).select([])
-        rows = source.answer(as_hits(keys), selected, filtered=False).rows()
+        rows = source.answer(as_hits(keys), selected, filtered=False).table
         added = [name for name in rows.column_names if name not in _HIT_COLUMNS]
         return rows.select(added).rename_columns(names)
 

@@ -79,10 +79,7 @@ class SearchService:
         queries, has_several_queries = (
             (None, False) if row is not None else self.query_vectors(record, query)
         )
-        hits = self._search_index(record, matrix, queries, k, mask, own_row, exact)
-        through_index = hits is not None
-        if hits is None:
-            hits = _search_exactly(matrix, queries, k, mask, own_row)
+        hits, through_index = self._find(record, matrix, queries, k, mask, own_row, exact)
         table = hits_table(matrix, hits, has_query_column=has_several_queries)
         answer = rows.answer(table, columns, filtered=where is not None)
         return replace(answer, through_index=through_index)
@@ -136,9 +133,7 @@ class SearchService:
         word_mask = None if keys is None else table.keys.key_mask(keys)
         count = fusion.candidate_count(check_k(k))
         queries, _ = self.query_vectors(record, texts)
-        meaning = self._search_index(record, matrix, queries, count, mask, None, exact)
-        if meaning is None:
-            meaning = _search_exactly(matrix, queries, count, mask, None)
+        meaning, _ = self._find(record, matrix, queries, count, mask, None, exact)
         by_words = self.words.hits(words_record, table, texts, count, word_mask)
         hits = [
             pair.rank(
@@ -155,9 +150,25 @@ class SearchService:
     ) -> "Hits":
         """The hits of query vectors, or of the row at a position, which is left out of its own
         hits. Raises as `Matrix.search`."""
-        matrix = self.matrix(record)
-        hits = self._search_index(record, matrix, queries, k, None, row, exact)
-        return _search_exactly(matrix, queries, k, None, row) if hits is None else hits
+        return self._find(record, self.matrix(record), queries, k, None, row, exact)[0]
+
+    def _find(
+        self,
+        record: TableRecord,
+        matrix: "Matrix",
+        queries: Any,
+        k: int,
+        mask: "NDArray[np.bool_] | None",
+        row: int | None,
+        exact: bool | None,
+    ) -> "tuple[Hits, bool]":
+        """The hits of query vectors, or of a row, and whether an index found them."""
+        hits = self._search_index(record, matrix, queries, k, mask, row, exact)
+        if hits is not None:
+            return hits, True
+        if row is None:
+            return matrix.search(queries, k, allow=mask), False
+        return matrix.neighbors(row, k, allow=mask), False
 
     def _search_index(
         self,
@@ -277,15 +288,6 @@ def check_searchable(record: TableRecord) -> TableRecord:
             "meaning, ws.lexical(…) one to search by words.",
         )
     return record
-
-
-def _search_exactly(
-    matrix: "Matrix", queries: Any, k: int, mask: "NDArray[np.bool_] | None", row: int | None
-) -> "Hits":
-    """The hits with all vectors compared."""
-    if row is None:
-        return matrix.search(queries, k, allow=mask)
-    return matrix.neighbors(row, k, allow=mask)
 
 
 def missing_encoder_error(record: TableRecord, tables: "ResultTableRepository") -> ModelNotFound:

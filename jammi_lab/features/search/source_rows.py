@@ -16,7 +16,7 @@ from jammi_lab.core.errors import (
 from jammi_lab.core.identifiers import fold, near_names, quote_identifier
 from jammi_lab.core.records import TableRecord
 from jammi_lab.engine.sql.tokens import check_expression
-from jammi_lab.features.search.answers import Answer, RunningAnswer, SearchAnswer
+from jammi_lab.features.search.answers import Answer
 from jammi_lab.features.search.context import SearchContext
 from jammi_lab.features.search.hits import HIT_TYPES, VECTOR_HIT_COLUMNS
 from jammi_lab.inputs.source_names import InlineRows
@@ -246,25 +246,25 @@ class SourceRows:
             return False
         return True
 
-    def _with_missing_flag(self, hits: "pa.Table", *, missing: bool) -> SearchAnswer:
+    def _with_missing_flag(self, hits: "pa.Table", *, missing: bool) -> Answer:
         """The hits with one value of `source_missing` for all of them."""
         from jammi_lab.storage.vector_arrays import boolean_array
 
         table = hits.append_column("source_missing", boolean_array(missing, len(hits)))
         types = {**HIT_TYPES, "key": self.key_type}
-        return SearchAnswer(table, [types[name] for name in table.column_names], [self.own_input])
+        return Answer(table, [types[name] for name in table.column_names], [self.own_input])
 
-    def join_with_source(self, hits: "pa.Table", columns: Sequence[str]) -> RunningAnswer:
+    def join_with_source(self, hits: "pa.Table", columns: Sequence[str]) -> Answer:
         """The hits joined with their source rows by a statement."""
         prepared = self._join_statement(hits, columns)
-        stream = self.context.start(prepared)
+        table = self.context.start(prepared).table()
         read = [
             Input(kind=i.kind, name=i.name, table=i.table, columns=b.columns)
             for b in prepared.inputs
             for i in [b.relation.input]
             if i.name != InlineRows.NAME
         ]
-        return RunningAnswer(prepared, stream, [self.own_input, *read])
+        return Answer(table, [kind for _, kind in prepared.output], [self.own_input, *read])
 
     def _join_statement(self, hits: "pa.Table", columns: Sequence[str]) -> "PreparedStatement":
         """The statement that joins hits with their rows."""

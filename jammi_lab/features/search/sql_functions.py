@@ -267,5 +267,5 @@ def _flag_missing(
     from jammi_lab.storage.vector_arrays import boolean_array
 
     if _MISSING in columns:
-        return join().rows()
+        return join().table
     return hits.append_column(_MISSING, boolean_array(False, len(hits)))

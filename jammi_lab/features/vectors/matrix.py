@@ -23,7 +23,6 @@ from jammi_lab.storage.vector_arrays import (
     chunk_matrix,
     key_ranks,
     lost_in_cast,
-    membership_mask,
     storage_array,
     to_arrow_rows,
     to_keys,
@@ -44,7 +43,6 @@ class KeyedRows:
         self.keys = keys
         self.order = key_ranks(keys)
         """The rank of each row by key, which breaks ties; None when the rows are in key order."""
-        self._integer_keys = to_numpy(keys) if pa.types.is_integer(keys.type) else None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -70,10 +68,7 @@ class KeyedRows:
 
     def keys_at(self, rows: RowNumbers) -> pa.Array:
         """The keys of some rows, in their own type."""
-        if self._integer_keys is None:
-            return self.keys.take(to_arrow_rows(rows))
-        selected = self._integer_keys[rows.reshape(-1)]
-        return pa.Array.from_buffers(self.keys.type, len(selected), [None, pa.py_buffer(selected)])
+        return self.keys.take(to_arrow_rows(rows))
 
     def key_mask(self, keys: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
         """A mask of the rows with one of these keys. Raises SchemaMismatch for keys of another
@@ -88,11 +83,6 @@ class KeyedRows:
                 expected=str(self.keys.type),
                 actual=str(keys.type),
             ) from error
-        if (
-            self._integer_keys is not None
-            and (mask_by_table := membership_mask(self._integer_keys, to_numpy(column))) is not None
-        ):
-            return mask_by_table
         mask: NDArray[np.bool_] = to_numpy(pc.is_in(storage_array(self.keys), value_set=column))
         return mask
 
