@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from jammi_lab.catalog.result_tables import ResultTableRepository
     from jammi_lab.features.search import fusion
     from jammi_lab.features.vectors.encoders.base import Encoder
-    from jammi_lab.features.vectors.encoders.registry import EncoderRegistry
     from jammi_lab.features.vectors.exact_search import Hits
     from jammi_lab.features.vectors.matrix import Matrix
+    from jammi_lab.features.vectors.model_lookup import ModelEncoders
 
 
 class SearchService:
@@ -38,7 +38,7 @@ class SearchService:
         context: SearchContext,
         vectors: VectorIndexes,
         words: WordSearch,
-        encoders: "Callable[[], EncoderRegistry]",
+        encoders: "Callable[[], ModelEncoders]",
         settings: Settings,
     ) -> None:
         self.context, self._vectors, self._settings = context, vectors, settings
@@ -250,7 +250,7 @@ class SearchService:
         from jammi_lab.features.vectors.encoders.base import encode_texts
 
         checked = [texts] if isinstance(texts, str) else list_of_texts(texts)
-        return encode_texts(self._find_encoders().resolve(model), checked)
+        return encode_texts(self._find_encoders().resolve(model)[0], checked)
 
     def _encoder_of(self, record: TableRecord) -> "Encoder":
         """The encoder that made a table's vectors. ModelNotFound."""

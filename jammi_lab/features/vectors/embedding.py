@@ -16,7 +16,7 @@ from jammi_lab.steps.row_recipe import RowRecipe, statement_fields
 
 if TYPE_CHECKING:
     from jammi_lab.features.vectors.encoders.base import Encoder
-    from jammi_lab.features.vectors.encoders.registry import EncoderRegistry
+    from jammi_lab.features.vectors.model_lookup import ModelEncoders
     from jammi_lab.steps.jobs import Job
 
 Precision = Literal["bf16", "f32", "f16", "i8"]
@@ -32,7 +32,7 @@ def _model_name(model: Any) -> str | None:
 class EncoderSource:
     """The encoders of a workspace in this process, which are loaded when one is needed."""
 
-    registry: "Callable[[], EncoderRegistry]"
+    registry: "Callable[[], ModelEncoders]"
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Embedding(RowRecipe):
 
         encoders = ctx.part(EncoderSource).registry()
         if self._encoder is None or self.model is not None:
-            return encoders.resolve_with_key(self.model)
+            return encoders.resolve(self.model)
         identity = msgspec.convert(self._encoder, EncoderIdentity)
         encoder = encoders.find_by_identity(identity) or encoders.get(
             identity.name, identity.version

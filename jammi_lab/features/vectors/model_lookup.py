@@ -6,7 +6,7 @@ another kernel's registration of that key never runs with this kernel's object. 
 not registered belongs to the tenant that used it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +21,36 @@ from jammi_lab.core.model_records import VERSION_SEPARATOR, ModelRecord, model_k
 from jammi_lab.features.vectors import model_files
 from jammi_lab.features.vectors.encoders.adapters import to_encoder
 from jammi_lab.features.vectors.encoders.base import Encoder, EncoderIdentity, identity_of
-from jammi_lab.features.vectors.encoders.registry import BUILT_IN, EncoderRegistry
 from jammi_lab.sources.outside_access import OutsideAccess
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 
-BUILT_IN_NAMES: Sequence[str] = tuple(BUILT_IN)
+
+def _minilm() -> Encoder:
+    from jammi_lab.features.vectors.encoders.minilm import MiniLM
+
+    return MiniLM()
+
+
+def _hashing() -> Encoder:
+    from jammi_lab.features.vectors.encoders.hashing import Hashing
+
+    return Hashing()
+
+
+_BUILT_IN: dict[str, Callable[[], Encoder]] = {"minilm": _minilm, "hashing": _hashing}
+BUILT_IN_NAMES: Sequence[str] = tuple(_BUILT_IN)
 """Names of the built-in encoders."""
 
 
-class ModelEncoders(EncoderRegistry):
-    """The encoders of a workspace in this kernel, in the bound tenant's scope. Producers resolve
-    models here."""
+class ModelEncoders:
+    """The encoders of a workspace in this kernel, in the bound tenant's scope. An encoder that
+    another kernel's recipe uses may be missing."""
 
     def __init__(self, catalog: Catalog, folder: Path, outside: OutsideAccess) -> None:
-        super().__init__()
         self._catalog, self._folder, self._outside = catalog, folder, outside
         self._by_key: dict[str, tuple[str | None, Encoder]] = {}
-        self._used: dict[str | None, EncoderRegistry] = {}
+        self._used: dict[tuple[str | None, str], list[Encoder]] = {}
+        """Encoders that are not registered, by tenant and name; the name means the last one."""
 
     def store(self, record: ModelRecord, encoder: Encoder) -> None:
         """Cache the encoder of a registered model, under the name of the model."""
@@ -50,19 +63,35 @@ class ModelEncoders(EncoderRegistry):
         """Remove the encoder of a deleted model from the cache."""
         self._by_key.pop(key, None)
 
-    def register(self, encoder: Encoder) -> Encoder:
-        """Store an encoder that is used without being registered. For this tenant its name means
-        the encoder stored last.
+    def resolve(self, model: Any) -> tuple[Encoder, str | None]:
+        """The encoder for a user's argument (a name, an encoder, a sentence-transformers model or a
+        function), and its `key_of`. Anything but a name is kept. Raises as `get` and `keep`."""
+        if not isinstance(model, str):
+            encoder = self.keep(to_encoder(model))
+            return encoder, self.key_of(encoder)
+        versions = [] if fold(model) in _BUILT_IN else self._registered_versions(model)
+        if versions:
+            # not by `key_of`: the model may be deleted before
+            return self.encoder_of(versions[0]), versions[0].key
+        return self.get(model), None
+
+    def keep(self, encoder: Encoder) -> Encoder:
+        """Keep an encoder that is used without being registered. For this tenant its name means
+        the encoder kept last.
 
         InvalidArgument when the name already has other weights: those of a built-in encoder, of a
         registered model, or of an encoder of this name and version in this kernel.
         """
-        registered = (
-            [] if fold(encoder.name) in BUILT_IN else self._registered_versions(encoder.name)
-        )
-        digest = digest_of_encoder(encoder)
+        identity, name = identity_of(encoder), fold(encoder.name)
+        if name in _BUILT_IN:
+            if identity.name == name and type(encoder) is type(_BUILT_IN[name]()):
+                return encoder  # possibly with another width
+            raise InvalidArgument(
+                f"{encoder.name!r} is the name of a built-in encoder.", hint="Choose another name."
+            )
+        registered = self._registered_versions(encoder.name)
         for record in registered:
-            if record.digest == digest:
+            if record.digest == digest_of_encoder(encoder):
                 self.store(record, encoder)
                 return self._by_key[record.key][1]
         if registered:
@@ -72,19 +101,30 @@ class ModelEncoders(EncoderRegistry):
                 hint=f"Call ws.models.register({encoder.name!r}, encoder) to register it as a new "
                 f"version, or give it another name.",
             )
-        return self._tenant_encoders().register(encoder)
+        used = self._used.setdefault((self._catalog.scope.tenant, name), [])
+        for other in list(used):
+            if other.version != encoder.version:
+                continue
+            if other is not encoder and identity_of(other) != identity:
+                raise InvalidArgument(
+                    f"The encoder {encoder.name!r}, version {encoder.version!r}, is already "
+                    "registered with other weights or settings.",
+                    hint="Choose another name or version.",
+                )
+            used.remove(other)
+        used.append(encoder)
+        return encoder
 
     def get(self, name: str, version: str | None = None) -> Encoder:
         """The encoder of that name: of the newest version, or the one whose `version` attribute is
-        equal. ModelNotFound with near names.
+        equal. ModelNotFound (KeyError) with near names.
 
         Without a version, loading the files of a model may also raise SchemaMismatch,
         ExtensionMissing, SourceUnavailable.
         """
-        if fold(name) in BUILT_IN:
-            return self._tenant_encoders().get(name, version)
         failure: JammiError | None = None
-        for record in self._registered_versions(name):
+        records = [] if fold(name) in _BUILT_IN else self._registered_versions(name)
+        for record in records:
             try:
                 encoder = self.encoder_of(record)
             except JammiError as error:
@@ -94,9 +134,15 @@ class ModelEncoders(EncoderRegistry):
                 continue
             if version in (None, encoder.version):
                 return encoder
-        for registry in (self._tenant_encoders(), self._used.get(None), self._packaged(name)):
-            if registry is not None and fold(name) in map(fold, registry.names()):
-                return registry.get(name, version)
+        present = self._unregistered(name)
+        for encoder in reversed(present):
+            if version in (None, encoder.version):
+                return encoder
+        if present:
+            raise ModelNotFound(
+                f"The model {name!r} has no version {version!r} in this kernel.",
+                near=sorted(encoder.version for encoder in present),
+            )
         if failure is not None:
             raise ModelNotFound(
                 f"The model {name!r}, version {version!r}, cannot run here: {failure.message}",
@@ -114,24 +160,30 @@ class ModelEncoders(EncoderRegistry):
             hint=f"ws.models lists the models; ws.models.register({name!r}, encoder) adds one.",
         )
 
+    def _unregistered(self, name: str) -> list[Encoder]:
+        """The encoders that a name means without being registered: a built-in one, those that this
+        tenant or all used, or that of an installed package. ExtensionMissing."""
+        if create := _BUILT_IN.get(fold(name)):
+            return [create()]
+        for tenant in (self._catalog.scope.tenant, None):
+            if used := self._used.get((tenant, fold(name))):
+                return list(used)
+        if fold(name) not in package_entries(ENCODERS):
+            return []
+        encoder = to_encoder(load_package_entry(ENCODERS, name)(), name=name)
+        self._used[self._catalog.scope.tenant, fold(name)] = [encoder]
+        return [encoder]
+
     def names(self) -> list[str]:
         """All names, the built-in ones first."""
         registered = {record.name for record in self._catalog.models.list()}
+        tenant = self._catalog.scope.tenant
+        used = {each[-1].name for (owner, _), each in self._used.items() if owner == tenant}
         return [
-            *BUILT_IN,
-            *sorted(registered | set(self._tenant_encoders().names()) - set(BUILT_IN)),
+            *BUILT_IN_NAMES,
+            *sorted(registered | used),
             *sorted(entry.name for entry in package_entries(ENCODERS).values()),
         ]
-
-    def _packaged(self, name: str) -> EncoderRegistry | None:
-        """The registry of the bound tenant with the encoder that an installed package added under
-        this name; None without one. ExtensionMissing."""
-        if fold(name) not in package_entries(ENCODERS):
-            return None
-        create = load_package_entry(ENCODERS, name)
-        registry = self._tenant_encoders()
-        registry.register(to_encoder(create(), name=name))
-        return registry
 
     def encoder_of(self, record: ModelRecord) -> Encoder:
         """The encoder of a registered model: the cached one, else one loaded from its files.
@@ -167,15 +219,6 @@ class ModelEncoders(EncoderRegistry):
         if self._identity_digest(record) != digest:
             entry = CacheEntry(NO_STAT, 0, {"identity": digest})
             self._catalog.observations.put(_files_key(record), entry)
-
-    def resolve_with_key(self, model: Any) -> tuple[Encoder, str | None]:
-        """As `resolve`, with the key of the registered model. One call, because the model may be
-        deleted before `key_of` is called."""
-        if isinstance(model, str) and fold(model) not in BUILT_IN:
-            versions = self._registered_versions(model)
-            if versions:
-                return self.encoder_of(versions[0]), versions[0].key
-        return super().resolve_with_key(model)
 
     def key_of(self, encoder: Encoder) -> str | None:
         """The key of the registered model whose encoder this is, as `catalog.publish.begin` takes
@@ -243,9 +286,6 @@ class ModelEncoders(EncoderRegistry):
         records = self._catalog.models.versions(plain_name)
         return [r for r in records if not separator or str(r.version) == version]
 
-    def _tenant_encoders(self) -> EncoderRegistry:
-        return self._used.setdefault(self._catalog.scope.tenant, EncoderRegistry())
-
 
 def _missing_weights(name: str) -> str | None:
     """The command that installs the weights of a built-in encoder; None when they are installed."""
@@ -259,7 +299,7 @@ def _missing_weights(name: str) -> str | None:
 def built_in_record(name: str, version: int | None = None) -> ModelRecord | None:
     """The record of a built-in encoder, which the catalog does not store; None when there is none
     of that name and version."""
-    make = BUILT_IN.get(fold(name)) if isinstance(name, str) else None
+    make = _BUILT_IN.get(fold(name)) if isinstance(name, str) else None
     if make is None:
         return None
     encoder = make()

@@ -5,7 +5,7 @@ from jammi_lab.core.errors import InvalidArgument, ModelNotFound
 from jammi_lab.features.vectors.encoders.adapters import to_encoder
 from jammi_lab.features.vectors.encoders.hashing import Hashing
 from jammi_lab.features.vectors.encoders.minilm import MiniLM
-from jammi_lab.features.vectors.encoders.registry import EncoderRegistry
+from tests.inside import services_of
 
 
 def make(name="mine", version="1", dimensions=2):
@@ -17,15 +17,15 @@ def make(name="mine", version="1", dimensions=2):
     )
 
 
-def test_the_names_of_jammi_lab_are_always_there():
-    assert isinstance(EncoderRegistry().get("minilm"), MiniLM) and isinstance(
-        EncoderRegistry().get("HASHING"), Hashing
+def test_the_names_of_jammi_lab_are_always_there(ws):
+    assert isinstance(services_of(ws).encoders.get("minilm"), MiniLM) and isinstance(
+        services_of(ws).encoders.get("HASHING"), Hashing
     )
 
 
-def test_a_name_means_the_encoder_held_last_and_a_version_the_one_it_says():
-    encoders = EncoderRegistry()
-    first, second = encoders.register(make(version="1")), encoders.register(make(version="2"))
+def test_a_name_means_the_encoder_held_last_and_a_version_the_one_it_says(ws):
+    encoders = services_of(ws).encoders
+    first, second = encoders.keep(make(version="1")), encoders.keep(make(version="2"))
     assert (
         encoders.get("Mine") is second
         and encoders.get("mine", "1") is first
@@ -33,45 +33,45 @@ def test_a_name_means_the_encoder_held_last_and_a_version_the_one_it_says():
     )
 
 
-def test_a_name_and_version_cannot_stand_for_other_weights():
-    encoders = EncoderRegistry()
-    encoders.register(make())
+def test_a_name_and_version_cannot_stand_for_other_weights(ws):
+    encoders = services_of(ws).encoders
+    encoders.keep(make())
     with pytest.raises(InvalidArgument, match="other weights"):
-        encoders.register(make(dimensions=3))
+        encoders.keep(make(dimensions=3))
 
 
-def test_holding_the_same_identity_again_takes_the_newer_object():
-    encoders = EncoderRegistry()
-    encoders.register(make())
-    newer = encoders.register(make())
+def test_holding_the_same_identity_again_takes_the_newer_object(ws):
+    encoders = services_of(ws).encoders
+    encoders.keep(make())
+    newer = encoders.keep(make())
     assert encoders.get("mine") is newer
 
 
-def test_nobody_takes_the_name_of_an_encoder_of_jammi_lab():
+def test_nobody_takes_the_name_of_an_encoder_of_jammi_lab(ws):
     with pytest.raises(InvalidArgument, match="built-in"):
-        EncoderRegistry().register(make(name="MiniLM"))
+        services_of(ws).encoders.keep(make(name="MiniLM"))
 
 
-def test_the_lexical_encoder_may_come_in_another_width():
-    assert EncoderRegistry().resolve(Hashing(64)).dimensions == 64
+def test_the_lexical_encoder_may_come_in_another_width(ws):
+    assert services_of(ws).encoders.resolve(Hashing(64))[0].dimensions == 64
 
 
-def test_an_unknown_name_has_near_ones():
+def test_an_unknown_name_has_near_ones(ws):
     with pytest.raises(ModelNotFound) as caught:
-        EncoderRegistry().get("minilmm")
+        services_of(ws).encoders.get("minilmm")
     assert "minilm" in caught.value.near and isinstance(caught.value, KeyError)
 
 
 @pytest.mark.parametrize("name", ["mine", "minilm"])
-def test_an_unknown_version_names_those_that_are_here(name):
-    encoders = EncoderRegistry()
-    encoders.register(make())
+def test_an_unknown_version_names_those_that_are_here(ws, name):
+    encoders = services_of(ws).encoders
+    encoders.keep(make())
     with pytest.raises(ModelNotFound) as caught:
         encoders.get(name, "9")
     assert caught.value.near == ("1",)
 
 
-def test_an_object_is_held_when_it_is_resolved():
-    encoders = EncoderRegistry()
+def test_an_object_is_held_when_it_is_resolved(ws):
+    encoders = services_of(ws).encoders
     encoder = make()
-    assert encoders.resolve(encoder) is encoder and encoders.resolve("mine") is encoder
+    assert encoders.resolve(encoder)[0] is encoder and encoders.resolve("mine")[0] is encoder
