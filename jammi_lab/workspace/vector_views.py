@@ -194,19 +194,13 @@ class VectorViews:
     ) -> Neighbors:
         """The `k` rows most similar to the row with that key, or to the first row. Raises as
         `ws.search`."""
-        from jammi_lab.storage.vector_arrays import to_key
-
         record = check_searchable(self._handles.find(table)._record)
         matrix = self._search.matrix(record)
         if key is None:
             if not len(matrix):
                 raise RowNotFound(f"{record.recipe!r} has no rows.")
             key = matrix.keys[0].as_py()
-        elif (
-            matrix.find_row(key) is None
-            and (typed_key := to_key(key, matrix.keys.type)) is not None
-        ):
-            key = typed_key
+        key = self._search.typed_key(record, key)
         hits, _ = self._statements.answer(
             lambda: self._search.search(record, None, row=key, k=k, select=select),
             [record],

@@ -8,7 +8,7 @@ otherwise meaning decides. Reciprocal rank fusion lost up to a third of the bett
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jammi_lab.core.errors import SchemaMismatch
-from jammi_lab.features.search.answers import Answer
 from jammi_lab.storage.vector_arrays import (
     storage_array,
     to_arrow,
@@ -28,7 +27,6 @@ from jammi_lab.storage.vector_arrays import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from jammi_lab.features.search.source_rows import SourceRows
     from jammi_lab.features.vectors.matrix import Matrix
     from jammi_lab.features.words.word_tables import WordTable
     from jammi_lab.storage.vector_arrays import RowNumbers
@@ -141,26 +139,6 @@ def concatenate_hits(hits: Sequence[pa.Table], *, has_query_column: bool) -> pa.
         numbers = np.repeat(np.arange(len(hits), dtype=np.int32), [len(each) for each in hits])
         table = table.add_column(0, "query", to_arrow(numbers))
     return table
-
-
-def join_answers(
-    rows: "SourceRows",
-    words: "SourceRows",
-    pair: TablePair,
-    hits: pa.Table,
-    columns: Sequence[str],
-    *,
-    filtered: bool,
-) -> Answer:
-    """The hits with columns of their source rows."""
-    # A key that only the table of words has need not have a row where all vectors have one.
-    can_flag_all = pair.has_equal_keys and not columns
-    answer = (
-        rows.answer(hits, columns, filtered=filtered)
-        if can_flag_all
-        else rows.join_with_source(hits, columns)
-    )
-    return replace(answer, inputs=[*answer.inputs, words.own_input])
 
 
 def _find_rows(keys: pa.Array, among: pa.Array) -> "RowNumbers":

@@ -58,17 +58,23 @@ class SearchService:
         select: Sequence[str] = (),
         exact: bool | None = None,
         words: TableRecord | None = None,
+        reads_source: bool = True,
     ) -> Answer:
         """The `k` rows most similar to a text, a vector or a row of the table, with the selected
-        columns of their source rows. Raises RowNotFound, ModelNotFound, SchemaMismatch,
+        columns of their source rows. `reads_source`: whether to look which rows are missing there;
+        else none is said to be. Raises RowNotFound, ModelNotFound, SchemaMismatch,
         InvalidArgument, and what binding `where` raises."""
         _check_arguments(query, row, where, params)
+        # rows that passed a condition exist
+        filtered = where is not None or not reads_source
         if words is not None:
+            if query is None:
+                raise InvalidArgument("words= needs a text query; it cannot be combined with row=.")
             return self._search_both(
-                record, words, query, k=k, where=where, params=params, select=select, exact=exact
+                record, words, query, k, where, params, select, exact, filtered=filtered
             )
         if record.recipe_class.has_words and row is None:
-            return self.words.search(record, query, k, where, params, select)
+            return self.words.search(record, query, k, where, params, select, filtered=filtered)
         from jammi_lab.storage.vector_arrays import check_exact
 
         exact = check_exact(exact)
@@ -81,7 +87,7 @@ class SearchService:
         )
         hits, through_index = self._find(record, matrix, queries, k, mask, own_row, exact)
         table = hits_table(matrix, hits, has_query_column=has_several_queries)
-        answer = rows.answer(table, columns, filtered=where is not None)
+        answer = rows.answer(table, columns, filtered=filtered)
         return replace(answer, through_index=through_index)
 
     def _search_both(
@@ -89,27 +95,30 @@ class SearchService:
         record: TableRecord,
         words_record: TableRecord,
         query: Any,
-        *,
         k: int,
         where: str | None,
         params: Mapping[str, Any] | None,
         select: Sequence[str],
         exact: bool | None,
+        *,
+        filtered: bool,
     ) -> Answer:
         """The `k` best rows by meaning and words."""
-        from jammi_lab.features.search import fusion
         from jammi_lab.storage.vector_arrays import check_exact
 
-        if query is None:
-            raise InvalidArgument("words= needs a text query; it cannot be combined with row=.")
         rows = self.source_rows(record)
         columns = rows.select_columns(select, HIT_COLUMNS)
         keys = None if where is None else rows.matching_keys(where, params)
         pair, hits = self.fused_hits(
             record, words_record, query, k, keys=keys, exact=check_exact(exact)
         )
-        words_rows = SourceRows(self.context, words_record)
-        return fusion.join_answers(rows, words_rows, pair, hits, columns, filtered=keys is not None)
+        # A key that only the table of words has need not have a row where all vectors have one.
+        if pair.has_equal_keys or (filtered and not columns):
+            answer = rows.answer(hits, columns, filtered=filtered)
+        else:
+            answer = rows.join_with_source(hits, columns)
+        words_input = SourceRows(self.context, words_record).own_input
+        return replace(answer, inputs=[*answer.inputs, words_input])
 
     def fused_hits(
         self,
@@ -224,6 +233,17 @@ class SearchService:
     def source_rows(self, record: TableRecord) -> SourceRows:
         """The source rows of a table with vectors. SchemaMismatch."""
         return SourceRows(self.context, check_searchable(record))
+
+    def typed_key(self, record: TableRecord, key: Any) -> Any:
+        """A key as a literal means it: as it is where a row has it, else converted to the type of
+        the keys. TableDamaged."""
+        from jammi_lab.storage.vector_arrays import to_key
+
+        matrix = self.matrix(record)
+        if matrix.find_row(key) is None:
+            typed = to_key(key, matrix.keys.type)
+            return key if typed is None else typed
+        return key
 
     @staticmethod
     def row_of(record: TableRecord, matrix: "Matrix", key: Any) -> int:

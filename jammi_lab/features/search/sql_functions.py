@@ -6,7 +6,7 @@ the definition; an index never is. Only a statement that reads `source_missing` 
 source of the table.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,8 @@ from jammi_lab.core.canonical_json import canonical_json, digest_of
 from jammi_lab.core.definitions import encode_param
 from jammi_lab.core.records import TableRecord
 from jammi_lab.engine.name_resolution import NameResolver
-from jammi_lab.features.search.answers import HIT_COLUMNS, Answer
-from jammi_lab.features.search.hits import HIT_TYPES, hits_table
+from jammi_lab.features.search.answers import HIT_COLUMNS
+from jammi_lab.features.search.hits import HIT_TYPES, VECTOR_HIT_COLUMNS
 from jammi_lab.features.search.queries import texts_of
 from jammi_lab.features.search.search import SearchService, check_searchable, missing_encoder_error
 from jammi_lab.features.search.source_rows import SourceRows
@@ -28,8 +28,6 @@ from jammi_lab.sources.base import Computed, InputRead, ReadPlan, Relation
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from jammi_lab.features.vectors.matrix import Matrix
 
 _MISSING = "source_missing"
 
@@ -63,13 +61,13 @@ class SearchFunctions(NameResolver):
         name, query, k, *words = arguments
         record, k = self._find_table(name), check_k(k)
         tables = [name, *(each for each in words if each is not None)]
-        call: _FunctionCall | _WordsCall
+        by_words = function == "search" and record.recipe_class.has_words
+        vectors = None if by_words and len(tables) == 1 else record
+        words_record = record if by_words else None
         if len(tables) > 1:
-            call = _WordsCall(self._search, record, self._find_table(tables[1]), query, k)
-        elif function == "search" and record.recipe_class.has_words:
-            call = _WordsCall(self._search, None, record, query, k)
-        else:
-            call = _FunctionCall(self._search, record, query, k, by_row=function == "neighbors")
+            words_record = self._find_table(tables[1])
+        by_row = function == "neighbors"
+        call = _Call(self._search, vectors, words_record, query, k, by_row=by_row)
         reads = [
             InputRead(table, table_inputs.columns, dict(table.columns or {}))
             for table, table_inputs in zip(
@@ -96,16 +94,32 @@ class SearchFunctions(NameResolver):
         return table
 
 
-class _FunctionCall:
-    """One call, over the table and for the tenant at the time when the statement was bound."""
+class _Call:
+    """One call, over the tables and for the tenant at the time when the statement was bound."""
 
     def __init__(
-        self, search: SearchService, record: TableRecord, query: Any, k: int, *, by_row: bool
+        self,
+        search: SearchService,
+        record: TableRecord | None,
+        words: TableRecord | None,
+        query: Any,
+        k: int,
+        *,
+        by_row: bool,
     ) -> None:
-        self._search, self.record, self._query = search, check_searchable(record), query
-        self._k, self._by_row = k, by_row
+        """`record`: the table with vectors; `words`: the lexical table; one of them may be None."""
+        self._search, self._query, self._k, self._by_row = search, query, k, by_row
         self._tenant = search.context.scope.current
-        self.source_rows = search.source_rows(record)
+        self._record, self._words = record, words
+        self._rows: list[SourceRows] = []
+        """The source rows of the tables, those behind the vectors first."""
+        if words is not None:
+            search.words.check_texts(check_lexical(words), query)
+        if record is not None:
+            check_searchable(record)
+        for each in (record, words):
+            if each is not None:
+                self._rows.append(SourceRows(search.context, each))
         self._has_several_queries = not by_row and self._check_query()
 
     def _check_query(self) -> bool:
@@ -113,159 +127,79 @@ class _FunctionCall:
         SchemaMismatch, InvalidArgument, ModelNotFound."""
         from jammi_lab.storage.vector_arrays import parse_queries
 
-        if texts_of(self._query) is None:
-            return parse_queries(self._query, self.record.dimensions or 0)[1]
-        if not isinstance(self.source_rows.descriptor.get("encoder"), dict):
-            raise missing_encoder_error(self.record, self._search.context.tables)
+        if self._record is not None:
+            if texts_of(self._query) is None:
+                return parse_queries(self._query, self._record.dimensions or 0)[1]
+            if not isinstance(self._rows[0].descriptor.get("encoder"), dict):
+                raise missing_encoder_error(self._record, self._search.context.tables)
         return not isinstance(self._query, str)
-
-    @property
-    def definition(self) -> str:
-        """The canonical JSON of everything besides the vectors that determines the hits."""
-        by_text = not self._by_row and texts_of(self._query) is not None
-        encoder = digest_of(self.source_rows.descriptor["encoder"]) if by_text else None
-        function = "neighbors" if self._by_row else "search"
-        return canonical_json(
-            {
-                "function": function,
-                "asked": encode_param(self._query),
-                "k": self._k,
-                "encoder": encoder,
-            }
-        ).decode()
-
-    @property
-    def columns(self) -> dict[str, str]:
-        """SQL types by column."""
-        first = {"query": "INTEGER"} if self._has_several_queries else {}
-        return first | {
-            "key": self.source_rows.key_type,
-            "rank": "INTEGER",
-            "similarity": "FLOAT",
-            _MISSING: "BOOLEAN",
-        }
-
-    @property
-    def own_inputs(self) -> list[Input]:
-        """The table that is searched, with the columns read."""
-        return [self.source_rows.own_input]
-
-    def source_inputs(self, columns: Collection[str]) -> list[InputRead]:
-        """The other inputs of a statement that reads these columns."""
-        return self.source_rows.inputs() if _MISSING in columns else []
-
-    def rows(self, columns: Collection[str]) -> "pa.Table":
-        """The hits. RowNotFound, ModelNotFound, TableDamaged."""
-        with self._search.context.scope.use(self._tenant):
-            matrix = self._search.matrix(self.record)
-            if self._by_row:
-                hits = matrix.neighbors(self._query_row(matrix), self._k)
-            else:
-                queries, _ = self._search.query_vectors(self.record, self._query)
-                hits = matrix.search(queries, self._k)
-            table = hits_table(matrix, hits, has_query_column=self._has_several_queries)
-            return _flag_missing(
-                table, columns, lambda: self.source_rows.answer(table, (), filtered=False)
-            )
-
-    def _query_row(self, matrix: "Matrix") -> int:
-        """The position of the row. A literal is converted to the type of the keys, as in SQL.
-        RowNotFound."""
-        from jammi_lab.storage.vector_arrays import to_key
-
-        if (
-            matrix.find_row(self._query) is None
-            and (key := to_key(self._query, matrix.keys.type)) is not None
-        ):
-            return self._search.row_of(self.record, matrix, key)
-        return self._search.row_of(self.record, matrix, self._query)
-
-
-class _WordsCall:
-    """One call of `search` that reads a lexical table, alone or beside one with vectors, over the
-    tables and for the tenant at the time when the statement was bound."""
-
-    def __init__(
-        self,
-        search: SearchService,
-        record: TableRecord | None,
-        words_record: TableRecord,
-        query: Any,
-        k: int,
-    ) -> None:
-        """`record`: the table with vectors; None for a search by words alone."""
-        self._search, self._query, self._k = search, query, k
-        self._words_record, self._tenant = check_lexical(words_record), search.context.scope.current
-        search.words.check_texts(words_record, query)
-        self._vectors_call = (
-            None if record is None else _FunctionCall(search, record, query, k, by_row=False)
-        )
-        self._words_rows = SourceRows(search.context, words_record)
 
     @property
     def definition(self) -> str:
         """The canonical JSON of everything besides the tables that determines the hits."""
         from jammi_lab.features.search import fusion
 
-        analyzer = self._words_rows.descriptor.get("analyzer")
-        words: dict[str, Any] = {"analyzer": analyzer, "revision": ANALYSIS_VERSION}
-        if self._vectors_call is None:
-            asked = encode_param(self._query)
-            return canonical_json(
-                {"function": "search", "asked": asked, "k": self._k, "words": words}
-            ).decode()
+        asked: dict[str, Any] = {
+            "function": "neighbors" if self._by_row else "search",
+            "asked": encode_param(self._query),
+            "k": self._k,
+        }
+        words: dict[str, Any] = {}
+        if self._words is not None:
+            analyzer = self._rows[-1].descriptor.get("analyzer")
+            words = {"analyzer": analyzer, "revision": ANALYSIS_VERSION}
+        if self._record is None:
+            return canonical_json({**asked, "words": words}).decode()
+        by_text = not self._by_row and texts_of(self._query) is not None
+        encoder = digest_of(self._rows[0].descriptor["encoder"]) if by_text else None
+        meaning = canonical_json({**asked, "encoder": encoder}).decode()
+        if self._words is None:
+            return meaning
         words["fusion"] = fusion.OUTPUT_VERSION
-        meaning = self._vectors_call.definition
         return canonical_json({"meaning": meaning, "words": words}).decode()
 
     @property
     def columns(self) -> dict[str, str]:
         """SQL types by column."""
-        names = WORD_HIT_COLUMNS if self._vectors_call is None else HIT_COLUMNS
-        types = HIT_TYPES | {"key": (self._vectors_rows or self._words_rows).key_type}
-        first = 1 if isinstance(self._query, str) else 0
-        return {name: types[name] for name in names[first:]}
-
-    @property
-    def _vectors_rows(self) -> SourceRows | None:
-        return None if self._vectors_call is None else self._vectors_call.source_rows
+        names: Sequence[str] = VECTOR_HIT_COLUMNS
+        if self._words is not None:
+            names = WORD_HIT_COLUMNS if self._record is None else HIT_COLUMNS
+        if not self._has_several_queries:
+            names = names[1:]
+        types = HIT_TYPES | {"key": self._rows[0].key_type}
+        return {name: types[name] for name in names}
 
     @property
     def own_inputs(self) -> list[Input]:
         """The tables that are searched, with the columns read."""
-        tables = [self._vectors_rows, self._words_rows]
-        return [rows.own_input for rows in tables if rows is not None]
+        return [rows.own_input for rows in self._rows]
 
     def source_inputs(self, columns: Collection[str]) -> list[InputRead]:
         """The other inputs of a statement that reads these columns."""
-        return (self._vectors_rows or self._words_rows).inputs() if _MISSING in columns else []
+        return self._rows[0].inputs() if _MISSING in columns else []
 
     def rows(self, columns: Collection[str]) -> "pa.Table":
-        """The hits. ModelNotFound, TableDamaged."""
-        from jammi_lab.features.search import fusion
-
-        words, query, k = self._words_record, self._query, self._k
+        """The hits; the source is read only for a statement that reads `source_missing`.
+        RowNotFound, ModelNotFound, TableDamaged."""
+        reads_source = _MISSING in columns
+        k, query = self._k, self._query
         with self._search.context.scope.use(self._tenant):
-            if self._vectors_call is None:
-                hits = self._search.words.hit_rows(words, query, k)
-                return _flag_missing(
-                    hits, columns, lambda: self._words_rows.answer(hits, (), filtered=False)
+            if self._record is None:
+                assert self._words is not None, "a call has a table"
+                answer = self._search.search(self._words, query, k=k, reads_source=reads_source)
+            elif self._by_row:
+                # a literal is converted to the type of the keys, as in SQL
+                key = self._search.typed_key(self._record, query)
+                answer = self._search.search(
+                    self._record, None, row=key, k=k, exact=True, reads_source=reads_source
                 )
-            record, rows = self._vectors_call.record, self._vectors_call.source_rows
-            pair, hits = self._search.fused_hits(record, words, query, k, exact=True)
-            return _flag_missing(
-                hits,
-                columns,
-                lambda: fusion.join_answers(rows, self._words_rows, pair, hits, (), filtered=False),
-            )
-
-
-def _flag_missing(
-    hits: "pa.Table", columns: Collection[str], join: Callable[[], Answer]
-) -> "pa.Table":
-    """The hits with `source_missing`; the source is read only for a statement that reads it."""
-    from jammi_lab.storage.vector_arrays import boolean_array
-
-    if _MISSING in columns:
-        return join().table
-    return hits.append_column(_MISSING, boolean_array(False, len(hits)))
+            else:
+                answer = self._search.search(
+                    self._record,
+                    query,
+                    k=k,
+                    exact=True,
+                    words=self._words,
+                    reads_source=reads_source,
+                )
+        return answer.table

@@ -33,6 +33,8 @@ class WordSearch:
         where: str | None,
         params: Mapping[str, Any] | None,
         select: Sequence[str],
+        *,
+        filtered: bool,
     ) -> Answer:
         """The `k` rows that match the words of a text best, with the selected columns of their
         source rows. SchemaMismatch, InvalidArgument, TableDamaged, and what binding `where`
@@ -41,7 +43,7 @@ class WordSearch:
         columns = rows.select_columns(select, HIT_COLUMNS)
         mask = None if where is None else table.keys.key_mask(rows.matching_keys(where, params))
         hits = self._hit_rows(record, table, query, k, mask)
-        return rows.answer(hits, columns, filtered=where is not None)
+        return rows.answer(hits, columns, filtered=filtered)
 
     def hit_rows(self, record: TableRecord, query: Any, k: int) -> "pa.Table":
         """key, rank and score of the hits; for several texts with the number of the text first.
