@@ -198,9 +198,7 @@ class SearchService:
         from jammi_lab.features.vectors.index import search as approximate
 
         expansion = settings["vectors.search_expansion"]
-        index = self._vectors.index(
-            record, build=exact is False, only_graphs=exact is None and not expansion
-        )
+        index = self._vectors.index(record, build=exact is False)
         if index is None:
             if exact is None:
                 self._vectors.build_in_background(record)

@@ -28,9 +28,9 @@ from jammi_lab.storage.files import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from jammi_lab.features.vectors.index.indexes import ResultTableFiles
     from jammi_lab.features.vectors.matrix import KeyedRows
     from jammi_lab.features.words.word_index import WordIndex
+    from jammi_lab.store.result_files import ResultFiles
 
 _CACHE = ObjectCache(1_000_000_000)
 """The indexes of all workspaces in this process."""
@@ -61,7 +61,7 @@ class WordTables:
 
     def __init__(
         self,
-        tables: "ResultTableFiles",
+        tables: "ResultFiles",
         *,
         read_only: bool,
         is_still_ready: Callable[[TableRecord], bool],

@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from jammi_lab.core.caches import ObjectCache
 from jammi_lab.core.errors import JammiError
@@ -20,47 +20,23 @@ from jammi_lab.core.thread_pool import JobQueue
 from jammi_lab.features.vectors.index import files as index_files
 from jammi_lab.features.vectors.index.build_lock import exclusive_build
 from jammi_lab.features.vectors.index.files import IndexManifest, IndexState
-from jammi_lab.features.vectors.index.precision import IndexNotes, PrecisionSettings
 from jammi_lab.storage.files import Stat, StoragePath, stat_of
-from jammi_lab.store.sidecars import MANIFEST_SUFFIX, sidecar_path
+from jammi_lab.store.sidecars import MANIFEST_SUFFIX, SidecarRequest, sidecar_path
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from jammi_lab.catalog.observations import MetadataRepository
     from jammi_lab.catalog.writers import Writers
     from jammi_lab.features.vectors.index.hnsw import AnnIndex, BuildParameters
     from jammi_lab.features.vectors.matrix import Matrix
-
-
-class ResultTableFiles(Protocol):
-    """Table files, provided by the store."""
-
-    def parquet(self, record: TableRecord) -> StoragePath:
-        """The path of a table's Parquet file."""
-        ...
-
-    def require_intact(self, record: TableRecord) -> StoragePath:
-        """As `parquet`, after verifying the bytes. Raises TableDamaged."""
-        ...
-
-
-class IndexRequest(Protocol):
-    """What the creator of a table requests of its index."""
-
-    @property
-    def precision(self) -> str | None:
-        """The storage precision; None for that of the previous version."""
-        ...
-
-    @property
-    def in_background(self) -> bool:
-        """Whether to build the index in the background."""
-        ...
+    from jammi_lab.store.result_files import ResultFiles
 
 
 CACHE = ObjectCache(2_000_000_000)
 """The cache of all workspaces in this process."""
+DEFAULT_PRECISION = "bf16"
 _LARGE_TABLE_ROWS = 200_000
 """Tables with more rows get twice the build expansion. Up to half as many rows, measurements showed
 no better recall with it."""
@@ -97,8 +73,8 @@ class VectorIndexes:
 
     def __init__(
         self,
-        tables: ResultTableFiles,
-        notes: IndexNotes,
+        tables: "ResultFiles",
+        notes: "MetadataRepository",
         settings: Settings,
         *,
         read_only: bool,
@@ -106,11 +82,12 @@ class VectorIndexes:
         is_still_ready: Callable[[TableRecord], bool],
         build_locks: "Writers",
     ) -> None:
-        """`earlier_versions`: the earlier ready versions of a table's recipe, newest first;
-        `is_still_ready`: whether a table is still ready; `build_locks`: locks between kernels."""
+        """`notes`: where the precision of each index is recorded, beside the tables, since it is
+        part of no definition; `earlier_versions`: the earlier ready versions of a table's recipe,
+        newest first; `is_still_ready`: whether a table is still ready; `build_locks`: locks between
+        kernels."""
         self._tables, self._settings, self._read_only = tables, settings, read_only
-        self._precisions = PrecisionSettings(notes, earlier_versions)
-        self._earlier_versions = earlier_versions
+        self._notes, self._earlier_versions = notes, earlier_versions
         self._is_still_ready = is_still_ready
         self._build_locks = build_locks
         self._lock = threading.Lock()
@@ -123,9 +100,6 @@ class VectorIndexes:
         """By table: the stat of an index manifest whose index is unusable."""
         self._failed_tables: set[str] = set()
         """Tables whose index could not be built; searches do not try again."""
-        self._without_graph: set[str] = set()
-        """Cache keys of indexes without a useful graph; a search that may choose never loads
-        them."""
         self._cache_keys: set[str] = set()
         self._queue = JobQueue("jammi-index")
         self._stop_event = threading.Event()
@@ -158,18 +132,12 @@ class VectorIndexes:
             )
         return matrix
 
-    def index(
-        self, record: TableRecord, *, build: bool = False, only_graphs: bool = False
-    ) -> "AnnIndex | None":
-        """The index of a table; None when there is no usable one.
-
-        `build`: build it first if needed. `only_graphs`: do not load an index that was measured to
-        be slower than reading all vectors. Raises KeyboardInterrupt."""
-        if not record.row_count or (only_graphs and self._cache_key(record) in self._without_graph):
+    def index(self, record: TableRecord, *, build: bool = False) -> "AnnIndex | None":
+        """The index of a table; None when there is no usable one. `build`: build it first if
+        needed. Raises KeyboardInterrupt."""
+        if not record.row_count:
             return None
-        ann = CACHE.get_optional(
-            self._cache_key(record), lambda: self._load(record, only_graphs=only_graphs)
-        )
+        ann = CACHE.get_optional(self._cache_key(record), lambda: self._load(record))
         if ann is None and build:
             self.ensure_index(record, None)
             ann = cast("AnnIndex | None", CACHE.find(self._cache_key(record))) or self._load(record)
@@ -185,8 +153,6 @@ class VectorIndexes:
                 or record.table_name in {*self._progress, *self._failed_tables}
             ):
                 return
-            if self._cache_key(record) in self._without_graph:
-                return
             self._progress[record.table_name] = 0
             self._queue.put(lambda: self._build_queued(record))
 
@@ -199,16 +165,13 @@ class VectorIndexes:
     # -- for the store
 
     def build(
-        self, record: TableRecord, request: IndexRequest, on_progress: OnProgress | None = None
+        self, record: TableRecord, request: SidecarRequest, on_progress: OnProgress | None = None
     ) -> None:
         """Build the index of a table that just became ready. Raises KeyboardInterrupt."""
         if self._read_only:
             return
         with contextlib.suppress(JammiError, OSError):
-            if self._precisions.set_precision(record, request.precision):
-                CACHE.evict([self._cache_key(record)])
-                self._unusable_manifests.pop(record.table_name, None)
-                self._without_graph.discard(self._cache_key(record))
+            self._set_precision(record, request.precision)
             if self.find_defect(record, deep=False) is None:
                 return
             if request.in_background:
@@ -256,7 +219,8 @@ class VectorIndexes:
     def on_removal(self, record: TableRecord) -> None:
         """Release everything of a table that is about to be removed."""
         CACHE.evict([self._cache_key(record), _matrix_key(record, self._tables.parquet(record))])
-        self._precisions.remove_note(record)
+        if self._notes.get(_note_key(record)) is not None:
+            self._notes.set(_note_key(record), None)
 
     def state(self, record: TableRecord) -> IndexState:
         """The state of a table's index, without reading its bytes. Raises OSError, TableDamaged."""
@@ -431,10 +395,29 @@ class VectorIndexes:
         connectivity = self._settings["vectors.connectivity"]
         expansion = self._settings["vectors.build_expansion"]
         return BuildParameters(
-            self._precisions.precision_of(record),
+            self._precision_of(record),
             max(2, connectivity),
             max(1, expansion) * expansion_factor,
         )
+
+    def _precision_of(self, record: TableRecord) -> str:
+        """The configured precision of a table's index; the default is not recorded."""
+        return self._notes.get(_note_key(record)) or DEFAULT_PRECISION
+
+    def _set_precision(self, record: TableRecord, precision: str | None) -> None:
+        """Record the precision; None keeps the recorded one, or takes that of the previous
+        version."""
+        recorded = self._notes.get(_note_key(record))
+        if precision is None and recorded is None:
+            for previous in self._earlier_versions(record):
+                precision = self._precision_of(previous)
+                break
+        precision = precision or recorded or DEFAULT_PRECISION
+        if precision != (recorded or DEFAULT_PRECISION):
+            note = None if precision == DEFAULT_PRECISION else precision
+            self._notes.set(_note_key(record), note)
+            CACHE.evict([self._cache_key(record)])
+            self._unusable_manifests.pop(record.table_name, None)
 
     @property
     def _oversample(self) -> int:
@@ -442,7 +425,7 @@ class VectorIndexes:
 
     # -- loading
 
-    def _load(self, record: TableRecord, *, only_graphs: bool = False) -> "AnnIndex | None":
+    def _load(self, record: TableRecord) -> "AnnIndex | None":
         """Load the index from its files; None when they are missing or unusable."""
         try:
             parquet = self._tables.parquet(record)
@@ -453,14 +436,6 @@ class VectorIndexes:
             ):
                 return None
             manifest = index_files.read_manifest(parquet) if stat is not None else None
-            if (
-                only_graphs
-                and manifest is not None
-                and manifest.search_expansion == 0
-                and self._matches(record, manifest)
-            ):
-                self._without_graph.add(self._cache_key(record))
-                return None
             ann = (
                 index_files.load_index(parquet, manifest)
                 if manifest is not None and self._matches(record, manifest)
@@ -490,15 +465,15 @@ class VectorIndexes:
             record.row_count,
         )
         compatible = manifest.usearch_version == index_files.usearch_version()
-        return (
-            same_table
-            and compatible
-            and manifest.precision == (self._precisions.precision_of(record))
-        )
+        return same_table and compatible and manifest.precision == self._precision_of(record)
 
     @staticmethod
     def _cache_key(record: TableRecord) -> str:
         return f"index:{record.digest or record.table_name}"
+
+
+def _note_key(record: TableRecord) -> str:
+    return f"index-precision:{record.table_name}"
 
 
 def _matrix_key(record: TableRecord, path: StoragePath) -> str:
