@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from jammi_lab.features.live.dml_commits import CommitResult
-    from jammi_lab.features.search.answers import Answer
+    from jammi_lab.features.search.answers import SearchAnswer
     from jammi_lab.workspace.infrastructure import Infrastructure
 
 _SIMILARITY_DIGITS = 4
@@ -130,7 +130,7 @@ class StatementRunner:
         return Result(prepared, stream, self.badges, self._release_tables, is_step_input=True)
 
     def answer(
-        self, find: "Callable[[], Answer]", searched: Sequence[TableRecord], *, filtered: bool
+        self, find: "Callable[[], SearchAnswer]", searched: Sequence[TableRecord], *, filtered: bool
     ) -> tuple[Result, bool]:
         """The answer of a search of tables, and whether an index found it. `filtered`: a condition
         reads columns of their source rows."""

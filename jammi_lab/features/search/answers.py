@@ -24,7 +24,7 @@ HIT_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Answer:
+class SearchAnswer:
     """The hits of a search."""
 
     table: "pa.Table"

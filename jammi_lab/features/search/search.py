@@ -9,7 +9,7 @@ import msgspec
 from jammi_lab.core.errors import InvalidArgument, ModelNotFound, RowNotFound, SchemaMismatch
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.settings import Settings
-from jammi_lab.features.search.answers import HIT_COLUMNS, Answer
+from jammi_lab.features.search.answers import HIT_COLUMNS, SearchAnswer
 from jammi_lab.features.search.context import SearchContext
 from jammi_lab.features.search.hits import hits_table
 from jammi_lab.features.search.queries import list_of_texts, texts_of
@@ -59,7 +59,7 @@ class SearchService:
         exact: bool | None = None,
         words: TableRecord | None = None,
         reads_source: bool = True,
-    ) -> Answer:
+    ) -> SearchAnswer:
         """The `k` rows most similar to a text, a vector or a row of the table, with the selected
         columns of their source rows. `reads_source`: whether to look which rows are missing there;
         else none is said to be. Raises RowNotFound, ModelNotFound, SchemaMismatch,
@@ -102,7 +102,7 @@ class SearchService:
         exact: bool | None,
         *,
         filtered: bool,
-    ) -> Answer:
+    ) -> SearchAnswer:
         """The `k` best rows by meaning and words."""
         from jammi_lab.storage.vector_arrays import check_exact
 

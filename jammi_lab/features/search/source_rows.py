@@ -16,7 +16,7 @@ from jammi_lab.core.errors import (
 from jammi_lab.core.identifiers import fold, near_names, quote_identifier
 from jammi_lab.core.records import TableRecord
 from jammi_lab.engine.sql.tokens import check_expression
-from jammi_lab.features.search.answers import Answer
+from jammi_lab.features.search.answers import SearchAnswer
 from jammi_lab.features.search.context import SearchContext
 from jammi_lab.features.search.hits import HIT_TYPES, VECTOR_HIT_COLUMNS
 from jammi_lab.inputs.source_names import InlineRows
@@ -169,7 +169,7 @@ class SourceRows:
             return key_sql, source_key_sql
         return f"{key_sql}::VARCHAR", f"{source_key_sql}::VARCHAR"
 
-    def answer(self, hits: "pa.Table", columns: Sequence[str], *, filtered: bool) -> Answer:
+    def answer(self, hits: "pa.Table", columns: Sequence[str], *, filtered: bool) -> SearchAnswer:
         """The hits with columns of their source rows. A hit whose row is gone is marked; rows that
         passed a filter exist."""
         if not columns:
@@ -246,15 +246,15 @@ class SourceRows:
             return False
         return True
 
-    def _with_missing_flag(self, hits: "pa.Table", *, missing: bool) -> Answer:
+    def _with_missing_flag(self, hits: "pa.Table", *, missing: bool) -> SearchAnswer:
         """The hits with one value of `source_missing` for all of them."""
         from jammi_lab.storage.vector_arrays import boolean_array
 
         table = hits.append_column("source_missing", boolean_array(missing, len(hits)))
         types = {**HIT_TYPES, "key": self.key_type}
-        return Answer(table, [types[name] for name in table.column_names], [self.own_input])
+        return SearchAnswer(table, [types[name] for name in table.column_names], [self.own_input])
 
-    def join_with_source(self, hits: "pa.Table", columns: Sequence[str]) -> Answer:
+    def join_with_source(self, hits: "pa.Table", columns: Sequence[str]) -> SearchAnswer:
         """The hits joined with their source rows by a statement."""
         prepared = self._join_statement(hits, columns)
         table = self.context.start(prepared).table()
@@ -264,7 +264,7 @@ class SourceRows:
             for i in [b.relation.input]
             if i.name != InlineRows.NAME
         ]
-        return Answer(table, [kind for _, kind in prepared.output], [self.own_input, *read])
+        return SearchAnswer(table, [kind for _, kind in prepared.output], [self.own_input, *read])
 
     def _join_statement(self, hits: "pa.Table", columns: Sequence[str]) -> "PreparedStatement":
         """The statement that joins hits with their rows."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
 from jammi_lab.core.records import TableRecord
-from jammi_lab.features.search.answers import Answer
+from jammi_lab.features.search.answers import SearchAnswer
 from jammi_lab.features.search.context import SearchContext
 from jammi_lab.features.search.queries import texts_of
 from jammi_lab.features.search.source_rows import SourceRows
@@ -35,7 +35,7 @@ class WordSearch:
         select: Sequence[str],
         *,
         filtered: bool,
-    ) -> Answer:
+    ) -> SearchAnswer:
         """The `k` rows that match the words of a text best, with the selected columns of their
         source rows. SchemaMismatch, InvalidArgument, TableDamaged, and what binding `where`
         raises."""

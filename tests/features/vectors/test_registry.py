@@ -18,9 +18,8 @@ def make(name="mine", version="1", dimensions=2):
 
 
 def test_the_names_of_jammi_lab_are_always_there(ws):
-    assert isinstance(services_of(ws).encoders.get("minilm"), MiniLM) and isinstance(
-        services_of(ws).encoders.get("HASHING"), Hashing
-    )
+    get = services_of(ws).encoders.get
+    assert isinstance(get("minilm"), MiniLM) and isinstance(get("HASHING"), Hashing)
 
 
 def test_a_name_means_the_encoder_held_last_and_a_version_the_one_it_says(ws):
@@ -69,9 +68,3 @@ def test_an_unknown_version_names_those_that_are_here(ws, name):
     with pytest.raises(ModelNotFound) as caught:
         encoders.get(name, "9")
     assert caught.value.near == ("1",)
-
-
-def test_an_object_is_held_when_it_is_resolved(ws):
-    encoders = services_of(ws).encoders
-    encoder = make()
-    assert encoders.resolve(encoder)[0] is encoder and encoders.resolve("mine")[0] is encoder
