@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, JammiError, SourceUnavailable
@@ -191,8 +190,7 @@ class LakehouseTable(LocatedConnector, ABC):
                 return
             name = read_errors.display_name(location)
             try:
-                with files.open(local_path(location) or location) as opened:
-                    footer = pq.read_metadata(opened)
+                footer = files.footer(local_path(location) or location)
             except FileNotFoundError:
                 return  # the read says so
             except pa.ArrowException:
