@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -317,15 +318,17 @@ class SharedRead:
         self._lock = threading.Lock()
         self._states: dict[str, Any] | None = None
 
-    def take(self, table: str, read: Callable[[Collection[str]], Mapping[str, Any]]) -> list[Any]:
-        """What `read` returned for a table, in a list; empty if there is nothing, or it was taken
-        before: a second observation is of a later state. `read` runs once, for all tables; others
-        wait for it."""
+    def take(self, table: str, read: Callable[[Collection[str]], Mapping[str, Any]]) -> Any:
+        """What `read`, which runs once, for all tables, returned for a table; others wait for it.
+        None if there is nothing: for a single table; if reading failed, since the reason may be one
+        of the others; and if it was taken before, as a second observation is of a later state."""
         with self._lock:
             if self._states is None:
-                self._states = {}
-                self._states |= read({*self._tables(), table})
-            return [self._states.pop(table)] if table in self._states else []
+                self._states, tables = {}, {*self._tables(), table}
+                if len(tables) > 1:
+                    with contextlib.suppress(JammiError):
+                        self._states |= read(tables)
+            return self._states.pop(table, None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
 
 from jammi_lab.core.errors import InvalidArgument
@@ -66,28 +66,24 @@ class DatabaseAddress:
 def parse_url(location: str) -> tuple[DatabaseAddress, str | None]:
     """Parse a URL into its address and password. Raises InvalidArgument, whose message contains
     neither."""
+    invalid = InvalidArgument(
+        "The URL of the database is invalid.",
+        hint="Write postgresql://user@host:5432/database; percent-encode @ as %40.",
+    )
     try:
         parts = urlsplit(location)
         port = parts.port
-        host = parts.hostname or ""
     except ValueError:
-        raise InvalidArgument(
-            "The URL of the database is invalid.",
-            hint="Write postgresql://user@host:5432/database; percent-encode @ as %40.",
-        ) from None
+        raise invalid from None
     scheme = parts.scheme.lower().split("+", 1)[0]
+    scheme = "postgresql" if scheme == "postgres" else scheme
     database = unquote(parts.path.removeprefix("/"))
     if not is_text(unquote(location)) or "/" in database:
-        raise InvalidArgument(
-            "The URL of the database is invalid.",
-            hint="Write postgresql://user@host:5432/database.",
-        )
+        raise invalid
     password = unquote(parts.password) if parts.password is not None else None
     parameters, password = _parse_query(KINDS[scheme], parts.query, password)
-    address = DatabaseAddress(
-        scheme, unquote(host), port, unquote(parts.username or ""), database, parameters
-    )
-    return replace(address, scheme="postgresql" if scheme == "postgres" else scheme), password
+    host, user = unquote(parts.hostname or ""), unquote(parts.username or "")
+    return DatabaseAddress(scheme, host, port, user, database, parameters), password
 
 
 def _parse_query(

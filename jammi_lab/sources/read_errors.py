@@ -45,15 +45,6 @@ _DAMAGED = re.compile(
     r"thrift|flatbuffers|IPC stream",
     re.I,
 )
-_TRUNCATED_MESSAGES = (
-    "No magic bytes found",
-    "too small to be a Parquet file",
-    "Footer length",
-    "footer",
-    "Thrift",
-    "TProtocolException",
-    "Invalid Parquet",
-)
 
 
 def display_name(name: str) -> str:
@@ -109,10 +100,7 @@ def unreadable_error(name: str, error: OSError) -> JammiError:
     if exhausted := too_many_open_files(error, display_name(name)):
         return exhausted
     if isinstance(error, PermissionError):
-        return SourceUnavailable(
-            f"{display_name(name)} cannot be read: permission denied.",
-            hint="Ask its owner for read permission.",
-        )
+        return file_error("Permission denied", name)
     if isinstance(error, Unreachable):
         return SourceUnavailable(
             f"{display_location(name)} cannot be reached: {error}.",
@@ -123,33 +111,15 @@ def unreadable_error(name: str, error: OSError) -> JammiError:
     )
 
 
-def not_parquet_error(name: str) -> SourceUnavailable:
-    """The error for an incomplete or other file in place of a Parquet file."""
-    return SourceUnavailable(
-        f"{display_name(name)} is not a complete Parquet file.",
-        hint="It may be truncated or incomplete: write it again, or set kind=.",
-    )
+def file_error(problem: str, name: str) -> JammiError:
+    """The error for a file with one of the problems in `foreign_errors.toml`."""
+    explained = foreign_errors.to_error("file", problem, name=display_name(name))
+    return explained or SourceUnavailable(f"{display_name(name)} cannot be read: {problem}.")
 
 
 def is_damage(text: str) -> bool:
     """Whether a DuckDB message reports corrupt bytes in a Parquet file."""
     return _DAMAGED.search(text) is not None
-
-
-def damaged_error(name: str) -> SourceUnavailable:
-    """The error for a Parquet file with a valid footer and corrupt data."""
-    return SourceUnavailable(
-        f"{display_name(name)} is damaged: its rows cannot be read.",
-        hint="Write it again, or restore it from a backup.",
-    )
-
-
-def not_arrow_error(name: str) -> SourceUnavailable:
-    """The error for an incomplete or other file in place of an Arrow or Feather file."""
-    return SourceUnavailable(
-        f"{display_name(name)} is not a complete Arrow or Feather file.",
-        hint="It may be truncated or incomplete: write it again.",
-    )
 
 
 def empty_error(location: str, kind: str) -> SourceUnavailable:
@@ -204,8 +174,8 @@ def column_mismatch_error(text: str) -> SourceUnavailable | None:
 def read_error(text: str) -> JammiError | None:
     """The error for a DuckDB message about a file; None if the message is about something else."""
     name = _file_name(text)
-    if (error := column_mismatch_error(text)) is not None:
-        return error
+    if (mismatch := column_mismatch_error(text)) is not None:
+        return mismatch
     if malformed := _JSON.search(
         text
     ):  # DuckDB counts one too many, and values where they are not one to a line
@@ -214,14 +184,8 @@ def read_error(text: str) -> JammiError | None:
             f"{display_name(malformed[1])}, {position}: this is not JSON.",
             hint="Correct the file, or set kind=.",
         )
-    if "No files found that match" in text or "No such file" in text:
-        return SourceUnavailable(
-            f"{name} no longer exists.", hint="Restore the file, or remove the source."
-        )
-    if any(word in text for word in _TRUNCATED_MESSAGES):
-        return not_parquet_error(name)
-    if "Permission denied" in text:
-        return unreadable_error(name, PermissionError())
+    if (error := foreign_errors.to_error("file", text, name=name)) is not None:
+        return error
     if _LINE.search(text) or (
         name != "A file"
         and text.startswith(("IO Error", "Invalid Input Error", "Conversion Error"))

@@ -7,6 +7,7 @@ from jammi_lab.sources.databases.value_checks import (
     decimal_from_text,
     decimal_scale,
     fail_if,
+    literal_of,
     unreadable_value,
 )
 
@@ -25,7 +26,6 @@ _LITERALS = tuple(
         (r"(?:datetime|timestamp)(?:\(\d\))?", r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?"),
     )
 )
-"""Types that the server compares as DuckDB does, with their constants."""
 
 
 def _wide_scale(kind: str) -> int | None:
@@ -73,11 +73,4 @@ def literal_on_server(kind: str, value: str | None) -> str | None:
         return None if _DATE.match(kind) else "NULL"
     if _wide_scale(kind) is not None:
         return None
-    return next(
-        (
-            f"'{value}'"
-            for type_, values in _LITERALS
-            if type_.fullmatch(kind) and values.fullmatch(value)
-        ),
-        None,
-    )
+    return literal_of(kind, value, _LITERALS)

@@ -3,12 +3,12 @@
 import re
 
 from jammi_lab.core.identifiers import quote_identifier, sql_literal
-from jammi_lab.sources.databases.value_checks import unreadable_value
+from jammi_lab.sources.databases.value_checks import literal_of, unreadable_value
 
 _NUMERIC = re.compile(r"numeric(?:\((\d+),(-?\d+)\))?")
 TEXT = re.compile(r"text|character varying(?:\(\d+\))?")
 _INSTANT = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?"
-_LITERALS: tuple[tuple[re.Pattern[str], re.Pattern[str]], ...] = tuple(
+_LITERALS = tuple(
     (re.compile(kind), re.compile(value))
     for kind, value in (
         (r"smallint|integer|bigint|oid", r"-?\d{1,19}"),
@@ -19,7 +19,6 @@ _LITERALS: tuple[tuple[re.Pattern[str], re.Pattern[str]], ...] = tuple(
         (r"uuid", r"[0-9a-f-]{36}"),
     )
 )
-"""Types that the server compares as DuckDB does, with their constants."""
 _CASTS = {"money": "numeric(19,2)", "oid": "bigint", '"char"': "text", "path": "text"}
 """Types that are sent as others: the extension reads an oid as text, ends at an empty `"char"`, and
 takes an open path for a closed one (1.5.5)."""
@@ -87,11 +86,4 @@ def literal_on_server(kind: str, value: str | None) -> str | None:
         return None
     if TEXT.fullmatch(kind):
         return f'{sql_literal(value)} COLLATE "C"'
-    return next(
-        (
-            sql_literal(value)
-            for type_, values in _LITERALS
-            if type_.fullmatch(kind) and values.fullmatch(value)
-        ),
-        None,
-    )
+    return literal_of(kind, value, _LITERALS)

@@ -29,9 +29,7 @@ from jammi_lab.core.anchors import (
 )
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import (
-    ExtensionMissing,
     InvalidArgument,
-    SecretMissing,
     SourceUnavailable,
     TableNotFound,
 )
@@ -45,7 +43,6 @@ from jammi_lab.sources.base import (
     ReadPlan,
     Relation,
     Requirements,
-    SharedRead,
     SourceContext,
 )
 from jammi_lab.sources.databases import cached_digests
@@ -211,30 +208,16 @@ class ServerConnector(ServerTables):
         """The state of a table. Raises SourceGone and as `run`."""
         if table is None:
             raise SourceGone
-        shared = ctx.shared or SharedRead(lambda: ())
-        taken = shared.take(table, lambda tables: self._read_together(tables, ctx))
-        [state] = taken or [self._read_states([table], ctx).get(table)]
+        state: TableState | None = None
+        if ctx.shared is not None:
+            state = ctx.shared.take(table, lambda tables: self._read_states(tables, ctx))
+        if state is None:  # also of a missing table, which is looked for once more, by itself
+            state = self._read_states([table], ctx)[table]
         if state is None:
             raise SourceGone
         if self.anchor_column is not None:
             return self._observe_column(state.info, state.columns, ctx)
         return self._observe_content(state, ctx)
-
-    def _read_together(
-        self, tables: Collection[str], ctx: ObservationContext
-    ) -> Mapping[str, TableState]:
-        """`_read_states` of several tables; nothing if it fails, since the reason may be one of
-        them. Of a missing table, too: it is looked for once more, by itself."""
-        if len(tables) < 2:
-            return {}
-        try:
-            return {
-                table: state
-                for table, state in self._read_states(tables, ctx).items()
-                if state is not None
-            }
-        except (SourceUnavailable, SecretMissing, ExtensionMissing):
-            return {}
 
     def _read_states(
         self, tables: Collection[str], ctx: ObservationContext

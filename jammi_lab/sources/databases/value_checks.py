@@ -1,5 +1,8 @@
 """Values on a server that DuckDB would read as others: the statement fails and names the column."""
 
+import re
+from collections.abc import Sequence
+
 from jammi_lab.core.identifiers import quote_identifier, sql_literal
 
 _MAX_DIGITS = 38
@@ -33,6 +36,18 @@ def decimal_from_text(name: str, kind: str, label: str) -> str:
     is_bad = f"TRY_CAST({column} AS {kind}) IS NULL OR {decimals} > {scale}"
     message = unreadable_value(label, name, f"NaN, or a number beyond {kind}")
     return fail_if(f"{column} IS NOT NULL AND ({is_bad})", message, column, kind)
+
+
+Literals = Sequence[tuple[re.Pattern[str], re.Pattern[str]]]
+"""Types that a server compares as DuckDB does, with their constants."""
+
+
+def literal_of(kind: str, value: str, literals: Literals) -> str | None:
+    """The literal of a constant of a type; None if the server compares it otherwise."""
+    for type_, values in literals:
+        if type_.fullmatch(kind) and values.fullmatch(value):
+            return sql_literal(value)
+    return None
 
 
 def fail_if(condition: str, message: str, column: str, kind: str) -> str:

@@ -142,9 +142,9 @@ class FileConnector(LocatedConnector):
             except duckdb.Error as error:
                 raise self._read_error(str(error), source_files) from None
             except pa.ArrowException:
-                if self.kind == "arrow":
-                    raise read_errors.not_arrow_error(self.location) from None
-                raise read_errors.not_parquet_error(self.location) from None
+                format_name = "Arrow or Feather" if self.kind == "arrow" else "Parquet"
+                problem = f"not a complete {format_name} file"
+                raise read_errors.file_error(problem, self.location) from None
         return Unknown("its files change while they are observed")
 
     def _list_files(self) -> list[SourceFile]:
@@ -188,12 +188,11 @@ class FileConnector(LocatedConnector):
             rows = arrow_ipc.read_tables(self.file_set, source_files)
             file_checks.check_column_count(self.location, rows.num_columns)
         except pa.ArrowException:
-            raise read_errors.not_arrow_error(
-                self._first_damaged(
-                    source_files,
-                    lambda source_file: arrow_ipc.read_table(self.file_set, source_file),
-                )
-            ) from None
+            damaged = self._first_damaged(
+                source_files,
+                lambda source_file: arrow_ipc.read_table(self.file_set, source_file),
+            )
+            raise read_errors.file_error("not a complete Arrow or Feather file", damaged) from None
         return Relation(
             source_input(self.record.name),
             ReadPlan(frame=rows),
@@ -339,16 +338,13 @@ class FileConnector(LocatedConnector):
     def _read_error(self, text: str, source_files: list[SourceFile]) -> JammiError:
         """The error for a DuckDB message. Finds the first damaged file of several."""
         if self.kind == "parquet" and read_errors.is_damage(text):
-            return read_errors.damaged_error(
-                self._first_damaged(
-                    source_files,
-                    lambda source_file: scratch_duckdb.preview(
-                        self._relation([source_file]), _PREVIEW_ROWS
-                    ),
-                )
-                if source_files[1:]
-                else source_files[0].path
+            damaged = self._first_damaged(
+                source_files,
+                lambda source_file: scratch_duckdb.preview(
+                    self._relation([source_file]), _PREVIEW_ROWS
+                ),
             )
+            return read_errors.file_error("its rows are damaged", damaged)
         error = read_errors.read_error(text)
         return (
             error

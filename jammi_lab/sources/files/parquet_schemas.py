@@ -26,7 +26,7 @@ from jammi_lab.sources.files.file_checks import check_column_count, check_same_c
 from jammi_lab.sources.files.file_sets import CLOCK_SECONDS, FileSet, SourceFile
 from jammi_lab.sources.files.formats import partition_keys, partitions
 from jammi_lab.sources.files.readers import partition_options, partition_types, path_literal
-from jammi_lab.sources.read_errors import display_name, is_damage, not_parquet_error
+from jammi_lab.sources.read_errors import display_name, file_error, is_damage
 from jammi_lab.sources.scratch_duckdb import shown_types
 from jammi_lab.storage.arrow_values import cast_losslessly, common_type, with_sql_precision
 from jammi_lab.storage.parquet import MAX_DECIMAL_DIGITS, decoded_type
@@ -238,11 +238,11 @@ def _read_schema(file_set: FileSet, source_file: SourceFile) -> FileSchema:
             if fine:
                 _check_whole_microseconds(name, pq.read_table(file, columns=fine))
     except pa.ArrowException:
-        raise not_parquet_error(name) from None
+        raise file_error("not a complete Parquet file", name) from None
     except OSError as error:
         if not is_damage(str(error)):
             raise
-        raise not_parquet_error(name) from None
+        raise file_error("not a complete Parquet file", name) from None
     elements = str(footer.schema).partition("\n")[2]  # its first line is the object's address
     pairs = (footer.metadata or {}).items()
     return FileSchema(

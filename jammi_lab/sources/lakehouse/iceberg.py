@@ -6,7 +6,7 @@ import json
 import os
 import re
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -57,20 +57,17 @@ class IcebergConnector(LakehouseConnector):
         try:
             number = metadata.get("current-snapshot-id")
             version = -1 if number is None else int(number)
-            schema = metadata.get("current-schema-id", 0)
-            current = next(
-                candidate for candidate in _schemas(metadata) if _is_current(metadata, candidate)
-            )
+            current = _current_schema(metadata)
             return TableSnapshot(
                 str(metadata["table-uuid"]),
                 version,
                 location,
                 _fields(current),
-                schema_note(metadata, version, schema),
+                schema_note(metadata, version, current.get("schema-id", 0)),
                 commit_file=_manifest_list(metadata, version),
                 unpushed=_unpushed_columns(metadata, current),
             )
-        except (KeyError, TypeError, AttributeError, StopIteration):
+        except (KeyError, TypeError, AttributeError):
             raise self._truncated_error(location) from None
 
     def former_snapshots(
@@ -79,9 +76,10 @@ class IcebergConnector(LakehouseConnector):
         """An earlier snapshot with each possible schema; DuckDB reads it with the one that it was
         written with. Raises as `current_snapshot`."""
         metadata = self._read_metadata(current.location)
-        if version >= 0 and version not in _schema_by_snapshot(metadata):
+        snapshot, snapshots = _snapshot_of(metadata, version), list[TableSnapshot]()
+        if version >= 0 and not snapshot:
             return []  # expired
-        own_schema, snapshots = _schema_by_snapshot(metadata).get(version), list[TableSnapshot]()
+        own_schema = snapshot.get("schema-id")
         known_fields = {
             field
             for schema in _schemas(metadata)
@@ -130,7 +128,7 @@ class IcebergConnector(LakehouseConnector):
         entries = self._entries(state)
         contents = {content for content, *_ in entries}
         if "EQUALITY_DELETES" in contents:
-            self._check_equality_deletes(state, sorted({manifest for _, manifest, *_ in entries}))
+            self._check_equality_deletes(state, entries)
         is_whole = contents <= {"DATA", "EXISTING"}
         return data_files((path, rows, is_whole) for *_, path, rows in entries)
 
@@ -139,11 +137,7 @@ class IcebergConnector(LakehouseConnector):
         to columns: it determines what files without column ids contain."""
         states = [self._read_metadata(current.location)]
         try:
-            committed_at = next(
-                snapshot["timestamp-ms"]
-                for snapshot in states[0]["snapshots"]
-                if int(snapshot["snapshot-id"]) == former.version
-            )
+            committed_at = _snapshot_of(states[0], former.version)["timestamp-ms"]
             earlier = [
                 str(entry["metadata-file"])
                 for entry in states[0].get("metadata-log", [])
@@ -152,7 +146,7 @@ class IcebergConnector(LakehouseConnector):
             states += [self._read_metadata(local_path(file) or s3_url(file)) for file in earlier]
             is_covered = any(state.get("current-snapshot-id") == former.version for state in states)
             is_mapped = any(_NAME_MAPPING in (state.get("properties") or {}) for state in states)
-        except (KeyError, TypeError, AttributeError, StopIteration):
+        except (KeyError, TypeError, AttributeError):
             raise self._truncated_error(current.location) from None
         if is_mapped or not is_covered:
             raise NotAppended("its columns may be found by name")
@@ -162,26 +156,40 @@ class IcebergConnector(LakehouseConnector):
         `current_snapshot`."""
         types = _logged_types(self._read_metadata(state.location))
         files = {}
-        for manifest in sorted({manifest for _, manifest, *_ in self._entries(state)}):
-            for path, rows, low, high, nulls in self.query(
-                state,
-                "SELECT data_file.file_path, data_file.record_count, data_file.lower_bounds, "
-                "data_file.upper_bounds, data_file.null_value_counts FROM "
-                f"read_avro({sql_literal(manifest)}) WHERE status <> 2",
-            ):
-                bounds = {
-                    key: (
-                        _decode_bound((low or {}).get(number), kind),
-                        _decode_bound((high or {}).get(number), kind),
-                        count,
-                    )
-                    for number, count in (nulls or {}).items()
-                    if (kind := types.get(key := f"#{number}")) is not None
-                }
-                files[path] = LoggedFile(rows, bounds)
+        for path, rows, low, high, nulls in self._read_manifests(
+            state,
+            self._entries(state),
+            "file_path, record_count, lower_bounds, upper_bounds, null_value_counts",
+        ):
+            bounds = {
+                key: (
+                    _decode_bound((low or {}).get(number), kind),
+                    _decode_bound((high or {}).get(number), kind),
+                    count,
+                )
+                for number, count in (nulls or {}).items()
+                if (kind := types.get(key := f"#{number}")) is not None
+            }
+            files[path] = LoggedFile(rows, bounds)
         return TableLog(types, files)
 
-    def _check_equality_deletes(self, state: TableSnapshot, manifests: list[str]) -> None:
+    def _read_manifests(
+        self, state: TableSnapshot, entries: Sequence[Sequence[Any]], fields: str
+    ) -> list[tuple[Any, ...]]:
+        """These fields of each file in the manifests of these entries."""
+        return [
+            row
+            for manifest in sorted({manifest for _, manifest, *_ in entries})
+            for row in self.query(
+                state,
+                f"SELECT {fields} FROM (SELECT unnest(data_file) FROM "
+                f"read_avro({sql_literal(manifest)}) WHERE status <> 2)",
+            )
+        ]
+
+    def _check_equality_deletes(
+        self, state: TableSnapshot, entries: Sequence[Sequence[Any]]
+    ) -> None:
         """Check the equality deletes of a snapshot.
 
         DuckDB 1.5 applies the deletes of one partition to all, deletes rows with NULL in a compared
@@ -190,47 +198,29 @@ class IcebergConnector(LakehouseConnector):
         metadata = self._read_metadata(state.location)
         if any(spec.get("fields") for spec in metadata.get("partition-specs", [])):
             raise self._deletes_error("the table is partitioned")
-        select = (
-            "SELECT data_file.content, data_file.equality_ids, data_file.null_value_counts FROM "
-            "read_avro({}) WHERE status <> 2"
-        )
-        files = [
-            row
-            for manifest in manifests
-            for row in self.query(state, select.format(sql_literal(manifest)))
-        ]
+        columns = "content, equality_ids, null_value_counts"
+        files = self._read_manifests(state, entries, columns)
         null_counts = [nulls or {} for content, _, nulls in files if content == 0]
+        schemas = _schemas(metadata)
+        remaining = [field["id"] for field in _current_schema(metadata)["fields"]]
         for number in {field_id for _, numbers, _ in files for field_id in numbers or ()}:
             fields = [
-                field
-                for schema in _schemas(metadata)
-                for field in schema["fields"]
-                if field["id"] == number
+                field for schema in schemas for field in schema["fields"] if field["id"] == number
             ]
-            name = read_errors.display_name(fields[-1]["name"]) if fields else f"number {number}"
-            if not any(
-                field["id"] == number
-                for schema in _schemas(metadata)
-                if _is_current(metadata, schema)
-                for field in schema["fields"]
+            types = {str(field["type"]) for field in fields}
+            is_required = len(fields) == len(schemas) and all(each["required"] for each in fields)
+            has_no_null = is_required or all(nulls.get(number) == 0 for nulls in null_counts)
+            is_plain = all(isinstance(field["type"], str) for field in fields)
+            for is_sound, reason in (
+                (number in remaining, "which no longer exists"),
+                (len(types) < 2, "which has changed its type"),
+                (is_plain and not types & {"float", "double"}, "whose type is not supported"),
+                (has_no_null, "which may be NULL"),
             ):
-                raise self._deletes_error(f"they compare the column {name}, which no longer exists")
-            if len({str(field["type"]) for field in fields}) > 1:
-                raise self._deletes_error(
-                    f"they compare the column {name}, which has changed its type"
-                )
-            if any(
-                field["type"] in ("float", "double") or not isinstance(field["type"], str)
-                for field in fields
-            ):
-                raise self._deletes_error(
-                    f"they compare the column {name}, whose type is not supported"
-                )
-            required = len(fields) == len(_schemas(metadata)) and all(
-                field["required"] for field in fields
-            )
-            if not required and not all(nulls.get(number) == 0 for nulls in null_counts):
-                raise self._deletes_error(f"they compare the column {name}, which may be NULL")
+                if not is_sound:
+                    name = fields[-1]["name"] if fields else f"number {number}"
+                    shown = read_errors.display_name(name)
+                    raise self._deletes_error(f"they compare the column {shown}, {reason}")
 
     def _deletes_error(self, reason: str) -> SourceUnavailable:
         return SourceUnavailable(
@@ -376,41 +366,36 @@ class IcebergConnector(LakehouseConnector):
         )
 
 
-def _schemas(metadata: dict[str, Any]) -> list[dict[str, Any]]:
+def _schemas(metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
     return metadata.get("schemas") or [metadata["schema"]]
 
 
-def _is_current(metadata: dict[str, Any], schema: dict[str, Any]) -> bool:
-    return bool(schema.get("schema-id", 0) == metadata.get("current-schema-id", 0))
+def _current_schema(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema with which the table is read. Raises KeyError if it is missing."""
+    by_id = {schema.get("schema-id", 0): schema for schema in _schemas(metadata)}
+    current: dict[str, Any] = by_id[metadata.get("current-schema-id", 0)]
+    return current
 
 
-def _schema_by_snapshot(metadata: dict[str, Any]) -> dict[int, int | None]:
-    """The schema id that each snapshot was written with, or None if it is not recorded."""
-    return {
-        int(snapshot["snapshot-id"]): snapshot.get("schema-id")
-        for snapshot in metadata.get("snapshots", [])
-    }
+def _snapshot_of(metadata: Mapping[str, Any], version: int) -> dict[str, Any]:
+    """What the metadata say of a snapshot; nothing if it expired."""
+    by_id = dict[int, dict[str, Any]]()
+    for snapshot in metadata.get("snapshots", []):
+        by_id[int(snapshot["snapshot-id"])] = snapshot
+    return by_id.get(version, {})
 
 
-def _manifest_list(metadata: dict[str, Any], version: int) -> str:
+def _manifest_list(metadata: Mapping[str, Any], version: int) -> str:
     """The file with the manifests of a snapshot, the last one written before its commit."""
-    location = next(
-        (
-            str(snapshot.get("manifest-list") or "")
-            for snapshot in metadata.get("snapshots", [])
-            if int(snapshot["snapshot-id"]) == version
-        ),
-        "",
-    )
+    location = str(_snapshot_of(metadata, version).get("manifest-list") or "")
     return local_path(location) or location
 
 
-def schema_note(metadata: dict[str, Any], version: int, schema: int) -> str:
+def schema_note(metadata: Mapping[str, Any], version: int, schema: int) -> str:
     """Distinguishes a read of a snapshot with a later schema from one with its own. Earlier
     releases used its own schema until the next write."""
-    return (
-        "" if _schema_by_snapshot(metadata).get(version) in (None, schema) else f"schema {schema}"
-    )
+    own_schema = _snapshot_of(metadata, version).get("schema-id")
+    return "" if own_schema in (None, schema) else f"schema {schema}"
 
 
 def _unpushed_columns(metadata: dict[str, Any], schema: dict[str, Any]) -> tuple[str, ...]:
@@ -447,7 +432,7 @@ def _logged_types(metadata: Mapping[str, Any]) -> dict[str, pa.DataType]:
     """The types of the columns of the current schema, also nested ones, by `#` and id; and by the
     names that a file without ids may have for them."""
     types = dict[str, pa.DataType]()
-    current = next(each for each in _schemas(dict(metadata)) if _is_current(dict(metadata), each))
+    current = _current_schema(metadata)
     pending: list[Any] = [current]
     while pending:
         match pending.pop():

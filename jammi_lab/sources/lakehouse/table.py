@@ -194,7 +194,7 @@ class LakehouseTable(LocatedConnector, ABC):
             except FileNotFoundError:
                 return  # the read says so
             except pa.ArrowException:
-                raise read_errors.not_parquet_error(name) from None
+                raise read_errors.file_error("not a complete Parquet file", name) from None
             if (said := contradiction(footer, file, log, uses_ids=self.uses_ids)) is not None:
                 raise SourceUnavailable(
                     f"The {self.format} table {self._name} {said} in {name}.",
