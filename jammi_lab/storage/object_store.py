@@ -47,14 +47,11 @@ _ERROR_TEXTS = {
     "EndpointConnectionError": "the server cannot be reached",
     "ConnectTimeoutError": "no response in time",
     "ReadTimeoutError": "no response in time",
+    "TimeoutError": "no response in time",
+    "FSTimeoutError": "no response in time",
     "ProxyConnectionError": "the proxy cannot be reached",
     "SSLError": "the server's certificate is not trusted",
 }
-
-
-def client_error_text(error: BaseException | None) -> str | None:
-    """The reason for an error of a store's client library, by its class; None for any other."""
-    return _ERROR_TEXTS.get(type(error).__name__)
 
 
 class RemotePath:
@@ -198,11 +195,29 @@ def remote_path(url: str, options: Mapping[str, Any] | None) -> RemotePath:
         raise InvalidArgument(
             f"A workspace cannot be stored at a {parts.scheme}:// URL, which is not writable."
         )
-    filesystem_class = _filesystem_class(parts.scheme)
-    default_options = {"config_kwargs": _CLIENT_LIMITS} if parts.scheme in ("s3", "s3a") else {}
-    options = _filesystem_options(parts.scheme, filesystem_class, options or {})
+    fs = open_filesystem(parts.scheme, options or {}, _CLIENT_LIMITS)
+    if hasattr(fs, "retries"):
+        # s3fs retries a server that is down for some seconds, in addition to botocore's retries.
+        fs.retries = 2
+    key = str(fs._strip_protocol(url)).rstrip("/")
+    if not key.strip("/"):
+        raise InvalidArgument(
+            "The URL of a workspace must name a bucket and a folder in it.",
+            hint="For example s3://bucket/lab.",
+        )
+    return RemotePath(fs, parts.scheme, key)
+
+
+def open_filesystem(
+    scheme: str, options: Mapping[str, Any], client_limits: Mapping[str, Any]
+) -> Any:
+    """The fsspec filesystem of a URL scheme with these options; a client of s3 has these limits.
+    Raises InvalidArgument, ExtensionMissing."""
+    filesystem_class = _filesystem_class(scheme)
+    default_options = {"config_kwargs": client_limits} if scheme in ("s3", "s3a") else {}
+    options = _filesystem_options(scheme, filesystem_class, options)
     try:
-        fs = filesystem_class(
+        return filesystem_class(
             # No caches: a cached instance would keep the credentials after the workspace is
             # closed, and cached listings do not see other kernels' writes.
             **{
@@ -214,19 +229,9 @@ def remote_path(url: str, options: Mapping[str, Any] | None) -> RemotePath:
         )
     except TypeError:
         raise InvalidArgument(
-            f"These storage_options are not valid for {parts.scheme}:// URLs: "
+            f"These storage_options are not valid for {scheme}:// URLs: "
             f"{', '.join(sorted(options))}."
         ) from None
-    if hasattr(fs, "retries"):
-        # s3fs retries a server that is down for some seconds, in addition to botocore's retries.
-        fs.retries = 2
-    key = str(fs._strip_protocol(url)).rstrip("/")
-    if not key.strip("/"):
-        raise InvalidArgument(
-            "The URL of a workspace must name a bucket and a folder in it.",
-            hint="For example s3://bucket/lab.",
-        )
-    return RemotePath(fs, parts.scheme, key)
 
 
 def _filesystem_class(scheme: str) -> Any:
@@ -244,7 +249,7 @@ def _filesystem_class(scheme: str) -> Any:
             else "Install the fsspec filesystem for that scheme."
         )
         raise ExtensionMissing(
-            f"Workspaces at {scheme}:// need a package that is not installed.", hint=hint
+            f"{scheme}:// URLs need a package that is not installed.", hint=hint
         ) from None
     except ValueError:
         raise InvalidArgument(
@@ -333,16 +338,7 @@ def object_state(info: Mapping[str, Any]) -> tuple[int, int, int]:
             0,
             int.from_bytes(hashlib.sha256(tag.encode()).digest()[:7], "big"),
         )
-    modified = next(
-        (
-            info[name]
-            for name in ("LastModified", "last_modified", "mtime", "modified", "created")
-            if info.get(name)
-        ),
-        0,
-    )
-    timestamp = modified.timestamp() if hasattr(modified, "timestamp") else float(modified)
-    return int(info["size"]), int(timestamp * 1e9), 0
+    return int(info["size"]), modified_ns(info), 0
 
 
 def modified_ns(info: Mapping[str, Any]) -> int:
@@ -373,10 +369,11 @@ def _translate_errors(url: str) -> Iterator[None]:
     except (KeyboardInterrupt, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001  each library has its own errors, which may show URLs
-        raise _to_os_error(error, url) from None
+        raise to_os_error(error, url) from None
 
 
-def _to_os_error(error: BaseException, url: str) -> OSError:
+def to_os_error(error: BaseException, url: str) -> OSError:
+    """The error for one of a store's library, whose message holds no credentials."""
     for cause in (error, error.__cause__):
         code = (
             str((getattr(cause, "response", None) or {}).get("Error", {}).get("Code", ""))
@@ -389,6 +386,6 @@ def _to_os_error(error: BaseException, url: str) -> OSError:
             return PermissionError(errno.EACCES, "permission denied", url)
         if code:
             return OSError(UNREACHABLE_ERRNO, f"the store reports {code[:40]}", url)
-        if (text := client_error_text(cause)) is not None:
+        if (text := _ERROR_TEXTS.get(type(cause).__name__)) is not None:
             return OSError(UNREACHABLE_ERRNO, text, url)
     return OSError(UNREACHABLE_ERRNO, f"the store cannot be reached ({type(error).__name__})", url)

@@ -111,24 +111,17 @@ def test_a_function_that_fails_tells_its_kind_only():
     assert "hunter2000" not in told and not isinstance(caught.value.__context__, ValueError)
 
 
-def test_what_was_typed_is_held_until_it_is_released_and_missing_after_a_restart(tmp_path):
+def test_what_was_typed_is_held_for_its_owner_until_it_is_released(tmp_path):
     with jammi_lab.open(tmp_path / "ws") as ws:
-        directory, of = services_of(ws).source_directory, record(USER_INPUT)
-        directory.store_credentials(of, Credentials(of, {"password": "pa55word"}))
-        assert directory.credentials(of)() == ({"password": "pa55word"}, None)
-        directory.release(of)
-        with pytest.raises(SecretMissing, match="was added with a credential, which is not stored"):
-            directory.credentials(of)()
-
-
-def test_each_owner_has_its_own(tmp_path):
-    with jammi_lab.open(tmp_path / "ws") as ws:
-        directory, of = services_of(ws).source_directory, record(USER_INPUT, tenant="a")
-        directory.store_credentials(of, Credentials(of, {"password": "of a"}))
+        directory, own = services_of(ws).source_directory, record(USER_INPUT, tenant="a")
+        directory.store_credentials(own, Credentials(own, {"password": "of a"}))
+        same = record(USER_INPUT, name="CRM", tenant="a")
+        assert directory.credentials(same)() == ({"password": "of a"}, None)
         with pytest.raises(SecretMissing):
             directory.credentials(record(USER_INPUT, tenant="b"))()
-        same = record(USER_INPUT, name="CRM", tenant="a")
-        assert directory.credentials(same)()[0] == {"password": "of a"}
+        directory.release(own)
+        with pytest.raises(SecretMissing, match="with a credential, which is not stored"):
+            directory.credentials(own)()
 
 
 @pytest.mark.parametrize("said", ["NAME", "_N1", "keyring:service/user", None])

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import importlib.util
 import os
 import threading
@@ -21,11 +20,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from jammi_lab.core.canonical_json import digest_of
-from jammi_lab.core.errors import ExtensionMissing, InvalidArgument
-from jammi_lab.core.gc_pause import import_modules
+from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.sources.base import ScopedSecret
 from jammi_lab.sources.locations import Unreachable
-from jammi_lab.storage.object_store import client_error_text
+from jammi_lab.storage import object_store
 
 if TYPE_CHECKING:
     import fsspec
@@ -40,10 +38,13 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "region": (str,),
     "anon": (bool,),
 }
-_MODULES_AND_EXTRAS = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcs"), "az": ("adlfs", "azure")}
-_FILESYSTEM_CLASSES = {"s3": "S3FileSystem", "gs": "GCSFileSystem", "az": "AzureBlobFileSystem"}
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 20.0
+_CLIENT_LIMITS = {
+    "connect_timeout": CONNECT_SECONDS,
+    "read_timeout": READ_SECONDS,
+    "retries": {"total_max_attempts": 2},
+}
 
 
 @dataclass(frozen=True)
@@ -105,65 +106,21 @@ def open_filesystem(
     credentials: tuple[tuple[str, str], ...],
     environment: tuple[tuple[str, str], ...],
 ) -> fsspec.AbstractFileSystem:
-    """`environment` only distinguishes cached filesystems: the libraries read it themselves."""
+    """`environment` only distinguishes cached filesystems: the libraries read it themselves. For
+    Azure, `key` is the name of the storage account, `secret` its key, `token` a shared access
+    signature."""
     del environment
-    module, extra = _MODULES_AND_EXTRAS[store]
-    try:
-        with import_modules():
-            library = importlib.import_module(module)
-        filesystem_class = getattr(library, _FILESYSTEM_CLASSES[store])
-    except ImportError:
-        raise ExtensionMissing(
-            f"Reading {store}:// URLs requires {module}.",
-            hint=f'Run: pip install "jammi-lab[{extra}]".',
-        ) from None
-    option_values, credential_values = dict(options), dict(credentials)
-    arguments = {"s3": _s3_arguments, "gs": _gs_arguments, "az": _az_arguments}[store](
-        option_values, credential_values
-    )
-    filesystem = filesystem_class(**arguments, skip_instance_cache=True, use_listings_cache=False)
+    settings = {"anon": False, **dict(options), **dict(credentials)}
+    if store != "s3":
+        settings.pop("region", None)
+    if store == "gs":
+        token = settings.pop("secret", None)
+        settings.pop("key", None)
+        settings = {"timeout": READ_SECONDS, **({"token": token} if token else {}), **settings}
+    filesystem = object_store.open_filesystem(store, settings, _CLIENT_LIMITS)
     if store == "s3":
         filesystem.retries = 1  # botocore retries already
     return filesystem
-
-
-def _s3_arguments(options: Mapping[str, Any], credentials: Mapping[str, str]) -> dict[str, Any]:
-    client = {"region_name": options["region"]} if "region" in options else {}
-    config = {
-        "connect_timeout": CONNECT_SECONDS,
-        "read_timeout": READ_SECONDS,
-        "retries": {"total_max_attempts": 2},
-    }
-    endpoint = {"endpoint_url": options["endpoint_url"]} if "endpoint_url" in options else {}
-    return {
-        **credentials,
-        **endpoint,
-        "anon": bool(options.get("anon", False)),
-        "client_kwargs": client,
-        "config_kwargs": config,
-    }
-
-
-def _gs_arguments(options: Mapping[str, Any], credentials: Mapping[str, str]) -> dict[str, Any]:
-    endpoint = {"endpoint_url": options["endpoint_url"]} if "endpoint_url" in options else {}
-    token = (
-        {"token": "anon"}
-        if options.get("anon")
-        else {"token": credentials["token"]}
-        if "token" in credentials
-        else {}
-    )
-    return {**endpoint, **token, "timeout": READ_SECONDS}
-
-
-def _az_arguments(options: Mapping[str, Any], credentials: Mapping[str, str]) -> dict[str, Any]:
-    """`key` is the name of the storage account, `secret` its key, `token` a shared access
-    signature."""
-    names = {"key": "account_name", "secret": "account_key", "token": "sas_token"}
-    arguments: dict[str, Any] = {names[name]: value for name, value in credentials.items()}
-    if "endpoint_url" in options:
-        arguments["account_host"] = urlsplit(options["endpoint_url"]).netloc
-    return {**arguments, "anon": bool(options.get("anon", False))}
 
 
 @contextlib.contextmanager
@@ -180,30 +137,19 @@ def translate_errors(location: str) -> Iterator[None]:
         raise FileNotFoundError(2, "there is no file", location) from None
     except Unreachable:
         raise
-    except TimeoutError:
-        raise Unreachable("no response in time") from None
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001  each library has its own errors
-        raise Unreachable(_reason(error)) from None
+        explained = object_store.to_os_error(error, location)
+        if isinstance(explained, PermissionError):
+            raise explained from None
+        raise Unreachable(explained.strerror) from None
 
 
 def _is_missing_bucket(error: BaseException) -> bool:
     response = getattr(error.__cause__, "response", None)
     code = (response.get("Error") or {}).get("Code") if isinstance(response, dict) else None
     return code == "NoSuchBucket" or "bucket does not exist" in str(error)
-
-
-def _reason(error: BaseException) -> str:
-    for cause in (error, error.__cause__):
-        if (reason := client_error_text(cause)) is not None:
-            return reason
-    response = getattr(error.__cause__ or error, "response", None)
-    if isinstance(response, dict) and (code := (response.get("Error") or {}).get("Code")):
-        return f"the server returned {str(code)[:40]}"
-    if isinstance(error, ConnectionError):
-        return "the server cannot be reached"
-    return f"the request to its server failed ({type(error).__name__})"
 
 
 def check_bucket_exists(filesystem: fsspec.AbstractFileSystem, bucket: str) -> None:
