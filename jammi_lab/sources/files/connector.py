@@ -130,13 +130,10 @@ class FileConnector(LocatedConnector):
                     or observed.cost is Cost.FREE
                     or self.file_set.list_files(self.kind) == source_files
                 ):
-                    return (
-                        observed
-                        if self.file_set.is_local
-                        or isinstance(observed, Unknown)
-                        or observed.cost is not Cost.FREE
-                        else replace(observed, cost=Cost.METADATA)
-                    )
+                    is_free = isinstance(observed, Snapshot) and observed.cost is Cost.FREE
+                    if is_free and not self.file_set.is_local:
+                        return replace(observed, cost=Cost.METADATA)
+                    return observed
             except FileNotFoundError:
                 continue  # one of several files was deleted during the read: list them again
             except duckdb.Error as error:

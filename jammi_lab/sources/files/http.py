@@ -21,6 +21,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from fsspec.spec import AbstractBufferedFile
 
+from jammi_lab.core import foreign_errors
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.sources.locations import Unreachable
 
@@ -251,15 +252,8 @@ def _open(
 
 
 def _reason(error: object) -> str:
-    if isinstance(error, TimeoutError) or "timed out" in str(error):
-        return "no response in time"
-    if isinstance(error, ConnectionRefusedError):
-        return "the connection was refused"
-    if type(error).__name__ in ("SSLError", "SSLCertVerificationError"):
-        return "the server's certificate is not trusted"
-    if type(error).__name__ == "gaierror":
-        return "the host name is unknown"
-    return "the request failed"
+    found = foreign_errors.explain("http", f"{type(error).__name__}: {error}")
+    return "the request failed" if found is None else found.message
 
 
 def _request_url(url: str, query: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from jammi_lab.core import foreign_errors
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, JammiError, SourceUnavailable
 from jammi_lab.core.records import SourceRecord
@@ -83,7 +84,6 @@ _listed_files = BoundedCache[tuple[str, str, str], DataFiles](_MAX_LISTED_SNAPSH
 with it when the next one comes."""
 _logs = BoundedCache[TableSnapshot, TableLog](_MAX_LISTED_SNAPSHOTS)
 """What logs say of the files of snapshots."""
-_MISSING_FILE = re.compile("No such file|Cannot open file|No files found")
 _ABOUT_LOG = re.compile("Kernel|log segment|snapshot|metadata|manifest|[Aa]vro")
 """What messages of DuckDB's extensions about the log of a table contain."""
 _checked_stores = BoundedCache[tuple[Path, TableSnapshot], bool](MAX_CHECKED_SNAPSHOTS)
@@ -273,13 +273,9 @@ class LakehouseTable(LocatedConnector, ABC):
 
     def explain(self, message: str) -> JammiError | None:
         """The error for a DuckDB message about a snapshot; None for any other message."""
-        if _MISSING_FILE.search(message):
-            file = message.split('"')[1] if message.count('"') > 1 else ""
-            name = f" ({read_errors.display_name(file)})" if file else ""
-            return SourceUnavailable(
-                f"A data file of the {self.format} table {self._name} is missing{name}.",
-                hint="It was deleted or its write is incomplete: restore it.",
-            )
+        missing = foreign_errors.to_error("lake", message, format=self.format, name=self._name)
+        if missing is not None:
+            return missing
         if (remote := read_errors.remote_error(self.location, message)) is not None:
             return remote
         if _ABOUT_LOG.search(message):
