@@ -173,7 +173,7 @@ class Attachments:
                 self._secret_users[secret.name] -= 1
                 if not self._secret_users[secret.name]:
                     del self._secret_users[secret.name]
-                    attach.drop_secret(cursor, secret)
+                    attach.drop_secret(cursor, secret.name)
 
         return drop_use
 

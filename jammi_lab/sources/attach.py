@@ -2,7 +2,7 @@
 
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import duckdb
@@ -35,14 +35,7 @@ def attach(connection: duckdb.DuckDBPyConnection, attachment: Attachment) -> Non
     alias, secret_clause = attachment.alias, ""
     try:
         if attachment.secret is not None:
-            values = ", ".join(
-                f"{_checked_option(name)} {sql_literal(value)}"
-                for name, value in attachment.secret.items()
-            )
-            connection.execute(
-                f"CREATE OR REPLACE TEMPORARY SECRET {quote_identifier(alias)} (TYPE "
-                f"{_checked_option(attachment.type)}, {values})"
-            )
+            _create_secret(connection, alias, attachment.type, attachment.secret)
             secret_clause = f", SECRET {quote_identifier(alias)}"
         kind = "" if attachment.type == "duckdb" else f", TYPE {_checked_option(attachment.type)}"
         if attachment.type == "postgres":
@@ -172,7 +165,7 @@ def detach(connection: duckdb.DuckDBPyConnection, attachment: Attachment) -> Non
     alias = quote_identifier(attachment.alias)
     _run_cleanup(connection, f"DETACH DATABASE IF EXISTS {alias}")
     if attachment.secret is not None:
-        _run_cleanup(connection, f"DROP TEMPORARY SECRET IF EXISTS {alias}")
+        drop_secret(connection, attachment.alias)
 
 
 def _run_cleanup(connection: duckdb.DuckDBPyConnection, statement: str) -> None:
@@ -190,18 +183,21 @@ def _run_cleanup(connection: duckdb.DuckDBPyConnection, statement: str) -> None:
 
 def create_secret(connection: duckdb.DuckDBPyConnection, secret: ScopedSecret) -> None:
     """Create a DuckDB secret for an object store whose extension is loaded. Raises duckdb.Error."""
-    values = "".join(
-        f", {_checked_option(name)} {sql_literal(value)}" for name, value in secret.values.items()
-    )
-    clause = f"TYPE {_checked_option(secret.type)}{values}, SCOPE {sql_literal(secret.scope)}"
-    connection.execute(
-        f"CREATE OR REPLACE TEMPORARY SECRET {quote_identifier(secret.name)} ({clause})"
-    )
+    values = {**secret.values, "SCOPE": secret.scope}
+    _create_secret(connection, secret.name, secret.type, values)
 
 
-def drop_secret(connection: duckdb.DuckDBPyConnection, secret: ScopedSecret) -> None:
-    """Drop the secret."""
-    _run_cleanup(connection, f"DROP TEMPORARY SECRET IF EXISTS {quote_identifier(secret.name)}")
+def _create_secret(
+    connection: duckdb.DuckDBPyConnection, name: str, kind: str, values: Mapping[str, str]
+) -> None:
+    parts = [f"{_checked_option(option)} {sql_literal(value)}" for option, value in values.items()]
+    clause = ", ".join([f"TYPE {_checked_option(kind)}", *parts])
+    connection.execute(f"CREATE OR REPLACE TEMPORARY SECRET {quote_identifier(name)} ({clause})")
+
+
+def drop_secret(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Drop a secret, if it exists."""
+    _run_cleanup(connection, f"DROP TEMPORARY SECRET IF EXISTS {quote_identifier(name)}")
 
 
 class TransactionQuery:

@@ -89,19 +89,19 @@ def as_arrow(obj: object) -> pa.Table:
     consumed. Categories become their values. Raises InvalidArgument for an object that is not a
     frame, and SchemaMismatch for a column without an SQL type or with mixed types.
     """
+    return canonical_table(_rows_of(obj))
+
+
+def _rows_of(obj: Any) -> pa.Table:
     library = _library(obj)
     if library == "pandas":
-        return canonical_table(_from_pandas(obj))
+        return _from_pandas(obj)
     if library == "polars":
-        return canonical_table(_from_polars(obj))
-    if isinstance(obj, pa.RecordBatch):
-        return canonical_table(pa.Table.from_batches([obj]))
+        return _from_polars(obj)
     if isinstance(obj, pa.RecordBatchReader):
-        return canonical_table(obj.read_all())
-    if isinstance(obj, pa.Table):
-        return canonical_table(obj)
-    if _has_arrow_stream(obj):
-        return canonical_table(pa.table(obj))
+        return obj.read_all()
+    if library is not None or _has_arrow_stream(obj):
+        return pa.table(obj)
     raise InvalidArgument(
         f"Expected a frame, got {type(obj).__name__}.",
         hint="Pass a pandas, polars or pyarrow frame.",

@@ -191,11 +191,10 @@ def store_location(location: str | os.PathLike[str], folder: Path | None) -> str
         check_url(user_input)
         return without_credentials(user_input)
     user_input = _local_path(user_input)
-    pattern = (
-        escape(os.path.abspath(user_input))
-        if os.path.lexists(user_input) or not _MAGIC.search(user_input)
-        else _absolute_pattern(user_input)
-    )
+    if os.path.lexists(user_input) or not _MAGIC.search(user_input):
+        pattern = escape(os.path.abspath(user_input))
+    else:
+        pattern = os.path.normpath(os.path.join(escape(os.getcwd()), user_input))
     return pattern if folder is None else store_pattern(pattern, folder)
 
 
@@ -250,10 +249,6 @@ def _without_scheme(location: str) -> str:
     """The path of a `file://` URL; a path unchanged."""
     match = _URL.match(location)
     return location[match.end() :] if match else location
-
-
-def _absolute_pattern(user_input: str) -> str:
-    return os.path.normpath(os.path.join(escape(os.getcwd()), user_input))
 
 
 def base_of(pattern: str) -> str:

@@ -174,16 +174,18 @@ def _missing_error(record: SourceRecord, reason: str) -> SecretMissing:
     )
 
 
+_SECRET_FORMATS = {
+    "s3": "key:secret, or key:secret:token",
+    "az": "account:key",
+    "gs": "a token",
+    **dict.fromkeys(HTTP_SCHEMES, "user:password, a token, or ?query"),
+}
+
+
 def _secret_format(record: SourceRecord) -> str:
     """The format of a secret's text for display; empty if it is just a password."""
-    match STORES.get(scheme_of(record.location) or ""):
-        case "s3":
-            return "key:secret, or key:secret:token"
-        case "az":
-            return "account:key"
-        case "gs":
-            return "a token"
-    return "user:password, a token, or ?query" if scheme_of(record.location) in HTTP_SCHEMES else ""
+    scheme = scheme_of(record.location) or ""
+    return _SECRET_FORMATS.get(STORES.get(scheme, scheme), "")
 
 
 def _add_call(record: SourceRecord) -> str:

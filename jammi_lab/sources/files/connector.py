@@ -41,6 +41,10 @@ _PREVIEW_ROWS = 1000
 class FileConnector(LocatedConnector):
     """A registered source of files."""
 
+    faults: tuple[type[JammiError], ...] = ()
+    """Errors about rows that cannot be read whose reason is in the bytes: these have just been
+    digested, so a change is detected although no row can be read."""
+
     def __init__(self, record: SourceRecord, context: SourceContext = NO_WORKSPACE) -> None:
         super().__init__(record, context)
         self.pattern = full_location(record.location, self.folder)
@@ -285,10 +289,8 @@ class FileConnector(LocatedConnector):
                 ctx,
                 lambda: dict(self._decision(source_files).columns),
             )
-        except read_errors.SOURCE_ERRORS as error:
-            if (fault := self._fault_of(error)) is None:
-                raise
-            return snapshots.unreadable_snapshot(digest, files, fault)
+        except self.faults as error:
+            return snapshots.unreadable_snapshot(digest, files, error.message.rstrip("."))
         cost = Cost.SCAN if was_read else Cost.METADATA if described else Cost.FREE
         states = (
             snapshots.file_states(self.kind, self.record.options, files)
@@ -298,10 +300,6 @@ class FileConnector(LocatedConnector):
         state = snapshots.snapshot(digest, files, columns, cost, states)
         snapshots.keep_snapshot(self.record, files, state)
         return state
-
-    def _fault_of(self, error: BaseException) -> str | None:  # noqa: ARG002
-        """Why the rows cannot be read, where that is in the bytes; None for any other error."""
-        return None
 
     def _observe_column(
         self, source_files: list[SourceFile], ctx: ObservationContext

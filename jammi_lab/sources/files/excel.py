@@ -58,6 +58,8 @@ _sheets = ObjectCache(_MAX_KEPT_BYTES)
 class ExcelConnector(FileConnector):
     """A registered sheet: the first one, or the one of the option `sheet`."""
 
+    faults = (SourceUnavailable,)
+
     def _decide(self, source_files: Sequence[SourceFile]) -> Decision:
         sheet = self._sheet(source_files)
         return Decision(sql_types(sheet.rows.schema), sheet.notes)
@@ -69,9 +71,6 @@ class ExcelConnector(FileConnector):
             ReadPlan(frame=rows),
             columns=sql_types(rows.schema),
         )
-
-    def _fault_of(self, error: BaseException) -> str | None:
-        return error.message.rstrip(".") if isinstance(error, SourceUnavailable) else None
 
     def _sheet(self, source_files: Sequence[SourceFile]) -> Sheet:
         """The sheet. Raises SourceUnavailable, ExtensionMissing, OSError."""

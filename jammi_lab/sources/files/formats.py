@@ -98,6 +98,7 @@ ALIASES = {"delimiter": "delim", "sep": "delim", "null": "nullstr", "decimal": "
 _CHOICES = {
     "decimal_separator": (".", ","),
     "records": ("auto", "true", "false"),
+    "numeric": ("decimal", "values", "double"),
     "format": ("auto", "array", "unstructured", "newline_delimited", "nd"),
 }
 _YEAR = re.compile(r"%-?[YyGxc]")
@@ -231,22 +232,11 @@ def check_options(
     checked = {
         name: list(value) if isinstance(value, tuple) else value for name, value in options.items()
     }
-    _check_csv(checked)
-    _check_database(checked)
+    _check_values(checked)
     return checked
 
 
-def _check_database(options: Mapping[str, Any]) -> None:
-    schemas = options.get("schemas")
-    if schemas is not None and (
-        not schemas or not all(isinstance(name, str) and name for name in schemas)
-    ):
-        raise InvalidArgument("The option 'schemas' must be a list of names.")
-    if options.get("numeric", "decimal") not in ("decimal", "values", "double"):
-        raise InvalidArgument("The option 'numeric' must be 'decimal', 'values' or 'double'.")
-
-
-def _check_csv(options: Mapping[str, Any]) -> None:
+def _check_values(options: Mapping[str, Any]) -> None:
     delimiter = options.get("delim")
     if delimiter is not None and (
         not 1 <= len(delimiter.encode()) <= 4 or set(delimiter) & set('\r\n"\0')
@@ -274,7 +264,7 @@ def _check_csv(options: Mapping[str, Any]) -> None:
         if options.get(name, 0) < 0:
             raise InvalidArgument(f"The option {name!r} must not be negative.")
     _check_encodings(options.get("encoding", "utf-8"))
-    for name in ("nullstr", "names"):
+    for name in ("nullstr", "names", "schemas"):
         texts = options.get(name, [])
         if isinstance(texts, list) and not all(isinstance(text, str) for text in texts):
             raise InvalidArgument(f"The option {name!r} must contain texts only.")

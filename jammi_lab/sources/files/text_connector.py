@@ -30,6 +30,8 @@ _INVALID_STATE = "state machine reached an invalid state"
 class TextConnector(FileConnector):
     """A registered source of text files."""
 
+    faults = (SourceUnavailable,)
+
     def check(self) -> None:
         """Check that the files can be read, all their values included. Raises SourceUnavailable;
         InvalidArgument for an anchor on a missing column."""
@@ -99,11 +101,6 @@ class TextConnector(FileConnector):
         if not nonempty:
             raise read_errors.empty_error(self.location, self.kind)
         return nonempty
-
-    def _fault_of(self, error: BaseException) -> str | None:
-        """Why the rows cannot be read, where that is in the bytes: they have just been digested, so
-        a change is detected although no row can be read."""
-        return error.message.rstrip(".") if isinstance(error, SourceUnavailable) else None
 
     def _message_error(
         self, text: str, source_files: Sequence[SourceFile], access: ReadAccess
