@@ -63,9 +63,13 @@ def strip_credentials(
     if scheme not in STORES:
         return location, dict(options), credentials
     given = {**_store_options(credentials), **options}
-    typed = {name: given.pop(name, None) for name in object_stores.CREDENTIALS}
+    typed = dict[str, str]()
+    for name in object_stores.CREDENTIALS:
+        value = given.pop(name, None)
+        if value is not None:
+            typed[name] = value
     object_stores.check_endpoint(given)
-    return location, given, {name: value for name, value in typed.items() if value is not None}
+    return location, given, typed
 
 
 def location_options(location: str) -> Mapping[str, tuple[type, ...]]:

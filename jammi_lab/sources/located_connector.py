@@ -19,18 +19,13 @@ def find_table(tables: Iterable[tuple[str, str, str]], parts: Sequence[str]) -> 
     None if none or several match. A label wins over a table of another schema, and an exact match
     over one that ignores case."""
     known = list(tables)
-    for names, wanted in (
-        ([(label,) for *_, label in known], (".".join(parts),)),
-        ([(schema, name) for schema, name, _ in known], tuple(parts)),
-        ([(name,) for _, name, _ in known], tuple(parts)),
-    ):
+    for first, end, wanted in ((2, 3, [".".join(parts)]), (0, 2, parts), (1, 2, parts)):
         for normalize in (str, fold):
-            folded = tuple(map(normalize, wanted))
-            matches = [
-                label
-                for name, (*_, label) in zip(names, known, strict=True)
-                if tuple(map(normalize, name)) == folded
-            ]
+            folded = list(map(normalize, wanted))
+            matches = []
+            for table in known:
+                if list(map(normalize, table[first:end])) == folded:
+                    matches.append(table[2])
             if len(matches) == 1:
                 return matches[0]
     return None

@@ -93,8 +93,9 @@ def split_location(location: str) -> tuple[str, dict[str, str]]:
 def _split_user(host: str, *names: str) -> tuple[str, dict[str, str]]:
     """The part of a URL before its path without the user part, and the values of that."""
     user, _, host = host.rpartition("@")
-    values = user.split(":", 1) if user else []
-    return host, {name: unquote(value) for name, value in zip(names, values, strict=False)}
+    if not user:
+        return host, {}
+    return host, dict(zip(names, map(unquote, user.split(":", 1)), strict=False))
 
 
 def _split_http_url(location: str) -> tuple[str, dict[str, str]]:

@@ -389,7 +389,7 @@ class DatabaseFileConnector(LocatedConnector, ABC):
             or not _all_settled(stats, entry.observed_at_ns, ctx.racy_seconds)
         ):
             info = self._find_table(table)
-            self._check_anchor_column(name for name, _ in info.columns)
+            self._check_anchor_column(dict(info.columns))
             columns = ctx.describe(self.relation(info.label))
             payload = {
                 "stats": _serialized_stats(stats),

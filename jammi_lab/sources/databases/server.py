@@ -107,12 +107,11 @@ class ServerConnector(ServerTables):
         """The columns of all tables, if the anchor is on a column."""
         if self.anchor_column is None or not listed:
             return []
-        infos = [
-            info
-            for info in self.table_infos(query, listed).values()
-            if isinstance(info, ServerTable)
-        ]
-        return sorted({column for info in infos for column, _ in info.columns})
+        columns = set[str]()
+        for info in self.table_infos(query, listed).values():
+            if isinstance(info, ServerTable):
+                columns.update(dict(info.columns))
+        return sorted(columns)
 
     def tables(self) -> list[str]:
         """The labels of all tables. Raises SourceUnavailable."""

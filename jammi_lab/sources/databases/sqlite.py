@@ -164,8 +164,10 @@ class SqliteConnector(DatabaseFileConnector):
         if not columns:
             return {}
         row = self._look(f"{_select_classes(columns)} FROM {quote_identifier(info.name)}")
-        found = [frozenset(each.split(",")) if each else frozenset[str]() for each in row]
-        return dict(zip(columns, found, strict=True))
+        classes = dict[str, frozenset[str]]()
+        for column, found in zip(columns, row, strict=True):
+            classes[column] = frozenset(filter(None, (found or "").split(",")))
+        return classes
 
     def _check_values(self, info: FileTable) -> None:
         """Raise SourceUnavailable for a value that the scanner would read as another."""

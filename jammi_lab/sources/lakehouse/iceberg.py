@@ -177,15 +177,11 @@ class IcebergConnector(LakehouseConnector):
         self, state: TableSnapshot, entries: Sequence[Sequence[Any]], fields: str
     ) -> list[tuple[Any, ...]]:
         """These fields of each file in the manifests of these entries."""
-        return [
-            row
-            for manifest in sorted({manifest for _, manifest, *_ in entries})
-            for row in self.query(
-                state,
-                f"SELECT {fields} FROM (SELECT unnest(data_file) FROM "
-                f"read_avro({sql_literal(manifest)}) WHERE status <> 2)",
-            )
-        ]
+        rows = list[tuple[Any, ...]]()
+        for manifest in sorted({manifest for _, manifest, *_ in entries}):
+            files = f"SELECT unnest(data_file) FROM read_avro({sql_literal(manifest)})"
+            rows += self.query(state, f"SELECT {fields} FROM ({files} WHERE status <> 2)")
+        return rows
 
     def _check_equality_deletes(
         self, state: TableSnapshot, entries: Sequence[Sequence[Any]]
@@ -372,9 +368,11 @@ def _schemas(metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _current_schema(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The schema with which the table is read. Raises KeyError if it is missing."""
-    by_id = {schema.get("schema-id", 0): schema for schema in _schemas(metadata)}
-    current: dict[str, Any] = by_id[metadata.get("current-schema-id", 0)]
-    return current
+    number = metadata.get("current-schema-id", 0)
+    for schema in _schemas(metadata):
+        if schema.get("schema-id", 0) == number:
+            return schema
+    raise KeyError(number)
 
 
 def _snapshot_of(metadata: Mapping[str, Any], version: int) -> dict[str, Any]:
