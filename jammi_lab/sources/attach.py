@@ -190,8 +190,9 @@ def create_secret(connection: duckdb.DuckDBPyConnection, secret: ScopedSecret) -
 def _create_secret(
     connection: duckdb.DuckDBPyConnection, name: str, kind: str, values: Mapping[str, str]
 ) -> None:
-    parts = [f"{_checked_option(option)} {sql_literal(value)}" for option, value in values.items()]
-    clause = ", ".join([f"TYPE {_checked_option(kind)}", *parts])
+    clause = f"TYPE {_checked_option(kind)}"
+    for option, value in values.items():
+        clause += f", {_checked_option(option)} {sql_literal(value)}"
     connection.execute(f"CREATE OR REPLACE TEMPORARY SECRET {quote_identifier(name)} ({clause})")
 
 

@@ -22,12 +22,9 @@ def find_table(tables: Iterable[tuple[str, str, str]], parts: Sequence[str]) -> 
     for first, end, wanted in ((2, 3, [".".join(parts)]), (0, 2, parts), (1, 2, parts)):
         for normalize in (str, fold):
             folded = list(map(normalize, wanted))
-            matches = []
-            for table in known:
-                if list(map(normalize, table[first:end])) == folded:
-                    matches.append(table[2])
+            matches = [t for t in known if list(map(normalize, t[first:end])) == folded]
             if len(matches) == 1:
-                return matches[0]
+                return matches[0][2]
     return None
 
 
