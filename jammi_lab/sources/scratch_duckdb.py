@@ -131,22 +131,14 @@ def borrow_bare() -> Iterator[duckdb.DuckDBPyConnection]:
 def _open_for(
     relation: Relation, *, uses_all_threads: bool = False
 ) -> contextlib.AbstractContextManager[duckdb.DuckDBPyConnection]:
-    optional_extensions = (
-        relation.requirements.attachment and relation.requirements.attachment.extension,
-        relation.requirements.scoped_secret and relation.requirements.scoped_secret.extension,
-    )
-    extension_names = (
-        *relation.requirements.extensions,
-        *(name for name in optional_extensions if name),
-    )
-    if (
-        uses_all_threads
-        or extension_names
-        or relation.requirements.attachment is not None
-        or relation.requirements.filesystem is not None
-    ):
-        return open_bare(extension_names)
-    return borrow_bare()
+    needs = relation.requirements
+    extension_names = list(needs.extensions)
+    if needs.attachment is not None and needs.attachment.extension is not None:
+        extension_names.append(needs.attachment.extension)
+    if needs.scoped_secret is not None:
+        extension_names.append(needs.scoped_secret.extension)
+    changes_instance = extension_names or needs.attachment or needs.filesystem
+    return open_bare(extension_names) if uses_all_threads or changes_instance else borrow_bare()
 
 
 def register_frame(connection: duckdb.DuckDBPyConnection, name: str, frame: Any) -> None:
@@ -181,12 +173,13 @@ def connect(
         if uses_all_threads:
             connection.execute(f"SET threads = {os.cpu_count() or 1}")
         connection.execute("SET TimeZone='UTC'")
-        if relation.requirements.attachment is not None:
-            attach.attach(connection, relation.requirements.attachment)
-        if relation.requirements.scoped_secret is not None:
-            attach.create_secret(connection, relation.requirements.scoped_secret)
-        if relation.requirements.filesystem is not None:
-            connection.register_filesystem(relation.requirements.filesystem)
+        needs = relation.requirements
+        if needs.attachment is not None:
+            attach.attach(connection, needs.attachment)
+        if needs.scoped_secret is not None:
+            attach.create_secret(connection, needs.scoped_secret)
+        if needs.filesystem is not None:
+            connection.register_filesystem(needs.filesystem)
         if relation.read.frame is not None:
             register_frame(connection, "it", relation.read.frame)
         else:

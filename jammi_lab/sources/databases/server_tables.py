@@ -227,19 +227,14 @@ class ServerTables(LocatedConnector, ABC):
         SecretMissing, ExtensionMissing."""
         if self.context.access is None:
             raise SourceUnavailable(f"{self.record.name} can be read only in a workspace.")
-        return self.context.access(
-            self._requirement(),
-            work,
-            seconds=QUERY_TIMEOUT_SECONDS if seconds is None else seconds,
-        )
-
-    def _requirement(self) -> Relation:
-        return Relation(
+        attached = Relation(
             source_input(self.record.name),
             ReadPlan(body="SELECT 1"),
             requirements=Requirements(attachment=self.attachment),
             explain=self.explain,
         )
+        limit = QUERY_TIMEOUT_SECONDS if seconds is None else seconds
+        return self.context.access(attached, work, seconds=limit)
 
     def _find_infos(self, query: Query, tables: Iterable[str]) -> dict[str, ServerTable]:
         """The metadata of tables by label. A single one raises SourceUnavailable if it cannot be
