@@ -162,18 +162,19 @@ class Attachments:
         self, cursor: duckdb.DuckDBPyConnection, secret: ScopedSecret
     ) -> Callable[[], None]:
         """Create a scoped secret in DuckDB; it is dropped after its last user."""
+        name = secret.name
         with self._lock:
-            if not self._secret_users.get(secret.name):
+            if not self._secret_users.get(name):
                 self._load(cursor, (secret.extension,))
                 attach.create_secret(cursor, secret)
-            self._secret_users[secret.name] = self._secret_users.get(secret.name, 0) + 1
+            self._secret_users[name] = self._secret_users.get(name, 0) + 1
 
         def drop_use() -> None:
             with self._lock:
-                self._secret_users[secret.name] -= 1
-                if not self._secret_users[secret.name]:
-                    del self._secret_users[secret.name]
-                    attach.drop_secret(cursor, secret.name)
+                self._secret_users[name] -= 1
+                if not self._secret_users[name]:
+                    del self._secret_users[name]
+                    attach.drop_secret(cursor, name)
 
         return drop_use
 

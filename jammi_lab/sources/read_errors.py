@@ -112,7 +112,7 @@ def unreadable_error(name: str, error: OSError) -> JammiError:
 
 
 def file_error(problem: str, name: str) -> JammiError:
-    """The error for a file with one of the problems in `foreign_errors.toml`."""
+    """The error for a file with one of the problems of `foreign_errors`."""
     explained = foreign_errors.to_error("file", problem, name=display_name(name))
     return explained or SourceUnavailable(f"{display_name(name)} cannot be read: {problem}.")
 
