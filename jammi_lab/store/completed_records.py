@@ -9,8 +9,6 @@ from jammi_lab.core.records import TableRecord, TableStatus
 from jammi_lab.storage.digests import ParquetDigests, column_digests
 from jammi_lab.store import manifests
 
-"""Kinds that are derived from one table of vectors, whatever tables they read beside it."""
-
 
 def completed_record(
     record: TableRecord,
