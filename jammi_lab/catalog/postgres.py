@@ -345,6 +345,11 @@ def _parse_url(url: str) -> tuple[dict[str, Any], str]:
         raise _driver_missing_error() from None
     except Exception:  # noqa: BLE001  psycopg's, which repeats the URL
         raise InvalidArgument("The catalog's URL cannot be read.", hint=_URL_HINT) from None
+    if "@" in str(arguments.get("host")):
+        # the host would be shown, with a part of the password
+        raise InvalidArgument(
+            "The catalog's URL has two @.", hint="Write one in a user name or password as %40."
+        )
     if not arguments.get("dbname"):
         raise InvalidArgument("The catalog's URL names no database.", hint=_URL_HINT)
     schema = ",".join(schemas) if schemas else _DEFAULT_SCHEMA

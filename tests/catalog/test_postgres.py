@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from jammi_lab.catalog import Catalog
+from jammi_lab.catalog import Catalog, postgres
 from jammi_lab.catalog import sqlite as dialects
 from jammi_lab.core.clock import SystemClock
 from jammi_lab.core.errors import (
@@ -265,6 +265,50 @@ def test_a_missing_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(ExtensionMissing, match=r"jammi-lab\[postgres\]"):
         opened(f"postgresql://u:{SECRET}@127.0.0.1/x")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        (f"postgresql://u:{SECRET}@x@h/d", "two @"),
+        (f"postgresql://u:{SECRET}@h/d?nothing=1", "cannot be read"),
+        (f"postgresql://u:{SECRET}%zz@h/d", "cannot be read"),
+        (f"postgresql://u:{SECRET}@h/", "names no database"),
+        (f"postgresql://u:{SECRET}@h/d?schema=a&schema=b", "schema name"),
+        (f"mysql://u:{SECRET}@h/d", "'mysql' is not supported"),
+        (f"u:{SECRET}@h/d", "cannot be read"),
+    ],
+)
+def test_a_url_that_is_none_is_refused_without_its_password(url: str, message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message) as failed:
+        opened(url)
+    assert SECRET not in everything_shown(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "arguments", "schema"),
+    [
+        ("postgres://h/d", {"host": "h", "dbname": "d"}, "jammi"),
+        (
+            "postgresql+psycopg://u%40x:p%2Fw@h:1/d?schema=s&sslmode=require",
+            {
+                "user": "u@x",
+                "password": "p/w",
+                "host": "h",
+                "port": "1",
+                "dbname": "d",
+                "sslmode": "require",
+            },
+            "s",
+        ),
+        ("postgresql:///d?host=%2Frun%2Fpg", {"host": "/run/pg", "dbname": "d"}, "jammi"),
+    ],
+)
+def test_a_url_says_the_drivers_arguments_and_the_schema(
+    url: str, arguments: dict[str, str], schema: str
+) -> None:
+    assert postgres._parse_url(url) == (arguments, schema)
+    assert postgres._parse_url(postgres.with_schema(url, "other")) == (arguments, "other")
 
 
 def test_a_catalog_that_is_not_there_is_not_made_unasked(postgres_url: str) -> None:
