@@ -18,7 +18,6 @@ from jammi_lab.core import errors
 from jammi_lab.features.asof import asof_rows
 from jammi_lab.features.asof.asof_match import AsofMatcher, MatchRule, TimeScale
 from jammi_lab.sources.scratch_duckdb import open_bare
-from jammi_lab.steps.key_types import cast_exactly, common_type
 from tests.sizes import examples
 
 DAY = dt.timedelta(days=1)
@@ -124,43 +123,6 @@ def test_every_row_gets_the_fact_that_a_search_row_by_row_finds(
     assert found == naive(spine, facts, rule, ties)
 
 
-@settings(max_examples=examples(40), deadline=None)
-@given(
-    st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 40)), max_size=30),
-    st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 40)), max_size=30, unique=True),
-    st.sampled_from(["backward", "forward", "nearest"]), st.booleans(), st.one_of(st.none(), st.integers(0, 9)),
-)  # fmt: skip
-def test_rows_are_those_of_polars(
-    spine: Any, facts: Any, direction: Any, inclusive: bool, tolerance: int | None
-) -> None:
-    left = pl.DataFrame(
-        {"g": [g for g, _ in spine], "t": [t for _, t in spine]},
-        schema={"g": pl.String, "t": pl.Int64},
-    ).with_row_index("at")
-    right = pl.DataFrame(
-        {"g": [g for g, _ in facts], "t": [t for _, t in facts], "v": range(len(facts))},
-        schema={"g": pl.String, "t": pl.Int64, "v": pl.Int64},
-    )
-    theirs = left.sort("t").join_asof(
-        right.sort("t"), on="t", by="g", strategy=direction, tolerance=tolerance, allow_exact_matches=inclusive, check_sortedness=False
-    ).sort("at")  # fmt: skip
-    found = matches(
-        int_rule(direction, inclusive, tolerance, [pa.large_string()]),
-        [[g for g, _ in spine]],
-        pa.chunked_array([[t for _, t in spine]], pa.int64()),
-        [[g for g, _ in facts]],
-        pa.chunked_array([[t for _, t in facts]], pa.int64()),
-    )
-    ours = [None if f is None else facts[f] for f in found]
-    wanted = [None if v is None else facts[v] for v in theirs["v"].to_list()]
-    if direction != "nearest":
-        assert ours == wanted
-    else:  # of two facts as near, polars takes the later one
-        assert [abs(o[1] - s[1]) if o else None for o, s in zip(ours, spine, strict=True)] == [
-            abs(w[1] - s[1]) if w else None for w, s in zip(wanted, spine, strict=True)
-        ]
-
-
 SPINE = pa.table(
     {
         "id": [3, 1, 2, 4, 5],
@@ -211,6 +173,7 @@ def joined(
         ({"tolerance": dt.timedelta(0)}, [1, None, None, None, None]),
         ({"tolerance": dt.timedelta(0), "boundary": "exclusive"}, [None] * 5),
         ({"tie_break": "v"}, [1, 4, None, None, None]),
+        ({"tie_break": "v", "by": ["who", ("id", "n")]}, [None, 4, None, None, None]),
         ({"by": [], "facts": "SELECT * FROM facts WHERE who = 'a'"}, [1, 1, None, 1, None]),
     ],
 )
@@ -492,44 +455,6 @@ def test_keys_that_cannot_be_equal_are_refused(two: Any, one: str, other: str) -
             by=[("a", "b")],
         )
     assert (refused.value.table.startswith("SELECT"), refused.value.column) == (True, "b")
-
-
-@settings(max_examples=examples(100), deadline=None)
-@given(
-    st.lists(
-        st.tuples(*[st.one_of(st.none(), st.integers(0, 2)), st.sampled_from(["", "x", "y"])]),
-        max_size=20,
-    ),
-    st.lists(
-        st.tuples(*[st.one_of(st.none(), st.integers(0, 3)), st.sampled_from(["", "x", "z"])]),
-        max_size=20,
-    ),
-)
-def test_several_keys_are_one_key_and_null_is_in_none(facts: Any, spine: Any) -> None:
-    numbers, texts = zip(*facts, strict=True) if facts else ((), ())
-    asked_numbers, asked_texts = zip(*spine, strict=True) if spine else ((), ())
-    found = matches(
-        int_rule("backward", True, None, [pa.int64(), pa.large_string()]),
-        [list(asked_numbers), list(asked_texts)],
-        pa.chunked_array([[0] * len(spine)], pa.int64()),
-        [list(numbers), list(texts)],
-        pa.chunked_array([[0] * len(facts)], pa.int64()),
-    )
-    wanted = []
-    for row in spine:
-        same = [number for number, fact in enumerate(facts) if fact == row and None not in row]
-        wanted.append("tied" if len(same) > 1 else same[0] if same else None)
-    assert found == wanted
-
-
-def test_common_types_hold_both_sides() -> None:
-    assert (
-        common_type(pa.int8(), pa.uint64()) == pa.decimal128(20, 0)
-        and common_type(pa.string(), pa.int8()) is None
-    )
-    assert cast_exactly(pa.array([2**40], pa.timestamp("s")), pa.timestamp("ns")).to_pylist() == [
-        None
-    ]
 
 
 # -- columns ---------------------------------------------------------------------------------------

@@ -596,17 +596,6 @@ def test_a_result_that_holds_again_is_what_every_surface_shows(ws, statements):
         assert ws.status()["sales"].checks == ("1 pass" if number % 2 else "1 of 1 fails")
 
 
-def test_rejected_versions_do_not_crowd_out_the_result_on_the_newest(ws, statements):
-    sales(ws)
-    block_negative(ws)
-    ws.check()
-    for number in range(6):
-        with pytest.raises(CheckFailed):
-            sales(ws, f"SELECT -{number + 1} AS amount")
-    statements.clear()
-    assert outcomes(ws.check()) == {"no_negative": ("pass", 0)} and not statements
-
-
 def test_a_check_with_another_value_each_time_is_run_each_time_and_keeps_few_results(ws, folder):
     sales(ws)
     ws.checks.add("lucky", "SELECT * FROM jammi.sales WHERE random() < 0", on="sales")
@@ -764,15 +753,15 @@ def test_an_interrupt_during_a_check_leaves_nothing(ws, folder, monkeypatch):
 
 def test_a_check_of_many_failing_rows_counts_them_and_shows_few(ws):
     sales(ws)
-    many = "SELECT a.range AS i FROM range(10_000_000) a, jammi.sales WHERE id = 1"
+    many = "SELECT a.range AS i FROM range(1_000_000) a, jammi.sales WHERE id = 1"
     ws.checks.add("many", many, on="sales", severity="warn")
     [row] = ws.check()
-    assert row.failing == 10_000_000 and row.rows().num_rows == 5
-    assert "showing 5 of 10,000,000 rows" in str(ws.check())
+    assert row.failing == 1_000_000 and row.rows().num_rows == 5
+    assert "showing 5 of 1,000,000 rows" in str(ws.check())
     ws.checks.add("many", many, on="sales")
     with pytest.raises(CheckFailed) as caught:
         sales(ws, f"{GOOD} WHERE amount < 6")
-    assert caught.value.failing == 10_000_000 and len(caught.value.sample) == 5
+    assert caught.value.failing == 1_000_000 and len(caught.value.sample) == 5
 
 
 def test_a_version_is_checked_against_what_the_same_run_makes_of_the_tables_that_it_is_checked_with(

@@ -1,6 +1,5 @@
 """Ephemeral sessions: tables for a while, which end once, tell it, and leave nothing behind."""
 
-import asyncio
 import gc
 import json
 import re
@@ -33,7 +32,6 @@ from jammi_lab.core.errors import (
 from jammi_lab.features.live.session_handle import fill_placeholder
 from jammi_lab.storage.files import install_fault_hook
 from tests.features.live.clocks import Hands, opened
-from tests.features.live.loops import in_a_loop
 from tests.inside import services_of
 
 SCHEMA = {"id": "int64", "word": "string"}
@@ -171,20 +169,6 @@ def test_rows_go_in_all_or_none(acme):
             with pytest.raises(error):
                 s.insert("scratch", rows)
         assert s.count_rows("scratch") == 3
-
-
-def test_a_schema_or_key_that_cannot_be_leaves_no_table(acme):
-    with acme.ephemeral() as s:
-        for schema, key in (
-            ({}, ["id"]),
-            ({"id": "nope"}, ["id"]),
-            (SCHEMA, []),
-            (SCHEMA, ["nope"]),
-        ):
-            with pytest.raises(JammiError):
-                s.create("t", schema, primary_key=key)
-        assert s.tables == {}
-        s.create("t", SCHEMA, primary_key=["id"])
 
 
 # -- SQL -------------------------------------------------------------------------------------------
@@ -764,14 +748,6 @@ def test_a_backup_leaves_the_tables_of_sessions_out_and_who_opens_it_tells_their
         assert events(copy, s) == ["opened", "abandoned"] and copy.sessions() == []
 
 
-def test_after_a_topic_is_dropped_no_value_is_in_any_file_of_the_catalog(acme, tmp_path):
-    acme.topics.register("events", {"word": "string"})
-    acme.topics.publish("events", [{"word": CANARY * n} for n in (1, 2000)])
-    assert files_with(tmp_path, CANARY)
-    acme.topics.drop("events")
-    assert files_with(tmp_path, CANARY) == []
-
-
 def test_a_drop_waits_for_no_reader_of_an_older_state(acme, tmp_path):
     acme.mutable.create("notes", {"id": "int64", "word": "string"}, primary_key=["id"]).insert(
         [{"id": 1, "word": CANARY}]
@@ -794,43 +770,6 @@ def test_what_a_failed_table_over_a_session_was_told_is_in_no_file_either(acme, 
     s.close()
     assert [t.status for t in acme.tables(status="failed")] == ["failed", "failed"]
     assert files_with(tmp_path, CANARY) == []
-
-
-def test_after_the_deadline_no_value_is_in_any_file(acme, tmp_path):
-    s = scratch(acme)
-    fill(s)
-    due_in(s, 0.2)
-    until = time.monotonic() + 30
-    while events(acme, s) == ["opened"] and time.monotonic() < until:
-        time.sleep(0.05)
-    while files_with(tmp_path, CANARY) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert files_with(tmp_path, CANARY) == []
-
-
-def test_a_reader_of_an_older_state_only_delays_it(acme, tmp_path, monkeypatch):
-    monkeypatch.setattr("jammi_lab.features.live.ephemeral_sessions.PURGE_SECONDS", 0.1)
-    s = scratch(acme)
-    fill(s)
-    with jl.open(tmp_path / "lab") as other:
-        with services_of(other).catalog.database.read() as tx:
-            tx.fetch("SELECT count(*) FROM meta")
-            with pytest.warns(RuntimeWarning):
-                s.close()
-            assert acme.sessions() == []
-        until = time.monotonic() + 10
-        while files_with(tmp_path, CANARY) and time.monotonic() < until:
-            time.sleep(0.1)
-        assert files_with(tmp_path, CANARY) == []
-
-
-def test_closing_in_a_task_works_as_anywhere(acme):
-    async def run():
-        with scratch(acme, "a") as s:
-            await asyncio.sleep(0)
-            return s
-
-    assert events(acme, in_a_loop(run())) == ["opened", "closed"]
 
 
 def test_a_read_only_workspace_opens_no_session(tmp_path, ws):

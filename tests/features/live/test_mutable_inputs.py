@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.core.verdicts import Fresh, InputAdvanced, PossiblyStale, Stale
+from jammi_lab.core.verdicts import Fresh, Stale
 from tests.inside import services_of
 
 SCHEMA = {"id": "int64", "label": "string"}
@@ -21,24 +21,6 @@ def lab(ws):
     )
     ws.materialize("counted", COUNTED)
     return ws
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "INSERT INTO mutable.labels VALUES (3, 'c')",
-        "UPDATE mutable.labels SET label = 'x' WHERE id = 1",
-        "DELETE FROM mutable.labels WHERE id = 2",
-    ],
-)
-def test_a_commit_makes_a_reader_stale_and_recomputing_makes_it_fresh(lab, change):
-    assert lab.staleness("counted") == Fresh()
-    lab.sql(change)
-    verdict = lab.staleness("counted")
-    assert isinstance(verdict, Stale) and isinstance(verdict.reasons[0], InputAdvanced)
-    assert (verdict.reasons[0].recorded.version, verdict.reasons[0].current.version) == (1, 2)
-    assert [step.name for step in lab.plan().certain] == ["counted"]
-    assert lab.recompute("counted").executed == ["counted"] and lab.staleness("counted") == Fresh()
 
 
 def test_what_commits_nothing_leaves_a_reader_fresh(lab):
@@ -58,18 +40,6 @@ def test_a_change_and_its_undoing_are_two_commits(lab):
         "UPDATE mutable.labels SET label = 'x' WHERE id = 1; UPDATE mutable.labels SET label = 'a' WHERE id = 1"
     )
     assert isinstance(lab.staleness("counted"), Stale)
-
-
-def test_it_travels_and_is_a_node_of_the_lineage(lab):
-    lab.materialize("top", "SELECT max(n) AS n FROM jammi.counted")
-    lab.mutable["labels"].delete("id = 1")
-    verdict = lab.staleness("top")
-    assert isinstance(verdict, PossiblyStale) and verdict.causes[0].path == ["counted"]
-    assert [(e.input, e.derived) for e in lab.derives_from_closure("labels")] == [
-        ("labels", "counted"),
-        ("counted", "top"),
-    ]
-    assert "labels" in str(lab.lineage("top"))
 
 
 def test_what_if_asks_about_a_table_that_is_read_and_one_that_is_not(lab):

@@ -55,12 +55,6 @@ def other(ws, tmp_path):
         yield workspace
 
 
-def test_offsets_count_from_0_without_a_gap(events):
-    assert [events.publish("events", rows(i)) for i in range(5)] == [0, 1, 2, 3, 4]
-    assert ids(events.replay("events")) == [(i, [i]) for i in range(5)]
-    assert events["events"].next_offset == 5
-
-
 def test_a_batch_a_table_a_frame_and_dicts_are_each_one_event(events):
     import polars as pl
 
@@ -306,14 +300,6 @@ def test_a_publication_wakes_a_follower_in_the_same_kernel_at_once(events, ws):
     events.publish("events", rows(1))
     assert taken.wait(1)
     thread.join()
-
-
-def test_another_handle_sees_an_event_within_a_second(events, other):
-    following = other.topics.subscribe("events", timeout=1)
-    timer = threading.Timer(0.2, lambda: events.publish("events", rows(1)))
-    timer.start()
-    assert ids(following)[:1] == [(0, [1])]
-    timer.join()
 
 
 def test_closing_the_workspace_ends_its_followers(tmp_path):
@@ -574,18 +560,6 @@ def test_writers_in_threads_make_contiguous_offsets(events, other):
 
 
 # -- tenants ---------------------------------------------------------------------------------------
-
-
-def test_two_tenants_may_hold_a_topic_of_one_name(ws):
-    for tenant in ("a", "b"):
-        with ws.tenant(tenant):
-            ws.topics.register("events", SCHEMA)
-            assert ws.topics.publish("events", rows(1 if tenant == "a" else 2)) == 0
-    with ws.tenant("a"):
-        assert ids(ws.topics.replay("events")) == [(0, [1])]
-        assert ws.sql("SELECT id FROM topics.events").fetchall() == [(1,)]
-        assert len(ws.topics) == 1
-    assert len(ws.topics) == 0
 
 
 def test_a_shared_topic_is_read_by_tenants_and_written_by_nobody_bound(ws, events):

@@ -3,9 +3,6 @@ what is kept when a run ends early."""
 
 import asyncio
 import random
-import signal
-import subprocess
-import sys
 import threading
 import time
 from decimal import Decimal
@@ -179,15 +176,6 @@ def test_a_table_without_rows_has_the_columns_of_its_schema(ws, reviews, asked):
 
 
 # -- which rows are asked --------------------------------------------------------------------------
-
-
-def test_a_column_that_it_does_not_receive_leaves_it_fresh(ws, reviews, asked, tmp_path):
-    run(ws, asked)
-    asked.texts.clear()
-    path = tmp_path / "reviews.parquet"
-    pq.write_table(pa.table({"id": [3, 1, 2], "text": ["c", "a", "b"], "n": [7, 8, 9]}), path)
-    assert isinstance(ws.staleness("labels"), jl.Fresh) and run(ws, asked).outcome == "reused"
-    assert asked.texts == []
 
 
 @pytest.mark.parametrize(
@@ -575,48 +563,6 @@ def test_an_exit_from_a_coroutine_ends_the_run_and_the_others_are_kept(ws, revie
 
 def checkpoints(ws: Any) -> list[Path]:
     return sorted((Path(services_of(ws).folder) / "checkpoints").glob("*"))
-
-
-def test_a_kill_loses_only_the_call_in_flight(tmp_path):
-    pq.write_table(
-        pa.table({"id": range(40), "text": [f"t{i}" for i in range(40)]}), tmp_path / "r.parquet"
-    )
-    script = tmp_path / "killed.py"
-    script.write_text(KILLED)
-    calls = tmp_path / "calls"
-    for last in (7, 19, 39):
-        done = subprocess.run(
-            [sys.executable, script, str(tmp_path), str(last)], timeout=60, check=False
-        )
-        assert done.returncode == -signal.SIGKILL
-    with jl.open(tmp_path / "lab") as ws:
-        assert "labels" not in ws
-        counted = calls.read_text().split()
-        ws.map("labels", lambda text: text.upper(), "r", key="id", inputs="text", version="1")
-        assert ws.table("labels").reuse.encoded_before == 39  # all but the call that was killed
-    # the calls in flight at each kill are made twice, no others
-    assert sorted(counted) == sorted([*(f"t{i}" for i in range(40)), "t7", "t19"])
-
-
-KILLED = """
-import os, signal, sys, time
-import jammi_lab as jl
-
-folder, last = sys.argv[1:]
-
-def step(text):
-    time.sleep(0.011)  # longer than the interval at which calls are saved
-    with open(folder + "/calls", "a") as calls:
-        calls.write(text + " ")
-    if text == "t" + last:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return text.upper()
-
-with jl.open(folder + "/lab") as ws:
-    if "r" not in ws.sources:
-        ws.sources.add("r", folder + "/r.parquet")
-    ws.map("labels", step, "r", key="id", inputs="text", version="1")
-"""
 
 
 # -- what a plan and progress say ------------------------------------------------------------------

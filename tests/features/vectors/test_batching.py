@@ -48,13 +48,6 @@ def encode(encoder, texts, *, keys=None, batch=128, done=None, run_batches=map):
     return out
 
 
-def test_equal_texts_are_encoded_once():
-    encoder = Counting()
-    out = encode_texts(encoder, ["aa", "", "b", "aa", "", "b"])
-    assert sorted(t for call in encoder.calls for t in call) == ["", "aa", "b"]
-    assert out[:, 1].tolist() == [2, 0, 1, 2, 0, 1]
-
-
 @given(st.lists(st.text(ENCODABLE, max_size=5), max_size=30), st.integers(1, 7))
 def test_batches_change_no_vector_and_hand_over_every_row_once(texts, batch):
     done: list[int] = []
@@ -80,16 +73,6 @@ def test_batches_are_encoded_only_when_they_are_asked_for():
     assert encoder.calls == [["a"]]
 
 
-def test_what_the_encoder_raised_is_the_cause_and_model_and_key_are_named():
-    error = RuntimeError("out of luck")
-    with pytest.raises(
-        SchemaMismatch,
-        match="'counting' failed on the batch that starts at key 'k1': RuntimeError: out of luck",
-    ) as caught:
-        encode(Counting(1, error), ["a", "bb"], batch=1, keys=["k0", "k1"])
-    assert caught.value.__cause__ is error
-
-
 @pytest.mark.parametrize("error", [TimeoutError(), ConnectionResetError("gone")])
 def test_a_service_that_does_not_respond_is_no_mismatch(error):
     with pytest.raises(SourceUnavailable, match=type(error).__name__) as caught:
@@ -107,20 +90,6 @@ def test_no_memory_is_an_exhausted_resource():
         encode_texts(Counting(0, MemoryError()), ["a"])
 
 
-def test_a_bad_vector_names_the_key_of_its_first_row():
-    encoder = Counting()
-    encoder.encode = lambda texts: np.array(
-        [[0, 0] if t == "bad" else [1, 1] for t in texts], np.float32
-    )
-    with pytest.raises(SchemaMismatch, match="key 'second'"):
-        encode(encoder, ["a", "bad", "bad"], keys=["first", "second", "third"])
-
-
-def test_no_texts_are_no_call():
-    encoder = Counting()
-    assert encode_texts(encoder, []).shape == (0, 2) and encoder.calls == []
-
-
 class Spoiling(Counting):
     """Gives a vector that cannot be used for some texts."""
 
@@ -132,21 +101,6 @@ class Spoiling(Counting):
         made = super().encode(texts)
         made[[t in self.spoilt for t in texts]] = self.into
         return made
-
-
-@pytest.mark.parametrize("batch", [1, 2, 3, 7])
-@pytest.mark.parametrize("into", [np.nan, 0.0])
-def test_of_vectors_that_cannot_be_used_the_first_in_the_order_of_rows_is_told_whatever_was_encoded_first(
-    batch, into
-):
-    texts, done = ["dddd", "ccc long", "bb", "a", "eeeeeeeee"], []
-    encoder = Spoiling("a", "bb", "ccc long", into=into)
-    with pytest.raises(
-        SchemaMismatch, match=r"'counting' returned a vector .*, first for key 'k1'"
-    ) as caught:
-        encode(encoder, texts, batch=batch, keys=[f"k{i}" for i in range(5)], done=done)
-    assert caught.value.key == "k1"
-    assert done == [0], "and the good one before it was handed over"
 
 
 def test_an_encoder_that_is_wrong_throughout_is_not_asked_about_every_text():

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from jammi_lab.features.vectors.exact_search import ExactSearch
 from jammi_lab.features.vectors.index import duplicates as entries
-from jammi_lab.features.vectors.index.duplicates import UniqueVectors, first_equal_rows
+from jammi_lab.features.vectors.index.duplicates import first_equal_rows
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 30))
@@ -46,30 +46,3 @@ def test_rows_whose_sums_are_equal_by_chance_are_told_apart(monkeypatch):
     monkeypatch.setattr(entries.np.random, "default_rng", lambda _: Same(np.random.PCG64(0)))
     found = first_equal_rows(ExactSearch(np.array([[1, 2], [3, 4], [3, 4], [5, 6]], np.float32)))
     assert found.tolist() == [0, 1, 1, 3]
-
-
-@given(
-    st.lists(st.integers(0, 6), min_size=1, max_size=30),
-    st.lists(st.lists(st.integers(-1, 6), min_size=4, max_size=4), min_size=1, max_size=4),
-    st.integers(1, 20),
-)
-def test_the_rows_of_entries_come_in_the_order_of_the_entries_and_their_own(numbers, asked, width):
-    held = UniqueVectors(np.array(numbers))
-    found = [
-        [
-            number if number in numbers and number not in row[:at] else -1
-            for at, number in enumerate(row)
-        ]
-        for row in asked
-    ]
-    rows = held.rows_of(np.array(found), max(width, 4))
-    for got, row in zip(rows.tolist(), found, strict=True):
-        wanted = [
-            at for number in row if number >= 0 for at, each in enumerate(numbers) if each == number
-        ]
-        assert [at for at in got if at >= 0] == wanted[: max(width, 4)]
-    assert (
-        len(held) == len(set(numbers))
-        and rows.shape == (len(asked), max(width, 4))
-        and held.nbytes > 0
-    )

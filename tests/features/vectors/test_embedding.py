@@ -4,19 +4,11 @@ leaves."""
 import datetime
 import decimal
 import hashlib
-import os
-import signal
-import subprocess
-import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
@@ -25,10 +17,7 @@ from jammi_lab.core.records import Progress, Reuse
 from jammi_lab.core.verdicts import DefinitionChanged, Fresh, Stale
 from jammi_lab.engine.sql.tokens import check_expression
 from jammi_lab.steps.text_statement import recorded_from_text
-from tests import processes
 from tests.inside import services_of
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 class Counting:
@@ -102,20 +91,6 @@ def test_a_source_that_is_read_twice_is_anchored_once_over_all_its_columns(lab: 
     both = "SELECT a.id, b.title FROM papers a JOIN papers b USING (id) WHERE a.year > 0"
     [anchor] = lab.embed("v", both, key="id", text="title", model=Counting()).manifest.anchors
     assert anchor.columns == ("id", "title", "year")
-
-
-@pytest.mark.parametrize("through", ["source", "table"])
-def test_a_column_that_is_not_read_moves_nothing(ws: Any, tmp_path: Path, through: str) -> None:
-    rows = pa.table({"id": [1, 2], "title": ["a", "b"], "year": [1, 2]})
-    pq.write_table(rows, tmp_path / "p.parquet")
-    ws.sources.add("p", tmp_path / "p.parquet")
-    if through == "table":
-        ws.materialize("t", "SELECT * FROM p", key="id")
-    ws.embed("v", "p" if through == "source" else "t", key="id", text="title", model=Counting())
-    pq.write_table(rows.set_column(2, "year", pa.array([7, 8])), tmp_path / "p.parquet")
-    if through == "table":
-        ws.recompute("t")
-    assert ws.staleness("v") == Fresh()
 
 
 @pytest.mark.parametrize(
@@ -259,12 +234,6 @@ def test_a_misspelt_column_is_told_as_other_producers_tell_it(
         f"{source!r} has no column {missing!r}.",
     )
     assert error.value.hint == f"Did you mean {near}?" and error.value.statement is None
-
-
-def test_a_misspelt_source_is_told_the_near_name(lab: Any) -> None:
-    with pytest.raises(errors.TableNotFound) as error:
-        lab.embed("v", "paperz", key="id", text="title", model=Counting())
-    assert "papers" in error.value.near
 
 
 @pytest.mark.parametrize("key", ["{'a': 1}", "[1]", "MAP {1: 2}", "INTERVAL 1 DAY"])
@@ -442,18 +411,6 @@ def test_what_a_version_took_over_is_told_of_every_embedding_and_after_a_restart
         assert "unchanged" not in repr(again.table("v"))  # it is no news there
 
 
-def test_asking_again_reuses_the_table_and_says_that_all_is_unchanged(lab: Any) -> None:
-    encoder = Counting()
-    lab.embed("v", "papers", key="id", text="title", model=encoder)
-    again = lab.embed("v", "papers", key="id", text="title", model=encoder, precision="f16")
-    assert (again.outcome, again.version) == ("reused", 1)
-    assert (
-        again.reuse == Reuse(new=0, changed=0, removed=0, unchanged=300)
-        and len(encoder.seen) == 300
-    )
-    assert lab.materialize("m", "SELECT 1 AS a").reuse is None
-
-
 def test_vectors_of_another_encoder_are_never_taken_over(lab: Any) -> None:
     lab.embed("v", "papers", key="id", text="title", model=Counting())
     other = Counting(version="2")
@@ -489,16 +446,16 @@ def test_another_version_or_width_or_name_is_another_definition(lab: Any) -> Non
     assert len(hashes) == 4
 
 
-def test_other_weights_under_a_name_in_use_are_refused(lab: Any) -> None:
+def weighed(weights: str) -> Counting:
+    """An encoder that says which weights it has."""
     from jammi_lab.features.vectors.encoders.base import EncoderIdentity
 
-    def weighed(weights: str) -> Counting:
-        encoder = Counting()
-        encoder.identity = EncoderIdentity(
-            name="counting", version="1", dimensions=8, weights=weights
-        )  # type: ignore[attr-defined]
-        return encoder
+    encoder = Counting()
+    encoder.identity = EncoderIdentity(name="counting", version="1", dimensions=8, weights=weights)  # type: ignore[attr-defined]
+    return encoder
 
+
+def test_other_weights_under_a_name_in_use_are_refused(lab: Any) -> None:
     lab.embed("v", "papers", key="id", text="title", model=weighed("a" * 64))
     with pytest.raises(errors.InvalidArgument, match="other weights"):
         lab.embed("v", "papers", key="id", text="title", model=weighed("b" * 64))
@@ -507,15 +464,6 @@ def test_other_weights_under_a_name_in_use_are_refused(lab: Any) -> None:
 def test_other_weights_under_the_same_name_after_a_restart_change_the_definition(
     tmp_path: Path,
 ) -> None:
-    from jammi_lab.features.vectors.encoders.base import EncoderIdentity
-
-    def weighed(weights: str) -> Counting:
-        encoder = Counting()
-        encoder.identity = EncoderIdentity(
-            name="counting", version="1", dimensions=8, weights=weights
-        )  # type: ignore[attr-defined]
-        return encoder
-
     with jl.open(tmp_path / "lab") as ws:
         ws.sources.add("papers", csv(tmp_path / "papers.csv", {1: "a"}))
         ws.embed("v", "papers", key="id", text="title", model=weighed("a" * 64))
@@ -656,97 +604,6 @@ def test_texts_are_found_under_names_as_sql_writes_them(lab: Any) -> None:
         )
     with pytest.raises(errors.TableNotFound):
         lab.embed("v", 'jammi."no such"', key="id", text="title", model=encoder)
-
-
-CHILD = """
-import sys, time
-sys.path.insert(0, {here!r})
-import numpy as np, jammi_lab as jl
-class Slow:
-    name, version, dimensions = "slow", "1", 8
-    def encode(self, texts):
-        time.sleep(0.6); print("batch", flush=True)
-        return np.array([[len(t), *t.encode()[-2:], 1, 2, 3, 4, 5] for t in texts], np.float32)
-with jl.open("lab") as ws:
-    ws.sources.add("papers", "papers.csv", replace=True)
-    try:
-        t = ws.embed("v", "papers", key="id", text="title", model=Slow())
-        print("done", t.row_count, flush=True)
-    except KeyboardInterrupt:
-        print("interrupted", flush=True)
-        raise SystemExit(130)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_a_process_that_is_stopped_midway_leaves_one_checkpoint_for_the_next(
-    tmp_path: Path, how: signal.Signals
-) -> None:
-    csv(tmp_path / "papers.csv", {i: f"text {i}" for i in range(1000)})
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-
-    def start() -> subprocess.Popen[str]:
-        return processes.Popen(
-            [sys.executable, "-c", CHILD.format(here=str(ROOT))],
-            cwd=tmp_path,
-            env=env,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    with start() as child:
-        assert child.stdout is not None
-        for _ in range(5):
-            assert child.stdout.readline() == "batch\n"
-        child.send_signal(how)
-        rest = child.stdout.read()
-    assert "done" not in rest
-    assert (
-        len(list((tmp_path / "lab" / "checkpoints").glob("[!.]*"))) == 1
-    )  # a kill may also leave a half-written one, which the next run removes
-    with start() as child:
-        assert child.stdout is not None
-        said = child.stdout.read().splitlines()
-    assert said[-1] == "done 1000" and said.count("batch") < 8
-    assert list((tmp_path / "lab" / "checkpoints").glob("*")) == []
-
-
-def test_four_threads_that_ask_for_one_embedding_encode_it_once(lab: Any) -> None:
-    encoder, outcomes = Counting(), []
-    encode = encoder.encode
-
-    def slowly(texts: list[str]) -> Any:
-        time.sleep(0.05)
-        return encode(texts)
-
-    encoder.encode = slowly  # type: ignore[method-assign]
-    barrier = threading.Barrier(4)
-
-    def ask() -> None:
-        barrier.wait()
-        outcomes.append(lab.embed("v", "papers", key="id", text="title", model=encoder).outcome)
-
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert (
-        sorted(outcomes) == ["computed", "reused", "reused", "reused"] and len(encoder.seen) == 300
-    )
-
-
-def test_refresh_makes_stale_inputs_true_first(
-    lab: Any, tmp_path: Path, texts: dict[Any, str]
-) -> None:
-    lab.materialize("copied", "SELECT id, title FROM papers")
-    encoder = Counting()
-    lab.embed("v", "copied", key="id", text="title", model=encoder)
-    csv(tmp_path / "papers.csv", texts | {7: "another"})
-    encoder.seen.clear()
-    lab.embed("v", "copied", key="id", text="title", model=encoder, refresh="inputs")
-    assert encoder.seen == ["another"] and lab.staleness("v") == Fresh()
 
 
 def test_a_table_cannot_be_embedded_into_itself(lab: Any) -> None:

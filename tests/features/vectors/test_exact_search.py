@@ -115,13 +115,6 @@ def counted(monkeypatch):
     return rows
 
 
-def test_only_a_few_rows_are_computed_again(monkeypatch):
-    rows = counted(monkeypatch)
-    vectors = np.random.default_rng(1).standard_normal((5000, 64)).astype(np.float32)
-    check_agreement(vectors, vectors[:2], 10)
-    assert max(rows) < 100
-
-
 @pytest.mark.parametrize("scale", [1e-25, 1e25])
 def test_vectors_that_float32_products_cannot_hold_are_all_computed_in_float64(monkeypatch, scale):
     rows = counted(monkeypatch)
@@ -176,53 +169,10 @@ def test_the_block_of_queries_does_not_show(monkeypatch):
     assert np.array_equal(whole.rows, np.concatenate([h.rows for h in one]))
 
 
-@pytest.mark.parametrize("share", [0.001, 0.01, 0.3, 1])
-def test_a_mask_leaves_only_what_it_allows(share):
-    rng = np.random.default_rng(6)
-    vectors = rng.standard_normal((3000, 16)).astype(np.float32)
-    check_agreement(vectors, vectors[:3], 4, allow=rng.random(3000) < share)
-
-
-def test_ties_go_by_the_order_of_the_keys():
-    vectors = np.ones((5, 2), np.float32)
-    assert ExactSearch(vectors).search([1, 1], 3).rows.tolist() == [[0, 1, 2]]
-    assert ExactSearch(vectors, np.array([4, 3, 2, 1, 0])).search([1, 1], 3).rows.tolist() == [
-        [4, 3, 2]
-    ]
-
-
-@pytest.mark.parametrize("k", [0, 1, 4, 5, 6, 10**9])
-def test_there_are_k_hits_or_all_there_are(k):
-    vectors = np.eye(5, dtype=np.float32)
-    hits = ExactSearch(vectors).search(vectors[:2], k)
-    assert hits.rows.shape == hits.similarities.shape == (2, min(k, 5))
-
-
-def test_an_empty_table_or_mask_has_no_hits():
-    assert ExactSearch(np.empty((0, 3), np.float32)).search([1, 2, 3], 5).rows.shape == (1, 0)
-    assert ExactSearch(np.eye(3, dtype=np.float32)).search(
-        [1, 2, 3], 5, allow=np.zeros(3, bool)
-    ).rows.shape == (1, 0)
-
-
-def test_no_queries_have_no_hits():
-    assert ExactSearch(np.eye(3, dtype=np.float32)).search(np.empty((0, 3)), 2).rows.shape == (0, 2)
-
-
-def test_the_same_and_the_opposite_direction_are_1_and_minus_1():
-    row = np.float32([0.1, 0.7, 0.3])
-    assert ExactSearch(np.stack([row * 3, -row])).search(row, 2).similarities.tolist() == [[1, -1]]
-
-
 @pytest.mark.parametrize("query", [[1, 2], [np.nan, 1, 1], [0, 0, 0]])
 def test_a_bad_query_is_refused_even_where_nothing_could_be_found(query):
     with pytest.raises(SchemaMismatch):
         ExactSearch(np.empty((0, 3), np.float32)).search(query, 0)
-
-
-def test_a_negative_k_is_a_value_error():
-    with pytest.raises(ValueError, match="at least 0"):
-        ExactSearch(np.eye(3, dtype=np.float32)).search([1, 2, 3], -1)
 
 
 @pytest.mark.parametrize("mask", [np.ones(2, bool), np.ones(3, int), [0, 1, 2]])

@@ -57,6 +57,22 @@ def recall(matrix, hits, queries, k=10, allow=None):
     return np.mean([len(set(a) & set(b)) / k for a, b in zip(hits.rows, best.rows, strict=True)])
 
 
+def tight_groups(precision):
+    """Groups of twelve rows that are nearly equal, an index of them, and vectors near some rows."""
+    rng = np.random.default_rng(0)
+    vectors, twelve = rng.standard_normal((250, 64)), np.repeat(np.arange(250), 12)
+    matrix, index = indexed(
+        (vectors[twelve] + 0.1 * rng.standard_normal((3000, 64))).astype(np.float32),
+        precision,
+        oversample=2,
+    )
+    asked = np.arange(0, 3000, 31)
+    queries = (matrix.vectors[asked] + 0.05 * rng.standard_normal((len(asked), 64))).astype(
+        np.float32
+    )
+    return matrix, index, asked, queries
+
+
 @pytest.fixture(scope="module")
 def many():
     vectors = made(3000, 48, "clustered")
@@ -86,17 +102,7 @@ def test_ninety_nine_in_a_hundred_neighbours_are_found(precision, kind):
 
 @pytest.mark.parametrize("precision", ["bf16", "i8"])
 def test_the_first_few_of_rows_that_are_nearly_equal_are_found_as_surely_as_ten_of_them(precision):
-    rng = np.random.default_rng(0)
-    vectors, twelve = rng.standard_normal((250, 64)), np.repeat(np.arange(250), 12)
-    matrix, index = indexed(
-        (vectors[twelve] + 0.1 * rng.standard_normal((3000, 64))).astype(np.float32),
-        precision,
-        oversample=2,
-    )
-    asked = np.arange(0, 3000, 31)
-    queries = (matrix.vectors[asked] + 0.05 * rng.standard_normal((len(asked), 64))).astype(
-        np.float32
-    )
+    matrix, index, asked, queries = tight_groups(precision)
     half = np.arange(3000) % 2 == 0
     for k in (1, 2, 3):
         found = approximate.search(matrix, index, queries, k, always_use_index=True)
@@ -123,17 +129,7 @@ def test_the_first_few_of_rows_that_are_nearly_equal_are_found_as_surely_as_ten_
 def test_what_passes_a_filter_that_leaves_too_few_of_a_tight_group_is_found_beyond_it(
     precision, share
 ):
-    rng = np.random.default_rng(0)
-    vectors, twelve = rng.standard_normal((250, 64)), np.repeat(np.arange(250), 12)
-    matrix, index = indexed(
-        (vectors[twelve] + 0.1 * rng.standard_normal((3000, 64))).astype(np.float32),
-        precision,
-        oversample=2,
-    )
-    asked = np.arange(0, 3000, 31)
-    queries = (matrix.vectors[asked] + 0.05 * rng.standard_normal((len(asked), 64))).astype(
-        np.float32
-    )
+    matrix, index, _, queries = tight_groups(precision)
     some = np.arange(3000) % share == 0
     assert (
         recall(
@@ -144,26 +140,6 @@ def test_what_passes_a_filter_that_leaves_too_few_of_a_tight_group_is_found_beyo
         )
         >= 0.995
     )
-
-
-@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 7, 16, 33, 384]), st.integers(1, 40))
-def test_pairs_have_the_bits_that_exact_search_gives(seed, dimensions, rows):
-    rng = np.random.default_rng(seed)
-    exact = ExactSearch(
-        np.where(
-            rng.random((rows, dimensions)) < 0.3, 1, rng.standard_normal((rows, dimensions))
-        ).astype(np.float32)
-    )
-    queries = rng.standard_normal((3, dimensions)).astype(np.float32)
-    places = rng.integers(-1, rows, (3, 9))
-    found = exact.pairs(queries, places)
-    for at, query in enumerate(queries):
-        known = places[at] >= 0
-        assert (
-            found[at][known].tobytes()
-            == exact.pairs(query[None], places[at][known][None]).tobytes()
-            and (found[at][~known] == -2).all()
-        )
 
 
 @settings(max_examples=examples(25))
@@ -330,14 +306,6 @@ def test_equal_rows_that_come_and_go_are_those_that_are_there():
             assert (found.rows == matrix.search(query, 30).rows).all(), at
 
 
-def test_rows_that_are_there_many_times_are_found_from_outside_or_read_one_after_the_other():
-    texts = made(60, 24, "clustered")
-    matrix, index = indexed(texts[np.random.default_rng(0).integers(0, 60, 6000)])
-    queries = made(100, 24, "clustered", seed=1)
-    found, best = approximate.search(matrix, index, queries, 10), matrix.search(queries, 10)
-    assert found is None or (found.similarities >= best.similarities[:, -1:]).mean() >= 0.99
-
-
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_vectors_that_all_point_nearly_one_way_are_found_at_every_precision(precision):
     rng = np.random.default_rng(0)
@@ -388,18 +356,6 @@ def test_vectors_without_structure_are_read_one_after_the_other():
         )
         >= 0.99
     )
-
-
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_an_index_that_is_restored_from_its_bytes_answers_as_before(precision):
-    _, index = indexed(made(700, 24, "clustered"), precision)
-    again = ann.open_index(bytes_of(index), index.shape, None)
-    queries = made(9, 24, "clustered", seed=1)
-    for count in (1, 12, 700, 900):
-        assert (again.candidates(queries, count) == index.candidates(queries, count)).all()
-    assert again.candidates(queries, 900).shape == (9, 700) and again.candidates(
-        queries[:0], 5
-    ).shape == (0, 5)
 
 
 def test_an_index_of_another_kind_than_it_is_said_to_be_is_refused(many):
@@ -470,20 +426,6 @@ def test_many_threads_may_ask_one_index(many):
     assert not wrong
 
 
-def test_making_an_index_can_be_stopped():
-    matrix = matrix_of(made(5000, 8, "clustered"))
-    told = []
-
-    def stop(done):
-        told.append(done)
-        if len(told) == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        ann.build_index(matrix, BuildParameters("bf16", 16, 64), 4, stop)
-    assert told == [2048, 4096]
-
-
 @pytest.mark.parametrize("work", ["asked", "made"])
 def test_an_interrupt_that_comes_while_usearch_works_is_an_interrupt(work):
     vectors = made(12000, 96, "uniform")
@@ -504,17 +446,6 @@ def test_an_interrupt_that_comes_while_usearch_works_is_an_interrupt(work):
     finally:
         signal.signal(signal.SIGINT, before)
     assert index.candidates(units[:2], 1).shape == (2, 1)
-
-
-def test_another_fault_of_usearch_stays_what_it_is(many):
-    index = ann.open_index(bytes_of(many[1]), many[1].shape, None)
-
-    def fails(*_, **__):
-        raise RuntimeError("Out of memory!")
-
-    index._index.search = fails
-    with pytest.raises(RuntimeError, match="Out of memory"):
-        index.candidates(np.ones((1, 48), np.float32), 1)
 
 
 def test_an_index_says_how_much_memory_it_takes(many):

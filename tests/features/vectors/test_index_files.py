@@ -5,7 +5,6 @@ import os
 import random
 from pathlib import Path
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -16,7 +15,6 @@ from jammi_lab.features.vectors.index import hnsw as ann
 from jammi_lab.features.vectors.index.hnsw import BuildParameters
 from jammi_lab.features.vectors.matrix import Matrix
 from jammi_lab.storage.files import install_fault_hook
-from jammi_lab.storage.object_store import RemotePath
 from jammi_lab.store.sidecars import (
     GRAPH_SUFFIX,
     INDEX_SUFFIXES,
@@ -328,22 +326,6 @@ def test_no_file_of_an_index_is_written_over_so_that_no_crash_mixes_two_of_one_s
     finally:
         install_fault_hook(None)
     assert there[0] == [] and not sidecar_path(parquet, ROW_MAP_SUFFIX).exists()
-
-
-def test_an_index_is_kept_in_a_store_too(moved):
-    index, matrix = moved
-    fs = fsspec.filesystem("memory", skip_instance_cache=True)
-    parquet = RemotePath(fs, "memory", "/bucket/results/_global/table.parquet")
-    manifest = put(parquet, index)
-    assert index_files.read_manifest(parquet) == manifest and index_files.is_complete(
-        parquet, manifest
-    )
-    found = index_files.load_index(parquet, manifest)
-    assert (
-        found.candidates(matrix.vectors[:5], 9) == index.candidates(matrix.vectors[:5], 9)
-    ).all()
-    index_files.remove_index_files(parquet)
-    assert index_files.read_manifest(parquet) is None and fs.find("/bucket") == []
 
 
 def test_the_names_of_an_index_are_those_of_its_table():

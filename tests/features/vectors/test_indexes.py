@@ -439,15 +439,6 @@ def test_a_bad_index_changes_no_answer_and_comes_back(
         assert not once_more.recovery.healed
 
 
-def test_a_forced_search_mends_a_bad_index(ws: Any, table: Any, tmp_path: Path) -> None:
-    ws.close()
-    hurt(paths(table)[GRAPH_SUFFIX])
-    with jl.open(tmp_path / "lab") as again:
-        assert again.fsck(deep=True).indexes == [f"{table.table_name}: damaged"]
-        again.search("v", vectors(1)[0], exact=False)
-        assert not again.fsck(deep=True)
-
-
 def test_what_is_in_a_folder_that_stood_in_the_place_of_an_index_is_kept(
     ws: Any, table: Any, tmp_path: Path
 ) -> None:
@@ -731,34 +722,6 @@ def test_searches_of_the_process_share_one_index(ws: Any, table: Any, tmp_path: 
         assert loaded(ws, table) is loaded(other, table) and services_of(ws).vectors.matrix(
             record_of(table)
         ) is services_of(other).vectors.matrix(record_of(table))
-
-
-def test_searches_that_begin_at_once_load_one_index_once(
-    ws: Any, table: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls, load = [], index_files.load_index
-
-    def slowly(*where: Any) -> Any:
-        calls.append(1)
-        time.sleep(0.05)
-        return load(*where)
-
-    monkeypatch.setattr(index_files, "load_index", slowly)
-    indexes.CACHE.evict([f"index:{record_of(table).digest}"])
-    with concurrent.futures.ThreadPoolExecutor(6) as pool:
-        found = list(pool.map(lambda _: loaded(ws, table), range(6)))
-    assert len(calls) == 1 and len({id(each) for each in found}) == 1 and found[0] is not None
-
-
-def test_tenants_keep_their_precision_and_their_indexes(ws: Any) -> None:
-    for tenant, precision in (("acme", "i8"), ("zeta", "f16")):
-        with ws.tenant(tenant):
-            ws.import_embeddings("v", given(vectors()), precision=precision, index="later")
-    for tenant, precision in (("acme", "i8"), ("zeta", "f16")):
-        with ws.tenant(tenant):
-            table = ws.table("v")
-            assert settled(ws, table) and loaded(ws, table).shape.parameters.precision == precision
-            assert ws.status()["v"].index == f"{precision}, 100 %"
 
 
 def test_an_index_is_kept_in_a_store(tmp_path: Path) -> None:

@@ -1,5 +1,4 @@
 import datetime as dt
-import sys
 import uuid
 from decimal import Decimal
 
@@ -63,14 +62,6 @@ def test_an_empty_file_is_an_empty_matrix(tmp_path):
         and read.keys.type == pa.string()
         and read.search([1, 0], 3).rows.shape == (1, 0)
     )
-
-
-def test_vectors_in_memory_are_shared_and_cannot_be_written():
-    data = table()
-    held = Matrix.from_arrow(data)
-    assert held.vectors.ctypes.data == data["vector"].chunk(0).flatten().buffers()[1].address
-    with pytest.raises(ValueError, match="read-only"):
-        held.vectors[0, 0] = 3
 
 
 @pytest.mark.parametrize(
@@ -143,31 +134,6 @@ def test_a_row_is_found_by_its_own_key_and_by_none_that_has_to_be_cut_to_be_it(k
     ]
 
 
-def test_a_row_is_found_by_a_uuid():
-    keys = [uuid.UUID(int=1), uuid.UUID(int=2)]
-    data = pa.array([k.bytes for k in keys], pa.binary(16)).cast(pa.uuid())
-    held = Matrix(data, np.eye(2, dtype=np.float32))
-    assert held.find_row(keys[1]) == 1 and held.key_mask(data.slice(1)).tolist() == [False, True]
-    assert Matrix(pa.array(map(str, keys)), np.eye(2, dtype=np.float32)).find_row(keys[1]) == 1
-
-
-def test_neighbours_leave_out_the_row_itself_and_nothing_else():
-    held = Matrix.from_arrow(table(rows=((1, 1), (1, 1), (1, 0))))
-    assert held.neighbors(0, 5).rows.tolist() == [[1, 2]]
-    assert held.neighbors(0, 5, allow=np.array([True, False, True])).rows.tolist() == [[2]]
-
-
-def test_keys_of_a_filter_become_a_mask():
-    held = Matrix.from_arrow(table())
-    assert held.key_mask(pa.chunked_array([["c", None], ["nowhere", "a"]])).tolist() == [
-        True,
-        False,
-        True,
-    ]
-    assert held.key_mask(pa.array(["b"], pa.large_string())).tolist() == [False, True, False]
-    assert not held.key_mask(pa.array([], pa.string())).any()
-
-
 @pytest.mark.parametrize(
     "kind", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]
 )
@@ -223,41 +189,6 @@ def test_a_file_that_is_gone_or_broken_is_a_damaged_table(tmp_path):
     (tmp_path / "t.parquet").write_bytes(b"PAR1 and nothing else")
     with pytest.raises(TableDamaged, match="cannot be read"):
         Matrix.from_parquet(tmp_path / "t.parquet")
-
-
-@pytest.mark.only_soak
-@pytest.mark.skipif(
-    sys.platform != "linux", reason="the peak of one program's memory is read from /proc"
-)
-def test_reading_needs_little_more_memory_than_the_vectors(tmp_path, run_python):
-    vectors = np.random.default_rng(0).standard_normal((60_000, 256)).astype(np.float32)
-    data = pa.table(
-        {
-            "key": pa.array(range(60_000)),
-            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 256),
-        }
-    )
-    for name, rows in (("small", 1000), ("t", 60_000)):
-        sink = ParquetSink(tmp_path / f"{name}.parquet", data.schema)
-        sink.write(data.slice(0, rows).combine_chunks().to_batches()[0])
-        sink.close()
-    code = r"""
-import re, sys
-from pathlib import Path
-from jammi_lab.features.vectors.matrix import Matrix
-import numpy as np
-def peak(): return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
-def use(name):
-    held = Matrix.from_parquet(Path(name))
-    held.keys_at(held.search(np.ones((20, 256)), 10, allow=held.key_mask(held.keys)).rows)
-    return held
-use("small.parquet")  # what libraries take for themselves
-before = peak()
-held = use("t.parquet")
-assert "pandas" not in sys.modules
-print((peak() - before) / held.vectors.nbytes)
-"""
-    assert float(run_python(code, start=True).stdout) < 1.5
 
 
 def stored(path, rows, width, seed=0):
@@ -368,14 +299,6 @@ def test_what_an_index_is_made_from_is_the_same_in_the_file_and_in_memory(tmp_pa
     path.unlink()
     with pytest.raises(TableDamaged):
         away.kth_similarity(queries, 1, allow)
-
-
-def test_what_stays_in_a_file_is_loaded_once_it_is_asked_for_and_taken_from_memory_then(tmp_path):
-    path = stored(tmp_path / "t.parquet", 100, 4)
-    matrix, first = Matrix.from_file_lazily(path), np.arange(3)
-    assert matrix.vectors_at(first).tobytes() == matrix.vectors[:3].tobytes()
-    path.unlink()
-    assert matrix.vectors_at(first).tobytes() == matrix.vectors[:3].tobytes()
 
 
 def test_rows_of_a_matrix_in_a_file_are_found_in_another(tmp_path):

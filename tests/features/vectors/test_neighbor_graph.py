@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 import time
-import uuid
 from typing import Any
 
 import numpy as np
@@ -425,20 +424,6 @@ def test_an_interrupt_in_the_middle_of_large_products_is_quick(ws: Any) -> None:
     ]
 
 
-def test_eight_at_once_compute_once(few: Any) -> None:
-    outcomes: list[str] = []
-
-    def ask() -> None:
-        outcomes.append(few.neighbor_graph(f"g{uuid.uuid4().hex[:6]}", "v").outcome)
-
-    threads = [threading.Thread(target=ask) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(outcomes) == ["computed"] + ["reused"] * 7
-
-
 def test_damaged_vectors_are_not_read(few: Any) -> None:
     path = few.table("v").path
     body = bytearray(path.read_bytes())
@@ -446,14 +431,3 @@ def test_damaged_vectors_are_not_read(few: Any) -> None:
     path.write_bytes(body)
     with pytest.raises(errors.TableDamaged):
         few.neighbor_graph("g", "v")
-
-
-def test_a_tenants_graph_of_shared_vectors_is_its_own(few: Any) -> None:
-    with few.tenant("acme"):
-        assert (
-            few.neighbor_graph("g", "v", k=5).tenant == "acme"
-            and edges_of(few.table("g")) == few.naive
-        )
-    with few.tenant("globex"), pytest.raises(errors.TableNotFound):
-        few.propagate("p", "v", "g")
-    assert "g" not in few

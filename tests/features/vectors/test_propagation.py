@@ -310,16 +310,6 @@ def test_each_parameter_is_part_of_the_definition(three: Any) -> None:
     ) == len(variants)
 
 
-def test_either_input_makes_it_stale_and_recompute_takes_both_along(three: Any) -> None:
-    three.neighbor_graph("g", "v", k=1)
-    three.propagate("p", "v", "g")
-    given_vectors(three, "v", ["a", "b", "x"], [[1.0, 0.0], [0.0, 1.0], [1.0, 2.0]])
-    reasons = three.staleness("p").reasons
-    assert [r.input.name for r in reasons] == ["v"]
-    assert three.recompute("p").executed == ["g", "p"] and three.staleness("p") == jl.Fresh()
-    assert list(vectors_of(three, "p")) == ["a", "b", "x"]
-
-
 def test_a_weight_that_is_not_read_moves_nothing(three: Any) -> None:
     three.propagate("p", "v", "edges")
     three.propagate("w", "v", "edges", weighting="similarity")
