@@ -401,7 +401,7 @@ def child(tmp_path: Path, code: str, delay: float) -> list[str]:
 
 
 STARTING = """
-import os, signal, sys, threading
+import os, signal, sys, threading, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from jammi_lab.engine import duckdb_instances as duck
@@ -411,8 +411,7 @@ start = duck.open_main
 def slow(*given):
     made = start(*given)
     threading.Timer(float(sys.argv[2]), os.kill, (os.getpid(), signal.SIGINT)).start()
-    made.execute("SET enable_progress_bar = false")
-    made.execute("SELECT sum(a.range) FROM range(1000000) a, range(500) b")
+    time.sleep(1.5)  # a start that nothing can stop
     return made
 duck.open_main = slow
 try:
@@ -434,11 +433,8 @@ def test_an_interrupt_while_the_engine_starts_is_an_interrupt_and_the_next_state
     assert child(tmp_path, STARTING, 0.2) == ["KeyboardInterrupt", "[{'x': 1}]"]
 
 
-@pytest.mark.parametrize("delay", [0.4, 1.0])
-def test_an_interrupt_stops_the_statement_and_the_next_one_works(
-    tmp_path: Path, delay: float
-) -> None:
-    assert child(tmp_path, CHILD, delay) == ["stopped [{'n': 100}] kept 1"] * 4
+def test_an_interrupt_stops_the_statement_and_the_next_one_works(tmp_path: Path) -> None:
+    assert child(tmp_path, CHILD, 0.4) == ["stopped [{'n': 100}] kept 1"] * 4
 
 
 def test_what_does_not_stop_is_set_aside_and_the_interrupt_comes_through(

@@ -3,6 +3,7 @@ from the catalog."""
 
 import sqlite3
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.freshness.catalog_relations import COLUMNS, CatalogRelations
 from jammi_lab.sources.base import Relation
 from tests.freshness.lab import Lab
+from tests.templates import Template
 
 NAMED = {
     "sources": ["name"],
@@ -37,10 +39,10 @@ class Constant:
         return [[1.0, 2.0]] * len(texts)
 
 
-@pytest.fixture
-def named(lab: Lab) -> Lab:
+def _build(root: Path) -> None:
     """Tables of two tenants: a hidden name, an old name, an exact version, tables of a database, a
     model, a check."""
+    lab = Lab(root)
     ws = lab.ws
     lab.csv("Papers", "id,title", "1,x")
     lab.csv("it's", "id", "1")
@@ -63,6 +65,14 @@ def named(lab: Lab) -> Lab:
         ws.materialize("own", "SELECT id FROM jammi.first")
         ws.checks.add("own", jl.checks.not_null("id"), on="own")
         ws.check()
+    ws.close()
+
+
+TEMPLATES = {"named": Template(_build)}
+
+
+@pytest.fixture
+def named(lab: Lab) -> Lab:
     return lab
 
 

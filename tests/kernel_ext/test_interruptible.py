@@ -5,7 +5,7 @@ import pytest
 from jammi_lab.core import errors
 
 LONG = "SELECT count(DISTINCT hash(range)) AS n FROM range(3000000000)"
-READY = "import threading\nthreading.Timer(1.0, lambda: print('now', flush=True)).start()\n"
+READY = "import threading\nthreading.Timer(0.5, lambda: print('now', flush=True)).start()\n"
 # What comes before the magic has begun is the kernel's own to hear: its handler lets a task end
 # that does not wait.
 ENTERED = """import signal, threading, time
@@ -13,7 +13,7 @@ def tell():
     while signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         time.sleep(0.05)
     print('now', flush=True)
-threading.Timer(1.0, tell).start()
+threading.Timer(0.5, tell).start()
 """
 
 
@@ -197,7 +197,7 @@ def test_quick_work_shows_no_progress(papers):
 
 def test_slow_work_says_how_far_it_is_and_takes_it_back(papers):
     papers(
-        "import jammi_kernel_ext.interruptible as running; running.PROGRESS_DELAY_SECONDS = running.UPDATE_INTERVAL_SECONDS = 0"
+        "import jammi_kernel_ext.interruptible as running; running.PROGRESS_DELAY_SECONDS, running.UPDATE_INTERVAL_SECONDS = 0, 0.02"
     )
     shown = papers("%%jammi -m slow\nSELECT range AS n FROM range(5000000)")
     papers("running.PROGRESS_DELAY_SECONDS, running.UPDATE_INTERVAL_SECONDS = 0.5, 0.2")
@@ -219,12 +219,12 @@ def test_slow_work_says_how_far_it_is_and_takes_it_back(papers):
 @pytest.mark.parametrize("first", ["%%jammi", "%%jammi -m slow", "%%jammi --as arrow"])
 def test_a_statement_of_which_the_engine_cannot_tell_how_far_it_is_says_that_it_runs(papers, first):
     papers(
-        "import jammi_kernel_ext.interruptible as running; running.PROGRESS_DELAY_SECONDS = running.UPDATE_INTERVAL_SECONDS = 0"
+        "import jammi_kernel_ext.interruptible as running; running.PROGRESS_DELAY_SECONDS, running.UPDATE_INTERVAL_SECONDS = 0, 0.02"
     )
     papers(
         "from jammi_lab.engine.stream import StreamWorker; percent = StreamWorker.percent; StreamWorker.percent = lambda self: -1.0"
     )
-    shown = papers(f"{first}\nSELECT count(DISTINCT hash(range)) AS n FROM range(4000000)")
+    shown = papers(f"{first}\nSELECT count(DISTINCT hash(range)) AS n FROM range(1000000)")
     papers(
         "running.PROGRESS_DELAY_SECONDS, running.UPDATE_INTERVAL_SECONDS = 0.5, 0.2; StreamWorker.percent = percent"
     )
