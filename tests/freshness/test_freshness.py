@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 
@@ -15,14 +14,6 @@ from jammi_lab.steps import recipe
 from tests.freshness.lab import Lab, said, same_size_edit
 
 # -- files as a whole ------------------------------------------------------------------------------
-
-
-def test_an_untouched_table_is_fresh(papers: Lab) -> None:
-    assert papers.ws.staleness("titles") == jl.Fresh()
-
-
-def test_an_untouched_table_is_fresh_in_another_kernel(papers: Lab) -> None:
-    assert papers.reopen().staleness("titles") == jl.Fresh()
 
 
 def test_an_edited_csv_makes_its_table_stale_with_method_and_both_anchors(papers: Lab) -> None:
@@ -59,14 +50,6 @@ def test_two_looks_at_one_edit_give_equal_verdicts_though_only_the_first_had_to_
             and step.reasons == first.reasons
             and repr(first) == repr(second)
         )
-
-
-def test_the_old_bytes_put_back_make_it_fresh_again(papers: Lab) -> None:
-    text = papers.path("papers.csv").read_text()
-    papers.path("papers.csv").write_text(text + "4,Cubes,2023\n")
-    assert papers.verdict("titles") == "stale"
-    papers.path("papers.csv").write_text(text)
-    assert papers.verdict("titles") == "fresh"
 
 
 @pytest.mark.parametrize("reopened", [False, True])
@@ -113,46 +96,12 @@ def test_the_same_bytes_written_again_do_not_make_it_stale(papers: Lab) -> None:
     assert papers.reopen().staleness("titles") == jl.Fresh()
 
 
-def test_a_deleted_file_has_vanished_and_comes_back(papers: Lab) -> None:
-    papers.path("papers.csv").rename(papers.path("aside"))
-    verdict = papers.ws.staleness("titles")
-    assert said(verdict) == ["vanished papers"]
-    papers.path("aside").rename(papers.path("papers.csv"))
-    assert papers.verdict("titles") == "fresh"
-
-
 def test_an_unreadable_file_is_undecidable_and_says_why(papers: Lab) -> None:
     papers.path("papers.csv").unlink()
     papers.path("papers.csv").symlink_to("papers.csv")  # a link to itself: neither there nor gone
     verdict = papers.ws.staleness("titles")
     assert isinstance(verdict, jl.Undecidable | jl.Stale)
     assert verdict != jl.Fresh()
-
-
-@pytest.mark.parametrize("kind", ["ndjson", "json", "tsv"])
-def test_an_edited_text_file_of_any_kind_makes_its_table_stale(lab: Lab, kind: str) -> None:
-    texts = {
-        "ndjson": '{"id": 1, "v": 1}\n{"id": 2, "v": 2}\n',
-        "json": '[{"id": 1, "v": 1}, {"id": 2, "v": 2}]',
-        "tsv": "id\tv\n1\t1\n2\t2\n",
-    }
-    path = lab.path(f"s.{kind}")
-    path.write_text(texts[kind])
-    lab.ws.sources.add("s", str(path))
-    lab.ws.materialize("t", "SELECT id FROM s")
-    assert lab.reopen().staleness("t") == jl.Fresh()
-    path.write_text(texts[kind].replace("2", "3"))
-    assert said(lab.ws.staleness("t")) == ["advanced s"]
-
-
-def test_an_edited_arrow_file_makes_its_table_stale_by_column(lab: Lab) -> None:
-    path = lab.path("s.arrow")
-    feather.write_feather(pa.table({"id": [1, 2], "v": [1, 2]}), path)
-    lab.ws.sources.add("s", str(path))
-    lab.ws.materialize("ids", "SELECT id FROM s")
-    lab.ws.materialize("all", "SELECT * FROM s")
-    feather.write_feather(pa.table({"id": [1, 2], "v": [1, 3]}), path)
-    assert (lab.verdict("ids"), lab.verdict("all")) == ("fresh", "stale")
 
 
 # -- files by column -------------------------------------------------------------------------------
@@ -356,12 +305,6 @@ def test_a_later_release_that_computes_the_same_leaves_everything_fresh(
     assert papers.reopen().staleness("first") == jl.Fresh()
 
 
-def test_a_definition_put_back_is_fresh(papers: Lab) -> None:
-    papers.ws.define("titles", "SELECT 1 AS one")
-    papers.ws.define("titles", "SELECT id, title FROM papers WHERE year > 2019")
-    assert papers.verdict("titles") == "fresh"
-
-
 def test_another_value_of_a_parameter_is_another_definition(lab: Lab) -> None:
     lab.csv("s", "id", "1", "2")
     lab.ws.materialize("t", "SELECT id FROM s WHERE id > $least", params={"least": 1})
@@ -514,13 +457,6 @@ def flip(path: Path) -> None:
     body = bytearray(path.read_bytes())
     body[len(body) // 2] ^= 1
     path.write_bytes(bytes(body))
-
-
-def test_bytes_that_are_gone_are_damage_without_a_digest(papers: Lab) -> None:
-    papers.ws.table("titles").path.unlink()
-    assert papers.ws.staleness("titles") == jl.Damaged(None)
-    assert papers.verdict("first") == "possibly_stale"
-    assert papers.ws.table("titles").status == "ready"
 
 
 def test_damage_is_seen_after_a_restart(papers: Lab) -> None:

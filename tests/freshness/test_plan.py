@@ -1,6 +1,5 @@
 """What must be made anew, how surely, and carrying it out."""
 
-import threading
 from pathlib import Path
 
 import pytest
@@ -233,12 +232,6 @@ def test_a_damaged_table_is_certain_and_made_again(chain: Lab) -> None:
         "last": "cut_off",
     }
     assert chain.verdict("last") == "fresh"
-
-
-def test_a_recipe_that_was_never_computed_is_certain(chain: Lab) -> None:
-    chain.ws.define("later", "SELECT id FROM papers")
-    assert parts(chain.ws.plan()) == {"certain": ["later"]}
-    assert outcomes(chain.ws.recompute()) == {"later": "computed"}
 
 
 def test_a_redefined_recipe_runs_after_what_its_new_definition_reads(chain: Lab) -> None:
@@ -580,26 +573,6 @@ def test_unknown_names_are_refused_with_near_ones(chain: Lab) -> None:
         with pytest.raises(jl.TableNotFound) as caught:
             call("titels")
         assert caught.value.near == ("titles",)
-
-
-def test_two_threads_that_recompute_at_once_agree(chain: Lab) -> None:
-    edit(chain, "7,Graphs,2020")
-    failed: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            chain.ws.recompute(progress=False)
-        except BaseException as error:
-            failed.append(error)
-
-    threads = [threading.Thread(target=work) for _ in range(3)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-    assert failed == []
-    assert {row.verdict for row in chain.ws.status()} == {jl.Fresh()}
-    assert chain.ws.table("titles").version == 2
 
 
 def test_an_own_earlier_version_may_be_built_upon_by_its_exact_name(

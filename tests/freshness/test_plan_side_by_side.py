@@ -96,30 +96,6 @@ def test_a_step_waits_for_all_that_it_reads_and_the_report_keeps_the_plans_order
     assert edit_again.steps == []
 
 
-def test_what_comes_out_equal_stops_its_own_branch_alone(two: Lab) -> None:
-    two.ws.define("a", "SELECT id, x - x % 2 AS x, 'a' AS which FROM s")
-    two.ws.recompute()
-    edit(two)
-    report = two.ws.recompute(["a2", "b2"])
-    assert outcomes(report) == {"a": "computed", "b": "computed", "a2": "cut_off", "b2": "computed"}
-    assert report.deviations == []
-
-
-def test_a_failing_branch_stops_only_what_derives_from_it(two: Lab) -> None:
-    two.ws.define("a", "SELECT id, CAST('no number' AS INTEGER) + x AS x, 'a' AS which FROM s")
-    edit(two)
-    report = two.ws.recompute()
-    assert outcomes(report) == {
-        "a": "failed",
-        "a2": "skipped",
-        "both": "skipped",
-        "b": "computed",
-        "b2": "computed",
-    }
-    assert two.ws.table("a").version == 1
-    assert (two.verdict("b2"), two.verdict("a2")) == ("fresh", "possibly_stale")
-
-
 def slow(lab: Lab) -> None:
     """`quick`, `slow1` and `slow2` from s; the last two would take hours once s has the row that
     they look for."""

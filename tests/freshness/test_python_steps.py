@@ -130,15 +130,6 @@ def test_a_column_added_to_an_input_reaches_a_step_that_reads_all_of_it(
     assert words(lab) == {"scores": "fresh"}
 
 
-def test_a_column_that_the_sql_of_an_input_leaves_out_does_not_reach_the_step(
-    lab: Lab, steps: Written
-) -> None:
-    lab.parquet("papers", id=[1, 2], year=[2020, 2021])
-    lab.ws.compute("scores", steps.module.score, inputs="SELECT id FROM papers")
-    lab.parquet("papers", id=[1, 2], year=[1999, 1998])
-    assert words(lab) == {"scores": "fresh"}
-
-
 # -- after a restart -------------------------------------------------------------------------------
 
 

@@ -24,12 +24,6 @@ def save(path: Path, *parts: pa.Table) -> bool:
     return all(kept)
 
 
-def test_what_is_appended_is_loaded_in_its_order_and_continued(path: Path) -> None:
-    assert list(Checkpoint(path).load()) == []
-    assert save(path, *PARTS[:2]) and list(Checkpoint(path).load()) == PARTS[:2]
-    assert save(path, PARTS[2]) and list(Checkpoint(path).load()) == PARTS
-
-
 def test_it_counts_up_to_the_damage_and_is_continued_there(path: Path) -> None:
     save(path, *PARTS)
     whole = path.read_bytes()
@@ -40,36 +34,6 @@ def test_it_counts_up_to_the_damage_and_is_continued_there(path: Path) -> None:
         path.write_bytes(whole[:at])
         assert list(Checkpoint(path).load()) == loaded
         assert save(path, *PARTS[len(loaded) :]) and list(Checkpoint(path).load()) == PARTS
-
-
-def test_a_removed_one_is_begun_anew(path: Path) -> None:
-    checkpoint = Checkpoint(path)
-    checkpoint.remove()
-    save(path, PARTS[0])
-    list(checkpoint.load())
-    checkpoint.remove()
-    assert not path.exists()
-    assert checkpoint.append(PARTS[1])
-    checkpoint.close()
-    assert list(Checkpoint(path).load()) == [PARTS[1]]
-
-
-def test_none_is_kept_without_a_path_or_after_a_table_was_dropped(path: Path) -> None:
-    assert not Checkpoint(None).append(PARTS[0]) and list(Checkpoint(None).load()) == []
-    exists = [True, False]
-    checkpoint = Checkpoint(path, [7], lambda: exists.pop(0))
-    assert [checkpoint.append(part) for part in PARTS] == [True, False, False]
-
-
-def test_it_goes_with_the_tables_whose_values_it_may_hold(path: Path) -> None:
-    checkpoint = Checkpoint(path, [3, 7])
-    checkpoint.append(PARTS[0])
-    checkpoint.close()
-    path.with_name("torn.log").write_bytes(b"PAR1")
-    remove_checkpoints_of_table(path.parent.parent, 4)
-    assert path.exists()
-    remove_checkpoints_of_table(path.parent.parent, 7)
-    assert [each.name for each in path.parent.iterdir()] == ["torn.log"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a file where a folder should be")

@@ -3,10 +3,7 @@ behind when it fails."""
 
 import datetime
 import functools
-import itertools
 import sqlite3
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -268,12 +265,6 @@ def test_what_is_no_table_is_a_schema_error_that_names_the_step_and_leaves_nothi
     assert [r.name for r in lab.recipes()] == []
 
 
-def test_a_type_that_a_table_cannot_hold_is_a_schema_error_and_leaves_nothing(lab, folder):
-    with pytest.raises(SchemaMismatch) as caught:
-        lab.compute("broken", lambda: pa.table({"d": pa.array([1], pa.duration("s"))}), version="1")
-    assert caught.value.column == "d" and files(folder) == [] and "broken" not in lab
-
-
 def test_a_key_is_checked(lab, folder):
     with pytest.raises(DuplicateKey) as caught:
         lab.compute("t", lambda: pa.table({"id": [1, 1]}), version="1", key="id")
@@ -364,16 +355,6 @@ def test_an_interrupt_passes_through_and_leaves_nothing(lab, folder):
     )
 
 
-def test_an_interrupt_between_two_batches_leaves_nothing(lab, folder):
-    def step():
-        yield pa.table({"a": [1]})
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        lab.compute("t", step)
-    assert files(folder) == []
-
-
 # -- what cannot be called -------------------------------------------------------------------------
 
 
@@ -435,14 +416,6 @@ def test_unknown_inputs_and_names_that_nothing_may_have_are_refused(lab, folder)
     assert statuses(folder) == {}
 
 
-def test_a_step_that_would_read_itself_is_a_circle(lab):
-    lab.compute("a", same, inputs="papers")
-    lab.compute("b", same, inputs="a")
-    with pytest.raises(DependencyCycle):
-        lab.compute("a", same, inputs="b")
-    assert lab.staleness("a") == lab.staleness("b") == jl.Fresh()
-
-
 def test_a_step_that_asks_for_itself_while_it_runs_is_a_circle(lab):
     def step(papers):
         return lab.compute("t", step, inputs="papers", version="1").read().arrow()
@@ -465,20 +438,6 @@ def test_a_step_that_asks_another_handle_for_itself_is_a_circle(lab, folder, thr
 
 
 # -- the cache -------------------------------------------------------------------------------------
-
-
-def test_the_same_step_over_the_same_inputs_is_answered_and_not_run(lab):
-    calls = []
-
-    def step(papers):
-        calls.append(1)
-        return papers
-
-    one = lab.compute("t", step, inputs="papers", version="1")
-    again = lab.compute("t", step, inputs="papers", version="1")
-    assert (again.outcome, again.table_name, len(calls)) == ("reused", one.table_name, 1)
-    anew = lab.compute("t", step, inputs="papers", version="1", cache="bypass")
-    assert (anew.outcome, anew.version, len(calls)) == ("computed", 2, 2)
 
 
 @pytest.mark.parametrize(
@@ -540,43 +499,6 @@ def test_a_volatile_input_is_never_answered(lab):
     assert isinstance(table.staleness(), jl.Undecidable)
 
 
-def test_a_tenant_neither_sees_nor_takes_over_what_is_anothers(lab):
-    calls = []
-
-    def step(papers):
-        calls.append(1)
-        return papers
-
-    with lab.tenant("one"):
-        lab.compute("t", step, inputs="papers", version="1")
-    with lab.tenant("two"):
-        assert "t" not in lab
-        lab.compute("t", step, inputs="papers", version="1")
-    assert len(calls) == 2 and "t" not in lab
-
-
-def test_two_threads_that_ask_at_once_run_it_once(lab):
-    calls, begun = [], threading.Event()
-
-    def step(papers):
-        calls.append(1)
-        begun.set()
-        time.sleep(0.3)
-        return papers
-
-    tables = []
-
-    def ask():
-        tables.append(lab.compute("t", step, inputs="papers", version="1"))
-
-    threads = [threading.Thread(target=ask)]
-    threads[0].start()
-    assert begun.wait(10)
-    ask()
-    threads[0].join()
-    assert len(calls) == 1 and sorted(t.outcome for t in tables) == ["computed", "reused"]
-
-
 def test_an_input_that_moves_while_the_function_runs_makes_it_run_again(lab, papers):
     calls = []
 
@@ -591,27 +513,7 @@ def test_an_input_that_moves_while_the_function_runs_makes_it_run_again(lab, pap
     assert calls == [3, 4] and table.row_count == 4 and table.staleness() == jl.Fresh()
 
 
-def test_an_input_that_never_stands_still_is_recorded_as_unpinned(lab, papers):
-    count = itertools.count(4)
-
-    def step(source):
-        rows = source.polars()
-        papers.write_text(papers.read_text() + f"{next(count)},b,2023\n")
-        return rows
-
-    table = lab.compute("t", step, inputs="papers", version="1")
-    assert isinstance(table.staleness(), jl.Undecidable) and "kept changing" in str(
-        table.staleness()
-    )
-
-
 # -- around it -------------------------------------------------------------------------------------
-
-
-def test_a_read_only_workspace_computes_nothing(lab, folder):
-    lab.close()
-    with jl.open(folder, read_only=True) as ws, pytest.raises(jl.WorkspaceReadOnly):
-        ws.compute("t", same, inputs="papers")
 
 
 def test_progress_is_told_before_the_function_is_called(lab):

@@ -3,12 +3,9 @@ names are safe."""
 
 import datetime
 import decimal
-import os
 import unicodedata
 import zoneinfo
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
@@ -438,30 +435,6 @@ def test_a_word_that_is_none_of_the_choices_is_refused(lab, given):
         lab.materialize("venues", VENUES, **given)
 
 
-def test_a_frame_is_an_input_like_any_other(ws):
-    ws.sources.add("f", pa.table({"x": [1, 2, None]}))
-    table = ws.materialize("sums", "SELECT sum(x) AS s FROM f")
-    assert table.read().fetchall()[0][0] == 3
-    ws.sources.add("f", pa.table({"x": [1, 2, 4]}), replace=True)
-    assert str(ws.staleness("sums")).startswith("stale")
-    assert ws.materialize("sums", "SELECT sum(x) AS s FROM f").read().fetchall()[0][0] == 7
-
-
-def test_an_input_edited_in_place_with_its_time_restored_is_read_anew(ws, tmp_path):
-    path = tmp_path / "in.parquet"
-    made = []
-    for value in (1, 2):
-        pq.write_table(
-            pa.table({"x": [value] * 1000}), path, compression="none", use_dictionary=False
-        )
-        os.utime(path, ns=(10**9, 10**9))
-        if value == 1:
-            ws.sources.add("p", str(path))
-        table = ws.materialize("m", "SELECT max(x) AS m FROM p")
-        made.append((table.outcome, table.read().fetchall()))
-    assert made == [("computed", [(1,)]), ("computed", [(2,)])]
-
-
 @pytest.mark.parametrize(
     "condition",
     [
@@ -485,21 +458,3 @@ def test_a_row_with_nan_is_found_in_a_table_as_in_its_statement(ws, condition):
         == wanted
         and 2 in wanted
     )
-
-
-@pytest.mark.parametrize(
-    ("ask", "says"),
-    [
-        (
-            lambda ws, sql: ws.materialize("t", sql),
-            "recipe must be a SQL string or a value such as",
-        ),
-        (lambda ws, sql: ws.define("t", sql), "recipe must be a SQL string or a value such as"),
-        (lambda ws, sql: ws.lookup(sql), "must be a string, got"),
-    ],
-)
-@pytest.mark.parametrize("sql", [5, None, b"SELECT 1 AS a", ["SELECT 1 AS a"]])
-def test_a_statement_that_is_no_text_is_a_bad_argument(ws, ask, says, sql):
-    with pytest.raises(InvalidArgument, match=says):
-        ask(ws, sql)
-    assert "t" not in ws

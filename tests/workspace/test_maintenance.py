@@ -17,7 +17,6 @@ from jammi_lab.core.errors import (
     TableDamaged,
     TableNotFound,
     TenantForbidden,
-    WorkspaceReadOnly,
 )
 from jammi_lab.core.records import Progress
 from tests.inside import services_of
@@ -394,15 +393,6 @@ def test_a_held_table_of_another_tenant_is_as_one_that_is_not_there_for_everythi
     with lab.tenant("acme"):
         assert [t.version for t in hers.history()] == [1] and not hers.pinned
     lab.bind_tenant(None)
-
-
-def test_a_read_only_workspace_restores_nothing(lab, two, tmp_path):
-    with jl.open(tmp_path / "lab", read_only=True) as reader:
-        table = reader.table("venues", version=1)
-        assert reader.table("venues").diff().changed.num_rows == 1
-        for change in (table.restore, table.pin, table.unpin):
-            with pytest.raises(WorkspaceReadOnly):
-                change()
 
 
 # -- jammi_version in FROM -------------------------------------------------------------------------

@@ -465,50 +465,6 @@ def test_two_handles_on_one_folder_see_each_other(papers: Any, tmp_path: Path) -
 # -- names -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "../../etc/passwd",
-        "[1]",
-        "*",
-        "a/b",
-        "😀",
-        "\u202eevil",
-        "x" * 200,
-        "results",
-        "CON",
-        "a" * 199 + "é",
-        "-rf",
-        "%s",
-        "{}",
-    ],
-)
-def test_a_hostile_name_works_and_stays_in_its_folder(
-    papers: Any, tmp_path: Path, name: str
-) -> None:
-    before = set(tmp_path.iterdir())
-    table = papers.materialize(name, "SELECT id FROM papers")
-    quoted = '"' + name.replace('"', '""') + '"'
-    assert papers.sql(f"SELECT count(*) FROM jammi.{quoted}").fetchall() == [(2,)]
-    assert table.path.parent == tmp_path / "lab" / "results" / "_global"
-    assert papers.staleness(name) == jl.Fresh()
-    assert set(tmp_path.iterdir()) == before
-    papers.drop(name)
-    assert name not in papers
-
-
-@pytest.mark.parametrize(
-    ("first", "second"), [("Café", "CAFE\u0301"), ("straße", "STRASSE"), ("titles", "TITLES")]
-)
-def test_names_that_differ_in_case_or_unicode_form_only_are_one_name(
-    papers: Any, first: str, second: str
-) -> None:
-    papers.materialize(first, "SELECT id FROM papers")
-    again = papers.materialize(second, "SELECT id, year FROM papers")
-    assert (again.name, again.version) == (first, 2 if first != "titles" else 3)
-    assert papers.staleness(second) == jl.Fresh()
-
-
 def test_a_source_is_removed_with_the_tables_that_read_it_when_that_is_said(
     papers: Any, tmp_path: Path
 ) -> None:
