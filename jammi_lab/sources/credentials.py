@@ -6,7 +6,7 @@ and token are used while the kernel lives and never stored. The text of a `secre
 forms:
 
     object stores   `key:secret` or `key:secret:token`; JSON with these names; or the secret alone
-                    if the key is given otherwise
+                    if the key is given otherwise, and for gs, where it is the token
     http, https     `user:password`; `?query` to append to the URL; or a bearer token
 """
 

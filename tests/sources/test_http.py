@@ -51,10 +51,13 @@ def test_a_strong_tag_spares_the_bytes_and_a_date_does_not(site):
         Cost.METADATA,
     ]
     site.etag, site.modified = None, "Wed, 01 Jan 2020 00:00:00 GMT"
-    before = observed(source(site.url("x.csv")), memo)
-    site.files["x.csv"] = b"id\n2\n"  # as long as before, and its date put back
-    after = observed(source(site.url("x.csv")), memo)
+    connector = source(site.url("x.csv"))
+    site.files["x.csv"] = "id\n1\n".encode("utf-16")
+    before = observed(connector, memo)
+    site.files["x.csv"] = "id\n2\n".encode("utf-16")  # as long as before, and its date put back
+    after = observed(connector, memo)
     assert after.cost is Cost.SCAN and not same_state(before, after)
+    assert query(connector.relation(None), "FROM it") == [(2,)], "nor does one spare a conversion"
 
 
 @pytest.mark.parametrize("tag", ['""', '"', 'W/"1"', "1", '"1', "*"])

@@ -383,11 +383,7 @@ class DatabaseFileConnector(LocatedConnector, ABC):
         was written meanwhile."""
         key = observation_key(self.record.anchor, self._table_key(table))
         entry = ctx.cache.get(key)
-        if (
-            entry is None
-            or entry.payload["stats"] != _serialized_stats(stats)
-            or not _all_settled(stats, entry.observed_at_ns, ctx.racy_seconds)
-        ):
+        if entry is None or not _proves_bytes(entry, stats, ctx):
             info = self._find_table(table)
             self._check_anchor_column(dict(info.columns))
             columns = ctx.describe(self.relation(info.label))

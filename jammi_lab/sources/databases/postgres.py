@@ -296,14 +296,11 @@ class PostgresConnector(ServerConnector):
 def _case_twins(names: Sequence[str]) -> tuple[str, str] | None:
     """The first two names that DuckDB, which ignores the case of ASCII letters, takes for one."""
     first_by_key: dict[bytes, str] = {}
-    return next(
-        (
-            (first, name)
-            for name in names
-            if (first := first_by_key.setdefault(name.encode().lower(), name)) != name
-        ),
-        None,
-    )
+    for name in names:
+        first = first_by_key.setdefault(name.encode().lower(), name)
+        if first != name:
+            return first, name
+    return None
 
 
 def _has_fixed_text(column: Sequence[Any]) -> bool:
