@@ -89,13 +89,6 @@ def test_touching_a_file_does_not_make_it_stale(papers: Lab) -> None:
     assert papers.verdict("titles") == "fresh"
 
 
-def test_the_same_bytes_written_again_do_not_make_it_stale(papers: Lab) -> None:
-    copy = papers.path("copy.csv")
-    shutil.copyfile(papers.path("papers.csv"), copy)
-    os.replace(copy, papers.path("papers.csv"))
-    assert papers.reopen().staleness("titles") == jl.Fresh()
-
-
 def test_an_unreadable_file_is_undecidable_and_says_why(papers: Lab) -> None:
     papers.path("papers.csv").unlink()
     papers.path("papers.csv").symlink_to("papers.csv")  # a link to itself: neither there nor gone

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.kernel_ext.conftest import CLEAN, Kernel
+from tests.sizes import every_case
 
 NAMES = "import jammi_lab, pandas as pd, polars as pl\nws = jammi_lab.get_workspace()"
 ALONE = "import jammi_kernel_ext as _k\nvars(_k._notebook).pop('frames', None)"
@@ -259,6 +260,7 @@ def verdicts(kernel: Kernel, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     assert kernel(CLEAN).error is None
 
 
+@every_case  # one fixture runs all of them
 @pytest.mark.parametrize(("kind", "way"), WAYS)
 def test_a_table_from_a_frame_is_never_plainly_fresh_after_an_ancestor_changed(
     verdicts: dict[str, str], kind: str, way: str

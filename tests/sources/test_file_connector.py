@@ -175,15 +175,6 @@ def test_only_the_files_that_moved_count_against_the_bound(tmp_path):
 # -- what moves a source and what does not ---------------------------------------------------------
 
 
-def test_the_same_bytes_renamed_over_a_file_are_no_change(tmp_path):
-    put(tmp_path / "f.parquet", "parquet", FIRST)
-    connector, memo = source(tmp_path / "f.parquet"), DictMemo()
-    before = observed(connector, memo, later=True)
-    (tmp_path / "new").write_bytes((tmp_path / "f.parquet").read_bytes())
-    os.replace(tmp_path / "new", tmp_path / "f.parquet")
-    assert same_state(before, observed(connector, memo, later=True))
-
-
 def test_rows_that_move_between_partitions_move_the_partition_s_column(tmp_path):
     def fill(first, second):
         put(tmp_path / "year=2020" / "p.parquet", "parquet", first)
