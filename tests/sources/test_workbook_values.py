@@ -197,7 +197,7 @@ def test_a_value_that_does_not_fit_its_type_is_named(read, kind, cell):
         ({"types": {"idd": "BIGINT"}}, "has no column 'idd'"),
         ({"types": {"id": "UUID"}}, "cell A2: '1' is not a UUID"),
         ({"sheet": "Shet"}, "has no sheet 'Shet'"),
-        ({"skip": 9}, "the sheet is empty"),
+        ({"skip": 9}, "the sheet Sheet is empty"),
     ],
 )
 def test_what_cannot_be_read_as_asked_is_refused(read, options, message):

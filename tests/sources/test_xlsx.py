@@ -74,8 +74,9 @@ class TestFailures:
 
     def test_an_empty_sheet_is_told_so(self, ws, file):
         write(file, nothing=[])
-        with pytest.raises(SourceUnavailable, match="the sheet is empty"):
+        with pytest.raises(SourceUnavailable, match="the sheet nothing is empty") as caught:
             ws.sources.add("s", file, options={"sheet": "nothing"})
+        assert caught.value.near == ("people",)
 
     def test_without_the_package_the_extra_is_named(self, file, monkeypatch):
         write(file, [(1, "in no other test")])

@@ -94,7 +94,9 @@ def _read(path: str, name: str, options: dict[str, Any]) -> tuple[pa.Table, list
     area = _area_of(sheet, options)
     if not area.rows:
         raise RefusedWorkbook(
-            f"{name}: the sheet is empty.", "Add a header line and rows, or use another sheet."
+            f"{name}: the sheet {sheet_name} is empty.",
+            'Add a header line and rows, or set options={"sheet": …}.',
+            [other for other in sheets if other != sheet_name],
         )
     table, column_notes = _typed_columns(area, options, f"{name}, sheet {sheet_name}")
     return table, notes + column_notes
