@@ -312,6 +312,7 @@ def test_keys_of_parquet_folders_that_differ_by_case_only_are_one_column(ws, tmp
     ("name", "text", "hint"),
     [
         ("x.psv", "a|b\n1|2\n", '"delim": "|"'),
+        ("x.txt", "a b\n1 2\n", '"delim": " "'),
         ("x.csv", "a,b\n'x, y',1\n", '"quote": "\'"'),
     ],
 )
@@ -406,6 +407,12 @@ def test_declared_types_of_json_are_no_rounding(read):
     types, rows = read(data, "a.json", types={"v": "DECIMAL(3,1)"})
     assert types[1] == "DECIMAL(3,1)" and rows[1] == (2, Decimal("2.5"))
     assert read('[{"v": ""}, {"v": 7}]', "a.json", types={"v": "BIGINT"})[1] == [(None,), (7,)]
+
+
+def test_a_value_that_does_not_fit_is_told_with_the_file_of_a_folder(ws, tmp_path):
+    files = {"1.json": '[{"v": 1}]', "2.json": '[{"v": 2.5}]', "3.json": '[{"w": 3}]'}
+    with pytest.raises(SourceUnavailable, match=r"2\.json: column 'v' contains '2.5'"):
+        folder(ws, tmp_path, files, types={"v": "BIGINT"})
 
 
 def test_values_of_several_kinds_are_json_and_the_option_of_the_note_reads_text(read, ws):

@@ -31,6 +31,8 @@ def _place_of(path: str, line: int | None) -> str:
 def delimiter_error(path: str, line: str) -> SourceUnavailable:
     """The error for a file whose name does not tell its delimiter, with its first line."""
     likely = max("\t|;,", key=line.count)
+    if likely not in line:
+        likely = " "
     return SourceUnavailable(
         f"{display_name(path)}: the name does not tell what separates the values.",
         hint=f'Set options={{"delim": {json.dumps(likely)}}}, or kind="text" to read whole texts.',

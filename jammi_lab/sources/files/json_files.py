@@ -2,9 +2,10 @@
 and times is decided here, from all of them."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.identifiers import fold, quote_identifier, sql_literal
 from jammi_lab.sources import scratch_duckdb
 from jammi_lab.sources.base import Relation
@@ -61,11 +62,7 @@ def decide(
         select = select_of(decision, file_set, source_files, addresses, options)
         return relation_of(f"SELECT {selected} FROM ({select})")
 
-    detected = scratch_duckdb.describe(rows_of(None))
-    if detected.get("json", "").startswith("MAP"):
-        reading["has_maps"] = False  # DuckDB makes one value of records with many different keys
-        detected = scratch_duckdb.describe(rows_of(None))
-        check_column_count(source_files[0].path, len(detected))
+    detected = _detect(reading, rows_of, source_files[0].path)
     check_declared_columns(options.get("types", {}), list(detected))
     partitions = partition_types(source_files)
     detected = {name: kind for name, kind in detected.items() if name not in partitions}
@@ -96,9 +93,12 @@ def decide(
         try:
             decided = decide_columns(texts, looked, options, size, _TIMES)
         except Misfit as misfit:
-            raise csv_errors.misfit_error(
-                source_files[0].path, None, misfit.column, misfit.value, misfit.kind
-            ) from None
+            known = Decision({}, (), reading)
+            selects = (
+                select_of(known, file_set, [source_file], [address], options)
+                for source_file, address in zip(source_files, addresses, strict=True)
+            )
+            raise _misfit_error(misfit, source_files, map(relation_of, selects)) from None
         for name, column in _columns(decided, detected, texts).items():
             types[name] = column.type
             if column.cast is not None:
@@ -106,6 +106,33 @@ def decide(
     undeclared = {name: kind for name, kind in types.items() if fold(name) not in declared}
     notes = _notes_of(undeclared, detected, rows_of(reading["columns"]))
     return Decision(types | partitions, tuple(notes), reading)
+
+
+def _detect(
+    reading: dict[str, Any], rows_of: Callable[[None], Relation], path: str
+) -> dict[str, str]:
+    """The columns and types that DuckDB finds, also of records with many different keys, of which
+    it makes one value each."""
+    detected = scratch_duckdb.describe(rows_of(None))
+    if detected.get("json", "").startswith("MAP"):
+        reading["has_maps"] = False
+        detected = scratch_duckdb.describe(rows_of(None))
+        check_column_count(path, len(detected))
+    return detected
+
+
+def _misfit_error(
+    misfit: Misfit, source_files: Sequence[SourceFile], rows_of_files: Iterable[Relation]
+) -> SourceUnavailable:
+    """The error for a value that is not of its declared type, in the first file that has it."""
+    is_it = f"CAST({{}} AS VARCHAR) = {sql_literal(misfit.value)}"
+    having = (
+        source_file.path
+        for source_file, rows in zip(source_files, rows_of_files, strict=True)
+        if _columns_where([misfit.column], is_it, rows)
+    )
+    path = next(having, source_files[0].path)
+    return csv_errors.misfit_error(path, None, misfit.column, misfit.value, misfit.kind)
 
 
 def _notes_of(types: Mapping[str, str], detected: Mapping[str, str], rows: Relation) -> list[str]:
