@@ -129,28 +129,13 @@ class ExactSearch:
             hits.rows[block], hits.similarities[block] = best
         return hits
 
-    def similarities(self, queries: Floats, query: RowNumbers, rows: RowNumbers) -> Floats:
-        """The exact similarity of each pair of a checked query and a row: dot / (norm · norm) in
-        float64, clipped to [−1, 1], as float32. `query`: the number of the query of each pair."""
-        wide_queries = queries.astype(np.float64)
-        norms = np.sqrt(np.square(wide_queries).sum(1))
-        out = np.empty(len(rows), np.float64)
-        step = max(1, RESCORE_CHUNK_SIZE // max(1, queries.shape[1]))
-        for start in range(0, len(rows), step):
-            chunk, chunk_query = rows[start : start + step], query[start : start + step]
-            # a product of two float32 is exact in float64, and each row is summed in the same
-            # order whatever other rows are in the block
-            dots = (self.vectors[chunk] * wide_queries[chunk_query]).sum(1)
-            out[start : start + step] = dots / (self.norms[chunk] * norms[chunk_query])
-        return np.clip(out, -1, 1).astype(np.float32)
-
     def pairs(self, queries: Floats, rows: RowNumbers) -> Floats:
         """Exact similarities of checked queries (q, d) to rows of their own (q, c); −2 for row −1,
         which means none."""
-        query = np.repeat(np.arange(len(queries)), rows.shape[1])
-        similarities = self.similarities(queries, query, rows.reshape(-1))
-        similarities[rows.reshape(-1) < 0] = -2
-        return similarities.reshape(rows.shape)
+        return pair_similarities(self.vectors, self.norms, queries, rows)
+
+    def _similarities(self, queries: Floats, query: RowNumbers, rows: RowNumbers) -> Floats:
+        return similarities(self.vectors, self.norms, queries, query, rows)
 
     def _candidates(self, queries: Floats, count: int, allowed: RowNumbers | None) -> _Pairs:
         """Pairs that include the best `count` allowed rows of each query."""
@@ -175,7 +160,7 @@ class ExactSearch:
         query, row = np.divmod(flat, len(vectors))
         if row_of is not None:
             row = row_of[row]
-        similarity = self.similarities(queries, query, row)
+        similarity = self._similarities(queries, query, row)
         if (np.abs(approximate.reshape(-1)[flat] - similarity) > self.margin).any():
             # only with a BLAS that computes in less than float32; never seen
             return self._all_pairs(queries, allowed)
@@ -186,7 +171,7 @@ class ExactSearch:
         rows = np.arange(len(self.vectors)) if allowed is None else allowed
         query = np.repeat(np.arange(len(queries)), len(rows))
         row = np.tile(rows, len(queries))
-        return _Pairs(query, row, self.similarities(queries, query, row))
+        return _Pairs(query, row, self._similarities(queries, query, row))
 
     def _lower_bounds(self, approximate: Floats, count: int, *, has_excluded: bool) -> Floats:
         """(q,): what the best `count` numbers of each row are not below. The maxima of groups of
@@ -234,6 +219,34 @@ def part_product(units: Floats, vectors: Floats) -> Floats:
     with one_blas_thread():  # some libraries have one limit per thread
         product: Floats = units @ vectors.T
     return product
+
+
+def similarities(
+    vectors: Floats, norms: Doubles, queries: Floats, query: RowNumbers, rows: RowNumbers
+) -> Floats:
+    """The exact similarity of each pair of a checked query and a row: dot / (norm · norm) in
+    float64, clipped to [−1, 1], as float32. `query`: the number of the query of each pair."""
+    wide_queries = queries.astype(np.float64)
+    query_norms = np.sqrt(np.square(wide_queries).sum(1))
+    out = np.empty(len(rows), np.float64)
+    step = max(1, RESCORE_CHUNK_SIZE // max(1, queries.shape[1]))
+    for start in range(0, len(rows), step):
+        chunk, chunk_query = rows[start : start + step], query[start : start + step]
+        # a product of two float32 is exact in float64, and each row is summed in the same order
+        # whatever other rows are in the block
+        dots = (vectors[chunk] * wide_queries[chunk_query]).sum(1)
+        out[start : start + step] = dots / (norms[chunk] * query_norms[chunk_query])
+    return np.clip(out, -1, 1).astype(np.float32)
+
+
+def pair_similarities(vectors: Floats, norms: Doubles, queries: Floats, rows: RowNumbers) -> Floats:
+    """Exact similarities of checked queries (q, d) to rows of their own (q, c); −2 for row −1,
+    which means none."""
+    query = np.repeat(np.arange(len(queries)), rows.shape[1])
+    flat = rows.reshape(-1)
+    out = similarities(vectors, norms, queries, query, flat)
+    out[flat < 0] = -2
+    return out.reshape(rows.shape)
 
 
 def row_norms(vectors: Floats) -> Doubles:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
 from jammi_lab.core.errors import SchemaMismatch, TableDamaged
-from jammi_lab.features.vectors.exact_search import ExactSearch, Hits
+from jammi_lab.features.vectors.exact_search import ExactSearch, Hits, pair_similarities, row_norms
 from jammi_lab.storage.files import StoragePath, open_for_reading
 from jammi_lab.storage.parquet_rows import ParquetRowReader
 from jammi_lab.storage.vector_arrays import (
@@ -43,6 +43,7 @@ class KeyedRows:
         self.keys = keys
         self.order = key_ranks(keys)
         """The rank of each row by key, which breaks ties; None when the rows are in key order."""
+        self._integers = to_numpy(keys) if pa.types.is_integer(keys.type) else None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -68,7 +69,10 @@ class KeyedRows:
 
     def keys_at(self, rows: RowNumbers) -> pa.Array:
         """The keys of some rows, in their own type."""
-        return self.keys.take(to_arrow_rows(rows))
+        if self._integers is None:
+            return self.keys.take(to_arrow_rows(rows))
+        selected = self._integers[rows.reshape(-1)]
+        return pa.Array.from_buffers(self.keys.type, len(selected), [None, pa.py_buffer(selected)])
 
     def key_mask(self, keys: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
         """A mask of the rows with one of these keys. Raises SchemaMismatch for keys of another
@@ -258,10 +262,10 @@ class Matrix(KeyedRows):
         of exact search; −2 for row −1, which means none. Raises TableDamaged."""
         if self._exact is not None or self._rows is None:
             return self.exact.pairs(queries, rows)
-        distinct_rows, positions = np.unique(np.maximum(rows, 0), return_inverse=True)
-        return ExactSearch(self.vectors_at(distinct_rows)).pairs(
-            queries, np.where(rows < 0, -1, positions.reshape(rows.shape))
-        )
+        vectors = self.vectors_at(np.maximum(rows, 0).reshape(-1))
+        places = np.arange(rows.size).reshape(rows.shape)
+        places[rows < 0] = -1
+        return pair_similarities(vectors, row_norms(vectors), queries, places)
 
     def kth_similarity(self, queries: Floats, k: int, allow: NDArray[np.bool_]) -> Floats:
         """(q,): the similarity of the k-th best of the masked rows to each checked query; reads

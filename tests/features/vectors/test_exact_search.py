@@ -103,10 +103,10 @@ def test_the_margin_bounds_what_a_float32_product_is_off_by():
 def counted(monkeypatch):
     """How many rows were computed in float64."""
     rows = []
-    whole = ExactSearch.similarities
+    whole = ExactSearch._similarities
     monkeypatch.setattr(
         ExactSearch,
-        "similarities",
+        "_similarities",
         lambda self, queries, query, some: (
             rows.append(len(some)),
             whole(self, queries, query, some),

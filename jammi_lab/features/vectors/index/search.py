@@ -86,8 +86,10 @@ def search(
         if without is not None:
             valid &= candidates != without[:, None]
         is_enough = valid.sum(1) >= least
-        best = _first_valid(candidates[is_enough], valid[is_enough], most)
-        rescored = _rescore(matrix, checked[is_enough], best, count)
+        best = _first_valid(candidates, valid, most)
+        if is_enough.all():
+            return _rescore(matrix, checked, best, count)
+        rescored = _rescore(matrix, checked[is_enough], best[is_enough], count)
         hits.rows[is_enough], hits.similarities[is_enough] = rescored
     for query in np.flatnonzero(~is_enough):
         mask = np.ones(rows, np.bool_) if allow is None else allow.copy()
@@ -123,4 +125,5 @@ def _rescore(matrix: Matrix, queries: Floats, rows: RowNumbers, count: int) -> H
     similarities = matrix.pairs(queries, rows)
     tie = rows if matrix.order is None else matrix.order[rows]
     order = np.lexsort((tie, -similarities))[:, :count]
-    return Hits(np.take_along_axis(rows, order, 1), np.take_along_axis(similarities, order, 1))
+    query = np.arange(len(rows))[:, None]
+    return Hits(rows[query, order], similarities[query, order])
