@@ -210,7 +210,7 @@ class SearchService:
             k,
             allow=mask,
             without=None if row is None else np.array([row]),
-            oversample=max(1, settings["vectors.oversample"]),
+            oversample=settings["vectors.oversample"],
             expansion=expansion,
             always_use_index=exact is False,
         )

@@ -129,14 +129,6 @@ class ExactSearch:
             hits.rows[block], hits.similarities[block] = best
         return hits
 
-    def pairs(self, queries: Floats, rows: RowNumbers) -> Floats:
-        """Exact similarities of checked queries (q, d) to rows of their own (q, c); −2 for row −1,
-        which means none."""
-        return pair_similarities(self.vectors, self.norms, queries, rows)
-
-    def _similarities(self, queries: Floats, query: RowNumbers, rows: RowNumbers) -> Floats:
-        return similarities(self.vectors, self.norms, queries, query, rows)
-
     def _candidates(self, queries: Floats, count: int, allowed: RowNumbers | None) -> _Pairs:
         """Pairs that include the best `count` allowed rows of each query."""
         searched_count = len(self.vectors) if allowed is None else len(allowed)
@@ -160,7 +152,7 @@ class ExactSearch:
         query, row = np.divmod(flat, len(vectors))
         if row_of is not None:
             row = row_of[row]
-        similarity = self._similarities(queries, query, row)
+        similarity = similarities(self.vectors, self.norms, queries, query, row)
         if (np.abs(approximate.reshape(-1)[flat] - similarity) > self.margin).any():
             # only with a BLAS that computes in less than float32; never seen
             return self._all_pairs(queries, allowed)
@@ -171,7 +163,7 @@ class ExactSearch:
         rows = np.arange(len(self.vectors)) if allowed is None else allowed
         query = np.repeat(np.arange(len(queries)), len(rows))
         row = np.tile(rows, len(queries))
-        return _Pairs(query, row, self._similarities(queries, query, row))
+        return _Pairs(query, row, similarities(self.vectors, self.norms, queries, query, row))
 
     def _lower_bounds(self, approximate: Floats, count: int, *, has_excluded: bool) -> Floats:
         """(q,): what the best `count` numbers of each row are not below. The maxima of groups of
@@ -239,16 +231,6 @@ def similarities(
     return np.clip(out, -1, 1).astype(np.float32)
 
 
-def pair_similarities(vectors: Floats, norms: Doubles, queries: Floats, rows: RowNumbers) -> Floats:
-    """Exact similarities of checked queries (q, d) to rows of their own (q, c); −2 for row −1,
-    which means none."""
-    query = np.repeat(np.arange(len(queries)), rows.shape[1])
-    flat = rows.reshape(-1)
-    out = similarities(vectors, norms, queries, query, flat)
-    out[flat < 0] = -2
-    return out.reshape(rows.shape)
-
-
 def row_norms(vectors: Floats) -> Doubles:
     """(n,) float64: the norm of each row; equal rows get equal bits."""
     out = np.empty(len(vectors))
@@ -257,6 +239,16 @@ def row_norms(vectors: Floats) -> Doubles:
         block = vectors[start : start + step].astype(np.float64)
         out[start : start + step] = np.square(block, out=block).sum(1)
     return np.sqrt(out, out=out)
+
+
+def first_unusable(norms: Doubles) -> tuple[int, str] | None:
+    """The row number of the first vector that cannot be searched, and what is wrong with it; None
+    when all can. One test suffices: its norm in float64 is finite and above zero."""
+    invalid = ~(np.isfinite(norms) & (norms > 0))
+    if not invalid.any():
+        return None
+    row = int(invalid.argmax())
+    return row, "is all zeros" if norms[row] == 0 else "is not finite"
 
 
 def margin(dimensions: int) -> float:

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.core.identifiers import fold, near_names
-from jammi_lab.features.vectors.exact_search import row_norms
+from jammi_lab.features.vectors.exact_search import first_unusable, row_norms
 from jammi_lab.storage.parquet import decoded_column
 from jammi_lab.storage.vector_arrays import key_ranks, to_keys, to_matrix
 
@@ -89,13 +89,10 @@ def _uuids_to_text(keys: pa.Array) -> pa.Array:
 
 
 def _check_vectors(matrix: NDArray[np.float32], keys: pa.Array, vector: str) -> None:
-    """Raise SchemaMismatch unless every vector can be searched. One test suffices: the norm in
-    float64 is finite and above zero."""
-    norms = row_norms(matrix)
-    invalid = ~(np.isfinite(norms) & (norms > 0))
-    if invalid.any():
-        row = int(np.argmax(invalid))
-        problem = "is all zeros" if norms[row] == 0 else "is not finite"
+    """Raise SchemaMismatch unless every vector can be searched."""
+    unusable = first_unusable(row_norms(matrix))
+    if unusable is not None:
+        row, problem = unusable
         raise SchemaMismatch(
             f"The vector of key {keys[row].as_py()!r} {problem}.",
             column=vector,

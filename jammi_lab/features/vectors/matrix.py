@@ -14,7 +14,13 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
 from jammi_lab.core.errors import SchemaMismatch, TableDamaged
-from jammi_lab.features.vectors.exact_search import ExactSearch, Hits, pair_similarities, row_norms
+from jammi_lab.features.vectors.exact_search import (
+    ExactSearch,
+    Hits,
+    first_unusable,
+    row_norms,
+    similarities,
+)
 from jammi_lab.storage.files import StoragePath, open_for_reading
 from jammi_lab.storage.parquet_rows import ParquetRowReader
 from jammi_lab.storage.vector_arrays import (
@@ -210,9 +216,6 @@ class Matrix(KeyedRows):
             ) from error
         return cls(to_keys(chunked, key), vectors)
 
-    def __repr__(self) -> str:
-        return f"Matrix({len(self)} × {self.dimensions})"
-
     @property
     def exact(self) -> ExactSearch:
         """Exact search over all vectors, which are loaded first. Raises as `from_parquet`."""
@@ -260,12 +263,15 @@ class Matrix(KeyedRows):
     def pairs(self, queries: Floats, rows: RowNumbers) -> Floats:
         """Exact similarities of checked queries (q, d) to rows of their own (q, c), with the bits
         of exact search; −2 for row −1, which means none. Raises TableDamaged."""
+        query, flat = np.repeat(np.arange(len(queries)), rows.shape[1]), rows.reshape(-1)
         if self._exact is not None or self._rows is None:
-            return self.exact.pairs(queries, rows)
-        vectors = self.vectors_at(np.maximum(rows, 0).reshape(-1))
-        places = np.arange(rows.size).reshape(rows.shape)
-        places[rows < 0] = -1
-        return pair_similarities(vectors, row_norms(vectors), queries, places)
+            exact = self.exact
+            out = similarities(exact.vectors, exact.norms, queries, query, flat)
+        else:
+            vectors, places = self.vectors_at(np.maximum(flat, 0)), np.arange(len(flat))
+            out = similarities(vectors, row_norms(vectors), queries, query, places)
+        out[flat < 0] = -2
+        return out.reshape(rows.shape)
 
     def kth_similarity(self, queries: Floats, k: int, allow: NDArray[np.bool_]) -> Floats:
         """(q,): the similarity of the k-th best of the masked rows to each checked query; reads
@@ -274,8 +280,8 @@ class Matrix(KeyedRows):
         allowed = np.flatnonzero(allow)
         for start in range(0, len(allowed), BATCH_ROWS):
             part = ExactSearch(self.vectors_at(allowed[start : start + BATCH_ROWS]))
-            similarities = part.search(queries, k).similarities
-            best = -np.sort(-np.concatenate([best, similarities], axis=1), axis=1)[:, :k]
+            found = part.search(queries, k).similarities
+            best = -np.sort(-np.concatenate([best, found], axis=1), axis=1)[:, :k]
         return best[:, -1]
 
     def search(self, queries: ArrayLike, k: int, *, allow: NDArray[np.bool_] | None = None) -> Hits:
@@ -316,10 +322,9 @@ class Matrix(KeyedRows):
 
 def _check_vectors(exact: ExactSearch, keys: pa.Array) -> None:
     """Raise SchemaMismatch for vectors that are not finite or all zeros."""
-    invalid = ~(np.isfinite(exact.norms) & (exact.norms > 0))
-    if invalid.any():
-        row = int(invalid.argmax())
-        problem = "is all zeros" if exact.norms[row] == 0 else "is not finite"
+    unusable = first_unusable(exact.norms)
+    if unusable is not None:
+        row, problem = unusable
         raise SchemaMismatch(
             f"The vector of key {keys[row].as_py()!r} {problem}.",
             column="vector",

@@ -82,8 +82,9 @@ class NeighborGraph(Producer):
     ) -> "RunningJob":
         """Start the search for the edges. Runs on a recipe that is bound."""
         from jammi_lab.features.vectors.all_pairs import nearest_others
+        from jammi_lab.features.vectors.index.indexes import VectorIndexes
         from jammi_lab.features.vectors.neighbor_edges import Edges, approximate_blocks
-        from jammi_lab.features.vectors.vector_inputs import load_index, load_matrix
+        from jammi_lab.features.vectors.vector_inputs import load_matrix
         from jammi_lab.steps.jobs import RunningJob
 
         matrix = load_matrix(ctx, table)
@@ -97,11 +98,13 @@ class NeighborGraph(Producer):
         exact = self.exact
         if exact is None:
             exact = len(matrix) <= (self._exact_max_rows or 0)
-        index = None if exact else load_index(ctx, table)
+        index = None
+        if not exact and table.record is not None:
+            index = ctx.part(VectorIndexes).index(table.record, build=True)
         if index is None or not index.expansion:  # measured to be slower than reading all vectors
             blocks = nearest_others(matrix.exact, self.k, on_rows=report_progress)
         else:
-            oversample = max(1, ctx.part(Settings)["vectors.oversample"])
+            oversample = ctx.part(Settings)["vectors.oversample"]
             blocks = approximate_blocks(matrix, index, self.k, oversample, report_progress)
         return RunningJob(Edges(matrix, blocks, self.k, self.min_similarity, mutual=self.mutual))
 

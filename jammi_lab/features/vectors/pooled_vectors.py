@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jammi_lab.core.errors import SchemaMismatch
-from jammi_lab.features.vectors.exact_search import row_norms
+from jammi_lab.features.vectors.exact_search import first_unusable, row_norms
 from jammi_lab.steps.jobs import RunningJob, TableRows
 from jammi_lab.steps.key_types import cast_exactly, common_type
 from jammi_lab.storage.vector_arrays import Floats, RowNumbers, to_row_numbers
@@ -32,11 +32,9 @@ class PooledVectors(TableRows):
     def set_rows(self, keys: pa.Array, vectors: Floats) -> None:
         """Set the rows. Raises SchemaMismatch, with the key, for a vector that is not finite or all
         zeros."""
-        norms = row_norms(vectors)
-        invalid = ~(np.isfinite(norms) & (norms > 0))
-        if invalid.any():
-            row = int(np.argmax(invalid))
-            problem = "is all zeros" if norms[row] == 0 else "is not finite"
+        unusable = first_unusable(row_norms(vectors))
+        if unusable is not None:
+            row, problem = unusable
             raise SchemaMismatch(
                 f"The vector of {self._name!r} for key {keys[row].as_py()!r} {problem}.",
                 table=self._name,

@@ -1,6 +1,5 @@
-"""The vectors and the index of an embedding table that a recipe reads."""
+"""The vectors of an embedding table that a recipe reads."""
 
-from jammi_lab.features.vectors.index.hnsw import AnnIndex
 from jammi_lab.features.vectors.index.indexes import VectorIndexes
 from jammi_lab.features.vectors.matrix import Matrix
 from jammi_lab.steps.input_tables import InputTable
@@ -19,11 +18,3 @@ def load_matrix(ctx: BindContext, table: InputTable) -> Matrix:
     finally:
         if release is not None:
             release()
-
-
-def load_index(ctx: BindContext, table: InputTable) -> AnnIndex | None:
-    """The index of an embedding table, built if missing; None where no index is possible. Raises
-    KeyboardInterrupt."""
-    if table.record is None:
-        return None
-    return ctx.part(VectorIndexes).index(table.record, build=True)

@@ -358,7 +358,7 @@ def _measure_expansion(
     unit_queries = normalize_checked(queries)
     for expansion in _affordable_expansions(ann.shape.count):
         rows = ann.candidates(
-            unit_queries, k * oversample, expansion=expansion, threads=usable_cores()
+            unit_queries, k * max(1, oversample), expansion=expansion, threads=usable_cores()
         )
         # every row as near as the k-th counts, because ties are interchangeable
         is_neighbor = vectors.pairs(queries, rows) >= thresholds[:, None]

@@ -329,7 +329,7 @@ class VectorIndexes:
                     Progress(stage=f"index {record.recipe}", done=done, total=total, unit="vectors")
                 )
 
-        parameters, oversample = self._parameters(record), self._oversample
+        parameters, oversample = self._parameters(record), self._settings["vectors.oversample"]
         previous = self._extendable_index(record, matrix, parameters)
         if previous is None:
             ann = build_index(matrix, parameters, oversample, advance)
@@ -418,10 +418,6 @@ class VectorIndexes:
             self._notes.set(_note_key(record), note)
             CACHE.evict([self._cache_key(record)])
             self._unusable_manifests.pop(record.table_name, None)
-
-    @property
-    def _oversample(self) -> int:
-        return max(1, int(self._settings["vectors.oversample"]))
 
     # -- loading
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jammi_lab.core.errors import SchemaMismatch
-from jammi_lab.features.vectors.exact_search import VectorRows, row_norms
+from jammi_lab.features.vectors.exact_search import VectorRows, first_unusable, row_norms
 from jammi_lab.storage.vector_arrays import Floats
 
 _ROUNDING_ERRORS = {"bf16": 2.0**-9, "f16": 2.0**-12, "f32": 2.0**-25}
@@ -95,7 +95,7 @@ def normalize(vectors: Floats, norms: NDArray[np.float64]) -> Floats:
 def normalize_checked(vectors: Floats) -> Floats:
     """As `normalize`, computing the norms. Raises SchemaMismatch."""
     norms = row_norms(vectors)
-    if not (np.isfinite(norms) & (norms > 0)).all():
+    if first_unusable(norms) is not None:
         raise SchemaMismatch(
             "A vector has no direction.",
             column="vector",

@@ -11,8 +11,6 @@ from jammi_lab.features.vectors.index.quantization import normalize
 from jammi_lab.features.vectors.matrix import Matrix
 from jammi_lab.storage.vector_arrays import Floats, RowNumbers, check_k, check_queries
 
-DEFAULT_OVERSAMPLE = 2
-"""Candidates per hit."""
 _FILTER_EXPANSION_FACTOR = 2
 """Growth of the expansion under a filter, relative to that of the candidates; less where more than
 half of the rows pass."""
@@ -34,7 +32,7 @@ def search(
     *,
     allow: NDArray[np.bool_] | None = None,
     without: RowNumbers | None = None,
-    oversample: int = DEFAULT_OVERSAMPLE,
+    oversample: int = 2,
     expansion: int = 0,
     always_use_index: bool = False,
 ) -> Hits | None:
@@ -42,8 +40,9 @@ def search(
     all rows is less work, unless `always_use_index`.
 
     `allow`: a mask of the rows that may be found; `without`: for each query a row to exclude;
-    `expansion`: replaces the measured one. As many rows are found as exist, up to `k`: a query for
-    which the index gives too few candidates is searched exactly. Raises as `Matrix.search`.
+    `oversample`: candidates per hit; `expansion`: replaces the measured one. As many rows are found
+    as exist, up to `k`: a query for which the index gives too few candidates is searched exactly.
+    Raises as `Matrix.search`.
     """
     checked = check_queries(queries, matrix.dimensions)
     rows = len(matrix)
@@ -61,6 +60,7 @@ def search(
     # The expansion was measured with this many hits. Among fewer candidates the nearest row may be
     # missing, because the stored vectors are coarse.
     reliable = max(count, MEASURED_NEIGHBORS_COUNT)
+    oversample = max(1, oversample)
     most = reliable * oversample + (without is not None)
     least = max(count, min(reliable * (1 + oversample) // 2, available))
     expansion = expansion or ann.expansion
