@@ -4,6 +4,10 @@ leaves."""
 import datetime
 import decimal
 import hashlib
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,10 @@ from jammi_lab.core.records import Progress, Reuse
 from jammi_lab.core.verdicts import DefinitionChanged, Fresh, Stale
 from jammi_lab.engine.sql.tokens import check_expression
 from jammi_lab.steps.text_statement import recorded_from_text
+from tests import processes
 from tests.inside import services_of
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Counting:
@@ -676,3 +683,57 @@ def test_embedding_imports_no_pandas_in_which_an_interrupt_would_be_lost(run_pyt
     """Arrow imports it where it gives numpy for the first time, and takes an interrupt that comes
     meanwhile for a pandas that is not there."""
     assert run_python(PANDAS, start=True).stdout.split() == 4 * ["computed"]
+
+
+CHILD = """
+import sys, time
+sys.path.insert(0, {here!r})
+import numpy as np, jammi_lab as jl
+class Slow:
+    name, version, dimensions = "slow", "1", 8
+    def encode(self, texts):
+        time.sleep(0.6); print("batch", flush=True)
+        return np.array([[len(t), *t.encode()[-2:], 1, 2, 3, 4, 5] for t in texts], np.float32)
+with jl.open("lab") as ws:
+    ws.sources.add("papers", "papers.csv", replace=True)
+    try:
+        t = ws.embed("v", "papers", key="id", text="title", model=Slow())
+        print("done", t.row_count, flush=True)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+        raise SystemExit(130)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_process_that_is_stopped_midway_leaves_one_checkpoint_for_the_next(
+    tmp_path: Path, how: signal.Signals
+) -> None:
+    csv(tmp_path / "papers.csv", {i: f"text {i}" for i in range(1000)})
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def start() -> subprocess.Popen[str]:
+        return processes.Popen(
+            [sys.executable, "-c", CHILD.format(here=str(ROOT))],
+            cwd=tmp_path,
+            env=env,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    with start() as child:
+        assert child.stdout is not None
+        for _ in range(5):
+            assert child.stdout.readline() == "batch\n"
+        child.send_signal(how)
+        rest = child.stdout.read()
+    assert "done" not in rest
+    assert (
+        len(list((tmp_path / "lab" / "checkpoints").glob("[!.]*"))) == 1
+    )  # a kill may also leave a half-written one, which the next run removes
+    with start() as child:
+        assert child.stdout is not None
+        said = child.stdout.read().splitlines()
+    assert said[-1] == "done 1000" and said.count("batch") < 8
+    assert list((tmp_path / "lab" / "checkpoints").glob("*")) == []
