@@ -70,21 +70,17 @@ def test_a_condition_takes_parameters(ws: Any, papers: Path) -> None:
 def test_rows_and_columns_that_came_or_went_or_turned_into_another_type_are_seen(
     ws: Any, papers: Path
 ) -> None:
-    for _ in range(3):
-        assert keys(ws, "year > 2003")[1] == [4, 5] and keys(ws, "key = 3")[1] == [3]
+    assert keys(ws, "year > 2003")[1] == [4, 5] and keys(ws, "key = 3")[1] == [3]
     csv(papers, [(3, 2010, "a"), (3, 2003, "b"), (9, 2010, "a")])
-    for _ in range(3):
-        assert keys(ws, "year = 2010")[1] == [3, 9] and keys(ws, "venue = 'b'")[1] == [
-            3
-        ]  # a key that stands twice satisfies both
+    assert keys(ws, "year = 2010")[1] == [3, 9] and keys(ws, "venue = 'b'")[1] == [
+        3
+    ]  # a key that stands twice satisfies both
     csv(papers, [(1, "x2010", "a"), (2, "x1", "b")])
-    for _ in range(3):
-        assert keys(ws, "year > 'x1'")[1] == [1]
-        assert keys(ws, "year > 3")[0] is errors.SqlError
+    assert keys(ws, "year > 'x1'")[1] == [1]
+    assert keys(ws, "year > 3")[0] is errors.SqlError
     csv(papers, [(1, 5), (2, 6)], "id,key")
-    for _ in range(3):
-        assert keys(ws, "key = 5")[1] == [1]  # the source's own column of that name
-        assert keys(ws, "year > 3")[0] is errors.SqlError
+    assert keys(ws, "key = 5")[1] == [1]  # the source's own column of that name
+    assert keys(ws, "year > 3")[0] is errors.SqlError
     papers.unlink()
     assert keys(ws, "key = 5")[0] is errors.SourceUnavailable
 
@@ -93,10 +89,7 @@ def test_rows_and_columns_that_came_or_went_or_turned_into_another_type_are_seen
 def test_a_column_that_came_beside_columns_that_stayed_is_seen(ws: Any, source: str) -> None:
     ws.materialize("t", "SELECT i AS id, i + 2000 AS year FROM range(6) r(i)")
     ws.import_embeddings("v", vectors(list(range(6))), source=source)
-    for _ in range(3):
-        assert keys(ws, "key = 3")[1] == [3] and keys(ws, "COLUMNS(*) IS NOT NULL")[1] == list(
-            range(6)
-        )
+    assert keys(ws, "key = 3")[1] == [3] and keys(ws, "COLUMNS(*) IS NOT NULL")[1] == list(range(6))
     ws.materialize(
         "t",
         "SELECT i AS id, i + 2000 AS year, CASE WHEN i > 1 THEN 5 - i END AS key FROM range(6) r(i)",
