@@ -10,6 +10,7 @@ lost, so nothing depends on one.
 import contextlib
 import errno
 import fcntl
+import math
 import os
 import threading
 import time
@@ -58,7 +59,8 @@ class Locks(Protocol):
 
     def read_note(self, writer_id: str) -> tuple[float, str] | None:
         """The age in seconds and the text of the last note of a writer, or of the holder of a named
-        lock; None when there is none. Raises as `Lock.write_note`."""
+        lock; None when there is none. One that may not be read is infinitely old. Raises as
+        `Lock.write_note`."""
         ...
 
     def is_held(self, writer_id: str) -> bool:
@@ -451,14 +453,15 @@ class FileLocks:
                 return None
 
     def read_note(self, writer_id: str) -> tuple[float, str] | None:
-        with (
-            contextlib.suppress(FileNotFoundError, PermissionError),
-            open_for_reading(self._path(writer_id)) as file,
-        ):
-            written_at, note = os.fstat(file.fileno()).st_mtime, file.read(_MAX_NOTE_BYTES)
-            text = note.decode(errors="replace").strip()
-            return (time.time() - written_at, text) if text else None
-        return None
+        try:
+            with open_for_reading(self._path(writer_id)) as file:
+                written_at, note = os.fstat(file.fileno()).st_mtime, file.read(_MAX_NOTE_BYTES)
+        except FileNotFoundError:
+            return None
+        except PermissionError:
+            return math.inf, ""
+        text = note.decode(errors="replace").strip()
+        return (time.time() - written_at, text) if text else None
 
     def leftover_ids(self) -> set[str]:
         with contextlib.suppress(FileNotFoundError):

@@ -3,6 +3,7 @@ others wait, across threads and processes."""
 
 import contextlib
 import contextvars
+import math
 import threading
 from collections.abc import Callable, Hashable, Iterator
 from typing import NamedTuple
@@ -314,7 +315,9 @@ class HeartbeatSubscriber:
 
     def _heartbeat_age(self) -> float:
         """Seconds since the other kernel's last heartbeat, or since the build started when there is
-        none."""
+        none. Nobody waits long for one whose heartbeat may not be read, nor then its table."""
+        if self._last_heartbeat is not None and self._last_heartbeat.age == math.inf:
+            return math.inf
         build_age = (
             self.clock.now_ns() / 1e9 - parse_rfc3339(self._build_record.created_at).timestamp()
         )
