@@ -7,6 +7,7 @@ import threading
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.cli import main
 
 
 @pytest.fixture
@@ -56,3 +57,18 @@ def test_a_definition_that_is_nested_too_deeply_is_damage(lab):
         db.commit()
     with pytest.raises(jl.errors.TableDamaged, match="a row contains invalid data"):
         jl.open(lab.rename(lab.with_name("a stranger's")))
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [("recipes", "descriptor"), ("result_tables", "anchors"), ("result_tables", "columns")],
+)
+@pytest.mark.parametrize("value", ["[" * 100_000 + "]" * 100_000, "{"], ids=["deep", "cut"])
+def test_a_catalog_with_such_a_row_is_rebuilt_without_force(lab, capsys, table, column, value):
+    """In a trusted folder, which is opened without a look at recipes."""
+    with contextlib.closing(sqlite3.connect(lab / "catalog.sqlite3")) as db:
+        db.execute(f"UPDATE {table} SET {column} = ?", [value])
+        db.commit()
+    assert main(["rebuild", str(lab)]) == 0, capsys.readouterr()
+    with jl.open(lab) as ws:
+        assert ws.sql("FROM jammi.t").fetchall() == [(42,)]
