@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.logs import LogRecord
+from jammi_lab.core.errors import WorkspaceReadOnly
 from jammi_lab.sources.base import Relation
 from jammi_lab.storage.files import (
     StoragePath,
@@ -184,22 +185,31 @@ class CheckpointFolder:
         )
 
     def remove_old(self) -> None:
-        """Delete the checkpoints that are too old."""
-        now = self._results.clock.now_ns()
-        for path, listed_file in list_files(self._results.root, "checkpoints"):
+        """Delete the checkpoints that are too old, as far as this user may."""
+        now, root = self._results.clock.now_ns(), self._results.root
+        for path, listed_file in list_files(root, "checkpoints", lambda *_: None):
             if now - listed_file.modified_ns > CHECKPOINT_SECONDS * 1_000_000_000:
                 with contextlib.suppress(OSError):
-                    remove_file(self._results.root / path)
+                    remove_file(root / path)
 
 
 def remove_checkpoints_of_table(root: StoragePath, table_id: int) -> None:
-    """Delete the checkpoints of a workspace that may contain values of a mutable table."""
-    for path, _ in list_files(root, "checkpoints"):
-        with contextlib.suppress(OSError, ValueError):  # what is no checkpoint contains none
-            with open_for_reading(root / path) as file:
-                header = json.loads(next(_frames(file), b"{}"))
-            if table_id in header.get("tables", []):
-                remove_file(root / path)
+    """Delete the checkpoints of a workspace that may contain values of a mutable table. Raises
+    WorkspaceReadOnly for those of another user that may not be read or removed."""
+    try:
+        for path, _ in list_files(root, "checkpoints"):
+            # what is no checkpoint contains none
+            with contextlib.suppress(FileNotFoundError, ValueError):
+                with open_for_reading(root / path) as file:
+                    header = json.loads(next(_frames(file), b"{}"))
+                if table_id in header.get("tables", []):
+                    remove_file(root / path)
+    except PermissionError as error:
+        raise WorkspaceReadOnly(
+            f"The table is dropped, but {str(error.filename)!r}, which may contain values of it, "
+            "cannot be read or removed.",
+            hint="Let its owner remove it: an interrupted run left it there.",
+        ) from None
 
 
 def _framed(content: bytes) -> bytes:

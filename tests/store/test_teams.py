@@ -17,6 +17,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.catalog.writer_locks import FileLocks
+from jammi_lab.core.packaged_tables import packaged_table
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="needs two users")
 ADA, BEN, GROUP = 5001, 5002, 5000
@@ -186,3 +187,25 @@ def test_a_table_that_somebody_builds_whose_lock_may_not_be_opened_is_built_here
     assert as_user(BEN, lambda: compute(lambda base: base.arrow())) == ""
     assert time.monotonic() - began < 12
     builder.join()
+
+
+def test_what_a_team_mate_keeps_private_is_named_and_stops_nothing_else(lab, tmp_path):
+    """A folder that was made without the umask of the guide."""
+
+    def work(folder, name):
+        with jl.open(folder) as ws:
+            texts = _base(ws)
+            ws.mutable.create(name, {"k": "int64"}, primary_key="k")
+            ws.lexical("l", texts, key="id", text="body", cache="bypass")
+            ws.mutable.drop(name)
+
+    work(tmp_path / "warm", "bb")
+    packaged_table("foreign_errors")
+    assert as_user(ADA, lambda: work(lab, "a")) == ""
+    (lab / "checkpoints").mkdir(exist_ok=True)
+    os.chown(lab / "checkpoints", ADA, GROUP)
+    (lab / "checkpoints").chmod(0o700)
+    said = as_user(BEN, lambda: work(lab, "bb"))
+    assert (
+        said.startswith("WorkspaceReadOnly: The table is dropped, but ") and "checkpoints" in said
+    )
