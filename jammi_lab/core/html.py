@@ -82,9 +82,7 @@ class ReprMixin:
 
     __slots__ = ()
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        answer_calls(cls)
+    __init_subclass__ = classmethod(answer_calls)  # type: ignore[assignment]
 
     if not TYPE_CHECKING:  # else a type checker would accept every attribute
         __getattr__ = answer_guess
