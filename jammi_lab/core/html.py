@@ -82,9 +82,8 @@ class ReprMixin:
 
     __slots__ = ()
 
-    __init_subclass__ = classmethod(answer_calls)  # type: ignore[assignment]
-
     if not TYPE_CHECKING:  # else a type checker would accept every attribute
+        __init_subclass__ = classmethod(answer_calls)
         __getattr__ = answer_guess
         __getitem__ = answer_item
         __setitem__ = answer_assignment
