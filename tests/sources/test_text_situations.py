@@ -239,6 +239,17 @@ def test_numbers_of_json_that_double_does_not_hold_are_text(ws, tmp_path):
     assert source.notes == ["a: text, because DOUBLE does not hold all its numbers"]
 
 
+def test_the_first_look_shows_columns_three_rows_and_what_was_decided(ws, tmp_path):
+    lines = "".join(f"{n},0{n}{n}\n" for n in range(1, 9))
+    (tmp_path / "a.csv").write_text(f"id,zip\n{lines}")
+    shown = [
+        " ".join(line.split()) for line in str(ws.sources.add("a", tmp_path / "a.csv")).split("\n")
+    ]
+    assert "columns id bigint, zip varchar" in shown
+    assert 'note zip: text, because "011" begins with 0' in shown
+    assert shown[-4:] == ["1 011", "2 022", "3 033", "first 3 rows"]
+
+
 def test_ordinary_words_need_no_note(ws, tmp_path):
     (tmp_path / "a.csv").write_text("n,v\n1,Kyoto\n2,Oslo\n")
     assert ws.sources.add("a", tmp_path / "a.csv").notes == []
