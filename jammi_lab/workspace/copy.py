@@ -103,6 +103,9 @@ def _copy_content(ws: "Workspace", root: Path, folder: Path, target: str) -> Cop
         for name, record in records.items()
         if not _copy_table_files(ws._services.results.parquet(record), folder / record.path)
     ]
+    # settings are part of definitions; those of a catalog on a server would lead back to it
+    if not ws.settings["catalog.url"]:
+        _copy_file(root / "jammi.toml", folder / "jammi.toml")
     sync_folder(folder)
     os.replace(unnamed, folder / CATALOG_FILE)
     sync_folder(folder)
@@ -116,15 +119,20 @@ def _copy_table_files(parquet: StoragePath, target: Path) -> bool:
         return False
     make_folder(target.parent)
     for suffix in (".parquet", manifests.SUFFIX, *SIDECAR_SUFFIXES):
-        with (
-            contextlib.suppress(FileNotFoundError),
-            _open_source(parquet.with_suffix(suffix)) as source,
-            target.with_suffix(suffix).open("xb") as copied,
-        ):
-            shutil.copyfileobj(source, copied)
-            copied.flush()
-            os.fsync(copied.fileno())
+        _copy_file(parquet.with_suffix(suffix), target.with_suffix(suffix))
     return True
+
+
+def _copy_file(file: Path, target: Path) -> None:
+    """Copy a file durably, if it exists."""
+    with (
+        contextlib.suppress(FileNotFoundError),
+        _open_source(file) as source,
+        target.open("xb") as copied,
+    ):
+        shutil.copyfileobj(source, copied)
+        copied.flush()
+        os.fsync(copied.fileno())
 
 
 def _open_source(file: Path) -> BinaryIO:

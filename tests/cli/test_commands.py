@@ -209,6 +209,16 @@ def test_a_backup_and_a_copy_are_whole(lab, run, tmp_path):
         assert isinstance(ws.verify("counted"), jl.Match) and not ws.recovery
 
 
+def test_a_copy_has_the_settings_with_which_tables_were_defined(run, tmp_path):
+    (tmp_path / "zone").mkdir()
+    (tmp_path / "zone" / "jammi.toml").write_text('[engine]\ntimezone = "Europe/Oslo"\n')
+    with jl.open(tmp_path / "zone") as ws:
+        ws.materialize("t", "SELECT 1 AS n")
+    run("copy", tmp_path / "zone", tmp_path / "copied")
+    with jl.open(tmp_path / "copied") as ws:
+        assert ws.settings["engine.timezone"] == "Europe/Oslo" and ws.staleness("t") == jl.Fresh()
+
+
 def test_a_copy_that_is_killed_before_its_end_is_no_workspace(lab, run_python, tmp_path):
     code = """
 import os, sys, jammi_lab as jl
