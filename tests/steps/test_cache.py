@@ -634,3 +634,17 @@ def test_an_input_that_comes_in_with_the_last_binding_is_not_anchored_on_a_later
     )
     assert [a.pinned for a in made.record.anchors] == [False]
     assert isinstance(lab.staleness("moving"), jl.Undecidable)
+
+
+@pytest.mark.parametrize("how", ["gone", "flipped", "a folder"])
+def test_a_damaged_candidate_is_passed_over_for_an_intact_one(lab, how):
+    intact = lab.materialize("venues", VENUES)
+    newer = lab.materialize("venues", VENUES, cache="bypass")
+    path = newer.path
+    flip(path)
+    if how != "flipped":
+        path.unlink()
+    if how == "a folder":
+        path.mkdir()
+    again = lab.materialize("venues", VENUES)
+    assert (again.outcome, again.table_name) == ("reused", intact.table_name)

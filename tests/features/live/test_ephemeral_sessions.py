@@ -810,3 +810,39 @@ input()"""
     with warnings.catch_warnings(action="error"):
         session.close()
     assert not files_with(tmp_path, CANARY)
+
+
+def test_after_a_topic_is_dropped_no_value_is_in_any_file_of_the_catalog(acme, tmp_path):
+    acme.topics.register("events", {"word": "string"})
+    acme.topics.publish("events", [{"word": CANARY * n} for n in (1, 2000)])
+    assert files_with(tmp_path, CANARY)
+    acme.topics.drop("events")
+    assert files_with(tmp_path, CANARY) == []
+
+
+def test_after_the_deadline_no_value_is_in_any_file(acme, tmp_path):
+    s = scratch(acme)
+    fill(s)
+    due_in(s, 0.2)
+    until = time.monotonic() + 30
+    while events(acme, s) == ["opened"] and time.monotonic() < until:
+        time.sleep(0.05)
+    while files_with(tmp_path, CANARY) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert files_with(tmp_path, CANARY) == []
+
+
+def test_a_reader_of_an_older_state_only_delays_it(acme, tmp_path, monkeypatch):
+    monkeypatch.setattr("jammi_lab.features.live.ephemeral_sessions.PURGE_SECONDS", 0.1)
+    s = scratch(acme)
+    fill(s)
+    with jl.open(tmp_path / "lab") as other:
+        with services_of(other).catalog.database.read() as tx:
+            tx.fetch("SELECT count(*) FROM meta")
+            with pytest.warns(RuntimeWarning):
+                s.close()
+            assert acme.sessions() == []
+        until = time.monotonic() + 10
+        while files_with(tmp_path, CANARY) and time.monotonic() < until:
+            time.sleep(0.1)
+        assert files_with(tmp_path, CANARY) == []

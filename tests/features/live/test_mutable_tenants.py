@@ -1,6 +1,8 @@
 """Two tenants may have the same table and the same key, and learn nothing of each other; only the
 owner drops or writes."""
 
+import threading
+
 import pytest
 
 import jammi_lab as jl
@@ -92,3 +94,27 @@ def test_another_tenants_table_is_told_of_as_one_that_is_not_there(ws):
         ).fetchall() == [] and "secrets" not in repr(ws.mutable)
     with ws.tenant("acme"):
         assert held.version == 1 and len(held.read()) == 1
+
+
+def test_threads_of_two_tenants_never_meet(lab):
+    wrong = []
+
+    def work(tenant):
+        for number in range(10, 25):
+            with lab.tenant(tenant):
+                lab.mutable["labels"].insert([{"id": number, "label": tenant}])
+                found = {label for _, label in rows(lab)} | set(
+                    lab.mutable["labels"].read().arrow()["label"].to_pylist()
+                )
+                if found != {tenant, f"{tenant}'s"}:
+                    wrong.append((tenant, found))
+
+    threads = [threading.Thread(target=work, args=(t,)) for t in ("acme", "zeta")]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert not wrong and rows(lab) == [(1, "shared")]
+    for tenant in ("acme", "zeta"):
+        with lab.tenant(tenant):
+            assert lab.mutable["labels"].version == 16

@@ -601,3 +601,15 @@ def test_lengths_of_time_are_seconds_or_timedeltas(events):
     for length in (0, datetime.timedelta(0), float("inf")):
         with pytest.raises(InvalidArgument, match="retention"):
             events.register("events", {"id": "int64"}, retention=length)
+
+
+def test_two_tenants_may_hold_a_topic_of_one_name(ws):
+    for tenant in ("a", "b"):
+        with ws.tenant(tenant):
+            ws.topics.register("events", SCHEMA)
+            assert ws.topics.publish("events", rows(1 if tenant == "a" else 2)) == 0
+    with ws.tenant("a"):
+        assert ids(ws.topics.replay("events")) == [(0, [1])]
+        assert ws.sql("SELECT id FROM topics.events").fetchall() == [(1,)]
+        assert len(ws.topics) == 1
+    assert len(ws.topics) == 0

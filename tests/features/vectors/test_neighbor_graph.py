@@ -431,3 +431,14 @@ def test_damaged_vectors_are_not_read(few: Any) -> None:
     path.write_bytes(body)
     with pytest.raises(errors.TableDamaged):
         few.neighbor_graph("g", "v")
+
+
+def test_a_tenants_graph_of_shared_vectors_is_its_own(few: Any) -> None:
+    with few.tenant("acme"):
+        assert (
+            few.neighbor_graph("g", "v", k=5).tenant == "acme"
+            and edges_of(few.table("g")) == few.naive
+        )
+    with few.tenant("globex"), pytest.raises(errors.TableNotFound):
+        few.propagate("p", "v", "g")
+    assert "g" not in few
