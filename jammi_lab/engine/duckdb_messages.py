@@ -31,6 +31,8 @@ class DuckDBError:
 def parse_error(error: BaseException) -> DuckDBError:
     """Parse an error of DuckDB, or of pyarrow that wraps one while it streams."""
     text = str(error)
+    if isinstance(error, UnicodeDecodeError):  # the message repeats bytes that are no text
+        text = error.object.decode(errors="replace")
     match = _ERROR_KIND.match(text)
     # Search, not match: an error in the middle of a stream is wrapped into another message.
     json_match = _JSON_BODY.search(text)

@@ -127,6 +127,7 @@ class TestTypes:
         [
             ("INT", "'many'", "column 'a' is declared as integer but contains 'many'"),
             ("DATE", "'soon'", "a column is declared as date but contains 'soon'"),
+            ("TEXT", "x'FF00'", "column 'a' is declared as text but contains '\ufffd"),
         ],
     )
     def test_a_value_of_another_type_is_told_with_its_column_and_can_be_read_as_text(
@@ -146,8 +147,25 @@ class TestTypes:
         ws.sources.add("s", file, options={"text": True}, replace=True)
         assert ws.sql("SELECT a, id FROM s.m ORDER BY id").fetchall() == [
             (None, "1"),
-            (value.strip("'"), "2"),
+            (value.strip("x'"), "2"),
         ]
+
+    @pytest.mark.parametrize("options", [{}, {"text": True}])
+    @pytest.mark.parametrize("declared", ["TEXT", ""])
+    def test_a_text_that_is_not_utf_8_is_no_value_and_a_view_reads_its_bytes(
+        self, ws, file, declared, options
+    ):
+        write(
+            file,
+            f"CREATE TABLE m(a {declared})",
+            "INSERT INTO m VALUES (CAST(x'ff41' AS TEXT))",
+            "CREATE VIEW bytes AS SELECT CAST(a AS BLOB) AS a FROM m",
+        )
+        ws.sources.add("s", file, options=options)
+        with pytest.raises(SourceUnavailable, match="a text that is not UTF-8") as caught:
+            ws.sql("SELECT a FROM s.m").arrow()
+        assert "CAST(column AS BLOB)" in caught.value.hint
+        assert ws.sql("SELECT a FROM s.bytes").fetchall() == [("FF41" if options else b"\xffA",)]
 
     def test_values_that_sql_prints_alike_are_told_apart(self, file):
         write(file, "CREATE TABLE v(a)", "INSERT INTO v VALUES (1)")

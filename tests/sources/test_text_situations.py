@@ -420,9 +420,9 @@ def test_declared_types_of_json_are_no_rounding(read):
     assert read('[{"v": ""}, {"v": 7}]', "a.json", types={"v": "BIGINT"})[1] == [(None,), (7,)]
 
 
-def test_a_value_that_does_not_fit_is_told_with_the_file_of_a_folder(ws, tmp_path):
-    files = {"1.json": '[{"v": 1}]', "2.json": '[{"v": 2.5}]', "3.json": '[{"w": 3}]'}
-    with pytest.raises(SourceUnavailable, match=r"2\.json: column 'v' contains '2.5'"):
+def test_a_value_that_does_not_fit_is_told_with_its_file_and_record(ws, tmp_path):
+    files = {"0.json": '[{"w": 3}]', "1.json": '[{"v": 1}]', "2.json": '[{"v": 2},\n\n{"v": 2.5}]'}
+    with pytest.raises(SourceUnavailable, match=r"2\.json, record 2: column 'v' contains '2.5'"):
         folder(ws, tmp_path, files, types={"v": "BIGINT"})
 
 

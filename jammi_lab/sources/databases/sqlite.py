@@ -119,15 +119,18 @@ class SqliteConnector(DatabaseFileConnector):
         nothing outside its file."""
         attachment = self._attachment(self._safe_path())
         if self.record.options.get("text"):
-            casts = ", ".join(
-                f"CAST({quote_identifier(name)} AS TEXT) AS {quote_identifier(name)}"
-                for name, _ in info.columns
+            columns = [quote_identifier(name) for name, _ in info.columns]
+            texts = ", ".join(
+                f"CASE typeof({each}) WHEN 'blob' THEN hex({each}) ELSE CAST({each} AS TEXT) END "
+                f"AS {each}"
+                for each in columns
             )
             source = (
                 f"sqlite_query({sql_literal(attachment.alias)}, "
-                f"{sql_literal(f'SELECT {casts} FROM {quote_identifier(info.name)}')})"
+                f"{sql_literal(f'SELECT {texts} FROM {quote_identifier(info.name)}')})"
             )
-            return self._relation_of(info, f"SELECT * FROM {source}", attachment)
+            body = f"SELECT {', '.join(map(_checked_text, columns))} FROM {source}"
+            return self._relation_of(info, body, attachment)
         self._check_values(info)
         classes = self._storage_classes(info)
         if any(kind.startswith(GENERATED) for _, kind in info.columns) or any(
@@ -214,7 +217,7 @@ class SqliteConnector(DatabaseFileConnector):
             )
             kind = _type_of_classes(classes[name]) if name in classes else _declared_type(declared)
             value = f"unhex({quoted})" if kind == "BLOB" else f"CAST({quoted} AS {kind})"
-            values.append(f"{value} AS {quoted}")
+            values.append(_checked_text(quoted) if kind == "VARCHAR" else f"{value} AS {quoted}")
         select = f"SELECT {', '.join(texts)} FROM {quote_identifier(info.name)}"
         return (
             f"SELECT {', '.join(values)} FROM sqlite_query({sql_literal(alias)}, "
@@ -286,8 +289,10 @@ def _scan(info: FileTable, attachment: Attachment, classes: Mapping[str, frozens
     expressions = []
     for name, declared in info.columns:
         quoted = quote_identifier(name)
-        kind = "BLOB" if declared else _type_of_classes(classes[name])
-        if kind == "BLOB":
+        kind = _declared_type(declared) if declared else _type_of_classes(classes[name])
+        if declared and kind == "VARCHAR":
+            expressions.append(_checked_text(quoted))
+        elif declared or kind == "BLOB":
             expressions.append(quoted)
         else:
             expressions.append(f"CAST(decode({quoted}) AS {kind}) AS {quoted}")
@@ -297,6 +302,12 @@ def _scan(info: FileTable, attachment: Attachment, classes: Mapping[str, frozens
         else f"{attachment.alias}.main.{quote_identifier(info.name)}"
     )
     return f"SELECT {', '.join(expressions)} FROM {source}"
+
+
+def _checked_text(column: str) -> str:
+    """A column of texts, which the scanner does not check: reading fails for one that is not
+    UTF-8."""
+    return f"decode(encode({column})) AS {column}"
 
 
 def _select_classes(columns: Sequence[str]) -> str:

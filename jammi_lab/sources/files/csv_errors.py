@@ -24,8 +24,8 @@ def _shown_text(text: str) -> str:
     return repr(text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 1]}…")
 
 
-def _place_of(path: str, line: int | None) -> str:
-    return display_name(path) + (f", line {line:d}" if line else "")
+def _place_of(path: str, line: int | None, unit: str = "line") -> str:
+    return display_name(path) + (f", {unit} {line:d}" if line else "")
 
 
 def delimiter_error(path: str, line: str) -> SourceUnavailable:
@@ -82,12 +82,13 @@ def partition_name_error(path: str, key: str) -> SourceUnavailable:
 
 
 def misfit_error(
-    path: str, line: int | None, column: str, value: str, kind: str
+    path: str, line: int | None, column: str, value: str, kind: str, unit: str = "line"
 ) -> SourceUnavailable:
-    """The error for a value that is not of the type declared for its column."""
+    """The error for a value that is not of the type declared for its column, in a line, or what
+    `unit` says."""
     return SourceUnavailable(
-        f"{_place_of(path, line)}: column {column!r} contains {_shown_text(value)}, which is not a "
-        f"{kind}.",
+        f"{_place_of(path, line, unit)}: column {column!r} contains {_shown_text(value)}, which is "
+        f"not a {kind}.",
         hint=f'Correct the value, or read text: options={{"types": {{"{column}": "VARCHAR"}}}}.',
     )
 

@@ -124,15 +124,22 @@ def _detect(
 def _misfit_error(
     misfit: Misfit, source_files: Sequence[SourceFile], rows_of_files: Iterable[Relation]
 ) -> SourceUnavailable:
-    """The error for a value that is not of its declared type, in the first file that has it."""
-    is_it = f"CAST({{}} AS VARCHAR) = {sql_literal(misfit.value)}"
-    having = (
-        source_file.path
-        for source_file, rows in zip(source_files, rows_of_files, strict=True)
-        if _columns_where([misfit.column], is_it, rows)
+    """The error for a value that is not of its declared type, in the first record that has it."""
+    path, number = source_files[0].path, None
+    value = f"CAST({quote_identifier(misfit.column)} AS VARCHAR)"
+    for source_file, rows in zip(source_files, rows_of_files, strict=True):
+        if misfit.column in scratch_duckdb.describe(rows):
+            numbered = f"SELECT row_number() OVER () AS number, {value} AS value FROM it"
+            first = (
+                f"SELECT min(number) FROM ({numbered}) WHERE value = {sql_literal(misfit.value)}"
+            )
+            [[number]] = scratch_duckdb.query(rows, first)
+        if number is not None:
+            path = source_file.path
+            break
+    return csv_errors.misfit_error(
+        path, number, misfit.column, misfit.value, misfit.kind, unit="record"
     )
-    path = next(having, source_files[0].path)
-    return csv_errors.misfit_error(path, None, misfit.column, misfit.value, misfit.kind)
 
 
 def _notes_of(types: Mapping[str, str], detected: Mapping[str, str], rows: Relation) -> list[str]:
