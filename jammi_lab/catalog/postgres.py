@@ -339,12 +339,13 @@ def _parse_url(url: str) -> tuple[dict[str, Any], str]:
     try:
         with import_modules():
             from psycopg.conninfo import conninfo_to_dict
-
-        arguments = conninfo_to_dict(f"postgresql://{plain}")
     except ImportError:
         raise _driver_missing_error() from None
-    except Exception:  # noqa: BLE001  psycopg's, which repeats the URL
-        raise InvalidArgument("The catalog's URL cannot be read.", hint=_URL_HINT) from None
+    arguments: dict[str, Any] = {}
+    with contextlib.suppress(Exception):  # the driver's error would repeat the URL as a context
+        arguments = dict(conninfo_to_dict(f"postgresql://{plain}"))
+    if not arguments:
+        raise InvalidArgument("The catalog's URL cannot be read.", hint=_URL_HINT)
     if "@" in str(arguments.get("host")):
         # the host would be shown, with a part of the password
         raise InvalidArgument(
@@ -359,7 +360,7 @@ def _parse_url(url: str) -> tuple[dict[str, Any], str]:
             "with a digit or pg_.",
             hint=_URL_HINT,
         )
-    return dict(arguments), schema
+    return arguments, schema
 
 
 def with_schema(url: str, schema: str) -> str:

@@ -26,6 +26,7 @@ from jammi_lab.core.errors import (
     WorkspaceNotFound,
 )
 from jammi_lab.core.identifiers import fold
+from jammi_lab.core.interrupts import attempts
 from jammi_lab.core.manifest import Manifest, is_sealed
 from jammi_lab.core.records import Progress, RecipeRecord, TableRecord, TableStatus
 from jammi_lab.core.tenancy import TenantScope, tenant_id
@@ -39,6 +40,8 @@ from jammi_lab.store.workspace_identity import rebind
 
 CATALOG_FILE = "catalog.sqlite3"
 WRITER_ID = "rebuild"
+_CLOSING_SECONDS = 2.0
+"""How long a server may take until a connection that was closed holds no lock any more."""
 NOT_REBUILT = (
     "sources: add them again under the same names",
     "definitions changed but not run since, and recipes that never had a ready version",
@@ -395,10 +398,12 @@ def replace_schema(url: str, token: str) -> Iterator[tuple[str, Callable[[], str
     new_schema, old_schema = f"{server.schema}_new_{token}", f"{server.schema}_before_{token}"
     connection: Any = server.connect()
     with contextlib.closing(connection), _translate_errors(server):
-        [acquired] = connection.execute(
-            f"SELECT pg_try_advisory_lock({server.lock_key('use')})"
-        ).fetchone()
-        if not acquired:
+        acquire = f"SELECT pg_try_advisory_lock({server.lock_key('use')})"
+        for _ in attempts(_CLOSING_SECONDS):
+            [acquired] = connection.execute(acquire).fetchone()
+            if acquired:
+                break
+        else:
             raise InvalidArgument(
                 f"The catalog {server.label} is open elsewhere; a catalog in use cannot be "
                 "replaced.",

@@ -7,6 +7,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.records import Progress
+from jammi_lab.features.search.source_rows import SourceRows
 from jammi_widgets import (
     CatalogBrowser,
     EmbeddingMap,
@@ -169,7 +170,12 @@ def test_a_source_that_takes_long_to_read_is_said_and_the_word_goes_with_the_ans
     gate = threading.Event()
     bare = shown(make(ws), "verdict-table")
     bare.panel._reply_queue.wait(10)
-    monkeypatch.setattr(bare.panel, "_load", lambda _: gate.wait(30))
+    matching_keys = SourceRows.matching_keys
+    monkeypatch.setattr(
+        SourceRows,
+        "matching_keys",
+        lambda rows, *asked: gate.wait(30) and matching_keys(rows, *asked),
+    )
     said = bare.part(".jammi-said")
     for condition in ("topic = 'food'", "topic = 'food' AND true"):
         bare.part("filter-input").fill(condition)

@@ -11,6 +11,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.engine import engine as engine_module
 from jammi_lab.store import read_leases
+from tests.conftest import settled
 from tests.inside import record_of, services_of
 
 COUNT = "SELECT count(*) FROM jammi.numbers"
@@ -138,7 +139,7 @@ def test_kept_statements_hold_no_lease_but_running_ones_do(ws, engine):
     path = Path(table.path)
     assert rows(ws) == rows(ws) == [(1_000_000,)]
     gc.collect()
-    assert not read_leases.is_leased(path)
+    assert not settled(lambda: read_leases.is_leased(path))
     everything = "SELECT id FROM jammi.numbers"
     ws.sql(everything).close()
     result = ws.sql(everything)
