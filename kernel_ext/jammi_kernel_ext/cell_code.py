@@ -147,14 +147,15 @@ def steps_of(source: str, values: Mapping[str, Any]) -> list[CellStep]:
 
 
 def _code_of_magic(statement: ast.stmt) -> list[ast.stmt]:
-    """The statements that a magic such as `%%time` runs; the statement itself if it is none."""
+    """The statements that a magic such as `%%time` runs; the statement itself if it is none, or has
+    code on its line, too, as `%%timeit` may."""
     match statement:
         case ast.Expr(
             value=ast.Call(
                 func=ast.Attribute(attr="run_line_magic" | "run_cell_magic"),
-                args=[ast.Constant(value=magic), *_, ast.Constant(value=str(text))],
+                args=[ast.Constant(value=magic), *line, ast.Constant(value=str(text))],
             )
-        ) if magic in CODE_MAGICS:
+        ) if magic in CODE_MAGICS and {"=", "("}.isdisjoint("".join(map(ast.unparse, line))):
             with contextlib.suppress(SyntaxError):
                 return ast.parse(text).body
     return [statement]

@@ -118,7 +118,7 @@ class Walk:
             return
         self.signatures[key] = None
         if issubclass(kind, types.ModuleType):
-            self._note_module(value.__name__)
+            self._note_module(vars(value).get("__name__"))
         elif kind is types.FunctionType:
             self._visit_function(value)
         elif kind is types.BuiltinFunctionType and value in _CODE_RUNNERS:
@@ -371,7 +371,7 @@ def module_of(value: Any) -> str:
     class. No code of the user is run."""
     kind = type(value)
     if kind is types.ModuleType:
-        return str(value.__name__)
+        return str(vars(value).get("__name__"))  # %run takes it away from `__main__`
     if kind is types.BuiltinFunctionType and value.__self__ is not None:
         return module_of(value.__self__)
     if kind is types.MethodType:

@@ -170,6 +170,8 @@ CHANGED = {
         "def mark(self):\n    self['year'] = other.year.sum()\npd.DataFrame.mark = mark",
         "df.mark()",
     ),
+    "line of a magic": ("%%timeit -n 1 -r 1 total = other.year.sum()\ndf['year'] = total",),
+    "module that loses its name": ("open('m.py', 'w').write('import __main__')\n%run m.py", PUT),
     "operator": ("import operator", "operator.setitem(df, 'year', other.year.sum())"),
     "bound method": ("put = df.insert", "put(0, 'z', other.year.sum())"),
     "partial": (
