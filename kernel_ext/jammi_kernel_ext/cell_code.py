@@ -302,4 +302,5 @@ def _names_in(*nodes: ast.AST) -> list[str]:
 
 def is_own(kind: type) -> bool:
     """Whether a class is of jammi_lab, whose rows are recorded when they leave its objects."""
-    return kind.__module__.partition(".")[0] in ("jammi_lab", "jammi_widgets", "jammi_kernel_ext")
+    library = str(kind.__module__).partition(".")[0]
+    return library in ("jammi_lab", "jammi_widgets", "jammi_kernel_ext")

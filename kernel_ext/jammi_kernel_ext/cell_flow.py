@@ -260,10 +260,11 @@ _GONE = object()
 
 
 @functools.lru_cache(maxsize=4096)
-def is_output(name: str) -> bool:
+def is_output(name: object) -> bool:
     """Whether IPython or Python itself sets the name: `_`, `__`, `_12`, `_i`, `Out`, `In`."""
     return (
-        name in ("In", "Out", "_oh", "_ih", "_dh")
+        not isinstance(name, str)  # globals()[3], which no code names
+        or name in ("In", "Out", "_oh", "_ih", "_dh")
         or (name.startswith("_") and name.lstrip("_").lstrip("i").isdigit())
         or not name.strip("_")
         or name in ("_i", "_ii", "_iii", "__builtins__")

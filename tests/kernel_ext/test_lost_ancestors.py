@@ -171,6 +171,8 @@ CHANGED = {
         "df.mark()",
     ),
     "line of a magic": ("%%timeit -n 1 -r 1 total = other.year.sum()\ndf['year'] = total",),
+    "name that is no text": ("globals()[3] = 4", PUT, "del globals()[3]"),
+    "class of a module that is no text": ("class K:\n    __module__ = 3\nk = K()", PUT, "del k, K"),
     "module that loses its name": ("open('m.py', 'w').write('import __main__')\n%run m.py", PUT),
     "operator": ("import operator", "operator.setitem(df, 'year', other.year.sum())"),
     "bound method": ("put = df.insert", "put(0, 'z', other.year.sum())"),
