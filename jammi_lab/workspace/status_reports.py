@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from jammi_lab.core import junit
-from jammi_lab.core.checks import Severity
+from jammi_lab.core.checks import CheckStatus, Severity
 from jammi_lab.core.junit import Case
 from jammi_lab.core.verdicts import Damaged, Fresh, MissingManifest, Stale, verdict_code
 from jammi_lab.core.version import __version__
@@ -18,7 +18,7 @@ OLD = "old"
 GROUNDS = "grounds"
 """The finding on a table that is fresh on grounds."""
 CHECK = "check"
-"""The finding on a check that does not pass on the newest version of its table."""
+"""The finding on a check that does not pass on the newest version of its table, or is due."""
 _RULES = {
     "stale": "The table is not the output of its definition over the current inputs.",
     "possibly_stale": "A table upstream is stale.",
@@ -27,7 +27,7 @@ _RULES = {
     "damaged": "The files differ from those that were published.",
     GROUNDS: "The table is fresh as far as the listed grounds go.",
     OLD: "The table is fresh, and older than allowed.",
-    CHECK: "Rows of the newest version do not pass a check, or it could not be run.",
+    CHECK: "Rows of the newest version do not pass a check, or it could not be run or is due.",
 }
 _SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
@@ -69,16 +69,19 @@ def _find_problem(row: StatusRow, max_age_seconds: float | None, *, strict: bool
 
 
 def find_failing_checks(results: Iterable[CheckRow], *, with_warnings: bool) -> list[Finding]:
-    """The checks that do not pass: those that block, and `with_warnings` all others."""
+    """The checks that do not pass, or passed on what is there no more: those that block, and
+    `with_warnings` all others."""
     return [
         Finding(
             row.check,
             CHECK,
-            f"{row.table} fails the check {row.check}: {row.summary}.",
-            is_error=row.severity == Severity.BLOCK,
+            f"The check {row.check} on {row.table} is due: {row.verdict}."
+            if row.passes
+            else f"{row.table} fails the check {row.check}: {row.summary}.",
+            is_error=row.severity == Severity.BLOCK and not row.passes,
         )
         for row in results
-        if not row.passes and (with_warnings or row.severity == Severity.BLOCK)
+        if row.status != CheckStatus.PASS and (with_warnings or row.severity == Severity.BLOCK)
     ]
 
 

@@ -217,6 +217,29 @@ def test_a_failing_check_of_severity_warn_fails_a_build_only_where_that_is_asked
     assert status(failing, "--fail=warn").exit_code == 0
 
 
+def test_status_fails_for_a_blocking_check_that_passed_on_rows_that_are_there_no_more(
+    ws, areas, tmp_path
+):
+    """The board says that it is due; a build says no less."""
+    areas.write_text("id\n2\n")
+    ws.recompute("areas")
+    assert all(isinstance(row.verdict, Fresh) for row in ws.status())
+    assert ws.status()["sales"].checks == "1 due"
+    junit, sarif = tmp_path / "a.xml", tmp_path / "a.sarif"
+    told = status(ws.path, "--fail", "--junit", junit, "--sarif", sarif)
+    assert told.exit_code == 1 and "The check known on sales is due: stale: areas" in told.output
+    assert ElementTree.parse(junit).getroot().get("failures") == "1"
+    [result] = json.loads(sarif.read_text())["runs"][0]["results"]
+    assert (result["ruleId"], result["level"]) == ("check", "warning")
+    ws.checks.remove("known")
+    ws.checks.add("known", KNOWN, on="sales", severity="warn")
+    ws.check()
+    areas.write_text("id\n1\n2\n")
+    ws.recompute("areas")
+    assert status(ws.path, "--fail").exit_code == 0
+    assert status(ws.path, "--fail=warn").exit_code == 1
+
+
 def test_a_run_names_the_checks_that_its_tables_fail(ws, areas):
     ws.checks.add("few", jl.checks.row_count(max=2), on="areas", severity="warn")
     ws.check()
