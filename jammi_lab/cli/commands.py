@@ -67,12 +67,13 @@ class ShellVerbs(SharedVerbs):
         from jammi_lab.workspace import status_reports
 
         answer = super()._status(values)
-        checks = self._ws._services.check_service.newest_results()
+        service = self._ws._services.check_service
+        checks = service.newest_results()
         findings = status_reports.find_problems(
             answer.value, values["max_age"], strict="grounds" in values["fail"]
         )
         findings += status_reports.find_failing_checks(
-            checks, with_warnings="warn" in values["fail"]
+            checks, service.never_run(), with_warnings="warn" in values["fail"]
         )
         if values["junit"] is not None:
             report = status_reports.to_junit(answer.value, checks, findings)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from jammi_lab.core import junit
-from jammi_lab.core.checks import CheckStatus, Severity
+from jammi_lab.core.checks import CheckRecord, CheckStatus, Severity
 from jammi_lab.core.junit import Case
 from jammi_lab.core.verdicts import Damaged, Fresh, MissingManifest, Stale, verdict_code
 from jammi_lab.core.version import __version__
@@ -68,10 +68,12 @@ def _find_problem(row: StatusRow, max_age_seconds: float | None, *, strict: bool
     return Finding(row.name, OLD, message, is_error=False)
 
 
-def find_failing_checks(results: Iterable[CheckRow], *, with_warnings: bool) -> list[Finding]:
-    """The checks that do not pass, or passed on what is there no more: those that block, and
-    `with_warnings` all others."""
-    return [
+def find_failing_checks(
+    results: Iterable[CheckRow], never_run: Iterable[CheckRecord], *, with_warnings: bool
+) -> list[Finding]:
+    """The checks that do not pass, or are due: passed on what is there no more, or were never run.
+    Those that block, and `with_warnings` all others."""
+    findings = [
         Finding(
             row.check,
             CHECK,
@@ -83,14 +85,22 @@ def find_failing_checks(results: Iterable[CheckRow], *, with_warnings: bool) -> 
         for row in results
         if row.status != CheckStatus.PASS and (with_warnings or row.severity == Severity.BLOCK)
     ]
+    for check in never_run:
+        if with_warnings or check.severity is Severity.BLOCK:
+            message = f"The check {check.name} on {check.label} is due: it was not run."
+            findings.append(Finding(check.name, CHECK, message, is_error=False))
+    return findings
 
 
 def to_junit(
     rows: Iterable[StatusRow], checks: Iterable[CheckRow], findings: Iterable[Finding]
 ) -> str:
-    """One test case for each table and for each check that was run; the type of a failure is the
-    rule of its finding."""
-    names = [("status", row.name) for row in rows] + [(CHECK, row.check) for row in checks]
+    """One test case for each table and for each check that was run or has a finding; the type of a
+    failure is the rule of its finding."""
+    findings = list(findings)
+    checked = [row.check for row in checks] + [f.name for f in findings if f.rule == CHECK]
+    names = [("status", row.name) for row in rows]
+    names += [(CHECK, name) for name in dict.fromkeys(checked)]
     by_name = {
         (CHECK if finding.rule == CHECK else "status", finding.name): finding
         for finding in findings

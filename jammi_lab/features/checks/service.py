@@ -191,6 +191,16 @@ class CheckService:
         checks = [c for c in self._catalog.checks.list() if on in (None, c.subject_key)]
         return CheckResults(self._stored_rows(_pairs(checks, self.newest)))
 
+    def never_run(self) -> list[CheckRecord]:
+        """The checks without a result on the newest version of their table, or on their source or
+        mutable table. Runs nothing."""
+        pairs = _pairs(self._catalog.checks.list(), self.newest)
+        return [
+            check
+            for check, version in pairs
+            if self._stored_result(check, _record(version)) is None
+        ]
+
     def catalog_rows(
         self, texts: Callable[[str], Collection[str] | None]
     ) -> Iterator[Sequence[Any]]:

@@ -240,6 +240,18 @@ def test_status_fails_for_a_blocking_check_that_passed_on_rows_that_are_there_no
     assert status(ws.path, "--fail=warn").exit_code == 1
 
 
+def test_status_fails_for_a_blocking_check_that_was_never_run(ws, areas, tmp_path):
+    ws.checks.add("new", jl.checks.row_count(min=1), on="areas", severity="block")
+    assert ws.status()["areas"].checks == "1 due"
+    told = status(ws.path, "--fail", "--junit", tmp_path / "a.xml")
+    assert told.exit_code == 1
+    assert "The check new on areas is due: it was not run." in told.output
+    cases = ElementTree.parse(tmp_path / "a.xml").getroot()
+    assert {case.get("name") for case in cases.iter("testcase")} >= {"areas", "known", "new"}
+    ws.check()
+    assert status(ws.path, "--fail").exit_code == 0
+
+
 def test_a_run_names_the_checks_that_its_tables_fail(ws, areas):
     ws.checks.add("few", jl.checks.row_count(max=2), on="areas", severity="warn")
     ws.check()
