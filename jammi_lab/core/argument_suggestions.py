@@ -139,6 +139,8 @@ _ABOUT_DATA = (SchemaMismatch, SourceUnavailable, TableDamaged)
 def _exhausted_error(error: BaseException, handled: BaseException | None) -> JammiError | None:
     """The error for a machine that has no memory, thread or descriptor left, when that is where
     another error came from; None for any other. `handled` is older than the call."""
+    if sys.is_finalizing():
+        return None  # the table of messages cannot be imported any more
     cause: BaseException | None = error
     while cause is not None and cause is not handled:
         text = f"{type(cause).__name__}: {cause}"

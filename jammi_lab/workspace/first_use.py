@@ -1,6 +1,7 @@
 """Parts of a workspace that are built, and whose modules are imported, when they are first used."""
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
@@ -14,7 +15,9 @@ Part = TypeVar("Part")
 @contextlib.contextmanager
 def load_modules() -> Iterator[None]:
     """Import modules in the block, as `import_modules`. ResourceExhausted when one cannot be read,
-    as without file descriptors."""
+    as without file descriptors; RuntimeError when the interpreter is shutting down."""
+    if sys.is_finalizing():
+        raise RuntimeError("the interpreter is shutting down")
     try:
         with import_modules():
             yield

@@ -12,7 +12,7 @@ from jammi_lab.core import errors
 from tests.features.words import bm25
 from tests.sizes import sized
 
-ROOT = Path(__file__).resolve().parents[4]
+ROOT = Path(__file__).resolve().parents[3]
 TEXTS = [
     "graph networks",
     "networks of graphs",
