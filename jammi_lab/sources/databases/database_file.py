@@ -459,3 +459,10 @@ def _main_stat(stats: Stats) -> Stat:
 
 def _display_names(names: Sequence[str]) -> str:
     return ", ".join(names[:8]) + (" …" if len(names) > 8 else "") if names else "no tables"
+
+
+def plain_text(column: str) -> str:
+    """A quoted column of texts without its collation, to which COLLATE would give another one that
+    cannot be compared with a collation in a statement; reading fails for a text that is not UTF-8,
+    which the scanner of SQLite does not check."""
+    return f"decode(encode({column})) AS {column}"

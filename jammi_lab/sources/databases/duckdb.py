@@ -22,6 +22,7 @@ from jammi_lab.sources.databases.database_file import (
     DatabaseFileConnector,
     FileTable,
     TableContent,
+    plain_text,
 )
 from jammi_lab.sources.scratch_duckdb import open_bare
 from jammi_lab.storage.arrow_digests import reader_digests
@@ -139,7 +140,9 @@ class DuckdbConnector(DatabaseFileConnector):
         """A SELECT of one table of the attached file."""
         attachment = self._attachment(self.path)
         table = f"{attachment.alias}.{quote_identifier(info.schema)}.{quote_identifier(info.name)}"
-        columns = [_plain_text(name) for name, kind in info.columns if kind == "VARCHAR"]
+        columns = [
+            plain_text(quote_identifier(name)) for name, kind in info.columns if kind == "VARCHAR"
+        ]
         # Statements are analyzed on types, which do not tell collations.
         replaced = f" REPLACE ({', '.join(columns)})" if info.collations and columns else ""
         return self._relation_of(info, f"SELECT *{replaced} FROM {table}", attachment)
@@ -204,13 +207,6 @@ class DuckdbConnector(DatabaseFileConnector):
                 f"DESCRIBE it.{quote_identifier(schema)}.{quote_identifier(name)}"
             ).fetchall()
         )
-
-
-def _plain_text(name: str) -> str:
-    """A text column without its collation. COLLATE would give it another one, which cannot be
-    compared with a collation in a statement."""
-    column = quote_identifier(name)
-    return f"decode(encode({column})) AS {column}"
 
 
 def _exact_expression(name: str, kind: str) -> str:

@@ -25,6 +25,7 @@ from jammi_lab.sources.databases.database_file import (
     FileTable,
     Stats,
     TableContent,
+    plain_text,
     stats_are_settled,
 )
 from jammi_lab.sources.databases.reader_main import GENERATED
@@ -129,7 +130,7 @@ class SqliteConnector(DatabaseFileConnector):
                 f"sqlite_query({sql_literal(attachment.alias)}, "
                 f"{sql_literal(f'SELECT {texts} FROM {quote_identifier(info.name)}')})"
             )
-            body = f"SELECT {', '.join(map(_checked_text, columns))} FROM {source}"
+            body = f"SELECT {', '.join(map(plain_text, columns))} FROM {source}"
             return self._relation_of(info, body, attachment)
         self._check_values(info)
         classes = self._storage_classes(info)
@@ -217,7 +218,7 @@ class SqliteConnector(DatabaseFileConnector):
             )
             kind = _type_of_classes(classes[name]) if name in classes else _declared_type(declared)
             value = f"unhex({quoted})" if kind == "BLOB" else f"CAST({quoted} AS {kind})"
-            values.append(_checked_text(quoted) if kind == "VARCHAR" else f"{value} AS {quoted}")
+            values.append(plain_text(quoted) if kind == "VARCHAR" else f"{value} AS {quoted}")
         select = f"SELECT {', '.join(texts)} FROM {quote_identifier(info.name)}"
         return (
             f"SELECT {', '.join(values)} FROM sqlite_query({sql_literal(alias)}, "
@@ -291,7 +292,7 @@ def _scan(info: FileTable, attachment: Attachment, classes: Mapping[str, frozens
         quoted = quote_identifier(name)
         kind = _declared_type(declared) if declared else _type_of_classes(classes[name])
         if declared and kind == "VARCHAR":
-            expressions.append(_checked_text(quoted))
+            expressions.append(plain_text(quoted))
         elif declared or kind == "BLOB":
             expressions.append(quoted)
         else:
@@ -302,12 +303,6 @@ def _scan(info: FileTable, attachment: Attachment, classes: Mapping[str, frozens
         else f"{attachment.alias}.main.{quote_identifier(info.name)}"
     )
     return f"SELECT {', '.join(expressions)} FROM {source}"
-
-
-def _checked_text(column: str) -> str:
-    """A column of texts, which the scanner does not check: reading fails for one that is not
-    UTF-8."""
-    return f"decode(encode({column})) AS {column}"
 
 
 def _select_classes(columns: Sequence[str]) -> str:
