@@ -28,13 +28,14 @@ def said_of_csv(text, tmp_path, columns="{'a': 'BIGINT', 'b': 'BIGINT'}", **opti
 def test_a_late_ragged_line_is_named(tmp_path):
     failure = said_of_csv("a,b\n" + "1,2\n" * 40_000 + "1,2,3\n", tmp_path)
     assert failure.message == "f.csv, line 40002: 3 values where 2 are expected: '1,2,3'."
-    assert "null_padding" not in failure.hint
+    assert '"names": [3 names], "header": True, "null_padding": True' in failure.hint
 
 
 def test_advice_is_never_what_is_already_so(tmp_path):
     text = "a,b\n1\n"
     assert "null_padding" in said_of_csv(text, tmp_path).hint
     assert "null_padding" not in said_of_csv(text, tmp_path, null_padding=True).hint
+    assert "names" not in said_of_csv("a,b\n1,2,3\n", tmp_path, names=["a", "b"]).hint
 
 
 def test_a_late_value_of_another_type_is_named(tmp_path):

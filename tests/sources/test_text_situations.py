@@ -382,6 +382,33 @@ def test_small_numbers_of_json_that_double_has_are_read(read):
 
 
 @pytest.mark.parametrize(
+    ("data", "kind", "named"),
+    [
+        ('{"v": 1}\n{"v": 0.12345678901234567891}', "DECIMAL(25,20)", "line 2: column 'v'"),
+        ('{"v": -123456789012345678.5, "w": 2}', "VARCHAR", "only -1.2345678901234568e.17 would"),
+        ('{"\\u0056": 0.1234567890123456789e1}', "DECIMAL(25,20)", "column 'v' contains 0.12345"),
+        ('{"v": 0.1234567890123456789e-9}', "JSON", r'options={"types": {"v": "DOUBLE"}}'),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_number_of_json_that_a_declared_type_would_hold_rounded_is_refused(
+    read, data, kind, named, encoding
+):
+    with pytest.raises(SourceUnavailable, match=named):
+        read(data.encode(encoding), "a.ndjson", types={"v": kind})
+    assert read(data.encode(encoding), "b.ndjson", types={"v": "DOUBLE"})[0][0] == "DOUBLE"
+
+
+def test_exact_numbers_of_json_have_a_declared_type(read):
+    data = (
+        '[{"v": 0.30000000000000004, "w": 0.12345678901234567891}, {"v": "0.123456789012345678"}]'
+    )
+    types, rows = read(data, "a.json", types={"v": "DECIMAL(38,18)"})
+    assert types == ["DECIMAL(38,18)", "DOUBLE"]
+    assert [str(v) for v, _ in rows] == ["0.300000000000000040", "0.123456789012345678"]
+
+
+@pytest.mark.parametrize(
     ("values", "kind", "read_as"),
     cases("json_columns", "values", "kind", "read_as"),
 )

@@ -1,10 +1,12 @@
 """Checks of files before DuckDB reads them: for what it would misread, what takes it minutes, and
 what ends the process."""
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import BinaryIO
+from decimal import Decimal
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -12,7 +14,13 @@ from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.sources.files.file_sets import FileSet, SourceFile
-from jammi_lab.sources.files.text_bytes import BLOCK_BYTES, decompressed, is_nonempty
+from jammi_lab.sources.files.text_bytes import (
+    BLOCK_BYTES,
+    decompressed,
+    encoding_of,
+    is_nonempty,
+    text_of,
+)
 from jammi_lab.sources.read_errors import display_name
 from jammi_lab.storage.files import Stat
 
@@ -22,6 +30,12 @@ MAX_JSON_DEPTH = 1_000
 """DuckDB parses nested values by recursion and overflows the stack between 5 000 and 20 000."""
 _MAY_VANISH = re.compile(rb"[eE]-0*[3-9]\d\d|[eE]-0*\d{4}|0\.0{300}")
 _SMALL_NUMBER = re.compile(rb"(?<=[\[:,\s])-?(\d[\d.]*[eE]-\d{3,}|0\.0{300,}\d*)(?=[\s,\]}])")
+_FLOAT_TYPES = ("DOUBLE", "FLOAT", "REAL")
+_LONG_NUMBER = re.compile(r"\d[\d.]{15}")
+_KEY_AND_LONG_NUMBER = re.compile(
+    r'(?:("(?:[^"\\]|\\.)*")\s*:\s*)?(?<![\w."-])(-?\d[\d.]{15,}(?:[eE][+-]?\d+)?)(?![\w."+-])'
+)
+"""A number of 16 digits or more, with the key before it."""
 _MAX_NUMBER_BYTES = 1024
 _QUOTE, _STRUCTURE = ord('"'), b'"[]{}'
 _ALL_BUT_STRUCTURE = bytes(set(range(256)) - set(_STRUCTURE))
@@ -94,6 +108,49 @@ def _check_small_numbers(stream: BinaryIO, name: str) -> None:
                 )
         rest = block[-_MAX_NUMBER_BYTES:]
         line += block.count(b"\n", 0, -_MAX_NUMBER_BYTES)
+
+
+def check_exact_numbers(
+    file_set: FileSet, source_files: Sequence[SourceFile], options: Mapping[str, Any]
+) -> None:
+    """Check numbers of JSON in columns that are declared to hold all their digits: DuckDB makes
+    each number with a point a DOUBLE before any cast. Raises OSError, SourceUnavailable."""
+    types: Mapping[str, str] = options.get("types", {})
+    names = {fold(name): name for name, kind in types.items() if kind.upper() not in _FLOAT_TYPES}
+    for source_file in source_files if names else ():
+        encoding = encoding_of(file_set, source_file, options)
+        with file_set.open(source_file) as file:
+            text = text_of(file, source_file, encoding)
+            line, rest = 1, ""
+            while block := text.read(BLOCK_BYTES):
+                block = rest + block
+                found = _LONG_NUMBER.search(block) and _KEY_AND_LONG_NUMBER.finditer(block)
+                for match in found or ():
+                    # what is no object is in the column `json`
+                    key = fold(json.loads(match[1], strict=False)) if match[1] else "json"
+                    if key in names and not _is_exact(match[2]):
+                        line += block.count("\n", 0, match.start(2))
+                        raise _inexact_number_error(source_file, line, names[key], match[2])
+                rest = block[-_MAX_NUMBER_BYTES:]
+                line += block.count("\n", 0, -_MAX_NUMBER_BYTES)
+
+
+def _is_exact(number: str) -> bool:
+    """Whether the shortest text of the nearest DOUBLE is this number. Integers stay as they are."""
+    if number.isdecimal() or number[1:].isdecimal():
+        return True
+    return Decimal(number) == Decimal(repr(float(number)))
+
+
+def _inexact_number_error(
+    source_file: SourceFile, line: int, column: str, number: str
+) -> SourceUnavailable:
+    given = json.dumps({"types": {column: "DOUBLE"}}, ensure_ascii=False)
+    return SourceUnavailable(
+        f"{display_name(source_file.path)}, line {line}: column {column!r} contains {number[:60]}, "
+        f"of which only {float(number)!r} would be read.",
+        hint=f"Write the number as text, in quotation marks, or read DOUBLE: options={given}.",
+    )
 
 
 def _check_json_depth(stream: BinaryIO, name: str) -> None:

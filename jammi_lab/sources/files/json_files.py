@@ -11,7 +11,11 @@ from jammi_lab.sources import scratch_duckdb
 from jammi_lab.sources.base import Relation
 from jammi_lab.sources.files import csv_errors, text_types
 from jammi_lab.sources.files.decisions import Decision
-from jammi_lab.sources.files.file_checks import check_column_count, check_declared_columns
+from jammi_lab.sources.files.file_checks import (
+    check_column_count,
+    check_declared_columns,
+    check_exact_numbers,
+)
 from jammi_lab.sources.files.file_sets import FileSet, SourceFile
 from jammi_lab.sources.files.readers import partition_options, partition_types, path_literal
 from jammi_lab.sources.files.text_bytes import utf8_address
@@ -63,6 +67,7 @@ def decide(
         return relation_of(f"SELECT {selected} FROM ({select})")
 
     detected = _detect(reading, rows_of, source_files[0].path)
+    check_exact_numbers(file_set, source_files, options)
     check_declared_columns(options.get("types", {}), list(detected))
     partitions = partition_types(source_files)
     detected = {name: kind for name, kind in detected.items() if name not in partitions}
