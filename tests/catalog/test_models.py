@@ -70,10 +70,6 @@ def test_two_tenants_and_everybody_have_the_same_name_and_version_side_by_side(l
         assert [m.digest for m in lab.catalog.models.list()] == ["s", "acme"]
 
 
-def test_without_a_version_equal_weights_are_the_same_version_and_others_the_next(lab: Lab) -> None:
-    assert [put(lab, digest=d).version for d in ("d1", "d2", "d1", "d3", "d2")] == [1, 2, 1, 3, 2]
-
-
 def test_a_new_version_follows_the_highest_one_and_not_the_number_of_versions(lab: Lab) -> None:
     put(lab, version=7)
     assert put(lab, digest="d2").version == 8
@@ -101,18 +97,6 @@ def test_registering_a_key_again_replaces_what_describes_it_and_clears_what_is_a
     assert lab.catalog.models.get("mine") == again
 
 
-def test_an_absent_artifact_never_clears_one_and_a_given_one_replaces_it(lab: Lab) -> None:
-    put(lab, version=1, artifact="a", artifact_digest="x", dimensions=3)
-    kept = put(lab, digest=None, version=1)
-    assert (kept.artifact, kept.artifact_digest, kept.digest, kept.dimensions) == (
-        "a",
-        "x",
-        "d1",
-        3,
-    )
-    assert put(lab, version=1, artifact="b", artifact_digest="y").artifact == "b"
-
-
 def test_registering_again_keeps_status_and_age(lab: Lab) -> None:
     first = put(lab)
     again = put(lab, base="x")
@@ -120,33 +104,7 @@ def test_registering_again_keeps_status_and_age(lab: Lab) -> None:
     assert first.created_at
 
 
-def test_spellings_that_differ_in_case_are_one_model_as_it_was_first_spelt(lab: Lab) -> None:
-    put(lab, "Mine")
-    assert [put(lab, "MINE", digest=d).key for d in ("d1", "d2")] == ["Mine::1", "Mine::2"]
-
-
 # -- looking up ------------------------------------------------------------------------------------
-
-
-def test_a_tenants_own_model_comes_before_a_shared_one_of_a_higher_version(lab: Lab) -> None:
-    put(lab, version=9)
-    with lab.scope.use("acme"):
-        put(lab, version=2)
-        found = lab.catalog.models.get("mine")
-        assert found is not None
-        assert found.key == "acme::mine::2"
-    shared = lab.catalog.models.get("mine")
-    assert shared is not None
-    assert shared.key == "mine::9"
-
-
-def test_an_exact_version_is_honoured_and_a_missing_one_is_none(lab: Lab) -> None:
-    put(lab, version=1)
-    put(lab, version=2)
-    found = lab.catalog.models.get("mine", 1)
-    assert found is not None
-    assert found.version == 1
-    assert lab.catalog.models.get("mine", 3) is None
 
 
 def test_models_are_listed_in_the_order_in_which_they_were_registered(lab: Lab) -> None:
@@ -173,29 +131,6 @@ def test_a_record_survives_the_catalog_as_it_is(
 
 
 # -- what refers to a model ------------------------------------------------------------------------
-
-
-def test_the_four_edges_come_in_their_order_and_say_what_refers(lab: Lab) -> None:
-    model = put(lab)
-    evaluated(lab, model.key)
-    trained(lab, "child", model.key, "t1")
-    trained(lab, "mine", "minilm::1", "t2")
-    lab.ready("vectors", model_id="mine")
-    expected = [
-        Reference("result_tables", "vectors", 1),
-        Reference("training_output", "minilm::1", 1),
-        Reference("training_base", "child", 1),
-        Reference("evaluation", "ndcg, recall", 1),
-    ]
-    error = refusal(lab)
-    assert error.references == list(lab.catalog.models.references(model)) == expected
-    assert (
-        "1 result table (vectors), 1 training that made it (minilm::1), 1 training from it (child)"
-        in error.message
-    )
-    assert "ws.drop(name)" in error.hint
-    assert "ws.models.forget(record)" in error.hint
-    assert lab.catalog.models.get("mine") == model
 
 
 @pytest.mark.parametrize("refer", ["table", "output", "base", "evaluation"])
@@ -309,13 +244,6 @@ def test_another_tenants_model_is_not_found_and_untouched(lab: Lab) -> None:
         assert lab.catalog.models.get("mine") == mine
 
 
-def test_a_shared_model_is_not_a_tenants_to_delete(lab: Lab) -> None:
-    put(lab)
-    with lab.scope.use("acme"), pytest.raises(TenantForbidden, match="'mine'"):
-        lab.catalog.models.remove("mine")
-    assert lab.catalog.models.get("mine") is not None
-
-
 def test_every_tenants_references_protect_a_shared_model_as_a_number_without_names(
     lab: Lab,
 ) -> None:
@@ -363,14 +291,6 @@ def test_another_tenants_record_is_not_there_to_forget_and_a_shared_one_is_forbi
 
 
 # -- beginning and deleting at once ----------------------------------------------------------------
-
-
-def test_a_table_cannot_begin_with_a_model_that_was_deleted(lab: Lab) -> None:
-    model = put(lab)
-    lab.catalog.models.remove("mine")
-    with pytest.raises(ModelNotFound, match="deleted meanwhile"):
-        lab.begin("vectors", model_key=model.key)
-    assert lab.catalog.result_tables.versions("vectors") == []
 
 
 def test_a_tenant_begins_with_its_own_and_shared_models_and_with_nobody_elses(lab: Lab) -> None:
@@ -434,19 +354,3 @@ def test_threads_that_register_delete_and_begin_never_leave_a_table_without_its_
     assert wrong == []
     assert seen["begun"] + seen["gone"] + seen["kept"] + seen["deleted"] == 12 * 5
     assert [m.key for m in lab.catalog.models.list()] in ([], ["mine::1"])
-
-
-def test_eight_threads_that_register_equal_weights_make_one_version(lab: Lab) -> None:
-    together, made = threading.Barrier(8), []
-
-    def register() -> None:
-        together.wait()
-        made.append(put(lab).version)
-
-    threads = [threading.Thread(target=register) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert made == [1] * 8
-    assert len(lab.catalog.models.list()) == 1

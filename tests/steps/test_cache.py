@@ -46,14 +46,6 @@ def at_once(calls):
     return results
 
 
-def test_an_equal_question_is_answered_by_the_ready_table_and_makes_no_row(lab, folder):
-    one = lab.materialize("venues", VENUES)
-    again = lab.materialize("venues", VENUES)
-    assert (one.outcome, again.outcome, again.version) == ("computed", "reused", 1) and len(
-        statuses(folder)
-    ) == 1
-
-
 def test_a_definition_that_is_worded_anew_is_on_the_disk_before_its_reuse_is_told(lab, monkeypatch):
     """The reuse itself commits nothing then, and a definition is not synced alone."""
     synced = []
@@ -64,45 +56,6 @@ def test_a_definition_that_is_worded_anew_is_on_the_disk_before_its_reuse_is_tol
     assert lab.materialize("venues", VENUES).outcome == "reused" and len(synced) == 1
     assert lab.materialize("venues", f"{VENUES} -- by venue").outcome == "reused"
     assert len(synced) == 2
-
-
-def test_reuse_under_another_name_is_a_version_that_refers_to_the_same_table(lab, folder):
-    one = lab.materialize("one", VENUES)
-    two = lab.materialize("two", VENUES)
-    assert (two.outcome, two.name, two.version, two.table_name) == (
-        "reused",
-        "two",
-        1,
-        one.table_name,
-    ) and len(statuses(folder)) == 1
-
-
-def test_reuse_of_an_older_table_becomes_the_newest_version(lab):
-    first = lab.materialize("venues", VENUES)
-    lab.materialize("venues", "SELECT id FROM papers")
-    third = lab.materialize("venues", VENUES)
-    assert (third.outcome, third.version, third.table_name) == ("reused", 3, first.table_name)
-    assert lab.table("venues").version == 3 and str(lab.staleness("venues")) == "fresh"
-
-
-def test_one_bit_of_difference_in_an_input_misses(lab, papers):
-    lab.materialize("venues", VENUES)
-    flip(papers, papers.read_text().index("2020") + 3)
-    assert lab.materialize("venues", VENUES).outcome == "computed"
-
-
-def test_an_unpinned_request_never_hits(lab):
-    one = lab.materialize("noisy", "SELECT id, random() AS r FROM papers")
-    assert (
-        lab.materialize("noisy", "SELECT id, random() AS r FROM papers").table_name
-        != one.table_name
-    )
-
-
-def test_with_every_candidate_gone_it_is_computed(lab):
-    for each in [lab.materialize("venues", VENUES, cache="bypass") for _ in range(2)]:
-        each.path.unlink()
-    assert lab.materialize("venues", VENUES).outcome == "computed"
 
 
 def test_a_candidate_whose_row_leads_elsewhere_is_passed_over(lab, folder):
@@ -158,20 +111,13 @@ def test_a_tenants_equal_question_never_hits_anothers_table(lab):
     ) == 3
 
 
-def test_eight_threads_that_ask_at_once_compute_once(lab, folder):
-    made = at_once([lambda: lab.materialize("venues", SLOW)] * 8)
+@pytest.mark.parametrize("name", ["venues", "venues {}"])
+def test_eight_threads_that_ask_at_once_compute_once(lab, folder, name):
+    made = at_once([lambda n=n: lab.materialize(name.format(n), SLOW) for n in range(8)])
     assert sorted(t.outcome for t in made) == ["computed"] + ["reused"] * 7
     assert len({t.table_name for t in made}) == 1 == len(statuses(folder)) and files(
         folder
     ) == files_of(made[0])
-
-
-def test_eight_threads_under_eight_names_compute_once(lab, folder):
-    made = at_once([lambda n=n: lab.materialize(f"venues {n}", SLOW) for n in range(8)])
-    assert (
-        sorted(t.outcome for t in made) == ["computed"] + ["reused"] * 7
-        and len(statuses(folder)) == 1
-    )
 
 
 def test_eight_threads_that_bypass_compute_eight_times(lab, folder):
@@ -445,17 +391,6 @@ def test_dropping_and_asking_at_once_gives_a_whole_table_or_none(lab, folder):
         ) == {"ready"}
         lab.drop("other")
     assert isinstance(services_of(lab).removal, Removal) and files(folder) == []
-
-
-def test_a_recipe_dropped_while_it_is_built_publishes_nothing(lab, folder):
-    def drop(_):
-        if "late" in [r.name for r in lab.recipes()]:
-            lab.drop("late", force=True)
-
-    with pytest.raises(LostOwnership, match="dropped or renamed while"):
-        lab.materialize("late", VENUES, progress=drop)
-    assert "late" not in lab
-    assert files(folder) == []
 
 
 @pytest.mark.parametrize(

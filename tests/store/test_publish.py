@@ -21,13 +21,11 @@ from jammi_lab.core.errors import (
     JammiError,
     LostOwnership,
     ResourceExhausted,
-    SchemaMismatch,
     SqlError,
     WorkspaceReadOnly,
 )
 from jammi_lab.core.verdicts import Match
 from jammi_lab.storage import files as storage
-from jammi_lab.storage.parquet import read_footer
 from jammi_lab.store import manifests
 from tests import processes
 from tests.conftest import PACKAGE_ROOTS
@@ -103,18 +101,6 @@ def test_a_ready_row_agrees_with_its_manifest_field_by_field(lab, folder):
         ]
 
 
-def test_ready_sets_completion_row_count_hash_and_anchors(lab, folder):
-    table = lab.materialize("venues", VENUES)
-    assert table.row_count == read_footer(table.path).num_rows == 2
-    assert table.bytes == table.path.stat().st_size
-    assert table.created_at <= table.completed_at
-    assert (
-        table.definition_hash == table.manifest.definition_hash == table.manifest.recomputed_hash()
-    )
-    assert [i.name for i in table.inputs] == ["papers"] and table.inputs[0].columns == ("venue",)
-    assert table.outcome == "computed" and table.status == "ready" and table.kind == "sql"
-
-
 def test_there_is_a_building_row_and_no_finished_file_while_it_runs(lab, folder):
     seen = []
 
@@ -126,13 +112,6 @@ def test_there_is_a_building_row_and_no_finished_file_while_it_runs(lab, folder)
     lab.materialize("venues", VENUES, progress=look)
     assert seen and set(map(repr, seen)) == {repr(("building", []))}
     assert set(statuses(folder).values()) == {"ready"}
-
-
-def test_many_batches_in_and_the_same_rows_out(lab):
-    table = lab.materialize("many", "SELECT i, i % 7 AS m FROM range(300000) t(i) ORDER BY i")
-    read = table.read().arrow()
-    assert read.num_rows == 300_000 == table.row_count
-    assert read["i"].to_pylist() == list(range(300_000))
 
 
 @pytest.mark.parametrize("point", POINTS[1:])  # at the first no file is touched yet
@@ -250,16 +229,6 @@ def test_a_conversion_error_midway_leaves_failed_and_no_files(lab, folder, tmp_p
     ) and "SqlError: Could not convert" in repr(failed)
 
 
-def test_a_disk_that_fills_up_after_the_first_row_groups_leaves_failed_and_no_files(
-    lab, folder, fault
-):
-    passed = fault("parquet.before_row_group", no_space("parquet"), 3)
-    with pytest.raises(ResourceExhausted):
-        lab.materialize("many", "SELECT i FROM range(500000) t(i)")
-    assert passed.count("parquet.before_row_group") == 3
-    check_failed(folder)
-
-
 def test_an_interrupt_from_the_progress_callback_leaves_failed_and_no_files(lab, folder):
     def stop(progress):
         if progress.done > 100_000 and progress.unit == "rows":
@@ -271,15 +240,6 @@ def test_an_interrupt_from_the_progress_callback_leaves_failed_and_no_files(lab,
     [name] = statuses(folder)
     assert row(folder, name)["error"] == "interrupted"
     assert lab.materialize("many", "SELECT i FROM range(1000000) t(i)").row_count == 1_000_000
-
-
-def test_an_interrupt_from_the_very_first_progress_leaves_failed(lab, folder):
-    def stop(progress):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        lab.materialize("venues", VENUES, progress=stop)
-    check_failed(folder)
 
 
 CHILD = """
@@ -326,18 +286,6 @@ def test_a_process_that_gets_sigint_midway_leaves_failed_and_no_files_and_goes_o
         child.wait()
     assert rest == "INTERRUPTED [(42,)]\n"
     check_failed(folder)
-
-
-def test_a_duplicate_or_null_key_leaves_failed_and_no_files(lab, folder):
-    with pytest.raises(JammiError):
-        lab.materialize("venues", "SELECT venue FROM papers", key="venue")
-    check_failed(folder)
-
-
-def test_a_type_that_parquet_cannot_hold_is_typed_and_leaves_no_files(lab, folder):
-    with pytest.raises(SchemaMismatch):
-        lab.materialize("spans", "SELECT INTERVAL 1 DAY AS d FROM papers")
-    assert set(statuses(folder).values()) <= {"failed"} and files(folder) == []
 
 
 def test_a_writer_that_lost_its_row_is_told_so_and_publishes_nothing(lab, folder):
@@ -433,36 +381,6 @@ def test_a_table_that_could_not_even_be_failed_is_settled_by_the_next_open(lab, 
         "failed"
     ]
     assert len(list((folder / "writers").iterdir())) == 1
-
-
-def test_a_name_is_never_reused_for_another_physical_table(lab):
-    names = {lab.materialize("venues", VENUES, cache="bypass").table_name for _ in range(5)}
-    assert len(names) == 5
-
-
-def test_closing_while_a_build_runs_leaves_no_building_row_for_the_next_open(tmp_path, folder):
-    ws = jl.open(folder)
-    started, ended = threading.Event(), []
-
-    def build():
-        try:
-            ws.materialize(
-                "slow",
-                "SELECT sum(sqrt(i)) AS s FROM range(100000000000) t(i)",
-                progress=lambda p: started.set(),
-            )
-        except BaseException as error:
-            ended.append(error)
-
-    thread = threading.Thread(target=build)
-    thread.start()
-    assert started.wait(60)
-    ws.close()
-    thread.join(60)
-    assert not thread.is_alive() and ended
-    with jl.open(folder) as again:
-        check_failed(folder)
-        assert not again.recover()
 
 
 class Slow:

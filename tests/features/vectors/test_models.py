@@ -245,6 +245,8 @@ def test_an_absent_path_never_clears_one(ws, files):
         model = ws.models.register("mine", again, version=1)
         assert (model.artifact, model.base) == (str(files), None)
     assert ws.models.register("mine", files).version == 1
+    elsewhere = files.rename(files.with_name("elsewhere"))
+    assert ws.models.register("mine", elsewhere, version=1).artifact == str(elsewhere)
 
 
 def test_files_inside_the_workspace_are_kept_relative_and_move_with_it(ws, files, tmp_path):
@@ -380,6 +382,8 @@ def test_an_object_with_the_name_of_a_registered_model_must_have_its_weights(ws)
     assert encoders.resolve(same)[1] == "mine::1"
     with pytest.raises(InvalidArgument, match="other weights"):
         encoders.resolve(Letters(version="2"))
+    with pytest.raises(InvalidArgument, match="built-in"):
+        encoders.resolve(Letters("MiniLM"))
 
 
 # -- looking up and deleting -----------------------------------------------------------------------
@@ -418,6 +422,7 @@ def test_a_deleted_encoder_is_let_go(ws):
 def test_a_referenced_model_is_kept_and_the_error_lists_what_refers(held):
     held.models.register("mine", Letters())
     begin(held, "mine", "mine::1")
+    held.models.record_training(output="mine", base="minilm")
     trained = held.models.record_training(output="child", base="mine")
     evaluated = held.models.record_evaluation(
         "mine", metrics={"recall@10": np.float32(0.5), "n": np.int64(7)}
@@ -426,6 +431,7 @@ def test_a_referenced_model_is_kept_and_the_error_lists_what_refers(held):
         held.models.delete("mine")
     expected = [
         Reference("result_tables", "vectors", 1),
+        Reference("training_output", "minilm::1", 1),
         Reference("training_base", "child", 1),
         Reference("evaluation", "recall@10, n", 1),
     ]
@@ -435,6 +441,8 @@ def test_a_referenced_model_is_kept_and_the_error_lists_what_refers(held):
         "mine::1",
         {"recall@10": 0.5, "n": 7},
     )
+    assert "1 training that made it (minilm::1)" in caught.value.message
+    assert "ws.drop(name)" in caught.value.hint and "ws.models.forget(record)" in caught.value.hint
     assert len(str(caught.value).split("\n")) <= 5
 
 
