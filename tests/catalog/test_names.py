@@ -150,14 +150,6 @@ def test_a_read_only_catalog_reads_the_memo_and_adds_nothing(
     assert list(catalog.observations.load()) == ["a"]
 
 
-def test_a_note_is_replaced_and_removed(lab: Lab) -> None:
-    lab.catalog.metadata.set("clean", "yes")
-    lab.catalog.metadata.set("clean", "no")
-    assert lab.catalog.metadata.get("clean") == "no"
-    lab.catalog.metadata.set("clean", None)
-    assert lab.catalog.metadata.get("clean") is None
-
-
 def test_an_unbuilt_recipe_is_removed_and_one_that_is_built_is_not(lab: Lab) -> None:
     lab.define("top")
     definition = lab.catalog.recipes.get("top").definition_hash

@@ -5,8 +5,7 @@ import threading
 import msgspec
 import pytest
 
-from jammi_lab.catalog.table_status import AlreadyBuilding
-from jammi_lab.core.errors import DuplicateTable, LostOwnership, TableNotFound, TenantForbidden
+from jammi_lab.core.errors import DuplicateTable, LostOwnership, TableNotFound
 from jammi_lab.core.records import TableStatus
 from tests.catalog.conftest import FULL, Lab, anchored
 
@@ -41,17 +40,6 @@ def test_eight_racing_threads_publish_a_row_exactly_once(lab: Lab) -> None:
     assert sorted(outcomes) == ["lost"] * 7 + ["published"]
 
 
-def test_a_row_that_another_writer_settled_is_not_published(lab: Lab) -> None:
-    begun = lab.begin("top")
-    assert lab.catalog.table_status.mark_failed(begun.table_name, lab.writer, "settled")
-    with pytest.raises(LostOwnership, match=begun.table_name):
-        lab.catalog.table_status.publish(
-            msgspec.structs.replace(begun, anchors=[anchored("source:papers")]), b"{}"
-        )
-    assert lab.catalog.result_tables.newest("top") is None
-    assert lab.catalog.result_tables.manifest(begun.table_name) is None
-
-
 def test_a_row_fails_only_by_its_own_writer_and_only_while_it_is_building(lab: Lab) -> None:
     begun = lab.begin("top")
     assert not lab.catalog.table_status.mark_failed(begun.table_name, "other", "no")
@@ -78,17 +66,6 @@ def test_what_one_writer_was_building_fails_at_once_and_nothing_of_another_write
     lab.catalog.writers.retire(second)
 
 
-def test_the_same_definition_is_built_by_one_at_a_time(lab: Lab) -> None:
-    first = lab.begin("top", "same")
-    with pytest.raises(AlreadyBuilding) as met:
-        lab.begin("other", "same")
-    assert met.value.record == first
-    assert lab.catalog.result_tables.building("same") == first
-    assert lab.begin("bypass", "same", flight=False).version == 1
-    lab.catalog.table_status.mark_failed(first.table_name, lab.writer, "x")
-    assert lab.begin("other", "same").version == 1
-
-
 def test_two_tenants_build_the_same_definition_beside_each_other(lab: Lab) -> None:
     lab.begin("top", "same")
     with lab.scope.use("acme"):
@@ -105,27 +82,11 @@ def test_a_failed_attempt_leaves_a_gap_and_shadows_nothing(lab: Lab) -> None:
     assert [v.version for v, _ in lab.catalog.result_tables.versions("top")] == [3, 1]
 
 
-def test_a_slow_older_build_never_takes_the_name(lab: Lab) -> None:
-    slow = lab.begin("top")
-    fast = lab.ready("top")
-    lab.catalog.table_status.publish(slow, b"{}")
-    assert lab.catalog.result_tables.newest("top")[1].table_name == fast.table_name
-
-
 def test_a_number_is_not_given_again_when_the_newest_version_was_dropped(lab: Lab) -> None:
     lab.ready("top")
     lab.ready("top")
     lab.catalog.table_status.drop_version("top", 2)
     assert lab.ready("top").version == 3
-
-
-def test_names_that_differ_in_case_or_unicode_form_are_one_recipe_in_its_first_spelling(
-    lab: Lab,
-) -> None:
-    lab.ready("Größe é")
-    second = lab.ready("gRÖSSE e\u0301")
-    assert (second.recipe, second.version) == ("Größe é", 2)
-    assert lab.catalog.result_tables.newest("GRÖSSE É")[1].table_name == second.table_name
 
 
 def test_a_physical_name_is_given_once(lab: Lab) -> None:
@@ -145,43 +106,6 @@ def test_reuse_is_a_new_version_of_the_same_table_unless_it_is_the_newest_alread
         "top",
         "alias",
     ]
-
-
-@pytest.mark.parametrize("tenant", [None, "zeta"])
-def test_reuse_never_crosses_tenants(lab: Lab, tenant: str | None) -> None:
-    with lab.scope.use("acme"):
-        table = lab.ready("top")
-    shared = lab.ready("top")
-    with lab.scope.use(tenant), pytest.raises(TableNotFound):
-        lab.catalog.table_status.reuse("mine", table.table_name)
-    with lab.scope.use("acme"), pytest.raises(TableNotFound):
-        lab.catalog.table_status.reuse("mine", shared.table_name)
-
-
-def test_bytes_go_when_the_last_version_that_refers_to_them_goes(lab: Lab) -> None:
-    table = lab.ready("top")
-    lab.catalog.table_status.reuse("alias", table.table_name)
-    assert lab.catalog.table_status.drop_version("top", 1) == (table.table_name, False)
-    assert lab.catalog.result_tables.newest("alias")[1].status is TableStatus.READY
-    assert lab.catalog.table_status.drop_version("alias", 1, "remover") == (table.table_name, True)
-    deleting = lab.catalog.result_tables.get(table.table_name)
-    assert (deleting.status, deleting.writer_id) == (TableStatus.DELETING, "remover")
-    assert lab.catalog.table_status.drop_version("alias", 1) is None
-
-
-def test_a_tombstone_takes_every_name_away_and_forgetting_takes_the_rest(lab: Lab) -> None:
-    table = lab.ready("top", "source:papers")
-    assert not lab.catalog.table_status.remove(table.table_name)
-    assert lab.drop(table) and not lab.drop(table)
-    assert lab.catalog.result_tables.newest("top") is None
-    assert lab.catalog.lineage.closure("papers", "down") == []
-    assert [
-        t.table_name
-        for t in lab.catalog.result_tables.with_status(TableStatus.DELETING, lab.writer)
-    ] == [table.table_name]
-    assert lab.catalog.table_status.remove(table.table_name)
-    assert lab.catalog.result_tables.get(table.table_name) is None
-    assert lab.catalog.result_tables.manifest(table.table_name) is None
 
 
 def test_a_building_table_cannot_be_dropped(lab: Lab) -> None:
@@ -214,33 +138,6 @@ def test_healing_replaces_the_copy_of_the_manifest(lab: Lab) -> None:
     assert lab.catalog.result_tables.manifest(table.table_name) == "{“ü”}".encode()
     assert lab.catalog.result_tables.get(table.table_name).manifest_digest == "9" * 64
     assert not lab.catalog.table_status.replace_manifest("nothing", b"{}")
-
-
-def test_a_pin_holds_its_note_until_it_is_taken_off(lab: Lab) -> None:
-    lab.ready("top")
-    assert lab.catalog.table_status.pin("TOP", 1, "for the paper")
-    version = lab.catalog.result_tables.version("top", 1)[0]
-    assert (version.pinned, version.note) == (True, "for the paper")
-    assert lab.catalog.table_status.unpin("top", 1)
-    assert lab.catalog.result_tables.version("top", 1)[0].pinned is False
-    assert not lab.catalog.table_status.pin("top", 2)
-
-
-def test_a_tenant_cannot_change_what_is_shared(lab: Lab) -> None:
-    table = lab.ready("top")
-    record = lab.record("top")
-    changes = [
-        lambda: lab.catalog.table_status.begin(record),
-        lambda: lab.catalog.table_status.drop_version("top", 1),
-        lambda: lab.catalog.table_status.pin("top", 1),
-        lambda: lab.catalog.table_status.mark_damaged(table.table_name, "x"),
-        lambda: lab.catalog.table_status.replace_manifest(table.table_name, b""),
-    ]
-    with lab.scope.use("acme"):
-        for change in changes:
-            with pytest.raises(TenantForbidden):
-                change()
-    assert lab.catalog.result_tables.newest("top")[1] == table
 
 
 def test_one_tenants_table_is_to_another_what_does_not_exist(lab: Lab) -> None:

@@ -413,13 +413,13 @@ def test_tables_are_found_by_recipe_source_kind_definition_and_status(lab):
         two.table_name,
         one.table_name,
     ]
-    assert "one" in [t.name for t in lab.tables(source="papers")]
+    lab.embed("four", "papers", key="id", text="venue", model="hashing")
+    assert [t.name for t in lab.tables(model="hashing")] == ["four"]
+    assert "one" in [t.name for t in lab.tables(source="PAPERS")]
     assert [t.name for t in lab.tables(source="one")] == ["two"]
     assert [t.name for t in lab.tables(definition=two.definition_hash)] == ["two"]
-    assert len(lab.tables(kind="sql")) == 3 and lab.tables(kind="embedding") == [] == lab.tables(
-        model="x"
-    )
-    assert lab.tables(status="failed") == []
+    assert len(lab.tables(kind="sql")) == 3 and lab.tables(kind="row_map") == []
+    assert lab.tables(status="failed") == [] and len(lab.tables(status=None)) == 4
 
 
 def test_an_explicit_version_is_honoured_and_a_missing_one_is_typed(lab):

@@ -11,7 +11,6 @@ import jammi_lab as jl
 from jammi_lab.core.errors import (
     CatalogTooNew,
     InvalidArgument,
-    ManifestUnsupported,
     TableDamaged,
     WorkspaceNotFound,
 )
@@ -305,15 +304,6 @@ def test_a_manifest_that_cannot_be_taken_over_is_named_and_left_alone(
     assert place.read_bytes() == before
     with back(folder, papers) as again:
         assert "top" not in again and str(again.staleness("venues")) == "fresh"
-
-
-def test_a_manifest_of_a_later_release_is_a_typed_error_to_verify(lab, made):
-    place = manifest_path(lab.table("top").path)
-    place.write_bytes(
-        place.read_bytes().replace(b'"manifest_version": 1', b'"manifest_version": 2')
-    )
-    with pytest.raises(ManifestUnsupported):
-        lab.verify("top")
 
 
 def test_a_second_table_of_one_name_is_named_and_left_alone(lab, made, folder):

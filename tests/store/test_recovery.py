@@ -15,7 +15,7 @@ import jammi_lab as jl
 from jammi_lab.catalog.writers import Writers
 from jammi_lab.core.errors import WorkspaceReadOnly
 from jammi_lab.core.recovery_report import RecoveryReport
-from jammi_lab.core.verdicts import Damaged, Match, MissingBytes, MissingManifest
+from jammi_lab.core.verdicts import Damaged, Match, MissingManifest
 from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.store import folder_listing as lying
 from jammi_lab.store import manifests, recovery
@@ -73,25 +73,28 @@ def told(report):
     return msgspec.structs.replace(report, recipes={})
 
 
-def test_building_without_bytes_becomes_failed(again, folder, table, path):
-    unpublish(folder, table.table_name)
-    path.unlink()
-    manifest_path(path).unlink()
-    _, report = again()
-    assert told(report) == RecoveryReport(failed=[table.table_name])
-    assert (
-        statuses(folder) == {table.table_name: "failed"}
-        and row(folder, table.table_name)["completed_at"]
-    )
+NO_MANIFEST = b'{"manifest_version": 1}'
 
 
-def test_building_with_manifest_but_no_bytes_becomes_failed_and_the_manifest_goes(
-    again, folder, table, path
+@pytest.mark.parametrize("left", ["whole", "torn", "gone"])
+@pytest.mark.parametrize("manifest", ["whole", "none", "gone"])
+def test_building_without_whole_bytes_and_manifest_becomes_failed_and_all_files_go(
+    again, folder, table, path, left, manifest
 ):
     unpublish(folder, table.table_name)
-    path.unlink()
+    body = path.read_bytes()
+    path.unlink() if left == "gone" else path.write_bytes(body[:-7] if left == "torn" else body)
+    if manifest != "whole":
+        manifest_path(path).unlink()
+    if manifest == "none":
+        manifest_path(path).write_bytes(NO_MANIFEST)
     _, report = again()
+    if left == manifest == "whole":
+        assert told(report) == RecoveryReport(promoted=[table.table_name])
+        return
     assert told(report) == RecoveryReport(failed=[table.table_name]) and files(folder) == []
+    assert statuses(folder) == {table.table_name: "failed"}
+    assert row(folder, table.table_name)["completed_at"]
 
 
 def test_what_was_built_for_a_recipe_that_was_dropped_meanwhile_does_not_come_back(
@@ -119,19 +122,6 @@ def test_an_older_build_is_not_promoted_although_its_recipe_was_renamed_meanwhil
         told(report) == RecoveryReport(failed=[table.table_name])
         and opened.table("places").table_name == newer.table_name
     )
-
-
-@pytest.mark.parametrize("manifest", [True, False])
-def test_building_with_torn_bytes_becomes_failed_and_the_bytes_go(
-    again, folder, table, path, manifest
-):
-    unpublish(folder, table.table_name)
-    path.write_bytes(path.read_bytes()[:-7])
-    if not manifest:
-        manifest_path(path).unlink()
-    _, report = again()
-    assert told(report) == RecoveryReport(failed=[table.table_name])
-    assert statuses(folder) == {table.table_name: "failed"} and files(folder) == []
 
 
 def test_building_with_whole_bytes_and_manifest_becomes_ready_as_if_nothing_had_happened(
@@ -179,41 +169,12 @@ def test_the_names_of_tables_are_durable_before_they_become_ready(
     assert set(again()[1].promoted) == (names if fails else set())
 
 
-def test_a_ready_table_whose_row_was_made_building_by_hand_is_ready_again(again, folder, table):
-    before = everything(folder)["lineage"]
-    with catalog(folder) as db:
-        db.execute("UPDATE result_tables SET status = 'building', writer_id = ?", [DEAD])
-    ws, report = again()
-    assert (
-        told(report) == RecoveryReport(promoted=[table.table_name])
-        and everything(folder)["lineage"] == before
-    )
-    assert ws.verify("venues") == Match() and str(ws.staleness("venues")) == "fresh"
-
-
 def test_a_promoted_row_has_the_footers_count(again, folder, table, path):
     body = json.loads(manifests.read(path))
     unpublish(folder, table.table_name)
     manifest_path(path).write_text(json.dumps({**body, "row_count": 77}))
     ws, _ = again()
     assert ws.table("venues").row_count == 2
-
-
-def test_building_with_whole_bytes_without_manifest_becomes_failed_and_the_bytes_go_and_it_is_named(
-    again, folder, table, path
-):
-    unpublish(folder, table.table_name)
-    manifest_path(path).unlink()
-    _, report = again()
-    assert told(report) == RecoveryReport(failed=[table.table_name]) and files(folder) == []
-    assert statuses(folder) == {table.table_name: "failed"}
-
-
-def test_a_manifest_that_is_none_counts_as_no_manifest(again, folder, table, path):
-    unpublish(folder, table.table_name)
-    manifest_path(path).write_bytes(b'{"manifest_version": 1}')
-    _, report = again()
-    assert report.failed == [table.table_name] and files(folder) == []
 
 
 def test_a_manifest_of_another_table_promotes_nothing(again, lab, folder, table, path):
@@ -404,10 +365,7 @@ def test_a_failed_row_whose_writer_died_before_it_removed_the_files_is_cleared(
 ):
     with catalog(folder) as db:
         db.execute("UPDATE result_tables SET status='failed', writer_id=?", [DEAD])
-        db.execute(
-            "INSERT INTO writers(writer_id, host, boot_id, pid, started_at) VALUES (?, 'h', 'b', 1, '2026-01-01T00:00:00.000000Z')",
-            [DEAD],
-        )
+    a_dead_writer(folder)
     again()
     assert files(folder) == [] and statuses(folder) == {table.table_name: "failed"}
 
@@ -553,17 +511,6 @@ def test_a_damaged_table_that_has_its_manifest_is_left_for_verify(again, folder,
     flip(path)
     ws, report = again()
     assert not report and not ws.recover() and isinstance(ws.staleness("venues"), Damaged)
-
-
-def test_a_ready_row_without_bytes_stays_ready_and_is_said_to_be_missing(
-    again, lab, folder, table, path
-):
-    lab.close()
-    path.unlink()
-    ws, report = again()
-    assert told(report) == RecoveryReport(missing=[table.table_name]) == told(ws.recover())
-    assert statuses(folder) == {table.table_name: "ready"}
-    assert ws.verify("venues") == MissingBytes() and ws.staleness("venues") == Damaged(found=None)
 
 
 def test_a_ready_row_from_before_manifests_is_left_alone(again, folder, table, path):
@@ -818,11 +765,7 @@ def test_ready_tables_are_swept_when_a_writer_died_though_it_built_nothing(
     stamp = path.parent.stat()
     manifest_path(path).unlink()
     os.utime(path.parent, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # the folder does not tell
-    with catalog(folder) as db:
-        db.execute(
-            "INSERT INTO writers(writer_id, host, boot_id, pid, started_at) VALUES (?, 'h', 'b', 1, '2026-01-01T00:00:00.000000Z')",
-            [DEAD],
-        )
+    a_dead_writer(folder)
     _, report = again()
     assert told(report) == RecoveryReport(healed=[table.table_name])
 

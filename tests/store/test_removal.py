@@ -221,16 +221,6 @@ def test_readers_never_see_a_version_go_while_another_thread_replaces_and_expire
     assert not wrong
 
 
-def test_a_stream_that_reads_a_dropped_table_comes_to_its_end(lab, folder):
-    lab.materialize("many", "SELECT i FROM range(500000) t(i)")
-    batches = lab.table("many").read().batches()
-    first = next(batches)
-    lab.drop("many")
-    assert "many" not in lab
-    assert first.num_rows + sum(b.num_rows for b in batches) == 500_000
-    assert files(folder) == []
-
-
 def test_a_failed_version_goes_with_its_recipe(lab, folder, fault):
     lab.materialize("venues", VENUES)
     fault("publish:sealed", KeyboardInterrupt())

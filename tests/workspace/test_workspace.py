@@ -454,14 +454,6 @@ def test_a_read_only_workspace_tells_verdicts_and_changes_no_byte(
     }
 
 
-def test_two_handles_on_one_folder_see_each_other(papers: Any, tmp_path: Path) -> None:
-    with jl.open(tmp_path / "lab") as other:
-        other.materialize("years", "SELECT year FROM papers")
-        assert papers.table("years").row_count == 2
-        papers.drop("years")
-        assert "years" not in other
-
-
 # -- names -----------------------------------------------------------------------------------------
 
 
@@ -774,47 +766,3 @@ for value in ("TIMESTAMP_NS '2020-01-01 10:11:12.123456789'", "TIME_NS '10:11:12
         raise SystemExit("it was given")
 """
     subprocess.run([sys.executable, "-c", program], check=True)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "../../etc/passwd",
-        "[1]",
-        "*",
-        "a/b",
-        "😀",
-        "\u202eevil",
-        "x" * 200,
-        "results",
-        "CON",
-        "a" * 199 + "é",
-        "-rf",
-        "%s",
-        "{}",
-    ],
-)
-def test_a_hostile_name_works_and_stays_in_its_folder(
-    papers: Any, tmp_path: Path, name: str
-) -> None:
-    before = set(tmp_path.iterdir())
-    table = papers.materialize(name, "SELECT id FROM papers")
-    quoted = '"' + name.replace('"', '""') + '"'
-    assert papers.sql(f"SELECT count(*) FROM jammi.{quoted}").fetchall() == [(2,)]
-    assert table.path.parent == tmp_path / "lab" / "results" / "_global"
-    assert papers.staleness(name) == jl.Fresh()
-    assert set(tmp_path.iterdir()) == before
-    papers.drop(name)
-    assert name not in papers
-
-
-@pytest.mark.parametrize(
-    ("first", "second"), [("Café", "CAFE\u0301"), ("straße", "STRASSE"), ("titles", "TITLES")]
-)
-def test_names_that_differ_in_case_or_unicode_form_only_are_one_name(
-    papers: Any, first: str, second: str
-) -> None:
-    papers.materialize(first, "SELECT id FROM papers")
-    again = papers.materialize(second, "SELECT id, year FROM papers")
-    assert (again.name, again.version) == (first, 2 if first != "titles" else 3)
-    assert papers.staleness(second) == jl.Fresh()

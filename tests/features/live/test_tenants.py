@@ -288,6 +288,7 @@ def test_what_is_shared_is_read_and_not_changed_under_a_tenant(ws):
         assert ws.table("shared").read().fetchall() == [(1,)]
         for change in (
             lambda: ws.drop("shared"),
+            lambda: ws.expire("shared"),
             lambda: ws.sources.remove("papers"),
             lambda: ws.topics.publish("news", [{"id": 1}]),
         ):
