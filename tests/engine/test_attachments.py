@@ -311,22 +311,6 @@ def test_a_missing_extension_names_the_extra_that_installs_it(engine, monkeypatc
         )
 
 
-@pytest.mark.parametrize("name", ["avro", "iceberg"])
-def test_extensions_are_loaded_on_first_use(engine, name):
-    assert engine.describe(
-        Relation(
-            source_input("x"),
-            ReadPlan(body="SELECT 1 AS x"),
-            requirements=Requirements(extensions=(name,)),
-        )
-    ) == {"x": "INTEGER"}
-    loaded = {
-        row[0]
-        for row in engine.query("SELECT extension_name FROM duckdb_extensions() WHERE loaded")
-    }
-    assert name in loaded
-
-
 def test_what_is_taken_away_goes_though_an_interrupt_meant_for_its_question_comes_late(file):
     class Interrupted:
         """A connection on which the first three statements of each kind are interrupted."""

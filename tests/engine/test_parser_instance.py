@@ -3,17 +3,14 @@ cannot be used any more."""
 
 import os
 import signal
-import threading
 
 import duckdb
 import pytest
 
-import jammi_lab as jl
 from jammi_lab.core.errors import SqlError
 from jammi_lab.engine import duckdb_instances as duck
 from jammi_lab.engine import duckdb_instances as parser
 from jammi_lab.engine.duckdb_messages import invalidates_instance
-from jammi_lab.engine.sql import parse as statements
 from jammi_lab.sources.scratch_duckdb import SharedInstance
 
 
@@ -36,23 +33,6 @@ def asked():
     return parser.with_parser(lambda connection: connection.cursor().execute("SELECT 1").fetchall())
 
 
-def test_all_workspaces_and_threads_read_with_one(opened, tmp_path):
-    with jl.open(tmp_path / "a") as one, jl.open(tmp_path / "b") as other:
-        found = []
-        threads = [
-            threading.Thread(target=lambda ws=ws: found.append(ws.sql("SELECT 7 AS x").fetchall()))
-            for ws in (one, other) * 4
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert found == [[(7,)]] * 8
-        one.close()
-        assert other.sql("SELECT 8 AS x").fetchall() == [(8,)]
-    assert len(opened) == 1
-
-
 @pytest.mark.parametrize("told", [True, False], ids=["in our words", "as it is"])
 def test_one_that_has_failed_is_left_and_the_next_text_is_read_by_another(opened, told):
     def fail(connection):
@@ -69,13 +49,6 @@ def test_one_that_has_failed_is_left_and_the_next_text_is_read_by_another(opened
     with pytest.raises(SqlError if told else duckdb.InternalException):
         parser.with_parser(fail)
     assert asked() == [(1,)] and len(opened) == 2
-
-
-def test_what_is_wrong_in_a_text_costs_nobody_the_parser(opened):
-    for text in ("SELEC 1", "SELECT 'open", ""):
-        with pytest.raises(SqlError):
-            parser.with_parser(lambda connection, text=text: statements.parse(connection, text))
-    assert len(opened) == 1
 
 
 def test_a_forked_child_opens_its_own_while_another_thread_of_the_parent_reads(opened):

@@ -109,13 +109,6 @@ def test_replicas_go_after_an_error(shelf: Shelf, engine: Engine) -> None:
     assert not databases(engine) <= before
 
 
-def test_only_some_replicas_are_kept(shelf: Shelf, engine: Engine) -> None:
-    for number in range(read_set.MAX_KEPT_DATABASES + 3):
-        shelf.frame(f"kept{number}", table=PAPERS)
-        engine.prepare(f"SELECT id FROM kept{number}", tenant=TENANT)
-    assert len(databases(engine)) == read_set.MAX_KEPT_DATABASES
-
-
 def test_replicas_of_two_statements_at_the_same_time_are_not_shared() -> None:
     with Replicas(Settings({}), is_shared=False).borrow() as instance:
         schemas = {("t",): {"id": "BIGINT"}}

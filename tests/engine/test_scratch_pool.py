@@ -12,7 +12,7 @@ import pytest
 
 from jammi_lab.core.anchors import result_input
 from jammi_lab.core.errors import SqlError
-from jammi_lab.engine import Engine, cancellable, stream, tenant_instances
+from jammi_lab.engine import Engine, cancellable, stream
 from jammi_lab.sources.base import ReadPlan, Relation
 from tests.engine.shelf import Shelf, engine_of
 
@@ -80,17 +80,6 @@ def submissions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_a_second_run_prepares_in_place_and_crosses_to_one_thread(
-    engine: Engine, submissions: list[str]
-) -> None:
-    first = rows(engine)
-    [database] = scratch_databases(engine)
-    submissions.clear()
-    assert rows(engine) == first == [{"n": 3, "name": "3"}]
-    assert submissions == ["jammi-statement"]
-    assert scratch_databases(engine) == {database}
-
-
 def test_equal_values_of_parameters_are_bound_once_and_others_again(
     engine: Engine, submissions: list[str]
 ) -> None:
@@ -141,17 +130,6 @@ def test_runs_at_the_same_time_have_databases_of_their_own(engine: Engine) -> No
         thread.join()
     assert answers == [[{"n": 3, "name": "3"}]] * 80
     assert len(scratch_databases(engine)) == 1
-
-
-def test_only_the_latest_databases_are_kept(
-    engine: Engine, shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tenant_instances, "MAX_IDLE_DATABASES", 2)
-    for number in range(4):
-        name = f"t{number}"
-        put(shelf, tmp_path / f"{name}.parquet", number + 1, name=name, has_fixed_columns=True)
-        assert rows(engine, f"SELECT count(*) AS n FROM jammi.{name}") == [{"n": number + 1}]
-    assert len(scratch_databases(engine)) == 2
 
 
 def test_a_relation_is_released_after_every_run(engine: Engine, shelf: Shelf) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from jammi_lab.core.errors import SqlError
 from jammi_lab.engine import engine as engines
 from jammi_lab.engine import statement_binding
 from jammi_lab.engine.sql import parse as statements
-from tests.engine.shelf import engine_of
 
 
 @pytest.fixture(autouse=True)
@@ -24,24 +22,6 @@ def done(monkeypatch) -> list[str]:
         statement_binding, "bind", lambda *said, **how: done.append("bound") or bind(*said, **how)
     )
     return done
-
-
-def test_a_text_that_was_read_before_is_neither_parsed_nor_bound_again(prepare, done):
-    first, second = prepare("SELECT venue FROM papers"), prepare("SELECT venue FROM papers")
-    assert done == ["parsed", "bound"]
-    assert (first.output, first.inputs[0].columns) == (second.output, second.inputs[0].columns)
-
-
-def test_it_is_known_to_other_workspaces_with_the_same_time_zone_alone(
-    shelf, prepare, done, tmp_path
-):
-    text = "SELECT venue, year > 2000 AS late FROM papers"
-    prepare(text)
-    for zone, known in (("UTC", True), ("Asia/Tokyo", False)):
-        other = engine_of(shelf, tmp_path / "other", engine__timezone=zone)
-        other.prepare(text)
-        other.close()
-        assert (done == ["parsed", "bound"]) is known
 
 
 def test_it_is_bound_anew_over_other_columns(shelf, prepare, done):
@@ -67,15 +47,6 @@ def test_what_one_binding_made_of_a_word_is_not_said_of_the_next(shelf, prepare)
     assert prepare(text).reads_clock and prepare(text).reads_clock
     shelf.frame("papers", table=pa.table({"current_date": [1]}), kind="source")
     assert not prepare(text).reads_clock
-
-
-def test_an_error_is_told_each_time(prepare, done):
-    for _ in range(2):
-        with pytest.raises(SqlError):
-            prepare("SELECT nope FROM papers")
-        with pytest.raises(SqlError):
-            prepare("SELEC 1")
-    assert done.count("bound") == 2 and done.count("parsed") == 3
 
 
 def test_what_is_done_to_a_prepared_statement_stays_with_it(prepare):

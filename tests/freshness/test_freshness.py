@@ -12,25 +12,9 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.steps import recipe
 from tests.freshness.lab import Lab, said, same_size_edit
+from tests.store.lab import flip
 
 # -- files as a whole ------------------------------------------------------------------------------
-
-
-def test_an_edited_csv_makes_its_table_stale_with_method_and_both_anchors(papers: Lab) -> None:
-    papers.csv("papers", "id,title,year", "1,Graphs,2020", "2,Woods,2021", "3,Heaps,2022")
-    verdict = papers.ws.staleness("titles")
-    assert isinstance(verdict, jl.Stale)
-    [reason] = verdict.reasons
-    assert isinstance(reason, jl.InputAdvanced)
-    assert (reason.input.kind, reason.input.name, reason.input.columns) == (
-        "source",
-        "papers",
-        ("id", "title", "year"),
-    )
-    assert reason.recorded == papers.ws.table("titles").manifest.anchors[0]
-    assert reason.recorded.value != reason.current.value
-    assert reason.recorded.method == reason.current.method == "digest of the bytes"
-    assert "papers changed" in str(verdict)
 
 
 def test_two_looks_at_one_edit_give_equal_verdicts_though_only_the_first_had_to_read(
@@ -80,21 +64,6 @@ def test_another_file_under_the_same_name_with_the_same_stat_times_is_seen(paper
     os.utime(twin, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
     os.replace(twin, path)
     assert papers.verdict("titles") == "stale"
-
-
-def test_touching_a_file_does_not_make_it_stale(papers: Lab) -> None:
-    papers.clock.ahead = 3600
-    assert papers.verdict("titles") == "fresh"
-    os.utime(papers.path("papers.csv"))
-    assert papers.verdict("titles") == "fresh"
-
-
-def test_an_unreadable_file_is_undecidable_and_says_why(papers: Lab) -> None:
-    papers.path("papers.csv").unlink()
-    papers.path("papers.csv").symlink_to("papers.csv")  # a link to itself: neither there nor gone
-    verdict = papers.ws.staleness("titles")
-    assert isinstance(verdict, jl.Undecidable | jl.Stale)
-    assert verdict != jl.Fresh()
 
 
 # -- files by column -------------------------------------------------------------------------------
@@ -298,15 +267,6 @@ def test_a_later_release_that_computes_the_same_leaves_everything_fresh(
     assert papers.reopen().staleness("first") == jl.Fresh()
 
 
-def test_another_value_of_a_parameter_is_another_definition(lab: Lab) -> None:
-    lab.csv("s", "id", "1", "2")
-    lab.ws.materialize("t", "SELECT id FROM s WHERE id > $least", params={"least": 1})
-    lab.ws.define("t", "SELECT id FROM s WHERE id > $least", params={"least": 1})
-    assert lab.verdict("t") == "fresh"
-    lab.ws.define("t", "SELECT id FROM s WHERE id > $least", params={"least": 1.0})
-    assert said(lab.ws.staleness("t")) == ["definition"]
-
-
 def test_every_reason_is_told_the_definition_first(lab: Lab) -> None:
     lab.csv("b", "id", "1")
     lab.csv("a", "id", "1")
@@ -317,30 +277,11 @@ def test_every_reason_is_told_the_definition_first(lab: Lab) -> None:
     assert said(lab.ws.staleness("t")) == ["definition", "vanished a", "advanced b"]
 
 
-def test_a_recipe_that_was_never_computed_is_stale_without_a_recorded_definition(
-    papers: Lab,
-) -> None:
-    papers.ws.define("later", "SELECT 1 AS one")
-    verdict = papers.ws.staleness("later")
-    assert isinstance(verdict, jl.Stale)
-    [reason] = verdict.reasons
-    assert isinstance(reason, jl.DefinitionChanged)
-    assert reason.recorded is None
-    assert reason.current
-    with pytest.raises(jl.TableNotFound, match="no ready version"):
-        papers.ws.table("later")
-
-
 def test_a_source_put_under_the_name_of_another_decides_by_its_content(papers: Lab) -> None:
     shutil.copyfile(papers.path("papers.csv"), papers.path("copy.csv"))
     papers.path("other.csv").write_text("id,title,year\n9,Rings,2024\n")
     papers.ws.sources.add("papers", str(papers.path("other.csv")), replace=True)
     assert papers.verdict("titles") == "stale"
-
-
-def test_a_dropped_recipe_has_vanished_for_its_readers(papers: Lab) -> None:
-    papers.ws.drop("titles", force=True)
-    assert said(papers.ws.staleness("first")) == ["vanished titles"]
 
 
 def test_a_recipe_is_not_dropped_while_tables_derive_from_it(papers: Lab) -> None:
@@ -353,19 +294,6 @@ def test_a_recipe_whose_last_version_was_dropped_has_vanished_for_its_readers(pa
     papers.ws.table("titles").drop()
     assert said(papers.ws.staleness("first")) == ["vanished titles"]
     assert said(papers.ws.staleness("titles")) == ["definition"]
-
-
-def test_a_renamed_recipe_is_still_there_for_those_who_name_it_as_it_was(papers: Lab) -> None:
-    papers.ws.materialize("exact", f'SELECT * FROM jammi."{papers.ws.table("titles").table_name}"')
-    papers.ws.rename("titles", "headings")
-    assert {papers.verdict(name) for name in ("first", "headings", "exact")} == {"fresh"}
-    with pytest.warns(
-        RuntimeWarning,
-        match=r"^first still reads 'titles', which no longer exists: redefine it to read 'headings'\.$",
-    ):
-        papers.ws.unalias("titles")
-    assert said(papers.ws.staleness("first")) == ["vanished titles"]
-    assert papers.verdict("headings") == papers.verdict("exact") == "fresh"
 
 
 def test_a_source_cannot_take_a_name_that_means_a_result_table(papers: Lab) -> None:
@@ -421,17 +349,6 @@ def test_a_child_of_an_undecidable_table_is_undecidable_by_way_of_it(lab: Lab) -
     assert "by way of dice" in str(verdict)
 
 
-def test_an_exact_table_is_anchored_on_that_table_alone(papers: Lab) -> None:
-    exact = papers.ws.table("titles").table_name
-    papers.ws.materialize("of_exact", f'SELECT count(*) AS n FROM jammi."{exact}"')
-    papers.csv("papers", "id,title,year", "1,Graphs,2020")
-    assert papers.verdict("of_exact") == "fresh"  # although titles is stale
-    papers.ws.recompute("titles")
-    assert papers.verdict("of_exact") == "fresh"
-    papers.ws.table(exact).drop()
-    assert said(papers.ws.staleness("of_exact")) == [f"vanished {exact}"]
-
-
 def test_an_older_version_is_judged_by_the_present_and_not_by_being_old(papers: Lab) -> None:
     old = papers.ws.table("titles")
     text = papers.path("papers.csv").read_text()
@@ -446,12 +363,6 @@ def test_an_older_version_is_judged_by_the_present_and_not_by_being_old(papers: 
 # -- bytes of the table itself ---------------------------------------------------------------------
 
 
-def flip(path: Path) -> None:
-    body = bytearray(path.read_bytes())
-    body[len(body) // 2] ^= 1
-    path.write_bytes(bytes(body))
-
-
 def test_damage_is_seen_after_a_restart(papers: Lab) -> None:
     flip(papers.ws.table("titles").path)
     assert isinstance(papers.reopen().staleness("titles"), jl.Damaged)
@@ -462,31 +373,6 @@ def test_a_damaged_exact_table_makes_its_readers_possibly_stale(papers: Lab) -> 
     papers.ws.materialize("of_exact", f'SELECT count(*) AS n FROM jammi."{exact.table_name}"')
     flip(exact.path)
     assert said(papers.ws.staleness("of_exact")) == [f"damaged ← {exact.table_name}"]
-
-
-def test_a_damaged_table_is_not_read(papers: Lab) -> None:
-    flip(papers.ws.table("titles").path)
-    with pytest.raises(jl.TableDamaged):
-        papers.ws.sql("SELECT * FROM jammi.titles")
-
-
-def test_a_lost_manifest_file_leaves_the_verdict_as_it_is(papers: Lab) -> None:
-    parquet = papers.ws.table("titles").path
-    parquet.with_name(parquet.name.removesuffix(".parquet") + ".materialization.json").unlink()
-    assert papers.verdict("titles") == "fresh"
-    assert papers.ws.verify("titles") == jl.MissingManifest()
-    assert papers.ws.table("titles").manifest is not None
-
-
-def test_results_that_lead_out_of_the_workspace_are_undecidable(
-    papers: Lab, tmp_path: Path
-) -> None:
-    table = papers.ws.table("titles").path
-    outside = tmp_path / "elsewhere.parquet"
-    table.rename(outside)
-    table.symlink_to(outside)
-    assert papers.verdict("titles") in ("undecidable", "damaged")
-    assert len(papers.ws.status()) == 2
 
 
 BROKEN = {

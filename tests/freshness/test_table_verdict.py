@@ -144,31 +144,6 @@ def test_fresh_verdicts_are_equal_and_never_unequal() -> None:
     assert Fresh() != DOUBT
 
 
-def test_all_reasons_are_listed_the_definition_first_then_inputs_by_name() -> None:
-    one, two, three = anchor("c"), anchor("a"), anchor("b")
-    verdict = evaluate_table(
-        facts(
-            one,
-            two,
-            three,
-            current="d2",
-            now={"c": anchor("c", "x"), "a": Vanished(), "b": anchor("b", "x")},
-        )
-    )
-    assert isinstance(verdict, Stale)
-    assert [type(r).__name__ for r in verdict.reasons] == [
-        "DefinitionChanged",
-        "InputVanished",
-        "InputAdvanced",
-        "InputAdvanced",
-    ]
-    assert [r.input.name for r in verdict.reasons if not isinstance(r, DefinitionChanged)] == [
-        "a",
-        "b",
-        "c",
-    ]
-
-
 def test_an_input_whose_state_is_unknown_makes_it_undecidable_and_says_why() -> None:
     verdict = evaluate_table(facts(anchor("a"), now={"a": Unknown("server down")}))
     assert isinstance(verdict, Undecidable)
@@ -176,52 +151,6 @@ def test_an_input_whose_state_is_unknown_makes_it_undecidable_and_says_why() -> 
         ("a", "server down", False, [])
     ]
     assert not verdict.known_stale
-
-
-def test_an_input_that_was_not_observed_is_undecidable() -> None:
-    assert isinstance(
-        evaluate_table(Evidence(recorded="d", current="d", anchors=(anchor("a"),))), Undecidable
-    )
-
-
-def test_an_input_that_was_never_pinned_is_undecidable_even_if_it_is_seen_now() -> None:
-    loose = unpinned_anchor(source("a"), NOW, "random() returns another value on each call")
-    verdict = evaluate_table(facts(loose, now={"a": anchor("a")}))
-    assert isinstance(verdict, Undecidable)
-    assert verdict.unpinned == [loose]
-
-
-def test_an_undecidable_table_keeps_the_reasons_that_are_certain() -> None:
-    moved = anchor("b")
-    verdict = evaluate_table(
-        facts(
-            anchor("a"),
-            moved,
-            current="d2",
-            now={"a": Unknown("no permission"), "b": anchor("b", "two")},
-        )
-    )
-    assert isinstance(verdict, Undecidable)
-    assert [type(r).__name__ for r in verdict.decided_reasons] == [
-        "DefinitionChanged",
-        "InputAdvanced",
-    ]
-    assert verdict.known_stale
-    assert str(verdict).startswith("undecidable: definition changed; b changed")
-    assert str(verdict).endswith("; a: no permission")
-
-
-def test_a_definition_that_cannot_be_compared_is_undecidable() -> None:
-    verdict = evaluate_table(
-        facts(
-            anchor("a"),
-            current=Unknown("its function is not defined here"),
-            now={"a": anchor("a", "two")},
-        )
-    )
-    assert isinstance(verdict, Undecidable)
-    assert verdict.unpinned[0].note == "its function is not defined here"
-    assert [type(r).__name__ for r in verdict.decided_reasons] == ["InputAdvanced"]
 
 
 def test_bytes_that_cannot_be_read_are_undecidable() -> None:
@@ -276,24 +205,10 @@ def test_a_diamond_names_its_doubt_once_by_the_shortest_way() -> None:
         assert [a.path for a in verdict.unpinned] == [["right", "r"]]
 
 
-def test_an_undecidable_parent_makes_it_undecidable_by_way_of_it_and_gives_no_reason() -> None:
-    verdict = evaluate_table(facts(), [("p", DOUBT)])
-    assert isinstance(verdict, Undecidable)
-    assert [(a.input.name, a.path) for a in verdict.unpinned] == [("s", ["p"])]
-    assert not verdict.known_stale
-
-
 def test_own_doubts_and_inherited_ones_are_told_together() -> None:
     verdict = evaluate_table(facts(anchor("a"), now={"a": Unknown("down")}), [("p", DOUBT)])
     assert isinstance(verdict, Undecidable)
     assert [(a.input.name, a.path) for a in verdict.unpinned] == [("a", []), ("s", ["p"])]
-
-
-def test_own_reasons_come_before_what_is_inherited() -> None:
-    recorded = anchor("a")
-    assert isinstance(
-        evaluate_table(facts(recorded, now={"a": anchor("a", "two")}), [("p", STALE)]), Stale
-    )
 
 
 def test_a_parent_without_manifest_makes_it_undecidable() -> None:

@@ -2,7 +2,6 @@
 owners' words."""
 
 import datetime
-import json
 import os
 import time
 
@@ -37,28 +36,6 @@ def test_an_equal_frame_is_fresh_another_one_is_stale_by_the_columns_read(
     assert (lab.verdict("ids"), lab.verdict("vs")) == ("fresh", "fresh")
     lab.ws.sources.add("f", make([10, 21]), replace=True)
     assert (lab.verdict("ids"), said(lab.ws.staleness("vs"))) == ("fresh", ["advanced f"])
-
-
-def test_a_pandas_frame_that_is_changed_in_place_makes_its_table_stale(lab: Lab) -> None:
-    frame = pd.DataFrame({"id": [1, 2]})
-    lab.ws.sources.add("f", frame)
-    lab.ws.materialize("t", "SELECT id FROM f")
-    frame.loc[0, "id"] = 9
-    assert said(lab.ws.staleness("t")) == ["advanced f"]
-    assert lab.ws.recompute("t").executed == ["t"]
-    assert lab.rows("t") == [(2,), (9,)]
-
-
-def test_a_frame_of_an_earlier_kernel_is_undecidable_and_comes_back(lab: Lab) -> None:
-    lab.ws.sources.add("f", pl.DataFrame({"id": [1, 2]}))
-    lab.ws.materialize("t", "SELECT id FROM f")
-    lab.reopen()
-    assert "f" in lab.ws.sources
-    verdict = lab.ws.staleness("t")
-    assert isinstance(verdict, jl.Undecidable)
-    assert "not in this kernel" in str(verdict)
-    lab.ws.sources.add("f", pl.DataFrame({"id": [1, 2]}), replace=True)
-    assert lab.verdict("t") == "fresh"
 
 
 def test_the_frame_of_one_handle_is_absent_in_another(lab: Lab) -> None:
@@ -238,15 +215,6 @@ def test_what_is_certain_of_a_volatile_table_is_told_with_it(lab: Lab) -> None:
 # -- owners' words and costs -----------------------------------------------------------------------
 
 
-def test_a_source_without_anchor_is_undecidable_by_its_owner_s_choice(lab: Lab) -> None:
-    lab.path("s.csv").write_text("id\n1\n")
-    lab.ws.sources.add("s", str(lab.path("s.csv")), anchor="none")
-    lab.ws.materialize("t", "SELECT id FROM s")
-    verdict = lab.ws.staleness("t")
-    assert isinstance(verdict, jl.Undecidable)
-    assert "was added with anchor=" in str(verdict)
-
-
 def test_an_anchor_on_a_column_rests_on_that_word_and_says_so(lab: Lab) -> None:
     path = lab.path("s.csv")
     path.write_text("id,updated\n1,5\n2,6\n")
@@ -306,21 +274,3 @@ def test_a_manifest_of_a_later_release_makes_its_table_undecidable_and_a_lost_on
     assert lab.verdict("t") == "fresh"
     file.write_text(body)
     assert lab.verdict("t") == "fresh"
-
-
-def test_an_edited_manifest_is_damage_in_every_verdict_until_it_is_computed_again(
-    papers: Lab,
-) -> None:
-    papers.ws.materialize("child", "SELECT count(*) AS n FROM jammi.titles")
-    file = papers.ws.table("titles").path.with_suffix(".materialization.json")
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"produced_by": "me"}))
-    for _ in range(2):
-        verdict = papers.ws.staleness("titles")
-        assert isinstance(verdict, jl.Damaged) and verdict.what == "manifest"
-        assert papers.ws.status()["titles"].verdict == verdict
-        assert papers.ws.verify("titles") == verdict
-        assert papers.verdict("child") == "possibly_stale"
-        papers.reopen()
-    assert [step.name for step in papers.ws.plan().certain] == ["titles"]
-    papers.ws.recompute()
-    assert {papers.verdict(name) for name in ("titles", "child")} == {"fresh"}

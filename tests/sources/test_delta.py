@@ -15,13 +15,12 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 import jammi_lab
-from jammi_lab.core.anchors import Cost, Unknown, source_input
+from jammi_lab.core.anchors import Unknown, source_input
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, SourceUnavailable
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.sources.base import same_state
 from jammi_lab.sources.lakehouse.delta import DeltaConnector
 from jammi_lab.sources.scratch_duckdb import query
-from tests.contracts.source import Describing, DictMemo, look, observed
+from tests.contracts.source import look, observed
 from tests.verdicts import doubt, is_fresh, is_stale
 
 
@@ -85,20 +84,6 @@ class TestSnapshots:
                 ws.sources.add("other", folder, options={"version": version})
         with pytest.raises(InvalidArgument, match="of type int"):
             ws.sources.add("other", folder, options={"version": "new"})
-
-    def test_a_table_made_anew_in_the_same_place_is_another_one(self, folder):
-        before = observed(source(folder))
-        shutil.rmtree(folder)
-        write_deltalake(folder, table([1, 2, 3]))
-        after = observed(source(folder))
-        assert before.version == after.version == 0 and not same_state(before, after)
-
-    def test_its_state_costs_no_scan_and_its_columns_are_found_once(self, folder):
-        memo, describing = DictMemo(), Describing()
-        for _ in range(2):
-            seen = observed(source(folder), memo, describe=describing, scan_bytes=0, scan_rows=0)
-            assert seen.cost is Cost.METADATA and seen.version == 0
-        assert describing.calls == 1
 
 
 class TestSameRows:
@@ -167,22 +152,6 @@ class TestSameRows:
             retention_hours=0, dry_run=False, enforce_retention_duration=False
         )
         assert same_rows(folder, ("id",)) is False
-
-    def test_an_answer_is_remembered(self, folder, monkeypatch):
-        DeltaTable(folder).update({"name": "name"})
-        memo = DictMemo()
-        recorded = observed(source(folder, options={"version": 0})).anchor(source_input("s"))
-        connector = source(folder)
-        assert connector.same_rows(recorded, look(memo)) is True
-        monkeypatch.setattr(connector, "_compare_rows", lambda *_: pytest.fail("compared again"))
-        assert connector.same_rows(recorded, look(memo, scan_rows=0)) is True
-
-    def test_an_order_sensitive_statement_never_rests_on_it(self, ws, folder):
-        ws.sources.add("s", folder)
-        ws.materialize("some", "SELECT id FROM s LIMIT 2")
-        ws.materialize("all", "SELECT id FROM s")
-        DeltaTable(folder).update({"name": "name"})
-        assert is_fresh(ws, "all") and is_stale(ws, "some")
 
 
 class TestDeletionVectors:

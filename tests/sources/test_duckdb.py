@@ -10,7 +10,7 @@ import sys
 import duckdb
 import pytest
 
-from jammi_lab.core.anchors import Snapshot, Unknown
+from jammi_lab.core.anchors import Snapshot
 from jammi_lab.core.errors import SourceUnavailable, TableNotFound
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources.base import same_state
@@ -124,16 +124,6 @@ class TestWhatItIs:
         write(file, "CREATE SCHEMA o", "CREATE TABLE o.u AS SELECT 1 AS a")
         assert source(file).tables() == ["t", "o.u"]
         assert seen(source(file), "o.u").columns == {"a": "INTEGER"}
-
-    @pytest.mark.parametrize(
-        "bytes_", [b"x" * 5000, b"\0" * 8 + b"DUCK" + b"\1" * 9000], ids=["something else", "torn"]
-    )
-    def test_what_is_no_database_is_told_so(self, tmp_path, bytes_):
-        path = tmp_path / "x.duckdb"
-        path.write_bytes(bytes_)
-        with pytest.raises(SourceUnavailable, match=r"x\.duckdb is not a complete DuckDB database"):
-            source(path).check()
-        assert isinstance(source(path).observe("t", look()), Unknown)
 
     def test_a_file_of_a_later_version_is_told_so(self, file):
         said = "Trying to read a database file with version number 99, but we can only read versions between 64 and 68."

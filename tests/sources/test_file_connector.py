@@ -149,20 +149,6 @@ def test_a_decision_within_the_clocks_grain_is_not_kept(tmp_path, decisions):
     assert len(decisions) == 2
 
 
-def test_a_changed_file_larger_than_the_look_may_scan_is_unknown_and_says_what_to_do(tmp_path):
-    put(tmp_path / "f.csv", "csv", FIRST)
-    connector, memo = source(tmp_path / "f.csv"), DictMemo()
-    shallow = observed(connector, memo, later=True, scan_bytes=3)
-    assert isinstance(shallow, Unknown)
-    assert (
-        shallow.why.startswith("would scan ")
-        and "ws.status(deep=True)" in shallow.why
-        and 'anchor="column:…"' in shallow.why
-    )
-    assert isinstance(observed(connector, memo, later=True), Snapshot)
-    assert isinstance(observed(connector, memo, later=True, scan_bytes=3), Snapshot)
-
-
 def test_only_the_files_that_moved_count_against_the_bound(tmp_path):
     for n in range(9):
         put(tmp_path / f"{n}.csv", "csv", FIRST)
@@ -308,19 +294,6 @@ def test_no_permission_is_unknown_not_vanished(tmp_path, monkeypatch):
     assert isinstance(seen, Unknown) and "permission" in seen.why.lower() and "f.csv" in seen.why
 
 
-def test_an_input_output_error_is_unknown(tmp_path, monkeypatch):
-    put(tmp_path / "f.csv", "csv", FIRST)
-    connector = source(tmp_path / "f.csv")
-
-    def fail(path, *rest, **more):
-        raise OSError(errno.EIO, "Input/output error", str(path))
-
-    monkeypatch.setattr(os, "stat", fail)
-    seen = observed(connector)
-    monkeypatch.undo()
-    assert isinstance(seen, Unknown) and "input/output" in seen.why
-
-
 @pytest.mark.parametrize("files", [1, 3])
 @pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "zstd", "lz4"])
 def test_a_parquet_file_with_bytes_spoilt_in_its_middle_is_said_to_be_damaged_and_named(
@@ -418,20 +391,6 @@ def test_a_look_never_raises_whatever_the_bytes_are(tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    ("bad", "line", "words"), [("1,2,3", 52, "3 values where 2"), ("1", 52, "1 value where 2")]
-)
-def test_a_ragged_csv_fails_its_check_with_file_and_line(tmp_path, bad, line, words):
-    (tmp_path / "f.csv").write_text("a,b\n" + "1,2\n" * 50 + f"{bad}\n" + "1,2\n" * 9)
-    with pytest.raises(SourceUnavailable) as error:
-        source(tmp_path / "f.csv").check()
-    assert (
-        f"f.csv, line {line}" in error.value.message
-        and words in error.value.message
-        and error.value.hint
-    )
-
-
-@pytest.mark.parametrize(
     ("broken", "says"),
     [
         ("a,b\n1,2\n3,4,5\n6,7\n", "line 3: 3 values where 2 are expected"),
@@ -500,18 +459,6 @@ def test_files_of_one_glob_with_other_columns_are_put_together_by_name_where_tha
         (3, 3, 1, 1)
     ]
     assert all(is_fresh(ws, f"of{n}") for n in range(3))
-
-
-def test_a_csv_that_became_ragged_moved_and_is_never_one_wide_column(tmp_path):
-    put(tmp_path / "f.csv", "csv", FIRST)
-    connector = source(tmp_path / "f.csv")
-    before = observed(connector)
-    (tmp_path / "f.csv").write_text("id,name\n1,a,b\n2,c\n")
-    seen = observed(connector)
-    assert isinstance(seen, Snapshot) and seen.columns == {} and "f.csv, line 2" in seen.fault
-    assert not same_state(seen, before)
-    put(tmp_path / "f.csv", "csv", FIRST)
-    assert same_state(observed(connector), before)
 
 
 def test_what_fails_for_another_reason_than_the_content_stays_unknown(tmp_path, monkeypatch):
@@ -829,27 +776,6 @@ def test_duckdb_s_version_is_part_of_what_a_decision_is_remembered_by(
     monkeypatch.setattr(duckdb, "__version__", "another")
     observed(source(tmp_path / "f.csv"), memo)
     assert len(decisions) == 2
-
-
-def test_an_unchanged_folder_is_not_digested_anew(tmp_path, monkeypatch):
-    for name in ("a.parquet", "b.parquet"):
-        put(tmp_path / "f" / name, "parquet", FIRST)
-    connector, memo = source(tmp_path / "f", "parquet"), DictMemo()
-    first = observed(connector, memo)
-    with monkeypatch.context() as patches:
-        patches.setattr(sightings, "whole_digest", pytest.fail)
-        assert same_state(observed(connector, memo), first)
-    put(tmp_path / "f" / "b.parquet", "parquet", EDITED)
-    assert not same_state(observed(connector, memo), first)
-
-
-def test_a_conversion_of_the_statement_s_own_is_not_blamed_on_the_file(ws, tmp_path):
-    from jammi_lab.core.errors import SqlError
-
-    (tmp_path / "f.csv").write_text("id,v\n1,a\n")
-    ws.sources.add("f", tmp_path / "f.csv")
-    with pytest.raises(SqlError):
-        ws.sql("SELECT v::INT FROM f").fetchall()
 
 
 def test_a_folder_skips_what_query_engines_write_beside_the_data(tmp_path):

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from jammi_lab.core.anchors import Cost, Snapshot, Unknown
-from jammi_lab.core.errors import SecretMissing, SourceUnavailable
+from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.core.verdicts import Fresh
 from jammi_lab.sources.base import SourceContext, same_state
@@ -21,7 +21,7 @@ from tests.cases import cases
 from tests.contracts.source import DictMemo, observed
 from tests.services.proxy import listening
 from tests.services.stores import parquet_bytes, web_server
-from tests.verdicts import doubt, is_fresh, is_stale
+from tests.verdicts import is_stale
 
 
 def strong(body):
@@ -223,43 +223,4 @@ def test_a_redirect_to_a_file_is_not_followed(site, tmp_path):
         source(site.url("x.csv")).check()
 
 
-def test_errors_tell_no_credential(site):
-    site.status = 500
-    for address in (
-        f"http://me:hunter2@{site.address[7:]}/x.csv?token=hunter2",
-        "http://me:hunter2@127.0.0.1:9/x.csv",
-    ):
-        with pytest.raises(SourceUnavailable) as error:
-            source(address).check()
-        assert "hunter2" not in str(error.value) + repr(error.value)
-
-
 # -- a workspace -----------------------------------------------------------------------------------
-
-
-def test_a_table_over_http_says_when_the_file_moved(tmp_path, site):
-    import jammi_lab as jl
-
-    site.files["x.csv"], site.required = b"id\n1\n", "token=hunter2"
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("web", site.url("x.csv?token=hunter2"))
-        ws.materialize("t", "FROM web")
-        assert is_fresh(ws)
-        site.files["x.csv"] = b"id\n2\n"
-        assert is_stale(ws)
-        ws.recompute("t")
-        site.status = 503
-        assert doubt(ws)
-        site.status = None
-    with jl.open(tmp_path / "lab") as ws:
-        assert doubt(ws)
-        with pytest.raises(SecretMissing):
-            ws.sql("FROM web")
-        with pytest.raises(SecretMissing, match="WEB_SECRET"):
-            ws.sources.add("web", site.url("x.csv"), secret="WEB_SECRET", replace=True)
-        ws.sources.add("web", site.url("x.csv"), secret="WEB_SECRET", replace=True, check=False)
-        with pytest.raises(SecretMissing, match="WEB_SECRET"):
-            ws.sql("FROM web")
-    assert b"hunter2" not in b"".join(
-        p.read_bytes() for p in (tmp_path / "lab").rglob("*") if p.is_file()
-    )

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-import jammi_lab
 from jammi_lab.core.anchors import Cost
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.identifiers import fold
@@ -25,8 +24,7 @@ from jammi_lab.sources.databases.mysql_views import parse_view
 from jammi_lab.steps.single_flight import SingleFlight
 from tests.cases import cases
 from tests.contracts.source import DictMemo, look
-from tests.inside import services_of
-from tests.services.proxy import Proxy, mysql_statements
+from tests.services.proxy import Proxy
 from tests.services.servers import run_mysql
 from tests.sources.servers import crm, engine, sql, table, url, ws  # noqa: F401  fixtures
 from tests.verdicts import doubt, is_fresh, is_stale
@@ -325,75 +323,6 @@ def proxy(mysql_url) -> Iterator[Proxy]:
     opened = Proxy(mysql_url)
     yield opened
     opened.close()
-
-
-def statements(proxy: Proxy) -> list[str]:
-    """What the server was asked since the last time."""
-    asked = [text for part in proxy.asked for text in mysql_statements(bytes(part))]
-    for part in proxy.asked:
-        part.clear()
-    return asked
-
-
-def test_adding_sends_eight_statements(tmp_path, sql, table, proxy):
-    sql(f"CREATE TABLE {table} (id integer)")
-    with jammi_lab.open(tmp_path / "ws") as ws:
-        source = ws.sources.add("crm", proxy.url)
-        *others, listing = statements(proxy)
-        assert others == [
-            "SET NAMES utf8mb4",
-            *["SELECT 1"] * 3,
-            "SELECT REPEAT('x', 65536)",
-            "SET NAMES utf8mb4",
-            "SET TIME_ZONE = ?",
-        ]
-        assert "FROM information_schema.tables" in listing
-        assert not services_of(ws).engine.instances_of(None).attachments.aliases
-        assert table in source.tables()
-
-
-def test_an_anchor_on_a_column_is_looked_for_in_all_tables_by_one_query(
-    tmp_path, sql, table, proxy
-):
-    names = [f"{table}_{number}" for number in range(3)]
-    sql(*(f"CREATE TABLE {name} (c_{name} integer)" for name in names))
-    try:
-        with jammi_lab.open(tmp_path / "ws") as ws:
-            ws.sources.add("crm", proxy.url, anchor=f"column:c_{names[-1]}")
-            asked = [text for text in statements(proxy) if "information_schema.columns" in text]
-            assert len(asked) == 1 and all(name.encode().hex() in asked[0] for name in names)
-    finally:
-        sql(*(f"DROP TABLE {name}" for name in names))
-
-
-def test_another_source_of_the_kind_leaves_what_duckdb_knows_of_tables(
-    tmp_path, mysql_url, sql, table, proxy
-):
-    sql(f"CREATE TABLE {table} (id integer)", f"INSERT INTO {table} VALUES (1), (2)")
-    with jammi_lab.open(tmp_path / "ws") as ws:
-        ws.sources.add("crm", proxy.url)
-        ws.sql(f"SELECT count(*) FROM crm.{table}").fetchall()
-        ws.sources.add("other", mysql_url)
-        ws.sql(f"SELECT 1 FROM other.{table} LIMIT 1").fetchall()
-        statements(proxy)
-        assert ws.sql(f"SELECT count(*) FROM crm.{table}").fetchall() == [(2,)]
-        asked = statements(proxy)
-        assert asked and not [text for text in asked if "information_schema.schemata" in text[:60]]
-
-
-def test_a_statement_that_is_run_again_is_bound_once(tmp_path, sql, table, proxy):
-    sql(f"CREATE TABLE {table} (id integer, v integer)", f"INSERT INTO {table} VALUES (1, 2)")
-    with jammi_lab.open(tmp_path / "ws") as ws:
-        ws.sources.add("crm", proxy.url)
-        limited = f"SELECT * FROM crm.{table} LIMIT 1"
-        ws.sql(limited).fetchall()
-        statements(proxy)
-        assert ws.sql(limited).fetchall() == [(1, 2)]
-        assert sum(part.count(b"LIMIT 1") for part in proxy.asked) == 1, "prepared once"
-        sql(f"ALTER TABLE {table} MODIFY v varchar(9), ADD COLUMN w integer DEFAULT 3")
-        assert ws.sql(limited).fetchall() == [(1, "2", 3)]
-        sql(f"ALTER TABLE {table} MODIFY v integer, DROP COLUMN w")
-        assert ws.sql(limited).fetchall() == [(1, 2)]
 
 
 # -- what is behind a view -------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from jammi_lab.core.errors import (
     SourceUnavailable,
 )
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.sources.base import SourceContext, no_credentials, same_state
+from jammi_lab.sources.base import SourceContext, same_state
 from jammi_lab.sources.credentials import location_options, resolve_credentials, strip_credentials
 from jammi_lab.sources.files import object_stores as objects
 from jammi_lab.sources.files import snapshots as sightings
@@ -378,15 +378,6 @@ def test_a_secret_that_is_no_json_is_refused_without_telling_it():
     assert "hunter2" not in str(error.value)
 
 
-def test_nothing_of_a_credential_is_in_a_repr():
-    access = objects.StoreAccess(
-        "s3", {"endpoint_url": "http://127.0.0.1:9"}, {"key": KEY, "secret": SECRET}
-    )
-    scoped = objects.duckdb_secret(access, "repr/only/")
-    for shown in (repr(access), repr(scoped), access.identity, scoped.name):
-        assert KEY not in shown and SECRET not in shown
-
-
 # -- a workspace -----------------------------------------------------------------------------------
 
 
@@ -428,7 +419,3 @@ def test_two_stores_with_a_bucket_of_one_name_are_joined_without_mixing(tmp_path
             assert ws.sql("SELECT here, there FROM a JOIN b USING (id)").fetchall() == [
                 ("first", "second")
             ]
-
-
-def test_nothing_given_is_nothing():
-    assert no_credentials() == ({}, None)

@@ -175,11 +175,3 @@ def test_a_process_that_was_forked_off_has_one_of_its_own():
         )
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert instance() is before
-
-
-def test_a_file_that_is_added_is_described_once_and_read_once(ws, tmp_path, monkeypatch):
-    opened, connect = [], scratch.connect
-    monkeypatch.setattr(scratch, "connect", lambda r: opened.append(r) or connect(r))
-    pq.write_table(pa.table({"a": [1]}), tmp_path / "a.parquet")
-    ws.sources.add("a", str(tmp_path / "a.parquet"))
-    assert len(opened) == 2

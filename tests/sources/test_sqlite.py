@@ -1,7 +1,6 @@
 """SQLite files as sources, written by Python's sqlite3."""
 
 import contextlib
-import importlib.util
 import os
 import sqlite3
 import subprocess
@@ -13,7 +12,6 @@ import pytest
 import jammi_lab
 from jammi_lab.core.anchors import Cost, Snapshot, Unknown
 from jammi_lab.core.errors import (
-    ExtensionMissing,
     InvalidArgument,
     SourceUnavailable,
     TableNotFound,
@@ -103,12 +101,6 @@ class TestWhatItIs:
     def test_a_glob_of_databases_is_refused(self, tmp_path):
         with pytest.raises(InvalidArgument, match="matches several files"):
             source(tmp_path / "*.db")
-
-    def test_without_the_extension_the_extra_is_named(self, file, monkeypatch):
-        monkeypatch.setattr(importlib.util, "find_spec", lambda *_: None)
-        with pytest.raises(ExtensionMissing) as caught:
-            source(file).check()
-        assert "jammi-lab[sqlite]" in caught.value.hint
 
 
 class TestTypes:
@@ -350,31 +342,21 @@ class TestCost:
         )
         assert same_state(first, seen(source(file), memo, later=True))
 
-    def test_a_look_that_may_not_scan_says_what_would(self, file, tmp_path):
-        observed = source(file).observe("t", look(scan_bytes=100))
-        assert isinstance(observed, Unknown) and observed.why.startswith("would scan 8,192 bytes")
-        with jammi_lab.open(tmp_path / "ws", settings={"look.scan_bytes": 100}) as ws:
+    @pytest.mark.parametrize(
+        ("setting", "bound", "would"),
+        [("scan_bytes", 100, "scan 8,192 bytes"), ("scan_rows", 1, "scan about")],
+    )
+    def test_a_look_that_may_not_scan_says_what_would(self, file, tmp_path, setting, bound, would):
+        with jammi_lab.open(tmp_path / "ws", settings={f"look.{setting}": bound}) as ws:
             ws.sources.add("s", file)
             ws.materialize("t", "FROM s.t")
             write(file, "UPDATE t SET name = 'x'")
             verdict = ws.status()["t"].verdict
-            assert isinstance(verdict, Undecidable) and "ws.status(deep=True)" in str(verdict)
+            assert isinstance(verdict, Undecidable) and f"would {would}" in str(verdict)
+            assert "ws.status(deep=True)" in str(verdict)
             assert isinstance(ws.status(deep=True)["t"].verdict, Stale)
-
-    def test_a_look_that_may_not_read_so_many_rows_says_how_many(self, file, tmp_path):
-        with jammi_lab.open(tmp_path / "ws", settings={"look.scan_rows": 1}) as ws:
-            ws.sources.add("s", file)
-            ws.materialize("t", "FROM s.t")
-            write(file, "UPDATE t SET name = 'x'")
-            verdict = ws.status()["t"].verdict
-            assert (
-                isinstance(verdict, Undecidable)
-                and "would scan about" in str(verdict)
-                and "ws.status(deep=True)" in str(verdict)
-            )
-            assert is_stale(ws)
             write(file, "DROP TABLE t")
-            assert isinstance(ws.status()["t"].verdict, Stale)
+            assert setting == "scan_bytes" or isinstance(ws.status()["t"].verdict, Stale)
 
 
 def test_another_table_of_the_file_may_be_dropped_and_an_unreadable_one_leaves_the_rest(ws, file):

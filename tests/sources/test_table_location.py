@@ -8,7 +8,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import s3fs
 from deltalake import DeltaTable, write_deltalake
@@ -189,29 +188,6 @@ def test_a_missing_bucket_or_a_refused_credential_is_said_and_nothing_registered
     with pytest.raises(InvalidArgument, match=r"from local folders and from s3, not from gs://"):
         ws.sources.add("orders", lake.url.replace("s3://", "gs://"), kind=lake.kind)
     assert "orders" not in ws.sources
-
-
-@pytest.mark.parametrize(
-    ("values", "said"),
-    [([1, 2, 2], "has 2 rows by its log, and 3"), ([1, 9], "has 1 to 2 in column 'id' by its log")],
-)
-def test_a_data_file_that_contradicts_the_log_is_refused(ws, bucket, lake, values, said):
-    [key] = bucket.keys(".parquet")
-    former = pq.read_schema(pa.BufferReader(bucket.get(key)))
-    rewritten = pa.BufferOutputStream()
-    pq.write_table(rows(values, ["a"] * len(values)).cast(former), rewritten)
-    bucket.put(key, rewritten.getvalue().to_pybytes())
-    with pytest.raises(SourceUnavailable, match=f"{said}.* in {key.rpartition('/')[2]}"):
-        ws.sources.add("orders", lake.url, options=bucket.options)
-
-
-def test_a_data_file_that_is_gone_is_said(ws, bucket, lake):
-    ws.sources.add("orders", lake.url, options=bucket.options)
-    for part in ("lake/orders/part-", "lake/shop/orders/data/"):
-        bucket.remove(part)
-    with pytest.raises(SourceUnavailable) as caught:
-        ws.sql("SELECT * FROM orders").fetchall()
-    assert SECRET not in "\n".join(caught.value.rendered_lines()) and "orders" in str(caught.value)
 
 
 @pytest.mark.parametrize(

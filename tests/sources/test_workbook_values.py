@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from openpyxl.utils.datetime import CALENDAR_MAC_1904
 
-from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
+from jammi_lab.core.errors import SourceUnavailable
 from tests.cases import cases, plain
 from tests.sources.workbook_formats import WRITERS
 
@@ -203,12 +203,6 @@ def test_a_value_that_does_not_fit_its_type_is_named(read, kind, cell):
 def test_what_cannot_be_read_as_asked_is_refused(read, options, message):
     with pytest.raises(SourceUnavailable, match=message):
         read(["id"], [1], options=options)
-
-
-def test_a_misspelled_option_is_refused(read):
-    with pytest.raises(InvalidArgument, match="no option 'skipp'") as caught:
-        read(["id"], [1], options={"skipp": 1})
-    assert list(caught.value.near) == ["skip"]
 
 
 def test_the_sheets_that_are_not_read_are_noted(ws, tmp_path):

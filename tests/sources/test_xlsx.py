@@ -72,12 +72,6 @@ class TestFailures:
         ws.sources.add("prices", tmp_path / "torn.xlsx", options={"sheet": "prices"})
         assert ws.sql("FROM prices").fetchall() == [(1, 10.5)]
 
-    def test_an_empty_sheet_is_told_so(self, ws, file):
-        write(file, nothing=[])
-        with pytest.raises(SourceUnavailable, match="the sheet nothing is empty") as caught:
-            ws.sources.add("s", file, options={"sheet": "nothing"})
-        assert caught.value.near == ("people",)
-
     def test_without_the_package_the_extra_is_named(self, file, monkeypatch):
         write(file, [(1, "in no other test")])
         monkeypatch.setattr(importlib.util, "find_spec", lambda *_: None)
