@@ -233,13 +233,6 @@ def test_one_statement_reads_the_newest_state_also_after_an_interrupted_read(lab
 
 
 @sqlite_only
-def test_what_can_be_observed_again_is_not_synced(lab: Lab) -> None:
-    lab.catalog.observations.put("k", CacheEntry(stat=NO_STAT, observed_at_ns=0, payload={}))
-    with lab.catalog.database.read() as tx:
-        assert tx.fetch("PRAGMA synchronous")[0][0] == 1
-
-
-@sqlite_only
 @pytest.mark.parametrize("how", ["moved", "replaced"])
 def test_a_catalog_that_is_not_where_it_was_is_neither_read_nor_written(
     lab: Lab, tmp_path: Path, how: str
@@ -283,14 +276,6 @@ def test_a_crash_before_the_commit_changes_nothing_and_after_it_everything(lab: 
             assert lab.catalog.metadata.get("a") == seen
     finally:
         install_fault_hook(None)
-
-
-def test_an_interrupt_inside_a_transaction_leaves_the_connection_usable(lab: Lab) -> None:
-    with pytest.raises(KeyboardInterrupt), lab.catalog.transaction():
-        lab.catalog.metadata.set("a", "1")
-        raise KeyboardInterrupt
-    lab.catalog.metadata.set("a", "2")
-    assert lab.catalog.metadata.get("a") == "2"
 
 
 def in_transaction(raw: Any) -> bool:
@@ -391,13 +376,6 @@ def test_whether_a_thread_writes_is_told_without_a_connection_and_not_of_a_close
         _ = database.writing
 
 
-def test_a_closed_catalog_says_so(open_catalog: Callable) -> None:
-    catalog = open_catalog()
-    catalog.close()
-    with pytest.raises(SessionClosed, match="closed"):
-        catalog.result_tables.current()
-
-
 def test_a_forked_child_is_refused_and_does_no_harm(lab: Lab) -> None:
     read, write = os.pipe()
     with lab.catalog.transaction():
@@ -418,16 +396,6 @@ def test_a_forked_child_is_refused_and_does_no_harm(lab: Lab) -> None:
     os.close(write)
     assert lab.catalog.metadata.get("a") == "1"
     assert lab.catalog.writers.is_alive(lab.writer)
-
-
-@sqlite_only
-def test_a_catalog_that_is_not_there_is_not_made_unasked(
-    tmp_path: Path, open_catalog: Callable
-) -> None:
-    for options in ({"create": False}, {"read_only": True}):
-        with pytest.raises(WorkspaceNotFound):
-            open_catalog(tmp_path / "none" / "catalog.sqlite3", **options)
-    assert not (tmp_path / "none").exists()
 
 
 def test_a_read_only_catalog_reads_and_refuses_to_write(lab: Lab, open_catalog: Callable) -> None:
@@ -479,17 +447,6 @@ def test_a_folder_without_write_access_is_not_opened_past_a_log_with_content(
     with pytest.raises(Exception, match="cannot be opened"):
         open_catalog(read_only=True)
     assert set(modes) == {"ro"}
-
-
-def test_a_lock_that_is_held_too_long_is_a_typed_error(
-    lab: Lab, open_catalog: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dialects, "LOCK_SECONDS", 0.05)
-    catalog = open_catalog()
-    with lab.catalog.transaction(), pytest.raises(VersionConflict, match="locked"):
-        catalog.metadata.set("a", "1")
-    catalog.metadata.set("a", "2")
-    assert catalog.metadata.get("a") == "2"
 
 
 def test_a_transaction_that_could_not_begin_leaves_the_connection_usable(

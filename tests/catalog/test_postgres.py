@@ -26,7 +26,6 @@ from jammi_lab.core.errors import (
     SourceUnavailable,
     TableDamaged,
     VersionConflict,
-    WorkspaceNotFound,
     WorkspaceReadOnly,
 )
 from jammi_lab.core.tenancy import TenantScope
@@ -135,13 +134,6 @@ def test_the_lock_of_a_writer_whose_backend_was_ended_is_free_and_the_compare_an
 
 
 @postgresql_only
-def test_a_writer_whose_lock_was_never_lost_is_assured_without_a_change(lab: Lab) -> None:
-    before = lab.catalog.writers.lock_store.connection
-    lab.catalog.writers.reacquire_lost()
-    assert lab.catalog.writers.lock_store.connection is before
-
-
-@postgresql_only
 def test_a_stopped_transaction_is_ended_by_the_server_so_that_others_can_write(lab: Lab) -> None:
     with lab.catalog.database.read() as tx:
         assert tx.fetch("SHOW idle_in_transaction_session_timeout")[0][0] == "2min"
@@ -218,36 +210,6 @@ def test_a_server_that_cannot_be_used_is_a_typed_error_without_the_password(
     assert failed.value.hint
 
 
-def test_a_password_in_the_url_is_used_and_never_shown(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    used: list[dict[str, Any]] = []
-    real = psycopg.connect
-
-    def hear(*words: Any, **arguments: Any) -> Any:
-        used.append(arguments)
-        return real(*words, **arguments)
-
-    monkeypatch.setattr(psycopg, "connect", hear)
-    head, tail = postgres_url.split("@")
-    with opened(f"{head}:{SECRET}@{tail}?schema=secretive") as catalog:
-        catalog.writers.retire(catalog.writers.register())
-        assert {each["password"] for each in used} == {SECRET}
-        for shown in (
-            catalog.label,
-            repr(catalog.database),
-            repr(catalog.database.dialect),
-            repr(catalog.writers.lock_store),
-            repr(vars(catalog.database)),
-        ):
-            assert SECRET not in shown
-        assert catalog.label == f"{head.replace('+psycopg', '')}@{tail}?schema=secretive"
-    monkeypatch.undo()
-    stored = run_postgres(postgres_url, "SELECT string_agg(t::text, ' ') FROM secretive.meta t")
-    assert SECRET not in str(stored)
-    run_postgres(postgres_url, "DROP SCHEMA secretive CASCADE")
-
-
 def test_a_server_that_asks_for_a_password_opens_with_it_and_says_so_without_it(
     strict_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,13 +271,6 @@ def test_a_url_says_the_drivers_arguments_and_the_schema(
 ) -> None:
     assert postgres._parse_url(url) == (arguments, schema)
     assert postgres._parse_url(postgres.with_schema(url, "other")) == (arguments, "other")
-
-
-def test_a_catalog_that_is_not_there_is_not_made_unasked(postgres_url: str) -> None:
-    for options in ({"create": False}, {"read_only": True}):
-        with pytest.raises(WorkspaceNotFound, match="no catalog"):
-            opened(f"{postgres_url}?schema=unmade", **options)
-    assert run_postgres(postgres_url, "SELECT to_regnamespace('unmade')") == [(None,)]
 
 
 def test_a_database_that_cannot_hold_every_text_is_refused(postgres_server: str) -> None:
@@ -409,19 +364,6 @@ def test_a_writer_waits_for_the_one_before_it_and_not_forever(
         with pytest.raises(VersionConflict, match="locked"):
             other.metadata.set("a", "1")
     other.metadata.set("a", "1")
-
-
-def test_two_catalogs_in_one_database_know_nothing_of_each_other(postgres_url: str) -> None:
-    one, two = (opened(f"{postgres_url}?schema={name}") for name in ("one", "two"))
-    with one, two:
-        one.metadata.set("a", "1")
-        with one.transaction():
-            two.metadata.set("a", "2")  # nor wait for each other
-        assert (one.metadata.get("a"), two.metadata.get("a")) == ("1", "2")
-        writer = one.writers.register()
-        assert two.writers.list() == [] and two.writers.suspects() == []
-        one.writers.retire(writer)
-    run_postgres(postgres_url, "DROP SCHEMA one CASCADE", "DROP SCHEMA two CASCADE")
 
 
 @postgresql_only

@@ -114,18 +114,11 @@ def test_a_stopped_writer_is_alive(lab: Lab, child: Callable[..., Child]) -> Non
     assert list(lab.catalog.writers.dead_writers()) == []
 
 
-def test_a_child_that_a_writer_forked_does_not_keep_it_alive(
-    lab: Lab, child: Callable[..., Child]
+@pytest.mark.parametrize("words", [["fork"], ["fork", "exec"]], ids=["a child", "a program"])
+def test_what_a_writer_started_does_not_keep_it_alive(
+    lab: Lab, child: Callable[..., Child], words: list[str]
 ) -> None:
-    other = child("fork")
-    other.kill(lab)
-    assert list(lab.catalog.writers.dead_writers()) == [other.writer]
-
-
-def test_a_program_that_a_writer_started_does_not_keep_it_alive(
-    lab: Lab, child: Callable[..., Child]
-) -> None:
-    other = child("fork", "exec")
+    other = child(*words)
     other.kill(lab)
     assert list(lab.catalog.writers.dead_writers()) == [other.writer]
 

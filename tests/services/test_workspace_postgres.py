@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.errors import (
-    DependencyCycle,
     InvalidArgument,
     SourceUnavailable,
     WorkspaceNotFound,
@@ -163,23 +161,6 @@ def test_a_folder_that_was_moved_is_still_its_catalogs(lab: Any, tmp_path: Path,
         assert ws.table("one").read().fetchall() == [(1,)]
 
 
-def test_kernels_that_make_one_workspace_at_once_make_one(tmp_path: Path, url: str) -> None:
-    together, opened = threading.Barrier(4), []
-
-    def make() -> None:
-        together.wait()
-        opened.append(jl.open(tmp_path / "lab", catalog=url))
-
-    threads = [threading.Thread(target=make) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(opened) == 4
-    opened[0].materialize("one", "SELECT 1 AS x")
-    assert all(ws.table("one").version == 1 for ws in opened)
-
-
 def test_what_is_not_there_is_not_made_unasked(tmp_path: Path, url: str) -> None:
     for options in ({"create": False}, {"read_only": True}):
         with pytest.raises(WorkspaceNotFound):
@@ -288,21 +269,6 @@ def test_a_kernel_whose_lock_the_server_let_go_has_it_again_before_it_builds(
                 assert not other.recover()
 
         assert lab.materialize("venues", VENUES, progress=meanwhile).outcome == "computed"
-
-
-def test_a_step_that_asks_another_handle_for_itself_is_a_circle(
-    lab: Any, tmp_path: Path, url: str
-) -> None:
-    def step(papers: Any) -> Any:
-        with jl.open(tmp_path / "lab", catalog=url, settings={"flight.wait_seconds": 1}) as other:
-            return (
-                other.compute("t", lambda read: read.arrow(), inputs="papers", version="1")
-                .read()
-                .arrow()
-            )
-
-    with pytest.raises(DependencyCycle):
-        lab.compute("t", step, inputs="papers", version="1")
 
 
 def test_a_backup_opens_as_the_catalog_of_the_folder(lab: Any, tmp_path: Path) -> None:

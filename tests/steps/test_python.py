@@ -3,9 +3,7 @@ behind when it fails."""
 
 import datetime
 import functools
-import itertools
 import sqlite3
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -541,40 +539,3 @@ def test_the_manifest_holds_the_source_and_no_value_that_it_names(lab, write):
         and table.manifest.order_sensitive
     )
     assert "return papers" in next(iter(lab.recipes())).definition
-
-
-def test_a_lost_catalog_gets_its_python_steps_back_from_the_manifests(lab, folder: Path):
-    lab.compute("t", years, inputs="papers", params={"least": 2021}, key="id")
-    lab.close()
-    (folder / "catalog.sqlite3").unlink()
-    jl.rebuild(folder)
-    with jl.open(folder) as ws:
-        assert (
-            ws.table("t").kind == "python"
-            and ws.table("t").row_count == 2
-            and ws.table("t").verify() == jl.Match()
-        )
-
-
-def test_an_input_that_never_stands_still_is_recorded_as_unpinned(lab, papers):
-    count = itertools.count(4)
-
-    def step(source):
-        rows = source.polars()
-        papers.write_text(papers.read_text() + f"{next(count)},b,2023\n")
-        return rows
-
-    table = lab.compute("t", step, inputs="papers", version="1")
-    assert isinstance(table.staleness(), jl.Undecidable) and "kept changing" in str(
-        table.staleness()
-    )
-
-
-def test_an_interrupt_between_two_batches_leaves_nothing(lab, folder):
-    def step():
-        yield pa.table({"a": [1]})
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        lab.compute("t", step)
-    assert files(folder) == []

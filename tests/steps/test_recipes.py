@@ -223,12 +223,17 @@ def docs(tmp_path: Path, nothing_left_behind: None) -> Iterator[Lab]:
     lab.ws.close()
 
 
-def make(lab: Lab, maker: Maker, *, run: bool = True) -> Any:
-    """The table `it` by its first definition, with the tables that it reads."""
+def make_inputs(lab: Lab, maker: Maker) -> None:
+    """The tables that `it` reads."""
     if "vecs" in maker.reads:
         lab.ws.embed("vecs", "docs", key="id", text="text", model="hashing")
     if "graph" in maker.reads:
         lab.ws.neighbor_graph("graph", "vecs", k=1)
+
+
+def make(lab: Lab, maker: Maker, *, run: bool = True) -> Any:
+    """The table `it` by its first definition, with the tables that it reads."""
+    make_inputs(lab, maker)
     return maker.call(lab.ws if run else DefinedOnly(lab.ws), maker.one)
 
 
@@ -341,6 +346,7 @@ def test_an_input_whose_state_cannot_be_told_makes_it_undecidable_and_never_reus
     docs.ws.sources.add("docs", str(docs.path("docs.parquet")), anchor="none", replace=True)
     table = make(docs, maker)
     assert agreed(docs.ws) == "undecidable"
+    assert "was added with anchor=" in str(docs.ws.staleness("it"))
     if "docs" in maker.reads:
         verified = table.verify()
         assert isinstance(verified, jl.MatchWithUnpinnedInputs) and [
@@ -466,6 +472,38 @@ def test_killed_before_it_is_published_it_keeps_its_version_and_is_made_by_the_n
     made = maker.call(ws, maker.other)
     assert (made.outcome, made.version) == ("computed", 3)  # 2 is that of the killed
     assert ws.verify("it") == Match()
+
+
+@remade
+def test_interrupted_while_it_is_made_it_leaves_nothing_and_the_next_call_computes(
+    docs: Lab, maker: Maker
+) -> None:
+    def stop(progress: Any) -> None:
+        if progress.stage.endswith(" it"):
+            raise KeyboardInterrupt
+
+    make_inputs(docs, maker)
+    with pytest.raises(KeyboardInterrupt):
+        maker.call(docs.ws, maker.one, progress=stop)
+    assert "it" not in {r.name for r in docs.ws.recipes()}
+    assert not docs.ws.tables(kind=maker.kind, status="building")
+    assert not list((docs.folder / "results").rglob("it__*"))
+    assert maker.call(docs.ws, maker.one).outcome == "computed"
+
+
+@every
+def test_a_lost_catalog_gets_it_back_from_its_manifest(docs: Lab, maker: Maker) -> None:
+    made = make(docs, maker)
+    docs.ws.close()
+    (docs.folder / "catalog.sqlite3").unlink()
+    jl.rebuild(docs.folder)
+    docs.ws = docs.open()
+    for name in ("docs", "facts"):
+        docs.ws.sources.add(name, str(docs.path(f"{name}.parquet")))
+    docs.ws.status(deep=True)  # which may import the module of a step
+    found = docs.ws.table("it")
+    assert (found.kind, found.table_name) == (maker.kind, made.table_name)
+    assert found.verify() == jl.Match() and agreed(docs.ws) == "fresh"
 
 
 # -- plans -----------------------------------------------------------------------------------------

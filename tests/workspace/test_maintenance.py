@@ -1,7 +1,6 @@
 """Versions as people hold them: pinned, compared, restored, and named in FROM."""
 
 import gc
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -510,40 +509,6 @@ def test_a_tenant_reads_its_own_version_of_a_name(lab, two):
 def other(lab: Any, tmp_path: Path) -> Iterator[Any]:
     with jl.open(tmp_path / "lab") as workspace:
         yield workspace
-
-
-def test_of_two_kernels_that_redefine_one_name_the_later_definition_holds(lab, other):
-    lab.define("x", "SELECT 1 AS a")
-    other.define("x", "SELECT 2 AS a")
-    assert [r.definition for r in lab.recipes()] == ["SELECT 2 AS a"]
-    assert "SELECT 2 AS a" in repr(lab.recipes()[0]) == repr(lab.recipes())
-    assert lab.recompute("x").executed == ["x"] and other.table("x").read().fetchall() == [(2,)]
-
-
-def test_two_kernels_that_make_one_name_at_once_get_two_versions_and_one_meaning(lab, other):
-    barrier, made = threading.Barrier(2), {}
-
-    def make(ws, value):
-        barrier.wait()
-        for n in range(5):
-            made[value, n] = ws.materialize("x", f"SELECT {value} AS a, {n} AS n")
-
-    threads = [
-        threading.Thread(target=make, args=(ws, value)) for ws, value in ((lab, 1), (other, 2))
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(t.version for t in made.values()) == list(range(1, 11))
-    newest = max(made.values(), key=lambda t: t.version)
-    assert lab.table("x").table_name == other.table("x").table_name == newest.table_name
-    assert (
-        lab.sql("SELECT a, n FROM jammi.x").fetchall()
-        == other.sql("SELECT a, n FROM jammi.x").fetchall()
-        == newest.read().fetchall()
-    )
-    assert [str(ws.staleness("x")) for ws in (lab, other)].count(str(lab.staleness("x"))) == 2
 
 
 def test_what_one_kernel_expires_the_other_does_not_see(lab, other):

@@ -652,16 +652,6 @@ def test_a_database_on_either_side_is_read_to_its_end(ws: Any, tmp_path: Any) ->
     assert [r.input.table for r in ws.staleness("j").reasons] == ["f"]
 
 
-def test_an_interrupt_while_rows_are_written_leaves_nothing(two: Any) -> None:
-    def stop(progress: Any) -> None:
-        if progress.unit == "rows" and progress.done:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        joined(two, progress=stop)
-    assert not two.tables() and not list(two.recipes()) and joined(two) == [1, 3, None, None, None]
-
-
 def test_a_spine_whose_rows_come_in_another_order_makes_the_join_and_what_takes_its_order_stale(
     ws: Any, tmp_path: Any
 ) -> None:

@@ -360,19 +360,6 @@ def test_the_block_closes_it_also_on_an_exception(acme):
     assert events(acme, s) == ["opened", "closed"]
 
 
-def test_the_deadline_closes_it_soon_without_being_asked(acme):
-    s = scratch(acme, "a")
-    due_in(s, 0.2)
-    until = time.monotonic() + 30
-    while events(acme, s) == ["opened"] and time.monotonic() < until:
-        time.sleep(0.05)
-    assert events(acme, s) == ["opened", "timed_out"]
-    assert s.expired
-    s.close()
-    assert told(acme, s)[-1]["deleted_row_count"] == 1
-    assert len(told(acme, s)) == 2
-
-
 def test_closing_the_workspace_closes_its_sessions(acme, tmp_path):
     kept = [scratch(acme, "a"), acme.ephemeral()]
     acme.close()
@@ -428,20 +415,6 @@ def test_the_scanner_outlives_a_disk_that_failed_once_and_tries_again(acme, how)
     assert failed and [each["event"] for each in told(acme) if each["session_id"] == identity] == [
         "opened",
         how,
-    ]
-
-
-def test_a_handle_that_is_let_go_of_is_closed(acme):
-    s = scratch(acme, "a")
-    named = s.id
-    del s
-    gc.collect()
-    until = time.monotonic() + 5
-    while acme.sessions() and time.monotonic() < until:
-        time.sleep(0.05)
-    assert [each["event"] for each in told(acme) if each["session_id"] == named] == [
-        "opened",
-        "closed",
     ]
 
 
@@ -670,13 +643,6 @@ def test_a_clock_that_is_set_back_makes_no_session_last_longer(hands):
     hands.clock.go_on(1)
     with pytest.raises(SessionClosed):
         s.count_rows("scratch")
-
-
-def test_time_that_passes_awake_gives_no_grace(hands):
-    s = scratch(hands, "a", timeout=100)
-    hands.clock.go_on(3600)
-    hands.scan()
-    assert events(hands, s) == ["opened", "timed_out"]
 
 
 # -- nothing is left -------------------------------------------------------------------------------

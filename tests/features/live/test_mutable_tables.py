@@ -3,7 +3,6 @@ changes nothing."""
 
 import datetime
 import decimal
-import threading
 
 import pyarrow as pa
 import pytest
@@ -342,26 +341,6 @@ def test_what_a_caller_rolled_back_is_in_no_later_read(ws, labels):
     assert rows(labels.read()) == [(1, "a"), (2, "b"), (3, "e")]
 
 
-def test_eight_threads_lose_no_update(ws):
-    counter = ws.mutable.create("counter", {"id": "int64", "n": "int64"}, primary_key=["id"])
-    counter.insert([{"id": 1, "n": 0}])
-    failures = []
-
-    def add():
-        try:
-            for _ in range(5):
-                ws.sql("UPDATE mutable.counter SET n = n + 1 WHERE id = 1")
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=add) for _ in range(8)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-    assert not failures and rows(counter.read()) == [(1, 40)] and counter.version == 41
-
-
 def test_who_is_always_too_late_is_told(ws, labels, monkeypatch):
     from jammi_lab.features.live import dml_commits as committing
     from jammi_lab.features.live.table_changes import VersionMoved
@@ -389,27 +368,6 @@ def test_a_workspace_that_is_only_read_refuses_every_change(ws, tmp_path, labels
         ):
             with pytest.raises(jl.WorkspaceReadOnly):
                 change()
-
-
-def test_a_full_disk_leaves_the_table_as_it_was(ws, labels):
-    from jammi_lab.storage.files import install_fault_hook
-
-    def full(point):
-        if point == "catalog:before-commit":
-            raise OSError(28, "No space left on device")
-
-    install_fault_hook(full)
-    try:
-        for change in (
-            lambda: labels.insert([{"id": 5}]),
-            lambda: ws.sql("DELETE FROM mutable.labels"),
-            lambda: ws.mutable.drop("labels"),
-        ):
-            with pytest.raises(OSError, match="space"):
-                change()
-    finally:
-        install_fault_hook(None)
-    assert labels.version == 1 and rows(labels.read()) == [(1, "a"), (2, "b")]
 
 
 def test_a_catalog_without_room_refuses_what_does_not_fit_typed_and_takes_what_does(ws, labels):

@@ -19,7 +19,6 @@ from jammi_lab.core.errors import (
     JammiError,
     NameInvalid,
     NameTooLong,
-    ResourceExhausted,
     SchemaMismatch,
     SqlError,
     StatementNotAllowed,
@@ -523,40 +522,12 @@ def test_an_event_that_is_not_what_was_published_is_damage(ws, events):
         list(events.replay("events"))
 
 
-def test_a_full_disk_leaves_no_half_event(events):
-    with events._catalog.database.read() as tx:
-        [[pages]] = tx.fetch("PRAGMA page_count")
-        tx.execute(f"PRAGMA max_page_count = {pages + 4}")
-    with pytest.raises(ResourceExhausted, match="No space is left"):
-        events.publish("events", [{"id": 1, "word": "x" * 1_000_000}])
-    assert events.publish("events", rows(2)) == 0
-    assert ids(events.replay("events")) == [(0, [2])]
-
-
 def test_a_read_only_workspace_reads_and_does_not_publish(tmp_path, events):
     events.publish("events", rows(1))
     with jl.open(tmp_path / "lab", read_only=True) as reader:
         assert ids(reader.topics.replay("events", where="id = 1")) == [(0, [1])]
         with pytest.raises(JammiError):
             reader.topics.publish("events", rows(2))
-
-
-def test_writers_in_threads_make_contiguous_offsets(events, other):
-    taken, lock = [], threading.Lock()
-
-    def write(topics):
-        for i in range(25):
-            offset = topics.publish("events", rows(i))
-            with lock:
-                taken.append(offset)
-
-    threads = [threading.Thread(target=write, args=(each,)) for each in (events, other.topics) * 2]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-    assert sorted(taken) == list(range(100))
-    assert [e.offset for e in events.replay("events")] == list(range(100))
 
 
 # -- tenants ---------------------------------------------------------------------------------------
@@ -601,15 +572,3 @@ def test_lengths_of_time_are_seconds_or_timedeltas(events):
     for length in (0, datetime.timedelta(0), float("inf")):
         with pytest.raises(InvalidArgument, match="retention"):
             events.register("events", {"id": "int64"}, retention=length)
-
-
-def test_two_tenants_may_hold_a_topic_of_one_name(ws):
-    for tenant in ("a", "b"):
-        with ws.tenant(tenant):
-            ws.topics.register("events", SCHEMA)
-            assert ws.topics.publish("events", rows(1 if tenant == "a" else 2)) == 0
-    with ws.tenant("a"):
-        assert ids(ws.topics.replay("events")) == [(0, [1])]
-        assert ws.sql("SELECT id FROM topics.events").fetchall() == [(1,)]
-        assert len(ws.topics) == 1
-    assert len(ws.topics) == 0

@@ -213,19 +213,3 @@ def test_columns_rest_on_vectors_and_members(some: Any) -> None:
         ("members", "member"),
         ("v", "key"),
     }
-
-
-def test_equal_requests_are_reused_and_an_interrupt_leaves_nothing(some: Any) -> None:
-    def stop(progress: Any) -> None:
-        if progress.stage == "context c":
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        some.context_set("c", "v", members="members", progress=stop)
-    assert [r.name for r in some.recipes()] == ["members", "v"]
-    outcomes = [
-        some.context_set("c", "v", members="members", cache=c) for c in ("use", "use", "bypass")
-    ]
-    assert [t.outcome for t in outcomes] == ["computed", "reused", "computed"] and len(
-        {t.manifest.artifact for t in outcomes}
-    ) == 1

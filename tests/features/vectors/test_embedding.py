@@ -547,19 +547,6 @@ def test_a_table_is_stale_after_its_model_was_trained_on_and_no_row_is_taken_ove
     )
 
 
-def test_a_sentence_transformers_model_works_as_it_is(lab: Any) -> None:
-    table = lab.embed("v", "papers", key="id", text="title", model=SentenceTransformer())
-    assert table.dimensions == 4 and len(lab.search("v", "text 7", k=3).arrow()) == 3
-    assert table.manifest.descriptor["encoder"]["weights"]
-
-
-def test_a_registered_model_is_used_by_its_name_and_cannot_be_deleted_then(lab: Any) -> None:
-    lab.models.register("mine", Counting(name="mine"))
-    lab.embed("v", "papers", key="id", text="title", model="mine")
-    with pytest.raises(errors.ModelReferenced):
-        lab.models.delete("mine")
-
-
 # -- progress, interrupts, checkpoints -------------------------------------------------------------
 
 
@@ -611,14 +598,6 @@ def test_texts_are_found_under_names_as_sql_writes_them(lab: Any) -> None:
         )
     with pytest.raises(errors.TableNotFound):
         lab.embed("v", 'jammi."no such"', key="id", text="title", model=encoder)
-
-
-def test_a_table_cannot_be_embedded_into_itself(lab: Any) -> None:
-    lab.embed("v", "papers", key="id", text="title", model=Counting())
-    with pytest.raises(errors.DependencyCycle):
-        lab.embed(
-            "v", "SELECT key, 'a' AS title FROM jammi.v", key="key", text="title", model=Counting()
-        )
 
 
 MEMORY = """

@@ -23,7 +23,6 @@ from jammi_lab.features.vectors.index import build_lock, indexes
 from jammi_lab.features.vectors.index import files as index_files
 from jammi_lab.features.vectors.index import hnsw as ann
 from jammi_lab.features.vectors.matrix import Matrix
-from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.store.sidecars import (
     GRAPH_SUFFIX,
     INDEX_SUFFIXES,
@@ -255,22 +254,6 @@ def test_an_interrupted_index_leaves_a_ready_table(ws: Any) -> None:
         and ws.import_embeddings("v", given(vectors())).outcome == "reused"
     )
     assert there(table) == {GRAPH_SUFFIX, MANIFEST_SUFFIX}
-
-
-def test_a_full_disk_costs_the_index_and_not_the_table(ws: Any) -> None:
-    def full(name: str) -> None:
-        if name == "index.before_write":
-            raise OSError(28, "No space left on device")
-
-    install_fault_hook(full)
-    try:
-        table = ws.import_embeddings("v", given(vectors()))
-        assert (
-            there(table) == set() and len(ws.search("v", vectors(1)[0], exact=False).arrow()) == 10
-        )
-    finally:
-        install_fault_hook(None)
-    assert ws.recover().healed == [table.table_name]
 
 
 # -- precision, and what is taken over -------------------------------------------------------------
@@ -715,13 +698,6 @@ with jl.open(sys.argv[1]) as ws:
         assert [path.stem for path in (tmp_path / "lab" / "writers").iterdir()] == [
             services_of(other).writer_id
         ]
-
-
-def test_searches_of_the_process_share_one_index(ws: Any, table: Any, tmp_path: Path) -> None:
-    with jl.open(tmp_path / "lab") as other:
-        assert loaded(ws, table) is loaded(other, table) and services_of(ws).vectors.matrix(
-            record_of(table)
-        ) is services_of(other).vectors.matrix(record_of(table))
 
 
 def test_an_index_is_kept_in_a_store(tmp_path: Path) -> None:

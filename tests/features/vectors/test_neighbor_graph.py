@@ -21,6 +21,7 @@ from jammi_lab.features.vectors.all_pairs import nearest_others
 from jammi_lab.features.vectors.exact_search import ExactSearch
 from jammi_lab.features.vectors.index.hnsw import AnnIndex
 from tests.sizes import examples
+from tests.store.lab import flip
 
 
 def given_vectors(ws: Any, name: str, keys: Any, vectors: Any) -> Any:
@@ -394,19 +395,6 @@ def test_progress_tells_rows_done_of_all(few: Any) -> None:
     assert ("neighbours g", 40, 40, "rows") in [(p.stage, p.done, p.total, p.unit) for p in told]
 
 
-def test_an_interrupt_leaves_nothing_and_the_next_call_computes(few: Any) -> None:
-    def stop(progress: Any) -> None:
-        if progress.stage == "neighbours g":
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        few.neighbor_graph("g", "v", progress=stop)
-    assert "g" not in [r.name for r in few.recipes()] and not list(
-        few.tables(kind="neighbor_graph")
-    )
-    assert few.neighbor_graph("g", "v", k=5).outcome == "computed"
-
-
 @pytest.mark.only_soak
 def test_an_interrupt_in_the_middle_of_large_products_is_quick(ws: Any) -> None:
     given_vectors(ws, "v", list(range(6000)), np.random.default_rng(0).standard_normal((6000, 128)))
@@ -425,10 +413,7 @@ def test_an_interrupt_in_the_middle_of_large_products_is_quick(ws: Any) -> None:
 
 
 def test_damaged_vectors_are_not_read(few: Any) -> None:
-    path = few.table("v").path
-    body = bytearray(path.read_bytes())
-    body[200] ^= 1
-    path.write_bytes(body)
+    flip(few.table("v").path, 200)
     with pytest.raises(errors.TableDamaged):
         few.neighbor_graph("g", "v")
 

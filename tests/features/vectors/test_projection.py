@@ -256,20 +256,6 @@ def test_progress_tells_rows_then_iterations(three: Any) -> None:
     assert iterations == sorted(set(iterations)) and len(iterations) > 200
 
 
-@pytest.mark.parametrize("stage", ["neighbours for p", "projection p"])
-def test_an_interrupt_leaves_nothing_and_the_next_call_computes(three: Any, stage: str) -> None:
-    def stop(progress: Any) -> None:
-        if progress.stage == stage and progress.done:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        three.projection("p", "v", method="tsne", progress=stop)
-    assert "p" not in [r.name for r in three.recipes()] and not list(
-        three.tables(kind="projection")
-    )
-    assert three.projection("p", "v", method="tsne").outcome == "computed"
-
-
 # -- maps that are kept ----------------------------------------------------------------------------
 
 

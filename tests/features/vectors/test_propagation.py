@@ -330,19 +330,6 @@ def test_columns_rest_on_vectors_and_edges(three: Any) -> None:
     }  # fmt: skip
 
 
-def test_an_interrupt_leaves_nothing(three: Any) -> None:
-    def stop(progress: Any) -> None:
-        if progress.stage == "propagate p":
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        three.propagate("p", "v", "edges", progress=stop)
-    assert (
-        "p" not in [r.name for r in three.recipes()]
-        and three.propagate("p", "v", "edges").outcome == "computed"
-    )
-
-
 @pytest.fixture
 def notes(ws: Any, tmp_path: Any) -> Any:
     (tmp_path / "n.csv").write_text(
