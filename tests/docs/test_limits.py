@@ -45,7 +45,7 @@ GUARANTEE = {
     "test_an_anchor_on_a_column_rests_on_that_word_and_says_so",
     "On the names in cells": "tests/kernel_ext/test_frames_in_cells.py::"
     "test_what_cannot_be_followed_is_a_ground",
-    "On the order of rows where rows depend on it.": "tests/freshness/test_second_opinion.py::"
+    "On the order of rows where rows depend on it.": "tests/freshness/test_equal_rows.py::"
     "test_a_statement_that_depends_on_the_order_never_rests_on_it",
     "On the source of a Python step": "tests/freshness/test_python_steps.py::"
     "test_a_fresh_step_says_on_what_it_rests",
@@ -63,7 +63,7 @@ GUARANTEE = {
 LISTS = {
     ("docs/verdicts.md", "These kinds are known:"): [
         (
-            "tests/freshness/test_rewritten_files.py::"
+            "tests/freshness/test_equal_rows.py::"
             "test_a_statement_that_depends_on_the_order_never_rests_on_it"
         ),
         (
@@ -86,14 +86,8 @@ LISTS = {
             "tests/freshness/test_undecidable.py::"
             "test_a_volatile_statement_is_undecidable_and_says_by_what"
         ),
-        (
-            "tests/freshness/test_undecidable.py::"
-            "test_a_source_without_anchor_is_undecidable_by_its_owner_s_choice"
-        ),
-        (
-            "tests/freshness/test_undecidable.py::"
-            "test_a_frame_of_an_earlier_kernel_is_undecidable_and_comes_back"
-        ),
+        ("tests/contracts/source.py::test_an_anchor_that_is_given_rests_on_its_owner_s_word"),
+        ("tests/freshness/test_undecidable.py::test_a_removed_frame_has_vanished"),
         (
             "tests/freshness/test_python_steps.py::"
             "test_a_step_whose_function_is_not_here_is_undecidable_and_says_so"

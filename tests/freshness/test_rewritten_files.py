@@ -38,53 +38,6 @@ def rewritten(lab: Lab, **how: Any) -> None:
     pq.write_table(pa.table(columns), lab.path("rows.parquet"), **how)
 
 
-@pytest.mark.parametrize(
-    "how", [{}, {"compression": "zstd"}, {"row_group_size": 1}, {"use_dictionary": False}], ids=repr
-)
-def test_a_file_written_anew_with_the_same_rows_leaves_its_table_fresh_on_every_surface(
-    lab: Lab, how: dict[str, Any]
-) -> None:
-    rewritten(lab, **how)
-    verdict = lab.ws.staleness("child")
-    assert verdict == jl.Fresh() and str(verdict) == "fresh, rows has other bytes and equal rows"
-    assert lab.ws.status()["child"].verdict == jl.Fresh()
-    assert lab.ws.sql("SELECT verdict FROM jammi_catalog.status").fetchall() == [("fresh",)]
-    assert not lab.ws.plan() and lab.ws.recompute("child").executed == []
-    assert "equal rows" in str(lab.ws.why("child"))
-
-
-@pytest.mark.parametrize(
-    "columns",
-    [
-        {"a": [5, 5, 7, 2]},
-        {"a": [5, 7, 5, 1]},  # what the column held, otherwise placed
-        {"id": [1, 2, 3, 4, 4], "a": [5, 5, 7, 1, 1], "t": ["x"] * 5},
-        {"id": [1, 2, 3, 3], "a": [5, 5, 7, 7]},
-        {"a": [5, 5, 7, None]},
-        {"a": pa.array([5, 5, 7, 1], pa.int32())},
-    ],
-    ids=[
-        "a value",
-        "shuffled against each other",
-        "a row more",
-        "a row twice",
-        "a null",
-        "another type",
-    ],
-)
-def test_other_rows_make_it_stale(lab: Lab, columns: dict[str, Any]) -> None:
-    pq.write_table(pa.table({**ROWS, **columns}), lab.path("rows.parquet"), compression="zstd")
-    assert said(lab.ws.staleness("child")) == ["advanced rows"]
-
-
-def test_only_the_columns_that_are_read_count(lab: Lab) -> None:
-    pq.write_table(
-        pa.table({**{c: ROWS[c][::-1] for c in ("id", "a")}, "t": list("qrst")}),
-        lab.path("rows.parquet"),
-    )
-    assert lab.ws.staleness("child") == jl.Fresh()
-
-
 @product
 @pytest.mark.parametrize("kind", ["parquet", "arrow", "csv"])
 @pytest.mark.parametrize(
@@ -133,28 +86,6 @@ def test_a_file_that_is_edited_and_then_written_as_it_was_in_another_order_is_fr
     assert lab.ws.staleness("child") == jl.Fresh()
 
 
-def test_what_was_read_is_known_to_another_kernel_and_read_once(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rewritten(lab)
-    lab.reopen()
-    assert lab.ws.staleness("child") == jl.Fresh()
-    lab.reopen()
-    monkeypatch.setattr(equal_rows, "digest_select", lambda _: pytest.fail("read again"))
-    assert lab.ws.staleness("child") == jl.Fresh()
-
-
-def test_a_statement_that_depends_on_the_order_never_rests_on_it(lab: Lab) -> None:
-    assert lab.ws.materialize(
-        "firsts", "SELECT a, first(id) AS id FROM rows GROUP BY a"
-    ).manifest.order_sensitive
-    rewritten(lab)
-    assert (
-        said(lab.ws.staleness("firsts")) == ["advanced rows"]
-        and lab.ws.staleness("child") == jl.Fresh()
-    )
-
-
 def test_a_table_made_by_a_python_step_never_rests_on_it(lab: Lab) -> None:
     lab.ws.compute("step", lambda rows: rows, inputs={"rows": "rows"}, version="1")
     rewritten(lab)
@@ -174,23 +105,6 @@ def test_a_folder_whose_rows_moved_between_its_files_is_fresh(lab: Lab) -> None:
     (folder / "a.parquet").unlink()
     pq.write_table(table.slice(3), folder / "b.parquet")
     assert lab.ws.staleness("grand") == jl.Fresh()
-
-
-def test_an_arrow_file_is_compared_too(lab: Lab) -> None:
-    path = lab.path("sun.arrow")
-    pa.feather.write_feather(pa.table(ROWS), path)
-    lab.ws.sources.add("sun", str(path))
-    lab.ws.materialize("sunny", "SELECT max(a) AS a FROM sun")
-    pa.feather.write_feather(pa.table({c: v[::-1] for c, v in ROWS.items()}), path)
-    assert str(lab.ws.staleness("sunny")) == "fresh, sun has other bytes and equal rows"
-    pa.feather.write_feather(pa.table({**ROWS, "a": [5, 5, 7, 2]}), path)
-    assert said(lab.ws.staleness("sunny")) == ["advanced sun"]
-
-
-def test_a_file_named_by_its_path_is_compared_too(lab: Lab) -> None:
-    lab.ws.materialize("by path", f"SELECT sum(a) AS s FROM '{lab.path('rows.parquet')}'")
-    rewritten(lab)
-    assert lab.ws.staleness("by path") == jl.Fresh()
 
 
 TEXTS = {
@@ -215,52 +129,6 @@ def rain(lab: Lab, kind: str, rows: list[tuple[Any, ...]], *statements: str) -> 
     for n, statement in enumerate(statements):
         lab.ws.materialize(f"wet{n}", statement)
     return [str(row.verdict) for row in lab.ws.status() if row.name.startswith("wet")]
-
-
-@pytest.mark.parametrize("kind", TEXTS)
-def test_a_text_file_with_its_rows_in_another_order_leaves_its_tables_fresh(
-    lab: Lab, kind: str
-) -> None:
-    rain(
-        lab,
-        kind,
-        RAIN,
-        "SELECT sum(mm) AS mm FROM rain",
-        "SELECT count(*) AS n FROM rain",
-        "SELECT town, first(mm) AS mm FROM rain GROUP BY town",
-    )
-    told = "fresh, rain has other bytes and equal rows"
-    assert rain(lab, kind, RAIN[::-1]) == [told, told, "stale: rain changed"]
-    lab.reopen()
-    assert str(lab.ws.staleness("wet0")) == told
-
-
-@pytest.mark.parametrize(
-    "rows",
-    [
-        [("Oslo", 1, "A"), ("Bonn", 2, "B"), ("Oslo", 4, "B")],
-        [("Oslo", 2, "A"), ("Bonn", 1, "B"), ("Oslo", 3, "B")],
-        [("Oslo", 1, "A"), ("Bonn", 2, "B"), ("Oslo", 3, "C")],
-        [*RAIN, RAIN[0]],
-        RAIN[:2],
-        [*RAIN[:2], RAIN[0]],
-    ],
-    ids=[
-        "a value",
-        "shuffled against each other",
-        "what nobody reads",
-        "a row more",
-        "a row less",
-        "a row twice",
-    ],
-)
-@pytest.mark.parametrize("kind", TEXTS)
-def test_a_text_file_with_other_rows_makes_its_tables_stale_in_whatever_column(
-    lab: Lab, kind: str, rows: list[tuple[Any, ...]]
-) -> None:
-    rain(lab, kind, RAIN, "SELECT sum(mm) AS mm FROM rain")
-    number = f", 3 → {len(rows)} rows" if len(rows) != 3 else ""
-    assert rain(lab, kind, rows) == [f"stale: rain changed{number}"]
 
 
 def test_a_csv_that_is_only_written_otherwise_leaves_its_tables_fresh(lab: Lab) -> None:
@@ -350,18 +218,6 @@ def test_a_large_text_file_is_not_read_for_an_opinion(
     assert rain(lab, "csv", RAIN[::-1]) == ["stale: rain changed"]
 
 
-def test_what_a_board_may_not_read_is_not_read_when_a_table_is_made(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lab = Lab(tmp_path, **{"look.scan_rows": 3})
-    lab.parquet("rows", **ROWS)
-    monkeypatch.setattr(equal_rows, "digest_select", lambda _: pytest.fail("read"))
-    lab.ws.materialize("child", CHILD)
-    rewritten(lab)
-    assert said(lab.ws.staleness("child")) == ["advanced rows"]
-    lab.ws.close()
-
-
 def test_a_file_that_changes_while_its_rows_are_digested_leaves_no_digest(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -446,34 +302,6 @@ def test_another_kernel_that_was_open_before_the_table_was_made_says_the_same(la
             "later": jl.Fresh(),
         }
         assert other.staleness("later") == jl.Fresh()
-
-
-@pytest.mark.parametrize("kind", ["sqlite", "duckdb"])
-def test_a_table_of_a_database_file_with_its_rows_in_another_order_leaves_its_tables_fresh(
-    lab: Lab, kind: str
-) -> None:
-    path = lab.path(f"data.{kind}")
-
-    def run(*statements: str) -> None:
-        connection: Any = (sqlite3 if kind == "sqlite" else duckdb).connect(str(path))
-        for statement in statements:
-            connection.execute(statement)
-        connection.commit()
-        connection.close()
-
-    run(
-        "CREATE TABLE t (id integer, n double precision, s text)",
-        "INSERT INTO t VALUES (1, 1.5, 'a'), (2, 2.5, 'b'), (3, 0.5, NULL)",
-    )
-    lab.ws.sources.add("db", str(path))
-    lab.ws.materialize("summed", "SELECT id, sum(n) AS n FROM db.t GROUP BY id")
-    lab.ws.materialize("listed", "SELECT list(id) AS ids FROM db.t")
-    run("DELETE FROM t WHERE id = 1", "INSERT INTO t VALUES (1, 1.5, 'unread')")
-    verdict = lab.ws.staleness("summed")
-    assert verdict == jl.Fresh() and str(verdict) == "fresh, db.t has other bytes and equal rows"
-    assert isinstance(lab.ws.staleness("listed"), jl.Stale)
-    run("UPDATE t SET n = -n WHERE id = 1")
-    assert isinstance(lab.ws.staleness("summed"), jl.Stale)
 
 
 def test_rows_of_a_large_database_file_are_not_read_twice(

@@ -10,7 +10,6 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.inputs import row_comparison as equal_rows
 from jammi_lab.inputs.row_comparison import RowComparison
-from jammi_lab.store.result_files import ResultFiles
 from tests.freshness.lab import Lab, said
 
 ROWS = {"id": [1, 2, 3, 4], "a": [5, 5, 7, 1], "t": ["x", "y", "x", None]}
@@ -47,28 +46,8 @@ def text(lab: Lab, **columns: list[Any]) -> None:
     )
 
 
-def edited(lab: Lab, **columns: Any) -> None:
-    """`rows` as these columns, and `parent` made from it again."""
-    text(lab, **{**ROWS, **columns})
-    lab.ws.recompute("parent")
-
-
 def backwards() -> dict[str, list[Any]]:
     return {name: values[::-1] for name, values in ROWS.items()}
-
-
-def test_rows_in_another_order_leave_the_child_fresh_and_it_says_why(family: Lab) -> None:
-    before = family.ws.table("parent")
-    edited(family, **backwards())
-    assert family.ws.table("parent").manifest.artifact.digest != before.manifest.artifact.digest
-    verdict = family.ws.staleness("child")
-    assert verdict == jl.Fresh()
-    assert str(verdict) == "fresh, parent has other bytes and equal rows"
-    assert family.ws.staleness(family.ws.table("child")) == jl.Fresh()
-    assert {row.name: row.verdict for row in family.ws.status()}["child"] == jl.Fresh()
-    assert family.ws.sql(
-        "SELECT verdict FROM jammi_catalog.status WHERE name = 'child'"
-    ).fetchall() == [("fresh",)]
 
 
 def test_a_plan_leaves_the_child_out_and_a_run_that_meant_to_make_it_stops_above_it(
@@ -111,27 +90,6 @@ def test_a_parent_whose_columns_changed_places_has_no_equal_rows(family: Lab) ->
     )
     family.ws.materialize("parent", "SELECT a, id, t FROM rows ORDER BY t DESC, id DESC")
     assert said(family.ws.staleness("by place")) == ["advanced parent"]
-
-
-def test_only_the_columns_that_are_read_count(family: Lab) -> None:
-    edited(family, id=[4, 3, 2, 1], a=[1, 7, 5, 5], t=["p", "q", "r", "s"])
-    assert family.ws.staleness("child") == jl.Fresh()
-
-
-@pytest.mark.parametrize(
-    "columns",
-    [
-        {"a": [5, 5, 7, 2]},
-        {"id": [2, 1, 3, 4], "a": [5, 7, 5, 1]},  # each column holds what it held, the rows do not
-        {"id": [1, 2, 3, 4, 4], "a": [5, 5, 7, 1, 1], "t": ["x", "y", "x", None, None]},
-        {"id": [1, 2, 3, 3], "a": [5, 5, 7, 7], "t": ["x", "y", "x", "x"]},
-        {"a": [5, 5, 7, None]},
-    ],
-    ids=["a value", "shuffled against each other", "a row more", "a row twice", "a null"],
-)
-def test_other_rows_make_the_child_stale(family: Lab, columns: dict[str, Any]) -> None:
-    edited(family, **columns)
-    assert said(family.ws.staleness("child")) == ["advanced parent"]
 
 
 @pytest.mark.parametrize(
@@ -191,15 +149,6 @@ def test_other_types_are_compared(lab: Lab, values: list[Any]) -> None:
     assert lab.ws.staleness("child") == jl.Fresh()
 
 
-def test_a_statement_that_depends_on_the_order_never_rests_on_it(family: Lab) -> None:
-    table = family.ws.materialize(
-        "firsts", "SELECT a, first(id) AS id FROM jammi.parent GROUP BY a"
-    )
-    assert table.manifest.order_sensitive
-    edited(family, **backwards())
-    assert said(family.ws.staleness("firsts")) == ["advanced parent"]
-
-
 def test_without_the_version_that_was_read_there_is_no_opinion(family: Lab) -> None:
     text(family, **backwards())
     family.ws.recompute("parent")
@@ -220,28 +169,6 @@ def test_columns_that_changed_places_are_no_equal_rows_for_a_star(lab: Lab) -> N
     lab.ws.materialize("child", "SELECT * FROM jammi.parent UNION ALL SELECT a, b FROM rows")
     lab.ws.materialize("parent", "SELECT b, a FROM rows")
     assert said(lab.ws.staleness("child")) == ["advanced parent"]
-
-
-def test_a_shallow_look_reads_no_more_than_it_may_and_learns_from_a_deep_one(tmp_path: Any) -> None:
-    lab = Lab(tmp_path, **{"look.scan_rows": 3})
-    text(lab, **ROWS)
-    lab.ws.materialize("parent", "SELECT id, a, t FROM rows")
-    lab.ws.materialize("child", "SELECT a, count(*) AS n FROM jammi.parent GROUP BY a")
-    edited(lab, **backwards())
-    assert said(lab.ws.status()["child"].verdict) == ["advanced parent"]
-    assert lab.ws.staleness("child") == jl.Fresh()
-    assert lab.ws.status()["child"].verdict == jl.Fresh()
-    lab.ws.close()
-
-
-def test_rows_are_read_once_also_across_restarts(
-    family: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    edited(family, **backwards())
-    assert family.ws.staleness("child") == jl.Fresh()
-    family.reopen()
-    monkeypatch.setattr(ResultFiles, "select_sql", lambda *_: pytest.fail("read again"))
-    assert family.ws.staleness("child") == jl.Fresh()
 
 
 def test_an_equal_table_asks_for_no_opinion(family: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,13 +163,6 @@ def test_a_cell_that_stores_a_table_shows_its_first_rows(papers):
     assert papers.value("t.arrow().num_rows") == "1000"
 
 
-def test_bypass_computes_again(papers):
-    papers("%%jammi -m one -q\nSELECT 1 AS one")
-    assert papers("%%jammi -m one --bypass\nSELECT 1 AS one").text.startswith(
-        "one, version 2: computed"
-    )
-
-
 @pytest.mark.parametrize("flag", ["--bypass", "--key id"])
 def test_flags_of_recipes_without_one_are_refused(papers, flag):
     shown = papers(f"%%jammi {flag}\nSELECT 1")

@@ -584,6 +584,7 @@ def test_it_is_found_from_its_source_and_its_events_are_valid(docs: Lab, maker: 
     for event in events:
         jsonschema.validate(event, SCHEMA, format_checker=jsonschema.FormatChecker())
         assert len(event["inputs"]) >= len(maker.reads)
+        assert event["job"]["facets"]["jobType"]["jobType"] == docs.ws.table("it").kind.upper()
     columns = docs.ws.lineage("it", direction="up", depth=1, columns=True).column_edges
     assert {c.derived_column for c in columns} <= {
         c.name for c in record_of(docs.ws.table("it")).columns

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.core.verdicts import Fresh, InputAdvanced, Stale
+from jammi_lab.core.verdicts import Fresh, Stale
 from tests.inside import services_of
 
 SCHEMA = {"id": "int64", "label": "string"}
@@ -117,21 +117,3 @@ def test_a_value_that_the_type_would_change_is_refused_and_nothing_is_written(ws
     with pytest.raises(jl.SchemaMismatch, match="Column 'x'"):
         ws.topics.publish("t", [{"x": value}])
     assert list(ws.topics.replay("t")) == []
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "INSERT INTO mutable.labels VALUES (3, 'c')",
-        "UPDATE mutable.labels SET label = 'x' WHERE id = 1",
-        "DELETE FROM mutable.labels WHERE id = 2",
-    ],
-)
-def test_a_commit_makes_a_reader_stale_and_recomputing_makes_it_fresh(lab, change):
-    assert lab.staleness("counted") == Fresh()
-    lab.sql(change)
-    verdict = lab.staleness("counted")
-    assert isinstance(verdict, Stale) and isinstance(verdict.reasons[0], InputAdvanced)
-    assert (verdict.reasons[0].recorded.version, verdict.reasons[0].current.version) == (1, 2)
-    assert [step.name for step in lab.plan().certain] == ["counted"]
-    assert lab.recompute("counted").executed == ["counted"] and lab.staleness("counted") == Fresh()

@@ -14,7 +14,6 @@ import jammi_lab as jl
 from jammi_lab.core import errors
 from jammi_lab.features.search.source_rows import SourceRows
 from jammi_lab.features.vectors.encoders.base import EncoderIdentity
-from tests.inside import services_of
 from tests.templates import Template
 
 TITLES = [
@@ -212,15 +211,6 @@ def test_where_knows_the_key_by_both_names(lab: Any) -> None:
     assert lab.search("v", "x", where="false").arrow()["key"].to_pylist() == []
 
 
-def test_where_and_select_see_the_source_as_it_is_now(lab: Any, papers: Path) -> None:
-    write(papers, {0: "graph networks", 3: "renamed", 9: "new"})
-    rows = lab.search("v", "tomato sauce", k=6, select="title").arrow().to_pylist()
-    assert rows[0]["title"] == "renamed" and not rows[0]["source_missing"]
-    assert sorted(r["key"] for r in rows if r["source_missing"]) == [1, 2, 4, 5]
-    assert all(r["title"] is None for r in rows if r["source_missing"])
-    assert sorted(lab.search("v", "x", where="true").arrow()["key"].to_pylist()) == [0, 3]
-
-
 @pytest.mark.parametrize(
     "where", ["year >", "yeer > 1", "1; SELECT 1", "true) OR (true", "$missing = 1", "title", ""]
 )
@@ -270,13 +260,6 @@ def test_a_key_that_stands_twice_by_now_is_one_hit(lab: Any, papers: Path) -> No
     assert rows == [{"key": 3, "rank": 1, "similarity": 1.0, "title": "a", "source_missing": False}]
 
 
-def test_a_key_whose_type_changed_still_meets_its_row(lab: Any, papers: Path) -> None:
-    pq.write_table(pa.table({"id": ["3", "x"], "title": ["b", "a"], "year": [1, 2]}), papers)
-    assert lab.search("v", "tomato sauce", k=1, select="title").arrow()["title"].to_pylist() == [
-        "b"
-    ]
-
-
 @pytest.mark.parametrize(
     ("keys", "found"),
     [
@@ -321,19 +304,6 @@ def test_columns_beside_imported_vectors_are_what_where_and_select_see(grid: Any
     ]
 
 
-def test_imported_vectors_of_a_source_see_its_rows(ws: Any, papers: Path) -> None:
-    ws.sources.add("papers", papers)
-    ws.import_embeddings(
-        "g", pa.table({"id": [2, 77], "vector": [[1.0, 0.0], [1.0, 1.0]]}), source="papers"
-    )
-    rows = ws.search("g", [1, 0], select="title").arrow().to_pylist()
-    assert [(r["key"], r["title"], r["source_missing"]) for r in rows] == [
-        (2, TITLES[2], False),
-        (77, None, True),
-    ]
-    assert ws.search("g", [1, 0]).arrow()["source_missing"].to_pylist() == [False, True]
-
-
 def test_a_source_behind_imported_vectors_is_read_once_while_it_stays_as_it_was(
     ws: Any, papers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -358,27 +328,6 @@ def test_a_source_behind_imported_vectors_is_read_once_while_it_stays_as_it_was(
     assert ws.search("g", [1, 0]).arrow()["source_missing"].to_pylist() == [False, False]
     papers.unlink()
     assert ws.search("g", [1, 0]).arrow()["source_missing"].to_pylist() == [True, True]
-
-
-def test_each_tenant_is_told_of_the_rows_that_it_sees_behind_imported_vectors(
-    ws: Any, tmp_path: Path
-) -> None:
-    write(
-        tmp_path / "shared.parquet",
-        dict(enumerate(TITLES)),
-        owner=["acme", "acme", "zeta", "zeta", "acme", "acme"],
-    )
-    ws.sources.add("shared", tmp_path / "shared.parquet", tenant_column="owner")
-    with ws.tenant("acme"):
-        ws.import_embeddings(
-            "g", pa.table({"id": [1, 4], "vector": [[1.0, 0.0], [1.0, 1.0]]}), source="shared"
-        )
-        assert [ws.search("g", [1, 0]).arrow()["source_missing"].to_pylist() for _ in range(2)] == [
-            [False, False]
-        ] * 2
-        table = ws.table("g")
-    with ws.tenant("zeta"), pytest.raises(errors.TableNotFound):
-        ws.search(table, [1, 0])
 
 
 def test_a_recipe_and_sql_can_be_behind(lab: Any) -> None:
@@ -417,18 +366,6 @@ def test_a_deleted_file_or_key_column_leaves_the_hits_and_marks_them(
     assert lab.search("v", "tomato sauce", k=1).arrow()["source_missing"].to_pylist() == [True]
     papers.unlink()
     assert lab.search("v", "tomato sauce", k=1).arrow()["source_missing"].to_pylist() == [True]
-
-
-def test_an_unmoved_source_is_not_read(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepared = []
-    prepare = services_of(lab).engine.prepare
-    monkeypatch.setattr(
-        services_of(lab).engine,
-        "prepare",
-        lambda sql, *a, **k: prepared.append(sql) or prepare(sql, *a, **k),
-    )
-    assert lab.search("v", "tomato sauce", k=1).arrow()["source_missing"].to_pylist() == [False]
-    assert prepared == []
 
 
 @pytest.mark.parametrize("searched_before", [False, True])
@@ -582,23 +519,6 @@ def test_a_text_is_searched_with_the_encoder_that_made_the_vectors_whatever_was_
     before = ws.search("v", "text 3", k=2).fetchall()
     ws.models.register("weighted", Weighted(2))
     assert ws.search("v", "text 3", k=2).fetchall() == before and before[0][1] == pytest.approx(1)
-
-
-def test_a_text_is_not_searched_with_other_weights(
-    ws: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ws.embed(
-        "v",
-        "SELECT i AS id, 'text ' || i AS body FROM range(5) r(i)",
-        key="id",
-        text="body",
-        model=Weighted(1),
-    )
-    encoders = services_of(ws).encoders
-    monkeypatch.setattr(encoders, "find_by_identity", lambda _: None)
-    monkeypatch.setattr(encoders, "get", lambda *_: Weighted(2))
-    with pytest.raises(errors.ModelNotFound, match="other weights"):
-        ws.search("v", "text 3")
 
 
 def test_sql_can_be_behind_imported_vectors(ws: Any, papers: Path) -> None:

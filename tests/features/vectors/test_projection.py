@@ -188,26 +188,6 @@ def test_without_the_library_the_extra_is_named_and_kept_maps_stay(
     assert "scikit-learn" in str(three.plan("p")) and isinstance(three.staleness("p"), jl.Stale)
 
 
-def test_a_map_is_rebuilt_from_its_manifest_and_told_as_a_run(three: Any) -> None:
-    three.projection("p", "v", method="tsne")
-    assert [
-        e.job.facets["jobType"].jobType
-        for e in three.lineage("p").to_openlineage()
-        if e.job.name == "p"
-    ][-1] == "PROJECTION"
-    place = three.table("p").path.parents[2]
-    three.close()
-    for file in place.glob("catalog.sqlite3*"):
-        file.unlink()
-    jl.rebuild(place)
-    with jl.open(place) as again:
-        assert (
-            again.staleness("p") == jl.Fresh()
-            and again.table("p").kind == "projection"
-            and len(again.vector_map("p")) == 90
-        )
-
-
 def test_columns_of_points_rest_on_keys_and_vectors(three: Any) -> None:
     three.projection("p", "v")
     edges = [

@@ -1,0 +1,204 @@
+"""The second opinion on every kind of input: the same rows in another order, or written otherwise,
+leave a table fresh, and it says why."""
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.feather
+import pyarrow.parquet as pq
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.inputs import row_comparison as equal_rows
+from tests.freshness.lab import Lab, said
+from tests.inside import services_of
+from tests.sizes import product
+
+ROWS = {"id": [1, 2, 3, 4], "a": [0.5, 0.0, 7.5, 1.5], "t": ["x", "y", "x", None]}
+OTHER = {
+    "a value": {"a": [0.5, 0.0, 7.5, 2.5]},
+    "shuffled against each other": {"a": [0.5, 7.5, 0.0, 1.5]},
+    "sign of a zero": {"a": [0.5, -0.0, 7.5, 1.5]},
+    "a row more": {
+        "id": [1, 2, 3, 4, 4],
+        "a": [0.5, 0.0, 7.5, 1.5, 1.5],
+        "t": [*"xyx", None, None],
+    },
+    "a row less": {name: values[:3] for name, values in ROWS.items()},
+    "a row twice": {"id": [1, 2, 3, 3], "a": [0.5, 0.0, 7.5, 7.5], "t": [*"xyxx"]},
+    "a null": {"a": [0.5, 0.0, 7.5, None]},
+    "another type": {"id": pa.array([1, 2, 3, 4], pa.int32())},
+}
+
+
+def parquet(rows: pa.Table, path: Path) -> None:
+    how = {"compression": "zstd", "row_group_size": 1, "use_dictionary": False}
+    pq.write_table(rows, path, **(how if path.exists() else {}))
+
+
+def tsv(rows: pa.Table, path: Path) -> None:
+    pa.csv.write_csv(rows, path, pa.csv.WriteOptions(delimiter="\t"))
+
+
+def ndjson(rows: pa.Table, path: Path) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows.to_pylist()))
+
+
+def database(connect: Any, rows: pa.Table, path: Path) -> None:
+    with contextlib.closing(connect(str(path))) as db:
+        db.execute("CREATE TABLE IF NOT EXISTS t (id integer, a double precision, t text)")
+        db.execute("DELETE FROM t")
+        db.executemany(
+            "INSERT INTO t VALUES (?, ?, ?)", [[*row.values()] for row in rows.to_pylist()]
+        )
+        db.commit()
+
+
+FILES: dict[str, Callable[[pa.Table, Path], Any]] = {
+    "parquet": parquet,
+    "arrow": pa.feather.write_feather,
+    "csv": pa.csv.write_csv,
+    "tsv": tsv,
+    "json": lambda rows, path: path.write_text(json.dumps(rows.to_pylist())),
+    "ndjson": ndjson,
+    "sqlite": partial(database, sqlite3.connect),
+    "duckdb": partial(database, duckdb.connect),
+}
+FRAMES: dict[str, Callable[[pa.Table], Any]] = {
+    "Arrow frame": lambda rows: rows,
+    "Polars frame": pl.from_arrow,
+    "pandas frame": lambda rows: rows.to_pandas(),
+}
+TEXTS = ("csv", "tsv", "json", "ndjson")
+READ_FROM = {"sqlite": "rows.t", "duckdb": "rows.t", "table": "jammi.parent"}
+SUMMED = "SELECT a, count(*) AS n, max(id) AS m FROM {} GROUP BY a"
+every_kind = pytest.mark.parametrize("kind", [*FILES, *FRAMES, "file by its path", "table"])
+
+
+def put(lab: Lab, kind: str, columns: dict[str, Any]) -> None:
+    """The input `rows` with these columns."""
+    rows = pa.table(columns)
+    if kind in FRAMES:
+        lab.ws.sources.add("rows", FRAMES[kind](rows), replace="rows" in lab.ws.sources)
+        return
+    form = kind if kind in FILES else "parquet"
+    path = lab.path(f"rows.{form}")
+    FILES[form](rows, path)
+    if "rows" not in lab.ws.sources:
+        lab.ws.sources.add("rows", str(path))
+    if kind == "table":
+        lab.ws.materialize("parent", "FROM rows", cache="bypass")
+
+
+def make(lab: Lab, kind: str, statement: str = SUMMED) -> Any:
+    """The table `child` of the input."""
+    put(lab, kind, ROWS)
+    by_path = f"'{lab.path('rows.parquet')}'"
+    name = by_path if kind == "file by its path" else READ_FROM.get(kind, "rows")
+    return lab.ws.materialize("child", statement.format(name))
+
+
+def backwards(**columns: Any) -> dict[str, Any]:
+    return {name: values[::-1] for name, values in ROWS.items()} | columns
+
+
+def is_advanced(lab: Lab) -> bool:
+    return [reason.split()[0] for reason in said(lab.ws.staleness("child"))] == ["advanced"]
+
+
+@every_kind
+def test_rows_in_another_order_leave_a_table_fresh_on_every_surface_and_are_read_once(
+    lab: Lab, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = make(lab, kind)
+    put(lab, kind, backwards())
+    verdict = lab.ws.staleness("child")
+    assert verdict == jl.Fresh() and str(verdict).endswith(" has other bytes and equal rows")
+    assert lab.ws.staleness(before) == lab.ws.status()["child"].verdict == jl.Fresh()
+    listed = lab.ws.sql("SELECT verdict FROM jammi_catalog.status WHERE name = 'child'")
+    assert listed.fetchall() == [("fresh",)]
+    assert not lab.ws.plan() and lab.ws.recompute("child").executed == []
+    assert "equal rows" in str(lab.ws.why("child"))
+    if kind not in FRAMES:
+        lab.reopen()
+    monkeypatch.setattr(equal_rows, "digest_select", lambda _: pytest.fail("read again"))
+    assert lab.ws.staleness("child") == jl.Fresh()
+
+
+@product
+@every_kind
+@pytest.mark.parametrize("rows", OTHER)
+def test_other_rows_make_it_stale(lab: Lab, kind: str, rows: str) -> None:
+    if (rows == "another type" and kind in (*TEXTS, "sqlite", "duckdb")) or (
+        rows == "sign of a zero" and kind == "sqlite"
+    ):
+        pytest.skip("it holds no other value")
+    make(lab, kind)
+    put(lab, kind, {**ROWS, **OTHER[rows]})
+    assert is_advanced(lab)
+    assert is_advanced(lab)  # and not by what the first look remembers
+
+
+@every_kind
+def test_only_the_columns_that_are_read_count_except_in_a_text(lab: Lab, kind: str) -> None:
+    make(lab, kind)
+    put(lab, kind, backwards(t=[*"qrst"]))
+    assert (lab.ws.staleness("child") == jl.Fresh()) is (kind not in TEXTS)
+
+
+@every_kind
+def test_a_statement_that_depends_on_the_order_never_rests_on_it(lab: Lab, kind: str) -> None:
+    made = make(lab, kind, "SELECT t, first(id) AS id FROM {} GROUP BY t")
+    assert made.manifest.order_sensitive
+    put(lab, kind, backwards())
+    assert is_advanced(lab)
+
+
+@pytest.mark.parametrize("kind", ["parquet", *FRAMES, "table"])
+def test_a_board_reads_no_more_than_it_may_and_learns_from_a_deep_look(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = Lab(tmp_path, **{"look.scan_rows": 3})
+    with monkeypatch.context() as patched:
+        patched.setattr(equal_rows, "digest_select", lambda _: pytest.fail("read"))
+        make(lab, kind)
+        put(lab, kind, backwards())
+        assert lab.ws.status()["child"].verdict != jl.Fresh()
+    if kind == "table":
+        assert lab.ws.staleness("child") == lab.ws.status()["child"].verdict == jl.Fresh()
+    lab.ws.close()
+
+
+def test_columns_of_a_frame_in_another_order_make_what_goes_by_their_order_stale(lab: Lab) -> None:
+    put(lab, "Arrow frame", {"p": [1, 2], "q": [2, 1]})
+    lab.ws.materialize("child", "SELECT x, count(*) AS n FROM rows t(x, y) GROUP BY x")
+    put(lab, "Arrow frame", {"q": [2, 1], "p": [1, 2]})
+    assert is_advanced(lab)
+
+
+def test_a_frame_that_is_changed_in_place_is_compared_as_it_is_now(lab: Lab) -> None:
+    frame = pa.table(ROWS).to_pandas()
+    lab.ws.sources.add("rows", frame)
+    lab.ws.materialize("child", SUMMED.format("rows"))
+    for ids, verdict in (([3, 2, 1, 4], "stale"), (ROWS["id"], "fresh")):
+        frame.loc[:, "id"] = ids
+        assert lab.verdict("child") == verdict
+
+
+def test_a_frame_in_a_variable_is_compared_like_a_registered_one(lab: Lab) -> None:
+    variables = {"rows": pa.table(ROWS)}
+    lab.ws.frames_from(lambda: variables)
+    statement = jl.Sql(SUMMED.format("rows"))
+    services_of(lab.ws).materializer.materialize("child", statement, frames=True)
+    for columns, verdict in ((backwards(), "fresh"), ({**ROWS, "id": [9] * 4}, "stale")):
+        variables["rows"] = pa.table(columns)
+        assert lab.verdict("child") == verdict
