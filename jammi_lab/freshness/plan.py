@@ -1,7 +1,7 @@
 """Plans: the steps that bring tables up to date, with bounds on their duration."""
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -334,14 +334,16 @@ class Planner:
         hold = self._holds.get(node.key)
         blockers = [] if hold is None else [str(hold)]
         frames = {
-            f"run {cell_names(origin.cells)} again"
+            name: origin.cells
             for name, origin in frame_origins(node).items()
             if any(isinstance(r, Cause) and r.path[0] == name for r in reasons)
         }
         # a frame that was not made again would give the same rows
         if frames and not self._has_fresh_frames(node):
-            blockers += sorted(frames)
-        blockers += self._missing_prerequisites(node)
+            blockers += sorted({f"run {cell_names(cells)} again" for cells in frames.values()})
+        blockers += self._missing_prerequisites(
+            node, told=[name for name, cells in frames.items() if cells]
+        )
         inputs = node.recipe.reads if node.recipe is not None else []
         unavailable = {
             each: problem
@@ -357,9 +359,9 @@ class Planner:
         is_foreign = node.recipe is None or node.tenant != self._evaluated.graph.tenant
         return blockers if blockers or unavailable or is_foreign else None
 
-    def _missing_prerequisites(self, node: RecipeNode) -> list[str]:
+    def _missing_prerequisites(self, node: RecipeNode, told: Collection[str]) -> list[str]:
         """Why this kernel cannot compute a step, as clauses: its rows come from outside, or a
-        prerequisite or a frame is missing. Empty when it can."""
+        prerequisite or a frame, other than those `told`, is missing. Empty when it can."""
         if node.recipe is None:
             return []
         descriptor = node.recipe.descriptor
@@ -368,7 +370,9 @@ class Planner:
         frames = [
             each.name
             for each in node.recipe.reads
-            if each.kind_class.has_origin and isinstance(observe(each, node.tenant), MissingFrame)
+            if each.kind_class.has_origin
+            and each.name not in told
+            and isinstance(observe(each, node.tenant), MissingFrame)
         ]
         return [
             *([] if missing is None else [missing]),

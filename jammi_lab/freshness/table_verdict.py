@@ -1,6 +1,6 @@
 """The verdict function: recorded × observed → verdict. Pure, without I/O."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -101,8 +101,8 @@ def evaluate_table(evidence: Evidence, parents: Iterable[tuple[str, Verdict]] = 
         return MissingManifest()
     if isinstance(evidence.damage, Damaged):
         return evidence.damage
-    reasons, doubts = _own_reasons(evidence)
     causes, inherited = _inherited_causes(parents, evidence.observed_at)
+    reasons, doubts = _own_reasons(evidence, {cause.path[0] for cause in causes})
     doubts += inherited
     # Before `stale`: what cannot be decided may be a reason, too. The reasons that are decided are
     # kept.
@@ -160,8 +160,12 @@ def evaluate_frame(
     return PossiblyStale(causes) if causes else Fresh()
 
 
-def _own_reasons(evidence: Evidence) -> tuple[list[Reason], list[Anchor]]:
-    """The reasons and doubts of the table itself: definition, files, direct inputs."""
+def _own_reasons(
+    evidence: Evidence, changed_parents: Collection[str] = ()
+) -> tuple[list[Reason], list[Anchor]]:
+    """The reasons and doubts of the table itself: definition, files, direct inputs. A frame that
+    cannot be observed is no doubt where it is among `changed_parents`: what it was made from has
+    changed."""
     reasons: list[Reason] = []
     doubts: list[Anchor] = []
     if isinstance(evidence.current, Unknown):
@@ -195,7 +199,9 @@ def _own_reasons(evidence: Evidence) -> tuple[list[Reason], list[Anchor]]:
                 reasons.append(InputAdvanced(anchor.input, anchor, current, difference))
             case Vanished():
                 reasons.append(InputVanished(anchor.input, anchor))
-            case Unknown(why):
+            case Unknown(why) if not (
+                anchor.input.kind_class.has_origin and anchor.input.label in changed_parents
+            ):
                 doubts.append(unpinned_anchor(anchor.input, evidence.observed_at, why))
     return reasons, doubts
 

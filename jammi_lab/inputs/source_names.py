@@ -111,19 +111,9 @@ class SourceDirectory:
         credentials: Credentials | None = None,
     ) -> Connector:
         """The connector of a record as the bound tenant sees it. A missing `frame` or `credentials`
-        are those stored earlier.
-
-        SourceUnavailable for a frame that was not registered in this kernel, and for a source that
-        must not be opened.
-        """
+        are those stored earlier. SourceUnavailable for a source that must not be opened."""
         self.outside.check(record)
         frame = self._frames.get(_key(record)) if frame is None else frame
-        if record.kind == "frame" and frame is None:
-            raise SourceUnavailable(
-                f"The frame {record.name!r} is not in this kernel.",
-                hint=f"Create it again and call ws.sources.add({record.name!r}, frame, "
-                "replace=True).",
-            )
         credentials = credentials or self.credentials(record)
         context = SourceContext(self._folder, credentials, self._source_access, self._memo)
         connector = connector_for(record, frame, context)
@@ -137,8 +127,7 @@ class SourceDirectory:
         )
 
     def find(self, name: str) -> tuple[SourceRecord, Connector] | None:
-        """The record and connector of a registered source; None when there is none of that name.
-        SourceUnavailable for an absent frame."""
+        """The record and connector of a registered source; None when there is none of that name."""
         record = self._catalog.sources.get(name)
         return None if record is None else (record, self.connector(record))
 

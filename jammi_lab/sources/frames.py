@@ -411,6 +411,6 @@ class FrameConnector:
 
     def _table(self) -> pa.Table:
         if self._object is None:
-            hint = f'Add it again: ws.sources.add("{self.name}", frame, replace=True).'
+            hint = f"Create it again and call ws.sources.add({self.name!r}, frame, replace=True)."
             raise SourceUnavailable(f"The frame {self.name!r} is not in this kernel.", hint=hint)
         return unique_names(as_arrow(self._object))

@@ -38,6 +38,27 @@ def test_an_equal_frame_is_fresh_another_one_is_stale_by_the_columns_read(
     assert (lab.verdict("ids"), said(lab.ws.staleness("vs"))) == ("fresh", ["advanced f"])
 
 
+def test_a_table_of_a_frame_that_is_gone_is_judged_by_what_the_frame_was_made_from(
+    lab: Lab,
+) -> None:
+    lab.csv("a", "id", "1", "2")
+    lab.ws.materialize("t", "SELECT id FROM a")
+    lab.ws.sources.add("f", lab.ws.table("t").read().arrow())
+    lab.ws.materialize("u", "SELECT id + 1 AS id FROM f")
+    lab.reopen()
+    assert lab.verdict("u") == "undecidable"
+    lab.csv("a", "id", "1", "2", "3")
+    assert str(lab.ws.staleness("u")).endswith("by way of f ← t")
+    plan = lab.ws.plan()
+    assert [step.name for step in plan.blocked] == ["u"]
+    assert str(plan.blocked[0].reasons[-1]) == "the frame f is not in this kernel; create it again"
+    assert lab.ws.recompute("t").executed == ["t"]
+    assert isinstance(lab.ws.staleness("u"), jl.PossiblyStale)
+    lab.ws.sources.add("f", lab.ws.table("t").read().arrow(), replace=True)
+    assert lab.ws.recompute("u").executed == ["u"]
+    assert lab.verdict("u") == "fresh"
+
+
 def test_the_frame_of_one_handle_is_absent_in_another(lab: Lab) -> None:
     lab.ws.sources.add("f", pl.DataFrame({"id": [1, 2]}))
     lab.ws.materialize("t", "SELECT id FROM f")
