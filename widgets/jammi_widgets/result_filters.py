@@ -36,7 +36,7 @@ class FilteredRows:
     def __init__(self, result: "Result", table_name: str | None) -> None:
         """`table_name` is the name of the table whose rows these are, if it is a table."""
         self._result, self._table_name = result, table_name
-        self.all_rows = ResultPage(result.preview)
+        self.all_rows = ResultPage(result.preview, result._types)
         self.page = self.all_rows
         """The rows that meet the filters."""
         self.total_rows: int | None = None
@@ -74,7 +74,9 @@ class FilteredRows:
             limit = min(total, max_rows, result_pages.MAX_HELD_ROWS)
             rows = query("*", f"WHERE {where} LIMIT {limit}").rename_columns(self._result.columns)
         total = rows.num_rows if total is None else total
-        page = ResultPage(lambda n: rows.slice(0, n), has_more=rows.num_rows < total)
+        page = ResultPage(
+            lambda n: rows.slice(0, n), self._result._types, has_more=rows.num_rows < total
+        )
         page.load_rows(rows.num_rows)
         return page, total
 

@@ -220,24 +220,16 @@ class ResultView(Panel):
         page, needle = self._result_page, self.filter.strip()
         if request.column is not None:
             self._require_column(request.column)
-            if not page.is_sortable(request.column):
-                raise InvalidArgument(
-                    f"The column {self._result.columns[request.column]!r} cannot be sorted here.",
-                    hint="Sort the statement by an expression of it with ORDER BY.",
-                )
+        first, limit = request.offset, request.offset + request.limit
+        row_numbers: Sequence[int]
         if needle or request.column is not None:
-            row_numbers: Sequence[int] = page.sorted_rows(
-                needle, request.column, descending=request.descending
-            )
-            further = request.offset + request.limit < len(row_numbers)
-            row_numbers = row_numbers[request.offset : request.offset + request.limit]
+            order = page.sorted_rows(needle, request.column, descending=request.descending)
+            matches, row_numbers = len(order), order[first:limit].tolist()
         else:
-            page.load_rows(request.offset + request.limit + 1)
-            row_numbers = range(
-                min(request.offset, page.rows.num_rows),
-                min(request.offset + request.limit, page.rows.num_rows),
-            )
-            further = page.rows.num_rows > request.offset + request.limit
+            page.load_rows(limit + 1)
+            matches = page.rows.num_rows
+            row_numbers = range(min(first, matches), min(limit, matches))
+        further = limit < matches
         first_column = min(request.left, max(0, page.rows.num_columns - 1))
         return {
             "columns": [
@@ -254,7 +246,7 @@ class ResultView(Panel):
             "further": further,
             "sorted": request.column,
             "descending": request.descending,
-            "counted": self._row_count_text(request, len(row_numbers), needle),
+            "counted": self._row_count_text(request, len(row_numbers), matches if needle else None),
             "said": self._limit_note(needle, request, further=further),
             "badge": self._badge_lines(),
             "filters": [
@@ -265,20 +257,18 @@ class ResultView(Panel):
             "code": self._rows.python_code(sql),
         }
 
-    def _row_count_text(self, request: protocol.Page, row_count: int, needle: str) -> str:
-        """The range of the rows shown and the total."""
+    def _row_count_text(self, request: protocol.Page, row_count: int, matches: int | None) -> str:
+        """The range of the rows shown and the total; `matches`: how many rows have the text."""
         noun = "filtered row" if self.filters else "row"
         total = count_noun(self._total, noun) if self._total is not None else ""
+        within = f" in {total}" if total else ""
         if not row_count:
-            return f"No matches{f' in {total}' if total else ''}." if needle else f"no {noun}s"
-        if row_count == self._total and not needle:
+            return f"no {noun}s" if matches is None else f"No matches{within}."
+        if row_count == self._total and matches is None:
             return total
         span = f"{request.offset + 1:,} to {request.offset + row_count:,}"
-        if needle:
-            return (
-                f"{span} of {self._result_page.match_count:,} "
-                f"matches{f' in {total}' if total else ''}"
-            )
+        if matches is not None:
+            return f"{span} of {matches:,} matches{within}"
         return f"{span} of {total}" if total else f"{span}; there are more"
 
     @property
@@ -331,7 +321,6 @@ class ResultView(Panel):
             "name": escape_invisible(self._result.columns[i]),
             "type": sql_type.lower(),
             "number": is_numeric_type(sql_type),
-            "sorts": self._result_page.is_sortable(i),
         }
 
     def _row_cells(self, row_numbers: Sequence[int], first_column: int) -> list[list[Cell]]:
