@@ -218,7 +218,7 @@ def _message_seconds(panel: LineageGraph, kind: Any, repeats: int) -> float:
         if kind is protocol.Open:
             panel._recent.clear()
             began = time.perf_counter()
-            panel._graph()
+            panel._body()
         elif kind is protocol.Refresh:
             began = time.perf_counter()
             panel.filter = name

@@ -64,7 +64,7 @@ def test_every_surface_has_the_star(chain: Lab) -> None:
     assert verdicts_sentence(ws.sql("FROM jammi.last").staleness()) == "fresh*"
     board = jl.widgets.StalenessBoard(ws)
     assert {
-        row["name"]: row["verdict"] for row in board._page_message(board._page_request)["rows"]
+        row["name"]: row["verdict"] for row in board._body()["rows"]
     } == {name: "fresh*" if grounds else "fresh" for name, grounds in GROUNDS.items()}
     chain.ws.close()
     folder = str(chain.folder)

@@ -147,7 +147,7 @@ def test_cells_of_a_kernel_are_heard_once_however_many_panels_there_are(ws, told
 
 def test_a_message_that_breaks_a_panel_is_answered_and_not_waited_for(ws, told, monkeypatch):
     line = told(StalenessBoard(ws))
-    monkeypatch.setattr(line.panel, "_page_message", lambda _: 1 / 0)
+    monkeypatch.setattr(line.panel, "_body", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         line.ask("rows")
     assert (

@@ -483,7 +483,7 @@ def test_what_changed_is_marked_with_how_much_and_when(ws, told, papers):
     assert known.startswith("many changed, version 1 → 2, 1 row added (read 20")
     assert known.endswith(", columns read: n; read by sum_of_many") and ", seen 20" in known
     panel.filter = "changed"
-    assert {"many", "papers"} <= names(panel._graph())
+    assert {"many", "papers"} <= names(panel._body())
     picture = base64.b64decode(
         re.search('base64,([^"]*)', panel._repr_mimebundle_()[0]["text/html"])[1]
     ).decode()

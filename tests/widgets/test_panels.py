@@ -78,7 +78,7 @@ ASKED = [
     {"v": 1, "kind": "open"},
     {"v": 1, "ask": "7", "kind": "open"},
     {"v": 1, "ask": 7, "kind": "open", "path": "/etc/passwd"},
-    {"v": 1, "ask": 7, "kind": "page", "offset": 0},
+    {"v": 1, "ask": 7, "kind": "page", "limit": 1_000_000},
     {"v": 1, "ask": 7, "kind": "act", "action": "drop", "names": ["v"]},
     {"v": 1, "ask": 7},
     [],

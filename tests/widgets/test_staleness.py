@@ -111,7 +111,7 @@ def test_board_and_lineage_open_what_changed_in_a_table(ws, told, edited):
     ws.recompute("recent")
     for panel in (StalenessBoard(ws), LineageGraph(ws)):
         opened = told(panel).ask("difference", node="recent")["body"]["widget"]
-        inner = panel.inner.panel
+        inner = panel._inner
         assert (inner.model_id, str(inner.summary)) == (opened, "1 row added")
         panel.close()
         assert inner.comm is None

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import traitlets
 
@@ -69,12 +69,7 @@ class CatalogBrowser(Panel):
     _shows_verdicts = True
     _esm = assets.module("catalog")
     _css = assets.style()
-    _kinds: ClassVar[Any] = (
-        protocol.Open | protocol.Refresh | protocol.Children | protocol.Act | protocol.Cancel
-    )
-
-    _shared_messages = (protocol.Refresh,)
-    _threaded_triggers = (protocol.Refresh, protocol.Children)
+    _follows_changes = True
 
     def __init__(self, ws: "Workspace") -> None:
         self._nodes: dict[str, CatalogNode] = {}
@@ -82,29 +77,16 @@ class CatalogBrowser(Panel):
         self._status = ws.status()
         self._groups = _build_groups(ws, self._status, self._tables_by_source)
         super().__init__(ws)
-        self.observe(lambda _: self._run_or_queue("filter", self._send_tree), names="filter")
+        self.observe(lambda _: self._run_or_queue(self._send_body), names="filter")
 
-    def refresh(self) -> None:
-        """Reload the catalog."""
-        with self._tenant_context():
-            self._reload_groups()
-        self._send_tree()
-
-    def _reload_groups(self) -> None:
-        self._status = self._ws.status()
+    def _reload(self) -> bool:
+        """Load the catalog again."""
+        previous, self._status = self._groups, self._ws.status()
         self._groups = _build_groups(self._ws, self._status, self._tables_by_source)
-
-    def _send_tree(self) -> None:
-        self._send_message({"kind": "changed", "body": self._tree()})
+        return [group.members for group in previous] != [group.members for group in self._groups]
 
     def _shown_verdicts(self) -> list[tuple[str, int, Verdict]]:
         return [(r.name, r.version, r.verdict) for r in self._status if r.version is not None]
-
-    def _refresh_if_changed(self) -> None:
-        previous = self._groups
-        self._reload_groups()
-        if [group.members for group in previous] != [group.members for group in self._groups]:
-            self._send_tree()
 
     @traitlets.validate("selection")
     def _validate_selection(self, proposal: dict[str, Any]) -> list[str]:
@@ -113,20 +95,18 @@ class CatalogBrowser(Panel):
     # -- messages
     # ----------------------------------------------------------------------------------------------
 
-    def _answer(self, message: Any) -> dict[str, Any]:
+    def _answer(self, message: Any) -> dict[str, Any] | None:
         match message:
             case protocol.Children(part=part):
                 return {"parts": self._list_children(part, self._find_node(part).load_children)}
-            case protocol.Refresh():
-                self._reload_groups()
-        return self._tree()
+        return None
 
     def _find_node(self, node_id: str) -> CatalogNode:
         if (node := self._nodes.get(node_id)) is None:
             raise TableNotFound("This item no longer exists.", hint="Refresh the catalog.")
         return node
 
-    def _tree(self) -> dict[str, Any]:
+    def _body(self) -> dict[str, Any]:
         """The groups of the tree with their direct children; with a filter, the matching nodes."""
         self._nodes.clear()
         needle = self.filter.strip().casefold()

@@ -1,7 +1,7 @@
 """The difference panel: what changed between two versions of a table."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import traitlets
@@ -72,23 +72,6 @@ class DiffView(Panel):
 
     _esm = assets.module("diff")
     _css = assets.style()
-    _kinds: ClassVar[Any] = (
-        protocol.Open
-        | protocol.Refresh
-        | protocol.DiffRows
-        | protocol.CompareVersions
-        | protocol.ListVersions
-    )
-    _shared_messages = (protocol.CompareVersions, protocol.Refresh)
-    _threaded_triggers = (
-        protocol.Open,
-        protocol.Refresh,
-        protocol.DiffRows,
-        protocol.CompareVersions,
-        protocol.ListVersions,
-        "filter",
-    )
-
     history = traitlets.Bool(False).tag(sync=True)
     """Whether the versions are listed."""
 
@@ -128,11 +111,10 @@ class DiffView(Panel):
         """The numbers of rows and columns that differ."""
         return self._comparison.summary
 
-    def refresh(self) -> None:
+    def _reload(self) -> bool:
         """Compare the newest version with the one before it."""
-        with self._tenant_context():
-            self._show_versions(None, None)
-            self._send_message({"kind": "changed", "body": self._summary_message()})
+        self._show_versions(None, None)
+        return True
 
     def _shown_tables(self) -> list[ResultTable]:
         newest = self._ws.table(self._new_table.name)
@@ -214,7 +196,7 @@ class DiffView(Panel):
     # -- messages
     # ----------------------------------------------------------------------------------------------
 
-    def _answer(self, message: Any) -> dict[str, Any]:
+    def _answer(self, message: Any) -> dict[str, Any] | None:
         match message:
             case protocol.DiffRows():
                 return self._rows_message(message)
@@ -222,11 +204,9 @@ class DiffView(Panel):
                 return {"history": self._version_rows()}
             case protocol.CompareVersions(old=old, new=new):
                 self._show_versions(old, new)
-            case protocol.Refresh():
-                self._show_versions(None, None)
-        return self._summary_message()
+        return None
 
-    def _summary_message(self) -> dict[str, Any]:
+    def _body(self) -> dict[str, Any]:
         summary, record = self.summary, self._comparison.new
         return {
             "name": escape_invisible(self._new_table.name),

@@ -3,7 +3,7 @@
 import contextlib
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import traitlets
 
@@ -38,7 +38,6 @@ from jammi_widgets.column_paths import (
 )
 from jammi_widgets.diff import DiffView
 from jammi_widgets.graph_view import Direction, View, take_snapshot
-from jammi_widgets.inner_panel import InnerPanel
 from jammi_widgets.neighbors import NeighborExplorer
 from jammi_widgets.node_details import describe_node, find_unread_node, is_registered, node_relation
 from jammi_widgets.panel import Panel
@@ -87,36 +86,7 @@ class LineageGraph(Panel):
     _shows_verdicts = True
     _esm = assets.module("lineage")
     _css = assets.style()
-    _kinds: ClassVar[Any] = (
-        protocol.Open
-        | protocol.Refresh
-        | protocol.Show
-        | protocol.Unfold
-        | protocol.OpenGroup
-        | protocol.Export
-        | protocol.ShowColumns
-        | protocol.Details
-        | protocol.TraceColumn
-        | protocol.Explore
-        | protocol.ShowDifference
-        | protocol.Act
-        | protocol.Cancel
-    )
-    _shared_messages = (
-        protocol.Refresh,
-        protocol.Show,
-        protocol.Unfold,
-        protocol.OpenGroup,
-        protocol.ShowColumns,
-    )
-    _threaded_triggers = (
-        protocol.Refresh,
-        protocol.Details,
-        protocol.TraceColumn,
-        protocol.ShowColumns,
-        protocol.Explore,
-        protocol.ShowDifference,
-    )
+    _follows_changes = True
 
     focus = traitlets.Unicode(None, allow_none=True).tag(sync=True)
     """The node at the centre of the view; None for the whole lineage."""
@@ -138,7 +108,6 @@ class LineageGraph(Panel):
         self._column_edges: tuple[object, list[End]] = None, []
         self._drawn: tuple[object, ...] = ()
         self._recent: deque[tuple[tuple[object, ...], Drawing]] = deque(maxlen=MAX_RECENT_DRAWINGS)
-        self.inner = InnerPanel()
         if name is not None:
             focus = self._resolve_focus(name if isinstance(name, str) else ws.table(name).name)
             self._view = View(
@@ -166,14 +135,9 @@ class LineageGraph(Panel):
             raise TableNotFound(f"{name!r} has no rows of its own.")
         return relation
 
-    def refresh(self) -> None:
-        """Reload the lineage and the verdicts."""
-        with self._tenant_context():
-            self._refresh_snapshot()
-        self._send_message({"kind": "changed", "body": self._graph()})
-
-    def _refresh_snapshot(self) -> None:
+    def _reload(self) -> bool:
         """Take a new snapshot; removed nodes leave the selection and the focus."""
+        previous = self._snapshot
         if self._extra_node is not None and not is_registered(self._ws, self._extra_node):
             self._extra_node = None
         if not (snapshot := take_snapshot(self._ws, self._extra_node)).equals(self._snapshot):
@@ -183,12 +147,10 @@ class LineageGraph(Panel):
         if self._view.focus is not None and not self._snapshot.find_nodes(self._view.focus):
             self._view = View(columns=self._view.columns)
             self.set_trait("focus", None)
+        return self._snapshot is not previous
 
-    def _refresh_if_changed(self) -> None:
-        previous = self._snapshot
-        self._refresh_snapshot()
-        if self._snapshot is not previous:
-            self._send_message({"kind": "changed", "body": self._graph(), "looked": True})
+    def _body(self) -> dict[str, Any]:
+        return self._graph(self._shown_part())
 
     def _shown_verdicts(self) -> list[tuple[str, int, Verdict]]:
         known = self._snapshot.verdicts
@@ -197,9 +159,6 @@ class LineageGraph(Panel):
             for node in self._snapshot.nodes
             if is_derived(node) and node.version is not None and node.name in known
         ]
-
-    def _on_close(self) -> None:
-        self.inner.close()
 
     def _node_id(self, name: str) -> str:
         matches = [i for i in self._snapshot.ids if i == name] or [
@@ -247,7 +206,7 @@ class LineageGraph(Panel):
             self._view = self._focused_view(
                 change["new"], DEFAULT_HOPS if direction == "both" else None, direction
             )
-        self._run_or_queue(change["name"], lambda: self._send_graph(change))
+        self._run_or_queue(lambda: self._send_graph(change))
 
     def _send_graph(self, change: dict[str, Any]) -> None:
         with self._tenant_context():
@@ -260,10 +219,8 @@ class LineageGraph(Panel):
     # -- messages
     # ----------------------------------------------------------------------------------------------
 
-    def _answer(self, message: Any) -> dict[str, Any]:
+    def _answer(self, message: Any) -> dict[str, Any] | None:
         match message:
-            case protocol.Refresh():
-                self._refresh_snapshot()
             case protocol.Show(node=node, hops=hops, direction=direction):
                 self._view = self._focused_view(node, hops, direction)
                 with self.hold_trait_notifications():
@@ -288,10 +245,10 @@ class LineageGraph(Panel):
             case protocol.TraceColumn(node=node, column=column):
                 return self._trace_column(self._node_id(node), column)
             case protocol.Explore(node=node):
-                return self.inner.open(NeighborExplorer(self._ws, self._name_of(node)))
+                return self._open_inner(NeighborExplorer(self._ws, self._name_of(node)))
             case protocol.ShowDifference(node=node):
-                return self.inner.open(DiffView(self._ws, self._name_of(node)))
-        return self._graph()
+                return self._open_inner(DiffView(self._ws, self._name_of(node)))
+        return None
 
     def _focused_view(
         self, node: str | None, hops: int | None, direction: Direction = "both"
@@ -331,11 +288,10 @@ class LineageGraph(Panel):
         """What decides how the drawing looks, besides the selection."""
         return self._snapshot, shown.ids, shown.pairs, self._view.focus, self._view.columns
 
-    def _graph(self, shown: _Shown | None = None) -> dict[str, Any]:
+    def _graph(self, shown: _Shown) -> dict[str, Any]:
         """The drawing as a message: the SVG, what its nodes and edges are, and which edges lie on
         the path from a root cause to a selected node."""
         snapshot, view = self._snapshot, self._view
-        shown = shown or self._shown_part()
         drawing = self._draw(shown)
         self._drawn = self._drawing_key(shown)
         return {

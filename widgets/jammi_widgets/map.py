@@ -2,7 +2,7 @@
 are similar."""
 
 import contextlib
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import traitlets
 
@@ -76,29 +76,6 @@ class EmbeddingMap(Panel):
 
     _esm = assets.module("map")
     _css = assets.style()
-    _kinds: ClassVar[Any] = (
-        protocol.Open
-        | protocol.Refresh
-        | protocol.Points
-        | protocol.Colour
-        | protocol.Hover
-        | protocol.Lasso
-        | protocol.FindClusters
-        | protocol.SelectCluster
-        | protocol.SelectedRows
-        | protocol.Act
-        | protocol.Cancel
-    )
-
-    _threaded_triggers = (
-        protocol.Refresh,
-        protocol.Colour,
-        protocol.Hover,
-        protocol.SelectedRows,
-        protocol.FindClusters,
-        "filter",
-    )
-
     color = traitlets.Unicode("").tag(sync=True)
     """The column that colours the points; empty for none."""
     count = traitlets.Int(0).tag(sync=True)
@@ -120,7 +97,7 @@ class EmbeddingMap(Panel):
         super().__init__(ws)
         self.color = color or ""
         self.observe(lambda _: self._send_marks(), names="selection")
-        self.observe(lambda _: self._run_or_queue("filter", self._apply_filter), names="filter")
+        self.observe(lambda _: self._run_or_queue(self._apply_filter), names="filter")
 
     def _set_map(self, ws: "Workspace", vector_map: VectorMap) -> None:
         """Set the points of the panel."""
@@ -136,7 +113,7 @@ class EmbeddingMap(Panel):
         self._clusters: Clusters | None = None
 
     def _replace_map(self, vector_map: VectorMap) -> None:
-        """Replace the points and update the page. Selected rows that still exist stay selected."""
+        """Replace the points. Selected rows that still exist stay selected."""
         selected = list(self.selection)
         self._set_map(self._ws, vector_map)
         self.selection = self._key_index.existing_names(selected)
@@ -144,15 +121,14 @@ class EmbeddingMap(Panel):
         self.set_trait("count", len(self._selected_rows))
         with contextlib.suppress(JammiError):  # the filter may name a removed column
             self._update_filtered_out()
-        self._send_message({"kind": "changed", "body": self._header()})
 
-    def refresh(self) -> None:
-        """Show the newest version of the table."""
-        with self._tenant_context():
-            projection = self._vector_map.projection
-            self._replace_map(
-                self._ws.vector_map(self._table.name if projection is None else projection.name)
-            )
+    def _reload(self) -> bool:
+        """Load the newest version of the table."""
+        projection = self._vector_map.projection
+        self._replace_map(
+            self._ws.vector_map(self._table.name if projection is None else projection.name)
+        )
+        return True
 
     def selected(self) -> "pa.Table":
         """The keys of the selected rows, in one column `key`. Assign the table to a variable to
@@ -364,14 +340,14 @@ class EmbeddingMap(Panel):
         }
 
     def _refresh_if_changed(self) -> None:
-        previous, header = self._sent_header, self._header()
+        previous, header = self._sent_header, self._body()
         if previous and header != previous:
             self._send_message({"kind": "about", "body": header})
 
     # -- messages
     # ----------------------------------------------------------------------------------------------
 
-    def _answer(self, message: Any) -> dict[str, Any]:
+    def _answer(self, message: Any) -> dict[str, Any] | None:
         match message:
             case protocol.Points():
                 return {
@@ -391,16 +367,14 @@ class EmbeddingMap(Panel):
                 return {"clusters": self.clusters()}
             case protocol.SelectCluster(cluster=cluster):
                 return self._select_points(self._found_clusters().labels == cluster)
-            case protocol.Refresh():
-                self.refresh()
-        return self._header()
+        return None
 
     @property
     def _verdict_table(self) -> ResultTable:
         """The table whose verdict applies to the points."""
         return self._vector_map.projection or self._table
 
-    def _header(self) -> dict[str, Any]:
+    def _body(self) -> dict[str, Any]:
         """The header of the map: table, placement method and verdict."""
         name, version = self._verdict_table.name, self._vector_map.version
         verdict, notes = verdict_with_notes(self._ws, name, version)
@@ -449,6 +423,7 @@ class EmbeddingMap(Panel):
                 )
             vector_map = self._ws.vector_map(self._table.name, method, progress=report)  # type: ignore[arg-type]  # checked above
             self._replace_map(vector_map)
+            self._send_body()
             return {"lines": []}
         return super()._act(action, names, report)
 

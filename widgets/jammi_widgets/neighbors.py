@@ -4,7 +4,7 @@ hit leads to its own neighbours."""
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import traitlets
 
@@ -71,27 +71,6 @@ class NeighborExplorer(Panel):
 
     _esm = assets.module("neighbors")
     _css = assets.style()
-    _kinds: ClassVar[Any] = (
-        protocol.Open
-        | protocol.Refresh
-        | protocol.FindNeighbors
-        | protocol.Compare
-        | protocol.Act
-        | protocol.Cancel
-    )
-    _shared_messages = (protocol.Refresh, protocol.FindNeighbors)
-    _threaded_triggers = (
-        protocol.Open,
-        protocol.Refresh,
-        protocol.FindNeighbors,
-        protocol.Compare,
-        "query",
-        "filter",
-        "k",
-        "mode",
-        "selection",
-    )
-
     query = traitlets.Unicode("").tag(sync=True)
     """The text searched for; empty if the query is a row."""
     k = traitlets.Int(10, min=1, max=1_000).tag(sync=True)
@@ -139,18 +118,17 @@ class NeighborExplorer(Panel):
         self._key_index = KeyIndex(ws._services.search.matrix(result_table._record).keys)
         self._row_columns = RowColumns(ws, result_table, self._columns)
 
-    def _repeat_on_newest(self) -> dict[str, Any]:
+    def _reload(self) -> bool:
         """Repeat the search on the newest version of the table."""
         self._set_table(self._ws, self._ws.table(self._table.name))
         self.selection = self._key_index.existing_names(self.selection)
         if self._query_row is not None and not self._key_index.existing_names([self._query_row]):
             self._query_row = None
-        return self._repeat_search()
+        self._repeat_search()
+        return True
 
-    def refresh(self) -> None:
-        """Repeat the search on the newest version of the table and update the page."""
-        with self._tenant_context():
-            self._send_message({"kind": "changed", "body": self._repeat_on_newest()})
+    def _body(self) -> dict[str, Any]:
+        return dict(self._last_answer)
 
     @traitlets.validate("mode")
     def _validate_mode(self, proposal: dict[str, Any]) -> str:
@@ -179,9 +157,7 @@ class NeighborExplorer(Panel):
             and names[0] != self._query_row
             and names[0] not in [hit["key"] for hit in self._last_answer.get("hits", [])]
         ):
-            self._run_or_queue(
-                "selection", lambda: self._send_hits(lambda: self._search(None, names[0]))
-            )
+            self._run_or_queue(lambda: self._send_hits(lambda: self._search(None, names[0])))
 
     def _send_hits(self, search: Callable[[], dict[str, Any]]) -> None:
         """Run the search and send the hits, or its error, to every view."""
@@ -195,16 +171,9 @@ class NeighborExplorer(Panel):
         """Search again after a change of query, condition or number, in Python or on the page. An
         invalid condition is reported on the page."""
         if self._searching_thread != threading.get_ident():
-            self._run_or_queue(
-                change["name"],
-                lambda: self._send_hits(
-                    lambda: (
-                        self._search(self.query, None)
-                        if change["name"] == "query"
-                        else self._repeat_search()
-                    )
-                ),
-            )
+            is_query = change["name"] == "query"
+            search = (lambda: self._search(self.query, None)) if is_query else self._repeat_search
+            self._run_or_queue(lambda: self._send_hits(search))
 
     def _refresh_if_changed(self) -> None:
         header = self._header(self._last_mode())
@@ -221,7 +190,7 @@ class NeighborExplorer(Panel):
     # -- messages
     # ----------------------------------------------------------------------------------------------
 
-    def _answer(self, message: Any) -> dict[str, Any]:
+    def _answer(self, message: Any) -> dict[str, Any] | None:
         match message:
             case protocol.FindNeighbors(text=text, row=row, k=k):
                 with self._suppress_searches():
@@ -229,9 +198,9 @@ class NeighborExplorer(Panel):
                 return self._search(text, row)
             case protocol.Compare(rows=rows):
                 return self._compare_rows([self._find_key(r) for r in rows])
-            case protocol.Refresh():
-                return self._repeat_on_newest()
-        return self._repeat_search()
+            case protocol.Open():
+                self._repeat_search()
+        return None
 
     def _repeat_search(self) -> dict[str, Any]:
         if self.query or self._query_row is not None:

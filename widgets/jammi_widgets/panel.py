@@ -2,7 +2,6 @@
 the workspace no longer exist."""
 
 import contextlib
-import functools
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -48,19 +47,6 @@ class Names(traitlets.List[str]):
         )
 
 
-def _recording_time(refresh: Callable[["Panel"], None]) -> Callable[["Panel"], None]:
-    """A `refresh` that records when it was called, for the caption of the static form, and renews
-    the form."""
-
-    @functools.wraps(refresh)
-    def wrapper(panel: "Panel") -> None:
-        panel._looked_at = utc_now()
-        refresh(panel)
-        panel._renew_saved_form()
-
-    return wrapper
-
-
 class Panel(SavedForm, anywidget.AnyWidget):
     """A widget for a workspace. `selection` and `filter` are synchronised in both directions and
     can be observed.
@@ -75,27 +61,15 @@ class Panel(SavedForm, anywidget.AnyWidget):
     follow = traitlets.Bool(True)
     """Whether the panel refreshes after each cell while a page shows it."""
 
-    _kinds: ClassVar[Any]
-    """The message types that the page may send."""
-    _shared_messages: ClassVar[tuple[type, ...]] = ()
-    """Message types whose answers update every view of the panel, not only the one that sent the
-    message."""
-    _threaded_triggers: ClassVar[tuple[type | str, ...]] = ()
-    """Message types and trait names that are handled in a thread, because they may take longer than
-    the kernel should block."""
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "refresh" in cls.__dict__:
-            setattr(cls, "refresh", _recording_time(cls.refresh))  # noqa: B010  a method is not assignable for type checkers
-        if "_kinds" in cls.__dict__:
-            cls._kinds = cls._kinds | protocol.ViewOpened | protocol.ViewClosed
+    _follows_changes: ClassVar[bool] = False
+    """Whether an automatic refresh loads the contents again."""
 
     def __init__(self, ws: "Workspace") -> None:
         self._ws, self._tenant = ws, ws.current_tenant
         self._views: set[int] = set()
         self._refresh_errors: list[str] = []
         self._shows_refusal = False
+        self._inner: Panel | None = None
         self._looked_at = utc_now()
         self.saved_as = self._rendered
         self._runner = ActionRunner(self._send_message)
@@ -108,15 +82,16 @@ class Panel(SavedForm, anywidget.AnyWidget):
     # ----------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def refresh(self) -> None:
-        """Reload what the panel shows."""
-
-    def _refresh_if_changed(self) -> None:
-        """Reload, and notify the page if the contents have changed. JammiError."""
+    def _reload(self) -> bool:
+        """Load again what the panel shows. Returns whether it has changed. JammiError."""
 
     @abstractmethod
-    def _answer(self, message: Any) -> dict[str, Any]:
-        """The body of the answer to a message. JammiError."""
+    def _body(self) -> dict[str, Any]:
+        """What the panel shows, as a message. JammiError."""
+
+    @abstractmethod
+    def _answer(self, message: Any) -> dict[str, Any] | None:
+        """The body of the answer to a message; None for what the panel shows. JammiError."""
 
     def _selectable_names(self, names: list[str]) -> list[str]:  # noqa: ARG002  for subclasses
         """The names that can be selected."""
@@ -191,7 +166,7 @@ class Panel(SavedForm, anywidget.AnyWidget):
     def _on_message(self, _: Any, content: Any, __: Any) -> None:
         request_id = content.get("ask") if isinstance(content, dict) else None
         try:
-            message = protocol.parse(content, self._kinds)
+            message = protocol.parse(content)
         except msgspec.ValidationError:
             self._send_message(
                 {
@@ -206,20 +181,15 @@ class Panel(SavedForm, anywidget.AnyWidget):
                 }
             )
             return
-        self._run_or_queue(message, lambda: self._respond(request_id, message), request_id)
+        if isinstance(message, _IMMEDIATE_MESSAGES):
+            self._respond(request_id, message)
+        else:
+            self._run_or_queue(lambda: self._respond(request_id, message), request_id)
 
-    def _run_or_queue(self, trigger: Any, job: Callable[[], None], request_id: Any = None) -> None:
-        """Run the job now. If a page is open and the job may be slow, or the queue is busy, append
-        it to the queue."""
-        slow = any(
-            trigger == kind if isinstance(kind, str) else isinstance(trigger, kind)
-            for kind in self._threaded_triggers
-        )
-        if (
-            not self._views
-            or isinstance(trigger, _IMMEDIATE_MESSAGES)
-            or not (slow or self._reply_queue.busy)
-        ):
+    def _run_or_queue(self, job: Callable[[], None], request_id: Any = None) -> None:
+        """Run the job. If a page is open, append it to the queue: it may take longer than the
+        kernel should be blocked."""
+        if not self._views:
             job()
             return
 
@@ -253,7 +223,7 @@ class Panel(SavedForm, anywidget.AnyWidget):
                 "kind": "answer",
                 "ask": request_id,
                 "body": body,
-                "shared": isinstance(message, self._shared_messages),
+                "shared": message.is_shared,
             },
             buffers,
         )
@@ -273,7 +243,39 @@ class Panel(SavedForm, anywidget.AnyWidget):
             case protocol.ViewClosed(view=view):
                 self._views.discard(view)
                 return {}
-        return self._answer(message)
+            case protocol.Refresh():
+                self._reload()
+        answer = self._answer(message)
+        return self._body() if answer is None else answer
+
+    def _send_body(self, **fields: Any) -> None:
+        """Send what the panel shows to every view."""
+        self._send_message({"kind": "changed", "body": self._body(), **fields})
+
+    def refresh(self) -> None:
+        """Reload what the panel shows."""
+        with self._tenant_context():
+            self._reload()
+            self._looked_at = utc_now()
+            self._send_body()
+        self._renew_saved_form()
+
+    def _refresh_if_changed(self) -> None:
+        """Reload, and notify the page if the contents have changed. JammiError."""
+        if self._follows_changes and self._reload():
+            self._send_body(looked=True)
+
+    def _open_inner(self, panel: "Panel") -> dict[str, Any]:
+        """Show another panel inside this one, in place of the one before. Returns the message with
+        which the page shows it."""
+        self._close_inner()
+        self._inner = panel
+        return {"widget": panel.model_id}
+
+    def _close_inner(self) -> None:
+        if self._inner is not None:
+            self._inner.close()
+        self._inner = None
 
     @property
     def is_followed(self) -> bool:
@@ -303,11 +305,8 @@ class Panel(SavedForm, anywidget.AnyWidget):
         """Stop refreshing and disconnect from the page."""
         if "_views" in self.__dict__:  # also called after a failed constructor
             self._views.clear()
-            self._on_close()
+            self._close_inner()
         super().close()
-
-    def _on_close(self) -> None:
-        """Release the resources of a subclass on close."""
 
     def _start_action(self, message: "protocol.Act | protocol.Cancel") -> dict[str, Any]:
         if isinstance(message, protocol.Cancel):

@@ -5,7 +5,9 @@ Each message has the protocol version and a number that the answer repeats. Othe
 rejected.
 """
 
-from typing import Annotated, Any, Literal
+import functools
+import operator
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -23,6 +25,8 @@ class PanelMessage(msgspec.Struct, tag_field="kind", forbid_unknown_fields=True,
     v: Literal[1]
     ask: Count
     """The number that the answer repeats."""
+    is_shared: ClassVar[bool] = False
+    """Whether the answer updates every view of the panel, not only the one that asks."""
 
 
 class Open(PanelMessage, tag="open"):
@@ -31,6 +35,8 @@ class Open(PanelMessage, tag="open"):
 
 class Refresh(PanelMessage, tag="refresh"):
     """Reload the panel."""
+
+    is_shared = True
 
 
 class ViewOpened(PanelMessage, tag="here"):
@@ -50,6 +56,7 @@ class Show(PanelMessage, tag="show"):
     """Show the graph around a node, within `hops` in one or both directions; without a node, the
     whole graph."""
 
+    is_shared = True
     node: Name | None = None
     hops: Annotated[int, msgspec.Meta(ge=1, le=1_000)] | None = None
     direction: Literal["both", "up", "down"] = "both"
@@ -58,6 +65,7 @@ class Show(PanelMessage, tag="show"):
 class Unfold(PanelMessage, tag="unfold"):
     """Show or hide the direct neighbours of a node on one side."""
 
+    is_shared = True
     node: Name
     side: Literal["up", "down"]
     open: bool
@@ -66,6 +74,7 @@ class Unfold(PanelMessage, tag="unfold"):
 class OpenGroup(PanelMessage, tag="open-group"):
     """Draw the nodes of a group individually; without a group, fold all groups again."""
 
+    is_shared = True
     group: Name | None = None
 
 
@@ -78,6 +87,7 @@ class Export(PanelMessage, tag="export"):
 class ShowColumns(PanelMessage, tag="columns"):
     """Show or hide the columns in the nodes."""
 
+    is_shared = True
     on: bool
 
 
@@ -125,6 +135,7 @@ class Cancel(PanelMessage, tag="cancel"):
 class Rows(PanelMessage, tag="rows"):
     """Request some rows of a list; the kernel sorts and slices them."""
 
+    is_shared = True
     sort: Annotated[str, msgspec.Meta(max_length=40)] = ""
     descending: bool = False
     group: Annotated[str, msgspec.Meta(max_length=2_000)] = ""
@@ -137,6 +148,7 @@ class Rows(PanelMessage, tag="rows"):
 class Page(PanelMessage, tag="page"):
     """Request some rows of a result; the kernel sorts and slices them."""
 
+    is_shared = True
     column: Count | None = None
     """Index of the sort column; None keeps the order of the result."""
     descending: bool = False
@@ -189,6 +201,7 @@ class ListVersions(PanelMessage, tag="history"):
 class CompareVersions(PanelMessage, tag="versions"):
     """Compare two versions of the table."""
 
+    is_shared = True
     old: Count
     new: Count
 
@@ -196,6 +209,7 @@ class CompareVersions(PanelMessage, tag="versions"):
 class FindNeighbors(PanelMessage, tag="near"):
     """Request the rows nearest to a text or to a displayed row."""
 
+    is_shared = True
     text: Annotated[str, msgspec.Meta(max_length=20_000)] | None = None
     row: Name | None = None
     k: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 10
@@ -249,6 +263,9 @@ class Lasso(PanelMessage, tag="lasso"):
     outline: Annotated[list[tuple[float, float]], msgspec.Meta(min_length=3, max_length=2_000)]
 
 
-def parse(content: Any, kinds: Any) -> Any:
-    """The content as a message of one of the types `kinds`. Raises msgspec.ValidationError."""
-    return msgspec.convert(content, kinds)
+_MESSAGES: Any = functools.reduce(operator.or_, PanelMessage.__subclasses__())
+
+
+def parse(content: Any) -> Any:
+    """The content as a message. Raises msgspec.ValidationError."""
+    return msgspec.convert(content, _MESSAGES)

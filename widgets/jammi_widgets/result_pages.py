@@ -64,7 +64,9 @@ class ResultPage:
         table = self.rows if columns is None else self.rows.select(list(columns))
         return table.take(pa.array(list(row_numbers), pa.int64()))
 
-    def sorted_rows(self, text: str, column: int | None, *, descending: bool) -> "NDArray[np.int64]":
+    def sorted_rows(
+        self, text: str, column: int | None, *, descending: bool
+    ) -> "NDArray[np.int64]":
         """The numbers of all rows that contain the text in some column, sorted by a column with
         NULL last, as the statement that the panel shows selects and sorts them. The sort is
         stable."""

@@ -1,8 +1,9 @@
 """The result viewer: paging, sorting and searching, all done in the kernel."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import traitlets
 
 from jammi_lab.core.display_values import TruncatedList, to_display
@@ -61,16 +62,6 @@ class ResultView(Panel):
     `high`, where None leaves a side open; a list keeps the values in it, where None stands for
     NULL."""
 
-    _kinds: ClassVar[Any] = (
-        protocol.Open
-        | protocol.Page
-        | protocol.ReadValue
-        | protocol.ProfileColumns
-        | protocol.FilterColumn
-    )
-    _shared_messages = (protocol.Page,)
-    _threaded_triggers = (protocol.ProfileColumns, protocol.FilterColumn)
-
     def __init__(self, rows: Result | ResultTable) -> None:
         result = rows.read() if isinstance(rows, ResultTable) else rows
         if not isinstance(result, Result):
@@ -106,17 +97,10 @@ class ResultView(Panel):
             self.filter.strip(), request.column, descending=request.descending
         )
 
-    def refresh(self) -> None:
-        """Show the first page with the current sort order and filter."""
-        self._page_request = protocol.Page(
-            v=1,
-            ask=0,
-            column=self._page_request.column,
-            descending=self._page_request.descending,
-            left=self._page_request.left,
-        )
-        with self._tenant_context():
-            self._send_message({"kind": "changed", "body": self._page_message(self._page_request)})
+    def _reload(self) -> bool:
+        """Turn to the first page; the sort order and the filter stay."""
+        self._page_request = msgspec.structs.replace(self._page_request, offset=0)
+        return True
 
     def selected(self) -> "pa.Table":
         """The selected rows in order of selection."""
@@ -152,7 +136,7 @@ class ResultView(Panel):
     # -- messages
     # ----------------------------------------------------------------------------------------------
 
-    def _answer(self, message: Any) -> dict[str, Any]:
+    def _answer(self, message: Any) -> dict[str, Any] | None:
         try:
             match message:
                 case protocol.Page():
@@ -164,7 +148,7 @@ class ResultView(Panel):
                 case protocol.FilterColumn():
                     self._filter_column(message)
                     return {}
-            return self._page_message(self._page_request)
+            return self._body()
         except KeyboardInterrupt:
             raise SourceUnavailable(
                 "Reading more rows was cancelled.",
@@ -215,9 +199,9 @@ class ResultView(Panel):
             )
         self.filters = filters
 
-    def _page_message(self, request: protocol.Page) -> dict[str, Any]:
+    def _body(self) -> dict[str, Any]:
         """A page of rows as a message, with row counts and notes."""
-        page, needle = self._result_page, self.filter.strip()
+        page, needle, request = self._result_page, self.filter.strip(), self._page_request
         if request.column is not None:
             self._require_column(request.column)
         first, limit = request.offset, request.offset + request.limit

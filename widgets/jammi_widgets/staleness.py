@@ -5,7 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import traitlets
@@ -21,7 +21,6 @@ from jammi_widgets import assets, protocol
 from jammi_widgets.action_runner import ProgressCallback
 from jammi_widgets.board_rows import RecipeRow, build_rows
 from jammi_widgets.diff import DiffView
-from jammi_widgets.inner_panel import InnerPanel
 from jammi_widgets.node_details import check_details
 from jammi_widgets.panel import Panel
 
@@ -70,18 +69,7 @@ class StalenessBoard(Panel):
     _shows_verdicts = True
     _esm = assets.module("staleness")
     _css = assets.style()
-    _kinds: ClassVar[Any] = (
-        protocol.Open
-        | protocol.Refresh
-        | protocol.Rows
-        | protocol.ChooseAll
-        | protocol.Details
-        | protocol.ShowDifference
-        | protocol.Act
-        | protocol.Cancel
-    )
-    _shared_messages = (protocol.Refresh, protocol.Rows)
-    _threaded_triggers = (protocol.Refresh, protocol.Details, protocol.ShowDifference)
+    _follows_changes = True
 
     watch = traitlets.Float(0.0, min=0.0, max=86_400.0).tag(sync=True)
     """Interval of automatic refreshes in seconds; 0 disables them."""
@@ -91,29 +79,28 @@ class StalenessBoard(Panel):
     def __init__(self, ws: "Workspace", *, watch: float = 0.0) -> None:
         self._rows = build_rows(ws, ws.status())
         self._page_request = protocol.Rows(v=1, ask=0)
-        self.inner = InnerPanel()
         super().__init__(ws)
         self._poller = Poller(self.refresh_quietly)
         self.observe(self._on_watch_change, names="watch")
         self.observe(self._on_filter_change, names="filter")
         self.watch = watch
 
-    def refresh(self) -> None:
-        """Reload the verdicts."""
-        with self._tenant_context():
-            self._refresh_rows()
-        self._send_page()
-
-    def _refresh_rows(self) -> None:
-        """Reload the verdicts; removed recipes leave the selection."""
+    def _reload(self) -> bool:
+        """Load the verdicts; removed recipes leave the selection."""
         previous, self._rows = self._rows, build_rows(self._ws, self._ws.status())
-        self.shown_changes += self._rows.displayed_state() != previous.displayed_state()
+        has_changed = self._rows.displayed_state() != previous.displayed_state()
+        self.shown_changes += has_changed
         if missing := set(self.selection) - self._rows.names:
             self.selection = [name for name in self.selection if name not in missing]
+        if self.watch and (turned := self._rows.turned_since(previous)):
+            self._send_message({"kind": "turned", "lines": turned})
+        return has_changed
 
-    def _on_close(self) -> None:
-        self._poller.set_interval(0)
-        self.inner.close()
+    def close(self) -> None:
+        """Stop refreshing and disconnect from the page."""
+        if "_poller" in self.__dict__:  # also called after a failed constructor
+            self._poller.set_interval(0)
+        super().close()
 
     @traitlets.validate("selection")
     def _validate_selection(self, proposal: dict[str, Any]) -> list[str]:
@@ -134,7 +121,7 @@ class StalenessBoard(Panel):
 
     def _on_filter_change(self, _: Any) -> None:
         self._page_request = msgspec.structs.replace(self._page_request, offset=0)
-        self._send_page()
+        self._send_body()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -148,7 +135,7 @@ class StalenessBoard(Panel):
             return
         if offset != self._page_request.offset:
             self._page_request = msgspec.structs.replace(self._page_request, offset=offset)
-            self._send_page()
+            self._send_body()
         self._send_message({"kind": "reveal", "name": name})
 
     def _page_offset(self, name: str, request: protocol.Rows) -> int | None:
@@ -159,43 +146,30 @@ class StalenessBoard(Panel):
         place = next((at for at, row in enumerate(rows) if row.row.name == name), None)
         return None if place is None else place // request.limit * request.limit
 
-    def _refresh_if_changed(self) -> None:
-        previous = self._rows
-        self._refresh_rows()
-        if self._rows.displayed_state() != previous.displayed_state():
-            self._send_page()
-        if self.watch and (turned := self._rows.turned_since(previous)):
-            self._send_message({"kind": "turned", "lines": turned})
-
-    def _send_page(self) -> None:
-        self._send_message({"kind": "changed", "body": self._page_message(self._page_request)})
-
     # -- messages
     # ----------------------------------------------------------------------------------------------
 
-    def _answer(self, message: Any) -> dict[str, Any]:
+    def _answer(self, message: Any) -> dict[str, Any] | None:
         match message:
             case protocol.Rows(at_selection=True) if self.selection:
                 offset = self._page_offset(self.selection[0], message) or message.offset
                 self._page_request = msgspec.structs.replace(message, offset=offset)
-                return self._page_message(self._page_request) | {"reveal": self.selection[0]}
+                return self._body() | {"reveal": self.selection[0]}
             case protocol.Rows():
                 self._page_request = message
-            case protocol.Refresh():
-                self._refresh_rows()
             case protocol.ChooseAll():
                 matches = self._rows.matching_rows(self.filter, self._page_request.group)
                 self.selection = [row.row.name for row in matches if row.verdict_word != "fresh"]
                 return {}
             case protocol.ShowDifference(node=name):
-                return self.inner.open(DiffView(self._ws, name))
+                return self._open_inner(DiffView(self._ws, name))
             case protocol.Details(node=name):
                 return {"name": name, "checks": check_details(self._ws.table(name).checks)}
-        return self._page_message(self._page_request)
+        return None
 
-    def _page_message(self, request: protocol.Rows) -> dict[str, Any]:
+    def _body(self) -> dict[str, Any]:
         """A page of rows as a message, with totals."""
-        rows = self._rows
+        rows, request = self._rows, self._page_request
         matches = rows.matching_rows(
             self.filter, request.group, request.sort, descending=request.descending
         )
