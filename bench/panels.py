@@ -81,7 +81,7 @@ def panels(folder: Path, repeats: int) -> Iterator[Line]:
     with jl.open(folder / "lab") as ws:
         yield from _sizes()
         grouped = _graph(ws, GROUPED_NODES)
-        grouped_open = grouped._answer(protocol.Open(v=1, ask=1))
+        grouped_open = grouped._dispatch(protocol.Open(v=1, ask=1))
         grouped_seconds = _message_seconds(grouped, protocol.Open, repeats)
         graph_view.MAX_DRAWN_NODES = NODES  # all of them are drawn
         graph = _graph(ws, NODES)
@@ -232,7 +232,7 @@ def _message_seconds(panel: LineageGraph, kind: Any, repeats: int) -> float:
         else:
             panel.filter = ""
             began = time.perf_counter()
-            panel._answer(protocol.Show(v=1, ask=1, node=name, hops=3))
+            panel._dispatch(protocol.Show(v=1, ask=1, node=name, hops=3))
         took.append(time.perf_counter() - began)
     panel.filter = ""
     panel.focus = None
@@ -260,9 +260,9 @@ def _sort_seconds(ws: Any, repeats: int) -> float:
     took = []
     for _ in range(repeats + 1):
         panel._rows = board_rows.RecipeRows(lines)
-        panel._answer(protocol.Rows(v=1, ask=1, sort="name"))
+        panel._dispatch(protocol.Rows(v=1, ask=1, sort="name"))
         began = time.perf_counter()
-        panel._answer(protocol.Rows(v=1, ask=1, sort="rows"))
+        panel._dispatch(protocol.Rows(v=1, ask=1, sort="rows"))
         took.append(time.perf_counter() - began)
     return sorted(took[1:])[len(took[1:]) // 2]
 
@@ -391,7 +391,7 @@ def _lasso_seconds(panel: EmbeddingMap, repeats: int) -> float:
     took = []
     for _ in range(repeats + 1):
         began = time.perf_counter()
-        panel._answer(protocol.Lasso(v=1, ask=1, outline=around))
+        panel._dispatch(protocol.Lasso(v=1, ask=1, outline=around))
         took.append(time.perf_counter() - began)
     return sorted(took[1:])[len(took[1:]) // 2]
 
@@ -435,7 +435,7 @@ def _source_column_lines(ws: Any, path: Path, repeats: int) -> Iterator[Line]:
         took = []
         for at in range(repeats + 2):
             began = time.perf_counter()
-            panel._answer(message(at))
+            panel._dispatch(message(at))
             took.append(time.perf_counter() - began)
         yield _promise_line(
             f"kernel: {what}, over a CSV file of {POINTS:,} rows",
@@ -537,7 +537,7 @@ def _pages(graph: LineageGraph, plan: EmbeddingMap, repeats: int) -> Iterator[Li
     with _browser_page() as page:
         if page is None:
             return
-        drawn = {"body": graph._answer(protocol.Open(v=1, ask=1))}
+        drawn = {"body": graph._dispatch(protocol.Open(v=1, ask=1))}
         _load(page, "lineage", {"open": drawn, "details": drawn}, ".jammi-node")
         paint = _median(page, "window.paint({selection: [], filter: '', focus: null})", repeats)
         yield _promise_line(
@@ -550,13 +550,13 @@ def _pages(graph: LineageGraph, plan: EmbeddingMap, repeats: int) -> Iterator[Li
             page.evaluate("window.pan(30)") / 1e3,
             1 / 60 * 1.1,
         )
-        points = plan._answer(protocol.Points(v=1, ask=1))
+        points = plan._dispatch(protocol.Points(v=1, ask=1))
         packed = [base64.b64encode(bytes(b)).decode() for b in points.pop("buffers")]
         _load(
             page,
             "map",
             {
-                "open": {"body": plan._answer(protocol.Open(v=1, ask=1))},
+                "open": {"body": plan._dispatch(protocol.Open(v=1, ask=1))},
                 "points": {"body": points, "buffers": packed},
             },
             "[data-points]",
