@@ -964,19 +964,12 @@ class Workspace:
         return self.lineage(name, direction="down").edges
 
     def export_openlineage(
-        self,
-        target: str | os.PathLike[str],
-        *,
-        namespace: str = "jammi_lab",
-        api_key: str | None = None,
+        self, target: str | os.PathLike[str], *, namespace: str = "jammi_lab"
     ) -> int:
-        """Write every run of the visible tables as OpenLineage events to a file (one JSON object a
-        line) or post them to an http address. Returns their number.
-
-        `api_key`: the server's key, else the environment variable OPENLINEAGE_API_KEY.
-        ExtensionMissing; SourceUnavailable; InvalidArgument.
+        """Write every run of the visible tables as OpenLineage events to a file, one JSON object a
+        line. Returns their number. ExtensionMissing; SourceUnavailable; InvalidArgument.
         """
-        return self._services.run_events.export(target, namespace, api_key)
+        return self._services.run_events.export(target, namespace)
 
     # -- maintenance
     # ----------------------------------------------------------------------------------------------

@@ -25,7 +25,6 @@ from jammi_lab.core.version import __version__
 from jammi_lab.freshness.model_edges import MODEL_KIND
 from jammi_lab.freshness.table_column_lineage import ColumnEdge, ColumnLineage
 from jammi_lab.sources.locations import (
-    check_url,
     display_location,
     full_location,
     resolve_output_path,
@@ -46,8 +45,6 @@ _DATABASES = {
     "mysql": ("mysql", 3306),
     "mariadb": ("mysql", 3306),
 }
-REQUEST_TIMEOUT_SECONDS = 10.0
-"""The timeout of one request."""
 
 NamedTable = tuple[str, TableRecord]
 """The recipe name of a table, and its record."""
@@ -69,16 +66,30 @@ class RunEvents:
         tables = [(version.recipe, record) for version, record in newest if version.recipe in names]
         return EventBuilder(self._catalog, self._columns, self._folder).build(tables)
 
-    def export(self, target: str | os.PathLike[str], namespace: str, api_key: str | None) -> int:
-        """Send the events of all runs to a file or a server; returns their number. Raises as
-        `EventBuilder` and `send`."""
-        if not isinstance(target, str) or scheme_of(target) is None:
-            resolve_output_path(target, self._tables)
+    def export(self, target: str | os.PathLike[str], namespace: str) -> int:
+        """Write the events of all runs to a file, one JSON object per line; returns their number.
+
+        InvalidArgument for a URL; SourceUnavailable when the file cannot be written; raises as
+        `EventBuilder`.
+        """
+        if isinstance(target, str) and scheme_of(target) is not None:
+            raise InvalidArgument(
+                f"Events are written to a file, not sent to {without_credentials(target)!r}.",
+                hint="Send the lines of the file: curl -d posts one to an OpenLineage server.",
+            )
+        path = resolve_output_path(target, self._tables)
         tables = _oldest_named_tables(self._catalog.result_tables.list(status=None))
-        builder = EventBuilder(self._catalog, self._columns, self._folder, namespace)
-        events = builder.build(tables)
+        events = EventBuilder(self._catalog, self._columns, self._folder, namespace).build(tables)
         self._columns.flush()
-        send(events, target, api_key)
+        from openlineage.client.serde import Serde
+
+        try:
+            write_atomic(path, "".join(Serde.to_json(event) + "\n" for event in events).encode())
+        except OSError as error:
+            raise SourceUnavailable(
+                f"{str(target)!r} cannot be written: {error.strerror}.",
+                hint="Choose a file in a folder where you have write permission.",
+            ) from None
         return len(events)
 
 
@@ -393,78 +404,3 @@ def external_dataset(
             part for part in (path_in_source, table or "") if part
         ) or "/"
     return f"{scheme}://{host}", (path_in_source + (f"#{table}" if table else "")) or "/"
-
-
-def send(
-    events: "Sequence[RunEvent]", target: str | os.PathLike[str], api_key: str | None = None
-) -> None:
-    """Write events to a file, one JSON object per line, or post them to a server, one request each.
-
-    InvalidArgument for any other target; SourceUnavailable when writing or sending fails.
-    """
-    if isinstance(target, str) and scheme_of(target) in ("http", "https"):
-        _post_events(events, target, api_key)
-        return
-    if isinstance(target, str) and scheme_of(target) is not None:
-        raise InvalidArgument(
-            "Events can be exported to a file or an http(s) URL, not to "
-            f"{without_credentials(target)!r}."
-        )
-    from openlineage.client.serde import Serde
-
-    body = "".join(Serde.to_json(event) + "\n" for event in events)
-    path = Path(os.path.abspath(os.path.expanduser(os.fspath(target))))
-    try:
-        write_atomic(path, body.encode())
-    except OSError as error:
-        raise SourceUnavailable(
-            f"{str(target)!r} cannot be written: {error.strerror}.",
-            hint="Choose a file in a folder where you have write permission.",
-        ) from None
-
-
-def _post_events(events: "Sequence[RunEvent]", url: str, api_key: str | None) -> None:
-    from openlineage.client.transport.http import (
-        ApiKeyTokenProvider,
-        HttpConfig,
-        HttpTransport,
-        TokenProvider,
-    )
-
-    check_url(url)
-    parts = urlsplit(url)
-    if parts.username or parts.password or parts.query:
-        raise InvalidArgument(
-            "The URL must not contain a credential.",
-            hint="Set the environment variable OPENLINEAGE_API_KEY instead.",
-        )
-    key = api_key or os.environ.get("OPENLINEAGE_API_KEY")
-    auth = ApiKeyTokenProvider({"api_key": key}) if key else TokenProvider({})
-    config = HttpConfig(
-        url=f"{parts.scheme}://{parts.netloc}",
-        endpoint=parts.path.strip("/") or "api/v1/lineage",
-        timeout=REQUEST_TIMEOUT_SECONDS,
-        auth=auth,
-        retry={"total": 0},
-    )
-    transport = HttpTransport(config)
-    _send_each(events, transport.emit, f"{parts.scheme}://{parts.netloc}{parts.path}")
-
-
-def _send_each(
-    events: "Sequence[RunEvent]", emit: "Callable[[RunEvent], object]", shown_url: str
-) -> None:
-    for count, event in enumerate(events):
-        try:
-            emit(event)
-        except Exception as error:  # noqa: BLE001  any error of the client; its text may contain the key, so it is not shown
-            status = getattr(getattr(error, "response", None), "status_code", None)
-            problem = (
-                f"responded with status {status}"
-                if status
-                else f"cannot be reached ({type(error).__name__})"
-            )
-            raise SourceUnavailable(
-                f"{shown_url} {problem}; {count:,} of {len(events):,} events were accepted.",
-                hint="It is safe to send them again.",
-            ) from None
