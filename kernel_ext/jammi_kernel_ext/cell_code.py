@@ -40,9 +40,6 @@ _STORES = _opcodes("STORE_NAME", "DELETE_NAME")
 _GLOBAL_STORES = _opcodes("STORE_GLOBAL", "DELETE_GLOBAL")
 _ELEMENT_WRITES = _opcodes("STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE")
 _OTHER_WRITES = _opcodes("STORE_ATTR", "DELETE_ATTR", "STORE_DEREF")
-_TEXT_BUILDING = _opcodes("BUILD_STRING", "FORMAT_VALUE", "FORMAT_SIMPLE", "FORMAT_WITH_SPEC")
-
-
 _IMPORT = dis.opmap["IMPORT_NAME"]
 _CHANGE_WORDS = IN_PLACE | OUTPUT_PARAMETERS | SETTERS
 _FRAME_WORDS = (IN_PLACE | {"inplace", "in_place"}) - CONTAINER_WORDS
@@ -66,8 +63,6 @@ class CodeUse:
     """Whether functions in it assign elements, or work in place."""
     changes_objects: bool
     """Whether functions in it may change anything that is not their own."""
-    builds_text: bool
-    """Whether it puts texts together."""
 
 
 @functools.lru_cache(maxsize=1024)
@@ -108,7 +103,6 @@ def uses_of(code: types.CodeType, *, is_function: bool = True) -> CodeUse:
         (is_function and elements) or any(each.changes_elements for each in inner),
         (is_function and (elements or objects or bool(stored)))
         or any(each.changes_objects for each in inner),
-        not _TEXT_BUILDING.isdisjoint(opcodes) or any(each.builds_text for each in inner),
     )
 
 

@@ -1,8 +1,7 @@
 """State that code keeps outside the notebook's names: in files, and in modules such as `random` and
-`logging`. Each counts as a name of its own, which no variable can have."""
+`logging`. All files count as one name, which no variable can have, and each module as one."""
 
 import functools
-import pathlib
 import re
 import types
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,9 +19,7 @@ from jammi_kernel_ext.cell_words import (
 )
 from jammi_kernel_ext.object_walk import PLAIN, NamesOfStep, module_of
 
-_FILE = "file "
-_ANY_FILE = _FILE + "*"
-"""A file whose name is computed."""
+_FILES = "state of files"
 _STATE = "state "
 _SQL_MODULES = frozenset(("duckdb", "sqlite3", "sqlalchemy"))
 _SQL_WRITES = re.compile(
@@ -32,8 +29,8 @@ _SQL_WRITERS = frozenset("register create append create_function create_view ins
 
 
 def is_state(name: str) -> bool:
-    """Whether a name stands for a file or for the state of a module."""
-    return name.startswith((_FILE, _STATE))
+    """Whether a name stands for files or for the state of a module."""
+    return name.startswith(_STATE)
 
 
 @dataclass
@@ -57,19 +54,13 @@ def states_of(found: NamesOfStep, values: Mapping[str, Any]) -> States:
         if module.partition(".")[0] not in _SQL_MODULES:
             states.written |= kept
         elif words & _SQL_WRITERS or any(map(_SQL_WRITES.search, texts)):
-            states.written |= kept | {_ANY_FILE}
+            states.written |= kept | {_FILES}
     kinds = set[str]().union(*(_uses_of_files(use.words) for use in found.uses))
-    if kinds or words & FRAME_WRITERS:
-        files = set(_file_names(found.names, texts, values))
-        if files and words & FRAME_WRITERS:
-            kinds.add("writes")
-        if not files or any(use.builds_text for use in found.uses) or "*" in files:
-            files = {"*"}
-        names = {_FILE + file for file in files}
-        states.names |= names | {_ANY_FILE}
-        states.reads_files = "reads" in kinds
-        if "writes" in kinds:
-            states.written |= names
+    if "reads" in kinds:
+        states.names.add(_FILES)
+        states.reads_files = True
+    if "writes" in kinds:
+        states.written.add(_FILES)
     return states
 
 
@@ -102,16 +93,7 @@ def _uses_of_files(words: frozenset[str]) -> frozenset[str]:
     kinds = set[str]()
     if words & (FILE_READERS | FILE_HANDLES) or any(w.startswith(READER_BEGINNINGS) for w in words):
         kinds.add("reads")
-    if words & (FILE_WRITERS | FILE_HANDLES) or any(w.startswith(WRITERS) for w in words):
+    writers = FILE_WRITERS | FRAME_WRITERS | FILE_HANDLES
+    if words & writers or any(w.startswith(WRITERS) for w in words):
         kinds.add("writes")
     return frozenset(kinds)
-
-
-def _file_names(
-    names: Iterable[str], texts: Iterable[str], values: Mapping[str, Any]
-) -> Iterator[str]:
-    """The last parts of the paths in texts and variables."""
-    paths = [each for each in map(values.get, names) if isinstance(each, str | pathlib.PurePath)]
-    known = [str(path) for path in (*texts, *paths) if 0 < len(str(path)) < 500]
-    for text in [each for each in known if "." in each or "/" in each] or known:
-        yield "*" if "*" in text else pathlib.PurePath(text).name

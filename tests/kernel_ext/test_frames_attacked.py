@@ -789,11 +789,6 @@ HARMLESS = {
     "a text": ["print('the other table')\nkept = df.query('x > 0')"],
     "a column of the same name": ["kept = df.rename(columns={'x': 'other'})"],
     "a statement of ours": ["t = 's0'\nkept = ws.sql(f'SELECT * FROM jammi.{t}').pandas()"],
-    "a file of another name": [
-        "other.to_csv('other.csv')",
-        "pd.DataFrame({'id': [1]}).to_csv('mine.csv')",
-        "df = df.merge(pd.read_csv('mine.csv'), on='id')",
-    ],
     "random numbers that another cell drew": [
         "kept = np.random.rand(len(other))",
         "df = df.assign(x=1.0)",
