@@ -18,6 +18,7 @@ from jammi_kernel_ext.object_walk import Walk
 from jammi_lab.core.anchors import FrameOrigin
 from jammi_lab.sources.frame_origins import origins
 from jammi_lab.sources.frames import is_frame
+from tests.cases import notebooks
 from tests.freshness.lab import Lab
 from tests.kernel_ext.conftest import Kernel
 from tests.stateful.notebooks import start
@@ -240,79 +241,11 @@ def test_code_of_the_user_does_not_run_when_objects_are_examined(cells: Cells) -
     assert calls == [] and cells.tables("made") == {"s0"}
 
 
-CHANGE = "def change(d): d['x'] = other.x.sum()\n"
-HELPER = "class Helper:\n    def go(self, d): d['x'] = other.x.sum()\n    def __add__(self, d): d['x'] = other.x.sum()\nhelper = Helper()\n"
-REBOUND = {
-    "a function": [CHANGE + "f = change\nf(df)\nf = len"],
-    "a function of a module": [
-        CHANGE + "import math\nmath.f = change",
-        "f = math.f\nf(df)\nf = len",
-    ],
-    "a lambda": ["f = lambda d: d.insert(0, 'n', other.x.sum())\nf(df)\nf = len"],
-    "an argument": [CHANGE + "f = change\nlist(map(f, [df]))\nf = str"],
-    "names that change places": [CHANGE, "f, g = change, len\nf(df)\nf, g = g, f"],
-    "a loop": [CHANGE, "for f in [change, len]:\n    f(df)"],
-    "a loop over a list": [CHANGE + "all = [change, len]", "for f in all:\n    df.pipe(f)"],
-    "a loop that empties a list": [
-        CHANGE + "all = [change, len]",
-        "while all:\n    f = all.pop(0)\n    f(df)",
-    ],
-    "an exception": [
-        CHANGE + "try:\n    f = change\n    f(df)\n    {}[0]\nexcept KeyError:\n    f = len"
-    ],
-    "a function that is deleted": [CHANGE + "len = change\nlen(df)\ndel len"],
-    "a function that is defined again": [CHANGE + "change(df)\ndef change(d): return d"],
-    "a function that is defined again, run twice": [
-        CHANGE + "change(df)\ndef change(d): return d",
-        "df = ws.table('s0').pandas().assign(x=lambda d: d.x + 1)",
-        CHANGE + "change(df)\ndef change(d): return d",
-    ],
-    "an object of a former cell": [HELPER, "helper.go(df)\nhelper = 1"],
-    "an object": [HELPER + "helper.go(df)\nhelper = 1"],
-    "an operator": [HELPER + "helper + df\nhelper = 1"],
-    "an object that a frame replaces": [
-        HELPER + "def make(): return helper",
-        "h = make()\nh.go(df)\nh = other",
-    ],
-    "an object that a dict replaces": [HELPER, "h = helper\nh.go(df)\nh = {}"],
-    "a queue": [
-        "import queue\nbox = []",
-        "q = queue.Queue()\nbox.append(q)\nq.put(other)\nq = 1",
-        "df['x'] = box[0].get().x.sum()",
-    ],
-    "what a function calls": ["f = len\ndef use(d): f(d)", CHANGE + "f = change", "use(df)"],
-    "what an inner function calls": [
-        "f = len\ndef use(d):\n    def inner(e): return f(e)\n    return inner(d)",
-        CHANGE + "f = change",
-        "use(df)",
-    ],
-}
+CHANGE = "def change(d): d['x'] = other.x.sum()"
+REBOUND = notebooks("rebound")
 """Cells that change `df` by way of a name that holds something harmless at their end."""
 
-IN_PLACE = {
-    "an input that is overwritten": [
-        "import numpy as np, scipy.linalg\nleft = np.eye(2) * float(other.x.sum())\nright = np.ones(2)",
-        "kept = scipy.linalg.solve(left, right, overwrite_b=True)",
-        "df['x'] = right",
-    ],
-    "a model that works in place": [
-        "from sklearn.preprocessing import StandardScaler\nscaler = StandardScaler(copy=False)",
-        "scaler.fit(other)",
-        "df = pd.DataFrame({'id': df.x.to_list(), 'x': df.x.to_list()})",
-        "kept = scaler.transform(df)",
-    ],
-    "a pipeline of models that work in place": [
-        "from sklearn.pipeline import make_pipeline\nfrom sklearn.preprocessing import StandardScaler",
-        "scaler = make_pipeline(StandardScaler(copy=False)).fit(other)",
-        "df = pd.DataFrame({'id': df.x.to_list(), 'x': df.x.to_list()})",
-        "kept = scaler.transform(df)",
-    ],
-    "a model that calls a function of the notebook": [
-        CHANGE + "from sklearn.preprocessing import FunctionTransformer",
-        "model = FunctionTransformer(change)",
-        "kept = model.fit_transform(df)",
-    ],
-}
+IN_PLACE = notebooks("in_place")
 """Cells in which a library changes `df`, or an array that it is made from."""
 
 
