@@ -63,9 +63,9 @@ def test_every_surface_has_the_star(chain: Lab) -> None:
     assert "middle (sql, version 1): fresh*" in repr(ws.lineage("last", columns=True))
     assert verdicts_sentence(ws.sql("FROM jammi.last").staleness()) == "fresh*"
     board = jl.widgets.StalenessBoard(ws)
-    assert {
-        row["name"]: row["verdict"] for row in board._body()["rows"]
-    } == {name: "fresh*" if grounds else "fresh" for name, grounds in GROUNDS.items()}
+    assert {row["name"]: row["verdict"] for row in board._body()["rows"]} == {
+        name: "fresh*" if grounds else "fresh" for name, grounds in GROUNDS.items()
+    }
     chain.ws.close()
     folder = str(chain.folder)
     jl.trust(folder)
