@@ -7,9 +7,9 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.catalog import logs
-from tests.features.live.test_mutable_inputs import (
-    lab,  # noqa: F401
-    test_a_commit_makes_a_reader_stale_and_recomputing_makes_it_fresh,  # noqa: F401
+from tests.features.live.test_live_inputs import (
+    live,  # noqa: F401
+    test_a_commit_makes_readers_stale_and_recompute_makes_them_fresh,  # noqa: F401
 )
 from tests.features.live.test_mutable_processes import (
     check_that_two_writers_lose_no_update,
