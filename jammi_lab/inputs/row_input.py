@@ -9,19 +9,16 @@ import pyarrow as pa
 from jammi_lab.core.errors import InvalidArgument, NameInvalid, SchemaMismatch
 from jammi_lab.core.identifiers import check_name, fold, near_names
 from jammi_lab.sources.frames import as_arrow, is_frame
-from jammi_lab.sources.scratch_duckdb import arrow_type as sql_arrow_type
-from jammi_lab.sources.scratch_duckdb import sql_types
+from jammi_lab.sources.scratch_duckdb import arrow_type, sql_types
 from jammi_lab.storage.arrow_values import cast_losslessly, to_arrow_array, widens
 from jammi_lab.storage.parquet import decoded_type
 
 SchemaLike: TypeAlias = "pa.Schema | Mapping[str, Any]"
 """A pyarrow Schema, or a mapping of column to the name of an Arrow or SQL type (or the Arrow type
 itself)."""
-_EXAMPLES = "int64, string, bool, float64, timestamp[us, tz=UTC], decimal128(20, 4), list<string>"
+_EXAMPLES = "int64, string, bool, float64, timestamp[us, tz=UTC], DECIMAL(20, 4), VARCHAR[]"
 _TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns)(?:,\s*tz=([\w/+:-]+))?\]")
-_DECIMAL = re.compile(r"decimal(128|256)?\((\d+),\s*(-?\d+)\)")
-_NESTED = re.compile(r"(list|large_list|fixed_size_list|struct|map)<(.*)>(?:\[(\d+)\])?", re.DOTALL)
-_FIXED_BINARY = re.compile(r"fixed_size_binary\[(\d+)\]")
+_DECIMAL = re.compile(r"decimal128\((\d+),\s*(\d+)\)")
 
 
 def schema_of(schema_like: SchemaLike, *, reserved: Iterable[str] = ()) -> pa.Schema:
@@ -68,24 +65,16 @@ def schema_of(schema_like: SchemaLike, *, reserved: Iterable[str] = ()) -> pa.Sc
     return schema
 
 
-def parse_type(name: str) -> pa.DataType | None:
-    """The Arrow type of that name, as `str(type)` writes it; None for an unknown name."""
-    name = name.strip()
+def _arrow_type(name: str) -> pa.DataType | None:
+    """The type of that name in Arrow, else in SQL; None for an unknown name."""
     if match := _TIMESTAMP.fullmatch(name):
         return pa.timestamp(match[1], match[2])
+    if match := _DECIMAL.fullmatch(name):
+        name = f"DECIMAL({match[1]},{match[2]})"
     try:
-        if match := _DECIMAL.fullmatch(name):
-            return (pa.decimal256 if match[1] == "256" else pa.decimal128)(
-                int(match[2]), int(match[3])
-            )
-        if match := _FIXED_BINARY.fullmatch(name):
-            return pa.binary(int(match[1]))
-        if match := _NESTED.fullmatch(name):
-            return _parse_nested(match[1], match[2], match[3])
-        kind: pa.DataType = pa.type_for_alias(name)
+        return pa.type_for_alias(name)
     except (ValueError, pa.ArrowException):
-        return None
-    return kind
+        return arrow_type(name)
 
 
 def to_arrow_rows(rows: Any, schema: pa.Schema, target: str) -> pa.Table:
@@ -242,56 +231,12 @@ def _mismatch_error(
 
 
 def _resolve_type(name: str, kind: Any) -> pa.DataType:
-    arrow_type = (
-        kind
-        if isinstance(kind, pa.DataType)
-        else parse_type(kind) or sql_arrow_type(kind)
-        if isinstance(kind, str)
-        else None
-    )
-    if arrow_type is None:
+    resolved = _arrow_type(kind) if isinstance(kind, str) else kind
+    if not isinstance(resolved, pa.DataType):
         raise SchemaMismatch(
             f"Column {name!r}: unknown type {kind!r}.",
             column=name,
             actual=str(kind),
             hint=f"Use an SQL type, or an Arrow type: {_EXAMPLES}.",
         )
-    return arrow_type
-
-
-def _parse_nested(outer: str, inner: str, size: str | None) -> pa.DataType | None:
-    parts = [_parse_member(part) for part in _split_members(inner)]
-    kinds = [kind for _, kind in parts]
-    if any(kind is None for kind in kinds):
-        return None
-    match outer, len(parts):
-        case "list", 1:
-            return pa.list_(kinds[0])
-        case "large_list", 1:
-            return pa.large_list(kinds[0])
-        case "fixed_size_list", 1 if size is not None:
-            return pa.list_(kinds[0], int(size))
-        case "map", 2:
-            return pa.map_(*kinds)
-        case "struct", _ if all(name for name, _ in parts):
-            return pa.struct([pa.field(name, kind) for name, kind in parts])
-    return None
-
-
-def _parse_member(text: str) -> tuple[str, pa.DataType | None]:
-    """The name and type of `name: type`, or an empty name and the type."""
-    match = re.fullmatch(r"\s*(\w+)\s*:\s*(.+)", text, re.DOTALL)
-    if match is not None:
-        return match[1], parse_type(match[2].removesuffix(" not null"))
-    return "", parse_type(text)
-
-
-def _split_members(text: str) -> list[str]:
-    """The parts between the commas outside of brackets."""
-    depth, start, parts = 0, 0, []
-    for position, character in enumerate(text):
-        depth += (character in "<[(") - (character in ">])")
-        if character == "," and depth == 0:
-            parts.append(text[start:position])
-            start = position + 1
-    return [*parts, text[start:]]
+    return resolved

@@ -215,23 +215,24 @@ class RowMap(FunctionRecipe, RowRecipe):
 
 
 def _encode_schema(schema: Any, key: str) -> list[tuple[str, str]] | None:
-    """Names and Arrow types of the outputs. Raises as `schema_of`."""
+    """Names and SQL types of the outputs. Raises as `schema_of`."""
     from jammi_lab.features.rows.row_outputs import INPUT_DIGEST_COLUMN
     from jammi_lab.inputs.row_input import schema_of
+    from jammi_lab.sources.scratch_duckdb import sql_types
     from jammi_lab.steps.row_wise import ERROR_COLUMN
 
     if schema is None:
         return None
     reserved = (key, ERROR_COLUMN, INPUT_DIGEST_COLUMN)
-    return [(field.name, str(field.type)) for field in schema_of(schema, reserved=reserved)]
+    return [*sql_types(schema_of(schema, reserved=reserved)).items()]
 
 
 def _parse_schema(encoded: Any) -> "pa.Schema | None":
     """The outputs of a bound recipe."""
     import pyarrow as pa
 
-    from jammi_lab.inputs.row_input import parse_type
+    from jammi_lab.sources.scratch_duckdb import arrow_type
 
     if encoded is None:
         return None
-    return pa.schema([(name, parse_type(kind)) for name, kind in encoded])
+    return pa.schema([(name, arrow_type(kind)) for name, kind in encoded])

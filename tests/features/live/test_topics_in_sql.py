@@ -30,7 +30,7 @@ def test_a_topic_has_its_columns_its_offsets_and_its_moments(clicks):
 
 
 def test_an_empty_topic_is_an_empty_table(ws):
-    ws.topics.register("none", {"a": "list<string>"})
+    ws.topics.register("none", {"a": "VARCHAR[]"})
     assert ws.sql("SELECT * FROM topics.none").fetchall() == []
 
 
