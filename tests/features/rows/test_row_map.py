@@ -114,9 +114,7 @@ def test_values_keep_the_types_of_the_schema(ws, reviews):
     def price(text):
         return {"price": Decimal("1.50"), "tags": [text]}
 
-    table = run(
-        ws, price, schema={"price": "decimal(9, 2)", "tags": "VARCHAR[]", "none": "date"}
-    )
+    table = run(ws, price, schema={"price": "decimal(9, 2)", "tags": "VARCHAR[]", "none": "date"})
     assert [c.type for c in table.manifest.columns][1:4] == ["DECIMAL(9,2)", "VARCHAR[]", "DATE"]
     assert rows(table)[0] == {"id": 1, "price": Decimal("1.50"), "tags": ["a"], "none": None}
 
