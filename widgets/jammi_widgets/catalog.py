@@ -248,50 +248,29 @@ def _build_groups(
 
 
 def _live_groups(ws: "Workspace") -> list[tuple[str, list[CatalogNode]]]:
-    """The groups of mutable tables, topics and sessions, read from the catalog's relations."""
-
-    def describe_mutable(row: dict[str, Any]) -> str:
-        return f"version {row['version']}, {count_noun(row['row_count'] or 0, 'row')}"
-
-    def describe_topic(row: dict[str, Any]) -> str:
-        return count_noun(row["next_offset"] or 0, "event")
-
-    def read_rows(
-        relation: str, order_column: str, registered: object
-    ) -> list[dict[str, Any]]:  # listing names is cheaper than a statement
-        return (
-            ws.sql(f"SELECT * FROM jammi_catalog.{relation} ORDER BY {order_column}")
-            .arrow()
-            .to_pylist()
-            if registered
-            else []
+    """The groups of mutable tables, topics and sessions."""
+    tables = [
+        _relation_node(
+            ws,
+            table.name,
+            f"version {table.version}, {count_noun(len(table), 'row')}",
+            quoted_name("mutable", table.name),
         )
-
-    tables = read_rows("mutable_tables", "name", ws.mutable.list())
-    topics = read_rows("topics", "name", ws.topics.list())
-    sessions = read_rows("sessions", "id", ws.sessions())
-    return [
-        (
-            "Mutable tables",
-            [
-                _relation_node(
-                    ws, r["name"], describe_mutable(r), quoted_name("mutable", r["name"])
-                )
-                for r in tables
-            ],
-        ),
-        (
-            "Topics",
-            [
-                _relation_node(ws, r["name"], describe_topic(r), quoted_name("topics", r["name"]))
-                for r in topics
-            ],
-        ),
-        (
-            "Sessions",
-            [CatalogNode(r["id"], f"until {r['deadline']}", repr(r["id"])) for r in sessions],
-        ),
+        for table in ws.mutable.list()
     ]
+    topics = [
+        _relation_node(
+            ws,
+            topic.name,
+            count_noun(topic.next_offset, "event"),
+            quoted_name("topics", topic.name),
+        )
+        for topic in ws.topics.list()
+    ]
+    sessions = [
+        CatalogNode(each.id, f"until {each.deadline}", repr(each.id)) for each in ws.sessions()
+    ]
+    return [("Mutable tables", tables), ("Topics", topics), ("Sessions", sessions)]
 
 
 def _relation_node(

@@ -1,15 +1,7 @@
-"""The specification of a chart as it is stored in a notebook: numbers in as many digits as can be
-seen, and no more rows than fit."""
+"""The specification of a chart as it is stored in a notebook: with no more rows than fit."""
 
 import json
-import math
-from collections.abc import Sequence
 from typing import Any
-
-Rows = list[dict[str, Any]]
-_MAX_VISIBLE_STEPS = 10_000
-"""Steps from the lowest to the highest value of a column that are told apart: twenty for each pixel
-of a chart."""
 
 
 def stored_specification(spec: dict[str, Any], max_bytes: int) -> dict[str, Any] | None:
@@ -21,9 +13,9 @@ def stored_specification(spec: dict[str, Any], max_bytes: int) -> dict[str, Any]
     rows = data.get("values")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         return stored if _size(stored) <= max_bytes else None
-    rounded, count, drawn = _round_rows(rows), len(rows), stored
+    count, drawn = len(rows), stored
     while count:
-        part = [rounded[at * len(rows) // count] for at in range(count)]
+        part = [rows[at * len(rows) // count] for at in range(count)]
         drawn = {**stored, "data": {**data, "values": part}}
         if count < len(rows):
             drawn["title"] = _with_note(
@@ -45,21 +37,3 @@ def _with_note(title: Any, note: str) -> dict[str, Any]:
     if not own.get("text"):
         return {"fontSize": 11, "fontWeight": "normal", **own, "text": note}
     return {**own, "subtitle": note}
-
-
-def _round_rows(rows: Rows) -> Rows:
-    """The rows with the decimal places by which the values of a column differ visibly."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    places = {name: _decimals([row.get(name) for row in rows]) for name in names}
-    return [{name: _round(row.get(name), places[name]) for name in names} for row in rows]
-
-
-def _decimals(values: Sequence[Any]) -> int:
-    numbers = [v for v in values if isinstance(v, float)]
-    extent = max(numbers) - min(numbers) if numbers else 0.0
-    extent = extent or (abs(numbers[0]) if numbers else 0.0) or 1.0
-    return -math.floor(math.log10(extent / _MAX_VISIBLE_STEPS)) if math.isfinite(extent) else 0
-
-
-def _round(value: Any, places: int) -> Any:
-    return round(value, places) if isinstance(value, float) else value

@@ -1,7 +1,7 @@
 """Column lineage: the path of one column, upstream and downstream."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 from jammi_lab.features.pictures.column_svg import index_edges
 from jammi_lab.features.pictures.lineage import Lineage
@@ -38,18 +38,15 @@ def snapshot_edges(snapshot: LineageSnapshot, lineage: Lineage) -> list[End]:
     return [edge for edge in edges if edge[0] >= 0 and edge[2] >= 0]
 
 
-def trace_column(
-    edges: Sequence[End], start: ColumnKey
-) -> tuple[dict[int, list[str]], dict[ColumnStep, bool]]:
-    """The columns upstream and downstream of `start` by table, with `start` itself, and the steps
-    between them; a step maps to whether it carries values (True) or only selects rows."""
+def trace_column(edges: Sequence[End], start: ColumnKey) -> dict[ColumnStep, bool]:
+    """The steps between the columns upstream and downstream of `start`; a step maps to whether it
+    carries values (True) or only selects rows."""
     upstream: dict[ColumnKey, list[tuple[ColumnKey, bool]]] = defaultdict(list)
     downstream: dict[ColumnKey, list[tuple[ColumnKey, bool]]] = defaultdict(list)
     for table, column, child, child_column, direct in edges:
         upstream[child, child_column].append(((table, column), direct))
         downstream[table, column].append(((child, child_column), direct))
     steps: dict[ColumnStep, bool] = {}
-    reached = {start}
     for adjacency, upwards in ((upstream, True), (downstream, False)):
         todo, visited = [start], {start}
         while todo:
@@ -60,20 +57,4 @@ def trace_column(
                 if neighbor not in visited:
                     visited.add(neighbor)
                     todo.append(neighbor)
-        reached |= visited
-    return _columns_by_table(reached), steps
-
-
-def table_pairs(steps: Mapping[ColumnStep, bool]) -> dict[tuple[int, int], bool]:
-    """The pairs of connected tables, with whether values flow between them."""
-    pairs: dict[tuple[int, int], bool] = {}
-    for ((a, _), (b, _)), direct in steps.items():
-        pairs[a, b] = pairs.get((a, b), False) or direct
-    return pairs
-
-
-def _columns_by_table(keys: Iterable[ColumnKey]) -> dict[int, list[str]]:
-    columns: dict[int, list[str]] = defaultdict(list)
-    for table, column in sorted(keys):
-        columns[table].append(column)
-    return dict(columns)
+    return steps

@@ -33,7 +33,6 @@ from jammi_widgets.column_paths import (
     MAX_LINEAGE_NODES,
     MAX_TABLES,
     snapshot_edges,
-    table_pairs,
     trace_column,
 )
 from jammi_widgets.diff import DiffView
@@ -381,23 +380,16 @@ class LineageGraph(Panel):
         return self._snapshot.nodes[self._snapshot.index_by_id[self._node_id(node)]].name
 
     def _trace_column(self, name: str, column: str) -> dict[str, Any]:
-        """The upstream and downstream path of a column: columns by node, edges between nodes, and
-        edges between columns."""
-        snapshot = self._snapshot
-        index = snapshot.index_by_id[name]
-        columns, steps = trace_column(self._column_edges_around(index), (index, column))
+        """The upstream and downstream path of a column, as edges between columns with whether they
+        carry values."""
+        ids, index = self._snapshot.ids, self._snapshot.index_by_id[name]
+        steps = trace_column(self._column_edges_around(index), (index, column))
         return {
             "node": name,
             "column": column,
-            "columns": [
-                [snapshot.ids[node_index], column_names]
-                for node_index, column_names in columns.items()
+            "lines": [
+                [ids[a], x, ids[b], y, direct] for ((a, x), (b, y)), direct in sorted(steps.items())
             ],
-            "edges": [
-                [snapshot.ids[a], snapshot.ids[b], direct]
-                for (a, b), direct in table_pairs(steps).items()
-            ],
-            "lines": [[snapshot.ids[a], x, snapshot.ids[b], y] for (a, x), (b, y) in steps],
         }
 
     # -- actions

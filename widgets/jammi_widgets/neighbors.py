@@ -461,15 +461,10 @@ def _text_columns(result_table: ResultTable) -> list[str]:
 
 def _histogram(values: Sequence[float]) -> dict[str, Any]:
     """Counts in twenty equal bins between the least and the greatest value."""
+    import numpy as np
+
     if not values:
         return {"bins": [], "least": 0.0, "most": 0.0}
     low, high = min(values), max(values)
-    bins = [0] * HISTOGRAM_BIN_COUNT
-    for value in values:
-        bins[
-            min(
-                HISTOGRAM_BIN_COUNT - 1,
-                int((value - low) / ((high - low) or 1.0) * HISTOGRAM_BIN_COUNT),
-            )
-        ] += 1
-    return {"bins": bins, "least": low, "most": high}
+    counts, _ = np.histogram(values, HISTOGRAM_BIN_COUNT, (low, max(high, low + 1e-9)))
+    return {"bins": counts.tolist(), "least": low, "most": high}

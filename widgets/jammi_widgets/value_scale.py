@@ -140,48 +140,28 @@ def rank_by_frequency(
     """The rank of each value among the `max_ranks` most frequent ones (`max_ranks` for other
     values, 255 for NULL), these values as texts with their counts, and the number of other distinct
     values. Ties are ranked by value."""
-    import pyarrow as pa
-
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
-    elif pa.types.is_null(values.type):
-        values = values.cast(pa.string())
-    try:
-        return _rank_by_frequency(values, max_ranks)
-    except (
-        pa.ArrowInvalid,
-        pa.ArrowNotImplementedError,
-        pa.ArrowTypeError,
-    ):  # Arrow cannot compare or sort lists and structs
-        return _rank_by_frequency(
-            pa.chunked_array([pa.array(column_texts(values, _MAX_VALUE_CHARS), pa.string())]),
-            max_ranks,
-        )
-
-
-def _rank_by_frequency(
-    values: "pa.ChunkedArray", max_ranks: int
-) -> "tuple[NDArray[np.uint8], list[tuple[str, int]], int]":
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    combined = values.combine_chunks()
-    encoded = (
-        combined.chunk(0) if isinstance(combined, pa.ChunkedArray) else combined
-    ).dictionary_encode()
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if pa.types.is_boolean(values.type):
+        values = values.cast(pa.string())
+    if not pa.types.is_string(values.type):
+        values = pa.chunked_array([pa.array(column_texts(values, _MAX_VALUE_CHARS), pa.string())])
+    encoded = values.dictionary_encode().combine_chunks()
     codes, distinct = np.asarray(encoded.indices.fill_null(-1), np.int64), encoded.dictionary
     counts = np.bincount(codes[codes >= 0], minlength=len(distinct))
     sort_keys = [("counts", "descending"), ("values", "ascending")]
-    top = pc.select_k_unstable(
-        pa.table({"counts": counts, "values": distinct}), min(max_ranks, len(distinct)), sort_keys
-    )
+    found = pa.table({"counts": counts, "values": distinct})
+    top = pc.select_k_unstable(found, min(max_ranks, len(distinct)), sort_keys)
     ranks = np.full(len(distinct) + 1, max_ranks, np.uint8)
     ranks[np.asarray(top)] = np.arange(len(top))
     ranks[-1] = 255
-    names = column_texts(pa.chunked_array([distinct.take(top)]), _MAX_VALUE_CHARS)
+    named = found.take(top).to_pydict()
     return (
         ranks[codes],
-        [(str(name), int(counts[i])) for name, i in zip(names, top.to_pylist(), strict=True)],
+        list(zip(named["values"], named["counts"], strict=True)),
         len(distinct) - len(top),
     )

@@ -119,13 +119,9 @@ def _ideal_heights(
 ) -> dict[int, float]:
     """The ideal height of each node of a layer: the mean height of its neighbours, or its current
     height if it has none."""
-    return {  # most nodes have one or two neighbours; avoid sum() for them
-        node: height[near[0]]
-        if (number := len(near := neighbours[node])) == 1
-        else (height[near[0]] + height[near[1]]) / 2
-        if number == 2
-        else sum(map(height.__getitem__, near)) / number
-        if number
+    return {
+        node: sum(map(height.__getitem__, near)) / len(near)
+        if (near := neighbours[node])
         else height[node]
         for node in nodes
     }

@@ -184,7 +184,11 @@ function render({ model, el, host }) {
   /** The edges from a root cause to what is chosen, and the way of a column: its edges are lit, the columns on it stand in their nodes, all else steps back. */
   function light() {
     const lit = new Set(graph.lit.map((pair) => key(...pair)));
-    const steps = new Map(traced ? [...traced.lines.map((step) => [key(...step), true]), ...traced.edges.map(([from, to, direct]) => [key(from, to), direct])] : []);
+    const steps = new Map();
+    for (const [from, x, to, y, direct] of traced?.lines ?? []) {
+      steps.set(key(from, x, to, y), true);
+      steps.set(key(from, to), direct || Boolean(steps.get(key(from, to))));
+    }
     drawing.classList.toggle("jammi-tracing", traced !== null && [...spots.keys()].some((id) => traced.on.has(id)));   // else nothing is left to look at
     paths.forEach((path, at) => {
       const [a, b, x, y] = graph.edges[at], [from, to] = [graph.nodes[a].id, graph.nodes[b].id], ends = x ? [from, x, to, y] : [from, to];
@@ -204,11 +208,16 @@ function render({ model, el, host }) {
     }
     for (const each of side.querySelectorAll("[data-column]")) each.setAttribute("aria-pressed", String(traced !== null && traced.node === side.dataset.node && traced.column === each.dataset.column));
     const said = side.querySelector(".jammi-way");
-    if (said) said.replaceChildren(...(traced ? [h("b", {}, `${traced.column}: `), traced.columns.length > 1 ? traced.columns.map(([node, names]) => `${node} (${names.join(", ")})`).join(" · ") : "no known column depends on it, and it depends on no known column"] : []));
+    if (said) said.replaceChildren(...(traced ? [h("b", {}, `${traced.column}: `), traced.on.size > 1 ? [...traced.on].map(([node, names]) => `${node} (${names.join(", ")})`).join(" · ") : "no known column depends on it, and it depends on no known column"] : []));
   }
   const trace = (node, column) => {
     if (traced?.node === node && traced.column === column) { traced = null; light(); return; }
-    line.ask("column", { node, column }).then((way) => { traced = { ...way, on: new Map(way.columns) }; light(); }).catch(panel.fail);
+    line.ask("column", { node, column }).then((way) => {
+      const on = new Map([[node, [column]]]);
+      for (const [from, x, to, y] of way.lines) for (const [id, name] of [[from, x], [to, y]]) on.set(id, [...new Set([...(on.get(id) ?? []), name])]);
+      traced = { ...way, on };
+      light();
+    }).catch(panel.fail);
   };
   const columnTable = (known) => table(["column", "type"], known.columns.map(([name, kind]) => [
     button(name, () => trace(known.id, name), { class: "jammi-link", "aria-pressed": "false", "data-column": name, "data-testid": `column-${name}`, title: "Highlight its upstream and downstream columns" }), kind]));
