@@ -92,12 +92,6 @@ BY_DAY = (
 EVERY_TYPE = "SELECT " + ", ".join(f'{sql} AS "c{n}"' for n, sql in enumerate(TYPES))
 
 
-@pytest.fixture
-def ws(tmp_path):
-    with jl.open(tmp_path / "lab") as ws:
-        yield ws
-
-
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory):
     """What leaves: one row with every type, and an aggregate by day from a statement and from a

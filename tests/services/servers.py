@@ -165,6 +165,16 @@ def fresh_postgres_url(postgres_server: str) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(autouse=True)
+def catalog_on_a_server(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """For a module that imports it: every workspace that is opened without a word has its catalog
+    in a schema of the test."""
+    schema = f"t_{secrets.token_hex(8)}"
+    monkeypatch.setenv("JAMMI_CATALOG__URL", f"{postgres_url}?schema={schema}")
+    yield
+    run_postgres(postgres_url, f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+
+
 # -- MariaDB and MySQL -----------------------------------------------------------------------------
 
 

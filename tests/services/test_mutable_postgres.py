@@ -1,8 +1,6 @@
 """What mutable tables are held to, once more with the catalog in PostgreSQL: the tests themselves
 are those of a catalog in a file."""
 
-import secrets
-
 import pytest
 
 import jammi_lab as jl
@@ -20,22 +18,13 @@ from tests.features.live.test_mutable_tenants import (
     test_what_is_shared_is_read_and_not_written_while_a_tenant_is_bound,  # noqa: F401
 )
 from tests.inside import services_of
-from tests.services.servers import run_postgres
+from tests.services.servers import catalog_on_a_server  # noqa: F401  of every workspace here
 from tests.sizes import contract, repeated
 
 del test_a_backup_holds_the_tables_and_their_rows  # noqa: F821  it copies a file; the one below is of a server
 del test_a_catalog_without_room_refuses_what_does_not_fit_typed_and_takes_what_does  # noqa: F821  it fills a file
 
 pytestmark = [contract, repeated, pytest.mark.services, pytest.mark.slow]
-
-
-@pytest.fixture(autouse=True)
-def catalog_on_a_server(postgres_url, monkeypatch):
-    """Every workspace that is opened without a word has its catalog in a schema of this test."""
-    schema = f"t_{secrets.token_hex(8)}"
-    monkeypatch.setenv("JAMMI_CATALOG__URL", f"{postgres_url}?schema={schema}")
-    yield
-    run_postgres(postgres_url, f"DROP SCHEMA IF EXISTS {schema} CASCADE")
 
 
 def test_a_backup_of_a_server_holds_the_tables_and_their_rows(ws, tmp_path, monkeypatch, labels):

@@ -1,15 +1,12 @@
 """What the store and the cache are held to, once more with the catalog in PostgreSQL: the tests
 themselves are those of a catalog in a file."""
 
-import secrets
-from collections.abc import Iterator
-
 import pytest
 
-from tests.services.servers import run_postgres
+from tests.services.servers import catalog_on_a_server  # noqa: F401  of every workspace here
 from tests.sizes import contract, repeated
 from tests.steps.test_cache import *  # noqa: F403
-from tests.store.conftest import fault, folder, lab, papers, reopen  # noqa: F401  fixtures of those tests
+from tests.store.conftest import fault, folder, lab, papers, reopen, table  # noqa: F401  fixtures of those tests
 from tests.store.test_publish import *  # noqa: F403
 from tests.store.test_recovery import *  # noqa: F403
 
@@ -18,12 +15,3 @@ del test_a_log_that_fails_while_rows_are_made_is_told_before_any_file_has_its_na
 del test_a_file_in_place_of_the_folder_of_lock_files_is_named_with_what_to_do  # noqa: F821
 
 pytestmark = [contract, repeated, pytest.mark.services, pytest.mark.slow]
-
-
-@pytest.fixture(autouse=True)
-def catalog_on_a_server(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every workspace that is opened without a word has its catalog in a schema of this test."""
-    schema = f"t_{secrets.token_hex(8)}"
-    monkeypatch.setenv("JAMMI_CATALOG__URL", f"{postgres_url}?schema={schema}")
-    yield
-    run_postgres(postgres_url, f"DROP SCHEMA IF EXISTS {schema} CASCADE")

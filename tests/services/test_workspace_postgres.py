@@ -1,6 +1,7 @@
 """A workspace whose catalog is on a PostgreSQL server: it opens, answers, recovers and is rebuilt
 like one whose catalog is a file."""
 
+import json
 import os
 import shutil
 import signal
@@ -24,8 +25,10 @@ from tests import processes
 from tests.conftest import PACKAGE_ROOTS, ROOT
 from tests.inside import services_of
 from tests.services.servers import run_postgres
+from tests.services.test_workspace_store import names_in
 
 pytestmark = pytest.mark.services
+Place = tuple[str, dict[str, Any]]
 VENUES = "SELECT venue, count(*) AS n FROM papers GROUP BY venue"
 
 
@@ -50,38 +53,6 @@ def lab(tmp_path: Path, url: str, papers: Path, nothing_left_behind: None) -> It
 
 def statuses(url: str) -> dict[str, str]:
     return dict(run_postgres(url, "SELECT table_name, status FROM jammi.result_tables"))  # type: ignore[arg-type]
-
-
-def test_the_whole_story_runs_with_a_catalog_on_a_server(
-    lab: Any, tmp_path: Path, url: str, papers: Path
-) -> None:
-    assert lab.materialize("venues", VENUES).outcome == "computed"
-    lab.materialize("busy", "SELECT venue FROM jammi.venues WHERE n > 1")
-    assert lab.materialize("venues", VENUES).outcome == "reused"
-    papers.write_text(papers.read_text() + "4,b\n")
-    assert [verdict_code(row.verdict) for row in lab.status()] == ["possibly_stale", "stale"]
-    assert [step.outcome for step in lab.recompute().steps] == ["computed", "computed"]
-    assert (
-        lab.table("busy").read().fetchall() == [("a",), ("b",)] and lab.staleness("busy") == Fresh()
-    )
-    assert len(lab.lineage("papers").edges) == 2 and lab.verify("venues") == Match()
-    lab.close()
-    names = sorted(path.name for path in (tmp_path / "lab").iterdir())
-    assert names == ["results", "space.reserve", "workspace.id"]
-    with jl.open(tmp_path / "lab", catalog=url) as again:
-        assert not again.recovery and [t.version for t in again.tables()] == [2, 2, 1, 1]
-        assert again.lineage("papers").edges and [
-            verdict_code(row.verdict) for row in again.status()
-        ] == [
-            "fresh",
-            "fresh",
-        ]
-        assert (
-            again.expire("venues")
-            and again.fsck().to_dict() == jl.open(tmp_path / "lab", catalog=url).fsck().to_dict()
-        )
-        again.drop("busy")
-        assert again.recipes() and "busy" not in again
 
 
 def test_jammi_toml_and_the_environment_can_name_the_catalog(
@@ -283,18 +254,20 @@ def test_a_backup_opens_as_the_catalog_of_the_folder(lab: Any, tmp_path: Path) -
 # -- two processes ---------------------------------------------------------------------------------
 
 CHILD = """
-import os, sys, time
+import json, os, sys, time
 import jammi_lab as jl
 from jammi_lab.storage.files import install_fault_hook
-folder, url, what = sys.argv[1:]
+place, options, what = sys.argv[1:]
 def say(word):
     os.write(1, (word + "\\n").encode())
 def hold(name):
     if name == what:
         say("HOLD")
         time.sleep(600)
-install_fault_hook(hold)
-with jl.open(folder, catalog=url) as ws:
+if what == "catalog:before-commit":
+    install_fault_hook(hold)
+with jl.open(place, **json.loads(options)) as ws:
+    install_fault_hook(hold)
     if what == "many":
         for turn in range(15):
             ws.materialize(f"t{turn % 3}", f"SELECT {turn // 3} AS turn, '{os.getpid()}' AS who")
@@ -307,12 +280,21 @@ say("DONE")
 
 
 @pytest.fixture
-def child(tmp_path: Path, url: str) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+def place(request: pytest.FixtureRequest, tmp_path: Path, url: str) -> Place:
+    """Where a workspace is, in a folder or a bucket, and how it is opened."""
+    if getattr(request, "param", "folder") == "folder":
+        return str(tmp_path / "lab"), {"catalog": url}
+    bucket = request.getfixturevalue("bucket")
+    return bucket.url("lab"), {"catalog": url, "storage_options": bucket.options}
+
+
+@pytest.fixture
+def child(place: Place) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
     started = []
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGE_ROOTS))}
 
     def start(what: str) -> subprocess.Popen[str]:
-        argv = [sys.executable, "-c", CHILD, str(tmp_path / "lab"), url, what]
+        argv = [sys.executable, "-c", CHILD, place[0], json.dumps(place[1]), what]
         started.append(processes.Popen(argv, stdout=subprocess.PIPE, text=True, env=env, cwd=ROOT))
         return started[-1]
 
@@ -328,31 +310,35 @@ def child(tmp_path: Path, url: str) -> Iterator[Callable[[str], subprocess.Popen
     [
         ("publish:building", "failed", "failed"),
         ("publish:sealed", "failed", "failed"),
+        ("file.after_put", "failed", "failed"),
         ("publish:manifest-durable", "ready", "promoted"),
         ("catalog:before-commit", None, None),
         ("publish:ready", "ready", None),
     ],
 )
+@pytest.mark.parametrize("place", ["folder", "bucket"], indirect=True)
 def test_a_kernel_that_is_stopped_is_spared_and_one_that_is_killed_is_settled(
+    place: Place,
     child: Callable[[str], Any],
-    tmp_path: Path,
     url: str,
     point: str,
     status: str | None,
     report: str | None,
 ) -> None:
+    at, options = place
+    if point == "file.after_put" and "storage_options" not in options:
+        pytest.skip("a file is not put")
     other = child(point)
     assert other.stdout.readline() == "HOLD\n"
-    if (
-        point == "catalog:before-commit"
-    ):  # the very first one, of the new catalog itself: it is as if it had not been
+    if point == "catalog:before-commit":
+        # the very first one, of the new catalog itself: it is as if it had not been
         other.kill()
         other.wait()
-        with jl.open(tmp_path / "lab", catalog=url) as ws:
+        with jl.open(at, **options) as ws:
             assert not ws.recovery and ws.tables(status=None) == []
         return
     other.send_signal(signal.SIGSTOP)
-    with jl.open(tmp_path / "lab", catalog=url) as ws:
+    with jl.open(at, **options) as ws:
         assert not ws.recovery and ws.recovery.spared == [
             name for name, now in statuses(url).items() if now == "building"
         ]
@@ -367,8 +353,7 @@ def test_a_kernel_that_is_stopped_is_spared_and_one_that_is_killed_is_settled(
         )
         assert list(statuses(url).values()) == [status] and not ws.recover()
         assert ws.fsck().orphans == []
-        files = list((tmp_path / "lab" / "results").rglob("*.parquet"))
-        assert len(files) == (status == "ready")
+        assert len(names_in(services_of(ws).folder)) == (2 if status == "ready" else 0)
         assert ws.materialize("held", "SELECT 1 AS x").outcome == (
             "reused" if status == "ready" else "computed"
         )

@@ -32,6 +32,11 @@ def lab(ws: Any, papers: Path) -> Any:
 
 
 @pytest.fixture
+def table(lab: Any) -> Any:
+    return lab.materialize("venues", VENUES)
+
+
+@pytest.fixture
 def reopen(lab: Any, folder: Path) -> Iterator[Callable[[], Any]]:
     """Closes `lab` and opens the workspace again, as often as it is called."""
     import jammi_lab as jl

@@ -65,11 +65,6 @@ def resealed(said):
     return body
 
 
-@pytest.fixture
-def table(lab):
-    return lab.materialize("venues", VENUES)
-
-
 def test_a_manifest_that_says_what_cannot_be_is_named_by_a_rebuild_and_the_others_come_back(
     lab, folder, table, tmp_path, subtests
 ):

@@ -10,12 +10,6 @@ import pytest
 from jammi_lab.core.errors import ManifestUnsupported
 from jammi_lab.core.verdicts import Damaged, Fresh, Mismatch, MissingManifest
 from jammi_lab.store import manifests
-from tests.store.conftest import VENUES
-
-
-@pytest.fixture
-def table(lab):
-    return lab.materialize("venues", VENUES)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import json
 import os
 import signal
 import subprocess
@@ -26,7 +25,6 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.core.verdicts import Match
 from jammi_lab.storage import files as storage
-from jammi_lab.store import manifests
 from tests import processes
 from tests.conftest import PACKAGE_ROOTS
 from tests.store.conftest import VENUES
@@ -59,46 +57,6 @@ def no_space(point):
 def check_failed(folder):
     """The one table of a workspace failed and left no file."""
     assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
-
-
-def test_a_ready_row_agrees_with_its_manifest_field_by_field(lab, folder):
-    table = lab.materialize("venues", VENUES, key="venue")
-    manifest, stored = table.manifest, row(folder, table.table_name)
-    for name in (
-        "table_name",
-        "recipe",
-        "version",
-        "kind",
-        "source_id",
-        "model_id",
-        "derived_from",
-        "dimensions",
-        "definition_hash",
-        "row_count",
-        "seconds",
-    ):
-        assert getattr(manifest, name) == stored[name], name
-    assert manifest.tenant == stored["tenant_id"] and manifest.key == json.loads(
-        stored["key_columns"]
-    ) == ["venue"]
-    assert [c.to_dict() for c in manifest.columns] == json.loads(stored["columns"])
-    assert json.loads(json.dumps([a.to_dict() for a in manifest.anchors])) == json.loads(
-        stored["anchors"]
-    )
-    assert (
-        manifest.artifact.digest == stored["digest"]
-        and manifest.produced_at == stored["completed_at"]
-    )
-    assert manifests.digest(manifests.read(table.path)) == stored[
-        "manifest_digest"
-    ] and manifest.encode() == manifests.read(table.path)
-    with catalog(folder) as db:
-        assert db.execute("SELECT body FROM manifests").fetchone()[0].encode() == manifests.read(
-            table.path
-        )
-        assert db.execute("SELECT input, derived, kind FROM lineage").fetchall() == [
-            ("papers", table.table_name, "source_version")
-        ]
 
 
 def test_there_is_a_building_row_and_no_finished_file_while_it_runs(lab, folder):
@@ -227,19 +185,6 @@ def test_a_conversion_error_midway_leaves_failed_and_no_files(lab, folder, tmp_p
     assert repr(failed).startswith(
         "numbers, version 1: failed\n"
     ) and "SqlError: Could not convert" in repr(failed)
-
-
-def test_an_interrupt_from_the_progress_callback_leaves_failed_and_no_files(lab, folder):
-    def stop(progress):
-        if progress.done > 100_000 and progress.unit == "rows":
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        lab.materialize("many", "SELECT i FROM range(1000000) t(i)", progress=stop)
-    check_failed(folder)
-    [name] = statuses(folder)
-    assert row(folder, name)["error"] == "interrupted"
-    assert lab.materialize("many", "SELECT i FROM range(1000000) t(i)").row_count == 1_000_000
 
 
 CHILD = """

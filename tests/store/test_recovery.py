@@ -37,11 +37,6 @@ from tests.waiting import until
 
 
 @pytest.fixture
-def table(lab):
-    return lab.materialize("venues", VENUES)
-
-
-@pytest.fixture
 def path(table):
     return table.path
 

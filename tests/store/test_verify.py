@@ -20,11 +20,6 @@ from tests.store.conftest import VENUES
 from tests.store.lab import everything, flip
 
 
-@pytest.fixture
-def table(lab):
-    return lab.materialize("venues", VENUES)
-
-
 @pytest.mark.parametrize("at", [0, 100, None, -1], ids=["first", "early", "middle", "last"])
 def test_one_flipped_bit_is_a_mismatch_damaged_and_not_read(lab, table, at):
     published = table.manifest.artifact.digest

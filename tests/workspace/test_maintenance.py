@@ -195,20 +195,23 @@ def test_the_first_version_and_a_missing_one_have_no_diff(two):
         two[1].diff(9)
 
 
-def test_without_a_key_rows_are_compared_as_bags(versions):
-    diff = versions({"a": [1, 1, 2, None, None]}, {"a": [1, 2, 2, 2, None]}).diff()
-    assert diff.added.to_pylist() == [{"a": 2}, {"a": 2}]
-    assert diff.removed.to_pylist() == [{"a": 1}, {"a": None}]
-    assert diff.changed.num_rows == 0 and isinstance(diff.changed, pa.Table)
-
-
-def test_with_a_key_a_null_is_a_value_like_any_other(versions):
-    diff = versions(
-        {"k": [1, 2, 3], "v": [None, 5, None]},
-        {"k": [1, 2, 3], "v": pa.array([None, None, 7], pa.int64())},
-        key="k",
-    )
-    assert diff.diff().changed.to_pylist() == [{"k": 2, "v": None}, {"k": 3, "v": 7}]
+@pytest.mark.parametrize(
+    ("before", "after", "key", "rows"),
+    [
+        ({"a": [1, 1, 2, None, None]}, {"a": [1, 2, 2, 2, None]}, None,
+         ([{"a": 2}, {"a": 2}], [{"a": 1}, {"a": None}], [])),
+        ({"k": [1, 2, 3], "v": [None, 5, None]},
+         {"k": [1, 2, 3], "v": pa.array([None, None, 7], pa.int64())}, "k",
+         ([], [], [{"k": 2, "v": None}, {"k": 3, "v": 7}])),
+        ({"a": [1, 1], "b": ["x", "y"], "v": [1, 2]}, {"a": [1, 1], "b": ["x", "y"], "v": [1, 3]},
+         ["a", "b"], ([], [], [{"a": 1, "b": "y", "v": 3}])),
+    ],
+    ids=["without a key as bags", "a null is a value like any other", "several key columns"],
+)  # fmt: skip
+def test_a_diff_has_the_rows_that_differ(versions, before, after, key, rows):
+    diff = versions(before, after, key=key).diff()
+    assert tuple(each.to_pylist() for each in (diff.added, diff.removed, diff.changed)) == rows
+    assert isinstance(diff.changed, pa.Table)
 
 
 def test_nested_values_and_hostile_names_are_compared(versions):
@@ -227,17 +230,6 @@ def test_nested_values_and_hostile_names_are_compared(versions):
     }
     assert versions(one, other, key="k").diff().changed.column("k").to_pylist() == ["y"]
     assert versions(one, other).diff().added.column(odd).to_pylist() == [[4]]
-
-
-def test_several_key_columns_identify_a_row(versions):
-    diff = versions(
-        {"a": [1, 1], "b": ["x", "y"], "v": [1, 2]},
-        {"a": [1, 1], "b": ["x", "y"], "v": [1, 3]},
-        key=["a", "b"],
-    ).diff()
-    assert (diff.added.num_rows, diff.removed.num_rows) == (0, 0) and diff.changed.to_pylist() == [
-        {"a": 1, "b": "y", "v": 3}
-    ]
 
 
 def test_columns_that_came_and_went_are_said_and_not_compared(versions):

@@ -18,12 +18,6 @@ COUNT = "SELECT count(*) FROM jammi.numbers"
 
 
 @pytest.fixture
-def ws(tmp_path):
-    with jl.open(tmp_path / "lab") as ws:
-        yield ws
-
-
-@pytest.fixture
 def engine(ws):
     return services_of(ws).engine
 

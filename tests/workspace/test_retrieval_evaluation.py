@@ -60,35 +60,6 @@ def test_the_scores_of_a_ranking_are_those_of_the_reference(
     assert found.mrr == (1 / (hits[0] + 1) if len(hits) else 0)
 
 
-def test_a_table_is_scored_as_its_searches_say(lab: Any) -> None:
-    found = lab.evaluate("v", GOLDEN, k=2)
-    assert (
-        list(found) == ["recall@2", "precision@2", "mrr", "ndcg@2"]
-        and found.queries == 3
-        and found["recall"] == found.recall
-        and found["nDCG@2"] == found.ndcg
-    )
-    judged: dict[str, dict[int, float]] = {}
-    for query, key, *relevance in GOLDEN:
-        judged.setdefault(query, {})[key] = float(relevance[0]) if relevance else 1.0
-    each = [
-        score_ranking(lab.search("v", query, k=2).arrow()["key"].to_pylist(), keys, 2)
-        for query, keys in judged.items()
-    ]
-    assert found.recall == pytest.approx(
-        np.mean([s.recall for s in each])
-    ) and found.mrr == pytest.approx(np.mean([s.mrr for s in each]))
-    assert found.per_query().to_pylist()[1] == {
-        "query": "sauce for pasta",
-        "cohort": None,
-        "recall": each[1].recall,
-        "precision": each[1].precision,
-        "mrr": each[1].mrr,
-        "ndcg": each[1].ndcg,
-    }
-    assert found.ndcg == pytest.approx(np.mean([s.ndcg for s in each])) and found.table.name == "v"
-
-
 def test_queries_are_texts_vectors_or_rows_and_judgements_a_frame_or_a_list(lab: Any) -> None:
     by_text = lab.evaluate("v", [(TITLES[0], 1)], k=2)
     assert (
@@ -321,26 +292,36 @@ def both(lab: Any) -> Any:
     return lab
 
 
-def test_meaning_words_and_both_are_compared_on_the_same_queries(both: Any) -> None:
+METRICS = ("recall", "precision", "mrr", "ndcg")
+
+
+def test_a_table_is_scored_as_its_searches_by_meaning_words_or_both_say(both: Any) -> None:
     found = both.evaluate("v", GOLDEN, k=2, words="w")
     assert [each.mode for each in found] == ["meaning", "words", "both"]
     assert found.arrow()["mode"].to_pylist() == ["meaning", "words", "both"]
-    assert found["words"].table.name == "w" and found["both"].table.name == "v"
+    judged: dict[str, dict[int, float]] = {}
+    for query, key, *relevance in GOLDEN:
+        judged.setdefault(query, {})[key] = float(relevance[0]) if relevance else 1.0
     for each, options in zip(found, ({}, {}, {"words": "w"}), strict=True):
-        judged = {
-            "networks": {0: 1.0, 1: 1.0},
-            "sauce for pasta": {3: 2.0, 2: 1.0},
-            "football": {5: 1.0},
-        }
+        assert each.table.name == ("w" if each.mode == "words" else "v") and each.queries == 3
         scores = [
             score_ranking(
                 both.search(each.table, query, k=2, **options).arrow()["key"].to_pylist(), keys, 2
             )
             for query, keys in judged.items()
         ]
-        for name in ("recall", "precision", "mrr", "ndcg"):
+        for name in METRICS:
             assert getattr(each, name) == pytest.approx(np.mean([getattr(s, name) for s in scores]))
-    assert dict(both.evaluate("w", GOLDEN, k=2)) == dict(found["words"])
+        assert each.per_query().to_pylist()[1] == {
+            "query": "sauce for pasta",
+            "cohort": None,
+            **{name: getattr(scores[1], name) for name in METRICS},
+        }
+    for table, mode in (("v", "meaning"), ("w", "words")):
+        alone = both.evaluate(table, GOLDEN, k=2)
+        assert dict(alone) == dict(found[mode])
+        assert list(alone) == ["recall@2", "precision@2", "mrr", "ndcg@2"]
+        assert alone["recall"] == alone.recall and alone["nDCG@2"] == alone.ndcg
     assert [each.mode for each in both.evaluate(["v", "w"], GOLDEN)] == ["meaning", "words"]
     assert "both" in repr(found)
 
@@ -378,9 +359,9 @@ def test_kept_metrics_are_a_table_with_a_verdict(both: Any) -> None:
             assert row["table"] == each.table.name
             scores = {c["cohort"]: c for c in each.cohorts().to_pylist()}
             expected = scores.get(row["cohort"], {"queries": each.queries, **{
-                name: getattr(each, name) for name in ("recall", "precision", "mrr", "ndcg")
+                name: getattr(each, name) for name in METRICS
             }})  # fmt: skip
-            for name in ("queries", "recall", "precision", "mrr", "ndcg"):
+            for name in ("queries", *METRICS):
                 assert row[name] == pytest.approx(expected[name])
     both.sources.add("papers", pa.table({"id": range(6), "title": TITLES[::-1]}), replace=True)
     assert not isinstance(both.staleness("quality"), jl.Fresh)

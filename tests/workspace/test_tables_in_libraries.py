@@ -13,12 +13,6 @@ NUMBERS = "SELECT range::INTEGER AS n, range * 0.5::DOUBLE AS x FROM range(1, 4)
 MIXED = "SELECT 1 AS n, 'a' AS s, DATE '2020-02-03' AS d UNION ALL SELECT 2, NULL, NULL ORDER BY n"
 
 
-@pytest.fixture
-def ws(tmp_path):
-    with jl.open(tmp_path / "lab") as ws:
-        yield ws
-
-
 @pytest.fixture(params=["rows", "table"])
 def given(request, ws):
     def make(sql):

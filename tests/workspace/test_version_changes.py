@@ -6,18 +6,11 @@ import random
 import pyarrow as pa
 import pytest
 
-import jammi_lab as jl
 from jammi_lab.core.verdicts import reasons_of
 from jammi_lab.freshness.explain import verdict_on_former
 from jammi_lab.storage import parquet
 from tests.inside import record_of
 from tests.sizes import examples
-
-
-@pytest.fixture
-def ws(tmp_path):
-    with jl.open(tmp_path / "lab") as ws:
-        yield ws
 
 
 def comparison(table, number=None):
