@@ -1,7 +1,6 @@
 """Background execution of panel actions: one thread per action, with progress messages and
 cancellation. The kernel stays responsive meanwhile."""
 
-import contextvars
 import threading
 import time
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from typing import Any
 
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.records import Progress
+from jammi_lab.core.thread_pool import JobQueue
 
 MIN_PROGRESS_INTERVAL_SECONDS = 0.1
 """Minimum interval between two progress messages."""
@@ -26,31 +26,22 @@ class ActionRunner:
 
     def __init__(self, send: SendMessage) -> None:
         self._send = send
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._queue = JobQueue("jammi-panel-action")
         self._stop = threading.Event()
 
     @property
     def busy(self) -> bool:
         """Whether an action is running."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._queue.busy
 
     def start(self, action: str, run: Callable[[ProgressCallback], dict[str, Any]]) -> bool:
         """Start `run` in a thread. It receives a progress callback and returns the body of the
         final message. Returns False if an action is already running."""
-        with self._lock:
-            if self.busy:
-                return False
-            self._stop = threading.Event()
-            context = contextvars.copy_context()
-            self._thread = threading.Thread(
-                target=context.run,
-                args=(self._run_action, action, run, self._stop),
-                name=f"jammi-panel-{action}",
-                daemon=True,
-            )
-            self._thread.start()
-            return True
+        if self.busy:
+            return False
+        self._stop = stop = threading.Event()
+        self._queue.put(lambda: self._run_action(action, run, stop))
+        return True
 
     def cancel(self) -> None:
         """Request a stop; it takes effect at the next step, batch or percent."""
@@ -58,8 +49,7 @@ class ActionRunner:
 
     def wait(self, seconds: float | None = None) -> None:
         """Wait until the action has ended, at most `seconds`."""
-        if self._thread is not None:
-            self._thread.join(seconds)
+        self._queue.wait(seconds)
 
     def _run_action(
         self, action: str, run: Callable[[ProgressCallback], dict[str, Any]], stop: threading.Event

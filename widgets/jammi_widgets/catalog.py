@@ -98,7 +98,10 @@ class CatalogBrowser(Panel):
     def _answer(self, message: Any) -> dict[str, Any] | None:
         match message:
             case protocol.Children(part=part):
-                return {"parts": self._list_children(part, self._find_node(part).load_children)}
+                load_children = self._find_node(part).load_children
+                return {
+                    "parts": self._node_messages(part, load_children() if load_children else [])
+                }
         return None
 
     def _find_node(self, node_id: str) -> CatalogNode:
@@ -139,40 +142,23 @@ class CatalogBrowser(Panel):
             )
         return {"groups": groups, "filtered": bool(needle)}
 
-    def _list_children(
-        self, node_id: str, load_children: Callable[[], Sequence[CatalogNode]] | None
-    ) -> list[dict[str, Any]]:
-        return self._node_messages(node_id, list(load_children()) if load_children else [])
-
     def _node_messages(self, parent_id: str, nodes: Sequence[CatalogNode]) -> list[dict[str, Any]]:
+        listed = list(nodes[:MAX_LISTED_NODES])
+        if hidden := len(nodes) - len(listed):
+            listed.append(CatalogNode(f"… and {hidden:,} more", "use the filter to find them", ""))
         messages = []
-        for index, node in enumerate(nodes[:MAX_LISTED_NODES]):
+        for index, node in enumerate(listed):
             node_id = f"{parent_id}.{index}"
             self._nodes[node_id] = node
-            flags = {
-                "verdict": node.verdict,
-                "opens": node.load_children is not None,
-                "rows": bool(node.relation),
-            }
             messages.append(
                 {
                     "id": node_id,
                     "name": node.name,
                     "said": node.description,
                     "insert": node.snippet,
-                    **flags,
-                }
-            )
-        if len(nodes) > MAX_LISTED_NODES:
-            messages.append(
-                {
-                    "id": "",
-                    "name": f"… and {len(nodes) - MAX_LISTED_NODES:,} more",
-                    "said": "use the filter to find them",
-                    "insert": "",
-                    "verdict": "",
-                    "opens": False,
-                    "rows": False,
+                    "verdict": node.verdict,
+                    "opens": node.load_children is not None,
+                    "rows": bool(node.relation),
                 }
             )
         return messages

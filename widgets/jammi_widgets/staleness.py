@@ -1,10 +1,9 @@
 """The staleness board: every recipe with its verdict, reasons, age and cost of recomputation."""
 
-import contextvars
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,6 +13,7 @@ from jammi_lab.core.errors import TableNotFound
 from jammi_lab.core.html import Rendered, escape_invisible, format_bytes, format_seconds
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.records import RunStep, Step
+from jammi_lab.core.thread_pool import JobQueue
 from jammi_lab.core.verdicts import Verdict, marked_label
 from jammi_lab.freshness import reports
 from jammi_lab.freshness.reports import Plan, RunReport
@@ -28,33 +28,7 @@ if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
 
 
-class Poller:
-    """At most one thread that calls `callback` at an interval. A call that returns False ends
-    it."""
-
-    def __init__(self, callback: Callable[[], bool]) -> None:
-        self._callback = callback
-        self._stop = threading.Event()
-
-    def set_interval(self, interval: float) -> None:
-        """Set the interval in seconds (at least 0.2); 0 stops the calls."""
-        self._stop.set()
-        if interval > 0:
-            self._stop = stop = threading.Event()
-            run = contextvars.copy_context().run
-            threading.Thread(
-                target=run,
-                args=(self._loop, max(interval, 0.2), stop),
-                name="jammi-panel-watch",
-                daemon=True,
-            ).start()
-
-    def _loop(self, interval: float, stop: threading.Event) -> None:
-        while not stop.wait(interval):
-            if not self._callback():
-                return
-
-
+MIN_WATCH_SECONDS = 0.2
 MAX_REASONS = 3
 """Maximum number of reasons in a row; the lineage graph shows all of them."""
 
@@ -80,7 +54,7 @@ class StalenessBoard(Panel):
         self._rows = build_rows(ws, ws.status())
         self._page_request = protocol.Rows(v=1, ask=0)
         super().__init__(ws)
-        self._poller = Poller(self.refresh_quietly)
+        self._stop_watching = threading.Event()
         self.observe(self._on_watch_change, names="watch")
         self.observe(self._on_filter_change, names="filter")
         self.watch = watch
@@ -98,8 +72,8 @@ class StalenessBoard(Panel):
 
     def close(self) -> None:
         """Stop refreshing and disconnect from the page."""
-        if "_poller" in self.__dict__:  # also called after a failed constructor
-            self._poller.set_interval(0)
+        if "_stop_watching" in self.__dict__:  # also called after a failed constructor
+            self._stop_watching.set()
         super().close()
 
     @traitlets.validate("selection")
@@ -117,7 +91,16 @@ class StalenessBoard(Panel):
         return [name for name in names if name in self._rows.names]
 
     def _on_watch_change(self, change: dict[str, Any]) -> None:
-        self._poller.set_interval(change["new"])
+        self._stop_watching.set()
+        if change["new"]:
+            self._stop_watching = stop = threading.Event()
+            interval = max(change["new"], MIN_WATCH_SECONDS)
+            JobQueue("jammi-panel-watch").put(lambda: self._watch(interval, stop))
+
+    def _watch(self, interval: float, stop: threading.Event) -> None:
+        while not stop.wait(interval):
+            if not self.refresh_quietly():
+                return
 
     def _on_filter_change(self, _: Any) -> None:
         self._page_request = msgspec.structs.replace(self._page_request, offset=0)
