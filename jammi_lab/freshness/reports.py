@@ -315,33 +315,47 @@ class Plan(ReprMixin):
     def __bool__(self) -> bool:
         return bool(self._planned or self.checks)
 
-    def _steps_of_kind(self, kind: StepKind) -> list[Step]:
-        return [p.step for p in self._planned if p.kind is kind]
-
-    def _rendered(self) -> Rendered:
-        skipped = _skipped_note(self.left_out)
-        by_label = {
+    @property
+    def by_action(self) -> dict[str, list[Step]]:
+        """The steps by what is done with them: recompute, recompute if needed, reuse, blocked,
+        check."""
+        return {
             "recompute": self.certain,
             "recompute if needed": self.possible,
             "reuse": self.reused,
             "blocked": self.blocked,
             "check": self.checks,
         }
-        lines = [_plan_line(step, label) for label, steps in by_label.items() for step in steps]
+
+    def _steps_of_kind(self, kind: StepKind) -> list[Step]:
+        return [p.step for p in self._planned if p.kind is kind]
+
+    def _rendered(self) -> Rendered:
+        skipped = _skipped_note(self.left_out)
+        actions = {action: steps for action, steps in self.by_action.items() if steps}
+        lines = [
+            (
+                step.name,
+                f"increment: {step.increment}" if step.increment else action,
+                _causes(step_reasons(step, action)),
+                duration_bound(step.seconds) or "never ran",
+            )
+            for action, steps in actions.items()
+            for step in steps
+        ]
         if not lines:
             return vstack(
                 verdict_icon("fresh", "Nothing to do: no table is known to be stale."),
                 dim_text(skipped) if skipped else None,
             )
-        counts = {label: f"{len(steps):,}" for label, steps in by_label.items() if steps}
         grid = listing_table(
             ["name", "action", "why", "estimate"],
             lines,
             aligned="llll",
             caption="Plan: "
             + ", ".join(
-                f"{n} blocked" if label == "blocked" else f"{n} to {label}"
-                for label, n in counts.items()
+                f"{len(steps):,} {'' if action == 'blocked' else 'to '}{action}"
+                for action, steps in actions.items()
             ),
             note=skipped,
         )
@@ -352,7 +366,7 @@ class Plan(ReprMixin):
             bounds = f"{estimated_time(self.seconds_at_least, self.seconds_at_most)}. "
         verb = cell_or_python(".apply() or %jammi recompute", ".apply()")
         runs = f"{bounds}Dry run; use {verb} to execute."
-        if not (to_run or self.reused or self.checks):
+        if actions.keys() == {"blocked"}:
             runs = "None of these steps can be run here."
         return vstack(grid, *estimates, _waiting_note(self.blocked), dim_text(runs))
 
@@ -428,21 +442,12 @@ def estimated_time(at_least: float, at_most: float) -> str:
     return f"Estimated time: {low} to {high}"
 
 
-def _plan_line(step: Step, label: str) -> tuple[str, str, Rendered, str]:
-    action = f"increment: {step.increment}" if step.increment else label
-    duration = duration_bound(step.seconds) or "never ran"
-    return step.name, action, _step_reasons(step, label), duration
-
-
-def _step_reasons(step: Step, label: str) -> Rendered:
+def step_reasons(step: Step, action: str) -> list[str]:
     """The reasons of a step. A step without reasons was requested by name although its state is
     undecidable."""
-    undecided = (
-        ["requested by name; its freshness cannot be decided"]
-        if label.startswith("recompute")
-        else []
-    )
-    return _causes([str(r) for r in step.reasons] or undecided)
+    if not step.reasons and action.startswith("recompute"):
+        return ["requested by name; its freshness cannot be decided"]
+    return [str(reason) for reason in step.reasons]
 
 
 def _skipped_note(names: Sequence[str]) -> str:

@@ -118,7 +118,7 @@ def test_the_board_plans_groups_by_cause_and_filters(ws, shown, papers):
     bare.expect(lambda: set(bare.panel.selection) == {"ml", "topics", EVIL, "vectors"})
     bare.click("plan-chosen")
     bare.shows("plan")
-    assert "must run" in bare.text("plan") and len(ws.tables()) == 4
+    assert "to recompute" in bare.text("plan") and len(ws.tables()) == 4
     bare.part("filter-input").fill("possibly stale")
     bare.expect(lambda: bare.count("row-ml") == 0 and bare.count("row-topics") == 1)
     bare.click("sort-name")

@@ -55,10 +55,14 @@ def test_a_plan_is_a_preview_and_runs_nothing(ws, told, edited):
     edited()
     body = told(StalenessBoard(ws)).act("plan", "summary")["body"]
     assert [(word, [s[0] for s in steps]) for word, steps in body["plan"]] == [
-        ("must run", ["noted", "recent"]),
-        ("run unless their inputs come out equal", ["venues", "summary"]),
+        ("recompute", ["noted", "recent"]),
+        ("recompute if needed", ["venues", "summary"]),
     ]
     assert len(ws.tables()) == 4
+    ws.recompute()
+    ws.checks.add("few", jl.checks.row_count(max=2), on="venues", severity="warn")
+    [(word, [[name, *_]])] = told(StalenessBoard(ws)).act("plan", "venues")["body"]["plan"]
+    assert (word, name) == ("check", "few")
 
 
 def test_an_increment_is_shown_in_the_plan_and_in_the_details_of_the_table(

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,7 +12,7 @@ import traitlets
 from jammi_lab.core.errors import TableNotFound
 from jammi_lab.core.html import Rendered, escape_invisible, format_bytes, format_seconds
 from jammi_lab.core.identifiers import near_names
-from jammi_lab.core.records import RunStep, Step
+from jammi_lab.core.records import RunStep
 from jammi_lab.core.thread_pool import JobQueue
 from jammi_lab.core.verdicts import Verdict, marked_label
 from jammi_lab.freshness import reports
@@ -243,33 +243,18 @@ _LEAST_SECONDS = 0.01
 
 
 def _plan_message(plan: Plan) -> dict[str, Any]:
-    def step_lines(steps: Sequence[Step]) -> list[list[str]]:
-        return [
-            [
-                s.name,
-                "; ".join(
-                    [escape_invisible(str(r)) for r in s.reasons]
-                    + ([f"increment: {s.increment}"] if s.increment else [])
-                ),
-                reports.duration_bound(s.seconds),
-            ]
-            for s in steps
-        ]
-
-    parts = [
-        ["must run", step_lines(plan.certain)],
-        [
-            "run unless their inputs come out equal",
-            step_lines([s for s in plan.possible if s.reasons]),
-        ],
-        [
-            "run because they are selected; their freshness cannot be decided",
-            step_lines([s for s in plan.possible if not s.reasons]),
-        ],
-        ["reuse an existing table", step_lines(plan.reused)],
-    ]
+    parts = []
+    for action, steps in plan.by_action.items():
+        lines = []
+        for step in steps:
+            reasons = reports.step_reasons(step, action)
+            reasons += [f"increment: {step.increment}"] if step.increment else []
+            why = "; ".join(map(escape_invisible, reasons))
+            lines.append([step.name, why, reports.duration_bound(step.seconds)])
+        if lines:
+            parts.append([action, lines])
     return {
-        "plan": [p for p in [*parts, ["cannot run here", step_lines(plan.blocked)]] if p[1]],
+        "plan": parts,
         "bounds": reports.estimated_time(plan.seconds_at_least, plan.seconds_at_most),
         "left": list(plan.left_out),
     }

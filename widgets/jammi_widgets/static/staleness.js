@@ -134,8 +134,9 @@ function render({ model, el, host }) {
   function outcome({ body: done, action }) {
     progress.hide();
     if (action === "plan") {
-      const parts = done.plan.flatMap(([word, steps]) => [done.plan.length > 1 ? h("h4", {}, `${grouped(steps.length)} ${word}`) : "", table(["table", "why", "estimate"], steps)]);
-      out.replaceChildren(shut(), h("div", { "data-testid": "plan" }, ...(parts.length ? [h("b", {}, done.plan.map(([word, steps]) => `${grouped(steps.length)} ${word}`).join(", ")), h("p", { class: "jammi-dim" }, `${done.bounds}. Dry run; nothing was computed.`), h("div", { class: "jammi-plan" }, ...parts)] : ["Nothing to do: no selected table is known to be stale."]),
+      const said = ([action, steps]) => `${grouped(steps.length)} ${action === "blocked" ? "" : "to "}${action}`;
+      const parts = done.plan.flatMap((part) => [done.plan.length > 1 ? h("h4", {}, said(part)) : "", table(["table", "why", "estimate"], part[1])]);
+      out.replaceChildren(shut(), h("div", { "data-testid": "plan" }, ...(parts.length ? [h("b", {}, done.plan.map(said).join(", ")), h("p", { class: "jammi-dim" }, `${done.bounds}. Dry run; nothing was computed.`), h("div", { class: "jammi-plan" }, ...parts)] : ["Nothing to do: no selected table is known to be stale."]),
         done.left.length ? h("p", { class: "jammi-dim" }, `Skipped because their freshness cannot be decided: ${done.left.join(", ")}`) : ""));
     } else out.replaceChildren(shut(), ...(done.summary ? [h("b", { "data-testid": "run-summary" }, done.summary), runTable(done.steps)] : done.lines.map((text) => h("div", {}, text))), ...(done.deviations || []).map((text) => h("div", { class: "jammi-dim" }, `Changed meanwhile: ${text}`)));
   }
