@@ -49,6 +49,7 @@ class PythonStep(FunctionRecipe):
 
     kind = "python"
     VERB = "ws.compute"
+    reads_sql = True
     stored_as = {
         **FunctionRecipe.stored_function,
         "inputs": Stored(type=list[StepInput]),
