@@ -84,6 +84,8 @@ class EvaluatedGraph:
         directly or not."""
         self._grounds: dict[RecipeKey, tuple[Ground, ...]] = {}
         """The grounds of each table, and of all tables upstream of it."""
+        self._other_orders: dict[RecipeKey, tuple[Ground, ...]] = {}
+        """What each table, and those upstream, read whose equal rows may come in another order."""
         self._input_checks = catalog.checks.of_inputs()
         self._catalog, self._producers = catalog, producers
         self._definition_of = producers.current_definitions(import_modules=observation.deep)
@@ -369,6 +371,11 @@ class EvaluatedGraph:
             return Evidence(recorded=None, current=definition, ready=False)
         current_states = self.current_states(node, record)
         self._warnings[node.key] = self._find_warnings(node)
+        notes = tuple(
+            state.note
+            for state in current_states.values()
+            if isinstance(state, Anchor) and state.note
+        )
         return Evidence(
             recorded=record.definition_hash,
             current=definition,
@@ -376,12 +383,8 @@ class EvaluatedGraph:
             current_states=current_states,
             damage=self.observation.damage(record),
             observed_at=self.observation.started_at,
-            grounds=self._find_grounds(node, record.anchors),
-            notes=tuple(
-                state.note
-                for state in current_states.values()
-                if isinstance(state, Anchor) and state.note
-            ),
+            grounds=self._find_grounds(node, record.anchors, notes),
+            notes=notes,
             difference=lambda old, new: self._differences.describe(old, new, node.tenant),
         )
 
@@ -399,8 +402,12 @@ class EvaluatedGraph:
         ]
         return tuple(dict.fromkeys([*own, *upstream]))
 
-    def _find_grounds(self, node: RecipeNode, anchors: Iterable[Anchor]) -> tuple[Ground, ...]:
-        """The grounds of a table with these anchors, then those of the tables upstream."""
+    def _find_grounds(
+        self, node: RecipeNode, anchors: Iterable[Anchor], notes: Iterable[str] = ()
+    ) -> tuple[Ground, ...]:
+        """The grounds of a table with these anchors, then those of the tables upstream. `notes`:
+        which of its inputs have equal rows, perhaps in another order."""
+        self._find_other_orders(node, notes)
         texts = [*self._warnings.get(node.key, ())]
         if node.recipe is not None and node.recipe.descriptor.get("producer") != "sql":
             failed_count = self.count_failed_rows(node)
@@ -408,9 +415,9 @@ class EvaluatedGraph:
                 texts.append(f"{count_noun(failed_count, 'row')} with an error")
             texts += self._producers.verdict_grounds(node.recipe.descriptor)
         parents = []
-        if self._grounds:
+        if self._grounds or self._other_orders:
             recorded_inputs = self.graph.recorded_inputs(node)
-            parents = [(p.name, self._grounds.get(p.key, ())) for p in recorded_inputs]
+            parents = [(p.name, self._grounds_for(node, p)) for p in recorded_inputs]
         for anchor in anchors:
             texts += frame_grounds(anchor)
             if rests_on_statement(anchor.method):
@@ -425,11 +432,28 @@ class EvaluatedGraph:
             self._grounds[node.key] = grounds
         return grounds
 
+    def _grounds_for(self, node: RecipeNode, parent: RecipeNode) -> tuple[Ground, ...]:
+        """The grounds of a table upstream of a node. Rows that depend on the order of its rows rest
+        on that order, too, which may be the one that its inputs had at another time."""
+        grounds = self._grounds.get(parent.key, ())
+        if node.record is None or not node.record.order_sensitive:
+            return grounds
+        return (*grounds, *self._other_orders.get(parent.key, ()))
+
+    def _find_other_orders(self, node: RecipeNode, notes: Iterable[str]) -> None:
+        own = tuple(Ground(note) for note in notes)
+        parents = []
+        if self._other_orders:
+            upstream = (*self.graph.recorded_inputs(node), *self.graph.frame_inputs(node))
+            parents = [(p.name, self._other_orders.get(p.key, ())) for p in upstream]
+        if orders := (*own, *inherited_grounds(parents)):
+            self._other_orders[node.key] = orders
+
     def _origin_grounds(self, node: RecipeNode, origin: FrameOrigin) -> tuple[Ground, ...]:
         """The grounds of the tables that a frame was made from."""
         tables = {fold(a.input.name) for a in origin.inputs if a.input.kind_class.is_result}
         return inherited_grounds(
-            (p.name, self._grounds.get(p.key, ()))
+            (p.name, self._grounds_for(node, p))
             for p in self.graph.frame_inputs(node)
             if fold(p.name) in tables
         )
