@@ -21,7 +21,7 @@ from jammi_lab.core.checks import CheckRecord
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.manifest import Increment
+from jammi_lab.core.manifest import Increment, Manifest
 from jammi_lab.core.records import TableRecord, TableStatus
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Damaged, Fresh, Verdict
@@ -84,8 +84,6 @@ class EvaluatedGraph:
         directly or not."""
         self._grounds: dict[RecipeKey, tuple[Ground, ...]] = {}
         """The grounds of each table, and of all tables upstream of it."""
-        self._other_orders: dict[RecipeKey, tuple[Ground, ...]] = {}
-        """What each table, and those upstream, read whose equal rows may come in another order."""
         self._input_checks = catalog.checks.of_inputs()
         self._catalog, self._producers = catalog, producers
         self._definition_of = producers.current_definitions(import_modules=observation.deep)
@@ -103,14 +101,14 @@ class EvaluatedGraph:
         """The increment by which a table was computed; None for a full computation."""
         if not record.recipe_class.is_statement:
             return None
-        manifest = manifests.parse(self._catalog.result_tables.manifest(record.table_name))
+        manifest = self._manifest(record)
         return manifest.increment if manifest is not None else None
 
     def count_failed_rows(self, node: RecipeNode) -> int:
         """How many rows of the newest version of a row map have an error in place of outputs."""
         if node.record is None or not node.record.recipe_class.reuses_rows:
             return 0
-        manifest = manifests.parse(self._catalog.result_tables.manifest(node.record.table_name))
+        manifest = self._manifest(node.record)
         return 0 if manifest is None else manifest.counts.get("errors", 0)
 
     def changed_parts(self, node: RecipeNode, record: TableRecord | None) -> list[str]:
@@ -118,7 +116,7 @@ class EvaluatedGraph:
         that is not known."""
         if node.recipe is None or record is None:
             return []
-        manifest = manifests.parse(self._catalog.result_tables.manifest(record.table_name))
+        manifest = self._manifest(record)
         current = self._producers.current_descriptor(node.recipe)
         if manifest is None or isinstance(current, Unknown):
             return []
@@ -127,6 +125,10 @@ class EvaluatedGraph:
         return (
             parts if manifest.environment == environment else [*parts, "the release that runs it"]
         )
+
+    def _manifest(self, record: TableRecord) -> Manifest | None:
+        """The manifest of a table; None when it is missing or cannot be read."""
+        return manifests.parse(self._catalog.result_tables.manifest(record.table_name))
 
     def evaluate_all(self, starts: Iterable[RecipeNode] | None = None) -> None:
         """Evaluate the nodes, by default all visible ones, and everything upstream of them.
@@ -296,7 +298,7 @@ class EvaluatedGraph:
             (a.input.name, verdict)
             for a in sources
             if a.input.kind_class.is_result
-            and (verdict := self._verdict_on_table(node, a.input)) is not None
+            and (verdict := self.verdict_on(a.input.name, node.tenant)) is not None
         ]
         return evaluate_frame(evidence, parents, observed_at)
 
@@ -315,13 +317,6 @@ class EvaluatedGraph:
             and parent is not None
             and parent.key not in {p.key for p in self.graph.frame_inputs(node)}
         )
-
-    def _verdict_on_table(self, node: RecipeNode, table: Input) -> Verdict | None:
-        """The verdict on a table by recipe or physical name; None for a table that was dropped."""
-        parent = self.graph.find(table.name, node.tenant)
-        if parent is None:
-            return self.table_verdict(table.name, node.tenant)
-        return self.verdicts[parent.key]
 
     def _frame_input_state(self, source: Anchor, tenant: str | None) -> State:
         """The current state of a table that a frame was made from. A column more or less counts:
@@ -406,8 +401,8 @@ class EvaluatedGraph:
         self, node: RecipeNode, anchors: Iterable[Anchor], notes: Iterable[str] = ()
     ) -> tuple[Ground, ...]:
         """The grounds of a table with these anchors, then those of the tables upstream. `notes`:
-        which of its inputs have equal rows, perhaps in another order."""
-        self._find_other_orders(node, notes)
+        which of its inputs have equal rows, perhaps in another order; a ground only of what
+        depends on the order of its rows, which may be that of theirs at another time."""
         texts = [*self._warnings.get(node.key, ())]
         if node.recipe is not None and node.recipe.descriptor.get("producer") != "sql":
             failed_count = self.count_failed_rows(node)
@@ -415,9 +410,10 @@ class EvaluatedGraph:
                 texts.append(f"{count_noun(failed_count, 'row')} with an error")
             texts += self._producers.verdict_grounds(node.recipe.descriptor)
         parents = []
-        if self._grounds or self._other_orders:
-            recorded_inputs = self.graph.recorded_inputs(node)
-            parents = [(p.name, self._grounds_for(node, p)) for p in recorded_inputs]
+        if self._grounds:
+            parents = [
+                (p.name, self._grounds.get(p.key, ())) for p in self.graph.recorded_inputs(node)
+            ]
         for anchor in anchors:
             texts += frame_grounds(anchor)
             if rests_on_statement(anchor.method):
@@ -427,33 +423,17 @@ class EvaluatedGraph:
             if isinstance(anchor.origin, FrameOrigin):
                 texts += self._circular_grounds(node, anchor.origin)
                 parents.append((anchor.input.label, self._origin_grounds(node, anchor.origin)))
-        grounds = (*(Ground(text) for text in texts), *inherited_grounds(parents))
-        if grounds:
+        own = [*(Ground(text) for text in texts), *(Ground(n, of_order=True) for n in notes)]
+        if grounds := (*own, *inherited_grounds(parents)):
             self._grounds[node.key] = grounds
-        return grounds
-
-    def _grounds_for(self, node: RecipeNode, parent: RecipeNode) -> tuple[Ground, ...]:
-        """The grounds of a table upstream of a node. Rows that depend on the order of its rows rest
-        on that order, too, which may be the one that its inputs had at another time."""
-        grounds = self._grounds.get(parent.key, ())
-        if node.record is None or not node.record.order_sensitive:
-            return grounds
-        return (*grounds, *self._other_orders.get(parent.key, ()))
-
-    def _find_other_orders(self, node: RecipeNode, notes: Iterable[str]) -> None:
-        own = tuple(Ground(note) for note in notes)
-        parents = []
-        if self._other_orders:
-            upstream = (*self.graph.recorded_inputs(node), *self.graph.frame_inputs(node))
-            parents = [(p.name, self._other_orders.get(p.key, ())) for p in upstream]
-        if orders := (*own, *inherited_grounds(parents)):
-            self._other_orders[node.key] = orders
+        is_sensitive = node.record is not None and node.record.order_sensitive
+        return tuple(g for g in grounds if not g.of_order or (is_sensitive and g.path))
 
     def _origin_grounds(self, node: RecipeNode, origin: FrameOrigin) -> tuple[Ground, ...]:
         """The grounds of the tables that a frame was made from."""
         tables = {fold(a.input.name) for a in origin.inputs if a.input.kind_class.is_result}
         return inherited_grounds(
-            (p.name, self._grounds_for(node, p))
+            (p.name, self._grounds.get(p.key, ()))
             for p in self.graph.frame_inputs(node)
             if fold(p.name) in tables
         )
@@ -593,7 +573,7 @@ class EvaluatedGraph:
         }
         try:
             if descriptor is None:
-                manifest = manifests.parse(self._catalog.result_tables.manifest(record.table_name))
+                manifest = self._manifest(record)
                 if manifest is None:
                     return everything, False
                 descriptor = manifest.descriptor

@@ -50,6 +50,8 @@ class Ground(NamedTuple):
     path: tuple[str, ...] = ()
     """The names from the direct parent to the upstream table that has the ground; empty for a
     ground of the table itself."""
+    of_order: bool = False
+    """Whether only the order of rows rests on it."""
 
     def __str__(self) -> str:
         return self.text + (f", by way of {' ← '.join(self.path)}" if self.path else "")
@@ -129,11 +131,11 @@ def inherited_grounds(parents: Iterable[tuple[str, Iterable[Ground]]]) -> tuple[
     tables that are read, by name, each with its own and its inherited grounds."""
     nearest: dict[tuple[str, str], Ground] = {}
     for name, grounds in parents:
-        for text, way in grounds:
-            path = (name, *way)
-            known = nearest.get((path[-1], text))
-            if known is None or len(path) < len(known.path):
-                nearest[path[-1], text] = Ground(text, path)
+        for ground in grounds:
+            path = (name, *ground.path)
+            key = path[-1], ground.text
+            if key not in nearest or len(path) < len(nearest[key].path):
+                nearest[key] = ground._replace(path=path)
     by_distance = sorted(nearest.values(), key=lambda ground: len(ground.path))
     return tuple(by_distance[:MAX_CAUSES])
 

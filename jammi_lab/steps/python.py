@@ -98,7 +98,7 @@ class PythonStep(FunctionRecipe):
         check_call(
             step.function,
             len(list_of_names(self.inputs)),
-            list(self.params or ()),
+            self.params or (),
             "It receives one Result per input, in the order of inputs=, and params= as keyword "
             "arguments.",
         )

@@ -9,7 +9,7 @@ import linecache
 import re
 import sys
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -317,7 +317,7 @@ def _defined_function(module: str, name: str) -> types.FunctionType | str:
 
 
 def check_call(
-    function: Callable[..., Any], positional: int, keywords: Sequence[str], hint: str
+    function: Callable[..., Any], positional: int, keywords: Collection[str], hint: str
 ) -> None:
     """Raise InvalidArgument, with `hint`, when the function cannot be called with this many
     positional arguments and these keyword arguments."""

@@ -343,8 +343,8 @@ class Workspace:
         `recipe`: a SQL text, with `params` and `key`, or a value such as `jl.Embedding(…)`. It may
         read recipes that have no version yet. An equal definition changes nothing. Raises as
         `materialize` does, and TableNotFound when it reads a Python step, or a row map without
-        `schema=`, that has not run: their columns are not known before. `search`, `neighbors` and
-        `jammi_version` in a statement need a version, too.
+        `schema=`, that has not run: their columns are not known before. A call such as
+        `search('vectors', …)` in a statement needs a version, too.
         """
         with load_modules():
             from jammi_lab.workspace.recipes import recipe_of

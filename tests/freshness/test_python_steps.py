@@ -56,18 +56,6 @@ def names(steps: list[Any]) -> list[str]:
     return [step.name for step in steps]
 
 
-def test_a_step_reads_times_in_the_zone_of_the_engine(
-    lab: Lab, write: Callable[..., Written]
-) -> None:
-    lab.csv("calls", "id,at", "1,2026-01-01 22:00:00+00")
-    step = write("def hours(calls):\n    return [{'h': at.hour} for _, at in calls.fetchall()]\n")
-    lab.ws.compute("hours", step.module.hours, inputs="calls")
-    lab._settings["engine.timezone"] = "Asia/Tokyo"
-    lab.reopen()
-    assert said(lab.ws.staleness("hours")) == ["definition"]
-    assert lab.ws.compute("hours", step.module.hours, inputs="calls").read().fetchall() == [(7,)]
-
-
 def test_a_fresh_step_says_on_what_it_rests(chain: Lab) -> None:
     verdict = chain.ws.staleness("scores")
     assert (

@@ -169,33 +169,30 @@ def test_another_time_zone_of_the_process_changes_nothing(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab.csv("s", "id,moment", "1,2026-01-01 00:30:00")
-    lab.ws.materialize("t", "SELECT current_date AS day, moment::TIMESTAMPTZ AS moment FROM s")
+    statement = "SELECT current_date AS day, moment::TIMESTAMPTZ AS moment FROM s"
+    lab.ws.materialize("t", statement)
     before = lab.rows("t")
     for zone in ("Pacific/Kiritimati", "Pacific/Pago_Pago"):
         monkeypatch.setenv("TZ", zone)
         time.tzset()
         lab.reopen()
         assert lab.verdict("t") == "fresh"
-        assert (
-            lab.ws.materialize(
-                "u",
-                "SELECT current_date AS day, moment::TIMESTAMPTZ AS moment FROM s",
-                cache="bypass",
-            )
-            .read()
-            .fetchall()
-            == before
-        )
+        lab.ws.materialize("u", statement, cache="bypass")
+        assert lab.rows("u") == before
     monkeypatch.undo()
     time.tzset()
 
 
+def step(t):
+    return [{"hour": at.hour} for (at,) in t.fetchall()]
+
+
 def test_another_time_zone_of_the_engine_is_another_definition(lab: Lab) -> None:
     lab.ws.materialize("t", "SELECT TIMESTAMPTZ '2026-01-01 00:00:00+00' AS at")
-    lab.ws.close()
+    lab.ws.compute("step", step, inputs="t")
     lab._settings["engine.timezone"] = "Asia/Tokyo"
-    lab.ws = lab.open()
-    assert said(lab.ws.staleness("t")) == ["definition"]
+    lab.reopen()
+    assert said(lab.ws.staleness("t")) == said(lab.ws.staleness("step")) == ["definition"]
 
 
 # -- volatile functions ----------------------------------------------------------------------------
