@@ -181,7 +181,7 @@ def test_an_error_in_a_thread_is_raised_and_leaves_no_thread(monkeypatch):
     monkeypatch.setattr(minilm, "usable_cores", lambda: 2)
     monkeypatch.setattr(minilm, "MAX_CHUNK_TOKENS", 8)
 
-    def fail(texts, scratch):
+    def fail(texts):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(model, "encode", fail)

