@@ -10,8 +10,8 @@ from jammi_lab.core.recipes import RecipeValue
 from jammi_lab.core.records import Progress, TableRecord
 from jammi_lab.storage.files import StoragePath
 
-GRAPH_SUFFIX, ROW_MAP_SUFFIX, MANIFEST_SUFFIX = ".idx.usearch", ".idx.rowmap", ".idx.manifest.json"
-INDEX_SUFFIXES = (GRAPH_SUFFIX, ROW_MAP_SUFFIX, MANIFEST_SUFFIX)
+GRAPH_SUFFIX, MANIFEST_SUFFIX = ".idx.usearch", ".idx.manifest.json"
+INDEX_SUFFIXES = (GRAPH_SUFFIX, MANIFEST_SUFFIX)
 WORDS_SUFFIX = ".idx.words"
 SIDECAR_SUFFIXES = (*INDEX_SUFFIXES, WORDS_SUFFIX)
 """Suffixes of the files beside a table, in the order in which they are written."""

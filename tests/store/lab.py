@@ -33,13 +33,9 @@ def files_of(*tables: Any) -> list[str]:
         found += [path, str(manifest_path(Path(path)))]
         if (
             record_of(table).recipe_class.has_vectors
-            and (index := index_files.read_manifest(table.path)) is not None
+            and index_files.read_manifest(table.path) is not None
         ):
-            found += [
-                str(sidecars.sidecar_path(Path(path), s))
-                for s in sidecars.INDEX_SUFFIXES
-                if s != sidecars.ROW_MAP_SUFFIX or index.rows is not None
-            ]
+            found += [str(sidecars.sidecar_path(Path(path), s)) for s in sidecars.INDEX_SUFFIXES]
         if record_of(table).recipe_class.has_words and word_files.words_path(table.path).exists():
             found.append(str(word_files.words_path(Path(path))))
     return sorted(found)

@@ -25,7 +25,6 @@ FILES = (
     "{t}.parquet",
     "{t}.materialization.json",
     "{v}.idx.usearch",
-    "{v}.idx.rowmap",
     "{v}.idx.manifest.json",
     "{w}.idx.words",
     "writers/w0123456789abcdef.lock",

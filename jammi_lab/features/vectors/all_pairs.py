@@ -14,8 +14,8 @@ import numpy as np
 
 from jammi_lab.core.thread_pool import ThreadPool
 from jammi_lab.features.vectors.encoders.blas_threads import usable_cores
+from jammi_lab.features.vectors.equal_rows import first_equal_rows
 from jammi_lab.features.vectors.exact_search import MAX_BLOCK_BYTES, ExactSearch, Hits
-from jammi_lab.features.vectors.index.duplicates import first_equal_rows
 from jammi_lab.storage.vector_arrays import RowNumbers
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
 from jammi_lab.core.thread_pool import ThreadPool
 from jammi_lab.features.vectors.encoders.blas_threads import one_blas_thread, usable_cores
 from jammi_lab.storage.vector_arrays import Floats, RowNumbers, check_k, check_queries
@@ -249,6 +249,20 @@ def first_unusable(norms: Doubles) -> tuple[int, str] | None:
         return None
     row = int(invalid.argmax())
     return row, "is all zeros" if norms[row] == 0 else "is not finite"
+
+
+def normalize_checked(vectors: Floats) -> Floats:
+    """(n, d) float32: the vectors at unit length; their norms are computed in float64, so that very
+    small and large vectors work, too. Raises SchemaMismatch for one without a direction."""
+    norms = row_norms(vectors)
+    if first_unusable(norms) is not None:
+        raise SchemaMismatch(
+            "A vector has no direction.",
+            column="vector",
+            expected="finite, not all zero",
+            actual="not finite, or all zero",
+        )
+    return (vectors / norms[:, None]).astype(np.float32)
 
 
 def margin(dimensions: int) -> float:

@@ -261,23 +261,27 @@ def test_a_row_that_is_there_thousands_of_times_costs_the_others_nothing(precisi
     vectors[np.random.default_rng(0).choice(6000, 3000, replace=False)] = vectors[1]
     matrix, index = indexed(vectors, precision, oversample=2)
     queries = np.concatenate([made(50, 24, "clustered", seed=1), vectors[1:2] * 2])
-    assert (
-        recall(matrix, approximate.search(matrix, index, queries, 10, expansion=96), queries)
-        >= 0.98
-    )
-    one, best = (
-        approximate.search(matrix, index, vectors[1], 10, expansion=96),
-        matrix.search(vectors[1], 10),
-    )
-    assert (one.rows == best.rows).all() and (one.similarities == best.similarities).all()
+    assert index.expansion == 0  # its copies lead to each other alone
+    assert approximate.search(matrix, index, queries, 10) is None
+    found = approximate.search(matrix, index, queries, 10, always_use_index=True)
+    assert recall(matrix, found, queries) == 1
     many = approximate.search(matrix, index, vectors[1], 3500, always_use_index=True)
     assert (
         many.rows.shape == (1, 3500)
         and (many.rows[0, :3000] == np.flatnonzero((vectors == vectors[1]).all(1))).all()
     )
-    again = ann.open_index(bytes_of(index), index.shape, index.entry_numbers)
+    again = ann.open_index(bytes_of(index), index.shape)
     assert (again.candidates(queries, 30) == index.candidates(queries, 30)).all()
-    assert ann.open_index(bytes_of(index), index.shape, np.arange(6000)) is None
+
+
+def test_equal_rows_beyond_the_last_hit_are_told_by_their_keys():
+    """Forty equal rows are more than the candidates."""
+    few = made(30, 32, "clustered")
+    matrix, index = indexed(few[np.random.default_rng(0).permutation(1200) % 30])
+    shuffled = Matrix(pa.array(np.random.default_rng(1).permutation(1200)), matrix.vectors)
+    for k in (1, 3, 7):
+        found = approximate.search(shuffled, index, few, k, expansion=64, always_use_index=True)
+        assert (found.rows == shuffled.search(few, k).rows).all()
 
 
 def test_equal_rows_that_come_and_go_are_those_that_are_there():
@@ -294,15 +298,13 @@ def test_equal_rows_that_come_and_go_are_those_that_are_there():
         rows = later[order]
         matrix = matrix_of(np.ascontiguousarray(few[rows]))
         index = ann.extend_index(
-            ann.open_index(bytes_of(index), index.shape, index.entry_numbers),
+            ann.open_index(bytes_of(index), index.shape),
             matrix,
             kept,
             4,
             quietly,
         )
-        assert index.shape.count == len(rows) and len(np.unique(index.entry_numbers)) == len(
-            set(rows.tolist())
-        )
+        assert index.shape.count == len(rows)
         for at, query in enumerate(few):
             found = approximate.search(matrix, index, query, 30, always_use_index=True)
             assert (found.rows == matrix.search(query, 30).rows).all(), at
@@ -317,7 +319,7 @@ def test_vectors_that_all_point_nearly_one_way_are_found_at_every_precision(prec
     ).astype(np.float32)
     vectors[:, 0] += 30
     matrix, index = indexed(vectors[:3000], precision, oversample=2)
-    again = ann.open_index(bytes_of(index), index.shape, None)
+    again = ann.open_index(bytes_of(index), index.shape)
     later = matrix_of(np.ascontiguousarray(vectors[50:]))
     taken_over = (
         ann.extend_index(index, later, np.arange(3000) - 50, 2, quietly)
@@ -325,17 +327,6 @@ def test_vectors_that_all_point_nearly_one_way_are_found_at_every_precision(prec
         else None
     )
     for rows, each in ((matrix, again), (later, taken_over)):
-        assert each.shape.coding == again.shape.coding
-        assert (
-            recall(
-                rows,
-                approximate.search(
-                    rows, each, vectors[3000:], 10, expansion=96, always_use_index=True
-                ),
-                vectors[3000:],
-            )
-            >= 0.98
-        )
         assert (
             recall(
                 rows,
@@ -363,7 +354,7 @@ def test_vectors_without_structure_are_read_one_after_the_other():
 def test_an_index_of_another_kind_than_it_is_said_to_be_is_refused(many):
     _, index, _ = many
     body, shape = bytes_of(index), index.shape
-    assert ann.open_index(body, shape, None) is not None
+    assert ann.open_index(body, shape) is not None
     from dataclasses import replace
 
     for other in (
@@ -371,8 +362,7 @@ def test_an_index_of_another_kind_than_it_is_said_to_be_is_refused(many):
         replace(shape, dimensions=47),
         replace(shape, parameters=BuildParameters("f16", 16, 64)),
     ):
-        assert ann.open_index(body, other, None) is None
-    assert ann.open_index(body, shape, np.arange(2999)) is None
+        assert ann.open_index(body, other) is None
 
 
 @pytest.mark.parametrize("precision", ["bf16", "i8"])
@@ -389,7 +379,7 @@ def test_an_index_that_is_taken_over_finds_new_rows_and_none_that_is_gone(precis
         kept = np.full(len(vectors), -1)
         kept[~gone] = np.argsort(order)[: (~gone).sum()]
         matrix, body = matrix_of(later), bytes_of(index)
-        earlier = ann.open_index(body, index.shape, index.entry_numbers)
+        earlier = ann.open_index(body, index.shape)
         index = ann.extend_index(earlier, matrix, kept, 4, quietly)
         assert earlier.detach_bytes() is None  # its bytes are not held while the new ones come
         queries = made(60, 32, "clustered", seed=50 + turn)
@@ -404,7 +394,7 @@ def test_an_index_that_is_taken_over_finds_new_rows_and_none_that_is_gone(precis
         )
         alone = approximate.search(matrix, index, later, 1, always_use_index=True)
         assert (alone.similarities >= 1 - 1e-6).mean() >= 0.995
-        again = ann.open_index(bytes_of(index), index.shape, index.entry_numbers)
+        again = ann.open_index(bytes_of(index), index.shape)
         assert (again.candidates(queries, 20) == index.candidates(queries, 20)).all()
         vectors = later
     assert index.shape.removed > 200
@@ -452,7 +442,7 @@ def test_an_interrupt_that_comes_while_usearch_works_is_an_interrupt(work):
 
 def test_an_index_says_how_much_memory_it_takes(many):
     matrix, index, _ = many
-    again = ann.open_index(bytes_of(index), index.shape, None)
+    again = ann.open_index(bytes_of(index), index.shape)
     assert isinstance(again, AnnIndex) and len(bytes_of(index)) < again.nbytes < 2 * matrix.nbytes
 
 

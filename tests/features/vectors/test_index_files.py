@@ -19,7 +19,6 @@ from jammi_lab.store.sidecars import (
     GRAPH_SUFFIX,
     INDEX_SUFFIXES,
     MANIFEST_SUFFIX,
-    ROW_MAP_SUFFIX,
     sidecar_path,
 )
 from tests.features.vectors.saved import bytes_of
@@ -33,12 +32,12 @@ def built(rows=300, seed=0):
 
 @pytest.fixture(scope="module")
 def moved():
-    """An index that was taken over, so that it has a row map."""
+    """An index that was taken over, so that its numbers are not those of its rows."""
     matrix, old = built()
     body = bytes_of(old)
     later = Matrix(pa.array(np.arange(299)), np.ascontiguousarray(matrix.vectors[1:]))
     return ann.extend_index(
-        ann.open_index(body, old.shape, None),
+        ann.open_index(body, old.shape),
         later,
         np.arange(-1, 299),
         4,
@@ -59,7 +58,7 @@ def written(parquet, moved):
 def put(parquet, index):
     """The manifest of an index that is written; it can be asked afterwards, other than one that is
     written itself."""
-    again = ann.open_index(bytes_of(index), index.shape, index.entry_numbers)
+    again = ann.open_index(bytes_of(index), index.shape)
     return index_files.write_index(parquet, "d" * 64, again)[0]
 
 
@@ -79,7 +78,7 @@ def test_what_is_written_is_read_again(parquet, written, moved):
         written.dimensions,
         written.count,
         written.removed,
-    ) == ("cosine", 2, 16, 299, 1)
+    ) == ("cosine", 3, 16, 299, 1)
     found, (index, matrix) = index_files.load_index(parquet, written), moved
     assert (
         found.candidates(matrix.vectors[:5], 9) == index.candidates(matrix.vectors[:5], 9)
@@ -87,25 +86,6 @@ def test_what_is_written_is_read_again(parquet, written, moved):
     assert sorted(p.name for p in parquet.parent.iterdir()) == sorted(
         "table" + suffix for suffix in INDEX_SUFFIXES
     )
-
-
-def test_what_was_taken_off_the_vectors_is_kept_with_them(parquet):
-    vectors = np.random.default_rng(0).standard_normal((300, 16)).astype(np.float32)
-    vectors[:, 3] += 30
-    matrix = Matrix(pa.array(np.arange(300)), np.concatenate([vectors[:299], vectors[:1]]))
-    index = ann.build_index(matrix, BuildParameters("bf16", 8, 32), 4, lambda done: None)
-    manifest = put(parquet, index)
-    found = index_files.load_index(parquet, index_files.read_manifest(parquet))
-    assert (
-        len(manifest.centre) == 64
-        and found.shape == index.shape
-        and found.entry_numbers.tolist() == [*range(299), 0]
-    )
-    assert (
-        found.candidates(matrix.vectors[:5], 9) == index.candidates(matrix.vectors[:5], 9)
-    ).all()
-    altered(parquet, centre="")
-    assert index_files.load_index(parquet, index_files.read_manifest(parquet)) is None
 
 
 def test_what_is_written_is_given_back_and_not_held_twice(parquet, moved):
@@ -126,16 +106,6 @@ def test_an_index_that_does_not_fit_on_the_disk_is_an_error_of_the_disk(tmp_path
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_an_index_without_a_row_map_removes_one_that_was_there(parquet, written):
-    _, index = built()
-    manifest = put(parquet, index)
-    assert (
-        manifest.rows is None
-        and not sidecar_path(parquet, ROW_MAP_SUFFIX).exists()
-        and index_files.load_index(parquet, manifest) is not None
-    )
-
-
 def test_a_thousand_damaged_copies_neither_end_the_process_nor_answer(parquet, written, moved):
     index, matrix = moved
     rng = random.Random(0)
@@ -143,7 +113,7 @@ def test_a_thousand_damaged_copies_neither_end_the_process_nor_answer(parquet, w
     expected = index.candidates(matrix.vectors[:3], 9)
     refused = 0
     for turn in range(1000):
-        suffix = INDEX_SUFFIXES[turn % 3]
+        suffix = INDEX_SUFFIXES[turn % 2]
         path = sidecar_path(parquet, suffix)
         path.write_bytes(damaged(rng, whole[suffix], whole))
         manifest = index_files.read_manifest(parquet)
@@ -205,7 +175,6 @@ def altered(parquet, **changes):
     [
         {"format_version": 1},
         {"metric": "l2"},
-        {"centre": "AAAA"},
         {"further": 1},
         {"count": "many"},
     ],
@@ -262,7 +231,7 @@ def test_what_is_no_plain_file_is_a_damaged_one_that_nobody_waits_for_and_is_wri
     index_files.write_index(
         parquet,
         "d" * 64,
-        ann.open_index(bytes_of(moved[0]), moved[0].shape, moved[0].entry_numbers),
+        ann.open_index(bytes_of(moved[0]), moved[0].shape),
     )
     path = sidecar_path(parquet, suffix)
     path.unlink()
@@ -325,13 +294,12 @@ def test_no_file_of_an_index_is_written_over_so_that_no_crash_mixes_two_of_one_s
         put(parquet, built(299, seed=4)[1])
     finally:
         install_fault_hook(None)
-    assert there[0] == [] and not sidecar_path(parquet, ROW_MAP_SUFFIX).exists()
+    assert there[0] == []
 
 
 def test_the_names_of_an_index_are_those_of_its_table():
     assert [sidecar_path(Path("/r/a.b.parquet"), s).name for s in INDEX_SUFFIXES] == [
         "a.b" + GRAPH_SUFFIX,
-        "a.b" + ROW_MAP_SUFFIX,
         "a.b" + MANIFEST_SUFFIX,
     ]
 

@@ -1,5 +1,4 @@
-"""Index files beside a table's Parquet file: the graph, the row map if there is one, and a manifest
-with the digests of both.
+"""Index files beside a table's Parquet file: the graph, and a manifest with its digest.
 
 Corrupt and forged bytes can crash the process, never return or give wrong answers, so nothing is
 passed to usearch's loader before its digest and the seal of this user were verified. Files that
@@ -10,7 +9,7 @@ import contextlib
 import functools
 import hashlib
 import importlib.metadata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,14 +34,13 @@ from jammi_lab.store.sidecars import (
     GRAPH_SUFFIX,
     INDEX_SUFFIXES,
     MANIFEST_SUFFIX,
-    ROW_MAP_SUFFIX,
     sidecar_path,
 )
 
 if TYPE_CHECKING:
     from jammi_lab.features.vectors.index.hnsw import AnnIndex, IndexShape
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _METRIC = "cosine"
 _MAX_MANIFEST_BYTES = 1 << 20
 
@@ -72,15 +70,11 @@ class IndexManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Rows of the table, all of which are in the index."""
     removed: int
     """Rows removed from the index since it was built."""
+    first_label: int
+    """The number in the graph of the first row; the others follow."""
     scale: float
-    """Factor of each component of a unit vector; 1 unless integers are stored."""
-    centre: bytes
-    """The mean subtracted from each unit vector, as little-endian float32; empty for none. With a
-    mean the metric is the squared distance, else the inner product."""
+    """The factor of each component of a unit vector; 1 unless integers are stored."""
     body: IndexFile
-    rows: IndexFile | None
-    """The entry number of each row as little-endian int64 (equal rows share one); None where row
-    and entry numbers are equal."""
     usearch_version: str
     metric: str = _METRIC
     format_version: int = FORMAT_VERSION
@@ -125,10 +119,7 @@ def write_index(parquet: StoragePath, table: str, ann: "AnnIndex") -> tuple[Inde
     The index is unusable afterwards: its memory is released before the bytes are read back. The
     manifest is written last. On failure no new file remains. Raises OSError."""
     shape = ann.shape
-    row_map = None if ann.entry_numbers is None else ann.entry_numbers.astype("<i8").tobytes()
-    with _index_files(
-        parquet, INDEX_SUFFIXES if row_map is not None else (GRAPH_SUFFIX, MANIFEST_SUFFIX)
-    ) as files:
+    with _index_files(parquet) as files:
         fault_point("index.before_write")
         ann.save(files[GRAPH_SUFFIX].temp)
         ann.detach_bytes()
@@ -142,43 +133,29 @@ def write_index(parquet: StoragePath, table: str, ann: "AnnIndex") -> tuple[Inde
             dimensions=shape.dimensions,
             count=shape.count,
             removed=shape.removed,
-            scale=shape.coding.scale,
-            centre=shape.coding.centre,
-            body=_describe_file(body),
-            rows=None if row_map is None else _describe_file(row_map),
+            first_label=shape.first_label,
+            scale=shape.scale,
+            body=IndexFile(digest=hashlib.sha256(body).hexdigest(), size=len(body)),
             usearch_version=usearch_version(),
         )
         manifest_bytes = msgspec.json.encode(manifest, order="sorted")
-        parts = {
-            MANIFEST_SUFFIX: b'{"index":'
-            + manifest_bytes
-            + b',"digest":"'
-            + hashlib.sha256(manifest_bytes).hexdigest().encode()
-            + b'","seal":"'
-            + seal(manifest_bytes).encode()
-            + b'"}'
-        }
-        if row_map is not None:
-            parts[ROW_MAP_SUFFIX] = row_map
-        for suffix, part in parts.items():
-            fault_point("index.before_write")
-            files[suffix].temp.write_bytes(part)
+        signed = _SignedManifest(
+            index=msgspec.Raw(manifest_bytes),
+            digest=hashlib.sha256(manifest_bytes).hexdigest(),
+            seal=seal(manifest_bytes),
+        )
+        fault_point("index.before_write")
+        files[MANIFEST_SUFFIX].temp.write_bytes(msgspec.json.encode(signed))
     return manifest, body
 
 
-def _describe_file(body: bytes) -> IndexFile:
-    return IndexFile(digest=hashlib.sha256(body).hexdigest(), size=len(body))
-
-
 @contextlib.contextmanager
-def _index_files(
-    parquet: StoragePath, suffixes: Sequence[str]
-) -> Iterator[dict[str, AtomicFile | RemoteFile]]:
+def _index_files(parquet: StoragePath) -> Iterator[dict[str, AtomicFile | RemoteFile]]:
     """Temporary files for an index, renamed one after the other when the block ends, and removed
     when it fails."""
     files: dict[str, AtomicFile | RemoteFile] = {}
     try:
-        for suffix in suffixes:
+        for suffix in INDEX_SUFFIXES:
             files[suffix] = atomic_file(sidecar_path(parquet, suffix))
         yield files
         # Delete the old files first: after a crash any subset of the renames may have happened, and
@@ -209,9 +186,8 @@ def read_manifest(parquet: StoragePath) -> IndexManifest | None:
         manifest = msgspec.json.decode(signed.index, type=IndexManifest)
     except (msgspec.MsgspecError, RecursionError, ValueError):
         return None
-    if (manifest.format_version, manifest.metric) != (FORMAT_VERSION, _METRIC):
-        return None
-    return manifest if len(manifest.centre) in (0, 4 * manifest.dimensions) else None
+    is_current = (manifest.format_version, manifest.metric) == (FORMAT_VERSION, _METRIC)
+    return manifest if is_current else None
 
 
 def missing_reason(parquet: StoragePath) -> str:
@@ -246,24 +222,12 @@ def _read_signed(path: StoragePath) -> _SignedManifest | None:
 def load_index(parquet: StoragePath, manifest: IndexManifest) -> "AnnIndex | None":
     """The index that a manifest describes, after verifying its bytes; None when they differ. Raises
     OSError."""
-    import numpy as np
-
     from jammi_lab.features.vectors.index.hnsw import open_index
 
     if manifest.usearch_version != usearch_version():
         return None
     body = read_verified(sidecar_path(parquet, GRAPH_SUFFIX), manifest.body)
-    row_map = (
-        None
-        if manifest.rows is None
-        else read_verified(sidecar_path(parquet, ROW_MAP_SUFFIX), manifest.rows)
-    )
-    if body is None or (row_map is None) != (manifest.rows is None):
-        return None
-    entry_numbers = (
-        None if row_map is None else np.frombuffer(row_map, "<i8").astype(np.int64, copy=False)
-    )
-    return open_index(body, shape_of(manifest), entry_numbers)
+    return None if body is None else open_index(body, shape_of(manifest))
 
 
 @functools.cache
@@ -276,15 +240,15 @@ def usearch_version() -> str:
 def shape_of(manifest: IndexManifest) -> "IndexShape":
     """The shape of the index that a manifest describes."""
     from jammi_lab.features.vectors.index.hnsw import BuildParameters, IndexShape
-    from jammi_lab.features.vectors.index.quantization import Quantizer
 
     return IndexShape(
         BuildParameters(manifest.precision, manifest.connectivity, manifest.build_expansion),
         manifest.dimensions,
         manifest.count,
-        Quantizer(manifest.precision, manifest.scale, manifest.centre),
         manifest.search_expansion,
         manifest.removed,
+        manifest.first_label,
+        manifest.scale,
     )
 
 
@@ -314,15 +278,9 @@ def _read_limited(path: StoragePath, max_bytes: int) -> bytes | None:
 
 
 def is_complete(parquet: StoragePath, manifest: IndexManifest) -> bool:
-    """Whether all files of an index exist with the recorded sizes. Raises OSError."""
-    parts = [
-        (GRAPH_SUFFIX, manifest.body),
-        *([(ROW_MAP_SUFFIX, manifest.rows)] if manifest.rows is not None else []),
-    ]
-    return all(
-        (stat := regular_stat(sidecar_path(parquet, suffix))) is not None and stat.size == file.size
-        for suffix, file in parts
-    )
+    """Whether the graph of an index exists with the recorded size. Raises OSError."""
+    stat = regular_stat(sidecar_path(parquet, GRAPH_SUFFIX))
+    return stat is not None and stat.size == manifest.body.size
 
 
 def remove_index_files(parquet: StoragePath) -> None:

@@ -2,9 +2,11 @@
 candidates, which are rescored exactly.
 
 Every build is measured: some rows are used as queries before they are inserted, and the smallest
-search expansion that finds `_TARGET` of their true neighbours is recorded. For vectors without any
-structure (such as uniform ones of hundreds of dimensions) no expansion is cheaper than reading all
-vectors; then expansion 0 is recorded, and searches read all vectors.
+search expansion that finds `_MIN_RECALL` of their true neighbours is recorded. For some vectors no
+expansion is cheaper than reading all of them: those without any structure (such as uniform ones of
+hundreds of dimensions), those that differ less than the precision tells, and thousands of equal
+ones, whose edges lead only to each other. Then expansion 0 is recorded, and searches read all
+vectors.
 """
 
 import contextlib
@@ -20,8 +22,7 @@ from numpy.typing import NDArray
 
 from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.features.vectors.encoders.blas_threads import usable_cores
-from jammi_lab.features.vectors.index.duplicates import UniqueVectors, first_equal_rows
-from jammi_lab.features.vectors.index.quantization import Quantizer, normalize_checked
+from jammi_lab.features.vectors.exact_search import normalize_checked
 from jammi_lab.storage.vector_arrays import Floats, RowNumbers
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ _ROWS_PER_EXPANSION_RATIO = 32
 _MIN_PARALLEL_INSERT_SIZE = 4096
 """Entries that one thread inserts before others join: rows inserted concurrently into a small graph
 may become unreachable."""
+_MAX_INTEGER = 127
+"""The largest component of a vector stored as integers."""
+_METRIC = "ip"
+"""The metric of the graph: of unit vectors, 1 − the cosine."""
 _CHUNK_ROWS = 2048
 """Vectors inserted, or queries asked, per call of usearch; the work can be stopped in between."""
 ProgressCallback = Callable[[int], None]
@@ -71,33 +76,36 @@ class IndexShape:
     dimensions: int
     count: int
     """Rows of the table in the index."""
-    coding: Quantizer
-    """The encoding of the vectors."""
     expansion: int
     """Search expansion; 0 where reading every vector is less work."""
     removed: int = 0
     """Vectors removed since the index was built."""
+    first_label: int = 0
+    """The number in the graph of the first row; the others follow."""
+    scale: float = 1.0
+    """The factor of each component of a unit vector where integers are stored: it maps the largest
+    one to the largest integer."""
+
+    def encode(self, units: Floats, scale: float | NDArray[np.float32] | None = None) -> Any:
+        """(n, d): unit vectors as passed to the graph. `scale`: replaces that of the rows."""
+        if self.parameters.precision != "i8":
+            return units
+        integers = np.rint(units * (self.scale if scale is None else scale))
+        return np.clip(integers, -_MAX_INTEGER, _MAX_INTEGER).astype(np.int8)
+
+    def encode_queries(self, units: Floats) -> Any:
+        """(q, d): unit queries as passed to the graph. A scaled query gives the same order, so each
+        uses the full range of integers."""
+        return self.encode(units, _MAX_INTEGER / np.abs(units).max(1, keepdims=True))
 
 
 class AnnIndex:
     """An index that returns candidate rows for queries. Thread-safe."""
 
-    def __init__(
-        self,
-        index: "Index",
-        shape: IndexShape,
-        entries: UniqueVectors | None = None,
-        body: Any = None,
-    ) -> None:
-        """`entries`: the rows of each entry; None where row and entry numbers are equal. `body`:
-        the bytes that the graph is a view of."""
-        self.shape, self._index, self._entries, self._body = shape, index, entries, body
+    def __init__(self, index: "Index", shape: IndexShape, body: Any = None) -> None:
+        """`body`: the bytes that the graph is a view of."""
+        self.shape, self._index, self._body = shape, index, body
         self._lock = threading.Lock()
-
-    @property
-    def entry_numbers(self) -> RowNumbers | None:
-        """The entry number of each row; None where row and entry numbers are equal."""
-        return None if self._entries is None else self._entries.numbers
 
     def detach_bytes(self) -> Any:
         """Release the graph and return the bytes that it was a view of, if any. The index finds
@@ -110,16 +118,13 @@ class AnnIndex:
 
     def reopen(self) -> "AnnIndex | None":
         """An independent index over the same bytes; None when the graph is not a view of any."""
-        return (
-            None if self._body is None else open_index(self._body, self.shape, self.entry_numbers)
-        )
+        return None if self._body is None else open_index(self._body, self.shape)
 
     @property
     def nbytes(self) -> int:
         """Bytes in memory."""
         body = 0 if self._body is None else len(self._body)
-        entries = 0 if self._entries is None else self._entries.nbytes
-        return body + entries + int(self._index.memory_usage)
+        return body + int(self._index.memory_usage)
 
     @property
     def expansion(self) -> int:
@@ -146,25 +151,22 @@ class AnnIndex:
         out = np.full((len(units), width), -1, np.int64)
         if not width:
             return out
-        encoded, max_entries = self.shape.coding.encode_queries(units), min(width, len(self._index))
         for start in range(0, len(units), _CHUNK_ROWS):
-            chunk = encoded[start : start + _CHUNK_ROWS]
+            chunk = self.shape.encode_queries(units[start : start + _CHUNK_ROWS])
             # usearch has one working memory per thread of its own, so our threads take turns
             with self._lock:
                 # (usearch's stubs declare no setter)
                 self._index.expansion_search = max(search_expansion, 1)  # type: ignore[misc]
                 with _translate_interrupt():
                     matches = self._index.search(
-                        chunk, max_entries, exact=search_expansion == 0, threads=threads
+                        chunk, width, exact=search_expansion == 0, threads=threads
                     )
-            keys = matches.keys.reshape(len(chunk), -1).astype(np.int64)
+            labels = matches.keys.reshape(len(chunk), -1).astype(np.int64)
+            rows = labels - self.shape.first_label
             counts = getattr(matches, "counts", None)
             if counts is not None:  # only for several queries
-                keys[np.arange(keys.shape[1]) >= counts[:, None]] = -1
-            if self._entries is not None:
-                out[start : start + _CHUNK_ROWS] = self._entries.rows_of(keys, width)
-            else:
-                out[start : start + _CHUNK_ROWS, : keys.shape[1]] = keys
+                rows[np.arange(rows.shape[1]) >= counts[:, None]] = -1
+            out[start : start + _CHUNK_ROWS, : rows.shape[1]] = rows
         return out
 
 
@@ -174,30 +176,21 @@ def build_index(
     """Build an index of all rows. An exception from `advance` stops it. Raises SchemaMismatch,
     TableDamaged."""
     n, width = vectors.shape
-    first_rows = first_equal_rows(vectors)
-    rows = np.arange(n) if first_rows is None else np.unique(first_rows)
-    entries = None if first_rows is None else UniqueVectors(np.searchsorted(rows, first_rows))
     held_out = np.sort(
-        np.random.default_rng(0).choice(
-            len(rows), min(_MAX_SAMPLE_ROWS, len(rows) // 8), replace=False
-        )
+        np.random.default_rng(0).choice(n, min(_MAX_SAMPLE_ROWS, n // 8), replace=False)
     )
-    is_inserted = ~np.isin(np.arange(n) if entries is None else entries.numbers, held_out)
-    shape = IndexShape(
-        parameters,
-        width,
-        int(is_inserted.sum()),
-        Quantizer.for_vectors(vectors, parameters.precision),
-        0,
-    )
+    is_inserted = np.ones(n, np.bool_)
+    is_inserted[held_out] = False
+    scale = _integer_scale(vectors) if parameters.precision == "i8" else 1.0
+    shape = IndexShape(parameters, width, n - len(held_out), 0, scale=scale)
     index = _empty_index(shape, lookups=False)
-    inserter = _Inserter(index, vectors, shape.coding, advance, done=n - len(rows))
-    inserter.insert(np.delete(rows, held_out), np.delete(np.arange(len(rows)), held_out))
+    inserter = _Inserter(index, vectors, shape, advance, done=0)
+    inserter.insert(np.flatnonzero(is_inserted))
     expansion = _measure_expansion(
-        AnnIndex(index, shape, entries), vectors, rows[held_out], is_inserted, oversample
+        AnnIndex(index, shape), vectors, held_out, is_inserted, oversample
     )
-    inserter.insert(rows[held_out], held_out)
-    return AnnIndex(index, replace(shape, count=n, expansion=expansion), entries)
+    inserter.insert(held_out)
+    return AnnIndex(index, replace(shape, count=n, expansion=expansion))
 
 
 def extend_index(
@@ -210,48 +203,40 @@ def extend_index(
     """Build an index of all rows by extending that of an earlier version, which is unusable
     afterwards.
 
-    `oversample`: for each row of the earlier version its current row, −1 when it is gone or its
+    `current_rows`: for each row of the earlier version its current row, −1 when it is gone or its
     vector changed. An exception from `advance` stops it. Raises SchemaMismatch, TableDamaged."""
     n = vectors.shape[0]
     index = _empty_index(previous.shape, lookups=True)
     index.load(previous.detach_bytes())  # releases the old bytes before new ones are allocated
-    previous_numbers = (
-        np.arange(len(current_rows)) if previous.entry_numbers is None else previous.entry_numbers
-    )
-    numbers: RowNumbers = np.full(n, -1, np.int64)
-    numbers[current_rows[current_rows >= 0]] = previous_numbers[current_rows >= 0]
-    removed_numbers = np.setdiff1d(previous_numbers, numbers)
-    if len(removed_numbers):
-        index.remove(removed_numbers.astype(np.uint64))
-    first_rows = first_equal_rows(vectors)
-    representatives: RowNumbers = np.arange(n) if first_rows is None else first_rows
-    entry_of: RowNumbers = np.full(n, -1, np.int64)
-    entry_of[representatives[numbers >= 0]] = numbers[numbers >= 0]
-    new_rows = np.setdiff1d(representatives, representatives[numbers >= 0])
-    entry_of[new_rows] = np.arange(len(new_rows)) + previous_numbers.max() + 1
-    entries = UniqueVectors(entry_of[representatives])
-    is_inserted = ~np.isin(representatives, new_rows)
+    previous_labels = previous.shape.first_label + np.arange(len(current_rows))
+    is_kept = current_rows >= 0
+    if not is_kept.all():
+        index.remove(previous_labels[~is_kept].astype(np.uint64))
     shape = replace(
         previous.shape,
-        count=int(is_inserted.sum()),
-        removed=previous.shape.removed + len(removed_numbers),
+        count=int(is_kept.sum()),
+        removed=previous.shape.removed + int((~is_kept).sum()),
+        first_label=previous.shape.first_label + len(current_rows),  # none is in use
     )
+    kept_rows = current_rows[is_kept]
+    index.rename(previous_labels[is_kept], shape.first_label + kept_rows)
+    is_inserted = np.zeros(n, np.bool_)
+    is_inserted[kept_rows] = True
+    new_rows = np.flatnonzero(~is_inserted)
     expansion = shape.expansion
     if len(new_rows) >= _MAX_SAMPLE_ROWS:
         expansion = _measure_expansion(
-            AnnIndex(index, shape, entries),
+            AnnIndex(index, shape),
             vectors,
             new_rows[:: len(new_rows) // _MAX_SAMPLE_ROWS][:_MAX_SAMPLE_ROWS],
             is_inserted,
             oversample,
         )
-    _Inserter(index, vectors, shape.coding, advance, done=n - len(new_rows)).insert(
-        new_rows, entry_of[new_rows]
-    )
-    return AnnIndex(index, replace(shape, count=n, expansion=expansion), entries)
+    _Inserter(index, vectors, shape, advance, done=n - len(new_rows)).insert(new_rows)
+    return AnnIndex(index, replace(shape, count=n, expansion=expansion))
 
 
-def open_index(body: Any, shape: IndexShape, entry_numbers: RowNumbers | None) -> AnnIndex | None:
+def open_index(body: Any, shape: IndexShape) -> AnnIndex | None:
     """The index in verified bytes, as a view without a copy; None when they contain an index of
     another shape."""
     with import_modules():
@@ -261,18 +246,21 @@ def open_index(body: Any, shape: IndexShape, entry_numbers: RowNumbers | None) -
     if (
         index is None
         or index.dtype.name.lower() != shape.parameters.precision
-        or _metric_name(index) != shape.coding.metric
+        or _metric_name(index) != _METRIC
+        or (index.ndim, len(index)) != (shape.dimensions, shape.count)
     ):
         return None
-    rows = shape.count if entry_numbers is None else len(entry_numbers)
-    if rows != shape.count or index.ndim != shape.dimensions:
-        return None
-    entries = None if entry_numbers is None else UniqueVectors(entry_numbers)
-    return (
-        None
-        if len(index) != (rows if entries is None else len(entries))
-        else AnnIndex(index, shape, entries, body)
-    )
+    return AnnIndex(index, shape, body)
+
+
+def _integer_scale(vectors: "Matrix") -> float:
+    """The factor that maps the largest component of all unit vectors to the largest integer."""
+    largest = 0.0
+    for start in range(0, len(vectors), _CHUNK_ROWS):
+        rows = np.arange(start, min(start + _CHUNK_ROWS, len(vectors)))
+        units = normalize_checked(vectors.vectors_at(rows))
+        largest = max(largest, float(np.abs(units).max()))
+    return _MAX_INTEGER / largest
 
 
 def _metric_name(index: "Index") -> str:
@@ -286,27 +274,26 @@ class _Inserter:
         self,
         index: "Index",
         vectors: "Matrix",
-        coding: Quantizer,
+        shape: IndexShape,
         advance: ProgressCallback,
-        done: int = 0,
+        done: int,
     ) -> None:
         """`done`: rows that are inserted already."""
         self._index = index
         self._vectors = vectors
-        self._coding = coding
+        self._shape = shape
         self._advance = advance
         self._done = done
 
-    def insert(self, rows: RowNumbers, numbers: RowNumbers) -> None:
-        """Insert rows under the given entry numbers."""
+    def insert(self, rows: RowNumbers) -> None:
+        """Insert rows."""
         for start in range(0, len(rows), _CHUNK_ROWS):
             chunk = rows[start : start + _CHUNK_ROWS]
-            stored = self._coding.encode_rows(self._vectors.vectors_at(chunk))
+            stored = self._shape.encode(normalize_checked(self._vectors.vectors_at(chunk)))
+            labels = (self._shape.first_label + chunk).astype(np.uint64)
             with _translate_interrupt():
                 threads = usable_cores() if len(self._index) >= _MIN_PARALLEL_INSERT_SIZE else 1
-                self._index.add(
-                    numbers[start : start + _CHUNK_ROWS].astype(np.uint64), stored, threads=threads
-                )
+                self._index.add(labels, stored, threads=threads)
             self._done += len(chunk)
             self._advance(self._done)
 
@@ -329,7 +316,7 @@ def _empty_index(shape: IndexShape, *, lookups: bool) -> "Index":
 
     return Index(
         ndim=shape.dimensions,
-        metric=shape.coding.metric,
+        metric=_METRIC,
         dtype=shape.parameters.precision,
         connectivity=shape.parameters.connectivity,
         expansion_add=shape.parameters.build_expansion,

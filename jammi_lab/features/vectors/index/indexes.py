@@ -342,7 +342,7 @@ class VectorIndexes:
         if not self._is_still_ready(record):
             index_files.remove_index_files(parquet)
             return False
-        opened = open_index(body, ann.shape, ann.entry_numbers)
+        opened = open_index(body, ann.shape)
         if opened is not None:
             self._cache(record, opened)
         return opened is not None

@@ -5,9 +5,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jammi_lab.features.vectors.encoders.blas_threads import usable_cores
-from jammi_lab.features.vectors.exact_search import Hits, row_norms
+from jammi_lab.features.vectors.exact_search import Hits, normalize_checked
 from jammi_lab.features.vectors.index.hnsw import MEASURED_NEIGHBORS_COUNT, AnnIndex
-from jammi_lab.features.vectors.index.quantization import normalize
 from jammi_lab.features.vectors.matrix import Matrix
 from jammi_lab.storage.vector_arrays import Floats, RowNumbers, check_k, check_queries
 
@@ -41,7 +40,8 @@ def search(
 
     `allow`: a mask of the rows that may be found; `without`: for each query a row to exclude;
     `oversample`: candidates per hit; `expansion`: replaces the measured one. As many rows are found
-    as exist, up to `k`: a query for which the index gives too few candidates is searched exactly.
+    as exist, up to `k`: a query for which the index gives too few candidates, or only equally near
+    ones from the last hit on, is searched exactly.
     Raises as `Matrix.search`.
     """
     checked = check_queries(queries, matrix.dimensions)
@@ -77,7 +77,7 @@ def search(
             # The expansion was not measured for rows that are left out. A graph search that goes
             # twice as far finds the last of the candidates as reliably as the first.
             wide_expansion = max(wide_expansion, 2 * width)
-        units = normalize(checked, row_norms(checked))
+        units = normalize_checked(checked)
         threads = 1 if len(checked) < _MIN_PARALLEL_QUERIES else usable_cores()
         candidates = ann.candidates(units, width, expansion=wide_expansion, threads=threads)
         valid = candidates >= 0
@@ -87,10 +87,13 @@ def search(
             valid &= candidates != without[:, None]
         is_enough = valid.sum(1) >= least
         best = _first_valid(candidates, valid, most)
-        if is_enough.all():
-            return _rescore(matrix, checked, best, count)
-        rescored = _rescore(matrix, checked[is_enough], best[is_enough], count)
-        hits.rows[is_enough], hits.similarities[is_enough] = rescored
+        rescored = _rescore(matrix, checked[is_enough], best[is_enough])
+        hits.rows[is_enough] = rescored.rows[:, :count]
+        hits.similarities[is_enough] = rescored.similarities[:, :count]
+        if most > count:
+            # There may be more rows as near as the last hit, with smaller keys.
+            is_tied = rescored.similarities[:, count - 1] == rescored.similarities[:, -1]
+            is_enough[np.flatnonzero(is_enough)[is_tied]] = False
     for query in np.flatnonzero(~is_enough):
         mask = np.ones(rows, np.bool_) if allow is None else allow.copy()
         if without is not None:
@@ -120,10 +123,10 @@ def _first_valid(candidates: RowNumbers, valid: NDArray[np.bool_], count: int) -
     )
 
 
-def _rescore(matrix: Matrix, queries: Floats, rows: RowNumbers, count: int) -> Hits:
-    """The best `count` candidates of each query, by exact similarity."""
+def _rescore(matrix: Matrix, queries: Floats, rows: RowNumbers) -> Hits:
+    """The candidates of each query by exact similarity, best first."""
     similarities = matrix.pairs(queries, rows)
     tie = rows if matrix.order is None else matrix.order[rows]
-    order = np.lexsort((tie, -similarities))[:, :count]
+    order = np.lexsort((tie, -similarities))
     query = np.arange(len(rows))[:, None]
     return Hits(rows[query, order], similarities[query, order])

@@ -1,12 +1,12 @@
-"""Equal rows share one entry of an index, and each entry gives back all its rows."""
+"""Rows with equal bits are found."""
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jammi_lab.features.vectors import equal_rows as entries
+from jammi_lab.features.vectors.equal_rows import first_equal_rows
 from jammi_lab.features.vectors.exact_search import ExactSearch
-from jammi_lab.features.vectors.index import duplicates as entries
-from jammi_lab.features.vectors.index.duplicates import first_equal_rows
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 30))
