@@ -18,7 +18,7 @@ from jammi_lab.core.errors import TopicNotFound
 from jammi_lab.core.identifiers import check_name, near_names
 from jammi_lab.core.records import TableRecord
 from jammi_lab.features.live.topics import Topics
-from jammi_lab.features.search.queries import texts_of
+from jammi_lab.features.search.queries import SearchRequest, texts_of
 from jammi_lab.features.search.search import SearchService
 from jammi_lab.workspace.lookup import TableLookup
 from jammi_lab.workspace.result import Result
@@ -91,7 +91,7 @@ class Searches:
         `ws.search`."""
         searched = [record] if words is None else [record, words]
         return self._statements.answer(
-            lambda: self._search.search(record, query, words=words, **options),
+            lambda: self._search.search(record, SearchRequest(query, **options), words),
             searched,
             filtered=options.get("where") is not None,
         )

@@ -22,6 +22,7 @@ from jammi_lab.core.panel_selection import PanelSelection
 from jammi_lab.core.recipes import parse_descriptor
 from jammi_lab.core.records import ProgressOption
 from jammi_lab.features.outputs.badge import BadgeMixin, BadgeService
+from jammi_lab.features.search.queries import SearchRequest
 from jammi_lab.features.search.search import SearchService, check_searchable
 from jammi_lab.features.vectors.projection import Projection
 from jammi_lab.workspace.materialize import Materializer
@@ -202,7 +203,7 @@ class VectorViews:
             key = matrix.keys[0].as_py()
         key = self._search.typed_key(record, key)
         hits, _ = self._statements.answer(
-            lambda: self._search.search(record, None, row=key, k=k, select=select),
+            lambda: self._search.search(record, SearchRequest(row=key, k=k, select=select)),
             [record],
             filtered=False,
         )

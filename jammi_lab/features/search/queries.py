@@ -1,10 +1,51 @@
-"""Queries as texts or vectors."""
+"""What is searched for: queries as texts or vectors, and which rows may be hits."""
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from jammi_lab.core.errors import InvalidArgument
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """What a search is asked for."""
+
+    query: Any = None
+    """A text, a vector, or several of them; None for the neighbours of a row."""
+    row: Any = None
+    """The key of the row whose neighbours are asked for."""
+    k: int = 10
+    """The number of hits of each query."""
+    where: str | None = None
+    """A condition over the source rows of the hits."""
+    params: Mapping[str, Any] | None = None
+    """Parameters of the condition."""
+    select: Sequence[str] = ()
+    """Columns of the source rows that the answer has, too."""
+    exact: bool | None = None
+    """Whether all vectors are compared; None chooses."""
+    reads_source: bool = True
+    """Whether to look which rows are missing in the source; else none is said to be."""
+
+    @property
+    def has_only_present_rows(self) -> bool:
+        """Whether no hit is marked as missing: rows that passed a condition exist."""
+        return self.where is not None or not self.reads_source
+
+    def check(self) -> None:
+        """Raise InvalidArgument unless exactly one of query and row is there, and a condition for
+        the parameters."""
+        if (self.query is None) == (self.row is None):
+            raise InvalidArgument(
+                "A search needs either a query or row=, not both."
+                if self.row is not None
+                else "A search needs a query (a text or a vector) or row=."
+            )
+        if self.params and self.where is None:
+            names = ", ".join(map(str, self.params))
+            raise InvalidArgument(f"Parameters need a where= that uses them: {names}.")
 
 
 def texts_of(query: Any) -> list[str] | None:

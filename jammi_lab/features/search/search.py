@@ -1,6 +1,6 @@
 """Vector search: from a query to the hits of a table, exactly or through an index."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from jammi_lab.core.settings import Settings
 from jammi_lab.features.search.answers import HIT_COLUMNS, SearchAnswer
 from jammi_lab.features.search.context import SearchContext
 from jammi_lab.features.search.hits import hits_table
-from jammi_lab.features.search.queries import list_of_texts, texts_of
+from jammi_lab.features.search.queries import SearchRequest, list_of_texts, texts_of
 from jammi_lab.features.search.source_rows import SourceRows
 from jammi_lab.features.search.word_search import WordSearch
 from jammi_lab.features.vectors.index.indexes import VectorIndexes
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jammi_lab.features.search import fusion
     from jammi_lab.features.vectors.encoders.base import Encoder
     from jammi_lab.features.vectors.exact_search import Hits
+    from jammi_lab.features.vectors.index.hnsw import AnnIndex
     from jammi_lab.features.vectors.matrix import Matrix
     from jammi_lab.features.vectors.model_lookup import ModelEncoders
 
@@ -47,71 +48,54 @@ class SearchService:
         self._find_encoders = encoders
 
     def search(
-        self,
-        record: TableRecord,
-        query: Any,
-        *,
-        row: Any = None,
-        k: int = 10,
-        where: str | None = None,
-        params: Mapping[str, Any] | None = None,
-        select: Sequence[str] = (),
-        exact: bool | None = None,
-        words: TableRecord | None = None,
-        reads_source: bool = True,
+        self, record: TableRecord, request: SearchRequest, words: TableRecord | None = None
     ) -> SearchAnswer:
-        """The `k` rows most similar to a text, a vector or a row of the table, with the selected
-        columns of their source rows. `reads_source`: whether to look which rows are missing there;
-        else none is said to be. Raises RowNotFound, ModelNotFound, SchemaMismatch,
-        InvalidArgument, and what binding `where` raises."""
-        _check_arguments(query, row, where, params)
-        # rows that passed a condition exist
-        filtered = where is not None or not reads_source
+        """The rows most similar to a text, a vector or a row of the table, with the selected
+        columns of their source rows; `words`: a lexical table that is searched, too. Raises
+        RowNotFound, ModelNotFound, SchemaMismatch, InvalidArgument, and what binding the condition
+        raises."""
+        request.check()
         if words is not None:
-            if query is None:
+            if request.query is None:
                 raise InvalidArgument("words= needs a text query; it cannot be combined with row=.")
-            return self._search_both(
-                record, words, query, k, where, params, select, exact, filtered=filtered
-            )
-        if record.recipe_class.has_words and row is None:
-            return self.words.search(record, query, k, where, params, select, filtered=filtered)
+            return self._search_both(record, words, request)
+        if record.recipe_class.has_words and request.row is None:
+            return self.words.search(record, request)
         from jammi_lab.storage.vector_arrays import check_exact
 
-        exact = check_exact(exact)
+        exact = check_exact(request.exact)
         matrix, rows = self.matrix(check_searchable(record)), self.source_rows(record)
-        columns = rows.select_columns(select)
-        mask = None if where is None else matrix.key_mask(rows.matching_keys(where, params))
-        own_row = None if row is None else self.row_of(record, matrix, row)
-        queries, has_several_queries = (
-            (None, False) if row is not None else self.query_vectors(record, query)
+        columns = rows.select_columns(request.select)
+        mask = rows.matching_mask(request, matrix)
+        if request.row is not None:
+            row = self.row_of(record, matrix, request.row)
+            queries, has_several_queries = None, False
+        else:
+            row = None
+            queries, has_several_queries = self.query_vectors(record, request.query)
+        hits, through_index = self._find(
+            record, matrix, queries, request.k, mask=mask, row=row, exact=exact
         )
-        hits, through_index = self._find(record, matrix, queries, k, mask, own_row, exact)
         table = hits_table(matrix, hits, has_query_column=has_several_queries)
-        answer = rows.answer(table, columns, filtered=filtered)
+        answer = rows.answer(table, columns, filtered=request.has_only_present_rows)
         return replace(answer, through_index=through_index)
 
     def _search_both(
-        self,
-        record: TableRecord,
-        words_record: TableRecord,
-        query: Any,
-        k: int,
-        where: str | None,
-        params: Mapping[str, Any] | None,
-        select: Sequence[str],
-        exact: bool | None,
-        *,
-        filtered: bool,
+        self, record: TableRecord, words_record: TableRecord, request: SearchRequest
     ) -> SearchAnswer:
-        """The `k` best rows by meaning and words."""
+        """The best rows by meaning and words."""
         from jammi_lab.storage.vector_arrays import check_exact
 
         rows = self.source_rows(record)
-        columns = rows.select_columns(select, HIT_COLUMNS)
-        keys = None if where is None else rows.matching_keys(where, params)
+        columns = rows.select_columns(request.select, HIT_COLUMNS)
+        keys = None
+        if request.where is not None:
+            keys = rows.matching_keys(request.where, request.params)
+        exact = check_exact(request.exact)
         pair, hits = self.fused_hits(
-            record, words_record, query, k, keys=keys, exact=check_exact(exact)
+            record, words_record, request.query, request.k, keys=keys, exact=exact
         )
+        filtered = request.has_only_present_rows
         # A key that only the table of words has need not have a row where all vectors have one.
         if pair.has_equal_keys or (filtered and not columns):
             answer = rows.answer(hits, columns, filtered=filtered)
@@ -142,7 +126,7 @@ class SearchService:
         word_mask = None if keys is None else table.keys.key_mask(keys)
         count = fusion.candidate_count(check_k(k))
         queries, _ = self.query_vectors(record, texts)
-        meaning, _ = self._find(record, matrix, queries, count, mask, None, exact)
+        meaning, _ = self._find(record, matrix, queries, count, mask=mask, exact=exact)
         by_words = self.words.hits(words_record, table, texts, count, word_mask)
         hits = [
             pair.rank(
@@ -159,7 +143,7 @@ class SearchService:
     ) -> "Hits":
         """The hits of query vectors, or of the row at a position, which is left out of its own
         hits. Raises as `Matrix.search`."""
-        return self._find(record, self.matrix(record), queries, k, None, row, exact)[0]
+        return self._find(record, self.matrix(record), queries, k, row=row, exact=exact)[0]
 
     def _find(
         self,
@@ -167,53 +151,45 @@ class SearchService:
         matrix: "Matrix",
         queries: Any,
         k: int,
-        mask: "NDArray[np.bool_] | None",
-        row: int | None,
-        exact: bool | None,
+        *,
+        mask: "NDArray[np.bool_] | None" = None,
+        row: int | None = None,
+        exact: bool | None = None,
     ) -> "tuple[Hits, bool]":
         """The hits of query vectors, or of a row, and whether an index found them."""
-        hits = self._search_index(record, matrix, queries, k, mask, row, exact)
-        if hits is not None:
-            return hits, True
+        index = self._usable_index(record, exact)
+        if index is not None:
+            import numpy as np
+
+            from jammi_lab.features.vectors.index import search as approximate
+
+            own_row = None if row is None else np.array([row])
+            hits = approximate.search(
+                matrix,
+                index,
+                queries if own_row is None else matrix.vectors_at(own_row),
+                k,
+                allow=mask,
+                without=own_row,
+                oversample=self._settings["vectors.oversample"],
+                expansion=self._settings["vectors.search_expansion"],
+                always_use_index=exact is False,
+            )
+            if hits is not None:
+                return hits, True
         if row is None:
             return matrix.search(queries, k, allow=mask), False
         return matrix.neighbors(row, k, allow=mask), False
 
-    def _search_index(
-        self,
-        record: TableRecord,
-        matrix: "Matrix",
-        queries: Any,
-        k: int,
-        mask: "NDArray[np.bool_] | None",
-        row: int | None,
-        exact: bool | None,
-    ) -> "Hits | None":
-        """The hits through the index; None where all vectors are to be compared."""
-        settings = self._settings
-        if exact is True or (exact is None and len(matrix) <= settings["vectors.exact_max_rows"]):
+    def _usable_index(self, record: TableRecord, exact: bool | None) -> "AnnIndex | None":
+        """The index to ask; None where all vectors are to be compared."""
+        max_rows = self._settings["vectors.exact_max_rows"]
+        if exact is True or (exact is None and (record.row_count or 0) <= max_rows):
             return None
-        import numpy as np
-
-        from jammi_lab.features.vectors.index import search as approximate
-
-        expansion = settings["vectors.search_expansion"]
         index = self._vectors.index(record, build=exact is False)
-        if index is None:
-            if exact is None:
-                self._vectors.build_in_background(record)
-            return None
-        return approximate.search(
-            matrix,
-            index,
-            queries if row is None else matrix.vectors_at(np.array([row])),
-            k,
-            allow=mask,
-            without=None if row is None else np.array([row]),
-            oversample=settings["vectors.oversample"],
-            expansion=expansion,
-            always_use_index=exact is False,
-        )
+        if index is None and exact is None:
+            self._vectors.build_in_background(record)
+        return index
 
     def vector(self, record: TableRecord, key: Any) -> "NDArray[np.float32]":
         """The stored vector of one row. SchemaMismatch; RowNotFound."""
@@ -334,20 +310,3 @@ def missing_encoder_error(record: TableRecord, tables: "ResultTableRepository") 
     if origin.recipe_class.has_encoder:
         hint += f" Text queries work on {origin.recipe!r}, from which these vectors were computed."
     return ModelNotFound(f"{record.recipe!r} has no encoder for text queries.", hint=hint)
-
-
-def _check_arguments(
-    query: Any, row: Any, where: str | None, params: Mapping[str, Any] | None
-) -> None:
-    """Raise InvalidArgument unless exactly one of query and row is there, and a condition for the
-    parameters."""
-    if (query is None) == (row is None):
-        raise InvalidArgument(
-            "A search needs either a query or row=, not both."
-            if row is not None
-            else "A search needs a query (a text or a vector) or row=."
-        )
-    if params and where is None:
-        raise InvalidArgument(
-            f"Parameters need a where= that uses them: {', '.join(map(str, params))}."
-        )

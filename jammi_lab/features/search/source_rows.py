@@ -19,13 +19,17 @@ from jammi_lab.engine.sql.tokens import check_expression
 from jammi_lab.features.search.answers import SearchAnswer
 from jammi_lab.features.search.context import SearchContext
 from jammi_lab.features.search.hits import HIT_TYPES, VECTOR_HIT_COLUMNS
+from jammi_lab.features.search.queries import SearchRequest
 from jammi_lab.inputs.source_names import InlineRows
 from jammi_lab.sources.base import InputRead, Relation
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
     from jammi_lab.engine.prepared_statement import PreparedStatement
+    from jammi_lab.features.vectors.matrix import KeyedRows
 
 _KEY_COLUMN = "__jammi_key"
 _INTEGER_TYPES = {
@@ -147,6 +151,15 @@ class SourceRows:
         if kind == self.key_type and kind not in ("FLOAT", "DOUBLE"):
             return rows.column(0)
         return self._equal_keys(rows, kind)
+
+    def matching_mask(
+        self, request: SearchRequest, rows: "KeyedRows"
+    ) -> "NDArray[np.bool_] | None":
+        """A mask of the rows of the table whose source rows satisfy the condition; None without
+        one. Raises as binding does."""
+        if request.where is None:
+            return None
+        return rows.key_mask(self.matching_keys(request.where, request.params))
 
     def _equal_keys(self, rows: "pa.Table", kind: str) -> "pa.ChunkedArray":
         """The keys of the table that equal those of a column of another type, or of a type with

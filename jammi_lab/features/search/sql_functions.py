@@ -17,7 +17,7 @@ from jammi_lab.core.records import TableRecord
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.features.search.answers import HIT_COLUMNS
 from jammi_lab.features.search.hits import HIT_TYPES, VECTOR_HIT_COLUMNS
-from jammi_lab.features.search.queries import texts_of
+from jammi_lab.features.search.queries import SearchRequest, texts_of
 from jammi_lab.features.search.search import SearchService, check_searchable, missing_encoder_error
 from jammi_lab.features.search.source_rows import SourceRows
 from jammi_lab.features.search.word_search import HIT_COLUMNS as WORD_HIT_COLUMNS
@@ -181,25 +181,17 @@ class _Call:
     def rows(self, columns: Collection[str]) -> "pa.Table":
         """The hits; the source is read only for a statement that reads `source_missing`.
         RowNotFound, ModelNotFound, TableDamaged."""
-        reads_source = _MISSING in columns
-        k, query = self._k, self._query
+        record, query = self._record or self._words, self._query
+        assert record is not None, "a call has a table"
         with self._search.context.scope.use(self._tenant):
-            if self._record is None:
-                assert self._words is not None, "a call has a table"
-                answer = self._search.search(self._words, query, k=k, reads_source=reads_source)
-            elif self._by_row:
+            if self._by_row:
                 # a literal is converted to the type of the keys, as in SQL
-                key = self._search.typed_key(self._record, query)
-                answer = self._search.search(
-                    self._record, None, row=key, k=k, exact=True, reads_source=reads_source
-                )
+                asked = {"row": self._search.typed_key(record, query)}
             else:
-                answer = self._search.search(
-                    self._record,
-                    query,
-                    k=k,
-                    exact=True,
-                    words=self._words,
-                    reads_source=reads_source,
-                )
+                asked = {"query": query}
+            request = SearchRequest(
+                **asked, k=self._k, exact=True, reads_source=_MISSING in columns
+            )
+            words = None if record is self._words else self._words
+            answer = self._search.search(record, request, words)
         return answer.table

@@ -1,13 +1,13 @@
 """Search by words: from a text to the BM25 hits of a lexical table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
 from jammi_lab.core.records import TableRecord
 from jammi_lab.features.search.answers import SearchAnswer
 from jammi_lab.features.search.context import SearchContext
-from jammi_lab.features.search.queries import texts_of
+from jammi_lab.features.search.queries import SearchRequest, texts_of
 from jammi_lab.features.search.source_rows import SourceRows
 from jammi_lab.features.words.word_tables import WordTable, WordTables
 
@@ -25,25 +25,15 @@ class WordSearch:
     def __init__(self, context: SearchContext, words: WordTables) -> None:
         self.context, self._words = context, words
 
-    def search(
-        self,
-        record: TableRecord,
-        query: Any,
-        k: int,
-        where: str | None,
-        params: Mapping[str, Any] | None,
-        select: Sequence[str],
-        *,
-        filtered: bool,
-    ) -> SearchAnswer:
-        """The `k` rows that match the words of a text best, with the selected columns of their
-        source rows. SchemaMismatch, InvalidArgument, TableDamaged, and what binding `where`
+    def search(self, record: TableRecord, request: SearchRequest) -> SearchAnswer:
+        """The rows that match the words of a text best, with the selected columns of their source
+        rows. SchemaMismatch, InvalidArgument, TableDamaged, and what binding the condition
         raises."""
         rows, table = SourceRows(self.context, record), self.table(record)
-        columns = rows.select_columns(select, HIT_COLUMNS)
-        mask = None if where is None else table.keys.key_mask(rows.matching_keys(where, params))
-        hits = self._hit_rows(record, table, query, k, mask)
-        return rows.answer(hits, columns, filtered=filtered)
+        columns = rows.select_columns(request.select, HIT_COLUMNS)
+        mask = rows.matching_mask(request, table.keys)
+        hits = self._hit_rows(record, table, request.query, request.k, mask)
+        return rows.answer(hits, columns, filtered=request.has_only_present_rows)
 
     def hit_rows(self, record: TableRecord, query: Any, k: int) -> "pa.Table":
         """key, rank and score of the hits; for several texts with the number of the text first.

@@ -19,6 +19,7 @@ from jammi_lab.core import errors
 from jammi_lab.core.records import Progress
 from jammi_lab.core.user_key import seal
 from jammi_lab.core.verdicts import Match
+from jammi_lab.features.search.queries import SearchRequest
 from jammi_lab.features.vectors.index import build_lock, indexes
 from jammi_lab.features.vectors.index import files as index_files
 from jammi_lab.features.vectors.index import hnsw as ann
@@ -291,7 +292,11 @@ def test_an_index_that_was_no_help_is_asked_once_another_precision_makes_it_one(
     with jl.open(tmp_path / "lab", settings=few) as ws:
 
         def through_index() -> bool:
-            return services_of(ws).search.search(record_of(ws.table("v")), tight[5]).through_index
+            return (
+                services_of(ws)
+                .search.search(record_of(ws.table("v")), SearchRequest(tight[5]))
+                .through_index
+            )
 
         assert not through_index()
         table = ws.import_embeddings("v", given(tight), precision="f32", index="later")
