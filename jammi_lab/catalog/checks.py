@@ -117,13 +117,7 @@ class CheckRepository:
 
     def list(self) -> CheckRecords:
         """Every check, by name, without shared ones that own ones hide."""
-        records = self._visible()
-        own = {fold(r.name) for r in records if r.tenant is not None}
-        return [
-            r
-            for r in records
-            if self._scope.is_unrestricted or r.tenant is not None or fold(r.name) not in own
-        ]
+        return self._scope.without_hidden(self._visible())
 
     def _visible(self) -> tuple[CheckRecord, ...]:
         """The own and the shared checks, by name, own ones first."""

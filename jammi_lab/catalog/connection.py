@@ -11,7 +11,7 @@ import sys
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -33,103 +33,90 @@ def driver_errors() -> tuple[type[Exception], ...]:
     return (sqlite3.Error,) if psycopg is None else (sqlite3.Error, psycopg.Error)
 
 
-class Dialect(Protocol):
-    """What `Database` needs from the database behind it."""
+class Dialect:
+    """What `Database` needs from the database behind it: what differs between databases, and what
+    most of them do."""
 
     label: str
     """The display name of the catalog, without credentials."""
     existed: bool
     """Whether the catalog existed before it was opened."""
-    log_is_damaged: bool
+    log_is_damaged = False
     """Whether the catalog lacked acknowledged commits when it was opened."""
-
-    @property
-    def file(self) -> Path | None:
-        """The file that holds the whole catalog, if there is one."""
-        ...
+    file: Path | None = None
+    """The file that holds the whole catalog, if there is one."""
+    setup_statements: tuple[str, ...] = ()
+    """Statements that run before the tables are created."""
 
     @property
     def identity(self) -> Hashable:
         """Equal for all handles of this database; defined once it has been connected to."""
-        ...
-
-    @property
-    def setup_statements(self) -> tuple[str, ...]:
-        """Statements that run before the tables are created."""
-        ...
+        return self.label
 
     def check_unchanged(self) -> None:
         """Raise WorkspaceNotFound when the opened file no longer exists at its path."""
-        ...
 
     def connect(self) -> Any:
         """A connection of the driver that is ready to use, outside of a transaction."""
-        ...
+        raise NotImplementedError
 
     def close(self) -> None:
         """Release what belongs to no connection."""
-        ...
 
     def translate(self, statement: str) -> str:
         """A statement, with `:name` for its parameters, for the driver."""
-        ...
+        return statement
 
     def ddl(self, statement: str) -> str:
         """Translate a statement that creates a table or an index for this database."""
-        ...
-
-    def begin(self, *, writing: bool) -> str:
-        """The statement that begins a transaction."""
-        ...
+        return statement
 
     def has_table(self, connection: "Connection", name: str) -> bool:
         """Whether the catalog has a table of that name."""
-        ...
+        raise NotImplementedError
 
-    def run_begin(self, connection: "Connection", statement: str) -> None:
-        """Begin a transaction by that statement."""
-        ...
+    def begin(self, connection: "Connection", *, writing: bool) -> None:
+        """Begin a transaction."""
+        raise NotImplementedError
 
     def reset(self, connection: "Connection") -> None:
         """Roll back the transaction of a connection, if it is in one."""
-        ...
+        raise NotImplementedError
 
-    def is_lost(self, connection: "Connection") -> bool:
+    def is_lost(self, connection: "Connection") -> bool:  # noqa: ARG002
         """Whether the database has ended a connection."""
-        ...
+        return False
 
     def acknowledge_commits(self) -> None:
         """Make a loss of the commits that follow noticeable to the next handle. A server has no
         such loss."""
-        ...
 
     def commit(self, connection: "Connection") -> None:
         """Commit a transaction that writes."""
-        ...
+        connection.raw.commit()
 
     def set_durability(self, connection: "Connection", *, no_fsync: bool) -> None:
         """Choose whether the commits of a connection skip fsync. A server's never do."""
-        ...
 
     def open_unsynced_log(self) -> FileIO | None:
         """Open the file that holds commits without fsync until it is synced; None where commits are
         durable. Raises OSError."""
-        ...
+        return None
 
-    def purge(self, connection: "Connection", timeout: float) -> bool:
+    def purge(self, connection: "Connection", timeout: float) -> bool:  # noqa: ARG002
         """Truncate the database's log; return whether no deleted value is in it any more. A file
-        may have to wait that many seconds for readers."""
-        ...
+        may have to wait that many seconds for readers; a server removes a dropped table's files."""
+        return True
 
-    def change_token(self, connection: "Connection") -> Hashable:
+    def change_token(self, connection: "Connection") -> Hashable:  # noqa: ARG002
         """A token that changes whenever anybody commits, comparable on one connection; None where
-        getting it would cost as much as reading. Inside a transaction it stands for what that one
-        reads, with its own changes."""
-        ...
+        getting it would cost as much as reading, as a round trip to a server does. Inside a
+        transaction it stands for what that one reads, with its own changes."""
+        return None
 
     def to_jammi_error(self, error: BaseException) -> JammiError | None:
         """The JammiError for a driver's error; None for a defect of ours."""
-        ...
+        raise NotImplementedError
 
 
 class Connection:

@@ -304,7 +304,7 @@ class Database:
                     connection.no_fsync = True
                     self.dialect.set_durability(connection, no_fsync=no_fsync)
                     connection.no_fsync = no_fsync
-                self.dialect.run_begin(connection, self.dialect.begin(writing=writing))
+                self.dialect.begin(connection, writing=writing)
                 return
             except driver_errors():
                 if retried or not self.dialect.is_lost(connection):

@@ -17,7 +17,7 @@ from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.result_tables import is_newest, is_newest_of_table, not_hidden
 from jammi_lab.catalog.row_mapping import EnumColumn
 from jammi_lab.catalog.tenant_scope import TenantPredicate
-from jammi_lab.core.anchors import Anchor, AnchorKind, Input, origin_inputs
+from jammi_lab.core.anchors import AnchorKind, Input, origin_inputs
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.recipes import recipe_class
 from jammi_lab.core.records import Edge, TableRecord
@@ -93,8 +93,6 @@ _ALL_EDGES = Statement(
     f"{_EDGES_OF} {_OF_READERS} AND {_IS_VISIBLE} ORDER BY versions.recipe_fold, "
     "lineage.input_kind, lineage.node_fold, lineage.input_table, lineage.input"
 )
-_EDGES_OF_RECIPES = Statement(f"{_EDGES_OF} {_OF_READERS} AND {_IS_READER} AND {_IS_VISIBLE}")
-_EDGES_OF_INPUTS = Statement(f"{_EDGES_OF} {_OF_INPUTS} AND {_IS_INPUT} AND {_IS_VISIBLE}")
 _EDGES_OF_TABLE = Statement(
     "SELECT lineage.input_kind, lineage.input, lineage.input_table, lineage.kind, "
     "lineage.node_fold, lineage.node_tenant, lineage.derived, result_tables.table_name, "
@@ -186,12 +184,10 @@ _OWN = {
 }
 
 
-def edge_rows(
-    tx: Connection, record: TableRecord, edges: Sequence[tuple[tuple[str, str, str], AnchorKind]]
-) -> list[dict[str, Any]]:
+def edge_rows(tx: Connection, record: TableRecord) -> list[dict[str, Any]]:
     """The rows of a table's edges, one per input, each input resolved to its node."""
     rows = {}
-    for (kind, name, table), anchor_kind in edges:
+    for (kind, name, table), anchor_kind in _edges_of(record):
         physical, node_fold, node_tenant = _resolve_node(tx, kind, name, record.tenant)
         rows[kind, fold(name), table] = {
             "tenant_id": record.tenant,
@@ -234,26 +230,8 @@ class LineageRepository:
 
     def all_edges(self) -> list[Link]:
         """The edges of the newest ready version of every recipe, by name; one query."""
-        return self._edges(_ALL_EDGES)
-
-    def edges_of_recipes(self, names: Iterable[str]) -> list[Link]:
-        """Those of `all_edges` that lead to some recipes (by folded name)."""
-        return self._edges(_EDGES_OF_RECIPES, names=text_list(names))
-
-    def edges_of_inputs(self, labels: Iterable[str]) -> list[Link]:
-        """Those of `all_edges` whose input has one of these labels, and some others."""
-        nodes = set[str]()
-        with self._database.read() as tx:
-            for label in labels:
-                nodes |= {fold(name) for name, _ in [(label, ""), *_split_dotted(label)]}
-                nodes |= {node[1] for node in self._start_nodes(tx, label, None)[0]}
-        return self._edges(_EDGES_OF_INPUTS, names=text_list(nodes))
-
-    def _edges(self, statement: Statement, **values: str) -> list[Link]:
-        rows = self._database.fetch(statement, self._scope.parameters(**values))
-        return self._with_current_names(
-            [_link(row, _input_node(row), _reader_node(row)) for row in rows]
-        )
+        rows = self._database.fetch(_ALL_EDGES, self._scope.parameters())
+        return self._with_current_names(list(map(_link, rows)))
 
     def uses(self, recipes: Iterable[str] | None = None) -> list[ModelUse]:
         """The newest ready versions computed with a model, by name; one query. Of some recipes (by
@@ -327,7 +305,7 @@ class LineageRepository:
             if physical_table is not None and direction == "up":
                 parameters = self._scope.parameters(table_name=physical_table)
                 table_edges = _EDGES_OF_TABLE.fetch(tx, parameters)
-                starts = {_reader_node(row, "table") for row in table_edges}
+                starts = set()
             begin = {row[4] for row in table_edges} or {node[1] for node in starts}
             edges = self._traverse(tx, begin, direction, depth)
         links = _sort_by_distance(edges, starts, direction, depth, table_edges)
@@ -396,20 +374,18 @@ class LineageRepository:
         return {n for n in nodes if n[3] or self._scope.is_unrestricted or (n[0], n[1]) not in own}
 
 
-def lineage_edges(
-    anchors: Iterable[Anchor], recipe: str
-) -> list[tuple[tuple[str, str, str], AnchorKind]]:
-    """The lineage edges of a table of `recipe`: one per input, with the inputs of its frames. A
-    frame that was made from an earlier version of the same recipe adds no edge."""
+def _edges_of(record: TableRecord) -> Iterable[tuple[tuple[str, str, str], AnchorKind]]:
+    """The lineage edges of a table: one per input, with the inputs of its frames. A frame that was
+    made from an earlier version of the same recipe adds no edge."""
     edges: dict[tuple[str, str, str], AnchorKind] = {}
-    own = ("result", fold(recipe), "")
-    for anchor in anchors:
+    own = ("result", fold(record.recipe), "")
+    for anchor in record.anchors:
         edges[anchor.input.identity] = anchor.kind
         for source in origin_inputs(anchor):
             kind, name, table = source.input.identity
             if (kind, fold(name), table) != own:
                 edges.setdefault(source.input.identity, source.kind)
-    return list(edges.items())
+    return edges.items()
 
 
 def _split_dotted(name: str) -> list[tuple[str, str]]:
@@ -431,15 +407,15 @@ def _reader_node(row: Row, kind: str = "result") -> Node:
     return (kind, row[8], "", row[9] or "")
 
 
-def _link(row: Row, source: Node, target: Node, depth: int = 1) -> Link:
-    kind, name, table, anchor_kind, _, _, derived_table, derived, _, _ = row
+def _link(row: Row, depth: int = 1, reader: str = "result") -> Link:
+    """The link of an edge; `reader`: the kind of the node that reads it."""
     return Link(
-        Input(kind, name, table or None),
-        derived,
-        derived_table,
-        _ANCHOR_KINDS[anchor_kind],
-        source,
-        target,
+        Input(row[0], row[1], row[2] or None),
+        row[7],
+        row[6],
+        _ANCHOR_KINDS[row[3]],
+        _input_node(row),
+        _reader_node(row, reader),
         depth,
     )
 
@@ -458,38 +434,18 @@ def _sort_by_distance(
 ) -> list[Link]:
     """The edges in breadth-first order from `starts`, each once, with its distance, which is at
     most `limit`; `table_edges` are those of a physical table."""
-    downstream = direction == "down"
+    near, far = (_input_node, _reader_node) if direction == "down" else (_reader_node, _input_node)
     edges_by_node: dict[Node, list[Row]] = {}
-    for row in table_edges:
-        edges_by_node.setdefault(_reader_node(row, "table"), []).append(row)
-    # `_input_node`, `_reader_node` and `_link` are inlined here and below: calls per edge are a
-    # large part of a closure's time
     for row in edges:
-        near: Node = (
-            (row[0], row[4], row[2], row[5]) if downstream else ("result", row[8], "", row[9] or "")
-        )
-        edges_by_node.setdefault(near, []).append(row)
+        edges_by_node.setdefault(near(row), []).append(row)
     ordered, queue = list[Link](), [(node, 1) for node in sorted(starts)]
+    for row in sorted(table_edges, key=_sort_key):
+        ordered.append(_link(row, 1, "table"))
+        if limit != 1:
+            queue.append((_input_node(row), 2))
     for node, depth in queue:
-        node_edges = edges_by_node.pop(node, ())
-        for row in sorted(node_edges, key=_sort_key) if len(node_edges) > 1 else node_edges:
-            far: Node = (
-                ("result", row[8], "", row[9] or "")
-                if downstream
-                else (row[0], row[4], row[2], row[5])
-            )
-            source, target = (node, far) if downstream else (far, node)
-            ordered.append(
-                Link(
-                    Input(row[0], row[1], row[2] or None),
-                    row[7],
-                    row[6],
-                    _ANCHOR_KINDS[row[3]],
-                    source,
-                    target,
-                    depth,
-                )
-            )
+        for row in sorted(edges_by_node.pop(node, ()), key=_sort_key):
+            ordered.append(_link(row, depth))
             if depth != limit:
-                queue.append((far, depth + 1))
+                queue.append((far(row), depth + 1))
     return ordered

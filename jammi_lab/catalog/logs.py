@@ -222,18 +222,14 @@ class LogRepository:
     def get(self, name: str) -> LogRecord | None:
         """The log of that name, own before shared."""
         parameters = self._scope.parameters(log_kind=self._kind, fold=fold(name))
-        rows = self._database.fetch(_GET, parameters)
-        return _LOG.decode(rows[0]) if rows else None
+        return _LOG.first(self._database.fetch(_GET, parameters))
 
     def list(self, session: str | None = None) -> list[LogRecord]:
         """The logs of a session, or all that belong to none, by name, without shared ones that own
         ones hide."""
         parameters = self._scope.parameters(log_kind=self._kind, session=session)
-        records = [_LOG.decode(row) for row in self._database.fetch(_LIST, parameters)]
-        if self._scope.is_unrestricted:
-            return records
-        own = {fold(record.name) for record in records if record.tenant is not None}
-        return [r for r in records if r.tenant is not None or fold(r.name) not in own]
+        rows = self._database.fetch(_LIST, parameters)
+        return self._scope.without_hidden(map(_LOG.decode, rows))
 
     def refresh(self, record: LogRecord) -> LogRecord:
         """The current record, whoever is bound. Raises TopicNotFound or TableNotFound when the log

@@ -13,7 +13,7 @@ from jammi_lab.catalog.schema import metadata_table, observations
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.storage.digests import CacheEntry, observation_key
 
-RESULT_KIND, COLUMN_LINEAGE_KIND = "result", "column_lineage"
+RESULT_KIND, MANIFEST_KIND, COLUMN_LINEAGE_KIND = "result", "manifest", "column_lineage"
 """The kinds of observations of a result table; their subject is its physical name."""
 
 _entry_decoder = msgspec.json.Decoder(CacheEntry)
@@ -92,7 +92,7 @@ class ObservationRepository:
 
 def remove_observations_of_table(tx: Connection, table_name: str) -> None:
     """Delete the observations of a result table: no other table has its name."""
-    kinds = (RESULT_KIND, COLUMN_LINEAGE_KIND)
+    kinds = (RESULT_KIND, MANIFEST_KIND, COLUMN_LINEAGE_KIND)
     _DELETE.execute(tx, {"keys": text_list(observation_key(kind, table_name) for kind in kinds)})
 
 

@@ -13,7 +13,7 @@ import weakref
 from typing import Any
 
 from jammi_lab.catalog import sqlite
-from jammi_lab.catalog.connection import Connection
+from jammi_lab.catalog.connection import Connection, Dialect
 from jammi_lab.catalog.schema import format_table
 from jammi_lab.catalog.sqlite import damaged_error
 from jammi_lab.core.errors import (
@@ -29,7 +29,7 @@ from jammi_lab.core.errors import (
 from jammi_lab.core.gc_pause import import_modules
 
 
-class Postgres:
+class Postgres(Dialect):
     """A catalog in one schema of a PostgreSQL database (`?schema=` of the URL, else `jammi`).
 
     A write transaction takes the catalog's advisory lock at BEGIN, as SQLite's BEGIN IMMEDIATE
@@ -40,8 +40,6 @@ class Postgres:
     SourceUnavailable when the server cannot be reached or refuses the login, WorkspaceNotFound when
     the catalog does not exist and must not be created.
     """
-
-    file = None
 
     def __init__(self, url: str, *, read_only: bool, create: bool) -> None:
         self._arguments, self.schema = _parse_url(url)
@@ -62,10 +60,8 @@ class Postgres:
             probe.close()
             raise (self.to_jammi_error(error) or error) from None
         self.existed = bool(exists and exists[1])
-        self.log_is_damaged = False
-        self.setup_statements: tuple[str, ...] = (
-            () if exists and exists[0] else (f"CREATE SCHEMA {self.schema}",)
-        )
+        if not (exists and exists[0]):
+            self.setup_statements = (f"CREATE SCHEMA {self.schema}",)
         if not self.existed and (read_only or not create):
             probe.close()
             raise WorkspaceNotFound(
@@ -79,13 +75,6 @@ class Postgres:
                 f"The database of {self.label} uses the encoding {encoding}; a catalog needs UTF8."
             )
 
-    @property
-    def identity(self) -> str:
-        return self.label
-
-    def check_unchanged(self) -> None:
-        pass
-
     def connect(self) -> Any:
         """The next connection to use: first the one that probed the server. Raises as
         `new_connection`."""
@@ -98,42 +87,22 @@ class Postgres:
     def translate(self, statement: str) -> str:
         return _translate(statement)
 
-    def begin(self, *, writing: bool) -> str:
+    def begin(self, connection: Connection, *, writing: bool) -> None:
         # READ COMMITTED: each statement sees what was committed before the lock was acquired; a
         # snapshot would be older than the lock
         if writing:
-            return (
+            connection.raw.execute(
                 "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT "
                 f"pg_advisory_xact_lock({self.lock_key('writes')})"
             )
-        return "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
-
-    def run_begin(self, connection: Connection, statement: str) -> None:
-        connection.raw.execute(statement)
+        else:
+            connection.raw.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
     def has_table(self, connection: Connection, name: str) -> bool:
         # not `to_regclass`, which would look along a search path from before another kernel created
         # the schema
         question = "SELECT 1 FROM pg_tables WHERE schemaname = :schema AND tablename = :name"
         return bool(connection.fetch(question, {"schema": self.schema, "name": name}))
-
-    def acknowledge_commits(self) -> None:
-        pass
-
-    def commit(self, connection: Connection) -> None:
-        connection.raw.commit()
-
-    def set_durability(self, connection: Connection, *, no_fsync: bool) -> None:
-        pass
-
-    def open_unsynced_log(self) -> None:
-        return None
-
-    def purge(self, connection: Connection, timeout: float) -> bool:  # noqa: ARG002  a dropped table's files are the server's, and removed
-        return True
-
-    def change_token(self, connection: Connection) -> None:  # noqa: ARG002  asking a server is a round trip, as reading is
-        return None
 
     def ddl(self, statement: str) -> str:
         statement = re.sub(r"\bBLOB\b", "BYTEA", statement).removesuffix(" WITHOUT ROWID")

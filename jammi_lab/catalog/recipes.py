@@ -134,8 +134,7 @@ class RecipeRepository:
         write = self._database.write if is_durable else self._database.write_without_fsync
         with write() as tx:
             key = {"owner": record.tenant or "", "fold": fold(record.name)}
-            rows = _GET_OF_OWNER.fetch(tx, key)
-            existing = RECIPE.decode(rows[0]) if rows else None
+            existing = RECIPE.first(_GET_OF_OWNER.fetch(tx, key))
             if expected_hash is not None and (
                 not create_missing
                 if existing is None
@@ -192,8 +191,7 @@ class RecipeRepository:
 
     def get(self, name: str) -> RecipeRecord | None:
         """The recipe of that name, own before shared."""
-        rows = self._database.fetch(_GET, self._scope.parameters(fold=fold(name)))
-        return RECIPE.decode(rows[0]) if rows else None
+        return RECIPE.first(self._database.fetch(_GET, self._scope.parameters(fold=fold(name))))
 
     def list(self, names: Iterable[str] | None = None) -> list[RecipeRecord]:
         """Every recipe, or those of some folded names, by name, without shared ones that own ones
@@ -208,12 +206,7 @@ class RecipeRepository:
                     for row in _LIST_NAMED.fetch(tx, self._scope.parameters(names=text_list(names)))
                 ]
             )
-        if self._scope.is_unrestricted:
-            return records
-        own = {fold(r.name) for r in records if r.tenant is not None}
-        if not own:
-            return records
-        return [r for r in records if r.tenant is not None or fold(r.name) not in own]
+        return self._scope.without_hidden(records)
 
     def names(self) -> builtins.list[str]:
         """The names of all recipes, in order and without duplicates; cheap for ten thousand."""

@@ -155,27 +155,23 @@ _BUILT_FOR = Statement(
 _NAMES = Statement(
     f"SELECT DISTINCT versions.recipe FROM versions WHERE {scope.visible('versions')}"
 )
-_EQUAL = {
+_FILTERS = {
     "status": "result_tables.status = :status",
     "kind": "result_tables.kind = :kind",
     "model": "result_tables.model_id = :model",
     "definition": "result_tables.definition_hash = :definition",
-}
-_SELECTIVE = {
     "source": "result_tables.table_name IN (SELECT lineage.derived FROM lineage "
     f"WHERE {scope.visible('lineage')} AND lineage.node_fold = :source)",
-    "names": is_listed("versions.recipe_fold", "names"),
-    "table_names": is_listed("result_tables.table_name", "table_names"),
 }
 
 
 @functools.cache
 def _listing(filters: tuple[str, ...]) -> Statement:
     """The statement for the versions that match some filters of `ResultTableRepository.list`."""
-    conditions = [(_EQUAL | _SELECTIVE)[name] for name in filters]
-    if "status" in filters and not _SELECTIVE.keys().isdisjoint(filters):
+    conditions = [_FILTERS[name] for name in filters]
+    if {"status", "source"}.issubset(filters):
         # the coalesce keeps SQLite from scanning all ready tables by the status index instead of
-        # the few that the other filters find
+        # the few that read the source
         conditions[filters.index("status")] = "coalesce(result_tables.status, '') = :status"
     return Statement(" AND ".join([f"{_VERSIONS_WITH_TABLES} {_VISIBLE}", *conditions]))
 
@@ -192,8 +188,7 @@ class ResultTableRepository:
         key = self._scope.parameters(fold=fold(table_name))
 
         def read() -> TableRecord | None:
-            rows = self._fetch(_GET, fold=fold(table_name))
-            return TABLE.decode(rows[0]) if rows else None
+            return TABLE.first(self._fetch(_GET, fold=fold(table_name)))
 
         return self._database.cached(("table", *key.items()), read)
 
@@ -232,20 +227,15 @@ class ResultTableRepository:
         source: str | None = None,
         model: str | None = None,
         definition: str | None = None,
-        names: Iterable[str] | None = None,
-        table_names: Iterable[str] | None = None,
     ) -> Versions:
         """The versions that match every filter, newest first. `source` is a source or recipe that
-        the table reads directly, `names` are folded names of recipes, `table_names` those of
-        tables; None matches all."""
+        the table reads directly; None matches all."""
         given = {
             "status": None if status is None else str(status),
             "kind": kind,
             "model": model,
             "definition": definition,
             "source": None if source is None else fold(source),
-            "names": None if names is None else text_list(names),
-            "table_names": None if table_names is None else text_list(table_names),
         }
         values = {name: value for name, value in given.items() if value is not None}
         rows = self._fetch(_listing(tuple(values)), **values)
@@ -260,8 +250,7 @@ class ResultTableRepository:
 
     def building(self, definition_hash: str) -> TableRecord | None:
         """This tenant's table that is being built from that definition and may be waited for."""
-        rows = self._fetch(_BUILDING, hash=definition_hash)
-        return TABLE.decode(rows[0]) if rows else None
+        return TABLE.first(self._fetch(_BUILDING, hash=definition_hash))
 
     def current(self, names: Iterable[str] | None = None) -> Versions:
         """The newest ready version of every recipe, or of those of some folded names, by name; one

@@ -118,6 +118,10 @@ class RowMapping(Generic[R]):
             values[field] = decode(values[field])
         return self._record(**values)
 
+    def first(self, rows: Sequence[Sequence[Any]]) -> R | None:
+        """The record of the first row; None when there is none. Raises as `decode`."""
+        return self.decode(rows[0]) if rows else None
+
     def decode_many(self, rows: Sequence[Sequence[Any]]) -> list[R]:
         """`decode` for many rows of a `Statement`, which has checked their types, by column
         instead of by row, for records that take their fields by position. Columns with equal JSON

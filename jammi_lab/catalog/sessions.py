@@ -72,8 +72,7 @@ class SessionRepository:
 
     def get(self, session_id: str, tenant: str) -> SessionRecord | None:
         """The session of that id, whoever is bound."""
-        rows = self._database.fetch(_GET, {"owner": tenant, "id": session_id})
-        return _SESSION.decode(rows[0]) if rows else None
+        return _SESSION.first(self._database.fetch(_GET, {"owner": tenant, "id": session_id}))
 
     def set_deadline(self, record: SessionRecord, deadline: str | None) -> bool:
         """Change the deadline of an open session; return whether it was open."""

@@ -62,19 +62,14 @@ class SourceRepository:
         key = self._scope.parameters(fold=fold(name))
 
         def read() -> SourceRecord | None:
-            rows = self._database.fetch(_GET, key)
-            return SOURCE.decode(rows[0]) if rows else None
+            return SOURCE.first(self._database.fetch(_GET, key))
 
         return self._database.cached(("source", *key.items()), read)
 
     def list(self) -> list[SourceRecord]:
         """Every source, by name, without shared ones that own ones hide."""
         rows = self._database.fetch(_LIST, self._scope.parameters())
-        records = [SOURCE.decode(row) for row in rows]
-        if self._scope.is_unrestricted:
-            return records
-        own = {fold(s.name) for s in records if s.tenant is not None}
-        return [s for s in records if s.tenant is not None or fold(s.name) not in own]
+        return self._scope.without_hidden(map(SOURCE.decode, rows))
 
     def remove(self, name: str) -> bool:
         """Delete a source; return whether it existed. Raises TenantForbidden for a shared one under

@@ -16,7 +16,7 @@ from io import FileIO
 from pathlib import Path
 
 from jammi_lab.catalog.commit_count import SUFFIX, CommitCount
-from jammi_lab.catalog.connection import Connection
+from jammi_lab.catalog.connection import Connection, Dialect
 from jammi_lab.catalog.schema import format_table
 from jammi_lab.catalog.write_queue import (
     WriteQueue,
@@ -41,7 +41,6 @@ from jammi_lab.storage.files import open_regular
 
 LOCK_SECONDS = 30
 """How long a transaction waits for the write lock."""
-_BEGIN_WRITE = "BEGIN IMMEDIATE"
 _NETWORK_FILESYSTEMS = re.compile(
     r"nfs\d?|cifs|smb\d?|smbfs|ncpfs|afs|9p|ceph|lustre|glusterfs|davfs"
     r"|fuse\.(sshfs|s3fs|gcsfuse|glusterfs|rclone|goofys|blobfuse2?|ceph.*|davfs2?|curlftpfs)"
@@ -71,7 +70,7 @@ _OWN_SUFFIXES = ("-wal", "-shm", "-journal", SUFFIX)
 """What the names of the files beside a catalog end in."""
 
 
-class Sqlite:
+class Sqlite(Dialect):
     """A catalog in one SQLite file on a local disk.
 
     Raises WorkspaceNotFound when the file does not exist and must not be created, or something
@@ -79,10 +78,9 @@ class Sqlite:
     network filesystem, whose locks are not reliable enough for SQLite's log.
     """
 
-    setup_statements = ()
-
     def __init__(self, path: Path, *, read_only: bool, create: bool) -> None:
-        self.path = self.file = path
+        self.path = path
+        self.file = path
         self._log = Path(f"{path}-wal")
         self._commits = CommitCount(path)
         self._write_queue = WriteQueue(path.parent)
@@ -114,7 +112,7 @@ class Sqlite:
                 'catalog="postgresql+psycopg://user@host/database").',
             )
         self._immutable, self._exists = False, self.existed
-        self.log_is_damaged = self._is_uncounted = False
+        self._is_uncounted = False
         self._inode: tuple[int, int] | None = None
 
     @property
@@ -135,28 +133,16 @@ class Sqlite:
         self._write_queue.close()
         self._commits.close()
 
-    def translate(self, statement: str) -> str:
-        return statement
-
-    def ddl(self, statement: str) -> str:
-        return statement
-
-    def begin(self, *, writing: bool) -> str:
-        return _BEGIN_WRITE if writing else "BEGIN"
-
-    def run_begin(self, connection: Connection, statement: str) -> None:
-        if statement == _BEGIN_WRITE:
+    def begin(self, connection: Connection, *, writing: bool) -> None:
+        if writing:
             self._write_queue.begin(connection.raw, LOCK_SECONDS)
             connection.changes = connection.raw.total_changes
         else:
-            connection.raw.execute(statement)
+            connection.raw.execute("BEGIN")
 
     def reset(self, connection: Connection) -> None:
         if not connection.closed and connection.raw.in_transaction:
             connection.raw.rollback()
-
-    def is_lost(self, connection: Connection) -> bool:  # noqa: ARG002
-        return False
 
     def has_table(self, connection: Connection, name: str) -> bool:
         question = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = :name"

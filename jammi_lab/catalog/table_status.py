@@ -16,21 +16,17 @@ from jammi_lab.catalog.connection import (
     text_list,
 )
 from jammi_lab.catalog.database import Database
-from jammi_lab.catalog.lineage import edge_rows, lineage_edges
+from jammi_lab.catalog.lineage import edge_rows
 from jammi_lab.catalog.models import require_model
 from jammi_lab.catalog.observations import remove_observations_of_table
 from jammi_lab.catalog.result_tables import ResultTableRepository
 from jammi_lab.catalog.row_mapping import TABLE, VERSION
 from jammi_lab.catalog.schema import counters, lineage, manifests, result_tables, versions
 from jammi_lab.catalog.tenant_scope import TenantPredicate
-from jammi_lab.core.anchors import AnchorKind
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import DuplicateTable, LostOwnership, TableNotFound
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import TableRecord, TableStatus, VersionRecord
-
-Edges = Sequence[tuple[tuple[str, str, str], AnchorKind]]
-"""(`Input.identity`, anchor kind) of each input."""
 
 _PUBLISHED_COLUMNS = (
     *("row_count", "derived_from", "key_columns", "dimensions", "bytes", "completed_at"),
@@ -61,13 +57,6 @@ _UPDATE_COUNTER = Statement(f"UPDATE version_counters SET last = :number WHERE {
 _INSERT_TABLE, _INSERT_VERSION, _INSERT_COUNTER, _INSERT_MANIFEST, _INSERT_EDGE = (
     Statement(table.insert) for table in (result_tables, versions, counters, manifests, lineage)
 )
-_BUILDING = AllTenantsStatement(
-    # with the manifest's key, NULL where the catalog has no manifest yet
-    "SELECT result_tables.table_name, manifests.table_name AS manifest FROM result_tables "
-    "LEFT JOIN manifests ON manifests.table_name = result_tables.table_name "
-    f"WHERE {_OF_WRITER}",
-    columns="result_tables.table_name",
-)
 _FAIL_ALL = AllTenantsStatement(
     "UPDATE result_tables SET status = 'failed', error = :why, completed_at = :now "
     f"WHERE {_OF_WRITER} AND NOT {is_listed('result_tables.table_name', 'names')} "
@@ -88,9 +77,6 @@ _MARK_DAMAGED = Statement(
 _MARK_DELETING = Statement(
     "UPDATE result_tables SET status = 'deleting', writer_id = coalesce(:writer, writer_id) "
     f"WHERE {_OWN_TABLE} AND result_tables.status = :was"
-)
-_SET_MANIFEST_DIGEST = Statement(
-    f"UPDATE result_tables SET manifest_digest = :digest WHERE {_OWN_TABLE}"
 )
 _DELETE_TABLE = Statement(f"DELETE FROM result_tables WHERE {_OWN_TABLE}")
 _DELETE_EDGES = Statement(
@@ -201,73 +187,43 @@ class TableStatusRepository:
         ):
             raise AlreadyReady(record.definition_hash)
 
-    def publish(
-        self, record: TableRecord, manifest: bytes, edges: Edges | None = None
-    ) -> TableRecord:
-        """Publish a table: its row, a copy of the manifest and the lineage edges in one
-        transaction. `edges` default to those of the anchors.
+    def publish(self, record: TableRecord, manifest: bytes) -> TableRecord:
+        """Publish a table: its row, a copy of the manifest and the lineage edges of its anchors in
+        one transaction.
 
         Raises LostOwnership, and changes nothing, unless the row is still building and belongs to
         `record.writer_id`.
         """
-        if edges is None:
-            edges = lineage_edges(record.anchors, record.recipe)
         completed = record.completed_at or rfc3339(self._clock.now_ns())
         published = msgspec.structs.replace(
             record, status=TableStatus.READY, completed_at=completed, error=None
         )
         with self._database.write() as tx:
-            if not self._publish(tx, [(published, manifest, edges)]):
+            if not self._publish(tx, published, manifest):
                 raise _lost_ownership_error(record)
         return published
 
-    def publish_all(self, finished: Sequence[tuple[TableRecord, bytes, Edges]]) -> set[str]:
+    def publish_all(self, finished: Sequence[tuple[TableRecord, bytes]]) -> set[str]:
         """Publish many tables at once, as `publish` does; return the names of those that were still
         building and belonged to their record's writer."""
-        if not finished:
-            return set()
         with self._database.write() as tx:
-            building = self._still_building(tx, {record.writer_id for record, _, _ in finished})
-            still_building = [
-                item for item in finished if (item[0].table_name, item[0].writer_id) in building
-            ]
-            for record, _, _ in still_building:
-                # it was ready before, and somebody set it to building by hand
-                if building[record.table_name, record.writer_id]:
-                    _DELETE_EDGES.execute(tx, _table_key(record))
-                    _DELETE_MANIFEST.execute(tx, _table_key(record))
-            if still_building:
-                all_published = self._publish(tx, still_building)
-                assert all_published, "the transaction keeps them building"
-        return {record.table_name for record, _, _ in still_building}
+            return {
+                record.table_name
+                for record, manifest in finished
+                if self._publish(tx, record, manifest)
+            }
 
-    @staticmethod
-    def _publish(tx: Connection, finished: Sequence[tuple[TableRecord, bytes, Edges]]) -> bool:
-        """Set building tables of their records' writers to ready, with edges and manifest copies,
-        of which none may exist yet; return whether all of them were building."""
-        if _PUBLISH.execute_many(
-            tx, [_publish_parameters(record, status="ready") for record, _, _ in finished]
-        ) != len(finished):
+    def _publish(self, tx: Connection, record: TableRecord, manifest: bytes) -> bool:
+        """Set a building table of its record's writer to ready, with its edges and manifest; return
+        whether it was building."""
+        if not _PUBLISH.execute(tx, _publish_parameters(record, status="ready")):
             return False
-        _INSERT_EDGE.execute_many(
-            tx, [row for record, _, edges in finished for row in edge_rows(tx, record, edges)]
-        )
-        _INSERT_MANIFEST.execute_many(
-            tx,
-            [_manifest_row(record.table_name, record.tenant, body) for record, body, _ in finished],
-        )
-        newest_versions.mark_newest_of(tx, [record.table_name for record, _, _ in finished])
+        # there are some if it was ready before, and somebody set it to building by hand
+        _DELETE_EDGES.execute(tx, _table_key(record))
+        _INSERT_EDGE.execute_many(tx, edge_rows(tx, record))
+        self._replace_manifest(tx, record, manifest)
+        newest_versions.mark_newest_of(tx, [record.table_name])
         return True
-
-    @staticmethod
-    def _still_building(tx: Connection, writers: Collection[str]) -> dict[tuple[str, str], bool]:
-        """What some writers are building, by table name and writer, with whether the catalog has a
-        manifest of it already. The transaction keeps it so."""
-        return {
-            (row[0], writer): row[1] is not None
-            for writer in writers
-            for row in _BUILDING.fetch(tx, {"was": "building", "writer": writer})
-        }
 
     def reuse(self, recipe: str, table_name: str) -> VersionRecord:
         """The version of this tenant's recipe that refers to a ready table: the newest one if it
@@ -375,9 +331,7 @@ class TableStatusRepository:
                 statement.execute(tx, _table_key(record))
         return True
 
-    def replace_manifest(
-        self, table_name: str, manifest: bytes, manifest_digest: str | None = None
-    ) -> bool:
+    def replace_manifest(self, table_name: str, manifest: bytes) -> bool:
         """Replace the catalog's copy of a manifest with a verified one. False when the table does
         not exist. Raises TenantForbidden."""
         with self._database.write() as tx:
@@ -385,9 +339,7 @@ class TableStatusRepository:
             if record is None:
                 return False
             self._scope.check_owner(record.tenant, f"The table {record.table_name!r}")
-            self._replace_manifest(tx, record.table_name, record.tenant, manifest)
-            if manifest_digest is not None:
-                _SET_MANIFEST_DIGEST.execute(tx, _table_key(record) | {"digest": manifest_digest})
+            self._replace_manifest(tx, record, manifest)
         return True
 
     def pin(self, recipe: str, number: int, note: str | None = None) -> bool:
@@ -454,11 +406,10 @@ class TableStatusRepository:
         _DELETE_VERSIONS.execute(tx, _table_key(record))
         _DELETE_EDGES.execute(tx, _table_key(record))
 
-    def _replace_manifest(
-        self, tx: Connection, table_name: str, tenant: str | None, manifest: bytes
-    ) -> None:
-        _DELETE_MANIFEST.execute(tx, {"owner": tenant or "", "name": table_name})
-        _INSERT_MANIFEST.execute(tx, _manifest_row(table_name, tenant, manifest))
+    def _replace_manifest(self, tx: Connection, record: TableRecord, manifest: bytes) -> None:
+        _DELETE_MANIFEST.execute(tx, _table_key(record))
+        row = {"table_name": record.table_name, "tenant_id": record.tenant}
+        _INSERT_MANIFEST.execute(tx, row | {"body": manifest.decode()})
 
 
 def _lost_ownership_error(record: TableRecord) -> LostOwnership:
@@ -480,7 +431,3 @@ def _publish_parameters(
     columns known by then."""
     state = {"was": "building", "writer": record.writer_id, "status": status, "error": error}
     return TABLE.encode(record) | state
-
-
-def _manifest_row(table_name: str, tenant: str | None, manifest: bytes) -> dict[str, Any]:
-    return {"table_name": table_name, "tenant_id": tenant, "body": manifest.decode()}

@@ -11,10 +11,11 @@ Each function takes the name or the alias of a table.
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol, TypeVar
 
 from jammi_lab.core.errors import TenantForbidden
+from jammi_lab.core.identifiers import fold
 from jammi_lab.core.tenancy import TenantScope
 
 
@@ -60,6 +61,18 @@ def tenant_parameters(tenant: str | None, **more: Any) -> dict[str, Any]:
     return {"scope_all": 0, "scope_tenant": tenant, **more}
 
 
+class Named(Protocol):
+    """A record of something with a name and an owner."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def tenant(self) -> str | None: ...
+
+
+N = TypeVar("N", bound=Named)
+
+
 class TenantPredicate:
     """The bound tenant and the admin switch, as parameters of the catalog's statements."""
 
@@ -95,6 +108,14 @@ class TenantPredicate:
             "scope_tenant": self._tenants.current,
             **more,
         }
+
+    def without_hidden(self, records: Iterable[N]) -> list[N]:
+        """Records of one kind, without shared ones that own ones of the same name hide."""
+        listed = list(records)
+        own = {fold(record.name) for record in listed if record.tenant is not None}
+        if self.is_unrestricted or not own:
+            return listed
+        return [each for each in listed if each.tenant is not None or fold(each.name) not in own]
 
     def check_unbound(self, what: str) -> None:
         """Raise TenantForbidden while a tenant is bound. `what` names the object with all tenants'

@@ -17,70 +17,13 @@ import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from jammi_lab.catalog.connection import driver_errors
 from jammi_lab.catalog.postgres import Postgres
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable, too_many_open_files
 from jammi_lab.storage import own_files
 from jammi_lab.storage.files import fault_point, make_folder, open_for_reading, open_regular
-
-
-class Lock(Protocol):
-    """A lock that this process holds."""
-
-    def release(self, *, remove: bool) -> None:
-        """Release the lock; with `forget`, also remove whatever is stored for the writer, which
-        does not come back."""
-        ...
-
-    def write_note(self, note: str) -> None:
-        """Attach a note for others, replacing the last. Raises OSError, or what a server raises."""
-        ...
-
-
-class Locks(Protocol):
-    """The locks of all writers."""
-
-    def create(self, writer_id: str) -> Lock:
-        """Create and hold the lock of a new writer. Raises BlockingIOError when somebody mistook a
-        lock file for a leftover and locked it."""
-        ...
-
-    def try_acquire(self, writer_id: str) -> Lock | None:
-        """Acquire the lock of a writer; None when somebody holds it. Raises FileNotFoundError when
-        it does not exist any more."""
-        ...
-
-    def try_acquire_named(self, name: str) -> Lock | None:
-        """Acquire a named lock, creating it if needed, for work that one process does at a time;
-        None when somebody holds it. Raises OSError, or what a server raises."""
-        ...
-
-    def read_note(self, writer_id: str) -> tuple[float, str] | None:
-        """The age in seconds and the text of the last note of a writer, or of the holder of a named
-        lock; None when there is none. One that may not be read is infinitely old. Raises as
-        `Lock.write_note`."""
-        ...
-
-    def is_held(self, writer_id: str) -> bool:
-        """Whether somebody holds the lock of a writer. A shared lock, taken for a moment by such a
-        test, does not count."""
-        ...
-
-    def leftover_ids(self) -> set[str]:
-        """The ids of lock files, including those of dead writers. Empty for a server, which
-        releases everything."""
-        ...
-
-    def reacquire_lost(self) -> bool:
-        """Acquire again what was lost without a death; return whether anything was."""
-        ...
-
-    def close(self) -> None:
-        """Release what is still held. Idempotent."""
-        ...
-
 
 PAUSES = (0.0,) * 20 + (0.001,) * 200
 """Pauses in seconds between attempts to get a lock that others only test."""
@@ -100,9 +43,12 @@ class _ServerLock:
         self._locks, self._writer_id = locks, writer_id
 
     def release(self, *, remove: bool) -> None:
+        """Release the lock; with `remove`, also remove whatever is stored for the writer, which
+        does not come back."""
         self._locks.unlock(self._writer_id, remove=remove)
 
     def write_note(self, note: str) -> None:
+        """Attach a note for others, replacing the last. Raises OSError, or what a server raises."""
         self._locks.write_note(self._writer_id, note)
 
 
@@ -115,45 +61,51 @@ class ServerLocks:
         self.connection: Any = None
         self._guard = threading.RLock()
         self._created_ids: set[str] = set()
-        self._noted_ids: set[str] = set()
         # needed because the server grants a second lock to the same connection
         self._acquired_ids: set[str] = set()
         self._reacquired = False
 
-    def create(self, writer_id: str) -> Lock:
+    def create(self, writer_id: str) -> _ServerLock:
+        """Create and hold the lock of a new writer. Raises BlockingIOError when somebody mistook a
+        lock file for a leftover and locked it."""
         with self._guard, self._translate_errors():
             if not self._try_lock(writer_id):
                 raise SourceUnavailable(f"The lock of the new writer {writer_id} is already held.")
             self._created_ids.add(writer_id)
         return _ServerLock(self, writer_id)
 
-    def try_acquire(self, writer_id: str) -> Lock | None:
+    def try_acquire(self, writer_id: str) -> _ServerLock | None:
+        """Acquire the lock of a writer; None when somebody holds it. Raises FileNotFoundError when
+        it does not exist any more."""
         with self._guard, self._translate_errors():
             if writer_id in self._acquired_ids or not self._try_lock(writer_id):
                 return None
         return _ServerLock(self, writer_id)
 
     def is_held(self, writer_id: str) -> bool:
+        """Whether somebody holds the lock of a writer. A shared lock, taken for a moment by such a
+        test, does not count."""
         with self._guard, self._translate_errors():
             return writer_id in self._acquired_ids or not self._is_free(writer_id)
 
-    def try_acquire_named(self, name: str) -> Lock | None:
+    def try_acquire_named(self, name: str) -> _ServerLock | None:
+        """Acquire a named lock, creating it if needed, for work that one process does at a time;
+        None when somebody holds it. Raises OSError, or what a server raises."""
         with self._guard:
             if (lock := self.try_acquire(name)) is not None:
                 self._created_ids.add(name)
         return lock
 
     def unlock(self, writer_id: str, *, remove: bool) -> None:
-        """Release a lock, and with `forget` remove its note. A lost connection has released the
+        """Release a lock, and with `remove` remove its note. A lost connection has released the
         lock already."""
         with self._guard:
-            without_note = writer_id in self._created_ids and writer_id not in self._noted_ids
             self._created_ids.discard(writer_id)
             self._acquired_ids.discard(writer_id)
             if self.connection is not None:
                 # a lost connection has released the lock; the next call connects again
                 with contextlib.suppress(Exception):
-                    if remove and not without_note:
+                    if remove:
                         self.connection.execute(
                             "DELETE FROM meta WHERE key = %s", [_NOTE_PREFIX + writer_id]
                         )
@@ -165,20 +117,23 @@ class ServerLocks:
         """Store a note in the catalog, with the server's time."""
         with self._guard:
             if self.connection is not None and writer_id in self._created_ids:
-                self._noted_ids.add(writer_id)
                 self.connection.execute(_WRITE_NOTE, [_NOTE_PREFIX + writer_id, note])
 
     def read_note(self, writer_id: str) -> tuple[float, str] | None:
+        """The age in seconds and the text of the last note of a writer, or of the holder of a named
+        lock; None when there is none. One that may not be read is infinitely old. Raises as
+        `Lock.write_note`."""
         with self._guard:
-            if self.connection is None or self.connection.closed:
-                self._connect()
-            row = self.connection.execute(_READ_NOTE, [_NOTE_PREFIX + writer_id]).fetchone()
+            row = self._connected().execute(_READ_NOTE, [_NOTE_PREFIX + writer_id]).fetchone()
         return (float(row[0]), str(row[1])) if row else None
 
     def leftover_ids(self) -> set[str]:
+        """The ids of lock files, including those of dead writers. Empty for a server, which
+        releases everything."""
         return set()
 
     def reacquire_lost(self) -> bool:
+        """Acquire again what was lost without a death; return whether anything was."""
         with self._guard:
             if not self._created_ids:
                 return False
@@ -189,6 +144,7 @@ class ServerLocks:
         return reacquired
 
     def close(self) -> None:
+        """Release what is still held. Idempotent."""
         with self._guard:
             connection, self.connection = self.connection, None
             self._created_ids, self._acquired_ids = set(), set()
@@ -196,10 +152,9 @@ class ServerLocks:
                 connection.close()
 
     def _try_lock(self, writer_id: str) -> bool:
-        if self.connection is None or self.connection.closed:
-            self._connect()
+        connection = self._connected()
         for pause in PAUSES:
-            [acquired] = self.connection.execute(
+            [acquired] = connection.execute(
                 "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [writer_id]
             ).fetchone()
             if acquired:
@@ -212,13 +167,12 @@ class ServerLocks:
 
     def _is_free(self, writer_id: str) -> bool:
         """Whether nobody holds the lock exclusively."""
-        if self.connection is None or self.connection.closed:
-            self._connect()
-        [acquired] = self.connection.execute(
+        connection = self._connected()
+        [acquired] = connection.execute(
             "SELECT pg_try_advisory_lock_shared(hashtextextended(%s, 0))", [writer_id]
         ).fetchone()
         if acquired:
-            self.connection.execute(
+            connection.execute(
                 "SELECT pg_advisory_unlock_shared(hashtextextended(%s, 0))", [writer_id]
             )
         return bool(acquired)
@@ -231,6 +185,12 @@ class ServerLocks:
                 raise
             return False
         return True
+
+    def _connected(self) -> Any:
+        """The connection, after connecting if there is none."""
+        if self.connection is None or self.connection.closed:
+            self._connect()
+        return self.connection
 
     def _connect(self) -> None:
         """Connect, and acquire again the locks that a lost connection held for the writers created
@@ -317,7 +277,7 @@ class _FileLock:
         return cls(path, descriptor)
 
     def release(self, *, remove: bool) -> None:
-        """Release the lock. With `forget`, remove the file first, while it is locked, so that
+        """Release the lock. With `remove`, remove the file first, while it is locked, so that
         nobody locks a file that is about to disappear."""
         with self._guard:
             descriptor, self.descriptor = self.descriptor, -1
@@ -410,18 +370,24 @@ class FileLocks:
         self._folder = folder
         self._locks: weakref.WeakSet[_FileLock] = weakref.WeakSet()
 
-    def create(self, writer_id: str) -> Lock:
+    def create(self, writer_id: str) -> _FileLock:
+        """Create and hold the lock of a new writer. Raises BlockingIOError when somebody mistook a
+        lock file for a leftover and locked it."""
         make_folder(self._folder)
         with _descriptors_needed():
             self._locks.add(lock := _FileLock.create(self._path(writer_id)))
         return lock
 
-    def try_acquire(self, writer_id: str) -> Lock | None:
+    def try_acquire(self, writer_id: str) -> _FileLock | None:
+        """Acquire the lock of a writer; None when somebody holds it. Raises FileNotFoundError when
+        it does not exist any more."""
         with _descriptors_needed(), contextlib.suppress(PermissionError):
             return _FileLock.try_acquire(self._path(writer_id))
         return None
 
     def is_held(self, writer_id: str) -> bool:
+        """Whether somebody holds the lock of a writer. A shared lock, taken for a moment by such a
+        test, does not count."""
         try:
             descriptor = open_regular(self._path(writer_id), os.O_RDONLY)
         except FileNotFoundError:
@@ -438,7 +404,9 @@ class FileLocks:
             os.close(descriptor)
         return False
 
-    def try_acquire_named(self, name: str) -> Lock | None:
+    def try_acquire_named(self, name: str) -> _FileLock | None:
+        """Acquire a named lock, creating it if needed, for work that one process does at a time;
+        None when somebody holds it. Raises OSError, or what a server raises."""
         make_folder(self._folder)
         path = self._path(name)
         while True:
@@ -453,6 +421,9 @@ class FileLocks:
                 return None
 
     def read_note(self, writer_id: str) -> tuple[float, str] | None:
+        """The age in seconds and the text of the last note of a writer, or of the holder of a named
+        lock; None when there is none. One that may not be read is infinitely old. Raises as
+        `Lock.write_note`."""
         try:
             with open_for_reading(self._path(writer_id)) as file:
                 written_at, note = os.fstat(file.fileno()).st_mtime, file.read(_MAX_NOTE_BYTES)
@@ -464,6 +435,8 @@ class FileLocks:
         return (time.time() - written_at, text) if text else None
 
     def leftover_ids(self) -> set[str]:
+        """The ids of lock files, including those of dead writers. Empty for a server, which
+        releases everything."""
         with contextlib.suppress(FileNotFoundError):
             return {
                 name.removesuffix(".lock")
@@ -473,6 +446,7 @@ class FileLocks:
         return set()
 
     def reacquire_lost(self) -> bool:
+        """Acquire again what was lost without a death; return whether anything was."""
         recreated = False
         for lock in list(self._locks):
             with contextlib.suppress(OSError):  # retried at the next call
@@ -487,6 +461,12 @@ class FileLocks:
         if not writer_id.isalnum():
             raise FileNotFoundError(writer_id)
         return self._folder / f"{writer_id}.lock"
+
+
+Lock = _FileLock | _ServerLock
+"""A lock that this process holds."""
+Locks = FileLocks | ServerLocks
+"""The locks of all writers."""
 
 
 def remove_dead_locks(folder: Path) -> int:

@@ -145,8 +145,7 @@ class Writers:
 
     def get(self, writer_id: str) -> WriterRecord | None:
         """The writer of that id, retired or not."""
-        rows = self._database.fetch(_GET, {"id": writer_id})
-        return _WRITER.decode(rows[0]) if rows else None
+        return _WRITER.first(self._database.fetch(_GET, {"id": writer_id}))
 
     def list(self) -> list[WriterRecord]:
         """Every writer, oldest first."""

@@ -1,19 +1,18 @@
 """`jammi_catalog.*`: the workspace's metadata as relations for SQL.
 
 A relation is computed when a statement that names it runs, so other queries and `DESCRIBE` trigger
-no observation pass. Every row is read with the tenant predicate applied. Where a statement compares
-the name of a table, recipe or check with constants, only the rows of these are read.
+no observation pass. Every row is read with the tenant predicate applied.
 """
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.sessions import OPEN
 from jammi_lab.core.anchors import source_input
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.records import TableStatus, recipe_statement
+from jammi_lab.core.records import TableRecord, TableStatus, recipe_statement
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.freshness import model_edges
@@ -21,19 +20,14 @@ from jammi_lab.freshness.table_column_lineage import ColumnLineage
 from jammi_lab.inputs.source_names import JAMMI_CATALOG
 from jammi_lab.sources.base import Computed, InputRead, ReadPlan, Relation
 from jammi_lab.sources.locations import display_location
-from jammi_lab.sources.scan_conditions import ConditionsOfScan, texts_of_column
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from jammi_lab.freshness.reports import Status
 
-Texts = Callable[[str], Collection[str] | None]
-"""The texts of which a VARCHAR column has one in every row that the statement needs; None if it may
-have any."""
-Rows = Callable[[Texts], Iterable[Sequence[Any]]]
-"""The rows of one relation in the bound tenant's scope, one value per column: at least those that
-the statement needs."""
+Rows = Callable[[], Iterable[Sequence[Any]]]
+"""The rows of one relation in the bound tenant's scope, one value per column."""
 
 _COLUMN_LISTS = {
     "sources": "name, kind, location, tenant, anchor, anchored_at",
@@ -74,7 +68,7 @@ class CatalogRelations(NameResolver):
         self,
         catalog: Catalog,
         scope: TenantScope,
-        status: Callable[[Sequence[str] | None], "Status"],
+        status: Callable[[], "Status"],
         columns: ColumnLineage,
     ) -> None:
         self._catalog = catalog
@@ -117,10 +111,10 @@ class CatalogRelations(NameResolver):
 
         computed = list["pa.Table"]()
 
-        def compute_once(_: Collection[str], conditions: ConditionsOfScan) -> "pa.Table":
+        def compute_once(*_: object) -> "pa.Table":
             if not computed:
                 with self._scope.use(tenant):
-                    computed.append(self._table(name, conditions))
+                    computed.append(self._table(name))
             return computed[0]
 
         relation = Relation(source_input(JAMMI_CATALOG, name), columns=COLUMNS[name])
@@ -135,7 +129,7 @@ class CatalogRelations(NameResolver):
         """The names of all relations."""
         return [f"{JAMMI_CATALOG}.{name}" for name in COLUMNS]
 
-    def _table(self, name: str, conditions: ConditionsOfScan) -> "pa.Table":
+    def _table(self, name: str) -> "pa.Table":
         import pyarrow as pa
 
         types = {
@@ -146,10 +140,7 @@ class CatalogRelations(NameResolver):
             "VARCHAR[]": pa.list_(pa.string()),
         }
 
-        def texts(column: str) -> Collection[str] | None:
-            return texts_of_column(conditions(), column)
-
-        rows = list(self._rows[name](texts)) if name in self._rows else []
+        rows = list(self._rows[name]()) if name in self._rows else []
         return pa.table(
             {
                 c: pa.array([row[index] for row in rows], types[kind])
@@ -157,17 +148,11 @@ class CatalogRelations(NameResolver):
             }
         )
 
-    def _source_rows(self, texts: Texts) -> Iterable[Sequence[Any]]:
+    def _source_rows(self) -> Iterable[Sequence[Any]]:
         """Rows of `sources`. `anchor` is the source's anchor setting, `anchored_at` the completion
         time of the newest table that reads it directly."""
         anchored_at: dict[str, str] = {}
-        names = texts("name")
-        readers = (
-            None
-            if names is None
-            else {fold(link.derived) for link in self._catalog.lineage.edges_of_inputs(names)}
-        )
-        for _, record in self._catalog.result_tables.current(readers):
+        for _, record in self._catalog.result_tables.current():
             for anchor in record.anchors:
                 if anchor.input.kind_class.is_external and record.completed_at is not None:
                     name = fold(anchor.input.name)
@@ -182,13 +167,9 @@ class CatalogRelations(NameResolver):
                 anchored_at.get(fold(r.name)),
             )
             for r in self._catalog.sources.list()
-            if names is None or r.name in names
         ]
 
-    def _table_rows(self, texts: Texts) -> Iterable[Sequence[Any]]:
-        listed = self._catalog.result_tables.list(
-            status=None, names=_fold_names(texts("name")), table_names=texts("table_name")
-        )
+    def _table_rows(self) -> Iterable[Sequence[Any]]:
         return [
             (
                 v.recipe,
@@ -202,23 +183,21 @@ class CatalogRelations(NameResolver):
                 v.created_at,
                 v.tenant,
             )
-            for v, t in listed
+            for v, t in self._catalog.result_tables.list(status=None)
         ]
 
-    def _column_rows(self, texts: Texts) -> Iterable[Sequence[Any]]:
-        for record in self._ready_tables(texts("table_name")):
+    def _column_rows(self) -> Iterable[Sequence[Any]]:
+        for record in self._ready_tables():
             yield from (
                 (record.table_name, c.name, c.type, position)
                 for position, c in enumerate(record.columns, 1)
             )
 
-    def _recipe_rows(self, texts: Texts) -> Iterable[Sequence[Any]]:
-        names = _fold_names(texts("name"))
+    def _recipe_rows(self) -> Iterable[Sequence[Any]]:
         newest = {
-            (v.tenant, fold(v.recipe)): v.version
-            for v, _ in self._catalog.result_tables.current(names)
+            (v.tenant, fold(v.recipe)): v.version for v, _ in self._catalog.result_tables.current()
         }
-        for r in self._catalog.recipes.list(names):
+        for r in self._catalog.recipes.list():
             yield (
                 r.name,
                 r.kind,
@@ -228,14 +207,14 @@ class CatalogRelations(NameResolver):
                 r.tenant,
             )
 
-    def _model_rows(self, _: Texts) -> Iterable[Sequence[Any]]:
+    def _model_rows(self) -> Iterable[Sequence[Any]]:
         return [
             (m.name, m.version, m.dimensions, m.digest, m.tenant)
             for m in self._catalog.models.list()
         ]
 
-    def _anchor_rows(self, texts: Texts) -> Iterable[Sequence[Any]]:
-        for record in self._ready_tables(texts("table_name")):
+    def _anchor_rows(self) -> Iterable[Sequence[Any]]:
+        for record in self._ready_tables():
             for a in record.anchors:
                 yield (
                     record.table_name,
@@ -247,42 +226,35 @@ class CatalogRelations(NameResolver):
                     list(a.columns),
                 )
 
-    def _status_rows(self, texts: Texts) -> Iterable[Sequence[Any]]:
+    def _status_rows(self) -> Iterable[Sequence[Any]]:
         """Rows of `status`: as `ws.status()`, from one shallow observation pass."""
-        names = texts("name")
-        table = self._status(None if names is None else sorted(names)).arrow()
+        table = self._status().arrow()
         return zip(*(table.column(name).to_pylist() for name in COLUMNS["status"]), strict=True)
 
-    def _lineage_rows(self, texts: Texts) -> Iterable[Sequence[Any]]:
-        lineage = self._catalog.lineage
-        if (readers := _fold_names(texts("derived"))) is not None:
-            links = lineage.edges_of_recipes(readers)
-        elif (inputs := texts("input")) is not None:
-            links = lineage.edges_of_inputs(inputs)
-        else:
-            links = lineage.all_edges()
+    def _lineage_rows(self) -> Iterable[Sequence[Any]]:
+        links = self._catalog.lineage.all_edges()
         of_models = (model_edges.to_edge(use) for use in model_edges.model_uses(self._catalog))
         edges = dict.fromkeys([*(link.edge for link in links), *of_models])
         return [(e.input, e.derived, e.kind) for e in edges]
 
-    def _column_lineage_rows(self, texts: Texts) -> Iterable[Sequence[Any]]:
+    def _column_lineage_rows(self) -> Iterable[Sequence[Any]]:
         edges = [
             edge
-            for v, record in self._catalog.result_tables.current(_fold_names(texts("derived")))
+            for v, record in self._catalog.result_tables.current()
             for edge in self._column_lineage.edges(v.recipe, record)
         ]
         self._column_lineage.flush()
         return [(e.input, e.input_column, e.derived, e.derived_column) for e in edges]
 
-    def _topic_rows(self, _: Texts) -> Iterable[Sequence[Any]]:
+    def _topic_rows(self) -> Iterable[Sequence[Any]]:
         return [(t.name, t.next, t.tenant) for t in self._catalog.topics.list()]
 
-    def _mutable_table_rows(self, _: Texts) -> Iterable[Sequence[Any]]:
+    def _mutable_table_rows(self) -> Iterable[Sequence[Any]]:
         return [
             (m.name, m.version, m.row_count, m.tenant) for m in self._catalog.mutable_tables.list()
         ]
 
-    def _session_rows(self, _: Texts) -> Iterable[Sequence[Any]]:
+    def _session_rows(self) -> Iterable[Sequence[Any]]:
         for r in self._catalog.sessions.list():
             if r.state == OPEN:
                 yield (
@@ -292,7 +264,7 @@ class CatalogRelations(NameResolver):
                     [t.name for t in self._catalog.mutable_tables.list(session=r.session_id)],
                 )
 
-    def _writer_rows(self, _: Texts) -> Iterable[Sequence[Any]]:
+    def _writer_rows(self) -> Iterable[Sequence[Any]]:
         writers = self._catalog.writers
         return [
             (
@@ -305,12 +277,7 @@ class CatalogRelations(NameResolver):
             for w in writers.list()
         ]
 
-    def _ready_tables(self, names: Collection[str] | None) -> list[Any]:
-        """Each ready table once, or those of some names, newest first. Several versions can refer
-        to one table."""
-        listed = self._catalog.result_tables.list(status=TableStatus.READY, table_names=names)
+    def _ready_tables(self) -> list[TableRecord]:
+        """Each ready table once, newest first. Several versions can refer to one table."""
+        listed = self._catalog.result_tables.list(status=TableStatus.READY)
         return list({t.table_name: t for _, t in listed}.values())
-
-
-def _fold_names(names: Collection[str] | None) -> set[str] | None:
-    return None if names is None else set(map(fold, names))

@@ -1,10 +1,10 @@
 """Table lineage, from the anchors of the newest ready versions."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import graphlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from jammi_lab.catalog.lineage import Direction, Link
-from jammi_lab.catalog.lineage import Node as Point
+from jammi_lab.catalog.lineage import Link
 from jammi_lab.core.anchors import Input
 from jammi_lab.core.errors import DependencyCycle
 from jammi_lab.core.identifiers import fold
@@ -13,7 +13,6 @@ from jammi_lab.core.records import Edge
 from jammi_lab.core.value import Value
 from jammi_lab.freshness.model_edges import MODEL_KIND
 from jammi_lab.freshness.node_states import NodeStates
-from jammi_lab.freshness.recipe_graph import RecipeKey
 from jammi_lab.freshness.table_column_lineage import ColumnEdge
 
 
@@ -69,59 +68,22 @@ def topological_nodes(
         parents_of.setdefault(("result", edge.derived), set()).add((MODEL_KIND, edge.input))
     if start is not None and not any(name == start for _, name in parents_of):
         parents_of[kind_if_isolated, start] = set()
-    children_of: dict[_Key, list[_Key]] = {}
-    for key, parents in parents_of.items():
-        for parent in parents:
-            children_of.setdefault(parent, []).append(key)
-    unmet_parents = {key: len(parents) for key, parents in parents_of.items()}
-    ready = sorted(
-        (key for key, number in unmet_parents.items() if not number),
-        key=lambda key: (key[0] == MODEL_KIND, key),
-    )
-    for key in ready:  # Kahn's algorithm: the list grows during the iteration
-        for child in sorted(children_of.get(key, ())):
-            unmet_parents[child] -= 1
-            if not unmet_parents[child]:
-                ready.append(child)
-    if len(ready) < len(parents_of):
-        raise _cycle_error(
-            {key: parents_of[key] for key, number in unmet_parents.items() if number}
-        )
-    return [_lineage_node(key, kinds) for key in ready]
-
-
-def reachable_links(
-    links: Sequence[Link], direction: Direction, excluded: Collection[tuple[RecipeKey, RecipeKey]]
-) -> list[Link]:
-    """The links that a traversal in one direction reaches when some edges between recipes, given as
-    (input, reader), are excluded."""
-    if not excluded:
-        return list(links)
-    links_from: dict[Point, list[Link]] = {}
-    for link in links:
-        if not (
-            input_kind(link.source[0]).is_result
-            and (_recipe_key(link.source), _recipe_key(link.target)) in excluded
-        ):
-            links_from.setdefault(link.source if direction == "down" else link.target, []).append(
-                link
-            )
-    reached = dict.fromkeys(
-        link.source if direction == "down" else link.target for link in links if link.depth == 1
-    )
-    queue = list(reached)
-    for point in queue:  # the list grows during the iteration
-        neighbours = [
-            link.target if direction == "down" else link.source
-            for link in links_from.get(point, ())
-        ]
-        queue += [point for point in dict.fromkeys(neighbours) if point not in reached]
-        reached |= dict.fromkeys(neighbours)
-    return [link for point in queue for link in links_from.get(point, ())]
-
-
-def _recipe_key(point: Point) -> RecipeKey:
-    return point[3] or None, point[1]
+    ordered = list[_Key]()
+    sorter = graphlib.TopologicalSorter(parents_of)
+    try:
+        sorter.prepare()
+    except graphlib.CycleError as error:
+        names = [name for _, name in reversed(error.args[1])]
+        raise DependencyCycle(
+            "Tables depend on each other in a cycle: " + " ← ".join(names) + ".",
+            path=names,
+            hint="When recipes have swapped names, ws.recompute() computes the later one anew.",
+        ) from None
+    while sorter.is_active():
+        ready = sorted(sorter.get_ready(), key=lambda key: (key[0] == MODEL_KIND, key))
+        sorter.done(*ready)
+        ordered += ready
+    return [_lineage_node(key, kinds) for key in ordered]
 
 
 def _lineage_node(key: "_Key", kinds: Mapping[str, tuple[str, int | None]]) -> Node:
@@ -136,16 +98,3 @@ source that it reads."""
 
 def _node_key(input: Input) -> _Key:
     return input.kind, input.label
-
-
-def _cycle_error(parents_of: Mapping[_Key, set[_Key]]) -> DependencyCycle:
-    """The error for a set of nodes in which each has a parent: it contains a cycle."""
-    path = [min(parents_of)]
-    while (parent := min(p for p in parents_of[path[-1]] if p in parents_of)) not in path:
-        path.append(parent)
-    names = [name for _, name in [*path[path.index(parent) :], parent]]
-    return DependencyCycle(
-        "Tables depend on each other in a cycle: " + " ← ".join(names) + ".",
-        path=names,
-        hint=f"ws.recompute({names[0]!r}) recomputes it.",
-    )

@@ -4,7 +4,7 @@ A model is not an input: it is part of a table's definition, and the table's rec
 edges are therefore computed on request, also for tables that existed before this feature.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.lineage import Link, ModelUse, Node
@@ -84,17 +84,17 @@ def _edges_of_table(catalog: Catalog, table_name: str) -> list[Edge]:
 
 
 def downstream_of_model(
-    catalog: Catalog, name: str, depth: int | None, follow: Callable[[list[Link]], list[Link]]
+    catalog: Catalog, name: str, depth: int | None
 ) -> tuple[list[Edge], list[Link]]:
     """The tables that a model embedded, and the links to their downstream tables, at most `depth`
-    hops away. `follow` selects the links to include."""
+    hops away."""
     direct_uses = model_uses(catalog, [name])
     downstream_links: dict[Link, None] = {}
     for use in direct_uses:
         links = catalog.lineage.closure(
             use.derived_table, "down", None if depth is None else depth - 1
         )
-        downstream_links |= dict.fromkeys(follow(links))
+        downstream_links |= dict.fromkeys(links)
     return [to_edge(use) for use in direct_uses], list(downstream_links)
 
 

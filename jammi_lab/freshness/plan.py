@@ -11,7 +11,6 @@ from jammi_lab.core.anchors import (
     FrameOrigin,
     Input,
     MissingFrame,
-    Snapshot,
     Vanished,
     cell_names,
 )
@@ -448,7 +447,7 @@ class Planner:
     def _may_be_reused(self, node: RecipeNode, candidate: TableRecord) -> bool:
         """Whether all inputs of the candidate, except result tables that will be recomputed, are in
         the recorded state. If such a result table returns to its recorded columns, the statement
-        reads the recorded columns of the other inputs, so these are compared then."""
+        may read other columns of the other inputs than it does now."""
         current_states = self._evaluated.current_states(node, candidate)
         recomputed = [
             a
@@ -457,19 +456,8 @@ class Planner:
         ]
         rebound = any(_schema_changed(a, current_states.get(a.input.identity)) for a in recomputed)
         others = [a for a in candidate.anchors if a not in recomputed]
-        return all(
-            _is_same_state(a, current_states.get(a.input.identity))
-            or (rebound and self._is_recorded_state(node, a))
-            for a in others
-        )
-
-    def _is_recorded_state(self, node: RecipeNode, recorded: Anchor) -> bool:
-        """Whether an input is in its recorded state over the recorded columns."""
-        state = self._evaluated.observation.observe(recorded.input, node.tenant)
-        return (
-            isinstance(state, Snapshot)
-            and state.covers(recorded.columns)
-            and recorded.same_state(state.anchor(recorded.input, recorded.columns))
+        return rebound or all(
+            _is_same_state(a, current_states.get(a.input.identity)) for a in others
         )
 
 

@@ -13,7 +13,7 @@ from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.lineage import Link
 from jammi_lab.core.checks import CheckMark
 from jammi_lab.core.clock import Clock, seconds_since
-from jammi_lab.core.errors import DependencyCycle, InvalidArgument, JammiError, invalid_row_error
+from jammi_lab.core.errors import InvalidArgument, JammiError, invalid_row_error
 from jammi_lab.core.gc_pause import pause_gc
 from jammi_lab.core.html import count_noun, escape_invisible
 from jammi_lab.core.identifiers import fold
@@ -28,7 +28,6 @@ from jammi_lab.freshness.lineage import (
     LineagePart,
     Node,
     checked_input,
-    reachable_links,
     topological_nodes,
 )
 from jammi_lab.freshness.node_states import NodeStates, change_text, is_derived, root_causes
@@ -157,15 +156,13 @@ class FreshnessQueries:
         self,
         *,
         deep: bool,
-        names: Sequence[str] | None = None,
         on_progress: OnProgress | None = None,
     ) -> Status:
-        """Every visible recipe with its verdict, or those of some names, of which unknown ones are
-        ignored."""
+        """Every visible recipe with its verdict."""
         # A deep pass may read for minutes, while other threads make garbage.
         with nullcontext() if deep else pause_gc():
             observation = self._observation(deep, on_progress)
-            rows = self._status_rows(self._service.evaluate(names, observation), names)
+            rows = self._status_rows(self._service.evaluate(None, observation))
             holds = self._catalog.holds.list().items()
             return Status(rows, {name: hold.summary for (_, name), hold in holds})
 
@@ -177,13 +174,11 @@ class FreshnessQueries:
             )
         )
 
-    def _status_rows(
-        self, evaluated: EvaluatedGraph, names: Sequence[str] | None = None
-    ) -> list[StatusRow]:
+    def _status_rows(self, evaluated: EvaluatedGraph) -> list[StatusRow]:
         current_time = self._clock.now_ns() / 1e9
         rows, has_checks = [], bool(self._catalog.checks.list())
         describe = self._service.ctx.results.sidecars.describe
-        for node in _reported_nodes(evaluated.graph, names):
+        for node in evaluated.graph.visible_nodes:
             checks = self._checks.mark(node, evaluated) if has_checks else None
             record, completed_at = (
                 node.record,
@@ -283,27 +278,13 @@ class FreshnessQueries:
     def lineage(
         self, name: str | None, direction: str, depth: int | None, *, columns: bool = False
     ) -> LineagePart:
-        """The lineage graph around a name, or the whole graph. InvalidArgument."""
+        """The lineage graph around a name, or the whole graph. InvalidArgument; DependencyCycle of
+        recipes that swapped names, until they are recomputed."""
         if direction not in ("both", "up", "down"):
             raise InvalidArgument(f'direction must be "both", "up" or "down", got {direction!r}.')
         if depth is not None and (not isinstance(depth, int) or depth < 1):
             raise InvalidArgument(f"depth must be an integer of at least 1, got {depth!r}.")
-        try:
-            return self._build_lineage(name, direction, depth, columns, frozenset())
-        except DependencyCycle:
-            if not (superseded := RecipeGraph(self._catalog, self._scope).superseded_edges()):
-                raise
-            return self._build_lineage(name, direction, depth, columns, superseded)
-
-    def _build_lineage(
-        self,
-        name: str | None,
-        direction: str,
-        depth: int | None,
-        columns: bool,
-        excluded: frozenset[tuple[RecipeKey, RecipeKey]],
-    ) -> LineagePart:
-        links, edges_of_models = self._edges_around(name, direction, depth, excluded)
+        links, edges_of_models = self._edges_around(name, direction, depth)
         tables, exact = self._catalog.result_tables, dict[str, tuple[str, int | None]]()
         if name is not None and (physical := tables.get(name)) is not None:
             newest = tables.newest(physical.recipe)
@@ -342,30 +323,22 @@ class FreshnessQueries:
         return (name, "source") if model is None else (model, model_edges.MODEL_KIND)
 
     def _edges_around(
-        self,
-        name: str | None,
-        direction: str,
-        depth: int | None,
-        excluded: frozenset[tuple[RecipeKey, RecipeKey]],
+        self, name: str | None, direction: str, depth: int | None
     ) -> tuple[list[Link], list[Edge]]:
         """The input links and the model edges around a name, or all of them."""
         lineage = self._catalog.lineage
         if name is None:
-            return reachable_links(lineage.all_edges(), "down", excluded), [
-                model_edges.to_edge(use) for use in model_edges.model_uses(self._catalog)
-            ]
+            uses = model_edges.model_uses(self._catalog)
+            return lineage.all_edges(), list(map(model_edges.to_edge, uses))
         links, edges_of_models = list[Link](), list[Edge]()
         if direction != "down":
-            links += reachable_links(lineage.closure(name, "up", depth), "up", excluded)
+            links += lineage.closure(name, "up", depth)
             edges_of_models += model_edges.upstream_model_edges(self._catalog, name, links, depth)
         if direction != "up":
             model_links, downstream_links = model_edges.downstream_of_model(
-                self._catalog, name, depth, lambda found: reachable_links(found, "down", excluded)
+                self._catalog, name, depth
             )
-            links += [
-                *reachable_links(lineage.closure(name, "down", depth), "down", excluded),
-                *downstream_links,
-            ]
+            links += [*lineage.closure(name, "down", depth), *downstream_links]
             edges_of_models += model_links
         return links, edges_of_models
 
@@ -424,14 +397,6 @@ class FreshnessQueries:
             if (mark := marks.get(node.name if is_derived(node) else checked_input(node)))
         }
         return NodeStates(words, checks, held, changes)
-
-
-def _reported_nodes(graph: RecipeGraph, names: Sequence[str] | None) -> Sequence[RecipeNode]:
-    """The visible nodes, or those of some names."""
-    if names is None:
-        return graph.visible_nodes
-    found = [node for name in names if (node := graph.find(name, graph.tenant)) is not None]
-    return list({node.key: node for node in found}.values())
 
 
 def _folded_names(

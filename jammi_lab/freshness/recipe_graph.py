@@ -135,15 +135,6 @@ class RecipeGraph:
             ]
         return node.superseded
 
-    def superseded_edges(self) -> frozenset[tuple[RecipeKey, RecipeKey]]:
-        """The edges (input, reader) that form a cycle of names although no table depends on
-        itself."""
-        return frozenset(
-            (parent, node.key)
-            for node in self.nodes.values()
-            for parent in self._superseded_inputs(node)
-        )
-
     def _find_inputs(self, node: RecipeNode, names_of: _NamesOf) -> Sequence[RecipeNode]:
         known = node.inputs.get(names_of)
         if known is None:

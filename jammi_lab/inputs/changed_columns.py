@@ -7,27 +7,12 @@ rest on anchors.
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from jammi_lab.core.anchors import Anchor, Observed, Snapshot
 from jammi_lab.core.html import count_noun, escape_invisible
 from jammi_lab.inputs.observation_cache import ROWS_KIND
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, DigestCache, observation_key
-
-
-class CacheContext(Protocol):
-    """What entries are stored with: an observation, or the context of one."""
-
-    @property
-    def cache(self) -> DigestCache:
-        """The cache."""
-        ...
-
-    @property
-    def now_ns(self) -> int:
-        """The time of the observation."""
-        ...
-
 
 MAX_STORED_COLUMNS = 256
 """Of wider inputs no digests by column are stored."""
@@ -35,21 +20,17 @@ _MAX_DIGEST_CHARS = 16
 _MAX_NAMED_COLUMNS = 3
 
 
-def note_columns(state: Observed, anchor: Anchor, context: CacheContext) -> None:
+def note_columns(state: Observed, anchor: Anchor, cache: DigestCache, now_ns: int) -> None:
     """Store the digests of the columns that were read, if the state has any and is the anchor's."""
     if (
         isinstance(state, Snapshot)
         and state.by_column is not None
         and state.anchor(anchor.input, anchor.columns).same_state(anchor)
+        and 0 < len(anchor.columns) <= MAX_STORED_COLUMNS
+        and not _stored_payload(anchor, cache)
     ):
-        _store(anchor, state.by_column, state.row_count, context)
-
-
-def note_column_sums(
-    anchor: Anchor, sums: Mapping[str, str], rows: int, context: CacheContext
-) -> None:
-    """Store a number for each column of a text file, which has no digests by column."""
-    _store(anchor, sums, rows, context)
+        payload = _payload(anchor, state.by_column, state.row_count)
+        cache.put(_key(anchor), CacheEntry(NO_STAT, now_ns, payload))
 
 
 def column_difference(
@@ -84,14 +65,6 @@ def column_names(names: list[str]) -> str:
     shown = [escape_invisible(name) for name in names[:_MAX_NAMED_COLUMNS]]
     more = len(names) - len(shown)
     return ", ".join(shown) + (f" and {count_noun(more, 'more column')}" if more else "")
-
-
-def _store(
-    anchor: Anchor, digests: Mapping[str, str], rows: int | None, context: CacheContext
-) -> None:
-    if 0 < len(anchor.columns) <= MAX_STORED_COLUMNS and not _stored_payload(anchor, context.cache):
-        entry = CacheEntry(NO_STAT, context.now_ns, _payload(anchor, digests, rows))
-        context.cache.put(_key(anchor), entry)
 
 
 def _stored_payload(anchor: Anchor, cache: DigestCache) -> dict[str, Any]:

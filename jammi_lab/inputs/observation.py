@@ -200,7 +200,8 @@ class Observation:
         for anchor in anchors:
             if not anchor.pinned or not anchor.input.kind_class.is_external:
                 continue
-            note_columns(self.observe(anchor.input, self._scope.current), anchor, self)
+            state = self.observe(anchor.input, self._scope.current)
+            note_columns(state, anchor, self.cache, self.now_ns)
             if not only_columns:
                 with contextlib.suppress(JammiError, OSError):
                     self._kind(anchor.input).note_rows(anchor, self)

@@ -60,12 +60,6 @@ class ObservationCache:
         with self._lock:
             self._load_entries()[key] = self._unsaved[key] = entry
 
-    def replace(self, key: str, old: CacheEntry, new: CacheEntry) -> None:
-        """Store an entry, unless another one than `old` has been stored meanwhile."""
-        with self._lock:
-            if self._load_entries().get(key) is old:
-                self._load_entries()[key] = self._unsaved[key] = new
-
     def discard(self, keys: Sequence[str]) -> None:
         """Remove entries, also from the catalog. Raises the catalog's errors."""
         with self._lock:

@@ -20,10 +20,9 @@ import pyarrow as pa
 
 from jammi_lab.core.anchors import Anchor, Snapshot
 from jammi_lab.core.canonical_json import digest_of
-from jammi_lab.core.identifiers import quote_identifier, unused_name
+from jammi_lab.core.identifiers import quote_identifier
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.settings import Settings
-from jammi_lab.inputs.changed_columns import note_column_sums
 from jammi_lab.inputs.observation_cache import ROWS_KIND, ObservationCache
 from jammi_lab.inputs.version_changes import (
     NEW,
@@ -238,12 +237,10 @@ def _files_digest(
     needs_own_connection = (
         relation.read.body is None or relation.requirements.attachment is not None
     )
-    columns = anchor.columns if files.kind in _TEXT_KINDS else ()
     if needs_own_connection or context.query is None:
-        [row] = scratch_duckdb.query(relation, digest_statement(expressions, "it", columns))
+        [row] = scratch_duckdb.query(relation, f"{digest_select(expressions)} it")
     else:
-        rows = f"({relation.read.body})"
-        [row] = context.query(digest_statement(expressions, rows, columns))
+        [row] = context.query(f"{digest_select(expressions)} ({relation.read.body})")
     second_state = files.observe(table, context)
     if not isinstance(second_state, Snapshot) or first_state.stamp != second_state.stamp:
         return None  # the files may have been changed and changed back during the read
@@ -252,10 +249,7 @@ def _files_digest(
         for state in (first_state, second_state)
     ):
         return None
-    digest, sums = row[:MAX_DIGEST_COLUMNS], row[MAX_DIGEST_COLUMNS:]
-    if columns:
-        note_column_sums(anchor, dict(zip(columns, map(str, sums), strict=True)), row[0], context)
-    return _store_digest(anchor, expressions, digest, context)
+    return _store_digest(anchor, expressions, row, context)
 
 
 def _decide_rows_alone(files: FileConnector | DatabaseFileConnector, anchor: Anchor) -> bool:
@@ -329,21 +323,6 @@ def digest_select(expressions: Sequence[str]) -> str:
         f"sum(hash({reversed_arguments})), "
         f"coalesce(bool_or({' OR '.join(zeros) or 'false'}), false) FROM"
     )
-
-
-MAX_DIGEST_COLUMNS = 4
-"""Number of columns of `digest_select`."""
-
-
-def digest_statement(expressions: Sequence[str], rows: str, columns: Sequence[str]) -> str:
-    """The SELECT of the digest of some rows, then, for each of these columns, a sum over its values
-    and their places."""
-    if not columns:
-        return f"{digest_select(expressions)} {rows}"
-    place = unused_name("place", columns)
-    select = digest_select(expressions).removesuffix(" FROM")
-    sums = ", ".join(f"sum(hash({place}, {quote_identifier(c)}))" for c in columns)
-    return f"{select}, {sums} FROM (SELECT *, row_number() OVER () AS {place} FROM {rows})"
 
 
 def rows_digest(row: Sequence[Any]) -> list[str] | None:

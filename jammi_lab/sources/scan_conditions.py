@@ -40,22 +40,6 @@ ConditionsOfScan = Callable[[], ScanConditions]
 """Determines the conditions, when a body needs them."""
 
 
-def texts_of_column(conditions: ScanConditions, column: str) -> frozenset[str] | None:
-    """The texts of which a VARCHAR column has one in every row that is needed; None if it may have
-    any."""
-    texts = set[str]()
-    for comparisons in conditions.scans:
-        lists = [
-            set(c.values)
-            for c in comparisons
-            if c.column == column and c.operator in ("=", "IN") and not c.others
-        ]
-        if not lists:
-            return None
-        texts |= set.intersection(*lists)
-    return frozenset(texts) if conditions.scans else None
-
-
 def condition_on_server(
     conditions: ScanConditions, literal: LiteralOnServer, quote_name: Callable[[str], str]
 ) -> tuple[str, int | None]:

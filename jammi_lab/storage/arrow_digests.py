@@ -49,19 +49,10 @@ def rows_digest(table: pa.Table) -> str:
 def reader_digests(batches: pa.RecordBatchReader) -> tuple[dict[str, str], int]:
     """Like `arrow_digests`, for a stream of which only one batch at a time is in memory, with the
     number of rows. Raises SchemaMismatch for a UNION."""
-    streams = [_ColumnHashes(name) for name in batches.schema.names]
-    rows = 0
+    running = RunningDigests(batches.schema)
     for batch in batches:
-        rows += batch.num_rows
-        for hashes, column in zip(streams, batch.columns, strict=True):
-            for chunk in decoded_column(pa.chunked_array([column])).chunks:
-                hashes.update(chunk)
-    type_names = [_type_name(field.type) for field in batches.schema]
-    digests = (
-        digest_of({"type": kind, "rows": rows, "streams": hashes.digests()})
-        for kind, hashes in zip(type_names, streams, strict=True)
-    )
-    return dict(zip(batches.schema.names, digests, strict=True)), rows
+        running.update(batch)
+    return running.digests(), running.rows
 
 
 def table_digest(table: pa.Table) -> str:

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import errno
 import hashlib
+import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from io import FileIO
@@ -108,10 +109,6 @@ def observation_key(kind: str, *subject: str) -> str:
 
 class PersistentDigestCache(DigestCache, Protocol):
     """A cache that outlives the process."""
-
-    def replace(self, key: str, old: CacheEntry, new: CacheEntry) -> None:
-        """Store an entry, unless another one than `old` has been stored meanwhile."""
-        ...
 
     def save(self) -> None:
         """Store new entries, within the current catalog transaction if there is one."""
@@ -223,7 +220,8 @@ def digest_parquet(
     with FileIO(os.fspath(path)) as file:
         size = os.fstat(file.fileno()).st_size
         if size <= SMALL_FILE_BYTES:
-            return _digest_bytes(file.readall(), footer)
+            data = io.BytesIO(file.readall())
+            return _digest_file(data, footer or pq.read_metadata(data), size)
         footer = footer or pq.read_metadata(file)
         if size < PARALLEL_HASH_BYTES:
             return _digest_file(file, footer, size)
@@ -260,22 +258,6 @@ def _digest_pending(
 def digest_parquet_stream(file: BinaryIO, size: int) -> ParquetDigests:
     """Like `digest_parquet`, for an open, seekable binary file such as fsspec opens."""
     return _digest_file(file, pq.read_metadata(file), size)
-
-
-def _digest_bytes(data: bytes, footer: pq.FileMetaData | None) -> ParquetDigests:
-    footer, view = footer or pq.read_metadata(pa.BufferReader(data)), memoryview(data)
-    extents = _extents(footer, len(data))
-    digests = [
-        hashlib.sha256(view[extent.offset : extent.offset + extent.length]).hexdigest()
-        for extent in extents
-    ]
-    return ParquetDigests(
-        hashlib.sha256(data).hexdigest(),
-        _to_leaves(extents, digests),
-        footer.num_rows,
-        len(data),
-        footer,
-    )
 
 
 def _digest_file(file: BinaryIO, footer: pq.FileMetaData, size: int) -> ParquetDigests:

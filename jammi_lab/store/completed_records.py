@@ -65,12 +65,12 @@ def matches_record(manifest: Manifest, record: TableRecord) -> bool:
 
 
 def completed_from_manifest(
-    record: TableRecord, manifest: Manifest, body: bytes, rows: int, size: int
+    record: TableRecord, manifest: Manifest, body: bytes, size: int
 ) -> TableRecord:
     """The row of a table whose writer died, by its manifest."""
     return msgspec.structs.replace(
         record,
-        row_count=rows,
+        row_count=manifest.row_count,
         bytes=size,
         columns=manifest.columns,
         anchors=manifest.anchors,

@@ -2,16 +2,14 @@
 little more than checking few."""
 
 import contextlib
-import errno
 import os
 import re
-import resource
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.thread_pool import ThreadPool, submit
+from jammi_lab.core.thread_pool import ThreadPool
 from jammi_lab.storage import own_files
 from jammi_lab.storage.files import StoragePath, fault_point, sync_folder
 from jammi_lab.store.manifests import SUFFIX
@@ -26,11 +24,9 @@ _TEMPORARY_FILE_PATTERN = re.compile(
 
 _REMOVAL_ORDER = (*reversed(SIDECAR_SUFFIXES), SUFFIX, ".parquet")
 """Suffixes of a table's files, in the order of their removal."""
-MAX_DESCRIPTOR = 4096
-"""Descriptor number from which no more removed files are kept open."""
 _MAX_CONCURRENT_REMOVALS = 8
-"""Files removed concurrently when not all can be kept open. Each removal waits for the file
-system's journal, and these wait together."""
+"""Tables whose files are removed concurrently. Each removal waits for the file system's journal,
+and these wait together."""
 
 
 class StoredTable(Protocol):
@@ -210,73 +206,26 @@ class FolderListing:
         return self._folders[location], name.removesuffix(".parquet")
 
 
-class DeferredClose:
-    """Open descriptors of files being removed. The file system frees a file's bytes when its last
-    descriptor is closed, which takes ten times as long as removing the name. They are closed later,
-    on another thread."""
-
-    def __init__(self) -> None:
-        self._descriptors: list[int] = []
-        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        # The system assigns the lowest free number, so the upper half stays free for others.
-        self._max_descriptor = (
-            MAX_DESCRIPTOR if limit == resource.RLIM_INFINITY else min(MAX_DESCRIPTOR, limit // 2)
-        )
-        self.has_room = hasattr(os, "O_PATH")
-        """Whether another file can be kept open."""
-
-    def hold_open(self, path: str) -> None:
-        """Open a file that is about to be removed, if it exists and a descriptor is free."""
-        try:
-            descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError as error:
-            self.has_room = error.errno == errno.ENOENT
-            return
-        self._descriptors.append(descriptor)
-        self.has_room = descriptor < self._max_descriptor
-
-    def close_in_background(self) -> None:
-        """Close all descriptors in the background."""
-        if self._descriptors:
-            try:
-                submit(self._close, "jammi-clear")
-            except RuntimeError:  # no more threads are allowed
-                self._close()
-
-    def _close(self) -> None:
-        for descriptor in self._descriptors:
-            os.close(descriptor)
-
-
 def _remove_all(tables: list[_Deletion]) -> Iterator[tuple[_Deletion, bool | OSError]]:
     """Remove the files of each table. Yields whether any existed, or the error."""
-    deferred = DeferredClose()
-    remaining = iter(tables)
-    try:
-        while deferred.has_room and (deletion := next(remaining, None)) is not None:
-            yield deletion, _remove_files(deletion.paths, deferred)
-        if unheld := list(remaining):
-            with ThreadPool(_MAX_CONCURRENT_REMOVALS, "jammi-clear") as pool:
-                for results in pool.map(
-                    _remove_batch,
-                    [unheld[k::_MAX_CONCURRENT_REMOVALS] for k in range(_MAX_CONCURRENT_REMOVALS)],
-                ):
-                    yield from results
-    finally:
-        deferred.close_in_background()
+    if len(tables) <= _MAX_CONCURRENT_REMOVALS:
+        yield from _remove_share(tables)
+        return
+    with ThreadPool(_MAX_CONCURRENT_REMOVALS, "jammi-clear") as pool:
+        shares = [tables[k::_MAX_CONCURRENT_REMOVALS] for k in range(_MAX_CONCURRENT_REMOVALS)]
+        for results in pool.map(_remove_share, shares):
+            yield from results
 
 
-def _remove_batch(tables: list[_Deletion]) -> list[tuple[_Deletion, bool | OSError]]:
+def _remove_share(tables: list[_Deletion]) -> list[tuple[_Deletion, bool | OSError]]:
     return [(deletion, _remove_files(deletion.paths)) for deletion in tables]
 
 
-def _remove_files(paths: list[str], deferred: DeferredClose | None = None) -> bool | OSError:
+def _remove_files(paths: list[str]) -> bool | OSError:
     """Remove the files. Returns whether any existed, or the error. The folder is not synced yet. A
     link is removed, not its target."""
     existed = False
     for path in paths:
-        if deferred is not None and deferred.has_room:
-            deferred.hold_open(path)
         fault_point("file.before_unlink")
         try:
             own_files.remove(path)

@@ -3,8 +3,6 @@ a catalog that all tables share."""
 
 import contextlib
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import duckdb
 import pyarrow as pa
@@ -15,24 +13,12 @@ from jammi_lab.core.errors import TableDamaged
 from jammi_lab.core.identifiers import check_name, fold, is_text
 from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.recipes import parse_descriptor
-from jammi_lab.sources.scratch_duckdb import borrow_bare
-from jammi_lab.storage.digests import FileRead, sha256_file
+from jammi_lab.storage.digests import sha256_file
 from jammi_lab.storage.files import StoragePath, open_for_reading
 from jammi_lab.store.result_files import invalid_column, select_file_sql
 
 _MAX_NUMBER = 1 << 62
 """Limit of integers in a catalog, with room for counting on."""
-
-_SQL_TYPES = {
-    ("BOOLEAN", "None"): "BOOLEAN",
-    ("INT32", "None"): "INTEGER",
-    ("INT64", "None"): "BIGINT",
-    ("FLOAT", "None"): "FLOAT",
-    ("DOUBLE", "None"): "DOUBLE",
-    ("BYTE_ARRAY", "String"): "VARCHAR",
-    ("INT32", "Date"): "DATE",
-}
-"""SQL types by physical and logical Parquet type."""
 
 
 def check_manifest(manifest: Manifest) -> None:
@@ -124,51 +110,20 @@ def _check_columns(manifest: Manifest) -> None:
         raise ValueError(f"its key {key[:50]!r} is not one of its columns")
 
 
-def _unambiguous_columns(schema: pq.ParquetSchema) -> list[tuple[str, str]] | None:
-    """Names and SQL types of the columns when the Parquet types determine them, so that DuckDB need
-    not be queried; otherwise None."""
-    columns = []
-    for index in range(len(schema)):
-        column = schema.column(index)
-        sql_type = _SQL_TYPES.get((column.physical_type, str(column.logical_type)))
-        if sql_type is None or column.path != column.name:
-            return None
-        columns.append((column.name, sql_type))
-    return columns
-
-
 class FooterChecker:
-    """Context manager that compares manifests with their Parquet files. It opens one DuckDB for all
-    of them, when first needed."""
+    """Compares manifests with their Parquet files, by a DuckDB."""
 
-    def __init__(self) -> None:
-        self._exit_stack = contextlib.ExitStack()
-        self._connection: duckdb.DuckDBPyConnection | None = None
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
         self._described_by_schema: dict[tuple[str, int | None], list[tuple[str, str]]] = {}
-        self._last_columns: tuple[pq.ParquetSchema, list[tuple[str, str]] | None] | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._exit_stack.__exit__(kind, error, trace)
-
-    def check(
-        self, manifest: Manifest, parquet: StoragePath, footer: pq.FileMetaData | None = None
-    ) -> int:
+    def check(self, manifest: Manifest, parquet: StoragePath) -> int:
         """The row count of the file that a manifest attests, from its footer. For a missing,
         damaged or different file it is that of the manifest, since the freshness check detects
-        those. Raises ValueError when the attested file has other columns. `footer` is that of the
-        file, if already read."""
+        those. Raises ValueError when the attested file has other columns."""
         with contextlib.suppress(OSError, pa.ArrowException, duckdb.Error):
-            if footer is None:
-                with open_for_reading(parquet) as file:
-                    footer = pq.read_metadata(file)
+            with open_for_reading(parquet) as file:
+                footer = pq.read_metadata(file)
             difference = self._difference(manifest, parquet, footer)
             if (difference or manifest.row_count != footer.num_rows) and sha256_file(
                 parquet
@@ -180,10 +135,6 @@ class FooterChecker:
 
     def _difference(self, manifest: Manifest, parquet: StoragePath, footer: pq.FileMetaData) -> str:
         manifest_columns = [(column.name, column.type) for column in manifest.columns]
-        if self._last_columns is None or not self._last_columns[0].equals(footer.schema):
-            self._last_columns = footer.schema, _unambiguous_columns(footer.schema)
-        if manifest.dimensions is None and self._last_columns[1] == manifest_columns:
-            return ""
         schema = footer.schema.to_arrow_schema()
         if [name for name, _ in manifest_columns] != schema.names:
             return "its columns differ from those of its file"
@@ -205,21 +156,8 @@ class FooterChecker:
         # Without the first line, which contains the address of the Python object.
         schema_key = (str(footer.schema).partition("\n")[2], dimensions)
         if schema_key not in self._described_by_schema:
-            if self._connection is None:
-                self._connection = self._exit_stack.enter_context(borrow_bare())
-            self._described_by_schema[schema_key] = [
-                (row[0], row[1])
-                for row in self._connection.execute(
-                    f"DESCRIBE {select_file_sql(parquet, dimensions)}"
-                ).fetchall()
-            ]
+            described = self._connection.execute(
+                f"DESCRIBE {select_file_sql(parquet, dimensions)}"
+            ).fetchall()
+            self._described_by_schema[schema_key] = [(row[0], row[1]) for row in described]
         return self._described_by_schema[schema_key]
-
-
-def checked_row_count(manifest: Manifest, file: FileRead, footers: FooterChecker) -> int:
-    """Row count of a table whose altered manifest contains only acceptable values. Raises
-    ValueError, NameInvalid, TableDamaged."""
-    check_manifest(manifest)
-    if (footer := file.footer()) is None:
-        raise ValueError("its file is not a Parquet file")
-    return footers.check(manifest, file.path, footer)

@@ -14,7 +14,6 @@ import msgspec
 import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.catalog.lineage import lineage_edges
 from jammi_lab.catalog.table_status import AlreadyBuilding, AlreadyReady
 from jammi_lab.core.anchors import Anchor, schema_digest
 from jammi_lab.core.checks import Audit
@@ -178,9 +177,7 @@ class TableWriter:
         with self._publisher.catalog.transaction():
             raise_if_unwanted()
             self._publisher.require_complete(record.tenant, record.recipe, audited)
-            self._publisher.catalog.table_status.publish(
-                record, body, lineage_edges(anchors, record.recipe)
-            )
+            self._publisher.catalog.table_status.publish(record, body)
             # Observations of the inputs. The table itself has none yet: so recent a stat proves
             # nothing.
             self._publisher.results.cache.save()

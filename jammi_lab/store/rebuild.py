@@ -30,6 +30,7 @@ from jammi_lab.core.interrupts import attempts
 from jammi_lab.core.manifest import Manifest, is_sealed
 from jammi_lab.core.records import Progress, RecipeRecord, TableRecord, TableStatus
 from jammi_lab.core.tenancy import TenantScope, tenant_id
+from jammi_lab.sources.scratch_duckdb import borrow_bare
 from jammi_lab.storage import own_files
 from jammi_lab.storage.files import StoragePath, exists, fault_point, regular_stat, sync_folder
 from jammi_lab.store import manifests
@@ -203,7 +204,8 @@ def _read_manifests(
     unreadable: list[str] = []
     names: set[str] = set()
     paths = manifests.list_manifests(folder)
-    with FooterChecker() as footers:
+    with borrow_bare() as connection:
+        footers = FooterChecker(connection)
         for done_count, (location, path) in enumerate(paths):
             if on_progress is not None:
                 on_progress(

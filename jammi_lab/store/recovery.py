@@ -10,14 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.catalog.lineage import lineage_edges
 from jammi_lab.catalog.result_tables import TableSummary
-from jammi_lab.catalog.table_status import Edges
-from jammi_lab.core.anchors import AnchorKind
 from jammi_lab.core.checks import Severity
 from jammi_lab.core.clock import Clock, rfc3339
-from jammi_lab.core.errors import JammiError, TableDamaged
-from jammi_lab.core.manifest import Manifest, is_sealed
+from jammi_lab.core.errors import JammiError
+from jammi_lab.core.manifest import is_sealed
 from jammi_lab.core.records import Progress, TableRecord, TableStatus
 from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.storage.digests import read_once, sha256_file
@@ -35,7 +32,6 @@ from jammi_lab.storage.object_store import RemotePath
 from jammi_lab.store import manifests
 from jammi_lab.store.completed_records import completed_from_manifest, matches_record
 from jammi_lab.store.folder_listing import FolderListing, StoredTable
-from jammi_lab.store.manifest_check import FooterChecker, checked_row_count
 from jammi_lab.store.result_files import ResultFiles, remove_table_files, remove_temporary_files
 from jammi_lab.store.storage_errors import report_line, translate_storage_errors
 
@@ -199,7 +195,7 @@ class Recovery:
         `recipes` has the current recipe name by physical name, since a row keeps the name that it
         was built for.
         """
-        completed: list[tuple[TableRecord, bytes, Edges]] = []
+        completed: list[tuple[TableRecord, bytes]] = []
         newest = self._catalog.result_tables.newest_numbers() if records else {}
         unknown = (None, "")
         # This writer may have renamed files after an earlier sync; only failures are remembered.
@@ -209,21 +205,20 @@ class Recovery:
 
         def settle(record: TableRecord) -> None:
             recipe = recipes.get(record.table_name, unknown)
-            publication = self._settle_building(record, newest.get(recipe, 0), footers)
+            publication = self._settle_building(record, newest.get(recipe, 0))
             if publication is not None and self._has_newer_check(publication[0], *recipe):
                 self._fail(record, "its writer exited, and a check has been added since")
             elif publication is not None:
                 completed.append(publication)
 
-        with FooterChecker() as footers:
-            for record in records:
-                self._settle_or_report(record, settle)
+        for record in records:
+            self._settle_or_report(record, settle)
         durable = [
             publication for publication in completed if self._make_names_durable(publication[0])
         ]
         promoted = self._catalog.table_status.publish_all(durable)
         self._findings["promoted"] += [
-            record.table_name for record, _, _ in durable if record.table_name in promoted
+            record.table_name for record, _ in durable if record.table_name in promoted
         ]
 
     def _has_newer_check(self, sealed: TableRecord, tenant: str | None, recipe: str) -> bool:
@@ -312,8 +307,8 @@ class Recovery:
         return {record.writer_id for record in unfinished if not is_alive(record.writer_id)}
 
     def _settle_building(
-        self, record: TableRecord, newest: int, footers: FooterChecker
-    ) -> tuple[TableRecord, bytes, Edges] | None:
+        self, record: TableRecord, newest: int
+    ) -> tuple[TableRecord, bytes] | None:
         """A dead writer's build in its published form, if a manifest attests complete bytes and no
         later version is ready. Otherwise it is failed and removed. `newest` is the newest ready
         version of its recipe."""
@@ -334,24 +329,10 @@ class Recovery:
                 )
         elif newest > record.version:
             self._fail(record, "a later version was already ready")
+        elif not is_sealed(body):
+            self._quarantine(record, path, "the file is complete, but its manifest was edited")
         else:
-            try:
-                rows = (
-                    manifest.row_count
-                    if is_sealed(body)
-                    else checked_row_count(manifest, file, footers)
-                )
-                return (
-                    completed_from_manifest(record, manifest, body, rows, file.size),
-                    body,
-                    _lineage_edges(manifest),
-                )
-            except (ValueError, TableDamaged) as error:
-                problem = error.message if isinstance(error, JammiError) else str(error)
-                self._fail(
-                    record,
-                    f"its writer exited, and its manifest was altered and is invalid: {problem}",
-                )
+            return completed_from_manifest(record, manifest, body, file.size), body
         return None
 
     def _fail(self, record: TableRecord, reason: str) -> None:
@@ -493,7 +474,3 @@ class Recovery:
                 if e.is_dir(follow_symlinks=False)
             }
         return {}
-
-
-def _lineage_edges(manifest: Manifest) -> list[tuple[tuple[str, str, str], AnchorKind]]:
-    return lineage_edges(manifest.anchors, manifest.recipe)

@@ -1,16 +1,13 @@
 """Files of result tables: their paths, and whether their bytes are those published."""
 
+import contextlib
 import copy
-import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from stat import S_ISREG
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
-
-from jammi_lab.catalog.observations import RESULT_KIND
+from jammi_lab.catalog.observations import MANIFEST_KIND, RESULT_KIND
 from jammi_lab.core.anchors import AnchorKind, Snapshot
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.errors import ManifestUnsupported, TableDamaged, too_many_open_files
@@ -20,9 +17,9 @@ from jammi_lab.core.records import TableRecord
 from jammi_lab.core.verdicts import Damaged
 from jammi_lab.engine.sql.types import sql_type
 from jammi_lab.storage.digests import (
-    SMALL_FILE_BYTES,
     CacheEntry,
     PersistentDigestCache,
+    is_current,
     observation_key,
     sha256_file,
 )
@@ -32,11 +29,9 @@ from jammi_lab.storage.files import (
     has_stat,
     is_settled,
     object_stat,
-    read_regular,
     regular_stat,
     remove_file,
     resolve_inside,
-    to_stat,
 )
 from jammi_lab.storage.object_store import UNREACHABLE_ERRNO, RemotePath
 from jammi_lab.store import manifests
@@ -53,43 +48,13 @@ CHECKPOINT_SECONDS = 7 * 86_400
 """How long the checkpoints of an interrupted embedding are kept."""
 
 
-class _IntactFiles(NamedTuple):
-    """The files of an intact table."""
+class _CheckedFile(NamedTuple):
+    """A file of a table whose stat proves its bytes."""
 
-    record: TableRecord
     key: str
     entry: CacheEntry
-    """What the observation cache holds of both files."""
-    paths: tuple[str, str]
-    """Those of the Parquet file and of the manifest."""
-    manifest: Stat
-
-
-class _ManifestCheck(NamedTuple):
-    """What was found of a manifest file. It is kept in the cache entry of its table."""
-
-    stat: Stat
-    observed_at_ns: int
-    edited: str | None
-    """Its digest when it was edited."""
-
-    @classmethod
-    def of_entry(cls, entry: CacheEntry) -> "_ManifestCheck | None":
-        """What a table's cache entry says about its manifest; None where it says nothing."""
-        noted = entry.payload.get("manifest")
-        if type(noted) is not list or len(noted) != 7 or {*map(type, noted[:6])} != {int}:
-            return None
-        return cls(Stat(*noted[:5]), noted[5], noted[6])
-
-    def add_to(self, entry: CacheEntry) -> CacheEntry:
-        """The cache entry of a table, with this."""
-        stat = msgspec.structs.astuple(self.stat)
-        found = [*stat, self.observed_at_ns, self.edited]
-        return CacheEntry(entry.stat, entry.observed_at_ns, {**entry.payload, "manifest": found})
-
-    def is_current(self, stat: Stat, racy_seconds: float) -> bool:
-        """Whether a file with this stat is the one that was checked."""
-        return self.stat == stat and is_settled(stat, self.observed_at_ns, racy_seconds)
+    """What the observation cache holds of it."""
+    path: str
 
 
 class ResultFiles:
@@ -102,7 +67,7 @@ class ResultFiles:
         self.filesystem = _mount(root) if isinstance(root, RemotePath) else None
         """The filesystem through which DuckDB reads result tables in an object store."""
         self._folders: dict[str, StoragePath] = {}
-        self._intact: dict[str, _IntactFiles] = {}
+        self._intact: dict[str, tuple[TableRecord, list[_CheckedFile]]] = {}
         self._listing: dict[RemotePath, Mapping[str, Any]] | None = None
         self.sidecars = Sidecars()
         """The files derived from ready tables."""
@@ -172,38 +137,6 @@ class ResultFiles:
             else path
         )
 
-    def _local_path(self, location: str) -> str | None:
-        """The path at a stored location in a local workspace, whose last component may be a link.
-        None for what only `resolve` can decide. Raises as `parquet`."""
-        folder, slash, name = location.rpartition("/")
-        if not isinstance(self.root, Path) or not slash or name in ("", ".", "..") or "\0" in name:
-            return None
-        return f"{self.resolve_folder(folder)}/{name}"
-
-    def _find_file(
-        self, location: str, resolve: Callable[[], StoragePath]
-    ) -> tuple[Stat, str | StoragePath] | None:
-        """The stat of the regular file at a stored location, and where it can be read; None when
-        there is none. One system call for a local file that is not a link. Raises what `resolve`
-        raises, and OSError."""
-        if (local := self._local_path(location)) is not None:
-            try:
-                result = os.lstat(local)
-            except (FileNotFoundError, NotADirectoryError):
-                return None
-            if S_ISREG(result.st_mode):
-                return to_stat(result), local
-        path = resolve()
-        stat = self.stat(path)
-        return None if stat is None else (stat, path)
-
-    def _read_small(self, location: str) -> tuple[Stat, bytes] | None:
-        """Stat and bytes of a small local file that is not a link, which is opened once. None for
-        any other, and when there is none. Raises as `parquet`, and OSError."""
-        local = self._local_path(location)
-        read = local and read_regular(local, SMALL_FILE_BYTES, follow_links=False)
-        return (to_stat(read[0]), read[1]) if read and read[1] is not None else None
-
     def resolve_folder(self, location: str) -> StoragePath:
         """The folder at a stored location. Raises as `parquet`."""
         # Cached: resolving every link on the path, for every table of a pass, would cost more than
@@ -215,101 +148,83 @@ class ResultFiles:
     def find_damage(self, record: TableRecord) -> Damaged | None:
         """What is wrong with the bytes; None when they are those published. They are hashed only
         when the stat has changed since the last check."""
-        key = cache_key(record)
-        cached = self.cache.get(key)
-        # Before the read, so that a change during it makes the cached digest invalid.
-        observed_at = self.clock.now_ns()
         digest = None
-        try:
-            if cached is None and (read := self._read_small(record.path)) is not None:
-                stat, digest = read[0], hashlib.sha256(read[1]).hexdigest()
-            elif (found := self._find_file(record.path, lambda: self.parquet(record))) is None:
-                return Damaged(found=None)
-            else:
-                stat, path = found
-                if (
-                    cached is None
-                    or cached.stat != stat
-                    or not is_settled(stat, cached.observed_at_ns, self.racy_seconds)
-                ):
-                    digest = sha256_file(path)
-        except (TableDamaged, FileNotFoundError, IsADirectoryError):
-            # A link took its place, or the row's path is outside: that file is not the table.
+        # A link took its place, or the row's path is outside: that file is not the table.
+        with contextlib.suppress(TableDamaged, FileNotFoundError, IsADirectoryError):
+            digest = self._digest(cache_key(record), self.parquet(record))
+        if digest is None:
             return Damaged(found=None)
-        if cached is None or digest is not None:
-            payload = {**(cached.payload if cached else {}), "digest": digest}
-            cached = CacheEntry(stat=stat, observed_at_ns=observed_at, payload=payload)
-            self.cache.put(key, cached)
-        digest = str(cached.payload["digest"])
         return None if digest == record.digest or record.digest is None else Damaged(found=digest)
+
+    def _digest(self, key: str, path: StoragePath) -> str | None:
+        """The digest of a table's file, from the cache when the stat proves it; None when there is
+        no file. Raises OSError."""
+        # Before the read, so that a change during it makes the cached digest invalid.
+        observed_at, stat = self.clock.now_ns(), self.stat(path)
+        if stat is None:
+            return None
+        entry = self.cache.get(key)
+        if entry is None or not is_current(entry, stat, self.racy_seconds):
+            entry = CacheEntry(stat, observed_at, {"digest": sha256_file(path)})
+            self.cache.put(key, entry)
+        return str(entry.payload["digest"])
 
     def are_known_intact(self, record: TableRecord) -> bool:
         """Whether the files of a table have the stats with which the observation cache proves their
         bytes: all that a status asks of nearly every table, for a small part of the work of
         `find_damage` and `find_manifest_damage`. False where those have to look."""
-        known = self._intact.get(record.table_name)
-        if known is None or known.record is not record:
-            known = self._intact_files(record)
-            if known is None:
-                return False
-            self._intact[record.table_name] = known
-        parquet, manifest = known.paths
+        known, files = self._intact.get(record.table_name, (None, None))
+        if known is not record:
+            files = self._checked_files(record)
         try:
-            if (
-                self.cache.get(known.key) is known.entry
-                and has_stat(os.lstat(parquet), known.entry.stat)
-                and has_stat(os.lstat(manifest), known.manifest)
+            if files is not None and all(
+                self.cache.get(file.key) is file.entry
+                and has_stat(os.lstat(file.path), file.entry.stat)
+                for file in files
             ):
+                self._intact[record.table_name] = record, files
                 return True
         except (OSError, ValueError):  # ValueError: a path with a null byte, in an altered row
             pass
-        del self._intact[record.table_name]
+        self._intact.pop(record.table_name, None)
         return False
 
-    def _intact_files(self, record: TableRecord) -> _IntactFiles | None:
+    def _checked_files(self, record: TableRecord) -> list[_CheckedFile] | None:
         """The files of a table that the observation cache knows to be intact; None where it says
         anything else, and where an equal stat would not prove it."""
         folder, _, name = record.path.rpartition("/")
         if not isinstance(self.root, Path) or folder not in self._folders or not name:
             return None
-        key = cache_key(record)
-        entry = self.cache.get(key)
-        if (
-            entry is None
-            or record.digest not in (None, entry.payload.get("digest"))
-            or not is_settled(entry.stat, entry.observed_at_ns, self.racy_seconds)
-            or (manifest := _ManifestCheck.of_entry(entry)) is None
-            or manifest.edited is not None
-            or not is_settled(manifest.stat, manifest.observed_at_ns, self.racy_seconds)
-        ):
-            return None
         path = f"{self._folders[folder]}/{name}"
-        return _IntactFiles(
-            record, key, entry, (path, manifests.manifest_location(path)), manifest.stat
-        )
+        files = []
+        for key, digest, file in (
+            (cache_key(record), record.digest, path),
+            (_manifest_key(record), record.manifest_digest, manifests.manifest_location(path)),
+        ):
+            entry = self.cache.get(key)
+            if (
+                entry is None
+                or digest not in (None, entry.payload.get("digest"))
+                or not is_settled(entry.stat, entry.observed_at_ns, self.racy_seconds)
+            ):
+                return None
+            files.append(_CheckedFile(key, entry, file))
+        return files
 
     def find_manifest_damage(self, record: TableRecord) -> Damaged | None:
         """Whether the manifest file was edited. It is read only when its stat has changed. A lost
         manifest is no damage, because the catalog has a copy. Raises ManifestUnsupported for the
         manifest of a later release."""
-        location = manifests.manifest_location(record.path)
-        entry = self.cache.get(key := cache_key(record))
-        known = None if entry is None else _ManifestCheck.of_entry(entry)
-        observed_at, body = self.clock.now_ns(), None
-        if known is None and (read := self._read_small(location)) is not None:
-            stat, body = read
-        else:
-            found = self._find_file(location, lambda: manifests.manifest_path(self.parquet(record)))
-            if found is None:
-                return None
-            stat, path = found
-            if known is None or not known.is_current(stat, self.racy_seconds):
-                known, body = None, manifests.read_file(path)
-        if known is None:
-            known = _ManifestCheck(stat, observed_at, _edited_digest(record, body))
-            if entry is not None:
-                self.cache.replace(key, entry, known.add_to(entry))
-        return None if known.edited is None else Damaged(found=known.edited, what="manifest")
+        path, digest = manifest_path(self.parquet(record)), None
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+            digest = self._digest(_manifest_key(record), path)
+        if digest is None or digest == record.manifest_digest:
+            return None
+        body = manifests.read_file(path)
+        if not manifests.is_manifest(body):
+            return None
+        manifests.parse(body)  # raises for one of a later release
+        return None if record.manifest_digest is None else Damaged(found=digest, what="manifest")
 
     def is_intact(self, record: TableRecord) -> bool:
         """Whether the bytes exist, are readable and are those published, the manifest was not
@@ -413,14 +328,8 @@ def cache_key(record: TableRecord) -> str:
     return observation_key(RESULT_KIND, record.table_name)
 
 
-def _edited_digest(record: TableRecord, body: bytes | None) -> str | None:
-    """The digest of a manifest that differs from the published one; None for that one, and for what
-    is not a manifest. Raises ManifestUnsupported."""
-    digest = None if body is None else manifests.digest(body)
-    if digest == record.manifest_digest or not manifests.is_manifest(body):
-        return None
-    manifests.parse(body)  # raises for one of a later release
-    return None if record.manifest_digest is None else digest
+def _manifest_key(record: TableRecord) -> str:
+    return observation_key(MANIFEST_KIND, record.table_name)
 
 
 def result_snapshot(record: TableRecord, version: int | None = None) -> Snapshot:

@@ -253,7 +253,7 @@ class Services(Infrastructure):
         from jammi_lab.freshness.catalog_relations import CatalogRelations
 
         relations = CatalogRelations(
-            self.catalog, self.scope, self.recomputation.status_of, self.column_lineage
+            self.catalog, self.scope, self.recomputation.status, self.column_lineage
         )
         relations.set_rows("checks", self.check_service.catalog_rows)
         return relations

@@ -218,10 +218,6 @@ class Recomputation:
         on_progress = self._progress.callback(progress)
         return self._freshness.status(deep=deep, on_progress=on_progress if deep else None)
 
-    def status_of(self, names: Sequence[str] | None) -> "Status":
-        """The status of some recipes, or of all, from a shallow pass. DependencyCycle."""
-        return self._freshness.status(deep=False, names=names)
-
     def plan(self, names: str | Iterable[str] | None, progress: ProgressOption) -> "Plan":
         """Plan what must be recomputed, without running it. TableNotFound; DependencyCycle."""
         return self._plan(names, progress, counts_rows=True)

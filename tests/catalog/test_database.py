@@ -289,7 +289,7 @@ def in_transaction(raw: Any) -> bool:
 def test_a_transaction_that_only_the_driver_knows_of_is_ended_by_the_next(lab: Lab) -> None:
     with lab.catalog.database.read() as tx:
         raw = tx.raw
-    raw.execute(lab.catalog.database.dialect.begin(writing=True))
+    lab.catalog.database.dialect.begin(tx, writing=True)
     assert in_transaction(raw)
     lab.catalog.metadata.set("a", "1")
     assert not in_transaction(raw)
@@ -458,7 +458,9 @@ def test_a_transaction_that_could_not_begin_leaves_the_connection_usable(
         other.metadata.set("a", "1")
     other.metadata.set("a", "2")
     monkeypatch.setattr(
-        type(other.database.dialect), "begin", lambda self, *, writing: "BEGIN NOTHING"
+        type(other.database.dialect),
+        "begin",
+        lambda self, connection, *, writing: connection.execute("BEGIN NOTHING"),
     )
     for _ in range(2):
         with pytest.raises(driver_errors()), other.database.read():

@@ -96,31 +96,12 @@ ASKED: dict[str, tuple[Callable[[Catalog], Sequence[object]], int, set[str]]] = 
         2,
         {"versions_newest"},
     ),
-    "versions of some names": (
-        lambda c: c.result_tables.list(names=["t0", "t1"]),
-        3,
-        {"versions_number"},
-    ),
-    "versions of some tables": (
-        lambda c: c.result_tables.list(table_names=["t0__first"]),
-        1,
-        {"versions_table"},
-    ),
-    "edges of some recipes": (
-        lambda c: c.lineage.edges_of_recipes(["t1", "t2"]),
-        2,
-        {"versions_newest"},
-    ),
-    "edges of some inputs": (
-        lambda c: c.lineage.edges_of_inputs(["t1", "crm.people"]),
-        2,
-        {"lineage_down"},
-    ),
     "kinds of some names": (
         lambda c: list(c.result_tables.kinds(["t1", "t2"])),
         2,
         {"recipes_name", "versions_newest"},
     ),
+    "versions of a name": (lambda c: c.result_tables.versions("t0"), 2, {"versions_number"}),
     "models of some names": (
         lambda c: c.lineage.uses(["t5", "t6"]),
         1,

@@ -272,7 +272,7 @@ def test_only_the_relation_that_is_named_is_computed(
     monkeypatch.setattr(
         CatalogRelations,
         "_table",
-        lambda self, name, conditions: made.append(name) or first(self, name, conditions),
+        lambda self, name: made.append(name) or first(self, name),
     )
     ask(papers, "SELECT count(*) FROM jammi_catalog.lineage")
     assert made == ["lineage"]

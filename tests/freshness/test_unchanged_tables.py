@@ -71,34 +71,6 @@ def test_a_status_that_notes_observations_does_not_read_the_recipes_again(ws, mo
     assert read == []
 
 
-def test_both_files_of_a_table_share_one_observation(ws):
-    [table] = [record_of(ws.table("of_b")).table_name]
-    stored = services_of(ws).catalog.observations.load()
-    assert [key for key in stored if table in key] == [f"result:{table}"]
-
-
-def test_a_first_status_opens_each_file_once_and_stats_none_before(ws, tmp_path, monkeypatch):
-    cache = services_of(ws).results.cache
-    cache.discard([cache_key(record_of(ws.table(t))) for t in ("of_a", "of_b", "child", "both")])
-    results, opened = str(tmp_path / "lab" / "results"), []
-    open_file, stat_link = os.open, os.lstat
-
-    def count(path, *args, **options):
-        opened.append(str(path))
-        return open_file(path, *args, **options)
-
-    def refuse(path, *args, **options):
-        assert not str(path).startswith(f"{results}/_global/"), "its stat was read"
-        return stat_link(path, *args, **options)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "open", count)
-        patched.setattr(os, "lstat", refuse)
-        ws.status()
-    files = [path for path in opened if path.startswith(results)]
-    assert len(files) == len(set(files)) == 8
-
-
 def test_a_changed_input_evaluates_its_readers_alone(ws, evaluated, tmp_path):
     (tmp_path / "b.csv").write_text("x\n3\n")
     verdicts = _verdicts(ws)

@@ -29,13 +29,3 @@ def test_an_observation_that_a_full_disk_does_not_take_is_kept_and_stored_by_the
     assert memo.get("k") == ENTRY and services.catalog.observations.get("k") is None
     memo.flush()
     assert services.catalog.observations.get("k") == ENTRY
-
-
-def test_an_entry_does_not_replace_one_that_came_meanwhile(ws: Any) -> None:
-    memo = ObservationCache(services_of(ws).catalog)
-    newer, later = CacheEntry(Stat(1, 2, 3, 5), 6, {}), CacheEntry(Stat(1, 2, 3, 5), 6, {"x": 1})
-    memo.put("k", ENTRY)
-    memo.replace("k", ENTRY, newer)
-    assert memo.get("k") is newer
-    memo.replace("k", ENTRY, later)
-    assert memo.get("k") is newer

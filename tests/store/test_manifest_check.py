@@ -90,44 +90,27 @@ def test_a_manifest_that_says_what_cannot_be_is_named_by_a_rebuild_and_the_other
 
 @pytest.mark.parametrize(
     "lies",
-    [*LIES.values(), {"tenant": "acme"}, {"recipe": "another"}, {"version": 2}],
-    ids=[*LIES, "tenant", "recipe", "version"],
+    [*LIES.values(), {}, {"tenant": "acme"}, {"recipe": "another"}, {"version": 2}],
+    ids=[*LIES, "only its seal", "tenant", "recipe", "version"],
 )
-def test_a_manifest_that_says_what_cannot_be_or_is_not_the_rows_promotes_nothing(
-    lab, folder, table, reopen, lies
-):
+def test_a_manifest_that_was_edited_promotes_nothing(lab, folder, table, reopen, lies):
     tell(table.path, lies)
     unpublish(folder, table.table_name)
     ws = reopen()
     assert (
         statuses(folder) == {table.table_name: "failed"}
-        and ws.recovery.failed == [table.table_name]
-        and ws.recovery.errors == []
+        and [*ws.recovery.failed, *ws.recovery.quarantined] == [table.table_name]
+        and ws.recovery.promoted == ws.recovery.errors == []
     )
     assert [r.name for r in ws.status()] == ["venues"]
 
 
-def test_a_manifest_that_was_written_anew_and_lies_about_nothing_promotes_its_table(
-    lab, folder, table, reopen
-):
-    tell(table.path, {})
-    body = manifests.read(table.path)
-    assert not is_sealed(body)
+def test_the_bytes_beside_an_edited_manifest_are_kept_in_quarantine(lab, folder, table, reopen):
+    path, rows = table.path, table.path.read_bytes()
+    tell(table.path, {"row_count": 77})
     unpublish(folder, table.table_name)
-    ws = reopen()
-    assert (
-        ws.recovery.promoted == [table.table_name]
-        and ws.table("venues").row_count == 2
-        and ws.verify("venues") == Match()
-    )
-
-
-def test_a_manifest_that_attests_what_is_no_parquet_promotes_nothing(lab, folder, table, reopen):
-    path = table.path
-    path.write_bytes(b"no parquet")
-    tell(path, {"artifact": {"digest": sha256_file(path)}})
-    unpublish(folder, table.table_name)
-    assert reopen().recovery.failed == [table.table_name]
+    assert reopen().recovery.quarantined == [table.table_name]
+    assert (folder / "quarantine" / path.name).read_bytes() == rows
 
 
 def test_a_manifest_is_sealed_until_a_bit_of_it_flips(table):

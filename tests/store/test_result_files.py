@@ -28,10 +28,6 @@ class Store(dict):
     def put(self, key, entry):
         self[key] = entry
 
-    def replace(self, key, old, new):
-        if self.get(key) is old:
-            self[key] = new
-
     def save(self):
         """It is kept as long as it is wanted here."""
 
@@ -53,8 +49,8 @@ def place(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     (folder / "t.parquet").write_bytes(b"foo")
     hashed = []
-    read = module.read_regular
-    for reader in (module, digests, manifests):
+    read = digests.read_regular
+    for reader in (digests, manifests):
         monkeypatch.setattr(
             reader, "read_regular", lambda path, *a, **k: hashed.append(path) or read(path, *a, **k)
         )
@@ -159,7 +155,7 @@ def test_a_table_that_cannot_be_read_is_typed_and_not_reusable(place, monkeypatc
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(module, "read_regular", refuse)
+    monkeypatch.setattr(module, "sha256_file", refuse)
     with pytest.raises(TableDamaged) as caught:
         results.require_intact(record)
     assert "Permission denied" in caught.value.message and not results.is_intact(record)
@@ -191,42 +187,13 @@ def test_clearing_a_table_leaves_its_neighbours(place):
 def test_a_manifest_seen_within_the_clocks_grain_of_its_last_change_is_read_again(place):
     results, record, path, read = place
     manifest_path(path).write_bytes(b"{}")
+    record = msgspec.structs.replace(record, manifest_digest=manifests.digest(b"{}"))
     later(results, manifest_path(path), 10)
     assert results.find_damage(record) is None
     for seconds, times in ((1, 1), (1, 2), (10, 3), (10, 3)):
         later(results, manifest_path(path), seconds)
         results.find_manifest_damage(record)
         assert len([p for p in read if str(p).endswith(".json")]) == times
-
-
-def test_what_was_found_of_the_manifest_does_not_undo_what_was_found_of_the_bytes(
-    place, monkeypatch
-):
-    """As when a deep check of another thread finds other bytes under an equal stat meanwhile."""
-    results, record, path, _ = place
-    manifest_path(path).write_bytes(b"{}")
-    later(results, path, 10)
-    assert results.find_damage(record) is None
-    found = msgspec.structs.replace(results.cache[cache_key(record)], payload={"digest": "0" * 64})
-
-    def read_meanwhile(*_, **__):
-        results.cache.put(cache_key(record), found)
-        return os.stat(path), b"{}"
-
-    monkeypatch.setattr(module, "read_regular", read_meanwhile)
-    results.find_manifest_damage(record)
-    assert results.find_damage(record) == Damaged(found="0" * 64)
-
-
-@pytest.mark.parametrize("noted", [None, 7, [], [1, 2, 3, 4, 5, 6, 7], ["1", 2, 3, 4, 5, 6, None]])
-def test_what_the_cache_says_of_a_manifest_in_another_form_counts_for_nothing(place, noted):
-    results, record, path, read = place
-    manifest_path(path).write_bytes(b"{}")
-    later(results, path, 10)
-    assert results.find_damage(record) is None
-    results.cache[cache_key(record)].payload["manifest"] = noted
-    assert results.find_manifest_damage(record) is None
-    assert str(read[-1]).endswith(".json")
 
 
 @pytest.mark.parametrize(

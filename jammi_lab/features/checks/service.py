@@ -201,14 +201,9 @@ class CheckService:
             if self._stored_result(check, _record(version)) is None
         ]
 
-    def catalog_rows(
-        self, texts: Callable[[str], Collection[str] | None]
-    ) -> Iterator[Sequence[Any]]:
-        """The rows of `jammi_catalog.checks`: what each check found in each version. `texts` as
-        in `CatalogRelations`."""
-        names = texts("check_name")
-        checks = [c for c in self._catalog.checks.list() if names is None or c.name in names]
-        for row in self._stored_rows(_pairs(checks, self._all_versions)):
+    def catalog_rows(self) -> Iterator[Sequence[Any]]:
+        """The rows of `jammi_catalog.checks`: what each check found in each version."""
+        for row in self._stored_rows(_pairs(self._catalog.checks.list(), self._all_versions)):
             yield (
                 row.check,
                 row.table_name,
