@@ -3,8 +3,10 @@
 An interrupt between BEGIN and COMMIT, or inside a call of the database driver, could leave the
 write lock with a connection that nobody knows to be in a transaction. It is therefore deferred
 while such a section runs, which takes milliseconds, and raised between two statements or at the
-end. In the main thread the interrupt is a signal; in other threads it is an exception injected by
-`interrupt_thread`. Imports of libraries are protected in the same way.
+end. Imports of libraries are protected in the same way.
+
+In the main thread the interrupt is a signal. Another thread is told by `interrupt_thread`, and
+looks at its checkpoints: between statements of the catalog, and wherever it waits.
 """
 
 import _signal  # type: ignore[import-not-found]  # what `signal` wraps
@@ -25,10 +27,9 @@ _Handler = Callable[[int, FrameType | None], Any]
 # The public `signal.signal` looks each handler up in an enumeration. A function is not a member,
 # which costs a raised and caught exception per call; the C functions skip that.
 _set_handler, _get_handler = _signal.signal, _signal.getsignal
-_lock = threading.Lock()
-_deferring_threads: dict[int, bool] = {}
-"""The threads other than the main one that are in a deferring block, by identity, and whether an
-interrupt is pending there."""
+_interrupted_threads: set[int] = set()
+"""The threads other than the main one that have not met a checkpoint since their interrupt, by
+identity."""
 
 
 class DeferInterrupts:
@@ -39,15 +40,11 @@ class DeferInterrupts:
     def __init__(self) -> None:
         self._handler: _Handler | None = None
         self._pending: tuple[int, FrameType | None] | None = None
-        self._thread: int | None = None
         self.owner = threading.get_ident()
 
     def __enter__(self) -> Self:
-        if threading.get_ident() != threading.main_thread().ident:
-            self._enter_in_other_thread()
-        elif (
-            DeferInterrupts._running is None
-        ):  # a nested block leaves the delivery to the outer one
+        # a nested block leaves the delivery to the outer one
+        if self.owner == threading.main_thread().ident and DeferInterrupts._running is None:
             handler = _get_handler(signal.SIGINT)
             if callable(handler):
                 # A signal that arrived earlier is raised here, before anything has started.
@@ -60,36 +57,15 @@ class DeferInterrupts:
             DeferInterrupts._running = None
             _set_handler(signal.SIGINT, self._handler)
             self._raise_pending()
-        elif self._thread is not None:
-            with _lock:
-                pending = _deferring_threads.pop(self._thread, False)
-            if pending:
-                raise KeyboardInterrupt
-
-    def _enter_in_other_thread(self) -> None:
-        thread = threading.get_ident()
-        if thread in _deferring_threads:
-            return
-        self._thread = thread
-        try:
-            with _lock:
-                _deferring_threads[thread] = False
-            # An exception that was injected earlier is raised here, before anything has started.
-            _check_injected()
-        except BaseException:
-            with _lock:
-                _deferring_threads.pop(thread, None)
-            raise
 
     @staticmethod
     def checkpoint() -> None:
         """Raise a pending interrupt here, where an ordinary rollback follows."""
-        if _deferring_threads.get(threading.get_ident()):
-            _deferring_threads[threading.get_ident()] = False
+        thread, running = threading.get_ident(), DeferInterrupts._running
+        if thread in _interrupted_threads:
+            _interrupted_threads.discard(thread)
             raise KeyboardInterrupt
-        if (
-            running := DeferInterrupts._running
-        ) is not None and threading.get_ident() == threading.main_thread().ident:
+        if running is not None and thread == running.owner:
             running._raise_pending()
 
     def discard(self) -> None:
@@ -227,33 +203,21 @@ def attempts(
         yield
 
 
-def interrupt_thread(thread_id: int, exception_type: type[BaseException]) -> None:
-    """Raise an exception in a thread at its next bytecode, replacing one that is still pending
-    there. A KeyboardInterrupt waits while the thread is in `DeferInterrupts`."""
-    import ctypes  # 2 ms of each `%load_ext`, and few processes interrupt a thread
-
-    with _lock:
-        if exception_type is KeyboardInterrupt and thread_id in _deferring_threads:
-            _deferring_threads[thread_id] = True
-        else:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(thread_id), ctypes.py_object(exception_type)
-            )
+def interrupt_thread(thread_id: int) -> None:
+    """Raise KeyboardInterrupt in a thread, other than the main one, at its next checkpoint."""
+    _interrupted_threads.add(thread_id)
 
 
-def _check_injected() -> None:
-    """Do nothing. Calling any function makes CPython check for injected exceptions."""
+def withdraw_interrupt(thread_id: int) -> None:
+    """Forget an interrupt that has not been raised in its thread yet."""
+    _interrupted_threads.discard(thread_id)
 
 
 def _after_fork() -> None:
-    """Reset in a forked child, where only the forking thread exists: blocks of other threads never
-    end, and would keep the lock and defer interrupts for ever."""
-    global _lock
-    _lock = threading.Lock()
-    current_thread_id = threading.get_ident()
-    for thread in [thread_id for thread_id in _deferring_threads if thread_id != current_thread_id]:
-        del _deferring_threads[thread]
-    if (running := DeferInterrupts._running) is not None and running.owner != current_thread_id:
+    """Reset in a forked child, where only the forking thread exists: the block of another thread
+    never ends, and would defer interrupts for ever."""
+    _interrupted_threads.clear()
+    if (running := DeferInterrupts._running) is not None and running.owner != threading.get_ident():
         running.discard()
 
 

@@ -4,21 +4,25 @@ stops all tasks.
 The caller's thread dispatches tasks, receives progress and reports it. Tasks that must stay in that
 thread (an encoder, a function of the notebook) run there, and so does a task when nothing could run
 beside it. An interrupt, or any other exception in the caller's thread, is raised as
-KeyboardInterrupt in every busy worker at its next bytecode, but not within a catalog transaction: a
-task sees what Ctrl-C is to a call in the main thread.
+KeyboardInterrupt in every busy worker at its next checkpoint (`DeferInterrupts.checkpoint`).
 """
 
 import contextlib
 import contextvars
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from jammi_lab.core.errors import shorten_interrupt
-from jammi_lab.core.interrupts import Signal, interrupt_thread, raise_interrupts
+from jammi_lab.core.interrupts import (
+    DeferInterrupts,
+    Signal,
+    interrupt_thread,
+    raise_interrupts,
+    withdraw_interrupt,
+)
 from jammi_lab.core.records import OnProgress, Progress
 from jammi_lab.core.thread_pool import start_thread
 
@@ -245,7 +249,7 @@ class TaskPool:
                 return
             self._stopping = True
             for identity in self._busy_threads:
-                inject_exception(identity, KeyboardInterrupt)
+                interrupt_thread(identity)
 
     # -- in the worker threads
 
@@ -257,98 +261,30 @@ class TaskPool:
 
     def _attempt(self, index: int) -> BaseException | None:
         """Run a task and return its exception, if any."""
+        thread = threading.get_ident()
         try:
-            self._allow_interrupts()
-            try:
-                self._tasks[index].run(
-                    self._send_progress if self._on_progress is not None else None
-                )
-            finally:
-                # before the result is sent, so that no late interrupt ends the worker
-                self._forbid_interrupts()
+            with self._lock:
+                if self._stopping:
+                    raise KeyboardInterrupt
+                self._busy_threads.add(thread)
+            self._tasks[index].run(self._send_progress)
         except BaseException as error:  # noqa: BLE001 — raised in the caller's thread
             self._interrupt_notes += (
                 getattr(error, "__notes__", ()) if isinstance(error, KeyboardInterrupt) else ()
             )
-            self._forbid_interrupts()  # the interrupt may have come just before the first call
             return error
+        finally:
+            with self._lock:
+                self._busy_threads.discard(thread)
+                withdraw_interrupt(thread)
         return None
-
-    def _allow_interrupts(self) -> None:
-        """Allow interrupts of this worker from now on."""
-        with self._lock:
-            if self._stopping:
-                raise KeyboardInterrupt
-            self._busy_threads.add(threading.get_ident())
-
-    def _forbid_interrupts(self) -> None:
-        """Forbid interrupts of this worker from now on. A pending one may still be raised in here,
-        but not after.
-
-        A pending injected exception is not withdrawn but replaced by another one, which is then
-        awaited: once one was withdrawn, CPython 3.11 checks for it for ever, and under a profiler
-        or debugger does nothing else.
-        """
-        while True:
-            try:
-                with self._lock:
-                    self._busy_threads.discard(threading.get_ident())
-                    if not self._stopping:
-                        return
-                while True:  # CPython drops an exception raised in a weak reference callback
-                    inject_exception(threading.get_ident(), Replacement)
-                    time.sleep(0)
-            except KeyboardInterrupt:
-                continue
-            except Replacement:
-                return
 
     def _send_progress(self, progress: Progress) -> None:
         """Send progress from a worker. The worker continues once it was reported, or at once while
         the caller's thread is busy with a task of its own."""
-        event = _ProgressEvent(progress, contextvars.copy_context())
-        self._inbox.put(event)
-        while not event.acknowledged.wait(POLL_SECONDS) and not self._running_own_task:
-            pass
-
-
-class Replacement(BaseException):
-    """Raised by a worker in itself to replace a pending interrupt."""
-
-
-def inject_exception(thread_id: int, exception_type: type[BaseException]) -> None:
-    """Raise an exception in a thread at its next bytecode, replacing a pending one, once no thread
-    is starting."""
-    while True:
-        with getattr(threading, "_active_limbo_lock", _no_lock):
-            if not _is_any_thread_starting():
-                interrupt_thread(thread_id, exception_type)
-                return
-        time.sleep(0)
-
-
-_no_lock = threading.Lock()
-"""Stand-in where `threading` has no such lock."""
-_starting_since: dict[threading.Thread, float] = {}
-"""Threads known to be starting, with the time since when. No weak references: an exception raised
-in their callbacks is lost."""
-_START_TIMEOUT_SECONDS = 1.0
-"""Longest time that a thread may take to start. One whose `start` was interrupted is listed as
-starting for ever."""
-
-
-def _is_any_thread_starting() -> bool:
-    """Whether a thread is starting in CPython 3.11.
-
-    Until it runs, that release knows it by the identity of the thread that starts it. An injected
-    exception would end it before it has begun, and its creator would wait for ever.
-    """
-    if sys.version_info >= (3, 12):
-        return False
-    current = time.monotonic()
-    starting = {
-        thread: _starting_since.get(thread, current) for thread in getattr(threading, "_limbo", ())
-    }
-    _starting_since.clear()
-    _starting_since.update(starting)
-    return any(current - started_at < _START_TIMEOUT_SECONDS for started_at in starting.values())
+        if self._on_progress is not None:
+            event = _ProgressEvent(progress, contextvars.copy_context())
+            self._inbox.put(event)
+            while not event.acknowledged.wait(POLL_SECONDS) and not self._running_own_task:
+                pass
+        DeferInterrupts.checkpoint()

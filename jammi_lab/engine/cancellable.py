@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from jammi_lab.core.errors import shorten_interrupt
-from jammi_lab.core.interrupts import Signal, raise_interrupts
+from jammi_lab.core.interrupts import DeferInterrupts, Signal, raise_interrupts
 from jammi_lab.core.thread_pool import submit
 
 T = TypeVar("T")
@@ -92,6 +92,7 @@ def _poll(finished: Signal, tick: Callable[[], None] | None) -> None:
     """The waiting loop. It is not written inside the caller's `try`: in CPython 3.13 an interrupt
     between two iterations escapes the handlers (python/cpython#130279)."""
     while not finished.wait(POLL_SECONDS):
+        DeferInterrupts.checkpoint()
         if tick is not None:
             tick()
 

@@ -297,6 +297,7 @@ class Stream:
 
     def _next_item(self) -> "pa.RecordBatch | _End":
         while True:
+            DeferInterrupts.checkpoint()
             try:
                 return self._worker.batches.get(timeout=POLL_SECONDS)
             except Empty:

@@ -29,8 +29,13 @@ def note_columns(state: Observed, anchor: Anchor, cache: DigestCache, now_ns: in
         and 0 < len(anchor.columns) <= MAX_STORED_COLUMNS
         and not _stored_payload(anchor, cache)
     ):
-        payload = _payload(anchor, state.by_column, state.row_count)
-        cache.put(_key(anchor), CacheEntry(NO_STAT, now_ns, payload))
+        _store(anchor, state.by_column, state.row_count, cache, now_ns)
+
+
+def note_row_count(anchor: Anchor, rows: int, cache: DigestCache, now_ns: int) -> None:
+    """Store the number of rows of a text file, which has no digests by column."""
+    if not _stored_payload(anchor, cache):
+        _store(anchor, {}, rows, cache, now_ns)
 
 
 def column_difference(
@@ -65,6 +70,16 @@ def column_names(names: list[str]) -> str:
     shown = [escape_invisible(name) for name in names[:_MAX_NAMED_COLUMNS]]
     more = len(names) - len(shown)
     return ", ".join(shown) + (f" and {count_noun(more, 'more column')}" if more else "")
+
+
+def _store(
+    anchor: Anchor,
+    digests: Mapping[str, str],
+    rows: int | None,
+    cache: DigestCache,
+    now_ns: int,
+) -> None:
+    cache.put(_key(anchor), CacheEntry(NO_STAT, now_ns, _payload(anchor, digests, rows)))
 
 
 def _stored_payload(anchor: Anchor, cache: DigestCache) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from jammi_lab.core.anchors import (
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import JammiError, SourceUnavailable
 from jammi_lab.core.input_kinds import InputKind
-from jammi_lab.core.interrupts import Signal
+from jammi_lab.core.interrupts import DeferInterrupts, Signal
 from jammi_lab.core.records import Progress, TableRecord
 from jammi_lab.core.redaction import redact
 from jammi_lab.core.tenancy import TenantScope
@@ -418,6 +418,7 @@ def _wait(
     elapsed = 0.0
     while elapsed < seconds and not (cancelled is not None and cancelled.is_set()):
         has_ended = end.wait(0.05)
+        DeferInterrupts.checkpoint()
         on_wait()
         if has_ended:
             return True

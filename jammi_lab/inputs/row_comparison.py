@@ -23,6 +23,7 @@ from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.identifiers import quote_identifier
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.settings import Settings
+from jammi_lab.inputs.changed_columns import note_row_count
 from jammi_lab.inputs.observation_cache import ROWS_KIND, ObservationCache
 from jammi_lab.inputs.version_changes import (
     NEW,
@@ -249,6 +250,8 @@ def _files_digest(
         for state in (first_state, second_state)
     ):
         return None
+    if files.kind in _TEXT_KINDS:
+        note_row_count(anchor, row[0], context.cache, context.now_ns)
     return _store_digest(anchor, expressions, row, context)
 
 

@@ -331,17 +331,6 @@ def test_what_is_read_by_the_columns_of_a_table_that_is_made_first_is_certain_on
     )
 
 
-def test_a_source_that_moved_in_what_is_read_is_certain_whatever_is_made_first(lab: Lab) -> None:
-    lab.parquet("s", id=[1], a=[2])
-    lab.parquet("t", id=[1])
-    lab.ws.materialize("parent", "SELECT id FROM t")
-    lab.ws.materialize("child", "SELECT * FROM s NATURAL JOIN jammi.parent")
-    lab.parquet("s", id=[1], a=[3], more=[3])
-    lab.ws.table("parent").drop()
-    assert parts(lab.ws.plan()) == {"certain": ["parent", "child"]}
-    assert lab.ws.recompute().executed == ["parent", "child"]
-
-
 def test_a_table_made_anew_that_no_step_makes_again_makes_its_reader_certain_whatever_is_made_first(
     lab: Lab,
 ) -> None:

@@ -175,37 +175,3 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize("library", ["msgspec.json", "sqlite3.dbapi2", "pyarrow.lib"])
 def test_an_interrupt_while_the_engine_is_loaded_leaves_no_library_half_loaded(run_python, library):
     assert run_python(INTERRUPTED, library, start=True).stdout.split() == ["opened"]
-
-
-INTERRUPTED_BESIDE = """
-import sys, threading
-import jammi_lab as jl
-from jammi_lab.core.interrupts import interrupt_thread
-
-class Interrupt:
-    def find_spec(self, name, *_):
-        if name == "sqlglot.expressions":
-            sys.meta_path.remove(self)
-            interrupt_thread(threading.get_ident(), KeyboardInterrupt)
-
-def work():
-    try:
-        ws.materialize("a", "SELECT 1 AS x")
-    except KeyboardInterrupt:
-        print("interrupted", "sqlglot.expressions" in sys.modules)
-
-sys.meta_path.insert(0, Interrupt())
-with jl.open("lab") as ws:
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    print(ws.materialize("a", "SELECT 1 AS x").outcome)
-"""
-
-
-def test_an_interrupt_of_a_thread_that_loads_a_library_comes_when_it_is_loaded(run_python):
-    assert run_python(INTERRUPTED_BESIDE, start=True).stdout.split() == [
-        "interrupted",
-        "True",
-        "computed",
-    ]
