@@ -31,7 +31,7 @@ def backup(database: Database, target: Path, applied_at: str) -> None:
     """
     catalog_file = database.dialect.file
     try:
-        _check_target(catalog_file, target)
+        _check_target(target)
     except OSError as error:
         raise InvalidArgument(
             f"The backup cannot be written to {target}: {error.strerror or error}.",
@@ -109,19 +109,10 @@ def _drop_session_tables(copy: sqlite3.Connection) -> None:
     copy.commit()
 
 
-def _check_target(catalog_file: Path | None, target: Path) -> None:
+def _check_target(target: Path) -> None:
     if not target.parent.is_dir():
         raise InvalidArgument(
             f"The folder {target.parent} does not exist.", hint="Create it first."
-        )
-    if target.is_dir():
-        raise InvalidArgument(
-            f"{target} is a folder; a backup is one file.",
-            hint=f"Name the file: {target / 'backup.sqlite3'}",
-        )
-    if catalog_file is not None and target.exists() and os.path.samefile(catalog_file, target):
-        raise InvalidArgument(
-            "The catalog cannot be backed up onto itself.", hint="Choose another path."
         )
     if is_catalog(target):
         raise InvalidArgument(

@@ -27,10 +27,6 @@ IDLE_TIMEOUT_SECONDS = 10.0
 """How long a thread waits for more work before it ends."""
 
 
-START_TIMEOUT_SECONDS = 20.0
-"""How long a new thread may take until it runs. Without memory for it, it never does."""
-
-
 class Worker(threading.Thread):
     """One worker thread, from its first piece of work on."""
 
@@ -68,41 +64,12 @@ os.register_at_fork(after_in_child=idle_workers.clear)
 
 
 def start_thread(thread: threading.Thread) -> None:
-    """Start a thread. Raises RuntimeError when no more threads are allowed, MemoryError when memory
-    is exhausted.
+    """Start a thread. Raises RuntimeError when no more threads are allowed.
 
-    A thread that fails before it reports its start, for which `threading` would wait for ever,
-    reports it anyway; one that fails before its first line of Python is given up after some
-    seconds, and does nothing if it was only slow.
+    It runs also when an interrupt comes while the caller waits for its start.
     """
-    started = thread._started = _Started()  # type: ignore[attr-defined]
-    bootstrap: Work = thread._bootstrap_inner  # type: ignore[attr-defined]
-    failures: list[BaseException] = []
-    first_comer = threading.Lock()
-
-    def report_failed_start() -> None:
-        if not first_comer.acquire(blocking=False):
-            return
-        try:
-            bootstrap()
-        except BaseException as error:
-            if started.is_set():
-                raise
-            failures.append(error)
-            started.set()
-
-    thread._bootstrap_inner = report_failed_start  # type: ignore[attr-defined]
+    thread._started = _Started()  # type: ignore[attr-defined]
     thread.start()
-    while not started.is_set() and not failures:
-        if first_comer.acquire(blocking=False):
-            failures.append(TimeoutError("it did not begin in time"))
-        else:
-            started.wait()
-    if started.is_set():
-        del thread._bootstrap_inner  # type: ignore[attr-defined]  # the thread has read it
-    if failures:
-        getattr(threading, "_limbo", {}).pop(thread, None)
-        raise MemoryError("a thread could not start") from failures[0]
 
 
 def start_daemon(work: Work, name: str) -> threading.Thread:
@@ -113,10 +80,7 @@ def start_daemon(work: Work, name: str) -> threading.Thread:
 
 
 class _Started(Signal):
-    """Set by a thread that has begun. `threading` waits for it without a limit."""
-
-    def wait(self, seconds: float = -1) -> bool:
-        return super().wait(START_TIMEOUT_SECONDS if seconds < 0 else seconds)
+    """Set by a thread that has begun."""
 
     def _at_fork_reinit(self) -> None:
         """Called by `threading` in a forked child, where nobody waits."""
@@ -189,7 +153,7 @@ class JobQueue:
         if len(self._threads) < self._max_threads:
             try:
                 self._threads.add(start_daemon(self._run_jobs, self._name))
-            except (RuntimeError, MemoryError):  # fewer threads do the work, too
+            except RuntimeError:  # fewer threads do the work, too
                 if not self._threads:
                     raise
 

@@ -26,7 +26,7 @@ def test_a_dropped_table_leaves_no_row(tmp_path: Path) -> None:
         ws.status(deep=True)
         kept, dropped, version = (t.table_name for t in tables)
         before = rows_about(tmp_path / "lab", dropped)
-        assert before["observations"] == 1
+        assert before["observations"] == 2
         ws.drop("dropped")
         tables[2].drop()
         assert rows_about(tmp_path / "lab", dropped) == {}

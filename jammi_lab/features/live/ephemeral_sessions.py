@@ -69,8 +69,6 @@ class EphemeralSessions:
         self._log_lock = threading.Lock()
         self._unpurged: list[SessionRecord] = []
         """Ended sessions whose values may still be in the catalog's log."""
-        self._finished: list[SessionRecord] = []
-        """Sessions of which only the row is left."""
         tables.check_session = self.check_open
 
     def open(self, timeout: object) -> OpenSession:
@@ -93,7 +91,6 @@ class EphemeralSessions:
             deadline=format_deadline(deadline),
         )
         with self._catalog.database.write_without_fsync():
-            self._remove_finished_rows()
             self._catalog.sessions.open(record)
             publish_event(self._topics, self.clock, record, LifecycleEvent.OPENED)
         session = OpenSession(
@@ -290,7 +287,6 @@ class EphemeralSessions:
                         self._end_session(record, LifecycleEvent.ABANDONED, None)
                     finally:
                         ended.append(record.session_id)
-        self._remove_finished()
         return ended
 
     def watch(self) -> None:
@@ -341,7 +337,6 @@ class EphemeralSessions:
             with contextlib.suppress(Exception):  # the next open ends what remains
                 self._end_session(session.record, LifecycleEvent.CLOSED, session)
         self._purge_log(None, PURGE_SECONDS)
-        self._remove_finished()
 
     def _end_session(
         self, record: SessionRecord, event: LifecycleEvent, session: OpenSession | None
@@ -415,7 +410,9 @@ class EphemeralSessions:
         if purged:
             with self._lock:
                 self._unpurged = [each for each in self._unpurged if each not in unpurged]
-                self._finished += unpurged
+            # nothing else is left of them; of what remains here, the next kernel that opens does it
+            with contextlib.suppress(JammiError), self._catalog.database.write_without_fsync():
+                self._catalog.sessions.remove(unpurged)
         elif record is not None:
             with self._wakeup:
                 self._start_scanner()  # an idle scanner may have stopped
@@ -431,18 +428,6 @@ class EphemeralSessions:
         with contextlib.suppress(JammiError), self._log_lock:
             return self._catalog.database.purge(timeout)
         return False
-
-    def _remove_finished(self) -> None:
-        """Delete the rows of sessions of which nothing else is left, at open and close; in between,
-        another commit includes it."""
-        if self._finished:
-            with contextlib.suppress(JammiError):
-                self._remove_finished_rows()
-
-    def _remove_finished_rows(self) -> None:
-        with self._lock:
-            finished, self._finished = self._finished, []
-        self._catalog.sessions.remove(finished)
 
     # -- the scanner
 
