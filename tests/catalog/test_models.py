@@ -55,12 +55,6 @@ def refusal(lab: Lab, name: str = "mine", version: int | None = None) -> ModelRe
 # -- registering -----------------------------------------------------------------------------------
 
 
-def test_a_key_names_the_tenant_of_a_tenants_model_and_not_of_a_shared_one(lab: Lab) -> None:
-    assert put(lab).key == "mine::1"
-    with lab.scope.use("acme"):
-        assert put(lab).key == "acme::mine::1"
-
-
 def test_two_tenants_and_everybody_have_the_same_name_and_version_side_by_side(lab: Lab) -> None:
     put(lab, digest="s")
     for tenant in ("acme", "zeta"):
@@ -230,18 +224,6 @@ def test_one_reference_is_found_and_one_model_deleted_among_many_unrelated_rows(
 
 
 # -- tenants ---------------------------------------------------------------------------------------
-
-
-def test_another_tenants_model_is_not_found_and_untouched(lab: Lab) -> None:
-    with lab.scope.use("acme"):
-        mine = put(lab)
-    for other in ("zeta", None):
-        with lab.scope.use(other):
-            assert lab.catalog.models.get("mine") is None
-            assert lab.catalog.models.list() == []
-            assert lab.catalog.models.remove("mine") is None
-    with lab.scope.use("acme"):
-        assert lab.catalog.models.get("mine") == mine
 
 
 def test_every_tenants_references_protect_a_shared_model_as_a_number_without_names(

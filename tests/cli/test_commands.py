@@ -82,26 +82,6 @@ def test_plan_and_recompute_make_it_true_again(lab, run, papers):
     assert "Nothing to do." in run("recompute", lab, "recent").stdout
 
 
-def test_a_relative_path_means_the_file_of_its_definition_wherever_the_command_runs(
-    lab, run, tmp_path, monkeypatch
-):
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "p.csv").write_text("n\n99\n")
-    (tmp_path / "p.csv").write_text("n\n1\n")
-    monkeypatch.chdir(tmp_path)
-    names = ("named", "called", "globbed")
-    with jl.open(lab) as ws:
-        for name, read in zip(names, ("'p.csv'", "read_csv('p.csv')", "'p.c*'"), strict=True):
-            ws.materialize(name, f"SELECT n FROM {read}")
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    verdicts = {r["name"]: r["verdict"] for r in value(run("status", lab, "--json"))}
-    assert [verdicts[name] for name in names] == ["fresh"] * 3
-    (tmp_path / "p.csv").write_text("n\n2\n")
-    run("recompute", lab, *names)
-    for name in names:
-        assert value(run("sql", lab, f"SELECT n FROM jammi.{name}", "--json")) == [{"n": 2}]
-
-
 def test_why_draws_the_tree_that_python_draws_and_fails_a_build_when_asked(lab, run, papers):
     assert run("why", lab, "recent", "--fail").stdout.startswith("recent: fresh\n")
     papers.write_text("id,year\n1,2020\n2,2021\n3,2022\n")

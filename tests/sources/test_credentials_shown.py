@@ -81,9 +81,8 @@ def told(ws: Any, logs: pytest.LogCaptureFixture, errors: list[BaseException]) -
         )
     for tenant in list(services_of(ws).engine.instances_by_tenant):
         cursor = services_of(ws).engine.instances_of(tenant).main.cursor()
-        found["duckdb"] = repr(cursor.execute("FROM duckdb_databases()").fetchall()) + repr(
-            cursor.execute("FROM duckdb_secrets()").fetchall()
-        )
+        for what in ("databases", "secrets", "settings"):
+            found[what] = repr(cursor.execute(f"FROM duckdb_{what}()").fetchall())
         cursor.close()
     for number, error in enumerate(errors):
         shown = (

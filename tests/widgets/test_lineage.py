@@ -322,35 +322,6 @@ def test_a_table_that_was_dropped_meanwhile_is_a_word_and_no_crash(ws, told):
     assert "summary" not in names(line.ask("refresh")["body"])
 
 
-def test_a_closed_workspace_is_said_and_the_static_form_says_it_too(ws, told):
-    panel = LineageGraph(ws)
-    line = told(panel)
-    ws.close()
-    answer = line.ask("refresh")
-    assert answer["kind"] == "refused" and "closed" in answer["lines"][0]
-    assert "venues" in repr(panel)
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        {"v": 1, "ask": 1, "kind": "sql", "text": "SELECT 1"},
-        {"v": 2, "ask": 1, "kind": "open"},
-        {"v": 1, "ask": 1, "kind": "details", "node": 7},
-        {"v": 1, "ask": 1, "kind": "details", "node": "venues", "path": "/etc/passwd"},
-        {"v": 1, "ask": 1, "kind": "act", "action": "drop", "names": ["venues"]},
-        {"v": 1, "ask": 1, "kind": "act", "action": "recompute", "names": []},
-        "open",
-        None,
-    ],
-)
-def test_a_message_the_protocol_does_not_know_is_refused(ws, told, message):
-    line = told(LineageGraph(ws))
-    line.send(message)
-    assert line.messages[-1]["kind"] == "refused"
-    assert len(ws.tables()) == 4
-
-
 def test_a_panel_sees_what_the_tenant_saw_who_made_it(ws, told):
     with ws.tenant("acme"):
         ws.materialize("secret", "SELECT title FROM papers")

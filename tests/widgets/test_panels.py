@@ -80,6 +80,8 @@ ASKED = [
     {"v": 1, "ask": 7, "kind": "open", "path": "/etc/passwd"},
     {"v": 1, "ask": 7, "kind": "page", "limit": 1_000_000},
     {"v": 1, "ask": 7, "kind": "act", "action": "drop", "names": ["v"]},
+    {"v": 1, "ask": 7, "kind": "act", "action": "recompute", "names": []},
+    {"v": 1, "ask": 7, "kind": "details", "node": 7},
     {"v": 1, "ask": 7},
     [],
     "open",

@@ -121,6 +121,7 @@ def test_calls_join_with_sources_and_with_each_other(lab: Any) -> None:
     ("sql", "keys", "literal"),
     [
         ("SELECT i::BIGINT", [0, 2**62], "'4611686018427387904'"),
+        ("SELECT i::UBIGINT", [0, 2**62], "0"),
         ("SELECT i::HUGEINT::DECIMAL(38, 0)", [Decimal(0), Decimal(2**62)], "4611686018427387904"),
         ("SELECT -i // 4611686018427387904", [-1, 0], "-1"),
         ("SELECT i / 4611686018427387904 / 2", [0.0, 0.5], "0.5"),
@@ -137,7 +138,7 @@ def test_calls_join_with_sources_and_with_each_other(lab: Any) -> None:
         ("SELECT ('k' || i)::BLOB", [b"k0", b"k4611686018427387904"], "'k0'"),
     ],
 )  # fmt: skip
-def test_a_key_of_any_type_is_a_literal_or_a_parameter(
+def test_a_key_of_any_type_is_kept_and_found_by_itself_a_literal_or_a_parameter(
     ws: Any, sql: str, keys: list[Any], literal: str
 ) -> None:
     ws.embed(
@@ -147,9 +148,13 @@ def test_a_key_of_any_type_is_a_literal_or_a_parameter(
         text="text",
         model="hashing",
     )
-    for key, other in (keys, keys[::-1]):
-        as_stored = str(other) if isinstance(other, uuid.UUID) else other
-        assert ws.sql("SELECT key FROM neighbors('v', $key)", key=key).fetchall() == [(as_stored,)]
+    stored = [str(key) if isinstance(key, uuid.UUID) else key for key in keys]
+    assert ws.table("v").read().arrow()["key"].to_pylist() == stored
+    for key, other in zip(keys, stored[::-1], strict=True):
+        assert ws.sql("SELECT key FROM neighbors('v', $key)", key=key).fetchall() == [(other,)]
+    [hit] = ws.search("v", row=stored[0], k=5, select="text").arrow().to_pylist()
+    assert hit["key"] == stored[1] and not hit["source_missing"] and hit["text"]
+    assert ws.vector("v", stored[1]).shape == (256,)
     [(found,)] = ws.sql(f"SELECT key FROM neighbors('v', {literal})").fetchall()
     assert found in keys or uuid.UUID(found) in keys
 

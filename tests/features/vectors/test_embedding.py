@@ -1,8 +1,6 @@
 """Texts into vectors: what is bound, what is encoded, what is taken over, what an interruption
 leaves."""
 
-import datetime
-import decimal
 import hashlib
 import os
 import signal
@@ -314,44 +312,6 @@ def test_the_first_key_whose_vector_is_unusable_is_named_and_the_good_vectors_ar
 
 
 # -- keys and texts --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("sql", "keys"),
-    [
-        ("i", [0, 1, 2]),
-        ("i::UBIGINT", [0, 1, 2]),
-        ("chr((99 - i)::INT)", ["a", "b", "c"]),
-        ("DATE '2020-01-01' + i::INT", [datetime.date(2020, 1, d) for d in (1, 2, 3)]),
-        (
-            "TIMESTAMP '2020-01-01' + to_days(i::INT)",
-            [datetime.datetime(2020, 1, d) for d in (1, 2, 3)],
-        ),
-        (
-            "(i / 10)::DECIMAL(10, 2)",
-            [decimal.Decimal("0.00"), decimal.Decimal("0.10"), decimal.Decimal("0.20")],
-        ),
-        ("('a' || i)::BLOB", [b"a0", b"a1", b"a2"]),
-        (
-            "('00000000-0000-0000-0000-00000000000' || i)::UUID",
-            [f"00000000-0000-0000-0000-00000000000{i}" for i in range(3)],
-        ),
-    ],
-)
-def test_a_key_keeps_its_type_and_finds_its_row_again(ws: Any, sql: str, keys: list[Any]) -> None:
-    ws.embed(
-        "v",
-        f"SELECT {sql} AS k, 'text ' || i AS title FROM range(3) t(i)",
-        key="k",
-        text="title",
-        model="hashing",
-    )
-    assert ws.table("v").read().arrow()["key"].to_pylist() == keys
-    hits = ws.search("v", row=keys[1], k=5, select="title").arrow()
-    assert sorted(hits["key"].to_pylist()) == sorted([keys[0], keys[2]]) and not any(
-        hits["source_missing"].to_pylist()
-    )
-    assert ws.vector("v", keys[2]).shape == (256,)
 
 
 def test_null_and_empty_texts_are_the_empty_text_and_equal_texts_are_encoded_once(ws: Any) -> None:

@@ -49,10 +49,22 @@ def indexed(vectors, precision="bf16", oversample=4):
 
 def nearest_rows(matrix, index, rows, k):
     vectors = matrix.vectors_at(rows)
-    return approximate.search(matrix, index, vectors, k, without=rows, always_use_index=True)
+    return found_through(matrix, index, vectors, k, without=rows)
 
 
-def recall(matrix, hits, queries, k=10, allow=None):
+def found_through(matrix, index, queries, k=10, **how):
+    """What the index finds, whatever else would be less work."""
+    return approximate.search(matrix, index, queries, k, always_use_index=True, **how)
+
+
+def recall(matrix, index, queries, k=10, allow=None, **how):
+    """The share of the nearest rows that the index finds."""
+    return share(
+        matrix, found_through(matrix, index, queries, k, allow=allow, **how), queries, k, allow
+    )
+
+
+def share(matrix, hits, queries, k=10, allow=None):
     best = matrix.search(queries, k, allow=allow)
     return np.mean([len(set(a) & set(b)) / k for a, b in zip(hits.rows, best.rows, strict=True)])
 
@@ -84,20 +96,9 @@ def many():
 def test_ninety_nine_in_a_hundred_neighbours_are_found(precision, kind):
     matrix, index = indexed(made(1500, 96, kind), precision)
     queries = made(50, 96, kind, seed=1)
-    assert (
-        recall(
-            matrix, approximate.search(matrix, index, queries, 10, always_use_index=True), queries
-        )
-        >= 0.99
-    )
-    assert (
-        recall(
-            matrix,
-            approximate.search(matrix, index, queries, 10) or matrix.search(queries, 10),
-            queries,
-        )
-        >= 0.99
-    )
+    assert recall(matrix, index, queries) >= 0.99
+    hits = approximate.search(matrix, index, queries, 10) or matrix.search(queries, 10)
+    assert share(matrix, hits, queries) >= 0.99
 
 
 @pytest.mark.parametrize("precision", ["bf16", "i8"])
@@ -105,18 +106,8 @@ def test_the_first_few_of_rows_that_are_nearly_equal_are_found_as_surely_as_ten_
     matrix, index, asked, queries = tight_groups(precision)
     half = np.arange(3000) % 2 == 0
     for k in (1, 2, 3):
-        found = approximate.search(matrix, index, queries, k, always_use_index=True)
-        assert recall(matrix, found, queries, k) >= 0.97
-        assert (
-            recall(
-                matrix,
-                approximate.search(matrix, index, queries, k, allow=half, always_use_index=True),
-                queries,
-                k,
-                half,
-            )
-            >= 0.97
-        )
+        assert recall(matrix, index, queries, k) >= 0.97
+        assert recall(matrix, index, queries, k, half) >= 0.97
         others = [matrix.neighbors(int(row), k).rows[0] for row in asked]
         kept = nearest_rows(matrix, index, asked, k).rows
         assert (
@@ -131,15 +122,7 @@ def test_what_passes_a_filter_that_leaves_too_few_of_a_tight_group_is_found_beyo
 ):
     matrix, index, _, queries = tight_groups(precision)
     some = np.arange(3000) % share == 0
-    assert (
-        recall(
-            matrix,
-            approximate.search(matrix, index, queries, 10, allow=some, always_use_index=True),
-            queries,
-            allow=some,
-        )
-        >= 0.995
-    )
+    assert recall(matrix, index, queries, allow=some) >= 0.995
 
 
 @settings(max_examples=examples(25))
@@ -218,7 +201,7 @@ def test_a_filter_comes_before_the_cut_whether_it_leaves_many_rows_or_few_or_onl
                 found.rows.shape == (len(queries), min(10, int(allow.sum())))
                 and allow[found.rows].all()
             )
-            assert recall(matrix, found, queries, found.rows.shape[1], allow) >= 0.98, name
+            assert share(matrix, found, queries, found.rows.shape[1], allow) >= 0.98, name
 
 
 def test_a_search_that_would_read_nearly_everything_is_not_done_through_the_index(many):
@@ -247,7 +230,7 @@ def test_equal_rows_are_all_found_in_key_order():
             [np.tile(made(1, 16, "uniform"), (300, 1)), made(300, 16, "uniform", seed=2)]
         )
     )
-    found = approximate.search(matrix, index, matrix.vectors[0], 20, always_use_index=True)
+    found = found_through(matrix, index, matrix.vectors[0], 20)
     assert (
         (found.similarities == 1).all()
         and (np.diff(found.rows[0]) > 0).all()
@@ -263,9 +246,8 @@ def test_a_row_that_is_there_thousands_of_times_costs_the_others_nothing(precisi
     queries = np.concatenate([made(50, 24, "clustered", seed=1), vectors[1:2] * 2])
     assert index.expansion == 0  # its copies lead to each other alone
     assert approximate.search(matrix, index, queries, 10) is None
-    found = approximate.search(matrix, index, queries, 10, always_use_index=True)
-    assert recall(matrix, found, queries) == 1
-    many = approximate.search(matrix, index, vectors[1], 3500, always_use_index=True)
+    assert recall(matrix, index, queries) == 1
+    many = found_through(matrix, index, vectors[1], 3500)
     assert (
         many.rows.shape == (1, 3500)
         and (many.rows[0, :3000] == np.flatnonzero((vectors == vectors[1]).all(1))).all()
@@ -306,7 +288,7 @@ def test_equal_rows_that_come_and_go_are_those_that_are_there():
         )
         assert index.shape.count == len(rows)
         for at, query in enumerate(few):
-            found = approximate.search(matrix, index, query, 30, always_use_index=True)
+            found = found_through(matrix, index, query, 30)
             assert (found.rows == matrix.search(query, 30).rows).all(), at
 
 
@@ -327,14 +309,7 @@ def test_vectors_that_all_point_nearly_one_way_are_found_at_every_precision(prec
         else None
     )
     for rows, each in ((matrix, again), (later, taken_over)):
-        assert (
-            recall(
-                rows,
-                approximate.search(rows, each, vectors[3000:], 10, always_use_index=True),
-                vectors[3000:],
-            )
-            >= 0.99
-        )
+        assert recall(rows, each, vectors[3000:]) >= 0.99
 
 
 def test_vectors_without_structure_are_read_one_after_the_other():
@@ -343,12 +318,7 @@ def test_vectors_without_structure_are_read_one_after_the_other():
     queries = made(5, 256, "uniform", seed=1)
     assert approximate.search(matrix, index, queries, 10) is None
     assert approximate.search(matrix, index, queries, 10, expansion=64) is not None
-    assert (
-        recall(
-            matrix, approximate.search(matrix, index, queries, 10, always_use_index=True), queries
-        )
-        >= 0.99
-    )
+    assert recall(matrix, index, queries) >= 0.99
 
 
 def test_an_index_of_another_kind_than_it_is_said_to_be_is_refused(many):
@@ -383,16 +353,8 @@ def test_an_index_that_is_taken_over_finds_new_rows_and_none_that_is_gone(precis
         index = ann.extend_index(earlier, matrix, kept, 4, quietly)
         assert earlier.detach_bytes() is None  # its bytes are not held while the new ones come
         queries = made(60, 32, "clustered", seed=50 + turn)
-        assert (
-            index.shape.count == len(later)
-            and recall(
-                matrix,
-                approximate.search(matrix, index, queries, 10, always_use_index=True),
-                queries,
-            )
-            >= 0.99
-        )
-        alone = approximate.search(matrix, index, later, 1, always_use_index=True)
+        assert index.shape.count == len(later) and recall(matrix, index, queries) >= 0.99
+        alone = found_through(matrix, index, later, 1)
         assert (alone.similarities >= 1 - 1e-6).mean() >= 0.995
         again = ann.open_index(bytes_of(index), index.shape)
         assert (again.candidates(queries, 20) == index.candidates(queries, 20)).all()

@@ -493,6 +493,9 @@ def test_a_tenant_has_its_own_models_before_the_shared_ones_and_cannot_touch_tho
     with ws.tenant("zeta"):
         ws.models.register("theirs", Letters())
     with ws.tenant("acme"):
+        assert [model.key for model in ws.models.list()] == ["mine::5"]
+        with pytest.raises(ModelNotFound):
+            ws.models.get("theirs")
         with pytest.raises(ModelNotFound) as hidden:
             ws.models.delete("theirs")
         with pytest.raises(ModelNotFound) as absent:
