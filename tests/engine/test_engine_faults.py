@@ -133,3 +133,10 @@ def test_a_filter_in_pivot_is_refused(ws, form):
         ws.sql(filtered)
     advised = rows + form.format("count(CASE WHEN v = 3 THEN v END)")
     assert ws.sql(advised).fetchall() == [(0, 1)]
+
+
+def test_the_first_value_after_a_lone_carriage_return_is_lost(tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"a,b\r\n1,2\r3,4\n")
+    how = "header=true, strict_mode=false, columns={'a': 'INT', 'b': 'INT'}, auto_detect=false"
+    rows = duckdb.execute(f"FROM read_csv('{tmp_path}/t.csv', {how})").fetchall()
+    assert rows == [(1, 2), (None, 4)]

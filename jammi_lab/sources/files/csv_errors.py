@@ -16,7 +16,6 @@ _VALUE = re.compile(
 )
 _LINE_SIZE = re.compile(r"Maximum line size of \d+ bytes exceeded. Actual Size:(\d+)")
 _MAX_SHOWN = 60
-_SHOWN_LINE_ENDS = {"\r\n": "\\r\\n", "\n": "\\n", "\r": "\\r"}
 
 
 def _shown_text(text: str) -> str:
@@ -93,12 +92,21 @@ def misfit_error(
     )
 
 
-def line_end_error(path: str, line: int, first: str, other: str) -> SourceUnavailable:
-    """The error for a file with mixed line ends."""
+def line_end_error(path: str, line: int, first: str, other: str, width: int) -> SourceUnavailable:
+    """The error for a file with mixed line ends. `width`: number of values in that line."""
+    hint = 'Set options={"strict_mode": False}, which takes any line end.'
     return SourceUnavailable(
-        f"{_place_of(path, line)}: it ends in {_SHOWN_LINE_ENDS.get(other, other)}, the lines "
-        f"before it end in {_SHOWN_LINE_ENDS.get(first, first)}.",
-        hint='Set options={"strict_mode": False}, which takes any line end.',
+        f"{_place_of(path, line)}: it ends in {repr(other)[1:-1]}, the lines before it end in "
+        f"{repr(first)[1:-1]}.",
+        hint=hint if width > 1 else "Write the file again with one kind of line end.",
+    )
+
+
+def comment_error(path: str, line: int, text: str) -> SourceUnavailable:
+    """The error for a line that would be cut where a comment seems to begin."""
+    return SourceUnavailable(
+        f"{_place_of(path, line)}: the character of comments stands inside: {_shown_text(text)}.",
+        hint="Leave out the option comment; skip is the number of lines above the heading.",
     )
 
 

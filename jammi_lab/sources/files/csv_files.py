@@ -39,7 +39,7 @@ _HEAD_CHARACTERS = 1 << 16
 _DELIMITERS = ",\t;|"
 _SNIFFED_ROWS = 50
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?')
-_PASSED_OPTIONS = ("strict_mode", "null_padding", "max_line_size")
+_PASSED_OPTIONS = ("null_padding", "max_line_size")
 """Options that DuckDB's reader gets as they are."""
 
 
@@ -255,6 +255,9 @@ def decide(
         raise read_errors.empty_error(source_files[0].path, kind)
     names = list({fold(name): name for head in heads for name in head.names}.values())
     check_declared_columns(options.get("types", {}), names)
+    if dialect.comment:
+        for head, source_file in zip(heads, source_files, strict=True):
+            _check_comments(dialect, head, file_set, source_file, options)
     headings = list(dict.fromkeys((head.names, head.has_heading) for head in heads))
     reading: dict[str, Any] = {
         "dialect": asdict(dialect),
@@ -276,6 +279,24 @@ def decide(
         (*_notes_of_heading(heads[0], options), *(c.note for c in columns.values() if c.note)),
         reading | {"casts": casts},
     )
+
+
+def _check_comments(
+    dialect: CsvDialect,
+    head: Head,
+    file_set: FileSet,
+    source_file: SourceFile,
+    options: Mapping[str, Any],
+) -> None:
+    """Raise SourceUnavailable for a line in which the character of comments stands inside, outside
+    of quotation marks: DuckDB cuts the line there."""
+    quote, delim = re.escape(dialect.quote), re.escape(dialect.delim)
+    with file_set.open(source_file) as file:
+        text = text_of(file, source_file, encoding_of(file_set, source_file, options))
+        for number, line in enumerate(itertools.islice(text, head.skip, None), head.skip + 1):
+            rest = re.sub(f"(^|{delim}){quote}.*?{quote}", "-", line).strip()
+            if dialect.comment in rest and not rest.startswith(dialect.comment):
+                raise csv_errors.comment_error(source_file.path, number, line)
 
 
 def _notes_of_heading(head: Head, options: Mapping[str, Any]) -> list[str]:
@@ -349,6 +370,7 @@ def _reader_options(
         for name in names
     )
     dialect = decision.reading["dialect"]
+    is_lenient = options.get("strict_mode") is False and len(names) > 1
     nulls = options.get("nullstr", "")
     nulls = dict.fromkeys(["", *([nulls] if isinstance(nulls, str) else nulls)])
     return [
@@ -357,6 +379,9 @@ def _reader_options(
         *(f"{name}={sql_literal(value)}" for name, value in dialect.items()),
         f"nullstr=[{', '.join(map(sql_literal, nulls))}]",
         f"allow_quoted_nulls={'true' if 'nullstr' in options else 'false'}",
+        # Without `new_line` the value after a lone \r is NULL where the first line ends in \r\n.
+        # Of one column, line ends would be rows.
+        *(["strict_mode=false", "new_line='\\n'"] if is_lenient else ()),
         *(f"{name}={str(options[name]).lower()}" for name in _PASSED_OPTIONS if name in options),
     ]
 
@@ -393,9 +418,7 @@ def _all_records(
     encoding = encoding_of(file_set, source_file, options)
     with file_set.open(source_file) as file:
         text = text_of(file, source_file, encoding)
-        for _ in range(head.skip):
-            text.readline()
-        reader = dialect.records(text)
+        reader = dialect.records(itertools.islice(text, head.skip, None))
         for record in reader:
             yield head.skip + reader.line_num, record
 
@@ -419,11 +442,13 @@ def line_error(
         records = dialect.records(lines(), strict=True)
         before = 0
         try:
-            for _ in records:
+            for record in records:
                 first, last = ends[0], ends[-1]  # line ends inside a quotation do not count
                 before = records.line_num
                 if last and last != first:
-                    return csv_errors.line_end_error(source_file.path, before, first, last)
+                    return csv_errors.line_end_error(
+                        source_file.path, before, first, last, len(record)
+                    )
                 ends[:] = [first]
         except csv.Error:
             line = _line(file_set, source_file, encoding, before + 1)
