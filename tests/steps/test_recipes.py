@@ -29,7 +29,7 @@ from jammi_lab.workspace.workspace import Workspace
 from tests.features.pictures.test_openlineage import SCHEMA, written
 from tests.freshness.lab import Lab, said
 from tests.inside import record_of
-from tests.sizes import contract
+from tests.sizes import contract, every_case
 from tests.store.lab import catalog
 
 pytestmark = contract
@@ -306,6 +306,51 @@ def test_a_column_that_nobody_reads_changes_nothing(docs: Lab, maker: Maker) -> 
     make(docs, maker)
     docs.parquet("docs", **{**DOCS, "extra": [9, 9, 9, 9]})
     assert agreed(docs.ws) == "fresh"
+
+
+SPINE = {"spine_time": "day", "facts_time": "day", "by": [], "tie_break": "rain"}
+OTHER_SPINE = "SELECT day AS d, day, id FROM docs"
+GRAPH = "SELECT src, dst FROM jammi.graph"
+PARAMETERS: dict[str, list[Any]] = {
+    "neighbor_graph": [
+        jl.NeighborGraph("vecs", **told)
+        for told in (
+            {}, {"k": 9}, {"min_similarity": 0.5}, {"min_similarity": np.nextafter(0.5, 1)}, {"min_similarity": 0.0},
+            {"min_similarity": -0.0}, {"mutual": True}, {"exact": True}, {"exact": False},
+        )
+    ] + [jl.NeighborGraph("others")],
+    "graph_propagation": [
+        jl.Propagation("vecs", "graph", **told)
+        for told in (
+            {}, {"hops": 1}, {"alpha": 0.2}, {"alpha": np.nextafter(0.1, 1)}, {"direction": "in"}, {"direction": "both"},
+            {"weighting": "similarity"}, {"output": "concat"},
+        )
+    ] + [jl.Propagation("others", "graph"), jl.Propagation("vecs", GRAPH)],
+    "context_set": [jl.ContextSet("vecs", members=MEMBERS, pool=p) for p in ("mean", "sum", "max")]
+    + [jl.ContextSet("others", members=MEMBERS), jl.ContextSet("vecs", members=f"{MEMBERS} WHERE id > 1")],
+    "asof_join": [
+        jl.AsofJoin("docs", "facts", **{**SPINE, **told})
+        for told in (
+            {}, {"by": ["day"]}, {"by": ["day", "day"]}, {"direction": "forward"}, {"direction": "nearest"}, {"boundary": "exclusive"},
+            {"tolerance": 1}, {"tolerance": 2}, {"tie_break": "day"}, {"project": ["rain"]}, {"project": ["rain", "day"]},
+            {"project": ["day", "rain"]},
+        )
+    ] + [jl.AsofJoin("docs", "docs", **{**SPINE, "tie_break": None})]
+    + [jl.AsofJoin(OTHER_SPINE, "facts", **{**SPINE, "spine_time": time}) for time in ("d", "day")],
+}  # fmt: skip
+"""Recipes of a kind of which each two differ in a parameter."""
+
+
+@every_case
+@pytest.mark.parametrize("kind", PARAMETERS)
+def test_each_parameter_is_part_of_the_definition(docs: Lab, kind: str) -> None:
+    make_inputs(docs, Maker("", None, 0, 0, ("vecs", "graph")))
+    docs.ws.embed("others", "docs", key="id", text="text", model="hashing", where="id < 4")
+    hashes = []
+    for value in PARAMETERS[kind]:
+        docs.ws.define("it", value)
+        hashes.append(docs.ws.recipes()["it"].definition_hash)
+    assert None not in hashes and len(set(hashes)) == len(hashes)
 
 
 @remade

@@ -571,22 +571,6 @@ def test_what_makes_no_sense_is_refused(two: Any, told: dict[str, Any]) -> None:
 # -- as a table like any other ---------------------------------------------------------------------
 
 
-def test_each_parameter_is_part_of_the_definition(two: Any) -> None:
-    two.sources.add("others", FACTS)
-    told: list[dict[str, Any]] = [
-        {}, {"spine": "SELECT * FROM spine WHERE id > 1"}, {"facts": "others"}, {"by": [("who", "who")] * 2}, {"by": []}, {"direction": "forward"}, {"direction": "nearest"}, {"boundary": "exclusive"},
-        {"tolerance": DAY}, {"tolerance": 2 * DAY}, {"tie_break": "v"}, {"project": ["v"]}, {"project": ["v", "n"]}, {"project": ["n", "v"]},
-        {"spine": "SELECT t AS u, who, id, t FROM spine", "spine_time": "u"}, {"spine": "SELECT t AS u, who, id, t FROM spine", "spine_time": "t"},
-    ]  # fmt: skip
-    hashes = []
-    for each in told:
-        inputs = each.pop("spine", "spine"), each.pop("facts", "facts")
-        options = {"spine_time": "t", "facts_time": "t", "by": "who", "tie_break": "n"} | each
-        two.define("j", jl.AsofJoin(*inputs, **options))
-        hashes.append(next(r.definition_hash for r in two.recipes()))
-    assert len(set(hashes)) == len(told)
-
-
 def test_how_a_column_is_spelt_and_what_comes_to_the_same_is_one_definition(two: Any) -> None:
     one = two.asof_join(
         "j", "spine", "facts", spine_time="t", facts_time="t", by="who", tie_break="n"

@@ -184,21 +184,6 @@ def test_an_unknown_pool_is_refused(some: Any, pool: Any) -> None:
         some.context_set("c", "v", members="members", pool=pool)
 
 
-def test_each_parameter_is_part_of_the_definition(some: Any) -> None:
-    given_vectors(some, "w", ["a", "c"], [[1.0, 0.0], [1.0, 1.0]])
-    variants: list[tuple[str, str, Any]] = [
-        ("v", "members", "mean"),
-        ("w", "members", "mean"),
-        ("v", MEMBERS, "mean"),
-        ("v", "members", "sum"),
-        ("v", "members", "max"),
-    ]
-    assert (
-        len({some.context_set("c", v, members=m, pool=p).definition_hash for v, m, p in variants})
-        == 5
-    )
-
-
 def test_columns_rest_on_vectors_and_members(some: Any) -> None:
     some.context_set("c", "v", members="members")
     edges = [

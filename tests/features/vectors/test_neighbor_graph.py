@@ -346,16 +346,6 @@ def test_a_result_table_stands_for_its_recipe_and_an_older_one_for_itself(few: A
 # -- as a table like any other ---------------------------------------------------------------------
 
 
-def test_each_parameter_is_part_of_the_definition(few: Any) -> None:
-    given_vectors(few, "w", [1, 2], [[1.0, 2.0], [2.0, 1.0]])
-    variants: list[tuple[str, dict[str, Any]]] = [
-        ("v", {}), ("w", {}), ("v", {"k": 9}), ("v", {"min_similarity": 0.5}), ("v", {"min_similarity": np.nextafter(0.5, 1)}), ("v", {"min_similarity": 0.0}),
-        ("v", {"min_similarity": -0.0}), ("v", {"mutual": True}), ("v", {"exact": True}), ("v", {"exact": False}),
-    ]  # fmt: skip
-    hashes = [few.neighbor_graph("g", table, **told).definition_hash for table, told in variants]
-    assert len(set(hashes)) == len(variants)
-
-
 def test_a_graph_of_a_graph_of_itself_is_a_circle(few: Any) -> None:
     few.neighbor_graph("g", "v")
     few.propagate("p", "v", "g")

@@ -296,20 +296,6 @@ def test_what_makes_no_sense_is_refused(three: Any, told: dict[str, Any]) -> Non
         three.propagate("p", "v", "edges", **told)
 
 
-def test_each_parameter_is_part_of_the_definition(three: Any) -> None:
-    three.import_embeddings(
-        "w", pa.table({"id": ["a", "b", "c"], "vector": [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]})
-    )
-    variants: list[tuple[str, str, dict[str, Any]]] = [
-        ("v", "edges", {}), ("w", "edges", {}), ("v", EDGES, {}), ("v", "edges", {"hops": 1}), ("v", "edges", {"alpha": 0.2}),
-        ("v", "edges", {"alpha": np.nextafter(0.1, 1)}), ("v", "edges", {"direction": "in"}), ("v", "edges", {"direction": "both"}),
-        ("v", "edges", {"weighting": "similarity"}), ("v", "edges", {"output": "concat"}),
-    ]  # fmt: skip
-    assert len(
-        {three.propagate("p", v, e, **told).definition_hash for v, e, told in variants}
-    ) == len(variants)
-
-
 def test_a_weight_that_is_not_read_moves_nothing(three: Any) -> None:
     three.propagate("p", "v", "edges")
     three.propagate("w", "v", "edges", weighting="similarity")
