@@ -110,8 +110,8 @@ LISTS = {
 """What shows each item of a list of limits, by its page and the end of the line that introduces
 it."""
 SENTENCES = {
-    "Iceberg equality deletes in a partitioned table": "tests/sources/test_rows_deleted_beside.py::"
-    "test_deletes_that_compare_a_column_with_nulls_are_refused",
+    "an Iceberg table with equality deletes": "tests/sources/test_rows_deleted_beside.py::"
+    "test_a_table_with_deletes_by_value_is_refused",
     "column mapping by id": "tests/sources/test_delta.py::"
     "test_columns_that_are_found_by_their_numbers_are_refused",
     "a table that lists files of the workspace itself": "tests/sources/test_delta.py::"

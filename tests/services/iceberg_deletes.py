@@ -66,25 +66,14 @@ def delete_at(table, file_path, *positions, partition=WHOLE):
     _commit(table, rows, DataFileContent.POSITION_DELETES, None, partition)
 
 
-def delete_equal(table, columns, *values, partition=WHOLE):
-    """A commit that deletes the rows in which columns have one of some values (a tuple each); what
-    is written later stays."""
-    arrow, fields = (
-        table.schema().as_arrow(),
-        [table.schema().find_field(column) for column in columns],
+def delete_equal(table, column, *values):
+    """A commit that deletes the rows in which a column has one of some values."""
+    field, kind = table.schema().find_field(column), table.schema().as_arrow().field(column).type
+    metadata = {"PARQUET:field_id": str(field.field_id)}
+    rows = pa.table(
+        [pa.array(values, kind)], pa.schema([pa.field(column, kind, metadata=metadata)])
     )
-    schema = pa.schema(
-        [
-            pa.field(
-                f.name, arrow.field(f.name).type, metadata={"PARQUET:field_id": str(f.field_id)}
-            )
-            for f in fields
-        ]
-    )
-    rows = pa.Table.from_pylist(
-        [dict(zip(columns, value, strict=True)) for value in values], schema
-    )
-    _commit(table, rows, DataFileContent.EQUALITY_DELETES, [f.field_id for f in fields], partition)
+    _commit(table, rows, DataFileContent.EQUALITY_DELETES, [field.field_id], WHOLE)
 
 
 def _commit(table, rows, content, ids, partition):

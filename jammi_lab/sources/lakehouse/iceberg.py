@@ -6,7 +6,7 @@ import json
 import os
 import re
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -128,7 +128,14 @@ class IcebergConnector(LakehouseConnector):
         entries = self._entries(state)
         contents = {content for content, *_ in entries}
         if "EQUALITY_DELETES" in contents:
-            self._check_equality_deletes(state, entries)
+            # DuckDB 1.5 applies those of one partition to all, and deletes rows with NULL in a
+            # compared column.
+            raise SourceUnavailable(
+                f"The Iceberg table {self._table_name} has equality deletes, which DuckDB would "
+                "apply incorrectly.",
+                hint="Let its writer compact the table (rewrite_data_files), or use position "
+                "deletes.",
+            )
         is_whole = contents <= {"DATA", "EXISTING"}
         return data_files((path, rows, is_whole) for *_, path, rows in entries)
 
@@ -155,12 +162,16 @@ class IcebergConnector(LakehouseConnector):
         """What metadata and manifests say of the columns and files of a snapshot. Raises as
         `current_snapshot`."""
         types = _logged_types(self._read_metadata(state.location))
+        entries = list[tuple[Any, ...]]()
+        for manifest in sorted({manifest for _, manifest, *_ in self._entries(state)}):
+            files_of = f"SELECT unnest(data_file) FROM read_avro({sql_literal(manifest)})"
+            entries += self.query(
+                state,
+                "SELECT file_path, record_count, lower_bounds, upper_bounds, null_value_counts "
+                f"FROM ({files_of} WHERE status <> 2)",
+            )
         files = {}
-        for path, rows, low, high, nulls in self._read_manifests(
-            state,
-            self._entries(state),
-            "file_path, record_count, lower_bounds, upper_bounds, null_value_counts",
-        ):
+        for path, rows, low, high, nulls in entries:
             bounds = {
                 key: (
                     _decode_bound((low or {}).get(number), kind),
@@ -172,58 +183,6 @@ class IcebergConnector(LakehouseConnector):
             }
             files[path] = LoggedFile(rows, bounds)
         return TableLog(types, files)
-
-    def _read_manifests(
-        self, state: TableSnapshot, entries: Sequence[Sequence[Any]], fields: str
-    ) -> list[tuple[Any, ...]]:
-        """These fields of each file in the manifests of these entries."""
-        rows = list[tuple[Any, ...]]()
-        for manifest in sorted({manifest for _, manifest, *_ in entries}):
-            files = f"SELECT unnest(data_file) FROM read_avro({sql_literal(manifest)})"
-            rows += self.query(state, f"SELECT {fields} FROM ({files} WHERE status <> 2)")
-        return rows
-
-    def _check_equality_deletes(
-        self, state: TableSnapshot, entries: Sequence[Sequence[Any]]
-    ) -> None:
-        """Check the equality deletes of a snapshot.
-
-        DuckDB 1.5 applies the deletes of one partition to all, deletes rows with NULL in a compared
-        column, and fails on a compared column that was dropped or has changed its type.
-        """
-        metadata = self._read_metadata(state.location)
-        if any(spec.get("fields") for spec in metadata.get("partition-specs", [])):
-            raise self._deletes_error("the table is partitioned")
-        columns = "content, equality_ids, null_value_counts"
-        files = self._read_manifests(state, entries, columns)
-        null_counts = [nulls or {} for content, _, nulls in files if content == 0]
-        schemas = _schemas(metadata)
-        remaining = [field["id"] for field in _current_schema(metadata)["fields"]]
-        for number in {field_id for _, numbers, _ in files for field_id in numbers or ()}:
-            fields = [
-                field for schema in schemas for field in schema["fields"] if field["id"] == number
-            ]
-            types = {str(field["type"]) for field in fields}
-            is_required = len(fields) == len(schemas) and all(each["required"] for each in fields)
-            has_no_null = is_required or all(nulls.get(number) == 0 for nulls in null_counts)
-            is_plain = all(isinstance(field["type"], str) for field in fields)
-            for is_sound, reason in (
-                (number in remaining, "which no longer exists"),
-                (len(types) < 2, "which has changed its type"),
-                (is_plain and not types & {"float", "double"}, "whose type is not supported"),
-                (has_no_null, "which may be NULL"),
-            ):
-                if not is_sound:
-                    name = fields[-1]["name"] if fields else f"number {number}"
-                    shown = read_errors.display_name(name)
-                    raise self._deletes_error(f"they compare the column {shown}, {reason}")
-
-    def _deletes_error(self, reason: str) -> SourceUnavailable:
-        return SourceUnavailable(
-            f"The Iceberg table {self._table_name} has equality deletes, and {reason}: DuckDB "
-            "would apply them incorrectly.",
-            hint="Let its writer compact the table (rewrite_data_files), or use position deletes.",
-        )
 
     def table_home(self, state: TableSnapshot) -> str:
         """The folder or URL of the table."""
