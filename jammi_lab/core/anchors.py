@@ -214,9 +214,8 @@ def is_rounded(anchor: Anchor) -> bool:
 
 
 def rests_on_statement(method: str) -> bool:
-    """Whether a method believes what somebody states about a content, a column or a date, which may
-    stay as it is when the content changes."""
-    return method.startswith("column:") or "Last-Modified" in method
+    """Whether a method believes a column, which may stay as it is when the content changes."""
+    return method.startswith("column:")
 
 
 def given_rows(digest: str, origin: FrameOrigin) -> Anchor:

@@ -32,13 +32,6 @@ _LIKE_AN_ADDRESS = re.compile(
     r"[\s'\"(<\[]*(?:jdbc:)?(?:postgres|mysql|mariadb)\w*(?:\+\w+)?(?::|/.*@)", re.I | re.S
 )
 """Other spellings of a database URL, which would be stored as a path."""
-_S3_QUERY = {
-    "s3_access_key_id": "key",
-    "s3_secret_access_key": "secret",
-    "s3_session_token": "token",
-    "s3_endpoint": "endpoint_url",
-    "s3_region": "region",
-}
 
 
 def strip_credentials(
@@ -62,7 +55,12 @@ def strip_credentials(
     location, credentials = split_location(location)
     if scheme not in STORES:
         return location, dict(options), credentials
-    given = {**_store_options(credentials), **options}
+    if not credentials.keys() <= set(object_stores.CREDENTIALS):
+        raise InvalidArgument(
+            "The URL of an object store takes no parameters.",
+            hint=f"Pass them as options={{…}}: {', '.join(object_stores.OPTIONS)}.",
+        )
+    given = {**credentials, **options}
     typed = dict[str, str]()
     for name in object_stores.CREDENTIALS:
         value = given.pop(name, None)
@@ -75,20 +73,6 @@ def strip_credentials(
 def location_options(location: str) -> Mapping[str, tuple[type, ...]]:
     """The options that a location takes in addition to those of its kind."""
     return object_stores.OPTIONS if scheme_of(location) in STORES else {}
-
-
-def _store_options(parameters: Mapping[str, str]) -> dict[str, Any]:
-    """The options that the parameters of an object store's URL are. Raises InvalidArgument."""
-    store_options = dict[str, Any]()
-    for name, value in parameters.items():
-        option = _S3_QUERY.get(name.lower(), name)
-        if option not in object_stores.OPTIONS or option == "anon":
-            raise InvalidArgument(
-                f"Unknown parameter {name[:40]!r} in the URL of an object store.",
-                hint=f"Options are {', '.join(object_stores.OPTIONS)}: options={{…}}.",
-            )
-        store_options.setdefault(option, value)
-    return store_options
 
 
 def resolve_credentials(

@@ -29,17 +29,6 @@ _LINE = re.compile(r"CSV Error on Line: (\d+)")
 _JSON = re.compile(
     r'Malformed JSON in file "(.*?)", at byte (\d+) in (line|record/value) (\d+)', re.S
 )
-_SCHEMA_MISMATCHES = (
-    re.compile(
-        r"Schema mismatch between globbed files.*?schema: (?P<first>[^\n]+)\nCurrent file: "
-        r'(?P<other>[^\n]+)\nColumn with name: "(?P<column>[^"]*)"',
-        re.S,
-    ),
-    re.compile(
-        r'schema mismatch in glob: column "(?P<column>[^"]*)" was read from the original file '
-        r'"(?P<first>[^"]*)", but .*? in file "(?P<other>[^"]*)"'
-    ),
-)
 _DAMAGED = re.compile(
     r"decompress|GZIP stream|corrupted|don't know what type|deserialize "
     r"thrift|flatbuffers|IPC stream",
@@ -140,42 +129,9 @@ def truncated_compressed_error(name: str) -> SourceUnavailable:
     )
 
 
-def column_mismatch_error(text: str) -> SourceUnavailable | None:
-    """The error for a file whose columns differ from the first file's; None if the message is
-    about something else."""
-    match = next(
-        (
-            candidate
-            for pattern in _SCHEMA_MISMATCHES
-            if (candidate := pattern.search(text)) is not None
-        ),
-        None,
-    )
-    if match is None:
-        return None
-    message = (
-        f"{display_name(match['other'])} and {display_name(match['first'])} do not have the same "
-        f"columns: {match['column']!r} is missing from {display_name(match['other'])}"
-    )
-    types = re.search(r"expected to have type: (\S+) But has type: (\S+)", text)
-    if types is not None:
-        former, latter = types[2].lower(), types[1].lower()
-        message = (
-            f"{display_name(match['other'])} and {display_name(match['first'])} differ: "
-            f"{match['column']!r} is {former} in the first and {latter} in the second"
-        )
-    return SourceUnavailable(
-        f"{message}.",
-        hint="Give all files the same columns, or set options={"
-        '"union_by_name": True}, which fills missing columns with NULL.',
-    )
-
-
 def read_error(text: str) -> JammiError | None:
     """The error for a DuckDB message about a file; None if the message is about something else."""
     name = _file_name(text)
-    if (mismatch := column_mismatch_error(text)) is not None:
-        return mismatch
     if malformed := _JSON.search(
         text
     ):  # DuckDB counts one too many, and values where they are not one to a line

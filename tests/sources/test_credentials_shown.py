@@ -219,10 +219,6 @@ def test_of_object_stores(tmp_path, endpoint, monkeypatch, caplog):
     plain, place = bucket.url("x.parquet"), {"endpoint_url": endpoint}
     ways: dict[str, Added] = {
         "url": (plain.replace("s3://", f"s3://{CANARY}KEY:{CANARY}%2Fs@"), {"options": place}),
-        "url_query": (
-            f"{plain}?s3_access_key_id={CANARY}KEY&s3_secret_access_key={CANARY}",
-            {"options": place},
-        ),
         "options": (
             plain,
             {

@@ -338,6 +338,12 @@ def test_the_other_stores_get_their_arguments_and_are_read_through_fsspec(
 # -- credentials -----------------------------------------------------------------------------------
 
 
+def test_an_address_with_parameters_is_refused_without_repeating_them():
+    with pytest.raises(InvalidArgument, match="takes no parameters") as caught:
+        strip_credentials("s3://b/x.csv?s3_access_key_id=k&s3_secret_access_key=hidden", {})
+    assert "hidden" not in str(caught.value) and "secret" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("location", "options", "clean", "taken"),
     cases("store_credentials", "location", "options", "clean", "taken"),

@@ -3,7 +3,6 @@ which outlives nobody."""
 
 import concurrent.futures
 import contextlib
-import hashlib
 import os
 import signal
 import sqlite3
@@ -58,19 +57,15 @@ def running(pid):
     return False
 
 
-def digest_by_child(path, seconds=None):
-    return outside_process.request({"do": "digest", "paths": [path]}, seconds)["digest"]
-
-
-def digest_of(path):
-    with open(path, "rb") as file:
-        return hashlib.sha256(hashlib.sha256(file.read()).digest()).hexdigest()
+def is_read_by_child(path, seconds=None):
+    asked = {"do": "query", "path": path, "select": "SELECT count(*) FROM t"}
+    return outside_process.request(asked, seconds)["rows"] == [[0]]
 
 
 def test_one_child_answers_one_request_after_the_other_and_keeps_no_file_open(file):
     outside_process.head(file)
     [child] = readers()
-    assert digest_by_child(file) == digest_of(file)
+    assert is_read_by_child(file)
     assert outside_process.request({"do": "tables", "path": file})["tables"][0]["columns"] == [
         ["id", "INTEGER"],
         ["name", "TEXT"],
@@ -90,7 +85,7 @@ def test_whatever_goes_wrong_in_the_child_the_next_request_is_answered(file):
     with pytest.raises(ReaderError) as wrong:
         outside_process.request({"do": "query", "path": file})
     assert wrong.value.kind == "other" and "select" in str(wrong.value)
-    assert digest_by_child(file) == digest_of(file)
+    assert is_read_by_child(file)
 
 
 def test_a_child_that_died_meanwhile_is_replaced(file):
@@ -98,7 +93,7 @@ def test_a_child_that_died_meanwhile_is_replaced(file):
     [child] = readers()
     os.kill(child, signal.SIGKILL)
     assert settled(lambda: running(child)) is False
-    assert digest_by_child(file) == digest_of(file) and readers() != [child]
+    assert is_read_by_child(file) and readers() != [child]
 
 
 def test_children_that_died_together_are_no_failure(file):
@@ -107,7 +102,7 @@ def test_children_that_died_together_are_no_failure(file):
     for child in readers():
         os.kill(child, signal.SIGKILL)
         assert settled(lambda child=child: running(child)) is False
-    assert digest_by_child(file) == digest_of(file)
+    assert is_read_by_child(file)
 
 
 def test_a_file_that_kills_each_child_is_told_as_such(file, monkeypatch):
@@ -129,7 +124,7 @@ def test_an_answer_that_came_too_late_is_never_taken_for_the_next_one(file, endl
     with pytest.raises(ReaderError, match=r"no answer within 0\.2 s") as slow:
         outside_process.request(endless, 0.2)
     assert slow.value.kind == "slow" and not running(child) and readers() == []
-    assert digest_by_child(file, 30) == digest_of(file)
+    assert is_read_by_child(file, 30)
 
 
 def test_an_interrupt_ends_the_wait_and_the_child(file, endless):
@@ -138,7 +133,7 @@ def test_an_interrupt_ends_the_wait_and_the_child(file, endless):
     threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT]).start()
     with pytest.raises(KeyboardInterrupt):
         outside_process.request(endless)
-    assert not running(child) and digest_by_child(file) == digest_of(file)
+    assert not running(child) and is_read_by_child(file)
 
 
 @pytest.mark.parametrize("seconds", [None, 30])
@@ -155,7 +150,7 @@ def test_a_timeout_of_the_caller_is_not_taken_for_the_childs(file, endless, seco
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, former)
-    assert readers() == [] and digest_by_child(file) == digest_of(file)
+    assert readers() == [] and is_read_by_child(file)
 
 
 def test_a_program_that_dies_of_broken_pipes_does_not_die_of_a_child_that_died(run_python, file):
@@ -175,7 +170,7 @@ print(len(outside_process.head({file!r})))
 def test_a_pipe_in_the_place_of_a_file_is_no_file_to_wait_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for ask in (
-        {"do": "digest", "paths": [str(tmp_path / "pipe")]},
+        {"do": "head", "paths": [str(tmp_path / "pipe")]},
         {"do": "tables", "path": str(tmp_path / "pipe")},
     ):
         with pytest.raises(ReaderError, match="not a regular file"):
@@ -187,7 +182,7 @@ def test_an_interrupt_of_the_whole_group_leaves_a_child_that_works_for_another_t
     [child] = readers()
     os.kill(child, signal.SIGINT)
     time.sleep(0.1)
-    assert digest_by_child(file) == digest_of(file) and readers() == [child]
+    assert is_read_by_child(file) and readers() == [child]
 
 
 def test_threads_have_children_of_their_own_of_which_few_stay(file, tmp_path):
@@ -195,9 +190,8 @@ def test_threads_have_children_of_their_own_of_which_few_stay(file, tmp_path):
     for number, path in enumerate(paths):
         path.write_bytes(bytes([number]) * (number << 12))
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(lambda path: digest_by_child(str(path)), paths)) == list(
-            map(digest_of, paths)
-        )
+        heads = list(pool.map(lambda path: outside_process.head(str(path)), paths))
+    assert heads == [path.read_bytes()[:10_000] for path in paths]
     assert 1 <= len(readers()) <= 2
 
 
@@ -207,11 +201,11 @@ def test_a_process_that_was_forked_off_asks_a_child_of_its_own(file):
     with open(os.devnull, "wb"):
         pid = os.fork()
     if not pid:
-        right = digest_by_child(file) == digest_of(file) and readers() != [child]
+        right = is_read_by_child(file) and readers() != [child]
         outside_process.end_idle()
         os._exit(0 if right else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert digest_by_child(file) == digest_of(file) and readers() == [child]
+    assert is_read_by_child(file) and readers() == [child]
 
 
 @pytest.mark.parametrize("left", ["daemon thread", "forked process"])

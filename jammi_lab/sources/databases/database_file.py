@@ -1,8 +1,7 @@
 """Base of the connectors for single-file databases (SQLite, DuckDB): path, table list, state.
 
-The state of a table is one digest per column, over the values in row order. Three checks prove that
-it is unchanged, the cheapest first: the stat of the file and of its log, the digest of the bytes,
-and the digests of the rows.
+The state of a table is one digest per column, over the values in row order. While the stat of the
+file and of its logs proves that nothing was written, it is not computed again.
 """
 
 import os
@@ -187,13 +186,11 @@ class DatabaseFileConnector(LocatedConnector, ABC):
 
     def _observe(self, table: str | None, ctx: ObservationContext) -> Observed:
         """A Snapshot by column. Raises as `LocatedConnector`."""
-        is_by_content = self.anchor_column is None
-        observe_table = self._observe_content if is_by_content else self._observe_column
         for _ in range(_MAX_ATTEMPTS):
             before = self._stats()
             if before[0] is None:
                 raise SourceGone
-            if (observed := observe_table(table, before, ctx)) is not None:
+            if (observed := self._observe_at(table, before, ctx)) is not None:
                 return observed
         return Unknown(f"{self._name} changes while it is observed")
 
@@ -262,94 +259,48 @@ class DatabaseFileConnector(LocatedConnector, ABC):
 
     # -- state
 
-    def _observe_content(
+    def _observe_at(
         self, table: str | None, stats: Stats, ctx: ObservationContext
     ) -> Observed | None:
-        """The state by the cheapest proof; None when the file was written meanwhile."""
-        force = self.record.anchor == "content"
-        file_entry = ctx.cache.get(self._file_key)
-        table_entry = ctx.cache.get(self._table_key(table))
-        if (
-            not force
-            and file_entry is not None
-            and table_entry is not None
-            and _proves_bytes(file_entry, stats, ctx)
-            and table_entry.payload["of"] == file_entry.payload["whole"]
-        ):
-            return self._snapshot(table_entry.payload, stats, Cost.FREE)
-        size = _total_bytes(stats)
-        if ctx.scan_bytes is not None and size > ctx.scan_bytes:
-            return Unknown(f"would scan {size:,} bytes; {_REMEDY}")
-        check_readable_path(self.path, self.folder)
-        file_digest = self._digest_files(ctx)
-        if (
-            not force
-            and table_entry is not None
-            and table_entry.payload["of"] == file_digest
-            and table_entry.payload["settled"]
-        ):
-            if self._stats() != stats:
-                return None
-            self._cache_file_digest(file_digest, stats, ctx)
-            return self._snapshot(table_entry.payload, stats, Cost.SCAN)
-        return self._scan_rows(table, stats, file_digest, table_entry, ctx)
-
-    def _scan_rows(
-        self,
-        table: str | None,
-        stats: Stats,
-        file_digest: str,
-        table_entry: CacheEntry | None,
-        ctx: ObservationContext,
-    ) -> Observed | None:
-        """The state from the rows; None when the file was written meanwhile. `file_digest` is the
-        digest of the bytes, `table_entry` the previous state."""
+        """The state at these stats: an earlier one, if they prove that nothing was written since;
+        else that of the rows. None when the file was written meanwhile."""
+        key = self._table_key(table)
+        entry = ctx.cache.get(key)
+        is_trusted = self.record.anchor != "content"
+        if is_trusted and entry is not None and _proves_bytes(entry, stats, ctx):
+            return self._snapshot(entry.payload, stats, Cost.FREE)
         info = self._find_table(table)
-        # Counting the rows would mean reading them, so the limit applies to the previous count.
-        if (
-            ctx.scan_rows is not None
-            and table_entry is not None
-            and (rows := table_entry.payload["rows"]) > ctx.scan_rows
-        ):
-            return Unknown(f"would scan about {rows:,} rows; {_REMEDY}")
+        if self.anchor_column is None and (refused := _check_scan_limits(entry, stats, ctx)):
+            return refused
         if info.unreadable_because:
             return Unknown(f"{info.label} cannot be read: {info.unreadable_because}")
         columns = ctx.describe(self.relation(info.label))
+        read_state = self._read_content if self.anchor_column is None else self._read_largest
+        payload = {"columns": list(columns.items()), **read_state(info, columns, ctx)}
+        after = self._stats()
+        if without_log_times(after) != without_log_times(stats):
+            return None
+        payload["stats"] = _serialized_stats(after)
+        ctx.cache.put(key, CacheEntry(_main_stat(after), ctx.now_ns, payload))
+        return self._snapshot(payload, after, Cost.SCAN)
+
+    def _read_content(
+        self, info: FileTable, columns: Mapping[str, str], ctx: ObservationContext
+    ) -> dict[str, Any]:
         content = self.digest_table(info, ctx)
         pairs = list(content.by_column.items())
-        payload = {
-            "of": file_digest,
-            "settled": _all_settled(without_log_times(stats), ctx.now_ns, ctx.racy_seconds),
-            "columns": [[name, kind] for name, kind in columns.items()],
+        return {
             "content": digest_of([pairs, content.rows]),
             # Per-column digests are only usable when the engine and DuckDB agree on the columns.
             "by_column": pairs if list(content.by_column) == list(columns) else None,
             "rows": content.rows,
         }
-        if (after := self._unchanged_stats(stats, file_digest, ctx)) is None:
-            return None
-        self._cache_file_digest(file_digest, after, ctx)
-        ctx.cache.put(self._table_key(table), CacheEntry(_main_stat(stats), ctx.now_ns, payload))
-        return self._snapshot(payload, stats, Cost.SCAN)
 
-    def _unchanged_stats(
-        self, before: Stats, file_digest: str, ctx: ObservationContext
-    ) -> Stats | None:
-        """The current stats if nothing was written since `before`, else None.
-
-        Opening an SQLite log as root moves its ctime, so a changed ctime alone is decided by the
-        bytes.
-        """
-        after = self._stats()
-        unchanged = after == before or (
-            without_log_times(after) == without_log_times(before)
-            and self._digest_files(ctx) == file_digest
-        )
-        return after if unchanged else None
-
-    def _digest_files(self, ctx: ObservationContext) -> str:
-        paths = [self.path, *self.logs]
-        return str(self.ask_reader(ctx.timeout_seconds, do="digest", paths=paths)["digest"])
+    def _read_largest(
+        self, info: FileTable, columns: Mapping[str, str], ctx: ObservationContext
+    ) -> dict[str, Any]:
+        self._check_anchor_column(columns)
+        return {"found": list(self.largest_value(info, self.anchor_column or "", ctx))}
 
     def ask_reader(self, seconds: float | None = None, **request: Any) -> dict[str, Any]:
         """The answer of the reader process. Raises SourceUnavailable."""
@@ -361,56 +312,28 @@ class DatabaseFileConnector(LocatedConnector, ABC):
             unexplained = SourceUnavailable(f"{self._name} cannot be read: {error}.")
             raise explained or unexplained from None
 
-    def _cache_file_digest(self, file_digest: str, stats: Stats, ctx: ObservationContext) -> None:
-        payload = {"whole": file_digest, "stats": _serialized_stats(stats)}
-        ctx.cache.put(self._file_key, CacheEntry(_main_stat(stats), ctx.now_ns, payload))
-
     def _snapshot(self, payload: Mapping[str, Any], stats: Stats, cost: Cost) -> Snapshot:
+        columns, stamp = dict(payload["columns"]), self._change_token(stats)
+        if self.anchor_column is not None:
+            return self._column_snapshot(columns, payload["found"], cost, stamp=stamp)
         return Snapshot(
-            columns=dict(payload["columns"]),
+            columns=columns,
             whole=payload["content"],
             method=METHOD,
             cost=cost,
             by_column=dict(payload["by_column"]) if payload["by_column"] is not None else None,
             row_count=payload["rows"],
-            stamp=self._change_token(stats),
+            stamp=stamp,
         )
-
-    def _observe_column(
-        self, table: str | None, stats: Stats, ctx: ObservationContext
-    ) -> Observed | None:
-        """The state by the largest value of the anchor column and the row count; None when the file
-        was written meanwhile."""
-        key = observation_key(self.record.anchor, self._table_key(table))
-        entry = ctx.cache.get(key)
-        if entry is None or not _proves_bytes(entry, stats, ctx):
-            info = self._find_table(table)
-            self._check_anchor_column(dict(info.columns))
-            columns = ctx.describe(self.relation(info.label))
-            payload = {
-                "stats": _serialized_stats(stats),
-                "columns": list(columns.items()),
-                "found": list(self.largest_value(info, self.anchor_column or "", ctx)),
-            }
-            if without_log_times(self._stats()) != without_log_times(stats):
-                return None
-            entry, cost = CacheEntry(_main_stat(stats), ctx.now_ns, payload), Cost.SCAN
-            ctx.cache.put(key, entry)
-        else:
-            cost = Cost.FREE
-        columns, stamp = dict(entry.payload["columns"]), self._change_token(stats)
-        return self._column_snapshot(columns, entry.payload["found"], cost, stamp=stamp)
 
     def _change_token(self, stats: Stats) -> str:
         return digest_of([route_of(self.path), _serialized_stats(without_log_times(stats))])
 
-    @property
-    def _file_key(self) -> str:
-        return observation_key(f"{self.kind}-file", self.path)
-
     def _table_key(self, table: str | None) -> str:
         options = digest_of([self.record.options, duckdb.__version__])
-        return observation_key(f"{self.kind}-table", self.path, fold(table or ""), options)
+        return observation_key(
+            self.record.anchor, f"{self.kind}-table", self.path, fold(table or ""), options
+        )
 
 
 _cached_tables = BoundedCache[tuple[str, str, str, Stats], list[FileTable]](_MAX_CACHED_FILES)
@@ -427,6 +350,19 @@ def _proves_bytes(entry: CacheEntry, stats: Stats, ctx: ObservationContext) -> b
     return entry.payload["stats"] == _serialized_stats(stats) and _all_settled(
         stats, entry.observed_at_ns, ctx.racy_seconds
     )
+
+
+def _check_scan_limits(
+    entry: CacheEntry | None, stats: Stats, ctx: ObservationContext
+) -> Unknown | None:
+    """An Unknown with a remedy if the rows may not be read. Counting them would mean reading them,
+    so the limit applies to the previous count."""
+    size, rows = _total_bytes(stats), 0 if entry is None else entry.payload["rows"]
+    if ctx.scan_bytes is not None and size > ctx.scan_bytes:
+        return Unknown(f"would scan {size:,} bytes; {_REMEDY}")
+    if ctx.scan_rows is not None and rows > ctx.scan_rows:
+        return Unknown(f"would scan about {rows:,} rows; {_REMEDY}")
+    return None
 
 
 def _all_settled(stats: Stats, observed_at_ns: int, racy_seconds: float) -> bool:

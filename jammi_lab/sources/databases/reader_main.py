@@ -105,21 +105,6 @@ def _open_regular(path: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def _digest(request: dict[str, Any]) -> dict[str, Any]:
-    """One SHA-256 over the digests of the files; a missing file counts as empty."""
-    total = hashlib.sha256()
-    for path in request["paths"]:
-        file_hash = hashlib.sha256()
-        try:
-            with _open_regular(path) as file:
-                while block := file.read(BLOCK_BYTES):
-                    file_hash.update(block)
-        except FileNotFoundError:
-            pass
-        total.update(file_hash.digest())
-    return {"digest": total.hexdigest()}
-
-
 def _head(request: dict[str, Any]) -> dict[str, Any]:
     with _open_regular(request["paths"][0]) as file:
         return {"head": file.read(_HEAD_BYTES).hex()}
@@ -286,7 +271,6 @@ def _workbook(request: dict[str, Any]) -> dict[str, Any]:
 
 
 _HANDLERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    "digest": _digest,
     "head": _head,
     "tables": _tables,
     "query": _query,

@@ -1,11 +1,12 @@
 """Connector for SQLite files. DuckDB's SQLite scanner reads the rows; a child process reads table
 names, views and digests."""
 
-import atexit
+import itertools
 import os
 import re
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -31,11 +32,24 @@ from jammi_lab.sources.databases.database_file import (
 from jammi_lab.sources.databases.reader_main import GENERATED
 from jammi_lab.storage.own_files import remove_folder
 
-_MAX_COPIES_PER_FILE = 4
-"""Cached copies per file. Older copies stay for statements that were bound but have not run yet."""
-_copies: dict[str, list[tuple[Stats, bool, str]]] = {}
-"""By path: the stats of the original, whether they prove its content, and the copy."""
+_MAX_COPIES = 16
+
+
+class _PrivateCopy:
+    """The path of a copy, which is deleted with this object."""
+
+    def __init__(self, path: str) -> None:
+        folder = tempfile.mkdtemp(prefix="jammi-copy-")
+        self.path = os.path.join(folder, os.path.basename(path))
+        weakref.finalize(self, remove_folder, folder)
+
+
+_copies = BoundedCache[tuple[str, Stats, int], _PrivateCopy](_MAX_COPIES)
+"""By path and stats of the original. Earlier ones stay for statements that were bound but have not
+run yet."""
 _copies_lock = threading.Lock()
+_unsettled_numbers = itertools.count(1)
+"""Distinguish copies of a file whose stats do not prove its content."""
 
 
 def current_copy(path: str, stats: Stats, copy: Callable[[str], object]) -> str:
@@ -46,33 +60,14 @@ def current_copy(path: str, stats: Stats, copy: Callable[[str], object]) -> str:
     `copy(target)` writes a new one, unless the stats prove that a cached copy is current. Raises
     what `copy` raises.
     """
+    key = path, stats, 0 if stats_are_settled(stats) else next(_unsettled_numbers)
     with _copies_lock:
-        copies = _copies.setdefault(path, [])
-        for copied_stats, is_settled, copy_path in reversed(copies):
-            if is_settled and copied_stats == stats and os.path.exists(copy_path):
-                return copy_path
-        folder = tempfile.mkdtemp(prefix="jammi-copy-")
-        target = os.path.join(folder, os.path.basename(path))
-        try:
-            is_settled = stats_are_settled(stats)
-            copy(target)
-        except BaseException:
-            remove_folder(folder)
-            raise
-        copies.append((stats, is_settled, target))
-        while len(copies) > _MAX_COPIES_PER_FILE:
-            remove_folder(os.path.dirname(copies.pop(0)[2]))
-        return target
-
-
-@atexit.register
-def delete_copies() -> None:
-    """Delete all copies."""
-    with _copies_lock:
-        for copies in _copies.values():
-            for _, _, copy_path in copies:
-                remove_folder(os.path.dirname(copy_path))
-        _copies.clear()
+        known = _copies.get(key)
+        if known is None or not os.path.exists(known.path):
+            known = _PrivateCopy(path)
+            copy(known.path)
+            _copies.put(key, known)
+        return known.path
 
 
 _MAX_EXACT_INTEGER = 2**53

@@ -223,7 +223,7 @@ class FileConnector(LocatedConnector):
                 filesystem=access.filesystem, scoped_secret=access.scoped_secret
             ),
             columns=columns,
-            explain=lambda text: self._run_error(text, [file[:2] for file in all_files]),
+            explain=self._explain,
         )
 
     def _observe_content(
@@ -350,11 +350,7 @@ class FileConnector(LocatedConnector):
             )
         )
 
-    def _run_error(self, text: str, files: list[tuple[SourceFile, str]]) -> JammiError | None:
-        """The error for a DuckDB message about these files, given with the addresses that DuckDB
-        uses for them: different columns, a server that does not respond. None for any other
+    def _explain(self, text: str) -> JammiError | None:
+        """The error for a DuckDB message about a server that does not respond; None for any other
         message."""
-        remote = None if self.file_set.is_local else read_errors.remote_error(self.location, text)
-        if remote is not None or not any(address in text for _, address in files):
-            return remote
-        return read_errors.column_mismatch_error(text)
+        return None if self.file_set.is_local else read_errors.remote_error(self.location, text)

@@ -36,8 +36,6 @@ class SourceFile:
     mark: str | None = None
     """Of a remote file, what changes with every change of its bytes: a version or a strong entity
     tag, if its store provides one."""
-    hint: str | None = None
-    """Of a remote file without a mark, what most likely changes with its bytes."""
     route: str = ""
     """Of a local file, what changes when its path leads to another file and then back."""
 

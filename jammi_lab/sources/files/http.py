@@ -8,7 +8,6 @@ from the URL, and only to the host of the URL: a redirect to another host does n
 from __future__ import annotations
 
 import base64
-import email.utils
 import http.client
 import re
 import tempfile
@@ -61,9 +60,6 @@ class HeadResponse:
     """The strong entity tag; None if there is none."""
     date: str
     """Last-Modified as the server sent it; may be empty."""
-    modified: int | None
-    """Last-Modified in seconds since the epoch; None if it is missing, or so recent that another
-    change could have the same time."""
     ranges: bool
     """Whether the server supports range requests."""
 
@@ -107,22 +103,12 @@ def _parse_head(response: http.client.HTTPResponse) -> HeadResponse:
     etag = headers.get("ETag", "").strip()
     length = headers.get("Content-Length", "")
     is_encoded = headers.get("Content-Encoding", "identity").lower() != "identity"
-    modified, date = _parse_date(headers.get("Last-Modified")), _parse_date(headers.get("Date"))
-    is_settled = modified is not None and date is not None and modified < date - 2
     return HeadResponse(
         size=int(length) if length.isdigit() and not is_encoded else None,
         etag=etag if _STRONG_TAG.fullmatch(etag) else None,
         date=headers.get("Last-Modified", ""),
-        modified=modified if is_settled else None,
         ranges=headers.get("Accept-Ranges", "").lower() == "bytes" and not is_encoded,
     )
-
-
-def _parse_date(date: str | None) -> int | None:
-    try:
-        return None if date is None else int(email.utils.parsedate_to_datetime(date).timestamp())
-    except (ValueError, TypeError):
-        return None
 
 
 def open_url(url: str, credentials: HttpCredentials, metadata: HeadResponse) -> BinaryIO:

@@ -25,7 +25,12 @@ from jammi_lab.core.identifiers import fold, quote_identifier
 from jammi_lab.sources.files.file_checks import check_column_count, check_same_columns
 from jammi_lab.sources.files.file_sets import CLOCK_SECONDS, FileSet, SourceFile
 from jammi_lab.sources.files.formats import partition_keys, partitions
-from jammi_lab.sources.files.readers import partition_options, partition_types, path_literal
+from jammi_lab.sources.files.readers import (
+    partition_options,
+    partition_types,
+    path_literal,
+    place_of,
+)
 from jammi_lab.sources.read_errors import display_name, file_error, is_damage
 from jammi_lab.sources.scratch_duckdb import shown_types
 from jammi_lab.storage.arrow_values import cast_losslessly, common_type, with_sql_precision
@@ -113,9 +118,10 @@ def build_select(
     ]
     # DuckDB takes `Year=` beside `year=` for no partitions.
     if len(runs) > 1 and not has_one_schema(schemas):
+        first, other = (place_of(run[0][0]) for run in runs[:2])
         raise SourceUnavailable(
-            f"{_place(runs[0][0][0])} and {_place(runs[1][0][0])} are in folders whose keys differ "
-            "by case, and the columns of the files differ, too.",
+            f"{first} and {other} are in folders whose keys differ by case, and the columns of the "
+            "files differ, too.",
             hint="Rename the folders.",
         )
     types = partition_types(source_files)
@@ -212,7 +218,7 @@ def check_common_types(
             found.setdefault(fold(name), {}).setdefault(kind, source_file)
     notes = []
     for key, (name, kind, _) in common.items():
-        places = [f"{_place(file)} has {each}" for each, file in found[key].items()]
+        places = [f"{place_of(file)} has {each}" for each, file in found[key].items()]
         if len(places) > 1:
             [shown] = shown_types(pa.schema([(name, kind)]))
             notes.append(f"{name}: {shown}, because {', '.join(places)}")
@@ -315,16 +321,12 @@ def _check_whole_microseconds(name: str, table: pa.Table) -> None:
             ) from None
 
 
-def _place(source_file: SourceFile) -> str:
-    return "/".join(map(display_name, source_file.relative.split("/")))
-
-
 def _check_same_columns(first_by_schema: Mapping[FileSchema, SourceFile]) -> None:
     (first_schema, first), *others = first_by_schema.items()
     first_names = [name for name, _ in first_schema.types]
     for schema, source_file in others:
         names = [name for name, _ in schema.types]
-        check_same_columns(_place(source_file), names, _place(first), first_names)
+        check_same_columns(place_of(source_file), names, place_of(first), first_names)
 
 
 def _check_partitions(
@@ -333,22 +335,14 @@ def _check_partitions(
     """Raise SourceUnavailable for files that do not have the same `key=value` folders, of which
     DuckDB would ignore some, and for a key that is also a column of other values, which DuckDB
     would replace."""
-    first = source_files[0]
-    keys = partitions(first.path).keys()
+    keys = {fold(key) for key in partition_types(source_files)}
     for source_file, schema in zip(source_files, schemas, strict=True):
         pairs = partitions(source_file.path)
-        if pairs.keys() != keys:
-            one, other = (first, source_file) if keys - pairs.keys() else (source_file, first)
-            key = min(keys ^ pairs.keys())
-            raise SourceUnavailable(
-                f"{_place(one)} is in a folder {key}=…, and {_place(other)} is not.",
-                hint="Move the files to folders of the same keys, or add them as two sources.",
-            )
         for name, _ in schema.types:
             value = urllib.parse.unquote(pairs.get(fold(name), ""))
             if fold(name) in keys and not _is_everywhere(value, file_set, source_file, name):
                 raise SourceUnavailable(
-                    f"{_place(source_file)} has a column {name!r} with values other than that of "
+                    f"{place_of(source_file)} has a column {name!r} with values other than that of "
                     "its folder.",
                     hint="Rename the folders, or remove the column from the files.",
                 )
@@ -404,7 +398,7 @@ def _type_error(
     name: str, first: SourceFile, first_type: pa.DataType, other: SourceFile, kind: pa.DataType
 ) -> SourceUnavailable:
     return SourceUnavailable(
-        f"{_place(first)} and {_place(other)} differ: {name!r} is {first_type} in the first and "
-        f"{kind} in the second, and no type is known to hold the values of both.",
+        f"{place_of(first)} and {place_of(other)} differ: {name!r} is {first_type} in the first "
+        f"and {kind} in the second, and no type is known to hold the values of both.",
         hint=f"Write {name!r} with one type in all files, or add the files as two sources.",
     )

@@ -11,6 +11,7 @@ from jammi_lab.sources.files.file_sets import SourceFile
 from jammi_lab.sources.files.formats import partition_keys, partitions
 from jammi_lab.sources.files.text_types import ISO_DATE
 from jammi_lab.sources.locations import escape
+from jammi_lab.sources.read_errors import display_name
 
 _DEFAULT_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
@@ -40,7 +41,7 @@ def partition_types(source_files: Sequence[SourceFile]) -> dict[str, str]:
     for source_file in source_files:
         found = partitions(source_file.path)
         if found.keys() != first.keys():
-            raise _partition_error(source_file.path, source_files[0].path, found, first)
+            raise _partition_error(source_file, source_files[0], found, first)
         for key, value in found.items():
             values[key].add(urllib.parse.unquote(value))
     names = {fold(key): key for key in partition_keys(source_files[0].path)}
@@ -79,8 +80,16 @@ def path_literal(address: str) -> str:
     return sql_literal(escape(address))
 
 
+def place_of(source_file: SourceFile) -> str:
+    """The path of a file below its source's folder, for display."""
+    return "/".join(map(display_name, source_file.relative.split("/")))
+
+
 def _partition_error(
-    path: str, first: str, found: Mapping[str, str], expected: Mapping[str, str]
+    source_file: SourceFile,
+    first: SourceFile,
+    found: Mapping[str, str],
+    expected: Mapping[str, str],
 ) -> SourceUnavailable:
     """The error for a file that lies in other `key=value` folders than the first one."""
 
@@ -88,7 +97,7 @@ def _partition_error(
         return ", ".join(f"{key}=" for key in keys) or "none"
 
     return SourceUnavailable(
-        f"{os.path.basename(path)} lies in other key=value folders than {os.path.basename(first)}: "
+        f"{place_of(source_file)} lies in other key=value folders than {place_of(first)}: "
         f"{shown_keys(found)} where {shown_keys(expected)} is expected.",
         hint="Put all files equally deep, or add a glob of those that are.",
     )

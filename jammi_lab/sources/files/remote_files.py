@@ -222,16 +222,7 @@ class HttpFileSet:
             return [SourceFile("", self.url, Stat(size, 0, 0, 0), f"SHA-256 {digest}")]
         # The date is compared, too: there are servers whose tags do not change with the bytes.
         mark = f"ETag {metadata.etag} {metadata.date}" if metadata.etag is not None else None
-        hint = f"Last-Modified {metadata.modified}" if metadata.modified is not None else None
-        return [
-            SourceFile(
-                "",
-                self.url,
-                Stat(metadata.size, (metadata.modified or 0) * 10**9, 0, 0),
-                mark,
-                hint,
-            )
-        ]
+        return [SourceFile("", self.url, Stat(metadata.size, 0, 0, 0), mark)]
 
     def _download_digest(self, metadata: HeadResponse) -> tuple[int, str]:
         from jammi_lab.sources.files import http

@@ -100,28 +100,18 @@ def read_payload(
 MIN_MARKED_BYTES = 32 << 20
 """Remote files from this total size are identified by their store's metadata instead of being
 downloaded."""
-MIN_UNMARKED_BYTES = 8 << 20
-"""The same for a server that provides only modification times. Below this size the bytes are
-downloaded at each observation, because a time can be set back."""
 
 
 def store_payloads(file_set: FileSet, source_files: Sequence[SourceFile]) -> list[Payload] | None:
     """Payloads of large remote files from their store's metadata; None for files to be identified
     by their bytes."""
-    if file_set.is_local or not all(
-        source_file.mark or source_file.hint for source_file in source_files
-    ):
+    if file_set.is_local or not all(source_file.mark for source_file in source_files):
         return None
-    min_bytes = (
-        MIN_MARKED_BYTES
-        if all(source_file.mark for source_file in source_files)
-        else MIN_UNMARKED_BYTES
-    )
-    if sum(source_file.stat.size for source_file in source_files) < min_bytes:
+    if sum(source_file.stat.size for source_file in source_files) < MIN_MARKED_BYTES:
         return None
     return [
         {
-            "whole": f"{source_file.mark or source_file.hint} with {source_file.stat.size} bytes",
+            "whole": f"{source_file.mark} with {source_file.stat.size} bytes",
             "by_column": None,
             "rows": None,
         }
@@ -245,9 +235,7 @@ def snapshot(
     by_column = _column_digests(files, columns) if rows is not None else None
     method = "digest of the bytes" if by_column is None else "digest of the columns"
     if any(payload["whole"].endswith(" bytes") for _, payload in files):
-        mark_names = {
-            str(source_file.mark or source_file.hint).split(" ", 1)[0] for source_file, _ in files
-        }
+        mark_names = {str(source_file.mark).split(" ", 1)[0] for source_file, _ in files}
         method = f"{' and '.join(sorted(mark_names))} with size"
     stamp = change_token([source_file for source_file, _ in files])
     return Snapshot(
