@@ -94,9 +94,9 @@ def decisions(monkeypatch):
     """The CSV files of each decision."""
     made, plain = [], csv_files.decide
 
-    def counted(kind, file_set, source_files, *given):
-        made.append([file.path for file in source_files])
-        return plain(kind, file_set, source_files, *given)
+    def counted(kind, files, relation_of):
+        made.append([file.path for file in files])
+        return plain(kind, files, relation_of)
 
     monkeypatch.setattr(csv_files, "decide", counted)
     return made

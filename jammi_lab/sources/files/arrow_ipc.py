@@ -7,26 +7,26 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from jammi_lab.core.errors import SchemaMismatch
-from jammi_lab.sources.files.file_sets import FileSet, SourceFile
+from jammi_lab.sources.files.file_sets import SourceFile
 from jammi_lab.sources.frames import canonical_table, unique_names
 from jammi_lab.storage.arrow_values import cast_losslessly, common_type
 from jammi_lab.storage.digests import arrow_digests, sha256_stream
 
 
-def read_table(file_set: FileSet, source_file: SourceFile) -> pa.Table:
+def read_table(source_file: SourceFile) -> pa.Table:
     """All rows of one file, in memory. Raises OSError, and pyarrow.ArrowInvalid for an incomplete
     or other file.
 
     Not memory-mapped: truncating a mapped file would crash the kernel.
     """
-    with file_set.open(source_file) as file:
+    with source_file.open() as file:
         return _read(file)
 
 
-def read_tables(file_set: FileSet, source_files: Sequence[SourceFile]) -> pa.Table:
+def read_tables(source_files: Sequence[SourceFile]) -> pa.Table:
     """All rows of all files, in order, each column in the type that holds the values of all files.
     Raises SchemaMismatch if their columns differ, or have no such type, and as `read_table`."""
-    tables = [read_table(file_set, source_file) for source_file in source_files]
+    tables = [read_table(source_file) for source_file in source_files]
     names, kinds = tables[0].schema.names, tables[0].schema.types
     for source_file, table in zip(source_files, tables, strict=True):
         common = [None]
@@ -60,10 +60,10 @@ def _read(file: BinaryIO) -> pa.Table:
     return unique_names(canonical_table(pa.ipc.open_stream(file).read_all()))
 
 
-def cache_payload(file_set: FileSet, source_file: SourceFile) -> dict[str, Any]:
+def cache_payload(source_file: SourceFile) -> dict[str, Any]:
     """The cache payload of one file: the digest of its bytes, column digests and the row count.
     Raises as `read_table`."""
-    with file_set.open(source_file) as file:
+    with source_file.open() as file:
         digest = sha256_stream(file)
         file.seek(0)
         table = _read(file)

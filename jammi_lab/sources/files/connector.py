@@ -107,11 +107,9 @@ class FileConnector(LocatedConnector):
             return Decision(self._relation(list(source_files)).columns or {})
         notes: list[str] = []
         if source_files[0].relative:
-            schemas = parquet_schemas.schemas_of(self.file_set, source_files)
+            schemas = parquet_schemas.schemas_of(source_files)
             options = self.record.options
-            notes = parquet_schemas.check_common_types(
-                self.file_set, source_files, schemas, options
-            )
+            notes = parquet_schemas.check_common_types(source_files, schemas, options)
         return Decision(scratch_duckdb.describe(self._parquet_relation(source_files)), tuple(notes))
 
     def _observe(self, table: str | None, ctx: ObservationContext) -> Observed:
@@ -186,12 +184,12 @@ class FileConnector(LocatedConnector):
         if self.kind == "parquet":
             return self._parquet_relation(source_files, self._decision(source_files).columns)
         try:
-            rows = arrow_ipc.read_tables(self.file_set, source_files)
+            rows = arrow_ipc.read_tables(source_files)
             file_checks.check_column_count(self.location, rows.num_columns)
         except pa.ArrowException:
             damaged = self._first_damaged(
                 source_files,
-                lambda source_file: arrow_ipc.read_table(self.file_set, source_file),
+                arrow_ipc.read_table,
             )
             raise read_errors.file_error("not a complete Arrow or Feather file", damaged) from None
         return Relation(
@@ -203,7 +201,7 @@ class FileConnector(LocatedConnector):
     def _parquet_relation(
         self, source_files: Sequence[SourceFile], columns: Mapping[str, str] | None = None
     ) -> Relation:
-        schemas = parquet_schemas.schemas_of(self.file_set, source_files)
+        schemas = parquet_schemas.schemas_of(source_files)
         access = self.file_set.read_access(source_files)
         all_files = list(zip(source_files, access.addresses, schemas, strict=True))
         is_uniform = parquet_schemas.is_uniform(source_files, schemas)
@@ -230,11 +228,7 @@ class FileConnector(LocatedConnector):
         self, source_files: list[SourceFile], ctx: ObservationContext
     ) -> Snapshot | Unknown:
         force = self.record.anchor == "content"
-        if (
-            not force
-            and (store_payloads := snapshots.store_payloads(self.file_set, source_files))
-            is not None
-        ):
+        if not force and (store_payloads := snapshots.store_payloads(source_files)) is not None:
             return self._snapshot(
                 source_files,
                 list(zip(source_files, store_payloads, strict=True)),
@@ -242,7 +236,7 @@ class FileConnector(LocatedConnector):
                 was_read=False,
             )
         cached = [
-            snapshots.cached_payload(self.file_set, source_file, self.kind, ctx, force)
+            snapshots.cached_payload(source_file, self.kind, ctx, force)
             for source_file in source_files
         ]
         unread_bytes = sum(
@@ -263,7 +257,7 @@ class FileConnector(LocatedConnector):
             ]
         )
         payloads = [
-            payload or snapshots.read_payload(self.file_set, source_file, self.kind, ctx)
+            payload or snapshots.read_payload(source_file, self.kind, ctx)
             for source_file, payload in zip(source_files, cached, strict=True)
         ]
         files = list(zip(source_files, payloads, strict=True))

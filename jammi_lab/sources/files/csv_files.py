@@ -21,14 +21,14 @@ from jammi_lab.sources.files.file_checks import (
     check_declared_columns,
     check_same_columns,
 )
-from jammi_lab.sources.files.file_sets import FileSet, SourceFile
+from jammi_lab.sources.files.file_sets import SourceFile
 from jammi_lab.sources.files.formats import (
     COMPRESSED_SUFFIXES,
     UNDELIMITED_SUFFIXES,
     partition_keys,
 )
 from jammi_lab.sources.files.readers import partition_options, partition_types, path_literal
-from jammi_lab.sources.files.text_bytes import encoding_error, encoding_of, text_of, utf8_address
+from jammi_lab.sources.files.text_bytes import TextFile, encoding_error, open_text
 from jammi_lab.sources.files.text_columns import Misfit, decide_columns
 
 if TYPE_CHECKING:
@@ -83,40 +83,33 @@ class CsvDialect:
         )
 
 
-def dialect_of(
-    kind: str, file_set: FileSet, source_file: SourceFile, options: Mapping[str, Any]
-) -> CsvDialect:
+def dialect_of(kind: str, file: TextFile) -> CsvDialect:
     """The dialect of the options; the delimiter is by default the one that divides the first lines
     into the most values, equally many in each. Raises OSError; SourceUnavailable where there are
     two such delimiters, and for a file whose name asks for one."""
+    options = file.options
     quote = options.get("quote", '"')
-    escape = options.get("escape", quote)
-    comment = options.get("comment", "")
-    name = os.path.basename(source_file.path)
+    dialect = CsvDialect("", quote, options.get("escape", quote), options.get("comment", ""))
+    name = os.path.basename(file.path)
     if "delim" in options:
-        return CsvDialect(options["delim"], quote, escape, comment)
+        return replace(dialect, delim=options["delim"])
     if kind == "tsv":
-        return CsvDialect("\t", quote, escape, comment)
-    lines = _first_lines(file_set, source_file, options)
+        return replace(dialect, delim="\t")
+    lines = _first_lines(file)
     if lines and (said := _SEPARATOR_LINE.fullmatch(lines[0].rstrip("\r\n"))):
-        return CsvDialect(said[1], quote, escape, comment)
+        return replace(dialect, delim=said[1])
     stem, suffix = os.path.splitext(name.lower())
     if suffix in COMPRESSED_SUFFIXES:
         suffix = os.path.splitext(stem)[1]
     if suffix in UNDELIMITED_SUFFIXES:
         raise csv_errors.delimiter_error(name, lines[0] if lines else "")
-    return CsvDialect(
-        _delimiter(name, lines, options, quote, escape, comment), quote, escape, comment
-    )
+    return replace(dialect, delim=_delimiter(name, lines, options, dialect))
 
 
-def _delimiter(
-    name: str, lines: list[str], options: Mapping[str, Any], quote: str, escape: str, comment: str
-) -> str:
+def _delimiter(name: str, lines: list[str], options: Mapping[str, Any], dialect: CsvDialect) -> str:
     scores, preamble = {}, 0
     for delimiter in _DELIMITERS:
-        dialect = CsvDialect(delimiter, quote, escape, comment)
-        records = list(_records_of(dialect, lines, options))
+        records = list(_records_of(replace(dialect, delim=delimiter), lines, options))
         counts = [len(record) for _, record in records]
         start = next((index for index, count in enumerate(counts) if count > 1), 0)
         if start > 0 and counts[start:] == [counts[start]] * max(len(counts) - start, 2):
@@ -131,25 +124,21 @@ def _delimiter(
     return max(scores, key=lambda delimiter: scores[delimiter], default=",")
 
 
-def _first_lines(
-    file_set: FileSet, source_file: SourceFile, options: Mapping[str, Any]
-) -> list[str]:
+def _first_lines(file: TextFile) -> list[str]:
     """The first lines of a file with their ends, at most as many as hold a heading. Raises OSError,
     SourceUnavailable for bytes that are not of the file's encoding."""
-    encoding = encoding_of(file_set, source_file, options)
+    encoding = file.encoding
     lines: list[str] = []
     size = 0
-    with file_set.open(source_file) as file:
-        text = text_of(
-            file, source_file, "utf-8-sig" if encoding == "utf-8" else encoding, "strict"
-        )
-        try:
+    marked = "utf-8-sig" if encoding == "utf-8" else encoding
+    try:
+        with open_text(file.source_file, marked, "strict") as text:
             while size <= _HEAD_CHARACTERS and (line := text.readline(_MAX_HEADING_CHARACTERS)):
                 size += len(line)
                 lines.append(line)
-        except UnicodeDecodeError as error:
-            line_number = len(lines) + 1 + error.object[: error.start].count(b"\n")
-            raise encoding_error(file_set, source_file, encoding, line_number) from None
+    except UnicodeDecodeError as error:
+        line_number = len(lines) + 1 + error.object[: error.start].count(b"\n")
+        raise encoding_error(file.source_file, encoding, line_number) from None
     return lines
 
 
@@ -175,17 +164,15 @@ def _records_of(
         before = skipped + reader.line_num
 
 
-def head_of(
-    dialect: CsvDialect, file_set: FileSet, source_file: SourceFile, options: Mapping[str, Any]
-) -> Head:
+def head_of(dialect: CsvDialect, file: TextFile) -> Head:
     """The heading of a file. Without the option `header`, the first record is the heading unless
     all its values are numbers, dates or truth values. Raises OSError, SourceUnavailable for too
     many columns."""
-    lines = _first_lines(file_set, source_file, options)
+    lines, options = _first_lines(file), file.options
     before, record = next(_records_of(dialect, lines, options), (options.get("skip", 0), []))
     if any("\0" in text for text in record):
-        raise csv_errors.binary_error(source_file.path)
-    check_column_count(source_file.path, len(record))
+        raise csv_errors.binary_error(file.path)
+    check_column_count(file.path, len(record))
     has_heading = options.get("header")
     if has_heading is None:
         has_heading = not record or not _are_values(record)
@@ -204,28 +191,24 @@ def _are_values(record: Sequence[str]) -> bool:
     return any(record) and all(_VALUE.fullmatch(text.strip()) for text in record)
 
 
-def heads_of(
-    dialect: CsvDialect,
-    file_set: FileSet,
-    source_files: Sequence[SourceFile],
-    options: Mapping[str, Any],
-) -> list[Head]:
+def heads_of(dialect: CsvDialect, files: Sequence[TextFile]) -> list[Head]:
     """The heading of each file, where they agree. Raises OSError; SourceUnavailable where one has
     other columns, or none where others have."""
-    heads = [head_of(dialect, file_set, source_file, options) for source_file in source_files]
+    options = files[0].options
+    heads = [head_of(dialect, file) for file in files]
     first = next((index for index, head in enumerate(heads) if head.width), 0)
-    for index, (source_file, head) in enumerate(zip(source_files, heads, strict=True)):
+    for index, (file, head) in enumerate(zip(files, heads, strict=True)):
         if not head.width:
             heads[index] = replace(heads[first], skip=0)
         elif head.has_heading != heads[first].has_heading:
             raise csv_errors.heading_error(
-                source_file.path, source_files[first].path, has_heading=head.has_heading
+                file.path, files[first].path, has_heading=head.has_heading
             )
         elif not options.get("union_by_name"):
             check_same_columns(
-                read_errors.display_name(source_file.path),
+                read_errors.display_name(file.path),
                 head.names,
-                read_errors.display_name(source_files[first].path),
+                read_errors.display_name(files[first].path),
                 heads[first].names,
             )
     given = tuple(options.get("names", ()))
@@ -238,26 +221,23 @@ def heads_of(
 
 
 def decide(
-    kind: str,
-    file_set: FileSet,
-    source_files: Sequence[SourceFile],
-    addresses: Sequence[str],
-    options: Mapping[str, Any],
-    relation_of: Callable[[str], Relation],
+    kind: str, files: Sequence[TextFile], relation_of: Callable[[str], Relation]
 ) -> Decision:
     """How these files are read, decided from all their values. Raises OSError, duckdb.Error,
     SourceUnavailable."""
-    for source_file, address in zip(source_files, addresses, strict=True):
-        utf8_address(file_set, source_file, address, options, 0)  # checks the encoding
-    dialect = dialect_of(kind, file_set, source_files[0], options)
-    heads = heads_of(dialect, file_set, source_files, options)
+    for file in files:
+        file.utf8_address(0)  # checks the encoding
+    options = files[0].options
+    source_files = [file.source_file for file in files]
+    dialect = dialect_of(kind, files[0])
+    heads = heads_of(dialect, files)
     if not heads[0].width:
-        raise read_errors.empty_error(source_files[0].path, kind)
+        raise read_errors.empty_error(files[0].path, kind)
     names = list({fold(name): name for head in heads for name in head.names}.values())
     check_declared_columns(options.get("types", {}), names)
     if dialect.comment:
-        for head, source_file in zip(heads, source_files, strict=True):
-            _check_comments(dialect, head, file_set, source_file, options)
+        for head, file in zip(heads, files, strict=True):
+            _check_comments(dialect, head, file)
     headings = list(dict.fromkeys((head.names, head.has_heading) for head in heads))
     reading: dict[str, Any] = {
         "dialect": asdict(dialect),
@@ -266,12 +246,12 @@ def decide(
         "casts": {},
     }
     texts = Decision(dict.fromkeys(names, "VARCHAR"), (), reading)
-    select = select_of(texts, file_set, source_files, addresses, options)
+    select = select_of(texts, files)
     size = sum(source_file.stat.size for source_file in source_files)
     try:
         columns = decide_columns(relation_of(select), names, options, size)
     except Misfit as misfit:
-        raise _misfit_error(misfit, dialect, heads, file_set, source_files, options) from None
+        raise _misfit_error(misfit, dialect, heads, files) from None
     types = {name: column.type for name, column in columns.items()}
     casts = {name: c.cast for name, c in columns.items() if c.cast is not None}
     return Decision(
@@ -281,22 +261,15 @@ def decide(
     )
 
 
-def _check_comments(
-    dialect: CsvDialect,
-    head: Head,
-    file_set: FileSet,
-    source_file: SourceFile,
-    options: Mapping[str, Any],
-) -> None:
+def _check_comments(dialect: CsvDialect, head: Head, file: TextFile) -> None:
     """Raise SourceUnavailable for a line in which the character of comments stands inside, outside
     of quotation marks: DuckDB cuts the line there."""
     quote, delim = re.escape(dialect.quote), re.escape(dialect.delim)
-    with file_set.open(source_file) as file:
-        text = text_of(file, source_file, encoding_of(file_set, source_file, options))
+    with open_text(file.source_file, file.encoding) as text:
         for number, line in enumerate(itertools.islice(text, head.skip, None), head.skip + 1):
             rest = re.sub(f"(^|{delim}){quote}.*?{quote}", "-", line).strip()
             if dialect.comment in rest and not rest.startswith(dialect.comment):
-                raise csv_errors.comment_error(source_file.path, number, line)
+                raise csv_errors.comment_error(file.path, number, line)
 
 
 def _notes_of_heading(head: Head, options: Mapping[str, Any]) -> list[str]:
@@ -322,33 +295,25 @@ def _partition_types(source_files: Sequence[SourceFile], names: Sequence[str]) -
     return types
 
 
-def select_of(
-    decision: Decision,
-    file_set: FileSet,
-    source_files: Sequence[SourceFile],
-    addresses: Sequence[str],
-    options: Mapping[str, Any],
-) -> str:
+def select_of(decision: Decision, files: Sequence[TextFile]) -> str:
     """A SELECT of all rows of these files, in order, as it was decided. Raises OSError,
     SourceUnavailable."""
-    reading = decision.reading
+    reading, options = decision.reading, files[0].options
     readable = []
-    for file, address, (heading, skip) in zip(
-        source_files, addresses, reading["files"], strict=True
-    ):
-        readable.append((file, utf8_address(file_set, file, address, options, skip), heading))
+    for file, (heading, skip) in zip(files, reading["files"], strict=True):
+        readable.append((file.source_file, file.utf8_address(skip), heading))
     selects = []
     for (heading, _), group in itertools.groupby(
         readable, lambda each: (each[2], tuple(sorted(partition_keys(each[0].path))))
     ):
         names, has_heading = reading["headings"][heading]
-        files = list(group)
+        alike = list(group)
         reader_options = [
             *_reader_options(decision, names, options),
             f"header={'true' if has_heading else 'false'}",
-            *partition_options(decision.columns, [file for file, _, _ in files]),
+            *partition_options(decision.columns, [file for file, _, _ in alike]),
         ]
-        paths = ", ".join(path_literal(address) for _, address, _ in files)
+        paths = ", ".join(path_literal(address) for _, address, _ in alike)
         casts = [
             f"{reading['casts'][name]} AS {quote_identifier(name)}"
             for name in names
@@ -387,51 +352,34 @@ def _reader_options(
 
 
 def _misfit_error(
-    misfit: Misfit,
-    dialect: CsvDialect,
-    heads: Sequence[Head],
-    file_set: FileSet,
-    source_files: Sequence[SourceFile],
-    options: Mapping[str, Any],
+    misfit: Misfit, dialect: CsvDialect, heads: Sequence[Head], files: Sequence[TextFile]
 ) -> SourceUnavailable:
     """The error for the first value that is not of its declared type."""
-    for head, source_file in zip(heads, source_files, strict=True):
+    for head, file in zip(heads, files, strict=True):
         index = {fold(name): n for n, name in enumerate(head.names)}.get(fold(misfit.column))
-        for line, record in _all_records(dialect, head, file_set, source_file, options):
+        for line, record in _all_records(dialect, head, file):
             if index is not None and index < len(record) and record[index] == misfit.value:
                 return csv_errors.misfit_error(
-                    source_file.path, line, misfit.column, misfit.value, misfit.kind
+                    file.path, line, misfit.column, misfit.value, misfit.kind
                 )
-    return csv_errors.misfit_error(
-        source_files[0].path, None, misfit.column, misfit.value, misfit.kind
-    )
+    return csv_errors.misfit_error(files[0].path, None, misfit.column, misfit.value, misfit.kind)
 
 
 def _all_records(
-    dialect: CsvDialect,
-    head: Head,
-    file_set: FileSet,
-    source_file: SourceFile,
-    options: Mapping[str, Any],
+    dialect: CsvDialect, head: Head, file: TextFile
 ) -> Iterator[tuple[int, list[str]]]:
     """All records after the lines that are skipped, each with the number of its last line."""
-    encoding = encoding_of(file_set, source_file, options)
-    with file_set.open(source_file) as file:
-        text = text_of(file, source_file, encoding)
+    with open_text(file.source_file, file.encoding) as text:
         reader = dialect.records(itertools.islice(text, head.skip, None))
         for record in reader:
             yield head.skip + reader.line_num, record
 
 
-def line_error(
-    kind: str, file_set: FileSet, source_file: SourceFile, options: Mapping[str, Any]
-) -> SourceUnavailable | None:
+def line_error(kind: str, file: TextFile) -> SourceUnavailable | None:
     """The error for the first line that ends otherwise than the first one, or else for the first
     quotation that is not closed; None where there is none. Raises OSError."""
-    dialect = dialect_of(kind, file_set, source_file, options)
-    encoding = encoding_of(file_set, source_file, options)
-    with file_set.open(source_file) as file:
-        text = text_of(file, source_file, encoding)
+    dialect, encoding = dialect_of(kind, file), file.encoding
+    with open_text(file.source_file, encoding) as text:
         ends: list[str] = []
 
         def lines() -> Iterator[str]:
@@ -446,16 +394,10 @@ def line_error(
                 first, last = ends[0], ends[-1]  # line ends inside a quotation do not count
                 before = records.line_num
                 if last and last != first:
-                    return csv_errors.line_end_error(
-                        source_file.path, before, first, last, len(record)
-                    )
+                    return csv_errors.line_end_error(file.path, before, first, last, len(record))
                 ends[:] = [first]
         except csv.Error:
-            line = _line(file_set, source_file, encoding, before + 1)
-            return csv_errors.quote_error(source_file.path, before + 1, line, options)
+            with open_text(file.source_file, encoding) as again:
+                line = next(itertools.islice(again, before, None), "")
+            return csv_errors.quote_error(file.path, before + 1, line, file.options)
     return None
-
-
-def _line(file_set: FileSet, source_file: SourceFile, encoding: str, number: int) -> str:
-    with file_set.open(source_file) as file:
-        return next(itertools.islice(text_of(file, source_file, encoding), number - 1, None), "")

@@ -79,7 +79,7 @@ class ExcelConnector(FileConnector):
                 f"{self.location} matches {len(source_files)} workbooks; a source reads one.",
                 hint="Add each as a source and combine them with UNION ALL BY NAME.",
             )
-        with self.file_set.open(source_files[0]) as file:
+        with source_files[0].open() as file:
             data = file.read()
         key = digest_of([hashlib.sha256(data).hexdigest(), self.record.options])
         return _sheets.get(key, lambda: self._read(data, source_files[0]))

@@ -6,23 +6,15 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
-from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.identifiers import fold, near_names
-from jammi_lab.sources.files.file_sets import FileSet, SourceFile
-from jammi_lab.sources.files.text_bytes import (
-    BLOCK_BYTES,
-    decompressed,
-    encoding_of,
-    is_nonempty,
-    text_of,
-)
+from jammi_lab.sources.files.file_sets import SourceFile
+from jammi_lab.sources.files.text_bytes import BLOCK_BYTES, TextFile, open_content, open_text
 from jammi_lab.sources.read_errors import display_name
-from jammi_lab.storage.files import Stat
 
 MAX_COLUMNS = 10_000
 """Binding takes DuckDB time with the square of the number of columns: 25 s for 20 000."""
@@ -39,25 +31,16 @@ _KEY_AND_LONG_NUMBER = re.compile(
 _MAX_NUMBER_BYTES = 1024
 _QUOTE, _STRUCTURE = ord('"'), b'"[]{}'
 _ALL_BUT_STRUCTURE = bytes(set(range(256)) - set(_STRUCTURE))
-_MAX_CHECKED_FILES = 10_000
-_checked_files = BoundedCache[tuple[str, str, Stat, str | None, str], bool](_MAX_CHECKED_FILES)
-"""Files that passed the check, by location, stat and kind."""
 
 
-def check_files(kind: str, file_set: FileSet, source_files: Sequence[SourceFile]) -> None:
-    """Check text files, once per content as proved by their stat. Raises OSError, and
-    SourceUnavailable for too deep JSON and numbers that are too small."""
+def check_json(source_files: Sequence[SourceFile]) -> None:
+    """Check JSON files. Raises OSError, and SourceUnavailable for too deep values and numbers that
+    are too small."""
     for source_file in source_files:
-        key = (file_set.realm, source_file.path, source_file.stat, source_file.mark, kind)
-        if _checked_files.get(key):
-            continue
         name = os.path.basename(source_file.path)
-        if kind in ("json", "ndjson") and is_nonempty(file_set, source_file):
-            with file_set.open(source_file) as file:
-                _check_json_depth(decompressed(file, source_file), name)
-            with file_set.open(source_file) as file:
-                _check_small_numbers(decompressed(file, source_file), name)
-        _checked_files.put(key, True)
+        for check in (_check_json_depth, _check_small_numbers):
+            with open_content(source_file) as content:
+                check(content, name)
 
 
 def check_column_count(name: str, columns: int) -> None:
@@ -110,17 +93,13 @@ def _check_small_numbers(stream: BinaryIO, name: str) -> None:
         line += block.count(b"\n", 0, -_MAX_NUMBER_BYTES)
 
 
-def check_exact_numbers(
-    file_set: FileSet, source_files: Sequence[SourceFile], options: Mapping[str, Any]
-) -> None:
+def check_exact_numbers(files: Sequence[TextFile]) -> None:
     """Check numbers of JSON in columns that are declared to hold all their digits: DuckDB makes
     each number with a point a DOUBLE before any cast. Raises OSError, SourceUnavailable."""
-    types: Mapping[str, str] = options.get("types", {})
+    types: Mapping[str, str] = files[0].options.get("types", {})
     names = {fold(name): name for name, kind in types.items() if kind.upper() not in _FLOAT_TYPES}
-    for source_file in source_files if names else ():
-        encoding = encoding_of(file_set, source_file, options)
-        with file_set.open(source_file) as file:
-            text = text_of(file, source_file, encoding)
+    for file in files if names else ():
+        with open_text(file.source_file, file.encoding) as text:
             line, rest = 1, ""
             while block := text.read(BLOCK_BYTES):
                 block = rest + block
@@ -130,7 +109,7 @@ def check_exact_numbers(
                     key = fold(json.loads(match[1], strict=False)) if match[1] else "json"
                     if key in names and not _is_exact(match[2]):
                         line += block.count("\n", 0, match.start(2))
-                        raise _inexact_number_error(source_file, line, names[key], match[2])
+                        raise _inexact_number_error(file.path, line, names[key], match[2])
                 rest = block[-_MAX_NUMBER_BYTES:]
                 line += block.count("\n", 0, -_MAX_NUMBER_BYTES)
 
@@ -142,12 +121,10 @@ def _is_exact(number: str) -> bool:
     return Decimal(number) == Decimal(repr(float(number)))
 
 
-def _inexact_number_error(
-    source_file: SourceFile, line: int, column: str, number: str
-) -> SourceUnavailable:
+def _inexact_number_error(path: str, line: int, column: str, number: str) -> SourceUnavailable:
     given = json.dumps({"types": {column: "DOUBLE"}}, ensure_ascii=False)
     return SourceUnavailable(
-        f"{display_name(source_file.path)}, line {line}: column {column!r} contains {number[:60]}, "
+        f"{display_name(path)}, line {line}: column {column!r} contains {number[:60]}, "
         f"of which only {float(number)!r} would be read.",
         hint=f"Write the number as text, in quotation marks, or read DOUBLE: options={given}.",
     )

@@ -9,7 +9,7 @@ import functools
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
 from jammi_lab.core.identifiers import has_surrogate
@@ -38,6 +38,21 @@ class SourceFile:
     tag, if its store provides one."""
     route: str = ""
     """Of a local file, what changes when its path leads to another file and then back."""
+    realm: str = ""
+    """Of a remote file, distinguishes equal paths on different servers."""
+    open_remote: Callable[[SourceFile], BinaryIO] | None = field(
+        default=None, compare=False, repr=False
+    )
+    """Opens a remote file. None for a local one."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine."""
+        return self.open_remote is None
+
+    def open(self) -> BinaryIO:
+        """Open it for reading, seekable. Raises OSError."""
+        return open(self.path, "rb") if self.open_remote is None else self.open_remote(self)
 
     def is_proved(self, at_ns: int, racy_seconds: float) -> bool:
         """Whether its bytes cannot change after this moment without another mark or stat. A file
@@ -67,11 +82,6 @@ class FileSet(Protocol):
         """Whether the files are on this machine."""
         ...
 
-    @property
-    def realm(self) -> str:
-        """Distinguishes equal paths on different servers; empty for local files."""
-        ...
-
     def list_files(self, kind: str) -> list[SourceFile]:
         """List the files of a kind, sorted by relative path. Raises FileNotFoundError if there are
         none, OSError."""
@@ -79,10 +89,6 @@ class FileSet(Protocol):
 
     def names(self) -> list[str]:
         """The names of all visible files of any kind; may be empty. Raises OSError."""
-        ...
-
-    def open(self, source_file: SourceFile) -> BinaryIO:
-        """Open a file for reading, seekable. Raises OSError."""
         ...
 
     def read_access(self, source_files: Sequence[SourceFile]) -> ReadAccess:
@@ -94,7 +100,6 @@ class LocalFileSet:
     """A local file, glob or folder, or only these `files` of a folder."""
 
     is_local = True
-    realm = ""
 
     def __init__(self, pattern: str, files: Sequence[str] | None = None) -> None:
         self.pattern = pattern
@@ -117,9 +122,6 @@ class LocalFileSet:
         if os.path.isdir(self._path):
             return sorted(_list_folder(self._path))
         return [self._path] if os.path.lexists(self._path) else []
-
-    def open(self, source_file: SourceFile) -> BinaryIO:
-        return open(source_file.path, "rb")
 
     def read_access(self, source_files: Sequence[SourceFile]) -> ReadAccess:
         return ReadAccess([source_file.path for source_file in source_files])

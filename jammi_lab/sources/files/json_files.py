@@ -16,9 +16,8 @@ from jammi_lab.sources.files.file_checks import (
     check_declared_columns,
     check_exact_numbers,
 )
-from jammi_lab.sources.files.file_sets import FileSet, SourceFile
 from jammi_lab.sources.files.readers import partition_options, partition_types, path_literal
-from jammi_lab.sources.files.text_bytes import utf8_address
+from jammi_lab.sources.files.text_bytes import TextFile
 from jammi_lab.sources.files.text_columns import Misfit, TextColumn, decide_columns
 from jammi_lab.sources.files.text_types import Form
 
@@ -50,24 +49,21 @@ _IS_BEYOND_DOUBLE = "isinf(TRY_CAST({} AS DOUBLE))"
 
 
 def decide(
-    kind: str,
-    file_set: FileSet,
-    source_files: Sequence[SourceFile],
-    addresses: Sequence[str],
-    options: Mapping[str, Any],
-    relation_of: Callable[[str], Relation],
+    kind: str, files: Sequence[TextFile], relation_of: Callable[[str], Relation]
 ) -> Decision:
     """How these files are read, decided from all their values. Raises OSError, duckdb.Error,
     SourceUnavailable."""
     reading: dict[str, Any] = {"kind": kind, "columns": None, "casts": {}, "has_maps": True}
+    options = files[0].options
+    source_files = [file.source_file for file in files]
 
     def rows_of(columns: Mapping[str, str] | None, selected: str = "*") -> Relation:
         decision = Decision(columns or {}, (), reading | {"columns": columns})
-        select = select_of(decision, file_set, source_files, addresses, options)
+        select = select_of(decision, files)
         return relation_of(f"SELECT {selected} FROM ({select})")
 
-    detected = _detect(reading, rows_of, source_files[0].path)
-    check_exact_numbers(file_set, source_files, options)
+    detected = _detect(reading, rows_of, files[0].path)
+    check_exact_numbers(files)
     check_declared_columns(options.get("types", {}), list(detected))
     partitions = partition_types(source_files)
     detected = {name: kind for name, kind in detected.items() if name not in partitions}
@@ -99,11 +95,8 @@ def decide(
             decided = decide_columns(texts, looked, options, size, _TIMES)
         except Misfit as misfit:
             known = Decision({}, (), reading)
-            selects = (
-                select_of(known, file_set, [source_file], [address], options)
-                for source_file, address in zip(source_files, addresses, strict=True)
-            )
-            raise _misfit_error(misfit, source_files, map(relation_of, selects)) from None
+            relations = (relation_of(select_of(known, [file])) for file in files)
+            raise _misfit_error(misfit, files, relations) from None
         for name, column in _columns(decided, detected, texts).items():
             types[name] = column.type
             if column.cast is not None:
@@ -127,12 +120,12 @@ def _detect(
 
 
 def _misfit_error(
-    misfit: Misfit, source_files: Sequence[SourceFile], rows_of_files: Iterable[Relation]
+    misfit: Misfit, files: Sequence[TextFile], rows_of_files: Iterable[Relation]
 ) -> SourceUnavailable:
     """The error for a value that is not of its declared type, in the first record that has it."""
-    path, number = source_files[0].path, None
+    path, number = files[0].path, None
     value = f"CAST({quote_identifier(misfit.column)} AS VARCHAR)"
-    for source_file, rows in zip(source_files, rows_of_files, strict=True):
+    for file, rows in zip(files, rows_of_files, strict=True):
         if misfit.column in scratch_duckdb.describe(rows):
             numbered = f"SELECT row_number() OVER () AS number, {value} AS value FROM it"
             first = (
@@ -140,7 +133,7 @@ def _misfit_error(
             )
             [[number]] = scratch_duckdb.query(rows, first)
         if number is not None:
-            path = source_file.path
+            path = file.path
             break
     return csv_errors.misfit_error(
         path, number, misfit.column, misfit.value, misfit.kind, unit="record"
@@ -222,25 +215,16 @@ def _needs_detection(names: Sequence[str]) -> bool:
     )
 
 
-def select_of(
-    decision: Decision,
-    file_set: FileSet,
-    source_files: Sequence[SourceFile],
-    addresses: Sequence[str],
-    options: Mapping[str, Any],
-) -> str:
+def select_of(decision: Decision, files: Sequence[TextFile]) -> str:
     """A SELECT of all rows of these files, in order, as it was decided. Raises OSError,
     SourceUnavailable."""
-    reading = decision.reading
-    paths = [
-        path_literal(utf8_address(file_set, source_file, address, options))
-        for source_file, address in zip(source_files, addresses, strict=True)
-    ]
+    reading, options = decision.reading, files[0].options
+    paths = ", ".join(path_literal(file.utf8_address()) for file in files)
     shape = "newline_delimited" if reading["kind"] == "ndjson" else "auto"
     reader_options = [
         f"format={sql_literal(options.get('format', shape))}",
         f"maximum_depth={_MAX_TYPED_DEPTH}",
-        *partition_options(decision.columns, source_files),
+        *partition_options(decision.columns, [file.source_file for file in files]),
     ]
     if "records" in options:
         reader_options.append(f"records={sql_literal(str(options['records']).lower())}")
@@ -249,7 +233,7 @@ def select_of(
             f"dateformat={sql_literal(_NO_FORMAT)}",
             f"timestampformat={sql_literal(_NO_FORMAT)}",
             "sample_size=-1",
-            f"maximum_sample_files={len(source_files)}",
+            f"maximum_sample_files={len(files)}",
             f"union_by_name={'true' if options.get('union_by_name') else 'false'}",
             *([] if reading["has_maps"] else ["map_inference_threshold=-1"]),
         ]
@@ -260,4 +244,4 @@ def select_of(
         reader_options.append(f"columns={{{columns}}}")
     casts = [f"{cast} AS {quote_identifier(name)}" for name, cast in reading["casts"].items()]
     selected = f"* REPLACE ({', '.join(casts)})" if casts else "*"
-    return f"SELECT {selected} FROM read_json([{', '.join(paths)}], {', '.join(reader_options)})"
+    return f"SELECT {selected} FROM read_json([{paths}], {', '.join(reader_options)})"

@@ -23,7 +23,7 @@ from jammi_lab.core.dataframes import nested_types
 from jammi_lab.core.errors import SchemaMismatch, SourceUnavailable
 from jammi_lab.core.identifiers import fold, quote_identifier
 from jammi_lab.sources.files.file_checks import check_column_count, check_same_columns
-from jammi_lab.sources.files.file_sets import CLOCK_SECONDS, FileSet, SourceFile
+from jammi_lab.sources.files.file_sets import CLOCK_SECONDS, SourceFile
 from jammi_lab.sources.files.formats import partition_keys, partitions
 from jammi_lab.sources.files.readers import (
     partition_options,
@@ -59,12 +59,12 @@ class FileSchema:
     metadata that Arrow writes; DuckDB reads them as integers (1.5.5)."""
 
 
-_schemas = BoundedCache[tuple[str, SourceFile], FileSchema](_MAX_CACHED_FILES)
+_schemas = BoundedCache[SourceFile, FileSchema](_MAX_CACHED_FILES)
 """By place and stat, of files that passed the checks."""
 _interned = BoundedCache[FileSchema, FileSchema](_MAX_CACHED_SCHEMAS)
 
 
-def schemas_of(file_set: FileSet, source_files: Sequence[SourceFile]) -> list[FileSchema]:
+def schemas_of(source_files: Sequence[SourceFile]) -> list[FileSchema]:
     """The schema of each file, read and checked once per content as proved by its stat.
 
     Raises SchemaMismatch for decimals with more digits than DuckDB supports and for times that are
@@ -73,15 +73,14 @@ def schemas_of(file_set: FileSet, source_files: Sequence[SourceFile]) -> list[Fi
     """
     schemas = []
     for source_file in source_files:
-        key = (file_set.realm, source_file)
-        schema = _schemas.get(key)
+        schema = _schemas.get(source_file)
         if schema is None:
             now = time.time_ns()
-            schema = _read_schema(file_set, source_file)
+            schema = _read_schema(source_file)
             schema = _interned.get(schema) or schema
             _interned.put(schema, schema)
             if source_file.is_proved(now, CLOCK_SECONDS):
-                _schemas.put(key, schema)
+                _schemas.put(source_file, schema)
         schemas.append(schema)
     return schemas
 
@@ -182,7 +181,6 @@ def _partition_columns(source_files: Sequence[SourceFile]) -> dict[str, str]:
 
 
 def check_common_types(
-    file_set: FileSet,
     source_files: Sequence[SourceFile],
     schemas: Sequence[FileSchema],
     options: Mapping[str, Any],
@@ -195,7 +193,7 @@ def check_common_types(
     first_by_schema: dict[FileSchema, SourceFile] = {}
     for source_file, schema in zip(source_files, schemas, strict=True):
         first_by_schema.setdefault(schema, source_file)
-    _check_partitions(file_set, source_files, schemas)
+    _check_partitions(source_files, schemas)
     if len(first_by_schema) == 1:
         return []
     merges = bool(options.get("union_by_name"))
@@ -207,9 +205,7 @@ def check_common_types(
         for name, kind in schema.types:
             earlier = common.setdefault(fold(name), (name, kind, source_file))
             both = common_type(earlier[1], kind, merges_fields=merges)
-            if both is None and _are_exact_doubles(
-                file_set, source_files, schemas, name, (earlier[1], kind)
-            ):
+            if both is None and _are_exact_doubles(source_files, schemas, name, (earlier[1], kind)):
                 both = pa.float64()
             if both is None:
                 raise _type_error(name, earlier[2], earlier[1], source_file, kind)
@@ -225,10 +221,10 @@ def check_common_types(
     return notes
 
 
-def _read_schema(file_set: FileSet, source_file: SourceFile) -> FileSchema:
+def _read_schema(source_file: SourceFile) -> FileSchema:
     name = os.path.basename(source_file.path)
     try:
-        with file_set.open(source_file) as file:
+        with source_file.open() as file:
             footer = pq.read_metadata(file)
             fields = footer.schema.to_arrow_schema()
             check_column_count(name, len(fields))
@@ -329,9 +325,7 @@ def _check_same_columns(first_by_schema: Mapping[FileSchema, SourceFile]) -> Non
         check_same_columns(place_of(source_file), names, place_of(first), first_names)
 
 
-def _check_partitions(
-    file_set: FileSet, source_files: Sequence[SourceFile], schemas: Sequence[FileSchema]
-) -> None:
+def _check_partitions(source_files: Sequence[SourceFile], schemas: Sequence[FileSchema]) -> None:
     """Raise SourceUnavailable for files that do not have the same `key=value` folders, of which
     DuckDB would ignore some, and for a key that is also a column of other values, which DuckDB
     would replace."""
@@ -340,7 +334,7 @@ def _check_partitions(
         pairs = partitions(source_file.path)
         for name, _ in schema.types:
             value = urllib.parse.unquote(pairs.get(fold(name), ""))
-            if fold(name) in keys and not _is_everywhere(value, file_set, source_file, name):
+            if fold(name) in keys and not _is_everywhere(value, source_file, name):
                 raise SourceUnavailable(
                     f"{place_of(source_file)} has a column {name!r} with values other than that of "
                     "its folder.",
@@ -348,19 +342,18 @@ def _check_partitions(
                 )
 
 
-def _is_everywhere(value: str, file_set: FileSet, source_file: SourceFile, name: str) -> bool:
+def _is_everywhere(value: str, source_file: SourceFile, name: str) -> bool:
     """Whether by its statistics a column has no other value."""
     return all(
         part is not None
         and part.has_min_max
         and part.null_count == 0
         and str(part.min) == value == str(part.max)
-        for part in _statistics(file_set, source_file, name)
+        for part in _statistics(source_file, name)
     )
 
 
 def _are_exact_doubles(
-    file_set: FileSet,
     source_files: Sequence[SourceFile],
     schemas: Sequence[FileSchema],
     name: str,
@@ -374,7 +367,7 @@ def _are_exact_doubles(
         types = {fold(column): kind for column, kind in schema.types}
         if not pa.types.is_integer(types.get(fold(name), pa.null())):
             continue
-        for part in _statistics(file_set, source_file, name):
+        for part in _statistics(source_file, name):
             if part is None or (part.num_values and not part.has_min_max):
                 return False
             if part.num_values and max(-part.min, part.max) > _MAX_EXACT_INTEGER:
@@ -382,9 +375,9 @@ def _are_exact_doubles(
     return True
 
 
-def _statistics(file_set: FileSet, source_file: SourceFile, name: str) -> list[Any]:
+def _statistics(source_file: SourceFile, name: str) -> list[Any]:
     """The statistics of a plain column in each row group; None where there are none."""
-    with file_set.open(source_file) as file:
+    with source_file.open() as file:
         footer = pq.read_metadata(file)
     paths = [fold(footer.schema.column(leaf).path) for leaf in range(len(footer.schema))]
     if fold(name) not in paths:

@@ -1,6 +1,5 @@
 """Paths in SQL, the SELECT that reads whole texts, and the columns of `key=value` folders."""
 
-import os
 import re
 import urllib.parse
 from collections.abc import Mapping, Sequence
@@ -16,19 +15,6 @@ from jammi_lab.sources.read_errors import display_name
 _DEFAULT_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _DATE = re.compile(ISO_DATE)
-
-
-def build_select_of_texts(source_files: Sequence[SourceFile], addresses: Sequence[str]) -> str:
-    """A SELECT of the name and the text of each file."""
-    names = ", ".join(
-        f"{sql_literal(address)}: {sql_literal(file.relative or os.path.basename(file.path))}"
-        for file, address in zip(source_files, addresses, strict=True)
-    )
-    paths = ", ".join(map(path_literal, addresses))
-    return (
-        f"SELECT element_at(MAP {{{names}}}, filename)[1] AS name, content AS text "
-        f"FROM read_text([{paths}])"
-    )
 
 
 def partition_types(source_files: Sequence[SourceFile]) -> dict[str, str]:

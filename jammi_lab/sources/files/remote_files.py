@@ -190,6 +190,8 @@ class StoreFileSet:
             self.filesystem.unstrip_protocol(path),
             Stat(int(info["size"]), seconds * 10**9, 0, 0),
             marks[0] if marks else None,
+            realm=self.realm,
+            open_remote=self.open,
         )
 
 
@@ -219,10 +221,14 @@ class HttpFileSet:
         metadata = http.head(self.url, self._credentials)
         if metadata.size is None:
             size, digest = self._download_digest(metadata)
-            return [SourceFile("", self.url, Stat(size, 0, 0, 0), f"SHA-256 {digest}")]
+            return [self._source_file(size, f"SHA-256 {digest}")]
         # The date is compared, too: there are servers whose tags do not change with the bytes.
         mark = f"ETag {metadata.etag} {metadata.date}" if metadata.etag is not None else None
-        return [SourceFile("", self.url, Stat(metadata.size, 0, 0, 0), mark)]
+        return [self._source_file(metadata.size, mark)]
+
+    def _source_file(self, size: int, mark: str | None) -> SourceFile:
+        stat = Stat(size, 0, 0, 0)
+        return SourceFile("", self.url, stat, mark, realm=self.realm, open_remote=self.open)
 
     def _download_digest(self, metadata: HeadResponse) -> tuple[int, str]:
         from jammi_lab.sources.files import http

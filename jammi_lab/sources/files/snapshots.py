@@ -15,7 +15,7 @@ from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources.base import ObservationContext
 from jammi_lab.sources.files import arrow_ipc
-from jammi_lab.sources.files.file_sets import FileSet, SourceFile
+from jammi_lab.sources.files.file_sets import SourceFile
 from jammi_lab.sources.files.formats import COMPRESSED_SUFFIXES, partitions
 from jammi_lab.storage.digests import (
     NO_STAT,
@@ -36,19 +36,18 @@ count, or None."""
 Files = Sequence[tuple[SourceFile, Payload]]
 
 
-def _cache_key(file_set: FileSet, source_file: SourceFile, kind: str) -> str:
-    if file_set.is_local and kind != "arrow":
+def _cache_key(source_file: SourceFile, kind: str) -> str:
+    if source_file.is_local and kind != "arrow":
         path = source_file.path
         # a `Path` drops `//` and `/./`; making one takes longer than the rest of this
         is_plain = "//" not in path and "/." not in path
         return cache_key(path if is_plain else Path(path), kind == "parquet")
     return observation_key(
-        "arrow" if kind == "arrow" else f"url-{kind}", f"{file_set.realm}{source_file.path}"
+        "arrow" if kind == "arrow" else f"url-{kind}", f"{source_file.realm}{source_file.path}"
     )
 
 
 def cached_payload(
-    file_set: FileSet,
     source_file: SourceFile,
     kind: str,
     ctx: ObservationContext,
@@ -58,10 +57,10 @@ def cached_payload(
     same; None if it must be read."""
     if bypass_cache:
         return None
-    entry = ctx.cache.get(_cache_key(file_set, source_file, kind))
+    entry = ctx.cache.get(_cache_key(source_file, kind))
     if entry is None:
         return None
-    if not file_set.is_local:
+    if not source_file.is_local:
         is_same = (
             source_file.mark is not None
             and entry.payload.get("mark") == source_file.mark
@@ -71,19 +70,17 @@ def cached_payload(
     return entry.payload if is_current(entry, source_file.stat, ctx.racy_seconds) else None
 
 
-def read_payload(
-    file_set: FileSet, source_file: SourceFile, kind: str, ctx: ObservationContext
-) -> Payload:
+def read_payload(source_file: SourceFile, kind: str, ctx: ObservationContext) -> Payload:
     """Read the payload of a file and cache it. Raises OSError, pyarrow.ArrowInvalid,
     SchemaMismatch."""
-    key = _cache_key(file_set, source_file, kind)
-    if not file_set.is_local:
-        payload = {**_remote_payload(file_set, source_file, kind), "mark": source_file.mark}
+    key = _cache_key(source_file, kind)
+    if not source_file.is_local:
+        payload = {**_remote_payload(source_file, kind), "mark": source_file.mark}
         ctx.cache.put(key, CacheEntry(source_file.stat, ctx.now_ns, payload))
         return payload
     if kind == "arrow":
         stat, payload = read_stable(
-            Path(source_file.path), lambda: arrow_ipc.cache_payload(file_set, source_file)
+            Path(source_file.path), lambda: arrow_ipc.cache_payload(source_file)
         )
         ctx.cache.put(key, CacheEntry(stat, ctx.now_ns, payload))
         return payload
@@ -102,10 +99,10 @@ MIN_MARKED_BYTES = 32 << 20
 downloaded."""
 
 
-def store_payloads(file_set: FileSet, source_files: Sequence[SourceFile]) -> list[Payload] | None:
+def store_payloads(source_files: Sequence[SourceFile]) -> list[Payload] | None:
     """Payloads of large remote files from their store's metadata; None for files to be identified
     by their bytes."""
-    if file_set.is_local or not all(source_file.mark for source_file in source_files):
+    if not all(source_file.mark for source_file in source_files):
         return None
     if sum(source_file.stat.size for source_file in source_files) < MIN_MARKED_BYTES:
         return None
@@ -119,10 +116,10 @@ def store_payloads(file_set: FileSet, source_files: Sequence[SourceFile]) -> lis
     ]
 
 
-def _remote_payload(file_set: FileSet, source_file: SourceFile, kind: str) -> dict[str, Any]:
+def _remote_payload(source_file: SourceFile, kind: str) -> dict[str, Any]:
     if kind == "arrow":
-        return arrow_ipc.cache_payload(file_set, source_file)
-    with file_set.open(source_file) as file:
+        return arrow_ipc.cache_payload(source_file)
+    with source_file.open() as file:
         if kind == "parquet":
             return parquet_payload(digest_parquet_stream(file, source_file.stat.size), file)
         return {"whole": sha256_stream(file), "by_column": None, "rows": None}

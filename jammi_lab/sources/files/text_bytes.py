@@ -17,13 +17,14 @@ import time
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.errors import SourceUnavailable
-from jammi_lab.sources.files.file_sets import CLOCK_SECONDS, FileSet, SourceFile
+from jammi_lab.sources.files.file_sets import CLOCK_SECONDS, SourceFile
 from jammi_lab.sources.files.formats import COMPRESSED_SUFFIXES, is_skipped
 from jammi_lab.sources.locations import Unreachable
 from jammi_lab.sources.read_errors import display_name, truncated_compressed_error
@@ -53,7 +54,7 @@ _GUESSES = (
 )
 """Encodings that a message names where the file can be decoded by them."""
 _MAX_NAMED_ENCODINGS = 4
-_nonempty_by_file = BoundedCache[tuple[str, SourceFile], bool](_MAX_CACHED_FILES)
+_nonempty_by_file = BoundedCache[SourceFile, bool](_MAX_CACHED_FILES)
 """Compressed files that were decompressed to the end, and whether they contain anything."""
 _copies: dict[tuple[str, str, str, int], tuple[SourceFile, str]] = {}
 """The path of the converted copy, by realm, path and encoding of a file and the
@@ -108,7 +109,7 @@ def _member(file: BinaryIO, name: str) -> BinaryIO:
     )
 
 
-def is_nonempty(file_set: FileSet, source_file: SourceFile) -> bool:
+def is_nonempty(source_file: SourceFile) -> bool:
     """Whether a text file is not empty. A compressed file is decompressed to the end, once per
     content as proved by its stat.
 
@@ -117,17 +118,15 @@ def is_nonempty(file_set: FileSet, source_file: SourceFile) -> bool:
     """
     if not is_compressed(source_file):
         return source_file.stat.size > 0
-    key = (file_set.realm, source_file)
-    if (cached := _nonempty_by_file.get(key)) is not None:
+    if (cached := _nonempty_by_file.get(source_file)) is not None:
         return cached
     now = time.time_ns()
     has_data = False
-    with container_errors(source_file), file_set.open(source_file) as file:
-        stream = decompressed(file, source_file)
+    with container_errors(source_file), open_content(source_file) as stream:
         while stream.read(BLOCK_BYTES):
             has_data = True
     if source_file.is_proved(now, CLOCK_SECONDS):
-        _nonempty_by_file.put(key, has_data)
+        _nonempty_by_file.put(source_file, has_data)
     return has_data
 
 
@@ -145,62 +144,92 @@ def container_errors(source_file: SourceFile) -> Iterator[None]:
         raise
 
 
-def encoding_of(file_set: FileSet, source_file: SourceFile, options: Mapping[str, Any]) -> str:
-    """The name of a text file's encoding: by its byte order mark, else by the option, which names
-    one for all files or one by file name; else UTF-8. Raises OSError."""
-    with file_set.open(source_file) as file:
-        start = decompressed(file, source_file).read(4)
-    for mark, name in _MARKS:
-        if start.startswith(mark):
-            return name
-    given = options.get("encoding", "utf-8")
-    if isinstance(given, dict):
-        given = given.get(source_file.relative) or given.get(os.path.basename(source_file.path))
-    name = codecs.lookup(given or "utf-8").name
-    if name == "utf-16":  # without a byte order mark, which is told by the first character
-        return "utf-16-be" if start[:1] == b"\0" else "utf-16-le"
-    return name
+@contextlib.contextmanager
+def open_content(source_file: SourceFile) -> Iterator[BinaryIO]:
+    """The bytes of a file, taken out of its container. Raises OSError, and as `decompressed`."""
+    with source_file.open() as file:
+        yield decompressed(file, source_file)
 
 
-def utf8_address(
-    file_set: FileSet,
-    source_file: SourceFile,
-    address: str,
-    options: Mapping[str, Any],
-    skip: int | None = None,
-) -> str:
-    """The name under which DuckDB reads a text file as UTF-8: `address`, or the path of a converted
-    copy. A number of lines to `skip` is set for CSV files, of which DuckDB skips the byte order
-    mark; lines are skipped here, because DuckDB 1.5.5 counts neither comments nor blank lines among
-    them. Raises OSError; SourceUnavailable for bytes that are not of their encoding."""
-    encoding = encoding_of(file_set, source_file, options)
-    is_readable = encoding == "utf-8" or (encoding == "utf-8-sig" and skip is not None)
-    suffix = os.path.splitext(source_file.path.lower())[1]
-    if is_readable and not skip and suffix not in (".bz2", ".xz", ".zip"):
-        return address
-    key = (file_set.realm, source_file.path, encoding, skip or 0)
-    with _copies_lock:
-        known = _copies.get(key)
-    if known is not None and known[0] == source_file and _is_proved(source_file, known[1]):
-        return known[1]
-    path = _convert(file_set, source_file, encoding, skip or 0)
-    if isinstance(options.get("encoding"), str) and not encoding.startswith("utf-8"):
-        _check_is_not_utf8(file_set, source_file, encoding, path)
-    with _copies_lock:
-        _copies[key] = (source_file, path)
-    if known is not None:
-        own_files.discard(known[1])
-    return path
+@contextlib.contextmanager
+def open_text(
+    source_file: SourceFile, encoding: str, errors: str = "replace"
+) -> Iterator[io.TextIOWrapper]:
+    """The text of a file, with its line ends as they are. Raises as `open_content`."""
+    with open_content(source_file) as content:
+        yield io.TextIOWrapper(content, encoding, errors, newline="")
 
 
-def lines_skipped_in(file_set: FileSet, source_file: SourceFile, message: str) -> int | None:
+@dataclass(frozen=True, slots=True)
+class TextFile:
+    """A text file of a source, and what says how it is read."""
+
+    source_file: SourceFile
+    address: str
+    """The name under which DuckDB reads its bytes."""
+    options: Mapping[str, Any]
+    """The options of the source."""
+
+    @property
+    def path(self) -> str:
+        """Its absolute path or URL."""
+        return self.source_file.path
+
+    @property
+    def encoding(self) -> str:
+        """The name of its encoding: by its byte order mark, else by the option, which names one for
+        all files or one by file name; else UTF-8. Raises OSError."""
+        with open_content(self.source_file) as content:
+            start = content.read(4)
+        for mark, name in _MARKS:
+            if start.startswith(mark):
+                return name
+        given = self.options.get("encoding", "utf-8")
+        if isinstance(given, dict):
+            given = given.get(self.source_file.relative) or given.get(os.path.basename(self.path))
+        name = codecs.lookup(given or "utf-8").name
+        if name == "utf-16":  # without a byte order mark, which is told by the first character
+            return "utf-16-be" if start[:1] == b"\0" else "utf-16-le"
+        return name
+
+    def utf8_address(self, skip: int | None = None) -> str:
+        """The name under which DuckDB reads the file as UTF-8: `address`, or the path of a
+        converted copy. A number of lines to `skip` is set for CSV files, of which DuckDB skips the
+        byte order mark; lines are skipped here, because DuckDB 1.5.5 counts neither comments nor
+        blank lines among them. Raises OSError; SourceUnavailable for bytes that are not of their
+        encoding."""
+        encoding = self.encoding
+        is_readable = encoding == "utf-8" or (encoding == "utf-8-sig" and skip is not None)
+        suffix = os.path.splitext(self.path.lower())[1]
+        if is_readable and not skip and suffix not in (".bz2", ".xz", ".zip"):
+            return self.address
+        key = (self.source_file.realm, self.path, encoding, skip or 0)
+        with _copies_lock:
+            known = _copies.get(key)
+        if (
+            known is not None
+            and known[0] == self.source_file
+            and _is_proved(self.source_file, known[1])
+        ):
+            return known[1]
+        path = _convert(self.source_file, encoding, skip or 0)
+        if isinstance(self.options.get("encoding"), str) and not encoding.startswith("utf-8"):
+            _check_is_not_utf8(self.source_file, encoding, path)
+        with _copies_lock:
+            _copies[key] = (self.source_file, path)
+        if known is not None:
+            own_files.discard(known[1])
+        return path
+
+
+def lines_skipped_in(source_file: SourceFile, message: str) -> int | None:
     """How many first lines the copy of a file lacks that a message names; None for a message that
     names no copy of it."""
     with _copies_lock:
         copies = [
             (path, skip)
             for (realm, original, _, skip), (_, path) in _copies.items()
-            if (realm, original) == (file_set.realm, source_file.path)
+            if (realm, original) == (source_file.realm, source_file.path)
         ]
     return next((skip for path, skip in copies if path in message), None)
 
@@ -214,7 +243,7 @@ def _is_proved(source_file: SourceFile, copy: str) -> bool:
     return source_file.is_proved(made_ns, CLOCK_SECONDS)
 
 
-def _convert(file_set: FileSet, source_file: SourceFile, encoding: str, skip: int) -> str:
+def _convert(source_file: SourceFile, encoding: str, skip: int) -> str:
     """The path of a new copy in UTF-8 without the first lines."""
     folder = spill_folders.new_instance_path().parent / "text"
     parts = [part for part in os.path.dirname(source_file.path).split("/") if "=" in part]
@@ -225,10 +254,9 @@ def _convert(file_set: FileSet, source_file: SourceFile, encoding: str, skip: in
     try:
         with (
             container_errors(source_file),
-            file_set.open(source_file) as file,
+            open_text(source_file, encoding, "strict") as text,
             open(path, "wb") as copy,
         ):
-            text = text_of(file, source_file, encoding, "strict")
             for _ in range(skip):
                 text.readline()
                 line += 1
@@ -239,20 +267,17 @@ def _convert(file_set: FileSet, source_file: SourceFile, encoding: str, skip: in
         own_files.discard(path)
         before = error.object[: error.start].decode(encoding, "replace")
         line += before.count("\n")
-        raise encoding_error(file_set, source_file, encoding, line) from None
+        raise encoding_error(source_file, encoding, line) from None
     except BaseException:
         own_files.discard(path)
         raise
     return str(path)
 
 
-def _check_is_not_utf8(
-    file_set: FileSet, source_file: SourceFile, encoding: str, copy: str
-) -> None:
+def _check_is_not_utf8(source_file: SourceFile, encoding: str, copy: str) -> None:
     """Raise SourceUnavailable for a file that is UTF-8 and would read as other characters."""
     try:
-        with file_set.open(source_file) as file:
-            text = text_of(file, source_file, "utf-8", "strict")
+        with open_text(source_file, "utf-8", "strict") as text:
             has_other_characters = False
             while block := text.read(BLOCK_BYTES):
                 if "\0" in block:
@@ -271,7 +296,7 @@ def _check_is_not_utf8(
 
 
 def encoding_error(
-    file_set: FileSet, source_file: SourceFile, encoding: str, line: int | None = None
+    source_file: SourceFile, encoding: str, line: int | None = None
 ) -> SourceUnavailable:
     """The error for a text file that is not of its encoding, with those by which it can be decoded.
     Raises OSError."""
@@ -279,7 +304,7 @@ def encoding_error(
     for guess in _GUESSES:
         if guess == "latin-1" and "cp1252" in names:
             continue  # the same but for control characters
-        if guess != encoding and _decodes(file_set, source_file, guess):
+        if guess != encoding and _decodes(source_file, guess):
             names.append(guess)
     name = display_name(source_file.path) + (f", line {line}" if line else "")
     shown = {"utf-8": "UTF-8", "utf-16": "UTF-16"}.get(encoding, encoding)
@@ -299,21 +324,13 @@ def encoding_error(
     )
 
 
-def _decodes(file_set: FileSet, source_file: SourceFile, encoding: str) -> bool:
+def _decodes(source_file: SourceFile, encoding: str) -> bool:
     """Whether a file is text in this encoding."""
     try:
-        with file_set.open(source_file) as file:
-            text = text_of(file, source_file, encoding, "strict")
+        with open_text(source_file, encoding, "strict") as text:
             while block := text.read(BLOCK_BYTES):
                 if "\0" in block or (encoding.startswith("utf-16") and "\n" not in block):
                     return False
     except UnicodeError:
         return False
     return True
-
-
-def text_of(
-    file: BinaryIO, source_file: SourceFile, encoding: str, errors: str = "replace"
-) -> io.TextIOWrapper:
-    """The text of an open file, with its line ends as they are."""
-    return io.TextIOWrapper(decompressed(file, source_file), encoding, errors, newline="")

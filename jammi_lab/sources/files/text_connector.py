@@ -9,14 +9,20 @@ import duckdb
 
 from jammi_lab.core.anchors import source_input
 from jammi_lab.core.errors import JammiError, SourceUnavailable
+from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.sources import read_errors
 from jammi_lab.sources.base import ReadPlan, Relation, Requirements
 from jammi_lab.sources.files import csv_errors, csv_files, file_checks, json_files
 from jammi_lab.sources.files.connector import FileConnector
 from jammi_lab.sources.files.decisions import Decision
 from jammi_lab.sources.files.file_sets import ReadAccess, SourceFile
-from jammi_lab.sources.files.readers import build_select_of_texts
-from jammi_lab.sources.files.text_bytes import encoding_error, is_nonempty, lines_skipped_in
+from jammi_lab.sources.files.readers import path_literal
+from jammi_lab.sources.files.text_bytes import (
+    TextFile,
+    encoding_error,
+    is_nonempty,
+    lines_skipped_in,
+)
 
 _NOT_UTF8 = re.compile(r"not utf-8 encoded|Invalid unicode|invalid UTF-8|not valid UTF8", re.I)
 _LINE_NUMBER = re.compile(r"CSV Error on Line: (\d+)")
@@ -38,19 +44,15 @@ class TextConnector(FileConnector):
         self._check_anchor_column(self.relation(None).columns or {})
 
     def _decide(self, source_files: Sequence[SourceFile]) -> Decision:
-        file_checks.check_files(self.kind, self.file_set, source_files)
-        nonempty = self._nonempty_files(source_files)
         if self.kind == "text":
             return Decision({"name": "VARCHAR", "text": "VARCHAR"})
-        access = self.file_set.read_access(nonempty)
+        nonempty = self._nonempty_files(source_files)
+        if self.kind in ("json", "ndjson"):
+            file_checks.check_json(nonempty)
+        files, access = self._text_files(nonempty)
         try:
             decision: Decision = self._reader.decide(
-                self.kind,
-                self.file_set,
-                nonempty,
-                access.addresses,
-                self.record.options,
-                lambda body: self._relation_of(body, access),
+                self.kind, files, lambda body: self._relation_of(body, access)
             )
             return decision
         except _PARSE_ERRORS as error:
@@ -63,22 +65,28 @@ class TextConnector(FileConnector):
 
     def _relation(self, source_files: Sequence[SourceFile]) -> Relation:
         decision = self._decision(source_files)
-        nonempty = self._nonempty_files(source_files)
-        access = self.file_set.read_access(nonempty)
+        files, access = self._text_files(self._nonempty_files(source_files))
         if self.kind == "text":
-            body = build_select_of_texts(nonempty, access.addresses)
+            body = _build_select_of_texts(files)
         else:
-            body = self._reader.select_of(
-                decision, self.file_set, nonempty, access.addresses, self.record.options
-            )
-        return self._relation_of(body, access, decision, nonempty)
+            body = self._reader.select_of(decision, files)
+        return self._relation_of(body, access, decision, files)
+
+    def _text_files(self, source_files: Sequence[SourceFile]) -> tuple[list[TextFile], ReadAccess]:
+        """These files, and how DuckDB reads them."""
+        access = self.file_set.read_access(source_files)
+        files = [
+            TextFile(source_file, address, self.record.options)
+            for source_file, address in zip(source_files, access.addresses, strict=True)
+        ]
+        return files, access
 
     def _relation_of(
         self,
         body: str,
         access: ReadAccess,
         decision: Decision | None = None,
-        source_files: Sequence[SourceFile] = (),
+        files: Sequence[TextFile] = (),
     ) -> Relation:
         return Relation(
             source_input(self.record.name),
@@ -87,7 +95,7 @@ class TextConnector(FileConnector):
                 filesystem=access.filesystem, scoped_secret=access.scoped_secret
             ),
             columns=None if decision is None else decision.columns,
-            explain=lambda text: self._message_error(text, source_files, access),
+            explain=lambda text: self._message_error(text, files),
         )
 
     def _nonempty_files(self, source_files: Sequence[SourceFile]) -> list[SourceFile]:
@@ -97,30 +105,28 @@ class TextConnector(FileConnector):
         """
         if self.kind == "text":
             return list(source_files)
-        nonempty = [file for file in source_files if is_nonempty(self.file_set, file)]
+        nonempty = [file for file in source_files if is_nonempty(file)]
         if not nonempty:
             raise read_errors.empty_error(self.location, self.kind)
         return nonempty
 
-    def _message_error(
-        self, text: str, source_files: Sequence[SourceFile], access: ReadAccess
-    ) -> JammiError | None:
+    def _message_error(self, text: str, files: Sequence[TextFile]) -> JammiError | None:
         """The error for a DuckDB message about these files; None for any other message."""
         if not self.file_set.is_local and (error := read_errors.remote_error(self.location, text)):
             return error
         mentioned = [
-            file
-            for file, address in zip(source_files, access.addresses, strict=True)
-            if address in text or lines_skipped_in(self.file_set, file, text) is not None
+            file.source_file
+            for file in files
+            if file.address in text or lines_skipped_in(file.source_file, text) is not None
         ]
         return self._read_error(text, mentioned) if mentioned else None
 
     def _read_error(self, text: str, source_files: Sequence[SourceFile]) -> JammiError:
         """The error for a DuckDB message about one of these files."""
         named = [
-            (file, lines_skipped_in(self.file_set, file, text))
+            (file, lines_skipped_in(file, text))
             for file in source_files
-            if file.path in text or lines_skipped_in(self.file_set, file, text) is not None
+            if file.path in text or lines_skipped_in(file, text) is not None
         ]
         source_file, skipped = named[0] if named else (source_files[0], None)
         try:
@@ -133,7 +139,7 @@ class TextConnector(FileConnector):
         if _NOT_UTF8.search(text):
             match = _LINE_NUMBER.search(text)
             line = int(match[1]) + skipped if match else None
-            return encoding_error(self.file_set, source_file, "utf-8", line)
+            return encoding_error(source_file, "utf-8", line)
         if keys := _EQUAL_KEYS.search(text):
             return SourceUnavailable(
                 f"{read_errors.display_name(path)}: an object has the key {keys[1] or keys[2]!r} "
@@ -144,10 +150,10 @@ class TextConnector(FileConnector):
         if self.kind in ("csv", "tsv"):
             options = self.record.options
             error = csv_errors.csv_error(text, path, skipped, options)
-            if error is not None and error.message.endswith(": ''."):  # DuckDB did not see the line
-                error = csv_files.line_error(self.kind, self.file_set, source_file, options)
-            if error is None and _INVALID_STATE in text:
-                error = csv_files.line_error(self.kind, self.file_set, source_file, options)
+            # DuckDB did not see the line
+            is_unseen = error is not None and error.message.endswith(": ''.")
+            if is_unseen or (error is None and _INVALID_STATE in text):
+                error = csv_files.line_error(self.kind, TextFile(source_file, path, options))
         error = error or read_errors.read_error(text)
         if error is not None:
             return error
@@ -155,3 +161,17 @@ class TextConnector(FileConnector):
         return SourceUnavailable(
             f"{read_errors.display_name(os.path.basename(path))} cannot be read: {sentence}."
         )
+
+
+def _build_select_of_texts(files: Sequence[TextFile]) -> str:
+    """A SELECT of the name and the text of each file."""
+    names = ", ".join(
+        f"{sql_literal(file.address)}: "
+        f"{sql_literal(file.source_file.relative or os.path.basename(file.path))}"
+        for file in files
+    )
+    paths = ", ".join(path_literal(file.address) for file in files)
+    return (
+        f"SELECT element_at(MAP {{{names}}}, filename)[1] AS name, content AS text "
+        f"FROM read_text([{paths}])"
+    )
