@@ -189,6 +189,10 @@ class Requirements:
     """The object-store secret that the body needs."""
 
 
+NO_REQUIREMENTS = Requirements()
+"""Nothing has to be loaded."""
+
+
 @dataclass(frozen=True, slots=True)
 class Consistency:
     """What proves which state of a source a statement has read."""
@@ -214,7 +218,7 @@ class Relation:
     """How its rows are read."""
     columns: Mapping[str, str] | None = None
     """SQL type by column, in order; None if the engine has to describe the body."""
-    requirements: Requirements = Requirements()
+    requirements: Requirements = NO_REQUIREMENTS
     """What the body needs in DuckDB."""
     consistency: Consistency = Consistency()
     """How the state that was read is proved."""

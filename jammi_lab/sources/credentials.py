@@ -5,14 +5,13 @@ The user part of a URL, query parameters that look like a credential, and the op
 and token are used while the kernel lives and never stored. The text of a `secret=` has one of these
 forms:
 
-    object stores   `key:secret` or `key:secret:token`; JSON with these names; or the secret alone
+    object stores   `key:secret` or `key:secret:token`; or the secret alone
                     if the key is given otherwise, and for gs, where it is the token
     http, https     `user:password`; `?query` to append to the URL; or a bearer token
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -143,19 +142,9 @@ def _parse_secret(secret: str | None) -> dict[str, str]:
         return {}
     text = secret.strip()
     if text.startswith("{"):
-        try:
-            parsed = json.loads(text)
-        except ValueError:
-            parsed = None
-        if not isinstance(parsed, dict) or not all(
-            name in object_stores.CREDENTIALS and isinstance(value, str)
-            for name, value in parsed.items()
-        ):
-            raise InvalidArgument(
-                "The secret must be a JSON object with key, secret and token.",
-                hint='Use {"key": "…", "secret": "…"}.',
-            )
-        return parsed
+        raise InvalidArgument(
+            "The secret must not be JSON.", hint="Write key:secret, or key:secret:token."
+        )
     parts = text.split(":", 2)
     return (
         {"secret": parts[0]}

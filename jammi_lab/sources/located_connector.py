@@ -56,6 +56,10 @@ class LocatedConnector:
         """The column of `anchor="column:…"`; None for any other anchor."""
         return self.record.anchor.partition(":")[2] or None
 
+    def tables(self) -> list[str]:
+        """Empty: it is one table."""
+        return []
+
     def find(self, parts: Sequence[str]) -> str | None:  # noqa: ARG002
         """None: it is no database."""
         return None

@@ -78,7 +78,7 @@ def split_location(location: str) -> tuple[str, dict[str, str]]:
     """A location without its credentials, and the credentials by name; of the URL of an object
     store all parameters."""
     scheme = scheme_of(location)
-    if scheme is None or scheme == "memory":
+    if scheme is None:
         return location, {}
     if database_urls.kind_of(scheme) is not None:
         return database_urls.strip_password(location)

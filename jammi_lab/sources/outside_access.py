@@ -35,7 +35,7 @@ class OutsideAccess:
 
     def check(self, record: SourceRecord) -> None:
         """Raise SourceUnavailable for a source that must not be opened."""
-        if record.kind == "frame" or scheme_of(record.location) == "memory":
+        if record.kind == "frame":
             return
         if not self.connects and _may_connect(record):
             raise SourceUnavailable(

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _METHOD = "digest of the rows"
-_bytes_read: dict[tuple[str, str | None], int] = {}
-"""Size of the rows that this process last read, by location and table."""
 
 
 class Reader(Protocol):
@@ -78,19 +76,14 @@ class PackageConnector(LocatedConnector):
 
     def _observe(self, table: str | None, ctx: ObservationContext) -> Observed:
         """A snapshot by the digests of the columns. Raises as `relation`."""
-        size = _bytes_read.get((self.record.location, table))
-        if ctx.scan_bytes is None or size is None or size <= ctx.scan_bytes:
-            rows = self._rows(table)
-            size = rows.nbytes
-            if ctx.scan_bytes is None or size <= ctx.scan_bytes:
-                return msgspec.structs.replace(frame_snapshot(rows), method=_METHOD)
-        return Unknown(f"would scan {size:,} bytes; run `ws.status(deep=True)`")
+        rows = self._rows(table)
+        if ctx.scan_bytes is not None and rows.nbytes > ctx.scan_bytes:
+            return Unknown(f"would scan {rows.nbytes:,} bytes; run `ws.status(deep=True)`")
+        return msgspec.structs.replace(frame_snapshot(rows), method=_METHOD)
 
     def _rows(self, table: str | None) -> pa.Table:
         reader = self._open()
-        rows = unique_names(as_arrow(self._call(reader.read, table)))
-        _bytes_read[self.record.location, table] = rows.nbytes
-        return rows
+        return unique_names(as_arrow(self._call(reader.read, table)))
 
     def _open(self) -> Any:
         open_reader = load_package_entry(CONNECTORS, self.record.kind)

@@ -84,7 +84,7 @@ _MAGIC = (
     (0, b"FEA1", "arrow"),
 )
 """Bytes at a place that tell a kind: a `.db` may be SQLite or DuckDB."""
-_SCHEMES = (None, "memory", *STORES, *HTTP_SCHEMES, *_DATABASE_FILES)
+_SCHEMES = (None, *STORES, *HTTP_SCHEMES, *_DATABASE_FILES)
 
 
 def infer_kind(

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import duckdb
-import fsspec
 import openpyxl
 import pandas as pd
 import pyarrow as pa
@@ -136,28 +135,6 @@ class LocalFile(WrittenFile):
         whole = self.path.read_bytes()
         self.path.write_bytes(whole[:-9])
         return lambda: self.path.write_bytes(whole)
-
-
-class InMemory(WrittenFile):
-    """Through fsspec."""
-
-    second_look = Cost.SCAN
-
-    def make(self, folder, get):
-        self.files = fsspec.filesystem("memory")
-        self.end()
-        self.location = self.where("memory://d")
-        self.start()
-
-    def end(self):
-        self.files.store.clear()
-        self.files.pseudo_dirs[:] = [""]
-
-    def write(self, name, content):
-        self.files.pipe_file(f"/d/{name}", content)
-
-    def vanish(self):
-        self.files.rm("/d", recursive=True)
 
 
 class OnStore(WrittenFile):

@@ -21,7 +21,6 @@ from tests.sources.kinds import (
     Duckdb,
     Frame,
     Iceberg,
-    InMemory,
     LocalFile,
     Mysql,
     OfPackage,
@@ -44,7 +43,6 @@ class TestFiles(SourceSuite):
 
 class TestRemoteFiles(SourceSuite):
     kinds = [
-        *(InMemory(kind, place) for kind in ("parquet", "csv") for place in ("file", "folder")),
         *map(OnStore, ("parquet", "csv", "ndjson", "arrow")),
         OnStore("parquet", "folder"),
         OnStore("csv", "glob"),

@@ -36,7 +36,6 @@ KINDS = {
 @pytest.mark.parametrize("name", KINDS)
 def test_the_name_tells_the_kind(tmp_path, name):
     assert infer_kind(tmp_path / name) == KINDS[name]
-    assert infer_kind(f"memory://d/{name}") == KINDS[name]
     assert infer_kind(str(tmp_path / "*") + name[1:]) == KINDS[name]
 
 

@@ -7,9 +7,9 @@ file and of its logs proves that nothing was written, it is not computed again.
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 
@@ -44,10 +44,11 @@ from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 from jammi_lab.storage.files import Stat, is_settled, route_of, stat_of
 
 _MAX_ATTEMPTS = 3
-_MAX_CACHED_FILES = 64
+_MAX_KEPT = 1024
 METHOD = "digest of the columns"
 _REMEDY = 'run `ws.status(deep=True)` or set `anchor="column:…"`'
 
+T = TypeVar("T")
 Stats = tuple[Stat | None, ...]
 """Stats of the file and of its logs; None for a missing file."""
 
@@ -230,13 +231,19 @@ class DatabaseFileConnector(LocatedConnector, ABC):
             raise read_errors.unreadable_error(self._name, error) from None
         if stats[0] is None:
             raise read_errors.missing_error(full_location(self.record.location, self.folder))
-        key = (self.kind, self.path, digest_of(self.record.options), stats)
-        if (cached := _cached_tables.get(key)) is not None:
-            return cached
-        tables = self.read_tables()
-        if stats_are_settled(stats):
-            _cached_tables.put(key, tables)
-        return tables
+        return self.keep("tables", self.read_tables)
+
+    def keep(self, what: str, read: Callable[[], T]) -> T:
+        """What `read` returns, kept while the stats prove that nothing was written. Raises what
+        `read` raises."""
+        stats = self._stats()
+        key = (self.kind, self.path, digest_of(self.record.options), what, stats)
+        known: T | None = _kept.get(key)
+        if known is None:
+            known = read()
+            if stats_are_settled(stats):
+                _kept.put(key, known)
+        return known
 
     def _find_table(self, table: str | None) -> FileTable:
         tables = self._tables()
@@ -336,8 +343,8 @@ class DatabaseFileConnector(LocatedConnector, ABC):
         )
 
 
-_cached_tables = BoundedCache[tuple[str, str, str, Stats], list[FileTable]](_MAX_CACHED_FILES)
-"""Tables by file, options and stats."""
+_kept = BoundedCache[tuple[str, str, str, str, Stats], Any](_MAX_KEPT)
+"""What was read of files, by file, options and stats."""
 _OLD_SECONDS = 2.0
 
 

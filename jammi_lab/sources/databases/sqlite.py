@@ -71,9 +71,6 @@ def current_copy(path: str, stats: Stats, copy: Callable[[str], object]) -> str:
 
 
 _MAX_EXACT_INTEGER = 2**53
-_MAX_KNOWN_CLASSES = 1024
-_known_looks = BoundedCache[tuple[str, str, Stats], list[str | None]](_MAX_KNOWN_CLASSES)
-"""Answers to looks at all values of a table, by path and SELECT."""
 _REAL = re.compile("REAL|FLOA|DOUB", re.IGNORECASE)
 """Declared types with which SQLite itself stores integers as floating-point numbers."""
 _MISREAD = {
@@ -115,24 +112,19 @@ class SqliteConnector(DatabaseFileConnector):
         nothing outside its file."""
         attachment = self._attachment(self._safe_path())
         if self.record.options.get("text"):
-            columns = [quote_identifier(name) for name, _ in info.columns]
-            texts = ", ".join(
-                f"CASE typeof({each}) WHEN 'blob' THEN hex({each}) ELSE CAST({each} AS TEXT) END "
-                f"AS {each}"
-                for each in columns
-            )
-            source = (
-                f"sqlite_query({sql_literal(attachment.alias)}, "
-                f"{sql_literal(f'SELECT {texts} FROM {quote_identifier(info.name)}')})"
-            )
-            body = f"SELECT {', '.join(map(plain_text, columns))} FROM {source}"
+            kinds = dict.fromkeys(dict(info.columns), "VARCHAR")
+            body = _query_as_text(info, attachment.alias, kinds, "CAST({} AS TEXT)")
             return self._relation_of(info, body, attachment)
         self._check_values(info)
         classes = self._storage_classes(info)
         if any(kind.startswith(GENERATED) for _, kind in info.columns) or any(
             "real" in each for each in classes.values()
         ):
-            body = self._query_as_text(info, attachment.alias, classes)
+            kinds = {
+                name: _type_of_classes(classes[name]) if name in classes else _declared_type(kind)
+                for name, kind in info.columns
+            }
+            body = _query_as_text(info, attachment.alias, kinds, "printf('%!.17g', {})")
         else:
             body = _scan(info, attachment, classes)
         relation = self._relation_of(info, body, attachment)
@@ -190,35 +182,11 @@ class SqliteConnector(DatabaseFileConnector):
     def _look(self, select: str) -> list[str | None]:
         """The row of a SELECT of aggregates, kept while the stats prove that nothing was written.
         Raises SourceUnavailable."""
-        stats = self._stats()
-        key = (self.path, select, stats)
-        if (known := _known_looks.get(key)) is not None:
-            return known
-        [row] = self.ask_reader(do="query", path=self.path, select=select)["rows"]
-        if stats_are_settled(stats):
-            _known_looks.put(key, row)
-        return list(row)
-
-    def _query_as_text(
-        self, info: FileTable, alias: str, classes: Mapping[str, frozenset[str]]
-    ) -> str:
-        """A SELECT that SQLite runs, for what the scanner does not read: computed columns, and
-        numbers of more than 15 digits without a declared type."""
-        texts, values = [], []
-        for name, declared in info.columns:
-            quoted = quote_identifier(name)
-            texts.append(
-                f"CASE typeof({quoted}) WHEN 'real' THEN printf('%!.17g', {quoted}) "
-                f"WHEN 'blob' THEN hex({quoted}) ELSE CAST({quoted} AS TEXT) END AS {quoted}"
-            )
-            kind = _type_of_classes(classes[name]) if name in classes else _declared_type(declared)
-            value = f"unhex({quoted})" if kind == "BLOB" else f"CAST({quoted} AS {kind})"
-            values.append(plain_text(quoted) if kind == "VARCHAR" else f"{value} AS {quoted}")
-        select = f"SELECT {', '.join(texts)} FROM {quote_identifier(info.name)}"
-        return (
-            f"SELECT {', '.join(values)} FROM sqlite_query({sql_literal(alias)}, "
-            f"{sql_literal(select)})"
+        answer = self.keep(
+            select, lambda: self.ask_reader(do="query", path=self.path, select=select)
         )
+        [row] = answer["rows"]
+        return list(row)
 
     def notes(self) -> list[str]:
         """The columns without a declared type that are text because their values are of several
@@ -277,6 +245,25 @@ def _conditions(info: FileTable) -> dict[str, str]:
         for name, kind in info.columns
         if _declared_type(kind) in _MISREAD and not _REAL.search(kind)
     }
+
+
+def _query_as_text(info: FileTable, alias: str, kinds: Mapping[str, str], real: str) -> str:
+    """A SELECT that SQLite runs, for what the scanner does not read: computed columns, and numbers
+    of more than 15 digits without a declared type. `real` is the text of a floating-point number,
+    with {} for the column."""
+    texts, values = [], []
+    for name, kind in kinds.items():
+        quoted = quote_identifier(name)
+        texts.append(
+            f"CASE typeof({quoted}) WHEN 'real' THEN {real.format(quoted)} "
+            f"WHEN 'blob' THEN hex({quoted}) ELSE CAST({quoted} AS TEXT) END AS {quoted}"
+        )
+        value = f"unhex({quoted})" if kind == "BLOB" else f"CAST({quoted} AS {kind})"
+        values.append(plain_text(quoted) if kind == "VARCHAR" else f"{value} AS {quoted}")
+    select = f"SELECT {', '.join(texts)} FROM {quote_identifier(info.name)}"
+    return (
+        f"SELECT {', '.join(values)} FROM sqlite_query({sql_literal(alias)}, {sql_literal(select)})"
+    )
 
 
 def _scan(info: FileTable, attachment: Attachment, classes: Mapping[str, frozenset[str]]) -> str:

@@ -22,7 +22,6 @@ from jammi_lab.sources.base import (
     PartOfFiles,
     ReadPlan,
     Relation,
-    Requirements,
     SourceContext,
 )
 from jammi_lab.sources.credentials import resolve_credentials
@@ -56,10 +55,6 @@ class FileConnector(LocatedConnector):
             return LocalFileSet(self.pattern, self.record.options.get("files"))
         access = resolve_credentials(self.record, self.context.credentials)
         return file_set_for(self.pattern, access)
-
-    def tables(self) -> list[str]:
-        """Empty: all files form one table."""
-        return []
 
     def check(self) -> None:
         """Check that the files exist and their first rows can be read.
@@ -217,9 +212,7 @@ class FileConnector(LocatedConnector):
                 body=parquet_schemas.build_select(source_files, access.addresses, schemas),
                 part_of_files=select_files if self.file_set.is_local else None,
             ),
-            requirements=Requirements(
-                filesystem=access.filesystem, scoped_secret=access.scoped_secret
-            ),
+            requirements=access.requirements,
             columns=columns,
             explain=self._explain,
         )
@@ -239,31 +232,20 @@ class FileConnector(LocatedConnector):
             snapshots.cached_payload(source_file, self.kind, ctx, force)
             for source_file in source_files
         ]
-        unread_bytes = sum(
-            source_file.stat.size
-            for source_file, payload in zip(source_files, cached, strict=True)
-            if payload is None
-        )
+        files = list(zip(source_files, cached, strict=True))
+        unread = [source_file for source_file, payload in files if payload is None]
+        unread_bytes = sum(source_file.stat.size for source_file in unread)
         if ctx.scan_bytes is not None and unread_bytes > ctx.scan_bytes:
             return Unknown(
                 f"would scan {unread_bytes:,} bytes; "
                 'run `ws.status(deep=True)` or set `anchor="column:…"`'
             )
-        self._check_readable(
-            [
-                source_file
-                for source_file, payload in zip(source_files, cached, strict=True)
-                if payload is None
-            ]
-        )
+        self._check_readable(unread)
         payloads = [
-            payload or snapshots.read_payload(source_file, self.kind, ctx)
-            for source_file, payload in zip(source_files, cached, strict=True)
+            (source_file, payload or snapshots.read_payload(source_file, self.kind, ctx))
+            for source_file, payload in files
         ]
-        files = list(zip(source_files, payloads, strict=True))
-        return self._snapshot(
-            source_files, files, ctx, was_read=any(payload is None for payload in cached)
-        )
+        return self._snapshot(source_files, payloads, ctx, was_read=bool(unread))
 
     def _snapshot(
         self,

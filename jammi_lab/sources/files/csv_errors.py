@@ -23,8 +23,26 @@ def _shown_text(text: str) -> str:
     return repr(text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 1]}…")
 
 
-def _place_of(path: str, line: int | None, unit: str = "line") -> str:
+def place_of(path: str, line: int | None, unit: str = "line") -> str:
+    """A file with the number of a line, or of what `unit` says, for display."""
     return display_name(path) + (f", {unit} {line:d}" if line else "")
+
+
+class Misfit(Exception):
+    """A value that is not of the type declared for its column."""
+
+    def __init__(self, column: str, kind: str, value: str) -> None:
+        super().__init__(column)
+        self.column, self.kind, self.value = column, kind, value
+
+    def at(self, place: str) -> SourceUnavailable:
+        """The error for this value at a place: a line, record or cell of a file."""
+        return SourceUnavailable(
+            f"{place}: column {self.column!r} contains {_shown_text(self.value)}, which is not a "
+            f"{self.kind}.",
+            hint="Correct the value, or read text: "
+            f'options={{"types": {{"{self.column}": "VARCHAR"}}}}.',
+        )
 
 
 def delimiter_error(path: str, line: str) -> SourceUnavailable:
@@ -57,7 +75,7 @@ def binary_error(path: str) -> SourceUnavailable:
 def preamble_error(path: str, line: int, text: str) -> SourceUnavailable:
     """The error for lines above the heading."""
     return SourceUnavailable(
-        f"{_place_of(path, line)}: {_shown_text(text)} has more values than the lines above it.",
+        f"{place_of(path, line)}: {_shown_text(text)} has more values than the lines above it.",
         hint=f'Skip the lines above the heading: options={{"skip": {line - 1}}}. If there is one '
         'column: options={"delim": ","}.',
     )
@@ -80,23 +98,11 @@ def partition_name_error(path: str, key: str) -> SourceUnavailable:
     )
 
 
-def misfit_error(
-    path: str, line: int | None, column: str, value: str, kind: str, unit: str = "line"
-) -> SourceUnavailable:
-    """The error for a value that is not of the type declared for its column, in a line, or what
-    `unit` says."""
-    return SourceUnavailable(
-        f"{_place_of(path, line, unit)}: column {column!r} contains {_shown_text(value)}, which is "
-        f"not a {kind}.",
-        hint=f'Correct the value, or read text: options={{"types": {{"{column}": "VARCHAR"}}}}.',
-    )
-
-
 def line_end_error(path: str, line: int, first: str, other: str, width: int) -> SourceUnavailable:
     """The error for a file with mixed line ends. `width`: number of values in that line."""
     hint = 'Set options={"strict_mode": False}, which takes any line end.'
     return SourceUnavailable(
-        f"{_place_of(path, line)}: it ends in {repr(other)[1:-1]}, the lines before it end in "
+        f"{place_of(path, line)}: it ends in {repr(other)[1:-1]}, the lines before it end in "
         f"{repr(first)[1:-1]}.",
         hint=hint if width > 1 else "Write the file again with one kind of line end.",
     )
@@ -105,7 +111,7 @@ def line_end_error(path: str, line: int, first: str, other: str, width: int) -> 
 def comment_error(path: str, line: int, text: str) -> SourceUnavailable:
     """The error for a line that would be cut where a comment seems to begin."""
     return SourceUnavailable(
-        f"{_place_of(path, line)}: the character of comments stands inside: {_shown_text(text)}.",
+        f"{place_of(path, line)}: the character of comments stands inside: {_shown_text(text)}.",
         hint="Leave out the option comment; skip is the number of lines above the heading.",
     )
 
@@ -118,7 +124,7 @@ def quote_error(path: str, line: int, text: str, options: Mapping[str, Any]) -> 
     elif options.get("quote") != "":
         hint = 'If quotation marks are part of the text, set options={"quote": ""}.'
     return SourceUnavailable(
-        f"{_place_of(path, line)}: a quotation mark is not closed, or stands inside a value: "
+        f"{place_of(path, line)}: a quotation mark is not closed, or stands inside a value: "
         f"{_shown_text(text)}.",
         hint=hint,
     )
@@ -135,7 +141,7 @@ def csv_error(
     line, text = int(match[1]) + skipped, match[2]
     if size := _LINE_SIZE.search(message):
         return SourceUnavailable(
-            f"{_place_of(path, line)}: the line has {int(size[1]):,} bytes: {_shown_text(text)}.",
+            f"{place_of(path, line)}: the line has {int(size[1]):,} bytes: {_shown_text(text)}.",
             hint=f'Set options={{"max_line_size": {2 * int(size[1])}}}.',
         )
     if counts := _COUNTS.search(message):
@@ -143,7 +149,7 @@ def csv_error(
     if "unterminated quote" in message:
         return quote_error(path, line, text, options)
     if value := _VALUE.search(message):
-        return misfit_error(path, line, value[1], value[2], value[3])
+        return Misfit(value[1], value[3], value[2]).at(place_of(path, line))
     return None
 
 
@@ -161,7 +167,7 @@ def _ragged_error(
         all_columns = f'"names": [{actual} names], "header": True, "null_padding": True'
         hint = f"{hint} To read all {actual} columns: options={{{all_columns}}}."
     return SourceUnavailable(
-        f"{_place_of(path, line)}: {actual} value{'s' if actual != 1 else ''} where {expected} are "
+        f"{place_of(path, line)}: {actual} value{'s' if actual != 1 else ''} where {expected} are "
         f"expected: {_shown_text(text)}.",
         hint=hint,
     )

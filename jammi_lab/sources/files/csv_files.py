@@ -29,7 +29,7 @@ from jammi_lab.sources.files.formats import (
 )
 from jammi_lab.sources.files.readers import partition_options, partition_types, path_literal
 from jammi_lab.sources.files.text_bytes import TextFile, encoding_error, open_text
-from jammi_lab.sources.files.text_columns import Misfit, decide_columns
+from jammi_lab.sources.files.text_columns import decide_columns
 
 if TYPE_CHECKING:
     import _csv
@@ -250,7 +250,7 @@ def decide(
     size = sum(source_file.stat.size for source_file in source_files)
     try:
         columns = decide_columns(relation_of(select), names, options, size)
-    except Misfit as misfit:
+    except csv_errors.Misfit as misfit:
         raise _misfit_error(misfit, dialect, heads, files) from None
     types = {name: column.type for name, column in columns.items()}
     casts = {name: c.cast for name, c in columns.items() if c.cast is not None}
@@ -352,17 +352,18 @@ def _reader_options(
 
 
 def _misfit_error(
-    misfit: Misfit, dialect: CsvDialect, heads: Sequence[Head], files: Sequence[TextFile]
+    misfit: csv_errors.Misfit,
+    dialect: CsvDialect,
+    heads: Sequence[Head],
+    files: Sequence[TextFile],
 ) -> SourceUnavailable:
     """The error for the first value that is not of its declared type."""
     for head, file in zip(heads, files, strict=True):
         index = {fold(name): n for n, name in enumerate(head.names)}.get(fold(misfit.column))
         for line, record in _all_records(dialect, head, file):
             if index is not None and index < len(record) and record[index] == misfit.value:
-                return csv_errors.misfit_error(
-                    file.path, line, misfit.column, misfit.value, misfit.kind
-                )
-    return csv_errors.misfit_error(files[0].path, None, misfit.column, misfit.value, misfit.kind)
+                return misfit.at(csv_errors.place_of(file.path, line))
+    return misfit.at(csv_errors.place_of(files[0].path, None))
 
 
 def _all_records(

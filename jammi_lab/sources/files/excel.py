@@ -24,10 +24,10 @@ from jammi_lab.sources.databases import reader_process
 from jammi_lab.sources.databases.reader_process import ReaderError
 from jammi_lab.sources.files import file_checks
 from jammi_lab.sources.files.connector import FileConnector
+from jammi_lab.sources.files.csv_errors import Misfit
 from jammi_lab.sources.files.decisions import Decision
 from jammi_lab.sources.files.file_sets import SourceFile
-from jammi_lab.sources.files.text_columns import Misfit, decide_columns
-from jammi_lab.sources.files.text_types import declared_cast
+from jammi_lab.sources.files.text_columns import decide_columns
 from jammi_lab.sources.files.workbook_columns import cell_address
 from jammi_lab.sources.scratch_duckdb import sql_types
 
@@ -127,25 +127,21 @@ class ExcelConnector(FileConnector):
 def _with_types(rows: pa.Table, types: Mapping[str, str]) -> pa.Table:
     """The rows with the columns of `types`, which are texts, in these types. Raises
     SourceUnavailable for a value that does not fit."""
-    declared = {fold(name): kind for name, kind in types.items()}
+    declared = {fold(name) for name in types}
     names = [name for name in rows.column_names if fold(name) in declared]
     relation = Relation(source_input(""), ReadPlan(frame=rows))
     try:
-        decide_columns(relation, names, {"types": types}, rows.nbytes)
+        columns = decide_columns(relation, names, {"types": types}, rows.nbytes)
     except Misfit as misfit:
         column = rows.column_names.index(misfit.column)
         row = pc.index(rows[column], misfit.value).as_py()
         place = {key.decode(): value.decode() for key, value in rows.schema.metadata.items()}
         cell = cell_address(int(place["column"]) + column, int(place["row"]) + row)
-        raise SourceUnavailable(
-            f"{place['place']}, cell {cell}: {misfit.value[:60]!r} is not a {misfit.kind}.",
-            hint="Correct the cell, or read text: options="
-            f'{{"types": {{"{misfit.column}": "VARCHAR"}}}}.',
-        ) from None
+        raise misfit.at(f"{place['place']}, cell {cell}") from None
     casts = []
-    for name in names:
+    for name, typed in columns.items():
         quoted = quote_identifier(name)
-        casts.append(f"{declared_cast(quoted, declared[fold(name)], {})} AS {quoted}")
+        casts.append(f"CAST({quoted} AS {typed.type}) AS {quoted}")
     with scratch_duckdb.connect(relation) as connection:
-        typed = connection.execute(f"SELECT * REPLACE ({', '.join(casts)}) FROM it")
-        return typed.to_arrow_table()
+        rows_typed = connection.execute(f"SELECT * REPLACE ({', '.join(casts)}) FROM it")
+        return rows_typed.to_arrow_table()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
 from jammi_lab.core.identifiers import has_surrogate
-from jammi_lab.sources.base import ScopedSecret
+from jammi_lab.sources.base import NO_REQUIREMENTS, Requirements
 from jammi_lab.sources.files.formats import is_skipped, names_of_kind
 from jammi_lab.sources.locations import base_of, expand, literal_path
 from jammi_lab.storage.files import Stat, is_settled, route_of, to_stat
@@ -68,10 +68,9 @@ class ReadAccess:
 
     addresses: Sequence[str]
     """One unescaped address per file, in order."""
-    filesystem: object | None = None
-    """The fsspec filesystem to register, if DuckDB does not read the files natively."""
-    scoped_secret: ScopedSecret | None = None
-    """The secret to create, if DuckDB reads an object store natively."""
+    requirements: Requirements = NO_REQUIREMENTS
+    """The fsspec filesystem to register, if DuckDB does not read the files natively; or the secret
+    to create, if it reads an object store."""
 
 
 class FileSet(Protocol):

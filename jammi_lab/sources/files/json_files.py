@@ -18,7 +18,7 @@ from jammi_lab.sources.files.file_checks import (
 )
 from jammi_lab.sources.files.readers import partition_options, partition_types, path_literal
 from jammi_lab.sources.files.text_bytes import TextFile
-from jammi_lab.sources.files.text_columns import Misfit, TextColumn, decide_columns
+from jammi_lab.sources.files.text_columns import TextColumn, decide_columns
 from jammi_lab.sources.files.text_types import Form
 
 _MAX_TYPED_DEPTH = 62
@@ -93,7 +93,7 @@ def decide(
         size = sum(source_file.stat.size for source_file in source_files)
         try:
             decided = decide_columns(texts, looked, options, size, _TIMES)
-        except Misfit as misfit:
+        except csv_errors.Misfit as misfit:
             known = Decision({}, (), reading)
             relations = (relation_of(select_of(known, [file])) for file in files)
             raise _misfit_error(misfit, files, relations) from None
@@ -120,7 +120,7 @@ def _detect(
 
 
 def _misfit_error(
-    misfit: Misfit, files: Sequence[TextFile], rows_of_files: Iterable[Relation]
+    misfit: csv_errors.Misfit, files: Sequence[TextFile], rows_of_files: Iterable[Relation]
 ) -> SourceUnavailable:
     """The error for a value that is not of its declared type, in the first record that has it."""
     path, number = files[0].path, None
@@ -135,9 +135,7 @@ def _misfit_error(
         if number is not None:
             path = file.path
             break
-    return csv_errors.misfit_error(
-        path, number, misfit.column, misfit.value, misfit.kind, unit="record"
-    )
+    return misfit.at(csv_errors.place_of(path, number, "record"))
 
 
 def _notes_of(types: Mapping[str, str], detected: Mapping[str, str], rows: Relation) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from jammi_lab.core.canonical_json import digest_of
-from jammi_lab.core.gc_pause import import_modules
+from jammi_lab.sources.base import Requirements
 from jammi_lab.sources.files import object_stores
 from jammi_lab.sources.files.file_sets import FileSet, LocalFileSet, ReadAccess, SourceFile
 from jammi_lab.sources.files.formats import is_skipped, names_of_kind
@@ -56,31 +56,15 @@ def _mounted_filesystem(identity: str, open_file: Callable[[str], BinaryIO]) -> 
 
 
 class StoreFileSet:
-    """A file, glob or prefix in an object store or another fsspec filesystem (`memory://`)."""
+    """A file, glob or prefix in an object store."""
 
     is_local = False
 
     def __init__(self, pattern: str, access: StoreAccess | None = None) -> None:
-        scheme = scheme_of(pattern) or ""
         self.pattern = pattern
-        self._store = STORES.get(scheme)
-        self._access = (
-            access
-            if access is not None
-            else StoreAccess(self._store)
-            if self._store is not None
-            else None
-        )
-        if self._access is not None:
-            self.filesystem: fsspec.AbstractFileSystem = self._access.filesystem
-        else:
-            with import_modules():
-                import fsspec
-
-            self.filesystem = fsspec.filesystem(scheme)
-        self.realm = (
-            str(self._access.options.get("endpoint_url", "")) if self._access is not None else ""
-        )
+        self._access = access or StoreAccess(STORES[scheme_of(pattern) or ""])
+        self.filesystem: fsspec.AbstractFileSystem = self._access.filesystem
+        self.realm = str(self._access.options.get("endpoint_url", ""))
 
     def list_files(self, kind: str) -> list[SourceFile]:
         """List the files: one listing for a prefix or glob, one request for a file. Raises
@@ -115,22 +99,19 @@ class StoreFileSet:
 
     def read_access(self, source_files: Sequence[SourceFile]) -> ReadAccess:
         """DuckDB's native reader if it can read the files, else fsspec."""
-        if self._access is None:
-            return ReadAccess(
-                [source_file.path for source_file in source_files], filesystem=self.filesystem
-            )
         paths = [self.filesystem._strip_protocol(source_file.path) for source_file in source_files]
         if not any(_UNREADABLE_CHARACTERS & set(path) for path in paths):
             secret = object_stores.duckdb_secret(self._access, self._prefix())
             if secret is not None:
-                return ReadAccess([f"s3://{path}" for path in paths], scoped_secret=secret)
+                addresses = [f"s3://{path}" for path in paths]
+                return ReadAccess(addresses, Requirements(scoped_secret=secret))
         mounted = _mounted_filesystem(self._access.identity, self._open_path)
         return ReadAccess(
             [
                 mounted.address(path, source_file.stat.size)
                 for path, source_file in zip(paths, source_files, strict=True)
             ],
-            filesystem=mounted,
+            Requirements(filesystem=mounted),
         )
 
     def _prefix(self) -> str:
@@ -150,19 +131,19 @@ class StoreFileSet:
             info_by_path = self._visible_files(
                 self.filesystem.glob(self.pattern, detail=True), base
             )
-            if not info_by_path and self._store is not None:
+            if not info_by_path:
                 object_stores.check_bucket_exists(
                     self.filesystem, base.split("/", 1)[0]
                 )  # a glob is silent about a bucket that is not there
             return base, info_by_path
         path = self.filesystem._strip_protocol(literal)
         # In a store a key may end with a slash; such an object marks a folder and has no rows.
-        if not (literal.endswith("/") and self._store is not None):
+        if not literal.endswith("/"):
             info = self.filesystem.info(path)
             if info["type"] == "file":
                 return None, {path: info}
         info_by_path = self._visible_files(self.filesystem.find(path, detail=True), path)
-        if not info_by_path and self._store is not None:
+        if not info_by_path:
             object_stores.check_bucket_exists(self.filesystem, path.split("/", 1)[0])
         return path, info_by_path
 
@@ -179,7 +160,7 @@ class StoreFileSet:
     def _source_file(self, base: str | None, path: str, info: Mapping[str, Any]) -> SourceFile:
         marks = [
             f"{key} {info[key]}"
-            for key in _MARK_FIELDS.get(self._store or "", ())
+            for key in _MARK_FIELDS[self._access.store]
             if info.get(key) not in (None, "", _NO_VERSION)
         ]
         relative = "" if base is None else path[len(base) :].strip("/")
@@ -266,5 +247,5 @@ class HttpFileSet:
                 mounted.address(source_file.path, source_file.stat.size)
                 for source_file in source_files
             ],
-            filesystem=mounted,
+            Requirements(filesystem=mounted),
         )

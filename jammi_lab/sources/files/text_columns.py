@@ -11,6 +11,7 @@ from jammi_lab.core.identifiers import fold, quote_identifier
 from jammi_lab.sources import scratch_duckdb
 from jammi_lab.sources.base import Relation
 from jammi_lab.sources.files import text_types
+from jammi_lab.sources.files.csv_errors import Misfit
 from jammi_lab.sources.files.text_types import ALL_FORMS, NO_FORMS, Form
 
 _SAMPLE_ROWS = 2_000
@@ -18,14 +19,6 @@ _SMALL_BYTES = 1 << 18
 """Files of fewer bytes are looked at once, for every form of value."""
 _LOOK_COLUMNS = 250
 """Columns of one look: the expressions for all columns of a wide file would take much memory."""
-
-
-class Misfit(Exception):
-    """A value that is not of the type declared for its column."""
-
-    def __init__(self, column: str, kind: str, value: str) -> None:
-        super().__init__(column)
-        self.column, self.kind, self.value = column, kind, value
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,23 +82,21 @@ def _column(
     options: Mapping[str, Any],
     allowed: Form,
 ) -> TextColumn:
-    value = quote_identifier(name)
-    has_separators = options.get("decimal_separator", ".") != "." or "thousands" in options
-    is_converted = bool(Form.EMPTY & found) or has_separators
-    if declared is not None:
-        if Form.TEXT in found:
-            raise Misfit(name, declared, example)
-        is_converted |= "dateformat" in options or "timestampformat" in options
-        expression = text_types.declared_cast(value, declared, options)
-        cast = expression if is_converted else None
-        return TextColumn(declared, cast, forms=found, is_declared=True)
-    kind = text_types.type_of(found)
-    if kind == "VARCHAR" or found & ~allowed:
+    is_declared = declared is not None
+    if declared is not None and Form.TEXT in found:
+        raise Misfit(name, declared, example)
+    kind = text_types.type_of(found) if declared is None else declared
+    if not is_declared and (kind == "VARCHAR" or found & ~allowed):
         note = text_types.note_of(name, found, example)
         return TextColumn("VARCHAR", None, note, found)
-    is_converted |= bool(found & text_types.FORMATTED)
-    expression = text_types.cast_text(value, kind, found, options)
-    return TextColumn(kind, expression if is_converted else None, forms=found)
+    has_separators = options.get("decimal_separator", ".") != "." or "thousands" in options
+    is_formatted = is_declared or bool(found & text_types.FORMATTED)
+    has_format = is_formatted and ("dateformat" in options or "timestampformat" in options)
+    cast = None
+    if Form.EMPTY in found or has_separators or has_format:
+        value = quote_identifier(name)
+        cast = text_types.cast_text(value, kind, options, is_formatted=is_formatted)
+    return TextColumn(kind, cast, forms=found, is_declared=is_declared)
 
 
 @dataclass(frozen=True, slots=True)

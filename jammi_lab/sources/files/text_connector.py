@@ -11,7 +11,7 @@ from jammi_lab.core.anchors import source_input
 from jammi_lab.core.errors import JammiError, SourceUnavailable
 from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.sources import read_errors
-from jammi_lab.sources.base import ReadPlan, Relation, Requirements
+from jammi_lab.sources.base import ReadPlan, Relation
 from jammi_lab.sources.files import csv_errors, csv_files, file_checks, json_files
 from jammi_lab.sources.files.connector import FileConnector
 from jammi_lab.sources.files.decisions import Decision
@@ -91,9 +91,7 @@ class TextConnector(FileConnector):
         return Relation(
             source_input(self.record.name),
             ReadPlan(body=body),
-            requirements=Requirements(
-                filesystem=access.filesystem, scoped_secret=access.scoped_secret
-            ),
+            requirements=access.requirements,
             columns=None if decision is None else decision.columns,
             explain=lambda text: self._message_error(text, files),
         )

@@ -203,18 +203,6 @@ def form_of(value: str, options: Mapping[str, Any], expected: Form | None = None
     return f"CASE WHEN {value} IS NULL THEN 0 {cases} ELSE {int(Form.TEXT)} END"
 
 
-def cast_text(value: str, kind: str, forms: Form, options: Mapping[str, Any]) -> str:
-    """The value of a text in a column of this type, whose forms are known."""
-    text = f"nullif({value}, '')"
-    if forms & Form.FORMATTED_DATE:
-        text = f"strptime({text}, {sql_literal(options['dateformat'])})"
-    elif forms & FORMATTED:
-        text = f"strptime({text}, {sql_literal(options['timestampformat'])})"
-    elif forms & (_INTEGERS | Form.DECIMAL):
-        text = as_number(text, options)
-    return f"CAST({text} AS {kind})"
-
-
 _NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)"
 _DECLARED = re.compile(r"(?:decimal|numeric) ?(?:\( ?(\d+) ?(?:, ?(\d+) ?)?\))?")
 """DECIMAL alone has three digits after the point."""
@@ -222,6 +210,7 @@ _WHOLE_TYPES = frozenset(
     "bigint hugeint int integer smallint tinyint ubigint uhugeint uinteger usmallint "
     "utinyint".split()
 )
+_TEXT_TYPES = ("varchar", "text", "string", "char")
 _ZONED_TYPES = ("timestamptz", "timestamp with time zone")
 _PARTS_OF_SECONDS = {"timestamp_s": 0, "timestamp_ms": 3, "timestamp": 6, "timestamp_ns": 9}
 
@@ -229,7 +218,7 @@ _PARTS_OF_SECONDS = {"timestamp_s": 0, "timestamp_ms": 3, "timestamp": 6, "times
 def fits_type(value: str, kind: str, options: Mapping[str, Any]) -> str:
     """A condition: a text is a value of a declared type, with nothing rounded or cut."""
     name = kind.lower()
-    if name in ("varchar", "text", "string", "char"):
+    if name in _TEXT_TYPES:
         return "true"
     number = as_number(value, options)
     is_cast = f"TRY_CAST({number} AS {kind}) IS NOT NULL"
@@ -259,13 +248,15 @@ def fits_type(value: str, kind: str, options: Mapping[str, Any]) -> str:
     return condition
 
 
-def declared_cast(value: str, kind: str, options: Mapping[str, Any]) -> str:
-    """The value of a text in a column of a declared type that it fits."""
-    text = f"nullif({value}, '')"
+def cast_text(value: str, kind: str, options: Mapping[str, Any], *, is_formatted: bool) -> str:
+    """The value of a text that fits a column of this type; with `is_formatted`, times are written
+    as the options say."""
     name = kind.lower()
-    if name in ("varchar", "text", "string", "char"):
+    if name in _TEXT_TYPES:
         return value
-    if time_format := _format_of(name, options):
+    text = f"nullif({value}, '')"
+    time_format = _format_of(name, options) if is_formatted else None
+    if time_format is not None:
         text = f"strptime({text}, {sql_literal(time_format)})"
     elif name in _WHOLE_TYPES or name.startswith(("decimal", "numeric", "double", "float", "real")):
         text = as_number(text, options)

@@ -52,10 +52,6 @@ _INCOMPARABLE_TYPES = ("VARIANT", "GEOMETRY", "UNION")
 class LakehouseConnector(LakehouseTable):
     """A registered lakehouse table."""
 
-    def tables(self) -> list[str]:
-        """Empty: the source is one table."""
-        return []
-
     def check(self) -> None:
         """Check that the table can be read. Raises SourceUnavailable, ExtensionMissing, and
         InvalidArgument for an anchor on a missing column."""
