@@ -266,15 +266,15 @@ class MysqlConnector(ServerConnector):
         types = {name: mysql_types.type_as_read(kinds[name], kind) for name, kind, *_ in described}
         return types, True
 
-    def value_on_server(self, info: ServerTable, name: str, types: Mapping[str, str]) -> str:
+    def value_on_server(self, info: ServerTable, name: str) -> str:
         """The column, or its text."""
-        is_text = mysql_types.is_sent_as_text(dict(info.columns)[name], types[name])
+        is_text = mysql_types.is_sent_as_text(dict(info.columns)[name], info.types[name])
         return f"CAST({_quote_name(name)} AS CHAR)" if is_text else _quote_name(name)
 
-    def value_as_read(self, info: ServerTable, name: str, types: Mapping[str, str]) -> str:
+    def value_as_read(self, info: ServerTable, name: str) -> str:
         """As `mysql_types` has it."""
         kind, label = dict(info.columns)[name], self.full_label(info)
-        return mysql_types.value_as_read(name, kind, types[name], label)
+        return mysql_types.value_as_read(name, kind, info.types[name], label)
 
     def digest_rows(
         self, query: Query, info: ServerTable, sets: Sequence[Sequence[str]]

@@ -239,9 +239,9 @@ class PostgresConnector(ServerConnector):
             return None
         return value_checks.decimal_scale(postgres_types.declared_scale(kind.removesuffix("[]")))
 
-    def value_on_server(self, info: ServerTable, name: str, types: Mapping[str, str]) -> str:
+    def value_on_server(self, info: ServerTable, name: str) -> str:
         """The column, or what is sent in its place; a number with the decimals of its type."""
-        kind = types[name].removesuffix("[]")
+        kind = info.types[name].removesuffix("[]")
         scale = int(kind[:-1].rpartition(",")[2]) if kind.startswith("DECIMAL") else None
         return self._server_value(info, name, {name: scale})
 

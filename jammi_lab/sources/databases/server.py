@@ -48,7 +48,6 @@ from jammi_lab.sources.base import (
 from jammi_lab.sources.databases import cached_digests
 from jammi_lab.sources.databases.server_tables import ServerTables
 from jammi_lab.sources.databases.table_info import (
-    BoundTable,
     DigestsBySet,
     RowVersions,
     ServerTable,
@@ -72,7 +71,7 @@ class ServerConnector(ServerTables):
 
     def __init__(self, record: SourceRecord, context: SourceContext = NO_WORKSPACE) -> None:
         super().__init__(record, context)
-        self._bound_tables: dict[str, BoundTable] = {}
+        self._bound_tables: dict[str, ServerTable] = {}
         self._listed: list[tuple[str, str]] | None = None
         """What `check` has just listed, for the `tables` that follows it."""
 
@@ -140,20 +139,19 @@ class ServerConnector(ServerTables):
         """The relation of a table: all rows, or at least those of an owner. Raises
         SourceUnavailable, TableNotFound, SecretMissing."""
 
-        def work(query: Query) -> BoundTable | None:
+        def work(query: Query) -> ServerTable | None:
             info = self._find_info(query, table)
-            return None if info is None else (info, self._types(query, info))
+            return None if info is None else self._with_types(query, info)
 
         # `find` has just read the definition of the name that it returned.
-        bound = self._bound_tables.pop(table or "", None)
-        if bound is None:
-            bound = self.run(work)
-        if bound is None:
+        info = self._bound_tables.pop(table or "", None)
+        if info is None:
+            info = self.run(work)
+        if info is None:
             raise TableNotFound(
                 f"There is no table {table} in {self.record.name}.",
                 near=near_names(table or "", self.tables()),
             )
-        info, columns = bound
         observable = (
             self.one_snapshot
             and info.has_snapshot
@@ -163,17 +161,17 @@ class ServerConnector(ServerTables):
         return Relation(
             source_input(self.record.name, table),
             ReadPlan(
-                body=self.select(info, columns, owner),
-                projected_body=functools.partial(self.select, info, columns, owner),
+                body=self.select(info, owner),
+                projected_body=functools.partial(self.select, info, owner),
                 has_fixed_columns=True,
             ),
             requirements=Requirements(attachment=self.attachment),
             consistency=Consistency(
                 unordered=True,
                 guard=self._guard(table, info),
-                witness=self._witness(info, columns) if observable else None,
+                witness=self._witness(info) if observable else None,
             ),
-            columns=columns,
+            columns=info.types,
             explain=self.explain,
         )
 
@@ -190,16 +188,14 @@ class ServerConnector(ServerTables):
 
         return guard
 
-    def _witness(
-        self, info: ServerTable, columns: Mapping[str, str]
-    ) -> Callable[[Query, tuple[str, ...]], Observed | None]:
+    def _witness(self, info: ServerTable) -> Callable[[Query, tuple[str, ...]], Observed | None]:
         """`Consistency.witness`: digests the columns read, in the transaction that read them."""
 
         def witness(query: Query, read: tuple[str, ...]) -> Observed | None:
-            sets = self._columns_by_set(frozenset({read}), columns)
+            sets = self._columns_by_set(frozenset({read}), info)
             rows, digests = self.digest_rows(query, info, list(sets.values()))
             by_set = dict(zip(sets, digests, strict=True))
-            return self._snapshot(info, dict(columns), rows, by_set, Cost.SCAN)
+            return self._snapshot(info, rows, by_set, Cost.SCAN)
 
         return witness
 
@@ -215,7 +211,7 @@ class ServerConnector(ServerTables):
         if state is None:
             raise SourceGone
         if self.anchor_column is not None:
-            return self._observe_column(state.info, state.columns, ctx)
+            return self._observe_column(state.info, ctx)
         return self._observe_content(state, ctx)
 
     def _read_states(
@@ -228,7 +224,7 @@ class ServerConnector(ServerTables):
             states = dict[str, TableState | None].fromkeys(tables)
             infos = self._find_infos(query, tables)
             for table, info in infos.items():
-                states[table] = TableState(info, self._types(query, info), None)
+                states[table] = TableState(self._with_types(query, info), None)
             if self.record.anchor == "auto" and any(info.is_logged for info in infos.values()):
                 position = self.log_position(query)
                 for table, info in infos.items():
@@ -275,30 +271,27 @@ class ServerConnector(ServerTables):
             if is_same
         }
 
-    def _observe_column(
-        self, info: ServerTable, columns: dict[str, str], ctx: ObservationContext
-    ) -> Observed:
-        self._check_anchor_column(columns)
+    def _observe_column(self, info: ServerTable, ctx: ObservationContext) -> Observed:
+        self._check_anchor_column(info.types)
         name = self.anchor_column or ""
         found = self.run(lambda query: self.largest_value(query, info, name), ctx.timeout_seconds)
-        types = dict(info.columns)
-        return self._column_snapshot(columns, found, Cost.METADATA, server_types=types)
+        return self._column_snapshot(
+            dict(info.types), found, Cost.METADATA, server_types=dict(info.columns)
+        )
 
     def _cache_key(self, info: ServerTable) -> str:
         return observation_key(self.kind, self.location, f"{info.schema}\0{info.name}")
 
     def _observe_content(self, state: TableState, ctx: ObservationContext) -> Observed:
-        info, columns, position, unchanged = state
+        info, position, unchanged = state
         if info.volatile_because:
             return Unknown(info.volatile_because)
-        sets = self._columns_by_set(ctx.read_sets, columns)
+        sets = self._columns_by_set(ctx.read_sets, info)
         key = self._cache_key(info)
         entry = ctx.cache.get(key)
         cached = cached_digests.at_position(entry, info, position)
         if cached is not None and cached["sound"] and sets.keys() <= cached["sets"].keys():
-            return self._snapshot(
-                info, columns, cached["rows"], cached["sets"], Cost.METADATA, info.stamp
-            )
+            return self._snapshot(info, cached["rows"], cached["sets"], Cost.METADATA, info.stamp)
         if (refused := check_scan_limits(info, ctx)) is not None:
             return refused
 
@@ -323,25 +316,24 @@ class ServerConnector(ServerTables):
             sound = position.all_visible or is_settled
             payload = cached_digests.payload(current, position, rows, digest_by_set, since, sound)
             ctx.cache.put(key, CacheEntry(NO_STAT, ctx.now_ns, payload))
-        return self._snapshot(info, columns, rows, digest_by_set, Cost.SCAN, current.stamp)
+        return self._snapshot(info, rows, digest_by_set, Cost.SCAN, current.stamp)
 
     @staticmethod
     def _columns_by_set(
-        wanted: frozenset[tuple[str, ...] | None], columns: Mapping[str, str]
+        wanted: frozenset[tuple[str, ...] | None], info: ServerTable
     ) -> dict[str, list[str]]:
         """The columns to digest, by `set_key`. Columns that no longer exist are left out; their
         missing types are part of the state."""
         return {
-            set_key(columns_): sorted(
-                c for c in (columns if columns_ is None else columns_) if c in columns
+            set_key(columns): sorted(
+                name for name in (info.types if columns is None else columns) if name in info.types
             )
-            for columns_ in wanted
+            for columns in wanted
         }
 
     @staticmethod
     def _snapshot(
         info: ServerTable,
-        columns: dict[str, str],
         rows: int,
         sets: DigestsBySet,
         cost: Cost,
@@ -350,12 +342,12 @@ class ServerConnector(ServerTables):
         digest = digest_of(dict(sets))
         server_types = {
             name: kind + ROUNDED
-            if kind.startswith("numeric") and columns.get(name, "").startswith("DOUBLE")
+            if kind.startswith("numeric") and info.types.get(name, "").startswith("DOUBLE")
             else kind
             for name, kind in info.columns
         }
         return Snapshot(
-            columns=columns,
+            columns=dict(info.types),
             whole=digest,
             method=METHOD,
             cost=cost,

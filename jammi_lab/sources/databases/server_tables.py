@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from jammi_lab.core import foreign_errors
@@ -24,7 +25,6 @@ from jammi_lab.sources.base import (
     attachment_key,
 )
 from jammi_lab.sources.databases.table_info import (
-    BoundTable,
     LogPosition,
     RowVersions,
     ServerTable,
@@ -112,10 +112,10 @@ class ServerTables(LocatedConnector, ABC):
         duckdb.Error."""
 
     @abstractmethod
-    def value_on_server(self, info: ServerTable, name: str, types: Mapping[str, str]) -> str:
-        """The server's expression for a column that is read with these types."""
+    def value_on_server(self, info: ServerTable, name: str) -> str:
+        """The server's expression for a column that is read with the type of `info`."""
 
-    def value_as_read(self, info: ServerTable, name: str, types: Mapping[str, str]) -> str:  # noqa: ARG002
+    def value_as_read(self, info: ServerTable, name: str) -> str:  # noqa: ARG002
         """The value of a column from what the server sends of it."""
         return quote_identifier(name)
 
@@ -258,25 +258,24 @@ class ServerTables(LocatedConnector, ABC):
     def _find_info(self, query: Query, table: str | None) -> ServerTable | None:
         return self._find_infos(query, [table]).get(table) if table else None
 
-    def _bind(self, query: Query, schema: str, name: str) -> BoundTable | None:
+    def _bind(self, query: Query, schema: str, name: str) -> ServerTable | None:
         info = self.table_info(query, schema, name)
-        return None if info is None else (info, self._types(query, info))
+        return None if info is None else self._with_types(query, info)
 
-    def _types(self, query: Query, info: ServerTable) -> dict[str, str]:
-        """The SQL types of the columns, kept per definition."""
+    def _with_types(self, query: Query, info: ServerTable) -> ServerTable:
+        """A table with the SQL types of its columns, which are kept per definition."""
         key = repr((self.attachment.alias, info.schema, info.name))
-        known: BoundTable | None = query.connector_state.get(key)
-        if known is not None and known[0].marker == info.marker:
-            return dict(known[1])
-        types, is_fixed = self.types_as_read(query, info)
-        if is_fixed:
-            query.connector_state[key] = info, types
-        return dict(types)
+        known: tuple[str, dict[str, str]] | None = query.connector_state.get(key)
+        if known is None or known[0] != info.marker:
+            types, is_fixed = self.types_as_read(query, info)
+            known = info.marker, types
+            if is_fixed:
+                query.connector_state[key] = known
+        return replace(info, types=known[1])
 
     def select(
         self,
         info: ServerTable,
-        types: Mapping[str, str],
         owner: OwnerFilter | None = None,
         columns: Collection[str] | None = None,
         conditions: ConditionsOfScan = lambda: ALL_ROWS,
@@ -287,6 +286,7 @@ class ServerTables(LocatedConnector, ABC):
         It has all columns; those that are not read are NULL. It returns the rows of an owner, or
         those that the conditions need, and perhaps more.
         """
+        types = info.types
         read = types.keys() if columns is None else columns
         kinds, limit = dict(info.columns), None
         where = row_filters.conditions(owner, types, info.range_columns, self.dialect)
@@ -298,14 +298,14 @@ class ServerTables(LocatedConnector, ABC):
             )
             where = [needed] if needed else []
         sent = [
-            f"{self.value_on_server(info, name, types)} AS {self.dialect.quote_name(name)}"
+            f"{self.value_on_server(info, name)} AS {self.dialect.quote_name(name)}"
             for name in types
             if name in read
         ]
         text = f"SELECT {', '.join(sent) or '1 AS one'} FROM {self.table_on_server(info)}"
         text += row_filters.where_clause(where) + ("" if limit is None else f" LIMIT {limit}")
         values = [
-            f"{self.value_as_read(info, name, types) if name in read else f'NULL::{kind}'} "
+            f"{self.value_as_read(info, name) if name in read else f'NULL::{kind}'} "
             f"AS {quote_identifier(name)}"
             for name, kind in types.items()
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from jammi_lab.core.anchors import Unknown
@@ -38,6 +38,8 @@ class ServerTable:
     """Whether a transaction sees one snapshot of it; False if it reads foreign tables."""
     volatile_because: str = ""
     """Why two reads may differ although nothing was written; empty if they cannot."""
+    types: Mapping[str, str] = field(default_factory=dict)
+    """SQL types by column, in order; empty until they are determined."""
     versions: RowVersions | None = None
     """If the server tells by the row versions that are there whether the rows are those of an
     earlier snapshot (`ServerConnector.have_same_versions`)."""
@@ -57,10 +59,6 @@ class RowVersions:
     """No transaction from this one on had begun to be visible."""
 
 
-BoundTable = tuple[ServerTable, dict[str, str]]
-"""A table and the SQL types of its columns."""
-
-
 @dataclass(frozen=True, slots=True)
 class LogPosition:
     """The position of a server's log."""
@@ -75,8 +73,6 @@ class TableState(NamedTuple):
     """What an observation reads of a table before its rows; nothing of a table that is missing."""
 
     info: ServerTable
-    columns: dict[str, str]
-    """SQL types by column."""
     position: LogPosition | None
     """None if not every change to the table moves the log."""
     unchanged: ServerTable | None = None

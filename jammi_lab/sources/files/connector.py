@@ -182,10 +182,7 @@ class FileConnector(LocatedConnector):
             rows = arrow_ipc.read_tables(source_files)
             file_checks.check_column_count(self.location, rows.num_columns)
         except pa.ArrowException:
-            damaged = self._first_damaged(
-                source_files,
-                arrow_ipc.read_table,
-            )
+            damaged = self._first_damaged(source_files, arrow_ipc.read_table)
             raise read_errors.file_error("not a complete Arrow or Feather file", damaged) from None
         return Relation(
             source_input(self.record.name),

@@ -57,16 +57,7 @@ class IcebergConnector(LakehouseConnector):
         try:
             number = metadata.get("current-snapshot-id")
             version = -1 if number is None else int(number)
-            current = _current_schema(metadata)
-            return TableSnapshot(
-                str(metadata["table-uuid"]),
-                version,
-                location,
-                _fields(current),
-                schema_note(metadata, version, current.get("schema-id", 0)),
-                commit_file=_manifest_list(metadata, version),
-                unpushed=_unpushed_columns(metadata, current),
-            )
+            return _state_of(metadata, location, version, _current_schema(metadata))
         except (KeyError, TypeError, AttributeError):
             raise self._truncated_error(location) from None
 
@@ -87,21 +78,11 @@ class IcebergConnector(LakehouseConnector):
             for field in _fields(schema)
         }
         for schema in _schemas(metadata):
-            fields = _fields(schema)
+            state = _state_of(metadata, current.location, version, schema)
             if version == current.version or all(
-                field in known_fields for field in fields if field[0] in read
+                field in known_fields for field in state.fields if field[0] in read
             ):
-                commit = schema_note(metadata, version, schema.get("schema-id", 0))
-                snapshots.append(
-                    current._replace(
-                        version=version,
-                        fields=fields,
-                        commit=commit,
-                        is_former=version != current.version,
-                        commit_file=_manifest_list(metadata, version),
-                        unpushed=_unpushed_columns(metadata, schema),
-                    )
-                )
+                snapshots.append(state._replace(is_former=version != current.version))
         return snapshots
 
     def scan(self, state: TableSnapshot) -> str:
@@ -342,10 +323,21 @@ def _snapshot_of(metadata: Mapping[str, Any], version: int) -> dict[str, Any]:
     return by_id.get(version, {})
 
 
-def _manifest_list(metadata: Mapping[str, Any], version: int) -> str:
-    """The file with the manifests of a snapshot, the last one written before its commit."""
-    location = str(_snapshot_of(metadata, version).get("manifest-list") or "")
-    return local_path(location) or location
+def _state_of(
+    metadata: Mapping[str, Any], location: str, version: int, schema: Mapping[str, Any]
+) -> TableSnapshot:
+    """A snapshot that is read with a schema."""
+    # the file with its manifests, the last one written before its commit
+    manifests = str(_snapshot_of(metadata, version).get("manifest-list") or "")
+    return TableSnapshot(
+        str(metadata["table-uuid"]),
+        version,
+        location,
+        _fields(schema),
+        schema_note(metadata, version, schema.get("schema-id", 0)),
+        commit_file=local_path(manifests) or manifests,
+        unpushed=_unpushed_columns(metadata, schema),
+    )
 
 
 def schema_note(metadata: Mapping[str, Any], version: int, schema: int) -> str:
@@ -355,7 +347,7 @@ def schema_note(metadata: Mapping[str, Any], version: int, schema: int) -> str:
     return "" if own_schema in (None, schema) else f"schema {schema}"
 
 
-def _unpushed_columns(metadata: dict[str, Any], schema: dict[str, Any]) -> tuple[str, ...]:
+def _unpushed_columns(metadata: Mapping[str, Any], schema: Mapping[str, Any]) -> tuple[str, ...]:
     """The columns of a schema that have another type in an earlier one; those of type FLOAT
     and DOUBLE, too, because bounds have no NaN, and files may be added to a table with a narrower
     type than it ever had."""
@@ -431,7 +423,7 @@ def _decode_bound(value: bytes | None, kind: pa.DataType) -> Any:
     return number if pa.types.is_integer(kind) else None
 
 
-def _fields(schema: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+def _fields(schema: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """The columns, each with a digest of what determines which values of a file belong to it."""
     irrelevant = ("name", "doc", "required", "write-default")
     return tuple(
