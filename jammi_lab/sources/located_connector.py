@@ -1,8 +1,10 @@
 """What the connectors of stored records have in common: kind, location, anchors, and what a failed
 observation means."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+
+import duckdb
 
 from jammi_lab.core.anchors import Cost, Observed, Snapshot, Unknown, Vanished
 from jammi_lab.core.canonical_json import digest_of
@@ -12,6 +14,7 @@ from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources import read_errors
 from jammi_lab.sources.base import NO_WORKSPACE, ObservationContext, SourceContext
 from jammi_lab.sources.locations import display_location
+from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 
 
 def find_table(tables: Iterable[tuple[str, str, str]], parts: Sequence[str]) -> str | None:
@@ -84,6 +87,28 @@ class LocatedConnector:
         """As `observe`, for the anchors that look at the source. Raises SourceGone, TableNotFound,
         and `read_errors.SOURCE_ERRORS` when the state cannot be determined."""
         raise NotImplementedError
+
+    def _observe_largest(
+        self,
+        ctx: ObservationContext,
+        state: str,
+        is_proved: Callable[[int], bool],
+        read: Callable[[], tuple[dict[str, str], Sequence[Any]]],
+        cost: Cost,
+    ) -> Snapshot:
+        """The state by `anchor="column:…"`. An earlier one is taken where the source was in the
+        same `state`, if that is proved by the moment of that observation; else `read` returns the
+        columns, and what `_column_snapshot` takes."""
+        options = digest_of([self.record.options, duckdb.__version__])
+        key = observation_key(self.record.anchor, self.kind, self.record.location, options)
+        entry = ctx.cache.get(key)
+        if entry is not None and entry.payload["of"] == state and is_proved(entry.observed_at_ns):
+            columns, found = entry.payload["columns"], entry.payload["found"]
+            return self._column_snapshot(dict(columns), found, Cost.FREE)
+        names, found = read()
+        payload = {"of": state, "columns": list(names.items()), "found": list(found)}
+        ctx.cache.put(key, CacheEntry(NO_STAT, ctx.now_ns, payload))
+        return self._column_snapshot(names, found, cost)
 
     def _column_snapshot(
         self, columns: dict[str, str], found: Sequence[Any], cost: Cost, **more: Any

@@ -168,7 +168,6 @@ class OnStore(WrittenFile):
 SITES = {
     "strong": {"etag": lambda body: f'"{hash(body)}"', "ranges": True},
     "weak": {"etag": lambda body: f'W/"{len(body)}"'},
-    "date": {"modified": "Wed, 01 Jan 2020 00:00:00 GMT"},
     "nothing": {"required": "token=hunter2"},
     "no length": {"length": False, "head": False},
 }

@@ -46,7 +46,7 @@ class TestRemoteFiles(SourceSuite):
         *map(OnStore, ("parquet", "csv", "ndjson", "arrow")),
         OnStore("parquet", "folder"),
         OnStore("csv", "glob"),
-        *map(OnSite, ("parquet", "csv", "json", "csv", "arrow"), SITES),
+        *map(OnSite, ("parquet", "csv", "json", "arrow"), SITES),
         OnSite("csv", "strong"),
     ]
 

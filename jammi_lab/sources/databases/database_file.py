@@ -44,7 +44,7 @@ from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 from jammi_lab.storage.files import Stat, is_settled, route_of, stat_of
 
 _MAX_ATTEMPTS = 3
-_MAX_KEPT = 1024
+_MAX_CACHED_READS = 1024
 METHOD = "digest of the columns"
 _REMEDY = 'run `ws.status(deep=True)` or set `anchor="column:…"`'
 
@@ -231,18 +231,18 @@ class DatabaseFileConnector(LocatedConnector, ABC):
             raise read_errors.unreadable_error(self._name, error) from None
         if stats[0] is None:
             raise read_errors.missing_error(full_location(self.record.location, self.folder))
-        return self.keep("tables", self.read_tables)
+        return self.read_cached("tables", self.read_tables)
 
-    def keep(self, what: str, read: Callable[[], T]) -> T:
+    def read_cached(self, what: str, read: Callable[[], T]) -> T:
         """What `read` returns, kept while the stats prove that nothing was written. Raises what
         `read` raises."""
         stats = self._stats()
         key = (self.kind, self.path, digest_of(self.record.options), what, stats)
-        known: T | None = _kept.get(key)
+        known: T | None = _cached_reads.get(key)
         if known is None:
             known = read()
             if stats_are_settled(stats):
-                _kept.put(key, known)
+                _cached_reads.put(key, known)
         return known
 
     def _find_table(self, table: str | None) -> FileTable:
@@ -343,7 +343,7 @@ class DatabaseFileConnector(LocatedConnector, ABC):
         )
 
 
-_kept = BoundedCache[tuple[str, str, str, str, Stats], Any](_MAX_KEPT)
+_cached_reads = BoundedCache[tuple[str, str, str, str, Stats], Any](_MAX_CACHED_READS)
 """What was read of files, by file, options and stats."""
 _OLD_SECONDS = 2.0
 

@@ -182,7 +182,7 @@ class SqliteConnector(DatabaseFileConnector):
     def _look(self, select: str) -> list[str | None]:
         """The row of a SELECT of aggregates, kept while the stats prove that nothing was written.
         Raises SourceUnavailable."""
-        answer = self.keep(
+        answer = self.read_cached(
             select, lambda: self.ask_reader(do="query", path=self.path, select=select)
         )
         [row] = answer["rows"]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -277,21 +278,26 @@ class FileConnector(LocatedConnector):
     def _observe_column(
         self, source_files: list[SourceFile], ctx: ObservationContext
     ) -> Snapshot | Unknown:
-        if (cached := snapshots.cached_largest_value(self.record, source_files, ctx)) is not None:
-            return self._column_snapshot(*cached, Cost.FREE)
-        self._check_readable(source_files)  # a link may have changed since the source was added
-        relation = self._relation(source_files)
-        columns = dict(relation.columns or {})
-        self._check_anchor_column(columns)
-        name = quote_identifier(self.anchor_column or "")
-        select = f"SELECT max({name})::VARCHAR, count(*) FROM "
-        if relation.read.body is None or not self.file_set.is_local or ctx.query is None:
-            [found] = scratch_duckdb.query(relation, f"{select} it")
-        else:
-            [found] = ctx.query(f"{select} ({relation.read.body})")
-        snapshots.cache_largest_value(self.record, source_files, columns, found, ctx)
-        cost = Cost.METADATA if self.kind == "parquet" else Cost.SCAN
-        return self._column_snapshot(columns, found, cost)
+        def read() -> tuple[dict[str, str], Sequence[Any]]:
+            self._check_readable(source_files)  # a link may have changed since it was added
+            relation = self._relation(source_files)
+            columns = dict(relation.columns or {})
+            self._check_anchor_column(columns)
+            name = quote_identifier(self.anchor_column or "")
+            select = f"SELECT max({name})::VARCHAR, count(*) FROM "
+            if relation.read.body is None or not self.file_set.is_local or ctx.query is None:
+                [found] = scratch_duckdb.query(relation, f"{select} it")
+            else:
+                [found] = ctx.query(f"{select} ({relation.read.body})")
+            return columns, found
+
+        return self._observe_largest(
+            ctx,
+            snapshots.change_token(source_files),
+            lambda at_ns: all(file.is_proved(at_ns, ctx.racy_seconds) for file in source_files),
+            read,
+            Cost.METADATA if self.kind == "parquet" else Cost.SCAN,
+        )
 
     def _first_damaged(
         self, source_files: list[SourceFile], read: Callable[[SourceFile], object]

@@ -35,7 +35,7 @@ class Misfit(Exception):
         super().__init__(column)
         self.column, self.kind, self.value = column, kind, value
 
-    def at(self, place: str) -> SourceUnavailable:
+    def error_at(self, place: str) -> SourceUnavailable:
         """The error for this value at a place: a line, record or cell of a file."""
         return SourceUnavailable(
             f"{place}: column {self.column!r} contains {_shown_text(self.value)}, which is not a "
@@ -149,7 +149,7 @@ def csv_error(
     if "unterminated quote" in message:
         return quote_error(path, line, text, options)
     if value := _VALUE.search(message):
-        return Misfit(value[1], value[3], value[2]).at(place_of(path, line))
+        return Misfit(value[1], value[3], value[2]).error_at(place_of(path, line))
     return None
 
 

@@ -137,7 +137,7 @@ def _with_types(rows: pa.Table, types: Mapping[str, str]) -> pa.Table:
         row = pc.index(rows[column], misfit.value).as_py()
         place = {key.decode(): value.decode() for key, value in rows.schema.metadata.items()}
         cell = cell_address(int(place["column"]) + column, int(place["row"]) + row)
-        raise misfit.at(f"{place['place']}, cell {cell}") from None
+        raise misfit.error_at(f"{place['place']}, cell {cell}") from None
     casts = []
     for name, typed in columns.items():
         quoted = quote_identifier(name)

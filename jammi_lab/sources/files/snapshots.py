@@ -292,40 +292,6 @@ def _column_part(
     return [relative, folded[column]] if column in folded else None
 
 
-def cache_largest_value(
-    record: SourceRecord,
-    source_files: Sequence[SourceFile],
-    columns: Mapping[str, str],
-    found: tuple[str | None, int],
-    ctx: ObservationContext,
-) -> None:
-    """Cache the columns, and the largest value and row count by `anchor="column:…"`."""
-    payload = {
-        "of": change_token(source_files),
-        "columns": list(columns.items()),
-        "found": list(found),
-    }
-    ctx.cache.put(_column_key(record), CacheEntry(NO_STAT, ctx.now_ns, payload))
-
-
-def cached_largest_value(
-    record: SourceRecord, source_files: Sequence[SourceFile], ctx: ObservationContext
-) -> tuple[dict[str, str], list[Any]] | None:
-    """The cached columns, largest value and row count, if the stats prove that no file changed."""
-    entry = ctx.cache.get(_column_key(record))
-    if entry is None or entry.payload["of"] != change_token(source_files):
-        return None
-    looked_at = entry.observed_at_ns
-    if not all(file.is_proved(looked_at, ctx.racy_seconds) for file in source_files):
-        return None
-    return dict(entry.payload["columns"]), entry.payload["found"]
-
-
-def _column_key(record: SourceRecord) -> str:
-    options = digest_of([record.options, duckdb.__version__])
-    return observation_key(record.anchor, record.kind, record.location, options)
-
-
 def change_token(source_files: Sequence[SourceFile]) -> str:
     """Changes when any file is written, replaced, added or removed, even with equal bytes, and when
     its path leads to another one."""

@@ -6,7 +6,7 @@ same (after a compaction, or a write to a column that is not read): then `same_r
 reading only the data files that are not in both snapshots.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import duckdb
@@ -243,15 +243,14 @@ class LakehouseConnector(LakehouseTable):
         snapshot = self._snapshot(state, columns, ctx)
         if isinstance(snapshot, Unknown):
             return snapshot
-        key = observation_key(self.record.anchor, self.kind, self.path, snapshot.whole)
-        entry = ctx.cache.get(key)
-        if entry is None:
+
+        def read() -> tuple[dict[str, str], Sequence[Any]]:
             name = quote_identifier(self.anchor_column or "")
             select = f"SELECT max({name})::VARCHAR, count(*) FROM ({self.select(state)})"
             [found] = self.query(state, select, ctx.timeout_seconds)
-            entry = CacheEntry(NO_STAT, ctx.now_ns, {"found": list(found)})
-            ctx.cache.put(key, entry)
-        return self._column_snapshot(columns, entry.payload["found"], Cost.METADATA)
+            return columns, found
+
+        return self._observe_largest(ctx, snapshot.whole, lambda _: True, read, Cost.METADATA)
 
     # -- two snapshots
 
