@@ -18,7 +18,7 @@ from tests.cases import cases
 from tests.contracts.source import DictMemo, observed
 from tests.services.proxy import listening
 from tests.services.stores import parquet_bytes, web_server
-from tests.verdicts import is_stale
+from tests.verdicts import is_fresh, is_stale
 
 
 def strong(body):
