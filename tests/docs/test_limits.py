@@ -51,8 +51,6 @@ GUARANTEE = {
     "test_a_fresh_step_says_on_what_it_rests",
     "On the identity of an encoder.": "tests/features/vectors/test_base.py::"
     "test_an_encoder_without_an_identity_is_known_by_name_version_and_width",
-    "On the date of a large file over http.": "tests/sources/test_http.py::"
-    "test_a_large_file_with_a_date_alone_is_fresh_on_that_ground",
     "On file metadata.": "tests/store/test_verify.py::"
     "test_a_bit_flipped_under_the_same_stat_is_found_by_verify",
     "On what writers of files keep.": "tests/storage/test_parquet_pages.py::"
