@@ -79,7 +79,15 @@ def addresses(port):
         "web": f"http://127.0.0.1:{port}/x.csv",
         "crm": f"postgresql://ada@127.0.0.1:{port}/x?sslmode=disable",
         "shop": f"mysql://ada@127.0.0.1:{port}/x",
-        "lake": f"s3://bucket/x.parquet?endpoint_url=http://127.0.0.1:{port}",
+        "lake": "s3://bucket/x.parquet",
+    }
+
+
+def ways_to(port):
+    """What is given with some of these addresses."""
+    return {
+        "web": {"kind": "csv"},
+        "lake": {"options": {"endpoint_url": f"http://127.0.0.1:{port}"}},
     }
 
 
@@ -108,8 +116,9 @@ def make_foreign(tmp_path, own_list, port=9):
             ws.sources.add(name, str(location))
             ws.materialize(f"of_{name}", f"SELECT id, x FROM {name}")
         ws.materialize("of_path", f"SELECT id, x FROM '{tmp_path}/far.csv'")
+        how = ways_to(port)
         for name, address in addresses(port).items():
-            ws.sources.add(name, address, kind="csv" if name == "web" else None, check=False)
+            ws.sources.add(name, address, **how.get(name, {}), check=False)
     by_somebody_else(own_list)
     return project / "lab"
 
@@ -356,8 +365,9 @@ def test_marks_and_check_commands_never_connect_even_in_a_trusted_folder(
     with jl.open(lab) as ws:
         table = ws.materialize("t", "SELECT 1 AS n")
         metadata = table._repr_mimebundle_()[1]
+        how = ways_to(listener.port)
         for name, address in addresses(listener.port).items():
-            ws.sources.add(name, address, kind="csv" if name == "web" else None, check=False)
+            ws.sources.add(name, address, **how.get(name, {}), check=False)
     stamp = metadata["jammi"]
     outputs, shown = [], hashlib.sha256(b"0:0:").hexdigest()
     for name in addresses(1):
