@@ -40,9 +40,6 @@ class SearchContext:
         self._manifest = manifest
         # A manifest digest always means the same content, so an entry is never stale.
         self._descriptors: dict[str, Mapping[str, Any]] = {}
-        self.complete_imports: dict[tuple[str | None, str], bool] = {}
-        """By tenant and imported table: whether every key had its row in the source as it was
-        when the vectors were imported."""
 
     def descriptor(self, record: TableRecord) -> Mapping[str, Any]:
         """The definition of a table as its manifest records it; empty for a table without one."""

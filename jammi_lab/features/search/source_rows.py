@@ -189,7 +189,7 @@ class SourceRows:
             if (
                 self._reads_own_table
                 or filtered
-                or (self._inputs_unchanged() and (self._is_embedded or self._all_keys_had_rows()))
+                or (self._is_embedded and self._inputs_unchanged())
             ):
                 return self._with_missing_flag(hits, missing=False)
             if not self._key_is_readable():
@@ -228,28 +228,6 @@ class SourceRows:
             return all(_is_unchanged(a, observation.observe(a.input, tenant)) for a in anchors)
         finally:
             observation.close()
-
-    def _all_keys_had_rows(self) -> bool:
-        """Whether every imported key had its row in the source as it was at the import. The source
-        is unchanged since, and is read once for it."""
-        complete_imports = self.context.complete_imports
-        key = (self.context.scope.current, self._origin.table_name)
-        if key not in complete_imports:
-            try:
-                table = f"jammi.{quote_identifier(self._origin.table_name)}"
-                column = quote_identifier(self._column_name(self._key))
-                condition = (
-                    f"NOT EXISTS (FROM {self.address} s WHERE s.{column}::VARCHAR = "
-                    f"o.{quote_identifier('key')}::VARCHAR)"
-                )
-                prepared = self._prepare(f"SELECT 1 FROM {table} o WHERE {condition} LIMIT 1")
-                complete = len(prepared.run().table()) == 0
-            except JammiError:
-                return False
-            if not self._inputs_unchanged():
-                return False  # the statement may have read another state
-            complete_imports[key] = complete
-        return complete_imports[key]
 
     def _key_is_readable(self) -> bool:
         """Whether the key column can be read at all."""

@@ -8,11 +8,9 @@ import contextlib
 import functools
 import hashlib
 import importlib.util
-import json
-import struct
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -203,10 +201,11 @@ def load_once(folder: Path) -> "tuple[Tokenizer, Transformer]":
 def _load_files(folder: Path) -> "tuple[Tokenizer, Transformer]":
     try:
         with import_modules():
+            from safetensors.numpy import load
             from tokenizers import Tokenizer
     except ImportError as error:
         raise ModelNotFound(
-            "The model 'minilm' needs the package tokenizers.", hint="pip install tokenizers"
+            f"The model 'minilm' needs the package {error.name}.", hint=f"pip install {error.name}"
         ) from error
     from jammi_lab.features.vectors.encoders.transformer import Transformer
 
@@ -216,7 +215,7 @@ def _load_files(folder: Path) -> "tuple[Tokenizer, Transformer]":
     # truncation and padding are done here, whatever the file configures
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    weights = read_tensors(read_verified(folder / "model.safetensors", WEIGHTS_DIGEST))
+    weights = load(read_verified(folder / "model.safetensors", WEIGHTS_DIGEST))
     return tokenizer, Transformer(
         {k.removeprefix("bert."): v for k, v in weights.items()}, layers=6, heads=12
     )
@@ -240,20 +239,3 @@ def read_verified(path: Path, digest: str) -> bytes:
             hint=f"{INSTALL_COMMAND} --force-reinstall",
         )
     return content
-
-
-def read_tensors(content: bytes) -> Mapping[str, Floats]:
-    """The float32 tensors of a safetensors file, as views of its bytes. The bytes must be verified.
-
-    (Format: eight bytes with the length of a JSON header, the header, the data.)
-    """
-    (length,) = struct.unpack_from("<Q", content)
-    header: dict[str, Any] = json.loads(content[8 : 8 + length])
-    tensors = {}
-    for name, entry in header.items():
-        if name != "__metadata__" and entry["dtype"] == "F32":
-            first, last = entry["data_offsets"]
-            tensors[name] = np.frombuffer(
-                content, "<f4", (last - first) // 4, 8 + length + first
-            ).reshape(entry["shape"])
-    return tensors
