@@ -12,7 +12,6 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core import errors
-from jammi_lab.features.search.source_rows import SourceRows
 from jammi_lab.features.vectors.encoders.base import EncoderIdentity
 from tests.templates import Template
 
@@ -304,24 +303,14 @@ def test_columns_beside_imported_vectors_are_what_where_and_select_see(grid: Any
     ]
 
 
-def test_a_source_behind_imported_vectors_is_read_once_while_it_stays_as_it_was(
-    ws: Any, papers: Path, monkeypatch: pytest.MonkeyPatch
+def test_rows_behind_imported_vectors_are_missing_while_the_source_lacks_them(
+    ws: Any, papers: Path
 ) -> None:
     ws.sources.add("papers", papers)
     ws.import_embeddings(
         "g", pa.table({"id": [2, 4], "vector": [[1.0, 0.0], [1.0, 1.0]]}), source="papers"
     )
-    first = ws.search("g", [1, 0]).arrow()
-    assert first["source_missing"].to_pylist() == [False, False]
-    with monkeypatch.context() as patched:
-        patched.setattr(
-            SourceRows, "join_with_source", lambda *_: pytest.fail("the source was read")
-        )
-        assert (
-            ws.search("g", [1, 0]).arrow()
-            == first
-            == ws.search("g", [[1, 0]]).arrow().drop_columns("query")
-        )
+    assert ws.search("g", [1, 0]).arrow()["source_missing"].to_pylist() == [False, False]
     write(papers, {k: t for k, t in enumerate(TITLES) if k != 4})
     assert ws.search("g", [1, 0]).arrow()["source_missing"].to_pylist() == [False, True]
     write(papers, dict(enumerate(TITLES)))
