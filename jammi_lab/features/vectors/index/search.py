@@ -87,13 +87,10 @@ def search(
             valid &= candidates != without[:, None]
         is_enough = valid.sum(1) >= least
         best = _first_valid(candidates, valid, most)
-        rescored = _rescore(matrix, checked[is_enough], best[is_enough])
-        hits.rows[is_enough] = rescored.rows[:, :count]
-        hits.similarities[is_enough] = rescored.similarities[:, :count]
-        if most > count:
-            # There may be more rows as near as the last hit, with smaller keys.
-            is_tied = rescored.similarities[:, count - 1] == rescored.similarities[:, -1]
-            is_enough[np.flatnonzero(is_enough)[is_tied]] = False
+        found = _rescore(matrix, checked[is_enough], best[is_enough])
+        hits.rows[is_enough] = found.rows[:, :count]
+        hits.similarities[is_enough] = found.similarities[:, :count]
+        is_enough[is_enough] = _is_certain(found, count)
     for query in np.flatnonzero(~is_enough):
         mask = np.ones(rows, np.bool_) if allow is None else allow.copy()
         if without is not None:
@@ -111,6 +108,15 @@ def _widened(candidates: int, expansion: int, rows: int, passing: int) -> tuple[
     reliable than measured; so the expansion grows faster than the number of candidates."""
     factor = (rows + _FILTER_EXPANSION_FACTOR * min(passing, rows - passing)) / passing
     return min(rows, -(-candidates * rows // passing)), min(rows, int(expansion * factor))
+
+
+def _is_certain(found: Hits, count: int) -> NDArray[np.bool_]:
+    """Whether the last of `count` hits is nearer than the last candidate: else more rows may be as
+    near, with smaller keys."""
+    if found.rows.shape[1] <= count:
+        return np.ones(len(found.rows), np.bool_)
+    certain: NDArray[np.bool_] = found.similarities[:, count - 1] != found.similarities[:, -1]
+    return certain
 
 
 def _first_valid(candidates: RowNumbers, valid: NDArray[np.bool_], count: int) -> RowNumbers:
