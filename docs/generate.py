@@ -259,8 +259,6 @@ SETTINGS = {
     "statements; rows that do not fit are read again.",
     "flight.wait_seconds": "How long to wait for another kernel that computes the same table "
     "before computing it here as well.",
-    "sources.read_timeout_seconds": "How long a PostgreSQL or MySQL server may stay silent in the "
-    "middle of an answer, or at all if it accepts no new connection (Linux); 0: no limit.",
     "recompute.incremental": "`auto`: a statement over an input that only gained rows (a "
     "folder, a lakehouse table) is computed over the new "
     "ones where that gives the same bytes; `never`: always in full.",

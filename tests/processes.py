@@ -168,8 +168,6 @@ def import_packages() -> None:
         "duckdb",
         "psycopg",
         "pyarrow.parquet",
-        "sqlglot.dialects.duckdb",
-        "sqlglot.optimizer.qualify",
         "usearch.index",
         "jammi_lab.engine.sql.canonical_form",
         "jammi_lab.features.vectors.embedding",

@@ -112,12 +112,6 @@ class Catalog:
         """Equal for every handle of this catalog, whatever path each was opened by."""
         return self.database.dialect.identity
 
-    def state(self) -> Hashable:
-        """A value that is equal as long as the bound scope and every committed row are the same, in
-        this thread; None where that cannot be told cheaply. Raises as `Database.read`."""
-        state = self.database.state()
-        return None if state is None else (state, self.scope.tenant, self.scope.is_unrestricted)
-
     @contextlib.contextmanager
     def all_tenants(self) -> Iterator[None]:
         """See and change the rows of all tenants for one block, in this context only. For recovery,

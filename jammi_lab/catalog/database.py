@@ -151,13 +151,6 @@ class Database:
             result: T = handle.cached[key]
             return result
 
-    def state(self) -> Hashable:
-        """A value that is equal as long as nobody commits, in this thread; None inside a
-        transaction, and where detecting a commit would cost as much as a read. Raises as `read`."""
-        handle = self._handle()
-        with handle.lock, self._translate_errors:
-            return self._state(handle)
-
     def _state(self, handle: _Handle) -> Hashable:
         handle.end_interrupted_read()
         if handle.writing is not None or handle.connection.closed:

@@ -15,15 +15,12 @@ TEXT_DIGEST_COLUMN = "_text_digest"
 
 
 class CanonicalStatement(Value, frozen=True):
-    """The canonical form of an SQL statement: three parts that differ whenever the rows could
-    differ, and ignore everything else."""
+    """The canonical form of an SQL statement: it differs whenever the rows could differ."""
 
     scheme: str
     """The canonicaliser and its scheme number."""
-    text: str
-    """The canonical text."""
-    constants: list[Any]
-    """The typed constants of the syntax tree, in order."""
+    digest: str
+    """The digest of the canonical syntax tree."""
     output: list[tuple[str, str]]
     """Exact names and SQL types of the output columns."""
 

@@ -31,7 +31,6 @@ DEFAULTS: dict[str, int | float | str] = {
     "mutable.versions_kept": 10_000,
     "mutable.memory_bytes": 256_000_000,
     "flight.wait_seconds": 600.0,
-    "sources.read_timeout_seconds": 60.0,
     "recompute.incremental": "auto",
     "cells.traceback": "short",
     "cells.limit": 20,

@@ -7,11 +7,10 @@ replaces it, or the instance closes. Any other (a file) is detached when its las
 that its owner can write again.
 """
 
-import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +18,6 @@ import duckdb
 
 from jammi_lab.core.errors import JammiError, SourceUnavailable
 from jammi_lab.engine.duckdb_messages import parse_error
-from jammi_lab.engine.server_silence import SilenceWatch
 from jammi_lab.sources import attach, duckdb_extensions
 from jammi_lab.sources.base import Attachment, Relation, ScopedSecret
 
@@ -39,111 +37,68 @@ class _Entry:
     users: int = 0
     detach_when_unused: bool = False
     """Whether to detach it after its last user, although it is lasting."""
-    unanswered: int = 0
-    """The number of abandoned queries that the server has not answered yet."""
+    abandoned: list[threading.Event] = field(default_factory=list)
+    """Of abandoned queries, set when the server has answered them."""
 
 
 class Attachments:
     """The extensions and attachments of one DuckDB instance. Thread-safe; each thread passes its
     own cursor."""
 
-    def __init__(self, read_timeout_seconds: Callable[[], float]) -> None:
-        """`read_timeout_seconds` is the longest silence of a server within an answer."""
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._answered = threading.Condition(self._lock)
         self._loaded: set[str] = set()
         self._entries: dict[str, _Entry] = {}
         self._secret_users: dict[str, int] = {}
         self.connector_state: dict[str, Any] = {}
         """The instance's store for connectors, exposed as `Query.connector_state`."""
-        self._read_timeout_seconds = read_timeout_seconds
 
-    @functools.cached_property
-    def silence_watch(self) -> SilenceWatch:
-        """The watch over the attached servers."""
-        return SilenceWatch(self._read_timeout_seconds, self._attached_now)
-
-    def check_silence(self) -> None:
-        """End the reads from servers that have waited for too long."""
-        if self._entries:
-            self.silence_watch.check()
-
-    @property
-    def aliases(self) -> list[str]:
-        """The aliases of what is attached now."""
-        return [attachment.alias for attachment in self._attached_now()]
-
-    def _attached_now(self) -> list[Attachment]:
-        with self._lock:
-            return [entry.attachment for entry in self._entries.values() if entry.attached]
-
-    def use(
-        self, cursor: duckdb.DuckDBPyConnection, requirement: Relation | Attachment
-    ) -> Callable[[], None]:
+    def use(self, cursor: duckdb.DuckDBPyConnection, relation: Relation) -> Callable[[], None]:
         """Load and attach what a relation needs, on that cursor. Returns the function that ends
         this use.
 
         Raises ExtensionMissing, SourceUnavailable, duckdb.Error, and the errors that
         `Relation.explain` makes of DuckDB's messages.
         """
-        attachment = (
-            requirement
-            if isinstance(requirement, Attachment)
-            else requirement.requirements.attachment
-        )
-        if isinstance(requirement, Relation):
-            self._load(cursor, requirement.requirements.extensions)
-            if requirement.requirements.scoped_secret is not None:
-                return self._use_secret(cursor, requirement.requirements.scoped_secret)
-        if attachment is None:
+        needed = relation.requirements
+        self._load(cursor, needed.extensions)
+        if needed.scoped_secret is not None:
+            return self._use_secret(cursor, needed.scoped_secret)
+        if needed.attachment is None:
             return lambda: None
-        entry = self._add_user(cursor, attachment)
+        entry = self._add_user(cursor, needed.attachment)
         try:
             with entry.lock:
                 if not entry.attached:
-                    if attachment.extension is not None:
-                        self._load(cursor, (attachment.extension,))
-                    attach.attach(cursor, attachment)
+                    if needed.attachment.extension is not None:
+                        self._load(cursor, (needed.attachment.extension,))
+                    attach.attach(cursor, needed.attachment)
                     entry.attached = True
         except BaseException as error:
             self._remove_user(cursor, entry)
             if (
                 isinstance(error, duckdb.Error)
-                and isinstance(requirement, Relation)
-                and requirement.explain
-                and (explained := requirement.explain(parse_error(error).message))
+                and relation.explain
+                and (explained := relation.explain(parse_error(error).message))
             ):
                 raise explained from None
             raise
         return lambda: self._remove_user(cursor, entry)
 
     @contextmanager
-    def using(
-        self, cursor: duckdb.DuckDBPyConnection, requirement: Relation | Attachment | None
-    ) -> Iterator[None]:
+    def using(self, cursor: duckdb.DuckDBPyConnection, relation: Relation | None) -> Iterator[None]:
         """`use` as a context manager; None needs nothing."""
-        end_use = None if requirement is None else self.use(cursor, requirement)
-        try:
+        with ExitStack() as undo:
+            if relation is not None:
+                undo.callback(self.use(cursor, relation))
             yield
-        finally:
-            if end_use is not None:
-                end_use()
 
-    def record_unanswered(self, attachment: Attachment) -> Callable[[], None]:
-        """Record that a query to the server was abandoned. Until the returned function is called,
-        other queries wait for the server at most `UNANSWERED_GRACE_SECONDS`."""
+    def record_abandoned(self, attachment: Attachment, has_ended: threading.Event) -> None:
+        """Record that a query to the server was abandoned. Until it has ended, other queries wait
+        for the server at most `UNANSWERED_GRACE_SECONDS`."""
         with self._lock:
-            entry = self._entries.get(attachment.alias)
-            if entry is None:
-                return lambda: None
-            entry.unanswered += 1
-
-        def record_answer() -> None:
-            with self._lock:
-                entry.unanswered -= 1
-                self._answered.notify_all()
-
-        return record_answer
+            if (entry := self._entries.get(attachment.alias)) is not None:
+                entry.abandoned.append(has_ended)
 
     def detach(self, cursor: duckdb.DuckDBPyConnection, key: str, except_alias: str = "") -> None:
         """Detach every attachment of a key except `except_alias`: now, or after its last user."""
@@ -185,11 +140,11 @@ class Attachments:
 
     def _add_user(self, cursor: duckdb.DuckDBPyConnection, attachment: Attachment) -> _Entry:
         self.detach(cursor, attachment.key, except_alias=attachment.alias)
-        with self._lock:
-            self._answered.wait_for(
-                lambda: not self._unanswered_queries(attachment.alias), UNANSWERED_GRACE_SECONDS
-            )  # a server that has recovered answers those first
-            unanswered = self._unanswered_queries(attachment.alias)
+        deadline = time.monotonic() + UNANSWERED_GRACE_SECONDS
+        for has_ended in self._unanswered_queries(attachment.alias):
+            has_ended.wait(max(0.0, deadline - time.monotonic()))
+        # A server that has recovered has answered those first.
+        unanswered = len(self._unanswered_queries(attachment.alias))
         if unanswered >= MAX_UNANSWERED_QUERIES or (unanswered and not attach.responds(attachment)):
             raise unresponsive_error()
         with self._lock:
@@ -198,10 +153,14 @@ class Attachments:
             entry.detach_when_unused = False
             return entry
 
-    def _unanswered_queries(self, alias: str) -> int:
-        """The number of abandoned queries to it without an answer."""
-        entry = self._entries.get(alias)
-        return 0 if entry is None else entry.unanswered
+    def _unanswered_queries(self, alias: str) -> list[threading.Event]:
+        """The abandoned queries to it without an answer."""
+        with self._lock:
+            entry = self._entries.get(alias)
+            if entry is None:
+                return []
+            entry.abandoned = [each for each in entry.abandoned if not each.is_set()]
+            return entry.abandoned
 
     def _remove_user(self, cursor: duckdb.DuckDBPyConnection, entry: _Entry) -> None:
         with self._lock:
@@ -238,16 +197,14 @@ class QueryTimeout:
     ) -> None:
         self._attachments, self._attachment, self._seconds = attachments, attachment, seconds
         self._deadline = None if seconds is None else time.monotonic() + seconds
-        self._unanswered: list[Callable[[], None]] = []
-        self._worker_ended = False
+        self._has_ended = threading.Event()
 
     def __enter__(self) -> None:
         """Called in the worker when it starts."""
 
     def __exit__(self, *_: object) -> None:
         """Called in the worker when it ends, whether or not anybody still waits."""
-        self._worker_ended = True
-        self._record_answers()
+        self._has_ended.set()
 
     def check_timeout(self) -> None:
         """Raise SourceUnavailable when the time is up."""
@@ -259,14 +216,8 @@ class QueryTimeout:
         instance must be retired."""
         if self._attachment is None:
             return False
-        self._unanswered.append(self._attachments.record_unanswered(self._attachment))
-        if self._worker_ended:
-            self._record_answers()
+        self._attachments.record_abandoned(self._attachment, self._has_ended)
         return True
-
-    def _record_answers(self) -> None:
-        while self._unanswered:
-            self._unanswered.pop()()
 
 
 def unresponsive_error(seconds: float | None = None) -> JammiError:

@@ -19,7 +19,7 @@ from jammi_lab.engine.sql.read_set import (
     replica_tables,
     scratch_address,
 )
-from jammi_lab.engine.sql.types import column_definitions
+from jammi_lab.engine.sql.syntax_tree import column_definitions
 from jammi_lab.sources.base import Relation
 from jammi_lab.sources.scratch_duckdb import register_frame
 

@@ -7,8 +7,7 @@ described, queried or run.
 """
 
 import functools
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,60 +25,13 @@ from jammi_lab.engine.parameters import bind_values
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql import function_list, parse
 from jammi_lab.engine.sql.parse import StatementKind
-from jammi_lab.engine.statement_binding import is_bound, prepare
+from jammi_lab.engine.statement_binding import prepare
 from jammi_lab.sources.attach import in_transaction
-from jammi_lab.sources.base import Attachment, Query, ReadPlan, Relation
+from jammi_lab.sources.base import Attachment, Query, ReadPlan, Relation, Requirements
 
 T = TypeVar("T")
 _LIBRARY_INPUT = source_input("")
 """The input of a body that the library wrote itself."""
-
-
-_MAX_KEPT_TEXTS = 64
-
-
-class KeptStatements:
-    """The statements of recently prepared texts: a repeated text is not resolved and bound again
-    while all its names mean the same. They hold no lease on what they read."""
-
-    def __init__(self) -> None:
-        self._kept: dict[Hashable, list[PreparedStatement]] = {}
-
-    def take(self, key: Hashable) -> list[PreparedStatement] | None:
-        """The statements of a text, as if they were prepared again; None where that has to be
-        done."""
-        current = []
-        for statement in self._kept.get(key, ()):
-            if (renewed := _renew_statement(statement)) is None:
-                self._kept.pop(key, None)
-                return None
-            current.append(renewed)
-        return current or None
-
-    def put(self, key: Hashable, statements: Sequence[PreparedStatement]) -> None:
-        """Keep the statements of a text if they only read, have no parameters, and all their
-        relations can be renewed."""
-        for statement in statements:
-            if not statement.is_select or statement.params:
-                return
-            if any(relation.renew is None for relation in statement.relations):
-                return
-        if len(self._kept) >= _MAX_KEPT_TEXTS:
-            self._kept.clear()
-        self._kept[key] = [
-            statement.with_relations({id(r): replace(r, acquire=None) for r in statement.relations})
-            for statement in statements
-        ]
-
-
-def _renew_statement(statement: PreparedStatement) -> PreparedStatement | None:
-    renewed = dict[int, Relation]()
-    for relation in statement.relations:
-        current = None if relation.renew is None else relation.renew(relation)
-        if current is None:
-            return None
-        renewed[id(relation)] = current
-    return statement.with_relations(renewed)
 
 
 @functools.cache
@@ -102,14 +54,12 @@ class Engine(InstancePool):
         self._resolvers: list[NameResolver] = []
         self._environment = duckdb_instances.environment(settings)
         self._parse_cache = _parse_cache(settings["engine.timezone"])
-        self._kept_statements = KeptStatements()
 
     # -- names
 
     def register(self, resolver: NameResolver) -> None:
         """Add a name resolver; a resolver registered earlier takes precedence."""
         self._resolvers.append(resolver)
-        self._kept_statements = KeptStatements()
 
     def known_names(self, extra_resolvers: Sequence[NameResolver] = ()) -> list[str]:
         """All names that can be used in FROM now."""
@@ -145,27 +95,7 @@ class Engine(InstancePool):
         SourceUnavailable.
         """
         self._check_open()
-        # An extra resolver is not asked for a name that a registered one knows, and only names of
-        # those make a statement that is kept.
-        key = sql, tenant, allow_dml
-        is_keepable = not params and not overriding_resolvers and parse.is_cached(sql)
-        if is_keepable and (kept := self._kept_statements.take(key)) is not None:
-            return kept
         resolvers = [*overriding_resolvers, *self._resolvers, *extra_resolvers]
-        prepared = self._prepare(sql, params, tenant, resolvers, allow_dml=allow_dml)
-        if is_keepable:
-            self._kept_statements.put(key, prepared)
-        return prepared
-
-    def _prepare(
-        self,
-        sql: str,
-        params: Mapping[str, Any] | None,
-        tenant: str | None,
-        resolvers: Sequence[NameResolver],
-        *,
-        allow_dml: bool,
-    ) -> list[PreparedStatement]:
         parsed = self._parse_cache.get(sql, allow_dml)
         values = bind_values(parsed, params)
         relations = [resolve(p, resolvers, values) for p in parsed]
@@ -176,14 +106,12 @@ class Engine(InstancePool):
         )
         with self._hold_instances(tenant) as instances:
 
-            def work(cursor: duckdb.DuckDBPyConnection | None) -> list[PreparedStatement]:
+            def work(cursor: duckdb.DuckDBPyConnection) -> list[PreparedStatement]:
                 return [
                     prepare(self, instances, cursor, tenant, p, f, values, table_names)
                     for p, f in zip(parsed, relations, strict=True)
                 ]
 
-            if all(is_bound(p, f, values) for p, f in zip(parsed, relations, strict=True)):
-                return work(None)
             return self._run_in_worker(tenant, instances, work)
 
     def describe(self, body: str | Relation, tenant: str | None = None) -> dict[str, str]:
@@ -226,16 +154,15 @@ class Engine(InstancePool):
         Raises SourceUnavailable, also after `seconds`, and at once while the server has not
         answered an earlier query; ExtensionMissing; errors of `Relation.explain`; errors of `work`.
         """
-        relation, attachment = (
-            (None, requirement)
-            if isinstance(requirement, Attachment)
-            else (requirement, requirement.requirements.attachment)
-        )
+        relation = requirement
+        if isinstance(relation, Attachment):
+            relation = Relation(_LIBRARY_INPUT, requirements=Requirements(attachment=relation))
+        attachment = relation.requirements.attachment
         with self._hold_instances(tenant) as instances:
             query_timeout = QueryTimeout(instances.attachments, attachment, timeout)
 
             def run(cursor: duckdb.DuckDBPyConnection) -> T:
-                with query_timeout, instances.attachments.using(cursor, requirement):
+                with query_timeout, instances.attachments.using(cursor, relation):
                     return in_transaction(cursor, instances.attachments.connector_state, work)
 
             return self._query_source(tenant, instances, relation, run, query_timeout)

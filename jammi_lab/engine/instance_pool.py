@@ -28,15 +28,10 @@ from jammi_lab.engine.duckdb_messages import is_fatal, parse_error
 from jammi_lab.engine.name_resolution import ResolvedNames
 from jammi_lab.engine.sql import equal_values, float_sums, parse, syntax_tree
 from jammi_lab.engine.sql.float_sums import ExactForm
-from jammi_lab.engine.sql.read_set import InputSchemas, kept_replica_tables
+from jammi_lab.engine.sql.read_set import InputSchemas, replica_tables
 from jammi_lab.engine.sql.scan_conditions import scan_conditions
 from jammi_lab.engine.stream import StreamWorker
-from jammi_lab.engine.tenant_instances import (
-    MAX_KEPT_BODY_LENGTH,
-    IdleScratch,
-    TenantInstances,
-    ViewBodies,
-)
+from jammi_lab.engine.tenant_instances import TenantInstances
 from jammi_lab.sources.base import Query, Relation
 from jammi_lab.sources.scan_conditions import ScanConditions
 from jammi_lab.storage import spill_folders
@@ -57,55 +52,28 @@ class RunCursor:
     ) -> None:
         self._instances, self._relations, self._options = instances, relations, options
         self._with_float_sums = with_float_sums
-        self._views = _views_to_keep(relations)
-        self._scratch = None if self._views is None else instances.idle_scratches.take(self._views)
         self._undo = contextlib.ExitStack()
-        self.cursor = instances.main.cursor() if self._scratch is None else self._scratch.cursor
+        self.cursor = instances.main.cursor()
+        self._undo.callback(self.cursor.close)
 
     def begin(self, settings: Sequence[str]) -> None:
-        """Apply the cursor's settings, acquire the relations, and create their views unless the
-        cursor has them. Raises as `TenantInstances.create_views`."""
+        """Apply the cursor's settings, acquire the relations, and create their views. Raises as
+        `TenantInstances.create_views`."""
         if self._with_float_sums:
             self._instances.create_float_sums()
-        applied = () if self._scratch is None else self._scratch.settings
         for setting in settings:
-            if setting not in applied:
-                self.cursor.execute(setting)
+            self.cursor.execute(setting)
         self._instances.acquire(self._undo, self.cursor, self._relations)
-        if self._scratch is None and self._relations:
+        if self._relations:
             database = duckdb_instances.open_scratch(self.cursor)
-            self._scratch = IdleScratch(self.cursor, database, ())
+            self._undo.callback(duckdb_instances.close_scratch, self.cursor, database)
             self._instances.create_views(self.cursor, database, self._relations)
-        if self._scratch is not None:
-            self._scratch.settings = tuple({*applied, *settings})
         for option, value in self._options.items():
             self._undo.callback(self._instances.hold_option(option, value))
 
-    def end(self, *, is_clean: bool) -> None:
-        """Release the relations. The scratch database is kept if the run `is_clean`: it ended by
-        itself and without an error. Raises duckdb.Error."""
-        try:
-            if self._scratch is not None and (self._views is None or not is_clean):
-                duckdb_instances.close_scratch(self.cursor, self._scratch.database)
-                self._scratch = None
-        finally:
-            self._undo.close()
-            if self._scratch is None or self._views is None or not is_clean:
-                self.cursor.close()
-            else:
-                self._instances.idle_scratches.put(self._views, self._scratch)
-
-
-def _views_to_keep(relations: ResolvedNames) -> ViewBodies | None:
-    """The views of relations that always have the same columns; None when another is among them. A
-    view over anything else would remember columns that the source had once."""
-    bodies: list[tuple[tuple[str, ...], str]] = []
-    for parts, relation in relations.items():
-        if not relation.read.has_fixed_columns or relation.read.body is None:
-            return None
-        bodies.append((parts, relation.read.body))
-    too_long = sum(len(body) for _, body in bodies) > MAX_KEPT_BODY_LENGTH
-    return tuple(bodies) if bodies and not too_long else None
+    def end(self) -> None:
+        """Drop the scratch database and release the relations. Raises duckdb.Error."""
+        self._undo.close()
 
 
 T = TypeVar("T")
@@ -113,8 +81,6 @@ MAX_OPEN_TENANTS = 8
 RETIRED_INSTANCES: list[Any] = []
 """Instances that did not stop when interrupted. Closing them could block, so they live until the
 process ends."""
-MAX_CACHED_TREES = 64
-"""Maximum number of cached syntax trees."""
 
 
 def _ignore_interrupt() -> None:
@@ -142,7 +108,6 @@ class InstancePool:
         self._lock = threading.RLock()
         self._memory_budget: int | None = None
         self._closed = False
-        self._trees: dict[str, dict[str, Any]] = {}
         self._pid = os.getpid()
 
     def instances_of(self, tenant: str | None) -> TenantInstances:
@@ -224,13 +189,11 @@ class InstancePool:
             if timeout is None or not timeout.abandon():
                 self.retire(tenant, instances)
 
-        def tick() -> None:
-            instances.attachments.check_silence()
-            if timeout is not None:
-                timeout.check_timeout()
-
         return run_cancellable(
-            run, duckdb_instances.interrupt_function(cursor), on_stuck=abandon, tick=tick
+            run,
+            duckdb_instances.interrupt_function(cursor),
+            on_stuck=abandon,
+            tick=None if timeout is None else timeout.check_timeout,
         )
 
     def run_for_tenant(
@@ -261,19 +224,21 @@ class InstancePool:
         try:
             return self._run_in_worker(tenant, instances, work, timeout)
         except (duckdb.Error, UnicodeDecodeError) as error:
-            silence = instances.attachments.silence_watch.explain(
-                () if relation is None else (relation,)
-            )
-            raise silence or source_error(error, relation) from None
+            raise source_error(error, relation) from None
 
     def with_replicas(
-        self, tenant: str | None, work: Callable[[duckdb.DuckDBPyConnection], T]
+        self,
+        tenant: str | None,
+        work: Callable[[duckdb.DuckDBPyConnection], T],
+        *,
+        pushes_filters_down: bool = False,
     ) -> T:
-        """Run `work` in a worker with the replica instance, which binds and cannot read data."""
+        """Run `work` in a worker with a replica instance, which binds and cannot read data."""
         with self._hold_instances(tenant) as instances:
 
             def run(_: duckdb.DuckDBPyConnection) -> T:
-                with instances.replicas.borrow() as replicas:
+                borrowed = instances.replicas.borrow(pushes_filters_down=pushes_filters_down)
+                with borrowed as replicas:
                     return work(replicas)
 
             return self._run_in_worker(tenant, instances, run)
@@ -286,15 +251,11 @@ class InstancePool:
         params: Mapping[str, Any],
     ) -> dict[tuple[str, ...], ScanConditions]:
         """The conditions on the rows that a statement needs, by input."""
-        with self._hold_instances(tenant) as instances:
-
-            def work(
-                _: duckdb.DuckDBPyConnection,
-            ) -> dict[tuple[str, ...], ScanConditions]:
-                with instances.replicas.borrow(pushes_filters_down=True) as replicas:
-                    return scan_conditions(replicas, parsed, schemas, params)
-
-            return self._run_in_worker(tenant, instances, work)
+        return self.with_replicas(
+            tenant,
+            lambda replicas: scan_conditions(replicas, parsed, schemas, params),
+            pushes_filters_down=True,
+        )
 
     def exact_form(
         self,
@@ -306,7 +267,7 @@ class InstancePool:
         """How a SELECT is run whose rows are stored."""
 
         def work(replicas: duckdb.DuckDBPyConnection) -> ExactForm:
-            with kept_replica_tables(replicas, schemas) as (cursor, _, _):
+            with replica_tables(replicas, schemas) as (cursor, _, _):
                 return with_parser(
                     lambda parser: float_sums.exact_form(
                         parsed.tree,
@@ -346,32 +307,15 @@ class InstancePool:
                 after_read=after_read,
                 connector_state=instances.attachments.connector_state,
                 spill_folder=instances.spill.parent,
-                while_waiting=instances.attachments.check_silence,
             )
             instances.workers.add(worker)
             return instances, worker
 
     def parse_tree(self, text: str) -> dict[str, Any] | None:
-        """The syntax tree of one SELECT that the library wrote, or None. The tree is cached and
-        shared: do not modify it."""
-        tree_or_none = self._trees.get(text)
-        if tree_or_none is None:
-            tree = self._with_parser(lambda parser: syntax_tree.tree_of(parser, text))
-            tree_or_none = tree if isinstance(tree, dict) else None
-            if tree_or_none is not None:
-                if len(self._trees) >= MAX_CACHED_TREES:
-                    self._trees.clear()
-                self._trees[text] = tree_or_none
-        return tree_or_none
-
-    def deparse(self, tree: dict[str, Any]) -> str | None:
-        """The SQL text that DuckDB prints for a syntax tree, or None."""
-        return self._with_parser(lambda parser: syntax_tree.text_of(parser, tree))
-
-    def _with_parser(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
-        """Run `work` in a worker with the parser instance; returns its result."""
+        """The syntax tree of one SELECT that the library wrote, or None."""
         self._check_open()
-        return run_in_parser(work)
+        tree = run_in_parser(lambda parser: syntax_tree.tree_of(parser, text))
+        return tree if isinstance(tree, dict) else None
 
     def detach(self, key: str) -> None:
         """Detach the attachments of a key in every tenant's instance."""
@@ -407,8 +351,6 @@ class InstancePool:
             self.retire(tenant, instances)
         if self._closed and parse_error(error).kind.casefold() in ("interrupt", "connection"):
             return stopped_error()
-        if silence := instances.attachments.silence_watch.explain(context.relations):
-            return silence.with_position(context.text, None)
         return to_jammi_error(error, context, prefix=prefix)
 
     def _share_memory(self) -> None:

@@ -1,7 +1,7 @@
 """Prepared statements: how a statement is run; `statement_binding` prepares it."""
 
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,10 +13,10 @@ from jammi_lab.engine.name_resolution import ResolvedNames, with_position
 from jammi_lab.engine.parameters import remaining_parameters, with_lossless_casts
 from jammi_lab.engine.sql import faulty_optimizers, float_sums, row_order
 from jammi_lab.engine.sql.append_algebra import BASE, AppendRule, NotIncremental, append_rule
-from jammi_lab.engine.sql.canonical_form import address_of, canonicalize
-from jammi_lab.engine.sql.float_sums import ExactForm
+from jammi_lab.engine.sql.canonical_form import canonicalize
 from jammi_lab.engine.sql.parse import ParsedStatement, StatementKind
 from jammi_lab.engine.sql.path_literals import replace_paths
+from jammi_lab.engine.sql.read_set import Binding
 from jammi_lab.engine.stream import Stream
 from jammi_lab.engine.tenant_instances import TenantInstances
 from jammi_lab.sources.base import InputRead, Query, ReadPlan, Relation
@@ -59,12 +59,8 @@ class PreparedStatement:
     _parsed: ParsedStatement
     _relations: ResolvedNames
     _schemas: Mapping[tuple[str, ...], dict[str, str]]
-    _columns_read: Mapping[tuple[str, ...], set[str]]
+    _binding: Binding
     _table_names: tuple[str, ...]
-    _append_rules: dict[tuple[frozenset[tuple[str, ...]], bool], AppendRule]
-    _conditions_of_plan: list[dict[tuple[str, ...], ScanConditions]]
-    _rounds: bool
-    _exact_forms: list[ExactForm]
 
     def __repr__(self) -> str:
         reads = ", ".join(i.relation.input.label for i in self.inputs) or "nothing"
@@ -82,21 +78,6 @@ class PreparedStatement:
             for relation in self._relations.values()
             if relation.mutable is not None
         }
-        return self.with_relations(current) if current else self
-
-    @property
-    def relations(self) -> Collection[Relation]:
-        """The relation of each name, in the order of first mention."""
-        return self._relations.values()
-
-    @property
-    def is_select(self) -> bool:
-        """Whether it is a SELECT."""
-        return self._parsed.kind is StatementKind.SELECT
-
-    def with_relations(self, current: Mapping[int, Relation]) -> "PreparedStatement":
-        """The same statement with other relations of the same inputs, by the `id` of those that
-        they replace."""
         relations = {
             parts: current.get(id(relation), relation)
             for parts, relation in self._relations.items()
@@ -123,11 +104,11 @@ class PreparedStatement:
 
     def canonical(self) -> CanonicalStatement:
         """The canonical form of the statement, for its definition hash."""
-        schemas = {
-            address_of(relation): self._schemas[parts]
-            for parts, relation in self._relations.items()
+        columns_read = {
+            parts: {name: self._schemas[parts][name] for name in names}
+            for parts, names in self._binding.columns_read.items()
         }
-        return canonicalize(self._pool.deparse, self._parsed, self._relations, schemas, self.output)
+        return canonicalize(self._parsed, self._relations, columns_read, self.output)
 
     def append_rule(self, identity: tuple[str, str, str]) -> AppendRule:
         """How its rows follow from its former rows when only one input gained rows. Raises
@@ -140,7 +121,7 @@ class PreparedStatement:
             raise NotIncremental("its rows depend on the order of its inputs")
         appended = frozenset(p for p, r in self._relations.items() if r.input.identity == identity)
         params = remaining_parameters(self.params, self._parsed)
-        if (rule := self._append_rules.get((appended, self.keeps_order))) is None:
+        if (rule := self._binding.append_rules.get((appended, self.keeps_order))) is None:
             rule = self._pool.with_replicas(
                 self._tenant,
                 lambda replicas: append_rule(
@@ -153,7 +134,7 @@ class PreparedStatement:
                     keeps_order=self.keeps_order,
                 ),
             )
-            self._append_rules[appended, self.keeps_order] = rule
+            self._binding.append_rules[appended, self.keeps_order] = rule
         return rule
 
     def restricted_to(self, identity: tuple[str, str, str], read: ReadPlan) -> "PreparedStatement":
@@ -193,29 +174,15 @@ class PreparedStatement:
         """Run the statement with its rows merged with those of a table, in the total order of
         `run_ordered`, with its `observed_states`. Raises as `run_ordered`."""
         merging = rule.merging_statement(self.output, self._parsed.text)
-        return replace(self, _relations={**self._relations, (BASE,): base})._run_around(
-            merging, self.total_order(key), None, observed_states
-        )
-
-    def _run_around(
-        self,
-        sql: str,
-        positions: Sequence[int],
-        on_progress: OnPercent | None,
-        observed_states: ObservedStates | None,
-    ) -> Stream:
-        """Run a statement around the text of this one, sorted by some positions."""
-        return self._run(
-            f"{sql} ORDER BY {', '.join(map(str, positions))}",
-            on_progress,
-            len(sql[: sql.index(self._parsed.text)].encode()),
+        positions = row_order.total_order_positions(self.output, key, self.inferred_key)
+        merged = replace(self, _relations={**self._relations, (BASE,): base})
+        return merged._run(
+            f"{merging} ORDER BY {', '.join(map(str, positions))}",
+            None,
+            len(merging[: merging.index(self._parsed.text)].encode()),
             observed_states=observed_states,
             in_order=True,
         )
-
-    def total_order(self, key: Sequence[str]) -> list[int]:
-        """The positions, from 1, of the columns by which `run_ordered` sorts. SchemaMismatch."""
-        return row_order.total_order_positions(self.output, key, self.inferred_key)
 
     @property
     def _reads_attached_database(self) -> bool:
@@ -275,14 +242,13 @@ class PreparedStatement:
     def _with_exact_sums(self, positions: Sequence[int]) -> tuple["PreparedStatement", bool]:
         """The statement with sums of floating-point numbers that do not depend on the order of the
         rows, and whether last bits still depend on the order in which DuckDB adds."""
-        if self._pool.has_fast_sums or not self._rounds:
+        if self._pool.has_fast_sums or not self._binding.merged.rounds:
             return self, False
-        form = next(iter(self._exact_forms), None)
+        form = self._binding.exact_form
         if form is None:
-            form = self._pool.exact_form(
+            form = self._binding.exact_form = self._pool.exact_form(
                 self._tenant, self._parsed, self._schemas, self.bound_values()
             )
-            self._exact_forms[:] = [form]
         tree = None if form.text is None else self._pool.parse_tree(form.text)
         if form.text is None or tree is None:
             return self, form.rounds
@@ -399,19 +365,21 @@ class PreparedStatement:
 
             if relation.read.projected_body is not None:
                 body = relation.read.projected_body(
-                    frozenset(self._columns_read[parts]), needed_rows
+                    frozenset(self._binding.columns_read[parts]), needed_rows
                 )
                 relations[parts] = _with_body(relation, body)
             if in_order and self.order_sensitive and relation.consistency.unordered:
                 body = row_order.select_in_total_order(
                     relations[parts].read.body or "",
                     self._schemas[parts],
-                    self._columns_read[parts],
+                    self._binding.columns_read[parts],
                 )
                 relations[parts] = _with_body(relation, body)
             if relation.read.computed is not None:
                 try:
-                    rows = relation.read.computed.rows(self._columns_read[parts], needed_rows)
+                    rows = relation.read.computed.rows(
+                        self._binding.columns_read[parts], needed_rows
+                    )
                     relations[parts] = replace(relation, read=replace(relation.read, frame=rows))
                 except JammiError as error:
                     [table, *_] = [
@@ -426,12 +394,12 @@ class PreparedStatement:
         """What the statement needs of the rows of each relation."""
         if self._parsed.kind is not StatementKind.SELECT:
             return {}
-        by_input = next(iter(self._conditions_of_plan), None)
+        by_input = self._binding.scan_conditions
         if by_input is None:
             params = remaining_parameters(self.params, self._parsed)
             by_input = self._pool.scan_conditions(self._tenant, self._parsed, self._schemas, params)
             if not (self.volatile or self.reads_clock):  # the plan may hold such a value
-                self._conditions_of_plan[:] = [by_input]
+                self._binding.scan_conditions = by_input
         # Rows in a total order are the first by it, not any.
         return {p: c._replace(limit=None) for p, c in by_input.items()} if in_order else by_input
 

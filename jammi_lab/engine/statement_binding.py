@@ -14,7 +14,7 @@ from jammi_lab.engine.prepared_statement import PreparedStatement, with_total_or
 from jammi_lab.engine.sql import function_list, row_order
 from jammi_lab.engine.sql.allowlist import walk_nodes
 from jammi_lab.engine.sql.parse import ParsedStatement, StatementKind
-from jammi_lab.engine.sql.read_set import Binding, bind, reuse_binding
+from jammi_lab.engine.sql.read_set import Binding, bind, check_value_words
 from jammi_lab.engine.tenant_instances import TenantInstances
 from jammi_lab.sources.base import InputRead
 
@@ -34,7 +34,7 @@ _TIME_OF_DAY = re.compile(r"\s*\d{1,2}:\d\d[:.\d\s]*$")
 def prepare(
     pool: InstancePool,
     instances: TenantInstances,
-    cursor: duckdb.DuckDBPyConnection | None,
+    cursor: duckdb.DuckDBPyConnection,
     tenant: str | None,
     parsed: ParsedStatement,
     relations: ResolvedNames,
@@ -42,8 +42,7 @@ def prepare(
     table_names: Sequence[str],
 ) -> PreparedStatement:
     """Bind one checked statement on the empty replicas of a tenant. `cursor` describes inputs
-    whose columns are unknown. Runs in a worker; without a cursor, in the caller's thread, where the
-    statement `is_bound`."""
+    whose columns are unknown. Runs in a worker."""
     schemas = _describe_inputs(pool, instances, cursor, tenant, parsed, relations)
     params = {name: values[name] for name in sorted(parsed.parameters)}
     if parsed.kind is StatementKind.SHOW_TABLES:
@@ -59,7 +58,7 @@ def prepare(
     return PreparedStatement(
         statement=parsed.original_text,
         inputs=_merge_inputs(relations, schemas, binding),
-        output=_OUTPUT.get(parsed.kind, binding.output),
+        output=[*_OUTPUT.get(parsed.kind, binding.output)],
         volatile=tuple(sorted(parsed.reads.volatile)),
         reads_clock=parsed.reads.reads_clock,
         keeps_order=keeps_order,
@@ -74,12 +73,8 @@ def prepare(
         _parsed=parsed,
         _relations=relations,
         _schemas=schemas,
-        _columns_read=binding.columns_read,
+        _binding=binding,
         _table_names=tuple(table_names) if parsed.kind is StatementKind.SHOW_TABLES else (),
-        _append_rules=binding.append_rules,
-        _conditions_of_plan=binding.scan_conditions,
-        _rounds=binding.merged.rounds,
-        _exact_forms=binding.exact_forms,
     )
 
 
@@ -101,7 +96,7 @@ def _reads_offset_of_today(
 def _describe_inputs(
     pool: InstancePool,
     instances: TenantInstances,
-    cursor: duckdb.DuckDBPyConnection | None,
+    cursor: duckdb.DuckDBPyConnection,
     tenant: str | None,
     parsed: ParsedStatement,
     relations: ResolvedNames,
@@ -112,7 +107,6 @@ def _describe_inputs(
         if relation.columns is not None:
             schemas[parts] = dict(relation.columns)
             continue
-        assert cursor is not None, "the columns of a bound statement are known"
         try:
             schemas[parts] = instances.describe(cursor, relation)
         except (duckdb.Error, OSError) as error:
@@ -175,17 +169,18 @@ def _bind_cached(
 ) -> Binding:
     """The binding of a statement, cached by the names and types of its inputs."""
     key = None if parsed.dml_parts is not None else _binding_key(schemas, params)
-    if key is not None and (binding := parsed.bindings.get(key)) is not None:
-        return reuse_binding(parsed, binding)
+    known: Binding | None = parsed.bindings.get(key)
+    if known is not None:
+        check_value_words(parsed, known)
+        return known
     bind_statement = bind if parsed.dml_parts is None else dml_binding.bind_change
     with instances.replicas.borrow() as replicas:
         binding = bind_statement(replicas, parsed, schemas, relations, params)
-    if key is None:
-        return binding
-    if len(parsed.bindings) >= MAX_CACHED_BINDINGS:
-        parsed.bindings.clear()
-    parsed.bindings[key] = binding
-    return reuse_binding(parsed, binding)
+    if key is not None:
+        if len(parsed.bindings) >= MAX_CACHED_BINDINGS:
+            parsed.bindings.clear()
+        parsed.bindings[key] = binding
+    return binding
 
 
 def _binding_key(
@@ -202,19 +197,6 @@ def _binding_key(
         values.append((name, type(value), text))
     inputs = tuple((parts, tuple(columns.items())) for parts, columns in schemas.items())
     return inputs, tuple(values)
-
-
-def is_bound(parsed: ParsedStatement, relations: ResolvedNames, values: Mapping[str, Any]) -> bool:
-    """Whether `prepare` needs no DuckDB: the columns of all inputs are known, and the statement was
-    bound before to names that mean the same."""
-    if parsed.kind is StatementKind.SHOW_TABLES:
-        return True
-    schemas = {p: r.columns for p, r in relations.items() if r.columns is not None}
-    if parsed.dml_parts is not None or len(schemas) < len(relations):
-        return False
-    params = remaining_parameters({n: values[n] for n in sorted(parsed.parameters)}, parsed)
-    key = _binding_key(schemas, params)
-    return key is not None and key in parsed.bindings
 
 
 def _merge_inputs(

@@ -64,7 +64,7 @@ class StatementCursor(Protocol):
         """Prepare the cursor for the statement."""
         ...
 
-    def end(self, *, is_clean: bool) -> None:
+    def end(self) -> None:
         """Release what `begin` acquired."""
         ...
 
@@ -89,15 +89,12 @@ class StreamWorker:
         after_read: Callable[[Query], None] | None = None,
         connector_state: dict[str, Any] | None = None,
         spill_folder: Path | None = None,
-        while_waiting: Callable[[], None] = lambda: None,
     ) -> None:
         self.run_cursor = run_cursor
         self._sql = sql
         self._params = dict(params)
         self.read_ahead_fully = read_ahead_fully
         self._after_read = after_read
-        self.while_waiting = while_waiting
-        """Called repeatedly by whoever waits for this worker."""
         self._connector_state: dict[str, Any] = {} if connector_state is None else connector_state
         self.ready = Signal()
         """Set when the schema and the first full batch are there, or when the run has ended: then
@@ -137,7 +134,7 @@ class StreamWorker:
             with self._lock:
                 self._cleaning_up = True
             try:
-                self.run_cursor.end(is_clean=self.error is None and not self.stop_requested)
+                self.run_cursor.end()
             except duckdb.Error as error:
                 self.error = self.error or error
             finally:
@@ -193,7 +190,7 @@ class StreamWorker:
         self.stop_requested = True
         # The worker never started: an interrupt came first, or no thread could be created.
         if self._started_lock.acquire(blocking=False):
-            self.run_cursor.end(is_clean=False)
+            self.run_cursor.end()
             self.finished.set()
             self.ready.set()
         has_ended = stop(self.finished, self.interrupt)
@@ -312,7 +309,6 @@ class Stream:
             self._worker.ready.set()
 
     def _report_progress(self) -> None:
-        self._worker.while_waiting()
         if self._on_progress is not None and (percent := self._worker.percent()) <= 100:
             self._on_progress(max(percent, 0.0))  # unknown progress is reported as 0
 

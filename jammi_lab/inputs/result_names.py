@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
@@ -14,7 +14,6 @@ from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.records import RecipeRecord, TableRecord, TableStatus
 from jammi_lab.inputs.observation import Kind, Observation, PinnedState
 from jammi_lab.sources.base import ReadPlan, Relation, Requirements
-from jammi_lab.storage.files import StoragePath
 from jammi_lab.store import read_leases
 from jammi_lab.store.result_files import ResultFiles, result_snapshot
 
@@ -54,8 +53,6 @@ class ResultKind(Kind):
     ) -> None:
         """`statuses`: those of the tables that a physical name may mean."""
         self._catalog, self._results, self._statuses = catalog, results, statuses
-        # Statements over others are rare, and what they read ends soon.
-        self._makes_renewable = set(statuses) == {TableStatus.READY}
 
     def resolve(self, parts: tuple[str, ...]) -> Relation | None:
         """The relation of a result table; None when there is none of that name. TableDamaged when
@@ -69,15 +66,9 @@ class ResultKind(Kind):
             with contextlib.suppress(TableNotFound):
                 if (relation := self._unbuilt_relation(parts[1])) is not None:
                     return relation
-        # Before the look-ups: a commit may follow each.
-        state = self._catalog.state() if self._makes_renewable else None
         while (target := self._find_target(parts[1])) is not None:
             if (relation := self._leased_relation(*target)) is not None:
-                if state is None:
-                    return relation
-                path = self._results.parquet(target[0])
-                renew = functools.partial(self._renew, target[0], path, state)
-                return replace(relation, renew=renew)
+                return relation
         return self._unbuilt_relation(parts[1])
 
     def _unbuilt_relation(self, name: str) -> Relation | None:
@@ -142,20 +133,6 @@ class ResultKind(Kind):
                 raise
         return relation if self._is_readable(record) else None
 
-    def _renew(
-        self, record: TableRecord, path: StoragePath, state: Hashable, relation: Relation
-    ) -> Relation | None:
-        """The relation of a name that was resolved in a state of the catalog, as of now; None when
-        that state is over or the file has changed."""
-        # The lease comes first: a table that still exists then is not removed until it ends.
-        lease = read_leases.ReadLease(path)
-        try:
-            if self._catalog.state() != state or self._results.find_damage(record) is not None:
-                return None
-        except OSError:
-            return None
-        return replace(relation, acquire=lease)
-
     def _is_readable(self, record: TableRecord) -> bool:
         current = self._catalog.result_tables.get(record.table_name)
         return current is not None and current.status in self._statuses
@@ -202,10 +179,7 @@ class ResultKind(Kind):
 
         return Relation(
             result_input(name),
-            ReadPlan(
-                body=self._results.select_sql(record),
-                has_fixed_columns=self._results.filesystem is None,
-            ),
+            ReadPlan(body=self._results.select_sql(record)),
             requirements=Requirements(filesystem=self._results.filesystem),
             columns={c.name: c.type for c in record.columns},
             token=PinnedState(result_snapshot(record, version), record),

@@ -165,9 +165,6 @@ class ReadPlan:
     """Returns the body to run when only these columns, and of the rows only those that satisfy
     these conditions, are read. It has the columns of `body`; those that are not read may be
     NULL."""
-    has_fixed_columns: bool = False
-    """Whether a body of the same text always has columns of the same names, so that a view of it
-    may be kept. Their types may change: DuckDB binds a view again for every statement (1.5.5)."""
     part_of_files: Callable[[Collection[str]], PartOfFiles] | None = None
     """Returns how only these files (`AddedRows.addresses`) are read."""
     added_since: Callable[[Anchor, Mapping[str, str]], AddedRows] | None = None
@@ -226,9 +223,6 @@ class Relation:
     """Opaque data of the code that created the relation."""
     acquire: Callable[[], Callable[[], None]] | None = None
     """Called when a run that reads it starts; returns the function to call when the run ends."""
-    renew: Callable[[Relation], Relation | None] | None = None
-    """Returns this relation for another statement, as if its name were resolved again; None where
-    that has to be done. None for a relation whose name is resolved for every statement."""
     explain: Explain | None = None
     """Maps DuckDB's messages about this relation to errors; None leaves that to the engine."""
     redact_first: bool = False

@@ -145,7 +145,7 @@ def _start(
 
 
 def _check_output(output: Sequence[tuple[str, str]]) -> None:
-    from jammi_lab.engine.sql.types import sql_type
+    from jammi_lab.engine.sql.syntax_tree import sql_type
 
     folded_names: set[str] = set()
     for name, kind in output:

@@ -15,7 +15,7 @@ from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.core.manifest import Manifest, ManifestColumn
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.verdicts import Damaged
-from jammi_lab.engine.sql.types import sql_type
+from jammi_lab.engine.sql.syntax_tree import sql_type
 from jammi_lab.storage.digests import (
     CacheEntry,
     PersistentDigestCache,

@@ -33,7 +33,7 @@ SHOWN_BY = {
     "JSON": "tests/engine/test_json_nesting.py::"
     "test_a_text_that_is_nested_300_000_deep_is_an_error",
     "a silent server": "tests/sources/test_lost_servers.py::"
-    "test_a_server_that_sends_no_more_ends_the_statement_with_an_error",
+    "test_a_server_that_sends_no_more_is_waited_for_until_an_interrupt",
     "a damaged, truncated or lost log of the catalog": "tests/store/test_lost_log.py::"
     "test_without_the_last_count_a_log_that_was_cut_is_not_noticed",
     "a full disk": "tests/store/test_full_disk.py::"

@@ -184,7 +184,7 @@ class Late:
     def begin(self, settings: object) -> None:
         """Nothing is acquired."""
 
-    def end(self, *, is_clean: bool) -> None:
+    def end(self) -> None:
         """Nothing is held."""
 
     def execute(self, sql: str, params: object = None) -> "Late":

@@ -5,7 +5,7 @@ import duckdb
 import pytest
 
 from jammi_lab.core.errors import SchemaMismatch
-from jammi_lab.engine.sql.types import column_definitions, sql_type
+from jammi_lab.engine.sql.syntax_tree import column_definitions, sql_type
 
 VALUES = [
     "1",

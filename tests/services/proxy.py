@@ -33,19 +33,18 @@ def listening(sends: bytes = b"") -> Iterator[int]:
 
 class Proxy:
     """Passes connections on to a server, until its answers end after some bytes: they are closed,
-    or no more is sent; `is_deaf` accepts new connections without passing them on."""
+    or no more is sent."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self.ends_after: int | None = None
-        self.is_silent = self.is_deaf = False
+        self.is_silent = False
         self.sent, self._target, self._closed = (
             0,
             (parts.hostname or "", parts.port or 0),
             threading.Event(),
         )
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._accepted: list[socket.socket] = []
         self.port = self._listener.getsockname()[1]
         user = f"{parts.username}@" if parts.username else ""
         self.url = urlunsplit(parts._replace(netloc=f"{user}127.0.0.1:{self.port}"))
@@ -57,9 +56,6 @@ class Proxy:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                if self.is_deaf:
-                    self._accepted.append(client)
-                    continue
                 server = socket.create_connection(self._target)
                 self.asked.append(bytearray())
                 for pair in ((client, server), (server, client)):
@@ -85,8 +81,6 @@ class Proxy:
 
     def close(self) -> None:
         self._closed.set()
-        for client in self._accepted:
-            client.close()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 

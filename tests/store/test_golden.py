@@ -173,7 +173,7 @@ def definitions() -> Iterator[dict[str, Any]]:
             yield {
                 "statement": statement,
                 "definition_hash": recipe.definition_hash,
-                "canonical": recipe.descriptor["canonical"]["text"],
+                "canonical": recipe.descriptor["canonical"]["digest"],
                 "inputs": recipe.inputs,
             }
         ws.import_embeddings("vectors", VECTORS, key="id", vector="v", source="people")

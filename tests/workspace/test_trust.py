@@ -181,7 +181,7 @@ def test_nothing_is_connected_to_before_the_folder_is_trusted(
     assert listener.received == []
     jl.trust(lab)
     with (
-        jl.open(lab, settings={"sources.read_timeout_seconds": 1.0}) as ws,
+        jl.open(lab) as ws,
         pytest.raises(jl.SourceUnavailable),
     ):
         ws.sql("FROM web").fetchall()

@@ -15,6 +15,9 @@ from jammi_lab.engine.sql.parse import StatementKind
 from jammi_lab.engine.sql.read_set import ColumnsRead, bind_columns
 
 Identity = tuple[str, str, str]
+MAX_TRACED_COLUMNS = 250
+"""A statement with more output columns has no column lineage: each is bound alone, which takes
+milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,9 @@ def column_reads(prepared: PreparedStatement) -> list[ColumnReads] | None:
     """One entry per output column, in order; None for a statement whose columns cannot be selected
     one by one."""
     parsed = prepared._parsed
-    if parsed.kind is not StatementKind.SELECT or not prepared.output:
+    if parsed.kind is not StatementKind.SELECT:
+        return None
+    if not 0 < len(prepared.output) <= MAX_TRACED_COLUMNS:
         return None
     params = {name: value for name, value in prepared.params.items() if name in parsed.parameters}
     try:

@@ -1,10 +1,11 @@
 """Parses a text into statements and checks each against the allowlist. DuckDB's parser gives the
 statement types and syntax trees."""
 
+import contextlib
 import enum
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -106,12 +107,8 @@ class ParsedStatement:
 
 _TABLE_KEYWORD = re.compile(r"[a-z_]+(?=\s*($|[;,)]|(where|join|group|order|limit)\b))", re.I)
 """A keyword after which a name of a table could end."""
+_BEHIND_PIVOT_LIST = ("using", "group", "order", "limit", "offset")
 MAX_CACHED_TEXTS, MAX_CACHED_TEXT_LENGTH = 256, 16_384
-
-
-def is_cached(sql: object) -> bool:
-    """Whether what is known of a text may be kept: it is a string, and short."""
-    return isinstance(sql, str) and len(sql) <= MAX_CACHED_TEXT_LENGTH
 
 
 class ParseCache:
@@ -123,7 +120,7 @@ class ParseCache:
 
     def get(self, sql: str, allow_dml: bool) -> list[ParsedStatement]:
         """The checked statements of a text. Raises as `parse` does."""
-        if not is_cached(sql):
+        if not isinstance(sql, str) or len(sql) > MAX_CACHED_TEXT_LENGTH:
             return self._parse_text(sql, allow_dml)
         return [parsed.copy() for parsed in self._parse_cached(sql, allow_dml)]
 
@@ -143,8 +140,9 @@ def parse(
         raise SqlError("The statement contains a character that is not valid in SQL.")
     credential_check.check_statement(sql)
     text = _ODD_SPACES.sub(lambda m: m[0] if len(m[0]) > 1 else " ", sql)
+    reader = _Reader(parser, sql)
     try:
-        statements = _extract_statements(parser, text, sql)
+        statements = reader.extract(text)
     except SqlError as error:
         if (quoted := _quote_table_keyword(sql, error.position)) is None:
             raise
@@ -156,7 +154,7 @@ def parse(
         and not statements[-1].query
         and all(s.type == duckdb.StatementType.CREATE for s in statements[:-1])
     ):
-        return [_parse_pivot(parser, sql, text, frozenset(statements[-1].named_parameters))]
+        return [reader.read_pivot(text, statements[-1].named_parameters)]
     parsed, position = [], 0
     for statement in statements:
         if not statement.query:
@@ -168,7 +166,7 @@ def parse(
             raise StatementNotAllowed("PRAGMA is not supported.", hint=_HINTS["SET"]).with_position(
                 sql, None
             )
-        parsed.append(_parse_statement(parser, sql, position, statement, allow_dml))
+        parsed.append(reader.read(statement, position, allow_dml=allow_dml))
         position += len(statement.query)
     return parsed
 
@@ -184,282 +182,189 @@ def _quote_table_keyword(sql: str, position: int | None) -> str | None:
     return f'{sql[:position]}"{keyword[0]}"{sql[keyword.end() :]}'
 
 
-def _extract_statements(
-    parser: duckdb.DuckDBPyConnection, text: str, full_text: str, offset: int = 0
-) -> list[Any]:
-    try:
-        return list(parser.cursor().extract_statements(text))
-    except duckdb.Error as error:
-        if "Mixing named and positional" in str(error):
-            raise _positional_parameter_error(full_text) from None
-        raise to_jammi_error(error, StatementContext(full_text, offset, text)) from None
+class _Reader:
+    """Reads the statements of one text; positions of errors are those in the text."""
 
+    def __init__(self, connection: duckdb.DuckDBPyConnection, full_text: str) -> None:
+        self._connection, self._full_text = connection, full_text
 
-def _parse_statement(
-    parser: duckdb.DuckDBPyConnection,
-    full_text: str,
-    position: int,
-    statement: Any,
-    allow_dml: bool,
-) -> ParsedStatement:
-    duckdb_type = statement.type.name
-    text = _trim(statement.query)
-    offset = position + statement.query.index(text)
-    if duckdb_type == "EXPLAIN":
-        return _parse_explain(
-            parser, full_text, offset, text, frozenset(statement.named_parameters)
-        )
-    if allow_dml and duckdb_type.lower() in dml.VERBS:
-        return _parse_dml(
-            parser,
-            full_text,
-            offset,
-            text,
-            _named_parameters(full_text, statement.named_parameters),
-        )
-    if duckdb_type != "SELECT":
-        raise unsupported_statement_error(duckdb_type, text).with_position(full_text, offset)
-    return _parse_select(
-        parser, full_text, offset, text, _named_parameters(full_text, statement.named_parameters)
-    )
+    def extract(self, text: str, offset: int = 0) -> list[Any]:
+        """DuckDB's statements in a part of the text."""
+        try:
+            return list(self._connection.cursor().extract_statements(text))
+        except duckdb.Error as error:
+            if "Mixing named and positional" in str(error):
+                raise _positional_parameter_error(self._full_text) from None
+            raise to_jammi_error(error, StatementContext(self._full_text, offset, text)) from None
 
-
-def _parse_select(
-    parser: duckdb.DuckDBPyConnection,
-    full_text: str,
-    offset: int,
-    text: str,
-    parameters: frozenset[str],
-) -> ParsedStatement:
-    """Parse a SELECT, DESCRIBE or SHOW TABLES."""
-    tree = _parse_tree(parser, full_text, offset, text)
-    if statement_kind := _show_tables_kind(tree):
-        return ParsedStatement(
-            text,
-            text,
-            tree,
-            allowlist.StatementReads(),
-            parameters,
-            statement_kind,
-            full_text,
-            offset,
-        )
-    statement_kind = StatementKind.DESCRIBE if _show_ref(tree) else StatementKind.SELECT
-    text, tree, calls, addresses = _replace_calls(parser, full_text, offset, text, tree)
-    return ParsedStatement(
-        text,
-        text,
-        tree,
-        _check_tree(tree, text, full_text, offset),
-        parameters,
-        statement_kind,
-        full_text,
-        offset,
-        calls=calls,
-        addresses=addresses,
-    )
-
-
-def _parse_dml(
-    parser: duckdb.DuckDBPyConnection,
-    full_text: str,
-    offset: int,
-    text: str,
-    parameters: frozenset[str],
-) -> ParsedStatement:
-    """Parse an INSERT, UPDATE or DELETE; its pieces are checked one by one."""
-
-    def piece(probe: str) -> dml.Piece:
-        return _replace_calls(parser, probe, 0, probe, _parse_tree(parser, probe, 0, probe))
-
-    try:
-        checked = dml.check(text, piece)
-    except JammiError as error:
-        raise error.with_position(
-            full_text, None if error.position is None else offset + error.position
-        ) from None
-    tree = {"pieces": checked.trees}
-    return ParsedStatement(
-        checked.text,
-        checked.text,
-        tree,
-        checked.reads,
-        parameters,
-        StatementKind.DML,
-        full_text,
-        offset,
-        0,
-        checked.calls,
-        checked.addresses,
-        checked.parts,
-    )
-
-
-def _parse_explain(
-    parser: duckdb.DuckDBPyConnection,
-    full_text: str,
-    offset: int,
-    text: str,
-    parameters: frozenset[str],
-) -> ParsedStatement:
-    """Parse EXPLAIN [ANALYZE] of a SELECT; the SELECT is checked like any other."""
-    top_level_tokens = tokens.top_level_tokens(text)
-    start = (
-        2 if len(top_level_tokens) > 1 and top_level_tokens[1].text in ("analyze", "analyse") else 1
-    )
-    if (
-        len(top_level_tokens) > 2
-        and top_level_tokens[1].text == "("
-        and top_level_tokens[2].text == ")"
-    ):
-        options = (
-            text.encode()[top_level_tokens[1].offset : top_level_tokens[2].offset].decode().lower()
-        )
-        start = 1 if "select" in options or "from" in options else 3
-    if len(top_level_tokens) <= start:
-        raise SqlError("EXPLAIN needs a statement.").with_position(full_text, offset)
-    skipped = len(text.encode()[: top_level_tokens[start].offset].decode())
-    probe = text[skipped:]
-    if [s.type for s in _extract_statements(parser, probe, full_text, offset + skipped)] != [
-        duckdb.StatementType.SELECT
-    ]:
-        raise StatementNotAllowed("Only a SELECT can be explained.").with_position(
-            full_text, offset + skipped
-        )
-    tree = _parse_tree(parser, full_text, offset + skipped, probe)
-    probe, tree, calls, addresses = _replace_calls(parser, full_text, offset + skipped, probe, tree)
-    reads = _check_tree(tree, probe, full_text, offset + skipped)
-    reads.volatile.add("explain")
-    return ParsedStatement(
-        text[:skipped] + probe,
-        probe,
-        tree,
-        reads,
-        _named_parameters(full_text, parameters),
-        StatementKind.EXPLAIN,
-        full_text,
-        offset,
-        skipped,
-        calls,
-        addresses,
-    )
-
-
-def _parse_pivot(
-    parser: duckdb.DuckDBPyConnection,
-    full_text: str,
-    statement_text: str,
-    parameters: frozenset[str],
-) -> ParsedStatement:
-    """Parse a PIVOT without a list of values. DuckDB expands it to several statements without text
-    or tree, so a copy with an inserted list is checked and bound, and the original is run."""
-    text = _trim(statement_text)
-    offset = statement_text.index(text)
-    top_level_tokens = tokens.top_level_tokens(text)
-    on_index = next((i for i, t in enumerate(top_level_tokens) if t.text == "on"), None)
-    if (
-        not top_level_tokens
-        or top_level_tokens[0].text not in ("pivot", "pivot_wider")
-        or on_index is None
-    ):
-        raise StatementNotAllowed(
-            "A PIVOT without a list of values must not be part of another statement.",
-            hint=PIVOT_HINT,
-        ).with_position(full_text, offset)
-    end = next(
-        (
-            i
-            for i in range(on_index, len(top_level_tokens))
-            if top_level_tokens[i].text in ("using", "group", "order", "limit", "offset")
-        ),
-        len(top_level_tokens),
-    )
-    raw = text.encode()
-    insert_offsets = [t.offset for t in top_level_tokens[on_index:end] if t.text == ","] + [
-        top_level_tokens[end].offset if end < len(top_level_tokens) else len(raw)
-    ]
-    for insert_at in reversed(insert_offsets):
-        raw = raw[:insert_at].rstrip() + b" IN ('') " + raw[insert_at:]
-    probe = raw.decode()
-    tree = _parse_tree(parser, full_text, offset, probe)
-    probe, tree, calls, addresses = _replace_calls(parser, full_text, offset, probe, tree)
-    if calls:
-        raise StatementNotAllowed(
-            "A PIVOT without a list of values cannot read a table function.", hint=PIVOT_HINT
-        ).with_position(full_text, offset)
-    if addresses:  # the replacements are as long as what was there, and stand before ON
-        end = len(text.encode()[: top_level_tokens[on_index].offset].decode())
-        text = probe[:end] + text[end:]
-    return ParsedStatement(
-        text,
-        probe,
-        tree,
-        _check_tree(tree, probe, full_text, offset),
-        _named_parameters(full_text, parameters),
-        StatementKind.PIVOT,
-        full_text,
-        offset,
-        addresses=addresses,
-    )
-
-
-def _parse_tree(
-    parser: duckdb.DuckDBPyConnection, full_text: str, offset: int, text: str
-) -> dict[str, Any]:
-    tree = tree_of(parser, text)
-    if isinstance(tree, DuckDBError):
-        if "Only SELECT" in tree.message:
-            raise StatementNotAllowed("This form of SELECT is not supported.").with_position(
-                full_text, offset
+    def read(self, statement: Any, position: int, *, allow_dml: bool) -> ParsedStatement:
+        """A statement that begins at a position."""
+        duckdb_type = statement.type.name
+        text = _trim(statement.query)
+        offset = position + statement.query.index(text)
+        parameters = statement.named_parameters
+        if duckdb_type == "EXPLAIN":
+            return self._read_explain(text, offset, parameters)
+        if allow_dml and duckdb_type.lower() in dml.VERBS:
+            return self._read_dml(text, offset, parameters)
+        if duckdb_type != "SELECT":
+            error = unsupported_statement_error(duckdb_type, text)
+            raise error.with_position(self._full_text, offset)
+        tree = self._tree(text, offset)
+        show_ref = _show_ref(tree)
+        if show_ref and _shows_tables(show_ref):
+            reads = allowlist.StatementReads()
+            return self._parsed(
+                StatementKind.SHOW_TABLES, text, offset, parameters, tree=tree, reads=reads
             )
-        raise to_jammi_error(
-            duckdb.ParserException(f"Parser Error: {tree.message}"),
-            StatementContext(full_text, offset, text),
+        kind = StatementKind.DESCRIBE if show_ref else StatementKind.SELECT
+        text, more = self._check(text, offset, tree)
+        return self._parsed(kind, text, offset, parameters, **more)
+
+    def _read_dml(self, text: str, offset: int, parameters: Any) -> ParsedStatement:
+        """An INSERT, UPDATE or DELETE; its pieces are checked one by one."""
+
+        def parse_piece(probe: str) -> dml.Piece:
+            reader = _Reader(self._connection, probe)
+            return reader._replace_calls(probe, 0, reader._tree(probe, 0))
+
+        with self._positions_from(offset):
+            checked = dml.check(text, parse_piece)
+        return self._parsed(
+            StatementKind.DML,
+            checked.text,
+            offset,
+            parameters,
+            tree={"pieces": checked.trees},
+            reads=checked.reads,
+            calls=checked.calls,
+            addresses=checked.addresses,
+            dml_parts=checked.parts,
         )
-    return tree
+
+    def _read_explain(self, text: str, offset: int, parameters: Any) -> ParsedStatement:
+        """EXPLAIN [ANALYZE] of a SELECT; the SELECT is checked like any other."""
+        top_level = tokens.top_level_tokens(text)
+        words = [token.text for token in top_level]
+        start = 2 if words[1:2] in (["analyze"], ["analyse"]) else 1
+        if words[1:3] == ["(", ")"]:
+            options = text.encode()[top_level[1].offset : top_level[2].offset].decode().lower()
+            start = 1 if "select" in options or "from" in options else 3
+        if len(top_level) <= start:
+            raise SqlError("EXPLAIN needs a statement.").with_position(self._full_text, offset)
+        skipped = len(text.encode()[: top_level[start].offset].decode())
+        probe, probe_offset = text[skipped:], offset + skipped
+        types = [statement.type for statement in self.extract(probe, probe_offset)]
+        if types != [duckdb.StatementType.SELECT]:
+            error = StatementNotAllowed("Only a SELECT can be explained.")
+            raise error.with_position(self._full_text, probe_offset)
+        probe, more = self._check(probe, probe_offset, self._tree(probe, probe_offset))
+        more["reads"].volatile.add("explain")
+        return self._parsed(
+            StatementKind.EXPLAIN,
+            text[:skipped] + probe,
+            offset,
+            parameters,
+            probe=probe,
+            probe_offset=skipped,
+            **more,
+        )
+
+    def read_pivot(self, statement_text: str, parameters: Any) -> ParsedStatement:
+        """A PIVOT without a list of values. DuckDB expands it to several statements without text
+        or tree, so a copy with an inserted list is checked and bound, and the original is run."""
+        text = _trim(statement_text)
+        offset = statement_text.index(text)
+        top_level = tokens.top_level_tokens(text)
+        words = [token.text for token in top_level]
+        if words[:1] not in (["pivot"], ["pivot_wider"]) or "on" not in words:
+            raise StatementNotAllowed(
+                "A PIVOT without a list of values must not be part of another statement.",
+                hint=PIVOT_HINT,
+            ).with_position(self._full_text, offset)
+        on_index = words.index("on")
+        behind = [i for i in range(on_index, len(words)) if words[i] in _BEHIND_PIVOT_LIST]
+        last = behind[0] if behind else len(words)
+        raw = text.encode()
+        ends = [token.offset for token in top_level[on_index:last] if token.text == ","]
+        ends.append(top_level[last].offset if behind else len(raw))
+        for end in reversed(ends):
+            raw = raw[:end].rstrip() + b" IN ('') " + raw[end:]
+        probe = raw.decode()
+        probe, more = self._check(probe, offset, self._tree(probe, offset))
+        if more["calls"]:
+            raise StatementNotAllowed(
+                "A PIVOT without a list of values cannot read a table function.", hint=PIVOT_HINT
+            ).with_position(self._full_text, offset)
+        if more["addresses"]:  # the replacements are as long as what was there, and before ON
+            end = len(text.encode()[: top_level[on_index].offset].decode())
+            text = probe[:end] + text[end:]
+        return self._parsed(StatementKind.PIVOT, text, offset, parameters, probe=probe, **more)
+
+    def _parsed(
+        self,
+        kind: StatementKind,
+        text: str,
+        offset: int,
+        parameters: Any,
+        *,
+        probe: str | None = None,
+        **more: Any,
+    ) -> ParsedStatement:
+        """The statement; `more` are the other fields."""
+        if any(name.isdigit() for name in parameters):
+            raise _positional_parameter_error(self._full_text)
+        return ParsedStatement(
+            text=text,
+            probe=text if probe is None else probe,
+            parameters=frozenset(parameters),
+            kind=kind,
+            full_text=self._full_text,
+            offset=offset,
+            **more,
+        )
+
+    def _tree(self, text: str, offset: int) -> dict[str, Any]:
+        tree = tree_of(self._connection, text)
+        if isinstance(tree, DuckDBError):
+            if "Only SELECT" in tree.message:
+                error = StatementNotAllowed("This form of SELECT is not supported.")
+                raise error.with_position(self._full_text, offset)
+            raise to_jammi_error(
+                duckdb.ParserException(f"Parser Error: {tree.message}"),
+                StatementContext(self._full_text, offset, text),
+            )
+        return tree
+
+    def _check(self, text: str, offset: int, tree: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The text with calls and three-part names replaced, and the fields of ParsedStatement that
+        describe it."""
+        text, tree, calls, addresses = self._replace_calls(text, offset, tree)
+        with self._positions_from(offset):
+            reads = allowlist.check(tree, text)
+        return text, {"tree": tree, "reads": reads, "calls": calls, "addresses": addresses}
+
+    def _replace_calls(self, text: str, offset: int, tree: dict[str, Any]) -> dml.Piece:
+        """The text with each call of a Jammi table function and each three-part name replaced; its
+        tree; the calls and the three-part names by their replacement."""
+        with self._positions_from(offset):
+            text, calls = replace_calls(text, tree)
+            tree = self._tree(text, offset) if calls else tree
+            text, addresses = shorten_names(text, tree)
+        return text, self._tree(text, offset) if addresses else tree, calls, addresses
+
+    @contextlib.contextmanager
+    def _positions_from(self, offset: int) -> Iterator[None]:
+        """A block whose errors have positions after an offset in the text."""
+        try:
+            yield
+        except JammiError as error:
+            position = None if error.position is None else offset + error.position
+            raise error.with_position(self._full_text, position) from None
 
 
-def _replace_calls(
-    parser: duckdb.DuckDBPyConnection, full_text: str, offset: int, text: str, tree: dict[str, Any]
-) -> tuple[str, dict[str, Any], dict[Name, FunctionCall], dict[Name, tuple[str, ...]]]:
-    """The text with each call of a Jammi table function and each three-part name replaced; its
-    tree; the calls and the three-part names by their replacement."""
-    try:
-        replaced_text, calls = replace_calls(text, tree)
-        tree = _parse_tree(parser, full_text, offset, replaced_text) if calls else tree
-        replaced_text, addresses = shorten_names(replaced_text, tree)
-    except JammiError as error:
-        raise error.with_position(
-            full_text, None if error.position is None else offset + error.position
-        ) from None
-    return (
-        replaced_text,
-        (_parse_tree(parser, full_text, offset, replaced_text) if addresses else tree),
-        calls,
-        addresses,
-    )
-
-
-def _check_tree(
-    tree: dict[str, Any], text: str, full_text: str, offset: int
-) -> allowlist.StatementReads:
-    try:
-        return allowlist.check(tree, text)
-    except JammiError as error:
-        raise error.with_position(
-            full_text, None if error.position is None else offset + error.position
-        ) from None
-
-
-def _show_tables_kind(tree: dict[str, Any]) -> StatementKind | None:
-    show_ref = _show_ref(tree)
-    return (
-        StatementKind.SHOW_TABLES
-        if show_ref
-        and not show_ref.get("query")
-        and show_ref.get("table_name") in ('"tables"', "tables")
-        else None
-    )
+def _shows_tables(show_ref: dict[str, Any]) -> bool:
+    return not show_ref.get("query") and show_ref.get("table_name") in ('"tables"', "tables")
 
 
 def _show_ref(tree: dict[str, Any]) -> dict[str, Any] | None:
@@ -471,12 +376,6 @@ def _trim(text: str) -> str:
     """The text up to the first `;` outside brackets, without surrounding white space."""
     end = next((t.offset for t in tokens.top_level_tokens(text) if t.text == ";"), None)
     return (text if end is None else text.encode("utf-8", "replace")[:end].decode()).strip()
-
-
-def _named_parameters(full_text: str, names: Any) -> frozenset[str]:
-    if any(name.isdigit() for name in names):
-        raise _positional_parameter_error(full_text)
-    return frozenset(names)
 
 
 def _positional_parameter_error(text: str) -> JammiError:

@@ -8,10 +8,7 @@ all columns that it reads. A scan of anything else rejects the statement.
 
 import contextlib
 import json
-import threading
-import weakref
-from collections import OrderedDict
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -27,9 +24,8 @@ from jammi_lab.engine.sql import function_list
 from jammi_lab.engine.sql.allowlist import TABLE_FUNCTIONS
 from jammi_lab.engine.sql.equal_values import MergedValues, merged_values
 from jammi_lab.engine.sql.float_sums import ExactForm
-from jammi_lab.engine.sql.group_tests import read_items
 from jammi_lab.engine.sql.parse import ParsedStatement, StatementKind
-from jammi_lab.engine.sql.types import column_definitions
+from jammi_lab.engine.sql.syntax_tree import column_definitions
 from jammi_lab.sources.scan_conditions import ScanConditions
 
 InputSchemas = Mapping[tuple[str, ...], Mapping[str, str]]
@@ -46,7 +42,8 @@ _IN_OUT_FUNCTIONS = {"inout_function", "unnest", "recursive_cte", "cte_scan", "c
 
 @dataclass
 class Binding:
-    """The binder's result for a statement."""
+    """The binder's result for a statement, kept for later uses of its text. Not modified but for
+    what is filled on first use."""
 
     output: list[tuple[str, str]] = field(default_factory=list)
     """Output columns: exact names and SQL types."""
@@ -58,13 +55,13 @@ class Binding:
     """The equal values that the statement takes for one another."""
     order_sensitive: dict[bool, bool] = field(default_factory=dict)
     """Whether the rows may depend on the order of the inputs' rows, by whether the plan keeps the
-    order of the one input; filled on first use and shared by the copies of this binding."""
+    order of the one input. This and the next ones are filled on first use."""
     append_rules: dict[Any, Any] = field(default_factory=dict)
-    """The rules of `append_algebra`, filled and shared likewise."""
-    scan_conditions: list[dict[tuple[str, ...], ScanConditions]] = field(default_factory=list)
-    """The conditions of `scan_conditions`, filled and shared likewise; one element at most."""
-    exact_forms: list[ExactForm] = field(default_factory=list)
-    """The form of `float_sums`, filled and shared likewise; one element at most."""
+    """The rules of `append_algebra`."""
+    scan_conditions: dict[tuple[str, ...], ScanConditions] | None = None
+    """The conditions of `scan_conditions`."""
+    exact_form: ExactForm | None = None
+    """The form of `float_sums`."""
 
 
 def scratch_address(parts: tuple[str, ...]) -> tuple[str, str]:
@@ -80,80 +77,17 @@ class ReplicaTables(NamedTuple):
     tables: dict[str, tuple[str, ...]]
     """The inputs by the names of their replicas."""
 
-    def close(self) -> None:
-        """Remove the database. Raises duckdb.Error."""
-        try:
-            duckdb_instances.close_scratch(self.cursor, self.database)
-        finally:
-            self.cursor.close()
-
 
 @contextlib.contextmanager
 def replica_tables(
-    replicas: duckdb.DuckDBPyConnection, schemas: InputSchemas, *, hide_rowid: bool = True
-) -> Iterator[ReplicaTables]:
-    """Replicas of the inputs for one block. `hide_rowid`: as the real relations do; without it,
-    a statement that is known to read no `rowid` binds in half the time. Raises duckdb.Error."""
-    opened = _open_replica_tables(replicas, schemas, hide_rowid=hide_rowid)
-    try:
-        yield opened
-    finally:
-        opened.close()
-
-
-def _open_replica_tables(
-    replicas: duckdb.DuckDBPyConnection, schemas: InputSchemas, *, hide_rowid: bool = True
-) -> ReplicaTables:
-    cursor = replicas.cursor()
-    try:
-        opened = ReplicaTables(cursor, duckdb_instances.open_scratch(cursor), {})
-    except BaseException:
-        cursor.close()
-        raise
-    try:
-        for number, (parts, columns) in enumerate(schemas.items()):
-            create = _create_replica if hide_rowid else _create_bare_replica
-            table = create(cursor, opened.database, number, parts, columns)
-            opened.tables[table] = parts
-    except BaseException:
-        opened.close()
-        raise
-    return opened
-
-
-MAX_KEPT_DATABASES = 8
-"""Per instance. Most new texts are over tables over which another was bound, and creating their
-replicas takes nearly as long as binding it."""
-_kept: weakref.WeakKeyDictionary[
-    duckdb.DuckDBPyConnection, OrderedDict[Hashable, ReplicaTables]
-] = weakref.WeakKeyDictionary()
-"""Replicas that no statement uses now, by instance and by the names and types of the inputs."""
-_kept_lock = threading.Lock()
-
-
-@contextlib.contextmanager
-def kept_replica_tables(
     replicas: duckdb.DuckDBPyConnection, schemas: InputSchemas
 ) -> Iterator[ReplicaTables]:
-    """Like `replica_tables`, for a block that creates nothing in the database: it is kept for the
-    next one, unless there is an error."""
-    key = tuple((parts, tuple(columns.items())) for parts, columns in schemas.items())
-    with _kept_lock:
-        kept = _kept.setdefault(replicas, OrderedDict()).pop(key, None)
-    used = _open_replica_tables(replicas, schemas) if kept is None else kept
-    try:
-        yield used
-    except BaseException:
-        used.close()
-        raise
-    with _kept_lock:
-        idle = _kept.setdefault(replicas, OrderedDict())
-        surplus = idle.pop(key, None)
-        idle[key] = used
-        if len(idle) > MAX_KEPT_DATABASES:
-            surplus = idle.popitem(last=False)[1]
-    if surplus is not None:
-        surplus.close()
+    """Replicas of the inputs for one block. Raises duckdb.Error."""
+    with replicas.cursor() as cursor, duckdb_instances.scratch(cursor) as database:
+        tables = {}
+        for number, (parts, columns) in enumerate(schemas.items()):
+            tables[_create_replica(cursor, database, number, parts, columns)] = parts
+        yield ReplicaTables(cursor, database, tables)
 
 
 def bind(
@@ -168,24 +102,8 @@ def bind(
     if not schemas:
         with replicas.cursor() as cursor:
             return bind_on_replicas(cursor, {}, parsed, schemas, relations, params)
-    with kept_replica_tables(replicas, schemas) as (cursor, _, tables):
+    with replica_tables(replicas, schemas) as (cursor, _, tables):
         return bind_on_replicas(cursor, tables, parsed, schemas, relations, params)
-
-
-def reuse_binding(parsed: ParsedStatement, binding: Binding) -> Binding:
-    """A copy of a cached binding of this statement. Raises StatementNotAllowed for value words like
-    `user`, as `bind` does."""
-    _check_value_words(parsed, binding)
-    return Binding(
-        list(binding.output),
-        {parts: set(columns) for parts, columns in binding.columns_read.items()},
-        list(binding.operators),
-        binding.merged,
-        binding.order_sensitive,
-        binding.append_rules,
-        binding.scan_conditions,
-        binding.exact_forms,
-    )
 
 
 def bind_columns(
@@ -200,7 +118,7 @@ def bind_columns(
 
     The optimizer removes only columns that cannot affect the result, so no dependency is missing.
     """
-    with replica_tables(replicas, schemas, hide_rowid=False) as (cursor, _, tables):
+    with replica_tables(replicas, schemas) as (cursor, _, tables):
 
         def columns_read(expression: str) -> ColumnsRead:
             plan = cursor.execute(
@@ -211,30 +129,8 @@ def bind_columns(
                 _walk_plan(root, tables, schemas, binding)
             return binding.columns_read
 
-        def items_read(positions: Sequence[int]) -> list[_TableColumn]:
-            selected = ", ".join(f"#{position + 1}" for position in positions)
-            return _table_columns(columns_read(selected))
-
-        of_row_count = columns_read("count(*)")
-        of_each = read_items(columns, items_read, set(_table_columns(of_row_count)))
-        return [_columns_by_table(items) for items in of_each], of_row_count
-
-
-_TableColumn = tuple[tuple[str, ...], str | None]
-"""A table as typed with a column, or with None for the table itself."""
-
-
-def _table_columns(read: ColumnsRead) -> list[_TableColumn]:
-    return [(parts, column) for parts, columns in read.items() for column in (None, *columns)]
-
-
-def _columns_by_table(items: Iterable[_TableColumn]) -> ColumnsRead:
-    read: ColumnsRead = {}
-    for parts, column in items:
-        columns = read.setdefault(parts, set())
-        if column is not None:
-            columns.add(column)
-    return read
+        of_each = [columns_read(f"#{position}") for position in range(1, columns + 1)]
+        return of_each, columns_read("count(*)")
 
 
 def _create_replica(
@@ -247,36 +143,14 @@ def _create_replica(
     """Create an empty table under a generated name, and a view of it under the name as typed. The
     plan prints the generated name; the view hides `rowid`, which the real relation lacks, too."""
     table = f"{database}.main.{_REPLICA_PREFIX}{number}"
-    view = _address_as_typed(cursor, database, parts)
-    cursor.execute(
-        f"CREATE TABLE {table} ({column_definitions(columns)}); "
-        f"CREATE VIEW {view} AS SELECT * FROM {table}"
-    )
-    return table
-
-
-def _create_bare_replica(
-    cursor: duckdb.DuckDBPyConnection,
-    database: str,
-    _: int,
-    parts: tuple[str, ...],
-    columns: Mapping[str, str],
-) -> str:
-    """Create an empty table under the name as typed; the name is returned as a plan prints it."""
-    table = _address_as_typed(cursor, database, parts)
-    cursor.execute(f"CREATE TABLE {table} ({column_definitions(columns)})")
-    plan = cursor.execute(f"{_EXPLAIN}FROM {table}").fetchall()[-1][1]
-    return str(json.loads(plan)[0]["extra_info"]["Table"])
-
-
-def _address_as_typed(
-    cursor: duckdb.DuckDBPyConnection, database: str, parts: tuple[str, ...]
-) -> str:
-    """The quoted name of an input in the database, in a schema that exists."""
     schema, name = map(identifiers.quote_identifier, scratch_address(parts))
     if len(parts) > 1:
         cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {database}.{schema}")
-    return f"{database}.{schema}.{name}"
+    cursor.execute(
+        f"CREATE TABLE {table} ({column_definitions(columns)}); "
+        f"CREATE VIEW {database}.{schema}.{name} AS SELECT * FROM {table}"
+    )
+    return table
 
 
 def bind_on_replicas(
@@ -309,7 +183,7 @@ def bind_on_replicas(
     for parts in schemas:
         # A table that the optimizer removed (an outer join that keeps every row) still is an input.
         binding.columns_read.setdefault(parts, set(schemas[parts]))
-    _check_value_words(parsed, binding)
+    check_value_words(parsed, binding)
     if parsed.kind is StatementKind.SELECT:
         binding.merged = merged_values(cursor, parsed.probe, parsed.tree, params)
     return binding
@@ -355,7 +229,7 @@ def _matching_columns(text: str, schema: Mapping[str, str]) -> Collection[str]:
     return {text[:end] for end in ends if text[:end] in schema} or schema.keys()
 
 
-def _check_value_words(parsed: ParsedStatement, binding: Binding) -> None:
+def check_value_words(parsed: ParsedStatement, binding: Binding) -> None:
     """Classify value words: `current_date` and `user` are functions unless a column has the name,
     which the binding shows. Raises StatementNotAllowed for refused ones."""
     columns = {ascii_lower(c) for columns in binding.columns_read.values() for c in columns}

@@ -163,7 +163,6 @@ class ServerConnector(ServerTables):
             ReadPlan(
                 body=self.select(info, owner),
                 projected_body=functools.partial(self.select, info, owner),
-                has_fixed_columns=True,
             ),
             requirements=Requirements(attachment=self.attachment),
             consistency=Consistency(

@@ -69,7 +69,7 @@ class Read:
     def __init__(self, table: pa.Table) -> None:
         self.table_, self.step_input, self.prepared = (
             table,
-            StepInput("edges", "", CanonicalStatement("", "", [], [])),
+            StepInput("edges", "", CanonicalStatement("", "", [])),
             self,
         )
 
