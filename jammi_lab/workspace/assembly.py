@@ -130,7 +130,7 @@ class Services(Infrastructure):
         """Runs SQL statements."""
         from jammi_lab.workspace.statement_runner import StatementRunner
 
-        return StatementRunner(self, self.badges, self.progress)
+        return StatementRunner(self)
 
     @first_use
     def freshness(self) -> "FreshnessQueries":
@@ -152,36 +152,28 @@ class Services(Infrastructure):
         """Finds versions of tables."""
         from jammi_lab.workspace.result_table import Tables
 
-        return Tables(
-            self,
-            self.lookup,
-            self.progress,
-            lambda: self.statements,
-            lambda: self.freshness,
-            lambda: self.check_service,
-        )
+        return Tables(self)
 
     @first_use
     def materializer(self) -> "Materializer":
         """Defines and runs recipes."""
         from jammi_lab.workspace.materialize import Materializer
 
-        return Materializer(self, self.lookup, lambda: self.freshness, self.progress)
+        return Materializer(self)
 
     @first_use
     def maintenance(self) -> "Maintenance":
         """Recovery, expiry, backup, and what becomes of recipes."""
         from jammi_lab.workspace.maintenance import Maintenance
 
-        return Maintenance(self, self.lookup, self.progress, self.recovery_at_open)
+        return Maintenance(self)
 
     @first_use
     def recomputation(self) -> "Recomputation":
         """Status, plans and runs."""
         from jammi_lab.workspace.maintenance import Recomputation
 
-        run_checks = self.check_service.run_steps
-        return Recomputation(self, self.freshness, self.lookup, self.progress, run_checks)
+        return Recomputation(self)
 
     @first_use
     def search(self) -> "SearchService":
@@ -199,7 +191,7 @@ class Services(Infrastructure):
             source_address=lambda source: from_text(
                 self.engine, self.scope.current, source, purpose="to embed"
             ),
-            manifest=self.tables.read_manifest,
+            manifest=self.read_manifest,
             start=self.statements.start,
         )
         words = WordSearch(context, self.words)
@@ -210,21 +202,21 @@ class Services(Infrastructure):
         """Searches whose hits are results."""
         from jammi_lab.workspace.searches import Searches
 
-        return Searches(self.search, self.lookup, self.statements, self.topics)
+        return Searches(self)
 
     @first_use
     def views(self) -> "VectorViews":
         """Maps, neighbours and graphs of vectors."""
         from jammi_lab.workspace.vector_views import VectorViews
 
-        return VectorViews(self.search, self.statements, self.tables, self.materializer)
+        return VectorViews(self)
 
     @first_use
     def evaluation(self) -> "RetrievalEvaluator":
         """How well searches find what they should."""
         from jammi_lab.workspace.retrieval_evaluation import RetrievalEvaluator
 
-        return RetrievalEvaluator(self.search, self.tables, self.models, self.materializer)
+        return RetrievalEvaluator(self)
 
     # What these call is built no earlier than they are called.
 

@@ -5,7 +5,7 @@ import contextlib
 import secrets
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from jammi_lab.core.errors import (
     WorkspaceReadOnly,
 )
 from jammi_lab.core.gc_pause import import_modules
+from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.recipes import import_with
 from jammi_lab.core.records import OnProgress, TableRecord, TableStatus
 from jammi_lab.core.recovery_report import RecoveryReport
@@ -261,6 +262,15 @@ class Infrastructure:
         results = ResultKind(self.catalog, self.results)
         return results.relation(record, record.recipe, record.version)
 
+    def read_manifest(self, record: TableRecord) -> Manifest | None:
+        """The manifest of a table of any tenant: that beside the file, else the catalog's copy."""
+        from jammi_lab.store import manifests
+        from jammi_lab.store.verify import read_manifest_bytes
+
+        stored = manifests.parse(read_manifest_bytes(self.results, record))
+        tables = self.catalog.result_tables
+        return stored or manifests.parse(tables.manifest(record.table_name))
+
     @first_use
     def producer_context(self) -> "ProducerContext":
         """The parts of the workspace that producers use. SessionClosed once it is being closed:
@@ -292,28 +302,29 @@ class Infrastructure:
         )
 
     @first_use
-    def producers(self) -> "Producers":
-        """All producers."""
+    def recipe_parts(self) -> "Mapping[type, Callable[[], Any]]":
+        """What recipes need of the workspace, by class; each is made when a recipe asks for it."""
         from jammi_lab.features.vectors.embedding import EncoderSource
         from jammi_lab.steps.python import InputOpener
-        from jammi_lab.steps.registry import Producers
         from jammi_lab.steps.step_functions import StepFunctions
 
-        return Producers(
-            self.engine,
-            self.scope,
-            [self.frames],
-            {
-                Catalog: lambda: self.catalog,
-                ResultFiles: lambda: self.results,
-                Executor: lambda: self.executor,
-                Settings: lambda: self.settings,
-                VectorIndexes: lambda: self.vectors,
-                EncoderSource: lambda: EncoderSource(lambda: self.encoders),
-                StepFunctions: lambda: self.step_functions,
-                InputOpener: lambda: InputOpener(self._open_step_input),
-            },
-        )
+        return {
+            Catalog: lambda: self.catalog,
+            ResultFiles: lambda: self.results,
+            Executor: lambda: self.executor,
+            Settings: lambda: self.settings,
+            VectorIndexes: lambda: self.vectors,
+            EncoderSource: lambda: EncoderSource(lambda: self.encoders),
+            StepFunctions: lambda: self.step_functions,
+            InputOpener: lambda: InputOpener(self._open_step_input),
+        }
+
+    @first_use
+    def producers(self) -> "Producers":
+        """All producers."""
+        from jammi_lab.steps.registry import Producers
+
+        return Producers(self.engine, self.scope, [self.frames], self.recipe_parts)
 
     @first_use
     def step_functions(self) -> "StepFunctions":

@@ -4,7 +4,7 @@ status and recomputation."""
 import datetime
 import os
 import warnings
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,46 +12,33 @@ from jammi_lab.core.clock import to_seconds
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import check_recipe_name, fold, list_of_names
-from jammi_lab.core.records import ProgressOption, RecipeRecord, RunStep
+from jammi_lab.core.records import ProgressOption, RecipeRecord
 from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.engine.sql import credential_check
 from jammi_lab.sources.locations import resolve_output_path
 from jammi_lab.store.reports import FsckReport, visible_recovery
-from jammi_lab.workspace.arguments import ProgressReporter
-from jammi_lab.workspace.lookup import TableLookup
 
 if TYPE_CHECKING:
-    from jammi_lab.freshness.queries import FreshnessQueries
     from jammi_lab.freshness.reports import Plan, RunReport, Status
-    from jammi_lab.workspace.infrastructure import Infrastructure
+    from jammi_lab.workspace.assembly import Services
 
 
 class Maintenance:
     """Maintains the versions, files and catalog of a workspace."""
 
-    def __init__(
-        self,
-        parts: "Infrastructure",
-        lookup: TableLookup,
-        progress: ProgressReporter,
-        recovery_at_open: RecoveryReport,
-    ) -> None:
-        """`recovery_at_open` is the recovery report of opening the workspace."""
-        self._catalog, self._results, self._scope = parts.catalog, parts.results, parts.scope
-        self._parts, self._observation_cache = parts, parts.observation_cache
-        self._retention, self._removal, self._lookup = parts.retention, parts.removal, lookup
-        self._progress, self._recovery_at_open = progress, recovery_at_open
-        self._recover, self._check_writable = parts.recover, parts.check_writable
+    def __init__(self, services: "Services") -> None:
+        self._services, self._catalog = services, services.catalog
+        self._lookup, self._check_writable = services.lookup, services.check_writable
 
     def recovery_at_open(self) -> RecoveryReport:
         """The recovery report of opening the workspace, filtered for the bound tenant."""
-        return visible_recovery(self._recovery_at_open, self._catalog)
+        return visible_recovery(self._services.recovery_at_open, self._catalog)
 
     def recover(self, progress: ProgressOption) -> RecoveryReport:
         """Repair what terminated writers left and check every ready table. WorkspaceReadOnly."""
         self._check_writable()
-        on_progress = self._progress.callback(progress)
-        report = self._recover(ready_too=True, on_progress=on_progress)
+        on_progress = self._services.progress.callback(progress)
+        report = self._services.recover(ready_too=True, on_progress=on_progress)
         return visible_recovery(report, self._catalog)
 
     def expire(self, name: str, keep: int) -> list[str]:
@@ -59,7 +46,7 @@ class Maintenance:
         TableNotFound, InvalidArgument, TenantForbidden."""
         self._check_writable()
         [recipe] = self._lookup.check_recipes([name])
-        return self._retention.expire(recipe, keep)
+        return self._services.retention.expire(recipe, keep)
 
     def fsck(
         self,
@@ -72,20 +59,20 @@ class Maintenance:
         """Compare catalog and files. InvalidArgument; WorkspaceReadOnly for a repair."""
         if repair:
             self._check_writable()
-        report = self._parts.fsck.run(
+        report = self._services.fsck.run(
             repair=repair,
             deep=deep,
             grace=to_seconds(grace, "grace"),
-            on_progress=self._progress.callback(progress) if deep else None,
+            on_progress=self._services.progress.callback(progress) if deep else None,
         )
-        self._observation_cache.flush()
+        self._services.observation_cache.flush()
         return report
 
     def backup(self, path: str | os.PathLike[str]) -> Path:
         """Copy the catalog to one SQLite file. InvalidArgument, ResourceExhausted,
         TenantForbidden."""
-        target = resolve_output_path(path, self._results.root)
-        self._observation_cache.flush()
+        target = resolve_output_path(path, self._services.results.root)
+        self._services.observation_cache.flush()
         self._catalog.backup(target)
         return target
 
@@ -121,7 +108,7 @@ class Maintenance:
                 hint="Remove those first, or pass force=True; those checks can no longer run, and "
                 "blocking ones reject every new version.",
             )
-        self._removal.remove_recipe(name)
+        self._services.removal.remove_recipe(name)
 
     def _reading_checks(self, recipe: str) -> list[str]:
         """The names of the checks on other tables that read a recipe."""
@@ -151,7 +138,7 @@ class Maintenance:
         self._check_writable()
         target = self._lookup.resolve_alias(old)
         self._catalog.aliases.remove(old)
-        if readers := self._catalog.lineage.readers(old, self._scope.current):
+        if readers := self._catalog.lineage.readers(old, self._services.scope.current):
             is_single = len(readers) == 1
             warnings.warn(
                 f"{self._reader_names(readers)} still read{'s' if is_single else ''} {old!r}, "
@@ -184,7 +171,9 @@ class Maintenance:
 
     def _reader_names(self, readers: Collection[tuple[str | None, str]]) -> str:
         """The readers of a recipe: names in the bound scope, and the number of other tenants'."""
-        names = sorted(recipe for tenant, recipe in readers if tenant == self._scope.current)
+        names = sorted(
+            recipe for tenant, recipe in readers if tenant == self._services.scope.current
+        )
         other_count = len(readers) - len(names)
         return ", ".join(
             [
@@ -197,25 +186,13 @@ class Maintenance:
 class Recomputation:
     """Status, plans and runs, with the progress reports of the workspace."""
 
-    def __init__(
-        self,
-        parts: "Infrastructure",
-        freshness: "FreshnessQueries",
-        lookup: TableLookup,
-        progress: ProgressReporter,
-        run_checks: Callable[[Sequence[str], Sequence[str]], list[RunStep]],
-    ) -> None:
-        self._catalog, self._producers, self._results = (
-            parts.catalog,
-            parts.producers,
-            parts.results,
-        )
-        self._freshness, self._lookup, self._progress = freshness, lookup, progress
-        self._run_checks, self._check_writable = run_checks, parts.check_writable
+    def __init__(self, services: "Services") -> None:
+        self._services, self._catalog = services, services.catalog
+        self._freshness, self._lookup = services.freshness, services.lookup
 
     def status(self, *, deep: bool = False, progress: ProgressOption = None) -> "Status":
         """Every recipe with its verdict. DependencyCycle."""
-        on_progress = self._progress.callback(progress)
+        on_progress = self._services.progress.callback(progress)
         return self._freshness.status(deep=deep, on_progress=on_progress if deep else None)
 
     def plan(self, names: str | Iterable[str] | None, progress: ProgressOption) -> "Plan":
@@ -226,12 +203,12 @@ class Recomputation:
         self, names: str | Iterable[str] | None, progress: ProgressOption, *, counts_rows: bool
     ) -> "Plan":
         recipes = None if names is None else self._lookup.check_recipes(list_of_names(names))
-        callback = self._progress.callback(progress)
+        callback = self._services.progress.callback(progress)
         return self._freshness.plan(recipes, self._apply, callback, counts_rows=counts_rows)
 
     def recompute(self, names: str | Iterable[str] | None, progress: ProgressOption) -> "RunReport":
         """Plan and apply. NotRecomputable for rows that were computed elsewhere."""
-        self._check_writable()
+        self._services.check_writable()
         self._end_holds(names)
         plan = self._plan(names, progress, counts_rows=False)
         self._check_recomputable(names, plan)
@@ -247,10 +224,10 @@ class Recomputation:
     def _apply(
         self, steps: Sequence[Any], checks: Sequence[str], progress: ProgressOption
     ) -> "RunReport":
-        self._check_writable()
-        report = self._freshness.apply(steps, self._progress.callback(progress))
+        self._services.check_writable()
+        report = self._freshness.apply(steps, self._services.progress.callback(progress))
         computed = [step.name for step in report.steps if step.outcome == "computed"]
-        report.steps += self._run_checks(checks, computed)
+        report.steps += self._services.check_service.run_steps(checks, computed)
         return report
 
     def _check_recomputable(self, names: str | Iterable[str] | None, plan: "Plan") -> None:
@@ -263,4 +240,4 @@ class Recomputation:
                 continue
             recipe = self._catalog.recipes.get(name)
             if recipe is not None and recipe.recipe_class.resupply_hint:
-                self._producers.job(recipe.name, recipe.descriptor)
+                self._services.producers.job(recipe.name, recipe.descriptor)

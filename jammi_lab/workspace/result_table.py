@@ -39,10 +39,8 @@ from jammi_lab.core.records import (
 from jammi_lab.core.verdicts import Match, Verdict, Verification
 from jammi_lab.engine.sql import credential_check
 from jammi_lab.features.checks.results import CheckResults
-from jammi_lab.features.checks.service import CheckService
 from jammi_lab.features.outputs.stamps import Stamp, StampedSource, StampedTable, stamped_table
 from jammi_lab.features.pictures.lineage import Lineage
-from jammi_lab.freshness.queries import FreshnessQueries
 from jammi_lab.inputs.result_names import ResultKind
 from jammi_lab.inputs.version_changes import (
     ROW_NUMBER,
@@ -51,67 +49,40 @@ from jammi_lab.inputs.version_changes import (
     common_columns,
 )
 from jammi_lab.sources.frame_origins import origins
-from jammi_lab.steps.build import Outcome
 from jammi_lab.steps.recompute_check import verify_by_recomputation
 from jammi_lab.storage.files import StoragePath, exists, open_for_reading
 from jammi_lab.storage.object_store import RemotePath
 from jammi_lab.storage.parquet import read_footer
-from jammi_lab.store import manifests
 from jammi_lab.store.result_files import result_snapshot
 from jammi_lab.store.sidecars import GRAPH_SUFFIX, WORDS_SUFFIX, sidecar_path
-from jammi_lab.store.verify import read_manifest_bytes, verify
-from jammi_lab.workspace.arguments import ProgressReporter
+from jammi_lab.store.verify import verify
 from jammi_lab.workspace.diff import Diff, compared_tables, diff_of
 from jammi_lab.workspace.export import export
-from jammi_lab.workspace.lookup import TableLookup
 from jammi_lab.workspace.result import Result
-from jammi_lab.workspace.statement_runner import StatementRunner
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
     import pyarrow as pa
 
-    from jammi_lab.workspace.infrastructure import Infrastructure
+    from jammi_lab.workspace.assembly import Services
 
 
 class Tables:
-    """Finds versions of tables, and holds what their handles use."""
+    """Finds versions of tables, and what records and outputs say of them."""
 
-    def __init__(
-        self,
-        parts: "Infrastructure",
-        lookup: TableLookup,
-        progress: ProgressReporter,
-        statements: Callable[[], StatementRunner],
-        freshness: Callable[[], FreshnessQueries],
-        checks: Callable[[], CheckService],
-    ) -> None:
-        """`statements`, `freshness`, `checks`: these services, which are not built before a handle
-        needs them."""
-        self.parts, self.lookup, self.progress = parts, lookup, progress
-        self.statements, self.freshness, self.checks = statements, freshness, checks
-
-    # -- handles
-    # ----------------------------------------------------------------------------------------------
+    def __init__(self, services: "Services") -> None:
+        self._services = services
 
     def find(self, table: "str | ResultTable", version: int | None = None) -> "ResultTable":
         """The newest ready version of a recipe, one version, or a physical table. A ResultTable is
         returned unchanged. TableNotFound, with near names."""
-        match = self.lookup.find(table, version)
-        return table if isinstance(table, ResultTable) else ResultTable(self, *match)
-
-    def from_outcome(self, outcome: Outcome) -> "ResultTable":
-        """The table that a producer computed or reused."""
-        return ResultTable(self, outcome.version, outcome.record, outcome.outcome, outcome.reuse)
-
-    def from_ready(self, match: TableVersion | None) -> "ResultTable | None":
-        """A ready table that is the result of a definition; None for none."""
-        return None if match is None else ResultTable(self, *match, "reused")
+        match = self._services.lookup.find(table, version)
+        return table if isinstance(table, ResultTable) else ResultTable(self._services, *match)
 
     def from_versions(self, versions: Iterable[TableVersion]) -> "ResultTables":
         """Handles of several versions, in their order."""
-        return ResultTables(ResultTable(self, *each) for each in versions)
+        return ResultTables(ResultTable(self._services, *each) for each in versions)
 
     def history(
         self, name: str, versions: Iterable[TableVersion] | None = None
@@ -120,19 +91,17 @@ class Tables:
         rejected ones among them. TableNotFound."""
 
         def describe_changes(new: ResultTable, old: ResultTable) -> str:
-            return self.freshness().describe_changes(new._record, old._record)
+            return self._services.freshness.describe_changes(new._record, old._record)
 
         if versions is None:
-            versions = self.lookup.all_versions(name)
+            versions = self._services.lookup.all_versions(name)
         return VersionHistory(name, self.from_versions(versions), describe_changes)
-
-    # -- verdicts and lineage
-    # ----------------------------------------------------------------------------------------------
 
     def staleness(self, table: object, progress: ProgressOption) -> Verdict:
         """The verdict on a recipe's newest version or on one table. TableNotFound."""
-        subject = self.lookup.verdict_subject(table)
-        return self.freshness().staleness(*subject, self.progress.callback(progress))
+        subject = self._services.lookup.verdict_subject(table)
+        on_progress = self._services.progress.callback(progress)
+        return self._services.freshness.staleness(*subject, on_progress)
 
     def lineage(
         self,
@@ -143,23 +112,14 @@ class Tables:
         columns: bool = False,
     ) -> Lineage:
         """The graph around a table, or all of it. TableNotFound; InvalidArgument."""
-        name = self.lookup.lineage_name(table)
-        graph = self.freshness().lineage(name, direction, depth, columns=columns)
-        return Lineage(graph, self.parts.run_events.of_newest)
-
-    # -- what records hold and outputs show
-    # ----------------------------------------------------------------------------------------------
-
-    def read_manifest(self, record: TableRecord) -> Manifest | None:
-        """The manifest beside the file, else the catalog's copy, of any tenant."""
-        stored = manifests.parse(read_manifest_bytes(self.parts.results, record))
-        tables = self.parts.catalog.result_tables
-        return stored or manifests.parse(tables.manifest(record.table_name))
+        name = self._services.lookup.lineage_name(table)
+        graph = self._services.freshness.lineage(name, direction, depth, columns=columns)
+        return Lineage(graph, self._services.run_events.of_newest)
 
     def stamped_table(self, table: TableVersion) -> StampedTable:
         """A table as stamps name it: by its recipe while it is the newest version, which a newer
         one supersedes, else by its physical name."""
-        name = self.lookup.lineage_name(table) or table.record.table_name
+        name = self._services.lookup.lineage_name(table) or table.record.table_name
         return stamped_table(name, table.version.version, table.record)
 
     def stamp_all(
@@ -172,7 +132,7 @@ class Tables:
         """What an output or a file that shows some tables says of them; None for no tables.
         `shown_verdicts`: the verdicts in the output as a sentence, else they are evaluated.
         `sources`, `unrecorded`: the other inputs that it shows, with and without a known state."""
-        badges = self.statements().badges
+        badges = self._services.badges
         if badges.stamps is None or not tables:
             return None
         shown = [self.stamped_table(table) for table in tables]
@@ -190,6 +150,7 @@ class Tables:
 
 
 _MAX_SHOWN_COLUMNS = 12
+_SCANNING_ENGINES = ("polars", "duckdb", "pyarrow")
 MAX_COMPARED_VERSIONS = 10
 """Maximum number of versions that are compared with the one before; the newest ones are."""
 
@@ -199,13 +160,13 @@ class ResultTable(TableMixin, ReprMixin):
 
     def __init__(
         self,
-        tables: Tables,
+        services: "Services",
         version: VersionRecord,
         record: TableRecord,
         outcome: str = "computed",
         reuse: Reuse | None = None,
     ) -> None:
-        self._tables, self._version, self._record = tables, version, record
+        self._services, self._version, self._record = services, version, record
         self.outcome = outcome
         self._reuse = reuse
         self._first_rows: Rendered | None = None
@@ -353,17 +314,17 @@ class ResultTable(TableMixin, ReprMixin):
     def manifest(self) -> Manifest | None:
         """The manifest; None for a table older than manifests. TableNotFound while another tenant
         than its own is bound."""
-        self._tables.lookup.check_visible(self._record)
-        return self._tables.read_manifest(self._record)
+        self._services.lookup.check_visible(self._record)
+        return self._services.read_manifest(self._record)
 
     @property
     def checks(self) -> CheckResults:
         """What the checks on the recipe found in this version. Runs nothing: a check that was added
         since is run by `ws.check`. TableNotFound as for `manifest`."""
-        lookup = self._tables.lookup
+        lookup = self._services.lookup
         lookup.check_visible(self._record)
         current = TableVersion(lookup.current_name(self._version), self._record)
-        return self._tables.checks().of_version(current)
+        return self._services.check_service.of_version(current)
 
     @property
     def path(self) -> Path | Any:
@@ -372,7 +333,7 @@ class ResultTable(TableMixin, ReprMixin):
         try:
             location = self._intact_path()
         except TableDamaged:
-            location = self._tables.parts.results.parquet(self._record)
+            location = self._services.results.parquet(self._record)
         # A cell may read the file. Of a closed workspace nothing is recorded: frames of unknown
         # origin have a ground.
         if origins.follower is not None:
@@ -382,15 +343,15 @@ class ResultTable(TableMixin, ReprMixin):
 
     def _intact_path(self) -> StoragePath:
         """The path of the Parquet file. TableNotFound; TableDamaged."""
-        lookup = self._tables.lookup
+        lookup = self._services.lookup
         lookup.check_visible(self._record)
         with lookup.translate_missing(self._record):
-            return self._tables.parts.results.require_intact(self._record)
+            return self._services.results.require_intact(self._record)
 
     def _origin(self) -> FrameOrigin:
         """The origin of frames made from it: the recipe while this is its newest version, else this
         table alone. TableNotFound."""
-        name = self._tables.lookup.lineage_name(self) or self.table_name
+        name = self._services.lookup.lineage_name(self) or self.table_name
         snapshot = result_snapshot(self._record, self.version)
         return FrameOrigin([snapshot.anchor(result_input(name))])
 
@@ -398,14 +359,14 @@ class ResultTable(TableMixin, ReprMixin):
         """Read the rows. TableDamaged when the bytes are missing or not the published ones."""
         result = self._read()
         result._origin = self._origin()
-        result._read_as = self._tables.stamped_table(self._table_version)
+        result._read_as = self._services.tables.stamped_table(self._table_version)
         return result
 
     def _read(self) -> Result:
-        parts, record = self._tables.parts, self._record
-        self._tables.lookup.require_readable(record)
+        parts, record = self._services, self._record
+        self._services.lookup.require_readable(record)
         readable = ResultKind(parts.catalog, parts.results, READABLE_STATUSES)
-        return self._tables.statements().read_table(record, readable)
+        return self._services.statements.read_table(record, readable)
 
     def arrow(self) -> "pa.Table":
         """All rows as an Arrow table, as `read().arrow()`. TableDamaged."""
@@ -428,27 +389,25 @@ class ResultTable(TableMixin, ReprMixin):
 
     def _scan(self, engine: str) -> Any:
         location = self._intact_path()
-        if isinstance(location, RemotePath):
-            return _scan_remote(location, engine)
-        path = str(location)
-        match engine:
-            case "polars":
-                with import_modules():
-                    import polars as pl
+        if engine not in _SCANNING_ENGINES:
+            raise InvalidArgument(
+                f"Unknown engine to scan with: {engine!r}.", near=_SCANNING_ENGINES
+            )
+        if engine == "pyarrow":
+            return _dataset(location)
+        is_remote = isinstance(location, RemotePath)
+        if engine == "duckdb":
+            import duckdb
 
-                return pl.scan_parquet(path, glob=False, hive_partitioning=False)
-            case "duckdb":
-                import duckdb
+            if is_remote:
+                return duckdb.from_arrow(_dataset(location))
+            return duckdb.read_parquet(str(location), hive_partitioning=False)
+        with import_modules():
+            import polars as pl
 
-                return duckdb.read_parquet(path, hive_partitioning=False)
-            case "pyarrow":
-                with import_modules():
-                    import pyarrow.dataset as ds
-
-                return ds.dataset(path, format="parquet")
-        raise InvalidArgument(
-            f"Unknown engine to scan with: {engine!r}.", near=["polars", "duckdb", "pyarrow"]
-        )
+        if is_remote:
+            return pl.scan_pyarrow_dataset(_dataset(location))
+        return pl.scan_parquet(str(location), glob=False, hive_partitioning=False)
 
     def export(self, path: str | Path) -> Path:
         """Write the rows to a .parquet, .csv, .arrow or .feather file, by the extension. An
@@ -479,10 +438,10 @@ class ResultTable(TableMixin, ReprMixin):
         """Compare the bytes, the manifest and (when passed) the definition hash with the record.
         With `recompute`, also compute the statement in full over the recorded inputs, and compare
         the bytes; NotRecomputable where that is not possible."""
-        parts, record = self._tables.parts, self._record
-        self._tables.lookup.check_visible(record)
-        self._tables.lookup.require_exists(record)
-        on_progress = self._tables.progress.callback(progress)
+        parts, record = self._services, self._record
+        self._services.lookup.check_visible(record)
+        self._services.lookup.require_exists(record)
+        on_progress = self._services.progress.callback(progress)
         outcome = verify(parts.results, record, expected, on_progress)
         if recompute and isinstance(outcome, Match):
             return verify_by_recomputation(parts.producer_context, parts.producers, record)
@@ -490,11 +449,11 @@ class ResultTable(TableMixin, ReprMixin):
 
     def staleness(self, *, progress: ProgressOption = None) -> Verdict:
         """The verdict: whether it equals the output of its recipe over its current inputs."""
-        return self._tables.staleness(self, progress)
+        return self._services.tables.staleness(self, progress)
 
     def lineage(self) -> "Lineage":
         """The graph of its inputs and of the tables made from it."""
-        return self._tables.lineage(self)
+        return self._services.tables.lineage(self)
 
     @property
     def pinned(self) -> bool:
@@ -509,27 +468,29 @@ class ResultTable(TableMixin, ReprMixin):
     def history(self) -> "list[ResultTable]":
         """All ready versions of its recipe, newest first, displayed with the time of each and what
         it changed. TableNotFound while another tenant than its own is bound."""
-        self._tables.lookup.check_visible(self._record)
-        return self._tables.history(self.name, self._tables.lookup.ready_versions(self._version))
+        self._services.lookup.check_visible(self._record)
+        return self._services.tables.history(
+            self.name, self._services.lookup.ready_versions(self._version)
+        )
 
     def drop(self) -> None:
         """Remove this version. Its bytes are deleted with the last version that refers to them.
         TableNotFound as for `history` and after its recipe was renamed; TenantForbidden."""
         self._check_changeable()
-        self._tables.parts.removal.remove_version(self._version)
+        self._services.removal.remove_version(self._version)
 
     def pin(self, note: str | None = None) -> None:
         """Exempt this version from `expire`, with a note why. TableNotFound, TenantForbidden;
         StatementNotAllowed for a password in the note."""
         self._check_changeable()
         credential_check.check_text("The note of a pinned version", note)
-        self._tables.parts.retention.pin(self._version, note)
+        self._services.retention.pin(self._version, note)
         self._version = msgspec.structs.replace(self._version, pinned=True, note=note)
 
     def unpin(self) -> None:
         """Let `expire` remove this version. TableNotFound, TenantForbidden."""
         self._check_changeable()
-        self._tables.parts.retention.unpin(self._version)
+        self._services.retention.unpin(self._version)
         self._version = msgspec.structs.replace(self._version, pinned=False, note=None)
 
     def restore(self) -> "ResultTable":
@@ -539,13 +500,13 @@ class ResultTable(TableMixin, ReprMixin):
         Raises TableNotFound, TableDamaged, TenantForbidden.
         """
         self._check_changeable()
-        parts = self._tables.parts
+        parts = self._services
         restored = parts.retention.restore(self._version, parts.audit)
-        return ResultTable(self._tables, *restored, "reused")
+        return ResultTable(self._services, *restored, "reused")
 
     def _check_changeable(self) -> None:
-        self._tables.lookup.check_visible(self._record)
-        self._tables.parts.check_writable()
+        self._services.lookup.check_visible(self._record)
+        self._services.check_writable()
 
     def diff(self, version: int | None = None) -> Diff:
         """The difference from another version of its recipe to this one, by default from the
@@ -561,7 +522,7 @@ class ResultTable(TableMixin, ReprMixin):
     def _comparison(self, version: int | None) -> tuple[VersionComparison, VersionRecord]:
         """The comparison with another version of the recipe, by default the previous one, and that
         version. Raises as `diff`."""
-        lookup, parts, record = self._tables.lookup, self._tables.parts, self._record
+        lookup, parts, record = self._services.lookup, self._services, self._record
         lookup.check_visible(record)
         other = lookup.version_to_compare(self._version, version)
         tables = ResultKind(parts.catalog, parts.results)
@@ -570,7 +531,7 @@ class ResultTable(TableMixin, ReprMixin):
         def query(statement: str, windows: Windows) -> Any:
             with lookup.translate_missing(record, other.record):
                 pair = compared_tables(tables, record, other.record, windows)
-                return self._tables.statements().query(statement, record.tenant, [pair])
+                return self._services.statements.query(statement, record.tenant, [pair])
 
         return VersionComparison(record, other.record, query, skipped_rows), other.version
 
@@ -578,8 +539,8 @@ class ResultTable(TableMixin, ReprMixin):
         """The number of rows at the beginning of both files that are equal by the digests of their
         row groups."""
         columns = common_columns(self._record, old)
-        current, former = map(self._tables.read_manifest, (self._record, old))
-        footer = read_footer(self._tables.parts.results.parquet(self._record))
+        current, former = map(self._services.read_manifest, (self._record, old))
+        footer = read_footer(self._services.results.parquet(self._record))
         hides_row_number = ROW_NUMBER in map(fold, columns)
         if current is None or former is None or footer is None or hides_row_number:
             return 0
@@ -612,7 +573,7 @@ class ResultTable(TableMixin, ReprMixin):
 
     def _stamp(self) -> Stamp | None:
         try:
-            return self._tables.stamp_all([self._table_version])
+            return self._services.tables.stamp_all([self._table_version])
         except JammiError:  # of a closed workspace
             return None
 
@@ -752,24 +713,11 @@ def _shown_path(location: StoragePath) -> Path | Any:
     return location if isinstance(location, Path) else str(location)
 
 
-def _scan_remote(location: RemotePath, engine: str) -> Any:
-    """A lazy scan of a file in an object store, through its filesystem."""
+def _dataset(location: StoragePath) -> Any:
+    """A file as a pyarrow Dataset; of an object store through its filesystem."""
     with import_modules():
         import pyarrow.dataset as ds
 
-    dataset = ds.dataset(location.key, filesystem=location.fs, format="parquet")
-    match engine:
-        case "polars":
-            with import_modules():
-                import polars as pl
-
-            return pl.scan_pyarrow_dataset(dataset)
-        case "duckdb":
-            import duckdb
-
-            return duckdb.from_arrow(dataset)
-        case "pyarrow":
-            return dataset
-    raise InvalidArgument(
-        f"Unknown engine to scan with: {engine!r}.", near=["polars", "duckdb", "pyarrow"]
-    )
+    if isinstance(location, RemotePath):
+        return ds.dataset(location.key, filesystem=location.fs, format="parquet")
+    return ds.dataset(str(location), format="parquet")

@@ -12,7 +12,7 @@ from jammi_lab.core.html import Rendered, ReprMixin, count_noun
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.model_records import Evaluation
 from jammi_lab.core.records import TableRecord
-from jammi_lab.features.search.search import SearchService, check_searchable
+from jammi_lab.features.search.search import check_searchable
 from jammi_lab.features.search.word_search import check_lexical
 from jammi_lab.features.vectors.judgements import (
     JUDGEMENTS_HINT,
@@ -23,15 +23,14 @@ from jammi_lab.features.vectors.judgements import (
     to_table_keys,
     without_self_judgements,
 )
-from jammi_lab.features.vectors.models import Models
-from jammi_lab.workspace.materialize import Materializer
 from jammi_lab.workspace.metrics_recipe import Search, metrics_recipe
-from jammi_lab.workspace.result_table import ResultTable, Tables
+from jammi_lab.workspace.result_table import ResultTable
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from jammi_lab.features.vectors.matrix import KeyedRows, Matrix
+    from jammi_lab.workspace.assembly import Services
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +71,12 @@ def mean_scores(scores: Sequence[RankingScores]) -> RankingScores:
     """The mean of each metric."""
     means = (statistics.fmean(getattr(each, name) for each in scores) for name in _SCORE_NAMES)
     return RankingScores(*means)
+
+
+def _scores_frame(rows: Sequence[Mapping[str, Any]], **columns: str) -> "pa.Table":
+    """A table of these columns, by Arrow type, and of the scores."""
+    types = {**columns, **dict.fromkeys(_SCORE_NAMES, "float64")}
+    return to_arrow([[row[name] for name in types] for row in rows], **types)
 
 
 class Metrics(ReprMixin, Mapping[str, float]):
@@ -137,21 +142,15 @@ class Metrics(ReprMixin, Mapping[str, float]):
     def per_query(self) -> "pa.Table":
         """Columns query, cohort, recall, precision, mrr, ndcg: one row per query, in the order of
         the judgements."""
-        import pyarrow as pa
-
         rows = [
             {"query": query.label, "cohort": query.cohort, **asdict(scores)}
             for query, scores in self._per_query
         ]
-        texts = [(name, pa.string()) for name in ("query", "cohort")]
-        scores_columns = [(name, pa.float64()) for name in _SCORE_NAMES]
-        return pa.Table.from_pylist(rows, schema=pa.schema([*texts, *scores_columns]))
+        return _scores_frame(rows, query="string", cohort="string")
 
     def cohorts(self) -> "pa.Table":
         """Columns cohort, queries, recall, precision, mrr, ndcg: the means of each cohort, in the
         order of the judgements."""
-        import pyarrow as pa
-
         by_cohort: dict[str, list[RankingScores]] = {}
         for query, scores in self._per_query:
             if query.cohort is not None:
@@ -160,9 +159,7 @@ class Metrics(ReprMixin, Mapping[str, float]):
             {"cohort": cohort, "queries": len(scores), **asdict(mean_scores(scores))}
             for cohort, scores in by_cohort.items()
         ]
-        first = [("cohort", pa.string()), ("queries", pa.int64())]
-        scores_columns = [(name, pa.float64()) for name in _SCORE_NAMES]
-        return pa.Table.from_pylist(rows, schema=pa.schema([*first, *scores_columns]))
+        return _scores_frame(rows, cohort="string", queries="int64")
 
     def _rendered(self) -> Rendered:
         return _scores_table([self])
@@ -196,30 +193,20 @@ class Comparison(ReprMixin, ArrowExportMixin):
     def arrow(self) -> "pa.Table":
         """Columns table, version, model, mode, queries, recall, precision, mrr, ndcg; one row per
         table or mode."""
-        return to_arrow(
-            [
-                (
-                    m.table.name,
-                    m.table.version,
-                    m.table.model_id,
-                    m.mode,
-                    m.queries,
-                    m.recall,
-                    m.precision,
-                    m.mrr,
-                    m.ndcg,
-                )
-                for m in self
-            ],
-            table="string",
-            version="int64",
-            model="string",
-            mode="string",
-            queries="int64",
-            recall="float64",
-            precision="float64",
-            mrr="float64",
-            ndcg="float64",
+        rows = [
+            {
+                "table": m.table.name,
+                "version": m.table.version,
+                "model": m.table.model_id,
+                "mode": m.mode,
+                "queries": m.queries,
+                **{name: getattr(m, name) for name in _SCORE_NAMES},
+            }
+            for m in self
+        ]
+
+        return _scores_frame(
+            rows, table="string", version="int64", model="string", mode="string", queries="int64"
         )
 
     def _rendered(self) -> Rendered:
@@ -265,15 +252,8 @@ class _Candidate:
 class RetrievalEvaluator:
     """Scores embedding tables against judgements."""
 
-    def __init__(
-        self,
-        search: SearchService,
-        tables: Tables,
-        models: Models,
-        materializer: Materializer,
-    ) -> None:
-        self._search, self._tables, self._models = search, tables, models
-        self._materializer, self._lookup = materializer, tables.lookup
+    def __init__(self, services: "Services") -> None:
+        self._services, self._search = services, services.search
 
     def evaluate(
         self,
@@ -329,7 +309,7 @@ class RetrievalEvaluator:
             raise InvalidArgument(
                 f"table must be a name or a list of names, got {type(table).__name__}."
             )
-        tables = [self._tables.find(each) for each in names]
+        tables = [self._services.tables.find(each) for each in names]
         if not tables:
             raise InvalidArgument("The list of tables to evaluate is empty.")
         candidates = [
@@ -337,7 +317,7 @@ class RetrievalEvaluator:
             for each in tables
         ]
         if words is not None:
-            lexical = self._tables.find(words)
+            lexical = self._services.tables.find(words)
             check_lexical(lexical._record)
             candidates = [
                 *candidates,
@@ -438,33 +418,24 @@ class RetrievalEvaluator:
         exact: bool | None,
     ) -> list[Any]:
         """The row positions of the hits of each query. Raises as `search`."""
-        positions_by_query: list[Any] = [None] * len(judged_queries)
-        for kind in (
-            str,
-            object,
-        ):  # one batch of texts for the encoder, one batch of vectors for the search
-            indices = [
-                index
-                for index, j in enumerate(judged_queries)
-                if not j.by_row and isinstance(j.query, str) == (kind is str)
+        positions = dict[int, Any]()
+        for is_text in (True, False):  # a batch for the encoder, one of vectors for the search
+            numbers = [
+                number
+                for number, each in enumerate(judged_queries)
+                if not each.by_row and isinstance(each.query, str) is is_text
             ]
-            if indices:
-                queries, _ = self._search.query_vectors(
-                    record, [judged_queries[index].query for index in indices]
-                )
-                for index, positions in zip(
-                    indices,
-                    self._search.hits(record, queries, k, row=None, exact=exact).rows,
-                    strict=True,
-                ):
-                    positions_by_query[index] = positions
-        for index, each in enumerate(judged_queries):
+            if numbers:
+                batch = [judged_queries[number].query for number in numbers]
+                queries, _ = self._search.query_vectors(record, batch)
+                hits = self._search.hits(record, queries, k, row=None, exact=exact)
+                positions.update(zip(numbers, hits.rows, strict=True))
+        for number, each in enumerate(judged_queries):
             if each.by_row:
                 row = self._search.row_of(record, matrix, to_table_key(each.query, matrix))
-                positions_by_query[index] = self._search.hits(
-                    record, None, k, row=row, exact=exact
-                ).rows[0]
-        return positions_by_query
+                hits = self._search.hits(record, None, k, row=row, exact=exact)
+                positions[number] = hits.rows[0]
+        return [positions[number] for number in range(len(judged_queries))]
 
     def _keep(
         self, name: str, candidates: Sequence[_Candidate], queries: Sequence[JudgedQuery], k: int
@@ -472,15 +443,15 @@ class RetrievalEvaluator:
         """The table of the scores: a recipe over the tables that are searched."""
         searches = [
             Search(
-                self._lookup.lineage_name(each.table) or "",
-                None if each.words is None else self._lookup.lineage_name(each.words),
+                self._services.lookup.lineage_name(each.table) or "",
+                None if each.words is None else self._services.lookup.lineage_name(each.words),
                 each.mode,
             )
             for each in candidates
         ]
         relevance = self._relevance(candidates[0], queries)
         recipe = metrics_recipe(searches, queries, relevance, k)
-        return self._tables.from_outcome(self._materializer.materialize(name, recipe))
+        return self._services.materializer.materialize(name, recipe)
 
     def _record(self, record: TableRecord, metrics: Metrics) -> Evaluation | None:
         """Record the scores for the model that made the vectors; None when that model is unknown
@@ -491,7 +462,7 @@ class RetrievalEvaluator:
             (int(version) if version.isdecimal() and int(version) else None, None)
         ):
             try:
-                return self._models.record_evaluation(
+                return self._services.models.record_evaluation(
                     record.model_id or "", dict(metrics), version=number
                 )
             except ModelNotFound:

@@ -8,7 +8,7 @@ digests, the digest of the query vector and that of the answer.
 import contextlib
 import contextvars
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -17,12 +17,11 @@ from jammi_lab.core.definitions import decode_param, encode_param
 from jammi_lab.core.errors import TopicNotFound
 from jammi_lab.core.identifiers import check_name, near_names
 from jammi_lab.core.records import TableRecord
-from jammi_lab.features.live.topics import Topics
 from jammi_lab.features.search.queries import SearchRequest, texts_of
-from jammi_lab.features.search.search import SearchService
-from jammi_lab.workspace.lookup import TableLookup
 from jammi_lab.workspace.result import Result
-from jammi_lab.workspace.statement_runner import StatementRunner
+
+if TYPE_CHECKING:
+    from jammi_lab.workspace.assembly import Services
 
 TOPIC_PREFIX = "jammi.recordings."
 
@@ -59,15 +58,10 @@ class _Search(NamedTuple):
 class Searches:
     """Runs searches, and records those within a recording."""
 
-    def __init__(
-        self,
-        search: SearchService,
-        lookup: TableLookup,
-        statements: StatementRunner,
-        topics: Topics,
-    ) -> None:
-        self._search, self._lookup, self._statements = search, lookup, statements
-        self._topics, self.badges = topics, statements.badges
+    def __init__(self, services: "Services") -> None:
+        self._search, self._lookup = services.search, services.lookup
+        self._statements, self._topics = services.statements, services.topics
+        self.badges = services.badges
         self._recording: contextvars.ContextVar[str | None] = contextvars.ContextVar(
             "jammi_recording", default=None
         )

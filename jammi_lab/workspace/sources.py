@@ -28,6 +28,7 @@ from jammi_lab.core.identifiers import check_source_name, fold, near_names, quot
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.core.value import Value
 from jammi_lab.engine.cancellable import run_cancellable
+from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.inputs.observation_cache import LastObservation, LastObservations
 from jammi_lab.sources.base import Connector
@@ -104,22 +105,17 @@ class Source(ReprMixin):
     def last_seen(self) -> LastObservation | None:
         """The last cached observation of the source; the source itself is not accessed. None when
         it was never observed."""
-        return LastObservations(self._parts.observation_cache).last_observation(self._record)
+        return self._observations.last_observation(self._record)
 
     def tables(self) -> list[str]:
         """The tables that it contains; its own name when it is a single table."""
         names = self._connector().tables()
-        LastObservations(self._parts.observation_cache).record_tables(
-            self._record, names, self._parts.clock.now_ns()
-        )
+        self._observations.record_tables(self._record, names, self._parts.clock.now_ns())
         return names or [self.name]
 
     def columns(self, table: str | None = None) -> list[Column]:
         """Names and SQL types. SourceUnavailable; TableNotFound."""
-        [prepared] = self._parts.engine.prepare(
-            f"SELECT * FROM {self._sql_address(table)}", None, tenant=self._parts.scope.current
-        )
-        return [Column(name, kind) for name, kind in prepared.output]
+        return [Column(name, kind) for name, kind in self._select(table).output]
 
     @property
     def notes(self) -> list[str]:
@@ -134,12 +130,7 @@ class Source(ReprMixin):
         SourceUnavailable; TableNotFound."""
         if not isinstance(n, int) or n < 0:
             raise InvalidArgument(f"n must be an integer of at least 0, got {n!r}.")
-        [prepared] = self._parts.engine.prepare(
-            f"SELECT * FROM {self._sql_address(table)} LIMIT {n}",
-            None,
-            tenant=self._parts.scope.current,
-        )
-        return prepared.run().table()
+        return self._select(table, f"LIMIT {n}").run().table()
 
     def anchor(
         self, table: str | None = None, columns: list[str] | None = None
@@ -218,11 +209,18 @@ class Source(ReprMixin):
             )
         return match
 
-    def _sql_address(self, table: str | None) -> str:
-        inner_table = self._find_table(table)
-        return quote_identifier(self.name) + (
-            f".{quote_identifier(inner_table)}" if inner_table else ""
+    def _select(self, table: str | None, clause: str = "") -> PreparedStatement:
+        """The rows of one of its tables. SourceUnavailable; TableNotFound."""
+        names = [self.name, self._find_table(table)]
+        address = ".".join(quote_identifier(name) for name in names if name)
+        [prepared] = self._parts.engine.prepare(
+            f"SELECT * FROM {address} {clause}", tenant=self._parts.scope.current
         )
+        return prepared
+
+    @property
+    def _observations(self) -> LastObservations:
+        return LastObservations(self._parts.observation_cache)
 
     def _is_available(self) -> bool:
         """Whether it can be observed here: a frame lives in the kernel that registered it."""
@@ -233,9 +231,9 @@ class Source(ReprMixin):
 
     def _list_row(self) -> tuple[str, str, str, str, str, str]:
         """Its row in a list, from cached observations; the source itself is not accessed."""
-        record, last_observations = self._record, LastObservations(self._parts.observation_cache)
-        names = _first_names(last_observations.tables(record))
-        state = last_observations.last_observation(record) if self._is_available() else _ABSENT
+        record = self._record
+        names = _first_names(self._observations.tables(record))
+        state = self.last_seen if self._is_available() else _ABSENT
         anchor = (
             record.anchor
             if record.tenant_column is None
@@ -251,7 +249,7 @@ class Source(ReprMixin):
         )
 
     def _rendered(self) -> Rendered:
-        tables = LastObservations(self._parts.observation_cache).tables(self._record)
+        tables = self._observations.tables(self._record)
         last_observation = self.last_seen
         columns: dict[str, str] = {}
         first_rows = None
@@ -346,23 +344,23 @@ class Sources(ReprMixin):
             location, options = _as_folder(location, options)
         elif isinstance(location, dict | list):
             location = table_of_values(location)
-        frame = (
-            None if isinstance(location, str | Path) else _check_frame(location, anchor, options)
-        )
-        clean_location, options, typed = (
-            ("", options, {}) if frame is not None else strip_credentials(str(location), options)
-        )
+        frame: object = None
+        address, typed = "", dict[str, str]()
+        if isinstance(location, str | Path):
+            address, options, typed = strip_credentials(str(location), options)
+            stored_location = store_location(address, self._folder)
+        else:
+            frame = _check_frame(location, anchor, options)
+            stored_location = type(frame).__module__.split(".")[0] + " frame"
         draft = SourceRecord(
             name=name,
             kind="frame",
-            location=type(frame).__module__.split(".")[0] + " frame"
-            if frame is not None
-            else store_location(clean_location, self._folder),
+            location=stored_location,
             tenant=self._parts.scope.current,
             options=options,
             anchor=anchor,
             tenant_column=tenant_column,
-            secret=check_secret(secret) if secret is not None or not typed else USER_INPUT,
+            secret=USER_INPUT if secret is None and typed else check_secret(secret),
         )
         function = secret if callable(secret) else None
         directory = self._parts.source_directory
@@ -370,9 +368,7 @@ class Sources(ReprMixin):
         if check and function is not None:
             # The function may prompt the user: only this thread can do that, and without a timeout.
             credentials()
-        record, tables = self._open(
-            draft, frame, clean_location, credentials, kind=kind, check=check
-        )
+        record, tables = self._open(draft, frame, address, credentials, kind=kind, check=check)
         stored = self._store_record(record, frame, replace=replace)
         directory.store_credentials(stored, credentials)
         if check:

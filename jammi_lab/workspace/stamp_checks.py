@@ -248,8 +248,9 @@ class Workspaces:
         """`path`: the one to use; None looks for them beside and above each file."""
         self._path, self._catalog = path, catalog
         self._judges: dict[str, StampJudge] = {}
-        self._found: dict[tuple[Path, str], StampJudge | None] = {}
-        self._copies: dict[tuple[Path, str], list[str]] = {}
+        self._found: dict[tuple[Path, str], list[StampJudge]] = {}
+        """The nearest ones for a folder and an id. Several at one distance are copies of a folder,
+        which have one id and may differ."""
         self._unusable: set[str] = set()
         self._search_again_at = 0.0
 
@@ -267,11 +268,11 @@ class Workspaces:
             judge.forget_observation()
             if judge.files_replaced:
                 self._judges.pop(path).close()
-                self._found = {key: own for key, own in self._found.items() if own is not judge}
+                self._found = {key: own for key, own in self._found.items() if judge not in own}
         if time.monotonic() > self._search_again_at:
             self._search_again_at = time.monotonic() + SEARCH_SECONDS
             self._unusable.clear()
-            self._found = {key: own for key, own in self._found.items() if own is not None}
+            self._found = {key: own for key, own in self._found.items() if own}
 
     def check(self, shown: Iterable[Shown]) -> list[ShownTable]:
         """Check outputs, in their order. JammiError when the named workspace cannot be opened."""
@@ -300,26 +301,20 @@ class Workspaces:
         key = (shown.file.parent, shown.stamp.workspace)
         if key not in self._found:
             self._found[key] = self._search(*key)
-        return self._found[key]
+        found = self._found[key]
+        return found[0] if len(found) == 1 else None
 
-    def _search(self, folder: Path, workspace_id: str) -> "StampJudge | None":
-        """The nearest workspace with that id. None when there are several at one distance: copies
-        of a folder have one id, and may differ."""
+    def _search(self, folder: Path, workspace_id: str) -> "list[StampJudge]":
+        """The nearest workspaces with that id."""
         for candidates in _candidate_folders(folder):
-            judges = {each: self._try_judge(each) for each in candidates}
-            matches = {
-                path: judge
-                for path, judge in judges.items()
-                if judge is not None and judge.workspace_id == workspace_id
-            }
+            judges = [self._try_judge(path) for path in candidates]
+            matches = [each for each in judges if each and each.workspace_id == workspace_id]
             if matches:
-                self._copies[folder, workspace_id] = sorted(matches)
-                return next(iter(matches.values())) if len(matches) == 1 else None
-        self._copies[folder, workspace_id] = []
-        return None
+                return matches
+        return []
 
     def _why_not_found(self, folder: Path, workspace_id: str) -> str:
-        copies = self._copies.get((folder, workspace_id), [])
+        copies = sorted(judge.path for judge in self._found.get((folder, workspace_id), ()))
         if copies:
             return (
                 f"{len(copies)} copies of the workspace {workspace_id} are equally near "

@@ -12,9 +12,7 @@ from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.stream import Stream
 from jammi_lab.features.live.live_names import snapshot_of
-from jammi_lab.features.outputs.badge import BadgeService
 from jammi_lab.features.outputs.stamps import StampedSource, stamped_source, stamped_table
-from jammi_lab.workspace.arguments import ProgressReporter
 from jammi_lab.workspace.query_plan import Explanation, explain_statement
 from jammi_lab.workspace.result import ChangeResult, InMemoryResult, RecordedInputs, Result
 from jammi_lab.workspace.run_in_order import note_earlier_changes, run_in_order
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 
     from jammi_lab.features.live.dml_commits import CommitResult
     from jammi_lab.features.search.answers import SearchAnswer
-    from jammi_lab.workspace.infrastructure import Infrastructure
+    from jammi_lab.workspace.assembly import Services
 
 _SIMILARITY_DIGITS = 4
 """Decimal places of a displayed similarity or score. Further ones may differ between
@@ -34,14 +32,11 @@ processors, like the vectors of the encoder."""
 class StatementRunner:
     """Runs statements in the bound tenant's scope and wraps their rows."""
 
-    def __init__(
-        self, parts: "Infrastructure", badges: BadgeService, progress: ProgressReporter
-    ) -> None:
-        self._parts = parts
-        self._engine, self._scope, self._frames = parts.engine, parts.scope, parts.frames
-        self.badges, self._progress = badges, progress
+    def __init__(self, services: "Services") -> None:
+        self._services, self.badges = services, services.badges
+        self._engine, self._scope, self._frames = services.engine, services.scope, services.frames
         # Called when a result has been read: it deletes tables that were dropped meanwhile.
-        self._release_tables = parts.removal.try_remove_pending
+        self._release_tables = services.removal.try_remove_pending
 
     def run(self, text: str, params: Mapping[str, Any], *, frames: bool = False) -> Result:
         """Run statements in order and return the rows of the last one; with `frames` they can name
@@ -59,7 +54,7 @@ class StatementRunner:
         return result
 
     def _apply_change(self, change: PreparedStatement) -> "CommitResult":
-        return self._parts.dml_committer.apply(change)
+        return self._services.dml_committer.apply(change)
 
     def _prepare(
         self, text: str, params: Mapping[str, Any], frames: bool
@@ -150,7 +145,7 @@ class StatementRunner:
         return result, answer.through_index
 
     def _percent_callback(self) -> Callable[[float], None] | None:
-        report: OnProgress | None = self._progress.default
+        report: OnProgress | None = self._services.progress.default
         if report is None:
             return None
         return lambda done: report(Progress(stage="run", done=int(done), total=100, unit="percent"))

@@ -23,17 +23,17 @@ from jammi_lab.core.recipes import parse_descriptor
 from jammi_lab.core.records import ProgressOption
 from jammi_lab.features.outputs.badge import BadgeMixin, BadgeService
 from jammi_lab.features.search.queries import SearchRequest
-from jammi_lab.features.search.search import SearchService, check_searchable
+from jammi_lab.features.search.search import check_searchable
 from jammi_lab.features.vectors.projection import Projection
-from jammi_lab.workspace.materialize import Materializer
 from jammi_lab.workspace.result import Result
-from jammi_lab.workspace.result_table import ResultTable, Tables
-from jammi_lab.workspace.statement_runner import StatementRunner
+from jammi_lab.workspace.result_table import ResultTable
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
+
+    from jammi_lab.workspace.assembly import Services
 
 _POINT, _WORD, _AXIS, _NO_VALUE = "#3f7fb5", "#707c88", "#8a94a0", "#c3c9cf"
 _WIDTH, _HEIGHT, _PADDING = 640, 400, 14
@@ -179,30 +179,23 @@ class VectorMap(PanelSelection, ArrowExportMixin, BadgeMixin):
 class VectorViews:
     """Makes views of embedding tables: the neighbours of a row, and a map of the whole table."""
 
-    def __init__(
-        self,
-        search: SearchService,
-        statements: StatementRunner,
-        tables: Tables,
-        materializer: Materializer,
-    ) -> None:
-        self._search, self._statements = search, statements
-        self._handles, self._materializer = tables, materializer
-        self._badges = statements.badges
+    def __init__(self, services: "Services") -> None:
+        self._services, self._search = services, services.search
+        self._badges = services.badges
 
     def neighbors(
         self, table: str | ResultTable, key: Any, k: int, select: Sequence[str]
     ) -> Neighbors:
         """The `k` rows most similar to the row with that key, or to the first row. Raises as
         `ws.search`."""
-        record = check_searchable(self._handles.find(table)._record)
+        record = check_searchable(self._services.tables.find(table)._record)
         matrix = self._search.matrix(record)
         if key is None:
             if not len(matrix):
                 raise RowNotFound(f"{record.recipe!r} has no rows.")
             key = matrix.keys[0].as_py()
         key = self._search.typed_key(record, key)
-        hits, _ = self._statements.answer(
+        hits, _ = self._services.statements.answer(
             lambda: self._search.search(record, SearchRequest(row=key, k=k, select=select)),
             [record],
             filtered=False,
@@ -219,7 +212,7 @@ class VectorViews:
         """An embedding table as a map. Raises as `ws.vector_map`."""
         from jammi_lab.features.vectors.projections import project_to_plane
 
-        handle = self._handles.find(table)
+        handle = self._services.tables.find(table)
         if handle.kind == Projection.kind and method is None:
             return _load_map(handle, self._badges)
         record = check_searchable(handle._record)
@@ -245,11 +238,11 @@ class VectorViews:
         """The stored projection of a table, brought up to date with its recorded settings.
         InvalidArgument when the name belongs to another recipe."""
         recipe = Projection(table, method=method)
-        existing = self._handles.parts.catalog.recipes.get(name)
+        existing = self._services.catalog.recipes.get(name)
         if existing is not None:
             descriptor = parse_descriptor(existing.descriptor)
-            vectors_name = self._handles.lookup.lineage_name(table) or ""
-            inputs = self._handles.parts.producers.bind_context().inputs
+            vectors_name = self._services.lookup.lineage_name(table) or ""
+            inputs = self._services.producers.bind_context().inputs
             vectors = inputs.find_vectors(vectors_name)
             if (
                 not isinstance(descriptor, Projection)
@@ -264,8 +257,7 @@ class VectorViews:
                 )
             if method == "tsne":
                 recipe = replace(recipe, perplexity=descriptor.perplexity, seed=descriptor.seed)
-        outcome = self._materializer.materialize(name, recipe, progress=progress)
-        return self._handles.from_outcome(outcome)
+        return self._services.materializer.materialize(name, recipe, progress=progress)
 
 
 def _load_map(projection: ResultTable, badges: BadgeService) -> VectorMap:

@@ -27,10 +27,14 @@ from jammi_lab.features.asof.asof_join import AsofJoin
 from jammi_lab.features.rows.row_map import RowMap
 from jammi_lab.features.vectors.context_set import ContextSet
 from jammi_lab.features.vectors.embedding import Embedding, Precision
+from jammi_lab.features.vectors.imported import Imported
 from jammi_lab.features.vectors.neighbor_graph import NeighborGraph
 from jammi_lab.features.vectors.projection import Projection
 from jammi_lab.features.vectors.propagation import Propagation
 from jammi_lab.features.words.lexical import Analyzer, Lexical
+from jammi_lab.sources.frame_origins import origins
+from jammi_lab.sources.frames import as_arrow
+from jammi_lab.steps.external import External
 from jammi_lab.steps.python import PythonStep
 from jammi_lab.steps.recipe import Producer
 from jammi_lab.steps.sql import Sql
@@ -362,9 +366,7 @@ class Workspace:
         """The ready table with exactly this definition, including the key, over the current inputs;
         None when there is none. Computes nothing. Raises as `sql` does, and SchemaMismatch for a
         key that is no column."""
-        return self._services.tables.from_ready(
-            self._services.materializer.find_ready(Sql(sql, params, key))
-        )
+        return self._services.materializer.find_ready(Sql(sql, params, key))
 
     # -- producing tables
     # ----------------------------------------------------------------------------------------------
@@ -390,10 +392,9 @@ class Workspace:
         interrupted, no rows remain; a recipe that has versions keeps them and the new definition,
         by which they are stale.
         """
-        outcome = self._services.materializer.materialize(
+        return self._services.materializer.materialize(
             name, recipe, params, key, cache=cache, refresh=refresh, progress=progress
         )
-        return self._services.tables.from_outcome(outcome)
 
     def register(
         self,
@@ -414,10 +415,9 @@ class Workspace:
         how. The table becomes stale when `inputs` (sources, recipes) change. Raises NameInvalid,
         TableNotFound, SchemaMismatch, DuplicateKey, DependencyCycle.
         """
-        outcome = self._services.materializer.register(
-            name, frame, producer, params, inputs, key, cache, refresh, progress
-        )
-        return self._services.tables.from_outcome(outcome)
+        origin = origins.origin(frame)
+        recipe = External(producer, params, key, inputs, as_arrow(frame), origin)
+        return self.materialize(name, recipe, cache=cache, refresh=refresh, progress=progress)
 
     def compute(
         self,
@@ -578,10 +578,14 @@ class Workspace:
         stored. `precision` and `index` as for `embed`. Raises SchemaMismatch for a wrong
         width, values that are not finite or a vector of zeros; DuplicateKey; TableNotFound.
         """
-        outcome = self._services.materializer.import_embeddings(
-            name, data, key, vector, source, model_id, precision, index, cache, refresh, progress
+        return self._services.materializer.materialize(
+            name,
+            Imported(model_id, key, vector, source, as_arrow(data)),
+            index=(precision, index),
+            cache=cache,
+            refresh=refresh,
+            progress=progress,
         )
-        return self._services.tables.from_outcome(outcome)
 
     def neighbor_graph(
         self,

@@ -109,10 +109,9 @@ def store_table(
     of its inputs are not fresh is displayed."""
     services = notebook.workspace._services
     cache: Cache = "bypass" if options["bypass"] else "use"
-    outcome = services.materializer.materialize(
+    table = services.materializer.materialize(
         name, recipe, cache=cache, progress=notebook.line, frames=True
     )
-    table = services.tables.from_outcome(outcome)
     if options["quiet"]:
         return table
     if not options.get("as"):

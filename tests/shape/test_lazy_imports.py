@@ -148,7 +148,7 @@ def test_a_first_table_runs_few_files_and_none_of_features(run_python, tmp_path)
     papers.write_text("id,venue\n1,a\n2,b\n")
     ran = run_python(f"{IMPORT}\n{FILES_RUN}", papers, start=True).stdout.split()
     assert "store/publish.py" in ran
-    assert len(ran) <= 117, ran
+    assert len(ran) <= 110, ran
     assert not [name for name in ran if name.startswith("features/")]
 
 
