@@ -192,10 +192,8 @@ class QueryTimeout:
     """The timeout of one query to a server. A server that does not answer makes its own source
     unavailable, not the tenant's instance."""
 
-    def __init__(
-        self, attachments: Attachments, attachment: Attachment | None, seconds: float | None
-    ) -> None:
-        self._attachments, self._attachment, self._seconds = attachments, attachment, seconds
+    def __init__(self, attachment: Attachment | None, seconds: float | None) -> None:
+        self._attachment, self._seconds = attachment, seconds
         self._deadline = None if seconds is None else time.monotonic() + seconds
         self._has_ended = threading.Event()
 
@@ -211,12 +209,12 @@ class QueryTimeout:
         if self._deadline is not None and time.monotonic() > self._deadline:
             raise unresponsive_error(self._seconds)
 
-    def abandon(self) -> bool:
+    def abandon(self, attachments: Attachments) -> bool:
         """Abandon the worker. False when there is no attachment to charge it to, so that the whole
         instance must be retired."""
         if self._attachment is None:
             return False
-        self._attachments.record_abandoned(self._attachment, self._has_ended)
+        attachments.record_abandoned(self._attachment, self._has_ended)
         return True
 
 

@@ -8,11 +8,9 @@ locked. A *main* instance reads data. Settings that affect results are equal in 
 a process: opening an instance for each took a quarter of the time of its first statement.
 """
 
-import contextlib
 import functools
 import itertools
 import re
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -78,13 +76,13 @@ def open_parser() -> duckdb.DuckDBPyConnection:
 
 
 def open_replicas(
-    settings: Settings, *, pushes_filters_down: bool = False
+    time_zone: str, *, pushes_filters_down: bool = False
 ) -> duckdb.DuckDBPyConnection:
     """Open an instance that binds statements and cannot read data. InvalidArgument for an unknown
     time zone."""
     connection = open_in_memory({**BOUND_CONFIG, "threads": 1})
     connection.execute("SET enable_external_access = false")
-    _apply_result_settings(connection, settings)
+    _apply_result_settings(connection, time_zone)
     disabled = _SCAN_DISABLED_OPTIMIZERS if pushes_filters_down else _REPLICA_DISABLED_OPTIMIZERS
     connection.execute(f"SET GLOBAL disabled_optimizers = '{disabled}'")
     connection.execute("SET lock_configuration = true")
@@ -105,7 +103,7 @@ def open_main(settings: Settings, spill: Path) -> duckdb.DuckDBPyConnection:
             "enable_external_file_cache": False,
         }
     )
-    _apply_result_settings(connection, settings)
+    _apply_result_settings(connection, settings["engine.timezone"])
     for key, option in (
         ("engine.threads", "threads"),
         ("engine.memory_limit", "memory_limit"),
@@ -166,9 +164,9 @@ def close_scratch(cursor: duckdb.DuckDBPyConnection, name: str) -> None:
     cursor.execute(f"USE memory; DETACH DATABASE IF EXISTS {name}")
 
 
-def _apply_result_settings(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+def _apply_result_settings(connection: duckdb.DuckDBPyConnection, time_zone: str) -> None:
     connection.execute("SET GLOBAL Calendar = 'gregorian'")
-    _set_option(connection, "engine.timezone", "TimeZone", settings["engine.timezone"])
+    _set_option(connection, "engine.timezone", "TimeZone", time_zone)
     connection.execute(";".join(function_list.VECTOR_AGGREGATES.values()))
     add_json_guards(connection)
 
@@ -234,44 +232,20 @@ def _depth(text: str | None) -> int:
     return int(np.cumsum(opened - closed).max(initial=0))
 
 
-_shared_replicas: dict[tuple[str, bool], SharedInstance] = {}
-"""By time zone and pushdown. Only tenants have instances of their own: no message of DuckDB can
-name what another one reads."""
-_lock = threading.Lock()
+@functools.cache
+def _replicas(time_zone: str, pushes_filters_down: bool) -> SharedInstance:
+    """Only tenants have instances of their own that read data: no message of DuckDB can name what
+    another one reads. Replicas hold empty tables, each while one statement is bound."""
+    opener = functools.partial(open_replicas, time_zone, pushes_filters_down=pushes_filters_down)
+    return SharedInstance(opener, invalidates_instance)
 
 
-class Replicas:
-    """The instances that bind statements: one with and one without the pushdown of filters, each
-    opened on first use."""
-
-    def __init__(self, settings: Settings, *, is_shared: bool) -> None:
-        self._settings, self._is_shared = settings, is_shared
-        self._own: dict[bool, duckdb.DuckDBPyConnection] = {}
-
-    def borrow(
-        self, *, pushes_filters_down: bool = False
-    ) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-        """An instance for one block; callers use a cursor of their own. With `pushes_filters_down`
-        its plans show the filters of each scan."""
-        opener = functools.partial(
-            open_replicas, self._settings, pushes_filters_down=pushes_filters_down
-        )
-        with _lock:
-            if not self._is_shared:
-                if pushes_filters_down not in self._own:
-                    self._own[pushes_filters_down] = opener()
-                return contextlib.nullcontext(self._own[pushes_filters_down])
-            key = (str(self._settings["engine.timezone"]), pushes_filters_down)
-            if key not in _shared_replicas:
-                _shared_replicas[key] = SharedInstance(opener, invalidates_instance)
-            return _shared_replicas[key].borrow()
-
-    def close(self) -> None:
-        """Close the instances that are not shared."""
-        with _lock:
-            own, self._own = list(self._own.values()), {}
-        for instance in own:
-            instance.close()
+def borrow_replicas(
+    settings: Settings, *, pushes_filters_down: bool = False
+) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+    """The instance that binds statements, for one block; callers use a cursor of their own. With
+    `pushes_filters_down` its plans show the filters of each scan."""
+    return _replicas(settings["engine.timezone"], pushes_filters_down).borrow()
 
 
 _parser = SharedInstance(open_parser, invalidates_instance)

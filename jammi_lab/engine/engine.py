@@ -26,6 +26,7 @@ from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql import function_list, parse
 from jammi_lab.engine.sql.parse import StatementKind
 from jammi_lab.engine.statement_binding import prepare
+from jammi_lab.engine.tenant_instances import TenantInstances
 from jammi_lab.sources.attach import in_transaction
 from jammi_lab.sources.base import Attachment, Query, ReadPlan, Relation, Requirements
 
@@ -118,10 +119,9 @@ class Engine(InstancePool):
         """Columns and SQL types of a body or a relation. Raises SourceUnavailable,
         ExtensionMissing."""
         relation = Relation(_LIBRARY_INPUT, ReadPlan(body=body)) if isinstance(body, str) else body
-        with self._hold_instances(tenant) as instances:
-            return self._query_source(
-                tenant, instances, relation, lambda cursor: instances.describe(cursor, relation)
-            )
+        return self.query_source(
+            tenant, relation, lambda instances, cursor: instances.describe(cursor, relation)
+        )
 
     def query(
         self, sql: str, tenant: str | None = None, requirement: Relation | None = None
@@ -131,15 +131,16 @@ class Engine(InstancePool):
         Only for SQL that the library wrote: the allowlist is not applied. Raises SourceUnavailable,
         ExtensionMissing.
         """
-        with self._hold_instances(tenant) as instances:
 
-            def work(cursor: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
-                with instances.attachments.using(cursor, requirement):
-                    if requirement is not None and requirement.requirements.filesystem is not None:
-                        instances.register_filesystem(requirement.requirements.filesystem)
-                    return cursor.execute(sql).fetchall()
+        def work(
+            instances: TenantInstances, cursor: duckdb.DuckDBPyConnection
+        ) -> list[tuple[Any, ...]]:
+            with instances.attachments.using(cursor, requirement):
+                if requirement is not None and requirement.requirements.filesystem is not None:
+                    instances.register_filesystem(requirement.requirements.filesystem)
+                return cursor.execute(sql).fetchall()
 
-            return self._query_source(tenant, instances, requirement, work)
+        return self.query_source(tenant, requirement, work)
 
     def run(
         self,
@@ -154,18 +155,18 @@ class Engine(InstancePool):
         Raises SourceUnavailable, also after `seconds`, and at once while the server has not
         answered an earlier query; ExtensionMissing; errors of `Relation.explain`; errors of `work`.
         """
-        relation = requirement
-        if isinstance(relation, Attachment):
-            relation = Relation(_LIBRARY_INPUT, requirements=Requirements(attachment=relation))
-        attachment = relation.requirements.attachment
-        with self._hold_instances(tenant) as instances:
-            query_timeout = QueryTimeout(instances.attachments, attachment, timeout)
+        relation = (
+            Relation(_LIBRARY_INPUT, requirements=Requirements(attachment=requirement))
+            if isinstance(requirement, Attachment)
+            else requirement
+        )
+        query_timeout = QueryTimeout(relation.requirements.attachment, timeout)
 
-            def run(cursor: duckdb.DuckDBPyConnection) -> T:
-                with query_timeout, instances.attachments.using(cursor, relation):
-                    return in_transaction(cursor, instances.attachments.connector_state, work)
+        def run(instances: TenantInstances, cursor: duckdb.DuckDBPyConnection) -> T:
+            with query_timeout, instances.attachments.using(cursor, relation):
+                return in_transaction(cursor, instances.attachments.connector_state, work)
 
-            return self._query_source(tenant, instances, relation, run, query_timeout)
+        return self.query_source(tenant, relation, run, query_timeout)
 
     def select_text(self, sql: str) -> str:
         """The text of one SELECT, without a semicolon or comment behind it. Names in it are not

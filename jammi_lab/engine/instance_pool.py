@@ -6,6 +6,7 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -118,7 +119,7 @@ class InstancePool:
             if tenant in self.instances_by_tenant:
                 self.instances_by_tenant.move_to_end(tenant)
                 return self.instances_by_tenant[tenant]
-            instances = self._open_instances(tenant)
+            instances = self._open_instances()
             self.instances_by_tenant[tenant] = instances
             idle = [
                 t
@@ -130,7 +131,7 @@ class InstancePool:
             self._share_memory()
             return instances
 
-    def _open_instances(self, tenant: str | None) -> TenantInstances:
+    def _open_instances(self) -> TenantInstances:
         """Open new instances in a worker, because an interrupt during a DuckDB call would surface
         as a DuckDB error."""
         opened: list[TenantInstances] = []
@@ -138,7 +139,7 @@ class InstancePool:
         def start() -> None:
             if self._memory_budget is None:
                 self.clear_spills()
-            opened.append(TenantInstances(self._settings, self._spill_parent, tenant))
+            opened.append(TenantInstances(self._settings, self._spill_parent))
             self._memory_budget = self._memory_budget or duckdb_instances.memory_limit(
                 opened[0].main
             )
@@ -186,7 +187,7 @@ class InstancePool:
                 instances.add_users(-1)
 
         def abandon() -> None:
-            if timeout is None or not timeout.abandon():
+            if timeout is None or not timeout.abandon(instances.attachments):
                 self.retire(tenant, instances)
 
         return run_cancellable(
@@ -200,66 +201,68 @@ class InstancePool:
         self,
         tenant: str | None,
         work: Callable[[TenantInstances, duckdb.DuckDBPyConnection], T],
-        translate_error: Callable[[duckdb.Error, TenantInstances], JammiError],
+        translate_error: Callable[[BaseException, TenantInstances], JammiError],
+        timeout: QueryTimeout | None = None,
     ) -> T:
-        """Run `work` in a worker with the tenant's instances and a cursor. `failed` translates
-        DuckDB's errors."""
+        """Run `work` in a worker with the tenant's instances and a cursor. `translate_error`
+        translates DuckDB's errors."""
         with self._hold_instances(tenant) as instances:
             try:
                 return self._run_in_worker(
-                    tenant, instances, lambda cursor: work(instances, cursor)
+                    tenant, instances, lambda cursor: work(instances, cursor), timeout
                 )
-            except duckdb.Error as error:
+            except (duckdb.Error, UnicodeDecodeError) as error:
                 raise translate_error(error, instances) from None
 
-    def _query_source(
+    def query_source(
         self,
         tenant: str | None,
-        instances: TenantInstances,
         relation: Relation | None,
-        work: Callable[[duckdb.DuckDBPyConnection], T],
+        work: Callable[[TenantInstances, duckdb.DuckDBPyConnection], T],
         timeout: QueryTimeout | None = None,
     ) -> T:
-        """`_run_in_worker` with DuckDB's errors translated."""
-        try:
-            return self._run_in_worker(tenant, instances, work, timeout)
-        except (duckdb.Error, UnicodeDecodeError) as error:
-            raise source_error(error, relation) from None
+        """`run_for_tenant` for what reads a source outside of a statement."""
+        return self.run_for_tenant(
+            tenant, work, lambda error, _: source_error(error, relation), timeout
+        )
+
+    def borrow_replicas(
+        self, *, pushes_filters_down: bool = False
+    ) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """As `duckdb_instances.borrow_replicas`."""
+        return duckdb_instances.borrow_replicas(
+            self._settings, pushes_filters_down=pushes_filters_down
+        )
 
     def with_replicas(
         self,
-        tenant: str | None,
         work: Callable[[duckdb.DuckDBPyConnection], T],
         *,
         pushes_filters_down: bool = False,
     ) -> T:
         """Run `work` in a worker with a replica instance, which binds and cannot read data."""
-        with self._hold_instances(tenant) as instances:
+        self._check_open()
 
-            def run(_: duckdb.DuckDBPyConnection) -> T:
-                borrowed = instances.replicas.borrow(pushes_filters_down=pushes_filters_down)
-                with borrowed as replicas:
-                    return work(replicas)
+        def run() -> T:
+            with self.borrow_replicas(pushes_filters_down=pushes_filters_down) as replicas:
+                return work(replicas)
 
-            return self._run_in_worker(tenant, instances, run)
+        return run_cancellable(run, _ignore_interrupt)
 
     def scan_conditions(
         self,
-        tenant: str | None,
         parsed: parse.ParsedStatement,
         schemas: InputSchemas,
         params: Mapping[str, Any],
     ) -> dict[tuple[str, ...], ScanConditions]:
         """The conditions on the rows that a statement needs, by input."""
         return self.with_replicas(
-            tenant,
             lambda replicas: scan_conditions(replicas, parsed, schemas, params),
             pushes_filters_down=True,
         )
 
     def exact_form(
         self,
-        tenant: str | None,
         parsed: parse.ParsedStatement,
         schemas: InputSchemas,
         params: Mapping[str, Any],
@@ -276,7 +279,7 @@ class InstancePool:
                     )
                 )
 
-        return self.with_replicas(tenant, work)
+        return self.with_replicas(work)
 
     def create_worker(
         self,

@@ -120,10 +120,9 @@ class PreparedStatement:
         if self.order_sensitive:
             raise NotIncremental("its rows depend on the order of its inputs")
         appended = frozenset(p for p, r in self._relations.items() if r.input.identity == identity)
-        params = remaining_parameters(self.params, self._parsed)
+        params = self.bound_values()
         if (rule := self._binding.append_rules.get((appended, self.keeps_order))) is None:
             rule = self._pool.with_replicas(
-                self._tenant,
                 lambda replicas: append_rule(
                     replicas,
                     self._parsed,
@@ -219,16 +218,10 @@ class PreparedStatement:
                 "The columns of a PIVOT without a list of values depend on its data.",
                 hint="List the values: PIVOT t ON column IN ('a', 'b') USING …",
             )
-        if self.keeps_order or self._parsed.kind is not StatementKind.SELECT:
-            return self._run(
-                self._parsed.text,
-                on_progress,
-                read_ahead_fully=buffer and self._reads_attached_database,
-                observed_states=observed_states,
-                in_order=True,
-            )
-        exact, rounds = self._with_exact_sums(positions)
-        prefix, sql = exact._ordered_text(positions)
+        exact, rounds, prefix, sql = self, False, 0, self._parsed.text
+        if not self.keeps_order and self._parsed.kind is StatementKind.SELECT:
+            exact, rounds = self._with_exact_sums(positions)
+            prefix, sql = exact._ordered_text(positions)
         return exact._run(
             sql,
             on_progress,
@@ -247,7 +240,7 @@ class PreparedStatement:
         form = self._binding.exact_form
         if form is None:
             form = self._binding.exact_form = self._pool.exact_form(
-                self._tenant, self._parsed, self._schemas, self.bound_values()
+                self._parsed, self._schemas, self.bound_values()
             )
         tree = None if form.text is None else self._pool.parse_tree(form.text)
         if form.text is None or tree is None:
@@ -286,7 +279,7 @@ class PreparedStatement:
         one_thread: bool = False,
         casts_output: bool = True,
     ) -> Stream:
-        params = remaining_parameters(self.params, self._parsed)
+        params = self.bound_values()
         if self._parsed.kind is StatementKind.SHOW_TABLES:
             sql, params = _SHOW_TABLES, {"names": list(self._table_names)}
         elif casts_output and self._parsed.kind in (StatementKind.SELECT, StatementKind.DESCRIBE):
@@ -396,8 +389,7 @@ class PreparedStatement:
             return {}
         by_input = self._binding.scan_conditions
         if by_input is None:
-            params = remaining_parameters(self.params, self._parsed)
-            by_input = self._pool.scan_conditions(self._tenant, self._parsed, self._schemas, params)
+            by_input = self._pool.scan_conditions(self._parsed, self._schemas, self.bound_values())
             if not (self.volatile or self.reads_clock):  # the plan may hold such a value
                 self._binding.scan_conditions = by_input
         # Rows in a total order are the first by it, not any.

@@ -50,7 +50,7 @@ def prepare(
         parsed.reads.volatile.add("show tables")
     else:
         binding = _bind_cached(
-            instances, parsed, schemas, relations, remaining_parameters(params, parsed)
+            pool, parsed, schemas, relations, remaining_parameters(params, parsed)
         )
     if _reads_offset_of_today(parsed, schemas, binding):
         parsed.reads.volatile.add("timezone")
@@ -161,7 +161,7 @@ def _depends_on_order(
 
 
 def _bind_cached(
-    instances: TenantInstances,
+    pool: InstancePool,
     parsed: ParsedStatement,
     schemas: Mapping[tuple[str, ...], Mapping[str, str]],
     relations: ResolvedNames,
@@ -174,7 +174,7 @@ def _bind_cached(
         check_value_words(parsed, known)
         return known
     bind_statement = bind if parsed.dml_parts is None else dml_binding.bind_change
-    with instances.replicas.borrow() as replicas:
+    with pool.borrow_replicas() as replicas:
         binding = bind_statement(replicas, parsed, schemas, relations, params)
     if key is not None:
         if len(parsed.bindings) >= MAX_CACHED_BINDINGS:

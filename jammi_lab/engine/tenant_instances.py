@@ -20,10 +20,9 @@ from jammi_lab.core.settings import Settings
 from jammi_lab.core.thread_pool import submit
 from jammi_lab.engine import duckdb_instances
 from jammi_lab.engine.attachments import Attachments
-from jammi_lab.engine.duckdb_instances import Replicas
 from jammi_lab.engine.name_resolution import ResolvedNames
 from jammi_lab.engine.sql import float_sums
-from jammi_lab.engine.sql.read_set import scratch_address
+from jammi_lab.engine.sql.read_set import scratch_name
 from jammi_lab.engine.stream import StreamWorker
 from jammi_lab.sources.base import Relation
 from jammi_lab.sources.scratch_duckdb import register_frame
@@ -69,7 +68,7 @@ os.register_at_fork(after_in_child=_keep_alive_after_fork)
 class TenantInstances:
     """The instances of one tenant."""
 
-    def __init__(self, settings: Settings, parent: Path, tenant: str | None) -> None:
+    def __init__(self, settings: Settings, parent: Path) -> None:
         """`parent` is the folder in which it creates its spill folder."""
         self._spill = SpillFolder(parent)
         self.spill = self._spill.folder
@@ -78,7 +77,6 @@ class TenantInstances:
         except BaseException:
             self._spill.remove()
             raise
-        self.replicas = Replicas(settings, is_shared=tenant is None)
         _open_anywhere.add(self)
         self.lock = threading.RLock()
         self.workers: weakref.WeakSet[StreamWorker] = weakref.WeakSet()
@@ -147,26 +145,8 @@ class TenantInstances:
     ) -> None:
         """Create a view of each relation in a scratch database. Raises DuckDB's errors."""
         for number, (parts, relation) in enumerate(relations.items()):
-            self._create_view(cursor, database, parts, relation, number)
-
-    def _create_view(
-        self,
-        cursor: duckdb.DuckDBPyConnection,
-        database: str,
-        parts: tuple[str, ...],
-        relation: Relation,
-        number: int,
-    ) -> None:
-        schema, table = scratch_address(parts)
-        if len(parts) > 1:
-            cursor.execute(
-                f"CREATE SCHEMA IF NOT EXISTS {database}.{identifiers.quote_identifier(schema)}"
-            )
-        body = self.select_text(cursor, relation, number)
-        cursor.execute(
-            f"CREATE VIEW {database}.{identifiers.quote_identifier(schema)}"
-            f".{identifiers.quote_identifier(table)} AS {body}"
-        )
+            view = scratch_name(cursor, database, parts)
+            cursor.execute(f"CREATE VIEW {view} AS {self.select_text(cursor, relation, number)}")
 
     def select_text(
         self, cursor: duckdb.DuckDBPyConnection, relation: Relation, number: int = 0
@@ -216,7 +196,6 @@ class TenantInstances:
 
         def release() -> None:
             self.main.close()
-            self.replicas.close()
             self._spill.remove()
             closed.set()
 

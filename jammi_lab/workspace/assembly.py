@@ -3,26 +3,26 @@ that it needs are loaded, when it is first used: opening a workspace loads those
 """
 
 import contextlib
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.core.verdicts import Verdict
 from jammi_lab.engine.name_resolution import DeferredResolver
-from jammi_lab.inputs.result_names import ResultKind
+from jammi_lab.features.vectors.index.indexes import VectorIndexes
 from jammi_lab.inputs.source_names import JAMMI_CATALOG
 from jammi_lab.sources.outside_access import OutsideAccess
-from jammi_lab.steps.executor import to_executor
+from jammi_lab.steps.executor import Executor, to_executor
 from jammi_lab.storage.files import StoragePath
 from jammi_lab.storage.own_files import check_folder
 from jammi_lab.storage.space_reserve import SpaceReserve
+from jammi_lab.store.result_files import ResultFiles
 from jammi_lab.store.storage_errors import translate_storage_errors
 from jammi_lab.workspace.arguments import ProgressReporter
 from jammi_lab.workspace.first_use import first_use
@@ -30,8 +30,8 @@ from jammi_lab.workspace.infrastructure import Infrastructure, open_catalog
 from jammi_lab.workspace.relocation import moved_sources
 
 if TYPE_CHECKING:
-    from jammi_lab.engine.prepared_statement import PreparedStatement
     from jammi_lab.features.checks.checks import Checks
+    from jammi_lab.features.checks.service import CheckService
     from jammi_lab.features.live.mutable_handles import MutableTables
     from jammi_lab.features.outputs.badge import BadgeService
     from jammi_lab.features.search.search import SearchService
@@ -39,10 +39,11 @@ if TYPE_CHECKING:
     from jammi_lab.features.vectors.models import Models
     from jammi_lab.freshness.catalog_relations import CatalogRelations
     from jammi_lab.freshness.queries import FreshnessQueries
+    from jammi_lab.freshness.service import FreshnessService
+    from jammi_lab.steps.registry import Producers
     from jammi_lab.workspace.lookup import TableLookup
     from jammi_lab.workspace.maintenance import Maintenance, Recomputation
     from jammi_lab.workspace.materialize import Materializer
-    from jammi_lab.workspace.result import Result
     from jammi_lab.workspace.result_table import Tables
     from jammi_lab.workspace.retrieval_evaluation import RetrievalEvaluator
     from jammi_lab.workspace.searches import Searches
@@ -60,7 +61,6 @@ class Services(Infrastructure):
         super().__init__(*parts)
         self.path, self.progress = path, ProgressReporter()
         self.recovery_at_open = RecoveryReport()
-        self.open_input = self._open_input
         self.engine.register(
             DeferredResolver(self._search_functions, functions=("search", "neighbors"))
         )
@@ -116,7 +116,11 @@ class Services(Infrastructure):
             self.observe,
             lambda: str(self.settings["engine.timezone"]),
         )
-        return BadgeService(self._current_verdicts, lambda: self.scope.current, stamps)
+        return BadgeService(
+            lambda *asked: self.freshness.current_verdicts(*asked),  # noqa: PLW0108  built then
+            lambda: self.scope.current,
+            stamps,
+        )
 
     @first_use
     def lookup(self) -> "TableLookup":
@@ -131,6 +135,51 @@ class Services(Infrastructure):
         from jammi_lab.workspace.statement_runner import StatementRunner
 
         return StatementRunner(self)
+
+    @first_use
+    def recipe_parts(self) -> "Mapping[type, Callable[[], Any]]":
+        """What recipes need of the workspace, by class; each is made when a recipe asks for it."""
+        from jammi_lab.features.vectors.embedding import EncoderSource
+        from jammi_lab.steps.python import InputOpener
+        from jammi_lab.steps.step_functions import StepFunctions
+
+        return {
+            Catalog: lambda: self.catalog,
+            ResultFiles: lambda: self.results,
+            Executor: lambda: self.executor,
+            Settings: lambda: self.settings,
+            VectorIndexes: lambda: self.vectors,
+            EncoderSource: lambda: EncoderSource(lambda: self.encoders),
+            StepFunctions: lambda: self.step_functions,
+            InputOpener: lambda: InputOpener(self.statements.step_input),
+        }
+
+    @first_use
+    def producers(self) -> "Producers":
+        """All producers."""
+        from jammi_lab.steps.registry import Producers
+
+        return Producers(self.engine, self.scope, [self.frames], self.recipe_parts)
+
+    @first_use
+    def check_service(self) -> "CheckService":
+        """What checks found."""
+        from jammi_lab.features.checks.service import CheckService
+
+        return CheckService(
+            self.catalog,
+            self.check_runner,
+            self.observe,
+            self.check_writable,
+            lambda: self.evaluator,
+        )
+
+    @first_use
+    def evaluator(self) -> "FreshnessService":
+        """Evaluates verdicts."""
+        from jammi_lab.freshness.service import FreshnessService
+
+        return FreshnessService(self.producer_context, self.producers, self.check_service)
 
     @first_use
     def freshness(self) -> "FreshnessQueries":
@@ -220,24 +269,15 @@ class Services(Infrastructure):
 
     # What these call is built no earlier than they are called.
 
-    def _open_input(self, statement: "PreparedStatement") -> "Result":
-        return self.statements.step_input(statement)
-
-    def _current_verdicts(
-        self, names: Sequence[str], cancel: threading.Event | None
-    ) -> Mapping[str, Verdict]:
-        return self.freshness.current_verdicts(names, cancel)
-
     def _search_functions(self) -> "SearchFunctions":
         """`search(…)` and `neighbors(…)` in FROM."""
         from jammi_lab.features.search.sql_functions import SearchFunctions
         from jammi_lab.inputs.result_names import JAMMI
 
-        relations = ResultKind(self.catalog, self.results)
         return SearchFunctions(
             self.search,
             lambda name: self.lookup.find(name).record,
-            lambda name: relations.resolve((JAMMI, name)),
+            lambda name: self.result_kind.resolve((JAMMI, name)),
         )
 
     def _catalog_relations(self) -> "CatalogRelations":

@@ -5,9 +5,8 @@ import contextlib
 import secrets
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.logs import LogRecord
@@ -60,17 +59,13 @@ from jammi_lab.store.workspace_identity import bind_workspace, catalog_required
 from jammi_lab.workspace.first_use import first_use
 
 if TYPE_CHECKING:
-    from jammi_lab.engine.prepared_statement import PreparedStatement
     from jammi_lab.features.checks.runner import CheckRunner
-    from jammi_lab.features.checks.service import CheckService
     from jammi_lab.features.live.dml_commits import DmlCommitter
     from jammi_lab.features.outputs.badge import BadgeService
     from jammi_lab.features.pictures.openlineage import RunEvents
     from jammi_lab.features.vectors.model_lookup import ModelEncoders
-    from jammi_lab.freshness.service import FreshnessService
     from jammi_lab.freshness.table_column_lineage import ColumnLineage
     from jammi_lab.steps.build import ProducerContext
-    from jammi_lab.steps.registry import Producers
     from jammi_lab.steps.step_functions import StepFunctions
     from jammi_lab.store.fsck import Fsck
 
@@ -103,8 +98,6 @@ class Infrastructure:
         self.catalog, self.scope, self.folder = catalog, scope, folder
         self.settings, self.clock, self.executor = settings, clock, executor
         self.building, self.is_closing = threading.RLock(), False
-        self.open_input: Callable[[PreparedStatement], Any] | None = None
-        """Opens a bound input as the object that a Python step receives; set with the services."""
         self.writer_id = "" if catalog.read_only else catalog.writers.register()
         self.engine = engine = Engine(settings)
         settings._freeze("engine.", "catalog.", "look.racy_seconds")
@@ -153,7 +146,8 @@ class Infrastructure:
         self.add_kind(TopicKind(self.topics))
         self.add_kind(MutableKind(self.mutable, scope))
         self.add_kind(SourceKind(*sources))
-        self.add_kind(ResultKind(self.catalog, self.results))
+        self.result_kind = ResultKind(self.catalog, self.results)
+        self.add_kind(self.result_kind)
         self.add_kind(ClockKind(self.settings))
         engine.register(PathResolver(scope, self.local_folder, self.observation_cache, outside))
         # not registered: statements of the library know no variables of a notebook
@@ -259,8 +253,7 @@ class Infrastructure:
 
     def read_table(self, record: TableRecord) -> Relation:
         """The rows of a version. TableDamaged."""
-        results = ResultKind(self.catalog, self.results)
-        return results.relation(record, record.recipe, record.version)
+        return self.result_kind.relation(record, record.recipe, record.version)
 
     def read_manifest(self, record: TableRecord) -> Manifest | None:
         """The manifest of a table of any tenant: that beside the file, else the catalog's copy."""
@@ -302,40 +295,11 @@ class Infrastructure:
         )
 
     @first_use
-    def recipe_parts(self) -> "Mapping[type, Callable[[], Any]]":
-        """What recipes need of the workspace, by class; each is made when a recipe asks for it."""
-        from jammi_lab.features.vectors.embedding import EncoderSource
-        from jammi_lab.steps.python import InputOpener
-        from jammi_lab.steps.step_functions import StepFunctions
-
-        return {
-            Catalog: lambda: self.catalog,
-            ResultFiles: lambda: self.results,
-            Executor: lambda: self.executor,
-            Settings: lambda: self.settings,
-            VectorIndexes: lambda: self.vectors,
-            EncoderSource: lambda: EncoderSource(lambda: self.encoders),
-            StepFunctions: lambda: self.step_functions,
-            InputOpener: lambda: InputOpener(self._open_step_input),
-        }
-
-    @first_use
-    def producers(self) -> "Producers":
-        """All producers."""
-        from jammi_lab.steps.registry import Producers
-
-        return Producers(self.engine, self.scope, [self.frames], self.recipe_parts)
-
-    @first_use
     def step_functions(self) -> "StepFunctions":
         """The functions of steps in this kernel."""
         from jammi_lab.steps.step_functions import StepFunctions
 
         return StepFunctions(self.source_directory.outside)
-
-    def _open_step_input(self, statement: "PreparedStatement") -> Any:
-        assert self.open_input is not None, "it is set with the services"
-        return self.open_input(statement)
 
     @first_use
     def encoders(self) -> "ModelEncoders":
@@ -349,26 +313,6 @@ class Infrastructure:
     def model_folder(self) -> Path:
         """The folder that paths of models are relative to."""
         return self.local_folder or Path("/")
-
-    @first_use
-    def check_service(self) -> "CheckService":
-        """What checks found."""
-        from jammi_lab.features.checks.service import CheckService
-
-        return CheckService(
-            self.catalog,
-            self.check_runner,
-            self.observe,
-            self.check_writable,
-            lambda: self.evaluator,
-        )
-
-    @first_use
-    def evaluator(self) -> "FreshnessService":
-        """Evaluates verdicts."""
-        from jammi_lab.freshness.service import FreshnessService
-
-        return FreshnessService(self.producer_context, self.producers, self.check_service)
 
     @first_use
     def column_lineage(self) -> "ColumnLineage":

@@ -522,16 +522,16 @@ class ResultTable(TableMixin, ReprMixin):
     def _comparison(self, version: int | None) -> tuple[VersionComparison, VersionRecord]:
         """The comparison with another version of the recipe, by default the previous one, and that
         version. Raises as `diff`."""
-        lookup, parts, record = self._services.lookup, self._services, self._record
+        services, record = self._services, self._record
+        lookup = services.lookup
         lookup.check_visible(record)
         other = lookup.version_to_compare(self._version, version)
-        tables = ResultKind(parts.catalog, parts.results)
         skipped_rows = self._equal_first_rows(other.record)
 
         def query(statement: str, windows: Windows) -> Any:
             with lookup.translate_missing(record, other.record):
-                pair = compared_tables(tables, record, other.record, windows)
-                return self._services.statements.query(statement, record.tenant, [pair])
+                pair = compared_tables(services.result_kind, record, other.record, windows)
+                return services.statements.query(statement, record.tenant, [pair])
 
         return VersionComparison(record, other.record, query, skipped_rows), other.version
 

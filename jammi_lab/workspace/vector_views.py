@@ -240,23 +240,21 @@ class VectorViews:
         recipe = Projection(table, method=method)
         existing = self._services.catalog.recipes.get(name)
         if existing is not None:
-            descriptor = parse_descriptor(existing.descriptor)
-            vectors_name = self._services.lookup.lineage_name(table) or ""
+            recorded = parse_descriptor(existing.descriptor)
             inputs = self._services.producers.bind_context().inputs
-            vectors = inputs.find_vectors(vectors_name)
+            vectors = inputs.find_vectors(self._services.lookup.lineage_name(table) or "")
             if (
-                not isinstance(descriptor, Projection)
-                or descriptor.method != method
-                or not isinstance(descriptor.table, StepInput)
-                or fold(descriptor.table.statement) != fold(vectors[1])
+                not isinstance(recorded, Projection)
+                or recorded.method != method
+                or not isinstance(recorded.table, StepInput)
+                or fold(recorded.table.statement) != fold(vectors[1])
             ):
                 raise InvalidArgument(
                     f"{name!r} exists already and is not the map of {table.name!r} by {method}.",
                     hint=f"Store the map under another name: ws.projection(NAME, {table.name!r}, "
                     f"method={method!r}), and show that.",
                 )
-            if method == "tsne":
-                recipe = replace(recipe, perplexity=descriptor.perplexity, seed=descriptor.seed)
+            recipe = recorded
         return self._services.materializer.materialize(name, recipe, progress=progress)
 
 

@@ -268,7 +268,7 @@ def test_nothing_is_left_attached_after_a_failure(engine: Engine, sql: str) -> N
         with pytest.raises(JammiError):
             engine.prepare(sql)[-1].run().table()
         assert attached(engine) == ["memory"]
-        with engine.instances_of(None).replicas.borrow() as replicas:
+        with engine.borrow_replicas() as replicas:
             count = "SELECT count(*) FROM duckdb_databases() WHERE NOT internal"
             replica_databases += replicas.cursor().execute(count).fetchall()
     assert replica_databases[0] == replica_databases[1]

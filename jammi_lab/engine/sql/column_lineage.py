@@ -45,7 +45,6 @@ def column_reads(prepared: PreparedStatement) -> list[ColumnReads] | None:
     params = {name: value for name, value in prepared.params.items() if name in parsed.parameters}
     try:
         reads_by_column, reads_of_row_count = prepared._pool.with_replicas(
-            prepared._tenant,
             lambda twins: bind_columns(
                 twins, parsed.text, prepared._schemas, params, len(prepared.output)
             ),

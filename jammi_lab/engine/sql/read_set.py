@@ -69,6 +69,14 @@ def scratch_address(parts: tuple[str, ...]) -> tuple[str, str]:
     return ("main" if len(parts) == 1 else parts[0], parts[-1])
 
 
+def scratch_name(cursor: duckdb.DuckDBPyConnection, database: str, parts: tuple[str, ...]) -> str:
+    """The quoted name of an input in a scratch database, in a schema that exists from now on."""
+    schema, name = map(identifiers.quote_identifier, scratch_address(parts))
+    if len(parts) > 1:
+        cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {database}.{schema}")
+    return f"{database}.{schema}.{name}"
+
+
 class ReplicaTables(NamedTuple):
     """A cursor whose scratch database has an empty replica of each input."""
 
@@ -143,12 +151,10 @@ def _create_replica(
     """Create an empty table under a generated name, and a view of it under the name as typed. The
     plan prints the generated name; the view hides `rowid`, which the real relation lacks, too."""
     table = f"{database}.main.{_REPLICA_PREFIX}{number}"
-    schema, name = map(identifiers.quote_identifier, scratch_address(parts))
-    if len(parts) > 1:
-        cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {database}.{schema}")
+    view = scratch_name(cursor, database, parts)
     cursor.execute(
         f"CREATE TABLE {table} ({column_definitions(columns)}); "
-        f"CREATE VIEW {database}.{schema}.{name} AS SELECT * FROM {table}"
+        f"CREATE VIEW {view} AS SELECT * FROM {table}"
     )
     return table
 

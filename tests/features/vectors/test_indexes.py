@@ -60,7 +60,7 @@ def given(found: Any, first: int = 0) -> Any:
 
 
 def paths(table: Any) -> dict[str, Path]:
-    parquet = table._tables.parts.results.parquet(
+    parquet = table._services.results.parquet(
         record_of(table)
     )  # `table.path` refuses one that is damaged or gone
     return {suffix: sidecar_path(parquet, suffix) for suffix in INDEX_SUFFIXES}
