@@ -84,11 +84,9 @@ def _byte_offset(error: DuckDBError, context: StatementContext, prefix: int) -> 
     if error.position is None:
         return None
     statement, offset = context.statement, error.position - prefix
-    return (
-        len(statement[:offset].encode("utf-8", "replace"))
-        if error.subtype == "SYNTAX_ERROR" and offset >= 0
-        else offset
-    )
+    if error.subtype == "SYNTAX_ERROR" and offset >= 0:
+        return len(statement[:offset].encode("utf-8", "replace"))
+    return offset
 
 
 def source_error(error: BaseException, relation: Relation | None = None) -> JammiError:

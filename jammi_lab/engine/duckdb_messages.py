@@ -41,11 +41,9 @@ def parse_error(error: BaseException) -> DuckDBError:
     except ValueError:
         body = {}
     if not body:
-        return (
-            DuckDBError(match[1], _POSITION_LINES.sub("", _SCRATCH_PREFIX.sub("", match[2])))
-            if match
-            else DuckDBError("", text)
-        )
+        if match:
+            return DuckDBError(match[1], _POSITION_LINES.sub("", _SCRATCH_PREFIX.sub("", match[2])))
+        return DuckDBError("", text)
     position = body.get("position")
     message = _SCRATCH_PREFIX.sub("", str(body.get("exception_message", "")))
     offset = int(position) if position else None

@@ -43,11 +43,9 @@ def hint_for_syntax(message: str, position: int | None, statement: str) -> str:
     if not preceding.strip() and re.match(rf"{keyword}\s*(<|>|=|!|is\b|in\b)", following, re.I):
         return "A statement is SQL: write a SELECT with this condition after WHERE."
     if re.search(r"\b(from|join|into|update)\s+$", preceding, re.I):
-        return (
-            ""
-            if (quoted := identifiers.quoted_name(keyword)) == keyword
-            else f"If it is a table name, quote it: {quoted}."
-        )
+        if (quoted := identifiers.quoted_name(keyword)) == keyword:
+            return ""
+        return f"If it is a table name, quote it: {quoted}."
     is_whole_item = re.match(rf"{keyword}\s*(,|\)|from\b)", following, re.I)
     if re.search(r"(\bselect\s|[,(])\s*$", preceding, re.I) and is_whole_item:
         return _hint_for_keyword_as_column(f" {keyword}", clause_words=frozenset())
@@ -105,9 +103,9 @@ def _hint_for_keyword_as_column(
         return ""
     quoted = identifiers.quoted_name(word[1])
     is_keyword = duckdb.tokenize(word[1]) == [(0, duckdb.token_type.keyword)]
-    return (
-        f"If {word[1]} is a column, quote it: {quoted}." if is_keyword and quoted != word[1] else ""
-    )
+    if is_keyword and quoted != word[1]:
+        return f"If {word[1]} is a column, quote it: {quoted}."
+    return ""
 
 
 def hint_for_text_literal(name: str, position: int | None, statement: str) -> str:
@@ -142,11 +140,9 @@ def hint_for_arguments(call: str, message: str) -> str:
 def _split_at(statement: str, position: int | None) -> tuple[str, str]:
     """The statement split at a byte offset."""
     text = statement.encode("utf-8", "replace")
-    return (
-        (text[:position].decode(errors="ignore"), text[position:].decode(errors="ignore"))
-        if position is not None
-        else ("", "")
-    )
+    if position is not None:
+        return (text[:position].decode(errors="ignore"), text[position:].decode(errors="ignore"))
+    return ("", "")
 
 
 def _count_arguments(call: str) -> int:

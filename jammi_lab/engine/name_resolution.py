@@ -233,11 +233,11 @@ def _missing_table_error(table: TableRef, resolvers: Sequence[NameResolver]) -> 
 
 def _source_hint(call: FunctionCall) -> str:
     files = call.function.startswith("read_")
-    return (
-        f"Add the file as a source: ws.sources.add('name', {_shortened(call.arguments[0])!r})."
-        if files
-        else ""
-    )
+    if files:
+        return (
+            f"Add the file as a source: ws.sources.add('name', {_shortened(call.arguments[0])!r})."
+        )
+    return ""
 
 
 def _shortened(name: str) -> str:

@@ -425,8 +425,6 @@ def with_total_order(
     if extended is None or extended == parsed.text:
         return extended
     tree = instances.parse_tree(extended)
-    return (
-        extended
-        if tree is not None and row_order.is_extension(parsed.tree, tree, positions)
-        else None
-    )
+    if tree is not None and row_order.is_extension(parsed.tree, tree, positions):
+        return extended
+    return None

@@ -80,9 +80,11 @@ def describe(wanted: ColumnFilter) -> str:
     """The filter in words."""
     if isinstance(wanted, tuple):
         low, high = wanted
-        return (
-            f"from {low}" if high is None else f"below {high}" if low is None else f"{low} – {high}"
-        )
+        if high is None:
+            return f"from {low}"
+        if low is None:
+            return f"below {high}"
+        return f"{low} – {high}"
     texts = ["NULL" if value is None else str(value) for value in wanted[:_MAX_SHOWN_VALUES]]
     more = len(wanted) - len(texts)
     return ", ".join(texts) + (f" and {more:,} more" if more else "")

@@ -63,11 +63,9 @@ class Recipes(ReprMixin):
 
     def __getitem__(self, name_or_position: int | str) -> Recipe:
         """The recipe of that name or position. TableNotFound, with near names; IndexError."""
-        return (
-            find_row(name_or_position, self._recipes)
-            if isinstance(name_or_position, str)
-            else self._recipes[name_or_position]
-        )
+        if isinstance(name_or_position, str):
+            return find_row(name_or_position, self._recipes)
+        return self._recipes[name_or_position]
 
     def _rendered(self) -> Rendered:
         return _recipes_table(self._recipes)

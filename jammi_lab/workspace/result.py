@@ -448,16 +448,14 @@ class Result(TableMixin, BadgeMixin):
         rows = [list(row) for row in zip(*cells, strict=True)]
         table = reprs.preview(self.columns, self._types, rows, total=self._rows, has_more=has_more)
         hidden_count = self._unshown_before
-        return (
-            vstack(
+        if hidden_count:
+            return vstack(
                 table,
                 dim_text(
                     f"the rows of {count_noun(hidden_count, 'statement')} before it are not shown"
                 ),
             )
-            if hidden_count
-            else table
-        )
+        return table
 
 
 class InMemoryResult(Result):

@@ -283,11 +283,9 @@ def _svg_document(body: str, width: int, height: int) -> str:
 
 def _truncate(text: str, max_characters: int) -> str:
     visible_text = escape_invisible(text)
-    return (
-        visible_text
-        if len(visible_text) <= max_characters
-        else visible_text[: max_characters - 1] + "…"
-    )
+    if len(visible_text) <= max_characters:
+        return visible_text
+    return visible_text[: max_characters - 1] + "…"
 
 
 def _bars(keys: Sequence[Any], similarities: Sequence[float]) -> str:

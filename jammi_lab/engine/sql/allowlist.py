@@ -101,11 +101,9 @@ class StatementReads:
 
 def character_offset(text: str, byte_offset: int | None) -> int | None:
     """The character offset of a byte offset; None when it is unknown."""
-    return (
-        None
-        if byte_offset is None or byte_offset >= _UNKNOWN_OFFSET
-        else len(text.encode("utf-8", "replace")[:byte_offset].decode(errors="ignore"))
-    )
+    if byte_offset is None or byte_offset >= _UNKNOWN_OFFSET:
+        return None
+    return len(text.encode("utf-8", "replace")[:byte_offset].decode(errors="ignore"))
 
 
 def walk_nodes(tree: Any) -> Iterator[Node]:
@@ -152,10 +150,10 @@ def _source_hint(function: str) -> str:
         ),
         None,
     )
+    if suggestion is None:
+        return ""
     return (
-        ""
-        if suggestion is None
-        else f"Add it as a source, ws.sources.add('{suggestion[0]}', {suggestion[1]}), and read "
+        f"Add it as a source, ws.sources.add('{suggestion[0]}', {suggestion[1]}), and read "
         f"FROM {suggestion[0]}{suggestion[2]}."
     )
 

@@ -214,11 +214,9 @@ def generate_lines(connection: duckdb.DuckDBPyConnection) -> list[str]:
 def _mark(name: str, volatile: set[str]) -> str:
     if name in _CLOCK_FUNCTIONS:
         return "clock"
-    return (
-        "volatile"
-        if name in _UNMARKED_VOLATILE_FUNCTIONS or name in volatile - _STABLE_FUNCTIONS
-        else "-"
-    )
+    if name in _UNMARKED_VOLATILE_FUNCTIONS or name in volatile - _STABLE_FUNCTIONS:
+        return "volatile"
+    return "-"
 
 
 if __name__ == "__main__":

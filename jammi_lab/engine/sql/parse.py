@@ -90,11 +90,9 @@ class ParsedStatement:
     @property
     def original_text(self) -> str:
         """The statement as written, with its calls and three-part names."""
-        return (
-            self.full_text[self.offset : self.offset + len(self.text)]
-            if self.calls or self.addresses
-            else self.text
-        )
+        if self.calls or self.addresses:
+            return self.full_text[self.offset : self.offset + len(self.text)]
+        return self.text
 
     def error_context(
         self, relations: Sequence[Relation] = (), columns: Sequence[str] = ()

@@ -225,11 +225,9 @@ def infer_key(tree: Node, output: Sequence[tuple[str, str]]) -> list[str]:
     if not groups or len(tree.get("group_sets") or [[]]) > 1:
         return []
     group_positions = [_group_position(group, select) for group in groups]
-    return (
-        [output[i][0] for i in dict.fromkeys(group_positions) if i is not None]
-        if None not in group_positions
-        else []
-    )
+    if None not in group_positions:
+        return [output[i][0] for i in dict.fromkeys(group_positions) if i is not None]
+    return []
 
 
 def _contains_aggregate(item: Node) -> bool:

@@ -267,11 +267,9 @@ def _literal_or_parameter(child: dict[str, Any]) -> Any:
         inner = _constant_value(child.get("child") or {})
         parse_literal = _LITERAL_PARSERS.get((child.get("cast_type") or {}).get("id") or "")
         try:
-            return (
-                parse_literal(inner)
-                if parse_literal is not None and isinstance(inner, str)
-                else None
-            )
+            if parse_literal is not None and isinstance(inner, str):
+                return parse_literal(inner)
+            return None
         except ValueError:
             return None
     return _constant_value(child)
@@ -298,11 +296,9 @@ def _constant_value(child: dict[str, Any]) -> Any:
 
 def _to_integer(raw_value: Any) -> int:
     """An integer; beyond 64 bits it is serialised in two halves."""
-    return (
-        (int(raw_value["upper"]) << 64) + int(raw_value["lower"])
-        if isinstance(raw_value, dict)
-        else int(raw_value)
-    )
+    if isinstance(raw_value, dict):
+        return (int(raw_value["upper"]) << 64) + int(raw_value["lower"])
+    return int(raw_value)
 
 
 _LITERAL_PARSERS: Mapping[str, Callable[[str], Any]] = {
