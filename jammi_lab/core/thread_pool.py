@@ -25,6 +25,8 @@ IDLE_THREAD_NAME = "jammi-idle"
 """Name of an idle thread."""
 IDLE_TIMEOUT_SECONDS = 10.0
 """How long a thread waits for more work before it ends."""
+START_TIMEOUT_SECONDS = 20.0
+"""How long a new thread may take until it runs. Without memory for it, it never does."""
 
 
 class Worker(threading.Thread):
@@ -64,12 +66,18 @@ os.register_at_fork(after_in_child=idle_workers.clear)
 
 
 def start_thread(thread: threading.Thread) -> None:
-    """Start a thread. Raises RuntimeError when no more threads are allowed.
+    """Start a thread. Raises RuntimeError when no more threads are allowed, MemoryError when there
+    is no memory for one.
 
-    It runs also when an interrupt comes while the caller waits for its start.
+    It runs also when an interrupt comes while the caller waits for its start. One that ends before
+    its first line of Python, for which `threading` would wait for ever, is given up after some
+    seconds, and does nothing if it was only slow.
     """
-    thread._started = _Started()  # type: ignore[attr-defined]
+    started = thread._started = _Started()  # type: ignore[attr-defined]
     thread.start()
+    if not started.is_set() and started.first_comer.acquire(blocking=False):
+        getattr(threading, "_limbo", {}).pop(thread, None)
+        raise MemoryError("a thread could not start")
 
 
 def start_daemon(work: Work, name: str) -> threading.Thread:
@@ -80,7 +88,21 @@ def start_daemon(work: Work, name: str) -> threading.Thread:
 
 
 class _Started(Signal):
-    """Set by a thread that has begun."""
+    """Set by a thread that has begun. `threading` waits for it without a limit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first_comer = threading.Lock()
+        """Taken by the thread that begins, or by the caller that gives it up."""
+
+    def set(self) -> None:
+        """End this thread if it was given up."""
+        if not (self.is_set() or self.first_comer.acquire(blocking=False)):
+            raise SystemExit
+        super().set()
+
+    def wait(self, seconds: float = -1) -> bool:
+        return super().wait(START_TIMEOUT_SECONDS if seconds < 0 else seconds)
 
     def _at_fork_reinit(self) -> None:
         """Called by `threading` in a forked child, where nobody waits."""
@@ -153,7 +175,7 @@ class JobQueue:
         if len(self._threads) < self._max_threads:
             try:
                 self._threads.add(start_daemon(self._run_jobs, self._name))
-            except RuntimeError:  # fewer threads do the work, too
+            except (RuntimeError, MemoryError):  # fewer threads do the work, too
                 if not self._threads:
                     raise
 

@@ -1,4 +1,6 @@
+import functools
 import os
+import sys
 import threading
 import time
 
@@ -107,6 +109,42 @@ def test_an_interrupt_while_a_thread_is_started_is_one_and_nobody_joins_that_thr
     with pytest.raises(KeyboardInterrupt):
         beside.start_thread(threading.Thread(daemon=True))
     beside.join_thread(threading.Thread())
+
+
+@pytest.mark.parametrize("start", [beside.start_thread, lambda thread: submit(thread.run)])
+def test_a_thread_that_ends_before_its_first_line_is_given_up(monkeypatch, start):
+    monkeypatch.setattr(beside, "START_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    monkeypatch.setattr(threading.Thread, "_bootstrap", functools.partial(int, "not a frame"))
+    thread, threads = threading.Thread(target=list), threading.active_count()
+    with pytest.raises(MemoryError, match="a thread could not start"):
+        start(thread)
+    assert not thread.is_alive() and threading.active_count() == threads
+
+
+def test_a_pool_without_memory_for_a_thread_raises(monkeypatch):
+    monkeypatch.setattr(beside, "START_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    with ThreadPool(1, "jammi-test") as pool:
+        monkeypatch.setattr(threading.Thread, "_bootstrap", functools.partial(int, "not a frame"))
+        with pytest.raises(MemoryError):
+            pool.submit(list)
+
+
+def test_a_thread_that_was_given_up_does_nothing_later(monkeypatch):
+    monkeypatch.setattr(beside, "START_TIMEOUT_SECONDS", 0.05)
+    begin, real, done = threading.Event(), threading.Thread._bootstrap, []
+
+    def slow(thread):
+        begin.wait()
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "_bootstrap", slow)
+    with pytest.raises(MemoryError):
+        beside.start_thread(threading.Thread(target=done.append, args=[1]))
+    begin.set()
+    time.sleep(0.2)
+    assert done == []
 
 
 def test_a_pool_runs_calls_at_once_gives_errors_and_cancels_the_rest():
