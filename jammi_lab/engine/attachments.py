@@ -53,6 +53,12 @@ class Attachments:
         self.connector_state: dict[str, Any] = {}
         """The instance's store for connectors, exposed as `Query.connector_state`."""
 
+    @property
+    def aliases(self) -> list[str]:
+        """The aliases of what is attached now."""
+        with self._lock:
+            return [alias for alias, entry in self._entries.items() if entry.attached]
+
     def use(self, cursor: duckdb.DuckDBPyConnection, relation: Relation) -> Callable[[], None]:
         """Load and attach what a relation needs, on that cursor. Returns the function that ends
         this use.
