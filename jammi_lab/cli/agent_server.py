@@ -2,16 +2,18 @@
 which an agent reads a workspace. What an agent acts on is what stands in the answer itself, so each
 answer that holds rows begins with the verdict on them."""
 
+import contextlib
 import functools
 import json
 import os
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.errors import ExtensionMissing, JammiError, SqlError
+from jammi_lab.engine.cancellable import time_limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,32 +80,35 @@ class AgentTools:
         from jammi_lab.inputs.registered_names import RegisteredNames
 
         services = self._ws._services
-        with self._lock:
+        with self._lock, _time_limit():
             names = RegisteredNames(services.catalog, services.engine.known_names)
             services.engine.check_names(sql, names)
-            self._ws.default_progress = _time_limit()
             result = services.statements.read(sql, {})
             try:
                 result.limit = max(0, min(limit, MAX_ROWS))
                 _check_size(result._read_first(result.limit + 1))
                 return f"{verdict_of_rows(result)}\n{result._content().text}"
             finally:
-                self._ws.default_progress = None
                 result.close()
 
 
-def _time_limit() -> Callable[[Any], None]:
-    """Called while a statement runs: raises SqlError, which ends it, when its time is over."""
+@contextlib.contextmanager
+def _time_limit() -> Iterator[None]:
+    """Raise SqlError where a statement of the block is waited for and its time is over."""
     deadline = time.monotonic() + MAX_SECONDS
 
-    def check(_: Any) -> None:
+    def check() -> None:
         if time.monotonic() > deadline:
             raise SqlError(
                 f"The statement was ended after {MAX_SECONDS:g} seconds.",
                 hint="Read fewer rows, or the rows of a table that holds them.",
             )
 
-    return check
+    token = time_limit.set(check)
+    try:
+        yield
+    finally:
+        time_limit.reset(token)
 
 
 def _check_size(rows: Any) -> None:
@@ -159,7 +164,8 @@ def build_server(tools: AgentTools) -> "MCPServer":
         from mcp.server.mcpserver import MCPServer
         from mcp.server.mcpserver.exceptions import ToolError
         from mcp.server.stdio import stdio_server
-        from mcp.types import ToolAnnotations
+        from mcp.shared.message import SessionMessage
+        from mcp.types import INVALID_REQUEST, ErrorData, JSONRPCError, ToolAnnotations
         from pydantic import ValidationError
     except ImportError:
         raise ExtensionMissing(
@@ -167,8 +173,8 @@ def build_server(tools: AgentTools) -> "MCPServer":
         ) from None
 
     class Server(MCPServer):
-        """Says in a sentence which argument is missing or of another type, and answers a request
-        with half of a surrogate pair, which the library passes over in silence."""
+        """Says in a sentence which argument is missing or of another type, and answers lines that
+        are no messages, which the library passes over in silence."""
 
         async def call_tool(self, name: str, arguments: dict[str, Any], context: Any = None) -> Any:
             try:
@@ -183,7 +189,14 @@ def build_server(tools: AgentTools) -> "MCPServer":
                 raise ToolError(f"The call of {name} cannot be run: {'; '.join(faults)}.") from None
 
         async def run_stdio_async(self) -> None:
-            lines: Any = _valid_lines()
+            async def refuse(line: str) -> None:
+                error = ErrorData(
+                    code=INVALID_REQUEST, message="The line is no message of JSON-RPC 2.0."
+                )
+                answer = JSONRPCError(jsonrpc="2.0", id=_request_id(line), error=error)
+                await sent.send(SessionMessage(answer))
+
+            lines: Any = _messages(refuse)
             async with stdio_server(stdin=lines) as (received, sent):
                 options = self._lowlevel_server.create_initialization_options()
                 await self._lowlevel_server.run(received, sent, options)
@@ -217,18 +230,29 @@ def _with_messages(tool: Callable[..., str]) -> Callable[..., str]:
     return run
 
 
-async def _valid_lines() -> AsyncIterator[str]:
-    """The lines of the standard input, with a question mark for each half of a surrogate pair.
-    Nobody else reads from it meanwhile."""
+async def _messages(refuse: Callable[[str], Awaitable[None]]) -> AsyncIterator[str]:
+    """The lines of the standard input that are messages; the others are refused. Nobody else reads
+    from it meanwhile."""
     import anyio
+    from mcp.types import jsonrpc_message_adapter
+    from pydantic import ValidationError
 
     wire = open(os.dup(sys.stdin.fileno()), encoding="utf-8", errors="replace")  # noqa: SIM115
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), sys.stdin.fileno())
     async for line in anyio.wrap_file(wire):
         try:
-            content = json.loads(line) if "\\ud" in line.lower() else None
-        except (ValueError, RecursionError):
-            content = None
-        text = line if content is None else json.dumps(content, ensure_ascii=False)
-        yield text.encode(errors="replace").decode()
+            jsonrpc_message_adapter.validate_json(line, by_name=False)
+        except ValidationError:
+            await refuse(line)
+        else:
+            yield line
+
+
+def _request_id(line: str) -> int | str | None:
+    """The number or name under which a line that is no message waits for an answer, if any."""
+    try:
+        found = json.loads(line)["id"]
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return None
+    return found if type(found) in (int, str) and str(found).isprintable() else None

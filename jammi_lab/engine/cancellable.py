@@ -8,6 +8,7 @@ import contextlib
 import contextvars
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import TypeVar
 
 from jammi_lab.core.errors import shorten_interrupt
@@ -17,6 +18,9 @@ from jammi_lab.core.thread_pool import submit
 T = TypeVar("T")
 POLL_SECONDS = 0.05
 STOP_TIMEOUT_SECONDS = 2.0
+time_limit: ContextVar[Callable[[], None]] = ContextVar("time_limit", default=lambda: None)
+"""Called while the context waits for any work of the engine, parsing and binding included; what it
+raises ends the work."""
 
 
 def run_cancellable(
@@ -93,6 +97,7 @@ def _poll(finished: Signal, tick: Callable[[], None] | None) -> None:
     between two iterations escapes the handlers (python/cpython#130279)."""
     while not finished.wait(POLL_SECONDS):
         DeferInterrupts.checkpoint()
+        time_limit.get()()
         if tick is not None:
             tick()
 

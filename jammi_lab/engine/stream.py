@@ -22,6 +22,7 @@ from jammi_lab.engine.cancellable import (
     keep_interrupting,
     release_import_lock,
     stop,
+    time_limit,
     wait,
 )
 from jammi_lab.engine.duckdb_errors import closed_error
@@ -309,6 +310,7 @@ class Stream:
             self._worker.ready.set()
 
     def _report_progress(self) -> None:
+        time_limit.get()()
         if self._on_progress is not None and (percent := self._worker.percent()) <= 100:
             self._on_progress(max(percent, 0.0))  # unknown progress is reported as 0
 

@@ -167,16 +167,24 @@ def test_statements_in_capitals_are_judged_like_others(tmp_path):
             assert "CANARY" not in str(caught.value)
 
 
+# Each column is twice the one before it: DuckDB never ends to bind it.
+DOUBLED = "SELECT 1 AS x0" + "".join(f", x{i} + x{i} AS x{i + 1}" for i in range(40))
+
+
 @pytest.mark.parametrize(
     "text",
-    ["SELECT count(*) FROM range(100000000) a, range(1000000) b", "SELECT repeat('x', 70000000)"],
-    ids=["long", "large"],
+    [
+        "SELECT count(*) FROM range(100000000) a, range(1000000) b",
+        "SELECT repeat('x', 70000000)",
+        f"SELECT 1 WHERE 1 IN ({', '.join(map(str, range(20_000)))})",
+    ],
+    ids=["long to run", "large", "long to parse"],
 )
 @pytest.mark.parametrize("more", ["", "; SELECT 2"])
 def test_a_statement_has_a_limit_of_time_and_its_rows_one_of_size(
     tmp_path, monkeypatch, text, more
 ):
-    monkeypatch.setattr(agent_server, "MAX_SECONDS", 0.5 if "count" in text else 60)
+    monkeypatch.setattr(agent_server, "MAX_SECONDS", 60 if "repeat" in text else 0.5)
     with jl.open(tmp_path / "lab") as ws:
         tools = AgentTools(ws)
         if more and "repeat" in text:
@@ -192,11 +200,39 @@ def test_a_long_answer_is_cut_and_says_so():
     assert cut == "x" * 200_000 + "\n… 7 more characters: ask for less."
 
 
-def test_half_of_a_surrogate_pair_in_a_request_is_answered(lab):
-    requests = [
-        ("initialize", {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}),
-        ("tools/call", {"name": "query", "arguments": {"sql": "SELECT '\ud83d' AS x"}}),
-        ("tools/call", {"name": "query", "arguments": {"sql": "SELECT '\\ud800 \U0001f600' AS x"}}),
+def test_a_statement_whose_names_are_never_bound_has_a_limit_of_time(tmp_path, run_python):
+    """In a process of its own, which a thread inside of DuckDB does not end with."""
+    done = run_python(
+        f"""
+import os, sys, jammi_lab as jl
+from jammi_lab.cli import agent_server
+agent_server.MAX_SECONDS = 0.5
+with jl.open(sys.argv[1]) as ws:
+    tools = agent_server.AgentTools(ws)
+    try:
+        tools.query({DOUBLED!r})
+    except jl.SqlError as error:
+        print(error.message)
+    print(tools.query("SELECT 42 AS n").splitlines()[-2], flush=True)
+    os._exit(0)
+""",
+        tmp_path / "lab",
+    )
+    assert done.stdout.splitlines() == ["The statement was ended after 0.5 seconds.", "     42"]
+
+
+def test_a_line_that_is_no_message_is_answered(lab):
+    hello = {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "t", "version": "1"},
+    }
+    lines = [
+        json.dumps({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello}),
+        "SELECT 1", "", "[" * 100_000, '{"jsonrpc": "2.0"}', '{"jsonrpc": "1.0", "id": 1, "method": "ping"}',
+        '[{"jsonrpc": "2.0", "id": 2, "method": "ping"}]', '{"jsonrpc": "2.0", "id": "\\ud83d", "method": "ping"}',
+        '{"jsonrpc": "2.0", "id": "a", "method": "ping", "params": {"x": "\\ud83d"}}',
+        '{"jsonrpc": "2.0", "id": 3, "method": "ping"}',
     ]  # fmt: skip
     with subprocess.Popen(
         [sys.executable, "-m", "jammi_lab.cli", "mcp", str(lab)],
@@ -205,12 +241,11 @@ def test_half_of_a_surrogate_pair_in_a_request_is_answered(lab):
         text=True,
     ) as server:
         answers = []
-        for number, (method, params) in enumerate(requests):
-            request = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
-            server.stdin.write(json.dumps(request) + "\n")
+        for line in lines:
+            server.stdin.write(line + "\n")
             server.stdin.flush()
             answers.append(json.loads(server.stdout.readline()))
         server.stdin.close()
         assert server.wait(30) == 0
-    shown = [answer["result"]["content"][0]["text"].splitlines()[-2] for answer in answers[1:]]
-    assert shown == ["?", "\\ud800 \U0001f600"]
+    assert [answer["id"] for answer in answers] == [0, *[None] * 4, 1, None, None, "a", 3]
+    assert ["error" in answer for answer in answers] == [False, *[True] * 8, False]
