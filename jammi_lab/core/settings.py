@@ -1,7 +1,6 @@
 """Settings: dotted keys with a type and a default. Values come from `jammi.toml`, the environment
 (`JAMMI_ENGINE__THREADS`) and the call; later ones win."""
 
-import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -43,13 +42,14 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "cells.badge": ("auto", "wait"),
 }
 """The allowed words of a setting that takes no other value."""
-MINIMUMS: dict[str, int] = {"cells.limit": 1}
-"""The minimum of a setting, where it is not 0."""
-_TYPE_DESCRIPTIONS = {
-    int: "an integer of at least 0",
-    float: "a number of at least 0",
-    str: "a string",
+_MAX_INTEGER, _MAX_SECONDS = 10**15, 10**9
+RANGES: dict[str, tuple[int, int]] = {
+    "cells.limit": (1, _MAX_INTEGER),
+    "engine.threads": (0, 1024),
+    "vectors.connectivity": (0, 1024),
 }
+"""The least and the largest number of a setting, where they are not those of its type. A file of a
+stranger would have the engine start threads, or the index take memory, until the system ends."""
 
 
 _SIZE_PATTERN = r"(?i)-1|none|\d+(\.\d+)?\s*[a-z]+"
@@ -124,14 +124,14 @@ class Settings:
             )
         try:
             converted = _convert(value, type(default))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             converted = None
         if converted and key in _CHECKS:
             _CHECKS[key](key, converted)
         if (
             converted is None
             or converted not in CHOICES.get(key, (converted,))
-            or (key in MINIMUMS and converted < MINIMUMS[key])
+            or not _is_in_range(key, converted)
         ):
             suggestions = close_matches(str(value), CHOICES.get(key, ()))
             raise InvalidArgument(
@@ -161,11 +161,23 @@ def accepted_values(key: str) -> str:
     """The values that a setting accepts, as text."""
     if key in CHOICES:
         return " or ".join(CHOICES[key])
-    return (
-        f"an integer of at least {MINIMUMS[key]}"
-        if key in MINIMUMS
-        else _TYPE_DESCRIPTIONS[type(DEFAULTS[key])]
-    )
+    if isinstance(DEFAULTS[key], str):
+        return "a string"
+    least, largest = _range_of(key)
+    kind = "an integer" if isinstance(DEFAULTS[key], int) else "a number"
+    return f"{kind} from {least} to {largest:,}"
+
+
+def _range_of(key: str) -> tuple[int, int]:
+    is_integer = isinstance(DEFAULTS[key], int)
+    return RANGES.get(key, (0, _MAX_INTEGER if is_integer else _MAX_SECONDS))
+
+
+def _is_in_range(key: str, value: Any) -> bool:
+    if isinstance(value, str):
+        return True
+    least, largest = _range_of(key)
+    return least <= value <= largest
 
 
 def _convert(value: Any, target_type: type) -> Any:
@@ -174,9 +186,7 @@ def _convert(value: Any, target_type: type) -> Any:
     if target_type is str:
         return str(value)
     converted = target_type(value)
-    if not 0 <= converted < math.inf or (
-        target_type is int and isinstance(value, float) and converted != value
-    ):
+    if target_type is int and isinstance(value, float) and converted != value:
         raise ValueError
     return converted
 
@@ -195,7 +205,7 @@ def load_settings(
 
         try:
             table = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # also of a number with too many digits
             raise InvalidArgument(f"{file.name} cannot be read: {error}.") from None
         except OSError as error:
             raise InvalidArgument(
