@@ -201,4 +201,24 @@ def test_a_redirect_to_a_file_is_not_followed(site, tmp_path):
         source(site.url("x.csv")).check()
 
 
-# -- a workspace -----------------------------------------------------------------------------------
+HEADERS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
+
+
+@pytest.mark.every_case
+@pytest.mark.parametrize(
+    "answer",
+    [
+        HEADERS + b"Content-Length: \xb2\r\n\r\n0\r\n\r\n",
+        HEADERS + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n0\r\n\r\n",
+        HEADERS + b"Last-Modified: Mon, 01 Jan 99999999999999999999 00:00:00\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: http://[\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: http://a..b/\r\n\r\n",
+        HEADERS + b"\r\n-5\r\nabc\r\n",
+        HEADERS + b"\r\n" + b"f" * 70_000 + b"\r\n",
+        b"SSH-2.0-OpenSSH\r\n",
+    ],
+    ids=["length", "digits", "date", "redirect", "host", "chunk", "long chunk", "no http"],
+)
+def test_an_answer_that_is_not_valid_http_is_a_typed_error_or_its_header_is_ignored(answer):
+    with listening(answer) as port, pytest.raises(SourceUnavailable):
+        source(f"http://127.0.0.1:{port}/x.csv").check()

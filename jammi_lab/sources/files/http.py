@@ -8,12 +8,13 @@ from the URL, and only to the host of the URL: a redirect to another host does n
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import re
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, BinaryIO, cast
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -32,6 +33,8 @@ _HEAD_REFUSED_CODES = (400, 403, 405, 501)
 """Status codes to HEAD after which GET may still succeed."""
 _STRONG_TAG = re.compile(r'"[^"]+"')
 """An entity tag that names the bytes: not an empty one, which some servers send for every file."""
+_LENGTH = re.compile("[0-9]{1,18}")
+"""A length in bytes that a file can have."""
 _CREDENTIAL_HEADERS = ("authorization", "cookie")
 
 
@@ -104,7 +107,7 @@ def _parse_head(response: http.client.HTTPResponse) -> HeadResponse:
     length = headers.get("Content-Length", "")
     is_encoded = headers.get("Content-Encoding", "identity").lower() != "identity"
     return HeadResponse(
-        size=int(length) if length.isdigit() and not is_encoded else None,
+        size=int(length) if _LENGTH.fullmatch(length) and not is_encoded else None,
         etag=etag if _STRONG_TAG.fullmatch(etag) else None,
         date=headers.get("Last-Modified", ""),
         ranges=headers.get("Accept-Ranges", "").lower() == "bytes" and not is_encoded,
@@ -129,15 +132,23 @@ def open_url(url: str, credentials: HttpCredentials, metadata: HeadResponse) -> 
 
 def _copy_body(response: http.client.HTTPResponse, target: IO[bytes], size: int | None) -> None:
     received = 0
-    try:
+    with _read_errors():
         while block := response.read(BLOCK_BYTES):
             received += target.write(block)
-    except http.client.IncompleteRead:
-        raise Unreachable("the download is incomplete") from None
-    except TimeoutError:
-        raise Unreachable("no response in time") from None
     if size is not None and received != size:
         raise Unreachable("the file changed during the read, or the download is incomplete")
+
+
+@contextlib.contextmanager
+def _read_errors() -> Iterator[None]:
+    """Raise Unreachable where a body ends early, does not come, or has parts of impossible
+    lengths."""
+    try:
+        yield
+    except TimeoutError:
+        raise Unreachable("no response in time") from None
+    except (http.client.HTTPException, ValueError):
+        raise Unreachable("the download is incomplete") from None
 
 
 class _RangeFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec ships no types
@@ -156,10 +167,8 @@ class _RangeFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec ships no
         with _get(self.path, self._credentials, headers) as response:
             if response.status != http.client.PARTIAL_CONTENT:
                 raise Unreachable("the file changed during the read")
-            try:
+            with _read_errors():
                 part: bytes = response.read(end - start)
-            except (http.client.IncompleteRead, TimeoutError):
-                raise Unreachable("the download is incomplete") from None
         if len(part) != end - start:
             raise Unreachable("the download is incomplete")
         return part
@@ -232,7 +241,7 @@ def _open(
         failure: Exception = _HttpError(error.code)
     except urllib.error.URLError as error:
         failure = Unreachable(_reason(error.reason))
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a redirect
         failure = Unreachable(_reason(error))
     raise failure  # outside the handlers: their errors, which contain the whole URL, are no context
 
