@@ -272,12 +272,10 @@ class Sqlite(Dialect):
 
     def _check_is_catalog(self, connection: sqlite3.Connection) -> None:
         """Raise WorkspaceNotFound for a database with tables that is not a catalog: the workspace
-        would seem to be empty."""
-        tables = {
-            name
-            for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        }
-        if tables and format_table.name not in tables:
+        would seem to be empty; and for one with a view, a trigger or a virtual table, which have no
+        page of their own and run a stranger's code in place of reading a row, perhaps for ever."""
+        pages = dict(connection.execute("SELECT name, rootpage FROM sqlite_master"))
+        if pages and not (pages.get(format_table.name) and all(pages.values())):
             raise WorkspaceNotFound(
                 f"{self.label} is a database of another program, not a catalog; nothing was "
                 "changed.",

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jammi_lab.core import junit
 from jammi_lab.core.anchors import Input, Snapshot, Unknown, Vanished, compares_content
-from jammi_lab.core.errors import InvalidArgument, JammiError
+from jammi_lab.core.errors import InvalidArgument, JammiError, NameInvalid
+from jammi_lab.core.html import escape_invisible
 from jammi_lab.core.input_kinds import input_kind
 from jammi_lab.core.junit import Case
 from jammi_lab.core.records import TableStatus
@@ -103,7 +104,7 @@ class ShownTable:
         version = "" if self.version is None else f" version {self.version}"
         shown = "" if self.table is None else f"{self.table}{version}: "
         because = "" if not self.reason else f"{' because' * (self.outcome == STALE)} {self.reason}"
-        return f"{place}: {shown}{self.outcome}{':' * bool(because)}{because}"
+        return escape_invisible(f"{place}: {shown}{self.outcome}{':' * bool(because)}{because}")
 
     @property
     def has_grounds(self) -> bool:
@@ -167,7 +168,7 @@ def _assignments(number: int, cell: Mapping[str, Any]) -> dict[str, Assignment]:
     lines = [line for line in source.splitlines() if not line.startswith(("%", "!"))]
     try:
         statements = ast.parse("\n".join(lines)).body
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, MemoryError, RecursionError):  # the last two: nested deeply
         return {}
     found: dict[str, Assignment] = {}
     for statement in statements:
@@ -444,9 +445,10 @@ class StampJudge:
         for stamp in stamps:
             names.setdefault(stamp.tenant, set()).update(each.name for each in stamp.tables)
         for tenant, needed in names.items():
-            with self._services.scope.use(tenant):
+            # of a name that no tenant has, `judge` says so
+            with contextlib.suppress(NameInvalid), self._services.scope.use(tenant):
                 known = self._services.freshness.current_verdicts(sorted(needed))
-            self._verdicts |= {(tenant, name): known.get(name) for name in needed}
+                self._verdicts |= {(tenant, name): known.get(name) for name in needed}
 
     def judge(self, stamp: Stamp, part: StampedTable | StampedSource) -> tuple[str, str]:
         """The outcome for one table or source of a stamp, and the reason."""

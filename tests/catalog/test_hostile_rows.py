@@ -40,6 +40,29 @@ def test_a_count_of_commits_that_is_no_number_is_a_loss(lab):
         assert ws.recovery.damaged_log
 
 
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT"
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        f"ALTER TABLE recipes RENAME TO r; CREATE VIEW recipes AS {ENDLESS} r.* FROM r, n",
+        f"CREATE TRIGGER w AFTER INSERT ON writers BEGIN {ENDLESS} i FROM n; END",
+        "DROP TABLE models; CREATE VIRTUAL TABLE models USING fts5(x)",
+    ],
+    ids=["view", "trigger", "virtual table"],
+)
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_catalog_that_runs_code_in_place_of_reading_rows_is_refused(lab, statements, read_only):
+    with contextlib.closing(sqlite3.connect(lab / "catalog.sqlite3")) as db:
+        db.executescript(statements)
+    with pytest.raises(jl.errors.WorkspaceNotFound, match="a database of another program"):
+        jl.open(lab, read_only=read_only)
+    jl.rebuild(lab)
+    with jl.open(lab) as ws:
+        assert ws.sql("FROM jammi.t").fetchall() == [(42,)]
+
+
 def test_an_open_that_fails_leaves_no_thread_and_no_lock(lab):
     with contextlib.closing(sqlite3.connect(lab / "catalog.sqlite3")) as db:
         db.execute("UPDATE recipes SET descriptor = 'nothing'")

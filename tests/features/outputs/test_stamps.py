@@ -4,6 +4,8 @@ import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from jammi_lab.features.outputs.file_stamps import sidecar_of
 from jammi_lab.features.outputs.stamps import code_digest
 from jammi_lab.workspace.stamp_checks import shown_in_file, shown_in_notebook
 from tests.inside import services_of
+from tests.processes import environment
 from tests.shell import run_shell
 from tests.sizes import sized
 
@@ -290,6 +293,9 @@ def test_a_cell_that_was_edited_and_not_run_is_told(lab, tmp_path):
         ("limit = read()", 9, "stale"),
         ("%%jammi other\nlimit = 2", 1, "fresh"),
         ("other = 2", 9, "fresh"),
+        # no Python runs these
+        (f"limit = {'-' * 200_000}1", 9, "fresh"),
+        (f"limit = {' + '.join('1' * 100_000)}", 9, "fresh"),
     ],
 )
 def test_a_parameter_that_was_assigned_again_is_told(lab, tmp_path, above, count, outcome):
@@ -504,6 +510,34 @@ def test_nothing_is_called_fresh_that_a_recomputation_would_change(tmp_path):
                     ), (seed, number, own)
     assert seen["fresh"] and seen["stale"]
     print(seen)
+
+
+def test_what_a_stranger_stamped_is_printed_as_text_and_hides_no_other_output(lab, tmp_path):
+    good = shown(lab.sql("SELECT x FROM jammi.big"))
+    files = []
+    for number, (key, value) in enumerate(
+        {"name": "\x1b[2J\r\n::error::x", "kind": "\ud800", "tenant": "x'; DROP"}.items()
+    ):
+        forged = json.loads(json.dumps(good))
+        stamp = forged["metadata"]["jammi"]
+        match key:
+            case "name":
+                stamp["tables"][0]["name"] = value
+            case "kind":
+                stamp["sources"] = [{"name": value, "kind": value, "anchor": ""}]
+            case "tenant":
+                stamp["tenant"] = value
+        files.append(notebook(tmp_path / f"{number}.ipynb", forged, good))
+    for form in ([], ["--json"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "jammi_lab.cli", "check-notebook", *map(str, files), *form],
+            env=environment({"PYTHONIOENCODING": "latin-1"}),
+            capture_output=True,
+            check=True,
+        )
+        said = done.stdout.decode("latin-1")
+        assert said.count("fresh") >= 3 and all(c.isprintable() or c == "\n" for c in said), said
+        assert "\\ud800" in said and "\n::error" not in said and "not a valid tenant" in said
 
 
 def test_files_that_are_nested_too_deeply_and_pipes_are_told_and_not_waited_for(tmp_path):
