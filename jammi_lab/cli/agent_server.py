@@ -162,31 +162,16 @@ def build_server(tools: AgentTools) -> "MCPServer":
     """The server. ExtensionMissing without the package mcp."""
     try:
         from mcp.server.mcpserver import MCPServer
-        from mcp.server.mcpserver.exceptions import ToolError
         from mcp.server.stdio import stdio_server
         from mcp.shared.message import SessionMessage
         from mcp.types import INVALID_REQUEST, ErrorData, JSONRPCError, ToolAnnotations
-        from pydantic import ValidationError
     except ImportError:
         raise ExtensionMissing(
             "The package mcp is not installed.", hint="pip install 'jammi-lab[mcp]'"
         ) from None
 
     class Server(MCPServer):
-        """Says in a sentence which argument is missing or of another type, and answers lines that
-        are no messages, which the library passes over in silence."""
-
-        async def call_tool(self, name: str, arguments: dict[str, Any], context: Any = None) -> Any:
-            try:
-                return await super().call_tool(name, arguments, context)
-            except ToolError as error:
-                if not isinstance(error.__cause__, ValidationError):
-                    raise
-                faults = [
-                    f"{'.'.join(map(str, each['loc']))} is not as it must be ({each['msg']})"
-                    for each in error.__cause__.errors()
-                ]
-                raise ToolError(f"The call of {name} cannot be run: {'; '.join(faults)}.") from None
+        """Answers lines that are no messages, which the library passes over in silence."""
 
         async def run_stdio_async(self) -> None:
             async def refuse(line: str) -> None:

@@ -1,6 +1,5 @@
 """From the words of the shell to an exit code."""
 
-import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,9 +21,6 @@ FAILED_EXIT_CODE, USAGE_EXIT_CODE, REFUSED_EXIT_CODE = 1, 2, 3
 def main(words: Sequence[str] | None = None) -> int:
     """Run a command; without words, that of the process. Returns the exit code."""
     words = sys.argv[1:] if words is None else words
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # names of files and texts of strangers hold characters that no encoding has
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with _broken_pipe_is_silent():
             code = _run(words)

@@ -38,7 +38,9 @@ def print_answer(answer: Any, values: Values, path: str) -> None:
 
 
 def _to_json(value: Any) -> str:
-    return json.dumps(to_json_value(value), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(to_json_value(value), ensure_ascii=False, allow_nan=False)
+    # half of a surrogate pair, as in names of files and texts of strangers, has no encoding
+    return text.encode(errors="backslashreplace").decode()
 
 
 def to_json_value(value: Any) -> Any:

@@ -42,9 +42,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "cells.badge": ("auto", "wait"),
 }
 """The allowed words of a setting that takes no other value."""
-_MAX_INTEGER, _MAX_SECONDS = 10**15, 10**9
-RANGES: dict[str, tuple[int, int]] = {
-    "cells.limit": (1, _MAX_INTEGER),
+_NUMBERS = {int: ("an integer", 10**15), float: ("a number", 10**9)}
+"""What a setting of each type takes, and the largest."""
+RANGES = {
+    "cells.limit": (1, _NUMBERS[int][1]),
     "engine.threads": (0, 1024),
     "vectors.connectivity": (0, 1024),
 }
@@ -114,7 +115,7 @@ class Settings:
     def set(self, key: str, value: Any) -> None:
         """Set a value, given in its own type or as a string. Raises InvalidArgument with similar
         keys or the expected type."""
-        default = DEFAULTS[self._check_key(key)]
+        self._check_key(key)
         if key.startswith(self._frozen_prefixes):
             raise InvalidArgument(
                 f"{key} cannot be changed while the workspace is open: it is applied only when "
@@ -123,16 +124,12 @@ class Settings:
                 hint=f'Close it, and open it with settings={{"{key}": …}} or a line in jammi.toml.',
             )
         try:
-            converted = _convert(value, type(default))
+            converted = _convert(key, value)
         except (TypeError, ValueError, OverflowError):
             converted = None
         if converted and key in _CHECKS:
             _CHECKS[key](key, converted)
-        if (
-            converted is None
-            or converted not in CHOICES.get(key, (converted,))
-            or not _is_in_range(key, converted)
-        ):
+        if converted is None or converted not in CHOICES.get(key, (converted,)):
             suggestions = close_matches(str(value), CHOICES.get(key, ()))
             raise InvalidArgument(
                 f"The setting {key} takes {accepted_values(key)}, not {value!r}.", near=suggestions
@@ -164,29 +161,23 @@ def accepted_values(key: str) -> str:
     if isinstance(DEFAULTS[key], str):
         return "a string"
     least, largest = _range_of(key)
-    kind = "an integer" if isinstance(DEFAULTS[key], int) else "a number"
-    return f"{kind} from {least} to {largest:,}"
+    return f"{_NUMBERS[type(DEFAULTS[key])][0]} from {least} to {largest:,}"
 
 
 def _range_of(key: str) -> tuple[int, int]:
-    is_integer = isinstance(DEFAULTS[key], int)
-    return RANGES.get(key, (0, _MAX_INTEGER if is_integer else _MAX_SECONDS))
+    return RANGES.get(key, (0, _NUMBERS[type(DEFAULTS[key])][1]))
 
 
-def _is_in_range(key: str, value: Any) -> bool:
-    if isinstance(value, str):
-        return True
-    least, largest = _range_of(key)
-    return least <= value <= largest
-
-
-def _convert(value: Any, target_type: type) -> Any:
+def _convert(key: str, value: Any) -> Any:
     if isinstance(value, bool):  # which Python counts as an int
         raise TypeError
+    target_type = type(DEFAULTS[key])
     if target_type is str:
         return str(value)
-    converted = target_type(value)
-    if target_type is int and isinstance(value, float) and converted != value:
+    converted: Any = target_type(value)
+    least, largest = _range_of(key)
+    is_cut = isinstance(value, float) and converted != value
+    if is_cut or not least <= converted <= largest:
         raise ValueError
     return converted
 

