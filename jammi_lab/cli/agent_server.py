@@ -4,7 +4,6 @@ answer that holds rows begins with the verdict on them."""
 
 import contextlib
 import functools
-import json
 import os
 import sys
 import threading
@@ -174,11 +173,11 @@ def build_server(tools: AgentTools) -> "MCPServer":
         """Answers lines that are no messages, which the library passes over in silence."""
 
         async def run_stdio_async(self) -> None:
-            async def refuse(line: str) -> None:
+            async def refuse() -> None:
                 error = ErrorData(
                     code=INVALID_REQUEST, message="The line is no message of JSON-RPC 2.0."
                 )
-                answer = JSONRPCError(jsonrpc="2.0", id=_request_id(line), error=error)
+                answer = JSONRPCError(jsonrpc="2.0", id=None, error=error)
                 await sent.send(SessionMessage(answer))
 
             lines: Any = _messages(refuse)
@@ -215,7 +214,7 @@ def _with_messages(tool: Callable[..., str]) -> Callable[..., str]:
     return run
 
 
-async def _messages(refuse: Callable[[str], Awaitable[None]]) -> AsyncIterator[str]:
+async def _messages(refuse: Callable[[], Awaitable[None]]) -> AsyncIterator[str]:
     """The lines of the standard input that are messages; the others are refused. Nobody else reads
     from it meanwhile."""
     import anyio
@@ -229,15 +228,6 @@ async def _messages(refuse: Callable[[str], Awaitable[None]]) -> AsyncIterator[s
         try:
             jsonrpc_message_adapter.validate_json(line, by_name=False)
         except ValidationError:
-            await refuse(line)
+            await refuse()
         else:
             yield line
-
-
-def _request_id(line: str) -> int | str | None:
-    """The number or name under which a line that is no message waits for an answer, if any."""
-    try:
-        found = json.loads(line)["id"]
-    except (ValueError, RecursionError, LookupError, TypeError):
-        return None
-    return found if type(found) in (int, str) and str(found).isprintable() else None
