@@ -137,9 +137,19 @@ def test_formatted_blank_rows_and_columns_are_left_out(read):
     assert (rows, list(types)) == ([(1, 2), (None, None), (3, 4)], ["a", "b"])
 
 
-def test_a_formula_without_a_value_is_blank_and_empty_text_too(read):
+@pytest.mark.parametrize("rows", [(["=1+1", ""], [None, "x"]), (["=1+1"], [2.5], ["=A3*2"])])
+def test_a_formula_without_a_value_is_null_and_said(ws, read, rows):
     """openpyxl writes formulas without their values."""
-    assert read(["a", "b"], ["=1+1", ""], [None, "x"])[0] == [(None, None), (None, "x")]
+    found, _ = read(["a", "b"][: len(rows[0])], *rows)
+    assert found[0][0] is None
+    [note] = ws.sources["s"].notes
+    more = " and 1 more" if len(rows) == 3 else ""
+    assert note.startswith(f"cell A2{more}: NULL, because its formula has no stored value")
+
+
+def test_a_blank_cell_is_not_said(ws, read):
+    assert read(["a", "b"], ["x", 2], [None, 3])[0] == [("x", 2), (None, 3)]
+    assert ws.sources["s"].notes == []
 
 
 def test_merged_and_hidden_cells_are_those_of_pandas(ws, tmp_path, read):
@@ -197,7 +207,7 @@ def test_a_value_that_does_not_fit_its_type_is_named(read, kind, cell):
         ({"types": {"idd": "BIGINT"}}, "has no column 'idd'"),
         ({"types": {"id": "UUID"}}, "cell A2: column .* contains '1', which is not a UUID"),
         ({"sheet": "Shet"}, "has no sheet 'Shet'"),
-        ({"skip": 9}, "the sheet Sheet is empty"),
+        ({"skip": 9}, "the sheet Sheet is empty.\nAdd a header line and rows."),
     ],
 )
 def test_what_cannot_be_read_as_asked_is_refused(read, options, message):

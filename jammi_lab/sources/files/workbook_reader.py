@@ -7,10 +7,14 @@ A blank cell and an error cell are "" in the library.
 
 import difflib
 import functools
+import json
+import posixpath
 import re
 import resource
+import zipfile
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import pyarrow as pa
 import pyarrow.ipc
@@ -29,6 +33,10 @@ _MAX_MEMORY_BYTES = 4 << 30
 """Address space for reading one workbook; a sheet of 1,000,000 rows × 20 takes a third of it."""
 _RANGE = re.compile(r"([A-Z]{1,3})(\d*):([A-Z]{1,3})(\d*)")
 _XLSX_SUFFIXES = (".xlsx", ".xlsm")
+_FORMULA_WITHOUT_VALUE = re.compile(
+    rb'<c r="(\w+)"(?![^>]* t="str")[^>]*><f\b[^>]*(?:/>|>[^<]*</f>)\s*(?:<v\s*/>|<v></v>)?\s*</c>'
+)
+"""A formula that no program has computed. One whose value is the empty text is of the type str."""
 _Row = Sequence[Any]
 
 
@@ -83,7 +91,7 @@ def _read(path: str, name: str, options: dict[str, Any]) -> tuple[pa.Table, list
     if name.lower().endswith(_XLSX_SUFFIXES) and options.keys() <= {"sheet"}:
         table = read_uniform(path, sheet_name)
         if table is not None:
-            return table, notes
+            return table, notes + _formula_notes(path, sheet_name, table)
     sheet = _call(workbook.get_sheet_by_name, sheet_name, problem=problem)
     if sheet.end is not None and sheet.end[0] >= MAX_ROWS:
         raise RefusedWorkbook(
@@ -93,13 +101,44 @@ def _read(path: str, name: str, options: dict[str, Any]) -> tuple[pa.Table, list
         )
     area = _area_of(sheet, options)
     if not area.rows:
+        filled = [other for other in sheets if other != sheet_name]
+        other = f", or set options={json.dumps({'sheet': filled[0]})}" if filled else ""
         raise RefusedWorkbook(
             f"{name}: the sheet {sheet_name} is empty.",
-            'Add a header line and rows, or set options={"sheet": …}.',
-            [other for other in sheets if other != sheet_name],
+            f"Add a header line and rows{other}.",
+            filled,
         )
     table, column_notes = _typed_columns(area, options, f"{name}, sheet {sheet_name}")
-    return table, notes + column_notes
+    notes += column_notes
+    if name.lower().endswith(_XLSX_SUFFIXES):
+        notes += _formula_notes(path, sheet_name, table)
+    return table, notes
+
+
+def _formula_notes(path: str, sheet: str, table: pa.Table) -> list[str]:
+    """What is said of formulas without a stored value, as programs write them that compute
+    nothing: the library takes their cells for blank ones."""
+    if not any(column.null_count for column in table.columns):
+        return []
+    with zipfile.ZipFile(path) as archive:
+        book, relations = (  # the memory of this process is limited
+            ElementTree.fromstring(archive.read(f"xl/{part}"))  # noqa: S314
+            for part in ("workbook.xml", "_rels/workbook.xml.rels")
+        )
+        targets = {each.get("Id"): each.get("Target", "") for each in relations}
+        [part] = [
+            posixpath.join("/xl", targets[identifier])
+            for element in book.iter()
+            if element.get("name") == sheet
+            for key, identifier in element.items()
+            if key.endswith("}id")
+        ]
+        cells = _FORMULA_WITHOUT_VALUE.findall(archive.read(part[1:]))
+    if not cells:
+        return []
+    more = f" and {len(cells) - 1:,} more" if len(cells) > 1 else ""
+    where = f"cell {cells[0].decode()}{more}"
+    return [f"{where}: NULL, because its formula has no stored value; save it in a spreadsheet"]
 
 
 def _typed_columns(area: _Area, options: dict[str, Any], place: str) -> tuple[pa.Table, list[str]]:
