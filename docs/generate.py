@@ -95,10 +95,6 @@ HOMES = {
 """Where the classes of the pages live."""
 
 SAID: dict[str, dict[str, str]] = {
-    "Explanation": {
-        "root": "the topmost operator",
-        "seconds": "how long the statement ran; None when it was not run",
-    },
     "Recording": {"name": "its name"},
     "CheckResult": {
         "tenant": "the owner of the check; None is shared",

@@ -256,8 +256,8 @@ class Workspace:
         analyze: bool = False,
         **named: Any,
     ) -> "Explanation":
-        """The query plan of a statement as a tree with estimated rows; with `analyze` the statement
-        is run, and rows and times are measured.
+        """The query plan of a statement, as DuckDB draws it, with estimated rows; with `analyze`
+        the statement is run, and rows and times are measured.
 
         The Explanation is also a string. Raises as `sql` does.
         """

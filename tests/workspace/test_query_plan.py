@@ -1,9 +1,8 @@
-"""Explanations: the engine's steps as a tree."""
+"""Explanations: the query plan as the engine draws it."""
 
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.workspace.query_plan import Explanation
 
 
 @pytest.fixture
@@ -18,30 +17,15 @@ def ws(tmp_path):
 SQL = "SELECT p.venue, count(*) AS n FROM papers p JOIN jammi.recent r USING (id) WHERE p.year > $least GROUP BY ALL ORDER BY n"
 
 
-def names(operator):
-    return [operator.name, *(n for child in operator.children for n in names(child))]
-
-
-def test_a_plan_is_a_tree_with_estimated_rows_and_runs_nothing(ws):
+def test_a_plan_is_drawn_with_estimated_rows_and_runs_nothing(ws):
     found = ws.explain(SQL, least=2000)
-    assert {"order", "group", "join", "read csv", "read parquet"} <= set(names(found.root))
-    assert (
-        found.seconds is None
-        and "└─ " in found
-        and found.endswith("not run: row counts are estimates")
-    )
-    assert isinstance(found, str) and "(year > " in found
+    assert all(name in found for name in ("HASH_GROUP_BY", "HASH_JOIN", "READ_CSV", "READ_PARQUET"))
+    assert isinstance(found, str) and "(year > " in found and "~" in found
 
 
 def test_analyze_runs_it_and_tells_real_rows_and_times(ws):
     found = ws.explain(SQL, {"least": 2000}, analyze=True)
-    assert found.root.rows == 2 and found.root.seconds >= 0 and found.seconds > 0
-    assert " ms" in found and "took " in found and "explain" not in found.lower()
-
-
-def test_steps_that_only_carry_columns_along_are_left_out(ws):
-    assert "#" not in ws.explain("SELECT venue, count(*) FROM papers GROUP BY 1 ORDER BY 1")
-    assert ws.explain("SELECT 1").root is not None
+    assert "Total Time: " in found and "2 rows" in found and "~" not in found
 
 
 def test_its_forms_are_escaped_and_alike(ws):
@@ -96,25 +80,3 @@ def test_an_error_marks_its_place_in_what_was_typed(ws, text, at):
             text,
             at,
         ) and "EXPLAIN" not in str(refused.value)
-
-
-def test_nothing_to_do_is_said():
-    assert str(Explanation("[]")).startswith("no operators")
-
-
-def test_each_scan_names_what_it_reads(tmp_path):
-    (tmp_path / "a.csv").write_text("id,x\n1,2\n")
-    (tmp_path / "b.csv").write_text("id,y\n1,2\n")
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("a", str(tmp_path / "a.csv"))
-        ws.sources.add("b", str(tmp_path / "b.csv"))
-        ws.materialize("kept", "SELECT id, x AS z FROM a")
-        statement = "SELECT x, y, z FROM a JOIN b USING (id) JOIN jammi.kept USING (id)"
-        for shown in (ws.explain(statement), ws.explain(statement, analyze=True)):
-            assert {"a: id, x", "b: id, y", "kept: id, z"} <= {
-                scan.split(" · ")[1].split("  ")[0].strip()
-                for scan in shown.splitlines()
-                if "read " in scan
-            }
-        both = ws.explain("SELECT a.id FROM a JOIN b USING (id)")
-        assert str(both).count("a or b: id") == 2
