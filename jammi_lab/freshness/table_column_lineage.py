@@ -24,7 +24,12 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.value import Value
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
-from jammi_lab.engine.sql.column_lineage import ColumnReads, Identity, column_reads
+from jammi_lab.engine.sql.column_lineage import (
+    MAX_TRACED_COLUMNS,
+    ColumnReads,
+    Identity,
+    column_reads,
+)
 from jammi_lab.inputs.observation_cache import ObservationCache
 from jammi_lab.steps.recipe import Producer
 from jammi_lab.steps.sql import Sql
@@ -90,6 +95,8 @@ class ColumnLineage:
         self._cache.flush()
 
     def _pairs(self, record: TableRecord, anchors: Sequence[Anchor]) -> Iterable[ColumnPair]:
+        if len(record.columns) > MAX_TRACED_COLUMNS:
+            return []
         key = observation_key(COLUMN_LINEAGE_KIND, record.table_name)
         if (entry := self._cache.get(key)) is not None:
             return [

@@ -3,7 +3,6 @@
 import base64
 import re
 import sys
-import time
 import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
@@ -315,16 +314,13 @@ def test_a_wide_table_has_the_edges_of_each_column(lab: Lab) -> None:
     }
 
 
-def test_column_lineage_of_thousands_of_columns(lab: Lab) -> None:
-    """Through two tables; with one plan for each column this took minutes."""
-    lab.ws.sources.add("wide", pa.table({f"c{number}": [number] for number in range(2000)}))
+def test_a_table_of_many_columns_has_no_column_lineage(lab: Lab) -> None:
+    """Bound one by one they took minutes."""
+    lab.ws.sources.add("wide", pa.table({f"c{number}": [number] for number in range(300)}))
     lab.ws.materialize("t", "SELECT * FROM wide")
-    lab.ws.materialize("u", "SELECT * FROM jammi.t")
-    began = time.process_time()
+    lab.ws.materialize("u", "SELECT c1, c2 FROM jammi.t")
     edges = lab.ws.lineage("u", columns=True).column_edges
-    assert time.process_time() - began < 15
-    assert {(e.input, e.input_column, e.derived, e.derived_column) for e in edges} == {
-        (source, f"c{number}", derived, f"c{number}")
-        for source, derived in (("wide", "t"), ("t", "u"))
-        for number in range(2000)
+    assert {(e.input, e.input_column, e.derived_column) for e in edges} == {
+        ("t", "c1", "c1"),
+        ("t", "c2", "c2"),
     }

@@ -79,7 +79,7 @@ def test_a_redefined_recipe_would_be_stale_by_its_definition(papers: Lab) -> Non
 
 def test_a_cosmetic_redefinition_would_change_nothing(papers: Lab) -> None:
     status = papers.ws.what_if(
-        redefine={"TITLES": "select  p.id, p.title from papers p -- all\nwhere year > 2019"}
+        redefine={"TITLES": "select  ID, title from papers p -- all\nwhere year > 2019"}
     )
     assert words(status) == {"first": "fresh", "titles": "fresh"}
 
@@ -102,9 +102,7 @@ def test_a_redefinition_keeps_the_key_and_the_bound_values_that_it_names(papers:
     assert (
         words(
             papers.ws.what_if(
-                redefine={
-                    "since": "SELECT p.id, p.year FROM papers p WHERE year > $year AND id > $id"
-                }
+                redefine={"since": "SELECT id, YEAR FROM papers p WHERE year > $year AND id > $id"}
             )
         )["since"]
         == "fresh"

@@ -4,7 +4,8 @@ the rows. It is hashed, never run.
 It is DuckDB's syntax tree without positions, with the inputs by their addresses, and beside it
 names and types of the output. Layout, comments, quotes, redundant parentheses and the case of
 keywords are not in the tree. The alias of an input is replaced by a number where its name means
-nothing else in the statement; everything else counts as typed.
+nothing else in the statement; columns that are read lose their case where they name no column of a
+subquery. Everything else counts as typed.
 
 A false difference costs one recomputation. A false match would report a changed result as
 unchanged, so every doubt counts as a difference.
@@ -122,6 +123,13 @@ class _Canonicalizer:
                     use["relation_name"] = number
                 else:
                     use["column_names"] = [number, *use["column_names"][1:]]
+        headings |= {
+            id(item) for node in nodes if node is not tree for item in node.get("select_list") or ()
+        }
+        for node in nodes:
+            names = node.get("column_names") or ()
+            if len(names) == 1 and id(node) not in headings:
+                node["column_names"] = [ascii_lower(names[0])]
 
 
 def _heading_nodes(tree: Node) -> Iterator[Node]:

@@ -16,8 +16,8 @@ from jammi_lab.engine.sql.read_set import ColumnsRead, bind_columns
 
 Identity = tuple[str, str, str]
 MAX_TRACED_COLUMNS = 250
-"""A statement with more output columns has no column lineage: each is bound alone, which takes
-milliseconds."""
+"""A table with more columns has no column lineage: each is bound alone, which takes milliseconds,
+and where that is not possible each depends on every column that was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,7 @@ def column_reads(prepared: PreparedStatement) -> list[ColumnReads] | None:
     """One entry per output column, in order; None for a statement whose columns cannot be selected
     one by one."""
     parsed = prepared._parsed
-    if parsed.kind is not StatementKind.SELECT:
-        return None
-    if not 0 < len(prepared.output) <= MAX_TRACED_COLUMNS:
+    if parsed.kind is not StatementKind.SELECT or not prepared.output:
         return None
     params = {name: value for name, value in prepared.params.items() if name in parsed.parameters}
     try:
