@@ -30,8 +30,6 @@ def explain_statement(
 ) -> Explanation:
     """The query plan of one statement. Error positions refer to the text as passed. InvalidArgument
     for several statements; then none is run."""
-    if not isinstance(text, str):
-        raise InvalidArgument(f"A statement must be a string, got {type(text).__name__}.")
     prefix = "EXPLAIN ANALYZE " if analyze else "EXPLAIN "
     try:
         prepared = prepare(prefix + text)

@@ -174,16 +174,14 @@ def _run_statement(
     notebook: Notebook, ws: "Workspace", options: Mapping[str, Any], text: str
 ) -> Any:
     params = parameters(text, notebook.namespace)
-    if options["explain"]:
-        return ws._services.statements.explain(
-            text, params, analyze=options["analyze"], frames=True
-        )
+    analyze = options["analyze"]
+    shows_plan = options["explain"]
     if (match := _EXPLAIN.match(text)) is not None and not any(
         options[other] for other in ("materialize", "as", "plot", "view")
     ):
-        return ws._services.statements.explain(
-            text[match.end() :], params, analyze=match["analyze"] is not None, frames=True
-        )
+        shows_plan, analyze, text = True, match["analyze"], text[match.end() :]
+    if shows_plan:
+        return ws._services.statements.explain(text, params, analyze=analyze, frames=True)
     if options["check"]:
         return _add_check(ws, options, text, params)
     if options["materialize"]:

@@ -164,8 +164,10 @@ def _ragged_error(
     elif actual > expected == 1 and "delim" not in options:
         hint = 'Correct that line, or set the delimiter: options={"delim": ";"}.'
     elif actual > expected and "names" not in options:
-        all_columns = f'"names": [{actual} names], "header": True, "null_padding": True'
-        hint = f"{hint} To read all {actual} columns: options={{{all_columns}}}."
+        hint += (
+            f' To read all {actual} columns: options={{"names": [{actual} names], "header": True, '
+            '"null_padding": True}.'
+        )
     return SourceUnavailable(
         f"{place_of(path, line)}: {actual} value{'s' if actual != 1 else ''} where {expected} are "
         f"expected: {_shown_text(text)}.",

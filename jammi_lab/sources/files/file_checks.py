@@ -107,27 +107,21 @@ def check_exact_numbers(files: Sequence[TextFile]) -> None:
                 for match in found or ():
                     # what is no object is in the column `json`
                     key = fold(json.loads(match[1], strict=False)) if match[1] else "json"
-                    if key in names and not _is_exact(match[2]):
+                    number = match[2]
+                    if key not in names or number.lstrip("-").isdecimal():
+                        continue  # integers stay as they are
+                    read = repr(float(number))
+                    if Decimal(number) != Decimal(read):
                         line += block.count("\n", 0, match.start(2))
-                        raise _inexact_number_error(file.path, line, names[key], match[2])
+                        given = json.dumps({"types": {names[key]: "DOUBLE"}}, ensure_ascii=False)
+                        raise SourceUnavailable(
+                            f"{display_name(file.path)}, line {line}: column {names[key]!r} "
+                            f"contains {number[:60]}, of which only {read} would be read.",
+                            hint="Write the number as text, in quotation marks, or read DOUBLE: "
+                            f"options={given}.",
+                        )
                 rest = block[-_MAX_NUMBER_BYTES:]
                 line += block.count("\n", 0, -_MAX_NUMBER_BYTES)
-
-
-def _is_exact(number: str) -> bool:
-    """Whether the shortest text of the nearest DOUBLE is this number. Integers stay as they are."""
-    if number.isdecimal() or number[1:].isdecimal():
-        return True
-    return Decimal(number) == Decimal(repr(float(number)))
-
-
-def _inexact_number_error(path: str, line: int, column: str, number: str) -> SourceUnavailable:
-    given = json.dumps({"types": {column: "DOUBLE"}}, ensure_ascii=False)
-    return SourceUnavailable(
-        f"{display_name(path)}, line {line}: column {column!r} contains {number[:60]}, "
-        f"of which only {float(number)!r} would be read.",
-        hint=f"Write the number as text, in quotation marks, or read DOUBLE: options={given}.",
-    )
 
 
 def _check_json_depth(stream: BinaryIO, name: str) -> None:

@@ -5,9 +5,9 @@ memory or abort, which must not end the kernel.
 A blank cell and an error cell are "" in the library.
 """
 
+import contextlib
 import difflib
 import functools
-import json
 import posixpath
 import re
 import resource
@@ -101,12 +101,10 @@ def _read(path: str, name: str, options: dict[str, Any]) -> tuple[pa.Table, list
         )
     area = _area_of(sheet, options)
     if not area.rows:
-        filled = [other for other in sheets if other != sheet_name]
-        other = f", or set options={json.dumps({'sheet': filled[0]})}" if filled else ""
         raise RefusedWorkbook(
             f"{name}: the sheet {sheet_name} is empty.",
-            f"Add a header line and rows{other}.",
-            filled,
+            "Add a header line and rows, or name another sheet with the option sheet.",
+            [other for other in sheets if other != sheet_name],
         )
     table, column_notes = _typed_columns(area, options, f"{name}, sheet {sheet_name}")
     notes += column_notes
@@ -120,24 +118,22 @@ def _formula_notes(path: str, sheet: str, table: pa.Table) -> list[str]:
     nothing: the library takes their cells for blank ones."""
     if not any(column.null_count for column in table.columns):
         return []
-    with zipfile.ZipFile(path) as archive:
+    cells = list[bytes]()
+    # what calamine reads and this does not has no notes
+    with contextlib.suppress(KeyError, ElementTree.ParseError), zipfile.ZipFile(path) as archive:
         book, relations = (  # the memory of this process is limited
             ElementTree.fromstring(archive.read(f"xl/{part}"))  # noqa: S314
             for part in ("workbook.xml", "_rels/workbook.xml.rels")
         )
         targets = {each.get("Id"): each.get("Target", "") for each in relations}
-        [part] = [
-            posixpath.join("/xl", targets[identifier])
-            for element in book.iter()
-            if element.get("name") == sheet
-            for key, identifier in element.items()
-            if key.endswith("}id")
-        ]
-        cells = _FORMULA_WITHOUT_VALUE.findall(archive.read(part[1:]))
+        for element in book.iter():
+            for key, identifier in element.items():
+                if key.endswith("}id") and element.get("name") == sheet:
+                    part = posixpath.join("/xl", targets[identifier])
+                    cells = _FORMULA_WITHOUT_VALUE.findall(archive.read(part[1:]))
     if not cells:
         return []
-    more = f" and {len(cells) - 1:,} more" if len(cells) > 1 else ""
-    where = f"cell {cells[0].decode()}{more}"
+    where = f"cell {cells[0].decode()}, of {len(cells):,}"
     return [f"{where}: NULL, because its formula has no stored value; save it in a spreadsheet"]
 
 
