@@ -127,7 +127,7 @@ class _Canonicalizer:
             id(item) for node in nodes if node is not tree for item in node.get("select_list") or ()
         }
         for node in nodes:
-            names = node.get("column_names") or ()
+            names = node.get("column_names") or []
             if len(names) == 1 and id(node) not in headings:
                 node["column_names"] = [ascii_lower(names[0])]
 
