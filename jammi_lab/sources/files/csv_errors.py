@@ -164,10 +164,9 @@ def _ragged_error(
     elif actual > expected == 1 and "delim" not in options:
         hint = 'Correct that line, or set the delimiter: options={"delim": ";"}.'
     elif actual > expected and "names" not in options:
-        hint += (
-            f' To read all {actual} columns: options={{"names": [{actual} names], "header": True, '
-            '"null_padding": True}.'
-        )
+        hint += ' To read all values: options={"names": […], "header": True, "null_padding": True}.'
+        if line < 10:
+            hint += f' If the lines above are no heading: options={{"skip": {line - 1}}}.'
     return SourceUnavailable(
         f"{place_of(path, line)}: {actual} value{'s' if actual != 1 else ''} where {expected} are "
         f"expected: {_shown_text(text)}.",
