@@ -388,10 +388,17 @@ def _hold_connections() -> None:
     _is_forking.set()
     deadline = time.monotonic() + _FORK_SECONDS
     for database in filter(None, [reference() for reference in list(_databases)]):
-        locks = (database._guard, *[handle.lock for handle in list(database.handles)])
         _held_for_fork.extend(
-            lock for lock in locks if lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
+            lock
+            for lock in _locks_of(database)
+            if lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
         )
+
+
+def _locks_of(database: Database) -> Iterator[Any]:
+    yield database._guard
+    for handle in database.handles:  # to which nothing is added while the guard is held
+        yield handle.lock
 
 
 def _release_connections() -> None:

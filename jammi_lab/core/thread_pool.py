@@ -75,7 +75,7 @@ def start_thread(thread: threading.Thread) -> None:
     """
     started = thread._started = _Started()  # type: ignore[attr-defined]
     thread.start()
-    if not started.is_set() and started.first_comer.acquire(blocking=False):
+    if started.first_comer.acquire(blocking=False):  # else the thread has it
         getattr(threading, "_limbo", {}).pop(thread, None)
         raise MemoryError("a thread could not start")
 

@@ -39,7 +39,7 @@ def explain_statement(
                 hint="Nothing was run.",
             )
         [(_, drawn)] = run(prepared[0]).fetchall()
-        return Explanation(mask_credentials(drawn.rstrip("\n")))
+        return Explanation(mask_credentials(drawn.rstrip()))
     except JammiError as error:
         if error.statement is not None and error.statement.startswith(prefix):
             error.with_position(
