@@ -35,8 +35,7 @@ def explain_statement(
         prepared = prepare(prefix + text)
         if prepared[1:]:
             raise InvalidArgument(
-                f"Only one statement can be explained at a time, got {len(prepared)}.",
-                hint="Nothing was run.",
+                f"Only one statement can be explained at a time, got {len(prepared)}."
             )
         [(_, drawn)] = run(prepared[0]).fetchall()
         return Explanation(mask_credentials(drawn.rstrip()))
