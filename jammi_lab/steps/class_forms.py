@@ -1,5 +1,5 @@
-"""Comparable forms of what belongs to a class: its own members, and what enumerations and
-dataclasses keep beside them."""
+"""Comparable forms of what belongs to a class: its own members, and what enumerations, dataclasses
+and structs keep beside them."""
 
 import abc
 import collections.abc
@@ -8,6 +8,8 @@ import inspect
 import numbers
 import types
 from typing import Any, NamedTuple
+
+import msgspec
 
 from jammi_lab.steps.function_source import is_library, is_library_file
 
@@ -24,7 +26,7 @@ class _SampleTuple(NamedTuple):
     field: int
 
 
-_METACLASSES = (type, abc.ABCMeta, enum.EnumMeta)
+_METACLASSES = (type, abc.ABCMeta, enum.EnumMeta, msgspec.StructMeta)
 """Metaclasses that keep all of a class where it is looked for here."""
 _DERIVED = frozenset(
     {
@@ -108,7 +110,7 @@ def _generated(function: Any) -> types.FunctionType | None:
 
 def hidden_state(cls: type) -> list[Any]:
     """What a class has beside its members: the fields of a dataclass, the members of an
-    enumeration. Plain values and those of the user's."""
+    enumeration, the fields and settings of a struct. Plain values and those of the user's."""
     state = list[Any]()
     for field in vars(cls).get("__dataclass_fields__", {}).values():
         state.append([getattr(field, part) for part in _FIELD_PARTS])
@@ -119,4 +121,9 @@ def hidden_state(cls: type) -> list[Any]:
             state.append([name, given])
         by_value = cls._value2member_map_.items()
         state.append({value: m.name for value, m in by_value if m.name in cls.__members__})
+    if issubclass(cls, msgspec.Struct):
+        config = cls.__struct_config__
+        settings = [name for name in dir(config) if not name.startswith("_")]
+        state.append([[name, getattr(config, name)] for name in settings])
+        state.append([cls.__struct_encode_fields__, cls.__struct_defaults__])
     return state

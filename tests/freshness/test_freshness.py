@@ -239,7 +239,9 @@ def test_files_that_change_names_move_those_who_go_by_the_order_of_rows_and_nobo
 def test_the_same_definition_written_otherwise_is_fresh(papers: Lab) -> None:
     papers.ws.define("titles", 'SELECT id, title AS "Title" FROM papers WHERE year > 2019')
     assert papers.verdict("titles") == "stale"  # output names differ in case
-    papers.ws.define("titles", "select ID, title\n from papers as p where YEAR > 2019 -- as it was")
+    papers.ws.define(
+        "titles", "select p.ID, title\n from papers as p where YEAR > 2019 -- as it was"
+    )
     assert papers.verdict("titles") == "fresh"
 
 

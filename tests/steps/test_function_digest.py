@@ -902,7 +902,6 @@ REFUSED = {
     "a settings object": ("import dataclasses\n@dataclasses.dataclass\nclass C:\n    k: int = 1\nA = C()\ndef step(p):\n    return A\n", "C A, which step names"),
     "an object that a class holds": ("class C: pass\nclass D:\n    c = C()\ndef step(p):\n    return D\n", "C c, which D has"),
     "a class of another metaclass": ("class M(type): pass\nclass C(metaclass=M): pass\ndef step(p):\n    return C\n", "class C is made by M"),
-    "a class of structs": ("import msgspec\nclass C(msgspec.Struct):\n    k: int = 1\ndef step(p):\n    return C\n", "class C is made by StructMeta"),
     "a masked array": ("import numpy as np\nA = np.ma.array([1])\ndef step(p):\n    return A\n", "MaskedArray A"),
     "a lock": ("import threading\nA = threading.Lock()\ndef step(p):\n    return A\n", "lock A"),
     "a generator": ("A = (n for n in (1, 2))\ndef step(p):\n    return A\n", "generator A"),

@@ -5,7 +5,7 @@ It is DuckDB's syntax tree without positions, with the inputs by their addresses
 names and types of the output. Layout, comments, quotes, redundant parentheses and the case of
 keywords are not in the tree. The alias of an input is replaced by a number where its name means
 nothing else in the statement; columns that are read lose their case where they name no column of a
-subquery. Everything else counts as typed.
+subquery, and the name of the only table. Everything else counts as typed.
 
 A false difference costs one recomputation. A false match would report a changed result as
 unchanged, so every doubt counts as a difference.
@@ -107,6 +107,9 @@ class _Canonicalizer:
         headings = {id(n) for n in _heading_nodes(tree)}
         columns_read = [list(columns.items()) for columns in self._columns_read.values()]
         words = Counter(re.findall(r"\w+", json.dumps([tree, columns_read]).lower()))
+        is_one_query = not any(n is not tree and "from_table" in n for n in nodes)
+        items = tree.get("select_list") or []
+        renamed = {ascii_lower(item["alias"]) for item in items if item.get("alias")}
         for number, node in enumerate(self._inputs):
             alias = ascii_lower(node["alias"])
             columns = set(_fold_names(self._columns_read[self._names[node["input"]]]))
@@ -121,8 +124,13 @@ class _Canonicalizer:
             for use in uses:
                 if use["type"] == "STAR":
                     use["relation_name"] = number
+                    continue
+                names = use["column_names"][1:]
+                is_only = is_one_query and tree.get("from_table") is node
+                if is_only and ascii_lower(names[0]) not in renamed:
+                    use["column_names"] = names  # as it would be without the name of its table
                 else:
-                    use["column_names"] = [number, *use["column_names"][1:]]
+                    use["column_names"] = [number, *names]
         headings |= {
             id(item) for node in nodes if node is not tree for item in node.get("select_list") or ()
         }

@@ -511,3 +511,12 @@ SELECT id AS k, -id AS id FROM papers ORDER BY id LIMIT 1
 
 SELECT id + 1 AS k, -id AS id FROM papers ORDER BY 1 LIMIT 1
 SELECT id + 1 AS k, -id AS id FROM papers ORDER BY 2 LIMIT 1
+
+SELECT year AS id, id AS x FROM papers ORDER BY id LIMIT 1
+SELECT year AS id, id AS x FROM papers ORDER BY papers.id LIMIT 1
+
+SELECT id FROM papers WHERE EXISTS (SELECT 1 FROM papers b WHERE b.id = papers.year)
+SELECT id FROM papers WHERE EXISTS (SELECT 1 FROM papers b WHERE b.id = year)
+
+SELECT list_transform([1, 2], id -> id + papers.id) AS s FROM papers
+SELECT list_transform([1, 2], id -> id + id) AS s FROM papers

@@ -163,3 +163,6 @@ select string_agg(p.venue, ',' order by p.id) filter (where p.year > 2000) as s 
 
 SELECT year AS y FROM papers WHERE year BETWEEN 2000 AND 2002 OR venue IS NULL
 select (year) as y from papers where ((year between 2000 and 2002) or (venue is null))
+
+SELECT id, year + 1 AS y FROM papers WHERE year > 2019
+SELECT q.ID, q.year + 1 AS y FROM papers q WHERE YEAR > 2019
