@@ -360,8 +360,9 @@ def test_a_list_of_files_is_one_table(ws, tmp_path):
 @pytest.mark.parametrize("number", ["1.5e-400", "-1E-0400", f"0.{'0' * 400}1", "1e-324"])
 @pytest.mark.parametrize("form", ['[\n{{"a":{}}}]', '[\n{{"a":[1, {} ]}}]', '\n{{"a": {}}}\n'])
 def test_a_number_of_json_that_would_be_read_as_zero_is_refused(read, form, number):
-    with pytest.raises(SourceUnavailable, match=r"line 2: .* too small for DOUBLE"):
-        read(form.format(number), "a.json")
+    for encoding in ("utf-8", "utf-16"):
+        with pytest.raises(SourceUnavailable, match=r"line 2: .* too small for DOUBLE"):
+            read(form.format(number).encode(encoding), "a.json")
     assert read(f'[{{"a":"{number}"}}, {{"a":"x"}}]', "b.json")[1] == [(number,), ("x",)]
 
 

@@ -66,7 +66,11 @@ class _Canonicalizer:
     def canonical_tree(self, tree: Node) -> Node:
         """The tree with the numbers of its inputs. Raises RecursionError."""
         copied: Node = self._copy(tree, frozenset())
-        self._number_aliases(copied)
+        nodes = list(walk_nodes(copied))
+        if not any(node.get("function_name") in _NAMING_FUNCTIONS for node in nodes):
+            headings = {id(node) for node in _heading_nodes(copied)}
+            self._number_aliases(copied, nodes, headings)
+            _fold_columns(copied, nodes, headings)
         return copied
 
     def _copy(self, node: Any, ctes: frozenset[str]) -> Any:
@@ -97,14 +101,11 @@ class _Canonicalizer:
             del node[key]
         self._inputs.append(node)
 
-    def _number_aliases(self, tree: Node) -> None:
+    def _number_aliases(self, tree: Node, nodes: Sequence[Node], headings: set[int]) -> None:
         """Replace aliases of inputs by their numbers, in the tree and in columns that they qualify.
         Left are those whose name occurs elsewhere in the statement, or as a column or in a type
-        that it reads: there it could mean a field of a struct."""
-        nodes = list(walk_nodes(tree))
-        if any(n.get("function_name") in _NAMING_FUNCTIONS for n in nodes):
-            return
-        headings = {id(n) for n in _heading_nodes(tree)}
+        that it reads: there it could mean a field of a struct. The only table of a statement
+        qualifies no column, unless an output has its name."""
         columns_read = [list(columns.items()) for columns in self._columns_read.values()]
         words = Counter(re.findall(r"\w+", json.dumps([tree, columns_read]).lower()))
         is_one_query = not any(n is not tree and "from_table" in n for n in nodes)
@@ -121,23 +122,26 @@ class _Canonicalizer:
             if not alias.isidentifier() or words[alias] != len(uses) + 1:
                 continue
             node["alias"] = number
+            is_only = is_one_query and tree.get("from_table") is node
             for use in uses:
                 if use["type"] == "STAR":
                     use["relation_name"] = number
                     continue
                 names = use["column_names"][1:]
-                is_only = is_one_query and tree.get("from_table") is node
-                if is_only and ascii_lower(names[0]) not in renamed:
-                    use["column_names"] = names  # as it would be without the name of its table
-                else:
-                    use["column_names"] = [number, *names]
-        headings |= {
-            id(item) for node in nodes if node is not tree for item in node.get("select_list") or ()
-        }
-        for node in nodes:
-            names = node.get("column_names") or []
-            if len(names) == 1 and id(node) not in headings:
-                node["column_names"] = [ascii_lower(names[0])]
+                is_plain = is_only and ascii_lower(names[0]) not in renamed
+                use["column_names"] = names if is_plain else [number, *names]
+
+
+def _fold_columns(tree: Node, nodes: Sequence[Node], headings: set[int]) -> None:
+    """Drop the case of columns that are read, but of those that name a column of a subquery, which
+    functions such as `to_json` show."""
+    named = headings | {
+        id(item) for node in nodes if node is not tree for item in node.get("select_list") or ()
+    }
+    for node in nodes:
+        names = node.get("column_names") or []
+        if len(names) == 1 and id(node) not in named:
+            node["column_names"] = [ascii_lower(names[0])]
 
 
 def _heading_nodes(tree: Node) -> Iterator[Node]:

@@ -4,7 +4,7 @@ what ends the process."""
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import BinaryIO
 
@@ -20,27 +20,24 @@ MAX_COLUMNS = 10_000
 """Binding takes DuckDB time with the square of the number of columns: 25 s for 20 000."""
 MAX_JSON_DEPTH = 1_000
 """DuckDB parses nested values by recursion and overflows the stack between 5 000 and 20 000."""
-_MAY_VANISH = re.compile(rb"[eE]-0*[3-9]\d\d|[eE]-0*\d{4}|0\.0{300}")
-_SMALL_NUMBER = re.compile(rb"(?<=[\[:,\s])-?(\d[\d.]*[eE]-\d{3,}|0\.0{300,}\d*)(?=[\s,\]}])")
+_MAY_VANISH = re.compile(r"[eE]-0*[3-9]\d\d|[eE]-0*\d{4}|0\.0{300}")
+_SMALL_NUMBER = re.compile(r"(?<=[\[:,\s])-?(\d[\d.]*[eE]-\d{3,}|0\.0{300,}\d*)(?=[\s,\]}])")
 _FLOAT_TYPES = ("DOUBLE", "FLOAT", "REAL")
 _LONG_NUMBER = re.compile(r"\d[\d.]{15}")
 _KEY_AND_LONG_NUMBER = re.compile(
     r'(?:("(?:[^"\\]|\\.)*")\s*:\s*)?(?<![\w."-])(-?\d[\d.]{15,}(?:[eE][+-]?\d+)?)(?![\w."+-])'
 )
 """A number of 16 digits or more, with the key before it."""
-_MAX_NUMBER_BYTES = 1024
+_MAX_NUMBER_LENGTH = 1024
 _QUOTE, _STRUCTURE = ord('"'), b'"[]{}'
 _ALL_BUT_STRUCTURE = bytes(set(range(256)) - set(_STRUCTURE))
 
 
-def check_json(source_files: Sequence[SourceFile]) -> None:
-    """Check JSON files. Raises OSError, and SourceUnavailable for too deep values and numbers that
-    are too small."""
+def check_depth(source_files: Sequence[SourceFile]) -> None:
+    """Check how deep the values in JSON files are nested. Raises OSError, SourceUnavailable."""
     for source_file in source_files:
-        name = os.path.basename(source_file.path)
-        for check in (_check_json_depth, _check_small_numbers):
-            with open_content(source_file) as content:
-                check(content, name)
+        with open_content(source_file) as content:
+            _check_json_depth(content, os.path.basename(source_file.path))
 
 
 def check_column_count(name: str, columns: int) -> None:
@@ -75,53 +72,62 @@ def check_same_columns(
         )
 
 
-def _check_small_numbers(stream: BinaryIO, name: str) -> None:
-    """DuckDB reads a number that is too small for DOUBLE as 0 before any cast."""
-    line, rest = 1, b""
-    while block := stream.read(BLOCK_BYTES):
-        block = rest + block
-        for match in _SMALL_NUMBER.finditer(block) if _MAY_VANISH.search(block) else ():
-            number = match[0].lower()
-            if float(number) == 0 and number.partition(b"e")[0].strip(b"-0."):
-                line += block.count(b"\n", 0, match.start())
-                raise SourceUnavailable(
-                    f"{display_name(name)}, line {line}: {number[:40].decode()} is too small for "
-                    "DOUBLE, and would be read as 0.",
-                    hint="Write 0, or the number as text, in quotation marks.",
-                )
-        rest = block[-_MAX_NUMBER_BYTES:]
-        line += block.count(b"\n", 0, -_MAX_NUMBER_BYTES)
-
-
-def check_exact_numbers(files: Sequence[TextFile]) -> None:
-    """Check numbers of JSON in columns that are declared to hold all their digits: DuckDB makes
-    each number with a point a DOUBLE before any cast. Raises OSError, SourceUnavailable."""
+def check_numbers(files: Sequence[TextFile]) -> None:
+    """Check numbers of JSON, which DuckDB makes DOUBLE before any cast: those that are too small
+    for it, and those in columns that are declared to hold all their digits. Raises OSError,
+    SourceUnavailable."""
     types: Mapping[str, str] = files[0].options.get("types", {})
     names = {fold(name): name for name, kind in types.items() if kind.upper() not in _FLOAT_TYPES}
-    for file in files if names else ():
-        with open_text(file.source_file, file.encoding) as text:
-            line, rest = 1, ""
-            while block := text.read(BLOCK_BYTES):
-                block = rest + block
-                found = _LONG_NUMBER.search(block) and _KEY_AND_LONG_NUMBER.finditer(block)
-                for match in found or ():
-                    # what is no object is in the column `json`
-                    key = fold(json.loads(match[1], strict=False)) if match[1] else "json"
-                    number = match[2]
-                    if key not in names or number.lstrip("-").isdecimal():
-                        continue  # integers stay as they are
-                    read = repr(float(number))
-                    if Decimal(number) != Decimal(read):
-                        line += block.count("\n", 0, match.start(2))
-                        given = json.dumps({"types": {names[key]: "DOUBLE"}}, ensure_ascii=False)
-                        raise SourceUnavailable(
-                            f"{display_name(file.path)}, line {line}: column {names[key]!r} "
-                            f"contains {number[:60]}, of which only {read} would be read.",
-                            hint="Write the number as text, in quotation marks, or read DOUBLE: "
-                            f"options={given}.",
-                        )
-                rest = block[-_MAX_NUMBER_BYTES:]
-                line += block.count("\n", 0, -_MAX_NUMBER_BYTES)
+    for file in files:
+        for line, block in _numbered_blocks(file):
+            if _MAY_VANISH.search(block):
+                _check_small_numbers(file.path, line, block)
+            if names and _LONG_NUMBER.search(block):
+                _check_long_numbers(file.path, line, block, names)
+
+
+def _numbered_blocks(file: TextFile) -> Iterator[tuple[int, str]]:
+    """The text in blocks, each with the number of its first line. They overlap, so that a number
+    is whole in one of them."""
+    with open_text(file.source_file, file.encoding) as text:
+        line, rest = 1, ""
+        while block := text.read(BLOCK_BYTES):
+            block = rest + block
+            yield line, block
+            rest = block[-_MAX_NUMBER_LENGTH:]
+            line += block.count("\n", 0, -_MAX_NUMBER_LENGTH)
+
+
+def _check_small_numbers(path: str, line: int, block: str) -> None:
+    for match in _SMALL_NUMBER.finditer(block):
+        number = match[0].lower()
+        if float(number) == 0 and number.partition("e")[0].strip("-0."):
+            line += block.count("\n", 0, match.start())
+            raise SourceUnavailable(
+                f"{display_name(path)}, line {line}: {number[:40]} is too small for DOUBLE, and "
+                "would be read as 0.",
+                hint="Write 0, or the number as text, in quotation marks.",
+            )
+
+
+def _check_long_numbers(path: str, line: int, block: str, names: Mapping[str, str]) -> None:
+    """`names`: the columns that hold all digits, by folded name."""
+    for match in _KEY_AND_LONG_NUMBER.finditer(block):
+        # what is no object is in the column `json`
+        key = fold(json.loads(match[1], strict=False)) if match[1] else "json"
+        number = match[2]
+        if key not in names or number.lstrip("-").isdecimal():
+            continue  # integers stay as they are
+        read = repr(float(number))
+        if Decimal(number) != Decimal(read):
+            line += block.count("\n", 0, match.start(2))
+            given = json.dumps({"types": {names[key]: "DOUBLE"}}, ensure_ascii=False)
+            raise SourceUnavailable(
+                f"{display_name(path)}, line {line}: column {names[key]!r} contains {number[:60]}, "
+                f"of which only {read} would be read.",
+                hint="Write the number as text, in quotation marks, or read DOUBLE: "
+                f"options={given}.",
+            )
 
 
 def _check_json_depth(stream: BinaryIO, name: str) -> None:

@@ -14,7 +14,7 @@ from jammi_lab.sources.files.decisions import Decision
 from jammi_lab.sources.files.file_checks import (
     check_column_count,
     check_declared_columns,
-    check_exact_numbers,
+    check_numbers,
 )
 from jammi_lab.sources.files.readers import partition_options, partition_types, path_literal
 from jammi_lab.sources.files.text_bytes import TextFile
@@ -63,7 +63,7 @@ def decide(
         return relation_of(f"SELECT {selected} FROM ({select})")
 
     detected = _detect(reading, rows_of, files[0].path)
-    check_exact_numbers(files)
+    check_numbers(files)
     check_declared_columns(options.get("types", {}), list(detected))
     partitions = partition_types(source_files)
     detected = {name: kind for name, kind in detected.items() if name not in partitions}

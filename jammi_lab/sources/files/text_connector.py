@@ -48,7 +48,7 @@ class TextConnector(FileConnector):
             return Decision({"name": "VARCHAR", "text": "VARCHAR"})
         nonempty = self._nonempty_files(source_files)
         if self.kind in ("json", "ndjson"):
-            file_checks.check_json(nonempty)
+            file_checks.check_depth(nonempty)
         files, access = self._text_files(nonempty)
         try:
             decision: Decision = self._reader.decide(
