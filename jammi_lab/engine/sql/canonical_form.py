@@ -134,7 +134,7 @@ class _Canonicalizer:
 
 def _fold_columns(tree: Node, nodes: Sequence[Node], headings: set[int]) -> None:
     """Drop the case of columns that are read, but of those that name a column of a subquery, which
-    functions such as `to_json` show."""
+    functions that write JSON show."""
     named = headings | {
         id(item) for node in nodes if node is not tree for item in node.get("select_list") or ()
     }
