@@ -90,7 +90,7 @@ SAID = [
     ("cell", ["%jammi config"], ["cells.limit"]),
     ("cell", ["%jammi config cells.limit 7", "%jammi config cells.limit"], ["cells.limit  7"]),
     ("cell", ["%jammi config cells.limits 7"], ["Did you mean cells.limit"]),
-    ("cell", ["%jammi config cells.limit 0"], ["cells.limit takes an integer of at least 1"]),
+    ("cell", ["%jammi config cells.limit 0"], ["cells.limit takes an integer from 1 to"]),
     ("cell", ["%jammi config cells.traceback long"], ["short or full", "'long'"]),
     ("cell", ["%jammi config cells.badge weit"], ["Did you mean wait?"]),
     (
