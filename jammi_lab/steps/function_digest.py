@@ -17,7 +17,6 @@ from typing import Any
 
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.steps.class_forms import hidden_state, own_members, refusal_of_class
-from jammi_lab.steps.definition_changes import note_function
 from jammi_lab.steps.function_source import (
     InlineSource,
     NoSource,
@@ -57,12 +56,9 @@ def function_digest(function: Callable[..., Any], inline_source: InlineSource | 
     walk = _FunctionWalk(function.__module__ or "")
     walk.number(function)
     try:
-        form = walk.function(function, inline_source)
-        digest = digest_of(["function-2", form])
+        return digest_of(["function-2", walk.function(function, inline_source)])
     except RecursionError:
         raise NoSource("the values that it names are nested too deeply") from None
-    note_function(digest, function.__name__, form)
-    return digest
 
 
 class _FunctionWalk:

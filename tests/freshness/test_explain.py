@@ -86,23 +86,12 @@ def test_a_changed_statement_names_its_values_and_key(papers: Lab) -> None:
     assert tree(papers, "recent")[0] == "recent: fresh"
 
 
-def test_a_changed_step_names_its_values_and_helpers(papers: Lab, write) -> None:
-    text = (
-        "import functools\nRATE = 2\ndef scale(x): return x * RATE\n"
-        "@functools.cache\ndef offset(): return scale(1)\n"
-        "def step(papers): return [{'y': offset()}]\n"
-    )
+def test_a_changed_value_of_a_step_is_a_change_of_the_function(papers: Lab, write) -> None:
+    text = "RATE = 2\ndef step(papers): return [{'y': RATE}]\n"
     papers.ws.materialize("scaled", jl.PythonStep(write(text).module.step, inputs=["papers"]))
-    for old, new, names in (
-        ("RATE = 2", "RATE = 3", "RATE"),
-        ("x * RATE", "x + RATE", "scale"),
-        ("scale(1)", "scale(2)", "offset"),
-        ("'y'", "'z'", "step"),
-        ("x * RATE", "x", "RATE, scale"),
-    ):
-        changed = write(text.replace(old, new)).module.step
-        papers.ws.define("scaled", jl.PythonStep(changed, inputs=["papers"]))
-        assert tree(papers, "scaled")[2:] == [f"   └─ what differs: {names}"]
+    changed = write(text.replace("RATE = 2", "RATE = 3")).module.step
+    papers.ws.define("scaled", jl.PythonStep(changed, inputs=["papers"]))
+    assert tree(papers, "scaled")[2:] == ["   └─ what differs: the function"]
 
 
 def test_what_cannot_be_decided_says_why_with_the_way_there(papers: Lab) -> None:
