@@ -24,29 +24,25 @@ def metrics_recipe(
     relevance: Sequence[Mapping[Hashable, float]],
     k: int,
 ) -> Sql:
-    """Columns table, mode, cohort, queries, recall, precision, mrr, ndcg: a row for each search
-    (cohort is NULL) and for each of its cohorts. `relevance`: the judgements of each query.
-    InvalidArgument for rows as queries, and for texts beside vectors."""
-    texts = [isinstance(each.query, str) for each in queries]
-    if any(each.by_row for each in queries) or len(set(texts)) > 1:
-        raise InvalidArgument("as_table= needs queries that are all texts or all vectors.")
+    """Columns table, mode, queries, recall, precision, mrr, ndcg: a row for each search.
+    `relevance`: the judgements of each query. InvalidArgument for rows as queries."""
+    if queries[0].by_row:
+        raise InvalidArgument("as_table= needs queries that are texts or vectors, not rows.")
     ideal = [discounted_gain(sorted(each.values(), reverse=True)[:k]) for each in relevance]
-    has_cohorts = any(each.cohort is not None for each in queries)
     params = {
         "queries": [each.query for each in queries],
         "k": k,
         "numbers": list(range(len(queries))),
-        "cohorts": [each.cohort or "" for each in queries],
         "relevant": [sum(value > 0 for value in each.values()) for each in relevance],
         "ideal": ideal,
         "judged_queries": [number for number, each in enumerate(relevance) for _ in each],
         "judged_keys": [key for each in relevance for key in each],
         "relevance": [value for each in relevance for value in each.values()],
     }
-    return Sql(_statement(searches, has_cohorts=has_cohorts), params)
+    return Sql(_statement(searches), params)
 
 
-def _statement(searches: Sequence[Search], *, has_cohorts: bool) -> str:
+def _statement(searches: Sequence[Search]) -> str:
     names = [(sql_literal(each.table), sql_literal(each.mode)) for each in searches]
     # One query is several, too: with a list the hits have the number of their query.
     hits = " UNION ALL ".join(
@@ -55,9 +51,6 @@ def _statement(searches: Sequence[Search], *, has_cohorts: bool) -> str:
         for (table, mode), each in zip(names, searches, strict=True)
     )
     values = ", ".join(f"({table}, {mode})" for table, mode in names)
-    grouping = "GROUPING SETS ((tab, mode), (tab, mode, cohort))" if has_cohorts else "tab, mode"
-    cohort = "cohort" if has_cohorts else "NULL::VARCHAR"
-    having = "HAVING grouping(cohort) = 1 OR cohort != ''" if has_cohorts else ""
     return f"""
         WITH hits AS ({hits}),
         judged AS (
@@ -65,11 +58,11 @@ def _statement(searches: Sequence[Search], *, has_cohorts: bool) -> str:
             unnest($relevance) AS relevance
         ),
         queries AS (
-            SELECT unnest($numbers) AS query, unnest($cohorts) AS cohort,
-            unnest($relevant) AS relevant, unnest($ideal) AS ideal
+            SELECT unnest($numbers) AS query, unnest($relevant) AS relevant,
+            unnest($ideal) AS ideal
         ),
         scored AS (
-            SELECT s.tab, s.mode, q.query, q.cohort,
+            SELECT s.tab, s.mode, q.query,
             count(CASE WHEN j.relevance > 0 THEN 1 END) / q.relevant AS recall,
             count(CASE WHEN j.relevance > 0 THEN 1 END) / $k AS precision,
             coalesce(1 / min(CASE WHEN j.relevance > 0 THEN h.rank END), 0) AS mrr,
@@ -77,9 +70,9 @@ def _statement(searches: Sequence[Search], *, has_cohorts: bool) -> str:
             FROM (VALUES {values}) s(tab, mode) CROSS JOIN queries q
             LEFT JOIN hits h ON h.tab = s.tab AND h.mode = s.mode AND h.query = q.query
             LEFT JOIN judged j ON j.query = h.query AND j.key = h.key
-            GROUP BY s.tab, s.mode, q.query, q.cohort, q.relevant, q.ideal
+            GROUP BY s.tab, s.mode, q.query, q.relevant, q.ideal
         )
-        SELECT tab AS "table", mode, {cohort} AS cohort, count(*) AS queries,
+        SELECT tab AS "table", mode, count(*) AS queries,
         avg(recall) AS recall, avg("precision") AS "precision", avg(mrr) AS mrr, avg(ndcg) AS ndcg
-        FROM scored GROUP BY {grouping} {having} ORDER BY ALL
+        FROM scored GROUP BY ALL ORDER BY ALL
     """.replace(" AS precision", ' AS "precision"')

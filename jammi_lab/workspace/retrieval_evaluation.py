@@ -21,7 +21,6 @@ from jammi_lab.features.vectors.judgements import (
     parse_judgements,
     to_table_key,
     to_table_keys,
-    without_self_judgements,
 )
 from jammi_lab.workspace.metrics_recipe import Search, metrics_recipe
 from jammi_lab.workspace.result_table import ResultTable
@@ -90,7 +89,6 @@ class Metrics(ReprMixin, Mapping[str, float]):
         mode: str,
         per_query: "Sequence[tuple[JudgedQuery, RankingScores]]",
         skipped: int,
-        own: int,
         recorded: Evaluation | None,
     ) -> None:
         self.table, self.k, self.mode = table, k, mode
@@ -110,9 +108,6 @@ class Metrics(ReprMixin, Mapping[str, float]):
         """The discounted cumulative gain, relative to that of the ideal order."""
         self.skipped = skipped
         """Number of queries without a relevant key, which are not scored."""
-        self.own = own
-        """Number of judgements of a row about itself, which are ignored: a row is never its own
-        hit."""
         self.recorded = recorded
         """The evaluation recorded for the model; None when the model is unknown here."""
         self._values = {
@@ -140,26 +135,10 @@ class Metrics(ReprMixin, Mapping[str, float]):
         return len(self._values)
 
     def per_query(self) -> "pa.Table":
-        """Columns query, cohort, recall, precision, mrr, ndcg: one row per query, in the order of
-        the judgements."""
-        rows = [
-            {"query": query.label, "cohort": query.cohort, **asdict(scores)}
-            for query, scores in self._per_query
-        ]
-        return _scores_frame(rows, query="string", cohort="string")
-
-    def cohorts(self) -> "pa.Table":
-        """Columns cohort, queries, recall, precision, mrr, ndcg: the means of each cohort, in the
-        order of the judgements."""
-        by_cohort: dict[str, list[RankingScores]] = {}
-        for query, scores in self._per_query:
-            if query.cohort is not None:
-                by_cohort.setdefault(query.cohort, []).append(scores)
-        rows = [
-            {"cohort": cohort, "queries": len(scores), **asdict(mean_scores(scores))}
-            for cohort, scores in by_cohort.items()
-        ]
-        return _scores_frame(rows, cohort="string", queries="int64")
+        """Columns query, recall, precision, mrr, ndcg: one row per query, in the order of the
+        judgements."""
+        rows = [{"query": query.label, **asdict(scores)} for query, scores in self._per_query]
+        return _scores_frame(rows, query="string")
 
     def _rendered(self) -> Rendered:
         return _scores_table([self])
@@ -214,28 +193,19 @@ class Comparison(ReprMixin, ArrowExportMixin):
 
 
 def _scores_table(rows: Sequence[Metrics]) -> Rendered:
-    k, skipped, self_judgements = rows[0].k, rows[0].skipped, rows[0].own
+    k, skipped = rows[0].k, rows[0].skipped
     lines = []
     for m in rows:
-        scores = [{"cohort": "", **{name: getattr(m, name) for name in _SCORE_NAMES}}]
-        for each in scores + m.cohorts().to_pylist():
-            numbers = [f"{each[name]:.4f}" for name in _SCORE_NAMES]
-            lines.append(
-                (m.table.name, m.table.version, m.table.model_id, m.mode, each["cohort"], *numbers)
-            )
-    note = count_noun(rows[0].queries, "query", "queries") + (
-        f", {skipped:,} skipped without a relevant key" if skipped else ""
-    )
-    note += (
-        f", ignoring {count_noun(self_judgements, 'judgement')} of a row about itself"
-        if self_judgements
-        else ""
-    )
+        numbers = [f"{getattr(m, name):.4f}" for name in _SCORE_NAMES]
+        lines.append((m.table.name, m.table.version, m.table.model_id, m.mode, *numbers))
+    note = count_noun(rows[0].queries, "query", "queries")
+    if skipped:
+        note += f", {skipped:,} skipped without a relevant key"
     return listing_table(
-        ["table", "version", "model", "mode", "cohort"]
+        ["table", "version", "model", "mode"]
         + [name if name == "mrr" else f"{name}@{k}" for name in _SCORE_NAMES],
         lines,
-        aligned="lrlllrrrr",
+        aligned="lrllrrrr",
         note=note,
     )
 
@@ -273,9 +243,7 @@ class RetrievalEvaluator:
             raise InvalidArgument("k must be at least 1.")
         exact = check_exact(exact)
         candidates = self._candidates(table, words)
-        judged_queries, self_judgements = without_self_judgements(
-            parse_judgements(golden), [self._keyed_rows(each.table._record) for each in candidates]
-        )
+        judged_queries = parse_judgements(golden)
         answerable = [
             each for each in judged_queries if any(value > 0 for value in each.relevance.values())
         ]
@@ -284,10 +252,9 @@ class RetrievalEvaluator:
                 "No query has a relevant key, so there is nothing to evaluate.",
                 hint=JUDGEMENTS_HINT,
             )
-        left_out_counts = (len(judged_queries) - len(answerable), self_judgements)
+        skipped = len(judged_queries) - len(answerable)
         scores = [
-            self._score(each, answerable, k, exact, left_out_counts, record=record)
-            for each in candidates
+            self._score(each, answerable, k, exact, skipped, record=record) for each in candidates
         ]
         if as_table is not None:
             kept = self._keep(as_table, candidates, answerable, k)
@@ -347,7 +314,7 @@ class RetrievalEvaluator:
         judged_queries: Sequence[JudgedQuery],
         k: int,
         exact: bool | None,
-        left_out_counts: tuple[int, int],
+        skipped: int,
         *,
         record: bool,
     ) -> Metrics:
@@ -359,7 +326,7 @@ class RetrievalEvaluator:
                 judged_queries, rankings, self._relevance(candidate, judged_queries), strict=True
             )
         ]
-        metrics = Metrics(candidate.table, k, candidate.mode, per_query, *left_out_counts, None)
+        metrics = Metrics(candidate.table, k, candidate.mode, per_query, skipped, None)
         if record and candidate.mode == "meaning":
             metrics.recorded = self._record(table_record, metrics)
         return metrics
@@ -367,10 +334,12 @@ class RetrievalEvaluator:
     def _relevance(
         self, candidate: _Candidate, judged_queries: Sequence[JudgedQuery]
     ) -> list[dict[Hashable, float]]:
-        """The judgements of each query by the keys of the table. SchemaMismatch."""
+        """The judgements of each query by the keys of the table. SchemaMismatch; InvalidArgument
+        when a row is judged about itself, as no row is its own hit."""
         record = candidate.table._record
+        rows = self._keyed_rows(record)
         keys = [key for each in judged_queries for key in each.relevance]
-        remaining_keys = iter(to_table_keys(keys, self._keyed_rows(record), record))
+        remaining_keys = iter(to_table_keys(keys, rows, record))
         result = []
         for each in judged_queries:
             by_key: dict[Hashable, float] = {}
@@ -378,6 +347,11 @@ class RetrievalEvaluator:
                 key = next(remaining_keys)
                 # Two judged keys may mean one key: 17 and '17'.
                 by_key[key] = max(by_key.get(key, 0.0), value)
+            if each.by_row and to_table_key(each.query, rows) in by_key:
+                raise InvalidArgument(
+                    f"The row {each.query!r} is judged about itself, but no row is its own hit.",
+                    hint="Leave out the judgements whose key is their row.",
+                )
             result.append(by_key)
         return result
 
@@ -394,11 +368,9 @@ class RetrievalEvaluator:
             matrix = self._search.matrix(record)
             positions = self._rank_by_meaning(record, matrix, judged_queries, k, exact)
             return [matrix.keys_at(rows).to_pylist() for rows in positions]
-        texts = [None if each.by_row else each.query for each in judged_queries]
-        if not all(isinstance(text, str) for text in texts):
-            raise InvalidArgument(
-                "A search by words needs text queries, but one query is not a text."
-            )
+        texts = [each.query for each in judged_queries]
+        if judged_queries[0].by_row or not isinstance(texts[0], str):
+            raise InvalidArgument("A search by words needs text queries.")
         if candidate.words is None:
             hits = self._search.words.hit_rows(record, texts, k)
         else:
@@ -418,24 +390,14 @@ class RetrievalEvaluator:
         exact: bool | None,
     ) -> list[Any]:
         """The row positions of the hits of each query. Raises as `search`."""
-        positions = dict[int, Any]()
-        for is_text in (True, False):  # a batch for the encoder, one of vectors for the search
-            numbers = [
-                number
-                for number, each in enumerate(judged_queries)
-                if not each.by_row and isinstance(each.query, str) is is_text
+        asked = [each.query for each in judged_queries]
+        if judged_queries[0].by_row:
+            rows = [self._search.row_of(record, matrix, to_table_key(key, matrix)) for key in asked]
+            return [
+                self._search.hits(record, None, k, row=row, exact=exact).rows[0] for row in rows
             ]
-            if numbers:
-                batch = [judged_queries[number].query for number in numbers]
-                queries, _ = self._search.query_vectors(record, batch)
-                hits = self._search.hits(record, queries, k, row=None, exact=exact)
-                positions.update(zip(numbers, hits.rows, strict=True))
-        for number, each in enumerate(judged_queries):
-            if each.by_row:
-                row = self._search.row_of(record, matrix, to_table_key(each.query, matrix))
-                hits = self._search.hits(record, None, k, row=row, exact=exact)
-                positions[number] = hits.rows[0]
-        return [positions[number] for number in range(len(judged_queries))]
+        vectors, _ = self._search.query_vectors(record, asked)
+        return list(self._search.hits(record, vectors, k, row=None, exact=exact).rows)
 
     def _keep(
         self, name: str, candidates: Sequence[_Candidate], queries: Sequence[JudgedQuery], k: int

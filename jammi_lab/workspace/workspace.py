@@ -874,15 +874,15 @@ class Workspace:
         source are compared on the same queries, and with `words`, a lexical table, the search by
         meaning, by words and by both.
 
-        `golden`: a frame or a list of dicts with `query` (a text, or a vector) or `row` (a key of
-        the table, which is left out of its own hits), `key`, and optionally `relevance` (a number
-        from 0; default 1) and "cohort" (a group of queries, scored also by itself); or a list of
-        (query, key) or (query, key, relevance). A key without a judgement counts as not relevant, a
-        judgement of a row about itself not at all. `exact` as in `search`. `as_table` keeps the
+        `golden`: a frame or a list of dicts with `query` (all texts, or all vectors) or `row` (a
+        key of the table, which is left out of its own hits), `key`, and optionally `relevance` (a
+        number from 0; default 1); or a list of (query, key) or (query, key, relevance). A key
+        without a judgement counts as not relevant. `exact` as in `search`. `as_table` keeps the
         scores as a recipe of that name, which becomes stale when a table that it searches does; its
         searches are exact. Scores by meaning are recorded for the model that made the vectors,
         unless `record=False`, the model is not registered here or the workspace is read-only.
-        Raises as `search`, as `materialize`, and InvalidArgument for malformed judgements.
+        Raises as `search`, as `materialize`, and InvalidArgument for malformed judgements and a
+        judgement of a row about itself.
         """
         evaluation = self._services.evaluation
         return evaluation.evaluate(

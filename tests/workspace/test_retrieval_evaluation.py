@@ -95,29 +95,11 @@ def test_the_highest_judgement_of_a_pair_counts_and_queries_without_a_relevant_k
     assert "1 query, 1 skipped without a relevant key" in repr(found)
 
 
-def test_what_is_judged_of_a_row_about_itself_does_not_count(lab: Any) -> None:
-    golden = [
-        {"row": 0, "key": 0},
-        {"row": 0, "key": 1},
-        {"row": "1", "key": 1.0},
-        {"row": 1, "key": 0},
-        {"row": 2, "key": "2", "relevance": 3},
-    ]
-    found = lab.evaluate("v", golden, k=1)
-    assert dict(found) == {"recall@1": 1, "precision@1": 1, "mrr": 1, "ndcg@1": 1} and (
-        found.queries,
-        found.skipped,
-        found.own,
-    ) == (2, 2, 3)
-    assert (
-        "2 queries, 2 skipped without a relevant key, ignoring 3 judgements of a row about itself"
-        in repr(found)
-    )
-    lab.embed("w", "papers", key="id", text="title", model="hashing", where="id < 3")
-    assert lab.evaluate(["v", "w"], golden, k=1).arrow()["recall"].to_pylist() == [1, 1]
-    with pytest.raises(errors.InvalidArgument, match="No query has a relevant key"):
-        lab.evaluate("v", [{"row": 0, "key": 0}])
-    assert lab.evaluate("v", [(TITLES[0], 0)], k=1).own == 0  # a text finds the row that has it
+def test_what_is_judged_of_a_row_about_itself_is_refused(lab: Any) -> None:
+    for key in (0, "0", 0.0):
+        with pytest.raises(errors.InvalidArgument, match="about itself"):
+            lab.evaluate("v", [{"row": 0, "key": 1}, {"row": 0, "key": key}])
+    assert lab.evaluate("v", [(TITLES[0], 0)], k=1).mrr == 1  # a text finds the row that has it
 
 
 def test_a_key_that_is_said_in_two_ways_is_one_with_its_highest_judgement(lab: Any) -> None:
@@ -143,10 +125,9 @@ def test_times_in_nanoseconds_are_judged_whole(ws: Any) -> None:
         ),
     )
     first, second = ws.table("t").read().arrow()["key"].to_pylist()
-    found = ws.evaluate(
-        "t", [{"row": first, "key": second}, {"query": [1.0, 0.0], "key": first}], k=1
-    )
-    assert found["recall@1"] == 1 and ws.neighbors("t").hits.fetchall()[0][0] == second
+    for judgement in ({"row": first, "key": second}, {"query": [1.0, 0.0], "key": first}):
+        assert ws.evaluate("t", [judgement], k=1)["recall@1"] == 1
+    assert ws.neighbors("t").hits.fetchall()[0][0] == second
 
 
 def test_scores_are_recorded_against_the_model_and_keep_it(lab: Any) -> None:
@@ -231,6 +212,8 @@ def test_tables_over_different_sources_are_not_compared(lab: Any) -> None:
         [("a", [1])],
         [([[1.0, 2.0]], 1)],
         [("a", 1, 0)],
+        [("a", 1), {"row": 0, "key": 1}],
+        [("a", 1), ([1.0, 2.0], 1)],
         pa.table({"key": [1]}),
     ],
     ids=str,
@@ -273,17 +256,10 @@ def test_a_read_only_workspace_scores_and_records_nothing(lab: Any, tmp_path: An
         assert reading.evaluate("g", [([1.0, 0.1], 0)], k=1).recorded is None
 
 
-# -- modes, cohorts, kept metrics
+# -- modes, kept metrics
 
 
-COHORTS = [
-    {"query": "networks", "key": 0, "cohort": "names"},
-    {"query": "networks", "key": 1, "cohort": "names"},
-    {"query": "pasta", "key": 3, "relevance": 2, "cohort": "food"},
-    {"query": "pasta", "key": 2, "cohort": "food"},
-    {"query": "football", "key": 5},
-    {"query": "a text without any word of a title", "key": 5},
-]
+JUDGED = [*GOLDEN, ("a text without any word of a title", 5)]
 
 
 @pytest.fixture
@@ -314,7 +290,6 @@ def test_a_table_is_scored_as_its_searches_by_meaning_words_or_both_say(both: An
             assert getattr(each, name) == pytest.approx(np.mean([getattr(s, name) for s in scores]))
         assert each.per_query().to_pylist()[1] == {
             "query": "sauce for pasta",
-            "cohort": None,
             **{name: getattr(scores[1], name) for name in METRICS},
         }
     for table, mode in (("v", "meaning"), ("w", "words")):
@@ -334,41 +309,22 @@ def test_only_texts_are_searched_by_words(both: Any) -> None:
         both.evaluate("v", GOLDEN, words="v")
 
 
-def test_cohorts_are_scored_by_themselves(lab: Any) -> None:
-    found = lab.evaluate("v", COHORTS, k=2)
-    assert found.queries == 4
-    rows = {row["cohort"]: row for row in found.cohorts().to_pylist()}
-    assert list(rows) == ["names", "food"] and rows["food"]["queries"] == 1
-    each = {row["query"]: row for row in found.per_query().to_pylist()}
-    assert rows["names"]["mrr"] == each["networks"]["mrr"]
-    assert rows["food"]["precision"] == each["pasta"]["precision"]
-    assert "names" in repr(found) and len(lab.evaluate("v", GOLDEN).cohorts()) == 0
-    with pytest.raises(errors.InvalidArgument, match="two cohorts"):
-        lab.evaluate("v", [*COHORTS, {"query": "pasta", "key": 1, "cohort": "other"}])
-
-
 def test_kept_metrics_are_a_table_with_a_verdict(both: Any) -> None:
-    found = both.evaluate("v", COHORTS, k=2, words="w", as_table="quality")
+    found = both.evaluate("v", JUDGED, k=2, words="w", as_table="quality")
     assert found["both"].kept.name == "quality" and both.staleness("quality") == jl.Fresh()
     rows = both.table("quality").arrow().to_pylist()
-    assert len(rows) == 3 * 3
-    for each in found:
-        for row in rows:
-            if row["mode"] != each.mode:
-                continue
-            assert row["table"] == each.table.name
-            scores = {c["cohort"]: c for c in each.cohorts().to_pylist()}
-            expected = scores.get(row["cohort"], {"queries": each.queries, **{
-                name: getattr(each, name) for name in METRICS
-            }})  # fmt: skip
-            for name in ("queries", *METRICS):
-                assert row[name] == pytest.approx(expected[name])
+    assert len(rows) == 3
+    for row in rows:
+        each = found[row["mode"]]
+        assert row["table"] == each.table.name
+        for name in ("queries", *METRICS):
+            assert row[name] == pytest.approx(getattr(each, name))
     both.sources.add("papers", pa.table({"id": range(6), "title": TITLES[::-1]}), replace=True)
     assert not isinstance(both.staleness("quality"), jl.Fresh)
     assert set(both.recompute("quality").executed) == {"v", "w", "quality"}
     changed = both.table("quality").arrow().to_pylist()
     assert changed != rows and both.staleness("quality") == jl.Fresh()
-    again = both.evaluate("v", COHORTS, k=2, words="w", as_table="quality")
+    again = both.evaluate("v", JUDGED, k=2, words="w", as_table="quality")
     assert again["both"].kept.outcome == "reused"
 
 
@@ -376,7 +332,6 @@ def test_metrics_of_vectors_are_kept_and_those_of_rows_are_not(lab: Any) -> None
     golden = [{"query": lab.vector("v", 0), "key": 1}, {"query": lab.vector("v", 4), "key": 4}]
     found = lab.evaluate("v", golden, k=3, as_table="quality")
     [row] = lab.table("quality").arrow().to_pylist()
-    assert row["cohort"] is None and row["mrr"] == pytest.approx(found.mrr)
-    for queries in ([{"row": 0, "key": 1}], [golden[0], {"query": "x", "key": 1}]):
-        with pytest.raises(errors.InvalidArgument, match="as_table="):
-            lab.evaluate("v", queries, as_table="other")
+    assert row["mrr"] == pytest.approx(found.mrr)
+    with pytest.raises(errors.InvalidArgument, match="as_table="):
+        lab.evaluate("v", [{"row": 0, "key": 1}], as_table="other")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 JUDGEMENTS_HINT = (
     'Pass a frame or a list of dicts with the columns "query" (a text or a vector) or "row" (a key '
-    'of the table), "key", and optionally "relevance" and "cohort".'
+    'of the table), "key", and optionally "relevance".'
 )
-_COLUMNS = ("query", "row", "key", "relevance", "cohort")
+_COLUMNS = ("query", "row", "key", "relevance")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,6 @@ class JudgedQuery:
     query: Any
     by_row: bool
     relevance: dict[Hashable, float]
-    cohort: str | None = None
 
     @property
     def label(self) -> str:
@@ -41,26 +40,6 @@ class JudgedQuery:
 def discounted_gain(gains: Sequence[float]) -> float:
     """The discounted cumulative gain of relevances in the order of their ranks."""
     return math.fsum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, 1))
-
-
-def without_self_judgements(
-    judged_queries: Sequence[JudgedQuery], tables: "Sequence[KeyedRows]"
-) -> tuple[list[JudgedQuery], int]:
-    """The queries without judgements of a row about itself, and the number of judgements left
-    out."""
-    remaining, self_judgements = [], 0
-    for each in judged_queries:
-        relevance = each.relevance
-        if each.by_row:
-            rows = [(table, to_table_key(each.query, table)) for table in tables]
-            relevance = {
-                key: value
-                for key, value in relevance.items()
-                if not any(to_table_key(key, table) == row for table, row in rows)
-            }
-        self_judgements += len(each.relevance) - len(relevance)
-        remaining.append(replace(each, relevance=relevance))
-    return remaining, self_judgements
 
 
 def to_table_keys(keys: Sequence[Any], table: "KeyedRows", record: TableRecord) -> list[Any]:
@@ -92,7 +71,8 @@ def to_table_key(key: Any, table: "KeyedRows") -> Any:
 
 
 def parse_judgements(golden: Any) -> list[JudgedQuery]:
-    """Group the judgements by query, in the order of first occurrence. InvalidArgument."""
+    """Group the judgements by query, in the order of first occurrence. The queries are all texts,
+    all vectors or all rows. InvalidArgument."""
     queries: dict[Any, JudgedQuery] = {}
     for number, row in enumerate(_judgement_rows(golden), 1):
         by_row = row.get("query") is None
@@ -123,23 +103,16 @@ def parse_judgements(golden: Any) -> list[JudgedQuery]:
                     f"{'several' if field == 'query' else 'no key'}: {value!r:.80}.",
                     hint=JUDGEMENTS_HINT,
                 )
-        judged_query = queries.setdefault(
-            (by_row, hashable_query), JudgedQuery(query, by_row, {}, _cohort_of(row))
-        )
-        if _cohort_of(row) != judged_query.cohort:
-            raise InvalidArgument(
-                f"The query of judgement {number} is in two cohorts: {judged_query.cohort!r} and "
-                f"{_cohort_of(row)!r}."
-            )
+        judged_query = queries.setdefault((by_row, hashable_query), JudgedQuery(query, by_row, {}))
         judged_query.relevance[key] = max(judged_query.relevance.get(key, 0.0), float(relevance))
     if not queries:
         raise InvalidArgument("There are no judgements.", hint=JUDGEMENTS_HINT)
+    if len({(each.by_row, isinstance(each.query, str)) for each in queries.values()}) > 1:
+        raise InvalidArgument(
+            "The queries must be all texts, all vectors or all rows.",
+            hint="Evaluate the queries of each kind by a call of their own.",
+        )
     return list(queries.values())
-
-
-def _cohort_of(row: Mapping[str, Any]) -> str | None:
-    cohort = row.get("cohort")
-    return None if cohort is None else str(cohort)
 
 
 def _is_weight(value: Any) -> bool:
