@@ -280,10 +280,11 @@ class EvaluatedGraph:
         ]
 
     def origin_verdict(self, node: RecipeNode, origin: FrameOrigin) -> Verdict:
-        """The verdict on a frame that a table of the node was made from. A table that was made from
-        the node in turn has no say in it, because neither can be judged first: that is a ground."""
+        """The verdict on a frame that a table of the node was made from. The state of a table that
+        was made from the node in turn is compared, but its verdict has no say, because neither can
+        be judged first: that is a ground."""
         observed_at = self.observation.started_at
-        sources = [a for a in origin.inputs if not self._is_made_from(node, a.input)]
+        sources = [a for a in origin.inputs if self._find_parent(node, a.input) is not node]
         evidence = [
             Evidence(
                 recorded="",
@@ -298,6 +299,7 @@ class EvaluatedGraph:
             (a.input.name, verdict)
             for a in sources
             if a.input.kind_class.is_result
+            and not self._is_made_from(node, a.input)
             and (verdict := self.verdict_on(a.input.name, node.tenant)) is not None
         ]
         return evaluate_frame(evidence, parents, observed_at)
@@ -311,12 +313,14 @@ class EvaluatedGraph:
 
     def _is_made_from(self, node: RecipeNode, table: Input) -> bool:
         """Whether a table that a frame of the node was made from was made from the node in turn."""
-        parent = self.graph.find(table.name, node.tenant)
-        return (
-            table.kind_class.is_result
-            and parent is not None
-            and parent.key not in {p.key for p in self.graph.frame_inputs(node)}
-        )
+        parent = self._find_parent(node, table)
+        return parent is not None and parent.key not in {
+            p.key for p in self.graph.frame_inputs(node)
+        }
+
+    def _find_parent(self, node: RecipeNode, table: Input) -> RecipeNode | None:
+        is_result = table.kind_class.is_result
+        return self.graph.find(table.name, node.tenant) if is_result else None
 
     def _frame_input_state(self, source: Anchor, tenant: str | None) -> State:
         """The current state of a table that a frame was made from. A column more or less counts:

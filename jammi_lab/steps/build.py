@@ -3,7 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import pyarrow as pa
@@ -225,6 +225,8 @@ def _produce_with_retries(
             job,
             lambda rebound: reservation.define(_recipe_record(ctx, reservation, rebound)),
         )
+        anchors = with_own_versions_resolved(ctx.catalog, name, state_before.anchors)
+        state_before = replace(state_before, anchors=anchors)
         ready = ctx.catalog.result_tables.by_definition(job.definition)
         if (
             not bypass_cache
@@ -354,7 +356,6 @@ def _build(
                 running.snapshots,
                 is_last_attempt=is_last_attempt,
             )
-            anchors = with_own_versions_resolved(ctx.catalog, build_record.recipe, anchors)
             types = _types_in_file(ctx, build_record, rows.schema, body)
             record = writer.publish(
                 types,

@@ -1,8 +1,9 @@
 """Random notebooks: cells that read tables, derive frames from them with pandas, and store tables
-again; and edits outside."""
+again; edits outside; and restarts of the kernel."""
 
 import random
 from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -10,6 +11,7 @@ from unittest import mock
 import jammi_lab as jl
 from jammi_kernel_ext.cell_flow import CellFlow
 from jammi_kernel_ext.frame_follower import FrameFollower
+from jammi_lab.core.verdicts import verdict_code
 from jammi_lab.sources.frame_origins import origins
 from jammi_lab.steps.sql import Sql
 from tests.freshness.lab import Lab
@@ -75,69 +77,33 @@ CELLS = (
 )
 
 
-class RandomNotebook:
-    """One history: what is done once, and again in a new kernel with the data as they are at the
+class Notebook:
+    """One history: what is done once, and again in new kernels with the data as they are at the
     end."""
 
-    def __init__(self, seed: int, length: int) -> None:
-        rng = random.Random(seed)
-        self.events = list[tuple[str, ...]]()
-        self.events += [
-            ("cell", f"{x} = ws.table('{rng.choice(SOURCES)}').pandas()") for x in NAMES
-        ]
-        stored = set[str]()
-        for _ in range(length):
-            self.events.append(self._event(rng, stored))
-        for out in OUTS:
-            self.events.append(("store", out, rng.choice(NAMES)))
-        self.events += [self._event(rng, stored) for _ in range(2)]
-        self.events.append(
-            ("edit", rng.choice(SOURCES), str(rng.randrange(1000)), rng.choice(("", "recompute")))
-        )
-
-    @staticmethod
-    def _event(rng: random.Random, stored: set[str]) -> tuple[str, ...]:
-        x, y, z = (rng.choice(NAMES) for _ in range(3))
-        match rng.choices(("read", "cell", "store", "edit"), (2, 9, 2, 1))[0]:
-            case "read":
-                table = rng.choice([*SOURCES, *sorted(stored)])
-                return ("cell", rng.choice(READS).format(x=x, t=table))
-            case "store":
-                out = rng.choice(OUTS)
-                stored.add(out)
-                return ("store", out, x)
-            case "edit":
-                return (
-                    "edit",
-                    rng.choice(SOURCES),
-                    str(rng.randrange(1000)),
-                    rng.choice(("", "recompute")),
-                )
-        cell = rng.choice(CELLS)
-        return ("cell", cell.format(x=x, y=y, z=z, k=rng.choice("pq"), i=rng.randrange(2)))
+    def __init__(self, events: Sequence[tuple[str, ...]]) -> None:
+        self.events = events
 
     def run(self, lab: Lab, *, again: bool = False) -> None:
         """Run it. `again`: without the edits, which have all been made."""
-        ws = lab.ws
-        values: dict[str, Any] = {"ws": ws, "__name__": "__main__"}
-        ws.frames_from(lambda: values)
-        follower = FrameFollower(values)
-        origins.follower = follower
-        origins.take_reads()
+        values, follower = new_kernel(lab)
         for number, (kind, *words) in enumerate([("cell", FIRST), *self.events], 1):
             match kind:
                 case "edit":
                     if not again:
                         lab.path(f"{words[0]}.csv").write_text(f"id,x\n1,{words[1]}.5\n2,7.0\n")
                         if words[2]:
-                            ws.recompute(words[0])
+                            lab.ws.recompute(words[0])
+                case "restart":
+                    lab.reopen()
+                    values, follower = new_kernel(lab)
                 case "cell":
                     follower.begin(words[0], number)
                     exec(compile(words[0], "cell", "exec"), values)
                     follower.end()
                 case "store":
                     follower.begin("get_ipython().run_cell_magic('jammi', '-m out', '…')", number)
-                    services_of(ws).materializer.materialize(
+                    services_of(lab.ws).materializer.materialize(
                         words[0],
                         Sql(f"SELECT id, x FROM {words[1]}", None, None),
                         cache="use",
@@ -145,6 +111,59 @@ class RandomNotebook:
                         frames=True,
                     )
                     follower.end()
+
+
+def new_kernel(lab: Lab) -> tuple[dict[str, Any], FrameFollower]:
+    """The variables of a kernel that begins, and what follows its frames."""
+    values: dict[str, Any] = {"ws": lab.ws, "__name__": "__main__"}
+    lab.ws.frames_from(lambda: values)
+    follower = FrameFollower(values)
+    origins.follower = follower
+    origins.take_reads()
+    return values, follower
+
+
+def random_notebook(seed: int, length: int) -> Notebook:
+    """A notebook of that many cells, edits and restarts."""
+    rng, stored = random.Random(seed), set[str]()
+    events = _reads(rng, stored)
+    for _ in range(length):
+        events += _random_events(rng, stored)
+    events += [("store", out, rng.choice(NAMES)) for out in OUTS]
+    for _ in range(2):
+        events += _random_events(rng, stored)
+    events.append(_random_edit(rng))
+    return Notebook(events)
+
+
+def _reads(rng: random.Random, stored: Collection[str]) -> list[tuple[str, ...]]:
+    """A cell for each name, as a new kernel needs them."""
+    tables = [*SOURCES, *sorted(stored)]
+    return [("cell", f"{x} = ws.table('{rng.choice(tables)}').pandas()") for x in NAMES]
+
+
+def _random_edit(rng: random.Random) -> tuple[str, ...]:
+    recomputed = rng.choice(("", "recompute"))
+    return ("edit", rng.choice(SOURCES), str(rng.randrange(1000)), recomputed)
+
+
+def _random_events(rng: random.Random, stored: set[str]) -> list[tuple[str, ...]]:
+    x, y, z = (rng.choice(NAMES) for _ in range(3))
+    kinds = ("read", "cell", "store", "edit", "restart")
+    match rng.choices(kinds, (20, 90, 20, 10, 5))[0]:
+        case "read":
+            table = rng.choice([*SOURCES, *sorted(stored)])
+            return [("cell", rng.choice(READS).format(x=x, t=table))]
+        case "store":
+            out = rng.choice(OUTS)
+            stored.add(out)
+            return [("store", out, x)]
+        case "edit":
+            return [_random_edit(rng)]
+        case "restart":
+            return [("restart",), ("cell", FIRST), *_reads(rng, stored)]
+    cell = rng.choice(CELLS)
+    return [("cell", cell.format(x=x, y=y, z=z, k=rng.choice("pq"), i=rng.randrange(2)))]
 
 
 def start(folder: Path, texts: dict[str, str]) -> Lab:
@@ -172,21 +191,29 @@ WITHOUT: dict[str, dict[str, Any]] = {
 sound."""
 
 
-def judge(seed: int, length: int, folder: Path) -> Counter[str]:
-    """Whether the verdicts on the tables of a random notebook hold against running it again."""
-    notebook = RandomNotebook(seed, length)
+def judge(notebook: Notebook, folder: Path) -> Counter[str]:
+    """Whether the verdicts on the tables of a notebook hold against running it again: those in its
+    kernel, and those after one more restart, where only frames that are no table are missing."""
     first = start(folder / "first", {})
     notebook.run(first)
     verdicts = {name: first.ws.staleness(name) for name in OUTS}
     stored = {name: rows(first.ws, name) for name in OUTS}
     texts = {name: first.path(f"{name}.csv").read_text() for name in SOURCES}
+    first.reopen()
+    new_kernel(first)
+    later = {name: first.ws.staleness(name) for name in OUTS}
+    framed = {name: [i.kind for i in first.ws.table(name).inputs] for name in OUTS}
     first.ws.close()
     second = _rows_of(notebook, folder / "second", texts)
     outcomes = Counter[str]()
     for name in OUTS:
         is_true = stored[name] == second[name]
         is_fresh = isinstance(verdicts[name], jl.Fresh)
-        assert is_true or not is_fresh, (seed, name, str(verdicts[name]), notebook.events)
+        for verdict in (verdicts[name], later[name]):
+            told = name, str(verdict), notebook.events
+            assert is_true or not isinstance(verdict, jl.Fresh), told
+            assert not isinstance(verdict, jl.Undecidable) or "frame" in framed[name], told
+        outcomes[f"after a restart {verdict_code(later[name])}"] += 1
         if is_true and not is_fresh:
             outcomes[_cause(notebook, folder, name, verdicts[name], stored[name], texts)] += 1
         else:
@@ -195,7 +222,7 @@ def judge(seed: int, length: int, folder: Path) -> Counter[str]:
 
 
 def _rows_of(
-    notebook: RandomNotebook, folder: Path, texts: dict[str, str]
+    notebook: Notebook, folder: Path, texts: dict[str, str]
 ) -> dict[str, list[tuple[Any, ...]]]:
     """The rows that a run from given texts ends with."""
     lab = start(folder, texts)
@@ -206,7 +233,7 @@ def _rows_of(
 
 
 def _cause(
-    notebook: RandomNotebook,
+    notebook: Notebook,
     folder: Path,
     name: str,
     verdict: Any,
