@@ -18,8 +18,8 @@ from pathlib import Path
 from jammi_lab.catalog.commit_count import SUFFIX, CommitCount
 from jammi_lab.catalog.connection import Connection, Dialect
 from jammi_lab.catalog.schema import format_table
-from jammi_lab.catalog.write_queue import (
-    WriteQueue,
+from jammi_lab.catalog.write_lock import (
+    begin_immediate,
     extended_code,
     is_busy,
     lock_holder,
@@ -83,7 +83,6 @@ class Sqlite(Dialect):
         self.file = path
         self._log = Path(f"{path}-wal")
         self._commits = CommitCount(path)
-        self._write_queue = WriteQueue(path.parent)
         self.label = str(path)
         self.read_only = read_only
         for suffix in ("", *_OWN_SUFFIXES):
@@ -130,12 +129,11 @@ class Sqlite(Dialect):
             )
 
     def close(self) -> None:
-        self._write_queue.close()
         self._commits.close()
 
     def begin(self, connection: Connection, *, writing: bool) -> None:
         if writing:
-            self._write_queue.begin(connection.raw, LOCK_SECONDS)
+            begin_immediate(connection.raw, LOCK_SECONDS)
             connection.changes = connection.raw.total_changes
         else:
             connection.raw.execute("BEGIN")

@@ -1,0 +1,95 @@
+"""Waiting for the write lock of a catalog in a file."""
+
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from jammi_lab.catalog import Catalog
+from jammi_lab.catalog import sqlite as dialects
+from jammi_lab.core.errors import VersionConflict
+from tests.catalog.conftest import Lab, sqlite_only
+from tests.waiting import until
+
+pytestmark = sqlite_only
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses of whoever waits for the file."""
+    paused: list[float] = []
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: (paused.append(seconds), sleep(seconds)))
+    return paused
+
+
+def write(catalog: Catalog, value: str = "1") -> None:
+    with catalog.transaction():
+        catalog.metadata.set("n", value)
+
+
+def test_an_interrupt_ends_the_waiting(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, waits: list[float]
+) -> None:
+    monkeypatch.setattr(dialects, "LOCK_SECONDS", 20.0)
+    with contextlib.closing(sqlite3.connect(lab.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        stop = threading.Thread(
+            target=lambda: (until(lambda: waits), os.kill(os.getpid(), signal.SIGINT))
+        )
+        stop.start()
+        with pytest.raises(KeyboardInterrupt):
+            write(lab.catalog)
+        stop.join()
+        assert lab.catalog.metadata.get("n") is None
+    write(lab.catalog)
+    assert lab.catalog.metadata.get("n") == "1"
+
+
+HOLD = """
+import os, signal, sqlite3, sys
+held = sqlite3.connect(sys.argv[1], isolation_level=None)
+held.execute("BEGIN IMMEDIATE")
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_stopped_process_that_holds_the_catalog_is_named(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialects, "LOCK_SECONDS", 0.05)
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(lab.path)]) as holder:
+        try:
+            os.waitpid(holder.pid, os.WUNTRACED)
+            with pytest.raises(
+                VersionConflict, match=f": process {holder.pid} on .+, which is stopped;"
+            ):
+                write(lab.catalog)
+        finally:
+            holder.kill()
+    write(lab.catalog)
+
+
+def test_a_writer_waits_for_another_tool_and_gives_up_in_the_end(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialects, "LOCK_SECONDS", 0.05)
+    with contextlib.closing(sqlite3.connect(lab.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(VersionConflict, match="locked"):
+            write(lab.catalog)
+        other.execute("ROLLBACK")
+    write(lab.catalog)
+
+
+def test_readers_wait_as_long_as_they_did_before_a_write(lab: Lab) -> None:
+    write(lab.catalog)
+    with lab.catalog.database.read() as tx:
+        assert tx.fetch("PRAGMA busy_timeout")[0][0] == dialects.LOCK_SECONDS * 1000
