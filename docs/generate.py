@@ -229,9 +229,9 @@ SETTINGS = {
     "default, 80 % of the machine.",
     "engine.temp_quota": "Disk space for what does not fit into memory, as `20GB`; empty: engine "
     "default.",
-    "engine.float_sums": "How `sum` and `avg` over floating-point numbers are computed in the "
-    "statements of tables: `reproducible`, the same in any order and on any number of threads, or "
-    "`fast`, DuckDB's own. Part of every SQL definition.",
+    "engine.float_sums": "How `sum`, `avg`, `min` and `max` over floating-point numbers are "
+    "computed in the statements of tables: `reproducible`, the same in any order and on any number "
+    "of threads, or `fast`, DuckDB's own. Part of every SQL definition.",
     "engine.timezone": "The zone of timestamps with time zone and of `current_date`. Part of every "
     "SQL definition.",
     "vectors.exact_max_rows": "Largest table, in rows, that is searched by reading all vectors, "

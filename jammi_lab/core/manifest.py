@@ -20,6 +20,7 @@ and no JSON string can begin a line, so the match is unambiguous."""
 _ABSENT_FIELDS = (
     b'\n "increment": null,',
     b'\n "input_files": [],',
+    b'\n "partial_sums": "",',
 )
 """Fields that are left out where they say nothing: manifests without them keep their bytes. None of
 them is the last key, so a comma follows."""
@@ -154,6 +155,9 @@ class Manifest(Value, frozen=True, kw_only=True):
     """The files of inputs that are folders or globs of Parquet files."""
     increment: Increment | None = None
     """The increment by which it was computed; None for a full computation."""
+    partial_sums: str = ""
+    """SHA-256 of the file beside the table by which an increment continues its sums of
+    floating-point numbers; empty without such a file."""
     hash_scheme: str = HASH_SCHEME
     """Scheme of the definition hash."""
     writer: str = ""

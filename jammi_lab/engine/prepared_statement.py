@@ -14,6 +14,7 @@ from jammi_lab.engine.parameters import remaining_parameters, with_lossless_cast
 from jammi_lab.engine.sql import faulty_optimizers, float_sums, row_order
 from jammi_lab.engine.sql.append_algebra import BASE, AppendRule, NotIncremental, append_rule
 from jammi_lab.engine.sql.canonical_form import canonicalize
+from jammi_lab.engine.sql.float_sums import ExactForm
 from jammi_lab.engine.sql.parse import ParsedStatement, StatementKind
 from jammi_lab.engine.sql.path_literals import replace_paths
 from jammi_lab.engine.sql.read_set import Binding
@@ -70,6 +71,11 @@ class PreparedStatement:
     def is_dml(self) -> bool:
         """Whether it is an INSERT, UPDATE or DELETE, which is evaluated and committed."""
         return self._parsed.kind is StatementKind.DML
+
+    @property
+    def rounds(self) -> bool:
+        """Whether it aggregates floating-point numbers."""
+        return self._binding.merged.rounds
 
     def refreshed(self) -> "PreparedStatement":
         """The same statement over the current versions of its mutable tables. TableNotFound."""
@@ -134,7 +140,22 @@ class PreparedStatement:
                 ),
             )
             self._binding.append_rules[appended, self.keeps_order] = rule
+        if rule.has_floats and self.partial_text is None:
+            raise NotIncremental("sums of floating-point numbers are not reproducible")
         return rule
+
+    @property
+    def partial_text(self) -> str | None:
+        """The statement with partial sums (`float_sums`); None where there is no such form."""
+        form = None if self._pool.has_fast_sums else self._exact_form()
+        return None if form is None or form.rounds else form.partial
+
+    def _exact_form(self) -> ExactForm:
+        if self._binding.exact_form is None:
+            self._binding.exact_form = self._pool.exact_form(
+                self._parsed, self._schemas, self.bound_values()
+            )
+        return self._binding.exact_form
 
     def restricted_to(self, identity: tuple[str, str, str], read: ReadPlan) -> "PreparedStatement":
         """The same statement over a part of an input, which has the columns of the input."""
@@ -171,14 +192,43 @@ class PreparedStatement:
         observed_states: ObservedStates | None = None,
     ) -> Stream:
         """Run the statement with its rows merged with those of a table, in the total order of
-        `run_ordered`, with its `observed_states`. Raises as `run_ordered`."""
-        merging = rule.merging_statement(self.output, self._parsed.text)
-        positions = row_order.total_order_positions(self.output, key, self.inferred_key)
+        `run_ordered`, with its `observed_states`; partial sums are in further columns. Raises as
+        `run_ordered`."""
         merged = replace(self, _relations={**self._relations, (BASE,): base})
-        return merged._run(
-            f"{merging} ORDER BY {', '.join(map(str, positions))}",
-            None,
-            len(merging[: merging.index(self._parsed.text)].encode()),
+        text = (self.partial_text if rule.has_floats else None) or self._parsed.text
+        merging = rule.merging_statement(rule.partial_output(self.output), text)
+        return merged._run_by_rule(rule, merging, text, key, observed_states)
+
+    def run_partial(
+        self,
+        rule: AppendRule,
+        key: Sequence[str],
+        on_progress: OnPercent | None = None,
+        observed_states: ObservedStates | None = None,
+    ) -> Stream:
+        """Run the statement as `run_ordered`, with the partial sums of the rule in further
+        columns."""
+        text = self.partial_text
+        assert text is not None, "the rule has partial sums"
+        return self._run_by_rule(rule, text, text, key, observed_states, on_progress)
+
+    def _run_by_rule(
+        self,
+        rule: AppendRule,
+        rows: str,
+        text: str,
+        key: Sequence[str],
+        observed_states: ObservedStates | None,
+        on_progress: OnPercent | None = None,
+    ) -> Stream:
+        """Run a SELECT `rows` of what the rule merges, which contains the statement as `text`."""
+        if rule.partial_columns:
+            rows = rule.total_statement(self.output, rows)
+        positions = row_order.total_order_positions(self.output, key, self.inferred_key)
+        return replace(self, _parsed=replace(self._parsed, text=text))._run(
+            f"{rows} ORDER BY {', '.join(map(str, positions))}",
+            on_progress,
+            len(rows[: rows.index(text)].encode()),
             observed_states=observed_states,
             in_order=True,
         )
@@ -237,11 +287,7 @@ class PreparedStatement:
         rows, and whether last bits still depend on the order in which DuckDB adds."""
         if self._pool.has_fast_sums or not self._binding.merged.rounds:
             return self, False
-        form = self._binding.exact_form
-        if form is None:
-            form = self._binding.exact_form = self._pool.exact_form(
-                self._parsed, self._schemas, self.bound_values()
-            )
+        form = self._exact_form()
         tree = None if form.text is None else self._pool.parse_tree(form.text)
         if form.text is None or tree is None:
             return self, form.rounds
@@ -310,7 +356,7 @@ class PreparedStatement:
             read_ahead_fully=read_ahead_fully,
             after_read=after_read,
             options=options,
-            with_float_sums=float_sums.uses_macros(self._parsed.text),
+            with_float_sums=float_sums.uses_macros(sql),
         )
         stream = Stream(
             worker,

@@ -39,7 +39,12 @@ from jammi_lab.steps.anchor_confirmation import (
     same_anchors,
     with_own_versions_resolved,
 )
-from jammi_lab.steps.increment import PlannedIncrement, base_relation, find_increment
+from jammi_lab.steps.increment import (
+    PartialSums,
+    PlannedIncrement,
+    base_relation,
+    find_increment,
+)
 from jammi_lab.steps.jobs import Job, RowStream, RunningJob
 from jammi_lab.steps.key_check import check_key
 from jammi_lab.steps.single_flight import SingleFlight
@@ -363,7 +368,11 @@ def _build(
                 dict(job.environment),
                 anchors,
                 running.counts,
-                Derivation(_confirmed_files(state_before, anchors), running.increment),
+                Derivation(
+                    _confirmed_files(state_before, anchors),
+                    running.increment,
+                    running.partial_sums(),
+                ),
                 functools.partial(_check_still_wanted, ctx, build_record),
                 lambda record: ctx.audit(record, ctx.sealed_relation(record, body, types)),
             )
@@ -436,7 +445,8 @@ def _start(
         assert job.incremental is not None, "an increment was planned"
         states: dict[tuple[str, str, str], Observed] = {}
         rows = job.incremental().start(planned, base, states)
-        return RunningJob(rows, snapshots=states, increment=planned.record), ""
+        kept = rows.file_body if isinstance(rows, PartialSums) else lambda: None
+        return RunningJob(rows, snapshots=states, increment=planned.record, partial_sums=kept), ""
     except (NotIncremental, TableDamaged) as error:
         reason = str(error) if bases else ""
     # outside the handler, whose error would stand before each error of the full computation

@@ -4,8 +4,12 @@ and merged with an earlier table.
 The rule comes from the algebra of the statement (`engine/sql/append_algebra.py`), the new files of
 a folder from the digests in the manifest of the earlier table, the new rows of a table from its
 earlier states (`ReadPlan.added_since`). Whatever is not proved leads to a full computation.
+
+A rounded sum of floating-point numbers cannot be continued. The partial sums of a table are
+therefore in a file beside it, whose digest is in the manifest; without it, the table is no base.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -31,14 +35,18 @@ from jammi_lab.sources.base import (
     Relation,
     Requirements,
 )
+from jammi_lab.storage.files import open_for_reading
 from jammi_lab.store import manifests, read_leases
 from jammi_lab.store.result_files import ResultFiles
+from jammi_lab.store.sidecars import PARTIAL_SUMS_SUFFIX, sidecar_path
 
 Identity = tuple[str, str, str]
 MIN_INPUT_ROWS = 100_000
 """Below this number of input rows a full computation is as fast."""
 MAX_SHARE = 0.75
 """An increment reads at most this share of the rows that a full computation reads."""
+_MAX_PARTIAL_ROWS = 1_000_000
+"""Of larger tables no partial sums are kept: they are in memory while the table is written."""
 _MAX_CANDIDATES = 4
 """Earlier tables that are considered as the base."""
 
@@ -54,6 +62,8 @@ class PlannedIncrement:
     """The input that gained rows."""
     added: AddedRows
     """The new rows."""
+    partial_digest: str = ""
+    """The digest of the partial sums beside the earlier table, if they are what is merged."""
 
     @property
     def record(self) -> Increment:
@@ -77,7 +87,7 @@ class Incremental(Protocol):
 
     def start(
         self, planned: PlannedIncrement, base: Relation, observed_states: ObservedStates
-    ) -> "ComputedRows":
+    ) -> "ComputedRows | PartialSums":
         """Start to compute the new rows and to merge them with the base. `observed_states` as in
         `run_ordered`. Raises NotIncremental."""
         ...
@@ -134,7 +144,14 @@ def _increment_from(
         raise NotIncremental("the new rows may come before others")
     if not results.is_intact(base):
         raise NotIncremental(f"version {base.version} of {base.recipe} is damaged")
-    return PlannedIncrement(rule, base, identity, added)
+    partial = _manifest(results, base).partial_sums if rule.partial_columns else ""
+    if rule.partial_columns and not partial:
+        raise _no_partial_sums(base)
+    return PlannedIncrement(rule, base, identity, added, partial)
+
+
+def _no_partial_sums(base: TableRecord) -> NotIncremental:
+    return NotIncremental(f"version {base.version} of {base.recipe} has no partial sums")
 
 
 def _check_is_worthwhile(
@@ -225,6 +242,47 @@ def _partition_columns(file: str) -> tuple[str, ...]:
     return tuple(part.partition("=")[0] for part in file.split("/")[:-1] if "=" in part)
 
 
+class PartialSums:
+    """A stream without its columns of partial sums, which are kept."""
+
+    def __init__(self, rule: AppendRule, stream: Stream) -> None:
+        self._stream, self._schema = stream, stream.schema
+        partial = rule.partial_columns
+        count = len(self._schema) - len(partial)
+        self._columns = range(count)
+        self._kept_columns = [count + partial.index(i) if i in partial else i for i in range(count)]
+        self._kept: list[pa.RecordBatch] | None = []
+        self._rows = 0
+        self.schema = pa.schema([self._schema.field(i) for i in self._columns])
+
+    def batches(self, rows: int = 65536) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in their final order, `rows` per batch."""
+        for batch in self._stream.batches(rows):
+            self._rows += batch.num_rows
+            if self._rows > _MAX_PARTIAL_ROWS:
+                self._kept = None
+            if self._kept is not None:
+                self._kept.append(
+                    batch.select(self._kept_columns).rename_columns(self.schema.names)
+                )
+            yield batch.select(self._columns)
+
+    def file_body(self) -> bytes | None:
+        """The rows with partial sums in place of sums, as an Arrow file; None for very many."""
+        if not self._kept:
+            return None
+        sink = pa.BufferOutputStream()
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        with pa.ipc.new_file(sink, self._kept[0].schema, options=options) as file:
+            for batch in self._kept:
+                file.write_batch(batch)
+        return bytes(sink.getvalue())
+
+    def close(self) -> None:
+        """Release all resources."""
+        self._stream.close()
+
+
 class ComputedRows:
     """Rows as a stream: those of the base first, or those of one statement. Raises NotIncremental
     when the streams have different types."""
@@ -278,13 +336,16 @@ class IncrementalStatement:
 
     def start(
         self, planned: PlannedIncrement, base: Relation, observed_states: ObservedStates
-    ) -> ComputedRows:
+    ) -> ComputedRows | PartialSums:
         """Compute the statement over the new rows, and merge. Raises NotIncremental when the rows
         would be read or written otherwise than by a full computation; and as `run_ordered`."""
         read = self._read_of_added(self._read_of(planned.identity), planned.added)
         query = self._query.restricted_to(planned.identity, read)
         if not planned.rule.keeps_order:
-            return ComputedRows([query.run_merged(planned.rule, base, self._key, observed_states)])
+            merged = query.run_merged(planned.rule, base, self._key, observed_states)
+            if planned.rule.partial_columns:
+                return PartialSums(planned.rule, merged)
+            return ComputedRows([merged])
         former = self._prepare(base_statement(self._query.output), {BASE: base})
         new = query.run_ordered(self._key, observed_states=observed_states)
         return ComputedRows([former.run_ordered(), new])
@@ -313,9 +374,40 @@ class IncrementalStatement:
         return prepared
 
 
+def partial_rule(query: PreparedStatement) -> AppendRule | None:
+    """The rule by which a statement could be extended, if partial sums must be kept for it."""
+    for read in query.inputs:
+        plan = read.relation.read
+        if plan.part_of_files is None and plan.added_since is None:
+            continue
+        try:
+            rule = query.append_rule(read.relation.input.identity)
+        except NotIncremental:
+            continue
+        return rule if rule.partial_columns else None
+    return None
+
+
+def _partial_rows(results: ResultFiles, base: TableRecord, digest: str) -> pa.Table:
+    """The partial sums of an earlier table. Raises NotIncremental when they are missing or other
+    ones."""
+    path = sidecar_path(results.parquet(base), PARTIAL_SUMS_SUFFIX)
+    try:
+        with open_for_reading(path) as file:
+            body = file.read()
+    except OSError:
+        body = b""
+    if hashlib.sha256(body).hexdigest() != digest:
+        raise _no_partial_sums(base)
+    return pa.ipc.open_file(body).read_all()
+
+
 def base_relation(results: ResultFiles, planned: PlannedIncrement) -> Relation:
-    """The rows of the earlier table. Raises TableDamaged."""
+    """The rows of the earlier table that are merged. Raises TableDamaged, NotIncremental."""
     base = planned.base
+    if planned.partial_digest:
+        rows = _partial_rows(results, base, planned.partial_digest)
+        return Relation(result_input(base.table_name), ReadPlan(frame=rows))
     lease = read_leases.ReadLease(results.require_intact(base))
     return Relation(
         result_input(base.table_name),

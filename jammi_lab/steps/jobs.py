@@ -106,6 +106,8 @@ class RunningJob:
     """The increment that is computed; None for a full computation."""
     damaged_versions: Sequence[int] = ()
     """Earlier versions whose rows would be taken over, if they were not damaged."""
+    partial_sums: Callable[[], bytes | None] = lambda: None
+    """Returns, when all rows are read, the partial sums to store beside the table, if any."""
 
 
 @dataclass(frozen=True)

@@ -135,12 +135,16 @@ def _stored_type(kind: str) -> str:
 def _start(
     query: "PreparedStatement", row_key: Sequence[str], on_progress: OnProgress | None
 ) -> "RunningJob":
+    from jammi_lab.steps.increment import PartialSums, partial_rule
     from jammi_lab.steps.jobs import RunningJob, percent_callback
 
     witnesses: dict[tuple[str, str, str], Observed] = {}
-    ordered = query.run_ordered(
-        row_key, on_progress=percent_callback(on_progress), observed_states=witnesses
-    )
+    percent = percent_callback(on_progress)
+    rule = partial_rule(query) if query.rounds else None
+    if rule is not None:
+        rows = PartialSums(rule, query.run_partial(rule, row_key, percent, witnesses))
+        return RunningJob(rows, snapshots=witnesses, partial_sums=rows.file_body)
+    ordered = query.run_ordered(row_key, on_progress=percent, observed_states=witnesses)
     return RunningJob(ordered, snapshots=witnesses)
 
 

@@ -6,6 +6,7 @@ and without a manifest. Any other failure ends as `failed`, without files.
 """
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -32,11 +33,13 @@ from jammi_lab.storage.files import (
     commit_with,
     fault_point,
     make_folder,
+    write_atomic,
 )
 from jammi_lab.storage.parquet import WRITER, ParquetSink
 from jammi_lab.store import manifests
 from jammi_lab.store.completed_records import completed_record
 from jammi_lab.store.result_files import ResultFiles, remove_table_files
+from jammi_lab.store.sidecars import PARTIAL_SUMS_SUFFIX, sidecar_path
 from jammi_lab.store.storage_errors import remains_of, storage_error
 
 __all__ = ["AlreadyBuilding", "AlreadyReady", "Publisher", "TableWriter"]
@@ -53,6 +56,8 @@ class Derivation(NamedTuple):
     """The files that were read, of inputs that are file sets."""
     increment: Increment | None = None
     """The increment by which it was computed; None for a full computation."""
+    partial_sums: bytes | None = None
+    """The file of partial sums beside the table, by which an increment continues its sums."""
 
 
 _IN_FULL = Derivation()
@@ -164,6 +169,11 @@ class TableWriter:
         # Recovery promotes a table that has a manifest: its results must be stored before.
         if audited.results:
             self._publisher.catalog.checks.add_results(audited.results)
+        if derivation.partial_sums is not None:
+            if (row_sync := self._publisher.row_sync(self.record)) is not None:
+                row_sync.wait()
+            partial_path = sidecar_path(self.path, PARTIAL_SUMS_SUFFIX)
+            write_atomic(partial_path, derivation.partial_sums)
         # The row was committed without a sync. No file gets its name before it is durable: else a
         # power failure could leave a complete table without a row.
         wait_until_durable = commit_with(
@@ -488,6 +498,9 @@ class Publisher:
             counts=counts,
             input_files=list(derivation.files),
             increment=derivation.increment,
+            partial_sums=hashlib.sha256(derivation.partial_sums).hexdigest()
+            if derivation.partial_sums is not None
+            else "",
             writer=WRITER,
         )
 

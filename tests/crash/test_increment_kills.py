@@ -18,7 +18,7 @@ from tests.crash.test_fault_points import cuts_of
 from tests.sizes import every_case, soak, thinned
 
 pytestmark = soak
-STATEMENT = "SELECT g, count(*) AS n, sum(x) AS s FROM {} GROUP BY g"
+STATEMENT = "SELECT g, count(*) AS n, sum(x) AS s, avg(x / 7) AS m FROM {} GROUP BY g"
 Growth = tuple[str, Callable[[], Any]]
 """What a statement reads, and the change that makes it stale."""
 

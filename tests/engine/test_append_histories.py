@@ -16,7 +16,13 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core.anchors import frame_input
 from jammi_lab.engine.name_resolution import NameResolver
-from jammi_lab.engine.sql.append_algebra import BASE, NotIncremental, base_statement
+from jammi_lab.engine.sql import float_sums
+from jammi_lab.engine.sql.append_algebra import (
+    BASE,
+    PARTIAL_COLUMN,
+    NotIncremental,
+    base_statement,
+)
 from jammi_lab.engine.sql.row_order import total_order_positions
 from jammi_lab.sources.base import ReadPlan, Relation
 from tests.inside import services_of
@@ -48,12 +54,15 @@ class GrowingTable:
         self.connection = duckdb.connect(config={"threads": 1})
         self.connection.execute("SET default_null_order = 'nulls_last'")
         small, rows = histories.small_table(), histories.new_rows(draw, draw.randrange(30))
+        self.connection.execute(";".join(float_sums.create_macros()))
+        self.all_rows = [rows]
         self._make("all0", rows, small)
         for number in range(1, APPENDS + 1):
             new = histories.new_rows(draw, draw.choice([0, 1, 2, 5, 20]))
             rows = pa.concat_tables([rows, new])
             self._make(f"new{number}", new, small)
             self._make(f"all{number}", rows, small)
+            self.all_rows.append(rows)
         self.frames = Frames({"t": rows, "small": small})
 
     def _make(self, schema, t, small):
@@ -86,13 +95,19 @@ def file_of(rows):
 class History:
     """A statement over a growing table, and how its rows are computed and merged."""
 
-    def __init__(self, table, prepared, statement):
+    def __init__(self, engine, table, prepared, statement):
+        self.engine = engine
         self.table, self.statement, self.output = table, statement, prepared.output
         self.rule = prepared.append_rule(table.frames.relations["t",].input.identity)
+        self._text = prepared.partial_text if self.rule.has_floats else statement
         positions = total_order_positions(prepared.output, (), prepared.inferred_key)
         self._order = f" ORDER BY {', '.join(map(str, positions))}"
 
     def in_full(self, number):
+        if self.rule.has_floats:
+            frames = Frames({"t": self.table.all_rows[number], "small": histories.small_table()})
+            [prepared] = self.engine.prepare(self.statement, overriding_resolvers=[frames])
+            return prepared.run_ordered().table()
         statement = f"SELECT * FROM (\n{self.statement}\n){self._order}"
         return self.table.rows(
             f"all{number}", self.statement if self.rule.keeps_order else statement
@@ -100,29 +115,42 @@ class History:
 
     def first(self):
         """The rows that an increment starts from."""
-        return self.in_full(0)
+        return self.table.rows("all0", self._total(self._text)) if self.partial else self.in_full(0)
+
+    @property
+    def partial(self):
+        return self.rule.partial_columns
+
+    def _total(self, rows):
+        if self.partial:
+            rows = self.rule.total_statement(self.output, rows)
+        return f"SELECT * FROM (\n{rows}\n){self._order}"
+
+    def _base(self, former):
+        names = [name for name, _ in self.output]
+        stored = [f"{PARTIAL_COLUMN}{i}" if i in self.partial else n for i, n in enumerate(names)]
+        return former.select(stored).rename_columns(names)
 
     def merged(self, number, former):
         if self.rule.keeps_order:
             new = self.table.rows(f"new{number}", self.statement)
             former = self.table.rows("main", base_statement(self.output), former)
             return pa.concat_tables([former, new])
-        statement = self.rule.merging_statement(self.output, self.statement) + self._order
-        return self.table.rows(f"new{number}", statement, former)
+        merging = self.rule.merging_statement(self.rule.partial_output(self.output), self._text)
+        return self.table.rows(f"new{number}", self._total(merging), self._base(former))
 
     def check(self, number, rows):
         """Compare rows with those of the whole statement."""
         expected = self.in_full(number)
-        assert same_bytes(rows, expected, with_floats=self.rule.keeps_order), (
-            self.statement,
-            number,
-        )
+        rows = rows.select(range(len(self.output)))
+        with_floats = self.rule.keeps_order or self.rule.has_floats
+        assert same_bytes(rows, expected, with_floats=with_floats), (self.statement, number)
 
 
-def check_histories(table, prepared, statement):
+def check_histories(engine, table, prepared, statement):
     """Compare each merged result, the base of which is the one before, with the full one; how
     many."""
-    history = History(table, prepared, statement)
+    history = History(engine, table, prepared, statement)
     rows = history.first()
     history.check(0, rows)
     for number in range(1, APPENDS + 1):
@@ -157,8 +185,9 @@ OUTSIDE = (
             "median(x)",
             "stddev(x)",
             "approx_count_distinct(k)",
-            "min(f)",
+            "sum(DISTINCT f)",
             "max(NULLIF(f, 0))",
+            "product(f)",
         )
     ),
 )
@@ -188,6 +217,6 @@ def test_merged_rows_are_byte_for_byte_those_of_the_whole_statement(tmp_path):
                 statement, is_inside = histories.statement(draw)
                 [prepared] = engine.prepare(statement, overriding_resolvers=[table.frames])
                 with contextlib.nullcontext() if is_inside else pytest.raises(NotIncremental):
-                    compared += check_histories(table, prepared, statement)
+                    compared += check_histories(engine, table, prepared, statement)
             table.connection.close()
     assert compared > FOLDERS * STATEMENTS * APPENDS // 2

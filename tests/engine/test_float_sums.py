@@ -1,10 +1,12 @@
 """Stored sums and averages of floating-point numbers are the same in any order, on any number of
 threads, and next to the exact sum."""
 
+import hashlib
 import itertools
 import math
 import random
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -134,6 +136,69 @@ def _rounded(table):
         [float(f"{v:.9g}") if isinstance(v, float) else v for v in row.values()]
         for row in table.to_pylist()
     ]
+
+
+FLOATS = [0.0, -0.0, 1e16, -1e16, 1e-40, 5e-324, 1e300, -1e300, 3e38, INF, -INF, NAN, None]
+AGGREGATES = [
+    "sum(p)",
+    "avg(p)",
+    "min(p)",
+    "max(p)",
+    "sum(q)",
+    "avg(q) FILTER (WHERE g > 0)",
+    "min(q)",
+    "max(q)",
+    "sum(p * q)",
+    "avg(p + g)",
+]
+
+
+def random_floats(rng):
+    """A random table of numbers of one width, with some that are special."""
+    count, width = rng.choice([1, 3, 40, 700]), rng.choice([0, 3, 30, 200])
+    special = rng.choice([0, 0, 0.02, 0.5])
+
+    def number():
+        if rng.random() < special:
+            return rng.choice(FLOATS)
+        return rng.uniform(-1, 1) * 10.0 ** rng.uniform(-width, width)
+
+    numbers = [number() for _ in range(2 * count)]
+    return pa.table(
+        {
+            "g": [rng.randrange(3) for _ in range(count)],
+            "p": pa.array(numbers[:count], pa.float64()),
+            "q": pa.array(np.array(numbers[count:], float), pa.float32(), from_pandas=False),
+        }
+    )
+
+
+@soak
+@pytest.mark.timeout(0)
+def test_random_tables_have_one_digest_on_any_threads_and_in_any_order(tmp_path):
+    rng = random.Random(11)
+    shelves = {threads: Shelf() for threads in (1, 2, 4)}
+    engines = {
+        threads: engine_of(shelf, tmp_path / f"spill{threads}", engine__threads=threads)
+        for threads, shelf in shelves.items()
+    }
+    for number in range(sized(30, 1_000)):
+        table = random_floats(rng)
+        if number % 50 == 0:  # so many rows that several threads share them
+            table = pa.concat_tables([table] * (300_000 // len(table)))
+        chosen = ", ".join(rng.sample(AGGREGATES, 3))
+        by = rng.choice([("g, ", " GROUP BY g"), ("", "")])
+        digests = set()
+        for threads, engine in engines.items():
+            order = np.random.default_rng(number + threads).permutation(len(table))
+            shelves[threads].frame("t", table=table.take(order), kind="source")
+            rows = stored(engine, f"SELECT {by[0]}{chosen} FROM t{by[1]}")
+            sink = pa.BufferOutputStream()
+            pq.write_table(rows.combine_chunks(), sink)
+            digests.add(hashlib.sha256(sink.getvalue()).hexdigest())
+        assert len(digests) == 1, (number, chosen)
+    for engine in engines.values():
+        engine.close()
 
 
 @pytest.mark.parametrize("kind", [pa.float32(), pa.float64()])

@@ -3,6 +3,7 @@ statement was."""
 
 import datetime
 import decimal
+import math
 import random
 from pathlib import Path
 
@@ -25,6 +26,9 @@ _SCHEMA = pa.schema(
 _SMALL_SCHEMA = pa.schema({"k": pa.int32(), "name": pa.string(), "w": pa.decimal128(6, 1)})
 
 
+_FLOATS = [0.0, -0.0, 1e16, 1e-40, 1e300, -1e300, math.inf, -math.inf, math.nan, None]
+
+
 def new_rows(draw: random.Random, rows: int) -> pa.Table:
     """Rows that are appended."""
     start = datetime.datetime(2020, 1, 1)
@@ -36,7 +40,7 @@ def new_rows(draw: random.Random, rows: int) -> pa.Table:
                 "x": draw.choice([draw.randrange(-(10**12), 10**12), 7, None]),
                 "d": decimal.Decimal(draw.randrange(-99999, 99999)).scaleb(-2),
                 "b": draw.choice([True, False, None]),
-                "f": draw.choice([draw.random(), 0.0, -0.0, float("nan"), None]),
+                "f": draw.choice(_FLOATS) if draw.random() < 0.3 else draw.uniform(-1e3, 1e3),
                 "ts": start + datetime.timedelta(hours=draw.randrange(100)),
             }
             for _ in range(rows)
@@ -87,9 +91,16 @@ _AGGREGATES = (
     "bool_or(x > 0)",
     "sum(x) FILTER (WHERE b)",
     "count(*) FILTER (WHERE k > 2)",
+    "sum(f)",
+    "avg(f)",
+    "sum(f * k) FILTER (WHERE abs(f) < 1e3)",
+    "avg(TRY_CAST(f AS FLOAT)) FILTER (WHERE b)",
+    "min(f)",
+    "max(f)",
 )
 _OUTSIDE = (
-    "SELECT g, avg(f) AS m FROM {rows} GROUP BY g",
+    "SELECT g, sum(DISTINCT f) AS m FROM {rows} GROUP BY g",
+    "SELECT g, fsum(f) AS m FROM {rows} GROUP BY g",
     "SELECT g, avg(x) AS m FROM {rows} GROUP BY g",
     "SELECT g, avg(DISTINCT x) AS m FROM {rows} GROUP BY g",
     "SELECT g, sum(x) AS s FROM {rows} GROUP BY g HAVING sum(x) > 0",
@@ -103,7 +114,9 @@ _OUTSIDE = (
     "SELECT k, count(*) AS n FROM (SELECT DISTINCT k, g FROM {rows}) GROUP BY k",
     "SELECT sum(x) + 1 AS s FROM {rows}",
     "SELECT max(n) AS n FROM (SELECT k, count(*) AS n FROM {rows} GROUP BY k)",
-    "SELECT b, min(f) AS m FROM {rows} WHERE f > 0 GROUP BY b",
+    "SELECT f, sum(f) AS m FROM {rows} WHERE f > 0 GROUP BY f",
+    "SELECT sum(f) + 1 AS s FROM {rows}",
+    "SELECT sum(f)::FLOAT AS s FROM {rows}",
 )
 
 

@@ -54,7 +54,7 @@ def computed_again(ws, statement, change):
 
 
 INSIDE = {
-    "group by": "SELECT g, count(*) AS n, sum(x) AS s, min(d) AS m FROM t GROUP BY g",
+    "group by": "SELECT g, count(*) AS n, sum(x) AS s, min(d) AS m, avg(f) FROM t GROUP BY g",
     "distinct": "SELECT DISTINCT g, k FROM t",
     "rows": "SELECT t.g, small.name FROM t JOIN small USING (k)",
     "rows in order": "SELECT g, f, x + 1 AS y FROM t WHERE b",
@@ -89,9 +89,9 @@ OUTSIDE = {
     "avg": "SELECT g, avg(x) AS m FROM t GROUP BY g",
     "avg of an interval": "SELECT g, avg(ts - TIMESTAMP '2020-01-01')::VARCHAR AS m FROM t GROUP BY g",
     "avg of times": "SELECT g, avg(ts) AS m FROM t GROUP BY g",
-    "avg of floating point": "SELECT g, avg(f) AS m FROM t GROUP BY g",
-    "sum of floating point": "SELECT g, sum(f) AS s FROM t GROUP BY g",
-    "max of floating point": "SELECT g, max(f) AS s FROM t GROUP BY g",
+    "compensated sum": "SELECT g, fsum(f) AS m FROM t GROUP BY g",
+    "sum of different floating point": "SELECT g, sum(DISTINCT f) AS s FROM t GROUP BY g",
+    "computed from a sum of floating point": "SELECT sum(f) * 2 AS s FROM t",
     "GROUP BY floating point": "SELECT f, count(*) AS n FROM t GROUP BY f",
     "DISTINCT floating point": "SELECT DISTINCT f FROM t",
     "sorted floating point": "SELECT f FROM t JOIN small USING (k)",
@@ -269,6 +269,28 @@ def test_an_unreadable_new_file_is_an_error_of_its_source_and_the_old_version_st
         with pytest.raises(SourceUnavailable, match=r"^The source t cannot be read: "):
             ws.materialize("it", INSIDE["group by"])
         assert ws.table("it").version == 1
+
+
+FLOAT_SUMS = "SELECT g, sum(f) AS s, avg(f) AS m, max(f) AS top FROM t GROUP BY g"
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_without_its_partial_sums_a_table_is_no_base(tmp_path, damage):
+    with growing_lab(tmp_path) as (ws, add):
+        made = ws.materialize("it", FLOAT_SUMS)
+        add("b3.parquet")
+        plan = ws.plan(["it"])
+        assert [step.action for step in plan.certain] == ["increment"]
+        DAMAGES[damage](made.path.with_suffix(".sums.arrow"))
+        [deviation] = plan.apply().deviations
+        assert deviation.endswith("in full: version 1 of it has no partial sums")
+        assert histories.is_increment(ws, FLOAT_SUMS, lambda: add("b4.parquet"))
+
+
+def test_sums_of_the_engine_are_computed_in_full(tmp_path):
+    with growing_lab(tmp_path, **{"engine.float_sums": "fast"}) as (ws, add):
+        manifest = computed_again(ws, FLOAT_SUMS, lambda: add("b3.parquet"))
+        assert manifest.increment is None and not manifest.partial_sums
 
 
 def test_a_missing_manifest_leads_to_a_full_run(tmp_path):

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import duckdb
 
 from jammi_lab.core.identifiers import quote_identifier
+from jammi_lab.engine.sql import float_sums
 from jammi_lab.engine.sql.allowlist import walk_nodes
 from jammi_lab.engine.sql.equal_values import bound_plan
 from jammi_lab.engine.sql.parse import ParsedStatement
@@ -22,6 +23,8 @@ from jammi_lab.engine.sql.read_set import InputSchemas, replica_tables
 Node = dict[str, Any]
 BASE = "__jammi_base"
 """The name of the former rows in a merging statement."""
+PARTIAL_COLUMN = "__jammi_partial_"
+"""The names of columns of partial sums begin so; the position of the sum follows."""
 
 _ROW_EXPRESSIONS = frozenset(
     f"BOUND_{name}"
@@ -36,6 +39,7 @@ _DISTINCT_TYPE = re.compile(
 among them: floating point (0.0 and -0.0), intervals, and everything nested."""
 _PLAIN_TYPE = re.compile(_DISTINCT_TYPE.pattern + "|FLOAT|DOUBLE")
 """Types that a result table gives back as the engine computed them."""
+_FLOAT = re.compile("FLOAT|DOUBLE")
 _EXACT_NUMBER = re.compile(r"BOOLEAN|U?(TINY|SMALL|BIG)INT|U?INTEGER|HUGEINT|DECIMAL(\(\d+,\d+\))?")
 _MERGING_FUNCTIONS = {
     "count": "sum",
@@ -47,6 +51,14 @@ _MERGING_FUNCTIONS = {
     "bool_or": "bool_or",
 }
 """The aggregate that merges partial values of an aggregate."""
+_FLOAT_MERGING_FUNCTIONS = {
+    "sum": float_sums.SUM,
+    "avg": float_sums.AVERAGE,
+    "mean": float_sums.AVERAGE,
+    "min": float_sums.MINIMUM,
+    "max": float_sums.MAXIMUM,
+}
+"""The same for floating-point numbers. Of sums and averages, partial sums are merged."""
 
 
 class NotIncremental(Exception):
@@ -62,13 +74,44 @@ class AppendRule:
     """For `group by`: by output column the merging aggregate, None for a grouping column."""
 
     @property
+    def has_floats(self) -> bool:
+        """Whether the statement must be run in its exact form (`float_sums`)."""
+        return any(f in _FLOAT_MERGING_FUNCTIONS.values() for f in self.functions)
+
+    @property
+    def partial_columns(self) -> list[int]:
+        """The positions of columns of which partial sums are merged."""
+        partial = (float_sums.SUM, float_sums.AVERAGE)
+        return [i for i, function in enumerate(self.functions) if function in partial]
+
+    def partial_output(self, output: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """The columns of the rows that are merged: partial sums in place of sums and averages."""
+        partial = self.partial_columns
+        return [
+            (name, float_sums.PARTIAL_TYPE if i in partial else kind)
+            for i, (name, kind) in enumerate(output)
+        ]
+
+    def total_statement(self, output: Sequence[tuple[str, str]], rows: str) -> str:
+        """The SELECT of the output columns from that of `partial_output`, whose partial sums follow
+        them."""
+        partial = self.partial_columns
+        names = [quote_identifier(name) for name, _ in output]
+        columns = [
+            f"{self.functions[i]}_of({name}) AS {name}" if i in partial else name
+            for i, name in enumerate(names)
+        ]
+        columns += [f"{names[i]} AS {PARTIAL_COLUMN}{i}" for i in partial]
+        return f"SELECT {', '.join(columns)} FROM {_rows_of(rows, output)}"
+
+    @property
     def keeps_order(self) -> bool:
         """Whether the former rows come first, unsorted. The new rows must then be the last."""
         return self.kind == "rows in order"
 
     def merging_statement(self, output: Sequence[tuple[str, str]], delta: str) -> str:
         """The SELECT that merges `BASE` and the rows of the SELECT `delta`, without an order. Both
-        have the columns of the statement, as has the result."""
+        have the columns `output`, as has the result."""
         names = [quote_identifier(name) for name, _ in output]
         rows = (
             f"SELECT {_cast_columns(output)} FROM {BASE} UNION ALL "
@@ -94,6 +137,8 @@ def _rows_of(statement: str, output: Sequence[tuple[str, str]]) -> str:
 def _merged_column(name: str, function: str | None, kind: str) -> str:
     if function is None:
         return name
+    if kind == float_sums.PARTIAL_TYPE:
+        return f"{float_sums.PARTIAL}_of({name}) AS {name}"
     return f"CAST({function}({name}) AS {kind}) AS {name}"
 
 
@@ -143,8 +188,9 @@ def _plan(cursor: duckdb.DuckDBPyConnection, sql: str, params: Mapping[str, Any]
 
 
 def _check_types(rule: AppendRule, output: Sequence[tuple[str, str]]) -> None:
-    allowed = _PLAIN_TYPE if rule.keeps_order else _DISTINCT_TYPE
-    for name, kind in output:
+    for i, (name, kind) in enumerate(output):
+        is_settled = rule.keeps_order or (rule.functions and rule.functions[i] is not None)
+        allowed = _PLAIN_TYPE if is_settled else _DISTINCT_TYPE
         if allowed.fullmatch(kind) is None:
             raise NotIncremental(f"column {name} has the type {kind}")
 
@@ -256,15 +302,19 @@ def _followed_projections(node: Node) -> tuple[list[int] | None, Node]:
 
 def _merging_function(aggregate: Node) -> str:
     name, arguments = aggregate["name"], [_type_of(a) for a in aggregate.get("children") or ()]
-    if name not in _MERGING_FUNCTIONS or len(arguments) > 1:
+    if name not in (*_MERGING_FUNCTIONS, *_FLOAT_MERGING_FUNCTIONS) or len(arguments) > 1:
         raise NotIncremental(f"{name}() in the statement")
     if aggregate.get("aggregate_type") != "NON_DISTINCT":
         raise NotIncremental(f"{name}(DISTINCT …) in the statement")
     if aggregate.get("order_bys"):
         raise NotIncremental(f"{name}(… ORDER BY …) in the statement")
+    if name in _FLOAT_MERGING_FUNCTIONS and arguments and _FLOAT.fullmatch(arguments[0]):
+        return _FLOAT_MERGING_FUNCTIONS[name]
     if name == "sum" and not all(map(_EXACT_NUMBER.fullmatch, arguments)):
         raise NotIncremental(f"sum() of a {arguments[0]}")
     if name in ("min", "max") and not all(map(_DISTINCT_TYPE.fullmatch, arguments)):
+        raise NotIncremental(f"{name}() of a {arguments[0]}")
+    if name not in _MERGING_FUNCTIONS:
         raise NotIncremental(f"{name}() of a {arguments[0]}")
     return _MERGING_FUNCTIONS[name]
 

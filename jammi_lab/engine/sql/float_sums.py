@@ -1,18 +1,21 @@
-"""Sums and averages of floating-point numbers that are the same whatever the order of the rows, the
-number of threads and the machine; used where rows are stored.
+"""Sums, averages, minima and maxima of floating-point numbers that are the same whatever the order
+of the rows, the number of threads and the machine; used where rows are stored.
 
 A number between 1e-21 and 1e19 is split into whole multiples of three units that lie 62 bits apart.
 Multiples are added as integers, which is exact, and put together at the end with an error of about
 one unit in the last place (after Demmel and Nguyen, *Parallel Reproducible Summation*, 2015). Other
-numbers, infinities and NaN are collected and added in ascending order.
+numbers, infinities and NaN are collected and added in ascending order. The sums of the multiples,
+with those numbers, are *partial sums*: they are exact, and those of two sets of rows can be merged.
 
-The sums are macros over DuckDB's aggregates. A macro takes no DISTINCT, ORDER BY or OVER, so those
-calls stay as they are; a FILTER becomes part of the argument.
+A result that is 0 is 0.0, not -0.0, and all NaN are the same one.
+
+The functions are macros over DuckDB's aggregates. A macro takes no DISTINCT, ORDER BY or OVER, so
+those calls stay as they are; a FILTER becomes part of the argument.
 """
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +26,17 @@ from jammi_lab.engine.sql.allowlist import walk_nodes
 
 Node = dict[str, Any]
 
-_MACROS = {"sum": "__jammi_sum", "avg": "__jammi_avg", "mean": "__jammi_avg"}
+SUM, AVERAGE, PARTIAL = "__jammi_sum", "__jammi_avg", "__jammi_partial"
+MINIMUM, MAXIMUM = "__jammi_min", "__jammi_max"
+_EXTREMES = {"min": MINIMUM, "max": MAXIMUM}
+_MACROS = {"sum": SUM, "avg": AVERAGE, "mean": AVERAGE, **_EXTREMES}
+_PARTIAL_MACROS = {**dict.fromkeys(("sum", "avg", "mean"), PARTIAL), **_EXTREMES}
+_CALLED_MACROS = re.compile(r"\b__jammi_(sum|avg|min|max|partial)(_of)?\(")
+PARTIAL_TYPE = (
+    "STRUCT(m1 DECIMAL(38,0), m2 DECIMAL(38,0), m3 DECIMAL(38,0), apart DOUBLE[], n BIGINT)"
+)
+"""The type of partial sums: by unit the sum of the multiples, the other numbers, and how many
+numbers there are in all."""
 _BITS = 62
 _UNITS = [2.0 ** (2 - _BITS * level) for level in range(3)]
 _LEAST = _UNITS[-1] * 2.0**52
@@ -31,9 +44,9 @@ _LEAST = _UNITS[-1] * 2.0**52
 _MARK = re.compile(r'"__jammi_call_(\d+)"')
 _ROUNDING_AGGREGATES = frozenset(
     """
-    avg corr covar_pop covar_samp entropy favg fsum kahan_sum kurtosis kurtosis_pop mean product
-    regr_avgx regr_avgy regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy sem skewness
-    stddev stddev_pop stddev_samp sum sumkahan var_pop var_samp variance
+    avg corr covar_pop covar_samp entropy favg fsum kahan_sum kurtosis kurtosis_pop max mean min
+    product regr_avgx regr_avgy regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy sem
+    skewness stddev stddev_pop stddev_samp sum sumkahan var_pop var_samp variance
     """.split()
 )
 
@@ -61,18 +74,39 @@ def _macro_bodies() -> Iterator[tuple[str, str]]:
         yield f"__jammi_rest_{level}(x)", f"({above} - __jammi_{level}(x) * {_number(unit)})"
     yield "__jammi_carry(s)", f"CAST(s::DOUBLE / {_number(2.0**_BITS)} AS HUGEINT)"
     yield "__jammi_below(s)", f"CAST(s - __jammi_carry(s) * {2**_BITS} AS DOUBLE)"
-    others = "list(x) FILTER (WHERE __jammi_1(x) IS NULL AND x <> 0)"
-    yield "__jammi_others(x)", f"coalesce(list_sum(list_sort({others})), 0)"
-    null = "0 * nullif(count(x), 0)"
-    yield "__jammi_double_sum(x)", f"({_put_together()} + __jammi_others(x) + {null})"
-    yield "__jammi_sum(x)", "__jammi_double_sum(x::DOUBLE)"
-    yield "__jammi_avg(x)", "(__jammi_double_sum(x::DOUBLE) / count(x))"
-
-
-def _put_together() -> str:
-    """The number of the sums by unit: from the least, each gives what exceeds it to the next."""
+    apart = "list(x) FILTER (WHERE __jammi_1(x) IS NULL AND x <> 0)"
     levels = range(1, len(_UNITS) + 1)
-    sums = [f"coalesce(sum(__jammi_{level}(x)), 0)" for level in levels]
+    sums = [f"sum(__jammi_{level}(x))" for level in levels]
+    fields = [f"m{level} := sum(__jammi_{level}(x))::DECIMAL(38,0)" for level in levels]
+    yield "__jammi_double_partial(x)", _struct(*fields, f"apart := {apart}", "n := count(x)")
+    yield f"{PARTIAL}(x)", "__jammi_double_partial(x::DOUBLE)"
+    merged = [f"m{level} := sum(p.m{level})" for level in levels]
+    merged += ["apart := flatten(list(p.apart))", "n := CAST(sum(p.n) AS BIGINT)"]
+    yield f"{PARTIAL}_of(p)", _struct(*merged)
+    yield "__jammi_settled(x)", "CASE WHEN isnan(x) THEN 'nan'::FLOAT ELSE x + 0::TINYINT END"
+    total = _total([f"p.m{level}::HUGEINT" for level in levels], "p.apart", "p.n")
+    yield f"{SUM}_of(p)", total
+    yield f"{AVERAGE}_of(p)", f"({SUM}_of(p) / p.n)"
+    yield "__jammi_double_sum(x)", _total(sums, apart, "count(x)")
+    yield f"{SUM}(x)", "__jammi_double_sum(x::DOUBLE)"
+    yield f"{AVERAGE}(x)", "(__jammi_double_sum(x::DOUBLE) / count(x))"
+    for function, macro in _EXTREMES.items():
+        yield f"{macro}(x)", f"__jammi_settled({function}(x))"
+
+
+def _struct(*fields: str) -> str:
+    return f"struct_pack({', '.join(fields)})"
+
+
+def _total(sums: Sequence[str], others: str, count: str) -> str:
+    """The sum of all numbers, NULL where there is none."""
+    of_others = f"coalesce(list_sum(list_sort({others})), 0)"
+    return f"__jammi_settled({_put_together(sums)} + {of_others} + 0 * nullif({count}, 0))"
+
+
+def _put_together(sums: Sequence[str]) -> str:
+    """The number of the sums by unit: from the least, each gives what exceeds it to the next."""
+    sums = [f"coalesce({each}, 0)" for each in sums]
     above, terms = sums[-1], list[str]()
     for unit, next_sum in zip(_UNITS[:0:-1], sums[-2::-1], strict=True):
         terms.append(f"__jammi_below({above}) * {_number(unit)}")
@@ -90,18 +124,20 @@ class ExactForm:
     text: str | None
     """The statement with the macros; None where it has no call that they can stand for."""
     rounds: bool
-    """Whether another aggregate of floating-point numbers is left, whose last bits depend on the
-    order in which DuckDB adds."""
+    """Whether another aggregate of floating-point numbers is left, whose result depends on the
+    order in which DuckDB takes them."""
+    partial: str | None = None
+    """`text` with partial sums in place of sums and averages."""
 
 
 def uses_macros(text: str) -> bool:
     """Whether a text that is run may call the macros."""
-    return "__jammi_sum(" in text or "__jammi_avg(" in text
+    return _CALLED_MACROS.search(text) is not None
 
 
 def rounds(expression: Node) -> bool:
-    """Whether an expression of a bound plan is an aggregate of floating-point numbers that
-    rounds."""
+    """Whether an expression of a bound plan is an aggregate of floating-point numbers that rounds,
+    or picks one of several forms of 0 or NaN."""
     if expression.get("expression_class") not in ("BOUND_AGGREGATE", "BOUND_WINDOW"):
         return False
     if ascii_lower(expression.get("name") or "") not in _ROUNDING_AGGREGATES:
@@ -135,11 +171,19 @@ def exact_form(
             is_left = True
     if floats & others:  # one call of several columns
         return ExactForm(None, rounds=True)
-    return ExactForm(_with_macros(tree, floats, print_tree) if floats else None, is_left)
+    if not floats:
+        return ExactForm(None, is_left)
+    text, partial = (
+        _with_macros(tree, floats, print_tree, macros) for macros in (_MACROS, _PARTIAL_MACROS)
+    )
+    return ExactForm(text, is_left, partial)
 
 
 def _with_macros(
-    tree: Node, floats: Collection[int], print_tree: Callable[[Node], str | None]
+    tree: Node,
+    floats: Collection[int],
+    print_tree: Callable[[Node], str | None],
+    macros: Mapping[str, str],
 ) -> str | None:
     """The text of a statement in which macros stand for some of the replaceable calls."""
     exact = _copy(tree)
@@ -147,7 +191,7 @@ def _with_macros(
     names = [print_tree(_select_of(item)) for item in named]
     for number, call in enumerate(_replaceable_calls(exact)):
         if number in floats:
-            call["function_name"] = _MACROS[_function_name(call)]
+            call["function_name"] = macros[_function_name(call)]
             if call["filter"] is not None:
                 call["children"] = [_only_where(call["filter"], call["children"][0])]
                 call["filter"] = None
