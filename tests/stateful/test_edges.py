@@ -276,15 +276,12 @@ class History:
             case 2:
                 with contextlib.suppress(DeltaError):
                     DeltaTable(path).optimize.compact()
-            case _:  # in place, with the times that it had
+            case _:  # in place, with the times and the least and greatest values that it had
                 file = Path(self.choice(DeltaTable(path).file_uris()).removeprefix("file://"))
                 times, rows = file.stat(), pq.read_table(file)
-                changed = rows.set_column(
-                    1, "n", pa.array([each + 1 for each in rows["n"].to_pylist()], pa.int64())
-                )
-                pq.write_table(
-                    self.choice((rows, changed, rows.take(list(range(len(rows)))[::-1]))), file
-                )
+                turned = rows.take(list(range(len(rows)))[::-1])
+                changed = rows.set_column(1, "n", turned["n"])
+                pq.write_table(self.choice((rows, changed, turned)), file)
                 os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
 
     def sqlite(self, *statements: str) -> None:
