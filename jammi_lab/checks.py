@@ -11,6 +11,7 @@ from jammi_lab.features.checks import rules
 Rule, quoted_columns = rules.Rule, rules.quoted_columns
 accepted = rules.Accepted
 between = rules.Between
+drift = rules.Drift
 not_null = rules.NotNull
 references = rules.References
 row_count = rules.RowCount

@@ -2,6 +2,7 @@
 the rows that break it, with its values bound as parameters. `jammi_lab.checks` lists them."""
 
 import contextlib
+import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -100,20 +101,60 @@ class References(Rule):
 
 
 class RowCount(Rule):
-    """The table has at least `min` and at most `max` rows; None leaves a side open."""
+    """The table has at least `min` and at most `max` rows, and their number differs from that of
+    the version before by at most a share of it; None asks for nothing."""
 
     rows = ("SELECT row_count FROM (SELECT count(*) AS row_count FROM ", ") WHERE ")
 
-    def __init__(self, min: int | None = None, max: int | None = None) -> None:
-        """`min`, `max`: at least one."""
+    def __init__(
+        self, min: int | None = None, max: int | None = None, change: float | None = None
+    ) -> None:
+        """At least one. `change`: as `rel` of `Drift`; passes where the version before has no
+        rows."""
         for bound in (min, max):
             if bound is not None and (not isinstance(bound, int) or isinstance(bound, bool)):
                 raise InvalidArgument(f"A number of rows must be an integer, got {bound!r}.")
-        words = _range_words(min, max)
-        super().__init__(
-            f"the table has {words} {'row' if words.endswith(' 1') else 'rows'}",
-            *_range_violation("row_count", min, max),
+        words, breaks, params = list[str](), list[str](), dict[str, Any]()
+        if change is None or min is not None or max is not None:
+            bounds = _range_words(min, max)
+            words.append(f"the table has {bounds} {'row' if bounds.endswith(' 1') else 'rows'}")
+            condition, params = _range_violation("row_count", min, max)
+            breaks.append(condition)
+        if change is not None:
+            words.append(f"the number of rows changes by at most {_share(change) * 100:.15g} %")
+            before = "(SELECT count(*) FROM previous)"
+            breaks.append(f"{before} > 0 AND {_beyond('row_count', before)}")
+            params["share"] = _share(change)
+        super().__init__(" and ".join(words), " OR ".join(breaks), params)
+
+
+class Drift(Rule):
+    """The mean of a column differs from that of the version before by at most a share of it. NULL
+    does not count; without values before, the first version among them, it passes."""
+
+    def __init__(self, column: str, rel: float = 0.1) -> None:
+        """`rel`: the share, a finite number from 0: 0.1 is ten per cent."""
+        [quoted] = quoted_columns(column)
+        before = f"(SELECT avg({quoted}) FROM previous)"
+        self.rows = (
+            f"SELECT mean, {before} AS before FROM (SELECT avg({quoted}) AS mean FROM ",
+            ") WHERE ",
         )
+        super().__init__(
+            f"the mean of {column} changes by at most {_share(rel) * 100:.15g} %",
+            f"{before} IS NOT NULL AND (mean IS NULL OR {_beyond('mean', before)})",
+            {"share": _share(rel)},
+        )
+
+
+def _share(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise InvalidArgument(f"A share must be a finite number from 0, got {value!r}.")
+    return float(value)
+
+
+def _beyond(now: str, before: str) -> str:
+    return f"abs({now} - {before}) > $share * abs({before})"
 
 
 def _range_violation(expression: str, low: Any, high: Any) -> tuple[str, dict[str, Any]]:

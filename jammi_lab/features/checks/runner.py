@@ -129,15 +129,20 @@ class CheckRunner:
             return Audit(checks, results)
         [(check, result), *others] = blocking
         names = ", ".join(repr(other.name) for other, _ in others)
+        subject = f"Version {record.version} of {record.recipe!r} cannot become the newest"
+        hint = f"{record.recipe!r} keeps its newest version, if it has one."
+        if record.version:
+            hint += f" ws.checks[{check.name!r}].rows({record.version}) shows the failing rows."
+        else:  # a table of before, restored or reused, which has no number in this recipe
+            subject = f"That table cannot become the newest version of {record.recipe!r}"
         failure = self._failure(
             check,
             relation,
             result.failing,
             result.error,
-            f"Version {record.version} of {record.recipe!r} cannot become the newest",
+            subject,
             f"; it also fails {names}" if others else "",
-            hint=f"{record.recipe!r} keeps its newest version, if it has one. "
-            f"ws.checks[{check.name!r}].rows({record.version}) shows the failing rows.",
+            hint=hint,
         )
         return Audit(checks, results, failure)
 

@@ -2,6 +2,7 @@
 promoted, the version before; and who reports a check that fails."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.core.errors import CheckFailed
+from jammi_lab.core.errors import CheckFailed, InvalidArgument
 from jammi_lab.core.verdicts import Fresh, InputAdvanced, PossiblyStale
 from tests.shell import run_shell
 
@@ -128,6 +129,54 @@ def test_previous_is_the_newest_ready_version_before_the_one_that_is_checked(ws)
         ws.materialize("sales", "SELECT 1 AS area, 5 AS amount, 'more' AS word")
 
 
+@pytest.mark.parametrize(
+    ("rule", "words", "passes", "breaks"),
+    [
+        (
+            jl.checks.drift("amount"),
+            "the mean of amount changes by at most 10 %",
+            ["(4.5), (NULL)", "(5.5)"],
+            ["(4.4)", "(5.6)", "('nan')", "(NULL)"],
+        ),
+        (
+            jl.checks.row_count(change=0.5),
+            "the number of rows changes by at most 50 %",
+            ["(1)", "(1), (2), (3)"],
+            ["(1), (2), (3), (4)"],
+        ),
+        (
+            jl.checks.row_count(min=2, change=0.5),
+            "the table has at least 2 rows and the number of rows changes by at most 50 %",
+            ["(1), (2), (3)"],
+            ["(1)", "(1), (2), (3), (4)"],
+        ),
+    ],
+)
+def test_rules_compare_with_the_version_before(ws, rule, words, passes, breaks):
+    assert str(rule) == words
+    rows = "SELECT amount::DOUBLE AS amount FROM (VALUES {}) t(amount)"
+    for number, values in enumerate([*passes, *breaks]):
+        name, moved = f"daily_{number}", f"moved_{number}"
+        ws.define(name, rows.format("(5), (5)"))
+        ws.checks.add(moved, rule, on=name)
+        ws.materialize(name, rows.format("(5), (5)"))
+        assert checked(ws, name) == {moved: ("pass", 0)}
+        if values in passes:
+            ws.materialize(name, rows.format(values))
+            assert checked(ws, name) == {moved: ("pass", 0)}
+        else:
+            with pytest.raises(CheckFailed, match=re.escape(words)):
+                ws.materialize(name, rows.format(values))
+
+
+@pytest.mark.parametrize("share", [-0.1, float("nan"), float("inf"), True, "0.1"])
+def test_a_share_is_a_finite_number_from_0(share):
+    with pytest.raises(InvalidArgument, match="finite number from 0"):
+        jl.checks.drift("amount", rel=share)
+    with pytest.raises(InvalidArgument, match="finite number from 0"):
+        jl.checks.row_count(change=share)
+
+
 def test_previous_has_no_rows_at_the_first_version(ws):
     ws.define("first", "SELECT 1 AS x")
     ws.checks.add("none", "SELECT p.* FROM previous p, jammi.first", on="first")
@@ -150,7 +199,7 @@ def test_a_result_does_not_hold_for_a_table_whose_new_column_changes_the_stateme
 def test_an_old_version_made_the_newest_again_is_checked_against_the_last_one(ws):
     ws.checks.add("shrinks", SHRINKS, on="sales")
     ws.materialize("sales", "SELECT 1 AS area, 6 AS amount")
-    with pytest.raises(CheckFailed, match="shrinks"):
+    with pytest.raises(CheckFailed, match=r"That table cannot become the newest .*shrinks"):
         ws.table("sales", 1).restore()
     with pytest.raises(CheckFailed, match="shrinks"):
         ws.materialize("sales", "SELECT 1 AS area, 5 AS amount")
