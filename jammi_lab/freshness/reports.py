@@ -276,6 +276,11 @@ class Plan(ReprMixin):
         """Undecidable tables that were not named."""
 
     @property
+    def steps(self) -> list[Step]:
+        """All steps, in the order in which they would run; blocked ones among them."""
+        return [planned.step for planned in self._planned]
+
+    @property
     def certain(self) -> list[Step]:
         """Steps that must run."""
         return self._steps_of_kind(StepKind.CERTAIN)

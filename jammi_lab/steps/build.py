@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -57,6 +58,8 @@ from jammi_lab.store.publish import (
 )
 from jammi_lab.store.result_files import ResultFiles, result_snapshot, select_file_sql
 from jammi_lab.store.storage_errors import translate_storage_errors
+
+_log = logging.getLogger("jammi_lab")
 
 
 class RecipeRedefined(Exception):
@@ -202,15 +205,21 @@ def produce(
     while its current definition has that hash; otherwise RecipeRedefined is raised. Also raises
     what the producer raises, LostOwnership, DependencyCycle and KeyboardInterrupt. On any error no
     file, no partial table and no new recipe remains.
+
+    Tells the logger `jammi_lab` what came of it.
     """
     reservation = RecipeReservation(ctx.catalog, name, expected_hash)
     try:
-        return _produce_with_retries(
+        made = _produce_with_retries(
             ctx, reservation, job, bypass_cache=bypass_cache, on_progress=on_progress
         )
-    except BaseException:
+    except BaseException as error:
         reservation.rollback()
+        _log.info("%s failed: %s: %s", name, type(error).__name__, error)
         raise
+    version, rows = made.version.version, made.record.row_count
+    _log.info("%s version %s %s: %s rows", name, version, made.outcome, rows)
+    return made
 
 
 def _produce_with_retries(

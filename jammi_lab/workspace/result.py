@@ -73,7 +73,7 @@ MAX_CACHED_BYTES = 64 * 1024 * 1024
 _MAX_SHOWN_ROWS = 20
 
 
-def _check_row_count(number: object, minimum: int, argument: str) -> int:
+def check_row_count(number: object, minimum: int, argument: str) -> int:
     """A number of rows as an integer. InvalidArgument for anything else."""
     if not hasattr(number, "__index__") or (count := operator.index(number)) < minimum:
         raise InvalidArgument(
@@ -227,7 +227,7 @@ class Result(TableMixin, BadgeMixin):
 
         return self._record_read(
             pa.RecordBatchReader.from_batches(
-                self._schema, self._stream_batches(_check_row_count(rows, 1, "rows"))
+                self._schema, self._stream_batches(check_row_count(rows, 1, "rows"))
             )
         )
 
@@ -273,7 +273,7 @@ class Result(TableMixin, BadgeMixin):
     def _read_first(self, n: int) -> "pa.Table":
         import pyarrow as pa
 
-        n = _check_row_count(n, 0, "n")
+        n = check_row_count(n, 0, "n")
         if (
             self._cached is None
             and self._remaining is None

@@ -58,7 +58,7 @@ from jammi_lab.store.sidecars import GRAPH_SUFFIX, WORDS_SUFFIX, sidecar_path
 from jammi_lab.store.verify import verify
 from jammi_lab.workspace.diff import Diff, compared_tables, diff_of
 from jammi_lab.workspace.export import export
-from jammi_lab.workspace.result import Result
+from jammi_lab.workspace.result import Result, check_row_count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -227,6 +227,11 @@ class ResultTable(TableMixin, ReprMixin):
         return [column.name for column in self._record.columns]
 
     @property
+    def schema(self) -> "pa.Schema":
+        """The Arrow schema of its rows, as `read().schema`. TableDamaged."""
+        return self._read().schema
+
+    @property
     def dimensions(self) -> int | None:
         """The width of its vectors; None without vectors."""
         return self._record.dimensions
@@ -357,16 +362,22 @@ class ResultTable(TableMixin, ReprMixin):
 
     def read(self) -> Result:
         """Read the rows. TableDamaged when the bytes are missing or not the published ones."""
-        result = self._read()
+        return self._with_origin(self._read())
+
+    def head(self, n: int = 5) -> Result:
+        """Read the first `n` rows. InvalidArgument when `n` is no integer from 0; TableDamaged."""
+        return self._with_origin(self._read(f" LIMIT {check_row_count(n, 0, 'n')}"))
+
+    def _with_origin(self, result: Result) -> Result:
         result._origin = self._origin()
         result._read_as = self._services.tables.stamped_table(self._table_version)
         return result
 
-    def _read(self) -> Result:
+    def _read(self, ending: str = "") -> Result:
         parts, record = self._services, self._record
         self._services.lookup.require_readable(record)
         readable = ResultKind(parts.catalog, parts.results, READABLE_STATUSES)
-        return self._services.statements.read_table(record, readable)
+        return self._services.statements.read_table(record, readable, ending)
 
     def arrow(self) -> "pa.Table":
         """All rows as an Arrow table, as `read().arrow()`. TableDamaged."""

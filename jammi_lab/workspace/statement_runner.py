@@ -83,10 +83,11 @@ class StatementRunner:
                 pass
         return self.result(prepared[-1])
 
-    def read_table(self, record: TableRecord, resolver: NameResolver) -> Result:
-        """All rows of a result table, which `resolver` knows by its physical name. TableDamaged."""
+    def read_table(self, record: TableRecord, resolver: NameResolver, ending: str = "") -> Result:
+        """The rows of a result table, which `resolver` knows by its physical name; `ending`: the
+        end of the statement. TableDamaged."""
         [prepared] = self._engine.prepare(
-            f"SELECT * FROM jammi.{quote_identifier(record.table_name)}",
+            f"SELECT * FROM jammi.{quote_identifier(record.table_name)}{ending}",
             None,
             tenant=self._scope.current,
             overriding_resolvers=[resolver],

@@ -48,6 +48,7 @@ def test_verdict_and_plan_count_them(lab: Lab, calls: list[int]) -> None:
     plan = ws.plan()
     assert [(step.name, step.reasons) for step in plan.certain] == [("labels", [FAILED])]
     assert [step.name for step in plan.possible] == ["total"]
+    assert plan.steps == [*plan.certain, *plan.possible]
     assert plan.certain[0].calls == 1 and not calls, "a plan runs nothing"
 
 

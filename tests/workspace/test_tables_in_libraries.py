@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime as dt
+import logging
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,32 @@ def given(request, ws):
         return ws.sql(sql) if request.param == "rows" else ws.materialize("t", sql)
 
     return make
+
+
+def test_a_table_shows_its_first_rows_its_schema_and_its_columns(ws):
+    table = ws.materialize("t", MIXED)
+    assert table.head(1).fetchall() == [(1, "a", dt.date(2020, 2, 3))]
+    assert table.head().arrow() == table.arrow() and len(table.head(0)) == 0
+    assert table.schema == table.arrow().schema and table.columns == table.schema.names
+    assert [one.name for one in table.head(1).inputs] == [one.name for one in table.read().inputs]
+    with pytest.raises(jl.InvalidArgument, match="n must be an integer of at least 0"):
+        table.head("5 OFFSET 1")
+    table.path.write_bytes(b"")
+    with pytest.raises(jl.TableDamaged):
+        table.head()
+
+
+def test_a_script_logs_what_came_of_its_tables(ws, caplog):
+    caplog.set_level(logging.INFO, "jammi_lab")
+    for _ in range(2):
+        ws.materialize("t", NUMBERS)
+    with pytest.raises(jl.SqlError):
+        ws.materialize("u", "SELECT error('no') AS a")
+    assert caplog.messages == [
+        "t version 1 computed: 3 rows",
+        "t version 1 reused: 3 rows",
+        "u failed: SqlError: No.",
+    ]
 
 
 def test_pandas_has_the_columns_by_name(given):
