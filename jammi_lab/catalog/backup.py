@@ -6,6 +6,7 @@ catalog is written row by row, from one snapshot.
 """
 
 import contextlib
+import errno
 import os
 import sqlite3
 import urllib.parse
@@ -19,6 +20,7 @@ from jammi_lab.catalog.schema import FORMAT, TABLES, Table, format_table, logs, 
 from jammi_lab.catalog.sqlite import Sqlite, has_content
 from jammi_lab.core.errors import InvalidArgument, ResourceExhausted, TableDamaged
 from jammi_lab.sources.locations import is_catalog
+from jammi_lab.storage import own_files
 from jammi_lab.storage.files import AtomicFile
 
 
@@ -44,8 +46,7 @@ def backup(database: Database, target: Path, applied_at: str) -> None:
             _copy_rows(database, file.temp, applied_at)
         with contextlib.closing(sqlite3.connect(file.temp)) as copy:
             if catalog_file is not None:
-                with database.read() as tx:
-                    tx.raw.backup(copy)
+                _copy_pages(database, copy)
             _drop_session_tables(copy)
             # put back later, it has lost nothing
             copy.execute(f"UPDATE {metadata_table.name} SET value = '' WHERE key = '{COUNT_KEY}'")
@@ -71,6 +72,22 @@ def backup(database: Database, target: Path, applied_at: str) -> None:
     except BaseException:
         file.abort()
         raise
+    finally:
+        for log in ("-journal", "-wal", "-shm"):  # after an error SQLite leaves them
+            with contextlib.suppress(OSError):
+                own_files.discard(f"{file.temp}{log}")
+
+
+def _copy_pages(database: Database, copy: sqlite3.Connection) -> None:
+    """Copy the catalog of a file. Raises OSError when the disk of the copy is full."""
+    with database.read() as tx:
+        try:
+            tx.raw.backup(copy)
+        except sqlite3.OperationalError as error:
+            # Only what is written can be full, and that is not the catalog.
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise OSError(os.strerror(errno.ENOSPC)) from None
+            raise
 
 
 def _copy_rows(database: Database, path: Path, applied_at: str) -> None:

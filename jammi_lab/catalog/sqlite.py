@@ -419,6 +419,16 @@ def has_content(path: Path) -> bool:
         return False
 
 
+def check_whole(path: Path) -> None:
+    """Check that a closed catalog is one file, which may get another name. Raises ResourceExhausted
+    when its log has content, of which SQLite says nothing when it closes; OSError."""
+    if has_content(Path(f"{path}-wal")):
+        raise ResourceExhausted(
+            f"The catalog {path} could not be written as one file; its disk is full or failing.",
+            hint="Free disk space and try again.",
+        )
+
+
 def network_filesystem(folder: Path, mounts: str | None = None) -> str | None:
     """The type of the network filesystem that contains a folder; None for a local one, or where it
     cannot be determined (no /proc).

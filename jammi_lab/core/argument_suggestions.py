@@ -19,6 +19,7 @@ from jammi_lab.core.errors import (
     SchemaMismatch,
     SourceUnavailable,
     TableDamaged,
+    quotes_data,
     too_many_open_files,
 )
 from jammi_lab.core.identifiers import near_names
@@ -144,7 +145,9 @@ def _exhausted_error(error: BaseException, handled: BaseException | None) -> Jam
     cause: BaseException | None = error
     while cause is not None and cause is not handled:
         text = f"{type(cause).__name__}: {cause}"
-        exhausted = too_many_open_files(cause, "A file") or foreign_errors.to_error("machine", text)
+        exhausted: JammiError | None = too_many_open_files(cause, "A file")
+        if exhausted is None and not quotes_data(cause):
+            exhausted = foreign_errors.to_error("machine", text)
         if exhausted is not None:
             return exhausted
         cause = cause.__cause__ or cause.__context__

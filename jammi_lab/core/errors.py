@@ -359,11 +359,25 @@ class ForkedWorkspace(JammiError):
     """A workspace was used in a forked child process."""
 
 
+_QUOTING_ERRORS = {"JammiError", "DataError", "IntegrityError", "ProgrammingError", "ValueError"}
+"""Of the drivers of databases, and of Arrow, whose invalid data are a ValueError."""
+_TOO_MANY_FILES = re.compile(r"(?:^|[:\]] )Too many open files")
+
+
+def quotes_data(error: BaseException) -> bool:
+    """Whether the message of an error may repeat rows, names or a statement: nothing is concluded
+    from its words."""
+    return any(kind.__name__ in _QUOTING_ERRORS for kind in type(error).__mro__)
+
+
 def too_many_open_files(error: BaseException, subject: str) -> ResourceExhausted | None:
     """The error for an operation on `subject` that failed because this process, or the system, has
     no descriptor left; None for any other. The file itself may be whole."""
-    is_own = isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
-    if not is_own and "Too many open files" not in str(error):
+    if isinstance(error, OSError) and error.errno is not None:
+        is_meant = error.errno in (errno.EMFILE, errno.ENFILE)
+    else:
+        is_meant = not quotes_data(error) and _TOO_MANY_FILES.search(str(error)) is not None
+    if not is_meant:
         return None
     return ResourceExhausted(
         f"{subject} cannot be opened: too many open files.",

@@ -26,6 +26,11 @@ _READ_FAILURE = re.compile(
     r"Error|too small to be a Parquet|TProtocol|decompression failure|"
     r"[Pp]arquet file|Invalid unicode .*file|No files found"
 )
+_QUOTING_KINDS = {
+    *("Parser", "Binder", "Catalog", "Invalid Input"),
+    *("Conversion", "Constraint", "Out of Range", "Mismatch Type"),
+}
+"""Errors that repeat values or the statement, whose words tell nothing of the machine."""
 _COLUMN_COUNTS = re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)")
 
 
@@ -121,6 +126,8 @@ def _connector_error(error: DuckDBError, relations: Iterable[Relation]) -> Jammi
 
 
 def _resource_error(error: BaseException, parsed: DuckDBError) -> JammiError | None:
+    if parsed.kind in _QUOTING_KINDS:
+        return None
     if exhausted := too_many_open_files(error, "A file of the statement"):
         return exhausted
     kind = "Out of Memory" if isinstance(error, MemoryError) else parsed.kind

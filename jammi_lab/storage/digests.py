@@ -427,7 +427,7 @@ def read_stable(path: Path, read: Callable[[], T]) -> tuple[Stat, T]:
         if stat is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
         # Before the read, so that a write during it is seen in the second stat.
-        force_mtime_update(path, stat)
+        force_mtime_update(path)
         result = read()
         if stat_of(path) == stat:
             return stat, result

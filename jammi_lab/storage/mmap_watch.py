@@ -8,26 +8,18 @@ import contextlib
 import ctypes
 import functools
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from jammi_lab.storage.files import Stat
-
-WRITEBACK_NS = 300 * 10**9
-"""Time after which the system has written back all changes; generous, since it does so within half
-a minute."""
 _WAIT_BEFORE, _WRITE = 1, 2
 """Flags of Linux's `sync_file_range`: wait for pages being written, then start writing the others,
 without waiting for the disk."""
 
 
-def force_mtime_update(path: Path, stat: Stat) -> None:
-    """Make sure that the next write through a mapping changes the file's stat. Only a recently
-    changed file needs it. Does nothing for a file that cannot be synced, or where the system has no
-    such call."""
-    if time.time_ns() - max(stat.mtime_ns, stat.ctime_ns) > WRITEBACK_NS:
-        return
+def force_mtime_update(path: Path) -> None:
+    """Make sure that the next write through a mapping changes the file's stat, however old the file
+    seems: the clock may have been set. Does nothing for a file that cannot be synced, or where the
+    system has no such call."""
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
         try:

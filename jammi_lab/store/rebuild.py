@@ -15,6 +15,7 @@ from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.commit_count import SUFFIX
 from jammi_lab.catalog.connection import driver_errors
 from jammi_lab.catalog.postgres import Postgres, with_schema
+from jammi_lab.catalog.sqlite import check_whole
 from jammi_lab.catalog.writer_locks import remove_dead_locks
 from jammi_lab.core.anchors import Input
 from jammi_lab.core.clock import Clock
@@ -189,6 +190,7 @@ def _rebuild_in_folder(folder: Path, files: Sequence[_ManifestFile], clock: Cloc
             catalog.transaction(),
         ):
             fill_catalog(catalog, files)
+        check_whole(new_catalog)
         return _install_catalog(folder, new_catalog, clock)
     except BaseException:
         for file in (new_catalog, *(Path(f"{new_catalog}{suffix}") for suffix in ("-wal", "-shm"))):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.catalog.sqlite import check_whole
 from jammi_lab.core.clock import SystemClock
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.html import Rendered, ReprMixin, bullet_list, count_noun, plain_text, vstack
@@ -98,6 +99,7 @@ def _copy_content(ws: "Workspace", root: Path, folder: Path, target: str) -> Cop
             for _, record in catalog.result_tables.list(status=status)
         }
         rebase_sources(catalog, root, folder)
+    check_whole(unnamed)
     missing = [
         name
         for name, record in records.items()

@@ -283,13 +283,14 @@ def test_what_is_written_through_a_mapping_after_a_look_moves_the_stat(tmp_path)
         assert look(path, memo, later=True).whole == sha256_file(path) != first.whole
 
 
-def test_a_file_that_changed_long_ago_is_not_written_anew(tmp_path, monkeypatch):
+@pytest.mark.parametrize("hours", [-5, 0, 5])
+def test_a_file_is_written_before_it_is_hashed_whatever_the_clock_says(
+    tmp_path, monkeypatch, hours
+):
     (tmp_path / "f").write_bytes(b"x")
-    written = []
+    written, now = list[int](), time.time_ns
     monkeypatch.setattr("jammi_lab.storage.mmap_watch.writeback_function", lambda: written.append)
-    look(tmp_path / "f", DictMemo())
-    assert len(written) == 1
-    monkeypatch.setattr("jammi_lab.storage.mmap_watch.WRITEBACK_NS", -(10**18))
+    monkeypatch.setattr(time, "time_ns", lambda: now() + hours * 3600 * 10**9)
     look(tmp_path / "f", DictMemo())
     assert len(written) == 1
 

@@ -129,3 +129,37 @@ def test_whatever_runs_out_of_memory_is_one_error(tmp_path, monkeypatch, error):
         with pytest.raises(jl.ResourceExhausted) as caught:
             ws.tables()
     assert caught.value.message == "Memory is exhausted."
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "accept: Too many open files (24)",
+        "write: No space left on device",
+        "can't start new thread",
+        "Failed to launch worker thread: x",
+        "Failed to allocate block",
+    ],
+)
+def test_words_in_rows_and_names_tell_nothing_of_the_machine(tmp_path, line):
+    """A log of another program holds such lines."""
+    lab, log = tmp_path / "lab", pa.table({"line": [line, line]})
+    (tmp_path / "log.csv").write_text(f'line\n"{line}"\n')
+    with jl.open(lab) as ws:
+        ws.sources.add("log", log)
+        ws.mutable.create("seen", {"line": "string"}, primary_key="line")
+        acts = [
+            lambda: ws.sql("SELECT line::INT FROM log").fetchall(),
+            lambda: ws.sql("SELECT error(line) FROM log").fetchall(),
+            lambda: ws.sql(f'SELECT "{line}" FROM log'),
+            lambda: ws.materialize("lines", "SELECT line FROM log", key="line"),
+            lambda: ws.mutable["seen"].insert(log),
+            lambda: ws.sources.add("gone", str(tmp_path / line)),
+            lambda: ws.sources.add(
+                "typed", str(tmp_path / "log.csv"), options={"types": {"line": "INTEGER"}}
+            ),
+        ]
+        for number, act in enumerate(acts):
+            with pytest.raises(jl.JammiError) as caught:
+                act()
+            assert not isinstance(caught.value, jl.ResourceExhausted), (number, caught.value)

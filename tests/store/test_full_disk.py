@@ -3,8 +3,10 @@ its own."""
 
 import contextlib
 import errno
+import importlib
 import os
 import resource
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from jammi_lab.core.entry_points import package_entries
 from jammi_lab.core.packaged_tables import packaged_table
 from jammi_lab.core.suggestions import translate_advice
 from jammi_lab.store.storage_errors import removal_error, storage_error
+from jammi_lab.workspace.copy import copy_workspace
 
 WRITE = """
 import resource, signal, jammi_lab
@@ -150,6 +153,72 @@ try:
 finally:
     libc.umount2(b"disk", 2)
 """
+
+
+FULL_BACKUP = """
+import ctypes, os, jammi_lab
+libc = ctypes.CDLL(None)
+os.makedirs("disk")
+if libc.mount(b"tmpfs", b"disk", b"tmpfs", 0, b"size=100k"):
+    raise SystemExit(77)
+try:
+    with jammi_lab.open("lab") as ws:
+        try:
+            ws.backup("disk/b.sqlite3")
+        except jammi_lab.ResourceExhausted as error:
+            print(error.message)
+        print(os.listdir("disk"))
+finally:
+    libc.umount2(b"disk", 2)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs a mount")
+def test_a_backup_to_a_full_disk_names_it_and_leaves_nothing(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_BACKUP], cwd=tmp_path, capture_output=True, text=True, check=False
+    )  # fmt: skip
+    if done.returncode == 77:
+        pytest.skip("this process may not mount")
+    assert done.returncode == 0, done.stderr
+    said, left = done.stdout.splitlines()
+    assert said.endswith("disk/b.sqlite3 could not be written: No space left on device.")
+    assert left == "[]"
+
+
+@pytest.mark.parametrize("verb", ["rebuild", "copy"])
+def test_a_new_catalog_whose_log_stays_beside_it_is_not_put_in_place(tmp_path, monkeypatch, verb):
+    """On a full disk SQLite closes without a word, and its log stays. Here another reader keeps
+    it."""
+    lab, filler = tmp_path / "lab", "fill_catalog" if verb == "rebuild" else "rebase_sources"
+    module = importlib.import_module(
+        "jammi_lab.store.rebuild" if verb == "rebuild" else "jammi_lab.workspace.copy"
+    )
+    fill, readers = getattr(module, filler), list[sqlite3.Connection]()
+
+    def fill_and_read(catalog, *rest):
+        readers.append(sqlite3.connect(catalog.database.dialect.file))
+        readers[0].execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        fill(catalog, *rest)
+
+    def act():
+        if verb == "rebuild":
+            return jl.rebuild(lab)
+        with jl.open(lab) as ws:
+            return copy_workspace(ws, tmp_path / "copy")
+
+    with jl.open(lab) as ws:
+        ws.materialize("t", "SELECT 1 AS n")
+    monkeypatch.setattr(module, filler, fill_and_read)
+    with pytest.raises(jl.ResourceExhausted, match="could not be written as one file"):
+        act()
+    readers[0].close()
+    monkeypatch.undo()
+    assert not (tmp_path / "copy").exists()
+    assert not list(lab.glob(".catalog*"))
+    with jl.open(lab) as ws:
+        assert ws.verify("t") == jl.Match()
+    act()
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs a mount")
