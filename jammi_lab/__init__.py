@@ -277,7 +277,7 @@ def __getattr__(name: str) -> Any:
     if name in ("checks", "errors"):
         return importlib.import_module(f"jammi_lab.{name}")
     if name in __all__:
-        from jammi_lab.core.gc_pause import import_modules
+        from jammi_lab.core.module_imports import import_modules
 
         for home in (_EXPLICIT_HOMES[name],) if name in _EXPLICIT_HOMES else _HOME_MODULES:
             with import_modules():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.attribute_suggestions import answer_item
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, SchemaMismatch
-from jammi_lab.core.gc_pause import import_modules
+from jammi_lab.core.module_imports import import_modules
 
 if TYPE_CHECKING:
     import numpy as np

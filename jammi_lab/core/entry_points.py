@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from jammi_lab.core.errors import ExtensionMissing
-from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.identifiers import fold, near_names
+from jammi_lab.core.module_imports import import_modules
 
 ENCODERS = "jammi_lab.encoders"
 """Functions without arguments that return an encoder, by model name."""

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from jammi_lab.core.errors import ExtensionMissing
-from jammi_lab.core.gc_pause import import_modules
+from jammi_lab.core.module_imports import import_modules
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint

@@ -4,7 +4,6 @@ pass."""
 import functools
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Protocol
 
 import msgspec
@@ -14,7 +13,6 @@ from jammi_lab.catalog.lineage import Link
 from jammi_lab.core.checks import CheckMark
 from jammi_lab.core.clock import Clock, seconds_since
 from jammi_lab.core.errors import InvalidArgument, JammiError, invalid_row_error
-from jammi_lab.core.gc_pause import pause_gc
 from jammi_lab.core.html import count_noun, escape_invisible
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.input_kinds import input_kind
@@ -159,12 +157,10 @@ class FreshnessQueries:
         on_progress: OnProgress | None = None,
     ) -> Status:
         """Every visible recipe with its verdict."""
-        # A deep pass may read for minutes, while other threads make garbage.
-        with nullcontext() if deep else pause_gc():
-            observation = self._observation(deep, on_progress)
-            rows = self._status_rows(self._service.evaluate(None, observation))
-            holds = self._catalog.holds.list().items()
-            return Status(rows, {name: hold.summary for (_, name), hold in holds})
+        observation = self._observation(deep, on_progress)
+        rows = self._status_rows(self._service.evaluate(None, observation))
+        holds = self._catalog.holds.list().items()
+        return Status(rows, {name: hold.summary for (_, name), hold in holds})
 
     def what_if(self, changed: Iterable[str], redefine: Mapping[str, str]) -> Status:
         """Every visible recipe with its hypothetical verdict."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 
 from jammi_lab.core import redaction
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, SecretMissing
-from jammi_lab.core.gc_pause import import_modules
+from jammi_lab.core.module_imports import import_modules
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources.locations import HTTP_SCHEMES, STORES, display_location, scheme_of
 

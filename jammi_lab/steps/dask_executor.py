@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from jammi_lab.core.errors import ExtensionMissing, SourceUnavailable
-from jammi_lab.core.gc_pause import import_modules
+from jammi_lab.core.module_imports import import_modules
 from jammi_lab.core.redaction import remember_typed_credentials
 
 T = TypeVar("T")

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument
-from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.identifiers import near_names
+from jammi_lab.core.module_imports import import_modules
 from jammi_lab.core.redaction import remember_typed_credentials
 from jammi_lab.storage import own_files
 

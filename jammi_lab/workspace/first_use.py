@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 from jammi_lab.core.errors import ResourceExhausted
-from jammi_lab.core.gc_pause import import_modules
+from jammi_lab.core.module_imports import import_modules
 from jammi_lab.store.storage_errors import reason_of
 
 Part = TypeVar("Part")

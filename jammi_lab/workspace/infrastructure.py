@@ -21,8 +21,8 @@ from jammi_lab.core.errors import (
     WorkspaceNotFound,
     WorkspaceReadOnly,
 )
-from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.manifest import Manifest
+from jammi_lab.core.module_imports import import_modules
 from jammi_lab.core.recipes import import_with
 from jammi_lab.core.records import OnProgress, TableRecord, TableStatus
 from jammi_lab.core.recovery_report import RecoveryReport

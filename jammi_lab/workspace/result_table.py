@@ -17,7 +17,6 @@ from jammi_lab.core.command_hints import cell_or_python, command_line
 from jammi_lab.core.dataframes import TableMixin
 from jammi_lab.core.errors import InvalidArgument, JammiError, SessionClosed, TableDamaged
 from jammi_lab.core.forms import form, listing_table
-from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.html import (
     Rendered,
     ReprMixin,
@@ -28,6 +27,7 @@ from jammi_lab.core.html import (
 )
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Manifest, equal_row_groups
+from jammi_lab.core.module_imports import import_modules
 from jammi_lab.core.records import (
     READABLE_STATUSES,
     ProgressOption,

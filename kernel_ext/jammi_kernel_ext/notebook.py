@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_kernel_ext.interruptible import ProgressLine
 from jammi_lab.core.errors import JammiError, WorkspaceNotFound
-from jammi_lab.core.gc_pause import import_modules
+from jammi_lab.core.module_imports import import_modules
 from jammi_lab.core.settings import DEFAULTS, Settings
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ use."""
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from jammi_lab.core.gc_pause import import_modules
+from jammi_lab.core.module_imports import import_modules
 from jammi_lab.workspace.result import register_chart_renderer
 
 if TYPE_CHECKING:

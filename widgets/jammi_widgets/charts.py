@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument
-from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.html import count_noun, escape, escape_invisible
 from jammi_lab.core.identifiers import near_names
+from jammi_lab.core.module_imports import import_modules
 from jammi_lab.features.outputs.file_stamps import stamp_file
 from jammi_lab.features.outputs.stamps import STAMP_KEY, Stamp, stamp_from
 from jammi_widgets.chart_images import MAX_COLOURS, png_size, smaller_forms

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from jammi_lab.core.errors import ExtensionMissing
-from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.html import Rendered, ReprMixin
+from jammi_lab.core.module_imports import import_modules
 from jammi_lab.core.panel_selection import PanelSelection
 from jammi_lab.features.pictures.column_svg import column_lineage_svg
 from jammi_lab.features.pictures.lineage_svg import index_pairs, render_lineage, unique_ids

@@ -18,8 +18,8 @@ from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Anchor, Input
 from jammi_lab.core.checks import CheckRecord, Severity
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, SourceUnavailable, TableDamaged
-from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.identifiers import fold
+from jammi_lab.core.module_imports import import_modules
 from jammi_lab.core.records import SourceRecord, TableRecord, TableStatus, VersionRecord
 from jammi_lab.core.version import __version__
 from jammi_lab.freshness.model_edges import MODEL_KIND

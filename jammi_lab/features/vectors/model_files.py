@@ -14,8 +14,8 @@ from jammi_lab.core.errors import (
     SchemaMismatch,
     SourceUnavailable,
 )
-from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.model_records import ModelRecord
+from jammi_lab.core.module_imports import import_modules
 from jammi_lab.features.vectors.encoders.adapters import to_encoder
 from jammi_lab.features.vectors.encoders.base import Encoder
 from jammi_lab.sources.locations import check_no_credentials, scheme_of

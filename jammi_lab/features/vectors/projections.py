@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from jammi_lab.core.errors import ExtensionMissing
-from jammi_lab.core.gc_pause import import_modules
+from jammi_lab.core.module_imports import import_modules
 from jammi_lab.features.vectors.all_pairs import nearest_others
 from jammi_lab.features.vectors.encoders.blas_threads import one_blas_thread
 from jammi_lab.features.vectors.exact_search import ExactSearch, row_norms

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
-from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.identifiers import sql_literal
+from jammi_lab.core.module_imports import import_modules
 from jammi_lab.sources.files.parquet_schemas import plain_type
 from jammi_lab.sources.lakehouse.appended_files import data_files
 from jammi_lab.sources.lakehouse.connector import LakehouseConnector

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jammi_lab.core.errors import ModelNotFound, SchemaMismatch
-from jammi_lab.core.gc_pause import import_modules
+from jammi_lab.core.module_imports import import_modules
 from jammi_lab.core.thread_pool import ThreadPool
 from jammi_lab.features.vectors.encoders.base import EncoderIdentity, Floats
 from jammi_lab.features.vectors.encoders.blas_threads import one_blas_thread, usable_cores

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jammi_lab.core.gc_pause import import_modules
+from jammi_lab.core.module_imports import import_modules
 from jammi_lab.features.vectors.encoders.blas_threads import usable_cores
 from jammi_lab.features.vectors.exact_search import normalize_checked
 from jammi_lab.storage.vector_arrays import Floats, RowNumbers
