@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jammi_lab.core.anchors import Cost, Snapshot, Unknown, Vanished
-from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources.base import SourceContext, same_state
@@ -126,7 +125,6 @@ def test_a_decision_outlives_the_process(tmp_path, decisions, monkeypatch):
     record = SourceRecord(name="s", kind="csv", location=str(tmp_path / "f.csv"))
     memo = DictMemo()
     for _ in range(2):
-        monkeypatch.setattr("jammi_lab.sources.files.decisions.kept_decisions", BoundedCache(9))
         connector = connector_for(record, context=SourceContext(memo=memo))
         assert query(connector.relation(None), "FROM it") == [(1, "01010"), (2, "94110")]
         assert connector.notes() == ['zip: text, because "01010" begins with 0']
@@ -143,7 +141,8 @@ def test_a_relation_of_text_always_knows_its_columns(tmp_path):
 
 def test_a_decision_within_the_clocks_grain_is_not_kept(tmp_path, decisions):
     put(tmp_path / "f.csv", "csv", FIRST)
-    connector = source(tmp_path / "f.csv")
+    record = SourceRecord(name="s", kind="csv", location=str(tmp_path / "f.csv"))
+    connector = connector_for(record, context=SourceContext(memo=DictMemo()))
     for _ in range(2):
         connector.relation(None)
     assert len(decisions) == 2

@@ -253,8 +253,6 @@ class FileConnector(LocatedConnector):
         *,
         was_read: bool,
     ) -> Snapshot:
-        if (recent := snapshots.recent_snapshot(self.record, files)) is not None:
-            return replace(recent, cost=Cost.SCAN if was_read else Cost.FREE)
         digest = snapshots.whole_digest(self.kind, self.record.options, files)
         try:
             columns, described = snapshots.describe_cached(
@@ -271,9 +269,7 @@ class FileConnector(LocatedConnector):
             if self.file_set.is_local
             else None
         )
-        state = snapshots.snapshot(digest, files, columns, cost, states)
-        snapshots.keep_snapshot(self.record, files, state)
-        return state
+        return snapshots.snapshot(digest, files, columns, cost, states)
 
     def _observe_column(
         self, source_files: list[SourceFile], ctx: ObservationContext

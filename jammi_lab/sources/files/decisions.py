@@ -1,8 +1,8 @@
 """What a reader decided about files after a look at all their values: the columns with their types,
 how the files are read, and the sentences that tell the user what had to be decided.
 
-A decision is made once per state of the files. It is kept in the process and in the observation
-cache, so that later statements, also in other kernels, read with the types given.
+A decision is made once per state of the files. It is kept in the observation cache, so that later
+statements, also in other kernels, read with the types given.
 """
 
 import time
@@ -12,7 +12,6 @@ from typing import Any
 
 import duckdb
 
-from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources.files.file_sets import CLOCK_SECONDS, SourceFile
@@ -20,7 +19,6 @@ from jammi_lab.storage.digests import NO_STAT, CacheEntry, DigestCache, observat
 
 _RULES = "3"
 """Counts changes of the rules that decide; an earlier decision is made again."""
-_MAX_KEPT_DECISIONS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +34,6 @@ class Decision:
     """What else the reader needs, as JSON values."""
 
 
-kept_decisions = BoundedCache[tuple[str, str, str], tuple[str, Decision]](_MAX_KEPT_DECISIONS)
-"""Decisions of this process with the state of the files that they are about, by source."""
-
-
 def decision_for(
     record: SourceRecord,
     source_files: Sequence[SourceFile],
@@ -48,29 +42,19 @@ def decision_for(
 ) -> Decision:
     """The decision about these files: an earlier one if their stats, or the marks of their store,
     prove that they are the same; else the one that `decide` makes. Raises what `decide` raises."""
-    if record.anchor == "content":
-        return decide()  # an unchanged stat is not trusted
+    if memo is None or record.anchor == "content":  # an unchanged stat is not trusted
+        return decide()
     state = _state_of(source_files)
-    key = (
-        record.kind,
-        record.location,
-        digest_of([duckdb.__version__, _RULES, record.options]),
-    )
-    kept = kept_decisions.get(key)
-    if kept is not None and kept[0] == state:
-        return kept[1]
-    stored = None if memo is None else memo.get(observation_key("decision", *key))
+    rules = digest_of([duckdb.__version__, _RULES, record.options])
+    key = observation_key("decision", record.kind, record.location, rules)
+    stored = memo.get(key)
     if stored is not None and stored.payload["of"] == state:
-        decision = _from_payload(stored.payload)
-        kept_decisions.put(key, (state, decision))
-        return decision
+        return _from_payload(stored.payload)
     began_ns = time.time_ns()
     decision = decide()
     if all(file.is_proved(began_ns, CLOCK_SECONDS) for file in source_files):
-        kept_decisions.put(key, (state, decision))
-        if memo is not None:
-            payload = {"of": state, **_to_payload(decision)}
-            memo.put(observation_key("decision", *key), CacheEntry(NO_STAT, began_ns, payload))
+        payload = {"of": state, **_to_payload(decision)}
+        memo.put(key, CacheEntry(NO_STAT, began_ns, payload))
     return decision
 
 

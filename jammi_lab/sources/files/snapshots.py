@@ -9,7 +9,6 @@ from typing import Any
 import duckdb
 
 from jammi_lab.core.anchors import Cost, FileState, Snapshot
-from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import SourceRecord
@@ -173,29 +172,6 @@ def describe_cached(
         ),
     )
     return columns, True
-
-
-def _file_set_key(record: SourceRecord, first_file: SourceFile) -> tuple[str, str, str]:
-    return record.kind, first_file.path, digest_of([duckdb.__version__, record.options])
-
-
-_MAX_CACHED_FILE_SETS = 256
-_recent_snapshots = BoundedCache[tuple[str, str, str], tuple[Files, Snapshot]](
-    _MAX_CACHED_FILE_SETS
-)
-"""The last snapshot of each file set, with the files and payloads that it was made from."""
-
-
-def recent_snapshot(record: SourceRecord, files: Files) -> Snapshot | None:
-    """The last snapshot of a file set if it was made from just these files, stats and payloads;
-    None otherwise. Its digests are a third of the time of a look at an unchanged folder."""
-    recent = _recent_snapshots.get(_file_set_key(record, files[0][0]))
-    return recent[1] if recent is not None and recent[0] == files else None
-
-
-def keep_snapshot(record: SourceRecord, files: Files, state: Snapshot) -> None:
-    """Keep a snapshot for `recent_snapshot`."""
-    _recent_snapshots.put(_file_set_key(record, files[0][0]), (files, state))
 
 
 MAX_LISTED_FILES = 4096
