@@ -255,6 +255,8 @@ SETTINGS = {
     "statements; rows that do not fit are read again.",
     "flight.wait_seconds": "How long to wait for another kernel that computes the same table "
     "before computing it here as well.",
+    "recompute.cutoff": "Whether what reads a table is computed again when the table came out "
+    "equal but for rounding: `rounding`, no, which is a ground of the verdict; `bytes`, yes.",
     "recompute.incremental": "`auto`: a statement over an input that only gained rows (a "
     "folder, a lakehouse table) is computed over the new "
     "ones where that gives the same bytes; `never`: always in full.",

@@ -31,6 +31,7 @@ DEFAULTS: dict[str, int | float | str] = {
     "mutable.memory_bytes": 256_000_000,
     "flight.wait_seconds": 600.0,
     "recompute.incremental": "auto",
+    "recompute.cutoff": "rounding",
     "cells.traceback": "short",
     "cells.limit": 20,
     "cells.badge": "auto",
@@ -38,6 +39,7 @@ DEFAULTS: dict[str, int | float | str] = {
 CHOICES: dict[str, tuple[str, ...]] = {
     "engine.float_sums": ("reproducible", "fast"),
     "recompute.incremental": ("auto", "never"),
+    "recompute.cutoff": ("rounding", "bytes"),
     "cells.traceback": ("short", "full"),
     "cells.badge": ("auto", "wait"),
 }

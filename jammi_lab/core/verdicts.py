@@ -209,6 +209,11 @@ class MissingManifest(VerdictBase, frozen=True, tag="missing_manifest", tag_fiel
 Verdict = Fresh | PossiblyStale | Stale | Undecidable | MissingManifest | Damaged
 
 
+ROUNDING_RATIO = 1e-12
+"""The relative difference up to which two floating-point numbers are equal but for rounding."""
+ROUNDED = "equal but for rounding (≤ 1e-12 relative)"
+
+
 class Match(VerdictBase, frozen=True, tag="match", tag_field="kind"):
     """Bytes, manifest and definition agree, and every input was pinned."""
 
@@ -216,7 +221,7 @@ class Match(VerdictBase, frozen=True, tag="match", tag_field="kind"):
     """Whether floating-point numbers that were computed again have other last bits."""
 
     def __str__(self) -> str:
-        return "match, equal but for rounding (≤ 1e-12 relative)" if self.rounding else "match"
+        return f"match, {ROUNDED}" if self.rounding else "match"
 
 
 class Mismatch(VerdictBase, frozen=True, tag="mismatch", tag_field="kind"):

@@ -24,7 +24,7 @@ from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Increment, Manifest
 from jammi_lab.core.records import TableRecord, TableStatus
 from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.core.verdicts import Damaged, Fresh, Verdict
+from jammi_lab.core.verdicts import ROUNDED, Damaged, Fresh, Verdict
 from jammi_lab.freshness.input_differences import InputDifferences
 from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode, outside_inputs
 from jammi_lab.freshness.table_verdict import (
@@ -383,7 +383,7 @@ class EvaluatedGraph:
             damage=self.observation.damage(record),
             observed_at=self.observation.started_at,
             grounds=self._find_grounds(node, record.anchors, notes),
-            notes=notes,
+            notes=tuple(note for note in notes if not note.endswith(ROUNDED)),
             difference=lambda old, new: self._differences.describe(old, new, node.tenant),
         )
 
@@ -405,8 +405,9 @@ class EvaluatedGraph:
         self, node: RecipeNode, anchors: Iterable[Anchor], notes: Iterable[str] = ()
     ) -> tuple[Ground, ...]:
         """The grounds of a table with these anchors, then those of the tables upstream. `notes`:
-        which of its inputs have equal rows, perhaps in another order; a ground only of what
-        depends on the order of its rows, which may be that of theirs at another time."""
+        which of its inputs are equal but for rounding; and which have equal rows, perhaps in
+        another order, a ground only of what depends on the order of its rows, which may be that of
+        theirs at another time."""
         texts = [*self._warnings.get(node.key, ())]
         if node.recipe is not None and node.recipe.descriptor.get("producer") != "sql":
             failed_count = self.count_failed_rows(node)
@@ -427,7 +428,8 @@ class EvaluatedGraph:
             if isinstance(anchor.origin, FrameOrigin):
                 texts += self._circular_grounds(node, anchor.origin)
                 parents.append((anchor.input.label, self._origin_grounds(node, anchor.origin)))
-        own = [*(Ground(text) for text in texts), *(Ground(n, of_order=True) for n in notes)]
+        own = [*(Ground(text) for text in texts)]
+        own += [Ground(note, of_order=not note.endswith(ROUNDED)) for note in notes]
         if grounds := (*own, *inherited_grounds(parents)):
             self._grounds[node.key] = grounds
         is_sensitive = node.record is not None and node.record.order_sensitive
@@ -498,12 +500,16 @@ class EvaluatedGraph:
         depend on row order, and only if the columns read are the same."""
         if (
             recorded.same_state(current)
-            or record.order_sensitive
             or (recorded.columns, recorded.types) != (current.columns, current.types)
             or not recorded.same_server_types(current)
         ):
             return current
-        if recorded.input.kind_class.is_result and recorded.schema:
+        is_result = recorded.input.kind_class.is_result and recorded.schema
+        if is_result and self._is_equal_but_for_rounding(recorded, node.tenant):
+            return msgspec.structs.replace(recorded, note=f"{recorded.input.label} is {ROUNDED}")
+        if record.order_sensitive:
+            return current
+        if is_result:
             is_equal: bool | Unknown = self._has_same_result(recorded, node.tenant)
         else:
             is_equal = self.observation.has_same_rows(recorded, node.tenant)
@@ -523,6 +529,12 @@ class EvaluatedGraph:
         versions = self._differences.versions(recorded, tenant)
         return versions is not None and self.observation.has_same_result(
             versions[1], versions[0], recorded.columns
+        )
+
+    def _is_equal_but_for_rounding(self, recorded: Anchor, tenant: str | None) -> bool:
+        versions = self._differences.versions(recorded, tenant)
+        return versions is not None and self.observation.is_equal_but_for_rounding(
+            *versions, recorded.columns
         )
 
     def observe(self, anchor: Anchor, tenant: str | None) -> Observed:

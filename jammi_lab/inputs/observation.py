@@ -218,6 +218,18 @@ class Observation:
         except (JammiError, OSError):
             return False
 
+    def is_equal_but_for_rounding(
+        self, new: TableRecord, old: TableRecord, columns: tuple[str, ...]
+    ) -> bool:
+        """Whether two versions of a result table are equal over these columns but for rounding, and
+        that counts as equal. False when that cannot be determined."""
+        if self._row_comparison is None:
+            return False
+        try:
+            return self._row_comparison.is_equal_but_for_rounding(new, old, columns, deep=self.deep)
+        except (JammiError, OSError):
+            return False
+
     def changes(self, new: TableRecord, old: TableRecord) -> ChangeSummary | None:
         """What differs between two versions of a result table; None when that is not known. A deep
         pass counts the rows; another one counts those of a few small tables, and repeats what was

@@ -20,17 +20,21 @@ import pyarrow as pa
 
 from jammi_lab.core.anchors import Anchor, Snapshot
 from jammi_lab.core.canonical_json import digest_of
-from jammi_lab.core.identifiers import quote_identifier
+from jammi_lab.core.identifiers import quote_identifier, unused_name
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.settings import Settings
 from jammi_lab.inputs.changed_columns import note_row_count
 from jammi_lab.inputs.observation_cache import ROWS_KIND, ObservationCache
 from jammi_lab.inputs.version_changes import (
+    FLOAT_TYPES,
     NEW,
     OLD,
     ChangeSummary,
     VersionCounts,
     Windows,
+    are_close,
+    common_columns,
+    equal_columns,
     skip_rows,
 )
 from jammi_lab.sources import read_errors, scratch_duckdb
@@ -42,7 +46,7 @@ from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 from jammi_lab.storage.parquet_statistics import are_statistics_true
 from jammi_lab.store.result_files import ResultFiles
 
-CHANGES_KIND = "changes"
+CHANGES_KIND, ROUNDING_KIND = "changes", "rounding"
 """The kind of the numbers by which two versions of a table differ."""
 _TEXT_KINDS = ("csv", "tsv", "json", "ndjson")
 _COMPARABLE_KINDS = ("parquet", "arrow", *_TEXT_KINDS)
@@ -373,6 +377,58 @@ class RowComparison:
             right, expressions, deep
         )
 
+    def is_equal_but_for_rounding(
+        self, new: TableRecord, old: TableRecord, columns: Sequence[str], *, deep: bool
+    ) -> bool:
+        """Whether both have the same rows in the same order over these columns, but for rounding of
+        floating-point numbers, and that counts as equal by the setting. Otherwise as
+        `has_same_rows`."""
+        common = common_columns(new, old)
+        others = set(columns) - equal_columns(new, old, common)
+        if (
+            self._settings["recompute.cutoff"] == "bytes"
+            or not others
+            or new.row_count != old.row_count
+            or [c.name for c in new.columns] != [c.name for c in old.columns]
+            or not all(common.get(name) in FLOAT_TYPES for name in others)
+        ):
+            return False
+        key = observation_key(ROUNDING_KIND, old.digest or "", new.digest or "", *sorted(others))
+        if (entry := self._cache.get(key)) is not None:
+            return bool(entry.payload["rounded"])
+        if not all(self._may_be_read(record, deep=deep) for record in (new, old)):
+            return False
+        new_rows, old_rows = (unused_name(name, common) for name in ("n", "o"))
+        pairs = [
+            (f"{new_rows}.{name}", f"{old_rows}.{name}")
+            for name in map(quote_identifier, sorted(others))
+        ]
+        tests = [
+            f"({n} IS NOT DISTINCT FROM {o} AND signbit({n}) IS NOT DISTINCT FROM signbit({o}) "
+            f"OR {are_close(n, o)})"
+            for n, o in pairs
+        ]
+        [[is_equal]] = self._query(
+            f"SELECT coalesce(bool_and({' AND '.join(tests)}), true) "
+            f"FROM ({self._results.select_sql(new)}) AS {new_rows} "
+            f"POSITIONAL JOIN ({self._results.select_sql(old)}) AS {old_rows}"
+        )
+        payload = {"rounded": is_equal}
+        self._cache.put(key, CacheEntry(NO_STAT, self._results.clock.now_ns(), payload))
+        return bool(is_equal)
+
+    def _may_be_read(self, record: TableRecord, *, deep: bool) -> bool:
+        """Whether a table is within the read limits, unless `deep`, and intact."""
+        is_expensive = (record.row_count or 0) > self._settings["look.scan_rows"] or (
+            record.bytes or 0
+        ) > self._settings["look.scan_bytes"]
+        return (
+            record.digest is not None
+            and (deep or not is_expensive)
+            and self._results.filesystem is None
+            and self._results.is_intact(record)
+        )
+
     def _rows_digest(
         self, record: TableRecord, expressions: Sequence[str], deep: bool
     ) -> list[str] | None:
@@ -381,15 +437,7 @@ class RowComparison:
         key = rows_key(record.digest or "", expressions)
         if (entry := self._cache.get(key)) is not None:
             return [str(part) for part in entry.payload["digest"]]
-        is_expensive = (record.row_count or 0) > self._settings["look.scan_rows"] or (
-            record.bytes or 0
-        ) > self._settings["look.scan_bytes"]
-        if (
-            record.digest is None
-            or (is_expensive and not deep)
-            or self._results.filesystem is not None
-            or not self._results.is_intact(record)
-        ):
+        if not self._may_be_read(record, deep=deep):
             return None
         [row] = self._query(f"{digest_select(expressions)} ({self._results.select_sql(record)})")
         if (digest := rows_digest(row)) is not None:
@@ -405,7 +453,7 @@ class RowComparison:
         key = observation_key(CHANGES_KIND, old.digest or "", new.digest or "", *new.key)
         if (entry := self._cache.get(key)) is not None:
             return msgspec.convert(entry.payload, ChangeSummary)
-        if not count or not all(map(self._can_be_counted, (new, old))):
+        if not count or not all(self._may_be_read(record, deep=False) for record in (new, old)):
             return None
         summary = VersionCounts(new, old, functools.partial(self._rows_of, new, old)).summary
         self._cache.put(key, CacheEntry(NO_STAT, self._results.clock.now_ns(), summary.to_dict()))
@@ -419,12 +467,3 @@ class RowComparison:
             for name, record, window in ((NEW, new, windows.new), (OLD, old, windows.old))
         )
         return self._query(f"WITH {tables} {statement}")
-
-    def _can_be_counted(self, record: TableRecord) -> bool:
-        return (
-            record.digest is not None
-            and (record.row_count or 0) <= self._settings["look.scan_rows"]
-            and (record.bytes or 0) <= self._settings["look.scan_bytes"]
-            and self._results.filesystem is None
-            and self._results.is_intact(record)
-        )

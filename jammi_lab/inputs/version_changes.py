@@ -9,6 +9,7 @@ from jammi_lab.core.html import count_noun, escape_invisible
 from jammi_lab.core.identifiers import fold, quote_identifier, unused_name
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.value import Value
+from jammi_lab.core.verdicts import ROUNDING_RATIO
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,6 +52,9 @@ class ChangeSummary(Value, frozen=True, kw_only=True):
     """Columns that only the later version has, or that have another type there."""
     columns_removed: list[str] = []
     """Columns that only the former version has, or that have another type there."""
+    rounded: int = 0
+    """Floating-point numbers in rows of both versions that are equal but for rounding. They count
+    as equal."""
 
     def __str__(self) -> str:
         parts = [
@@ -58,12 +62,17 @@ class ChangeSummary(Value, frozen=True, kw_only=True):
             for word in ("added", "removed", "changed")
             if (number := getattr(self, word))
         ]
+        parts += self._rounded_clause()
         parts += [
             f"columns {word}: {', '.join(names)}"
             for word, names in (("added", self.columns_added), ("removed", self.columns_removed))
             if names
         ]
         return ", ".join(parts) or "no row differs"
+
+    def _rounded_clause(self) -> list[str]:
+        numbers = count_noun(self.rounded, "number")
+        return [f"{numbers} equal but for rounding"] if self.rounded else []
 
     def brief(self, rows: int, columns: Collection[str] | None = None) -> str:
         """What differs, in few words: `price: 3 of 200,000 rows, 1 row added`. `rows`: the number
@@ -84,7 +93,7 @@ class ChangeSummary(Value, frozen=True, kw_only=True):
             for names, word in ((self.columns_added, "new"), (self.columns_removed, "gone"))
             for name in names[:_MAX_NAMED_COLUMNS]
         ]
-        return ", ".join(parts)
+        return ", ".join(parts + self._rounded_clause())
 
 
 class ChangedRows(NamedTuple):
@@ -115,6 +124,7 @@ class Windows(NamedTuple):
     old: Window
 
 
+FLOAT_TYPES = ("FLOAT", "DOUBLE")
 EVERYTHING = Windows(Window(0), Window(0))
 
 
@@ -151,7 +161,19 @@ class VersionCounts:
         if not self.key:
             return _statements_as_bags([*self.common])
         values = [name for name in self.common if name not in self.key]
-        return _statements_by_key(self.key, values, *self._aliases)
+        return _statements_by_key(self.key, self._rows_differ(values), *self._aliases)
+
+    def _rows_differ(self, columns: Sequence[str]) -> str:
+        """The condition that a pair of rows differs in one of these columns by more than
+        rounding."""
+        new, old = self._aliases
+        return (
+            " OR ".join(
+                values_differ(f"{new}.{name}", f"{old}.{name}", self.common[column])
+                for column, name in zip(columns, map(quote_identifier, columns), strict=True)
+            )
+            or "false"
+        )
 
     @functools.cached_property
     def _is_aligned(self) -> bool:
@@ -193,7 +215,7 @@ class VersionCounts:
     def _differing_rows(self, side: str, columns: Sequence[str]) -> str:
         """The SELECT of one version's rows that differ from those at their positions."""
         names = ", ".join(f"{side}.{name}" for name in map(quote_identifier, columns))
-        test = rows_differ(self._differing, *self._aliases)
+        test = self._rows_differ(self._differing)
         return f"SELECT {names} FROM {self._pairs_by_position} WHERE ({test})"
 
     @functools.cached_property
@@ -234,6 +256,7 @@ class VersionCounts:
             skipped_columns=self._skipped,
             columns_added=[c.name for c in new.columns if c.name not in self.common],
             columns_removed=[c.name for c in old.columns if c.name not in self.common],
+            rounded=counts.rounded,
         )
 
     def _counts(self) -> "_Counts":
@@ -244,7 +267,7 @@ class VersionCounts:
             )
             return _Counts(added=added, removed=removed)
         is_by_position = self._pairs == self._pairs_by_position
-        matched, changed, *by_column = (
+        matched, changed, rounded, *by_column = (
             self._counts_by_position if is_by_position else self._count_pairs(self._pairs)
         )
         windows = self.compared
@@ -257,6 +280,7 @@ class VersionCounts:
             (self.new.row_count or 0) - matched,
             (self.old.row_count or 0) - matched,
             dict(zip(self._value_columns, by_column, strict=True)),
+            rounded,
         )
 
     @property
@@ -268,11 +292,17 @@ class VersionCounts:
         return self._count_pairs(self._pairs_by_position)
 
     def _count_pairs(self, pairs: str) -> Sequence[Any]:
-        """The numbers of pairs of rows, of those that differ, and of those by column."""
+        """The numbers of pairs of rows, of those that differ, of numbers that are equal but for
+        rounding, and of pairs that differ by column."""
         values = self._value_columns
-        tests = [rows_differ([name], *self._aliases) for name in values]
-        filters = ["true", rows_differ(values, *self._aliases), *tests]
-        statement = ", ".join(f"count(*) FILTER (WHERE {test})" for test in filters)
+        counts = [f"count(*) FILTER (WHERE {self._rows_differ([name])})" for name in values]
+        all_differ = f"count(*) FILTER (WHERE {self._rows_differ(values)})"
+        rounded = [
+            f"count(*) FILTER (WHERE {rows_differ([name], *self._aliases)}) - {count}"
+            for name, count in zip(values, counts, strict=True)
+            if self.common[name] in FLOAT_TYPES
+        ]
+        statement = ", ".join(["count(*)", all_differ, " + ".join(rounded) or "0", *counts])
         [row] = self._rows_of(f"SELECT {statement} FROM {pairs}", self.compared)
         return row
 
@@ -345,7 +375,9 @@ class VersionComparison(VersionCounts):
             for i, name in enumerate(map(quote_identifier, values))
         ]
         columns = [f"{new}.{quote_identifier(c)} AS l{i}" for i, c in enumerate(labels)]
-        tests = [f"n{i} IS DISTINCT FROM o{i}" for i in range(len(values))]
+        tests = [
+            values_differ(f"n{i}", f"o{i}", self.common[name]) for i, name in enumerate(values)
+        ]
         keys = ", ".join(f"l{i}" for i in range(len(self.key))) or "number"
         order = "" if self._is_aligned else f"ORDER BY {keys}"  # aligned rows are in file order
         found = self.query(
@@ -378,6 +410,7 @@ class _Counts(NamedTuple):
     added: int = 0
     removed: int = 0
     by_column: dict[str, int] = {}
+    rounded: int = 0
 
 
 def skip_rows(select: str, window: Window) -> str:
@@ -403,15 +436,12 @@ def equal_columns(new: TableRecord, old: TableRecord, common: Collection[str]) -
     }
 
 
-def _statements_by_key(
-    key: Sequence[str], value_columns: Sequence[str], new: str, old: str
-) -> list[str]:
+def _statements_by_key(key: Sequence[str], rows_differ: str, new: str, old: str) -> list[str]:
     """Statements for added, removed, changed, before. `new` and `old` are the table aliases."""
     tables = {new: f"{NEW} AS {new}", old: f"{OLD} AS {old}"}
     keys_equal = " AND ".join(
         f"{new}.{quote_identifier(k)} = {old}.{quote_identifier(k)}" for k in key
     )
-    values_differ = rows_differ(value_columns, new, old)
 
     def order_terms(table: str) -> str:
         return ", ".join(f"{table}.{quote_identifier(k)}" for k in key)
@@ -425,10 +455,26 @@ def _statements_by_key(
     def changed_rows(side: str) -> str:
         return (
             f"SELECT {side}.* FROM {tables[new]} JOIN {tables[old]} ON {keys_equal} WHERE "
-            f"{values_differ} ORDER BY {order_terms(new)}"
+            f"{rows_differ} ORDER BY {order_terms(new)}"
         )
 
     return [rows_only_in(new, old), rows_only_in(old, new), changed_rows(new), changed_rows(old)]
+
+
+def values_differ(new: str, old: str, kind: str) -> str:
+    """The condition that two values of an SQL type differ by more than rounding."""
+    differ = f"{new} IS DISTINCT FROM {old}"
+    return f"({differ} AND NOT {are_close(new, old)})" if kind in FLOAT_TYPES else differ
+
+
+def are_close(new: str, old: str) -> str:
+    """The condition that two finite floating-point numbers of one sign are equal but for
+    rounding."""
+    return (
+        f"coalesce(isfinite({new}) AND isfinite({old}) AND signbit({new}) = signbit({old}) AND "
+        f"abs({new}::DOUBLE - {old}::DOUBLE) <= "
+        f"{ROUNDING_RATIO}::DOUBLE * least(abs({new}), abs({old})), false)"
+    )
 
 
 def rows_differ(columns: Sequence[str], new: str, old: str) -> str:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from jammi_lab.core.errors import NotRecomputable
 from jammi_lab.core.records import TableRecord
-from jammi_lab.core.verdicts import Match, Mismatch
+from jammi_lab.core.verdicts import ROUNDING_RATIO, Match, Mismatch
 from jammi_lab.steps.anchor_confirmation import (
     InputChanged,
     bind_after_observing,
@@ -22,9 +22,6 @@ from jammi_lab.storage.digests import sha256_file
 from jammi_lab.storage.files import StoragePath, open_for_reading
 from jammi_lab.storage.parquet import ParquetSink, open_parquet
 from jammi_lab.store import manifests
-
-ROUNDING_RATIO = 1e-12
-"""The relative difference up to which two floating-point numbers are equal but for rounding."""
 
 
 def verify_by_recomputation(

@@ -48,6 +48,9 @@ class Diff(ReprMixin):
         self.columns_added: list[str] = []
         """Columns that only the later version has, or that have another type there. Rows are not
         compared on them."""
+        self.rounded = 0
+        """Floating-point numbers in rows with a key that are equal but for rounding. They count as
+        equal."""
         self.columns_removed: list[str] = []
         """Columns that only the former version has, or that have another type there."""
 
@@ -70,6 +73,8 @@ class Diff(ReprMixin):
             for w, c in (("added", self.columns_added), ("removed", self.columns_removed))
             if c
         ]
+        if self.rounded:
+            columns.append(f"{count_noun(self.rounded, 'number')} equal but for rounding")
         summary = "; ".join([row_counts or "no row differs", *columns])
         return vstack(
             plain_text(f"{self.title}: {summary}"),
@@ -103,6 +108,7 @@ def diff_of(comparison: VersionComparison, title: str) -> Diff:
     """All rows that differ: by key when both versions have the same one, else as multisets."""
     diff = Diff(title, *(comparison.query(s, EVERYTHING) for s in comparison.statements))
     new, old = comparison.new, comparison.old
+    diff.rounded = comparison.summary.rounded if comparison.key else 0
     diff.columns_added = [c.name for c in new.columns if c.name not in comparison.common]
     diff.columns_removed = [c.name for c in old.columns if c.name not in comparison.common]
     return diff

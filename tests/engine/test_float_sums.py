@@ -6,12 +6,15 @@ import itertools
 import math
 import random
 
+import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.inputs import version_changes
 from jammi_lab.steps import recompute_check
 from tests.engine.shelf import Shelf, engine_of
 from tests.inside import services_of
@@ -244,6 +247,84 @@ def test_what_is_rounded_otherwise_is_equal_but_for_rounding(tmp_path):
         found = ws.verify("t", recompute=True)
     assert found == jl.Match(rounding=True)
     assert str(found) == "match, equal but for rounding (≤ 1e-12 relative)"
+
+
+@pytest.fixture
+def rounded(tmp_path):
+    """A workspace with a table `t` whose second version is equal to the first but for rounding, and
+    what was made of the first."""
+    table = pa.table({"g": [n % 5 for n in range(1_000)], "p": [0.1 * n for n in range(1_000)]})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    with jl.open(tmp_path / "lab", settings={"engine.float_sums": "fast"}) as ws:
+        ws.sources.add("rows", str(tmp_path / "rows.parquet"))
+        sums = "SELECT g, sum(p) AS s, count(*) AS n FROM rows GROUP BY g"
+        ws.materialize("t", sums, key="g")
+        ws.materialize("top", "SELECT max(s) AS s, max(n) AS n FROM jammi.t")
+        ws.materialize("above", "SELECT s FROM jammi.top")
+        services_of(ws).engine.has_fast_sums = False  # as another machine would add
+        ws.materialize("t", sums, key="g", cache="bypass")
+        yield ws, sums, tmp_path / "rows.parquet"
+
+
+def test_what_reads_a_table_that_is_equal_but_for_rounding_is_fresh_with_a_ground(rounded):
+    ws, _, _ = rounded
+    first, second = (ws.table("t", version=n).manifest for n in (1, 2))
+    assert first.artifact != second.artifact
+    assert str(ws.staleness("top")) == "fresh*, t is equal but for rounding (≤ 1e-12 relative)"
+    assert "by way of" in str(ws.staleness("above")) and not ws.plan()
+    ws.settings.set("recompute.cutoff", "bytes")
+    assert [step.name for step in ws.plan().certain] == ["top"]
+
+
+def test_a_run_stops_at_a_table_that_comes_out_equal_but_for_rounding(rounded):
+    ws, _, file = rounded
+    rows = pq.read_table(file)
+    pq.write_table(rows.set_column(1, "p", pc.multiply(rows["p"], 1 + 4e-16)), file)
+    assert {step.name: step.outcome for step in ws.recompute().steps} == {
+        "t": "computed",
+        "top": "cut_off",
+        "above": "cut_off",
+    }
+
+
+def test_a_changed_number_is_not_called_rounding(rounded):
+    ws, sums, _ = rounded
+    ws.materialize("t", sums.replace("sum(p)", "sum(p) * (1 + 1e-11)"), key="g")
+    assert isinstance(ws.staleness("top"), jl.Stale)
+    ws.materialize("t", sums.replace("count(*)", "count(*) + 1"), key="g")
+    assert isinstance(ws.staleness("top"), jl.Stale)
+
+
+def test_a_diff_counts_numbers_that_are_equal_but_for_rounding_apart(rounded):
+    ws, sums, _ = rounded
+    diff = ws.table("t").diff(1)
+    assert not diff and 0 < diff.rounded <= 5
+    assert f"no row differs; {diff.rounded} numbers equal but for rounding" in str(diff)
+    ws.materialize("t", sums.replace("sum(p)", "sum(p) + CAST(g = 1 AS DOUBLE)"), key="g")
+    diff = ws.table("t").diff(1)
+    assert diff.changed["g"].to_pylist() == [1] and 0 < diff.rounded < 5
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "is_close"),
+    [
+        (1.0, 1.0 + 2e-16, True),
+        (1.0, 1.0 + 1e-11, False),
+        (0.0, -0.0, False),
+        (0.0, 5e-324, False),
+        (INF, 1e308, False),
+        (-INF, INF, False),
+        (NAN, INF, False),
+        (1e308, -1e308, False),
+        (None, 1.0, False),
+    ],
+)
+def test_what_is_equal_but_for_rounding(new, old, is_close):
+    test = version_changes.are_close("n", "o")
+    values = "SELECT $n::DOUBLE AS n, $o::DOUBLE AS o"
+    for n, o in ((new, old), (old, new)):
+        [row] = duckdb.execute(f"SELECT {test} FROM ({values})", {"n": n, "o": o}).fetchall()
+        assert row == (is_close,)
 
 
 @pytest.mark.parametrize(
