@@ -310,6 +310,9 @@ class Step(Value, frozen=True):
     its inputs."""
     increment: str | None = None
     """Of an increment: its extent in words, `1 of 21 files`."""
+    full_run_reason: str | None = None
+    """Why a statement is computed in full and not by an increment, as one clause. None while a step
+    upstream may change its inputs."""
 
     @property
     def calls(self) -> int | None:

@@ -196,8 +196,10 @@ class Planner:
                     observed_files(job, observation, node.tenant),
                     ctx.catalog.result_tables.by_definition(job.definition),
                 )
-        except (JammiError, NotIncremental):
+        except JammiError:  # the run will report it
             return msgspec.structs.replace(step, seconds=full_seconds)
+        except NotIncremental as error:
+            return msgspec.structs.replace(step, seconds=full_seconds, full_run_reason=str(error))
         share = _DEFAULT_MERGE_SHARE + planned.added.rows / max(planned.added.total_rows, 1)
         return msgspec.structs.replace(
             step,

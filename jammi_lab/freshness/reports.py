@@ -179,6 +179,8 @@ _OUTCOME_ICONS = {
 }
 _MAX_CAUSE_LINES = 5
 """Causes of a row in a text table. Further ones are counted."""
+_SLOW_SECONDS = 1.0
+"""A plan says of steps that take longer why they are no increments."""
 MAX_COMPARED_STEPS = 50
 """Of a longer run only so many tables are compared with their versions before."""
 
@@ -366,6 +368,11 @@ class Plan(ReprMixin):
         )
         to_run = [*self.certain, *self.possible]
         estimates = [dim_text(f"{step.name}: {step.estimate}.") for step in to_run if step.estimate]
+        estimates += [
+            dim_text(f"{step.name} is computed in full: {step.full_run_reason}.")
+            for step in to_run
+            if step.full_run_reason and (step.seconds or 0.0) >= _SLOW_SECONDS
+        ]
         bounds = ""
         if any(step.seconds is not None for step in to_run):
             bounds = f"{estimated_time(self.seconds_at_least, self.seconds_at_most)}. "

@@ -45,6 +45,8 @@ MIN_INPUT_ROWS = 100_000
 """Below this number of input rows a full computation is as fast."""
 MAX_SHARE = 0.75
 """An increment reads at most this share of the rows that a full computation reads."""
+_MERGE_SECONDS = 1e-6
+"""The time to read or sort a row of the base, about."""
 _MAX_PARTIAL_ROWS = 1_000_000
 """Of larger tables no partial sums are kept: they are in memory while the table is written."""
 _MAX_CANDIDATES = 4
@@ -115,9 +117,11 @@ def find_increment(
     # the reason as a text: an exception in a local variable would keep this frame, and with it the
     # lease on the statement's inputs, until the next garbage collection
     reason = ""
-    for base in candidates[:_MAX_CANDIDATES]:
+    bases = candidates[:_MAX_CANDIDATES]
+    full_seconds = max(base.seconds or 0.0 for base in bases)  # increments are quicker
+    for base in bases:
         try:
-            return _increment_from(results, incremental, anchors, files, base)
+            return _increment_from(results, incremental, anchors, files, base, full_seconds)
         except NotIncremental as error:
             reason = reason or str(error)
     raise NotIncremental(reason)
@@ -129,17 +133,18 @@ def _increment_from(
     anchors: Sequence[Anchor],
     files: Mapping[Identity, InputFiles],
     base: TableRecord,
+    full_seconds: float,
 ) -> PlannedIncrement:
     former, current_anchor = _moved_anchors(base.anchors, anchors)
     identity = former.input.identity
-    _check_is_worthwhile(former.row_count, current_anchor.row_count, base)
+    _check_is_worthwhile(former.row_count, current_anchor.row_count, base, full_seconds)
     rule = incremental.rule(identity)  # before what looks at rows
     if (added := incremental.added_since(former)) is None:
         if (current := files.get(identity)) is None:
             raise NotIncremental(f"which rows {former.input.label} gained is not known")
         manifest = _manifest(results, base)
         added = _added_files(_former_files(manifest, base, current), current.files)
-    _check_is_worthwhile(added.total_rows - added.rows, added.total_rows, base)
+    _check_is_worthwhile(added.total_rows - added.rows, added.total_rows, base, full_seconds)
     if rule.keeps_order and not added.are_last:
         raise NotIncremental("the new rows may come before others")
     if not results.is_intact(base):
@@ -155,14 +160,18 @@ def _no_partial_sums(base: TableRecord) -> NotIncremental:
 
 
 def _check_is_worthwhile(
-    former_rows: int | None, total_rows: int | None, base: TableRecord
+    former_rows: int | None, total_rows: int | None, base: TableRecord, full_seconds: float
 ) -> None:
-    """Raise NotIncremental when, by these numbers of rows of the input, a full computation is as
-    fast."""
+    """Raise NotIncremental when, by these numbers of rows of the input and the time that a full
+    computation took, another one is as fast."""
     if former_rows is None or total_rows is None:
         return
     # The rows of the base are read and sorted once more.
-    share = (total_rows - former_rows + 2 * (base.row_count or 0)) / max(total_rows, 1)
+    new_rows, merged_rows = total_rows - former_rows, 2 * (base.row_count or 0)
+    share = (new_rows + merged_rows) / max(total_rows, 1)
+    if full_seconds:  # a costly row takes longer to compute than to merge
+        seconds = full_seconds * new_rows / max(total_rows, 1) + merged_rows * _MERGE_SECONDS
+        share = min(share, seconds / full_seconds)
     if total_rows < MIN_INPUT_ROWS or share > MAX_SHARE:
         raise NotIncremental("a full computation is as fast")
 

@@ -12,6 +12,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core.errors import NotRecomputable, SourceUnavailable
 from jammi_lab.core.verdicts import Match
+from jammi_lab.freshness import reports
 from jammi_lab.steps import increment
 from tests.sizes import sized, soak
 from tests.steps import append_histories as histories
@@ -148,6 +149,43 @@ def test_every_construct_outside_the_algebra_is_computed_in_full(tmp_path):
         ws.recompute()
         for number, construct in enumerate(OUTSIDE):
             assert ws.table(f"s{number}").manifest.increment is None, construct
+
+
+REASONS = {
+    "SELECT g, avg(x) AS m FROM t GROUP BY g": "avg() of a BIGINT",
+    "SELECT x, rank() OVER (ORDER BY x) AS r FROM t": "WINDOW in the statement",
+    "SELECT sum(f) + 1 AS s FROM t": "AGGREGATE AND GROUP BY in the statement",
+    "SELECT a.k FROM t a, t b": "a join of the input that gained rows with itself",
+}
+
+
+def test_a_plan_says_why_a_step_is_no_increment(tmp_path, monkeypatch):
+    with growing_lab(tmp_path) as (ws, add):
+        for number, statement in enumerate([*REASONS, INSIDE["group by"]]):
+            ws.materialize(f"s{number}", statement)
+        add("b3.parquet")
+        monkeypatch.setattr(reports, "_SLOW_SECONDS", 0.0)
+        plan = ws.plan()
+        reasons = [step.full_run_reason for step in plan.certain]
+        assert reasons == [*REASONS.values(), None]
+        assert "s0 is computed in full: avg() of a BIGINT." in str(plan)
+
+
+@pytest.mark.parametrize("merge_seconds", [1e-6, 1.0])
+def test_rows_that_are_costlier_to_compute_than_to_merge_are_merged(
+    tmp_path, monkeypatch, merge_seconds
+):
+    monkeypatch.setattr(increment, "MAX_SHARE", 0.75)
+    monkeypatch.setattr(increment, "_MERGE_SECONDS", merge_seconds)
+    with growing_lab(tmp_path) as (ws, add):
+        ws.materialize("it", INSIDE["rows in order"])
+        for number in range(3, 6):
+            add(f"b{number}.parquet", rows=5)
+            [step] = ws.plan().certain
+            is_increment = merge_seconds < 1
+            assert (step.action == "increment") is is_increment
+            assert (step.full_run_reason == "a full computation is as fast") is not is_increment
+            ws.recompute()
 
 
 def test_a_child_of_an_aggregate_is_computed_in_full(tmp_path):
