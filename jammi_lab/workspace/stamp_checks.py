@@ -192,7 +192,7 @@ def _change_in_notebook(
     source = _source_of(cell)
     if stamp.code and stamp.code != code_digest(source):
         return EDITED, "the cell was edited and not run since"
-    if not source.startswith(_CELL_MAGIC):
+    if not source.startswith((_CELL_MAGIC, "%%sql")):
         return None
     for name, digest in stamp.params.items():
         last = assigned.get(name)

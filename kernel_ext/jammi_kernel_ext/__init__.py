@@ -1,5 +1,6 @@
-"""The IPython extension of jammi_lab: `%load_ext jammi_lab` registers `%jammi`, `%%jammi` and
-`%%jammi_py`. Loading it imports no part of the engine."""
+"""The IPython extension of jammi_lab: `%load_ext jammi_lab` registers `%jammi`, `%%jammi`,
+`%%jammi_py`, and `%%sql` as a second name of `%%jammi` unless another extension has it. Loading it
+imports no part of the engine."""
 
 import re
 import sys
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
 
 _CELL = re.compile(r"%%jammi(_py)?\s")
+_SQL_CELL = "%%sql"
 _notebook: Notebook | None = None
 _restore: Callable[[], None] | None = None
 """Undoes `load_ipython_extension`; None while the extension is not loaded."""
@@ -94,10 +96,17 @@ class _LazyMagics:
             self._magics = Magics(self._notebook)
         return self._magics
 
+    def _is_of_ours(self, code: str) -> bool:
+        """Whether the text of a cell may hold a line or cell of ours."""
+        if not code.lstrip().startswith(_SQL_CELL):
+            return "jammi" in code[:200]
+        shell = self._notebook.shell
+        return shell is not None and shell.magics_manager.magics["cell"].get("sql") == self.cell
+
     def complete(self, context: Any) -> dict[str, Any]:
         """Answer IPython's completer, which calls this in every cell. Imports nothing unless the
         cell mentions jammi."""
-        if "jammi" not in context.full_text[:200]:
+        if not self._is_of_ours(context.full_text):
             return {"completions": []}
         if self._completion is None:
             from jammi_kernel_ext.completion import Completion
@@ -109,7 +118,7 @@ class _LazyMagics:
     def inspect(self, code: str, cursor_pos: int, *args: Any, **kwargs: Any) -> Any:
         """Answer an inspect_request (Shift+Tab); falls back to the kernel's own inspection."""
         reply = None
-        if "jammi" in code[:200]:
+        if self._is_of_ours(code):
             from jammi_kernel_ext.inspection import inspect_reply
 
             reply = inspect_reply(self._notebook.current, code, cursor_pos)
@@ -150,6 +159,8 @@ def load_ipython_extension(shell: "InteractiveShell") -> None:
         ("cell", "jammi"): lazy_magics.cell,
         ("cell", "jammi_py"): lazy_magics.step,
     }
+    if "sql" not in magics["cell"]:  # a name that editors colour as SQL
+        new_magics["cell", "sql"] = lazy_magics.cell
     previous_magics = {(kind, name): magics[kind].get(name) for kind, name in new_magics}
     for (kind, name), magic in new_magics.items():
         shell.magics_manager.register_function(magic, kind, name)
@@ -167,9 +178,10 @@ def load_ipython_extension(shell: "InteractiveShell") -> None:
         use_cells(False)
         remove_hooks()
         for (kind, name), magic in previous_magics.items():
-            magics[kind].pop(name, None)
-            if magic is not None:
-                magics[kind][name] = magic
+            if magics[kind].get(name) is new_magics[kind, name]:  # nobody else took the name since
+                del magics[kind][name]
+                if magic is not None:
+                    magics[kind][name] = magic
         for name, call in events.items():
             shell.events.unregister(name, call)
 

@@ -60,7 +60,7 @@ def file_candidates(
             yield text if inside_quotes else shlex.quote(text), "path"
 
 
-_MAGIC = re.compile(r"\s*(?:[\w.]+\s*=\s*)?(?P<magic>%%?jammi(?:_py)?)\b")
+_MAGIC = re.compile(r"\s*(?:[\w.]+\s*=\s*)?(?P<magic>%%?jammi(?:_py)?|%%sql)\b")
 _FRAGMENT = re.compile(r'(?:\$?\w*|(?:(?:"(?:[^"]|"")*"|\w+)\s*\.\s*)*(?:"(?:[^"]|"")*|\w*))$')
 _KEYWORDS = """
     WHERE FROM AND JOIN GROUP ORDER ON AS LIMIT OR BY IN IS LIKE SELECT HAVING OFFSET LEFT JOIN
@@ -96,7 +96,7 @@ class Completion:
         head = "\n".join([*lines[:line], lines[line][:column]]) if line < len(lines) else text
         if (match := _MAGIC.match(text)) is None or match.end() > len(head):
             return None
-        magic, rest = match["magic"], head[match.end() :]
+        magic, rest = match["magic"].replace("sql", "jammi"), head[match.end() :]
         first_line, newline, body = rest.partition("\n")
         if not newline:
             return self._complete_line(magic, rest, text.partition("\n")[2])

@@ -29,7 +29,7 @@ def inspect_statement(ws: "Workspace | None", code: str, position: int) -> Rende
 
     first, newline, statement = code.partition("\n")
     offset = position - len(first) - len(newline)
-    if ws is None or not first.lstrip().startswith("%%jammi") or offset < 0:
+    if ws is None or not first.lstrip().startswith(("%%jammi", "%%sql")) or offset < 0:
         return None
     place = NameInStatement(statement, offset)
     name, parent = place.name, place.parent

@@ -11,6 +11,7 @@ CELLS = [
     SQL,
     "select = 'from python'",
     "%%jammi_py out\nselect = 1",
+    "%%sql\nSELECT 1",
     "print('READY', 6 * 7)",
 ]
 
@@ -39,5 +40,6 @@ def test_sql_is_coloured_in_our_cells_and_python_is_left_alone(lab):
     assert "how many" in words(1, "comment") and words(1, "parameter").replace("|", "") == "$year"
     assert words(1, "function") == "count" and "1.5e3" in words(1, "number").replace("|", "")
     assert words(2, "keyword") == words(3, "keyword") == ""
+    assert words(4, "keyword") == "SELECT"
     keyword = cells.nth(1).locator(".jammi-sql-keyword").first
     assert keyword.evaluate("e => getComputedStyle(e).fontWeight") == "700"

@@ -98,6 +98,8 @@ def pressed_in(ws):
         ("%%jammi_py name --inputs pap|", ["papers"]),
         ("%%jammi\nSELECT * FROM pa|", ["papers"]),
         ("%%jammi\nselect * from jammi.re|", ["jammi.recent"]),
+        ("%%sql\nselect * from jammi.re|", ["jammi.recent"]),
+        ("%%sql -m rec|", ["recent"]),
         ('%%jammi\nSELECT * FROM "my|', ['"my papers"']),
         ('%%jammi\nSELECT * FROM jammi."tw|', ['jammi."two words"']),
         ("%%jammi\nSELECT * FROM papers, jammi.t|", ['jammi."two words"']),

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from tests.kernel_ext.test_completion import asked
+
 STATE = """
 ip = get_ipython()
 ip._find_with_lazy_load('line', 'load_ext')  # IPython makes the magic itself when it is first asked for
@@ -34,6 +36,23 @@ def test_unloading_brings_back_magics_of_the_same_name(bare):
     bare("%load_ext jammi_lab\n%unload_ext jammi_lab")
     assert bare("%jammi").text == "'mine'"
     bare("get_ipython().magics_manager.magics['line'].pop('jammi')")
+
+
+def test_sql_is_a_second_name_of_the_cell_where_nobody_else_took_it(bare):
+    register = (
+        "def sql(line, cell): return 'theirs'\nget_ipython().register_magic_function(sql, 'cell')"
+    )
+    statement = "%%sql --as pandas\nSELECT 6 * 7 AS n"
+    bare("%load_ext jammi_lab")
+    assert "42" in bare(statement).text
+    code = "%%sql\nSELECT * FROM jammi_catalog.stat"
+    assert asked(bare, "complete", code, len(code))["matches"] == ["jammi_catalog.status"]
+    bare(register + "\n%unload_ext jammi_lab")
+    assert bare(statement).text == "'theirs'"
+    bare("%load_ext jammi_lab")
+    assert bare(statement).text == "'theirs'"
+    assert "jammi_catalog.status" not in asked(bare, "complete", code, len(code))["matches"]
+    bare("%unload_ext jammi_lab\nget_ipython().magics_manager.magics['cell'].pop('sql')")
 
 
 def test_loading_twice_is_loading_once(bare):

@@ -1,4 +1,4 @@
-// The container of a prebuilt extension of JupyterLab, written by hand, and SQL colours in cells that begin with %%jammi; the marks of cells are in marks.js.
+// The container of a prebuilt extension of JupyterLab, written by hand, and SQL colours in cells that begin with %%jammi or %%sql; the marks of cells are in marks.js.
 // CodeMirror and lab's own packages are taken from what lab shares. Nothing is built and nothing is loaded from elsewhere.
 (() => {
   const NAME = "jammi-lab-sql";
@@ -33,7 +33,7 @@
 
   /** Where which colour begins and ends in the text of a cell; nothing in a cell that is not ours. */
   function* coloured(text) {
-    const head = /^\s*%%jammi(?!_)\b[^\n]*\n/.exec(text);
+    const head = /^\s*%%(?:jammi(?!_)|sql)\b[^\n]*\n/.exec(text);
     if (!head) return;
     TOKEN.lastIndex = head[0].length;
     for (let found; (found = TOKEN.exec(text)); ) {

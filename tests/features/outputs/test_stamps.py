@@ -298,9 +298,10 @@ def test_a_cell_that_was_edited_and_not_run_is_told(lab, tmp_path):
         (f"limit = {' + '.join('1' * 100_000)}", 9, "fresh"),
     ],
 )
-def test_a_parameter_that_was_assigned_again_is_told(lab, tmp_path, above, count, outcome):
+@pytest.mark.parametrize("magic", ["%%jammi", "%%sql"])
+def test_a_parameter_that_was_assigned_again_is_told(lab, tmp_path, above, count, outcome, magic):
     output = shown(lab.sql("SELECT x FROM jammi.big WHERE x > $limit", limit=1))
-    below = cell("%%jammi\nSELECT x FROM jammi.big WHERE x > $limit", 5, output)
+    below = cell(f"{magic}\nSELECT x FROM jammi.big WHERE x > $limit", 5, output)
     file = cells(
         tmp_path / "n.ipynb", cell("limit = 1", 1), cell(above, count), below, cell("limit = 3", 6)
     )
