@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import inspect
 import linecache
-import re
 import sys
 import types
 from collections.abc import Callable, Collection, Mapping
@@ -32,22 +31,13 @@ from jammi_lab.steps.function_source import (
 )
 from jammi_lab.steps.recipe import BindContext, Producer
 
-SOURCE_BASIS = "on its source; imported modules are not followed"
+SOURCE_BASIS = "on its source; imported modules and files that it opens are not followed"
 """The basis of a verdict on a step without a version."""
 _OF_NOTEBOOKS = ("cell", "__main__")
 """The modules of functions that a notebook defines."""
-_FILE_CALL = re.compile(
-    r"\bopen\(|\.(?:read|scan|load)(?:_\w+|txt|s)?\(|\.(?:fromfile|genfromtxt|connect|urlopen)\("
-)
-"""Calls that may read a file or an address."""
 _INSTALLED_PACKAGE = (
     "its module {} is an installed package; jammi_lab does not run package functions by name alone"
 )
-
-
-def unwatched_files(source: str) -> list[str]:
-    """The ground of a verdict on a step whose source may open files itself; otherwise empty."""
-    return ["files that it opens are not watched"] if _FILE_CALL.search(source) else []
 
 
 def package_of(qualified_name: str) -> str | None:
@@ -190,7 +180,7 @@ class FunctionRecipe(Producer):
             return [f"on its version {self.version}"]
         if (package := package_of(self.function)) is not None:
             return [f"on the version of its package, {package}"]
-        return [SOURCE_BASIS, *unwatched_files(self._source)]
+        return [SOURCE_BASIS]
 
 
 def _step_function(function: Any) -> StepFunction:

@@ -11,7 +11,7 @@ from jammi_lab.freshness.table_verdict import MAX_CAUSES, Ground, inherited_grou
 from tests.freshness.lab import Lab
 from tests.shell import run_shell
 
-SOURCE = "on its source; imported modules are not followed"
+SOURCE = "on its source; imported modules and files that it opens are not followed"
 
 
 def step(papers):

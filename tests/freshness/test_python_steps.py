@@ -60,11 +60,12 @@ def test_a_fresh_step_says_on_what_it_rests(chain: Lab) -> None:
     verdict = chain.ws.staleness("scores")
     assert (
         verdict == jl.Fresh()
-        and str(verdict) == "fresh*, on its source; imported modules are not followed"
+        and str(verdict)
+        == "fresh*, on its source; imported modules and files that it opens are not followed"
     )
     assert verdict.to_dict() == {
         "kind": "fresh",
-        "grounds": ["on its source; imported modules are not followed"],
+        "grounds": ["on its source; imported modules and files that it opens are not followed"],
     }
     assert (
         jl.Fresh().to_dict() == {"kind": "fresh"} and str(chain.ws.staleness("titles")) == "fresh"
@@ -396,7 +397,7 @@ def test_looking_calls_no_function(lab: Lab) -> None:
 
 def test_what_a_fresh_verdict_relies_on_is_shown_with_it(lab: Lab, write: Any) -> None:
     code = write(
-        "def reads(p):\n    open(__file__).close()\n    return p.arrow()\n"
+        "def read():\n    open(__file__).close()\ndef reads(p):\n    read()\n    return p.arrow()\n"
         "def plain(p):\n    return p.arrow()\n"
     )
     path = lab.csv("papers", "id,seen", "1,2")
@@ -405,12 +406,11 @@ def test_what_a_fresh_verdict_relies_on_is_shown_with_it(lab: Lab, write: Any) -
     lab.ws.compute("opens", code.module.reads, inputs=["titles"])
     lab.ws.compute("plain", code.module.plain, inputs=["titles"])
     lab.ws.materialize("one", "SELECT 1 AS x")
-    source = "on its source; imported modules are not followed"
+    source = "on its source; imported modules and files that it opens are not followed"
     grounds = {
         "titles": ["papers by column:seen alone"],
         "opens": [
             source,
-            "files that it opens are not watched",
             "papers by column:seen alone, by way of titles",
         ],
         "plain": [source, "papers by column:seen alone, by way of titles"],

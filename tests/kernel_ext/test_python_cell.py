@@ -63,7 +63,8 @@ def test_a_changed_variable_or_function_of_the_notebook_makes_it_stale_and_recom
     )
     assert (
         "computed" in steps("%jammi recompute").text
-        and "on its source; imported modules are not followed" in steps("%jammi why scored").text
+        and "on its source; imported modules and files that it opens are not followed"
+        in steps("%jammi why scored").text
     )
 
 

@@ -488,10 +488,17 @@ def test_a_view_has_no_state_while_new_sessions_have_other_settings(ws, sql, tab
         ws.sources.add("own", address, secret=lambda: "x")
         ws.materialize("t", f"SELECT words FROM own.{table}_v")
         assert is_fresh(ws)
-        for change in ("SET default_text_search_config = english", "RESET search_path"):
+        for change in (
+            "SET default_text_search_config = english",
+            "RESET search_path",
+            "SET transform_null_equals = true",
+            "SET standard_conforming_strings = 0",
+        ):
             sql(f"ALTER ROLE {role} {change}")
             assert "settings of new sessions" in doubt(ws)
             sql(
+                f"ALTER ROLE {role} SET transform_null_equals = false",
+                f"ALTER ROLE {role} RESET standard_conforming_strings",
                 f"ALTER ROLE {role} SET default_text_search_config = simple",
                 f'ALTER ROLE {role} SET search_path = public, "$user"',
             )

@@ -28,9 +28,12 @@ _VOLATILE_FUNCTIONS = frozenset(
     "rand uuid uuid_v4 uuid_v7 uuid_short sys_guid random_bytes encrypt sysdate nextval "
     "lastval setval sleep benchmark connection_id last_insert_id "
     "found_rows row_count get_lock release_lock release_all_locks is_free_lock is_used_lock "
-    "load_file".split()
+    "load_file rownum".split()
 )
 """Functions whose value differs between reads or connections although nothing was written."""
+_LISTS = ("group_concat", "json_arrayagg", "json_objectagg")
+_PLACES = ("row_number", "ntile", "lag", "lead", "first_value", "last_value", "nth_value")
+"""Functions of windows that depend on the order of rows."""
 _MAX_TABLES = 256
 _KNOWN_TABLE_TYPES = ("BASE TABLE", "SEQUENCE", "SYSTEM VERSIONED", "TEMPORARY")
 WRITTEN_RECENTLY = (
@@ -71,8 +74,12 @@ class ViewText:
 class _Level:
     """The state of one level of parentheses."""
 
+    opened_by: str = ""
+    """The word before its parenthesis."""
     has_select: bool = False
     has_order_by: bool = False
+    has_places: bool = False
+    """Whether a function in it depends on the order of a window."""
 
 
 def parse_view(text: str) -> ViewText | None:
@@ -93,12 +100,20 @@ def parse_view(text: str) -> ViewText | None:
             continue
         word, level = token.lower(), levels[-1]
         if word == "(":
-            levels.append(_Level())
+            levels.append(_Level(tokens[position - 2].lower() if position > 1 else ""))
             continue  # FROM ((a JOIN b) …)
         if word == ")":
             if len(levels) == 1:
                 return None
             levels.pop()
+            by = level.opened_by
+            if not level.has_order_by and (
+                by in _LISTS or (by == "over" and levels[-1].has_places)
+            ):
+                view.volatile_because = (
+                    view.volatile_because
+                    or f"uses {by}() without an ORDER BY, which takes rows as they arrive"
+                )
         elif word == "select":
             level.has_select, level.has_order_by = True, False
         elif word == "order":
@@ -110,6 +125,7 @@ def parse_view(text: str) -> ViewText | None:
             )
         elif word in _VOLATILE_FUNCTIONS and position < len(tokens) and tokens[position] == "(":
             view.volatile_because = view.volatile_because or f"uses {word}(), which is volatile"
+        level.has_places = level.has_places or word in _PLACES
         expects_table = word in ("join", "straight_join") or (word == "from" and level.has_select)
     return view if len(levels) == 1 else None
 

@@ -61,12 +61,11 @@ _SESSION_SETTINGS = {
 }
 _MIN_ROW_BYTES = 28
 """The least space that a row takes in a page."""
-_SESSION_FUNCTIONS = "current_setting|pg_show_all_settings|pg_settings"
-"""What a function calls, or is, whose result depends on the settings of the session. A setting of a
+_SESSION_FUNCTIONS = (
+    r"current_setting|pg_\w*settings|pg_backend_pid|_if_assigned|inet_(client|server)|_temp_schema"
+)
+"""What a function calls, or is, whose result depends on the session or its settings. A setting of a
 role or a database is taken over when a session begins, and sessions outlive its changes."""
-_TEXT_SETTINGS = ("default_text_search_config", "lc_numeric", "lc_time", "search_path", "xmlbinary")
-"""Further settings that change the result of a function, such as `to_tsvector('text')`, and that
-our sessions take over. While new sessions have other values, views have no state."""
 _FIXED_TEXT = re.compile(
     r"(?:smallint|integer|bigint|numeric|real|double precision|boolean|text|character|bytea|date|"
     r"timestamp|time|interval|uuid|jsonb|json|bit|inet|cidr|macaddr)\b[^.]*"
@@ -140,11 +139,7 @@ class PostgresConnector(ServerConnector):
         if relation_kind == "v" or policed:
             [(volatile_because, view_foreign)] = self.run_on_server(
                 query,
-                VIEW_DEPENDENCIES.format(
-                    oid=int(oid),
-                    setting=sql_literal(_SESSION_FUNCTIONS),
-                    settings=", ".join(map(sql_literal, _TEXT_SETTINGS)),
-                ),
+                VIEW_DEPENDENCIES.format(oid=int(oid), setting=sql_literal(_SESSION_FUNCTIONS)),
             )
             foreign = foreign or view_foreign
         columns = [tuple(column) for column in json.loads(column_json or "[]")]

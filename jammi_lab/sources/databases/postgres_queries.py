@@ -107,6 +107,17 @@ WITH RECURSIVE behind AS (
   LEFT JOIN pg_catalog.pg_proc p USING (oid)
   WHERE f[1] IS NULL OR p.provolatile = 'v' OR p.proname ~ {setting} OR p.oid IN (
     SELECT oid FROM session)
+), arrivals AS (
+  SELECT owner, p.proname || '()' AS said FROM trees, LATERAL regexp_matches(
+    tree, 'AGGREF :aggfnoid (\d+) (?:(?!:aggorder ).)*:aggorder <>|:winfnoid (\d+)', 'g') f
+  JOIN pg_catalog.pg_proc p ON p.oid = COALESCE(f[1], f[2])::oid AND (p.oid >= 16384
+    OR p.proname ~ '^(row_number|ntile|lag|lead|first_value|last_value|nth_value)$|agg(_|$)')
+  WHERE f[2] IS NULL OR tree ~ 'WINDOWCLAUSE (?:(?!:orderClause ).)*:orderClause <>'
+  UNION ALL SELECT owner, 'DISTINCT ON' FROM trees
+  WHERE tree ~ ':hasDistinctOn true' AND tree ~ ':distinctClause \([^()]*\) :sortClause <>'
+), unordered AS (
+  SELECT min('its ' || owner || ' uses ' || said || ' without an ORDER BY, which takes rows as '
+    'they arrive') AS said FROM arrivals
 ), defaults AS (
   SELECT DISTINCT ON (name) name, regexp_replace(value, '^pg_catalog\.', '') AS value FROM (
     SELECT split_part(s, '=', 1) AS name, substr(s, strpos(s, '=') + 1) AS value,
@@ -120,11 +131,14 @@ WITH RECURSIVE behind AS (
   SELECT 'the settings of new sessions changed (' || string_agg(name, ', ' ORDER BY name)
     || '); close the workspace and open it again' AS said
   FROM pg_catalog.pg_settings g LEFT JOIN defaults d USING (name)
-  WHERE name IN ({settings}) AND g.source <> 'client' AND COALESCE(
-    lower(d.value) <> lower(regexp_replace(g.reset_val, '^pg_catalog\.', '')),
+  WHERE g.category ~ 'Statement Behavior|Locale and Formatting|Compatibility|Customized'
+    AND g.unit IS NULL AND g.source <> 'client' AND COALESCE(
+    CASE WHEN g.vartype = 'bool' THEN d.value::boolean <> g.reset_val::boolean
+      ELSE lower(d.value) <> lower(regexp_replace(g.reset_val, '^pg_catalog\.', '')) END,
     g.source IN ('global', 'database', 'user', 'database user'))
 )
-SELECT COALESCE((SELECT said FROM fickle), (SELECT said FROM outdated)) AS fickle, (
+SELECT COALESCE((SELECT said FROM fickle), (SELECT said FROM unordered),
+  (SELECT said FROM outdated)) AS fickle, (
   SELECT bool_or(c.relkind = 'f') FROM behind JOIN pg_catalog.pg_class c USING (oid)
 ) AS outside"""
 """Why a view or a row security policy is not deterministic, and whether it reads foreign tables.

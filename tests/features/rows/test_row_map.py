@@ -235,7 +235,10 @@ def test_the_source_of_the_function_is_the_definition(ws, reviews, write):
     assert isinstance(ws.staleness("labels"), jl.Stale)
     assert ws.recompute("labels").executed == ["labels"]
     assert [row["x"] for row in rows(ws.table("labels"))] == ["a2", "b2", "c2"]
-    assert str(ws.staleness("labels")) == "fresh*, on its source; imported modules are not followed"
+    assert (
+        str(ws.staleness("labels"))
+        == "fresh*, on its source; imported modules and files that it opens are not followed"
+    )
 
 
 @soak
