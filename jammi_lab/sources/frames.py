@@ -27,13 +27,13 @@ from jammi_lab.core.identifiers import has_surrogate, quoted_name
 from jammi_lab.sources.base import ObservationContext, ReadPlan, Relation
 from jammi_lab.sources.frame_origins import origins
 from jammi_lab.sources.scratch_duckdb import sql_types
+from jammi_lab.storage.arrow_digests import arrow_digests, table_digest
 from jammi_lab.storage.arrow_values import (
     cast_losslessly,
     check_preserved,
     to_arrow_array,
     with_sql_precision,
 )
-from jammi_lab.storage.digests import arrow_digests, table_digest
 from jammi_lab.storage.parquet import decoded_column
 
 _FRAME_CLASSES = {

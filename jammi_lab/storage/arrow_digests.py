@@ -9,11 +9,8 @@ import pyarrow.compute as pc
 
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import SchemaMismatch
-from jammi_lab.core.thread_pool import ThreadPool
 from jammi_lab.storage.parquet import decoded_column, decoded_type
 
-PARALLEL_HASH_BYTES = 16 << 20
-"""Table size from which columns are hashed on two threads (hashlib releases the GIL)."""
 SLICE_ROWS = 1 << 20
 """Rows decoded at a time."""
 
@@ -29,10 +26,7 @@ def arrow_digests(table: pa.Table) -> dict[str, str]:
             column=duplicate,
             hint="Give one of them another name.",
         )
-    if len(names) < 2 or table.nbytes < PARALLEL_HASH_BYTES:
-        return dict(zip(names, map(_column_digest, names, table.columns), strict=True))
-    with ThreadPool(2, "jammi-digest") as pool:
-        return dict(zip(names, pool.map(_column_digest, names, table.columns), strict=True))
+    return dict(zip(names, map(_column_digest, names, table.columns), strict=True))
 
 
 def rows_digest(table: pa.Table) -> str:

@@ -15,7 +15,6 @@ from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.core.identifiers import fold
 from jammi_lab.storage import own_files
 from jammi_lab.storage.files import StoragePath, fault_point, open_for_reading, write_all
-from jammi_lab.storage.write_digest import StreamingDigest
 
 ROW_GROUP_ROWS = 122_880
 """Rows per row group except the last: what DuckDB reads best."""
@@ -79,8 +78,6 @@ class ParquetSink:
         self._writer: pq.ParquetWriter | None = None
         self._file: pa.OSFile | pa.BufferOutputStream | None = None
         self._footers: list[pq.FileMetaData] = []
-        self.streaming_digest = StreamingDigest(path)
-        """The digest of the file, computed in the background while it is written."""
 
     def write(self, batch: pa.RecordBatch | pa.Table) -> None:
         """Add rows. Raises SchemaMismatch when they do not have the schema of the file; OSError
@@ -93,7 +90,6 @@ class ParquetSink:
             row_count = self._rows_per_group - self._pending_rows
             self._buffer(table.slice(start, row_count))
             self._flush()
-            self.streaming_digest.hash_in_background()
             start += row_count
         if start < table.num_rows:
             self._buffer(table.slice(start))
@@ -128,7 +124,6 @@ class ParquetSink:
                 # raises RuntimeError here: it has no footer.
                 with contextlib.suppress(OSError, pa.ArrowException, ValueError, RuntimeError):
                     resource.close()
-        self.streaming_digest.abort()
         own_files.discard(self.path)
 
     def _buffer(self, piece: pa.Table) -> None:

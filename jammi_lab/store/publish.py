@@ -145,7 +145,7 @@ class TableWriter:
         raise_if_unwanted: Callable[[], object],
         audit: Callable[[TableRecord], Audit],
     ) -> TableRecord:
-        digests = digest_parquet(self._file.temp, self._sink.streaming_digest, self._sink.footer)
+        digests = digest_parquet(self._file.temp, self._sink.footer)
         record = completed_record(
             self.record,
             self.rows,

@@ -151,7 +151,7 @@ class Searches:
         options: Mapping[str, Any],
         names: Sequence[str | None],
     ) -> _Search:
-        from jammi_lab.storage.digests import arrow_digests
+        from jammi_lab.storage.arrow_digests import arrow_digests
 
         result, _ = self.run(record, query, words, **options)
         rows = result.arrow()

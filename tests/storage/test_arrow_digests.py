@@ -110,10 +110,9 @@ def test_a_border_between_values_counts():
     )
 
 
-def test_two_threads_and_one_agree(monkeypatch):
+def test_slices_and_the_whole_agree(monkeypatch):
     table = pa.table(KINDS)
     one = arrow_digests(table)
-    monkeypatch.setattr(arrow, "PARALLEL_HASH_BYTES", 0)
     monkeypatch.setattr(arrow, "SLICE_ROWS", 3)
     assert arrow_digests(table) == one
 

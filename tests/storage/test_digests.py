@@ -72,15 +72,11 @@ def test_one_pass_gives_all_of_a_file(tmp_path):
     )
 
 
-def test_two_threads_and_one_and_a_stream_and_bytes_in_memory_agree(tmp_path, monkeypatch):
+def test_a_file_and_a_stream_of_it_agree(tmp_path):
     write(tmp_path / "f", a=list(range(999)), b=[str(i) for i in range(999)])
     one = digest_parquet(tmp_path / "f")
     with open(tmp_path / "f", "rb") as file:
         assert digest_parquet_stream(file, one.bytes) == one
-    monkeypatch.setattr(digests, "SMALL_FILE_BYTES", 0)
-    assert digest_parquet(tmp_path / "f") == one
-    monkeypatch.setattr(digests, "PARALLEL_HASH_BYTES", 0)
-    assert digest_parquet(tmp_path / "f") == one
 
 
 def test_nested_and_dotted_columns_are_named_by_their_top(tmp_path):

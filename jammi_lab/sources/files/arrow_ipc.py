@@ -9,8 +9,9 @@ import pyarrow.ipc
 from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.sources.files.file_sets import SourceFile
 from jammi_lab.sources.frames import canonical_table, unique_names
+from jammi_lab.storage.arrow_digests import arrow_digests
 from jammi_lab.storage.arrow_values import cast_losslessly, common_type
-from jammi_lab.storage.digests import arrow_digests, sha256_stream
+from jammi_lab.storage.digests import sha256_stream
 
 
 def read_table(source_file: SourceFile) -> pa.Table:
