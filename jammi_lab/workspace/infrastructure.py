@@ -212,12 +212,7 @@ class Infrastructure:
             is_still_ready=is_still_ready,
             build_locks=catalog.writers,
         )
-        words = WordTables(
-            results,
-            read_only=catalog.read_only,
-            is_still_ready=is_still_ready,
-            earlier_versions=earlier_versions,
-        )
+        words = WordTables(results, read_only=catalog.read_only, is_still_ready=is_still_ready)
         results.sidecars.register(indexes, lambda recipe: recipe.has_vectors)
         results.sidecars.register(words, lambda recipe: recipe.has_words)
         return indexes, words

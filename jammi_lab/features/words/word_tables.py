@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from jammi_lab.core.caches import ObjectCache
-from jammi_lab.core.definitions import TEXT_DIGEST_COLUMN
 from jammi_lab.core.errors import JammiError, TableDamaged
 from jammi_lab.core.records import Progress, TableRecord
 from jammi_lab.features.words import files
@@ -34,9 +33,6 @@ if TYPE_CHECKING:
 
 _CACHE = ObjectCache(1_000_000_000)
 """The indexes of all workspaces in this process."""
-_TERM_COLUMNS = ("terms", "length")
-_ROW_COLUMNS = ("key", TEXT_DIGEST_COLUMN)
-"""The columns by which rows of two versions are compared."""
 _QUICK_BUILD_ROWS = 100_000
 """Tables with at most so many rows are indexed within about a second."""
 
@@ -65,10 +61,8 @@ class WordTables:
         *,
         read_only: bool,
         is_still_ready: Callable[[TableRecord], bool],
-        earlier_versions: Callable[[TableRecord], Sequence[TableRecord]],
     ) -> None:
         self._tables, self._read_only, self._is_still_ready = tables, read_only, is_still_ready
-        self._earlier_versions = earlier_versions
         self._lock = threading.Lock()
         self._cache_keys: set[str] = set()
 
@@ -149,37 +143,13 @@ class WordTables:
             loaded = self._load(record, path)
             if loaded is not None:
                 return loaded
-            keys, index = self._make(record, path)
+            keys, index = _make(path)
             if not self._read_only:
                 with contextlib.suppress(OSError):
                     files.write_words(path, record.digest or "", index)
                     if not self._is_still_ready(record):
                         remove_file(files.words_path(path))
             return self._load(record, path) or WordTable(keys, index, None)
-
-    def _make(self, record: TableRecord, path: StoragePath) -> "tuple[KeyedRows, WordIndex]":
-        """The keys of a table, and its index: an earlier version's with the changes since, where
-        most rows are unchanged, else made from the rows. Raises TableDamaged."""
-        from jammi_lab.features.words.index_update import unchanged_rows, update_index
-        from jammi_lab.features.words.word_index import WordIndex
-
-        rows, terms = _read_table(path)
-        keys = _keys_of(rows)
-        for earlier in self._earlier_versions(record)[:1]:
-            # One definition gives equal terms for equal texts, so the terms need not be compared.
-            if earlier.definition_hash != record.definition_hash:
-                break
-            with contextlib.suppress(JammiError, OSError, MemoryError, ValueError, KeyError):
-                earlier_path = self._tables.require_intact(earlier)
-                table = self._find_cached(earlier, earlier_path) or self._load(
-                    earlier, earlier_path
-                )
-                if table is not None:
-                    earlier_rows = _read_columns(earlier_path, _ROW_COLUMNS)
-                    sources = unchanged_rows(rows, earlier_rows)
-                    if sources is not None:
-                        return keys, update_index(table.index, terms, sources)
-        return keys, WordIndex.from_documents([terms])
 
     def _find_cached(self, record: TableRecord, path: StoragePath) -> WordTable | None:
         cached = cast("WordTable | None", _CACHE.find(_cache_key(record, path)))
@@ -224,13 +194,14 @@ def _keys_of(rows: "pa.Table") -> "KeyedRows":
     return KeyedRows(to_keys(rows["key"]))
 
 
-def _read_table(path: StoragePath) -> "tuple[pa.Table, pa.Array]":
-    """The columns of a table, and the terms of its rows as one array. Raises TableDamaged."""
-    rows = _read_columns(path, (*_ROW_COLUMNS, *_TERM_COLUMNS))
-    try:
-        return rows, rows["terms"].combine_chunks()
-    except KeyError as error:
-        raise _unreadable_error(path) from error
+def _make(path: StoragePath) -> "tuple[KeyedRows, WordIndex]":
+    """The keys of a table, and its index, made from the rows. Raises TableDamaged."""
+    from jammi_lab.features.words.word_index import WordIndex
+
+    rows = _read_columns(path, ("key", "terms"))
+    if "terms" not in rows.column_names:
+        raise _unreadable_error(path)
+    return _keys_of(rows), WordIndex.from_documents([rows["terms"].combine_chunks()])
 
 
 def _read_columns(path: StoragePath, names: Sequence[str]) -> "pa.Table":

@@ -11,7 +11,6 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core import errors
 from jammi_lab.features.words import files
-from jammi_lab.features.words.word_index import WordIndex
 from tests.sizes import sized, soak
 
 TEXTS = {1: "a red fox", 2: "red red wine", 3: None, 4: "the and of", 5: "blue fox"}
@@ -82,31 +81,7 @@ def test_after_any_edits_a_table_and_its_index_are_those_built_anew(
         assert mine == theirs and mine is not None
 
 
-def test_an_index_takes_over_the_postings_of_unchanged_rows(
-    lab: Any, docs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make(lab)
-    indexed: list[str] = []
-    build = WordIndex.from_documents
-
-    def spy(documents: Any) -> WordIndex:
-        parts = list(documents)
-        indexed.extend(text for part in parts for text in part.to_pylist())
-        return build(parts)
-
-    monkeypatch.setattr(WordIndex, "from_documents", spy)
-    write(docs, {**TEXTS, 2: "green", 6: "blue fox"})
-    table = make(lab)
-    assert indexed == ["green", "blue fox"]
-    assert {hit["key"] for hit in hits(lab, "fox")} == {1, 5, 6} and not hits(lab, "wine")
-    monkeypatch.undo()
-    updated = index_file(table).read_bytes()
-    index_file(lab.table("w", version=1)).write_bytes(b"")
-    index_file(table).unlink()
-    assert hits(lab, "green") and index_file(table).read_bytes() == updated
-
-
-def test_postings_of_another_analyzer_are_not_taken_over(lab: Any) -> None:
+def test_terms_of_another_analyzer_are_not_taken_over(lab: Any) -> None:
     make(lab, analyzer="exact", where="id < 3")
     table, anew = make(lab, where="id < 3"), make(lab, "anew", where="id < 3", cache="bypass")
     assert index_file(table).read_bytes() == index_file(anew).read_bytes()

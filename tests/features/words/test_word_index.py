@@ -1,6 +1,5 @@
 """Postings and their scores, against BM25 written out."""
 
-import hashlib
 import io
 import threading
 from pathlib import Path
@@ -16,7 +15,6 @@ from hypothesis import strategies as st
 from jammi_lab.core.user_key import seal
 from jammi_lab.features.words import files, word_index, word_tables
 from jammi_lab.features.words.documents import analyze_texts
-from jammi_lab.features.words.index_update import unchanged_rows, update_index
 from jammi_lab.features.words.word_index import WordIndex
 from tests.features.words import bm25
 from tests.sizes import examples
@@ -77,35 +75,6 @@ def test_a_mask_leaves_the_best_of_the_others(
     assert list(hits.rows) == [row for row in whole.rows if allow[row]][:k]
 
 
-@settings(max_examples=examples(120))
-@given(
-    st.dictionaries(st.integers(0, 15), st.lists(st.sampled_from(WORDS), max_size=6)),
-    st.dictionaries(st.integers(0, 15), st.lists(st.sampled_from(WORDS), max_size=6) | st.none()),
-)
-def test_an_updated_index_is_that_of_the_documents(
-    earlier: dict[int, list[str]], edits: dict[int, list[str] | None]
-) -> None:
-    later = {key: words for key, words in (earlier | edits).items() if words is not None}
-
-    def columns(rows: dict[int, list[str]]) -> tuple[pa.Table, pa.Array]:
-        lines = [" ".join(rows[key]) for key in sorted(rows)]
-        digests = pa.array([hashlib.md5(line.encode()).digest() for line in lines], pa.binary(16))
-        table = pa.table({"key": pa.array(sorted(rows), pa.int64()), "_text_digest": digests})
-        return table, analyze_texts(lines, "exact")["terms"]
-
-    (rows, terms), (earlier_rows, earlier_terms) = columns(later), columns(earlier)
-    sources = unchanged_rows(rows, earlier_rows)
-    same = sum(later[key] == earlier.get(key) for key in later)
-    if sources is None:
-        assert 2 * same < len(later)
-        return
-    assert np.count_nonzero(sources >= 0) == same
-    updated = update_index(WordIndex.from_documents([earlier_terms]), terms, sources)
-    made = WordIndex.from_documents([terms])
-    for mine, theirs in zip(updated.postings.arrays, made.postings.arrays, strict=True):
-        assert mine.dtype == theirs.dtype and np.array_equal(mine, theirs)
-
-
 def test_more_terms_than_16_bits_hold_are_in_order() -> None:
     numbers = np.random.default_rng(0).permutation(70_000)
     texts = [" ".join(f"{n:06}" for n in part.tolist()) for part in np.split(numbers, 700)]
@@ -133,7 +102,7 @@ def test_a_table_is_read_by_the_calling_thread_alone(
             return super().read(size)
 
     monkeypatch.setattr(word_tables, "open_for_reading", lambda path: File(path))
-    word_tables._read_table(tmp_path / "t.parquet")
+    word_tables._make(tmp_path / "t.parquet")
     assert threads == {threading.get_ident()}
 
 
