@@ -189,6 +189,8 @@ class FrameOrigin(Value, frozen=True, omit_defaults=True):
     """The cells that read and made it, in the order they ran; empty outside a notebook."""
     derived: bool = False
     """Whether Python made it, or may have changed it, after its rows were read."""
+    form: str = ""
+    """For a frame that is all rows of its one table as they were read: arrow, polars or pandas."""
 
     def same_state(self, other: "FrameOrigin") -> bool:
         """Whether both name the same states of the same inputs, and the same grounds."""

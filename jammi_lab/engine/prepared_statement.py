@@ -16,7 +16,7 @@ from jammi_lab.engine.sql.append_algebra import BASE, AppendRule, NotIncremental
 from jammi_lab.engine.sql.canonical_form import canonicalize
 from jammi_lab.engine.sql.float_sums import ExactForm
 from jammi_lab.engine.sql.parse import ParsedStatement, StatementKind
-from jammi_lab.engine.sql.path_literals import replace_paths
+from jammi_lab.engine.sql.path_literals import replace_names
 from jammi_lab.engine.sql.read_set import Binding
 from jammi_lab.engine.stream import Stream
 from jammi_lab.engine.tenant_instances import TenantInstances
@@ -98,15 +98,18 @@ class PreparedStatement:
         """The values of the parameters that remain in the executed text."""
         return remaining_parameters(self.params, self._parsed)
 
-    def text_with_paths(self, path_of: Callable[[Input], str | None]) -> str:
-        """The statement with another path in FROM wherever `path_of` gives one for an input.
-        StatementNotAllowed when the place of the path in the text is unknown."""
-        paths = {
-            parts: path
+    def text_with_names(
+        self, name_of: Callable[[Input], str | None], *, quoted: bool = False
+    ) -> str:
+        """The statement with other SQL in FROM wherever `name_of` gives it for an input. `quoted`:
+        the names are quoted texts. StatementNotAllowed when the place of one in the text is
+        unknown."""
+        names = {
+            parts: name
             for parts, relation in self._relations.items()
-            if (path := path_of(relation.input)) is not None
+            if (name := name_of(relation.input)) is not None
         }
-        return replace_paths(self._parsed, paths) if paths else self.statement
+        return replace_names(self._parsed, names, quoted=quoted) if names else self.statement
 
     def canonical(self) -> CanonicalStatement:
         """The canonical form of the statement, for its definition hash."""

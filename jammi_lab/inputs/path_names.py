@@ -105,7 +105,12 @@ def record_of(name: str) -> SourceRecord | None:
 def bound_text(prepared: PreparedStatement) -> str:
     """The statement with each path as a source's location is stored, so that it means the same
     file from every current directory. StatementNotAllowed for a path that cannot be replaced."""
-    return prepared.text_with_paths(bound_path)
+
+    def literal(source: Input) -> str | None:
+        path = bound_path(source)
+        return None if path is None else sql_literal(path)
+
+    return prepared.text_with_names(literal, quoted=True)
 
 
 def bound_path(source: Input) -> str | None:

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 from jammi_lab.core.anchors import Anchor, FrameOrigin
 
+TOO_LARGE = "it is too large to be compared with what was read"
+"""The ground of a frame that may have been changed in place unseen."""
 MAX_PENDING_READS = 1000
 """Reads that are kept for the notebook. More than a cell makes; without a notebook the rest is
 dropped."""
@@ -89,7 +91,9 @@ class FrameOrigins:
         if self.follower is not None:
             return self.follower.origin(frame, recorded)
         # nobody sees what a script does to a frame between reading and storing it
-        return None if recorded is not None and is_mutable(frame) else recorded
+        if recorded is not None and is_mutable(frame):
+            return merged_origin([recorded], derived=True)
+        return recorded
 
     def take_reads(self) -> list[FrameRead]:
         """The reads since the last call."""
@@ -109,6 +113,8 @@ def merged_origin(
     derived: bool = False,
 ) -> FrameOrigin:
     """One origin with the inputs and grounds of all. States of one input that differ all stay."""
+    origins = list(origins)
+    forms = {origin.form for origin in origins}
     inputs: dict[tuple[tuple[str, str, str], str, str], Anchor] = {}
     all_grounds, all_cells = list[str](), list[str]()
     for origin in origins:
@@ -116,11 +122,13 @@ def merged_origin(
         all_grounds += origin.grounds
         all_cells += origin.cells
         derived = derived or origin.derived
+    is_one_read = len(forms) == len(inputs) == 1 and not derived
     return FrameOrigin(
         [inputs[key] for key in sorted(inputs)],
         list(dict.fromkeys([*all_grounds, *grounds])),
         list(dict.fromkeys([*all_cells, *cells])),
         derived,
+        forms.pop() if is_one_read else "",
     )
 
 

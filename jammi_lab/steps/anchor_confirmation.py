@@ -237,7 +237,7 @@ def with_own_versions_resolved(
 
 
 def _resolved(catalog: Catalog, recipe: str, origin: FrameOrigin) -> FrameOrigin:
-    upstream = _origins_upstream(catalog, origin)
+    upstream = origins_upstream(catalog, origin)
     own = {version for version in upstream if version[0] == fold(recipe)}
     if not own:
         return origin
@@ -268,8 +268,8 @@ def _versions(origin: FrameOrigin) -> Iterable[_Version]:
     return map(_version, origin.inputs)
 
 
-def _origins_upstream(catalog: Catalog, origin: FrameOrigin) -> dict[_Version, FrameOrigin]:
-    """What each version upstream that is still there was made from."""
+def origins_upstream(catalog: Catalog, origin: FrameOrigin) -> dict[_Version, FrameOrigin]:
+    """What each version upstream that is still there was made from, by folded name and version."""
     found, pending = dict[_Version, FrameOrigin](), [*origin.inputs]
     while pending:
         source = pending.pop()

@@ -62,7 +62,15 @@ class Sql(Producer):
         from jammi_lab.steps.jobs import BoundInput
         from jammi_lab.steps.key_check import key_columns
 
-        query = _single_statement(ctx.prepare(self.text, self.params or {}))
+        text, params = self.text, self.params or {}
+        query = _single_statement(ctx.prepare(text, params))
+        reads_frame = any(read.relation.input.kind_class.has_origin for read in query.inputs)
+        if self._canonical is None and reads_frame:  # as a cell wrote it
+            from jammi_lab.steps.frame_tables import text_over_tables
+
+            if (over_tables := text_over_tables(ctx, query)) is not None:
+                text = over_tables
+                query = _single_statement(ctx.prepare(text, params))
         key = list_of_names(self.key)
         if key:
             key = key_columns([n for n, _ in query.output], key)
@@ -70,7 +78,7 @@ class Sql(Producer):
         for name, value in query.params.items():
             credential_check.check_value(name, value)
         bound = bound_text(query)
-        statement = self.text if bound == query.statement else bound
+        statement = text if bound == query.statement else bound
         row_key = key or _inferred_key(query)
         by_type = _TYPE_FUNCTIONS.search(statement.casefold()) is not None
         recipe = self.with_values(

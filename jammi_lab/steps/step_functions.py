@@ -149,6 +149,16 @@ class FunctionRecipe(Producer):
         functions.give(step)
         return self.with_values(function=step, params=params, _source=step.source, _digest=digest)
 
+    def is_defined_by(self, step: StepFunction) -> bool:
+        """Whether a recorded definition is that of this function: by its source and what that
+        names; with a version, by its text."""
+        if self.version is not None:
+            return step.source.strip() == self._source.strip()
+        try:
+            return step.digest() == self._digest
+        except NoSource:
+            return False
+
     def check_function(self, step: StepFunction) -> None:
         """Raise InvalidArgument when the function cannot be called with the inputs."""
         raise NotImplementedError
@@ -268,17 +278,10 @@ class StepFunctions:
             )
         current = StepFunction(target)
         if known_step is None:
-            is_free = id(target) not in self._given or _has_digest(current, recipe)
+            is_same = recipe.version is None and recipe.is_defined_by(current)
+            is_free = id(target) not in self._given or is_same
             return current if is_free else f"the function {name} was passed to another recipe"
         return known_step if id(target) in self._given else current
-
-
-def _has_digest(step: StepFunction, recipe: FunctionRecipe) -> bool:
-    """Whether a recorded definition is that of this function by its source."""
-    try:
-        return recipe.version is None and step.digest() == recipe._digest
-    except NoSource:
-        return False
 
 
 def _defined_function(module: str, name: str) -> types.FunctionType | str:

@@ -74,7 +74,9 @@ class Materializer:
         reuse = made.reuse
         if recipe.reuses_rows and made.outcome == "reused":
             reuse = Reuse(new=0, changed=0, removed=0, unchanged=made.record.row_count or 0)
-        return ResultTable(self._services, made.version, made.record, made.outcome, reuse)
+        table = ResultTable(self._services, made.version, made.record, made.outcome, reuse)
+        table._is_of_recipe = True
+        return table
 
     def estimate(
         self, name: str, recipe: Producer, *, cache: Cache = "use", frames: bool = False

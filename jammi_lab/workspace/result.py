@@ -2,10 +2,13 @@
 
 import itertools
 import operator
+import re
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from msgspec.structs import replace
 
 from jammi_lab.core import reprs
 from jammi_lab.core.anchors import Anchor, FrameOrigin, Input
@@ -69,6 +72,15 @@ def chart_renderer() -> ChartRenderer:
 
 
 FrameT = TypeVar("FrameT")
+_WHOLE_TABLE = re.compile(r"\s*(SELECT\s+\*\s+)?FROM\s+jammi\.(\w+|\"[^\"]+\")\s*", re.IGNORECASE)
+
+
+def whole_table(statement: str) -> str | None:
+    """The result table of which a statement reads all rows as they are; None for any other."""
+    match = _WHOLE_TABLE.fullmatch(statement)
+    return None if match is None else match[2].strip('"')
+
+
 MAX_CACHED_BYTES = 64 * 1024 * 1024
 _MAX_SHOWN_ROWS = 20
 
@@ -96,6 +108,8 @@ class Result(TableMixin, BadgeMixin):
     _remaining: "Iterator[pa.RecordBatch] | None" = None
     _last_table: "weakref.ref[pa.Table] | None" = None
     _is_step_input = False
+    _read_as: StampedTable | None = None
+    """The table that these are all the rows of; None for any other statement."""
     _recorded: RecordedInputs | None = None
     """What a search read, which no statement of this result names."""
     _origin: FrameOrigin | None = None
@@ -132,8 +146,6 @@ class Result(TableMixin, BadgeMixin):
         """What was read, with the columns read."""
         self.decimals: dict[str, int] = {}
         """Displayed decimal places by column; the rows themselves are not rounded."""
-        self._read_as: StampedTable | None = None
-        """The table that these are all the rows of; None for any other statement."""
         self._source_states: Mapping[tuple[str, str, str], Anchor] = {}
         """The states of sources just before the statement ran, by identity, where they were
         observed."""
@@ -160,25 +172,29 @@ class Result(TableMixin, BadgeMixin):
 
     def arrow(self) -> "pa.Table":
         """All rows as an Arrow table."""
-        return self._record_read(self._read_all())
+        return self._record_read(self._read_all(), "arrow")
 
     def polars(self) -> "pl.DataFrame":
         """All rows as a polars frame. Raises SchemaMismatch when two columns share a name."""
-        return self._record_read(super().polars())
+        return self._record_read(super().polars(), "polars")
 
     def pandas(self, *, exact: bool = False) -> "pd.DataFrame":
         """All rows as a pandas frame of numpy types: integers int64 (float64 with NULLs), DECIMAL
         float64, DATE and TIMESTAMP datetime64, INTERVAL timedelta64. `exact`: nullable integers,
         Decimal and date objects. ExtensionMissing without pandas."""
-        return self._record_read(super().pandas(exact=exact))
+        return self._record_read(super().pandas(exact=exact), "pandas")
 
-    def _record_read(self, rows: FrameT) -> FrameT:
+    def _record_read(self, rows: FrameT, form: str = "") -> FrameT:
         """Record that rows leave the workspace, for tables made from them in Python. The inputs of
-        a Python step do not: its table is anchored on them."""
+        a Python step do not: its table is anchored on them. `form`: of a frame of all rows."""
         if not self._is_step_input:
             if self._origin is None:
                 self._origin = self._read_origin()
-            origins.record_read(self._origin, rows)
+            text, _ = self._statement() or ("", None)
+            is_table = form and (self._read_as is not None or whole_table(text) is not None)
+            origins.record_read(
+                replace(self._origin, form=form) if is_table else self._origin, rows
+            )
         return rows
 
     def _read_origin(self) -> FrameOrigin:

@@ -78,7 +78,11 @@ class Tables:
         """The newest ready version of a recipe, one version, or a physical table. A ResultTable is
         returned unchanged. TableNotFound, with near names."""
         match = self._services.lookup.find(table, version)
-        return table if isinstance(table, ResultTable) else ResultTable(self._services, *match)
+        if isinstance(table, ResultTable):
+            return table
+        found = ResultTable(self._services, *match)
+        found._is_of_recipe = version is None and table != match.record.table_name
+        return found
 
     def from_versions(self, versions: Iterable[TableVersion]) -> "ResultTables":
         """Handles of several versions, in their order."""
@@ -170,6 +174,9 @@ class ResultTable(TableMixin, ReprMixin):
         self.outcome = outcome
         self._reuse = reuse
         self._first_rows: Rendered | None = None
+        self._is_of_recipe = False
+        """Whether it was asked for by its recipe, so that running the code again would give a newer
+        version."""
 
     @property
     def _table_version(self) -> TableVersion:
@@ -354,9 +361,11 @@ class ResultTable(TableMixin, ReprMixin):
             return self._services.results.require_intact(self._record)
 
     def _origin(self) -> FrameOrigin:
-        """The origin of frames made from it: the recipe while this is its newest version, else this
-        table alone. TableNotFound."""
+        """The origin of frames made from it: the recipe while this is its newest version, or when
+        it was asked for by that name, else this table alone. TableNotFound."""
         name = self._services.lookup.lineage_name(self) or self.table_name
+        if self._is_of_recipe:
+            name = self._services.lookup.current_name(self._version).recipe
         snapshot = result_snapshot(self._record, self.version)
         return FrameOrigin([snapshot.anchor(result_input(name))])
 
@@ -395,7 +404,8 @@ class ResultTable(TableMixin, ReprMixin):
         """A lazy scan in another engine: a polars LazyFrame, a DuckDB relation or a pyarrow
         Dataset. TableDamaged; InvalidArgument."""
         frame = self._scan(engine)
-        origins.record_read(self._origin(), frame)
+        form = engine if engine == "polars" else ""
+        origins.record_read(msgspec.structs.replace(self._origin(), form=form), frame)
         return frame
 
     def _scan(self, engine: str) -> Any:

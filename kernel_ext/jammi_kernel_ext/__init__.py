@@ -153,6 +153,7 @@ def load_ipython_extension(shell: "InteractiveShell") -> None:
     if _restore is not None:
         return
     notebook, magics = _get_notebook(shell), shell.magics_manager.magics
+    notebook.offer_to_resume = lambda: _offer_to_resume(notebook)
     lazy_magics = _LazyMagics(notebook)
     new_magics: dict[tuple[str, str], Callable[..., Any]] = {
         ("line", "jammi"): lazy_magics.line,
@@ -187,6 +188,15 @@ def load_ipython_extension(shell: "InteractiveShell") -> None:
 
     _restore, notebook.loaded = restore, True
     notebook.cell_begins()
+
+
+def _offer_to_resume(notebook: Notebook) -> None:
+    from IPython.display import display
+
+    from jammi_kernel_ext.resume import offer
+
+    if (line := offer(notebook)) is not None:
+        display(line)
 
 
 def unload_ipython_extension(shell: "InteractiveShell") -> None:

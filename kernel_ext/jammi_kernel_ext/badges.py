@@ -45,12 +45,12 @@ class Badges:
         """How many seconds a result waits for its badge; None waits until it is known."""
         if self._notebook.setting("cells.badge") == "wait":
             return None
-        return MOMENT_SECONDS if self._is_interactive() or self._is_terminal() else None
+        return MOMENT_SECONDS if self.is_interactive() or self._is_terminal() else None
 
     def update_display(self) -> "UpdateDisplay | None":
         """The function that fills in a late badge; None where outputs cannot be updated, as in a
         terminal."""
-        return _display_and_update if self._is_interactive() else None
+        return _display_and_update if self.is_interactive() else None
 
     def show(self, result: "Result") -> None:
         """Display the badge above rows that display themselves: a frame or a chart."""
@@ -71,7 +71,8 @@ class Badges:
         elif (form := pending.dated_rendering()) is not None:
             _display()(_mime_bundle(form), raw=True)
 
-    def _is_interactive(self) -> bool:
+    def is_interactive(self) -> bool:
+        """Whether a person looks at the outputs, which can be updated."""
         kernel = getattr(self._notebook.shell, "kernel", None)
         return self._notebook.loaded and kernel is not None and bool(kernel._allow_stdin)
 

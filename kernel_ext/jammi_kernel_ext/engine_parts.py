@@ -5,7 +5,7 @@ name of a cell takes as long as the rest of it."""
 from msgspec.structs import replace
 
 from jammi_lab.core.anchors import FrameOrigin
-from jammi_lab.sources.frame_origins import is_mutable, merged_origin
+from jammi_lab.sources.frame_origins import TOO_LARGE, is_mutable, merged_origin
 from jammi_lab.sources.frames import is_frame, rows_digest
 
 
@@ -13,6 +13,7 @@ class EngineParts:
     """Functions and classes of the engine."""
 
     FrameOrigin = FrameOrigin
+    TOO_LARGE = TOO_LARGE
     is_frame = staticmethod(is_frame)
     is_mutable = staticmethod(is_mutable)
     merged_origin = staticmethod(merged_origin)

@@ -202,6 +202,17 @@ class FrameFollower:
                 self._records[name] = NameRecord(everything)
         self._records[OUTPUT] = NameRecord(everything)
 
+    def note_read_before(self, name: str, number: int) -> None:
+        """Note a frame that was read for a name before the cell that uses it begins."""
+        registry, value = self._origins, self._values.get(name)
+        exact = None if registry is None else registry.recorded(value)
+        if registry is not None and exact is not None:
+            registry.take_reads()
+            exact = self._engine.replace_fields(exact, cells=[f"[{number}]"])
+            registry.record(value, exact)
+            self._records[name] = NameRecord(exact)
+        self._ids[name] = id(value)
+
     def note_message(self) -> None:
         """Note that a message was handled, which may have run callbacks outside of a cell."""
         self._handled_message = self._handled_message or not self._cells
@@ -371,7 +382,7 @@ class FrameFollower:
     ) -> bool:
         """Whether the statement of a frame that the cell read, or its parameters, may have been
         made from more than the tables that the rows came from."""
-        other = self._merged_of(cell, sources - cell.parts.keys())
+        other = self._merged_of(cell, sources - {FILES})
         known = {anchor.input.identity for anchor in exact.inputs}
         return bool(other.grounds) or any(a.input.identity not in known for a in other.inputs)
 
@@ -467,12 +478,15 @@ class FrameFollower:
             if is_changed or not holders or (touched and not exact):
                 parts.append(self._merged_of(cell, sources))
                 derived, cells = True, [cell.label]
-        if not derived and (unseen := self._unseen_change(frame)) is not None:
-            parts.append(unseen)
+        if not derived and self._is_too_large(frame):
+            grounds.append(self._engine.TOO_LARGE)
+        elif not derived and self._is_changed_unseen(frame):
+            parts.append(self._everything([], ["it was changed by code that is not followed"]))
             derived = True
         if not (grounds or any(part.inputs or part.grounds for part in parts)):
             return None
-        return self._merged_origin(parts, grounds, cells, derived=derived or bool(grounds))
+        has_grounds = any(ground != self._engine.TOO_LARGE for ground in grounds)
+        return self._merged_origin(parts, grounds, cells, derived=derived or has_grounds)
 
     def note_read(self, frame: object) -> None:
         """Note the rows of a frame that was read, so that a change that no cell shows is noticed
@@ -482,17 +496,16 @@ class FrameFollower:
             discard = functools.partial(_discard, self._as_read, key)
             self._as_read[key] = (weakref.ref(frame, discard), self._engine.rows_digest(frame))
 
-    def _unseen_change(self, frame: object) -> "FrameOrigin | None":
-        """What a frame that no cell changed may hold beside the rows that were read; None when it
-        holds just these. Code that was not seen may have had it from any name."""
+    def _is_too_large(self, frame: object) -> bool:
+        """Whether the rows of a frame that was read cannot be compared with what was read."""
         reference, digest = self._as_read.get(id(frame), (None, None))
-        if reference is None or reference() is not frame or digest is None:
-            return self._engine.FrameOrigin(
-                grounds=["it is too large to be compared with what was read"]
-            )
-        if self._engine.rows_digest(frame) == digest:
-            return None
-        return self._everything([], ["it was changed by code that is not followed"])
+        return reference is None or reference() is not frame or digest is None
+
+    def _is_changed_unseen(self, frame: object) -> bool:
+        """Whether a frame that no cell changed holds other rows than were read. Code that was not
+        seen may have had them from any name."""
+        _, digest = self._as_read[id(frame)]
+        return self._engine.rows_digest(frame) != digest
 
     def line(self) -> int | None:
         """The line of the running cell whose statement runs; None when that is not known."""

@@ -260,6 +260,11 @@ class Magics(VersionVerbs):
             sentence = f"{name}: there are no versions to remove."
         return ShownList(removed, plain_text(sentence))
 
+    def _resume(self, values: Values) -> Any:
+        from jammi_kernel_ext.resume import resume
+
+        return resume(self._notebook, values["FILE"])
+
     def _topics(self, _: Values) -> Any:
         return self._ws.topics.list()
 

@@ -4,9 +4,10 @@ notebook: frames by variable name, tenant, settings."""
 import atexit
 import functools
 import os
+import re
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,10 @@ class Notebook:
         """Settings for the next workspace: some cannot be changed while one is open."""
         self._cell: tuple[int, Any] = (threading.get_ident(), None)
         self._cell_number: int | None = None
+        self._unread: dict[str, Callable[[], Any]] = {}
+        """What reads the frames of names that no cell has used since `%jammi resume`."""
+        self.offer_to_resume: Callable[[], object] = lambda: None
+        """Displays, after a restart, what `%jammi resume` would do."""
         self._cell_source = ""
         atexit.register(self.close)
 
@@ -117,6 +122,7 @@ class Notebook:
         opened.frames_from(lambda: self.namespace)
         opened.default_progress = self._report
         opened._services.scope.on_bind = self._remember_tenant
+        self._unread = {}
         service = opened._services.badges
         service.timeout, service.update_display = self.badges.timeout, self.badges.update_display
         if service.stamps is not None:
@@ -124,6 +130,9 @@ class Notebook:
             service.stamps.current_cell = self.describe_cell
             service.stamps.current_code = self.digest_cell
         self.apply_settings()
+        # Tools that run notebooks unattended run all cells.
+        if self.badges.is_interactive() and "%jammi resume" not in self._cell_source:
+            self.offer_to_resume()
         return opened
 
     def _report(self, progress: "Progress") -> None:
@@ -182,6 +191,7 @@ class Notebook:
             number = self.shell.execution_count - bool(info.store_history)
             self._cell_number = number if info.store_history else None
             self._cell_source = str(info.raw_cell)
+            self._read_frames_of_cell(number)
             self.frames.begin(
                 self.shell.transform_cell(info.raw_cell) if source is None else source, number
             )
@@ -194,14 +204,44 @@ class Notebook:
         if self._workspace is not None and not self._workspace._closed:
             self._workspace._services.scope.resume(self._tenant)
 
+    def bind_later(self, name: str, read: Callable[[], Any], *, now: bool) -> None:
+        """Bind a name to what `read` returns: at once, or when a cell names it."""
+        if now and self.shell is not None:
+            self.shell.user_ns[name] = read()
+        else:
+            self._unread[name] = read
+
+    def _read_frames_of_cell(self, number: int) -> None:
+        """Read the frames that wait for the cell that names them. One that cannot be read now stays
+        unbound, with the reason."""
+        for name in [each for each in self._unread if _names(self._cell_source, each)]:
+            if self.shell is None or self._workspace is None or name in self.shell.user_ns:
+                continue
+            try:
+                with self._workspace._services.scope.use(self._tenant):
+                    self.shell.user_ns[name] = self._unread[name]()
+                self.frames.note_read_before(name, number)
+                del self._unread[name]
+            except JammiError as error:
+                from IPython.display import display
+
+                from jammi_kernel_ext.display import Note
+
+                display(Note(f"{name} is not bound: {error.message}"))
+
+    @property
+    def file(self) -> Path | None:
+        """The notebook's file, where the front end tells it."""
+        session = self.namespace.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME", "")
+        file = Path(str(session))
+        return file if file.suffix == ".ipynb" else None
+
     def describe_cell(self) -> str:
         """The running cell and, where the front end tells it, the notebook's file. Empty for a
         cell that gets no number."""
         if self._cell_number is None:
             return ""
-        session = self.namespace.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME", "")
-        file = Path(str(session)).name
-        name = f" of {file}" if file.endswith(".ipynb") else ""
+        name = "" if self.file is None else f" of {self.file.name}"
         return f"cell [{self._cell_number}]{name}"
 
     def digest_cell(self) -> str:
@@ -224,6 +264,10 @@ class Notebook:
         background tasks are ignored."""
         if self._cell == (threading.get_ident(), _current_task()):
             self._tenant = tenant
+
+
+def _names(text: str, name: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
 
 
 def _current_task() -> Any:

@@ -11,6 +11,7 @@ from jammi_lab.commands.table import CELL, LINE, commands
 LINES = {
     "": "",
     "open": "open",
+    "resume": "resume days.ipynb",
     "help": "help add",
     "config": "config cells.limit",
     "add": "add again papers.csv --replace",
@@ -104,7 +105,8 @@ def _display_id(display):
     return display.get("transient", {}).get("display_id", "")
 
 
-def test_every_line_works_and_is_shown_as_html_and_as_text(chain):
+def test_every_line_works_and_is_shown_as_html_and_as_text(chain, tmp_path):
+    (tmp_path / "days.ipynb").write_text('{"cells": []}')
     assert sorted(LINES) == sorted(v.name for v in commands(LINE))
     chain(
         "ws = %jammi\nws.topics.register('events', {'page': 'string'})\nws.topics.publish('events', [{'page': 'home'}])"

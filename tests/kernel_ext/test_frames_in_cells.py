@@ -40,13 +40,14 @@ def test_a_table_made_by_cells_from_a_frame_keeps_the_tables_above_it(
         "%%jammi -m same -q\nSELECT * FROM df",
         "ws.register('given', ages.groupby('age').size().reset_index(name='n'), producer='cells')",
     )
-    assert verdict(late, "same") == "fresh"  # the very object that was read
+    assert verdict(late, "same") == "fresh"  # the very object that was read, so it is the table
+    assert "jammi.late AS df" in late.value("ws.recipe('same').definition")
     assert "as far as the frame ages goes: made in cells [" in verdict(late, "out")
     assert "fresh*" in late("%jammi status").text
     with (tmp_path / "papers.csv").open("a") as file:
         file.write("5,B,2024\n")
     assert verdict(late, "out").endswith("by way of ages ← late")
-    assert verdict(late, "same").endswith("by way of df ← late")
+    assert verdict(late, "same").endswith("by way of late")
     assert verdict(late, "given").startswith("possibly stale: papers changed")
     assert late.value("ws.sql('SELECT * FROM jammi.out').verdict").startswith("'out is possibly")
     assert "late is stale" in late("%%jammi\nSELECT * FROM ages").text
@@ -153,15 +154,20 @@ def test_a_cell_that_ran_several_times_is_named_once(late: Kernel) -> None:
     assert int(cells[1].strip("[]")) - int(cells[0].strip("[]")) == 8  # as it ran last
 
 
-def test_a_frame_that_is_too_large_to_be_compared_is_a_ground(late: Kernel) -> None:
+def test_a_frame_that_is_too_large_to_be_compared_is_a_ground_unless_it_is_a_table(
+    late: Kernel,
+) -> None:
     run(
         late,
         "import jammi_lab.sources.frames as f\nlimit, f.MAX_COMPARED_VALUES = f.MAX_COMPARED_VALUES, 7",
-        "df = ws.table('late').pandas()",
+        "df = ws.sql('SELECT * FROM jammi.late WHERE id > 0').pandas()",
+        "whole = ws.table('late').pandas()",
         "%%jammi -m out -q\nSELECT * FROM df",
+        "%%jammi -m same -q\nSELECT * FROM whole",
         "f.MAX_COMPARED_VALUES = limit",
     )
     assert "too large to be compared with what was read" in verdict(late, "out")
+    assert verdict(late, "same") == "fresh"
 
 
 @pytest.mark.parametrize(
@@ -211,7 +217,7 @@ def test_a_frame_read_again_by_a_cell_forgets_the_table_it_was_read_from_before(
     assert verdict(late, "out") == "fresh"
     with (tmp_path / "papers.csv").open("a") as file:
         file.write("5,B,2024\n")
-    assert verdict(late, "out").endswith("by way of df ← late")
+    assert verdict(late, "out").endswith("by way of late")
     run(late, *cells)
     assert verdict(late, "out") == "fresh"
 

@@ -58,10 +58,18 @@ EDIT = ("edit", "s1", "63", "")
             ("store", "o1", "a"),
             EDIT,
         ],
+        [
+            ("cell", "t = ws.table('s1')"),
+            READ_A,
+            ("store", "o0", "a"),
+            (*EDIT[:3], "recompute"),
+            ("cell", "a = t.pandas()"),
+            ("store", "o1", "a"),
+        ],
     ],
-    ids=["by way of another table", "the table of another recipe is reused"],
+    ids=["itself", "itself, reused", "table asked for before it changed"],
 )
-def test_a_table_that_was_made_from_itself_rests_on_what_its_versions_were_made_from(
+def test_what_a_frame_was_made_from_stays_known(
     tmp_path: Path, events: list[tuple[str, ...]]
 ) -> None:
     judge(Notebook(events), tmp_path)

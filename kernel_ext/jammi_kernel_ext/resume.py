@@ -1,0 +1,342 @@
+"""`%jammi resume`: after a restart, binds again the variables that cells of the notebook bound to
+tables, to results and frames of all their rows, and finds the Python steps of its cells. Nothing is
+run; a frame is read when a cell names it.
+
+The text of a cell, as the front end saved it last, says what the cell bound, and the stamp of its
+output which version. A cell without a stamp is taken as it would run now: for the newest version.
+"""
+
+import ast
+import contextlib
+import functools
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jammi_kernel_ext.cell_lines import parse_cell, parse_step
+from jammi_kernel_ext.display import Note
+from jammi_lab.commands.words import parse_line
+from jammi_lab.core.errors import InvalidArgument, JammiError
+from jammi_lab.core.forms import listing_table
+from jammi_lab.core.html import Rendered, ReprMixin, plain_text, vstack
+from jammi_lab.core.identifiers import fold
+from jammi_lab.features.outputs.stamps import STAMP_KEY, stamp_from
+from jammi_lab.storage.files import open_for_reading
+from jammi_lab.workspace.result import whole_table
+
+if TYPE_CHECKING:
+    from jammi_kernel_ext.notebook import Notebook
+    from jammi_lab.workspace.workspace import Workspace
+
+_TABLE, _ROWS = "table", "read"
+_FORMS = (_ROWS, "arrow", "polars", "pandas", "scan")
+"""The methods of a table, or of its rows, that give all of them."""
+_VERBS = frozenset(
+    "table materialize register compute map embed lexical import_embeddings neighbor_graph "
+    "propagate context_set projection asof_join".split()
+)
+"""The methods of a workspace that return a table of the name that is their first argument."""
+_OPTIONS: dict[tuple[str, str], type] = {("pandas", "exact"): bool, ("scan", "engine"): str}
+"""The arguments of these methods."""
+_NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)
+"""What parsing a text raises; the last two for one that is nested deeply."""
+_LINES = ("embed", "lexical", "graph")
+"""The lines of `%jammi` that return the table NAME."""
+_MAX_OFFERED = 3
+
+
+@dataclass(frozen=True)
+class SavedCell:
+    """A cell that was run, as the notebook's file has it."""
+
+    label: str
+    text: str
+    """Its code after IPython's transformations; that of a cell magic as it is."""
+    versions: Mapping[str, int]
+    """The versions of tables in the stamps of its outputs, by folded name."""
+
+
+@dataclass(frozen=True)
+class BoundVariable:
+    """A variable that a cell bound to a table."""
+
+    name: str
+    table: str
+    cell: str
+    version: int | None = None
+    """None: the newest."""
+    form: str = _TABLE
+    """`table`, or the method that gave its rows."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The arguments of that method."""
+    is_exact: bool = False
+    """Whether the cell named the version."""
+    state: str = ""
+    """The verdict on the table, and whether a newer version is ready."""
+
+    def value(self, ws: "Workspace") -> Any:
+        """The table, or its rows, which are read now. TableNotFound; TableDamaged."""
+        table = ws.table(self.table, self.version)
+        table._is_of_recipe = not self.is_exact
+        return table if self.form == _TABLE else getattr(table, self.form)(**self.options)
+
+
+class Resumed(ReprMixin):
+    """What `%jammi resume` bound, and what not."""
+
+    def __init__(
+        self, bound: Sequence[BoundVariable], unbound: Mapping[str, str], steps: Sequence[str]
+    ) -> None:
+        self.bound, self.unbound, self.steps = [*bound], dict(unbound), [*steps]
+        """`unbound`: by variable, the cell to run and why. `steps`: the recipes whose Python step
+        was found."""
+
+    def _rendered(self) -> Rendered:
+        rows = [
+            (
+                each.name,
+                f"{each.table} version {each.version}",
+                "result" if each.form == _ROWS else each.form,
+                each.cell,
+                each.state,
+            )
+            for each in self.bound
+        ]
+        lines = [f"{name}: {reason}" for name, reason in self.unbound.items()]
+        if self.steps:
+            lines.append(f"Python steps found: {', '.join(self.steps)}")
+        if rows:
+            headers = ["variable", "of", "as", "cell", "verdict"]
+            found = listing_table(headers, rows, aligned="lllll")
+        else:
+            found = plain_text("No variable of this notebook is to be bound again.")
+        return vstack(found, *map(plain_text, lines))
+
+
+def resume(notebook: "Notebook", file: str | None) -> Resumed:
+    """Bind the variables of a notebook's file again, by default those of the running one, that this
+    kernel does not have. InvalidArgument for a file that is no notebook, or when the front end does
+    not tell it."""
+    path = notebook.file if file is None else Path(file)
+    if path is None:
+        raise InvalidArgument(
+            "The front end does not tell the file of this notebook.",
+            hint="Name it: %jammi resume FILE",
+        )
+    ws, cells = notebook.workspace, _saved_cells(notebook, path)
+    found = _Variables(ws, cells, notebook.namespace)
+    bound = list[BoundVariable]()
+    for each in found.bound.values():
+        try:
+            table = ws.table(each.table, each.version)
+        except JammiError as error:
+            found.unbound[each.name] = f"run cell {each.cell}: {error.message}"
+        else:
+            bound.append(replace(each, version=table.version))
+    tables = ws._services.catalog.result_tables
+    verdicts = ws._services.freshness.current_verdicts(sorted({each.table for each in bound}))
+    for at, each in enumerate(bound):
+        state, newest = str(verdicts.get(each.table, "")), tables.newest(each.table)
+        if newest is not None and newest[0].version != each.version:
+            state = f"version {newest[0].version} is ready; {state}"
+        bound[at] = replace(each, state=state)
+        notebook.bind_later(each.name, functools.partial(each.value, ws), now=each.form == _TABLE)
+    return Resumed(bound, found.unbound, [*_find_steps(notebook, cells)])
+
+
+def offer(notebook: "Notebook") -> Note | None:
+    """The line that offers to resume; None where there is nothing to bind again."""
+    try:
+        path = notebook.file
+        cells = [] if path is None else _saved_cells(notebook, path)
+    except InvalidArgument:
+        return None
+    names = [*_Variables(notebook.workspace, cells, notebook.namespace).bound]
+    if not names:
+        return None
+    listed = ", ".join(names[:_MAX_OFFERED])
+    more = f" and {len(names) - _MAX_OFFERED} more" if len(names) > _MAX_OFFERED else ""
+    return Note(f"%jammi resume binds {listed}{more} again, as cells of this notebook did.")
+
+
+def _saved_cells(notebook: "Notebook", file: Path) -> list[SavedCell]:
+    """The cells that were run, in the order in which they were. InvalidArgument."""
+    workspace_id = notebook.workspace._services.catalog.metadata.workspace_id()
+    try:
+        with open_for_reading(file, follow_links=True) as opened:
+            saved = json.loads(opened.read())["cells"]
+        run = [each for each in saved if each["cell_type"] == "code" and each["execution_count"]]
+        cells = []
+        for each in sorted(run, key=lambda each: int(each["execution_count"])):
+            text = "".join(each["source"])
+            if not text.startswith("%%") and notebook.shell is not None:
+                with contextlib.suppress(*_NOT_PYTHON):
+                    text = notebook.shell.transform_cell(text)
+            outputs = [output.get("metadata", {}) for output in each["outputs"]]
+            stamps = [stamp_from(metadata.get(STAMP_KEY)) for metadata in outputs]
+            versions = {
+                fold(table.name): table.version
+                for stamp in stamps
+                if stamp is not None and stamp.workspace == workspace_id
+                for table in stamp.tables
+            }
+            cells.append(SavedCell(f"[{each['execution_count']}]", text, versions))
+        return cells
+    except OSError as error:
+        raise InvalidArgument(f"{str(file)!r} cannot be read: {error.strerror}.") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise InvalidArgument(f"{str(file)!r} is not a notebook of format 4.") from None
+
+
+class _Variables:
+    """What the cells bound to tables, the last cell of each name."""
+
+    def __init__(
+        self, ws: "Workspace", cells: Iterable[SavedCell], existing: Mapping[str, Any]
+    ) -> None:
+        self.bound: dict[str, BoundVariable] = {}
+        self.unbound: dict[str, str] = {}
+        self._recipes = {fold(name) for name in ws._services.catalog.recipes.names()}
+        for cell in cells:
+            first_line, _, text = cell.text.partition("\n")
+            if cell.text.startswith("%%jammi "):
+                self._follow_statement(cell, first_line.removeprefix("%%jammi"), text)
+            elif not cell.text.startswith("%%"):
+                with contextlib.suppress(*_NOT_PYTHON):
+                    self._follow_code(cell)
+        for name in existing:
+            self.bound.pop(name, None)
+            self.unbound.pop(name, None)
+
+    def _bind(self, cell: SavedCell, variable: BoundVariable) -> None:
+        version = variable.version or cell.versions.get(fold(variable.table))
+        self.bound[variable.name] = replace(variable, version=version)
+        self.unbound.pop(variable.name, None)
+
+    def _follow_statement(self, cell: SavedCell, line: str, text: str) -> None:
+        try:
+            options = parse_cell(line)
+        except InvalidArgument:
+            return
+        name, table = options["NAME"], options["materialize"] or whole_table(text)
+        if name is None:
+            return
+        form = options["as"] or (_TABLE if options["materialize"] else _ROWS)
+        if table is not None and not options["explain"]:
+            self._bind(cell, BoundVariable(name, table, cell.label, form=form))
+        else:
+            self.bound.pop(name, None)
+            self.unbound[name] = f"run cell {cell.label}, whose statement is no whole table"
+
+    def _follow_code(self, cell: SavedCell) -> None:
+        for statement in ast.parse(cell.text).body:
+            match statement:
+                case ast.Assign(targets=[ast.Name(name)], value=value):
+                    bound = self._table_of(value, name, cell.label)
+                    if bound is not None:
+                        self._bind(cell, bound)
+                        continue
+            for name in _changed_names(statement):
+                self.unbound.pop(name, None)
+                if self.bound.pop(name, None) is not None:
+                    self.unbound[name] = f"run cell {cell.label}, which changes it"
+
+    def _table_of(self, node: ast.expr, name: str, cell: str) -> BoundVariable | None:
+        """What an expression makes of a table; None for any other."""
+        match node:
+            case ast.Name(other) if other in self.bound:
+                return replace(self.bound[other], name=name, cell=cell)
+            case ast.Call(
+                func=ast.Attribute(value=inner, attr=form), args=[], keywords=keywords
+            ) if form in _FORMS:
+                of, options = self._table_of(inner, name, cell), _options(form, keywords)
+                if of is None or options is None or of.form not in (_TABLE, _ROWS):
+                    return None
+                return replace(of, form=form, options=options)
+            case ast.Call(func=ast.Attribute(attr="sql"), args=[ast.Constant(str(text))]):
+                table = whole_table(text)
+                return None if table is None else BoundVariable(name, table, cell, form=_ROWS)
+            case ast.Call(
+                func=ast.Attribute(attr="run_line_magic"),
+                args=[ast.Constant("jammi"), ast.Constant(str(line))],
+            ):
+                return _table_of_line(line, name, cell)
+            case ast.Call(func=ast.Attribute(attr=verb), args=[ast.Constant(str(table)), *others]):
+                if verb not in _VERBS or fold(table) not in self._recipes:
+                    return None
+                given = [*others, *(word.value for word in node.keywords)]
+                match given if verb == "table" else []:
+                    case []:
+                        return BoundVariable(name, table, cell)
+                    case [ast.Constant(int(version))] if type(version) is int:
+                        return BoundVariable(name, table, cell, version, is_exact=True)
+        return None
+
+
+def _options(form: str, keywords: Iterable[ast.keyword]) -> dict[str, Any] | None:
+    """The arguments of a method that gives rows; None when they are no literals of their types."""
+    options = dict[str, Any]()
+    for word in keywords:
+        kind = _OPTIONS.get((form, word.arg or ""))
+        if kind is None or not isinstance(word.value, ast.Constant):
+            return None
+        if type(word.value.value) is not kind:
+            return None
+        options[word.arg or ""] = word.value.value
+    return options
+
+
+def _table_of_line(line: str, name: str, cell: str) -> BoundVariable | None:
+    """The table that a line of `%jammi` returns; None for a line that returns none."""
+    try:
+        verb, values = parse_line(line)
+    except InvalidArgument:
+        return None
+    return BoundVariable(name, values["NAME"], cell) if verb.name in _LINES else None
+
+
+def _changed_names(statement: ast.stmt) -> set[str]:
+    """The names that a statement assigns, and those of objects that it may change in place."""
+    names = set[str]()
+    for node in ast.walk(statement):
+        match node:
+            case ast.Name(name, ast.Store() | ast.Del()):
+                names.add(name)
+            case (
+                ast.Subscript(ctx=ast.Store() | ast.Del())
+                | ast.Attribute(ctx=ast.Store() | ast.Del())
+            ):
+                names |= {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+            case ast.Expr(ast.Call(ast.Attribute(value=ast.Name(name), attr=method))):
+                names |= set() if method in _FORMS else {name}
+            case ast.FunctionDef(name) | ast.ClassDef(name):
+                names.add(name)
+    return names
+
+
+def _find_steps(notebook: "Notebook", cells: Iterable[SavedCell]) -> Iterator[str]:
+    """Give the workspace the Python steps of the cells whose text is that of their recipe, and
+    yield the recipes. Defining a step runs none of it."""
+    from jammi_kernel_ext.python_cell import build_step
+    from jammi_lab.core.recipes import parse_descriptor
+    from jammi_lab.steps.step_functions import FunctionRecipe
+
+    services = notebook.workspace._services
+    namespace = {} if notebook.shell is None else notebook.shell.user_ns
+    found = dict[str, str]()
+    for cell in cells:
+        first_line, _, text = cell.text.partition("\n")
+        if cell.text.startswith("%%jammi_py "):
+            try:
+                options = parse_step(first_line.removeprefix("%%jammi_py"))
+                step = build_step(options["NAME"], options["inputs"], text, namespace)
+                record = services.catalog.recipes.get(options["NAME"])
+                recipe = None if record is None else parse_descriptor(record.descriptor)
+            except (JammiError, *_NOT_PYTHON):
+                continue
+            if isinstance(recipe, FunctionRecipe) and recipe.is_defined_by(step):
+                services.step_functions.remember(recipe.with_values(function=step))
+                found[fold(options["NAME"])] = options["NAME"]
+    yield from found.values()

@@ -1,0 +1,176 @@
+"""`%jammi resume` after a restart: variables are bound to the tables that cells of the saved notebook
+bound them to, without running anything."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.kernel_ext.conftest import CLEAN, Kernel
+
+NAMES = "import jammi_lab, pandas as pd\nws = jammi_lab.get_workspace()"
+AGES = "%%jammi ages -m ages\nSELECT id, year FROM papers"
+
+
+class Notebook:
+    """Runs cells in a kernel, and saves them as a front end does."""
+
+    def __init__(self, kernel: Kernel, file: Path) -> None:
+        self.kernel, self.file, self.cells = kernel, file, list[dict[str, object]]()
+        self.begin()
+
+    def begin(self) -> None:
+        named = f"os.environ['JPY_SESSION_NAME'] = {str(self.file)!r}"
+        folder = f"import os; os.chdir({str(self.file.parent)!r})"
+        assert self.kernel(f"{folder}; {named}").error is None
+        assert self.kernel("%load_ext jammi_lab").error is None
+
+    def run(self, *cells: str) -> str:
+        """What the last cell shows."""
+        for code in cells:
+            shown = self.kernel(code)
+            assert shown.error is None, (code, shown.error)
+            number = int(self.kernel.value("len(In) - 2"))
+            outputs = [
+                {"output_type": "display_data", "data": d["data"], "metadata": d["metadata"]}
+                for d in shown.displays
+            ]
+            cell = {"cell_type": "code", "execution_count": number, "outputs": outputs}
+            self.cells.append({**cell, "source": code.splitlines(True), "metadata": {}})
+        return shown.text
+
+    def save(self) -> None:
+        saved = {"cells": self.cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+        self.file.write_text(json.dumps(saved))
+
+    def restart(self) -> None:
+        self.save()
+        assert self.kernel(CLEAN).error is None
+        self.begin()
+
+
+@pytest.fixture
+def notebook(papers: Kernel, tmp_path: Path) -> Notebook:
+    """A notebook with the table `ages`."""
+    made = Notebook(papers, tmp_path / "days.ipynb")
+    made.run(NAMES, AGES)
+    yield made
+    papers("del os.environ['JPY_SESSION_NAME']")
+
+
+def test_variables_are_bound_to_the_same_tables_and_nothing_runs(
+    notebook: Notebook, tmp_path: Path
+) -> None:
+    notebook.run(
+        "df = ws.table('ages').pandas()",
+        "%%jammi flat --as polars\nFROM jammi.ages",
+        "rows = ws.table('ages').read()\nsame = rows",
+        "%%jammi_py step --inputs ages=jammi.ages\nages.pandas().assign(z=1)",
+        "%%jammi -m later -q\nSELECT year FROM df",
+        "%%jammi query\nSELECT count(*) AS n FROM jammi.ages",
+        "other = ws.table('ages').arrow()",
+        "other = other.slice(1)",
+        "changed = ws.table('ages').pandas()\nchanged['k'] = 1",
+    )
+    with (tmp_path / "papers.csv").open("a") as file:
+        file.write("5,B,2024\n")
+    notebook.restart()
+    shown = notebook.run("%jammi resume")
+    lines = {line.split()[0].rstrip(":"): line for line in shown.splitlines() if line.strip()}
+    for name, form in (("df", "pandas"), ("flat", "polars"), ("rows", "result"), ("ages", "table")):
+        assert f"ages version 1  {form}" in lines[name], shown
+        assert "stale: papers changed" in lines[name]
+    assert "run cell" in lines["query"] and "run cell" in lines["other"]
+    assert "which changes it" in lines["changed"]
+    assert "Python steps found: step" in shown
+    notebook.run(NAMES, "%%jammi -m again -q\nSELECT id FROM df")
+    assert (
+        notebook.kernel.value("ws.recipe('again').definition")
+        .strip("'")
+        .endswith("FROM jammi.ages AS df")
+    )
+    assert notebook.kernel.value("len(df), len(flat), len(rows), ages.version") == "(4, 4, 4, 1)"
+    status = notebook.kernel("%jammi status").text
+    assert "undecidable" not in status, status
+    assert notebook.kernel.value("[t.version for t in ws.tables()]") == "[1, 1, 1, 1]"
+    assert notebook.kernel.value("sorted(s.outcome for s in ws.recompute().steps)") == (
+        "['computed', 'computed', 'computed', 'computed']"
+    )
+
+
+def test_a_line_offers_it_to_a_person_after_a_restart(notebook: Notebook) -> None:
+    notebook.run("df = ws.table('ages').pandas()")
+    offered = "%jammi resume binds ages, df again"
+    notebook.restart()
+    assert offered in notebook.kernel(NAMES, looked_on=True).text
+    notebook.restart()
+    assert offered not in notebook.kernel(NAMES).text
+    notebook.restart()
+    notebook.kernel("ages = df = 1")
+    assert offered not in notebook.kernel(NAMES, looked_on=True).text
+
+
+def test_what_is_gone_is_told_with_its_cell(notebook: Notebook) -> None:
+    notebook.run("first = ws.table('ages', 1)", "ws.materialize('ages', 'SELECT id FROM papers')")
+    notebook.run("now = ws.table('ages').pandas()", "ws.expire('ages')")
+    notebook.restart()
+    shown = notebook.run("%jammi resume")
+    assert "now" in shown and "ages version 2" in shown
+    assert "first: run cell [" in shown and "no ready version 1" in shown
+    notebook.run(NAMES, "ws.drop('ages')")
+    assert "now is not bound: " in notebook.kernel("now").text
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read"),
+        ("{", "is not a notebook"),
+        ('{"cells": [{"cell_type": "code", "execution_count": "x"}]}', "is not a notebook"),
+        (
+            json.dumps(
+                {
+                    "cells": [
+                        {
+                            "cell_type": "code",
+                            "execution_count": n,
+                            "source": text,
+                            "outputs": outputs,
+                        }
+                        for n, (text, outputs) in enumerate(
+                            [
+                                ("x = " + "(" * 5000, []),
+                                ("%%jammi_py s --inputs a\n" + "(" * 5000, []),
+                                ("%%jammi_py s --inputs a\n\0", []),
+                                ("%%jammi --nonsense", []),
+                                (
+                                    "x = ws.table('ages').pandas(exact=1, **y)",
+                                    [{"metadata": {"jammi": 7}}],
+                                ),
+                                ("x = ws.table('ages', True)\ny = ws.table('ages', 10**30)", []),
+                                ("z = ws.table('no such')", []),
+                            ],
+                            1,
+                        )
+                    ]
+                }
+            ),
+            "No variable of this notebook",
+        ),
+    ],
+    ids=["missing", "no JSON", "number", "hostile"],
+)
+def test_a_file_that_is_no_notebook_is_a_typed_error(
+    notebook: Notebook, content: str | None, said: str
+) -> None:
+    notebook.kernel("%jammi close")
+    if content is not None:
+        notebook.file.write_text(content)
+    shown = notebook.kernel("%jammi resume days.ipynb")
+    assert said in (shown.text + " ".join(shown.error or [])), shown
+    assert notebook.kernel(NAMES, looked_on=True).error is None
+
+
+def test_without_a_file_it_says_what_to_do(papers: Kernel) -> None:
+    shown = papers("%jammi resume")
+    assert "Name it: %jammi resume FILE" in "".join(shown.error or [])
