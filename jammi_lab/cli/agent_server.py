@@ -5,6 +5,7 @@ answer that holds rows begins with the verdict on them."""
 import contextlib
 import functools
 import os
+import resource
 import sys
 import threading
 import time
@@ -12,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.errors import ExtensionMissing, JammiError, SqlError
-from jammi_lab.engine.cancellable import time_limit
+from jammi_lab.engine.cancellable import abandoned_work, time_limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +28,11 @@ DEFAULT_ROWS, MAX_ROWS = 50, 1000
 MAX_ANSWER_CHARACTERS = 200_000
 MAX_SECONDS = 60.0
 """How long a statement of an agent may take."""
+MAX_ABANDONED = 2
+"""How many statements may go on after their time, each on a core: nothing ends a text that DuckDB
+parses or binds."""
+OTHER_MEMORY_BYTES = 2 << 30
+"""What the server may allocate besides the memory of the engine: libraries, stacks, an answer."""
 _INSTRUCTIONS = (
     "Tables of a jammi_lab workspace, each with its recipe and whether it is up to date. Ask "
     "`board` first. Each answer with rows begins with their verdict; do not report rows of a table "
@@ -37,7 +43,18 @@ _INSTRUCTIONS = (
 def serve(ws: Any, open_writable: Callable[[], Any] | None) -> None:
     """Serve a workspace until the input ends. All tools only read, unless `open_writable` opens the
     workspace for one more that recomputes."""
+    limit_memory(ws)
     build_server(AgentTools(ws, open_writable)).run("stdio")
+
+
+def limit_memory(ws: Any) -> None:
+    """Let this process allocate no more than the engine may use, and some for the rest. DuckDB's
+    own limit leaves out the texts and lists that functions return."""
+    limit = "SELECT parse_formatted_bytes(current_setting('memory_limit'))"
+    [[engine_bytes]] = ws._services.engine.query(limit)
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    soft = int(engine_bytes) + OTHER_MEMORY_BYTES
+    resource.setrlimit(resource.RLIMIT_DATA, (soft if hard < 0 else min(soft, hard), hard))
 
 
 class AgentTools:
@@ -78,6 +95,11 @@ class AgentTools:
         names, `jammi_catalog.tables` and `jammi_catalog.columns` list them."""
         from jammi_lab.inputs.registered_names import RegisteredNames
 
+        if (going_on := abandoned_work()) >= MAX_ABANDONED:
+            raise SqlError(
+                f"{going_on} statements go on after their time, so that no other is run.",
+                hint="Ask again later, or start the server again.",
+            )
         services = self._ws._services
         with self._lock, _time_limit():
             names = RegisteredNames(services.catalog, services.engine.known_names)
@@ -210,6 +232,8 @@ def _with_messages(tool: Callable[..., str]) -> Callable[..., str]:
             return text[:MAX_ANSWER_CHARACTERS] + end
         except JammiError as error:
             raise ToolError("\n".join(error.rendered_lines())) from None
+        except MemoryError:
+            raise ToolError("The answer needs more memory than the server may use.") from None
 
     return run
 

@@ -21,6 +21,8 @@ STOP_TIMEOUT_SECONDS = 2.0
 time_limit: ContextVar[Callable[[], None]] = ContextVar("time_limit", default=lambda: None)
 """Called while the context waits for any work of the engine, parsing and binding included; what it
 raises ends the work."""
+_abandoned: list[Signal] = []
+"""Set when work ends that did not end in time after it was interrupted."""
 
 
 def run_cancellable(
@@ -102,10 +104,17 @@ def _poll(finished: Signal, tick: Callable[[], None] | None) -> None:
             tick()
 
 
+def abandoned_work() -> int:
+    """How many pieces of work go on in this process although they were interrupted."""
+    _abandoned[:] = [finished for finished in _abandoned if not finished.is_set()]
+    return len(_abandoned)
+
+
 def keep_interrupting(finished: Signal, interrupt: Callable[[], None]) -> None:
     """Interrupt abandoned work repeatedly, in the background, until it ends. One interrupt is not
     enough: between two queries it has no effect, and the next query may never end. A thread that is
     inside DuckDB when the process exits aborts the process (SIGABRT)."""
+    _abandoned.append(finished)
 
     def interrupt_until_finished() -> None:
         while not finished.wait(POLL_SECONDS):

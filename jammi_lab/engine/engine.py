@@ -19,6 +19,7 @@ from jammi_lab.core.settings import Settings
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine import duckdb_instances
 from jammi_lab.engine.attachments import QueryTimeout
+from jammi_lab.engine.duckdb_errors import StatementContext, to_jammi_error
 from jammi_lab.engine.instance_pool import InstancePool, run_in_parser
 from jammi_lab.engine.name_resolution import NameResolver, known_names, resolve
 from jammi_lab.engine.parameters import bind_values
@@ -39,11 +40,14 @@ _LIBRARY_INPUT = source_input("")
 def _parse_cache(time_zone: str) -> parse.ParseCache:  # noqa: ARG001  bindings depend on it
     """The parsed and bound statements of all workspaces of this process with that time zone. No
     other setting affects a binding, and workspaces are opened again."""
-    return parse.ParseCache(
-        lambda sql, changing: run_in_parser(
-            lambda parser: parse.parse(parser, sql, allow_dml=changing)
-        )
-    )
+
+    def parse_text(sql: str, changing: bool) -> list[parse.ParsedStatement]:
+        try:
+            return run_in_parser(lambda parser: parse.parse(parser, sql, allow_dml=changing))
+        except (duckdb.Error, MemoryError) as error:  # of a text that is too large
+            raise to_jammi_error(error, StatementContext(sql)) from None
+
+    return parse.ParseCache(parse_text)
 
 
 class Engine(InstancePool):

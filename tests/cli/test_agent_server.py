@@ -212,11 +212,54 @@ with jl.open(sys.argv[1]) as ws:
         print(error.message)
     agent_server.MAX_SECONDS = 60
     print(tools.query("SELECT 42 AS n").splitlines()[-2], flush=True)
+    agent_server.MAX_SECONDS = 0.5
+    for sql in ({DOUBLED.replace("1", "2", 1)!r}, "SELECT 42 AS n"):
+        try:
+            tools.query(sql)
+        except jl.SqlError as error:
+            print(error.message, flush=True)
     os._exit(0)
 """,
         tmp_path / "lab",
     )
-    assert done.stdout.splitlines() == ["The statement was ended after 0.5 seconds.", "     42"]
+    assert done.stdout.splitlines() == [
+        "The statement was ended after 0.5 seconds.",
+        "     42",
+        "The statement was ended after 0.5 seconds.",
+        "2 statements go on after their time, so that no other is run.",
+    ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system counts what is allocated")
+def test_a_statement_takes_no_more_memory_than_the_engine_may_use(tmp_path, run_python):
+    """Of texts that a function returns, which the engine does not count, and of a text that is
+    parsed. The server goes on."""
+    done = run_python(
+        f"""
+import resource, sys, jammi_lab as jl
+from jammi_lab.cli import agent_server
+
+def limit_to(tools, ws, bytes, sql):
+    with open("/proc/self/status") as status:
+        [used] = [int(line.split()[1]) << 10 for line in status if line.startswith("VmData")]
+    agent_server.OTHER_MEMORY_BYTES = used + bytes
+    agent_server.limit_memory(ws)
+    try:
+        print(tools.query(sql).splitlines()[-2], flush=True)
+    except jl.JammiError as error:
+        print(error.message, flush=True)
+
+with jl.open(sys.argv[1], settings={{"engine.memory_limit": "100MB", "engine.threads": 2}}) as ws:
+    tools = agent_server.AgentTools(ws)
+    tools.query("SELECT 41 AS n")
+    limit_to(tools, ws, 200 << 20, "SELECT repeat('x', 10000000) FROM range(100)")
+    limit_to(tools, ws, 200 << 20, "SELECT 42 AS n")
+    limit_to(tools, ws, 0, {"SELECT " + " AND ".join(["true"] * 100_000)!r})
+""",
+        tmp_path / "lab",
+    )
+    sentence = "The statement needed more memory than it may use."
+    assert done.stdout.splitlines() == [sentence, "     42", sentence], done.stderr
 
 
 def test_a_line_that_is_no_message_is_answered(lab):

@@ -18,13 +18,15 @@ from jammi_lab.engine.sql.allowlist import walk_nodes
 
 
 def tree_of(parser: duckdb.DuckDBPyConnection, text: str) -> dict[str, Any] | DuckDBError:
-    """The syntax tree of one SELECT, or the parser's error."""
+    """The syntax tree of one SELECT, or the parser's error. Raises MemoryError, duckdb.Error."""
     [[serialized]] = _query_parser(parser, "SELECT json_serialize_sql({}::VARCHAR)", text)
     try:
         body = json.loads(serialized)
     except RecursionError:
         return DuckDBError("Parser", "Max expression depth")
     if body["error"]:
+        if body.get("error_message") == "Allocation failure":
+            raise MemoryError
         position = body.get("position")
         return DuckDBError(
             "Parser", body.get("error_message", ""), int(position) if position else None

@@ -1,5 +1,6 @@
 """Table lineage as a Mermaid flowchart."""
 
+import re
 from collections.abc import Sequence
 
 from jammi_lab.core.html import VERDICT_ICONS, escape_invisible, unmarked_word
@@ -13,13 +14,17 @@ from jammi_lab.features.pictures.lineage_svg import (
 from jammi_lab.freshness.model_edges import MODEL_KIND
 from jammi_lab.freshness.node_states import NodeLike, NodeStates
 
+_ACTIVE = re.compile(r'["#$%&<>`{}\\]')
+"""Characters that act inside of a quoted label: Mermaid takes entities, HTML, Markdown, formulas
+and directives from it."""
+
 
 def mermaid_text(
     nodes: Sequence[NodeLike], pairs: Sequence[tuple[int, int]], states: NodeStates
 ) -> str:
     """A Mermaid flowchart of nodes and (input, derived) indexes. Tables have the colours of their
     verdicts, root causes a border; what changed, failed or is held is a line of text. Names are
-    quoted, so that they cannot inject Mermaid syntax."""
+    text, whatever they contain."""
     lines = ["flowchart LR"]
     used_words: dict[str, None] = {}
     for index, node in enumerate(nodes):
@@ -59,4 +64,8 @@ def _label(node: NodeLike, states: NodeStates) -> str:
         lines.append(f"{VERDICT_ICONS[checks.verdict][0]} checks: {checks.text}")
     if held:
         lines.append(f"{HELD_SIGN} {held}")
-    return "<br>".join(escape_invisible(line).replace('"', "#quot;") for line in lines)
+    return "<br>".join(map(_text, lines))
+
+
+def _text(line: str) -> str:
+    return _ACTIVE.sub(lambda found: f"#{ord(found[0])};", escape_invisible(line))

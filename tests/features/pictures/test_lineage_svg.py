@@ -10,8 +10,9 @@ import pytest
 from jammi_lab.core.checks import CheckMark, CheckStatus
 from jammi_lab.core.records import Edge
 from jammi_lab.features.pictures.lineage_svg import MAX_NODES, render_lineage
+from jammi_lab.features.pictures.mermaid import mermaid_text
 from jammi_lab.freshness.lineage import Node
-from jammi_lab.freshness.node_states import NodeStates
+from jammi_lab.freshness.node_states import NO_STATES, NodeStates
 
 NODES = [
     Node("source", "papers"),
@@ -47,6 +48,20 @@ def test_the_picture_names_every_node_its_kind_and_its_verdict():
         "● stale",
         "~ possibly stale",
     } <= set(shown)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "<img src=x>", "a<br>b", "#lt;b#gt;", "&lt;b&gt;", "`**b**`", '"]; click n0 "https://x"',
+        '%%{init: {"theme": "dark"}}%%', "$$x^2$$", "a\\nb",
+    ],
+)  # fmt: skip
+def test_a_name_is_text_in_mermaid(name):
+    [_, line] = mermaid_text([Node("sql", name)], [], NO_STATES).splitlines()
+    label = line.removeprefix('  n0["').removesuffix('"]')
+    assert not set(re.sub(r"#\d+;", "", label)) & set('"#$%&<>`{}\\')
+    assert re.sub(r"#(\d+);", lambda code: chr(int(code[1])), label) == name
 
 
 def test_sources_frames_and_recipes_have_different_shapes():
