@@ -187,7 +187,10 @@ def answer_arguments(function: _Function) -> _Function:
             if not (is_of_call and isinstance(error, TypeError)):
                 raise
             problem = str(error)
-        except Exception as error:
+        except BaseException as error:
+            # A panic of polars is no Exception.
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
             exhausted = _exhausted_error(error, handled)
             if exhausted is None:
                 raise

@@ -31,6 +31,8 @@ _QUOTING_KINDS = {
     *("Conversion", "Constraint", "Out of Range", "Mismatch Type"),
 }
 """Errors that repeat values or the statement, whose words tell nothing of the machine."""
+_ARROW_FAILURE = re.compile(r"arrow_scan: get_next failed\(\): (?!Invalid)")
+"""What is said of Arrow, which calls wrong data invalid."""
 _COLUMN_COUNTS = re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)")
 
 
@@ -126,7 +128,7 @@ def _connector_error(error: DuckDBError, relations: Iterable[Relation]) -> Jammi
 
 
 def _resource_error(error: BaseException, parsed: DuckDBError) -> JammiError | None:
-    if parsed.kind in _QUOTING_KINDS:
+    if parsed.kind in _QUOTING_KINDS and not _ARROW_FAILURE.match(parsed.message):
         return None
     if exhausted := too_many_open_files(error, "A file of the statement"):
         return exhausted

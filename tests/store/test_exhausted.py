@@ -8,6 +8,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core import thread_pool
+from jammi_lab.engine.duckdb_errors import StatementContext, to_jammi_error
 from jammi_lab.sources import scratch_duckdb
 from jammi_lab.workspace.result_table import Tables
 
@@ -129,6 +130,34 @@ def test_whatever_runs_out_of_memory_is_one_error(tmp_path, monkeypatch, error):
         with pytest.raises(jl.ResourceExhausted) as caught:
             ws.tables()
     assert caught.value.message == "Memory is exhausted."
+
+
+class PanicException(BaseException):
+    """As polars raises it."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PanicException("could not spawn threads: ThreadPoolBuildError { kind: IOError(Os {"),
+        PanicException("failed to spawn polars-ooc cleaner thread: Os { code: 11"),
+        to_jammi_error(
+            duckdb.InvalidInputException(
+                "Invalid Input Error: arrow_scan: get_next failed(): Unknown error: Failed to "
+                "launch worker thread: Resource temporarily unavailable"
+            ),
+            StatementContext("FROM m"),
+        ),
+    ],
+)
+def test_whatever_runs_out_of_threads_is_one_error(tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    with jl.open(tmp_path / "lab") as ws:
+        monkeypatch.setattr(Tables, "from_versions", fail)
+        with pytest.raises(jl.ResourceExhausted, match="No more threads can be started"):
+            ws.tables()
 
 
 @pytest.mark.parametrize(
