@@ -1,6 +1,7 @@
 """Atomic file writes and their fsync, stats that may replace hashing, regular files that are opened
 without blocking, recursive listings, and stored locations that cannot leave their folder."""
 
+import contextlib
 import errno
 import os
 import secrets
@@ -336,9 +337,10 @@ class AtomicFile:
             self._file.close()
 
     def abort(self) -> None:
-        """Remove the temporary file, if it exists."""
+        """Remove the temporary file, if it exists and can be removed."""
         self.close()
-        own_files.discard(self.temp)
+        with contextlib.suppress(OSError):  # on a read-only disk also without it
+            own_files.discard(self.temp)
 
 
 def publish_files(*files: AtomicFile) -> None:

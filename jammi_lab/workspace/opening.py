@@ -1,5 +1,6 @@
 """Opens and rebuilds workspaces, and checks their folders and URLs."""
 
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -237,6 +238,8 @@ def _prepare_folder(
         try:
             make_folder(folder.resolve())
         except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise storage_error(error, display_path) from None
             raise WorkspaceReadOnly(
                 f"The folder {display_path!r} cannot be created: {error.strerror}.",
                 hint="Choose a folder where you have write permission.",

@@ -4,6 +4,7 @@ its own."""
 import contextlib
 import errno
 import importlib
+import itertools
 import os
 import resource
 import sqlite3
@@ -184,6 +185,37 @@ def test_a_backup_to_a_full_disk_names_it_and_leaves_nothing(tmp_path):
     said, left = done.stdout.splitlines()
     assert said.endswith("disk/b.sqlite3 could not be written: No space left on device.")
     assert left == "[]"
+
+
+READ_ONLY = """
+import ctypes, os, jammi_lab
+libc = ctypes.CDLL(None)
+os.makedirs("disk")
+if libc.mount(b"tmpfs", b"disk", b"tmpfs", 1, b""):  # MS_RDONLY
+    raise SystemExit(77)
+try:
+    with jammi_lab.open("lab") as ws:
+        table = ws.materialize("t", "SELECT 1 AS n")
+        for act in (lambda: ws.backup("disk/b.sqlite3"), lambda: table.export("disk/t.csv")):
+            try:
+                act()
+            except jammi_lab.JammiError as error:
+                print(error.message)
+finally:
+    libc.umount2(b"disk", 2)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs a mount")
+def test_what_is_written_to_a_read_only_disk_is_a_typed_error(tmp_path):
+    """There the removal of a file that is missing fails, too."""
+    done = subprocess.run(
+        [sys.executable, "-c", READ_ONLY], cwd=tmp_path, capture_output=True, text=True, check=False
+    )  # fmt: skip
+    if done.returncode == 77:
+        pytest.skip("this process may not mount")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Read-only file system") == len(done.stdout.splitlines()) == 2
 
 
 @pytest.mark.parametrize("verb", ["rebuild", "copy"])
@@ -388,10 +420,10 @@ def test_no_descriptor_left_is_named_and_damages_nothing(tmp_path, monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_a_catalog_for_which_too_few_descriptors_are_left_is_no_unreadable_one(tmp_path):
     jl.open(tmp_path / "lab").close()
-    for spare in range(3):
+    for spare, name in itertools.product(range(3), ("lab", "new")):
         with (
             no_descriptors(spare),
             pytest.raises(jl.ResourceExhausted, match="too many open files"),
         ):
-            jl.open(tmp_path / "lab")
+            jl.open(tmp_path / name)
     jl.open(tmp_path / "lab").close()
