@@ -48,7 +48,7 @@ class Promises:
                 case ["ACK", "drop", name]:
                     self.ready.pop(name, None)
                     self.gone.add(name)
-                case ["TRY", "drop", name]:
+                case ["TRY", "drop" | "expire", name]:  # expired is also what is not the newest
                     self.ready.pop(name, None)
                 case ["TRY", "materialize", name]:
                     self.gone.discard(name)

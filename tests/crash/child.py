@@ -105,23 +105,36 @@ def map_rows(folder: Path) -> None:
 
 
 def forever(folder: Path, seed: int) -> None:
-    """Random makes and drops, each told as it begins and when it has returned."""
+    """Random changes of tables, each told as it begins and when it has returned."""
     chance = random.Random(seed)
     with jl.open(folder) as ws:
         say("OPEN")
         for turn in range(1_000_000):
             name = f"t{chance.randrange(4)}"
-            if chance.random() < 0.3:
-                say("TRY drop", name)
-                ws.drop(name, if_exists=True, force=True)
-                say("ACK drop", name)
-            else:
-                rows = chance.choice([1, 10, 200_000])
-                say("TRY materialize", name)
-                made = ws.materialize(
-                    name, f"SELECT i, {seed} AS seed, {turn} AS turn FROM range({rows}) t(i)"
-                )
-                say("ACK materialize", name, made.table_name)
+            rows = chance.choice([1, 10, 200_000])
+            statement = f"SELECT i, {seed} AS seed, {turn} AS turn FROM range({rows}) t(i)"
+            verb = chance.choice(["drop", "expire", "fsck", "recompute", *["materialize"] * 4])
+            say("VERB", verb)
+            match verb:
+                case "drop":
+                    say("TRY drop", name)
+                    ws.drop(name, if_exists=True, force=True)
+                    say("ACK drop", name)
+                case "expire" if name in ws:
+                    say("TRY expire", name)
+                    ws.expire(name)
+                case "fsck":
+                    report = ws.fsck(deep=True, repair=True, grace=0)
+                    assert not (report.missing or report.damaged or report.errors), report
+                case "recompute":
+                    say("TRY materialize", name)
+                    ws.define(name, statement)
+                    ws.recompute()
+                    say("ACK materialize", name, ws.table(name).table_name)
+                case _:
+                    say("TRY materialize", name)
+                    made = ws.materialize(name, statement)
+                    say("ACK materialize", name, made.table_name)
 
 
 def change(folder: Path, seed: int) -> None:
@@ -135,6 +148,7 @@ def change(folder: Path, seed: int) -> None:
         for turn in range(1_000_000):
             match chance.randrange(4):
                 case 0:
+                    say("VERB publish")
                     say("TRY publish")
                     say(
                         "ACK publish",
@@ -145,6 +159,7 @@ def change(folder: Path, seed: int) -> None:
                         ),
                     )
                 case 1:
+                    say("VERB session")
                     with ws.tenant("acme"):
                         session = ws.ephemeral()
                         session.create("scratch", {"k": "int64", "word": "string"}, primary_key="k")
@@ -155,12 +170,14 @@ def change(folder: Path, seed: int) -> None:
                             session.close()
                 case 2 if keys:
                     key = keys.pop(chance.randrange(len(keys)))
+                    say("VERB delete")
                     say("TRY note", str(key), "-")
                     notes.delete(f"k = {key}")
                     say("ACK note", str(notes.version))
                 case _:
                     key, value = chance.randrange(30), seed * 1_000_000 + turn
                     keys = [*{*keys, key}]
+                    say("VERB upsert")
                     say("TRY note", str(key), str(value))
                     notes.upsert([{"k": key, "v": value, "text": "y" * chance.choice([1, 10_000])}])
                     say("ACK note", str(notes.version))

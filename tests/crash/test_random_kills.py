@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,10 @@ pytestmark = [soak, pytest.mark.slow, pytest.mark.timeout(3600)]
 KILLS, CHANGES = asked(15, 150, every=400), asked(8, 100, every=400)
 
 
+kills: Counter[str] = Counter()
+"""How many kills fell into each verb, or between it and the next."""
+
+
 def killed(server: Any, chance: random.Random, *argv: object) -> str:
     """What a child said until it was killed, at any moment: while it opens the workspace, or in the
     middle of what it does then."""
@@ -34,6 +39,8 @@ def killed(server: Any, chance: random.Random, *argv: object) -> str:
     os.kill(child, signal.SIGKILL)
     code, said = server.end()
     assert code == -signal.SIGKILL, said
+    verbs = [line.split()[1] for line in said.splitlines() if line.startswith("VERB ")]
+    kills[verbs[-1] if verbs else "open"] += 1
     return said
 
 
@@ -46,16 +53,18 @@ def rows_by_footer(ws: Any, table: Any) -> int:
 def test_a_workspace_survives_being_killed_again_and_again(server, tmp_path, tell):
     folder, chance, promised, settled = tmp_path / "lab", random.Random(7), Promises(), 0
     jl.open(folder).close()
+    kills.clear()
     for seed in range(KILLS):
         said = killed(server, chance, "forever", folder, seed)
         settled += bool(
             hold_true(folder, promised.hear(said), rows_by_footer if seed % 10 else rows_by_sql)
         )
     tell(
-        f"random kills: {KILLS}, of which {settled} left something to settle; {len(promised.ready)} tables were promised, and none is lost"
+        f"random kills: {kills}, of which {settled} left something to settle; {len(promised.ready)} tables were promised, and none is lost"
     )
     # On a busy machine the few kills of a short run may all miss what is aimed at.
     assert settled or KILLS < 100, "no kill fell into a build"
+    assert kills.total() == KILLS and (len(kills) >= 6 or KILLS < 100), kills
 
 
 @dataclass
@@ -145,11 +154,13 @@ def test_what_changes_survives_being_killed_again_and_again(server, tmp_path, te
         ws.topics.register("events", {"seed": "int64", "turn": "int64", "text": "string"})
         with ws.tenant("acme"):
             ws.ephemeral().close()  # the topic of their ends is there from the first check on
+    kills.clear()
     for seed in range(CHANGES):
         promised.hear(killed(server, chance, "change", folder, seed))
         torn += bool(promised.note or promised.event)
         changes_hold_true(folder, promised)
     tell(
-        f"random kills among changes: {CHANGES}, of which {torn} fell into one; {promised.version} commits and {promised.events} events, none lost"
+        f"random kills among changes: {kills}, of which {torn} fell into one; {promised.version} commits and {promised.events} events, none lost"
     )
     assert torn or CHANGES < 100, "no kill fell into a change"
+    assert kills.total() == CHANGES and (len(kills) >= 5 or CHANGES < 100), kills

@@ -144,7 +144,11 @@ def damaged_bytes(path: Path, rng: random.Random) -> list[bytes]:
     flipped = bytearray(body)
     if body:
         flipped[rng.randrange(len(body))] ^= 1 << rng.randrange(8)
-    return [b"", body[: len(body) // 2], body[:-9], bytes(flipped), bytes(len(body))]
+    third = len(body) // 3
+    return [
+        *(b"", body[: len(body) // 2], body[:-9], body + body[-9:]),
+        *(body[:third] + body[2 * third :], bytes(flipped), bytes(len(body))),
+    ]
 
 
 def rows_of(ws: Any, name: str) -> list[str]:
@@ -219,7 +223,7 @@ def test_a_damaged_file_gives_typed_errors_or_right_answers(template, right):
     root = template.restore()
     paths = [p.relative_to(root) for p in sorted((root / "lab").rglob("*")) if p.is_file()]
     damages = [(path, body) for path in paths for body in damaged_bytes(root / path, rng)]
-    assert len(damages) >= 80
+    assert len(damages) >= 150
     failures: list[str] = []
     for number, (path, body) in enumerate(sizes.thinned(damages, 3)):
         root = template.restore()
