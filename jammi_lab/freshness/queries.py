@@ -16,7 +16,15 @@ from jammi_lab.core.errors import InvalidArgument, JammiError, invalid_row_error
 from jammi_lab.core.html import count_noun, escape_invisible
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.input_kinds import input_kind
-from jammi_lab.core.records import Edge, OnProgress, ProgressOption, RunStep, Step, TableRecord
+from jammi_lab.core.records import (
+    Edge,
+    OnProgress,
+    ProgressOption,
+    RunStep,
+    Step,
+    TableRecord,
+    TableStatus,
+)
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Fresh, Verdict, marked_label
 from jammi_lab.freshness import model_edges
@@ -160,7 +168,16 @@ class FreshnessQueries:
         observation = self._observation(deep, on_progress)
         rows = self._status_rows(self._service.evaluate(None, observation))
         holds = self._catalog.holds.list().items()
-        return Status(rows, {name: hold.summary for (_, name), hold in holds})
+        return Status(rows, {name: hold.summary for (_, name), hold in holds}, self.builds())
+
+    def builds(self) -> dict[str, str]:
+        """Which recipes are being computed, by folded name, with the process that does."""
+        writers, found = self._catalog.writers, dict[str, str]()
+        for record in self._catalog.result_tables.with_status(TableStatus.BUILDING):
+            writer = writers.get(record.writer_id)
+            if writer is not None and writers.is_alive(record.writer_id):
+                found[fold(record.recipe)] = f"process {writer.pid}"
+        return found
 
     def what_if(self, changed: Iterable[str], redefine: Mapping[str, str]) -> Status:
         """Every visible recipe with its hypothetical verdict."""

@@ -110,10 +110,17 @@ class Status(PanelSelection, ReprMixin, ArrowExportMixin):
     """All recipes with their verdicts, from one observation pass: `status["name"]`, iterable,
     `len()`."""
 
-    def __init__(self, rows: Sequence[StatusRow], holds: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        rows: Sequence[StatusRow],
+        holds: Mapping[str, str] | None = None,
+        builds: Mapping[str, str] | None = None,
+    ) -> None:
         self._rows = list(rows)
         self._holds = dict(holds or {})
         """Since when and why recipes are held, by folded name."""
+        self._builds = dict(builds or {})
+        """Which process computes a recipe now, by folded name."""
 
     def __iter__(self) -> Iterator[StatusRow]:
         return iter(self._rows)
@@ -164,7 +171,8 @@ class Status(PanelSelection, ReprMixin, ArrowExportMixin):
 
     def _rendered(self) -> Rendered:
         held = {r.name: h for r in self._rows if (h := self._holds.get(fold(r.name)))}
-        return status_board(self._rows, held=held)
+        builds = {row.name: self._builds.get(fold(row.name), "") for row in self._rows}
+        return status_board(self._rows, held=held, builds=builds)
 
 
 _OUTCOME_ICONS = {
@@ -384,10 +392,14 @@ class Plan(ReprMixin):
 
 
 def status_board(
-    rows: Sequence[StatusRow], note: str = "", held: Mapping[str, str] | None = None
+    rows: Sequence[StatusRow],
+    note: str = "",
+    held: Mapping[str, str] | None = None,
+    builds: Mapping[str, str] | None = None,
 ) -> Rendered:
     """The status board: one line per recipe with verdict and reason, and the next command unless
-    all are fresh. `held`: by name, since when, by whom and why a recipe is held."""
+    all are fresh. `held`: by name, since when, by whom and why a recipe is held. `builds`: by name,
+    which process computes it now."""
     if not rows:
         return plain_text(f"No recipes yet: {reprs.materialize_command()} creates one.")
     lines = [
@@ -400,11 +412,12 @@ def status_board(
             row.index,
             row.checks,
             (held or {}).get(row.name, ""),
+            (builds or {}).get(row.name, ""),
             _causes(remarks_on(row.verdict)),
         ]
         for row in rows
     ]
-    optional = ["index", "checks", "held"]
+    optional = ["index", "checks", "held", "computed by"]
     not_fresh = [r for r in rows if not isinstance(r.verdict, Fresh)]
     if not not_fresh:
         if not any(remarks_on(row.verdict) for row in rows):
@@ -418,9 +431,12 @@ def status_board(
         note = f"{command('why', not_fresh[0].name)} shows details"
     verdicts = reprs.tally(marked_label(row.verdict) for row in rows)
     return listing_table(
-        ["name", "version", "verdict", "rows", "size", "index", "checks", "held", "why"],
+        [
+            *("name", "version", "verdict", "rows", "size", "index", "checks", "held"),
+            *("computed by", "why"),
+        ],
         lines,
-        aligned="lrlrrllll",
+        aligned="lrlrrlllll",
         optional=optional,
         caption=f"{count_noun(len(rows), 'recipe')}: {verdicts}",
         note=note,

@@ -16,6 +16,7 @@ from jammi_lab.core import junit
 from jammi_lab.core.anchors import Input, Snapshot, Unknown, Vanished, compares_content
 from jammi_lab.core.errors import InvalidArgument, JammiError, NameInvalid
 from jammi_lab.core.html import escape_invisible
+from jammi_lab.core.identifiers import fold
 from jammi_lab.core.input_kinds import input_kind
 from jammi_lab.core.junit import Case
 from jammi_lab.core.records import TableStatus
@@ -411,6 +412,7 @@ class StampJudge:
         self._file_identity = services.file_identity()
         self.workspace_id = services.catalog.metadata.workspace_id()
         self._verdicts: dict[tuple[str | None, str], Verdict | None] = {}
+        self._builds: dict[tuple[str | None, str], str] = {}
         self._observation: Observation | None = None
 
     @property
@@ -448,6 +450,8 @@ class StampJudge:
             # of a name that no tenant has, `judge` says so
             with contextlib.suppress(NameInvalid), self._services.scope.use(tenant):
                 known = self._services.freshness.current_verdicts(sorted(needed))
+                builds = self._services.freshness.builds()
+                self._builds |= {(tenant, name): builds.get(fold(name), "") for name in needed}
                 self._verdicts |= {(tenant, name): known.get(name) for name in needed}
 
     def judge(self, stamp: Stamp, part: StampedTable | StampedSource) -> tuple[str, str]:
@@ -458,7 +462,10 @@ class StampJudge:
         try:
             with self._services.scope.use(stamp.tenant):
                 if isinstance(part, StampedTable):
-                    return self._judge_table(stamp, part)
+                    outcome, reason = self._judge_table(stamp, part)
+                    builder = self._builds.get((stamp.tenant, part.name))
+                    is_computed = builder and outcome in (STALE, OUTDATED)
+                    return outcome, f"{reason}; {builder} computes it" if is_computed else reason
                 return self._judge_source(part)
         except JammiError as error:
             return UNKNOWN, error.message.rstrip(".")

@@ -245,12 +245,34 @@ class Magics(VersionVerbs):
         names = values["NAME"]
         if values["dry_run"]:
             return self._ws.plan(names or None)
+        if values["detach"]:
+            return self._start_detached(names)
         with interruptible_progress(self._notebook.line):
             report = self._ws.recompute(names or None, progress=self._notebook.line)
         if report.failed or report.rejected:
             display_output(report)
             raise _failed_steps_error(report)
         return report
+
+    def _start_detached(self, names: list[str]) -> Any:
+        from jammi_lab.workspace import detached_run
+
+        plan = self._ws.plan(names or None)
+        if not plan:
+            return plan
+        pid = detached_run.start(self._ws._services, names or None)
+        return display.Note(
+            f"Recompute runs in process {pid}: %jammi status shows it, %jammi stop ends it; its "
+            f"report is in {self._ws.path}/{detached_run.LOG}."
+        )
+
+    def _stop(self, _: Values) -> Any:
+        from jammi_lab.workspace import detached_run
+
+        run = detached_run.stop(self._ws._services)
+        if run is None:
+            return display.Note("No detached run is under way.")
+        return display.Note(f"The run in process {run.pid} was stopped; finished tables stay.")
 
     def _expire(self, values: Values) -> Any:
         name = values["NAME"]

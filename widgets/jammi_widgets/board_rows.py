@@ -152,14 +152,14 @@ class RecipeRows:
 
 def build_rows(ws: "Workspace", status: Status) -> RecipeRows:
     """Build the board's rows from a status."""
-    held = held_recipes(ws)
+    held, builds = held_recipes(ws), ws._services.freshness.builds()
     seconds_by_name = {t.name: t.seconds for t in reversed(ws.tables())}
     return RecipeRows(
         [
             RecipeRow(
                 r,
                 verdict_label(r.verdict),
-                [escape_invisible(x) for x in remarks_on(r.verdict)],
+                _remarks(r, builds.get(fold(r.name))),
                 _causes(r.verdict),
                 seconds_by_name.get(r.name),
                 held.get(fold(r.name), ""),
@@ -167,6 +167,12 @@ def build_rows(ws: "Workspace", status: Status) -> RecipeRows:
             for r in status
         ]
     )
+
+
+def _remarks(row: StatusRow, builder: str | None) -> list[str]:
+    """What a row says of its verdict; first which process computes it now."""
+    remarks = [escape_invisible(remark) for remark in remarks_on(row.verdict)]
+    return [f"computed by {builder} now", *remarks] if builder else remarks
 
 
 def _causes(verdict: Verdict) -> list[str]:

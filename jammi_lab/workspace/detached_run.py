@@ -1,0 +1,153 @@
+"""Detached runs: a recompute in a process of its own, which goes on when the kernel that started it
+ends. A workspace has one at a time, which holds a named lock; its note says which process it is."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from jammi_lab.catalog.writers import boot_id
+from jammi_lab.core.errors import InvalidArgument, JammiError, StepFailed
+from jammi_lab.core.interrupts import attempts
+
+if TYPE_CHECKING:
+    from jammi_lab.workspace.assembly import Services
+
+LOG = "recompute.log"
+"""The file of the workspace folder to which a detached run writes its report."""
+_LOCK = "recompute"
+_START_SECONDS, _STOP_SECONDS = 60.0, 10.0
+_children: list[subprocess.Popen[bytes]] = []
+"""Kept, because Python warns of a process that it forgets."""
+
+
+class DetachedRun(msgspec.Struct, frozen=True):
+    """The process of a detached run."""
+
+    pid: int
+    host: str
+    boot_id: str
+
+
+class _Request(msgspec.Struct):
+    path: str
+    tenant: str | None
+    settings: dict[str, int | float | str]
+    names: list[str] | None
+
+
+def find(services: "Services") -> DetachedRun | None:
+    """The detached run that is under way."""
+    writers = services.catalog.writers
+    note = writers.read_note(_LOCK) if writers.is_alive(_LOCK) else None
+    if note is not None:
+        with contextlib.suppress(msgspec.DecodeError):  # it is being written
+            return msgspec.json.decode(note[1], type=DetachedRun)
+    return None
+
+
+def start(services: "Services", names: Sequence[str] | None) -> int:
+    """Start a recompute of these recipes, or of all, in a process of its own, and return its id
+    once it runs. Raises WorkspaceReadOnly; InvalidArgument for a workspace at a URL and while
+    another run is under way; StepFailed when it cannot begin."""
+    services.check_writable()
+    if not isinstance(services.folder, Path):
+        raise InvalidArgument("A workspace at a URL has no detached runs.")
+    if (running := find(services)) is not None:
+        raise InvalidArgument(
+            f"A detached run is under way, in process {running.pid} on {running.host}.",
+            hint="%jammi stop ends it.",
+        )
+    settings = services.settings
+    given = settings.explicit_keys - settings.keys_of_file
+    request = _Request(
+        str(services.folder.resolve()),
+        services.scope.current,
+        {key: settings[key] for key in given},
+        None if names is None else [*names],
+    )
+    log = services.folder / LOG
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # signals to the kernel and its group do not reach it
+        )
+    _children.append(process)
+    assert process.stdin is not None, "it is a pipe"
+    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+        pipe.write(msgspec.json.encode(request))
+    for _ in attempts(_START_SECONDS):
+        run = find(services)
+        if process.poll() is not None or (run is not None and run.pid == process.pid):
+            break
+    if process.poll():
+        raise StepFailed(
+            f"The detached run ended at once: {log.read_text(errors='replace').strip()}"
+        )
+    return process.pid
+
+
+def stop(services: "Services") -> DetachedRun | None:
+    """End the detached run, and return it; None where none is under way. Finished tables stay.
+    Raises InvalidArgument for one of another machine or user."""
+    run = find(services)
+    if run is None:
+        return None
+    if (run.host, run.boot_id) != (socket.gethostname(), boot_id()):
+        raise InvalidArgument(f"The detached run is on {run.host} and can be stopped only there.")
+    try:
+        os.kill(run.pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        raise InvalidArgument("The detached run belongs to another user.") from None
+    for _ in attempts(_STOP_SECONDS):
+        if find(services) != run:
+            break
+    return run
+
+
+def _run() -> int:
+    from jammi_lab.workspace import opening
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
+    request = msgspec.json.decode(sys.stdin.buffer.read(), type=_Request)
+    try:
+        with opening.open(
+            request.path, tenant=request.tenant, settings=request.settings, create=False
+        ) as ws:
+            lock = ws._services.catalog.writers.try_acquire_named(_LOCK)
+            if lock is None:
+                return _say("Another detached run is under way.", 1)
+            run = DetachedRun(os.getpid(), socket.gethostname(), boot_id())
+            try:
+                lock.write_note(msgspec.json.encode(run).decode())
+                _say(str(ws.recompute(request.names)))
+            finally:
+                lock.release(remove=True)
+    except JammiError as error:
+        return _say("\n".join(error.rendered_lines()), 1)
+    except KeyboardInterrupt:
+        return _say("Stopped; finished tables stay.")
+    return 0
+
+
+def _say(text: str, code: int = 0) -> int:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(_run())

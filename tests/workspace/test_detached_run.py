@@ -1,0 +1,101 @@
+"""Detached runs: a recompute in a process of its own that outlives the kernel, is shown by the
+status of every other, and can be stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.core.interrupts import attempts
+from jammi_lab.workspace import detached_run
+from jammi_widgets.board_rows import build_rows
+from tests.inside import services_of
+
+SLOW = "SELECT sum(hash(i, n)::DOUBLE) AS s, any_value(n) AS n FROM rows, range(3_000_000_000) t(i)"
+STARTER = """
+import os, signal, sys
+import jammi_lab as jl
+from jammi_lab.workspace import detached_run
+ws = jl.open("lab")
+print(detached_run.start(ws._services, None), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def write_rows(folder, *numbers):
+    (folder / "rows.csv").write_text("n\n" + "".join(f"{n}\n" for n in numbers))
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_rows(tmp_path, 1)
+    with jl.open("lab", settings={"engine.timezone": "Asia/Tokyo"}) as ws:
+        ws.sources.add("rows", "rows.csv")
+        ws.materialize("total", "SELECT sum(n) AS n FROM rows")
+        yield ws
+        detached_run.stop(services_of(ws))
+
+
+def wait_until_it_ends(ws):
+    for _ in attempts(60):
+        if detached_run.find(services_of(ws)) is None:
+            return
+    pytest.fail("it does not end")
+
+
+def test_a_run_has_the_settings_of_its_kernel_and_leaves_a_report(lab, tmp_path):
+    write_rows(tmp_path, 1, 2)
+    lab.materialize("other", "SELECT 1 AS one")
+    pid = detached_run.start(services_of(lab), ["total"])
+    assert pid != os.getpid()
+    wait_until_it_ends(lab)
+    assert lab.table("total").arrow()["n"].to_pylist() == [3]
+    assert isinstance(lab.staleness("total"), jl.Fresh)
+    assert "computed" in (tmp_path / "lab" / detached_run.LOG).read_text()
+
+
+def test_a_run_outlives_the_kernel_that_started_it(lab, tmp_path):
+    write_rows(tmp_path, 1, 2)
+    lab.close()
+    ended = subprocess.run([sys.executable, "-c", STARTER], capture_output=True, timeout=120)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    with jl.open("lab") as ws:
+        wait_until_it_ends(ws)
+        assert ws.table("total").arrow()["n"].to_pylist() == [3]
+
+
+def test_every_kernel_sees_a_run_and_ends_it(lab, tmp_path):
+    lab.define("slow", SLOW)
+    pid = detached_run.start(services_of(lab), None)
+    with jl.open("lab", settings={"engine.timezone": "Asia/Tokyo"}) as other:
+        for _ in attempts(60):
+            if "slow" in services_of(other).freshness.builds():
+                break
+        assert f"process {pid}" in str(other.status())
+        [board_row] = [r for r in build_rows(other, other.status()).rows if r.row.name == "slow"]
+        assert board_row.reasons[0] == f"computed by process {pid} now"
+        with pytest.raises(jl.errors.InvalidArgument, match=f"in process {pid} on"):
+            detached_run.start(services_of(other), None)
+        assert detached_run.stop(services_of(other)).pid == pid
+        wait_until_it_ends(other)
+        assert "process" not in str(other.status())
+        assert detached_run.stop(services_of(other)) is None
+    assert "Stopped" in (tmp_path / "lab" / detached_run.LOG).read_text()
+    assert [table.name for table in lab.tables()] == ["total"]
+
+
+def test_what_cannot_begin_says_why(lab, tmp_path, monkeypatch):
+    with jl.open("lab", read_only=True) as ws, pytest.raises(jl.errors.WorkspaceReadOnly):
+        detached_run.start(services_of(ws), None)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(jl.errors.StepFailed, match="ended at once"):
+        detached_run.start(services_of(lab), None)
+    run = detached_run.DetachedRun(1, "elsewhere", "b")
+    monkeypatch.setattr(detached_run, "find", lambda _: run)
+    with pytest.raises(jl.errors.InvalidArgument, match="on elsewhere and can be stopped only"):
+        detached_run.stop(services_of(lab))
+    monkeypatch.undo()
