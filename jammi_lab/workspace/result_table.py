@@ -28,6 +28,7 @@ from jammi_lab.core.html import (
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Manifest, equal_row_groups
 from jammi_lab.core.module_imports import import_modules
+from jammi_lab.core.recipes import decode_params
 from jammi_lab.core.records import (
     READABLE_STATUSES,
     ProgressOption,
@@ -39,7 +40,13 @@ from jammi_lab.core.records import (
 from jammi_lab.core.verdicts import Match, Verdict, Verification
 from jammi_lab.engine.sql import credential_check
 from jammi_lab.features.checks.results import CheckResults
-from jammi_lab.features.outputs.stamps import Stamp, StampedSource, StampedTable, stamped_table
+from jammi_lab.features.outputs.stamps import (
+    Stamp,
+    StampedSource,
+    StampedTable,
+    stamped_table,
+    value_digest,
+)
 from jammi_lab.features.pictures.lineage import Lineage
 from jammi_lab.inputs.result_names import ResultKind
 from jammi_lab.inputs.version_changes import (
@@ -594,9 +601,15 @@ class ResultTable(TableMixin, ReprMixin):
 
     def _stamp(self) -> Stamp | None:
         try:
-            return self._services.tables.stamp_all([self._table_version])
+            stamp = self._services.tables.stamp_all([self._table_version])
+            manifest = self.manifest
         except JammiError:  # of a closed workspace
             return None
+        if stamp is None or manifest is None:
+            return stamp
+        params = decode_params(manifest.descriptor.get("params") or {})
+        digests = {name: value_digest(value) for name, value in params.items()}
+        return msgspec.structs.replace(stamp, params=digests)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         form = self._rendered()

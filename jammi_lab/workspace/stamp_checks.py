@@ -164,26 +164,41 @@ def _source_of(cell: Mapping[str, Any]) -> str:
 def _assignments(number: int, cell: Mapping[str, Any]) -> dict[str, Assignment]:
     """The variables that a cell assigns at its top level."""
     source = _source_of(cell)
-    if cell.get("cell_type") != "code" or source.startswith("%%"):
+    is_python = not source.startswith("%%") or source.startswith(("%%time", "%%capture"))
+    if cell.get("cell_type") != "code" or not is_python:
         return {}
     lines = [line for line in source.splitlines() if not line.startswith(("%", "!"))]
     try:
         statements = ast.parse("\n".join(lines)).body
     except (SyntaxError, ValueError, MemoryError, RecursionError):  # the last two: nested deeply
         return {}
+    ran_as = cell.get("execution_count") or 0
     found: dict[str, Assignment] = {}
     for statement in statements:
-        if not isinstance(statement, ast.Assign):
-            continue
-        try:
-            digest = value_digest(ast.literal_eval(statement.value))
-        except (ValueError, TypeError, MemoryError, RecursionError):
-            digest = None
-        for target in statement.targets:
-            if isinstance(target, ast.Name):
-                ran_as = cell.get("execution_count") or 0
-                found[target.id] = Assignment(number, ran_as, digest)
+        if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            continue  # what they assign is not the notebook's
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                found[node.id] = Assignment(number, ran_as, None)
+        for name, value in _values_by_name(statement):
+            try:
+                digest = value_digest(ast.literal_eval(value))
+            except (ValueError, TypeError, MemoryError, RecursionError):
+                continue
+            found[name] = Assignment(number, ran_as, digest)
     return found
+
+
+def _values_by_name(statement: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
+    """The expressions that a statement assigns to names as they are."""
+    if not isinstance(statement, (ast.Assign, ast.AnnAssign)) or statement.value is None:
+        return
+    targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+    for target in targets:
+        pairs: list[tuple[ast.expr, ast.expr]] = [(target, statement.value)]
+        if isinstance(target, ast.Tuple) and isinstance(statement.value, ast.Tuple):
+            pairs = list(zip(target.elts, statement.value.elts, strict=False))
+        yield from ((name.id, value) for name, value in pairs if isinstance(name, ast.Name))
 
 
 def _change_in_notebook(

@@ -289,6 +289,13 @@ def test_a_cell_that_was_edited_and_not_run_is_told(lab, tmp_path):
         ("limit = 2", 1, "stale"),
         ("limit = 2\nlimit = 1", 1, "fresh"),
         ("%load_ext jammi_lab\nlimit = other = 7", 1, "stale"),
+        ("limit: int = 2", 1, "stale"),
+        ("other, limit = 1, 2", 1, "stale"),
+        ("other, limit = 2, 1", 9, "fresh"),
+        ("%%time\nlimit = 2", 1, "stale"),
+        ("limit += 1", 9, "stale"),
+        ("for limit in (1, 2):\n    pass", 9, "stale"),
+        ("def f():\n    limit = 2", 9, "fresh"),
         ("limit = read()", 1, "fresh"),
         ("limit = read()", 9, "stale"),
         ("%%jammi other\nlimit = 2", 1, "fresh"),
@@ -300,14 +307,21 @@ def test_a_cell_that_was_edited_and_not_run_is_told(lab, tmp_path):
 )
 @pytest.mark.parametrize("magic", ["%%jammi", "%%sql"])
 def test_a_parameter_that_was_assigned_again_is_told(lab, tmp_path, above, count, outcome, magic):
-    output = shown(lab.sql("SELECT x FROM jammi.big WHERE x > $limit", limit=1))
-    below = cell(f"{magic}\nSELECT x FROM jammi.big WHERE x > $limit", 5, output)
+    statement, values = "SELECT x FROM jammi.big WHERE x > $limit", {"limit": 1}
+    rows = shown(lab.sql(statement, params=values))
+    table = shown(lab.materialize("some", statement, params=values))
     file = cells(
-        tmp_path / "n.ipynb", cell("limit = 1", 1), cell(above, count), below, cell("limit = 3", 6)
+        tmp_path / "n.ipynb",
+        cell("limit = 1", 1),
+        cell(above, count),
+        cell(f"{magic}\n{statement}", 5, rows),
+        cell(f"{magic} -m some\n{statement}", 5, table),
+        cell("limit = 3", 6),
     )
-    _, [entry] = run("check-notebook", file)
-    assert entry["outcome"] == outcome
-    assert entry["reason"] == ("" if outcome == "fresh" else "$limit was assigned again in cell 2")
+    _, entries = run("check-notebook", file)
+    assert [entry["outcome"] for entry in entries] == [outcome, outcome]
+    reason = "" if outcome == "fresh" else "$limit was assigned again in cell 2"
+    assert [entry["reason"] for entry in entries] == [reason, reason]
 
 
 def test_another_time_zone_makes_what_is_shown_stale(lab, tmp_path):
