@@ -72,6 +72,7 @@ HOMES = {
     "MutableTable": "jammi_lab/features/live/mutable_handles.py",
     "Topics": "jammi_lab/features/live/topics.py",
     "Topic": "jammi_lab/features/live/topics.py",
+    "ValueLocation": "jammi_lab/features/prose/value_search.py",
     "Event": "jammi_lab/features/live/subscriptions.py",
     "EphemeralSession": "jammi_lab/features/live/session_handle.py",
     "CallEstimate": "jammi_lab/core/records.py",

@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     from jammi_lab.features.live.mutable_handles import MutableTable
     from jammi_lab.features.live.subscriptions import Event
     from jammi_lab.features.pictures.lineage import Lineage
+    from jammi_lab.features.prose.value_search import ValueLocation
     from jammi_lab.features.rows.row_map import RowMap
     from jammi_lab.features.vectors.context_set import ContextSet
     from jammi_lab.features.vectors.embedding import Embedding
@@ -201,6 +202,7 @@ __all__ = [
     "TopicNotFound",
     "Undecidable",
     "UnknownTable",
+    "ValueLocation",
     "VersionConflict",
     "Why",
     "Workspace",
@@ -261,6 +263,7 @@ _EXPLICIT_HOMES = {
     "Status": "freshness.reports",
     "StatusRow": "freshness.reports",
     "Step": "core.records",
+    "ValueLocation": "features.prose.value_search",
     "Why": "freshness.explain",
     "Workspace": "workspace.workspace",
     "open": "workspace.opening",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.commands.help import Help
-from jammi_lab.commands.shared import Answer, SharedVerbs
+from jammi_lab.commands.shared import Answer, SharedVerbs, check_texts
 from jammi_lab.commands.table import SHELL, Verb
 from jammi_lab.commands.words import DEFAULT_FOLDER, Values
 from jammi_lab.core.errors import InvalidArgument, JammiError, TableDamaged, WorkspaceNotFound
@@ -178,6 +178,25 @@ class ShellVerbs(SharedVerbs):
         from jammi_lab.workspace.stamp_checks import shown_in_file
 
         return _check_stamps(values, map(shown_in_file, map(Path, values["FILE"])))
+
+    def _check_text(self, values: Values) -> Answer:
+        from jammi_lab.workspace.stamp_checks import Workspaces
+
+        catalog = values["catalog"] or os.environ.get("JAMMI_CATALOG__URL")
+        with Workspaces(values["workspace"], catalog) as workspaces:
+            result = check_texts(
+                values["FILE"],
+                lambda file: workspaces.nearest(file).prose,
+                update=values["update"],
+            )
+        if values["junit"] is not None:
+            _write_report(values["junit"], result.junit())
+        return Answer(
+            result,
+            lambda: [each.to_dict() for each in result],
+            failed=result.fails(unfound="unfound" in values["fail"]),
+            remarks=tuple(result.notes),
+        )
 
 
 def _check_stamps(values: Values, shown: "Iterable[Shown]") -> Answer:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.commands.table import Verb
@@ -12,6 +13,7 @@ from jammi_lab.core.html import Rendered, ReprMixin, plain_text
 from jammi_lab.core.verdicts import Match, MatchWithUnpinnedInputs
 
 if TYPE_CHECKING:
+    from jammi_lab.features.prose.text_check import ProseChecker, TextCheck
     from jammi_lab.workspace.workspace import Workspace
 
 _TABLE_KEYS = "name version table_name kind status row_count bytes created_at completed_at".split()
@@ -166,6 +168,25 @@ class SharedVerbs:
             lambda: {key: getattr(report, key) for key in keys},
             failed=bool(report.missing or report.damaged or report.failed),
         )
+
+
+def check_texts(
+    files: Iterable[str], checker_of: "Callable[[Path], ProseChecker]", *, update: bool
+) -> "TextCheck":
+    """Compare the numbers of files with the tables. All files are read before one is written.
+    InvalidArgument."""
+    from jammi_lab.features.prose.documents import read_document
+    from jammi_lab.features.prose.text_check import TextCheck
+
+    result, documents = TextCheck(), [read_document(Path(file)) for file in files]
+    for document in documents:
+        found = checker_of(document.file).check(document, update=update)
+        result.extend(found)
+        result.notes += found.notes
+    for document in documents:
+        if any(prose.edits for prose in document.proses):
+            document.save()
+    return result
 
 
 def given_values(values: Values, *keys: str) -> Values:

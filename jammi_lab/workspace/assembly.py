@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from jammi_lab.features.checks.service import CheckService
     from jammi_lab.features.live.mutable_handles import MutableTables
     from jammi_lab.features.outputs.badge import BadgeService
+    from jammi_lab.features.prose.text_check import ProseChecker
     from jammi_lab.features.search.search import SearchService
     from jammi_lab.features.search.sql_functions import SearchFunctions
     from jammi_lab.features.vectors.models import Models
@@ -121,6 +122,13 @@ class Services(Infrastructure):
             lambda: self.scope.current,
             stamps,
         )
+
+    @first_use
+    def prose(self) -> "ProseChecker":
+        """Compares numbers in texts with the tables."""
+        from jammi_lab.features.prose.text_check import ProseChecker
+
+        return ProseChecker(self.catalog.result_tables, self.results)
 
     @first_use
     def lookup(self) -> "TableLookup":

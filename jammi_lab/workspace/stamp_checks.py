@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jammi_lab.core import junit
 from jammi_lab.core.anchors import Input, Snapshot, Unknown, Vanished, compares_content
-from jammi_lab.core.errors import InvalidArgument, JammiError, NameInvalid
+from jammi_lab.core.errors import InvalidArgument, JammiError, NameInvalid, WorkspaceNotFound
 from jammi_lab.core.html import escape_invisible
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.input_kinds import input_kind
@@ -48,6 +48,7 @@ from jammi_lab.store.workspace_identity import ID_FILE, has_server_catalog
 
 if TYPE_CHECKING:
     from jammi_lab.core.records import TableRecord, VersionRecord
+    from jammi_lab.features.prose.text_check import ProseChecker
     from jammi_lab.inputs.observation import Observation
     from jammi_lab.workspace.assembly import Services
 
@@ -321,6 +322,24 @@ class Workspaces:
         found = self._found[key]
         return found[0] if len(found) == 1 else None
 
+    def nearest(self, file: Path) -> "StampJudge":
+        """The workspace beside or above a file that bears no stamp. WorkspaceNotFound,
+        InvalidArgument when several are equally near; JammiError when it cannot be opened."""
+        if self._path is not None:
+            return self._judge(self._path)
+        for candidates in filter(None, _candidate_folders(file.parent)):
+            if len(candidates) == 1:
+                return self._judge(candidates[0])
+            raise InvalidArgument(
+                f"{len(candidates)} workspaces are equally near to {str(file)!r}: "
+                f"{', '.join(candidates)}.",
+                hint="Choose one by --workspace PATH.",
+            )
+        raise WorkspaceNotFound(
+            f"No workspace is next to {str(file)!r} or in a folder above.",
+            hint="Pass --workspace PATH.",
+        )
+
     def _search(self, folder: Path, workspace_id: str) -> "list[StampJudge]":
         """The nearest workspaces with that id."""
         for candidates in _candidate_folders(folder):
@@ -435,6 +454,11 @@ class StampJudge:
         """The folder of the workspace, absolute; its URL when it is remote."""
         folder = self._services.folder
         return str(folder.resolve()) if isinstance(folder, Path) else self._services.path
+
+    @property
+    def prose(self) -> "ProseChecker":
+        """Compares numbers in texts with the tables."""
+        return self._services.prose
 
     @property
     def files_replaced(self) -> bool:

@@ -45,6 +45,8 @@ from jammi_lab.workspace.first_use import load_modules
 from jammi_lab.workspace.recipe_values import Cache, Refresh
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from jammi_lab.features.live.session_handle import EphemeralSession, SessionList
     from jammi_lab.features.live.topics import Topics
     from jammi_lab.features.pictures.lineage import Lineage
+    from jammi_lab.features.prose.text_check import FoundValues
     from jammi_lab.features.vectors.models import Models
     from jammi_lab.freshness.explain import Why
     from jammi_lab.freshness.reports import Plan, RunReport, Status
@@ -1031,6 +1034,12 @@ class Workspace:
         table. A result stays while the columns that the check reads are equal; then no statement is
         run. TableNotFound; WorkspaceReadOnly when one must be run."""
         return self._services.check_service.run(None if names is None else list_of_names(names))
+
+    def find_value(self, number: "float | Decimal | str") -> "FoundValues":
+        """Where a number stands in the result tables, newest versions first: each
+        `jl.ValueLocation` with table, version, row, column and value. It may be rounded, as in
+        0.364, or a text as people write it, as in '36.4 %' or '1.2 million'. InvalidArgument."""
+        return self._services.prose.find_value(number)
 
     def backup(self, path: str | os.PathLike[str]) -> Path:
         """Copy the catalog, without tables of sessions, to one SQLite file, as of one moment while

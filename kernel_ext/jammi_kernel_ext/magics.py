@@ -15,7 +15,7 @@ from jammi_kernel_ext.notebook import Notebook
 from jammi_kernel_ext.sql_cell import run_cell
 from jammi_kernel_ext.versions import VersionVerbs
 from jammi_lab.commands.help import Help
-from jammi_lab.commands.shared import Answer, ShownDict, ShownList, given_values
+from jammi_lab.commands.shared import Answer, ShownDict, ShownList, check_texts, given_values
 from jammi_lab.commands.table import Verb
 from jammi_lab.commands.words import DEFAULT_FOLDER, Values, parse_line
 from jammi_lab.core.errors import (
@@ -215,6 +215,11 @@ class Magics(VersionVerbs):
         result.limit = values["limit"] or self._ws.settings["cells.limit"]
         result.preview(result.limit + 1)
         return result
+
+    def _check_text(self, values: Values) -> Any:
+        files = values["FILE"] or [self._notebook.require_file()]
+        prose = self._ws._services.prose
+        return check_texts(files, lambda _: prose, update=values["update"])
 
     def _view(self, values: Values) -> Any:
         name, namespace = values["NAME"], self._notebook.namespace

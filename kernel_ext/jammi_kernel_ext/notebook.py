@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jammi_kernel_ext.interruptible import ProgressLine
-from jammi_lab.core.errors import JammiError, WorkspaceNotFound
+from jammi_lab.core.errors import InvalidArgument, JammiError, WorkspaceNotFound
 from jammi_lab.core.module_imports import import_modules
 from jammi_lab.core.settings import DEFAULTS, Settings
 
@@ -235,6 +235,15 @@ class Notebook:
         session = self.namespace.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME", "")
         file = Path(str(session))
         return file if file.suffix == ".ipynb" else None
+
+    def require_file(self) -> str:
+        """The path of the notebook's file. InvalidArgument where the front end does not tell it."""
+        if self.file is None:
+            raise InvalidArgument(
+                "The file of this notebook is not known here.",
+                hint="Name it: %jammi check-text FILE.",
+            )
+        return str(self.file)
 
     def describe_cell(self) -> str:
         """The running cell and, where the front end tells it, the notebook's file. Empty for a

@@ -48,6 +48,7 @@ LINES = {
     "drop": "drop best",
     "expire": "expire venues --keep 1",
     "check": "check venues",
+    "check-text": "check-text notes.md --update",
     "fsck": "fsck",
     "recover": "recover",
     "remove": "remove again",
@@ -109,7 +110,8 @@ def test_every_line_works_and_is_shown_as_html_and_as_text(chain, tmp_path):
     (tmp_path / "days.ipynb").write_text('{"cells": []}')
     assert sorted(LINES) == sorted(v.name for v in commands(LINE))
     chain(
-        "ws = %jammi\nws.topics.register('events', {'page': 'string'})\nws.topics.publish('events', [{'page': 'home'}])"
+        "ws = %jammi\nws.topics.register('events', {'page': 'string'})\nws.topics.publish('events', [{'page': 'home'}])\n"
+        "with open('notes.md', 'w') as notes: notes.write('36.4 % are new.')"
     )
     for line in LINES.values():
         check_outputs(chain, f"%jammi {line}")

@@ -456,3 +456,19 @@ def test_a_change_in_a_cell_says_what_it_did_and_the_variable_holds_its_rows(pap
     ):
         assert words in said(papers, [f"%%jammi {code}"])
     assert papers.value("r.fetchall()") == "[(4,)]"
+
+
+def test_check_text_reads_the_open_notebook_as_saved(papers):
+    papers("%%jammi -m counted\nSELECT 36.4e0 + count(*) AS n FROM papers")
+    unknown = papers("%jammi check-text").error
+    assert unknown is not None and "The file of this notebook is not known here." in str(unknown)
+    shown = papers(
+        "import json, os\n"
+        "text = {'cell_type': 'markdown', 'source': ['There are 40.4 and 0.7777.']}\n"
+        "with open('n.ipynb', 'w') as file: json.dump({'cells': [text]}, file)\n"
+        "os.environ['JPY_SESSION_NAME'] = os.path.abspath('n.ipynb')\n"
+        "found = %jammi check-text\n"
+        "del os.environ['JPY_SESSION_NAME']\n"
+        "print([(each.cell, each.number, each.outcome) for each in found])"
+    )
+    assert shown.stream == "[(1, '40.4', 'backed'), (1, '0.7777', 'unfound')]\n"

@@ -1,0 +1,369 @@
+"""Numbers in prose: `check-text`, ties and `ws.find_value`."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.features.prose.documents import read_document
+from jammi_lab.features.prose.written_numbers import decimal_mark, find_numbers, parse_number
+from jammi_lab.workspace.stamp_checks import Workspaces
+from tests.features.prose.planted import plant
+from tests.processes import environment
+from tests.shell import run_shell
+from tests.sizes import sized
+
+BY_HAND = Path(__file__).with_name("by_hand.txt").read_text(encoding="utf-8")
+MARK = re.compile(r"⟦(?P<number>[^⟧]+?) (?P<outcome>\w+)⟧")
+SCORES = [
+    [("LLM", 0.364, 0.511, 1204), ("BM25", 0.212, 0.43, 1204), ("Ridge", 0.298, 0.377, 980)],
+    [("LLM", 0.4551, 0.511, 1310), ("BM25", 0.212, 0.441, 1204), ("Ridge", 0.298, 0.377, 980)],
+]
+WARDS = [
+    [("Oncology", 8120, 0.0875), ("Cardiology", 12345, 0.0312), ("Surgery", 23456, 0.015)],
+    [("Oncology", 8345, 0.0875), ("Cardiology", 12345, 0.0298), ("Surgery", 23456, 0.015)],
+]
+
+
+def put(ws, name, columns, rows, **options):
+    lines = [
+        [f"{each!r}e0" if isinstance(each, float) else repr(each) for each in row] for row in rows
+    ]
+    values = ", ".join(f"({', '.join(line)})" for line in lines)
+    ws.materialize(name, f"SELECT * FROM (VALUES {values}) t({columns})", **options)
+
+
+@pytest.fixture
+def lab(tmp_path):
+    with jl.open(tmp_path / "lab") as ws:
+        for number in range(2):
+            lasso = [("Lasso", 0.119, 0.2, 5)] * (number == 0)
+            put(ws, "scores", "model, f1, recall, n", SCORES[number] + lasso, key="model")
+            put(ws, "wards", "ward, patients, mortality", WARDS[number], key="ward")
+            put(
+                ws,
+                "timings",
+                "seconds, rows",
+                [(12.84, 1250000), (9.31, 1250000)][number : number + 1],
+            )
+            acl = [("ACL", 412, 0.206), ("ACL", 415, 0.2051)][number]
+            put(ws, "venues", "venue, n, share", [acl, ("ICML", 388, 0.194)])
+            ws.materialize("best", "SELECT model, f1 FROM jammi.scores ORDER BY f1 DESC LIMIT 1")
+        yield ws
+
+
+def check(*words):
+    result = run_shell("check-text", *words, "--json")
+    return result.exit_code, json.loads(result.stdout)
+
+
+def outcomes(tmp_path, text, name="a.md"):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    return [(each["number"], each["outcome"]) for each in check(tmp_path / name)[1]]
+
+
+@pytest.mark.parametrize("part", BY_HAND.split("=== ")[1:], ids=lambda part: part.split("\n")[0])
+def test_documents_written_by_hand(lab, tmp_path, part):
+    name, text = part.split("\n", 1)
+    plan = [(" ".join(match["number"].split()), match["outcome"]) for match in MARK.finditer(text)]
+    found = outcomes(tmp_path, MARK.sub(lambda match: match["number"], text), name)
+    assert len(found) >= len(plan)
+    rest = iter(found)
+    for number, outcome in plan:
+        written = next(each for each in rest if each[0].startswith(number))
+        assert written[1] == outcome, (number, found)
+    accused = Counter(number for number, outcome in found if outcome == "outdated")
+    assert accused.total() == sum(outcome == "outdated" for _, outcome in plan), found
+
+
+def test_planted_edits_are_found_and_nothing_else_is_accused(tmp_path):
+    counted = Counter()
+    for seed in range(sized(3, 10)):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        planted = plant(folder, sized(20, 30), seed)
+        with Workspaces(None, None) as workspaces:
+            prose = workspaces.nearest(planted[0].file).prose
+            for each in planted:
+                found = prose.check(read_document(each.file))
+                assert len(found) == len(each.mentions)
+                for mention, entry in zip(each.mentions, found, strict=True):
+                    assert entry.number.startswith(mention.text)
+                    counted[mention.truth == "outdated", entry.outcome == "outdated"] += 1
+    assert counted.total() > sized(600, 3000) and counted[True, True] + counted[True, False] > 100
+    assert counted[True, True] >= 0.95 * (counted[True, True] + counted[True, False])
+    assert counted[False, True] <= 0.01 * (counted[False, True] + counted[False, False])
+
+
+def test_what_is_reported_and_what_fails(lab, tmp_path):
+    file = tmp_path / "README.md"
+    file.write_text("# Results\n\nLLM has an F1 of 0.364 and a recall of 0.511; x is 0.7777.\n")
+    code, [outdated, backed, unfound] = check(file, "--fail")
+    assert code == 1
+    assert outdated == {
+        "file": str(file),
+        "cell": None,
+        "line": 3,
+        "number": "0.364",
+        "tied": False,
+        "table": "scores",
+        "version": 1,
+        "row": {"model": "LLM"},
+        "column": "f1",
+        "now": "0.455",
+        "outcome": "outdated",
+        "reason": "it was scores version 1, row LLM, column f1; now 0.455",
+    }
+    assert backed["reason"] == "by scores version 2, row LLM, column recall"
+    assert (unfound["outcome"], unfound["table"]) == ("unfound", None)
+    assert run_shell("check-text", file).stdout.splitlines()[0] == (
+        f"{file}:3: 0.364: outdated: it was scores version 1, row LLM, column f1; now 0.455"
+    )
+    assert run_shell("check-text", file).exit_code == 0
+    run_shell("check-text", file, "--junit", tmp_path / "x.xml")
+    suite = ElementTree.parse(tmp_path / "x.xml").getroot()
+    assert [suite.get(name) for name in ("tests", "failures", "skipped")] == ["3", "1", "1"]
+
+    file.write_text("LLM has an F1 of 0.455; x is 0.7777.\n")
+    assert check(file, "--fail")[0] == 0
+    assert check(file, "--fail=unfound")[0] == 1
+
+
+def test_a_tie_is_checked_exactly_and_updated_on_request_only(lab, tmp_path):
+    file = tmp_path / "paper.md"
+    text = (
+        "\ufeffIt is **0.36**<!-- jammi scores/LLM/f1 --> or 36.4 %<!-- jammi scores/LLM/f1 -->,\r\n"
+        "was 1,204 <!-- jammi scores/LLM/n -->, took 12.8 s<!-- jammi timings/seconds -->, and "
+        "0.21<!-- jammi scores/BM25/f1 --> stays; 0.364 without a tie.\r\n"
+    )
+    file.write_bytes(text.encode())
+    code, found = check(file, "--fail")
+    assert code == 1 and [each["outcome"] for each in found] == ["outdated"] * 4 + [
+        "backed",
+        "outdated",
+    ]
+    assert [each["now"] for each in found[:4]] == ["0.46", "45.5 %", "1,310", "9.3 s"]
+    assert file.read_bytes() == text.encode()
+    lines = run_shell("check-text", file, "--update").stdout.splitlines()
+    assert sum("updated: it was" in line for line in lines) == 4
+    new = text.replace("**0.36**", "**0.46**").replace("36.4 %", "45.5 %")
+    new = new.replace("1,204 ", "1,310 ").replace("12.8 s", "9.3 s")
+    assert file.read_bytes() == new.encode()
+    _, found = check(file, "--fail")
+    assert [each["outcome"] for each in found] == ["backed"] * 5 + ["outdated"]
+
+
+@pytest.mark.parametrize(
+    ("tie", "reason"),
+    [
+        ("0.364<!-- jammi scors/LLM/f1 -->", "there is no table 'scors'"),
+        ("0.364<!-- jammi scores -->", "the tie names no column"),
+        ("0.364<!-- jammi scores/XLM/f1 -->", "scores version 2 has no row XLM"),
+        ("0.364<!-- jammi scores/f1 -->", "a row of scores version 2 is named by model"),
+        ("0.364<!-- jammi scores/LLM/model -->", "has no column 'model' with numbers"),
+        ("many<!-- jammi scores/LLM/f1 -->", "no number stands before the tie"),
+    ],
+)
+def test_a_tie_that_names_nothing_fails(lab, tmp_path, tie, reason):
+    (tmp_path / "a.md").write_text(f"It is {tie}.")
+    code, [entry] = check(tmp_path / "a.md", "--fail")
+    assert (code, entry["outcome"], entry["tied"]) == (1, "unknown", True)
+    assert reason in entry["reason"]
+
+
+def test_ties_of_latex_and_of_keys_with_odd_letters(lab, tmp_path):
+    put(lab, "odd", "a, b, x", [("a/b c", 3, 1.25), ("50%", 4, 2.5)], key=["a", "b"])
+    tied = "1.25<!-- jammi odd/a%2Fb%20c/3/x --> 2.5<!-- jammi odd/50%25/4/x -->"
+    assert outcomes(tmp_path, tied) == [("1.25", "backed"), ("2.5", "backed")]
+    tex = "\\begin{document}\nIt is \\jammi{scores/LLM/f1}{0.364}.\n\\end{document}\n"
+    assert outcomes(tmp_path, tex, "a.tex") == [("0.364", "outdated")]
+    run_shell("check-text", tmp_path / "a.tex", "--update")
+    assert (tmp_path / "a.tex").read_text() == tex.replace("0.364", "0.455")
+
+
+def test_a_tie_in_code_is_text_about_ties(lab, tmp_path):
+    text = "Write `0.364<!-- jammi scores/LLM/f1 -->`:\n\n```\n0.364<!-- jammi x/y -->\n```\n"
+    assert outcomes(tmp_path, text) == []
+
+
+def notebook(path, *sources, **options):
+    cells = [{"cell_type": kind, "metadata": {}, "source": source} for kind, source in sources]
+    book = {"cells": cells, "metadata": {"a": "é"}, "nbformat": 4, "nbformat_minor": 5}
+    path.write_text(json.dumps(book, ensure_ascii=False, indent=1, **options) + "\n")
+    return path
+
+
+def test_a_notebook_is_checked_in_its_markdown_cells(lab, tmp_path):
+    file = notebook(
+        tmp_path / "n.ipynb",
+        ("code", ["llm = 0.364"]),
+        ("markdown", ["LLM reaches\n", "0.364 in F1."]),
+        ("markdown", "Tied: 0.364<!-- jammi scores/LLM/f1 -->"),
+    )
+    before = file.read_text()
+    _, found = check(file)
+    assert [(each["cell"], each["line"], each["outcome"]) for each in found] == [
+        (2, 2, "outdated"),
+        (3, 1, "outdated"),
+    ]
+    run_shell("check-text", file, "--update")
+    assert file.read_text() == before.replace("Tied: 0.364", "Tied: 0.455")
+
+
+def test_bad_files_are_refused_by_name_and_nothing_is_written(lab, tmp_path):
+    tied = tmp_path / "tied.md"
+    tied.write_text("0.364<!-- jammi scores/LLM/f1 -->")
+    bad = {
+        "large.md": b"LLM 0.364 " * (5 << 20),
+        "binary.md": b"\x89PNG\r\n\x00\x01",
+        "utf16.md": "LLM 0.364".encode("utf-16"),
+        "latin.md": "é 0.364".encode("latin-1"),
+        "broken.ipynb": b'{"cells": [',
+        "old.ipynb": b'{"worksheets": []}',
+        "deep.ipynb": b"[" * 100_000,
+        "list.ipynb": b'{"cells": [1]}',
+        "a.docx": b"PK",
+        "none": b"LLM 0.364",
+    }
+    for name, data in bad.items():
+        (tmp_path / name).write_bytes(data)
+        result = run_shell("check-text", tied, tmp_path / name, "--update")
+        assert result.exit_code == 3 and name in result.stderr, name
+    for name in ("missing.md", "lab"):
+        assert run_shell("check-text", tied, tmp_path / name).exit_code == 3
+    assert "0.364" in tied.read_text()
+    (tmp_path / "empty.md").write_bytes(b"")
+    assert run_shell("check-text", tmp_path / "empty.md").stdout == "No numbers.\n"
+
+
+def test_a_workspace_that_is_gone_or_not_alone(lab, tmp_path):
+    file = tmp_path / "papers" / "a.md"
+    file.parent.mkdir()
+    file.write_text("LLM has an F1 of 0.364.")
+    assert check(file)[1][0]["outcome"] == "outdated"
+    shutil.copytree(tmp_path / "lab", tmp_path / "copy")
+    result = run_shell("check-text", file)
+    assert result.exit_code == 3 and "2 workspaces are equally near" in result.stderr
+    assert check(file, "--workspace", tmp_path / "copy")[1][0]["outcome"] == "outdated"
+    shutil.rmtree(tmp_path / "copy")
+    lab.close()
+    shutil.rmtree(tmp_path / "lab")
+    assert "No workspace is next to" in run_shell("check-text", file).stderr
+    result = run_shell("check-text", file, "--workspace", tmp_path / "lab")
+    assert result.exit_code == 3 and "There is no workspace" in result.stderr
+
+
+def test_a_table_whose_file_is_lost_or_too_large_is_named(lab, tmp_path, monkeypatch):
+    (tmp_path / "a.md").write_text("LLM has an F1 of 0.364; 0.455<!-- jammi scores/LLM/f1 -->")
+    for file in (tmp_path / "lab" / "results").rglob("scores*.parquet"):
+        file.write_bytes(b"nothing")
+    result = run_shell("check-text", tmp_path / "a.md", "--fail")
+    assert result.exit_code == 1 and "scores version 2 cannot be read" in result.stdout
+    assert "unknown: scores cannot be read" in result.stdout
+    monkeypatch.setattr("jammi_lab.features.prose.value_search.MAX_TABLE_ROWS", 2)
+    result = run_shell("check-text", tmp_path / "a.md")
+    assert "wards version 1 is too large to search" in result.stdout
+
+
+def test_find_value_tells_where_a_number_stands_by_version(lab):
+    [found] = lab.find_value(0.364)[:1]
+    assert (found.table, found.version, found.row, found.column) == ("best", 1, {}, "f1")
+    [found] = [each for each in lab.find_value(0.364) if each.table == "scores"]
+    assert (found.version, found.row, found.value) == (1, {"model": "LLM"}, 0.364)
+    assert (found.newest_version, found.newest) == (2, 0.4551)
+    for same in ("45.5 %", Decimal("0.455"), np.float64(0.455), "0,455"):
+        assert {each.table for each in lab.find_value(same)} == {"best", "scores"}
+    assert [each.version for each in lab.find_value(np.int64(12345))] == [2, 1]
+    assert lab.find_value(0.7777) == [] and "no table" in repr(lab.find_value(0.7777))
+    assert "newest value" in repr(lab.find_value(0.364))
+    for bad in ("many", None, True, float("nan"), float("inf"), [1], "1 2", 10**60):
+        with pytest.raises(jl.errors.InvalidArgument, match="find_value takes a number"):
+            lab.find_value(bad)
+
+
+@pytest.mark.parametrize(
+    ("written", "holds", "others"),
+    [
+        ("0.36", ["0.355", "0.364", "0.365"], ["0.3549", "0.366"]),
+        ("0.3645", ["0.36445", "0.36455"], ["0.3644", "0.3646"]),
+        ("36.4 %", ["0.364", "0.3635", "36.4"], ["0.362", "3.64"]),
+        ("1.2 million", ["1234567", "1.2"], ["1260000", "12"]),
+        ("12k", ["12345", "11500"], ["12501"]),
+        ("1,234.5", ["1234.5", "1234.46"], ["1.2345"]),
+        ("1'234'567", ["1234567"], ["1234568"]),
+        ("12 345", ["12345"], ["345"]),
+        ("12{,}345", ["12345"], ["12346"]),
+        ("1.23e-4", ["0.000123"], ["0.000124"]),
+        ("1.23 \\times 10^{-4}", ["0.0001234"], ["0.0123"]),
+        ("−0.5 ms", ["-0.51"], ["0.5"]),
+        ("3 ‰", ["0.003", "3"], ["0.3"]),
+    ],
+)
+def test_a_number_is_backed_by_what_rounds_to_it(written, holds, others):
+    number = parse_number(written)
+    assert number is not None and number.counts == (written != "0.36")
+    assert all(number.is_rounded_from(Decimal(each)) for each in holds)
+    assert not any(number.is_rounded_from(Decimal(each)) for each in others)
+
+
+def test_the_decimal_mark_is_that_of_the_document():
+    german, english = "Es sind 1.234,5 und 0,45 und 2.345.", "It is 1,234.5 and 0.45 and 2.345."
+    assert [number.value for number in find_numbers(german, decimal_mark(german))] == [
+        Decimal("1234.5"),
+        Decimal("0.45"),
+        Decimal(2345),
+    ]
+    values = [number.value for number in find_numbers(english, decimal_mark(english))]
+    assert values == [Decimal("1234.5"), Decimal("0.45"), Decimal("2.345")]
+
+
+@pytest.mark.parametrize(
+    ("written", "value", "new"),
+    [
+        ("0.364", "0.45449", "0.454"),
+        ("36.4 %", "0.455", "45.5 %"),
+        ("36.4 %", "45.5", "45.5 %"),
+        ("12,345", "1234567.4", "1,234,567"),
+        ("1.234,5", "12345.678", "12.345,7"),
+        ("-0.12 ms", "0.31", "0.31 ms"),
+        ("0.31", "-0.12", "-0.12"),
+        ("1.2 million", "2345678", "2.3 million"),
+    ],
+)
+def test_a_new_value_is_written_as_the_old_one_was(written, value, new):
+    assert parse_number(written).write_value(Decimal(value)) == new
+
+
+def test_hostile_texts_are_read_in_time(tmp_path):
+    texts = [
+        "<!--",
+        "`a",
+        "[",
+        "(1,",
+        "1",
+        "<a ",
+        "\\jammi{",
+        "    a\n\n",
+        "---\n",
+        "[](",
+        "$1",
+        "0.1 ",
+    ]
+    for text in texts:
+        for suffix in (".md", ".tex", ".rst", ".html"):
+            (tmp_path / f"a{suffix}").write_text(text * (100_000 // len(text)))
+    code = (
+        "import sys; from pathlib import Path; from jammi_lab.features.prose.documents import read_document;"
+        "[read_document(Path(file)) for file in sys.argv[1:]]"
+    )
+    files = [str(file) for file in tmp_path.glob("a.*")]
+    subprocess.run([sys.executable, "-c", code, *files], check=True, timeout=60, env=environment())
