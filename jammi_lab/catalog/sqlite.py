@@ -22,7 +22,6 @@ from jammi_lab.catalog.write_lock import (
     begin_immediate,
     extended_code,
     is_busy,
-    lock_holder,
     primary_code,
     retry_while_busy,
 )
@@ -328,13 +327,11 @@ class Sqlite(Dialect):
         return damaged_error(self.label) if "Could not decode" in str(error) else None
 
     def _locked_error(self) -> VersionConflict:
-        holder = lock_holder(self.path)
         return VersionConflict(
-            f"Another kernel kept the catalog {self.label} locked for {LOCK_SECONDS} "
-            f"seconds{holder and f': {holder}'}; nothing was changed.",
-            hint="Continue it, or end it."
-            if holder.endswith("stopped")
-            else "Try again when it has finished.",
+            f"Another process kept the catalog {self.label} locked for {LOCK_SECONDS} seconds; "
+            "nothing was changed.",
+            hint="Try again when it has finished. Continue or end it if it was stopped: "
+            "`lslocks` lists the processes that hold locks.",
         )
 
     def _memory_error(self) -> ResourceExhausted:

@@ -1,16 +1,10 @@
-"""SQLite's lock for writers: waiting for it, and who holds it."""
+"""Waiting for SQLite's lock for writers."""
 
-import contextlib
-import os
-import socket
 import sqlite3
 from collections.abc import Callable
-from pathlib import Path
 
 from jammi_lab.core.interrupts import attempts
 
-_WRITE_LOCK_BYTE = "120"
-"""Where the lock is in the index of the log (https://sqlite.org/walformat.html)."""
 _MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.0003, 0.003
 """Shortest and longest pause between two attempts."""
 
@@ -43,21 +37,6 @@ def retry_while_busy(call: Callable[[], object], seconds: float) -> None:
             return
     assert last_error is not None
     raise last_error
-
-
-def lock_holder(catalog: Path) -> str:
-    """The process that holds the write lock of a catalog, as text, and whether it is stopped; empty
-    where that is not known. The lock is a byte of the log's index, which must not be opened."""
-    with contextlib.suppress(OSError, ValueError):
-        index = f":{os.stat(f'{catalog}-shm').st_ino}"
-        for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
-            fields = line.split()
-            if fields[-3].endswith(index) and fields[-2:] == [_WRITE_LOCK_BYTE] * 2:
-                pid = int(fields[-4])
-                state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2]
-                stopped = ", which is stopped" if state.startswith(("T", "t")) else ""
-                return f"process {pid} on {socket.gethostname()}{stopped}"
-    return ""
 
 
 def is_busy(error: BaseException) -> bool:

@@ -4,8 +4,6 @@ import contextlib
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 
@@ -50,31 +48,6 @@ def test_an_interrupt_ends_the_waiting(
         assert lab.catalog.metadata.get("n") is None
     write(lab.catalog)
     assert lab.catalog.metadata.get("n") == "1"
-
-
-HOLD = """
-import os, signal, sqlite3, sys
-held = sqlite3.connect(sys.argv[1], isolation_level=None)
-held.execute("BEGIN IMMEDIATE")
-os.kill(os.getpid(), signal.SIGSTOP)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_a_stopped_process_that_holds_the_catalog_is_named(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dialects, "LOCK_SECONDS", 0.05)
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(lab.path)]) as holder:
-        try:
-            os.waitpid(holder.pid, os.WUNTRACED)
-            with pytest.raises(
-                VersionConflict, match=f": process {holder.pid} on .+, which is stopped;"
-            ):
-                write(lab.catalog)
-        finally:
-            holder.kill()
-    write(lab.catalog)
 
 
 def test_a_writer_waits_for_another_tool_and_gives_up_in_the_end(
