@@ -416,10 +416,9 @@ def step_failure(name: str, step: StepFunction, error: Exception, row: str = "")
     line_index = line - 1 if step.inline_source is not None else 0
     if not 0 <= line_index < len(lines):
         return failed
-    column = _error_column(frame, lines[line_index])
-    failed.with_position(
-        text.rstrip("\n"), sum(len(text_line) + 1 for text_line in lines[:line_index]) + column
-    )
+    indent = len(lines[line_index]) - len(lines[line_index].lstrip())
+    line_start = sum(len(text_line) + 1 for text_line in lines[:line_index])
+    failed.with_position(text.rstrip("\n"), line_start + indent)
     return failed
 
 
@@ -429,19 +428,3 @@ def _line_hint(step: StepFunction, filename: str, line: int) -> str:
     if filename.startswith("<") or "ipykernel" in filename:
         return f"Line {line} of the cell."
     return f"Line {line} of {filename.rsplit('/', 1)[-1]}."
-
-
-_REBUILT_FRAME = "__traceback_maker"
-"""A name in the code of frames that came from a worker of a cluster: their columns are those of the
-statement that made them."""
-
-
-def _error_column(trace: types.TracebackType, text: str) -> int:
-    """The column, in characters, at which the failing expression begins."""
-    positions = [*trace.tb_frame.f_code.co_positions()]
-    instruction = trace.tb_lasti // 2
-    column = positions[instruction][2] if 0 <= instruction < len(positions) else None
-    indent = len(text) - len(text.lstrip())
-    if column is None or _REBUILT_FRAME in trace.tb_frame.f_code.co_names:
-        return indent
-    return len(text.encode()[:column].decode(errors="ignore"))

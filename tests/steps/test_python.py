@@ -294,7 +294,7 @@ def test_what_the_function_raises_is_the_cause_with_its_line_and_nothing_is_left
         and "test_python.py" in error.hint
         and len(error.lines()) <= 5
     )
-    assert error.excerpt.split("\n")[1].index("^") == error.excerpt.split("\n")[0].index("{}")
+    assert error.excerpt.split("\n")[1].index("^") == error.excerpt.split("\n")[0].index("return")
     assert (
         files(folder) == []
         and list(statuses(folder).values()) == ["failed"]
