@@ -550,11 +550,11 @@ class Workspace:
         key, terms (ascending, each as often as it occurs), length (their number),
         _text_digest, in key order.
 
-        `analyzer`: "english" (words in lower case, as Porter2 stems, without stop words), "simple"
-        (words in lower case) or "exact" (what stands between spaces, for codes). Text without
-        spaces between words is cut into overlapping pairs of characters. Only new and changed texts
-        are analysed; `.reuse` of the table counts them. Raises as `sql` does, and DuplicateKey,
-        SchemaMismatch, InvalidArgument.
+        `analyzer`: "english" (stems of words in lower case, without stop words), "simple" (words in
+        lower case) or "exact" (what stands between spaces, for codes). Text without spaces between
+        words is cut into overlapping pairs of characters. Only new and changed texts are analysed;
+        `.reuse` of the table counts them. Raises as `sql` does, and DuplicateKey, SchemaMismatch,
+        InvalidArgument.
         """
         recipe = Lexical(source, key=key, text=text, analyzer=analyzer, where=where)
         return self.materialize(name, recipe, cache=cache, refresh=refresh, progress=progress)

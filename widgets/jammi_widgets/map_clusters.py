@@ -4,8 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from jammi_lab.features.words.analyzers import STOP_WORDS, analyze
-from jammi_lab.features.words.porter2 import stem
+from jammi_lab.features.words.analyzers import STOP_WORDS, analyze, stem
 
 if TYPE_CHECKING:
     import numpy as np

@@ -22,7 +22,7 @@ from jammi_lab.features.search.search import SearchService, check_searchable, mi
 from jammi_lab.features.search.source_rows import SourceRows
 from jammi_lab.features.search.word_search import HIT_COLUMNS as WORD_HIT_COLUMNS
 from jammi_lab.features.search.word_search import check_lexical
-from jammi_lab.features.words.analyzers import OUTPUT_VERSION as ANALYSIS_VERSION
+from jammi_lab.features.words.analyzers import analysis_version
 from jammi_lab.inputs.observation import PinnedState
 from jammi_lab.sources.base import Computed, InputRead, ReadPlan, Relation
 
@@ -147,7 +147,7 @@ class _Call:
         words: dict[str, Any] = {}
         if self._words is not None:
             analyzer = self._rows[-1].descriptor.get("analyzer")
-            words = {"analyzer": analyzer, "revision": ANALYSIS_VERSION}
+            words = {"analyzer": analyzer, "revision": analysis_version()}
         if self._record is None:
             return canonical_json({**asked, "words": words}).decode()
         by_text = not self._by_row and texts_of(self._query) is not None

@@ -1,12 +1,13 @@
 """Text analysis: the terms of a text.
 
-`english`: words in lower case and without accents, but for stop words, as Porter2 stems; `simple`:
-words in lower case and without accents; `exact`: what stands between spaces, without surrounding
-punctuation. Runs of letters of scripts
-without spaces between words (Chinese, Japanese, Thai …) become overlapping pairs of characters.
+`english`: words in lower case and without accents, but for stop words, as stems of Snowball;
+`simple`: words in lower case and without accents; `exact`: what stands between spaces, without
+surrounding punctuation. Runs of letters of scripts without spaces between words (Chinese, Japanese,
+Thai …) become overlapping pairs of characters.
 """
 
 import functools
+import importlib.metadata
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -14,11 +15,10 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import near_names
-from jammi_lab.features.words.porter2 import stem
 
 Analyzer = Literal["english", "simple", "exact"]
 ANALYZERS: tuple[str, ...] = get_args(Analyzer)
-OUTPUT_VERSION = 2
+_OUTPUT_VERSION = 3
 """Increment when a text would give other terms than before."""
 _MARKS = "\u0300-\u036f\u0591-\u05bd\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0dff\u1ab0-\u1aff"
 """Combining marks and scripts that use them within words, besides `\\w`."""
@@ -57,6 +57,12 @@ def _unicode_patterns() -> _UnicodePatterns:
         spaceless=re.compile(f"[{_SPACELESS}]"),
         accents=re.compile("(?<=[A-Za-z\u0370-\u03ff])[\u0300-\u036f]+"),
     )
+
+
+@functools.cache
+def analysis_version() -> str:
+    """Part of the definition of a table: with another one a text may give other terms."""
+    return f"{_OUTPUT_VERSION}, snowballstemmer {importlib.metadata.version('snowballstemmer')}"
 
 
 def check_analyzer(analyzer: Any) -> str:
@@ -118,6 +124,15 @@ def _fold_accents(word: str) -> str:
         return word
     letters = _unicode_patterns().accents.sub("", unicodedata.normalize("NFD", word))
     return unicodedata.normalize("NFC", letters)
+
+
+def stem(word: str) -> str:
+    """The stem of an English word in lower case."""
+    # the module itself: its package has other stemmers where PyStemmer is installed
+    from snowballstemmer.english_stemmer import EnglishStemmer
+
+    stemmer = EnglishStemmer()  # not shared by threads, as it holds the word that it works on
+    return str(stemmer.stemWord(word))
 
 
 @functools.lru_cache(maxsize=1 << 16)

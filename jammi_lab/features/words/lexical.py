@@ -89,6 +89,6 @@ class Lexical(RowRecipe):
         self, ctx: BindContext, _recorded: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         """With the version of the analysis."""
-        from jammi_lab.features.words.analyzers import OUTPUT_VERSION
+        from jammi_lab.features.words.analyzers import analysis_version
 
-        return super().environment(ctx) | {"analysis": OUTPUT_VERSION}
+        return super().environment(ctx) | {"analysis": analysis_version()}

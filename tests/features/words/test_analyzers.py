@@ -6,27 +6,7 @@ from hypothesis import strategies as st
 
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.features.words.analyzers import ANALYZERS, analyze, check_analyzer, normalize, spans
-from jammi_lab.features.words.porter2 import stem
 from tests.cases.texts import ENCODABLE
-
-STEMS = """
-caresses caress  ponies poni  ties tie  cries cri  cats cat  gas gas  this this  gaps gap  kiwis kiwi  feed feed
-agreed agre  plastered plaster  bled bled  motoring motor  sing sing  conflated conflat  troubled troubl
-sized size  hopping hop  tanned tan  falling fall  hissing hiss  fizzed fizz  failing fail  filing file
-happy happi  sky sky  by by  say say  cry cri  relational relat  conditional condit  rational ration
-generously generous  generate generat  consign consign  consistency consist  consolingly consol
-knightly knight  knackeries knackeri  kneeling kneel  knives knive  beautiful beauti  replacement replac
-adjustable adjust  adoption adopt  controlling control  rolling roll  dying die  skies sky  news news
-succeed succeed  proceeding proceed  inning inning  hoped hope  yelled yell  arsenal arsenal
-communism communism  analysis analysi  databases databas  indices indic  running run  argued argu
-probate probat  rate rate  cease ceas  vietnamization vietnam  electrical electr  hopefulness hope
-goodness good  formality formal  sensibility sensibl  allowance allow  effective effect
-""".split()
-
-
-@pytest.mark.parametrize(("word", "expected"), list(zip(STEMS[::2], STEMS[1::2], strict=True)))
-def test_stems_are_those_of_the_published_porter2(word: str, expected: str) -> None:
-    assert stem(word) == expected
 
 
 @pytest.mark.parametrize(
@@ -34,6 +14,7 @@ def test_stems_are_those_of_the_published_porter2(word: str, expected: str) -> N
     [
         ("english", "The Networks of graphs, NOT a graph!", ["network", "graph", "graph"]),
         ("english", "the author’s books", ["author", "book"]),
+        ("english", "ponies hopping generously", ["poni", "hop", "generous"]),
         ("simple", "The Networks of graphs", ["the", "networks", "of", "graphs"]),
         ("simple", "cafe\u0301 ＡＢＣ ﬁne", ["cafe", "abc", "fine"]),
         ("simple", "हिन्दी भाषा", ["हिन्दी", "भाषा"]),
