@@ -116,6 +116,14 @@ def comment_error(path: str, line: int, text: str) -> SourceUnavailable:
     )
 
 
+def last_line_error(path: str, longest: int) -> SourceUnavailable:
+    """The error for a last line that is longer than lines may be."""
+    return SourceUnavailable(
+        f"{display_name(path)}: the last line has more than {longest:,} bytes.",
+        hint='Set options={"max_line_size": …} to the bytes of the longest line.',
+    )
+
+
 def quote_error(path: str, line: int, text: str, options: Mapping[str, Any]) -> SourceUnavailable:
     """The error for a quotation mark that is not closed, or is followed by more text."""
     hint = "Correct that line."

@@ -54,8 +54,9 @@ _GUESSES = (
 )
 """Encodings that a message names where the file can be decoded by them."""
 _MAX_NAMED_ENCODINGS = 4
-_nonempty_by_file = BoundedCache[SourceFile, bool](_MAX_CACHED_FILES)
-"""Compressed files that were decompressed to the end, and whether they contain anything."""
+_last_lines = BoundedCache[SourceFile, int](_MAX_CACHED_FILES)
+"""Compressed files that were decompressed to the end, and the bytes of their last lines."""
+_LINE_ENDS = b"\r\n"
 _copies: dict[tuple[str, str, str, int], tuple[SourceFile, str]] = {}
 """The path of the converted copy, by realm, path and encoding of a file and the
 number of lines that it does not have."""
@@ -118,16 +119,32 @@ def is_nonempty(source_file: SourceFile) -> bool:
     """
     if not is_compressed(source_file):
         return source_file.stat.size > 0
-    if (cached := _nonempty_by_file.get(source_file)) is not None:
+    return _compressed_last_line(source_file) >= 0
+
+
+def _compressed_last_line(source_file: SourceFile) -> int:
+    """The bytes of the last line of a compressed file that is not blank; -1 for an empty file.
+    Raises as `is_nonempty`."""
+    if (cached := _last_lines.get(source_file)) is not None:
         return cached
     now = time.time_ns()
-    has_data = False
+    size, is_open = -1, False
     with container_errors(source_file), open_content(source_file) as stream:
-        while stream.read(BLOCK_BYTES):
-            has_data = True
+        while block := stream.read(BLOCK_BYTES):
+            text = block.rstrip(_LINE_ENDS)
+            if not text:
+                size, is_open = max(size, 0), False
+                continue
+            begin = _begin_of_last_line(text)
+            before = size if is_open and begin == 0 else 0
+            size, is_open = before + len(text) - begin, len(text) == len(block)
     if source_file.is_proved(now, CLOCK_SECONDS):
-        _nonempty_by_file.put(source_file, has_data)
-    return has_data
+        _last_lines.put(source_file, size)
+    return size
+
+
+def _begin_of_last_line(text: bytes) -> int:
+    return max(text.rfind(b"\n"), text.rfind(b"\r")) + 1
 
 
 @contextlib.contextmanager
@@ -191,6 +208,22 @@ class TextFile:
         if name == "utf-16":  # without a byte order mark, which is told by the first character
             return "utf-16-be" if start[:1] == b"\0" else "utf-16-le"
         return name
+
+    def last_line_bytes(self, enough: int) -> int:
+        """The bytes of its last line that is not blank, or some number above `enough`. Raises as
+        `utf8_address`."""
+        address = self.utf8_address(0)
+        if address == self.address and is_compressed(self.source_file):
+            return _compressed_last_line(self.source_file)
+        with self.source_file.open() if address == self.address else open(address, "rb") as file:
+            end, text = file.seek(0, os.SEEK_END), b""
+            while end and not text:
+                start = file.seek(max(0, end - BLOCK_BYTES))
+                text = file.read(end - start).rstrip(_LINE_ENDS)
+                end = start + len(text)
+            start = file.seek(max(0, end - enough - 1))
+            text = file.read(end - start)
+        return len(text) - _begin_of_last_line(text)
 
     def utf8_address(self, skip: int | None = None) -> str:
         """The name under which DuckDB reads the file as UTF-8: `address`, or the path of a
