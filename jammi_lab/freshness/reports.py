@@ -187,7 +187,7 @@ _OUTCOME_ICONS = {
 }
 _MAX_CAUSE_LINES = 5
 """Causes of a row in a text table. Further ones are counted."""
-_SLOW_SECONDS = 1.0
+_SLOW_SECONDS = 10.0
 """A plan says of steps that take longer why they are no increments."""
 MAX_COMPARED_STEPS = 50
 """Of a longer run only so many tables are compared with their versions before."""

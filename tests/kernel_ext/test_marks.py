@@ -1,7 +1,9 @@
 """The process that says which cells of an open notebook no longer hold."""
 
+import contextlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import pytest
 import jammi_lab as jl
 from jammi_kernel_ext import marks
 from jammi_kernel_ext.marks import MarkService
+from jammi_lab.core.records import TableRecord, TableStatus
 from tests.inside import services_of
 from tests.waiting import until
 
@@ -80,6 +83,24 @@ def test_a_cell_is_marked_while_its_table_does_not_hold(lab, service, tmp_path):
     (tmp_path / "a.csv").write_text("id,x\n1,9\n2,3\n")
     lab.recompute("big")
     assert marked(service)["c1"].startswith("big is outdated: version 2 is ready. Run the cell.")
+
+
+def test_a_mark_says_which_process_computes_the_table_now(lab, service, tmp_path):
+    watch(service, tmp_path, ["c1", stamp(lab.table("big")), []])
+    assert marked(service) == {}
+    (tmp_path / "a.csv").write_text("id,x\n1,9\n2,3\n")
+    order = TableRecord(
+        table_name="",
+        kind="sql",
+        status=TableStatus.BUILDING,
+        recipe="big",
+        version=0,
+        definition_hash="d",
+    )
+    with contextlib.suppress(KeyError), services_of(lab).publisher.build_row(order, "a"):
+        assert f"; process {os.getpid()} computes it" in marked(service)["c1"]
+        raise KeyError
+    assert "computes it" not in marked(service)["c1"]
 
 
 def test_a_file_that_a_statement_read_marks_its_cell(lab, service, tmp_path):
