@@ -109,7 +109,9 @@ class Result(TableMixin, BadgeMixin):
     _last_table: "weakref.ref[pa.Table] | None" = None
     _is_step_input = False
     _read_as: StampedTable | None = None
-    """The table that these are all the rows of; None for any other statement."""
+    """The table that these are the rows of; None for any other statement."""
+    _is_whole_recipe = False
+    """Whether they are all its rows, and it was asked for by its recipe."""
     _recorded: RecordedInputs | None = None
     """What a search read, which no statement of this result names."""
     _origin: FrameOrigin | None = None
@@ -190,11 +192,11 @@ class Result(TableMixin, BadgeMixin):
         if not self._is_step_input:
             if self._origin is None:
                 self._origin = self._read_origin()
-            text, _ = self._statement() or ("", None)
-            is_table = form and (self._read_as is not None or whole_table(text) is not None)
-            origins.record_read(
-                replace(self._origin, form=form) if is_table else self._origin, rows
-            )
+            is_table = self._is_whole_recipe
+            if self._read_as is None:
+                text, _ = self._statement() or ("", None)
+                is_table = whole_table(text) is not None
+            origins.record_read(replace(self._origin, form=form if is_table else ""), rows)
         return rows
 
     def _read_origin(self) -> FrameOrigin:

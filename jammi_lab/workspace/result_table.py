@@ -378,7 +378,9 @@ class ResultTable(TableMixin, ReprMixin):
 
     def read(self) -> Result:
         """Read the rows. TableDamaged when the bytes are missing or not the published ones."""
-        return self._with_origin(self._read())
+        result = self._with_origin(self._read())
+        result._is_whole_recipe = self._is_of_recipe
+        return result
 
     def head(self, n: int = 5) -> Result:
         """Read the first `n` rows. InvalidArgument when `n` is no integer from 0; TableDamaged."""
@@ -411,7 +413,7 @@ class ResultTable(TableMixin, ReprMixin):
         """A lazy scan in another engine: a polars LazyFrame, a DuckDB relation or a pyarrow
         Dataset. TableDamaged; InvalidArgument."""
         frame = self._scan(engine)
-        form = engine if engine == "polars" else ""
+        form = engine if engine == "polars" and self._is_of_recipe else ""
         origins.record_read(msgspec.structs.replace(self._origin(), form=form), frame)
         return frame
 

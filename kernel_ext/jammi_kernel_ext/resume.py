@@ -201,8 +201,9 @@ class _Variables:
         self._recipes = {fold(name) for name in ws._services.catalog.recipes.names()}
         for cell in cells:
             first_line, _, text = cell.text.partition("\n")
-            if cell.text.startswith("%%jammi "):
-                self._follow_statement(cell, first_line.removeprefix("%%jammi"), text)
+            magic, _, line = first_line.partition(" ")
+            if magic in ("%%jammi", "%%sql"):
+                self._follow_statement(cell, line, text)
             elif not cell.text.startswith("%%"):
                 with contextlib.suppress(*_NOT_PYTHON):
                     self._follow_code(cell)
@@ -311,6 +312,8 @@ def _changed_names(statement: ast.stmt) -> set[str]:
                 names |= {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
             case ast.Expr(ast.Call(ast.Attribute(value=ast.Name(name), attr=method))):
                 names |= set() if method in _FORMS else {name}
+            case ast.Call(ast.Attribute(value=ast.Name(name), attr="pop")):
+                names.add(name)  # the method of a frame that changes it and gives a value
             case ast.FunctionDef(name) | ast.ClassDef(name):
                 names.add(name)
     return names

@@ -63,7 +63,7 @@ def test_variables_are_bound_to_the_same_tables_and_nothing_runs(
 ) -> None:
     notebook.run(
         "df = ws.table('ages').pandas()",
-        "%%jammi flat --as polars\nFROM jammi.ages",
+        "%%sql flat --as polars\nFROM jammi.ages",
         "rows = ws.table('ages').read()\nsame = rows",
         "%%jammi_py step --inputs ages=jammi.ages\nages.pandas().assign(z=1)",
         "%%jammi -m later -q\nSELECT year FROM df",
@@ -71,6 +71,7 @@ def test_variables_are_bound_to_the_same_tables_and_nothing_runs(
         "other = ws.table('ages').arrow()",
         "other = other.slice(1)",
         "changed = ws.table('ages').pandas()\nchanged['k'] = 1",
+        "popped = ws.table('ages').pandas()\nyears = popped.pop('year')",
     )
     with (tmp_path / "papers.csv").open("a") as file:
         file.write("5,B,2024\n")
@@ -81,7 +82,7 @@ def test_variables_are_bound_to_the_same_tables_and_nothing_runs(
         assert f"ages version 1  {form}" in lines[name], shown
         assert "stale: papers changed" in lines[name]
     assert "run cell" in lines["query"] and "run cell" in lines["other"]
-    assert "which changes it" in lines["changed"]
+    assert "which changes it" in lines["changed"] and "which changes it" in lines["popped"]
     assert "Python steps found: step" in shown
     notebook.run(NAMES, "%%jammi -m again -q\nSELECT id FROM df")
     assert (
