@@ -117,7 +117,10 @@ def parse_view(text: str) -> ViewText | None:
         elif word == "select":
             level.has_select, level.has_order_by = True, False
         elif word == "order":
-            level.has_order_by = True
+            key = "".join(tokens[position + 1 : position + 2])
+            # a number is a column, but in a window a constant; MariaDB prints it as ''
+            is_constant = level.opened_by == "over" and (key.isdigit() or key.startswith("'"))
+            level.has_order_by = not is_constant
         elif word in ("limit", "fetch") and not level.has_order_by:
             view.volatile_because = (
                 view.volatile_because
