@@ -4,6 +4,8 @@ import gzip
 import json
 import os
 import shutil
+import subprocess
+import sys
 import zipfile
 
 import pyarrow as pa
@@ -103,3 +105,20 @@ def test_a_row_number_beyond_a_sheet_is_refused(ws, tmp_path, number):
             book.writestr(name, body)
     with pytest.raises(SourceUnavailable, match=r"a row numbered|too large for memory|is damaged"):
         ws.sources.add("t", tmp_path / "x.xlsx")
+
+
+def test_a_sheet_is_read_where_less_memory_is_allowed_than_a_reader_may_take(tmp_path):
+    write(tmp_path / "x.xlsx")
+    program = f"""if True:
+        import resource, jammi_lab
+        resource.setrlimit(resource.RLIMIT_AS, (7 << 29, 7 << 29))
+        with jammi_lab.open({str(tmp_path / "lab")!r}) as ws:
+            ws.sources.add("t", {str(tmp_path / "x.xlsx")!r})
+            print(len(ws.sql("FROM t").fetchall()))
+    """
+    env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 0

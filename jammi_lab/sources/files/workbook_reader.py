@@ -57,7 +57,8 @@ def read_workbook(request: dict[str, Any]) -> dict[str, Any]:
     notes, or why it was refused. `name` is the file's name in messages, `options` are those of the
     source."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY_BYTES, hard))
+    is_lower = 0 <= soft < _MAX_MEMORY_BYTES  # above a limit of the kernel none can be set
+    resource.setrlimit(resource.RLIMIT_AS, (soft if is_lower else _MAX_MEMORY_BYTES, hard))
     try:
         table, notes = _read(request["path"], request["name"], request["options"])
         with pa.OSFile(request["to"], "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
