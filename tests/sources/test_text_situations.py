@@ -137,6 +137,18 @@ def test_an_archive_of_several_tables_is_refused(read):
     assert "2 files" in refused.value.message
 
 
+@pytest.mark.parametrize(
+    ("place", "value"), [(8, 1), (8, 32), (10, 99)], ids=["key", "patch", "method"]
+)
+def test_an_archive_that_cannot_be_unpacked_is_refused(read, place, value):
+    """With a flag or a method in its directory that Python's reader does not know."""
+    archive = bytearray(zipped(("a.csv", CSV)))
+    for entry in (archive.rfind(b"PK\x01\x02") + place, place - 2):
+        archive[entry] = value
+    with pytest.raises(SourceUnavailable, match="is encrypted, or packed in a way"):
+        read(bytes(archive), "a.csv.zip")
+
+
 @pytest.mark.parametrize("suffix", ["txt", "psv", "dat"])
 def test_a_name_that_does_not_tell_the_delimiter_asks_for_it(read, suffix):
     with pytest.raises(SourceUnavailable) as refused:

@@ -237,11 +237,6 @@ def decide(
         raise read_errors.empty_error(files[0].path, kind)
     names = list({fold(name): name for head in heads for name in head.names}.values())
     check_declared_columns(options.get("types", {}), names)
-    longest = options.get("max_line_size", _MAX_LINE_BYTES)
-    for file in files:
-        # DuckDB 1.5.5 leaves out a last line that does not fit into its buffer
-        if file.last_line_bytes(longest) > longest:
-            raise csv_errors.last_line_error(file.path, longest)
     if dialect.comment:
         for head, file in zip(heads, files, strict=True):
             _check_comments(dialect, head, file)
@@ -259,6 +254,11 @@ def decide(
         columns = decide_columns(relation_of(select), names, options, size)
     except csv_errors.Misfit as misfit:
         raise _misfit_error(misfit, dialect, heads, files) from None
+    longest = options.get("max_line_size", _MAX_LINE_BYTES)
+    for file in files:
+        # DuckDB 1.5.5 leaves out a last line that does not fit into its buffer; others it names
+        if file.last_line_bytes(longest) > longest:
+            raise csv_errors.last_line_error(file.path, longest)
     types = {name: column.type for name, column in columns.items()}
     casts = {name: c.cast for name, c in columns.items() if c.cast is not None}
     return Decision(

@@ -71,7 +71,7 @@ def is_compressed(source_file: SourceFile) -> bool:
 
 def decompressed(file: BinaryIO, source_file: SourceFile) -> BinaryIO:
     """The bytes of an open file, taken out of the container that its name tells. Raises
-    SourceUnavailable for a zip archive of several files or none."""
+    SourceUnavailable for a zip archive of several files or none, and for an encrypted one."""
     match os.path.splitext(source_file.path.lower())[1]:
         case ".gz":
             return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]
@@ -103,7 +103,13 @@ def files_of_archive(file: BinaryIO, name: str) -> list[str]:
 def _member(file: BinaryIO, name: str) -> BinaryIO:
     members = files_of_archive(file, name)
     if len(members) == 1:
-        return zipfile.ZipFile(file).open(members[0])  # type: ignore[return-value]
+        try:
+            return zipfile.ZipFile(file).open(members[0])  # type: ignore[return-value]
+        except RuntimeError:
+            raise SourceUnavailable(
+                f"{name} is encrypted, or packed in a way that is not supported.",
+                hint="Unpack it, and add the file.",
+            ) from None
     raise SourceUnavailable(
         f"{name} contains {len(members)} files; an archive is read if it contains one table.",
         hint="Unpack it, and add the folder.",
