@@ -16,19 +16,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
-from jammi_lab.core.thread_pool import ThreadPool
-from jammi_lab.features.vectors.encoders.blas_threads import one_blas_thread, usable_cores
+from jammi_lab.features.vectors.encoders.blas_threads import one_blas_thread
 from jammi_lab.storage.vector_arrays import Floats, RowNumbers, check_k, check_queries
 
 Doubles = NDArray[np.float64]
 
 MAX_BLOCK_BYTES = 24 << 20
 """Size of a block of approximate similarities in memory."""
-THREAD_PART_BYTES = 16 << 20
-"""Size of vectors per thread of a product with few queries. Such a product waits for memory, and
-one core alone does not use the full memory bandwidth."""
-MAX_MEMORY_BOUND_QUERIES = 8
-"""Most queries whose product is limited by memory; with more it is limited by arithmetic."""
 RESCORE_CHUNK_SIZE = 1 << 15
 """Numbers per step in float64, so that they stay in the cache."""
 _MIN_SAFE_NORM, _MAX_SAFE_NORM = 2.0**-60, 2.0**60
@@ -143,7 +137,7 @@ class ExactSearch:
             excluded[allowed] = False
         wide_queries = queries.astype(np.float64)
         units = wide_queries / np.sqrt(np.square(wide_queries).sum(1, keepdims=True))
-        approximate = _dot_products(units.astype(np.float32), vectors)
+        approximate = dot_products(units.astype(np.float32), vectors)
         approximate *= inverse
         if excluded is not None:
             approximate[:, excluded] = -np.inf
@@ -188,26 +182,8 @@ class ExactSearch:
         return Hits(pairs.row[best].reshape(-1, count), pairs.similarity[best].reshape(-1, count))
 
 
-def _dot_products(units: Floats, vectors: Floats) -> Floats:
-    """(q, n): the dot products. BLAS itself is limited to one thread, because its own threads spin;
-    large vectors are instead split over all cores here."""
-    parts = (
-        min(usable_cores(), vectors.nbytes // THREAD_PART_BYTES)
-        if len(units) <= MAX_MEMORY_BOUND_QUERIES
-        else 1
-    )
-    if parts < 2:
-        return part_product(units, vectors)
-    bounds = [len(vectors) * i // parts for i in range(parts + 1)]
-    first, *other_parts = [vectors[bounds[i] : bounds[i + 1]] for i in range(parts)]
-    with ThreadPool(parts - 1, "jammi-product") as pool:
-        futures = [pool.submit(part_product, units, part) for part in other_parts]
-        first_part = part_product(units, first)
-    return np.concatenate([first_part, *(part.result() for part in futures)], axis=1)
-
-
-def part_product(units: Floats, vectors: Floats) -> Floats:
-    """Scores of queries (rows) by vectors (columns) of one part of the table."""
+def dot_products(units: Floats, vectors: Floats) -> Floats:
+    """(q, n): the dot products. BLAS is limited to one thread, because its own threads spin."""
     with one_blas_thread():  # some libraries have one limit per thread
         product: Floats = units @ vectors.T
     return product

@@ -190,24 +190,3 @@ def test_the_product_over_all_vectors_takes_one_thread_of_the_blas(monkeypatch):
     monkeypatch.setattr(exact, "one_blas_thread", Limiting)
     ExactSearch(vectors).search(vectors[0], 3)
     assert limits == [True, False]
-
-
-@pytest.mark.parametrize("queries", [1, 3, 9])
-def test_large_vectors_are_compared_in_parts_by_all_cores_and_a_part_more_or_less_does_not_show(
-    monkeypatch, queries
-):
-    vectors = np.random.default_rng(1).standard_normal((1001, 8)).astype(np.float32)
-    whole, taken, part = ExactSearch(vectors).search(vectors[:queries], 5), [], exact.part_product
-    monkeypatch.setattr(exact, "THREAD_PART_BYTES", 1 << 10)
-    monkeypatch.setattr(exact, "usable_cores", lambda: 3)
-    monkeypatch.setattr(
-        exact, "part_product", lambda units, some: taken.append(len(some)) or part(units, some)
-    )
-    parted = ExactSearch(vectors).search(vectors[:queries], 5)
-    assert (
-        whole.rows.tolist() == parted.rows.tolist()
-        and whole.similarities.tobytes() == parted.similarities.tobytes()
-    )
-    assert sorted(taken) == (
-        [333, 334, 334] if queries <= exact.MAX_MEMORY_BOUND_QUERIES else [1001]
-    )
