@@ -1,6 +1,5 @@
 """Digests of files and of their column chunks, and when an unchanged stat may replace hashing."""
 
-import contextlib
 import errno
 import hashlib
 import os
@@ -21,12 +20,11 @@ from jammi_lab.storage.files import (
     is_settled,
     open_for_reading,
     read_regular,
-    regular_stat,
     stat_of,
 )
 from jammi_lab.storage.mmap_watch import force_mtime_update
 from jammi_lab.storage.object_store import RemotePath
-from jammi_lab.storage.parquet import parse_footer, read_footer, split_leaves
+from jammi_lab.storage.parquet import split_leaves
 from jammi_lab.storage.parquet_pages import pages_match_footer
 from jammi_lab.storage.parquet_statistics import (
     BLOOM_FILTER_LENGTH,
@@ -139,44 +137,6 @@ def sha256_stream(file: BinaryIO, on_bytes: Callable[[int], None] | None = None)
         if on_bytes is not None:
             on_bytes(bytes_read)
     return digest.hexdigest()
-
-
-class FileRead(NamedTuple):
-    """A file as one read finds it."""
-
-    path: StoragePath
-    """Its location."""
-    data: bytes | None
-    """Its content, when it is small."""
-    digest: str
-    """SHA-256 of all bytes; empty for a large file that is not a complete Parquet file."""
-    size: int
-    """Size in bytes."""
-
-    def footer(self) -> pq.FileMetaData | None:
-        """Its footer, which proves nothing about the data; None when the file is not a complete
-        Parquet file. Raises OSError."""
-        return (
-            read_footer(self.path)
-            if self.data is None
-            else parse_footer(pa.BufferReader(self.data))
-        )
-
-
-def read_once(path: StoragePath) -> FileRead | None:
-    """Read a Parquet file that may be incomplete; None when it does not exist. A small file that
-    cannot be read counts as incomplete, a large one raises OSError."""
-    if isinstance(path, Path):
-        with contextlib.suppress(OSError):
-            content = read_regular(path, SMALL_FILE_BYTES, follow_links=True)
-            if content is None:
-                return None
-            if (data := content[1]) is not None:
-                return FileRead(path, data, hashlib.sha256(data).hexdigest(), len(data))
-    stat = regular_stat(path)
-    if stat is None:
-        return None
-    return FileRead(path, None, "" if read_footer(path) is None else sha256_file(path), stat.size)
 
 
 def digest_parquet(path: Path, footer: pq.FileMetaData | None = None) -> ParquetDigests:

@@ -478,15 +478,6 @@ def read_footer(path: StoragePath) -> pq.FileMetaData | None:
     proves nothing about the data."""
     try:
         with open_for_reading(path) as file:
-            return parse_footer(file)
-    except OSError:
-        return None
-
-
-def parse_footer(file: Any) -> pq.FileMetaData | None:
-    """The footer of an open file or of bytes in memory; None when it is not a complete Parquet
-    file. Raises OSError when it cannot be read."""
-    try:
-        return pq.read_metadata(file)
-    except pa.ArrowInvalid:
+            return pq.read_metadata(file)
+    except (OSError, pa.ArrowInvalid):
         return None

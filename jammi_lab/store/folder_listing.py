@@ -4,12 +4,11 @@ little more than checking few."""
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.thread_pool import ThreadPool
 from jammi_lab.storage import own_files
 from jammi_lab.storage.files import StoragePath, fault_point, sync_folder
 from jammi_lab.store.manifests import SUFFIX
@@ -24,9 +23,6 @@ _TEMPORARY_FILE_PATTERN = re.compile(
 
 _REMOVAL_ORDER = (*reversed(SIDECAR_SUFFIXES), SUFFIX, ".parquet")
 """Suffixes of a table's files, in the order of their removal."""
-_MAX_CONCURRENT_REMOVALS = 8
-"""Tables whose files are removed concurrently. Each removal waits for the file system's journal,
-and these wait together."""
 
 
 class StoredTable(Protocol):
@@ -126,7 +122,8 @@ class FolderListing:
                     )
             except (JammiError, OSError) as error:
                 errors[table.table_name] = error
-        for deletion, removed in _remove_all(deletions):
+        for deletion in deletions:
+            removed = _remove_files(deletion.paths)
             if isinstance(removed, OSError):
                 errors[deletion.table_name] = removed
             elif removed:
@@ -204,21 +201,6 @@ class FolderListing:
             folder: StoragePath = self._results.resolve_folder(location)
             self._folders[location] = _Folder(folder) if isinstance(folder, Path) else None
         return self._folders[location], name.removesuffix(".parquet")
-
-
-def _remove_all(tables: list[_Deletion]) -> Iterator[tuple[_Deletion, bool | OSError]]:
-    """Remove the files of each table. Yields whether any existed, or the error."""
-    if len(tables) <= _MAX_CONCURRENT_REMOVALS:
-        yield from _remove_share(tables)
-        return
-    with ThreadPool(_MAX_CONCURRENT_REMOVALS, "jammi-clear") as pool:
-        shares = [tables[k::_MAX_CONCURRENT_REMOVALS] for k in range(_MAX_CONCURRENT_REMOVALS)]
-        for results in pool.map(_remove_share, shares):
-            yield from results
-
-
-def _remove_share(tables: list[_Deletion]) -> list[tuple[_Deletion, bool | OSError]]:
-    return [(deletion, _remove_files(deletion.paths)) for deletion in tables]
 
 
 def _remove_files(paths: list[str]) -> bool | OSError:

@@ -17,7 +17,7 @@ from jammi_lab.core.errors import JammiError
 from jammi_lab.core.manifest import is_sealed
 from jammi_lab.core.records import Progress, TableRecord, TableStatus
 from jammi_lab.core.recovery_report import RecoveryReport
-from jammi_lab.storage.digests import read_once, sha256_file
+from jammi_lab.storage.digests import sha256_file
 from jammi_lab.storage.files import (
     StoragePath,
     fault_point,
@@ -29,6 +29,7 @@ from jammi_lab.storage.files import (
     write_atomic,
 )
 from jammi_lab.storage.object_store import RemotePath
+from jammi_lab.storage.parquet import read_footer
 from jammi_lab.store import manifests
 from jammi_lab.store.completed_records import completed_from_manifest, matches_record
 from jammi_lab.store.folder_listing import FolderListing, StoredTable
@@ -316,23 +317,20 @@ class Recovery:
         manifest = manifests.parse(body := manifests.read(path))
         if manifest is None or body is None or not matches_record(manifest, record):
             self._fail(record, "its writer exited before it was complete")
-        elif (file := read_once(path)) is None:
+        elif (stat := regular_stat(path)) is None:
             self._fail(record, "its writer exited, and its file is missing")
-        elif file.digest != manifest.artifact.digest:
-            if file.footer() is None:
-                self._fail(record, "its writer exited, and its file is incomplete")
-            else:
-                self._quarantine(
-                    record,
-                    path,
-                    "the file is complete, but its digest is not the one in the manifest",
-                )
+        elif read_footer(path) is None:
+            self._fail(record, "its writer exited, and its file is incomplete")
+        elif sha256_file(path) != manifest.artifact.digest:
+            self._quarantine(
+                record, path, "the file is complete, but its digest is not the one in the manifest"
+            )
         elif newest > record.version:
             self._fail(record, "a later version was already ready")
         elif not is_sealed(body):
             self._quarantine(record, path, "the file is complete, but its manifest was edited")
         else:
-            return completed_from_manifest(record, manifest, body, file.size), body
+            return completed_from_manifest(record, manifest, body, stat.size), body
         return None
 
     def _fail(self, record: TableRecord, reason: str) -> None:

@@ -122,27 +122,6 @@ def test_a_torn_parquet_is_said_so(tmp_path):
             digest_parquet(tmp_path / "t")
 
 
-@pytest.mark.parametrize("small", [0, 1 << 20])
-def test_a_look_at_a_file_that_may_be_torn_tells_footer_digest_and_size(
-    tmp_path, monkeypatch, small
-):
-    monkeypatch.setattr(digests, "SMALL_FILE_BYTES", small)
-    write(tmp_path / "f", a=[1, 2, 3])
-    whole = (tmp_path / "f").read_bytes()
-    (tmp_path / "torn").write_bytes(whole[:-7])
-    found = digests.read_once(tmp_path / "f")
-    assert (found.footer().num_rows, found.digest, found.size) == (
-        3,
-        hashlib.sha256(whole).hexdigest(),
-        len(whole),
-    )
-    assert (
-        digests.read_once(tmp_path / "torn").footer() is None
-        and digests.read_once(tmp_path) is None
-    )
-    assert digests.read_once(tmp_path / "absent") is None
-
-
 def test_a_settled_stat_stands_for_the_bytes(tmp_path, monkeypatch):
     (tmp_path / "f").write_bytes(b"x")
     memo = DictMemo()
