@@ -163,6 +163,9 @@ def _start_arrow_threads() -> None:
     dataset.dataset(pa.table({"a": [1]})).to_table()
 
 
+os.register_at_fork(after_in_child=_start_arrow_threads.cache_clear)
+
+
 @contextlib.contextmanager
 def connect(
     relation: Relation, *, uses_all_threads: bool = False

@@ -1,5 +1,6 @@
 """A machine without memory or threads: a typed error, and nothing acknowledged is lost."""
 
+import os
 import threading
 
 import duckdb
@@ -63,6 +64,25 @@ def test_a_frame_is_not_read_where_arrow_could_start_no_thread(tmp_path, no_thre
                 ws.sql(statement).fetchall()
         monkeypatch.undo()
         assert ws.sql("FROM mutable.m").fetchall() == [(1, "a")]
+
+
+def test_nor_is_it_in_a_forked_child_which_has_none_of_the_threads(tmp_path, no_threads):
+    table = pa.table({"x": [1]})
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("a", table)
+        ws.sql("FROM a").fetchall()
+    if not (child := os.fork()):
+        code = 1
+        try:
+            no_threads("jammi-arrow")
+            with jl.open(tmp_path / "child") as ws:
+                ws.sources.add("a", table)
+                ws.sql("FROM a").fetchall()
+        except jl.ResourceExhausted:
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_sessions_and_forms_say_that_no_thread_can_be_started(tmp_path, no_threads, monkeypatch):
