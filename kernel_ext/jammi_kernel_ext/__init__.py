@@ -1,6 +1,5 @@
-"""The IPython extension of jammi_lab: `%load_ext jammi_lab` registers `%jammi`, `%%jammi`,
-`%%jammi_py`, and `%%sql` as a second name of `%%jammi` unless another extension has it. Loading it
-imports no part of the engine."""
+"""The IPython extension of jammi_lab: `%load_ext jammi_lab` registers `%jammi`, `%%jammi` and
+`%%jammi_py`. Loading it imports no part of the engine."""
 
 import re
 import sys
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
 
 _CELL = re.compile(r"%%jammi(_py)?\s")
-_SQL_CELL = "%%sql"
+_SQL_CELL = re.compile(r"%%sql(?=\s)")
 _notebook: Notebook | None = None
 _restore: Callable[[], None] | None = None
 """Undoes `load_ipython_extension`; None while the extension is not loaded."""
@@ -54,9 +53,21 @@ def _matcher(complete: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[
     return matcher
 
 
+def _owns_sql() -> bool:
+    """Whether `%%sql`, which editors colour, is a second name of `%%jammi`: nobody else has it."""
+    shell = None if _notebook is None else _notebook.shell
+    return shell is not None and "sql" not in shell.magics_manager.magics["cell"]
+
+
+def _may_be_ours(code: str) -> bool:
+    return _owns_sql() if _SQL_CELL.match(code) else "jammi" in code[:200]
+
+
 def _ensure_cell_body(lines: list[str]) -> list[str]:
-    """Append an empty line to a one-line `%%jammi` cell: IPython rejects a cell magic without a
-    body, and `--help` needs none."""
+    """Give `%%sql` its first name, and append an empty line to a one-line `%%jammi` cell: IPython
+    rejects a cell magic without a body, and `--help` needs none."""
+    if lines and _SQL_CELL.match(lines[0]) and _owns_sql():
+        lines = [_SQL_CELL.sub("%%jammi", lines[0]), *lines[1:]]
     return [*lines, "\n"] if len(lines) == 1 and _CELL.match(lines[0]) else lines
 
 
@@ -96,17 +107,10 @@ class _LazyMagics:
             self._magics = Magics(self._notebook)
         return self._magics
 
-    def _is_of_ours(self, code: str) -> bool:
-        """Whether the text of a cell may hold a line or cell of ours."""
-        if not code.lstrip().startswith(_SQL_CELL):
-            return "jammi" in code[:200]
-        shell = self._notebook.shell
-        return shell is not None and shell.magics_manager.magics["cell"].get("sql") == self.cell
-
     def complete(self, context: Any) -> dict[str, Any]:
         """Answer IPython's completer, which calls this in every cell. Imports nothing unless the
         cell mentions jammi."""
-        if not self._is_of_ours(context.full_text):
+        if not _may_be_ours(context.full_text):
             return {"completions": []}
         if self._completion is None:
             from jammi_kernel_ext.completion import Completion
@@ -118,7 +122,7 @@ class _LazyMagics:
     def inspect(self, code: str, cursor_pos: int, *args: Any, **kwargs: Any) -> Any:
         """Answer an inspect_request (Shift+Tab); falls back to the kernel's own inspection."""
         reply = None
-        if self._is_of_ours(code):
+        if _may_be_ours(code):
             from jammi_kernel_ext.inspection import inspect_reply
 
             reply = inspect_reply(self._notebook.current, code, cursor_pos)
@@ -160,8 +164,6 @@ def load_ipython_extension(shell: "InteractiveShell") -> None:
         ("cell", "jammi"): lazy_magics.cell,
         ("cell", "jammi_py"): lazy_magics.step,
     }
-    if "sql" not in magics["cell"]:  # a name that editors colour as SQL
-        new_magics["cell", "sql"] = lazy_magics.cell
     previous_magics = {(kind, name): magics[kind].get(name) for kind, name in new_magics}
     for (kind, name), magic in new_magics.items():
         shell.magics_manager.register_function(magic, kind, name)

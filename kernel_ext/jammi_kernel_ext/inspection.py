@@ -116,10 +116,10 @@ def _form_at(ws: "Workspace | None", code: str, position: int) -> tuple[Rendered
     """The description at a position, and whether it is final. In SQL it is, even when empty: a
     Python object of the same name is unrelated."""
     head = code[:position]
-    if (cell := re.match(r"\s*%%(jammi(?:_py)?)\b", code)) is not None:
+    if (cell := re.match(r"\s*%%(jammi(?:_py)?|sql)\b", code)) is not None:
         if "\n" not in head[len(code) - len(code.lstrip()) :]:
-            return Help(cell[1])._rendered(), True
-        in_sql = cell[1] == "jammi"
+            return Help(cell[1].replace("sql", "jammi"))._rendered(), True
+        in_sql = cell[1] != "jammi_py"
         variable = re.search(r"\$\w*$", head) is not None
         return (inspect_statement(ws, code, position) if in_sql else None), in_sql and not variable
     start = head.rfind("\n") + 1
