@@ -3,19 +3,20 @@
 
 Each line of standard input is a request, each line of standard output an answer, both JSON:
 
-    {"id", "file", "stamps": [[cell, stamp, reported], …]}
+    {"id", "file", "stamps": [[cell, stamp, reported], …], "texts": [[cell, Markdown], …]}
     {"id", "marks": {cell: reason}, "counts": {verdict: number of tables}, "workspace"}
 
-A request holds the stamped outputs of a notebook and replaces earlier ones with its id; without
-stamps the notebook is no longer watched. `reported` names the tables that the output itself reports
-as not fresh; `"*"` stands for those in the verdict of the stamp. An answer is sent when it differs
-from the last one. The process ends with its input. It opens workspaces read-only, connects to
-nothing that they name, and runs nothing.
+A request holds the stamped outputs and the Markdown cells of a notebook and replaces earlier ones
+with its id; without any the notebook is no longer watched. Cells with outdated numbers are marked,
+too. `reported` names the tables that the output itself reports as not fresh; `"*"` stands for those
+in the verdict of the stamp. An answer is sent when it differs from the last one. The process ends
+with its input. It opens workspaces read-only, connects to nothing that they name, and runs nothing.
 
 A Jupyter server starts it (`marks_server`): the engine stays out of the process on which all
 kernels depend, and its memory is released with the last notebook.
 """
 
+import contextlib
 import json
 import os
 import queue
@@ -33,6 +34,8 @@ import msgspec
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.redaction import redact
 from jammi_lab.features.outputs.stamps import stamp_from
+from jammi_lab.features.prose.documents import Document, notebook_proses
+from jammi_lab.features.prose.text_check import OUTDATED as NUMBER_OUTDATED
 from jammi_lab.workspace.stamp_checks import (
     OUTDATED,
     STALE,
@@ -61,6 +64,7 @@ class MarksRequest(msgspec.Struct):
     id: int
     file: str = ""
     stamps: list[tuple[str, Any, list[str]]] = []
+    texts: list[tuple[str, str]] = []
 
 
 @dataclass
@@ -105,12 +109,49 @@ class StampedOutput:
 
 
 @dataclass
+class WatchedTexts:
+    """The Markdown cells of one open notebook, and what was found in them."""
+
+    file: Path
+    cells: list[tuple[str, str]]
+    """The ids of the cells, and their texts."""
+    tables: set[str]
+    """The tables that the outputs show."""
+    state: object = None
+    """The versions with which they were compared; None before the first time."""
+    marks: dict[str, str] = field(default_factory=dict)
+
+    def check(self, workspaces: Workspaces) -> dict[str, str]:
+        """Why numbers of cells are outdated. They are compared again when there is another
+        version. JammiError."""
+        document = Document(self.file, notebook_proses([*enumerate(self.texts)]), "")
+        if not any(prose.numbers or prose.ties for prose in document.proses):
+            return {}
+        checker = workspaces.nearest(self.file).prose
+        if (state := checker.state()) != self.state:
+            self.state, self.marks = state, {}
+            document.raw = "\n".join(self.texts)
+            for entry in checker.check(document, [*self.tables]):
+                if entry.outcome == NUMBER_OUTDATED and entry.cell is not None:
+                    cell = self.cells[entry.cell][0]
+                    reason = f"{entry.number} is outdated: {entry.judgement.reason}."
+                    self.marks[cell] = "\n".join(filter(None, [self.marks.get(cell), reason]))
+        return self.marks
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts of the cells."""
+        return [text for _, text in self.cells]
+
+
+@dataclass
 class WatchedNotebook:
     """The stamped outputs of one open notebook."""
 
     key: int
     """The id of its requests."""
     outputs: list["StampedOutput"]
+    texts: "WatchedTexts"
     answer: dict[str, Any] = field(default_factory=dict)
     """The answer that was sent last."""
     timer: Timer = field(default_factory=lambda: Timer(INTERVAL_SECONDS))
@@ -138,8 +179,11 @@ class MarkService:
             if (stamp := stamp_from(metadata)) is not None
         ]
         self._notebooks.pop(request.id, None)
-        if outputs:
-            self._notebooks[request.id] = WatchedNotebook(request.id, outputs)
+        if outputs or request.texts:
+            stamps = [output.shown.stamp for output in outputs]
+            tables = {each.name for stamp in stamps if stamp is not None for each in stamp.tables}
+            texts = WatchedTexts(Path(request.file), request.texts, tables)
+            self._notebooks[request.id] = WatchedNotebook(request.id, outputs, texts)
 
     def check_due(self) -> float:
         """Check the notebooks that are due. Returns the seconds until the next one is."""
@@ -165,6 +209,9 @@ class MarkService:
             lines = [marks.get(output.cell, ""), *changed_reasons(output, found)]
             if reasons := "\n".join(filter(None, lines)):
                 marks[output.cell] = reasons[:MAX_REASON_CHARACTERS]
+        with contextlib.suppress(JammiError):  # no workspace is near, or several are
+            for cell, reason in notebook.texts.check(self._workspaces).items():
+                marks[cell] = reason[:MAX_REASON_CHARACTERS]
         self._send(notebook, marks, judge)
         if judge is not None and self._count_verdicts(judge):
             self._send(notebook, marks, judge)

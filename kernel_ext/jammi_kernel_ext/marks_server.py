@@ -107,13 +107,13 @@ class MarksSocket(WebSocketMixin, WebSocketHandler, JupyterHandler):
         """Watch the outputs that the page sent."""
         try:
             request = json.loads(message)
-            path, stamps = request["path"], request["stamps"]
-        except (ValueError, TypeError, KeyError, RecursionError):
+            path, stamps, texts = request["path"], request["stamps"], request.get("texts", [])
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             self.close(1003, "a message must be a JSON object with path and stamps")
             return
         root = getattr(self.contents_manager, "root_dir", "")
         file = to_os_path(ApiPath(str(path)), root)
-        await self._marks.send(self, {"file": file, "stamps": stamps})
+        await self._marks.send(self, {"file": file, "stamps": stamps, "texts": texts})
 
     def on_close(self) -> None:
         """Stop watching the notebook."""

@@ -5,6 +5,7 @@ import json
 import nbformat
 import pytest
 
+import jammi_lab as jl
 from tests.browser.lab import THEMES, picture, written
 
 MAKE = """%load_ext jammi_lab
@@ -114,3 +115,38 @@ def test_cells_are_marked_while_their_tables_do_not_hold(lab, theme):
     assert page.evaluate(MARKED) == [] and not page.get_by_test_id("jammi-status").is_visible()
     lab.run_all(page, "foreign.ipynb")
     page.get_by_test_id("jammi-status").wait_for()
+
+
+PUT = """%load_ext jammi_lab
+import jammi_lab as jl
+ws = jl.open("lab")
+def put(f1): ws.materialize("scores", f"SELECT * FROM (VALUES ('LLM', {f1}e0), ('BM25', 0.212e0)) t(model, f1)", key="model")
+put(0.364)
+print("READY", 6 * 7)"""
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_a_markdown_cell_with_an_outdated_number_is_marked(lab, theme):
+    written(lab.folder / "prose.ipynb", [PUT])
+    book = nbformat.read(lab.folder / "prose.ipynb", 4)
+    for text in (
+        "## Results\n\nThe LLM has an F1 of 0.364.",
+        "BM25 has 0.212<!-- jammi scores/BM25/f1 -->.",
+    ):
+        book.cells.append(nbformat.v4.new_markdown_cell(text))
+    nbformat.write(book, lab.folder / "prose.ipynb")
+    page = lab.open("prose.ipynb", width=1280, height=900)
+    page.get_by_text("READY 42").wait_for()
+    with jl.open(lab.folder / "lab") as ws:
+        rows = "SELECT * FROM (VALUES ('LLM', 0.4551e0), ('BM25', 0.212e0)) t(model, f1)"
+        ws.materialize("scores", rows, key="model")
+    wait_for_marks(page, 2)
+    reason = page.locator(".jammi-cell-mark").get_attribute("title")
+    assert reason == "0.364 is outdated: it was scores version 1, row LLM, column f1; now 0.455."
+    assert not page.evaluate("() => window.jupyterapp.commands.isEnabled('jammi:run-stale-cells')")
+    picture(page, "marks-prose", theme)
+    edit_cell = (
+        "panel.content.widgets[1].model.sharedModel.setSource('The LLM has an F1 of 0.455.')"
+    )
+    page.evaluate(f"() => {{ {PANEL} {edit_cell}; }}")
+    wait_for_marks(page)

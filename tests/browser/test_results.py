@@ -247,3 +247,21 @@ def test_a_bar_and_a_value_of_a_profile_filter_the_rows(view):
         kept(bare, f"results-filtered-{wide}")
         bare.click("filter-pair")
         bare.expect(lambda panel=panel: list(panel.filters) == ["id"])
+
+
+def test_a_number_of_a_table_is_copied_with_its_tie(ws, on_page):
+    rows = "SELECT * FROM (VALUES ('LLM', 0.4551e0), ('BM 25', 0.212e0)) t(model, f1)"
+    ws.materialize("scores", rows, key="model")
+    bare = on_page(ResultView(ws.sql("SELECT f1, model, f1 + 1 AS g FROM jammi.scores")), "results")
+    bare.has("counted", 1)
+    bare.part("cell-1-0").dblclick()
+    bare.expect(lambda: bare.visible("whole"))
+    kept(bare, "results-tie")
+    bare.click("copy-tie")
+    text = "0.212<!-- jammi scores/BM%2025/f1 -->"
+    bare.expect(lambda: text in bare.page.locator("#el").inner_text())
+    for cell in ("cell-0-1", "cell-0-2"):  # a text, and a number that is not the table's
+        bare.press("Escape")
+        bare.part(cell).dblclick()
+        bare.expect(lambda: bare.visible("whole"))
+        assert bare.count("[data-testid=copy-tie]") == 0

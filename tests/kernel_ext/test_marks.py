@@ -259,3 +259,22 @@ def test_a_saved_file_names_the_cell_that_made_it_and_an_output_does_not(papers,
     assert two.cell == f"cell [{int(one.cell[6:-1]) + 1}] of figures.ipynb"
     assert int(one.cell[6:-1]) > number - 1
     assert "'cell'" not in papers.value("ws.table('t')._repr_mimebundle_()[1]")
+
+
+def test_a_markdown_cell_is_marked_while_a_number_in_it_is_outdated(lab, service, tmp_path):
+    rows = "SELECT * FROM (VALUES ('LLM', {}), ('BM25', 0.212e0)) t(model, f1)"
+    lab.materialize("scores", rows.format("0.364e0"), key="model")
+    texts = [["m1", "LLM has an F1 of 0.364."], ["m2", "BM25 has 0.212."], ["m3", "# Nothing"]]
+    request = {"id": 1, "file": str(tmp_path / "n.ipynb"), "stamps": [], "texts": texts}
+    service.receive(json.dumps(request))
+    assert answers(service) == [{"id": 1, "marks": {}}]
+    lab.materialize("scores", rows.format("0.455e0"), key="model")
+    reason = "0.364 is outdated: it was scores version 1, row LLM, column f1; now 0.455."
+    assert marked(service) == {"m1": reason}
+    assert answers(service) == []
+    lab.materialize("scores", rows.format("0.364e0"), key="model")
+    assert marked(service) == {}
+    elsewhere = tmp_path / "far" / "a" / "b" / "c" / "d"
+    elsewhere.mkdir(parents=True)
+    service.receive(json.dumps({**request, "file": str(elsewhere / "n.ipynb")}))
+    assert answers(service) == [{"id": 1, "marks": {}}]  # no workspace is near

@@ -7,7 +7,7 @@ import msgspec
 import traitlets
 
 from jammi_lab.core.display_values import TruncatedList, to_display
-from jammi_lab.core.errors import InvalidArgument, RowNotFound, SourceUnavailable
+from jammi_lab.core.errors import InvalidArgument, JammiError, RowNotFound, SourceUnavailable
 from jammi_lab.core.forms import is_numeric_type
 from jammi_lab.core.html import (
     MAX_HTML_CHARS,
@@ -339,7 +339,20 @@ class ResultView(Panel):
             "number": row + 1,
             "lines": lines,
             "cut": truncation_note,
+            "tie": self._tie_text(row, column),
         }
+
+    def _tie_text(self, row: int, column: int) -> str:
+        """A number of a table's newest version with its tie; empty for any other value."""
+        tables = self._result._tables()
+        if len(tables) != 1 or not is_numeric_type(self._result._types[column]):
+            return ""
+        [values] = self._result_page.take_rows([row]).to_pylist()
+        try:
+            prose = self._ws._services.prose
+            return prose.tie_of(tables[0], values, self._result.columns[column])
+        except (JammiError, OSError, ValueError):  # the file of the table is gone, for one
+            return ""
 
     def _stamp(self) -> "Stamp | None":
         with self._tenant_context():

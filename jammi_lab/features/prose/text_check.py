@@ -2,7 +2,7 @@
 found in no table; and ties exactly."""
 
 import contextlib
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
@@ -11,9 +11,9 @@ import msgspec
 
 from jammi_lab.core.errors import InvalidArgument, TableDamaged
 from jammi_lab.core.forms import listing_table
-from jammi_lab.core.html import Rendered, ReprMixin, escape_invisible, plain_text, vstack
+from jammi_lab.core.html import Rendered, ReprMixin, escape_invisible, plain_text, to_text, vstack
 from jammi_lab.core.junit import Case, to_junit
-from jammi_lab.features.prose.documents import Document, Tie
+from jammi_lab.features.prose.documents import Document, Tie, tie_path
 from jammi_lab.features.prose.evidence import Outline, PlaceEvidence, named_tables
 from jammi_lab.features.prose.value_search import (
     Findings,
@@ -174,6 +174,20 @@ class ProseChecker:
             )
         [found] = self._search.find([written], self._search.tables()).locations
         return FoundValues(sorted(found, key=lambda each: (not each.is_current, -each.version)))
+
+    def tie_of(self, table: str, row: Mapping[str, Any], column: str) -> str:
+        """A value of a table's newest version with its tie, as a text to copy; empty when these
+        are not the rows of that version. OSError, ValueError."""
+        versions = self._search.tables().get(table)
+        key = self._search.row_key(versions[0].record) if versions else None
+        if not versions or key is None or not set(key) <= set(row):
+            return ""
+        texts = [to_text(row[name]) for name in key]
+        with contextlib.suppress(NoSuchCell):
+            place = self._search.cell(versions[0], versions[0], texts, column)
+            if place.value == row[column]:
+                return f"{place.value}<!-- jammi {tie_path(table, texts, column)} -->"
+        return ""
 
     def check(
         self, document: Document, shown: Sequence[str] = (), *, update: bool = False

@@ -1,4 +1,4 @@
-// Marks of cells whose shown tables no longer hold, the command that runs those cells, and the status item. What is shown is known from the stamps in the
+// Marks of cells whose shown tables, or numbers in prose, no longer hold, the command that runs those cells, and the status item. What is shown is known from the stamps in the
 // metadata of the outputs; the server compares them with the workspace, so no kernel is needed. Nothing runs unless a person runs it.
 const NAME = "jammi-lab-sql";
 const COMMAND = "jammi:run-stale-cells";
@@ -35,6 +35,13 @@ function stampsOf(panel) {
   return found;
 }
 
+/** The Markdown cells of a notebook whose code cells Jupyter trusts, by cell: their numbers are compared with the tables. */
+function textsOf(panel) {
+  const cells = [...(panel.content.model?.cells ?? [])], code = cells.filter((cell) => cell.type === "code");
+  if (!code.every((cell) => cell.trusted)) return [];
+  return cells.filter((cell) => cell.type === "markdown").map((cell) => [cell.id, cell.sharedModel.getSource()]).filter(([, text]) => /\d/.test(text));
+}
+
 /** One open notebook: sends its stamps, draws the marks. */
 class Marks {
   constructor(panel, path, settings, changed) {
@@ -50,15 +57,16 @@ class Marks {
     context.ready.then(this.later);
   }
 
-  get stale() { return this.panel.content.widgets.filter((cell) => cell.model && this.reasons[cell.model.id]); }
+  get stale() { return this.panel.content.widgets.filter((cell) => cell.model?.type === "code" && this.reasons[cell.model.id]); }
 
   /** Send the stamps when they changed. A page that is out of sight has nothing watched. */
   collect() {
     if (this.panel.isDisposed) return;
-    const stamps = document.hidden || !this.panel.isVisible ? [] : stampsOf(this.panel);
-    if (stamps.length) this.drop(stamps);
-    const text = JSON.stringify({ path: this.path(this.panel.context.path), stamps });
-    if (!this.socket) { if (stamps.length) this.connect(); return; }
+    const hidden = document.hidden || !this.panel.isVisible;
+    const stamps = hidden ? [] : stampsOf(this.panel), texts = hidden ? [] : textsOf(this.panel), all = [...stamps, ...texts];
+    if (all.length) this.drop(all);
+    const text = JSON.stringify({ path: this.path(this.panel.context.path), stamps, texts });
+    if (!this.socket) { if (all.length) this.connect(); return; }
     if (this.socket.readyState === WebSocket.OPEN && text !== this.sent) this.socket.send(this.sent = text);
   }
 

@@ -43,7 +43,7 @@ function render({ model, el }) {
   };
   const open = (r, c) => line.ask("value", { row: page.numbers[r] - 1, column: page.columns[c - 1].at }).then((value) => {
     back = [r, c];
-    whole.replaceChildren(h("div", { class: "jammi-dim" }, h("b", {}, value.name), ` of row ${grouped(value.number)} `, value.cut ? `, ${value.cut} ` : "", button("Close", shut, { class: "jammi-link", "data-testid": "close-whole" })),
+    whole.replaceChildren(h("div", { class: "jammi-dim" }, h("b", {}, value.name), ` of row ${grouped(value.number)} `, value.cut ? `, ${value.cut} ` : "", value.tie ? button("Copy value with tie", () => copy(value.tie, panel.say), { class: "jammi-link", "data-testid": "copy-tie", title: "For Markdown: jammi-lab check-text compares it with the table, and --update writes its newest value" }) : "", value.tie ? " · " : "", button("Close", shut, { class: "jammi-link", "data-testid": "close-whole" })),
       h("pre", { tabindex: 0 }, value.lines.join("\n")));
     whole.hidden = false;
     whole.querySelector("pre").focus({ preventScroll: false });
