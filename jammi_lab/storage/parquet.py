@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,7 +13,7 @@ from jammi_lab.core.dataframes import nested_types
 from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.core.identifiers import fold
 from jammi_lab.storage import own_files
-from jammi_lab.storage.files import StoragePath, fault_point, open_for_reading, write_all
+from jammi_lab.storage.files import StoragePath, fault_point, open_for_reading
 
 ROW_GROUP_ROWS = 122_880
 """Rows per row group except the last: what DuckDB reads best."""
@@ -22,38 +21,6 @@ _ROW_GROUP_BYTES = 16 << 20
 """Size of the vectors in a row group. Writing and reading one takes twice as much memory."""
 WRITER = f"pyarrow {pa.__version__}, layout 2"
 """The writer of a file. Column digests are comparable only within one writer."""
-
-SMALL_TABLE_BYTES = 1 << 20
-"""Files of tables up to this size are built in memory."""
-
-_UNCHANGED_TYPES = frozenset(
-    kind.id
-    for kind in (
-        *(
-            pa.int8(),
-            pa.int16(),
-            pa.int32(),
-            pa.int64(),
-            pa.uint8(),
-            pa.uint16(),
-            pa.uint32(),
-            pa.uint64(),
-            pa.float32(),
-            pa.float64(),
-            pa.bool_(),
-        ),
-        *(
-            pa.string(),
-            pa.large_string(),
-            pa.binary(),
-            pa.large_binary(),
-            pa.date32(),
-            pa.timestamp("us"),
-        ),
-    )
-)
-"""Types that are stored unchanged, whatever their parameters. Most columns have one, which saves
-all other checks."""
 
 _MIN_DICTIONARY_FACTOR = 16
 """A text column gets a dictionary when its first row group has at least this many rows per distinct
@@ -76,7 +43,7 @@ class ParquetSink:
         self._pending: list[pa.Table] = []
         self._pending_rows = 0
         self._writer: pq.ParquetWriter | None = None
-        self._file: pa.OSFile | pa.BufferOutputStream | None = None
+        self._file: pa.OSFile | None = None
         self._footers: list[pq.FileMetaData] = []
 
     def write(self, batch: pa.RecordBatch | pa.Table) -> None:
@@ -98,14 +65,11 @@ class ParquetSink:
         """Write the remaining rows and the footer, and return the number of rows. Raises
         OSError."""
         if self._pending_rows or self._writer is None:
-            self._flush(last=True)
+            self._flush()
         fault_point("parquet.before_footer")
         assert self._writer is not None
         assert self._file is not None
         self._writer.close()
-        if isinstance(self._file, pa.BufferOutputStream):
-            with FileIO(os.fspath(self.path), "w") as file:
-                write_all(file, memoryview(self._file.getvalue()))
         self._file.close()
         fault_point("parquet.after_footer")
         return self.rows
@@ -130,7 +94,7 @@ class ParquetSink:
         self._pending.append(piece)
         self._pending_rows += piece.num_rows
 
-    def _flush(self, *, last: bool = False) -> None:
+    def _flush(self) -> None:
         # One chunk per column: the writer may end a page where a chunk ends, and batch boundaries
         # must not influence the bytes.
         table = (
@@ -139,13 +103,8 @@ class ParquetSink:
             else self.schema.empty_table()
         )
         if self._writer is None:
-            # A small file is written at once from memory. A file object instead of a path saves
-            # pyarrow's look-up of a filesystem.
-            self._file = (
-                pa.BufferOutputStream()
-                if last and table.nbytes <= SMALL_TABLE_BYTES
-                else pa.OSFile(os.fspath(self.path), mode="wb")
-            )
+            # a file object instead of a path saves pyarrow's look-up of a filesystem
+            self._file = pa.OSFile(os.fspath(self.path), mode="wb")
             self._writer = pq.ParquetWriter(
                 self._file,
                 self.schema,
@@ -198,8 +157,6 @@ def stored_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def _stored_type(kind: pa.DataType, column: str) -> pa.DataType:
-    if kind.id in _UNCHANGED_TYPES:
-        return kind
     if kind == _TIME64_NS:  # of a column itself; each value is checked to fit when it is written
         return _TIME64_US
     plain = decoded_type(kind)

@@ -78,18 +78,6 @@ def test_bytes_do_not_depend_on_how_rows_were_cut_into_batches(tmp_path_factory,
     assert cut == whole
 
 
-@pytest.mark.parametrize("rows", [0, 1, 230])
-def test_a_small_table_is_written_in_one_go_and_has_the_bytes_of_one_that_is_not(
-    tmp_path, monkeypatch, rows
-):
-    calls = []
-    monkeypatch.setattr(parquet, "write_all", lambda file, data: calls.append(file.write(data)))
-    one = written(tmp_path / "a", [table(rows)], table(rows).schema)
-    assert calls == [(tmp_path / "a").stat().st_size]
-    monkeypatch.setattr(parquet, "SMALL_TABLE_BYTES", -1)
-    assert written(tmp_path / "b", [table(rows)], table(rows).schema) == one and len(calls) == 1
-
-
 def test_pages_are_cut_alike_however_the_rows_came(tmp_path):
     rows = pa.table(
         {"t": [f"{i * 7919:0100d}" for i in range(40_000)], "l": [[i] * 9 for i in range(40_000)]}
