@@ -48,7 +48,7 @@ class Diff(ReprMixin):
         self.columns_added: list[str] = []
         """Columns that only the later version has, or that have another type there. Rows are not
         compared on them."""
-        self.rounded = 0
+        self.rounded: int = 0
         """Floating-point numbers in rows with a key that are equal but for rounding. They count as
         equal."""
         self.columns_removed: list[str] = []

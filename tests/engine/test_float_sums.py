@@ -134,6 +134,21 @@ def test_a_stored_statement_gives_the_columns_of_a_plain_one_and_one_answer(tmp_
     assert all(each == found[0] for each in found)
 
 
+@pytest.mark.parametrize(
+    ("sql", "rounds"),
+    [
+        ("SELECT max(p) OVER (PARTITION BY g) AS m FROM t", False),
+        ("SELECT sum(p) OVER (PARTITION BY g) AS m FROM t", True),
+        ("SELECT max(p) AS m, stddev(p) AS s FROM t", True),
+        ("SELECT max(p) AS m, sum(p) AS s FROM t", False),
+    ],
+)
+def test_only_what_rounds_runs_on_one_thread(engine, numbers, sql, rounds):
+    numbers([1.0, 2.0])
+    [prepared] = engine.prepare(sql)
+    assert prepared._exact_form().rounds is rounds
+
+
 def _rounded(table):
     return [
         [float(f"{v:.9g}") if isinstance(v, float) else v for v in row.values()]

@@ -35,6 +35,7 @@ LINES = {
     "lineage": "lineage top --up",
     "plan": "plan",
     "recompute": "recompute --dry-run",
+    "stop": "stop",
     "what-if": "what-if papers",
     "history": "history venues",
     "diff": "diff top 1 1",

@@ -14,6 +14,7 @@ from jammi_lab.core.errors import NotRecomputable, SourceUnavailable
 from jammi_lab.core.verdicts import Match
 from jammi_lab.freshness import reports
 from jammi_lab.steps import increment
+from jammi_lab.workspace.copy import copy_workspace
 from tests.sizes import sized, soak
 from tests.steps import append_histories as histories
 from tests.store.lab import DAMAGES
@@ -323,6 +324,34 @@ def test_without_its_partial_sums_a_table_is_no_base(tmp_path, damage):
         [deviation] = plan.apply().deviations
         assert deviation.endswith("in full: version 1 of it has no partial sums")
         assert histories.is_increment(ws, FLOAT_SUMS, lambda: add("b4.parquet"))
+
+
+def test_partial_sums_are_copied_rebuilt_and_removed_with_their_table(tmp_path):
+    with growing_lab(tmp_path) as (ws, add):
+        path = ws.materialize("it", FLOAT_SUMS).path
+        assert [f.name for f in path.parent.glob("*.sums.arrow")] == [f"{path.stem}.sums.arrow"]
+        assert not ws.fsck(deep=True).orphans
+        copy_workspace(ws, tmp_path / "copied")
+    (tmp_path / "lab" / "catalog.sqlite3").unlink()
+    jl.rebuild(tmp_path / "lab")
+    add("b3.parquet")
+    for folder, has_sources in (("copied", True), ("lab", False)):
+        with jl.open(tmp_path / folder) as ws:
+            if not has_sources:
+                ws.sources.add("t", str(tmp_path / "t"))
+            assert ws.materialize("it", FLOAT_SUMS).manifest.increment is not None, folder
+            assert ws.verify("it", recompute=True) == Match()
+            ws.drop("it")
+            assert not [*(tmp_path / folder / "results").rglob("*.arrow")]
+
+
+def test_a_table_of_very_many_rows_has_no_partial_sums(tmp_path, monkeypatch):
+    with growing_lab(tmp_path) as (ws, add):
+        monkeypatch.setattr(increment, "_MAX_PARTIAL_ROWS", 4)
+        assert not ws.materialize("it", FLOAT_SUMS).manifest.partial_sums  # it has five rows
+        add("b3.parquet")
+        [step] = ws.plan().certain
+        assert step.full_run_reason == "version 1 of it has no partial sums"
 
 
 def test_sums_of_the_engine_are_computed_in_full(tmp_path):

@@ -124,8 +124,8 @@ class ExactForm:
     text: str | None
     """The statement with the macros; None where it has no call that they can stand for."""
     rounds: bool
-    """Whether another aggregate of floating-point numbers is left, whose result depends on the
-    order in which DuckDB takes them."""
+    """Whether another aggregate of floating-point numbers is left, whose last bits depend on the
+    order in which DuckDB adds."""
     partial: str | None = None
     """`text` with partial sums in place of sums and averages."""
 
@@ -167,7 +167,7 @@ def exact_form(
         mark = _MARK.search(json.dumps(expression.get("filter")))
         if mark is not None:
             (floats if rounds(expression) else others).add(int(mark[1]))
-        elif rounds(expression):
+        elif rounds(expression) and ascii_lower(expression["name"]) not in _EXTREMES:
             is_left = True
     if floats & others:  # one call of several columns
         return ExactForm(None, rounds=True)
