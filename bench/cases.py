@@ -27,6 +27,7 @@ from bench import (
     indexes,
     live,
     panels,
+    prose,
     row_maps,
     sensing,
     sources,
@@ -341,6 +342,7 @@ CASES: dict[str, Case] = {
     **text_files.CASES,
     **live.CASES,
     **checks.CASES,
+    **prose.CASES,
     **sensing.CASES,
 }
 LONG_CASES: dict[str, Case] = {**growth.CASES}

@@ -1,6 +1,7 @@
 """Numbers in prose: `check-text`, ties and `ws.find_value`."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import yaml
 
 import jammi_lab as jl
 from jammi_lab.features.prose.documents import read_document
@@ -367,3 +369,95 @@ def test_hostile_texts_are_read_in_time(tmp_path):
     )
     files = [str(file) for file in tmp_path.glob("a.*")]
     subprocess.run([sys.executable, "-c", code, *files], check=True, timeout=60, env=environment())
+
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def copy_tracked(target, *folders):
+    """What a fresh clone has of some paths."""
+    names = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z", *folders],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for name in filter(None, names.split("\0")):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, target / name)
+
+
+def test_the_page_on_performance_has_the_figures_that_were_measured(tmp_path):
+    copy_tracked(tmp_path, "docs/measured", "docs/performance.md")
+    page = tmp_path / "docs" / "performance.md"
+    code, found = check(page, "--fail")
+    tied = [each for each in found if each["tied"]]
+    assert code == 0 and len(tied) > 50 and {each["outcome"] for each in tied} == {"backed"}
+    page.write_text(page.read_text().replace("| 5.8 ms<!--", "| 6.8 ms<!--"))
+    assert check(page, "--fail")[0] == 1
+
+
+def blocks_of_guide():
+    page = (ROOT / "docs" / "guides" / "check-numbers.md").read_text(encoding="utf-8")
+    return [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+
+
+@pytest.fixture
+def repository(lab, tmp_path):
+    """A git repository with a workspace, a text whose numbers hold, and the hook of the guide."""
+    [hook] = blocks_of_guide()[0]["repos"][0]["hooks"]
+    repository = tmp_path / "paper"
+    repository.mkdir()
+    lab.close()
+    shutil.copytree(tmp_path / "lab", repository / "lab")
+    shutil.rmtree(tmp_path / "lab")
+    (repository / "README.md").write_text("LLM has an F1 of 0.455.\n")
+    (repository / "main.py").write_text("f1 = 0.364  # LLM\n")
+
+    def git(*words):
+        bin_folder = Path(sys.executable).parent
+        env = environment() | {"PATH": f"{bin_folder}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words]
+        return subprocess.run(command, cwd=repository, env=env, capture_output=True, text=True)
+
+    git("init", "-q")
+    # as pre-commit runs a hook of language "system": the entry with the changed files that match
+    (repository / ".git" / "hooks" / "pre-commit").write_text(
+        "#!/bin/sh\nfiles=$(git diff --cached --name-only --diff-filter=d | "
+        f"grep -E '{hook['files']}') || exit 0\nexec {hook['entry']} $files\n"
+    )
+    (repository / ".git" / "hooks" / "pre-commit").chmod(0o755)
+    git("add", ".")
+    return repository, git
+
+
+def test_the_hook_of_the_guide_stops_a_commit_with_an_outdated_number(repository):
+    folder, git = repository
+    done = git("commit", "-qm", "first")
+    assert done.returncode == 0, done.stderr
+    (folder / "README.md").write_text("LLM has an F1 of 0.364.\n")
+    git("add", "README.md")
+    done = git("commit", "-qm", "second")
+    assert done.returncode == 1 and "README.md:1: 0.364: outdated" in done.stdout + done.stderr
+    (folder / "README.md").write_text("LLM has an F1 of 0.4551.\n")
+    git("add", "README.md")
+    assert git("commit", "-qm", "second").returncode == 0
+
+
+def test_the_action_of_the_guide_runs_in_a_clone(repository, tmp_path):
+    folder, git = repository
+    (folder / "docs").mkdir()
+    (folder / "docs" / "a.md").write_text("BM25 has an F1 of 0.212.\n")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    [job] = blocks_of_guide()[1]["jobs"].values()
+    [command] = [step["run"] for step in job["steps"] if "check-text" in step.get("run", "")]
+    for text, code in (("LLM has an F1 of 0.455.\n", 0), ("LLM has an F1 of 0.364.\n", 1)):
+        clone = tmp_path / f"clone{code}"
+        shutil.copytree(folder, clone)
+        (clone / "README.md").write_text(text)
+        env = environment() | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        done = subprocess.run(command, shell=True, cwd=clone, env=env, capture_output=True)
+        assert done.returncode == code, done
+        assert ElementTree.parse(clone / "numbers.xml").getroot().get("failures") == str(code)
