@@ -271,9 +271,9 @@ class PreparedStatement:
                 "The columns of a PIVOT without a list of values depend on its data.",
                 hint="List the values: PIVOT t ON column IN ('a', 'b') USING …",
             )
-        exact, rounds, prefix, sql = self, False, 0, self._parsed.text
+        exact, prefix, sql = self, 0, self._parsed.text
         if not self.keeps_order and self._parsed.kind is StatementKind.SELECT:
-            exact, rounds = self._with_exact_sums(positions)
+            exact = self._with_exact_sums(positions)
             prefix, sql = exact._ordered_text(positions)
         return exact._run(
             sql,
@@ -282,22 +282,30 @@ class PreparedStatement:
             read_ahead_fully=buffer and self._reads_attached_database,
             observed_states=observed_states,
             in_order=True,
-            one_thread=rounds,
         )
 
-    def _with_exact_sums(self, positions: Sequence[int]) -> tuple["PreparedStatement", bool]:
+    @property
+    def depends_on_order(self) -> bool:
+        """Whether its rows, the last bits of sums among them, may depend on the order of the
+        inputs' rows."""
+        if self.order_sensitive or self.keeps_order or not self._binding.merged.rounds:
+            return self.order_sensitive
+        return self._pool.has_fast_sums or self._exact_form().rounds
+
+    def _with_exact_sums(self, positions: Sequence[int]) -> "PreparedStatement":
         """The statement with sums of floating-point numbers that do not depend on the order of the
-        rows, and whether last bits still depend on the order in which DuckDB adds."""
+        rows; order-sensitive when last bits still do."""
         if self._pool.has_fast_sums or not self._binding.merged.rounds:
-            return self, False
+            return self
         form = self._exact_form()
+        exact = replace(self, order_sensitive=self.order_sensitive or form.rounds)
         tree = None if form.text is None else self._pool.parse_tree(form.text)
         if form.text is None or tree is None:
-            return self, form.rounds
+            return exact
         parsed = replace(self._parsed, text=form.text, tree=tree)
         if row_order.has_limit(tree) and with_total_order(self._pool, parsed, positions) is None:
-            return self, True
-        return replace(self, _parsed=parsed), form.rounds
+            return replace(self, order_sensitive=True)
+        return replace(exact, _parsed=parsed)
 
     def run_by_key(self, observed_states: ObservedStates) -> Stream:
         """Run the statement in the order of its first column, as `run_ordered`. The caller refuses
@@ -325,7 +333,6 @@ class PreparedStatement:
         read_ahead_fully: bool = False,
         observed_states: ObservedStates | None = None,
         in_order: bool = False,
-        one_thread: bool = False,
         casts_output: bool = True,
     ) -> Stream:
         params = self.bound_values()
@@ -345,7 +352,7 @@ class PreparedStatement:
             else None
         )
         options = {}
-        if one_thread or (in_order and self.order_sensitive):
+        if in_order and self.order_sensitive:
             # With several threads DuckDB combines the parts of `list`, `first` or a window as they
             # are finished, so that two full runs over equal inputs may differ.
             options["threads"] = "1"

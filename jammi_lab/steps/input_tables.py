@@ -171,7 +171,7 @@ def input_fields(tables: Sequence[InputTable]) -> dict[str, Any]:
         "inputs": merged_inputs(tables),
         "volatile": sorted({function for table in tables for function in table.prepared.volatile}),
         "reads_date": any(table.prepared.reads_clock for table in tables),
-        "order_sensitive": any(table.prepared.order_sensitive for table in tables),
+        "order_sensitive": any(table.prepared.depends_on_order for table in tables),
     }
 
 

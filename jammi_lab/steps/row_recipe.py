@@ -124,5 +124,5 @@ def statement_fields(prepared: "PreparedStatement") -> dict[str, Any]:
         "inputs": [BoundInput(read.relation, read.columns) for read in prepared.inputs],
         "volatile": prepared.volatile,
         "reads_date": prepared.reads_clock,
-        "order_sensitive": prepared.order_sensitive,
+        "order_sensitive": prepared.depends_on_order,
     }

@@ -94,7 +94,7 @@ class Sql(Producer):
             key=key,
             volatile=query.volatile,
             reads_date=query.reads_clock,
-            order_sensitive=query.order_sensitive,
+            order_sensitive=query.depends_on_order,
             columns={name: _stored_type(kind) for name, kind in query.output},
             incremental=None
             if by_type

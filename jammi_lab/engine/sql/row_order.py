@@ -6,9 +6,9 @@ DuckDB then keeps the input's order, whatever the number of threads.
 
 `order_sensitive`: inputs with the same rows in another order may give other rows. When in doubt,
 True. A top-level LIMIT is not order-sensitive when `add_total_order` sorts before it, because rows
-that are identical in all output columns are interchangeable. One exception is made on purpose:
-floating-point aggregates count as order-independent, although their last bits may differ. Values
-that are equal and not identical are the subject of `equal_values`.
+that are identical in all output columns are interchangeable. The last
+bits of floating-point aggregates are the subject of `float_sums`, values that are equal and not
+identical that of `equal_values`.
 """
 
 import re
