@@ -45,8 +45,11 @@ MIN_INPUT_ROWS = 100_000
 """Below this number of input rows a full computation is as fast."""
 MAX_SHARE = 0.75
 """An increment reads at most this share of the rows that a full computation reads."""
-_MERGE_SECONDS = 1e-6
-"""The time to read or sort a row of the base, about."""
+_MERGE_COST, _PARTIAL_MERGE_COST = 2, 20
+"""What merging a row of the base costs, as reading so many rows of the input: reading and sorting
+it; for partial sums measured."""
+_MERGE_SECONDS = 3e-7
+"""The time that a unit of this cost takes, about."""
 _MAX_PARTIAL_ROWS = 1_000_000
 """Of larger tables no partial sums are kept: they are in memory while the table is written."""
 _MAX_CANDIDATES = 4
@@ -137,14 +140,19 @@ def _increment_from(
 ) -> PlannedIncrement:
     former, current_anchor = _moved_anchors(base.anchors, anchors)
     identity = former.input.identity
-    _check_is_worthwhile(former.row_count, current_anchor.row_count, base, full_seconds)
+    base_rows = base.row_count or 0
+    _check_is_worthwhile(
+        former.row_count, current_anchor.row_count, _MERGE_COST * base_rows, full_seconds
+    )
     rule = incremental.rule(identity)  # before what looks at rows
     if (added := incremental.added_since(former)) is None:
         if (current := files.get(identity)) is None:
             raise NotIncremental(f"which rows {former.input.label} gained is not known")
         manifest = _manifest(results, base)
         added = _added_files(_former_files(manifest, base, current), current.files)
-    _check_is_worthwhile(added.total_rows - added.rows, added.total_rows, base, full_seconds)
+    cost = _PARTIAL_MERGE_COST if rule.partial_columns else _MERGE_COST
+    former_rows = added.total_rows - added.rows
+    _check_is_worthwhile(former_rows, added.total_rows, cost * base_rows, full_seconds)
     if rule.keeps_order and not added.are_last:
         raise NotIncremental("the new rows may come before others")
     if not results.is_intact(base):
@@ -160,17 +168,16 @@ def _no_partial_sums(base: TableRecord) -> NotIncremental:
 
 
 def _check_is_worthwhile(
-    former_rows: int | None, total_rows: int | None, base: TableRecord, full_seconds: float
+    former_rows: int | None, total_rows: int | None, merge_cost: int, full_seconds: float
 ) -> None:
     """Raise NotIncremental when, by these numbers of rows of the input and the time that a full
     computation took, another one is as fast."""
     if former_rows is None or total_rows is None:
         return
-    # The rows of the base are read and sorted once more.
-    new_rows, merged_rows = total_rows - former_rows, 2 * (base.row_count or 0)
-    share = (new_rows + merged_rows) / max(total_rows, 1)
+    new_rows = total_rows - former_rows
+    share = (new_rows + merge_cost) / max(total_rows, 1)
     if full_seconds:  # a costly row takes longer to compute than to merge
-        seconds = full_seconds * new_rows / max(total_rows, 1) + merged_rows * _MERGE_SECONDS
+        seconds = full_seconds * new_rows / max(total_rows, 1) + merge_cost * _MERGE_SECONDS
         share = min(share, seconds / full_seconds)
     if total_rows < MIN_INPUT_ROWS or share > MAX_SHARE:
         raise NotIncremental("a full computation is as fast")

@@ -32,9 +32,7 @@ _EXTREMES = {"min": MINIMUM, "max": MAXIMUM}
 _MACROS = {"sum": SUM, "avg": AVERAGE, "mean": AVERAGE, **_EXTREMES}
 _PARTIAL_MACROS = {**dict.fromkeys(("sum", "avg", "mean"), PARTIAL), **_EXTREMES}
 _CALLED_MACROS = re.compile(r"\b__jammi_(sum|avg|min|max|partial)(_of)?\(")
-PARTIAL_TYPE = (
-    "STRUCT(m1 DECIMAL(38,0), m2 DECIMAL(38,0), m3 DECIMAL(38,0), apart DOUBLE[], n BIGINT)"
-)
+PARTIAL_TYPE = "STRUCT(m1 HUGEINT, m2 HUGEINT, m3 HUGEINT, apart DOUBLE[], n BIGINT)"
 """The type of partial sums: by unit the sum of the multiples, the other numbers, and how many
 numbers there are in all."""
 _BITS = 62
@@ -77,14 +75,14 @@ def _macro_bodies() -> Iterator[tuple[str, str]]:
     apart = "list(x) FILTER (WHERE __jammi_1(x) IS NULL AND x <> 0)"
     levels = range(1, len(_UNITS) + 1)
     sums = [f"sum(__jammi_{level}(x))" for level in levels]
-    fields = [f"m{level} := sum(__jammi_{level}(x))::DECIMAL(38,0)" for level in levels]
+    fields = [f"m{level} := {part}" for level, part in zip(levels, sums, strict=True)]
     yield "__jammi_double_partial(x)", _struct(*fields, f"apart := {apart}", "n := count(x)")
     yield f"{PARTIAL}(x)", "__jammi_double_partial(x::DOUBLE)"
     merged = [f"m{level} := sum(p.m{level})" for level in levels]
     merged += ["apart := flatten(list(p.apart))", "n := CAST(sum(p.n) AS BIGINT)"]
     yield f"{PARTIAL}_of(p)", _struct(*merged)
     yield "__jammi_settled(x)", "CASE WHEN isnan(x) THEN 'nan'::FLOAT ELSE x + 0::TINYINT END"
-    total = _total([f"p.m{level}::HUGEINT" for level in levels], "p.apart", "p.n")
+    total = _total([f"p.m{level}" for level in levels], "p.apart", "p.n")
     yield f"{SUM}_of(p)", total
     yield f"{AVERAGE}_of(p)", f"({SUM}_of(p) / p.n)"
     yield "__jammi_double_sum(x)", _total(sums, apart, "count(x)")
