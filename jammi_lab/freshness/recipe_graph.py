@@ -131,7 +131,7 @@ class RecipeGraph:
                     *self._find_inputs(node, _anchored_names),
                     *self._find_inputs(node, _framed_names),
                 )
-                if p.key not in needed and self._reaches(p, node)
+                if p.key not in needed and self.reaches(p, node)
             ]
         return node.superseded
 
@@ -144,7 +144,7 @@ class RecipeGraph:
             known = node.inputs[names_of] = [*{p.key: p for p in found if p is not None}.values()]
         return known
 
-    def _reaches(self, start: RecipeNode, goal: RecipeNode) -> bool:
+    def reaches(self, start: RecipeNode, goal: RecipeNode) -> bool:
         """Whether the start depends on the goal, by definition or by recorded anchors."""
         visited, stack = {start.key}, [start]
         while stack:

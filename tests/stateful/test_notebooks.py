@@ -59,6 +59,17 @@ EDIT = ("edit", "s1", "63", "")
             EDIT,
         ],
         [
+            READ_A,
+            ("store", "o0", "a"),
+            ("cell", "b = ws.table('o0').pandas()"),
+            ("store", "o1", "b"),
+            ("cell", "a = ws.table('o1').pandas()"),
+            ("store", "o0", "a"),
+            ("cell", "c = b.assign(x=b.x + 1)"),
+            ("store", "o1", "c"),
+            EDIT,
+        ],
+        [
             ("cell", "t = ws.table('s1')"),
             READ_A,
             ("store", "o0", "a"),
@@ -67,7 +78,7 @@ EDIT = ("edit", "s1", "63", "")
             ("store", "o1", "a"),
         ],
     ],
-    ids=["itself", "itself, reused", "table asked for before it changed"],
+    ids=["itself", "itself, reused", "of each other", "table asked for before it changed"],
 )
 def test_what_a_frame_was_made_from_stays_known(
     tmp_path: Path, events: list[tuple[str, ...]]
