@@ -15,7 +15,6 @@ from jammi_lab.core.anchors import (
     Unknown,
     Vanished,
     is_rounded,
-    origin_inputs,
     rests_on_statement,
 )
 from jammi_lab.core.checks import CheckRecord
@@ -41,7 +40,6 @@ from jammi_lab.freshness.table_verdict import (
     with_changed_meaning,
 )
 from jammi_lab.inputs.observation import Observation
-from jammi_lab.inputs.result_names import find_recorded_version
 from jammi_lab.steps.definition_changes import changed_parts
 from jammi_lab.steps.registry import Producers
 from jammi_lab.store import manifests
@@ -286,7 +284,7 @@ class EvaluatedGraph:
         the node in turn has no verdict yet, because neither can be judged first: that is a ground.
         It is judged by its state, and by what the recorded version of it was made from."""
         observed_at = self.observation.started_at
-        sources, judged = self._sources_of_frame(node, origin)
+        sources, judged = self.graph.sources_of_frame(node, origin)
         evidence = [
             Evidence(
                 recorded="",
@@ -305,54 +303,12 @@ class EvaluatedGraph:
         ]
         return evaluate_frame(evidence, parents, observed_at)
 
-    def _sources_of_frame(
-        self, node: RecipeNode, origin: FrameOrigin
-    ) -> tuple[list[Anchor], list[Anchor]]:
-        """The states that a frame of the node rests on, and those of them that are judged before
-        the node."""
-        sources, judged = dict[tuple[str, ...], Anchor](), list[Anchor]()
-        pending = [(source, self._is_made_from(node, source.input)) for source in origin.inputs]
-        while pending:
-            source, is_circular = pending.pop()
-            key = (*source.input.identity, source.value)
-            if key in sources:
-                continue
-            sources[key] = source
-            if not is_circular:
-                judged.append(source)
-                continue
-            with self._scope.use(node.tenant):
-                record = find_recorded_version(self._catalog, source.input.name, source)
-            for anchor in [] if record is None else record.anchors:
-                pending += [
-                    (each, self._reaches(node, each.input))
-                    for each in origin_inputs(anchor) or [anchor]
-                    if each.pinned and not each.input.kind_class.has_origin
-                ]
-        own = [key for key, a in sources.items() if self._find_parent(node, a.input) is node]
-        return [a for key, a in sources.items() if key not in own], judged
-
-    def _reaches(self, node: RecipeNode, table: Input) -> bool:
-        parent = self._find_parent(node, table)
-        return parent is not None and self.graph.reaches(parent, node)
-
     def _circular_grounds(self, node: RecipeNode, origin: FrameOrigin) -> list[str]:
         return [
             f"{a.input.name} was itself computed from {node.name}"
             for a in origin.inputs
-            if self._is_made_from(node, a.input)
+            if self.graph.is_made_from(node, a.input)
         ]
-
-    def _is_made_from(self, node: RecipeNode, table: Input) -> bool:
-        """Whether a table that a frame of the node was made from was made from the node in turn."""
-        parent = self._find_parent(node, table)
-        return parent is not None and parent.key not in {
-            p.key for p in self.graph.frame_inputs(node)
-        }
-
-    def _find_parent(self, node: RecipeNode, table: Input) -> RecipeNode | None:
-        is_result = table.kind_class.is_result
-        return self.graph.find(table.name, node.tenant) if is_result else None
 
     def _frame_input_state(self, source: Anchor, tenant: str | None) -> State:
         """The current state of a table that a frame was made from. A column more or less counts:
