@@ -5,7 +5,6 @@ import contextlib
 import errno
 import os
 import secrets
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
@@ -147,8 +146,6 @@ StoragePath = Path | RemotePath
 """A local file or an object of a store."""
 BACKGROUND_SYNC_BYTES = 4 << 20
 """Writing this many bytes takes longer than an fsync."""
-FAST_SYNC_SECONDS = 0.001
-"""Duration of syncing files on a fast disk."""
 _fault_hook: Callable[[str], None] | None = None
 
 
@@ -395,14 +392,10 @@ def commit_with(
     path: StoragePath,
     data: bytes,
     prerequisite: BackgroundFsync | None = None,
-) -> Callable[[], None]:
+) -> None:
     """Rename a complete file, then write `data` to `path` in the same folder, as the record that
-    it is complete. No name exists before `prerequisite` is durable. Raises OSError.
-
-    The returned function waits until the names are durable and raises OSError, too. On a fast disk
-    the folder is synced in the background, so that the caller may hold a lock meanwhile. On a slow
-    one the names are already durable on return.
-    """
+    it is complete. No name exists before `prerequisite` is durable; both are durable on return.
+    Raises OSError."""
     if not isinstance(file, AtomicFile) or isinstance(path, RemotePath):
         if prerequisite is not None:
             prerequisite.wait()
@@ -411,7 +404,7 @@ def commit_with(
         if not write_once(path, data):
             raise FileExistsError(errno.EEXIST, "it already exists", str(path))
         file.abort()  # remove the local copy
-        return lambda: None
+        return
     record = AtomicFile(path)
     try:
         fault_point("file.before_write")
@@ -419,18 +412,10 @@ def commit_with(
     except BaseException:
         record.abort()
         raise
-    started_at = time.monotonic()
     _rename_when_durable((file, record), prerequisite)
     fault_point("file.before_folder_fsync")
-    folder_sync = BackgroundFsync(lambda: sync_folder(path.parent))
-    if time.monotonic() - started_at > FAST_SYNC_SECONDS:
-        folder_sync.wait()
-
-    def wait_until_durable() -> None:
-        folder_sync.wait()
-        fault_point("file.after_folder_fsync")
-
-    return wait_until_durable
+    sync_folder(path.parent)
+    fault_point("file.after_folder_fsync")
 
 
 def atomic_file(path: StoragePath, *, create: bool = False) -> AtomicFile | RemoteFile:

@@ -175,8 +175,9 @@ class TableWriter:
             partial_path = sidecar_path(self.path, PARTIAL_SUMS_SUFFIX)
             write_atomic(partial_path, derivation.partial_sums)
         # The row was committed without a sync. No file gets its name before it is durable: else a
-        # power failure could leave a complete table without a row.
-        wait_until_durable = commit_with(
+        # power failure could leave a complete table without a row. And no ready row is durable
+        # before the names of its files.
+        commit_with(
             self._file,
             manifests.manifest_path(self.path),
             body,
@@ -191,9 +192,6 @@ class TableWriter:
             # Observations of the inputs. The table itself has none yet: so recent a stat proves
             # nothing.
             self._publisher.results.cache.save()
-            # Last, so that the folder is synced while the statements above run; but before the
-            # commit: a ready row must not be durable before the names of its files.
-            wait_until_durable()
         fault_point("publish:ready")
         return record
 

@@ -137,7 +137,7 @@ def test_what_became_durable_beside_is_so_before_either_of_two_files_has_its_nam
     file = AtomicFile(tmp_path / "made")
     file.temp.write_bytes(b"rows")
     threading.Timer(0.05, may_end.set).start()
-    files.commit_with(file, tmp_path / "beside", b"attested", BackgroundFsync(sync))()
+    files.commit_with(file, tmp_path / "beside", b"attested", BackgroundFsync(sync))
     assert order == ["row"] and (tmp_path / "made").exists()
 
 
@@ -152,43 +152,13 @@ def test_no_file_has_a_name_when_what_was_to_be_durable_before_it_is_not(tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("quick", [True, False])
-def test_the_names_of_two_files_are_durable_when_that_was_waited_for_and_before_on_a_slow_disk(
-    tmp_path, monkeypatch, quick
-):
-    def sync(folder):
-        assert may_end.wait(0.5) or not quick
-        synced.append(folder)
-
-    synced, may_end = [], threading.Event()
-    monkeypatch.setattr(files, "sync_folder", sync)
-    monkeypatch.setattr(files, "FAST_SYNC_SECONDS", 60.0 if quick else 0.0)
+def test_the_names_of_two_files_are_durable_when_both_are_there(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(files, "sync_folder", lambda f: synced.append(sorted(os.listdir(f))))
     file = AtomicFile(tmp_path / "made")
     file.temp.write_bytes(b"rows")
-    durable = files.commit_with(file, tmp_path / "beside", b"attested")
-    assert (
-        (tmp_path / "made").exists()
-        and (tmp_path / "beside").exists()
-        and synced == ([] if quick else [tmp_path])
-    )
-    may_end.set()
-    durable()
-    assert synced == [tmp_path]
-
-
-def test_a_folder_whose_names_cannot_be_made_durable_is_told_to_who_waits_for_them(
-    tmp_path, monkeypatch
-):
-    def fail(_):
-        raise OSError(5, "the disk is gone")
-
-    monkeypatch.setattr(files, "sync_folder", fail)
-    monkeypatch.setattr(files, "FAST_SYNC_SECONDS", 60.0)
-    file = AtomicFile(tmp_path / "made")
-    file.temp.write_bytes(b"rows")
-    durable = files.commit_with(file, tmp_path / "beside", b"attested")
-    with pytest.raises(OSError, match="the disk is gone"):
-        durable()
+    files.commit_with(file, tmp_path / "beside", b"attested")
+    assert synced == [["beside", "made"]]
 
 
 @pytest.mark.parametrize("large", [True, False])
@@ -234,7 +204,7 @@ def test_files_that_were_named_or_given_up_are_not_left_open(tmp_path, fault, po
     file.finish()
     fault(point)
     with contextlib.suppress(Crash):
-        files.commit_with(file, tmp_path / "beside", b"attested")()
+        files.commit_with(file, tmp_path / "beside", b"attested")
     if point:
         file.abort()
     assert not opened_below(tmp_path) and sorted(os.listdir(tmp_path)) == (
@@ -255,7 +225,7 @@ def test_of_two_files_one_is_synced_by_the_caller_while_the_other_is(tmp_path, m
     file = AtomicFile(tmp_path / "made")
     file.temp.write_bytes(b"rows")
     file.finish()
-    files.commit_with(file, tmp_path / "beside", b"attested")()
+    files.commit_with(file, tmp_path / "beside", b"attested")
     assert who == {"made": False, "beside": True}
 
 
