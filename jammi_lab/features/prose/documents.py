@@ -79,10 +79,9 @@ _RST_LINKS = _patterns(
     r"\[[\w#*]+\]_",
     r"https?://[^\s<>]+",
 )
-_HTML_LINKS = _patterns(
-    _COMMENT, r"<a\b[^>]*>(?:[^<]|<(?!/a\b))*+", *_TAGS, r"&(?:nbsp|thinsp|#160|#8239);"
-)
+_HTML_LINKS = _patterns(_COMMENT, r"<a\b[^>]*>(?:[^<]|<(?!/a\b))*+", *_TAGS)
 _MARKDOWN_LINKS += _HTML_LINKS
+_SPACE_ENTITY = re.compile(r"&(?:nbsp|thinsp|#160);")
 _LIST_ITEM = re.compile(r"[ \t]*(?:[-*+]|\d+[.)])[ \t]")
 _COMMENT_TIE = re.compile(r"<!--\s*jammi\s+(?P<path>[^\s<>]+)\s*-->")
 _TEX_TIE = re.compile(r"\\jammi\{(?P<path>[^{}\n]*)\}\{(?P<number>[^{}\n]*(?:\{,\}[^{}\n]*)*)\}")
@@ -264,6 +263,7 @@ def read_prose(text: str, markup: Markup, mark_of: Callable[[str], str]) -> Pros
     visible = _cover(visible, [tie.number for tie in ties if tie.number is not None])
     if markup.tie is not None:
         visible = markup.tie.sub(_blanks, visible)
+    visible = _SPACE_ENTITY.sub(lambda match: "\u00a0" * len(match[0]), visible)
     visible = _blank(visible, markup.links)
     mark = mark_of(visible)
     numbers = [number for number in find_numbers(visible, mark) if number.counts]

@@ -72,7 +72,8 @@ class Outline:
         breaks = [match.end() for match in _PARAGRAPH.finditer(self._text)]
         self._breaks = [0, *breaks, len(self._text) + 1]
         self._headings = [
-            (m.start(), m["md"] or m["tex"] or m["rst"]) for m in _HEADING.finditer(self._text)
+            (match.start(), match["md"] or match["tex"] or match["rst"] or "")
+            for match in _HEADING.finditer(self._text)
         ]
         self._paragraphs: dict[int, dict[str, int]] = {}
 
@@ -134,6 +135,10 @@ class PlaceEvidence:
                 distance = max(gaps)
         near, of_column = of_key + self.of_table(table), self.of_column(column)
         return Score(near + of_column + self._mention(table), distance, near, of_column)
+
+    def sentence_has(self, name: str) -> bool:
+        """Whether the sentence has a name, or another number."""
+        return _name(name) in self._around[0].distances
 
     def _of_table(self, table: str) -> float:
         name = _name(table)

@@ -301,7 +301,10 @@ def _judge(
     is_unlikely_chance = population <= 10 ** (number.digits - 1)
     is_sure = score.near >= _MIN_NEAR_SCORE or is_unlikely_chance
     if is_sure and not any(each.is_current for each in top):
-        return _outdated(number, hit)
+        judgement = _outdated(number, hit)
+        if not evidence.sentence_has(judgement.now):
+            return judgement
+        return Judgement(AMBIGUOUS, f"the sentence has the newest value, {judgement.now}, too", hit)
     return _ambiguous(usable)
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 MIN_DIGITS = 3
 """Significant digits from which a number without unit, per cent or separator counts."""
 MAX_DIGITS = 40
-MAX_EXPONENT_DIGITS = 2
+MAX_EXPONENT = 30
 _SPACES = "\u00a0\u2009\u202f"
 _PERCENT_FACTOR, _PERMILLE_FACTOR = Decimal("0.01"), Decimal("0.001")
 _SCALES = {
@@ -25,23 +25,22 @@ _UNITS = (
     "pp|points?|rows?|tokens?|EUR|USD|GBP|CHF|€|£|[x×](?!\\s*\\d)"
 )
 _SPACED_GROUPS = r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![.,]?\d)"
-_GAP = rf"(?:[ {_SPACES}~]{{0,6}}|\\[,; ])"
+_GAP = rf"(?:[ ~]?|[{_SPACES}]{{1,6}}|\\[,; ])"
 _NUMBER = re.compile(
-    rf"(?P<sign>(?<![\w.)\]}}%])[-−+])?(?P<body>{_SPACED_GROUPS}|\d(?:(?:[.,'’{_SPACES}]|\{{,\}}|\\,)?\d)*)"
-    r"(?:[eE](?P<e>[-+]?\d{1,3})(?!\w)|\s*(?:×|\\times|\\cdot)\s*10\^\{?(?P<power>[-−]?\d{1,3})\}?)?"
+    rf"(?P<sign>(?<![\w.)\]}}%–-])[-−+])?(?P<body>{_SPACED_GROUPS}|\d(?:(?:[.,'’{_SPACES}]|\{{,\}}|\\,)?\d)*)"
+    r"(?:[eE](?P<e>[-+]?\d{1,3})(?!\w)| ?(?:×|\\times|\\cdot) ?10\^\{?(?P<power>[-−]?\d{1,3})\}?)?"
     rf"(?:{_GAP}(?P<percent>\\?%|‰|per ?cent\b|percent\b)"
     rf"|(?P<scale>[kKMB](?!\w))|{_GAP}(?P<word>thousand|million|billion|trillion|mn|bn|tn)\b"
     rf"|{_GAP}(?P<short>Tsd\.|Mio\.|Mrd\.)|(?P<unit>{_GAP}(?:{_UNITS})(?![\w'’])))?"
 )
 _BEFORE = re.compile(
-    r"(?:[\w#§@^\\/:]|\w[-./,:'’]|[<>≤≥]=?\s*|&[lg]t;\s*|\\(?:leq?|geq?)\s*|\barXiv[: ]|"
+    r"(?:[\w#§@^\\/:]|[^\W\d]-|\w[./,:'’]|[<>≤≥]=?\s*|&[lg]t;\s*|\\(?:leq?|geq?)\s*|\barXiv[: ]|"
     r"(?i:\b(?:doi|version|release|python|isbn|rfc|iso|pep|port|issue|pr|section|sec\.|table|tab\.|figure"
     r"|fig\.|eq\.|equation|chapter|ch\.|pages?|pp?\.|no\.|line|step|seed|appendix|ref\.|theorem))"
-    rf"[ {_SPACES}~]*)\Z"
+    rf"[ {_SPACES}~]*(?:\d+[-–]+)?)\Z"
 )
 """What stands before a number that is a part of a word, a bound, a version or a reference."""
-_AFTER = re.compile(r"\w|[-/:]\w|\.\d|[-‐]\w|\\(?![%,; \\)\]]|times|cdot|pm)|\s*\\\w*width")
-_CURRENCY = re.compile(r"(?:[$€£]|\b(?:EUR|USD|GBP|CHF))\s?\Z")
+_AFTER = re.compile(r"\w|[/:]\w|\.\d|[-‐][^\W\d]|\\(?![%,; \\)\]]|times|cdot|pm)|\s*\\\w*width")
 _DATES = re.compile(
     r"\b\d{4}-\d{1,2}(?:-\d{1,2})?\b|\b\d{1,2}([./])\d{1,2}\1(?:19|20)?\d{2}\b|\b\d{1,2}:\d{2}(?::\d{2})?\b"
     r"|\b(?:\d+\.){3,}\d+\b|\b\d{4,}(?:-\d+){2,}\b"
@@ -129,7 +128,7 @@ def find_numbers(text: str, mark: str = ".") -> Iterator[WrittenNumber]:
     for match in _NUMBER.finditer(text):
         before = text[max(0, match.start() - 20) : match.start()]
         if _BEFORE.search(before) is None and not _AFTER.match(text, match.end()):
-            number = parse_match(match, mark, has_currency=bool(_CURRENCY.search(before)))
+            number = parse_match(match, mark)
             if number is not None:
                 yield number
 
@@ -143,7 +142,9 @@ def parse_number(text: str, mark: str = ".") -> WrittenNumber | None:
 def last_number(text: str, mark: str = ".") -> WrittenNumber | None:
     """The number with which a text ends."""
     ends = [match for match in _NUMBER.finditer(text) if match.end() == len(text)]
-    return parse_match(ends[-1], mark) if ends else None
+    if not ends or text[: ends[-1].start()][-1:].isalnum():  # a part of a word
+        return None
+    return parse_match(ends[-1], mark)
 
 
 def _blank_date(match: re.Match[str], mark: str) -> str:
@@ -151,18 +152,16 @@ def _blank_date(match: re.Match[str], mark: str) -> str:
     return match[0] if is_grouped else " " * len(match[0])
 
 
-def parse_match(
-    match: re.Match[str], mark: str, *, has_currency: bool = False
-) -> WrittenNumber | None:
+def parse_match(match: re.Match[str], mark: str) -> WrittenNumber | None:
     """The number of a match; None when its separators are not those of a number."""
     parts = _split_separators(match["body"], mark)
     if parts is None:
         return None
     whole, fraction, has_groups = parts
     digits = (whole + fraction).lstrip("0")
-    if len(digits) > MAX_DIGITS:
-        return None
     exponent = int((match["e"] or match["power"] or "0").replace("−", "-"))
+    if len(digits) > MAX_DIGITS or abs(exponent) > MAX_EXPONENT:
+        return None
     negative = match["sign"] in ("-", "−")
     value = Decimal((int(negative), tuple(map(int, whole + fraction)), -len(fraction)))
     scale = _SCALES.get(match["scale"] or match["word"] or match["short"] or "", 0) + exponent
@@ -173,7 +172,7 @@ def parse_match(
         small = _PERMILLE_FACTOR if match["percent"] == "‰" else _PERCENT_FACTOR
         factors = (small, Decimal(1))
     significant = digits if fraction else digits.rstrip("0")
-    has_mark = bool(match["percent"] or match["unit"] or scale or has_groups or has_currency)
+    has_mark = bool(match["percent"] or match["unit"] or scale or has_groups)
     is_year = len(whole) == 4 and not fraction and 1900 <= int(whole) < 2100
     return WrittenNumber(
         match.start(),

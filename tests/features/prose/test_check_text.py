@@ -173,6 +173,8 @@ def test_a_tie_is_checked_exactly_and_updated_on_request_only(lab, tmp_path):
         ("0.364<!-- jammi scores/f1 -->", "a row of scores version 2 is named by model"),
         ("0.364<!-- jammi scores/LLM/model -->", "has no column 'model' with numbers"),
         ("many<!-- jammi scores/LLM/f1 -->", "no number stands before the tie"),
+        ("x0.364<!-- jammi scores/LLM/f1 -->", "no number stands before the tie"),
+        ("1e-40<!-- jammi scores/LLM/f1 -->", "no number stands before the tie"),
     ],
 )
 def test_a_tie_that_names_nothing_fails(lab, tmp_path, tie, reason):
@@ -343,6 +345,13 @@ def test_the_decimal_mark_is_that_of_the_document():
 )
 def test_a_new_value_is_written_as_the_old_one_was(written, value, new):
     assert parse_number(written).write_value(Decimal(value)) == new
+
+
+def test_an_empty_heading_and_code_between_number_and_unit(lab, tmp_path):
+    tex = "\\begin{document}\n\\section{}\nLLM has 0.364.\n\\end{document}\n"
+    assert outcomes(tmp_path, tex, "a.tex") == [("0.364", "outdated")]
+    assert outcomes(tmp_path, "LLM has 0.364 `x` % in F1.") == [("0.364", "outdated")]
+    assert outcomes(tmp_path, "LLM has 0.364<br>\n\n\\times 10^{3}.") == [("0.364", "outdated")]
 
 
 def test_hostile_texts_are_read_in_time(tmp_path):
