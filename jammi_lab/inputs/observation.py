@@ -260,7 +260,13 @@ class Observation:
                 if (tenant, i.identity) not in self._states
             }.values()
         )
+        left = self.cache.unfinished_looks
+        for key in [(tenant, item.identity) for tenant, item in pending]:
+            if key in left:
+                self._states.setdefault(key, Unknown("an earlier look at it has not ended yet"))
+        pending = [each for each in pending if (each[0], each[1].identity) not in self._states]
         finished = threading.Event()
+        running = set[tuple[str | None, tuple[str, str, str]]]()
         shares = [pending[n::MAX_WORKERS] for n in range(min(MAX_WORKERS, len(pending)))]
         ends = [Signal() for _ in shares]
         observed: list[None] = []
@@ -268,9 +274,17 @@ class Observation:
         def observe_share(share: list[tuple[str | None, Input]], end: Signal) -> None:
             try:
                 for tenant, item in share:
-                    if finished.is_set():
-                        return
-                    self.observe(item, tenant)
+                    key = (tenant, item.identity)
+                    with self._lock:
+                        if finished.is_set():
+                            return
+                        running.add(key)
+                    try:
+                        self.observe(item, tenant)
+                    finally:
+                        with self._lock:
+                            running.discard(key)
+                            left.discard(key)
                     observed.append(None)
             finally:
                 end.set()
@@ -286,6 +300,9 @@ class Observation:
                     self.cancelled,
                     lambda: self._report_progress(len(observed), len(pending)),
                 ):
+                    with self._lock:
+                        finished.set()
+                        left.update(running)
                     break
         finally:
             finished.set()

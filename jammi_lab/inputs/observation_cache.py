@@ -41,6 +41,9 @@ class ObservationCache:
         self._entries: dict[str, CacheEntry] | None = None
         self._unsaved: dict[str, CacheEntry] = {}
         self._max_entries = MAX_ENTRIES
+        self.unfinished_looks = set[tuple[str | None, tuple[str, str, str]]]()
+        """The inputs, each as a tenant sees it, whose look goes on although its pass gave it up: it
+        cannot be ended, and another one would add a thread each time."""
 
     def get(self, key: str) -> CacheEntry | None:
         """The entry of a key, or None."""

@@ -14,6 +14,7 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.inputs.observation import Kind, Observation
 from jammi_lab.workspace.assembly import Services
 from tests.inside import services_of
+from tests.waiting import until
 
 SEEN = Snapshot(columns={"id": "BIGINT"}, whole="w", method="digest")
 
@@ -105,6 +106,28 @@ def test_what_does_not_answer_in_time_is_unknown_and_stays_so_for_this_look(
     go.set()
     assert isinstance(one.observe(source("slow"), None), Unknown)
     assert one.observe(source("quick"), None) == SEEN
+
+
+def test_what_never_answers_is_not_looked_at_again_before_its_look_ends(
+    look: Callable[..., Observation],
+) -> None:
+    go, looks = threading.Event(), list[str]()
+
+    def slow(input: Input, _: Observation) -> Observed:
+        looks.append(input.name)
+        go.wait(20)
+        return SEEN
+
+    for _ in range(5):
+        one = look(slow, timeout=0.2)
+        one.observe_all((None, source(n)) for n in "abcd")
+        assert isinstance(one.observe(source("a"), None), Unknown)
+    assert sorted(looks) == ["a", "b", "c", "d"]
+    go.set()
+    until(lambda: not one.cache.unfinished_looks)
+    last = look(slow)
+    last.observe_all([(None, source("a"))])
+    assert last.observe(source("a"), None) == SEEN
 
 
 def test_one_that_breaks_does_not_hide_the_others(look: Callable[..., Observation]) -> None:
