@@ -2,8 +2,12 @@
 owners' words."""
 
 import datetime
+import gzip
+import lzma
 import os
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 import polars as pl
@@ -255,6 +259,25 @@ def test_a_board_does_not_read_what_is_dear_and_says_what_it_would_take(tmp_path
     assert isinstance(verdict, jl.Undecidable)
     assert "would scan" in str(verdict)
     assert lab.ws.status(deep=True)["t"].verdict == lab.ws.staleness("t")
+    assert lab.verdict("t") == "stale"
+    lab.ws.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "packed"), [("s.csv.xz", lzma.compress), ("s.csv.gz", gzip.compress)]
+)
+def test_a_board_does_not_unpack_more_than_it_may_read(
+    tmp_path: Path, name: str, packed: Callable[[bytes], bytes]
+) -> None:
+    lab = Lab(tmp_path, **{"look.scan_bytes": 10_000})
+    file = lab.path(name)
+    file.write_bytes(packed(b"id\n1\n"))
+    lab.ws.sources.add("s", str(file))
+    lab.ws.materialize("t", "SELECT id FROM s")
+    file.write_bytes(packed(b"id\n" + b"1\n" * 100_000))
+    verdict = lab.ws.status()["t"].verdict
+    assert isinstance(verdict, jl.Undecidable)
+    assert "look.scan_bytes" in str(verdict)
     assert lab.verdict("t") == "stale"
     lab.ws.close()
 

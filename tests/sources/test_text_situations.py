@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import lzma
+import resource
 import zipfile
 from datetime import UTC, date
 from decimal import Decimal
@@ -17,7 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jammi_lab.core.errors import InvalidArgument, JammiError, SourceUnavailable
+from jammi_lab.core.errors import (
+    InvalidArgument,
+    JammiError,
+    ResourceExhausted,
+    SourceUnavailable,
+)
 from jammi_lab.sources.files.formats import OPTIONS
 from tests.cases import cases, plain
 from tests.verdicts import is_fresh, is_stale
@@ -135,6 +141,27 @@ def test_an_archive_of_several_tables_is_refused(read):
     with pytest.raises(JammiError) as refused:
         read(zipped(("a.csv", CSV), ("b.csv", CSV)), "a.csv.zip")
     assert "2 files" in refused.value.message
+
+
+@pytest.mark.parametrize("name", ["../a.csv", "_a.csv", "__MACOSX/a.csv"])
+def test_an_archive_whose_files_are_left_out_says_why(read, name):
+    with pytest.raises(SourceUnavailable) as refused:
+        read(zipped((name, CSV)), "a.csv.zip")
+    assert f"contains only {name!r}; a file" in refused.value.message
+    assert "begins with . or _" in refused.value.message
+
+
+def test_a_copy_that_does_not_fit_into_the_temporary_folder_is_a_typed_error(read):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    data = lzma.compress(CSV + b"3,c\n" * 2_000_000)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, limits[1]))
+        with pytest.raises(
+            ResourceExhausted, match=r"No space is left in /.* for a copy of a\.csv"
+        ):
+            read(data, "a.csv.xz")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ temporary folder of the process, in a stream, once per state of the file.
 import bz2
 import codecs
 import contextlib
+import errno
 import gzip
 import io
 import itertools
@@ -16,14 +17,14 @@ import threading
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 
 from jammi_lab.core.caches import BoundedCache
-from jammi_lab.core.errors import SourceUnavailable
+from jammi_lab.core.errors import ResourceExhausted, SourceUnavailable
 from jammi_lab.sources.files.file_sets import CLOCK_SECONDS, SourceFile
 from jammi_lab.sources.files.formats import COMPRESSED_SUFFIXES, is_skipped
 from jammi_lab.sources.locations import Unreachable
@@ -54,8 +55,9 @@ _GUESSES = (
 )
 """Encodings that a message names where the file can be decoded by them."""
 _MAX_NAMED_ENCODINGS = 4
-_last_lines = BoundedCache[SourceFile, int](_MAX_CACHED_FILES)
-"""Compressed files that were decompressed to the end, and the bytes of their last lines."""
+_last_lines = BoundedCache[SourceFile, tuple[int, int]](_MAX_CACHED_FILES)
+"""Compressed files that were decompressed to the end: the bytes of their last lines, and all."""
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LINE_ENDS = b"\r\n"
 _copies: dict[tuple[str, str, str, int], tuple[SourceFile, str]] = {}
 """The path of the converted copy, by realm, path and encoding of a file and the
@@ -88,16 +90,21 @@ def decompressed(file: BinaryIO, source_file: SourceFile) -> BinaryIO:
 
 def files_of_archive(file: BinaryIO, name: str) -> list[str]:
     """The names of the files in a zip archive, without hidden ones and those that macOS adds.
-    Raises SourceUnavailable for a damaged archive."""
+    Raises SourceUnavailable for a damaged archive, and for one of hidden files only."""
     try:
         members = zipfile.ZipFile(file).namelist()
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError):
         raise truncated_compressed_error(name) from None
-    return [
-        member
-        for member in members
-        if not member.endswith("/") and not any(map(is_skipped, member.split("/")))
-    ]
+    files = [member for member in members if not member.endswith("/")]
+    shown = [file for file in files if not any(map(is_skipped, file.split("/")))]
+    if files and not shown:
+        also = " and the like" if files[1:] else ""
+        raise SourceUnavailable(
+            f"{name} contains only {files[0][:100]!r}{also}; a file in an archive is left out if "
+            "its name or that of a folder begins with . or _.",
+            hint="Unpack it, and add the file.",
+        )
+    return shown
 
 
 def _member(file: BinaryIO, name: str) -> BinaryIO:
@@ -125,18 +132,29 @@ def is_nonempty(source_file: SourceFile) -> bool:
     """
     if not is_compressed(source_file):
         return source_file.stat.size > 0
-    return _compressed_last_line(source_file) >= 0
+    return _unpack(source_file)[0] >= 0
 
 
-def _compressed_last_line(source_file: SourceFile) -> int:
-    """The bytes of the last line of a compressed file that is not blank; -1 for an empty file.
-    Raises as `is_nonempty`."""
+def check_unpacked(source_files: Sequence[SourceFile], most_bytes: int) -> None:
+    """Raise ResourceExhausted for compressed files that contain more than so many bytes. A small
+    file may contain a thousand times its size. Raises as `is_nonempty`."""
+    unpacked = 0
+    for source_file in filter(is_compressed, source_files):
+        unpacked += _unpack(source_file, most_bytes - unpacked)[1]
+
+
+def _unpack(source_file: SourceFile, most_bytes: int | None = None) -> tuple[int, int]:
+    """The bytes of the last line of a compressed file that is not blank, -1 for an empty file; and
+    those of the whole. Raises as `is_nonempty`, and ResourceExhausted above `most_bytes`."""
     if (cached := _last_lines.get(source_file)) is not None:
+        _check_limit(cached[1], most_bytes)
         return cached
     now = time.time_ns()
-    size, is_open = -1, False
+    size, is_open, unpacked = -1, False, 0
     with container_errors(source_file), open_content(source_file) as stream:
         while block := stream.read(BLOCK_BYTES):
+            unpacked += len(block)
+            _check_limit(unpacked, most_bytes)
             text = block.rstrip(_LINE_ENDS)
             if not text:
                 size, is_open = max(size, 0), False
@@ -145,8 +163,16 @@ def _compressed_last_line(source_file: SourceFile) -> int:
             before = size if is_open and begin == 0 else 0
             size, is_open = before + len(text) - begin, len(text) == len(block)
     if source_file.is_proved(now, CLOCK_SECONDS):
-        _last_lines.put(source_file, size)
-    return size
+        _last_lines.put(source_file, (size, unpacked))
+    return size, unpacked
+
+
+def _check_limit(unpacked: int, most_bytes: int | None) -> None:
+    if most_bytes is not None and unpacked > most_bytes:
+        raise ResourceExhausted(
+            "its compressed files contain too many bytes for a look (the setting look.scan_bytes); "
+            "run `ws.status(deep=True)`"
+        )
 
 
 def _begin_of_last_line(text: bytes) -> int:
@@ -220,7 +246,7 @@ class TextFile:
         `utf8_address`."""
         address = self.utf8_address(0)
         if address == self.address and is_compressed(self.source_file):
-            return _compressed_last_line(self.source_file)
+            return _unpack(self.source_file)[0]
         with self.source_file.open() if address == self.address else open(address, "rb") as file:
             end, text = file.seek(0, os.SEEK_END), b""
             while end and not text:
@@ -288,9 +314,9 @@ def _convert(source_file: SourceFile, encoding: str, skip: int) -> str:
     parts = [part for part in os.path.dirname(source_file.path).split("/") if "=" in part]
     name = f"{os.path.basename(source_file.path)}.utf8"
     path = folder.joinpath(str(next(_copy_numbers)), *parts, name)
-    path.parent.mkdir(parents=True)
     line = 1
     try:
+        path.parent.mkdir(parents=True)
         with (
             container_errors(source_file),
             open_text(source_file, encoding, "strict") as text,
@@ -307,6 +333,15 @@ def _convert(source_file: SourceFile, encoding: str, skip: int) -> str:
         before = error.object[: error.start].decode(encoding, "replace")
         line += before.count("\n")
         raise encoding_error(source_file, encoding, line) from None
+    except OSError as error:
+        own_files.discard(path)
+        if error.errno not in _FULL_DISK:
+            raise
+        raise ResourceExhausted(
+            f"No space is left in {folder.parents[1]} for a copy of "
+            f"{display_name(source_file.path)} as plain UTF-8.",
+            hint="Free some space there, or unpack the file where there is room.",
+        ) from None
     except BaseException:
         own_files.discard(path)
         raise
