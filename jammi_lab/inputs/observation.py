@@ -5,7 +5,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from msgspec.structs import replace
@@ -249,22 +249,8 @@ class Observation:
     def observe_all(self, inputs: Iterable[tuple[str | None, Input]]) -> None:
         """Observe many inputs in parallel. Inputs that do not respond within the timeout are
         unknown for the rest of this pass."""
-        requested = list(inputs)
-        with self._lock:
-            for tenant, item in requested:
-                self._requested_columns.setdefault((tenant, item.identity), set()).add(item.columns)
-        pending = list(
-            {
-                (tenant, i.identity): (tenant, i)
-                for tenant, i in requested
-                if (tenant, i.identity) not in self._states
-            }.values()
-        )
+        pending = self._looks_to_begin(list(inputs))
         left = self.cache.unfinished_looks
-        for key in [(tenant, item.identity) for tenant, item in pending]:
-            if key in left:
-                self._states.setdefault(key, Unknown("an earlier look at it has not ended yet"))
-        pending = [each for each in pending if (each[0], each[1].identity) not in self._states]
         finished = threading.Event()
         running = set[tuple[str | None, tuple[str, str, str]]]()
         shares = [pending[n::MAX_WORKERS] for n in range(min(MAX_WORKERS, len(pending)))]
@@ -315,6 +301,23 @@ class Observation:
                         "look.timeout_seconds)"
                     ),
                 )
+
+    def _looks_to_begin(
+        self, requested: Sequence[tuple[str | None, Input]]
+    ) -> list[tuple[str | None, Input]]:
+        """One of each input that has no state. One whose look in an earlier pass goes on is
+        unknown."""
+        pending = dict[tuple[str | None, tuple[str, str, str]], tuple[str | None, Input]]()
+        with self._lock:
+            for tenant, item in requested:
+                key = (tenant, item.identity)
+                self._requested_columns.setdefault(key, set()).add(item.columns)
+                if key in self.cache.unfinished_looks:
+                    why = "an earlier look at it has not ended yet"
+                    self._states.setdefault(key, Unknown(why))
+                if key not in self._states:
+                    pending[key] = (tenant, item)
+        return list(pending.values())
 
     def _report_progress(self, done: int, total: int) -> None:
         if self.on_progress is not None:
