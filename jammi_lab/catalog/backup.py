@@ -21,7 +21,7 @@ from jammi_lab.catalog.sqlite import Sqlite, has_content
 from jammi_lab.core.errors import InvalidArgument, ResourceExhausted, TableDamaged
 from jammi_lab.sources.locations import is_catalog
 from jammi_lab.storage import own_files
-from jammi_lab.storage.files import AtomicFile
+from jammi_lab.storage.files import AtomicFile, remove_leftovers
 
 
 def backup(database: Database, target: Path, applied_at: str) -> None:
@@ -39,6 +39,7 @@ def backup(database: Database, target: Path, applied_at: str) -> None:
             f"The backup cannot be written to {target}: {error.strerror or error}.",
             hint="Choose another path.",
         ) from None
+    remove_leftovers(target)
     file = AtomicFile(target)
     try:
         file.write(b"")  # SQLite would keep the group from writing

@@ -4,6 +4,7 @@ without blocking, recursive listings, and stored locations that cannot leave the
 import contextlib
 import errno
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import FileIO
@@ -93,7 +94,8 @@ _NOT_REGULAR = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EN
 
 def open_regular(path: str | Path, flags: int) -> int:
     """A descriptor of an own file, which is created if `flags` say so. Raises FileNotFoundError
-    also for anything but a regular file, such as a link, or a pipe, which would block; OSError."""
+    also for anything but a regular file, such as a link, or a pipe, which would block, and to write
+    for a hard link; OSError."""
     return _open_with_stat(path, flags | os.O_NOFOLLOW)[0]
 
 
@@ -105,7 +107,8 @@ def _open_with_stat(path: str | Path, flags: int) -> tuple[int, os.stat_result]:
     try:
         descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, own_files.FILE_MODE_BITS)
         result = os.fstat(descriptor)
-        if S_ISREG(result.st_mode):
+        is_written = flags & (os.O_WRONLY | os.O_RDWR)
+        if own_files.is_own(result) if is_written else S_ISREG(result.st_mode):
             return descriptor, result
         os.close(descriptor)
     except OSError as error:
@@ -302,9 +305,7 @@ class AtomicFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # Truncated, so that the name with its suffix fits into the 255 bytes of a file name.
-        beginning = os.fsencode(path.name)[:200].decode(errors="ignore")
-        self.temp = path.with_name(f".{beginning}.{secrets.token_hex(4)}.tmp")
+        self.temp = path.with_name(f"{_temporary_prefix(path)}{secrets.token_hex(4)}.tmp")
 
     @property
     def sync_target(self) -> Path | FileIO:
@@ -338,6 +339,32 @@ class AtomicFile:
         self.close()
         with contextlib.suppress(OSError):  # on a read-only disk also without it
             own_files.discard(self.temp)
+
+
+def _temporary_prefix(path: Path) -> str:
+    # Truncated, so that the name with its suffix fits into the 255 bytes of a file name.
+    beginning = os.fsencode(path.name)[:200].decode(errors="ignore")
+    return f".{beginning}."
+
+
+def leftovers(path: Path) -> list[Path]:
+    """The temporary files of a path, and the logs of SQLite beside them: left by a process that was
+    killed, or being written. Raises OSError."""
+    name = re.compile(f"{re.escape(_temporary_prefix(path))}[0-9a-f]{{8}}\\.tmp(-[a-z]+)?")
+    with os.scandir(path.parent) as entries:
+        return [
+            path.with_name(entry.name)
+            for entry in entries
+            if name.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+        ]
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the temporary files of a path, as far as the system allows. A process that is writing
+    one fails with FileNotFoundError."""
+    with contextlib.suppress(OSError):
+        for leftover in leftovers(path):
+            own_files.discard(leftover)
 
 
 def publish_files(*files: AtomicFile) -> None:

@@ -18,10 +18,17 @@ FILE_MODE_BITS = 0o666
 
 
 def check_file(path: Path) -> None:
-    """Raise FileExistsError when a path is anything but a regular file, or is missing. OSError."""
+    """Raise FileExistsError when a path is anything but a regular file with one name, or is
+    missing. OSError."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        if not S_ISREG(os.lstat(path).st_mode):
+        if not is_own(os.lstat(path)):
             raise FileExistsError(errno.EEXIST, "it is not a regular file", os.fspath(path))
+
+
+def is_own(stat: os.stat_result) -> bool:
+    """Whether a file may be written in place: not one that has a second name, a hard link, by which
+    a foreign file would change."""
+    return S_ISREG(stat.st_mode) and stat.st_nlink <= 1
 
 
 def check_folder(path: Path) -> None:

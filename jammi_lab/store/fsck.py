@@ -3,6 +3,7 @@ computation."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import msgspec
 
@@ -16,11 +17,13 @@ from jammi_lab.storage.files import (
     StoragePath,
     exists,
     fault_point,
+    leftovers,
     list_files,
     regular_stat,
     remove_file,
 )
 from jammi_lab.store import manifests
+from jammi_lab.store.rebuild import CATALOG_FILE
 from jammi_lab.store.recovery import Recovery
 from jammi_lab.store.reports import FsckReport, visible_to_tenant
 from jammi_lab.store.result_files import CHECKPOINT_SECONDS, ResultFiles, cache_key
@@ -74,6 +77,7 @@ class Fsck:
                 for folder in ("results", "quarantine", "checkpoints")
                 for path, file in self._list_files(folder)
             }
+            files |= self._leftovers_of_rebuild()
             with_status = self._catalog.result_tables.with_status
             kept = [*with_status(TableStatus.READY), *with_status(TableStatus.REJECTED)]
             for done_count, record in enumerate(kept, 1):
@@ -95,7 +99,9 @@ class Fsck:
     def _find_unused_files(self, files: Mapping[str, ListedFile], grace: float | None) -> None:
         """Report orphans and quarantined files, after removing those that are old enough; None
         removes nothing."""
-        orphans = self._orphans([path for path in files if path.startswith("results/")])
+        orphans = self._orphans(
+            [path for path in files if not path.startswith(("quarantine/", "checkpoints/"))]
+        )
         quarantined = {path for path in files if path.startswith("quarantine/")}
         if grace is not None:
             incomplete = sorted(orphans - self._complete_tables(orphans))
@@ -126,6 +132,18 @@ class Fsck:
             self._findings["errors"].append(report_line(f"{path}/", error))
 
         return list_files(self._results.root, folder, report_unreadable)
+
+    def _leftovers_of_rebuild(self) -> dict[str, ListedFile]:
+        """The new catalogs of rebuilds that were killed, or that run now."""
+        root = self._results.root
+        if not isinstance(root, Path):
+            return {}
+        stats = {path.name: regular_stat(path) for path in leftovers(root / CATALOG_FILE)}
+        return {
+            name: ListedFile(stat.size, stat.mtime_ns)
+            for name, stat in stats.items()
+            if stat is not None
+        }
 
     def _check_catalog_integrity(self) -> None:
         try:

@@ -33,7 +33,14 @@ from jammi_lab.core.records import Progress, RecipeRecord, TableRecord, TableSta
 from jammi_lab.core.tenancy import TenantScope, tenant_id
 from jammi_lab.sources.scratch_duckdb import borrow_bare
 from jammi_lab.storage import own_files
-from jammi_lab.storage.files import StoragePath, exists, fault_point, regular_stat, sync_folder
+from jammi_lab.storage.files import (
+    StoragePath,
+    exists,
+    fault_point,
+    regular_stat,
+    remove_leftovers,
+    sync_folder,
+)
 from jammi_lab.store import manifests
 from jammi_lab.store.manifest_check import FooterChecker, check_manifest
 from jammi_lab.store.reports import RebuildReport
@@ -180,8 +187,7 @@ def _rebuild_in_folder(folder: Path, files: Sequence[_ManifestFile], clock: Cloc
             f"session{'s' if session_count > 1 else ''}; a catalog in use cannot be replaced.",
             hint="Close it there first: ws.close(), %jammi close, or end the kernel.",
         )
-    for leftover in folder.glob(f".{CATALOG_FILE}.*.tmp*"):
-        own_files.remove(leftover)
+    remove_leftovers(folder / CATALOG_FILE)
     new_catalog = folder / f".{CATALOG_FILE}.{clock.token(8)}.tmp"
     try:
         with (

@@ -12,7 +12,7 @@ from jammi_lab.sources.locations import (
     check_writable_path,
     resolve_output_path,
 )
-from jammi_lab.storage.files import AtomicFile
+from jammi_lab.storage.files import AtomicFile, remove_leftovers
 from jammi_lab.store.storage_errors import copy_error
 from jammi_lab.store.workspace_identity import ID_FILE
 
@@ -56,6 +56,7 @@ def export(
             near=[".parquet", ".csv", ".arrow"],
         )
     _check_outside_workspaces(target)
+    remove_leftovers(target)
     file = AtomicFile(target)
     try:
         write(file.temp)

@@ -58,3 +58,17 @@ def test_a_folder_name_that_is_too_long_is_said_to_be(tmp_path: Path) -> None:
     with pytest.raises(jl.InvalidArgument) as caught:
         jl.open(tmp_path / ("x" * 300))
     assert caught.value.hint == "Choose a shorter name."
+
+
+def test_the_next_backup_or_export_removes_what_a_killed_one_left(tmp_path):
+    with jl.open(tmp_path / "lab") as ws:
+        table = ws.materialize("t", "SELECT 1 AS n")
+        for name, write in (("b.sqlite3", ws.backup), ("t.csv", table.export)):
+            (tmp_path / f".{name}.0a1b2c3d.tmp").write_bytes(b"half a copy")
+            (tmp_path / f".{name}.0a1b2c3d.tmp-journal").write_bytes(b"its journal")
+            (tmp_path / f".{name}.mine.tmp").write_bytes(b"not ours")
+            write(tmp_path / name)
+    assert sorted(path.name for path in tmp_path.glob(".*")) == [
+        ".b.sqlite3.mine.tmp",
+        ".t.csv.mine.tmp",
+    ]

@@ -377,6 +377,15 @@ def test_a_rebuild_that_is_stopped_anywhere_can_be_done_again(
         assert told(again) == made
 
 
+def test_a_rebuild_removes_what_a_killed_one_left_and_no_folder(lab, made, folder):
+    lab.close()
+    (folder / ".catalog.sqlite3.0a1b2c3d.tmp").write_bytes(b"half a catalog")
+    (folder / ".catalog.sqlite3.0a1b2c3d.tmp-journal").write_bytes(b"its journal")
+    (folder / ".catalog.sqlite3.11111111.tmp").mkdir()
+    jl.rebuild(folder)
+    assert [path.name for path in folder.glob(".catalog*")] == [".catalog.sqlite3.11111111.tmp"]
+
+
 def test_what_a_dead_writer_had_attested_is_there_and_what_it_had_not_is_an_orphan(
     lab, made, folder, papers
 ):

@@ -361,6 +361,19 @@ def test_without_repair_a_check_changes_nothing(lab, folder):
     assert everything(folder) == before and (folder / "checkpoints" / "x.parquet").exists()
 
 
+def test_a_repair_removes_what_a_killed_rebuild_left(lab, folder):
+    names = [".catalog.sqlite3.0a1b2c3d.tmp", ".catalog.sqlite3.0a1b2c3d.tmp-journal"]
+    for name in names:
+        (folder / name).write_bytes(b"half a catalog")
+        aged(folder / name, 7200)
+    for name in (".catalog.sqlite3.99999999.tmp", ".catalog.sqlite3.mine.tmp", ".notes.tmp"):
+        (folder / name).write_bytes(b"young, or not ours")
+    (folder / ".catalog.sqlite3.11111111.tmp").mkdir()
+    assert lab.fsck().orphans == [*names, ".catalog.sqlite3.99999999.tmp"]
+    assert lab.fsck(repair=True).reclaimed == names
+    assert len(list(folder.glob(".*.tmp*"))) == 4
+
+
 def test_a_repair_removes_orphans_older_than_the_grace_time(lab, folder):
     lab.materialize("venues", VENUES)
     old, young = stray(folder, "old.parquet", age=7200), stray(folder, "young.parquet", age=60)
