@@ -5,6 +5,7 @@ import ast
 import contextlib
 import dis
 import functools
+import importlib.util
 import re
 import types
 import warnings
@@ -14,7 +15,7 @@ from typing import Any
 
 from jammi_kernel_ext.cell_words import (
     CODE_MAGICS,
-    CONTAINER_WORDS,
+    FRAME_CHANGES,
     HARMLESS_MAGICS,
     IN_PLACE,
     OPAQUE_ATTRIBUTES,
@@ -42,7 +43,6 @@ _ELEMENT_WRITES = _opcodes("STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE")
 _OTHER_WRITES = _opcodes("STORE_ATTR", "DELETE_ATTR", "STORE_DEREF")
 _IMPORT = dis.opmap["IMPORT_NAME"]
 _CHANGE_WORDS = IN_PLACE | OUTPUT_PARAMETERS | SETTERS
-_FRAME_WORDS = (IN_PLACE | {"inplace", "in_place"}) - CONTAINER_WORDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def uses_of(code: types.CodeType, *, is_function: bool = True) -> CodeUse:
             words.update(each for each in constant if isinstance(each, str))
             texts.update(each for each in constant if isinstance(each, str))
     late = set[str]().union(*(each.loaded for each in inner))
-    elements = not (_ELEMENT_WRITES.isdisjoint(opcodes) and words.isdisjoint(_FRAME_WORDS))
+    elements = not (_ELEMENT_WRITES.isdisjoint(opcodes) and words.isdisjoint(FRAME_CHANGES))
     objects = not (_OTHER_WRITES.isdisjoint(opcodes) and words.isdisjoint(_CHANGE_WORDS))
     return CodeUse(
         frozenset(loaded | late),
@@ -292,6 +292,23 @@ def words_of(text: str) -> set[str]:
 
 def _names_in(*nodes: ast.AST) -> list[str]:
     return [node.id for outer in nodes for node in ast.walk(outer) if isinstance(node, ast.Name)]
+
+
+def is_own_module(name: str) -> bool:
+    """Whether a module that a cell imports may be the user's own. Nothing is imported."""
+    from jammi_lab.steps.function_source import is_library, is_library_file
+
+    package = name.partition(".")[0]
+    if is_library(package):
+        return False
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return True
+    if spec is None:
+        return True
+    folders = spec.submodule_search_locations or [None]
+    return not is_library_file(spec.origin or next(iter(folders)))
 
 
 def is_own(kind: type) -> bool:

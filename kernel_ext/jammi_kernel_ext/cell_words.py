@@ -80,3 +80,5 @@ CONTAINER_WORDS = frozenset(
     "append add extend clear remove setdefault popitem reverse discard appendleft".split()
 )
 """Those of `IN_PLACE` that frames do not have."""
+FRAME_CHANGES = (IN_PLACE | {"inplace", "in_place"}) - CONTAINER_WORDS
+"""Words of code that changes a frame in place."""

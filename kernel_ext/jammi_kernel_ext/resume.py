@@ -13,9 +13,11 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from jammi_kernel_ext.cell_code import CellStep, is_own_module, steps_of, words_of
 from jammi_kernel_ext.cell_lines import parse_cell, parse_step
+from jammi_kernel_ext.cell_words import FRAME_CHANGES, OPAQUE_NAMES
 from jammi_kernel_ext.display import Note
 from jammi_lab.commands.words import parse_line
 from jammi_lab.core.errors import InvalidArgument, JammiError
@@ -45,6 +47,10 @@ _NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)
 _LINES = ("embed", "lexical", "graph")
 """The lines of `%jammi` that return the table NAME."""
 _MAX_OFFERED = 3
+_IN_MEMORY = ("pandas", "polars")
+"""The forms that a cell can change in place."""
+_GIVE_VIEWS = ("pipe", "to_numpy", "view")
+"""Methods of frames whose result may be memory of the frame, or the frame."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,8 @@ class SavedCell:
     """Its code after IPython's transformations; that of a cell magic as it is."""
     versions: Mapping[str, int]
     """The versions of tables in the stamps of its outputs, by folded name."""
+    workspaces: frozenset[str] = frozenset()
+    """Those of its stamps."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +179,7 @@ def _saved_cells(notebook: "Notebook", file: Path) -> list[SavedCell]:
         cells = []
         for each in sorted(run, key=lambda each: int(each["execution_count"])):
             text = "".join(each["source"])
-            if not text.startswith("%%") and notebook.shell is not None:
+            if not text.startswith(("%%jammi", "%%sql")) and notebook.shell is not None:
                 with contextlib.suppress(*_NOT_PYTHON):
                     text = notebook.shell.transform_cell(text)
             outputs = [output.get("metadata", {}) for output in each["outputs"]]
@@ -182,7 +190,8 @@ def _saved_cells(notebook: "Notebook", file: Path) -> list[SavedCell]:
                 if stamp is not None and stamp.workspace == workspace_id
                 for table in stamp.tables
             }
-            cells.append(SavedCell(f"[{each['execution_count']}]", text, versions))
+            workspaces = frozenset(stamp.workspace for stamp in stamps if stamp is not None)
+            cells.append(SavedCell(f"[{each['execution_count']}]", text, versions, workspaces))
         return cells
     except OSError as error:
         raise InvalidArgument(f"{str(file)!r} cannot be read: {error.strerror}.") from None
@@ -198,8 +207,18 @@ class _Variables:
     ) -> None:
         self.bound: dict[str, BoundVariable] = {}
         self.unbound: dict[str, str] = {}
+        self._together: dict[str, set[str]] = {}
+        """By name, the names whose objects may share memory with its object."""
+        self._changing: dict[str, frozenset[str]] = {}
+        """The functions that may change what they are given, with the names that they read."""
+        self._workspaces = set[str]()
+        """The names of the workspace of the cells."""
+        self._ws, self._id = ws, ws._services.catalog.metadata.workspace_id()
+        self._is_here, self._tenant = True, cast("str | None", None)
         self._recipes = {fold(name) for name in ws._services.catalog.recipes.names()}
         for cell in cells:
+            if cell.workspaces:
+                self._is_here = self._id in cell.workspaces
             first_line, _, text = cell.text.partition("\n")
             magic, _, line = first_line.partition(" ")
             if magic in ("%%jammi", "%%sql"):
@@ -212,6 +231,10 @@ class _Variables:
             self.unbound.pop(name, None)
 
     def _bind(self, cell: SavedCell, variable: BoundVariable) -> None:
+        if not self._is_here or self._tenant != self._ws.current_tenant:
+            self.bound.pop(variable.name, None)
+            self.unbound[variable.name] = f"run cell {cell.label}, for another workspace or tenant"
+            return
         version = variable.version or cell.versions.get(fold(variable.table))
         self.bound[variable.name] = replace(variable, version=version)
         self.unbound.pop(variable.name, None)
@@ -233,16 +256,103 @@ class _Variables:
 
     def _follow_code(self, cell: SavedCell) -> None:
         for statement in ast.parse(cell.text).body:
+            self._follow_magic(cell, statement)
+            for step in steps_of(ast.unparse(statement), {}):
+                self._follow_step(cell, step)
+                self._connect(step, statement)
             match statement:
                 case ast.Assign(targets=[ast.Name(name)], value=value):
+                    self._workspaces.discard(name)
+                    if self._is_workspace(value):
+                        self._workspaces.add(name)
                     bound = self._table_of(value, name, cell.label)
                     if bound is not None:
                         self._bind(cell, bound)
-                        continue
-            for name in _changed_names(statement):
-                self.unbound.pop(name, None)
-                if self.bound.pop(name, None) is not None:
-                    self.unbound[name] = f"run cell {cell.label}, which changes it"
+
+    def _follow_magic(self, cell: SavedCell, statement: ast.stmt) -> None:
+        """Follow lines that open a workspace or bind a tenant. The words on the line of another
+        magic may name variables that it binds."""
+        for node in ast.walk(statement):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(attr="run_line_magic" | "run_cell_magic"),
+                    args=[ast.Constant(str(magic)), ast.Constant(str(line)), *_],
+                ):
+                    if magic == "jammi":
+                        self._follow_line(line)
+                    else:
+                        self._unbind(cell, words_of(line), "may change it")
+                case ast.Attribute(attr="bind_tenant"):
+                    self._is_here = False
+
+    def _follow_line(self, line: str) -> None:
+        try:
+            verb, values = parse_line(line)
+        except InvalidArgument:
+            return
+        if verb.name == "open":
+            self._workspaces.clear()
+            path = values["PATH"]
+            self._is_here = path is None or Path(path).absolute() == Path(str(self._ws.path))
+            self._tenant = values["tenant"]
+        elif verb.name == "tenant" and (values["NAME"] or values["none"]):
+            self._tenant = values["NAME"]
+
+    def _follow_step(self, cell: SavedCell, step: CellStep) -> None:
+        """Forget what a statement replaces, and what it may change."""
+        seen, words = {*step.loaded}, step.uses.words
+        called = set[str]()
+        while more := (seen & self._changing.keys()) - called:
+            called |= more
+            seen = seen.union(*(self._changing[name] for name in more))
+        is_opaque = step.opaque and not step.opaque.startswith("a computed text")
+        if is_opaque or not OPAQUE_NAMES.isdisjoint(seen) or "*" in words:
+            self._unbind(cell, [*self.bound], "runs code that cannot be followed")
+        uses = step.uses
+        changes = bool(step.targets or step.given) or not words.isdisjoint(FRAME_CHANGES)
+        if changes or uses.changes_objects or called:
+            seen |= {name for name, _ in step.targets}
+            reached = seen.union(*(self._together.get(name, ()) for name in seen))
+            frames = {name for name, each in self.bound.items() if each.form in _IN_MEMORY}
+            self._unbind(cell, frames & reached, "may change it")
+        replaced = step.replaced | uses.stored
+        self._unbind(cell, replaced, "may change it")
+        for name in replaced:
+            self._together.pop(name, {name}).discard(name)
+            self._changing.pop(name, None)
+
+    def _connect(self, step: CellStep, statement: ast.stmt) -> None:
+        """What the names that a statement replaces hold of what it reads."""
+        replaced, shared = step.replaced | step.uses.stored, {*step.loaded}
+        modules = (word for node in ast.walk(statement) for word in _imported_modules(node))
+        changes = step.uses.changes_objects or any(map(is_own_module, modules))
+        if changes or not self._changing.keys().isdisjoint(shared):
+            self._changing |= dict.fromkeys(replaced, step.uses.loaded)
+        match statement:
+            case ast.Assign(value=ast.Call(func=ast.Attribute(attr=method), args=args) as call):
+                if method not in _GIVE_VIEWS:  # another object than that of the method
+                    given = [*args, *(word.value for word in call.keywords)]
+                    nodes = [node for arg in given for node in ast.walk(arg)]
+                    shared = {node.id for node in nodes if isinstance(node, ast.Name)}
+        names = shared | replaced if replaced else set()
+        group = names.union(*(self._together.get(name, ()) for name in names))
+        self._together |= dict.fromkeys(group, group)
+
+    def _unbind(self, cell: SavedCell, names: Iterable[str], reason: str) -> None:
+        for name in names:
+            self.unbound.pop(name, None)
+            if self.bound.pop(name, None) is not None:
+                self.unbound[name] = f"run cell {cell.label}, which {reason}"
+
+    def _is_workspace(self, node: ast.expr) -> bool:
+        match node:
+            case ast.Name(name):
+                return name in self._workspaces
+            case ast.Call(func=ast.Name("get_workspace") | ast.Attribute(attr="get_workspace")):
+                return True
+            case ast.Call(args=[ast.Constant("jammi"), ast.Constant(str(line))]):
+                return line.split()[:1] == ["open"]
+        return False
 
     def _table_of(self, node: ast.expr, name: str, cell: str) -> BoundVariable | None:
         """What an expression makes of a table; None for any other."""
@@ -256,7 +366,9 @@ class _Variables:
                 if of is None or options is None or of.form not in (_TABLE, _ROWS):
                     return None
                 return replace(of, form=form, options=options)
-            case ast.Call(func=ast.Attribute(attr="sql"), args=[ast.Constant(str(text))]):
+            case ast.Call(
+                func=ast.Attribute(value=owner, attr="sql"), args=[ast.Constant(str(text))]
+            ) if self._is_workspace(owner):
                 table = whole_table(text)
                 return None if table is None else BoundVariable(name, table, cell, form=_ROWS)
             case ast.Call(
@@ -264,7 +376,10 @@ class _Variables:
                 args=[ast.Constant("jammi"), ast.Constant(str(line))],
             ):
                 return _table_of_line(line, name, cell)
-            case ast.Call(func=ast.Attribute(attr=verb), args=[ast.Constant(str(table)), *others]):
+            case ast.Call(
+                func=ast.Attribute(value=owner, attr=verb),
+                args=[ast.Constant(str(table)), *others],
+            ) if self._is_workspace(owner):
                 if verb not in _VERBS or fold(table) not in self._recipes:
                     return None
                 given = [*others, *(word.value for word in node.keywords)]
@@ -298,25 +413,13 @@ def _table_of_line(line: str, name: str, cell: str) -> BoundVariable | None:
     return BoundVariable(name, values["NAME"], cell) if verb.name in _LINES else None
 
 
-def _changed_names(statement: ast.stmt) -> set[str]:
-    """The names that a statement assigns, and those of objects that it may change in place."""
-    names = set[str]()
-    for node in ast.walk(statement):
-        match node:
-            case ast.Name(name, ast.Store() | ast.Del()):
-                names.add(name)
-            case (
-                ast.Subscript(ctx=ast.Store() | ast.Del())
-                | ast.Attribute(ctx=ast.Store() | ast.Del())
-            ):
-                names |= {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
-            case ast.Expr(ast.Call(ast.Attribute(value=ast.Name(name), attr=method))):
-                names |= set() if method in _FORMS else {name}
-            case ast.Call(ast.Attribute(value=ast.Name(name), attr="pop")):
-                names.add(name)  # the method of a frame that changes it and gives a value
-            case ast.FunctionDef(name) | ast.ClassDef(name):
-                names.add(name)
-    return names
+def _imported_modules(node: ast.AST) -> list[str]:
+    match node:
+        case ast.Import(names=names):
+            return [each.name for each in names]
+        case ast.ImportFrom(module=module, level=level):
+            return ["." if level else str(module)]
+    return []
 
 
 def _find_steps(notebook: "Notebook", cells: Iterable[SavedCell]) -> Iterator[str]:

@@ -82,7 +82,7 @@ def test_variables_are_bound_to_the_same_tables_and_nothing_runs(
         assert f"ages version 1  {form}" in lines[name], shown
         assert "stale: papers changed" in lines[name]
     assert "run cell" in lines["query"] and "run cell" in lines["other"]
-    assert "which changes it" in lines["changed"] and "which changes it" in lines["popped"]
+    assert all("which may change it" in lines[name] for name in ("changed", "popped"))
     assert "Python steps found: step" in shown
     notebook.run(NAMES, "%%jammi -m again -q\nSELECT id FROM df")
     assert (
@@ -97,6 +97,71 @@ def test_variables_are_bound_to_the_same_tables_and_nothing_runs(
     assert notebook.kernel.value("sorted(s.outcome for s in ws.recompute().steps)") == (
         "['computed', 'computed', 'computed', 'computed']"
     )
+
+
+CHANGES = [
+    "_ = {0}.insert(0, 'k', 1)",
+    "def change(frame):\n    frame['k'] = 1\nchange({0})",
+    "for each in [{0}]:\n    each['k'] = 1",
+    "[each.insert(0, 'k', 1) for each in [{0}]]",
+    "other_{0} = {0}\nother_{0}['k'] = 1",
+    "held_{0} = {{'a': {0}}}\nheld_{0}['a']['k'] = 1",
+    "column_{0} = {0}['year'].array\ncolumn_{0}[0] = 5",
+    "pd.DataFrame.insert({0}, 0, 'k', 1)",
+    "method_{0} = {0}.insert\nmethod_{0}(0, 'k', 1)",
+    "_ = {0}.rename(columns={{'year': 'y'}}, inplace=True)",
+    "later_{0} = lambda: {0}.insert(0, 'k', 1)\nlater_{0}()",
+    "import os as {0}",
+    "async def {0}(): pass",
+    "match 3:\n    case {0}: pass",
+    "%%time\n{0} = {0}.head(1)",
+    "%time {0}['k'] = 1",
+    "%%capture {0}\n1",
+    "%%bash --out {0}\necho 1",
+    "import own_of_resume\nown_of_resume.change({0})",
+    "class Other:\n    def table(self, name): return 3\n{0} = Other().table('ages')",
+    "apart = jammi_lab.open('apart')\napart.materialize('ages', 'SELECT 9 AS i')\n{0} = apart.table('ages')",
+]
+"""Cells after which a frame has other rows than the table."""
+
+
+def test_frames_that_a_cell_may_have_changed_are_not_bound(
+    notebook: Notebook, tmp_path: Path
+) -> None:
+    (tmp_path / "own_of_resume.py").write_text("def change(frame):\n    frame['k'] = 1\n")
+    notebook.run("import sys\nsys.path.insert(0, '')")
+    names = [f"v{number}" for number in range(len(CHANGES))]
+    notebook.run("\n".join(f"{name} = ws.table('ages').pandas()" for name in ["late", *names]))
+    notebook.run("def change_late():\n    kept.head()\n    late['k'] = 1")
+    notebook.run("kept, late = 1, 2\nkept = ws.table('ages').pandas()", "kept.head()")
+    notebook.run("sums = kept.sum()\nsums['k'] = 1\nprint(len(kept))")
+    notebook.run(*(text.format(name) for name, text in zip(names, CHANGES, strict=True)))
+    notebook.run(
+        "late = ws.table('ages').pandas()", "change_late()", "kept = ws.table('ages').pandas()"
+    )
+    notebook.restart()
+    shown = notebook.run("%jammi resume")
+    bound = {line.split()[0] for line in shown.splitlines() if "ages version 1" in line}
+    assert bound == {"ages", "kept"}, [CHANGES[int(name[1:])] for name in bound if name in names]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "exec('df = 4')",
+        "globals()['df'] = 4",
+        "get_ipython().push({'df': 4})",
+        "%xdel df",
+        "%jammi tenant acme\nws.materialize('ages', 'SELECT 9 AS i')\ndf = ws.table('ages')",
+    ],
+)
+def test_nothing_is_bound_again_that_code_out_of_sight_may_have_replaced(
+    notebook: Notebook, text: str
+) -> None:
+    notebook.run("df = ws.table('ages').pandas()", text)
+    notebook.restart()
+    shown = notebook.run("%jammi resume")
+    assert "df: run cell" in shown and notebook.kernel.value("'df' in dir()") == "False"
 
 
 def test_a_line_offers_it_to_a_person_after_a_restart(notebook: Notebook) -> None:
