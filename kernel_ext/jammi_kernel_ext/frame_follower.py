@@ -123,9 +123,9 @@ class FrameFollower:
             self._known_texts.add(text)
             cell = RunningCell(label, source, threading.get_ident(), now, None, {})
             self._cells.append(cell)
-            if registry is not None:
-                with self._guard_against_errors([], label):
-                    self._examine(cell)
+            # also before the engine is loaded: this cell may load it and read frames
+            with self._guard_against_errors([], label):
+                self._examine(cell)
 
     def _note_objects(self) -> dict[str, int]:
         self._ids = {n: id(v) for n, v in dict(self._values).items() if not is_output(n)}

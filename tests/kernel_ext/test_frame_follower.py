@@ -2,6 +2,7 @@
 keep alive."""
 
 import gc
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -88,6 +89,18 @@ def test_a_table_that_a_loop_stores_depends_on_what_that_round_read(
     cells(code)
     cells.lab.path("s1.csv").write_text("id,x\n1,500.5\n2,700.0\n")
     assert not isinstance(cells.lab.ws.staleness("s1_out"), jl.Fresh)
+
+
+def test_the_cell_that_loads_the_engine_is_followed(
+    cells: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = "jammi_lab.sources.frame_origins"
+    with monkeypatch.context() as patch:
+        patch.delitem(sys.modules, engine)
+        cells.begin("df = None")
+    cells.follower.end()
+    cells("big = other[other.x > 0]")
+    assert (cells.tables("big"), cells.origin("big").grounds) == ({"s1"}, [])
 
 
 CALLBACKS = {
