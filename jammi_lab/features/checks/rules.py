@@ -26,7 +26,7 @@ class Rule:
         """The SELECT of the rows of a table, named as in FROM, that break the rule."""
         return table.join(self.rows) + self.breaks
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.words
 
 

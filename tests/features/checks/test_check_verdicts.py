@@ -177,6 +177,10 @@ def test_a_share_is_a_finite_number_from_0(share):
         jl.checks.row_count(change=share)
 
 
+def test_a_rule_shows_itself_in_words():
+    assert repr(jl.checks.unique("id")) == "id is unique"
+
+
 def test_previous_has_no_rows_at_the_first_version(ws):
     ws.define("first", "SELECT 1 AS x")
     ws.checks.add("none", "SELECT p.* FROM previous p, jammi.first", on="first")
