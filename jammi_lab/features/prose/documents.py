@@ -46,10 +46,11 @@ _MARKDOWN_CODE = _patterns(
 )
 _MARKDOWN_LINKS = _patterns(
     r"!?\[(?:[^\[\]\n]|\\.){0,500}\](?:\([^()\n]{0,2000}(?:\([^()\n]*\)[^()\n]*)?\)|\[[^\]\n]{0,500}\])",
-    r"^ {0,3}\[[^\]\n]+\]:.*$",
+    r"^ {0,3}\[(?!\^)[^\]\n]+\]:.*$",
     r"\[(?:\^[^\]\n]{1,200}|-?@[^\]\n]{1,500}|\d+(?:[,;–-] ?\d+)*)\]",
     r"<?\b(?:https?|ftp|mailto|file)://?[^\s<>]+>?",
     r"^[ \t]{0,3}(?:>[ \t]?)+",
+    r"\{(?:(?:[#.][\w-]++|[\w-]++=(?:\"[^\"\n]{0,200}\"|[^\s{}\"]++)) *+)++\}",
 )
 _TEX_CODE = _patterns(
     r"\A(?:(?!\\begin\{document\}).*\n)*+(?=.*\\begin\{document\})",
@@ -192,6 +193,8 @@ class Document:
 
 def read_document(file: Path) -> Document:
     """Read a file. InvalidArgument for another kind of file, one that is no text or too large."""
+    if file.is_dir():
+        raise InvalidArgument(f"{str(file)!r} is a folder.", hint="Name the files in it.")
     markup = _MARKUPS.get(file.suffix.lower())
     if markup is None:
         raise InvalidArgument(

@@ -84,7 +84,8 @@ class CheckedNumber:
     def __str__(self) -> str:
         cell = f" cell {self.cell}" if self.cell is not None else ""
         outcome, reason, *_ = self.judgement
-        text = f"{self.file}{cell}:{self.line}: {self.number}: {_WORDS.get(outcome, outcome)}"
+        number = self.number or "a tie"
+        text = f"{self.file}{cell}:{self.line}: {number}: {_WORDS.get(outcome, outcome)}"
         joint = " " if outcome == BACKED else ": "
         return escape_invisible(text + joint + reason if reason else text)
 
@@ -314,8 +315,10 @@ def _has_moved(number: WrittenNumber, hit: ValueLocation) -> bool:
 
 
 def _ambiguous(hits: Sequence[ValueLocation]) -> Judgement:
-    count = f"{len(hits)} places" if len(hits) > 1 else "1 place that nothing near it names"
-    return Judgement(AMBIGUOUS, f"{count}, such as {hits[0].describe()}")
+    place = hits[0].describe()
+    if len(hits) > 1:
+        return Judgement(AMBIGUOUS, f"{len(hits)} places, such as {place}")
+    return Judgement(AMBIGUOUS, f"perhaps {place}, but nothing near it names the row or the table")
 
 
 def _junit_case(entry: CheckedNumber) -> Case:

@@ -184,6 +184,22 @@ def test_a_tie_that_names_nothing_fails(lab, tmp_path, tie, reason):
     assert reason in entry["reason"]
 
 
+def test_an_outcome_says_what_is_missing(lab, tmp_path):
+    file = tmp_path / "a.md"
+    file.write_text("No<!-- jammi scores/LLM/f1 --> number.\n\nIt was 43 %.\n")
+    outcomes = [
+        line.partition("a.md:")[2] for line in run_shell("check-text", file).stdout.splitlines()
+    ]
+    perhaps = (
+        "perhaps scores version 1, row BM25, column recall, "
+        "but nothing near it names the row or the table"
+    )
+    assert sorted(outcomes) == [
+        "1: a tie: unknown: no number stands before the tie",
+        f"3: 43 %: ambiguous: {perhaps}",
+    ]
+
+
 def test_ties_of_latex_and_of_keys_with_odd_letters(lab, tmp_path):
     put(lab, "odd", "a, b, x", [("a/b c", 3, 1.25), ("50%", 4, 2.5)], key=["a", "b"])
     tied = "1.25<!-- jammi odd/a%2Fb%20c/3/x --> 2.5<!-- jammi odd/50%25/4/x -->"
@@ -242,8 +258,11 @@ def test_bad_files_are_refused_by_name_and_nothing_is_written(lab, tmp_path):
         (tmp_path / name).write_bytes(data)
         result = run_shell("check-text", tied, tmp_path / name, "--update")
         assert result.exit_code == 3 and name in result.stderr, name
-    for name in ("missing.md", "lab"):
-        assert run_shell("check-text", tied, tmp_path / name).exit_code == 3
+    (tmp_path / "folder.md").mkdir()
+    problems = {"missing.md": "No such file", "lab": "is a folder", "folder.md": "is a folder"}
+    for name, problem in problems.items():
+        result = run_shell("check-text", tied, tmp_path / name)
+        assert result.exit_code == 3 and problem in result.stderr
     assert "0.364" in tied.read_text()
     (tmp_path / "empty.md").write_bytes(b"")
     assert run_shell("check-text", tmp_path / "empty.md").stdout == "No numbers.\n"
@@ -366,6 +385,8 @@ def test_hostile_texts_are_read_in_time(tmp_path):
         "    a\n\n",
         "---\n",
         "[](",
+        "{a=b",
+        "{.a",
         "$1",
         "0.1 ",
     ]
