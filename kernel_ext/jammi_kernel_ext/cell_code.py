@@ -307,8 +307,8 @@ def is_own_module(name: str) -> bool:
         return True
     if spec is None:
         return True
-    folders = spec.submodule_search_locations or [None]
-    return not is_library_file(spec.origin or next(iter(folders)))
+    folders = spec.submodule_search_locations or ()
+    return not is_library_file(spec.origin or next(iter(folders), None))
 
 
 def is_own(kind: type) -> bool:
