@@ -369,7 +369,7 @@ def _import_error(module: str) -> str | None:
         if is_library_file(spec.origin or next(iter(spec.submodule_search_locations or []), None)):
             return _INSTALLED_PACKAGE.format(module)
         importlib.import_module(module)
-    except Exception as error:  # noqa: BLE001  user modules may raise anything on import
+    except (Exception, SystemExit) as error:  # noqa: BLE001  user modules may raise anything
         return (
             f"its module {module} cannot be imported ({type(error).__name__}: "
             f"{str(error).splitlines()[0][:120] if str(error) else ''})"

@@ -209,6 +209,10 @@ def _os_stat(path: str | Path) -> os.stat_result | None:
         return os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:  # of a path that a stranger stored
+            raise
+        return None
 
 
 def to_stat(result: os.stat_result) -> Stat:

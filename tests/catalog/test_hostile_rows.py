@@ -31,6 +31,21 @@ def test_a_value_of_another_type_is_damage(lab, column, value):
         ws.table("t")
 
 
+@pytest.mark.parametrize("path", ["x" * 5000, f"results/_global/{'a' * 300}.parquet"])
+def test_a_path_that_is_too_long_for_a_file_is_damage(tmp_path, path):
+    with jl.open(tmp_path / "lab") as ws:
+        ws.materialize("t", "SELECT 1 AS id, 'a fox' AS body")
+        ws.embed("v", "jammi.t", key="id", text="body", model="hashing")
+        ws.lexical("w", "jammi.t", key="id", text="body")
+    with contextlib.closing(sqlite3.connect(tmp_path / "lab/catalog.sqlite3")) as db:
+        db.execute("UPDATE result_tables SET path = ?", [path])
+        db.commit()
+    with jl.open(tmp_path / "lab") as ws:
+        for name in ("v", "w"):
+            with pytest.raises(jl.errors.TableDamaged):
+                ws.search(name, "fox", k=1).arrow()
+
+
 def test_a_count_of_commits_that_is_no_number_is_a_loss(lab):
     with contextlib.closing(sqlite3.connect(lab / "catalog.sqlite3")) as db:
         db.execute("UPDATE meta SET value = 'x' WHERE key = 'commits'")

@@ -269,10 +269,11 @@ def test_a_module_that_was_changed_meanwhile_has_another_definition(
     [
         ("def score(", "def other(", "no longer exists"),
         ("RATE = 2", "RATE = 2\nraise RuntimeError('no')", "cannot be imported (RuntimeError: no)"),
+        ("RATE = 2", "RATE = 2\nraise SystemExit(3)", "cannot be imported (SystemExit: 3)"),
         ("RATE = 2", "RATE = (2", "cannot be imported (SyntaxError"),
         ("RATE = 2", "RATE = type('Model', (), {})()", "its function cannot be fingerprinted"),
     ],
-    ids=["gone", "raises", "no python", "a value without form"],
+    ids=["gone", "raises", "exits", "no python", "a value without form"],
 )
 def test_a_module_that_does_not_give_the_function_makes_it_undecidable(
     chain: Lab, steps: Written, old: str, new: str, word: str
