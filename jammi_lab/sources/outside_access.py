@@ -45,7 +45,7 @@ class OutsideAccess:
             )
         if self.trusts_folder or msgspec.structs.replace(record, created_at="") in self._named:
             return
-        if record.kind not in _LOCAL_KINDS or self._lies_outside(record.location):
+        if record.kind not in _LOCAL_KINDS or self._lies_outside(record):
             raise SourceUnavailable(
                 f"The source {record.name} lies outside the project, and {self.untrusted_clause()}."
             )
@@ -54,14 +54,22 @@ class OutsideAccess:
         """That the folder is not trusted, and the line that trusts it."""
         return untrusted_clause(self.folder)
 
-    def _lies_outside(self, location: str) -> bool:
-        """Whether a location is a URL, or a file of it lies outside the project, also by a link."""
-        if scheme_of(location) is not None or self.folder is None or "\0" in location:
+    def _lies_outside(self, record: SourceRecord) -> bool:
+        """Whether a location is a URL, or a file of it lies outside the project, also by a link or
+        in the option `files`."""
+        location, files = record.location, record.options.get("files", [])
+        if (
+            not isinstance(files, list)
+            or scheme_of(location) is not None
+            or self.folder is None
+            or "\0" in location
+        ):
             return True
         pattern, project = full_location(location, self.folder), project_of(self.folder)
         path = literal_path(pattern)
         root = base_of(pattern) if path is None else path
-        if not _is_inside(root, project):
+        listed = [os.path.join(root, str(file)) for file in files]
+        if not all(_is_inside(name, project) for name in (root, *listed)):
             return True
         if path is not None and not os.path.isdir(path):
             return False

@@ -537,6 +537,26 @@ def test_no_spelling_of_a_recorded_location_leads_beyond_the_project(
     assert listener.received == []
 
 
+@pytest.mark.parametrize("file", ["/FAR", "../../far.csv", ".sub/far.csv", 7])
+def test_no_recorded_list_of_files_leads_beyond_the_project(tmp_path, own_list, file):
+    lab = make_foreign(tmp_path, own_list)
+    folder = lab.parent / "clean"
+    folder.mkdir()
+    (folder / "near.csv").write_text("id,x\n1,2\n")
+    (folder / ".sub").symlink_to(tmp_path)
+    listed = file.replace("/FAR", f"{tmp_path}/far.csv") if isinstance(file, str) else file
+    options = json.dumps({"files": [listed] if isinstance(file, str) else file})
+    with contextlib.closing(sqlite3.connect(lab / "catalog.sqlite3")) as db, db:
+        db.execute(
+            "UPDATE sources SET location = ?, options = ? WHERE name = 'far'",
+            (str(folder), options),
+        )
+    with pytest.warns(UserWarning), jl.open(lab) as ws:
+        with pytest.raises(jl.SourceUnavailable, match="is not trusted"):
+            ws.sql("FROM far").fetchall()
+        assert isinstance(ws.staleness("of_far"), jl.Undecidable)
+
+
 def test_a_workbook_inside_of_the_project_is_read_without_trust(tmp_path):
     (tmp_path / "p").mkdir()
     pd.DataFrame({"a": [1]}).to_excel(tmp_path / "p" / "w.xlsx", index=False)
