@@ -25,9 +25,10 @@ _UNITS = (
     "pp|points?|rows?|tokens?|EUR|USD|GBP|CHF|€|£|[x×](?!\\s*\\d)"
 )
 _SPACED_GROUPS = r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![.,]?\d)"
+_BARE_FRACTION = r"(?<![\w.,)\]}])\.\d+(?![.,]?\d)"  # .364
 _GAP = rf"(?:[ ~]?|[{_SPACES}]{{1,6}}|\\[,; ])"
 _NUMBER = re.compile(
-    rf"(?P<sign>(?<![\w.)\]}}%–-])[-−+])?(?P<body>{_SPACED_GROUPS}|\d(?:(?:[.,'’{_SPACES}]|\{{,\}}|\\,)?\d)*)"
+    rf"(?P<sign>(?<![\w.)\]}}%–-])[-−+])?(?P<body>{_SPACED_GROUPS}|{_BARE_FRACTION}|\d(?:(?:[.,'’{_SPACES}]|\{{,\}}|\\,)?\d)*)"
     r"(?:[eE](?P<e>[-+]?\d{1,3})(?!\w)| ?(?:×|\\times|\\cdot) ?10\^\{?(?P<power>[-−]?\d{1,3})\}?)?"
     rf"(?:{_GAP}(?P<percent>\\?%|‰|per ?cent\b|percent\b)"
     rf"|(?P<scale>[kKMB](?!\w))|{_GAP}(?P<word>thousand|million|billion|trillion|mn|bn|tn)\b"
@@ -110,6 +111,8 @@ class WrittenNumber:
             first = len(whole) % 3 or 3
             groups = [whole[:first], *(whole[i : i + 3] for i in range(first, len(whole), 3))]
             whole = separator[0].join(groups)
+        if whole == "0" and self.decimals and body.startswith(mark):
+            whole = ""
         sign = (match["sign"] or "").replace("+", "")
         minus = (sign or "-") if rounded < 0 else "+" * (match["sign"] == "+")
         return minus + whole + mark + fraction + self.text[match.end("body") :]
@@ -196,7 +199,7 @@ def _split_separators(body: str, mark: str) -> tuple[str, str, bool] | None:
         decimal = max(marks, key=plain.rindex)
     elif marks and plain.count(marks[0]) == 1:
         whole, _, fraction = plain.partition(marks[0])
-        is_group = len(fraction) == 3 and len(whole) <= 3 and not whole.startswith("0")
+        is_group = len(fraction) == 3 and 0 < len(whole) <= 3 and not whole.startswith("0")
         decimal = marks[0] if marks[0] == mark or not is_group else ""
     whole, _, fraction = plain.rpartition(decimal) if decimal else (plain, "", "")
     groups = re.split(r"[ .,]", whole)
