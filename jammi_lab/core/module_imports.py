@@ -1,5 +1,6 @@
 """Imports of modules that neither an interrupt nor a fork may cut in two."""
 
+import logging  # noqa: F401  see the end
 import os
 import threading
 from collections import Counter
@@ -59,6 +60,8 @@ def _after_fork_in_child() -> None:
         del _imports[thread]
 
 
+# What is registered last runs first. `logging` holds its lock during a fork, too, and a module that
+# is imported may want it: so it must have registered before.
 os.register_at_fork(
     before=_before_fork,
     after_in_parent=_after_fork_in_parent,

@@ -19,6 +19,7 @@ from jammi_lab.core.interrupts import attempts
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.assembly import Services
+    from jammi_lab.workspace.workspace import Workspace
 
 LOG = "recompute.log"
 """The file of the workspace folder to which a detached run writes its report."""
@@ -133,14 +134,21 @@ def _run() -> int:
             run = DetachedRun(os.getpid(), socket.gethostname(), boot_id())
             try:
                 lock.write_note(msgspec.json.encode(run).decode())
-                _say(str(ws.recompute(request.names)))
+                _say(_report(ws, request.names))
             finally:
                 lock.release(remove=True)
     except JammiError as error:
         return _say("\n".join(error.rendered_lines()), 1)
     except KeyboardInterrupt:
-        return _say("Stopped; finished tables stay.")
+        return _say("Stopped before it began.")
     return 0
+
+
+def _report(ws: "Workspace", names: Sequence[str] | None) -> str:
+    try:
+        return str(ws.recompute(names))
+    except KeyboardInterrupt:
+        return "Stopped; finished tables stay."
 
 
 def _say(text: str, code: int = 0) -> int:

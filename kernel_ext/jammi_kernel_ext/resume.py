@@ -119,7 +119,7 @@ class Resumed(ReprMixin):
             headers = ["variable", "of", "as", "cell", "verdict"]
             found = listing_table(headers, rows, aligned="lllll")
         else:
-            found = plain_text("No variable of this notebook is to be bound again.")
+            found = plain_text("This kernel has all variables that this notebook bound to tables.")
         return vstack(found, *map(plain_text, lines))
 
 

@@ -10,6 +10,8 @@ COLUMNS = {"a": "BIGINT", "b": "VARCHAR"}
 
 
 class Memo:
+    unfinished_looks = frozenset[object]()
+
     def flush(self) -> None:
         pass
 

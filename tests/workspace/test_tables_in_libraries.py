@@ -39,11 +39,13 @@ def test_a_script_logs_what_came_of_its_tables(ws, caplog):
     caplog.set_level(logging.INFO, "jammi_lab")
     for _ in range(2):
         ws.materialize("t", NUMBERS)
+    ws.materialize("one", "SELECT 1 AS n")
     with pytest.raises(jl.SqlError):
         ws.materialize("u", "SELECT error('no') AS a")
     assert caplog.messages == [
         "t version 1 computed: 3 rows",
         "t version 1 reused: 3 rows",
+        "one version 1 computed: 1 row",
         "u failed: SqlError: No.",
     ]
 

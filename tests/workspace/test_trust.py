@@ -551,7 +551,9 @@ def test_no_recorded_list_of_files_leads_beyond_the_project(tmp_path, own_list, 
             "UPDATE sources SET location = ?, options = ? WHERE name = 'far'",
             (str(folder), options),
         )
-    with pytest.warns(UserWarning), jl.open(lab) as ws:
+    with pytest.warns(UserWarning, match="not trusted"):
+        ws = jl.open(lab)
+    with ws:
         with pytest.raises(jl.SourceUnavailable, match="is not trusted"):
             ws.sql("FROM far").fetchall()
         assert isinstance(ws.staleness("of_far"), jl.Undecidable)
