@@ -19,7 +19,6 @@ from jammi_lab.core.interrupts import attempts
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.assembly import Services
-    from jammi_lab.workspace.workspace import Workspace
 
 LOG = "recompute.log"
 """The file of the workspace folder to which a detached run writes its report."""
@@ -134,7 +133,11 @@ def _run() -> int:
             run = DetachedRun(os.getpid(), socket.gethostname(), boot_id())
             try:
                 lock.write_note(msgspec.json.encode(run).decode())
-                _say(_report(ws, request.names))
+                try:
+                    report = str(ws.recompute(request.names))
+                except KeyboardInterrupt:
+                    report = "Stopped; finished tables stay."
+                _say(report)  # before others see that it ended
             finally:
                 lock.release(remove=True)
     except JammiError as error:
@@ -142,13 +145,6 @@ def _run() -> int:
     except KeyboardInterrupt:
         return _say("Stopped before it began.")
     return 0
-
-
-def _report(ws: "Workspace", names: Sequence[str] | None) -> str:
-    try:
-        return str(ws.recompute(names))
-    except KeyboardInterrupt:
-        return "Stopped; finished tables stay."
 
 
 def _say(text: str, code: int = 0) -> int:
