@@ -18,13 +18,15 @@ def kernel(moment):
     ws = jl.open(f"{folder}/{moment}")
     result = ws.sql("SELECT i AS n, i * 2 AS m FROM range(5) t(i)")
     result.arrow()
-    main = threading.main_thread()
+    calling = threading.Event()  # so that the interrupt does not hit the start of the thread
     def interrupt():
+        calling.wait()
         time.sleep(moment / 1000)
         os.kill(os.getpid(), signal.SIGINT)
     threading.Thread(target=interrupt, daemon=True).start()
     seen = False
     try:
+        calling.set()
         eval(call)
         time.sleep(30)
     except KeyboardInterrupt:

@@ -221,7 +221,7 @@ def test_what_is_gone_is_told_with_its_cell(notebook: Notebook) -> None:
                     ]
                 }
             ),
-            "No variable of this notebook",
+            "This kernel has all variables",
         ),
     ],
     ids=["missing", "no JSON", "number", "hostile"],
