@@ -178,7 +178,7 @@ def check_texts(
     from jammi_lab.features.prose.documents import read_document
     from jammi_lab.features.prose.text_check import TextCheck
 
-    result, documents = TextCheck(), [read_document(Path(file)) for file in files]
+    result, documents = TextCheck(), [read_document(Path(file)) for file in dict.fromkeys(files)]
     for document in documents:
         found = checker_of(document.file).check(document, update=update)
         result.extend(found)

@@ -211,7 +211,7 @@ Verdict = Fresh | PossiblyStale | Stale | Undecidable | MissingManifest | Damage
 
 ROUNDING_RATIO = 1e-12
 """The relative difference up to which two floating-point numbers are equal but for rounding."""
-ROUNDED = "equal but for rounding (≤ 1e-12 relative)"
+BUT_FOR_ROUNDING = "equal but for rounding (≤ 1e-12 relative)"
 
 
 class Match(VerdictBase, frozen=True, tag="match", tag_field="kind"):
@@ -221,7 +221,7 @@ class Match(VerdictBase, frozen=True, tag="match", tag_field="kind"):
     """Whether floating-point numbers that were computed again have other last bits."""
 
     def __str__(self) -> str:
-        return f"match, {ROUNDED}" if self.rounding else "match"
+        return f"match, {BUT_FOR_ROUNDING}" if self.rounding else "match"
 
 
 class Mismatch(VerdictBase, frozen=True, tag="mismatch", tag_field="kind"):

@@ -24,7 +24,7 @@ from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Increment, Manifest
 from jammi_lab.core.records import TableRecord, TableStatus
 from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.core.verdicts import ROUNDED, Damaged, Fresh, Verdict
+from jammi_lab.core.verdicts import BUT_FOR_ROUNDING, Damaged, Fresh, Verdict
 from jammi_lab.freshness.input_differences import InputDifferences
 from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode, outside_inputs
 from jammi_lab.freshness.table_verdict import (
@@ -371,7 +371,7 @@ class EvaluatedGraph:
             damage=self.observation.damage(record),
             observed_at=self.observation.started_at,
             grounds=self._find_grounds(node, record.anchors, notes),
-            notes=tuple(note for note in notes if not note.endswith(ROUNDED)),
+            notes=tuple(note for note in notes if not note.endswith(BUT_FOR_ROUNDING)),
             difference=lambda old, new: self._differences.describe(old, new, node.tenant),
         )
 
@@ -417,7 +417,7 @@ class EvaluatedGraph:
                 texts += self._circular_grounds(node, anchor.origin)
                 parents.append((anchor.input.label, self._origin_grounds(node, anchor.origin)))
         own = [*(Ground(text) for text in texts)]
-        own += [Ground(note, of_order=not note.endswith(ROUNDED)) for note in notes]
+        own += [Ground(note, of_order=not note.endswith(BUT_FOR_ROUNDING)) for note in notes]
         if grounds := (*own, *inherited_grounds(parents)):
             self._grounds[node.key] = grounds
         is_sensitive = node.record is not None and node.record.order_sensitive
@@ -494,7 +494,9 @@ class EvaluatedGraph:
             return current
         is_result = recorded.input.kind_class.is_result and recorded.schema
         if is_result and self._is_equal_but_for_rounding(recorded, node.tenant):
-            return msgspec.structs.replace(recorded, note=f"{recorded.input.label} is {ROUNDED}")
+            return msgspec.structs.replace(
+                recorded, note=f"{recorded.input.label} is {BUT_FOR_ROUNDING}"
+            )
         if record.order_sensitive:
             return current
         if is_result:

@@ -174,13 +174,24 @@ finally:
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs a mount")
-def test_a_backup_to_a_full_disk_names_it_and_leaves_nothing(tmp_path):
+needs_a_mount = pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs a mount"
+)
+
+
+def run_on_a_disk(script, folder):
+    """Run a script that mounts a disk of its own, and ends with 77 where it may not."""
     done = subprocess.run(
-        [sys.executable, "-c", FULL_BACKUP], cwd=tmp_path, capture_output=True, text=True, check=False
-    )  # fmt: skip
+        [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=False
+    )
     if done.returncode == 77:
         pytest.skip("this process may not mount")
+    return done
+
+
+@needs_a_mount
+def test_a_backup_to_a_full_disk_names_it_and_leaves_nothing(tmp_path):
+    done = run_on_a_disk(FULL_BACKUP, tmp_path)
     assert done.returncode == 0, done.stderr
     said, left = done.stdout.splitlines()
     assert said.endswith("disk/b.sqlite3 could not be written: No space left on device.")
@@ -206,14 +217,10 @@ finally:
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs a mount")
+@needs_a_mount
 def test_what_is_written_to_a_read_only_disk_is_a_typed_error(tmp_path):
     """There the removal of a file that is missing fails, too."""
-    done = subprocess.run(
-        [sys.executable, "-c", READ_ONLY], cwd=tmp_path, capture_output=True, text=True, check=False
-    )  # fmt: skip
-    if done.returncode == 77:
-        pytest.skip("this process may not mount")
+    done = run_on_a_disk(READ_ONLY, tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Read-only file system") == len(done.stdout.splitlines()) == 2
 
@@ -253,35 +260,23 @@ def test_a_new_catalog_whose_log_stays_beside_it_is_not_put_in_place(tmp_path, m
     act()
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs a mount")
+@needs_a_mount
 def test_a_log_of_the_catalog_that_filled_the_disk_takes_none_of_the_reserve(tmp_path):
     """A checkpoint would: it stops half-way, and the log stays."""
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_LOG], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    if done.returncode == 77:
-        pytest.skip("this process may not mount")
+    done = run_on_a_disk(FULL_LOG, tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "".join(f"{8 - n} recovery: nothing to do; " for n in range(9))
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs a mount")
+@needs_a_mount
 def test_a_full_disk_is_a_typed_error_of_every_producer_and_leaves_nothing(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_RESULTS], cwd=tmp_path, capture_output=True, text=True, check=False
-    )  # fmt: skip
-    if done.returncode == 77:
-        pytest.skip("this process may not mount")
+    done = run_on_a_disk(FULL_RESULTS, tmp_path)
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs a mount")
+@needs_a_mount
 def test_a_full_disk_lets_expire_drop_and_open_succeed(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", FULL], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    if done.returncode == 77:
-        pytest.skip("this process may not mount")
+    done = run_on_a_disk(FULL, tmp_path)
     assert done.returncode == 0, done.stderr
     full, expired, left, after = done.stdout.splitlines()
     assert (full, expired, left) == ("full", "3", "['u3', 'u2'] []")

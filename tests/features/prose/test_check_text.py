@@ -110,7 +110,7 @@ def test_what_is_reported_and_what_fails(lab, tmp_path):
     file = tmp_path / "README.md"
     file.write_text("# Results\n\nLLM has an F1 of 0.364 and a recall of 0.511; x is 0.7777.\n")
     code, [outdated, backed, unfound] = check(file, "--fail")
-    assert code == 1
+    assert code == 1 and len(check(file, file)[1]) == 3
     assert outdated == {
         "file": str(file),
         "cell": None,
