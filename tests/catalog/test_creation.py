@@ -14,12 +14,12 @@ from jammi_lab.catalog import Catalog, database
 from jammi_lab.catalog.connection import Connection
 from jammi_lab.catalog.schema import TABLES
 from jammi_lab.core.errors import CatalogTooNew, WorkspaceNotFound
-from tests.catalog.conftest import Lab, sqlite_only
+from tests.catalog.conftest import sqlite_only
 
 pytestmark = pytest.mark.own_catalog
 
 
-def test_the_created_tables_are_those_of_the_schema(lab: Lab) -> None:
+def test_the_created_tables_are_those_of_the_schema(lab):
     question = (
         "SELECT table_name, column_name, is_nullable = 'YES' FROM information_schema.columns "
         "WHERE table_schema = current_schema()"
@@ -36,9 +36,7 @@ def test_the_created_tables_are_those_of_the_schema(lab: Lab) -> None:
     }
 
 
-def test_a_catalog_of_a_later_release_is_refused_and_left_alone(
-    lab: Lab, open_catalog: Callable[..., Catalog]
-) -> None:
+def test_a_catalog_of_a_later_release_is_refused_and_left_alone(lab, open_catalog):
     with lab.catalog.database.write() as tx:
         tx.execute("UPDATE catalog_format SET format = '999'")
     for options in ({}, {"read_only": True}):
@@ -50,8 +48,8 @@ def test_a_catalog_of_a_later_release_is_refused_and_left_alone(
 
 
 def test_a_catalog_whose_creation_fails_is_created_by_the_next_open(
-    tmp_path: Path, open_catalog: Callable[..., Catalog], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, open_catalog, monkeypatch
+):
     place = tmp_path / "catalog.sqlite3"
     with monkeypatch.context() as patched:
         patched.setattr(
@@ -86,8 +84,8 @@ def statements_of_an_open(
 
 
 def test_opening_does_the_same_few_statements_whatever_the_catalog_holds(
-    lab: Lab, open_catalog: Callable[..., Catalog], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    lab, open_catalog, monkeypatch
+):
     empty = statements_of_an_open(lab.place, open_catalog, monkeypatch)
     for i in range(20):
         lab.ready(f"t{i}", "source:papers")
@@ -97,9 +95,7 @@ def test_opening_does_the_same_few_statements_whatever_the_catalog_holds(
 
 @sqlite_only
 @pytest.mark.parametrize("read_only", [False, True])
-def test_a_database_of_something_else_is_no_catalog(
-    tmp_path: Path, open_catalog: Callable, read_only: bool
-) -> None:
+def test_a_database_of_something_else_is_no_catalog(tmp_path, open_catalog, read_only):
     place = tmp_path / "catalog.sqlite3"
     with contextlib.closing(sqlite3.connect(place)) as theirs:
         theirs.execute("CREATE TABLE dear(x)")
@@ -112,9 +108,7 @@ def test_a_database_of_something_else_is_no_catalog(
 @sqlite_only
 @pytest.mark.parametrize("read_only", [False, True])
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
-def test_what_is_no_file_is_no_catalog(
-    tmp_path: Path, open_catalog: Callable, make: Callable, read_only: bool
-) -> None:
+def test_what_is_no_file_is_no_catalog(tmp_path, open_catalog, make, read_only):
     place = tmp_path / "catalog.sqlite3"
     make(place)
     with pytest.raises(WorkspaceNotFound, match="is not a regular file") as caught:

@@ -5,7 +5,6 @@ import os
 import signal
 import sqlite3
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.storage.digests import NO_STAT, CacheEntry
 from jammi_lab.storage.files import install_fault_hook
-from tests.catalog.conftest import Lab, sqlite_only
+from tests.catalog.conftest import sqlite_only
 
 COUNT = """
 import sys, threading
@@ -49,14 +48,14 @@ catalog.close()
 """
 
 
-def test_read_modify_writes_of_eight_threads_lose_nothing(lab: Lab, run_python: Callable) -> None:
+def test_read_modify_writes_of_eight_threads_lose_nothing(lab, run_python):
     run_python(COUNT, str(lab.place), "8", "50")
     assert lab.catalog.metadata.get("n") == "400"
 
 
 def test_two_processes_that_make_and_change_one_catalog_lose_nothing(
-    tmp_path: Path, catalog_place: Path | str, run_python: Callable, open_catalog: Callable
-) -> None:
+    tmp_path, catalog_place, run_python, open_catalog
+):
     path = (
         tmp_path / "new" / "catalog.sqlite3" if isinstance(catalog_place, Path) else catalog_place
     )
@@ -71,9 +70,7 @@ def test_two_processes_that_make_and_change_one_catalog_lose_nothing(
 
 
 @sqlite_only
-def test_a_kernel_that_makes_the_catalog_waits_for_another_that_is_about_to(
-    tmp_path: Path, open_catalog: Callable
-) -> None:
+def test_a_kernel_that_makes_the_catalog_waits_for_another_that_is_about_to(tmp_path, open_catalog):
     place = tmp_path / "catalog.sqlite3"
     with contextlib.closing(
         sqlite3.connect(place, isolation_level=None, check_same_thread=False)
@@ -88,8 +85,8 @@ def test_a_kernel_that_makes_the_catalog_waits_for_another_that_is_about_to(
 
 @sqlite_only
 def test_a_lock_on_a_catalog_without_a_log_is_not_waited_for_without_end(
-    tmp_path: Path, open_catalog: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, open_catalog, monkeypatch
+):
     monkeypatch.setattr(dialects, "LOCK_SECONDS", 0.05)
     place = tmp_path / "catalog.sqlite3"
     with contextlib.closing(sqlite3.connect(place, isolation_level=None)) as other:
@@ -99,7 +96,7 @@ def test_a_lock_on_a_catalog_without_a_log_is_not_waited_for_without_end(
             open_catalog(place)
 
 
-def test_an_exception_takes_the_whole_transaction_back(lab: Lab) -> None:
+def test_an_exception_takes_the_whole_transaction_back(lab):
     with pytest.raises(KeyError), lab.catalog.transaction():
         lab.catalog.metadata.set("a", "1")
         lab.ready("top")
@@ -110,8 +107,8 @@ def test_an_exception_takes_the_whole_transaction_back(lab: Lab) -> None:
 
 @sqlite_only
 def test_an_interrupt_in_a_statement_leaves_the_catalog_free_for_others_and_for_this_thread(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    lab, monkeypatch
+):
     """The traceback is kept, as IPython does: it holds the cursor, and with it what the cursor had
     begun."""
     database = lab.catalog.database
@@ -143,8 +140,8 @@ def test_an_interrupt_in_a_statement_leaves_the_catalog_free_for_others_and_for_
 
 @sqlite_only
 def test_an_interrupt_comes_between_two_statements_or_behind_the_commit_and_never_into_one(
-    lab: Lab,
-) -> None:
+    lab,
+):
     database, reached = lab.catalog.database, []
     with pytest.raises(KeyboardInterrupt), database.write():
         lab.catalog.metadata.set("a", "1")
@@ -166,8 +163,8 @@ def test_an_interrupt_comes_between_two_statements_or_behind_the_commit_and_neve
 
 @sqlite_only
 def test_an_interrupt_just_before_a_transaction_begins_leaves_the_next_one_undisturbed(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    lab, monkeypatch
+):
     def came_before(*_: Any) -> None:
         raise KeyboardInterrupt
 
@@ -183,9 +180,7 @@ def test_an_interrupt_just_before_a_transaction_begins_leaves_the_next_one_undis
 
 
 @sqlite_only
-def test_a_commit_waits_for_the_disk_also_after_one_that_did_not_was_interrupted(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_commit_waits_for_the_disk_also_after_one_that_did_not_was_interrupted(lab, monkeypatch):
     def synchronous() -> int:
         with lab.catalog.database.read() as tx:
             return tx.fetch("PRAGMA synchronous")[0][0]
@@ -209,7 +204,7 @@ def test_a_commit_waits_for_the_disk_also_after_one_that_did_not_was_interrupted
         assert synchronous() == 2
 
 
-def test_one_statement_reads_the_newest_state_also_after_an_interrupted_read(lab: Lab) -> None:
+def test_one_statement_reads_the_newest_state_also_after_an_interrupted_read(lab):
     database, metadata = lab.catalog.database, lab.catalog.metadata
 
     def in_another_thread(value: str) -> None:
@@ -234,9 +229,7 @@ def test_one_statement_reads_the_newest_state_also_after_an_interrupted_read(lab
 
 @sqlite_only
 @pytest.mark.parametrize("how", ["moved", "replaced"])
-def test_a_catalog_that_is_not_where_it_was_is_neither_read_nor_written(
-    lab: Lab, tmp_path: Path, how: str
-) -> None:
+def test_a_catalog_that_is_not_where_it_was_is_neither_read_nor_written(lab, tmp_path, how):
     path = Path(str(lab.place))
     lab.catalog.metadata.set("a", "1")
     path.rename(tmp_path / "elsewhere.sqlite3")
@@ -263,7 +256,7 @@ def test_a_catalog_that_is_not_where_it_was_is_neither_read_nor_written(
     assert lab.catalog.metadata.get("a") == "1"
 
 
-def test_a_crash_before_the_commit_changes_nothing_and_after_it_everything(lab: Lab) -> None:
+def test_a_crash_before_the_commit_changes_nothing_and_after_it_everything(lab):
     def crash(point: str) -> None:
         if point == crash_at:
             raise OSError(point)
@@ -286,7 +279,7 @@ def in_transaction(raw: Any) -> bool:
     )
 
 
-def test_a_transaction_that_only_the_driver_knows_of_is_ended_by_the_next(lab: Lab) -> None:
+def test_a_transaction_that_only_the_driver_knows_of_is_ended_by_the_next(lab):
     with lab.catalog.database.read() as tx:
         raw = tx.raw
     lab.catalog.database.dialect.begin(tx, writing=True)
@@ -295,7 +288,7 @@ def test_a_transaction_that_only_the_driver_knows_of_is_ended_by_the_next(lab: L
     assert not in_transaction(raw)
 
 
-def test_a_write_cannot_begin_inside_a_read(lab: Lab) -> None:
+def test_a_write_cannot_begin_inside_a_read(lab):
     with (
         lab.catalog.database.read(),
         pytest.raises(RuntimeError, match="begin with write"),
@@ -305,7 +298,7 @@ def test_a_write_cannot_begin_inside_a_read(lab: Lab) -> None:
 
 
 @sqlite_only
-def test_commits_are_on_disk_when_they_are_acknowledged(lab: Lab) -> None:
+def test_commits_are_on_disk_when_they_are_acknowledged(lab):
     with lab.catalog.database.read() as tx:
         found = {
             p: tx.fetch(f"PRAGMA {p}")[0][0]
@@ -330,9 +323,7 @@ def test_commits_are_on_disk_when_they_are_acknowledged(lab: Lab) -> None:
 @pytest.mark.leaves_behind(
     "a catalog that is closed without retiring its writer, as a dying process leaves it"
 )
-def test_closing_leaves_no_file_open_whatever_threads_used_it(
-    tmp_path: Path, open_catalog: Callable
-) -> None:
+def test_closing_leaves_no_file_open_whatever_threads_used_it(tmp_path, open_catalog):
     catalog = open_catalog(tmp_path / "catalog.sqlite3")
     catalog.writers.register()
     for _ in range(3):
@@ -348,7 +339,7 @@ def test_closing_leaves_no_file_open_whatever_threads_used_it(
     ] == []
 
 
-def test_connections_of_ended_threads_do_not_pile_up(lab: Lab) -> None:
+def test_connections_of_ended_threads_do_not_pile_up(lab):
     for _ in range(20):
         thread = threading.Thread(target=lab.catalog.result_tables.current)
         thread.start()
@@ -362,8 +353,8 @@ def connection_of(database: Any) -> Any:
 
 
 def test_whether_a_thread_writes_is_told_without_a_connection_and_not_of_a_closed_catalog(
-    open_catalog: Callable,
-) -> None:
+    open_catalog,
+):
     database, told = open_catalog().database, []
     thread = threading.Thread(target=lambda: told.append(database.writing))
     with database.write():
@@ -376,7 +367,7 @@ def test_whether_a_thread_writes_is_told_without_a_connection_and_not_of_a_close
         _ = database.writing
 
 
-def test_a_forked_child_is_refused_and_does_no_harm(lab: Lab) -> None:
+def test_a_forked_child_is_refused_and_does_no_harm(lab):
     read, write = os.pipe()
     with lab.catalog.transaction():
         lab.catalog.metadata.set("a", "1")
@@ -398,7 +389,7 @@ def test_a_forked_child_is_refused_and_does_no_harm(lab: Lab) -> None:
     assert lab.catalog.writers.is_alive(lab.writer)
 
 
-def test_a_read_only_catalog_reads_and_refuses_to_write(lab: Lab, open_catalog: Callable) -> None:
+def test_a_read_only_catalog_reads_and_refuses_to_write(lab, open_catalog):
     table = lab.ready("top")
     catalog = open_catalog(read_only=True)
     assert catalog.result_tables.newest("top")[1] == table
@@ -427,8 +418,8 @@ def unwritable(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @sqlite_only
 def test_a_folder_without_write_access_is_opened_as_immutable_when_there_is_no_log(
-    tmp_path: Path, open_catalog: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, open_catalog, monkeypatch
+):
     path = tmp_path / "catalog.sqlite3"
     made = open_catalog(path)
     made.metadata.set("a", "1")
@@ -440,8 +431,8 @@ def test_a_folder_without_write_access_is_opened_as_immutable_when_there_is_no_l
 
 @sqlite_only
 def test_a_folder_without_write_access_is_not_opened_past_a_log_with_content(
-    lab: Lab, open_catalog: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    lab, open_catalog, monkeypatch
+):
     lab.catalog.metadata.set("a", "1")
     modes = unwritable(monkeypatch)
     with pytest.raises(Exception, match="cannot be opened"):
@@ -450,8 +441,8 @@ def test_a_folder_without_write_access_is_not_opened_past_a_log_with_content(
 
 
 def test_a_transaction_that_could_not_begin_leaves_the_connection_usable(
-    lab: Lab, open_catalog: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    lab, open_catalog, monkeypatch
+):
     monkeypatch.setattr(dialects, "LOCK_SECONDS", 0.05)
     other = open_catalog(lab.place)
     with lab.catalog.transaction(), pytest.raises(VersionConflict):
@@ -473,7 +464,7 @@ def test_a_transaction_that_could_not_begin_leaves_the_connection_usable(
 @pytest.mark.parametrize(
     "value", ["{", b"\xff\xfe", '[{"name": 1}]'], ids=["no JSON", "no text", "no column"]
 )
-def test_a_row_that_nothing_here_wrote_is_a_damaged_catalog(lab: Lab, value: object) -> None:
+def test_a_row_that_nothing_here_wrote_is_a_damaged_catalog(lab, value):
     lab.ready("a")
     lab.define("a")
     with sqlite3.connect(lab.path) as db:
@@ -492,9 +483,7 @@ def test_a_row_that_nothing_here_wrote_is_a_damaged_catalog(lab: Lab, value: obj
 
 @sqlite_only
 @pytest.mark.parametrize("body", ["{", "[]", "null", None], ids=str)
-def test_an_observation_that_cannot_be_read_is_as_if_it_had_not_been_made(
-    lab: Lab, body: str | None
-) -> None:
+def test_an_observation_that_cannot_be_read_is_as_if_it_had_not_been_made(lab, body):
     with sqlite3.connect(lab.path) as db:
         db.execute("INSERT INTO observations (key, body) VALUES ('k', ?)", (body or "\x00",))
     db.close()
@@ -502,7 +491,7 @@ def test_an_observation_that_cannot_be_read_is_as_if_it_had_not_been_made(
 
 
 @sqlite_only
-def test_a_full_disk_is_a_typed_error_and_what_was_acknowledged_is_there(lab: Lab) -> None:
+def test_a_full_disk_is_a_typed_error_and_what_was_acknowledged_is_there(lab):
     lab.catalog.metadata.set("kept", "1")
     with lab.catalog.database.read() as tx:
         pages = tx.fetch("PRAGMA page_count")[0][0]
@@ -518,9 +507,7 @@ def test_a_full_disk_is_a_typed_error_and_what_was_acknowledged_is_there(lab: La
 
 @sqlite_only
 @pytest.mark.parametrize("damage", [b"this is no database, " * 100, None])
-def test_a_damaged_catalog_names_the_way_to_make_a_new_one(
-    tmp_path: Path, open_catalog: Callable, damage: bytes | None
-) -> None:
+def test_a_damaged_catalog_names_the_way_to_make_a_new_one(tmp_path, open_catalog, damage):
     path = tmp_path / "catalog.sqlite3"
     made = open_catalog(path)
     for i in range(50):
@@ -541,7 +528,7 @@ def driver_error(code: int, name: str) -> sqlite3.DatabaseError:
 
 @sqlite_only
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB])
-def test_one_failed_read_is_not_taken_for_damage(lab: Lab, code: int) -> None:
+def test_one_failed_read_is_not_taken_for_damage(lab, code):
     dialect = lab.catalog.database.dialect
     lab.catalog.metadata.set("kept", "1")
     error = dialect.to_jammi_error(driver_error(code, "malformed"))
@@ -553,7 +540,7 @@ def test_one_failed_read_is_not_taken_for_damage(lab: Lab, code: int) -> None:
 @pytest.mark.parametrize(
     "code", [sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_IOERR | 12 << 8], ids=["NOMEM", "IOERR_NOMEM"]
 )
-def test_memory_that_is_exhausted_is_called_that(lab: Lab, code: int) -> None:
+def test_memory_that_is_exhausted_is_called_that(lab, code):
     error = lab.catalog.database.dialect.to_jammi_error(driver_error(code, "out of memory"))
     assert isinstance(error, ResourceExhausted) and error.message.startswith("Memory is exhausted")
 
@@ -566,9 +553,7 @@ def test_memory_that_is_exhausted_is_called_that(lab: Lab, code: int) -> None:
         (b"value TEXT NOT NULL", b"valle TEXT NOT NULL"),
     ],
 )
-def test_a_catalog_that_names_its_tables_otherwise_is_damaged(
-    tmp_path: Path, open_catalog: Callable, was: bytes, is_now: bytes
-) -> None:
+def test_a_catalog_that_names_its_tables_otherwise_is_damaged(tmp_path, open_catalog, was, is_now):
     path = tmp_path / "catalog.sqlite3"
     made = open_catalog(path)
     made.metadata.set("a", "1")
@@ -581,9 +566,7 @@ def test_a_catalog_that_names_its_tables_otherwise_is_damaged(
 
 
 @sqlite_only
-def test_a_catalog_in_a_format_that_there_is_not_is_damaged(
-    tmp_path: Path, open_catalog: Callable
-) -> None:
+def test_a_catalog_in_a_format_that_there_is_not_is_damaged(tmp_path, open_catalog):
     path = tmp_path / "catalog.sqlite3"
     open_catalog(path).close()
     with path.open("r+b") as file:
@@ -619,20 +602,20 @@ MOUNTS = "\n".join(
         ("/mnt/with space/x", "nfs"),
     ],
 )
-def test_network_filesystems_are_told_by_the_mount_table(folder: str, kind: str | None) -> None:
+def test_network_filesystems_are_told_by_the_mount_table(folder, kind):
     assert network_filesystem(Path(folder), MOUNTS) == kind
 
 
 @sqlite_only
 def test_a_catalog_on_a_network_filesystem_is_refused_with_the_other_way_named(
-    tmp_path: Path, open_catalog: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, open_catalog, monkeypatch
+):
     monkeypatch.setattr(dialects, "network_filesystem", lambda _folder: "nfs4")
     with pytest.raises(InvalidArgument, match="PostgreSQL"):
         open_catalog(tmp_path / "catalog.sqlite3")
 
 
-def test_bound_values_are_in_no_error(lab: Lab) -> None:
+def test_bound_values_are_in_no_error(lab):
     with (
         pytest.raises((*driver_errors(), TableDamaged)) as failed,
         lab.catalog.database.write() as tx,
@@ -642,7 +625,7 @@ def test_bound_values_are_in_no_error(lab: Lab) -> None:
 
 
 @sqlite_only
-def test_a_catalog_is_a_context_manager(tmp_path: Path, open_catalog: Callable) -> None:
+def test_a_catalog_is_a_context_manager(tmp_path, open_catalog):
     with open_catalog(tmp_path / "c.sqlite3") as catalog:
         assert isinstance(catalog, Catalog)
     with pytest.raises(SessionClosed):
@@ -650,7 +633,7 @@ def test_a_catalog_is_a_context_manager(tmp_path: Path, open_catalog: Callable) 
 
 
 @sqlite_only
-def test_what_was_read_is_kept_until_anybody_commits(lab: Lab, open_catalog: Callable) -> None:
+def test_what_was_read_is_kept_until_anybody_commits(lab, open_catalog):
     database, asked = lab.catalog.database, []
 
     def read() -> str | None:
@@ -680,7 +663,7 @@ def test_what_was_read_is_kept_until_anybody_commits(lab: Lab, open_catalog: Cal
     assert times() == (None, 7)
 
 
-def test_what_is_kept_is_never_older_than_the_last_commit(lab: Lab, open_catalog: Callable) -> None:
+def test_what_is_kept_is_never_older_than_the_last_commit(lab, open_catalog):
     other = open_catalog(lab.place)
     for turn in range(100):
         (other if turn % 3 else lab.catalog).metadata.set("n", str(turn))
@@ -693,8 +676,8 @@ def test_what_is_kept_is_never_older_than_the_last_commit(lab: Lab, open_catalog
 @sqlite_only
 @pytest.mark.parametrize("when", ["never", "before", "within", "after"])
 def test_cached_results_stay_after_an_own_write_of_observations_unless_anybody_else_commits(
-    lab: Lab, open_catalog: Callable, when: str
-) -> None:
+    lab, open_catalog, when
+):
     database, other = lab.catalog.database, open_catalog(lab.place)
     entry, asked = CacheEntry(NO_STAT, 1, {}), []
 
@@ -718,9 +701,7 @@ def test_cached_results_stay_after_an_own_write_of_observations_unless_anybody_e
 
 
 @sqlite_only
-def test_no_cached_result_stays_after_a_failed_write_of_observations(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_cached_result_stays_after_a_failed_write_of_observations(lab, monkeypatch):
     database, asked = lab.catalog.database, []
     database.cached("n", lambda: asked.append(1))
     with monkeypatch.context() as patched, pytest.raises(KeyError):
@@ -730,13 +711,13 @@ def test_no_cached_result_stays_after_a_failed_write_of_observations(
     assert len(asked) == 2
 
 
-def test_a_failed_read_is_not_kept(lab: Lab) -> None:
+def test_a_failed_read_is_not_kept(lab):
     with pytest.raises(ZeroDivisionError):
         lab.catalog.database.cached("x", lambda: 1 // 0)
     assert lab.catalog.database.cached("x", lambda: 1) == 1
 
 
-def test_a_catalog_whose_close_was_interrupted_can_be_closed(open_catalog: Callable) -> None:
+def test_a_catalog_whose_close_was_interrupted_can_be_closed(open_catalog):
     database = open_catalog().database
     raw = [connection_of(database)]
     thread = threading.Thread(target=lambda: raw.append(connection_of(database)))

@@ -161,7 +161,7 @@ def slow(lines: Iterable[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("what", ASKED)
-def test_what_is_found_goes_by_indexes_and_over_no_whole_table(chains: Catalog, what: str) -> None:
+def test_what_is_found_goes_by_indexes_and_over_no_whole_table(chains, what):
     ask, many, indexes = ASKED[what]
     found, lines = plans(chains, ask)
     assert len(found) == many
@@ -174,9 +174,7 @@ def test_what_is_found_goes_by_indexes_and_over_no_whole_table(chains: Catalog, 
     # without that of newest versions, the others of the recipe are gone over, too
     sorted(set().union(*(indexes for _, _, indexes in ASKED.values())) - {"versions_newest"}),
 )
-def test_without_an_index_a_whole_table_is_gone_over_and_sqlite_says_so(
-    chains: Catalog, index: str
-) -> None:
+def test_without_an_index_a_whole_table_is_gone_over_and_sqlite_says_so(chains, index):
     """What the test above rests on: that it would see an index go."""
     with chains.transaction() as tx:
         tx.execute(f"DROP INDEX {index}")

@@ -47,7 +47,7 @@ def threaded(work: Callable[[], None]) -> tuple[threading.Thread, list[BaseExcep
 
 
 @sqlite_only
-def test_it_comes_between_two_statements(lab: Lab) -> None:
+def test_it_comes_between_two_statements(lab):
     inside, go_on = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -67,9 +67,7 @@ def test_it_comes_between_two_statements(lab: Lab) -> None:
     assert lab.catalog.metadata.get("n") is None
 
 
-def test_one_that_comes_while_a_read_ends_is_told_as_what_it_is(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_comes_while_a_read_ends_is_told_as_what_it_is(lab, monkeypatch):
     dialect = type(lab.catalog.database.dialect)
     reset = dialect.reset
 
@@ -120,7 +118,7 @@ def _read_interrupted_at(lab: Lab, moment: int) -> tuple[bool, BaseException | N
 
 @sqlite_only
 @pytest.mark.skipif(sys.gettrace() is not None, reason="needs the trace function")
-def test_wherever_a_read_of_the_main_thread_is_interrupted_it_keeps_no_snapshot(lab: Lab) -> None:
+def test_wherever_a_read_of_the_main_thread_is_interrupted_it_keeps_no_snapshot(lab):
     """The frames of the error, which the shell keeps, keep the block alive."""
     database = lab.catalog.database
     count = lambda: lab.catalog.metadata.get("n")  # noqa: E731
@@ -145,7 +143,7 @@ def test_wherever_a_read_of_the_main_thread_is_interrupted_it_keeps_no_snapshot(
     assert moment > 100 and all(errors)
 
 
-def test_a_thread_is_interrupted_where_it_waits_outside_of_a_transaction(lab: Lab) -> None:
+def test_a_thread_is_interrupted_where_it_waits_outside_of_a_transaction(lab):
     begun = threading.Event()
 
     def work() -> None:
@@ -163,7 +161,7 @@ def test_a_thread_is_interrupted_where_it_waits_outside_of_a_transaction(lab: La
 
 
 @sqlite_only
-def test_a_thread_that_is_interrupted_while_it_reads_keeps_no_snapshot(lab: Lab) -> None:
+def test_a_thread_that_is_interrupted_while_it_reads_keeps_no_snapshot(lab):
     for _ in range(100):
         reading = threading.Event()
 
@@ -183,7 +181,7 @@ def test_a_thread_that_is_interrupted_while_it_reads_keeps_no_snapshot(lab: Lab)
 
 
 @sqlite_only
-def test_lanes_that_commit_and_are_interrupted_at_any_moment_keep_no_lock(lab: Lab) -> None:
+def test_lanes_that_commit_and_are_interrupted_at_any_moment_keep_no_lock(lab):
     chance = random.Random(1)
     running = threading.Event()
 

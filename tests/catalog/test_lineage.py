@@ -5,7 +5,6 @@ import pytest
 from jammi_lab.core.anchors import source_input
 from jammi_lab.core.errors import TableDamaged
 from jammi_lab.core.records import Edge
-from tests.catalog.conftest import Lab
 from tests.sizes import sized, soak
 
 
@@ -13,7 +12,7 @@ def pairs(links: list) -> list[tuple[str, str]]:
     return [(link.edge.input, link.edge.derived) for link in links]
 
 
-def test_edges_of_a_recipe_are_those_of_its_newest_ready_version(lab: Lab) -> None:
+def test_edges_of_a_recipe_are_those_of_its_newest_ready_version(lab):
     lab.ready("b", "source:old")
     lab.ready("b", "source:papers")
     lab.begin("b")
@@ -24,7 +23,7 @@ def test_edges_of_a_recipe_are_those_of_its_newest_ready_version(lab: Lab) -> No
     assert lab.catalog.lineage.closure("old", "down", 1) == []
 
 
-def test_a_diamond_is_walked_once_and_nearest_first(lab: Lab) -> None:
+def test_a_diamond_is_walked_once_and_nearest_first(lab):
     lab.ready("a", "source:papers")
     lab.ready("b", "a")
     lab.ready("c", "a")
@@ -42,7 +41,7 @@ def test_a_diamond_is_walked_once_and_nearest_first(lab: Lab) -> None:
     assert [link.depth for link in up] == [1, 1, 2, 2, 3]
 
 
-def test_an_edge_of_a_kind_that_there_is_not_is_a_damaged_catalog(lab: Lab) -> None:
+def test_an_edge_of_a_kind_that_there_is_not_is_a_damaged_catalog(lab):
     lab.ready("a", "source:papers")
     with lab.catalog.database.write() as tx:
         tx.execute("UPDATE lineage SET kind = 'source_~ersion'")
@@ -51,7 +50,7 @@ def test_an_edge_of_a_kind_that_there_is_not_is_a_damaged_catalog(lab: Lab) -> N
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])
-def test_depth_bounds_the_hops(lab: Lab, direction: str) -> None:
+def test_depth_bounds_the_hops(lab, direction):
     for i in range(6):
         lab.ready(f"t{i}", *([f"t{i - 1}"] if i else []))
     start = "t5" if direction == "up" else "t0"
@@ -60,7 +59,7 @@ def test_depth_bounds_the_hops(lab: Lab, direction: str) -> None:
     assert len(lab.catalog.lineage.closure(start, direction, 10**30)) == 5
 
 
-def test_a_bounded_walk_reaches_what_a_shorter_way_reaches(lab: Lab) -> None:
+def test_a_bounded_walk_reaches_what_a_shorter_way_reaches(lab):
     lab.ready("a", "source:papers")
     lab.ready("b", "a")
     lab.ready("c", "a", "b")
@@ -70,7 +69,7 @@ def test_a_bounded_walk_reaches_what_a_shorter_way_reaches(lab: Lab) -> None:
 
 @pytest.mark.only_soak
 @soak
-def test_a_chain_of_many_nodes_is_walked_to_its_end(lab: Lab) -> None:
+def test_a_chain_of_many_nodes_is_walked_to_its_end(lab):
     many = sized(1_100, 10_000 if lab.catalog.database.dialect.file else 1_500)
     with lab.catalog.transaction():
         for i in range(many):
@@ -80,7 +79,7 @@ def test_a_chain_of_many_nodes_is_walked_to_its_end(lab: Lab) -> None:
     assert (len(up), up[-1].edge.input, up[-1].depth) == (many, "papers", many)
 
 
-def test_a_way_that_meets_itself_ends(lab: Lab) -> None:
+def test_a_way_that_meets_itself_ends(lab):
     lab.ready("a", "b")
     lab.ready("b", "a")
     assert sorted(pairs(lab.catalog.lineage.closure("a", "down"))) == [("a", "b"), ("b", "a")]
@@ -90,14 +89,14 @@ def test_a_way_that_meets_itself_ends(lab: Lab) -> None:
 @pytest.mark.parametrize(
     "name", ["%", "_", "\\", 'quo"te', "apo'str", "a%b_c", "crm.customers", "*"]
 )
-def test_a_name_is_matched_as_a_whole_and_not_as_a_pattern(lab: Lab, name: str) -> None:
+def test_a_name_is_matched_as_a_whole_and_not_as_a_pattern(lab, name):
     lab.ready("other", "source:axbyc")
     lab.ready("t", f"source:{name}")
     lab.ready("u", "t")
     assert pairs(lab.catalog.lineage.closure(name, "down")) == [(name, "t"), ("t", "u")]
 
 
-def test_names_are_compared_by_their_fold(lab: Lab) -> None:
+def test_names_are_compared_by_their_fold(lab):
     lab.ready("Größe", "source:Papers")
     lab.ready("t", "GRÖSSE")
     assert pairs(lab.catalog.lineage.closure("PAPERS", "down")) == [
@@ -106,7 +105,7 @@ def test_names_are_compared_by_their_fold(lab: Lab) -> None:
     ]
 
 
-def test_an_exact_table_is_its_recipes_node_and_keeps_its_name_in_the_edge(lab: Lab) -> None:
+def test_an_exact_table_is_its_recipes_node_and_keeps_its_name_in_the_edge(lab):
     old = lab.ready("a", "source:papers")
     lab.ready("a", "source:papers")
     lab.ready("b", old.table_name)
@@ -123,7 +122,7 @@ def test_an_exact_table_is_its_recipes_node_and_keeps_its_name_in_the_edge(lab: 
     ]
 
 
-def test_a_walk_from_an_older_version_begins_with_its_own_edges(lab: Lab) -> None:
+def test_a_walk_from_an_older_version_begins_with_its_own_edges(lab):
     lab.ready("base", "source:raw")
     old = lab.ready("a", "base")
     new = lab.ready("a", "source:papers")
@@ -141,7 +140,7 @@ def test_a_walk_from_an_older_version_begins_with_its_own_edges(lab: Lab) -> Non
     assert pairs(lab.catalog.lineage.closure(new.table_name, "down")) == [("a", "b")]
 
 
-def test_a_table_that_two_recipes_refer_to_has_edges_under_both(lab: Lab) -> None:
+def test_a_table_that_two_recipes_refer_to_has_edges_under_both(lab):
     table = lab.ready("a", "source:papers")
     lab.catalog.table_status.reuse("alias", table.table_name)
     assert pairs(lab.catalog.lineage.closure("papers", "down", 1)) == [
@@ -150,7 +149,7 @@ def test_a_table_that_two_recipes_refer_to_has_edges_under_both(lab: Lab) -> Non
     ]
 
 
-def test_a_table_inside_a_source_is_a_node_of_its_own(lab: Lab) -> None:
+def test_a_table_inside_a_source_is_a_node_of_its_own(lab):
     lab.ready("t", source_input("crm", table="customers"))
     lab.ready("u", source_input("crm", table="orders"))
     assert pairs(lab.catalog.lineage.closure("crm", "down", 1)) == [
@@ -160,7 +159,7 @@ def test_a_table_inside_a_source_is_a_node_of_its_own(lab: Lab) -> None:
     assert pairs(lab.catalog.lineage.closure("crm.orders", "down", 1)) == [("crm.orders", "u")]
 
 
-def test_a_recipe_and_a_source_of_one_name_are_told_apart_by_kind(lab: Lab) -> None:
+def test_a_recipe_and_a_source_of_one_name_are_told_apart_by_kind(lab):
     lab.ready("papers", "source:papers")
     lab.ready("t", "papers")
     assert pairs(lab.catalog.lineage.closure("papers", "down", kind="result")) == [("papers", "t")]
@@ -170,14 +169,14 @@ def test_a_recipe_and_a_source_of_one_name_are_told_apart_by_kind(lab: Lab) -> N
     ]
 
 
-def test_what_is_gone_but_was_read_is_still_a_node(lab: Lab) -> None:
+def test_what_is_gone_but_was_read_is_still_a_node(lab):
     lab.ready("a", "source:gone")
     assert lab.catalog.lineage.knows("GONE")
     assert lab.catalog.lineage.knows("a")
     assert not lab.catalog.lineage.knows("never")
 
 
-def test_a_rename_takes_readers_of_the_old_name_and_of_exact_tables_along(lab: Lab) -> None:
+def test_a_rename_takes_readers_of_the_old_name_and_of_exact_tables_along(lab):
     lab.define("a")
     table = lab.ready("a", "source:papers")
     lab.ready("by_name", "a")
@@ -192,7 +191,7 @@ def test_a_rename_takes_readers_of_the_old_name_and_of_exact_tables_along(lab: L
     assert pairs(lab.catalog.lineage.closure("z", "up", 1)) == [("papers", "z")]
 
 
-def test_a_tenants_edges_are_its_own_and_the_shared_ones(lab: Lab) -> None:
+def test_a_tenants_edges_are_its_own_and_the_shared_ones(lab):
     lab.ready("shared", "source:papers")
     with lab.scope.use("acme"):
         lab.ready("mine", "shared")
@@ -205,7 +204,7 @@ def test_a_tenants_edges_are_its_own_and_the_shared_ones(lab: Lab) -> None:
         assert not lab.catalog.lineage.knows("mine")
 
 
-def test_readers_of_a_shared_name_are_not_readers_of_an_own_one(lab: Lab) -> None:
+def test_readers_of_a_shared_name_are_not_readers_of_an_own_one(lab):
     lab.ready("top", "source:papers")
     lab.ready("reader", "top")
     with lab.scope.use("acme"):
@@ -218,7 +217,7 @@ def test_readers_of_a_shared_name_are_not_readers_of_an_own_one(lab: Lab) -> Non
         ]
 
 
-def test_the_names_above_are_those_of_everybody_whom_the_reader_sees(lab: Lab) -> None:
+def test_the_names_above_are_those_of_everybody_whom_the_reader_sees(lab):
     """What a name means depends on who reads it, so own and shared recipes of a name are both
     followed; those of others are not."""
     lab.ready("far", "source:papers")
@@ -238,14 +237,14 @@ def test_the_names_above_are_those_of_everybody_whom_the_reader_sees(lab: Lab) -
         assert lab.catalog.lineage.ancestors(["c"]) == {"a", "b", "far", "mine", "theirs"}
 
 
-def test_a_way_up_that_meets_itself_ends(lab: Lab) -> None:
+def test_a_way_up_that_meets_itself_ends(lab):
     lab.ready("a", "b")
     lab.ready("b", "a")
     assert lab.catalog.lineage.ancestors(["a"]) == {"a", "b"}
 
 
 @pytest.mark.parametrize("tenant", [None, "one"])
-def test_of_some_names_the_same_is_listed_as_of_all(lab: Lab, tenant: str | None) -> None:
+def test_of_some_names_the_same_is_listed_as_of_all(lab, tenant):
     for bound in (None, "one"):
         with lab.scope.use(bound):
             lab.define("Both")

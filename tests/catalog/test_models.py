@@ -2,7 +2,6 @@
 past."""
 
 import threading
-from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -55,7 +54,7 @@ def refusal(lab: Lab, name: str = "mine", version: int | None = None) -> ModelRe
 # -- registering -----------------------------------------------------------------------------------
 
 
-def test_two_tenants_and_everybody_have_the_same_name_and_version_side_by_side(lab: Lab) -> None:
+def test_two_tenants_and_everybody_have_the_same_name_and_version_side_by_side(lab):
     put(lab, digest="s")
     for tenant in ("acme", "zeta"):
         with lab.scope.use(tenant):
@@ -64,21 +63,21 @@ def test_two_tenants_and_everybody_have_the_same_name_and_version_side_by_side(l
         assert [m.digest for m in lab.catalog.models.list()] == ["s", "acme"]
 
 
-def test_a_new_version_follows_the_highest_one_and_not_the_number_of_versions(lab: Lab) -> None:
+def test_a_new_version_follows_the_highest_one_and_not_the_number_of_versions(lab):
     put(lab, version=7)
     assert put(lab, digest="d2").version == 8
 
 
 def test_a_name_alone_registered_again_is_the_same_version_and_never_one_with_weights(
-    lab: Lab,
-) -> None:
+    lab,
+):
     put(lab, digest="d1")
     assert [put(lab, digest=None).version for _ in range(2)] == [2, 2]
 
 
 def test_registering_a_key_again_replaces_what_describes_it_and_clears_what_is_absent(
-    lab: Lab,
-) -> None:
+    lab,
+):
     put(lab, type="llm", backend="http", task="classify", base="parent", config={"a": 1})
     again = put(lab, type="lora", backend="files", task="embed")
     assert (again.type, again.backend, again.task, again.base, again.config) == (
@@ -91,7 +90,7 @@ def test_registering_a_key_again_replaces_what_describes_it_and_clears_what_is_a
     assert lab.catalog.models.get("mine") == again
 
 
-def test_registering_again_keeps_status_and_age(lab: Lab) -> None:
+def test_registering_again_keeps_status_and_age(lab):
     first = put(lab)
     again = put(lab, base="x")
     assert (again.status, again.created_at) == (first.status, first.created_at)
@@ -101,15 +100,13 @@ def test_registering_again_keeps_status_and_age(lab: Lab) -> None:
 # -- looking up ------------------------------------------------------------------------------------
 
 
-def test_models_are_listed_in_the_order_in_which_they_were_registered(lab: Lab) -> None:
+def test_models_are_listed_in_the_order_in_which_they_were_registered(lab):
     for n, name in enumerate(("zebra", "ant", "moth")):
         put(lab, name, created_at=f"2026-01-0{n + 1}")
     assert [m.name for m in lab.catalog.models.list()] == ["zebra", "ant", "moth"]
 
 
-def test_a_record_survives_the_catalog_as_it_is(
-    lab: Lab, open_catalog: Callable[..., object]
-) -> None:
+def test_a_record_survives_the_catalog_as_it_is(lab, open_catalog):
     full = put(
         lab,
         dimensions=3,
@@ -128,7 +125,7 @@ def test_a_record_survives_the_catalog_as_it_is(
 
 
 @pytest.mark.parametrize("refer", ["table", "output", "base", "evaluation"])
-def test_each_edge_alone_keeps_a_model_and_its_end_frees_it(lab: Lab, refer: str) -> None:
+def test_each_edge_alone_keeps_a_model_and_its_end_frees_it(lab, refer):
     model = put(lab)
     if refer == "table":
         table = lab.ready("vectors", model_id="mine")
@@ -149,8 +146,8 @@ def test_each_edge_alone_keeps_a_model_and_its_end_frees_it(lab: Lab, refer: str
 
 
 def test_tables_and_outputs_refer_to_every_version_and_bases_and_evaluations_to_one(
-    lab: Lab,
-) -> None:
+    lab,
+):
     one, two = put(lab, version=1), put(lab, version=2)
     lab.ready("vectors", model_id="mine")
     trained(lab, "mine", "x::1", "t1")
@@ -168,7 +165,7 @@ def test_tables_and_outputs_refer_to_every_version_and_bases_and_evaluations_to_
     ]
 
 
-def test_ready_and_building_tables_count_and_failed_and_deleting_ones_do_not(lab: Lab) -> None:
+def test_ready_and_building_tables_count_and_failed_and_deleting_ones_do_not(lab):
     put(lab)
     lab.begin("building", model_id="mine")
     lab.ready("ready", model_id="mine")
@@ -181,14 +178,14 @@ def test_ready_and_building_tables_count_and_failed_and_deleting_ones_do_not(lab
     ]
 
 
-def test_a_table_that_spells_the_model_otherwise_refers_to_it_too(lab: Lab) -> None:
+def test_a_table_that_spells_the_model_otherwise_refers_to_it_too(lab):
     put(lab, "Größe")
     lab.ready("vectors", model_id="GRÖSSE")
     lab.ready("vectors", model_id="größe")
     assert refusal(lab, "größe").references == [Reference("result_tables", "vectors", 2)]
 
 
-def test_a_renamed_recipe_is_named_as_it_is_called_now(lab: Lab) -> None:
+def test_a_renamed_recipe_is_named_as_it_is_called_now(lab):
     put(lab)
     lab.define("old")
     lab.ready("old", model_id="mine")
@@ -196,7 +193,7 @@ def test_a_renamed_recipe_is_named_as_it_is_called_now(lab: Lab) -> None:
     assert refusal(lab).references == [Reference("result_tables", "new", 1)]
 
 
-def test_names_that_are_patterns_refer_to_nothing_but_themselves(lab: Lab) -> None:
+def test_names_that_are_patterns_refer_to_nothing_but_themselves(lab):
     for name in ("m%", "m_ne", "m'", 'm"', "m\\"):
         put(lab, name)
     lab.ready("vectors", model_id="mine")
@@ -207,8 +204,8 @@ def test_names_that_are_patterns_refer_to_nothing_but_themselves(lab: Lab) -> No
 
 @pytest.mark.only_soak
 def test_one_reference_is_found_and_one_model_deleted_among_many_unrelated_rows(
-    lab: Lab,
-) -> None:
+    lab,
+):
     with lab.catalog.transaction():
         for n in range(sized(200, 1000)):
             put(lab, f"other{n}")
@@ -227,8 +224,8 @@ def test_one_reference_is_found_and_one_model_deleted_among_many_unrelated_rows(
 
 
 def test_every_tenants_references_protect_a_shared_model_as_a_number_without_names(
-    lab: Lab,
-) -> None:
+    lab,
+):
     model = put(lab)
     lab.ready("shared", model_id="mine")
     for tenant in ("acme", "zeta"):
@@ -246,7 +243,7 @@ def test_every_tenants_references_protect_a_shared_model_as_a_number_without_nam
     assert "acme" not in str(error)
 
 
-def test_other_tenants_references_neither_keep_nor_name_a_tenants_own_model(lab: Lab) -> None:
+def test_other_tenants_references_neither_keep_nor_name_a_tenants_own_model(lab):
     with lab.scope.use("zeta"):
         lab.ready("vectors", model_id="mine")
         trained(lab, "mine", "acme::mine::1", "z")
@@ -258,8 +255,8 @@ def test_other_tenants_references_neither_keep_nor_name_a_tenants_own_model(lab:
 
 
 def test_another_tenants_record_is_not_there_to_forget_and_a_shared_one_is_forbidden(
-    lab: Lab,
-) -> None:
+    lab,
+):
     with lab.scope.use("acme"):
         record = trained(lab, "a", "b::1", "acme")
     shared = trained(lab, "a", "b::1", "shared")
@@ -275,7 +272,7 @@ def test_another_tenants_record_is_not_there_to_forget_and_a_shared_one_is_forbi
 # -- beginning and deleting at once ----------------------------------------------------------------
 
 
-def test_a_tenant_begins_with_its_own_and_shared_models_and_with_nobody_elses(lab: Lab) -> None:
+def test_a_tenant_begins_with_its_own_and_shared_models_and_with_nobody_elses(lab):
     shared = put(lab)
     with lab.scope.use("zeta"):
         other = put(lab)
@@ -286,8 +283,8 @@ def test_a_tenant_begins_with_its_own_and_shared_models_and_with_nobody_elses(la
 
 
 def test_threads_that_register_delete_and_begin_never_leave_a_table_without_its_model(
-    lab: Lab,
-) -> None:
+    lab,
+):
     together, wrong, seen = (
         threading.Barrier(8),
         [],

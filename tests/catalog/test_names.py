@@ -1,22 +1,18 @@
 """Sources, recipes, the memo and notes: small rows by name."""
 
-from collections.abc import Callable
-
 import pytest
 
-from jammi_lab.catalog import Catalog
 from jammi_lab.core.errors import DuplicateTable, SourceExists, TableNotFound, TenantForbidden
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.storage.digests import CacheEntry
 from jammi_lab.storage.files import Stat
-from tests.catalog.conftest import Lab
 
 
 def source(name: str, tenant: str | None = None, **fields: object) -> SourceRecord:
     return SourceRecord(name=name, kind="csv", location="a.csv", tenant=tenant, **fields)  # type: ignore[arg-type]
 
 
-def test_a_source_reads_back_as_it_was(lab: Lab) -> None:
+def test_a_source_reads_back_as_it_was(lab):
     put = lab.catalog.sources.put(
         source(
             "Größe",
@@ -31,7 +27,7 @@ def test_a_source_reads_back_as_it_was(lab: Lab) -> None:
     assert lab.catalog.sources.list() == [put]
 
 
-def test_a_source_is_replaced_only_when_asked(lab: Lab) -> None:
+def test_a_source_is_replaced_only_when_asked(lab):
     lab.catalog.sources.put(source("papers"))
     with pytest.raises(SourceExists, match="papers"):
         lab.catalog.sources.put(source("PAPERS"))
@@ -39,7 +35,7 @@ def test_a_source_is_replaced_only_when_asked(lab: Lab) -> None:
     assert [s.name for s in lab.catalog.sources.list()] == ["PAPERS"]
 
 
-def test_a_tenants_source_hides_a_shared_one_and_nobody_elses(lab: Lab) -> None:
+def test_a_tenants_source_hides_a_shared_one_and_nobody_elses(lab):
     lab.catalog.sources.put(source("papers"))
     with lab.scope.use("acme"):
         own = lab.catalog.sources.put(source("Papers", "acme"))
@@ -51,7 +47,7 @@ def test_a_tenants_source_hides_a_shared_one_and_nobody_elses(lab: Lab) -> None:
         assert len(lab.catalog.sources.list()) == 2
 
 
-def test_removing_a_source_takes_the_own_one_and_never_a_shared_one(lab: Lab) -> None:
+def test_removing_a_source_takes_the_own_one_and_never_a_shared_one(lab):
     lab.catalog.sources.put(source("papers"))
     with lab.scope.use("acme"):
         lab.catalog.sources.put(source("papers", "acme"))
@@ -64,7 +60,7 @@ def test_removing_a_source_takes_the_own_one_and_never_a_shared_one(lab: Lab) ->
     assert not lab.catalog.sources.remove("papers")
 
 
-def test_an_equal_definition_changes_nothing_and_another_keeps_spelling_and_age(lab: Lab) -> None:
+def test_an_equal_definition_changes_nothing_and_another_keeps_spelling_and_age(lab):
     first = lab.define("Top", "a")
     assert lab.define("TOP", "a") == first
     changed = lab.define("top", "b")
@@ -77,7 +73,7 @@ def test_an_equal_definition_changes_nothing_and_another_keeps_spelling_and_age(
     assert lab.catalog.recipes.list() == [changed]
 
 
-def test_a_recipe_made_anew_after_its_end_counts_from_one(lab: Lab) -> None:
+def test_a_recipe_made_anew_after_its_end_counts_from_one(lab):
     lab.define("top")
     table = lab.ready("top")
     lab.drop(table)
@@ -86,7 +82,7 @@ def test_a_recipe_made_anew_after_its_end_counts_from_one(lab: Lab) -> None:
     assert not lab.catalog.recipes.remove("top")
 
 
-def test_a_renamed_recipe_keeps_its_versions_and_its_count(lab: Lab) -> None:
+def test_a_renamed_recipe_keeps_its_versions_and_its_count(lab):
     lab.define("top")
     lab.ready("top")
     lab.ready("top")
@@ -100,14 +96,14 @@ def test_a_renamed_recipe_keeps_its_versions_and_its_count(lab: Lab) -> None:
     assert lab.ready("top").version == 1
 
 
-def test_a_recipe_can_be_spelt_otherwise(lab: Lab) -> None:
+def test_a_recipe_can_be_spelt_otherwise(lab):
     lab.define("top")
     lab.ready("top")
     lab.catalog.recipes.rename("top", "TOP")
     assert lab.catalog.result_tables.newest("top")[0].recipe == "TOP"
 
 
-def test_a_rename_needs_an_own_recipe_and_a_free_name(lab: Lab) -> None:
+def test_a_rename_needs_an_own_recipe_and_a_free_name(lab):
     lab.define("top")
     lab.define("best")
     with pytest.raises(DuplicateTable):
@@ -118,7 +114,7 @@ def test_a_rename_needs_an_own_recipe_and_a_free_name(lab: Lab) -> None:
         lab.catalog.recipes.rename("top", "x")
 
 
-def test_a_shared_recipe_that_an_own_one_hides_is_not_listed(lab: Lab) -> None:
+def test_a_shared_recipe_that_an_own_one_hides_is_not_listed(lab):
     lab.define("top")
     with lab.scope.use("acme"):
         own = lab.define("TOP")
@@ -133,7 +129,7 @@ def entry(size: int) -> CacheEntry:
     )
 
 
-def test_the_memo_keeps_the_latest_entry_of_each_key(lab: Lab) -> None:
+def test_the_memo_keeps_the_latest_entry_of_each_key(lab):
     lab.catalog.observations.put_many({"a": entry(1), "b": entry(2)})
     lab.catalog.observations.put("a", entry(3))
     assert lab.catalog.observations.get("a") == entry(3)
@@ -141,16 +137,14 @@ def test_the_memo_keeps_the_latest_entry_of_each_key(lab: Lab) -> None:
     assert lab.catalog.observations.load() == {"a": entry(3), "b": entry(2)}
 
 
-def test_a_read_only_catalog_reads_the_memo_and_adds_nothing(
-    lab: Lab, open_catalog: Callable[..., Catalog]
-) -> None:
+def test_a_read_only_catalog_reads_the_memo_and_adds_nothing(lab, open_catalog):
     lab.catalog.observations.put("a", entry(1))
     catalog = open_catalog(read_only=True)
     catalog.observations.put("b", entry(2))
     assert list(catalog.observations.load()) == ["a"]
 
 
-def test_an_unbuilt_recipe_is_removed_and_one_that_is_built_is_not(lab: Lab) -> None:
+def test_an_unbuilt_recipe_is_removed_and_one_that_is_built_is_not(lab):
     lab.define("top")
     definition = lab.catalog.recipes.get("top").definition_hash
     lab.begin("top")

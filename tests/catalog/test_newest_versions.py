@@ -155,7 +155,7 @@ def a_lab() -> Iterator[None]:
         _lab.pop().close()
 
 
-def test_many_tables_at_once_replace_the_edges_of_their_recipes(lab: Lab) -> None:
+def test_many_tables_at_once_replace_the_edges_of_their_recipes(lab):
     with lab.catalog.transaction():
         for n in range(3):
             lab.ready(f"t{n}", "source:old")

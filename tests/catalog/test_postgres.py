@@ -6,8 +6,6 @@ import os
 import sqlite3
 import sys
 import traceback
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -78,9 +76,7 @@ def everything_shown(error: BaseException) -> str:
 
 
 @postgresql_only
-def test_a_connection_that_was_lost_between_two_calls_is_not_noticed(
-    lab: Lab, postgres_url: str
-) -> None:
+def test_a_connection_that_was_lost_between_two_calls_is_not_noticed(lab, postgres_url):
     lab.catalog.metadata.set("a", "1")
     end(postgres_url, of_thread(lab))
     assert lab.catalog.metadata.get("a") == "1"
@@ -91,8 +87,8 @@ def test_a_connection_that_was_lost_between_two_calls_is_not_noticed(
 
 @postgresql_only
 def test_a_connection_that_is_lost_in_a_transaction_is_a_typed_error_and_the_next_call_works(
-    lab: Lab, postgres_url: str
-) -> None:
+    lab, postgres_url
+):
     for _ in range(2):
         with pytest.raises(SourceUnavailable, match="was lost"), lab.catalog.transaction():
             lab.catalog.metadata.set("a", "1")
@@ -104,9 +100,7 @@ def test_a_connection_that_is_lost_in_a_transaction_is_a_typed_error_and_the_nex
 
 
 @postgresql_only
-def test_a_connection_that_is_lost_before_the_commit_leaves_nothing(
-    lab: Lab, postgres_url: str
-) -> None:
+def test_a_connection_that_is_lost_before_the_commit_leaves_nothing(lab, postgres_url):
     with pytest.raises(SourceUnavailable, match="was lost"), lab.catalog.transaction():
         lab.catalog.metadata.set("a", "1")
         end(postgres_url, of_thread(lab))
@@ -115,8 +109,8 @@ def test_a_connection_that_is_lost_before_the_commit_leaves_nothing(
 
 @postgresql_only
 def test_the_lock_of_a_writer_whose_backend_was_ended_is_free_and_the_compare_and_set_keeps_its_rows_safe(
-    lab: Lab, postgres_url: str, open_catalog: Callable[..., Catalog]
-) -> None:
+    lab, postgres_url, open_catalog
+):
     begun = lab.begin("top")
     other = open_catalog()
     assert other.writers.is_alive(lab.writer)
@@ -134,13 +128,13 @@ def test_the_lock_of_a_writer_whose_backend_was_ended_is_free_and_the_compare_an
 
 
 @postgresql_only
-def test_a_stopped_transaction_is_ended_by_the_server_so_that_others_can_write(lab: Lab) -> None:
+def test_a_stopped_transaction_is_ended_by_the_server_so_that_others_can_write(lab):
     with lab.catalog.database.read() as tx:
         assert tx.fetch("SHOW idle_in_transaction_session_timeout")[0][0] == "2min"
 
 
 @postgresql_only
-def test_an_interrupt_inside_a_statement_leaves_the_next_call_a_connection(lab: Lab) -> None:
+def test_an_interrupt_inside_a_statement_leaves_the_next_call_a_connection(lab):
     raw = of_thread(lab)
     raw.execute("BEGIN")
     raw.pgconn.send_query(b"SELECT pg_sleep(30)")
@@ -153,8 +147,8 @@ def test_an_interrupt_inside_a_statement_leaves_the_next_call_a_connection(lab: 
 
 @postgresql_only
 def test_a_forked_child_that_ends_takes_neither_lock_nor_connection_from_the_parent(
-    lab: Lab, open_catalog: Callable[..., Catalog], postgres_url: str
-) -> None:
+    lab, open_catalog, postgres_url
+):
     other, before = open_catalog(), backends(lab, postgres_url)
     if (forked := os.fork()) == 0:
         lab.catalog.writers.close()
@@ -197,9 +191,7 @@ def guarded(postgres_url: str) -> Any:
         "://{secret}",
     ],
 )
-def test_a_server_that_cannot_be_used_is_a_typed_error_without_the_password(
-    postgres_url: str, place: str
-) -> None:
+def test_a_server_that_cannot_be_used_is_a_typed_error_without_the_password(postgres_url, place):
     host = postgres_url.split("@")[1].partition("/")[0]
     url = place.format(
         secret=SECRET, host=host, database=postgres_url.rsplit("/", 1)[1], free=free_port()
@@ -211,8 +203,8 @@ def test_a_server_that_cannot_be_used_is_a_typed_error_without_the_password(
 
 
 def test_a_server_that_asks_for_a_password_opens_with_it_and_says_so_without_it(
-    strict_postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    strict_postgres_url, monkeypatch
+):
     right = urlsplit(strict_postgres_url).password or ""
     opened(strict_postgres_url).close()
     for wrong in (SECRET, ""):
@@ -223,7 +215,7 @@ def test_a_server_that_asks_for_a_password_opens_with_it_and_says_so_without_it(
     opened(strict_postgres_url.replace(f":{right}", "")).close()
 
 
-def test_a_missing_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_driver_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(ExtensionMissing, match=r"jammi-lab\[postgres\]"):
         opened(f"postgresql://u:{SECRET}@127.0.0.1/x")
@@ -241,7 +233,7 @@ def test_a_missing_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> No
         (f"u:{SECRET}@h/d", "cannot be read"),
     ],
 )
-def test_a_url_that_is_none_is_refused_without_its_password(url: str, message: str) -> None:
+def test_a_url_that_is_none_is_refused_without_its_password(url, message):
     with pytest.raises(InvalidArgument, match=message) as failed:
         opened(url)
     assert SECRET not in everything_shown(failed.value)
@@ -266,14 +258,12 @@ def test_a_url_that_is_none_is_refused_without_its_password(url: str, message: s
         ("postgresql:///d?host=%2Frun%2Fpg", {"host": "/run/pg", "dbname": "d"}, "jammi"),
     ],
 )
-def test_a_url_says_the_drivers_arguments_and_the_schema(
-    url: str, arguments: dict[str, str], schema: str
-) -> None:
+def test_a_url_says_the_drivers_arguments_and_the_schema(url, arguments, schema):
     assert postgres._parse_url(url) == (arguments, schema)
     assert postgres._parse_url(postgres.with_schema(url, "other")) == (arguments, "other")
 
 
-def test_a_database_that_cannot_hold_every_text_is_refused(postgres_server: str) -> None:
+def test_a_database_that_cannot_hold_every_text_is_refused(postgres_server):
     run_postgres(
         postgres_server,
         "DROP DATABASE IF EXISTS jammi_latin",
@@ -287,9 +277,7 @@ def test_a_database_that_cannot_hold_every_text_is_refused(postgres_server: str)
 
 
 @postgresql_only
-def test_a_user_who_may_only_read_reads_and_is_told_when_writing(
-    lab: Lab, guarded: str, postgres_url: str
-) -> None:
+def test_a_user_who_may_only_read_reads_and_is_told_when_writing(lab, guarded, postgres_url):
     table, schema = lab.ready("top"), lab.catalog.database.dialect.schema
     url = str(lab.place).replace("//postgres@", f"//{guarded}@")
     for right in ("USAGE ON SCHEMA", "SELECT ON ALL TABLES IN SCHEMA"):
@@ -303,15 +291,13 @@ def test_a_user_who_may_only_read_reads_and_is_told_when_writing(
         catalog.metadata.set("a", "1")
 
 
-def test_a_user_who_may_make_no_schema_is_told(postgres_url: str, guarded: str) -> None:
+def test_a_user_who_may_make_no_schema_is_told(postgres_url, guarded):
     with pytest.raises(WorkspaceReadOnly, match="permission denied"):
         opened(postgres_url.replace("//postgres@", f"//{guarded}@") + "?schema=forbidden")
 
 
 @postgresql_only
-def test_a_catalog_whose_tables_were_dropped_is_damaged(
-    lab: Lab, open_catalog: Callable[..., Catalog], postgres_url: str
-) -> None:
+def test_a_catalog_whose_tables_were_dropped_is_damaged(lab, open_catalog, postgres_url):
     other = open_catalog()
     run_postgres(
         postgres_url, f"ALTER TABLE {lab.catalog.database.dialect.schema}.meta RENAME TO lost"
@@ -335,9 +321,7 @@ def test_a_catalog_whose_tables_were_dropped_is_damaged(
     ],
 )
 @postgresql_only
-def test_what_a_server_says_is_told_by_its_code(
-    lab: Lab, state: str, kind: type[JammiError] | None
-) -> None:
+def test_what_a_server_says_is_told_by_its_code(lab, state, kind):
     typed = lab.catalog.database.dialect.to_jammi_error(psycopg.errors.lookup(state)("x"))
     assert type(typed) is kind if kind else typed is None
 
@@ -346,7 +330,7 @@ def test_what_a_server_says_is_told_by_its_code(
 
 
 @postgresql_only
-def test_text_sorts_by_its_code_points(lab: Lab) -> None:
+def test_text_sorts_by_its_code_points(lab):
     for name in ("b", "_a", "Ä", "a", "a b", "A-c"):
         lab.define(name)
     folds = [r.name.casefold() for r in lab.catalog.recipes.list()]
@@ -354,9 +338,7 @@ def test_text_sorts_by_its_code_points(lab: Lab) -> None:
 
 
 @postgresql_only
-def test_a_writer_waits_for_the_one_before_it_and_not_forever(
-    lab: Lab, open_catalog: Callable[..., Catalog], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_writer_waits_for_the_one_before_it_and_not_forever(lab, open_catalog, monkeypatch):
     monkeypatch.setattr(dialects, "LOCK_SECONDS", 0.1)
     other = open_catalog()
     with lab.catalog.transaction():
@@ -367,7 +349,7 @@ def test_a_writer_waits_for_the_one_before_it_and_not_forever(
 
 
 @postgresql_only
-def test_a_backup_is_one_sqlite_file_with_every_row(lab: Lab, tmp_path: Path) -> None:
+def test_a_backup_is_one_sqlite_file_with_every_row(lab, tmp_path):
     with lab.scope.use("acme"):
         lab.ready("own", "source:papers")
     table = lab.ready("top", "source:papers")
@@ -390,7 +372,7 @@ def test_a_backup_is_one_sqlite_file_with_every_row(lab: Lab, tmp_path: Path) ->
 
 @pytest.mark.only_soak
 @postgresql_only
-def test_a_backup_of_many_rows_holds_few_of_them_at_once(lab: Lab, tmp_path: Path) -> None:
+def test_a_backup_of_many_rows_holds_few_of_them_at_once(lab, tmp_path):
     for i in range(2100):
         lab.catalog.metadata.set(f"k{i}", "v")
     lab.catalog.backup(tmp_path / "backup.sqlite3")

@@ -3,14 +3,13 @@
 import pytest
 
 from jammi_lab.core.records import TableStatus
-from tests.catalog.conftest import Lab
 
 
 def names(pairs: list) -> list[tuple[str, int]]:
     return [(v.recipe, v.version) for v, _ in pairs]
 
 
-def test_an_own_recipe_that_was_never_computed_hides_a_shared_one_too(lab: Lab) -> None:
+def test_an_own_recipe_that_was_never_computed_hides_a_shared_one_too(lab):
     lab.ready("top")
     with lab.scope.use("acme"):
         lab.define("TOP")
@@ -18,7 +17,7 @@ def test_an_own_recipe_that_was_never_computed_hides_a_shared_one_too(lab: Lab) 
         assert lab.catalog.result_tables.current() == []
 
 
-def test_an_own_attempt_that_failed_hides_nothing(lab: Lab) -> None:
+def test_an_own_attempt_that_failed_hides_nothing(lab):
     shared = lab.ready("top")
     with lab.scope.use("acme"):
         begun = lab.begin("top")
@@ -26,7 +25,7 @@ def test_an_own_attempt_that_failed_hides_nothing(lab: Lab) -> None:
         assert lab.catalog.result_tables.newest("top")[1] == shared
 
 
-def test_everyone_sees_all_rows_in_its_block_and_in_no_other(lab: Lab) -> None:
+def test_everyone_sees_all_rows_in_its_block_and_in_no_other(lab):
     shared = lab.ready("top")
     with lab.scope.use("acme"):
         own = lab.ready("mine")
@@ -42,7 +41,7 @@ def test_everyone_sees_all_rows_in_its_block_and_in_no_other(lab: Lab) -> None:
     assert not lab.catalog.scope.is_unrestricted
 
 
-def test_newest_of_one_owner_does_not_depend_on_who_is_bound(lab: Lab) -> None:
+def test_newest_of_one_owner_does_not_depend_on_who_is_bound(lab):
     with lab.scope.use("acme"):
         own = lab.ready("top")
     shared = lab.ready("top")
@@ -50,7 +49,7 @@ def test_newest_of_one_owner_does_not_depend_on_who_is_bound(lab: Lab) -> None:
     assert lab.catalog.result_tables.newest_of_owner(None, "TOP")[1] == shared
 
 
-def test_current_is_the_newest_ready_version_of_each_recipe_by_name(lab: Lab) -> None:
+def test_current_is_the_newest_ready_version_of_each_recipe_by_name(lab):
     lab.ready("b")
     lab.ready("B")
     lab.ready("a")

@@ -6,10 +6,10 @@ from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.connection import Statement
 from jammi_lab.catalog.schema import logs, metadata_table
 from jammi_lab.core.errors import TableDamaged
-from tests.catalog.conftest import Lab, sqlite_only
+from tests.catalog.conftest import sqlite_only
 
 
-def test_a_reader_gets_its_own_and_the_shared_rows_with_the_types_of_the_columns(lab: Lab) -> None:
+def test_a_reader_gets_its_own_and_the_shared_rows_with_the_types_of_the_columns(lab):
     statement = Statement(
         "SELECT logs.name, logs.retention, logs.arrow_schema FROM logs "
         f"WHERE {scope.visible('logs')} ORDER BY {scope.own_first('logs')}"
@@ -37,14 +37,14 @@ def test_a_reader_gets_its_own_and_the_shared_rows_with_the_types_of_the_columns
 @pytest.mark.parametrize(
     "selected", ["meta.value", "DISTINCT meta.key, meta.value", "1, coalesce(meta.value, '')"]
 )
-def test_a_value_of_another_type_than_its_columns_is_damage(lab: Lab, selected: str) -> None:
+def test_a_value_of_another_type_than_its_columns_is_damage(lab, selected):
     with lab.catalog.database.write() as tx:
         tx.execute(metadata_table.insert, {"key": "k", "value": b"x"})
     with pytest.raises(TableDamaged), lab.catalog.database.read() as tx:
         Statement(f"SELECT {selected} FROM meta").fetch(tx, {})
 
 
-def test_it_says_how_many_rows_it_changed_and_a_transaction_takes_it_back(lab: Lab) -> None:
+def test_it_says_how_many_rows_it_changed_and_a_transaction_takes_it_back(lab):
     renamed = Statement("UPDATE meta SET value = :wanted WHERE meta.key LIKE 'k%'")
     values = Statement("SELECT meta.value FROM meta WHERE meta.key LIKE 'k%'")
     with pytest.raises(RuntimeError), lab.catalog.database.write() as tx:
@@ -56,9 +56,7 @@ def test_it_says_how_many_rows_it_changed_and_a_transaction_takes_it_back(lab: L
     assert lab.catalog.database.fetch(values, {}) == []
 
 
-def test_what_goes_wrong_below_it_is_told_as_elsewhere(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_goes_wrong_below_it_is_told_as_elsewhere(lab, monkeypatch):
     explained = lab.catalog.database.dialect.to_jammi_error
     monkeypatch.setattr(
         lab.catalog.database.dialect,

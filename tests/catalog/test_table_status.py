@@ -7,10 +7,10 @@ import pytest
 
 from jammi_lab.core.errors import DuplicateTable, LostOwnership, TableNotFound
 from jammi_lab.core.records import TableStatus
-from tests.catalog.conftest import FULL, Lab, anchored
+from tests.catalog.conftest import FULL, anchored
 
 
-def test_a_published_record_reads_back_as_it_was(lab: Lab) -> None:
+def test_a_published_record_reads_back_as_it_was(lab):
     begun = lab.begin("top", **FULL)
     published = lab.catalog.table_status.publish(
         msgspec.structs.replace(begun, anchors=[anchored("source:papers")]), b'{"a":1}\n'
@@ -21,7 +21,7 @@ def test_a_published_record_reads_back_as_it_was(lab: Lab) -> None:
     assert lab.catalog.result_tables.manifest(begun.table_name) == b'{"a":1}\n'
 
 
-def test_eight_racing_threads_publish_a_row_exactly_once(lab: Lab) -> None:
+def test_eight_racing_threads_publish_a_row_exactly_once(lab):
     begun, outcomes, together = lab.begin("top"), [], threading.Barrier(8)
 
     def race() -> None:
@@ -40,7 +40,7 @@ def test_eight_racing_threads_publish_a_row_exactly_once(lab: Lab) -> None:
     assert sorted(outcomes) == ["lost"] * 7 + ["published"]
 
 
-def test_a_row_fails_only_by_its_own_writer_and_only_while_it_is_building(lab: Lab) -> None:
+def test_a_row_fails_only_by_its_own_writer_and_only_while_it_is_building(lab):
     begun = lab.begin("top")
     assert not lab.catalog.table_status.mark_failed(begun.table_name, "other", "no")
     assert lab.catalog.table_status.mark_failed(begun.table_name, lab.writer, "disk full")
@@ -50,7 +50,7 @@ def test_a_row_fails_only_by_its_own_writer_and_only_while_it_is_building(lab: L
     assert (found.status, found.error) == (TableStatus.FAILED, "disk full")
 
 
-def test_what_one_writer_was_building_fails_at_once_and_nothing_of_another_writer(lab: Lab) -> None:
+def test_what_one_writer_was_building_fails_at_once_and_nothing_of_another_writer(lab):
     one, kept = lab.begin("one"), lab.begin("kept")
     second = lab.catalog.writers.register()
     other = lab.begin("other", writer_id=second)
@@ -66,13 +66,13 @@ def test_what_one_writer_was_building_fails_at_once_and_nothing_of_another_write
     lab.catalog.writers.retire(second)
 
 
-def test_two_tenants_build_the_same_definition_beside_each_other(lab: Lab) -> None:
+def test_two_tenants_build_the_same_definition_beside_each_other(lab):
     lab.begin("top", "same")
     with lab.scope.use("acme"):
         assert lab.begin("top", "same").tenant == "acme"
 
 
-def test_a_failed_attempt_leaves_a_gap_and_shadows_nothing(lab: Lab) -> None:
+def test_a_failed_attempt_leaves_a_gap_and_shadows_nothing(lab):
     one = lab.ready("top")
     two = lab.begin("top")
     lab.catalog.table_status.mark_failed(two.table_name, lab.writer, "x")
@@ -82,20 +82,20 @@ def test_a_failed_attempt_leaves_a_gap_and_shadows_nothing(lab: Lab) -> None:
     assert [v.version for v, _ in lab.catalog.result_tables.versions("top")] == [3, 1]
 
 
-def test_a_number_is_not_given_again_when_the_newest_version_was_dropped(lab: Lab) -> None:
+def test_a_number_is_not_given_again_when_the_newest_version_was_dropped(lab):
     lab.ready("top")
     lab.ready("top")
     lab.catalog.table_status.drop_version("top", 2)
     assert lab.ready("top").version == 3
 
 
-def test_a_physical_name_is_given_once(lab: Lab) -> None:
+def test_a_physical_name_is_given_once(lab):
     begun = lab.begin("top")
     with pytest.raises(DuplicateTable):
         lab.catalog.table_status.begin(lab.record("top", table_name=begun.table_name.upper()))
 
 
-def test_reuse_is_a_new_version_of_the_same_table_unless_it_is_the_newest_already(lab: Lab) -> None:
+def test_reuse_is_a_new_version_of_the_same_table_unless_it_is_the_newest_already(lab):
     old, _new = lab.ready("top"), lab.ready("top")
     again = lab.catalog.table_status.reuse("TOP", old.table_name)
     assert (again.version, again.table_name) == (3, old.table_name)
@@ -108,18 +108,18 @@ def test_reuse_is_a_new_version_of_the_same_table_unless_it_is_the_newest_alread
     ]
 
 
-def test_a_building_table_cannot_be_dropped(lab: Lab) -> None:
+def test_a_building_table_cannot_be_dropped(lab):
     lab.begin("top")
     assert lab.catalog.table_status.drop_version("top", 1) is None
 
 
-def test_a_condemned_table_shadows_nothing(lab: Lab) -> None:
+def test_a_condemned_table_shadows_nothing(lab):
     one, two = lab.ready("top"), lab.ready("top")
     assert lab.catalog.table_status.mark_damaged(two.table_name, "bytes differ")
     assert lab.catalog.result_tables.newest("top")[1].table_name == one.table_name
 
 
-def test_only_a_ready_table_is_condemned(lab: Lab) -> None:
+def test_only_a_ready_table_is_condemned(lab):
     begun, failed, buried = lab.begin("one"), lab.begin("two"), lab.ready("three")
     lab.catalog.table_status.mark_failed(failed.table_name, lab.writer, "disk full")
     lab.drop(buried)
@@ -132,14 +132,14 @@ def test_only_a_ready_table_is_condemned(lab: Lab) -> None:
         assert lab.catalog.result_tables.get(table.table_name).status is status
 
 
-def test_healing_replaces_the_copy_of_the_manifest(lab: Lab) -> None:
+def test_healing_replaces_the_copy_of_the_manifest(lab):
     table = lab.ready("top")
     assert lab.catalog.table_status.replace_manifest(table.table_name, "{“ü”}".encode())
     assert lab.catalog.result_tables.manifest(table.table_name) == "{“ü”}".encode()
     assert not lab.catalog.table_status.replace_manifest("nothing", b"{}")
 
 
-def test_one_tenants_table_is_to_another_what_does_not_exist(lab: Lab) -> None:
+def test_one_tenants_table_is_to_another_what_does_not_exist(lab):
     with lab.scope.use("acme"):
         table = lab.ready("top")
     with lab.scope.use("zeta"):

@@ -45,7 +45,7 @@ OF_ALL_TENANTS = {
 }
 
 
-def test_texts_are_run_without_a_statement_only_where_the_rows_have_no_tenant() -> None:
+def test_texts_are_run_without_a_statement_only_where_the_rows_have_no_tenant():
     for file in ROOM.glob("*.py"):
         called = {
             node.func.attr
@@ -81,7 +81,7 @@ def of_tenants(text: str) -> list[str]:
     return [alias or table for table, alias in found if table in TENANTED]
 
 
-def test_every_statement_over_tenants_rows_has_a_predicate_or_says_that_it_is_over_all() -> None:
+def test_every_statement_over_tenants_rows_has_a_predicate_or_says_that_it_is_over_all():
     statements = [each for _, _, each in all_statements()]
     assert len(statements) > 100
     for statement in statements:
@@ -92,7 +92,7 @@ def test_every_statement_over_tenants_rows_has_a_predicate_or_says_that_it_is_ov
             ), statement.text
 
 
-def test_only_these_statements_are_over_all_tenants() -> None:
+def test_only_these_statements_are_over_all_tenants():
     found: dict[str, set[str]] = {}
     for module, name, statement in all_statements():
         if isinstance(statement, AllTenantsStatement):
@@ -100,9 +100,7 @@ def test_only_these_statements_are_over_all_tenants() -> None:
     assert found == OF_ALL_TENANTS
 
 
-def test_every_statement_that_is_run_over_tenants_rows_carries_the_predicate(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_statement_that_is_run_over_tenants_rows_carries_the_predicate(lab, monkeypatch):
     said: list[str] = []
 
     def hearing(run: Callable[..., Any]) -> Callable[..., Any]:
@@ -191,7 +189,7 @@ def exercise_what_changes(catalog: Catalog) -> None:
     sessions.remove([session])
 
 
-def test_the_admin_switch_is_not_seen_by_other_threads(lab: Lab) -> None:
+def test_the_admin_switch_is_not_seen_by_other_threads(lab):
     seen: list[bool] = []
     with lab.catalog.all_tenants():
         thread = threading.Thread(target=lambda: seen.append(lab.catalog.scope.is_unrestricted))
@@ -200,7 +198,7 @@ def test_the_admin_switch_is_not_seen_by_other_threads(lab: Lab) -> None:
     assert seen == [False]
 
 
-def test_what_is_shared_is_forbidden_ground_only_while_a_tenant_is_bound(lab: Lab) -> None:
+def test_what_is_shared_is_forbidden_ground_only_while_a_tenant_is_bound(lab):
     lab.catalog.scope.check_owner(None, "It")
     with lab.scope.use("acme"):
         lab.catalog.scope.check_owner("acme", "It")

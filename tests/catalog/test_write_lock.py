@@ -12,7 +12,7 @@ import pytest
 from jammi_lab.catalog import Catalog
 from jammi_lab.catalog import sqlite as dialects
 from jammi_lab.core.errors import VersionConflict
-from tests.catalog.conftest import Lab, sqlite_only
+from tests.catalog.conftest import sqlite_only
 from tests.waiting import until
 
 pytestmark = sqlite_only
@@ -32,9 +32,7 @@ def write(catalog: Catalog, value: str = "1") -> None:
         catalog.metadata.set("n", value)
 
 
-def test_an_interrupt_ends_the_waiting(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch, waits: list[float]
-) -> None:
+def test_an_interrupt_ends_the_waiting(lab, monkeypatch, waits):
     monkeypatch.setattr(dialects, "LOCK_SECONDS", 20.0)
     with contextlib.closing(sqlite3.connect(lab.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -50,9 +48,7 @@ def test_an_interrupt_ends_the_waiting(
     assert lab.catalog.metadata.get("n") == "1"
 
 
-def test_a_writer_waits_for_another_tool_and_gives_up_in_the_end(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_writer_waits_for_another_tool_and_gives_up_in_the_end(lab, monkeypatch):
     monkeypatch.setattr(dialects, "LOCK_SECONDS", 0.05)
     with contextlib.closing(sqlite3.connect(lab.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -62,7 +58,7 @@ def test_a_writer_waits_for_another_tool_and_gives_up_in_the_end(
     write(lab.catalog)
 
 
-def test_readers_wait_as_long_as_they_did_before_a_write(lab: Lab) -> None:
+def test_readers_wait_as_long_as_they_did_before_a_write(lab):
     write(lab.catalog)
     with lab.catalog.database.read() as tx:
         assert tx.fetch("PRAGMA busy_timeout")[0][0] == dialects.LOCK_SECONDS * 1000

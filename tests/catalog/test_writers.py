@@ -85,9 +85,7 @@ def child(lab: Lab) -> Iterator[Callable[..., Child]]:
         one.end()
 
 
-def test_a_killed_writer_is_dead_at_once_and_settled_once(
-    lab: Lab, child: Callable[..., Child]
-) -> None:
+def test_a_killed_writer_is_dead_at_once_and_settled_once(lab, child):
     other = child()
     assert lab.catalog.writers.is_alive(other.writer)
     assert list(lab.catalog.writers.dead_writers()) == []
@@ -107,7 +105,7 @@ def test_a_killed_writer_is_dead_at_once_and_settled_once(
     assert list(lab.catalog.writers.dead_writers()) == []
 
 
-def test_a_stopped_writer_is_alive(lab: Lab, child: Callable[..., Child]) -> None:
+def test_a_stopped_writer_is_alive(lab, child):
     other = child()
     os.kill(other.process.pid, signal.SIGSTOP)
     assert lab.catalog.writers.is_alive(other.writer)
@@ -115,16 +113,14 @@ def test_a_stopped_writer_is_alive(lab: Lab, child: Callable[..., Child]) -> Non
 
 
 @pytest.mark.parametrize("words", [["fork"], ["fork", "exec"]], ids=["a child", "a program"])
-def test_what_a_writer_started_does_not_keep_it_alive(
-    lab: Lab, child: Callable[..., Child], words: list[str]
-) -> None:
+def test_what_a_writer_started_does_not_keep_it_alive(lab, child, words):
     other = child(*words)
     other.kill(lab)
     assert list(lab.catalog.writers.dead_writers()) == [other.writer]
 
 
 @sqlite_only
-def test_a_fork_takes_nothing_from_the_parent(lab: Lab) -> None:
+def test_a_fork_takes_nothing_from_the_parent(lab):
     if (forked := os.fork()) == 0:
         lab.catalog.writers.close()
         os._exit(0)
@@ -136,9 +132,7 @@ def test_a_fork_takes_nothing_from_the_parent(lab: Lab) -> None:
     )
 
 
-def test_a_writer_that_is_being_settled_is_not_settled_by_another(
-    lab: Lab, child: Callable[..., Child], open_catalog: Callable
-) -> None:
+def test_a_writer_that_is_being_settled_is_not_settled_by_another(lab, child, open_catalog):
     other = child()
     other.kill(lab)
     for writer in lab.catalog.writers.dead_writers():
@@ -146,9 +140,7 @@ def test_a_writer_that_is_being_settled_is_not_settled_by_another(
         assert list(open_catalog().writers.dead_writers()) == []
 
 
-def test_asking_whether_a_writer_lives_keeps_nobody_from_settling_it(
-    lab: Lab, child: Callable[..., Child], open_catalog: Callable
-) -> None:
+def test_asking_whether_a_writer_lives_keeps_nobody_from_settling_it(lab, child, open_catalog):
     other, over, others = child(), threading.Event(), [open_catalog() for _ in range(2)]
     other.kill(lab)
 
@@ -176,9 +168,7 @@ def test_asking_whether_a_writer_lives_keeps_nobody_from_settling_it(
     assert settled == [True] * 150 and asked
 
 
-def test_a_settling_that_fails_leaves_the_writer_to_be_found_again(
-    lab: Lab, child: Callable[..., Child]
-) -> None:
+def test_a_settling_that_fails_leaves_the_writer_to_be_found_again(lab, child):
     other = child()
     other.kill(lab)
     with pytest.raises(OSError, match="disk"), lab.catalog.writers.hold_dead(other.writer) as dead:
@@ -188,15 +178,13 @@ def test_a_settling_that_fails_leaves_the_writer_to_be_found_again(
 
 
 @sqlite_only
-def test_a_writer_whose_lock_file_is_gone_is_dead(lab: Lab, child: Callable[..., Child]) -> None:
+def test_a_writer_whose_lock_file_is_gone_is_dead(lab, child):
     other = child()
     (lab.path.parent / "writers" / f"{other.writer}.lock").unlink()
     assert list(lab.catalog.writers.dead_writers()) == [other.writer]
 
 
-def test_a_writer_of_another_machine_is_judged_by_its_lock_alone(
-    lab: Lab, open_catalog: Callable
-) -> None:
+def test_a_writer_of_another_machine_is_judged_by_its_lock_alone(lab, open_catalog):
     gone = open_catalog()
     writer = gone.writers.register()
     with lab.catalog.database.write() as tx:
@@ -210,7 +198,7 @@ def test_a_writer_of_another_machine_is_judged_by_its_lock_alone(
     assert list(lab.catalog.writers.dead_writers()) == [writer]
 
 
-def test_a_retired_writer_that_left_rows_behind_is_found(lab: Lab, open_catalog: Callable) -> None:
+def test_a_retired_writer_that_left_rows_behind_is_found(lab, open_catalog):
     other = open_catalog()
     writer = other.writers.register()
     begun = other.table_status.begin(lab.record("top", writer_id=writer))
@@ -220,21 +208,19 @@ def test_a_retired_writer_that_left_rows_behind_is_found(lab: Lab, open_catalog:
     assert list(lab.catalog.writers.dead_writers()) == []
 
 
-def test_a_row_whose_writer_is_no_file_name_leads_nowhere(lab: Lab) -> None:
+def test_a_row_whose_writer_is_no_file_name_leads_nowhere(lab):
     lab.begin("top", writer_id="../../catalog.sqlite3")
     assert list(lab.catalog.writers.dead_writers()) == ["../../catalog.sqlite3"]
     assert not isinstance(lab.place, Path) or lab.path.exists()
 
 
-def test_rows_of_every_tenant_make_a_writer_worth_a_try(lab: Lab) -> None:
+def test_rows_of_every_tenant_make_a_writer_worth_a_try(lab):
     with lab.scope.use("acme"):
         lab.begin("top", writer_id="gone")
     assert lab.catalog.writers.suspects() == ["gone"]
 
 
-def test_two_handles_in_one_process_are_two_living_writers(
-    lab: Lab, open_catalog: Callable
-) -> None:
+def test_two_handles_in_one_process_are_two_living_writers(lab, open_catalog):
     second = open_catalog()
     writer = second.writers.register()
     assert lab.catalog.writers.is_alive(writer)
@@ -249,7 +235,7 @@ def test_two_handles_in_one_process_are_two_living_writers(
 
 
 @sqlite_only
-def test_the_lock_is_held_before_the_row_is_seen(lab: Lab, open_catalog: Callable) -> None:
+def test_the_lock_is_held_before_the_row_is_seen(lab, open_catalog):
     seen: list[bool] = []
     real = lab.catalog.database.write
 
@@ -265,9 +251,7 @@ def test_the_lock_is_held_before_the_row_is_seen(lab: Lab, open_catalog: Callabl
     lab.catalog.writers.retire(second)
 
 
-def test_kernels_that_open_and_settle_at_once_reap_no_living_writer(
-    lab: Lab, open_catalog: Callable
-) -> None:
+def test_kernels_that_open_and_settle_at_once_reap_no_living_writer(lab, open_catalog):
     reaped, living = [], []
 
     def kernel() -> None:
@@ -291,9 +275,7 @@ def test_kernels_that_open_and_settle_at_once_reap_no_living_writer(
     assert len(lab.catalog.result_tables.versions("top")) == len(living) == 40
 
 
-def test_a_read_only_catalog_settles_nobody(
-    lab: Lab, child: Callable[..., Child], open_catalog: Callable
-) -> None:
+def test_a_read_only_catalog_settles_nobody(lab, child, open_catalog):
     other = child()
     other.kill(lab)
     assert list(open_catalog(read_only=True).writers.dead_writers()) == [other.writer]
@@ -303,8 +285,8 @@ def test_a_read_only_catalog_settles_nobody(
 @sqlite_only
 @pytest.mark.leaves_behind("the lock file that cannot be removed")
 def test_a_lock_file_that_cannot_be_removed_does_not_keep_its_writer_alive(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch, open_catalog: Callable
-) -> None:
+    lab, monkeypatch, open_catalog
+):
     def refuse(_: Path) -> None:
         raise OSError(5, "Input/output error")
 
@@ -319,8 +301,8 @@ def test_a_lock_file_that_cannot_be_removed_does_not_keep_its_writer_alive(
 
 @sqlite_only
 def test_lock_files_of_nobody_go_and_those_of_the_living_and_of_the_unsettled_stay(
-    lab: Lab, child: Callable[..., Child], open_catalog: Callable
-) -> None:
+    lab, child, open_catalog
+):
     other, dead, folder = open_catalog(), child(), lab.path.parent / "writers"
     living = other.writers.register()
     dead.kill(lab)
@@ -343,8 +325,8 @@ def test_lock_files_of_nobody_go_and_those_of_the_living_and_of_the_unsettled_st
 @sqlite_only
 @pytest.mark.timeout(60)
 def test_what_is_no_plain_file_among_the_locks_is_nobodys_and_stays_and_is_not_waited_for(
-    lab: Lab,
-) -> None:
+    lab,
+):
     folder = lab.path.parent / "writers"
     (folder / "afolder.lock").mkdir()
     os.mkfifo(folder / "apipe.lock")
@@ -365,8 +347,8 @@ def test_what_is_no_plain_file_among_the_locks_is_nobodys_and_stays_and_is_not_w
 
 @sqlite_only
 def test_a_writer_whose_lock_file_is_taken_for_one_that_was_left_begins_with_another(
-    lab: Lab, open_catalog: Callable
-) -> None:
+    lab, open_catalog
+):
     """At the worst moment: the file is made, and not locked yet."""
     other, moments = open_catalog(), []
 
@@ -391,9 +373,7 @@ def test_a_writer_whose_lock_file_is_taken_for_one_that_was_left_begins_with_ano
     lab.catalog.writers.retire(writer)
 
 
-def test_a_writer_leaves_word_and_everybody_hears_the_last_one_and_how_old_it_is(
-    lab: Lab, open_catalog: Callable
-) -> None:
+def test_a_writer_leaves_word_and_everybody_hears_the_last_one_and_how_old_it_is(lab, open_catalog):
     other = open_catalog()
     assert other.writers.read_note(lab.writer) is None
     lab.catalog.writers.write_note("a long word")
@@ -410,9 +390,7 @@ def test_a_writer_leaves_word_and_everybody_hears_the_last_one_and_how_old_it_is
     )
 
 
-def test_the_word_of_a_dead_writer_goes_when_it_is_settled(
-    lab: Lab, child: Callable[..., Child], open_catalog: Callable
-) -> None:
+def test_the_word_of_a_dead_writer_goes_when_it_is_settled(lab, child, open_catalog):
     other = child("say")
     assert lab.catalog.writers.read_note(other.writer)[1] == "at work"
     other.kill(lab)
@@ -422,7 +400,7 @@ def test_the_word_of_a_dead_writer_goes_when_it_is_settled(
     )
 
 
-def test_a_word_after_the_lock_was_let_go_is_written_nowhere(lab: Lab, tmp_path: Path) -> None:
+def test_a_word_after_the_lock_was_let_go_is_written_nowhere(lab, tmp_path):
     kept = dict(lab.catalog.writers.held_locks)
     lab.catalog.writers.retire(lab.writer)
     files = [
@@ -439,9 +417,7 @@ def test_a_word_after_the_lock_was_let_go_is_written_nowhere(lab: Lab, tmp_path:
     )
 
 
-def test_a_turn_is_one_kernels_until_it_is_released_and_says_how_far_it_is(
-    lab: Lab, open_catalog: Callable
-) -> None:
+def test_a_turn_is_one_kernels_until_it_is_released_and_says_how_far_it_is(lab, open_catalog):
     other = open_catalog()
     for mine, theirs in (
         (lab.catalog.writers, other.writers),
@@ -461,7 +437,7 @@ def test_a_turn_is_one_kernels_until_it_is_released_and_says_how_far_it_is(
         assert theirs.read_note("i0123") is None
 
 
-def test_many_threads_have_a_turn_one_after_the_other(lab: Lab, open_catalog: Callable) -> None:
+def test_many_threads_have_a_turn_one_after_the_other(lab, open_catalog):
     catalogs, inside, most = [open_catalog() for _ in range(4)], [], []
 
     def work(catalog: Any) -> None:
@@ -485,8 +461,8 @@ def test_many_threads_have_a_turn_one_after_the_other(lab: Lab, open_catalog: Ca
 @sqlite_only
 @pytest.mark.parametrize("gone", ["file", "folder"])
 def test_a_writer_whose_lock_file_was_removed_makes_it_again_before_it_builds(
-    lab: Lab, open_catalog: Callable, gone: str
-) -> None:
+    lab, open_catalog, gone
+):
     other = open_catalog()
     locks = lab.path.parent / "writers"
     shutil.rmtree(locks) if gone == "folder" else (locks / f"{lab.writer}.lock").unlink()
@@ -498,9 +474,7 @@ def test_a_writer_whose_lock_file_was_removed_makes_it_again_before_it_builds(
     assert not list(locks.glob("*.lock"))
 
 
-def test_rows_of_writers_that_closed_long_ago_go(
-    lab: Lab, open_catalog: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_of_writers_that_closed_long_ago_go(lab, open_catalog, monkeypatch):
     def ids() -> set[str]:
         return {writer.writer_id for writer in lab.catalog.writers.list()}
 
@@ -517,8 +491,8 @@ def test_rows_of_writers_that_closed_long_ago_go(
 
 @sqlite_only
 def test_a_writer_that_was_thought_dead_long_ago_comes_back_with_its_row(
-    lab: Lab, open_catalog: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    lab, open_catalog, monkeypatch
+):
     other = open_catalog()
     before = lab.catalog.writers.get(lab.writer)
     with lab.catalog.database.write() as tx:

@@ -20,9 +20,7 @@ from jammi_lab.core.identifiers import near_names, near_tables
         ("notes", ["notes", "note"], ["note"]),
     ],
 )
-def test_near_names_are_found_and_a_name_is_not_near_itself(
-    name: str, known: list[str], found: list[str]
-) -> None:
+def test_near_names_are_found_and_a_name_is_not_near_itself(name, known, found):
     assert near_names(name, known) == found
 
 
@@ -35,7 +33,5 @@ def test_near_names_are_found_and_a_name_is_not_near_itself(
         ("papres", ["papers", "jammi.top"], ["papers"]),
     ],
 )
-def test_tables_are_not_near_by_their_schema_alone(
-    name: str, known: list[str], found: list[str]
-) -> None:
+def test_tables_are_not_near_by_their_schema_alone(name, known, found):
     assert near_tables(name, known) == found

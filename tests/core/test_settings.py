@@ -1,9 +1,7 @@
 """Where settings come from, which one wins, and when they take effect."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,14 +21,14 @@ def lab(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_setting_has_its_default_when_nobody_gives_it(tmp_path: Path) -> None:
+def test_a_setting_has_its_default_when_nobody_gives_it(tmp_path):
     settings = load_settings(tmp_path, None, {})
     assert {key: settings[key] for key in settings} == DEFAULTS
 
 
 def test_the_file_wins_over_the_default_the_environment_over_the_file_and_the_call_over_both(
-    lab: Path,
-) -> None:
+    lab,
+):
     environment = {"JAMMI_ENGINE__THREADS": "2", "JAMMI_CELLS__LIMIT": "5"}
     settings = load_settings(lab, {"engine.threads": 3}, environment)
     assert (
@@ -46,9 +44,7 @@ def test_the_file_wins_over_the_default_the_environment_over_the_file_and_the_ca
     )
 
 
-def test_an_open_workspace_works_with_what_was_given(
-    lab: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_open_workspace_works_with_what_was_given(lab, monkeypatch):
     hour = "SELECT CAST(date_part('hour', TIMESTAMPTZ '2024-01-01 00:00:00+00') AS INTEGER)"
     with jl.open(lab) as ws:
         assert ws.sql(hour).fetchall() == [(9,)]
@@ -59,9 +55,7 @@ def test_an_open_workspace_works_with_what_was_given(
         assert ws.sql(hour).fetchall() == [(0,)]
 
 
-def test_the_environment_of_another_process_counts_there(
-    lab: Path, run_python: Callable[..., Any]
-) -> None:
+def test_the_environment_of_another_process_counts_there(lab, run_python):
     done = run_python(
         "import jammi_lab as jl\nwith jl.open('lab') as ws: print(ws.settings['engine.threads'])",
         env={"JAMMI_ENGINE__THREADS": "2"},
@@ -69,7 +63,7 @@ def test_the_environment_of_another_process_counts_there(
     assert done.stdout.split() == ["2"]
 
 
-def test_a_variable_that_means_no_setting_is_left_alone(tmp_path: Path) -> None:
+def test_a_variable_that_means_no_setting_is_left_alone(tmp_path):
     settings = load_settings(
         tmp_path,
         None,
@@ -119,22 +113,22 @@ def test_a_variable_that_means_no_setting_is_left_alone(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_value_is_refused_with_the_place_where_it_stands(
-    tmp_path: Path, file: str, environment: dict[str, str], said: str, where: str
-) -> None:
+    tmp_path, file, environment, said, where
+):
     (tmp_path / "jammi.toml").write_text(file)
     with pytest.raises(jl.InvalidArgument) as caught:
         load_settings(tmp_path, None, environment)
     assert said in caught.value.message and where in caught.value.hint
 
 
-def test_a_misspelt_key_in_the_file_has_near_ones(tmp_path: Path) -> None:
+def test_a_misspelt_key_in_the_file_has_near_ones(tmp_path):
     (tmp_path / "jammi.toml").write_text("[engine]\ntreads = 2\n")
     with pytest.raises(jl.InvalidArgument) as caught:
         jl.open(tmp_path)
     assert "engine.threads" in caught.value.near and os.listdir(tmp_path) == ["jammi.toml"]
 
 
-def test_numbers_may_be_given_as_text_and_whole_numbers_as_floats() -> None:
+def test_numbers_may_be_given_as_text_and_whole_numbers_as_floats():
     settings = Settings({"engine.threads": "4", "look.timeout_seconds": "1.5", "cells.limit": 7.0})
     assert (
         settings["engine.threads"],
@@ -146,18 +140,14 @@ def test_numbers_may_be_given_as_text_and_whole_numbers_as_floats() -> None:
 @pytest.mark.parametrize(
     "key", ["engine.threads", "engine.timezone", "catalog.url", "look.racy_seconds"]
 )
-def test_what_was_used_when_the_workspace_opened_stays_and_says_how_it_is_given(
-    ws: Any, key: str
-) -> None:
+def test_what_was_used_when_the_workspace_opened_stays_and_says_how_it_is_given(ws, key):
     before = ws.settings[key]
     with pytest.raises(jl.InvalidArgument, match="while the workspace is open") as caught:
         ws.settings.set(key, "1")
     assert ws.settings[key] == before and key in caught.value.hint
 
 
-def test_what_may_change_while_the_workspace_is_open_takes_effect_at_once(
-    ws: Any, tmp_path: Path
-) -> None:
+def test_what_may_change_while_the_workspace_is_open_takes_effect_at_once(ws, tmp_path):
     (tmp_path / "s.csv").write_text("id\n" + "1\n" * 1000)
     ws.sources.add("s", str(tmp_path / "s.csv"))
     ws.materialize("t", "SELECT id FROM s")
@@ -178,9 +168,7 @@ def test_what_may_change_while_the_workspace_is_open_takes_effect_at_once(
         ("engine.timezone", "Europe/Berln", "the name of a time zone"),
     ],
 )
-def test_a_size_or_a_zone_that_is_none_is_refused_where_it_stands(
-    tmp_path: Path, key: str, value: str, words: str
-) -> None:
+def test_a_size_or_a_zone_that_is_none_is_refused_where_it_stands(tmp_path, key, value, words):
     with pytest.raises(jl.InvalidArgument, match=f"The setting {key} takes {words}") as caught:
         jl.open(tmp_path / "ws", settings={key: value})
     if key == "engine.timezone":
@@ -192,11 +180,11 @@ def test_a_size_or_a_zone_that_is_none_is_refused_where_it_stands(
 
 
 @pytest.mark.parametrize("value", ["2GB", "512MiB", " 1.5 gb ", "-1", "none"])
-def test_sizes_are_taken_as_the_engine_takes_them(value: str) -> None:
+def test_sizes_are_taken_as_the_engine_takes_them(value):
     assert Settings({"engine.memory_limit": value})["engine.memory_limit"] == value
 
 
-def test_settings_that_are_no_dict_are_refused_in_words(tmp_path: Path) -> None:
+def test_settings_that_are_no_dict_are_refused_in_words(tmp_path):
     with pytest.raises(jl.InvalidArgument, match="settings= must be a dict, got str"):
         jl.open(tmp_path / "lab", settings="cells.limit=5")  # type: ignore[arg-type]
 

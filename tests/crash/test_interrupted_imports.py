@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -59,7 +58,7 @@ for moment in moments:
         "result.chart(kind='bar', x='n', y='m')._repr_mimebundle_()",
     ],
 )
-def test_the_first_call_after_an_interrupt_of_an_import_works(tmp_path: Path, call: str) -> None:
+def test_the_first_call_after_an_interrupt_of_an_import_works(tmp_path, call):
     moments = thinned([1, 5, 15, 30, 45, 60, 90, 120, 160, 220, 300, 400, 600], 4)
     done = subprocess.run(
         [sys.executable, "-c", KERNELS, str(tmp_path), call, ",".join(map(str, moments))],

@@ -235,14 +235,14 @@ def check_that_tenants_are_names_only(ws: jl.Workspace) -> None:
     assert pq.read_table(path).column("x").to_pylist() == ["private"]
 
 
-def test_every_limit_of_the_page_is_shown_by_a_test() -> None:
+def test_every_limit_of_the_page_is_shown_by_a_test():
     page = (ROOT / "docs/guides/limits.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| ([^|-][^|]*?) \| .+ \|$", page, re.MULTILINE)
     assert sorted(rows) == sorted([*SHOWN_BY, *LIMITS])
     check_that_they_exist(SHOWN_BY)
 
 
-def test_every_limit_of_the_guarantee_is_shown_by_a_test() -> None:
+def test_every_limit_of_the_guarantee_is_shown_by_a_test():
     page = (ROOT / "docs/verdicts.md").read_text(encoding="utf-8")
     section = page.partition("## Limits of the guarantee")[2].partition("\n## ")[0]
     assert re.findall(r"^- \*\*(.+?)\*\*", section, re.MULTILINE) == list(GUARANTEE)
@@ -250,7 +250,7 @@ def test_every_limit_of_the_guarantee_is_shown_by_a_test() -> None:
 
 
 @pytest.mark.parametrize("place", LISTS, ids=[each[1].split()[-1] for each in LISTS])
-def test_every_item_of_a_list_of_limits_is_shown_by_a_test(place: tuple[str, str]) -> None:
+def test_every_item_of_a_list_of_limits_is_shown_by_a_test(place):
     page, introduction = place
     _, _, rest = (ROOT / page).read_text(encoding="utf-8").partition(introduction + "\n\n")
     items = re.findall(r"^- ", rest.partition("\n\n")[0], re.MULTILINE)
@@ -258,7 +258,7 @@ def test_every_item_of_a_list_of_limits_is_shown_by_a_test(place: tuple[str, str
     check_that_they_exist(dict(enumerate(LISTS[place])))
 
 
-def test_limits_that_are_sentences_are_shown_by_tests() -> None:
+def test_limits_that_are_sentences_are_shown_by_tests():
     pages = [
         (ROOT / page).read_text(encoding="utf-8")
         for page in ("docs/sources.md", "docs/verdicts.md", "docs/live.md")
@@ -276,7 +276,7 @@ def check_that_they_exist(places: Mapping[Any, str]) -> None:
 
 @pytest.mark.every_case
 @pytest.mark.parametrize("row", LIMITS)
-def test_a_limit_is_as_the_page_says(row: str, tmp_path: Path) -> None:
+def test_a_limit_is_as_the_page_says(row, tmp_path):
     with jl.open(tmp_path / "lab") as ws:
         check = LIMITS[row]
         check(ws)

@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,10 @@ import duckdb
 import pytest
 
 from jammi_lab.core.errors import SqlError, StatementNotAllowed, TableNotFound
-from jammi_lab.engine import Engine, PreparedStatement
 from jammi_lab.engine import duckdb_instances as duck
 from jammi_lab.engine.sql import allowlist as gate
 from jammi_lab.engine.sql import function_list as functions
 from jammi_lab.engine.sql.syntax_tree import tree_of
-from tests.engine.shelf import Shelf
 
 pytestmark = pytest.mark.one_engine
 
@@ -33,13 +31,13 @@ def lines(name: str) -> list[str]:
 
 @pytest.mark.every_case
 @pytest.mark.parametrize("sql", lines("gate/refused.sql"))
-def test_a_statement_that_could_leave_the_workspace_is_refused(engine: Engine, sql: str) -> None:
+def test_a_statement_that_could_leave_the_workspace_is_refused(engine, sql):
     with pytest.raises((StatementNotAllowed, TableNotFound, SqlError)):
         engine.prepare(sql)
 
 
 @pytest.mark.parametrize("sql", lines("gate/passes.sql"))
-def test_a_statement_that_only_reads_runs(engine: Engine, sql: str) -> None:
+def test_a_statement_that_only_reads_runs(engine, sql):
     tables = [prepared.run().table() for prepared in engine.prepare(sql)]
     assert tables
     assert all(table.num_columns > 0 for table in tables)
@@ -85,7 +83,7 @@ def expression(sql: str) -> dict[str, Any]:
     ][0]["node"]  # type: ignore[index,no-any-return]
 
 
-def test_no_poisoned_tree_passes() -> None:
+def test_no_poisoned_tree_passes():
     calls = [
         expression(f"SELECT {call}")["select_list"][0]
         for call in ("current_setting('x')", "getvariable('x')", "nextval('s')")
@@ -117,21 +115,21 @@ def test_no_poisoned_tree_passes() -> None:
     assert not escaped[:3], (passed, tried)
 
 
-def test_an_unknown_kind_of_node_is_refused() -> None:
+def test_an_unknown_kind_of_node_is_refused():
     tree = expression("SELECT 1")
     tree["select_list"][0]["type"] = "SOMETHING_NEW"
     with pytest.raises(StatementNotAllowed, match="Something new"):
         gate.check(tree, "SELECT 1")
 
 
-def test_the_committed_functions_are_those_of_the_pinned_duckdb() -> None:
+def test_the_committed_functions_are_those_of_the_pinned_duckdb():
     written = (
         Path(functions.__file__).with_name("functions.txt").read_text(encoding="utf-8").splitlines()
     )
     assert written == functions.generate_lines(duckdb.connect())
 
 
-def test_every_allowed_macro_calls_only_allowed_functions() -> None:
+def test_every_allowed_macro_calls_only_allowed_functions():
     parser = duck.open_parser()
     rows = duckdb.execute(
         "SELECT function_name, macro_definition FROM duckdb_functions() WHERE function_type = 'macro'"
@@ -151,9 +149,7 @@ def test_every_allowed_macro_calls_only_allowed_functions() -> None:
     "transaction_timestamp() uuidv7() ago(INTERVAL_1_DAY) age(DATE_X) version() "
     "current_localtimestamp() list_aggr([1],'reservoir_quantile',0.5)".split(),
 )
-def test_what_differs_from_run_to_run_is_volatile(
-    prepare: Callable[..., PreparedStatement], call: str
-) -> None:
+def test_what_differs_from_run_to_run_is_volatile(prepare, call):
     call = call.replace("INTERVAL_1_DAY", "INTERVAL 1 DAY").replace(
         "DATE_X", "TIMESTAMP '2020-01-01'"
     )
@@ -165,18 +161,18 @@ def test_what_differs_from_run_to_run_is_volatile(
 @pytest.mark.parametrize(
     "sample", ["USING SAMPLE 10%", "USING SAMPLE 2 ROWS", "TABLESAMPLE reservoir(50%)"]
 )
-def test_a_sample_is_volatile(prepare: Callable[..., PreparedStatement], sample: str) -> None:
+def test_a_sample_is_volatile(prepare, sample):
     assert prepare(f"SELECT * FROM papers {sample}").volatile == ("sample",)
 
 
 @pytest.mark.parametrize("call", ["current_date", "today()", "current_date()", "Current_Date"])
-def test_today_is_a_clock(prepare: Callable[..., PreparedStatement], call: str) -> None:
+def test_today_is_a_clock(prepare, call):
     prepared = prepare(f"SELECT {call} AS d FROM papers")
     assert prepared.reads_clock
     assert not prepared.volatile
 
 
-def test_a_nested_volatile_function_is_seen(prepare: Callable[..., PreparedStatement]) -> None:
+def test_a_nested_volatile_function_is_seen(prepare):
     assert prepare(
         "SELECT id FROM papers WHERE id IN (SELECT list_transform([1], lambda x: x + random())[1])"
     ).volatile == ("random",)
@@ -199,20 +195,18 @@ def test_a_nested_volatile_function_is_seen(prepare: Callable[..., PreparedState
         ("SELECT id FROM hours WHERE venue = '12:00'", False),
     ],
 )
-def test_the_offset_of_a_time_without_a_date_is_that_of_today(
-    shelf: Shelf, prepare: Callable[..., PreparedStatement], sql: str, volatile: bool
-) -> None:
+def test_the_offset_of_a_time_without_a_date_is_that_of_today(shelf, prepare, sql, volatile):
     shelf.body("hours", body="SELECT 1 AS id, 'a' AS venue, TIMETZ '12:00:00+00' AS opens")
     assert bool(prepare(sql).volatile) is volatile
 
 
-def test_age_of_two_moments_is_not_volatile(prepare: Callable[..., PreparedStatement]) -> None:
+def test_age_of_two_moments_is_not_volatile(prepare):
     assert not prepare("SELECT age(TIMESTAMP '2020-01-02', TIMESTAMP '2020-01-01') AS x").volatile
 
 
 def test_a_column_called_like_a_function_word_is_a_column(
-    prepare: Callable[..., PreparedStatement],
-) -> None:
+    prepare,
+):
     prepared = prepare(
         'SELECT user, current_date FROM (SELECT venue AS "user", year AS "current_date" FROM papers)'
     )
@@ -221,15 +215,15 @@ def test_a_column_called_like_a_function_word_is_a_column(
 
 
 def test_the_same_word_as_column_and_function_counts_as_the_function(
-    prepare: Callable[..., PreparedStatement],
-) -> None:
+    prepare,
+):
     assert prepare(
         'SELECT (SELECT current_date) AS a, current_date FROM (SELECT year AS "current_date" FROM papers)'
     ).reads_clock
 
 
 @pytest.mark.parametrize("depth", [150, 400, 2000, 20_000])
-def test_deep_nesting_runs_or_is_refused_and_never_crashes(engine: Engine, depth: int) -> None:
+def test_deep_nesting_runs_or_is_refused_and_never_crashes(engine, depth):
     for sql in (
         "SELECT " + "+".join(["1"] * depth) + " AS x",
         "SELECT " + "[" * depth + "1" + "]" * depth + " AS x",

@@ -22,16 +22,14 @@ def fail_in_an_import() -> None:
     raise OSError(5, "Input/output error")
 
 
-def test_a_worker_that_ends_with_the_import_lock_lets_it_go() -> None:
+def test_a_worker_that_ends_with_the_import_lock_lets_it_go():
     with pytest.raises(OSError, match="Input/output"):
         run_cancellable(fail_in_an_import, lambda: None)
     assert not _imp.lock_held()
     importlib.import_module("wave")  # with a dead holder this would wait for ever
 
 
-def test_a_statement_whose_worker_ends_with_the_import_lock_lets_it_go(
-    tmp_path, monkeypatch
-) -> None:
+def test_a_statement_whose_worker_ends_with_the_import_lock_lets_it_go(tmp_path, monkeypatch):
     from jammi_lab.engine.stream import StreamWorker
 
     pump = StreamWorker._read_batches
@@ -47,7 +45,7 @@ def test_a_statement_whose_worker_ends_with_the_import_lock_lets_it_go(
         assert not _imp.lock_held()
 
 
-def test_the_import_lock_of_a_thread_that_is_importing_is_left_alone() -> None:
+def test_the_import_lock_of_a_thread_that_is_importing_is_left_alone():
     has, go = threading.Event(), threading.Event()
 
     def importing() -> None:
@@ -65,7 +63,7 @@ def test_the_import_lock_of_a_thread_that_is_importing_is_left_alone() -> None:
     other.join()
 
 
-def test_an_interrupt_between_two_looks_stops_the_work() -> None:
+def test_an_interrupt_between_two_looks_stops_the_work():
     """CPython 3.13 takes one that comes on the way back of a loop past a `try` around it."""
 
     class Looked(Signal):

@@ -80,13 +80,13 @@ def raised(engine: Engine, sql: str, **params: Any) -> JammiError:
     ],
 )  # fmt: skip
 def test_an_error_says_what_is_wrong_and_where(
-    engine: Engine,
-    sql: str,
-    kind: type[JammiError],
-    message: str,
-    at: str | None,
-    near: tuple[str, ...] | None,
-) -> None:
+    engine,
+    sql,
+    kind,
+    message,
+    at,
+    near,
+):
     error = raised(engine, sql)
     assert type(error) is kind
     assert error.message == message
@@ -97,12 +97,12 @@ def test_an_error_says_what_is_wrong_and_where(
         assert error.position == sql.index(at)
 
 
-def test_near_names_never_come_from_the_system_catalog(engine: Engine) -> None:
+def test_near_names_never_come_from_the_system_catalog(engine):
     for name in ("pg_enm", "duckdb_table", "sqlite_maste", "pragma_versio"):
         assert raised(engine, f"SELECT * FROM {name}").near == ()
 
 
-def test_a_conversion_error_under_an_order_is_placed_in_what_was_written(engine: Engine) -> None:
+def test_a_conversion_error_under_an_order_is_placed_in_what_was_written(engine):
     sql = "SELECT venue::INT AS x FROM papers GROUP BY venue LIMIT 3"
     [prepared] = engine.prepare(sql)
     with pytest.raises(SqlError) as error:
@@ -151,26 +151,24 @@ def test_a_conversion_error_under_an_order_is_placed_in_what_was_written(engine:
         ("SELECT sum(venue) FROM papers", "sum", "VARCHAR is text: cast it"),
     ],
 )  # fmt: skip
-def test_a_usual_slip_in_a_statement_is_told_with_what_to_write(
-    engine: Engine, sql: str, at: str, hint: str
-) -> None:
+def test_a_usual_slip_in_a_statement_is_told_with_what_to_write(engine, sql, at, hint):
     error = raised(engine, sql)
     assert type(error) is SqlError and error.position == sql.index(at)
     assert error.hint == hint if not hint or hint.endswith(".") else hint in error.hint
 
 
-def test_a_table_function_with_a_slip_in_its_name_is_told_with_the_near_one(engine: Engine) -> None:
+def test_a_table_function_with_a_slip_in_its_name_is_told_with_the_near_one(engine):
     assert raised(engine, "FROM serch('vectors', 'text')").near == ("search",)
     assert raised(engine, "FROM generate_serie(1, 3)").near == ("generate_series",)
     assert set(JAMMI_FUNCTIONS) == set(USAGE)
 
 
-def test_a_create_table_says_how_tables_are_made(engine: Engine) -> None:
+def test_a_create_table_says_how_tables_are_made(engine):
     assert "ws.materialize" in raised(engine, "CREATE TABLE x AS SELECT 1").hint
     assert "ws.materialize(" in raised(engine, "CREATE TABLE x AS SELECT 1").hint
 
 
-def test_a_path_says_how_files_are_added(engine: Engine) -> None:
+def test_a_path_says_how_files_are_added(engine):
     for sql in (
         "FROM 'a.csv'",
         "FROM read_parquet('a.parquet')",
@@ -180,9 +178,7 @@ def test_a_path_says_how_files_are_added(engine: Engine) -> None:
         assert "ws.sources.add" in raised(engine, sql).hint
 
 
-def test_a_json_column_in_the_statement_is_not_blamed_on_the_source(
-    shelf: Shelf, engine: Engine
-) -> None:
+def test_a_json_column_in_the_statement_is_not_blamed_on_the_source(shelf, engine):
     assert type(raised(engine, "SELECT json(venue) FROM papers")) is SqlError
 
 
@@ -214,9 +210,7 @@ def files(shelf: Shelf, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "name", ["torn", "empty", "burnt", "gone", "late", "ragged", "latin", "broken"]
 )
-def test_a_source_that_cannot_be_read_is_named_without_its_folder(
-    engine: Engine, files: Path, name: str
-) -> None:
+def test_a_source_that_cannot_be_read_is_named_without_its_folder(engine, files, name):
     error = raised(engine, f"SELECT * FROM {name}")
     assert type(error) is SourceUnavailable
     assert error.message.startswith(f"The source {name} cannot be read: ")
@@ -224,9 +218,7 @@ def test_a_source_that_cannot_be_read_is_named_without_its_folder(
     assert "{" not in str(error)
 
 
-def test_a_column_that_goes_between_binding_and_running_is_told_as_such(
-    engine: Engine, files: Path
-) -> None:
+def test_a_column_that_goes_between_binding_and_running_is_told_as_such(engine, files):
     [prepared] = engine.prepare("SELECT x, s FROM whole")
     pq.write_table(pa.table({"x": [1]}), files / "whole.parquet")
     with pytest.raises(SqlError) as caught:
@@ -238,7 +230,7 @@ def test_a_column_that_goes_between_binding_and_running_is_told_as_such(
     assert caught.value.near == () and caught.value.hint == "Run the statement again."
 
 
-def test_a_ragged_line_is_numbered(engine: Engine, files: Path) -> None:
+def test_a_ragged_line_is_numbered(engine, files):
     assert (
         "ragged.csv, line 60002 has 3 columns where 2 are expected."
         in raised(engine, "FROM ragged").message
@@ -246,30 +238,28 @@ def test_a_ragged_line_is_numbered(engine: Engine, files: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["n/a", "31/12/2024", "km/h", "a/b.csv"])
-def test_a_value_with_a_slash_is_told_as_it_is(engine: Engine, value: str) -> None:
+def test_a_value_with_a_slash_is_told_as_it_is(engine, value):
     error = raised(
         engine, f"SELECT CAST(x AS DOUBLE) FROM (SELECT '{value}' || venue[:0] AS x FROM papers)"
     )
     assert error.message.startswith(f"Could not convert string '{value}' to DOUBLE")
 
 
-def test_a_value_of_another_type_is_told_with_line_and_column(engine: Engine, files: Path) -> None:
+def test_a_value_of_another_type_is_told_with_line_and_column(engine, files):
     assert (
         "late.csv, line 60002: column a: Could not convert string \"x\" to 'BIGINT'."
         in raised(engine, "FROM late").message
     )
 
 
-def test_of_two_sources_the_broken_one_is_named(engine: Engine, files: Path) -> None:
+def test_of_two_sources_the_broken_one_is_named(engine, files):
     assert (
         "burnt"
         in raised(engine, "SELECT * FROM whole JOIN burnt USING (x)").message.split(" cannot ")[0]
     )
 
 
-def test_a_result_table_that_cannot_be_read_is_damaged(
-    engine: Engine, shelf: Shelf, files: Path
-) -> None:
+def test_a_result_table_that_cannot_be_read_is_damaged(engine, shelf, files):
     shelf.body(
         "jammi",
         "bad",
@@ -281,28 +271,24 @@ def test_a_result_table_that_cannot_be_read_is_damaged(
     assert error.table == "bad"
 
 
-def test_a_conversion_in_the_statement_over_a_file_is_an_error_of_the_statement(
-    engine: Engine, files: Path
-) -> None:
+def test_a_conversion_in_the_statement_over_a_file_is_an_error_of_the_statement(engine, files):
     assert type(raised(engine, "SELECT s::INT FROM whole")) is SqlError
 
 
-def test_describing_a_body_that_cannot_be_read_says_so(engine: Engine, files: Path) -> None:
+def test_describing_a_body_that_cannot_be_read_says_so(engine, files):
     with pytest.raises(SourceUnavailable) as error:
         engine.describe(f"SELECT * FROM read_parquet('{files}/torn.parquet')")
     assert str(files) not in str(error.value)
 
 
-def test_describing_a_body_gives_its_columns(engine: Engine, files: Path) -> None:
+def test_describing_a_body_gives_its_columns(engine, files):
     assert engine.describe(f"SELECT * FROM read_parquet('{files}/whole.parquet')") == {
         "x": "BIGINT",
         "s": "VARCHAR",
     }
 
 
-def test_a_query_of_ours_gives_its_rows_or_says_that_the_source_cannot_be_read(
-    engine: Engine, files: Path
-) -> None:
+def test_a_query_of_ours_gives_its_rows_or_says_that_the_source_cannot_be_read(engine, files):
     assert engine.query(f"SELECT max(x), count(*) FROM read_parquet('{files}/whole.parquet')") == [
         (49_999, 50_000)
     ]
@@ -310,9 +296,7 @@ def test_a_query_of_ours_gives_its_rows_or_says_that_the_source_cannot_be_read(
         engine.query(f"SELECT max(x) FROM read_parquet('{files}/gone.parquet')")
 
 
-def test_running_out_of_memory_is_typed_and_the_next_statement_works(
-    shelf: Shelf, tmp_path: Path
-) -> None:
+def test_running_out_of_memory_is_typed_and_the_next_statement_works(shelf, tmp_path):
     engine = engine_of(
         shelf, tmp_path, engine__memory_limit="60MB", engine__temp_quota="1MB", engine__threads=1
     )
@@ -327,7 +311,7 @@ def test_running_out_of_memory_is_typed_and_the_next_statement_works(
     engine.close()
 
 
-def test_a_fault_in_the_middle_of_a_stream_is_taken_apart() -> None:
+def test_a_fault_in_the_middle_of_a_stream_is_taken_apart():
     wrapped = OSError(
         'Invalid Input Error: Attempting to execute\nError: {"exception_type":"Conversion","exception_message":"a\\nb","position":"3"}'
     )
@@ -335,12 +319,12 @@ def test_a_fault_in_the_middle_of_a_stream_is_taken_apart() -> None:
     assert (fault.kind, fault.message, fault.position) == ("Conversion", "a\nb", 3)
 
 
-def test_a_text_that_is_not_sql_text_is_refused(engine: Engine) -> None:
+def test_a_text_that_is_not_sql_text_is_refused(engine):
     for sql in ("", "  ", ";", "-- only words", "SELECT '\ud800'", "SELECT 1\0"):
         assert isinstance(raised(engine, sql), SqlError)
 
 
-def test_an_error_of_a_provider_comes_through(shelf: Shelf, engine: Engine) -> None:
+def test_an_error_of_a_provider_comes_through(shelf, engine):
     class Bad(NameResolver):
         def resolve(self, parts: tuple[str, ...]) -> Relation | None:
             raise SourceUnavailable(f"{parts[0]} is away.")

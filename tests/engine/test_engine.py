@@ -6,7 +6,6 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from jammi_lab.core.errors import (
     SqlError,
     TableNotFound,
 )
-from jammi_lab.engine import Engine, PreparedStatement
+from jammi_lab.engine import Engine
 from jammi_lab.engine import cancellable as waiting
 from jammi_lab.engine import instance_pool as session
 from jammi_lab.engine import tenant_instances as instances
@@ -48,15 +47,13 @@ def attached(engine: Engine) -> list[str]:
     return sorted(name for (name,) in rows)
 
 
-def test_several_statements_are_gated_before_the_first_is_prepared(
-    shelf: Shelf, engine: Engine
-) -> None:
+def test_several_statements_are_gated_before_the_first_is_prepared(shelf, engine):
     with pytest.raises(JammiError):
         engine.prepare("SELECT id FROM papers; DROP TABLE papers")
     assert shelf.asked == []
 
 
-def test_several_statements_come_in_order(engine: Engine) -> None:
+def test_several_statements_come_in_order(engine):
     prepared = engine.prepare("SELECT 1 AS x;\n-- then\nSELECT 2 AS x; SELECT 3 AS x;")
     assert [p.run().table()["x"].to_pylist() for p in prepared] == [[1], [2], [3]]
     assert [p.statement for p in prepared] == [
@@ -67,15 +64,15 @@ def test_several_statements_come_in_order(engine: Engine) -> None:
 
 
 def test_show_tables_lists_what_the_providers_know(
-    rows: Callable[..., list[dict[str, Any]]],
-) -> None:
+    rows,
+):
     assert {"name": "papers"} in rows("SHOW TABLES")
     assert {"name": "jammi.top"} in rows("show tables;")
 
 
 def test_explain_shows_the_plan_and_reads_the_inputs(
-    prepare: Callable[..., PreparedStatement],
-) -> None:
+    prepare,
+):
     prepared = prepare("EXPLAIN SELECT id FROM papers WHERE year > $y", y=1)
     table = prepared.run().table()
     assert (
@@ -90,7 +87,7 @@ def test_explain_shows_the_plan_and_reads_the_inputs(
     assert prepared.volatile == ("explain",)
 
 
-def test_extra_providers_are_asked_after_the_registered_ones(shelf: Shelf, engine: Engine) -> None:
+def test_extra_providers_are_asked_after_the_registered_ones(shelf, engine):
     extra = Shelf()
     extra.frame("papers", table=pa.table({"wrong": [1]}))
     extra.frame("variable", table=pa.table({"v": [7]}))
@@ -102,9 +99,7 @@ def test_extra_providers_are_asked_after_the_registered_ones(shelf: Shelf, engin
         engine.prepare("FROM variable")
 
 
-def test_a_prepared_statement_keeps_the_version_that_it_was_prepared_with(
-    shelf: Shelf, engine: Engine
-) -> None:
+def test_a_prepared_statement_keeps_the_version_that_it_was_prepared_with(shelf, engine):
     [first] = engine.prepare("SELECT score FROM jammi.top")
     shelf.frame("jammi", "top", table=pa.table({"id": [1], "score": [9.0]}), kind="result")
     [second] = engine.prepare("SELECT score FROM jammi.top")
@@ -114,14 +109,14 @@ def test_a_prepared_statement_keeps_the_version_that_it_was_prepared_with(
     assert first.run().table().to_pylist() == [{"score": 0.5}, {"score": 0.25}]
 
 
-def test_tenants_see_only_their_own_instance(shelf: Shelf, engine: Engine) -> None:
+def test_tenants_see_only_their_own_instance(shelf, engine):
     assert engine.instances_of("a") is engine.instances_of("a")
     assert engine.instances_of("a").main is not engine.instances_of("b").main
     [prepared] = engine.prepare("SELECT count(*) AS n FROM papers", tenant="a")
     assert prepared.run().table().to_pylist() == [{"n": 4}]
 
 
-def test_the_least_recently_used_instance_beyond_eight_is_closed(engine: Engine) -> None:
+def test_the_least_recently_used_instance_beyond_eight_is_closed(engine):
     first = engine.instances_of("t0")
     kept = engine.instances_of("t1")
     for number in range(2, 8):
@@ -132,9 +127,7 @@ def test_the_least_recently_used_instance_beyond_eight_is_closed(engine: Engine)
     assert engine.instances_of("t0") is not first
 
 
-def test_an_instance_with_an_open_stream_is_not_closed_for_others(
-    shelf: Shelf, engine: Engine
-) -> None:
+def test_an_instance_with_an_open_stream_is_not_closed_for_others(shelf, engine):
     shelf.frame("big", table=pa.table({"x": list(range(2_000_000))}))
     held = engine.instances_of("t0")
     with engine.prepare("SELECT x FROM big", tenant="t0")[0].run() as stream:
@@ -144,7 +137,7 @@ def test_an_instance_with_an_open_stream_is_not_closed_for_others(
         assert engine.instances_of("t0") is held
 
 
-def test_the_memory_budget_is_shared_out(shelf: Shelf, tmp_path: Path) -> None:
+def test_the_memory_budget_is_shared_out(shelf, tmp_path):
     engine = engine_of(shelf, tmp_path, engine__memory_limit="800MB")
 
     def limit(tenant: str) -> int:
@@ -159,18 +152,14 @@ def test_the_memory_budget_is_shared_out(shelf: Shelf, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value"), [("engine__memory_limit", "3 lots"), ("engine__temp_quota", "2 heaps")]
 )
-def test_a_setting_that_duckdb_does_not_take_is_named(
-    shelf: Shelf, tmp_path: Path, key: str, value: str
-) -> None:
+def test_a_setting_that_duckdb_does_not_take_is_named(shelf, tmp_path, key, value):
     engine = engine_of(shelf, tmp_path, **{key: value})
     with pytest.raises(InvalidArgument, match=key.replace("__", ".")):
         engine.prepare("SELECT 1")
     engine.close()
 
 
-def test_the_time_zone_is_the_one_that_was_set_on_every_cursor(
-    shelf: Shelf, tmp_path: Path
-) -> None:
+def test_the_time_zone_is_the_one_that_was_set_on_every_cursor(shelf, tmp_path):
     engine = engine_of(shelf, tmp_path, engine__timezone="Asia/Tokyo")
     [prepared] = engine.prepare("SELECT TIMESTAMPTZ '2020-01-01 20:00:00+00'::DATE::VARCHAR AS d")
     assert prepared.run().table().to_pylist() == [{"d": "2020-01-02"}]
@@ -178,7 +167,7 @@ def test_the_time_zone_is_the_one_that_was_set_on_every_cursor(
     engine.close()
 
 
-def test_spill_folders_are_gone_after_close(shelf: Shelf, tmp_path: Path) -> None:
+def test_spill_folders_are_gone_after_close(shelf, tmp_path):
     engine = engine_of(shelf, tmp_path / "spill", engine__memory_limit="100MB", engine__threads=1)
     table = engine.prepare(
         "SELECT hash(range) AS h, range FROM range(6000000) ORDER BY h LIMIT 5000000"
@@ -189,7 +178,7 @@ def test_spill_folders_are_gone_after_close(shelf: Shelf, tmp_path: Path) -> Non
     assert not (tmp_path / "spill").exists() or list((tmp_path / "spill").iterdir()) == []
 
 
-def test_a_closed_engine_says_so_and_closing_twice_is_fine(shelf: Shelf, tmp_path: Path) -> None:
+def test_a_closed_engine_says_so_and_closing_twice_is_fine(shelf, tmp_path):
     engine = engine_of(shelf, tmp_path)
     [prepared] = engine.prepare("SELECT 1")
     engine.close()
@@ -203,7 +192,7 @@ def test_a_closed_engine_says_so_and_closing_twice_is_fine(shelf: Shelf, tmp_pat
             call()
 
 
-def test_closing_the_engine_stops_a_running_statement(shelf: Shelf, tmp_path: Path) -> None:
+def test_closing_the_engine_stops_a_running_statement(shelf, tmp_path):
     engine = engine_of(shelf, tmp_path)
     [prepared] = engine.prepare(LONG)
     caught: list[BaseException] = []
@@ -225,7 +214,7 @@ def test_closing_the_engine_stops_a_running_statement(shelf: Shelf, tmp_path: Pa
 
 
 @soak
-def test_eight_threads_never_take_each_others_answers(shelf: Shelf, engine: Engine) -> None:
+def test_eight_threads_never_take_each_others_answers(shelf, engine):
     for number in range(8):
         shelf.frame("jammi", f"t{number}", table=pa.table({"x": [number] * 100}), kind="result")
     wrong: list[object] = []
@@ -262,7 +251,7 @@ def test_eight_threads_never_take_each_others_answers(shelf: Shelf, engine: Engi
         "SELECT error('x') FROM papers",
     ],
 )
-def test_nothing_is_left_attached_after_a_failure(engine: Engine, sql: str) -> None:
+def test_nothing_is_left_attached_after_a_failure(engine, sql):
     replica_databases = list[object]()
     for _ in range(2):
         with pytest.raises(JammiError):
@@ -275,9 +264,7 @@ def test_nothing_is_left_attached_after_a_failure(engine: Engine, sql: str) -> N
 
 
 @pytest.mark.parametrize("is_closed", [True, False])
-def test_a_closed_or_forgotten_stream_lets_go_of_its_namespace(
-    shelf: Shelf, engine: Engine, is_closed: bool
-) -> None:
+def test_a_closed_or_forgotten_stream_lets_go_of_its_namespace(shelf, engine, is_closed):
     shelf.frame("big", table=pa.table({"x": list(range(2_000_000))}))
     stream = engine.prepare("SELECT x FROM big")[0].run()
     next(stream.batches())
@@ -288,9 +275,7 @@ def test_a_closed_or_forgotten_stream_lets_go_of_its_namespace(
     assert attached(engine) == ["memory"]
 
 
-def test_an_internal_failure_sets_the_instance_aside(
-    engine: Engine, prepare: Callable[..., PreparedStatement]
-) -> None:
+def test_an_internal_failure_sets_the_instance_aside(engine, prepare):
     before = engine.instances_of(None)
     place = prepare("SELECT 1")._parsed.error_context()
     error = engine.translate_error(RuntimeError("INTERNAL Error: boom"), None, before, place)
@@ -300,9 +285,7 @@ def test_an_internal_failure_sets_the_instance_aside(
     before.close()
 
 
-def test_closing_does_not_wait_for_an_instance_that_waits_for_a_server(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_closing_does_not_wait_for_an_instance_that_waits_for_a_server(tmp_path, monkeypatch):
     engine = engine_of(Shelf(), tmp_path)
     answered, held = threading.Event(), engine.instances_of(None)
 
@@ -403,18 +386,18 @@ for thread in threading.enumerate():
 
 
 def test_an_interrupt_while_the_engine_starts_is_an_interrupt_and_the_next_statement_works(
-    tmp_path: Path,
-) -> None:
+    tmp_path,
+):
     assert child(tmp_path, STARTING, 0.2) == ["KeyboardInterrupt", "[{'x': 1}]"]
 
 
-def test_an_interrupt_stops_the_statement_and_the_next_one_works(tmp_path: Path) -> None:
+def test_an_interrupt_stops_the_statement_and_the_next_one_works(tmp_path):
     assert child(tmp_path, CHILD, 0.4) == ["stopped [{'n': 100}] kept 1"] * 4
 
 
 def test_what_does_not_stop_is_set_aside_and_the_interrupt_comes_through(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    monkeypatch,
+):
     monkeypatch.setattr(waiting, "STOP_TIMEOUT_SECONDS", 0.2)
     release, stuck = threading.Event(), []
 
@@ -429,9 +412,7 @@ def test_what_does_not_stop_is_set_aside_and_the_interrupt_comes_through(
     assert stuck == [True]
 
 
-def test_an_error_of_the_progress_callback_stops_the_statement(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_of_the_progress_callback_stops_the_statement(engine, monkeypatch):
     monkeypatch.setattr(
         StreamWorker, "percent", lambda self: 50.0
     )  # DuckDB cannot tell for every plan
@@ -444,7 +425,7 @@ def test_an_error_of_the_progress_callback_stops_the_statement(
     assert attached(engine) == ["memory"]
 
 
-def test_progress_is_told_in_percent(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_told_in_percent(engine, monkeypatch):
     monkeypatch.setattr(waiting, "POLL_SECONDS", 0.001)
     told: list[float] = []
     for rows in (
@@ -460,7 +441,7 @@ def test_progress_is_told_in_percent(engine: Engine, monkeypatch: pytest.MonkeyP
     assert all(0 <= percent <= 100 for percent in told)
 
 
-def test_a_worker_sees_the_callers_context(engine: Engine) -> None:
+def test_a_worker_sees_the_callers_context(engine):
     import contextvars
 
     bound: contextvars.ContextVar[str] = contextvars.ContextVar("bound", default="")
@@ -468,7 +449,7 @@ def test_a_worker_sees_the_callers_context(engine: Engine) -> None:
     assert waiting.run_cancellable(bound.get, lambda: None) == "here"
 
 
-def test_a_filesystem_of_a_relation_is_made_known(shelf: Shelf, engine: Engine) -> None:
+def test_a_filesystem_of_a_relation_is_made_known(shelf, engine):
     import fsspec
 
     memory = fsspec.filesystem("memory")

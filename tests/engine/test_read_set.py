@@ -1,18 +1,16 @@
 """Which columns of which input a statement reads, and what it puts out."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from jammi_lab.core.anchors import source_input
 from jammi_lab.core.errors import SqlError, StatementNotAllowed
-from jammi_lab.engine import Engine, PreparedStatement
+from jammi_lab.engine import PreparedStatement
 from jammi_lab.engine.sql import allowlist as gate
 from jammi_lab.sources.base import ReadPlan, Relation
-from tests.engine.shelf import PAPERS, Shelf
+from tests.engine.shelf import PAPERS
 
 pytestmark = pytest.mark.one_engine
 
@@ -59,15 +57,13 @@ def read(prepared: PreparedStatement) -> str:
 
 
 @pytest.mark.parametrize(("sql", "expected"), cases(), ids=range(len(cases())))
-def test_the_read_set_holds_the_columns_that_are_read(
-    prepare: Callable[..., PreparedStatement], sql: str, expected: str
-) -> None:
+def test_the_read_set_holds_the_columns_that_are_read(prepare, sql, expected):
     assert read(prepare(sql, **({"x": 1} if "$x" in sql else {}))) == expected
 
 
 def test_the_schema_of_an_input_has_all_its_columns_in_order(
-    prepare: Callable[..., PreparedStatement],
-) -> None:
+    prepare,
+):
     [bound] = prepare("SELECT id FROM papers").inputs
     assert list(bound.schema.items()) == [
         ("id", "BIGINT"),
@@ -78,11 +74,11 @@ def test_the_schema_of_an_input_has_all_its_columns_in_order(
     ]
 
 
-def test_an_input_under_two_names_is_one_input(prepare: Callable[..., PreparedStatement]) -> None:
+def test_an_input_under_two_names_is_one_input(prepare):
     assert len(prepare("SELECT * FROM Papers a, papers b, PAPERS c").inputs) == 1
 
 
-def test_the_output_has_exact_names_and_types(prepare: Callable[..., PreparedStatement]) -> None:
+def test_the_output_has_exact_names_and_types(prepare):
     prepared = prepare(
         "SELECT ID, id AS Id, count(*) AS \"N n\", sum(year) AS s, {'A': 1} AS st, 1.0 AS d FROM papers GROUP BY id"
     )
@@ -91,16 +87,14 @@ def test_the_output_has_exact_names_and_types(prepare: Callable[..., PreparedSta
     ]  # fmt: skip
 
 
-def test_output_names_may_repeat(prepare: Callable[..., PreparedStatement]) -> None:
+def test_output_names_may_repeat(prepare):
     prepared = prepare("SELECT 1 AS a, 2 AS a, 3 AS A")
     assert [name for name, _ in prepared.output] == ["a", "a", "A"]
     assert prepared.run().table().schema.names == ["a", "a", "A"]
     assert prepared.run_ordered([]).table().schema.names == ["a", "a", "A"]
 
 
-def test_a_field_of_a_struct_reads_its_column_even_beside_one_of_a_like_name(
-    shelf: Shelf, prepare: Callable[..., PreparedStatement]
-) -> None:
+def test_a_field_of_a_struct_reads_its_column_even_beside_one_of_a_like_name(shelf, prepare):
     shelf.frame("odd", table=pa.table({"a": [{"b": {"c": 1}}], "a.b": [{"c": 2}], "z": [3]}))
     [bound] = prepare("SELECT o.a.b.c FROM odd o").inputs
     assert "a" in bound.columns
@@ -119,15 +113,13 @@ def test_a_field_of_a_struct_reads_its_column_even_beside_one_of_a_like_name(
         "SELECT papers.rowid FROM papers",
     ],
 )
-def test_rowid_is_no_column(prepare: Callable[..., PreparedStatement], sql: str) -> None:
+def test_rowid_is_no_column(prepare, sql):
     with pytest.raises(SqlError):
         prepare(sql)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_column_name_is_read_and_told(
-    shelf: Shelf, prepare: Callable[..., PreparedStatement], name: str
-) -> None:
+def test_a_hostile_column_name_is_read_and_told(shelf, prepare, name):
     shelf.frame("odd", table=pa.table({name: [1], "other": [2]}))
     quoted = '"' + name.replace('"', '""') + '"'
     prepared = prepare(f"SELECT {quoted} FROM odd")
@@ -139,9 +131,7 @@ def test_a_hostile_column_name_is_read_and_told(
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_table_name_is_read(
-    shelf: Shelf, prepare: Callable[..., PreparedStatement], name: str
-) -> None:
+def test_a_hostile_table_name_is_read(shelf, prepare, name):
     shelf.frame(name, table=PAPERS)
     shelf.frame("jammi", name, table=PAPERS, kind="result")
     quoted = '"' + name.replace('"', '""') + '"'
@@ -151,9 +141,7 @@ def test_a_hostile_table_name_is_read(
     prepared.canonical()
 
 
-def test_columns_given_by_the_relation_are_not_described_again(
-    shelf: Shelf, engine: Engine
-) -> None:
+def test_columns_given_by_the_relation_are_not_described_again(shelf, engine):
     relation = Relation(
         source_input("lazy"),
         ReadPlan(body="SELECT * FROM read_parquet('/nowhere.parquet')"),
@@ -164,17 +152,15 @@ def test_columns_given_by_the_relation_are_not_described_again(
     assert prepared.output == [("x", "INTEGER")]
 
 
-def test_a_source_called_like_a_system_view_is_the_source(
-    shelf: Shelf, rows: Callable[..., list[dict[str, Any]]]
-) -> None:
+def test_a_source_called_like_a_system_view_is_the_source(shelf, rows):
     shelf.frame("duckdb_tables", table=pa.table({"mine": [1]}))
     assert rows("FROM duckdb_tables") == [{"mine": 1}]
 
 
 @pytest.mark.parametrize("function", ["duckdb_settings", "duckdb_secrets", "pragma_version"])
 def test_a_function_that_the_gate_let_through_is_refused_by_the_plan(
-    prepare: Callable[..., PreparedStatement], monkeypatch: pytest.MonkeyPatch, function: str
-) -> None:
+    prepare, monkeypatch, function
+):
     monkeypatch.setattr(gate, "TABLE_FUNCTIONS", gate.TABLE_FUNCTIONS | {function})
     with pytest.raises(StatementNotAllowed, match=rf"{function}\(\) cannot be read from"):
         prepare(f"SELECT * FROM {function}()")

@@ -1,7 +1,5 @@
 """The instance that binds statements: one for all workspaces and tenants of a process."""
 
-from pathlib import Path
-
 import duckdb
 import pytest
 
@@ -20,7 +18,7 @@ def databases() -> list[tuple[str, ...]]:
         ).fetchall()
 
 
-def test_workspaces_share_an_instance_per_time_zone() -> None:
+def test_workspaces_share_an_instance_per_time_zone():
     zones = [Settings({"engine.timezone": zone}) for zone in ("UTC", "UTC", "Asia/Tokyo")]
     one, other, japan = map(borrow_replicas, zones)
     with one as a, other as b, japan as c:
@@ -30,7 +28,7 @@ def test_workspaces_share_an_instance_per_time_zone() -> None:
         )
 
 
-def test_an_instance_that_failed_is_replaced() -> None:
+def test_an_instance_that_failed_is_replaced():
     with (
         pytest.raises(duckdb.InternalException),
         borrow_replicas(Settings({})) as failed,
@@ -41,7 +39,7 @@ def test_an_instance_that_failed_is_replaced() -> None:
         assert instance.cursor().execute("SELECT 1").fetchone() == (1,)
 
 
-def test_two_workspaces_bind_tables_of_one_name_and_other_columns(tmp_path: Path) -> None:
+def test_two_workspaces_bind_tables_of_one_name_and_other_columns(tmp_path):
     engines = list[Engine]()
     for number, columns in enumerate((["id"], ["venue", "year"])):
         shelf = Shelf()
@@ -53,9 +51,7 @@ def test_two_workspaces_bind_tables_of_one_name_and_other_columns(tmp_path: Path
         engine.close()
 
 
-def test_nothing_of_a_statement_is_left_where_another_tenant_binds(
-    tmp_path: Path, shelf: Shelf
-) -> None:
+def test_nothing_of_a_statement_is_left_where_another_tenant_binds(tmp_path, shelf):
     engine = engine_of(shelf, tmp_path)
     shelf.frame("secret", table=PAPERS)
     engine.prepare("SELECT id FROM secret", tenant="acme")

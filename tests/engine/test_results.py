@@ -91,17 +91,15 @@ def engine_here(folder: Path) -> Engine:
 
 
 @pytest.mark.parametrize(("digest", "sql"), corpus(), ids=range(len(corpus())))
-def test_a_statement_gives_the_rows_that_it_gave(
-    engine_of_files: Engine, digest: str, sql: str
-) -> None:
+def test_a_statement_gives_the_rows_that_it_gave(engine_of_files, digest, sql):
     assert rows(engine_of_files, sql) == digest, f"{sql}\n{WHAT_TO_DO}"
 
 
-def test_there_are_enough_statements() -> None:
+def test_there_are_enough_statements():
     assert len(corpus()) >= 80
 
 
-def test_a_digest_tells_rows_names_and_types_apart(engine_of_files: Engine) -> None:
+def test_a_digest_tells_rows_names_and_types_apart(engine_of_files):
     said = [
         rows(engine_of_files, sql)
         for sql in (

@@ -1,7 +1,7 @@
 """Row order: promised, needed, and made total."""
 
 import datetime
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import duckdb
@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jammi_lab.core.errors import SchemaMismatch, StatementNotAllowed
-from jammi_lab.engine import Engine, PreparedStatement
+from jammi_lab.engine import Engine
 from jammi_lab.engine.sql import equal_values, row_order, syntax_tree
 from tests.engine.shelf import Shelf, engine_of
 from tests.sizes import every_case
@@ -118,29 +118,23 @@ KEYS = [
 
 
 @pytest.mark.parametrize("sql", ORDERED)
-def test_a_plan_over_one_input_promises_its_order(
-    prepare: Callable[..., PreparedStatement], sql: str
-) -> None:
+def test_a_plan_over_one_input_promises_its_order(prepare, sql):
     assert prepare(sql).keeps_order
 
 
 @pytest.mark.parametrize("sql", UNORDERED)
-def test_other_plans_promise_no_order(prepare: Callable[..., PreparedStatement], sql: str) -> None:
+def test_other_plans_promise_no_order(prepare, sql):
     assert not prepare(sql).keeps_order
 
 
 @every_case
 @pytest.mark.parametrize("sql", SENSITIVE)
-def test_a_statement_whose_rows_may_depend_on_row_order_is_marked(
-    prepare: Callable[..., PreparedStatement], sql: str
-) -> None:
+def test_a_statement_whose_rows_may_depend_on_row_order_is_marked(prepare, sql):
     assert prepare(sql).order_sensitive
 
 
 @pytest.mark.parametrize("sql", INSENSITIVE)
-def test_a_statement_over_bags_is_not_marked(
-    prepare: Callable[..., PreparedStatement], sql: str
-) -> None:
+def test_a_statement_over_bags_is_not_marked(prepare, sql):
     assert not prepare(sql).order_sensitive
 
 
@@ -203,9 +197,7 @@ EQUAL_VALUES = [
 
 
 @pytest.mark.parametrize(("sql", "marked"), EQUAL_VALUES)
-def test_a_statement_that_takes_one_of_equal_values_for_all_is_marked(
-    shelf: Shelf, prepare: Callable[..., PreparedStatement], sql: str, marked: bool
-) -> None:
+def test_a_statement_that_takes_one_of_equal_values_for_all_is_marked(shelf, prepare, sql, marked):
     spans = pa.array(
         [pa.MonthDayNano([0, 30, 0]), pa.MonthDayNano([1, 0, 0])], pa.month_day_nano_interval()
     )
@@ -229,9 +221,7 @@ def test_a_statement_that_takes_one_of_equal_values_for_all_is_marked(
 
 
 @pytest.mark.parametrize(("sql", "key"), KEYS)
-def test_the_key_is_what_was_grouped_by_when_all_of_it_is_put_out(
-    prepare: Callable[..., PreparedStatement], sql: str, key: list[str]
-) -> None:
+def test_the_key_is_what_was_grouped_by_when_all_of_it_is_put_out(prepare, sql, key):
     assert prepare(sql).inferred_key == key
 
 
@@ -258,11 +248,11 @@ def test_the_key_is_what_was_grouped_by_when_all_of_it_is_put_out(
     ],
 )  # fmt: skip
 def test_rows_come_by_own_order_then_key_then_the_rest(
-    prepare: Callable[..., PreparedStatement],
-    sql: str,
-    key: list[str],
-    expected: list[tuple[object, ...]] | None,
-) -> None:
+    prepare,
+    sql,
+    key,
+    expected,
+):
     if expected is None:
         with pytest.raises(Exception, match="unterminated"):
             prepare(sql)
@@ -271,9 +261,7 @@ def test_rows_come_by_own_order_then_key_then_the_rest(
     assert list(zip(*(c.to_pylist() for c in table.columns), strict=True)) == expected
 
 
-def test_rows_by_a_unique_key_are_sorted_by_it_alone(
-    prepare: Callable[..., PreparedStatement], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_by_a_unique_key_are_sorted_by_it_alone(prepare, monkeypatch):
     positions: list[list[int]] = []
     find_positions = row_order.total_order_positions
 
@@ -288,7 +276,7 @@ def test_rows_by_a_unique_key_are_sorted_by_it_alone(
     assert positions == [[1], [1, 2, 3]]
 
 
-def test_an_input_in_order_is_not_sorted(prepare: Callable[..., PreparedStatement]) -> None:
+def test_an_input_in_order_is_not_sorted(prepare):
     assert prepare("SELECT -id AS m FROM papers").run_ordered([]).table()["m"].to_pylist() == [
         -1,
         -2,
@@ -298,16 +286,16 @@ def test_an_input_in_order_is_not_sorted(prepare: Callable[..., PreparedStatemen
 
 
 def test_a_key_column_that_is_not_put_out_is_named(
-    prepare: Callable[..., PreparedStatement],
-) -> None:
+    prepare,
+):
     with pytest.raises(SchemaMismatch, match="venu ") as error:
         prepare("SELECT venue FROM papers").run_ordered(["venu"])
     assert error.value.column == "venu"
 
 
 def test_a_pivot_without_a_list_cannot_be_put_in_order(
-    prepare: Callable[..., PreparedStatement],
-) -> None:
+    prepare,
+):
     prepared = prepare("PIVOT papers ON venue USING count(*)")
     assert {"a", "b"} <= set(prepared.run().table().schema.names)
     with pytest.raises(StatementNotAllowed, match="depend on its data") as error:
@@ -362,9 +350,7 @@ def threaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Engine]]
 @pytest.mark.parametrize(
     "sql", [*BIG, "SELECT x, y FROM frame WHERE y > 3", "SELECT y, count(*) FROM frame GROUP BY y"]
 )
-def test_equal_rows_come_in_equal_order_whatever_the_number_of_threads(
-    threaded: list[Engine], sql: str
-) -> None:
+def test_equal_rows_come_in_equal_order_whatever_the_number_of_threads(threaded, sql):
     tables = [engine.prepare(sql)[0].run_ordered([]).table() for engine in threaded]
     assert len(tables[0]) > 0
     assert tables[0].equals(tables[1])
@@ -375,9 +361,7 @@ def test_equal_rows_come_in_equal_order_whatever_the_number_of_threads(
     ("aggregate", "merges"),
     [("count(*)", False), ("count(DISTINCT x)", False), ("max(x)", True), ("mode(x)", True)],
 )
-def test_the_plan_is_printed_only_for_aggregates_that_return_a_value(
-    aggregate: str, merges: bool
-) -> None:
+def test_the_plan_is_printed_only_for_aggregates_that_return_a_value(aggregate, merges):
     sql = f"SELECT {aggregate} FROM t"
     with duckdb.connect() as connection:
         tree = syntax_tree.tree_of(connection, sql)

@@ -10,7 +10,7 @@ import pytest
 from jammi_lab.storage import spill_folders as spills
 from tests import processes
 from tests.conftest import PACKAGE_ROOTS
-from tests.engine.shelf import Shelf, engine_of
+from tests.engine.shelf import engine_of
 
 HOLDER = """
 import sys, pathlib
@@ -24,8 +24,8 @@ sys.stdin.read()
 
 @pytest.mark.only_soak
 def test_what_a_killed_kernel_spilled_is_removed_by_the_next_one_and_a_living_one_keeps_its_own(
-    shelf: Shelf, tmp_path: Path
-) -> None:
+    shelf, tmp_path
+):
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGE_ROOTS))}
     command = [sys.executable, "-c", HOLDER, str(tmp_path / "spill")]
     killed, living = (
@@ -53,7 +53,7 @@ def test_what_a_killed_kernel_spilled_is_removed_by_the_next_one_and_a_living_on
             each.communicate()
 
 
-def test_what_is_no_folder_of_ours_is_left_alone(tmp_path: Path) -> None:
+def test_what_is_no_folder_of_ours_is_left_alone(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "kept").write_text("kept")
     (tmp_path / "jammi-spill-held-1-link").symlink_to(tmp_path / "elsewhere")
@@ -70,9 +70,7 @@ def test_what_is_no_folder_of_ours_is_left_alone(tmp_path: Path) -> None:
     }
 
 
-def test_one_that_somebody_removes_before_it_is_locked_is_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_somebody_removes_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
     taken, gone = spills.lock_folder, []
 
     def late(folder: Path) -> int:

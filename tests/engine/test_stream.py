@@ -3,7 +3,6 @@
 import datetime
 import decimal
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import duckdb
@@ -11,10 +10,9 @@ import pyarrow as pa
 import pytest
 
 from jammi_lab.core.errors import SessionClosed, SqlError
-from jammi_lab.engine import Engine, PreparedStatement, stream
 from jammi_lab.engine import cancellable as waiting
+from jammi_lab.engine import stream
 from jammi_lab.engine.stream import StreamWorker
-from tests.engine.shelf import Shelf
 
 pytestmark = pytest.mark.one_engine
 
@@ -78,9 +76,7 @@ D = decimal.Decimal
         ("true", pa.bool_(), True),
     ],
 )
-def test_values_come_out_exactly(
-    prepare: Callable[..., PreparedStatement], expression: str, kind: pa.DataType, value: object
-) -> None:
+def test_values_come_out_exactly(prepare, expression, kind, value):
     table = prepare(f"SELECT {expression} AS v").run().table()
     assert table.schema.names == ["v"]
     assert table.schema.field(0).type.equals(kind) or str(table.schema.field(0).type).replace(
@@ -90,15 +86,15 @@ def test_values_come_out_exactly(
 
 
 def test_an_unsigned_number_that_arrow_cannot_hold_is_an_error_and_not_another_number(
-    prepare: Callable[..., PreparedStatement],
-) -> None:
+    prepare,
+):
     with pytest.raises(Exception, match=r"(?i)cast|convert|range"):
         prepare("SELECT 340282366920938463463374607431768211455::UHUGEINT AS v").run().table()
 
 
 def test_types_that_are_cast_keep_names_and_order(
-    prepare: Callable[..., PreparedStatement],
-) -> None:
+    prepare,
+):
     prepared = prepare('SELECT i::BIT AS a, i AS a, i AS "x y" FROM range(3) t(i) ORDER BY i DESC')
     table = prepared.run_ordered([]).table()
     assert table.schema.names == ["a", "a", "x y"]
@@ -106,36 +102,34 @@ def test_types_that_are_cast_keep_names_and_order(
 
 
 @pytest.mark.parametrize("rows", [1, 7, 2048, 65_536, 10_000_000])
-def test_batches_have_at_most_the_rows_that_were_asked_for(
-    engine: Engine, shelf: Shelf, rows: int
-) -> None:
+def test_batches_have_at_most_the_rows_that_were_asked_for(engine, shelf, rows):
     shelf.frame("big", table=pa.table({"x": list(range(3_000 if rows < 2048 else 200_000))}))
     sizes = [b.num_rows for b in engine.prepare("SELECT x FROM big")[0].run().batches(rows)]
     assert sum(sizes) == (3_000 if rows < 2048 else 200_000)
     assert 0 < max(sizes) <= rows
 
 
-def test_the_schema_is_there_before_the_rows(prepare: Callable[..., PreparedStatement]) -> None:
+def test_the_schema_is_there_before_the_rows(prepare):
     stream = prepare("SELECT id, venue FROM papers WHERE false").run()
     assert stream.schema.names == ["id", "venue"]
     assert list(stream.batches()) == []
     assert stream.table().num_rows == 0
 
 
-def test_a_stream_is_read_once(prepare: Callable[..., PreparedStatement]) -> None:
+def test_a_stream_is_read_once(prepare):
     stream = prepare("SELECT id FROM papers").run()
     assert stream.table().num_rows == 4
     assert stream.table().num_rows == 0
 
 
-def test_a_table_holds_the_rows_that_were_not_taken(engine: Engine, shelf: Shelf) -> None:
+def test_a_table_holds_the_rows_that_were_not_taken(engine, shelf):
     shelf.frame("big", table=pa.table({"x": list(range(300_000))}))
     stream = engine.prepare("SELECT x FROM big")[0].run()
     first = next(stream.batches())
     assert stream.table().num_rows == 300_000 - first.num_rows
 
 
-def test_a_closed_stream_says_so(prepare: Callable[..., PreparedStatement]) -> None:
+def test_a_closed_stream_says_so(prepare):
     stream = prepare("SELECT id FROM papers").run()
     stream.close()
     stream.close()
@@ -143,9 +137,7 @@ def test_a_closed_stream_says_so(prepare: Callable[..., PreparedStatement]) -> N
         next(stream.batches())
 
 
-def test_an_error_in_the_middle_of_the_rows_is_typed_and_ends_the_stream(
-    engine: Engine, shelf: Shelf
-) -> None:
+def test_an_error_in_the_middle_of_the_rows_is_typed_and_ends_the_stream(engine, shelf):
     shelf.frame("big", table=pa.table({"x": list(range(3_000_000))}))
     [prepared] = engine.prepare(
         "SELECT x, CASE WHEN x < 2900000 THEN 1 ELSE error('late') END AS y FROM big"
@@ -154,14 +146,12 @@ def test_an_error_in_the_middle_of_the_rows_is_typed_and_ends_the_stream(
         prepared.run().table()
 
 
-def test_a_statement_may_be_run_again(prepare: Callable[..., PreparedStatement]) -> None:
+def test_a_statement_may_be_run_again(prepare):
     prepared = prepare("SELECT count(*) AS n FROM papers")
     assert [prepared.run().table().to_pylist() for _ in range(3)] == [[{"n": 4}]] * 3
 
 
-def test_struct_fields_without_names_stream(
-    rows: Callable[..., list[dict[str, Any]]], prepare: Callable[..., PreparedStatement]
-) -> None:
+def test_struct_fields_without_names_stream(rows, prepare):
     assert prepare("SELECT list_zip([1], [2]) AS z").run().table().num_rows == 1
 
 
@@ -201,8 +191,8 @@ class Late:
 
 
 def test_a_statement_that_begins_after_its_stop_was_given_up_is_stopped(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    monkeypatch,
+):
     monkeypatch.setattr(waiting, "STOP_TIMEOUT_SECONDS", 0.1)
     cursor: Any = Late()
     pump = StreamWorker(cursor, "SELECT 1", {})
@@ -217,9 +207,7 @@ def test_a_statement_that_begins_after_its_stop_was_given_up_is_stopped(
     [RuntimeError("can't start new thread"), KeyboardInterrupt()],
     ids=["no thread", "interrupt"],
 )
-def test_a_statement_that_no_thread_ever_began_is_over_at_once(
-    prepare: Callable[..., PreparedStatement], why: BaseException, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_statement_that_no_thread_ever_began_is_over_at_once(prepare, why, monkeypatch):
     def fail(*_: object) -> None:
         raise why
 

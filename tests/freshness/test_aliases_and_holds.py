@@ -17,7 +17,7 @@ def read(lab: Lab) -> Lab:
     return lab
 
 
-def test_nothing_becomes_stale_by_a_rename_and_readers_run_as_they_are(read: Lab) -> None:
+def test_nothing_becomes_stale_by_a_rename_and_readers_run_as_they_are(read):
     definition = read.ws.recipes()["b"].definition_hash
     read.ws.rename("a", "base")
     assert {n: read.verdict(n) for n in ("base", "b", "c")} == dict.fromkeys(
@@ -36,7 +36,7 @@ def test_nothing_becomes_stale_by_a_rename_and_readers_run_as_they_are(read: Lab
     assert read.ws.recompute("a").executed == []
 
 
-def test_the_lineage_of_an_alias_is_that_of_its_recipe(read: Lab) -> None:
+def test_the_lineage_of_an_alias_is_that_of_its_recipe(read):
     read.ws.rename("a", "base")
     for _ in range(2):
         edges = {(e.input, e.derived) for e in read.ws.lineage().edges}
@@ -50,7 +50,7 @@ def test_the_lineage_of_an_alias_is_that_of_its_recipe(read: Lab) -> None:
 
 
 @pytest.mark.parametrize("how", ["materialize", "define", "rename"])
-def test_a_recipe_takes_the_name_of_an_alias(read: Lab, how: str) -> None:
+def test_a_recipe_takes_the_name_of_an_alias(read, how):
     read.ws.rename("a", "base")
     if how == "rename":
         read.ws.materialize("other", "SELECT 1 AS id, 5 AS x")
@@ -66,7 +66,7 @@ def test_a_recipe_takes_the_name_of_an_alias(read: Lab, how: str) -> None:
         read.ws.unalias("a")
 
 
-def test_unalias_ends_an_alias_and_names_who_reads_it(read: Lab) -> None:
+def test_unalias_ends_an_alias_and_names_who_reads_it(read):
     read.ws.rename("a", "base")
     with pytest.warns(RuntimeWarning, match=r"^b still reads 'a', .*: redefine it to read 'base'"):
         read.ws.unalias("a")
@@ -75,7 +75,7 @@ def test_unalias_ends_an_alias_and_names_who_reads_it(read: Lab) -> None:
         read.ws.table("a")
 
 
-def test_aliases_follow_further_renames_and_go_with_the_recipe(read: Lab) -> None:
+def test_aliases_follow_further_renames_and_go_with_the_recipe(read):
     read.ws.rename("a", "one")
     read.ws.rename("one", "two")
     assert read.verdict("b") == "fresh"
@@ -90,7 +90,7 @@ def test_aliases_follow_further_renames_and_go_with_the_recipe(read: Lab) -> Non
         read.ws.table("one")
 
 
-def test_a_cycle_through_an_alias_is_refused(read: Lab) -> None:
+def test_a_cycle_through_an_alias_is_refused(read):
     read.ws.rename("a", "base")
     with pytest.raises(jl.DependencyCycle):
         read.ws.define("base", "SELECT * FROM jammi.c")
@@ -98,13 +98,13 @@ def test_a_cycle_through_an_alias_is_refused(read: Lab) -> None:
         read.ws.define("base", "SELECT * FROM jammi.a")
 
 
-def test_an_alias_is_named_where_it_cannot_be_used(read: Lab) -> None:
+def test_an_alias_is_named_where_it_cannot_be_used(read):
     read.ws.rename("a", "base")
     with pytest.raises(jl.TableNotFound, match="'a' is an alias of the recipe 'base'"):
         read.ws.drop("a")
 
 
-def test_an_alias_of_a_shared_recipe_ends_for_a_tenant_who_has_the_name(read: Lab) -> None:
+def test_an_alias_of_a_shared_recipe_ends_for_a_tenant_who_has_the_name(read):
     read.ws.rename("a", "base")
     with read.ws.tenant("acme"):
         assert read.rows("a") == [(1, 10), (2, 20)]
@@ -115,7 +115,7 @@ def test_an_alias_of_a_shared_recipe_ends_for_a_tenant_who_has_the_name(read: La
     assert read.verdict("b") == "fresh" and read.ws.table("a").name == "base"
 
 
-def test_a_held_recipe_is_blocked_in_bulk_and_named_runs(read: Lab) -> None:
+def test_a_held_recipe_is_blocked_in_bulk_and_named_runs(read):
     read.ws.hold("b", note="month end")
     read.csv("s", "id,x", "1,1")
     plan = read.ws.plan()
@@ -132,7 +132,7 @@ def test_a_held_recipe_is_blocked_in_bulk_and_named_runs(read: Lab) -> None:
     assert read.ws.recompute().executed == ["a", "b", "c"]
 
 
-def test_a_hold_survives_a_reopen_and_a_rename_and_goes_with_the_recipe(read: Lab) -> None:
+def test_a_hold_survives_a_reopen_and_a_rename_and_goes_with_the_recipe(read):
     read.ws.hold("b")
     read.ws.rename("b", "total")
     read.reopen()
@@ -149,7 +149,7 @@ def test_a_hold_survives_a_reopen_and_a_rename_and_goes_with_the_recipe(read: La
         read.ws.hold("none")
 
 
-def test_inputs_that_are_held_are_not_refreshed_for_a_reader(read: Lab) -> None:
+def test_inputs_that_are_held_are_not_refreshed_for_a_reader(read):
     read.ws.hold("b")
     read.csv("s", "id,x", "1,1")
     with pytest.raises(jl.JammiError, match="held since"):
@@ -157,7 +157,7 @@ def test_inputs_that_are_held_are_not_refreshed_for_a_reader(read: Lab) -> None:
     assert read.rows("b") == [(30,)]
 
 
-def test_restore_holds_the_recipe(read: Lab) -> None:
+def test_restore_holds_the_recipe(read):
     first = read.ws.table("b")
     read.csv("s", "id,x", "1,1")
     read.ws.recompute()
@@ -176,7 +176,7 @@ def test_restore_holds_the_recipe(read: Lab) -> None:
     assert read.rows("b") == [(1,)]
 
 
-def test_a_tenant_holds_its_own_recipes_only(read: Lab) -> None:
+def test_a_tenant_holds_its_own_recipes_only(read):
     with read.ws.tenant("acme"):
         with pytest.raises(jl.TenantForbidden):
             read.ws.hold("b")

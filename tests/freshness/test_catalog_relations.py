@@ -80,7 +80,7 @@ def ask(lab: Lab, sql: str, **params: Any) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("relation", CONTRACT)
-def test_every_relation_has_the_promised_columns(lab: Lab, relation: str) -> None:
+def test_every_relation_has_the_promised_columns(lab, relation):
     found = lab.ws.sql(f"SELECT * FROM jammi_catalog.{relation}")
     assert found.columns == CONTRACT[relation]
     assert [(n, t) for n, t, *_ in ask(lab, f"DESCRIBE jammi_catalog.{relation}")] == list(
@@ -88,7 +88,7 @@ def test_every_relation_has_the_promised_columns(lab: Lab, relation: str) -> Non
     )
 
 
-def test_sources_say_where_they_are_and_when_a_table_was_last_anchored_on_them(papers: Lab) -> None:
+def test_sources_say_where_they_are_and_when_a_table_was_last_anchored_on_them(papers):
     papers.ws.sources.add("idle", str(papers.path("papers.csv")), anchor="content")
     rows = ask(
         papers,
@@ -100,7 +100,7 @@ def test_sources_say_where_they_are_and_when_a_table_was_last_anchored_on_them(p
     ]
 
 
-def test_tables_have_one_row_per_version_whatever_its_status(papers: Lab) -> None:
+def test_tables_have_one_row_per_version_whatever_its_status(papers):
     with pytest.raises(jl.JammiError):
         papers.ws.materialize("titles", "SELECT error('no') AS x FROM papers")
     papers.ws.materialize("titles", "SELECT id FROM papers")
@@ -116,7 +116,7 @@ def test_tables_have_one_row_per_version_whatever_its_status(papers: Lab) -> Non
     assert found[2][5] == papers.ws.table("titles").table_name
 
 
-def test_columns_are_in_the_order_of_the_table(papers: Lab) -> None:
+def test_columns_are_in_the_order_of_the_table(papers):
     name = papers.ws.table("titles").table_name
     assert ask(
         papers,
@@ -128,7 +128,7 @@ def test_columns_are_in_the_order_of_the_table(papers: Lab) -> None:
     ]
 
 
-def test_recipes_have_their_definition_and_their_newest_version(papers: Lab) -> None:
+def test_recipes_have_their_definition_and_their_newest_version(papers):
     papers.ws.define("later", "SELECT id FROM papers")
     rows = ask(
         papers,
@@ -144,14 +144,14 @@ def test_recipes_have_their_definition_and_their_newest_version(papers: Lab) -> 
     ) == [(papers.ws.table("titles").definition_hash,)]
 
 
-def test_models_are_those_that_are_registered(lab: Lab) -> None:
+def test_models_are_those_that_are_registered(lab):
     lab.ws.models.register("mine", dimensions=7)
     assert ask(lab, "SELECT name, version, dimensions, tenant FROM jammi_catalog.models") == [
         ("mine", 1, 7, None)
     ]
 
 
-def test_anchors_are_those_of_the_manifests(papers: Lab) -> None:
+def test_anchors_are_those_of_the_manifests(papers):
     table = papers.ws.table("titles")
     [anchor] = table.manifest.anchors
     assert ask(
@@ -171,7 +171,7 @@ def test_anchors_are_those_of_the_manifests(papers: Lab) -> None:
     ]
 
 
-def test_lineage_is_that_of_the_newest_versions(papers: Lab) -> None:
+def test_lineage_is_that_of_the_newest_versions(papers):
     edges = {(e.input, e.derived, e.kind) for e in papers.ws.lineage().edges}
     assert (
         set(ask(papers, "SELECT * FROM jammi_catalog.lineage"))
@@ -183,7 +183,7 @@ def test_lineage_is_that_of_the_newest_versions(papers: Lab) -> None:
     )
 
 
-def test_status_says_what_ws_status_says(papers: Lab) -> None:
+def test_status_says_what_ws_status_says(papers):
     papers.csv("papers", "id,title,year", "1,Other,2020")
     rows = ask(papers, "SELECT * EXCLUDE (age_seconds) FROM jammi_catalog.status")
     assert rows == [
@@ -203,7 +203,7 @@ def test_status_says_what_ws_status_says(papers: Lab) -> None:
     assert {row[0]: row[2] for row in rows} == {"titles": "stale", "first": "possibly_stale"}
 
 
-def test_a_statement_joins_a_relation_with_sources_and_with_itself(papers: Lab) -> None:
+def test_a_statement_joins_a_relation_with_sources_and_with_itself(papers):
     sql = (
         "SELECT s.verdict, count(p.id) FROM jammi_catalog.status s, papers p, jammi_catalog.recipes r WHERE r.name = s.name"
         " AND s.name = (SELECT max(name) FROM jammi_catalog.status) GROUP BY ALL"
@@ -211,7 +211,7 @@ def test_a_statement_joins_a_relation_with_sources_and_with_itself(papers: Lab) 
     assert ask(papers, sql) == [("fresh", 3)]
 
 
-def test_writers_are_the_kernels_that_have_or_had_the_workspace_open(papers: Lab) -> None:
+def test_writers_are_the_kernels_that_have_or_had_the_workspace_open(papers):
     other = papers.open()
     other.close()
     rows = ask(
@@ -224,16 +224,14 @@ def test_writers_are_the_kernels_that_have_or_had_the_workspace_open(papers: Lab
 
 
 @pytest.mark.parametrize("relation", ["mutable_tables", "topics", "sessions"])
-def test_what_there_is_none_of_is_empty(lab: Lab, relation: str) -> None:
+def test_what_there_is_none_of_is_empty(lab, relation):
     assert ask(lab, f"SELECT * FROM jammi_catalog.{relation}") == []
 
 
 # -- what it costs ---------------------------------------------------------------------------------
 
 
-def test_a_query_that_does_not_ask_for_the_status_takes_no_look(
-    papers: Lab, looks: list[bool]
-) -> None:
+def test_a_query_that_does_not_ask_for_the_status_takes_no_look(papers, looks):
     for sql in (
         "SELECT id FROM papers",
         "SELECT * FROM jammi_catalog.recipes",
@@ -244,9 +242,7 @@ def test_a_query_that_does_not_ask_for_the_status_takes_no_look(
     assert looks == []
 
 
-def test_the_status_is_one_shallow_look_each_time_that_it_is_asked(
-    papers: Lab, looks: list[bool]
-) -> None:
+def test_the_status_is_one_shallow_look_each_time_that_it_is_asked(papers, looks):
     ask(
         papers, "SELECT a.name FROM jammi_catalog.status a JOIN jammi_catalog.status b USING (name)"
     )
@@ -255,16 +251,14 @@ def test_the_status_is_one_shallow_look_each_time_that_it_is_asked(
     assert looks == [False, False]
 
 
-def test_describing_and_explaining_the_status_takes_no_look(papers: Lab, looks: list[bool]) -> None:
+def test_describing_and_explaining_the_status_takes_no_look(papers, looks):
     papers.ws.sql("SELECT * FROM jammi_catalog.status").columns  # noqa: B018  its columns are known before it runs
     del looks[:]
     services_of(papers.ws).engine.prepare("SELECT * FROM jammi_catalog.status")
     assert looks == []
 
 
-def test_only_the_relation_that_is_named_is_computed(
-    papers: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_the_relation_that_is_named_is_computed(papers, monkeypatch):
     from jammi_lab.freshness.catalog_relations import CatalogRelations
 
     made: list[str] = []
@@ -281,7 +275,7 @@ def test_only_the_relation_that_is_named_is_computed(
 # -- names, tenants, and tables made from it -------------------------------------------------------
 
 
-def test_show_tables_and_near_names_know_the_relations(papers: Lab) -> None:
+def test_show_tables_and_near_names_know_the_relations(papers):
     assert {(f"jammi_catalog.{name}",) for name in CONTRACT} <= set(ask(papers, "SHOW TABLES"))
     with pytest.raises(jl.TableNotFound) as missing:
         ask(papers, "SELECT * FROM jammi_catalog.statuss")
@@ -289,11 +283,11 @@ def test_show_tables_and_near_names_know_the_relations(papers: Lab) -> None:
     assert "jammi_catalog.status" in services_of(papers.ws).engine.known_names()
 
 
-def test_names_are_found_in_any_case(papers: Lab) -> None:
+def test_names_are_found_in_any_case(papers):
     assert ask(papers, 'SELECT count(*) FROM JAMMI_CATALOG."Status"') == [(2,)]
 
 
-def test_a_tenant_sees_own_and_shared_rows_and_nobody_elses(lab: Lab) -> None:
+def test_a_tenant_sees_own_and_shared_rows_and_nobody_elses(lab):
     lab.csv("shared", "id", "1")
     with lab.ws.tenant("acme"):
         lab.ws.sources.add("own", str(lab.path("shared.csv")))
@@ -318,8 +312,8 @@ def test_a_tenant_sees_own_and_shared_rows_and_nobody_elses(lab: Lab) -> None:
 
 
 def test_a_relation_is_read_for_the_tenant_that_asked_whoever_is_bound_when_its_rows_are_taken(
-    lab: Lab,
-) -> None:
+    lab,
+):
     lab.csv("shared", "id", "1")
     with lab.ws.tenant("acme"):
         lab.ws.materialize("secret", "SELECT id FROM shared")
@@ -329,7 +323,7 @@ def test_a_relation_is_read_for_the_tenant_that_asked_whoever_is_bound_when_its_
     assert prepared[0].run().table() == pa.table({"name": ["secret"]})
 
 
-def test_a_table_made_from_it_is_undecidable_and_says_why(papers: Lab) -> None:
+def test_a_table_made_from_it_is_undecidable_and_says_why(papers):
     papers.ws.materialize("board", "SELECT name, verdict FROM jammi_catalog.status")
     verdict = papers.ws.staleness("board")
     assert isinstance(verdict, jl.Undecidable)
@@ -346,9 +340,7 @@ def test_a_table_made_from_it_is_undecidable_and_says_why(papers: Lab) -> None:
     )
 
 
-def test_a_table_made_from_it_is_judged_without_asking_for_it_again(
-    papers: Lab, looks: list[bool]
-) -> None:
+def test_a_table_made_from_it_is_judged_without_asking_for_it_again(papers, looks):
     papers.ws.materialize("board", "SELECT p.id, s.name FROM papers p, jammi_catalog.status s")
     papers.csv("papers", "id,title,year,more", "1,Other,2020,x")
     del looks[:]
@@ -356,7 +348,7 @@ def test_a_table_made_from_it_is_judged_without_asking_for_it_again(
     assert looks == [True]
 
 
-def test_a_result_can_be_read_again_with_the_same_rows(papers: Lab, looks: list[bool]) -> None:
+def test_a_result_can_be_read_again_with_the_same_rows(papers, looks):
     found = papers.ws.sql("SELECT name, verdict FROM jammi_catalog.status")
     before = found.fetchall()
     papers.csv("papers", "id,title,year", "1,Other,2020")

@@ -36,9 +36,7 @@ def certain(plan: Plan) -> list[str]:
     return [step.name for step in plan.certain]
 
 
-def test_a_certain_step_that_another_recipes_table_answers_is_a_deviation(
-    lab: Lab, other: Workspace
-) -> None:
+def test_a_certain_step_that_another_recipes_table_answers_is_a_deviation(lab, other):
     lab.ws.materialize("b", "SELECT sum(x) AS x FROM s")
     edit(lab)
     plan = lab.ws.plan()
@@ -48,9 +46,7 @@ def test_a_certain_step_that_another_recipes_table_answers_is_a_deviation(
     assert report.deviations == ["b reused a table of z that became ready after the plan was made"]
 
 
-def test_a_certain_step_that_another_kernel_was_building_is_a_deviation(
-    lab: Lab, other: Workspace
-) -> None:
+def test_a_certain_step_that_another_kernel_was_building_is_a_deviation(lab, other):
     lab.ws.materialize("b", "SELECT sum(x) AS x FROM s")
     edit(lab)
     plan = lab.ws.plan()
@@ -77,9 +73,7 @@ def test_a_certain_step_that_another_kernel_was_building_is_a_deviation(
     )
 
 
-def test_a_step_that_a_table_was_to_answer_and_that_ran_is_a_deviation(
-    lab: Lab, other: Workspace
-) -> None:
+def test_a_step_that_a_table_was_to_answer_and_that_ran_is_a_deviation(lab, other):
     lab.ws.materialize("b", "SELECT sum(x) AS x FROM s")
     edit(lab)
     other.materialize("z", "SELECT sum(x) AS x FROM s")
@@ -92,9 +86,7 @@ def test_a_step_that_a_table_was_to_answer_and_that_ran_is_a_deviation(
     ]
 
 
-def test_a_step_that_was_true_by_then_is_not_said_to_have_equal_inputs(
-    lab: Lab, other: Workspace
-) -> None:
+def test_a_step_that_was_true_by_then_is_not_said_to_have_equal_inputs(lab, other):
     lab.ws.materialize("b", "SELECT id, x FROM s")
     lab.ws.materialize("c", "SELECT sum(x) AS x FROM jammi.b")
     edit(lab)
@@ -121,9 +113,7 @@ def read(lab: Lab, other: Workspace) -> Lab:
     return lab
 
 
-def test_a_table_that_is_read_and_was_made_anew_elsewhere_is_a_deviation(
-    read: Lab, other: Workspace
-) -> None:
+def test_a_table_that_is_read_and_was_made_anew_elsewhere_is_a_deviation(read, other):
     plan = read.ws.plan("c")
     read.csv("e", "id,x", "1,6")
     other.recompute("a")
@@ -132,18 +122,14 @@ def test_a_table_that_is_read_and_was_made_anew_elsewhere_is_a_deviation(
     assert report.deviations == ["a was recomputed by another call after the plan was made"]
 
 
-def test_a_table_that_is_read_and_was_made_anew_with_equal_rows_is_none(
-    read: Lab, other: Workspace
-) -> None:
+def test_a_table_that_is_read_and_was_made_anew_with_equal_rows_is_none(read, other):
     plan = read.ws.plan("c")
     other.materialize("a", "SELECT id, x FROM e", cache="bypass")
     assert plan.apply().deviations == [] and read.ws.table("a").version == 2
 
 
 @pytest.mark.parametrize("made", [True, False])
-def test_a_table_that_is_read_and_was_redefined_elsewhere_is_a_deviation(
-    read: Lab, other: Workspace, made: bool
-) -> None:
+def test_a_table_that_is_read_and_was_redefined_elsewhere_is_a_deviation(read, other, made):
     plan = read.ws.plan("c")
     (other.materialize if made else other.define)("a", "SELECT id, x + 100 AS x FROM e")
     assert plan.apply().deviations == ["a was redefined after the plan was made"]
@@ -151,9 +137,7 @@ def test_a_table_that_is_read_and_was_redefined_elsewhere_is_a_deviation(
 
 
 @pytest.mark.parametrize("how", ["drop", "rename"])
-def test_a_table_that_is_read_and_is_gone_is_a_deviation(
-    read: Lab, other: Workspace, how: str
-) -> None:
+def test_a_table_that_is_read_and_is_gone_is_a_deviation(read, other, how):
     plan = read.ws.plan("c")
     if how == "drop":
         other.drop("a", force=True)
@@ -166,7 +150,7 @@ def test_a_table_that_is_read_and_is_gone_is_a_deviation(
     assert report.deviations == ["a was renamed or dropped after the plan was made"]
 
 
-def test_an_exact_table_that_is_gone_is_a_deviation(read: Lab, other: Workspace) -> None:
+def test_an_exact_table_that_is_gone_is_a_deviation(read, other):
     exact = read.ws.table("a").table_name
     read.ws.materialize(
         "f", f'SELECT sum(a.x + s.x) AS x FROM jammi."{exact}" AS a JOIN s USING (id)'
@@ -177,9 +161,7 @@ def test_an_exact_table_that_is_gone_is_a_deviation(read: Lab, other: Workspace)
     assert plan.apply().deviations == [f"{exact} was renamed or dropped after the plan was made"]
 
 
-def test_a_table_that_was_never_made_notes_what_became_of_its_inputs(
-    read: Lab, other: Workspace
-) -> None:
+def test_a_table_that_was_never_made_notes_what_became_of_its_inputs(read, other):
     read.ws.define("n", "SELECT max(x) AS x FROM jammi.a")
     plan = read.ws.plan("n")
     read.csv("e", "id,x", "1,6")
@@ -193,8 +175,8 @@ def test_a_table_that_was_never_made_notes_what_became_of_its_inputs(
 
 @pytest.mark.parametrize("meddle", ["recomputed by another call", "redefined"])
 def test_a_step_of_the_plan_that_another_call_changes_before_it_is_read_is_a_deviation(
-    lab: Lab, other: Workspace, meddle: str
-) -> None:
+    lab, other, meddle
+):
     lab.ws.materialize("b", "SELECT id, x FROM s")
     lab.ws.materialize("c", "SELECT sum(x) AS x FROM jammi.b")
     edit(lab)
@@ -211,7 +193,7 @@ def test_a_step_of_the_plan_that_another_call_changes_before_it_is_read_is_a_dev
     assert report.deviations == [f"b was {meddle} after the plan was made"]
 
 
-def test_what_the_plan_itself_makes_of_redefined_steps_is_none(lab: Lab, other: Workspace) -> None:
+def test_what_the_plan_itself_makes_of_redefined_steps_is_none(lab, other):
     lab.ws.materialize("b", "SELECT id, x FROM s")
     lab.ws.materialize("c", "SELECT * FROM jammi.b")
     lab.ws.materialize("d", "SELECT count(*) AS n FROM jammi.c JOIN jammi.b USING (id)")
@@ -245,9 +227,7 @@ def made(lab: Lab) -> dict[str | None, list[int]]:
 @pytest.mark.parametrize(
     ("planned", "bound"), [("acme", None), ("acme", "beta"), (None, "acme"), ("acme", "acme")]
 )
-def test_a_plan_is_carried_out_for_the_tenant_that_it_was_made_for(
-    tenants: Lab, planned: str | None, bound: str | None
-) -> None:
+def test_a_plan_is_carried_out_for_the_tenant_that_it_was_made_for(tenants, planned, bound):
     with tenants.ws.tenant(planned):
         plan = tenants.ws.plan()
     with tenants.ws.tenant(bound):
@@ -257,7 +237,7 @@ def test_a_plan_is_carried_out_for_the_tenant_that_it_was_made_for(
     assert made(tenants) == {"acme": [1, 1], "beta": [1, 1], None: [1, 1]} | {planned: [2, 2]}
 
 
-def test_who_listens_to_a_plan_of_another_tenant_hears_it_under_its_own(tenants: Lab) -> None:
+def test_who_listens_to_a_plan_of_another_tenant_hears_it_under_its_own(tenants):
     heard = set[str | None]()
     with tenants.ws.tenant("acme"):
         plan = tenants.ws.plan()
@@ -266,7 +246,7 @@ def test_who_listens_to_a_plan_of_another_tenant_hears_it_under_its_own(tenants:
     assert (heard, outcomes(report)) == ({"beta"}, {"b": "computed", "c": "computed"})
 
 
-def test_each_tenants_rows_of_a_shared_source_stay_its_own(lab: Lab) -> None:
+def test_each_tenants_rows_of_a_shared_source_stay_its_own(lab):
     lab.path("o.csv").write_text("owner,x\n" + "acme,1\nbeta,2\n" * 5000)
     lab.ws.sources.add("o", str(lab.path("o.csv")), tenant_column="owner")
     with lab.ws.tenant("acme"):
@@ -287,7 +267,7 @@ def test_each_tenants_rows_of_a_shared_source_stay_its_own(lab: Lab) -> None:
         assert lab.rows("n") == [(50000,)]
 
 
-def test_a_plan_that_fails_leaves_the_tenant_bound_that_was_bound(tenants: Lab) -> None:
+def test_a_plan_that_fails_leaves_the_tenant_bound_that_was_bound(tenants):
     def stop(progress: Progress) -> None:
         raise KeyboardInterrupt
 
@@ -300,7 +280,7 @@ def test_a_plan_that_fails_leaves_the_tenant_bound_that_was_bound(tenants: Lab) 
     assert services_of(tenants.ws).scope.current is None
 
 
-def test_a_step_that_was_dropped_is_not_taken_for_the_shared_one_of_its_name(tenants: Lab) -> None:
+def test_a_step_that_was_dropped_is_not_taken_for_the_shared_one_of_its_name(tenants):
     with tenants.ws.tenant("acme"):
         tenants.ws.materialize(
             "b", "SELECT id, x + 2 AS x FROM s", cache="bypass"

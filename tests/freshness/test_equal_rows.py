@@ -117,8 +117,8 @@ def is_advanced(lab: Lab) -> bool:
 
 @every_kind
 def test_rows_in_another_order_leave_a_table_fresh_on_every_surface_and_are_read_once(
-    lab: Lab, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    lab, kind, monkeypatch
+):
     before = make(lab, kind)
     put(lab, kind, backwards())
     verdict = lab.ws.staleness("child")
@@ -137,7 +137,7 @@ def test_rows_in_another_order_leave_a_table_fresh_on_every_surface_and_are_read
 @product
 @every_kind
 @pytest.mark.parametrize("rows", OTHER)
-def test_other_rows_make_it_stale(lab: Lab, kind: str, rows: str) -> None:
+def test_other_rows_make_it_stale(lab, kind, rows):
     if (rows == "another type" and kind in (*TEXTS, "sqlite", "duckdb")) or (
         rows == "sign of a zero" and kind == "sqlite"
     ):
@@ -149,7 +149,7 @@ def test_other_rows_make_it_stale(lab: Lab, kind: str, rows: str) -> None:
 
 
 @every_kind
-def test_only_the_columns_that_are_read_count_except_in_a_text(lab: Lab, kind: str) -> None:
+def test_only_the_columns_that_are_read_count_except_in_a_text(lab, kind):
     make(lab, kind)
     put(lab, kind, backwards(t=[*"qrst"]))
     assert (lab.ws.staleness("child") == jl.Fresh()) is (kind not in TEXTS)
@@ -160,9 +160,7 @@ def test_only_the_columns_that_are_read_count_except_in_a_text(lab: Lab, kind: s
     "depending",
     ["first(id)", "stddev(a)", "sum(DISTINCT a)", "sum(sum(a)) OVER ()", "corr(a, id) + sum(a)"],
 )
-def test_a_statement_that_depends_on_the_order_never_rests_on_it(
-    lab: Lab, kind: str, depending: str
-) -> None:
+def test_a_statement_that_depends_on_the_order_never_rests_on_it(lab, kind, depending):
     made = make(lab, kind, f"SELECT t, {depending} AS d FROM {{}} GROUP BY t")
     assert made.manifest.order_sensitive
     put(lab, kind, backwards())
@@ -170,9 +168,7 @@ def test_a_statement_that_depends_on_the_order_never_rests_on_it(
 
 
 @pytest.mark.parametrize("kind", ["parquet", *FRAMES, "table"])
-def test_a_board_reads_no_more_than_it_may_and_learns_from_a_deep_look(
-    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_board_reads_no_more_than_it_may_and_learns_from_a_deep_look(tmp_path, kind, monkeypatch):
     lab = Lab(tmp_path, **{"look.scan_rows": 3})
     with monkeypatch.context() as patched:
         patched.setattr(equal_rows, "digest_select", lambda _: pytest.fail("read"))
@@ -184,14 +180,14 @@ def test_a_board_reads_no_more_than_it_may_and_learns_from_a_deep_look(
     lab.ws.close()
 
 
-def test_columns_of_a_frame_in_another_order_make_what_goes_by_their_order_stale(lab: Lab) -> None:
+def test_columns_of_a_frame_in_another_order_make_what_goes_by_their_order_stale(lab):
     put(lab, "Arrow frame", {"p": [1, 2], "q": [2, 1]})
     lab.ws.materialize("child", "SELECT x, count(*) AS n FROM rows t(x, y) GROUP BY x")
     put(lab, "Arrow frame", {"q": [2, 1], "p": [1, 2]})
     assert is_advanced(lab)
 
 
-def test_a_frame_that_is_changed_in_place_is_compared_as_it_is_now(lab: Lab) -> None:
+def test_a_frame_that_is_changed_in_place_is_compared_as_it_is_now(lab):
     frame = pa.table(ROWS).to_pandas()
     lab.ws.sources.add("rows", frame)
     lab.ws.materialize("child", SUMMED.format("rows"))
@@ -200,7 +196,7 @@ def test_a_frame_that_is_changed_in_place_is_compared_as_it_is_now(lab: Lab) -> 
         assert lab.verdict("child") == verdict
 
 
-def test_a_frame_in_a_variable_is_compared_like_a_registered_one(lab: Lab) -> None:
+def test_a_frame_in_a_variable_is_compared_like_a_registered_one(lab):
     variables = {"rows": pa.table(ROWS)}
     lab.ws.frames_from(lambda: variables)
     statement = jl.Sql(SUMMED.format("rows"))

@@ -19,7 +19,7 @@ def tree(lab: Lab, name: object) -> list[str]:
     return [_DIGEST.sub("#", _MOMENT.sub("then", line)) for line in lab.ws.why(name).lines]
 
 
-def test_a_moved_input_has_old_and_new_state_its_method_and_when_each_was_seen(papers: Lab) -> None:
+def test_a_moved_input_has_old_and_new_state_its_method_and_when_each_was_seen(papers):
     table = papers.ws.table("titles")
     papers.csv("papers", "id,title,year", "9,New,2020")
     why = papers.ws.why("titles")
@@ -38,7 +38,7 @@ def test_a_moved_input_has_old_and_new_state_its_method_and_when_each_was_seen(p
     ]
 
 
-def test_rows_and_versions_are_told_where_they_are_known(lab: Lab) -> None:
+def test_rows_and_versions_are_told_where_they_are_known(lab):
     lab.parquet("rows", a=[1])
     lab.ws.materialize("top", "SELECT a FROM rows")
     lab.ws.materialize("next", "SELECT a FROM jammi.top")
@@ -50,7 +50,7 @@ def test_rows_and_versions_are_told_where_they_are_known(lab: Lab) -> None:
     assert tree(lab, "next")[1].startswith("└─ top changed, version 1 → 2, 1 row added (read then")
 
 
-def test_a_definition_whose_last_run_failed_says_why(papers: Lab) -> None:
+def test_a_definition_whose_last_run_failed_says_why(papers):
     papers.csv("papers", "id,title,year", "1,a,2020", "2,a,2021")
     papers.ws.recompute()
     made = "SELECT id, title FROM papers"
@@ -74,7 +74,7 @@ def test_a_definition_whose_last_run_failed_says_why(papers: Lab) -> None:
     assert tree(papers, "kept")[2:] == ["   └─ what differs: the statement"]
 
 
-def test_a_changed_statement_names_its_values_and_key(papers: Lab) -> None:
+def test_a_changed_statement_names_its_values_and_key(papers):
     query = "SELECT id, year FROM papers WHERE year > $since AND id <> $but"
     values = {"since": 2000, "but": 7}
     papers.ws.materialize("recent", jl.Sql(query, params=values))
@@ -86,7 +86,7 @@ def test_a_changed_statement_names_its_values_and_key(papers: Lab) -> None:
     assert tree(papers, "recent")[0] == "recent: fresh"
 
 
-def test_a_changed_value_of_a_step_is_a_change_of_the_function(papers: Lab, write) -> None:
+def test_a_changed_value_of_a_step_is_a_change_of_the_function(papers, write):
     text = "RATE = 2\ndef step(papers): return [{'y': RATE}]\n"
     papers.ws.materialize("scaled", jl.PythonStep(write(text).module.step, inputs=["papers"]))
     changed = write(text.replace("RATE = 2", "RATE = 3")).module.step
@@ -94,7 +94,7 @@ def test_a_changed_value_of_a_step_is_a_change_of_the_function(papers: Lab, writ
     assert tree(papers, "scaled")[2:] == ["   └─ what differs: the function"]
 
 
-def test_what_cannot_be_decided_says_why_with_the_way_there(papers: Lab) -> None:
+def test_what_cannot_be_decided_says_why_with_the_way_there(papers):
     papers.ws.materialize("now", "SELECT id, now() AS t FROM papers")
     papers.ws.materialize("later", "SELECT id FROM jammi.now")
     assert tree(papers, "now") == [
@@ -108,14 +108,14 @@ def test_what_cannot_be_decided_says_why_with_the_way_there(papers: Lab) -> None
     ]
 
 
-def test_a_fresh_table_tells_what_it_rests_on(papers: Lab) -> None:
+def test_a_fresh_table_tells_what_it_rests_on(papers):
     assert tree(papers, "titles") == [
         "titles: fresh",
         "└─ papers is unchanged (read then, seen then), columns read: id, title, year",
     ]
 
 
-def test_equal_rows_in_other_bytes_are_told(lab: Lab) -> None:
+def test_equal_rows_in_other_bytes_are_told(lab):
     lab.parquet("rows", a=[1, 2])
     lab.ws.materialize("top", "SELECT a FROM rows")
     lab.ws.materialize("next", "SELECT sum(a) AS s FROM jammi.top")
@@ -129,7 +129,7 @@ def test_equal_rows_in_other_bytes_are_told(lab: Lab) -> None:
     ]
 
 
-def test_the_verdict_is_that_of_staleness(papers: Lab) -> None:
+def test_the_verdict_is_that_of_staleness(papers):
     papers.csv("papers", "id,title,year", "9,New,2020")
     for name in ("titles", "first"):
         assert papers.ws.why(name).verdict == papers.ws.staleness(name)
@@ -137,7 +137,7 @@ def test_the_verdict_is_that_of_staleness(papers: Lab) -> None:
         papers.ws.why("title")
 
 
-def test_both_forms_say_the_same_and_hostile_names_do_no_harm(lab: Lab) -> None:
+def test_both_forms_say_the_same_and_hostile_names_do_no_harm(lab):
     lab.csv("s", "id", "1")
     name = "<b>\u202e&"
     lab.ws.materialize(name, "SELECT id FROM s")
@@ -148,7 +148,7 @@ def test_both_forms_say_the_same_and_hostile_names_do_no_harm(lab: Lab) -> None:
     assert repr(why).split("\n")[1:] == why.lines[1:]
 
 
-def test_a_run_that_could_not_be_bound_is_named_until_one_succeeds(lab: Lab) -> None:
+def test_a_run_that_could_not_be_bound_is_named_until_one_succeeds(lab):
     lab.csv("a", "id,x", "1,2")
     lab.ws.materialize("t", "SELECT sum(x) AS s FROM a")
     lab.csv("a", "id,y", "1,2")

@@ -40,7 +40,7 @@ def calls(lab: Lab, broken: Path) -> list[int]:
 FAILED = "1 row with an error"
 
 
-def test_verdict_and_plan_count_them(lab: Lab, calls: list[int]) -> None:
+def test_verdict_and_plan_count_them(lab, calls):
     ws = lab.ws
     assert ws.staleness("labels") == jl.Fresh() and ws.staleness("labels").grounds[0] == FAILED
     assert ws.staleness("total").grounds[0].startswith(f"{FAILED}, by way of labels")
@@ -52,7 +52,7 @@ def test_verdict_and_plan_count_them(lab: Lab, calls: list[int]) -> None:
     assert plan.certain[0].calls == 1 and not calls, "a plan runs nothing"
 
 
-def test_a_recompute_computes_them_again(lab: Lab, calls: list[int], broken: Path) -> None:
+def test_a_recompute_computes_them_again(lab, calls, broken):
     report = lab.ws.recompute()
     outcomes = [(step.name, step.outcome) for step in report.steps]
     assert outcomes == [("labels", "computed"), ("total", "cut_off")] and calls == [5]
@@ -67,7 +67,7 @@ def test_a_recompute_computes_them_again(lab: Lab, calls: list[int], broken: Pat
     assert not lab.ws.recompute().steps and not lab.ws.plan().certain
 
 
-def test_a_held_table_is_left_as_it_is(lab: Lab, calls: list[int]) -> None:
+def test_a_held_table_is_left_as_it_is(lab, calls):
     lab.ws.hold("labels")
     plan = lab.ws.plan()
     assert [step.name for step in plan.blocked] == ["labels"] and not plan.possible

@@ -2,8 +2,6 @@
 
 import os
 import shutil
-from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,8 +16,8 @@ from tests.store.lab import flip
 
 
 def test_two_looks_at_one_edit_give_equal_verdicts_though_only_the_first_had_to_read(
-    tmp_path: Path,
-) -> None:
+    tmp_path,
+):
     (tmp_path / "papers.csv").write_text("id\n1\n")
     with jl.open(tmp_path / "lab", settings={"look.racy_seconds": 0.0}) as ws:
         ws.sources.add("papers", tmp_path / "papers.csv")
@@ -37,9 +35,7 @@ def test_two_looks_at_one_edit_give_equal_verdicts_though_only_the_first_had_to_
 
 
 @pytest.mark.parametrize("reopened", [False, True])
-def test_an_edit_of_the_same_size_with_its_time_put_back_is_seen(
-    papers: Lab, reopened: bool
-) -> None:
+def test_an_edit_of_the_same_size_with_its_time_put_back_is_seen(papers, reopened):
     assert papers.verdict("titles") == "fresh"  # so that the memo knows the file
     same_size_edit(papers.path("papers.csv"), "Trees", "Woods")
     if reopened:
@@ -48,15 +44,15 @@ def test_an_edit_of_the_same_size_with_its_time_put_back_is_seen(
 
 
 def test_an_edit_of_the_same_size_is_seen_when_the_memo_is_old_enough_to_be_trusted(
-    papers: Lab,
-) -> None:
+    papers,
+):
     papers.clock.ahead = 3600  # the file is an hour old: its stat stands for its bytes from now on
     assert papers.verdict("titles") == "fresh"
     same_size_edit(papers.path("papers.csv"), "Trees", "Woods")
     assert papers.verdict("titles") == "stale"
 
 
-def test_another_file_under_the_same_name_with_the_same_stat_times_is_seen(papers: Lab) -> None:
+def test_another_file_under_the_same_name_with_the_same_stat_times_is_seen(papers):
     path, twin = papers.path("papers.csv"), papers.path("twin.csv")
     papers.clock.ahead = 3600
     assert papers.verdict("titles") == "fresh"
@@ -114,9 +110,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("statement", "before", "after", "expected"), CHANGES)
-def test_a_change_counts_for_those_who_read_it(
-    lab: Lab, statement: str, before: dict[str, Any], after: dict[str, Any], expected: str
-) -> None:
+def test_a_change_counts_for_those_who_read_it(lab, statement, before, after, expected):
     lab.parquet("s", **before)
     lab.ws.materialize("t", statement)
     lab.parquet("s", **after)
@@ -132,7 +126,7 @@ def test_a_change_counts_for_those_who_read_it(
         "SELECT id FROM a WHERE EXISTS (SELECT 1 FROM b WHERE v = 2)",  # captures the outer v
     ],
 )
-def test_an_added_column_counts_where_it_changes_what_names_mean(lab: Lab, statement: str) -> None:
+def test_an_added_column_counts_where_it_changes_what_names_mean(lab, statement):
     lab.parquet("a", id=[1, 2], v=[1, 2])
     lab.parquet("b", id=[1, 2])
     lab.ws.materialize("t", statement)
@@ -140,7 +134,7 @@ def test_an_added_column_counts_where_it_changes_what_names_mean(lab: Lab, state
     assert "advanced b" in said(lab.ws.staleness("t"))
 
 
-def test_columns_in_another_order_change_what_goes_by_position(lab: Lab) -> None:
+def test_columns_in_another_order_change_what_goes_by_position(lab):
     lab.parquet("a", x=[1], y=[10])
     lab.parquet("b", x=[2], y=[20])
     statement = "SELECT * FROM a UNION ALL SELECT * FROM b"
@@ -151,7 +145,7 @@ def test_columns_in_another_order_change_what_goes_by_position(lab: Lab) -> None
     assert lab.rows("t") == [(1, 10), (20, 2)]
 
 
-def test_columns_of_a_result_table_in_another_order_change_what_goes_by_position(lab: Lab) -> None:
+def test_columns_of_a_result_table_in_another_order_change_what_goes_by_position(lab):
     lab.parquet("s", x=[1], y=[10])
     lab.ws.materialize("p", "SELECT x, y FROM s")
     lab.ws.materialize("t", "SELECT 0 AS a, 0 AS b UNION ALL SELECT * FROM jammi.p")
@@ -184,15 +178,13 @@ def verdicts(lab: Lab) -> dict[str, str]:
     }
 
 
-def test_a_glob_and_a_folder_are_fresh_after_a_restart(parts: Lab) -> None:
+def test_a_glob_and_a_folder_are_fresh_after_a_restart(parts):
     parts.reopen()
     assert set(verdicts(parts).values()) == {"fresh"}
 
 
 @pytest.mark.parametrize("change", ["gains", "loses"])
-def test_a_glob_or_folder_that_gains_or_loses_a_file_makes_its_tables_stale(
-    parts: Lab, change: str
-) -> None:
+def test_a_glob_or_folder_that_gains_or_loses_a_file_makes_its_tables_stale(parts, change):
     if change == "gains":
         pq.write_table(pa.table({"id": [3], "v": [30]}), parts.path("parts/p3.parquet"))
     else:
@@ -200,13 +192,13 @@ def test_a_glob_or_folder_that_gains_or_loses_a_file_makes_its_tables_stale(
     assert set(verdicts(parts).values()) == {"stale"}
 
 
-def test_a_glob_without_a_match_has_vanished(parts: Lab) -> None:
+def test_a_glob_without_a_match_has_vanished(parts):
     shutil.rmtree(parts.path("parts"))
     assert said(parts.ws.staleness("globbed_ids")) == ["vanished globbed"]
     assert said(parts.ws.staleness("folder_ids")) == ["vanished folder"]
 
 
-def test_one_column_of_one_file_of_a_folder_counts_for_its_readers(parts: Lab) -> None:
+def test_one_column_of_one_file_of_a_folder_counts_for_its_readers(parts):
     pq.write_table(pa.table({"id": [2], "v": [21]}), parts.path("parts/p2.parquet"))
     assert verdicts(parts) == {
         "folder_all": "stale",
@@ -216,14 +208,14 @@ def test_one_column_of_one_file_of_a_folder_counts_for_its_readers(parts: Lab) -
     }
 
 
-def test_a_file_that_no_glob_names_is_nothing_to_it(parts: Lab) -> None:
+def test_a_file_that_no_glob_names_is_nothing_to_it(parts):
     parts.path("parts/notes.txt").write_text("nothing")
     assert verdicts(parts)["globbed_all"] == "fresh"
 
 
 def test_files_that_change_names_move_those_who_go_by_the_order_of_rows_and_nobody_else(
-    parts: Lab,
-) -> None:
+    parts,
+):
     parts.ws.materialize("cut", "SELECT v FROM globbed LIMIT 1")
     one, two = parts.path("parts/p1.parquet"), parts.path("parts/p2.parquet")
     one.rename(parts.path("aside"))
@@ -236,7 +228,7 @@ def test_files_that_change_names_move_those_who_go_by_the_order_of_rows_and_nobo
 # -- definitions and names -------------------------------------------------------------------------
 
 
-def test_the_same_definition_written_otherwise_is_fresh(papers: Lab) -> None:
+def test_the_same_definition_written_otherwise_is_fresh(papers):
     papers.ws.define("titles", 'SELECT id, title AS "Title" FROM papers WHERE year > 2019')
     assert papers.verdict("titles") == "stale"  # output names differ in case
     papers.ws.define(
@@ -246,8 +238,8 @@ def test_the_same_definition_written_otherwise_is_fresh(papers: Lab) -> None:
 
 
 def test_a_producer_that_would_give_other_rows_by_now_makes_its_tables_stale_and_only_its_own(
-    papers: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    papers, monkeypatch
+):
     papers.ws.embed("vectors", "papers", key="id", text="title", model="hashing")
     monkeypatch.setattr(jl.Embedding, "revision", 2)
     assert (
@@ -260,14 +252,12 @@ def test_a_producer_that_would_give_other_rows_by_now_makes_its_tables_stale_and
     assert said(papers.ws.staleness("titles")) == ["definition"]
 
 
-def test_a_later_release_that_computes_the_same_leaves_everything_fresh(
-    papers: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_later_release_that_computes_the_same_leaves_everything_fresh(papers, monkeypatch):
     monkeypatch.setattr(jl, "__version__", "99.0")
     assert papers.reopen().staleness("first") == jl.Fresh()
 
 
-def test_every_reason_is_told_the_definition_first(lab: Lab) -> None:
+def test_every_reason_is_told_the_definition_first(lab):
     lab.csv("b", "id", "1")
     lab.csv("a", "id", "1")
     lab.ws.materialize("t", "SELECT a.id FROM a JOIN b USING (id)")
@@ -277,26 +267,26 @@ def test_every_reason_is_told_the_definition_first(lab: Lab) -> None:
     assert said(lab.ws.staleness("t")) == ["definition", "vanished a", "advanced b"]
 
 
-def test_a_source_put_under_the_name_of_another_decides_by_its_content(papers: Lab) -> None:
+def test_a_source_put_under_the_name_of_another_decides_by_its_content(papers):
     shutil.copyfile(papers.path("papers.csv"), papers.path("copy.csv"))
     papers.path("other.csv").write_text("id,title,year\n9,Rings,2024\n")
     papers.ws.sources.add("papers", str(papers.path("other.csv")), replace=True)
     assert papers.verdict("titles") == "stale"
 
 
-def test_a_recipe_is_not_dropped_while_tables_derive_from_it(papers: Lab) -> None:
+def test_a_recipe_is_not_dropped_while_tables_derive_from_it(papers):
     with pytest.raises(jl.InvalidArgument, match="first"):
         papers.ws.drop("titles")
     assert "titles" in papers.ws
 
 
-def test_a_recipe_whose_last_version_was_dropped_has_vanished_for_its_readers(papers: Lab) -> None:
+def test_a_recipe_whose_last_version_was_dropped_has_vanished_for_its_readers(papers):
     papers.ws.table("titles").drop()
     assert said(papers.ws.staleness("first")) == ["vanished titles"]
     assert said(papers.ws.staleness("titles")) == ["definition"]
 
 
-def test_a_source_cannot_take_a_name_that_means_a_result_table(papers: Lab) -> None:
+def test_a_source_cannot_take_a_name_that_means_a_result_table(papers):
     with pytest.raises(jl.NameInvalid):
         papers.ws.sources.add("jammi.titles", str(papers.path("papers.csv")))
 
@@ -304,14 +294,14 @@ def test_a_source_cannot_take_a_name_that_means_a_result_table(papers: Lab) -> N
 # -- result tables ---------------------------------------------------------------------------------
 
 
-def test_a_child_of_a_stale_table_is_possibly_stale_with_the_way_and_the_root(papers: Lab) -> None:
+def test_a_child_of_a_stale_table_is_possibly_stale_with_the_way_and_the_root(papers):
     papers.ws.materialize("last", "SELECT id FROM jammi.first")
     papers.csv("papers", "id,title,year", "1,Graphs,2020")
     assert said(papers.ws.staleness("first")) == ["advanced papers ← titles"]
     assert said(papers.ws.staleness("last")) == ["advanced papers ← first ← titles"]
 
 
-def test_a_parent_made_anew_with_other_rows_makes_its_child_stale(papers: Lab) -> None:
+def test_a_parent_made_anew_with_other_rows_makes_its_child_stale(papers):
     papers.csv("papers", "id,title,year", "7,Graphs,2020")
     papers.ws.recompute("titles")
     verdict = papers.ws.staleness("first")
@@ -319,7 +309,7 @@ def test_a_parent_made_anew_with_other_rows_makes_its_child_stale(papers: Lab) -
     assert "1 row added" in str(verdict)
 
 
-def test_a_parent_made_anew_with_equal_rows_leaves_its_child_fresh(papers: Lab) -> None:
+def test_a_parent_made_anew_with_equal_rows_leaves_its_child_fresh(papers):
     papers.csv(
         "papers", "id,title,year", "1,Graphs,2020", "2,Trees,2021", "3,Heaps,2022", "4,Rings,2019"
     )
@@ -329,18 +319,18 @@ def test_a_parent_made_anew_with_equal_rows_leaves_its_child_fresh(papers: Lab) 
     assert papers.verdict("first") == "fresh"
 
 
-def test_a_parent_whose_columns_that_i_read_are_equal_leaves_me_fresh(papers: Lab) -> None:
+def test_a_parent_whose_columns_that_i_read_are_equal_leaves_me_fresh(papers):
     papers.csv("papers", "id,title,year", "1,Graphs,2020", "2,Woods,2021", "3,Heaps,2022")
     papers.ws.recompute("titles")
     assert papers.verdict("first") == "fresh"
 
 
-def test_a_parent_that_gains_a_column_leaves_those_fresh_who_name_theirs(papers: Lab) -> None:
+def test_a_parent_that_gains_a_column_leaves_those_fresh_who_name_theirs(papers):
     papers.ws.materialize("titles", "SELECT year, id, title FROM papers WHERE year > 2019")
     assert papers.verdict("first") == "fresh"
 
 
-def test_a_child_of_an_undecidable_table_is_undecidable_by_way_of_it(lab: Lab) -> None:
+def test_a_child_of_an_undecidable_table_is_undecidable_by_way_of_it(lab):
     lab.ws.materialize("dice", "SELECT random() AS r")
     lab.ws.materialize("child", "SELECT * FROM jammi.dice")
     verdict = lab.ws.staleness("child")
@@ -349,7 +339,7 @@ def test_a_child_of_an_undecidable_table_is_undecidable_by_way_of_it(lab: Lab) -
     assert "by way of dice" in str(verdict)
 
 
-def test_an_older_version_is_judged_by_the_present_and_not_by_being_old(papers: Lab) -> None:
+def test_an_older_version_is_judged_by_the_present_and_not_by_being_old(papers):
     old = papers.ws.table("titles")
     text = papers.path("papers.csv").read_text()
     papers.path("papers.csv").write_text(text + "4,Cubes,2023\n")
@@ -363,12 +353,12 @@ def test_an_older_version_is_judged_by_the_present_and_not_by_being_old(papers: 
 # -- bytes of the table itself ---------------------------------------------------------------------
 
 
-def test_damage_is_seen_after_a_restart(papers: Lab) -> None:
+def test_damage_is_seen_after_a_restart(papers):
     flip(papers.ws.table("titles").path)
     assert isinstance(papers.reopen().staleness("titles"), jl.Damaged)
 
 
-def test_a_damaged_exact_table_makes_its_readers_possibly_stale(papers: Lab) -> None:
+def test_a_damaged_exact_table_makes_its_readers_possibly_stale(papers):
     exact = papers.ws.table("titles")
     papers.ws.materialize("of_exact", f'SELECT count(*) AS n FROM jammi."{exact.table_name}"')
     flip(exact.path)
@@ -383,9 +373,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_text_file_that_can_no_longer_be_read_has_moved_and_says_what_is_wrong(
-    lab: Lab, kind: str
-) -> None:
+def test_a_text_file_that_can_no_longer_be_read_has_moved_and_says_what_is_wrong(lab, kind):
     whole, broken = BROKEN[kind]
     file = lab.folder / f"f.{kind}"
     file.write_bytes(whole)
@@ -408,7 +396,7 @@ def test_a_text_file_that_can_no_longer_be_read_has_moved_and_says_what_is_wrong
     assert lab.verdict("t") == lab.verdict("u") == "fresh"
 
 
-def test_a_column_of_another_type_is_another_one_though_no_row_is_left(papers: Lab) -> None:
+def test_a_column_of_another_type_is_another_one_though_no_row_is_left(papers):
     papers.ws.materialize("none", "SELECT 1::INTEGER AS x WHERE false")
     papers.ws.materialize("child", "SELECT typeof(x) AS x FROM jammi.none UNION ALL SELECT 'end'")
     papers.ws.materialize("none", "SELECT 1::BIGINT AS x WHERE false")

@@ -39,7 +39,7 @@ GROUNDS = {
 }
 
 
-def test_grounds_travel_with_the_shortest_way(chain: Lab) -> None:
+def test_grounds_travel_with_the_shortest_way(chain):
     for _ in range(2):  # also in another kernel
         assert {row.name: row.grounds for row in chain.ws.status()} == GROUNDS
         assert str(chain.ws.staleness("last")) == f"fresh*, {SOURCE}, by way of middle ← step"
@@ -48,7 +48,7 @@ def test_grounds_travel_with_the_shortest_way(chain: Lab) -> None:
         chain.reopen()
 
 
-def test_every_surface_has_the_star(chain: Lab) -> None:
+def test_every_surface_has_the_star(chain):
     ws, way = chain.ws, "by way of middle ← step"
     assert f"last is fresh*, {SOURCE}, {way}" in repr(ws.sql("FROM jammi.last"))
     assert "last: fresh*" in ws.why("last").lines and way in ws.why("last").lines[-1]
@@ -75,7 +75,7 @@ def test_every_surface_has_the_star(chain: Lab) -> None:
     assert {row["name"]: row["grounds"] for row in rows} == GROUNDS
 
 
-def test_the_grounds_of_a_frame_are_those_of_the_tables_that_it_was_made_from(chain: Lab) -> None:
+def test_the_grounds_of_a_frame_are_those_of_the_tables_that_it_was_made_from(chain):
     chain.ws.sources.add("handed", chain.ws.table("last").read().arrow())
     chain.ws.materialize("kept", "SELECT n FROM handed")
     assert chain.ws.staleness("kept").grounds == [
@@ -83,7 +83,7 @@ def test_the_grounds_of_a_frame_are_those_of_the_tables_that_it_was_made_from(ch
     ]
 
 
-def test_several_grounds_upstream_are_one_clause(chain: Lab) -> None:
+def test_several_grounds_upstream_are_one_clause(chain):
     chain.ws.sources.add("years", str(chain.path("papers.csv")), anchor="column:year")
     chain.ws.materialize("latest", "SELECT max(id) AS id FROM years")
     chain.ws.materialize("joined", "SELECT l.id FROM jammi.latest l, jammi.middle")
@@ -91,14 +91,14 @@ def test_several_grounds_upstream_are_one_clause(chain: Lab) -> None:
     assert clause == "years by column:year alone, by way of latest, and others upstream"
 
 
-def test_of_very_many_grounds_the_nearest_are_passed_on() -> None:
+def test_of_very_many_grounds_the_nearest_are_passed_on():
     far = [Ground("far", ("x",) * 3 + (f"t{i}",)) for i in range(40)]
     near = Ground("near")
     [first, *others] = inherited_grounds([("a", far), ("b", [near])])
     assert first == Ground("near", ("b",)) and len(others) == MAX_CAUSES - 1
 
 
-def test_a_note_is_a_ground_only_of_what_depends_on_the_order_of_rows(lab: Lab) -> None:
+def test_a_note_is_a_ground_only_of_what_depends_on_the_order_of_rows(lab):
     ws = lab.ws
     lab.parquet("rows", id=[1, 2])
     ws.materialize("all", "SELECT id FROM rows")

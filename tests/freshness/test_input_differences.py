@@ -43,7 +43,7 @@ both = pytest.mark.parametrize("sales", ["parquet", "csv"], indirect=True)
 
 
 @pytest.mark.parametrize("sales", ["parquet"], indirect=True)
-def test_the_column_that_changed_in_a_file_is_named(sales: Sales) -> None:
+def test_the_column_that_changed_in_a_file_is_named(sales):
     sales.write(price=[10.0, 21.0, 31.0])
     assert sales.reasons("kept") == ["sales changed, only price"]
     assert sales.reasons("total") == ["sales changed, only price, by way of kept"]
@@ -53,20 +53,20 @@ def test_the_column_that_changed_in_a_file_is_named(sales: Sales) -> None:
 
 
 @both
-def test_nothing_is_said_when_all_columns_changed(sales: Sales) -> None:
+def test_nothing_is_said_when_all_columns_changed(sales):
     sales.write(id=[1, 2, 4], price=[1.0, 2.0, 3.0], name=["x", "y", "z"])
     assert sales.reasons("kept") == ["sales changed"]
 
 
 @both
-def test_rows_that_came_are_counted(sales: Sales) -> None:
+def test_rows_that_came_are_counted(sales):
     more = {name: [*values, values[0]] for name, values in SALES.items()}
     sales.write(**{**more, "id": [1, 2, 3, 4]})
     assert sales.reasons("kept") == ["sales changed, 3 → 4 rows"]
 
 
 @pytest.mark.parametrize("sales", ["parquet"], indirect=True)
-def test_rows_of_tables_are_counted_by_column_and_the_numbers_are_kept(sales: Sales) -> None:
+def test_rows_of_tables_are_counted_by_column_and_the_numbers_are_kept(sales):
     sales.write(price=[10.0, 21.0, 31.0])
     report = sales.ws.recompute("kept")
     assert report.changes == {"kept": "price: 2 of 3 rows"} and "price: 2 of 3" in str(report)
@@ -77,7 +77,7 @@ def test_rows_of_tables_are_counted_by_column_and_the_numbers_are_kept(sales: Sa
 
 
 @pytest.mark.parametrize("sales", ["parquet"], indirect=True)
-def test_a_first_version_and_a_large_table_are_not_compared(sales: Sales) -> None:
+def test_a_first_version_and_a_large_table_are_not_compared(sales):
     assert sales.ws.recompute().changes == {}
     sales.write(price=[10.0, 21.0, 31.0])
     sales.ws.settings["look.scan_rows"] = 2
@@ -86,9 +86,7 @@ def test_a_first_version_and_a_large_table_are_not_compared(sales: Sales) -> Non
 
 
 @pytest.mark.parametrize("sales", ["parquet"], indirect=True)
-def test_a_status_counts_the_rows_of_small_tables(
-    sales: Sales, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_status_counts_the_rows_of_small_tables(sales, monkeypatch):
     definition = "SELECT id, price * {} AS price, name FROM sales"
     sales.ws.materialize("kept", definition.format(2), key="id")
     assert sales.reasons("total") == ["kept changed, price: 3 of 3 rows"]
@@ -98,7 +96,7 @@ def test_a_status_counts_the_rows_of_small_tables(
 
 
 @pytest.mark.parametrize("sales", ["parquet"], indirect=True)
-def test_a_run_counts_rows_without_a_key_that_differ_or_moved(sales: Sales) -> None:
+def test_a_run_counts_rows_without_a_key_that_differ_or_moved(sales):
     ws = sales.ws
     ws.materialize("raised", "SELECT name, price + 1 AS price FROM sales")
     ws.materialize("sorted", "SELECT price > 0 AS sold, price FROM sales ORDER BY sold, price")

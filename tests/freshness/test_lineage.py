@@ -27,7 +27,7 @@ def names(edges: list[Edge]) -> list[tuple[str, str, str]]:
     return sorted((e.input, e.derived, e.kind) for e in edges)
 
 
-def test_one_hop_gives_exactly_the_direct_dependents(papers: Lab) -> None:
+def test_one_hop_gives_exactly_the_direct_dependents(papers):
     papers.ws.materialize("years", "SELECT year FROM papers")
     assert names(papers.ws.derives_from("papers")) == [
         ("papers", "titles", "source_version"),
@@ -38,8 +38,8 @@ def test_one_hop_gives_exactly_the_direct_dependents(papers: Lab) -> None:
 
 
 def test_a_lineage_that_is_shown_after_a_recompute_tells_no_verdict_of_versions_that_it_does_not_hold(
-    papers: Lab,
-) -> None:
+    papers,
+):
     lineage = papers.ws.lineage("titles", direction="up")
     assert "titles (sql, version 1): fresh" in repr(lineage)
     papers.csv("papers", "id,title,year", "1,Other,2020")
@@ -49,7 +49,7 @@ def test_a_lineage_that_is_shown_after_a_recompute_tells_no_verdict_of_versions_
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_names_that_mean_something_to_databases_mean_nothing_here(lab: Lab, name: str) -> None:
+def test_names_that_mean_something_to_databases_mean_nothing_here(lab, name):
     lab.csv("s", "id", "1")
     quoted = '"' + name.replace('"', '""') + '"'
     for other in ("100x", "axb", "backXslash"):
@@ -68,7 +68,7 @@ def test_names_that_mean_something_to_databases_mean_nothing_here(lab: Lab, name
     assert lab.ws.table("child").read().fetchall() == [(2,)]
 
 
-def test_a_diamond_is_walked_once_and_keeps_both_edges(lab: Lab) -> None:
+def test_a_diamond_is_walked_once_and_keeps_both_edges(lab):
     lab.csv("s", "id", "1")
     lab.ws.materialize("root", "SELECT id FROM s")
     lab.ws.materialize("left", "SELECT id FROM jammi.root")
@@ -89,7 +89,7 @@ def test_a_diamond_is_walked_once_and_keeps_both_edges(lab: Lab) -> None:
     ]
 
 
-def test_upwards_and_downwards_and_both(papers: Lab) -> None:
+def test_upwards_and_downwards_and_both(papers):
     papers.ws.materialize("years", "SELECT year FROM papers")
     assert papers.ws.lineage("titles", direction="up").closure() == ["papers", "titles"]
     assert papers.ws.lineage("titles", direction="down").closure() == ["titles", "first"]
@@ -98,7 +98,7 @@ def test_upwards_and_downwards_and_both(papers: Lab) -> None:
     assert papers.ws.lineage().closure() == ["papers", "titles", "years", "first"]
 
 
-def test_nodes_know_what_they_are(papers: Lab) -> None:
+def test_nodes_know_what_they_are(papers):
     assert [(n.kind, n.name, n.version) for n in papers.ws.lineage("first").nodes] == [
         ("source", "papers", None),
         ("sql", "titles", 1),
@@ -106,7 +106,7 @@ def test_nodes_know_what_they_are(papers: Lab) -> None:
     ]
 
 
-def test_a_recipe_may_be_called_like_the_source_that_it_reads(lab: Lab) -> None:
+def test_a_recipe_may_be_called_like_the_source_that_it_reads(lab):
     lab.csv("s", "id", "1")
     lab.ws.materialize("s", "SELECT id FROM s")
     assert [(n.kind, n.name) for n in lab.ws.lineage("s").nodes] == [("source", "s"), ("sql", "s")]
@@ -115,7 +115,7 @@ def test_a_recipe_may_be_called_like_the_source_that_it_reads(lab: Lab) -> None:
     assert lab.ws.recompute("s").executed == ["s"]
 
 
-def test_what_is_gone_stays_a_name_while_a_table_is_anchored_on_it(papers: Lab) -> None:
+def test_what_is_gone_stays_a_name_while_a_table_is_anchored_on_it(papers):
     papers.ws.sources.remove("papers")
     papers.ws.drop("titles", force=True)
     assert names(papers.ws.derives_from("titles")) == [("titles", "first", "result_digest")]
@@ -123,7 +123,7 @@ def test_what_is_gone_stays_a_name_while_a_table_is_anchored_on_it(papers: Lab) 
         papers.ws.derives_from("papers")
 
 
-def test_an_unknown_name_is_refused_with_near_ones(papers: Lab) -> None:
+def test_an_unknown_name_is_refused_with_near_ones(papers):
     for call in (papers.ws.lineage, papers.ws.derives_from, papers.ws.derives_from_closure):
         with pytest.raises(jl.TableNotFound) as caught:
             call("title")
@@ -131,12 +131,12 @@ def test_an_unknown_name_is_refused_with_near_ones(papers: Lab) -> None:
 
 
 @pytest.mark.parametrize("bad", [{"direction": "sideways"}, {"depth": 0}, {"depth": "2"}])
-def test_a_bad_argument_is_refused(papers: Lab, bad: dict[str, object]) -> None:
+def test_a_bad_argument_is_refused(papers, bad):
     with pytest.raises(jl.InvalidArgument):
         papers.ws.lineage("titles", **bad)  # type: ignore[arg-type]
 
 
-def test_a_volatile_input_and_the_clock_are_edges_of_their_kind(lab: Lab) -> None:
+def test_a_volatile_input_and_the_clock_are_edges_of_their_kind(lab):
     lab.ws.materialize("t", "SELECT random() AS r, current_date AS d")
     assert names(lab.ws.lineage("t").edges) == [
         ("current_date", "t", "clock"),
@@ -148,9 +148,7 @@ def test_a_volatile_input_and_the_clock_are_edges_of_their_kind(lab: Lab) -> Non
 
 
 @pytest.mark.parametrize("how", ["define", "materialize"])
-def test_a_definition_that_closes_a_circle_is_refused_and_changes_nothing(
-    papers: Lab, how: str
-) -> None:
+def test_a_definition_that_closes_a_circle_is_refused_and_changes_nothing(papers, how):
     before = (
         [(r.name, r.definition_hash, r.newest_version) for r in papers.ws.recipes()],
         papers.ws.tables(status=None),
@@ -169,12 +167,12 @@ def test_a_definition_that_closes_a_circle_is_refused_and_changes_nothing(
 
 @pytest.mark.parametrize("how", ["define", "materialize"])
 @pytest.mark.parametrize("name", ["titles", "TITLES"])
-def test_a_recipe_that_reads_itself_is_refused(papers: Lab, how: str, name: str) -> None:
+def test_a_recipe_that_reads_itself_is_refused(papers, how, name):
     with pytest.raises(jl.DependencyCycle):
         getattr(papers.ws, how)(name, "SELECT id FROM jammi.titles")
 
 
-def test_a_new_name_that_closes_a_circle_is_refused(papers: Lab) -> None:
+def test_a_new_name_that_closes_a_circle_is_refused(papers):
     papers.ws.materialize("other", "SELECT id FROM jammi.first")
     papers.ws.drop("titles", force=True)
     with pytest.raises(jl.DependencyCycle):
@@ -193,8 +191,8 @@ def turned(papers: Lab) -> Lab:
 
 
 def test_two_recipes_that_changed_places_have_a_lineage_once_they_are_recomputed(
-    turned: Lab,
-) -> None:
+    turned,
+):
     with pytest.raises(jl.DependencyCycle, match=r"ws\.recompute") as caught:
         turned.ws.lineage()
     assert caught.value.path in (["first", "titles", "first"], ["titles", "first", "titles"])
@@ -216,7 +214,7 @@ def forge(lab: Lab, name: str, reads: str) -> None:
 
 
 @pytest.mark.timeout(60)
-def test_a_forged_circle_is_a_typed_error_and_no_hang(papers: Lab) -> None:
+def test_a_forged_circle_is_a_typed_error_and_no_hang(papers):
     forge(papers, "titles", "first")
     for call in (
         papers.ws.status,
@@ -230,7 +228,7 @@ def test_a_forged_circle_is_a_typed_error_and_no_hang(papers: Lab) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_a_long_chain_needs_no_recursion(lab: Lab) -> None:
+def test_a_long_chain_needs_no_recursion(lab):
     """2 000 recipes, each reading the one before: put into the catalog, since running them is not
     what is asked here."""
     lab.csv("s", "id", "1")

@@ -38,7 +38,7 @@ def named(lineage: Any) -> list[tuple[str, str]]:
     return [(n.kind, n.name) for n in lineage.nodes]
 
 
-def test_the_model_of_a_table_is_a_node_above_it_and_above_what_derives_from_it(made: Lab) -> None:
+def test_the_model_of_a_table_is_a_node_above_it_and_above_what_derives_from_it(made):
     whole = [
         ("source", "papers"),
         ("model", "hashing"),
@@ -52,7 +52,7 @@ def test_the_model_of_a_table_is_a_node_above_it_and_above_what_derives_from_it(
     assert ("model", "hashing") not in named(made.ws.lineage("titles"))
 
 
-def test_from_a_model_down_to_all_that_rests_on_it(made: Lab) -> None:
+def test_from_a_model_down_to_all_that_rests_on_it(made):
     assert named(made.ws.lineage("HASHING")) == [
         ("model", "hashing"),
         ("embedding", "vectors"),
@@ -66,7 +66,7 @@ def test_from_a_model_down_to_all_that_rests_on_it(made: Lab) -> None:
         made.ws.lineage("minilm")
 
 
-def test_depth_counts_the_hop_to_a_model(made: Lab) -> None:
+def test_depth_counts_the_hop_to_a_model(made):
     assert named(made.ws.lineage("near", direction="up", depth=1)) == [
         ("embedding", "vectors"),
         ("neighbor_graph", "near"),
@@ -78,7 +78,7 @@ def test_depth_counts_the_hop_to_a_model(made: Lab) -> None:
     ]
 
 
-def test_a_former_version_has_the_model_that_it_was_made_with(made: Lab) -> None:
+def test_a_former_version_has_the_model_that_it_was_made_with(made):
     former = made.ws.table("vectors")
     made.ws.embed("vectors", "papers", key="id", text="title", model=Letters())
     assert ("model", "mine") in named(made.ws.lineage("vectors"))
@@ -90,7 +90,7 @@ def test_a_former_version_has_the_model_that_it_was_made_with(made: Lab) -> None
     )
 
 
-def test_a_model_a_source_and_a_recipe_of_one_name_are_three_nodes(lab: Lab) -> None:
+def test_a_model_a_source_and_a_recipe_of_one_name_are_three_nodes(lab):
     lab.csv("x", "id,title", "1,a")
     lab.ws.embed("x", "x", key="id", text="title", model=Letters("x"))
     lineage = lab.ws.lineage()
@@ -106,7 +106,7 @@ def test_a_model_a_source_and_a_recipe_of_one_name_are_three_nodes(lab: Lab) -> 
     assert sorted(lab.ws.lineage("of y").to_networkx().nodes) == ["model:y", "of y", "y"]
 
 
-def test_a_model_of_imported_vectors_is_known_when_it_is_registered(papers: Lab) -> None:
+def test_a_model_of_imported_vectors_is_known_when_it_is_registered(papers):
     import pyarrow as pa
 
     rows = pa.table({"id": [1], "vector": [np.ones(3, np.float32)]})
@@ -122,7 +122,7 @@ def test_a_model_of_imported_vectors_is_known_when_it_is_registered(papers: Lab)
     ]
 
 
-def test_sql_and_open_lineage_tell_of_models(made: Lab) -> None:
+def test_sql_and_open_lineage_tell_of_models(made):
     rows = made.ws.sql(
         "SELECT input, derived FROM jammi_catalog.lineage WHERE kind = 'model'"
     ).fetchall()
@@ -140,7 +140,7 @@ def test_sql_and_open_lineage_tell_of_models(made: Lab) -> None:
     assert "model.hashing" not in read["near"]
 
 
-def test_another_tenants_models_are_not_seen(made: Lab) -> None:
+def test_another_tenants_models_are_not_seen(made):
     with made.ws.tenant("acme"):
         made.ws.embed("own", "papers", key="id", text="title", model=Letters("secret"))
         assert ("model", "secret") in named(made.ws.lineage())
@@ -151,7 +151,7 @@ def test_another_tenants_models_are_not_seen(made: Lab) -> None:
             made.ws.lineage("secret")
 
 
-def test_what_if_a_model_changed(made: Lab) -> None:
+def test_what_if_a_model_changed(made):
     board = made.ws.what_if(changed=["hashing"])
     assert said(board["vectors"].verdict) == ["definition"]
     assert {row.name: verdict_code(row.verdict) for row in board}.items() >= {
@@ -163,8 +163,8 @@ def test_what_if_a_model_changed(made: Lab) -> None:
 
 
 def test_a_model_that_was_registered_again_with_other_weights_makes_its_tables_stale(
-    papers: Lab,
-) -> None:
+    papers,
+):
     papers.ws.models.register("mine", Letters(), version=1)
     papers.ws.embed("vectors", "papers", key="id", text="title", model="mine::1")
     with pytest.raises(jl.ModelReferenced):
@@ -183,7 +183,7 @@ def test_a_model_that_was_registered_again_with_other_weights_makes_its_tables_s
         assert {row.name: row.verdict for row in other.status()}["vectors"] != jl.Fresh()
 
 
-def test_a_name_means_the_newest_version_and_a_version_is_that_version(papers: Lab) -> None:
+def test_a_name_means_the_newest_version_and_a_version_is_that_version(papers):
     papers.ws.models.register("mine", Letters())
     for name, model in (("by name", "mine"), ("by version", "mine::1")):
         papers.ws.embed(name, "papers", key="id", text="title", model=model)
@@ -210,9 +210,7 @@ def files_of(folder: Path, weights: str) -> Path:
     return folder
 
 
-def test_files_count_in_a_kernel_that_cannot_load_them(
-    papers: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_count_in_a_kernel_that_cannot_load_them(papers, tmp_path, monkeypatch):
     """Where the library of a model is missing, a newer version of its files is not overlooked."""
 
     def load(path: str, local_files_only: bool) -> Letters:
@@ -239,7 +237,7 @@ def test_files_count_in_a_kernel_that_cannot_load_them(
         assert other.staleness("by name") == jl.Fresh()
 
 
-def test_a_version_that_is_known_by_name_alone_is_not_the_one_before_it(papers: Lab) -> None:
+def test_a_version_that_is_known_by_name_alone_is_not_the_one_before_it(papers):
     papers.ws.models.register("mine", Letters())
     for name, model in (("by name", "mine"), ("by version", "mine::1")):
         papers.ws.embed(name, "papers", key="id", text="title", model=model)

@@ -9,7 +9,6 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab import Workspace
-from tests.freshness.lab import Lab
 
 ASKED_OF_ONE: dict[str, Callable[[Workspace], object]] = {
     "staleness": lambda ws: ws.staleness("first"),
@@ -23,7 +22,7 @@ ASKED_OF_ONE: dict[str, Callable[[Workspace], object]] = {
 }
 
 
-def test_a_question_about_one_name_reads_nothing_but_its_ancestors(papers: Lab) -> None:
+def test_a_question_about_one_name_reads_nothing_but_its_ancestors(papers):
     """The rows of a recipe that nothing reads cannot be decoded, which every look at all tells."""
     papers.ws.materialize("unrelated", "SELECT year FROM papers")
     with contextlib.closing(sqlite3.connect(papers.folder / "catalog.sqlite3")) as db, db:
@@ -35,7 +34,7 @@ def test_a_question_about_one_name_reads_nothing_but_its_ancestors(papers: Lab) 
         papers.ws.status()
 
 
-def test_what_only_the_new_definition_reads_is_an_ancestor(papers: Lab) -> None:
+def test_what_only_the_new_definition_reads_is_an_ancestor(papers):
     papers.ws.materialize("years", "SELECT year FROM papers")
     papers.ws.materialize("spans", "SELECT max(year) - min(year) AS span FROM jammi.years")
     papers.ws.define("first", "SELECT span FROM jammi.spans")
@@ -45,7 +44,7 @@ def test_what_only_the_new_definition_reads_is_an_ancestor(papers: Lab) -> None:
 
 
 @pytest.mark.parametrize("tenant", [None, "one"])
-def test_a_look_at_one_name_is_the_look_at_everything(lab: Lab, tenant: str | None) -> None:
+def test_a_look_at_one_name_is_the_look_at_everything(lab, tenant):
     """Also with names that mean one thing to a tenant and another to shared tables."""
     ws = lab.ws
     lab.csv("s", "a,b", "1,2")

@@ -46,7 +46,7 @@ def edit(lab: Lab, *rows: str) -> None:
     lab.csv("papers", "id,title,year", *rows)
 
 
-def test_steps_carry_reasons_and_what_the_last_run_took(chain: Lab) -> None:
+def test_steps_carry_reasons_and_what_the_last_run_took(chain):
     edit(chain, "1,Graphs,2020")
     plan = chain.ws.plan()
     step = plan.certain[0]
@@ -55,7 +55,7 @@ def test_steps_carry_reasons_and_what_the_last_run_took(chain: Lab) -> None:
     assert 0 < plan.seconds_at_least <= plan.seconds_at_most
 
 
-def test_what_comes_out_equal_stops_what_derives_from_it(chain: Lab) -> None:
+def test_what_comes_out_equal_stops_what_derives_from_it(chain):
     edit(chain, "1,Graphs,2020", "2,Woods,2021", "3,Heaps,2022")
     report = chain.ws.recompute()
     assert outcomes(report) == {
@@ -71,13 +71,13 @@ def test_what_comes_out_equal_stops_what_derives_from_it(chain: Lab) -> None:
     )
 
 
-def test_what_comes_out_different_goes_all_the_way_down(chain: Lab) -> None:
+def test_what_comes_out_different_goes_all_the_way_down(chain):
     edit(chain, "7,Graphs,2020")
     assert set(chain.ws.recompute().executed) == {"titles", "years", "first", "last"}
     assert chain.rows("last") == [(7,)]
 
 
-def test_a_plan_for_names_covers_them_and_what_they_need(chain: Lab) -> None:
+def test_a_plan_for_names_covers_them_and_what_they_need(chain):
     edit(chain, "1,Graphs,2020")
     assert parts(chain.ws.plan("first")) == {"certain": ["titles"], "possible": ["first"]}
     assert parts(chain.ws.plan(["titles"])) == {"certain": ["titles"]}
@@ -85,19 +85,19 @@ def test_a_plan_for_names_covers_them_and_what_they_need(chain: Lab) -> None:
     assert chain.verdict("years") == "stale"
 
 
-def test_a_fresh_name_executes_nothing(chain: Lab) -> None:
+def test_a_fresh_name_executes_nothing(chain):
     edit(chain, "1,Graphs,2020")
     chain.ws.recompute()
     assert chain.ws.recompute("last").steps == []
 
 
-def test_a_child_whose_parent_was_made_anew_is_certain(chain: Lab) -> None:
+def test_a_child_whose_parent_was_made_anew_is_certain(chain):
     edit(chain, "7,Graphs,2020")
     chain.ws.recompute("titles")
     assert parts(chain.ws.plan("last")) == {"certain": ["first"], "possible": ["last"]}
 
 
-def test_a_step_that_a_ready_table_answers_is_reused(chain: Lab) -> None:
+def test_a_step_that_a_ready_table_answers_is_reused(chain):
     text = chain.path("papers.csv").read_text()
     edit(chain, "9,Rings,2024")
     chain.ws.recompute()
@@ -111,7 +111,7 @@ def test_a_step_that_a_ready_table_answers_is_reused(chain: Lab) -> None:
     assert (chain.ws.table("titles").version, chain.verdict("titles")) == (3, "fresh")
 
 
-def test_of_two_recipes_of_one_definition_only_the_first_is_certain(chain: Lab) -> None:
+def test_of_two_recipes_of_one_definition_only_the_first_is_certain(chain):
     chain.ws.materialize("again", "SELECT DISTINCT year FROM papers")
     edit(chain, "1,Graphs,2024")
     plan = chain.ws.plan(["years", "again"])
@@ -130,8 +130,8 @@ def as_they_are(rows):
 
 @pytest.mark.parametrize("by", ["a statement", "a function"])
 def test_recipes_that_turn_out_to_be_one_definition_since_an_input_has_other_columns_are_made_once(
-    lab: Lab, by: str
-) -> None:
+    lab, by
+):
     def define(name: str) -> None:
         by_function = jl.PythonStep(as_they_are, inputs="c")
         lab.ws.define(name, "SELECT * FROM c" if by == "a statement" else by_function)
@@ -148,8 +148,8 @@ def test_recipes_that_turn_out_to_be_one_definition_since_an_input_has_other_col
 
 
 def test_recipes_that_turn_out_to_be_one_definition_during_a_run_are_made_once_and_told(
-    lab: Lab,
-) -> None:
+    lab,
+):
     """Their statements differ in what `*` meant when they were defined, and the table that they read
     is made first."""
     for name, columns in (("a", "x,z"), ("b", "w,z"), (None, "x")):
@@ -167,7 +167,7 @@ def test_recipes_that_turn_out_to_be_one_definition_during_a_run_are_made_once_a
     assert report.deviations == [told]
 
 
-def test_recipes_of_one_definition_are_made_once_wherever_in_a_plan_they_are(chain: Lab) -> None:
+def test_recipes_of_one_definition_are_made_once_wherever_in_a_plan_they_are(chain):
     for name in ("a_copy", "z_copy"):
         chain.ws.materialize(name, "SELECT DISTINCT year FROM papers")
         chain.ws.materialize(f"{name}_last", f"SELECT max(year) AS m FROM jammi.{name}")
@@ -183,8 +183,8 @@ def test_recipes_of_one_definition_are_made_once_wherever_in_a_plan_they_are(cha
 
 
 def test_when_the_first_of_two_recipes_of_one_definition_fails_the_other_one_is_tried_as_the_plan_said(
-    lab: Lab,
-) -> None:
+    lab,
+):
     lab.csv("s", "id,a", "1,1")
     for name in ("one", "two"):
         lab.ws.materialize(name, "SELECT id, a::INTEGER AS a FROM s")
@@ -196,7 +196,7 @@ def test_when_the_first_of_two_recipes_of_one_definition_fails_the_other_one_is_
     assert set(report.executed) == {"one", "two"}
 
 
-def test_recipes_of_one_definition_that_no_table_ever_answers_are_all_certain(lab: Lab) -> None:
+def test_recipes_of_one_definition_that_no_table_ever_answers_are_all_certain(lab):
     lab.csv("s", "id", "1")
     for name in ("one", "two"):
         lab.ws.materialize(name, "SELECT id, random() AS r FROM s")
@@ -206,7 +206,7 @@ def test_recipes_of_one_definition_that_no_table_ever_answers_are_all_certain(la
     assert outcomes(plan.apply()) == {"one": "computed", "two": "computed"}
 
 
-def test_a_damaged_table_is_certain_and_made_again(chain: Lab) -> None:
+def test_a_damaged_table_is_certain_and_made_again(chain):
     chain.ws.table("titles").path.write_bytes(b"not parquet")
     assert parts(chain.ws.plan()) == {"certain": ["titles"], "possible": ["first", "last"]}
     assert outcomes(chain.ws.recompute()) == {
@@ -217,7 +217,7 @@ def test_a_damaged_table_is_certain_and_made_again(chain: Lab) -> None:
     assert chain.verdict("last") == "fresh"
 
 
-def test_a_redefined_recipe_runs_after_what_its_new_definition_reads(chain: Lab) -> None:
+def test_a_redefined_recipe_runs_after_what_its_new_definition_reads(chain):
     chain.ws.materialize("zz", "SELECT id FROM papers")
     chain.ws.define("first", "SELECT max(id) AS id FROM jammi.zz")
     edit(chain, "8,Graphs,2020")
@@ -227,13 +227,13 @@ def test_a_redefined_recipe_runs_after_what_its_new_definition_reads(chain: Lab)
     assert {row.verdict for row in chain.ws.status()} == {jl.Fresh()}
 
 
-def test_a_redefined_recipe_does_not_drag_along_what_it_read_before(chain: Lab) -> None:
+def test_a_redefined_recipe_does_not_drag_along_what_it_read_before(chain):
     edit(chain, "8,Graphs,2020")
     chain.ws.define("first", "SELECT 1 AS id")
     assert parts(chain.ws.plan("first")) == {"certain": ["first"]}
 
 
-def test_two_recipes_may_change_places(lab: Lab) -> None:
+def test_two_recipes_may_change_places(lab):
     lab.csv("s", "id", "1")
     lab.ws.materialize("a", "SELECT id FROM s")
     lab.ws.materialize("b", "SELECT id + 1 AS id FROM jammi.a")
@@ -248,7 +248,7 @@ def test_two_recipes_may_change_places(lab: Lab) -> None:
 # -- blocked ---------------------------------------------------------------------------------------
 
 
-def test_a_step_whose_source_is_gone_is_blocked_with_that_reason(chain: Lab) -> None:
+def test_a_step_whose_source_is_gone_is_blocked_with_that_reason(chain):
     chain.path("papers.csv").unlink()
     plan = chain.ws.plan()
     assert parts(plan) == {"blocked": ["titles", "years"]}
@@ -256,7 +256,7 @@ def test_a_step_whose_source_is_gone_is_blocked_with_that_reason(chain: Lab) -> 
     assert set(outcomes(plan.apply()).values()) == {"blocked"}
 
 
-def test_a_step_that_no_longer_reads_what_is_gone_is_not_blocked(chain: Lab) -> None:
+def test_a_step_that_no_longer_reads_what_is_gone_is_not_blocked(chain):
     chain.csv("other", "id", "5")
     chain.path("papers.csv").unlink()
     chain.ws.define("titles", "SELECT id FROM other")
@@ -264,18 +264,18 @@ def test_a_step_that_no_longer_reads_what_is_gone_is_not_blocked(chain: Lab) -> 
     assert outcomes(chain.ws.recompute("titles")) == {"titles": "computed"}
 
 
-def test_a_recipe_that_was_never_computed_is_blocked_when_its_source_is_gone(chain: Lab) -> None:
+def test_a_recipe_that_was_never_computed_is_blocked_when_its_source_is_gone(chain):
     chain.ws.define("later", "SELECT id FROM papers")
     chain.ws.sources.remove("papers")
     assert "later" in parts(chain.ws.plan())["blocked"]
 
 
-def test_a_reader_of_a_dropped_recipe_is_blocked(chain: Lab) -> None:
+def test_a_reader_of_a_dropped_recipe_is_blocked(chain):
     chain.ws.drop("titles", force=True)
     assert parts(chain.ws.plan("first")) == {"blocked": ["first"]}
 
 
-def test_a_reader_of_a_recipe_that_will_be_made_first_is_not_blocked(chain: Lab) -> None:
+def test_a_reader_of_a_recipe_that_will_be_made_first_is_not_blocked(chain):
     chain.ws.table("titles").drop()
     assert parts(chain.ws.plan("first")) == {"certain": ["titles"], "possible": ["first"]}
     assert outcomes(chain.ws.recompute("first")) == {"titles": "computed", "first": "cut_off"}
@@ -290,8 +290,8 @@ def test_a_reader_of_a_recipe_that_will_be_made_first_is_not_blocked(chain: Lab)
     ],
 )
 def test_a_column_added_beside_a_lost_table_does_not_make_certain_what_comes_out_as_it_was(
-    lab: Lab, statement: str
-) -> None:
+    lab, statement
+):
     lab.parquet("s", id=[1], a=[2])
     lab.parquet("t", id=[1])
     lab.ws.materialize("parent", "SELECT id FROM t")
@@ -305,8 +305,8 @@ def test_a_column_added_beside_a_lost_table_does_not_make_certain_what_comes_out
 
 
 def test_what_is_read_by_the_columns_of_a_table_that_is_made_first_is_certain_only_when_that_stays(
-    lab: Lab,
-) -> None:
+    lab,
+):
     """A natural join reads what both sides share: the column that it reads today is not read any
     more when the parent is as it was."""
     lab.parquet("s", id=[1], a=[2])
@@ -332,8 +332,8 @@ def test_what_is_read_by_the_columns_of_a_table_that_is_made_first_is_certain_on
 
 
 def test_a_table_made_anew_that_no_step_makes_again_makes_its_reader_certain_whatever_is_made_first(
-    lab: Lab,
-) -> None:
+    lab,
+):
     lab.csv("s", "id", "1")
     lab.ws.materialize("base", "SELECT id FROM s")
     lab.ws.materialize("beside", "SELECT id + 1 AS more FROM jammi.base")
@@ -350,7 +350,7 @@ def test_a_table_made_anew_that_no_step_makes_again_makes_its_reader_certain_wha
     assert outcomes(plan.apply()) == {"beside": "reused", "both": "reused"}
 
 
-def test_what_moved_below_a_blocked_step_is_made_over_that_as_it_is(chain: Lab) -> None:
+def test_what_moved_below_a_blocked_step_is_made_over_that_as_it_is(chain):
     chain.csv("other", "id", "5")
     chain.ws.materialize("both", "SELECT o.id + t.id AS id FROM other o, jammi.titles t")
     chain.csv("other", "id", "6")
@@ -365,7 +365,7 @@ def test_what_moved_below_a_blocked_step_is_made_over_that_as_it_is(chain: Lab) 
     )
 
 
-def test_what_waits_for_a_blocked_step_and_remains_as_it_is_is_told(lab: Lab) -> None:
+def test_what_waits_for_a_blocked_step_and_remains_as_it_is_is_told(lab):
     lab.csv("s", "id", "1")
     lab.ws.register("features", pa.table({"id": [1]}), producer="nightly-job", inputs=["s"])
     lab.ws.materialize("child", "SELECT id FROM jammi.features")
@@ -377,7 +377,7 @@ def test_what_waits_for_a_blocked_step_and_remains_as_it_is_is_told(lab: Lab) ->
     assert "child remains possibly stale because of features" in repr(plan.apply())
 
 
-def test_undecidable_tables_are_left_out_of_a_plan_for_everything_and_said_so(lab: Lab) -> None:
+def test_undecidable_tables_are_left_out_of_a_plan_for_everything_and_said_so(lab):
     lab.ws.materialize("dice", "SELECT random() AS r")
     lab.ws.materialize("child", "SELECT r FROM jammi.dice")
     plan = lab.ws.plan()
@@ -388,8 +388,8 @@ def test_undecidable_tables_are_left_out_of_a_plan_for_everything_and_said_so(la
 
 
 def test_an_undecidable_table_above_a_named_one_is_a_step_only_when_it_is_named_too(
-    lab: Lab,
-) -> None:
+    lab,
+):
     lab.ws.materialize("dice", "SELECT random() AS r")
     lab.ws.materialize("child", "SELECT r FROM jammi.dice")
     plan = lab.ws.plan("child")
@@ -401,7 +401,7 @@ def test_an_undecidable_table_above_a_named_one_is_a_step_only_when_it_is_named_
     assert outcomes(both.apply()) == {"dice": "computed", "child": "computed"}
 
 
-def test_an_undecidable_table_that_is_stale_for_certain_is_planned(lab: Lab) -> None:
+def test_an_undecidable_table_that_is_stale_for_certain_is_planned(lab):
     lab.csv("s", "id", "1")
     lab.ws.materialize("dice", "SELECT id, random() AS r FROM s")
     lab.csv("s", "id", "2")
@@ -411,7 +411,7 @@ def test_an_undecidable_table_that_is_stale_for_certain_is_planned(lab: Lab) -> 
 # -- what goes wrong on the way --------------------------------------------------------------------
 
 
-def test_a_failing_step_stops_only_what_derives_from_it(chain: Lab) -> None:
+def test_a_failing_step_stops_only_what_derives_from_it(chain):
     chain.ws.define("titles", "SELECT id, CAST(title AS INTEGER) AS title FROM papers")
     edit(chain, "1,Graphs,2020")
     report = chain.ws.recompute()
@@ -427,7 +427,7 @@ def test_a_failing_step_stops_only_what_derives_from_it(chain: Lab) -> None:
     assert chain.ws.table("titles").version == 1
 
 
-def test_a_source_that_moves_between_plan_and_apply_is_a_deviation(chain: Lab) -> None:
+def test_a_source_that_moves_between_plan_and_apply_is_a_deviation(chain):
     edit(chain, "1,Graphs,2020")
     plan = chain.ws.plan()
     edit(chain, "7,Graphs,2020")
@@ -436,7 +436,7 @@ def test_a_source_that_moves_between_plan_and_apply_is_a_deviation(chain: Lab) -
     assert chain.rows("last") == [(7,)]
 
 
-def test_a_source_that_moves_during_apply_is_a_deviation(chain: Lab) -> None:
+def test_a_source_that_moves_during_apply_is_a_deviation(chain):
     edit(chain, "1,Graphs,2020")
 
     def meddle(progress: Progress) -> None:
@@ -447,8 +447,8 @@ def test_a_source_that_moves_during_apply_is_a_deviation(chain: Lab) -> None:
 
 
 def test_an_input_that_is_read_otherwise_because_of_the_plan_itself_is_no_deviation(
-    lab: Lab,
-) -> None:
+    lab,
+):
     lab.csv("s", "id,a", "1,1")
     lab.ws.materialize("top", "SELECT id, a FROM s")
     lab.ws.materialize("joined", "SELECT id, a FROM jammi.top NATURAL JOIN s")
@@ -459,7 +459,7 @@ def test_an_input_that_is_read_otherwise_because_of_the_plan_itself_is_no_deviat
     assert report.deviations == []
 
 
-def test_a_recipe_that_was_redefined_or_dropped_meanwhile_is_a_deviation(chain: Lab) -> None:
+def test_a_recipe_that_was_redefined_or_dropped_meanwhile_is_a_deviation(chain):
     edit(chain, "1,Graphs,2020")
     plan = chain.ws.plan()
     chain.ws.define("years", "SELECT max(year) AS year FROM papers")
@@ -471,23 +471,21 @@ def test_a_recipe_that_was_redefined_or_dropped_meanwhile_is_a_deviation(chain: 
     }
 
 
-def test_a_refresh_that_cannot_be_is_refused_and_nothing_is_made(chain: Lab) -> None:
+def test_a_refresh_that_cannot_be_is_refused_and_nothing_is_made(chain):
     chain.path("papers.csv").unlink()
     with pytest.raises(jl.JammiError, match="titles"):
         chain.ws.materialize("ids", "SELECT id FROM jammi.titles", refresh="inputs")
     assert "ids" not in chain.ws
 
 
-def test_unknown_names_are_refused_with_near_ones(chain: Lab) -> None:
+def test_unknown_names_are_refused_with_near_ones(chain):
     for call in (chain.ws.plan, chain.ws.recompute, chain.ws.staleness):
         with pytest.raises(jl.TableNotFound) as caught:
             call("titels")
         assert caught.value.near == ("titles",)
 
 
-def test_an_own_earlier_version_may_be_built_upon_by_its_exact_name(
-    chain: Lab, tmp_path: Path
-) -> None:
+def test_an_own_earlier_version_may_be_built_upon_by_its_exact_name(chain, tmp_path):
     exact = chain.ws.table("years").table_name
     table = chain.ws.materialize(
         "years", f'SELECT year FROM jammi."{exact}" UNION SELECT 1999 AS year'
@@ -496,7 +494,7 @@ def test_an_own_earlier_version_may_be_built_upon_by_its_exact_name(
     assert [n.name for n in chain.ws.lineage("years").nodes][-1] == "years"
 
 
-def test_a_blocked_step_names_the_input_that_is_gone(lab: Lab) -> None:
+def test_a_blocked_step_names_the_input_that_is_gone(lab):
     lab.csv("c", "x", "1")
     lab.ws.materialize("a", "SELECT 1 AS x")
     lab.ws.define("n", "SELECT count(*) AS c FROM jammi.a")
@@ -514,7 +512,7 @@ def test_a_blocked_step_names_the_input_that_is_gone(lab: Lab) -> None:
     assert "a is gone" in errors["n"] and "c is gone" in errors["b"]
 
 
-def test_what_would_read_a_damaged_table_that_nothing_makes_again_is_blocked(lab: Lab) -> None:
+def test_what_would_read_a_damaged_table_that_nothing_makes_again_is_blocked(lab):
     lab.csv("c", "x", "1")
     given = lab.ws.register("given", pa.table({"x": [1]}), producer="nightly-job")
     lab.ws.define("over", "SELECT x FROM c UNION ALL SELECT x FROM jammi.given")

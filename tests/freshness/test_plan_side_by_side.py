@@ -64,7 +64,7 @@ def outcomes(report: RunReport) -> dict[str, str]:
     return {step.name: step.outcome for step in report.steps}
 
 
-def test_two_independent_steps_are_built_at_the_same_time(two: Lab) -> None:
+def test_two_independent_steps_are_built_at_the_same_time(two):
     edit(two)
     meet, threads = threading.Barrier(2, timeout=SOON), []
 
@@ -79,7 +79,7 @@ def test_two_independent_steps_are_built_at_the_same_time(two: Lab) -> None:
     assert len(set(threads)) == 2 and threading.main_thread() not in threads
 
 
-def test_a_step_waits_for_all_that_it_reads_and_the_report_keeps_the_plans_order(two: Lab) -> None:
+def test_a_step_waits_for_all_that_it_reads_and_the_report_keeps_the_plans_order(two):
     edit(two)
     plan = two.ws.plan()
     planned = [s.name for s in [*plan.certain, *plan.possible]]
@@ -109,7 +109,7 @@ def slow(lab: Lab) -> None:
     lab.csv("s", "id,x", "1,1")
 
 
-def test_an_interrupt_stops_all_that_runs_and_running_again_goes_on(lab: Lab) -> None:
+def test_an_interrupt_stops_all_that_runs_and_running_again_goes_on(lab):
     slow(lab)
     assert lab.ws.recompute("quick").executed == ["quick"]
     building = threading.Semaphore(0)
@@ -153,7 +153,7 @@ def test_an_interrupt_stops_all_that_runs_and_running_again_goes_on(lab: Lab) ->
     }
 
 
-def test_steps_run_for_the_tenant_that_is_bound(lab: Lab) -> None:
+def test_steps_run_for_the_tenant_that_is_bound(lab):
     lab.csv("s", "id,x", "1,10")
     threads = []
     with lab.ws.tenant("acme"):
@@ -168,7 +168,7 @@ def test_steps_run_for_the_tenant_that_is_bound(lab: Lab) -> None:
     assert lab.ws.tables() == []
 
 
-def test_progress_counts_up_in_the_callers_thread(two: Lab) -> None:
+def test_progress_counts_up_in_the_callers_thread(two):
     edit(two)
     seen: list[tuple[Progress, threading.Thread]] = []
     two.ws.recompute(progress=lambda p: seen.append((p, threading.current_thread())))
@@ -185,7 +185,7 @@ def test_progress_counts_up_in_the_callers_thread(two: Lab) -> None:
     }
 
 
-def test_progress_that_asks_for_what_is_being_built_is_a_cycle_and_does_not_hang(two: Lab) -> None:
+def test_progress_that_asks_for_what_is_being_built_is_a_cycle_and_does_not_hang(two):
     edit(two)
     found: list[BaseException] = []
 
@@ -212,7 +212,7 @@ class Watched(MiniLM):
         return np.tile(np.arange(1, 385, dtype=np.float32), (len(texts), 1))
 
 
-def test_an_encoder_is_asked_in_the_callers_thread_while_statements_run_beside_it(lab: Lab) -> None:
+def test_an_encoder_is_asked_in_the_callers_thread_while_statements_run_beside_it(lab):
     lab.csv("s", "id,x", "1,ten")
     encoder = Watched()
     encoder.threads = set()
@@ -228,7 +228,7 @@ def test_an_encoder_is_asked_in_the_callers_thread_while_statements_run_beside_i
     assert encoder.threads == {threading.current_thread()} < threads
 
 
-def test_a_recipe_that_is_redefined_while_its_step_runs_keeps_the_new_definition(two: Lab) -> None:
+def test_a_recipe_that_is_redefined_while_its_step_runs_keeps_the_new_definition(two):
     edit(two)
     plan, producers = two.ws.plan("a2"), services_of(two.ws).producers
     job, once = producers.job, []

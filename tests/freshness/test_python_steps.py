@@ -56,7 +56,7 @@ def names(steps: list[Any]) -> list[str]:
     return [step.name for step in steps]
 
 
-def test_a_fresh_step_says_on_what_it_rests(chain: Lab) -> None:
+def test_a_fresh_step_says_on_what_it_rests(chain):
     verdict = chain.ws.staleness("scores")
     assert (
         verdict == jl.Fresh()
@@ -72,7 +72,7 @@ def test_a_fresh_step_says_on_what_it_rests(chain: Lab) -> None:
     )
 
 
-def test_a_step_by_version_says_the_version(chain: Lab) -> None:
+def test_a_step_by_version_says_the_version(chain):
     chain.ws.compute("v", lambda titles: titles, inputs="titles", version="2024-1")
     assert str(chain.ws.staleness("v")) == "fresh*, on its version 2024-1"
 
@@ -83,8 +83,8 @@ def test_a_step_by_version_says_the_version(chain: Lab) -> None:
     ids=["helper", "global", "body"],
 )
 def test_a_changed_source_global_or_helper_makes_it_stale_and_what_derives_from_it_possibly(
-    chain: Lab, steps: Written, old: str, new: str
-) -> None:
+    chain, steps, old, new
+):
     steps.change(old, new)
     assert words(chain) == {
         "titles": "fresh",
@@ -97,20 +97,18 @@ def test_a_changed_source_global_or_helper_makes_it_stale_and_what_derives_from_
     ) == ["definition ← best ← scores"]
 
 
-def test_a_comment_leaves_everything_fresh(chain: Lab, steps: Written) -> None:
+def test_a_comment_leaves_everything_fresh(chain, steps):
     steps.change("return x * RATE", "return x * RATE  # twice as much")
     assert set(words(chain).values()) == {"fresh"}
 
 
-def test_a_moved_input_makes_it_stale_by_the_column_that_moved(chain: Lab) -> None:
+def test_a_moved_input_makes_it_stale_by_the_column_that_moved(chain):
     chain.csv("papers", "id,title,year", "1,Graphs,2020", "2,Trees,2021", "4,Heaps,2022")
     chain.ws.recompute("titles")
     assert said(chain.ws.staleness("scores")) == ["advanced titles"]
 
 
-def test_a_step_put_back_as_it_was_is_answered_by_the_table_of_then(
-    chain: Lab, steps: Written
-) -> None:
+def test_a_step_put_back_as_it_was_is_answered_by_the_table_of_then(chain, steps):
     steps.change("RATE = 2", "RATE = 3")
     chain.ws.recompute("scores")
     steps.change("RATE = 3", "RATE = 2")
@@ -120,9 +118,7 @@ def test_a_step_put_back_as_it_was_is_answered_by_the_table_of_then(
     ).version == 3
 
 
-def test_a_column_added_to_an_input_reaches_a_step_that_reads_all_of_it(
-    lab: Lab, steps: Written
-) -> None:
+def test_a_column_added_to_an_input_reaches_a_step_that_reads_all_of_it(lab, steps):
     path = lab.csv("papers", "id,title", "1,Graphs")
     lab.ws.compute("scores", steps.module.score, inputs="papers")
     path.write_text("id,title,year\n1,Graphs,2020\n")
@@ -154,8 +150,8 @@ def restarted(lab: Lab) -> tuple[Lab, Any]:
 
 
 def test_a_step_whose_function_is_not_here_is_undecidable_and_says_so(
-    restarted: tuple[Lab, Any],
-) -> None:
+    restarted,
+):
     lab, _ = restarted
     verdict = lab.ws.staleness("cut")
     assert isinstance(verdict, jl.Undecidable) and not verdict.known_stale
@@ -167,7 +163,7 @@ def test_a_step_whose_function_is_not_here_is_undecidable_and_says_so(
     assert lab.rows("cut") == [(1, 2020), (2, 2021)]
 
 
-def test_decided_reasons_are_kept(restarted: tuple[Lab, Any]) -> None:
+def test_decided_reasons_are_kept(restarted):
     lab, _ = restarted
     lab.csv("papers", "id,year", "1,2020")
     verdict = lab.ws.staleness("cut")
@@ -180,8 +176,8 @@ def test_decided_reasons_are_kept(restarted: tuple[Lab, Any]) -> None:
 
 
 def test_it_is_left_out_of_a_plan_for_everything_and_blocked_and_named_in_one_for_it(
-    restarted: tuple[Lab, Any],
-) -> None:
+    restarted,
+):
     lab, _ = restarted
     plan = lab.ws.plan()
     assert not plan and "cut" in plan.left_out
@@ -190,8 +186,8 @@ def test_it_is_left_out_of_a_plan_for_everything_and_blocked_and_named_in_one_fo
 
 
 def test_one_that_is_stale_for_certain_is_blocked_with_its_reason_and_what_is_lacking(
-    restarted: tuple[Lab, Any],
-) -> None:
+    restarted,
+):
     lab, _ = restarted
     lab.csv("papers", "id,year", "1,2020")
     plan = lab.ws.plan()
@@ -206,21 +202,21 @@ def test_one_that_is_stale_for_certain_is_blocked_with_its_reason_and_what_is_la
     assert lab.rows("cut") == [(1, 2020), (2, 2021)]
 
 
-def test_given_again_it_is_fresh_again_without_being_computed(restarted: tuple[Lab, Any]) -> None:
+def test_given_again_it_is_fresh_again_without_being_computed(restarted):
     lab, step = restarted
     again = lab.ws.compute("cut", step, inputs="papers")
     assert (again.outcome, again.version) == ("reused", 1)
     assert words(lab) == {"cut": "fresh", "after": "fresh"}
 
 
-def test_defined_again_it_can_be_recomputed(restarted: tuple[Lab, Any]) -> None:
+def test_defined_again_it_can_be_recomputed(restarted):
     lab, step = restarted
     lab.csv("papers", "id,year", "9,2029")
     lab.ws.define("cut", jl.PythonStep(step, inputs="papers"))
     assert lab.ws.recompute().executed == ["cut", "after"] and lab.rows("cut") == [(9, 2029)]
 
 
-def test_another_function_under_the_name_is_another_definition(restarted: tuple[Lab, Any]) -> None:
+def test_another_function_under_the_name_is_another_definition(restarted):
     lab, _ = restarted
 
     def step(papers: Any) -> pl.DataFrame:
@@ -231,7 +227,7 @@ def test_another_function_under_the_name_is_another_definition(restarted: tuple[
     assert said(lab.ws.staleness("cut")) == ["definition"]
 
 
-def test_a_renamed_step_is_still_known(lab: Lab) -> None:
+def test_a_renamed_step_is_still_known(lab):
     lab.csv("papers", "id,year", "1,2020")
     local_step(lab)
     lab.ws.rename("cut", "short")
@@ -240,7 +236,7 @@ def test_a_renamed_step_is_still_known(lab: Lab) -> None:
     assert lab.ws.recompute().executed == ["short"]
 
 
-def test_a_function_of_a_module_is_found_again_by_its_name(chain: Lab, steps: Written) -> None:
+def test_a_function_of_a_module_is_found_again_by_its_name(chain, steps):
     steps.forget()
     chain.reopen()
     shallow = chain.ws.status()["scores"].verdict
@@ -252,9 +248,7 @@ def test_a_function_of_a_module_is_found_again_by_its_name(chain: Lab, steps: Wr
     ) == [(10,)]
 
 
-def test_a_module_that_was_changed_meanwhile_has_another_definition(
-    chain: Lab, steps: Written
-) -> None:
+def test_a_module_that_was_changed_meanwhile_has_another_definition(chain, steps):
     steps.forget()
     steps.edit("RATE = 2", "RATE = 5")
     chain.reopen()
@@ -276,8 +270,8 @@ def test_a_module_that_was_changed_meanwhile_has_another_definition(
     ids=["gone", "raises", "exits", "no python", "a value without form"],
 )
 def test_a_module_that_does_not_give_the_function_makes_it_undecidable(
-    chain: Lab, steps: Written, old: str, new: str, word: str
-) -> None:
+    chain, steps, old, new, word
+):
     steps.forget()
     steps.edit(old, new)
     chain.reopen()
@@ -285,7 +279,7 @@ def test_a_module_that_does_not_give_the_function_makes_it_undecidable(
     assert isinstance(verdict, jl.Undecidable) and word in str(verdict)
 
 
-def test_a_module_that_is_gone_makes_it_undecidable_and_blocked(chain: Lab, steps: Written) -> None:
+def test_a_module_that_is_gone_makes_it_undecidable_and_blocked(chain, steps):
     steps.forget()
     steps.path.unlink()
     chain.reopen()
@@ -294,7 +288,7 @@ def test_a_module_that_is_gone_makes_it_undecidable_and_blocked(chain: Lab, step
     ) == ["scores"]
 
 
-def test_nothing_installed_is_run_because_a_catalog_names_it(lab: Lab) -> None:
+def test_nothing_installed_is_run_because_a_catalog_names_it(lab):
     import shutil
 
     params = {"path": str(lab.data / "nothing"), "ignore_errors": True}
@@ -339,9 +333,7 @@ lent = staticmethod(check_output)
     ],
 )
 @pytest.mark.parametrize("kind", ["compute", "map"])
-def test_a_recorded_function_is_one_that_its_module_defines(
-    lab: Lab, write: Any, named: str, kind: str
-) -> None:
+def test_a_recorded_function_is_one_that_its_module_defines(lab, write, named, kind):
     code = write(REACHED)
 
     def step(*_: Any, args: str = "", id: int = 0) -> Any:
@@ -360,7 +352,7 @@ def test_a_recorded_function_is_one_that_its_module_defines(
     )
 
 
-def test_functions_and_static_methods_of_a_module_are_found_in_it(lab: Lab, write: Any) -> None:
+def test_functions_and_static_methods_of_a_module_are_found_in_it(lab, write):
     code = write(
         "import functools\n\ndef plain():\n    return [{'a': 1}]\n\n"
         "class Tool:\n    @staticmethod\n    def made():\n        return [{'a': 2}]\n\n"
@@ -376,7 +368,7 @@ def test_functions_and_static_methods_of_a_module_are_found_in_it(lab: Lab, writ
     assert lab.rows("wrapped") == [(3,), (3,)]
 
 
-def test_looking_calls_no_function(lab: Lab) -> None:
+def test_looking_calls_no_function(lab):
     calls = []
 
     def step(papers: Any) -> Any:
@@ -396,7 +388,7 @@ def test_looking_calls_no_function(lab: Lab) -> None:
     assert calls == [1]
 
 
-def test_what_a_fresh_verdict_relies_on_is_shown_with_it(lab: Lab, write: Any) -> None:
+def test_what_a_fresh_verdict_relies_on_is_shown_with_it(lab, write):
     code = write(
         "def read():\n    open(__file__).close()\ndef reads(p):\n    read()\n    return p.arrow()\n"
         "def plain(p):\n    return p.arrow()\n"
@@ -441,9 +433,7 @@ ONE = "def step(papers):\n    return papers.polars().head(1)\n"
 TWO = ONE.replace("1", "2")
 
 
-def test_a_step_of_the_notebook_is_known_by_its_name_after_a_restart(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_step_of_the_notebook_is_known_by_its_name_after_a_restart(lab, monkeypatch):
     lab.csv("papers", "id,year", "1,2020", "2,2021")
     lab.ws.compute("cut", define_in_notebook(monkeypatch, ONE), inputs="papers")
     monkeypatch.delattr(sys.modules["__main__"], "step")
@@ -460,9 +450,7 @@ def test_a_step_of_the_notebook_is_known_by_its_name_after_a_restart(
     assert len(lab.rows("cut")) == 2 and lab.ws.staleness("cut") == jl.Fresh()
 
 
-def test_a_name_that_is_used_again_leaves_each_recipe_its_own_function(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_name_that_is_used_again_leaves_each_recipe_its_own_function(lab, monkeypatch):
     lab.csv("papers", "id,year", "1,2020", "2,2021")
     lab.ws.compute("one", define_in_notebook(monkeypatch, ONE), inputs="papers")
     lab.ws.compute("two", define_in_notebook(monkeypatch, TWO), inputs="papers")
@@ -472,9 +460,7 @@ def test_a_name_that_is_used_again_leaves_each_recipe_its_own_function(
     assert lab.rows("one") == [(3, 2020)] and len(lab.rows("two")) == 2
 
 
-def test_a_new_function_of_a_name_runs_in_every_recipe_that_knows_the_name(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_function_of_a_name_runs_in_every_recipe_that_knows_the_name(lab, monkeypatch):
     lab.csv("papers", "id,year", "1,2020", "2,2021", "3,2022")
     lab.ws.compute("one", define_in_notebook(monkeypatch, ONE), inputs="papers")
     lab.ws.compute("two", define_in_notebook(monkeypatch, TWO), inputs="papers")
@@ -507,9 +493,7 @@ class Made:
 
 
 @pytest.mark.parametrize("version", [None, "1"])
-def test_functions_that_have_the_name_of_another_one_are_not_found_by_it(
-    lab: Lab, write: Any, version: str | None
-) -> None:
+def test_functions_that_have_the_name_of_another_one_are_not_found_by_it(lab, write, version):
     module = write(WRAPPED).module
     lab.csv("papers", "id,year", "1,2020")
     made = {"base": 1, "week": 8, "month": 31}
@@ -554,9 +538,7 @@ class Model:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_histories_of_a_name_that_is_used_again(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch, seed: int
-) -> None:
+def test_histories_of_a_name_that_is_used_again(lab, monkeypatch, seed):
     choose, model, rows = random.Random(seed), Model(), {}
     monkeypatch.setattr(sys.modules["__main__"], "step", None, raising=False)
     function, value = None, 1

@@ -61,8 +61,8 @@ def rewritten(lab: Lab, **how: Any) -> None:
     ],
 )
 def test_columns_that_changed_places_are_no_equal_rows_for_what_goes_by_position(
-    lab: Lab, statement: str, kind: str
-) -> None:
+    lab, statement, kind
+):
     path, table = lab.path(f"r.{kind}"), pa.table({"a": [3, 1, 2, 5], "b": [1, 2, 9, 0]})
     write = {"parquet": pq.write_table, "arrow": pa.feather.write_feather, "csv": pa.csv.write_csv}[
         kind
@@ -78,21 +78,21 @@ def test_columns_that_changed_places_are_no_equal_rows_for_what_goes_by_position
 
 
 def test_a_file_that_is_edited_and_then_written_as_it_was_in_another_order_is_fresh_again(
-    lab: Lab,
-) -> None:
+    lab,
+):
     lab.parquet("rows", **{**ROWS, "a": [0, 0, 0, 0]})
     assert said(lab.ws.staleness("child")) == ["advanced rows"]
     rewritten(lab)
     assert lab.ws.staleness("child") == jl.Fresh()
 
 
-def test_a_table_made_by_a_python_step_never_rests_on_it(lab: Lab) -> None:
+def test_a_table_made_by_a_python_step_never_rests_on_it(lab):
     lab.ws.compute("step", lambda rows: rows, inputs={"rows": "rows"}, version="1")
     rewritten(lab)
     assert said(lab.ws.staleness("step")) == ["advanced rows"]
 
 
-def test_a_folder_whose_rows_moved_between_its_files_is_fresh(lab: Lab) -> None:
+def test_a_folder_whose_rows_moved_between_its_files_is_fresh(lab):
     folder = lab.path("parts")
     folder.mkdir()
     table = pa.table(ROWS)
@@ -131,7 +131,7 @@ def rain(lab: Lab, kind: str, rows: list[tuple[Any, ...]], *statements: str) -> 
     return [str(row.verdict) for row in lab.ws.status() if row.name.startswith("wet")]
 
 
-def test_a_csv_that_is_only_written_otherwise_leaves_its_tables_fresh(lab: Lab) -> None:
+def test_a_csv_that_is_only_written_otherwise_leaves_its_tables_fresh(lab):
     rain(lab, "csv", RAIN, "SELECT sum(mm) AS mm FROM rain")
     for text in (
         "town,mm,by\r\nOslo,1,A\r\nBonn,2,B\r\nOslo,3,B\r\n",
@@ -151,8 +151,8 @@ def test_a_csv_that_is_only_written_otherwise_leaves_its_tables_fresh(lab: Lab) 
     "order", [(0, 1, 2), (2, 0, 1)], ids=["same rows", "rows in another order"]
 )
 def test_a_csv_whose_columns_changed_places_leaves_fresh_what_reads_some_of_them_that_did_not(
-    lab: Lab, order: tuple[int, ...]
-) -> None:
+    lab, order
+):
     some = [
         "SELECT sum(mm) AS mm FROM rain",
         "SELECT count(*) AS n FROM rain",
@@ -182,8 +182,8 @@ def test_a_csv_whose_columns_changed_places_leaves_fresh_what_reads_some_of_them
 )
 @pytest.mark.parametrize("more", [True, False], ids=["a column more", "a column less"])
 def test_columns_that_come_or_go_beside_rows_in_another_order_leave_fresh_what_does_not_read_them(
-    lab: Lab, order: Any, more: bool
-) -> None:
+    lab, order, more
+):
     turned = {
         name: [values[n] for n in order] for name, values in ROWS.items() if more or name != "t"
     }
@@ -194,9 +194,7 @@ def test_columns_that_come_or_go_beside_rows_in_another_order_leave_fresh_what_d
 
 
 @pytest.mark.parametrize("kind", ["csv", "ndjson"])
-def test_on_text_whose_values_a_digest_does_not_tell_apart_there_is_no_opinion(
-    lab: Lab, kind: str
-) -> None:
+def test_on_text_whose_values_a_digest_does_not_tell_apart_there_is_no_opinion(lab, kind):
     head, lines = {
         "csv": ("at\n", ["2024-01-01 00:00:00+00\n", "2024-01-02 00:00:00+00\n"]),
         "ndjson": ("", ['{"a": [1]}\n', '{"a": [2]}\n']),
@@ -209,18 +207,14 @@ def test_on_text_whose_values_a_digest_does_not_tell_apart_there_is_no_opinion(
     assert lab.verdict("many") == "stale"
 
 
-def test_a_large_text_file_is_not_read_for_an_opinion(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_text_file_is_not_read_for_an_opinion(lab, monkeypatch):
     monkeypatch.setattr(equal_rows, "MAX_TEXT_BYTES", 10)
     monkeypatch.setattr(equal_rows, "digest_select", lambda _: pytest.fail("read"))
     rain(lab, "csv", RAIN, "SELECT sum(mm) AS mm FROM rain")
     assert rain(lab, "csv", RAIN[::-1]) == ["stale: rain changed"]
 
 
-def test_a_file_that_changes_while_its_rows_are_digested_leaves_no_digest(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_changes_while_its_rows_are_digested_leaves_no_digest(lab, monkeypatch):
     """The digest of other rows under the name of a state would be a lie for as long as the memo
     lives."""
     lab.parquet("more", **ROWS)
@@ -247,9 +241,7 @@ def chance() -> Iterator[random.Random]:
     return random.Random(11)
 
 
-def test_random_files_are_fresh_exactly_when_they_hold_the_same_bag(
-    lab: Lab, chance: random.Random
-) -> None:
+def test_random_files_are_fresh_exactly_when_they_hold_the_same_bag(lab, chance):
     def rows() -> list[tuple[int | None, str | None]]:
         return [
             (chance.choice([0, 1, None]), chance.choice(["p", "q", None]))
@@ -278,7 +270,7 @@ def test_random_files_are_fresh_exactly_when_they_hold_the_same_bag(
     assert seen == {True, False}
 
 
-def test_duckdb_writes_the_same_rows_in_other_orders_and_nothing_has_to_be_made(lab: Lab) -> None:
+def test_duckdb_writes_the_same_rows_in_other_orders_and_nothing_has_to_be_made(lab):
     """What a nightly export does."""
     path = lab.path("export.parquet")
     for turn, order in enumerate(("i", "hash(i)", "i DESC")):
@@ -292,7 +284,7 @@ def test_duckdb_writes_the_same_rows_in_other_orders_and_nothing_has_to_be_made(
         assert lab.ws.staleness("sums") == jl.Fresh() and not lab.ws.plan()
 
 
-def test_another_kernel_that_was_open_before_the_table_was_made_says_the_same(lab: Lab) -> None:
+def test_another_kernel_that_was_open_before_the_table_was_made_says_the_same(lab):
     with lab.open() as other:
         assert other.status()["child"].verdict == jl.Fresh()
         lab.ws.materialize("later", "SELECT t, count(*) AS n FROM rows GROUP BY t")
@@ -304,9 +296,7 @@ def test_another_kernel_that_was_open_before_the_table_was_made_says_the_same(la
         assert other.staleness("later") == jl.Fresh()
 
 
-def test_rows_of_a_large_database_file_are_not_read_twice(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_of_a_large_database_file_are_not_read_twice(lab, monkeypatch):
     monkeypatch.setattr(equal_rows, "MAX_DATABASE_BYTES", 1000)
     path = lab.path("data.sqlite")
     with contextlib.closing(sqlite3.connect(path)) as db:

@@ -51,8 +51,8 @@ def backwards() -> dict[str, list[Any]]:
 
 
 def test_a_plan_leaves_the_child_out_and_a_run_that_meant_to_make_it_stops_above_it(
-    family: Lab,
-) -> None:
+    family,
+):
     text(family, **backwards())
     plan = family.ws.plan()
     assert ([s.name for s in plan.certain], [s.name for s in plan.possible]) == (
@@ -65,7 +65,7 @@ def test_a_plan_leaves_the_child_out_and_a_run_that_meant_to_make_it_stops_above
     assert family.ws.table("child").version == 1
 
 
-def test_a_parent_redefined_to_another_order_leaves_the_child_fresh(family: Lab) -> None:
+def test_a_parent_redefined_to_another_order_leaves_the_child_fresh(family):
     family.ws.materialize("parent", "SELECT id, a, t FROM rows ORDER BY t DESC, id DESC")
     assert family.ws.staleness("child") == jl.Fresh()
 
@@ -74,8 +74,8 @@ def test_a_parent_redefined_to_another_order_leaves_the_child_fresh(family: Lab)
     "columns", ["id, a, t, 1 AS more", "1 AS more, id, a, t", "t, id, a", "id, a"]
 )
 def test_a_parent_in_another_order_and_with_other_columns_leaves_fresh_what_does_not_read_these(
-    family: Lab, columns: str
-) -> None:
+    family, columns
+):
     family.ws.materialize(
         "by place", "SELECT p, q, count(*) AS n FROM jammi.parent AS x(p, q) GROUP BY p, q"
     )
@@ -84,7 +84,7 @@ def test_a_parent_in_another_order_and_with_other_columns_leaves_fresh_what_does
     assert (family.verdict("by place") == "fresh") is columns.startswith("id")
 
 
-def test_a_parent_whose_columns_changed_places_has_no_equal_rows(family: Lab) -> None:
+def test_a_parent_whose_columns_changed_places_has_no_equal_rows(family):
     family.ws.materialize(
         "by place", "SELECT p, q, count(*) AS n FROM jammi.parent AS x(p, q) GROUP BY p, q"
     )
@@ -102,7 +102,7 @@ def test_a_parent_whose_columns_changed_places_has_no_equal_rows(family: Lab) ->
     ],
     ids=["sign of zero", "sign of zero, small", "the same number", "a text"],
 )
-def test_floats_are_compared_by_bits(lab: Lab, was: pa.Array, now: pa.Array) -> None:
+def test_floats_are_compared_by_bits(lab, was, now):
     lab.parquet("rows", x=was)
     lab.ws.materialize("parent", "SELECT x FROM rows")
     lab.ws.materialize("child", "SELECT max(x::VARCHAR) AS x FROM jammi.parent")
@@ -120,7 +120,7 @@ def test_floats_are_compared_by_bits(lab: Lab, was: pa.Array, now: pa.Array) -> 
     ],
     ids=["list", "struct"],
 )
-def test_there_is_no_opinion_on_nested_values(lab: Lab, values: list[Any]) -> None:
+def test_there_is_no_opinion_on_nested_values(lab, values):
     lab.parquet("rows", x=values)
     lab.ws.materialize("parent", "SELECT x FROM rows")
     lab.ws.materialize("child", "SELECT count(DISTINCT x) AS n FROM jammi.parent")
@@ -140,7 +140,7 @@ def test_there_is_no_opinion_on_nested_values(lab: Lab, values: list[Any]) -> No
     ],
     ids=["boolean", "date", "timestamp with zone", "blob", "nan"],
 )
-def test_other_types_are_compared(lab: Lab, values: list[Any]) -> None:
+def test_other_types_are_compared(lab, values):
     lab.parquet("rows", x=values)
     lab.ws.materialize("parent", "SELECT x FROM rows")
     lab.ws.materialize("child", "SELECT count(DISTINCT x) AS n FROM jammi.parent")
@@ -149,21 +149,21 @@ def test_other_types_are_compared(lab: Lab, values: list[Any]) -> None:
     assert lab.ws.staleness("child") == jl.Fresh()
 
 
-def test_without_the_version_that_was_read_there_is_no_opinion(family: Lab) -> None:
+def test_without_the_version_that_was_read_there_is_no_opinion(family):
     text(family, **backwards())
     family.ws.recompute("parent")
     family.ws.table("parent", version=1).drop()
     assert said(family.ws.staleness("child")) == ["advanced parent"]
 
 
-def test_a_damaged_version_has_no_say(family: Lab) -> None:
+def test_a_damaged_version_has_no_say(family):
     text(family, **backwards())
     family.ws.recompute("parent")
     family.ws.table("parent", version=1).path.write_bytes(b"not Parquet")
     assert said(family.ws.staleness("child")) == ["advanced parent"]
 
 
-def test_columns_that_changed_places_are_no_equal_rows_for_a_star(lab: Lab) -> None:
+def test_columns_that_changed_places_are_no_equal_rows_for_a_star(lab):
     lab.parquet("rows", a=[1, 2], b=[3, 4])
     lab.ws.materialize("parent", "SELECT a, b FROM rows")
     lab.ws.materialize("child", "SELECT * FROM jammi.parent UNION ALL SELECT a, b FROM rows")
@@ -171,7 +171,7 @@ def test_columns_that_changed_places_are_no_equal_rows_for_a_star(lab: Lab) -> N
     assert said(lab.ws.staleness("child")) == ["advanced parent"]
 
 
-def test_an_equal_table_asks_for_no_opinion(family: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_equal_table_asks_for_no_opinion(family, monkeypatch):
     monkeypatch.setattr(RowComparison, "has_same_rows", lambda *_, **__: pytest.fail("asked"))
     assert family.ws.staleness("child") == jl.Fresh()
 
@@ -188,9 +188,7 @@ def test_an_equal_table_asks_for_no_opinion(family: Lab, monkeypatch: pytest.Mon
         (["1 month", "30 days"], "SELECT max(x) AS m FROM rows", True),
     ],
 )
-def test_rows_in_another_order_may_give_another_of_equal_values(
-    lab: Lab, rows: list[Any], statement: str, fresh: bool
-) -> None:
+def test_rows_in_another_order_may_give_another_of_equal_values(lab, rows, statement, fresh):
     lab.parquet("rows", x=rows)
     lab.ws.materialize("picked", statement)
     lab.parquet("rows", x=rows[::-1])

@@ -1,6 +1,5 @@
 """Evaluations beside another kernel."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +10,8 @@ from jammi_lab.inputs.observation import Observation
 
 @pytest.mark.parametrize("look", ["staleness", "status"])
 def test_a_version_that_another_kernel_supersedes_and_expires_is_not_called_damaged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: str
-) -> None:
+    tmp_path, monkeypatch, look
+):
     words = tmp_path / "words.csv"
     words.write_text("x\n1\n")
     with jl.open(tmp_path / "lab") as ws, jl.open(tmp_path / "lab") as other:

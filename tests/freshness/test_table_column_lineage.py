@@ -62,7 +62,7 @@ def two(lab: Lab) -> Lab:
 
 
 @pytest.mark.parametrize("sql", statements())
-def test_a_column_that_no_edge_leads_from_changes_nothing(two: Lab, sql: str) -> None:
+def test_a_column_that_no_edge_leads_from_changes_nothing(two, sql):
     """Every column of every input is replaced by other values in turn: only columns that an edge
     leads to may come out different."""
     two.ws.materialize("t", sql)
@@ -89,11 +89,11 @@ def test_a_column_that_no_edge_leads_from_changes_nothing(two: Lab, sql: str) ->
             con.register(source, pa.table(frame))
 
 
-def test_there_are_enough_statements() -> None:
+def test_there_are_enough_statements():
     assert len(statements()) >= 25
 
 
-def test_values_are_told_from_what_filters_and_groups(papers: Lab) -> None:
+def test_values_are_told_from_what_filters_and_groups(papers):
     assert edges(papers, "titles") == {
         ("papers.id", "id", "direct"),
         ("papers.title", "title", "direct"),
@@ -114,7 +114,7 @@ def test_values_are_told_from_what_filters_and_groups(papers: Lab) -> None:
     } <= own
 
 
-def test_a_filter_column_that_is_also_put_out_is_direct_there(two: Lab) -> None:
+def test_a_filter_column_that_is_also_put_out_is_direct_there(two):
     two.ws.materialize("t", "SELECT n, id FROM a WHERE n > 3")
     assert edges(two, "t") == {
         ("a.n", "n", "direct"),
@@ -123,7 +123,7 @@ def test_a_filter_column_that_is_also_put_out_is_direct_there(two: Lab) -> None:
     }
 
 
-def test_a_join_names_the_columns_of_both_sides(two: Lab) -> None:
+def test_a_join_names_the_columns_of_both_sides(two):
     two.ws.materialize("t", "SELECT a.grp, b.m AS most FROM a JOIN b ON a.id = b.id")
     assert {e for e in edges(two, "t") if e[2] == "direct"} == {
         ("a.grp", "grp", "direct"),
@@ -132,12 +132,12 @@ def test_a_join_names_the_columns_of_both_sides(two: Lab) -> None:
     assert {("a.id", "most", "rows"), ("b.id", "grp", "rows")} <= edges(two, "t")
 
 
-def test_a_star_is_bound_to_columns(two: Lab) -> None:
+def test_a_star_is_bound_to_columns(two):
     two.ws.materialize("t", "SELECT * FROM a WHERE n > 1")
     assert {e for e in edges(two, "t") if e[2] == "direct"} == {(f"a.{c}", c, "direct") for c in A}
 
 
-def test_columns_go_by_their_place_in_a_union(two: Lab) -> None:
+def test_columns_go_by_their_place_in_a_union(two):
     two.ws.materialize("t", "SELECT id, grp FROM a UNION ALL SELECT m, tag FROM b")
     assert {e[:2] for e in edges(two, "t")} == {
         ("a.id", "id"),
@@ -147,7 +147,7 @@ def test_columns_go_by_their_place_in_a_union(two: Lab) -> None:
     }
 
 
-def test_the_key_and_the_texts_of_an_embedding_are_told_apart(papers: Lab) -> None:
+def test_the_key_and_the_texts_of_an_embedding_are_told_apart(papers):
     papers.ws.embed(
         "vectors", "papers", key="id", text=["title"], model="hashing", where="year > 2019"
     )
@@ -160,35 +160,33 @@ def test_the_key_and_the_texts_of_an_embedding_are_told_apart(papers: Lab) -> No
     }
 
 
-def test_every_column_stands_behind_every_column_of_rows_from_outside(papers: Lab) -> None:
+def test_every_column_stands_behind_every_column_of_rows_from_outside(papers):
     papers.ws.register("given", pa.table({"x": [1], "y": [2]}), producer="job", inputs=["papers"])
     assert {e[:2] for e in edges(papers, "given")} == {
         (f"papers.{c}", d) for c in ("id", "title", "year") for d in ("x", "y")
     }
 
 
-def test_a_statement_that_no_longer_binds_keeps_every_column_it_read(papers: Lab) -> None:
+def test_a_statement_that_no_longer_binds_keeps_every_column_it_read(papers):
     papers.csv("papers", "id,name,year", "1,G,2020")
     assert {e[:2] for e in edges(papers, "titles")} == {
         (f"papers.{c}", d) for c in ("id", "title", "year") for d in ("id", "title")
     } | {("titles.id", "id")}
 
 
-def test_count_rests_on_no_column(two: Lab) -> None:
+def test_count_rests_on_no_column(two):
     two.ws.materialize("t", "SELECT count(*) AS n FROM a")
     assert edges(two, "t") == set()
 
 
-def test_bound_values_are_put_in(two: Lab) -> None:
+def test_bound_values_are_put_in(two):
     two.ws.materialize(
         "t", "SELECT id + $more AS id FROM a WHERE n > $least", params={"more": 1, "least": 2}
     )
     assert edges(two, "t") == {("a.id", "id", "direct"), ("a.n", "id", "rows")}
 
 
-def test_it_is_asked_once_and_survives_a_restart(
-    papers: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_is_asked_once_and_survives_a_restart(papers, monkeypatch):
     before = edges(papers, "titles")
     papers.reopen()
     monkeypatch.setattr(
@@ -198,7 +196,7 @@ def test_it_is_asked_once_and_survives_a_restart(
     assert edges(papers, "titles") == before
 
 
-def test_the_relation_and_the_verb_say_the_same(papers: Lab) -> None:
+def test_the_relation_and_the_verb_say_the_same(papers):
     rows = papers.ws.sql("SELECT * FROM jammi_catalog.column_lineage").fetchall()
     found = papers.ws.lineage(columns=True).column_edges
     assert sorted(rows) == sorted(
@@ -207,13 +205,13 @@ def test_the_relation_and_the_verb_say_the_same(papers: Lab) -> None:
     assert ("papers", "year", "titles", "id") in rows
 
 
-def test_directions_and_depth_bound_the_columns_too(papers: Lab) -> None:
+def test_directions_and_depth_bound_the_columns_too(papers):
     found = papers.ws.lineage("titles", direction="down", columns=True)
     assert {(e.input, e.derived) for e in found.column_edges} == {("titles", "first")}
     assert papers.ws.lineage("titles").column_edges == []
 
 
-def test_a_tenant_sees_the_columns_of_its_own_tables(lab: Lab) -> None:
+def test_a_tenant_sees_the_columns_of_its_own_tables(lab):
     lab.csv("shared", "id", "1")
     with lab.ws.tenant("acme"):
         lab.ws.materialize("own", "SELECT id AS x FROM shared")
@@ -229,7 +227,7 @@ def texts(html: str) -> list[str]:
     return ["".join(t.itertext()) for t in svg.iter("{http://www.w3.org/2000/svg}text")]
 
 
-def test_the_text_lists_what_each_column_is_made_from(papers: Lab) -> None:
+def test_the_text_lists_what_each_column_is_made_from(papers):
     assert repr(papers.ws.lineage("titles", direction="up", columns=True)).split("\n") == [
         "titles (sql, version 1): fresh",
         "  id    ← papers.id, by papers.year",
@@ -237,7 +235,7 @@ def test_the_text_lists_what_each_column_is_made_from(papers: Lab) -> None:
     ]
 
 
-def test_the_picture_has_a_line_for_every_column(papers: Lab) -> None:
+def test_the_picture_has_a_line_for_every_column(papers):
     html = papers.ws.lineage("titles", direction="up", columns=True)._repr_html_()
     assert {"papers", "source", "titles", "sql, version 1", "id", "title", "year"} <= set(
         texts(html)
@@ -245,7 +243,7 @@ def test_the_picture_has_a_line_for_every_column(papers: Lab) -> None:
     assert "papers.year" in html  # the words for those who do not see it
 
 
-def test_what_would_not_be_readable_is_folded() -> None:
+def test_what_would_not_be_readable_is_folded():
     nodes = [Node("source", "wide"), Node("sql", "narrow", 1)]
     found = [ColumnEdge("wide", f"c{i:02d}", "narrow", "x") for i in range(40)]
     shown = texts(column_lineage_svg(nodes, found, NodeStates()).html)
@@ -253,7 +251,7 @@ def test_what_would_not_be_readable_is_folded() -> None:
     assert "… 27 more columns" in shown
 
 
-def test_hostile_names_do_no_harm() -> None:
+def test_hostile_names_do_no_harm():
     nodes = [Node("source", "<b>&\n"), Node("sql", 'x"', 1)]
     form = column_lineage_svg(
         nodes, [ColumnEdge("<b>&\n", "<script>", 'x"', "\u202ey")], NodeStates()
@@ -265,7 +263,7 @@ def test_hostile_names_do_no_harm() -> None:
 # -- as a graph of networkx ------------------------------------------------------------------------
 
 
-def test_networkx_gets_nodes_and_edges_by_name(papers: Lab) -> None:
+def test_networkx_gets_nodes_and_edges_by_name(papers):
     papers.ws.materialize("papers", "SELECT id FROM papers")
     graph = papers.ws.lineage().to_networkx()
     assert set(graph.successors("titles")) == {"first"}
@@ -278,16 +276,14 @@ def test_networkx_gets_nodes_and_edges_by_name(papers: Lab) -> None:
     }
 
 
-def test_without_networkx_the_error_says_what_to_do(
-    papers: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_networkx_the_error_says_what_to_do(papers, monkeypatch):
     monkeypatch.setitem(sys.modules, "networkx", None)
     with pytest.raises(jl.ExtensionMissing) as missing:
         papers.ws.lineage().to_networkx()
     assert "jammi-lab[networkx]" in str(missing.value)
 
 
-def test_a_flowchart_keeps_a_source_and_a_recipe_of_one_name_apart(papers: Lab) -> None:
+def test_a_flowchart_keeps_a_source_and_a_recipe_of_one_name_apart(papers):
     papers.ws.materialize("papers", "SELECT id FROM papers")
     chart = papers.ws.lineage("papers", direction="up").to_mermaid()
     assert chart.split("\n") == [
@@ -299,7 +295,7 @@ def test_a_flowchart_keeps_a_source_and_a_recipe_of_one_name_apart(papers: Lab) 
     ]
 
 
-def test_a_wide_table_has_the_edges_of_each_column(lab: Lab) -> None:
+def test_a_wide_table_has_the_edges_of_each_column(lab):
     frame = pa.table({f"c{number}": [number] for number in range(120)})
     lab.ws.sources.add("wide", frame)
     lab.ws.materialize("t", "SELECT *, c1 + c2 AS total FROM wide WHERE c3 > 0 ORDER BY c4")
@@ -314,7 +310,7 @@ def test_a_wide_table_has_the_edges_of_each_column(lab: Lab) -> None:
     }
 
 
-def test_a_table_of_many_columns_has_no_column_lineage(lab: Lab) -> None:
+def test_a_table_of_many_columns_has_no_column_lineage(lab):
     """Bound one by one they took minutes."""
     lab.ws.sources.add("wide", pa.table({f"c{number}": [number] for number in range(300)}))
     lab.ws.materialize("t", "SELECT * FROM wide")

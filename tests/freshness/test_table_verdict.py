@@ -72,7 +72,7 @@ def facts(*anchors: Anchor, now: dict[str, State] | None = None, **changes: obje
     )  # type: ignore[arg-type]
 
 
-def test_anchors_compare_without_the_version_for_people_and_the_cost_of_the_look() -> None:
+def test_anchors_compare_without_the_version_for_people_and_the_cost_of_the_look():
     one = Anchor(
         input=source("a"),
         kind=AnchorKind.RESULT_DIGEST,
@@ -132,19 +132,19 @@ OWN = {
 
 
 @pytest.mark.parametrize("what", OWN)
-def test_the_verdict_on_a_table_on_its_own(what: str) -> None:
+def test_the_verdict_on_a_table_on_its_own(what):
     evidence, expected = OWN[what]
     assert evaluate_table(evidence) == expected
 
 
-def test_fresh_verdicts_are_equal_and_never_unequal() -> None:
+def test_fresh_verdicts_are_equal_and_never_unequal():
     for one, other in itertools.product((Fresh(), Fresh(["a word"])), repeat=2):
         assert one == other
         assert not one != other  # noqa: SIM202
     assert Fresh() != DOUBT
 
 
-def test_an_input_whose_state_is_unknown_makes_it_undecidable_and_says_why() -> None:
+def test_an_input_whose_state_is_unknown_makes_it_undecidable_and_says_why():
     verdict = evaluate_table(facts(anchor("a"), now={"a": Unknown("server down")}))
     assert isinstance(verdict, Undecidable)
     assert [(a.input.name, a.note, a.pinned, a.path) for a in verdict.unpinned] == [
@@ -153,7 +153,7 @@ def test_an_input_whose_state_is_unknown_makes_it_undecidable_and_says_why() -> 
     assert not verdict.known_stale
 
 
-def test_bytes_that_cannot_be_read_are_undecidable() -> None:
+def test_bytes_that_cannot_be_read_are_undecidable():
     verdict = evaluate_table(facts(damage=Unknown("Permission denied")))
     assert isinstance(verdict, Undecidable)
     assert verdict.unpinned[0].note == "its files cannot be read: Permission denied"
@@ -166,7 +166,7 @@ STALE = Stale([ADVANCED])
 DOUBT = Undecidable([unpinned_anchor(source("s"), NOW, "down")], [ADVANCED])
 
 
-def test_the_way_grows_from_the_direct_parent_to_the_table_with_the_reason() -> None:
+def test_the_way_grows_from_the_direct_parent_to_the_table_with_the_reason():
     child = evaluate_table(facts(), [("p", STALE)])
     grandchild = evaluate_table(facts(), [("c", child)])
     assert grandchild == PossiblyStale([Cause(ADVANCED, ["c", "p"])])
@@ -185,18 +185,18 @@ BOTH = [DefinitionChanged("x", "y"), ADVANCED]
         (Damaged("ff"), PossiblyStale([Cause(Damaged("ff"), ["p"])])),
     ],
 )
-def test_a_parent_gives_its_reasons_as_causes(parent: Verdict, expected: Verdict) -> None:
+def test_a_parent_gives_its_reasons_as_causes(parent, expected):
     assert evaluate_table(facts(), [("p", parent)]) == expected
 
 
-def test_a_diamond_names_its_root_once_by_the_shortest_way() -> None:
+def test_a_diamond_names_its_root_once_by_the_shortest_way():
     root = evaluate_table(facts(), [("r", STALE)])
     longer = evaluate_table(facts(), [("x", root)])
     for order in itertools.permutations([("left", longer), ("right", root)]):
         assert evaluate_table(facts(), order) == PossiblyStale([Cause(ADVANCED, ["right", "r"])])
 
 
-def test_a_diamond_names_its_doubt_once_by_the_shortest_way() -> None:
+def test_a_diamond_names_its_doubt_once_by_the_shortest_way():
     near = evaluate_table(facts(), [("r", DOUBT)])
     far = evaluate_table(facts(), [("x", near)])
     for order in itertools.permutations([("left", far), ("right", near)]):
@@ -205,13 +205,13 @@ def test_a_diamond_names_its_doubt_once_by_the_shortest_way() -> None:
         assert [a.path for a in verdict.unpinned] == [["right", "r"]]
 
 
-def test_own_doubts_and_inherited_ones_are_told_together() -> None:
+def test_own_doubts_and_inherited_ones_are_told_together():
     verdict = evaluate_table(facts(anchor("a"), now={"a": Unknown("down")}), [("p", DOUBT)])
     assert isinstance(verdict, Undecidable)
     assert [(a.input.name, a.path) for a in verdict.unpinned] == [("a", []), ("s", ["p"])]
 
 
-def test_a_parent_without_manifest_makes_it_undecidable() -> None:
+def test_a_parent_without_manifest_makes_it_undecidable():
     verdict = evaluate_table(facts(), [("p", MissingManifest())])
     assert isinstance(verdict, Undecidable)
     assert verdict.unpinned[0].path == ["p"]
@@ -279,8 +279,8 @@ def own_doubts(what: Evidence, inputs: dict[str, str]) -> bool:
 
 @given(situations())
 def test_the_verdict_follows_the_order_of_precedence(
-    situation: Situation,
-) -> None:
+    situation,
+):
     what, inputs, parents = situation
     if not what.ready:
         expected = "stale"
@@ -303,8 +303,8 @@ def test_the_verdict_follows_the_order_of_precedence(
 
 @given(situations())
 def test_it_is_never_fresh_when_anything_differs_or_is_unpinned(
-    situation: Situation,
-) -> None:
+    situation,
+):
     what, inputs, parents = situation
     if evaluate_table(what, parents) == Fresh():
         assert what.recorded == what.current is not None
@@ -314,8 +314,8 @@ def test_it_is_never_fresh_when_anything_differs_or_is_unpinned(
 
 @given(situations())
 def test_reasons_are_exactly_what_moved_in_order(
-    situation: Situation,
-) -> None:
+    situation,
+):
     what, inputs, parents = situation
     verdict = evaluate_table(what, parents)
     if not what.ready or not isinstance(verdict, Stale | Undecidable):
@@ -338,9 +338,7 @@ def test_reasons_are_exactly_what_moved_in_order(
 
 
 @given(situations(), st.randoms())
-def test_the_order_in_which_things_are_told_does_not_matter(
-    situation: Situation, random: object
-) -> None:
+def test_the_order_in_which_things_are_told_does_not_matter(situation, random):
     what, _, parents = situation
     anchors = list(what.anchors)
     random.shuffle(anchors)  # type: ignore[attr-defined]
@@ -350,8 +348,8 @@ def test_the_order_in_which_things_are_told_does_not_matter(
 
 @given(situations())
 def test_every_verdict_reads_as_a_sentence_and_comes_back_from_its_dict(
-    situation: Situation,
-) -> None:
+    situation,
+):
     verdict = evaluate_table(situation[0], situation[2])
     assert str(verdict)
     assert verdict.to_dict()["kind"] == verdict_code(verdict)
@@ -384,7 +382,7 @@ KNOWS = {
 
 
 @pytest.mark.parametrize("module", sorted(PURE))
-def test_the_evaluator_and_its_values_can_reach_nothing(module: str) -> None:
+def test_the_evaluator_and_its_values_can_reach_nothing(module):
     tree = ast.parse(
         Path(importlib.import_module(module).__file__ or "").read_text(encoding="utf-8")
     )
@@ -403,8 +401,8 @@ def test_the_evaluator_and_its_values_can_reach_nothing(module: str) -> None:
 
 @given(situations())
 def test_the_evaluator_changes_nothing_and_says_the_same_again(
-    situation: Situation,
-) -> None:
+    situation,
+):
     before = copy.deepcopy((situation[0], situation[2]))
     first = evaluate_table(situation[0], situation[2])
     assert (
@@ -429,7 +427,7 @@ def many_ways(parent: str, roots: int, length: int) -> tuple[str, Verdict]:
     )
 
 
-def test_of_very_many_roots_the_nearest_are_named_and_at_least_one_by_each_parent() -> None:
+def test_of_very_many_roots_the_nearest_are_named_and_at_least_one_by_each_parent():
     verdict = evaluate_table(
         facts(anchor("a")), [many_ways("near", 40, 1), many_ways("far", 40, 5)]
     )
@@ -440,7 +438,7 @@ def test_of_very_many_roots_the_nearest_are_named_and_at_least_one_by_each_paren
     )
 
 
-def test_up_to_the_bound_every_root_is_named() -> None:
+def test_up_to_the_bound_every_root_is_named():
     verdict = evaluate_table(
         facts(anchor("a")),
         [many_ways("near", MAX_CAUSES // 2, 1), many_ways("far", MAX_CAUSES // 2, 5)],
@@ -449,7 +447,7 @@ def test_up_to_the_bound_every_root_is_named() -> None:
     assert len(verdict.causes) == MAX_CAUSES
 
 
-def test_every_parent_keeps_a_cause_even_when_there_are_more_parents_than_the_bound() -> None:
+def test_every_parent_keeps_a_cause_even_when_there_are_more_parents_than_the_bound():
     verdict = evaluate_table(
         facts(anchor("a")), [many_ways(f"p{n}", 2, 1) for n in range(3 * MAX_CAUSES)]
     )

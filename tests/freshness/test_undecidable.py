@@ -6,8 +6,6 @@ import gzip
 import lzma
 import os
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
 import polars as pl
@@ -29,9 +27,7 @@ FRAMES = {
 
 
 @pytest.mark.parametrize("kind", FRAMES)
-def test_an_equal_frame_is_fresh_another_one_is_stale_by_the_columns_read(
-    lab: Lab, kind: str
-) -> None:
+def test_an_equal_frame_is_fresh_another_one_is_stale_by_the_columns_read(lab, kind):
     make = FRAMES[kind]
     lab.ws.sources.add("f", make([10, 20]))
     lab.ws.materialize("ids", "SELECT id FROM f")
@@ -43,8 +39,8 @@ def test_an_equal_frame_is_fresh_another_one_is_stale_by_the_columns_read(
 
 
 def test_a_table_of_a_frame_that_is_gone_is_judged_by_what_the_frame_was_made_from(
-    lab: Lab,
-) -> None:
+    lab,
+):
     lab.csv("a", "id", "1", "2")
     lab.ws.materialize("t", "SELECT id FROM a")
     lab.ws.sources.add("f", lab.ws.table("t").read().arrow())
@@ -63,14 +59,14 @@ def test_a_table_of_a_frame_that_is_gone_is_judged_by_what_the_frame_was_made_fr
     assert lab.verdict("u") == "fresh"
 
 
-def test_the_frame_of_one_handle_is_absent_in_another(lab: Lab) -> None:
+def test_the_frame_of_one_handle_is_absent_in_another(lab):
     lab.ws.sources.add("f", pl.DataFrame({"id": [1, 2]}))
     lab.ws.materialize("t", "SELECT id FROM f")
     with lab.open() as other:
         assert isinstance(other.staleness("t"), jl.Undecidable)
 
 
-def test_a_removed_frame_has_vanished(lab: Lab) -> None:
+def test_a_removed_frame_has_vanished(lab):
     lab.ws.sources.add("f", pl.DataFrame({"id": [1, 2]}))
     lab.ws.materialize("t", "SELECT id FROM f")
     lab.ws.sources.remove("f")
@@ -82,7 +78,7 @@ def test_a_removed_frame_has_vanished(lab: Lab) -> None:
     assert lab.verdict("t") == "undecidable"
 
 
-def test_a_frame_in_a_variable_of_the_notebook_decides_by_its_content(lab: Lab) -> None:
+def test_a_frame_in_a_variable_of_the_notebook_decides_by_its_content(lab):
     variables: dict[str, object] = {"people": pl.DataFrame({"id": [1, 2]})}
     lab.ws.frames_from(lambda: variables)
     services_of(lab.ws).materializer.materialize("t", jl.Sql("SELECT id FROM people"), frames=True)
@@ -97,7 +93,7 @@ def test_a_frame_in_a_variable_of_the_notebook_decides_by_its_content(lab: Lab) 
     assert isinstance(lab.ws.staleness("t"), jl.Undecidable)
 
 
-def test_a_plan_names_the_frame_that_is_missing_and_does_not_run(lab: Lab) -> None:
+def test_a_plan_names_the_frame_that_is_missing_and_does_not_run(lab):
     there, missing = pl.DataFrame({"id": [1, 2]}), pl.DataFrame({"id": [1, 2]})
     variables: dict[str, object] = {"a": there, "b": missing}
     lab.ws.frames_from(lambda: variables)
@@ -112,7 +108,7 @@ def test_a_plan_names_the_frame_that_is_missing_and_does_not_run(lab: Lab) -> No
     assert lab.ws.recompute().executed == ["t"]
 
 
-def test_a_source_registered_under_the_name_of_a_variable_is_what_counts(lab: Lab) -> None:
+def test_a_source_registered_under_the_name_of_a_variable_is_what_counts(lab):
     variables: dict[str, object] = {"people": pl.DataFrame({"id": [1, 2]})}
     lab.ws.frames_from(lambda: variables)
     services_of(lab.ws).materializer.materialize("t", jl.Sql("SELECT id FROM people"), frames=True)
@@ -120,7 +116,7 @@ def test_a_source_registered_under_the_name_of_a_variable_is_what_counts(lab: La
     assert lab.verdict("t") == "stale"
 
 
-def test_a_frame_changed_while_its_rows_are_read_does_not_count(lab: Lab) -> None:
+def test_a_frame_changed_while_its_rows_are_read_does_not_count(lab):
     frame = pd.DataFrame({"id": range(1000)})
     lab.ws.sources.add("f", frame)
 
@@ -137,7 +133,7 @@ def test_a_frame_changed_while_its_rows_are_read_does_not_count(lab: Lab) -> Non
 # -- the clock -------------------------------------------------------------------------------------
 
 
-def test_what_reads_the_date_is_fresh_until_midnight_and_then_stale(lab: Lab) -> None:
+def test_what_reads_the_date_is_fresh_until_midnight_and_then_stale(lab):
     lab.ws.materialize("t", "SELECT current_date AS day")
     assert lab.verdict("t") == "fresh"
     lab.clock.ahead = 24 * 3600
@@ -156,22 +152,20 @@ def test_what_reads_the_date_is_fresh_until_midnight_and_then_stale(lab: Lab) ->
 @pytest.mark.parametrize(
     "statement", ["SELECT today() AS day", "SELECT 1 AS one WHERE current_date > DATE '2020-01-01'"]
 )
-def test_every_way_to_read_the_date_counts(lab: Lab, statement: str) -> None:
+def test_every_way_to_read_the_date_counts(lab, statement):
     lab.ws.materialize("t", statement)
     lab.clock.ahead = 24 * 3600
     assert lab.verdict("t") == "stale"
 
 
-def test_a_column_called_like_the_clock_is_a_column(lab: Lab) -> None:
+def test_a_column_called_like_the_clock_is_a_column(lab):
     lab.parquet("s", current_date=[1])
     lab.ws.materialize("t", "SELECT current_date FROM s")
     lab.clock.ahead = 24 * 3600
     assert lab.verdict("t") == "fresh"
 
 
-def test_another_time_zone_of_the_process_changes_nothing(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_time_zone_of_the_process_changes_nothing(lab, monkeypatch):
     lab.csv("s", "id,moment", "1,2026-01-01 00:30:00")
     statement = "SELECT current_date AS day, moment::TIMESTAMPTZ AS moment FROM s"
     lab.ws.materialize("t", statement)
@@ -191,7 +185,7 @@ def step(t):
     return [{"hour": at.hour} for (at,) in t.fetchall()]
 
 
-def test_another_time_zone_of_the_engine_is_another_definition(lab: Lab) -> None:
+def test_another_time_zone_of_the_engine_is_another_definition(lab):
     lab.ws.materialize("t", "SELECT TIMESTAMPTZ '2026-01-01 00:00:00+00' AS at")
     lab.ws.compute("step", step, inputs="t")
     lab._settings["engine.timezone"] = "Asia/Tokyo"
@@ -212,9 +206,7 @@ def test_another_time_zone_of_the_engine_is_another_definition(lab: Lab) -> None
         ("SELECT * FROM range(10) USING SAMPLE 3", "sample"),
     ],
 )
-def test_a_volatile_statement_is_undecidable_and_says_by_what(
-    lab: Lab, statement: str, why: str
-) -> None:
+def test_a_volatile_statement_is_undecidable_and_says_by_what(lab, statement, why):
     lab.ws.materialize("t", statement)
     verdict = lab.ws.staleness("t")
     assert isinstance(verdict, jl.Undecidable)
@@ -225,7 +217,7 @@ def test_a_volatile_statement_is_undecidable_and_says_by_what(
     assert lab.ws.lookup(statement) is None
 
 
-def test_what_is_certain_of_a_volatile_table_is_told_with_it(lab: Lab) -> None:
+def test_what_is_certain_of_a_volatile_table_is_told_with_it(lab):
     lab.csv("s", "id", "1")
     lab.ws.materialize("t", "SELECT id, random() AS r FROM s")
     lab.csv("s", "id", "2")
@@ -237,7 +229,7 @@ def test_what_is_certain_of_a_volatile_table_is_told_with_it(lab: Lab) -> None:
 # -- owners' words and costs -----------------------------------------------------------------------
 
 
-def test_an_anchor_on_a_column_rests_on_that_word_and_says_so(lab: Lab) -> None:
+def test_an_anchor_on_a_column_rests_on_that_word_and_says_so(lab):
     path = lab.path("s.csv")
     path.write_text("id,updated\n1,5\n2,6\n")
     lab.ws.sources.add("s", str(path), anchor="column:updated")
@@ -249,7 +241,7 @@ def test_an_anchor_on_a_column_rests_on_that_word_and_says_so(lab: Lab) -> None:
     assert "column:updated" in str(lab.ws.staleness("t"))
 
 
-def test_a_board_does_not_read_what_is_dear_and_says_what_it_would_take(tmp_path: object) -> None:
+def test_a_board_does_not_read_what_is_dear_and_says_what_it_would_take(tmp_path):
     lab = Lab(tmp_path, **{"look.scan_bytes": 10})  # type: ignore[arg-type]
     lab.csv("s", "id", *map(str, range(100)))
     lab.ws.materialize("t", "SELECT id FROM s")
@@ -266,9 +258,7 @@ def test_a_board_does_not_read_what_is_dear_and_says_what_it_would_take(tmp_path
 @pytest.mark.parametrize(
     ("name", "packed"), [("s.csv.xz", lzma.compress), ("s.csv.gz", gzip.compress)]
 )
-def test_a_board_does_not_unpack_more_than_it_may_read(
-    tmp_path: Path, name: str, packed: Callable[[bytes], bytes]
-) -> None:
+def test_a_board_does_not_unpack_more_than_it_may_read(tmp_path, name, packed):
     lab = Lab(tmp_path, **{"look.scan_bytes": 10_000})
     file = lab.path(name)
     file.write_bytes(packed(b"id\n1\n"))
@@ -282,7 +272,7 @@ def test_a_board_does_not_unpack_more_than_it_may_read(
     lab.ws.close()
 
 
-def test_an_input_that_does_not_answer_in_time_is_undecidable(tmp_path: object) -> None:
+def test_an_input_that_does_not_answer_in_time_is_undecidable(tmp_path):
     lab = Lab(tmp_path, **{"look.timeout_seconds": 0.3})  # type: ignore[arg-type]
     lab.csv("s", "id", "1")
     lab.ws.materialize("t", "SELECT id FROM s")
@@ -301,8 +291,8 @@ def test_an_input_that_does_not_answer_in_time_is_undecidable(tmp_path: object) 
 
 
 def test_a_manifest_of_a_later_release_makes_its_table_undecidable_and_a_lost_one_changes_nothing(
-    lab: Lab,
-) -> None:
+    lab,
+):
     lab.ws.sources.add("f", pa.table({"id": [1, 2]}))
     table = lab.ws.materialize("t", "SELECT id FROM f")
     file = table.path.with_name(table.path.name.removesuffix(".parquet") + ".materialization.json")

@@ -167,7 +167,7 @@ def _recomputed(folder: Path, location: Path, texts: list[str]) -> list[list[str
 @every_case
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(sized(1, len(KINDS))))
-def test_what_is_fresh_is_what_a_computation_gives(tmp_path: Path, kind: str, seed: int) -> None:
+def test_what_is_fresh_is_what_a_computation_gives(tmp_path, kind, seed):
     rng = random.Random(seed)
     rows = _rows(rng)
     path = tmp_path / f"t.{kind}"

@@ -36,7 +36,7 @@ def everything(lab: Lab) -> tuple[dict[str, str], dict[str, list[Any]]]:
     return files, rows
 
 
-def test_a_changed_source_makes_its_readers_stale_and_theirs_possibly_stale(papers: Lab) -> None:
+def test_a_changed_source_makes_its_readers_stale_and_theirs_possibly_stale(papers):
     status = papers.ws.what_if(changed=["papers"])
     assert words(status) == {"first": "possibly_stale", "titles": "stale"}
     assert said(status["titles"].verdict) == ["advanced papers"]
@@ -44,11 +44,11 @@ def test_a_changed_source_makes_its_readers_stale_and_theirs_possibly_stale(pape
     assert said(status["first"].verdict) == ["advanced papers ← titles"]
 
 
-def test_a_changed_recipe_makes_its_readers_stale_and_not_itself(papers: Lab) -> None:
+def test_a_changed_recipe_makes_its_readers_stale_and_not_itself(papers):
     assert words(papers.ws.what_if(changed="titles")) == {"first": "stale", "titles": "fresh"}
 
 
-def test_nothing_that_changes_is_the_status_as_it_is(papers: Lab) -> None:
+def test_nothing_that_changes_is_the_status_as_it_is(papers):
     assert (
         words(papers.ws.what_if())
         == words(papers.ws.status())
@@ -56,7 +56,7 @@ def test_nothing_that_changes_is_the_status_as_it_is(papers: Lab) -> None:
     )
 
 
-def test_what_is_stale_already_stays_so(papers: Lab) -> None:
+def test_what_is_stale_already_stays_so(papers):
     papers.csv("papers", "id,title,year", "9,New,2020")
     papers.csv("other", "id", "1")
     papers.ws.materialize("third", "SELECT id FROM other")
@@ -67,7 +67,7 @@ def test_what_is_stale_already_stays_so(papers: Lab) -> None:
     }
 
 
-def test_a_redefined_recipe_would_be_stale_by_its_definition(papers: Lab) -> None:
+def test_a_redefined_recipe_would_be_stale_by_its_definition(papers):
     status = papers.ws.what_if(
         redefine={"titles": "SELECT id, title FROM papers WHERE year > 2020"}
     )
@@ -77,14 +77,14 @@ def test_a_redefined_recipe_would_be_stale_by_its_definition(papers: Lab) -> Non
     assert [r.verdict for r in papers.ws.status()] == [r.verdict for r in status]
 
 
-def test_a_cosmetic_redefinition_would_change_nothing(papers: Lab) -> None:
+def test_a_cosmetic_redefinition_would_change_nothing(papers):
     status = papers.ws.what_if(
         redefine={"TITLES": "select  ID, title from papers p -- all\nwhere year > 2019"}
     )
     assert words(status) == {"first": "fresh", "titles": "fresh"}
 
 
-def test_a_redefinition_keeps_the_key_and_the_bound_values_that_it_names(papers: Lab) -> None:
+def test_a_redefinition_keeps_the_key_and_the_bound_values_that_it_names(papers):
     papers.ws.materialize(
         "since",
         "SELECT id, year FROM papers WHERE year > $year AND id > $id",
@@ -117,18 +117,18 @@ def test_a_redefinition_keeps_the_key_and_the_bound_values_that_it_names(papers:
         papers.ws.what_if(redefine={"since": "SELECT year FROM papers"})
 
 
-def test_a_redefinition_that_would_read_itself_is_a_cycle(papers: Lab) -> None:
+def test_a_redefinition_that_would_read_itself_is_a_cycle(papers):
     with pytest.raises(jl.DependencyCycle) as circle:
         papers.ws.what_if(redefine={"titles": "SELECT id FROM jammi.first"})
     assert {"titles", "first"} <= set(circle.value.path)
 
 
-def test_changes_and_redefinitions_are_seen_together(papers: Lab) -> None:
+def test_changes_and_redefinitions_are_seen_together(papers):
     status = papers.ws.what_if(changed=["papers"], redefine={"titles": "SELECT id FROM papers"})
     assert said(status["titles"].verdict) == ["definition", "advanced papers"]
 
 
-def test_a_table_inside_a_source_can_be_named(lab: Lab) -> None:
+def test_a_table_inside_a_source_can_be_named(lab):
     path = lab.path("shop.sqlite")
     with sqlite3.connect(path) as db:
         db.executescript(
@@ -145,20 +145,20 @@ def test_a_table_inside_a_source_can_be_named(lab: Lab) -> None:
     assert words(lab.ws.what_if(changed=["SHOP"])) == {"ta": "stale", "tb": "stale"}
 
 
-def test_what_cannot_be_decided_stays_undecidable(papers: Lab) -> None:
+def test_what_cannot_be_decided_stays_undecidable(papers):
     papers.ws.materialize("now", "SELECT id, now() AS t FROM papers")
     verdict = papers.ws.what_if(changed=["papers"])["now"].verdict
     assert isinstance(verdict, jl.Undecidable)
     assert said(verdict) == ["advanced papers"]
 
 
-def test_a_reader_of_an_exact_version_does_not_mind(papers: Lab) -> None:
+def test_a_reader_of_an_exact_version_does_not_mind(papers):
     name = papers.ws.table("titles").table_name
     papers.ws.materialize("pinned", f'SELECT id FROM jammi."{name}"')
     assert words(papers.ws.what_if(changed=["titles"]))["pinned"] == "fresh"
 
 
-def test_an_unknown_name_is_a_typed_miss_with_near_names(papers: Lab) -> None:
+def test_an_unknown_name_is_a_typed_miss_with_near_names(papers):
     with pytest.raises(jl.TableNotFound) as missing:
         papers.ws.what_if(changed=["paper"])
     assert missing.value.near == ("papers",)
@@ -169,13 +169,13 @@ def test_an_unknown_name_is_a_typed_miss_with_near_names(papers: Lab) -> None:
         papers.ws.what_if(changed=[3])
 
 
-def test_only_sql_can_be_imagined_otherwise(papers: Lab) -> None:
+def test_only_sql_can_be_imagined_otherwise(papers):
     papers.ws.embed("vectors", "papers", key="id", text="title", model="hashing")
     with pytest.raises(jl.InvalidArgument):
         papers.ws.what_if(redefine={"vectors": "SELECT 1 AS x"})
 
 
-def test_a_tenants_imagination_reaches_nobody_else(lab: Lab) -> None:
+def test_a_tenants_imagination_reaches_nobody_else(lab):
     lab.csv("shared", "id", "1")
     with lab.ws.tenant("acme"):
         lab.ws.materialize("own", "SELECT id FROM shared")
@@ -185,7 +185,7 @@ def test_a_tenants_imagination_reaches_nobody_else(lab: Lab) -> None:
         lab.ws.what_if(changed=["own"])
 
 
-def test_it_writes_nothing(papers: Lab) -> None:
+def test_it_writes_nothing(papers):
     papers.ws.status()
     papers.csv("papers", "id,title,year", "9,New,2020")  # what a look sees of it is new
     before = everything(papers)
@@ -195,7 +195,7 @@ def test_it_writes_nothing(papers: Lab) -> None:
     assert papers.ws.recipes()[1].definition == "SELECT id, title FROM papers WHERE year > 2019"
 
 
-def test_the_board_says_that_it_is_imagined(papers: Lab) -> None:
+def test_the_board_says_that_it_is_imagined(papers):
     status = papers.ws.what_if(changed=["papers"])
     assert "hypothetical; nothing was changed" in repr(status)
     assert "hypothetical" in status._repr_html_()

@@ -3,8 +3,7 @@ fault."""
 
 import threading
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,9 +11,11 @@ from jammi_lab.core.anchors import Input, Observed, Snapshot, Unknown, Vanished
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.inputs.observation import Kind, Observation
-from jammi_lab.workspace.assembly import Services
 from tests.inside import services_of
 from tests.waiting import until
+
+if TYPE_CHECKING:
+    from jammi_lab.workspace.assembly import Services
 
 SEEN = Snapshot(columns={"id": "BIGINT"}, whole="w", method="digest")
 
@@ -48,8 +49,8 @@ def look(ws: Any) -> Callable[..., Observation]:
 
 
 def test_an_input_is_observed_once_whatever_columns_are_asked_of_it(
-    look: Callable[..., Observation],
-) -> None:
+    look,
+):
     asked: list[str] = []
     one = look(lambda i, _: (asked.append(i.name), SEEN)[1])
     one.observe_all([(None, source("a", "x")), (None, source("a", "y")), (None, source("b"))])
@@ -58,9 +59,7 @@ def test_an_input_is_observed_once_whatever_columns_are_asked_of_it(
     assert sorted(asked) == ["a", "b"]
 
 
-def test_what_a_tenant_sees_is_not_what_another_sees(
-    look: Callable[..., Observation], ws: Any
-) -> None:
+def test_what_a_tenant_sees_is_not_what_another_sees(look, ws):
     scope: TenantScope = services_of(ws).scope
     asked: list[str | None] = []
     one = look(lambda i, _: (asked.append(scope.current), SEEN)[1])
@@ -76,9 +75,7 @@ def test_what_a_tenant_sees_is_not_what_another_sees(
 @pytest.mark.parametrize(
     "error", [SourceUnavailable("The server is down."), PermissionError(13, "Permission denied")]
 )
-def test_what_goes_wrong_outside_is_unknown_with_its_reason(
-    look: Callable[..., Observation], error: Exception
-) -> None:
+def test_what_goes_wrong_outside_is_unknown_with_its_reason(look, error):
     def fail(*_: object) -> Observed:
         raise error
 
@@ -87,13 +84,13 @@ def test_what_goes_wrong_outside_is_unknown_with_its_reason(
     assert seen.why in ("The server is down", "Permission denied")
 
 
-def test_a_kind_that_nothing_observes_is_unknown(look: Callable[..., Observation]) -> None:
+def test_a_kind_that_nothing_observes_is_unknown(look):
     assert isinstance(look(lambda *_: SEEN).observe(Input(kind="topic", name="t"), None), Unknown)
 
 
 def test_what_does_not_answer_in_time_is_unknown_and_stays_so_for_this_look(
-    look: Callable[..., Observation],
-) -> None:
+    look,
+):
     go = threading.Event()
 
     def slow(input: Input, _: Observation) -> Observed:
@@ -109,8 +106,8 @@ def test_what_does_not_answer_in_time_is_unknown_and_stays_so_for_this_look(
 
 
 def test_what_never_answers_is_not_looked_at_again_before_its_look_ends(
-    look: Callable[..., Observation],
-) -> None:
+    look,
+):
     go, looks = threading.Event(), list[str]()
 
     def slow(input: Input, _: Observation) -> Observed:
@@ -130,7 +127,7 @@ def test_what_never_answers_is_not_looked_at_again_before_its_look_ends(
     assert last.observe(source("a"), None) == SEEN
 
 
-def test_one_that_breaks_does_not_hide_the_others(look: Callable[..., Observation]) -> None:
+def test_one_that_breaks_does_not_hide_the_others(look):
     def fail(input: Input, _: Observation) -> Observed:
         if input.name == "a":
             raise OSError(5, "Input/output error")
@@ -146,8 +143,8 @@ def test_one_that_breaks_does_not_hide_the_others(look: Callable[..., Observatio
 
 
 def test_a_look_over_many_tables_asks_the_catalog_a_bounded_number_of_times(
-    ws: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    ws, tmp_path, monkeypatch
+):
     (tmp_path / "s.csv").write_text("id\n1\n")
     ws.sources.add("s", str(tmp_path / "s.csv"))
 

@@ -21,7 +21,6 @@ from jammi_lab.sources.frame_origins import origins
 from jammi_lab.sources.frames import is_frame
 from tests.cases import notebooks
 from tests.freshness.lab import Lab
-from tests.kernel_ext.conftest import Kernel
 from tests.stateful.notebooks import start
 
 BASE = (
@@ -83,17 +82,13 @@ def cells(lab: Lab) -> Cells:
     ],
     ids=["read and stored", "accumulated", "carried over"],
 )
-def test_a_table_that_a_loop_stores_depends_on_what_that_round_read(
-    cells: Cells, code: str
-) -> None:
+def test_a_table_that_a_loop_stores_depends_on_what_that_round_read(cells, code):
     cells(code)
     cells.lab.path("s1.csv").write_text("id,x\n1,500.5\n2,700.0\n")
     assert not isinstance(cells.lab.ws.staleness("s1_out"), jl.Fresh)
 
 
-def test_the_cell_that_loads_the_engine_is_followed(
-    cells: Cells, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_cell_that_loads_the_engine_is_followed(cells, monkeypatch):
     engine = "jammi_lab.sources.frame_origins"
     with monkeypatch.context() as patch:
         patch.delitem(sys.modules, engine)
@@ -124,7 +119,7 @@ CALLBACKS = {
 
 
 @pytest.mark.parametrize("what", CALLBACKS)
-def test_what_a_callback_does_between_cells_is_a_cause(cells: Cells, what: str) -> None:
+def test_what_a_callback_does_between_cells_is_a_cause(cells, what):
     define, then = CALLBACKS[what]
     cells("import ipywidgets\nbutton = ipywidgets.Button()\n" + define)
     cells("button.on_click(lambda _: call())", then, "pass")
@@ -135,14 +130,14 @@ def test_what_a_callback_does_between_cells_is_a_cause(cells: Cells, what: str) 
     assert "s1" in cells.tables()
 
 
-def test_a_message_without_callbacks_is_no_cause(cells: Cells) -> None:
+def test_a_message_without_callbacks_is_no_cause(cells):
     cells("made = df.groupby('id').size()", "def scale(d): return d.assign(x=d.x * 2)")
     cells.follower.note_message()
     cells("df = scale(df)")
     assert cells.tables() == {"s0"}
 
 
-def test_a_button_that_is_clicked_in_the_page_is_followed(papers: Kernel, tmp_path: Path) -> None:
+def test_a_button_that_is_clicked_in_the_page_is_followed(papers, tmp_path):
     for code in (
         "import jammi_lab, ipywidgets\nws = jammi_lab.get_workspace()",
         "%%jammi -m late -q\nSELECT id, year FROM papers",
@@ -163,9 +158,7 @@ def test_a_button_that_is_clicked_in_the_page_is_followed(papers: Kernel, tmp_pa
     assert "possibly stale" in papers.value("str(ws.staleness('made'))")
 
 
-def test_after_an_error_of_the_analysis_all_names_rest_on_everything(
-    cells: Cells, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_an_error_of_the_analysis_all_names_rest_on_everything(cells, monkeypatch):
     monkeypatch.setattr(CellFlow, "run", lambda *_, **__: 1 / 0)
     cells("df = pd.concat([df, ws.table('s1').pandas()])")
     monkeypatch.undo()
@@ -176,9 +169,7 @@ def test_after_an_error_of_the_analysis_all_names_rest_on_everything(
     assert cells.tables() == {"s0"}  # what cells read again is followed again
 
 
-def test_an_error_while_a_table_is_stored_is_a_ground(
-    cells: Cells, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_while_a_table_is_stored_is_a_ground(cells, monkeypatch):
     cells.begin("df = df.assign(x=other.x)")
     monkeypatch.setattr(CellFlow, "run", lambda *_, **__: 1 / 0)
     assert "is not followed (ZeroDivisionError)" in str(cells.origin().grounds)
@@ -186,20 +177,20 @@ def test_an_error_while_a_table_is_stored_is_a_ground(
 
 
 def test_a_cell_whose_end_is_not_reported_is_followed_when_the_next_one_begins(
-    cells: Cells,
-) -> None:
+    cells,
+):
     cells.begin("df['x'] = other.x.sum()")  # as a cell with `await` that was interrupted
     cells("pass")
     assert cells.tables() == {"s0", "s1"}
 
 
-def test_a_cell_that_a_cell_runs_ends_before_it(cells: Cells) -> None:
+def test_a_cell_that_a_cell_runs_ends_before_it(cells):
     cells.values["run_inner"] = lambda: cells("k = other.x.sum()")
     cells("run_inner()\ndf['x'] = k")
     assert cells.tables() == {"s0", "s1"}
 
 
-def test_cells_of_two_threads_end_in_any_order(cells: Cells) -> None:
+def test_cells_of_two_threads_end_in_any_order(cells):
     steps = [threading.Event() for _ in range(2)]
 
     def run_in_thread() -> None:
@@ -220,7 +211,7 @@ def test_cells_of_two_threads_end_in_any_order(cells: Cells) -> None:
     assert cells.tables() == {"s0", "s1"}
 
 
-def test_a_class_of_the_notebook_is_not_kept_alive() -> None:
+def test_a_class_of_the_notebook_is_not_kept_alive():
     class Step:
         def call(self) -> None: ...
 
@@ -232,7 +223,7 @@ def test_a_class_of_the_notebook_is_not_kept_alive() -> None:
     assert reference() is None
 
 
-def test_a_class_that_a_cell_defines_again_is_not_kept_alive(cells: Cells) -> None:
+def test_a_class_that_a_cell_defines_again_is_not_kept_alive(cells):
     define = "class Step:\n    def __init__(self, d): self.d = d\n    def run(self): return self.d.assign(n=1)"
     cells(define, "step = Step(df)", "made = step.run()", "import numpy as np\nv = np.sum(df.x, 0)")
     former = weakref.ref(cells.values["Step"])
@@ -242,7 +233,7 @@ def test_a_class_that_a_cell_defines_again_is_not_kept_alive(cells: Cells) -> No
     assert former() is None and held() is None
 
 
-def test_code_of_the_user_does_not_run_when_objects_are_examined(cells: Cells) -> None:
+def test_code_of_the_user_does_not_run_when_objects_are_examined(cells):
     calls: list[str] = []
     cells.values["calls"] = calls
     cells(
@@ -263,20 +254,18 @@ IN_PLACE = notebooks("in_place")
 
 
 @pytest.mark.parametrize("what", IN_PLACE)
-def test_what_a_library_is_told_to_change_in_place_is_followed(cells: Cells, what: str) -> None:
+def test_what_a_library_is_told_to_change_in_place_is_followed(cells, what):
     cells(*IN_PLACE[what])
     assert "s1" in cells.tables()
 
 
 @pytest.mark.parametrize("what", REBOUND)
-def test_a_name_that_held_another_value_while_the_cell_ran_is_followed(
-    cells: Cells, what: str
-) -> None:
+def test_a_name_that_held_another_value_while_the_cell_ran_is_followed(cells, what):
     cells(*REBOUND[what])
     assert "s1" in cells.tables()
 
 
-def test_a_cell_that_fails_after_it_replaced_a_function_is_followed(cells: Cells) -> None:
+def test_a_cell_that_fails_after_it_replaced_a_function_is_followed(cells):
     cells(CHANGE)
     with pytest.raises(ZeroDivisionError):
         cells.begin("f = change\nf(df)\nf = len\n1 / 0")
@@ -295,17 +284,15 @@ def test_a_cell_that_fails_after_it_replaced_a_function_is_followed(cells: Cells
     ],
     ids=["function", "chain", "dict of frames", "counter", "rename"],
 )
-def test_a_name_that_is_assigned_again_with_values_of_a_kind_is_no_cause(
-    cells: Cells, tmp_path: Path, code: str
-) -> None:
+def test_a_name_that_is_assigned_again_with_values_of_a_kind_is_no_cause(cells, tmp_path, code):
     (tmp_path / "mine.csv").write_text("id,x\n1,2.0\n")
     cells(f"path = {str(tmp_path / 'mine.csv')!r}", code)
     assert cells.tables() == {"s0"}
 
 
 def test_a_function_that_was_an_output_is_followed_though_ipython_replaces_it(
-    cells: Cells,
-) -> None:
+    cells,
+):
     cells(CHANGE)
     cells.values["_"] = cells.values["_3"] = cells.values["change"]
     cells.begin("_(df)\n1")
@@ -314,7 +301,7 @@ def test_a_function_that_was_an_output_is_followed_though_ipython_replaces_it(
     assert "s1" in cells.tables()
 
 
-def test_what_is_known_of_outputs_names_the_newest_cells_only(cells: Cells) -> None:
+def test_what_is_known_of_outputs_names_the_newest_cells_only(cells):
     for number in range(60):
         cells(f"df.x + {number}\nopen('/dev/null')")
         cells.values["_"] = cells.values[f"_{cells.number}"] = number

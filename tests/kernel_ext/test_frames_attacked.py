@@ -160,9 +160,7 @@ def missed_attacks(
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("which", LISTS)
-def test_what_changes_a_frame_out_of_sight_is_found(
-    lab: Lab, known: dict[str, Any], tmp_path: Path, which: str
-) -> None:
+def test_what_changes_a_frame_out_of_sight_is_found(lab, known, tmp_path, which):
     assert missed_attacks(lab, known, tmp_path, LISTS[which]) == {}
 
 
@@ -178,13 +176,13 @@ is missed then, at least."""
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("which", LISTS)
 def test_attacks_are_missed_by_an_analysis_that_sees_less(
-    lab: Lab,
-    known: dict[str, Any],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    which: str,
-    fault: str,
-) -> None:
+    lab,
+    known,
+    tmp_path,
+    monkeypatch,
+    which,
+    fault,
+):
     """The gate above fails without any of its parts."""
     part, nothing, share = FAULTS[fault]
     monkeypatch.setattr(CellFlow, part, lambda *_: nothing)
@@ -209,9 +207,7 @@ MISSED_BEFORE = (
 @soak
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("which", TOGETHER)
-def test_an_attack_whose_statements_stand_in_one_cell_is_found(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
-) -> None:
+def test_an_attack_whose_statements_stand_in_one_cell_is_found(lab, tmp_path, monkeypatch, which):
     import pandas as pd
 
     missed = dict[str, FrameOrigin]()
@@ -255,9 +251,7 @@ IN_ONE_CELL = {
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("what", IN_ONE_CELL)
-def test_a_frame_that_is_stored_in_the_middle_of_a_cell_is_followed_up_to_there(
-    lab: Lab, what: str
-) -> None:
+def test_a_frame_that_is_stored_in_the_middle_of_a_cell_is_followed_up_to_there(lab, what):
     code, depends = IN_ONE_CELL[what]
 
     materializer = services_of(lab.ws).materializer
@@ -278,7 +272,7 @@ def test_a_frame_that_is_stored_in_the_middle_of_a_cell_is_followed_up_to_there(
     assert isinstance(lab.ws.staleness("out"), jl.Fresh) == (not depends)
 
 
-def test_what_a_failed_cell_did_not_replace_keeps_its_tables(lab: Lab) -> None:
+def test_what_a_failed_cell_did_not_replace_keeps_its_tables(lab):
     follower, values = run(lab, BASE, ["df = other.assign(x=lambda d: d.x + 1)"])
     follower.end()
     code = "1 / 0\ndf = pd.DataFrame({'id': [1], 'x': [0.0]})"
@@ -291,9 +285,7 @@ def test_what_a_failed_cell_did_not_replace_keeps_its_tables(lab: Lab) -> None:
 
 @soak
 @pytest.mark.filterwarnings("ignore")
-def test_tables_stored_after_an_attack_are_not_fresh(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tables_stored_after_an_attack_are_not_fresh(lab, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     attacks = list(LISTS["first"].items())[:: sized(20, 1)]
     stored = {what: store(lab, cells, frame) for what, (frame, cells) in attacks}
@@ -309,9 +301,7 @@ def test_tables_stored_after_an_attack_are_not_fresh(
 
 
 @pytest.mark.parametrize("what", HARMLESS)
-def test_what_does_not_change_a_frame_is_no_cause(
-    lab: Lab, known: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
-) -> None:
+def test_what_does_not_change_a_frame_is_no_cause(lab, known, tmp_path, monkeypatch, what):
     monkeypatch.chdir(tmp_path)
     origin = origin_after(lab, known, HARMLESS[what], "df")
     assert [each.input.name for each in origin.inputs] == ["s0"], origin

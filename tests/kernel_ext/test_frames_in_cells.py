@@ -1,8 +1,6 @@
 """Frames that remember their tables, in a real kernel: table → frame → a few lines of Python →
 table."""
 
-from pathlib import Path
-
 import pytest
 
 from tests.kernel_ext.conftest import Kernel
@@ -29,9 +27,7 @@ def verdict(kernel: Kernel, name: str) -> str:
     return kernel.value(f"str(ws.staleness({name!r}))").strip("'\"")
 
 
-def test_a_table_made_by_cells_from_a_frame_keeps_the_tables_above_it(
-    late: Kernel, tmp_path: Path
-) -> None:
+def test_a_table_made_by_cells_from_a_frame_keeps_the_tables_above_it(late, tmp_path):
     run(
         late,
         "df = ws.table('late').pandas()",
@@ -94,7 +90,7 @@ def test_a_table_made_by_cells_from_a_frame_keeps_the_tables_above_it(
     ],
     ids=["exec", "thread", "module", "elsewhere", "database"],
 )
-def test_what_cannot_be_followed_is_a_ground(late: Kernel, code: str, ground: str) -> None:
+def test_what_cannot_be_followed_is_a_ground(late, code, ground):
     run(late, "df = ws.table('late').pandas()", code, "%%jammi -m out -q\nSELECT id FROM out_frame")
     assert verdict(late, "out").startswith("fresh*, ") and ground in verdict(late, "out")
 
@@ -110,8 +106,8 @@ def test_what_cannot_be_followed_is_a_ground(late: Kernel, code: str, ground: st
     ids=["one", "narrow-first", "narrow-last"],
 )
 def test_a_table_made_by_cells_from_a_frame_of_a_file_is_stale_when_the_file_changes(
-    late: Kernel, tmp_path: Path, statement: str, code: str
-) -> None:
+    late, tmp_path, statement, code
+):
     cells = (
         f"%%jammi df --as pandas -q\n{statement}",
         "out_frame = df.assign(age=2026 - df.year)",
@@ -130,9 +126,7 @@ def test_a_table_made_by_cells_from_a_frame_of_a_file_is_stale_when_the_file_cha
     assert verdict(late, "out").startswith("fresh")
 
 
-def test_a_table_that_adds_to_itself_rests_on_what_it_was_first_made_from(
-    late: Kernel, tmp_path: Path
-) -> None:
+def test_a_table_that_adds_to_itself_rests_on_what_it_was_first_made_from(late, tmp_path):
     run(
         late,
         "%%jammi -m log -q\nSELECT * FROM jammi.late",
@@ -145,7 +139,7 @@ def test_a_table_that_adds_to_itself_rests_on_what_it_was_first_made_from(
     assert verdict(late, "log").endswith("by way of more ← late")
 
 
-def test_a_cell_that_ran_several_times_is_named_once(late: Kernel) -> None:
+def test_a_cell_that_ran_several_times_is_named_once(late):
     run(late, "df = ws.table('late').pandas()", *["df = df.assign(n=exec('1'))"] * 8)
     run(late, "%%jammi -m out -q\nSELECT id FROM df")
     told = verdict(late, "out")
@@ -155,8 +149,8 @@ def test_a_cell_that_ran_several_times_is_named_once(late: Kernel) -> None:
 
 
 def test_a_frame_that_is_too_large_to_be_compared_is_a_ground_unless_it_is_a_table(
-    late: Kernel,
-) -> None:
+    late,
+):
     run(
         late,
         "import jammi_lab.sources.frames as f\nlimit, f.MAX_COMPARED_VALUES = f.MAX_COMPARED_VALUES, 7",
@@ -180,9 +174,7 @@ def test_a_frame_that_is_too_large_to_be_compared_is_a_ground_unless_it_is_a_tab
     ],
     ids=["rebound", "late names of a module", "names of a function", "names of a comprehension"],
 )
-def test_what_a_cell_does_not_use_is_no_cause(
-    late: Kernel, tmp_path: Path, cells: tuple[str, ...]
-) -> None:
+def test_what_a_cell_does_not_use_is_no_cause(late, tmp_path, cells):
     (tmp_path / "others.csv").write_text("id\n1\n")
     run(late, "%jammi add others others.csv", "%%jammi -m other -q\nFROM others")
     run(late, "df = ws.table('late').pandas()", "other = ws.table('other').pandas()", *cells)
@@ -195,7 +187,7 @@ def test_what_a_cell_does_not_use_is_no_cause(
     assert verdict(late, "out").endswith("by way of df ← late")
 
 
-def test_nothing_is_kept_alive(late: Kernel) -> None:
+def test_nothing_is_kept_alive(late):
     run(
         late,
         "df = ws.table('late').pandas()",
@@ -205,9 +197,7 @@ def test_nothing_is_kept_alive(late: Kernel) -> None:
     assert late.value("gc.collect() >= 0 and (alive(), boxed())") == "(None, None)"
 
 
-def test_a_frame_read_again_by_a_cell_forgets_the_table_it_was_read_from_before(
-    late: Kernel, tmp_path: Path
-) -> None:
+def test_a_frame_read_again_by_a_cell_forgets_the_table_it_was_read_from_before(late, tmp_path):
     cells = (
         "ws.recompute('late')",
         "%%jammi df --as pandas\nSELECT * FROM jammi.late",  # `_` holds the frame, too
@@ -239,9 +229,7 @@ def test_a_frame_read_again_by_a_cell_forgets_the_table_it_was_read_from_before(
         "def read():\n    return ws.sql(f'SELECT id, {k} AS k FROM jammi.late').pandas()\njoined = read()",
     ],
 )
-def test_a_frame_rests_on_what_the_parameters_of_its_statement_were_made_from(
-    late: Kernel, tmp_path: Path, code: str
-) -> None:
+def test_a_frame_rests_on_what_the_parameters_of_its_statement_were_made_from(late, tmp_path, code):
     (tmp_path / "other.csv").write_text("n\n1\n2\n")
     run(
         late,
@@ -276,8 +264,8 @@ READ = "ws.sql(f'SELECT id, {k} AS k FROM jammi.late')"
     ],
 )
 def test_a_frame_that_is_stored_by_the_cell_that_reads_it_rests_on_its_statement(
-    late: Kernel, tmp_path: Path, code: str
-) -> None:
+    late, tmp_path, code
+):
     (tmp_path / "other.csv").write_text("n\n1\n2\n")
     run(
         late,

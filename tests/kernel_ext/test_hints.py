@@ -7,7 +7,6 @@ import pytest
 from jammi_kernel_ext.hints import cell_syntax_hints, to_cell_syntax
 from jammi_lab.commands.table import LINE, commands
 from jammi_lab.core.errors import JammiError
-from tests.kernel_ext.conftest import Kernel
 from tests.processes import ROOT
 
 
@@ -125,11 +124,11 @@ from tests.processes import ROOT
         ("", ""),
     ],
 )
-def test_a_hint_says_the_line_where_there_is_one(python: str, cell: str) -> None:
+def test_a_hint_says_the_line_where_there_is_one(python, cell):
     assert to_cell_syntax(python) == cell
 
 
-def test_a_line_that_a_hint_says_is_one() -> None:
+def test_a_line_that_a_hint_says_is_one():
     said = re.findall(
         r"%jammi (?!has no verb)([a-z]+)",
         (ROOT / "jammi_lab" / "core" / "suggestions.toml").read_text(encoding="utf-8"),
@@ -137,7 +136,7 @@ def test_a_line_that_a_hint_says_is_one() -> None:
     assert said and not set(said) - {v.name for v in commands(LINE)}
 
 
-def test_an_error_that_leaves_a_magic_has_its_hint_changed_and_nothing_else() -> None:
+def test_an_error_that_leaves_a_magic_has_its_hint_changed_and_nothing_else():
     given = JammiError("It is gone.", near=["it"], hint="ws.tables() lists what there is.")
     with pytest.raises(JammiError) as caught, cell_syntax_hints():
         raise given
@@ -148,7 +147,7 @@ def test_an_error_that_leaves_a_magic_has_its_hint_changed_and_nothing_else() ->
     ]
 
 
-def test_cells_say_lines_and_python_says_python(papers: Kernel) -> None:
+def test_cells_say_lines_and_python_says_python(papers):
     assert "%jammi sources shows the registered ones" in "\n".join(
         papers("%jammi remove nothing_like_it").error or []
     )

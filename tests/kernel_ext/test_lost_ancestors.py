@@ -59,9 +59,7 @@ def verdicts(kernel: Kernel, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @every_case  # one fixture runs all of them
 @pytest.mark.parametrize(("kind", "way"), WAYS)
-def test_a_table_from_a_frame_is_never_plainly_fresh_after_an_ancestor_changed(
-    verdicts: dict[str, str], kind: str, way: str
-) -> None:
+def test_a_table_from_a_frame_is_never_plainly_fresh_after_an_ancestor_changed(verdicts, kind, way):
     verdict = verdicts[f"t{WAYS.index((kind, way))}"]
     is_stale = verdict.startswith("possibly stale: others changed")
     assert is_stale or (kind == "grounded" and verdict.startswith("fresh*")), verdict

@@ -1,7 +1,5 @@
 """`%%jammi_py` in a real kernel: a cell's text as a Python step."""
 
-from pathlib import Path
-
 import pytest
 
 from jammi_kernel_ext.cell_lines import parse_step
@@ -20,7 +18,7 @@ def steps(papers: Kernel) -> Kernel:
     return papers
 
 
-def test_a_cell_becomes_a_recipe_and_shows_its_table(steps: Kernel) -> None:
+def test_a_cell_becomes_a_recipe_and_shows_its_table(steps):
     shown = steps(STEP)
     assert (
         "scored, version 1: computed" in shown.text
@@ -31,7 +29,7 @@ def test_a_cell_becomes_a_recipe_and_shows_its_table(steps: Kernel) -> None:
     assert "1 recipe" in steps("%jammi status").text and "fresh" in steps("%jammi status").text
 
 
-def test_its_variables_stay_inside_and_its_inputs_are_no_variables(steps: Kernel) -> None:
+def test_its_variables_stay_inside_and_its_inputs_are_no_variables(steps):
     steps(STEP)
     assert (
         steps.value("'rows' in globals() or 'papers' in globals() or 'scored' in globals()")
@@ -39,7 +37,7 @@ def test_its_variables_stay_inside_and_its_inputs_are_no_variables(steps: Kernel
     )
 
 
-def test_run_again_it_is_reused_whatever_its_comments_and_layout(steps: Kernel) -> None:
+def test_run_again_it_is_reused_whatever_its_comments_and_layout(steps):
     steps(STEP)
     assert (
         "version 1: reused"
@@ -53,8 +51,8 @@ def test_run_again_it_is_reused_whatever_its_comments_and_layout(steps: Kernel) 
     ids=["a variable", "a function"],
 )
 def test_a_changed_variable_or_function_of_the_notebook_makes_it_stale_and_recompute_makes_it_true(
-    steps: Kernel, change: str
-) -> None:
+    steps, change
+):
     steps(STEP)
     steps(change)
     assert (
@@ -68,7 +66,7 @@ def test_a_changed_variable_or_function_of_the_notebook_makes_it_stale_and_recom
     )
 
 
-def test_lines_treat_it_like_any_other_table(steps: Kernel) -> None:
+def test_lines_treat_it_like_any_other_table(steps):
     steps(STEP)
     assert (
         "papers" in steps("%jammi lineage scored").text
@@ -78,7 +76,7 @@ def test_lines_treat_it_like_any_other_table(steps: Kernel) -> None:
     assert "match" in steps("%jammi verify scored").text
 
 
-def test_an_input_may_be_sql_a_recipe_or_a_frame_of_the_notebook(steps: Kernel) -> None:
+def test_an_input_may_be_sql_a_recipe_or_a_frame_of_the_notebook(steps):
     steps(STEP)
     steps("frame = pl.DataFrame({'id': [1]})")
     shown = steps(
@@ -88,7 +86,7 @@ def test_an_input_may_be_sql_a_recipe_or_a_frame_of_the_notebook(steps: Kernel) 
     assert shown.error is None and "holds      3 rows" in shown.text
 
 
-def test_it_may_yield_batches_or_return_early(steps: Kernel) -> None:
+def test_it_may_yield_batches_or_return_early(steps):
     assert (
         "3 rows"
         in steps(
@@ -103,14 +101,12 @@ def test_it_may_yield_batches_or_return_early(steps: Kernel) -> None:
     )
 
 
-def test_quiet_shows_nothing_and_keeps_the_table(steps: Kernel) -> None:
+def test_quiet_shows_nothing_and_keeps_the_table(steps):
     assert steps(STEP.replace("--key id", "--key id -q")).text == ""
     assert steps.value("_.name") == "'scored'"
 
 
-def test_after_a_restart_it_is_undecidable_until_its_cell_is_run_again(
-    steps: Kernel, tmp_path: Path
-) -> None:
+def test_after_a_restart_it_is_undecidable_until_its_cell_is_run_again(steps, tmp_path):
     steps(STEP)
     steps("%jammi close")
     after = Kernel()
@@ -147,7 +143,7 @@ FAILING = {
 
 
 @pytest.mark.parametrize("what", FAILING)
-def test_a_cell_that_fails_says_where_in_at_most_five_lines(steps: Kernel, what: str) -> None:
+def test_a_cell_that_fails_says_where_in_at_most_five_lines(steps, what):
     steps("frame = pl.LazyFrame({'id': [1]})")
     last, said = FAILING[what]
     shown = steps(f"%%jammi_py broken --inputs papers\nx = 1\n{last}")
@@ -156,7 +152,7 @@ def test_a_cell_that_fails_says_where_in_at_most_five_lines(steps: Kernel, what:
     assert steps.value("'broken' in __import__('jammi_lab').get_workspace()") == "False"
 
 
-def test_the_whole_stack_is_there_when_asked_for(steps: Kernel) -> None:
+def test_the_whole_stack_is_there_when_asked_for(steps):
     steps("%%jammi_py broken --inputs papers\npapers.polars().select('nope')")
     stack = steps("%tb").error or []
     assert any("<jammi_py broken>" in line for line in stack) and any(
@@ -164,7 +160,7 @@ def test_the_whole_stack_is_there_when_asked_for(steps: Kernel) -> None:
     )
 
 
-def test_an_interrupt_is_one_line_and_leaves_nothing(steps: Kernel) -> None:
+def test_an_interrupt_is_one_line_and_leaves_nothing(steps):
     shown = steps(
         "%%jammi_py slow --inputs papers\nimport time\nprint('begun', flush=True)\ntime.sleep(30)\npapers",
         interrupt_when=lambda said: "begun" in said,
@@ -175,7 +171,7 @@ def test_an_interrupt_is_one_line_and_leaves_nothing(steps: Kernel) -> None:
     assert "slow" not in steps("%jammi tables").text
 
 
-def test_help_knows_it(cell: Kernel) -> None:
+def test_help_knows_it(cell):
     assert (
         "--inputs INPUT" in cell("%jammi help jammi_py").text
         and "%%jammi_py NAME" in cell("%jammi help").text
@@ -183,7 +179,7 @@ def test_help_knows_it(cell: Kernel) -> None:
     assert "%%jammi_py" in cell("%jammi help --inputs").text
 
 
-def test_unloading_takes_it_away(cell: Kernel) -> None:
+def test_unloading_takes_it_away(cell):
     cell("%unload_ext jammi_lab")
     assert (
         "jammi_py"
@@ -205,7 +201,7 @@ def test_unloading_takes_it_away(cell: Kernel) -> None:
         ),
     ],
 )
-def test_inputs_are_variables_with_addresses(line: str, inputs: dict[str, str]) -> None:
+def test_inputs_are_variables_with_addresses(line, inputs):
     assert parse_step(line)["inputs"] == inputs
 
 
@@ -223,7 +219,7 @@ def test_inputs_are_variables_with_addresses(line: str, inputs: dict[str, str]) 
         "t --inputs 'a b'",
     ],
 )
-def test_a_line_that_cannot_be_is_refused(line: str) -> None:
+def test_a_line_that_cannot_be_is_refused(line):
     with pytest.raises(InvalidArgument):
         parse_step(line)
 
@@ -238,7 +234,7 @@ def test_a_line_that_cannot_be_is_refused(line: str) -> None:
         ("a; a", 1),
     ],
 )
-def test_the_last_expression_is_what_the_step_gives(text: str, gives: int) -> None:
+def test_the_last_expression_is_what_the_step_gives(text, gives):
     assert build_step("t", ["a"], text, {}).function(1) == gives
 
 
@@ -246,7 +242,7 @@ def test_the_last_expression_is_what_the_step_gives(text: str, gives: int) -> No
     "text",
     ["", "# nothing", "a = 1", "def f():\n    return 1", "a +", "await a", "for x in a:\n    pass"],
 )
-def test_a_text_that_gives_nothing_is_refused(text: str) -> None:
+def test_a_text_that_gives_nothing_is_refused(text):
     with pytest.raises(InvalidArgument):
         build_step("t", ["a"], text, {})
 
@@ -256,7 +252,7 @@ def test_a_text_that_gives_nothing_is_refused(text: str) -> None:
 MAP = "%%jammi_py doubled --map papers --key id --inputs id\n{'twice': double(id)}"
 
 
-def test_a_cell_runs_for_each_row_and_again_only_for_changed_ones(steps: Kernel) -> None:
+def test_a_cell_runs_for_each_row_and_again_only_for_changed_ones(steps):
     assert (
         steps(MAP.replace("doubled", "doubled --dry-run")).text.strip()
         == "doubled: 4 of 4 rows to compute."
@@ -282,7 +278,7 @@ def test_a_cell_runs_for_each_row_and_again_only_for_changed_ones(steps: Kernel)
         ("x --map papers --cost much", "a non-negative number"),
     ],
 )
-def test_flags_of_a_map_go_together(line: str, words: str) -> None:
+def test_flags_of_a_map_go_together(line, words):
     with pytest.raises(InvalidArgument, match=words):
         parse_step(line)
 
@@ -302,7 +298,7 @@ EDITED = [
 
 
 @pytest.mark.parametrize("text", EDITED)
-def test_the_cell_that_makes_a_table_is_given_as_it_was(papers: Kernel, text: str) -> None:
+def test_the_cell_that_makes_a_table_is_given_as_it_was(papers, text):
     papers("import jammi_lab\nget_ipython().set_next_input = lambda text: print(text, end='')")
     assert papers(text).error is None
     given = papers("%jammi edit made;").stream

@@ -58,9 +58,7 @@ def notebook(papers: Kernel, tmp_path: Path) -> Notebook:
     papers("del os.environ['JPY_SESSION_NAME']")
 
 
-def test_variables_are_bound_to_the_same_tables_and_nothing_runs(
-    notebook: Notebook, tmp_path: Path
-) -> None:
+def test_variables_are_bound_to_the_same_tables_and_nothing_runs(notebook, tmp_path):
     notebook.run(
         "df = ws.table('ages').pandas()",
         "%%sql flat --as polars\nFROM jammi.ages",
@@ -125,9 +123,7 @@ CHANGES = [
 """Cells after which a frame has other rows than the table."""
 
 
-def test_frames_that_a_cell_may_have_changed_are_not_bound(
-    notebook: Notebook, tmp_path: Path
-) -> None:
+def test_frames_that_a_cell_may_have_changed_are_not_bound(notebook, tmp_path):
     (tmp_path / "own_of_resume.py").write_text("def change(frame):\n    frame['k'] = 1\n")
     notebook.run("import sys\nsys.path.insert(0, '')")
     names = [f"v{number}" for number in range(len(CHANGES))]
@@ -155,16 +151,14 @@ def test_frames_that_a_cell_may_have_changed_are_not_bound(
         "%jammi tenant acme\nws.materialize('ages', 'SELECT 9 AS i')\ndf = ws.table('ages')",
     ],
 )
-def test_nothing_is_bound_again_that_code_out_of_sight_may_have_replaced(
-    notebook: Notebook, text: str
-) -> None:
+def test_nothing_is_bound_again_that_code_out_of_sight_may_have_replaced(notebook, text):
     notebook.run("df = ws.table('ages').pandas()", text)
     notebook.restart()
     shown = notebook.run("%jammi resume")
     assert "df: run cell" in shown and notebook.kernel.value("'df' in dir()") == "False"
 
 
-def test_a_line_offers_it_to_a_person_after_a_restart(notebook: Notebook) -> None:
+def test_a_line_offers_it_to_a_person_after_a_restart(notebook):
     notebook.run("df = ws.table('ages').pandas()")
     offered = "%jammi resume binds ages, df again"
     notebook.restart()
@@ -176,7 +170,7 @@ def test_a_line_offers_it_to_a_person_after_a_restart(notebook: Notebook) -> Non
     assert offered not in notebook.kernel(NAMES, looked_on=True).text
 
 
-def test_what_is_gone_is_told_with_its_cell(notebook: Notebook) -> None:
+def test_what_is_gone_is_told_with_its_cell(notebook):
     notebook.run("first = ws.table('ages', 1)", "ws.materialize('ages', 'SELECT id FROM papers')")
     notebook.run("now = ws.table('ages').pandas()", "ws.expire('ages')")
     notebook.restart()
@@ -226,9 +220,7 @@ def test_what_is_gone_is_told_with_its_cell(notebook: Notebook) -> None:
     ],
     ids=["missing", "no JSON", "number", "hostile"],
 )
-def test_a_file_that_is_no_notebook_is_a_typed_error(
-    notebook: Notebook, content: str | None, said: str
-) -> None:
+def test_a_file_that_is_no_notebook_is_a_typed_error(notebook, content, said):
     notebook.kernel("%jammi close")
     if content is not None:
         notebook.file.write_text(content)
@@ -237,6 +229,6 @@ def test_a_file_that_is_no_notebook_is_a_typed_error(
     assert notebook.kernel(NAMES, looked_on=True).error is None
 
 
-def test_without_a_file_it_says_what_to_do(papers: Kernel) -> None:
+def test_without_a_file_it_says_what_to_do(papers):
     shown = papers("%jammi resume")
     assert "Name it: %jammi resume FILE" in "".join(shown.error or [])

@@ -55,9 +55,7 @@ def statuses(url: str) -> dict[str, str]:
     return dict(run_postgres(url, "SELECT table_name, status FROM jammi.result_tables"))  # type: ignore[arg-type]
 
 
-def test_jammi_toml_and_the_environment_can_name_the_catalog(
-    lab: Any, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_jammi_toml_and_the_environment_can_name_the_catalog(lab, tmp_path, url, monkeypatch):
     lab.materialize("venues", VENUES)
     with pytest.raises(WorkspaceNotFound, match="stored on a server"):
         jl.open(tmp_path / "lab")
@@ -72,9 +70,7 @@ def test_jammi_toml_and_the_environment_can_name_the_catalog(
             ws.settings.set("catalog.url", "")
 
 
-def test_a_password_is_in_nothing_that_is_shown_or_stored(
-    tmp_path: Path, strict_postgres_url: str, papers: Path
-) -> None:
+def test_a_password_is_in_nothing_that_is_shown_or_stored(tmp_path, strict_postgres_url, papers):
     secret = strict_postgres_url.split(":")[2].partition("@")[0]
     with jl.open(tmp_path / "lab", catalog=strict_postgres_url) as ws:
         ws.sources.add("papers", papers)
@@ -97,7 +93,7 @@ def test_a_password_is_in_nothing_that_is_shown_or_stored(
     assert len(rows) > 10 and secret not in str(rows)
 
 
-def test_two_workspaces_in_one_database_are_kept_apart(lab: Any, tmp_path: Path, url: str) -> None:
+def test_two_workspaces_in_one_database_are_kept_apart(lab, tmp_path, url):
     lab.materialize("venues", VENUES)
     with pytest.raises(InvalidArgument, match="belongs to the workspace") as refused:
         jl.open(tmp_path / "other", catalog=url)
@@ -112,8 +108,8 @@ def test_two_workspaces_in_one_database_are_kept_apart(lab: Any, tmp_path: Path,
 
 
 def test_a_folder_with_tables_is_not_opened_with_a_new_catalog_that_would_hide_them(
-    lab: Any, tmp_path: Path, url: str
-) -> None:
+    lab, tmp_path, url
+):
     lab.materialize("venues", VENUES)
     lab.close()
     with pytest.raises(WorkspaceNotFound, match="is new, but result tables are in"):
@@ -124,7 +120,7 @@ def test_a_folder_with_tables_is_not_opened_with_a_new_catalog_that_would_hide_t
         jl.open(tmp_path / "local", catalog=f"{url}?schema=fresh")
 
 
-def test_a_folder_that_was_moved_is_still_its_catalogs(lab: Any, tmp_path: Path, url: str) -> None:
+def test_a_folder_that_was_moved_is_still_its_catalogs(lab, tmp_path, url):
     lab.materialize("one", "SELECT 1 AS x")
     lab.close()
     (tmp_path / "lab").rename(tmp_path / "moved")
@@ -132,7 +128,7 @@ def test_a_folder_that_was_moved_is_still_its_catalogs(lab: Any, tmp_path: Path,
         assert ws.table("one").read().fetchall() == [(1,)]
 
 
-def test_what_is_not_there_is_not_made_unasked(tmp_path: Path, url: str) -> None:
+def test_what_is_not_there_is_not_made_unasked(tmp_path, url):
     for options in ({"create": False}, {"read_only": True}):
         with pytest.raises(WorkspaceNotFound):
             jl.open(tmp_path / "lab", catalog=url, **options)
@@ -152,9 +148,7 @@ def rows_as_they_lie(url: str) -> dict[str, Any]:
     }
 
 
-def test_a_read_only_workspace_answers_and_changes_nothing(
-    lab: Any, tmp_path: Path, url: str
-) -> None:
+def test_a_read_only_workspace_answers_and_changes_nothing(lab, tmp_path, url):
     lab.materialize("venues", VENUES)
     before = rows_as_they_lie(url)
     with jl.open(tmp_path / "lab", catalog=url, read_only=True) as ws:
@@ -166,9 +160,7 @@ def test_a_read_only_workspace_answers_and_changes_nothing(
     assert rows_as_they_lie(url) == before and len(before) > 5
 
 
-def test_a_lost_catalog_is_made_again_from_the_manifests(
-    lab: Any, tmp_path: Path, url: str
-) -> None:
+def test_a_lost_catalog_is_made_again_from_the_manifests(lab, tmp_path, url):
     lab.materialize("venues", VENUES)
     lab.materialize("busy", "SELECT venue FROM jammi.venues WHERE n > 1")
     with pytest.raises(InvalidArgument, match="open elsewhere"):
@@ -190,9 +182,7 @@ def test_a_lost_catalog_is_made_again_from_the_manifests(
     assert left == [(report.kept,)]
 
 
-def test_a_rebuild_that_fails_leaves_the_old_catalog_in_its_place(
-    lab: Any, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rebuild_that_fails_leaves_the_old_catalog_in_its_place(lab, tmp_path, url, monkeypatch):
     lab.materialize("venues", VENUES)
     lab.close()
     monkeypatch.setattr("jammi_lab.store.rebuild.fill_catalog", lambda *_: 1 / 0)
@@ -205,9 +195,7 @@ def test_a_rebuild_that_fails_leaves_the_old_catalog_in_its_place(
     ]
 
 
-def test_a_server_that_went_away_is_a_typed_error_and_its_return_is_enough(
-    lab: Any, url: str
-) -> None:
+def test_a_server_that_went_away_is_a_typed_error_and_its_return_is_enough(lab, url):
     lab.materialize("venues", VENUES)
     dialect = services_of(lab).catalog.database.dialect
     real, dialect._arguments = dialect._arguments, {**dialect._arguments, "port": 1}
@@ -225,9 +213,7 @@ def test_a_server_that_went_away_is_a_typed_error_and_its_return_is_enough(
     assert writers == [(1,)]
 
 
-def test_a_kernel_whose_lock_the_server_let_go_has_it_again_before_it_builds(
-    lab: Any, tmp_path: Path, url: str
-) -> None:
+def test_a_kernel_whose_lock_the_server_let_go_has_it_again_before_it_builds(lab, tmp_path, url):
     run_postgres(
         url,
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
@@ -242,7 +228,7 @@ def test_a_kernel_whose_lock_the_server_let_go_has_it_again_before_it_builds(
         assert lab.materialize("venues", VENUES, progress=meanwhile).outcome == "computed"
 
 
-def test_a_backup_opens_as_the_catalog_of_the_folder(lab: Any, tmp_path: Path) -> None:
+def test_a_backup_opens_as_the_catalog_of_the_folder(lab, tmp_path):
     lab.materialize("venues", VENUES)
     place = lab.backup(tmp_path / "copy.sqlite3")
     lab.close()
@@ -318,13 +304,13 @@ def child(place: Place) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
 )
 @pytest.mark.parametrize("place", ["folder", "bucket"], indirect=True)
 def test_a_kernel_that_is_stopped_is_spared_and_one_that_is_killed_is_settled(
-    place: Place,
-    child: Callable[[str], Any],
-    url: str,
-    point: str,
-    status: str | None,
-    report: str | None,
-) -> None:
+    place,
+    child,
+    url,
+    point,
+    status,
+    report,
+):
     at, options = place
     if point == "file.after_put" and "storage_options" not in options:
         pytest.skip("a file is not put")
@@ -359,9 +345,7 @@ def test_a_kernel_that_is_stopped_is_spared_and_one_that_is_killed_is_settled(
         )
 
 
-def test_two_kernels_make_tables_at_once_and_lose_nothing(
-    child: Callable[[str], Any], tmp_path: Path, url: str
-) -> None:
+def test_two_kernels_make_tables_at_once_and_lose_nothing(child, tmp_path, url):
     children = [child("many"), child("many")]
     with jl.open(tmp_path / "lab", catalog=url) as ws:
         for turn in range(10):
@@ -377,7 +361,7 @@ def test_two_kernels_make_tables_at_once_and_lose_nothing(
         assert all(t.verify() == Match() for t in ws.tables()) and ws.fsck().orphans == []
 
 
-def test_a_results_folder_that_is_gone_is_said(lab: Any, tmp_path: Path, url: str) -> None:
+def test_a_results_folder_that_is_gone_is_said(lab, tmp_path, url):
     lab.materialize("venues", VENUES)
     lab.close()
     shutil.rmtree(tmp_path / "lab")
@@ -385,9 +369,7 @@ def test_a_results_folder_that_is_gone_is_said(lab: Any, tmp_path: Path, url: st
         jl.open(tmp_path / "lab", catalog=url)
 
 
-def test_the_rights_of_the_guide_are_enough_for_writers_and_readers(
-    tmp_path: Path, url: str
-) -> None:
+def test_the_rights_of_the_guide_are_enough_for_writers_and_readers(tmp_path, url):
     page = (ROOT / "docs" / "servers.md").read_text(encoding="utf-8")
     sql = page.partition("```sql\n")[2].partition("```")[0]
     roles = {

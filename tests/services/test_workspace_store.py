@@ -25,7 +25,7 @@ from jammi_lab.core.verdicts import MissingManifest as NoManifest
 from jammi_lab.storage.object_store import RemotePath
 from tests.inside import record_of, services_of
 from tests.services.servers import run_postgres
-from tests.services.stores import KEY, SECRET, Bucket, bucket_of, without_aws
+from tests.services.stores import KEY, SECRET, bucket_of, without_aws
 
 VENUES = "SELECT venue, count(*) AS n FROM papers GROUP BY venue"
 
@@ -105,8 +105,8 @@ def lab(store: Opened, papers: Path) -> Any:
     "store", [*STORES, pytest.param("server", marks=pytest.mark.services)], indirect=True
 )
 def test_the_whole_story_runs_in_a_store_and_with_a_catalog_on_a_server(
-    store: Opened, lab: Any, papers: Path, tmp_path: Path
-) -> None:
+    store, lab, papers, tmp_path
+):
     table = lab.materialize("venues", VENUES, key="venue")
     busy = lab.materialize("busy", "SELECT venue FROM jammi.venues WHERE n > 1")
     assert str(table.path) == f"{store.url}/{record_of(table).path}"
@@ -139,7 +139,7 @@ def test_the_whole_story_runs_in_a_store_and_with_a_catalog_on_a_server(
     assert "busy" not in again and len(store.names()) == 2 * len(list(again.tables()))
 
 
-def test_vectors_are_made_and_searched_in_a_store(store: Opened, lab: Any) -> None:
+def test_vectors_are_made_and_searched_in_a_store(store, lab):
     lab.embed("vectors", "papers", key="id", text="venue", model="hashing")
     assert [row["key"] for row in lab.search("vectors", "b", k=1).arrow().to_pylist()] == [2]
     assert (
@@ -147,9 +147,7 @@ def test_vectors_are_made_and_searched_in_a_store(store: Opened, lab: Any) -> No
     )
 
 
-def test_an_interrupted_embed_leaves_one_checkpoint_that_the_next_uses(
-    store: Opened, lab: Any
-) -> None:
+def test_an_interrupted_embed_leaves_one_checkpoint_that_the_next_uses(store, lab):
     class Slow:
         name, version, dimensions, calls = "slow", "1", 2, 0
 
@@ -172,7 +170,7 @@ def test_an_interrupted_embed_leaves_one_checkpoint_that_the_next_uses(
     assert {name.split("/")[0] for name in store.names()} == {"results"}
 
 
-def test_changed_and_lost_objects_are_found_by_the_next_look(store: Opened, lab: Any) -> None:
+def test_changed_and_lost_objects_are_found_by_the_next_look(store, lab):
     table = lab.materialize("venues", VENUES)
     place = store.root / record_of(table).path
     whole = place.open().read()
@@ -188,9 +186,7 @@ def test_changed_and_lost_objects_are_found_by_the_next_look(store: Opened, lab:
     assert lab.recover().missing == [table.table_name] and lab.fsck().missing == [table.table_name]
 
 
-def test_an_object_that_was_replaced_before_the_first_look_is_not_taken_for_ours(
-    store: Opened, lab: Any
-) -> None:
+def test_an_object_that_was_replaced_before_the_first_look_is_not_taken_for_ours(store, lab):
     table = lab.materialize("venues", VENUES)
     place = store.root / record_of(table).path
     body = bytearray(place.open().read())
@@ -200,9 +196,7 @@ def test_an_object_that_was_replaced_before_the_first_look_is_not_taken_for_ours
 
 
 @pytest.mark.only_soak
-def test_a_look_asks_for_one_listing_and_not_for_each_table(
-    store: Opened, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_look_asks_for_one_listing_and_not_for_each_table(store, monkeypatch):
     lab = store.open(settings={"look.racy_seconds": 0})  # what has no ETag is told by its time
     for i in range(5):
         lab.materialize(f"t{i}", f"SELECT {i} AS x")
@@ -219,9 +213,7 @@ def test_a_look_asks_for_one_listing_and_not_for_each_table(
     assert asked == ["list_objects"]
 
 
-def test_a_lost_manifest_is_healed_and_what_nothing_vouches_for_is_put_aside(
-    store: Opened, lab: Any
-) -> None:
+def test_a_lost_manifest_is_healed_and_what_nothing_vouches_for_is_put_aside(store, lab):
     kept, torn = lab.materialize("kept", "SELECT 1 AS x"), lab.materialize("torn", "SELECT 2 AS x")
     for table in (kept, torn):
         (store.root / record_of(table).path.replace(".parquet", ".materialization.json")).unlink()
@@ -239,9 +231,7 @@ def test_a_lost_manifest_is_healed_and_what_nothing_vouches_for_is_put_aside(
     assert not lab.recover()
 
 
-def test_a_check_finds_orphans_and_a_repair_reclaims_them_when_they_are_old(
-    store: Opened, lab: Any
-) -> None:
+def test_a_check_finds_orphans_and_a_repair_reclaims_them_when_they_are_old(store, lab):
     lab.materialize("venues", VENUES)
     (store.root / "results/_global/stray.parquet").put(b"x", create=True)
     assert (
@@ -259,9 +249,7 @@ def test_a_check_finds_orphans_and_a_repair_reclaims_them_when_they_are_old(
 @pytest.mark.parametrize(
     "point", ["publish:building", "publish:sealed", "file.after_put", "publish:manifest-durable"]
 )
-def test_a_failure_between_put_and_catalog_leaves_failed_and_no_objects(
-    store: Opened, lab: Any, point: str
-) -> None:
+def test_a_failure_between_put_and_catalog_leaves_failed_and_no_objects(store, lab, point):
     from jammi_lab.storage.files import install_fault_hook
 
     def fail(name: str) -> None:
@@ -279,7 +267,7 @@ def test_a_failure_between_put_and_catalog_leaves_failed_and_no_objects(
     assert lab.materialize("venues", VENUES).version == 2
 
 
-def test_a_read_only_workspace_reads_and_puts_nothing(store: Opened, lab: Any) -> None:
+def test_a_read_only_workspace_reads_and_puts_nothing(store, lab):
     lab.materialize("venues", VENUES)
     before = store.names()
     ws = store.open(read_only=True)
@@ -290,7 +278,7 @@ def test_a_read_only_workspace_reads_and_puts_nothing(store: Opened, lab: Any) -
     )
 
 
-def test_a_store_needs_a_catalog_and_says_how_to_name_one() -> None:
+def test_a_store_needs_a_catalog_and_says_how_to_name_one():
     with pytest.raises(InvalidArgument, match="object store") as refused:
         jl.open("s3://bucket/lab", storage_options={"key": KEY, "secret": SECRET})
     assert "postgresql+psycopg://" in refused.value.hint and SECRET not in repr(refused.value)
@@ -303,8 +291,8 @@ def test_a_store_needs_a_catalog_and_says_how_to_name_one() -> None:
 
 @pytest.mark.services
 def test_credentials_of_the_store_are_neither_stored_nor_shown(
-    bucket: Bucket, fresh_postgres_url: str, papers: Path, tmp_path: Path
-) -> None:
+    bucket, fresh_postgres_url, papers, tmp_path
+):
     with jl.open(
         bucket.url("lab"), catalog=fresh_postgres_url, storage_options=bucket.options
     ) as ws:
@@ -334,8 +322,8 @@ def test_credentials_of_the_store_are_neither_stored_nor_shown(
 
 @pytest.mark.services
 def test_a_store_that_refuses_or_does_not_answer_is_typed_and_tells_nothing(
-    bucket: Bucket, fresh_postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    bucket, fresh_postgres_url, monkeypatch
+):
     wrong = {**bucket.options, "endpoint_url": "http://127.0.0.1:1"}
     for url, options in (
         (bucket.url("lab"), wrong),
@@ -373,8 +361,8 @@ def unreachable(*_: Any, **__: Any) -> None:
 @pytest.mark.services
 @pytest.mark.skipif(shutil.which("pg_dump") is None, reason="PostgreSQL's clients are needed")
 def test_a_dump_of_the_catalog_and_copies_of_the_objects_restore_a_workspace(
-    bucket: Bucket, fresh_postgres_url: str
-) -> None:
+    bucket, fresh_postgres_url
+):
     options = {"catalog": fresh_postgres_url, "storage_options": bucket.options}
     with jl.open(bucket.url("lab"), **options) as ws:
         ws.materialize("x", "SELECT 1 AS x")
@@ -404,8 +392,8 @@ def test_a_dump_of_the_catalog_and_copies_of_the_objects_restore_a_workspace(
 @pytest.mark.only_soak
 @pytest.mark.services
 def test_two_workspaces_in_one_bucket_are_kept_apart_and_one_can_be_rebuilt(
-    bucket: Bucket, fresh_postgres_url: str
-) -> None:
+    bucket, fresh_postgres_url
+):
     options = {"storage_options": bucket.options}
     with jl.open(bucket.url("one"), catalog=fresh_postgres_url, **options) as ws:
         ws.materialize("x", "SELECT 1 AS x")

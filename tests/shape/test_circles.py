@@ -8,7 +8,7 @@ import grimp
 ROOT = "jammi_lab.workspace.assembly"
 
 
-def test_no_modules_import_each_other() -> None:
+def test_no_modules_import_each_other():
     packages = ("jammi_lab", "jammi_kernel_ext", "jammi_widgets")
     graph = grimp.build_graph(*packages, cache_dir=None)
     run = grimp.build_graph(*packages, cache_dir=None, exclude_type_checking_imports=True)
@@ -28,5 +28,5 @@ def find_circle(imports: dict[str, set[str]]) -> list[str]:
     return []
 
 
-def test_a_circle_is_named() -> None:
+def test_a_circle_is_named():
     assert set(find_circle({"a": {"b"}, "b": {"c"}, "c": {"b"}})) == {"b", "c"}

@@ -138,7 +138,7 @@ def test_a_text_that_ends_too_early_is_marked_at_its_end():
     )
 
 
-def test_the_marked_line_shows_that_its_beginning_is_left_out() -> None:
+def test_the_marked_line_shows_that_its_beginning_is_left_out():
     statement = f"SELECT {'x, ' * 40}y FROM t"
     line, caret = (
         errors.SqlError("no").with_position(statement, statement.index("y")).excerpt.split("\n")

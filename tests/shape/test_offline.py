@@ -51,7 +51,7 @@ def cut_off() -> list[str]:
 
 @pytest.mark.only_soak
 @pytest.mark.slow
-def test_embedding_and_searching_with_the_sentence_model_need_no_network(tmp_path: Path) -> None:
+def test_embedding_and_searching_with_the_sentence_model_need_no_network(tmp_path):
     command = cut_off()
     done = subprocess.run(
         [*command, sys.executable, "-c", CHILD, "unshared" if command else "patched"],

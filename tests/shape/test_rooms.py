@@ -16,7 +16,7 @@ def imported_features(module: Path) -> set[str]:
     return {name[2] for name in names if name[:2] == ["jammi_lab", "features"]}
 
 
-def test_a_feature_imports_no_other() -> None:
+def test_a_feature_imports_no_other():
     found = {
         (str(module.relative_to(FEATURES)), other)
         for module in FEATURES.rglob("*.py")

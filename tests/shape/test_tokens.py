@@ -85,11 +85,11 @@ def check_budgets(counts: dict[str, int], budgets: dict[str, int]) -> list[str]:
     return found
 
 
-def test_no_room_is_above_its_budget() -> None:
+def test_no_room_is_above_its_budget():
     assert check_budgets(token_counts(), json.loads(BUDGETS.read_text())) == []
 
 
-def test_a_room_above_its_budget_and_one_far_below_are_named() -> None:
+def test_a_room_above_its_budget_and_one_far_below_are_named():
     assert check_budgets({"a": 11, "b": 10, "c": 10}, {"a": 10, "b": 10, "d": 500}) == [
         "a has 11 tokens, 1 above its budget",
         "c has 10 tokens, 10 above its budget",
@@ -97,7 +97,7 @@ def test_a_room_above_its_budget_and_one_far_below_are_named() -> None:
     ]
 
 
-def test_comments_docstrings_and_layout_are_no_tokens() -> None:
+def test_comments_docstrings_and_layout_are_no_tokens():
     text = '"""A module."""\n\n\ndef f(a):  # why\n    """What."""\n    return a\n'
     assert tokens_of(text) == len(["def", "f", "(", "a", ")", ":", "return", "a"])
 

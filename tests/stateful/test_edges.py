@@ -539,9 +539,7 @@ class History:
 @pytest.mark.parametrize(
     "kind", ["local", pytest.param("server", marks=[pytest.mark.services, pytest.mark.slow])]
 )
-def test_nothing_is_fresh_that_would_come_out_otherwise(
-    kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_fresh_that_would_come_out_otherwise(kind, request, monkeypatch):
     tmp_path = Path(tempfile.mkdtemp(prefix="jammi-edges-", dir=QUICK))
     request.addfinalizer(lambda: shutil.rmtree(tmp_path))
     before = os.getcwd()

@@ -854,7 +854,7 @@ _SECONDS = float(os.environ.get("JAMMI_STATEFUL_SECONDS", "0"))
 @soak
 @pytest.mark.timeout(0 if _SECONDS else sized(900, 3600))
 @pytest.mark.parametrize("part", range(1 if _SECONDS else 4))  # they may run on several workers
-def test_histories(part: int) -> None:
+def test_histories(part):
     common = settings(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
     if not _SECONDS:
         machine = type("Histories", (Histories,), {})

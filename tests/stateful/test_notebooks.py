@@ -2,7 +2,6 @@
 would give other rows."""
 
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -24,8 +23,8 @@ def _no_follower():
 @soak
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_table_from_a_frame_is_fresh_when_running_the_notebook_again_gives_other_rows(
-    tmp_path: Path, part: int
-) -> None:
+    tmp_path, part
+):
     outcomes = Counter[str]()
     for seed in range(part * HISTORIES, (part + 1) * HISTORIES):
         print("seed", seed)  # of a failure
@@ -80,7 +79,5 @@ EDIT = ("edit", "s1", "63", "")
     ],
     ids=["itself", "itself, reused", "of each other", "table asked for before it changed"],
 )
-def test_what_a_frame_was_made_from_stays_known(
-    tmp_path: Path, events: list[tuple[str, ...]]
-) -> None:
+def test_what_a_frame_was_made_from_stays_known(tmp_path, events):
     judge(Notebook(events), tmp_path)

@@ -24,7 +24,7 @@ def save(path: Path, *parts: pa.Table) -> bool:
     return all(kept)
 
 
-def test_it_counts_up_to_the_damage_and_is_continued_there(path: Path) -> None:
+def test_it_counts_up_to_the_damage_and_is_continued_there(path):
     save(path, *PARTS)
     whole = path.read_bytes()
     for at in range(0, len(whole), 7):
@@ -37,14 +37,14 @@ def test_it_counts_up_to_the_damage_and_is_continued_there(path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a file where a folder should be")
-def test_what_cannot_be_saved_is_left(path: Path) -> None:
+def test_what_cannot_be_saved_is_left(path):
     path.parent.write_text("in the way")
     assert not save(path, PARTS[0]) and list(Checkpoint(path).load()) == []
 
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("what", ["pipe", "device", "loop"])
-def test_what_is_no_plain_file_counts_as_none_and_is_not_waited_for(path: Path, what: str) -> None:
+def test_what_is_no_plain_file_counts_as_none_and_is_not_waited_for(path, what):
     path.parent.mkdir()
     if what == "pipe":
         os.mkfifo(path)

@@ -50,7 +50,7 @@ def store(lab: Lab, *cells: str) -> str:
         "t = ws.table('s0')\nfirst = t.polars()\na = first",
     ],
 )
-def test_a_statement_over_a_frame_that_is_a_table_reads_the_table(lab: Lab, cell: str) -> None:
+def test_a_statement_over_a_frame_that_is_a_table_reads_the_table(lab, cell):
     assert store(lab, cell) == "jammi.s0 AS a"
     assert lab.ws.staleness("o0") == jl.Fresh()
     lab.path("s0.csv").write_text("id,x\n1,5.5\n2,6.0\n3,7.0\n")
@@ -61,7 +61,7 @@ def test_a_statement_over_a_frame_that_is_a_table_reads_the_table(lab: Lab, cell
     assert lab.ws.staleness("o0") == jl.Fresh()
 
 
-def test_columns_of_a_pandas_frame_have_their_types_and_no_nan(lab: Lab) -> None:
+def test_columns_of_a_pandas_frame_have_their_types_and_no_nan(lab):
     lab.ws.materialize("wide", TYPES.replace("FROM s0", "FROM jammi.s0"))
     text = store(lab, "a = ws.table('wide').pandas()")
     assert "CAST(day AS TIMESTAMP) AS day" in text.replace('"', "")
@@ -75,9 +75,7 @@ def test_columns_of_a_pandas_frame_have_their_types_and_no_nan(lab: Lab) -> None
 @pytest.mark.parametrize(
     "values", ["[1, 2]", "nullif(id, 1)", "x::DECIMAL(30, 2)"], ids=["list", "ids", "decimal"]
 )
-def test_a_pandas_frame_that_sql_would_convert_otherwise_stays_a_frame(
-    lab: Lab, values: str
-) -> None:
+def test_a_pandas_frame_that_sql_would_convert_otherwise_stays_a_frame(lab, values):
     lab.ws.materialize("odd", f"SELECT id, x, {values} AS v FROM jammi.s0")
     assert store(lab, "a = ws.table('odd').pandas()") == "a"
 
@@ -122,13 +120,11 @@ def test_a_pandas_frame_that_sql_would_convert_otherwise_stays_a_frame(
         "made from the recipe itself",
     ],
 )
-def test_a_frame_that_may_differ_when_the_cells_run_again_stays_a_frame(
-    lab: Lab, cells: list[str]
-) -> None:
+def test_a_frame_that_may_differ_when_the_cells_run_again_stays_a_frame(lab, cells):
     assert store(lab, *cells) == "a"
 
 
-def test_a_frame_is_replaced_wherever_a_statement_names_it(lab: Lab) -> None:
+def test_a_frame_is_replaced_wherever_a_statement_names_it(lab):
     values = {"a": lab.ws.table("s0").arrow(), "b c": lab.ws.table("s1").arrow()}
     lab.ws.frames_from(lambda: values)
     text = 'WITH a2 AS (FROM  "a" ) SELECT q.id, a2.x FROM "b c" AS q JOIN a2 USING (id) WHERE q.id IN (SELECT "a".id FROM "a")'
@@ -141,7 +137,7 @@ def test_a_frame_is_replaced_wherever_a_statement_names_it(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("form", ["polars", "pandas", "arrow"])
-def test_a_frame_that_a_script_adds_keeps_its_table(lab: Lab, form: str) -> None:
+def test_a_frame_that_a_script_adds_keeps_its_table(lab, form):
     origins.follower = None
     lab.ws.sources.add("f", getattr(lab.ws.table("s0").read(), form)())
     lab.ws.materialize("out", "SELECT id FROM f")

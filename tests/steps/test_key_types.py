@@ -4,7 +4,6 @@ all the same."""
 import datetime
 import decimal
 import uuid
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -39,7 +38,7 @@ def rows(expression: str) -> str:
 
 
 @pytest.mark.parametrize("kind", SAME)
-def test_a_key_has_in_the_vectors_the_type_that_it_had(tmp_path: Path, kind: str) -> None:
+def test_a_key_has_in_the_vectors_the_type_that_it_had(tmp_path, kind):
     expression, one = SAME[kind]
     with jl.open(tmp_path / "ws") as ws:
         ws.embed("v", rows(expression), key="id", text="body", model="hashing")
@@ -48,9 +47,7 @@ def test_a_key_has_in_the_vectors_the_type_that_it_had(tmp_path: Path, kind: str
 
 
 @pytest.mark.parametrize("kind", OTHER)
-def test_a_key_of_a_type_that_arrow_has_not_comes_back_to_its_row(
-    tmp_path: Path, kind: str
-) -> None:
+def test_a_key_of_a_type_that_arrow_has_not_comes_back_to_its_row(tmp_path, kind):
     expression, stored, one = OTHER[kind]
     with jl.open(tmp_path / "ws") as ws:
         assert ws.sql(f"SELECT DISTINCT typeof(id) FROM ({rows(expression)})").fetchall() == [
@@ -78,13 +75,13 @@ def _comes_back(ws: Any, expression: str, one: Any) -> bool:
     return (reuse.changed, reuse.unchanged, reuse.new, reuse.removed) == (1, 2, 0, 0)
 
 
-def test_equal_keys_that_python_has_no_date_for_are_named(tmp_path: Path) -> None:
+def test_equal_keys_that_python_has_no_date_for_are_named(tmp_path):
     with jl.open(tmp_path / "ws") as ws, pytest.raises(DuplicateKey, match="infinity") as caught:
         ws.materialize("k", "SELECT DATE 'infinity' AS v FROM range(2)", key="v")
     assert caught.value.keys == ["infinity"]
 
 
-def test_a_key_that_is_no_number_is_refused(tmp_path: Path) -> None:
+def test_a_key_that_is_no_number_is_refused(tmp_path):
     with jl.open(tmp_path / "ws") as ws, pytest.raises(SchemaMismatch, match="NaN"):
         ws.embed(
             "v", "SELECT 'nan'::DOUBLE AS id, 'x' AS body", key="id", text="body", model="hashing"

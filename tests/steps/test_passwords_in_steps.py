@@ -56,8 +56,8 @@ def kept(ws: Any) -> list[Path]:
     ],
 )
 def test_a_step_whose_source_holds_a_password_is_refused_and_neither_kept_nor_shown(
-    lab: Any, step: Any, source: str
-) -> None:
+    lab, step, source
+):
     with pytest.raises(
         StatementNotAllowed, match=r"Python step 'p' contains .* password"
     ) as caught:
@@ -70,9 +70,7 @@ def test_a_step_whose_source_holds_a_password_is_refused_and_neither_kept_nor_sh
     assert not kept(lab) and len(lab.recipes()) == 0
 
 
-def test_the_secret_of_a_source_is_found_in_a_text_and_in_a_comment_and_not_in_a_name(
-    lab: Any, step: Any
-) -> None:
+def test_the_secret_of_a_source_is_found_in_a_text_and_in_a_comment_and_not_in_a_name(lab, step):
     scrubbing.remember_credential("Tr0ub4dorAnd3")
     for source in (
         'def step(s, key="Tr0ub4dorAnd3"):\n    return s.arrow()\n',
@@ -94,11 +92,11 @@ def test_the_secret_of_a_source_is_found_in_a_text_and_in_a_comment_and_not_in_a
         '"host=db password=…"',
     ],
 )
-def test_what_stands_for_a_password_is_none(line: str) -> None:
+def test_what_stands_for_a_password_is_none(line):
     passwords.check_step("p", f"    def step(s):\n        dsn = {line}\n        return s\n")
 
 
-def test_versions_values_producers_and_notes_hold_no_password_either(lab: Any, step: Any) -> None:
+def test_versions_values_producers_and_notes_hold_no_password_either(lab, step):
     plain = step("def step(s, dsn=''):\n    return s.arrow()\n")
     table = lab.materialize("t", "SELECT id FROM s")
     rows = pl.DataFrame({"a": [1]})

@@ -266,7 +266,7 @@ def agreed(ws: Workspace) -> str:
 
 
 @every
-def test_what_nothing_happened_to_is_fresh_also_in_another_kernel(docs: Lab, maker: Maker) -> None:
+def test_what_nothing_happened_to_is_fresh_also_in_another_kernel(docs, maker):
     assert make(docs, maker).kind == maker.kind
     assert agreed(docs.ws) == "fresh" and not docs.ws.plan()
     docs.reopen()
@@ -275,9 +275,7 @@ def test_what_nothing_happened_to_is_fresh_also_in_another_kernel(docs: Lab, mak
 
 
 @every
-def test_an_input_that_moved_is_told_by_every_surface_with_both_anchors(
-    docs: Lab, maker: Maker
-) -> None:
+def test_an_input_that_moved_is_told_by_every_surface_with_both_anchors(docs, maker):
     make(docs, maker)
     docs.parquet("docs", **DOCS_MOVED)
     verdict = docs.ws.staleness("it")
@@ -302,7 +300,7 @@ def test_an_input_that_moved_is_told_by_every_surface_with_both_anchors(
 
 
 @pytest.mark.parametrize("maker", [m for m in MAKERS if m.projected_body], ids=str)
-def test_a_column_that_nobody_reads_changes_nothing(docs: Lab, maker: Maker) -> None:
+def test_a_column_that_nobody_reads_changes_nothing(docs, maker):
     make(docs, maker)
     docs.parquet("docs", **{**DOCS, "extra": [9, 9, 9, 9]})
     assert agreed(docs.ws) == "fresh"
@@ -343,7 +341,7 @@ PARAMETERS: dict[str, list[Any]] = {
 
 @every_case
 @pytest.mark.parametrize("kind", PARAMETERS)
-def test_each_parameter_is_part_of_the_definition(docs: Lab, kind: str) -> None:
+def test_each_parameter_is_part_of_the_definition(docs, kind):
     make_inputs(docs, Maker("", None, 0, 0, ("vecs", "graph")))
     docs.ws.embed("others", "docs", key="id", text="text", model="hashing", where="id < 4")
     hashes = []
@@ -354,7 +352,7 @@ def test_each_parameter_is_part_of_the_definition(docs: Lab, kind: str) -> None:
 
 
 @remade
-def test_another_definition_makes_it_stale_with_both_hashes(docs: Lab, maker: Maker) -> None:
+def test_another_definition_makes_it_stale_with_both_hashes(docs, maker):
     was = make(docs, maker).definition_hash
     assert maker.call(DefinedOnly(docs.ws), maker.other).name == "it"
     verdict = docs.ws.staleness("it")
@@ -370,7 +368,7 @@ def test_another_definition_makes_it_stale_with_both_hashes(docs: Lab, maker: Ma
 
 
 @every
-def test_an_input_that_is_gone_has_vanished(docs: Lab, maker: Maker) -> None:
+def test_an_input_that_is_gone_has_vanished(docs, maker):
     make(docs, maker)
     if "docs" in maker.reads:
         docs.path("docs.parquet").unlink()
@@ -386,9 +384,7 @@ def test_an_input_that_is_gone_has_vanished(docs: Lab, maker: Maker) -> None:
 
 
 @every
-def test_an_input_whose_state_cannot_be_told_makes_it_undecidable_and_never_reused(
-    docs: Lab, maker: Maker
-) -> None:
+def test_an_input_whose_state_cannot_be_told_makes_it_undecidable_and_never_reused(docs, maker):
     docs.ws.sources.add("docs", str(docs.path("docs.parquet")), anchor="none", replace=True)
     table = make(docs, maker)
     assert agreed(docs.ws) == "undecidable"
@@ -403,9 +399,7 @@ def test_an_input_whose_state_cannot_be_told_makes_it_undecidable_and_never_reus
 
 
 @every
-def test_damaged_bytes_are_damage_and_what_reads_them_is_possibly_stale(
-    docs: Lab, maker: Maker
-) -> None:
+def test_damaged_bytes_are_damage_and_what_reads_them_is_possibly_stale(docs, maker):
     table = make(docs, maker)
     docs.ws.materialize("child", "SELECT count(*) AS n FROM jammi.it")
     path = table.path
@@ -424,7 +418,7 @@ def test_damaged_bytes_are_damage_and_what_reads_them_is_possibly_stale(
 
 
 @every
-def test_a_row_from_before_manifests_is_missing_its_manifest(docs: Lab, maker: Maker) -> None:
+def test_a_row_from_before_manifests_is_missing_its_manifest(docs, maker):
     table = make(docs, maker)
     docs.ws.close()
     with catalog(docs.folder) as db:
@@ -440,7 +434,7 @@ def test_a_row_from_before_manifests_is_missing_its_manifest(docs: Lab, maker: M
 
 
 @every
-def test_the_same_again_is_reused_and_bypass_computes(docs: Lab, maker: Maker) -> None:
+def test_the_same_again_is_reused_and_bypass_computes(docs, maker):
     first = make(docs, maker)
     again = maker.call(docs.ws, maker.one)
     assert (first.outcome, again.outcome, again.table_name) == (
@@ -460,9 +454,7 @@ def test_the_same_again_is_reused_and_bypass_computes(docs: Lab, maker: Maker) -
 
 
 @every
-def test_a_damaged_candidate_falls_through_to_an_intact_one_and_none_is_computed_anew(
-    docs: Lab, maker: Maker
-) -> None:
+def test_a_damaged_candidate_falls_through_to_an_intact_one_and_none_is_computed_anew(docs, maker):
     first = make(docs, maker)
     second = maker.call(docs.ws, maker.one, cache="bypass")
     second.path.write_bytes(second.path.read_bytes()[:-1])
@@ -473,7 +465,7 @@ def test_a_damaged_candidate_falls_through_to_an_intact_one_and_none_is_computed
 
 
 @every
-def test_other_inputs_or_another_definition_are_no_hit(docs: Lab, maker: Maker) -> None:
+def test_other_inputs_or_another_definition_are_no_hit(docs, maker):
     first = make(docs, maker)
     other = maker.call(docs.ws, maker.other)
     assert other.outcome == "computed" and other.definition_hash != first.definition_hash
@@ -507,8 +499,8 @@ with jl.open(sys.argv[1]) as ws:
 
 @every
 def test_killed_before_it_is_published_it_keeps_its_version_and_is_made_by_the_next_call(
-    docs: Lab, maker: Maker, run_python: Any
-) -> None:
+    docs, maker, run_python
+):
     first = make(docs, maker)
     docs.ws.close()
     done = run_python(KILLED, str(docs.folder), str(maker), check=False)
@@ -521,9 +513,7 @@ def test_killed_before_it_is_published_it_keeps_its_version_and_is_made_by_the_n
 
 
 @remade
-def test_interrupted_while_it_is_made_it_leaves_nothing_and_the_next_call_computes(
-    docs: Lab, maker: Maker
-) -> None:
+def test_interrupted_while_it_is_made_it_leaves_nothing_and_the_next_call_computes(docs, maker):
     def stop(progress: Any) -> None:
         if progress.stage.endswith(" it"):
             raise KeyboardInterrupt
@@ -538,7 +528,7 @@ def test_interrupted_while_it_is_made_it_leaves_nothing_and_the_next_call_comput
 
 
 @every
-def test_a_lost_catalog_gets_it_back_from_its_manifest(docs: Lab, maker: Maker) -> None:
+def test_a_lost_catalog_gets_it_back_from_its_manifest(docs, maker):
     made = make(docs, maker)
     docs.ws.close()
     (docs.folder / "catalog.sqlite3").unlink()
@@ -556,7 +546,7 @@ def test_a_lost_catalog_gets_it_back_from_its_manifest(docs: Lab, maker: Maker) 
 
 
 @remade
-def test_a_plan_makes_it_true_again_from_its_recipe_alone(docs: Lab, maker: Maker) -> None:
+def test_a_plan_makes_it_true_again_from_its_recipe_alone(docs, maker):
     make(docs, maker)
     docs.parquet("docs", **DOCS_MOVED)
     docs.reopen()
@@ -574,8 +564,8 @@ def test_a_plan_makes_it_true_again_from_its_recipe_alone(docs: Lab, maker: Make
 
 @pytest.mark.parametrize("maker", [m for m in MAKERS if not m.ours], ids=str)
 def test_what_was_made_elsewhere_is_a_blocked_step_and_what_reads_it_is_planned_over_it(
-    docs: Lab, maker: Maker
-) -> None:
+    docs, maker
+):
     make(docs, maker)
     docs.ws.materialize("child", "SELECT sum(docs.id) AS n FROM jammi.it, docs")
     docs.parquet("docs", **DOCS_MOVED)
@@ -598,7 +588,7 @@ def test_what_was_made_elsewhere_is_a_blocked_step_and_what_reads_it_is_planned_
 
 
 @remade
-def test_defined_only_it_is_a_recipe_that_the_next_plan_computes(docs: Lab, maker: Maker) -> None:
+def test_defined_only_it_is_a_recipe_that_the_next_plan_computes(docs, maker):
     assert make(docs, maker, run=False).newest_version is None
     assert "it" not in docs.ws and "it" in {r.name for r in docs.ws.recipes()}
     assert said(docs.ws.staleness("it")) == ["definition"]
@@ -607,7 +597,7 @@ def test_defined_only_it_is_a_recipe_that_the_next_plan_computes(docs: Lab, make
 
 
 @pytest.mark.parametrize("maker", [m for m in MAKERS if "vecs" in m.reads], ids=str)
-def test_stale_inputs_are_made_true_first_when_that_is_asked_for(docs: Lab, maker: Maker) -> None:
+def test_stale_inputs_are_made_true_first_when_that_is_asked_for(docs, maker):
     make(docs, maker)
     docs.parquet("docs", **DOCS_MOVED)
     table = maker.call(docs.ws, maker.one, refresh="inputs")
@@ -619,7 +609,7 @@ def test_stale_inputs_are_made_true_first_when_that_is_asked_for(docs: Lab, make
 
 
 @every
-def test_it_is_found_from_its_source_and_its_events_are_valid(docs: Lab, maker: Maker) -> None:
+def test_it_is_found_from_its_source_and_its_events_are_valid(docs, maker):
     make(docs, maker)
     assert "it" in {e.derived for e in docs.ws.derives_from_closure("docs")}
     assert {
@@ -648,7 +638,7 @@ SHARED = (
 
 
 @every
-def test_the_manifest_and_the_row_say_the_same(docs: Lab, maker: Maker) -> None:
+def test_the_manifest_and_the_row_say_the_same(docs, maker):
     table = make(docs, maker)
     manifest, record = table.manifest, record_of(table)
     written = json.loads(manifest_path(Path(table.path)).read_text())
@@ -667,7 +657,7 @@ def test_the_manifest_and_the_row_say_the_same(docs: Lab, maker: Maker) -> None:
 
 
 @every
-def test_verify_tells_right_from_wrong(docs: Lab, maker: Maker) -> None:
+def test_verify_tells_right_from_wrong(docs, maker):
     table = make(docs, maker)
     assert table.verify() == jl.Match() and table.verify(table.definition_hash) == jl.Match()
     wrong = table.verify("0" * 64)

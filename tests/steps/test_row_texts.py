@@ -24,7 +24,7 @@ def chunked(values: list[str | None], kind: pa.DataType, cut: int = 2) -> pa.Chu
     [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())],
     ids=str,
 )
-def test_columns_are_joined_and_looked_up_in_any_order(kind: pa.DataType) -> None:
+def test_columns_are_joined_and_looked_up_in_any_order(kind):
     texts = RowTexts([chunked(FIRST, kind), chunked(SECOND, kind, cut=3)])
     assert texts.texts_of(np.arange(5)) == JOINED and texts.texts_of(np.array([3, 0, 3])) == [
         JOINED[3],
@@ -37,13 +37,13 @@ def test_columns_are_joined_and_looked_up_in_any_order(kind: pa.DataType) -> Non
     ]
 
 
-def test_one_column_reads_null_as_the_empty_text() -> None:
+def test_one_column_reads_null_as_the_empty_text():
     assert RowTexts([chunked(FIRST, pa.string())]).texts_of(np.arange(5)) == [
         text or "" for text in FIRST
     ]
 
 
-def test_no_rows_are_no_texts() -> None:
+def test_no_rows_are_no_texts():
     texts = RowTexts([pa.chunked_array([], pa.string())])
     assert (
         len(texts.digests()) == len(texts.lengths) == 0
@@ -51,7 +51,7 @@ def test_no_rows_are_no_texts() -> None:
     )
 
 
-def test_texts_are_not_held_as_objects_of_python() -> None:
+def test_texts_are_not_held_as_objects_of_python():
     column = pa.chunked_array([pa.array([f"text {i}" for i in range(50_000)])])
     tracemalloc.start()
     try:

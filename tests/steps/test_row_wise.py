@@ -5,9 +5,8 @@ those of a full run."""
 import os
 import random
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +21,9 @@ from jammi_lab.features.words import lexical_work
 from jammi_lab.steps.previous_versions import PreviousVersion
 from tests.sizes import sized, soak
 from tests.store.lab import DAMAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DAY_SECONDS = 86_400
 COUNT = 300
@@ -116,7 +118,7 @@ def work(ws: Any, tmp_path: Path, request: Any, monkeypatch: pytest.MonkeyPatch)
 # -- what is computed ------------------------------------------------------------------------------
 
 
-def test_rows_come_in_key_order_and_equal_texts_are_computed_once(work: Work) -> None:
+def test_rows_come_in_key_order_and_equal_texts_are_computed_once(work):
     work.write({3: "a", 10: "b", 1: "a", 2: "a"})
     table = work.make()
     assert table.read().arrow().column(0).to_pylist() == [1, 2, 3, 10]
@@ -124,7 +126,7 @@ def test_rows_come_in_key_order_and_equal_texts_are_computed_once(work: Work) ->
     assert table.verify() == Match() and table.reuse == Reuse(4, 0, 0, 0)
 
 
-def test_no_rows_are_a_table_without_rows(work: Work) -> None:
+def test_no_rows_are_a_table_without_rows(work):
     work.write({})
     assert work.make().row_count == 0 and work.computed == []
     work.write({1: "a"})
@@ -138,15 +140,13 @@ def test_no_rows_are_a_table_without_rows(work: Work) -> None:
         ("SELECT id // 2 AS id, text FROM texts", errors.DuplicateKey, "not unique: 1, 2, 3, 4, 5"),
     ],
 )
-def test_keys_are_checked_before_anything_is_computed(
-    work: Work, over: str, error: type[Exception], said: str
-) -> None:
+def test_keys_are_checked_before_anything_is_computed(work, over, error, said):
     with pytest.raises(error, match=said):
         work.make(over=over)
     assert work.computed == [] and "t" not in work.ws
 
 
-def test_only_new_and_changed_texts_are_computed(work: Work) -> None:
+def test_only_new_and_changed_texts_are_computed(work):
     work.make()
     work.computed.clear()
     work.write({k: t for k, t in TEXTS.items() if k != 9} | {7: "x", 8: "y", 999: "z"})
@@ -161,7 +161,7 @@ def test_only_new_and_changed_texts_are_computed(work: Work) -> None:
     assert [step.reuse for step in report.steps if step.name == "t"] == [Reuse(1, 2, 1, 297)]
 
 
-def test_texts_are_found_again_whatever_their_key_and_statement(work: Work) -> None:
+def test_texts_are_found_again_whatever_their_key_and_statement(work):
     work.make(over="SELECT * FROM texts WHERE id <= 200")
     work.computed.clear()
     work.write(TEXTS | {1: TEXTS[2], 2: TEXTS[1]})
@@ -171,7 +171,7 @@ def test_texts_are_found_again_whatever_their_key_and_statement(work: Work) -> N
     work.check_is_full_run()
 
 
-def test_bypass_takes_nothing_over(work: Work) -> None:
+def test_bypass_takes_nothing_over(work):
     work.make()
     work.write(TEXTS | {1: "x"})
     work.interrupt(after=0)
@@ -183,7 +183,7 @@ def test_bypass_takes_nothing_over(work: Work) -> None:
     assert (again.outcome, again.reuse) == ("reused", Reuse(0, 0, 0, 300)) and not work.computed
 
 
-def test_a_definition_computes_nothing(work: Work) -> None:
+def test_a_definition_computes_nothing(work):
     work.make()
     work.computed.clear()
     work.write(TEXTS | {1: "x"})
@@ -196,9 +196,7 @@ def test_a_definition_computes_nothing(work: Work) -> None:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_rows_of_a_version_that_was_damaged_after_the_plan_are_computed_again(
-    work: Work, damage: str
-) -> None:
+def test_rows_of_a_version_that_was_damaged_after_the_plan_are_computed_again(work, damage):
     made = work.make()
     work.write(TEXTS | {3: "x"})
     plan = work.ws.plan()
@@ -209,7 +207,7 @@ def test_rows_of_a_version_that_was_damaged_after_the_plan_are_computed_again(
     work.check_is_full_run()
 
 
-def test_a_plan_made_after_the_damage_counts_all_rows(work: Work) -> None:
+def test_a_plan_made_after_the_damage_counts_all_rows(work):
     made = work.make()
     work.write(TEXTS | {3: "x"})
     DAMAGES["flipped"](made.path)
@@ -221,7 +219,7 @@ def test_a_plan_made_after_the_damage_counts_all_rows(work: Work) -> None:
     assert not run.deviations and run.steps[0].reuse.new == COUNT
 
 
-def test_rows_are_taken_over_from_the_newest_version_that_is_not_damaged(work: Work) -> None:
+def test_rows_are_taken_over_from_the_newest_version_that_is_not_damaged(work):
     work.make()
     work.write(TEXTS | {3: "x"})
     made = work.make()
@@ -236,9 +234,7 @@ def test_rows_are_taken_over_from_the_newest_version_that_is_not_damaged(work: W
 
 
 @pytest.mark.parametrize("moment", ["columns", "batches"])
-def test_a_version_that_goes_away_meanwhile_is_not_taken_over(
-    work: Work, moment: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_version_that_goes_away_meanwhile_is_not_taken_over(work, moment, monkeypatch):
     first = work.make()
     work.write(TEXTS | {7: "x"})
     asked = getattr(PreviousVersion, moment)
@@ -258,7 +254,7 @@ def test_a_version_that_goes_away_meanwhile_is_not_taken_over(
 # -- what an early end keeps -----------------------------------------------------------------------
 
 
-def test_interrupts_lose_nothing_of_what_was_computed_before(work: Work) -> None:
+def test_interrupts_lose_nothing_of_what_was_computed_before(work):
     words = {
         "row map": "rows are computed",
         "embedding": "texts are encoded",
@@ -277,7 +273,7 @@ def test_interrupts_lose_nothing_of_what_was_computed_before(work: Work) -> None
     work.check_is_full_run()
 
 
-def test_an_interrupt_while_rows_are_written_keeps_all(work: Work) -> None:
+def test_an_interrupt_while_rows_are_written_keeps_all(work):
     def stop(progress: Any) -> None:
         if progress.unit == "rows" and progress.stage != "map t" and progress.done:
             raise KeyboardInterrupt
@@ -289,7 +285,7 @@ def test_an_interrupt_while_rows_are_written_keeps_all(work: Work) -> None:
     assert len(work.computed) == 300 and work.checkpoints() == []
 
 
-def test_a_version_that_a_check_rejects_is_not_computed_again(work: Work) -> None:
+def test_a_version_that_a_check_rejects_is_not_computed_again(work):
     work.make()
     work.ws.checks.add("few", jl.checks.row_count(max=300), on="t")
     work.write(TEXTS | {301: "x"})
@@ -301,8 +297,8 @@ def test_a_version_that_a_check_rejects_is_not_computed_again(work: Work) -> Non
 
 
 def test_an_input_that_moves_meanwhile_is_read_again_and_only_the_difference_computed(
-    work: Work,
-) -> None:
+    work,
+):
     def move(_: str) -> None:
         work.before = lambda _: None
         work.write(TEXTS | {5: "moved"})
@@ -314,15 +310,13 @@ def test_an_input_that_moves_meanwhile_is_read_again_and_only_the_difference_com
     work.check_is_full_run()
 
 
-def test_nothing_is_said_to_be_saved_where_nothing_can_be(
-    work: Work, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_said_to_be_saved_where_nothing_can_be(work, monkeypatch):
     monkeypatch.setattr("jammi_lab.steps.checkpoint.Checkpoint.append", lambda *_: False)
     stopped = work.interrupt()
     assert stopped.__notes__ == ["'t' was not computed; nothing was left behind."]
 
 
-def test_a_damaged_checkpoint_counts_up_to_the_damage(work: Work) -> None:
+def test_a_damaged_checkpoint_counts_up_to_the_damage(work):
     work.interrupt()
     [path] = work.checkpoints()
     whole = path.read_bytes()
@@ -333,7 +327,7 @@ def test_a_damaged_checkpoint_counts_up_to_the_damage(work: Work) -> None:
     work.check_is_full_run()
 
 
-def test_every_tenant_has_a_checkpoint_of_its_own(work: Work) -> None:
+def test_every_tenant_has_a_checkpoint_of_its_own(work):
     with work.ws.tenant("acme"):
         work.interrupt()
     left = work.checkpoints()
@@ -346,7 +340,7 @@ def test_every_tenant_has_a_checkpoint_of_its_own(work: Work) -> None:
     assert work.checkpoints() == []
 
 
-def test_a_checkpoint_goes_with_the_tables_whose_values_it_may_hold(work: Work) -> None:
+def test_a_checkpoint_goes_with_the_tables_whose_values_it_may_hold(work):
     rows = [{"id": key, "text": text} for key, text in TEXTS.items()]
     for name in ("one", "two"):
         columns = {"id": "int64", "text": "string"}
@@ -369,7 +363,7 @@ def test_a_checkpoint_goes_with_the_tables_whose_values_it_may_hold(work: Work) 
 
 
 @pytest.mark.parametrize("over", ["{}", "(SELECT s.id, s.text FROM {} s, texts t WHERE t.id = 1)"])
-def test_values_of_a_session_are_in_no_checkpoint(work: Work, over: str) -> None:
+def test_values_of_a_session_are_in_no_checkpoint(work, over):
     with work.ws.tenant("acme"), work.ws.ephemeral() as session:
         session.create("secret", {"id": "int64", "text": "string"}, primary_key="id")
         session.insert("secret", [{"id": key, "text": text} for key, text in TEXTS.items()])
@@ -377,7 +371,7 @@ def test_values_of_a_session_are_in_no_checkpoint(work: Work, over: str) -> None
         assert work.checkpoints() == []
 
 
-def test_checkpoints_are_removed_after_a_week(work: Work) -> None:
+def test_checkpoints_are_removed_after_a_week(work):
     folder = Path(work.ws.path) / "checkpoints"
     folder.mkdir(exist_ok=True)
     for name, days in (("old", 7.1), ("young", 6.9)):
@@ -392,7 +386,7 @@ def test_checkpoints_are_removed_after_a_week(work: Work) -> None:
 
 @soak
 @pytest.mark.parametrize("seed", range(sized(1, 20)))
-def test_histories_with_early_ends_equal_full_runs(work: Work, seed: int) -> None:
+def test_histories_with_early_ends_equal_full_runs(work, seed):
     draw = random.Random(seed)
     texts = {key: draw.choice("abcdefgh") * draw.randrange(4) for key in range(30)}
     known = set[str | None]()

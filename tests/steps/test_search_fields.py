@@ -1,12 +1,10 @@
 """What a handle says of how its table is searched, and what derived vectors come from."""
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 
 
-def test_fields_of_each_kind(ws: Any) -> None:
+def test_fields_of_each_kind(ws):
     ws.sources.add(
         "notes", pa.table({"id": [1, 2, 3], "title": ["a", "b", "c"], "text": ["x", "y", "z"]})
     )
@@ -34,7 +32,7 @@ def test_fields_of_each_kind(ws: Any) -> None:
     assert words.index_path is None
 
 
-def test_the_index_of_vectors_is_named_once_it_exists(ws: Any) -> None:
+def test_the_index_of_vectors_is_named_once_it_exists(ws):
     rng = np.random.default_rng(0).normal(size=(600, 8)).astype(np.float32)
     column = pa.FixedSizeListArray.from_arrays(rng.reshape(-1), 8)
     table = ws.import_embeddings("v", pa.table({"id": range(600), "vector": column}))

@@ -2,7 +2,6 @@
 
 import datetime
 from decimal import Decimal
-from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -34,7 +33,7 @@ DAY = datetime.date(2020, 1, 1)
         ([("k", 2.5)], pa.map_(pa.string(), pa.int64())),
     ],
 )
-def test_what_would_come_out_as_another_value_is_refused(value: Any, kind: pa.DataType) -> None:
+def test_what_would_come_out_as_another_value_is_refused(value, kind):
     with pytest.raises(pa.ArrowInvalid, match="is no"):
         to_arrow_array([None, value], kind)
 
@@ -58,19 +57,17 @@ def test_what_would_come_out_as_another_value_is_refused(value: Any, kind: pa.Da
         ({}, pa.struct([("a", pa.int64())]), {"a": None}),
     ],
 )
-def test_what_is_the_same_value_in_another_type_is_taken(
-    value: Any, kind: pa.DataType, kept: Any
-) -> None:
+def test_what_is_the_same_value_in_another_type_is_taken(value, kind, kept):
     assert to_arrow_array([None, value], kind).to_pylist() == [None, kept]
 
 
 @pytest.mark.parametrize("values", [[DAY, NOON], [NOON, NOON.replace(tzinfo=EAST)]])
-def test_values_without_a_type_in_common_are_refused(values: list[Any]) -> None:
+def test_values_without_a_type_in_common_are_refused(values):
     with pytest.raises(pa.ArrowInvalid, match="is no"):
         to_arrow_array(values)
 
 
-def test_a_number_that_is_none_and_nanoseconds_are_taken_as_arrow_takes_them() -> None:
+def test_a_number_that_is_none_and_nanoseconds_are_taken_as_arrow_takes_them():
     assert str(to_arrow_array([float("nan"), None], pa.float32()).to_pylist()) == "[nan, None]"
     numpy = pytest.importorskip("numpy")
     assert to_arrow_array(
@@ -86,7 +83,7 @@ def test_a_number_that_is_none_and_nanoseconds_are_taken_as_arrow_takes_them() -
         | st.decimals(allow_nan=False, allow_infinity=False)
     )
 )
-def test_a_whole_number_is_what_was_given_or_refused(values: list[Any]) -> None:
+def test_a_whole_number_is_what_was_given_or_refused(values):
     try:
         array = to_arrow_array(values, pa.int64())
     except (pa.ArrowException, OverflowError):

@@ -4,7 +4,6 @@ store says of them."""
 import datetime
 import errno
 import uuid
-from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -26,7 +25,6 @@ from jammi_lab.storage.files import (
 )
 from jammi_lab.storage.object_store import (
     UNREACHABLE_ERRNO,
-    RemotePath,
     modified_ns,
     object_state,
     remote_path,
@@ -40,7 +38,7 @@ def root() -> Any:
     place.fs.rm(place.parent.key, recursive=True) if place.fs.exists(place.parent.key) else None
 
 
-def test_a_place_reads_like_a_path(root: RemotePath) -> None:
+def test_a_place_reads_like_a_path(root):
     path = root / "results/_global/x.parquet"
     assert (path.name, path.stem, path.parent.name) == ("x.parquet", "x", "_global")
     assert str(path).startswith("memory://") and str(path).endswith(
@@ -57,9 +55,7 @@ def test_a_place_reads_like_a_path(root: RemotePath) -> None:
     )
 
 
-def test_what_is_put_is_whole_and_what_is_created_is_created_once(
-    root: RemotePath, tmp_path: Path
-) -> None:
+def test_what_is_put_is_whole_and_what_is_created_is_created_once(root, tmp_path):
     path = root / "a"
     assert stat_of(path) is None and write_once(path, b"one") and not write_once(path, b"two")
     assert open_for_reading(path).read() == b"one"
@@ -76,9 +72,7 @@ def test_what_is_put_is_whole_and_what_is_created_is_created_once(
     assert not file.temp.exists() and open_for_reading(path).read() == b"three"
 
 
-def test_a_table_is_put_before_what_says_that_it_is_whole(
-    root: RemotePath, fault_points: list[str]
-) -> None:
+def test_a_table_is_put_before_what_says_that_it_is_whole(root, fault_points):
     file = atomic_file(root / "t.parquet", create=True)
     file.temp.write_bytes(b"rows")
     commit_with(file, root / "t.json", b"{}")
@@ -101,7 +95,7 @@ def fault_points() -> Any:
     install_fault_hook(None)
 
 
-def test_a_change_moves_the_stat(root: RemotePath) -> None:
+def test_a_change_moves_the_stat(root):
     path = root / "a"
     write_atomic(path, b"one")
     before = stat_of(path)
@@ -111,7 +105,7 @@ def test_a_change_moves_the_stat(root: RemotePath) -> None:
 
 
 @pytest.mark.parametrize("name", ["ETag", "etag", "generation"])
-def test_a_tag_tells_states_apart_without_a_clock(name: str) -> None:
+def test_a_tag_tells_states_apart_without_a_clock(name):
     one, two = (
         {"size": 3, name: tag, "LastModified": datetime.datetime.now(datetime.UTC)}
         for tag in ("a", "b")
@@ -124,7 +118,7 @@ def test_a_tag_tells_states_apart_without_a_clock(name: str) -> None:
     assert Stat(*object_state(one)[:2], 0, object_state(one)[2])
 
 
-def test_without_a_tag_the_time_stands_for_it() -> None:
+def test_without_a_tag_the_time_stands_for_it():
     when = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
     assert (
         object_state({"size": 3, "created": when}) == (3, 1767225600000000000, 0)
@@ -133,7 +127,7 @@ def test_without_a_tag_the_time_stands_for_it() -> None:
     )
 
 
-def test_a_listing_tells_everything_below_by_its_name_from_there(root: RemotePath) -> None:
+def test_a_listing_tells_everything_below_by_its_name_from_there(root):
     for name in ("results/a/x", "results/b/y", "other"):
         write_atomic(root / name, name.encode())
     assert {name: said["size"] for name, said in (root / "results").list_objects().items()} == {
@@ -143,7 +137,7 @@ def test_a_listing_tells_everything_below_by_its_name_from_there(root: RemotePat
     assert (root / "none").list_objects() == {} and (root / "results").info() is None
 
 
-def test_a_file_moves_into_another_folder(root: RemotePath) -> None:
+def test_a_file_moves_into_another_folder(root):
     write_atomic(root / "a/x", b"1")
     move_file(root / "a/x", root / "b")
     assert (
@@ -157,7 +151,7 @@ def test_a_file_moves_into_another_folder(root: RemotePath) -> None:
 
 
 @pytest.mark.parametrize("relative", ["", "/x", "../x", "a/../../x", "a//b", "a\0b", "./a"])
-def test_a_stored_location_cannot_leave_its_place(root: RemotePath, relative: str) -> None:
+def test_a_stored_location_cannot_leave_its_place(root, relative):
     with pytest.raises(TableDamaged):
         resolve_inside(root, relative)
     assert resolve_inside(root, "results/a.parquet") == root / "results/a.parquet"
@@ -174,13 +168,13 @@ def test_a_stored_location_cannot_leave_its_place(root: RemotePath, relative: st
         "memory://",
     ],
 )
-def test_a_place_where_no_workspace_can_be_is_refused_without_repeating_the_url(url: str) -> None:
+def test_a_place_where_no_workspace_can_be_is_refused_without_repeating_the_url(url):
     with pytest.raises(InvalidArgument) as refused:
         remote_path(url, None)
     assert "hunter2" not in "".join(refused.value.lines())
 
 
-def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_names_the_extra(monkeypatch):
     def missing(_: str) -> Any:
         raise ImportError
 
@@ -190,8 +184,8 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_options_that_are_not_the_filesystems_are_named_and_not_their_values(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    monkeypatch,
+):
     class Strict(fsspec.AbstractFileSystem):
         def __init__(
             self, key: str, use_listings_cache: bool = False, skip_instance_cache: bool = False
@@ -221,9 +215,7 @@ class _Odd(Exception):
         (PermissionError("hunter2"), errno.EACCES),
     ],
 )
-def test_what_a_store_raises_is_an_os_error_that_tells_nothing(
-    root: RemotePath, monkeypatch: pytest.MonkeyPatch, raised: Exception, number: int
-) -> None:
+def test_what_a_store_raises_is_an_os_error_that_tells_nothing(root, monkeypatch, raised, number):
     def refuse(*_: Any, **__: Any) -> None:
         raise raised
 

@@ -325,7 +325,7 @@ def test_rows_with_vectors_come_in_groups_of_sixteen_megabytes(dimensions, rows)
     )
 
 
-def test_a_schema_of_many_columns_is_checked_in_time_that_grows_with_their_number() -> None:
+def test_a_schema_of_many_columns_is_checked_in_time_that_grows_with_their_number():
     schema = pa.schema([pa.field(f"c{i}", pa.int64()) for i in range(20_000)])
     began = time.process_time()
     assert stored_schema(schema).names == schema.names

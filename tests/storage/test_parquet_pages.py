@@ -200,7 +200,7 @@ def _numbered(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("change", STATISTICS)
-def test_statistics_are_part_of_the_column_that_they_are_about(tmp_path: Path, change: str) -> None:
+def test_statistics_are_part_of_the_column_that_they_are_about(tmp_path, change):
     path = _numbered(tmp_path / "t.parquet")
     before = payload(path)["by_column"]
     assert are_statistics_true(path, ["id", "v"])
@@ -210,7 +210,7 @@ def test_statistics_are_part_of_the_column_that_they_are_about(tmp_path: Path, c
     assert not are_statistics_true(path, ["id"]) and are_statistics_true(path, ["v"])
 
 
-def test_a_bloom_filter_is_part_of_its_column(tmp_path: Path) -> None:
+def test_a_bloom_filter_is_part_of_its_column(tmp_path):
     path = tmp_path / "t.parquet"
     duckdb.sql(f"COPY (SELECT i, i % 7 AS k FROM range(5000) t(i)) TO '{path}' (FORMAT parquet)")
     before = payload(path)["by_column"]
@@ -235,7 +235,7 @@ VALUES = {
 
 @pytest.mark.parametrize("kind", VALUES)
 @pytest.mark.parametrize("writer", ["pyarrow", "duckdb"])
-def test_statistics_of_usual_writers_are_true(tmp_path: Path, kind: str, writer: str) -> None:
+def test_statistics_of_usual_writers_are_true(tmp_path, kind, writer):
     table, path = pa.table({"c": VALUES[kind]}), tmp_path / "t.parquet"
     if writer == "pyarrow":
         pq.write_table(table, path)

@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["link", "far"])
 @pytest.mark.parametrize("swap", [_swap_links, _swap_folders])
-def test_there_and_back_is_seen(folder: Path, name: str, swap: Callable[[Path], None]) -> None:
+def test_there_and_back_is_seen(folder, name, swap):
     path = folder / name / "sub" / "x"
     before, stat = route_of(str(path)), os.stat(path)
     swap(folder)
@@ -46,7 +45,7 @@ def test_there_and_back_is_seen(folder: Path, name: str, swap: Callable[[Path], 
     assert route_of(str(path)) != before
 
 
-def test_other_files_beside_it_do_not_matter(folder: Path) -> None:
+def test_other_files_beside_it_do_not_matter(folder):
     path = folder / "far" / "sub" / "x"
     before = route_of(str(path))
     (folder / "a" / "sub" / "y").write_text("y")
@@ -54,7 +53,7 @@ def test_other_files_beside_it_do_not_matter(folder: Path) -> None:
     assert route_of(str(path)) == before
 
 
-def test_a_circle_of_links_and_a_missing_file_are_errors(folder: Path) -> None:
+def test_a_circle_of_links_and_a_missing_file_are_errors(folder):
     os.symlink("one", folder / "two")
     os.symlink("two", folder / "one")
     for name in ("one", "absent/x"):
@@ -62,7 +61,7 @@ def test_a_circle_of_links_and_a_missing_file_are_errors(folder: Path) -> None:
             route_of(str(folder / name))
 
 
-def test_the_states_of_files_and_databases_rest_on_the_way_to_them(folder: Path) -> None:
+def test_the_states_of_files_and_databases_rest_on_the_way_to_them(folder):
     path = str(folder / "far" / "sub" / "x")
     database: Any = SimpleNamespace(path=path)
 

@@ -19,7 +19,7 @@ def rows_about(folder: Path, text: str) -> dict[str, int]:
     return {table: number for table, number in found.items() if number}
 
 
-def test_a_dropped_table_leaves_no_row(tmp_path: Path) -> None:
+def test_a_dropped_table_leaves_no_row(tmp_path):
     with jl.open(tmp_path / "lab") as ws:
         names = ("kept", "dropped", "version")
         tables = [ws.materialize(name, f"SELECT '{name}' AS a") for name in names]
@@ -36,7 +36,7 @@ def test_a_dropped_table_leaves_no_row(tmp_path: Path) -> None:
         assert [row.name for row in ws.status() if isinstance(row.verdict, jl.Fresh)] == ["kept"]
 
 
-def test_a_dropped_table_leaves_no_lineage_of_columns(tmp_path: Path) -> None:
+def test_a_dropped_table_leaves_no_lineage_of_columns(tmp_path):
     with jl.open(tmp_path / "lab") as ws:
         ws.materialize("t", "SELECT 1 AS a")
         child = ws.materialize("child", "SELECT a FROM jammi.t").table_name
@@ -46,7 +46,7 @@ def test_a_dropped_table_leaves_no_lineage_of_columns(tmp_path: Path) -> None:
         assert rows_about(tmp_path / "lab", child) == {}
 
 
-def test_a_removed_source_leaves_no_row(tmp_path: Path) -> None:
+def test_a_removed_source_leaves_no_row(tmp_path):
     (tmp_path / "p.csv").write_text("a\n1\n")
     with jl.open(tmp_path / "lab") as ws:
         ws.sources.add("passing", str(tmp_path / "p.csv"))
@@ -58,7 +58,7 @@ def test_a_removed_source_leaves_no_row(tmp_path: Path) -> None:
         assert rows_about(tmp_path / "lab", "passing") == {}
 
 
-def test_states_that_inputs_had_do_not_add_up_for_ever(tmp_path: Path, monkeypatch) -> None:
+def test_states_that_inputs_had_do_not_add_up_for_ever(tmp_path, monkeypatch):
     monkeypatch.setattr(observation_cache, "MAX_ENTRIES", 12)
     data = tmp_path / "p.csv"
     data.write_text("a\n0\n")

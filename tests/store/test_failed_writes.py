@@ -3,7 +3,6 @@ acknowledged is lost."""
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -61,9 +60,7 @@ FAILURES = [
     ("act", "call", "time"),
     thinned([(act, call, time) for act, call, times in FAILURES for time in times.split()], 7),
 )
-def test_a_write_that_fails_is_typed_and_loses_nothing(
-    tmp_path: Path, act: str, call: str, time: str
-) -> None:
+def test_a_write_that_fails_is_typed_and_loses_nothing(tmp_path, act, call, time):
     needs_strace()
     with jl.open(tmp_path / "lab") as ws:
         ws.materialize("base", "SELECT 1 AS k")

@@ -10,7 +10,7 @@ from jammi_lab.storage.files import make_folder, move_file, remove_file
 from jammi_lab.workspace import copy
 
 
-def test_no_file_of_a_catalog_is_a_link(tmp_path: Path) -> None:
+def test_no_file_of_a_catalog_is_a_link(tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("precious")
     for suffix in ("", "-wal", "-shm", "-journal", "-commits"):
@@ -23,7 +23,7 @@ def test_no_file_of_a_catalog_is_a_link(tmp_path: Path) -> None:
     assert victim.read_text() == "precious"
 
 
-def test_no_file_is_moved_or_removed_in_a_folder_that_is_a_link(tmp_path: Path) -> None:
+def test_no_file_is_moved_or_removed_in_a_folder_that_is_a_link(tmp_path):
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "x").write_text("precious")
     (tmp_path / "x").write_text("own")
@@ -39,9 +39,7 @@ def test_no_file_is_moved_or_removed_in_a_folder_that_is_a_link(tmp_path: Path) 
     assert (tmp_path / "x").read_text() == "own"
 
 
-def test_a_copy_names_the_file_that_it_cannot_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_copy_names_the_file_that_it_cannot_read(tmp_path, monkeypatch):
     def deny(file: Path) -> None:
         raise PermissionError(13, "Permission denied", str(file))
 
@@ -54,7 +52,7 @@ def test_a_copy_names_the_file_that_it_cannot_read(
     assert not (tmp_path / "copy").exists()
 
 
-def test_a_folder_name_that_is_too_long_is_said_to_be(tmp_path: Path) -> None:
+def test_a_folder_name_that_is_too_long_is_said_to_be(tmp_path):
     with pytest.raises(jl.InvalidArgument) as caught:
         jl.open(tmp_path / ("x" * 300))
     assert caught.value.hint == "Choose a shorter name."

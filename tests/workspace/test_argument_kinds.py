@@ -131,7 +131,7 @@ def test_they_are_refused_before_anything_is_done(things, call):
         call(things["ws"], things["table"])
 
 
-def test_numbers_and_lists_of_other_libraries_are_taken(things, tmp_path: Path):
+def test_numbers_and_lists_of_other_libraries_are_taken(things, tmp_path):
     np = pytest.importorskip("numpy")
     ws = things["ws"]
     assert len(ws.search("v", "oak", k=np.int64(1)).arrow()) == 1

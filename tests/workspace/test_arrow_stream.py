@@ -4,7 +4,6 @@ as files."""
 import datetime
 import decimal
 import warnings
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,7 +51,7 @@ def as_tuples(table: Any) -> list[tuple[Any, ...]]:
     return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
-def test_the_stream_gives_every_type_with_its_values(rows: Any) -> None:
+def test_the_stream_gives_every_type_with_its_values(rows):
     import pyarrow as pa
 
     for take in (
@@ -64,7 +63,7 @@ def test_the_stream_gives_every_type_with_its_values(rows: Any) -> None:
         assert table.column_names == NAMES and as_tuples(table) == EXPECTED
 
 
-def test_polars_takes_them_as_they_are(rows: Any) -> None:
+def test_polars_takes_them_as_they_are(rows):
     import polars as pl
 
     for frame in (pl.DataFrame(rows), rows.polars()):
@@ -74,7 +73,7 @@ def test_polars_takes_them_as_they_are(rows: Any) -> None:
         ] == decimal.Decimal("1.50")
 
 
-def test_pandas_takes_them_as_they_are(rows: Any) -> None:
+def test_pandas_takes_them_as_they_are(rows):
     import pandas as pd
 
     for frame in (pd.DataFrame.from_arrow(rows), rows.pandas()):
@@ -85,7 +84,7 @@ def test_pandas_takes_them_as_they_are(rows: Any) -> None:
         )
 
 
-def test_duckdb_takes_them_as_they_are(rows: Any) -> None:
+def test_duckdb_takes_them_as_they_are(rows):
     import duckdb
 
     with duckdb.connect(config={"threads": 1}) as con:
@@ -93,7 +92,7 @@ def test_duckdb_takes_them_as_they_are(rows: Any) -> None:
         assert con.execute("SELECT sum(id), max(town) FROM taken").fetchall() == [(6, "Œslo")]
 
 
-def test_altair_draws_them_as_they_are(rows: Any) -> None:
+def test_altair_draws_them_as_they_are(rows):
     import altair as alt
 
     with warnings.catch_warnings():
@@ -108,7 +107,7 @@ def test_altair_draws_them_as_they_are(rows: Any) -> None:
     ]
 
 
-def test_altair_draws_sums_and_decimals_as_numbers(ws: Any) -> None:
+def test_altair_draws_sums_and_decimals_as_numbers(ws):
     import altair as alt
 
     sums = "SELECT i % 2 AS k, sum(i) AS n, sum(i * 1.25) AS x FROM range(4) t(i) GROUP BY k"
@@ -119,13 +118,13 @@ def test_altair_draws_sums_and_decimals_as_numbers(ws: Any) -> None:
         assert sorted(tuple(row.values()) for row in values) == [(0, 2, 2.5), (1, 4, 5.0)]
 
 
-def test_a_table_has_the_number_of_its_rows_as_its_length(ws: Any) -> None:
+def test_a_table_has_the_number_of_its_rows_as_its_length(ws):
     assert len(ws.materialize("towns", ROWS)) == 3
     empty = ws.materialize("empty", "SELECT 1 AS a WHERE false")
     assert len(empty) == 0 and bool(empty)
 
 
-def test_a_table_can_be_taken_again_and_again(ws: Any) -> None:
+def test_a_table_can_be_taken_again_and_again(ws):
     import polars as pl
 
     table = ws.materialize("towns", ROWS)
@@ -134,21 +133,21 @@ def test_a_table_can_be_taken_again_and_again(ws: Any) -> None:
     )
 
 
-def test_narwhals_takes_them_as_they_are(rows: Any) -> None:
+def test_narwhals_takes_them_as_they_are(rows):
     import narwhals as nw
 
     frame = nw.from_native(rows)
     assert frame.columns == NAMES and frame["id"].sum() == 6
 
 
-def test_a_status_is_a_frame_too(ws: Any) -> None:
+def test_a_status_is_a_frame_too(ws):
     import polars as pl
 
     ws.materialize("towns", ROWS)
     assert pl.DataFrame(ws.status())["verdict"].to_list() == ["fresh"]
 
 
-def test_what_streams_is_damaged_bytes_never(ws: Any) -> None:
+def test_what_streams_is_damaged_bytes_never(ws):
     import polars as pl
 
     table = ws.materialize("towns", ROWS)
@@ -157,7 +156,7 @@ def test_what_streams_is_damaged_bytes_never(ws: Any) -> None:
         pl.DataFrame(table)
 
 
-def test_rows_come_as_a_stream_and_are_not_fetched_for_a_preview(ws: Any) -> None:
+def test_rows_come_as_a_stream_and_are_not_fetched_for_a_preview(ws):
     import pyarrow as pa
 
     result = ws.sql("SELECT i, i * 2 AS j FROM range(10_000_000) t(i)")
@@ -169,7 +168,7 @@ def test_rows_come_as_a_stream_and_are_not_fetched_for_a_preview(ws: Any) -> Non
     reader.close()
 
 
-def test_batches_are_an_arrow_reader_that_reads_no_further_than_it_is_asked(ws: Any) -> None:
+def test_batches_are_an_arrow_reader_that_reads_no_further_than_it_is_asked(ws):
     import pyarrow as pa
 
     result = ws.sql("SELECT i FROM range(10_000_000) t(i)")
@@ -189,9 +188,7 @@ def test_batches_are_an_arrow_reader_that_reads_no_further_than_it_is_asked(ws: 
 
 @pytest.mark.parametrize("read", [False, True])
 @pytest.mark.parametrize("rows", [-1, 1.5, "many", None])
-def test_a_number_of_rows_that_is_none_is_refused_before_anything_is_read(
-    ws: Any, rows: Any, read: bool
-) -> None:
+def test_a_number_of_rows_that_is_none_is_refused_before_anything_is_read(ws, rows, read):
     result = ws.sql("SELECT i FROM range(10) t(i)")
     if read:
         result.arrow()
@@ -204,7 +201,7 @@ def test_a_number_of_rows_that_is_none_is_refused_before_anything_is_read(
 
 
 @pytest.mark.parametrize("engine", ["polars", "duckdb", "pyarrow"])
-def test_a_scan_is_lazy_in_the_engine_that_is_named(ws: Any, engine: str) -> None:
+def test_a_scan_is_lazy_in_the_engine_that_is_named(ws, engine):
     scanned = ws.materialize("towns", "SELECT id, town FROM (" + ROWS + ")", key="id").scan(engine)
     match engine:
         case "polars":
@@ -217,13 +214,13 @@ def test_a_scan_is_lazy_in_the_engine_that_is_named(ws: Any, engine: str) -> Non
             assert scanned.count_rows() == 3 and scanned.schema.names == ["id", "town"]
 
 
-def test_an_engine_that_does_not_scan_is_refused(ws: Any) -> None:
+def test_an_engine_that_does_not_scan_is_refused(ws):
     with pytest.raises(jl.InvalidArgument, match="Unknown engine to scan with"):
         ws.materialize("towns", ROWS).scan("dask")
 
 
 @pytest.mark.parametrize("ending", [".parquet", ".arrow", ".feather", ".csv"])
-def test_an_export_has_the_rows(ws: Any, tmp_path: Path, ending: str) -> None:
+def test_an_export_has_the_rows(ws, tmp_path, ending):
     table = ws.materialize("towns", "SELECT id, town FROM (" + ROWS + ")", key="id")
     path = table.export(tmp_path / f"towns{ending}")
     ws.sources.add("back", str(path))
@@ -234,21 +231,19 @@ def test_an_export_has_the_rows(ws: Any, tmp_path: Path, ending: str) -> None:
     ]
 
 
-def test_what_a_csv_cannot_hold_is_named_and_nothing_is_written(ws: Any, tmp_path: Path) -> None:
+def test_what_a_csv_cannot_hold_is_named_and_nothing_is_written(ws, tmp_path):
     with pytest.raises(jl.SchemaMismatch, match="CSV cannot hold the column 'list'") as caught:
         ws.materialize("towns", ROWS).export(tmp_path / "towns.csv")
     assert caught.value.column == "list" and not (tmp_path / "towns.csv").exists()
 
 
-def test_another_ending_is_refused(ws: Any, tmp_path: Path) -> None:
+def test_another_ending_is_refused(ws, tmp_path):
     with pytest.raises(jl.InvalidArgument, match=r"exported as '.txt'"):
         ws.materialize("towns", ROWS).export(tmp_path / "towns.txt")
 
 
 @pytest.mark.parametrize("way", ["as it is called", "by a link", "as something new"])
-def test_nothing_is_exported_into_the_workspace_s_own_folders(
-    ws: Any, tmp_path: Path, way: str
-) -> None:
+def test_nothing_is_exported_into_the_workspace_s_own_folders(ws, tmp_path, way):
     table, other = ws.materialize("towns", ROWS), ws.materialize("other", "SELECT 1 AS a")
     (tmp_path / "link.parquet").symlink_to(other.path)
     target = {
@@ -266,9 +261,7 @@ def test_nothing_is_exported_into_the_workspace_s_own_folders(
     )
 
 
-def test_an_export_that_fails_leaves_what_was_there(
-    ws: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_export_that_fails_leaves_what_was_there(ws, tmp_path, monkeypatch):
     table = ws.materialize("towns", ROWS)
     (tmp_path / "towns.parquet").write_text("precious")
 
@@ -281,7 +274,7 @@ def test_an_export_that_fails_leaves_what_was_there(
     assert (tmp_path / "towns.parquet").read_text() == "precious" and not [*tmp_path.glob(".*.tmp")]
 
 
-def test_explain_binds_as_sql_does(ws: Any) -> None:
+def test_explain_binds_as_sql_does(ws):
     assert (
         "FILTER" in ws.explain("SELECT i FROM range(9) t(i) WHERE i * i > $least", least=3).upper()
     )
@@ -289,6 +282,6 @@ def test_explain_binds_as_sql_does(ws: Any) -> None:
         ws.explain("SELECT i FROM range(9) t(i) WHERE i > $least")
 
 
-def test_the_columns_of_a_table_are_those_of_its_rows(ws: Any) -> None:
+def test_the_columns_of_a_table_are_those_of_its_rows(ws):
     made = ws.materialize("t", "SELECT 1 AS id, 'a' AS g, 2.5 AS x")
     assert made.columns == ["id", "g", "x"] == made.read().columns

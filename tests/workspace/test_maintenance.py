@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
@@ -17,9 +17,11 @@ from jammi_lab.core.errors import (
     TableNotFound,
     TenantForbidden,
 )
-from jammi_lab.core.records import Progress
 from tests.inside import services_of
 from tests.templates import Template
+
+if TYPE_CHECKING:
+    from jammi_lab.core.records import Progress
 
 PAPERS = "id,venue,year\n1,a,2020\n2,b,2021\n3,a,2022\n"
 VENUES = "SELECT venue, count(*) AS n FROM papers GROUP BY venue"
@@ -512,7 +514,7 @@ def test_what_one_kernel_expires_the_other_does_not_see(lab, other):
         other.table("x", version=1)
 
 
-def test_what_takes_long_tells_how_far_it_is(tmp_path: Path) -> None:
+def test_what_takes_long_tells_how_far_it_is(tmp_path):
     data = tmp_path / "d.csv"
     data.write_text("a\n1\n")
     with jl.open(tmp_path / "ws") as ws:

@@ -3,7 +3,6 @@
 import dataclasses
 import datetime
 import json
-from typing import Any
 
 import pytest
 
@@ -16,7 +15,7 @@ def test_a_value_compares_by_its_fields_and_cannot_be_changed():
         jl.NeighborGraph("v").k = 5  # type: ignore[misc]
 
 
-def test_a_verb_and_its_value_are_one_definition(ws: Any) -> None:
+def test_a_verb_and_its_value_are_one_definition(ws):
     ws.materialize("docs", "SELECT range AS id, 'text ' || range AS text FROM range(4)", key="id")
     value = jl.Embedding("jammi.docs", key="id", text="text", model="hashing")
     made = ws.materialize("v", value)
@@ -25,7 +24,7 @@ def test_a_verb_and_its_value_are_one_definition(ws: Any) -> None:
     assert made.definition_hash == again.definition_hash
 
 
-def test_define_gives_the_recipe_and_runs_nothing(ws: Any) -> None:
+def test_define_gives_the_recipe_and_runs_nothing(ws):
     recipe = ws.define("one", jl.Sql("SELECT $x AS x", {"x": 1}, key="x"))
     assert (recipe.name, recipe.kind, recipe.newest_version) == ("one", "sql", None)
     assert "one" not in ws
@@ -34,7 +33,7 @@ def test_define_gives_the_recipe_and_runs_nothing(ws: Any) -> None:
     assert ws.define("one", "SELECT 2 AS x").newest_version == 1
 
 
-def test_a_value_takes_a_table_by_its_handle(ws: Any) -> None:
+def test_a_value_takes_a_table_by_its_handle(ws):
     ws.materialize("docs", "SELECT range AS id, 'text ' || range AS text FROM range(4)", key="id")
     vectors = ws.embed("v", "jammi.docs", key="id", text="text", model="hashing")
     graph = ws.materialize("g", jl.NeighborGraph(vectors, k=1))
@@ -42,12 +41,12 @@ def test_a_value_takes_a_table_by_its_handle(ws: Any) -> None:
     assert ws.neighbor_graph("g", "v", k=1).outcome == "reused"
 
 
-def test_what_a_value_holds_is_not_given_beside_it(ws: Any) -> None:
+def test_what_a_value_holds_is_not_given_beside_it(ws):
     with pytest.raises(jl.InvalidArgument, match="apply to a SQL string only"):
         ws.materialize("one", jl.Sql("SELECT 1 AS x"), key="x")
 
 
-def test_what_is_no_recipe_is_refused(ws: Any) -> None:
+def test_what_is_no_recipe_is_refused(ws):
     with pytest.raises(jl.InvalidArgument, match="got int"):
         ws.define("one", 1)
 
@@ -62,7 +61,7 @@ def test_what_is_no_recipe_is_refused(ws: Any) -> None:
         ("sessions", "ws.sessions()"),
     ],
 )
-def test_a_name_where_none_belongs_is_told_the_verb_for_it(ws: Any, verb: str, hint: str) -> None:
+def test_a_name_where_none_belongs_is_told_the_verb_for_it(ws, verb, hint):
     with pytest.raises(jl.InvalidArgument, match="takes no name") as caught:
         getattr(ws, verb)("papers")
     assert hint in caught.value.hint
@@ -120,7 +119,7 @@ def test_every_value_has_them():
     assert row_map.to_dict()["schema"] == {"n": "bigint"} and "function 'len'" in str(row_map)
 
 
-def test_a_table_in_a_value_is_its_name(ws: Any) -> None:
+def test_a_table_in_a_value_is_its_name(ws):
     ws.materialize("docs", "SELECT range AS id, 'text ' || range AS text FROM range(4)", key="id")
     vectors = ws.embed("v", "jammi.docs", key="id", text="text", model="hashing")
     assert jl.NeighborGraph(vectors).to_dict()["table"] == "v"

@@ -16,7 +16,7 @@ def notes(ws: Any) -> Any:
     return ws
 
 
-def test_a_statement_reads_a_recipe_that_has_no_version(notes: Any) -> None:
+def test_a_statement_reads_a_recipe_that_has_no_version(notes):
     notes.define("lower", "SELECT id, moment FROM notes")
     notes.define("upper", "SELECT count(*) AS n, max(moment) AS last FROM jammi.lower")
     assert notes.recipe("upper").newest_version is None and notes.tables() == []
@@ -41,7 +41,7 @@ def all_rows(rows: Any) -> Any:
     return rows.arrow()
 
 
-def test_every_recipe_value_reads_recipes_that_have_no_version(notes: Any) -> None:
+def test_every_recipe_value_reads_recipes_that_have_no_version(notes):
     notes.define("texts", "SELECT * FROM notes")
     notes.define("vectors", jl.Embedding("texts", key="id", text="text", model="hashing"))
     notes.define("words", jl.Lexical("texts", key="id", text="text"))
@@ -85,7 +85,7 @@ def test_every_recipe_value_reads_recipes_that_have_no_version(notes: Any) -> No
     assert all(isinstance(row.verdict, jl.Fresh) for row in notes.status())
 
 
-def test_a_statement_reads_the_columns_of_a_recipe_as_it_is_defined_now(notes: Any) -> None:
+def test_a_statement_reads_the_columns_of_a_recipe_as_it_is_defined_now(notes):
     notes.materialize("lower", "SELECT id AS old FROM notes")
     notes.materialize("middle", "SELECT * FROM jammi.lower")
     notes.define("lower", "SELECT id, text FROM notes")
@@ -101,7 +101,7 @@ def test_a_statement_reads_the_columns_of_a_recipe_as_it_is_defined_now(notes: A
     assert notes.table("upper").read().fetchall() == [(3,)]
 
 
-def test_of_a_redefined_step_the_newest_version_tells_the_columns(notes: Any) -> None:
+def test_of_a_redefined_step_the_newest_version_tells_the_columns(notes):
     notes.compute("lower", all_rows, inputs=["notes"])
     notes.define("lower", jl.PythonStep(lambda rows: rows.arrow(), inputs=["notes"], version="2"))
     notes.define("upper", "SELECT max(id) AS n FROM jammi.lower")
@@ -110,7 +110,7 @@ def test_of_a_redefined_step_the_newest_version_tells_the_columns(notes: Any) ->
     assert "other" not in [row.name for row in notes.status()]
 
 
-def test_types_of_columns_are_those_that_are_stored(notes: Any) -> None:
+def test_types_of_columns_are_those_that_are_stored(notes):
     notes.define(
         "lower",
         "SELECT id::HUGEINT AS h, NULL AS nothing, 'x'::ENUM('x', 'y') AS e, "
@@ -132,14 +132,14 @@ def test_types_of_columns_are_those_that_are_stored(notes: Any) -> None:
         ),
     ],
 )
-def test_a_recipe_whose_columns_are_not_known_is_named(notes: Any, recipe: Any, kind: str) -> None:
+def test_a_recipe_whose_columns_are_not_known_is_named(notes, recipe, kind):
     notes.define("lower", recipe)
     with pytest.raises(jl.TableNotFound, match=f"columns of 'lower' .*{kind}"):
         notes.define("upper", "SELECT * FROM jammi.lower")
     assert "upper" not in [recipe.name for recipe in notes.recipes()]
 
 
-def test_inputs_without_a_version_are_computed_first(notes: Any) -> None:
+def test_inputs_without_a_version_are_computed_first(notes):
     notes.define("lower", "SELECT id, moment FROM notes")
     notes.define("middle", "SELECT moment FROM jammi.lower WHERE id > 1")
     with pytest.raises(jl.TableNotFound, match="'middle' has no ready version"):
@@ -155,14 +155,14 @@ def test_inputs_without_a_version_are_computed_first(notes: Any) -> None:
     assert notes.recipe("base").newest_version == 1
 
 
-def test_an_input_that_cannot_be_computed_is_told(notes: Any) -> None:
+def test_an_input_that_cannot_be_computed_is_told(notes):
     notes.define("lower", "SELECT (1 / id)::INTEGER AS i, error('no') AS e FROM notes")
     with pytest.raises(jl.JammiError, match="'lower' could not be updated"):
         notes.materialize("upper", "SELECT i FROM jammi.lower", refresh="inputs")
     assert "upper" not in [recipe.name for recipe in notes.recipes()]
 
 
-def test_a_cycle_of_recipes_without_versions_is_refused(notes: Any) -> None:
+def test_a_cycle_of_recipes_without_versions_is_refused(notes):
     notes.define("a", "SELECT id FROM notes")
     notes.define("b", "SELECT id FROM jammi.a")
     notes.define("c", "SELECT id FROM jammi.b")
@@ -175,7 +175,7 @@ def test_a_cycle_of_recipes_without_versions_is_refused(notes: Any) -> None:
     assert notes.recipe("a").definition_hash == before and notes.tables() == []
 
 
-def test_an_alias_and_a_what_if_read_a_recipe_without_a_version(notes: Any) -> None:
+def test_an_alias_and_a_what_if_read_a_recipe_without_a_version(notes):
     notes.define("lower", "SELECT id FROM notes")
     notes.rename("lower", "base")
     notes.define("upper", "SELECT count(*) AS n FROM jammi.lower")
@@ -186,7 +186,7 @@ def test_an_alias_and_a_what_if_read_a_recipe_without_a_version(notes: Any) -> N
     assert notes.table("upper").read().fetchall() == [(3,)]
 
 
-def test_a_tenants_recipe_reads_a_shared_one_without_a_version(notes: Any) -> None:
+def test_a_tenants_recipe_reads_a_shared_one_without_a_version(notes):
     notes.define("shared", "SELECT id FROM notes")
     with notes.tenant("acme"):
         notes.define("own", "SELECT max(id) AS m FROM jammi.shared")

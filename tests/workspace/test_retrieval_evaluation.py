@@ -43,9 +43,7 @@ def lab(ws: Any) -> Any:
     st.integers(1, 12),
     st.integers(0, 2**32 - 1),
 )
-def test_the_scores_of_a_ranking_are_those_of_the_reference(
-    relevance: list[int], k: int, seed: int
-) -> None:
+def test_the_scores_of_a_ranking_are_those_of_the_reference(relevance, k, seed):
     from sklearn.metrics import ndcg_score  # 2 s, which every worker would wait for
 
     order = np.random.default_rng(seed).permutation(len(relevance))
@@ -60,7 +58,7 @@ def test_the_scores_of_a_ranking_are_those_of_the_reference(
     assert found.mrr == (1 / (hits[0] + 1) if len(hits) else 0)
 
 
-def test_queries_are_texts_vectors_or_rows_and_judgements_a_frame_or_a_list(lab: Any) -> None:
+def test_queries_are_texts_vectors_or_rows_and_judgements_a_frame_or_a_list(lab):
     by_text = lab.evaluate("v", [(TITLES[0], 1)], k=2)
     assert (
         lab.evaluate("v", [(lab.vector("v", 0), 1)], k=2)["recall@2"] == by_text["recall@2"] == 1
@@ -80,7 +78,7 @@ def test_queries_are_texts_vectors_or_rows_and_judgements_a_frame_or_a_list(lab:
     assert lab.evaluate("v", lab.sql("SELECT 'football results' AS query, 5 AS key"))["mrr"] == 1
 
 
-def test_a_judged_key_that_the_table_lacks_is_not_found_and_lowers_the_recall(lab: Any) -> None:
+def test_a_judged_key_that_the_table_lacks_is_not_found_and_lowers_the_recall(lab):
     assert lab.evaluate("v", [(TITLES[0], 0), (TITLES[0], 99)], k=6)["recall@6"] == 0.5
     assert (
         lab.evaluate("v", [(TITLES[0], "0")], k=1)["recall@1"] == 1
@@ -88,21 +86,21 @@ def test_a_judged_key_that_the_table_lacks_is_not_found_and_lowers_the_recall(la
 
 
 def test_the_highest_judgement_of_a_pair_counts_and_queries_without_a_relevant_key_do_not(
-    lab: Any,
-) -> None:
+    lab,
+):
     found = lab.evaluate("v", [("pasta", 2, 0), ("pasta", 2, 1), ("football", 1, 0)], k=1)
     assert found.queries == 1 and found.skipped == 1 and found.recall == 1
     assert "1 query, 1 skipped without a relevant key" in repr(found)
 
 
-def test_what_is_judged_of_a_row_about_itself_is_refused(lab: Any) -> None:
+def test_what_is_judged_of_a_row_about_itself_is_refused(lab):
     for key in (0, "0", 0.0):
         with pytest.raises(errors.InvalidArgument, match="about itself"):
             lab.evaluate("v", [{"row": 0, "key": 1}, {"row": 0, "key": key}])
     assert lab.evaluate("v", [(TITLES[0], 0)], k=1).mrr == 1  # a text finds the row that has it
 
 
-def test_a_key_that_is_said_in_two_ways_is_one_with_its_highest_judgement(lab: Any) -> None:
+def test_a_key_that_is_said_in_two_ways_is_one_with_its_highest_judgement(lab):
     for judged in (
         [("pasta", "2", 1), ("pasta", 2, 0)],
         [("pasta", 2, 0), ("pasta", "2", 1), ("pasta", 2.0, 0)],
@@ -110,14 +108,14 @@ def test_a_key_that_is_said_in_two_ways_is_one_with_its_highest_judgement(lab: A
         assert set(lab.evaluate("v", judged, k=1).values()) == {1}
 
 
-def test_a_row_is_named_as_a_judged_key_is(lab: Any) -> None:
+def test_a_row_is_named_as_a_judged_key_is(lab):
     named = [lab.evaluate("v", [{"row": row, "key": "1"}], k=1) for row in (0, "0", 0.0)]
     assert [each["recall@1"] for each in named] == [1, 1, 1]
     with pytest.raises(errors.RowNotFound):
         lab.evaluate("v", [{"row": "none", "key": 1}])
 
 
-def test_times_in_nanoseconds_are_judged_whole(ws: Any) -> None:
+def test_times_in_nanoseconds_are_judged_whole(ws):
     ws.import_embeddings(
         "t",
         pa.table(
@@ -130,7 +128,7 @@ def test_times_in_nanoseconds_are_judged_whole(ws: Any) -> None:
     assert ws.neighbors("t").hits.fetchall()[0][0] == second
 
 
-def test_scores_are_recorded_against_the_model_and_keep_it(lab: Any) -> None:
+def test_scores_are_recorded_against_the_model_and_keep_it(lab):
     found = lab.evaluate("v", GOLDEN)
     [record] = lab.models.records("hashing")
     assert found.recorded == record and record.metrics == dict(found)
@@ -153,7 +151,7 @@ def encode(texts: list[str]) -> Any:
     return np.array([[len(t), t.count("a") + 1, 1] for t in texts], np.float32)
 
 
-def test_vectors_of_a_model_that_is_not_known_are_scored_without_a_record(lab: Any) -> None:
+def test_vectors_of_a_model_that_is_not_known_are_scored_without_a_record(lab):
     lab.import_embeddings(
         "theirs", pa.table({"id": [0, 1], "vector": [[1.0, 0.0], [0.0, 1.0]]}), model_id="elsewhere"
     )
@@ -161,7 +159,7 @@ def test_vectors_of_a_model_that_is_not_known_are_scored_without_a_record(lab: A
     assert found.recall == 1 and found.recorded is None and lab.models.records() == []
 
 
-def test_two_tables_are_compared_on_the_same_queries(lab: Any) -> None:
+def test_two_tables_are_compared_on_the_same_queries(lab):
     lab.embed("w", "papers", key="id", text="title", model="hashing", where="id <> 5")
     both = lab.evaluate(["v", "w"], GOLDEN, k=3)
     assert len(both) == 2 and both["w"].recall < both["v"].recall == both[0].recall
@@ -183,7 +181,7 @@ def test_two_tables_are_compared_on_the_same_queries(lab: Any) -> None:
         both["x"]
 
 
-def test_tables_over_different_sources_are_not_compared(lab: Any) -> None:
+def test_tables_over_different_sources_are_not_compared(lab):
     lab.sources.add("others", pa.table({"id": [1], "title": ["x"]}))
     lab.embed("w", "others", key="id", text="title", model="hashing")
     with pytest.raises(errors.InvalidArgument, match="different sources"):
@@ -218,15 +216,13 @@ def test_tables_over_different_sources_are_not_compared(lab: Any) -> None:
     ],
     ids=str,
 )
-def test_judgements_that_are_none_are_refused_and_nothing_is_recorded(
-    lab: Any, golden: Any
-) -> None:
+def test_judgements_that_are_none_are_refused_and_nothing_is_recorded(lab, golden):
     with pytest.raises(errors.InvalidArgument):
         lab.evaluate("v", golden)
     assert lab.models.records() == []
 
 
-def test_what_search_refuses_is_refused(lab: Any) -> None:
+def test_what_search_refuses_is_refused(lab):
     for k in (0, -1, 1.5, True):
         with pytest.raises(errors.InvalidArgument):
             lab.evaluate("v", GOLDEN, k=k)
@@ -247,7 +243,7 @@ def test_what_search_refuses_is_refused(lab: Any) -> None:
         lab.evaluate("v", [([1.0, 2.0], 1)])
 
 
-def test_a_read_only_workspace_scores_and_records_nothing(lab: Any, tmp_path: Any) -> None:
+def test_a_read_only_workspace_scores_and_records_nothing(lab, tmp_path):
     lab.import_embeddings(
         "g", pa.table({"id": [0, 1], "vector": [[1.0, 0.0], [0.0, 1.0]]}), model_id="hashing"
     )
@@ -271,7 +267,7 @@ def both(lab: Any) -> Any:
 METRICS = ("recall", "precision", "mrr", "ndcg")
 
 
-def test_a_table_is_scored_as_its_searches_by_meaning_words_or_both_say(both: Any) -> None:
+def test_a_table_is_scored_as_its_searches_by_meaning_words_or_both_say(both):
     found = both.evaluate("v", GOLDEN, k=2, words="w")
     assert [each.mode for each in found] == ["meaning", "words", "both"]
     assert found.arrow()["mode"].to_pylist() == ["meaning", "words", "both"]
@@ -301,7 +297,7 @@ def test_a_table_is_scored_as_its_searches_by_meaning_words_or_both_say(both: An
     assert "both" in repr(found)
 
 
-def test_only_texts_are_searched_by_words(both: Any) -> None:
+def test_only_texts_are_searched_by_words(both):
     for query in ({"row": 0, "key": 1}, {"query": both.vector("v", 0), "key": 1}):
         with pytest.raises(errors.InvalidArgument, match="needs text queries"):
             both.evaluate("v", [query], words="w")
@@ -309,7 +305,7 @@ def test_only_texts_are_searched_by_words(both: Any) -> None:
         both.evaluate("v", GOLDEN, words="v")
 
 
-def test_kept_metrics_are_a_table_with_a_verdict(both: Any) -> None:
+def test_kept_metrics_are_a_table_with_a_verdict(both):
     found = both.evaluate("v", JUDGED, k=2, words="w", as_table="quality")
     assert found["both"].kept.name == "quality" and both.staleness("quality") == jl.Fresh()
     rows = both.table("quality").arrow().to_pylist()
@@ -328,7 +324,7 @@ def test_kept_metrics_are_a_table_with_a_verdict(both: Any) -> None:
     assert again["both"].kept.outcome == "reused"
 
 
-def test_metrics_of_vectors_are_kept_and_those_of_rows_are_not(lab: Any) -> None:
+def test_metrics_of_vectors_are_kept_and_those_of_rows_are_not(lab):
     golden = [{"query": lab.vector("v", 0), "key": 1}, {"query": lab.vector("v", 4), "key": 4}]
     found = lab.evaluate("v", golden, k=3, as_table="quality")
     [row] = lab.table("quality").arrow().to_pylist()

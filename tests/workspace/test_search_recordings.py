@@ -1,6 +1,5 @@
 """Recorded searches, and what a replay says of them."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,7 +55,7 @@ def causes(ws: Any) -> list[tuple[str, str | None]]:
     return [(row["outcome"], row["cause"]) for row in rows]
 
 
-def test_searches_of_the_block_are_kept_and_come_out_the_same(lab: Any) -> None:
+def test_searches_of_the_block_are_kept_and_come_out_the_same(lab):
     assert list(lab.recordings) == ["chat"] and len(lab.recordings["chat"]) == 5
     rows = lab.recordings["chat"].replay().arrow().to_pylist()
     assert {row["outcome"] for row in rows} == {"same"} and {row["cause"] for row in rows} == {None}
@@ -65,7 +64,7 @@ def test_searches_of_the_block_are_kept_and_come_out_the_same(lab: Any) -> None:
     assert "pasta | E17" in repr(lab.recordings["chat"])
 
 
-def test_other_rows_are_the_cause_data(lab: Any) -> None:
+def test_other_rows_are_the_cause_data(lab):
     lab.sources.add("notes", notes([*TEXTS, "pasta pasta"]), replace=True)
     lab.recompute()
     found = causes(lab)
@@ -75,7 +74,7 @@ def test_other_rows_are_the_cause_data(lab: Any) -> None:
     assert found[2] == ("differs", "data")
 
 
-def test_a_hit_that_one_of_several_queries_lost_is_missing(lab: Any) -> None:
+def test_a_hit_that_one_of_several_queries_lost_is_missing(lab):
     with lab.recording("several"):
         lab.search("w", ["pasta home", "home"], k=2)
     lab.sources.add("notes", notes([TEXTS[0], "home", "pasta"]), replace=True)
@@ -89,32 +88,32 @@ def test_a_hit_that_one_of_several_queries_lost_is_missing(lab: Any) -> None:
     assert (row["keys"], row["missing"], row["added"]) == (["1"], ["1"], [])
 
 
-def test_a_recording_without_searches_is_empty(lab: Any) -> None:
+def test_a_recording_without_searches_is_empty(lab):
     with lab.recording("quiet") as recording:
         assert len(recording) == 0
     assert recording.replay().arrow().num_rows == 0 and "0 searches" in repr(recording)
     assert "quiet" not in lab.recordings
 
 
-def test_another_recipe_is_the_cause_definition(lab: Any) -> None:
+def test_another_recipe_is_the_cause_definition(lab):
     lab.lexical("w", "notes", key="id", text="text", where="id = 0")
     assert causes(lab)[2] == ("differs", "definition")
     assert causes(lab)[0] == ("same", None)
 
 
-def test_another_model_is_the_cause_model(lab: Any) -> None:
+def test_another_model_is_the_cause_model(lab):
     lab.models.register("mine", Encoder("2", 50.0))
     lab.recompute("v")
     assert causes(lab)[0] == ("differs", "model") and causes(lab)[2] == ("same", None)
 
 
-def test_a_search_that_fails_now_is_told(lab: Any) -> None:
+def test_a_search_that_fails_now_is_told(lab):
     lab.drop("w", force=True)
     [first, *_, fourth, _] = lab.recordings["chat"].replay().arrow().to_pylist()
     assert first["outcome"] == "same" and fourth["outcome"] == "fails" and "'w'" in fourth["cause"]
 
 
-def test_recordings_are_continued_and_belong_to_a_tenant(lab: Any) -> None:
+def test_recordings_are_continued_and_belong_to_a_tenant(lab):
     with lab.recording("chat"):
         lab.search("w", "graph")
     assert len(lab.recordings["chat"]) == 6
@@ -127,7 +126,7 @@ def test_recordings_are_continued_and_belong_to_a_tenant(lab: Any) -> None:
         pass
 
 
-def test_other_candidates_of_an_index_are_the_cause_index(tmp_path: Path) -> None:
+def test_other_candidates_of_an_index_are_the_cause_index(tmp_path):
     vectors = np.random.default_rng(0).normal(size=(3000, 32)).astype(np.float32)
     rows = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 32)
     few = {"vectors.oversample": 1, "vectors.search_expansion": 1}

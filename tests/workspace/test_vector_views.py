@@ -4,7 +4,6 @@ can break."""
 import base64
 import re
 import xml.etree.ElementTree as ET
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ def drawings(html: str) -> list[ET.Element]:
 
 @settings(max_examples=examples(60), deadline=None)
 @given(st.integers(2, 60), st.integers(2, 8), st.integers(0, 2**32 - 1))
-def test_points_are_those_of_a_singular_value_decomposition(n: int, width: int, seed: int) -> None:
+def test_points_are_those_of_a_singular_value_decomposition(n, width, seed):
     vectors = np.random.default_rng(seed).standard_normal((n, width)).astype(np.float32)
     points, shares = project_to_plane(vectors)
     units = vectors.astype(np.float64) / np.linalg.norm(
@@ -52,7 +51,7 @@ def test_points_are_those_of_a_singular_value_decomposition(n: int, width: int, 
     )
 
 
-def test_equal_vectors_are_one_point_and_the_same_table_is_the_same_map() -> None:
+def test_equal_vectors_are_one_point_and_the_same_table_is_the_same_map():
     vectors = np.random.default_rng(0).standard_normal((5000, 16)).astype(np.float32)
     vectors[4321] = vectors[17]
     points, _ = project_to_plane(vectors)
@@ -65,7 +64,7 @@ def test_equal_vectors_are_one_point_and_the_same_table_is_the_same_map() -> Non
 @pytest.mark.parametrize(
     "vectors", [np.ones((1, 3)), np.ones((4, 3)), np.array([[1.0], [-1.0], [2.0]]), np.ones((0, 3))]
 )
-def test_rows_that_span_no_plane_have_points_all_the_same(vectors: Any) -> None:
+def test_rows_that_span_no_plane_have_points_all_the_same(vectors):
     points, shares = project_to_plane(vectors.astype(np.float32))
     assert (
         points.shape == (len(vectors), 2)
@@ -75,7 +74,7 @@ def test_rows_that_span_no_plane_have_points_all_the_same(vectors: Any) -> None:
     )
 
 
-def test_scale_is_no_part_of_a_direction() -> None:
+def test_scale_is_no_part_of_a_direction():
     vectors = np.random.default_rng(1).standard_normal((40, 6)).astype(np.float32)
     np.testing.assert_allclose(
         project_to_plane(vectors)[0], project_to_plane(vectors * np.float32(1e-20))[0], atol=1e-5
@@ -85,7 +84,7 @@ def test_scale_is_no_part_of_a_direction() -> None:
 # -- maps ------------------------------------------------------------------------------------------
 
 
-def test_a_map_holds_every_row_and_draws_some_of_many(ws: Any) -> None:
+def test_a_map_holds_every_row_and_draws_some_of_many(ws):
     given_vectors(ws, "v", list(range(9001)), np.random.default_rng(0).standard_normal((9001, 4)))
     found = ws.vector_map("v")
     assert (
@@ -99,7 +98,7 @@ def test_a_map_holds_every_row_and_draws_some_of_many(ws: Any) -> None:
     assert found.polars().columns == ["key", "x", "y"]
 
 
-def test_an_empty_table_and_one_row_have_maps(ws: Any) -> None:
+def test_an_empty_table_and_one_row_have_maps(ws):
     given_vectors(ws, "one", ["a"], [[1.0, 0.0]])
     ws.import_embeddings(
         "none",
@@ -121,7 +120,7 @@ HOSTILE = st.text(ENCODABLE, max_size=60)
 
 @settings(max_examples=examples(80), deadline=None)
 @given(st.lists(HOSTILE, min_size=1, max_size=30))
-def test_no_name_breaks_a_picture_or_gets_out_of_it(names: list[str]) -> None:
+def test_no_name_breaks_a_picture_or_gets_out_of_it(names):
     points = np.random.default_rng(0).standard_normal((len(names), 2)).astype(np.float32)
     for drawing in (_scatter(points, names), _bars(names, [0.5] * len(names))):
         assert {child.tag.rpartition("}")[2] for child in ET.fromstring(drawing).iter()} <= {
@@ -135,7 +134,7 @@ def test_no_name_breaks_a_picture_or_gets_out_of_it(names: list[str]) -> None:
 
 @settings(max_examples=examples(40), deadline=None)
 @given(st.integers(1, 200), st.integers(0, 2**32 - 1))
-def test_names_on_a_map_stay_within_it_and_on_no_other_name(n: int, seed: int) -> None:
+def test_names_on_a_map_stay_within_it_and_on_no_other_name(n, seed):
     rng = np.random.default_rng(seed)
     texts = ET.fromstring(
         _scatter(
@@ -155,7 +154,7 @@ def test_names_on_a_map_stay_within_it_and_on_no_other_name(n: int, seed: int) -
     )
 
 
-def test_a_map_of_a_table_with_a_hostile_name_is_escaped() -> None:
+def test_a_map_of_a_table_with_a_hostile_name_is_escaped():
     shown = VectorMap(
         "<img src=x onerror=alert(1)>",
         pa.array(["a", "b"]),
@@ -173,9 +172,7 @@ def test_a_map_of_a_table_with_a_hostile_name_is_escaped() -> None:
         lambda ws: ws.neighbors("v", "a"),
     ],
 )
-def test_a_map_and_neighbours_say_above_them_that_their_table_is_not_fresh(
-    ws: Any, tmp_path: Path, show: Any
-) -> None:
+def test_a_map_and_neighbours_say_above_them_that_their_table_is_not_fresh(ws, tmp_path, show):
     rows = tmp_path / "rows.csv"
     rows.write_text("id,text\na,one\nb,two\n")
     ws.sources.add("rows", str(rows))
@@ -205,7 +202,7 @@ def some(ws: Any) -> Any:
     return ws
 
 
-def test_neighbours_are_those_of_a_search_by_row(some: Any) -> None:
+def test_neighbours_are_those_of_a_search_by_row(some):
     found = some.neighbors("v", 17, k=2)
     assert (found.table, found.key) == ("v", 17) and found.hits.fetchall() == some.search(
         "v", row=17, k=2
@@ -217,12 +214,12 @@ def test_neighbours_are_those_of_a_search_by_row(some: Any) -> None:
     assert some.neighbors("v").key == 3
 
 
-def test_a_neighbour_that_points_the_other_way_has_no_bar(some: Any) -> None:
+def test_a_neighbour_that_points_the_other_way_has_no_bar(some):
     [drawing] = drawings(some.neighbors("v", 17)._repr_html_())
     assert [float(r.attrib["width"]) for r in drawing.findall("{*}rect")][1] == 0.0
 
 
-def test_no_neighbours_have_no_picture_and_no_rows_are_an_error(some: Any) -> None:
+def test_no_neighbours_have_no_picture_and_no_rows_are_an_error(some):
     assert not drawings(some.neighbors("v", 17, k=0)._repr_html_())
     some.import_embeddings(
         "none",

@@ -38,7 +38,7 @@ def bytes_of(folder: Path) -> dict[str, tuple[str, int]]:
     return found
 
 
-def test_settings_read_as_text(papers: Any) -> None:
+def test_settings_read_as_text(papers):
     assert "engine.timezone = 'UTC'" in str(papers.settings).splitlines()
 
 
@@ -202,9 +202,7 @@ REFUSED: list[tuple[type[Exception], str, list[Call], list[Any]]] = [
 
 
 @pytest.mark.parametrize("row", REFUSED, ids=lambda row: f"{row[0].__name__} {row[1]}")
-def test_what_is_refused_is_typed_says_why_and_changes_nothing(
-    papers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: Any
-) -> None:
+def test_what_is_refused_is_typed_says_why_and_changes_nothing(papers, tmp_path, monkeypatch, row):
     monkeypatch.chdir(tmp_path)
     Path("o.csv").write_text("id\n1\n")
     Path("torn.parquet").write_bytes(b"PAR1 torn")
@@ -243,13 +241,13 @@ def test_what_is_refused_is_typed_says_why_and_changes_nothing(
     ],
 )
 def test_what_is_no_workspace_is_not_opened_or_made(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    error: Any,
-    words: str,
-    paths: Any,
-    options: Any,
-) -> None:
+    tmp_path,
+    monkeypatch,
+    error,
+    words,
+    paths,
+    options,
+):
     monkeypatch.chdir(tmp_path)
     Path("papers.csv").write_text("id\n1\n")
     for path in paths:
@@ -262,7 +260,7 @@ def test_what_is_no_workspace_is_not_opened_or_made(
 # -- opening ---------------------------------------------------------------------------------------
 
 
-def test_a_file_that_is_no_catalog_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_no_catalog_is_refused_and_left_alone(tmp_path):
     (tmp_path / "lab").mkdir()
     (tmp_path / "lab" / "catalog.sqlite3").write_bytes(
         b"this is not a database, and is long enough to be looked at" * 20
@@ -297,7 +295,7 @@ def locked() -> Iterator[Path]:
             each.chmod(0o755 if each.is_dir() else 0o644)
 
 
-def test_a_folder_that_cannot_be_written_to_says_so_and_can_be_looked_at(locked: Path) -> None:
+def test_a_folder_that_cannot_be_written_to_says_so_and_can_be_looked_at(locked):
     with pytest.raises(jl.WorkspaceReadOnly, match="cannot be created"):
         jl.open(locked / "new")
     with pytest.raises(jl.WorkspaceReadOnly, match="cannot be created") as caught:
@@ -314,7 +312,7 @@ def test_a_folder_that_cannot_be_written_to_says_so_and_can_be_looked_at(locked:
         ) == (jl.Fresh(), jl.Match(), [(1,)])
 
 
-def test_a_folder_that_may_not_be_entered_is_said_so_however_it_is_opened(locked: Path) -> None:
+def test_a_folder_that_may_not_be_entered_is_said_so_however_it_is_opened(locked):
     os.seteuid(os.getuid())
     (locked / "shut").mkdir()
     (locked / "lab" / "jammi.toml").touch()
@@ -328,7 +326,7 @@ def test_a_folder_that_may_not_be_entered_is_said_so_however_it_is_opened(locked
         jl.open(locked / "lab", read_only=True)
 
 
-def test_lineage_is_asked_by_any_name_that_sql_knows(papers: Any) -> None:
+def test_lineage_is_asked_by_any_name_that_sql_knows(papers):
     papers.mutable.create("notes", pa.schema([("id", pa.int64())]), primary_key="id")
     papers.topics.register("clicks", pa.schema([("id", pa.int64())]))
     assert [(n.kind, n.name) for n in papers.lineage("mutable.notes").nodes] == [
@@ -357,8 +355,8 @@ def test_lineage_is_asked_by_any_name_that_sql_knows(papers: Any) -> None:
 
 
 def test_a_word_of_sql_that_is_a_source_needs_quotes_only_where_more_could_be_meant(
-    papers: Any, tmp_path: Path
-) -> None:
+    papers, tmp_path
+):
     (tmp_path / "x.csv").write_text("a\n1\n")
     papers.sources.add("semi", tmp_path / "x.csv")
     with pytest.raises(jl.errors.SqlError, match=r'at or near "semi"') as caught:
@@ -371,7 +369,7 @@ def test_a_word_of_sql_that_is_a_source_needs_quotes_only_where_more_could_be_me
     assert not plain.value.hint
 
 
-def test_a_tenant_can_be_bound_at_once(papers: Any, tmp_path: Path) -> None:
+def test_a_tenant_can_be_bound_at_once(papers, tmp_path):
     with jl.open(tmp_path / "lab", tenant="Acme") as ws:
         assert (
             ws.current_tenant == "acme"
@@ -380,7 +378,7 @@ def test_a_tenant_can_be_bound_at_once(papers: Any, tmp_path: Path) -> None:
     assert "own" not in papers and papers.current_tenant is None
 
 
-def test_closing_twice_is_fine_and_use_after_it_is_typed(papers: Any) -> None:
+def test_closing_twice_is_fine_and_use_after_it_is_typed(papers):
     papers.close()
     papers.close()
     assert "closed" in repr(papers)
@@ -402,8 +400,8 @@ def test_closing_twice_is_fine_and_use_after_it_is_typed(papers: Any) -> None:
 
 
 def test_a_workspace_is_shown_with_what_is_in_it_in_a_notebook_that_loaded_no_extension(
-    papers: Any,
-) -> None:
+    papers,
+):
     shown = papers._repr_html_()
     assert (
         "papers" in shown
@@ -418,9 +416,7 @@ def test_a_workspace_is_shown_with_what_is_in_it_in_a_notebook_that_loaded_no_ex
 # -- read-only -------------------------------------------------------------------------------------
 
 
-def test_a_read_only_workspace_tells_verdicts_and_changes_no_byte(
-    papers: Any, tmp_path: Path
-) -> None:
+def test_a_read_only_workspace_tells_verdicts_and_changes_no_byte(papers, tmp_path):
     papers.close()
     (tmp_path / "papers.csv").write_text("id,title,year\n1,Graphs,2020\n")
     before = bytes_of(tmp_path)
@@ -457,9 +453,7 @@ def test_a_read_only_workspace_tells_verdicts_and_changes_no_byte(
 # -- names -----------------------------------------------------------------------------------------
 
 
-def test_a_source_is_removed_with_the_tables_that_read_it_when_that_is_said(
-    papers: Any, tmp_path: Path
-) -> None:
+def test_a_source_is_removed_with_the_tables_that_read_it_when_that_is_said(papers, tmp_path):
     (tmp_path / "others.csv").write_text("id\n1\n")
     papers.sources.add("others", str(tmp_path / "others.csv"))
     first, second = papers.table("titles"), papers.materialize("titles", "SELECT id FROM papers")
@@ -476,9 +470,7 @@ def test_a_source_is_removed_with_the_tables_that_read_it_when_that_is_said(
     assert papers.sources.remove("others") == [] and "papers" in papers
 
 
-def test_a_tenant_removes_its_own_source_with_its_own_tables_alone(
-    papers: Any, tmp_path: Path
-) -> None:
+def test_a_tenant_removes_its_own_source_with_its_own_tables_alone(papers, tmp_path):
     with papers.tenant("acme"):
         papers.sources.add("mine", str(tmp_path / "papers.csv"))
         own = papers.materialize("own", "SELECT id FROM mine")
@@ -498,8 +490,8 @@ def test_a_tenant_removes_its_own_source_with_its_own_tables_alone(
 
 
 def test_a_handle_whose_table_was_removed_says_so_and_calls_it_neither_damaged_nor_unattested(
-    papers: Any,
-) -> None:
+    papers,
+):
     first = papers.table("titles")
     papers.materialize("titles", "SELECT id FROM papers")
     first.drop()
@@ -514,8 +506,8 @@ def test_a_handle_whose_table_was_removed_says_so_and_calls_it_neither_damaged_n
 
 
 def test_adding_the_very_same_source_again_changes_nothing_so_that_a_notebook_can_be_run_again(
-    papers: Any, tmp_path: Path
-) -> None:
+    papers, tmp_path
+):
     papers.materialize("titles", "SELECT id FROM papers")
     frame = {"x": [1, 2]}
     held = pa.table(frame)
@@ -528,7 +520,7 @@ def test_adding_the_very_same_source_again_changes_nothing_so_that_a_notebook_ca
         papers.sources.add("f", pa.table(frame))
 
 
-def test_a_first_run_that_fails_leaves_no_recipe_and_a_later_one_keeps_it(papers: Any) -> None:
+def test_a_first_run_that_fails_leaves_no_recipe_and_a_later_one_keeps_it(papers):
     with pytest.raises(jl.DuplicateKey):
         papers.materialize("once", "SELECT 1 AS k FROM papers", key="k")
     assert "once" not in [r.name for r in papers.recipes()]
@@ -539,7 +531,7 @@ def test_a_first_run_that_fails_leaves_no_recipe_and_a_later_one_keeps_it(papers
     assert isinstance(papers.staleness("once"), jl.Stale)
 
 
-def test_a_small_result_can_be_read_again_however_it_was_read_first(papers: Any) -> None:
+def test_a_small_result_can_be_read_again_however_it_was_read_first(papers):
     for read in (
         lambda r: pa.table(r),
         lambda r: list(r.batches(2)),
@@ -552,20 +544,20 @@ def test_a_small_result_can_be_read_again_however_it_was_read_first(papers: Any)
         assert len(rows) == rows.arrow().num_rows
 
 
-def test_a_version_that_is_gone_says_so_in_its_own_words(papers: Any) -> None:
+def test_a_version_that_is_gone_says_so_in_its_own_words(papers):
     first = papers.materialize("once", "SELECT id FROM papers")
     first.drop()
     with pytest.raises(jl.TableNotFound, match="Version 1 of 'once' no longer exists"):
         first.read()
 
 
-def test_a_source_that_is_gone_is_named(papers: Any, tmp_path: Path) -> None:
+def test_a_source_that_is_gone_is_named(papers, tmp_path):
     (tmp_path / "papers.csv").unlink()
     with pytest.raises(jl.SourceUnavailable, match="source 'papers' cannot be read"):
         papers.sql("SELECT id FROM papers")
 
 
-def test_a_parameter_may_be_called_text(papers: Any) -> None:
+def test_a_parameter_may_be_called_text(papers):
     assert papers.sql("SELECT $text AS said", text="hello").fetchall() == [("hello",)]
     assert "id" in str(papers.explain("SELECT id FROM papers WHERE id = $text", text=1))
 
@@ -573,7 +565,7 @@ def test_a_parameter_may_be_called_text(papers: Any) -> None:
 # -- statements ------------------------------------------------------------------------------------
 
 
-def test_a_syntax_error_has_a_caret_under_its_place(papers: Any) -> None:
+def test_a_syntax_error_has_a_caret_under_its_place(papers):
     with pytest.raises(jl.SqlError) as caught:
         papers.sql("SELECT id\nFORM papers")
     line, caret = caught.value.excerpt.split("\n")
@@ -585,7 +577,7 @@ def test_a_syntax_error_has_a_caret_under_its_place(papers: Any) -> None:
     "statement",
     ["SELECT * FROM jammi.later", 'SELECT * FROM "jammi.later"', "SELECT * FROM jammi.Later"],
 )
-def test_a_recipe_that_was_never_computed_says_what_makes_it(papers: Any, statement: str) -> None:
+def test_a_recipe_that_was_never_computed_says_what_makes_it(papers, statement):
     papers.define("later", "SELECT id FROM papers")
     with pytest.raises(
         jl.TableNotFound, match="The recipe 'later' has no ready version yet"
@@ -599,9 +591,7 @@ def test_a_recipe_that_was_never_computed_says_what_makes_it(papers: Any, statem
     assert len(papers.sql(statement).fetchall()) == 2
 
 
-def test_a_name_given_to_check_and_status_means_that_name_and_removes_nothing(
-    papers: Any, tmp_path: Path
-) -> None:
+def test_a_name_given_to_check_and_status_means_that_name_and_removes_nothing(papers, tmp_path):
     """Once the name was taken for `repair` and for `deep`: an orphan was deleted, all was read."""
     orphan = tmp_path / "lab" / "results" / "orphan.parquet"
     orphan.write_bytes(b"x")
@@ -615,7 +605,7 @@ def test_a_name_given_to_check_and_status_means_that_name_and_removes_nothing(
         papers.status("titles")
 
 
-def test_lists_of_recipes_are_asked_by_name(papers: Any) -> None:
+def test_lists_of_recipes_are_asked_by_name(papers):
     for listed in (papers.recipes(), papers.status()):
         assert (
             "Titles" in listed
@@ -634,7 +624,7 @@ def test_lists_of_recipes_are_asked_by_name(papers: Any) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
-def test_a_workspace_that_was_carried_over_a_fork_says_so(run_python: Callable[..., Any]) -> None:
+def test_a_workspace_that_was_carried_over_a_fork_says_so(run_python):
     done = run_python(
         """
 import os, warnings
@@ -674,7 +664,7 @@ ws.close()
     ]
 
 
-def test_a_forked_process_ends_as_it_says(run_python: Callable[..., Any]) -> None:
+def test_a_forked_process_ends_as_it_says(run_python):
     done = run_python(
         """
 import os, sys, warnings
@@ -692,9 +682,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), ws.sql("SELECT * FROM c"
     assert done.stdout.split(maxsplit=1) == ["3", "[(1,)]\n"]
 
 
-def test_another_process_sees_what_this_one_made(
-    papers: Any, run_python: Callable[..., Any]
-) -> None:
+def test_another_process_sees_what_this_one_made(papers, run_python):
     done = run_python(
         "import jammi_lab as jl\nwith jl.open('lab') as ws: print(ws.staleness('titles'), ws.table('titles').row_count)"
     )
@@ -710,15 +698,15 @@ def test_the_folder_of_a_new_workspace_is_durable_before_anything_is_promised_in
         assert synced[:2] == [tmp_path, tmp_path / "above"]
 
 
-def test_a_float32_is_shown_with_the_digits_that_tell_it_apart(papers: Any) -> None:
+def test_a_float32_is_shown_with_the_digits_that_tell_it_apart(papers):
     shown = repr(papers.sql("SELECT 0.1::FLOAT AS x, NULL::FLOAT AS y, 0.1::DOUBLE AS z"))
     assert shown.splitlines()[3].split() == ["0.1", "NULL", "0.1"]
 
 
 @pytest.mark.leaves_behind("the catalog that was moved away still has its writer")
 def test_a_workspace_whose_folder_is_replaced_leaves_the_new_one_alone_and_closes(
-    tmp_path: Path,
-) -> None:
+    tmp_path,
+):
     with jl.open(tmp_path / "lab") as old:
         old.materialize("a", "SELECT 1 AS x")
         (tmp_path / "lab").rename(tmp_path / "away")
@@ -744,7 +732,7 @@ def test_a_workspace_whose_folder_is_replaced_leaves_the_new_one_alone_and_close
     assert not (tmp_path / "copy.sqlite3").exists()
 
 
-def test_nanoseconds_without_pandas_are_shown_and_refused_as_pythons_values() -> None:
+def test_nanoseconds_without_pandas_are_shown_and_refused_as_pythons_values():
     program = """
 import sys
 

@@ -101,14 +101,14 @@ groups = st.one_of(st.none(), st.integers(0, 2))
     st.sampled_from(["backward", "forward", "nearest"]), st.booleans(), st.one_of(st.none(), st.integers(0, 5), st.just(2**64)), st.booleans(), st.booleans(),
 )  # fmt: skip
 def test_every_row_gets_the_fact_that_a_search_row_by_row_finds(
-    spine: Any,
-    facts: Any,
-    direction: str,
-    inclusive: bool,
-    tolerance: int | None,
-    ties: bool,
-    wide: bool,
-) -> None:
+    spine,
+    facts,
+    direction,
+    inclusive,
+    tolerance,
+    ties,
+    wide,
+):
     number = "HUGEINT" if wide else "BIGINT"
     rule = int_rule(direction, inclusive, tolerance, [pa.int64()], number)
     kind = pa.decimal128(38, 0) if wide else pa.int64()
@@ -177,26 +177,22 @@ def joined(
         ({"by": [], "facts": "SELECT * FROM facts WHERE who = 'a'"}, [1, 1, None, 1, None]),
     ],
 )
-def test_each_row_gets_the_fact_of_its_time(
-    two: Any, told: dict[str, Any], found: list[Any]
-) -> None:
+def test_each_row_gets_the_fact_of_its_time(two, told, found):
     assert joined(two, **told) == found
 
 
-def test_every_row_of_the_spine_stays_in_its_order(two: Any) -> None:
+def test_every_row_of_the_spine_stays_in_its_order(two):
     assert joined(two, "id") == [3, 1, 2, 4, 5]
     assert joined(two, "id", spine="SELECT * FROM spine ORDER BY id DESC") == [5, 4, 3, 2, 1]
 
 
-def test_at_equal_distance_the_earlier_fact_is_the_nearest(two: Any) -> None:
+def test_at_equal_distance_the_earlier_fact_is_the_nearest(two):
     assert joined(
         two, spine="SELECT 'a' AS who, TIMESTAMP '2020-01-02 12:00' AS t", direction="nearest"
     ) == [2]
 
 
-def test_facts_need_not_be_sorted_and_parts_of_the_spine_are_one(
-    two: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_facts_need_not_be_sorted_and_parts_of_the_spine_are_one(two, monkeypatch):
     monkeypatch.setattr(asof_rows, "_ROWS_PER_JOIN", 100_000)
     spine = "SELECT i AS id, 'x' AS who, make_timestamp(i * 1000000) AS t FROM range(200000) r(i) ORDER BY hash(i)"
     facts = "SELECT 'x' AS who, make_timestamp((i * 10) * 1000000) AS t, i AS v, 0 AS n FROM range(20000) r(i) ORDER BY hash(i)"
@@ -212,7 +208,7 @@ def test_facts_need_not_be_sorted_and_parts_of_the_spine_are_one(
     assert table["id"].to_pylist() == [r[0] for r in two.sql(spine).fetchall()]
 
 
-def test_an_empty_spine_and_no_facts_keep_all_columns(two: Any) -> None:
+def test_an_empty_spine_and_no_facts_keep_all_columns(two):
     assert joined(two, spine="SELECT * FROM spine WHERE false") == []
     assert joined(two, facts="SELECT * FROM facts WHERE false") == [None] * 5
     assert two.table("j").read().columns == ["id", "who", "t", "t_facts", "v", "n"]
@@ -221,7 +217,7 @@ def test_an_empty_spine_and_no_facts_keep_all_columns(two: Any) -> None:
 # -- ties ------------------------------------------------------------------------------------------
 
 
-def test_a_tie_that_is_matched_is_an_error_that_names_it(two: Any) -> None:
+def test_a_tie_that_is_matched_is_an_error_that_names_it(two):
     with pytest.raises(errors.AmbiguousMatch, match="2020-01-04 00:00:00 for who = 'b'") as tied:
         joined(two, tie_break=None)
     assert isinstance(tied.value, ValueError) and "tie_break=" in tied.value.hint
@@ -236,7 +232,7 @@ def test_a_tie_that_is_matched_is_an_error_that_names_it(two: Any) -> None:
         "TIMESTAMP_NS '2020-01-01 00:00:00.000000001'",
     ],
 )
-def test_a_tie_at_a_time_that_python_has_not_is_named_too(two: Any, time: str) -> None:
+def test_a_tie_at_a_time_that_python_has_not_is_named_too(two, time):
     facts = f"SELECT {time} AS t, {time} AS w, 1 AS v UNION ALL SELECT {time}, {time}, 2"
     with pytest.raises(errors.AmbiguousMatch, match=r"have the time .* for w = "):
         two.asof_join(
@@ -244,7 +240,7 @@ def test_a_tie_at_a_time_that_python_has_not_is_named_too(two: Any, time: str) -
         )
 
 
-def test_a_tie_that_nothing_matches_is_none(two: Any) -> None:
+def test_a_tie_that_nothing_matches_is_none(two):
     assert joined(two, tie_break=None, spine="SELECT * FROM spine WHERE who = 'a'") == [
         1,
         None,
@@ -260,7 +256,7 @@ def test_a_tie_that_nothing_matches_is_none(two: Any) -> None:
     ]
 
 
-def test_what_the_tie_breaker_leaves_equal_is_an_error(two: Any) -> None:
+def test_what_the_tie_breaker_leaves_equal_is_an_error(two):
     with pytest.raises(errors.AmbiguousMatch, match="Several rows") as tied:
         joined(two, facts="SELECT who, t, v, 1 AS n FROM facts")
     assert "share the greatest n" in tied.value.hint
@@ -281,9 +277,7 @@ def test_what_the_tie_breaker_leaves_equal_is_an_error(two: Any) -> None:
         ],
     ],
 )
-def test_the_greatest_tie_breaker_wins_and_null_is_the_least(
-    two: Any, first: str, second: str, wins: int
-) -> None:
+def test_the_greatest_tie_breaker_wins_and_null_is_the_least(two, first, second, wins):
     facts = f"SELECT 'a' AS who, DATE '2020-01-01' AS t, 1 AS v, {first} AS n UNION ALL SELECT 'a', DATE '2020-01-01', 2, {second}"
     assert joined(two, facts=facts, spine="SELECT 'a' AS who, DATE '2020-01-01' AS t") == [wins]
 
@@ -330,9 +324,7 @@ def kinds(ws: Any, one: str, other: str, **told: Any) -> Any:
         ("-1::TINYINT", "(-170141183460469231731687303715884105728)::HUGEINT", 1),
     ],
 )
-def test_times_of_other_units_zones_and_widths_are_compared_exactly(
-    two: Any, one: str, other: str, found: Any
-) -> None:
+def test_times_of_other_units_zones_and_widths_are_compared_exactly(two, one, other, found):
     assert kinds(two, one, other) == found
 
 
@@ -343,9 +335,7 @@ def test_times_of_other_units_zones_and_widths_are_compared_exactly(
         ("'2020-01-01'", "DATE '2020-01-01'"), ("TIME '10:00'", "TIME '10:00'"), ("1.5::DECIMAL(5,1)", "1"), ("[1]", "1"), ("true", "true"),
     ],
 )  # fmt: skip
-def test_times_that_do_not_compare_are_refused_with_both_kinds(
-    two: Any, one: str, other: str
-) -> None:
+def test_times_that_do_not_compare_are_refused_with_both_kinds(two, one, other):
     with pytest.raises(errors.SchemaMismatch) as refused:
         kinds(two, one, other)
     assert (
@@ -358,12 +348,12 @@ def test_times_that_do_not_compare_are_refused_with_both_kinds(
     assert not list(two.recipes())
 
 
-def test_distances_that_int64_does_not_hold_are_exact(two: Any) -> None:
+def test_distances_that_int64_does_not_hold_are_exact(two):
     assert kinds(two, "9223372036854775807", "-9223372036854775808", tolerance=2**64 - 1) == 1
     assert kinds(two, "9223372036854775807", "-9223372036854775808", tolerance=2**64 - 2) is None
 
 
-def test_times_beyond_int64_stand_beside_those_that_are_not_there(two: Any) -> None:
+def test_times_beyond_int64_stand_beside_those_that_are_not_there(two):
     far = 2**100
     spine = f"SELECT unnest([{far + 1}::HUGEINT, NULL, -5, {far - 1}]) AS t"
     assert joined(
@@ -378,7 +368,7 @@ def test_times_beyond_int64_stand_beside_those_that_are_not_there(two: Any) -> N
     ) == [2, None, None, 2]
 
 
-def test_a_tolerance_between_two_steps_is_rounded_down(two: Any) -> None:
+def test_a_tolerance_between_two_steps_is_rounded_down(two):
     assert (
         kinds(two, "DATE '2020-01-02'", "DATE '2020-01-01'", tolerance=dt.timedelta(hours=47)) == 1
     )
@@ -410,7 +400,7 @@ def test_a_tolerance_between_two_steps_is_rounded_down(two: Any) -> None:
     ("time", "tolerance"), [("1", DAY), ("DATE '2020-01-01'", 1), ("1", 1.5), ("1", True), ("1", -1), ("DATE '2020-01-01'", -DAY), ("1", "1"),
      ("DATE '2020-01-01'", np.timedelta64(1, "D")), ("1", np.timedelta64(1, "ns")), ("TIMESTAMP_NS '2020-01-01'", pd.Timedelta(1500, "ns"))]
 )  # fmt: skip
-def test_a_tolerance_of_the_wrong_kind_is_refused(two: Any, time: str, tolerance: Any) -> None:
+def test_a_tolerance_of_the_wrong_kind_is_refused(two, time, tolerance):
     with pytest.raises(errors.InvalidArgument, match="tolerance"):
         kinds(two, time, time, tolerance=tolerance)
 
@@ -425,9 +415,7 @@ def test_a_tolerance_of_the_wrong_kind_is_refused(two: Any, time: str, tolerance
         ("'7b0d1f0e-0000-0000-0000-000000000001'::UUID", "'7b0d1f0e-0000-0000-0000-000000000001'::UUID", 1),
     ],
 )  # fmt: skip
-def test_keys_of_other_widths_are_equal_when_their_values_are(
-    two: Any, one: str, other: str, found: Any
-) -> None:
+def test_keys_of_other_widths_are_equal_when_their_values_are(two, one, other, found):
     assert joined(
         two,
         spine=f"SELECT 1 AS t, {one} AS a",
@@ -446,7 +434,7 @@ def test_keys_of_other_widths_are_equal_when_their_values_are(
         ("true", "1"),
     ],
 )
-def test_keys_that_cannot_be_equal_are_refused(two: Any, one: str, other: str) -> None:
+def test_keys_that_cannot_be_equal_are_refused(two, one, other):
     with pytest.raises(errors.SchemaMismatch, match="cannot be compared") as refused:
         joined(
             two,
@@ -460,7 +448,7 @@ def test_keys_that_cannot_be_equal_are_refused(two: Any, one: str, other: str) -
 # -- columns ---------------------------------------------------------------------------------------
 
 
-def test_colliding_columns_are_renamed_and_never_dropped(two: Any) -> None:
+def test_colliding_columns_are_renamed_and_never_dropped(two):
     spine = 'SELECT 1 AS t, 1 AS v, 2 AS v_facts, 3 AS "V_facts_2"'
     table = two.asof_join(
         "j", spine, "SELECT 1 AS t, 7 AS v, 8 AS w", spine_time="t", facts_time="t"
@@ -469,7 +457,7 @@ def test_colliding_columns_are_renamed_and_never_dropped(two: Any) -> None:
     assert table.read().fetchall() == [(1, 1, 2, 3, 1, 7, 8)]
 
 
-def test_a_facts_own_column_of_that_name_keeps_it(two: Any) -> None:
+def test_a_facts_own_column_of_that_name_keeps_it(two):
     table = two.asof_join(
         "j",
         "SELECT 1 AS t, 1 AS V",
@@ -489,7 +477,7 @@ def test_a_facts_own_column_of_that_name_keeps_it(two: Any) -> None:
         (["who", "v", "v"], ["id", "who", "t", "who_facts", "v"]),
     ],
 )
-def test_columns_of_facts_are_chosen(two: Any, project: Any, columns: list[str]) -> None:
+def test_columns_of_facts_are_chosen(two, project, columns):
     table = two.asof_join(
         "j",
         "spine",
@@ -503,7 +491,7 @@ def test_columns_of_facts_are_chosen(two: Any, project: Any, columns: list[str])
     assert table.read().columns == columns and table.row_count == 5
 
 
-def test_only_columns_that_are_read_are_anchored(two: Any) -> None:
+def test_only_columns_that_are_read_are_anchored(two):
     table = two.asof_join(
         "j",
         "spine",
@@ -544,7 +532,7 @@ def test_only_columns_that_are_read_are_anchored(two: Any) -> None:
         ({"project": ["w"]}, "w"),
     ],
 )
-def test_a_column_that_is_not_there_is_named(two: Any, told: dict[str, Any], column: str) -> None:
+def test_a_column_that_is_not_there_is_named(two, told, column):
     with pytest.raises(errors.SchemaMismatch, match=f"no column '{column}'") as missed:
         joined(two, **told)
     assert missed.value.column == column
@@ -563,7 +551,7 @@ def test_a_column_that_is_not_there_is_named(two: Any, told: dict[str, Any], col
         {"spine_time": None},
     ],
 )
-def test_what_makes_no_sense_is_refused(two: Any, told: dict[str, Any]) -> None:
+def test_what_makes_no_sense_is_refused(two, told):
     with pytest.raises(errors.InvalidArgument):
         joined(two, **told)
 
@@ -571,7 +559,7 @@ def test_what_makes_no_sense_is_refused(two: Any, told: dict[str, Any]) -> None:
 # -- as a table like any other ---------------------------------------------------------------------
 
 
-def test_how_a_column_is_spelt_and_what_comes_to_the_same_is_one_definition(two: Any) -> None:
+def test_how_a_column_is_spelt_and_what_comes_to_the_same_is_one_definition(two):
     one = two.asof_join(
         "j", "spine", "facts", spine_time="t", facts_time="t", by="who", tie_break="n"
     )
@@ -581,7 +569,7 @@ def test_how_a_column_is_spelt_and_what_comes_to_the_same_is_one_definition(two:
     assert again.outcome == "reused" and again.definition_hash == one.definition_hash
 
 
-def test_the_key_of_the_spine_is_the_key_of_the_join(two: Any) -> None:
+def test_the_key_of_the_spine_is_the_key_of_the_join(two):
     two.materialize("keyed", "SELECT * FROM spine", key="id")
     assert two.asof_join(
         "j", "keyed", "facts", spine_time="t", facts_time="t", by="who", tie_break="n"
@@ -595,8 +583,8 @@ def test_the_key_of_the_spine_is_the_key_of_the_join(two: Any) -> None:
 
 
 def test_columns_of_the_spine_rest_on_the_spine_and_those_of_facts_on_all_that_chooses(
-    two: Any,
-) -> None:
+    two,
+):
     two.asof_join(
         "j",
         "spine",
@@ -621,7 +609,7 @@ def test_columns_of_the_spine_rest_on_the_spine_and_those_of_facts_on_all_that_c
     }  # fmt: skip
 
 
-def test_a_database_on_either_side_is_read_to_its_end(ws: Any, tmp_path: Any) -> None:
+def test_a_database_on_either_side_is_read_to_its_end(ws, tmp_path):
     import sqlite3
 
     with contextlib.closing(sqlite3.connect(tmp_path / "x.db", isolation_level=None)) as db:
@@ -637,8 +625,8 @@ def test_a_database_on_either_side_is_read_to_its_end(ws: Any, tmp_path: Any) ->
 
 
 def test_a_spine_whose_rows_come_in_another_order_makes_the_join_and_what_takes_its_order_stale(
-    ws: Any, tmp_path: Any
-) -> None:
+    ws, tmp_path
+):
     rows = pl.DataFrame({"id": [1, 2, 3], "tm": [1, 2, 3]})
     rows.write_parquet(tmp_path / "s.parquet")
     ws.sources.add("s", tmp_path / "s.parquet")

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -152,7 +151,7 @@ def test_a_writer_that_dies_in_the_middle_of_anything_has_done_it_or_not(
         )
 
 
-def test_the_log_outlives_its_writer(lab, writer, place: tuple[Path, str]):
+def test_the_log_outlives_its_writer(lab, writer, place):
     child = writer("a", 2)
     go(child)
     child.communicate(timeout=180)

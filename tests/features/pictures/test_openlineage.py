@@ -34,7 +34,7 @@ def ends(events: list[Event], name: str) -> list[Event]:
     return [e for e in events if e["job"]["name"] == name and e["eventType"] != "START"]
 
 
-def test_every_table_has_a_start_and_an_end_with_one_run_id(papers: Lab) -> None:
+def test_every_table_has_a_start_and_an_end_with_one_run_id(papers):
     events = written(papers)
     assert [(e["job"]["name"], e["eventType"]) for e in events] == [
         ("titles", "START"),
@@ -52,7 +52,7 @@ def test_every_table_has_a_start_and_an_end_with_one_run_id(papers: Lab) -> None
     assert len({e["run"]["runId"] for e in events}) == 2
 
 
-def test_outputs_have_schema_version_statistics_and_column_lineage(papers: Lab) -> None:
+def test_outputs_have_schema_version_statistics_and_column_lineage(papers):
     [end] = ends(written(papers), "titles")
     [output] = end["outputs"]
     table = papers.ws.table("titles")
@@ -80,7 +80,7 @@ def test_outputs_have_schema_version_statistics_and_column_lineage(papers: Lab) 
     }
 
 
-def test_inputs_have_the_columns_read_and_the_state_that_was_read(papers: Lab) -> None:
+def test_inputs_have_the_columns_read_and_the_state_that_was_read(papers):
     events = written(papers)
     [titles], [first] = ends(events, "titles"), ends(events, "first")
     [source], [parent] = titles["inputs"], first["inputs"]
@@ -100,7 +100,7 @@ def test_inputs_have_the_columns_read_and_the_state_that_was_read(papers: Lab) -
     )
 
 
-def test_a_failed_table_ends_with_fail_and_why(papers: Lab) -> None:
+def test_a_failed_table_ends_with_fail_and_why(papers):
     with pytest.raises(jl.JammiError):
         papers.ws.materialize("broken", "SELECT error('no such luck') AS x FROM papers")
     [end] = ends(written(papers), "broken")
@@ -108,7 +108,7 @@ def test_a_failed_table_ends_with_fail_and_why(papers: Lab) -> None:
     assert end["run"]["facets"]["errorMessage"]["message"] == "SqlError: No such luck."
 
 
-def test_each_version_is_a_run_and_a_reused_one_is_none(papers: Lab) -> None:
+def test_each_version_is_a_run_and_a_reused_one_is_none(papers):
     papers.ws.materialize("titles", "SELECT id, title FROM papers")
     assert papers.ws.materialize("again", "SELECT id, title FROM papers").outcome == "reused"
     events = written(papers)
@@ -118,11 +118,11 @@ def test_each_version_is_a_run_and_a_reused_one_is_none(papers: Lab) -> None:
     assert ends(events, "again") == []
 
 
-def test_exporting_twice_says_the_same(papers: Lab) -> None:
+def test_exporting_twice_says_the_same(papers):
     assert written(papers) == written(papers)
 
 
-def test_every_kind_of_table_has_valid_events(papers: Lab) -> None:
+def test_every_kind_of_table_has_valid_events(papers):
     import numpy as np
     import pyarrow as pa
 
@@ -151,7 +151,7 @@ def test_every_kind_of_table_has_valid_events(papers: Lab) -> None:
     }
 
 
-def test_the_lineage_gives_the_events_of_the_newest_versions_in_it(papers: Lab) -> None:
+def test_the_lineage_gives_the_events_of_the_newest_versions_in_it(papers):
     from openlineage.client.event_v2 import RunEvent
     from openlineage.client.serde import Serde
 
@@ -172,7 +172,7 @@ def test_the_lineage_gives_the_events_of_the_newest_versions_in_it(papers: Lab) 
     }
 
 
-def test_a_tenant_exports_what_it_sees_in_a_namespace_of_its_own(lab: Lab) -> None:
+def test_a_tenant_exports_what_it_sees_in_a_namespace_of_its_own(lab):
     lab.csv("shared", "id", "1")
     with lab.ws.tenant("acme"):
         lab.ws.materialize("own", "SELECT id FROM shared")
@@ -196,23 +196,21 @@ def test_a_tenant_exports_what_it_sees_in_a_namespace_of_its_own(lab: Lab) -> No
         ("mysql", "mysql://host/db", "t", ("mysql://host:3306", "db.t")),
     ],
 )
-def test_what_lies_outside_has_the_name_that_openlineage_gives_it(
-    kind: str, location: str, table: str | None, expected: tuple[str, str]
-) -> None:
+def test_what_lies_outside_has_the_name_that_openlineage_gives_it(kind, location, table, expected):
     assert (
         external_dataset(SourceRecord(name="s", kind=kind, location=location), table, None)
         == expected
     )
 
 
-def test_no_credential_is_in_an_event() -> None:
+def test_no_credential_is_in_an_event():
     record = SourceRecord(
         name="s", kind="csv", location="https://me:hunter2@host/x.csv?token=hunter3"
     )
     assert "hunter" not in str(external_dataset(record, None, None))
 
 
-def test_places_that_are_no_files_are_refused(papers: Lab) -> None:
+def test_places_that_are_no_files_are_refused(papers):
     for place in ("s3://bucket/events.ndjson", "http://me:hunter2@host/"):
         with pytest.raises(jl.InvalidArgument, match="written to a file") as refused:
             papers.ws.export_openlineage(place)
@@ -221,9 +219,7 @@ def test_places_that_are_no_files_are_refused(papers: Lab) -> None:
         papers.ws.export_openlineage(papers.data / "no" / "such" / "folder.ndjson")
 
 
-def test_without_the_client_the_error_says_what_to_install(
-    papers: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_client_the_error_says_what_to_install(papers, monkeypatch):
     for name in [n for n in sys.modules if n.startswith("openlineage")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "openlineage", None)

@@ -49,7 +49,7 @@ def expected(ws: Any, text: str) -> list[int]:
 
 
 @pytest.mark.parametrize("text", ["networks graph", "E17", "pasta sauce", "nothing known", "graph"])
-def test_hits_are_ranked_by_similarity_and_the_share_of_words(lab: Any, text: str) -> None:
+def test_hits_are_ranked_by_similarity_and_the_share_of_words(lab, text):
     found = lab.search("v", text, words="w", k=4).arrow()
     assert found.column_names == COLUMNS
     assert found["key"].to_pylist() == expected(lab, text)[:4]
@@ -63,7 +63,7 @@ def test_hits_are_ranked_by_similarity_and_the_share_of_words(lab: Any, text: st
         assert hit["score"] == pytest.approx(words[0]["score"] if words else 0.0, abs=1e-12)
 
 
-def test_conditions_columns_and_several_texts(lab: Any) -> None:
+def test_conditions_columns_and_several_texts(lab):
     found = lab.search(
         "v", ["graph", "pasta"], words="w", k=2, where="year > 2000", select="year"
     ).arrow()
@@ -74,7 +74,7 @@ def test_conditions_columns_and_several_texts(lab: Any) -> None:
     assert min(found["key"].to_pylist()) > 0
 
 
-def test_tables_with_other_keys_are_joined_by_key(lab: Any) -> None:
+def test_tables_with_other_keys_are_joined_by_key(lab):
     lab.lexical("some", "SELECT id, text FROM notes WHERE id > 2", key="id", text="text")
     lab.embed("few", "notes", key="id", text="text", model="hashing", where="id < 4")
     found = {
@@ -88,11 +88,11 @@ def test_tables_with_other_keys_are_joined_by_key(lab: Any) -> None:
     assert not any(hit["source_missing"] for hit in found.values())
 
 
-def test_a_verdict_covers_both_tables(lab: Any) -> None:
+def test_a_verdict_covers_both_tables(lab):
     assert set(lab.search("v", "graph", words="w").staleness()) == {"v", "w"}
 
 
-def test_what_cannot_be_searched_together_is_refused(lab: Any) -> None:
+def test_what_cannot_be_searched_together_is_refused(lab):
     lab.lexical("text_keys", "SELECT id::VARCHAR AS id, text FROM notes", key="id", text="text")
     with pytest.raises(errors.SchemaMismatch, match="different types"):
         lab.search("v", "graph", words="text_keys")
@@ -122,7 +122,7 @@ def check_both_is_hardly_behind(ws: Any, sets: list[list[list[str]]]) -> None:
 
 
 @pytest.mark.only_soak
-def test_both_is_hardly_behind_the_better_side_on_sentences_and_names(ws: Any) -> None:
+def test_both_is_hardly_behind_the_better_side_on_sentences_and_names(ws):
     """Over 400 docstrings."""
     sets = [judged_queries("sentences"), judged_queries("names")]
     keys = sorted({key for judged in sets for _, key in judged})
@@ -134,7 +134,7 @@ def test_both_is_hardly_behind_the_better_side_on_sentences_and_names(ws: Any) -
 
 
 @pytest.mark.only_soak
-def test_both_is_hardly_behind_the_better_side_on_pages_of_documentation(ws: Any) -> None:
+def test_both_is_hardly_behind_the_better_side_on_pages_of_documentation(ws):
     """Over the beginnings of 105 sections, with queries that the formula was not chosen on."""
     rows = csv.read_csv(ROOT / "tests" / "data" / "queries" / "pages.csv").to_pylist()
     docs = [{"name": row["name"], "text": row["text"][:400]} for row in rows]

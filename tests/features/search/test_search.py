@@ -84,7 +84,7 @@ def grid(ws: Any) -> Any:
 # -- what comes back -------------------------------------------------------------------------------
 
 
-def test_a_text_finds_its_own_row_first(lab: Any) -> None:
+def test_a_text_finds_its_own_row_first(lab):
     rows = lab.search("v", "tomato sauce", k=2, select="title").arrow()
     assert rows.column_names == ["key", "rank", "similarity", "title", "source_missing"]
     assert rows.schema.types == [pa.int64(), pa.int32(), pa.float32(), pa.string(), pa.bool_()]
@@ -97,14 +97,14 @@ def test_a_text_finds_its_own_row_first(lab: Any) -> None:
     }
 
 
-def test_a_vector_and_a_row_search_too_and_a_row_never_finds_itself(lab: Any) -> None:
+def test_a_vector_and_a_row_search_too_and_a_row_never_finds_itself(lab):
     assert lab.search("v", lab.vector("v", 0), k=2).arrow()["key"].to_pylist() == [0, 1]
     assert lab.search("v", lab.vector("v", 0).tolist(), k=1).arrow()["key"].to_pylist() == [0]
     assert lab.search("v", row=0, k=1).arrow()["key"].to_pylist() == [1]
     assert len(lab.search("v", row=0, k=99).arrow()) == 5
 
 
-def test_ties_come_in_key_order(grid: Any) -> None:
+def test_ties_come_in_key_order(grid):
     assert grid.search("g", [1, 0]).arrow()["key"].to_pylist() == ["d", "e", "a", "b", "c"]
     assert grid.search("g", [1, 0]).arrow()["similarity"].to_pylist() == pytest.approx(
         [1, 1, 0.5**0.5, 0, -1]
@@ -112,7 +112,7 @@ def test_ties_come_in_key_order(grid: Any) -> None:
 
 
 @pytest.mark.parametrize(("k", "found"), [(0, 0), (1, 1), (6, 6), (7, 6), (10**12, 6)])
-def test_k_may_be_none_or_more_than_there_are(lab: Any, k: int, found: int) -> None:
+def test_k_may_be_none_or_more_than_there_are(lab, k, found):
     for options in ({}, {"select": "title"}, {"where": "true"}):
         rows = lab.search("v", "pasta", k=k, **options).arrow()
         assert (
@@ -122,7 +122,7 @@ def test_k_may_be_none_or_more_than_there_are(lab: Any, k: int, found: int) -> N
         )
 
 
-def test_several_queries_make_one_answer_with_their_number_first(lab: Any) -> None:
+def test_several_queries_make_one_answer_with_their_number_first(lab):
     rows = lab.search("v", ["pasta", "football"], k=2).arrow()
     assert (
         rows.column_names == ["query", *COLUMNS]
@@ -156,17 +156,17 @@ def test_several_queries_make_one_answer_with_their_number_first(lab: Any) -> No
         iter,
     ],
 )
-def test_several_vectors_are_several_queries_in_whatever_they_come(lab: Any, listed: Any) -> None:
+def test_several_vectors_are_several_queries_in_whatever_they_come(lab, listed):
     rows = lab.search("v", listed([lab.vector("v", 2), lab.vector("v", 5)]), k=1).arrow()
     assert rows["query"].to_pylist() == [0, 1] and rows["key"].to_pylist() == [2, 5]
 
 
 @pytest.mark.parametrize("listed", [list, pa.array, pl.Series, pd.Series, iter])
-def test_one_vector_is_one_query_in_whatever_it_comes(lab: Any, listed: Any) -> None:
+def test_one_vector_is_one_query_in_whatever_it_comes(lab, listed):
     assert lab.search("v", listed(lab.vector("v", 2)), k=1).fetchall()[0][0] == 2
 
 
-def test_the_answer_says_what_was_read_and_tells_when_it_is_stale(lab: Any, papers: Path) -> None:
+def test_the_answer_says_what_was_read_and_tells_when_it_is_stale(lab, papers):
     answer = lab.search("v", "pasta", select="year")
     assert [(i.name, i.columns) for i in answer.inputs] == [
         ("v", ("key", "vector")),
@@ -179,8 +179,8 @@ def test_the_answer_says_what_was_read_and_tells_when_it_is_stale(lab: Any, pape
 
 @pytest.mark.parametrize("select", [None, "title"])
 def test_similarities_are_shown_in_digits_that_every_processor_agrees_on_and_kept_whole(
-    lab: Any, select: str | None
-) -> None:
+    lab, select
+):
     answer = lab.search("v", "networks", select=select)
     first = answer.arrow()["similarity"].to_pylist()[0]
     assert (
@@ -193,7 +193,7 @@ def test_similarities_are_shown_in_digits_that_every_processor_agrees_on_and_kep
 # -- filters and columns of the source -------------------------------------------------------------
 
 
-def test_where_comes_before_the_cut(lab: Any) -> None:
+def test_where_comes_before_the_cut(lab):
     rows = lab.search(
         "v",
         "graph networks",
@@ -204,7 +204,7 @@ def test_where_comes_before_the_cut(lab: Any) -> None:
     assert len(rows) == 2 and min(rows["key"].to_pylist()) >= 2
 
 
-def test_where_knows_the_key_by_both_names(lab: Any) -> None:
+def test_where_knows_the_key_by_both_names(lab):
     assert lab.search("v", "x", where="key = 4").arrow()["key"].to_pylist() == [4]
     assert lab.search("v", "x", where="id = 4 -- the same").arrow()["key"].to_pylist() == [4]
     assert lab.search("v", "x", where="false").arrow()["key"].to_pylist() == []
@@ -213,7 +213,7 @@ def test_where_knows_the_key_by_both_names(lab: Any) -> None:
 @pytest.mark.parametrize(
     "where", ["year >", "yeer > 1", "1; SELECT 1", "true) OR (true", "$missing = 1", "title", ""]
 )
-def test_a_wrong_condition_is_told(lab: Any, where: str) -> None:
+def test_a_wrong_condition_is_told(lab, where):
     with pytest.raises(errors.JammiError):
         lab.search("v", "x", where=where)
 
@@ -226,24 +226,24 @@ def test_a_wrong_condition_is_told(lab: Any, where: str) -> None:
         "getenv('HOME') = 'x'",
     ],
 )
-def test_a_hostile_condition_does_not_get_past_the_gate(lab: Any, where: str) -> None:
+def test_a_hostile_condition_does_not_get_past_the_gate(lab, where):
     with pytest.raises(errors.StatementNotAllowed):
         lab.search("v", "x", where=where)
 
 
-def test_an_unknown_column_is_told_with_the_near_name(lab: Any) -> None:
+def test_an_unknown_column_is_told_with_the_near_name(lab):
     with pytest.raises(errors.SchemaMismatch, match="Did you mean title"):
         lab.search("v", "x", select=["year", "titel"])
     with pytest.raises(errors.InvalidArgument, match="got int"):
         lab.search("v", "x", select=5)
 
 
-def test_columns_are_found_whatever_their_case_and_each_comes_once(lab: Any) -> None:
+def test_columns_are_found_whatever_their_case_and_each_comes_once(lab):
     rows = lab.search("v", "x", select=["Title", "title", "ID"]).arrow()
     assert rows.column_names == ["key", "rank", "similarity", "title", "id", "source_missing"]
 
 
-def test_a_column_called_like_one_of_the_answer_is_refused(lab: Any, papers: Path) -> None:
+def test_a_column_called_like_one_of_the_answer_is_refused(lab, papers):
     write(papers, dict(enumerate(TITLES)), rank=list(range(6)), key=list("abcdef"))
     for column in ("rank", "key"):
         with pytest.raises(errors.SchemaMismatch, match="column of every search result"):
@@ -253,7 +253,7 @@ def test_a_column_called_like_one_of_the_answer_is_refused(lab: Any, papers: Pat
     ]  # the source's own column of that name
 
 
-def test_a_key_that_stands_twice_by_now_is_one_hit(lab: Any, papers: Path) -> None:
+def test_a_key_that_stands_twice_by_now_is_one_hit(lab, papers):
     pq.write_table(pa.table({"id": [3, 3], "title": ["b", "a"], "year": [1, 2]}), papers)
     rows = lab.search("v", "tomato sauce", k=1, select="title").arrow().to_pylist()
     assert rows == [{"key": 3, "rank": 1, "similarity": 1.0, "title": "a", "source_missing": False}]
@@ -270,9 +270,7 @@ def test_a_key_that_stands_twice_by_now_is_one_hit(lab: Any, papers: Path) -> No
     ],
     ids=["text", "double", "wider", "date", "boolean"],
 )
-def test_keys_of_another_type_meet_their_rows_in_filters_as_in_joins(
-    lab: Any, papers: Path, keys: Any, found: list[int]
-) -> None:
+def test_keys_of_another_type_meet_their_rows_in_filters_as_in_joins(lab, papers, keys, found):
     pq.write_table(pa.table({"id": keys, "title": ["b", "a", "c"], "year": [1, 2, 3]}), papers)
     assert lab.search("v", "pasta", where="year > 0").arrow()["key"].to_pylist() == found
     for options in ({}, {"select": "title"}):
@@ -282,9 +280,7 @@ def test_keys_of_another_type_meet_their_rows_in_filters_as_in_joins(
         ) == 6
 
 
-def test_keys_that_are_numbers_with_a_point_are_filtered_beside_one_that_is_none(
-    ws: Any, papers: Path
-) -> None:
+def test_keys_that_are_numbers_with_a_point_are_filtered_beside_one_that_is_none(ws, papers):
     ws.sources.add("papers", papers)
     pq.write_table(pa.table({"id": [0.5, 1.5], "title": ["a", "b"]}), papers)
     ws.embed("v", "papers", key="id", text="title", model="hashing")
@@ -292,7 +288,7 @@ def test_keys_that_are_numbers_with_a_point_are_filtered_beside_one_that_is_none
     assert ws.search("v", "b", where="true").arrow()["key"].to_pylist() == [0.5]
 
 
-def test_columns_beside_imported_vectors_are_what_where_and_select_see(grid: Any) -> None:
+def test_columns_beside_imported_vectors_are_what_where_and_select_see(grid):
     rows = (
         grid.search("g", [1, 0], where="tag > 1 AND key <> 'a'", select=["tag"]).arrow().to_pylist()
     )
@@ -303,9 +299,7 @@ def test_columns_beside_imported_vectors_are_what_where_and_select_see(grid: Any
     ]
 
 
-def test_rows_behind_imported_vectors_are_missing_while_the_source_lacks_them(
-    ws: Any, papers: Path
-) -> None:
+def test_rows_behind_imported_vectors_are_missing_while_the_source_lacks_them(ws, papers):
     ws.sources.add("papers", papers)
     ws.import_embeddings(
         "g", pa.table({"id": [2, 4], "vector": [[1.0, 0.0], [1.0, 1.0]]}), source="papers"
@@ -319,7 +313,7 @@ def test_rows_behind_imported_vectors_are_missing_while_the_source_lacks_them(
     assert ws.search("g", [1, 0]).arrow()["source_missing"].to_pylist() == [True, True]
 
 
-def test_a_recipe_and_sql_can_be_behind(lab: Any) -> None:
+def test_a_recipe_and_sql_can_be_behind(lab):
     lab.materialize("old", "SELECT * FROM papers WHERE year < 2004")
     lab.embed("w", "old", key="id", text="title", model="hashing")
     lab.embed(
@@ -338,7 +332,7 @@ def test_a_recipe_and_sql_can_be_behind(lab: Any) -> None:
 # -- what is gone ----------------------------------------------------------------------------------
 
 
-def test_a_removed_source_leaves_the_hits_and_marks_them(lab: Any) -> None:
+def test_a_removed_source_leaves_the_hits_and_marks_them(lab):
     lab.sources.remove("papers")
     assert lab.search("v", "tomato sauce", k=2).arrow()["source_missing"].to_pylist() == [
         True,
@@ -348,9 +342,7 @@ def test_a_removed_source_leaves_the_hits_and_marks_them(lab: Any) -> None:
         lab.search("v", "tomato sauce", select="title")
 
 
-def test_a_deleted_file_or_key_column_leaves_the_hits_and_marks_them(
-    lab: Any, papers: Path
-) -> None:
+def test_a_deleted_file_or_key_column_leaves_the_hits_and_marks_them(lab, papers):
     pq.write_table(pa.table({"other": [1]}), papers)
     assert lab.search("v", "tomato sauce", k=1).arrow()["source_missing"].to_pylist() == [True]
     papers.unlink()
@@ -358,7 +350,7 @@ def test_a_deleted_file_or_key_column_leaves_the_hits_and_marks_them(
 
 
 @pytest.mark.parametrize("searched_before", [False, True])
-def test_a_damaged_table_is_not_searched(lab: Any, searched_before: bool) -> None:
+def test_a_damaged_table_is_not_searched(lab, searched_before):
     if searched_before:
         lab.search("v", "x")
     path = lab.table("v").path
@@ -401,13 +393,13 @@ def test_a_damaged_table_is_not_searched(lab: Any, searched_before: bool) -> Non
         ({"row": "x"}, KeyError),
     ],
 )
-def test_bad_queries_are_told(lab: Any, arguments: dict[str, Any], raised: type[Exception]) -> None:
+def test_bad_queries_are_told(lab, arguments, raised):
     with pytest.raises(raised) as error:
         lab.search("v", **arguments)
     assert isinstance(error.value, errors.JammiError)
 
 
-def test_an_unknown_row_has_no_vector(lab: Any) -> None:
+def test_an_unknown_row_has_no_vector(lab):
     with pytest.raises(KeyError, match="99"):
         lab.vector("v", 99)
     assert lab.vector("v", 1).dtype == np.float32
@@ -415,8 +407,8 @@ def test_an_unknown_row_has_no_vector(lab: Any) -> None:
 
 @pytest.mark.parametrize("keys", ["number", "text"])
 def test_the_first_look_for_a_row_does_not_wait_until_pandas_is_imported(
-    ws: Any, tmp_path: Path, run_python: Any, keys: str
-) -> None:
+    ws, tmp_path, run_python, keys
+):
     (tmp_path / "rows.csv").write_text(
         "id,body\n"
         + "".join(f"{'' if keys == 'number' else 'row '}{i},text {i}\n" for i in range(5))
@@ -442,12 +434,12 @@ with jl.open({str(tmp_path / "lab")!r}) as ws:
     run_python(code)
 
 
-def test_a_text_cannot_search_vectors_from_elsewhere(grid: Any) -> None:
+def test_a_text_cannot_search_vectors_from_elsewhere(grid):
     with pytest.raises(errors.ModelNotFound, match="Pass a vector"):
         grid.search("g", "x")
 
 
-def test_only_tables_with_vectors_can_be_searched(lab: Any) -> None:
+def test_only_tables_with_vectors_can_be_searched(lab):
     lab.materialize("t", "SELECT 1 AS a")
     with pytest.raises(errors.SchemaMismatch, match="no vectors"):
         lab.search("t", "x")
@@ -455,7 +447,7 @@ def test_only_tables_with_vectors_can_be_searched(lab: Any) -> None:
         lab.search("nothing", "x")
 
 
-def test_another_tenant_finds_nothing(lab: Any) -> None:
+def test_another_tenant_finds_nothing(lab):
     with lab.tenant("one"):
         lab.embed("mine", "papers", key="id", text="title", model="hashing")
         assert len(lab.search("mine", "x").arrow()) == 6
@@ -463,7 +455,7 @@ def test_another_tenant_finds_nothing(lab: Any) -> None:
         lab.search("mine", "x")
 
 
-def test_a_version_can_be_searched_by_its_handle(lab: Any, papers: Path) -> None:
+def test_a_version_can_be_searched_by_its_handle(lab, papers):
     first = lab.table("v")
     write(papers, {9: "quite another"})
     lab.recompute("v")
@@ -495,8 +487,8 @@ class Weighted:
 
 
 def test_a_text_is_searched_with_the_encoder_that_made_the_vectors_whatever_was_registered_since(
-    ws: Any,
-) -> None:
+    ws,
+):
     ws.models.register("weighted", Weighted(1))
     ws.embed(
         "v",
@@ -510,7 +502,7 @@ def test_a_text_is_searched_with_the_encoder_that_made_the_vectors_whatever_was_
     assert ws.search("v", "text 3", k=2).fetchall() == before and before[0][1] == pytest.approx(1)
 
 
-def test_sql_can_be_behind_imported_vectors(ws: Any, papers: Path) -> None:
+def test_sql_can_be_behind_imported_vectors(ws, papers):
     ws.sources.add("papers", papers)
     data = pa.table(
         {

@@ -56,20 +56,18 @@ def papers(ws: Any, tmp_path: Path) -> Path:
     return tmp_path / "p.csv"
 
 
-def test_a_source_that_moved_is_answered_for_as_it_is_now(ws: Any, papers: Path) -> None:
+def test_a_source_that_moved_is_answered_for_as_it_is_now(ws, papers):
     for shift in (0, 10, 20, 0):  # of one length, and back to what was there before
         csv(papers, [(i, 2000 + shift + i, "ab"[i % 2]) for i in range(6)])
         assert keys(ws, "year = 2014")[1] == ([4] if shift == 10 else [])
 
 
-def test_a_condition_takes_parameters(ws: Any, papers: Path) -> None:
+def test_a_condition_takes_parameters(ws, papers):
     assert keys(ws, "id > $least AND id < $most", {"least": 1, "most": 4})[1] == [2, 3]
     assert keys(ws, "id > $least")[0] is errors.ParameterMissing
 
 
-def test_rows_and_columns_that_came_or_went_or_turned_into_another_type_are_seen(
-    ws: Any, papers: Path
-) -> None:
+def test_rows_and_columns_that_came_or_went_or_turned_into_another_type_are_seen(ws, papers):
     assert keys(ws, "year > 2003")[1] == [4, 5] and keys(ws, "key = 3")[1] == [3]
     csv(papers, [(3, 2010, "a"), (3, 2003, "b"), (9, 2010, "a")])
     assert keys(ws, "year = 2010")[1] == [3, 9] and keys(ws, "venue = 'b'")[1] == [
@@ -86,7 +84,7 @@ def test_rows_and_columns_that_came_or_went_or_turned_into_another_type_are_seen
 
 
 @pytest.mark.parametrize("source", ["jammi.t", "SELECT * FROM jammi.t"])
-def test_a_column_that_came_beside_columns_that_stayed_is_seen(ws: Any, source: str) -> None:
+def test_a_column_that_came_beside_columns_that_stayed_is_seen(ws, source):
     ws.materialize("t", "SELECT i AS id, i + 2000 AS year FROM range(6) r(i)")
     ws.import_embeddings("v", vectors(list(range(6))), source=source)
     assert keys(ws, "key = 3")[1] == [3] and keys(ws, "COLUMNS(*) IS NOT NULL")[1] == list(range(6))
@@ -101,7 +99,7 @@ def test_a_column_that_came_beside_columns_that_stayed_is_seen(ws: Any, source: 
     assert keys(ws, "key = 3")[1] == [2]  # the source's own column of that name
 
 
-def test_each_tenant_is_answered_for_its_own_rows(ws: Any, tmp_path: Path) -> None:
+def test_each_tenant_is_answered_for_its_own_rows(ws, tmp_path):
     csv(tmp_path / "s.csv", [(1, 5, "acme"), (2, 5, "zeta")], "id,year,owner")
     ws.sources.add("s", tmp_path / "s.csv", tenant_column="owner")
     ws.import_embeddings("v", vectors([1, 2]), source="s")
@@ -114,7 +112,7 @@ def test_each_tenant_is_answered_for_its_own_rows(ws: Any, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "kind", ["VARCHAR", "SMALLINT", "DOUBLE", "DECIMAL(9, 2)", "DATE", "UUID", "BLOB"]
 )
-def test_keys_of_another_type_than_the_tables_meet_them(ws: Any, tmp_path: Path, kind: str) -> None:
+def test_keys_of_another_type_than_the_tables_meet_them(ws, tmp_path, kind):
     made = {"DATE": "DATE '2020-01-01' + i::INT", "UUID": "lpad(i::VARCHAR, 32, '0')::UUID"}.get(
         kind, f"i::VARCHAR::{kind}"
     )
@@ -157,7 +155,7 @@ def test_keys_of_another_type_than_the_tables_meet_them(ws: Any, tmp_path: Path,
     ],
     ids=["text", "binary", "uuid", "date", "decimal", "uint8", "uint64"],
 )
-def test_keys_of_every_type_meet_their_rows(ws: Any, keys: Any) -> None:
+def test_keys_of_every_type_meet_their_rows(ws, keys):
     if isinstance(keys[0], uuid.UUID):
         stored = pa.array([k.bytes for k in keys], pa.binary(16))
         column = pa.ExtensionArray.from_storage(pa.uuid(), stored)
@@ -172,9 +170,7 @@ def test_keys_of_every_type_meet_their_rows(ws: Any, keys: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv", "frame"])
-def test_an_edit_of_a_selected_column_is_seen_by_the_next_search(
-    ws: Any, tmp_path: Path, kind: str
-) -> None:
+def test_an_edit_of_a_selected_column_is_seen_by_the_next_search(ws, tmp_path, kind):
     path, frame = tmp_path / f"s.{kind}", pd.DataFrame({"id": [1, 2], "year": [1, 2]})
 
     def put(years: list[int]) -> None:
@@ -192,7 +188,7 @@ def test_an_edit_of_a_selected_column_is_seen_by_the_next_search(
         assert selected(ws, "year") == dict(zip([1, 2], years, strict=True))
 
 
-def test_rows_that_came_and_went_are_seen_by_the_next_search(ws: Any, papers: Path) -> None:
+def test_rows_that_came_and_went_are_seen_by_the_next_search(ws, papers):
     ws.import_embeddings("v", vectors([*range(6), 777]), source="p")
     assert selected(ws, "year") == {**{i: 2000 + i for i in range(6)}, 777: None}
     csv(papers, [(i, 2000 + i, "a") for i in (0, 1, 777)])
@@ -202,7 +198,7 @@ def test_rows_that_came_and_went_are_seen_by_the_next_search(ws: Any, papers: Pa
     assert missing == {0: False, 1: False, 777: False, 2: True, 3: True, 4: True, 5: True}
 
 
-def test_a_column_of_another_type_or_gone_is_seen_by_the_next_search(ws: Any, papers: Path) -> None:
+def test_a_column_of_another_type_or_gone_is_seen_by_the_next_search(ws, papers):
     assert selected(ws, "year")[3] == 2003
     csv(papers, [(i, f"y{i}", "a") for i in range(6)])
     assert selected(ws, "year")[3] == "y3"
@@ -215,8 +211,8 @@ def test_a_column_of_another_type_or_gone_is_seen_by_the_next_search(ws: Any, pa
 
 
 def test_imported_vectors_mean_the_table_that_they_were_of_whatever_is_called_so_since(
-    ws: Any, papers: Path, tmp_path: Path
-) -> None:
+    ws, papers, tmp_path
+):
     ws.materialize("old", "SELECT * FROM p")
     ws.import_embeddings("v", vectors([0, 2]), source="old")
     assert selected(ws, "year") == {0: 2000, 2: 2002}

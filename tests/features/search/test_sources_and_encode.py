@@ -21,7 +21,7 @@ def keys(ws: Any, *args: Any, **options: Any) -> list[int]:
     return found
 
 
-def test_a_source_means_the_one_table_that_searches_it(lab: Any) -> None:
+def test_a_source_means_the_one_table_that_searches_it(lab):
     with pytest.raises(errors.TableNotFound, match="No table with this kind of search"):
         lab.search("notes", "pasta")
     lab.lexical("w", "notes", key="id", text="text")
@@ -38,7 +38,7 @@ def test_a_source_means_the_one_table_that_searches_it(lab: Any) -> None:
         lab.search("notes", "pasta", words="w")
 
 
-def test_only_newest_versions_and_tables_of_that_source_count(lab: Any) -> None:
+def test_only_newest_versions_and_tables_of_that_source_count(lab):
     lab.lexical("w", "notes", key="id", text="text")
     lab.sources.add("others", pa.table({"id": [7], "text": ["pasta"]}))
     lab.lexical("w", "others", key="id", text="text")
@@ -49,7 +49,7 @@ def test_only_newest_versions_and_tables_of_that_source_count(lab: Any) -> None:
         lab.search("note", "pasta")
 
 
-def test_encode_gives_the_vectors_that_embed_would_store(lab: Any) -> None:
+def test_encode_gives_the_vectors_that_embed_would_store(lab):
     lab.embed("v", "notes", key="id", text="text", model="hashing")
     vectors = lab.encode("hashing", ["error E17", "graph networks", "error E17"])
     assert vectors.dtype == np.float32 and vectors.shape == (3, lab.table("v").dimensions)

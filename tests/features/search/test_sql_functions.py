@@ -77,13 +77,13 @@ def grid(ws: Any) -> Any:
 
 
 @pytest.mark.parametrize("query", ["tomato", "", "networks of graphs"])
-def test_the_rows_are_those_of_a_search_with_its_columns_and_types(lab: Any, query: str) -> None:
+def test_the_rows_are_those_of_a_search_with_its_columns_and_types(lab, query):
     found = lab.sql("SELECT * FROM search('v', $q, k := 4)", q=query).arrow()
     assert dict(zip(found.schema.names, found.schema.types, strict=True)) == COLUMNS
     assert found.to_pylist() == lab.search("v", query, k=4, exact=True).arrow().to_pylist()
 
 
-def test_ten_rows_come_when_nothing_is_said(ws: Any) -> None:
+def test_ten_rows_come_when_nothing_is_said(ws):
     ws.import_embeddings(
         "g",
         pa.table(
@@ -97,14 +97,14 @@ def test_ten_rows_come_when_nothing_is_said(ws: Any) -> None:
     )
 
 
-def test_neighbours_are_those_of_a_row_without_the_row_itself(lab: Any) -> None:
+def test_neighbours_are_those_of_a_row_without_the_row_itself(lab):
     rows = lab.sql("FROM neighbors('v', 0, 2)").arrow().to_pylist()
     assert rows == lab.search("v", row=0, k=2).arrow().to_pylist() and 0 not in [
         r["key"] for r in rows
     ]
 
 
-def test_calls_join_with_sources_and_with_each_other(lab: Any) -> None:
+def test_calls_join_with_sources_and_with_each_other(lab):
     sql = """
         SELECT p.title, n.similarity > 0.1 AS near FROM search('v', 'tomato sauce', k := 1) s JOIN papers p ON p.id = s.key,
         neighbors('v', 0, k := 1) n JOIN papers ON papers.id = n.key WHERE NOT s.source_missing
@@ -139,8 +139,8 @@ def test_calls_join_with_sources_and_with_each_other(lab: Any) -> None:
     ],
 )  # fmt: skip
 def test_a_key_of_any_type_is_kept_and_found_by_itself_a_literal_or_a_parameter(
-    ws: Any, sql: str, keys: list[Any], literal: str
-) -> None:
+    ws, sql, keys, literal
+):
     ws.embed(
         "v",
         f"{sql} AS id, 'text ' || i AS text FROM (VALUES (0::BIGINT), (4611686018427387904)) t(i)",
@@ -177,9 +177,7 @@ def test_a_key_of_any_type_is_kept_and_found_by_itself_a_literal_or_a_parameter(
         ("neighbors('v', 'no number')", errors.RowNotFound, ()),
     ],
 )
-def test_what_is_not_there_or_does_not_fit_is_told_with_its_place(
-    grid: Any, lab: Any, call: str, raised: type[Exception], near: tuple[str, ...]
-) -> None:
+def test_what_is_not_there_or_does_not_fit_is_told_with_its_place(grid, lab, call, raised, near):
     lab.materialize("plain", "SELECT 1 AS key")
     with pytest.raises(raised) as caught:
         lab.sql(f"SELECT 'é'; SELECT * FROM {call}")
@@ -201,12 +199,12 @@ def test_what_is_not_there_or_does_not_fit_is_told_with_its_place(
         {"q": {"a": 1}},
     ],
 )
-def test_a_parameter_of_another_kind_is_refused(grid: Any, values: dict[str, Any]) -> None:
+def test_a_parameter_of_another_kind_is_refused(grid, values):
     with pytest.raises((errors.InvalidArgument, errors.SchemaMismatch)):
         grid.sql("FROM search('g', $q, k := $k)", params={"k": 1, **values})
 
 
-def test_a_missing_or_unused_parameter_is_told(grid: Any) -> None:
+def test_a_missing_or_unused_parameter_is_told(grid):
     with pytest.raises(errors.ParameterMissing, match=r"\$q"):
         grid.sql("FROM search('g', $q)")
     with pytest.raises(errors.InvalidArgument, match="k"):
@@ -220,12 +218,12 @@ def test_a_missing_or_unused_parameter_is_told(grid: Any) -> None:
      "search('v', [NULL])", "search('v', [])", "neighbors('v', DATE 'tomorrow')", "neighbors('v', CAST(getenv('HOME') AS DATE))",
      "neighbors('v', [1])", "papers p, search('v', p.title)", "search('v', 'x', k = 1)", "x.search('v', 'x')"],
 )  # fmt: skip
-def test_nothing_but_values_stands_between_the_brackets(lab: Any, call: str) -> None:
+def test_nothing_but_values_stands_between_the_brackets(lab, call):
     with pytest.raises((errors.InvalidArgument, errors.StatementNotAllowed)):
         lab.sql(f"SELECT * FROM {call}")
 
 
-def test_a_list_of_texts_is_several_queries(lab: Any) -> None:
+def test_a_list_of_texts_is_several_queries(lab):
     written = lab.sql("FROM search('v', ['tomato', 'graph'], k := 1)").arrow()
     assert written.to_pylist() == lab.search("v", ["tomato", "graph"], k=1).arrow().to_pylist()
     assert written["query"].to_pylist() == [0, 1]
@@ -238,7 +236,7 @@ def inputs(table: Any) -> list[tuple[str, tuple[str, ...]]]:
     return [(i.name, i.columns) for i in table.inputs]
 
 
-def test_a_table_over_a_search_is_anchored_on_the_embedding_table(lab: Any) -> None:
+def test_a_table_over_a_search_is_anchored_on_the_embedding_table(lab):
     table = lab.materialize(
         "near", "SELECT key, similarity FROM search('v', $q, k := 3)", params={"q": "tomato"}
     )
@@ -251,9 +249,7 @@ def test_a_table_over_a_search_is_anchored_on_the_embedding_table(lab: Any) -> N
     ]
 
 
-def test_where_the_rows_are_missing_is_known_from_the_source_which_is_then_an_input(
-    lab: Any, papers: Path
-) -> None:
+def test_where_the_rows_are_missing_is_known_from_the_source_which_is_then_an_input(lab, papers):
     table = lab.materialize("near", "FROM search('v', 'tomato', k := 6)")
     assert (
         inputs(table) == [("v", ("key", "vector")), ("papers", ("id",))]
@@ -272,7 +268,7 @@ def test_where_the_rows_are_missing_is_known_from_the_source_which_is_then_an_in
     assert str(table.staleness()) == "fresh"
 
 
-def test_verdict_plan_and_recompute_follow_the_embedding_table(lab: Any, papers: Path) -> None:
+def test_verdict_plan_and_recompute_follow_the_embedding_table(lab, papers):
     lab.materialize("near", "SELECT key, rank FROM search('v', 'pasta bolognese', k := 1)")
     write(papers, ["pasta bolognese", *TITLES[1:]])
     assert isinstance(lab.staleness("near"), jl.PossiblyStale)
@@ -282,7 +278,7 @@ def test_verdict_plan_and_recompute_follow_the_embedding_table(lab: Any, papers:
     assert lab.table("near").read().fetchall() == [(0, 1)] and str(lab.staleness("near")) == "fresh"
 
 
-def test_the_same_question_is_answered_from_the_cache_and_another_is_not(lab: Any) -> None:
+def test_the_same_question_is_answered_from_the_cache_and_another_is_not(lab):
     def made(sql: str, **params: Any) -> str:
         return str(lab.materialize("near", sql, params=params).outcome)
 
@@ -311,7 +307,7 @@ class Twin(Hashing):
         del self.identity
 
 
-def test_the_encoder_of_a_text_is_in_the_definition_and_not_that_of_a_row(lab: Any) -> None:
+def test_the_encoder_of_a_text_is_in_the_definition_and_not_that_of_a_row(lab):
     definitions = []
     for version in ("1", "2"):
         lab.embed("w", "papers", key="id", text="title", model=Twin(version))
@@ -325,9 +321,7 @@ def test_the_encoder_of_a_text_is_in_the_definition_and_not_that_of_a_row(lab: A
     assert text != other_text and row == other_row
 
 
-def test_the_verdict_needs_no_encoder_and_the_recompute_says_that_it_is_missing(
-    tmp_path: Path, papers: Path
-) -> None:
+def test_the_verdict_needs_no_encoder_and_the_recompute_says_that_it_is_missing(tmp_path, papers):
     with jl.open(tmp_path / "lab") as first:
         first.sources.add("papers", papers)
         first.embed("w", "papers", key="id", text="title", model=Twin("1"))
@@ -339,12 +333,12 @@ def test_the_verdict_needs_no_encoder_and_the_recompute_says_that_it_is_missing(
         assert later.sql("SELECT key FROM neighbors('w', 0, k := 1)").fetchall() == [(1,)]
 
 
-def test_a_search_over_itself_is_a_cycle(lab: Any) -> None:
+def test_a_search_over_itself_is_a_cycle(lab):
     with pytest.raises(errors.DependencyCycle):
         lab.materialize("v", "SELECT key FROM search('v', 'pasta')")
 
 
-def test_an_exact_version_is_searched_by_its_physical_name(lab: Any, papers: Path) -> None:
+def test_an_exact_version_is_searched_by_its_physical_name(lab, papers):
     old = lab.table("v")
     write(papers, ["pasta bolognese", *TITLES[1:]])
     lab.embed("v", "papers", key="id", text="title", model="hashing")
@@ -361,7 +355,7 @@ def test_an_exact_version_is_searched_by_its_physical_name(lab: Any, papers: Pat
     assert str(lab.staleness("near")) == f"stale: {old.table_name} is gone"
 
 
-def test_a_column_called_query_shows_when_the_number_of_queries_changes(lab: Any) -> None:
+def test_a_column_called_query_shows_when_the_number_of_queries_changes(lab):
     lab.materialize(
         "near", "FROM search('v', $q, k := 1)", params={"q": ["pasta", "sauce"]}, key="query"
     )
@@ -370,7 +364,7 @@ def test_a_column_called_query_shows_when_the_number_of_queries_changes(lab: Any
     ) == "fresh"
 
 
-def test_what_sql_was_embedded_is_read_whole_where_missing_rows_are_asked_for(lab: Any) -> None:
+def test_what_sql_was_embedded_is_read_whole_where_missing_rows_are_asked_for(lab):
     lab.embed(
         "w",
         "SELECT p.id, title FROM papers p JOIN (SELECT 3 AS id) USING (id)",
@@ -388,7 +382,7 @@ def test_what_sql_was_embedded_is_read_whole_where_missing_rows_are_asked_for(la
 # -- tenants and kernels ---------------------------------------------------------------------------
 
 
-def test_a_tenant_searches_its_own_and_shared_tables_and_nobody_elses(lab: Any) -> None:
+def test_a_tenant_searches_its_own_and_shared_tables_and_nobody_elses(lab):
     with lab.tenant("acme"):
         assert lab.sql("SELECT key FROM search('v', 'tomato sauce', k := 1)").fetchall() == [(3,)]
         lab.embed(
@@ -408,9 +402,7 @@ def other(lab: Any, tmp_path: Path) -> Iterator[Any]:
         yield workspace
 
 
-def test_a_statement_may_be_made_in_one_kernel_and_its_rows_in_another(
-    lab: Any, other: Any
-) -> None:
+def test_a_statement_may_be_made_in_one_kernel_and_its_rows_in_another(lab, other):
     lab.define("near", "SELECT key FROM search('v', 'tomato sauce', k := 1)")
     assert other.recompute("near").executed == ["near"] and other.table(
         "near"

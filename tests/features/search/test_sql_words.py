@@ -35,9 +35,7 @@ def lab(ws: Any, papers: Path) -> Any:
 
 @pytest.mark.parametrize("query", ["graph networks", ["E17", "absent", "pasta"], ""])
 @pytest.mark.parametrize(("table", "words"), [("w", None), ("v", "w")])
-def test_the_rows_are_those_of_a_search_with_its_columns_and_types(
-    lab: Any, table: str, words: str | None, query: Any
-) -> None:
+def test_the_rows_are_those_of_a_search_with_its_columns_and_types(lab, table, words, query):
     option = "" if words is None else ", words := 'w'"
     found = lab.sql(f"FROM search('{table}', $q, k := 3{option})", q=query).arrow()
     expected = lab.search(table, query, k=3, words=words).arrow()
@@ -49,9 +47,7 @@ def test_the_rows_are_those_of_a_search_with_its_columns_and_types(
     ).fetchall() == [(key,) for key in expected["key"].to_pylist()]
 
 
-def test_where_vectors_and_words_have_other_keys_the_source_of_the_vectors_is_joined(
-    lab: Any, papers: Path
-) -> None:
+def test_where_vectors_and_words_have_other_keys_the_source_of_the_vectors_is_joined(lab, papers):
     lab.lexical("few", "papers", key="id", text="title", where="id > 2", analyzer="simple")
     write(papers, TITLES[:4])
     sql = "SELECT key, score, source_missing FROM search('v', 'E17 graph', words := 'few', k := 9)"
@@ -60,7 +56,7 @@ def test_where_vectors_and_words_have_other_keys_the_source_of_the_vectors_is_jo
     assert found[0][0] is None and found[4][0] > 0
 
 
-def test_a_table_over_words_is_anchored_on_what_it_reads(lab: Any, papers: Path) -> None:
+def test_a_table_over_words_is_anchored_on_what_it_reads(lab, papers):
     def inputs(sql: str) -> list[tuple[str, tuple[str, ...]]]:
         table = lab.materialize("t", sql)
         assert str(table.staleness()) == "fresh"
@@ -78,7 +74,7 @@ def test_a_table_over_words_is_anchored_on_what_it_reads(lab: Any, papers: Path)
     assert lab.sql("SELECT min(key) FROM jammi.t WHERE score > 0").fetchall() == [(0,)]
 
 
-def test_another_analyzer_is_another_question_even_where_the_words_are_equal(lab: Any) -> None:
+def test_another_analyzer_is_another_question_even_where_the_words_are_equal(lab):
     lab.materialize("t", "SELECT key FROM search('w', 'Pasta')")
     assert lab.table("t").read().fetchall() == [(2,)]
     lab.lexical("w", "SELECT id, title FROM papers", key="id", text="title", analyzer="exact")
@@ -100,14 +96,12 @@ def test_another_analyzer_is_another_question_even_where_the_words_are_equal(lab
         ("neighbors('w', 1)", errors.SchemaMismatch),
     ],
 )
-def test_what_does_not_fit_is_refused_with_its_place(
-    lab: Any, call: str, raised: type[errors.JammiError]
-) -> None:
+def test_what_does_not_fit_is_refused_with_its_place(lab, call, raised):
     with pytest.raises(raised) as caught:
         lab.sql(f"SELECT 'é'; SELECT * FROM {call}")
     assert caught.value.position == len("SELECT 'é'; SELECT * FROM ")
 
 
-def test_the_name_of_the_words_may_be_a_parameter(lab: Any) -> None:
+def test_the_name_of_the_words_may_be_a_parameter(lab):
     found = lab.sql("SELECT key FROM search('v', 'E17', k := 1, words := $w)", w="w").fetchall()
     assert found == [(4,)]

@@ -18,7 +18,7 @@ def lab(ws: Any) -> Any:
     return ws
 
 
-def test_they_are_element_wise_and_of_the_vectors_type(lab: Any) -> None:
+def test_they_are_element_wise_and_of_the_vectors_type(lab):
     rows = lab.sql(
         "SELECT g, vector_mean(vector) AS mean, vector_sum(vector) AS sum, vector_max(vector) AS max "
         "FROM jammi.v GROUP BY g ORDER BY g"
@@ -30,14 +30,14 @@ def test_they_are_element_wise_and_of_the_vectors_type(lab: Any) -> None:
     ]
 
 
-def test_null_is_left_out_and_no_vector_gives_null(lab: Any) -> None:
+def test_null_is_left_out_and_no_vector_gives_null(lab):
     joined = "jammi.v a LEFT JOIN jammi.v b ON b.key = a.key AND b.key = 2"
     row = lab.sql(f"SELECT vector_mean(b.vector), vector_sum(b.vector) FROM {joined}").fetchall()[0]
     assert [list(vector) for vector in row] == [[3, 4, 0.25], [3, 4, 0.25]]
     assert lab.sql("SELECT vector_max(vector) FROM jammi.v WHERE false").fetchall() == [(None,)]
 
 
-def test_sums_do_not_depend_on_the_order_of_rows(ws: Any) -> None:
+def test_sums_do_not_depend_on_the_order_of_rows(ws):
     vectors = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32) * 1e6
     totals = []
     for order in (range(200), range(199, -1, -1)):
@@ -49,7 +49,7 @@ def test_sums_do_not_depend_on_the_order_of_rows(ws: Any) -> None:
     assert list(totals[0][0][0]) == pytest.approx(exact.tolist())
 
 
-def test_a_table_of_means_is_searched_and_has_its_verdict(lab: Any) -> None:
+def test_a_table_of_means_is_searched_and_has_its_verdict(lab):
     lab.materialize(
         "means", "SELECT g AS id, vector_mean(vector) AS vector FROM jammi.v GROUP BY g"
     )
@@ -72,15 +72,13 @@ def test_a_table_of_means_is_searched_and_has_its_verdict(lab: Any) -> None:
         ("vector_max(vector) OVER () FROM jammi.v", "not window functions"),
     ],
 )
-def test_what_would_be_rounded_or_is_no_aggregate_of_vectors_is_refused(
-    lab: Any, call: str, words: str
-) -> None:
+def test_what_would_be_rounded_or_is_no_aggregate_of_vectors_is_refused(lab, call, words):
     with pytest.raises(errors.SqlError) as caught:
         lab.sql(f"SELECT {call}").fetchall()
     assert words in f"{caught.value} {caught.value.hint}"
 
 
-def test_a_mistyped_name_has_near_names(lab: Any) -> None:
+def test_a_mistyped_name_has_near_names(lab):
     with pytest.raises(errors.SqlError) as caught:
         lab.sql("SELECT vector_meen(vector) FROM jammi.v")
     assert "vector_mean" in caught.value.near

@@ -43,7 +43,7 @@ def lab(ws: Any, papers: Path) -> Any:
     return ws
 
 
-def test_hits_are_ranked_by_bm25_with_ties_by_key(lab: Any) -> None:
+def test_hits_are_ranked_by_bm25_with_ties_by_key(lab):
     result = lab.search("w", "networks graph", k=10)
     documents, query = [title.lower().split() for title in TITLES], ["networks", "graph"]
     scores = bm25.scores(documents, query)
@@ -56,15 +56,13 @@ def test_hits_are_ranked_by_bm25_with_ties_by_key(lab: Any) -> None:
     assert f"{scores[0]:.4f}  false" in repr(result)  # like similarities
 
 
-def test_ties_are_by_key_whatever_the_order_of_the_rows(lab: Any) -> None:
+def test_ties_are_by_key_whatever_the_order_of_the_rows(lab):
     statement = "SELECT 'k' || id AS id, 'same words' AS title FROM papers ORDER BY id DESC"
     lab.lexical("same", statement, key="id", text="title")
     assert lab.search("same", "words", k=3).arrow()["key"].to_pylist() == ["k0", "k1", "k2"]
 
 
-def test_a_condition_and_selected_columns_are_of_the_source_as_it_is_now(
-    lab: Any, papers: Path
-) -> None:
+def test_a_condition_and_selected_columns_are_of_the_source_as_it_is_now(lab, papers):
     found = lab.search("w", "pasta", where="year > $y", params={"y": 2002}, select="year").arrow()
     assert found.drop_columns("score").to_pylist() == [
         {"key": 3, "rank": 1, "year": 2003, "source_missing": False}
@@ -78,7 +76,7 @@ def test_a_condition_and_selected_columns_are_of_the_source_as_it_is_now(
     assert lab.search("w", "pasta").arrow()["source_missing"].to_pylist() == [True, False]
 
 
-def test_several_texts_make_one_answer_with_as_many_hits_as_each_has(lab: Any) -> None:
+def test_several_texts_make_one_answer_with_as_many_hits_as_each_has(lab):
     rows = lab.search("w", ["pasta", "nothing", "protein"], k=1).arrow()
     assert rows.select(["query", "key", "rank"]).to_pylist() == [
         {"query": 0, "key": 2, "rank": 1},
@@ -92,7 +90,7 @@ def test_several_texts_make_one_answer_with_as_many_hits_as_each_has(lab: Any) -
 @pytest.mark.parametrize(
     "column", [pl.Series, pd.Series, np.array, pa.array, lambda t: pa.chunked_array([t])]
 )
-def test_a_column_of_texts_is_several_texts_also_in_a_recording(lab: Any, column: Any) -> None:
+def test_a_column_of_texts_is_several_texts_also_in_a_recording(lab, column):
     texts = ["pasta", "protein"]
     expected = lab.search("w", texts).arrow()
     with lab.recording("columns"):
@@ -102,17 +100,17 @@ def test_a_column_of_texts_is_several_texts_also_in_a_recording(lab: Any, column
 
 
 @pytest.mark.parametrize("text", ["", "absent", "…"])
-def test_a_text_without_known_words_has_no_hits(lab: Any, text: str) -> None:
+def test_a_text_without_known_words_has_no_hits(lab, text):
     assert lab.search("w", text, select="year").arrow().num_rows == 0
 
 
-def test_repeated_searches_take_columns_from_memory_and_say_the_same(lab: Any) -> None:
+def test_repeated_searches_take_columns_from_memory_and_say_the_same(lab):
     first = lab.search("w", "graph networks", select="title").arrow()
     for _ in range(4):
         assert lab.search("w", "graph networks", select="title").arrow() == first
 
 
-def test_what_cannot_be_searched_by_words_is_refused(lab: Any) -> None:
+def test_what_cannot_be_searched_by_words_is_refused(lab):
     with pytest.raises(errors.InvalidArgument, match="the query must be a string"):
         lab.search("w", [0.5, 0.5])
     with pytest.raises(errors.InvalidArgument, match="list of queries is empty"):
@@ -127,7 +125,7 @@ def test_what_cannot_be_searched_by_words_is_refused(lab: Any) -> None:
         lab.search("w", "pasta", where="nonsense = 1")
 
 
-def test_a_source_column_named_score_is_selected_beside_similarities(ws: Any) -> None:
+def test_a_source_column_named_score_is_selected_beside_similarities(ws):
     ws.sources.add("s", pa.table({"id": [1], "t": ["red"], "score": [0.123456]}))
     ws.embed("v", "s", key="id", text="t", model="hashing")
     found = ws.search("v", "red", select="score")

@@ -1,7 +1,5 @@
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -70,9 +68,7 @@ print(threadpool_info()[0].get("architecture"))
 @pytest.mark.slow
 @soak
 @pytest.mark.parametrize("kernel", thinned(KERNELS, 3))
-def test_a_text_has_its_bits_whatever_texts_are_beside_it_on_every_kernel(
-    run_python: Callable[..., Any], kernel: str
-) -> None:
+def test_a_text_has_its_bits_whatever_texts_are_beside_it_on_every_kernel(run_python, kernel):
     flags = Path("/proc/cpuinfo")
     if not flags.exists() or KERNELS[kernel] not in flags.read_text():
         pytest.skip(f"this processor does not run the kernel {kernel}")

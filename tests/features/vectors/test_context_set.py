@@ -26,9 +26,7 @@ MEMBERS = "SELECT * FROM (VALUES ('t', 'a'), ('t', 'b'), ('t', 'a'), ('s', 'c'),
     st.sampled_from(["mean", "sum", "max"]),
     st.integers(0, 2**32 - 1),
 )
-def test_rows_are_those_of_the_definition_target_by_target(
-    n: int, width: int, members: list[tuple[int, int]], pool: str, seed: int
-) -> None:
+def test_rows_are_those_of_the_definition_target_by_target(n, width, members, pool, seed):
     vectors = np.random.default_rng(seed).standard_normal((n, width)).astype(np.float32)
     wanted, left_out = {}, 0
     for target in sorted({t for t, _ in members}):
@@ -71,15 +69,13 @@ def some(ws: Any) -> Any:
 @pytest.mark.parametrize(
     ("pool", "t"), [("mean", [0.5, 1.5]), ("sum", [1.0, 3.0]), ("max", [1.0, 3.0])]
 )
-def test_members_are_pooled_once_each_and_unknown_ones_are_counted(
-    some: Any, pool: Any, t: list[float]
-) -> None:
+def test_members_are_pooled_once_each_and_unknown_ones_are_counted(some, pool, t):
     table = some.context_set("c", "v", members="members", pool=pool)
     assert vectors_of(some, "c") == {"s": [1.0, 1.0], "t": t}
     assert table.manifest.counts == {"members_ignored": 2, "targets_left_out": 1}
 
 
-def test_a_member_that_is_said_in_two_ways_counts_once(ws: Any) -> None:
+def test_a_member_that_is_said_in_two_ways_counts_once(ws):
     given_vectors(ws, "v", [0.0, 1.0], [[1.0, 0.0], [0.0, 3.0]])
     members = "SELECT 't' AS target, m::DOUBLE AS member FROM (VALUES ('0'), ('-0'), ('1')) AS _(m)"
     ws.context_set("c", "v", members=members, pool="sum")
@@ -87,15 +83,13 @@ def test_a_member_that_is_said_in_two_ways_counts_once(ws: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["FLOAT", "DOUBLE"])
-def test_zero_and_minus_zero_are_one_target_as_they_are_one_number_to_sql(
-    some: Any, kind: str
-) -> None:
+def test_zero_and_minus_zero_are_one_target_as_they_are_one_number_to_sql(some, kind):
     members = f"SELECT t::{kind} AS target, m AS member FROM (VALUES ('0', 'a'), ('-0', 'b'), ('-0', 'a'), ('1', 'c')) AS _(t, m)"
     some.context_set("c", "v", members=members, pool="sum")
     assert vectors_of(some, "c") == {0.0: [1.0, 3.0], 1.0: [1.0, 1.0]}
 
 
-def test_the_table_is_an_embedding_table(some: Any) -> None:
+def test_the_table_is_an_embedding_table(some):
     table = some.context_set("c", "v", members=MEMBERS)
     assert (table.kind, table.key, table.dimensions, table.model_id, table.derived_from) == (
         "context_set",
@@ -108,13 +102,13 @@ def test_the_table_is_an_embedding_table(some: Any) -> None:
     assert some.neighbor_graph("g", "c", k=1).row_count == 2
 
 
-def test_the_target_counts_only_if_it_is_listed(some: Any) -> None:
+def test_the_target_counts_only_if_it_is_listed(some):
     some.context_set("c", "v", members="SELECT 'a' AS target, 'b' AS member")
     some.context_set("d", "v", members="SELECT 'a' AS target, unnest(['a', 'b']) AS member")
     assert vectors_of(some, "c") == {"a": [0.0, 3.0]} and vectors_of(some, "d") == {"a": [0.5, 1.5]}
 
 
-def test_targets_may_be_of_another_type_than_members(some: Any) -> None:
+def test_targets_may_be_of_another_type_than_members(some):
     some.context_set(
         "c",
         "v",
@@ -124,7 +118,7 @@ def test_targets_may_be_of_another_type_than_members(some: Any) -> None:
     assert some.table("c").manifest.columns[0].type == "DATE"
 
 
-def test_no_known_member_at_all_leaves_an_empty_table(some: Any) -> None:
+def test_no_known_member_at_all_leaves_an_empty_table(some):
     for number, members in enumerate(
         [
             "SELECT 'x' AS target, 'nobody' AS member",
@@ -136,7 +130,7 @@ def test_no_known_member_at_all_leaves_an_empty_table(some: Any) -> None:
         assert table.row_count == 0 and len(some.search(table, [1.0, 0.0])) == 0
 
 
-def test_members_of_another_type_are_refused(some: Any) -> None:
+def test_members_of_another_type_are_refused(some):
     with pytest.raises(errors.SchemaMismatch) as refused:
         some.context_set("c", "v", members="SELECT 'x' AS target, 7 AS member")
     assert (refused.value.column, refused.value.expected, refused.value.actual) == (
@@ -152,7 +146,7 @@ def test_members_of_another_type_are_refused(some: Any) -> None:
     ) and "list" in refused.value.actual
 
 
-def test_a_missing_target_and_one_without_an_order_are_refused(some: Any) -> None:
+def test_a_missing_target_and_one_without_an_order_are_refused(some):
     with pytest.raises(errors.SchemaMismatch, match="1 of 1 members"):
         some.context_set("c", "v", members="SELECT NULL AS target, 'a' AS member")
     with pytest.raises(errors.SchemaMismatch, match="no order"):
@@ -162,13 +156,13 @@ def test_a_missing_target_and_one_without_an_order_are_refused(some: Any) -> Non
     assert not [r for r in some.recipes() if r.name == "c"]
 
 
-def test_members_that_cancel_out_are_refused_by_their_target(some: Any) -> None:
+def test_members_that_cancel_out_are_refused_by_their_target(some):
     given_vectors(some, "w", ["a", "b"], [[1.0, 0.0], [-1.0, 0.0]])
     with pytest.raises(errors.SchemaMismatch, match="'t' is all zeros"):
         some.context_set("c", "w", members="SELECT 't' AS target, unnest(['a', 'b']) AS member")
 
 
-def test_sums_beyond_float32_are_refused(some: Any) -> None:
+def test_sums_beyond_float32_are_refused(some):
     given_vectors(some, "w", ["a", "b"], [[3e38, 0.0], [3e38, 1.0]])
     with pytest.raises(errors.SchemaMismatch, match="not finite"):
         some.context_set(
@@ -179,12 +173,12 @@ def test_sums_beyond_float32_are_refused(some: Any) -> None:
 
 
 @pytest.mark.parametrize("pool", ["average", None, "Mean"])
-def test_an_unknown_pool_is_refused(some: Any, pool: Any) -> None:
+def test_an_unknown_pool_is_refused(some, pool):
     with pytest.raises(errors.InvalidArgument, match="mean, sum or max"):
         some.context_set("c", "v", members="members", pool=pool)
 
 
-def test_columns_rest_on_vectors_and_members(some: Any) -> None:
+def test_columns_rest_on_vectors_and_members(some):
     some.context_set("c", "v", members="members")
     edges = [
         e for e in some.lineage("c", columns=True, direction="up").column_edges if e.derived == "c"

@@ -79,20 +79,20 @@ def checkpoints(ws: Any) -> list[Path]:
 # -- what is bound ---------------------------------------------------------------------------------
 
 
-def test_each_row_has_the_vector_of_its_own_text(lab: Any, texts: dict[Any, str]) -> None:
+def test_each_row_has_the_vector_of_its_own_text(lab, texts):
     encoder = Counting()
     lab.embed("v", "papers", key="id", text="title", model=encoder)
     for key in (1, 77, 300):
         assert np.array_equal(lab.vector("v", key), encoder.encode([texts[key]])[0])
 
 
-def test_one_anchor_covers_key_and_texts_and_nothing_else(lab: Any) -> None:
+def test_one_anchor_covers_key_and_texts_and_nothing_else(lab):
     table = lab.embed("v", "papers", key="id", text="title", model=Counting())
     [anchor] = table.manifest.anchors
     assert (anchor.input.name, anchor.columns) == ("papers", ("id", "title"))
 
 
-def test_a_source_that_is_read_twice_is_anchored_once_over_all_its_columns(lab: Any) -> None:
+def test_a_source_that_is_read_twice_is_anchored_once_over_all_its_columns(lab):
     both = "SELECT a.id, b.title FROM papers a JOIN papers b USING (id) WHERE a.year > 0"
     [anchor] = lab.embed("v", both, key="id", text="title", model=Counting()).manifest.anchors
     assert anchor.columns == ("id", "title", "year")
@@ -102,17 +102,17 @@ def test_a_source_that_is_read_twice_is_anchored_once_over_all_its_columns(lab: 
     "asked",
     ["papers", "copied", "SELECT id, title FROM papers", "  select *\nfrom papers ; -- done"],
 )
-def test_a_source_a_recipe_and_sql_can_be_embedded(lab: Any, asked: str) -> None:
+def test_a_source_a_recipe_and_sql_can_be_embedded(lab, asked):
     lab.materialize("copied", "SELECT * FROM papers")
     assert lab.embed("v", asked, key="id", text="title", model=Counting()).row_count == 300
 
 
-def test_names_are_found_whatever_their_case(lab: Any) -> None:
+def test_names_are_found_whatever_their_case(lab):
     table = lab.embed("v", "PAPERS", key="ID", text=["Title", "title"], model=Counting())
     assert table.row_count == 300
 
 
-def test_where_leaves_rows_out(lab: Any) -> None:
+def test_where_leaves_rows_out(lab):
     assert (
         lab.embed(
             "v", "papers", key="id", text="title", where="id <= 5 -- few", model=Counting()
@@ -132,14 +132,14 @@ def test_where_leaves_rows_out(lab: Any) -> None:
         "  ",
     ],
 )
-def test_where_stays_within_its_brackets(lab: Any, where: str) -> None:
+def test_where_stays_within_its_brackets(lab, where):
     with pytest.raises((errors.StatementNotAllowed, errors.InvalidArgument)):
         lab.embed("v", "papers", key="id", text="title", where=where, model=Counting())
 
 
 def test_a_file_that_where_reads_by_its_path_is_an_input_and_no_other_way_leads_to_a_file(
-    lab: Any, tmp_path: Path
-) -> None:
+    lab, tmp_path
+):
     (tmp_path / "wanted.csv").write_text("id\n1\n2\n")
     table = lab.embed(
         "v",
@@ -171,16 +171,14 @@ def test_a_file_that_where_reads_by_its_path_is_an_input_and_no_other_way_leads_
 
 
 @pytest.mark.parametrize("text", ["year > 1 /* ) */", "name = ')'", 'f("a)") > 1', "a[1] = (2)"])
-def test_brackets_in_texts_and_comments_are_no_brackets(text: str) -> None:
+def test_brackets_in_texts_and_comments_are_no_brackets(text):
     assert check_expression(text) == text
 
 
 @pytest.mark.parametrize(
     "asked", ["papers", "SELECT id, title FROM papers WHERE title <> ')'", "copied"]
 )
-def test_what_a_recorded_embedding_reads_can_be_told_from_its_statement(
-    lab: Any, asked: str
-) -> None:
+def test_what_a_recorded_embedding_reads_can_be_told_from_its_statement(lab, asked):
     lab.materialize("copied", "SELECT * FROM papers")
     table = lab.embed("v", asked, key="id", text="title", where="id < 9", model=Counting())
     assert (
@@ -213,9 +211,7 @@ def test_what_a_recorded_embedding_reads_can_be_told_from_its_statement(
         ({"cache": "maybe"}, errors.InvalidArgument),
     ],
 )
-def test_bad_arguments_are_told_and_make_nothing(
-    lab: Any, change: dict[str, Any], raised: type[Exception]
-) -> None:
+def test_bad_arguments_are_told_and_make_nothing(lab, change, raised):
     asked = {"source": "papers", "key": "id", "text": "title", "model": Counting()} | change
     with pytest.raises(raised) as error:
         lab.embed("v", asked.pop("source"), **asked)
@@ -228,9 +224,7 @@ def test_bad_arguments_are_told_and_make_nothing(
     [({"key": "idd"}, "idd", "id"), ({"text": ["title", "titel"]}, "titel", "title")],
 )
 @pytest.mark.parametrize("source", ["papers", "SELECT * FROM papers"])
-def test_a_misspelt_column_is_told_as_other_producers_tell_it(
-    lab: Any, change: dict[str, Any], missing: str, near: str, source: str
-) -> None:
+def test_a_misspelt_column_is_told_as_other_producers_tell_it(lab, change, missing, near, source):
     with pytest.raises(errors.SchemaMismatch) as error:
         lab.embed("v", source, **({"key": "id", "text": "title", "model": Counting()} | change))
     assert (error.value.table, error.value.column, error.value.message) == (
@@ -242,12 +236,12 @@ def test_a_misspelt_column_is_told_as_other_producers_tell_it(
 
 
 @pytest.mark.parametrize("key", ["{'a': 1}", "[1]", "MAP {1: 2}", "INTERVAL 1 DAY"])
-def test_a_key_without_an_order_is_refused(ws: Any, key: str) -> None:
+def test_a_key_without_an_order_is_refused(ws, key):
     with pytest.raises(errors.SchemaMismatch, match="cannot be a key"):
         ws.embed("v", f"SELECT {key} AS k, 'a' AS title", key="k", text="title", model=Counting())
 
 
-def test_a_key_of_more_digits_than_can_be_looked_up_is_refused(ws: Any) -> None:
+def test_a_key_of_more_digits_than_can_be_looked_up_is_refused(ws):
     most = 10**38 - 1
     ws.embed(
         "v", f"SELECT {most}::HUGEINT AS k, 'a' AS title", key="k", text="title", model=Counting()
@@ -275,9 +269,7 @@ def test_a_key_of_more_digits_than_can_be_looked_up_is_refused(ws: Any) -> None:
         (lambda n: None, "did not return an array of numbers"),
     ],
 )
-def test_an_encoder_that_gives_something_else_is_told_with_model_and_key(
-    lab: Any, made: Any, said: str
-) -> None:
+def test_an_encoder_that_gives_something_else_is_told_with_model_and_key(lab, made, said):
     encoder = Counting()
     encoder.encode = lambda texts: made(len(texts))  # type: ignore[method-assign]
     with pytest.raises(errors.SchemaMismatch, match=said) as error:
@@ -290,9 +282,7 @@ def test_an_encoder_that_gives_something_else_is_told_with_model_and_key(
     assert "v" not in lab and [t.status for t in lab.tables(status=None)] == ["failed"]
 
 
-def test_the_first_key_whose_vector_is_unusable_is_named_and_the_good_vectors_are_kept(
-    lab: Any, texts: dict[Any, str]
-) -> None:
+def test_the_first_key_whose_vector_is_unusable_is_named_and_the_good_vectors_are_kept(lab, texts):
     encoder, bad = Counting(), {"text 7", "text 70", "text 200"}
     good = encoder.encode
     # the shortest is encoded first, and 200 comes before 70 in no order but that of the texts'
@@ -314,7 +304,7 @@ def test_the_first_key_whose_vector_is_unusable_is_named_and_the_good_vectors_ar
 # -- keys and texts --------------------------------------------------------------------------------
 
 
-def test_null_and_empty_texts_are_the_empty_text_and_equal_texts_are_encoded_once(ws: Any) -> None:
+def test_null_and_empty_texts_are_the_empty_text_and_equal_texts_are_encoded_once(ws):
     encoder = Counting()
     rows = "(VALUES (1, NULL), (2, ''), (3, 'a'), (4, 'a'), (5, 'b')) t(k, title)"
     ws.embed("v", f"SELECT * FROM {rows}", key="k", text="title", model=encoder)
@@ -328,21 +318,21 @@ def test_null_and_empty_texts_are_the_empty_text_and_equal_texts_are_encoded_onc
 
 
 def test_several_text_columns_are_joined_in_the_order_given_and_empty_ones_left_out(
-    ws: Any,
-) -> None:
+    ws,
+):
     encoder = Counting()
     rows = "SELECT * FROM (VALUES (1, 'a', 'b'), (2, NULL, 'c'), (3, NULL, '')) t(k, x, y)"
     ws.embed("v", rows, key="k", text=["y", "x"], model=encoder)
     assert sorted(encoder.seen) == ["", "b\na", "c"]
 
 
-def test_a_key_can_be_a_text_too(ws: Any) -> None:
+def test_a_key_can_be_a_text_too(ws):
     encoder = Counting()
     ws.embed("v", "SELECT 'graph' AS word", key="word", text="word", model=encoder)
     assert encoder.seen == ["graph"]
 
 
-def test_an_enum_is_a_text(ws: Any) -> None:
+def test_an_enum_is_a_text(ws):
     encoder = Counting()
     ws.embed(
         "v", "SELECT 1 AS k, 'a'::ENUM('a', 'b') AS title", key="k", text="title", model=encoder
@@ -354,8 +344,8 @@ def test_an_enum_is_a_text(ws: Any) -> None:
 
 
 def test_what_a_version_took_over_is_told_of_every_embedding_and_after_a_restart(
-    lab: Any, tmp_path: Path, texts: dict[Any, str]
-) -> None:
+    lab, tmp_path, texts
+):
     lab.embed("v", "papers", key="id", text="title", model="hashing")
     csv(tmp_path / "papers.csv", texts | {7: "another"})
     lab.recompute("v")
@@ -378,16 +368,14 @@ def test_what_a_version_took_over_is_told_of_every_embedding_and_after_a_restart
         assert "unchanged" not in repr(again.table("v"))  # it is no news there
 
 
-def test_vectors_of_another_encoder_are_never_taken_over(lab: Any) -> None:
+def test_vectors_of_another_encoder_are_never_taken_over(lab):
     lab.embed("v", "papers", key="id", text="title", model=Counting())
     other = Counting(version="2")
     lab.embed("v", "papers", key="id", text="title", model=other)
     assert len(other.seen) == 300
 
 
-def test_an_encoder_that_was_used_before_finds_its_version_again(
-    lab: Any, tmp_path: Path, texts: dict[Any, str]
-) -> None:
+def test_an_encoder_that_was_used_before_finds_its_version_again(lab, tmp_path, texts):
     one, two = Counting(), Counting(version="2")
     lab.embed("v", "papers", key="id", text="title", model=one)
     lab.embed("v", "papers", key="id", text="title", model=two)
@@ -400,7 +388,7 @@ def test_an_encoder_that_was_used_before_finds_its_version_again(
 # -- encoders --------------------------------------------------------------------------------------
 
 
-def test_another_version_or_width_or_name_is_another_definition(lab: Any) -> None:
+def test_another_version_or_width_or_name_is_another_definition(lab):
     hashes = {
         lab.embed("v", "papers", key="id", text="title", model=model).definition_hash
         for model in (
@@ -422,15 +410,15 @@ def weighed(weights: str) -> Counting:
     return encoder
 
 
-def test_other_weights_under_a_name_in_use_are_refused(lab: Any) -> None:
+def test_other_weights_under_a_name_in_use_are_refused(lab):
     lab.embed("v", "papers", key="id", text="title", model=weighed("a" * 64))
     with pytest.raises(errors.InvalidArgument, match="other weights"):
         lab.embed("v", "papers", key="id", text="title", model=weighed("b" * 64))
 
 
 def test_other_weights_under_the_same_name_after_a_restart_change_the_definition(
-    tmp_path: Path,
-) -> None:
+    tmp_path,
+):
     with jl.open(tmp_path / "lab") as ws:
         ws.sources.add("papers", csv(tmp_path / "papers.csv", {1: "a"}))
         ws.embed("v", "papers", key="id", text="title", model=weighed("a" * 64))
@@ -443,8 +431,8 @@ def test_other_weights_under_the_same_name_after_a_restart_change_the_definition
 
 
 def test_after_a_restart_without_its_encoder_a_table_can_be_read_but_not_made_again(
-    tmp_path: Path,
-) -> None:
+    tmp_path,
+):
     path = csv(tmp_path / "papers.csv", {1: "a", 2: "b"})
     with jl.open(tmp_path / "lab") as ws:
         ws.sources.add("papers", path)
@@ -484,7 +472,7 @@ class SentenceTransformer:
         return np.array([[len(t), 1, 2, 3] for t in texts], np.float32)
 
 
-def test_a_table_is_stale_after_its_model_was_trained_on_and_no_row_is_taken_over(lab: Any) -> None:
+def test_a_table_is_stale_after_its_model_was_trained_on_and_no_row_is_taken_over(lab):
     weights = np.arange(4, dtype=np.float32)
 
     class Trained(SentenceTransformer):
@@ -510,7 +498,7 @@ def test_a_table_is_stale_after_its_model_was_trained_on_and_no_row_is_taken_ove
 # -- progress, interrupts, checkpoints -------------------------------------------------------------
 
 
-def test_progress_comes_after_the_building_row_and_before_the_first_batch(lab: Any) -> None:
+def test_progress_comes_after_the_building_row_and_before_the_first_batch(lab):
     told: list[tuple[Progress, list[str]]] = []
     lab.embed(
         "v",
@@ -527,9 +515,7 @@ def test_progress_comes_after_the_building_row_and_before_the_first_batch(lab: A
     assert (last.stage, last.done, last.total) == ("embed v", 300, 300)
 
 
-def test_an_encoder_that_raises_midway_is_told_and_the_next_call_goes_on_from_there(
-    lab: Any, texts: dict[Any, str]
-) -> None:
+def test_an_encoder_that_raises_midway_is_told_and_the_next_call_goes_on_from_there(lab, texts):
     encoder = Counting()
     encoder.fail_on = texts[300]
     with pytest.raises(errors.SchemaMismatch) as error:
@@ -547,7 +533,7 @@ def test_an_encoder_that_raises_midway_is_told_and_the_next_call_goes_on_from_th
     assert table.path.read_bytes() == whole.path.read_bytes()
 
 
-def test_texts_are_found_under_names_as_sql_writes_them(lab: Any) -> None:
+def test_texts_are_found_under_names_as_sql_writes_them(lab):
     encoder = Counting()
     lab.materialize('my "own" papers', "SELECT * FROM papers WHERE id < 4")
     for n, asked in enumerate(
@@ -582,11 +568,11 @@ with jl.open("lab") as ws:
 
 @pytest.mark.only_soak
 @pytest.mark.slow
-def test_embedding_holds_little_more_than_the_vectors(run_python: Any) -> None:
+def test_embedding_holds_little_more_than_the_vectors(run_python):
     assert float(run_python(MEMORY, start=True).stdout) < 1.75
 
 
-def test_a_database_of_several_tables_is_told_to_be_one(ws: Any, tmp_path: Path) -> None:
+def test_a_database_of_several_tables_is_told_to_be_one(ws, tmp_path):
     with duckdb.connect(tmp_path / "crm.duckdb") as made:
         made.execute("CREATE TABLE a AS SELECT 1 AS id, 'x' AS t; CREATE TABLE b AS SELECT 1 AS id")
     ws.sources.add("crm", tmp_path / "crm.duckdb")
@@ -618,7 +604,7 @@ with jl.open("lab") as ws:
 """
 
 
-def test_embedding_imports_no_pandas_in_which_an_interrupt_would_be_lost(run_python: Any) -> None:
+def test_embedding_imports_no_pandas_in_which_an_interrupt_would_be_lost(run_python):
     """Arrow imports it where it gives numpy for the first time, and takes an interrupt that comes
     meanwhile for a pandas that is not there."""
     assert run_python(PANDAS, start=True).stdout.split() == 4 * ["computed"]
@@ -646,9 +632,7 @@ with jl.open("lab") as ws:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_a_process_that_is_stopped_midway_leaves_one_checkpoint_for_the_next(
-    tmp_path: Path, how: signal.Signals
-) -> None:
+def test_a_process_that_is_stopped_midway_leaves_one_checkpoint_for_the_next(tmp_path, how):
     csv(tmp_path / "papers.csv", {i: f"text {i}" for i in range(1000)})
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
 

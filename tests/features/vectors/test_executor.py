@@ -4,7 +4,6 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,7 +69,7 @@ def client(cluster: Any) -> Iterator[Any]:
         yield made
 
 
-def test_without_a_word_batches_run_here_and_only_when_they_are_asked_for() -> None:
+def test_without_a_word_batches_run_here_and_only_when_they_are_asked_for():
     seen: list[int] = []
     coming = to_executor(None).map(lambda n: seen.append(n) or n * 2, [1, 2, 3])
     assert (
@@ -82,53 +81,51 @@ def test_without_a_word_batches_run_here_and_only_when_they_are_asked_for() -> N
 
 
 @pytest.mark.parametrize("given", [7, object()])
-def test_what_runs_no_batches_is_refused(given: object) -> None:
+def test_what_runs_no_batches_is_refused(given):
     with pytest.raises(InvalidArgument, match=r"distributed\.Client"):
         to_executor(given)
 
 
-def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ExtensionMissing, match=r"jammi-lab\[dask\]"):
         to_executor("tcp://127.0.0.1:1")
 
 
-def test_a_scheduler_that_does_not_answer_is_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scheduler_that_does_not_answer_is_typed(monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr("jammi_lab.steps.dask_executor.CONNECT_TIMEOUT_SECONDS", 0.5)
     with pytest.raises(SourceUnavailable, match="No Dask scheduler responds"):
         to_executor("tcp://127.0.0.1:1")
 
 
-def test_batches_come_back_in_their_order(client: Any) -> None:
+def test_batches_come_back_in_their_order(client):
     done = list(to_executor(client).map(Where().encode, [["a"], ["b"]] * 20))
     assert [made[0, 0] for made in done] == [ord("a"), ord("b")] * 20
 
 
-def test_vectors_are_bit_for_bit_those_of_this_kernel(client: Any) -> None:
+def test_vectors_are_bit_for_bit_those_of_this_kernel(client):
     here = encode_texts(Hashing(), TEXTS)
     assert np.array_equal(
         encode(Hashing(), TEXTS, batch=16, run_batches=to_executor(client).map), here
     )
 
 
-def test_an_encoder_that_cannot_be_pickled_runs_here(client: Any) -> None:
+def test_an_encoder_that_cannot_be_pickled_runs_here(client):
     assert np.array_equal(
         encode(Unpicklable(), TEXTS, run_batches=to_executor(client).map),
         encode_texts(Unpicklable(), TEXTS),
     )
 
 
-def test_what_an_encoder_raises_on_a_worker_is_said_as_if_it_were_here(client: Any) -> None:
+def test_what_an_encoder_raises_on_a_worker_is_said_as_if_it_were_here(client):
     with pytest.raises(SourceUnavailable, match="the model has a bug") as failed:
         encode(Broken(), TEXTS, run_batches=to_executor(client).map)
     assert isinstance(failed.value.__cause__, OSError)
 
 
 @pytest.mark.only_soak
-def test_a_batch_whose_worker_dies_is_run_again_by_another_process(
-    processes: Any, tmp_path: Path
-) -> None:
+def test_a_batch_whose_worker_dies_is_run_again_by_another_process(processes, tmp_path):
     run = to_executor(processes).map
     encoder = Dying(str(tmp_path / "died"), times=1)
     assert np.array_equal(
@@ -147,7 +144,7 @@ def test_a_batch_whose_worker_dies_is_run_again_by_another_process(
         ("OSError", "was lost"),
     ],
 )
-def test_a_cluster_that_fails_a_batch_is_a_typed_error(error: str, said: str) -> None:
+def test_a_cluster_that_fails_a_batch_is_a_typed_error(error, said):
     from distributed.client import FutureCancelledError
     from distributed.scheduler import KilledWorker
 
@@ -168,9 +165,7 @@ def test_a_cluster_that_fails_a_batch_is_a_typed_error(error: str, said: str) ->
 
 
 @pytest.mark.parametrize("how", ["client", "address"])
-def test_embed_gives_the_same_table_on_a_cluster_as_here(
-    cluster: Any, client: Any, tmp_path: Path, how: str
-) -> None:
+def test_embed_gives_the_same_table_on_a_cluster_as_here(cluster, client, tmp_path, how):
     (tmp_path / "papers.csv").write_text(
         "id,title\n" + "\n".join(f"{i},{text}" for i, text in enumerate(TEXTS)) + "\n"
     )
@@ -201,7 +196,7 @@ async def awaited(text: str) -> str:
     return text.upper()
 
 
-def test_map_gives_the_same_rows_on_a_cluster_as_here(client: Any, tmp_path: Path) -> None:
+def test_map_gives_the_same_rows_on_a_cluster_as_here(client, tmp_path):
     pq.write_table(pa.table({"id": range(100), "text": TEXTS[:100]}), tmp_path / "texts.parquet")
     tables = []
     for name, executor in (("here", None), ("there", client)):
@@ -218,7 +213,7 @@ def test_map_gives_the_same_rows_on_a_cluster_as_here(client: Any, tmp_path: Pat
     assert tables[0] == tables[1] and tables[0][0]["_error"][7].as_py() == "ValueError: seven"
 
 
-def test_an_error_from_another_process_is_marked_on_its_line() -> None:
+def test_an_error_from_another_process_is_marked_on_its_line():
     """Distributed sends tracebacks in a form whose columns are not those of the function."""
     tblib = pytest.importorskip("tblib")
     try:

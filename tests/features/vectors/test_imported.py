@@ -18,7 +18,7 @@ def data(keys: list[Any], dimensions: int = 4, **others: list[Any]) -> pa.Table:
     return pa.table({"id": keys, "vector": pa.array(vectors, pa.list_(pa.float32())), **others})
 
 
-def test_rows_come_in_key_order_with_key_and_vector_first_and_other_columns_beside(ws: Any) -> None:
+def test_rows_come_in_key_order_with_key_and_vector_first_and_other_columns_beside(ws):
     given = data(["b", "c", "a"], tag=[1, 2, 3])
     table = ws.import_embeddings("v", given)
     rows = table.read().arrow()
@@ -45,7 +45,7 @@ def test_rows_come_in_key_order_with_key_and_vector_first_and_other_columns_besi
         pa.list_(pa.int64()),
     ],
 )
-def test_vectors_may_be_lists_of_any_numbers(ws: Any, kind: pa.DataType) -> None:
+def test_vectors_may_be_lists_of_any_numbers(ws, kind):
     ws.import_embeddings(
         "v", pa.table({"id": [2, 1], "vector": pa.array([[1, 2, 3, 4], [5, 6, 7, 8]], kind)})
     )
@@ -53,7 +53,7 @@ def test_vectors_may_be_lists_of_any_numbers(ws: Any, kind: pa.DataType) -> None
 
 
 @pytest.mark.parametrize("called", ["vec", "Vec", "vector"])
-def test_vectors_are_found_under_their_usual_names(ws: Any, called: str) -> None:
+def test_vectors_are_found_under_their_usual_names(ws, called):
     given = data([1, 2])
     ws.import_embeddings("v", given.rename_columns(["id", called]))
     assert np.array_equal(ws.vector("v", 2), np.float32(given["vector"][1].as_py()))
@@ -61,7 +61,7 @@ def test_vectors_are_found_under_their_usual_names(ws: Any, called: str) -> None
         ws.import_embeddings("w", given.rename_columns(["id", "numbers"]))
 
 
-def test_uuids_are_the_texts_that_sql_hands_over(ws: Any) -> None:
+def test_uuids_are_the_texts_that_sql_hands_over(ws):
     ids = [uuid.UUID(int=n) for n in (2**127, 1, 2**100)]
     column = pa.array([i.bytes for i in ids], pa.binary(16)).cast(pa.uuid())
     ws.sources.add("s", pa.table({"id": column, "n": [10, 20, 30]}))
@@ -82,7 +82,7 @@ def test_uuids_are_the_texts_that_sql_hands_over(ws: Any) -> None:
     )
 
 
-def test_chunks_do_not_matter(ws: Any) -> None:
+def test_chunks_do_not_matter(ws):
     whole = data(list(range(10)))
     one = ws.import_embeddings("one", whole)
     two = ws.import_embeddings("two", pa.concat_tables([whole.slice(6), whole.slice(0, 6)]))
@@ -90,7 +90,7 @@ def test_chunks_do_not_matter(ws: Any) -> None:
 
 
 @pytest.mark.parametrize("frame", ["pandas", "polars"])
-def test_frames_are_taken_as_they_are(ws: Any, frame: str) -> None:
+def test_frames_are_taken_as_they_are(ws, frame):
     given = data([3, 1], tag=["x", "y"])
     if frame == "pandas":
         taken: Any = given.to_pandas()
@@ -160,15 +160,13 @@ def test_frames_are_taken_as_they_are(ws: Any, frame: str) -> None:
         ),
     ],
 )
-def test_bad_vectors_are_told_before_anything_is_made(
-    ws: Any, table: pa.Table, raised: type[Exception], said: str
-) -> None:
+def test_bad_vectors_are_told_before_anything_is_made(ws, table, raised, said):
     with pytest.raises(raised, match=said):
         ws.import_embeddings("v", table)
     assert ws.tables(status=None) == []
 
 
-def test_no_rows_are_fine_when_the_width_is_fixed(ws: Any) -> None:
+def test_no_rows_are_fine_when_the_width_is_fixed(ws):
     table = ws.import_embeddings(
         "v",
         pa.table(
@@ -190,12 +188,12 @@ def test_no_rows_are_fine_when_the_width_is_fixed(ws: Any) -> None:
         {"key": "vector"},
     ],
 )
-def test_bad_arguments_are_told(ws: Any, change: dict[str, Any]) -> None:
+def test_bad_arguments_are_told(ws, change):
     with pytest.raises(errors.JammiError):
         ws.import_embeddings("v", data([1]), **change)
 
 
-def test_rows_are_laid_out_and_digested_once(ws: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_laid_out_and_digested_once(ws, monkeypatch):
     import jammi_lab.storage.arrow_digests as imported
 
     calls = []
@@ -205,7 +203,7 @@ def test_rows_are_laid_out_and_digested_once(ws: Any, monkeypatch: pytest.Monkey
     assert calls == [1]
 
 
-def test_the_rows_may_be_those_of_sql_with_an_asterisk(ws: Any, tmp_path: Any) -> None:
+def test_the_rows_may_be_those_of_sql_with_an_asterisk(ws, tmp_path):
     (tmp_path / "p.csv").write_text("id,title\n1,a\n2,b\n")
     ws.sources.add("p", tmp_path / "p.csv")
     ws.import_embeddings("v", data([1, 2]), source="SELECT * FROM p WHERE title <> 'b'")
@@ -218,7 +216,7 @@ def test_the_rows_may_be_those_of_sql_with_an_asterisk(ws: Any, tmp_path: Any) -
         ws.import_embeddings("v", data([1, 2]), source="nothing*.csv")
 
 
-def test_the_error_names_the_table_that_was_to_be_made(ws: Any) -> None:
+def test_the_error_names_the_table_that_was_to_be_made(ws):
     with pytest.raises(errors.SchemaMismatch) as caught:
         ws.import_embeddings("vecs", pa.table({"id": [1]}), key="id", model_id="m")
     assert (caught.value.table, caught.value.column) == ("vecs", "vec")

@@ -112,7 +112,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Any:
 # -- it follows its table --------------------------------------------------------------------------
 
 
-def test_an_index_is_there_when_the_call_returns_with_progress(ws: Any) -> None:
+def test_an_index_is_there_when_the_call_returns_with_progress(ws):
     told: list[Progress] = []
     table = ws.import_embeddings("v", given(vectors()), progress=told.append)
     assert there(table) == {GRAPH_SUFFIX, MANIFEST_SUFFIX} and state(ws, table).status == "ready"
@@ -123,7 +123,7 @@ def test_an_index_is_there_when_the_call_returns_with_progress(ws: Any) -> None:
     )
 
 
-def test_embedded_texts_have_an_index_too_and_tables_without_vectors_none(ws: Any) -> None:
+def test_embedded_texts_have_an_index_too_and_tables_without_vectors_none(ws):
     ws.sources.add("papers", pa.table({"id": range(25), "title": TITLES}))
     made = ws.embed("v", "papers", key="id", text="title", model="hashing", precision="f16")
     plain = ws.materialize("m", "SELECT * FROM papers")
@@ -135,13 +135,13 @@ def test_embedded_texts_have_an_index_too_and_tables_without_vectors_none(ws: An
     assert "f16, 100 %" in repr(ws.status())
 
 
-def test_an_empty_table_needs_no_index(ws: Any) -> None:
+def test_an_empty_table_needs_no_index(ws):
     table = ws.import_embeddings("v", given(vectors(0)))
     assert there(table) == set() and not ws.fsck() and not ws.recover()
     assert len(ws.search("v", [1.0] * WIDTH, exact=False).arrow()) == 0
 
 
-def test_search_is_the_same_through_the_index_and_without(ws: Any, table: Any) -> None:
+def test_search_is_the_same_through_the_index_and_without(ws, table):
     for query in (
         {"query": vectors(7, seed=1)},
         {"query": vectors(1, seed=1)[0]},
@@ -158,9 +158,7 @@ def test_search_is_the_same_through_the_index_and_without(ws: Any, table: Any) -
             assert found.num_rows
 
 
-def test_large_tables_are_searched_through_the_index_and_small_ones_are_not(
-    ws: Any, table: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_tables_are_searched_through_the_index_and_small_ones_are_not(ws, table, monkeypatch):
     asked = []
     plain = ann.AnnIndex.candidates
     monkeypatch.setattr(
@@ -182,7 +180,7 @@ def test_large_tables_are_searched_through_the_index_and_small_ones_are_not(
 @pytest.mark.parametrize(
     "wrong", [{"precision": "f8"}, {"precision": None}, {"index": "never"}], ids=str
 )
-def test_a_wrong_wish_is_refused_before_anything_is_made(ws: Any, wrong: Any) -> None:
+def test_a_wrong_wish_is_refused_before_anything_is_made(ws, wrong):
     with pytest.raises(errors.InvalidArgument):
         ws.import_embeddings("v", given(vectors()), **wrong)
     assert "v" not in ws
@@ -191,7 +189,7 @@ def test_a_wrong_wish_is_refused_before_anything_is_made(ws: Any, wrong: Any) ->
 # -- later -----------------------------------------------------------------------------------------
 
 
-def test_an_index_may_come_later_and_search_is_exact_until_it_is_there(ws: Any, slow: Any) -> None:
+def test_an_index_may_come_later_and_search_is_exact_until_it_is_there(ws, slow):
     go, begun = slow
     ws.settings.set("vectors.exact_max_rows", 10)
     table = ws.import_embeddings("v", given(vectors()), index="later")
@@ -205,9 +203,7 @@ def test_an_index_may_come_later_and_search_is_exact_until_it_is_there(ws: Any, 
     )
 
 
-def test_closing_ends_what_is_being_made_and_recovery_makes_it(
-    ws: Any, slow: Any, tmp_path: Path
-) -> None:
+def test_closing_ends_what_is_being_made_and_recovery_makes_it(ws, slow, tmp_path):
     go, begun = slow
     table = ws.import_embeddings("v", given(vectors()), index="later")
     assert begun.wait(10)
@@ -226,7 +222,7 @@ def test_closing_ends_what_is_being_made_and_recovery_makes_it(
         )
 
 
-def test_the_next_use_makes_a_missing_index(ws: Any, slow: Any, tmp_path: Path) -> None:
+def test_the_next_use_makes_a_missing_index(ws, slow, tmp_path):
     go, begun = slow
     ws.import_embeddings("v", given(vectors()), index="later")
     ws.import_embeddings("w", given(vectors(seed=4)), index="later")
@@ -241,7 +237,7 @@ def test_the_next_use_makes_a_missing_index(ws: Any, slow: Any, tmp_path: Path) 
         assert settled(again, w)
 
 
-def test_an_interrupted_index_leaves_a_ready_table(ws: Any) -> None:
+def test_an_interrupted_index_leaves_a_ready_table(ws):
     def stop(progress: Progress) -> None:
         if progress.stage == "index v" and progress.done:
             raise KeyboardInterrupt
@@ -260,7 +256,7 @@ def test_an_interrupted_index_leaves_a_ready_table(ws: Any) -> None:
 # -- precision, and what is taken over -------------------------------------------------------------
 
 
-def test_another_precision_makes_another_index_of_the_same_table(ws: Any, table: Any) -> None:
+def test_another_precision_makes_another_index_of_the_same_table(ws, table):
     body = paths(table)[GRAPH_SUFFIX].read_bytes()
     again = ws.import_embeddings("v", given(vectors()), precision="i8")
     assert (
@@ -279,8 +275,8 @@ def test_another_precision_makes_another_index_of_the_same_table(ws: Any, table:
 
 
 def test_an_index_that_was_no_help_is_asked_once_another_precision_makes_it_one(
-    tmp_path: Path,
-) -> None:
+    tmp_path,
+):
     draw = np.random.default_rng(0)
     tight = (
         draw.standard_normal((20, WIDTH))[np.arange(2000) % 20]
@@ -303,7 +299,7 @@ def test_an_index_that_was_no_help_is_asked_once_another_precision_makes_it_one(
         assert table.outcome == "reused" and settled(ws, table) and through_index()
 
 
-def test_a_recovered_index_is_as_precise_as_it_was_asked_to_be(ws: Any, tmp_path: Path) -> None:
+def test_a_recovered_index_is_as_precise_as_it_was_asked_to_be(ws, tmp_path):
     table = ws.import_embeddings("v", given(vectors()), precision="f32")
     for path in paths(table).values():
         path.unlink(missing_ok=True)
@@ -311,7 +307,7 @@ def test_a_recovered_index_is_as_precise_as_it_was_asked_to_be(ws: Any, tmp_path
     assert loaded(ws, table).shape.parameters.precision == "f32"
 
 
-def test_a_recomputed_table_keeps_the_precision_and_takes_the_index_over(ws: Any) -> None:
+def test_a_recomputed_table_keeps_the_precision_and_takes_the_index_over(ws):
     titles = [f"{t} {i}" for i in range(20) for t in TITLES]
     ws.sources.add("papers", pa.table({"id": range(500), "title": titles}))
     first = ws.embed("v", "papers", key="id", text="title", model="hashing", precision="i8")
@@ -332,9 +328,7 @@ def test_a_recomputed_table_keeps_the_precision_and_takes_the_index_over(ws: Any
     assert not ws.fsck(deep=True)
 
 
-def test_an_index_that_is_in_memory_is_taken_over_without_being_held_twice(
-    ws: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_index_that_is_in_memory_is_taken_over_without_being_held_twice(ws, monkeypatch):
     first = ws.import_embeddings("v", given(vectors()))
     held, moved = loaded(ws, first), vectors()
     moved[:9] = vectors(9, seed=3)
@@ -355,7 +349,7 @@ def test_an_index_that_is_in_memory_is_taken_over_without_being_held_twice(
         )
 
 
-def test_an_index_is_made_anew_when_most_rows_are_others(ws: Any, table: Any) -> None:
+def test_an_index_is_made_anew_when_most_rows_are_others(ws, table):
     later = ws.import_embeddings(
         "v", given(np.concatenate([vectors()[:150], vectors(250, seed=3)]))
     )
@@ -373,9 +367,7 @@ def hurt(path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [GRAPH_SUFFIX, MANIFEST_SUFFIX])
 @pytest.mark.parametrize("how", ["hurt", "gone", "torn", "another's", "folder"])
-def test_a_bad_index_changes_no_answer_and_comes_back(
-    ws: Any, table: Any, tmp_path: Path, suffix: str, how: str
-) -> None:
+def test_a_bad_index_changes_no_answer_and_comes_back(ws, table, tmp_path, suffix, how):
     expected = ws.search("v", vectors(5, seed=1), exact=True).arrow()
     other = ws.import_embeddings("w", given(vectors(seed=8)))
     ws.close()
@@ -427,9 +419,7 @@ def test_a_bad_index_changes_no_answer_and_comes_back(
         assert not once_more.recovery.healed
 
 
-def test_what_is_in_a_folder_that_stood_in_the_place_of_an_index_is_kept(
-    ws: Any, table: Any, tmp_path: Path
-) -> None:
+def test_what_is_in_a_folder_that_stood_in_the_place_of_an_index_is_kept(ws, table, tmp_path):
     ws.close()
     path = paths(table)[GRAPH_SUFFIX]
     path.unlink()
@@ -447,9 +437,7 @@ def test_what_is_in_a_folder_that_stood_in_the_place_of_an_index_is_kept(
         assert (tmp_path / "lab" / aside).read_text() == "dear" and aside.endswith("/theirs")
 
 
-def test_an_index_by_another_usearch_is_said_to_be_outdated_and_made_anew(
-    ws: Any, table: Any, tmp_path: Path
-) -> None:
+def test_an_index_by_another_usearch_is_said_to_be_outdated_and_made_anew(ws, table, tmp_path):
     expected = ws.search("v", vectors(5, seed=1), exact=True).arrow()
     ws.close()
     path = paths(table)[MANIFEST_SUFFIX]
@@ -474,13 +462,13 @@ def test_an_index_by_another_usearch_is_said_to_be_outdated_and_made_anew(
         )
 
 
-def test_a_repair_gives_an_index_back_and_says_so(ws: Any, table: Any) -> None:
+def test_a_repair_gives_an_index_back_and_says_so(ws, table):
     paths(table)[GRAPH_SUFFIX].unlink()
     assert ws.fsck().indexes == [f"{table.table_name}: damaged"] and "1 indexes" in str(ws.fsck())
     assert ws.fsck(repair=True).repaired == [table.table_name] and not ws.fsck(deep=True)
 
 
-def test_an_index_of_vectors_that_are_damaged_is_not_made(ws: Any, table: Any) -> None:
+def test_an_index_of_vectors_that_are_damaged_is_not_made(ws, table):
     paths(table)[GRAPH_SUFFIX].unlink()
     hurt(table.path)
     assert ws.recover().healed == [] and not paths(table)[GRAPH_SUFFIX].exists()
@@ -491,7 +479,7 @@ def test_an_index_of_vectors_that_are_damaged_is_not_made(ws: Any, table: Any) -
 # -- it goes with its table ------------------------------------------------------------------------
 
 
-def test_an_index_goes_with_its_table(ws: Any, table: Any, tmp_path: Path) -> None:
+def test_an_index_goes_with_its_table(ws, table, tmp_path):
     later = ws.import_embeddings(
         "v", given(np.concatenate([vectors()[1:], vectors(5, seed=2)])), precision="f16"
     )
@@ -504,9 +492,7 @@ def test_an_index_goes_with_its_table(ws: Any, table: Any, tmp_path: Path) -> No
     assert services_of(ws).catalog.metadata.get(f"index-precision:{later.table_name}") is None
 
 
-def test_a_table_that_is_dropped_while_its_index_is_made_leaves_nothing(
-    ws: Any, slow: Any, tmp_path: Path
-) -> None:
+def test_a_table_that_is_dropped_while_its_index_is_made_leaves_nothing(ws, slow, tmp_path):
     go, begun = slow
     ws.import_embeddings("v", given(vectors()), index="later")
     assert begun.wait(10)
@@ -516,9 +502,7 @@ def test_a_table_that_is_dropped_while_its_index_is_made_leaves_nothing(
     assert [p for p in (tmp_path / "lab" / "results").rglob("*") if p.is_file()] == []
 
 
-def test_an_index_of_a_large_table_is_made_without_all_its_vectors_in_memory(
-    ws: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_index_of_a_large_table_is_made_without_all_its_vectors_in_memory(ws, monkeypatch):
     ws.settings.set("vectors.exact_max_rows", 100)
     monkeypatch.setattr(Matrix, "exact", property(lambda _: pytest.fail("all vectors were loaded")))
     first = ws.import_embeddings("v", given(vectors()))
@@ -536,7 +520,7 @@ def test_an_index_of_a_large_table_is_made_without_all_its_vectors_in_memory(
     )
 
 
-def test_an_index_of_bytes_that_change_while_they_are_read_is_not_kept(ws: Any, slow: Any) -> None:
+def test_an_index_of_bytes_that_change_while_they_are_read_is_not_kept(ws, slow):
     go, begun = slow
     ws.settings.set("vectors.exact_max_rows", 100)
     table = ws.import_embeddings("v", given(vectors()), index="later")
@@ -551,8 +535,8 @@ def test_an_index_of_bytes_that_change_while_they_are_read_is_not_kept(ws: Any, 
 
 
 def test_temporary_files_of_an_index_are_found_by_the_sweep_once_its_maker_is_gone(
-    ws: Any, table: Any, tmp_path: Path
-) -> None:
+    ws, table, tmp_path
+):
     left = table.path.parent / f".{paths(table)[GRAPH_SUFFIX].name}.0a1b2c3d.tmp"
     left.write_bytes(b"half")
     assert ws.fsck().orphans == []  # it may be making the index anew
@@ -566,8 +550,8 @@ def test_temporary_files_of_an_index_are_found_by_the_sweep_once_its_maker_is_go
 
 @pytest.mark.parametrize("alone", [True, False])
 def test_unfinished_files_of_an_index_go_with_their_writer_when_nobody_else_could_be_making_one(
-    tmp_path: Path, alone: bool
-) -> None:
+    tmp_path, alone
+):
     folder = tmp_path / "lab"
     with jl.open(folder) as ws:
         table = ws.import_embeddings("v", given(vectors()))
@@ -593,7 +577,7 @@ def test_unfinished_files_of_an_index_go_with_their_writer_when_nobody_else_coul
 # -- several at once -------------------------------------------------------------------------------
 
 
-def test_two_kernels_may_make_the_same_index(ws: Any, table: Any, tmp_path: Path) -> None:
+def test_two_kernels_may_make_the_same_index(ws, table, tmp_path):
     for path in paths(table).values():
         path.unlink(missing_ok=True)
     with jl.open(tmp_path / "lab") as other:
@@ -629,8 +613,8 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_a_repair_waits_for_the_kernel_that_makes_an_index_and_an_open_does_not(
-    ws: Any, slow: Any, builds: list[int], tmp_path: Path
-) -> None:
+    ws, slow, builds, tmp_path
+):
     go, begun = slow
     made = ws.import_embeddings("v", given(vectors()), index="later")
     assert begun.wait(10)
@@ -659,8 +643,8 @@ def test_a_repair_waits_for_the_kernel_that_makes_an_index_and_an_open_does_not(
 
 @pytest.mark.parametrize("why", ["patience", "silence"])
 def test_nobody_waits_for_an_index_for_longer_than_was_said(
-    ws: Any, slow: Any, builds: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
-) -> None:
+    ws, slow, builds, tmp_path, monkeypatch, why
+):
     go, begun = slow
     if why == "silence":  # as of a process that was stopped: it said something once
         monkeypatch.setattr(build_lock, "REPORT_SECONDS", 1e9)
@@ -678,8 +662,8 @@ def test_nobody_waits_for_an_index_for_longer_than_was_said(
 
 
 def test_the_index_that_a_killed_kernel_was_making_is_made_by_who_waits_for_it(
-    ws: Any, tmp_path: Path, run_python: Any
-) -> None:
+    ws, tmp_path, run_python
+):
     made = ws.import_embeddings("v", given(vectors()))
     index_files.remove_index_files(
         paths(made)[GRAPH_SUFFIX].with_name(
@@ -705,7 +689,7 @@ with jl.open(sys.argv[1]) as ws:
         ]
 
 
-def test_an_index_is_kept_in_a_store(tmp_path: Path) -> None:
+def test_an_index_is_kept_in_a_store(tmp_path):
     with jl.open(f"memory://lab-{tmp_path.name}") as ws:
         table = ws.import_embeddings("v", given(vectors()), precision="i8")
         assert state(ws, table).status == "ready" and not ws.fsck(deep=True)

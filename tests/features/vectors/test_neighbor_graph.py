@@ -91,9 +91,7 @@ def matrices(draw: Any) -> Any:
 
 @settings(max_examples=examples(120), deadline=None)
 @given(matrices(), st.integers(1, 70), st.sampled_from([16, 4096]))
-def test_the_nearest_others_are_those_of_a_naive_reference_bit_by_bit(
-    vectors: Any, k: int, block: int
-) -> None:
+def test_the_nearest_others_are_those_of_a_naive_reference_bit_by_bit(vectors, k, block):
     before, nearest.MAX_BLOCK_BYTES = nearest.MAX_BLOCK_BYTES, block * len(vectors)
     try:
         found = [
@@ -109,7 +107,7 @@ def test_the_nearest_others_are_those_of_a_naive_reference_bit_by_bit(
     assert found == naive(vectors, k)
 
 
-def test_many_rows_in_several_blocks_and_threads_have_the_neighbours_that_a_search_finds() -> None:
+def test_many_rows_in_several_blocks_and_threads_have_the_neighbours_that_a_search_finds():
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((30, 24))
     vectors = (centres[rng.integers(0, 30, 3000)] + 0.3 * rng.standard_normal((3000, 24))).astype(
@@ -124,7 +122,7 @@ def test_many_rows_in_several_blocks_and_threads_have_the_neighbours_that_a_sear
         assert found[row].tolist() == exact.search(vectors[row], 12, allow=allow).rows[0].tolist()
 
 
-def test_a_graph_has_the_columns_rows_and_order_that_it_is_said_to_have(few: Any) -> None:
+def test_a_graph_has_the_columns_rows_and_order_that_it_is_said_to_have(few):
     table = few.neighbor_graph("g", "v", k=5)
     assert edges_of(table) == few.naive
     assert [(c.name, c.type) for c in table.manifest.columns] == [
@@ -143,13 +141,11 @@ def test_a_graph_has_the_columns_rows_and_order_that_it_is_said_to_have(few: Any
 
 
 @pytest.mark.parametrize("exact", [True, False, None])
-def test_exact_and_approximate_graphs_of_few_rows_are_one(few: Any, exact: bool | None) -> None:
+def test_exact_and_approximate_graphs_of_few_rows_are_one(few, exact):
     assert edges_of(few.neighbor_graph("g", "v", k=5, exact=exact)) == few.naive
 
 
-def test_above_the_setting_none_means_the_index_and_below_every_pair(
-    few: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_above_the_setting_none_means_the_index_and_below_every_pair(few, monkeypatch):
     from jammi_lab.features.vectors import neighbor_edges as neighbors
 
     asked = []
@@ -165,7 +161,7 @@ def test_above_the_setting_none_means_the_index_and_below_every_pair(
 
 @pytest.mark.only_soak
 @pytest.mark.parametrize("exact", [None, False])
-def test_where_an_index_is_no_help_every_pair_is_compared(ws: Any, exact: bool | None) -> None:
+def test_where_an_index_is_no_help_every_pair_is_compared(ws, exact):
     vectors = np.random.default_rng(5).standard_normal((5000, 200)).astype(np.float32)
     given_vectors(ws, "v", list(range(5000)), vectors)
     ws.settings.set("vectors.exact_max_rows", 100)
@@ -175,8 +171,8 @@ def test_where_an_index_is_no_help_every_pair_is_compared(ws: Any, exact: bool |
 
 
 def test_the_setting_is_part_of_the_definition_of_a_graph_that_goes_by_it_and_of_no_other(
-    few: Any,
-) -> None:
+    few,
+):
     chosen, exact = few.neighbor_graph("g", "v"), few.neighbor_graph("h", "v", exact=True)
     few.settings.set("vectors.exact_max_rows", 1000)
     assert few.staleness("g") == jl.Fresh()
@@ -184,7 +180,7 @@ def test_the_setting_is_part_of_the_definition_of_a_graph_that_goes_by_it_and_of
     assert few.neighbor_graph("h", "v", exact=True).definition_hash == exact.definition_hash
 
 
-def test_an_approximate_graph_misses_few_edges_and_gives_none_a_wrong_similarity(ws: Any) -> None:
+def test_an_approximate_graph_misses_few_edges_and_gives_none_a_wrong_similarity(ws):
     rng = np.random.default_rng(3)
     vectors = (
         rng.standard_normal((20, 16))[rng.integers(0, 20, 1500)]
@@ -199,9 +195,7 @@ def test_an_approximate_graph_misses_few_edges_and_gives_none_a_wrong_similarity
     assert len(shared) >= 0.99 * len(exact) and all(exact[e] == found[e] for e in shared)
 
 
-def test_an_index_gives_a_graph_as_many_candidates_as_the_setting_says(
-    few: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_index_gives_a_graph_as_many_candidates_as_the_setting_says(few, monkeypatch):
     widths, plain = [], AnnIndex.candidates
     monkeypatch.setattr(
         AnnIndex,
@@ -217,20 +211,20 @@ def test_an_index_gives_a_graph_as_many_candidates_as_the_setting_says(
 
 
 @pytest.mark.parametrize("floor", [-1, 0.0, 0.5, 1.0, 0.8164966])
-def test_a_floor_leaves_ranks_as_they_were(few: Any, floor: float) -> None:
+def test_a_floor_leaves_ranks_as_they_were(few, floor):
     assert edges_of(few.neighbor_graph("g", "v", k=5, min_similarity=floor)) == [
         e for e in few.naive if np.float32(e[3]) >= np.float32(floor)
     ]
 
 
-def test_mutual_keeps_an_edge_whose_reverse_is_among_the_k(few: Any) -> None:
+def test_mutual_keeps_an_edge_whose_reverse_is_among_the_k(few):
     pairs = {(s, d) for s, d, _, _ in few.naive}
     assert edges_of(few.neighbor_graph("g", "v", k=5, mutual=True)) == [
         e for e in few.naive if (e[1], e[0]) in pairs
     ]
 
 
-def test_mutual_and_floor_together_go_by_the_unpruned_list(few: Any) -> None:
+def test_mutual_and_floor_together_go_by_the_unpruned_list(few):
     pairs = {(s, d) for s, d, _, _ in few.naive}
     wanted = [e for e in few.naive if (e[1], e[0]) in pairs and np.float32(e[3]) >= np.float32(0.9)]
     assert edges_of(few.neighbor_graph("g", "v", k=5, mutual=True, min_similarity=0.9)) == wanted
@@ -240,18 +234,18 @@ def test_mutual_and_floor_together_go_by_the_unpruned_list(few: Any) -> None:
 @pytest.mark.parametrize(
     "told", [{"k": 0}, {"min_similarity": 2}, {"min_similarity": 1e300}, {"k": 0, "mutual": True}]
 )
-def test_what_leaves_nothing_leaves_an_empty_table(few: Any, told: dict[str, Any]) -> None:
+def test_what_leaves_nothing_leaves_an_empty_table(few, told):
     table = few.neighbor_graph("g", "v", **told)
     assert table.row_count == 0 and table.read().columns == ["src", "dst", "rank", "similarity"]
 
 
 @pytest.mark.parametrize("k", [39, 40, 1000])
-def test_k_beyond_the_number_of_rows_gives_all_others(few: Any, k: int) -> None:
+def test_k_beyond_the_number_of_rows_gives_all_others(few, k):
     assert few.neighbor_graph("g", "v", k=k).row_count == 40 * 39
 
 
 @pytest.mark.parametrize("mutual", [True, False])
-def test_one_row_has_no_neighbours_and_neither_has_none(ws: Any, mutual: bool) -> None:
+def test_one_row_has_no_neighbours_and_neither_has_none(ws, mutual):
     given_vectors(ws, "one", ["a"], [[1.0, 0.0]])
     ws.import_embeddings(
         "none",
@@ -266,7 +260,7 @@ def test_one_row_has_no_neighbours_and_neither_has_none(ws: Any, mutual: bool) -
     ] == [0] * 4
 
 
-def test_keys_keep_their_type(ws: Any) -> None:
+def test_keys_keep_their_type(ws):
     for name, keys in {
         "texts": ["b", "a"],
         "dates": [datetime.date(2020, 1, 2), datetime.date(2020, 1, 1)],
@@ -300,13 +294,13 @@ def test_keys_keep_their_type(ws: Any) -> None:
     ],
     ids=lambda told: f"{told!s:.40}",
 )
-def test_what_makes_no_sense_is_refused_and_leaves_nothing(few: Any, told: dict[str, Any]) -> None:
+def test_what_makes_no_sense_is_refused_and_leaves_nothing(few, told):
     with pytest.raises(errors.InvalidArgument):
         few.neighbor_graph("g", "v", **told)
     assert "g" not in [r.name for r in few.recipes()]
 
 
-def test_truths_of_numpy_are_truths(few: Any) -> None:
+def test_truths_of_numpy_are_truths(few):
     plain = few.neighbor_graph("g", "v", exact=False, mutual=True)
     assert (
         few.neighbor_graph("h", "v", exact=np.bool_(0), mutual=np.bool_(1)).definition_hash
@@ -314,7 +308,7 @@ def test_truths_of_numpy_are_truths(few: Any) -> None:
     )
 
 
-def test_a_table_without_vectors_is_refused_and_says_what_it_is(few: Any) -> None:
+def test_a_table_without_vectors_is_refused_and_says_what_it_is(few):
     few.materialize("t", "SELECT 1 AS key")
     few.neighbor_graph("g", "v")
     few.sources.add("s", pa.table({"key": [1]}))
@@ -324,7 +318,7 @@ def test_a_table_without_vectors_is_refused_and_says_what_it_is(few: Any) -> Non
         assert (refused.value.table, refused.value.column) == (name, "vector")
 
 
-def test_an_unknown_table_is_named_with_what_was_perhaps_meant(few: Any) -> None:
+def test_an_unknown_table_is_named_with_what_was_perhaps_meant(few):
     few.rename("v", "vectors")
     with pytest.raises(errors.TableNotFound) as missed:
         few.neighbor_graph("g", "vektors")
@@ -332,11 +326,11 @@ def test_an_unknown_table_is_named_with_what_was_perhaps_meant(few: Any) -> None
 
 
 @pytest.mark.parametrize("name", ["v", "V", "jammi.v", 'jammi."v"'])
-def test_a_table_is_found_by_its_name_in_each_of_its_forms(few: Any, name: str) -> None:
+def test_a_table_is_found_by_its_name_in_each_of_its_forms(few, name):
     assert few.neighbor_graph("g", name, k=5).row_count == len(few.naive)
 
 
-def test_a_result_table_stands_for_its_recipe_and_an_older_one_for_itself(few: Any) -> None:
+def test_a_result_table_stands_for_its_recipe_and_an_older_one_for_itself(few):
     old = few.table("v")
     assert [i.name for i in few.neighbor_graph("g", old).inputs] == ["v"]
     given_vectors(few, "v", [1, 2], [[1.0, 2.0], [2.0, 1.0]])
@@ -346,7 +340,7 @@ def test_a_result_table_stands_for_its_recipe_and_an_older_one_for_itself(few: A
 # -- as a table like any other ---------------------------------------------------------------------
 
 
-def test_a_graph_of_a_graph_of_itself_is_a_circle(few: Any) -> None:
+def test_a_graph_of_a_graph_of_itself_is_a_circle(few):
     few.neighbor_graph("g", "v")
     few.propagate("p", "v", "g")
     few.neighbor_graph("h", "p")
@@ -355,7 +349,7 @@ def test_a_graph_of_a_graph_of_itself_is_a_circle(few: Any) -> None:
     assert "p" in circle.value.path and few.staleness("g") == jl.Fresh()
 
 
-def test_columns_of_edges_rest_on_keys_or_vectors(few: Any) -> None:
+def test_columns_of_edges_rest_on_keys_or_vectors(few):
     few.neighbor_graph("g", "v")
     direct = {
         (e.derived_column, e.input_column)
@@ -373,20 +367,20 @@ def test_columns_of_edges_rest_on_keys_or_vectors(few: Any) -> None:
     }
 
 
-def test_a_recipe_says_what_it_was_told(few: Any) -> None:
+def test_a_recipe_says_what_it_was_told(few):
     few.neighbor_graph("g", "v", k=3, min_similarity=0.5)
     [said] = [r.definition for r in few.recipes() if r.name == "g"]
     assert said.startswith("neighbor_graph(vectors=v, k=3, min_similarity=0.5")
 
 
-def test_progress_tells_rows_done_of_all(few: Any) -> None:
+def test_progress_tells_rows_done_of_all(few):
     told: list[Any] = []
     few.neighbor_graph("g", "v", progress=told.append)
     assert ("neighbours g", 40, 40, "rows") in [(p.stage, p.done, p.total, p.unit) for p in told]
 
 
 @pytest.mark.only_soak
-def test_an_interrupt_in_the_middle_of_large_products_is_quick(ws: Any) -> None:
+def test_an_interrupt_in_the_middle_of_large_products_is_quick(ws):
     given_vectors(ws, "v", list(range(6000)), np.random.default_rng(0).standard_normal((6000, 128)))
     began: list[float] = []
 
@@ -402,13 +396,13 @@ def test_an_interrupt_in_the_middle_of_large_products_is_quick(ws: Any) -> None:
     ]
 
 
-def test_damaged_vectors_are_not_read(few: Any) -> None:
+def test_damaged_vectors_are_not_read(few):
     flip(few.table("v").path, 200)
     with pytest.raises(errors.TableDamaged):
         few.neighbor_graph("g", "v")
 
 
-def test_a_tenants_graph_of_shared_vectors_is_its_own(few: Any) -> None:
+def test_a_tenants_graph_of_shared_vectors_is_its_own(few):
     with few.tenant("acme"):
         assert (
             few.neighbor_graph("g", "v", k=5).tenant == "acme"

@@ -41,7 +41,7 @@ def three(ws: Any) -> Any:
 # -- where the points are --------------------------------------------------------------------------
 
 
-def test_a_kept_plane_is_the_plane_of_the_components(three: Any) -> None:
+def test_a_kept_plane_is_the_plane_of_the_components(three):
     table = three.projection("p", "v")
     assert (table.kind, table.key, table.derived_from, table.model_id) == (
         "projection",
@@ -59,13 +59,13 @@ def test_a_kept_plane_is_the_plane_of_the_components(three: Any) -> None:
     ].to_pylist() == list(range(90))
 
 
-def test_what_is_alike_is_nearest_on_a_map_by_tsne(three: Any) -> None:
+def test_what_is_alike_is_nearest_on_a_map_by_tsne(three):
     points = points_of(three.projection("p", "v", method="tsne", perplexity=10))
     apart = np.linalg.norm(points[:, None] - points[None], axis=2) + np.diag(np.full(90, np.inf))
     assert ((apart.argmin(1) - np.arange(90)) % 3 == 0).all()
 
 
-def test_equal_vectors_make_an_equal_map_in_every_thread() -> None:
+def test_equal_vectors_make_an_equal_map_in_every_thread():
     found: list[bytes] = []
     threads = [
         threading.Thread(
@@ -86,7 +86,7 @@ def test_equal_vectors_make_an_equal_map_in_every_thread() -> None:
     )
 
 
-def test_forces_are_added_up_by_one_thread_and_the_count_before_comes_back() -> None:
+def test_forces_are_added_up_by_one_thread_and_the_count_before_comes_back():
     importlib.import_module("sklearn.manifold")  # its threads can be counted when it is there
 
     def counts() -> set[int]:
@@ -116,7 +116,7 @@ def test_forces_are_added_up_by_one_thread_and_the_count_before_comes_back() -> 
     ],
     ids=["none", "one", "two", "four", "five", "seven", "all equal", "two directions", "three copied", "one direction"],
 )  # fmt: skip
-def test_few_or_equal_rows_have_a_map_too(ws: Any, vectors: Any) -> None:
+def test_few_or_equal_rows_have_a_map_too(ws, vectors):
     kind = pa.list_(pa.float32(), vectors.shape[1])
     ws.import_embeddings(
         "v",
@@ -130,7 +130,7 @@ def test_few_or_equal_rows_have_a_map_too(ws: Any, vectors: Any) -> None:
     assert f"{len(vectors)} row" in repr(ws.vector_map("p"))
 
 
-def test_rows_of_a_line_do_not_stay_on_it() -> None:
+def test_rows_of_a_line_do_not_stay_on_it():
     points = placing.tsne(
         ExactSearch(np.array([[1.0], [-1.0]] * 20, np.float32)), 10, 0, lambda *_: None
     )
@@ -140,7 +140,7 @@ def test_rows_of_a_line_do_not_stay_on_it() -> None:
 # -- as a table like any other ---------------------------------------------------------------------
 
 
-def test_each_parameter_that_counts_is_part_of_the_definition(three: Any) -> None:
+def test_each_parameter_that_counts_is_part_of_the_definition(three):
     given_vectors(three, "w", [1, 2], [[1.0, 2.0], [2.0, 1.0]])
     variants: list[tuple[str, dict[str, Any]]] = [
         ("v", {}),
@@ -156,9 +156,7 @@ def test_each_parameter_that_counts_is_part_of_the_definition(three: Any) -> Non
     )  # the components ask for neither
 
 
-def test_another_release_of_the_library_is_another_definition(
-    three: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_release_of_the_library_is_another_definition(three, monkeypatch):
     table, plain = three.projection("p", "v", method="tsne"), three.projection("q", "v")
     assert (
         table.manifest.environment["scikit-learn"] == importlib.metadata.version("scikit-learn")
@@ -170,9 +168,7 @@ def test_another_release_of_the_library_is_another_definition(
     ] and three.staleness("q") == jl.Fresh()
 
 
-def test_without_the_library_the_extra_is_named_and_kept_maps_stay(
-    three: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_library_the_extra_is_named_and_kept_maps_stay(three, monkeypatch):
     three.projection("p", "v", method="tsne")
     monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
     monkeypatch.setattr(placing, "installed_version", lambda: None)
@@ -188,7 +184,7 @@ def test_without_the_library_the_extra_is_named_and_kept_maps_stay(
     assert "scikit-learn" in str(three.plan("p")) and isinstance(three.staleness("p"), jl.Stale)
 
 
-def test_columns_of_points_rest_on_keys_and_vectors(three: Any) -> None:
+def test_columns_of_points_rest_on_keys_and_vectors(three):
     three.projection("p", "v")
     edges = [
         e for e in three.lineage("p", columns=True, direction="up").column_edges if e.derived == "p"
@@ -208,22 +204,20 @@ def test_columns_of_points_rest_on_keys_and_vectors(three: Any) -> None:
         ({"method": "tsne", "seed": -1}, "seed"), ({"method": "tsne", "seed": 1.5}, "seed"), ({"method": "tsne", "seed": 2**32}, "seed"),
     ],
 )  # fmt: skip
-def test_what_makes_no_sense_is_refused_before_anything_runs(
-    three: Any, told: dict[str, Any], said: str
-) -> None:
+def test_what_makes_no_sense_is_refused_before_anything_runs(three, told, said):
     with pytest.raises(errors.InvalidArgument, match=f"^{said} must be "):
         three.projection("p", "v", **told)
     assert "p" not in [r.name for r in three.recipes()]
 
 
-def test_only_what_has_vectors_is_projected(three: Any) -> None:
+def test_only_what_has_vectors_is_projected(three):
     three.projection("p", "v")
     for name, what in {"p": errors.SchemaMismatch, "nothing": errors.TableNotFound}.items():
         with pytest.raises(what):
             three.projection("q", name)
 
 
-def test_progress_tells_rows_then_iterations(three: Any) -> None:
+def test_progress_tells_rows_then_iterations(three):
     told: list[Any] = []
     three.projection("p", "v", method="tsne", progress=told.append)
     said = [(p.stage, p.done, p.total, p.unit) for p in told]
@@ -239,7 +233,7 @@ def test_progress_tells_rows_then_iterations(three: Any) -> None:
 # -- maps that are kept ----------------------------------------------------------------------------
 
 
-def test_a_map_by_a_method_is_kept_and_true_again_when_asked_again(three: Any) -> None:
+def test_a_map_by_a_method_is_kept_and_true_again_when_asked_again(three):
     found = three.vector_map("v", "tsne")
     assert found.projection.name == "v_tsne" and (found.table, found.version) == ("v", 1)
     assert "90 rows of v by t-SNE with perplexity 29.7 (v_tsne, version 1)." in repr(found)
@@ -252,8 +246,8 @@ def test_a_map_by_a_method_is_kept_and_true_again_when_asked_again(three: Any) -
 
 
 def test_what_was_said_of_a_map_stays_and_a_name_that_means_something_else_is_left_alone(
-    three: Any,
-) -> None:
+    three,
+):
     three.projection("v_tsne", "v", method="tsne", perplexity=7, seed=3)
     assert three.vector_map("v", "tsne").projection.manifest.descriptor["perplexity"] == 7.0
     three.materialize("v_pca", "SELECT 1 AS a")
@@ -266,7 +260,7 @@ def test_what_was_said_of_a_map_stays_and_a_name_that_means_something_else_is_le
     )
 
 
-def test_a_map_of_one_version_is_not_the_map_of_the_newest(three: Any) -> None:
+def test_a_map_of_one_version_is_not_the_map_of_the_newest(three):
     old = three.table("v")
     given_vectors(three, "v", [1, 2], [[1.0, 0.0], [0.0, 1.0]])
     three.vector_map("v", "pca")

@@ -86,17 +86,17 @@ class Read:
     st.sampled_from(["out", "in", "both"]), st.sampled_from(["uniform", "similarity"]), st.sampled_from(["final", "concat"]), st.booleans(),
 )  # fmt: skip
 def test_rows_are_those_of_the_definition_in_whole_matrices(
-    n: int,
-    width: int,
-    count: int,
-    seed: int,
-    hops: int,
-    alpha: float,
-    direction: str,
-    weighting: str,
-    output: str,
-    small: bool,
-) -> None:
+    n,
+    width,
+    count,
+    seed,
+    hops,
+    alpha,
+    direction,
+    weighting,
+    output,
+    small,
+):
     rng = np.random.default_rng(seed)
     x0 = rng.standard_normal((n, width)).astype(np.float32)
     edges = [
@@ -128,7 +128,7 @@ def test_rows_are_those_of_the_definition_in_whole_matrices(
     )
 
 
-def test_slabs_and_hubs_change_no_bit_of_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slabs_and_hubs_change_no_bit_of_the_result(monkeypatch):
     rng = np.random.default_rng(0)
     x, row = rng.standard_normal((500, 6)), np.sort(rng.integers(0, 4, 3000))
     other, weight = rng.integers(0, 500, 3000), rng.uniform(size=3000)
@@ -155,13 +155,13 @@ def vectors_of(ws: Any, name: str) -> dict[Any, list[float]]:
     return {key: [float(x) for x in vector] for key, vector in ws.table(name).read().fetchall()}
 
 
-def test_uniform_is_the_mean_of_a_row_and_its_neighbours(three: Any) -> None:
+def test_uniform_is_the_mean_of_a_row_and_its_neighbours(three):
     three.propagate("p", "v", "edges", hops=1, alpha=0.0)
     found = vectors_of(three, "p")
     assert found["b"] == [0.5, 1.0] and found["c"] == [1.0, 0.5] and found["d"] == [2.0, 1.0]
 
 
-def test_similarity_leaves_the_row_itself_out_and_what_points_away(three: Any) -> None:
+def test_similarity_leaves_the_row_itself_out_and_what_points_away(three):
     three.propagate("p", "v", "edges", hops=1, alpha=0.0, weighting="similarity")
     assert vectors_of(three, "p") == {
         "a": [0.0, 1.0],
@@ -172,8 +172,8 @@ def test_similarity_leaves_the_row_itself_out_and_what_points_away(three: Any) -
 
 
 def test_the_table_is_an_embedding_table_and_input_of_every_producer_over_vectors(
-    three: Any,
-) -> None:
+    three,
+):
     table = three.propagate("p", "v", "edges")
     assert (table.kind, table.key, table.dimensions, table.model_id) == (
         "graph_propagation",
@@ -194,14 +194,14 @@ def test_the_table_is_an_embedding_table_and_input_of_every_producer_over_vector
     )
 
 
-def test_concat_is_as_wide_as_all_hops_and_each_block_is_of_unit_length(three: Any) -> None:
+def test_concat_is_as_wide_as_all_hops_and_each_block_is_of_unit_length(three):
     table = three.propagate("p", "v", "edges", hops=2, output="concat")
     blocks = np.stack(table.read().arrow()["vector"].to_pylist()).reshape(4, 3, 2)
     assert table.dimensions == 6
     np.testing.assert_allclose(np.linalg.norm(blocks, axis=2), 1, atol=1e-6)
 
 
-def test_edges_without_an_end_among_the_vectors_are_counted_and_left_out(three: Any) -> None:
+def test_edges_without_an_end_among_the_vectors_are_counted_and_left_out(three):
     table = three.propagate(
         "p",
         "v",
@@ -215,7 +215,7 @@ def test_edges_without_an_end_among_the_vectors_are_counted_and_left_out(three: 
     )
 
 
-def test_a_graph_over_other_keys_is_refused(three: Any) -> None:
+def test_a_graph_over_other_keys_is_refused(three):
     with pytest.raises(errors.SchemaMismatch, match="No edge") as refused:
         three.propagate("p", "v", "SELECT 'x' AS src, 'y' AS dst")
     assert (refused.value.table, refused.value.column, refused.value.actual) == (
@@ -233,7 +233,7 @@ def test_a_graph_over_other_keys_is_refused(three: Any) -> None:
     assert "p" not in [r.name for r in three.recipes()]
 
 
-def test_keys_of_another_width_are_the_same_keys(ws: Any) -> None:
+def test_keys_of_another_width_are_the_same_keys(ws):
     given_vectors(ws, "v", pa.array([1, 2], pa.uint8()), [[1.0, 0.0], [0.0, 1.0]])
     ws.propagate(
         "p",
@@ -248,7 +248,7 @@ def test_keys_of_another_width_are_the_same_keys(ws: Any) -> None:
 
 
 @pytest.mark.parametrize("weight", ["NULL", "'nan'::FLOAT", "'inf'::DOUBLE", "'much'"])
-def test_a_weight_that_is_no_number_is_refused(three: Any, weight: str) -> None:
+def test_a_weight_that_is_no_number_is_refused(three, weight):
     with pytest.raises(errors.SchemaMismatch) as refused:
         three.propagate(
             "p",
@@ -259,7 +259,7 @@ def test_a_weight_that_is_no_number_is_refused(three: Any, weight: str) -> None:
     assert refused.value.column == "similarity"
 
 
-def test_a_missing_column_is_named_with_the_near_one(three: Any) -> None:
+def test_a_missing_column_is_named_with_the_near_one(three):
     with pytest.raises(errors.SchemaMismatch, match="no column 'dst'") as refused:
         three.propagate("p", "v", "SELECT 'a' AS src, 'b' AS dest")
     assert "dest" in refused.value.hint
@@ -267,21 +267,21 @@ def test_a_missing_column_is_named_with_the_near_one(three: Any) -> None:
         three.propagate("p", "v", "SELECT 'a' AS src, 'b' AS dst", weighting="similarity")
 
 
-def test_vectors_that_cancel_out_are_refused_by_their_key(three: Any) -> None:
+def test_vectors_that_cancel_out_are_refused_by_their_key(three):
     given_vectors(three, "w", ["a", "b"], [[1.0, 0.0], [-1.0, 0.0]])
     with pytest.raises(errors.SchemaMismatch, match="'a' is all zeros"):
         three.propagate("p", "w", "SELECT 'a' AS src, 'b' AS dst", hops=1, alpha=0.0)
     assert not [t for t in three.tables(status=None) if t.status == "building"]
 
 
-def test_weights_whose_sum_no_number_holds_are_refused_without_a_warning(three: Any) -> None:
+def test_weights_whose_sum_no_number_holds_are_refused_without_a_warning(three):
     edges = "SELECT 'a' AS src, unnest(['b', 'c']) AS dst, 1.7e308::DOUBLE AS similarity"
     with warnings.catch_warnings(), pytest.raises(errors.SchemaMismatch, match="'a' is not finite"):
         warnings.simplefilter("error")
         three.propagate("p", "v", edges, weighting="similarity")
 
 
-def test_no_edges_at_all_leave_every_vector_as_it_is(three: Any) -> None:
+def test_no_edges_at_all_leave_every_vector_as_it_is(three):
     three.propagate("p", "v", "SELECT 'a' AS src, 'b' AS dst WHERE false")
     assert vectors_of(three, "p") == vectors_of(three, "v")
 
@@ -291,19 +291,19 @@ def test_no_edges_at_all_leave_every_vector_as_it_is(three: Any) -> None:
     [{"hops": 0}, {"hops": 4}, {"hops": 1.0}, {"hops": True}, {"alpha": -0.1}, {"alpha": 1.1}, {"alpha": float("nan")}, {"alpha": "0.1"},
      {"direction": "up"}, {"weighting": "cosine"}, {"output": "all"}],
 )  # fmt: skip
-def test_what_makes_no_sense_is_refused(three: Any, told: dict[str, Any]) -> None:
+def test_what_makes_no_sense_is_refused(three, told):
     with pytest.raises(errors.InvalidArgument):
         three.propagate("p", "v", "edges", **told)
 
 
-def test_a_weight_that_is_not_read_moves_nothing(three: Any) -> None:
+def test_a_weight_that_is_not_read_moves_nothing(three):
     three.propagate("p", "v", "edges")
     three.propagate("w", "v", "edges", weighting="similarity")
     three.materialize("edges", EDGES.replace("0.5::FLOAT", "0.75::FLOAT"))
     assert three.staleness("p") == jl.Fresh() and isinstance(three.staleness("w"), jl.Stale)
 
 
-def test_columns_rest_on_vectors_and_edges(three: Any) -> None:
+def test_columns_rest_on_vectors_and_edges(three):
     three.propagate("p", "v", "edges", weighting="similarity")
     edges = [
         e for e in three.lineage("p", columns=True, direction="up").column_edges if e.derived == "p"
@@ -330,9 +330,7 @@ def notes(ws: Any, tmp_path: Any) -> Any:
 
 
 @pytest.mark.parametrize("table", ["p", "q"])
-def test_behind_propagated_vectors_stand_the_rows_whose_vectors_they_were(
-    notes: Any, tmp_path: Any, table: str
-) -> None:
+def test_behind_propagated_vectors_stand_the_rows_whose_vectors_they_were(notes, tmp_path, table):
     found = notes.search(table, row=1, k=2, select="text", where="year > 2020")
     assert found.columns == ["key", "rank", "similarity", "text", "source_missing"] and {
         r[3] for r in found.fetchall()
@@ -348,8 +346,8 @@ def test_behind_propagated_vectors_stand_the_rows_whose_vectors_they_were(
 
 
 def test_propagated_vectors_have_no_encoder_of_their_own_and_where_a_text_can_be_searched_is_said(
-    notes: Any,
-) -> None:
+    notes,
+):
     notes.context_set("c", "p", members="SELECT 1 AS target, 2 AS member")
     for table in ("p", "c"):
         with pytest.raises(errors.ModelNotFound, match="no encoder") as of_search:
@@ -359,6 +357,6 @@ def test_propagated_vectors_have_no_encoder_of_their_own_and_where_a_text_can_be
         assert all("Text queries work on 'v'" in each.value.hint for each in (of_search, in_from))
 
 
-def test_when_the_first_vectors_are_gone_their_derived_ones_are_still_searched(notes: Any) -> None:
+def test_when_the_first_vectors_are_gone_their_derived_ones_are_still_searched(notes):
     notes.drop("v", force=True)
     assert len(notes.search("q", row=1, k=2)) == 2

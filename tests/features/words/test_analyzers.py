@@ -25,12 +25,12 @@ from tests.cases.texts import ENCODABLE
         ("simple", "", []),
     ],
 )
-def test_terms(analyzer: str, text: str, terms: list[str]) -> None:
+def test_terms(analyzer, text, terms):
     assert analyze(text, analyzer) == terms
 
 
 @given(st.text(ENCODABLE), st.sampled_from(ANALYZERS))
-def test_any_text_has_terms_that_can_be_stored(text: str, analyzer: str) -> None:
+def test_any_text_has_terms_that_can_be_stored(text, analyzer):
     terms = analyze(text, analyzer)
     assert all(term and term.encode() for term in terms)
     text = normalize(text, analyzer)
@@ -39,14 +39,12 @@ def test_any_text_has_terms_that_can_be_stored(text: str, analyzer: str) -> None
 
 
 @given(st.text(st.characters(max_codepoint=127)), st.sampled_from(ANALYZERS))
-def test_the_quick_way_for_ascii_gives_the_terms_of_the_general_way(
-    text: str, analyzer: str
-) -> None:
+def test_the_quick_way_for_ascii_gives_the_terms_of_the_general_way(text, analyzer):
     general = analyze(text + " \u00e9", analyzer)
     assert [*analyze(text, analyzer), *analyze("\u00e9", analyzer)] == general
 
 
-def test_an_unknown_analyzer_is_refused_with_the_near_name() -> None:
+def test_an_unknown_analyzer_is_refused_with_the_near_name():
     with pytest.raises(InvalidArgument, match="analyzer must be") as refused:
         check_analyzer("englsh")
     assert refused.value.near == ("english",) or list(refused.value.near) == ["english"]

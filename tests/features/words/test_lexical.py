@@ -47,7 +47,7 @@ def hits(ws: Any, text: str, **how: Any) -> list[dict[str, Any]]:
     return list(ws.search("w", text, **how).arrow().select(["key", "score"]).to_pylist())
 
 
-def test_a_row_holds_the_terms_of_its_text_with_their_counts(lab: Any) -> None:
+def test_a_row_holds_the_terms_of_its_text_with_their_counts(lab):
     table = make(lab)
     assert table.kind == "lexical" and table.key == ["key"] and table.row_count == 5
     rows = table.read().arrow().drop_columns("_text_digest").to_pylist()
@@ -62,9 +62,7 @@ def test_a_row_holds_the_terms_of_its_text_with_their_counts(lab: Any) -> None:
 
 @soak
 @pytest.mark.parametrize("seed", range(sized(2, 20)))
-def test_after_any_edits_a_table_and_its_index_are_those_built_anew(
-    lab: Any, docs: Path, seed: int
-) -> None:
+def test_after_any_edits_a_table_and_its_index_are_those_built_anew(lab, docs, seed):
     chance, texts = random.Random(seed), dict(TEXTS)
     words = ["ant", "bee", "cow", "the", "dogs", "東京都", ""]
     for _ in range(5):
@@ -81,7 +79,7 @@ def test_after_any_edits_a_table_and_its_index_are_those_built_anew(
         assert mine == theirs and mine is not None
 
 
-def test_terms_of_another_analyzer_are_not_taken_over(lab: Any) -> None:
+def test_terms_of_another_analyzer_are_not_taken_over(lab):
     make(lab, analyzer="exact", where="id < 3")
     table, anew = make(lab, where="id < 3"), make(lab, "anew", where="id < 3", cache="bypass")
     assert index_file(table).read_bytes() == index_file(anew).read_bytes()
@@ -89,9 +87,7 @@ def test_terms_of_another_analyzer_are_not_taken_over(lab: Any) -> None:
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone", "empty", "folder", "foreign"])
-def test_a_damaged_index_file_costs_no_hit_and_is_made_again(
-    lab: Any, tmp_path: Path, damage: str
-) -> None:
+def test_a_damaged_index_file_costs_no_hit_and_is_made_again(lab, tmp_path, damage):
     table = make(lab)
     path, expected = index_file(table), hits(lab, "red fox")
     sound = path.read_bytes()
@@ -115,7 +111,7 @@ def test_a_damaged_index_file_costs_no_hit_and_is_made_again(
     assert path.read_bytes() == sound
 
 
-def test_a_repair_makes_lost_and_damaged_index_files_again(lab: Any) -> None:
+def test_a_repair_makes_lost_and_damaged_index_files_again(lab):
     path = index_file(make(lab))
     sound = path.read_bytes()
     path.write_bytes(sound[:-70] + bytes([sound[-70] ^ 1]) + sound[-69:])
@@ -124,7 +120,7 @@ def test_a_repair_makes_lost_and_damaged_index_files_again(lab: Any) -> None:
     assert path.read_bytes() == sound and not lab.fsck(deep=True)
 
 
-def test_opening_a_workspace_makes_a_lost_index_file_again(lab: Any) -> None:
+def test_opening_a_workspace_makes_a_lost_index_file_again(lab):
     path, folder = index_file(make(lab)), lab.path
     sound = path.read_bytes()
     lab.close()
@@ -134,9 +130,7 @@ def test_opening_a_workspace_makes_a_lost_index_file_again(lab: Any) -> None:
         assert not again.recover()
 
 
-def test_a_read_only_workspace_searches_without_a_file_and_writes_none(
-    lab: Any, tmp_path: Path
-) -> None:
+def test_a_read_only_workspace_searches_without_a_file_and_writes_none(lab, tmp_path):
     path, expected = index_file(make(lab)), hits(lab, "red fox")
     folder = lab.path
     lab.close()
@@ -146,13 +140,13 @@ def test_a_read_only_workspace_searches_without_a_file_and_writes_none(
     assert not path.exists()
 
 
-def test_a_dropped_table_leaves_no_file(lab: Any) -> None:
+def test_a_dropped_table_leaves_no_file(lab):
     path = index_file(make(lab))
     lab.drop("w")
     assert not list(path.parent.iterdir())
 
 
-def test_a_damaged_table_is_not_searched(lab: Any) -> None:
+def test_a_damaged_table_is_not_searched(lab):
     table = make(lab)
     hits(lab, "red")
     path = Path(table.path)
@@ -161,7 +155,7 @@ def test_a_damaged_table_is_not_searched(lab: Any) -> None:
         hits(lab, "red")
 
 
-def test_wrong_columns_keys_and_analyzers_are_refused(lab: Any) -> None:
+def test_wrong_columns_keys_and_analyzers_are_refused(lab):
     with pytest.raises(errors.InvalidArgument, match="analyzer must be"):
         make(lab, analyzer="german")
     with pytest.raises(errors.InvalidArgument, match="A lexical table needs at least one text"):

@@ -25,9 +25,7 @@ def matches(text: str, query: str, analyzer: str = "english") -> list[str]:
         ("東京都庁", "東京都", "simple", ["", "東京都", "庁"]),
     ],
 )
-def test_the_odd_parts_are_the_words_of_the_query(
-    text: str, query: str, analyzer: str, expected: list[str]
-) -> None:
+def test_the_odd_parts_are_the_words_of_the_query(text, query, analyzer, expected):
     assert matches(text, query, analyzer) == expected
 
 
@@ -36,12 +34,12 @@ def test_the_odd_parts_are_the_words_of_the_query(
     st.text(ENCODABLE, max_size=10),
     st.sampled_from(["english", "simple", "exact"]),
 )
-def test_the_parts_are_the_text(text: str, query: str, analyzer: str) -> None:
+def test_the_parts_are_the_text(text, query, analyzer):
     parts = matches(text, query, analyzer)
     assert "".join(parts) == text and len(parts) % 2 == 1 and all(parts[1::2])
 
 
-def test_an_excerpt_begins_shortly_before_the_first_match() -> None:
+def test_an_excerpt_begins_shortly_before_the_first_match():
     text = "a " * 500 + "graph, " + "and so on " * 500
     [before, word, after] = excerpt(matches(text, "graphs"), 300)
     assert before == "…" + ("a " * 500)[1 - MAX_LEADING_CHARS :] and word == "graph"
@@ -56,7 +54,7 @@ def test_an_excerpt_begins_shortly_before_the_first_match() -> None:
     st.lists(st.text("ab", min_size=1, max_size=150), min_size=1, max_size=7),
     st.integers(0, 400),
 )
-def test_an_excerpt_is_cut_only_at_both_ends(parts: list[str], max_chars: int) -> None:
+def test_an_excerpt_is_cut_only_at_both_ends(parts, max_chars):
     parts = parts[: len(parts) - 1 + len(parts) % 2]
     shown = excerpt(parts, max_chars)
     assert len(shown) % 2 == 1 and shown[1::2] == parts[1::2][: len(shown) // 2]

@@ -34,9 +34,7 @@ def index_of(texts: list[list[str]], batch: int = 100) -> WordIndex:
 
 @settings(max_examples=examples(300))
 @given(documents, queries, st.integers(0, 15), st.integers(1, 5))
-def test_hits_are_those_of_bm25_written_out(
-    texts: list[list[str]], query: list[str], k: int, batch: int
-) -> None:
+def test_hits_are_those_of_bm25_written_out(texts, query, k, batch):
     index = index_of(texts, batch)
     hits = index.search(query, k)
     expected = bm25.scores(texts, query)
@@ -51,7 +49,7 @@ def test_hits_are_those_of_bm25_written_out(
 
 
 @given(st.lists(st.tuples(st.integers(0, 99), st.floats(1e-9, 20)), min_size=1, max_size=60))
-def test_few_and_many_postings_have_the_same_sums(postings: list[tuple[int, float]]) -> None:
+def test_few_and_many_postings_have_the_same_sums(postings):
     rows = np.array([row for row, _ in postings], np.int32)
     weights = np.array([weight for _, weight in postings])
     few, many = (word_index.sum_by_row(rows, weights, count) for count in (10_000, 100))
@@ -62,9 +60,7 @@ def test_few_and_many_postings_have_the_same_sums(postings: list[tuple[int, floa
 
 @settings(max_examples=examples(120))
 @given(documents, queries, st.integers(1, 5), st.data())
-def test_a_mask_leaves_the_best_of_the_others(
-    texts: list[list[str]], query: list[str], k: int, data: st.DataObject
-) -> None:
+def test_a_mask_leaves_the_best_of_the_others(texts, query, k, data):
     index, allow = (
         index_of(texts),
         np.array(
@@ -75,7 +71,7 @@ def test_a_mask_leaves_the_best_of_the_others(
     assert list(hits.rows) == [row for row in whole.rows if allow[row]][:k]
 
 
-def test_more_terms_than_16_bits_hold_are_in_order() -> None:
+def test_more_terms_than_16_bits_hold_are_in_order():
     numbers = np.random.default_rng(0).permutation(70_000)
     texts = [" ".join(f"{n:06}" for n in part.tolist()) for part in np.split(numbers, 700)]
     postings = WordIndex.from_documents([analyze_texts(texts, "exact")["terms"]]).postings
@@ -83,9 +79,7 @@ def test_more_terms_than_16_bits_hold_are_in_order() -> None:
     assert np.array_equal(postings.rows[numbers], np.repeat(np.arange(700), 100))
 
 
-def test_a_table_is_read_by_the_calling_thread_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_table_is_read_by_the_calling_thread_alone(tmp_path, monkeypatch):
     """A thread of Arrow that releases a buffer while the interpreter ends aborts the process."""
     rows = analyze_texts([f"w{n} text" for n in range(10_000)], "exact")
     keys = pa.array(range(10_000))
@@ -108,7 +102,7 @@ def test_a_table_is_read_by_the_calling_thread_alone(
 
 @settings(max_examples=examples(60))
 @given(documents, queries)
-def test_a_file_holds_the_index_bit_by_bit(texts: list[list[str]], query: list[str]) -> None:
+def test_a_file_holds_the_index_bit_by_bit(texts, query):
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -123,7 +117,7 @@ def test_a_file_holds_the_index_bit_by_bit(texts: list[list[str]], query: list[s
         assert loaded.search(query, 5).rows.tolist() == index.search(query, 5).rows.tolist()
 
 
-def test_no_changed_byte_of_a_file_is_searched(tmp_path: Path) -> None:
+def test_no_changed_byte_of_a_file_is_searched(tmp_path):
     parquet = tmp_path / "t.parquet"
     files.write_words(parquet, "digest", index_of([["ant", "bee"], ["bee"]]))
     path = files.words_path(parquet)
@@ -140,9 +134,7 @@ def test_no_changed_byte_of_a_file_is_searched(tmp_path: Path) -> None:
         assert read is None or files.load_words(parquet, *read) is None
 
 
-def test_words_of_another_user_are_not_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_words_of_another_user_are_not_read(tmp_path, monkeypatch):
     parquet = tmp_path / "t.parquet"
     files.write_words(parquet, "digest", index_of([["ant"]]))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "other"))
@@ -152,9 +144,7 @@ def test_words_of_another_user_are_not_read(
 
 
 @pytest.mark.parametrize("sizes", [[], [1], [-1, 0, 0, 0, 0, 0], [1 << 60, 0, 0, 0, 0, 0]])
-def test_a_header_whose_arrays_do_not_fill_the_file_is_none(
-    tmp_path: Path, sizes: list[int]
-) -> None:
+def test_a_header_whose_arrays_do_not_fill_the_file_is_none(tmp_path, sizes):
     import hashlib
 
     import msgspec
