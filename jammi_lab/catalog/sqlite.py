@@ -46,7 +46,7 @@ _NETWORK_FILESYSTEMS = re.compile(
 )
 _FOREIGN_SCHEMA = re.compile(r"no such (table|column)|has no column named|unsupported file format")
 """SQLite's messages for a file without the tables and columns that our statements name."""
-_IOERR_NOMEM = 12 << 8 | sqlite3.SQLITE_IOERR
+_NO_MEMORY = (sqlite3.SQLITE_NOMEM, 12 << 8 | sqlite3.SQLITE_IOERR)
 _PAGE_BYTES = 4096
 _MAX_LOG_PAGES = 2000
 """With the default of 1000 a commit of a thousand tables also waits for a checkpoint; a larger
@@ -285,10 +285,12 @@ class Sqlite(Dialect):
         match code:
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 return self._locked_error()
-            case sqlite3.SQLITE_NOMEM:
-                return self._memory_error()
-            case sqlite3.SQLITE_IOERR if extended_code(error) == _IOERR_NOMEM:
-                return self._memory_error()
+            case _ if extended_code(error) in _NO_MEMORY:
+                return ResourceExhausted(
+                    f"Memory is exhausted while the catalog {self.label} is in use; nothing was "
+                    "changed.",
+                    hint="Delete large variables, or restart the kernel.",
+                )
             case sqlite3.SQLITE_FULL:
                 return ResourceExhausted(
                     f"No space is left on the device of the catalog {self.label}; nothing was "
@@ -314,7 +316,10 @@ class Sqlite(Dialect):
                     return self._read_only_error()
                 return SourceUnavailable(
                     f"The catalog {self.label} cannot be opened.",
-                    hint="Check that it exists, and that you may read it and its folder.",
+                    hint="Open it once where its folder can be written to: its log has commits, "
+                    "which cannot be read here."
+                    if self.read_only and has_content(self._log)
+                    else "Check that it exists, and that you may read it and its folder.",
                 )
             case sqlite3.SQLITE_IOERR:
                 return ResourceExhausted(
@@ -332,12 +337,6 @@ class Sqlite(Dialect):
             "nothing was changed.",
             hint="Try again when it has finished. Continue or end it if it was stopped: "
             "`lslocks` lists the processes that hold locks.",
-        )
-
-    def _memory_error(self) -> ResourceExhausted:
-        return ResourceExhausted(
-            f"Memory is exhausted while the catalog {self.label} is in use; nothing was changed.",
-            hint="Delete large variables, or restart the kernel.",
         )
 
     def _damaged_or_misread_error(self) -> JammiError:

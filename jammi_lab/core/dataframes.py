@@ -71,17 +71,22 @@ def _frame(table: "pa.Table", exact: bool) -> "pd.DataFrame":
         nullable = {getattr(pa, name.lower())(): getattr(pd, f"{name}Dtype")() for name in
                     _NULLABLE_INTEGERS}  # fmt: skip
         frame: pd.DataFrame = table.to_pandas(
-            types_mapper={**nullable, pa.bool_(): pd.BooleanDtype()}.get, maps_as_pydicts="lossy"
+            types_mapper={**nullable, pa.bool_(): pd.BooleanDtype()}.get,
+            maps_as_pydicts="lossy",
+            use_threads=False,
         )
         return frame
     columns = [_numpy_column(column) for column in table.columns]
-    kinds = [column.type for column in columns]
     names = list(map(str, range(len(columns))))  # two columns of SQL may have one name
     frame = pa.table(columns, names).to_pandas(
-        date_as_object=False, maps_as_pydicts="lossy", ignore_metadata=True
+        date_as_object=False,
+        maps_as_pydicts="lossy",
+        ignore_metadata=True,
+        use_threads=False,  # where one of them cannot start, Arrow ends the process
     )
     nullable_types = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}
-    for name, kind, column, original in zip(names, kinds, columns, table.columns, strict=True):
+    for name, column, original in zip(names, columns, table.columns, strict=True):
+        kind = column.type
         if pa.types.is_interval(kind):
             frame[name] = _timedeltas(column)
         elif kind in nullable_types and column.null_count:

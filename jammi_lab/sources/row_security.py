@@ -110,7 +110,8 @@ class TenantFilteredConnector:
         tables: list[str | None] = [*self.inner.tables()]
         columns: dict[str, str] = {}
         for table in tables or [None]:
-            columns |= _columns(self.inner.relation(table))
+            relation = self.inner.relation(table)
+            columns |= relation.columns or scratch_duckdb.describe(relation)
             if self.column in columns:
                 return
         raise InvalidArgument(
@@ -265,7 +266,3 @@ def _redacted(explain: Explain | None) -> Explain:
         return _without_values(error)
 
     return explain_without_values
-
-
-def _columns(relation: Relation) -> Mapping[str, str]:
-    return relation.columns if relation.columns is not None else scratch_duckdb.describe(relation)

@@ -13,7 +13,12 @@ import pyarrow as pa
 
 from jammi_lab.core.errors import SchemaMismatch, too_many_open_files
 from jammi_lab.core.interrupts import Signal
-from jammi_lab.core.thread_pool import join_thread, start_daemon
+from jammi_lab.core.thread_pool import (
+    START_TIMEOUT_SECONDS,
+    ThreadPool,
+    join_thread,
+    start_daemon,
+)
 from jammi_lab.sources import attach, duckdb_extensions
 from jammi_lab.sources.base import Relation
 from jammi_lab.storage import spill_folders
@@ -88,12 +93,8 @@ def _open(**settings: str) -> duckdb.DuckDBPyConnection:
     )
 
 
-def _open_shared() -> duckdb.DuckDBPyConnection:
-    # The cache could return the old bytes of a file that was just rewritten.
-    return _open(enable_external_file_cache="false")
-
-
-_shared_instance = SharedInstance(_open_shared, lambda _: True)
+# The cache could return the old bytes of a file that was just rewritten.
+_shared_instance = SharedInstance(lambda: _open(enable_external_file_cache="false"), lambda _: True)
 
 
 @contextlib.contextmanager
@@ -154,13 +155,21 @@ def _start_arrow_threads() -> None:
     from pyarrow import dataset
 
     go = Signal()
+
+    def scan() -> None:
+        for thread in threads:
+            join_thread(thread)
+        dataset.dataset(pa.table({"a": [1]})).to_table()
+
     try:
         threads = [start_daemon(go.wait, "jammi-arrow") for _ in range(2)]
+        scanned = ThreadPool(1, "jammi-arrow").submit(scan)
     finally:
         go.set()
-    for thread in threads:
-        join_thread(thread)
-    dataset.dataset(pa.table({"a": [1]})).to_table()
+    try:
+        scanned.result(START_TIMEOUT_SECONDS)
+    except TimeoutError:  # others took the last threads meanwhile
+        raise RuntimeError("Arrow can't start new thread") from None
 
 
 os.register_at_fork(after_in_child=_start_arrow_threads.cache_clear)

@@ -435,8 +435,9 @@ def test_a_folder_without_write_access_is_not_opened_past_a_log_with_content(
 ):
     lab.catalog.metadata.set("a", "1")
     modes = unwritable(monkeypatch)
-    with pytest.raises(Exception, match="cannot be opened"):
+    with pytest.raises(SourceUnavailable, match="cannot be opened") as caught:
         open_catalog(read_only=True)
+    assert caught.value.hint.startswith("Open it once where its folder can be written to")
     assert set(modes) == {"ro"}
 
 

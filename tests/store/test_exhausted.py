@@ -1,17 +1,21 @@
 """A machine without memory or threads: a typed error, and nothing acknowledged is lost."""
 
 import os
+import sys
 import threading
 
 import duckdb
 import pyarrow as pa
 import pytest
+from pyarrow import dataset
 
 import jammi_lab as jl
 from jammi_lab.core import thread_pool
+from jammi_lab.core.interrupts import Signal
 from jammi_lab.engine.duckdb_errors import StatementContext, to_jammi_error
 from jammi_lab.sources import scratch_duckdb
 from jammi_lab.workspace.result_table import Tables
+from tests import processes
 
 
 @pytest.fixture
@@ -64,6 +68,33 @@ def test_a_frame_is_not_read_where_arrow_could_start_no_thread(tmp_path, no_thre
                 ws.sql(statement).fetchall()
         monkeypatch.undo()
         assert ws.sql("FROM mutable.m").fetchall() == [(1, "a")]
+
+
+def test_nor_is_it_where_others_took_the_last_threads_meanwhile(monkeypatch):
+    """Arrow waits for a thread that could not start."""
+    never = Signal()
+    monkeypatch.setattr(dataset, "dataset", lambda _: never.wait(5))
+    monkeypatch.setattr(scratch_duckdb, "START_TIMEOUT_SECONDS", 0.05)
+    scratch_duckdb._start_arrow_threads.cache_clear()
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        scratch_duckdb._start_arrow_threads()
+    never.set()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs Linux")
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_pandas_frame_starts_no_thread_of_arrow(exact):
+    """Where one of several cannot start, Arrow ends the process."""
+    code = (
+        "import os, pandas, pyarrow as pa\n"
+        "from jammi_lab.core.dataframes import to_pandas\n"
+        "table = pa.table({name: [1.5] * 100_000 for name in 'abcd'})\n"
+        "before = set(os.listdir('/proc/self/task'))\n"
+        f"assert len(to_pandas(table, exact={exact})) == 100_000\n"
+        "assert set(os.listdir('/proc/self/task')) == before"
+    )
+    ran = processes.run([sys.executable, "-c", code], capture_output=True)
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_nor_is_it_in_a_forked_child_which_has_none_of_the_threads(tmp_path, no_threads):

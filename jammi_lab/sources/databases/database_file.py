@@ -288,7 +288,7 @@ class DatabaseFileConnector(LocatedConnector, ABC):
         if without_log_times(after) != without_log_times(stats):
             return None
         payload["stats"] = _serialized_stats(after)
-        ctx.cache.put(key, CacheEntry(_main_stat(after), ctx.now_ns, payload))
+        ctx.cache.put(key, CacheEntry(after[0] or NO_STAT, ctx.now_ns, payload))
         return self._snapshot(payload, after, Cost.SCAN)
 
     def _read_content(
@@ -394,10 +394,6 @@ def _serialized_stats(stats: Stats) -> list[Any]:
 
 def _total_bytes(stats: Stats) -> int:
     return sum(stat.size for stat in stats if stat is not None)
-
-
-def _main_stat(stats: Stats) -> Stat:
-    return stats[0] or NO_STAT
 
 
 def _display_names(names: Sequence[str]) -> str:
