@@ -12,7 +12,7 @@ from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql.tokens import all_tokens, check_expression
 from jammi_lab.steps.input_tables import find_column
 
-_UNORDERED_TYPES = re.compile(r"\]$|^(STRUCT|MAP|UNION|INTERVAL|VARIANT|BIT\b)")
+UNORDERED_TYPES = re.compile(r"\]$|^(STRUCT|MAP|UNION|INTERVAL|VARIANT|BIT\b)")
 """SQL types that cannot be a key: they have no order, or do not survive Parquet."""
 _TEXT_TYPES = re.compile(r"VARCHAR$|ENUM\(")
 
@@ -102,7 +102,7 @@ def column_positions(prepared: PreparedStatement, key: str, columns: Sequence[st
         fold(column): position for position, column in enumerate(_selected_columns(key, columns))
     }
     name, kind = prepared.output[0]
-    if _UNORDERED_TYPES.search(kind):
+    if UNORDERED_TYPES.search(kind):
         raise SchemaMismatch(
             f"The key {name!r} is {kind}, which cannot be a key.",
             column=name,

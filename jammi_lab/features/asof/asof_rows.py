@@ -2,6 +2,7 @@
 in memory; the spine is read in parts."""
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,16 +15,20 @@ from jammi_lab.core.errors import AmbiguousMatch, SchemaMismatch
 from jammi_lab.core.identifiers import fold
 from jammi_lab.engine.duckdb_errors import source_error
 from jammi_lab.engine.stream import Stream
-from jammi_lab.features.asof.asof_match import AsofMatcher, MatchRule, common_scale
-from jammi_lab.sources import scratch_duckdb
-from jammi_lab.steps.input_tables import (
-    InputTable,
-    find_column,
+from jammi_lab.features.asof.asof_match import (
+    STEPS_PER_DAY,
+    AsofMatcher,
+    MatchRule,
+    tolerance_steps,
 )
-from jammi_lab.steps.key_types import common_type, to_arrow_type
+from jammi_lab.sources import scratch_duckdb
+from jammi_lab.steps.input_tables import InputTable, find_column
+from jammi_lab.steps.text_statement import UNORDERED_TYPES
 
 _ROWS_PER_JOIN = 1 << 20
 """So many rows of the spine, or a batch more, are in memory and joined at once."""
+_INTEGERS = re.compile(r"U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER")
+_WHOLE_TIMES = re.compile(r"U?(TINY|SMALL)INT|U?INTEGER|BIGINT")
 
 
 class JoinPlan:
@@ -46,19 +51,14 @@ class JoinPlan:
             if join.tie_break is None
             else find_column(names[1], [*facts_types], join.tie_break)
         )
-        scale = common_scale(
-            to_arrow_type(spine_types[self.times[0]]),
-            to_arrow_type(facts_types[self.times[1]]),
-            ((names[0], self.times[0]), (names[1], self.times[1])),
-        )
+        time_types = spine_types[self.times[0]], facts_types[self.times[1]]
+        _check_times(names, self.times, time_types)
+        for s, f in self.by:
+            _check_comparable(names, (s, f), (spine_types[s], facts_types[f]))
         self.rule = MatchRule(
             direction=join.direction,
             inclusive=join.boundary == "inclusive",
-            tolerance=scale.to_steps(join.tolerance),
-            scale=scale,
-            key_types=[
-                _comparison_type(names, s, spine_types[s], f, facts_types[f]) for s, f in self.by
-            ],
+            tolerance=tolerance_steps(join.tolerance, time_types[0]),
         )
         if join.project is None:
             selected = [c for c in facts_types if c not in {f for _, f in self.by}]
@@ -163,25 +163,37 @@ def _display_value(column: pa.Array | pa.ChunkedArray, row: int) -> Any:
     return to_display(value if isinstance(value, pa.ChunkedArray) else pa.chunked_array([value]))[0]
 
 
-def _comparison_type(
-    names: tuple[str, str], spine: str, spine_type: str, facts: str, facts_type: str
-) -> pa.DataType:
-    kind = (
-        common_type(to_arrow_type(spine_type), to_arrow_type(facts_type))
-        if "UUID" not in (spine_type, facts_type) or spine_type == facts_type
-        else None
-    )
-    if kind is None:
+def _check_times(names: tuple[str, str], columns: tuple[str, str], types: tuple[str, str]) -> None:
+    """Raise SchemaMismatch unless both columns are times of one type, or integers."""
+    for table, column, kind in zip(names, columns, types, strict=True):
+        if kind not in STEPS_PER_DAY and not _WHOLE_TIMES.fullmatch(kind):
+            raise SchemaMismatch(
+                f"The time column {column!r} of {table!r} has type {kind}.",
+                table=table,
+                column=column,
+                expected="timestamps, dates or integers up to BIGINT",
+                actual=kind,
+                hint="Cast it in SQL; round floating-point times first.",
+            )
+    _check_comparable(names, columns, types)
+
+
+def _check_comparable(
+    names: tuple[str, str], columns: tuple[str, str], types: tuple[str, str]
+) -> None:
+    """Raise SchemaMismatch unless both columns have one type, which has an order, or are
+    integers."""
+    are_integers = all(_INTEGERS.fullmatch(kind) for kind in types)
+    if not are_integers and (types[0] != types[1] or UNORDERED_TYPES.search(types[0])):
         raise SchemaMismatch(
-            f"{facts!r} of {names[1]!r} is {facts_type} and {spine!r} of {names[0]!r} is "
-            f"{spine_type}: these types cannot be compared.",
+            f"{columns[1]!r} of {names[1]!r} is {types[1]} and {columns[0]!r} of {names[0]!r} is "
+            f"{types[0]}: these types cannot be compared.",
             table=names[1],
-            column=facts,
-            expected=spine_type,
-            actual=facts_type,
+            column=columns[1],
+            expected=types[0],
+            actual=types[1],
             hint="Cast one of them in SQL.",
         )
-    return kind
 
 
 def _output_names(spine: Sequence[str], columns: Sequence[str]) -> dict[str, str]:

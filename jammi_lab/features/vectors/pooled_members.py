@@ -14,7 +14,7 @@ from jammi_lab.features.vectors.pooled_vectors import (
     match_keys,
 )
 from jammi_lab.steps.input_tables import InputTable
-from jammi_lab.steps.key_types import cast_exactly, single_array
+from jammi_lab.steps.key_types import single_array, to_common_type
 from jammi_lab.storage.vector_arrays import (
     Floats,
     RowNumbers,
@@ -95,7 +95,7 @@ def _number_targets(values: pa.Array, name: str) -> tuple[pa.Array, RowNumbers]:
             pa.types.is_floating(values.type)
             and pc.sum(pc.equal(encoded.dictionary, 0.0)).as_py() == 2
         ):
-            encoded = cast_exactly(values, values.type).dictionary_encode()
+            encoded = to_common_type(values, values.type).dictionary_encode()
     except pa.ArrowException as error:
         raise SchemaMismatch(
             f"Targets of type {values.type} have no order.", column=name, actual=str(values.type)

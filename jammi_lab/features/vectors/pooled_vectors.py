@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.features.vectors.exact_search import first_unusable, row_norms
 from jammi_lab.steps.jobs import RunningJob, TableRows
-from jammi_lab.steps.key_types import cast_exactly, common_type
+from jammi_lab.steps.key_types import common_type, to_common_type
 from jammi_lab.storage.vector_arrays import Floats, RowNumbers, to_row_numbers
 
 Doubles = NDArray[np.float64]
@@ -113,7 +113,7 @@ def match_keys(keys: pa.Array, values: pa.Array, table: str, name: str) -> RowNu
     if kind is None:
         raise key_type_error(keys, values.type, table, name)
     positions = pc.index_in(
-        cast_exactly(values, kind), value_set=cast_exactly(storage, kind), skip_nulls=True
+        to_common_type(values, kind), value_set=to_common_type(storage, kind), skip_nulls=True
     )
     return to_row_numbers(positions)
 

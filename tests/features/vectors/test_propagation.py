@@ -238,13 +238,16 @@ def test_keys_of_another_width_are_the_same_keys(ws):
     ws.propagate(
         "p",
         "v",
-        "SELECT 1::HUGEINT AS src, 2::BIGINT AS dst UNION ALL SELECT 257, 2",
+        "SELECT 1::BIGINT AS src, 2::SMALLINT AS dst UNION ALL SELECT 257, 2",
         hops=1,
         alpha=0.0,
     )
     assert vectors_of(ws, "p") == {1: [0.5, 0.5], 2: [0.0, 1.0]} and ws.table(
         "p"
     ).manifest.counts == {"edges_ignored": 1}
+    with pytest.raises(errors.SchemaMismatch, match="Column 'src'") as refused:
+        ws.propagate("q", "v", "SELECT 1::HUGEINT AS src, 2::BIGINT AS dst")
+    assert "Cast it in SQL" in refused.value.hint
 
 
 @pytest.mark.parametrize("weight", ["NULL", "'nan'::FLOAT", "'inf'::DOUBLE", "'much'"])
