@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import jammi_lab as jl
 from jammi_lab.core import errors
 from jammi_lab.features.asof import asof_rows
-from jammi_lab.features.asof.asof_match import AsofMatcher, MatchRule, TimeScale
+from jammi_lab.features.asof.asof_match import AsofMatcher, MatchRule
 from jammi_lab.sources.scratch_duckdb import open_bare
 from tests.sizes import examples
 
@@ -61,16 +61,6 @@ def naive(spine: list[Any], facts: list[Any], rule: MatchRule, ties: bool) -> li
     return found
 
 
-def int_rule(
-    direction: str,
-    inclusive: bool,
-    tolerance: int | None,
-    key_types: list[pa.DataType],
-    number: str = "BIGINT",
-) -> MatchRule:
-    return MatchRule(direction, inclusive, tolerance, TimeScale(None, number), key_types)
-
-
 def matches(
     rule: MatchRule,
     spine_keys: list[list[Any]],
@@ -81,8 +71,7 @@ def matches(
 ) -> list[Any]:
     """For each row of the spine the number of its fact, None, or 'tied'."""
     columns = [
-        [pa.chunked_array([keys], kind) for keys, kind in zip(side, rule.key_types, strict=True)]
-        for side in (spine_keys, facts_keys)
+        [pa.chunked_array([keys], pa.int64()) for keys in side] for side in (spine_keys, facts_keys)
     ]
     tie_column = None if ties is None else pa.chunked_array([ties], pa.int64())
     with open_bare() as connection:
@@ -98,7 +87,7 @@ groups = st.one_of(st.none(), st.integers(0, 2))
 @settings(max_examples=examples(250), deadline=None)
 @given(
     st.lists(st.tuples(groups, times), max_size=12), st.lists(st.tuples(groups, times, st.one_of(st.none(), st.integers(0, 2))), max_size=14),
-    st.sampled_from(["backward", "forward", "nearest"]), st.booleans(), st.one_of(st.none(), st.integers(0, 5), st.just(2**64)), st.booleans(), st.booleans(),
+    st.sampled_from(["backward", "forward", "nearest"]), st.booleans(), st.one_of(st.none(), st.integers(0, 5), st.just(2**64)), st.booleans(),
 )  # fmt: skip
 def test_every_row_gets_the_fact_that_a_search_row_by_row_finds(
     spine,
@@ -107,11 +96,9 @@ def test_every_row_gets_the_fact_that_a_search_row_by_row_finds(
     inclusive,
     tolerance,
     ties,
-    wide,
 ):
-    number = "HUGEINT" if wide else "BIGINT"
-    rule = int_rule(direction, inclusive, tolerance, [pa.int64()], number)
-    kind = pa.decimal128(38, 0) if wide else pa.int64()
+    rule = MatchRule(direction, inclusive, tolerance)
+    kind = pa.int64()
     found = matches(
         rule,
         [[group for group, _ in spine]],
@@ -295,36 +282,31 @@ def kinds(ws: Any, one: str, other: str, **told: Any) -> Any:
 @pytest.mark.parametrize(
     ("one", "other", "found"),
     [
-        ("TIMESTAMP_S '2020-01-01 00:00:01'", "TIMESTAMP_NS '2020-01-01 00:00:01'", 1),
-        ("TIMESTAMP_S '2020-01-01 00:00:01'", "TIMESTAMP_NS '2020-01-01 00:00:01.000000001'", None),
-        ("TIMESTAMP_NS '2020-01-01 00:00:00.000000001'", "TIMESTAMP_MS '2020-01-01 00:00:00'", 1),
-        ("TIMESTAMP_S '290000-01-01'", "TIMESTAMP_NS '2020-01-01'", 1),
-        ("TIMESTAMP_NS '2020-01-01'", "TIMESTAMP_S '290000-01-01'", None),
-        ("DATE '2020-01-01'", "TIMESTAMP '2020-01-01 00:00:00'", 1),
-        ("DATE '2020-01-01'", "TIMESTAMP '2020-01-01 00:00:00.000001'", None),
+        ("TIMESTAMP_S '2020-01-01 00:00:01'", "TIMESTAMP_S '2020-01-01 00:00:01'", 1),
+        ("TIMESTAMP_MS '2020-01-01 00:00:01'", "TIMESTAMP_MS '2020-01-01 00:00:01.001'", None),
+        (
+            "TIMESTAMP_NS '2020-01-01 00:00:01'",
+            "TIMESTAMP_NS '2020-01-01 00:00:01.000000001'",
+            None,
+        ),
+        (
+            "TIMESTAMP_NS '2020-01-01 00:00:00.000000001'",
+            "TIMESTAMP_NS '2020-01-01 00:00:00.000000001'",
+            1,
+        ),
+        ("TIMESTAMP_S '290000-01-01'", "TIMESTAMP_S '2020-01-01'", 1),
+        ("'infinity'::TIMESTAMP", "TIMESTAMP '2020-01-01'", 1),
+        ("'-infinity'::TIMESTAMP", "TIMESTAMP '2020-01-01'", None),
+        ("DATE '2020-01-01'", "DATE '2020-01-01'", 1),
+        ("DATE '2020-01-01'", "DATE '2020-01-02'", None),
         ("TIMESTAMPTZ '2020-01-01 00:00:00+02'", "TIMESTAMPTZ '2019-12-31 22:00:00+00'", 1),
         ("TIMESTAMPTZ '2020-01-01 00:00:00+02'", "TIMESTAMPTZ '2019-12-31 22:00:01+00'", None),
         ("1::UTINYINT", "1::BIGINT", 1),
-        ("18446744073709551615::UBIGINT", "(-9223372036854775808)::BIGINT", 1),
-        ("-1::BIGINT", "18446744073709551615::UBIGINT", None),
-        ("(SELECT sum(i) FROM range(4) AS r(i))", "6::BIGINT", 1),
-        ("5::BIGINT", "(SELECT sum(i) FROM range(4) AS r(i))", None),
-        ("(-7)::HUGEINT", "(-7)::DECIMAL(5, 0)", 1),
-        ("(-8)::HUGEINT", "(-7)::DECIMAL(5, 0)", None),
-        (
-            "170141183460469231731687303715884105727::HUGEINT",
-            "170141183460469231731687303715884105726::HUGEINT",
-            1,
-        ),
-        (
-            "170141183460469231731687303715884105726::HUGEINT",
-            "170141183460469231731687303715884105727::HUGEINT",
-            None,
-        ),
-        ("-1::TINYINT", "(-170141183460469231731687303715884105728)::HUGEINT", 1),
+        ("4294967295::UINTEGER", "4294967296::BIGINT", None),
+        ("(-1)::BIGINT", "4294967295::UINTEGER", None),
     ],
 )
-def test_times_of_other_units_zones_and_widths_are_compared_exactly(two, one, other, found):
+def test_times_and_integers_of_other_widths_are_compared_exactly(two, one, other, found):
     assert kinds(two, one, other) == found
 
 
@@ -333,6 +315,8 @@ def test_times_of_other_units_zones_and_widths_are_compared_exactly(two, one, ot
     [
         ("1.5::DOUBLE", "1"), ("1", "1.5::FLOAT"), ("TIMESTAMP '2020-01-01'", "TIMESTAMPTZ '2020-01-01 00:00+00'"), ("DATE '2020-01-01'", "1"),
         ("'2020-01-01'", "DATE '2020-01-01'"), ("TIME '10:00'", "TIME '10:00'"), ("1.5::DECIMAL(5,1)", "1"), ("[1]", "1"), ("true", "true"),
+        ("DATE '2020-01-01'", "TIMESTAMP '2020-01-01'"), ("TIMESTAMP '2020-01-01'", "TIMESTAMP_NS '2020-01-01'"), ("1::UBIGINT", "1::BIGINT"),
+        ("1", "(SELECT sum(i) FROM range(4) AS r(i))"),
     ],
 )  # fmt: skip
 def test_times_that_do_not_compare_are_refused_with_both_kinds(two, one, other):
@@ -351,21 +335,6 @@ def test_times_that_do_not_compare_are_refused_with_both_kinds(two, one, other):
 def test_distances_that_int64_does_not_hold_are_exact(two):
     assert kinds(two, "9223372036854775807", "-9223372036854775808", tolerance=2**64 - 1) == 1
     assert kinds(two, "9223372036854775807", "-9223372036854775808", tolerance=2**64 - 2) is None
-
-
-def test_times_beyond_int64_stand_beside_those_that_are_not_there(two):
-    far = 2**100
-    spine = f"SELECT unnest([{far + 1}::HUGEINT, NULL, -5, {far - 1}]) AS t"
-    assert joined(
-        two,
-        spine=spine,
-        facts=f"SELECT unnest([NULL, {far}::HUGEINT, -7]) AS t, unnest([1, 2, 3]) AS v, 1 AS n",
-        by=[],
-    ) == [2, None, 3, 3]
-    near = {"tolerance": 1, "direction": "nearest"}
-    assert joined(
-        two, spine=spine, facts=f"SELECT {far}::HUGEINT AS t, 2 AS v, 1 AS n", by=[], **near
-    ) == [2, None, None, 2]
 
 
 def test_a_tolerance_between_two_steps_is_rounded_down(two):
@@ -408,9 +377,9 @@ def test_a_tolerance_of_the_wrong_kind_is_refused(two, time, tolerance):
 @pytest.mark.parametrize(
     ("one", "other", "found"),
     [
-        ("1::TINYINT", "1::UBIGINT", 1), ("-1::BIGINT", "18446744073709551615::UBIGINT", None), ("1.50::DECIMAL(5,2)", "1.5::DECIMAL(5,1)", 1),
-        ("2::BIGINT", "2.0::DECIMAL(5,1)", 1), ("'nan'::FLOAT", "'nan'::DOUBLE", 1), ("-0.0::DOUBLE", "0.0::DOUBLE", 1), ("'x'", "'x'::ENUM('x','y')", 1),
-        ("DATE '2020-01-01'", "TIMESTAMP_NS '2020-01-01'", 1), ("TIMESTAMP_S '290000-01-01'", "TIMESTAMP_NS '2020-01-01'", None), ("true", "true", 1),
+        ("1::TINYINT", "1::UBIGINT", 1), ("-1::BIGINT", "18446744073709551615::UBIGINT", None), ("1::BIGINT", "1::HUGEINT", 1), ("1.50::DECIMAL(5,2)", "1.5::DECIMAL(5,2)", 1),
+        ("'nan'::DOUBLE", "'nan'::DOUBLE", 1), ("-0.0::DOUBLE", "0.0::DOUBLE", 1), ("'x'", "'x'", 1), ("'x'::ENUM('x','y')", "'x'::ENUM('x','y')", 1),
+        ("TIMESTAMP_NS '2020-01-01'", "TIMESTAMP_NS '2020-01-01'", 1), ("true", "true", 1),
         ("'\\x00'::BLOB", "'\\x00'::BLOB", 1), ("NULL::VARCHAR", "NULL::VARCHAR", None), ("TIMESTAMPTZ '2020-01-01 00:00:00+01'", "TIMESTAMPTZ '2019-12-31 23:00:00+00'", 1),
         ("'7b0d1f0e-0000-0000-0000-000000000001'::UUID", "'7b0d1f0e-0000-0000-0000-000000000001'::UUID", 1),
     ],
@@ -432,6 +401,9 @@ def test_keys_of_other_widths_are_equal_when_their_values_are(two, one, other, f
         ("[1]", "[1]"),
         ("DATE '2020-01-01'", "TIMESTAMPTZ '2020-01-01 00:00+00'"),
         ("true", "1"),
+        ("'x'", "'x'::ENUM('x','y')"),
+        ("1.50::DECIMAL(5,2)", "1.5::DECIMAL(5,1)"),
+        ("DATE '2020-01-01'", "TIMESTAMP '2020-01-01'"),
     ],
 )
 def test_keys_that_cannot_be_equal_are_refused(two, one, other):
