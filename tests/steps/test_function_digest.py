@@ -17,7 +17,7 @@ from tests.steps.modules import write
 __all__ = ["write"]
 
 TEXT = '''
-import dataclasses, datetime, decimal, enum, functools, logging, pathlib, re
+import datetime, decimal, functools, logging, pathlib, re
 import numpy as np
 import polars as pl
 from json import dumps
@@ -33,25 +33,20 @@ WEIGHTS = np.array([1.0, 2.0])
 FOLDER = pathlib.PurePosixPath("data")
 UNUSED = 1
 
-class Color(enum.Enum):
-    RED = 1
-    BLUE = 2
-
-@dataclasses.dataclass
 class Config:
     k: int = 3
-    name: str = "x"
+    name = "x"
 
+    @property
     def twice(self):
         return self.k * 2
 
-@functools.cache
-def cached(x):
+def rated(x):
     return x + RATE
 
 def helper(x):
     """Half of it."""
-    return cached(x) * Config().k  # by the settings
+    return rated(x) * Config().k  # by the settings
 
 def made(factor):
     def times(x):
@@ -59,7 +54,6 @@ def made(factor):
     return times
 
 triple = made(3)
-part = functools.partial(helper, 1)
 
 def decorated_by(function):
     @functools.wraps(function)
@@ -75,8 +69,8 @@ def step(papers, *, n=3):
     """What it does."""
     log.info("begun")
     rows = papers.polars().select(col("x"), pl.lit(dumps(n)))
-    if PATTERN.match("a") and Color.RED and "a" in STOP and SINCE:
-        return [helper(v) * LIMITS["low"] for v in rows] + [triple(1), part(), wrapped(2), WEIGHTS, FOLDER]
+    if PATTERN.match("a") and "a" in STOP and SINCE:
+        return [helper(v) * LIMITS["low"] for v in rows] + [triple(1), wrapped(2), WEIGHTS, FOLDER]
     return rows
 '''
 
@@ -96,7 +90,7 @@ DIFFERENT = {
     "the body": ("return rows\n", "return rows.head()\n"),
     "a default": ("n=3", "n=4"),
     "the order of arguments": ("def helper(x)", "def helper(x, y=None)"),
-    "a helper": ("cached(x) * Config().k", "cached(x) * Config().k + 1"),
+    "a helper": ("rated(x) * Config().k", "rated(x) * Config().k + 1"),
     "a helper's helper": ("return x + RATE", "return x - RATE"),
     "a global of a helper's helper": ("RATE = 0.5", "RATE = 0.25"),
     "the type of a global": ("RATE = 0.5", "RATE = '0.5'"),
@@ -110,12 +104,10 @@ DIFFERENT = {
     "a date": ("2020, 1, 1", "2020, 1, 2"),
     "an array": ("[1.0, 2.0]", "[1.0, 2.5]"),
     "a path": ('PurePosixPath("data")', 'PurePosixPath("other")'),
-    "a member's value": ("RED = 1", "RED = 3"),
-    "a field of a settings class": ("k: int = 3", "k: int = 4"),
+    "a member of a settings class": ("k: int = 3", "k: int = 4"),
     "a method of its class": ("self.k * 2", "self.k * 3"),
     "what a closure holds": ("made(3)", "made(4)"),
     "the body of a closure": ("x * factor", "x / factor"),
-    "what a partial holds": ("partial(helper, 1)", "partial(helper, 2)"),
     "what a decorator does": ("return function(*args)", "return function(*args) + 1"),
     "what is decorated": ("return x - 1", "return x - 2"),
     "where a helper comes from": ("from json import dumps", "from pickle import dumps"),
@@ -141,24 +133,7 @@ def test_the_definition_is_another_after_a_change_of(write, what):
     assert function_digest(code.module.step) != before
 
 
-OTHERWISE = """
-import dataclasses, enum, pathlib, types
-@dataclasses.dataclass(order=True)
-class Row:
-    id: int
-    tags: list = dataclasses.field(default_factory=list)
-class Kind(enum.Enum):
-    A = 1
-class Marks(enum.Flag):
-    A = 1
-Made = dataclasses.make_dataclass("Made", ["x"])
-width = 3
-"""
 IN_EVERY_RELEASE = {
-    "a dataclass": ("Row(1)", "6fe4e44b48ad5b11"),
-    "a dataclass that a function of Python made": ("Made", "d9fd5c45886debe7"),
-    "an enumeration": ("Kind.A", "6e349f60a756e327"),
-    "flags": ("Marks.A", "099926142c907b9d"),
     "a class that Python keeps elsewhere": ("pathlib.Path, P", "b680e852f806604f"),
     "a text with values in it": (
         "f'{rows!r:>{width}} {{}} {width:.2f}' f'{width}'",
@@ -166,9 +141,14 @@ IN_EVERY_RELEASE = {
     ),
     "a type of Python's own": ("F", "ddd826b891203f2a"),
 }
-
-
-OF_EVERY_RELEASE = f"{OTHERWISE}\nfrom pathlib import Path as P\nF = types.FunctionType\ndef step(rows):\n    return {{}}\n"
+OF_EVERY_RELEASE = """
+import pathlib, types
+from pathlib import Path as P
+width = 3
+F = types.FunctionType
+def step(rows):
+    return {}
+"""
 
 
 @pytest.mark.parametrize("what", IN_EVERY_RELEASE)
@@ -215,43 +195,9 @@ GIVEN = {
         "class C:\n    __match_args__ = ('a',)\ndef step(p):\n    return C\n",
         "C.__match_args__ = ('b',)",
     ),
-    "what a settings object was given": (
-        (
-            "import dataclasses\n@dataclasses.dataclass\nclass C:\n    k: int = 1\n    def __post_init__(self):\n        self.more = 1\n"
-            "c = C()\ndef step(p):\n    return c.more\n"
-        ),
-        "c.more = 2",
-    ),
-    "what a member was given": (
-        "import enum\nclass E(enum.Enum):\n    A = 1\nE.A.more = 1\ndef step(p):\n    return E.A.more\n",
-        "E.A.more = 2",
-    ),
-    "what a partial was given": (
-        "import functools\ndef half(x):\n    return x / 2\npart = functools.partial(half)\npart.more = 1\ndef step(p):\n    return part.more\n",
-        "part.more = 2",
-    ),
-    "a method of a named tuple": (
-        (
-            "import typing\nclass N(typing.NamedTuple):\n    k: int = 1\n    def twice(self):\n        return self.k * 2\nn = N()\n"
-            "def thrice(n):\n    return n.k * 3\ndef step(p):\n    return n.twice()\n"
-        ),
-        "N.twice = thrice",
-    ),
-    "what a class of named tuples has": (
-        "import typing\nclass N(typing.NamedTuple):\n    k: int = 1\n    RATE = 2\ndef step(p):\n    return N(3).RATE\n",
-        "N.RATE = 3",
-    ),
     "a class that answers to any name": (
         "class M(type):\n    def __getattr__(cls, name):\n        return 7\nclass C(metaclass=M):\n    k = 1\ndef step(p):\n    return C.k\n",
         "C.k = 2",
-    ),
-    "the default of a field of a struct": (
-        "import msgspec\ndef made(k):\n    return msgspec.defstruct('C', [('k', int, k)])\nC = made(1)\ndef step(p):\n    return C().k\n",
-        "C = made(2)",
-    ),
-    "the settings of a struct": (
-        "import msgspec\ndef made(tag):\n    return msgspec.defstruct('C', [('k', int, 1)], tag=tag)\nC = made('a')\ndef step(p):\n    return C()\n",
-        "C = made('b')",
     ),
     "a value in the place of a slot": (
         "class C:\n    __slots__ = ('a',)\ndef step(p):\n    return C().a\n",
@@ -285,51 +231,9 @@ GIVEN = {
         "import datetime\nclass Day(datetime.date):\n    shift = 1\nd = Day(2020, 1, 1)\ndef step(p):\n    return d.day + d.shift\n",
         "Day.shift = 2",
     ),
-    "what a method that is called behind a cache names": (
-        "import functools\nRATE = 1\nclass C:\n    @functools.cache\n    def __call__(self):\n        return RATE\ndef step(p):\n    return C()()\n",
-        "RATE = 2",
-    ),
-    "an object that is a special method": (
-        (
-            "import dataclasses\n@dataclasses.dataclass\nclass Length:\n    n: int = 1\n    def __call__(self, *of):\n        return self.n\n"
-            "class C:\n    __len__ = Length()\ndef step(p):\n    return len(C())\n"
-        ),
-        "C.__len__.n = 2",
-    ),
-    **{
-        f"what is asked of a field: {asked}": (
-            (
-                "import dataclasses\ndef made(**asked):\n    return dataclasses.make_dataclass('C', [('k', int, dataclasses.field(default=1, **asked))])"
-                "\nC = made()\ndef step(p):\n    return C()\n"
-            ),
-            f"C = made({asked})",
-        )
-        for asked in (
-            "compare=False",
-            "repr=False",
-            "init=False",
-            "hash=False",
-            "kw_only=True",
-            "metadata={'unit': 'm'}",
-        )
-    },
     "a class that a function of Python's made": (
         "import types\ndef made(k):\n    return types.new_class('C', exec_body=lambda n: n.update(k=k))\nC = made(1)\ndef step(p):\n    return C.k\n",
         "C = made(2)",
-    ),
-    "what the metadata of a field says": (
-        (
-            "import dataclasses\ndef made(unit):\n    return dataclasses.make_dataclass('C', [('k', int, dataclasses.field(metadata={'unit': unit}))])\n"
-            "C = made('m')\ndef step(p):\n    return dataclasses.fields(C)[0].metadata\n"
-        ),
-        "C = made('s')",
-    ),
-    "what flags do with a value that is none": (
-        (
-            "import enum\ndef made(boundary):\n    class C(enum.Flag, boundary=boundary):\n        A = 1\n    return C\n"
-            "C = made(enum.STRICT)\ndef step(p):\n    return C(9)\n"
-        ),
-        "C = made(enum.KEEP)",
     ),
     "the order in which numbers lie in memory": (
         "import numpy as np\nA = np.arange(6.0).reshape(2, 3)\ndef step(p):\n    return A.ravel('K')\n",
@@ -367,42 +271,6 @@ GIVEN |= {
         "import datetime\nclass C:\n    __g__ = datetime.date(2020,1,1)\ndef step(p):\n    return C.__g__\n",
         "import datetime; C.__g__=datetime.date(2021,1,1)",
     ),
-    "a class in list[…]": (
-        "class C:\n    k=1\nA=list[C]\ndef step(p):\n    return A.__args__[0].k\n",
-        "C.k=2",
-    ),
-    "a class in Optional[…]": (
-        "import typing\nclass C:\n    k=1\nA=typing.Optional[C]\ndef step(p):\n    return typing.get_args(A)[0].k\n",
-        "C.k=2",
-    ),
-    "a class in a union": (
-        "class C:\n    k=1\nA=C|None\ndef step(p):\n    return A.__args__[0].k\n",
-        "C.k=2",
-    ),
-    "a class deep in dict[…]": (
-        "class C:\n    k=1\nA=dict[str,list[C]]\ndef step(p):\n    return A\n",
-        "C.k=2",
-    ),
-    "a class in Callable[…]": (
-        "import typing\nclass C:\n    k=1\nA=typing.Callable[[C],int]\ndef step(p):\n    return A\n",
-        "C.k=2",
-    ),
-    "a class in collections.abc.Callable[…]": (
-        "import collections.abc as cc\nclass C:\n    k=1\nA=cc.Callable[[C],int]\ndef step(p):\n    return A\n",
-        "C.k=2",
-    ),
-    "the bound of a type variable": (
-        "import typing\nclass C:\n    k=1\nA=typing.TypeVar('A',bound=C)\ndef step(p):\n    return A.__bound__.k\n",
-        "C.k=2",
-    ),
-    "what a new type stands for": (
-        "import typing\nclass C:\n    k=1\nA=typing.NewType('A',C)\ndef step(p):\n    return A.__supertype__.k\n",
-        "C.k=2",
-    ),
-    "the parameter of a base": (
-        "import typing\nT=typing.TypeVar('T')\nclass P:\n    k=1\nclass G(typing.Generic[T]):\n    pass\nclass C(G[P]):\n    pass\ndef step(p):\n    return typing.get_args(C.__orig_bases__[0])[0].k\n",
-        "P.k=2",
-    ),
     "the slots of a class": (
         "class C:\n    __slots__=('a',)\ndef step(p):\n    return C.__slots__\n",
         "C.__slots__=('a','b')",
@@ -414,14 +282,6 @@ GIVEN |= {
     "what a wrapped function names": (
         "import functools\nR=1\ndef deco(f):\n    @functools.wraps(f)\n    def inner(x): return inner.__wrapped__(x)\n    return inner\n@deco\ndef h(x): return x+R\ndef step(p):\n    return h(p)\n",
         "R=2",
-    ),
-    "whether keys are required": (
-        "import typing\ndef mk(t):\n    return typing.TypedDict('D',{'a':int},total=t)\nD=mk(True)\ndef step(p):\n    return D.__required_keys__\n",
-        "D=mk(False)",
-    ),
-    "whether a key is required": (
-        "import typing\ndef mk(t):\n    return typing.TypedDict('D',{'a':t})\nD=mk(typing.Required[int])\ndef step(p):\n    return D.__required_keys__\n",
-        "D=mk(typing.NotRequired[int])",
     ),
     "a class registered with an abstract one": (
         "import abc\nclass B(abc.ABC): pass\nclass C: pass\ndef step(p):\n    return isinstance(C(),B)\n",
@@ -440,11 +300,6 @@ GIVEN |= {
         "A={'a':[1]}\nB=[A['a']]\ndef step(p):\n    A['a'].append(1)\n    return B\n",
         "B=[[1]]",
     ),
-    "two names of one settings object": (
-        "import dataclasses\n@dataclasses.dataclass\nclass C:\n    k:int=1\nA=C()\nB=A\ndef step(p):\n    return A is B\n",
-        "B=C()",
-    ),
-    "two names of one mark": ("A=object()\nB=A\ndef step(p):\n    return A is B\n", "B=object()"),
     "two names of one array": (
         "import numpy as np\nA=np.array([1])\nB=A\ndef step(p):\n    A[0]=3\n    return B\n",
         "B=np.array([1])",
@@ -457,14 +312,6 @@ GIVEN |= {
         "A=bytearray(b'1')\nB=A\ndef step(p):\n    return A is B\n",
         "B=bytearray(b'1')",
     ),
-    "a generic class with a parameter": (
-        "import typing\nT=typing.TypeVar('T')\nclass G(typing.Generic[T]):\n    k=1\nA=G[int]\ndef step(p):\n    return A.k\n",
-        "G.k=2",
-    ),
-    "another class of that name in list[…]": (
-        "def mk(k0):\n    class C:\n        k=k0\n    return C\nA=list[mk(1)]\ndef step(p):\n    return A.__args__[0].k\n",
-        "A=list[mk(2)]",
-    ),
     "a default that is a variable's list": (
         "D=[1]\ndef h(a=D): return a\ndef step(p):\n    D.append(1)\n    return h()\n",
         "h.__defaults__=([1],)",
@@ -473,45 +320,10 @@ GIVEN |= {
         "class C(str):\n    __repr__ = str.__repr__\ndef step(p):\n    return C()\n",
         "C.__repr__ = object.__repr__",
     ),
-    "a method of a protocol": (
-        "import typing\nclass C(typing.Protocol):\n    def f(self):\n        return 1\ndef g(self):\n    return 2\ndef step(p):\n    return C.f\n",
-        "C.f = g",
-    ),
 }
 
 
 GIVEN |= {
-    f"{what} of a type variable": (
-        f"import typing\nT = {before}\n{named}\ndef step(p):\n    return A\n",
-        f"T = {after}\n{named}",
-    )
-    for what, before, after, named in (
-        ("a library's bound", "typing.TypeVar('T', bound=int)", "typing.TypeVar('T')", "A = T"),
-        (
-            "the constraints",
-            "typing.TypeVar('T', int, str)",
-            "typing.TypeVar('T', int, bytes)",
-            "A = T",
-        ),
-        (
-            "the bound in list[…]",
-            "typing.TypeVar('T', bound=int)",
-            "typing.TypeVar('T', bound=str)",
-            "A = list[T]",
-        ),
-        (
-            "the bound in a generic base",
-            "typing.TypeVar('T', bound=int)",
-            "typing.TypeVar('T', bound=str)",
-            "class A(typing.Generic[T]): pass",
-        ),
-    )
-}
-GIVEN |= {
-    "which of Python's types a new type stands for": (
-        "import typing\nA = typing.NewType('A', int)\ndef step(p):\n    return A.__supertype__\n",
-        "A = typing.NewType('A', str)",
-    ),
     "an array that an annotation abbreviates": (
         "import numpy as np, typing\nW = np.zeros(3000)\nA = typing.Annotated[int, W]\ndef step(p):\n    return A.__metadata__[0].sum()\n",
         "W[1500] = 1",
@@ -519,26 +331,6 @@ GIVEN |= {
     "a pattern that an annotation abbreviates": (
         "import re, typing\nA = typing.Annotated[int, re.compile('a' * 300)]\ndef step(p):\n    return A\n",
         "A = typing.Annotated[int, re.compile('a' * 299 + 'b')]",
-    ),
-    "the defaults of a named tuple, in place": (
-        "import collections\nN = collections.namedtuple('N', 'a', defaults=[1])\ndef step(p):\n    return N()\n",
-        "N.__new__.__defaults__ = (2,)",
-    ),
-    "the first default of a named tuple, in place": (
-        "import typing\nclass N(typing.NamedTuple):\n    a: int\ndef step(p):\n    return N\n",
-        "N.__new__.__defaults__ = (2,)",
-    ),
-    "the defaults of a dataclass, in place": (
-        "import dataclasses\n@dataclasses.dataclass(slots=True)\nclass C:\n    a: int = 1\ndef step(p):\n    return C()\n",
-        "C.__init__.__defaults__ = (2,)",
-    ),
-    "the keyword defaults of a dataclass, in place": (
-        "import dataclasses\n@dataclasses.dataclass(kw_only=True)\nclass C:\n    a: int = 1\ndef step(p):\n    return C()\n",
-        "C.__init__.__kwdefaults__ = {}",
-    ),
-    "what an object of a subclass of a named tuple was given": (
-        "import collections\nclass N(collections.namedtuple('N', 'a')): pass\nX = N(1)\ndef step(p):\n    return X.b\n",
-        "X.b = 2",
     ),
 }
 
@@ -611,18 +403,6 @@ FRAME_STEP = (
 )
 GIVEN |= {what: (FRAME_STEP.format(frame), change) for what, (frame, change) in FRAMES.items()}
 GIVEN |= {
-    "the sizes of a cache": (
-        "import functools\ndef h(x):\n    return [x]\nA = functools.lru_cache(maxsize=0)(h)\ndef step(p):\n    return A\n",
-        "A = functools.lru_cache(maxsize=9)(h)",
-    ),
-    "whether a cache tells types apart": (
-        "import functools\ndef h(x):\n    return [x]\nA = functools.lru_cache(typed=False)(h)\ndef step(p):\n    return A(1), A(1.0)\n",
-        "A = functools.lru_cache(typed=True)(h)",
-    ),
-    "an attribute of a cached function": (
-        "import functools\n@functools.cache\ndef h():\n    pass\nh.k = 1\ndef step(p):\n    return h.k\n",
-        "h.k = 2",
-    ),
     "the bits of what is no number": (
         "A = float('nan')\ndef step(p):\n    return A\n",
         "import struct; A = struct.unpack('<d', b'\\1\\0\\0\\0\\0\\0\\xf8\\x7f')[0]",
@@ -651,41 +431,9 @@ GIVEN |= {
         "import numpy as np\nA = np.ma.array([1], mask=[True])\ndef step(p):\n    B = A.copy()\n    B[0] = 2\n    return B\n",
         "A.harden_mask()",
     ),
-    "the member that an enumeration returns for a value": (
-        "import enum\nclass E(enum.Enum):\n    A = 1\n    B = 2\ndef step(p):\n    return E(1)\n",
-        "E._value2member_map_[1] = E.B",
-    ),
-    "a value of which an enumeration knows no more": (
-        "import enum\nclass E(enum.Enum):\n    A = 1\ndef step(p):\n    return E(1)\n",
-        "E._value2member_map_.clear()",
-    ),
-    "an attribute between underscores of an enumeration": (
-        "import enum\nclass E(enum.Enum):\n    A = 1\nE._k_ = 1\ndef step(p):\n    return E._k_\n",
-        "E._k_ = 2",
-    ),
-    "an attribute between underscores of a member": (
-        "import enum\nclass E(enum.Enum):\n    A = 1\nE.A._k_ = 1\ndef step(p):\n    return E.A._k_\n",
-        "E.A._k_ = 2",
-    ),
-    "the type of a field, in place": (
-        "import dataclasses\n@dataclasses.dataclass\nclass C:\n    k: int = 1\ndef step(p):\n    return dataclasses.fields(C)[0].type\n",
-        "C.__dataclass_fields__['k'].type = str",
-    ),
-    "a field of a class that answers to any name": (
-        "import dataclasses\n@dataclasses.dataclass\nclass C:\n    k: int = 1\n    def __getattribute__(self, name):\n        return 7 if name == 'k' else object.__getattribute__(self, name)\nc = C()\ndef step(p):\n    return vars(c)['k']\n",
-        "c.k = 2",
-    ),
     "what a value of a known type has in a slot": (
         "import decimal\nclass D(decimal.Decimal):\n    __slots__ = ('k',)\nd = D(1)\nd.k = 1\ndef step(p):\n    return d.k\n",
         "d.k = 2",
-    ),
-    "what a settings object has in a slot of its base": (
-        "import dataclasses\nclass B:\n    __slots__ = ('k',)\n@dataclasses.dataclass\nclass C(B):\n    a: int = 1\nc = C()\nc.k = 1\ndef step(p):\n    return c.k\n",
-        "c.k = 2",
-    ),
-    "what a named tuple holds that says it holds nothing": (
-        "import collections\nclass N(collections.namedtuple('N', 'a')):\n    def __iter__(self):\n        return iter(())\nn = N(1)\ndef step(p):\n    return n.a\n",
-        "n = N(2)",
     ),
     "how a number for all computers was made": (
         "import uuid\nA = uuid.UUID(int=1)\ndef step(p):\n    return A.is_safe\n",
@@ -698,10 +446,6 @@ GIVEN |= {
     "what a logger was given": (
         "import logging\nlog = logging.getLogger('of a test')\nlog.k = 1\ndef step(p):\n    return log.k\n",
         "log.k = 2",
-    ),
-    "what a new type was given": (
-        "import typing\nA = typing.NewType('A', int)\nA.k = 1\ndef step(p):\n    return A.k\n",
-        "A.k = 2",
     ),
     **{
         f"a {kind} whose {method} says nothing": (
@@ -772,35 +516,6 @@ def test_without_the_members_of_classes_changes_of_them_are_missed(write, monkey
     assert len(missed) > 10
 
 
-def test_a_method_that_a_dataclass_was_given_is_not_taken_for_one_that_was_written_from_its_fields(
-    write,
-):
-    code = write(
-        "import dataclasses\n@dataclasses.dataclass\nclass C:\n    k: int = 1\ndef step(p):\n    return repr(C())\n"
-    )
-    function_digest(code.module.step)
-    code.module.C.__repr__ = lambda c: "c"
-    with pytest.raises(NoSource):
-        function_digest(code.module.step)
-
-
-@pytest.mark.parametrize(
-    ("made_by", "name"),
-    [
-        ("@dataclasses.dataclass\nclass C:\n    k: int = 1", "__eq__"),
-        ("@dataclasses.dataclass\nclass C:\n    k: int = 1", "__call__"),
-        ("import collections\nC = collections.namedtuple('C', 'k')", "__repr__"),
-    ],
-)
-def test_a_special_method_from_text_that_was_executed_is_no_method_of_pythons(write, made_by, name):
-    """Both have the file name `<string>`."""
-    code = write(f"import dataclasses\n{made_by}\ndef step(p):\n    return C(1)\n")
-    function_digest(code.module.step)
-    exec(f"def {name}(*_): return True\nC.{name} = {name}", vars(code.module))
-    with pytest.raises(NoSource, match="not available"):
-        function_digest(code.module.step)
-
-
 def test_a_function_that_was_put_among_pythons_own_is_followed(write, monkeypatch):
     code = write("def mine(rows):\n    return rows[::-1]\ndef step(p):\n    return oct(p)\n")
     before = function_digest(code.module.step)
@@ -824,12 +539,6 @@ def test_one_object_named_by_two_functions_is_no_second_name(write):
     before = function_digest(code.module.step)
     code.module.A = {"a": [1]}
     assert function_digest(code.module.step) == before
-
-
-def test_an_alias_of_pythons_own_types_is_known_by_its_text(write):
-    text = "import typing\nA = typing.Optional[list[{}]]\ndef step(p):\n    return A\n"
-    digests = [function_digest(write(text.format(name)).module.step) for name in ("int", "str")]
-    assert digests[0] != digests[1] == function_digest(write(text.format("str")).module.step)
 
 
 def test_functions_that_call_each_other_have_a_definition(write):
@@ -902,6 +611,20 @@ REFUSED = {
     "a settings object": ("import dataclasses\n@dataclasses.dataclass\nclass C:\n    k: int = 1\nA = C()\ndef step(p):\n    return A\n", "C A, which step names"),
     "an object that a class holds": ("class C: pass\nclass D:\n    c = C()\ndef step(p):\n    return D\n", "C c, which D has"),
     "a class of another metaclass": ("class M(type): pass\nclass C(metaclass=M): pass\ndef step(p):\n    return C\n", "class C is made by M"),
+    "a dataclass": ("import dataclasses\n@dataclasses.dataclass\nclass C:\n    k: int = 1\ndef step(p):\n    return C()\n", "C is a dataclass"),
+    "a class whose base is one": ("import dataclasses\n@dataclasses.dataclass\nclass B:\n    k: int = 1\nclass C(B): pass\ndef step(p):\n    return C()\n", "B is a dataclass"),
+    "an enumeration": ("import enum\nclass E(enum.Enum):\n    A = 1\ndef step(p):\n    return E.A\n", "class E is made by Enum"),
+    "a member of an enumeration": ("import enum\nclass E(enum.Enum):\n    A = 1\nM = E.A\ndef step(p):\n    return M\n", "E M"),
+    "a named tuple": ("import collections\nN = collections.namedtuple('N', 'a')\ndef step(p):\n    return N(1)\n", "N is a named tuple"),
+    "a struct": ("import msgspec\nclass C(msgspec.Struct):\n    k: int = 1\ndef step(p):\n    return C()\n", "made by StructMeta"),
+    "an abstract class": ("import abc\nclass C(abc.ABC): pass\ndef step(p):\n    return C\n", "made by ABCMeta"),
+    "a class with a function behind a cache": ("import functools\nclass C:\n    @functools.cache\n    def f(self): return 1\ndef step(p):\n    return C().f()\n", "f, which C has"),
+    "a cached function": ("import functools\n@functools.cache\ndef h(x):\n    return x\ndef step(p):\n    return h(p)\n", "h, which step names"),
+    "a partial": ("import functools\ndef h(x):\n    return x\nA = functools.partial(h, 1)\ndef step(p):\n    return A()\n", "partial A"),
+    "a method of an object": ("A = [1].append\ndef step(p):\n    return A(p)\n", "A, which step names"),
+    "an alias of a type": ("class C:\n    k = 1\nA = list[C]\ndef step(p):\n    return A\n", "A, which step names"),
+    "a bare object": ("A = object()\ndef step(p):\n    return A\n", "object A"),
+    "a moment in a named zone": ("import datetime, zoneinfo\nA = datetime.datetime(2020, 1, 1, tzinfo=zoneinfo.ZoneInfo('UTC'))\ndef step(p):\n    return A\n", "datetime A"),
     "a masked array": ("import numpy as np\nA = np.ma.array([1])\ndef step(p):\n    return A\n", "MaskedArray A"),
     "a lock": ("import threading\nA = threading.Lock()\ndef step(p):\n    return A\n", "lock A"),
     "a generator": ("A = (n for n in (1, 2))\ndef step(p):\n    return A\n", "generator A"),
@@ -918,10 +641,6 @@ def test_the_text_that_python_was_started_with_is_no_source_of_what_was_executed
     monkeypatch.setitem(linecache.cache, "<string>", (len(started_with), None, lines, "<string>"))
     with pytest.raises(NoSource, match="not available"):
         function_digest(write(REFUSED["text that was executed"][0]).module.step)
-    for says, digest in (
-        IN_EVERY_RELEASE[each] for each in IN_EVERY_RELEASE if "dataclass" in each
-    ):
-        assert function_digest(write(OF_EVERY_RELEASE.format(says)).module.step)[:16] == digest
 
 
 @pytest.mark.parametrize("what", REFUSED)
@@ -1045,18 +764,6 @@ NOT_FOLLOWED = {
         "m.k = 2",
     ),
     "name in a text": ("k = 1\ndef step(a):\n    return eval('k')", "k = 2"),
-    "what a cache holds": (
-        "import functools\nk = [1]\n@functools.cache\ndef h(): return [1]\ndef step(a):\n    return h()",
-        "h().append(2)",
-    ),
-    "abstract methods": (
-        "import abc\nclass C(abc.ABC):\n    @abc.abstractmethod\n    def f(self): pass\ndef step(a):\n    return C.__abstractmethods__",
-        "C.__abstractmethods__ = frozenset()",
-    ),
-    "place of a member": (
-        "import enum\nclass E(enum.Enum):\n    A = 1\ndef step(a):\n    return E.A._sort_order_",
-        "E.A._sort_order_ = 7",
-    ),
 }
 
 
