@@ -47,7 +47,7 @@ def searching(folder: Path, repeats: int) -> Iterator[Line]:
         index = ws._services.vectors.index(table._record)
         matrix = ws._services.vectors.matrix(table._record)
         assert index is not None
-        keys, expansion, path = matrix.keys, index.expansion, table.path
+        keys, expansion, path = matrix.keys, index.shape.expansion, table.path
 
         def search_index(query: Vectors) -> None:
             ws.search("vectors", query, k=_K).arrow()
@@ -55,7 +55,7 @@ def searching(folder: Path, repeats: int) -> Iterator[Line]:
         def search_parts(query: Vectors) -> None:
             catalog.execute(_NEWEST, ("vectors",)).fetchone()
             os.stat(path)
-            found = index._index.search(query, 2 * _K, threads=1).keys.astype(np.int64)
+            found = index.graph.search(query, 2 * _K, threads=1).keys.astype(np.int64)
             near = vectors[found].astype(np.float64) @ query.astype(np.float64)
             best = np.argsort(-near)[:_K]
             rank = pa.array(np.arange(1, _K + 1, dtype=np.int32))
@@ -187,8 +187,8 @@ def recall(folder: Path, repeats: int) -> Iterator[Line]:  # noqa: ARG001  # wha
                 index = ws._services.vectors.index(table._record)
                 how = (
                     "read one after the other"
-                    if index is None or index.expansion == 0
-                    else f"expansion {index.expansion}"
+                    if index is None or index.shape.expansion == 0
+                    else f"expansion {index.shape.expansion}"
                 )
                 line = recall_line(
                     f"recall@10: 20,000 × 384 {kind}, {precision}, {how}",

@@ -95,7 +95,7 @@ def _next_result(running: "deque[tuple[int, Future[Hits]]]") -> BatchResult:
 def _findable_rows(exact: ExactSearch, max_equals: int) -> RowNumbers | None:
     """The first `max_equals` rows of each group of rows with equal bits; None when these are all
     rows."""
-    first = first_equal_rows(exact)
+    first = first_equal_rows(exact.vectors)
     if first is None:
         return None
     order = np.argsort(first, kind="stable")

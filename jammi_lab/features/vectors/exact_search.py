@@ -10,13 +10,16 @@ Where the bound does not hold (rows so small or large that float32 under- or ove
 outside its margin) every row is computed in float64.
 """
 
-from typing import NamedTuple, Protocol
+import functools
+from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
 from jammi_lab.features.vectors.encoders.blas_threads import one_blas_thread
+from jammi_lab.features.vectors.narrow_copy import NarrowCopy, pays_off
 from jammi_lab.storage.vector_arrays import Floats, RowNumbers, check_k, check_queries
 
 Doubles = NDArray[np.float64]
@@ -28,21 +31,10 @@ RESCORE_CHUNK_SIZE = 1 << 15
 _MIN_SAFE_NORM, _MAX_SAFE_NORM = 2.0**-60, 2.0**60
 """Norms between which no float32 product of unit queries under- or overflows by more than the
 margin allows for."""
+_ROWS_PER_HIT = 256
+"""Rows per wanted hit from which a narrow copy is read."""
 _GROUPS_PER_HIT, _MIN_GROUPS = 16, 1024
 """Groups of columns per wanted hit, and at least; more groups give a tighter bound."""
-
-
-class VectorRows(Protocol):
-    """Vectors by row number, in memory or in their file."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Number of vectors and their width."""
-        ...
-
-    def vectors_at(self, rows: RowNumbers) -> Floats:
-        """The vectors of some rows: (rows, dimensions) float32. Raises TableDamaged."""
-        ...
 
 
 class Hits(NamedTuple):
@@ -79,6 +71,12 @@ class ExactSearch:
             and vectors.shape[1] < 1 << 20
         )
         self.margin = margin(vectors.shape[1])
+        self._narrow: NarrowCopy | None = None
+        self._searches = 0
+
+    @functools.cached_property
+    def _is_narrowable(self) -> bool:
+        return self._safe_norms and pays_off(self.vectors)
 
     @property
     def nbytes(self) -> int:
@@ -88,16 +86,8 @@ class ExactSearch:
             + self.norms.nbytes
             + self.inverse_norms.nbytes
             + (0 if self.order is None else self.order.nbytes)
+            + (0 if self._narrow is None else self._narrow.nbytes)
         )
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Number of vectors and their width."""
-        return len(self.vectors), int(self.vectors.shape[1])
-
-    def vectors_at(self, rows: RowNumbers) -> Floats:
-        """The vectors of some rows: (rows, dimensions) float32."""
-        return self.vectors[rows]
 
     def search(self, queries: ArrayLike, k: int, *, allow: NDArray[np.bool_] | None = None) -> Hits:
         """The `k` rows most similar to each query, or fewer when fewer exist: by descending
@@ -125,32 +115,54 @@ class ExactSearch:
 
     def _candidates(self, queries: Floats, count: int, allowed: RowNumbers | None) -> _Pairs:
         """Pairs that include the best `count` allowed rows of each query."""
+        allowed = self._without_far_rows(queries, count, allowed)
         searched_count = len(self.vectors) if allowed is None else len(allowed)
         if not self._safe_norms or searched_count <= 4 * count:
             return self._all_pairs(queries, allowed)
-        vectors, inverse, row_of = self.vectors, self.inverse_norms, None
-        excluded = None
-        if allowed is not None and 16 * len(allowed) <= len(vectors):
-            vectors, inverse, row_of = vectors[allowed], inverse[allowed], allowed
-        elif allowed is not None:
-            excluded = np.ones(len(vectors), np.bool_)
-            excluded[allowed] = False
-        wide_queries = queries.astype(np.float64)
-        units = wide_queries / np.sqrt(np.square(wide_queries).sum(1, keepdims=True))
-        approximate = dot_products(units.astype(np.float32), vectors)
-        approximate *= inverse
-        if excluded is not None:
-            approximate[:, excluded] = -np.inf
-        bounds = self._lower_bounds(approximate, count, has_excluded=excluded is not None)
+        units = _units(queries).astype(np.float32)
+        if allowed is not None and 16 * searched_count <= len(self.vectors):
+            approximate = dot_products(units, self.vectors[allowed]) * self.inverse_norms[allowed]
+        else:
+            approximate = dot_products(units, self.vectors)
+            approximate *= self.inverse_norms
+            if allowed is not None:
+                approximate = approximate[:, allowed]
+        bounds = _lower_bounds(approximate, count, self.margin)
         flat = np.flatnonzero(approximate >= bounds[:, None])
-        query, row = np.divmod(flat, len(vectors))
-        if row_of is not None:
-            row = row_of[row]
+        query, row = np.divmod(flat, searched_count)
+        if allowed is not None:
+            row = allowed[row]
         similarity = similarities(self.vectors, self.norms, queries, query, row)
         if (np.abs(approximate.reshape(-1)[flat] - similarity) > self.margin).any():
             # only with a BLAS that computes in less than float32; never seen
             return self._all_pairs(queries, allowed)
         return _Pairs(query, row, similarity)
+
+    def _without_far_rows(
+        self, queries: Floats, count: int, allowed: RowNumbers | None
+    ) -> RowNumbers | None:
+        """The allowed rows without those that a copy of fewer bytes rules out. The copy is made at
+        the second search, as the first may stay the only one, and given up where it rules out too
+        few."""
+        total = len(self.vectors)
+        if len(queries) > 1 or _ROWS_PER_HIT * count > total or not self._is_narrowable:
+            return allowed
+        if allowed is not None and 16 * len(allowed) <= total:
+            return allowed
+        self._searches += 1
+        if self._searches == 1:
+            return allowed
+        narrow = self._narrow = self._narrow or NarrowCopy(self.vectors, self.norms)
+        near, error = narrow.similarities(_units(queries)[0])
+        if allowed is not None:
+            near = near[allowed]
+        rows = np.flatnonzero(near >= _lower_bounds(near[None], count, error))
+        if 16 * len(rows) > total:
+            self._narrow, self._is_narrowable = None, False
+            return allowed
+        if allowed is not None:
+            rows = allowed[rows]
+        return rows
 
     def _all_pairs(self, queries: Floats, allowed: RowNumbers | None) -> _Pairs:
         """The pairs of each query and all allowed rows."""
@@ -159,20 +171,6 @@ class ExactSearch:
         row = np.tile(rows, len(queries))
         return _Pairs(query, row, similarities(self.vectors, self.norms, queries, query, row))
 
-    def _lower_bounds(self, approximate: Floats, count: int, *, has_excluded: bool) -> Floats:
-        """(q,): what the best `count` numbers of each row are not below. The maxima of groups of
-        columns bound the k-th best, too, and are fewer; with excluded columns, whole groups may be
-        excluded."""
-        groups = max(_MIN_GROUPS, _GROUPS_PER_HIT * count)
-        size = approximate.shape[1] // groups
-        numbers = approximate
-        if size >= 2 and not has_excluded:
-            grouped = approximate[:, : size * groups].reshape(len(approximate), size, groups)
-            numbers = grouped.max(1)
-        kth_best = np.partition(numbers, -count, axis=1)[:, -count].astype(np.float64)
-        rounded = (kth_best - 2 * self.margin).astype(np.float32)
-        return np.nextafter(rounded, np.float32(-np.inf))
-
     def _best(self, pairs: _Pairs, count: int) -> Hits:
         """The best `count` pairs of each query."""
         tie = pairs.row if self.order is None else self.order[pairs.row]
@@ -180,6 +178,27 @@ class ExactSearch:
         query = pairs.query[order]
         best = order[np.arange(len(query)) - np.searchsorted(query, query) < count]
         return Hits(pairs.row[best].reshape(-1, count), pairs.similarity[best].reshape(-1, count))
+
+
+def _lower_bounds(approximate: Floats, count: int, error: float) -> Floats:
+    """(q,): what the best `count` numbers of each row are not below, when each number is off by
+    `error`. The maxima of groups of columns bound the k-th best, too, and are fewer."""
+    groups = max(_MIN_GROUPS, _GROUPS_PER_HIT * count)
+    size = approximate.shape[1] // groups
+    numbers = approximate
+    if size >= 2:
+        grouped = approximate[:, : size * groups].reshape(len(approximate), size, groups)
+        numbers = grouped.max(1)
+    kth_best = np.partition(numbers, -count, axis=1)[:, -count].astype(np.float64)
+    rounded = (kth_best - 2 * error).astype(np.float32)
+    return np.nextafter(rounded, np.float32(-np.inf))
+
+
+def _units(queries: Floats) -> Doubles:
+    """(q, d): the queries at unit length."""
+    wide_queries = queries.astype(np.float64)
+    units: Doubles = wide_queries / np.sqrt(np.square(wide_queries).sum(1, keepdims=True))
+    return units
 
 
 def dot_products(units: Floats, vectors: Floats) -> Floats:
@@ -217,21 +236,32 @@ def row_norms(vectors: Floats) -> Doubles:
     return np.sqrt(out, out=out)
 
 
-def first_unusable(norms: Doubles) -> tuple[int, str] | None:
-    """The row number of the first vector that cannot be searched, and what is wrong with it; None
-    when all can. One test suffices: its norm in float64 is finite and above zero."""
-    invalid = ~(np.isfinite(norms) & (norms > 0))
-    if not invalid.any():
-        return None
-    row = int(invalid.argmax())
-    return row, "is all zeros" if norms[row] == 0 else "is not finite"
+def check_directions(
+    norms: Doubles, keys: pa.Array, column: str = "vector", *, table: str = "", hint: str = ""
+) -> None:
+    """Raise SchemaMismatch, with its key, for the first vector that cannot be searched: one that is
+    not finite or all zeros. `norms`: in float64."""
+    unusable = ~(np.isfinite(norms) & (norms > 0))
+    if not unusable.any():
+        return
+    row = int(unusable.argmax())
+    key, problem = keys[row].as_py(), "is all zeros" if norms[row] == 0 else "is not finite"
+    raise SchemaMismatch(
+        f"The vector of key {key!r} {problem}.",
+        table=table,
+        column=column,
+        expected="finite numbers, not all zero",
+        actual=problem,
+        key=key,
+        hint=hint,
+    )
 
 
 def normalize_checked(vectors: Floats) -> Floats:
     """(n, d) float32: the vectors at unit length; their norms are computed in float64, so that very
     small and large vectors work, too. Raises SchemaMismatch for one without a direction."""
     norms = row_norms(vectors)
-    if first_unusable(norms) is not None:
+    if not (np.isfinite(norms) & (norms > 0)).all():
         raise SchemaMismatch(
             "A vector has no direction.",
             column="vector",

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.core.identifiers import fold, near_names
-from jammi_lab.features.vectors.exact_search import first_unusable, row_norms
+from jammi_lab.features.vectors.exact_search import check_directions, row_norms
 from jammi_lab.storage.parquet import decoded_column
 from jammi_lab.storage.vector_arrays import key_ranks, to_keys, to_matrix
 
@@ -29,18 +28,16 @@ def _vector_column(table: pa.Table, vector: str) -> str:
     """The vector column. The default name `vec` also finds `vector`, which our own and many other
     tables use."""
     names = {fold(str(n)) for n in table.schema.names}
-    return (
-        "vector" if fold(vector) == "vec" and "vec" not in names and "vector" in names else vector
-    )
+    if fold(vector) == "vec" and "vec" not in names and "vector" in names:
+        return "vector"
+    return vector
 
 
 def _column_hint(name: str, names: list[str]) -> str:
     suggestions = near_names(name, names)
-    return (
-        f"Did you mean {suggestions[0]}?"
-        if suggestions
-        else "Name the key with key=, the vectors with vector=."
-    )
+    if suggestions:
+        return f"Did you mean {suggestions[0]}?"
+    return "Name the key with key=, the vectors with vector=."
 
 
 def sorted_table(table: pa.Table, key_name: str, vector_name: str) -> pa.Table:
@@ -67,7 +64,7 @@ def sorted_table(table: pa.Table, key_name: str, vector_name: str) -> pa.Table:
     keys = _uuids_to_text(to_keys(decoded_column(table.column(key)), key))
     ranks = key_ranks(keys, key)
     matrix = to_matrix(table.column(vector), name=vector)
-    _check_vectors(matrix, keys, vector)
+    check_directions(row_norms(matrix), keys, vector, hint="Correct or exclude it.")
     flat = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
     other_columns = {str(n): table.column(n) for n in table.schema.names if n not in (key, vector)}
     if conflicting := [n for n in other_columns if fold(n) in ("key", "vector")]:
@@ -86,17 +83,3 @@ def _uuids_to_text(keys: pa.Array) -> pa.Array:
     if not isinstance(keys.type, pa.UuidType):
         return keys
     return pa.array([str(key) for key in keys.to_pylist()], pa.string())
-
-
-def _check_vectors(matrix: NDArray[np.float32], keys: pa.Array, vector: str) -> None:
-    """Raise SchemaMismatch unless every vector can be searched."""
-    unusable = first_unusable(row_norms(matrix))
-    if unusable is not None:
-        row, problem = unusable
-        raise SchemaMismatch(
-            f"The vector of key {keys[row].as_py()!r} {problem}.",
-            column=vector,
-            expected="finite numbers, not all zero",
-            actual=problem,
-            hint="Correct or exclude it.",
-        )

@@ -17,7 +17,7 @@ from jammi_lab.core.errors import SchemaMismatch, TableDamaged
 from jammi_lab.features.vectors.exact_search import (
     ExactSearch,
     Hits,
-    first_unusable,
+    check_directions,
     row_norms,
     similarities,
 )
@@ -32,7 +32,6 @@ from jammi_lab.storage.vector_arrays import (
     storage_array,
     to_arrow_rows,
     to_keys,
-    to_matrix,
     to_numpy,
     to_row_numbers,
     to_scalar,
@@ -71,7 +70,9 @@ class KeyedRows:
             position = -1 if is_lossy else pc.index(storage_array(self.keys), key_scalar).as_py()
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
             return None  # a value of another type is not a key
-        return int(position) if position >= 0 else None
+        if position < 0:
+            return None
+        return int(position)
 
     def keys_at(self, rows: RowNumbers) -> pa.Array:
         """The keys of some rows, in their own type."""
@@ -135,86 +136,59 @@ class Matrix(KeyedRows):
         self._exact: ExactSearch | None = None
 
     @classmethod
-    def from_file_lazily(cls, path: Path, *, key: str = "key", vector: str = "vector") -> Self:
+    def from_file_lazily(cls, path: Path) -> Self:
         """A matrix whose vectors stay in the file until all of them are needed. Raises as
         `from_parquet`."""
         try:
-            rows = ParquetRowReader.for_column(path, vector)
+            rows = ParquetRowReader.for_column(path, "vector")
             with pq.ParquetFile(path) as file:
-                keys = to_keys(file.read([key]).column(0), key)
-                width = vector_width(file.schema_arrow.field(vector).type, vector)
+                keys = to_keys(file.read(["key"]).column(0))
+                width = vector_width(file.schema_arrow.field("vector").type)
         except (KeyError, pa.ArrowException, OSError):
-            return cls.from_parquet(path, key=key, vector=vector)
+            return cls.from_parquet(path)
         if rows is None or width is None:
-            return cls.from_parquet(path, key=key, vector=vector)
+            return cls.from_parquet(path)
         matrix = cls.__new__(cls)
-        matrix._initialize(
-            keys, width, rows, lambda: cls.from_parquet(path, key=key, vector=vector).vectors
-        )
+        matrix._initialize(keys, width, rows, lambda: cls.from_parquet(path).vectors)
         return matrix
 
     @classmethod
-    def from_arrow(
-        cls,
-        table: pa.Table,
-        *,
-        key: str = "key",
-        vector: str = "vector",
-        dimensions: int | None = None,
-    ) -> Self:
-        """A matrix of an Arrow table, without a copy when the vectors are one chunk of FLOAT[n].
-        Raises SchemaMismatch, DuplicateKey."""
-        for name in (key, vector):
-            if name not in table.column_names:
-                raise SchemaMismatch(
-                    f"There is no column {name!r}.",
-                    column=name,
-                    expected=name,
-                    actual=", ".join(table.column_names),
-                )
-        return cls(
-            to_keys(table.column(key), key),
-            to_matrix(table.column(vector), dimensions=dimensions, name=vector),
-        )
-
-    @classmethod
-    def from_parquet(cls, path: StoragePath, *, key: str = "key", vector: str = "vector") -> Self:
-        """A matrix of a result table's file, whose bytes the caller has verified. Raises
-        TableDamaged when the file cannot be read, SchemaMismatch, DuplicateKey."""
+    def from_parquet(cls, path: StoragePath) -> Self:
+        """A matrix of a result table's file with the columns key and vector, whose bytes the caller
+        has verified. Raises TableDamaged when the file cannot be read, SchemaMismatch,
+        DuplicateKey."""
         try:
             with (
                 open_for_reading(path) as raw,
                 pq.ParquetFile(raw, buffer_size=1 << 20, pre_buffer=False) as file,
             ):
-                kind = file.schema_arrow.field(vector).type
-                count = file.metadata.num_rows
-                if (width := vector_width(kind, vector)) is None:
-                    return cls.from_arrow(file.read([key, vector]), key=key, vector=vector)
-                vectors = np.empty((count, width), np.float32)
+                width = file.schema_arrow.field("vector").type.list_size
+                vectors = np.empty((file.metadata.num_rows, width), np.float32)
                 keys: list[pa.Array] = []
                 first_row = 0
                 for batch in file.iter_batches(
-                    BATCH_ROWS, columns=[key, vector], use_threads=False
+                    BATCH_ROWS, columns=["key", "vector"], use_threads=False
                 ):
                     vectors[first_row : first_row + len(batch)] = chunk_matrix(
-                        batch.column(vector), width, vector, first_row
+                        batch.column("vector"), width, "vector", first_row
                     )
-                    keys.append(batch.column(key))
+                    keys.append(batch.column("key"))
                     first_row += len(batch)
-                chunked = pa.chunked_array(keys, file.schema_arrow.field(key).type)
+                chunked = pa.chunked_array(keys, file.schema_arrow.field("key").type)
         except FileNotFoundError as error:
             raise TableDamaged(
                 f"The file {path.name} no longer exists.", table=path.stem
             ) from error
-        except KeyError as error:
+        except (KeyError, AttributeError) as error:
             raise SchemaMismatch(
-                f"The file {path.name} has no columns {key!r} and {vector!r}.", column=vector
+                f"The file {path.name} has no columns 'key' and 'vector' of type FLOAT[n].",
+                column="vector",
             ) from error
         except (pa.ArrowException, OSError) as error:
             raise TableDamaged(
                 f"The file {path.name} cannot be read as Parquet.", table=path.stem
             ) from error
-        return cls(to_keys(chunked, key), vectors)
+        return cls(to_keys(chunked), vectors)
 
     @property
     def exact(self) -> ExactSearch:
@@ -224,7 +198,7 @@ class Matrix(KeyedRows):
                 vectors = self._load().view()
                 vectors.flags.writeable = False
                 exact = ExactSearch(vectors, self.order)
-                _check_vectors(exact, self.keys)
+                check_directions(exact.norms, self.keys)
                 self._exact, self._load = exact, lambda: vectors
             return self._exact
 
@@ -318,16 +292,3 @@ class Matrix(KeyedRows):
             ).all(1)
             rows[batch] = np.where(is_equal, matched, -1)
         return rows
-
-
-def _check_vectors(exact: ExactSearch, keys: pa.Array) -> None:
-    """Raise SchemaMismatch for vectors that are not finite or all zeros."""
-    unusable = first_unusable(exact.norms)
-    if unusable is not None:
-        row, problem = unusable
-        raise SchemaMismatch(
-            f"The vector of key {keys[row].as_py()!r} {problem}.",
-            column="vector",
-            expected="finite, not all zero",
-            actual=problem,
-        )

@@ -38,7 +38,9 @@ def stored_path(path: str | os.PathLike[str], folder: Path) -> str:
             hint="Pass a folder or file of model files, or an encoder object.",
         )
     relative_path = os.path.relpath(absolute_path, folder)
-    return absolute_path if relative_path.split(os.sep)[0] == os.pardir else relative_path
+    if relative_path.split(os.sep)[0] == os.pardir:
+        return absolute_path
+    return relative_path
 
 
 def digest_files(path: str | os.PathLike[str]) -> str:

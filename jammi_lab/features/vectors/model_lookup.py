@@ -154,7 +154,11 @@ class ModelEncoders:
                 "and no model of that name is registered.",
                 hint=f"Create it again and call ws.models.register({name!r}, encoder).",
             )
-        raise ModelNotFound(
+        raise self.unknown_name(name)
+
+    def unknown_name(self, name: str) -> ModelNotFound:
+        """The error for a name that no model has."""
+        return ModelNotFound(
             f"There is no model {name!r}.",
             near=near_names(name, self.names()),
             hint=f"ws.models lists the models; ws.models.register({name!r}, encoder) adds one.",

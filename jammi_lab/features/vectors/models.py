@@ -21,7 +21,7 @@ from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import InvalidArgument, ModelNotFound, NameInvalid, WorkspaceReadOnly
 from jammi_lab.core.forms import form, listing_table
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun
-from jammi_lab.core.identifiers import check_name, fold, near_names
+from jammi_lab.core.identifiers import check_name, fold
 from jammi_lab.core.model_records import Evaluation, ModelRecord, Reference, Training
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.value import short_digest
@@ -87,11 +87,9 @@ class Model(ReprMixin):
     @property
     def artifact(self) -> str | None:
         """The absolute path of its files."""
-        return (
-            None
-            if self._record.artifact is None
-            else str(self._models._folder / self._record.artifact)
-        )
+        if self._record.artifact is None:
+            return None
+        return str(self._models._folder / self._record.artifact)
 
     @property
     def base(self) -> str | None:
@@ -340,13 +338,7 @@ class Models(ReprMixin):
                 f"The model {name!r} has no version {version}; it has "
                 f"{', '.join(map(str, versions))}."
             )
-        registered = dict.fromkeys(model.name for model in self._catalog.models.list())
-        names = [*registered, *BUILT_IN_NAMES]
-        return ModelNotFound(
-            f"There is no model {name!r}.",
-            near=near_names(name, names),
-            hint="ws.models lists the models; ws.models.register adds one.",
-        )
+        return self._encoders.unknown_name(name)
 
     def _new_record_fields(self) -> dict[str, str]:
         clock = self._clock

@@ -101,7 +101,9 @@ class NeighborGraph(Producer):
         index = None
         if not exact and table.record is not None:
             index = ctx.part(VectorIndexes).index(table.record, build=True)
-        if index is None or not index.expansion:  # measured to be slower than reading all vectors
+        if (
+            index is None or not index.shape.expansion
+        ):  # measured to be slower than reading all vectors
             blocks = nearest_others(matrix.exact, self.k, on_rows=report_progress)
         else:
             oversample = ctx.part(Settings)["vectors.oversample"]

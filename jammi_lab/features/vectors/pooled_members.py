@@ -110,8 +110,6 @@ def _number_targets(values: pa.Array, name: str) -> tuple[pa.Array, RowNumbers]:
 
 def _restore_type(values: pa.Array, kind: pa.DataType) -> pa.Array:
     """The values in the extension type that they came in."""
-    return (
-        pa.ExtensionArray.from_storage(kind, values)
-        if isinstance(kind, pa.BaseExtensionType)
-        else values
-    )
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(kind, values)
+    return values

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jammi_lab.core.errors import SchemaMismatch
-from jammi_lab.features.vectors.exact_search import first_unusable, row_norms
+from jammi_lab.features.vectors.exact_search import check_directions, row_norms
 from jammi_lab.steps.jobs import RunningJob, TableRows
 from jammi_lab.steps.key_types import common_type, to_common_type
 from jammi_lab.storage.vector_arrays import Floats, RowNumbers, to_row_numbers
@@ -32,18 +32,13 @@ class PooledVectors(TableRows):
     def set_rows(self, keys: pa.Array, vectors: Floats) -> None:
         """Set the rows. Raises SchemaMismatch, with the key, for a vector that is not finite or all
         zeros."""
-        unusable = first_unusable(row_norms(vectors))
-        if unusable is not None:
-            row, problem = unusable
-            raise SchemaMismatch(
-                f"The vector of {self._name!r} for key {keys[row].as_py()!r} {problem}.",
-                table=self._name,
-                column="vector",
-                expected="finite numbers, not all zero",
-                actual=problem,
-                hint="The combined vectors cancel out: exclude that row, or give its own vector "
-                "more weight.",
-            )
+        check_directions(
+            row_norms(vectors),
+            keys,
+            table=self._name,
+            hint="The combined vectors cancel out: exclude that row, or give its own vector more "
+            "weight.",
+        )
         flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
         self._table = pa.table({"key": keys, "vector": flat})
 

@@ -12,10 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jammi_lab.core.errors import SchemaMismatch
-from jammi_lab.features.vectors.exact_search import ExactSearch
 from jammi_lab.features.vectors.index import hnsw as ann
 from jammi_lab.features.vectors.index import search as approximate
-from jammi_lab.features.vectors.index.hnsw import AnnIndex, BuildParameters
+from jammi_lab.features.vectors.index.files import BuildParameters
+from jammi_lab.features.vectors.index.hnsw import AnnIndex
 from jammi_lab.features.vectors.matrix import Matrix
 from tests.features.vectors.saved import bytes_of
 from tests.sizes import examples
@@ -244,7 +244,7 @@ def test_a_row_that_is_there_thousands_of_times_costs_the_others_nothing(precisi
     vectors[np.random.default_rng(0).choice(6000, 3000, replace=False)] = vectors[1]
     matrix, index = indexed(vectors, precision, oversample=2)
     queries = np.concatenate([made(50, 24, "clustered", seed=1), vectors[1:2] * 2])
-    assert index.expansion == 0  # its copies lead to each other alone
+    assert index.shape.expansion == 0  # its copies lead to each other alone
     assert approximate.search(matrix, index, queries, 10) is None
     assert recall(matrix, index, queries) == 1
     many = found_through(matrix, index, vectors[1], 3500)
@@ -314,7 +314,7 @@ def test_vectors_that_all_point_nearly_one_way_are_found_at_every_precision(prec
 
 def test_vectors_without_structure_are_read_one_after_the_other():
     matrix, index = indexed(made(6000, 256, "uniform"), "i8")
-    assert index.expansion == 0
+    assert index.shape.expansion == 0
     queries = made(5, 256, "uniform", seed=1)
     assert approximate.search(matrix, index, queries, 10) is None
     assert approximate.search(matrix, index, queries, 10, expansion=64) is not None
@@ -325,7 +325,7 @@ def test_an_index_of_another_kind_than_it_is_said_to_be_is_refused(many):
     _, index, _ = many
     body, shape = bytes_of(index), index.shape
     assert ann.open_index(body, shape) is not None
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     for other in (
         replace(shape, count=2999),
@@ -409,12 +409,17 @@ def test_an_index_says_how_much_memory_it_takes(many):
 
 
 def test_an_index_of_a_vector_without_a_direction_is_not_made():
-    class Zeros(ExactSearch):
+    class Zeros(Matrix):
         def vectors_at(self, rows):
             return np.zeros((len(rows), self.shape[1]), np.float32)
 
     with pytest.raises(SchemaMismatch, match="no direction"):
-        ann.build_index(Zeros(made(100, 8, "uniform")), BuildParameters("bf16", 16, 64), 4, quietly)
+        ann.build_index(
+            Zeros(pa.array(range(100)), made(100, 8, "uniform")),
+            BuildParameters("bf16", 16, 64),
+            4,
+            quietly,
+        )
 
 
 def test_nothing_is_lost_where_a_graph_begins(monkeypatch):

@@ -5,6 +5,7 @@ import os
 import random
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from jammi_lab.core.user_key import is_own_seal, seal
 from jammi_lab.features.vectors.index import files as index_files
 from jammi_lab.features.vectors.index import hnsw as ann
-from jammi_lab.features.vectors.index.hnsw import BuildParameters
+from jammi_lab.features.vectors.index.files import BuildParameters
 from jammi_lab.features.vectors.matrix import Matrix
 from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.store.sidecars import (
@@ -66,19 +67,10 @@ def test_what_is_written_is_read_again(parquet, written, moved):
     assert index_files.read_manifest(parquet) == written and index_files.is_complete(
         parquet, written
     )
-    assert (written.table, written.precision, written.connectivity, written.build_expansion) == (
-        "d" * 64,
-        "bf16",
-        8,
-        32,
-    )
-    assert (
-        written.metric,
-        written.format_version,
-        written.dimensions,
-        written.count,
-        written.removed,
-    ) == ("cosine", 3, 16, 299, 1)
+    shape = written.shape
+    assert (written.table, written.metric, written.format_version) == ("d" * 64, "cosine", 3)
+    assert shape.parameters == BuildParameters("bf16", 8, 32)
+    assert (shape.dimensions, shape.count, shape.removed) == (16, 299, 1)
     found, (index, matrix) = index_files.load_index(parquet, written), moved
     assert (
         found.candidates(matrix.vectors[:5], 9) == index.candidates(matrix.vectors[:5], 9)
@@ -187,10 +179,18 @@ def test_a_manifest_of_another_format_or_metric_is_none(parquet, written, change
 
 @pytest.mark.parametrize(
     "changes",
-    [{"usearch_version": "1.0"}, {"count": 298}, {"dimensions": 8}, {"precision": "f16"}],
+    [
+        {"usearch_version": "1.0"},
+        {"shape": {"count": 298}},
+        {"shape": {"dimensions": 8}},
+        {"shape": {"parameters": BuildParameters("f16", 8, 32)}},
+    ],
     ids=str,
 )
 def test_an_index_of_another_version_or_shape_is_not_loaded(parquet, written, changes):
+    if "shape" in changes:
+        shape = msgspec.structs.replace(written.shape, **changes["shape"])
+        changes = {"shape": msgspec.to_builtins(shape)}
     altered(parquet, **changes)
     assert index_files.load_index(parquet, index_files.read_manifest(parquet)) is None
 
@@ -277,7 +277,7 @@ def test_a_write_that_fails_leaves_no_temporary_file_and_no_index_that_lies(
     assert not [p for p in parquet.parent.iterdir() if p.name.endswith(".tmp")]
     manifest = index_files.read_manifest(parquet)
     found = None if manifest is None else index_files.load_index(parquet, manifest)
-    assert found is None or found.shape.count == manifest.count
+    assert found is None or found.shape.count == manifest.shape.count
 
 
 def test_no_file_of_an_index_is_written_over_so_that_no_crash_mixes_two_of_one_size(parquet, moved):

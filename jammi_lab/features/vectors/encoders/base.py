@@ -164,22 +164,16 @@ def _check_values(vectors: Floats, encoder: Encoder, keys: Sequence[Any]) -> Non
     is_unusable = ~np.isfinite(vectors).all(1) | ~vectors.any(1)
     if is_unusable.any():
         position = int(is_unusable.argmax())
+        problem = "a vector that is not finite"
         if np.isfinite(vectors[position]).all():
-            raise _output_error(
-                encoder,
-                "returned a vector of zeros",
-                keys,
-                position,
-                "a vector with a direction",
-                "all zeros",
-            )
+            problem = "a vector of zeros"
         raise _output_error(
             encoder,
-            "returned a vector that is not finite",
+            f"returned {problem}",
             keys,
             position,
-            "finite numbers",
-            "NaN or infinity",
+            "finite numbers, not all zero",
+            problem,
         )
 
 

@@ -38,7 +38,7 @@ from jammi_lab.store.sidecars import (
 )
 
 if TYPE_CHECKING:
-    from jammi_lab.features.vectors.index.hnsw import AnnIndex, IndexShape
+    from jammi_lab.features.vectors.index.hnsw import AnnIndex
 
 FORMAT_VERSION = 3
 _METRIC = "cosine"
@@ -54,26 +54,41 @@ class IndexFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Size in bytes."""
 
 
+class BuildParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Build parameters of an index."""
+
+    precision: str
+    """bf16, f16, i8 or f32."""
+    connectivity: int
+    """Edges per vector in the graph."""
+    build_expansion: int
+    """Candidates considered when a vector is inserted."""
+
+
+class IndexShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything needed to use an index besides its bytes."""
+
+    parameters: BuildParameters
+    dimensions: int
+    count: int
+    """Rows of the table in the index."""
+    expansion: int
+    """Search expansion, as measured; 0 where reading every vector is less work."""
+    removed: int = 0
+    """Vectors removed since the index was built."""
+    first_label: int = 0
+    """The number in the graph of the first row; the others follow."""
+    scale: float = 1.0
+    """The factor of each component of a unit vector where integers are stored: it maps the largest
+    one to the largest integer."""
+
+
 class IndexManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The manifest of an index: what it contains, and of which vectors."""
 
     table: str
     """SHA-256 of the Parquet file with the vectors."""
-    precision: str
-    """bf16, f16, i8 or f32."""
-    connectivity: int
-    build_expansion: int
-    search_expansion: int
-    """As measured; 0 where reading every vector is less work than the graph."""
-    dimensions: int
-    count: int
-    """Rows of the table, all of which are in the index."""
-    removed: int
-    """Rows removed from the index since it was built."""
-    first_label: int
-    """The number in the graph of the first row; the others follow."""
-    scale: float
-    """The factor of each component of a unit vector; 1 unless integers are stored."""
+    shape: IndexShape
     body: IndexFile
     usearch_version: str
     metric: str = _METRIC
@@ -106,19 +121,12 @@ class _SignedManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seal: str
 
 
-class _ManifestHeader(msgspec.Struct, frozen=True):
-    """The common part of manifests of all formats."""
-
-    format_version: int
-
-
 def write_index(parquet: StoragePath, table: str, ann: "AnnIndex") -> tuple[IndexManifest, bytes]:
     """Write an index beside its table; returns its manifest and the bytes of its graph. `table`:
     the digest of the Parquet file.
 
     The index is unusable afterwards: its memory is released before the bytes are read back. The
     manifest is written last. On failure no new file remains. Raises OSError."""
-    shape = ann.shape
     with _index_files(parquet) as files:
         fault_point("index.before_write")
         ann.save(files[GRAPH_SUFFIX].temp)
@@ -126,15 +134,7 @@ def write_index(parquet: StoragePath, table: str, ann: "AnnIndex") -> tuple[Inde
         body = files[GRAPH_SUFFIX].temp.read_bytes()
         manifest = IndexManifest(
             table=table,
-            precision=shape.parameters.precision,
-            connectivity=shape.parameters.connectivity,
-            build_expansion=shape.parameters.build_expansion,
-            search_expansion=shape.expansion,
-            dimensions=shape.dimensions,
-            count=shape.count,
-            removed=shape.removed,
-            first_label=shape.first_label,
-            scale=shape.scale,
+            shape=ann.shape,
             body=IndexFile(digest=hashlib.sha256(body).hexdigest(), size=len(body)),
             usearch_version=usearch_version(),
         )
@@ -179,44 +179,37 @@ def _index_files(parquet: StoragePath) -> Iterator[dict[str, AtomicFile | Remote
 def read_manifest(parquet: StoragePath) -> IndexManifest | None:
     """The manifest of the index beside a table; None when there is none in the current format
     that this user's kernels wrote. Raises OSError."""
-    try:
-        signed = _read_signed(sidecar_path(parquet, MANIFEST_SUFFIX))
-        if signed is None or not is_own_seal(signed.index, signed.seal):
-            return None
-        manifest = msgspec.json.decode(signed.index, type=IndexManifest)
-    except (msgspec.MsgspecError, RecursionError, ValueError):
+    signed = _read_signed(sidecar_path(parquet, MANIFEST_SUFFIX))
+    if signed is None or not is_own_seal(signed.index, signed.seal):
         return None
-    is_current = (manifest.format_version, manifest.metric) == (FORMAT_VERSION, _METRIC)
-    return manifest if is_current else None
+    try:
+        manifest = msgspec.json.decode(signed.index, type=IndexManifest)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    if (manifest.format_version, manifest.metric) != (FORMAT_VERSION, _METRIC):
+        return None
+    return manifest
 
 
 def missing_reason(parquet: StoragePath) -> str:
-    """Why `read_manifest` returns None: "missing", "outdated" (written by another release
-    or user) or "damaged". Raises OSError."""
-    try:
-        if not exists(sidecar_path(parquet, MANIFEST_SUFFIX)):
-            return "missing"
-        signed = _read_signed(sidecar_path(parquet, MANIFEST_SUFFIX))
-        if signed is None:
-            return "damaged"
-        header = msgspec.json.decode(signed.index, type=_ManifestHeader)
-    except (msgspec.MsgspecError, RecursionError, ValueError):
-        return "damaged"
-    is_current = header.format_version == FORMAT_VERSION
-    return "damaged" if is_current and is_own_seal(signed.index, signed.seal) else "outdated"
+    """Why `read_manifest` returns None: "missing", "damaged", or "outdated" (written by another
+    release or user). Raises OSError."""
+    path = sidecar_path(parquet, MANIFEST_SUFFIX)
+    if not exists(path):
+        return "missing"
+    return "damaged" if _read_signed(path) is None else "outdated"
 
 
 def _read_signed(path: StoragePath) -> _SignedManifest | None:
-    """The contents of a manifest file if its digest is right; else None. Raises OSError and what
-    msgspec raises."""
+    """The contents of a manifest file if its digest is right; else None. Raises OSError."""
     try:
         body = _read_limited(path, _MAX_MANIFEST_BYTES)
-    except FileNotFoundError:
+        signed = msgspec.json.decode(body or b"", type=_SignedManifest)
+    except (FileNotFoundError, msgspec.MsgspecError, RecursionError, ValueError):
         return None
-    if body is None:
+    if hashlib.sha256(signed.index).hexdigest() != signed.digest:
         return None
-    signed = msgspec.json.decode(body, type=_SignedManifest)
-    return signed if hashlib.sha256(signed.index).hexdigest() == signed.digest else None
+    return signed
 
 
 def load_index(parquet: StoragePath, manifest: IndexManifest) -> "AnnIndex | None":
@@ -227,7 +220,7 @@ def load_index(parquet: StoragePath, manifest: IndexManifest) -> "AnnIndex | Non
     if manifest.usearch_version != usearch_version():
         return None
     body = read_verified(sidecar_path(parquet, GRAPH_SUFFIX), manifest.body)
-    return None if body is None else open_index(body, shape_of(manifest))
+    return None if body is None else open_index(body, manifest.shape)
 
 
 @functools.cache
@@ -237,21 +230,6 @@ def usearch_version() -> str:
     return ".".join(importlib.metadata.version("usearch").split(".")[:2])
 
 
-def shape_of(manifest: IndexManifest) -> "IndexShape":
-    """The shape of the index that a manifest describes."""
-    from jammi_lab.features.vectors.index.hnsw import BuildParameters, IndexShape
-
-    return IndexShape(
-        BuildParameters(manifest.precision, manifest.connectivity, manifest.build_expansion),
-        manifest.dimensions,
-        manifest.count,
-        manifest.search_expansion,
-        manifest.removed,
-        manifest.first_label,
-        manifest.scale,
-    )
-
-
 def read_verified(path: StoragePath, file: IndexFile) -> bytes | None:
     """The bytes of a file when they match the recorded digest; None otherwise and when the file is
     gone. Raises OSError."""
@@ -259,13 +237,9 @@ def read_verified(path: StoragePath, file: IndexFile) -> bytes | None:
         body = _read_limited(path, file.size)
     except FileNotFoundError:
         return None
-    return (
-        body
-        if body is not None
-        and len(body) == file.size
-        and hashlib.sha256(body).hexdigest() == file.digest
-        else None
-    )
+    if body is None or len(body) != file.size or hashlib.sha256(body).hexdigest() != file.digest:
+        return None
+    return body
 
 
 def _read_limited(path: StoragePath, max_bytes: int) -> bytes | None:
@@ -274,7 +248,9 @@ def _read_limited(path: StoragePath, max_bytes: int) -> bytes | None:
         return path.read(max_bytes)
     with open_for_reading(path) as file:
         body = file.read(max_bytes + 1)
-    return body if len(body) <= max_bytes else None
+    if len(body) > max_bytes:
+        return None
+    return body
 
 
 def is_complete(parquet: StoragePath, manifest: IndexManifest) -> bool:

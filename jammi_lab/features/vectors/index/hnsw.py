@@ -13,16 +13,17 @@ import contextlib
 import errno
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from jammi_lab.core.module_imports import import_modules
 from jammi_lab.features.vectors.encoders.blas_threads import usable_cores
 from jammi_lab.features.vectors.exact_search import normalize_checked
+from jammi_lab.features.vectors.index.files import BuildParameters, IndexShape
 from jammi_lab.storage.vector_arrays import Floats, RowNumbers
 
 if TYPE_CHECKING:
@@ -56,62 +57,19 @@ ProgressCallback = Callable[[int], None]
 """Progress callback: the number of vectors inserted. It may raise to stop the build."""
 
 
-@dataclass(frozen=True)
-class BuildParameters:
-    """Build parameters of an index."""
-
-    precision: str
-    """bf16, f16, i8 or f32."""
-    connectivity: int
-    """Edges per vector in the graph."""
-    build_expansion: int
-    """Candidates considered when a vector is inserted."""
-
-
-@dataclass(frozen=True)
-class IndexShape:
-    """Everything needed to use an index besides its bytes."""
-
-    parameters: BuildParameters
-    dimensions: int
-    count: int
-    """Rows of the table in the index."""
-    expansion: int
-    """Search expansion; 0 where reading every vector is less work."""
-    removed: int = 0
-    """Vectors removed since the index was built."""
-    first_label: int = 0
-    """The number in the graph of the first row; the others follow."""
-    scale: float = 1.0
-    """The factor of each component of a unit vector where integers are stored: it maps the largest
-    one to the largest integer."""
-
-    def encode(self, units: Floats, scale: float | NDArray[np.float32] | None = None) -> Any:
-        """(n, d): unit vectors as passed to the graph. `scale`: replaces that of the rows."""
-        if self.parameters.precision != "i8":
-            return units
-        integers = np.rint(units * (self.scale if scale is None else scale))
-        return np.clip(integers, -_MAX_INTEGER, _MAX_INTEGER).astype(np.int8)
-
-    def encode_queries(self, units: Floats) -> Any:
-        """(q, d): unit queries as passed to the graph. A scaled query gives the same order, so each
-        uses the full range of integers."""
-        return self.encode(units, _MAX_INTEGER / np.abs(units).max(1, keepdims=True))
-
-
 class AnnIndex:
     """An index that returns candidate rows for queries. Thread-safe."""
 
     def __init__(self, index: "Index", shape: IndexShape, body: Any = None) -> None:
         """`body`: the bytes that the graph is a view of."""
-        self.shape, self._index, self._body = shape, index, body
+        self.shape, self.graph, self._body = shape, index, body
         self._lock = threading.Lock()
 
     def detach_bytes(self) -> Any:
         """Release the graph and return the bytes that it was a view of, if any. The index finds
         nothing from then on."""
         with self._lock:
-            self._index = _empty_index(self.shape, lookups=False)
+            self.graph = _empty_index(self.shape, lookups=False)
             body = self._body
             self._body = None
         return body
@@ -124,21 +82,16 @@ class AnnIndex:
     def nbytes(self) -> int:
         """Bytes in memory."""
         body = 0 if self._body is None else len(self._body)
-        return body + int(self._index.memory_usage)
-
-    @property
-    def expansion(self) -> int:
-        """Search expansion; 0 where reading every vector is less work."""
-        return self.shape.expansion
+        return body + int(self.graph.memory_usage)
 
     def save(self, path: Path) -> None:
         """Write the graph to a file without a copy in memory. Raises OSError."""
         try:
             with _translate_interrupt():
-                self._index.save(path)
+                self.graph.save(path)
         except RuntimeError as error:
             raise OSError(errno.EIO, str(error), str(path)) from error
-        if path.stat().st_size != self._index.serialized_length:
+        if path.stat().st_size != self.graph.serialized_length:
             raise OSError(errno.EIO, "the index file is incomplete", str(path))
 
     def candidates(
@@ -152,13 +105,13 @@ class AnnIndex:
         if not width:
             return out
         for start in range(0, len(units), _CHUNK_ROWS):
-            chunk = self.shape.encode_queries(units[start : start + _CHUNK_ROWS])
+            chunk = _encoded_queries(self.shape, units[start : start + _CHUNK_ROWS])
             # usearch has one working memory per thread of its own, so our threads take turns
             with self._lock:
                 # (usearch's stubs declare no setter)
-                self._index.expansion_search = max(search_expansion, 1)  # type: ignore[misc]
+                self.graph.expansion_search = max(search_expansion, 1)  # type: ignore[misc]
                 with _translate_interrupt():
-                    matches = self._index.search(
+                    matches = self.graph.search(
                         chunk, width, exact=search_expansion == 0, threads=threads
                     )
             labels = matches.keys.reshape(len(chunk), -1).astype(np.int64)
@@ -183,14 +136,11 @@ def build_index(
     is_inserted[held_out] = False
     scale = _integer_scale(vectors) if parameters.precision == "i8" else 1.0
     shape = IndexShape(parameters, width, n - len(held_out), 0, scale=scale)
-    index = _empty_index(shape, lookups=False)
-    inserter = _Inserter(index, vectors, shape, advance, done=0)
-    inserter.insert(np.flatnonzero(is_inserted))
-    expansion = _measure_expansion(
-        AnnIndex(index, shape), vectors, held_out, is_inserted, oversample
-    )
-    inserter.insert(held_out)
-    return AnnIndex(index, replace(shape, count=n, expansion=expansion))
+    ann = AnnIndex(_empty_index(shape, lookups=False), shape)
+    _insert(ann, vectors, np.flatnonzero(is_inserted), advance, done=0)
+    expansion = _measure_expansion(ann, vectors, held_out, is_inserted, oversample)
+    _insert(ann, vectors, held_out, advance, done=shape.count)
+    return AnnIndex(ann.graph, replace(shape, count=n, expansion=expansion))
 
 
 def extend_index(
@@ -223,16 +173,16 @@ def extend_index(
     is_inserted = np.zeros(n, np.bool_)
     is_inserted[kept_rows] = True
     new_rows = np.flatnonzero(~is_inserted)
-    expansion = shape.expansion
+    ann, expansion = AnnIndex(index, shape), shape.expansion
     if len(new_rows) >= _MAX_SAMPLE_ROWS:
         expansion = _measure_expansion(
-            AnnIndex(index, shape),
+            ann,
             vectors,
             new_rows[:: len(new_rows) // _MAX_SAMPLE_ROWS][:_MAX_SAMPLE_ROWS],
             is_inserted,
             oversample,
         )
-    _Inserter(index, vectors, shape, advance, done=n - len(new_rows)).insert(new_rows)
+    _insert(ann, vectors, new_rows, advance, done=n - len(new_rows))
     return AnnIndex(index, replace(shape, count=n, expansion=expansion))
 
 
@@ -267,35 +217,32 @@ def _metric_name(index: "Index") -> str:
     return str(getattr(index.metric_kind, "name", "")).lower()
 
 
-class _Inserter:
-    """Inserts rows into an index, in chunks."""
+def _insert(
+    ann: AnnIndex, vectors: "Matrix", rows: RowNumbers, advance: ProgressCallback, *, done: int
+) -> None:
+    """Insert rows, in chunks. `done`: rows that are inserted already."""
+    index, shape = ann.graph, ann.shape
+    for start in range(0, len(rows), _CHUNK_ROWS):
+        chunk = rows[start : start + _CHUNK_ROWS]
+        stored = _encoded(shape, normalize_checked(vectors.vectors_at(chunk)), shape.scale)
+        labels = (shape.first_label + chunk).astype(np.uint64)
+        with _translate_interrupt():
+            threads = usable_cores() if len(index) >= _MIN_PARALLEL_INSERT_SIZE else 1
+            index.add(labels, stored, threads=threads)
+        advance(done + start + len(chunk))
 
-    def __init__(
-        self,
-        index: "Index",
-        vectors: "Matrix",
-        shape: IndexShape,
-        advance: ProgressCallback,
-        done: int,
-    ) -> None:
-        """`done`: rows that are inserted already."""
-        self._index = index
-        self._vectors = vectors
-        self._shape = shape
-        self._advance = advance
-        self._done = done
 
-    def insert(self, rows: RowNumbers) -> None:
-        """Insert rows."""
-        for start in range(0, len(rows), _CHUNK_ROWS):
-            chunk = rows[start : start + _CHUNK_ROWS]
-            stored = self._shape.encode(normalize_checked(self._vectors.vectors_at(chunk)))
-            labels = (self._shape.first_label + chunk).astype(np.uint64)
-            with _translate_interrupt():
-                threads = usable_cores() if len(self._index) >= _MIN_PARALLEL_INSERT_SIZE else 1
-                self._index.add(labels, stored, threads=threads)
-            self._done += len(chunk)
-            self._advance(self._done)
+def _encoded(shape: IndexShape, units: Floats, scale: float | NDArray[np.float32]) -> Any:
+    """(n, d): unit vectors as passed to the graph."""
+    if shape.parameters.precision != "i8":
+        return units
+    return np.clip(np.rint(units * scale), -_MAX_INTEGER, _MAX_INTEGER).astype(np.int8)
+
+
+def _encoded_queries(shape: IndexShape, units: Floats) -> Any:
+    """(q, d): unit queries as passed to the graph. A scaled query gives the same order, so each
+    uses the full range of integers."""
+    return _encoded(shape, units, _MAX_INTEGER / np.abs(units).max(1, keepdims=True))
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from jammi_lab.core.settings import Settings
 from jammi_lab.core.thread_pool import JobQueue
 from jammi_lab.features.vectors.index import files as index_files
 from jammi_lab.features.vectors.index.build_lock import exclusive_build
-from jammi_lab.features.vectors.index.files import IndexManifest, IndexState
+from jammi_lab.features.vectors.index.files import BuildParameters, IndexManifest, IndexState
 from jammi_lab.storage.files import Stat, StoragePath, stat_of
 from jammi_lab.store.sidecars import MANIFEST_SUFFIX, SidecarRequest, sidecar_path
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from jammi_lab.catalog.observations import MetadataRepository
     from jammi_lab.catalog.writers import Writers
-    from jammi_lab.features.vectors.index.hnsw import AnnIndex, BuildParameters
+    from jammi_lab.features.vectors.index.hnsw import AnnIndex
     from jammi_lab.features.vectors.matrix import Matrix
     from jammi_lab.store.result_files import ResultFiles
 
@@ -236,7 +236,9 @@ class VectorIndexes:
         else:
             status = "ready" if index_files.is_complete(parquet, manifest) else "damaged"
         indexed_rows = rows if status == "ready" else 0
-        return IndexState(status, manifest.precision if manifest else None, indexed_rows, rows)
+        return IndexState(
+            status, manifest.shape.parameters.precision if manifest else None, indexed_rows, rows
+        )
 
     # -- building
 
@@ -360,7 +362,7 @@ class VectorIndexes:
         return Matrix.from_parquet(path)
 
     def _extendable_index(
-        self, record: TableRecord, matrix: "Matrix", parameters: "BuildParameters"
+        self, record: TableRecord, matrix: "Matrix", parameters: BuildParameters
     ) -> "tuple[AnnIndex, NDArray[np.int64]] | None":
         """The previous version's index, with the current row of each of its rows; None when there
         is none or building a new index is less work."""
@@ -372,15 +374,15 @@ class VectorIndexes:
         if (
             manifest is None
             or manifest.table != previous.digest
-            or index_files.shape_of(manifest).parameters != parameters
+            or manifest.shape.parameters != parameters
         ):
             return None
         old = self._open_matrix(previous, self._tables.require_intact(previous))
         current_rows = old.match_rows(matrix)
         unchanged_count = int((current_rows >= 0).sum())
-        if manifest.removed + len(old) - unchanged_count > _MAX_REMOVED_RATIO * len(matrix) or len(
+        if manifest.shape.removed + len(old) - unchanged_count > _MAX_REMOVED_RATIO * len(
             matrix
-        ) - unchanged_count > _MAX_NEW_RATIO * len(matrix):
+        ) or len(matrix) - unchanged_count > _MAX_NEW_RATIO * len(matrix):
             return None
         cached = cast("AnnIndex | None", CACHE.find(self._cache_key(previous)))
         # evict it: two copies would be in memory, and the old version is hardly searched any more
@@ -388,9 +390,7 @@ class VectorIndexes:
         ann = index_files.load_index(parquet, manifest) if cached is None else cached.reopen()
         return None if ann is None else (ann, current_rows)
 
-    def _parameters(self, record: TableRecord) -> "BuildParameters":
-        from jammi_lab.features.vectors.index.hnsw import BuildParameters
-
+    def _parameters(self, record: TableRecord) -> BuildParameters:
         expansion_factor = 2 if (record.row_count or 0) > _LARGE_TABLE_ROWS else 1
         connectivity = self._settings["vectors.connectivity"]
         expansion = self._settings["vectors.build_expansion"]
@@ -455,13 +455,14 @@ class VectorIndexes:
     def _matches(self, record: TableRecord, manifest: IndexManifest) -> bool:
         """Whether an index is of exactly these vectors, all of them, with the configured precision
         and a compatible release of usearch."""
-        same_table = (manifest.table, manifest.dimensions, manifest.count) == (
+        same_table = (manifest.table, manifest.shape.dimensions, manifest.shape.count) == (
             record.digest,
             record.dimensions,
             record.row_count,
         )
         compatible = manifest.usearch_version == index_files.usearch_version()
-        return same_table and compatible and manifest.precision == self._precision_of(record)
+        precision = manifest.shape.parameters.precision
+        return same_table and compatible and precision == self._precision_of(record)
 
     @staticmethod
     def _cache_key(record: TableRecord) -> str:

@@ -63,7 +63,7 @@ def search(
     oversample = max(1, oversample)
     most = reliable * oversample + (without is not None)
     least = max(count, min(reliable * (1 + oversample) // 2, available))
-    expansion = expansion or ann.expansion
+    expansion = expansion or ann.shape.expansion
     width, wide_expansion = _widened(most, expansion, rows, passing)
     limit = max(MIN_CANDIDATE_LIMIT, rows // _ROWS_PER_CANDIDATE_RATIO)
     is_useful = expansion > 0 and max(width, wide_expansion) <= limit
