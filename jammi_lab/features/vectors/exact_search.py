@@ -31,7 +31,7 @@ RESCORE_CHUNK_SIZE = 1 << 15
 _MIN_SAFE_NORM, _MAX_SAFE_NORM = 2.0**-60, 2.0**60
 """Norms between which no float32 product of unit queries under- or overflows by more than the
 margin allows for."""
-_ROWS_PER_HIT = 256
+_MIN_ROWS_PER_HIT = 256
 """Rows per wanted hit from which a narrow copy is read."""
 _GROUPS_PER_HIT, _MIN_GROUPS = 16, 1024
 """Groups of columns per wanted hit, and at least; more groups give a tighter bound."""
@@ -145,7 +145,7 @@ class ExactSearch:
         the second search, as the first may stay the only one, and given up where it rules out too
         few."""
         total = len(self.vectors)
-        if len(queries) > 1 or _ROWS_PER_HIT * count > total or not self._is_narrowable:
+        if len(queries) > 1 or _MIN_ROWS_PER_HIT * count > total or not self._is_narrowable:
             return allowed
         if allowed is not None and 16 * len(allowed) <= total:
             return allowed

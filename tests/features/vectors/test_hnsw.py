@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.features.vectors.index import hnsw as ann
 from jammi_lab.features.vectors.index import search as approximate
-from jammi_lab.features.vectors.index.files import BuildParameters
 from jammi_lab.features.vectors.index.hnsw import AnnIndex
+from jammi_lab.features.vectors.index.shape import BuildParameters
 from jammi_lab.features.vectors.matrix import Matrix
 from tests.features.vectors.saved import bytes_of
 from tests.sizes import examples

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from jammi_lab.core.user_key import is_own_seal, seal
+from jammi_lab.features.vectors.index.shape import IndexShape
 from jammi_lab.storage.files import (
     AtomicFile,
     StoragePath,
@@ -52,35 +53,6 @@ class IndexFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """SHA-256 of its bytes."""
     size: int
     """Size in bytes."""
-
-
-class BuildParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Build parameters of an index."""
-
-    precision: str
-    """bf16, f16, i8 or f32."""
-    connectivity: int
-    """Edges per vector in the graph."""
-    build_expansion: int
-    """Candidates considered when a vector is inserted."""
-
-
-class IndexShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything needed to use an index besides its bytes."""
-
-    parameters: BuildParameters
-    dimensions: int
-    count: int
-    """Rows of the table in the index."""
-    expansion: int
-    """Search expansion, as measured; 0 where reading every vector is less work."""
-    removed: int = 0
-    """Vectors removed since the index was built."""
-    first_label: int = 0
-    """The number in the graph of the first row; the others follow."""
-    scale: float = 1.0
-    """The factor of each component of a unit vector where integers are stored: it maps the largest
-    one to the largest integer."""
 
 
 class IndexManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

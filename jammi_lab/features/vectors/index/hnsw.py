@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from jammi_lab.core.module_imports import import_modules
 from jammi_lab.features.vectors.encoders.blas_threads import usable_cores
 from jammi_lab.features.vectors.exact_search import normalize_checked
-from jammi_lab.features.vectors.index.files import BuildParameters, IndexShape
+from jammi_lab.features.vectors.index.shape import BuildParameters, IndexShape
 from jammi_lab.storage.vector_arrays import Floats, RowNumbers
 
 if TYPE_CHECKING:

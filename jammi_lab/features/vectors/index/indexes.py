@@ -19,7 +19,8 @@ from jammi_lab.core.settings import Settings
 from jammi_lab.core.thread_pool import JobQueue
 from jammi_lab.features.vectors.index import files as index_files
 from jammi_lab.features.vectors.index.build_lock import exclusive_build
-from jammi_lab.features.vectors.index.files import BuildParameters, IndexManifest, IndexState
+from jammi_lab.features.vectors.index.files import IndexManifest, IndexState
+from jammi_lab.features.vectors.index.shape import BuildParameters
 from jammi_lab.storage.files import Stat, StoragePath, stat_of
 from jammi_lab.store.sidecars import MANIFEST_SUFFIX, SidecarRequest, sidecar_path
 
