@@ -10,7 +10,6 @@ from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.row_mapping import TABLE, VERSION, DecodedRows
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.recipes import recipe_class
 from jammi_lab.core.records import TableRecord, TableStatus, VersionRecord
 
 Version = tuple[VersionRecord, TableRecord]
@@ -139,8 +138,8 @@ _UNSETTLED_SUMMARIES = Statement(
 )
 _READY_SUMMARIES = Statement(
     "SELECT result_tables.table_name, result_tables.path, "
-    "result_tables.definition_hash IS NOT NULL AND result_tables.dimensions IS NULL, "
-    f"result_tables.kind FROM result_tables WHERE {scope.visible('result_tables')} "
+    "result_tables.definition_hash IS NOT NULL AND result_tables.dimensions IS NULL "
+    f"FROM result_tables WHERE {scope.visible('result_tables')} "
     "AND result_tables.status = 'ready'"
 )
 _NEWEST_NUMBERS = Statement(
@@ -301,8 +300,8 @@ class ResultTableRepository:
 
     def ready_tables(self) -> Iterator[ReadyTable]:
         """Every ready table with few columns: recovery checks all of them after a writer died."""
-        for name, path, is_plain, kind in self._fetch(_READY_SUMMARIES):
-            yield ReadyTable(name, path, bool(is_plain) and not recipe_class(kind).has_words)
+        for name, path, is_plain in self._fetch(_READY_SUMMARIES):
+            yield ReadyTable(name, path, bool(is_plain))
 
     def newest_numbers(self) -> dict[tuple[str | None, str], int]:
         """The number of the newest ready version by owner and folded recipe name; one query."""

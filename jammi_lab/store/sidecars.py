@@ -12,9 +12,8 @@ from jammi_lab.storage.files import StoragePath
 
 GRAPH_SUFFIX, MANIFEST_SUFFIX = ".idx.usearch", ".idx.manifest.json"
 INDEX_SUFFIXES = (GRAPH_SUFFIX, MANIFEST_SUFFIX)
-WORDS_SUFFIX = ".idx.words"
 PARTIAL_SUMS_SUFFIX = ".sums.arrow"
-SIDECAR_SUFFIXES = (*INDEX_SUFFIXES, WORDS_SUFFIX, PARTIAL_SUMS_SUFFIX)
+SIDECAR_SUFFIXES = (*INDEX_SUFFIXES, PARTIAL_SUMS_SUFFIX)
 """Suffixes of the files beside a table, in the order in which they are written."""
 
 

@@ -113,7 +113,7 @@ class Infrastructure:
         self._kinds: dict[str, Kind] = {}
         self._connect_inputs()
         self._row_comparison = self._compare_rows()
-        self.vectors, self.words = self._indexes()
+        self.vectors, self.words = self._indexes(), WordTables(self.results)
         self.recovery = Recovery(catalog, results, clock)
         self.removal = Removal(catalog, results, self.writer_id, SpaceReserve(folder))
         self.retention = VersionRetention(catalog, scope, results, self.removal)
@@ -186,8 +186,8 @@ class Infrastructure:
 
         remove_checkpoints_of_table(self.folder, record.log_id)
 
-    def _indexes(self) -> tuple[VectorIndexes, WordTables]:
-        """The indexes of vectors and of words, registered as sidecars of the result tables."""
+    def _indexes(self) -> VectorIndexes:
+        """The indexes of vectors, registered as sidecars of the result tables."""
         catalog, results = self.catalog, self.results
 
         def earlier_versions(record: TableRecord) -> list[TableRecord]:
@@ -212,10 +212,8 @@ class Infrastructure:
             is_still_ready=is_still_ready,
             build_locks=catalog.writers,
         )
-        words = WordTables(results, read_only=catalog.read_only, is_still_ready=is_still_ready)
         results.sidecars.register(indexes, lambda recipe: recipe.has_vectors)
-        results.sidecars.register(words, lambda recipe: recipe.has_words)
-        return indexes, words
+        return indexes
 
     # -- what is built, and its rooms loaded, at its first use
     # ----------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ from jammi_lab.storage.files import StoragePath, exists, open_for_reading
 from jammi_lab.storage.object_store import RemotePath
 from jammi_lab.storage.parquet import read_footer
 from jammi_lab.store.result_files import result_snapshot
-from jammi_lab.store.sidecars import GRAPH_SUFFIX, WORDS_SUFFIX, sidecar_path
+from jammi_lab.store.sidecars import GRAPH_SUFFIX, sidecar_path
 from jammi_lab.store.verify import verify
 from jammi_lab.workspace.diff import Diff, compared_tables, diff_of
 from jammi_lab.workspace.export import export
@@ -274,8 +274,7 @@ class ResultTable(TableMixin, ReprMixin):
     def index_path(self) -> Path | Any:
         """The path of the index file; in an object store its URL, a string. None without one, as
         for small tables, whose vectors are all compared. TableNotFound; TableDamaged."""
-        suffix = WORDS_SUFFIX if self._record.recipe_class.has_words else GRAPH_SUFFIX
-        location = sidecar_path(self._intact_path(), suffix)
+        location = sidecar_path(self._intact_path(), GRAPH_SUFFIX)
         return _shown_path(location) if exists(location) else None
 
     @property

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from jammi_lab.features.vectors.index import files as index_files
-from jammi_lab.features.words import files as word_files
 from jammi_lab.store import sidecars
 from jammi_lab.store.manifests import manifest_path
 from tests.inside import record_of
@@ -36,8 +35,6 @@ def files_of(*tables: Any) -> list[str]:
             and index_files.read_manifest(table.path) is not None
         ):
             found += [str(sidecars.sidecar_path(Path(path), s)) for s in sidecars.INDEX_SUFFIXES]
-        if record_of(table).recipe_class.has_words and word_files.words_path(table.path).exists():
-            found.append(str(word_files.words_path(Path(path))))
     return sorted(found)
 
 

@@ -26,7 +26,6 @@ FILES = (
     "{t}.materialization.json",
     "{v}.idx.usearch",
     "{v}.idx.manifest.json",
-    "{w}.idx.words",
     "{t}.sums.arrow",
     "writers/w0123456789abcdef.lock",
     "quarantine/old.parquet",
@@ -49,10 +48,9 @@ def made(tmp_path_factory):
         ws.materialize("t", "SELECT 42 AS n")
         ws.materialize("t", "SELECT 43 AS n")
         ws.embed("v", "jammi.texts", key="id", text="body", model="hashing")
-        ws.lexical("w", "jammi.texts", key="id", text="body")
         stems = {
             name: os.path.relpath(ws.table(name).path, lab).removesuffix(".parquet")
-            for name in ("t", "v", "w")
+            for name in ("t", "v")
         }
     return lab, stems
 

@@ -6,17 +6,18 @@ ln(1 + (N − n + ½) / (n + ½)) · c · (k1 + 1) / (c + k1 · (1 − b + b · 
 n of N rows contain the term, this one c times.
 """
 
+import bisect
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jammi_lab.features.words.documents import sorted_vocabulary, strings_from_buffer
+from jammi_lab.features.words.documents import sorted_vocabulary
 from jammi_lab.storage.vector_arrays import RowNumbers, to_arrow_rows, to_numpy
 
 _SATURATION_FACTOR, _LENGTH_RATIO = 1.2, 0.75
@@ -35,12 +36,10 @@ class WordHits(NamedTuple):
 
 
 class Postings(NamedTuple):
-    """The arrays of an index; they may be mapped from a file."""
+    """The arrays of an index."""
 
-    term_bytes: NDArray[np.uint8]
-    """The terms as UTF-8, one after the other, in ascending order."""
-    term_ends: NDArray[np.int64]
-    """Where each term ends."""
+    terms: pa.Array
+    """The terms as large_string, in ascending order."""
     posting_ends: NDArray[np.int64]
     """Where the postings of each term end."""
     rows: NDArray[np.int32]
@@ -49,16 +48,6 @@ class Postings(NamedTuple):
     """How often the row of each posting contains the term."""
     lengths: NDArray[np.int32]
     """The number of terms of each row, with repetitions."""
-
-    @property
-    def terms(self) -> pa.Array:
-        """The terms as text."""
-        return strings_from_buffer(self.term_bytes, self.term_ends)
-
-    @property
-    def arrays(self) -> tuple[NDArray[Any], ...]:
-        """All arrays, in their order."""
-        return tuple(self)
 
 
 class WordIndex:
@@ -77,7 +66,7 @@ class WordIndex:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
-        return sum(array.nbytes for array in (*self.postings.arrays, self._damping))
+        return sum(array.nbytes for array in (*self.postings, self._damping))
 
     @classmethod
     def from_documents(cls, documents: Iterable[pa.Array]) -> "WordIndex":
@@ -103,7 +92,7 @@ class WordIndex:
         order = _stable_order(codes, len(vocabulary))
         return cls(
             Postings(
-                *pack_terms(vocabulary),
+                vocabulary,
                 np.cumsum(np.bincount(codes, minlength=len(vocabulary))),
                 rows[order],
                 counts[order],
@@ -171,23 +160,9 @@ class WordIndex:
 
     def _find_term(self, term: str) -> int | None:
         """The place of a term among all terms, by bisection; None when no row contains it."""
-        wanted, low, high = term.encode(), 0, len(self.postings.term_ends)
-        while low < high:
-            middle = (low + high) // 2
-            current = self.postings.term_bytes[_span(self.postings.term_ends, middle)].tobytes()
-            if current == wanted:
-                return middle
-            low, high = (middle + 1, high) if current < wanted else (low, middle)
-        return None
-
-
-def pack_terms(terms: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The bytes of terms, one after the other, and where each ends."""
-    _, offsets, data = terms.buffers()
-    if not len(terms) or data is None:
-        return np.empty(0, np.uint8), np.zeros(len(terms), np.int64)
-    bounds = np.frombuffer(offsets, np.int64)[terms.offset : terms.offset + len(terms) + 1]
-    return np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]], bounds[1:] - bounds[0]
+        terms = self.postings.terms
+        place = bisect.bisect_left(terms, term, key=lambda each: each.as_py())
+        return place if place < len(terms) and terms[place].as_py() == term else None
 
 
 def sum_by_row(

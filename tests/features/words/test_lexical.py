@@ -1,4 +1,4 @@
-"""Lexical tables: their rows, what is taken over from an earlier version, and their index file."""
+"""Lexical tables: their rows, what is taken over from an earlier version, and their index."""
 
 import random
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core import errors
-from jammi_lab.features.words import files
+from tests.inside import record_of, services_of
 from tests.sizes import sized, soak
 
 TEXTS = {1: "a red fox", 2: "red red wine", 3: None, 4: "the and of", 5: "blue fox"}
@@ -37,10 +37,9 @@ def make(ws: Any, name: str = "w", **how: Any) -> Any:
     return ws.lexical(name, "docs", **{"key": "id", "text": "text", **how})
 
 
-def index_file(table: Any) -> Path:
-    path = files.words_path(Path(table.path))
-    assert isinstance(path, Path)
-    return path
+def postings(ws: Any, table: Any) -> list[Any]:
+    index = services_of(ws).words.table(record_of(table)).index
+    return [each.tolist() for each in index.postings]
 
 
 def hits(ws: Any, text: str, **how: Any) -> list[dict[str, Any]]:
@@ -75,75 +74,24 @@ def test_after_any_edits_a_table_and_its_index_are_those_built_anew(lab, docs, s
         table = make(lab)
         anew = make(lab, "anew", cache="bypass")
         assert Path(table.path).read_bytes() == Path(anew.path).read_bytes()
-        mine, theirs = (files.read_header(Path(each.path)) for each in (table, anew))
-        assert mine == theirs and mine is not None
+        assert postings(lab, table) == postings(lab, anew)
 
 
 def test_terms_of_another_analyzer_are_not_taken_over(lab):
     make(lab, analyzer="exact", where="id < 3")
     table, anew = make(lab, where="id < 3"), make(lab, "anew", where="id < 3", cache="bypass")
-    assert index_file(table).read_bytes() == index_file(anew).read_bytes()
+    assert postings(lab, table) == postings(lab, anew)
     assert not hits(lab, "a")
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "gone", "empty", "folder", "foreign"])
-def test_a_damaged_index_file_costs_no_hit_and_is_made_again(lab, tmp_path, damage):
-    table = make(lab)
-    path, expected = index_file(table), hits(lab, "red fox")
-    sound = path.read_bytes()
-    assert len(expected) == 3 and not lab.fsck(deep=True)
-    match damage:
-        case "flip":
-            path.write_bytes(sound[:-70] + bytes([sound[-70] ^ 1]) + sound[-69:])
-        case "cut":
-            path.write_bytes(sound[:-64])
-        case "gone":
-            path.unlink()
-        case "empty":
-            path.write_bytes(b"")
-        case "folder":
-            path.unlink()
-            path.mkdir()
-        case "foreign":
-            other = lab.lexical("other", "SELECT 1 AS id, 'red' AS text", key="id", text="text")
-            path.write_bytes(index_file(other).read_bytes())
-    assert hits(lab, "red fox") == expected
-    assert path.read_bytes() == sound
-
-
-def test_a_repair_makes_lost_and_damaged_index_files_again(lab):
-    path = index_file(make(lab))
-    sound = path.read_bytes()
-    path.write_bytes(sound[:-70] + bytes([sound[-70] ^ 1]) + sound[-69:])
-    assert [each.split()[0] for each in lab.fsck(deep=True).indexes]
-    lab.fsck(repair=True, deep=True)
-    assert path.read_bytes() == sound and not lab.fsck(deep=True)
-
-
-def test_opening_a_workspace_makes_a_lost_index_file_again(lab):
-    path, folder = index_file(make(lab)), lab.path
-    sound = path.read_bytes()
-    lab.close()
-    path.unlink()
-    with jl.open(folder) as again:
-        assert again.recovery.healed and path.read_bytes() == sound
-        assert not again.recover()
-
-
-def test_a_read_only_workspace_searches_without_a_file_and_writes_none(lab, tmp_path):
-    path, expected = index_file(make(lab)), hits(lab, "red fox")
+def test_the_index_lies_in_memory_alone_and_another_process_finds_the_same(lab):
+    table, expected = make(lab), hits(lab, "red fox")
+    assert len(expected) == 3 and table.index_path is None
+    assert {each.suffix for each in Path(table.path).parent.iterdir()} == {".json", ".parquet"}
     folder = lab.path
     lab.close()
-    path.unlink()
     with jl.open(folder, read_only=True) as again:
         assert hits(again, "red fox") == expected
-    assert not path.exists()
-
-
-def test_a_dropped_table_leaves_no_file(lab):
-    path = index_file(make(lab))
-    lab.drop("w")
-    assert not list(path.parent.iterdir())
 
 
 def test_a_damaged_table_is_not_searched(lab):

@@ -2,18 +2,15 @@
 
 import io
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jammi_lab.core.user_key import seal
-from jammi_lab.features.words import files, word_index, word_tables
+from jammi_lab.features.words import word_index, word_tables
 from jammi_lab.features.words.documents import analyze_texts
 from jammi_lab.features.words.word_index import WordIndex
 from tests.features.words import bm25
@@ -98,64 +95,3 @@ def test_a_table_is_read_by_the_calling_thread_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(word_tables, "open_for_reading", lambda path: File(path))
     word_tables._make(tmp_path / "t.parquet")
     assert threads == {threading.get_ident()}
-
-
-@settings(max_examples=examples(60))
-@given(documents, queries)
-def test_a_file_holds_the_index_bit_by_bit(texts, query):
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        parquet, index = Path(folder) / "t.parquet", index_of(texts)
-        files.write_words(parquet, "digest", index)
-        read = files.read_header(parquet)
-        assert read is not None and read[0].table == "digest" and files.is_complete(parquet, *read)
-        loaded = files.load_words(parquet, *read)
-        assert loaded is not None and loaded.row_count == len(texts)
-        for mine, theirs in zip(index.postings.arrays, loaded.postings.arrays, strict=True):
-            assert np.array_equal(mine, theirs)
-        assert loaded.search(query, 5).rows.tolist() == index.search(query, 5).rows.tolist()
-
-
-def test_no_changed_byte_of_a_file_is_searched(tmp_path):
-    parquet = tmp_path / "t.parquet"
-    files.write_words(parquet, "digest", index_of([["ant", "bee"], ["bee"]]))
-    path = files.words_path(parquet)
-    sound = path.read_bytes()
-    header_end = 16 + int.from_bytes(sound[8:16], "little")
-    for place in range(0, len(sound), 7):
-        path.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
-        read = files.read_header(parquet)
-        padding = header_end <= place < header_end + -header_end % 64
-        assert padding or read is None or files.load_words(parquet, *read) is None, place
-    for length in (0, 8, 40, header_end, len(sound) - 1):
-        path.write_bytes(sound[:length])
-        read = files.read_header(parquet)
-        assert read is None or files.load_words(parquet, *read) is None
-
-
-def test_words_of_another_user_are_not_read(tmp_path, monkeypatch):
-    parquet = tmp_path / "t.parquet"
-    files.write_words(parquet, "digest", index_of([["ant"]]))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "other"))
-    assert files.read_header(parquet) is None
-    monkeypatch.undo()
-    assert files.read_header(parquet) is not None
-
-
-@pytest.mark.parametrize("sizes", [[], [1], [-1, 0, 0, 0, 0, 0], [1 << 60, 0, 0, 0, 0, 0]])
-def test_a_header_whose_arrays_do_not_fill_the_file_is_none(tmp_path, sizes):
-    import hashlib
-
-    import msgspec
-
-    header = msgspec.json.encode(files.WordsHeader("t", 0, sizes, "", 0))
-    digest = hashlib.sha256(header).hexdigest()
-    signed = b'{"words":%b,"digest":"%b","seal":"%b"}' % (
-        header,
-        digest.encode(),
-        seal(header).encode(),
-    )
-    parquet = tmp_path / "t.parquet"
-    files.words_path(parquet).write_bytes(b"jammiwrd" + len(signed).to_bytes(8, "little") + signed)
-    assert files.read_header(parquet) is None
