@@ -7,9 +7,7 @@ import secrets as tokens
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import pyarrow as pa
 import pytest
-import s3fs
 from deltalake import DeltaTable, write_deltalake
 from pyiceberg.catalog.sql import SqlCatalog
 
@@ -21,7 +19,7 @@ from tests.contracts.source import observed
 from tests.inside import services_of
 from tests.services.iceberg_deletes import data_files, delete_at
 from tests.services.servers import free_port, run_postgres
-from tests.services.stores import KEY, SECRET, parquet_bytes
+from tests.services.stores import KEY, SECRET
 from tests.sources.test_iceberg import rows
 from tests.verdicts import doubt, is_fresh, is_stale
 
@@ -128,32 +126,6 @@ def test_rows_that_are_deleted_beside_the_data_are_gone_on_a_store_too(ws, bucke
     ws.materialize("t", "SELECT id FROM orders")
     delete_at(lake.table, data_files(lake.table)[0], 0)
     assert is_stale(ws) and ws.sql("SELECT id FROM orders").fetchall() == [(2,)]
-
-
-@pytest.mark.parametrize("width", [1, 900], ids=["short", "long"])
-def test_a_file_on_a_store_is_compared_with_the_log_in_one_request(ws, bucket, monkeypatch, width):
-    url, asked, plain = bucket.url("lake/wide"), [], s3fs.S3FileSystem._call_s3
-    told = Delta(bucket, None).told
-    wide = {f"a_column_with_a_long_name_{n}": ["x" * 40] for n in range(width)}
-    write_deltalake(url, pa.table({"id": [1], **wide}), storage_options=told)
-
-    [name] = bucket.keys(".parquet", "lake/wide")
-    right = bucket.get(name)
-    bucket.put(name, parquet_bytes(id=[1.5], **wide))
-    with pytest.raises(SourceUnavailable, match="int64 in column 'id' by its log, and double"):
-        ws.sources.add("wide", url, options=bucket.options)
-    bucket.put(name, right)
-
-    def counted(self, method, *given, **named):
-        asked.append((method, named.get("Range")))
-        return plain(self, method, *given, **named)
-
-    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", counted)
-    ws.sources.add("wide", url, options=bucket.options)
-    ends = [place for method, place in asked if place == f"bytes=-{1 << 16}"]
-    assert len(ends) == 1
-    others = [method for method, place in asked if place != ends[0]].count("get_object")
-    assert (others == 1) is (width == 1)  # that of the commit; a long footer needs more
 
 
 def test_a_table_that_is_gone_has_vanished_and_a_store_that_is_silent_leaves_it_undecidable(

@@ -71,7 +71,7 @@ class LakehouseConnector(LakehouseTable):
         self._check_location()
         try:
             state = self.current_snapshot()
-            self._check_read(state)
+            self._check_files(state)
             return self._relation(state)
         except SourceGone:
             raise self._missing_error() from None
@@ -99,7 +99,7 @@ class LakehouseConnector(LakehouseTable):
         because the old snapshot's files were deleted."""
         try:
             current = self.current_snapshot()
-            self._check_read(current)
+            self._check_files(current)
             columns = self._columns(current, ctx)
             former = self._recorded_snapshot(current, recorded, columns, ctx)
             if not isinstance(former, TableSnapshot):

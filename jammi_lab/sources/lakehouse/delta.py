@@ -5,24 +5,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import urllib.parse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
-
-import pyarrow as pa
 
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.core.module_imports import import_modules
-from jammi_lab.sources.files.parquet_schemas import plain_type
 from jammi_lab.sources.lakehouse.appended_files import data_files
 from jammi_lab.sources.lakehouse.connector import LakehouseConnector
-from jammi_lab.sources.lakehouse.data_file_checks import LoggedFile, TableLog
 from jammi_lab.sources.lakehouse.table import TableSnapshot
-from jammi_lab.sources.lakehouse.table_location import TableFiles, local_path
+from jammi_lab.sources.lakehouse.table_location import TableFiles
 from jammi_lab.sources.located_connector import SourceGone
 
 if TYPE_CHECKING:
@@ -64,10 +58,6 @@ class DeltaConnector(LakehouseConnector):
         """An earlier version, if it is of the same table. Raises as `current_snapshot`."""
         former = self._snapshot_at(version)
         return [former] if former.table == current.table else []
-
-    def log_of_files(self, state: TableSnapshot) -> TableLog:
-        """What the log says of the columns and files of a version. Raises as `current_snapshot`."""
-        return self._read_log(state.version, lambda table: _table_log(table, state.location))
 
     def _snapshot_at(self, version: int | None) -> TableSnapshot:
         table_files = self.table_files(self.path)
@@ -149,29 +139,6 @@ class DeltaConnector(LakehouseConnector):
             f"delta_list_files({sql_literal(state.location)}, version := {state.version:d})",
         )
         return data_files((name, rows, not deletes) for name, rows, deletes in rows_)
-
-
-def _table_log(table: DeltaTable, location: str) -> TableLog:
-    files = {}
-    for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
-        path = urllib.parse.unquote(action["path"])
-        keys = [name.partition(".")[2] for name in action if name.startswith("null_count.")]
-        bounds = {
-            key: tuple(action.get(f"{part}.{key}") for part in ("min", "max", "null_count"))
-            for key in keys
-        }
-        address = local_path(path) or path
-        files[os.path.join(location, address)] = LoggedFile(action["num_records"], bounds)
-    return TableLog(_types_by_name(table), files)
-
-
-def _types_by_name(table: DeltaTable) -> dict[str, pa.DataType]:
-    """The types of the columns, by their names in the data files."""
-    types = {}
-    for field in pa.schema(table.schema().to_arrow()):
-        mapped = (field.metadata or {}).get(b"delta.columnMapping.physicalName")
-        types[field.name if mapped is None else mapped.decode()] = plain_type(field.type)
-    return types
 
 
 def _field_digest(field: dict[str, Any]) -> str:

@@ -1,7 +1,6 @@
 """Connector for Iceberg tables: a metadata file defines the current snapshot, and DuckDB's
 `iceberg_scan` reads exactly that snapshot."""
 
-import datetime
 import json
 import os
 import re
@@ -9,7 +8,6 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
-import pyarrow as pa
 from msgspec.structs import replace
 
 from jammi_lab.core.canonical_json import digest_of
@@ -22,7 +20,6 @@ from jammi_lab.sources.databases.postgres import PostgresConnector
 from jammi_lab.sources.databases.reader_process import ReaderError
 from jammi_lab.sources.lakehouse.appended_files import data_files
 from jammi_lab.sources.lakehouse.connector import LakehouseConnector
-from jammi_lab.sources.lakehouse.data_file_checks import LoggedFile, TableLog
 from jammi_lab.sources.lakehouse.table import TableSnapshot
 from jammi_lab.sources.lakehouse.table_location import local_path, s3_url
 from jammi_lab.sources.located_connector import SourceGone
@@ -46,7 +43,6 @@ class IcebergConnector(LakehouseConnector):
     method = "snapshot of the table"
     catalogs = ("postgresql", "postgres")
     keeps_row_order = False
-    uses_ids = True
 
     def current_snapshot(self) -> TableSnapshot:
         """The current snapshot. Raises SourceGone, SourceUnavailable, ExtensionMissing."""
@@ -93,20 +89,16 @@ class IcebergConnector(LakehouseConnector):
         scan = f"iceberg_scan({sql_literal(state.location)}{named})"
         return scan if state.version >= 0 else f"(FROM {scan} WHERE false)"
 
-    def _entries(self, state: TableSnapshot) -> list[tuple[Any, ...]]:
-        """Content, manifest, path and row count of each file of a snapshot."""
+    def data_files(self, state: TableSnapshot) -> dict[str, tuple[int, bool]]:
+        """Data files and delete files; with these, any data file may have deleted rows."""
         if state.version < 0:
-            return []
-        return self.query(
+            return {}
+        entries = self.query(
             state,
-            "SELECT content, manifest_path, file_path, record_count FROM "
+            "SELECT content, file_path, record_count FROM "
             f"iceberg_metadata({sql_literal(state.location)}, snapshot_from_id := "
             f"{state.version:d}) WHERE status <> 'DELETED'",
         )
-
-    def data_files(self, state: TableSnapshot) -> dict[str, tuple[int, bool]]:
-        """Data files and delete files; with these, any data file may have deleted rows."""
-        entries = self._entries(state)
         contents = {content for content, *_ in entries}
         if "EQUALITY_DELETES" in contents:
             # DuckDB 1.5 applies those of one partition to all, and deletes rows with NULL in a
@@ -118,7 +110,7 @@ class IcebergConnector(LakehouseConnector):
                 "deletes.",
             )
         is_whole = contents <= {"DATA", "EXISTING"}
-        return data_files((path, rows, is_whole) for *_, path, rows in entries)
+        return data_files((path, rows, is_whole) for _, path, rows in entries)
 
     def check_same_reading(self, former: TableSnapshot, current: TableSnapshot) -> None:
         """Raise NotAppended unless no property of the table, now or since the snapshot, maps names
@@ -138,32 +130,6 @@ class IcebergConnector(LakehouseConnector):
             raise self._truncated_error(current.location) from None
         if is_mapped or not is_covered:
             raise NotAppended("its columns may be found by name")
-
-    def log_of_files(self, state: TableSnapshot) -> TableLog:
-        """What metadata and manifests say of the columns and files of a snapshot. Raises as
-        `current_snapshot`."""
-        types = _logged_types(self._read_metadata(state.location))
-        entries = list[tuple[Any, ...]]()
-        for manifest in sorted({manifest for _, manifest, *_ in self._entries(state)}):
-            files_of = f"SELECT unnest(data_file) FROM read_avro({sql_literal(manifest)})"
-            entries += self.query(
-                state,
-                "SELECT file_path, record_count, lower_bounds, upper_bounds, null_value_counts "
-                f"FROM ({files_of} WHERE status <> 2)",
-            )
-        files = {}
-        for path, rows, low, high, nulls in entries:
-            bounds = {
-                key: (
-                    _decode_bound((low or {}).get(number), kind),
-                    _decode_bound((high or {}).get(number), kind),
-                    count,
-                )
-                for number, count in (nulls or {}).items()
-                if (kind := types.get(key := f"#{number}")) is not None
-            }
-            files[path] = LoggedFile(rows, bounds)
-        return TableLog(types, files)
 
     def table_home(self, state: TableSnapshot) -> str:
         """The folder or URL of the table."""
@@ -360,67 +326,6 @@ def _unpushed_columns(metadata: Mapping[str, Any], schema: Mapping[str, Any]) ->
         for field in schema["fields"]
         if len(types[field["id"]]) > 1 or _FLOATING.search(str(field["type"]))
     )
-
-
-_TYPES = {
-    "boolean": pa.bool_(),
-    "int": pa.int32(),
-    "long": pa.int64(),
-    "float": pa.float32(),
-    "double": pa.float64(),
-    "date": pa.date32(),
-    "time": pa.time64("us"),
-    "timestamp": pa.timestamp("us"),
-    "timestamptz": pa.timestamp("us", "UTC"),
-    "string": pa.string(),
-}
-_DECIMAL = re.compile(r"decimal\((\d+), ?(\d+)\)")
-
-
-def _logged_types(metadata: Mapping[str, Any]) -> dict[str, pa.DataType]:
-    """The types of the columns of the current schema, also nested ones, by `#` and id; and by the
-    names that a file without ids may have for them."""
-    types = dict[str, pa.DataType]()
-    current = _current_schema(metadata)
-    pending: list[Any] = [current]
-    while pending:
-        match pending.pop():
-            case {"fields": list(fields)}:
-                pending += fields
-            case {"element": element, "element-id": number}:
-                pending.append({"id": number, "type": element})
-            case {"key": key, "key-id": key_id, "value": value, "value-id": value_id}:
-                pending += [{"id": key_id, "type": key}, {"id": value_id, "type": value}]
-            case {"id": number, "type": str(name)}:
-                if (kind := _arrow_type(name)) is not None:
-                    types[f"#{number}"] = kind
-            case {"type": nested}:
-                pending.append(nested)
-    mapping = json.loads((metadata.get("properties") or {}).get(_NAME_MAPPING, "[]"))
-    named = [(field["id"], [field["name"]]) for field in current["fields"]]
-    for number, names in [*named, *((each["field-id"], each["names"]) for each in mapping)]:
-        if (kind := types.get(f"#{number}")) is not None:
-            types |= dict.fromkeys(names, kind)
-    return types
-
-
-def _arrow_type(name: str) -> pa.DataType | None:
-    """The Arrow type of a plain column; None for one of which DuckDB casts nothing to another."""
-    if (decimal := _DECIMAL.fullmatch(name)) is not None:
-        return pa.decimal128(int(decimal[1]), int(decimal[2]))
-    return _TYPES.get(name)
-
-
-def _decode_bound(value: bytes | None, kind: pa.DataType) -> Any:
-    """A bound as manifests write it; None where footers write it otherwise."""
-    if value is None:
-        return None
-    if pa.types.is_string(kind):
-        return value.decode("utf-8", "ignore")
-    number = int.from_bytes(value, "little", signed=True)
-    if pa.types.is_date(kind):
-        return datetime.date(1970, 1, 1) + datetime.timedelta(days=number)
-    return number if pa.types.is_integer(kind) else None
 
 
 def _fields(schema: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -3,24 +3,18 @@
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import pyarrow as pa
 
 from jammi_lab.core import foreign_errors
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, JammiError, SourceUnavailable
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.core.thread_pool import ThreadPool
 from jammi_lab.sources import read_errors
 from jammi_lab.sources.base import NO_WORKSPACE, SourceContext
 from jammi_lab.sources.credentials import catalog_table_access, resolve_credentials
 from jammi_lab.sources.files.object_stores import StoreAccess
 from jammi_lab.sources.lakehouse.appended_files import DataFiles
-from jammi_lab.sources.lakehouse.data_file_checks import TableLog, contradiction
-from jammi_lab.sources.lakehouse.rewritten_files import changed_files
 from jammi_lab.sources.lakehouse.table_location import (
     StoreTableFiles,
     TableFiles,
@@ -77,17 +71,11 @@ _checked_snapshots = BoundedCache[tuple[Path, TableSnapshot], tuple[str, ...]](
 )
 """The local files of snapshots that passed the check, by workspace."""
 _MAX_LISTED_SNAPSHOTS = 8
-_MAX_REQUESTS = 16
-"""Number of footers that are read from a store at a time."""
 _listed_files = BoundedCache[tuple[str, str, str], DataFiles](_MAX_LISTED_SNAPSHOTS)
 """The data files of snapshots, by format, location and id: what is new in one snapshot is compared
 with it when the next one comes."""
-_logs = BoundedCache[TableSnapshot, TableLog](_MAX_LISTED_SNAPSHOTS)
-"""What logs say of the files of snapshots."""
 _ABOUT_LOG = re.compile("Kernel|log segment|snapshot|metadata|manifest|[Aa]vro")
 """What messages of DuckDB's extensions about the log of a table contain."""
-_checked_stores = BoundedCache[tuple[Path, TableSnapshot], bool](MAX_CHECKED_SNAPSHOTS)
-"""Snapshots in stores whose files were checked, by workspace."""
 
 
 class LakehouseTable(LocatedConnector, ABC):
@@ -101,8 +89,6 @@ class LakehouseTable(LocatedConnector, ABC):
     """The anchor method, for display."""
     catalogs: tuple[str, ...] = ()
     """URL schemes of supported catalog servers."""
-    uses_ids = False
-    """Whether files name the columns by number."""
     keeps_row_order = True
     """Whether each scan of a snapshot returns the rows in the same order."""
 
@@ -168,47 +154,6 @@ class LakehouseTable(LocatedConnector, ABC):
         whether no row is deleted. Raises as `query`, and SourceUnavailable if DuckDB would read
         wrong rows."""
 
-    @abstractmethod
-    def log_of_files(self, state: TableSnapshot) -> TableLog:
-        """What the log says of the columns and files of a snapshot. Raises as
-        `current_snapshot`."""
-
-    def check_data_files(self, state: TableSnapshot, locations: Sequence[str]) -> None:
-        """Check data files of a snapshot against its log, whose footers are read. Raises
-        SourceUnavailable, OSError, and as `current_snapshot`."""
-        if not locations:
-            return
-        if (log := _logs.get(state)) is None:
-            log = self.log_of_files(state)
-            _logs.put(state, log)
-        files = self.table_files(self.table_home(state))
-        logged = {local_path(name) or name: file for name, file in log.files.items()}
-
-        def check(location: str) -> None:
-            file = logged.get(local_path(location) or location)
-            if file is None:  # it has deletes
-                return
-            name = read_errors.display_name(location)
-            try:
-                footer = files.footer(local_path(location) or location)
-            except FileNotFoundError:
-                return  # the read says so
-            except pa.ArrowException:
-                raise read_errors.file_error("not a complete Parquet file", name) from None
-            if (said := contradiction(footer, file, log, uses_ids=self.uses_ids)) is not None:
-                raise SourceUnavailable(
-                    f"The {self.format} table {self._name} {said} in {name}.",
-                    hint="Let its writer write that file again.",
-                )
-
-        if scheme_of(self.table_home(state)) is None:
-            for location in locations:
-                check(location)
-            return
-        with ThreadPool(_MAX_REQUESTS, "jammi-footers") as pool:
-            for _ in pool.map(check, locations):
-                pass
-
     def table_home(self, state: TableSnapshot) -> str:
         """The folder or URL of the table."""
         return state.location
@@ -231,8 +176,6 @@ class LakehouseTable(LocatedConnector, ABC):
         otherwise make us read the rows of every tenant, or files of this machine."""
         home, folder = self.table_home(state), self.folder or Path()
         if (checked := _checked_snapshots.get((folder, state))) is not None:
-            changed = changed_files(state.commit_file, checked)
-            self.check_data_files(state, [path for path, _ in changed])
             return checked
         locations = list(self.list_files(state))
         if scheme_of(home) is not None and (outside := first_outside(home, locations)) is not None:
@@ -249,18 +192,8 @@ class LakehouseTable(LocatedConnector, ABC):
             )
         for path in paths:
             check_readable_path(path, self.folder)
-        self.check_data_files(state, paths)
         _checked_snapshots.put((folder, state), paths)
         return paths
-
-    def _check_read(self, state: TableSnapshot) -> None:
-        """Check a snapshot before its rows are read. The footers of a table in a store are not read
-        to observe it: writers never change a file there. Raises as `_check_files`."""
-        self._check_files(state)
-        key = (self.folder or Path(), state)
-        if scheme_of(self.table_home(state)) is not None and not _checked_stores.get(key):
-            self.check_data_files(state, list(self.list_files(state)))
-            _checked_stores.put(key, True)
 
     def list_files(self, state: TableSnapshot) -> DataFiles:
         """`data_files`, cached because they never change."""

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import urllib.parse
-from typing import TYPE_CHECKING, BinaryIO
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING
 
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.sources.files import object_stores
@@ -15,10 +12,6 @@ from jammi_lab.sources.files.object_stores import StoreAccess, translate_errors
 
 if TYPE_CHECKING:
     from jammi_lab.sources.base import ScopedSecret
-
-
-_FOOTER_BYTES = 1 << 16
-"""How much is read of the end of a file in a store; few footers are longer."""
 
 
 class TableFiles:
@@ -38,18 +31,9 @@ class TableFiles:
         except FileNotFoundError:
             return []
 
-    def open(self, location: str) -> BinaryIO:
-        """Open a file, by its path or URL. Raises FileNotFoundError, OSError."""
-        return open(location, "rb")
-
-    def footer(self, location: str) -> pq.FileMetaData:
-        """The footer of a Parquet file. Raises FileNotFoundError, OSError, pa.ArrowException."""
-        with self.open(location) as file:
-            return pq.read_metadata(file)
-
     def read(self, location: str) -> bytes:
         """All bytes of a file, by its path or URL. Raises FileNotFoundError, OSError."""
-        with self.open(location) as file:
+        with open(location, "rb") as file:
             return file.read()
 
     @property
@@ -91,21 +75,6 @@ class StoreTableFiles(TableFiles):
         with translate_errors(location):
             data: bytes = self._access.filesystem.cat_file(location.removeprefix("s3://"))
             return data
-
-    def footer(self, location: str) -> pq.FileMetaData:
-        # In one request, where an open file asks for its size, too.
-        with translate_errors(location):
-            key = location.removeprefix("s3://")
-            end = self._access.filesystem.cat_file(key, start=-_FOOTER_BYTES)
-        try:
-            return pq.read_metadata(pa.BufferReader(end))
-        except pa.ArrowException:  # it may be longer
-            return super().footer(location)
-
-    def open(self, location: str) -> BinaryIO:
-        with translate_errors(location):
-            file: BinaryIO = self._access.filesystem.open(location.removeprefix("s3://"), "rb")
-            return file
 
     @property
     def scoped_secret(self) -> ScopedSecret | None:
