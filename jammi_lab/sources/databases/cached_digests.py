@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +22,6 @@ def payload(
         "rows": rows,
         "since": since,
         "sound": sound,
-        "versions": None if info.versions is None else dataclasses.astuple(info.versions),
     }
 
 
@@ -34,23 +32,6 @@ def at_position(
     if entry is None or position is None or entry.payload.get("of") != _definition(info):
         return None
     return entry.payload if entry.payload.get("gate") == position.position else None
-
-
-def at_earlier_position(
-    entry: CacheEntry | None, info: ServerTable, position: LogPosition | None
-) -> Mapping[str, Any] | None:
-    """Those of the same definition and another log position of the same server, if the row versions
-    may prove them; or None."""
-    if entry is None or position is None or info.versions is None:
-        return None
-    cached = entry.payload
-    is_comparable = (
-        cached.get("of") == _definition(info)
-        and cached.get("versions") is not None
-        and cached["gate"] != position.position
-        and cached["gate"][:-1] == position.position[:-1]
-    )
-    return cached if is_comparable else None
 
 
 def _definition(info: ServerTable) -> list[str]:

@@ -20,7 +20,6 @@ from jammi_lab.sources.attach import CONNECT_SECONDS
 from jammi_lab.sources.base import Query
 from jammi_lab.sources.databases import postgres_types, value_checks
 from jammi_lab.sources.databases.postgres_queries import (
-    AGE_RANGE,
     LOG_POSITION,
     OPEN_WRITERS,
     TABLE_DESCRIPTIONS,
@@ -31,7 +30,6 @@ from jammi_lab.sources.databases.server import ServerConnector
 from jammi_lab.sources.databases.table_info import (
     UNKNOWN_ROWS,
     LogPosition,
-    RowVersions,
     ServerTable,
 )
 from jammi_lab.sources.row_filters import ServerDialect
@@ -66,12 +64,6 @@ _SESSION_FUNCTIONS = (
 )
 """What a function calls, or is, whose result depends on the session or its settings. A setting of a
 role or a database is taken over when a session begins, and sessions outlive its changes."""
-_FIXED_TEXT = re.compile(
-    r"(?:smallint|integer|bigint|numeric|real|double precision|boolean|text|character|bytea|date|"
-    r"timestamp|time|interval|uuid|jsonb|json|bit|inet|cidr|macaddr)\b[^.]*"
-)
-"""Types whose values keep their text as long as they lie there: that of an enumeration or of a
-`regclass` changes with what it names."""
 
 
 class PostgresConnector(ServerConnector):
@@ -134,7 +126,7 @@ class PostgresConnector(ServerConnector):
 
     def _table_of_row(self, query: Query, row: Sequence[Any]) -> ServerTable:
         schema, name, oid, relation_kind, logged, estimate, size, has_no_estimate, *rest = row
-        foreign, policed, files, horizon, upcoming, whole, column_json = rest
+        foreign, policed, column_json = rest
         volatile_because = None
         if relation_kind == "v" or policed:
             [(volatile_because, view_foreign)] = self.run_on_server(
@@ -167,34 +159,7 @@ class PostgresConnector(ServerConnector):
             ),
             has_snapshot=not foreign,
             volatile_because=volatile_because or "",
-            versions=RowVersions(files, int(horizon), int(upcoming))
-            if logged and whole and all(map(_has_fixed_text, columns))
-            else None,
         )
-
-    def have_same_versions(
-        self, query: Query, tables: Sequence[tuple[ServerTable, RowVersions, int]]
-    ) -> list[bool]:
-        """Whether all row versions that are visible were made by transactions that had ended at the
-        earlier snapshot, and are as many.
-
-        A version that was dead then stays dead, so the versions of now are among those of then; and
-        a version never changes. `age` compares transaction numbers of 32 bits, which is sound
-        within half of their range.
-        """
-        selects, counts = list[str](), dict[int, int]()
-        for number, (info, then, count) in enumerate(tables):
-            now = info.versions
-            if now and now.files == then.files and now.next - then.horizon < AGE_RANGE:
-                counts[number] = count
-                selects.append(
-                    f"SELECT {number} AS i, pg_catalog.count(*) AS n, pg_catalog.count(*) FILTER "
-                    "(WHERE pg_catalog.age(xmin) <= pg_catalog.age("
-                    f"'{then.horizon % 2**32}'::xid)) AS newer FROM {self.table_on_server(info)}"
-                )
-        rows = self.run_on_server(query, " UNION ALL ".join(selects)) if selects else []
-        same = {number for number, n, newer in rows if n == counts[number] and newer == 0}
-        return [number in same for number in range(len(tables))]
 
     def log_position(self, query: Query) -> LogPosition | None:
         """The insert position of the log, and whether every commit up to it is visible.
@@ -296,13 +261,6 @@ def _case_twins(names: Sequence[str]) -> tuple[str, str] | None:
         if first != name:
             return first, name
     return None
-
-
-def _has_fixed_text(column: Sequence[Any]) -> bool:
-    """Whether the value of a column never changes while its row version is there: by its type, and
-    not computed when it is read."""
-    _, kind, *_, generated = column
-    return generated != "v" and _FIXED_TEXT.fullmatch(kind) is not None
 
 
 def _row_text(columns: Sequence[str]) -> str:

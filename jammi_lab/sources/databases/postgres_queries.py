@@ -26,20 +26,10 @@ WITH RECURSIVE it AS (
     sum(CASE WHEN c.relkind IN ('r', 'm') THEN pg_catalog.pg_relation_size(c.oid) ELSE 0 END)
       ::bigint AS bytes,
     bool_or(c.relkind NOT IN ('r', 'p', 'm')) AS untold, bool_or(c.relkind = 'f') AS "foreign",
-    bool_or(c.relrowsecurity AND pg_catalog.row_security_active(c.oid)) AS policed,
-    (SELECT d.oid || ':' || d.xmin || ' ' FROM pg_catalog.pg_database d
-      WHERE d.datname = current_database()) ||
-    string_agg(c.oid || ':' || COALESCE(pg_catalog.pg_relation_filenode(c.oid), 0) || ':' || (
-      SELECT COALESCE(json_object_agg(a.attname, a.attnum ORDER BY a.attnum)::text, '')
-      FROM pg_catalog.pg_attribute a
-      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), ' '
-      ORDER BY c.oid) AS files
+    bool_or(c.relrowsecurity AND pg_catalog.row_security_active(c.oid)) AS policed
   FROM parts JOIN pg_catalog.pg_class c USING (oid) GROUP BY root)
 SELECT it.nspname::text AS "schema", it.relname::text AS "name", it.oid::bigint AS oid, it.form,
-  logged, estimate, bytes, untold, "foreign", policed, files,
-  pg_catalog.txid_snapshot_xmin(pg_catalog.txid_current_snapshot()) AS horizon,
-  pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot()) AS upcoming,
-  pg_catalog.has_table_privilege(it.oid, 'SELECT') AS whole, (
+  logged, estimate, bytes, untold, "foreign", policed, (
   SELECT json_agg(json_build_array(
     a.attname, CASE WHEN t.typnamespace <> 'pg_catalog'::regnamespace
       THEN t.typnamespace::regnamespace::text || '.' ELSE '' END || pg_catalog.regexp_replace(
@@ -161,5 +151,3 @@ OPEN_WRITERS = (
 )
 """The number of open writing transactions: each holds the lock on its own id until its changes are
 visible to all."""
-AGE_RANGE = 2**31 - 2**20
-"""Within so many transactions, numbers of 32 bits can be compared."""

@@ -13,10 +13,8 @@ the limits of the observation.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
 
 from jammi_lab.core.anchors import (
     ROUNDED,
@@ -49,7 +47,6 @@ from jammi_lab.sources.databases import cached_digests
 from jammi_lab.sources.databases.server_tables import ServerTables
 from jammi_lab.sources.databases.table_info import (
     DigestsBySet,
-    RowVersions,
     ServerTable,
     TableState,
     check_scan_limits,
@@ -216,8 +213,7 @@ class ServerConnector(ServerTables):
     def _read_states(
         self, tables: Collection[str], ctx: ObservationContext
     ) -> dict[str, TableState | None]:
-        """The states of tables, read in one transaction; None for one that is missing. Those with a
-        digest of another log position are compared by their row versions, in a second one."""
+        """The states of tables, read in one transaction; None for one that is missing."""
 
         def read(query: Query) -> dict[str, TableState | None]:
             states = dict[str, TableState | None].fromkeys(tables)
@@ -232,43 +228,7 @@ class ServerConnector(ServerTables):
             return states
 
         states: dict[str, TableState | None] = self.run(read, ctx.timeout_seconds)
-        moved = {
-            table: cached
-            for table, state in states.items()
-            if state is not None
-            and check_scan_limits(state.info, ctx) is None
-            and (entry := ctx.cache.get(self._cache_key(state.info))) is not None
-            and (cached := cached_digests.at_earlier_position(entry, state.info, state.position))
-        }
-        if moved:
-            with contextlib.suppress(SourceUnavailable):  # a digest will tell
-                unchanged = self.run(
-                    lambda query: self._unchanged_tables(query, moved, states), ctx.timeout_seconds
-                )
-                for table, info in unchanged.items():
-                    if (state := states[table]) is not None:
-                        states[table] = state._replace(unchanged=info)
         return states
-
-    def _unchanged_tables(
-        self,
-        query: Query,
-        cached: Mapping[str, Mapping[str, Any]],
-        states: Mapping[str, TableState | None],
-    ) -> dict[str, ServerTable]:
-        """The tables that have, in this transaction, the definition and the rows of their cached
-        digests."""
-        candidates = {
-            table: (info, RowVersions(*cached[table]["versions"]), int(cached[table]["rows"]))
-            for table, info in self._find_infos(query, cached).items()
-            if (state := states[table]) is not None and state.info.marker == info.marker
-        }
-        same = self.have_same_versions(query, list(candidates.values()))
-        return {
-            table: info
-            for (table, (info, *_)), is_same in zip(candidates.items(), same, strict=True)
-            if is_same
-        }
 
     def _observe_column(self, info: ServerTable, ctx: ObservationContext) -> Observed:
         self._check_anchor_column(info.types)
@@ -282,7 +242,7 @@ class ServerConnector(ServerTables):
         return observation_key(self.kind, self.location, f"{info.schema}\0{info.name}")
 
     def _observe_content(self, state: TableState, ctx: ObservationContext) -> Observed:
-        info, position, unchanged = state
+        info, position = state
         if info.volatile_because:
             return Unknown(info.volatile_because)
         sets = self._columns_by_set(ctx.read_sets, info)
@@ -299,12 +259,8 @@ class ServerConnector(ServerTables):
                 query, info, list(sets.values())
             )
 
-        if entry is not None and unchanged and sets.keys() <= entry.payload["sets"].keys():
-            current: ServerTable | None = unchanged
-            rows, digest_by_set = entry.payload["rows"], entry.payload["sets"]
-        else:
-            current, (rows, digests) = self.run(work, digest_timeout(info, ctx))
-            digest_by_set = dict(zip(sets, digests, strict=True))
+        current, (rows, digests) = self.run(work, digest_timeout(info, ctx))
+        digest_by_set = dict(zip(sets, digests, strict=True))
         # The definition is read again beside the digest: the rows may be of a newer one.
         if current is None or current.marker != info.marker:
             return Unknown("its definition changes while it is observed")

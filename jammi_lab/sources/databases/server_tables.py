@@ -26,7 +26,6 @@ from jammi_lab.sources.base import (
 )
 from jammi_lab.sources.databases.table_info import (
     LogPosition,
-    RowVersions,
     ServerTable,
 )
 from jammi_lab.sources.located_connector import LocatedConnector
@@ -92,15 +91,6 @@ class ServerTables(LocatedConnector, ABC):
         """The metadata of one table; None if it does not exist. Raises duckdb.Error, and
         SourceUnavailable if it cannot be read."""
         return _readable(self.table_infos(query, [(schema, name)]).get((schema, name)))
-
-    def have_same_versions(
-        self,
-        query: Query,  # noqa: ARG002 - for servers that can tell
-        tables: Sequence[tuple[ServerTable, RowVersions, int]],
-    ) -> list[bool]:
-        """For tables, with the row versions and the row count of an earlier snapshot: whether this
-        one is proven to have the same rows. Raises duckdb.Error."""
-        return [False for _ in tables]
 
     @abstractmethod
     def log_position(self, query: Query) -> LogPosition | None:

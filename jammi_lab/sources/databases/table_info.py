@@ -40,23 +40,6 @@ class ServerTable:
     """Why two reads may differ although nothing was written; empty if they cannot."""
     types: Mapping[str, str] = field(default_factory=dict)
     """SQL types by column, in order; empty until they are determined."""
-    versions: RowVersions | None = None
-    """If the server tells by the row versions that are there whether the rows are those of an
-    earlier snapshot (`ServerConnector.have_same_versions`)."""
-
-
-@dataclass(frozen=True, slots=True)
-class RowVersions:
-    """When the row versions of a table were made, as one snapshot sees it."""
-
-    files: str
-    """The database, and the tables and files that hold the rows, with the numbers of their columns:
-    a column that is dropped and added again, with another default, changes no row version. A
-    database that is made from a template has the numbers, files and row versions of that one."""
-    horizon: int
-    """Every transaction before this one had ended."""
-    next: int
-    """No transaction from this one on had begun to be visible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +58,6 @@ class TableState(NamedTuple):
     info: ServerTable
     position: LogPosition | None
     """None if not every change to the table moves the log."""
-    unchanged: ServerTable | None = None
-    """The same table in a later snapshot, in which it has the rows of the cached digest."""
 
 
 UNKNOWN_ROWS = 1 << 60
