@@ -15,7 +15,7 @@ from jammi_lab.catalog.schema import sessions
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.value import Value
 
-OPEN, ENDED, PARTIAL = "open", "ended", "partial"
+OPEN, ENDED = "open", "ended"
 
 
 class SessionRecord(Value, frozen=True, kw_only=True):
@@ -27,8 +27,8 @@ class SessionRecord(Value, frozen=True, kw_only=True):
     writer_id: str
     """The handle of the workspace that opened it."""
     state: str = OPEN
-    """`open`; `ended`: its tables are dropped, but the log may still contain their values;
-    `partial`: some tables could not be dropped."""
+    """`open`; or `ended`: the log may still contain values of its tables, and some tables may not
+    have been dropped."""
     created_at: str
     deadline: str | None
     """When it ends by itself, RFC 3339; None is never."""
@@ -49,7 +49,6 @@ _SET_DEADLINE = Statement(
 _CLAIM = Statement(
     f"UPDATE ephemeral_sessions SET state = '{ENDED}' WHERE {_OWN} AND state = '{OPEN}'"
 )
-_SET_STATE = Statement(f"UPDATE ephemeral_sessions SET state = :state WHERE {_OWN}")
 _DELETE = Statement(f"DELETE FROM ephemeral_sessions WHERE {_OWN}")
 
 
@@ -84,16 +83,6 @@ class SessionRepository:
         transaction drops its tables."""
         with self._database.write() as tx:
             return _CLAIM.execute(tx, _key(record)) == 1
-
-    def mark_partial(self, record: SessionRecord) -> None:
-        """Mark a session as ended with tables left."""
-        with self._database.write() as tx:
-            _SET_STATE.execute(tx, _key(record) | {"state": PARTIAL})
-
-    def mark_ended(self, record: SessionRecord) -> None:
-        """Mark a session as ended."""
-        with self._database.write() as tx:
-            _SET_STATE.execute(tx, _key(record) | {"state": ENDED})
 
     def remove(self, records: Sequence[SessionRecord]) -> None:
         """Delete the rows of sessions of which nothing else is left."""

@@ -185,7 +185,6 @@ def exercise_what_changes(catalog: Catalog) -> None:
     sessions.open(session)
     sessions.set_deadline(session, "then")
     (sessions.list(), sessions.get("s", "acme"), sessions.claim(session))
-    sessions.mark_partial(session)
     sessions.remove([session])
 
 

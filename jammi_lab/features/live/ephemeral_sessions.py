@@ -1,13 +1,14 @@
 """The lifetime of ephemeral sessions in one workspace: open, use, end exactly once, and clean up
 after a kernel that died.
 
-A session is worthless after a power failure, which its kernel does not survive, so only its end is
+A session is worthless after a power failure, which its kernel does not survive, so nothing of it is
 synced. Commits reach the disk in order: where rows of a session are on disk, so is the session, and
 the next kernel that opens the workspace ends it.
 
 The end of a session is one transaction: the claim on its row, the drop of its tables, the audit
 event. Among a caller of close, the scanner, a collected handle and the next kernel, exactly one
-ends it.
+ends it. Its row stays until nothing of it is left: neither a table that could not be dropped, nor a
+value in the catalog's log.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.logs import LogRecord
-from jammi_lab.catalog.sessions import ENDED, OPEN, PARTIAL, SessionRecord
+from jammi_lab.catalog.sessions import ENDED, OPEN, SessionRecord
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import JammiError, NoTenantBinding, PartialDeletionFailure, TableNotFound
 from jammi_lab.core.tenancy import TenantScope
@@ -63,12 +64,12 @@ class EphemeralSessions:
         self._lock = threading.RLock()
         self._wakeup = threading.Condition(self._lock)
         self._scanner: threading.Thread | None = None
-        self._stopping = self._is_watching = False
+        self._stopping = self._is_watching = self._is_closed = False
         self._collected_ids: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._clock_jumps = ClockJumpDetector(clock)
         self._log_lock = threading.Lock()
-        self._unpurged: list[SessionRecord] = []
-        """Ended sessions whose values may still be in the catalog's log."""
+        self._is_unclean = False
+        """Whether values of ended sessions may still be in the catalog's log."""
         tables.check_session = self.check_open
 
     def open(self, timeout: object) -> OpenSession:
@@ -229,16 +230,9 @@ class EphemeralSessions:
         """End a session unless it has ended. Return whether the catalog's log is free of its
         values; if somebody reads an older snapshot, False, and the log is emptied later. Raises
         PartialDeletionFailure with the tables that could not be dropped."""
-        purged = (
-            None
-            if session.ended
-            else self._end_session(session.record, LifecycleEvent.CLOSED, session)
-        )
-        # ended by somebody else, who may still be emptying the log; closing the workspace does it,
-        # too
-        if purged is None:
-            return not self._unpurged if self._stopping else self._empty_log(PURGE_SECONDS)
-        return purged
+        if not session.ended:
+            self._end(session.record, LifecycleEvent.CLOSED, session)
+        return self._clean_up(PURGE_SECONDS)
 
     def close_later(self, session_id: str) -> None:
         """Request the end of a session whose handle was collected. Safe to call from a
@@ -261,32 +255,31 @@ class EphemeralSessions:
         for session in expired:
             # an error must not keep the others open; this one is retried unless it is claimed
             with contextlib.suppress(Exception):
-                self._end_session(session.record, LifecycleEvent.TIMED_OUT, session)
+                self._end(session.record, LifecycleEvent.TIMED_OUT, session)
         for session in collected:
             try:
-                self._end_session(session.record, LifecycleEvent.CLOSED, session)
+                self._end(session.record, LifecycleEvent.CLOSED, session)
             except Exception:  # noqa: BLE001  as above, and retried
                 self.close_later(session.record.session_id)
-        self._purge_log(None, 0.1)
+        self._clean_up(0.1)
 
-    def sweep(self) -> list[str]:
-        """End the sessions of kernels that died, over all tenants, and retry tables that could not
-        be dropped; return the ids of the sessions that were ended."""
-        ended = []
+    def sweep(self, *, overdue_only: bool = False) -> list[str]:
+        """End the sessions of kernels that died, over all tenants, and clean up after those that
+        have ended; with `overdue_only` those whose deadlines have passed. Return the ids of the
+        sessions that were ended."""
+        now, ended = rfc3339(self.clock.now_ns()), []
         with self._catalog.all_tenants():
             records = self._catalog.sessions.list()
-            dead_writers = self._dead_writers(records)
+        if overdue_only:
+            records = [each for each in records if each.deadline and each.deadline <= now]
+        dead_writers = self._dead_writers(records)
         for record in records:
-            with contextlib.suppress(JammiError):
-                if record.state == PARTIAL:
-                    self._retry_drop(record)
-                elif record.state == ENDED and record.writer_id in dead_writers:
-                    self._purge_log(record, PURGE_SECONDS)
-                elif record.state == OPEN and record.writer_id in dead_writers:
-                    try:
-                        self._end_session(record, LifecycleEvent.ABANDONED, None)
-                    finally:
-                        ended.append(record.session_id)
+            if record.writer_id in dead_writers and record.state == OPEN:
+                ended.append(record.session_id)
+                with contextlib.suppress(JammiError):
+                    self._end(record, LifecycleEvent.ABANDONED, None)
+        self._is_unclean |= any(record.state == ENDED for record in records)
+        self._clean_up(PURGE_SECONDS)
         return ended
 
     def watch(self) -> None:
@@ -300,22 +293,6 @@ class EphemeralSessions:
         with self._wakeup:
             self._is_watching = False
             self._wakeup.notify_all()
-
-    def end_overdue(self) -> None:
-        """End the sessions of kernels that died and whose deadlines have passed, over all
-        tenants."""
-        now = rfc3339(self.clock.now_ns())
-        with self._catalog.all_tenants():
-            overdue = [
-                record
-                for record in self._catalog.sessions.list()
-                if record.state == OPEN and record.deadline is not None and record.deadline <= now
-            ]
-            dead_writers = self._dead_writers(overdue)
-        for record in overdue:
-            if record.writer_id in dead_writers:
-                with contextlib.suppress(JammiError):
-                    self._end_session(record, LifecycleEvent.ABANDONED, None)
 
     def _dead_writers(self, records: Iterable[SessionRecord]) -> set[str]:
         """The other writers of sessions that died."""
@@ -335,19 +312,19 @@ class EphemeralSessions:
             join_thread(scanner)
         for session in sessions:
             with contextlib.suppress(Exception):  # the next open ends what remains
-                self._end_session(session.record, LifecycleEvent.CLOSED, session)
-        self._purge_log(None, PURGE_SECONDS)
+                self._end(session.record, LifecycleEvent.CLOSED, session)
+        self._clean_up(PURGE_SECONDS)
+        self._is_closed = True
 
-    def _end_session(
+    def _end(
         self, record: SessionRecord, event: LifecycleEvent, session: OpenSession | None
-    ) -> bool | None:
-        """Claim the session, drop its tables and publish the event, in one transaction. Return
-        whether the catalog's log is free of its values; None when somebody else claimed it first.
-        Raises PartialDeletionFailure."""
-        total, surviving, purged = 0, list[str](), None
+    ) -> None:
+        """Claim the session, drop its tables and publish the event, in one transaction, unless
+        somebody else claimed it first. Raises PartialDeletionFailure."""
+        total, surviving = 0, list[str]()
         with self._scope.use(record.tenant):
             with self._catalog.database.write_without_fsync():
-                if claimed := self._catalog.sessions.claim(record):
+                if self._catalog.sessions.claim(record):
                     total, rows, surviving = self._drop_all(record)
                     publish_event(
                         self._topics,
@@ -358,17 +335,15 @@ class EphemeralSessions:
                         row_count=rows,
                         surviving=surviving,
                     )
-                    if surviving:
-                        self._catalog.sessions.mark_partial(record)
+                    self._is_unclean = True
             if session is not None:
                 with self._lock:
                     session.ended = session.ended or (
                         TIMED_OUT if event is LifecycleEvent.TIMED_OUT else "it was closed"
                     )
                     self._open_sessions.pop(record.session_id, None)
-        if claimed:
-            purged = self._purge_log(None if surviving else record, PURGE_SECONDS)
         if surviving:
+            self._clean_up(PURGE_SECONDS)
             raise PartialDeletionFailure(
                 f"The session has ended, but {len(surviving)} of its {total} tables could not "
                 f"be dropped: {', '.join(surviving)}.",
@@ -377,7 +352,6 @@ class EphemeralSessions:
                 total=total,
                 tables=surviving,
             )
-        return purged
 
     def _drop_all(self, record: SessionRecord) -> tuple[int, int, list[str]]:
         """Drop the tables of a session; return how many there were, how many rows were deleted, and
@@ -392,42 +366,41 @@ class EphemeralSessions:
                 surviving.append(table.name)
         return len(tables), rows, surviving
 
-    def _retry_drop(self, record: SessionRecord) -> None:
-        """Drop the remaining tables of a session that has ended."""
-        with self._scope.use(record.tenant), self._catalog.transaction():
-            _, _, surviving = self._drop_all(record)
-        self._purge_log(None if surviving else record, PURGE_SECONDS)
-
-    def _purge_log(self, record: SessionRecord | None, timeout: float) -> bool:
-        """Remove the values of this session, and of others that ended, from the catalog's log.
-        False while another kernel reads an older snapshot: then the scanner does it later."""
-        with self._lock:
-            self._unpurged += [] if record is None else [record]
-            unpurged = list(self._unpurged)
-        if not unpurged:
-            return True
-        purged = self._empty_log(timeout)
-        if purged:
-            with self._lock:
-                self._unpurged = [each for each in self._unpurged if each not in unpurged]
-            # nothing else is left of them; of what remains here, the next kernel that opens does it
-            with contextlib.suppress(JammiError), self._catalog.database.write_without_fsync():
-                self._catalog.sessions.remove(unpurged)
-        elif record is not None:
+    def _clean_up(self, timeout: float) -> bool:
+        """Drop what is left of ended sessions of this kernel and of dead ones, empty the catalog's
+        log of their values, and forget them. False while another kernel reads an older snapshot:
+        then the scanner does it later."""
+        # serialised: two at once would each find the log busy
+        with self._log_lock:
+            if not self._is_unclean or self._is_closed:
+                return not self._is_unclean
+            with contextlib.suppress(JammiError):
+                dropped = self._drop_rest()
+                if self._catalog.database.purge(timeout):
+                    self._is_unclean = False
+                    with self._catalog.database.write_without_fsync():
+                        self._catalog.sessions.remove(dropped)
+        if self._is_unclean:
             with self._wakeup:
                 self._start_scanner()  # an idle scanner may have stopped
                 self._wakeup.notify_all()
-            # the end of the session was not synced; this transaction is, and covers both
-            with contextlib.suppress(JammiError), self._catalog.transaction():
-                self._catalog.sessions.mark_ended(record)
-        return purged
+        return not self._is_unclean
 
-    def _empty_log(self, timeout: float) -> bool:
-        """Empty the catalog's log; return whether it contains no deleted values."""
-        # serialised: two at once would each find the log busy
-        with contextlib.suppress(JammiError), self._log_lock:
-            return self._catalog.database.purge(timeout)
-        return False
+    def _drop_rest(self) -> list[SessionRecord]:
+        """Drop the remaining tables of ended sessions; return the sessions that had none left."""
+        with self._catalog.all_tenants():
+            ended = [each for each in self._catalog.sessions.list() if each.state == ENDED]
+        own = self._dead_writers(ended) | {self._writer}
+        dropped = []
+        for record in [each for each in ended if each.writer_id in own]:
+            with self._scope.use(record.tenant):
+                left = self._catalog.mutable_tables.list(session=record.session_id)
+                if not left:
+                    dropped.append(record)
+                    continue
+                with self._catalog.database.write_without_fsync():
+                    self._drop_all(record)
+        return dropped
 
     # -- the scanner
 
@@ -448,7 +421,7 @@ class EphemeralSessions:
         watched_at = self.clock.monotonic()
         while True:
             with self._wakeup:
-                is_busy = bool(self._open_sessions or self._unpurged)
+                is_busy = bool(self._open_sessions or self._is_unclean)
                 if not self._stopping and (is_busy or self._is_watching):
                     self._wakeup.wait(TICK_SECONDS if is_busy else WATCH_SECONDS)
                 if self._stopping or not (is_busy or self._is_watching):
@@ -460,5 +433,5 @@ class EphemeralSessions:
                     self.scan()
             if self.clock.monotonic() - watched_at >= WATCH_SECONDS:
                 with contextlib.suppress(Exception):
-                    self.end_overdue()
+                    self.sweep(overdue_only=True)
                 watched_at = self.clock.monotonic()
