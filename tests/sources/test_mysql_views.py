@@ -10,14 +10,14 @@ VIEW = ("crm", "v")
 def told(text="select 1 AS `n` from `crm`.`t`", written="2020-01-01 00:00:00 never"):
     """What is behind a view of that text over a table with that time of its last write, which is
     long past."""
-    forms = {"v": ("VIEW", None, "never never", None), "t": ("BASE TABLE", "InnoDB", written, None)}
+    forms = {
+        "v": ("VIEW", None, "never never", None, text),
+        "t": ("BASE TABLE", "InnoDB", written, None, None),
+    }
 
     def ask(select):
         asked = [name for name in ("t", "v") if f"table_name = '{name}'" in select]
-        return [
-            (at, *(forms[name] if "information_schema.tables" in select else (text,)))
-            for at, name in enumerate(asked)
-        ]
+        return [(at, *forms[name]) for at, name in enumerate(asked)]
 
     return view_dependencies(ask, VIEW, lambda value: f"'{value}'")
 
