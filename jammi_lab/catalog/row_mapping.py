@@ -102,18 +102,10 @@ class RowMapping(Generic[R]):
             if (conversion := _conversion(kinds[field])) is not None
         ]
 
-        self._plain = [
-            (field, plain)
-            for field in self._fields
-            if (plain := _plain_types(kinds[field])) is not None
-        ]
-
     def decode(self, row: Sequence[Any]) -> R:
-        """The record of a row. Raises TableDamaged for values that its fields cannot have."""
+        """The record of a row of a `Statement`, which has checked the types of its values. Raises
+        TableDamaged for values that its fields cannot have."""
         values = dict(zip(self._fields, row, strict=True))
-        for field, plain in self._plain:
-            if type(values[field]) not in plain:
-                raise invalid_row_error()
         for _, field, decode, _ in self._conversions:
             values[field] = decode(values[field])
         return self._record(**values)
@@ -164,15 +156,6 @@ def _conversion(kind: Any) -> tuple[Convert, Convert] | None:
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return EnumColumn(kind).__getitem__, lambda member: member.value
     return None
-
-
-def _plain_types(kind: Any) -> frozenset[type] | None:
-    """The types of values that a plain column may hold, since SQLite stores any; None for a column
-    that is converted."""
-    members = kind.__args__ if isinstance(kind, types.UnionType) else (kind,)
-    if not {str, int, float, bytes, types.NoneType}.issuperset(members):
-        return None
-    return frozenset((*members, int)) if float in members else frozenset(members)
 
 
 class DecodedRows(Generic[T]):

@@ -229,7 +229,7 @@ entries are in a table of their own, created and dropped with the record: `logs.
 
 sessions = _table(
     "ephemeral_sessions",
-    "session_id primary key, tenant_id null, writer_id, state, created_at, deadline null",
+    "session_id primary key, tenant_id, writer_id, state, created_at, deadline null",
 )
-"""`state` is `open`; `ended` while deleted values may still be in the database's log; `partial`
-when some tables could not be dropped. The row is deleted when nothing else is left."""
+"""`state` is `open`; `ended` while deleted values may still be in the database's log, or while some
+tables could not be dropped. The row is deleted when nothing else is left."""
