@@ -28,10 +28,6 @@ def attach(connection: duckdb.DuckDBPyConnection, attachment: Attachment) -> Non
     for setting, value in attachment.settings.items():
         literal = sql_literal(value) if isinstance(value, str) else str(value).lower()
         connection.execute(f"SET GLOBAL {_checked_option(setting)} = {literal}")
-    if attachment.type == "mysql" and not attachment.persistent:
-        # For this cursor. Two connections cost fewer statements, and a server fewer round trips,
-        # than one that goes back to the pool twice: DuckDB checks, resets and sets it each time.
-        connection.execute("SET SESSION mysql_pool_size = 0")
     alias, secret_clause = attachment.alias, ""
     try:
         if attachment.secret is not None:
@@ -46,10 +42,8 @@ def attach(connection: duckdb.DuckDBPyConnection, attachment: Attachment) -> Non
         )
         if attachment.type == "postgres":
             _check_postgres(connection, attachment)
-    except BaseException as error:
+    except BaseException:
         detach(connection, attachment)
-        if isinstance(error, (duckdb.Error, UnicodeDecodeError)) and _is_other_program(attachment):
-            raise protocol_error() from None
         raise
 
 
@@ -150,13 +144,6 @@ def _first_answer(attachment: Attachment) -> bytes:
             return bytes(connection.recv(64))
     except OSError:
         return b""
-
-
-def _is_other_program(attachment: Attachment) -> bool:
-    """Whether something else than PostgreSQL listens on its port: the server answers with S or N
-    and waits, or with an error. libpq takes other programs for a failed TLS negotiation."""
-    answer = _first_answer(attachment) if attachment.type == "postgres" else b""
-    return answer not in (b"", b"S", b"N") and not answer.startswith(b"E\0")
 
 
 def detach(connection: duckdb.DuckDBPyConnection, attachment: Attachment) -> None:

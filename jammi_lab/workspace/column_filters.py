@@ -90,18 +90,6 @@ def describe(wanted: ColumnFilter) -> str:
     return ", ".join(texts) + (f" and {more:,} more" if more else "")
 
 
-def unique_names(columns: Sequence[str]) -> list[str]:
-    """The column names of a subquery as DuckDB makes them: a name that is repeated gets a
-    number."""
-    seen: dict[str, int] = {}
-    names = list[str]()
-    for name in columns:
-        at = seen.get(name.lower(), 0)
-        seen[name.lower()] = at + 1
-        names.append(f"{name}_{at}" if at else name)
-    return names
-
-
 def contains_text(names: Mapping[str, str], text: str) -> str:
     """The condition that a column has the text, whatever its case; `names` gives the SQL types of
     the columns by their SQL names. Lists and structs are not searched."""

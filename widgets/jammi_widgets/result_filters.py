@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
-from jammi_lab.core.identifiers import near_names, quoted_name
+from jammi_lab.core.identifiers import near_names, quoted_name, unique_names
 from jammi_lab.workspace.column_filters import (
     ColumnFilter,
     check_filter,
     condition,
     contains_text,
     filtered_statement,
-    unique_names,
 )
 from jammi_lab.workspace.column_profile import ColumnProfile, ProfiledRows, query_rows
 from jammi_widgets import result_pages

@@ -119,15 +119,6 @@ class MysqlConnector(ServerConnector):
         "mysql_session_time_zone": "+00:00",
     }
 
-    def check(self) -> None:
-        """As `ServerConnector.check`, over an attachment of its own without a pool of connections,
-        of which the check would use one once."""
-        self._stays_attached = False
-        try:
-            super().check()
-        finally:
-            self._stays_attached = True
-
     @property
     def path(self) -> str:
         """No compression, which other clients have to ask for; the secret holds all other

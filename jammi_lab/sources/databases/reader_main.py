@@ -12,7 +12,6 @@ import hashlib
 import importlib
 import json
 import os
-import re
 import select
 import signal
 import sqlite3
@@ -135,14 +134,13 @@ def _tables(request: dict[str, Any]) -> dict[str, Any]:
     why it cannot be read (empty when it can)."""
     with _open_database(request["path"]) as connection:
         objects = connection.execute(
-            "SELECT type, name, coalesce(sql, '') FROM sqlite_master WHERE type IN "
-            "('table', 'view') ORDER BY name"
+            "SELECT type, name FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY name"
         ).fetchall()
-        virtual = _virtual_tables(connection, objects)
+        virtual = _virtual_tables(connection)
         return {
             "tables": [
                 _table(connection, kind, name, virtual)
-                for kind, name, _ in objects
+                for kind, name in objects
                 if not name.lower().startswith("sqlite_")
             ]
         }
@@ -165,27 +163,12 @@ def _table(
     return {"name": name, "view": kind == "view", "columns": columns, "why": why}
 
 
-def _virtual_tables(
-    connection: sqlite3.Connection, objects: list[tuple[str, str, str]]
-) -> set[str]:
+def _virtual_tables(connection: sqlite3.Connection) -> set[str]:
     """Virtual tables and their shadow tables."""
-    try:
-        rows = connection.execute(
-            "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type IN "
-            "('virtual', 'shadow')"
-        ).fetchall()
-        return {name for (name,) in rows}
-    except sqlite3.OperationalError:  # an older SQLite
-        virtual_names = [
-            name
-            for kind, name, sql in objects
-            if kind == "table" and re.match(r"\s*CREATE\s+VIRTUAL", sql, re.I)
-        ]
-        return {
-            name
-            for _, name, _ in objects
-            if name in virtual_names or any(name.startswith(f"{head}_") for head in virtual_names)
-        }
+    rows = connection.execute(
+        "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type IN ('virtual', 'shadow')"
+    ).fetchall()
+    return {name for (name,) in rows}
 
 
 def _view_problem(connection: sqlite3.Connection, name: str) -> str:

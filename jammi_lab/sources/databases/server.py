@@ -69,8 +69,6 @@ class ServerConnector(ServerTables):
     def __init__(self, record: SourceRecord, context: SourceContext = NO_WORKSPACE) -> None:
         super().__init__(record, context)
         self._bound_tables: dict[str, ServerTable] = {}
-        self._listed: list[tuple[str, str]] | None = None
-        """What `check` has just listed, for the `tables` that follows it."""
 
     def check(self) -> None:
         """Check that the server accepts the connection.
@@ -85,7 +83,6 @@ class ServerConnector(ServerTables):
             return listed, self._anchor_columns(query, listed)
 
         listed, columns = self.run(work)
-        self._listed = listed
         self._check_anchor_column(columns)
         if schemas and (
             missing := [
@@ -111,10 +108,7 @@ class ServerConnector(ServerTables):
 
     def tables(self) -> list[str]:
         """The labels of all tables. Raises SourceUnavailable."""
-        listed, self._listed = self._listed, None
-        if listed is None:
-            listed = self.run(self.list_tables)
-        return [self.label(schema, name) for schema, name in listed]
+        return [self.label(schema, name) for schema, name in self.run(self.list_tables)]
 
     def find(self, parts: Sequence[str]) -> str | None:
         """The label of `table` or `schema.table`, or None.

@@ -61,7 +61,6 @@ class ServerTables(LocatedConnector, ABC):
     def __init__(self, record: SourceRecord, context: SourceContext = NO_WORKSPACE) -> None:
         super().__init__(record, context)
         self.address, _ = database_urls.parse_url(record.location)
-        self._stays_attached = True
 
     @property
     @abstractmethod
@@ -140,7 +139,6 @@ class ServerTables(LocatedConnector, ABC):
             ),
             settings=self.settings,
             server=self._probe_address(),
-            persistent=self._stays_attached,
         )
 
     def _probe_address(self) -> tuple[str, int] | None:
