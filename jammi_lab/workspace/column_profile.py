@@ -98,19 +98,16 @@ class ProfiledRows:
         of reading the rows."""
         self._types = types
         limits_of = {i: _limit_expressions(f"c{i}", sql_type) for i, sql_type in types.items()}
-        scanned = [i for i, sql_type in types.items() if _needs_scan(sql_type)]
-        unscanned = [i for i in types if i not in scanned]
-        found = query(", ".join(["count(*)", *(limits_of[i] for i in unscanned)]))
-        self.total_rows, *limits = _values(found.columns)
+        [self.total_rows] = _values(query("count(*)").columns)
         share = 1.0 if rows is not None else self._sampled_share(row_bytes)
         fields = ", ".join(f"'c{i}': c{i}" for i in types)
         sample = "NULL" if rows is not None else f"list({{{fields}}}) FILTER (random() < {share!r})"
         counts = [f"count(c{i})" for i in types]
-        found = query(", ".join([sample, *counts, *(limits_of[i] for i in scanned)]))
+        found = query(", ".join([sample, *counts, *limits_of.values()]))
         known = dict(zip(types, _values(found.columns[1:]), strict=False))
-        limits += _values(found.columns[1 + len(types) :])
+        limits = _values(found.columns[1 + len(types) :])
         self._counts = {}
-        for n, i in enumerate([*unscanned, *scanned]):
+        for n, i in enumerate(types):
             column_limits = limits[4 * n : 4 * n + 4]
             if column_limits[2] is not None and not all(map(_is_finite, column_limits)):
                 column_limits = _values(query(limits_of[i], f"WHERE isfinite(c{i})").columns)
@@ -194,13 +191,6 @@ class ProfiledRows:
             ).fetchall()
         )
         return [counts.get(n, 0) for n in range(1, len(edges))]
-
-
-def _needs_scan(sql_type: str) -> bool:
-    """Whether the limits of a column have to be read. Those of whole numbers, dates and timestamps
-    DuckDB finds in the statistics of Parquet files, if a statement has no others."""
-    is_whole = sql_type.removeprefix("U") in _WHOLE_TYPES and "HUGE" not in sql_type
-    return is_numeric_type(sql_type) and not is_whole
 
 
 def _values(columns: "Sequence[pa.ChunkedArray]") -> list[Any]:

@@ -64,8 +64,6 @@ class FileTable:
     is_view: bool = False
     unreadable_because: str = ""
     """Why it cannot be read, as a clause; such a table is not listed. Empty when it can."""
-    collations: str = ""
-    """The definitions in the file by which text may compare as equal without being identical."""
 
     @property
     def label(self) -> str:

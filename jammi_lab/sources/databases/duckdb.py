@@ -9,12 +9,10 @@ file alone. Statements read tables by name, and only views that the allow-list a
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import duckdb
 import pyarrow as pa
 
-from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.identifiers import fold, quote_identifier, sql_literal
 from jammi_lab.sources.base import ObservationContext, Relation, ViewReferences
@@ -22,7 +20,6 @@ from jammi_lab.sources.databases.database_file import (
     DatabaseFileConnector,
     FileTable,
     TableContent,
-    plain_text,
 )
 from jammi_lab.sources.scratch_duckdb import open_bare
 from jammi_lab.storage.arrow_digests import reader_digests
@@ -40,6 +37,7 @@ _INEXACT_ARROW_TYPES = (
     "TIME_NS",
 )
 """Types that Arrow cannot represent exactly; their text is digested instead."""
+_COLLATED = "it has a collation, by which texts may be equal that differ"
 _view_checks: list[Callable[[str], ViewReferences | None]] = []
 
 
@@ -74,12 +72,13 @@ class DuckdbConnector(DatabaseFileConnector):
                 "SELECT schema_name, view_name, coalesce(sql, '') FROM duckdb_views() WHERE "
                 "database_name = 'it' AND NOT internal ORDER BY 1, 2"
             ).fetchall()
-            texts = sorted(sql for _, _, sql in tables + views if "collate" in fold(sql))
             file_tables = []
             for schema, name, sql in tables:
                 unreadable_because = (
                     "it has generated columns" if "GENERATED ALWAYS AS" in sql else ""
                 )
+                if "collate" in fold(sql):
+                    unreadable_because = _COLLATED
                 file_tables.append(
                     FileTable(
                         schema,
@@ -89,8 +88,7 @@ class DuckdbConnector(DatabaseFileConnector):
                     )
                 )
             readable = {(t.schema, t.name) for t in file_tables if not t.unreadable_because}
-            file_tables += self._views(connection, views, readable)
-            return [replace(info, collations="\n".join(texts)) for info in file_tables]
+            return file_tables + self._views(connection, views, readable)
 
     def _views(
         self,
@@ -107,7 +105,11 @@ class DuckdbConnector(DatabaseFileConnector):
                 "AND NOT internal"
             ).fetchall()
         }
-        references = {(schema, name): check_view(sql) for schema, name, sql in views}
+        references = {
+            (schema, name): check_view(sql)
+            for schema, name, sql in views
+            if "collate" not in fold(sql)
+        }
         accepted: set[tuple[str, str]] = set()
         while True:
             newly_accepted = {
@@ -124,7 +126,7 @@ class DuckdbConnector(DatabaseFileConnector):
             if not newly_accepted:
                 break
             accepted |= newly_accepted
-        unreadable_because = "it uses tables or functions that are not allowed in a view"
+        unreadable_because = "it uses tables, functions or collations that a view must not use"
         return [
             FileTable(
                 schema,
@@ -140,12 +142,7 @@ class DuckdbConnector(DatabaseFileConnector):
         """A SELECT of one table of the attached file."""
         attachment = self._attachment(self.path)
         table = f"{attachment.alias}.{quote_identifier(info.schema)}.{quote_identifier(info.name)}"
-        columns = [
-            plain_text(quote_identifier(name)) for name, kind in info.columns if kind == "VARCHAR"
-        ]
-        # Statements are analyzed on types, which do not tell collations.
-        replaced = f" REPLACE ({', '.join(columns)})" if info.collations and columns else ""
-        return self._relation_of(info, f"SELECT *{replaced} FROM {table}", attachment)
+        return self._relation_of(info, f"SELECT * FROM {table}", attachment)
 
     def digest_table(self, info: FileTable, ctx: ObservationContext) -> TableContent:  # noqa: ARG002  signature of the base class
         """Column digests in row order. Raises SourceUnavailable."""
@@ -156,10 +153,6 @@ class DuckdbConnector(DatabaseFileConnector):
                 f"it.{quote_identifier(info.schema)}.{quote_identifier(info.name)}"
             ).to_arrow_reader(65_536)
             digests, rows = reader_digests(reader)
-        # No query shows the collation of nested text, with which equal rows give other results.
-        nested = [name for name, kind in info.columns if "VARCHAR" in kind and kind != "VARCHAR"]
-        if info.collations:
-            digests |= {name: digest_of([digests[name], info.collations]) for name in nested}
         return TableContent(digests, rows)
 
     def largest_value(
