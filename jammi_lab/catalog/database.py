@@ -22,7 +22,7 @@ from jammi_lab.core.errors import (
     WorkspaceReadOnly,
     check_not_forked,
 )
-from jammi_lab.core.interrupts import DeferInterrupts, NoteInterrupts
+from jammi_lab.core.interrupts import DeferInterrupts
 from jammi_lab.storage.files import BackgroundFsync, fault_point, sync_data
 
 _GET_FORMAT = f"SELECT format FROM {format_table.name}"
@@ -39,24 +39,8 @@ class _Handle:
         self.connection, self.thread = connection, thread
         self.lock = threading.RLock()
         self.writing: bool | None = None  # None outside of a transaction
-        self.interrupted = False
-        """Whether an interrupt was raised during a read, and the read has not ended since."""
         self.state: Hashable = None  # the database state to which the cached results belong
         self.cached: dict[Hashable, Any] = {}
-
-    def note_interrupt(self) -> None:
-        """Record that an interrupt is raised during a read."""
-        self.interrupted = True
-
-    def end_interrupted_read(self) -> None:
-        """Roll back a read that an interrupt ended outside of its `try`: its snapshot would stay
-        that of this thread. (Or inside, and this is called while its end is under way.)"""
-        if not self.interrupted or self.writing:
-            return
-        with DeferInterrupts():
-            self.writing = None
-            self.connection.dialect.reset(self.connection)
-            self.interrupted = False
 
 
 class _TranslateErrors:
@@ -121,7 +105,6 @@ class Database:
         `read`."""
         handle = self._handle()
         with handle.lock:
-            handle.end_interrupted_read()
             connection = handle.connection
             is_idle = handle.writing is None and not connection.closed
             # after an interrupt it may still be in a transaction, over an older snapshot
@@ -152,7 +135,6 @@ class Database:
             return result
 
     def _state(self, handle: _Handle) -> Hashable:
-        handle.end_interrupted_read()
         if handle.writing is not None or handle.connection.closed:
             return None
         return self.dialect.change_token(handle.connection)
@@ -211,7 +193,6 @@ class Database:
             return True
         handle = self._handle()
         with handle.lock, DeferInterrupts(), self._translate_errors:
-            handle.end_interrupted_read()
             if handle.writing is not None:
                 raise RuntimeError("the log cannot be emptied inside a transaction")
             if handle.connection.closed:
@@ -248,7 +229,6 @@ class Database:
             )
         handle = self._handle()
         with handle.lock:
-            handle.end_interrupted_read()
             if handle.writing is not None:
                 if writing and not handle.writing:
                     raise RuntimeError("a write cannot begin inside a read: begin with write()")
@@ -256,15 +236,8 @@ class Database:
                 return
             if handle.connection.closed:
                 raise self._closed_error()
-            # outside of the main thread, the connection may never be used again, and then nothing
-            # would end a transaction that an interrupt left open
-            worker_thread = threading.current_thread() is not threading.main_thread()
-            with (
-                DeferInterrupts()
-                if writing or worker_thread
-                else NoteInterrupts(handle.note_interrupt),
-                self._translate_errors,
-            ):
+            # an interrupt is raised at the next statement, or at the end
+            with DeferInterrupts(), self._translate_errors:
                 self._begin(handle, writing=writing, no_fsync=no_fsync)
                 connection = handle.connection
                 handle.writing = writing
@@ -282,7 +255,6 @@ class Database:
                     handle.writing = None
                     with DeferInterrupts():
                         self.dialect.reset(connection)
-                        handle.interrupted = False
 
     def _begin(self, handle: _Handle, *, writing: bool, no_fsync: bool) -> None:
         """Begin a transaction on a thread's connection, or on a new one when the server has closed

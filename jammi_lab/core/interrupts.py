@@ -78,8 +78,10 @@ class DeferInterrupts:
         self._pending = number, frame
 
     def _raise_pending(self) -> None:
+        if self._pending is None:  # first, so that none that comes now is overwritten
+            return
         pending, self._pending = self._pending, None
-        if pending is not None and self._handler is not None:
+        if self._handler is not None:
             self._handler(*pending)
 
 
@@ -131,36 +133,6 @@ class Signal:
         if not self._is_set and self._gate.acquire(timeout=seconds):
             self.set()  # for the next one who waits
         return self._is_set
-
-
-class NoteInterrupts:
-    """Context manager that lets a signal raise KeyboardInterrupt at once in the main thread, after
-    a call of `note`.
-
-    The interrupt may come where the block is entered or left, before or after its `try`, and then
-    what it should have undone is still there: `note` marks it for whoever comes next.
-    """
-
-    def __init__(self, note: Callable[[], None]) -> None:
-        self._note = note
-        self._handler: _Handler | None = None
-
-    def __enter__(self) -> None:
-        handler = _get_handler(signal.SIGINT)
-        # While interrupts are deferred, they come after this block.
-        if callable(handler) and DeferInterrupts._running is None:
-            self._handler = handler
-            _set_handler(signal.SIGINT, self._deliver)
-
-    def __exit__(self, *_: object) -> None:
-        # A handler that was left behind by an interrupt here calls the one before, as ever.
-        if self._handler is not None and _get_handler(signal.SIGINT) == self._deliver:
-            _set_handler(signal.SIGINT, self._handler)
-
-    def _deliver(self, number: int, frame: FrameType | None) -> None:
-        self._note()
-        if self._handler is not None:
-            self._handler(number, frame)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,6 @@ from jammi_lab.core.errors import SourceUnavailable, SqlError, StatementNotAllow
 from jammi_lab.core.verdicts import Fresh, Stale, Undecidable
 from jammi_lab.engine import instance_pool
 from jammi_lab.sources import attach as attaching
-from jammi_lab.sources import duckdb_extensions
 from jammi_lab.sources.base import Connector, same_state
 from jammi_lab.sources.databases import postgres
 from tests import waiting
@@ -305,19 +304,6 @@ def test_a_limit_is_sent_and_the_rest_of_the_table_is_not_fetched(ws, server, fi
     assert len(ws.sql(f"SELECT * FROM crm.{filled} LIMIT 2").fetchall()) == 2
     scans = [line for line in capfd.readouterr().err.splitlines() if f"{filled}" in line]
     assert any("LIMIT 2" in line for line in scans), scans
-
-
-def test_what_is_added_is_asked_once_for_its_tables(ws, server, filled, capfd):
-    word = "postgres" if server.kind == "postgresql" else "mysql"
-    main = services_of(ws).engine.instances_of(None).main
-    duckdb_extensions.load(main, [f"{word}_scanner"])
-    setting = f"{'pg' if word == 'postgres' else word}_debug_show_queries"
-    main.execute(f"SET GLOBAL {setting} = true")
-    capfd.readouterr()
-    ws.sources.add("crm", server.url)
-    sent = capfd.readouterr().err
-    assert sent.count("relkind IN ('r'") + sent.count("table_type <> 'SYSTEM VIEW'") == 1
-    assert filled in ws.sources["crm"].tables()
 
 
 def test_what_a_statement_needs_of_the_rows_is_determined_once(ws, server, table, monkeypatch):
