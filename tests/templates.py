@@ -29,9 +29,9 @@ def install() -> None:
     template = _make()
     from jammi_lab.catalog.sqlite import Sqlite
     from jammi_lab.engine import duckdb_instances
-    from jammi_lab.sources import duckdb_extensions
+    from tests.instances import UNSIGNED_SETTINGS
 
-    duckdb_instances.BASE_CONFIG.update(duckdb_extensions.UNSIGNED_SETTINGS)
+    duckdb_instances.BASE_CONFIG.update(UNSIGNED_SETTINGS)
 
     class CopiedSqlite(Sqlite):
         def __init__(self, path: Path, *, read_only: bool, create: bool) -> None:

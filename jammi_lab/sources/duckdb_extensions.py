@@ -13,7 +13,6 @@ import duckdb
 
 from jammi_lab.core.errors import ExtensionMissing
 from jammi_lab.core.identifiers import sql_literal
-from jammi_lab.storage.files import Stat, regular_stat
 
 EXTRAS = {
     "postgres_scanner": "postgres",
@@ -27,10 +26,6 @@ EXTRAS = {
 """The extra of jammi-lab that installs each extension."""
 _PREREQUISITES = {"iceberg": ("avro",)}
 """Extensions to load first; otherwise DuckDB would try to download them."""
-UNSIGNED_SETTINGS = {"allow_unsigned_extensions": "true"}
-"""Settings of an instance that loads extensions without checking their signatures."""
-_checked_stats: dict[Path, Stat | None] = {}
-"""The stat of each extension file when DuckDB accepted its signature."""
 
 
 def path_of(name: str) -> Path:
@@ -53,29 +48,11 @@ def path_of(name: str) -> Path:
     )
 
 
-def are_checked(names: Iterable[str]) -> bool:
-    """Whether DuckDB has checked all these signatures in this process and no file has changed
-    since. Raises ExtensionMissing."""
-    return all(_checked_stats.get(path) == regular_stat(path) for path in _paths(names))
-
-
-def load(
-    connection: duckdb.DuckDBPyConnection, names: Iterable[str], *, signatures_checked: bool = False
-) -> None:
-    """Load extensions into the instance of a connection. Raises ExtensionMissing, duckdb.Error.
-
-    Checking a signature hashes the whole file, which takes 60 to 140 ms. Extensions that
-    `are_checked` may skip it in an instance opened with `UNSIGNED_SETTINGS`, which is reset
-    afterwards.
-    """
+def load(connection: duckdb.DuckDBPyConnection, names: Iterable[str]) -> None:
+    """Load extensions into the instance of a connection, which checks their signatures. Raises
+    ExtensionMissing, duckdb.Error."""
     for path in _paths(names):
-        stat = regular_stat(path)
         connection.execute(f"LOAD {sql_literal(str(path))}")
-        if not signatures_checked:
-            _checked_stats[path] = stat
-    if signatures_checked:
-        # DuckDB does not allow it to be enabled again.
-        connection.execute("SET GLOBAL allow_unsigned_extensions = false")
 
 
 def _paths(names: Iterable[str]) -> list[Path]:

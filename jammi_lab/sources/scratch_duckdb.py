@@ -112,12 +112,8 @@ def _interruptible() -> Iterator[None]:
 def open_bare(extension_names: Sequence[str] = ()) -> Iterator[duckdb.DuckDBPyConnection]:
     """A new, empty DuckDB instance with the needed extensions. Raises ExtensionMissing and, on an
     interrupt, KeyboardInterrupt."""
-    signatures_checked = bool(extension_names) and duckdb_extensions.are_checked(extension_names)
-    with (
-        _interruptible(),
-        _open(**duckdb_extensions.UNSIGNED_SETTINGS if signatures_checked else {}) as connection,
-    ):
-        duckdb_extensions.load(connection, extension_names, signatures_checked=signatures_checked)
+    with _interruptible(), _open() as connection:
+        duckdb_extensions.load(connection, extension_names)
         yield connection
 
 

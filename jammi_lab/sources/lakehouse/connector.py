@@ -58,8 +58,7 @@ class LakehouseConnector(LakehouseTable):
         duckdb_extensions.path_of(self.extension)
         relation = self.relation(None)
         try:
-            columns = scratch_duckdb.describe(relation)
-            scratch_duckdb.preview(relation, _PREVIEW_ROWS)
+            columns = scratch_duckdb.preview(relation, _PREVIEW_ROWS)
         except duckdb.Error as error:
             raise self._read_error(str(error)) from None
         self._check_anchor_column(columns)
