@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_lab.commands.table import Verb
 from jammi_lab.commands.words import Values
+from jammi_lab.core.argument_suggestions import answer_arguments
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin, plain_text
@@ -70,6 +71,7 @@ class SharedVerbs:
     def _ws(self) -> "Workspace":
         raise NotImplementedError
 
+    @answer_arguments
     def run(self, verb: Verb, values: Values) -> Any:
         """Run a command: the function of its package, the method here, or else the workspace's of
         that name. Returns an Answer, or what is shown."""

@@ -329,8 +329,10 @@ class AtomicFile:
             self.background_sync = sync_in_background(file)
 
     def commit(self) -> None:
-        """Sync the temporary file, rename it, sync the folder. On failure the temporary file is
-        removed and OSError is raised."""
+        """Sync the temporary file, rename it, sync the folder. A file that it replaces keeps its
+        permissions. On failure the temporary file is removed and OSError is raised."""
+        with contextlib.suppress(FileNotFoundError):
+            os.chmod(self.temp, os.stat(self.path).st_mode & 0o777)
         publish_files(self)
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 made blank, and the ties in them. Positions are those of the file's own text."""
 
 import json
+import os
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -232,11 +233,11 @@ def notebook_proses(cells: Sequence[tuple[int, str]]) -> list[Prose]:
 def _read_text(file: Path) -> str:
     try:
         with open_for_reading(file, follow_links=True) as opened:
-            data = opened.read(MAX_FILE_BYTES + 1)
+            if os.fstat(opened.fileno()).st_size > MAX_FILE_BYTES:
+                raise InvalidArgument(f"{str(file)!r} has more than {MAX_FILE_BYTES >> 20} MiB.")
+            data = opened.read()
     except OSError as error:
         raise InvalidArgument(f"{str(file)!r} cannot be read: {error.strerror}.") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise InvalidArgument(f"{str(file)!r} has more than {MAX_FILE_BYTES >> 20} MiB.")
     try:
         text = data.decode()
     except UnicodeDecodeError:

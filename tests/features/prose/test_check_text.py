@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 import yaml
 
 import jammi_lab as jl
+from jammi_lab.features.prose import documents
 from jammi_lab.features.prose.documents import read_document
 from jammi_lab.features.prose.written_numbers import decimal_mark, find_numbers, parse_number
 from jammi_lab.workspace.stamp_checks import Workspaces
@@ -494,3 +496,34 @@ def test_the_action_of_the_guide_runs_in_a_clone(repository, tmp_path):
         done = subprocess.run(command, shell=True, cwd=clone, env=env, capture_output=True)
         assert done.returncode == code, done
         assert ElementTree.parse(clone / "numbers.xml").getroot().get("failures") == str(code)
+
+
+def test_a_small_file_takes_little_memory(tmp_path):
+    file = tmp_path / "a.md"
+    file.write_text("We saw 0.455.\n")
+    read_document(file)
+    tracemalloc.start()
+    try:
+        read_document(file)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_want_of_memory_is_said(tmp_path, monkeypatch):
+    def fail(_):
+        raise MemoryError
+
+    monkeypatch.setattr(documents, "_read_text", fail)
+    result = run_shell("check-text", tmp_path / "a.md")
+    assert result.exit_code == 3
+    assert result.stderr.startswith("ResourceExhausted: Memory is exhausted")
+
+
+def test_an_updated_file_keeps_its_permissions(lab, tmp_path):
+    file = tmp_path / "a.md"
+    file.write_text("The LLM has 36 %<!-- jammi scores/LLM/f1 --> in F1.\n")
+    file.chmod(0o600)
+    run_shell("check-text", "--update", file)
+    assert "46 %" in file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o600
