@@ -44,7 +44,8 @@ def condition(name: str, sql_type: str, wanted: ColumnFilter) -> str:
         ]
         return " AND ".join(bounds) or f"{name} IS NOT NULL"
     texts = [_literal(value, sql_type) for value in wanted if value is not None]
-    is_plain = sql_type in ("VARCHAR", "BOOLEAN") or _is_scaled(sql_type)
+    is_scaled = is_numeric_type(sql_type) or sql_type.startswith(_TIME_TYPES)
+    is_plain = is_scaled or sql_type in ("VARCHAR", "BOOLEAN")
     operand = name if is_plain else f"{name}::VARCHAR"
     parts = (
         [f"{operand} IN ({', '.join(texts)})" if len(texts) > 1 else f"{operand} = {texts[0]}"]
@@ -53,10 +54,6 @@ def condition(name: str, sql_type: str, wanted: ColumnFilter) -> str:
     )
     parts += [f"{name} IS NULL"] if None in wanted else []
     return " OR ".join(parts).join("()") if len(parts) > 1 else "".join(parts) or "false"
-
-
-def _is_scaled(sql_type: str) -> bool:
-    return is_numeric_type(sql_type) or sql_type.startswith(_TIME_TYPES)
 
 
 def _literal(value: Any, sql_type: str) -> str:

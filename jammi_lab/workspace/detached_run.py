@@ -7,15 +7,19 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
 from jammi_lab.catalog.writers import boot_id
 from jammi_lab.core.errors import InvalidArgument, JammiError, StepFailed
 from jammi_lab.core.interrupts import attempts
+from jammi_lab.storage import own_files
+from jammi_lab.storage.files import open_regular
+from jammi_lab.store.storage_errors import translate_storage_errors
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.assembly import Services
@@ -40,7 +44,7 @@ class _Request(msgspec.Struct):
     path: str
     tenant: str | None
     settings: dict[str, int | float | str]
-    names: list[str] | None
+    names: Sequence[str] | None
 
 
 def find(services: "Services") -> DetachedRun | None:
@@ -71,17 +75,24 @@ def start(services: "Services", names: Sequence[str] | None) -> int:
         str(services.folder.resolve()),
         services.scope.current,
         {key: settings[key] for key in given},
-        None if names is None else [*names],
+        names,
     )
-    log = services.folder / LOG
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # signals to the kernel and its group do not reach it
-        )
+    try:
+        with tempfile.TemporaryFile() as output:
+            return _launch(services, request, output)
+    except OSError as error:
+        raise StepFailed(f"No detached run can be started: {error.strerror}.") from None
+
+
+def _launch(services: "Services", request: _Request, output: IO[bytes]) -> int:
+    """The id of the process, once it runs. What it says before goes to `output`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", __name__],
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # signals to the kernel and its group do not reach it
+    )
     _children.append(process)
     assert process.stdin is not None, "it is a pipe"
     with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
@@ -91,15 +102,15 @@ def start(services: "Services", names: Sequence[str] | None) -> int:
         if process.poll() is not None or (run is not None and run.pid == process.pid):
             break
     if process.poll():
-        raise StepFailed(
-            f"The detached run ended at once: {log.read_text(errors='replace').strip()}"
-        )
+        output.seek(0)
+        said = output.read().decode(errors="replace").strip()
+        raise StepFailed(f"The detached run ended at once: {said}")
     return process.pid
 
 
 def stop(services: "Services") -> DetachedRun | None:
     """End the detached run, and return it; None where none is under way. Finished tables stay.
-    Raises InvalidArgument for one of another machine or user."""
+    Raises InvalidArgument for one of another machine or user, StepFailed for one that goes on."""
     run = find(services)
     if run is None:
         return None
@@ -113,8 +124,11 @@ def stop(services: "Services") -> DetachedRun | None:
         raise InvalidArgument("The detached run belongs to another user.") from None
     for _ in attempts(_STOP_SECONDS):
         if find(services) != run:
-            break
-    return run
+            return run
+    raise StepFailed(
+        f"The detached run, process {run.pid}, was told to end and has not yet.",
+        hint=f"`kill -9 {run.pid}` in a shell ends it at once; finished tables stay.",
+    )
 
 
 def _run() -> int:
@@ -122,8 +136,8 @@ def _run() -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)
-    request = msgspec.json.decode(sys.stdin.buffer.read(), type=_Request)
     try:
+        request = msgspec.json.decode(sys.stdin.buffer.read(), type=_Request)
         with opening.open(
             request.path, tenant=request.tenant, settings=request.settings, create=False
         ) as ws:
@@ -132,6 +146,7 @@ def _run() -> int:
                 return _say("Another detached run is under way.", 1)
             run = DetachedRun(os.getpid(), socket.gethostname(), boot_id())
             try:
+                _open_log(Path(request.path, LOG))
                 lock.write_note(msgspec.json.encode(run).decode())
                 try:
                     report = str(ws.recompute(request.names))
@@ -142,9 +157,18 @@ def _run() -> int:
                 lock.release(remove=True)
     except JammiError as error:
         return _say("\n".join(error.rendered_lines()), 1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, msgspec.DecodeError):  # its kernel ended before it said what to do
         return _say("Stopped before it began.")
     return 0
+
+
+def _open_log(log: Path) -> None:
+    """Let what is said go to a new file in this place. Raises JammiError."""
+    with translate_storage_errors(LOG):
+        own_files.discard(log)  # another user's, or a link
+        descriptor = open_regular(log, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(descriptor, stream.fileno())
 
 
 def _say(text: str, code: int = 0) -> int:

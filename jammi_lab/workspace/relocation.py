@@ -47,12 +47,10 @@ def moved_sources(catalog: Catalog, folder: Path) -> list[str]:
     return [
         record.name
         for record in records
-        if _is_absolute(record) and _stayed_behind(record.location, former_project)
+        if _is_local(record)
+        and os.path.isabs(record.location)
+        and _stayed_behind(record.location, former_project)
     ]
-
-
-def _is_absolute(record: SourceRecord) -> bool:
-    return _is_local(record) and os.path.isabs(record.location)
 
 
 def _is_local(record: SourceRecord) -> bool:

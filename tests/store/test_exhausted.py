@@ -5,6 +5,7 @@ import sys
 import threading
 
 import duckdb
+import polars
 import pyarrow as pa
 import pytest
 from pyarrow import dataset
@@ -181,6 +182,20 @@ def test_whatever_runs_out_of_memory_is_one_error(tmp_path, monkeypatch, error):
         with pytest.raises(jl.ResourceExhausted) as caught:
             ws.tables()
     assert caught.value.message == "Memory is exhausted."
+
+
+def test_polars_without_its_library_is_said_to_be_loaded_in_part(tmp_path, monkeypatch):
+    """It suppresses the error of the import."""
+
+    def fail(_):
+        raise NameError("name 'PyDataFrame' is not defined")
+
+    with jl.open(tmp_path / "lab") as ws:
+        rows = ws.sql("SELECT 1 AS a")
+        monkeypatch.setattr(polars, "from_arrow", fail)
+        with pytest.raises(jl.ResourceExhausted, match="loaded in part") as caught:
+            rows.polars()
+    assert caught.value.hint == "Restart the kernel."
 
 
 class PanicException(BaseException):

@@ -1,6 +1,7 @@
 """Detached runs: a recompute in a process of its own that outlives the kernel, is shown by the
 status of every other, and can be stopped."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -88,11 +89,64 @@ def test_every_kernel_sees_a_run_and_ends_it(lab, tmp_path):
     assert [table.name for table in lab.tables()] == ["total"]
 
 
+@pytest.mark.parametrize("make", [os.symlink, os.link, lambda _, log: os.mkfifo(log)])
+def test_the_report_is_written_to_a_new_file_whatever_is_in_its_place(lab, tmp_path, make):
+    victim, log = tmp_path / "victim", tmp_path / "lab" / detached_run.LOG
+    victim.write_text("precious")
+    make(victim, log)
+    write_rows(tmp_path, 1, 2)
+    detached_run.start(services_of(lab), ["total"])
+    wait_until_it_ends(lab)
+    assert victim.read_text() == "precious"
+    assert not log.is_symlink() and log.read_text().startswith("Run: ")
+
+
+def test_where_the_report_cannot_be_written_nothing_begins(lab, tmp_path):
+    (tmp_path / "lab" / detached_run.LOG).mkdir()
+    with pytest.raises(jl.errors.StepFailed, match=f"ended at once: .*'{detached_run.LOG}'"):
+        detached_run.start(services_of(lab), None)
+    assert detached_run.find(services_of(lab)) is None
+
+
+def test_a_second_run_leaves_the_report_of_the_first(lab, tmp_path, monkeypatch):
+    lock = services_of(lab).catalog.writers.try_acquire_named("recompute")
+    log = tmp_path / "lab" / detached_run.LOG
+    log.write_text("the first one's")
+    with pytest.raises(jl.errors.StepFailed, match="at once: Another detached run is under way"):
+        detached_run.start(services_of(lab), None)
+    assert log.read_text() == "the first one's"
+    lock.release(remove=True)
+
+
+def test_a_run_that_does_not_end_is_not_said_to_be_stopped(lab, monkeypatch):
+    monkeypatch.setattr(detached_run, "_STOP_SECONDS", 0.2)
+    lab.define("slow", SLOW)
+    pid = detached_run.start(services_of(lab), None)
+    os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(jl.errors.StepFailed, match=f"process {pid}, was told to end and has not"):
+        detached_run.stop(services_of(lab))
+    os.kill(pid, signal.SIGCONT)
+    wait_until_it_ends(lab)
+
+
+def test_a_run_whose_kernel_ended_before_it_said_what_to_do_ends(tmp_path):
+    command = [sys.executable, "-m", detached_run.__name__]
+    ended = subprocess.run(command, input=b"", capture_output=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"Stopped before it began.\n", b"")
+
+
 def test_what_cannot_begin_says_why(lab, tmp_path, monkeypatch):
     with jl.open("lab", read_only=True) as ws, pytest.raises(jl.errors.WorkspaceReadOnly):
         detached_run.start(services_of(ws), None)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(jl.errors.StepFailed, match="ended at once"):
+        detached_run.start(services_of(lab), None)
+
+    def refuse(*_, **__):
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    with pytest.raises(jl.errors.StepFailed, match="can be started: Resource temporarily unavail"):
         detached_run.start(services_of(lab), None)
     run = detached_run.DetachedRun(1, "elsewhere", "b")
     monkeypatch.setattr(detached_run, "find", lambda _: run)
