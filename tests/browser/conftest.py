@@ -73,7 +73,7 @@ def _build(folder):
         )
     )
     with jl.open(folder / "lab") as ws:
-        ws.sources.add("papers", str(path))
+        ws.sources.add("papers", path)
         ws.materialize("ml", "SELECT * FROM papers WHERE topic = 'ml'", key="id")
         ws.materialize("topics", "SELECT topic, count(*) AS n FROM jammi.ml GROUP BY ALL")
         ws.materialize(EVIL, "SELECT topic FROM jammi.ml")

@@ -71,7 +71,7 @@ def _build(folder, size):
     with jl.open(folder / "lab") as ws:
         for name in SOURCES:
             _rows(folder / f"{name}.csv")
-            ws.sources.add(name, str(folder / f"{name}.csv"))
+            ws.sources.add(name, folder / f"{name}.csv")
         staging = size // 3
         for i in range(size):
             parent = SOURCES[i % 2] if i < staging else f"jammi.{_name(i - staging, staging)}"

@@ -157,7 +157,7 @@ def test_markup_in_names_types_and_values_is_text(view):
 def test_an_edited_source_is_said_above_the_rows(ws, tmp_path, view):
     path = tmp_path / "a.csv"
     path.write_text("a\n1\n")
-    ws.sources.add("a", str(path))
+    ws.sources.add("a", path)
     ws.materialize("kept", "SELECT a FROM a")
     path.write_text("a\n1\n2\n")
     _, bare = view("SELECT * FROM jammi.kept")

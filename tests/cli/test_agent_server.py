@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(find_spec("mcp") is None, reason="needs the extr
 def lab(tmp_path):
     (tmp_path / "a.csv").write_text("id,x\n1,2\n2,3\n")
     with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("a", str(tmp_path / "a.csv"))
+        ws.sources.add("a", tmp_path / "a.csv")
         ws.materialize("big", "SELECT * FROM a WHERE x > 2")
         ws.materialize("top", "SELECT max(x) AS x FROM jammi.big")
     return tmp_path / "lab"
@@ -123,8 +123,8 @@ def test_a_statement_about_a_file_opens_nothing_and_answers_the_same_without_it(
         db.execute("CREATE TABLE t AS SELECT 1 AS n")
         db.execute(f"CREATE VIEW v AS FROM read_csv('{tmp_path}/v.csv')")
     with jl.open(lab) as ws:
-        ws.sources.add("missing", str(tmp_path / "gone.csv"), check=False)
-        ws.sources.add("files", str(tmp_path / "files.duckdb"))
+        ws.sources.add("missing", tmp_path / "gone.csv", check=False)
+        ws.sources.add("files", tmp_path / "files.duckdb")
     answers = []
     with jl.open(lab, read_only=True) as ws:
         for text in ("id,x\n1,CANARY\n", "", None):
@@ -148,20 +148,19 @@ def test_recompute_is_a_tool_when_it_is_allowed(lab, tmp_path):
     assert answers[1].startswith("Fresh.") and "9" in answers[1]
 
 
-def test_statements_in_capitals_are_judged_like_others(tmp_path):
-    with jl.open(tmp_path / "lab") as ws:
-        ws.materialize("t", "SELECT 42 AS n")
-        tools = AgentTools(ws)
-        assert tools.query("SELECT N FROM JAMMI.T") == tools.query("SELECT n FROM jammi.t")
-        (tmp_path / "A.CSV").write_text("a\nCANARY\n")
-        for text in (
-            f"'{tmp_path}/A.CSV'",
-            f"READ_CSV('{tmp_path}/A.CSV')",
-            "READ_TEXT('/etc/passwd')",
-        ):
-            with pytest.raises(jl.JammiError) as caught:
-                tools.query(f"SELECT * FROM {text}")
-            assert "CANARY" not in str(caught.value)
+def test_statements_in_capitals_are_judged_like_others(ws, tmp_path):
+    ws.materialize("t", "SELECT 42 AS n")
+    tools = AgentTools(ws)
+    assert tools.query("SELECT N FROM JAMMI.T") == tools.query("SELECT n FROM jammi.t")
+    (tmp_path / "A.CSV").write_text("a\nCANARY\n")
+    for text in (
+        f"'{tmp_path}/A.CSV'",
+        f"READ_CSV('{tmp_path}/A.CSV')",
+        "READ_TEXT('/etc/passwd')",
+    ):
+        with pytest.raises(jl.JammiError) as caught:
+            tools.query(f"SELECT * FROM {text}")
+        assert "CANARY" not in str(caught.value)
 
 
 # Each column is twice the one before it: DuckDB never ends to bind it.
@@ -178,18 +177,15 @@ DOUBLED = "SELECT 1 AS x0" + "".join(f", x{i} + x{i} AS x{i + 1}" for i in range
     ids=["long to run", "large", "long to parse"],
 )
 @pytest.mark.parametrize("more", ["", "; SELECT 2"])
-def test_a_statement_has_a_limit_of_time_and_its_rows_one_of_size(
-    tmp_path, monkeypatch, text, more
-):
+def test_a_statement_has_a_limit_of_time_and_its_rows_one_of_size(ws, monkeypatch, text, more):
     monkeypatch.setattr(agent_server, "MAX_SECONDS", 60 if "repeat" in text else 0.5)
-    with jl.open(tmp_path / "lab") as ws:
-        tools = AgentTools(ws)
-        if more and "repeat" in text:
-            assert tools.query(text + more).splitlines()[-2:] == ["      2", "1 row"]
-            return
-        with pytest.raises(jl.SqlError, match=r"was ended after 0\.5 seconds|The rows have 70 MB"):
-            tools.query(text + more)
-        assert "1 row" in tools.query("SELECT 1")
+    tools = AgentTools(ws)
+    if more and "repeat" in text:
+        assert tools.query(text + more).splitlines()[-2:] == ["      2", "1 row"]
+        return
+    with pytest.raises(jl.SqlError, match=r"was ended after 0\.5 seconds|The rows have 70 MB"):
+        tools.query(text + more)
+    assert "1 row" in tools.query("SELECT 1")
 
 
 def test_a_long_answer_is_cut_and_says_so():

@@ -23,7 +23,7 @@ def papers(tmp_path):
 @pytest.fixture
 def lab(tmp_path, papers):
     with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("papers", str(papers))
+        ws.sources.add("papers", papers)
         ws.materialize("recent", "SELECT * FROM papers WHERE year > 2020")
         ws.materialize("counted", "SELECT count(*) AS n FROM jammi.recent")
     return str(tmp_path / "lab")
@@ -57,7 +57,7 @@ def test_a_verdict_that_relies_on_grounds_fails_a_build_where_that_is_asked(lab,
     run("status", lab, "--fail=grounds")
     run("why", lab, "recent", "--fail=grounds")
     with jl.open(lab) as ws:
-        ws.sources.add("by_year", str(papers), anchor="column:year")
+        ws.sources.add("by_year", papers, anchor="column:year")
         ws.materialize("late", "SELECT * FROM by_year")
     shown = run("status", "--fail", lab).stdout
     assert "fresh*" in shown and "by_year by column:year alone" in shown
@@ -347,7 +347,7 @@ def test_reports_hold_what_a_build_fails_for(lab, run, papers, tmp_path):
     moved = tmp_path / "la b"
     shutil.move(lab, moved)
     with jl.open(moved) as ws:
-        ws.sources.add("by_year", str(papers), anchor="column:year")
+        ws.sources.add("by_year", papers, anchor="column:year")
         ws.materialize("late", "SELECT * FROM by_year")
     junit, sarif = tmp_path / "status.xml", tmp_path / "status.sarif"
     reports = ("--junit", junit, "--sarif", sarif)
@@ -382,7 +382,7 @@ def test_commands_without_a_path_open_the_folder_that_cells_open(
 ):
     monkeypatch.chdir(tmp_path)
     with jl.open(".jammi") as ws:
-        ws.sources.add("papers", str(papers))
+        ws.sources.add("papers", papers)
         ws.materialize("recent", "SELECT * FROM papers WHERE year > 2020")
     assert "1 recipe: 1 fresh" in run("status", "--fail").stdout
     assert "recent" in run("why", "recent").stdout

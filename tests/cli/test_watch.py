@@ -30,7 +30,7 @@ def papers(tmp_path: Path) -> Path:
 @pytest.fixture
 def lab(tmp_path: Path, papers: Path) -> Iterator[jl.Workspace]:
     with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("papers", str(papers))
+        ws.sources.add("papers", papers)
         ws.materialize("recent", "SELECT * FROM papers WHERE year > 2020")
         ws.materialize("counted", "SELECT count(*) AS n FROM jammi.recent")
         yield ws
@@ -153,7 +153,7 @@ def test_with_fail_it_ends_at_the_first_verdict_that_is_not_fresh(lab, watch, pa
 
 
 def test_grounds_end_it_only_where_that_is_asked(lab, watch, papers):
-    lab.sources.add("by_year", str(papers), anchor="column:year")
+    lab.sources.add("by_year", papers, anchor="column:year")
     lab.materialize("late", "SELECT * FROM by_year")
     bare = watch("--fail")
     assert "2 fresh, 1 fresh*" in bare.line()[1]

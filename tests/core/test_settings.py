@@ -149,7 +149,7 @@ def test_what_was_used_when_the_workspace_opened_stays_and_says_how_it_is_given(
 
 def test_what_may_change_while_the_workspace_is_open_takes_effect_at_once(ws, tmp_path):
     (tmp_path / "s.csv").write_text("id\n" + "1\n" * 1000)
-    ws.sources.add("s", str(tmp_path / "s.csv"))
+    ws.sources.add("s", tmp_path / "s.csv")
     ws.materialize("t", "SELECT id FROM s")
     (tmp_path / "s.csv").write_text("id\n" + "2\n" * 1000)
     ws.settings.set("look.scan_bytes", 10)

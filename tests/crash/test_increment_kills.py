@@ -58,7 +58,7 @@ def add_source(base: Path, data: Path, append: Callable[[int], None]) -> Growth:
     append(1)
     append(2)
     with jl.open(base) as ws:
-        ws.sources.add("t", str(data))
+        ws.sources.add("t", data)
     return "t", functools.partial(append, 3)
 
 

@@ -35,7 +35,7 @@ def make_workspace(folder: Path) -> None:
     """A workspace over its texts."""
     with jl.open(folder) as ws:
         write_texts(folder, 3)
-        ws.sources.add("texts", str(folder / "texts.parquet"))
+        ws.sources.add("texts", folder / "texts.parquet")
 
 
 CHANGES = {

@@ -275,7 +275,6 @@ def check_that_they_exist(places: Mapping[Any, str]) -> None:
 
 @pytest.mark.every_case
 @pytest.mark.parametrize("row", LIMITS)
-def test_a_limit_is_as_the_page_says(row, tmp_path):
-    with jl.open(tmp_path / "lab") as ws:
-        check = LIMITS[row]
-        check(ws)
+def test_a_limit_is_as_the_page_says(row, ws):
+    check = LIMITS[row]
+    check(ws)

@@ -15,18 +15,9 @@ from jammi_lab.engine import duckdb_instances as duck
 from jammi_lab.engine.sql import allowlist as gate
 from jammi_lab.engine.sql import function_list as functions
 from jammi_lab.engine.sql.syntax_tree import tree_of
+from tests.cases import lines
 
 pytestmark = pytest.mark.one_engine
-
-CASES = Path(__file__).parents[1] / "cases"
-
-
-def lines(name: str) -> list[str]:
-    return [
-        line
-        for line in (CASES / name).read_text(encoding="utf-8").splitlines()
-        if line and not line.startswith("#")
-    ]
 
 
 @pytest.mark.every_case

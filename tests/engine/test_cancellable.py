@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-import jammi_lab as jl
 from jammi_lab.core.interrupts import Signal
 from jammi_lab.engine.cancellable import run_cancellable, wait
 
@@ -29,7 +28,7 @@ def test_a_worker_that_ends_with_the_import_lock_lets_it_go():
     importlib.import_module("wave")  # with a dead holder this would wait for ever
 
 
-def test_a_statement_whose_worker_ends_with_the_import_lock_lets_it_go(tmp_path, monkeypatch):
+def test_a_statement_whose_worker_ends_with_the_import_lock_lets_it_go(ws, monkeypatch):
     from jammi_lab.engine.stream import StreamWorker
 
     pump = StreamWorker._read_batches
@@ -38,11 +37,10 @@ def test_a_statement_whose_worker_ends_with_the_import_lock_lets_it_go(tmp_path,
         _imp.acquire_lock()
         pump(self)
 
-    with jl.open(tmp_path / "lab") as ws:
-        ws.materialize("one", "SELECT 1 AS x")
-        monkeypatch.setattr(StreamWorker, "_read_batches", locking)
-        assert ws.sql("SELECT x FROM jammi.one").fetchall() == [(1,)]
-        assert not _imp.lock_held()
+    ws.materialize("one", "SELECT 1 AS x")
+    monkeypatch.setattr(StreamWorker, "_read_batches", locking)
+    assert ws.sql("SELECT x FROM jammi.one").fetchall() == [(1,)]
+    assert not _imp.lock_held()
 
 
 def test_the_import_lock_of_a_thread_that_is_importing_is_left_alone():

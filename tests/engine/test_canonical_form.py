@@ -1,7 +1,5 @@
 """The canonical form: what counts as the same statement."""
 
-from pathlib import Path
-
 import pyarrow as pa
 import pytest
 
@@ -10,20 +8,10 @@ from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.definitions import CanonicalStatement
 from jammi_lab.engine import Engine
 from jammi_lab.sources.base import ReadPlan, Relation
+from tests.cases import pairs
 from tests.engine.shelf import PAPERS
 
 pytestmark = pytest.mark.one_engine
-
-CASES = Path(__file__).parents[1] / "cases" / "canonical"
-
-
-def pairs(name: str) -> list[tuple[str, str]]:
-    lines = [
-        line
-        for line in (CASES / name).read_text(encoding="utf-8").splitlines()
-        if line and not line.startswith("#")
-    ]
-    return list(zip(lines[::2], lines[1::2], strict=True))
 
 
 def form(engine: Engine, sql: str) -> str:
@@ -32,13 +20,17 @@ def form(engine: Engine, sql: str) -> str:
     return digest_of(prepared.canonical().to_dict())
 
 
-@pytest.mark.parametrize(("one", "other"), pairs("same.sql"), ids=range(len(pairs("same.sql"))))
+@pytest.mark.parametrize(
+    ("one", "other"), pairs("canonical/same.sql"), ids=range(len(pairs("canonical/same.sql")))
+)
 def test_statements_that_say_the_same_have_one_canonical_form(engine, one, other):
     assert form(engine, one) == form(engine, other)
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), pairs("different.sql"), ids=range(len(pairs("different.sql")))
+    ("one", "other"),
+    pairs("canonical/different.sql"),
+    ids=range(len(pairs("canonical/different.sql"))),
 )
 def test_statements_that_could_differ_have_different_canonical_forms(engine, one, other):
     assert form(engine, one) != form(engine, other)
@@ -61,8 +53,8 @@ def test_a_source_with_a_sign_in_its_name_is_not_a_table_of_another(shelf, engin
 
 
 def test_there_are_enough_cases():
-    assert len(pairs("same.sql")) >= 50
-    assert len(pairs("different.sql")) >= 150
+    assert len(pairs("canonical/same.sql")) >= 50
+    assert len(pairs("canonical/different.sql")) >= 150
 
 
 def test_lines_and_comments_between_words_do_not_matter(engine):

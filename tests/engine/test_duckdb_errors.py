@@ -23,6 +23,7 @@ from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.sql.allowlist import JAMMI_FUNCTIONS
 from jammi_lab.engine.sql.table_functions import USAGE
 from jammi_lab.sources.base import Relation
+from tests.cases import cases
 from tests.engine.shelf import Shelf, engine_of
 
 pytestmark = pytest.mark.one_engine
@@ -113,43 +114,7 @@ def test_a_conversion_error_under_an_order_is_placed_in_what_was_written(engine)
 
 @pytest.mark.parametrize(
     ("sql", "at", "hint"),
-    [
-        ("SELECT count(*) year FROM papers", "year", "To use it as a column name, write AS year."),
-        ("SELECT 'é🦆', venue name, 2 FROM papers", "name", "To use it as a column name, write AS name."),
-        ("SELECT id venue more FROM papers", "more", 'If venue more is one name, quote it: "venue more".'),
-        ("SELECT sum(2 * Unit price) FROM papers", "price", 'If Unit price is one name, quote it: "Unit price".'),
-        ("SELECT * FRM papers", "papers", "Did you mean FROM in place of FRM?"),
-        ("SELECT * FORM papers", "papers", "Did you mean FROM in place of FORM?"),
-        ("SELCT * FROM papers", "SELCT", "Did you mean SELECT in place of SELCT?"),
-        ("SELECT * FROM papers WERE id = 1", "id", "Did you mean WHERE in place of WERE?"),
-        ("FROM jammi.by-venue LIMIT 1", "-", 'If by-venue is one name, quote it: "by-venue".'),
-        ("frame = papers.head()", "frame", "A statement is SQL, and this is Python."),
-        ("papers.head()", "papers", "A statement is SQL, and this is Python."),
-        ("import pandas as pd", "pandas", "A statement is SQL, and this is Python."),
-        ("SELECT at, id FROM papers", ", id", 'If at is a column, quote it: "at".'),
-        ("SELECT lower(at) FROM papers", ") FROM", 'If at is a column, quote it: "at".'),
-        ("SELECT at FROM papers", "FROM", 'If at is a column, quote it: "at".'),
-        ("SELECT at AT TIME ZONE 'UTC' FROM papers", "AT", 'If at is a column, quote it: "at".'),
-        ("SELECT id, order FROM papers", "FROM", 'If order is a column, quote it: "order".'),
-        ("SELECT id, end FROM papers", "end", 'If end is a column, quote it: "end".'),
-        ("SELECT id FROM papers ORDER BY id DESC id2", "id2", ""),
-        ("SELECT id FROM papers WHERE )", ")", ""),
-        ("papers", "papers", "A statement is SQL. To read a table: SELECT * FROM jammi.papers."),
-        ("id < 0", "id", "A statement is SQL: write a SELECT with this condition after WHERE."),
-        ("SELECT id FROM papers WHERE id = 1 GROUP ORDER BY 1", "ORDER", ""),
-        ('SELECT id FROM papers WHERE venue = "Oslo"', '"Oslo"', "Text literals use single quotes: 'Oslo'."),
-        ("SELECT 'é', id FROM papers WHERE venue IN (Oslo, Rome)", "Oslo", "Text literals use single quotes: 'Oslo'."),
-        ("SELECT nothing_so FROM papers", "nothing_so", ""),
-        ("SELECT left(venue) FROM papers", "left", "It takes left(VARCHAR, BIGINT)."),
-        ("SELECT avg(id, 1, 2) FROM papers", "avg", "It takes avg(DECIMAL) or avg(SMALLINT) or avg(INTEGER) or others."),
-        ("SELECT concat_ws() FROM papers", "concat_ws", "Cast the arguments to a type that it takes."),
-        ("SELECT row_number() FROM papers", "row_number", "Write row_number(…) OVER (ORDER BY …)."),
-        ("SELECT id FROM papers WHERE count(*) > 1", "count", "A condition on groups belongs in HAVING, after GROUP BY."),
-        ("SELECT id FROM papers WHERE rank() OVER () = 1", "rank", "belongs in QUALIFY"),
-        ("SELECT venue, id FROM papers GROUP BY venue", "id", "List it in GROUP BY"),
-        ("SELECT venue::INT FROM papers", "::INT", "Use TRY_CAST to get NULL"),
-        ("SELECT sum(venue) FROM papers", "sum", "VARCHAR is text: cast it"),
-    ],
+    cases("statements/slips", "sql", "at", "hint"),
 )  # fmt: skip
 def test_a_usual_slip_in_a_statement_is_told_with_what_to_write(engine, sql, at, hint):
     error = raised(engine, sql)

@@ -146,24 +146,23 @@ def test_the_first_value_after_a_lone_carriage_return_is_lost(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".xz"])
 @pytest.mark.parametrize("blank", [0, 1, 3_000_000])
-def test_blank_lines_at_the_end_of_a_csv_file_are_no_long_line(tmp_path, suffix, blank):
+def test_blank_lines_at_the_end_of_a_csv_file_are_no_long_line(ws, tmp_path, suffix, blank):
     """Also at the ends of the blocks that are read."""
     packed = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}[suffix]
-    with jl.open(tmp_path / "lab") as ws:
-        for size in (1 << 20, (1 << 20) - 5, 1_999_998):
-            text = b"a\n" + b"x" * 1_900_000 + b"\n" + b"y" * size + b"\n" * blank
-            (tmp_path / f"long.csv{suffix}").write_bytes(packed(text))
-            ws.sources.add("s", str(tmp_path / f"long.csv{suffix}"), replace=True)
-            rows = ws.sql("SELECT length(a) FROM s WHERE a IS NOT NULL").fetchall()
-            assert rows == [(1_900_000,), (size,)]
-        text = b"a,b\n1,2\n3," + b"x" * 2_000_000 + b"\n" * blank
+    for size in (1 << 20, (1 << 20) - 5, 1_999_998):
+        text = b"a\n" + b"x" * 1_900_000 + b"\n" + b"y" * size + b"\n" * blank
         (tmp_path / f"long.csv{suffix}").write_bytes(packed(text))
-        with pytest.raises(jl.SourceUnavailable, match=r"the (last )?line has"):
-            ws.sources.add("s", str(tmp_path / f"long.csv{suffix}"), replace=True)
+        ws.sources.add("s", tmp_path / f"long.csv{suffix}", replace=True)
+        rows = ws.sql("SELECT length(a) FROM s WHERE a IS NOT NULL").fetchall()
+        assert rows == [(1_900_000,), (size,)]
+    text = b"a,b\n1,2\n3," + b"x" * 2_000_000 + b"\n" * blank
+    (tmp_path / f"long.csv{suffix}").write_bytes(packed(text))
+    with pytest.raises(jl.SourceUnavailable, match=r"the (last )?line has"):
+        ws.sources.add("s", tmp_path / f"long.csv{suffix}", replace=True)
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".xz"])
-def test_a_long_last_line_of_a_csv_file_is_refused_and_not_left_out(tmp_path, suffix):
+def test_a_long_last_line_of_a_csv_file_is_refused_and_not_left_out(ws, tmp_path, suffix):
     text = b"a,b\n1,2\n3," + b"x" * 33_000_000 + b"\n"
     path = tmp_path / "long.csv"
     path.write_bytes(text)
@@ -173,9 +172,8 @@ def test_a_long_last_line_of_a_csv_file_is_refused_and_not_left_out(tmp_path, su
     assert duckdb.sql(f"SELECT count(*) {read}").fetchall() == [(1,)]
     packed = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}[suffix](text)
     (tmp_path / f"long.csv{suffix}").write_bytes(packed)
-    with jl.open(tmp_path / "lab") as ws:
-        with pytest.raises(jl.SourceUnavailable, match="the last line has more than 2,000,000"):
-            ws.sources.add("s", str(tmp_path / f"long.csv{suffix}"))
-        options = {"max_line_size": 34_000_000}
-        ws.sources.add("s", str(tmp_path / f"long.csv{suffix}"), options=options)
-        assert ws.sql("SELECT count(*), max(length(b)) FROM s").fetchall() == [(2, 33_000_000)]
+    with pytest.raises(jl.SourceUnavailable, match="the last line has more than 2,000,000"):
+        ws.sources.add("s", tmp_path / f"long.csv{suffix}")
+    options = {"max_line_size": 34_000_000}
+    ws.sources.add("s", tmp_path / f"long.csv{suffix}", options=options)
+    assert ws.sql("SELECT count(*), max(length(b)) FROM s").fetchall() == [(2, 33_000_000)]

@@ -228,7 +228,7 @@ def test_what_is_computed_again_is_the_same_and_children_stay_fresh(tmp_path, ki
         part = pa.table({"g": [i % 7 for i in range(50_000)], "p": values[n * 50_000 :][:50_000]})
         pq.write_table(part, tmp_path / "rows" / f"{n}.parquet", row_group_size=5_000)
     with jl.open(tmp_path / "lab", settings={"engine.threads": 4}) as ws:
-        ws.sources.add("rows", str(tmp_path / "rows"))
+        ws.sources.add("rows", tmp_path / "rows")
         ws.materialize("by_g", "SELECT g, sum(p) AS s, avg(p) AS m FROM rows GROUP BY g")
         ws.materialize("top", "SELECT max(s) AS s FROM jammi.by_g")
         for _ in range(sized(2, 6)):
@@ -255,7 +255,7 @@ def test_what_is_rounded_otherwise_is_equal_but_for_rounding(tmp_path):
     table = pa.table({"g": [n % 5 for n in range(1_000)], "p": [0.1 * n for n in range(1_000)]})
     pq.write_table(table, tmp_path / "rows.parquet")
     with jl.open(tmp_path / "lab", settings={"engine.float_sums": "fast"}) as ws:
-        ws.sources.add("rows", str(tmp_path / "rows.parquet"))
+        ws.sources.add("rows", tmp_path / "rows.parquet")
         ws.materialize("t", "SELECT g, sum(p) AS s, count(*) AS n FROM rows GROUP BY g")
         assert ws.verify("t", recompute=True) == jl.Match()
         services_of(ws).engine.has_fast_sums = False  # as another machine would add
@@ -271,7 +271,7 @@ def rounded(tmp_path):
     table = pa.table({"g": [n % 5 for n in range(1_000)], "p": [0.1 * n for n in range(1_000)]})
     pq.write_table(table, tmp_path / "rows.parquet")
     with jl.open(tmp_path / "lab", settings={"engine.float_sums": "fast"}) as ws:
-        ws.sources.add("rows", str(tmp_path / "rows.parquet"))
+        ws.sources.add("rows", tmp_path / "rows.parquet")
         sums = "SELECT g, sum(p) AS s, count(*) AS n FROM rows GROUP BY g"
         ws.materialize("t", sums, key="g")
         ws.materialize("top", "SELECT max(s) AS s, max(n) AS n FROM jammi.t")

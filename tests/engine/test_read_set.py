@@ -1,7 +1,5 @@
 """Which columns of which input a statement reads, and what it puts out."""
 
-from pathlib import Path
-
 import pyarrow as pa
 import pytest
 
@@ -10,11 +8,12 @@ from jammi_lab.core.errors import SqlError, StatementNotAllowed
 from jammi_lab.engine import PreparedStatement
 from jammi_lab.engine.sql import allowlist as gate
 from jammi_lab.sources.base import ReadPlan, Relation
+from tests.cases import pairs
 from tests.engine.shelf import PAPERS
 
 pytestmark = pytest.mark.one_engine
 
-CASES = Path(__file__).parents[1] / "cases" / "readset" / "readset.sql"
+CASES = pairs("readset/readset.sql")
 HOSTILE = [
     'a"b',
     "a\nb",
@@ -38,15 +37,6 @@ HOSTILE = [
 ]
 
 
-def cases() -> list[tuple[str, str]]:
-    lines = [
-        line
-        for line in CASES.read_text(encoding="utf-8").splitlines()
-        if line and not line.startswith("#")
-    ]
-    return list(zip(lines[::2], lines[1::2], strict=True))
-
-
 def read(prepared: PreparedStatement) -> str:
     return (
         " ".join(
@@ -56,7 +46,7 @@ def read(prepared: PreparedStatement) -> str:
     )
 
 
-@pytest.mark.parametrize(("sql", "expected"), cases(), ids=range(len(cases())))
+@pytest.mark.parametrize(("sql", "expected"), CASES, ids=range(len(CASES)))
 def test_the_read_set_holds_the_columns_that_are_read(prepare, sql, expected):
     assert read(prepare(sql, **({"x": 1} if "$x" in sql else {}))) == expected
 

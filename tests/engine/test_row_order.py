@@ -12,109 +12,17 @@ import pytest
 from jammi_lab.core.errors import SchemaMismatch, StatementNotAllowed
 from jammi_lab.engine import Engine
 from jammi_lab.engine.sql import equal_values, row_order, syntax_tree
+from tests.cases import cases, lines
 from tests.engine.shelf import Shelf, engine_of
 from tests.sizes import every_case
 
 pytestmark = pytest.mark.one_engine
 
-ORDERED = [
-    "SELECT * FROM papers",
-    "SELECT id + 1 AS x FROM papers WHERE year > 2000",
-    "SELECT * FROM (SELECT id, venue FROM papers) WHERE id > 1",
-    "SELECT id FROM papers LIMIT 2",
-    "VALUES (1), (2)",
-    "SELECT 1",
-    "DESCRIBE papers",
-    "WITH q AS (SELECT id FROM papers) SELECT * FROM q",
-]
-UNORDERED = [
-    "SELECT venue, count(*) FROM papers GROUP BY venue",
-    "SELECT count(*) FROM papers",
-    "SELECT DISTINCT venue FROM papers",
-    "SELECT p.id FROM papers p JOIN venues v ON p.venue = v.name",
-    "SELECT id FROM papers UNION ALL SELECT id FROM papers",
-    "SELECT id, row_number() OVER () FROM papers",
-    "SELECT id FROM papers ORDER BY id",
-    "SELECT id FROM papers WHERE venue IN (SELECT name FROM venues)",
-    "SELECT id FROM papers USING SAMPLE 50%",
-    "SELECT * FROM papers, jammi.top",
-    "PIVOT papers ON venue IN ('a') USING count(*)",
-]
-SENSITIVE = [
-    "SELECT id FROM papers LIMIT 2",
-    "SELECT * FROM (SELECT id FROM papers ORDER BY year LIMIT 2)",
-    "SELECT DISTINCT ON (venue) venue, id FROM papers ORDER BY venue",
-    "SELECT id, row_number() OVER (ORDER BY year) FROM papers",
-    "SELECT id, lag(id) OVER (ORDER BY year) FROM papers",
-    "SELECT id, first_value(id) OVER (ORDER BY year) FROM papers",
-    "SELECT id, ntile(2) OVER (ORDER BY year) FROM papers",
-    "SELECT id, sum(id) OVER (ORDER BY year ROWS 1 PRECEDING) FROM papers",
-    "SELECT id, list(id) OVER (PARTITION BY year) FROM papers",
-    "SELECT first(id) FROM papers",
-    "SELECT any_value(venue) FROM papers",
-    "SELECT arg_max(id, year) FROM papers",
-    "SELECT venue, max(id, year) FROM papers GROUP BY venue",
-    "SELECT min(id, year) OVER (PARTITION BY venue) FROM papers",
-    "SELECT max_by(id, year) FROM papers",
-    "SELECT list(id) FROM papers",
-    "SELECT array_agg(id) FROM papers",
-    "SELECT string_agg(venue, ',') FROM papers",
-    "SELECT list(id ORDER BY year) FROM papers",
-    "SELECT list(DISTINCT id) FROM papers",
-    "SELECT json_group_array(id) FROM papers",
-    "SELECT mode(venue) FROM papers",
-    "SELECT p.id, t.id FROM papers p POSITIONAL JOIN jammi.top t",
-    "SELECT p.id, t.id FROM papers p ASOF JOIN jammi.top t ON p.id >= t.id",
-    "SELECT id FROM papers USING SAMPLE 50%",
-    "SELECT venue COLLATE NOCASE AS v FROM papers ORDER BY v",
-    "SELECT approx_quantile(cites, 0.5) FROM papers",
-    "SUMMARIZE papers",
-    "SELECT id FROM papers QUALIFY row_number() OVER (PARTITION BY venue ORDER BY year) = 1",
-    "SELECT * FROM papers WHERE id = (SELECT id FROM papers LIMIT 1)",
-    "SELECT list_sort(first([id, year])) FROM papers",
-    "SELECT list_sort(arg_min(id, year, 1)) FROM papers",
-    "SELECT list_reverse_sort(lag([id]) OVER (ORDER BY year)) FROM papers",
-    "SELECT list_sort(mode([year])) FROM papers",
-    "SELECT id, rank(ORDER BY id) OVER (ORDER BY year ROWS 1 PRECEDING) FROM papers",
-    "SELECT id, cume_dist(ORDER BY id) OVER (ORDER BY year ROWS 1 PRECEDING) FROM papers",
-    "SELECT histogram(id, [year]) FROM papers",
-    "SELECT first(id ORDER BY id) FROM papers",
-]
-INSENSITIVE = [
-    "SELECT id FROM papers",
-    "SELECT id FROM papers ORDER BY year",
-    "SELECT id FROM papers ORDER BY year LIMIT 2",
-    "SELECT venue, count(*) AS n FROM papers GROUP BY venue ORDER BY n LIMIT 1",
-    "SELECT p.id FROM papers p JOIN venues v ON p.venue = v.name LIMIT 2",
-    "SELECT venue, count(*), sum(cites), avg(cites), min(id), max(id), median(cites) FROM papers GROUP BY venue",
-    "SELECT venue, max(id, 2), min(id, 3) FROM papers GROUP BY venue",
-    "SELECT id, rank() OVER (ORDER BY year), dense_rank() OVER (ORDER BY year), sum(id) OVER (ORDER BY year) FROM papers",
-    "SELECT list(id ORDER BY id) FROM papers",
-    "SELECT DISTINCT venue FROM papers",
-    "SELECT id FROM papers UNION SELECT id FROM jammi.top",
-    "SELECT list_sort(tags), len(tags) FROM papers",
-    "SELECT list_sort(list(id)), array_sort(array_agg(venue)) FROM papers",
-    "SELECT histogram(id, [1, 3]), quantile_disc(id, [0.25, 0.5]), corr(id, year) FROM papers",
-    "SELECT id, rank(ORDER BY id) OVER (ORDER BY year) FROM papers",
-    "SELECT string_agg(venue, ',' ORDER BY venue) FROM papers",
-]
-KEYS = [
-    ("SELECT venue, count(*) AS n FROM papers GROUP BY venue", ["venue"]),
-    ("SELECT venue AS v, year, count(*) FROM papers GROUP BY 1, year", ["v", "year"]),
-    ("SELECT count(*) AS n, p.venue FROM papers p GROUP BY venue", ["venue"]),
-    ("SELECT year // 10 AS decade, count(*) AS n FROM papers GROUP BY decade", ["decade"]),
-    ("SELECT year // 10 AS decade, count(*) AS n FROM papers GROUP BY year // 10", ["decade"]),
-    ("SELECT venue, year, count(*) AS n FROM papers GROUP BY ALL", ["venue", "year"]),
-    ("SELECT count(*) AS n FROM papers GROUP BY venue", []),
-    ("SELECT venue, count(*) AS n FROM papers GROUP BY venue, year", []),
-    ("SELECT venue, year, count(*) AS n FROM papers GROUP BY ROLLUP (venue, year)", []),
-    ("SELECT venue, unnest([1, 2]) AS u FROM papers GROUP BY venue", []),
-    ("SELECT count(*) AS n FROM papers", []),
-    ("SELECT id FROM papers", []),
-    ("SELECT venue, count(*) FROM papers GROUP BY venue UNION ALL SELECT venue, 1 FROM papers", []),
-    ("SELECT * FROM (SELECT venue, count(*) AS n FROM papers GROUP BY venue)", []),
-    ("SELECT venue, venue AS venue, count(*) FROM papers GROUP BY venue", []),
-]
+ORDERED = lines("statements/ordered.sql")
+UNORDERED = lines("statements/unordered.sql")
+SENSITIVE = lines("statements/order_sensitive.sql")
+INSENSITIVE = lines("statements/order_insensitive.sql")
+KEYS = cases("statements/inferred_keys", "sql", "key")
 
 
 @pytest.mark.parametrize("sql", ORDERED)
@@ -138,62 +46,7 @@ def test_a_statement_over_bags_is_not_marked(prepare, sql):
     assert not prepare(sql).order_sensitive
 
 
-EQUAL_VALUES = [
-    ("SELECT DISTINCT lasts FROM spans", True),
-    ("SELECT min(lasts) AS m FROM spans", True),
-    ("SELECT lasts, count(*) FROM spans GROUP BY lasts", True),
-    ("SELECT lasts FROM spans UNION SELECT lasts FROM spans", True),
-    ("SELECT id, lasts FROM spans WHERE lasts > INTERVAL 1 DAY", False),
-    ("SELECT min(id) AS m FROM spans", False),
-    # intervals that arise in the statement
-    ("SELECT max(till - since) AS m FROM spans", True),
-    ("SELECT max(age(till, since)) AS m FROM spans", True),
-    (
-        "SELECT DISTINCT CASE id WHEN 1 THEN INTERVAL 1 MONTH ELSE INTERVAL 30 DAY END FROM spans",
-        True,
-    ),
-    ("SELECT median(name::INTERVAL) AS m FROM spans", True),
-    ("SELECT quantile_disc(to_hours(id), 0.5) AS m FROM spans", True),
-    ("SELECT to_days(id) AS d, count(*) FROM spans GROUP BY ALL", True),
-    ("SELECT to_days(id) FROM spans INTERSECT ALL SELECT to_hours(id) FROM spans", True),
-    ("SELECT to_days(id) FROM spans EXCEPT SELECT to_hours(id) FROM spans", True),
-    ("SELECT list(to_days(id) ORDER BY to_days(id)) FROM spans", True),
-    ("SELECT max({'a': to_days(id)}) FROM spans", True),
-    ("SELECT string_agg(score * id, ',' ORDER BY score * id) FROM spans", True),
-    ("SELECT string_agg(name, ',' ORDER BY name) FROM spans", False),
-    ("SELECT max(to_days(id)) OVER (PARTITION BY name) FROM spans", True),
-    ("SELECT avg(DISTINCT to_days(id)) FROM spans", True),
-    ("SELECT lasts FROM spans ORDER BY lasts LIMIT 1", True),
-    ("SELECT id, (SELECT s.lasts::VARCHAR) AS t FROM spans s", True),
-    ("WITH RECURSIVE r AS (SELECT lasts l FROM spans UNION SELECT l FROM r) FROM r", True),
-    ("PIVOT spans ON id IN (1, 2) USING max(till - since) GROUP BY name", True),
-    ("SELECT max(to_days($n)) AS m FROM spans", True),
-    ("SELECT DISTINCT name FROM spans WHERE till - since > INTERVAL 7 DAY", False),
-    (
-        "SELECT name, max(till), avg(to_days(id)), count(DISTINCT lasts) FROM spans GROUP BY name",
-        False,
-    ),
-    ("SELECT max(till + INTERVAL 1 DAY) AS m FROM spans", False),
-    ("SELECT max(till::DATE - since::DATE) AS m FROM spans", False),
-    ("SELECT max(id + $n) AS m FROM spans WHERE till > $t", False),
-    ("SELECT id, (SELECT max(id) FROM spans) AS m, (SELECT s.id + 1) AS n FROM spans s", False),
-    # zeros whose sign arises in the statement
-    ("SELECT round(score) AS r, count(*) FROM spans GROUP BY ALL", True),
-    ("SELECT round(score) AS r FROM spans GROUP BY ALL", True),
-    ("SELECT DISTINCT -score FROM spans", True),
-    ("SELECT max(score * id) AS m FROM spans", True),
-    ("SELECT DISTINCT score::FLOAT FROM spans", True),
-    ("SELECT min(name::DOUBLE) AS m FROM spans", True),
-    ("SELECT max(x) FROM (SELECT trunc(score) AS x FROM spans)", True),
-    ("SELECT quantile_disc(score / id, 0.5) AS m FROM spans", True),
-    ("SELECT score * id AS x FROM spans UNION SELECT score FROM spans", True),
-    ("SELECT score * id AS x FROM spans ORDER BY x LIMIT 1", True),
-    ("SELECT id, (SELECT 1 / -s.score) AS t FROM spans s", False),
-    ("SELECT id, (SELECT 1 / x) AS t FROM (SELECT id, -score AS x FROM spans)", True),
-    ("SELECT name, max(score), min(score + 1), sum(-score) FROM spans GROUP BY name", False),
-    ("SELECT DISTINCT id::DOUBLE FROM spans WHERE -score < 3", False),
-    ("SELECT name, avg(score * id) AS a FROM spans GROUP BY name ORDER BY a LIMIT 1", False),
-]
+EQUAL_VALUES = cases("statements/equal_values", "sql", "marked")
 
 
 @pytest.mark.parametrize(("sql", "marked"), EQUAL_VALUES)
@@ -227,25 +80,7 @@ def test_the_key_is_what_was_grouped_by_when_all_of_it_is_put_out(prepare, sql, 
 
 @pytest.mark.parametrize(
     ("sql", "key", "expected"),
-    [
-        ("SELECT venue, id FROM papers WHERE venue IS NOT NULL ORDER BY venue DESC", [], [("b", 2), ("a", 1), ("a", 3)]),
-        ("SELECT venue, -id AS m, id FROM papers WHERE id < 4 ORDER BY venue", ["id"], [("a", -1, 1), ("a", -3, 3), ("b", -2, 2)]),
-        ("SELECT year, id FROM papers ORDER BY year LIMIT 2 -- the end", ["id"], [(2000, 1), (2000, 4)]),
-        ("SELECT year, id FROM papers ORDER BY year -- no limit", [], [(2000, 1), (2000, 4), (2001, 2), (2002, 3)]),
-        ("SELECT DISTINCT venue FROM papers -- c", [], [("a",), ("b",), (None,)]),
-        ("SELECT DISTINCT venue FROM papers /* c", [], None),
-        ("SELECT year, count(*) AS n FROM papers GROUP BY year LIMIT 2", [], [(2000, 2), (2001, 1)]),
-        ("SELECT id FROM papers UNION ALL SELECT id FROM jammi.top ORDER BY 1 DESC LIMIT 3", [], [(4,), (3,), (3,)]),
-        ("(SELECT id FROM papers ORDER BY id LIMIT 1) UNION ALL (SELECT 9)", [], [(1,), (9,)]),
-        ("SELECT id FROM papers ORDER BY ALL DESC", [], [(4,), (3,), (2,), (1,)]),
-        ("WITH q AS (SELECT id FROM papers ORDER BY id LIMIT 9) SELECT a.id FROM q a JOIN q b USING (id)", [], [(1,), (2,), (3,), (4,)]),
-        ("FROM papers SELECT DISTINCT year", [], [(2000,), (2001,), (2002,)]),
-        ("SELECT max(id) AS \"order\", venue AS \"limit\" FROM papers GROUP BY venue ORDER BY \"order\" OFFSET 1", [], [(3, "a"), (4, None)]),
-        ("PIVOT papers ON venue IN ('a', 'b') USING count(*) GROUP BY year", ["year"], [(2000, 1, 0), (2001, 0, 1), (2002, 1, 0)]),
-        ("PIVOT papers ON venue IN ('a', 'b') USING count(*) GROUP BY year ORDER BY year DESC LIMIT 1", [], [(2002, 1, 0)]),
-        ("SELECT sum(id) OVER (ORDER BY id) AS s FROM papers WINDOW w AS (ORDER BY year)", [], [(1,), (3,), (6,), (10,)]),
-        ("SELECT id FROM papers EXCEPT SELECT 2", [], [(1,), (3,), (4,)]),
-    ],
+    cases("statements/own_order", "sql", "key", "expected"),
 )  # fmt: skip
 def test_rows_come_by_own_order_then_key_then_the_rest(
     prepare,
@@ -258,7 +93,7 @@ def test_rows_come_by_own_order_then_key_then_the_rest(
             prepare(sql)
         return
     table = prepare(sql).run_ordered(key).table()
-    assert list(zip(*(c.to_pylist() for c in table.columns), strict=True)) == expected
+    assert list(map(list, zip(*(c.to_pylist() for c in table.columns), strict=True))) == expected
 
 
 def test_rows_by_a_unique_key_are_sorted_by_it_alone(prepare, monkeypatch):

@@ -12,9 +12,9 @@ from tests.templates import Template
 def build_papers(root: Path) -> None:
     lab = Lab(root)
     lab.csv("papers", "id,title,year", "1,Graphs,2020", "2,Trees,2021", "3,Heaps,2022")
-    lab.ws.materialize("titles", "SELECT id, title FROM papers WHERE year > 2019")
-    lab.ws.materialize("first", "SELECT min(id) AS id FROM jammi.titles")
-    lab.ws.close()
+    lab.materialize("titles", "SELECT id, title FROM papers WHERE year > 2019")
+    lab.materialize("first", "SELECT min(id) AS id FROM jammi.titles")
+    lab.close()
 
 
 _papers = Template(build_papers)
@@ -30,7 +30,7 @@ def lab(request: pytest.FixtureRequest, nothing_left_behind: None) -> Iterator[L
     )
     lab = Lab(root)
     yield lab
-    lab.ws.close()
+    lab.close()
 
 
 @pytest.fixture

@@ -54,6 +54,10 @@ class Lab:
             )
         )
 
+    def __getattr__(self, name: str) -> Any:
+        """What is no file or clock is asked of the workspace."""
+        return getattr(self.__dict__["ws"], name)
+
     def reopen(self) -> Workspace:
         """The workspace as another kernel would find it."""
         self.ws.close()
@@ -79,7 +83,7 @@ class Lab:
 
     def _register(self, name: str, location: Path) -> None:
         if name not in self.ws.sources:
-            self.ws.sources.add(name, str(location))
+            self.ws.sources.add(name, location)
 
     def verdict(self, name: str) -> str:
         return verdict_code(self.ws.staleness(name))

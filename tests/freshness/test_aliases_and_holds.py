@@ -11,176 +11,176 @@ from tests.freshness.lab import Lab, said
 @pytest.fixture
 def read(lab: Lab) -> Lab:
     lab.csv("s", "id,x", "1,10", "2,20")
-    lab.ws.materialize("a", "SELECT id, x FROM s")
-    lab.ws.materialize("b", "SELECT sum(x) AS x FROM jammi.a")
-    lab.ws.materialize("c", "SELECT x + 1 AS x FROM jammi.b")
+    lab.materialize("a", "SELECT id, x FROM s")
+    lab.materialize("b", "SELECT sum(x) AS x FROM jammi.a")
+    lab.materialize("c", "SELECT x + 1 AS x FROM jammi.b")
     return lab
 
 
 def test_nothing_becomes_stale_by_a_rename_and_readers_run_as_they_are(read):
-    definition = read.ws.recipes()["b"].definition_hash
-    read.ws.rename("a", "base")
+    definition = read.recipes()["b"].definition_hash
+    read.rename("a", "base")
     assert {n: read.verdict(n) for n in ("base", "b", "c")} == dict.fromkeys(
         ("base", "b", "c"), "fresh"
     )
-    assert not read.ws.plan().certain and "a" in read.ws and read.ws.table("a").name == "base"
-    assert [r.name for r in read.ws.recipes()] == ["b", "base", "c"]
+    assert not read.plan().certain and "a" in read.ws and read.table("a").name == "base"
+    assert [r.name for r in read.recipes()] == ["b", "base", "c"]
     read.csv("s", "id,x", "1,10", "2,30")
     assert read.verdict("b") == "possibly_stale"
-    assert said(read.ws.staleness("b")) == ["advanced s ← base"]
-    assert read.ws.recompute().executed == ["base", "b", "c"]
+    assert said(read.staleness("b")) == ["advanced s ← base"]
+    assert read.recompute().executed == ["base", "b", "c"]
     assert read.rows("c") == [(41,)]
-    assert read.ws.recipes()["b"].definition_hash == definition
-    assert read.ws.materialize("b", "SELECT sum(x) AS x FROM jammi.a").outcome == "reused"
-    assert read.ws.sql("SELECT count(*) FROM jammi.A").fetchall() == [(2,)]
-    assert read.ws.recompute("a").executed == []
+    assert read.recipes()["b"].definition_hash == definition
+    assert read.materialize("b", "SELECT sum(x) AS x FROM jammi.a").outcome == "reused"
+    assert read.sql("SELECT count(*) FROM jammi.A").fetchall() == [(2,)]
+    assert read.recompute("a").executed == []
 
 
 def test_the_lineage_of_an_alias_is_that_of_its_recipe(read):
-    read.ws.rename("a", "base")
+    read.rename("a", "base")
     for _ in range(2):
-        edges = {(e.input, e.derived) for e in read.ws.lineage().edges}
+        edges = {(e.input, e.derived) for e in read.lineage().edges}
         assert edges == {("s", "base"), ("base", "b"), ("b", "c")}
-        assert read.ws.lineage("a").edges == read.ws.lineage("base").edges
-        assert [e.derived for e in read.ws.derives_from("base")] == ["b"]
+        assert read.lineage("a").edges == read.lineage("base").edges
+        assert [e.derived for e in read.derives_from("base")] == ["b"]
         read.csv("s", "id,x", "1,11")
-        read.ws.recompute()
+        read.recompute()
     with pytest.raises(jl.InvalidArgument, match="b derives from it"):
-        read.ws.drop("base")
+        read.drop("base")
 
 
 @pytest.mark.parametrize("how", ["materialize", "define", "rename"])
 def test_a_recipe_takes_the_name_of_an_alias(read, how):
-    read.ws.rename("a", "base")
+    read.rename("a", "base")
     if how == "rename":
-        read.ws.materialize("other", "SELECT 1 AS id, 5 AS x")
-        read.ws.rename("other", "a")
+        read.materialize("other", "SELECT 1 AS id, 5 AS x")
+        read.rename("other", "a")
     else:
         getattr(read.ws, how)("a", "SELECT 1 AS id, 5 AS x")
-    assert [r.name for r in read.ws.recipes()] == ["a", "b", "base", "c"]
-    assert [e.derived for e in read.ws.derives_from("base")] == []
+    assert [r.name for r in read.recipes()] == ["a", "b", "base", "c"]
+    assert [e.derived for e in read.derives_from("base")] == []
     assert read.verdict("b") == "stale"
-    read.ws.recompute()
+    read.recompute()
     assert read.rows("b") == [(5,)] and read.rows("base") == [(1, 10), (2, 20)]
     with pytest.raises(jl.TableNotFound, match="no alias"):
-        read.ws.unalias("a")
+        read.unalias("a")
 
 
 def test_unalias_ends_an_alias_and_names_who_reads_it(read):
-    read.ws.rename("a", "base")
+    read.rename("a", "base")
     with pytest.warns(RuntimeWarning, match=r"^b still reads 'a', .*: redefine it to read 'base'"):
-        read.ws.unalias("a")
-    assert said(read.ws.staleness("b")) == ["vanished a"] and "a" not in read.ws
+        read.unalias("a")
+    assert said(read.staleness("b")) == ["vanished a"] and "a" not in read.ws
     with pytest.raises(jl.TableNotFound):
-        read.ws.table("a")
+        read.table("a")
 
 
 def test_aliases_follow_further_renames_and_go_with_the_recipe(read):
-    read.ws.rename("a", "one")
-    read.ws.rename("one", "two")
+    read.rename("a", "one")
+    read.rename("one", "two")
     assert read.verdict("b") == "fresh"
-    assert read.ws.table("a").name == read.ws.table("one").name == "two"
-    read.ws.rename("two", "a")
-    assert read.ws.table("two").name == "a" and read.verdict("b") == "fresh"
-    read.ws.drop("a", force=True)
-    assert said(read.ws.staleness("b")) == ["vanished a"]
-    read.ws.materialize("a", "SELECT id, x FROM s")
+    assert read.table("a").name == read.table("one").name == "two"
+    read.rename("two", "a")
+    assert read.table("two").name == "a" and read.verdict("b") == "fresh"
+    read.drop("a", force=True)
+    assert said(read.staleness("b")) == ["vanished a"]
+    read.materialize("a", "SELECT id, x FROM s")
     assert read.verdict("b") == "fresh"
     with pytest.raises(jl.TableNotFound):
-        read.ws.table("one")
+        read.table("one")
 
 
 def test_a_cycle_through_an_alias_is_refused(read):
-    read.ws.rename("a", "base")
+    read.rename("a", "base")
     with pytest.raises(jl.DependencyCycle):
-        read.ws.define("base", "SELECT * FROM jammi.c")
+        read.define("base", "SELECT * FROM jammi.c")
     with pytest.raises(jl.DependencyCycle):
-        read.ws.define("base", "SELECT * FROM jammi.a")
+        read.define("base", "SELECT * FROM jammi.a")
 
 
 def test_an_alias_is_named_where_it_cannot_be_used(read):
-    read.ws.rename("a", "base")
+    read.rename("a", "base")
     with pytest.raises(jl.TableNotFound, match="'a' is an alias of the recipe 'base'"):
-        read.ws.drop("a")
+        read.drop("a")
 
 
 def test_an_alias_of_a_shared_recipe_ends_for_a_tenant_who_has_the_name(read):
-    read.ws.rename("a", "base")
-    with read.ws.tenant("acme"):
+    read.rename("a", "base")
+    with read.tenant("acme"):
         assert read.rows("a") == [(1, 10), (2, 20)]
         with pytest.raises(jl.TenantForbidden):
-            read.ws.unalias("a")
-        read.ws.materialize("a", "SELECT 7 AS x")
+            read.unalias("a")
+        read.materialize("a", "SELECT 7 AS x")
         assert read.rows("a") == [(7,)]
-    assert read.verdict("b") == "fresh" and read.ws.table("a").name == "base"
+    assert read.verdict("b") == "fresh" and read.table("a").name == "base"
 
 
 def test_a_held_recipe_is_blocked_in_bulk_and_named_runs(read):
-    read.ws.hold("b", note="month end")
+    read.hold("b", note="month end")
     read.csv("s", "id,x", "1,1")
-    plan = read.ws.plan()
+    plan = read.plan()
     [step] = plan.blocked
     assert step.name == "b" and re.match(
         r"held since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC by ", str(step.reasons[-1])
     )
     assert "month end" in repr(plan) and step.waiting == ["c"]
-    assert read.ws.recompute().executed == ["a"]
+    assert read.recompute().executed == ["a"]
     assert read.verdict("b") == "stale" and read.rows("b") == [(30,)]
-    assert [s.name for s in read.ws.plan("c").blocked] == ["b"]
-    assert read.ws.recompute("b").executed == ["b"] and not read.ws.plan().blocked
+    assert [s.name for s in read.plan("c").blocked] == ["b"]
+    assert read.recompute("b").executed == ["b"] and not read.plan().blocked
     read.csv("s", "id,x", "1,2")
-    assert read.ws.recompute().executed == ["a", "b", "c"]
+    assert read.recompute().executed == ["a", "b", "c"]
 
 
 def test_a_hold_survives_a_reopen_and_a_rename_and_goes_with_the_recipe(read):
-    read.ws.hold("b")
-    read.ws.rename("b", "total")
+    read.hold("b")
+    read.rename("b", "total")
     read.reopen()
     read.csv("s", "id,x", "1,1")
-    assert [s.name for s in read.ws.plan().blocked] == ["total"]
-    read.ws.unhold("b")
-    assert not read.ws.plan().blocked
-    read.ws.hold("total")
-    read.ws.drop("total", force=True)
-    read.ws.materialize("total", "SELECT sum(x) AS x FROM jammi.a")
+    assert [s.name for s in read.plan().blocked] == ["total"]
+    read.unhold("b")
+    assert not read.plan().blocked
+    read.hold("total")
+    read.drop("total", force=True)
+    read.materialize("total", "SELECT sum(x) AS x FROM jammi.a")
     read.csv("s", "id,x", "1,4")
-    assert not [s for s in read.ws.plan().blocked if s.name == "total"]
+    assert not [s for s in read.plan().blocked if s.name == "total"]
     with pytest.raises(jl.TableNotFound):
-        read.ws.hold("none")
+        read.hold("none")
 
 
 def test_inputs_that_are_held_are_not_refreshed_for_a_reader(read):
-    read.ws.hold("b")
+    read.hold("b")
     read.csv("s", "id,x", "1,1")
     with pytest.raises(jl.JammiError, match="held since"):
-        read.ws.materialize("d", "SELECT x FROM jammi.b", refresh="inputs")
+        read.materialize("d", "SELECT x FROM jammi.b", refresh="inputs")
     assert read.rows("b") == [(30,)]
 
 
 def test_restore_holds_the_recipe(read):
-    first = read.ws.table("b")
+    first = read.table("b")
     read.csv("s", "id,x", "1,1")
-    read.ws.recompute()
+    read.recompute()
     assert read.rows("b") == [(1,)]
     assert first.restore().version == 3 and read.rows("b") == [(30,)]
     assert read.verdict("b") == "stale"
-    [step] = read.ws.plan().blocked
+    [step] = read.plan().blocked
     assert step.name == "b" and "version 1 was restored" in str(step.reasons[-1])
-    read.ws.drop("c")
-    shown = str(read.ws.status())
+    read.drop("c")
+    shown = str(read.status())
     assert ": version 1 was restored" in shown and "unhold('b')" in shown
-    read.ws.recompute()
+    read.recompute()
     assert read.rows("b") == [(30,)]
-    read.ws.unhold("b")
-    read.ws.recompute()
+    read.unhold("b")
+    read.recompute()
     assert read.rows("b") == [(1,)]
 
 
 def test_a_tenant_holds_its_own_recipes_only(read):
-    with read.ws.tenant("acme"):
+    with read.tenant("acme"):
         with pytest.raises(jl.TenantForbidden):
-            read.ws.hold("b")
-        read.ws.materialize("mine", "SELECT x FROM jammi.b")
-        read.ws.hold("mine")
+            read.hold("b")
+        read.materialize("mine", "SELECT x FROM jammi.b")
+        read.hold("mine")
     read.csv("s", "id,x", "1,1")
-    assert not read.ws.plan().blocked
+    assert not read.plan().blocked

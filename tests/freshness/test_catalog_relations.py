@@ -76,12 +76,12 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 
 def ask(lab: Lab, sql: str, **params: Any) -> list[tuple[Any, ...]]:
-    return lab.ws.sql(sql, **params).fetchall()
+    return lab.sql(sql, **params).fetchall()
 
 
 @pytest.mark.parametrize("relation", CONTRACT)
 def test_every_relation_has_the_promised_columns(lab, relation):
-    found = lab.ws.sql(f"SELECT * FROM jammi_catalog.{relation}")
+    found = lab.sql(f"SELECT * FROM jammi_catalog.{relation}")
     assert found.columns == CONTRACT[relation]
     assert [(n, t) for n, t, *_ in ask(lab, f"DESCRIBE jammi_catalog.{relation}")] == list(
         COLUMNS[relation].items()
@@ -89,21 +89,21 @@ def test_every_relation_has_the_promised_columns(lab, relation):
 
 
 def test_sources_say_where_they_are_and_when_a_table_was_last_anchored_on_them(papers):
-    papers.ws.sources.add("idle", str(papers.path("papers.csv")), anchor="content")
+    papers.sources.add("idle", papers.path("papers.csv"), anchor="content")
     rows = ask(
         papers,
         "SELECT name, kind, tenant, anchor, anchored_at FROM jammi_catalog.sources ORDER BY name",
     )
     assert rows == [
         ("idle", "csv", None, "content", None),
-        ("papers", "csv", None, "auto", papers.ws.table("titles").completed_at),
+        ("papers", "csv", None, "auto", papers.table("titles").completed_at),
     ]
 
 
 def test_tables_have_one_row_per_version_whatever_its_status(papers):
     with pytest.raises(jl.JammiError):
-        papers.ws.materialize("titles", "SELECT error('no') AS x FROM papers")
-    papers.ws.materialize("titles", "SELECT id FROM papers")
+        papers.materialize("titles", "SELECT error('no') AS x FROM papers")
+    papers.materialize("titles", "SELECT id FROM papers")
     found = ask(
         papers,
         "SELECT name, version, status, row_count, source, table_name FROM jammi_catalog.tables WHERE name = 'titles' ORDER BY version",
@@ -113,11 +113,11 @@ def test_tables_have_one_row_per_version_whatever_its_status(papers):
         ("titles", 2, "failed", None, "papers"),
         ("titles", 3, "ready", 3, "papers"),
     ]
-    assert found[2][5] == papers.ws.table("titles").table_name
+    assert found[2][5] == papers.table("titles").table_name
 
 
 def test_columns_are_in_the_order_of_the_table(papers):
-    name = papers.ws.table("titles").table_name
+    name = papers.table("titles").table_name
     assert ask(
         papers,
         "SELECT name, type, position FROM jammi_catalog.columns WHERE table_name = $name ORDER BY position",
@@ -129,7 +129,7 @@ def test_columns_are_in_the_order_of_the_table(papers):
 
 
 def test_recipes_have_their_definition_and_their_newest_version(papers):
-    papers.ws.define("later", "SELECT id FROM papers")
+    papers.define("later", "SELECT id FROM papers")
     rows = ask(
         papers,
         "SELECT name, kind, definition, newest_version FROM jammi_catalog.recipes ORDER BY name",
@@ -141,18 +141,18 @@ def test_recipes_have_their_definition_and_their_newest_version(papers):
     ]
     assert ask(
         papers, "SELECT definition_hash FROM jammi_catalog.recipes WHERE name = 'titles'"
-    ) == [(papers.ws.table("titles").definition_hash,)]
+    ) == [(papers.table("titles").definition_hash,)]
 
 
 def test_models_are_those_that_are_registered(lab):
-    lab.ws.models.register("mine", dimensions=7)
+    lab.models.register("mine", dimensions=7)
     assert ask(lab, "SELECT name, version, dimensions, tenant FROM jammi_catalog.models") == [
         ("mine", 1, 7, None)
     ]
 
 
 def test_anchors_are_those_of_the_manifests(papers):
-    table = papers.ws.table("titles")
+    table = papers.table("titles")
     [anchor] = table.manifest.anchors
     assert ask(
         papers,
@@ -172,7 +172,7 @@ def test_anchors_are_those_of_the_manifests(papers):
 
 
 def test_lineage_is_that_of_the_newest_versions(papers):
-    edges = {(e.input, e.derived, e.kind) for e in papers.ws.lineage().edges}
+    edges = {(e.input, e.derived, e.kind) for e in papers.lineage().edges}
     assert (
         set(ask(papers, "SELECT * FROM jammi_catalog.lineage"))
         == edges
@@ -198,7 +198,7 @@ def test_status_says_what_ws_status_says(papers):
             r.checks,
             r.grounds,
         )
-        for r in papers.ws.status()
+        for r in papers.status()
     ]
     assert {row[0]: row[2] for row in rows} == {"titles": "stale", "first": "possibly_stale"}
 
@@ -252,7 +252,7 @@ def test_the_status_is_one_shallow_look_each_time_that_it_is_asked(papers, looks
 
 
 def test_describing_and_explaining_the_status_takes_no_look(papers, looks):
-    papers.ws.sql("SELECT * FROM jammi_catalog.status").columns  # noqa: B018  its columns are known before it runs
+    papers.sql("SELECT * FROM jammi_catalog.status").columns  # noqa: B018  its columns are known before it runs
     del looks[:]
     services_of(papers.ws).engine.prepare("SELECT * FROM jammi_catalog.status")
     assert looks == []
@@ -289,15 +289,15 @@ def test_names_are_found_in_any_case(papers):
 
 def test_a_tenant_sees_own_and_shared_rows_and_nobody_elses(lab):
     lab.csv("shared", "id", "1")
-    with lab.ws.tenant("acme"):
-        lab.ws.sources.add("own", str(lab.path("shared.csv")))
-        lab.ws.materialize("secret", "SELECT id FROM own")
+    with lab.tenant("acme"):
+        lab.sources.add("own", lab.path("shared.csv"))
+        lab.materialize("secret", "SELECT id FROM own")
         assert ask(lab, "SELECT name, tenant FROM jammi_catalog.sources ORDER BY name") == [
             ("own", "acme"),
             ("shared", None),
         ]
     for tenant in (None, "other"):
-        with lab.ws.tenant(tenant):
+        with lab.tenant(tenant):
             assert ask(lab, "SELECT name FROM jammi_catalog.sources") == [("shared",)]
             for relation in (
                 "tables",
@@ -315,8 +315,8 @@ def test_a_relation_is_read_for_the_tenant_that_asked_whoever_is_bound_when_its_
     lab,
 ):
     lab.csv("shared", "id", "1")
-    with lab.ws.tenant("acme"):
-        lab.ws.materialize("secret", "SELECT id FROM shared")
+    with lab.tenant("acme"):
+        lab.materialize("secret", "SELECT id FROM shared")
         prepared = services_of(lab.ws).engine.prepare(
             "SELECT name FROM jammi_catalog.recipes", tenant="acme"
         )
@@ -324,15 +324,15 @@ def test_a_relation_is_read_for_the_tenant_that_asked_whoever_is_bound_when_its_
 
 
 def test_a_table_made_from_it_is_undecidable_and_says_why(papers):
-    papers.ws.materialize("board", "SELECT name, verdict FROM jammi_catalog.status")
-    verdict = papers.ws.staleness("board")
+    papers.materialize("board", "SELECT name, verdict FROM jammi_catalog.status")
+    verdict = papers.staleness("board")
     assert isinstance(verdict, jl.Undecidable)
     assert (
         str(verdict)
         == "undecidable: jammi_catalog.status: tables of jammi_catalog change with every operation"
     )
     assert (
-        papers.ws.materialize("board", "SELECT name, verdict FROM jammi_catalog.status").outcome
+        papers.materialize("board", "SELECT name, verdict FROM jammi_catalog.status").outcome
         == "computed"
     )
     assert ("jammi_catalog.status", "board", "unpinned_at_instant") in ask(
@@ -341,15 +341,15 @@ def test_a_table_made_from_it_is_undecidable_and_says_why(papers):
 
 
 def test_a_table_made_from_it_is_judged_without_asking_for_it_again(papers, looks):
-    papers.ws.materialize("board", "SELECT p.id, s.name FROM papers p, jammi_catalog.status s")
+    papers.materialize("board", "SELECT p.id, s.name FROM papers p, jammi_catalog.status s")
     papers.csv("papers", "id,title,year,more", "1,Other,2020,x")
     del looks[:]
-    assert isinstance(papers.ws.staleness("board"), jl.Undecidable)
+    assert isinstance(papers.staleness("board"), jl.Undecidable)
     assert looks == [True]
 
 
 def test_a_result_can_be_read_again_with_the_same_rows(papers, looks):
-    found = papers.ws.sql("SELECT name, verdict FROM jammi_catalog.status")
+    found = papers.sql("SELECT name, verdict FROM jammi_catalog.status")
     before = found.fetchall()
     papers.csv("papers", "id,title,year", "1,Other,2020")
     assert found.fetchall() == before

@@ -37,9 +37,9 @@ def certain(plan: Plan) -> list[str]:
 
 
 def test_a_certain_step_that_another_recipes_table_answers_is_a_deviation(lab, other):
-    lab.ws.materialize("b", "SELECT sum(x) AS x FROM s")
+    lab.materialize("b", "SELECT sum(x) AS x FROM s")
     edit(lab)
-    plan = lab.ws.plan()
+    plan = lab.plan()
     other.materialize("z", "SELECT sum(x) AS x FROM s")
     report = plan.apply()
     assert (certain(plan), outcomes(report)) == (["b"], {"b": "reused"})
@@ -47,9 +47,9 @@ def test_a_certain_step_that_another_recipes_table_answers_is_a_deviation(lab, o
 
 
 def test_a_certain_step_that_another_kernel_was_building_is_a_deviation(lab, other):
-    lab.ws.materialize("b", "SELECT sum(x) AS x FROM s")
+    lab.materialize("b", "SELECT sum(x) AS x FROM s")
     edit(lab)
-    plan = lab.ws.plan()
+    plan = lab.plan()
     building, waited = threading.Event(), threading.Event()
 
     def slow(progress: Progress) -> None:
@@ -74,10 +74,10 @@ def test_a_certain_step_that_another_kernel_was_building_is_a_deviation(lab, oth
 
 
 def test_a_step_that_a_table_was_to_answer_and_that_ran_is_a_deviation(lab, other):
-    lab.ws.materialize("b", "SELECT sum(x) AS x FROM s")
+    lab.materialize("b", "SELECT sum(x) AS x FROM s")
     edit(lab)
     other.materialize("z", "SELECT sum(x) AS x FROM s")
-    plan = lab.ws.plan("b")
+    plan = lab.plan("b")
     other.drop("z")
     report = plan.apply()
     assert ([s.name for s in plan.reused], outcomes(report)) == (["b"], {"b": "computed"})
@@ -87,10 +87,10 @@ def test_a_step_that_a_table_was_to_answer_and_that_ran_is_a_deviation(lab, othe
 
 
 def test_a_step_that_was_true_by_then_is_not_said_to_have_equal_inputs(lab, other):
-    lab.ws.materialize("b", "SELECT id, x FROM s")
-    lab.ws.materialize("c", "SELECT sum(x) AS x FROM jammi.b")
+    lab.materialize("b", "SELECT id, x FROM s")
+    lab.materialize("c", "SELECT sum(x) AS x FROM jammi.b")
     edit(lab)
-    plan = lab.ws.plan()
+    plan = lab.plan()
     assert outcomes(plan.apply()) == {"b": "computed", "c": "computed"}
     again = plan.apply()
     assert outcomes(again) == {"b": "cut_off", "c": "cut_off"}
@@ -107,14 +107,14 @@ def test_a_step_that_was_true_by_then_is_not_said_to_have_equal_inputs(lab, othe
 def read(lab: Lab, other: Workspace) -> Lab:
     """`c` reads the source `s`, which has moved, and the fresh table `a` of another source."""
     lab.csv("e", "id,x", "1,5")
-    lab.ws.materialize("a", "SELECT id, x FROM e")
-    lab.ws.materialize("c", "SELECT sum(a.x + s.x) AS x FROM jammi.a AS a JOIN s USING (id)")
+    lab.materialize("a", "SELECT id, x FROM e")
+    lab.materialize("c", "SELECT sum(a.x + s.x) AS x FROM jammi.a AS a JOIN s USING (id)")
     edit(lab)
     return lab
 
 
 def test_a_table_that_is_read_and_was_made_anew_elsewhere_is_a_deviation(read, other):
-    plan = read.ws.plan("c")
+    plan = read.plan("c")
     read.csv("e", "id,x", "1,6")
     other.recompute("a")
     report = plan.apply()
@@ -123,14 +123,14 @@ def test_a_table_that_is_read_and_was_made_anew_elsewhere_is_a_deviation(read, o
 
 
 def test_a_table_that_is_read_and_was_made_anew_with_equal_rows_is_none(read, other):
-    plan = read.ws.plan("c")
+    plan = read.plan("c")
     other.materialize("a", "SELECT id, x FROM e", cache="bypass")
-    assert plan.apply().deviations == [] and read.ws.table("a").version == 2
+    assert plan.apply().deviations == [] and read.table("a").version == 2
 
 
 @pytest.mark.parametrize("made", [True, False])
 def test_a_table_that_is_read_and_was_redefined_elsewhere_is_a_deviation(read, other, made):
-    plan = read.ws.plan("c")
+    plan = read.plan("c")
     (other.materialize if made else other.define)("a", "SELECT id, x + 100 AS x FROM e")
     assert plan.apply().deviations == ["a was redefined after the plan was made"]
     assert read.rows("c") == [(116 if made else 16,)]
@@ -138,7 +138,7 @@ def test_a_table_that_is_read_and_was_redefined_elsewhere_is_a_deviation(read, o
 
 @pytest.mark.parametrize("how", ["drop", "rename"])
 def test_a_table_that_is_read_and_is_gone_is_a_deviation(read, other, how):
-    plan = read.ws.plan("c")
+    plan = read.plan("c")
     if how == "drop":
         other.drop("a", force=True)
     else:
@@ -151,19 +151,17 @@ def test_a_table_that_is_read_and_is_gone_is_a_deviation(read, other, how):
 
 
 def test_an_exact_table_that_is_gone_is_a_deviation(read, other):
-    exact = read.ws.table("a").table_name
-    read.ws.materialize(
-        "f", f'SELECT sum(a.x + s.x) AS x FROM jammi."{exact}" AS a JOIN s USING (id)'
-    )
+    exact = read.table("a").table_name
+    read.materialize("f", f'SELECT sum(a.x + s.x) AS x FROM jammi."{exact}" AS a JOIN s USING (id)')
     edit(read, 12)
-    plan = read.ws.plan("f")
+    plan = read.plan("f")
     other.drop("a", force=True)
     assert plan.apply().deviations == [f"{exact} was renamed or dropped after the plan was made"]
 
 
 def test_a_table_that_was_never_made_notes_what_became_of_its_inputs(read, other):
-    read.ws.define("n", "SELECT max(x) AS x FROM jammi.a")
-    plan = read.ws.plan("n")
+    read.define("n", "SELECT max(x) AS x FROM jammi.a")
+    plan = read.plan("n")
     read.csv("e", "id,x", "1,6")
     other.recompute("a")
     report = plan.apply()
@@ -177,8 +175,8 @@ def test_a_table_that_was_never_made_notes_what_became_of_its_inputs(read, other
 def test_a_step_of_the_plan_that_another_call_changes_before_it_is_read_is_a_deviation(
     lab, other, meddle
 ):
-    lab.ws.materialize("b", "SELECT id, x FROM s")
-    lab.ws.materialize("c", "SELECT sum(x) AS x FROM jammi.b")
+    lab.materialize("b", "SELECT id, x FROM s")
+    lab.materialize("c", "SELECT sum(x) AS x FROM jammi.b")
     edit(lab)
 
     def between(progress: Progress) -> None:
@@ -188,18 +186,18 @@ def test_a_step_of_the_plan_that_another_call_changes_before_it_is_read_is_a_dev
             edit(lab, 12)
             other.recompute("b")
 
-    report = lab.ws.plan().apply(between)
+    report = lab.plan().apply(between)
     assert outcomes(report) == {"b": "computed", "c": "computed"}
     assert report.deviations == [f"b was {meddle} after the plan was made"]
 
 
 def test_what_the_plan_itself_makes_of_redefined_steps_is_none(lab, other):
-    lab.ws.materialize("b", "SELECT id, x FROM s")
-    lab.ws.materialize("c", "SELECT * FROM jammi.b")
-    lab.ws.materialize("d", "SELECT count(*) AS n FROM jammi.c JOIN jammi.b USING (id)")
+    lab.materialize("b", "SELECT id, x FROM s")
+    lab.materialize("c", "SELECT * FROM jammi.b")
+    lab.materialize("d", "SELECT count(*) AS n FROM jammi.c JOIN jammi.b USING (id)")
     edit(lab)
-    lab.ws.define("b", "SELECT id, x, x + 1 AS y FROM s UNION ALL SELECT 3, 3, 3")
-    report = lab.ws.recompute()
+    lab.define("b", "SELECT id, x, x + 1 AS y FROM s UNION ALL SELECT 3, 3, 3")
+    report = lab.recompute()
     assert set(outcomes(report).values()) == {"computed"} and report.deviations == []
 
 
@@ -208,9 +206,9 @@ def tenants(lab: Lab) -> Lab:
     """`b` and `c` of acme, of beta and of nobody, over a source that has moved."""
     lab.csv("s", "id,x", "1,10", "2,20")
     for number, tenant in enumerate(("acme", "beta", None)):
-        with lab.ws.tenant(tenant):
-            lab.ws.materialize("b", f"SELECT id, x + {number} AS x FROM s")
-            lab.ws.materialize("c", "SELECT sum(x) AS x FROM jammi.b")
+        with lab.tenant(tenant):
+            lab.materialize("b", f"SELECT id, x + {number} AS x FROM s")
+            lab.materialize("c", "SELECT sum(x) AS x FROM jammi.b")
     edit(lab)
     return lab
 
@@ -219,8 +217,8 @@ def made(lab: Lab) -> dict[str | None, list[int]]:
     """The newest versions of `b` and `c`, by tenant."""
     found = {}
     for tenant in ("acme", "beta", None):
-        with lab.ws.tenant(tenant):
-            found[tenant] = [lab.ws.table(name).version for name in ("b", "c")]
+        with lab.tenant(tenant):
+            found[tenant] = [lab.table(name).version for name in ("b", "c")]
     return found
 
 
@@ -228,9 +226,9 @@ def made(lab: Lab) -> dict[str | None, list[int]]:
     ("planned", "bound"), [("acme", None), ("acme", "beta"), (None, "acme"), ("acme", "acme")]
 )
 def test_a_plan_is_carried_out_for_the_tenant_that_it_was_made_for(tenants, planned, bound):
-    with tenants.ws.tenant(planned):
-        plan = tenants.ws.plan()
-    with tenants.ws.tenant(bound):
+    with tenants.tenant(planned):
+        plan = tenants.plan()
+    with tenants.tenant(bound):
         report = plan.apply()
         assert services_of(tenants.ws).scope.current == bound
     assert (outcomes(report), report.deviations) == ({"b": "computed", "c": "computed"}, [])
@@ -239,23 +237,23 @@ def test_a_plan_is_carried_out_for_the_tenant_that_it_was_made_for(tenants, plan
 
 def test_who_listens_to_a_plan_of_another_tenant_hears_it_under_its_own(tenants):
     heard = set[str | None]()
-    with tenants.ws.tenant("acme"):
-        plan = tenants.ws.plan()
-    with tenants.ws.tenant("beta"):
+    with tenants.tenant("acme"):
+        plan = tenants.plan()
+    with tenants.tenant("beta"):
         report = plan.apply(lambda progress: heard.add(services_of(tenants.ws).scope.current))
     assert (heard, outcomes(report)) == ({"beta"}, {"b": "computed", "c": "computed"})
 
 
 def test_each_tenants_rows_of_a_shared_source_stay_its_own(lab):
     lab.path("o.csv").write_text("owner,x\n" + "acme,1\nbeta,2\n" * 5000)
-    lab.ws.sources.add("o", str(lab.path("o.csv")), tenant_column="owner")
-    with lab.ws.tenant("acme"):
-        lab.ws.materialize("n", "SELECT sum(x) AS x FROM o")
+    lab.sources.add("o", lab.path("o.csv"), tenant_column="owner")
+    with lab.tenant("acme"):
+        lab.materialize("n", "SELECT sum(x) AS x FROM o")
     lab.path("o.csv").write_text("owner,x\n" + "acme,10\nbeta,20\n" * 5000)
-    with lab.ws.tenant("acme"):
-        plan = lab.ws.plan()
-    with lab.ws.tenant("beta"):
-        stream = lab.ws.sql("SELECT x FROM o").batches(100)
+    with lab.tenant("acme"):
+        plan = lab.plan()
+    with lab.tenant("beta"):
+        stream = lab.sql("SELECT x FROM o").batches(100)
         read = [stream.read_next_batch()]
         report = plan.apply()
         read += stream
@@ -263,7 +261,7 @@ def test_each_tenants_rows_of_a_shared_source_stay_its_own(lab):
     assert {x for batch in read for x in batch.column("x").to_pylist()} == {20} and sum(
         map(len, read)
     ) == 5000
-    with lab.ws.tenant("acme"):
+    with lab.tenant("acme"):
         assert lab.rows("n") == [(50000,)]
 
 
@@ -271,9 +269,9 @@ def test_a_plan_that_fails_leaves_the_tenant_bound_that_was_bound(tenants):
     def stop(progress: Progress) -> None:
         raise KeyboardInterrupt
 
-    with tenants.ws.tenant("acme"):
-        plan = tenants.ws.plan()
-    with tenants.ws.tenant("beta"):
+    with tenants.tenant("acme"):
+        plan = tenants.plan()
+    with tenants.tenant("beta"):
         with pytest.raises(KeyboardInterrupt):
             plan.apply(stop)
         assert services_of(tenants.ws).scope.current == "beta"
@@ -281,14 +279,14 @@ def test_a_plan_that_fails_leaves_the_tenant_bound_that_was_bound(tenants):
 
 
 def test_a_step_that_was_dropped_is_not_taken_for_the_shared_one_of_its_name(tenants):
-    with tenants.ws.tenant("acme"):
-        tenants.ws.materialize(
+    with tenants.tenant("acme"):
+        tenants.materialize(
             "b", "SELECT id, x + 2 AS x FROM s", cache="bypass"
         )  # what nobody's `b` says
         edit(tenants, 12)
-        plan = tenants.ws.plan("b")
-        tenants.ws.drop("b", force=True)
-    tenants.ws.recompute("b")
+        plan = tenants.plan("b")
+        tenants.drop("b", force=True)
+    tenants.recompute("b")
     report = plan.apply()
     assert (outcomes(report), report.deviations) == (
         {"b": "skipped"},

@@ -88,15 +88,15 @@ def put(lab: Lab, kind: str, columns: dict[str, Any]) -> None:
     """The input `rows` with these columns."""
     rows = pa.table(columns)
     if kind in FRAMES:
-        lab.ws.sources.add("rows", FRAMES[kind](rows), replace="rows" in lab.ws.sources)
+        lab.sources.add("rows", FRAMES[kind](rows), replace="rows" in lab.sources)
         return
     form = kind if kind in FILES else "parquet"
     path = lab.path(f"rows.{form}")
     FILES[form](rows, path)
-    if "rows" not in lab.ws.sources:
-        lab.ws.sources.add("rows", str(path))
+    if "rows" not in lab.sources:
+        lab.sources.add("rows", path)
     if kind == "table":
-        lab.ws.materialize("parent", "FROM rows", cache="bypass")
+        lab.materialize("parent", "FROM rows", cache="bypass")
 
 
 def make(lab: Lab, kind: str, statement: str = SUMMED) -> Any:
@@ -104,7 +104,7 @@ def make(lab: Lab, kind: str, statement: str = SUMMED) -> Any:
     put(lab, kind, ROWS)
     by_path = f"'{lab.path('rows.parquet')}'"
     name = by_path if kind == "file by its path" else READ_FROM.get(kind, "rows")
-    return lab.ws.materialize("child", statement.format(name))
+    return lab.materialize("child", statement.format(name))
 
 
 def backwards(**columns: Any) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def backwards(**columns: Any) -> dict[str, Any]:
 
 
 def is_advanced(lab: Lab) -> bool:
-    return [reason.split()[0] for reason in said(lab.ws.staleness("child"))] == ["advanced"]
+    return [reason.split()[0] for reason in said(lab.staleness("child"))] == ["advanced"]
 
 
 @every_kind
@@ -121,17 +121,17 @@ def test_rows_in_another_order_leave_a_table_fresh_on_every_surface_and_are_read
 ):
     before = make(lab, kind)
     put(lab, kind, backwards())
-    verdict = lab.ws.staleness("child")
+    verdict = lab.staleness("child")
     assert verdict == jl.Fresh() and str(verdict).endswith(" has other bytes and equal rows")
-    assert lab.ws.staleness(before) == lab.ws.status()["child"].verdict == jl.Fresh()
-    listed = lab.ws.sql("SELECT verdict FROM jammi_catalog.status WHERE name = 'child'")
+    assert lab.staleness(before) == lab.status()["child"].verdict == jl.Fresh()
+    listed = lab.sql("SELECT verdict FROM jammi_catalog.status WHERE name = 'child'")
     assert listed.fetchall() == [("fresh",)]
-    assert not lab.ws.plan() and lab.ws.recompute("child").executed == []
-    assert "equal rows" in str(lab.ws.why("child"))
+    assert not lab.plan() and lab.recompute("child").executed == []
+    assert "equal rows" in str(lab.why("child"))
     if kind not in FRAMES:
         lab.reopen()
     monkeypatch.setattr(equal_rows, "digest_select", lambda _: pytest.fail("read again"))
-    assert lab.ws.staleness("child") == jl.Fresh()
+    assert lab.staleness("child") == jl.Fresh()
 
 
 @product
@@ -152,7 +152,7 @@ def test_other_rows_make_it_stale(lab, kind, rows):
 def test_only_the_columns_that_are_read_count_except_in_a_text(lab, kind):
     make(lab, kind)
     put(lab, kind, backwards(t=[*"qrst"]))
-    assert (lab.ws.staleness("child") == jl.Fresh()) is (kind not in TEXTS)
+    assert (lab.staleness("child") == jl.Fresh()) is (kind not in TEXTS)
 
 
 @every_kind
@@ -174,23 +174,23 @@ def test_a_board_reads_no_more_than_it_may_and_learns_from_a_deep_look(tmp_path,
         patched.setattr(equal_rows, "digest_select", lambda _: pytest.fail("read"))
         make(lab, kind)
         put(lab, kind, backwards())
-        assert lab.ws.status()["child"].verdict != jl.Fresh()
+        assert lab.status()["child"].verdict != jl.Fresh()
     if kind == "table":
-        assert lab.ws.staleness("child") == lab.ws.status()["child"].verdict == jl.Fresh()
-    lab.ws.close()
+        assert lab.staleness("child") == lab.status()["child"].verdict == jl.Fresh()
+    lab.close()
 
 
 def test_columns_of_a_frame_in_another_order_make_what_goes_by_their_order_stale(lab):
     put(lab, "Arrow frame", {"p": [1, 2], "q": [2, 1]})
-    lab.ws.materialize("child", "SELECT x, count(*) AS n FROM rows t(x, y) GROUP BY x")
+    lab.materialize("child", "SELECT x, count(*) AS n FROM rows t(x, y) GROUP BY x")
     put(lab, "Arrow frame", {"q": [2, 1], "p": [1, 2]})
     assert is_advanced(lab)
 
 
 def test_a_frame_that_is_changed_in_place_is_compared_as_it_is_now(lab):
     frame = pa.table(ROWS).to_pandas()
-    lab.ws.sources.add("rows", frame)
-    lab.ws.materialize("child", SUMMED.format("rows"))
+    lab.sources.add("rows", frame)
+    lab.materialize("child", SUMMED.format("rows"))
     for ids, verdict in (([3, 2, 1, 4], "stale"), (ROWS["id"], "fresh")):
         frame.loc[:, "id"] = ids
         assert lab.verdict("child") == verdict
@@ -198,7 +198,7 @@ def test_a_frame_that_is_changed_in_place_is_compared_as_it_is_now(lab):
 
 def test_a_frame_in_a_variable_is_compared_like_a_registered_one(lab):
     variables = {"rows": pa.table(ROWS)}
-    lab.ws.frames_from(lambda: variables)
+    lab.frames_from(lambda: variables)
     statement = jl.Sql(SUMMED.format("rows"))
     services_of(lab.ws).materializer.materialize("child", statement, frames=True)
     for columns, verdict in ((backwards(), "fresh"), ({**ROWS, "id": [9] * 4}, "stale")):

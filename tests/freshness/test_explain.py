@@ -16,13 +16,13 @@ _DIGEST = re.compile(r"\b[0-9a-f]{12}\b")
 
 def tree(lab: Lab, name: object) -> list[str]:
     """Its lines, moments and digests left open."""
-    return [_DIGEST.sub("#", _MOMENT.sub("then", line)) for line in lab.ws.why(name).lines]
+    return [_DIGEST.sub("#", _MOMENT.sub("then", line)) for line in lab.why(name).lines]
 
 
 def test_a_moved_input_has_old_and_new_state_its_method_and_when_each_was_seen(papers):
-    table = papers.ws.table("titles")
+    table = papers.table("titles")
     papers.csv("papers", "id,title,year", "9,New,2020")
-    why = papers.ws.why("titles")
+    why = papers.why("titles")
     [_, line] = why.lines
     verdict = why.verdict
     assert isinstance(verdict, jl.Stale)
@@ -40,24 +40,24 @@ def test_a_moved_input_has_old_and_new_state_its_method_and_when_each_was_seen(p
 
 def test_rows_and_versions_are_told_where_they_are_known(lab):
     lab.parquet("rows", a=[1])
-    lab.ws.materialize("top", "SELECT a FROM rows")
-    lab.ws.materialize("next", "SELECT a FROM jammi.top")
+    lab.materialize("top", "SELECT a FROM rows")
+    lab.materialize("next", "SELECT a FROM jammi.top")
     lab.parquet("rows", a=[1, 2])
     assert (
         tree(lab, "top")[1] == "└─ rows changed, 1 → 2 rows (read then, seen then), columns read: a"
     )
-    lab.ws.recompute("top")
+    lab.recompute("top")
     assert tree(lab, "next")[1].startswith("└─ top changed, version 1 → 2, 1 row added (read then")
 
 
 def test_a_definition_whose_last_run_failed_says_why(papers):
     papers.csv("papers", "id,title,year", "1,a,2020", "2,a,2021")
-    papers.ws.recompute()
+    papers.recompute()
     made = "SELECT id, title FROM papers"
-    papers.ws.materialize("kept", made)
-    papers.ws.materialize("above", "SELECT id FROM jammi.kept")
+    papers.materialize("kept", made)
+    papers.materialize("above", "SELECT id FROM jammi.kept")
     with pytest.raises(jl.DuplicateKey):
-        papers.ws.materialize("kept", made, key="title")
+        papers.materialize("kept", made, key="title")
     said = "its last run failed: DuplicateKey: The key title of 'kept' must be unique and non-NULL; these keys are duplicate or NULL: 'a'."
     assert tree(papers, "kept") == [
         "kept: stale",
@@ -67,36 +67,36 @@ def test_a_definition_whose_last_run_failed_says_why(papers):
     ]
     assert tree(papers, "above")[-1] == f"      └─ {said}"
     assert (
-        papers.ws.materialize("kept", made).outcome == "reused"
+        papers.materialize("kept", made).outcome == "reused"
         and tree(papers, "kept")[0] == "kept: fresh"
     )
-    papers.ws.define("kept", "SELECT id FROM papers")
+    papers.define("kept", "SELECT id FROM papers")
     assert tree(papers, "kept")[2:] == ["   └─ what differs: the statement"]
 
 
 def test_a_changed_statement_names_its_values_and_key(papers):
     query = "SELECT id, year FROM papers WHERE year > $since AND id <> $but"
     values = {"since": 2000, "but": 7}
-    papers.ws.materialize("recent", jl.Sql(query, params=values))
-    papers.ws.define("recent", jl.Sql(query, params={**values, "since": 2010}))
+    papers.materialize("recent", jl.Sql(query, params=values))
+    papers.define("recent", jl.Sql(query, params={**values, "since": 2010}))
     assert tree(papers, "recent")[2:] == ["   └─ what differs: $since"]
-    papers.ws.define("recent", jl.Sql(f"{query} AND id > 0", params=values, key="id"))
+    papers.define("recent", jl.Sql(f"{query} AND id > 0", params=values, key="id"))
     assert tree(papers, "recent")[2:] == ["   └─ what differs: the statement, the key columns"]
-    papers.ws.define("recent", jl.Sql(f"{query}  -- a comment", params=values))
+    papers.define("recent", jl.Sql(f"{query}  -- a comment", params=values))
     assert tree(papers, "recent")[0] == "recent: fresh"
 
 
 def test_a_changed_value_of_a_step_is_a_change_of_the_function(papers, write):
     text = "RATE = 2\ndef step(papers): return [{'y': RATE}]\n"
-    papers.ws.materialize("scaled", jl.PythonStep(write(text).module.step, inputs=["papers"]))
+    papers.materialize("scaled", jl.PythonStep(write(text).module.step, inputs=["papers"]))
     changed = write(text.replace("RATE = 2", "RATE = 3")).module.step
-    papers.ws.define("scaled", jl.PythonStep(changed, inputs=["papers"]))
+    papers.define("scaled", jl.PythonStep(changed, inputs=["papers"]))
     assert tree(papers, "scaled")[2:] == ["   └─ what differs: the function"]
 
 
 def test_what_cannot_be_decided_says_why_with_the_way_there(papers):
-    papers.ws.materialize("now", "SELECT id, now() AS t FROM papers")
-    papers.ws.materialize("later", "SELECT id FROM jammi.now")
+    papers.materialize("now", "SELECT id, now() AS t FROM papers")
+    papers.materialize("later", "SELECT id FROM jammi.now")
     assert tree(papers, "now") == [
         "now: undecidable",
         "└─ now() returns another value on each call",
@@ -117,10 +117,10 @@ def test_a_fresh_table_tells_what_it_rests_on(papers):
 
 def test_equal_rows_in_other_bytes_are_told(lab):
     lab.parquet("rows", a=[1, 2])
-    lab.ws.materialize("top", "SELECT a FROM rows")
-    lab.ws.materialize("next", "SELECT sum(a) AS s FROM jammi.top")
+    lab.materialize("top", "SELECT a FROM rows")
+    lab.materialize("next", "SELECT sum(a) AS s FROM jammi.top")
     lab.parquet("rows", a=[2, 1])
-    lab.ws.materialize(
+    lab.materialize(
         "top", "SELECT a FROM rows"
     )  # to recompute it there is no reason, for the same one
     assert tree(lab, "next") == [
@@ -132,17 +132,17 @@ def test_equal_rows_in_other_bytes_are_told(lab):
 def test_the_verdict_is_that_of_staleness(papers):
     papers.csv("papers", "id,title,year", "9,New,2020")
     for name in ("titles", "first"):
-        assert papers.ws.why(name).verdict == papers.ws.staleness(name)
+        assert papers.why(name).verdict == papers.staleness(name)
     with pytest.raises(jl.TableNotFound):
-        papers.ws.why("title")
+        papers.why("title")
 
 
 def test_both_forms_say_the_same_and_hostile_names_do_no_harm(lab):
     lab.csv("s", "id", "1")
     name = "<b>\u202e&"
-    lab.ws.materialize(name, "SELECT id FROM s")
+    lab.materialize(name, "SELECT id FROM s")
     lab.csv("s", "id", "2")
-    why = lab.ws.why(name)
+    why = lab.why(name)
     assert "<b>" not in why._repr_html_() and "&lt;b&gt;" in why._repr_html_()
     assert "\u202e" not in why._repr_html_() + repr(why)
     assert repr(why).split("\n")[1:] == why.lines[1:]
@@ -150,16 +150,16 @@ def test_both_forms_say_the_same_and_hostile_names_do_no_harm(lab):
 
 def test_a_run_that_could_not_be_bound_is_named_until_one_succeeds(lab):
     lab.csv("a", "id,x", "1,2")
-    lab.ws.materialize("t", "SELECT sum(x) AS s FROM a")
+    lab.materialize("t", "SELECT sum(x) AS s FROM a")
     lab.csv("a", "id,y", "1,2")
-    [step] = lab.ws.recompute().steps
+    [step] = lab.recompute().steps
     assert step.outcome == "failed"
     said = "its last run failed: SqlError: There is no column x in a."
-    assert any(said in line for line in lab.ws.why("t").lines)
-    assert [(table.version, table.status) for table in lab.ws.tables(status="failed")] == [
+    assert any(said in line for line in lab.why("t").lines)
+    assert [(table.version, table.status) for table in lab.tables(status="failed")] == [
         (2, "failed")
     ]
     lab.csv("a", "id,x", "1,7")
-    lab.ws.recompute()
-    assert not any("failed" in line for line in lab.ws.why("t").lines)
-    assert lab.ws.table("t").read().fetchall() == [(7,)]
+    lab.recompute()
+    assert not any("failed" in line for line in lab.why("t").lines)
+    assert lab.table("t").read().fetchall() == [(7,)]

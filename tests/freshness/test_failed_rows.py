@@ -31,8 +31,8 @@ def calls(lab: Lab, broken: Path) -> list[int]:
 
     lab.csv("notes", "id,x", "1,2", "2,5", "3,6")
     options: dict[str, Any] = {"key": "id", "inputs": ["x"], "schema": {"y": "bigint"}}
-    lab.ws.map("labels", tenfold, over="notes", on_error="record", version="1", **options)
-    lab.ws.materialize("total", "SELECT sum(y)::BIGINT AS y FROM jammi.labels")
+    lab.map("labels", tenfold, over="notes", on_error="record", version="1", **options)
+    lab.materialize("total", "SELECT sum(y)::BIGINT AS y FROM jammi.labels")
     asked.clear()
     return asked
 
@@ -53,24 +53,24 @@ def test_verdict_and_plan_count_them(lab, calls):
 
 
 def test_a_recompute_computes_them_again(lab, calls, broken):
-    report = lab.ws.recompute()
+    report = lab.recompute()
     outcomes = [(step.name, step.outcome) for step in report.steps]
     assert outcomes == [("labels", "computed"), ("total", "cut_off")] and calls == [5]
     broken.unlink()
-    report = lab.ws.recompute("total")
+    report = lab.recompute("total")
     assert [(step.name, step.outcome) for step in report.steps] == [
         ("labels", "computed"),
         ("total", "computed"),
     ]
-    assert calls == [5, 5] and lab.ws.table("total").read().fetchall() == [(130,)]
-    assert lab.ws.staleness("labels").grounds == ["on its version 1"]
-    assert not lab.ws.recompute().steps and not lab.ws.plan().certain
+    assert calls == [5, 5] and lab.table("total").read().fetchall() == [(130,)]
+    assert lab.staleness("labels").grounds == ["on its version 1"]
+    assert not lab.recompute().steps and not lab.plan().certain
 
 
 def test_a_held_table_is_left_as_it_is(lab, calls):
-    lab.ws.hold("labels")
-    plan = lab.ws.plan()
+    lab.hold("labels")
+    plan = lab.plan()
     assert [step.name for step in plan.blocked] == ["labels"] and not plan.possible
-    assert [step.outcome for step in lab.ws.recompute().steps] == ["blocked"] and not calls
-    lab.ws.recompute("labels")
+    assert [step.outcome for step in lab.recompute().steps] == ["blocked"] and not calls
+    lab.recompute("labels")
     assert calls == [5]

@@ -40,7 +40,7 @@ def test_an_edit_of_the_same_size_with_its_time_put_back_is_seen(papers, reopene
     same_size_edit(papers.path("papers.csv"), "Trees", "Woods")
     if reopened:
         papers.reopen()
-    assert said(papers.ws.staleness("titles")) == ["advanced papers"]
+    assert said(papers.staleness("titles")) == ["advanced papers"]
 
 
 def test_an_edit_of_the_same_size_is_seen_when_the_memo_is_old_enough_to_be_trusted(
@@ -112,7 +112,7 @@ CHANGES = [
 @pytest.mark.parametrize(("statement", "before", "after", "expected"), CHANGES)
 def test_a_change_counts_for_those_who_read_it(lab, statement, before, after, expected):
     lab.parquet("s", **before)
-    lab.ws.materialize("t", statement)
+    lab.materialize("t", statement)
     lab.parquet("s", **after)
     assert lab.verdict("t") == expected
 
@@ -129,28 +129,28 @@ def test_a_change_counts_for_those_who_read_it(lab, statement, before, after, ex
 def test_an_added_column_counts_where_it_changes_what_names_mean(lab, statement):
     lab.parquet("a", id=[1, 2], v=[1, 2])
     lab.parquet("b", id=[1, 2])
-    lab.ws.materialize("t", statement)
+    lab.materialize("t", statement)
     lab.parquet("b", id=[1, 2], v=[2, 2])
-    assert "advanced b" in said(lab.ws.staleness("t"))
+    assert "advanced b" in said(lab.staleness("t"))
 
 
 def test_columns_in_another_order_change_what_goes_by_position(lab):
     lab.parquet("a", x=[1], y=[10])
     lab.parquet("b", x=[2], y=[20])
     statement = "SELECT * FROM a UNION ALL SELECT * FROM b"
-    lab.ws.materialize("t", statement)
+    lab.materialize("t", statement)
     lab.parquet("b", y=[20], x=[2])
-    assert said(lab.ws.staleness("t")) == ["advanced b"]
-    assert lab.ws.materialize("t", statement).outcome == "computed"
+    assert said(lab.staleness("t")) == ["advanced b"]
+    assert lab.materialize("t", statement).outcome == "computed"
     assert lab.rows("t") == [(1, 10), (20, 2)]
 
 
 def test_columns_of_a_result_table_in_another_order_change_what_goes_by_position(lab):
     lab.parquet("s", x=[1], y=[10])
-    lab.ws.materialize("p", "SELECT x, y FROM s")
-    lab.ws.materialize("t", "SELECT 0 AS a, 0 AS b UNION ALL SELECT * FROM jammi.p")
-    lab.ws.materialize("p", "SELECT y, x FROM s")
-    assert said(lab.ws.staleness("t")) == ["advanced p"]
+    lab.materialize("p", "SELECT x, y FROM s")
+    lab.materialize("t", "SELECT 0 AS a, 0 AS b UNION ALL SELECT * FROM jammi.p")
+    lab.materialize("p", "SELECT y, x FROM s")
+    assert said(lab.staleness("t")) == ["advanced p"]
 
 
 # -- several files ---------------------------------------------------------------------------------
@@ -162,18 +162,18 @@ def parts(lab: Lab) -> Lab:
     folder.mkdir()
     for n in (1, 2):
         pq.write_table(pa.table({"id": [n], "v": [n * 10]}), folder / f"p{n}.parquet")
-    lab.ws.sources.add("globbed", str(folder / "*.parquet"))
-    lab.ws.sources.add("folder", str(folder))
+    lab.sources.add("globbed", folder / "*.parquet")
+    lab.sources.add("folder", folder)
     for name in ("globbed", "folder"):
-        lab.ws.materialize(f"{name}_ids", f"SELECT id FROM {name}")
-        lab.ws.materialize(f"{name}_all", f"SELECT * FROM {name}")
+        lab.materialize(f"{name}_ids", f"SELECT id FROM {name}")
+        lab.materialize(f"{name}_all", f"SELECT * FROM {name}")
     return lab
 
 
 def verdicts(lab: Lab) -> dict[str, str]:
     return {
         row.name: "stale" if isinstance(row.verdict, jl.Stale) else "fresh"
-        for row in lab.ws.status()
+        for row in lab.status()
         if row.verdict is not None
     }
 
@@ -194,8 +194,8 @@ def test_a_glob_or_folder_that_gains_or_loses_a_file_makes_its_tables_stale(part
 
 def test_a_glob_without_a_match_has_vanished(parts):
     shutil.rmtree(parts.path("parts"))
-    assert said(parts.ws.staleness("globbed_ids")) == ["vanished globbed"]
-    assert said(parts.ws.staleness("folder_ids")) == ["vanished folder"]
+    assert said(parts.staleness("globbed_ids")) == ["vanished globbed"]
+    assert said(parts.staleness("folder_ids")) == ["vanished folder"]
 
 
 def test_one_column_of_one_file_of_a_folder_counts_for_its_readers(parts):
@@ -216,40 +216,38 @@ def test_a_file_that_no_glob_names_is_nothing_to_it(parts):
 def test_files_that_change_names_move_those_who_go_by_the_order_of_rows_and_nobody_else(
     parts,
 ):
-    parts.ws.materialize("cut", "SELECT v FROM globbed LIMIT 1")
+    parts.materialize("cut", "SELECT v FROM globbed LIMIT 1")
     one, two = parts.path("parts/p1.parquet"), parts.path("parts/p2.parquet")
     one.rename(parts.path("aside"))
     two.rename(one)
     parts.path("aside").rename(two)
     assert parts.verdict("cut") == "stale"  # order is part of what a file anchor carries
-    assert str(parts.ws.staleness("globbed_all")) == "fresh, globbed has other bytes and equal rows"
+    assert str(parts.staleness("globbed_all")) == "fresh, globbed has other bytes and equal rows"
 
 
 # -- definitions and names -------------------------------------------------------------------------
 
 
 def test_the_same_definition_written_otherwise_is_fresh(papers):
-    papers.ws.define("titles", 'SELECT id, title AS "Title" FROM papers WHERE year > 2019')
+    papers.define("titles", 'SELECT id, title AS "Title" FROM papers WHERE year > 2019')
     assert papers.verdict("titles") == "stale"  # output names differ in case
-    papers.ws.define(
-        "titles", "select p.ID, title\n from papers as p where YEAR > 2019 -- as it was"
-    )
+    papers.define("titles", "select p.ID, title\n from papers as p where YEAR > 2019 -- as it was")
     assert papers.verdict("titles") == "fresh"
 
 
 def test_a_producer_that_would_give_other_rows_by_now_makes_its_tables_stale_and_only_its_own(
     papers, monkeypatch
 ):
-    papers.ws.embed("vectors", "papers", key="id", text="title", model="hashing")
+    papers.embed("vectors", "papers", key="id", text="title", model="hashing")
     monkeypatch.setattr(jl.Embedding, "revision", 2)
     assert (
-        said(papers.ws.staleness("vectors")) == ["definition"]
-        and papers.ws.staleness("titles") == jl.Fresh()
+        said(papers.staleness("vectors")) == ["definition"]
+        and papers.staleness("titles") == jl.Fresh()
     )
-    assert [step.name for step in papers.ws.plan().certain] == ["vectors"]
+    assert [step.name for step in papers.plan().certain] == ["vectors"]
     monkeypatch.undo()
     monkeypatch.setattr(recipe, "OUTPUT_VERSION", 2)
-    assert said(papers.ws.staleness("titles")) == ["definition"]
+    assert said(papers.staleness("titles")) == ["definition"]
 
 
 def test_a_later_release_that_computes_the_same_leaves_everything_fresh(papers, monkeypatch):
@@ -260,51 +258,51 @@ def test_a_later_release_that_computes_the_same_leaves_everything_fresh(papers, 
 def test_every_reason_is_told_the_definition_first(lab):
     lab.csv("b", "id", "1")
     lab.csv("a", "id", "1")
-    lab.ws.materialize("t", "SELECT a.id FROM a JOIN b USING (id)")
+    lab.materialize("t", "SELECT a.id FROM a JOIN b USING (id)")
     lab.csv("b", "id", "2")
     lab.path("a.csv").unlink()
-    lab.ws.define("t", "SELECT b.id FROM b")
-    assert said(lab.ws.staleness("t")) == ["definition", "vanished a", "advanced b"]
+    lab.define("t", "SELECT b.id FROM b")
+    assert said(lab.staleness("t")) == ["definition", "vanished a", "advanced b"]
 
 
 def test_a_source_put_under_the_name_of_another_decides_by_its_content(papers):
     shutil.copyfile(papers.path("papers.csv"), papers.path("copy.csv"))
     papers.path("other.csv").write_text("id,title,year\n9,Rings,2024\n")
-    papers.ws.sources.add("papers", str(papers.path("other.csv")), replace=True)
+    papers.sources.add("papers", papers.path("other.csv"), replace=True)
     assert papers.verdict("titles") == "stale"
 
 
 def test_a_recipe_is_not_dropped_while_tables_derive_from_it(papers):
     with pytest.raises(jl.InvalidArgument, match="first"):
-        papers.ws.drop("titles")
+        papers.drop("titles")
     assert "titles" in papers.ws
 
 
 def test_a_recipe_whose_last_version_was_dropped_has_vanished_for_its_readers(papers):
-    papers.ws.table("titles").drop()
-    assert said(papers.ws.staleness("first")) == ["vanished titles"]
-    assert said(papers.ws.staleness("titles")) == ["definition"]
+    papers.table("titles").drop()
+    assert said(papers.staleness("first")) == ["vanished titles"]
+    assert said(papers.staleness("titles")) == ["definition"]
 
 
 def test_a_source_cannot_take_a_name_that_means_a_result_table(papers):
     with pytest.raises(jl.NameInvalid):
-        papers.ws.sources.add("jammi.titles", str(papers.path("papers.csv")))
+        papers.sources.add("jammi.titles", papers.path("papers.csv"))
 
 
 # -- result tables ---------------------------------------------------------------------------------
 
 
 def test_a_child_of_a_stale_table_is_possibly_stale_with_the_way_and_the_root(papers):
-    papers.ws.materialize("last", "SELECT id FROM jammi.first")
+    papers.materialize("last", "SELECT id FROM jammi.first")
     papers.csv("papers", "id,title,year", "1,Graphs,2020")
-    assert said(papers.ws.staleness("first")) == ["advanced papers ← titles"]
-    assert said(papers.ws.staleness("last")) == ["advanced papers ← first ← titles"]
+    assert said(papers.staleness("first")) == ["advanced papers ← titles"]
+    assert said(papers.staleness("last")) == ["advanced papers ← first ← titles"]
 
 
 def test_a_parent_made_anew_with_other_rows_makes_its_child_stale(papers):
     papers.csv("papers", "id,title,year", "7,Graphs,2020")
-    papers.ws.recompute("titles")
-    verdict = papers.ws.staleness("first")
+    papers.recompute("titles")
+    verdict = papers.staleness("first")
     assert said(verdict) == ["advanced titles"]
     assert "1 row added" in str(verdict)
 
@@ -314,39 +312,39 @@ def test_a_parent_made_anew_with_equal_rows_leaves_its_child_fresh(papers):
         "papers", "id,title,year", "1,Graphs,2020", "2,Trees,2021", "3,Heaps,2022", "4,Rings,2019"
     )
     assert papers.verdict("first") == "possibly_stale"
-    papers.ws.recompute("titles")
-    assert papers.ws.table("titles").version == 2
+    papers.recompute("titles")
+    assert papers.table("titles").version == 2
     assert papers.verdict("first") == "fresh"
 
 
 def test_a_parent_whose_columns_that_i_read_are_equal_leaves_me_fresh(papers):
     papers.csv("papers", "id,title,year", "1,Graphs,2020", "2,Woods,2021", "3,Heaps,2022")
-    papers.ws.recompute("titles")
+    papers.recompute("titles")
     assert papers.verdict("first") == "fresh"
 
 
 def test_a_parent_that_gains_a_column_leaves_those_fresh_who_name_theirs(papers):
-    papers.ws.materialize("titles", "SELECT year, id, title FROM papers WHERE year > 2019")
+    papers.materialize("titles", "SELECT year, id, title FROM papers WHERE year > 2019")
     assert papers.verdict("first") == "fresh"
 
 
 def test_a_child_of_an_undecidable_table_is_undecidable_by_way_of_it(lab):
-    lab.ws.materialize("dice", "SELECT random() AS r")
-    lab.ws.materialize("child", "SELECT * FROM jammi.dice")
-    verdict = lab.ws.staleness("child")
+    lab.materialize("dice", "SELECT random() AS r")
+    lab.materialize("child", "SELECT * FROM jammi.dice")
+    verdict = lab.staleness("child")
     assert isinstance(verdict, jl.Undecidable)
     assert [(a.input.name, a.path) for a in verdict.unpinned] == [("random()", ["dice"])]
     assert "by way of dice" in str(verdict)
 
 
 def test_an_older_version_is_judged_by_the_present_and_not_by_being_old(papers):
-    old = papers.ws.table("titles")
+    old = papers.table("titles")
     text = papers.path("papers.csv").read_text()
     papers.path("papers.csv").write_text(text + "4,Cubes,2023\n")
-    papers.ws.recompute("titles")
+    papers.recompute("titles")
     assert said(old.staleness()) == ["advanced papers"]
     papers.path("papers.csv").write_text(text)
-    assert papers.ws.staleness(old) == jl.Fresh()
+    assert papers.staleness(old) == jl.Fresh()
     assert papers.verdict("titles") == "stale"
 
 
@@ -354,15 +352,15 @@ def test_an_older_version_is_judged_by_the_present_and_not_by_being_old(papers):
 
 
 def test_damage_is_seen_after_a_restart(papers):
-    flip(papers.ws.table("titles").path)
+    flip(papers.table("titles").path)
     assert isinstance(papers.reopen().staleness("titles"), jl.Damaged)
 
 
 def test_a_damaged_exact_table_makes_its_readers_possibly_stale(papers):
-    exact = papers.ws.table("titles")
-    papers.ws.materialize("of_exact", f'SELECT count(*) AS n FROM jammi."{exact.table_name}"')
+    exact = papers.table("titles")
+    papers.materialize("of_exact", f'SELECT count(*) AS n FROM jammi."{exact.table_name}"')
     flip(exact.path)
-    assert said(papers.ws.staleness("of_exact")) == [f"damaged ← {exact.table_name}"]
+    assert said(papers.staleness("of_exact")) == [f"damaged ← {exact.table_name}"]
 
 
 BROKEN = {
@@ -378,26 +376,26 @@ def test_a_text_file_that_can_no_longer_be_read_has_moved_and_says_what_is_wrong
     file = lab.folder / f"f.{kind}"
     file.write_bytes(whole)
     pq.write_table(pa.table({"id": [1, 2], "w": [3, 4]}), lab.folder / "other.parquet")
-    lab.ws.sources.add("f", file)
-    lab.ws.sources.add("other", lab.folder / "other.parquet")
-    lab.ws.materialize("t", "SELECT f.v FROM f JOIN other USING (id)")
-    lab.ws.materialize("u", "SELECT v FROM jammi.t")
+    lab.sources.add("f", file)
+    lab.sources.add("other", lab.folder / "other.parquet")
+    lab.materialize("t", "SELECT f.v FROM f JOIN other USING (id)")
+    lab.materialize("u", "SELECT v FROM jammi.t")
     file.write_bytes(broken)
-    verdict = lab.ws.staleness("t")
+    verdict = lab.staleness("t")
     assert said(verdict) == [
         "advanced f"
     ] and f"f changed and cannot be read: f.{kind}, {'value' if kind == 'json' else 'line'}" in str(
         verdict
     )
     assert lab.verdict("u") == "possibly_stale"
-    assert [step.name for step in lab.ws.plan("u").certain] == ["t"]
-    assert lab.ws.sources["f"].anchor(columns=["v"]).note
+    assert [step.name for step in lab.plan("u").certain] == ["t"]
+    assert lab.sources["f"].anchor(columns=["v"]).note
     file.write_bytes(whole)
     assert lab.verdict("t") == lab.verdict("u") == "fresh"
 
 
 def test_a_column_of_another_type_is_another_one_though_no_row_is_left(papers):
-    papers.ws.materialize("none", "SELECT 1::INTEGER AS x WHERE false")
-    papers.ws.materialize("child", "SELECT typeof(x) AS x FROM jammi.none UNION ALL SELECT 'end'")
-    papers.ws.materialize("none", "SELECT 1::BIGINT AS x WHERE false")
-    assert said(papers.ws.staleness("child")) == ["advanced none"]
+    papers.materialize("none", "SELECT 1::INTEGER AS x WHERE false")
+    papers.materialize("child", "SELECT typeof(x) AS x FROM jammi.none UNION ALL SELECT 'end'")
+    papers.materialize("none", "SELECT 1::BIGINT AS x WHERE false")
+    assert said(papers.staleness("child")) == ["advanced none"]

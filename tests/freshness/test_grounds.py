@@ -22,11 +22,11 @@ def step(papers):
 def chain(lab: Lab) -> Lab:
     """papers → step → middle → last, beside → both, and `apart`, which has no ground."""
     lab.csv("papers", "id,year", "1,2001", "2,2002")
-    lab.ws.compute("step", step, inputs=["papers"])
-    lab.ws.materialize("middle", "SELECT id FROM jammi.step")
-    lab.ws.materialize("last", "SELECT count(*) AS n FROM jammi.middle")
-    lab.ws.materialize("both", "SELECT n, s.id FROM jammi.last, jammi.step s")
-    lab.ws.materialize("apart", "SELECT id FROM papers")
+    lab.compute("step", step, inputs=["papers"])
+    lab.materialize("middle", "SELECT id FROM jammi.step")
+    lab.materialize("last", "SELECT count(*) AS n FROM jammi.middle")
+    lab.materialize("both", "SELECT n, s.id FROM jammi.last, jammi.step s")
+    lab.materialize("apart", "SELECT id FROM papers")
     return lab
 
 
@@ -41,10 +41,10 @@ GROUNDS = {
 
 def test_grounds_travel_with_the_shortest_way(chain):
     for _ in range(2):  # also in another kernel
-        assert {row.name: row.grounds for row in chain.ws.status()} == GROUNDS
-        assert str(chain.ws.staleness("last")) == f"fresh*, {SOURCE}, by way of middle ← step"
-        assert str(chain.ws.staleness("apart")) == "fresh"
-        assert chain.ws.table("last").staleness().grounds == GROUNDS["last"]
+        assert {row.name: row.grounds for row in chain.status()} == GROUNDS
+        assert str(chain.staleness("last")) == f"fresh*, {SOURCE}, by way of middle ← step"
+        assert str(chain.staleness("apart")) == "fresh"
+        assert chain.table("last").staleness().grounds == GROUNDS["last"]
         chain.reopen()
 
 
@@ -65,7 +65,7 @@ def test_every_surface_has_the_star(chain):
     assert {row["name"]: row["verdict"] for row in board._body()["rows"]} == {
         name: "fresh*" if grounds else "fresh" for name, grounds in GROUNDS.items()
     }
-    chain.ws.close()
+    chain.close()
     folder = str(chain.folder)
     jl.trust(folder)
     assert run_shell("status", folder, "--fail").exit_code == 0
@@ -76,18 +76,16 @@ def test_every_surface_has_the_star(chain):
 
 
 def test_the_grounds_of_a_frame_are_those_of_the_tables_that_it_was_made_from(chain):
-    chain.ws.sources.add("handed", chain.ws.table("last").read().arrow())
-    chain.ws.materialize("kept", "SELECT n FROM handed")
-    assert chain.ws.staleness("kept").grounds == [
-        f"{SOURCE}, by way of handed ← last ← middle ← step"
-    ]
+    chain.sources.add("handed", chain.table("last").read().arrow())
+    chain.materialize("kept", "SELECT n FROM handed")
+    assert chain.staleness("kept").grounds == [f"{SOURCE}, by way of handed ← last ← middle ← step"]
 
 
 def test_several_grounds_upstream_are_one_clause(chain):
-    chain.ws.sources.add("years", str(chain.path("papers.csv")), anchor="column:year")
-    chain.ws.materialize("latest", "SELECT max(id) AS id FROM years")
-    chain.ws.materialize("joined", "SELECT l.id FROM jammi.latest l, jammi.middle")
-    [clause] = chain.ws.staleness("joined").grounds
+    chain.sources.add("years", chain.path("papers.csv"), anchor="column:year")
+    chain.materialize("latest", "SELECT max(id) AS id FROM years")
+    chain.materialize("joined", "SELECT l.id FROM jammi.latest l, jammi.middle")
+    [clause] = chain.staleness("joined").grounds
     assert clause == "years by column:year alone, by way of latest, and others upstream"
 
 

@@ -28,24 +28,24 @@ def names(edges: list[Edge]) -> list[tuple[str, str, str]]:
 
 
 def test_one_hop_gives_exactly_the_direct_dependents(papers):
-    papers.ws.materialize("years", "SELECT year FROM papers")
-    assert names(papers.ws.derives_from("papers")) == [
+    papers.materialize("years", "SELECT year FROM papers")
+    assert names(papers.derives_from("papers")) == [
         ("papers", "titles", "source_version"),
         ("papers", "years", "source_version"),
     ]
-    assert names(papers.ws.derives_from("titles")) == [("titles", "first", "result_digest")]
-    assert papers.ws.derives_from("first") == []
+    assert names(papers.derives_from("titles")) == [("titles", "first", "result_digest")]
+    assert papers.derives_from("first") == []
 
 
 def test_a_lineage_that_is_shown_after_a_recompute_tells_no_verdict_of_versions_that_it_does_not_hold(
     papers,
 ):
-    lineage = papers.ws.lineage("titles", direction="up")
+    lineage = papers.lineage("titles", direction="up")
     assert "titles (sql, version 1): fresh" in repr(lineage)
     papers.csv("papers", "id,title,year", "1,Other,2020")
-    papers.ws.recompute("titles")
+    papers.recompute("titles")
     assert "titles (sql, version 1)" in repr(lineage) and "fresh" not in repr(lineage)
-    assert "titles (sql, version 2): fresh" in repr(papers.ws.lineage("titles"))
+    assert "titles (sql, version 2): fresh" in repr(papers.lineage("titles"))
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -53,34 +53,34 @@ def test_names_that_mean_something_to_databases_mean_nothing_here(lab, name):
     lab.csv("s", "id", "1")
     quoted = '"' + name.replace('"', '""') + '"'
     for other in ("100x", "axb", "backXslash"):
-        lab.ws.materialize(other, "SELECT id FROM s")
-        lab.ws.materialize(
+        lab.materialize(other, "SELECT id FROM s")
+        lab.materialize(
             f"of {other}",
             f"SELECT id FROM jammi.{other if other.isalpha() else quoted.replace(name.replace(chr(34), chr(34) * 2), other)}",
         )
-    lab.ws.materialize(name, "SELECT id FROM s")
-    lab.ws.materialize("child", f"SELECT id FROM jammi.{quoted}")
-    assert names(lab.ws.derives_from(name)) == [(name, "child", "result_digest")]
-    assert lab.ws.staleness("child") == jl.Fresh()
+    lab.materialize(name, "SELECT id FROM s")
+    lab.materialize("child", f"SELECT id FROM jammi.{quoted}")
+    assert names(lab.derives_from(name)) == [(name, "child", "result_digest")]
+    assert lab.staleness("child") == jl.Fresh()
     lab.csv("s", "id", "2")
     assert lab.verdict("child") == "possibly_stale"
-    lab.ws.recompute("child")
-    assert lab.ws.table("child").read().fetchall() == [(2,)]
+    lab.recompute("child")
+    assert lab.table("child").read().fetchall() == [(2,)]
 
 
 def test_a_diamond_is_walked_once_and_keeps_both_edges(lab):
     lab.csv("s", "id", "1")
-    lab.ws.materialize("root", "SELECT id FROM s")
-    lab.ws.materialize("left", "SELECT id FROM jammi.root")
-    lab.ws.materialize("right", "SELECT id + 0 AS id FROM jammi.root")
-    lab.ws.materialize("foot", "SELECT l.id FROM jammi.left l JOIN jammi.right r USING (id)")
-    assert names(lab.ws.derives_from_closure("root")) == [
+    lab.materialize("root", "SELECT id FROM s")
+    lab.materialize("left", "SELECT id FROM jammi.root")
+    lab.materialize("right", "SELECT id + 0 AS id FROM jammi.root")
+    lab.materialize("foot", "SELECT l.id FROM jammi.left l JOIN jammi.right r USING (id)")
+    assert names(lab.derives_from_closure("root")) == [
         ("left", "foot", "result_digest"),
         ("right", "foot", "result_digest"),
         ("root", "left", "result_digest"),
         ("root", "right", "result_digest"),
     ]
-    assert lab.ws.lineage("foot", direction="up").closure() == [
+    assert lab.lineage("foot", direction="up").closure() == [
         "s",
         "root",
         "left",
@@ -90,16 +90,16 @@ def test_a_diamond_is_walked_once_and_keeps_both_edges(lab):
 
 
 def test_upwards_and_downwards_and_both(papers):
-    papers.ws.materialize("years", "SELECT year FROM papers")
-    assert papers.ws.lineage("titles", direction="up").closure() == ["papers", "titles"]
-    assert papers.ws.lineage("titles", direction="down").closure() == ["titles", "first"]
-    assert papers.ws.lineage("titles").closure() == ["papers", "titles", "first"]
-    assert papers.ws.lineage("papers", depth=1).closure() == ["papers", "titles", "years"]
-    assert papers.ws.lineage().closure() == ["papers", "titles", "years", "first"]
+    papers.materialize("years", "SELECT year FROM papers")
+    assert papers.lineage("titles", direction="up").closure() == ["papers", "titles"]
+    assert papers.lineage("titles", direction="down").closure() == ["titles", "first"]
+    assert papers.lineage("titles").closure() == ["papers", "titles", "first"]
+    assert papers.lineage("papers", depth=1).closure() == ["papers", "titles", "years"]
+    assert papers.lineage().closure() == ["papers", "titles", "years", "first"]
 
 
 def test_nodes_know_what_they_are(papers):
-    assert [(n.kind, n.name, n.version) for n in papers.ws.lineage("first").nodes] == [
+    assert [(n.kind, n.name, n.version) for n in papers.lineage("first").nodes] == [
         ("source", "papers", None),
         ("sql", "titles", 1),
         ("sql", "first", 1),
@@ -108,23 +108,23 @@ def test_nodes_know_what_they_are(papers):
 
 def test_a_recipe_may_be_called_like_the_source_that_it_reads(lab):
     lab.csv("s", "id", "1")
-    lab.ws.materialize("s", "SELECT id FROM s")
-    assert [(n.kind, n.name) for n in lab.ws.lineage("s").nodes] == [("source", "s"), ("sql", "s")]
+    lab.materialize("s", "SELECT id FROM s")
+    assert [(n.kind, n.name) for n in lab.lineage("s").nodes] == [("source", "s"), ("sql", "s")]
     assert lab.verdict("s") == "fresh"
     lab.csv("s", "id", "2")
-    assert lab.ws.recompute("s").executed == ["s"]
+    assert lab.recompute("s").executed == ["s"]
 
 
 def test_what_is_gone_stays_a_name_while_a_table_is_anchored_on_it(papers):
-    papers.ws.sources.remove("papers")
-    papers.ws.drop("titles", force=True)
-    assert names(papers.ws.derives_from("titles")) == [("titles", "first", "result_digest")]
+    papers.sources.remove("papers")
+    papers.drop("titles", force=True)
+    assert names(papers.derives_from("titles")) == [("titles", "first", "result_digest")]
     with pytest.raises(jl.TableNotFound):
-        papers.ws.derives_from("papers")
+        papers.derives_from("papers")
 
 
 def test_an_unknown_name_is_refused_with_near_ones(papers):
-    for call in (papers.ws.lineage, papers.ws.derives_from, papers.ws.derives_from_closure):
+    for call in (papers.lineage, papers.derives_from, papers.derives_from_closure):
         with pytest.raises(jl.TableNotFound) as caught:
             call("title")
         assert caught.value.near == ("titles",)
@@ -133,12 +133,12 @@ def test_an_unknown_name_is_refused_with_near_ones(papers):
 @pytest.mark.parametrize("bad", [{"direction": "sideways"}, {"depth": 0}, {"depth": "2"}])
 def test_a_bad_argument_is_refused(papers, bad):
     with pytest.raises(jl.InvalidArgument):
-        papers.ws.lineage("titles", **bad)  # type: ignore[arg-type]
+        papers.lineage("titles", **bad)  # type: ignore[arg-type]
 
 
 def test_a_volatile_input_and_the_clock_are_edges_of_their_kind(lab):
-    lab.ws.materialize("t", "SELECT random() AS r, current_date AS d")
-    assert names(lab.ws.lineage("t").edges) == [
+    lab.materialize("t", "SELECT random() AS r, current_date AS d")
+    assert names(lab.lineage("t").edges) == [
         ("current_date", "t", "clock"),
         ("random()", "t", "unpinned_at_instant"),
     ]
@@ -150,15 +150,15 @@ def test_a_volatile_input_and_the_clock_are_edges_of_their_kind(lab):
 @pytest.mark.parametrize("how", ["define", "materialize"])
 def test_a_definition_that_closes_a_circle_is_refused_and_changes_nothing(papers, how):
     before = (
-        [(r.name, r.definition_hash, r.newest_version) for r in papers.ws.recipes()],
-        papers.ws.tables(status=None),
+        [(r.name, r.definition_hash, r.newest_version) for r in papers.recipes()],
+        papers.tables(status=None),
     )
     with pytest.raises(jl.DependencyCycle) as caught:
         getattr(papers.ws, how)("titles", "SELECT id FROM jammi.first")
     assert caught.value.path == ["titles", "first", "titles"]
     after = (
-        [(r.name, r.definition_hash, r.newest_version) for r in papers.ws.recipes()],
-        papers.ws.tables(status=None),
+        [(r.name, r.definition_hash, r.newest_version) for r in papers.recipes()],
+        papers.tables(status=None),
     )
     assert before[0] == after[0]
     assert len(before[1]) == len(after[1])
@@ -173,10 +173,10 @@ def test_a_recipe_that_reads_itself_is_refused(papers, how, name):
 
 
 def test_a_new_name_that_closes_a_circle_is_refused(papers):
-    papers.ws.materialize("other", "SELECT id FROM jammi.first")
-    papers.ws.drop("titles", force=True)
+    papers.materialize("other", "SELECT id FROM jammi.first")
+    papers.drop("titles", force=True)
     with pytest.raises(jl.DependencyCycle):
-        papers.ws.rename("other", "titles")
+        papers.rename("other", "titles")
     assert "other" in papers.ws
 
 
@@ -184,9 +184,9 @@ def test_a_new_name_that_closes_a_circle_is_refused(papers):
 def turned(papers: Lab) -> Lab:
     """`first` was made from `titles`; then it was redefined over the source, and `titles` was made
     from it. No table was ever made from itself."""
-    papers.ws.materialize("last", "SELECT count(*) AS n FROM jammi.titles")
-    papers.ws.define("first", "SELECT id FROM papers")
-    papers.ws.materialize("titles", "SELECT id FROM jammi.first")
+    papers.materialize("last", "SELECT count(*) AS n FROM jammi.titles")
+    papers.define("first", "SELECT id FROM papers")
+    papers.materialize("titles", "SELECT id FROM jammi.first")
     return papers
 
 
@@ -194,11 +194,11 @@ def test_two_recipes_that_changed_places_have_a_lineage_once_they_are_recomputed
     turned,
 ):
     with pytest.raises(jl.DependencyCycle, match=r"ws\.recompute") as caught:
-        turned.ws.lineage()
+        turned.lineage()
     assert caught.value.path in (["first", "titles", "first"], ["titles", "first", "titles"])
-    assert isinstance(turned.ws.status()["first"].verdict, jl.Stale)
-    turned.ws.recompute()
-    assert turned.ws.lineage().closure() == ["papers", "first", "titles", "last"]
+    assert isinstance(turned.status()["first"].verdict, jl.Stale)
+    turned.recompute()
+    assert turned.lineage().closure() == ["papers", "first", "titles", "last"]
 
 
 def forge(lab: Lab, name: str, reads: str) -> None:
@@ -217,10 +217,10 @@ def forge(lab: Lab, name: str, reads: str) -> None:
 def test_a_forged_circle_is_a_typed_error_and_no_hang(papers):
     forge(papers, "titles", "first")
     for call in (
-        papers.ws.status,
-        papers.ws.plan,
-        lambda: papers.ws.staleness("first"),
-        lambda: papers.ws.recompute("titles"),
+        papers.status,
+        papers.plan,
+        lambda: papers.staleness("first"),
+        lambda: papers.recompute("titles"),
     ):
         with pytest.raises(jl.DependencyCycle) as caught:
             call()
@@ -232,7 +232,7 @@ def test_a_long_chain_needs_no_recursion(lab):
     """2 000 recipes, each reading the one before: put into the catalog, since running them is not
     what is asked here."""
     lab.csv("s", "id", "1")
-    lab.ws.define("r0000", "SELECT id FROM s")
+    lab.define("r0000", "SELECT id FROM s")
     catalog = services_of(lab.ws).catalog
     first = catalog.recipes.get("r0000")
     assert first is not None
@@ -262,9 +262,9 @@ def test_a_long_chain_needs_no_recursion(lab):
         return len(steps)
 
     assert work(["r0001"]) * 100 < work(["r1999"])  # only what it would derive from is read
-    status = lab.ws.status()
+    status = lab.status()
     assert len(status) == 2000
-    assert [s.name for s in lab.ws.plan("r1999").certain] == [f"r{n:04}" for n in range(2000)]
-    lab.ws.materialize("leaf", "SELECT 1 AS one")
+    assert [s.name for s in lab.plan("r1999").certain] == [f"r{n:04}" for n in range(2000)]
+    lab.materialize("leaf", "SELECT 1 AS one")
     with pytest.raises(jl.DependencyCycle):
         catalog.recipes.check_acyclic("r0000", None, ["r1999"])

@@ -24,23 +24,23 @@ ASKED_OF_ONE: dict[str, Callable[[Workspace], object]] = {
 
 def test_a_question_about_one_name_reads_nothing_but_its_ancestors(papers):
     """The rows of a recipe that nothing reads cannot be decoded, which every look at all tells."""
-    papers.ws.materialize("unrelated", "SELECT year FROM papers")
+    papers.materialize("unrelated", "SELECT year FROM papers")
     with contextlib.closing(sqlite3.connect(papers.folder / "catalog.sqlite3")) as db, db:
         db.execute("UPDATE result_tables SET anchors = '{' WHERE recipe = 'unrelated'")
         db.execute("UPDATE recipes SET descriptor = '{' WHERE name = 'unrelated'")
     for question in ASKED_OF_ONE.values():
         question(papers.ws)
     with pytest.raises(jl.TableDamaged):
-        papers.ws.status()
+        papers.status()
 
 
 def test_what_only_the_new_definition_reads_is_an_ancestor(papers):
-    papers.ws.materialize("years", "SELECT year FROM papers")
-    papers.ws.materialize("spans", "SELECT max(year) - min(year) AS span FROM jammi.years")
-    papers.ws.define("first", "SELECT span FROM jammi.spans")
+    papers.materialize("years", "SELECT year FROM papers")
+    papers.materialize("spans", "SELECT max(year) - min(year) AS span FROM jammi.years")
+    papers.define("first", "SELECT span FROM jammi.spans")
     papers.csv("papers", "id,title,year", "9,Z,2001")
-    assert [step.name for step in papers.ws.plan("first").certain] == ["years", "first"]
-    assert [step.name for step in papers.ws.plan("first").possible] == ["spans"]
+    assert [step.name for step in papers.plan("first").certain] == ["years", "first"]
+    assert [step.name for step in papers.plan("first").possible] == ["spans"]
 
 
 @pytest.mark.parametrize("tenant", [None, "one"])

@@ -28,9 +28,9 @@ def outcomes(report: RunReport) -> dict[str, str]:
 def _build_chain(root: Path) -> None:
     build_papers(root)
     lab = Lab(root)
-    lab.ws.materialize("last", "SELECT id FROM jammi.first")
-    lab.ws.materialize("years", "SELECT DISTINCT year FROM papers")
-    lab.ws.close()
+    lab.materialize("last", "SELECT id FROM jammi.first")
+    lab.materialize("years", "SELECT DISTINCT year FROM papers")
+    lab.close()
 
 
 TEMPLATES = {"chain": Template(_build_chain)}
@@ -48,7 +48,7 @@ def edit(lab: Lab, *rows: str) -> None:
 
 def test_steps_carry_reasons_and_what_the_last_run_took(chain):
     edit(chain, "1,Graphs,2020")
-    plan = chain.ws.plan()
+    plan = chain.plan()
     step = plan.certain[0]
     assert isinstance(step.reasons[0], jl.InputAdvanced)
     assert step.seconds is not None
@@ -57,7 +57,7 @@ def test_steps_carry_reasons_and_what_the_last_run_took(chain):
 
 def test_what_comes_out_equal_stops_what_derives_from_it(chain):
     edit(chain, "1,Graphs,2020", "2,Woods,2021", "3,Heaps,2022")
-    report = chain.ws.recompute()
+    report = chain.recompute()
     assert outcomes(report) == {
         "titles": "computed",
         "years": "computed",
@@ -66,61 +66,61 @@ def test_what_comes_out_equal_stops_what_derives_from_it(chain):
     }
     assert report.executed == ["titles", "years"]
     assert report.deviations == []
-    assert {row.name: row.verdict for row in chain.ws.status()} == dict.fromkeys(
+    assert {row.name: row.verdict for row in chain.status()} == dict.fromkeys(
         ["titles", "years", "first", "last"], jl.Fresh()
     )
 
 
 def test_what_comes_out_different_goes_all_the_way_down(chain):
     edit(chain, "7,Graphs,2020")
-    assert set(chain.ws.recompute().executed) == {"titles", "years", "first", "last"}
+    assert set(chain.recompute().executed) == {"titles", "years", "first", "last"}
     assert chain.rows("last") == [(7,)]
 
 
 def test_a_plan_for_names_covers_them_and_what_they_need(chain):
     edit(chain, "1,Graphs,2020")
-    assert parts(chain.ws.plan("first")) == {"certain": ["titles"], "possible": ["first"]}
-    assert parts(chain.ws.plan(["titles"])) == {"certain": ["titles"]}
-    assert outcomes(chain.ws.recompute("titles")) == {"titles": "computed"}
+    assert parts(chain.plan("first")) == {"certain": ["titles"], "possible": ["first"]}
+    assert parts(chain.plan(["titles"])) == {"certain": ["titles"]}
+    assert outcomes(chain.recompute("titles")) == {"titles": "computed"}
     assert chain.verdict("years") == "stale"
 
 
 def test_a_fresh_name_executes_nothing(chain):
     edit(chain, "1,Graphs,2020")
-    chain.ws.recompute()
-    assert chain.ws.recompute("last").steps == []
+    chain.recompute()
+    assert chain.recompute("last").steps == []
 
 
 def test_a_child_whose_parent_was_made_anew_is_certain(chain):
     edit(chain, "7,Graphs,2020")
-    chain.ws.recompute("titles")
-    assert parts(chain.ws.plan("last")) == {"certain": ["first"], "possible": ["last"]}
+    chain.recompute("titles")
+    assert parts(chain.plan("last")) == {"certain": ["first"], "possible": ["last"]}
 
 
 def test_a_step_that_a_ready_table_answers_is_reused(chain):
     text = chain.path("papers.csv").read_text()
     edit(chain, "9,Rings,2024")
-    chain.ws.recompute()
+    chain.recompute()
     chain.path("papers.csv").write_text(text)
-    plan = chain.ws.plan("titles")
+    plan = chain.plan("titles")
     assert parts(plan) == {"reused": ["titles"]}
     assert plan.reused[0].action == "reuse"
     report = plan.apply()
     assert outcomes(report) == {"titles": "reused"}
     assert report.executed == []
-    assert (chain.ws.table("titles").version, chain.verdict("titles")) == (3, "fresh")
+    assert (chain.table("titles").version, chain.verdict("titles")) == (3, "fresh")
 
 
 def test_of_two_recipes_of_one_definition_only_the_first_is_certain(chain):
-    chain.ws.materialize("again", "SELECT DISTINCT year FROM papers")
+    chain.materialize("again", "SELECT DISTINCT year FROM papers")
     edit(chain, "1,Graphs,2024")
-    plan = chain.ws.plan(["years", "again"])
+    plan = chain.plan(["years", "again"])
     assert parts(plan) == {"certain": ["years"], "possible": ["again"]}
     assert "years has the same definition" in repr(plan)
     report = plan.apply()
     assert outcomes(report) == {"years": "computed", "again": "reused"}
     assert report.deviations == []
-    assert chain.ws.table("years").table_name == chain.ws.table("again").table_name
+    assert chain.table("years").table_name == chain.table("again").table_name
     assert (chain.verdict("years"), chain.verdict("again")) == ("fresh", "fresh")
 
 
@@ -134,14 +134,14 @@ def test_recipes_that_turn_out_to_be_one_definition_since_an_input_has_other_col
 ):
     def define(name: str) -> None:
         by_function = jl.PythonStep(as_they_are, inputs="c")
-        lab.ws.define(name, "SELECT * FROM c" if by == "a statement" else by_function)
+        lab.define(name, "SELECT * FROM c" if by == "a statement" else by_function)
 
     lab.csv("c", "x,y", "1,2")
     define("a")
-    lab.ws.recompute("a")
+    lab.recompute("a")
     lab.csv("c", "y,x,z", "1,2,3")
     define("b")
-    plan = lab.ws.plan()
+    plan = lab.plan()
     assert parts(plan) == {"certain": ["a"], "possible": ["b"]}
     report = plan.apply()
     assert outcomes(report) == {"a": "computed", "b": "reused"} and report.deviations == []
@@ -154,11 +154,11 @@ def test_recipes_that_turn_out_to_be_one_definition_during_a_run_are_made_once_a
     is made first."""
     for name, columns in (("a", "x,z"), ("b", "w,z"), (None, "x")):
         lab.csv("s", columns, "1,2" if name else "1")
-        lab.ws.materialize("p", "SELECT * FROM s")
+        lab.materialize("p", "SELECT * FROM s")
         if name:
-            lab.ws.define(name, "SELECT * FROM jammi.p")
+            lab.define(name, "SELECT * FROM jammi.p")
     lab.csv("s", "x,z", "3,4")
-    plan = lab.ws.plan()
+    plan = lab.plan()
     assert parts(plan) == {"certain": ["p", "a", "b"]}
     report = plan.apply()
     assert sorted(outcomes(report).values()) == ["computed", "computed", "reused"]
@@ -169,17 +169,17 @@ def test_recipes_that_turn_out_to_be_one_definition_during_a_run_are_made_once_a
 
 def test_recipes_of_one_definition_are_made_once_wherever_in_a_plan_they_are(chain):
     for name in ("a_copy", "z_copy"):
-        chain.ws.materialize(name, "SELECT DISTINCT year FROM papers")
-        chain.ws.materialize(f"{name}_last", f"SELECT max(year) AS m FROM jammi.{name}")
+        chain.materialize(name, "SELECT DISTINCT year FROM papers")
+        chain.materialize(f"{name}_last", f"SELECT max(year) AS m FROM jammi.{name}")
     edit(chain, "1,Graphs,2024")
-    plan = chain.ws.plan()
+    plan = chain.plan()
     assert parts(plan) == {
         "certain": ["a_copy", "titles"],
         "possible": ["a_copy_last", "first", "last", "years", "z_copy", "z_copy_last"],
     }
     report = plan.apply()
     assert {s.name for s in report.steps if s.outcome == "reused"} == {"years", "z_copy"}
-    assert {row.verdict for row in chain.ws.status()} == {jl.Fresh()}
+    assert {row.verdict for row in chain.status()} == {jl.Fresh()}
 
 
 def test_when_the_first_of_two_recipes_of_one_definition_fails_the_other_one_is_tried_as_the_plan_said(
@@ -187,9 +187,9 @@ def test_when_the_first_of_two_recipes_of_one_definition_fails_the_other_one_is_
 ):
     lab.csv("s", "id,a", "1,1")
     for name in ("one", "two"):
-        lab.ws.materialize(name, "SELECT id, a::INTEGER AS a FROM s")
+        lab.materialize(name, "SELECT id, a::INTEGER AS a FROM s")
     lab.path("s.csv").write_text("id,a\n1,x\n")
-    plan = lab.ws.plan()
+    plan = lab.plan()
     assert parts(plan) == {"certain": ["one"], "possible": ["two"]}
     report = plan.apply()
     assert outcomes(report) == {"one": "failed", "two": "failed"}
@@ -199,17 +199,17 @@ def test_when_the_first_of_two_recipes_of_one_definition_fails_the_other_one_is_
 def test_recipes_of_one_definition_that_no_table_ever_answers_are_all_certain(lab):
     lab.csv("s", "id", "1")
     for name in ("one", "two"):
-        lab.ws.materialize(name, "SELECT id, random() AS r FROM s")
+        lab.materialize(name, "SELECT id, random() AS r FROM s")
     lab.path("s.csv").write_text("id\n2\n")
-    plan = lab.ws.plan()
+    plan = lab.plan()
     assert parts(plan) == {"certain": ["one", "two"]}
     assert outcomes(plan.apply()) == {"one": "computed", "two": "computed"}
 
 
 def test_a_damaged_table_is_certain_and_made_again(chain):
-    chain.ws.table("titles").path.write_bytes(b"not parquet")
-    assert parts(chain.ws.plan()) == {"certain": ["titles"], "possible": ["first", "last"]}
-    assert outcomes(chain.ws.recompute()) == {
+    chain.table("titles").path.write_bytes(b"not parquet")
+    assert parts(chain.plan()) == {"certain": ["titles"], "possible": ["first", "last"]}
+    assert outcomes(chain.recompute()) == {
         "titles": "computed",
         "first": "cut_off",
         "last": "cut_off",
@@ -218,30 +218,30 @@ def test_a_damaged_table_is_certain_and_made_again(chain):
 
 
 def test_a_redefined_recipe_runs_after_what_its_new_definition_reads(chain):
-    chain.ws.materialize("zz", "SELECT id FROM papers")
-    chain.ws.define("first", "SELECT max(id) AS id FROM jammi.zz")
+    chain.materialize("zz", "SELECT id FROM papers")
+    chain.define("first", "SELECT max(id) AS id FROM jammi.zz")
     edit(chain, "8,Graphs,2020")
-    assert [s.name for s in chain.ws.plan("first").certain] == ["zz", "first"]
-    chain.ws.recompute()
+    assert [s.name for s in chain.plan("first").certain] == ["zz", "first"]
+    chain.recompute()
     assert chain.rows("first") == [(8,)]
-    assert {row.verdict for row in chain.ws.status()} == {jl.Fresh()}
+    assert {row.verdict for row in chain.status()} == {jl.Fresh()}
 
 
 def test_a_redefined_recipe_does_not_drag_along_what_it_read_before(chain):
     edit(chain, "8,Graphs,2020")
-    chain.ws.define("first", "SELECT 1 AS id")
-    assert parts(chain.ws.plan("first")) == {"certain": ["first"]}
+    chain.define("first", "SELECT 1 AS id")
+    assert parts(chain.plan("first")) == {"certain": ["first"]}
 
 
 def test_two_recipes_may_change_places(lab):
     lab.csv("s", "id", "1")
-    lab.ws.materialize("a", "SELECT id FROM s")
-    lab.ws.materialize("b", "SELECT id + 1 AS id FROM jammi.a")
-    lab.ws.define("b", "SELECT id + 5 AS id FROM s")
-    lab.ws.materialize("a", "SELECT id FROM jammi.b")
+    lab.materialize("a", "SELECT id FROM s")
+    lab.materialize("b", "SELECT id + 1 AS id FROM jammi.a")
+    lab.define("b", "SELECT id + 5 AS id FROM s")
+    lab.materialize("a", "SELECT id FROM jammi.b")
     assert (lab.verdict("b"), lab.verdict("a")) == ("stale", "possibly_stale")
-    assert outcomes(lab.ws.recompute()) == {"b": "computed", "a": "computed"}
-    assert {row.verdict for row in lab.ws.status()} == {jl.Fresh()}
+    assert outcomes(lab.recompute()) == {"b": "computed", "a": "computed"}
+    assert {row.verdict for row in lab.status()} == {jl.Fresh()}
     assert lab.rows("a") == [(6,)]
 
 
@@ -250,7 +250,7 @@ def test_two_recipes_may_change_places(lab):
 
 def test_a_step_whose_source_is_gone_is_blocked_with_that_reason(chain):
     chain.path("papers.csv").unlink()
-    plan = chain.ws.plan()
+    plan = chain.plan()
     assert parts(plan) == {"blocked": ["titles", "years"]}
     assert isinstance(plan.blocked[0].reasons[0], jl.InputVanished)
     assert set(outcomes(plan.apply()).values()) == {"blocked"}
@@ -259,26 +259,26 @@ def test_a_step_whose_source_is_gone_is_blocked_with_that_reason(chain):
 def test_a_step_that_no_longer_reads_what_is_gone_is_not_blocked(chain):
     chain.csv("other", "id", "5")
     chain.path("papers.csv").unlink()
-    chain.ws.define("titles", "SELECT id FROM other")
-    assert parts(chain.ws.plan("titles")) == {"certain": ["titles"]}
-    assert outcomes(chain.ws.recompute("titles")) == {"titles": "computed"}
+    chain.define("titles", "SELECT id FROM other")
+    assert parts(chain.plan("titles")) == {"certain": ["titles"]}
+    assert outcomes(chain.recompute("titles")) == {"titles": "computed"}
 
 
 def test_a_recipe_that_was_never_computed_is_blocked_when_its_source_is_gone(chain):
-    chain.ws.define("later", "SELECT id FROM papers")
-    chain.ws.sources.remove("papers")
-    assert "later" in parts(chain.ws.plan())["blocked"]
+    chain.define("later", "SELECT id FROM papers")
+    chain.sources.remove("papers")
+    assert "later" in parts(chain.plan())["blocked"]
 
 
 def test_a_reader_of_a_dropped_recipe_is_blocked(chain):
-    chain.ws.drop("titles", force=True)
-    assert parts(chain.ws.plan("first")) == {"blocked": ["first"]}
+    chain.drop("titles", force=True)
+    assert parts(chain.plan("first")) == {"blocked": ["first"]}
 
 
 def test_a_reader_of_a_recipe_that_will_be_made_first_is_not_blocked(chain):
-    chain.ws.table("titles").drop()
-    assert parts(chain.ws.plan("first")) == {"certain": ["titles"], "possible": ["first"]}
-    assert outcomes(chain.ws.recompute("first")) == {"titles": "computed", "first": "cut_off"}
+    chain.table("titles").drop()
+    assert parts(chain.plan("first")) == {"certain": ["titles"], "possible": ["first"]}
+    assert outcomes(chain.recompute("first")) == {"titles": "computed", "first": "cut_off"}
     assert chain.verdict("first") == "fresh"
 
 
@@ -294,11 +294,11 @@ def test_a_column_added_beside_a_lost_table_does_not_make_certain_what_comes_out
 ):
     lab.parquet("s", id=[1], a=[2])
     lab.parquet("t", id=[1])
-    lab.ws.materialize("parent", "SELECT id FROM t")
-    lab.ws.materialize("child", statement)
+    lab.materialize("parent", "SELECT id FROM t")
+    lab.materialize("child", statement)
     lab.parquet("s", id=[1], a=[2], more=[3])
-    lab.ws.table("parent").drop()
-    plan = lab.ws.plan()
+    lab.table("parent").drop()
+    plan = lab.plan()
     assert parts(plan) == {"certain": ["parent"], "possible": ["child"]}
     report = plan.apply()
     assert (report.executed, report.deviations, lab.verdict("child")) == (["parent"], [], "fresh")
@@ -311,14 +311,14 @@ def test_what_is_read_by_the_columns_of_a_table_that_is_made_first_is_certain_on
     more when the parent is as it was."""
     lab.parquet("s", id=[1], a=[2])
     lab.parquet("t", id=[1], b=[1])
-    lab.ws.materialize("parent", "SELECT * FROM t")
-    lab.ws.materialize("child", "SELECT id, a FROM s NATURAL JOIN jammi.parent")
+    lab.materialize("parent", "SELECT * FROM t")
+    lab.materialize("child", "SELECT id, a FROM s NATURAL JOIN jammi.parent")
     for side in ("s", "t"):
         lab.parquet(side, id=[1], **({"a": [2]} if side == "s" else {"b": [1]}), more=[3])
-    lab.ws.recompute("parent")
+    lab.recompute("parent")
     lab.parquet("t", id=[1], b=[1])
     assert lab.verdict("child") == "stale"
-    plan = lab.ws.plan()
+    plan = lab.plan()
     assert parts(plan) == {"possible": ["child"], "reused": ["parent"]} or parts(plan) == {
         "certain": ["parent"],
         "possible": ["child"],
@@ -335,27 +335,27 @@ def test_a_table_made_anew_that_no_step_makes_again_makes_its_reader_certain_wha
     lab,
 ):
     lab.csv("s", "id", "1")
-    lab.ws.materialize("base", "SELECT id FROM s")
-    lab.ws.materialize("beside", "SELECT id + 1 AS more FROM jammi.base")
-    lab.ws.materialize("both", "SELECT id, more FROM jammi.base, jammi.beside")
+    lab.materialize("base", "SELECT id FROM s")
+    lab.materialize("beside", "SELECT id + 1 AS more FROM jammi.base")
+    lab.materialize("both", "SELECT id, more FROM jammi.base, jammi.beside")
     lab.csv("s", "id", "2")
-    lab.ws.recompute("base")
-    plan = lab.ws.plan()
+    lab.recompute("base")
+    plan = lab.plan()
     assert parts(plan) == {"certain": ["beside", "both"]}
     assert plan.apply().executed == ["beside", "both"]
     lab.csv("s", "id", "1")  # and when it is again as it was, the table of then may answer
-    lab.ws.recompute("base")
-    plan = lab.ws.plan()
+    lab.recompute("base")
+    plan = lab.plan()
     assert parts(plan) == {"reused": ["beside"], "possible": ["both"]}
     assert outcomes(plan.apply()) == {"beside": "reused", "both": "reused"}
 
 
 def test_what_moved_below_a_blocked_step_is_made_over_that_as_it_is(chain):
     chain.csv("other", "id", "5")
-    chain.ws.materialize("both", "SELECT o.id + t.id AS id FROM other o, jammi.titles t")
+    chain.materialize("both", "SELECT o.id + t.id AS id FROM other o, jammi.titles t")
     chain.csv("other", "id", "6")
     chain.path("papers.csv").unlink()
-    plan = chain.ws.plan("both")
+    plan = chain.plan("both")
     assert parts(plan) == {"blocked": ["titles"], "certain": ["both"]}
     report = plan.apply()
     assert (outcomes(report), report.deviations) == ({"titles": "blocked", "both": "computed"}, [])
@@ -367,54 +367,54 @@ def test_what_moved_below_a_blocked_step_is_made_over_that_as_it_is(chain):
 
 def test_what_waits_for_a_blocked_step_and_remains_as_it_is_is_told(lab):
     lab.csv("s", "id", "1")
-    lab.ws.register("features", pa.table({"id": [1]}), producer="nightly-job", inputs=["s"])
-    lab.ws.materialize("child", "SELECT id FROM jammi.features")
-    assert lab.ws.recompute(["features", "child"]).executed == []
+    lab.register("features", pa.table({"id": [1]}), producer="nightly-job", inputs=["s"])
+    lab.materialize("child", "SELECT id FROM jammi.features")
+    assert lab.recompute(["features", "child"]).executed == []
     lab.csv("s", "id", "2")
-    plan = lab.ws.plan()
+    plan = lab.plan()
     assert parts(plan) == {"blocked": ["features"]} and plan.blocked[0].waiting == ["child"]
     assert plan.blocked[0].reasons[-1] == "produced externally, by nightly-job"
     assert "child remains possibly stale because of features" in repr(plan.apply())
 
 
 def test_undecidable_tables_are_left_out_of_a_plan_for_everything_and_said_so(lab):
-    lab.ws.materialize("dice", "SELECT random() AS r")
-    lab.ws.materialize("child", "SELECT r FROM jammi.dice")
-    plan = lab.ws.plan()
+    lab.materialize("dice", "SELECT random() AS r")
+    lab.materialize("child", "SELECT r FROM jammi.dice")
+    plan = lab.plan()
     assert (parts(plan), plan.left_out) == ({}, ["child", "dice"])
-    assert parts(lab.ws.plan("dice")) == {"possible": ["dice"]}
-    assert outcomes(lab.ws.recompute("dice")) == {"dice": "computed"}
+    assert parts(lab.plan("dice")) == {"possible": ["dice"]}
+    assert outcomes(lab.recompute("dice")) == {"dice": "computed"}
     assert lab.verdict("child") == "undecidable"
 
 
 def test_an_undecidable_table_above_a_named_one_is_a_step_only_when_it_is_named_too(
     lab,
 ):
-    lab.ws.materialize("dice", "SELECT random() AS r")
-    lab.ws.materialize("child", "SELECT r FROM jammi.dice")
-    plan = lab.ws.plan("child")
+    lab.materialize("dice", "SELECT random() AS r")
+    lab.materialize("child", "SELECT r FROM jammi.dice")
+    plan = lab.plan("child")
     assert (parts(plan), plan.left_out) == ({"possible": ["child"]}, ["dice"])
     assert "dice" in repr(plan)
     assert outcomes(plan.apply()) == {"child": "cut_off"}
-    both = lab.ws.plan(["dice", "child"])
+    both = lab.plan(["dice", "child"])
     assert (parts(both), both.left_out) == ({"possible": ["dice", "child"]}, [])
     assert outcomes(both.apply()) == {"dice": "computed", "child": "computed"}
 
 
 def test_an_undecidable_table_that_is_stale_for_certain_is_planned(lab):
     lab.csv("s", "id", "1")
-    lab.ws.materialize("dice", "SELECT id, random() AS r FROM s")
+    lab.materialize("dice", "SELECT id, random() AS r FROM s")
     lab.csv("s", "id", "2")
-    assert parts(lab.ws.plan()) == {"certain": ["dice"]}
+    assert parts(lab.plan()) == {"certain": ["dice"]}
 
 
 # -- what goes wrong on the way --------------------------------------------------------------------
 
 
 def test_a_failing_step_stops_only_what_derives_from_it(chain):
-    chain.ws.define("titles", "SELECT id, CAST(title AS INTEGER) AS title FROM papers")
+    chain.define("titles", "SELECT id, CAST(title AS INTEGER) AS title FROM papers")
     edit(chain, "1,Graphs,2020")
-    report = chain.ws.recompute()
+    report = chain.recompute()
     assert outcomes(report) == {
         "titles": "failed",
         "first": "skipped",
@@ -424,12 +424,12 @@ def test_a_failing_step_stops_only_what_derives_from_it(chain):
     assert report.failed == ["titles"]
     assert next(s.error for s in report.steps if s.name == "titles")
     assert chain.verdict("years") == "fresh"
-    assert chain.ws.table("titles").version == 1
+    assert chain.table("titles").version == 1
 
 
 def test_a_source_that_moves_between_plan_and_apply_is_a_deviation(chain):
     edit(chain, "1,Graphs,2020")
-    plan = chain.ws.plan()
+    plan = chain.plan()
     edit(chain, "7,Graphs,2020")
     report = plan.apply()
     assert report.deviations == ["papers changed after the plan was made"]
@@ -443,27 +443,27 @@ def test_a_source_that_moves_during_apply_is_a_deviation(chain):
         if progress.stage == "recompute years":
             edit(chain, "7,Graphs,2020", "8,Trees,2030")
 
-    assert chain.ws.plan().apply(meddle).deviations == ["papers changed after the plan was made"]
+    assert chain.plan().apply(meddle).deviations == ["papers changed after the plan was made"]
 
 
 def test_an_input_that_is_read_otherwise_because_of_the_plan_itself_is_no_deviation(
     lab,
 ):
     lab.csv("s", "id,a", "1,1")
-    lab.ws.materialize("top", "SELECT id, a FROM s")
-    lab.ws.materialize("joined", "SELECT id, a FROM jammi.top NATURAL JOIN s")
+    lab.materialize("top", "SELECT id, a FROM s")
+    lab.materialize("joined", "SELECT id, a FROM jammi.top NATURAL JOIN s")
     lab.csv("s", "id,a", "1,2")
-    lab.ws.define("top", "SELECT id AS key FROM s")
-    report = lab.ws.recompute()
+    lab.define("top", "SELECT id AS key FROM s")
+    report = lab.recompute()
     assert outcomes(report) == {"top": "computed", "joined": "failed"}
     assert report.deviations == []
 
 
 def test_a_recipe_that_was_redefined_or_dropped_meanwhile_is_a_deviation(chain):
     edit(chain, "1,Graphs,2020")
-    plan = chain.ws.plan()
-    chain.ws.define("years", "SELECT max(year) AS year FROM papers")
-    chain.ws.drop("last")
+    plan = chain.plan()
+    chain.define("years", "SELECT max(year) AS year FROM papers")
+    chain.drop("last")
     report = plan.apply()
     assert set(report.deviations) == {
         "years was redefined after the plan was made",
@@ -474,36 +474,36 @@ def test_a_recipe_that_was_redefined_or_dropped_meanwhile_is_a_deviation(chain):
 def test_a_refresh_that_cannot_be_is_refused_and_nothing_is_made(chain):
     chain.path("papers.csv").unlink()
     with pytest.raises(jl.JammiError, match="titles"):
-        chain.ws.materialize("ids", "SELECT id FROM jammi.titles", refresh="inputs")
+        chain.materialize("ids", "SELECT id FROM jammi.titles", refresh="inputs")
     assert "ids" not in chain.ws
 
 
 def test_unknown_names_are_refused_with_near_ones(chain):
-    for call in (chain.ws.plan, chain.ws.recompute, chain.ws.staleness):
+    for call in (chain.plan, chain.recompute, chain.staleness):
         with pytest.raises(jl.TableNotFound) as caught:
             call("titels")
         assert caught.value.near == ("titles",)
 
 
 def test_an_own_earlier_version_may_be_built_upon_by_its_exact_name(chain, tmp_path):
-    exact = chain.ws.table("years").table_name
-    table = chain.ws.materialize(
+    exact = chain.table("years").table_name
+    table = chain.materialize(
         "years", f'SELECT year FROM jammi."{exact}" UNION SELECT 1999 AS year'
     )
     assert table.staleness() == jl.Fresh()
-    assert [n.name for n in chain.ws.lineage("years").nodes][-1] == "years"
+    assert [n.name for n in chain.lineage("years").nodes][-1] == "years"
 
 
 def test_a_blocked_step_names_the_input_that_is_gone(lab):
     lab.csv("c", "x", "1")
-    lab.ws.materialize("a", "SELECT 1 AS x")
-    lab.ws.define("n", "SELECT count(*) AS c FROM jammi.a")
-    lab.ws.drop("a", force=True)
-    lab.ws.materialize("b", "SELECT 1 AS x")
-    lab.ws.define("b", "SELECT x FROM c")
-    lab.ws.sources.remove("c")
-    lab.ws.materialize("d", "SELECT 2 AS x")
-    plan = lab.ws.plan(["n", "b"])
+    lab.materialize("a", "SELECT 1 AS x")
+    lab.define("n", "SELECT count(*) AS c FROM jammi.a")
+    lab.drop("a", force=True)
+    lab.materialize("b", "SELECT 1 AS x")
+    lab.define("b", "SELECT x FROM c")
+    lab.sources.remove("c")
+    lab.materialize("d", "SELECT 2 AS x")
+    plan = lab.plan(["n", "b"])
     assert {step.name: list(map(str, step.reasons))[-1] for step in plan.blocked} == {
         "n": "a is gone",
         "b": "c is gone",
@@ -514,18 +514,18 @@ def test_a_blocked_step_names_the_input_that_is_gone(lab):
 
 def test_what_would_read_a_damaged_table_that_nothing_makes_again_is_blocked(lab):
     lab.csv("c", "x", "1")
-    given = lab.ws.register("given", pa.table({"x": [1]}), producer="nightly-job")
-    lab.ws.define("over", "SELECT x FROM c UNION ALL SELECT x FROM jammi.given")
+    given = lab.register("given", pa.table({"x": [1]}), producer="nightly-job")
+    lab.define("over", "SELECT x FROM c UNION ALL SELECT x FROM jammi.given")
     given.path.unlink()
-    exact = lab.ws.materialize("old", "SELECT x FROM c")
-    lab.ws.materialize("old", "SELECT x + 1 AS x FROM c")
-    lab.ws.materialize("beyond", "SELECT c.x FROM jammi_version('old', 1) JOIN c USING (x)")
+    exact = lab.materialize("old", "SELECT x FROM c")
+    lab.materialize("old", "SELECT x + 1 AS x FROM c")
+    lab.materialize("beyond", "SELECT c.x FROM jammi_version('old', 1) JOIN c USING (x)")
     exact.path.write_bytes(b"not parquet")
-    assert "beyond" not in str(lab.ws.plan()), (
+    assert "beyond" not in str(lab.plan()), (
         "its own bytes are there, and nothing that it reads moved"
     )
     lab.csv("c", "x", "1", "2")
-    plan = lab.ws.plan()
+    plan = lab.plan()
     assert parts(plan) == {"certain": ["old"], "blocked": ["beyond", "given", "over"]}
     assert {s.name: str(s.reasons[-1]) for s in plan.blocked if s.name != "given"} == {
         "beyond": f"{exact.table_name} is damaged",

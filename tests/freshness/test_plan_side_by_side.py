@@ -29,7 +29,7 @@ def lab(tmp_path: Path, nothing_left_behind: None) -> Iterator[Lab]:
     """A workspace whose steps may run two at a time, whatever the machine has."""
     lab = Lab(tmp_path, **{"engine.threads": 2})
     yield lab
-    lab.ws.close()
+    lab.close()
 
 
 @pytest.fixture
@@ -38,11 +38,9 @@ def two(lab: Lab) -> Lab:
     and b."""
     lab.csv("s", "id,x", "1,10", "2,20")
     for name in ("a", "b"):
-        lab.ws.materialize(name, f"SELECT id, x, '{name}' AS which FROM s")
-        lab.ws.materialize(
-            f"{name}2", f"SELECT sum(x) AS total, '{name}' AS which FROM jammi.{name}"
-        )
-    lab.ws.materialize("both", "SELECT a.x + b.x AS x FROM jammi.a a JOIN jammi.b b USING (id)")
+        lab.materialize(name, f"SELECT id, x, '{name}' AS which FROM s")
+        lab.materialize(f"{name}2", f"SELECT sum(x) AS total, '{name}' AS which FROM jammi.{name}")
+    lab.materialize("both", "SELECT a.x + b.x AS x FROM jammi.a a JOIN jammi.b b USING (id)")
     return lab
 
 
@@ -74,25 +72,25 @@ def test_two_independent_steps_are_built_at_the_same_time(two):
             meet.wait()
 
     with at_point("publish:building", both_are_building):
-        report = two.ws.recompute(["a", "b"])
+        report = two.recompute(["a", "b"])
     assert outcomes(report) == {"a": "computed", "b": "computed"}
     assert len(set(threads)) == 2 and threading.main_thread() not in threads
 
 
 def test_a_step_waits_for_all_that_it_reads_and_the_report_keeps_the_plans_order(two):
     edit(two)
-    plan = two.ws.plan()
+    plan = two.plan()
     planned = [s.name for s in [*plan.certain, *plan.possible]]
     report = plan.apply()
     assert set(outcomes(report).values()) == {"computed"}
     assert sorted(planned) == sorted(report.executed) == ["a", "a2", "b", "b2", "both"]
-    assert {r.verdict for r in two.ws.status()} == {jl.Fresh()}
+    assert {r.verdict for r in two.status()} == {jl.Fresh()}
     assert two.rows("both") == [(22,), (40,)]
     names = [s.name for s in report.steps]
     assert names.index("a") < names.index("a2") and max(
         names.index("a"), names.index("b")
     ) < names.index("both")
-    edit_again = two.ws.plan().apply()
+    edit_again = two.plan().apply()
     assert edit_again.steps == []
 
 
@@ -100,9 +98,9 @@ def slow(lab: Lab) -> None:
     """`quick`, `slow1` and `slow2` from s; the last two would take hours once s has the row that
     they look for."""
     lab.csv("s", "id,x", "-1,1")
-    lab.ws.materialize("quick", "SELECT id FROM s")
+    lab.materialize("quick", "SELECT id FROM s")
     for name in ("slow1", "slow2"):
-        lab.ws.materialize(
+        lab.materialize(
             name,
             f"SELECT count(*) AS n, '{name}' AS which FROM s, range(CASE WHEN s.id > 0 THEN 100_000_000_000 ELSE 1 END) t(i)",
         )
@@ -111,7 +109,7 @@ def slow(lab: Lab) -> None:
 
 def test_an_interrupt_stops_all_that_runs_and_running_again_goes_on(lab):
     slow(lab)
-    assert lab.ws.recompute("quick").executed == ["quick"]
+    assert lab.recompute("quick").executed == ["quick"]
     building = threading.Semaphore(0)
     asked: list[float] = []
 
@@ -125,7 +123,7 @@ def test_an_interrupt_stops_all_that_runs_and_running_again_goes_on(lab):
     with at_point("publish:building", building.release):
         knock.start()
         with pytest.raises(KeyboardInterrupt) as caught:
-            lab.ws.recompute()
+            lab.recompute()
     stopped = time.monotonic()
     knock.join()
     assert stopped - asked[0] < 2  # half a second on a machine that has nothing else to do
@@ -138,15 +136,15 @@ def test_an_interrupt_stops_all_that_runs_and_running_again_goes_on(lab):
         "stale",
         "stale",
     )
-    assert {t.name: t.status for t in lab.ws.tables(status=None) if t.version == 2} == {
+    assert {t.name: t.status for t in lab.tables(status=None) if t.version == 2} == {
         "quick": "ready",
         "slow1": "failed",
         "slow2": "failed",
     }
-    ready = {t.path for t in lab.ws.tables()}
+    ready = {t.path for t in lab.tables()}
     assert set((lab.folder / "results").rglob("*.parquet")) == ready
     lab.csv("s", "id,x", "-2,1")
-    assert outcomes(lab.ws.recompute()) == {
+    assert outcomes(lab.recompute()) == {
         "quick": "computed",
         "slow1": "computed",
         "slow2": "computed",
@@ -156,22 +154,22 @@ def test_an_interrupt_stops_all_that_runs_and_running_again_goes_on(lab):
 def test_steps_run_for_the_tenant_that_is_bound(lab):
     lab.csv("s", "id,x", "1,10")
     threads = []
-    with lab.ws.tenant("acme"):
+    with lab.tenant("acme"):
         for name in ("a", "b", "c"):
-            lab.ws.materialize(name, f"SELECT id, '{name}' AS which FROM s")
+            lab.materialize(name, f"SELECT id, '{name}' AS which FROM s")
         lab.csv("s", "id,x", "2,20")
         with at_point("publish:building", lambda: threads.append(threading.current_thread())):
-            report = lab.ws.recompute()
+            report = lab.recompute()
         assert outcomes(report) == {"a": "computed", "b": "computed", "c": "computed"}
-        assert [record_of(t).tenant for t in lab.ws.tables()] == ["acme"] * 6
+        assert [record_of(t).tenant for t in lab.tables()] == ["acme"] * 6
     assert set(threads) - {threading.main_thread()}  # the last one may be left to the caller
-    assert lab.ws.tables() == []
+    assert lab.tables() == []
 
 
 def test_progress_counts_up_in_the_callers_thread(two):
     edit(two)
     seen: list[tuple[Progress, threading.Thread]] = []
-    two.ws.recompute(progress=lambda p: seen.append((p, threading.current_thread())))
+    two.recompute(progress=lambda p: seen.append((p, threading.current_thread())))
     assert {thread for _, thread in seen} == {threading.current_thread()}
     steps = [p for p, _ in seen if p.unit == "steps"]
     assert sorted(p.stage for p in steps) == [
@@ -192,11 +190,11 @@ def test_progress_that_asks_for_what_is_being_built_is_a_cycle_and_does_not_hang
     def ask(progress: Progress) -> None:
         if progress.stage == "materialize a" and not found:
             try:
-                two.ws.materialize("again", "SELECT id, x, 'a' AS which FROM s", progress=False)
+                two.materialize("again", "SELECT id, x, 'a' AS which FROM s", progress=False)
             except jl.JammiError as error:
                 found.append(error)
 
-    two.ws.recompute(["a", "b"], progress=ask)
+    two.recompute(["a", "b"], progress=ask)
     assert [type(e) for e in found] == [jl.DependencyCycle]
 
 
@@ -216,28 +214,28 @@ def test_an_encoder_is_asked_in_the_callers_thread_while_statements_run_beside_i
     lab.csv("s", "id,x", "1,ten")
     encoder = Watched()
     encoder.threads = set()
-    lab.ws.embed("vectors", "s", key="id", text="x", model=encoder)
-    lab.ws.materialize("a", "SELECT id FROM s")
-    lab.ws.materialize("b", "SELECT x FROM s")
+    lab.embed("vectors", "s", key="id", text="x", model=encoder)
+    lab.materialize("a", "SELECT id FROM s")
+    lab.materialize("b", "SELECT x FROM s")
     lab.csv("s", "id,x", "2,twenty")
     encoder.threads.clear()
     threads = set()
     with at_point("publish:building", lambda: threads.add(threading.current_thread())):
-        report = lab.ws.recompute()
+        report = lab.recompute()
     assert outcomes(report) == {"a": "computed", "b": "computed", "vectors": "computed"}
     assert encoder.threads == {threading.current_thread()} < threads
 
 
 def test_a_recipe_that_is_redefined_while_its_step_runs_keeps_the_new_definition(two):
     edit(two)
-    plan, producers = two.ws.plan("a2"), services_of(two.ws).producers
+    plan, producers = two.plan("a2"), services_of(two.ws).producers
     job, once = producers.job, []
 
     def redefined(name: str, descriptor: Any) -> Any:
         made = job(name, descriptor)
         if name == "a" and not once:
             once.append(1)
-            two.ws.define(
+            two.define(
                 "a", "SELECT id, x + 100 AS x, 'a' AS which FROM s"
             )  # as another kernel would, between the look and the run
         return made
@@ -249,6 +247,6 @@ def test_a_recipe_that_is_redefined_while_its_step_runs_keeps_the_new_definition
         del producers.job
     assert outcomes(report) == {"a": "skipped", "a2": "skipped"}
     assert report.deviations == ["a was redefined or dropped during the run"]
-    assert "x + 100" in next(r.definition for r in two.ws.recipes() if r.name == "a")
-    assert two.ws.recompute("a2").executed == ["a", "a2"]
+    assert "x + 100" in next(r.definition for r in two.recipes() if r.name == "a")
+    assert two.recompute("a2").executed == ["a", "a2"]
     assert two.rows("a") == [(1, 111, "a"), (2, 120, "a")]

@@ -41,15 +41,15 @@ def steps(write: Callable[..., Written]) -> Written:
 def chain(lab: Lab, steps: Written) -> Lab:
     """`papers` → `titles` (sql) → `scores` (python) → `best` (python) → `top` (sql)."""
     lab.csv("papers", "id,title,year", "1,Graphs,2020", "2,Trees,2021", "3,Heaps,2022")
-    lab.ws.materialize("titles", "SELECT id, title FROM papers WHERE year > 2019")
-    lab.ws.compute("scores", steps.module.score, inputs="titles", key="id")
-    lab.ws.compute("best", steps.module.best, inputs="scores")
-    lab.ws.materialize("top", "SELECT max(s) AS s FROM jammi.best")
+    lab.materialize("titles", "SELECT id, title FROM papers WHERE year > 2019")
+    lab.compute("scores", steps.module.score, inputs="titles", key="id")
+    lab.compute("best", steps.module.best, inputs="scores")
+    lab.materialize("top", "SELECT max(s) AS s FROM jammi.best")
     return lab
 
 
 def words(lab: Lab) -> dict[str, str]:
-    return {row.name: verdict_code(row.verdict) for row in lab.ws.status(deep=True)}
+    return {row.name: verdict_code(row.verdict) for row in lab.status(deep=True)}
 
 
 def names(steps: list[Any]) -> list[str]:
@@ -57,7 +57,7 @@ def names(steps: list[Any]) -> list[str]:
 
 
 def test_a_fresh_step_says_on_what_it_rests(chain):
-    verdict = chain.ws.staleness("scores")
+    verdict = chain.staleness("scores")
     assert (
         verdict == jl.Fresh()
         and str(verdict)
@@ -67,14 +67,12 @@ def test_a_fresh_step_says_on_what_it_rests(chain):
         "kind": "fresh",
         "grounds": ["on its source; imported modules and files that it opens are not followed"],
     }
-    assert (
-        jl.Fresh().to_dict() == {"kind": "fresh"} and str(chain.ws.staleness("titles")) == "fresh"
-    )
+    assert jl.Fresh().to_dict() == {"kind": "fresh"} and str(chain.staleness("titles")) == "fresh"
 
 
 def test_a_step_by_version_says_the_version(chain):
-    chain.ws.compute("v", lambda titles: titles, inputs="titles", version="2024-1")
-    assert str(chain.ws.staleness("v")) == "fresh*, on its version 2024-1"
+    chain.compute("v", lambda titles: titles, inputs="titles", version="2024-1")
+    assert str(chain.staleness("v")) == "fresh*, on its version 2024-1"
 
 
 @pytest.mark.parametrize(
@@ -92,9 +90,9 @@ def test_a_changed_source_global_or_helper_makes_it_stale_and_what_derives_from_
         "best": "possibly_stale",
         "top": "possibly_stale",
     }
-    assert said(chain.ws.staleness("scores")) == ["definition"] and said(
-        chain.ws.staleness("top")
-    ) == ["definition ← best ← scores"]
+    assert said(chain.staleness("scores")) == ["definition"] and said(chain.staleness("top")) == [
+        "definition ← best ← scores"
+    ]
 
 
 def test_a_comment_leaves_everything_fresh(chain, steps):
@@ -104,26 +102,26 @@ def test_a_comment_leaves_everything_fresh(chain, steps):
 
 def test_a_moved_input_makes_it_stale_by_the_column_that_moved(chain):
     chain.csv("papers", "id,title,year", "1,Graphs,2020", "2,Trees,2021", "4,Heaps,2022")
-    chain.ws.recompute("titles")
-    assert said(chain.ws.staleness("scores")) == ["advanced titles"]
+    chain.recompute("titles")
+    assert said(chain.staleness("scores")) == ["advanced titles"]
 
 
 def test_a_step_put_back_as_it_was_is_answered_by_the_table_of_then(chain, steps):
     steps.change("RATE = 2", "RATE = 3")
-    chain.ws.recompute("scores")
+    chain.recompute("scores")
     steps.change("RATE = 3", "RATE = 2")
-    assert names(chain.ws.plan("scores").reused) == ["scores"]
-    assert [s.outcome for s in chain.ws.recompute("scores").steps] == ["reused"] and chain.ws.table(
+    assert names(chain.plan("scores").reused) == ["scores"]
+    assert [s.outcome for s in chain.recompute("scores").steps] == ["reused"] and chain.table(
         "scores"
     ).version == 3
 
 
 def test_a_column_added_to_an_input_reaches_a_step_that_reads_all_of_it(lab, steps):
     path = lab.csv("papers", "id,title", "1,Graphs")
-    lab.ws.compute("scores", steps.module.score, inputs="papers")
+    lab.compute("scores", steps.module.score, inputs="papers")
     path.write_text("id,title,year\n1,Graphs,2020\n")
-    assert said(lab.ws.staleness("scores")) == ["advanced papers"]
-    lab.ws.recompute()
+    assert said(lab.staleness("scores")) == ["advanced papers"]
+    lab.recompute()
     assert words(lab) == {"scores": "fresh"}
 
 
@@ -135,7 +133,7 @@ def local_step(lab: Lab) -> Any:
         rows: pl.DataFrame = papers.polars().head(2)
         return rows
 
-    lab.ws.compute("cut", step, inputs="papers")
+    lab.compute("cut", step, inputs="papers")
     return step
 
 
@@ -144,7 +142,7 @@ def restarted(lab: Lab) -> tuple[Lab, Any]:
     """`cut`, made by a function that is in no module, after a restart."""
     lab.csv("papers", "id,year", "1,2020", "2,2021", "3,2022")
     step = local_step(lab)
-    lab.ws.materialize("after", "SELECT count(*) AS n FROM jammi.cut")
+    lab.materialize("after", "SELECT count(*) AS n FROM jammi.cut")
     lab.reopen()
     return lab, step
 
@@ -153,20 +151,20 @@ def test_a_step_whose_function_is_not_here_is_undecidable_and_says_so(
     restarted,
 ):
     lab, _ = restarted
-    verdict = lab.ws.staleness("cut")
+    verdict = lab.staleness("cut")
     assert isinstance(verdict, jl.Undecidable) and not verdict.known_stale
     assert (
         "its function local_step.<locals>.step was not passed to ws.compute in this kernel"
         in str(verdict)
     )
-    assert verdict_code(lab.ws.staleness("after")) == "undecidable"
+    assert verdict_code(lab.staleness("after")) == "undecidable"
     assert lab.rows("cut") == [(1, 2020), (2, 2021)]
 
 
 def test_decided_reasons_are_kept(restarted):
     lab, _ = restarted
     lab.csv("papers", "id,year", "1,2020")
-    verdict = lab.ws.staleness("cut")
+    verdict = lab.staleness("cut")
     assert (
         isinstance(verdict, jl.Undecidable)
         and verdict.known_stale
@@ -179,9 +177,9 @@ def test_it_is_left_out_of_a_plan_for_everything_and_blocked_and_named_in_one_fo
     restarted,
 ):
     lab, _ = restarted
-    plan = lab.ws.plan()
+    plan = lab.plan()
     assert not plan and "cut" in plan.left_out
-    named = lab.ws.plan("cut")
+    named = lab.plan("cut")
     assert names(named.blocked) == ["cut"] and "was not passed to ws.compute" in repr(named)
 
 
@@ -190,7 +188,7 @@ def test_one_that_is_stale_for_certain_is_blocked_with_its_reason_and_what_is_la
 ):
     lab, _ = restarted
     lab.csv("papers", "id,year", "1,2020")
-    plan = lab.ws.plan()
+    plan = lab.plan()
     assert names(plan.blocked) == ["cut"] and str(plan.blocked[0].reasons[0]).startswith(
         "papers changed"
     )
@@ -204,7 +202,7 @@ def test_one_that_is_stale_for_certain_is_blocked_with_its_reason_and_what_is_la
 
 def test_given_again_it_is_fresh_again_without_being_computed(restarted):
     lab, step = restarted
-    again = lab.ws.compute("cut", step, inputs="papers")
+    again = lab.compute("cut", step, inputs="papers")
     assert (again.outcome, again.version) == ("reused", 1)
     assert words(lab) == {"cut": "fresh", "after": "fresh"}
 
@@ -212,8 +210,8 @@ def test_given_again_it_is_fresh_again_without_being_computed(restarted):
 def test_defined_again_it_can_be_recomputed(restarted):
     lab, step = restarted
     lab.csv("papers", "id,year", "9,2029")
-    lab.ws.define("cut", jl.PythonStep(step, inputs="papers"))
-    assert lab.ws.recompute().executed == ["cut", "after"] and lab.rows("cut") == [(9, 2029)]
+    lab.define("cut", jl.PythonStep(step, inputs="papers"))
+    assert lab.recompute().executed == ["cut", "after"] and lab.rows("cut") == [(9, 2029)]
 
 
 def test_another_function_under_the_name_is_another_definition(restarted):
@@ -223,27 +221,27 @@ def test_another_function_under_the_name_is_another_definition(restarted):
         rows: pl.DataFrame = papers.polars().head(1)
         return rows
 
-    lab.ws.define("cut", jl.PythonStep(step, inputs="papers"))
-    assert said(lab.ws.staleness("cut")) == ["definition"]
+    lab.define("cut", jl.PythonStep(step, inputs="papers"))
+    assert said(lab.staleness("cut")) == ["definition"]
 
 
 def test_a_renamed_step_is_still_known(lab):
     lab.csv("papers", "id,year", "1,2020")
     local_step(lab)
-    lab.ws.rename("cut", "short")
+    lab.rename("cut", "short")
     assert words(lab) == {"short": "fresh"}
     lab.csv("papers", "id,year", "2,2020")
-    assert lab.ws.recompute().executed == ["short"]
+    assert lab.recompute().executed == ["short"]
 
 
 def test_a_function_of_a_module_is_found_again_by_its_name(chain, steps):
     steps.forget()
     chain.reopen()
-    shallow = chain.ws.status()["scores"].verdict
+    shallow = chain.status()["scores"].verdict
     assert isinstance(shallow, jl.Undecidable) and "ws.status(deep=True) imports it" in str(shallow)
-    assert chain.ws.staleness("scores") == jl.Fresh() and words(chain)["top"] == "fresh"
+    assert chain.staleness("scores") == jl.Fresh() and words(chain)["top"] == "fresh"
     chain.csv("papers", "id,title,year", "5,Graphs,2020")
-    assert chain.ws.recompute().executed == ["titles", "scores", "best", "top"] and chain.rows(
+    assert chain.recompute().executed == ["titles", "scores", "best", "top"] and chain.rows(
         "top"
     ) == [(10,)]
 
@@ -253,8 +251,7 @@ def test_a_module_that_was_changed_meanwhile_has_another_definition(chain, steps
     steps.edit("RATE = 2", "RATE = 5")
     chain.reopen()
     assert (
-        said(chain.ws.staleness("scores")) == ["definition"]
-        and chain.ws.staleness("best") != jl.Fresh()
+        said(chain.staleness("scores")) == ["definition"] and chain.staleness("best") != jl.Fresh()
     )
 
 
@@ -275,7 +272,7 @@ def test_a_module_that_does_not_give_the_function_makes_it_undecidable(
     steps.forget()
     steps.edit(old, new)
     chain.reopen()
-    verdict = chain.ws.staleness("scores")
+    verdict = chain.staleness("scores")
     assert isinstance(verdict, jl.Undecidable) and word in str(verdict)
 
 
@@ -283,8 +280,8 @@ def test_a_module_that_is_gone_makes_it_undecidable_and_blocked(chain, steps):
     steps.forget()
     steps.path.unlink()
     chain.reopen()
-    assert "is not on the path of this kernel" in str(chain.ws.staleness("scores")) and names(
-        chain.ws.plan("scores").blocked
+    assert "is not on the path of this kernel" in str(chain.staleness("scores")) and names(
+        chain.plan("scores").blocked
     ) == ["scores"]
 
 
@@ -292,11 +289,11 @@ def test_nothing_installed_is_run_because_a_catalog_names_it(lab):
     import shutil
 
     params = {"path": str(lab.data / "nothing"), "ignore_errors": True}
-    lab.ws.define("gone", jl.PythonStep(shutil.rmtree, params=params, version="1"))
+    lab.define("gone", jl.PythonStep(shutil.rmtree, params=params, version="1"))
     lab.reopen()
-    assert names(lab.ws.plan("gone").blocked) == [
+    assert names(lab.plan("gone").blocked) == [
         "gone"
-    ] and "does not run package functions by name alone" in repr(lab.ws.plan("gone"))
+    ] and "does not run package functions by name alone" in repr(lab.plan("gone"))
 
 
 REACHED = """
@@ -341,11 +338,11 @@ def test_a_recorded_function_is_one_that_its_module_defines(lab, write, named, k
 
     step.__module__, step.__qualname__ = code.name, named
     if kind == "compute":
-        lab.ws.compute("t", step, params={"args": "touch PWNED"}, version="1")
+        lab.compute("t", step, params={"args": "touch PWNED"}, version="1")
     else:
-        lab.ws.map("t", step, over="SELECT 1 AS id", key="id", inputs=["id"], version="1")
+        lab.map("t", step, over="SELECT 1 AS id", key="id", inputs=["id"], version="1")
     lab.reopen()
-    blocked = lab.ws.plan("t").blocked
+    blocked = lab.plan("t").blocked
     assert names(blocked) == ["t"]
     assert "only functions defined there run" in repr(blocked[0]) or "no longer exists" in repr(
         blocked[0]
@@ -359,11 +356,11 @@ def test_functions_and_static_methods_of_a_module_are_found_in_it(lab, write):
         "def twice(f):\n    @functools.wraps(f)\n    def call():\n        return f() + f()\n"
         "    return call\n\n@twice\ndef wrapped():\n    return [{'a': 3}]\n"
     )
-    lab.ws.define("plain", jl.PythonStep(code.module.plain))
-    lab.ws.define("made", jl.PythonStep(code.module.Tool.made))
-    lab.ws.define("wrapped", jl.PythonStep(code.module.wrapped, version="1"))
+    lab.define("plain", jl.PythonStep(code.module.plain))
+    lab.define("made", jl.PythonStep(code.module.Tool.made))
+    lab.define("wrapped", jl.PythonStep(code.module.wrapped, version="1"))
     lab.reopen()
-    lab.ws.recompute()
+    lab.recompute()
     assert lab.rows("plain") == [(1,)] and lab.rows("made") == [(2,)]
     assert lab.rows("wrapped") == [(3,), (3,)]
 
@@ -376,14 +373,14 @@ def test_looking_calls_no_function(lab):
         return papers
 
     lab.csv("papers", "id,year", "1,2020")
-    lab.ws.compute("t", step, inputs="papers", version="1")
+    lab.compute("t", step, inputs="papers", version="1")
     lab.csv("papers", "id,year", "2,2020")
     (
-        lab.ws.status(deep=True),
-        lab.ws.staleness("t"),
-        lab.ws.plan(),
-        lab.ws.lineage(),
-        repr(lab.ws.plan()),
+        lab.status(deep=True),
+        lab.staleness("t"),
+        lab.plan(),
+        lab.lineage(),
+        repr(lab.plan()),
     )
     assert calls == [1]
 
@@ -394,11 +391,11 @@ def test_what_a_fresh_verdict_relies_on_is_shown_with_it(lab, write):
         "def plain(p):\n    return p.arrow()\n"
     )
     path = lab.csv("papers", "id,seen", "1,2")
-    lab.ws.sources.add("papers", path, anchor="column:seen", replace=True)
-    lab.ws.materialize("titles", "SELECT id FROM papers")
-    lab.ws.compute("opens", code.module.reads, inputs=["titles"])
-    lab.ws.compute("plain", code.module.plain, inputs=["titles"])
-    lab.ws.materialize("one", "SELECT 1 AS x")
+    lab.sources.add("papers", path, anchor="column:seen", replace=True)
+    lab.materialize("titles", "SELECT id FROM papers")
+    lab.compute("opens", code.module.reads, inputs=["titles"])
+    lab.compute("plain", code.module.plain, inputs=["titles"])
+    lab.materialize("one", "SELECT 1 AS x")
     source = "on its source; imported modules and files that it opens are not followed"
     grounds = {
         "titles": ["papers by column:seen alone"],
@@ -409,14 +406,14 @@ def test_what_a_fresh_verdict_relies_on_is_shown_with_it(lab, write):
         "plain": [source, "papers by column:seen alone, by way of titles"],
         "one": [],
     }
-    status = lab.ws.status()
+    status = lab.status()
     assert {row.name: row.grounds for row in status} == grounds
-    assert dict(lab.ws.sql("SELECT name, grounds FROM jammi_catalog.status").fetchall()) == grounds
+    assert dict(lab.sql("SELECT name, grounds FROM jammi_catalog.status").fetchall()) == grounds
     shown = repr(status)
     assert shown.count("fresh*") == 4 and "papers by column:seen alone" in shown
-    badge = repr(lab.ws.sql("SELECT id FROM jammi.opens"))
+    badge = repr(lab.sql("SELECT id FROM jammi.opens"))
     assert "opens is fresh*" in badge and "files that it opens" in badge
-    assert "fresh" not in repr(lab.ws.sql("SELECT x FROM jammi.one"))
+    assert "fresh" not in repr(lab.sql("SELECT x FROM jammi.one"))
 
 
 def define_in_notebook(monkeypatch: pytest.MonkeyPatch, text: str) -> Any:
@@ -435,38 +432,38 @@ TWO = ONE.replace("1", "2")
 
 def test_a_step_of_the_notebook_is_known_by_its_name_after_a_restart(lab, monkeypatch):
     lab.csv("papers", "id,year", "1,2020", "2,2021")
-    lab.ws.compute("cut", define_in_notebook(monkeypatch, ONE), inputs="papers")
+    lab.compute("cut", define_in_notebook(monkeypatch, ONE), inputs="papers")
     monkeypatch.delattr(sys.modules["__main__"], "step")
     lab.reopen()
-    lacking = lab.ws.staleness("cut")
+    lacking = lab.staleness("cut")
     assert isinstance(
         lacking, jl.Undecidable
     ) and "run the cell that defines its function step" in str(lacking)
     define_in_notebook(monkeypatch, ONE)
-    assert lab.ws.staleness("cut") == jl.Fresh()
+    assert lab.staleness("cut") == jl.Fresh()
     define_in_notebook(monkeypatch, TWO)
-    assert isinstance(lab.ws.staleness("cut"), jl.Stale)
-    lab.ws.recompute("cut")
-    assert len(lab.rows("cut")) == 2 and lab.ws.staleness("cut") == jl.Fresh()
+    assert isinstance(lab.staleness("cut"), jl.Stale)
+    lab.recompute("cut")
+    assert len(lab.rows("cut")) == 2 and lab.staleness("cut") == jl.Fresh()
 
 
 def test_a_name_that_is_used_again_leaves_each_recipe_its_own_function(lab, monkeypatch):
     lab.csv("papers", "id,year", "1,2020", "2,2021")
-    lab.ws.compute("one", define_in_notebook(monkeypatch, ONE), inputs="papers")
-    lab.ws.compute("two", define_in_notebook(monkeypatch, TWO), inputs="papers")
+    lab.compute("one", define_in_notebook(monkeypatch, ONE), inputs="papers")
+    lab.compute("two", define_in_notebook(monkeypatch, TWO), inputs="papers")
     assert words(lab) == {"one": "fresh", "two": "fresh"}
     lab.csv("papers", "id,year", "3,2020", "4,2021")
-    lab.ws.recompute()
+    lab.recompute()
     assert lab.rows("one") == [(3, 2020)] and len(lab.rows("two")) == 2
 
 
 def test_a_new_function_of_a_name_runs_in_every_recipe_that_knows_the_name(lab, monkeypatch):
     lab.csv("papers", "id,year", "1,2020", "2,2021", "3,2022")
-    lab.ws.compute("one", define_in_notebook(monkeypatch, ONE), inputs="papers")
-    lab.ws.compute("two", define_in_notebook(monkeypatch, TWO), inputs="papers")
+    lab.compute("one", define_in_notebook(monkeypatch, ONE), inputs="papers")
+    lab.compute("two", define_in_notebook(monkeypatch, TWO), inputs="papers")
     define_in_notebook(monkeypatch, ONE.replace("1", "3"))
     assert words(lab) == {"one": "stale", "two": "stale"}
-    report = lab.ws.recompute()
+    report = lab.recompute()
     assert [step.outcome for step in report.steps] == ["computed", "reused"]
     assert len(lab.rows("one")) == len(lab.rows("two")) == 3
     assert words(lab) == {"one": "fresh", "two": "fresh"}
@@ -498,17 +495,17 @@ def test_functions_that_have_the_name_of_another_one_are_not_found_by_it(lab, wr
     lab.csv("papers", "id,year", "1,2020")
     made = {"base": 1, "week": 8, "month": 31}
     for name in made:
-        lab.ws.compute(name, getattr(module, name), inputs="papers", version=version)
-    lab.ws.compute("bound", module.Made(5).rows, inputs="papers", version="1")
+        lab.compute(name, getattr(module, name), inputs="papers", version=version)
+    lab.compute("bound", module.Made(5).rows, inputs="papers", version="1")
     made["bound"] = 5
     assert words(lab) == dict.fromkeys(made, "fresh")
     lab.csv("papers", "id,year", "2,2020")
-    lab.ws.recompute()
+    lab.recompute()
     assert {name: lab.rows(name) for name in made} == {name: [(v,)] for name, v in made.items()}
     lab.reopen()
     assert words(lab) == {n: "fresh" if n == "base" else "undecidable" for n in made}
-    assert "base.<another> was not passed to ws.compute" in str(lab.ws.staleness("week"))
-    lab.ws.compute("week", module.week, inputs="papers", version=version)
+    assert "base.<another> was not passed to ws.compute" in str(lab.staleness("week"))
+    lab.compute("week", module.week, inputs="papers", version=version)
     assert words(lab)["week"] == "fresh" and lab.rows("week") == [(8,)]
 
 
@@ -556,7 +553,7 @@ def test_histories_of_a_name_that_is_used_again(lab, monkeypatch, seed):
         elif action == "give" and model.current is not None:
             recipe = choose.choice(["a", "b", "versioned"])
             version = "1" if recipe == "versioned" else None
-            lab.ws.compute(recipe, function, inputs="nums", version=version, cache="bypass")
+            lab.compute(recipe, function, inputs="nums", version=version, cache="bypass")
             model.given.add(model.current[0])
             model.own[recipe] = model.current
             model.recorded[recipe] = model.current[1]
@@ -564,7 +561,7 @@ def test_histories_of_a_name_that_is_used_again(lab, monkeypatch, seed):
         elif action == "recompute":
             value += 1
             lab.csv("nums", "n", str(value))
-            lab.ws.recompute()
+            lab.recompute()
             for recipe in rows:
                 if (factor := model.function_of(recipe)) is None:
                     continue

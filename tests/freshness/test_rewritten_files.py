@@ -29,7 +29,7 @@ CHILD = "SELECT a, count(*) AS n, max(id) AS m FROM rows GROUP BY a"
 @pytest.fixture
 def lab(lab: Lab) -> Lab:
     lab.parquet("rows", **ROWS)
-    lab.ws.materialize("child", CHILD)
+    lab.materialize("child", CHILD)
     return lab
 
 
@@ -68,28 +68,28 @@ def test_columns_that_changed_places_are_no_equal_rows_for_what_goes_by_position
         kind
     ]
     write(table, path)
-    lab.ws.sources.add("r", str(path))
-    lab.ws.materialize("t", statement)
+    lab.sources.add("r", path)
+    lab.materialize("t", statement)
     write(table.take([3, 2, 1, 0]), path)
-    assert lab.ws.table("t").manifest.order_sensitive or lab.ws.staleness("t") == jl.Fresh()
+    assert lab.table("t").manifest.order_sensitive or lab.staleness("t") == jl.Fresh()
     for moved in (table.select(["b", "a"]), table.select(["b", "a"]).take([3, 2, 1, 0])):
         write(moved, path)
-        assert lab.ws.staleness("t") != jl.Fresh()
+        assert lab.staleness("t") != jl.Fresh()
 
 
 def test_a_file_that_is_edited_and_then_written_as_it_was_in_another_order_is_fresh_again(
     lab,
 ):
     lab.parquet("rows", **{**ROWS, "a": [0, 0, 0, 0]})
-    assert said(lab.ws.staleness("child")) == ["advanced rows"]
+    assert said(lab.staleness("child")) == ["advanced rows"]
     rewritten(lab)
-    assert lab.ws.staleness("child") == jl.Fresh()
+    assert lab.staleness("child") == jl.Fresh()
 
 
 def test_a_table_made_by_a_python_step_never_rests_on_it(lab):
-    lab.ws.compute("step", lambda rows: rows, inputs={"rows": "rows"}, version="1")
+    lab.compute("step", lambda rows: rows, inputs={"rows": "rows"}, version="1")
     rewritten(lab)
-    assert said(lab.ws.staleness("step")) == ["advanced rows"]
+    assert said(lab.staleness("step")) == ["advanced rows"]
 
 
 def test_a_folder_whose_rows_moved_between_its_files_is_fresh(lab):
@@ -98,13 +98,13 @@ def test_a_folder_whose_rows_moved_between_its_files_is_fresh(lab):
     table = pa.table(ROWS)
     pq.write_table(table.slice(0, 1), folder / "a.parquet")
     pq.write_table(table.slice(1), folder / "b.parquet")
-    lab.ws.sources.add("parts", str(folder))
-    lab.ws.materialize("grand", "SELECT sum(id) AS s FROM parts WHERE a > 1")
+    lab.sources.add("parts", folder)
+    lab.materialize("grand", "SELECT sum(id) AS s FROM parts WHERE a > 1")
     pq.write_table(table.slice(0, 3), folder / "c.parquet")
-    assert said(lab.ws.staleness("grand")) == ["advanced parts"]
+    assert said(lab.staleness("grand")) == ["advanced parts"]
     (folder / "a.parquet").unlink()
     pq.write_table(table.slice(3), folder / "b.parquet")
-    assert lab.ws.staleness("grand") == jl.Fresh()
+    assert lab.staleness("grand") == jl.Fresh()
 
 
 TEXTS = {
@@ -124,11 +124,11 @@ def rain(lab: Lab, kind: str, rows: list[tuple[Any, ...]], *statements: str) -> 
     """The verdicts on what was made of `rain`, after it was written."""
     path = lab.path(f"rain.{kind}")
     path.write_text(TEXTS[kind](rows))
-    if "rain" not in lab.ws.sources:
-        lab.ws.sources.add("rain", str(path))
+    if "rain" not in lab.sources:
+        lab.sources.add("rain", path)
     for n, statement in enumerate(statements):
-        lab.ws.materialize(f"wet{n}", statement)
-    return [str(row.verdict) for row in lab.ws.status() if row.name.startswith("wet")]
+        lab.materialize(f"wet{n}", statement)
+    return [str(row.verdict) for row in lab.status() if row.name.startswith("wet")]
 
 
 def test_a_csv_that_is_only_written_otherwise_leaves_its_tables_fresh(lab):
@@ -138,7 +138,7 @@ def test_a_csv_that_is_only_written_otherwise_leaves_its_tables_fresh(lab):
         '"town","mm","by"\n"Oslo",1,"A"\n"Bonn",2,"B"\n"Oslo",3,"B"',
     ):
         lab.path("rain.csv").write_text(text, newline="")
-        assert str(lab.ws.staleness("wet0")) == "fresh, rain has other bytes and equal rows"
+        assert str(lab.staleness("wet0")) == "fresh, rain has other bytes and equal rows"
     for text in (
         "town,mm,by,at\nOslo,1,A,0\nBonn,2,B,0\nOslo,3,B,0\n",
         "town,mm,by\nOslo,1.0,A\nBonn,2,B\nOslo,3,B\n",
@@ -167,14 +167,14 @@ def test_a_csv_whose_columns_changed_places_leaves_fresh_what_reads_some_of_them
     lab.path("rain.csv").write_text(
         "mm,town,by\n" + "".join(f"{mm},{town},{by}\n" for town, mm, by in (RAIN[n] for n in order))
     )
-    verdicts = [str(row.verdict) for row in lab.ws.status() if row.name != "child"]
+    verdicts = [str(row.verdict) for row in lab.status() if row.name != "child"]
     assert verdicts[:3] == ["fresh, rain has other bytes and equal rows"] * 3 and not any(
         "fresh" in each for each in verdicts[3:]
     )
     lab.path("rain.csv").write_text(
         "by,mm,town\n" + "".join(f"{town},{mm},{by}\n" for town, mm, by in RAIN)
     )  # the names, and not the values
-    assert not any("fresh" in str(row.verdict) for row in lab.ws.status() if row.name != "child")
+    assert not any("fresh" in str(row.verdict) for row in lab.status() if row.name != "child")
 
 
 @pytest.mark.parametrize(
@@ -201,8 +201,8 @@ def test_on_text_whose_values_a_digest_does_not_tell_apart_there_is_no_opinion(l
     }[kind]
     path = lab.path(f"odd.{kind}")
     path.write_text("".join([head, *lines]))
-    lab.ws.sources.add("odd", str(path))
-    lab.ws.materialize("many", "SELECT count(*) AS n FROM odd")
+    lab.sources.add("odd", path)
+    lab.materialize("many", "SELECT count(*) AS n FROM odd")
     path.write_text("".join([head, *lines[::-1]]))
     assert lab.verdict("many") == "stale"
 
@@ -227,13 +227,13 @@ def test_a_file_that_changes_while_its_rows_are_digested_leaves_no_digest(lab, m
         return as_before(hashed)
 
     monkeypatch.setattr(equal_rows, "digest_select", meanwhile)
-    lab.ws.materialize("grand", "SELECT sum(a) AS s FROM more")  # 18, of the rows before
-    assert said(lab.ws.staleness("grand")) == ["advanced more"]
+    lab.materialize("grand", "SELECT sum(a) AS s FROM more")  # 18, of the rows before
+    assert said(lab.staleness("grand")) == ["advanced more"]
     monkeypatch.setattr(equal_rows, "digest_select", as_before)
     pq.write_table(pa.table({**ROWS, "a": [9, 9, 9, 9]}), path, compression="zstd")
-    assert said(lab.ws.staleness("grand")) == ["advanced more"]
+    assert said(lab.staleness("grand")) == ["advanced more"]
     shutil.copy(kept, path)
-    assert lab.ws.staleness("grand") == jl.Fresh()
+    assert lab.staleness("grand") == jl.Fresh()
 
 
 @pytest.fixture
@@ -263,9 +263,9 @@ def test_random_files_are_fresh_exactly_when_they_hold_the_same_bag(lab, chance)
         }
         lab.parquet("bag", **columns)
         if turn == 0:
-            lab.ws.materialize("counted", "SELECT a, t, count(*) AS n FROM bag GROUP BY ALL")
+            lab.materialize("counted", "SELECT a, t, count(*) AS n FROM bag GROUP BY ALL")
         same = sorted(first, key=repr) == sorted(then, key=repr)
-        assert (lab.ws.staleness("counted") == jl.Fresh()) is same, (first, then)
+        assert (lab.staleness("counted") == jl.Fresh()) is same, (first, then)
         seen.add(same)
     assert seen == {True, False}
 
@@ -279,15 +279,15 @@ def test_duckdb_writes_the_same_rows_in_other_orders_and_nothing_has_to_be_made(
         )
         os.replace(f"{path}.new", path)
         if turn == 0:
-            lab.ws.sources.add("export", str(path))
-            lab.ws.materialize("sums", "SELECT k, sum(i) AS s FROM export GROUP BY k")
-        assert lab.ws.staleness("sums") == jl.Fresh() and not lab.ws.plan()
+            lab.sources.add("export", path)
+            lab.materialize("sums", "SELECT k, sum(i) AS s FROM export GROUP BY k")
+        assert lab.staleness("sums") == jl.Fresh() and not lab.plan()
 
 
 def test_another_kernel_that_was_open_before_the_table_was_made_says_the_same(lab):
     with lab.open() as other:
         assert other.status()["child"].verdict == jl.Fresh()
-        lab.ws.materialize("later", "SELECT t, count(*) AS n FROM rows GROUP BY t")
+        lab.materialize("later", "SELECT t, count(*) AS n FROM rows GROUP BY t")
         rewritten(lab)
         assert {row.name: row.verdict for row in other.status()} == {
             "child": jl.Fresh(),
@@ -301,8 +301,8 @@ def test_rows_of_a_large_database_file_are_not_read_twice(lab, monkeypatch):
     path = lab.path("data.sqlite")
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.executescript("CREATE TABLE t (id integer); INSERT INTO t VALUES (1), (2)")
-    lab.ws.sources.add("db", str(path))
-    lab.ws.materialize("counted", "SELECT id, count(*) AS n FROM db.t GROUP BY id")
+    lab.sources.add("db", path)
+    lab.materialize("counted", "SELECT id, count(*) AS n FROM db.t GROUP BY id")
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.executescript("DELETE FROM t WHERE id = 1; INSERT INTO t VALUES (1)")
-    assert isinstance(lab.ws.staleness("counted"), jl.Stale)
+    assert isinstance(lab.staleness("counted"), jl.Stale)

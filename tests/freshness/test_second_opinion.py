@@ -27,10 +27,8 @@ def family(lab: Lab) -> Lab:
     """`parent` keeps the order of its source, a text file; `child` reads two of its three columns
     and sums."""
     text(lab, **ROWS)
-    lab.ws.materialize("parent", "SELECT id, a, t FROM rows")
-    lab.ws.materialize(
-        "child", "SELECT a, count(*) AS n, max(id) AS m FROM jammi.parent GROUP BY a"
-    )
+    lab.materialize("parent", "SELECT id, a, t FROM rows")
+    lab.materialize("child", "SELECT a, count(*) AS n, max(id) AS m FROM jammi.parent GROUP BY a")
     return lab
 
 
@@ -54,20 +52,20 @@ def test_a_plan_leaves_the_child_out_and_a_run_that_meant_to_make_it_stops_above
     family,
 ):
     text(family, **backwards())
-    plan = family.ws.plan()
+    plan = family.plan()
     assert ([s.name for s in plan.certain], [s.name for s in plan.possible]) == (
         ["parent"],
         ["child"],
     )
     report = plan.apply()
     assert {s.name: s.outcome for s in report.steps} == {"parent": "computed", "child": "cut_off"}
-    assert not family.ws.plan()
-    assert family.ws.table("child").version == 1
+    assert not family.plan()
+    assert family.table("child").version == 1
 
 
 def test_a_parent_redefined_to_another_order_leaves_the_child_fresh(family):
-    family.ws.materialize("parent", "SELECT id, a, t FROM rows ORDER BY t DESC, id DESC")
-    assert family.ws.staleness("child") == jl.Fresh()
+    family.materialize("parent", "SELECT id, a, t FROM rows ORDER BY t DESC, id DESC")
+    assert family.staleness("child") == jl.Fresh()
 
 
 @pytest.mark.parametrize(
@@ -76,20 +74,20 @@ def test_a_parent_redefined_to_another_order_leaves_the_child_fresh(family):
 def test_a_parent_in_another_order_and_with_other_columns_leaves_fresh_what_does_not_read_these(
     family, columns
 ):
-    family.ws.materialize(
+    family.materialize(
         "by place", "SELECT p, q, count(*) AS n FROM jammi.parent AS x(p, q) GROUP BY p, q"
     )
-    family.ws.materialize("parent", f"SELECT {columns} FROM rows ORDER BY t DESC, id DESC")
-    assert family.ws.staleness("child") == jl.Fresh()
+    family.materialize("parent", f"SELECT {columns} FROM rows ORDER BY t DESC, id DESC")
+    assert family.staleness("child") == jl.Fresh()
     assert (family.verdict("by place") == "fresh") is columns.startswith("id")
 
 
 def test_a_parent_whose_columns_changed_places_has_no_equal_rows(family):
-    family.ws.materialize(
+    family.materialize(
         "by place", "SELECT p, q, count(*) AS n FROM jammi.parent AS x(p, q) GROUP BY p, q"
     )
-    family.ws.materialize("parent", "SELECT a, id, t FROM rows ORDER BY t DESC, id DESC")
-    assert said(family.ws.staleness("by place")) == ["advanced parent"]
+    family.materialize("parent", "SELECT a, id, t FROM rows ORDER BY t DESC, id DESC")
+    assert said(family.staleness("by place")) == ["advanced parent"]
 
 
 @pytest.mark.parametrize(
@@ -104,12 +102,12 @@ def test_a_parent_whose_columns_changed_places_has_no_equal_rows(family):
 )
 def test_floats_are_compared_by_bits(lab, was, now):
     lab.parquet("rows", x=was)
-    lab.ws.materialize("parent", "SELECT x FROM rows")
-    lab.ws.materialize("child", "SELECT max(x::VARCHAR) AS x FROM jammi.parent")
+    lab.materialize("parent", "SELECT x FROM rows")
+    lab.materialize("child", "SELECT max(x::VARCHAR) AS x FROM jammi.parent")
     lab.parquet("rows", x=now)
-    lab.ws.materialize("parent", "SELECT x FROM rows")
+    lab.materialize("parent", "SELECT x FROM rows")
     expected = sorted(map(repr, was.to_pylist())) == sorted(map(repr, now.to_pylist()))
-    assert (lab.ws.staleness("child") == jl.Fresh()) is expected
+    assert (lab.staleness("child") == jl.Fresh()) is expected
 
 
 @pytest.mark.parametrize(
@@ -122,11 +120,11 @@ def test_floats_are_compared_by_bits(lab, was, now):
 )
 def test_there_is_no_opinion_on_nested_values(lab, values):
     lab.parquet("rows", x=values)
-    lab.ws.materialize("parent", "SELECT x FROM rows")
-    lab.ws.materialize("child", "SELECT count(DISTINCT x) AS n FROM jammi.parent")
+    lab.materialize("parent", "SELECT x FROM rows")
+    lab.materialize("child", "SELECT count(DISTINCT x) AS n FROM jammi.parent")
     lab.parquet("rows", x=values[::-1])
-    lab.ws.materialize("parent", "SELECT x FROM rows")
-    assert said(lab.ws.staleness("child")) == ["advanced parent"]
+    lab.materialize("parent", "SELECT x FROM rows")
+    assert said(lab.staleness("child")) == ["advanced parent"]
 
 
 @pytest.mark.parametrize(
@@ -142,38 +140,38 @@ def test_there_is_no_opinion_on_nested_values(lab, values):
 )
 def test_other_types_are_compared(lab, values):
     lab.parquet("rows", x=values)
-    lab.ws.materialize("parent", "SELECT x FROM rows")
-    lab.ws.materialize("child", "SELECT count(DISTINCT x) AS n FROM jammi.parent")
+    lab.materialize("parent", "SELECT x FROM rows")
+    lab.materialize("child", "SELECT count(DISTINCT x) AS n FROM jammi.parent")
     lab.parquet("rows", x=values[::-1])
-    lab.ws.materialize("parent", "SELECT x FROM rows")
-    assert lab.ws.staleness("child") == jl.Fresh()
+    lab.materialize("parent", "SELECT x FROM rows")
+    assert lab.staleness("child") == jl.Fresh()
 
 
 def test_without_the_version_that_was_read_there_is_no_opinion(family):
     text(family, **backwards())
-    family.ws.recompute("parent")
-    family.ws.table("parent", version=1).drop()
-    assert said(family.ws.staleness("child")) == ["advanced parent"]
+    family.recompute("parent")
+    family.table("parent", version=1).drop()
+    assert said(family.staleness("child")) == ["advanced parent"]
 
 
 def test_a_damaged_version_has_no_say(family):
     text(family, **backwards())
-    family.ws.recompute("parent")
-    family.ws.table("parent", version=1).path.write_bytes(b"not Parquet")
-    assert said(family.ws.staleness("child")) == ["advanced parent"]
+    family.recompute("parent")
+    family.table("parent", version=1).path.write_bytes(b"not Parquet")
+    assert said(family.staleness("child")) == ["advanced parent"]
 
 
 def test_columns_that_changed_places_are_no_equal_rows_for_a_star(lab):
     lab.parquet("rows", a=[1, 2], b=[3, 4])
-    lab.ws.materialize("parent", "SELECT a, b FROM rows")
-    lab.ws.materialize("child", "SELECT * FROM jammi.parent UNION ALL SELECT a, b FROM rows")
-    lab.ws.materialize("parent", "SELECT b, a FROM rows")
-    assert said(lab.ws.staleness("child")) == ["advanced parent"]
+    lab.materialize("parent", "SELECT a, b FROM rows")
+    lab.materialize("child", "SELECT * FROM jammi.parent UNION ALL SELECT a, b FROM rows")
+    lab.materialize("parent", "SELECT b, a FROM rows")
+    assert said(lab.staleness("child")) == ["advanced parent"]
 
 
 def test_an_equal_table_asks_for_no_opinion(family, monkeypatch):
     monkeypatch.setattr(RowComparison, "has_same_rows", lambda *_, **__: pytest.fail("asked"))
-    assert family.ws.staleness("child") == jl.Fresh()
+    assert family.staleness("child") == jl.Fresh()
 
 
 @pytest.mark.parametrize(
@@ -190,6 +188,6 @@ def test_an_equal_table_asks_for_no_opinion(family, monkeypatch):
 )
 def test_rows_in_another_order_may_give_another_of_equal_values(lab, rows, statement, fresh):
     lab.parquet("rows", x=rows)
-    lab.ws.materialize("picked", statement)
+    lab.materialize("picked", statement)
     lab.parquet("rows", x=rows[::-1])
     assert (lab.verdict("picked") == "fresh") is fresh

@@ -5,7 +5,6 @@ import re
 import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
-from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -17,9 +16,10 @@ from jammi_lab.features.pictures.lineage_svg import MAX_COLUMNS
 from jammi_lab.freshness.lineage import Node
 from jammi_lab.freshness.node_states import NodeStates
 from jammi_lab.freshness.table_column_lineage import ColumnEdge
+from tests.cases import lines
 from tests.freshness.lab import Lab
 
-CASES = Path(__file__).parents[1] / "cases" / "columns" / "statements.sql"
+STATEMENTS = lines("columns/statements.sql")
 A = {"id": [1, 2, 3, 4], "grp": ["x", "y", "x", None], "n": [5, 3, 3, 8], "w": [0.5, 1.5, 2.5, 0.5]}
 B = {"id": [1, 2, 2, 5], "tag": ["p", "q", "r", "p"], "m": [7, 1, 2, 2]}
 OTHER = {
@@ -32,18 +32,10 @@ OTHER = {
 }
 
 
-def statements() -> list[str]:
-    return [
-        line
-        for line in CASES.read_text(encoding="utf-8").splitlines()
-        if line and not line.startswith("#")
-    ]
-
-
 def edges(lab: Lab, name: str) -> set[tuple[str, str, str]]:
     return {
         (f"{e.input}.{e.input_column}", e.derived_column, "direct" if e.direct else "rows")
-        for e in lab.ws.lineage(name, columns=True).column_edges
+        for e in lab.lineage(name, columns=True).column_edges
     }
 
 
@@ -61,16 +53,16 @@ def two(lab: Lab) -> Lab:
     return lab
 
 
-@pytest.mark.parametrize("sql", statements())
+@pytest.mark.parametrize("sql", STATEMENTS)
 def test_a_column_that_no_edge_leads_from_changes_nothing(two, sql):
     """Every column of every input is replaced by other values in turn: only columns that an edge
     leads to may come out different."""
-    two.ws.materialize("t", sql)
+    two.materialize("t", sql)
     known = {
         (e.input, e.input_column, e.derived_column)
-        for e in two.ws.lineage("t", columns=True).column_edges
+        for e in two.lineage("t", columns=True).column_edges
     }
-    output = two.ws.table("t").read().columns
+    output = two.table("t").read().columns
     with duckdb.connect() as con:
         con.register("a", pa.table(A))
         con.register("b", pa.table(B))
@@ -90,7 +82,7 @@ def test_a_column_that_no_edge_leads_from_changes_nothing(two, sql):
 
 
 def test_there_are_enough_statements():
-    assert len(statements()) >= 25
+    assert len(STATEMENTS) >= 25
 
 
 def test_values_are_told_from_what_filters_and_groups(papers):
@@ -101,7 +93,7 @@ def test_values_are_told_from_what_filters_and_groups(papers):
         ("papers.year", "title", "rows"),
         ("titles.id", "id", "direct"),
     }
-    papers.ws.materialize(
+    papers.materialize(
         "years",
         "SELECT year, count(*) AS n, max(title) AS t FROM papers GROUP BY year HAVING count(*) > 0",
     )
@@ -115,7 +107,7 @@ def test_values_are_told_from_what_filters_and_groups(papers):
 
 
 def test_a_filter_column_that_is_also_put_out_is_direct_there(two):
-    two.ws.materialize("t", "SELECT n, id FROM a WHERE n > 3")
+    two.materialize("t", "SELECT n, id FROM a WHERE n > 3")
     assert edges(two, "t") == {
         ("a.n", "n", "direct"),
         ("a.n", "id", "rows"),
@@ -124,7 +116,7 @@ def test_a_filter_column_that_is_also_put_out_is_direct_there(two):
 
 
 def test_a_join_names_the_columns_of_both_sides(two):
-    two.ws.materialize("t", "SELECT a.grp, b.m AS most FROM a JOIN b ON a.id = b.id")
+    two.materialize("t", "SELECT a.grp, b.m AS most FROM a JOIN b ON a.id = b.id")
     assert {e for e in edges(two, "t") if e[2] == "direct"} == {
         ("a.grp", "grp", "direct"),
         ("b.m", "most", "direct"),
@@ -133,12 +125,12 @@ def test_a_join_names_the_columns_of_both_sides(two):
 
 
 def test_a_star_is_bound_to_columns(two):
-    two.ws.materialize("t", "SELECT * FROM a WHERE n > 1")
+    two.materialize("t", "SELECT * FROM a WHERE n > 1")
     assert {e for e in edges(two, "t") if e[2] == "direct"} == {(f"a.{c}", c, "direct") for c in A}
 
 
 def test_columns_go_by_their_place_in_a_union(two):
-    two.ws.materialize("t", "SELECT id, grp FROM a UNION ALL SELECT m, tag FROM b")
+    two.materialize("t", "SELECT id, grp FROM a UNION ALL SELECT m, tag FROM b")
     assert {e[:2] for e in edges(two, "t")} == {
         ("a.id", "id"),
         ("b.m", "id"),
@@ -148,7 +140,7 @@ def test_columns_go_by_their_place_in_a_union(two):
 
 
 def test_the_key_and_the_texts_of_an_embedding_are_told_apart(papers):
-    papers.ws.embed(
+    papers.embed(
         "vectors", "papers", key="id", text=["title"], model="hashing", where="year > 2019"
     )
     assert edges(papers, "vectors") == {
@@ -161,7 +153,7 @@ def test_the_key_and_the_texts_of_an_embedding_are_told_apart(papers):
 
 
 def test_every_column_stands_behind_every_column_of_rows_from_outside(papers):
-    papers.ws.register("given", pa.table({"x": [1], "y": [2]}), producer="job", inputs=["papers"])
+    papers.register("given", pa.table({"x": [1], "y": [2]}), producer="job", inputs=["papers"])
     assert {e[:2] for e in edges(papers, "given")} == {
         (f"papers.{c}", d) for c in ("id", "title", "year") for d in ("x", "y")
     }
@@ -175,12 +167,12 @@ def test_a_statement_that_no_longer_binds_keeps_every_column_it_read(papers):
 
 
 def test_count_rests_on_no_column(two):
-    two.ws.materialize("t", "SELECT count(*) AS n FROM a")
+    two.materialize("t", "SELECT count(*) AS n FROM a")
     assert edges(two, "t") == set()
 
 
 def test_bound_values_are_put_in(two):
-    two.ws.materialize(
+    two.materialize(
         "t", "SELECT id + $more AS id FROM a WHERE n > $least", params={"more": 1, "least": 2}
     )
     assert edges(two, "t") == {("a.id", "id", "direct"), ("a.n", "id", "rows")}
@@ -197,8 +189,8 @@ def test_it_is_asked_once_and_survives_a_restart(papers, monkeypatch):
 
 
 def test_the_relation_and_the_verb_say_the_same(papers):
-    rows = papers.ws.sql("SELECT * FROM jammi_catalog.column_lineage").fetchall()
-    found = papers.ws.lineage(columns=True).column_edges
+    rows = papers.sql("SELECT * FROM jammi_catalog.column_lineage").fetchall()
+    found = papers.lineage(columns=True).column_edges
     assert sorted(rows) == sorted(
         (e.input, e.input_column, e.derived, e.derived_column) for e in found
     )
@@ -206,17 +198,17 @@ def test_the_relation_and_the_verb_say_the_same(papers):
 
 
 def test_directions_and_depth_bound_the_columns_too(papers):
-    found = papers.ws.lineage("titles", direction="down", columns=True)
+    found = papers.lineage("titles", direction="down", columns=True)
     assert {(e.input, e.derived) for e in found.column_edges} == {("titles", "first")}
-    assert papers.ws.lineage("titles").column_edges == []
+    assert papers.lineage("titles").column_edges == []
 
 
 def test_a_tenant_sees_the_columns_of_its_own_tables(lab):
     lab.csv("shared", "id", "1")
-    with lab.ws.tenant("acme"):
-        lab.ws.materialize("own", "SELECT id AS x FROM shared")
+    with lab.tenant("acme"):
+        lab.materialize("own", "SELECT id AS x FROM shared")
         assert edges(lab, "own") == {("shared.id", "x", "direct")}
-    assert lab.ws.lineage(columns=True).column_edges == []
+    assert lab.lineage(columns=True).column_edges == []
 
 
 # -- shown -----------------------------------------------------------------------------------------
@@ -228,7 +220,7 @@ def texts(html: str) -> list[str]:
 
 
 def test_the_text_lists_what_each_column_is_made_from(papers):
-    assert repr(papers.ws.lineage("titles", direction="up", columns=True)).split("\n") == [
+    assert repr(papers.lineage("titles", direction="up", columns=True)).split("\n") == [
         "titles (sql, version 1): fresh",
         "  id    ← papers.id, by papers.year",
         "  title ← papers.title, by papers.year",
@@ -236,7 +228,7 @@ def test_the_text_lists_what_each_column_is_made_from(papers):
 
 
 def test_the_picture_has_a_line_for_every_column(papers):
-    html = papers.ws.lineage("titles", direction="up", columns=True)._repr_html_()
+    html = papers.lineage("titles", direction="up", columns=True)._repr_html_()
     assert {"papers", "source", "titles", "sql, version 1", "id", "title", "year"} <= set(
         texts(html)
     )
@@ -264,8 +256,8 @@ def test_hostile_names_do_no_harm():
 
 
 def test_networkx_gets_nodes_and_edges_by_name(papers):
-    papers.ws.materialize("papers", "SELECT id FROM papers")
-    graph = papers.ws.lineage().to_networkx()
+    papers.materialize("papers", "SELECT id FROM papers")
+    graph = papers.lineage().to_networkx()
     assert set(graph.successors("titles")) == {"first"}
     assert graph.nodes["titles"] == {"kind": "sql", "version": 1}
     assert graph.nodes["source:papers"] == {"kind": "source", "version": None}
@@ -279,13 +271,13 @@ def test_networkx_gets_nodes_and_edges_by_name(papers):
 def test_without_networkx_the_error_says_what_to_do(papers, monkeypatch):
     monkeypatch.setitem(sys.modules, "networkx", None)
     with pytest.raises(jl.ExtensionMissing) as missing:
-        papers.ws.lineage().to_networkx()
+        papers.lineage().to_networkx()
     assert "jammi-lab[networkx]" in str(missing.value)
 
 
 def test_a_flowchart_keeps_a_source_and_a_recipe_of_one_name_apart(papers):
-    papers.ws.materialize("papers", "SELECT id FROM papers")
-    chart = papers.ws.lineage("papers", direction="up").to_mermaid()
+    papers.materialize("papers", "SELECT id FROM papers")
+    chart = papers.lineage("papers", direction="up").to_mermaid()
     assert chart.split("\n") == [
         "flowchart LR",
         '  n0[("papers")]',
@@ -297,10 +289,10 @@ def test_a_flowchart_keeps_a_source_and_a_recipe_of_one_name_apart(papers):
 
 def test_a_wide_table_has_the_edges_of_each_column(lab):
     frame = pa.table({f"c{number}": [number] for number in range(120)})
-    lab.ws.sources.add("wide", frame)
-    lab.ws.materialize("t", "SELECT *, c1 + c2 AS total FROM wide WHERE c3 > 0 ORDER BY c4")
+    lab.sources.add("wide", frame)
+    lab.materialize("t", "SELECT *, c1 + c2 AS total FROM wide WHERE c3 > 0 ORDER BY c4")
     found: dict[str, dict[str, bool]] = {}
-    for edge in lab.ws.lineage("t", columns=True).column_edges:
+    for edge in lab.lineage("t", columns=True).column_edges:
         found.setdefault(edge.derived_column, {})[edge.input_column] = edge.direct
     # c3 decides which rows there are; c4, which only orders them, is told of every column
     others = {"c3": False, "c4": False}
@@ -312,10 +304,10 @@ def test_a_wide_table_has_the_edges_of_each_column(lab):
 
 def test_a_table_of_many_columns_has_no_column_lineage(lab):
     """Bound one by one they took minutes."""
-    lab.ws.sources.add("wide", pa.table({f"c{number}": [number] for number in range(300)}))
-    lab.ws.materialize("t", "SELECT * FROM wide")
-    lab.ws.materialize("u", "SELECT c1, c2 FROM jammi.t")
-    edges = lab.ws.lineage("u", columns=True).column_edges
+    lab.sources.add("wide", pa.table({f"c{number}": [number] for number in range(300)}))
+    lab.materialize("t", "SELECT * FROM wide")
+    lab.materialize("u", "SELECT c1, c2 FROM jammi.t")
+    edges = lab.lineage("u", columns=True).column_edges
     assert {(e.input, e.input_column, e.derived_column) for e in edges} == {
         ("t", "c1", "c1"),
         ("t", "c2", "c2"),

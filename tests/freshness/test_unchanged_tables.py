@@ -27,7 +27,7 @@ def ws(tmp_path):
         (tmp_path / f"{name}.csv").write_text("x\n1\n2\n")
     with jl.open(tmp_path / "lab") as ws:
         for name in ("a", "b"):
-            ws.sources.add(name, str(tmp_path / f"{name}.csv"))
+            ws.sources.add(name, tmp_path / f"{name}.csv")
         ws.materialize("of_a", "SELECT x FROM a")
         ws.materialize("of_b", "SELECT x FROM b")
         ws.materialize("child", "SELECT sum(x) AS x FROM jammi.of_a")
@@ -207,38 +207,36 @@ def _in_order(kind, folder, columns):
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv", "sqlite", "duckdb"])
-def test_columns_that_changed_places_are_another_state(tmp_path, kind):
+def test_columns_that_changed_places_are_another_state(ws, tmp_path, kind):
     _in_order(kind, tmp_path, "abc")
     name = "s.t" if kind in ("sqlite", "duckdb") else "s"
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("s", str(tmp_path / f"s.{kind}"))
-        ws.materialize("all", f"SELECT * FROM {name}")
-        ws.status(deep=True)
-        _in_order(kind, tmp_path, "acb")
-        for _ in range(2):
-            assert isinstance(ws.status(deep=True)["all"].verdict, jl.Stale)
+    ws.sources.add("s", tmp_path / f"s.{kind}")
+    ws.materialize("all", f"SELECT * FROM {name}")
+    ws.status(deep=True)
+    _in_order(kind, tmp_path, "acb")
+    for _ in range(2):
+        assert isinstance(ws.status(deep=True)["all"].verdict, jl.Stale)
 
 
 @pytest.mark.services
-def test_columns_of_a_server_that_changed_places_are_another_state(tmp_path, fresh_postgres_url):
+def test_columns_of_a_server_that_changed_places_are_another_state(ws, fresh_postgres_url):
     """The digests of the rows are by the names of the columns."""
     run_postgres(
         fresh_postgres_url,
         "CREATE TABLE t (a integer, b integer DEFAULT 7, c integer)",
         "INSERT INTO t VALUES (1, 7, 2)",
     )
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("s", fresh_postgres_url)
-        ws.materialize("all", "SELECT * FROM s.t")
-        ws.materialize("one", "SELECT a FROM s.t")
-        ws.status(deep=True)
-        run_postgres(
-            fresh_postgres_url, "ALTER TABLE t DROP b", "ALTER TABLE t ADD b integer DEFAULT 7"
-        )
-        for _ in range(2):
-            status = ws.status(deep=True)
-            assert isinstance(status["all"].verdict, jl.Stale)
-            assert isinstance(status["one"].verdict, jl.Fresh)
+    ws.sources.add("s", fresh_postgres_url)
+    ws.materialize("all", "SELECT * FROM s.t")
+    ws.materialize("one", "SELECT a FROM s.t")
+    ws.status(deep=True)
+    run_postgres(
+        fresh_postgres_url, "ALTER TABLE t DROP b", "ALTER TABLE t ADD b integer DEFAULT 7"
+    )
+    for _ in range(2):
+        status = ws.status(deep=True)
+        assert isinstance(status["all"].verdict, jl.Stale)
+        assert isinstance(status["one"].verdict, jl.Fresh)
 
 
 def test_equal_observations_have_their_columns_and_files_in_the_same_order():

@@ -29,50 +29,50 @@ FRAMES = {
 @pytest.mark.parametrize("kind", FRAMES)
 def test_an_equal_frame_is_fresh_another_one_is_stale_by_the_columns_read(lab, kind):
     make = FRAMES[kind]
-    lab.ws.sources.add("f", make([10, 20]))
-    lab.ws.materialize("ids", "SELECT id FROM f")
-    lab.ws.materialize("vs", "SELECT v FROM f")
-    lab.ws.sources.add("f", make([10, 20]), replace=True)
+    lab.sources.add("f", make([10, 20]))
+    lab.materialize("ids", "SELECT id FROM f")
+    lab.materialize("vs", "SELECT v FROM f")
+    lab.sources.add("f", make([10, 20]), replace=True)
     assert (lab.verdict("ids"), lab.verdict("vs")) == ("fresh", "fresh")
-    lab.ws.sources.add("f", make([10, 21]), replace=True)
-    assert (lab.verdict("ids"), said(lab.ws.staleness("vs"))) == ("fresh", ["advanced f"])
+    lab.sources.add("f", make([10, 21]), replace=True)
+    assert (lab.verdict("ids"), said(lab.staleness("vs"))) == ("fresh", ["advanced f"])
 
 
 def test_a_table_of_a_frame_that_is_gone_is_judged_by_what_the_frame_was_made_from(
     lab,
 ):
     lab.csv("a", "id", "1", "2")
-    lab.ws.materialize("t", "SELECT id FROM a")
-    lab.ws.sources.add("f", lab.ws.table("t").read().arrow())
-    lab.ws.materialize("u", "SELECT id + 1 AS id FROM f")
+    lab.materialize("t", "SELECT id FROM a")
+    lab.sources.add("f", lab.table("t").read().arrow())
+    lab.materialize("u", "SELECT id + 1 AS id FROM f")
     lab.reopen()
     assert lab.verdict("u") == "undecidable"
     lab.csv("a", "id", "1", "2", "3")
-    assert str(lab.ws.staleness("u")).endswith("by way of f ← t")
-    plan = lab.ws.plan()
+    assert str(lab.staleness("u")).endswith("by way of f ← t")
+    plan = lab.plan()
     assert [step.name for step in plan.blocked] == ["u"]
     assert str(plan.blocked[0].reasons[-1]) == "the frame f is not in this kernel; create it again"
-    assert lab.ws.recompute("t").executed == ["t"]
-    assert isinstance(lab.ws.staleness("u"), jl.PossiblyStale)
-    lab.ws.sources.add("f", lab.ws.table("t").read().arrow(), replace=True)
-    assert lab.ws.recompute("u").executed == ["u"]
+    assert lab.recompute("t").executed == ["t"]
+    assert isinstance(lab.staleness("u"), jl.PossiblyStale)
+    lab.sources.add("f", lab.table("t").read().arrow(), replace=True)
+    assert lab.recompute("u").executed == ["u"]
     assert lab.verdict("u") == "fresh"
 
 
 def test_the_frame_of_one_handle_is_absent_in_another(lab):
-    lab.ws.sources.add("f", pl.DataFrame({"id": [1, 2]}))
-    lab.ws.materialize("t", "SELECT id FROM f")
+    lab.sources.add("f", pl.DataFrame({"id": [1, 2]}))
+    lab.materialize("t", "SELECT id FROM f")
     with lab.open() as other:
         assert isinstance(other.staleness("t"), jl.Undecidable)
 
 
 def test_a_removed_frame_has_vanished(lab):
-    lab.ws.sources.add("f", pl.DataFrame({"id": [1, 2]}))
-    lab.ws.materialize("t", "SELECT id FROM f")
-    lab.ws.sources.remove("f")
-    assert said(lab.ws.staleness("t")) == ["vanished f"]
+    lab.sources.add("f", pl.DataFrame({"id": [1, 2]}))
+    lab.materialize("t", "SELECT id FROM f")
+    lab.sources.remove("f")
+    assert said(lab.staleness("t")) == ["vanished f"]
     assert lab.reopen().plan("t").blocked
-    lab.ws.sources.add("f", pl.DataFrame({"id": [1, 2]}))
+    lab.sources.add("f", pl.DataFrame({"id": [1, 2]}))
     assert lab.verdict("t") == "fresh"
     lab.reopen()
     assert lab.verdict("t") == "undecidable"
@@ -80,37 +80,37 @@ def test_a_removed_frame_has_vanished(lab):
 
 def test_a_frame_in_a_variable_of_the_notebook_decides_by_its_content(lab):
     variables: dict[str, object] = {"people": pl.DataFrame({"id": [1, 2]})}
-    lab.ws.frames_from(lambda: variables)
+    lab.frames_from(lambda: variables)
     services_of(lab.ws).materializer.materialize("t", jl.Sql("SELECT id FROM people"), frames=True)
     assert lab.verdict("t") == "fresh"
     variables["people"] = pd.DataFrame({"id": [1, 2]})
     assert lab.verdict("t") == "fresh"
     variables["people"] = pl.DataFrame({"id": [1, 3]})
-    assert said(lab.ws.staleness("t")) == ["advanced people"]
+    assert said(lab.staleness("t")) == ["advanced people"]
     del variables["people"]
-    assert isinstance(lab.ws.staleness("t"), jl.Undecidable)
+    assert isinstance(lab.staleness("t"), jl.Undecidable)
     variables["people"] = 5
-    assert isinstance(lab.ws.staleness("t"), jl.Undecidable)
+    assert isinstance(lab.staleness("t"), jl.Undecidable)
 
 
 def test_a_plan_names_the_frame_that_is_missing_and_does_not_run(lab):
     there, missing = pl.DataFrame({"id": [1, 2]}), pl.DataFrame({"id": [1, 2]})
     variables: dict[str, object] = {"a": there, "b": missing}
-    lab.ws.frames_from(lambda: variables)
+    lab.frames_from(lambda: variables)
     statement = jl.Sql("SELECT id FROM a JOIN b USING (id)")
     services_of(lab.ws).materializer.materialize("t", statement, frames=True)
     variables.update(a=pl.DataFrame({"id": [2, 3]}), b=None)
-    [step] = lab.ws.plan().blocked
+    [step] = lab.plan().blocked
     assert step.name == "t"
     assert str(step.reasons[-1]) == "the frame b is not in this kernel; create it again"
-    assert [row.outcome for row in lab.ws.recompute().steps] == ["blocked"]
+    assert [row.outcome for row in lab.recompute().steps] == ["blocked"]
     variables["b"] = missing
-    assert lab.ws.recompute().executed == ["t"]
+    assert lab.recompute().executed == ["t"]
 
 
 def test_a_source_registered_under_the_name_of_a_variable_is_what_counts(lab):
     variables: dict[str, object] = {"people": pl.DataFrame({"id": [1, 2]})}
-    lab.ws.frames_from(lambda: variables)
+    lab.frames_from(lambda: variables)
     services_of(lab.ws).materializer.materialize("t", jl.Sql("SELECT id FROM people"), frames=True)
     lab.csv("people", "id", "7")
     assert lab.verdict("t") == "stale"
@@ -118,12 +118,12 @@ def test_a_source_registered_under_the_name_of_a_variable_is_what_counts(lab):
 
 def test_a_frame_changed_while_its_rows_are_read_does_not_count(lab):
     frame = pd.DataFrame({"id": range(1000)})
-    lab.ws.sources.add("f", frame)
+    lab.sources.add("f", frame)
 
     def meddle(_: object) -> None:
         frame.loc[0, "id"] = -1
 
-    table = lab.ws.materialize("t", "SELECT id FROM f", progress=meddle)
+    table = lab.materialize("t", "SELECT id FROM f", progress=meddle)
     assert min(table.read().polars()["id"]) == 0
     assert said(table.staleness()) == ["advanced f"]
     frame.loc[0, "id"] = 0
@@ -134,10 +134,10 @@ def test_a_frame_changed_while_its_rows_are_read_does_not_count(lab):
 
 
 def test_what_reads_the_date_is_fresh_until_midnight_and_then_stale(lab):
-    lab.ws.materialize("t", "SELECT current_date AS day")
+    lab.materialize("t", "SELECT current_date AS day")
     assert lab.verdict("t") == "fresh"
     lab.clock.ahead = 24 * 3600
-    verdict = lab.ws.staleness("t")
+    verdict = lab.staleness("t")
     assert said(verdict) == ["advanced current_date"]
     [reason] = verdict.reasons  # type: ignore[union-attr]
     assert isinstance(reason, jl.InputAdvanced)
@@ -153,14 +153,14 @@ def test_what_reads_the_date_is_fresh_until_midnight_and_then_stale(lab):
     "statement", ["SELECT today() AS day", "SELECT 1 AS one WHERE current_date > DATE '2020-01-01'"]
 )
 def test_every_way_to_read_the_date_counts(lab, statement):
-    lab.ws.materialize("t", statement)
+    lab.materialize("t", statement)
     lab.clock.ahead = 24 * 3600
     assert lab.verdict("t") == "stale"
 
 
 def test_a_column_called_like_the_clock_is_a_column(lab):
     lab.parquet("s", current_date=[1])
-    lab.ws.materialize("t", "SELECT current_date FROM s")
+    lab.materialize("t", "SELECT current_date FROM s")
     lab.clock.ahead = 24 * 3600
     assert lab.verdict("t") == "fresh"
 
@@ -168,14 +168,14 @@ def test_a_column_called_like_the_clock_is_a_column(lab):
 def test_another_time_zone_of_the_process_changes_nothing(lab, monkeypatch):
     lab.csv("s", "id,moment", "1,2026-01-01 00:30:00")
     statement = "SELECT current_date AS day, moment::TIMESTAMPTZ AS moment FROM s"
-    lab.ws.materialize("t", statement)
+    lab.materialize("t", statement)
     before = lab.rows("t")
     for zone in ("Pacific/Kiritimati", "Pacific/Pago_Pago"):
         monkeypatch.setenv("TZ", zone)
         time.tzset()
         lab.reopen()
         assert lab.verdict("t") == "fresh"
-        lab.ws.materialize("u", statement, cache="bypass")
+        lab.materialize("u", statement, cache="bypass")
         assert lab.rows("u") == before
     monkeypatch.undo()
     time.tzset()
@@ -186,11 +186,11 @@ def step(t):
 
 
 def test_another_time_zone_of_the_engine_is_another_definition(lab):
-    lab.ws.materialize("t", "SELECT TIMESTAMPTZ '2026-01-01 00:00:00+00' AS at")
-    lab.ws.compute("step", step, inputs="t")
+    lab.materialize("t", "SELECT TIMESTAMPTZ '2026-01-01 00:00:00+00' AS at")
+    lab.compute("step", step, inputs="t")
     lab._settings["engine.timezone"] = "Asia/Tokyo"
     lab.reopen()
-    assert said(lab.ws.staleness("t")) == said(lab.ws.staleness("step")) == ["definition"]
+    assert said(lab.staleness("t")) == said(lab.staleness("step")) == ["definition"]
 
 
 # -- volatile functions ----------------------------------------------------------------------------
@@ -207,21 +207,21 @@ def test_another_time_zone_of_the_engine_is_another_definition(lab):
     ],
 )
 def test_a_volatile_statement_is_undecidable_and_says_by_what(lab, statement, why):
-    lab.ws.materialize("t", statement)
-    verdict = lab.ws.staleness("t")
+    lab.materialize("t", statement)
+    verdict = lab.staleness("t")
     assert isinstance(verdict, jl.Undecidable)
     assert why in str(verdict)
-    assert lab.ws.verify("t") == jl.MatchWithUnpinnedInputs(
-        [a for a in lab.ws.table("t").manifest.anchors if not a.pinned]
+    assert lab.verify("t") == jl.MatchWithUnpinnedInputs(
+        [a for a in lab.table("t").manifest.anchors if not a.pinned]
     )
-    assert lab.ws.lookup(statement) is None
+    assert lab.lookup(statement) is None
 
 
 def test_what_is_certain_of_a_volatile_table_is_told_with_it(lab):
     lab.csv("s", "id", "1")
-    lab.ws.materialize("t", "SELECT id, random() AS r FROM s")
+    lab.materialize("t", "SELECT id, random() AS r FROM s")
     lab.csv("s", "id", "2")
-    verdict = lab.ws.staleness("t")
+    verdict = lab.staleness("t")
     assert isinstance(verdict, jl.Undecidable)
     assert (verdict.known_stale, said(verdict)) == (True, ["advanced s"])
 
@@ -232,27 +232,27 @@ def test_what_is_certain_of_a_volatile_table_is_told_with_it(lab):
 def test_an_anchor_on_a_column_rests_on_that_word_and_says_so(lab):
     path = lab.path("s.csv")
     path.write_text("id,updated\n1,5\n2,6\n")
-    lab.ws.sources.add("s", str(path), anchor="column:updated")
-    table = lab.ws.materialize("t", "SELECT id FROM s")
+    lab.sources.add("s", path, anchor="column:updated")
+    table = lab.materialize("t", "SELECT id FROM s")
     assert table.manifest.anchors[0].method == "column:updated"
     path.write_text("id,updated\n9,5\n2,6\n")
     assert lab.verdict("t") == "fresh"
     path.write_text("id,updated\n9,7\n2,6\n")
-    assert "column:updated" in str(lab.ws.staleness("t"))
+    assert "column:updated" in str(lab.staleness("t"))
 
 
 def test_a_board_does_not_read_what_is_dear_and_says_what_it_would_take(tmp_path):
     lab = Lab(tmp_path, **{"look.scan_bytes": 10})  # type: ignore[arg-type]
     lab.csv("s", "id", *map(str, range(100)))
-    lab.ws.materialize("t", "SELECT id FROM s")
+    lab.materialize("t", "SELECT id FROM s")
     lab.reopen()
     lab.csv("s", "id", *map(str, range(101)))
-    verdict = lab.ws.status()["t"].verdict
+    verdict = lab.status()["t"].verdict
     assert isinstance(verdict, jl.Undecidable)
     assert "would scan" in str(verdict)
-    assert lab.ws.status(deep=True)["t"].verdict == lab.ws.staleness("t")
+    assert lab.status(deep=True)["t"].verdict == lab.staleness("t")
     assert lab.verdict("t") == "stale"
-    lab.ws.close()
+    lab.close()
 
 
 @pytest.mark.parametrize(
@@ -262,29 +262,29 @@ def test_a_board_does_not_unpack_more_than_it_may_read(tmp_path, name, packed):
     lab = Lab(tmp_path, **{"look.scan_bytes": 10_000})
     file = lab.path(name)
     file.write_bytes(packed(b"id\n1\n"))
-    lab.ws.sources.add("s", str(file))
-    lab.ws.materialize("t", "SELECT id FROM s")
+    lab.sources.add("s", file)
+    lab.materialize("t", "SELECT id FROM s")
     file.write_bytes(packed(b"id\n" + b"1\n" * 100_000))
-    verdict = lab.ws.status()["t"].verdict
+    verdict = lab.status()["t"].verdict
     assert isinstance(verdict, jl.Undecidable)
     assert "look.scan_bytes" in str(verdict)
     assert lab.verdict("t") == "stale"
-    lab.ws.close()
+    lab.close()
 
 
 def test_an_input_that_does_not_answer_in_time_is_undecidable(tmp_path):
     lab = Lab(tmp_path, **{"look.timeout_seconds": 0.3})  # type: ignore[arg-type]
     lab.csv("s", "id", "1")
-    lab.ws.materialize("t", "SELECT id FROM s")
+    lab.materialize("t", "SELECT id FROM s")
     pipe = lab.path("pipe")
     os.mkfifo(pipe)
     lab.path("s.csv").unlink()
     pipe.rename(lab.path("s.csv"))  # opening it waits for a writer that never comes
-    verdict = lab.ws.staleness("t")
+    verdict = lab.staleness("t")
     assert verdict != jl.Fresh()
     with open(lab.path("s.csv"), "r+b", buffering=0):  # let the reader go
         pass
-    lab.ws.close()
+    lab.close()
 
 
 # -- manifests -------------------------------------------------------------------------------------
@@ -293,12 +293,12 @@ def test_an_input_that_does_not_answer_in_time_is_undecidable(tmp_path):
 def test_a_manifest_of_a_later_release_makes_its_table_undecidable_and_a_lost_one_changes_nothing(
     lab,
 ):
-    lab.ws.sources.add("f", pa.table({"id": [1, 2]}))
-    table = lab.ws.materialize("t", "SELECT id FROM f")
+    lab.sources.add("f", pa.table({"id": [1, 2]}))
+    table = lab.materialize("t", "SELECT id FROM f")
     file = table.path.with_name(table.path.name.removesuffix(".parquet") + ".materialization.json")
     body = file.read_text()
     file.write_text(body.replace('"manifest_version": 1', '"manifest_version": 99'))
-    verdict = lab.ws.staleness("t")
+    verdict = lab.staleness("t")
     assert isinstance(verdict, jl.Undecidable)
     assert "99" in str(verdict)
     file.unlink()

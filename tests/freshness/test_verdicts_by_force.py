@@ -18,65 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
+from tests.cases import lines
 from tests.sizes import every_case, sized, soak
 
-AGGREGATES = [
-    "first(x)", "last(s)", "any_value(s)", "arbitrary(s)", "mode(g)", "arg_min(id, z)", "arg_max(id, z)", "arg_min(id, z, 2)",
-    "max_by(s, z)", "min(id, z + 1)", "max(s, 2)", "list(id)", "list(id ORDER BY z)", "list(id ORDER BY id)",
-    "list(s ORDER BY s)", "list(DISTINCT z)", "list(DISTINCT z ORDER BY z)", "list(id ORDER BY z, id)", "array_agg(s ORDER BY s DESC)",
-    "list_sort(list(id))", "list_sort(first([x, z]))", "list_sort(arg_min(id, z, 1))", "list_reverse_sort(list(s))",
-    "array_sort(any_value([s, g]))", "list_sort(list([x, z]))", "list_sort(list({'a': x, 'b': s}))", "list_sort(list(z))[1:2]",
-    "list_sort(mode([z]))", "list_sort(list(id)[1:2])", "list_sort(list_transform(list(id), lambda v: v % 3))",
-    "list_sort(list(id) || first([x]))", "list_distinct(list(z ORDER BY z))", "list_distinct(list(z))", "list_aggregate(list(id), 'first')",
-    "list_aggregate(list(id), 'sum')", "list_sum(list(id))", "list_first(list(id ORDER BY z))", "list_unique(list(z))",
-    "string_agg(s, ',')", "string_agg(s, ',' ORDER BY z)", "string_agg(s, ',' ORDER BY s)", "string_agg(DISTINCT g, ',')",
-    "group_concat(s ORDER BY s)", "listagg(g, '-')", "string_agg(f * x, ',' ORDER BY f * x)", "first(f * x ORDER BY f * x)",
-    "first(s ORDER BY z)", "first(s ORDER BY s)", "last(f * x ORDER BY f * x)", "sum(x) FILTER (z > 0)", "list(id) FILTER (z = 0)",
-    "count(DISTINCT s)", "histogram(z)", "histogram(x, [1, 3])", "histogram(x, [z, 3])", "quantile_disc(x, 0.5)",
-    "quantile_disc(x, [0.25, 0.5])", "quantile_cont(x, 0.3)", "median(x)", "mad(x)", "approx_quantile(x, 0.5)", "approx_top_k(s, 2)",
-    "bit_xor(x)", "bitstring_agg(x, 1, 4)", "entropy(z)", "min(f * x)", "max(f * x)", "min(f)", "median(f * x)", "max(to_days(x))::VARCHAR",
-    "min(to_hours(z * 24))::VARCHAR", "json_group_array(id)", "json_group_object(s, id)", "map_from_entries(list((id, s)))",
-    "max([z, x])", "min({'a': z})", "arg_min_null(s, z)", "corr(x, z)", "product(z)", "bool_or(x > 2)", "sum(x ORDER BY z)",
-    "reservoir_quantile(x, 0.5)", "list_sort(list(s), 'DESC')", "len(list(id))", "list_sort(list(i))",
-]  # fmt: skip
-WINDOWS = [
-    "row_number() OVER (ORDER BY z)", "row_number() OVER ()", "rank() OVER (ORDER BY z)", "dense_rank() OVER (ORDER BY z)",
-    "rank(ORDER BY x) OVER (ORDER BY z ROWS 1 PRECEDING)", "cume_dist(ORDER BY x) OVER (ORDER BY z ROWS 1 PRECEDING)",
-    "percent_rank(ORDER BY x) OVER (ORDER BY z ROWS 1 PRECEDING)", "rank(ORDER BY x) OVER (ORDER BY z)",
-    "rank(ORDER BY x) OVER (PARTITION BY z)", "rank(ORDER BY x) OVER (ORDER BY z RANGE 1 PRECEDING)",
-    "rank(ORDER BY x) OVER (ORDER BY z GROUPS 1 PRECEDING)", "percent_rank() OVER (ORDER BY z)", "cume_dist() OVER (ORDER BY z)",
-    "ntile(2) OVER (ORDER BY z)", "ntile(2) OVER (ORDER BY z, id)", "lag(id) OVER (ORDER BY z)", "lead(id, 1, 0) OVER (ORDER BY z)",
-    "list_reverse_sort(lag([id]) OVER (ORDER BY z))", "list_sort(list(id) OVER (ORDER BY z ROWS 1 PRECEDING))",
-    "first_value(id) OVER (PARTITION BY g)", "last_value(id) OVER (ORDER BY z)", "nth_value(id, 2) OVER (ORDER BY z)",
-    "sum(x) OVER (ORDER BY z)", "sum(x) OVER (ORDER BY z ROWS 1 PRECEDING)", "sum(x) OVER (ORDER BY z ROWS UNBOUNDED PRECEDING)",
-    "sum(x) OVER (ORDER BY z GROUPS 1 PRECEDING)", "sum(x) OVER (ORDER BY z RANGE BETWEEN 1 PRECEDING AND CURRENT ROW EXCLUDE CURRENT ROW)",
-    "sum(x) OVER (ORDER BY z RANGE UNBOUNDED PRECEDING EXCLUDE TIES)", "max(x) OVER (PARTITION BY g ORDER BY z)",
-    "list(x) OVER (PARTITION BY z)", "list(x ORDER BY x) OVER (PARTITION BY z)", "count(*) OVER (ORDER BY z ROWS 1 PRECEDING)",
-    "fill(x) OVER (ORDER BY z)", "min(x, 2) OVER (PARTITION BY g)", "string_agg(s, ',' ORDER BY s) OVER (ORDER BY z)",
-    "first(x ORDER BY x) OVER (ORDER BY z ROWS 1 PRECEDING)", "lag(x ORDER BY x) OVER (ORDER BY z)", "median(x) OVER (ORDER BY z)",
-    "row_number(ORDER BY z) OVER ()", "mode(z) OVER (PARTITION BY g)",
-]  # fmt: skip
-OTHERS = [
-    "SELECT * FROM t", "SELECT id FROM t LIMIT 3", "SELECT id, z FROM t ORDER BY z LIMIT 3", "SELECT DISTINCT g FROM t",
-    "SELECT DISTINCT ON (z) z, id FROM t", "SELECT DISTINCT ON (z) z, id FROM t ORDER BY z, id", "SELECT DISTINCT s COLLATE NOCASE AS s FROM t",
-    "SELECT id FROM t ORDER BY s COLLATE NOCASE LIMIT 2", "SELECT s COLLATE NOCASE AS s, count(*) AS n FROM t GROUP BY 1",
-    "SELECT x FROM t UNION SELECT z FROM t", "SELECT f * x AS y FROM t UNION SELECT f FROM t", "SELECT DISTINCT f * x AS y FROM t",
-    "SELECT z FROM t EXCEPT ALL SELECT x FROM t", "SELECT z FROM t INTERSECT SELECT x FROM t", "SELECT round(f) AS r, count(*) AS n FROM t GROUP BY 1",
-    "SELECT ARRAY(SELECT id FROM t) AS l",
-    "SELECT list_sort(ARRAY(SELECT id FROM t)) AS l", "SELECT list_sort(ARRAY(SELECT id FROM t LIMIT 2)) AS l",
-    "SELECT a.id, b.id AS o FROM t a JOIN t b ON a.z = b.z LIMIT 4", "SELECT a.id, b.id AS o FROM t a POSITIONAL JOIN t b",
-    "SELECT a.id, b.id AS o FROM t a ASOF JOIN t b ON a.x >= b.z", "SELECT id FROM t WHERE id = (SELECT max(id) FROM t)",
-    "SELECT id FROM t WHERE id = (SELECT id FROM t LIMIT 1)", "SELECT id, (SELECT first(b.s) FROM t b WHERE b.z = a.z) AS s FROM t a",
-    "SELECT id, (SELECT b.s FROM t b WHERE b.z = a.z ORDER BY b.x LIMIT 1) AS s FROM t a", "SELECT unnest(list(id ORDER BY z)) AS u FROM t",
-    "SELECT * FROM (SELECT * FROM t LIMIT 2)", "SELECT * FROM (SELECT id, row_number() OVER () AS r FROM t) WHERE r < 3",
-    "SELECT id FROM t QUALIFY row_number() OVER (PARTITION BY g ORDER BY z) = 1", "FROM (PIVOT t ON z IN (0, 1) USING first(s) GROUP BY g)",
-    "FROM (PIVOT t ON z IN (0, 1) USING sum(x) GROUP BY g)", "FROM (WITH RECURSIVE r AS (SELECT 1 AS k UNION SELECT k + 1 FROM r, t WHERE k < 3) FROM r)",
-    "SELECT g, min(s), max(s), count(*) FROM t GROUP BY GROUPING SETS ((g), ())", "SELECT id, hash(s) AS h FROM t", "SELECT max(t) AS m FROM t",
-    "SELECT * FROM (SELECT id FROM t ORDER BY z) LIMIT 2", "SELECT sum(id) AS n FROM t WHERE id > 40", "SELECT count(*) AS n FROM t WHERE x = 1",
-    "SELECT min(id) AS a, max(id) AS b FROM t", "SELECT count(*) AS n FROM t WHERE s >= 'm'", "SELECT count(*) AS n FROM t WHERE f IS NULL",
-    "SELECT k, v FROM (FROM t UNPIVOT (v FOR k IN (x, z)))", "SELECT id, generate_subscripts([x, z], 1) AS i FROM t",
-    "SELECT k FROM (SELECT list(id) AS l FROM t), unnest(l) AS u(k)", "SELECT string_split(string_agg(s, ','), ',')[1] AS s FROM t",
-]  # fmt: skip
+AGGREGATES = lines("statements/aggregates.sql")
+WINDOWS = lines("statements/windows.sql")
+OTHERS = lines("statements/others.sql")
 STATEMENTS = [
     *(f"SELECT g, {a} AS r FROM t GROUP BY g" for a in AGGREGATES),
     *(f"SELECT {a} AS r FROM t" for a in AGGREGATES),
@@ -157,7 +104,7 @@ def _bag(table: jl.ResultTable) -> list[str]:
 def _recomputed(folder: Path, location: Path, texts: list[str]) -> list[list[str]]:
     """The rows of each statement over the file as it is, in a workspace of its own."""
     with jl.open(folder) as other:
-        other.sources.add("src", str(location))
+        other.sources.add("src", location)
         rows = [_bag(other.materialize("r", text)) for text in texts]
     shutil.rmtree(folder)
     return rows
@@ -178,7 +125,7 @@ def test_what_is_fresh_is_what_a_computation_gives(tmp_path, kind, seed):
     _write(rows, kind, path)
     fresh = 0
     with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("src", str(path))
+        ws.sources.add("src", path)
         names = [f"r{number}" for number in range(len(texts))]
         for name, text in zip(names, texts, strict=True):
             ws.materialize(name, text)

@@ -45,19 +45,18 @@ def test_what_cannot_be_told_says_why(ws, path):
     assert str(ws.sources["p"].last_seen) == 'unknown: the source was added with anchor="none"'
 
 
-def test_a_list_asks_and_reads_nothing(tmp_path, path, monkeypatch):
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("p", path)
-        ws.materialize("t", "FROM p")
+def test_a_list_asks_and_reads_nothing(ws, path, monkeypatch):
+    ws.sources.add("p", path)
+    ws.materialize("t", "FROM p")
 
-        def refuse(*_, **__):
-            raise AssertionError("a source was asked")
+    def refuse(*_, **__):
+        raise AssertionError("a source was asked")
 
-        for verb in ("tables", "relation", "observe", "check"):
-            monkeypatch.setattr(FileConnector, verb, refuse)
-        assert "digest of the columns" in repr(ws.sources)
-        assert [source.name for source in ws.sources.list()] == ["p"]
-        assert ws.sources["p"].last_seen is not None
+    for verb in ("tables", "relation", "observe", "check"):
+        monkeypatch.setattr(FileConnector, verb, refuse)
+    assert "digest of the columns" in repr(ws.sources)
+    assert [source.name for source in ws.sources.list()] == ["p"]
+    assert ws.sources["p"].last_seen is not None
 
 
 def test_another_source_of_the_name_was_not_seen_yet(ws, path, tmp_path):

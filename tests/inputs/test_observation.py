@@ -146,7 +146,7 @@ def test_a_look_over_many_tables_asks_the_catalog_a_bounded_number_of_times(
     ws, tmp_path, monkeypatch
 ):
     (tmp_path / "s.csv").write_text("id\n1\n")
-    ws.sources.add("s", str(tmp_path / "s.csv"))
+    ws.sources.add("s", tmp_path / "s.csv")
 
     def queries() -> int:
         asked = 0

@@ -9,6 +9,7 @@ from jammi_lab.commands.table import CELL, LINE, OWN_COMMANDS, commands
 from jammi_lab.commands.words import parse_line
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.workspace.workspace import Workspace
+from tests.cases import cases, plain
 
 
 def given(values):
@@ -17,37 +18,11 @@ def given(values):
 
 @pytest.mark.parametrize(
     ("line", "verb", "values"),
-    [
-        ("", "", {}),
-        ("open", "open", {}),
-        (
-            "open 'my lab' --read-only --tenant acme",
-            "open",
-            {"PATH": "my lab", "read_only": True, "tenant": "acme"},
-        ),
-        (
-            "add p 'a b/*.csv' --kind csv --option delim=; header=true",
-            "add",
-            {
-                "NAME": "p",
-                "LOCATION": "a b/*.csv",
-                "kind": "csv",
-                "option": [("delim", ";"), ("header", "true")],
-            },
-        ),
-        ("preview p -n 5", "preview", {"NAME": "p", "limit": 5}),
-        ("preview --limit=5 p", "preview", {"NAME": "p", "limit": 5}),
-        ("preview -n 5 -- -p", "preview", {"NAME": "-p", "limit": 5}),
-        ("plan a b", "plan", {"NAME": ["a", "b"]}),
-        ("recompute --dry-run", "recompute", {"dry_run": True}),
-        ("config cells.limit 7", "config", {"KEY": "cells.limit", "VALUE": "7"}),
-        ("help --limit", "help", {"WORD": "--limit"}),
-        ("help --help", "help", {"WORD": "help"}),
-    ],
+    cases("cells/lines", "line", "verb", "values"),
 )
 def test_a_line_is_a_verb_with_its_words_and_flags(line, verb, values):
     found, parsed = parse_line(line)
-    assert (found.name, given(parsed)) == (verb, values)
+    assert (found.name, plain(given(parsed))) == (verb, values)
 
 
 @pytest.mark.parametrize(
@@ -80,29 +55,12 @@ def test_the_first_line_of_a_cell_is_a_variable_and_flags(line, values):
 
 @pytest.mark.parametrize(
     ("line", "says", "near"),
-    [
-        ("statsu", "Unknown command: %jammi statsu", ("status",)),
-        ("preview", "needs a NAME", ()),
-        ("add p", "needs a LOCATION", ()),
-        ("plan --dry-run", "no flag --dry-run", ()),
-        ("embed a b --as c", "no flag --as", ()),
-        ("recompute --dry-rum", "no flag --dry-rum", ("--dry-run",)),
-        ("preview p -n", "needs a value: N", ()),
-        ("open --catalog ''", "--catalog of %jammi open needs a value: URL", ()),
-        ("preview p -n many", "takes a positive integer, not 'many'", ()),
-        ("preview p -n 0", "takes a positive integer, not '0'", ()),
-        ("preview p -n -4", "takes a positive integer, not '-4'", ()),
-        ("ephemeral opn", "%jammi ephemeral takes open, close or list, not 'opn'", ("open",)),
-        ("sources all", "got an unexpected argument: 'all'", ()),
-        ("status --deep=yes", "takes no value", ()),
-        ("add p x --option delim", "takes key=value, not 'delim'", ()),
-        ("open 'lab", "quotation mark is not closed", ()),
-    ],
+    cases("cells/lines_refused", "line", "says", "near"),
 )
 def test_a_line_that_does_not_fit_is_refused_with_a_hint_or_near_words(line, says, near):
     with pytest.raises(InvalidArgument) as refused:
         parse_line(line)
-    assert says in refused.value.message and refused.value.near == near
+    assert says in refused.value.message and list(refused.value.near) == near
     assert refused.value.hint or "takes" in says
 
 

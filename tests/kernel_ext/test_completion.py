@@ -11,6 +11,7 @@ import pytest
 import jammi_lab as jl
 from jammi_kernel_ext.completion import Completion
 from jammi_kernel_ext.inspection import inspect_reply, inspect_statement
+from tests.cases import cases
 
 
 class Shelf:
@@ -54,8 +55,8 @@ def filled(tmp_path):
     path = tmp_path / "papers.csv"
     path.write_text("id,title,Published Year\n1,a,2020\n")
     with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("papers", str(path))
-        ws.sources.add("my papers", str(path))
+        ws.sources.add("papers", path)
+        ws.sources.add("my papers", path)
         ws.materialize("recent", "SELECT id, title FROM papers")
         ws.materialize("two words", "SELECT 1 AS one")
         yield ws
@@ -81,72 +82,7 @@ def pressed_in(ws):
 
 @pytest.mark.parametrize(
     ("typed", "offered"),
-    [
-        ("%jammi rec|", ["recompute", "recover"]),
-        ("x = %jammi wh|", ["why", "what-if"]),
-        ("%jammi why re|", ["recent"]),
-        ("%jammi preview |", ["recent", "two words", "my papers", "papers"]),
-        ("%jammi recompute recent tw|", ["two words"]),
-        ("%jammi expire recent --k|", ["--keep"]),
-        ("%jammi help pla|", ["plan"]),
-        ("%jammi config cells.|", ["cells.traceback", "cells.limit", "cells.badge"]),
-        ("%jammi ephemeral |", ["open", "close", "list"]),
-        ("%jammi nothing |", []),
-        ("%%jammi --as p|", ["polars", "pandas"]),
-        ("%%jammi -m rec|", ["recent"]),
-        ("%%jammi --ex|", ["--explain"]),
-        ("%%jammi_py name --inputs pap|", ["papers"]),
-        ("%%jammi\nSELECT * FROM pa|", ["papers"]),
-        ("%%jammi\nselect * from jammi.re|", ["jammi.recent"]),
-        ("%%sql\nselect * from jammi.re|", ["jammi.recent"]),
-        ("%%sql -m rec|", ["recent"]),
-        ('%%jammi\nSELECT * FROM "my|', ['"my papers"']),
-        ('%%jammi\nSELECT * FROM jammi."tw|', ['jammi."two words"']),
-        ("%%jammi\nSELECT * FROM papers, jammi.t|", ['jammi."two words"']),
-        ("%%jammi\nSELECT * FROM fra|", ["frame"]),
-        ("%%jammi\nSELECT * FROM jammi_catalog.stat|", ["jammi_catalog.status"]),
-        ("%%jammi\nSELECT p.| FROM papers p", ["p.id", "p.title", 'p."Published Year"']),
-        ("%%jammi\nSELECT recent.ti| FROM jammi.recent", ["recent.title"]),
-        ("%%jammi\nSELECT titl| FROM papers", ["title"]),
-        ("%%jammi\nSELECT publ| FROM papers", ['"Published Year"']),
-        ("%%jammi\nSELECT * FROM papers WHERE y > $ye|", ["$year"]),
-        ("%%jammi\nSELECT * FROM papers WHERE y > $|", ["$year"]),
-        ("%%jammi\nSELECT regexp_extract_al|", ["regexp_extract_all("]),
-        ("%%jammi\nSELECT * FROM papers QUAL|", ["QUALIFY"]),
-        ("%%jammi\nselect * from papers qual|", ["qualify"]),
-        ("%jammi help --l|", ["--limit"]),
-        ("%jammi help jammi_|", ["jammi_py"]),
-        ("%jammi add x pa|", ["papers.csv"]),
-        ("%jammi add x sub/|", ["'sub/a b.csv'", "sub/deep/"]),
-        ("%jammi open su|", ["sub/"]),
-        ("%jammi add x papers.csv --kind par|", ["parquet"]),
-        ("%jammi add x papers.csv --anchor co|", ["content", "column:"]),
-        ("%jammi remove |", ["my papers", "papers"]),
-        ("%jammi plan recent |", ["two words"]),
-        ("%jammi tenant |", ["--none"]),
-        ("%jammi lineage recent --up |", ["--down", "--columns"]),
-        ("%jammi embed v papers --key i|", ["id"]),
-        ("%jammi embed v recent --text id ti|", ["title"]),
-        ("%jammi embed v papers --model has|", ["hashing"]),
-        ("%%jammi --plot b|", ["bar", "box"]),
-        ("%%jammi --plot bar ti|\nSELECT title FROM papers", ["title"]),
-        ("%%jammi -m x --key |\nSELECT 1 FROM papers p", ["id", "title", "Published Year"]),
-        ("%%jammi_py x --inputs papers --key ti|", ["title"]),
-        ("%%jammi_py x --inputs papers\npapers.pol|", ["papers.polars"]),
-        ("%%jammi_py x --inputs papers\nother.pol|", None),
-        (
-            "%%jammi\nWITH first AS (SELECT 1), sec(a) AS MATERIALIZED (SELECT 2) SELECT * FROM se|",
-            ["sec", "search("],
-        ),
-        ("%%jammi\nSELECT * FROM 'su|", ["sub/"]),
-        ("%%jammi\nSELECT * FROM read_csv('sub/a|", ["sub/a b.csv"]),
-        ("%%jammi\nSELECT 'se|", []),
-        ("%%jammi\nSELECT 1 -- se|", []),
-        ("%%jammi\nSELECT 1 /* 'x' se|", []),
-        ("%%jammi\nSELECT 'it''s' AS SELE|", ["SELECT"]),
-        ("print(pap|", None),
-        ("jammi = 1\njam|", None),
-    ],
+    cases("cells/completion", "typed", "offered"),
 )
 def test_what_fits_is_offered(there, typed, offered):
     assert pressed_in(there)(typed) == offered
@@ -158,34 +94,13 @@ def flown(tmp_path_factory):
     folder = tmp_path_factory.mktemp("flown")
     data = Path(__file__).resolve().parents[2] / "notebooks" / "data"
     with jl.open(folder / "lab") as ws:
-        ws.sources.add("weather", str(data / "weather.csv"))
-        ws.sources.add("flights", str(data / "flights" / "*.parquet"))
+        ws.sources.add("weather", data / "weather.csv")
+        ws.sources.add("flights", data / "flights" / "*.parquet")
         ws.materialize("late", "SELECT origin, avg(dep_delay) AS minutes FROM flights GROUP BY 1")
     return folder
 
 
-REVIEWED = [
-    ("SELECT dep|", "dep_delay"),
-    ("SELECT origin, avg(d| FROM flights", "dep_delay"),
-    ("SELECT origin, avg(dep_delay) FROM flights GROUP BY |", "origin"),
-    ("SELECT carrier, origin, avg(dep_delay) FROM flights GROUP BY carrier, |", "origin"),
-    ("SELECT tailnum, avg(dep_delay) AS late FROM flights GROUP BY tailnum ORDER BY |", "late"),
-    ("SELECT tailnum, avg(dep_delay) AS late FROM flights GROUP BY tailnum HAVING |", "late"),
-    ("SELECT tailnum, dest FROM flights ORDER BY tailnum, |", "dest"),
-    ("SELECT * FROM flights f JOIN weather w ON f.|", "f.origin"),
-    ("SELECT * FROM flights f JOIN weather w ON f.origin = w.|", "w.origin"),
-    ("SELECT * FROM flights f JOIN weather w USING (origin, t|", "time_hour"),
-    ("SELECT | FROM jammi.late", "minutes"),
-    ("SELECT * FROM l|", "jammi.late"),
-    ("SELECT * FROM flights |", "WHERE"),
-    ("SELECT origin |", "FROM"),
-    ("SELECT * FROM flights WHERE dep_delay > 5 |", "AND"),
-    ("WITH t AS (SELECT origin, dest AS target FROM flights) SELECT | FROM t", "target"),
-    ("WITH t AS (SELECT * FROM weather) SELECT p| FROM t", "precip"),
-    ("SELECT * FROM (SELECT origin AS place FROM flights) s WHERE s.|", "s.place"),
-    ("SELECT * FROM (SELECT o| FROM flights) s", "origin"),
-    ("SELECT origin, sum(dep_delay) OVER (PARTITION BY | FROM flights", "origin"),
-]
+REVIEWED = cases("cells/completion_reviewed", "typed", "wanted")
 
 
 def test_in_a_wide_table_what_is_meant_is_among_the_first_three(flown):
@@ -248,28 +163,7 @@ def told(ws, code):
 
 @pytest.mark.parametrize(
     ("code", "first"),
-    [
-        ("%%jammi\nSELECT tit|le FROM papers", "title varchar, a column of papers"),
-        (
-            '%%jammi\nSELECT "Published Ye|ar" FROM papers',
-            "Published Year bigint, a column of papers",
-        ),
-        (
-            "%%jammi\nSELECT i|d FROM papers JOIN jammi.recent USING (id)",
-            "id bigint, a column of papers",
-        ),
-        ("%%jammi\nSEL|ECT title FROM papers", ""),
-        ("%%jammi\nSELECT 1 FROM papers WHERE id > $yea|r", None),
-        ("%%jammi -m |x\nSELECT 1", "%%jammi [NAME]"),
-        ("%%jammi_py x --in|puts papers\npapers", "%%jammi_py NAME"),
-        ("%%jammi_py x --inputs papers\nprint|(papers)", None),
-        ("%jammi prev|iew papers", "%jammi preview NAME"),
-        ("%jammi preview pap|ers", "papers"),
-        ("x = 1\nb = %jammi why rec|ent", "recent: fresh"),
-        ("%jammi why noth|ing", ""),
-        ("%jam|mi why recent", None),
-        ("prin|t(1) # jammi", None),
-    ],
+    cases("cells/inspection", "code", "first"),
 )
 def test_shift_tab_tells_columns_verbs_and_names_and_leaves_the_rest_to_python(there, code, first):
     found = told(there, code)

@@ -35,7 +35,7 @@ class Cells:
 
     def __init__(self, lab: Lab) -> None:
         self.lab, self.values = lab, dict[str, Any](ws=lab.ws, __name__="__main__")
-        lab.ws.frames_from(lambda: self.values)
+        lab.frames_from(lambda: self.values)
         self.follower = origins.follower = FrameFollower(self.values)
         origins.take_reads()
         self.number = 0
@@ -65,7 +65,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     yield lab
     origins.follower = None
     origins.take_reads()
-    lab.ws.close()
+    lab.close()
 
 
 @pytest.fixture
@@ -246,10 +246,10 @@ def test_code_of_the_user_does_not_run_when_objects_are_examined(cells):
 
 
 CHANGE = "def change(d): d['x'] = other.x.sum()"
-REBOUND = notebooks("rebound")
+REBOUND = notebooks("frames/rebound")
 """Cells that change `df` by way of a name that holds something harmless at their end."""
 
-IN_PLACE = notebooks("in_place")
+IN_PLACE = notebooks("frames/in_place")
 """Cells in which a library changes `df`, or an array that it is made from."""
 
 

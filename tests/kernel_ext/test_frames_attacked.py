@@ -32,7 +32,7 @@ BASE = [
 ]
 NUMBERS = itertools.count(1)
 """Numbers of cells."""
-HARMLESS = notebooks("harmless")
+HARMLESS = notebooks("frames/harmless")
 """Cells after which `df` does not rest on `other`."""
 
 
@@ -53,7 +53,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     asyncio._set_running_loop(loop)
     origins.follower = None
     origins.take_reads()
-    lab.ws.close()
+    lab.close()
 
 
 @dataclasses.dataclass
@@ -82,7 +82,7 @@ def run(
 ) -> tuple[FrameFollower, dict[str, Any]]:
     """A notebook after the cells, and its variables. `known`: frames that its first cell reads."""
     values: dict[str, Any] = {"ws": lab.ws, "__name__": "__main__"}
-    lab.ws.frames_from(lambda: values)
+    lab.frames_from(lambda: values)
     follower = origins.follower = FrameFollower(values)
     origins.take_reads()
     run_cells(follower, values, [FIRST])
@@ -96,7 +96,7 @@ def run(
 def store(lab: Lab, cells: list[str], frame: str) -> str:
     """The name of a table that is stored from a frame after the cells."""
     follower, _ = run(lab, BASE, cells)
-    name = f"out{len(lab.ws.status())}"
+    name = f"out{len(lab.status())}"
     services_of(lab.ws).materializer.materialize(
         name, Sql(f"SELECT id, x FROM {frame}", None, None), cache="use", progress=None, frames=True
     )
@@ -108,7 +108,7 @@ def store(lab: Lab, cells: list[str], frame: str) -> str:
 def known(lab: Lab) -> dict[str, tuple[Any, FrameOrigin | None]]:
     """The frames `df` and `other` as they are read, and their origins: reading them again for each
     of some hundred attacks costs most of their time."""
-    frames = {name: lab.ws.table(t).pandas() for name, t in (("df", "s0"), ("other", "s1"))}
+    frames = {name: lab.table(t).pandas() for name, t in (("df", "s0"), ("other", "s1"))}
     return {name: (frame, origins.recorded(frame)) for name, frame in frames.items()}
 
 
@@ -130,7 +130,7 @@ def is_found(origin: FrameOrigin) -> bool:
 LISTS = {
     which: {
         what: (what.partition(" → ")[2] or "df", cells)
-        for what, cells in notebooks(f"{which}_attacks").items()
+        for what, cells in notebooks(f"frames/{which}_attacks").items()
     }
     for which in ("first", "second")
 }
@@ -269,7 +269,7 @@ def test_a_frame_that_is_stored_in_the_middle_of_a_cell_is_followed_up_to_there(
         exec(compile(code, "cell", "exec"), values)
     follower.end()
     lab.path("s1.csv").write_text("id,x\n1,500.5\n2,700.0\n")
-    assert isinstance(lab.ws.staleness("out"), jl.Fresh) == (not depends)
+    assert isinstance(lab.staleness("out"), jl.Fresh) == (not depends)
 
 
 def test_what_a_failed_cell_did_not_replace_keeps_its_tables(lab):
@@ -290,7 +290,7 @@ def test_tables_stored_after_an_attack_are_not_fresh(lab, tmp_path, monkeypatch)
     attacks = list(LISTS["first"].items())[:: sized(20, 1)]
     stored = {what: store(lab, cells, frame) for what, (frame, cells) in attacks}
     lab.path("s1.csv").write_text("id,x\n1,500.5\n2,700.0\n")
-    status = lab.ws.status()
+    status = lab.status()
     missed = {
         what: status[name].grounds
         for what, name in stored.items()

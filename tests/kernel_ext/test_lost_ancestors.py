@@ -14,12 +14,12 @@ NAMES = "import jammi_lab, pandas as pd, polars as pl\nws = jammi_lab.get_worksp
 ALONE = "import jammi_kernel_ext as _k\nvars(_k._notebook).pop('frames', None)"
 CSV = "id,year\n1,2020\n2,2021\n3,2022\n"
 
-FOLLOWED = notebooks("followed")
+FOLLOWED = notebooks("frames/followed")
 """Cells that make the frame `out` from the frame `other`."""
 
-CHANGED = notebooks("changed")
+CHANGED = notebooks("frames/changed")
 """Cells that change the frame `df`, read from another table, with what `other` holds."""
-GROUNDED = notebooks("grounded")
+GROUNDED = notebooks("frames/grounded")
 """The same, which are not followed: a ground says so."""
 WAYS = [
     *(("grounded", way) for way in GROUNDED),

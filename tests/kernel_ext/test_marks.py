@@ -23,7 +23,7 @@ from tests.waiting import until
 def lab(tmp_path):
     (tmp_path / "a.csv").write_text("id,x\n1,2\n2,3\n")
     with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("a", str(tmp_path / "a.csv"))
+        ws.sources.add("a", tmp_path / "a.csv")
         ws.materialize("big", "SELECT * FROM a WHERE x > 2")
         ws.materialize("counted", "SELECT count(*) AS n FROM jammi.big")
         yield ws
@@ -138,7 +138,7 @@ def test_a_panel_whose_verdicts_were_fresh_is_marked(lab, service, tmp_path):
 def test_nothing_is_marked_without_its_workspace_or_with_a_stamp_that_is_none(service, tmp_path):
     with jl.open(tmp_path / "elsewhere" / "lab") as ws:
         (tmp_path / "b.csv").write_text("x\n1\n")
-        ws.sources.add("b", str(tmp_path / "b.csv"))
+        ws.sources.add("b", tmp_path / "b.csv")
         ws.materialize("t", "SELECT * FROM b")
         unfound = stamp(ws.table("t"))
         (tmp_path / "b.csv").write_text("x\n2\n")
@@ -155,7 +155,7 @@ def test_a_workspace_that_was_replaced_is_opened_again(service, tmp_path):
     def make(value):
         (tmp_path / "a.csv").write_text(f"x\n{value}\n")
         with jl.open(tmp_path / "lab") as ws:
-            ws.sources.add("a", str(tmp_path / "a.csv"))
+            ws.sources.add("a", tmp_path / "a.csv")
             ws.materialize("t", "SELECT * FROM a")
             return stamp(ws.table("t"))
 

@@ -2,7 +2,6 @@
 
 import pytest
 
-import jammi_lab as jl
 from jammi_kernel_ext import display
 from jammi_lab.workspace.result import Result
 
@@ -90,11 +89,10 @@ def test_what_the_page_asks_the_kernel_answers(rows):
     ]
 
 
-def test_in_a_terminal_the_rows_are_a_table(tmp_path):
-    with jl.open(tmp_path / "lab") as ws:
-        result = ws.sql("SELECT 1 AS a")
-        assert display.view(None, result) is result
-        assert isinstance(display.view(object(), ws.materialize("t", "SELECT 1 AS a")), Result)
+def test_in_a_terminal_the_rows_are_a_table(ws):
+    result = ws.sql("SELECT 1 AS a")
+    assert display.view(None, result) is result
+    assert isinstance(display.view(object(), ws.materialize("t", "SELECT 1 AS a")), Result)
 
 
 @pytest.mark.parametrize(

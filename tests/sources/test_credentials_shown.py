@@ -13,6 +13,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.errors import JammiError, StatementNotAllowed, mask_credentials
+from tests.cases import cases
 from tests.inside import services_of
 from tests.services.stores import bucket_of, parquet_bytes, web_server, without_aws
 
@@ -322,27 +323,7 @@ def test_of_a_catalog_that_cannot_be_opened(tmp_path, address):
 
 @pytest.mark.parametrize(
     ("address", "more"),
-    [
-        ("postgresql://me:{}@127.0.0.1:1/x", {}),
-        ("postgresql://me@127.0.0.1:1/x?password={}", {}),
-        ("mysql://me:{}@127.0.0.1:1/x", {}),
-        ("mysql://me:{}@127.0.0.1:port/x", {}),
-        ("mysql://me:{}@[::1/x", {}),
-        ("postgresql://me:{}@127.0.0.1:1/x", {"kind": "iceberg", "options": {"table": "a.b"}}),
-        ("s3://K:{}@bucket/x.parquet", {"options": {"endpoint_url": "http://127.0.0.1:1"}}),
-        (
-            "s3://K:{}@bucket/lake",
-            {"kind": "delta", "options": {"endpoint_url": "http://127.0.0.1:1"}},
-        ),
-        (
-            "s3://K:{}@bucket/lake",
-            {"kind": "iceberg", "options": {"endpoint_url": "http://127.0.0.1:1"}},
-        ),
-        ("http://me:{}@127.0.0.1:1/x.csv", {}),
-        ("http://127.0.0.1:1/x.parquet?access_token={}", {}),
-        ("http://127.0.0.1:port/x.parquet?access_token={}", {}),
-        ("ftp://me:{}@127.0.0.1:1/x.csv", {}),
-    ],
+    cases("sources/addresses_with_credentials", "address", "more"),
 )
 def test_of_a_source_that_cannot_be_reached_whatever_is_behind_the_error(
     ws, monkeypatch, address, more

@@ -139,7 +139,7 @@ class TestWhatItIs:
 class TestState:
     @pytest.mark.parametrize(
         ("kind", "one", "other"),
-        cases("duckdb_values", "kind", "one", "other"),
+        cases("sources/duckdb_values", "kind", "one", "other"),
     )
     def test_a_changed_value_of_any_type_is_seen_and_an_unchanged_one_is_not(
         self, file, kind, one, other

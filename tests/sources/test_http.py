@@ -155,7 +155,7 @@ def test_a_body_that_ends_early_is_no_file(site):
 
 @pytest.mark.parametrize(
     ("typed", "clean", "taken"),
-    cases("http_credentials", "typed", "clean", "taken"),
+    cases("sources/http_credentials", "typed", "clean", "taken"),
 )
 def test_credentials_are_taken_out_of_an_address(typed, clean, taken):
     assert strip_credentials(typed, {}) == (clean, {}, taken)

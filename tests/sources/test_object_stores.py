@@ -346,7 +346,7 @@ def test_an_address_with_parameters_is_refused_without_repeating_them():
 
 @pytest.mark.parametrize(
     ("location", "options", "clean", "taken"),
-    cases("store_credentials", "location", "options", "clean", "taken"),
+    cases("sources/store_credentials", "location", "options", "clean", "taken"),
 )
 def test_credentials_are_taken_out_of_address_and_options(location, options, clean, taken):
     found = strip_credentials(location, options)

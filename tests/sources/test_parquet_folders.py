@@ -44,7 +44,7 @@ def values(ws, column="v"):
 
 @pytest.mark.parametrize(
     ("first", "second", "kind", "expected"),
-    [*((array(*one), array(*two), *more) for one, two, *more in cases("parquet_columns", "first", "second", "kind", "expected")), (pa.array([D("1.2")]), pa.array([D("10.2567")]), "DECIMAL(6,4)", [D("1.2000"), D("10.2567")]), (pa.array([b"x"]), pa.nulls(1), "BLOB", [b"x", None]), (pa.array(["x"]).dictionary_encode(), pa.array(["y"], pa.large_string()), "VARCHAR",
+    [*((array(*one), array(*two), *more) for one, two, *more in cases("sources/parquet_columns", "first", "second", "kind", "expected")), (pa.array([D("1.2")]), pa.array([D("10.2567")]), "DECIMAL(6,4)", [D("1.2000"), D("10.2567")]), (pa.array([b"x"]), pa.nulls(1), "BLOB", [b"x", None]), (pa.array(["x"]).dictionary_encode(), pa.array(["y"], pa.large_string()), "VARCHAR",
          ["x", "y"]), (pa.array([1], pa.timestamp("ms")), pa.array([1], pa.timestamp("us")), "TIMESTAMP",
          [dt.datetime(1970, 1, 1, 0, 0, 0, 1000), dt.datetime(1970, 1, 1, 0, 0, 0, 1)]), (pa.array([[1]], pa.list_(pa.int8())), pa.array([[2**40]]), "BIGINT[]", [[1], [2**40]]), (pa.array([[]], pa.list_(pa.null())), pa.array([["x"]]), "VARCHAR[]", [[], ["x"]]), (pa.array([{"a": 1, "b": 2}]), pa.array([{"b": 3, "a": 4}]),
          "STRUCT(a BIGINT, b BIGINT)", [{"a": 1, "b": 2}, {"a": 4, "b": 3}])],
@@ -72,7 +72,7 @@ def test_the_type_that_was_decided_is_told(ws, tmp_path):
     [
         *(
             (array(*one), array(*two), *more)
-            for one, two, *more in cases("parquet_refused", "first", "second")
+            for one, two, *more in cases("sources/parquet_refused", "first", "second")
         ),
         (pa.array([2**63], pa.uint64()), pa.array([-1])),
         (pa.array([dt.date(2024, 1, 2)]), pa.array([dt.datetime(2024, 1, 2, 13, 30)])),

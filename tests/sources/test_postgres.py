@@ -240,7 +240,7 @@ def test_a_copy_of_the_server_s_files_that_is_put_back_has_another_log_position(
     )
 
 
-@pytest.mark.parametrize(("said", "why"), cases("postgres_views", "said", "why"))
+@pytest.mark.parametrize(("said", "why"), cases("sources/postgres_views", "said", "why"))
 def test_a_view_has_a_state_that_its_rows_tell_or_says_why_not(ws, sql, table, said, why):
     """Another session may see other settings; ours keeps those that it began with."""
     reads = "SELECT current_setting('app.limit', true)"
@@ -405,29 +405,28 @@ def test_a_password_that_is_given_in_another_way_is_used_and_verdicts_go_on(
 
 
 def test_a_wrong_password_is_told_without_it_and_a_right_one_takes_its_place(
-    tmp_path, strict_postgres_url
+    ws, strict_postgres_url
 ):
     parts = urlsplit(strict_postgres_url)
     wrong = urlunsplit(
         parts._replace(netloc=f"{parts.username}:wr0ngwr0ng@{parts.hostname}:{parts.port}")
     )
-    with jammi_lab.open(tmp_path / "ws") as ws:
-        with pytest.raises(SourceUnavailable, match="login failed") as caught:
-            ws.sources.add("crm", wrong)
-        assert (
-            "wr0ng" not in "".join(caught.value.rendered_lines())
-            and len(caught.value.rendered_lines()) <= 5
-        )
-        answers = iter(["wr0ngwr0ng", parts.password])
-        open_address = urlunsplit(
-            parts._replace(netloc=f"{parts.username}@{parts.hostname}:{parts.port}")
-        )
-        ws.sources.add("crm", open_address, secret=lambda: next(answers), check=False)
-        with pytest.raises(SourceUnavailable, match="login failed"):
-            ws.sources["crm"].tables()
-        assert isinstance(ws.sources["crm"].tables(), list), (
-            "a function is asked again when its answer was refused"
-        )
+    with pytest.raises(SourceUnavailable, match="login failed") as caught:
+        ws.sources.add("crm", wrong)
+    assert (
+        "wr0ng" not in "".join(caught.value.rendered_lines())
+        and len(caught.value.rendered_lines()) <= 5
+    )
+    answers = iter(["wr0ngwr0ng", parts.password])
+    open_address = urlunsplit(
+        parts._replace(netloc=f"{parts.username}@{parts.hostname}:{parts.port}")
+    )
+    ws.sources.add("crm", open_address, secret=lambda: next(answers), check=False)
+    with pytest.raises(SourceUnavailable, match="login failed"):
+        ws.sources["crm"].tables()
+    assert isinstance(ws.sources["crm"].tables(), list), (
+        "a function is asked again when its answer was refused"
+    )
 
 
 def test_a_database_that_would_hand_out_credentials_is_refused_and_nothing_of_it_stays(
@@ -457,16 +456,15 @@ def test_columns_that_differ_by_case_alone_are_not_taken_for_one_another(ws, sql
 
 
 def test_what_the_server_takes_before_its_first_row_counts_as_time_that_the_table_took(
-    tmp_path, fresh_postgres_url
+    ws, fresh_postgres_url
 ):
     run_postgres(
         fresh_postgres_url,
         "CREATE VIEW slow AS SELECT g AS id FROM generate_series(1, 3) g, pg_sleep(0.4)",
     )
-    with jammi_lab.open(tmp_path / "ws") as ws:
-        ws.sources.add("crm", fresh_postgres_url, anchor="none")
-        assert ws.materialize("t", "SELECT count(*) AS n FROM crm.slow").manifest.seconds >= 0.4
-        assert ws.plan("t").seconds_at_most >= 0.4
+    ws.sources.add("crm", fresh_postgres_url, anchor="none")
+    assert ws.materialize("t", "SELECT count(*) AS n FROM crm.slow").manifest.seconds >= 0.4
+    assert ws.plan("t").seconds_at_most >= 0.4
 
 
 def test_a_view_has_no_state_while_new_sessions_have_other_settings(ws, sql, table, postgres_url):

@@ -85,7 +85,7 @@ def test_a_table_with_deletes_by_value_is_refused(ws, table):
     assert "compact" in str(caught.value) and "has equality deletes" in doubt(ws)
 
 
-def test_rows_deleted_from_one_partition_leave_the_others(catalog, tmp_path):
+def test_rows_deleted_from_one_partition_leave_the_others(catalog, ws):
     table = catalog.create_table(
         "shop.parts",
         schema=SCHEMA,
@@ -93,7 +93,6 @@ def test_rows_deleted_from_one_partition_leave_the_others(catalog, tmp_path):
     )
     table.append(rows(1, 2, name="mon"))
     table.append(rows(1, 3, name="tue"))
-    with jl.open(tmp_path / "ws") as ws:
-        ws.sources.add("s", folder_of(table))
-        delete_at(table, data_files(table)[1], 1, partition=Record("tue"))
-        assert ids(ws) == [1, 1, 2]
+    ws.sources.add("s", folder_of(table))
+    delete_at(table, data_files(table)[1], 1, partition=Record("tue"))
+    assert ids(ws) == [1, 1, 2]

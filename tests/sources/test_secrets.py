@@ -6,7 +6,6 @@ import keyring
 import keyring.backend
 import pytest
 
-import jammi_lab
 from jammi_lab.core import redaction as scrubbing
 from jammi_lab.core.errors import InvalidArgument, SecretMissing, SourceUnavailable
 from jammi_lab.core.records import SourceRecord
@@ -106,17 +105,16 @@ def test_a_function_that_fails_tells_its_kind_only():
     assert "hunter2000" not in told and not isinstance(caught.value.__context__, ValueError)
 
 
-def test_what_was_typed_is_held_for_its_owner_until_it_is_released(tmp_path):
-    with jammi_lab.open(tmp_path / "ws") as ws:
-        directory, own = services_of(ws).source_directory, record(USER_INPUT, tenant="a")
-        directory.store_credentials(own, Credentials(own, {"password": "of a"}))
-        same = record(USER_INPUT, name="CRM", tenant="a")
-        assert directory.credentials(same)() == ({"password": "of a"}, None)
-        with pytest.raises(SecretMissing):
-            directory.credentials(record(USER_INPUT, tenant="b"))()
-        directory.release(own)
-        with pytest.raises(SecretMissing, match="with a credential, which is not stored"):
-            directory.credentials(own)()
+def test_what_was_typed_is_held_for_its_owner_until_it_is_released(ws):
+    directory, own = services_of(ws).source_directory, record(USER_INPUT, tenant="a")
+    directory.store_credentials(own, Credentials(own, {"password": "of a"}))
+    same = record(USER_INPUT, name="CRM", tenant="a")
+    assert directory.credentials(same)() == ({"password": "of a"}, None)
+    with pytest.raises(SecretMissing):
+        directory.credentials(record(USER_INPUT, tenant="b"))()
+    directory.release(own)
+    with pytest.raises(SecretMissing, match="with a credential, which is not stored"):
+        directory.credentials(own)()
 
 
 @pytest.mark.parametrize("said", ["NAME", "_N1", "keyring:service/user", None])

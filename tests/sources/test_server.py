@@ -409,7 +409,7 @@ def test_one_row_twice_is_not_two_other_rows_twice(server, table, connect):
 
 @pytest.mark.parametrize(
     ("server", "kind", "before", "after", "moves"),
-    cases("server_values", "on", "kind", "before", "after", "moves"),
+    cases("sources/server_values", "on", "kind", "before", "after", "moves"),
     indirect=["server"],
 )
 def test_the_smallest_change_of_a_value_is_seen(server, connect, table, kind, before, after, moves):

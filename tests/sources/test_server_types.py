@@ -134,7 +134,7 @@ def test_an_anchor_of_an_earlier_release_is_compared_as_before():
 
 @pytest.mark.parametrize(
     ("kind", "values"),
-    cases("postgres_texts", "kind", "values"),
+    cases("sources/postgres_texts", "kind", "values"),
 )
 def test_conditions_compare_the_text_that_is_read(postgres, kind, values):
     name = f"{kind}_{postgres.table}" if kind in ("mood", "insensitive") else kind

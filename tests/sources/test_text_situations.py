@@ -52,7 +52,7 @@ def column(*values):
 
 @pytest.mark.parametrize(
     ("values", "kind", "read_as"),
-    cases("text_columns", "values", "kind", "read_as"),
+    cases("sources/text_columns", "values", "kind", "read_as"),
 )
 def test_the_type_of_a_column_holds_all_its_values(read, values, kind, read_as):
     types, rows = read(column(*values))
@@ -70,7 +70,7 @@ def test_the_last_of_many_values_has_its_say(ws, tmp_path, last):
 
 @pytest.mark.parametrize(
     ("data", "options", "rows"),
-    cases("text_dialects", "data", "options", "rows"),
+    cases("sources/text_dialects", "data", "options", "rows"),
 )
 def test_dialects(read, data, options, rows):
     assert plain(read(data, **options)[1]) == rows
@@ -201,7 +201,7 @@ def test_whole_texts_are_rows(ws, tmp_path):
 @pytest.mark.parametrize(
     ("data", "options", "says", "hint"),
     [
-        *cases("text_refused", "data", "options", "says", "hint"),
+        *cases("sources/text_refused", "data", "options", "says", "hint"),
         ("a,v\n1," + "x" * 2_200_000 + "\n", {}, "line 2: the line has 2,2", "max_line_size"),
     ],
 )
@@ -440,7 +440,7 @@ def test_exact_numbers_of_json_have_a_declared_type(read):
 
 @pytest.mark.parametrize(
     ("values", "kind", "read_as"),
-    cases("json_columns", "values", "kind", "read_as"),
+    cases("sources/json_columns", "values", "kind", "read_as"),
 )
 @pytest.mark.parametrize("name", ["a.json", "a.ndjson"])
 def test_types_of_json(read, name, values, kind, read_as):
@@ -502,7 +502,7 @@ def test_records_of_many_different_keys_are_columns(read, kinds):
 
 @pytest.mark.parametrize(
     ("values", "kind", "read_as"),
-    cases("json_nested", "values", "kind", "read_as"),
+    cases("sources/json_nested", "values", "kind", "read_as"),
 )
 def test_nested_values_of_json_are_what_they_are(read, values, kind, read_as):
     """Where `read_as` is None, the JSON itself."""
@@ -521,7 +521,7 @@ def test_equal_keys_of_a_nested_object_are_refused_without_advice_that_is_imposs
 
 @pytest.mark.parametrize(
     ("name", "data", "types", "rows"),
-    cases("text_reported", "name", "data", "types", "rows"),
+    cases("sources/text_reported", "name", "data", "types", "rows"),
 )
 def test_situations_that_are_reported_of_other_readers(read, name, data, types, rows):
     assert plain(read(data, name)) == [types, rows]
@@ -529,7 +529,7 @@ def test_situations_that_are_reported_of_other_readers(read, name, data, types, 
 
 @pytest.mark.parametrize(
     ("data", "options", "rows"),
-    cases("text_options", "data", "options", "rows"),
+    cases("sources/text_options", "data", "options", "rows"),
 )
 def test_situations_that_an_option_reads(read, data, options, rows):
     assert plain(read(data, **options)[1]) == rows
@@ -581,7 +581,9 @@ def test_options_are_part_of_the_state(ws, tmp_path):
     assert ws.sql("FROM jammi.t").fetchall() == [(1.5,)]
 
 
-OPTION_PAIRS = cases("reader_options", "kind", "data", "first", "then", "columns", "rows", "says")
+OPTION_PAIRS = cases(
+    "sources/reader_options", "kind", "data", "first", "then", "columns", "rows", "says"
+)
 
 
 def written(folder, kind, data, encoding):

@@ -40,7 +40,7 @@ DAY, NOON = dt.date(2024, 5, 6), dt.datetime(2024, 5, 6, 12, 30)
 @pytest.mark.parametrize(
     ("cells", "values", "kind"),
     [
-        *cases("workbook_columns", "cells", "values", "kind"),
+        *cases("sources/workbook_columns", "cells", "values", "kind"),
         ([DAY, dt.date(1999, 12, 31)], [DAY, dt.date(1999, 12, 31)], "DATE"),
         ([DAY, NOON], [dt.datetime(2024, 5, 6), NOON], "TIMESTAMP"),
         ([dt.time(6, 15), dt.time(23, 59, 59)], [dt.time(6, 15), dt.time(23, 59, 59)], "TIME"),
@@ -170,7 +170,7 @@ def shifted(sheet):
 
 @pytest.mark.parametrize(
     ("options", "names", "rows"),
-    cases("workbook_parts", "options", "names", "rows"),
+    cases("sources/workbook_parts", "options", "names", "rows"),
 )
 def test_a_part_of_a_sheet_is_chosen(read, options, names, rows):
     """duckdb-excel#49: a title above the table; blank cells of the range stay blank."""
@@ -238,7 +238,7 @@ FAR = 1500
 @pytest.mark.parametrize(
     ("rows", "options", "values"),
     [
-        *cases("workbook_reported", "rows", "options", "values"),
+        *cases("sources/workbook_reported", "rows", "options", "values"),
         pytest.param(
             [["a", "b"], *([1, None] for _ in range(FAR)), [1, "Hello"]],
             None,

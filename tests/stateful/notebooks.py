@@ -91,7 +91,7 @@ class Notebook:
                     if not again:
                         lab.path(f"{words[0]}.csv").write_text(f"id,x\n1,{words[1]}.5\n2,7.0\n")
                         if words[2]:
-                            lab.ws.recompute(words[0])
+                            lab.recompute(words[0])
                 case "restart":
                     lab.reopen()
                     values, follower = new_kernel(lab)
@@ -114,7 +114,7 @@ class Notebook:
 def new_kernel(lab: Lab) -> tuple[dict[str, Any], FrameFollower]:
     """The variables of a kernel that begins, and what follows its frames."""
     values: dict[str, Any] = {"ws": lab.ws, "__name__": "__main__"}
-    lab.ws.frames_from(lambda: values)
+    lab.frames_from(lambda: values)
     follower = FrameFollower(values)
     origins.follower = follower
     origins.take_reads()
@@ -171,8 +171,8 @@ def start(folder: Path, texts: dict[str, str]) -> Lab:
         lab.path(f"{name}.csv").write_text(
             texts.get(name, f"id,x\n1,{len(name)}.0\n2,{ord(name[-1])}.0\n")
         )
-        lab.ws.sources.add(f"{name}_csv", lab.path(f"{name}.csv"))
-        lab.ws.materialize(name, f"SELECT * FROM {name}_csv")
+        lab.sources.add(f"{name}_csv", lab.path(f"{name}.csv"))
+        lab.materialize(name, f"SELECT * FROM {name}_csv")
     return lab
 
 
@@ -185,13 +185,13 @@ def judge(notebook: Notebook, folder: Path) -> Counter[str]:
     kernel, and those after one more restart, where only frames that are no table are missing."""
     first = start(folder / "first", {})
     notebook.run(first)
-    verdicts = {name: first.ws.staleness(name) for name in OUTS}
+    verdicts = {name: first.staleness(name) for name in OUTS}
     stored = {name: rows(first.ws, name) for name in OUTS}
     texts = {name: first.path(f"{name}.csv").read_text() for name in SOURCES}
     first.reopen()
     new_kernel(first)
-    later = {name: first.ws.staleness(name) for name in OUTS}
-    first.ws.close()
+    later = {name: first.staleness(name) for name in OUTS}
+    first.close()
     second = _rows_of(notebook, folder / "second", texts)
     outcomes = Counter[str]()
     for name in OUTS:
@@ -214,5 +214,5 @@ def _rows_of(
     lab = start(folder, texts)
     notebook.run(lab, again=True)
     found = {name: rows(lab.ws, name) for name in OUTS}
-    lab.ws.close()
+    lab.close()
     return found

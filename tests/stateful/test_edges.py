@@ -180,11 +180,11 @@ class History:
         )
 
     def set_up(self, ws: Workspace) -> None:
-        ws.sources.add("spans", str(self.root / "spans.parquet"))
-        ws.sources.add("parts", str(self.root / "parts"))
-        ws.sources.add("keyed", str(self.root / "keyed"))
-        ws.sources.add("lake", str(self.root / "lake"))
-        ws.sources.add("db", str(self.root / "data.sqlite"))
+        ws.sources.add("spans", self.root / "spans.parquet")
+        ws.sources.add("parts", self.root / "parts")
+        ws.sources.add("keyed", self.root / "keyed")
+        ws.sources.add("lake", self.root / "lake")
+        ws.sources.add("db", self.root / "data.sqlite")
         if self.server:
             ws.sources.add("crm", self.server)
 

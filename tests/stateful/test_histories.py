@@ -313,7 +313,7 @@ class Histories(RuleBasedStateMachine):
                 c: [row[i] for row in rows] for i, c in enumerate(("id", "a", "b"))
             }
             self.write(name)
-            self.ws.sources.add(name, str(self.path(name)))
+            self.ws.sources.add(name, self.path(name))
         for name, definition in zip(RECIPES, made, strict=False):
             self.make(name, definition, True, True)
 

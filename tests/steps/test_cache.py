@@ -556,7 +556,7 @@ def test_an_input_that_comes_in_with_the_last_binding_is_not_anchored_on_a_later
     """What is read changes with every try; what was observed only after it was bound must not count
     as known."""
     (tmp_path / "late.csv").write_text("id\n1\n")
-    lab.sources.add("late", str(tmp_path / "late.csv"))
+    lab.sources.add("late", tmp_path / "late.csv")
     producers, turns = services_of(lab).producers, iter(range(100))
     names = ("papers", "late")
 

@@ -56,7 +56,7 @@ def write_texts(path: Path, edited: int) -> None:
 
 def test_an_embedding_is_estimated_from_the_texts_to_encode_on_every_surface(ws, tmp_path):
     write_texts(tmp_path / "texts.parquet", 0)
-    ws.sources.add("texts", str(tmp_path / "texts.parquet"))
+    ws.sources.add("texts", tmp_path / "texts.parquet")
     encoder = Slow()
     full = ws.embed("vectors", "texts", key="id", text="text", model=encoder)
     write_texts(tmp_path / "texts.parquet", 10)
@@ -90,7 +90,7 @@ def test_a_statement_is_estimated_from_the_rows_of_its_inputs(
 ):
     monkeypatch.setattr(estimates, "FIXED_RUN_SECONDS", 0.0)
     pq.write_table(pa.table({"x": range(1000)}), tmp_path / "t.parquet")
-    ws.sources.add("t", str(tmp_path / "t.parquet"))
+    ws.sources.add("t", tmp_path / "t.parquet")
     full = ws.materialize("m", statement)
     pq.write_table(pa.table({"x": range(1, rows + 1)}), tmp_path / "t.parquet")
     expected = full.seconds * (rows / 1000) ** 0.75
@@ -115,7 +115,7 @@ def test_the_part_of_a_run_that_no_row_causes_is_not_scaled():
 def test_the_command_line_prints_the_same_figures(tmp_path):
     (tmp_path / "a.csv").write_text("x\n1\n")
     with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("a", str(tmp_path / "a.csv"))
+        ws.sources.add("a", tmp_path / "a.csv")
         ws.materialize("b", "SELECT x + 1 AS y FROM a")
         (tmp_path / "a.csv").write_text("x\n2\n")
         plan = ws.plan()

@@ -30,14 +30,14 @@ def _no_follower() -> Iterator[None]:
 def lab(tmp_path: Path) -> Iterator[Lab]:
     made = start(tmp_path / "lab", {})
     yield made
-    made.ws.close()
+    made.close()
 
 
 def store(lab: Lab, *cells: str) -> str:
     """What the stored statement reads in place of the frame `a` that the cells make."""
     events = [*(("cell", cell) for cell in cells), ("store", "o0", "a")]
     Notebook(events).run(lab)
-    return lab.ws.recipe("o0").definition.removeprefix("SELECT id, x FROM ")
+    return lab.recipe("o0").definition.removeprefix("SELECT id, x FROM ")
 
 
 @pytest.mark.parametrize(
@@ -52,31 +52,31 @@ def store(lab: Lab, *cells: str) -> str:
 )
 def test_a_statement_over_a_frame_that_is_a_table_reads_the_table(lab, cell):
     assert store(lab, cell) == "jammi.s0 AS a"
-    assert lab.ws.staleness("o0") == jl.Fresh()
+    assert lab.staleness("o0") == jl.Fresh()
     lab.path("s0.csv").write_text("id,x\n1,5.5\n2,6.0\n3,7.0\n")
     lab.reopen()
-    assert str(lab.ws.staleness("o0")).endswith("by way of s0")
-    assert [step.outcome for step in lab.ws.recompute("o0").steps] == ["computed", "computed"]
-    assert lab.ws.table("o0").row_count == 3
-    assert lab.ws.staleness("o0") == jl.Fresh()
+    assert str(lab.staleness("o0")).endswith("by way of s0")
+    assert [step.outcome for step in lab.recompute("o0").steps] == ["computed", "computed"]
+    assert lab.table("o0").row_count == 3
+    assert lab.staleness("o0") == jl.Fresh()
 
 
 def test_columns_of_a_pandas_frame_have_their_types_and_no_nan(lab):
-    lab.ws.materialize("wide", TYPES.replace("FROM s0", "FROM jammi.s0"))
+    lab.materialize("wide", TYPES.replace("FROM s0", "FROM jammi.s0"))
     text = store(lab, "a = ws.table('wide').pandas()")
     assert "CAST(day AS TIMESTAMP) AS day" in text.replace('"', "")
     assert "nullif(x, 'NaN') AS x" in text.replace('"', "")
-    assert [each.label for each in lab.ws.table("o0").inputs] == ["wide"]
-    frame = lab.ws.table("wide").pandas()
+    assert [each.label for each in lab.table("o0").inputs] == ["wide"]
+    frame = lab.table("wide").pandas()
     columns = ", ".join(frame.columns)
-    assert lab.ws.sql(f"SELECT {columns} FROM {text}").pandas().equals(frame)
+    assert lab.sql(f"SELECT {columns} FROM {text}").pandas().equals(frame)
 
 
 @pytest.mark.parametrize(
     "values", ["[1, 2]", "nullif(id, 1)", "x::DECIMAL(30, 2)"], ids=["list", "ids", "decimal"]
 )
 def test_a_pandas_frame_that_sql_would_convert_otherwise_stays_a_frame(lab, values):
-    lab.ws.materialize("odd", f"SELECT id, x, {values} AS v FROM jammi.s0")
+    lab.materialize("odd", f"SELECT id, x, {values} AS v FROM jammi.s0")
     assert store(lab, "a = ws.table('odd').pandas()") == "a"
 
 
@@ -125,22 +125,22 @@ def test_a_frame_that_may_differ_when_the_cells_run_again_stays_a_frame(lab, cel
 
 
 def test_a_frame_is_replaced_wherever_a_statement_names_it(lab):
-    values = {"a": lab.ws.table("s0").arrow(), "b c": lab.ws.table("s1").arrow()}
-    lab.ws.frames_from(lambda: values)
+    values = {"a": lab.table("s0").arrow(), "b c": lab.table("s1").arrow()}
+    lab.frames_from(lambda: values)
     text = 'WITH a2 AS (FROM  "a" ) SELECT q.id, a2.x FROM "b c" AS q JOIN a2 USING (id) WHERE q.id IN (SELECT "a".id FROM "a")'
-    lab.ws._services.materializer.materialize("joined", text, frames=True)
-    assert lab.ws.recipe("joined").definition == (
+    lab._services.materializer.materialize("joined", text, frames=True)
+    assert lab.recipe("joined").definition == (
         "WITH a2 AS (FROM  jammi.s0 AS a ) SELECT q.id, a2.x FROM jammi.s1 AS q JOIN a2 USING (id) "
         'WHERE q.id IN (SELECT "a".id FROM jammi.s0 AS a)'
     )
-    assert {each.name for each in lab.ws.table("joined").inputs} == {"s0", "s1"}
+    assert {each.name for each in lab.table("joined").inputs} == {"s0", "s1"}
 
 
 @pytest.mark.parametrize("form", ["polars", "pandas", "arrow"])
 def test_a_frame_that_a_script_adds_keeps_its_table(lab, form):
     origins.follower = None
-    lab.ws.sources.add("f", getattr(lab.ws.table("s0").read(), form)())
-    lab.ws.materialize("out", "SELECT id FROM f")
-    assert isinstance(lab.ws.staleness("out"), jl.Fresh)
+    lab.sources.add("f", getattr(lab.table("s0").read(), form)())
+    lab.materialize("out", "SELECT id FROM f")
+    assert isinstance(lab.staleness("out"), jl.Fresh)
     lab.path("s0.csv").write_text("id,x\n1,5.5\n")
-    assert str(lab.ws.staleness("out")).endswith("by way of f ← s0")
+    assert str(lab.staleness("out")).endswith("by way of f ← s0")

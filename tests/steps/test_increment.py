@@ -41,8 +41,8 @@ def growing_lab(folder, seed=1, **settings):
 
     add("b1.parquet", "b2.parquet")
     with jl.open(folder / "lab", settings=settings) as ws:
-        ws.sources.add("t", str(folder / "t"))
-        ws.sources.add("small", str(folder / "small.parquet"))
+        ws.sources.add("t", folder / "t")
+        ws.sources.add("small", folder / "small.parquet")
         yield ws, add
 
 
@@ -234,7 +234,7 @@ def test_a_source_that_is_read_otherwise_is_computed_in_full(tmp_path):
         def change():
             add("b3.parquet")
             ws.sources.remove("t")
-            ws.sources.add("t", str(tmp_path / "t"), options={"union_by_name": True})
+            ws.sources.add("t", tmp_path / "t", options={"union_by_name": True})
 
         assert computed_again(ws, INSIDE["group by"], change).increment is None
 
@@ -248,19 +248,18 @@ def test_a_new_file_that_sorts_first_is_an_append_only_where_rows_are_sorted(tmp
 
 
 @pytest.mark.parametrize("new_type", ["int32", "float64"])
-def test_new_files_with_other_types_are_computed_in_full(tmp_path, new_type):
+def test_new_files_with_other_types_are_computed_in_full(ws, tmp_path, new_type):
     (tmp_path / "t").mkdir()
     for name, kind in (("b1", "int64"), ("b2", "int64")):
         pq.write_table(pa.table({"x": pa.array([1, 2], kind)}), tmp_path / "t" / f"{name}.parquet")
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("t", str(tmp_path / "t"))
-        values = pa.array([3, 4]).cast(new_type)
-        manifest = computed_again(
-            ws,
-            "SELECT x, count(*) AS n FROM t GROUP BY x",
-            lambda: pq.write_table(pa.table({"x": values}), tmp_path / "t" / "c.parquet"),
-        )
-        assert manifest.increment is None
+    ws.sources.add("t", tmp_path / "t")
+    values = pa.array([3, 4]).cast(new_type)
+    manifest = computed_again(
+        ws,
+        "SELECT x, count(*) AS n FROM t GROUP BY x",
+        lambda: pq.write_table(pa.table({"x": values}), tmp_path / "t" / "c.parquet"),
+    )
+    assert manifest.increment is None
 
 
 def test_files_in_partition_folders_are_an_append(tmp_path):
@@ -276,17 +275,16 @@ def test_files_in_partition_folders_are_an_append(tmp_path):
         assert manifest.increment.delta == ["day=1/b.parquet", "day=3/a.parquet"]
 
 
-def test_text_files_are_computed_in_full(tmp_path):
+def test_text_files_are_computed_in_full(ws, tmp_path):
     (tmp_path / "t").mkdir()
     (tmp_path / "t" / "a.csv").write_text("day,n\n01/02/2024,1\n")
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("t", str(tmp_path / "t"))
-        manifest = computed_again(
-            ws,
-            "SELECT day, count(*) AS n FROM t GROUP BY day",
-            lambda: (tmp_path / "t" / "b.csv").write_text("day,n\n13/02/2024,1\n"),
-        )
-        assert manifest.increment is None and manifest.input_files == []
+    ws.sources.add("t", tmp_path / "t")
+    manifest = computed_again(
+        ws,
+        "SELECT day, count(*) AS n FROM t GROUP BY day",
+        lambda: (tmp_path / "t" / "b.csv").write_text("day,n\n13/02/2024,1\n"),
+    )
+    assert manifest.increment is None and manifest.input_files == []
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -338,7 +336,7 @@ def test_partial_sums_are_copied_rebuilt_and_removed_with_their_table(tmp_path):
     for folder, has_sources in (("copied", True), ("lab", False)):
         with jl.open(tmp_path / folder) as ws:
             if not has_sources:
-                ws.sources.add("t", str(tmp_path / "t"))
+                ws.sources.add("t", tmp_path / "t")
             assert ws.materialize("it", FLOAT_SUMS).manifest.increment is not None, folder
             assert ws.verify("it", recompute=True) == Match()
             ws.drop("it")

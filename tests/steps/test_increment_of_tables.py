@@ -130,8 +130,8 @@ def growing_lab(folder, kind, seed=1):
         contextlib.closing((Delta if kind == "delta" else Iceberg)(folder, seed)) as table,
         jl.open(folder / "lab") as ws,
     ):
-        ws.sources.add("t", str(table.path))
-        ws.sources.add("small", str(folder / "small.parquet"))
+        ws.sources.add("t", table.path)
+        ws.sources.add("small", folder / "small.parquet")
         yield ws, table
 
 
@@ -201,19 +201,18 @@ def test_a_commit_that_is_no_append_leads_to_a_full_run(tmp_path, kind, change):
         assert is_increment(ws, GROUP_BY, table.append)
 
 
-def test_rows_deleted_by_a_vector_lead_to_a_full_run(tmp_path):
+def test_rows_deleted_by_a_vector_lead_to_a_full_run(ws, tmp_path):
     for _ in range(2):
         rows = pa.table({"g": ["a", "b", "a", "c"], "x": [1, 2, 3, 4]})
         write_deltalake(tmp_path / "t", rows, mode="append")
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("t", str(tmp_path / "t"))
-        statement = "SELECT g, sum(x) AS s FROM t GROUP BY g"
-        assert not is_increment(
-            ws,
-            statement,
-            lambda: write_deltalake(tmp_path / "t", rows, mode="append"),
-            lambda: delete_by_vector(tmp_path / "t", 1),
-        )
+    ws.sources.add("t", tmp_path / "t")
+    statement = "SELECT g, sum(x) AS s FROM t GROUP BY g"
+    assert not is_increment(
+        ws,
+        statement,
+        lambda: write_deltalake(tmp_path / "t", rows, mode="append"),
+        lambda: delete_by_vector(tmp_path / "t", 1),
+    )
 
 
 def test_rows_deleted_beside_a_file_lead_to_a_full_run(tmp_path):
@@ -312,8 +311,8 @@ def test_a_rollback_leads_to_a_full_run(tmp_path, kind):
 @pytest.mark.parametrize("kind", FORMATS)
 def test_sources_that_are_anchored_or_filtered_otherwise_are_computed_in_full(tmp_path, kind):
     with growing_lab(tmp_path, kind) as (ws, table):
-        ws.sources.add("by_column", str(table.path), anchor="column:ts")
-        ws.sources.add("by_tenant", str(table.path), tenant_column="g")
+        ws.sources.add("by_column", table.path, anchor="column:ts")
+        ws.sources.add("by_tenant", table.path, tenant_column="g")
         for name in ("by_column", "by_tenant"):
             statement = GROUP_BY.replace("FROM t ", f"FROM {name} ")
             ws.materialize(name, statement)
@@ -341,19 +340,18 @@ def test_a_file_that_a_scan_names_otherwise_than_the_list_leads_to_a_full_run(
         assert not is_increment(ws, GROUP_BY, table.append)
 
 
-def test_partition_values_with_odd_characters_are_read(tmp_path):
+def test_partition_values_with_odd_characters_are_read(ws, tmp_path):
     values = ["a b", "ä/ö", "50%", "x=y", "it's"]
-    with jl.open(tmp_path / "lab") as ws:
-        for number in range(3):
-            rows = pa.table({"p": values, "x": pa.array(range(number, number + 5), pa.int64())})
-            write_deltalake(tmp_path / "t", rows, mode="append", partition_by=["p"])
-            if number == 0:
-                ws.sources.add("t", str(tmp_path / "t"))
-                ws.materialize("it", "SELECT p, sum(x) AS s FROM t GROUP BY p")
-                continue
-            manifest = ws.materialize("it", "SELECT p, sum(x) AS s FROM t GROUP BY p").manifest
-            assert len(manifest.increment.delta) == 5
-            assert ws.verify("it", recompute=True) == Match()
+    for number in range(3):
+        rows = pa.table({"p": values, "x": pa.array(range(number, number + 5), pa.int64())})
+        write_deltalake(tmp_path / "t", rows, mode="append", partition_by=["p"])
+        if number == 0:
+            ws.sources.add("t", tmp_path / "t")
+            ws.materialize("it", "SELECT p, sum(x) AS s FROM t GROUP BY p")
+            continue
+        manifest = ws.materialize("it", "SELECT p, sum(x) AS s FROM t GROUP BY p").manifest
+        assert len(manifest.increment.delta) == 5
+        assert ws.verify("it", recompute=True) == Match()
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -38,24 +38,20 @@ def rows(expression: str) -> str:
 
 
 @pytest.mark.parametrize("kind", SAME)
-def test_a_key_has_in_the_vectors_the_type_that_it_had(tmp_path, kind):
+def test_a_key_has_in_the_vectors_the_type_that_it_had(ws, kind):
     expression, one = SAME[kind]
-    with jl.open(tmp_path / "ws") as ws:
-        ws.embed("v", rows(expression), key="id", text="body", model="hashing")
-        assert ws.sql("SELECT DISTINCT typeof(key) FROM jammi.v").fetchall() == [(kind,)]
-        assert _comes_back(ws, expression, one)
+    ws.embed("v", rows(expression), key="id", text="body", model="hashing")
+    assert ws.sql("SELECT DISTINCT typeof(key) FROM jammi.v").fetchall() == [(kind,)]
+    assert _comes_back(ws, expression, one)
 
 
 @pytest.mark.parametrize("kind", OTHER)
-def test_a_key_of_a_type_that_arrow_has_not_comes_back_to_its_row(tmp_path, kind):
+def test_a_key_of_a_type_that_arrow_has_not_comes_back_to_its_row(ws, kind):
     expression, stored, one = OTHER[kind]
-    with jl.open(tmp_path / "ws") as ws:
-        assert ws.sql(f"SELECT DISTINCT typeof(id) FROM ({rows(expression)})").fetchall() == [
-            (kind,)
-        ]
-        ws.embed("v", rows(expression), key="id", text="body", model="hashing")
-        assert ws.sql("SELECT DISTINCT typeof(key) FROM jammi.v").fetchall() == [(stored,)]
-        assert _comes_back(ws, expression, one)
+    assert ws.sql(f"SELECT DISTINCT typeof(id) FROM ({rows(expression)})").fetchall() == [(kind,)]
+    ws.embed("v", rows(expression), key="id", text="body", model="hashing")
+    assert ws.sql("SELECT DISTINCT typeof(key) FROM jammi.v").fetchall() == [(stored,)]
+    assert _comes_back(ws, expression, one)
 
 
 def _comes_back(ws: Any, expression: str, one: Any) -> bool:

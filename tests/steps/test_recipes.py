@@ -221,15 +221,15 @@ def docs(tmp_path: Path, nothing_left_behind: None) -> Iterator[Lab]:
     lab.parquet("docs", **DOCS)
     lab.parquet("facts", **FACTS)
     yield lab
-    lab.ws.close()
+    lab.close()
 
 
 def make_inputs(lab: Lab, maker: Maker) -> None:
     """The tables that `it` reads."""
     if "vecs" in maker.reads:
-        lab.ws.embed("vecs", "docs", key="id", text="text", model="hashing")
+        lab.embed("vecs", "docs", key="id", text="text", model="hashing")
     if "graph" in maker.reads:
-        lab.ws.neighbor_graph("graph", "vecs", k=1)
+        lab.neighbor_graph("graph", "vecs", k=1)
 
 
 def make(lab: Lab, maker: Maker, *, run: bool = True) -> Any:
@@ -268,9 +268,9 @@ def agreed(ws: Workspace) -> str:
 @every
 def test_what_nothing_happened_to_is_fresh_also_in_another_kernel(docs, maker):
     assert make(docs, maker).kind == maker.kind
-    assert agreed(docs.ws) == "fresh" and not docs.ws.plan()
+    assert agreed(docs.ws) == "fresh" and not docs.plan()
     docs.reopen()
-    docs.ws.status(deep=True)  # which may import the module of a step
+    docs.status(deep=True)  # which may import the module of a step
     assert agreed(docs.ws) == "fresh"
 
 
@@ -278,7 +278,7 @@ def test_what_nothing_happened_to_is_fresh_also_in_another_kernel(docs, maker):
 def test_an_input_that_moved_is_told_by_every_surface_with_both_anchors(docs, maker):
     make(docs, maker)
     docs.parquet("docs", **DOCS_MOVED)
-    verdict = docs.ws.staleness("it")
+    verdict = docs.staleness("it")
     if "docs" in maker.reads:
         assert agreed(docs.ws) == "stale" and isinstance(verdict, jl.Stale)
         [reason] = verdict.reasons
@@ -292,10 +292,10 @@ def test_an_input_that_moved_is_told_by_every_surface_with_both_anchors(docs, ma
         assert {c.path[-1] for c in verdict.causes} == {"vecs"} and {
             c.reason.input.name for c in verdict.causes
         } == {"docs"}
-        docs.ws.recompute("vecs")
-        assert agreed(docs.ws) == "stale" and "advanced vecs" in said(docs.ws.staleness("it"))
+        docs.recompute("vecs")
+        assert agreed(docs.ws) == "stale" and "advanced vecs" in said(docs.staleness("it"))
     docs.parquet("docs", **DOCS)
-    docs.ws.recompute("vecs") if "vecs" in docs.ws else None
+    docs.recompute("vecs") if "vecs" in docs.ws else None
     assert agreed(docs.ws) in ("fresh", "possibly_stale")
 
 
@@ -343,11 +343,11 @@ PARAMETERS: dict[str, list[Any]] = {
 @pytest.mark.parametrize("kind", PARAMETERS)
 def test_each_parameter_is_part_of_the_definition(docs, kind):
     make_inputs(docs, Maker("", None, 0, 0, ("vecs", "graph")))
-    docs.ws.embed("others", "docs", key="id", text="text", model="hashing", where="id < 4")
+    docs.embed("others", "docs", key="id", text="text", model="hashing", where="id < 4")
     hashes = []
     for value in PARAMETERS[kind]:
-        docs.ws.define("it", value)
-        hashes.append(docs.ws.recipes()["it"].definition_hash)
+        docs.define("it", value)
+        hashes.append(docs.recipes()["it"].definition_hash)
     assert None not in hashes and len(set(hashes)) == len(hashes)
 
 
@@ -355,7 +355,7 @@ def test_each_parameter_is_part_of_the_definition(docs, kind):
 def test_another_definition_makes_it_stale_with_both_hashes(docs, maker):
     was = make(docs, maker).definition_hash
     assert maker.call(DefinedOnly(docs.ws), maker.other).name == "it"
-    verdict = docs.ws.staleness("it")
+    verdict = docs.staleness("it")
     assert agreed(docs.ws) == "stale" and isinstance(verdict, jl.Stale)
     [reason] = verdict.reasons
     assert (
@@ -372,23 +372,23 @@ def test_an_input_that_is_gone_has_vanished(docs, maker):
     make(docs, maker)
     if "docs" in maker.reads:
         docs.path("docs.parquet").unlink()
-        [reason] = docs.ws.staleness("it").reasons  # type: ignore[union-attr]
+        [reason] = docs.staleness("it").reasons  # type: ignore[union-attr]
         assert (
             agreed(docs.ws) == "stale"
             and isinstance(reason, InputVanished)
             and reason.input.name == "docs"
         )
     else:
-        docs.ws.drop("vecs", force=True)
-        assert agreed(docs.ws) == "stale" and "vanished vecs" in said(docs.ws.staleness("it"))
+        docs.drop("vecs", force=True)
+        assert agreed(docs.ws) == "stale" and "vanished vecs" in said(docs.staleness("it"))
 
 
 @every
 def test_an_input_whose_state_cannot_be_told_makes_it_undecidable_and_never_reused(docs, maker):
-    docs.ws.sources.add("docs", str(docs.path("docs.parquet")), anchor="none", replace=True)
+    docs.sources.add("docs", docs.path("docs.parquet"), anchor="none", replace=True)
     table = make(docs, maker)
     assert agreed(docs.ws) == "undecidable"
-    assert "was added with anchor=" in str(docs.ws.staleness("it"))
+    assert "was added with anchor=" in str(docs.staleness("it"))
     if "docs" in maker.reads:
         verified = table.verify()
         assert isinstance(verified, jl.MatchWithUnpinnedInputs) and [
@@ -401,33 +401,31 @@ def test_an_input_whose_state_cannot_be_told_makes_it_undecidable_and_never_reus
 @every
 def test_damaged_bytes_are_damage_and_what_reads_them_is_possibly_stale(docs, maker):
     table = make(docs, maker)
-    docs.ws.materialize("child", "SELECT count(*) AS n FROM jammi.it")
+    docs.materialize("child", "SELECT count(*) AS n FROM jammi.it")
     path = table.path
     bytes_ = bytearray(path.read_bytes())
     bytes_[len(bytes_) // 3] ^= 1
     path.write_bytes(bytes_)
-    assert (
-        isinstance(docs.ws.staleness("it"), Damaged) and docs.verdict("child") == "possibly_stale"
-    )
+    assert isinstance(docs.staleness("it"), Damaged) and docs.verdict("child") == "possibly_stale"
     found = table.verify()
     assert isinstance(found, jl.Mismatch) and found.what == "bytes"
     path.unlink()
-    assert docs.ws.staleness("it") == Damaged(None) and table.verify() == jl.MissingBytes()
-    plan = docs.ws.plan()
+    assert docs.staleness("it") == Damaged(None) and table.verify() == jl.MissingBytes()
+    plan = docs.plan()
     assert "it" in {s.name for s in (plan.certain if maker.ours else plan.blocked)}
 
 
 @every
 def test_a_row_from_before_manifests_is_missing_its_manifest(docs, maker):
     table = make(docs, maker)
-    docs.ws.close()
+    docs.close()
     with catalog(docs.folder) as db:
         db.execute(
             "UPDATE result_tables SET definition_hash = NULL WHERE table_name = ?",
             [table.table_name],
         )
     docs.ws = docs.open()
-    assert docs.ws.staleness("it") == MissingManifest() and agreed(docs.ws) == "missing_manifest"
+    assert docs.staleness("it") == MissingManifest() and agreed(docs.ws) == "missing_manifest"
 
 
 # -- the cache -------------------------------------------------------------------------------------
@@ -445,7 +443,7 @@ def test_the_same_again_is_reused_and_bypass_computes(docs, maker):
     anew = maker.call(docs.ws, maker.one, cache="bypass")
     assert (anew.outcome, anew.version) == ("computed", 2) and anew.table_name != first.table_name
     assert anew.definition_hash == first.definition_hash and {
-        t.table_name for t in docs.ws.tables(definition=first.definition_hash)
+        t.table_name for t in docs.tables(definition=first.definition_hash)
     } >= {
         first.table_name,
         anew.table_name,
@@ -471,11 +469,11 @@ def test_other_inputs_or_another_definition_are_no_hit(docs, maker):
     assert other.outcome == "computed" and other.definition_hash != first.definition_hash
     docs.parquet("docs", **DOCS_MOVED)
     if "vecs" in maker.reads:
-        docs.ws.recompute(["vecs", "graph"] if "graph" in maker.reads else "vecs")
+        docs.recompute(["vecs", "graph"] if "graph" in maker.reads else "vecs")
     assert maker.call(docs.ws, maker.one).outcome == "computed"
     docs.parquet("docs", **DOCS)
     if "vecs" in maker.reads:
-        docs.ws.recompute(["vecs", "graph"] if "graph" in maker.reads else "vecs")
+        docs.recompute(["vecs", "graph"] if "graph" in maker.reads else "vecs")
     found = maker.call(docs.ws, maker.one)
     assert (found.outcome, found.table_name) == ("reused", first.table_name)
 
@@ -502,7 +500,7 @@ def test_killed_before_it_is_published_it_keeps_its_version_and_is_made_by_the_n
     docs, maker, run_python
 ):
     first = make(docs, maker)
-    docs.ws.close()
+    docs.close()
     done = run_python(KILLED, str(docs.folder), str(maker), check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     ws = docs.reopen()
@@ -521,8 +519,8 @@ def test_interrupted_while_it_is_made_it_leaves_nothing_and_the_next_call_comput
     make_inputs(docs, maker)
     with pytest.raises(KeyboardInterrupt):
         maker.call(docs.ws, maker.one, progress=stop)
-    assert "it" not in {r.name for r in docs.ws.recipes()}
-    assert not docs.ws.tables(kind=maker.kind, status="building")
+    assert "it" not in {r.name for r in docs.recipes()}
+    assert not docs.tables(kind=maker.kind, status="building")
     assert not list((docs.folder / "results").rglob("it__*"))
     assert maker.call(docs.ws, maker.one).outcome == "computed"
 
@@ -530,14 +528,14 @@ def test_interrupted_while_it_is_made_it_leaves_nothing_and_the_next_call_comput
 @every
 def test_a_lost_catalog_gets_it_back_from_its_manifest(docs, maker):
     made = make(docs, maker)
-    docs.ws.close()
+    docs.close()
     (docs.folder / "catalog.sqlite3").unlink()
     jl.rebuild(docs.folder)
     docs.ws = docs.open()
     for name in ("docs", "facts"):
-        docs.ws.sources.add(name, str(docs.path(f"{name}.parquet")))
-    docs.ws.status(deep=True)  # which may import the module of a step
-    found = docs.ws.table("it")
+        docs.sources.add(name, docs.path(f"{name}.parquet"))
+    docs.status(deep=True)  # which may import the module of a step
+    found = docs.table("it")
     assert (found.kind, found.table_name) == (maker.kind, made.table_name)
     assert found.verify() == jl.Match() and agreed(docs.ws) == "fresh"
 
@@ -550,13 +548,13 @@ def test_a_plan_makes_it_true_again_from_its_recipe_alone(docs, maker):
     make(docs, maker)
     docs.parquet("docs", **DOCS_MOVED)
     docs.reopen()
-    plan = docs.ws.plan()
+    plan = docs.plan()
     certain, possible = ({s.name for s in part} for part in (plan.certain, plan.possible))
     assert "it" in (certain if "docs" in maker.reads else possible)
     report = plan.apply()
     assert report.deviations == [] and certain <= set(report.executed) <= certain | possible
-    assert agreed(docs.ws) == "fresh" and not docs.ws.plan()
-    made = docs.ws.table("it")
+    assert agreed(docs.ws) == "fresh" and not docs.plan()
+    made = docs.table("it")
     assert (
         made.version == 2 and maker.call(docs.ws, maker.one).table_name == made.table_name
     )  # it says the very same as the verb
@@ -567,9 +565,9 @@ def test_what_was_made_elsewhere_is_a_blocked_step_and_what_reads_it_is_planned_
     docs, maker
 ):
     make(docs, maker)
-    docs.ws.materialize("child", "SELECT sum(docs.id) AS n FROM jammi.it, docs")
+    docs.materialize("child", "SELECT sum(docs.id) AS n FROM jammi.it, docs")
     docs.parquet("docs", **DOCS_MOVED)
-    plan = docs.ws.plan()
+    plan = docs.plan()
     assert [s.name for s in plan.blocked] == ["it"] and "child" in {s.name for s in plan.certain}
     report = plan.apply()
     assert {s.name: s.outcome for s in report.steps} == {
@@ -577,22 +575,22 @@ def test_what_was_made_elsewhere_is_a_blocked_step_and_what_reads_it_is_planned_
         "child": "computed",
     } and report.deviations == []
     assert (
-        docs.rows("child") == [(sum(DOCS_MOVED["id"]) * docs.ws.table("it").row_count,)]
+        docs.rows("child") == [(sum(DOCS_MOVED["id"]) * docs.table("it").row_count,)]
         and docs.verdict("child") == "possibly_stale"
     )
     by = "by job" if maker.kind == "external" else "imported vectors of external"
     assert by in str(plan) and by in str(report)
     with pytest.raises(jl.NotRecomputable):
-        docs.ws.recompute("it")
+        docs.recompute("it")
     assert maker.call(docs.ws, maker.one).outcome == "computed" and docs.verdict("it") == "fresh"
 
 
 @remade
 def test_defined_only_it_is_a_recipe_that_the_next_plan_computes(docs, maker):
     assert make(docs, maker, run=False).newest_version is None
-    assert "it" not in docs.ws and "it" in {r.name for r in docs.ws.recipes()}
-    assert said(docs.ws.staleness("it")) == ["definition"]
-    assert docs.ws.recompute("it").executed[-1] == "it" and agreed(docs.ws) == "fresh"
+    assert "it" not in docs.ws and "it" in {r.name for r in docs.recipes()}
+    assert said(docs.staleness("it")) == ["definition"]
+    assert docs.recompute("it").executed[-1] == "it" and agreed(docs.ws) == "fresh"
     assert maker.call(docs.ws, maker.one).outcome == "reused"
 
 
@@ -601,7 +599,7 @@ def test_stale_inputs_are_made_true_first_when_that_is_asked_for(docs, maker):
     make(docs, maker)
     docs.parquet("docs", **DOCS_MOVED)
     table = maker.call(docs.ws, maker.one, refresh="inputs")
-    assert table.outcome == "computed" and docs.ws.table("vecs").version == 2
+    assert table.outcome == "computed" and docs.table("vecs").version == 2
     assert agreed(docs.ws) == "fresh"
 
 
@@ -611,19 +609,19 @@ def test_stale_inputs_are_made_true_first_when_that_is_asked_for(docs, maker):
 @every
 def test_it_is_found_from_its_source_and_its_events_are_valid(docs, maker):
     make(docs, maker)
-    assert "it" in {e.derived for e in docs.ws.derives_from_closure("docs")}
+    assert "it" in {e.derived for e in docs.derives_from_closure("docs")}
     assert {
-        e.input for e in docs.ws.lineage("it", direction="up", depth=1).edges if e.kind != "model"
+        e.input for e in docs.lineage("it", direction="up", depth=1).edges if e.kind != "model"
     } == set(maker.reads)
     events = [e for e in written(docs) if e["job"]["name"] == "it"]
     assert [e["eventType"] for e in events] == ["START", "COMPLETE"]
     for event in events:
         jsonschema.validate(event, SCHEMA, format_checker=jsonschema.FormatChecker())
         assert len(event["inputs"]) >= len(maker.reads)
-        assert event["job"]["facets"]["jobType"]["jobType"] == docs.ws.table("it").kind.upper()
-    columns = docs.ws.lineage("it", direction="up", depth=1, columns=True).column_edges
+        assert event["job"]["facets"]["jobType"]["jobType"] == docs.table("it").kind.upper()
+    columns = docs.lineage("it", direction="up", depth=1, columns=True).column_edges
     assert {c.derived_column for c in columns} <= {
-        c.name for c in record_of(docs.ws.table("it")).columns
+        c.name for c in record_of(docs.table("it")).columns
     } and columns
 
 

@@ -185,9 +185,7 @@ def test_equal_rows_make_equal_bytes_whatever_the_number_of_threads(tmp_path):
         folder = tmp_path / f"lab{threads}"
         with jl.open(folder, settings={"engine.threads": threads}) as ws:
             ws.materialize("base0", rows)
-            ws.sources.add(
-                "base", str(ws.table("base0").export(tmp_path / f"base{threads}.parquet"))
-            )
+            ws.sources.add("base", ws.table("base0").export(tmp_path / f"base{threads}.parquet"))
             digests.append(
                 {
                     name: ws.materialize(name, s, cache="bypass").manifest.artifact.digest
@@ -204,7 +202,7 @@ def test_equal_rows_make_equal_bytes_however_the_input_is_ordered_when_the_plan_
     digests = set()
     for n, order in enumerate((lines, lines[::-1])):
         (tmp_path / f"in{n}.csv").write_text("k,v\n" + "\n".join(order) + "\n")
-        ws.sources.add(f"in{n}", str(tmp_path / f"in{n}.csv"))
+        ws.sources.add(f"in{n}", tmp_path / f"in{n}.csv")
         digests.add(
             ws.materialize(
                 f"out{n}", f"SELECT k, sum(v) AS s FROM in{n} GROUP BY k"
@@ -219,7 +217,7 @@ def test_with_a_key_one_changed_value_moves_one_columns_digest(ws, tmp_path):
 
     def make():
         path.write_text("id,v,name\n" + "\n".join(lines) + "\n")
-        ws.sources.add("readings", str(path), replace=True)
+        ws.sources.add("readings", path, replace=True)
         table = ws.materialize(
             "out", "SELECT r.id, r.v, r.name FROM readings r JOIN readings s USING (id)", key="id"
         )
@@ -472,7 +470,7 @@ def test_an_input_edited_in_place_with_its_time_restored_is_read_anew(ws, tmp_pa
         )
         os.utime(path, ns=(10**9, 10**9))
         if value == 1:
-            ws.sources.add("p", str(path))
+            ws.sources.add("p", path)
         table = ws.materialize("m", "SELECT max(x) AS m FROM p")
         made.append((table.outcome, table.read().fetchall()))
     assert made == [("computed", [(1,)]), ("computed", [(2,)])]

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import jammi_lab as jl
 from jammi_lab.core.verdicts import Stale
 from jammi_lab.storage.digests import digest_parquet, digest_parquet_stream, parquet_payload
 from jammi_lab.storage.parquet_pages import pages_match_footer
@@ -113,22 +112,21 @@ def shortened(path, chunk):
     )
 
 
-def test_bytes_that_a_lying_footer_does_not_cover_are_seen_to_change(tmp_path):
+def test_bytes_that_a_lying_footer_does_not_cover_are_seen_to_change(ws, tmp_path):
     """The footer says that the chunk ends after its first page; DuckDB reads the second one all the
     same."""
     path = tmp_path / "f.parquet"
-    with jl.open(tmp_path / "ws") as ws:
-        for last in (2999, 77):
-            chunk = two_pages(path, last)
-            shortened(path, chunk)
-            assert duckdb.sql(
-                f"SELECT max_by(n, r) FROM (SELECT n, file_row_number r FROM read_parquet('{path}', file_row_number=true))"
-            ).fetchall() == [(last,)]
-            assert payload(path)["by_column"] is None
-            if last == 2999:
-                ws.sources.add("s", path)
-                ws.materialize("t", "SELECT sum(n) AS n FROM s")
-        assert isinstance(ws.staleness("t"), Stale)
+    for last in (2999, 77):
+        chunk = two_pages(path, last)
+        shortened(path, chunk)
+        assert duckdb.sql(
+            f"SELECT max_by(n, r) FROM (SELECT n, file_row_number r FROM read_parquet('{path}', file_row_number=true))"
+        ).fetchall() == [(last,)]
+        assert payload(path)["by_column"] is None
+        if last == 2999:
+            ws.sources.add("s", path)
+            ws.materialize("t", "SELECT sum(n) AS n FROM s")
+    assert isinstance(ws.staleness("t"), Stale)
 
 
 @pytest.mark.parametrize("lie", ["longer", "fewer values", "begins elsewhere", "rows"])

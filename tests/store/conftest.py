@@ -27,7 +27,7 @@ def papers(tmp_path: Path) -> Path:
 @pytest.fixture
 def lab(ws: Any, papers: Path) -> Any:
     """The workspace with the source `papers`."""
-    ws.sources.add("papers", str(papers))
+    ws.sources.add("papers", papers)
     return ws
 
 

@@ -36,26 +36,24 @@ def test_a_dropped_table_leaves_no_row(tmp_path):
         assert [row.name for row in ws.status() if isinstance(row.verdict, jl.Fresh)] == ["kept"]
 
 
-def test_a_dropped_table_leaves_no_lineage_of_columns(tmp_path):
-    with jl.open(tmp_path / "lab") as ws:
-        ws.materialize("t", "SELECT 1 AS a")
-        child = ws.materialize("child", "SELECT a FROM jammi.t").table_name
-        ws.lineage("child", columns=True)
-        assert "observations" in rows_about(tmp_path / "lab", child)
-        ws.drop("child")
-        assert rows_about(tmp_path / "lab", child) == {}
+def test_a_dropped_table_leaves_no_lineage_of_columns(ws, tmp_path):
+    ws.materialize("t", "SELECT 1 AS a")
+    child = ws.materialize("child", "SELECT a FROM jammi.t").table_name
+    ws.lineage("child", columns=True)
+    assert "observations" in rows_about(tmp_path / "lab", child)
+    ws.drop("child")
+    assert rows_about(tmp_path / "lab", child) == {}
 
 
-def test_a_removed_source_leaves_no_row(tmp_path):
+def test_a_removed_source_leaves_no_row(ws, tmp_path):
     (tmp_path / "p.csv").write_text("a\n1\n")
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("passing", str(tmp_path / "p.csv"))
-        ws.materialize("t", "SELECT a FROM passing")
-        ws.status()
-        ws.drop("t")
-        assert rows_about(tmp_path / "lab", "passing")
-        ws.sources.remove("passing")
-        assert rows_about(tmp_path / "lab", "passing") == {}
+    ws.sources.add("passing", tmp_path / "p.csv")
+    ws.materialize("t", "SELECT a FROM passing")
+    ws.status()
+    ws.drop("t")
+    assert rows_about(tmp_path / "lab", "passing")
+    ws.sources.remove("passing")
+    assert rows_about(tmp_path / "lab", "passing") == {}
 
 
 def test_states_that_inputs_had_do_not_add_up_for_ever(tmp_path, monkeypatch):
@@ -64,7 +62,7 @@ def test_states_that_inputs_had_do_not_add_up_for_ever(tmp_path, monkeypatch):
     data.write_text("a\n0\n")
     counts = []
     with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("p", str(data))
+        ws.sources.add("p", data)
         ws.materialize("t", "SELECT a FROM p")
         for number in range(1, 15):
             data.write_text(f"a\n{number}\n")

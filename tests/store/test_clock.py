@@ -12,24 +12,24 @@ DAY = 86_400.0
 def lab(tmp_path, nothing_left_behind):
     lab = Lab(tmp_path)
     yield lab
-    lab.ws.close()
+    lab.close()
 
 
 @pytest.mark.parametrize("jump", [-DAY, -3.0, DAY, 400 * DAY])
 def test_a_version_made_after_a_jump_of_the_clock_is_the_newest(lab, jump):
     lab.csv("s", "id", "1")
-    first = lab.ws.materialize("t", "SELECT id FROM s")
+    first = lab.materialize("t", "SELECT id FROM s")
     lab.clock.ahead = jump
     lab.csv("s", "id", "2")
     assert lab.verdict("t") == "stale"
-    assert lab.ws.recompute("t").executed == ["t"]
-    second = lab.ws.table("t")
+    assert lab.recompute("t").executed == ["t"]
+    second = lab.table("t")
     assert (second.version, lab.rows("t")) == (2, [(2,)]) and second.table_name != first.table_name
     assert lab.verdict("t") == "fresh"
-    assert all(row.age is not None and row.age >= 0 for row in lab.ws.status())
+    assert all(row.age is not None and row.age >= 0 for row in lab.status())
     lab.clock.ahead = 0.0
     lab.reopen()
-    assert lab.ws.table("t").version == 2 and lab.verdict("t") == "fresh" and not lab.ws.recovery
+    assert lab.table("t").version == 2 and lab.verdict("t") == "fresh" and not lab.recovery
 
 
 def test_tables_are_told_newest_first_as_the_history_has_them_after_any_jumps_of_the_clock(lab):
@@ -57,7 +57,7 @@ def test_tables_are_told_newest_first_as_the_history_has_them_after_any_jumps_of
 @pytest.mark.parametrize("jump", [-DAY, DAY])
 def test_an_edit_that_keeps_size_and_mtime_is_seen_after_a_jump(lab, jump):
     path = lab.csv("s", "id", "1")
-    lab.ws.materialize("t", "SELECT id FROM s")
+    lab.materialize("t", "SELECT id FROM s")
     assert lab.verdict("t") == "fresh"
     lab.clock.ahead = jump
     assert lab.verdict("t") == "fresh"
@@ -70,12 +70,12 @@ def test_a_dead_writers_table_is_settled_by_its_number_and_not_by_the_clock(lab,
 
     lab.csv("s", "id", "1")
     lab.clock.ahead = DAY
-    older = lab.ws.materialize("t", "SELECT id FROM s")
+    older = lab.materialize("t", "SELECT id FROM s")
     lab.clock.ahead = 0.0
     lab.csv("s", "id", "2")
-    lab.ws.recompute("t")
-    lab.ws.close()
+    lab.recompute("t")
+    lab.close()
     unpublish(lab.folder, older.table_name)
     lab.ws = lab.open()
-    assert lab.ws.recovery.failed == [older.table_name]  # begun first, though its clock says later
-    assert lab.ws.table("t").version == 2 and lab.ws.staleness("t") == jl.Fresh()
+    assert lab.recovery.failed == [older.table_name]  # begun first, though its clock says later
+    assert lab.table("t").version == 2 and lab.staleness("t") == jl.Fresh()

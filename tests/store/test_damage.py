@@ -35,7 +35,7 @@ def build(root: Path) -> None:
     (root / "lab").mkdir()
     (root / "lab" / "jammi.toml").write_text("[flight]\nwait_seconds = 5\n")
     with jl.open(root / "lab") as ws:
-        ws.sources.add("papers", str(root / "papers.parquet"))
+        ws.sources.add("papers", root / "papers.parquet")
         for statement in ("SELECT year, count(*) AS n", "SELECT year, 2 * count(*) AS n"):
             ws.materialize("years", f"{statement} FROM papers GROUP BY year", key="year")
         ws.materialize("top", "SELECT * FROM jammi.years WHERE n > $n", params={"n": 1})

@@ -46,29 +46,27 @@ def test_a_workspace_that_can_start_no_thread_is_refused_and_opens_later(
 
 
 def test_a_build_whose_heartbeat_cannot_start_is_refused_and_leaves_no_build(
-    tmp_path, no_threads, monkeypatch
+    ws, no_threads, monkeypatch
 ):
-    with jl.open(tmp_path / "lab") as ws:
-        no_threads("jammi-heartbeat")
-        for _ in range(2):
-            with pytest.raises(jl.ResourceExhausted):
-                ws.materialize("t", "SELECT 1 AS a")
-        monkeypatch.undo()
-        assert ws.materialize("t", "SELECT 1 AS a").outcome == "computed"
+    no_threads("jammi-heartbeat")
+    for _ in range(2):
+        with pytest.raises(jl.ResourceExhausted):
+            ws.materialize("t", "SELECT 1 AS a")
+    monkeypatch.undo()
+    assert ws.materialize("t", "SELECT 1 AS a").outcome == "computed"
 
 
-def test_a_frame_is_not_read_where_arrow_could_start_no_thread(tmp_path, no_threads, monkeypatch):
+def test_a_frame_is_not_read_where_arrow_could_start_no_thread(ws, no_threads, monkeypatch):
     """DuckDB would wait for that thread for ever."""
-    with jl.open(tmp_path / "lab") as ws:
-        ws.mutable.create("m", {"k": "int64", "v": "string"}, primary_key="k")
-        ws.sql("INSERT INTO mutable.m VALUES (1, 'a')")
-        scratch_duckdb._start_arrow_threads.cache_clear()
-        no_threads("jammi-arrow")
-        for statement in ("UPDATE mutable.m SET v = 'b'", "FROM mutable.m"):
-            with pytest.raises(jl.ResourceExhausted, match="No more threads can be started"):
-                ws.sql(statement).fetchall()
-        monkeypatch.undo()
-        assert ws.sql("FROM mutable.m").fetchall() == [(1, "a")]
+    ws.mutable.create("m", {"k": "int64", "v": "string"}, primary_key="k")
+    ws.sql("INSERT INTO mutable.m VALUES (1, 'a')")
+    scratch_duckdb._start_arrow_threads.cache_clear()
+    no_threads("jammi-arrow")
+    for statement in ("UPDATE mutable.m SET v = 'b'", "FROM mutable.m"):
+        with pytest.raises(jl.ResourceExhausted, match="No more threads can be started"):
+            ws.sql(statement).fetchall()
+    monkeypatch.undo()
+    assert ws.sql("FROM mutable.m").fetchall() == [(1, "a")]
 
 
 def test_nor_is_it_where_others_took_the_last_threads_meanwhile(monkeypatch):
@@ -117,19 +115,18 @@ def test_nor_is_it_in_a_forked_child_which_has_none_of_the_threads(tmp_path, no_
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_sessions_and_forms_say_that_no_thread_can_be_started(tmp_path, no_threads, monkeypatch):
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("a", pa.table({"x": [1]}))
-        ws.materialize("t", "SELECT x FROM a")
-        lineage = ws.lineage()
-        with ws.tenant("acme"), ws.ephemeral() as session:
-            session.create("p", {"id": "int64"}, primary_key="id")
-            thread_pool.idle_workers.clear()
-            no_threads("jammi")
-            for act in (lambda: repr(lineage), lambda: session.sql("p", "FROM {table}").fetchall()):
-                with pytest.raises(jl.ResourceExhausted, match="No more threads can be started"):
-                    act()
-            monkeypatch.undo()
+def test_sessions_and_forms_say_that_no_thread_can_be_started(ws, no_threads, monkeypatch):
+    ws.sources.add("a", pa.table({"x": [1]}))
+    ws.materialize("t", "SELECT x FROM a")
+    lineage = ws.lineage()
+    with ws.tenant("acme"), ws.ephemeral() as session:
+        session.create("p", {"id": "int64"}, primary_key="id")
+        thread_pool.idle_workers.clear()
+        no_threads("jammi")
+        for act in (lambda: repr(lineage), lambda: session.sql("p", "FROM {table}").fetchall()):
+            with pytest.raises(jl.ResourceExhausted, match="No more threads can be started"):
+                act()
+        monkeypatch.undo()
 
 
 @pytest.mark.parametrize(
@@ -141,7 +138,7 @@ def test_sessions_and_forms_say_that_no_thread_can_be_started(tmp_path, no_threa
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_want_of_memory_is_not_said_of_the_data(tmp_path, monkeypatch, claim):
+def test_want_of_memory_is_not_said_of_the_data(ws, monkeypatch, claim):
     """The reader made that of what a library raised."""
 
     def fail(*_):
@@ -150,17 +147,16 @@ def test_want_of_memory_is_not_said_of_the_data(tmp_path, monkeypatch, claim):
         except pa.ArrowException:
             raise claim from None
 
-    with jl.open(tmp_path / "lab") as ws:
-        monkeypatch.setattr(Tables, "from_versions", fail)
-        with pytest.raises(jl.ResourceExhausted, match="Memory is exhausted"):
+    monkeypatch.setattr(Tables, "from_versions", fail)
+    with pytest.raises(jl.ResourceExhausted, match="Memory is exhausted"):
+        ws.tables()
+    again = type(claim)(claim.message)
+    monkeypatch.setattr(Tables, "from_versions", lambda *_: (_ for _ in ()).throw(again))
+    with pytest.raises(type(claim)):
+        try:
+            raise MemoryError
+        except MemoryError:  # older than the call
             ws.tables()
-        again = type(claim)(claim.message)
-        monkeypatch.setattr(Tables, "from_versions", lambda *_: (_ for _ in ()).throw(again))
-        with pytest.raises(type(claim)):
-            try:
-                raise MemoryError
-            except MemoryError:  # older than the call
-                ws.tables()
 
 
 @pytest.mark.parametrize(
@@ -216,14 +212,13 @@ class PanicException(BaseException):
         ),
     ],
 )
-def test_whatever_runs_out_of_threads_is_one_error(tmp_path, monkeypatch, error):
+def test_whatever_runs_out_of_threads_is_one_error(ws, monkeypatch, error):
     def fail(*_):
         raise error
 
-    with jl.open(tmp_path / "lab") as ws:
-        monkeypatch.setattr(Tables, "from_versions", fail)
-        with pytest.raises(jl.ResourceExhausted, match="No more threads can be started"):
-            ws.tables()
+    monkeypatch.setattr(Tables, "from_versions", fail)
+    with pytest.raises(jl.ResourceExhausted, match="No more threads can be started"):
+        ws.tables()
 
 
 @pytest.mark.parametrize(
@@ -249,9 +244,9 @@ def test_words_in_rows_and_names_tell_nothing_of_the_machine(tmp_path, line):
             lambda: ws.sql(f'SELECT "{line}" FROM log'),
             lambda: ws.materialize("lines", "SELECT line FROM log", key="line"),
             lambda: ws.mutable["seen"].insert(log),
-            lambda: ws.sources.add("gone", str(tmp_path / line)),
+            lambda: ws.sources.add("gone", tmp_path / line),
             lambda: ws.sources.add(
-                "typed", str(tmp_path / "log.csv"), options={"types": {"line": "INTEGER"}}
+                "typed", tmp_path / "log.csv", options={"types": {"line": "INTEGER"}}
             ),
         ]
         for number, act in enumerate(acts):

@@ -20,7 +20,7 @@ def write() -> None:
         papers = Path(folder) / "papers.csv"
         papers.write_text("id,title,year\n1,Graphs,2020\n2,Trees,2021\n")
         with jl.open(Path(folder) / "lab") as ws:
-            ws.sources.add("papers", str(papers))
+            ws.sources.add("papers", papers)
             ws.materialize("titles", "SELECT id, title, year FROM papers", key="id")
             ws.materialize("years", "SELECT DISTINCT year FROM jammi.titles")
         shutil.rmtree(FIXTURE, ignore_errors=True)

@@ -174,7 +174,7 @@ def test_a_folder_that_may_not_be_written_is_read_only(lab, fault):
 def test_a_conversion_error_midway_leaves_failed_and_no_files(lab, folder, tmp_path):
     with open(tmp_path / "big.csv", "w") as file:
         file.write("x\n" + "1\n" * 400_000 + "oops\n")
-    lab.sources.add("big", str(tmp_path / "big.csv"))
+    lab.sources.add("big", tmp_path / "big.csv")
     with pytest.raises(SqlError):
         lab.materialize("numbers", "SELECT CAST(x AS INTEGER) AS x FROM big")
     [name] = statuses(folder)

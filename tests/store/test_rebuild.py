@@ -26,7 +26,7 @@ def _build(folder):
     papers = folder / "papers.csv"
     papers.write_text(PAPERS)
     with jl.open(folder / "lab") as lab:
-        lab.sources.add("papers", str(papers))
+        lab.sources.add("papers", papers)
         lab.materialize("venues", VENUES, key="venue")
         papers.write_text(PAPERS + "4,b,2024\n")
         lab.materialize("venues", VENUES, key="venue")
@@ -51,7 +51,7 @@ def papers(tmp_path):
 @pytest.fixture
 def lab(ws, papers):
     if "papers" not in ws.sources:
-        ws.sources.add("papers", str(papers))
+        ws.sources.add("papers", papers)
     return ws
 
 
@@ -95,7 +95,7 @@ def damage(folder):
 
 def back(folder, papers):
     ws = jl.open(folder)
-    ws.sources.add("papers", str(papers))
+    ws.sources.add("papers", papers)
     return ws
 
 
@@ -145,7 +145,7 @@ def test_before_its_sources_are_back_a_rebuilt_table_is_not_fresh(lab, made, fol
     jl.rebuild(folder)
     with jl.open(folder) as again:
         assert str(again.staleness("venues")) == "stale: papers is gone"
-        again.sources.add("papers", str(papers))
+        again.sources.add("papers", papers)
         assert str(again.staleness("venues")) == "fresh"
         papers.write_text(PAPERS)
         assert "papers changed" in str(again.staleness("venues"))

@@ -893,16 +893,15 @@ def test_a_deep_check_tells_of_each_table_that_it_has_read(lab):
     ]
 
 
-def test_an_expired_version_goes_at_once_without_a_garbage_collection(tmp_path):
-    with jl.open(tmp_path / "lab") as ws:
-        ws.materialize("a", "SELECT 1 AS x")
-        gc.disable()
-        try:
-            ws.materialize("b", "SELECT x FROM jammi.a")
-            ws.materialize("a", "SELECT 2 AS x")
-            ws.recompute()
-            before = ws.table("a", 1).path
-            ws.expire("a", keep=1)
-        finally:
-            gc.enable()
-        assert not before.exists()
+def test_an_expired_version_goes_at_once_without_a_garbage_collection(ws):
+    ws.materialize("a", "SELECT 1 AS x")
+    gc.disable()
+    try:
+        ws.materialize("b", "SELECT x FROM jammi.a")
+        ws.materialize("a", "SELECT 2 AS x")
+        ws.recompute()
+        before = ws.table("a", 1).path
+        ws.expire("a", keep=1)
+    finally:
+        gc.enable()
+    assert not before.exists()

@@ -46,41 +46,37 @@ def test_a_failure_is_said_in_the_system_s_words_and_names_no_temporary_file(num
 
 
 def test_a_table_whose_files_cannot_be_removed_is_dropped_and_its_files_go_with_the_next_one(
-    tmp_path, monkeypatch
+    ws, monkeypatch
 ):
-    with jl.open(tmp_path / "ws") as ws:
-        file = ws.materialize("one", "SELECT 1 AS a").path
-        ws.materialize("two", "SELECT 2 AS a")
-        with monkeypatch.context() as patch:
-            patch.setattr("jammi_lab.store.removal.remove_table_files", denied)
-            with pytest.raises(
-                WorkspaceReadOnly,
-                match="is dropped, but its files cannot be removed: Permission denied",
-            ) as caught:
-                ws.drop("one")
-        assert (
-            "the workspace is reopened" in caught.value.hint and "one" not in ws and file.exists()
-        )
-        ws.drop("two")
-        assert not file.exists()
+    file = ws.materialize("one", "SELECT 1 AS a").path
+    ws.materialize("two", "SELECT 2 AS a")
+    with monkeypatch.context() as patch:
+        patch.setattr("jammi_lab.store.removal.remove_table_files", denied)
+        with pytest.raises(
+            WorkspaceReadOnly,
+            match="is dropped, but its files cannot be removed: Permission denied",
+        ) as caught:
+            ws.drop("one")
+    assert "the workspace is reopened" in caught.value.hint and "one" not in ws and file.exists()
+    ws.drop("two")
+    assert not file.exists()
 
 
 def test_a_folder_in_the_place_of_a_table_s_file_is_named_when_the_table_is_dropped_and_the_rest_goes_when_it_is_moved(
-    tmp_path,
+    ws,
 ):
-    with jl.open(tmp_path / "ws") as ws:
-        file = ws.materialize("one", "SELECT 1 AS a").path
-        ws.materialize("two", "SELECT 2 AS a")
-        file.unlink()
-        file.mkdir()
-        with pytest.raises(
-            WorkspaceReadOnly, match="one of its files is not a regular file: Is a directory"
-        ) as caught:
-            ws.drop("one")
-        assert "Move it elsewhere" in caught.value.hint and "one" not in ws
-        file.rmdir()
-        ws.drop("two")
-        assert not any(file.parent.iterdir())
+    file = ws.materialize("one", "SELECT 1 AS a").path
+    ws.materialize("two", "SELECT 2 AS a")
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(
+        WorkspaceReadOnly, match="one of its files is not a regular file: Is a directory"
+    ) as caught:
+        ws.drop("one")
+    assert "Move it elsewhere" in caught.value.hint and "one" not in ws
+    file.rmdir()
+    ws.drop("two")
+    assert not any(file.parent.iterdir())
 
 
 @pytest.mark.parametrize("letter", ["x", "é"])
@@ -102,19 +98,18 @@ def denied(*_):
     "step", ["pathlib.Path.is_dir", "jammi_lab.workspace.export.AtomicFile.commit"]
 )
 @pytest.mark.parametrize("name", ["t.parquet", "t.csv", "t.arrow"])
-def test_an_export_to_where_one_may_not_write_says_what_to_do(tmp_path, monkeypatch, name, step):
-    with jl.open(tmp_path / "ws") as ws:
-        table = ws.materialize("t", "SELECT 1 AS a")
-        with (
-            monkeypatch.context() as patch,
-            pytest.raises(
-                jl.InvalidArgument, match="cannot be written: Permission denied"
-            ) as caught,
-        ):
-            patch.setattr(step, denied)
-            table.export(tmp_path / name)
-        assert (
-            "a folder where you have write permission" in caught.value.hint
-            and not (tmp_path / name).exists()
-        )
-        assert table.export(tmp_path / name).exists()
+def test_an_export_to_where_one_may_not_write_says_what_to_do(
+    ws, tmp_path, monkeypatch, name, step
+):
+    table = ws.materialize("t", "SELECT 1 AS a")
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(jl.InvalidArgument, match="cannot be written: Permission denied") as caught,
+    ):
+        patch.setattr(step, denied)
+        table.export(tmp_path / name)
+    assert (
+        "a folder where you have write permission" in caught.value.hint
+        and not (tmp_path / name).exists()
+    )
+    assert table.export(tmp_path / name).exists()

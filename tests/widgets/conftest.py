@@ -11,8 +11,8 @@ def _build(folder):
     (folder / "papers.csv").write_text("id,title,year,venue\n1,a,2020,X\n2,b,2021,Y\n3,c,2022,X\n")
     (folder / "notes.csv").write_text("id,note\n1,hi\n")
     with jl.open(folder / "lab") as ws:
-        ws.sources.add("papers", str(folder / "papers.csv"))
-        ws.sources.add("notes", str(folder / "notes.csv"))
+        ws.sources.add("papers", folder / "papers.csv")
+        ws.sources.add("notes", folder / "notes.csv")
         ws.materialize("recent", "SELECT * FROM papers WHERE year > 2020", key="id")
         ws.materialize("venues", "SELECT venue, count(*) AS n FROM jammi.recent GROUP BY ALL")
         ws.materialize("noted", "SELECT p.id, title, note FROM papers p LEFT JOIN notes USING (id)")
@@ -48,7 +48,7 @@ def edited(papers):
 def lab(tmp_path, things):
     """Vectors of the titles in the file `things`."""
     with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("things", str(things))
+        ws.sources.add("things", things)
         ws.embed("v", "things", key="id", text="title", model="hashing")
         yield ws
 

@@ -12,7 +12,7 @@ def prices(ws, tmp_path):
     """Two versions of a table: in the second a price changed, one row came, one went."""
     path = tmp_path / "prices.csv"
     path.write_text("id,name,price\n1,ash,5\n2,oak,7\n3,elm,9\n")
-    ws.sources.add("prices", str(path))
+    ws.sources.add("prices", path)
     ws.materialize("priced", "SELECT * FROM prices", key="id")
     path.write_text("id,name,price\n1,ash,5\n2,oak,8\n4,fir,9\n")
     ws.recompute("priced")

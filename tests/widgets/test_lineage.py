@@ -94,7 +94,7 @@ def test_one_side_of_a_node_is_all_that_it_is_made_from_or_goes_into(ws, told):
 
 def test_a_source_that_nothing_reads_is_a_node_by_itself_while_it_is_there(ws, told, tmp_path):
     (tmp_path / "alone.csv").write_text("x\n1\n")
-    ws.sources.add("alone", str(tmp_path / "alone.csv"))
+    ws.sources.add("alone", tmp_path / "alone.csv")
     panel = LineageGraph(ws, "ALONE")
     line = told(panel)
     assert panel.focus == "alone" and names(line.ask("open")["body"]) == {"alone"}
@@ -110,7 +110,7 @@ def test_a_source_that_nothing_reads_is_a_node_by_itself_while_it_is_there(ws, t
 
 
 def test_tables_of_a_source_mutable_tables_and_topics_need_no_reader_either(ws, told, tmp_path):
-    ws.sources.add("crm", str(database(tmp_path)))
+    ws.sources.add("crm", database(tmp_path))
     ws.mutable.create("labels", {"id": "int64"}, primary_key=["id"])
     ws.topics.register("events", {"x": "int64"})
     for name in ("crm.people", "crm", "labels", "events"):
@@ -300,7 +300,7 @@ def test_a_preview_is_offered_where_there_are_rows_and_gives_them(ws, told, tmp_
     ws.mutable.create("labels", {"id": "int64"}, primary_key=["id"]).insert([{"id": 7}])
     ws.topics.register("events", {"a": "int64"})
     ws.topics.publish("events", [{"a": 5}])
-    ws.sources.add("crm", str(database(tmp_path)))
+    ws.sources.add("crm", database(tmp_path))
     ws.materialize(
         "all",
         "SELECT now() AS t, l.id, e.a, p.name FROM mutable.labels l, topics.events e, crm.people p",

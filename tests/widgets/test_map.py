@@ -240,24 +240,21 @@ def test_an_older_version_is_not_called_fresh_and_a_dropped_table_is_not_there(p
 @pytest.mark.parametrize(
     "keys", [["a", "b", "é\n"], [1, 2, -3], [dt.date(2024, 1, 1), dt.date(2024, 1, 2), dt.date(2025, 1, 1)], [1.5, 2.0, 1e300]], ids=["texts", "numbers", "dates", "floats"]
 )  # fmt: skip
-def test_rows_are_found_by_what_is_shown_of_their_keys(tmp_path, keys):
-    with jl.open(tmp_path / "lab") as ws:
-        ws.import_embeddings(
-            "v",
-            pa.table(
-                {
-                    "id": pa.array(keys),
-                    "vector": pa.array(
-                        [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], pa.list_(pa.float32(), 2)
-                    ),
-                }
-            ),
-        )
-        panel = EmbeddingMap(ws, "v")
-        panel.selection = [to_text(k) for k in keys]
-        assert sorted(panel.selected()["key"].to_pylist()) == sorted(keys)
-        with pytest.raises(jl.RowNotFound, match="'nothing'"):
-            panel.selection = ["nothing"]
+def test_rows_are_found_by_what_is_shown_of_their_keys(ws, keys):
+    ws.import_embeddings(
+        "v",
+        pa.table(
+            {
+                "id": pa.array(keys),
+                "vector": pa.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], pa.list_(pa.float32(), 2)),
+            }
+        ),
+    )
+    panel = EmbeddingMap(ws, "v")
+    panel.selection = [to_text(k) for k in keys]
+    assert sorted(panel.selected()["key"].to_pylist()) == sorted(keys)
+    with pytest.raises(jl.RowNotFound, match="'nothing'"):
+        panel.selection = ["nothing"]
 
 
 @pytest.fixture
@@ -281,15 +278,14 @@ def test_numbers_and_dates_have_a_gradient_from_low_to_high(measured, told):
     assert day[0][0].startswith("2024-01-01 – ") and day[-1][0].endswith(" – 2024-02-29")
 
 
-def test_a_map_is_coloured_by_a_column_called_score(tmp_path, told):
+def test_a_map_is_coloured_by_a_column_called_score(ws, tmp_path, told):
     path = tmp_path / "scored.csv"
     path.write_text("id,text,score\n" + "".join(f"{i},text {i},{i % 3}\n" for i in range(9)))
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("scored", str(path))
-        ws.embed("points", "scored", key="id", text="text", model="hashing")
-        coloured = EmbeddingMap(ws, "points", color="score")
-        legend = told(coloured).ask("colour", column="score")["body"]["legend"]
-        assert [(label, n) for label, _, n in legend] == [("0", 3), ("1", 3), ("2", 3)]
+    ws.sources.add("scored", path)
+    ws.embed("points", "scored", key="id", text="text", model="hashing")
+    coloured = EmbeddingMap(ws, "points", color="score")
+    legend = told(coloured).ask("colour", column="score")["body"]["legend"]
+    assert [(label, n) for label, _, n in legend] == [("0", 3), ("1", 3), ("2", 3)]
 
 
 def test_selected_rows_come_with_their_columns(measured, told):

@@ -80,7 +80,7 @@ def test_a_condition_of_the_page_reads_no_other_table_and_the_one_from_python_ma
 
 def test_a_source_with_a_column_called_key_shows_the_row_that_is_meant(ws, told, tmp_path):
     (tmp_path / "k.csv").write_text("id,key,title\n1,2,first\n2,1,second\n")
-    ws.sources.add("keyed", str(tmp_path / "k.csv"))
+    ws.sources.add("keyed", tmp_path / "k.csv")
     ws.embed("k", "keyed", key="id", text="title", model="hashing")
     line = told(NeighborExplorer(ws, "k", 1))
     assert line.ask("open")["body"]["own"] == ["first"]
@@ -108,26 +108,23 @@ def test_a_stale_table_and_a_row_that_is_gone_are_said(texts, told, papers):
     assert [h["missing"] for h in body["hits"] if h["key"] == "3"] == [True]
 
 
-def test_a_search_through_the_index_says_so_and_one_without_it_is_exact(
-    tmp_path, told, monkeypatch
-):
+def test_a_search_through_the_index_says_so_and_one_without_it_is_exact(ws, told, monkeypatch):
     monkeypatch.setattr(
         approximate, "MIN_CANDIDATE_LIMIT", 2500
     )  # so that an index is asked though reading all of so few rows is less work
-    with jl.open(tmp_path / "lab") as ws:
-        vectors = np.random.default_rng(0).standard_normal((3000, 8)).astype(np.float32)
-        ws.import_embeddings("many", pa.table({"id": range(3000), "vector": list(vectors)}))
-        ws.settings.set("vectors.exact_max_rows", 100)
-        line = told(NeighborExplorer(ws, "many"))
-        notes = line.ask("near", row="5", k=3)["body"]["about"]["notes"]
-        assert notes == ["3,000 rows of 8 dimensions, index bf16, 100 %; searched with the index"]
-        ws.settings.set("vectors.exact_max_rows", 10_000)
-        assert line.ask("near", row="5", k=3)["body"]["about"]["notes"][-1].endswith(
-            "exact search over all rows"
-        )
-        for path in ws.table("many").path.parent.glob("*.idx.*"):
-            path.unlink()
-        assert "index missing, 0 %" in line.ask("open")["body"]["about"]["notes"][-1]
+    vectors = np.random.default_rng(0).standard_normal((3000, 8)).astype(np.float32)
+    ws.import_embeddings("many", pa.table({"id": range(3000), "vector": list(vectors)}))
+    ws.settings.set("vectors.exact_max_rows", 100)
+    line = told(NeighborExplorer(ws, "many"))
+    notes = line.ask("near", row="5", k=3)["body"]["about"]["notes"]
+    assert notes == ["3,000 rows of 8 dimensions, index bf16, 100 %; searched with the index"]
+    ws.settings.set("vectors.exact_max_rows", 10_000)
+    assert line.ask("near", row="5", k=3)["body"]["about"]["notes"][-1].endswith(
+        "exact search over all rows"
+    )
+    for path in ws.table("many").path.parent.glob("*.idx.*"):
+        path.unlink()
+    assert "index missing, 0 %" in line.ask("open")["body"]["about"]["notes"][-1]
 
 
 def test_a_table_that_is_dropped_while_it_is_shown_is_never_called_fresh(texts, told):
@@ -262,7 +259,7 @@ def test_a_database_shows_its_tables_also_when_there_is_only_one(ws, told, tmp_p
         at.executescript(
             "CREATE TABLE 'my.people' (name TEXT); INSERT INTO 'my.people' VALUES ('Ann')"
         )
-    ws.sources.add("one", str(tmp_path / "one.db"))
+    ws.sources.add("one", tmp_path / "one.db")
     line = told(CatalogBrowser(ws))
     source = items(line.ask("open")["body"], "Sources")["one"]
     assert source["opens"] and not source["rows"]
@@ -279,7 +276,7 @@ def test_a_database_that_was_added_unchecked_offers_no_rows_under_its_own_name(w
         at.executescript("CREATE TABLE people (name TEXT)")
     sqlite3.connect(tmp_path / "empty.db").close()
     for name in ("one", "empty"):
-        ws.sources.add(name, str(tmp_path / f"{name}.db"), check=False)
+        ws.sources.add(name, tmp_path / f"{name}.db", check=False)
     line = told(CatalogBrowser(ws))
     found = items(line.ask("open")["body"], "Sources")
     assert not found["one"]["rows"] and not found["empty"]["rows"] and found["papers"]["rows"]
@@ -297,7 +294,7 @@ def test_the_filter_finds_tables_inside_databases_and_asks_none_for_them(
         )
         for n in range(250):
             at.execute(f"CREATE TABLE z{n:03}(x INT)")
-    ws.sources.add("m", str(tmp_path / "m.duckdb"))
+    ws.sources.add("m", tmp_path / "m.duckdb")
     line = told(CatalogBrowser(ws))
 
     def found(text):
@@ -326,7 +323,7 @@ def test_the_filter_finds_tables_inside_databases_and_asks_none_for_them(
 def test_tables_of_one_schema_stand_directly_below_their_source(ws, told, tmp_path):
     with duckdb.connect(str(tmp_path / "m.duckdb")) as at:
         at.execute("CREATE SCHEMA s; CREATE TABLE s.b(y INT); CREATE TABLE s.c(y INT)")
-    ws.sources.add("m", str(tmp_path / "m.duckdb"))
+    ws.sources.add("m", tmp_path / "m.duckdb")
     line = told(CatalogBrowser(ws))
     tables = below(line, items(line.ask("open")["body"], "Sources")["m"])
     assert {name: p["insert"] for name, p in tables.items()} == {"s.b": "m.s.b", "s.c": "m.s.c"}

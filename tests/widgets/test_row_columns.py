@@ -4,7 +4,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-import jammi_lab as jl
 from jammi_widgets.map import EmbeddingMap, rank_by_frequency
 from jammi_widgets.neighbors import NeighborExplorer
 
@@ -103,42 +102,41 @@ def test_the_points_of_a_table_that_was_dropped_still_say_what_is_behind_them(la
         )
 
 
-def test_each_tenant_points_at_its_own_rows(tmp_path, told):
+def test_each_tenant_points_at_its_own_rows(ws, tmp_path, told):
     (tmp_path / "owned.csv").write_text("id,title,owner\n1,a,acme\n2,b,zeta\n")
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("owned", str(tmp_path / "owned.csv"), tenant_column="owner")
-        vectors = pa.table(
-            {"id": [1, 2], "vector": pa.array([[1.0, 0.0], [0.0, 1.0]], pa.list_(pa.float32(), 2))}
-        )
-        ws.import_embeddings("v", vectors, source="owned")
-        lines = {}
-        for tenant in ("acme", "zeta"):
-            with ws.tenant(tenant):
-                lines[tenant] = told(EmbeddingMap(ws, "v"))
-        for _ in range(3):
-            for tenant, titles in (("acme", ["a", None]), ("zeta", [None, "b"])):
-                assert [hovered(lines[tenant], point).get("title") for point in (0, 1)] == titles
+    ws.sources.add("owned", tmp_path / "owned.csv", tenant_column="owner")
+    vectors = pa.table(
+        {"id": [1, 2], "vector": pa.array([[1.0, 0.0], [0.0, 1.0]], pa.list_(pa.float32(), 2))}
+    )
+    ws.import_embeddings("v", vectors, source="owned")
+    lines = {}
+    for tenant in ("acme", "zeta"):
+        with ws.tenant(tenant):
+            lines[tenant] = told(EmbeddingMap(ws, "v"))
+    for _ in range(3):
+        for tenant, titles in (("acme", ["a", None]), ("zeta", [None, "b"])):
+            assert [hovered(lines[tenant], point).get("title") for point in (0, 1)] == titles
 
 
-def test_a_source_without_columns_to_show_leaves_the_key(tmp_path, told):
-    with jl.open(tmp_path / "lab") as ws:
-        ws.import_embeddings(
-            "v",
-            pa.table(
-                {
-                    "id": [1, 2],
-                    "vector": pa.array([[1.0, 0.0], [0.0, 1.0]], pa.list_(pa.float32(), 2)),
-                }
-            ),
-        )
-        assert told(EmbeddingMap(ws, "v")).ask("hover", point=1)["body"] == {
-            "point": 1,
-            "key": "2",
-            "values": [],
-        }
-        assert told(NeighborExplorer(ws, "v")).ask("compare", rows=["1", "2"])["body"][
-            "values"
-        ] == [[], []]
+def test_a_source_without_columns_to_show_leaves_the_key(ws, told):
+    ws.import_embeddings(
+        "v",
+        pa.table(
+            {
+                "id": [1, 2],
+                "vector": pa.array([[1.0, 0.0], [0.0, 1.0]], pa.list_(pa.float32(), 2)),
+            }
+        ),
+    )
+    assert told(EmbeddingMap(ws, "v")).ask("hover", point=1)["body"] == {
+        "point": 1,
+        "key": "2",
+        "values": [],
+    }
+    assert told(NeighborExplorer(ws, "v")).ask("compare", rows=["1", "2"])["body"]["values"] == [
+        [],
+        [],
+    ]
 
 
 def test_a_source_that_is_gone_is_said_without_a_word_of_searches(lab, told, things):

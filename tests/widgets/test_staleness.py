@@ -72,7 +72,7 @@ def test_an_increment_is_shown_in_the_plan_and_in_the_details_of_the_table(
     monkeypatch.setattr(increment, "MAX_SHARE", 1e9)
     (folder := tmp_path / "sales").mkdir()
     pq.write_table(pa.table({"g": ["a"]}), folder / "1.parquet")
-    ws.sources.add("sales", str(folder))
+    ws.sources.add("sales", folder)
     base = ws.materialize("totals", "SELECT g, count(*) AS n FROM sales GROUP BY g").table_name
     pq.write_table(pa.table({"g": ["b"]}), folder / "2.parquet")
     [[_, [[name, why, _]]]] = told(StalenessBoard(ws)).act("plan", "totals")["body"]["plan"]
@@ -215,7 +215,7 @@ def test_fifty_thousand_rows_are_answered_a_page_at_a_time(ws, told):
 
 
 def test_what_a_fresh_table_rests_on_stands_in_its_row(ws, told, papers):
-    ws.sources.add("by_id", str(papers), anchor="column:id")
+    ws.sources.add("by_id", papers, anchor="column:id")
     ws.materialize("late", "SELECT id FROM by_id")
     row = rows(told(StalenessBoard(ws)).ask("open")["body"])["late"]
     assert row["reasons"] == ["by_id by column:id alone"] and row["verdict"].startswith("fresh")

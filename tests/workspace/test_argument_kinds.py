@@ -19,7 +19,7 @@ def things(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str
     folder = tmp_path
     (folder / "a.csv").write_text("id,text\n1,oak\n2,pine\n")
     with jl.open(folder / "lab") as ws:
-        ws.sources.add("a", str(folder / "a.csv"))
+        ws.sources.add("a", folder / "a.csv")
         ws.materialize("t", "SELECT id, text FROM a")
         ws.embed("v", "a", key="id", text="text", model="hashing")
         ws.checks.add("few", jl.checks.row_count(max=9), on="t")

@@ -223,7 +223,7 @@ def test_an_engine_that_does_not_scan_is_refused(ws):
 def test_an_export_has_the_rows(ws, tmp_path, ending):
     table = ws.materialize("towns", "SELECT id, town FROM (" + ROWS + ")", key="id")
     path = table.export(tmp_path / f"towns{ending}")
-    ws.sources.add("back", str(path))
+    ws.sources.add("back", path)
     assert ws.sql("SELECT id, town FROM back ORDER BY id").fetchall() == [
         (1, "Kyoto"),
         (2, "Œslo"),

@@ -216,14 +216,13 @@ def test_a_value_of_another_kind_is_answered_with_what_it_takes(held):
         assert told.value.hint == hint
 
 
-def test_probing_copying_and_pickling_see_plain_attribute_errors(tmp_path):
-    with jl.open(tmp_path / "lab") as ws:
-        rows = ws.sql("SELECT 1 AS a")
-        rows.arrow()
-        assert not hasattr(rows, "_repr_svg_") and not hasattr(ws, "__array__")
-        assert getattr(rows, "nothing", 7) == 7
-        assert copy.copy(rows).columns == ["a"]
-        assert pickle.loads(pickle.dumps(jl.NameInvalid("x"))).message == "x"
+def test_probing_copying_and_pickling_see_plain_attribute_errors(ws):
+    rows = ws.sql("SELECT 1 AS a")
+    rows.arrow()
+    assert not hasattr(rows, "_repr_svg_") and not hasattr(ws, "__array__")
+    assert getattr(rows, "nothing", 7) == 7
+    assert copy.copy(rows).columns == ["a"]
+    assert pickle.loads(pickle.dumps(jl.NameInvalid("x"))).message == "x"
 
 
 def test_a_workspace_is_opened_and_not_constructed(tmp_path):

@@ -10,7 +10,7 @@ from jammi_lab.steps.single_flight import SingleFlight
 from jammi_lab.store.publish import Publisher
 
 
-def test_several_threads_that_ask_first_get_one_part(tmp_path, monkeypatch):
+def test_several_threads_that_ask_first_get_one_part(ws, monkeypatch):
     built = []
     build = SingleFlight.__init__
 
@@ -20,20 +20,19 @@ def test_several_threads_that_ask_first_get_one_part(tmp_path, monkeypatch):
         build(self, *arguments)
 
     monkeypatch.setattr(SingleFlight, "__init__", build_slowly)
-    with jl.open(tmp_path / "lab") as ws:
-        begin, tables = threading.Barrier(4), []
+    begin, tables = threading.Barrier(4), []
 
-        def materialize():
-            begin.wait()
-            tables.append(ws.materialize("t", "SELECT 1 AS a"))
+    def materialize():
+        begin.wait()
+        tables.append(ws.materialize("t", "SELECT 1 AS a"))
 
-        threads = [threading.Thread(target=materialize) for _ in range(4)]
-        for each in threads:
-            each.start()
-        for each in threads:
-            each.join()
-        assert len(built) == 1
-        assert [each.version for each in tables] == [1] * 4
+    threads = [threading.Thread(target=materialize) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert len(built) == 1
+    assert [each.version for each in tables] == [1] * 4
 
 
 def test_a_workspace_that_ran_nothing_closes(tmp_path):

@@ -10,7 +10,7 @@ def ws(tmp_path):
     (tmp_path / "a.csv").write_text("id,n\n1,2\n3,4\n")
     with jl.open(tmp_path / "lab") as ws:
         for name in ("both", "order", "papers"):
-            ws.sources.add(name, str(tmp_path / "a.csv"))
+            ws.sources.add(name, tmp_path / "a.csv")
         yield ws
 
 

@@ -31,7 +31,7 @@ def _build_two(folder: Path) -> None:
     papers = folder / "papers.csv"
     papers.write_text(PAPERS)
     with jl.open(folder / "lab") as lab:
-        lab.sources.add("papers", str(papers))
+        lab.sources.add("papers", papers)
         lab.materialize("venues", VENUES, key="venue")
         papers.write_text("id,venue,year\n1,a,2020\n3,a,2022\n4,c,2023\n5,a,2024\n")
         lab.materialize("venues", VENUES, key="venue")
@@ -51,7 +51,7 @@ def papers(tmp_path: Path) -> Path:
 @pytest.fixture
 def lab(ws: Any, papers: Path) -> Any:
     if "papers" not in ws.sources:
-        ws.sources.add("papers", str(papers))
+        ws.sources.add("papers", papers)
     return ws
 
 

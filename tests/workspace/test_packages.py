@@ -168,7 +168,7 @@ def package(tmp_path):
 def test_a_connector_of_a_package_has_tables_with_verdicts_of_their_own(package, ws, tmp_path):
     settings = tmp_path / "set.ini"
     settings.write_text("[a]\nx=1\n[b]\ny=2\nz=3\n")
-    source = ws.sources.add("conf", str(settings), kind="ini")
+    source = ws.sources.add("conf", settings, kind="ini")
     assert (source.kind, source.tables()) == ("ini", ["a", "b"])
     ws.materialize("keys", "SELECT key, value FROM conf.b")
     assert ws.table("keys").read().fetchall() == [("y", "2"), ("z", "3")]
@@ -195,7 +195,7 @@ def test_the_scheme_of_a_url_names_the_connector_and_options_reach_it(package, w
 
 def test_failures_of_a_connector_are_errors_of_the_source(package, ws, tmp_path):
     with pytest.raises(jl.errors.SourceUnavailable, match="by the connector 'ini': FileNotFound"):
-        ws.sources.add("conf", str(tmp_path / "absent.ini"), kind="ini")
+        ws.sources.add("conf", tmp_path / "absent.ini", kind="ini")
     with pytest.raises(
         jl.errors.ExtensionMissing, match=r"'broken' of the package jammi-demo 1\.0"
     ):
@@ -223,7 +223,7 @@ def test_an_encoder_of_a_package_is_a_model_in_every_kernel(package, ws):
 
 def test_a_producer_of_a_package_is_known_by_the_version_of_the_package(ws, tmp_path):
     (tmp_path / "n.csv").write_text("n\n1\n2\n3\n")
-    ws.sources.add("numbers", str(tmp_path / "n.csv"))
+    ws.sources.add("numbers", tmp_path / "n.csv")
     with installed(tmp_path / "first", "1.0"):
         table = ws.compute("big", "large", inputs=["numbers"], params={"least": 2})
         assert table.read().fetchall() == [(2,), (3,)]

@@ -9,7 +9,7 @@ import jammi_lab as jl
 def ws(tmp_path):
     (tmp_path / "papers.csv").write_text("id,venue,year\n1,X,2020\n2,Y,2021\n3,X,2022\n")
     with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("papers", str(tmp_path / "papers.csv"))
+        ws.sources.add("papers", tmp_path / "papers.csv")
         ws.materialize("recent", "SELECT * FROM papers WHERE year > 2020")
         yield ws
 

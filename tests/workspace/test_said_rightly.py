@@ -15,7 +15,7 @@ from tests.store.lab import flip
 def ws(tmp_path: Path) -> Iterator[Any]:
     (tmp_path / "a.csv").write_text("id\n1\n2\n")
     with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("a", str(tmp_path / "a.csv"))
+        ws.sources.add("a", tmp_path / "a.csv")
         yield ws
 
 

@@ -113,7 +113,7 @@ def make_foreign(tmp_path, own_list, port=9):
             "link": project / "link.csv",
             "links": f"{project}/links/*.csv",
         }.items():
-            ws.sources.add(name, str(location))
+            ws.sources.add(name, location)
             ws.materialize(f"of_{name}", f"SELECT id, x FROM {name}")
         ws.materialize("of_path", f"SELECT id, x FROM '{tmp_path}/far.csv'")
         how = ways_to(port)
@@ -220,7 +220,7 @@ def test_a_workspace_is_trusted_where_this_user_created_it_and_nowhere_else(tmp_
 
     lab = tmp_path / "own" / "lab"
     with jl.open(lab) as ws:
-        ws.sources.add("far", str(tmp_path / "far.csv"))
+        ws.sources.add("far", tmp_path / "far.csv")
         ws.materialize("t", "FROM far")
     [line] = (own_list / "trusted").read_text().splitlines()
     assert line.endswith(f" {lab}")
@@ -253,9 +253,9 @@ def test_the_place_of_a_removed_folder_is_not_trusted_though_its_inode_is_used_a
 def test_a_source_that_a_call_names_is_opened(tmp_path, own_list, recwarn):
     lab = make_foreign(tmp_path, own_list)
     with jl.open(lab) as ws:
-        ws.sources.add("mine", str(tmp_path / "far.csv"))
+        ws.sources.add("mine", tmp_path / "far.csv")
         assert ws.sql("FROM mine").fetchall() == [(1, 2)]
-        ws.sources.add("far", str(tmp_path / "far.csv"))  # as it is recorded
+        ws.sources.add("far", tmp_path / "far.csv")  # as it is recorded
         assert ws.sql("FROM far").fetchall() == [(1, 2)]
         with pytest.raises(jl.SourceUnavailable, match="is not trusted"):
             ws.sql("FROM folder").fetchall()
@@ -457,7 +457,7 @@ def test_a_table_of_a_lake_lists_its_files_and_is_opened_only_in_a_trusted_folde
 ):
     (tmp_path / "table").mkdir()
     with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("x", str(tmp_path / "table"), kind=kind, check=False)
+        ws.sources.add("x", tmp_path / "table", kind=kind, check=False)
     by_somebody_else(own_list)
     with jl.open(tmp_path / "lab") as ws, pytest.raises(jl.SourceUnavailable, match="not trusted"):
         ws.sql("FROM x").fetchall()

@@ -175,7 +175,7 @@ def test_a_map_of_a_table_with_a_hostile_name_is_escaped():
 def test_a_map_and_neighbours_say_above_them_that_their_table_is_not_fresh(ws, tmp_path, show):
     rows = tmp_path / "rows.csv"
     rows.write_text("id,text\na,one\nb,two\n")
-    ws.sources.add("rows", str(rows))
+    ws.sources.add("rows", rows)
     ws.embed("v", "rows", key="id", text="text", model="hashing")
     fresh = show(ws)
     assert "stale" not in repr(fresh) + fresh._repr_html_()

@@ -133,7 +133,7 @@ def test_numbers_equal_those_of_the_full_difference(ws, key):
 def test_the_inputs_that_changed_are_named_with_versions_and_rows(ws, tmp_path):
     path = tmp_path / "papers.csv"
     path.write_text("id,title\n1,a\n")
-    ws.sources.add("papers", str(path))
+    ws.sources.add("papers", path)
     ws.materialize("base", "SELECT * FROM papers", key="id")
     ws.materialize("top", "SELECT * FROM jammi.base", key="id")
     path.write_text("id,title\n1,a\n2,b\n")

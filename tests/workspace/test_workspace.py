@@ -21,7 +21,7 @@ from jammi_lab.storage import files
 def papers(tmp_path: Path, ws: Any) -> Any:
     """A workspace with a source, a recipe and one version of it."""
     (tmp_path / "papers.csv").write_text("id,title,year\n1,Graphs,2020\n2,Trees,2021\n")
-    ws.sources.add("papers", str(tmp_path / "papers.csv"))
+    ws.sources.add("papers", tmp_path / "papers.csv")
     ws.materialize("titles", "SELECT id, title FROM papers")
     return ws
 
@@ -280,7 +280,7 @@ def locked() -> Iterator[Path]:
         (folder / "papers.csv").write_text("id\n1\n")
         (folder / "empty").mkdir()
         with jl.open(folder / "lab") as ws:
-            ws.sources.add("papers", str(folder / "papers.csv"))
+            ws.sources.add("papers", folder / "papers.csv")
             ws.materialize("ids", "SELECT id FROM papers")
             assert ws.status()["ids"].verdict == jl.Fresh() and ws.sql(
                 "SELECT * FROM jammi.ids"
@@ -439,7 +439,7 @@ def test_a_read_only_workspace_tells_verdicts_and_changes_no_byte(papers, tmp_pa
             lambda: ws.rename("titles", "other"),
             lambda: ws.recover(),
             lambda: ws.table("titles").drop(),
-            lambda: ws.sources.add("more", str(tmp_path / "papers.csv")),
+            lambda: ws.sources.add("more", tmp_path / "papers.csv"),
             lambda: ws.sources.remove("papers"),
         ):
             with pytest.raises(jl.WorkspaceReadOnly):
@@ -455,7 +455,7 @@ def test_a_read_only_workspace_tells_verdicts_and_changes_no_byte(papers, tmp_pa
 
 def test_a_source_is_removed_with_the_tables_that_read_it_when_that_is_said(papers, tmp_path):
     (tmp_path / "others.csv").write_text("id\n1\n")
-    papers.sources.add("others", str(tmp_path / "others.csv"))
+    papers.sources.add("others", tmp_path / "others.csv")
     first, second = papers.table("titles"), papers.materialize("titles", "SELECT id FROM papers")
     papers.materialize("ids", "SELECT id FROM jammi.titles")
     papers.materialize("papers", "SELECT id FROM others")  # a recipe called like the source
@@ -472,7 +472,7 @@ def test_a_source_is_removed_with_the_tables_that_read_it_when_that_is_said(pape
 
 def test_a_tenant_removes_its_own_source_with_its_own_tables_alone(papers, tmp_path):
     with papers.tenant("acme"):
-        papers.sources.add("mine", str(tmp_path / "papers.csv"))
+        papers.sources.add("mine", tmp_path / "papers.csv")
         own = papers.materialize("own", "SELECT id FROM mine")
         papers.materialize("shared_rows", "SELECT id FROM papers")
         with pytest.raises(jl.TenantForbidden):
@@ -482,7 +482,7 @@ def test_a_tenant_removes_its_own_source_with_its_own_tables_alone(papers, tmp_p
         assert sorted(t.name for t in papers.tables()) == ["shared_rows", "titles"]
     with papers.tenant("beta"):
         papers.sources.add(
-            "papers", str(tmp_path / "papers.csv"), options={"header": True}
+            "papers", tmp_path / "papers.csv", options={"header": True}
         )  # hides the shared one
         hiding = papers.materialize("hiding", "SELECT id FROM papers")
         assert papers.sources.remove("papers", tables=True) == [hiding.table_name]
@@ -513,7 +513,7 @@ def test_adding_the_very_same_source_again_changes_nothing_so_that_a_notebook_ca
     held = pa.table(frame)
     papers.sources.add("f", held)
     for _ in range(2):
-        assert papers.sources.add("papers", str(tmp_path / "papers.csv")).name == "papers"
+        assert papers.sources.add("papers", tmp_path / "papers.csv").name == "papers"
         assert papers.sources.add("f", held).name == "f"
     assert papers.staleness("titles") == jl.Fresh()
     with pytest.raises(jl.SourceExists):

@@ -136,8 +136,8 @@ def grown(ws: jl.Workspace) -> None:
     write_day(inputs, 2)
     write_texts(inputs, "first")
     with told("add", "days"):
-        ws.sources.add("days", str(inputs / "days"))
-        ws.sources.add("texts", str(inputs / "texts.parquet"))
+        ws.sources.add("days", inputs / "days")
+        ws.sources.add("texts", inputs / "texts.parquet")
         say("ACK add days")
     total(ws, as_="totals@1")
     words(ws, as_="words@1")
@@ -160,7 +160,7 @@ def changing(ws: jl.Workspace) -> None:
     inputs = inputs_of(Path(ws.path))
     write_numbers(inputs, NUMBERS[0])
     with told("add", "numbers"):
-        ws.sources.add("numbers", str(inputs / "numbers.parquet"))
+        ws.sources.add("numbers", inputs / "numbers.parquet")
         ws.mutable.create("changing", INSERTS[0].schema, primary_key="id")
         say("ACK add numbers")
     insert(ws, 0)

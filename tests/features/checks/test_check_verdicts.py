@@ -31,7 +31,7 @@ def areas(tmp_path: Path) -> Path:
 def ws(tmp_path: Path, areas: Path) -> Iterator[Any]:
     """`sales` with a check that reads `areas`, a table over a file."""
     with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("area_file", str(areas))
+        ws.sources.add("area_file", areas)
         ws.materialize("areas", "SELECT id FROM area_file")
         ws.materialize("sales", "SELECT 1 AS area, 5 AS amount")
         ws.checks.add("known", KNOWN, on="sales", description="area is known")
@@ -211,7 +211,7 @@ def test_an_old_version_made_the_newest_again_is_checked_against_the_last_one(ws
 
 
 def test_a_source_may_be_called_previous(ws, areas):
-    ws.sources.add("previous", str(areas))
+    ws.sources.add("previous", areas)
     ws.checks.add("listed", "SELECT * FROM area_file, previous WHERE false", on="area_file")
     assert [i.name for i in ws.checks["listed"].inputs] == ["area_file", "previous"]
 

@@ -20,7 +20,7 @@ def papers(ws: Any, tmp_path: Path) -> Path:
     """The file of the source `papers`, of which one row has no year."""
     path = tmp_path / "papers.csv"
     path.write_text("id,year,title\n1,2001,a\n2,,b\n")
-    ws.sources.add("papers", str(path))
+    ws.sources.add("papers", path)
     return path
 
 
@@ -82,7 +82,7 @@ def test_a_tenants_own_source_is_not_warned_about_by_the_shared_one(ws, papers, 
     with ws.tenant("acme"):
         ws.materialize("shared", "SELECT * FROM papers")
         assert ws.staleness("shared").grounds
-        ws.sources.add("papers", str(own))
+        ws.sources.add("papers", own)
         ws.materialize("mine", "SELECT * FROM papers")
         assert not ws.staleness("mine").grounds
 
@@ -218,7 +218,7 @@ def test_checks_on_the_tables_of_a_source_go_with_it(ws, tmp_path):
         with contextlib.closing(sqlite3.connect(tmp_path / f"{name}.db")) as database:
             database.execute("CREATE TABLE orders (id INTEGER)")
             database.execute("CREATE TABLE others (id INTEGER)")
-        ws.sources.add(name, str(tmp_path / f"{name}.db"))
+        ws.sources.add(name, tmp_path / f"{name}.db")
         ws.checks.add(f"in_{name}", jl.checks.not_null("id"), on=f"{name}.orders")
     assert [row.outcome for row in ws.check()] == ["pass", "pass"]
     ws.sources.remove("sho")

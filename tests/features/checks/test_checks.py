@@ -247,7 +247,7 @@ def test_a_failing_check_says_what_it_was_before_and_what_changed(ws):
 def test_a_step_that_is_rejected_stops_what_reads_it(ws, tmp_path):
     source = tmp_path / "p.csv"
     source.write_text("amount\n1\n")
-    ws.sources.add("p", str(source))
+    ws.sources.add("p", source)
     sales(ws, "SELECT amount FROM p")
     ws.materialize("total", "SELECT sum(amount) AS s FROM jammi.sales")
     block_negative(ws)
@@ -432,7 +432,7 @@ def test_a_check_that_is_due_is_a_step_of_plans_and_runs(ws, statements):
 def test_a_check_that_reads_a_table_of_the_plan_is_run_after_it(ws, tmp_path):
     words = tmp_path / "words.csv"
     words.write_text("state\nnew\npaid\n")
-    ws.sources.add("words", str(words))
+    ws.sources.add("words", words)
     ws.materialize("states", "SELECT state FROM words")
     sales(ws)
     ws.checks.add("known", jl.checks.references("state", "jammi.states"), on="sales")
@@ -567,7 +567,7 @@ def test_a_statement_that_does_not_read_what_it_is_to_check_is_refused(ws, tmp_p
     sales(ws)
     ws.materialize("other", GOOD)
     (tmp_path / "p.csv").write_text("x\n1\n")
-    ws.sources.add("papers", str(tmp_path / "p.csv"))
+    ws.sources.add("papers", tmp_path / "p.csv")
     ws.mutable.create("stock", {"id": "int64"}, primary_key=["id"])
     for on in ("sales", "papers", "mutable.stock"):
         with pytest.raises(InvalidArgument, match="does not read"):
@@ -774,8 +774,8 @@ def test_a_version_is_checked_against_what_the_same_run_makes_of_the_tables_that
             path.write_text("\n".join(["state", *states]) + "\n")
 
     put("new")
-    ws.sources.add("words", str(words))
-    ws.sources.add("orders", str(orders))
+    ws.sources.add("words", words)
+    ws.sources.add("orders", orders)
     ws.materialize("z_words", "SELECT state FROM words")
     ws.materialize("z_known", "SELECT upper(state) AS word, state FROM jammi.z_words")
     ws.materialize("a_sales", "SELECT state FROM orders")

@@ -14,7 +14,7 @@ ENDLESS = "UPDATE mutable.labels SET label = (SELECT sum(a.range * b.range) FROM
 @pytest.fixture
 def lab(ws, tmp_path):
     (tmp_path / "papers.csv").write_text("id,venue\n1,NIPS\n2,ICML\n3,ICML\n")
-    ws.sources.add("papers", str(tmp_path / "papers.csv"))
+    ws.sources.add("papers", tmp_path / "papers.csv")
     ws.sources.add(
         "frame", pa.table({"id": pa.array([1, 2], pa.int64()), "score": pa.array([0.5, 0.25])})
     )

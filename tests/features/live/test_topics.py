@@ -26,6 +26,7 @@ from jammi_lab.core.errors import (
     TenantForbidden,
     TopicNotFound,
 )
+from tests.cases import cases
 from tests.features.live.loops import in_a_loop
 from tests.inside import services_of
 
@@ -385,25 +386,7 @@ VALUES = [
 
 @pytest.mark.parametrize(
     ("where", "found"),
-    [
-        ("id > 1", [2, 4]),
-        ("NOT id = 1", [2, 4]),
-        ("id <> 1 OR id IS NULL", [2, None, 4]),
-        ("id IN (1, 4)", [1, 4]),
-        ("id NOT IN (1, NULL)", []),
-        ("id BETWEEN 1 AND 2", [1, 2]),
-        ("word LIKE 'a%' OR lower(word) = 'beta'", [1, None]),
-        ("word LIKE '50!%' ESCAPE '!'", [4]),
-        ("word NOT LIKE 'a%'", [None, 4]),
-        ("starts_with(word, 'al') AND ends_with(upper(word), 'HA')", [1]),
-        ("length(word) = 4 AND word IS NOT NULL", [None]),
-        ("id = 2 -- only this one", [2]),
-        ("WORD = 'alpha'", [1]),
-        ("true", [1, 2, None, 4]),
-        ("id + 1 > 2 AND CAST(id AS VARCHAR) < '3'", [2]),
-        ("CASE WHEN id = 1 THEN true END OR word ILIKE 'B%'", [1, None]),
-        ("id > 99", []),
-    ],
+    cases("statements/conditions_of_topics", "where", "found"),
 )
 def test_a_condition_delivers_the_rows_that_satisfy_it(events, where, found):
     events.publish("events", VALUES)

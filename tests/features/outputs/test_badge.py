@@ -5,7 +5,6 @@ import threading
 
 import pytest
 
-import jammi_lab as jl
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.verdicts import Damaged, Fresh
 from jammi_lab.features.outputs.badge import BadgeService
@@ -137,7 +136,7 @@ def test_a_display_that_is_gone_stops_nobody_else(gate):
 
 
 def test_a_text_that_said_that_nothing_was_checked_waits_when_it_is_shown_again(
-    tmp_path, monkeypatch, gate
+    ws, tmp_path, monkeypatch, gate
 ):
     asked, source = threading.Event(), SourceKind.observe
 
@@ -148,16 +147,15 @@ def test_a_text_that_said_that_nothing_was_checked_waits_when_it_is_shown_again(
 
     monkeypatch.setattr(SourceKind, "observe", hanging)
     gate.set()
-    with jl.open(tmp_path / "lab") as ws:
-        (tmp_path / "p.csv").write_text("id\n1\n")
-        ws.sources.add("p", str(tmp_path / "p.csv"))
-        ws.materialize("t", "SELECT id FROM p")
-        (tmp_path / "p.csv").write_text("id\n2\n")
-        services_of(ws).badges.timeout = lambda: 0.0
-        result = ws.sql("SELECT id FROM jammi.t")
-        gate.clear()
-        asked.clear()
-        assert repr(result).startswith("t is not checked yet")
-        assert asked.wait(60)
-        gate.set()
-        assert repr(result).startswith("t is stale: p changed")
+    (tmp_path / "p.csv").write_text("id\n1\n")
+    ws.sources.add("p", tmp_path / "p.csv")
+    ws.materialize("t", "SELECT id FROM p")
+    (tmp_path / "p.csv").write_text("id\n2\n")
+    services_of(ws).badges.timeout = lambda: 0.0
+    result = ws.sql("SELECT id FROM jammi.t")
+    gate.clear()
+    asked.clear()
+    assert repr(result).startswith("t is not checked yet")
+    assert asked.wait(60)
+    gate.set()
+    assert repr(result).startswith("t is stale: p changed")

@@ -52,7 +52,7 @@ def outcomes(*words: object) -> list[str]:
 def lab(tmp_path):
     (tmp_path / "a.csv").write_text("id,x\n1,2\n2,3\n")
     with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("a", str(tmp_path / "a.csv"))
+        ws.sources.add("a", tmp_path / "a.csv")
         ws.materialize("big", "SELECT * FROM a WHERE x > 2")
         yield ws
 
@@ -74,7 +74,7 @@ def test_a_copy_of_a_workspace_is_judged_by_the_copy_that_holds_the_file(tmp_pat
     paper.mkdir()
     (paper / "a.csv").write_text("id,x\n1,2\n")
     with jl.open(paper) as ws:
-        ws.sources.add("a", str(paper / "a.csv"))
+        ws.sources.add("a", paper / "a.csv")
         ws.materialize("t", "SELECT * FROM a").export(paper / "t.parquet")
     for clone in ("first", "second"):
         shutil.copytree(paper, tmp_path / "ci" / clone)
@@ -95,7 +95,7 @@ def test_a_copied_project_is_judged_by_its_own_files(tmp_path, read):
     (project / "data").mkdir(parents=True)
     (project / "data" / "a.csv").write_text("id,x\n1,2\n")
     with jl.open(project / "lab") as ws:
-        ws.sources.add("a", str(project / "data" / "a.csv"))
+        ws.sources.add("a", project / "data" / "a.csv")
         ws.materialize("t", f"SELECT * FROM {read.format(folder=project)}")
         table = ws.materialize("u", "SELECT x FROM jammi.t")
         notebook(project / "n.ipynb", shown(table), shown(ws.sql("SELECT * FROM jammi.t")))
@@ -173,7 +173,7 @@ def test_another_workspace_of_these_rows_attests_them(lab, tmp_path):
     file = notebook(tmp_path / "n.ipynb", shown(lab.table("big")))
     for rows, outcome in (("x > 2", "fresh"), ("x < 9", "outdated")):
         with jl.open(tmp_path / outcome) as other:
-            other.sources.add("a", str(tmp_path / "a.csv"))
+            other.sources.add("a", tmp_path / "a.csv")
             other.materialize("big", f"SELECT * FROM a WHERE {rows}")
         assert outcomes("check-notebook", file, "--workspace", tmp_path / outcome) == [outcome]
 
@@ -215,7 +215,7 @@ def test_outputs_without_a_stamp_or_a_recorded_state_are_unknown(lab, tmp_path):
 
 
 def test_what_is_fresh_on_grounds_fails_a_check_only_where_that_is_asked(lab, tmp_path):
-    lab.sources.add("b", str(tmp_path / "a.csv"), anchor="column:x")
+    lab.sources.add("b", tmp_path / "a.csv", anchor="column:x")
     lab.materialize("late", "SELECT id, x FROM b").export(tmp_path / "late.parquet")
     file = notebook(tmp_path / "n.ipynb", shown(lab.table("late")))
     for command, path in (("check-notebook", file), ("check-file", tmp_path / "late.parquet")):
@@ -376,7 +376,7 @@ def docs(tmp_path):
     pd.DataFrame(DOCS).to_parquet(path)
     with jl.open(tmp_path / "lab") as ws:
         services_of(ws).badges.stamps.observes_files = True
-        ws.sources.add("docs", str(path))
+        ws.sources.add("docs", path)
         ws.embed("v", "docs", key="id", text="text", model="hashing")
         yield ws
 
@@ -483,7 +483,7 @@ def test_nothing_is_called_fresh_that_a_recomputation_would_change(tmp_path):
 
             for name in "ab":
                 edit(name)
-                ws.sources.add(name, str(folder / f"{name}.csv"))
+                ws.sources.add(name, folder / f"{name}.csv")
             for name, text in statements.items():
                 ws.materialize(name, text.format(n=1))
             outputs, texts = [], []

@@ -22,7 +22,7 @@ Event = dict[str, Any]
 def written(lab: Lab, **how: Any) -> list[Event]:
     """The events as they stand in the file, each checked against the schema."""
     path = lab.data / "events.ndjson"
-    number = lab.ws.export_openlineage(path, **how)
+    number = lab.export_openlineage(path, **how)
     events = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     for event in events:
         jsonschema.validate(event, SCHEMA)
@@ -46,8 +46,8 @@ def test_every_table_has_a_start_and_an_end_with_one_run_id(papers):
         start, end = (e for e in events if e["job"]["name"] == name)
         assert start["run"]["runId"] == end["run"]["runId"]
         assert (
-            start["eventTime"] == papers.ws.table(name).created_at
-            and end["eventTime"] == papers.ws.table(name).completed_at
+            start["eventTime"] == papers.table(name).created_at
+            and end["eventTime"] == papers.table(name).completed_at
         )
     assert len({e["run"]["runId"] for e in events}) == 2
 
@@ -55,7 +55,7 @@ def test_every_table_has_a_start_and_an_end_with_one_run_id(papers):
 def test_outputs_have_schema_version_statistics_and_column_lineage(papers):
     [end] = ends(written(papers), "titles")
     [output] = end["outputs"]
-    table = papers.ws.table("titles")
+    table = papers.table("titles")
     assert (output["namespace"], output["name"]) == ("jammi_lab", "titles")
     assert [(f["name"], f["type"]) for f in output["facets"]["schema"]["fields"]] == [
         ("id", "BIGINT"),
@@ -87,7 +87,7 @@ def test_inputs_have_the_columns_read_and_the_state_that_was_read(papers):
     assert (source["namespace"], source["name"]) == ("file", str(papers.path("papers.csv")))
     assert (
         source["facets"]["version"]["datasetVersion"]
-        == papers.ws.table("titles").manifest.anchors[0].value
+        == papers.table("titles").manifest.anchors[0].value
     )
     assert [f["name"] for f in source["facets"]["schema"]["fields"]] == ["id", "title", "year"]
     assert (parent["namespace"], parent["name"], parent["facets"]["version"]["datasetVersion"]) == (
@@ -102,15 +102,15 @@ def test_inputs_have_the_columns_read_and_the_state_that_was_read(papers):
 
 def test_a_failed_table_ends_with_fail_and_why(papers):
     with pytest.raises(jl.JammiError):
-        papers.ws.materialize("broken", "SELECT error('no such luck') AS x FROM papers")
+        papers.materialize("broken", "SELECT error('no such luck') AS x FROM papers")
     [end] = ends(written(papers), "broken")
     assert end["eventType"] == "FAIL"
     assert end["run"]["facets"]["errorMessage"]["message"] == "SqlError: No such luck."
 
 
 def test_each_version_is_a_run_and_a_reused_one_is_none(papers):
-    papers.ws.materialize("titles", "SELECT id, title FROM papers")
-    assert papers.ws.materialize("again", "SELECT id, title FROM papers").outcome == "reused"
+    papers.materialize("titles", "SELECT id, title FROM papers")
+    assert papers.materialize("again", "SELECT id, title FROM papers").outcome == "reused"
     events = written(papers)
     assert [
         e["outputs"][0]["facets"]["version"]["datasetVersion"] for e in ends(events, "titles")
@@ -126,14 +126,14 @@ def test_every_kind_of_table_has_valid_events(papers):
     import numpy as np
     import pyarrow as pa
 
-    papers.ws.embed("vectors", "papers", key="id", text="title", model="hashing")
-    papers.ws.register("given", pa.table({"x": [1]}), producer="job", inputs=["papers", "titles"])
-    papers.ws.import_embeddings(
+    papers.embed("vectors", "papers", key="id", text="title", model="hashing")
+    papers.register("given", pa.table({"x": [1]}), producer="job", inputs=["papers", "titles"])
+    papers.import_embeddings(
         "imported", pa.table({"id": [1], "vector": [np.ones(3, np.float32)]}), source="papers"
     )
-    papers.ws.materialize("now", "SELECT id, now() AS t, current_date AS d FROM papers")
-    papers.ws.sources.add("frame", pa.table({"x": [1]}))
-    papers.ws.materialize("framed", "SELECT x FROM frame")
+    papers.materialize("now", "SELECT id, now() AS t, current_date AS d FROM papers")
+    papers.sources.add("frame", pa.table({"x": [1]}))
+    papers.materialize("framed", "SELECT x FROM frame")
     events = written(papers)
     assert {e["job"]["name"] for e in events} == {
         "titles",
@@ -156,9 +156,9 @@ def test_the_lineage_gives_the_events_of_the_newest_versions_in_it(papers):
     from openlineage.client.serde import Serde
 
     papers.csv("other", "id", "1")
-    papers.ws.materialize("apart", "SELECT id FROM other")
-    papers.ws.materialize("titles", "SELECT id, title FROM papers")
-    events = papers.ws.lineage("titles").to_openlineage()
+    papers.materialize("apart", "SELECT id FROM other")
+    papers.materialize("titles", "SELECT id, title FROM papers")
+    events = papers.lineage("titles").to_openlineage()
     assert all(isinstance(e, RunEvent) for e in events)
     for event in events:
         jsonschema.validate(Serde.to_dict(event), SCHEMA)
@@ -174,8 +174,8 @@ def test_the_lineage_gives_the_events_of_the_newest_versions_in_it(papers):
 
 def test_a_tenant_exports_what_it_sees_in_a_namespace_of_its_own(lab):
     lab.csv("shared", "id", "1")
-    with lab.ws.tenant("acme"):
-        lab.ws.materialize("own", "SELECT id FROM shared")
+    with lab.tenant("acme"):
+        lab.materialize("own", "SELECT id FROM shared")
         assert {e["outputs"][0]["namespace"] for e in written(lab, namespace="plant")} == {
             "plant/acme"
         }
@@ -213,10 +213,10 @@ def test_no_credential_is_in_an_event():
 def test_places_that_are_no_files_are_refused(papers):
     for place in ("s3://bucket/events.ndjson", "http://me:hunter2@host/"):
         with pytest.raises(jl.InvalidArgument, match="written to a file") as refused:
-            papers.ws.export_openlineage(place)
+            papers.export_openlineage(place)
         assert "hunter2" not in str(refused.value)
     with pytest.raises(jl.SourceUnavailable):
-        papers.ws.export_openlineage(papers.data / "no" / "such" / "folder.ndjson")
+        papers.export_openlineage(papers.data / "no" / "such" / "folder.ndjson")
 
 
 def test_without_the_client_the_error_says_what_to_install(papers, monkeypatch):
@@ -224,5 +224,5 @@ def test_without_the_client_the_error_says_what_to_install(papers, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "openlineage", None)
     with pytest.raises(jl.ExtensionMissing) as missing:
-        papers.ws.export_openlineage(papers.data / "x.ndjson")
+        papers.export_openlineage(papers.data / "x.ndjson")
     assert "jammi-lab[openlineage]" in str(missing.value)

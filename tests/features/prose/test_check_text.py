@@ -21,6 +21,7 @@ from jammi_lab.features.prose import documents
 from jammi_lab.features.prose.documents import read_document
 from jammi_lab.features.prose.written_numbers import decimal_mark, find_numbers, parse_number
 from jammi_lab.workspace.stamp_checks import Workspaces
+from tests.cases import cases
 from tests.features.prose.planted import plant
 from tests.processes import environment
 from tests.shell import run_shell
@@ -317,21 +318,7 @@ def test_find_value_tells_where_a_number_stands_by_version(lab):
 
 @pytest.mark.parametrize(
     ("written", "holds", "others"),
-    [
-        ("0.36", ["0.355", "0.364", "0.365"], ["0.3549", "0.366"]),
-        ("0.3645", ["0.36445", "0.36455"], ["0.3644", "0.3646"]),
-        ("36.4 %", ["0.364", "0.3635", "36.4"], ["0.362", "3.64"]),
-        ("1.2 million", ["1234567", "1.2"], ["1260000", "12"]),
-        ("12k", ["12345", "11500"], ["12501"]),
-        ("1,234.5", ["1234.5", "1234.46"], ["1.2345"]),
-        ("1'234'567", ["1234567"], ["1234568"]),
-        ("12 345", ["12345"], ["345"]),
-        ("12{,}345", ["12345"], ["12346"]),
-        ("1.23e-4", ["0.000123"], ["0.000124"]),
-        ("1.23 \\times 10^{-4}", ["0.0001234"], ["0.0123"]),
-        ("−0.5 ms", ["-0.51"], ["0.5"]),
-        ("3 ‰", ["0.003", "3"], ["0.3"]),
-    ],
+    cases("prose/rounded", "written", "holds", "others"),
 )
 def test_a_number_is_backed_by_what_rounds_to_it(written, holds, others):
     number = parse_number(written)
@@ -353,19 +340,7 @@ def test_the_decimal_mark_is_that_of_the_document():
 
 @pytest.mark.parametrize(
     ("written", "value", "new"),
-    [
-        ("0.364", "0.45449", "0.454"),
-        (".364", "0.45449", ".454"),
-        ("-.364", "1.2", "1.200"),
-        ("1204", "0", "0"),
-        ("36.4 %", "0.455", "45.5 %"),
-        ("36.4 %", "45.5", "45.5 %"),
-        ("12,345", "1234567.4", "1,234,567"),
-        ("1.234,5", "12345.678", "12.345,7"),
-        ("-0.12 ms", "0.31", "0.31 ms"),
-        ("0.31", "-0.12", "-0.12"),
-        ("1.2 million", "2345678", "2.3 million"),
-    ],
+    cases("prose/rewritten", "written", "value", "new"),
 )
 def test_a_new_value_is_written_as_the_old_one_was(written, value, new):
     assert parse_number(written).write_value(Decimal(value)) == new

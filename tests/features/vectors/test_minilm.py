@@ -15,54 +15,13 @@ from jammi_lab.core.errors import ModelNotFound, SchemaMismatch
 from jammi_lab.features.vectors.encoders import minilm
 from jammi_lab.features.vectors.encoders.base import encode_texts
 from jammi_lab.features.vectors.encoders.minilm import MiniLM
+from tests.cases import cases
 from tests.contracts.encoder import EncoderSuite
 from tests.sizes import examples
 
 REFERENCE = Path(__file__).parent / "data" / "minilm.parquet"
 
-PARAPHRASES = [
-    ("How do I reset my password?", "I forgot my login secret and want a new one"),
-    ("The cat slept on the sofa all afternoon.", "A feline napped on the couch for hours."),
-    (
-        "Stock markets fell sharply on Monday.",
-        "Share prices dropped steeply at the start of the week.",
-    ),
-    ("She is expecting a baby in June.", "Her child will be born at the beginning of summer."),
-    ("The train was late because of snow.", "Winter weather delayed the railway service."),
-    ("He bought a new car last week.", "A few days ago he purchased an automobile."),
-    ("Doctors recommend drinking enough water.", "Physicians advise people to stay hydrated."),
-    ("The children are playing football in the park.", "Kids kick a ball around on the green."),
-    ("Our server ran out of disk space.", "There is no storage left on the machine."),
-    ("The film was boring and far too long.", "I found the movie dull, and it dragged on."),
-    ("The company dismissed two hundred workers.", "The firm laid off 200 employees."),
-    ("It is going to rain tomorrow.", "The forecast predicts showers for the next day."),
-    ("The chef seasoned the soup with salt.", "The cook added some salt to the broth."),
-    (
-        "The old bridge collapsed during the flood.",
-        "High water destroyed the ancient crossing over the river.",
-    ),
-    (
-        "Students must hand in the essay by Friday.",
-        "The deadline for the paper is the end of the school week.",
-    ),
-    (
-        "The lawyer defended her client in court.",
-        "An attorney represented the accused before the judge.",
-    ),
-    (
-        "Astronomers discovered a distant planet.",
-        "Scientists found a faraway world beyond our solar system.",
-    ),
-    (
-        "Bees are important for pollinating crops.",
-        "Farm plants depend on insects that carry pollen.",
-    ),
-    (
-        "The painting was sold for a million dollars.",
-        "A work of art fetched seven figures at auction.",
-    ),
-    ("Returns the largest item of a list.", "Find the maximum element in an array."),
-]
+PARAPHRASES = cases("prose/paraphrases", "one", "other")
 
 
 class TestMiniLM(EncoderSuite):

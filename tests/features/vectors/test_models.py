@@ -560,7 +560,7 @@ def test_one_line_registers_every_encoder_and_other_weights_make_tables_stale(
     ws, tmp_path, encoder
 ):
     (tmp_path / "p.csv").write_text("id,text\n1,aa\n2,b\n")
-    ws.sources.add("p", str(tmp_path / "p.csv"))
+    ws.sources.add("p", tmp_path / "p.csv")
     assert ws.models.register("own", encoder, weights="spring").version == 1
     ws.embed("vectors", "p", key="id", text="text", model="own")
     assert ws.search("vectors", "aa", k=1).fetchall()[0][0] == 1

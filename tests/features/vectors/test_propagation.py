@@ -324,7 +324,7 @@ def notes(ws: Any, tmp_path: Any) -> Any:
     (tmp_path / "n.csv").write_text(
         "id,text,year\n1,red tomatoes,2020\n2,tomatoes in a sauce,2021\n3,a red bicycle,2022\n"
     )
-    ws.sources.add("n", str(tmp_path / "n.csv"))
+    ws.sources.add("n", tmp_path / "n.csv")
     ws.embed("v", "n", key="id", text="text", model="hashing")
     ws.neighbor_graph("g", "v", k=1)
     ws.propagate("p", "v", "g")

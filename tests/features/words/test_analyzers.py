@@ -6,24 +6,13 @@ from hypothesis import strategies as st
 
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.features.words.analyzers import ANALYZERS, analyze, check_analyzer, normalize, spans
+from tests.cases import cases
 from tests.cases.texts import ENCODABLE
 
 
 @pytest.mark.parametrize(
     ("analyzer", "text", "terms"),
-    [
-        ("english", "The Networks of graphs, NOT a graph!", ["network", "graph", "graph"]),
-        ("english", "the author’s books", ["author", "book"]),
-        ("english", "ponies hopping generously", ["poni", "hop", "generous"]),
-        ("simple", "The Networks of graphs", ["the", "networks", "of", "graphs"]),
-        ("simple", "cafe\u0301 ＡＢＣ ﬁne", ["cafe", "abc", "fine"]),
-        ("simple", "हिन्दी भाषा", ["हिन्दी", "भाषा"]),
-        ("exact", "E-17/b, (AB.2) «Ünit»", ["E-17/b", "AB.2", "Ünit"]),
-        ("exact", "... -- !", ["--"]),
-        ("simple", "東京都 2024年 の", ["東京", "京都", "2024", "年", "の"]),
-        ("english", "read_csv 東京", ["read_csv", "東京"]),
-        ("simple", "", []),
-    ],
+    cases("prose/terms", "analyzer", "text", "terms"),
 )
 def test_terms(analyzer, text, terms):
     assert analyze(text, analyzer) == terms

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from jammi_lab.features.words.analyzers import analyze
 from jammi_lab.features.words.matches import MAX_LEADING_CHARS, excerpt, split_matches
+from tests.cases import cases
 from tests.cases.texts import ENCODABLE
 
 
@@ -15,15 +16,7 @@ def matches(text: str, query: str, analyzer: str = "english") -> list[str]:
 
 @pytest.mark.parametrize(
     ("text", "query", "analyzer", "expected"),
-    [
-        ("Graphs, and a graph", "graph", "english", ["", "Graphs", ", and a ", "graph", ""]),
-        ("Graphs, and a graph", "graph", "simple", ["Graphs, and a ", "graph", ""]),
-        ("E-17 (E-17)", "E-17", "exact", ["", "E-17", " (", "E-17", ")"]),
-        ("the end", "the", "english", ["the end"]),
-        ("", "x", "english", [""]),
-        ("Straße ＡＢＣ", "abc straße", "simple", ["", "Straße", " ", "ＡＢＣ", ""]),
-        ("東京都庁", "東京都", "simple", ["", "東京都", "庁"]),
-    ],
+    cases("prose/matches", "text", "query", "analyzer", "expected"),
 )
 def test_the_odd_parts_are_the_words_of_the_query(text, query, analyzer, expected):
     assert matches(text, query, analyzer) == expected
