@@ -18,6 +18,7 @@ from jammi_lab.core import errors
 from jammi_lab.features.asof import asof_rows
 from jammi_lab.features.asof.asof_match import AsofMatcher, MatchRule
 from jammi_lab.sources.scratch_duckdb import open_bare
+from tests.cases import cases
 from tests.sizes import examples
 
 DAY = dt.timedelta(days=1)
@@ -281,30 +282,7 @@ def kinds(ws: Any, one: str, other: str, **told: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("one", "other", "found"),
-    [
-        ("TIMESTAMP_S '2020-01-01 00:00:01'", "TIMESTAMP_S '2020-01-01 00:00:01'", 1),
-        ("TIMESTAMP_MS '2020-01-01 00:00:01'", "TIMESTAMP_MS '2020-01-01 00:00:01.001'", None),
-        (
-            "TIMESTAMP_NS '2020-01-01 00:00:01'",
-            "TIMESTAMP_NS '2020-01-01 00:00:01.000000001'",
-            None,
-        ),
-        (
-            "TIMESTAMP_NS '2020-01-01 00:00:00.000000001'",
-            "TIMESTAMP_NS '2020-01-01 00:00:00.000000001'",
-            1,
-        ),
-        ("TIMESTAMP_S '290000-01-01'", "TIMESTAMP_S '2020-01-01'", 1),
-        ("'infinity'::TIMESTAMP", "TIMESTAMP '2020-01-01'", 1),
-        ("'-infinity'::TIMESTAMP", "TIMESTAMP '2020-01-01'", None),
-        ("DATE '2020-01-01'", "DATE '2020-01-01'", 1),
-        ("DATE '2020-01-01'", "DATE '2020-01-02'", None),
-        ("TIMESTAMPTZ '2020-01-01 00:00:00+02'", "TIMESTAMPTZ '2019-12-31 22:00:00+00'", 1),
-        ("TIMESTAMPTZ '2020-01-01 00:00:00+02'", "TIMESTAMPTZ '2019-12-31 22:00:01+00'", None),
-        ("1::UTINYINT", "1::BIGINT", 1),
-        ("4294967295::UINTEGER", "4294967296::BIGINT", None),
-        ("(-1)::BIGINT", "4294967295::UINTEGER", None),
-    ],
+    cases("statements/asof_times", "one", "other", "found"),
 )
 def test_times_and_integers_of_other_widths_are_compared_exactly(two, one, other, found):
     assert kinds(two, one, other) == found
@@ -376,13 +354,7 @@ def test_a_tolerance_of_the_wrong_kind_is_refused(two, time, tolerance):
 
 @pytest.mark.parametrize(
     ("one", "other", "found"),
-    [
-        ("1::TINYINT", "1::UBIGINT", 1), ("-1::BIGINT", "18446744073709551615::UBIGINT", None), ("1::BIGINT", "1::HUGEINT", 1), ("1.50::DECIMAL(5,2)", "1.5::DECIMAL(5,2)", 1),
-        ("'nan'::DOUBLE", "'nan'::DOUBLE", 1), ("-0.0::DOUBLE", "0.0::DOUBLE", 1), ("'x'", "'x'", 1), ("'x'::ENUM('x','y')", "'x'::ENUM('x','y')", 1),
-        ("TIMESTAMP_NS '2020-01-01'", "TIMESTAMP_NS '2020-01-01'", 1), ("true", "true", 1),
-        ("'\\x00'::BLOB", "'\\x00'::BLOB", 1), ("NULL::VARCHAR", "NULL::VARCHAR", None), ("TIMESTAMPTZ '2020-01-01 00:00:00+01'", "TIMESTAMPTZ '2019-12-31 23:00:00+00'", 1),
-        ("'7b0d1f0e-0000-0000-0000-000000000001'::UUID", "'7b0d1f0e-0000-0000-0000-000000000001'::UUID", 1),
-    ],
+    cases("statements/asof_keys", "one", "other", "found"),
 )  # fmt: skip
 def test_keys_of_other_widths_are_equal_when_their_values_are(two, one, other, found):
     assert joined(
