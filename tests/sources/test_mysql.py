@@ -331,7 +331,7 @@ def proxy(mysql_url) -> Iterator[Proxy]:
 
 
 @pytest.mark.parametrize(
-    ("text", "tables", "fickle"), cases("mysql_views", "text", "tables", "fickle")
+    ("text", "tables", "fickle"), cases("sources/mysql_views", "text", "tables", "fickle")
 )
 def test_what_the_text_of_a_view_rests_on_is_read(text, tables, fickle):
     found, volatile_because = parse_view(text)
