@@ -24,7 +24,12 @@ from jammi_lab.catalog.row_mapping import TABLE, VERSION
 from jammi_lab.catalog.schema import counters, lineage, manifests, result_tables, versions
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.clock import Clock, rfc3339
-from jammi_lab.core.errors import DuplicateTable, LostOwnership, TableNotFound
+from jammi_lab.core.errors import (
+    DuplicateTable,
+    LostOwnership,
+    TableNotFound,
+    invalid_row_error,
+)
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import TableRecord, TableStatus, VersionRecord
 
@@ -53,9 +58,12 @@ _VERSION_NUMBERS = Statement(  # one statement instead of five
     f"(SELECT 1 FROM result_tables WHERE {tenant_scope.visible('result_tables')} "
     "AND result_tables.table_fold = :table_fold)"
 )
-_UPDATE_COUNTER = Statement(f"UPDATE version_counters SET last = :number WHERE {_OWN_COUNTER}")
-_INSERT_TABLE, _INSERT_VERSION, _INSERT_COUNTER, _INSERT_MANIFEST, _INSERT_EDGE = (
-    Statement(table.insert) for table in (result_tables, versions, counters, manifests, lineage)
+_PUT_COUNTER = Statement(
+    f"{counters.insert} ON CONFLICT (recipe_fold, coalesce(tenant_id, '')) "
+    "DO UPDATE SET last = excluded.last"
+)
+_INSERT_TABLE, _INSERT_VERSION, _INSERT_MANIFEST, _INSERT_EDGE = (
+    Statement(table.insert) for table in (result_tables, versions, manifests, lineage)
 )
 _FAIL_ALL = AllTenantsStatement(
     "UPDATE result_tables SET status = 'failed', error = :why, completed_at = :now "
@@ -385,14 +393,12 @@ class TableStatusRepository:
         if table_exists:
             raise DuplicateTable(f"The table {table_name!r} already exists.")
         name = recipe_name or counter_name or recipe
-        number = max(minimum, 1 + max(last_number or 0, highest_number or 0))
-        if counter_name is not None:
-            _UPDATE_COUNTER.execute(tx, {**key, "number": number})
-        else:
-            _INSERT_COUNTER.execute(
-                tx,
-                {"tenant_id": tenant, "recipe": name, "recipe_fold": fold(recipe), "last": number},
-            )
+        row = {"tenant_id": tenant, "recipe": name, "recipe_fold": fold(recipe)}
+        try:
+            number = max(minimum, 1 + max(last_number or 0, highest_number or 0))
+            _PUT_COUNTER.execute(tx, {**row, "last": number})
+        except (TypeError, OverflowError):
+            raise invalid_row_error() from None
         return name, number
 
     def _mark_deleting(self, tx: Connection, record: TableRecord, writer_id: str | None) -> None:

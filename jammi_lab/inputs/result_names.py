@@ -9,7 +9,7 @@ from typing import Any
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Anchor, Input, Observed, Vanished, result_input
-from jammi_lab.core.errors import JammiError, TableDamaged, TableNotFound
+from jammi_lab.core.errors import JammiError, TableDamaged, TableNotFound, invalid_row_error
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.records import RecipeRecord, TableRecord, TableStatus
 from jammi_lab.inputs.observation import Kind, Observation, PinnedState
@@ -66,9 +66,13 @@ class ResultKind(Kind):
             with contextlib.suppress(TableNotFound):
                 if (relation := self._unbuilt_relation(parts[1])) is not None:
                     return relation
+        dropped = None
         while (target := self._find_target(parts[1])) is not None:
+            if target == dropped:  # rows that contradict each other
+                raise invalid_row_error()
             if (relation := self._leased_relation(*target)) is not None:
                 return relation
+            dropped = target
         return self._unbuilt_relation(parts[1])
 
     def _unbuilt_relation(self, name: str) -> Relation | None:

@@ -254,7 +254,7 @@ def _produce_with_retries(
                 reservation.sync()  # a table that is the newest version already commits nothing
                 return Outcome(version, reusable, "reused")
             except TableNotFound:
-                continue  # the table was dropped after the observation
+                pass  # the table was dropped after the observation
         try:
             return _lead_build(
                 ctx,

@@ -8,6 +8,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.cli import main
+from tests.store.test_links import limit
 
 
 @pytest.fixture
@@ -17,12 +18,15 @@ def lab(tmp_path):
     return tmp_path / "lab"
 
 
+def change(lab, statement, values=()):
+    with contextlib.closing(sqlite3.connect(lab / "catalog.sqlite3")) as db, db:
+        db.execute(statement, values)
+
+
 @pytest.mark.parametrize("column", ["dimensions", "row_count", "bytes", "seconds", "created_at"])
 @pytest.mark.parametrize("value", ["x", b"\xff"])
 def test_a_value_of_another_type_is_damage(lab, column, value):
-    with contextlib.closing(sqlite3.connect(lab / "catalog.sqlite3")) as db:
-        db.execute(f"UPDATE result_tables SET {column} = ?", [value])
-        db.commit()
+    change(lab, f"UPDATE result_tables SET {column} = ?", [value])
     if column == "created_at" and value == "x":
         pytest.skip("a text is what it holds")
     damaged = pytest.raises(jl.errors.TableDamaged, match="The catalog is damaged")
@@ -37,19 +41,22 @@ def test_a_path_that_is_too_long_for_a_file_is_damage(tmp_path, path):
         ws.materialize("t", "SELECT 1 AS id, 'a fox' AS body")
         ws.embed("v", "jammi.t", key="id", text="body", model="hashing")
         ws.lexical("w", "jammi.t", key="id", text="body")
-    with contextlib.closing(sqlite3.connect(tmp_path / "lab/catalog.sqlite3")) as db:
-        db.execute("UPDATE result_tables SET path = ?", [path])
-        db.commit()
+    change(tmp_path / "lab", "UPDATE result_tables SET path = ?", [path])
     with jl.open(tmp_path / "lab") as ws:
         for name in ("v", "w"):
             with pytest.raises(jl.errors.TableDamaged):
                 ws.search(name, "fox", k=1).arrow()
 
 
+@pytest.mark.parametrize("last", ["x", 2**63 - 1])
+def test_a_counter_of_versions_that_counts_no_further_is_damage(lab, last):
+    change(lab, "UPDATE version_counters SET last = ?", [last])
+    with jl.open(lab) as ws, pytest.raises(jl.errors.TableDamaged, match="The catalog is damaged"):
+        ws.materialize("t", "SELECT 43 AS n")
+
+
 def test_a_count_of_commits_that_is_no_number_is_a_loss(lab):
-    with contextlib.closing(sqlite3.connect(lab / "catalog.sqlite3")) as db:
-        db.execute("UPDATE meta SET value = 'x' WHERE key = 'commits'")
-        db.commit()
+    change(lab, "UPDATE meta SET value = 'x' WHERE key = 'commits'")
     (lab / "catalog.sqlite3-commits").write_bytes(b"00000000000000000003")
     with jl.open(lab) as ws:
         assert ws.recovery.damaged_log
@@ -78,10 +85,34 @@ def test_a_catalog_that_runs_code_in_place_of_reading_rows_is_refused(lab, state
         assert ws.sql("FROM jammi.t").fetchall() == [(42,)]
 
 
+CONTRADICTIONS = [
+    "UPDATE result_tables SET table_fold = 'x' || table_fold",
+    'UPDATE result_tables SET anchors = replace(anchors, \'"name":"v"\', \'"name":"p"\')',
+]
+
+
+@pytest.mark.parametrize("statement", CONTRADICTIONS)
+def test_rows_that_contradict_each_other_keep_nothing_in_a_loop(tmp_path, statement):
+    """The name of a table is found and its row is not; vectors were propagated from themselves."""
+    texts, edges = "SELECT 1 AS id, 'a fox' AS body", "SELECT 1 AS src, 1 AS dst"
+    with jl.open(tmp_path / "lab") as ws:
+        ws.materialize("t", texts)
+        ws.embed("v", "jammi.t", key="id", text="body", model="hashing")
+        ws.propagate("p", "v", edges)
+    change(tmp_path / "lab", statement)
+    with limit(), jl.open(tmp_path / "lab") as ws:
+        for use in (
+            lambda: ws.sql("FROM jammi.t").fetchall(),
+            lambda: ws.search("p", "fox", k=1).arrow(),
+            lambda: ws.materialize("t", texts),
+            lambda: ws.materialize("other", texts),
+        ):
+            with contextlib.suppress(jl.JammiError):
+                use()
+
+
 def test_an_open_that_fails_leaves_no_thread_and_no_lock(lab):
-    with contextlib.closing(sqlite3.connect(lab / "catalog.sqlite3")) as db:
-        db.execute("UPDATE recipes SET descriptor = 'nothing'")
-        db.commit()
+    change(lab, "UPDATE recipes SET descriptor = 'nothing'")
     own = {thread.name for thread in threading.enumerate()}
     with pytest.raises(jl.errors.TableDamaged, match="a row contains invalid data"):
         jl.open(lab.rename(lab.with_name("a stranger's")))
@@ -90,9 +121,7 @@ def test_an_open_that_fails_leaves_no_thread_and_no_lock(lab):
 
 def test_a_definition_that_is_nested_too_deeply_is_damage(lab):
     deep = '{"a":' * 20_000 + "1" + "}" * 20_000
-    with contextlib.closing(sqlite3.connect(lab / "catalog.sqlite3")) as db:
-        db.execute("UPDATE recipes SET descriptor = ?", [deep])
-        db.commit()
+    change(lab, "UPDATE recipes SET descriptor = ?", [deep])
     with pytest.raises(jl.errors.TableDamaged, match="a row contains invalid data"):
         jl.open(lab.rename(lab.with_name("a stranger's")))
 
@@ -104,9 +133,7 @@ def test_a_definition_that_is_nested_too_deeply_is_damage(lab):
 @pytest.mark.parametrize("value", ["[" * 100_000 + "]" * 100_000, "{"], ids=["deep", "cut"])
 def test_a_catalog_with_such_a_row_is_rebuilt_without_force(lab, capsys, table, column, value):
     """In a trusted folder, which is opened without a look at recipes."""
-    with contextlib.closing(sqlite3.connect(lab / "catalog.sqlite3")) as db:
-        db.execute(f"UPDATE {table} SET {column} = ?", [value])
-        db.commit()
+    change(lab, f"UPDATE {table} SET {column} = ?", [value])
     assert main(["rebuild", str(lab)]) == 0, capsys.readouterr()
     with jl.open(lab) as ws:
         assert ws.sql("FROM jammi.t").fetchall() == [(42,)]

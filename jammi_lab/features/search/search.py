@@ -13,7 +13,7 @@ from jammi_lab.features.search.answers import HIT_COLUMNS, SearchAnswer
 from jammi_lab.features.search.context import SearchContext
 from jammi_lab.features.search.hits import hits_table
 from jammi_lab.features.search.queries import SearchRequest, list_of_texts, texts_of
-from jammi_lab.features.search.source_rows import SourceRows
+from jammi_lab.features.search.source_rows import SourceRows, origin_of
 from jammi_lab.features.search.word_search import WordSearch
 from jammi_lab.features.vectors.index.indexes import VectorIndexes
 
@@ -288,25 +288,7 @@ def missing_encoder_error(record: TableRecord, tables: "ResultTableRepository") 
     """The error of a text query for vectors that no encoder made; for derived vectors it names the
     embedding table that a text can be searched in."""
     hint = "Pass a vector, for example that of a row: ws.vector('table', key)."
-    origin = record
-    visited = set[str]()
-    # The name may belong to another table by now, even to one made from this table: avoid cycles.
-    while origin.recipe_class.combines_vectors and origin.table_name not in visited:
-        visited.add(origin.table_name)
-        names = [
-            a.input.name
-            for a in origin.anchors
-            if a.input.kind_class.is_result and a.columns == ("key", "vector")
-        ]
-        newest = [tables.get(name) or tables.newest(name) for name in names]
-        origin = next(
-            (
-                each if isinstance(each, TableRecord) else each[1]
-                for each in newest
-                if each is not None
-            ),
-            origin,
-        )
+    origin = origin_of(record, tables, lambda each: each.recipe_class.combines_vectors)
     if origin.recipe_class.has_encoder:
         hint += f" Text queries work on {origin.recipe!r}, from which these vectors were computed."
     return ModelNotFound(f"{record.recipe!r} has no encoder for text queries.", hint=hint)

@@ -2,7 +2,7 @@
 now."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.anchors import Anchor, Input, Snapshot, result_input
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from jammi_lab.catalog.result_tables import ResultTableRepository
     from jammi_lab.engine.prepared_statement import PreparedStatement
     from jammi_lab.features.vectors.matrix import KeyedRows
 
@@ -51,13 +52,37 @@ _COMPARABLE_TYPES = (
 """Types of keys that compare with each other."""
 
 
+def origin_of(
+    record: TableRecord,
+    tables: "ResultTableRepository",
+    is_derived: Callable[[TableRecord], bool],
+) -> TableRecord:
+    """The table from whose vectors those of a table were derived, in the version that was read,
+    through derived tables; the last one when the version that it read is gone."""
+    seen = set[str]()
+    while is_derived(record) and record.table_name not in seen:
+        seen.add(record.table_name)
+        vector_anchors = [
+            a
+            for a in record.anchors
+            if a.input.kind_class.is_result and a.columns == ("key", "vector")
+        ]
+        versions = [
+            tables.version(a.input.name, a.version) for a in vector_anchors if a.version is not None
+        ]
+        record = next((v[1] for v in versions if v is not None), None) or next(
+            (r for a in vector_anchors if (r := tables.get(a.input.name))), record
+        )
+    return record
+
+
 class SourceRows:
     """The rows of the source that an embedding table was made from, else the table's own rows."""
 
     def __init__(self, context: SearchContext, record: TableRecord) -> None:
         self.context, self.record = context, record
         self.descriptor: Mapping[str, Any] = context.descriptor(record)
-        self._origin = self._find_origin(record)
+        self._origin = origin_of(record, context.tables, lambda each: each.recipe_class.keeps_rows)
         self._origin_descriptor = (
             self.descriptor if self._origin is record else context.descriptor(self._origin)
         )
@@ -71,29 +96,6 @@ class SourceRows:
         )
         self._reads_own_table = not self._is_embedded and self._imported_from is None
         self._key = "key" if self._reads_own_table else str(self._origin_descriptor["key"])
-
-    def _find_origin(self, record: TableRecord) -> TableRecord:
-        """The table whose vectors were propagated, in the version that was read: its source rows
-        are those of the derived table. The table itself when that version is gone."""
-        tables = self.context.tables
-        while record.recipe_class.keeps_rows:
-            vector_anchors = [
-                a
-                for a in record.anchors
-                if a.input.kind_class.is_result and a.columns == ("key", "vector")
-            ]
-            versions = [
-                tables.version(a.input.name, a.version)
-                for a in vector_anchors
-                if a.version is not None
-            ]
-            origin = next((v[1] for v in versions if v is not None), None) or next(
-                (r for a in vector_anchors if (r := tables.get(a.input.name))), None
-            )
-            if origin is None:
-                break
-            record = origin
-        return record
 
     @functools.cached_property
     def address(self) -> str:
