@@ -108,11 +108,13 @@ class MarksSocket(WebSocketMixin, WebSocketHandler, JupyterHandler):
         try:
             request = json.loads(message)
             path, stamps, texts = request["path"], request["stamps"], request.get("texts", [])
+            if ".." in path.split("/"):
+                raise ValueError("it leads out of the root folder")
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             self.close(1003, "a message must be a JSON object with path and stamps")
             return
         root = getattr(self.contents_manager, "root_dir", "")
-        file = to_os_path(ApiPath(str(path)), root)
+        file = to_os_path(ApiPath(path), root)
         await self._marks.send(self, {"file": file, "stamps": stamps, "texts": texts})
 
     def on_close(self) -> None:

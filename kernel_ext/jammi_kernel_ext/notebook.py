@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,7 @@ class Notebook:
         atexit.register(self.close)
 
     @property
-    def namespace(self) -> Mapping[str, Any]:
+    def namespace(self) -> dict[str, Any]:
         """The notebook's variables."""
         return self.shell.user_ns if self.shell is not None else {}
 

@@ -31,7 +31,7 @@ def run_step(notebook: Notebook, line: str, text: str) -> Any:
         options["NAME"],
         options["inputs"],
         text,
-        notebook.shell.user_ns if notebook.shell is not None else {},
+        notebook.namespace,
     )
     recipe = _recipe(step, options)
     services = notebook.workspace._services

@@ -195,7 +195,7 @@ def _saved_cells(notebook: "Notebook", file: Path) -> list[SavedCell]:
         return cells
     except OSError as error:
         raise InvalidArgument(f"{str(file)!r} cannot be read: {error.strerror}.") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         raise InvalidArgument(f"{str(file)!r} is not a notebook of format 4.") from None
 
 
@@ -423,21 +423,22 @@ def _imported_modules(node: ast.AST) -> list[str]:
 
 
 def _find_steps(notebook: "Notebook", cells: Iterable[SavedCell]) -> Iterator[str]:
-    """Give the workspace the Python steps of the cells whose text is that of their recipe, and
-    yield the recipes. Defining a step runs none of it."""
+    """Give the workspace, in a trusted folder, the Python steps of the cells whose text is that of
+    their recipe, and yield the recipes. Defining a step runs none of it."""
     from jammi_kernel_ext.python_cell import build_step
     from jammi_lab.core.recipes import parse_descriptor
     from jammi_lab.steps.step_functions import FunctionRecipe
 
     services = notebook.workspace._services
-    namespace = {} if notebook.shell is None else notebook.shell.user_ns
+    if not services.source_directory.outside.trusts_folder:
+        return
     found = dict[str, str]()
     for cell in cells:
         first_line, _, text = cell.text.partition("\n")
         if cell.text.startswith("%%jammi_py "):
             try:
                 options = parse_step(first_line.removeprefix("%%jammi_py"))
-                step = build_step(options["NAME"], options["inputs"], text, namespace)
+                step = build_step(options["NAME"], options["inputs"], text, notebook.namespace)
                 record = services.catalog.recipes.get(options["NAME"])
                 recipe = None if record is None else parse_descriptor(record.descriptor)
             except (JammiError, *_NOT_PYTHON):

@@ -1,5 +1,6 @@
 """The process that says which cells of an open notebook no longer hold."""
 
+import asyncio
 import contextlib
 import io
 import json
@@ -8,12 +9,14 @@ import shutil
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 import jammi_lab as jl
 from jammi_kernel_ext import marks
 from jammi_kernel_ext.marks import MarkService
+from jammi_kernel_ext.marks_server import MarksSocket
 from jammi_lab.core.records import TableRecord, TableStatus
 from tests.inside import services_of
 from tests.waiting import until
@@ -241,6 +244,14 @@ def test_a_malformed_request_ends_nothing_for_other_notebooks(lab, service, tmp_
     (tmp_path / "a.csv").write_text("id,x\n1,9\n")
     ours = [each for each in answers(service) if each["id"] == 1]
     assert ours[-1]["marks"]["c"].startswith("big is")
+
+
+@pytest.mark.parametrize("path", ["../n.ipynb", "a/../../n.ipynb", "..", 7])
+def test_no_path_of_a_page_leads_out_of_the_root_folder(path):
+    closed = []
+    socket = SimpleNamespace(contents_manager=None, close=lambda code, _: closed.append(code))
+    asyncio.run(MarksSocket.on_message(socket, json.dumps({"path": path, "stamps": []})))
+    assert closed == [1003]
 
 
 def test_a_saved_file_names_the_cell_that_made_it_and_an_output_does_not(papers, tmp_path):

@@ -158,6 +158,16 @@ def test_nothing_is_bound_again_that_code_out_of_sight_may_have_replaced(noteboo
     assert "df: run cell" in shown and notebook.kernel.value("'df' in dir()") == "False"
 
 
+def test_a_workspace_that_is_not_trusted_is_given_no_step(notebook, tmp_path):
+    notebook.run("%%jammi_py step --inputs ages=jammi.ages\nages.pandas().assign(z=1)")
+    notebook.restart()
+    (tmp_path / ".jammi").rename(tmp_path / "got")
+    notebook.run("%jammi open got")
+    shown = notebook.run("%jammi resume")
+    assert "ages version 1" in shown and "Python steps" not in shown
+    assert "step  blocked" in notebook.run("%jammi recompute step --dry-run")
+
+
 def test_a_line_offers_it_to_a_person_after_a_restart(notebook):
     notebook.run("df = ws.table('ages').pandas()")
     offered = "%jammi resume binds ages, df again"
@@ -187,6 +197,7 @@ def test_what_is_gone_is_told_with_its_cell(notebook):
         (None, "cannot be read"),
         ("{", "is not a notebook"),
         ('{"cells": [{"cell_type": "code", "execution_count": "x"}]}', "is not a notebook"),
+        ('{"cells": [{"cell_type": "code", "execution_count": 1e999}]}', "is not a notebook"),
         (
             json.dumps(
                 {
@@ -218,7 +229,7 @@ def test_what_is_gone_is_told_with_its_cell(notebook):
             "This kernel has all variables",
         ),
     ],
-    ids=["missing", "no JSON", "number", "hostile"],
+    ids=["missing", "no JSON", "number", "infinite", "hostile"],
 )
 def test_a_file_that_is_no_notebook_is_a_typed_error(notebook, content, said):
     notebook.kernel("%jammi close")
