@@ -226,8 +226,8 @@ SETTINGS = {
     "catalog.url": "The PostgreSQL database that holds the catalog, as "
     "`postgresql+psycopg://user@host/database`; empty: a file of the folder.",
     "engine.threads": "Threads of a statement; 0: as many as there are cores.",
-    "engine.memory_limit": "Memory of all statements together, as `4GB` or `80%`; empty: engine "
-    "default, 80 % of the machine.",
+    "engine.memory_limit": "Memory of all statements together, as `4GB`, at most what the machine "
+    "has; empty: engine default, 80 % of it.",
     "engine.temp_quota": "Disk space for what does not fit into memory, as `20GB`; empty: engine "
     "default.",
     "engine.float_sums": "How `sum`, `avg`, `min` and `max` over floating-point numbers are "

@@ -10,6 +10,7 @@ a process: opening an instance for each took a quarter of the time of its first 
 
 import functools
 import itertools
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -115,13 +116,11 @@ def open_main(settings: Settings, spill: Path) -> duckdb.DuckDBPyConnection:
 
 
 def memory_limit(connection: duckdb.DuckDBPyConnection) -> int:
-    """The memory limit of an instance, in bytes."""
-    [[limit]] = (
-        connection.cursor()
-        .execute("SELECT parse_formatted_bytes(current_setting('memory_limit'))")
-        .fetchall()
-    )
-    return int(limit)
+    """The memory limit of an instance, in bytes; at most what the machine has."""
+    limit = "SELECT TRY(parse_formatted_bytes(current_setting('memory_limit')))"  # NULL: PiB
+    [[limit_bytes]] = connection.cursor().execute(limit).fetchall()
+    machine_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(limit_bytes or machine_bytes, machine_bytes)
 
 
 def limit_memory(connection: duckdb.DuckDBPyConnection, limit: int) -> None:

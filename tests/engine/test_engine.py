@@ -149,6 +149,15 @@ def test_the_memory_budget_is_shared_out(shelf, tmp_path):
     engine.close()
 
 
+@pytest.mark.parametrize("limit", ["-1", "none", "2000TB", "9999GB"])
+def test_the_memory_budget_is_at_most_that_of_the_machine(shelf, tmp_path, limit):
+    engine = engine_of(shelf, tmp_path, engine__memory_limit=limit)
+    [[shown]] = engine.query("SELECT parse_formatted_bytes(current_setting('memory_limit'))")
+    engine.close()
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert shown == pytest.approx(machine, rel=0.02)
+
+
 @pytest.mark.parametrize(
     ("key", "value"), [("engine__memory_limit", "3 lots"), ("engine__temp_quota", "2 heaps")]
 )
