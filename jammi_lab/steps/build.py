@@ -361,7 +361,7 @@ def _build(
             _write_rows(writer, rows, stage, report_progress)
             sealed = writer.seal()
             if build_record.key:
-                check_key(ctx.engine, build_record, sealed, writer.rows)
+                check_key(ctx.engine, build_record, sealed)
             body = select_file_sql(sealed, build_record.dimensions)
             anchors = confirm_anchors(
                 ctx.observe,

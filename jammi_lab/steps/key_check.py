@@ -3,9 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from jammi_lab.core.anchors import result_input
 from jammi_lab.core.display_values import to_display
 from jammi_lab.core.errors import DuplicateKey, SchemaMismatch
@@ -14,7 +11,6 @@ from jammi_lab.core.records import TableRecord
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import FixedNames
 from jammi_lab.sources.base import ReadPlan, Relation
-from jammi_lab.storage.parquet import open_parquet
 from jammi_lab.store.result_files import select_file_sql
 
 _BUILT = "__jammi_built"
@@ -44,15 +40,9 @@ def key_columns(names: Sequence[str], key: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(by_folded_name[fold(name)] for name in key))
 
 
-_MAX_ARROW_ROWS = 100_000
-"""The largest table whose keys are compared without a statement. That one spills to disk."""
-
-
-def check_key(engine: Engine, build_record: TableRecord, sealed: Path, rows: int) -> None:
+def check_key(engine: Engine, build_record: TableRecord, sealed: Path) -> None:
     """Raise DuplicateKey, with up to five offending keys, unless the key columns of the sealed file
     are unique and non-NULL."""
-    if rows <= _MAX_ARROW_ROWS and has_plain_key(sealed, build_record.key):
-        return
     body = select_file_sql(sealed, build_record.dimensions)
     columns = ", ".join(map(quote_identifier, build_record.key))
     nulls = " OR ".join(f"{quote_identifier(c)} IS NULL" for c in build_record.key)
@@ -74,18 +64,3 @@ def check_key(engine: Engine, build_record: TableRecord, sealed: Path, rows: int
             keys=keys,
             hint="Add columns to key=, or aggregate the rows first.",
         )
-
-
-def has_plain_key(sealed: Path, key: Sequence[str]) -> bool:
-    """Whether a key is one column of texts or whole numbers without NULL and without a value twice.
-    Arrow compares these as DuckDB does; of any other key, and of one that is wrong, a statement
-    tells."""
-    if len(key) != 1:
-        return False
-    with open(sealed, "rb") as file:
-        column = open_parquet(file).read([key[0]], use_threads=False).column(key[0])
-    kind = column.type
-    is_plain = (
-        pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    )
-    return is_plain and not column.null_count and len(pc.unique(column)) == len(column)

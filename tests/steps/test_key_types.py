@@ -6,13 +6,10 @@ import decimal
 import uuid
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.errors import DuplicateKey, SchemaMismatch
-from jammi_lab.steps.key_check import has_plain_key
 
 _UUIDS = "('00000000-0000-0000-0000-00000000000' || i)::UUID"
 SAME = {
@@ -82,25 +79,3 @@ def test_a_key_that_is_no_number_is_refused(tmp_path):
         ws.embed(
             "v", "SELECT 'nan'::DOUBLE AS id, 'x' AS body", key="id", text="body", model="hashing"
         )
-
-
-@pytest.mark.parametrize(
-    ("values", "is_plain"),
-    [
-        (["a", "b", "é"], True),
-        (["a", "A", "a "], True),
-        (["a", "b", "a"], False),
-        (["a", None], False),
-        ([1, 2, 3], True),
-        ([1, 2, 1], False),
-        ([None, 1], False),
-        ([1.0, 2.0], False),
-        ([], False),
-    ],
-)
-def test_a_key_is_told_without_a_statement_where_that_is_certain(tmp_path, values, is_plain):
-    """Never certain where the statement would refuse it."""
-    path = tmp_path / "sealed.parquet"
-    pq.write_table(pa.table({"id": values}), path)
-    assert has_plain_key(path, ["id"]) is is_plain
-    assert not has_plain_key(path, ["id", "id"])
