@@ -3,12 +3,11 @@ appended, so that a process that is killed loses only the rows in flight."""
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from io import FileIO
 from typing import BinaryIO
 
@@ -16,7 +15,6 @@ import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.logs import LogRecord
-from jammi_lab.core.errors import WorkspaceReadOnly
 from jammi_lab.sources.base import Relation
 from jammi_lab.storage.files import (
     StoragePath,
@@ -43,15 +41,9 @@ class Checkpoint:
     """Appends tables and reads them back. A truncated or damaged file counts up to the damage.
     Errors of the file system end the checkpoint, not the run."""
 
-    def __init__(
-        self,
-        path: StoragePath | None,
-        table_ids: Sequence[int] = (),
-        tables_exist: Callable[[], bool] = lambda: True,
-    ) -> None:
-        """`path`: None for a run that may not keep anything; `table_ids`: ids of the mutable tables
-        that the run reads; `tables_exist`: whether they all still exist."""
-        self._path, self._table_ids, self._tables_exist = path, table_ids, tables_exist
+    def __init__(self, path: StoragePath | None) -> None:
+        """`path`: None for a run that may not keep anything."""
+        self._path = path
         self._file: FileIO | None = None
         self._remote: RemoteFile | None = None
         """The local copy of what an object store is to hold."""
@@ -67,10 +59,9 @@ class Checkpoint:
         self._intact_bytes = 0
         try:
             with open_for_reading(self._path) as file:
-                for number, frame in enumerate(_frames(file)):
-                    if number:
-                        with pa.ipc.open_stream(frame) as stream:
-                            yield stream.read_all()
+                for frame in _frames(file):
+                    with pa.ipc.open_stream(frame) as stream:
+                        yield stream.read_all()
                     self._intact_bytes += _FRAME_HEADER.size + len(frame)
         except (OSError, pa.ArrowException):
             return  # what was read before counts
@@ -84,8 +75,6 @@ class Checkpoint:
         with pa.ipc.new_stream(sink, table.schema) as stream:
             stream.write_table(table)
         try:
-            if not self._tables_exist():
-                raise FileNotFoundError("a table that the run reads was dropped")
             if self._file is None:
                 self._file = self._open()
             # Not synced: what was computed has to survive the death of this process, not of the
@@ -135,8 +124,6 @@ class Checkpoint:
         else:
             file = FileIO(open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "a")
         file.truncate(self._intact_bytes)
-        if not self._intact_bytes:
-            write_all(file, _framed(json.dumps({"tables": list(self._table_ids)}).encode()))
         return file
 
     def _put(self) -> None:
@@ -159,30 +146,15 @@ class CheckpointFolder:
     def checkpoint(self, definition: str, inputs: Sequence[Relation]) -> Checkpoint:
         """The checkpoint of a definition. Changes nothing.
 
-        A run over tables of an ephemeral session gets none, because their values must not outlive
-        the session in a file. Every tenant has a checkpoint of its own: with a shared one, the
+        A run over mutable tables gets none, because their values must not outlive the drop of a row
+        or table in a file. Every tenant has a checkpoint of its own: with a shared one, the
         time of a run would reveal which rows another tenant has."""
-        tables = [
-            state
-            for state in (relation.mutable and relation.mutable.state for relation in inputs)
-            if isinstance(state, LogRecord)
-        ]
-        if any(record.session is not None for record in tables):
+        states = (relation.mutable and relation.mutable.state for relation in inputs)
+        if any(isinstance(state, LogRecord) for state in states):
             return Checkpoint(None)
-
-        def tables_exist() -> bool:
-            current = [self._catalog.mutable_tables.get(record.name) for record in tables]
-            return [record.log_id for record in tables] == [
-                record and record.log_id for record in current
-            ]
-
         tenant = self._catalog.scope.tenant
         name = definition if tenant is None else f"{definition}__{tenant}"
-        return Checkpoint(
-            self._results.root / "checkpoints" / f"{name}.log",
-            [record.log_id for record in tables],
-            tables_exist,
-        )
+        return Checkpoint(self._results.root / "checkpoints" / f"{name}.log")
 
     def remove_old(self) -> None:
         """Delete the checkpoints that are too old, as far as this user may."""
@@ -191,25 +163,6 @@ class CheckpointFolder:
             if now - listed_file.modified_ns > CHECKPOINT_SECONDS * 1_000_000_000:
                 with contextlib.suppress(OSError):
                     remove_file(root / path)
-
-
-def remove_checkpoints_of_table(root: StoragePath, table_id: int) -> None:
-    """Delete the checkpoints of a workspace that may contain values of a mutable table. Raises
-    WorkspaceReadOnly for those of another user that may not be read or removed."""
-    try:
-        for path, _ in list_files(root, "checkpoints"):
-            # what is no checkpoint contains none
-            with contextlib.suppress(FileNotFoundError, ValueError):
-                with open_for_reading(root / path) as file:
-                    header = json.loads(next(_frames(file), b"{}"))
-                if table_id in header.get("tables", []):
-                    remove_file(root / path)
-    except PermissionError as error:
-        raise WorkspaceReadOnly(
-            f"The table is dropped, but {str(error.filename)!r}, which may contain values of it, "
-            "cannot be read or removed.",
-            hint="Let its owner remove it: an interrupted run left it there.",
-        ) from None
 
 
 def _framed(content: bytes) -> bytes:
