@@ -5,8 +5,7 @@ write lock with a connection that nobody knows to be in a transaction. It is the
 while such a section runs, which takes milliseconds, and raised between two statements or at the
 end. Imports of libraries are protected in the same way.
 
-In the main thread the interrupt is a signal. Another thread is told by `interrupt_thread`, and
-looks at its checkpoints: between statements of the catalog, and wherever it waits.
+The interrupt is a signal, which only the main thread receives.
 """
 
 import _signal  # type: ignore[import-not-found]  # what `signal` wraps
@@ -27,9 +26,6 @@ _Handler = Callable[[int, FrameType | None], Any]
 # The public `signal.signal` looks each handler up in an enumeration. A function is not a member,
 # which costs a raised and caught exception per call; the C functions skip that.
 _set_handler, _get_handler = _signal.signal, _signal.getsignal
-_interrupted_threads: set[int] = set()
-"""The threads other than the main one that have not met a checkpoint since their interrupt, by
-identity."""
 
 
 class DeferInterrupts:
@@ -61,11 +57,8 @@ class DeferInterrupts:
     @staticmethod
     def checkpoint() -> None:
         """Raise a pending interrupt here, where an ordinary rollback follows."""
-        thread, running = threading.get_ident(), DeferInterrupts._running
-        if thread in _interrupted_threads:
-            _interrupted_threads.discard(thread)
-            raise KeyboardInterrupt
-        if running is not None and thread == running.owner:
+        running = DeferInterrupts._running
+        if running is not None and running.owner == threading.get_ident():
             running._raise_pending()
 
     def discard(self) -> None:
@@ -175,20 +168,9 @@ def attempts(
         yield
 
 
-def interrupt_thread(thread_id: int) -> None:
-    """Raise KeyboardInterrupt in a thread, other than the main one, at its next checkpoint."""
-    _interrupted_threads.add(thread_id)
-
-
-def withdraw_interrupt(thread_id: int) -> None:
-    """Forget an interrupt that has not been raised in its thread yet."""
-    _interrupted_threads.discard(thread_id)
-
-
 def _after_fork() -> None:
     """Reset in a forked child, where only the forking thread exists: the block of another thread
     never ends, and would defer interrupts for ever."""
-    _interrupted_threads.clear()
     if (running := DeferInterrupts._running) is not None and running.owner != threading.get_ident():
         running.discard()
 

@@ -1,8 +1,8 @@
-"""Plan execution: each step is re-evaluated before it runs, independent steps run in parallel,
-unchanged results cut off the steps below them, and deviations from the plan are reported."""
+"""Plan execution: one step after another, each re-evaluated before it runs; unchanged results cut
+off the steps below them, and deviations from the plan are reported."""
 
 import contextlib
-import os
+import graphlib
 from collections.abc import Sequence
 
 from jammi_lab.core.anchors import Anchor
@@ -10,7 +10,6 @@ from jammi_lab.core.clock import Clock
 from jammi_lab.core.errors import CheckFailed, JammiError, SessionClosed
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.input_kinds import input_kind
-from jammi_lab.core.parallel_tasks import MAX_PARALLEL_TASKS, Task, TaskPool
 from jammi_lab.core.records import (
     OnProgress,
     Progress,
@@ -48,8 +47,9 @@ class PlanRunner:
         self._clock = clock
         self._steps = steps
         self._on_progress = on_progress
-        self._outcomes: dict[int, RunStep] = {}
-        self._deviations: dict[int, list[str]] = {}
+        self._outcomes: dict[RecipeKey, RunStep] = {}
+        self.deviations: list[str] = []
+        """The deviations from the plan, in the order in which its steps ran."""
         self._blocked_recipes: set[RecipeKey] = set()
         self._final_states: dict[RecipeKey, _RecipeState] = {}
         """The states in which this run left the recipes that it processed."""
@@ -57,63 +57,28 @@ class PlanRunner:
     @property
     def outcomes(self) -> list[RunStep]:
         """The outcome of each step, in the plan's order."""
-        return [self._outcomes[index] for index in sorted(self._outcomes)]
-
-    @property
-    def deviations(self) -> list[str]:
-        """The deviations from the plan, in the plan's order."""
-        return [
-            deviation for index in sorted(self._deviations) for deviation in self._deviations[index]
-        ]
+        keys = [planned.node.key for planned in self._steps]
+        return [self._outcomes[key] for key in keys if key in self._outcomes]
 
     def run(self) -> None:
-        """Run all steps in parallel, each after its upstream steps. A failing step stops only its
-        downstream steps. An interrupt cancels running steps; finished tables stay ready and the
-        others are unchanged."""
-        index_of = {planned.node.key: index for index, planned in enumerate(self._steps)}
-        tasks = [
-            self._task(index, planned, frozenset(index_of[p] for p in planned.predecessors))
-            for index, planned in enumerate(self._steps)
-        ]
-        TaskPool(tasks, self._thread_count(), self._on_progress).run()
-
-    def _thread_count(self) -> int:
-        threads = (
-            self._service.ctx.settings["engine.threads"]
-            or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ())
-            or 1
-        )
-        return min(int(threads), MAX_PARALLEL_TASKS)
-
-    def _task(self, index: int, planned: PlannedStep, dependencies: frozenset[int]) -> Task:
-        def run(on_progress: OnProgress | None) -> None:
-            self._outcomes[index] = self._run_step(
-                planned, self._deviations.setdefault(index, []), on_progress
-            )
-
-        def on_start(done_count: int) -> None:
-            if self._on_progress:
+        """Run the steps one after another, each after its upstream steps. A failing step stops only
+        its downstream steps. After an interrupt finished tables stay ready and the others are
+        unchanged."""
+        steps = {planned.node.key: planned for planned in self._steps}
+        order = graphlib.TopologicalSorter({key: steps[key].predecessors for key in steps})
+        for key in order.static_order():
+            if self._on_progress is not None:
                 self._on_progress(
                     Progress(
-                        stage=f"recompute {planned.node.name}",
-                        done=done_count,
-                        total=len(self._steps),
+                        stage=f"recompute {steps[key].node.name}",
+                        done=len(self._outcomes),
+                        total=len(steps),
                         unit="steps",
                     )
                 )
+            self._outcomes[key] = self._run_step(steps[key])
 
-        return Task(
-            run,
-            dependencies,
-            # encoders and notebook functions may not be thread-safe
-            in_caller_thread=planned.node.recipe is None
-            or not planned.node.recipe.recipe_class.is_statement,
-            on_start=on_start,
-        )
-
-    def _run_step(
-        self, planned: PlannedStep, deviations: list[str], on_progress: OnProgress | None
-    ) -> RunStep:
+    def _run_step(self, planned: PlannedStep) -> RunStep:
         name = planned.node.name
         if planned.kind is StepKind.BLOCKED:
             # With an existing version, downstream steps can still be computed from that.
@@ -123,10 +88,10 @@ class PlanRunner:
             return RunStep(name=name, outcome="blocked", error=why, waiting=planned.step.waiting)
         started = self._clock.monotonic()
         try:
-            return self._execute_step(planned, deviations, on_progress, started)
+            return self._execute_step(planned, started)
         except RecipeRedefined:
             self._blocked_recipes.add(planned.node.key)
-            deviations.append(f"{name} was redefined or dropped during the run")
+            self.deviations.append(f"{name} was redefined or dropped during the run")
             return RunStep(
                 name=name, outcome="skipped", error="its definition was changed during the run"
             )
@@ -136,7 +101,7 @@ class PlanRunner:
             # Also a rejected step: what reads it would be computed from rows known to be stale.
             self._blocked_recipes.add(planned.node.key)
             if planned.kind is StepKind.REUSED:
-                deviations.append(_NOT_REUSED_MESSAGE.format(name))
+                self.deviations.append(_NOT_REUSED_MESSAGE.format(name))
             return RunStep(
                 name=name,
                 outcome="rejected" if isinstance(error, CheckFailed) else "failed",
@@ -162,13 +127,7 @@ class PlanRunner:
         ):
             raise error
 
-    def _execute_step(
-        self,
-        planned: PlannedStep,
-        deviations: list[str],
-        on_progress: OnProgress | None,
-        started: float,
-    ) -> RunStep:
+    def _execute_step(self, planned: PlannedStep, started: float) -> RunStep:
         """Run one step that is not blocked. Raises RecipeRedefined, and the JammiError of a failed
         computation."""
         name, ctx, producers = planned.node.name, self._service.ctx, self._service.producers
@@ -176,17 +135,17 @@ class PlanRunner:
         node = evaluated.graph.find(name, planned.node.tenant)
         # A shared recipe of the same name is another recipe, with another identity.
         if node is None or node.recipe is None or node.key != planned.node.key:
-            deviations.append(_GONE_MESSAGE.format(name))
+            self.deviations.append(_GONE_MESSAGE.format(name))
             return RunStep(name=name, outcome="skipped", error="the recipe no longer exists")
         if any(p.key in self._blocked_recipes for p in evaluated.graph.required_inputs(node)):
             self._blocked_recipes.add(node.key)
             return RunStep(name=name, outcome="skipped", error="a table it reads was not computed")
-        _report_changed_inputs(planned, evaluated, node, deviations)
-        self._report_changed_recipes(planned, evaluated, deviations)
+        _report_changed_inputs(planned, evaluated, node, self.deviations)
+        self._report_changed_recipes(planned, evaluated, self.deviations)
         is_fresh = isinstance(evaluated.own_verdicts[node.key], Fresh)
         if is_fresh and not evaluated.count_failed_rows(node):
             self._final_states[node.key] = _recipe_state(node)
-            return _cut_off_step(planned, node, deviations)
+            return _cut_off_step(planned, node, self.deviations)
         try:
             job = producers.job(node.name, node.recipe.descriptor)
         except JammiError as error:
@@ -197,12 +156,12 @@ class PlanRunner:
             node.name,
             job,
             bypass_cache=is_fresh,  # the table with the errors would answer
-            on_progress=on_progress,
+            on_progress=self._on_progress,
             expected_hash=node.recipe.definition_hash,
         )
         self._final_states[node.key] = outcome.record.definition_hash, outcome.record.digest
-        _report_unplanned_reuse(planned, outcome, deviations)
-        ctx.results.sidecars.build(outcome.record, SidecarRequest(), on_progress)
+        _report_unplanned_reuse(planned, outcome, self.deviations)
+        ctx.results.sidecars.build(outcome.record, SidecarRequest(), self._on_progress)
         return RunStep(
             name=name,
             outcome=outcome.outcome,

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import jammi_lab
-from jammi_lab.core.parallel_tasks import TaskPool
 from jammi_lab.engine.cancellable import wait
 from jammi_lab.features.vectors.all_pairs import search_blocks
 
@@ -35,7 +34,7 @@ def unguarded(code: types.CodeType) -> list[int | None]:
 
 @pytest.mark.parametrize(
     "function",
-    [wait, TaskPool.run, search_blocks],
+    [wait, search_blocks],
     ids=lambda f: f.__qualname__,
 )
 def test_no_way_back_of_a_loop_is_outside_of_the_handlers_around_it(function):

@@ -1,20 +1,16 @@
-"""Carrying a plan out with several steps at a time."""
+"""Carrying a plan out, one step after another."""
 
 import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import msgspec
-import numpy as np
 import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.records import Progress
-from jammi_lab.features.vectors.encoders.minilm import MiniLM
 from jammi_lab.freshness.reports import RunReport
 from jammi_lab.storage.files import install_fault_hook
 from tests.freshness.lab import Lab
@@ -22,14 +18,6 @@ from tests.inside import record_of, services_of
 
 SOON = 20.0
 """Seconds after which something that should have happened is taken not to happen."""
-
-
-@pytest.fixture
-def lab(tmp_path: Path, nothing_left_behind: None) -> Iterator[Lab]:
-    """A workspace whose steps may run two at a time, whatever the machine has."""
-    lab = Lab(tmp_path, **{"engine.threads": 2})
-    yield lab
-    lab.close()
 
 
 @pytest.fixture
@@ -62,21 +50,6 @@ def outcomes(report: RunReport) -> dict[str, str]:
     return {step.name: step.outcome for step in report.steps}
 
 
-def test_two_independent_steps_are_built_at_the_same_time(two):
-    edit(two)
-    meet, threads = threading.Barrier(2, timeout=SOON), []
-
-    def both_are_building() -> None:
-        threads.append(threading.current_thread())
-        if len(threads) <= 2:
-            meet.wait()
-
-    with at_point("publish:building", both_are_building):
-        report = two.recompute(["a", "b"])
-    assert outcomes(report) == {"a": "computed", "b": "computed"}
-    assert len(set(threads)) == 2 and threading.main_thread() not in threads
-
-
 def test_a_step_waits_for_all_that_it_reads_and_the_report_keeps_the_plans_order(two):
     edit(two)
     plan = two.plan()
@@ -107,15 +80,15 @@ def slow(lab: Lab) -> None:
     lab.csv("s", "id,x", "1,1")
 
 
-def test_an_interrupt_stops_all_that_runs_and_running_again_goes_on(lab):
+def test_an_interrupt_stops_the_step_that_runs_and_running_again_goes_on(lab):
     slow(lab)
     assert lab.recompute("quick").executed == ["quick"]
     building = threading.Semaphore(0)
     asked: list[float] = []
 
     def interrupt() -> None:
-        building.acquire(timeout=SOON), building.acquire(timeout=SOON)
-        time.sleep(0.3)  # both statements run by now, or are about to
+        building.acquire(timeout=SOON)
+        time.sleep(0.3)  # the statement runs by now, or is about to
         asked.append(time.monotonic())
         signal.raise_signal(signal.SIGINT)
 
@@ -127,10 +100,7 @@ def test_an_interrupt_stops_all_that_runs_and_running_again_goes_on(lab):
     stopped = time.monotonic()
     knock.join()
     assert stopped - asked[0] < 2  # half a second on a machine that has nothing else to do
-    assert sorted(caught.value.__notes__) == [
-        "'slow1' was not computed; nothing was left behind.",
-        "'slow2' was not computed; nothing was left behind.",
-    ]
+    assert caught.value.__notes__ == ["'slow1' was not computed; nothing was left behind."]
     assert (lab.verdict("quick"), lab.verdict("slow1"), lab.verdict("slow2")) == (
         "fresh",
         "stale",
@@ -139,7 +109,6 @@ def test_an_interrupt_stops_all_that_runs_and_running_again_goes_on(lab):
     assert {t.name: t.status for t in lab.tables(status=None) if t.version == 2} == {
         "quick": "ready",
         "slow1": "failed",
-        "slow2": "failed",
     }
     ready = {t.path for t in lab.tables()}
     assert set((lab.folder / "results").rglob("*.parquet")) == ready
@@ -153,16 +122,13 @@ def test_an_interrupt_stops_all_that_runs_and_running_again_goes_on(lab):
 
 def test_steps_run_for_the_tenant_that_is_bound(lab):
     lab.csv("s", "id,x", "1,10")
-    threads = []
     with lab.tenant("acme"):
         for name in ("a", "b", "c"):
             lab.materialize(name, f"SELECT id, '{name}' AS which FROM s")
         lab.csv("s", "id,x", "2,20")
-        with at_point("publish:building", lambda: threads.append(threading.current_thread())):
-            report = lab.recompute()
+        report = lab.recompute()
         assert outcomes(report) == {"a": "computed", "b": "computed", "c": "computed"}
         assert [record_of(t).tenant for t in lab.tables()] == ["acme"] * 6
-    assert set(threads) - {threading.main_thread()}  # the last one may be left to the caller
     assert lab.tables() == []
 
 
@@ -196,34 +162,6 @@ def test_progress_that_asks_for_what_is_being_built_is_a_cycle_and_does_not_hang
 
     two.recompute(["a", "b"], progress=ask)
     assert [type(e) for e in found] == [jl.DependencyCycle]
-
-
-class Watched(MiniLM):
-    """The sentence model, which notes in which thread it is asked."""
-
-    name = "watched"
-    identity = msgspec.structs.replace(MiniLM.identity, name=name)
-    threads: set[threading.Thread]
-
-    def encode(self, texts: Sequence[str]) -> Any:
-        self.threads.add(threading.current_thread())
-        return np.tile(np.arange(1, 385, dtype=np.float32), (len(texts), 1))
-
-
-def test_an_encoder_is_asked_in_the_callers_thread_while_statements_run_beside_it(lab):
-    lab.csv("s", "id,x", "1,ten")
-    encoder = Watched()
-    encoder.threads = set()
-    lab.embed("vectors", "s", key="id", text="x", model=encoder)
-    lab.materialize("a", "SELECT id FROM s")
-    lab.materialize("b", "SELECT x FROM s")
-    lab.csv("s", "id,x", "2,twenty")
-    encoder.threads.clear()
-    threads = set()
-    with at_point("publish:building", lambda: threads.add(threading.current_thread())):
-        report = lab.recompute()
-    assert outcomes(report) == {"a": "computed", "b": "computed", "vectors": "computed"}
-    assert encoder.threads == {threading.current_thread()} < threads
 
 
 def test_a_recipe_that_is_redefined_while_its_step_runs_keeps_the_new_definition(two):
