@@ -332,12 +332,6 @@ def _parse_url(url: str) -> tuple[dict[str, Any], str]:
     return arguments, schema
 
 
-def with_schema(url: str, schema: str) -> str:
-    """The URL of another schema of the same database."""
-    plain, _ = _without_schema(url)
-    return f"{plain}{'&' if '?' in plain else '?'}schema={schema}"
-
-
 def _without_schema(url: str) -> tuple[str, list[str]]:
     """A URL without the parameter `schema`, and its values."""
     plain, _, query = url.partition("?")

@@ -21,7 +21,7 @@ from typing import Any
 
 from jammi_lab.catalog.connection import driver_errors
 from jammi_lab.catalog.postgres import Postgres
-from jammi_lab.core.errors import InvalidArgument, SourceUnavailable, too_many_open_files
+from jammi_lab.core.errors import SourceUnavailable, too_many_open_files
 from jammi_lab.storage import own_files
 from jammi_lab.storage.files import fault_point, make_folder, open_for_reading, open_regular
 
@@ -199,15 +199,6 @@ class ServerLocks:
         self._acquired_ids, self._reacquired = set(self._created_ids), bool(self._created_ids)
         if connection.info.server_version >= 140000:
             connection.execute("SET idle_session_timeout = 0")
-        [acquired] = connection.execute(
-            f"SELECT pg_try_advisory_lock_shared({self._dialect.lock_key('use')})"
-        ).fetchone()
-        if not acquired:
-            connection.close()
-            raise InvalidArgument(
-                f"The catalog {self._dialect.label} is being replaced by jammi_lab.rebuild.",
-                hint="Open it again when the rebuild has finished.",
-            )
         # wait: another kernel may hold one of them briefly while it cleans up our rows
         for writer_id in sorted(self._created_ids):
             connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [writer_id])

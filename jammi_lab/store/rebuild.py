@@ -1,20 +1,18 @@
 """Rebuild: create a new catalog from the manifests, when the old one is lost or damaged."""
 
-import contextlib
 import graphlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.commit_count import SUFFIX
 from jammi_lab.catalog.connection import driver_errors
-from jammi_lab.catalog.postgres import Postgres, with_schema
+from jammi_lab.catalog.postgres import Postgres
 from jammi_lab.catalog.sqlite import check_whole
 from jammi_lab.catalog.writer_locks import remove_dead_locks
 from jammi_lab.core.anchors import Input
@@ -27,11 +25,9 @@ from jammi_lab.core.errors import (
     WorkspaceNotFound,
 )
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.interrupts import attempts
 from jammi_lab.core.manifest import Manifest, is_sealed
 from jammi_lab.core.records import Progress, RecipeRecord, TableRecord, TableStatus
 from jammi_lab.core.tenancy import TenantScope, tenant_id
-from jammi_lab.sources.scratch_duckdb import borrow_bare
 from jammi_lab.storage import own_files
 from jammi_lab.storage.files import (
     StoragePath,
@@ -42,15 +38,13 @@ from jammi_lab.storage.files import (
     sync_folder,
 )
 from jammi_lab.store import manifests
-from jammi_lab.store.manifest_check import FooterChecker, check_manifest
+from jammi_lab.store.manifest_check import check_manifest
 from jammi_lab.store.reports import RebuildReport
 from jammi_lab.store.result_files import SHARED_FOLDER
 from jammi_lab.store.workspace_identity import rebind
 
 CATALOG_FILE = "catalog.sqlite3"
 WRITER_ID = "rebuild"
-_CLOSING_SECONDS = 2.0
-"""How long a server may take until a connection that was closed holds no lock any more."""
 NOT_REBUILT = (
     "sources: add them again under the same names",
     "definitions changed but not run since, and recipes that never had a ready version",
@@ -85,12 +79,12 @@ def rebuild(
     on_progress: Callable[[Progress], None] | None = None,
 ) -> RebuildReport:
     """Create a new catalog from the manifests under `results/`, replace the old one, which is kept
-    under another name, and report what it lacks. `url` is that of a catalog on a server.
+    under another name, and report what it lacks. `url` is that of a new catalog on a server.
 
     Versions keep their numbers when these are unique; otherwise they are numbered by creation time.
     No table's files are changed. Raises WorkspaceNotFound when there is neither a catalog nor a
-    manifest, InvalidArgument while a kernel has the workspace open, CatalogTooNew when a later
-    release wrote the old catalog.
+    manifest, InvalidArgument while a kernel has the workspace open or when there is a catalog on
+    the server, CatalogTooNew when a later release wrote the old catalog.
     """
     if not manifests.has_manifests(folder) and not (
         isinstance(folder, Path) and (folder / CATALOG_FILE).exists()
@@ -98,25 +92,20 @@ def rebuild(
         raise WorkspaceNotFound(
             f"There is no workspace in {str(folder)!r}, and no manifest to rebuild a catalog from."
         )
-    if old_catalog := url or (folder / CATALOG_FILE if isinstance(folder, Path) else ""):
-        _check_not_newer(old_catalog, clock)
+    if isinstance(folder, Path) and not url:
+        _check_not_newer(folder / CATALOG_FILE, clock)
     files, unreadable = _read_manifests(folder, on_progress)
-    old_name = (
-        _rebuild_in_folder(folder, files, clock)
-        if isinstance(folder, Path) and not url
-        else _rebuild_on_server(folder, url, files, clock)
-    )
+    old_name = None
+    if isinstance(folder, Path) and not url:
+        old_name = _rebuild_in_folder(folder, files, clock)
+    else:
+        _rebuild_on_server(folder, url, files, clock)
     recipes = {(f.record.tenant, fold(f.record.recipe)): f.record.recipe for f in files}
     return RebuildReport(
         recipes=sorted(recipes.values()),
         tables=[f.record.table_name for f in files],
         missing=[
             f.record.table_name for f in files if regular_stat(folder / f.record.path) is None
-        ],
-        altered=[
-            f"{f.record.path.removesuffix('.parquet')}{manifests.SUFFIX}"
-            for f in files
-            if f.manifest.seal and not is_sealed(f.body)
         ],
         unreadable=unreadable,
         sources=sorted(
@@ -132,7 +121,7 @@ def rebuild(
     )
 
 
-def _check_not_newer(old: Path | str, clock: Clock) -> None:
+def _check_not_newer(old: Path, clock: Clock) -> None:
     """Raise CatalogTooNew for an intact catalog of a later release. Any other reason why it cannot
     be read is ignored."""
     try:
@@ -164,19 +153,24 @@ def catalog_only_contents(catalog: Catalog) -> dict[str, list[str]]:
 
 def _rebuild_on_server(
     folder: StoragePath, url: str, files: Sequence[_ManifestFile], clock: Clock
-) -> str | None:
-    """Rebuild on a server. Returns the schema that keeps the old catalog."""
-    with replace_schema(url, clock.token(8)) as (location, replace):
-        with (
-            Catalog(location, scope=TenantScope(), clock=clock) as catalog,
-            catalog.all_tenants(),
-            catalog.transaction(),
-        ):
-            fill_catalog(catalog, files)
-            rebind(catalog, folder, str(folder), clock.token(16))
-        old_schema = replace()
-        fault_point("rebuild:done")
-    return old_schema
+) -> None:
+    """Rebuild on a server, where no catalog is replaced. Raises InvalidArgument when there is
+    one."""
+    server = Postgres(url, read_only=False, create=True)
+    server.close()
+    if server.existed:
+        raise InvalidArgument(
+            f"There is a catalog in {server.label}, and a rebuild replaces none on a server.",
+            hint="Close the workspace everywhere, and move that catalog aside: "
+            f"ALTER SCHEMA {server.schema} RENAME TO {server.schema}_before.",
+        )
+    with (
+        Catalog(url, scope=TenantScope(), clock=clock) as catalog,
+        catalog.all_tenants(),
+        catalog.transaction(),
+    ):
+        fill_catalog(catalog, files)
+        rebind(catalog, folder, str(folder), clock.token(16))
 
 
 def _rebuild_in_folder(folder: Path, files: Sequence[_ManifestFile], clock: Clock) -> str | None:
@@ -212,32 +206,30 @@ def _read_manifests(
     unreadable: list[str] = []
     names: set[str] = set()
     paths = manifests.list_manifests(folder)
-    with borrow_bare() as connection:
-        footers = FooterChecker(connection)
-        for done_count, (location, path) in enumerate(paths):
-            if on_progress is not None:
-                on_progress(
-                    Progress(stage="rebuild", done=done_count, total=len(paths), unit="manifests")
+    for done_count, (location, path) in enumerate(paths):
+        if on_progress is not None:
+            on_progress(
+                Progress(stage="rebuild", done=done_count, total=len(paths), unit="manifests")
+            )
+        parquet = path.with_name(path.name.removesuffix(manifests.SUFFIX) + ".parquet")
+        try:
+            body = manifests.read(parquet)
+            manifest = manifests.parse(body)
+            if manifest is None or body is None:
+                unreadable.append(f"{location}: it is not a manifest")
+            elif manifest.seal and not is_sealed(body):
+                unreadable.append(f"{location}: it was changed since it was written")
+            elif fold(manifest.table_name) in names:
+                unreadable.append(f"{location}: another table already has that name")
+            else:
+                files.append(
+                    _ManifestFile(manifest, body, _to_record(manifest, body, parquet, location))
                 )
-            parquet = path.with_name(path.name.removesuffix(manifests.SUFFIX) + ".parquet")
-            try:
-                body = manifests.read(parquet)
-                manifest = manifests.parse(body)
-                if manifest is None or body is None:
-                    unreadable.append(f"{location}: it is not a manifest")
-                elif fold(manifest.table_name) in names:
-                    unreadable.append(f"{location}: another table already has that name")
-                else:
-                    files.append(
-                        _ManifestFile(
-                            manifest, body, _to_record(manifest, body, parquet, location, footers)
-                        )
-                    )
-                    names.add(fold(manifest.table_name))
-            except (JammiError, OSError, ValueError) as error:
-                unreadable.append(
-                    f"{location}: {error.message if isinstance(error, JammiError) else error}"
-                )
+                names.add(fold(manifest.table_name))
+        except (JammiError, OSError, ValueError) as error:
+            unreadable.append(
+                f"{location}: {error.message if isinstance(error, JammiError) else error}"
+            )
     by_recipe: _FilesByRecipe = defaultdict(list)
     for file in files:
         by_recipe[file.record.tenant, fold(file.record.recipe)].append(file)
@@ -301,9 +293,7 @@ def _number_versions(group: Sequence[_ManifestFile]) -> Iterable[_ManifestFile]:
     ]
 
 
-def _to_record(
-    manifest: Manifest, body: bytes, parquet: StoragePath, location: str, footers: FooterChecker
-) -> TableRecord:
+def _to_record(manifest: Manifest, body: bytes, parquet: StoragePath, location: str) -> TableRecord:
     """The catalog row of the table. Raises ValueError, NameInvalid or TableDamaged when
     the manifest has impossible values or belongs elsewhere."""
     tenant = manifest.tenant
@@ -315,7 +305,6 @@ def _to_record(
             f"{tenant or 'the shared scope'}, which belongs in another folder"
         )
     check_manifest(manifest)
-    rows = footers.check(manifest, parquet)
     stat = regular_stat(parquet)
     return TableRecord(
         table_name=manifest.table_name,
@@ -332,7 +321,7 @@ def _to_record(
         derived_from=manifest.derived_from,
         key=manifest.key,
         dimensions=manifest.dimensions,
-        row_count=rows,
+        row_count=manifest.row_count,
         bytes=stat.size if stat else None,
         created_at=manifest.produced_at,
         completed_at=manifest.produced_at,
@@ -393,64 +382,3 @@ def _install_catalog(folder: Path, new_catalog: Path, clock: Clock) -> str | Non
     sync_folder(folder)
     fault_point("rebuild:done")
     return old_name
-
-
-@contextlib.contextmanager
-def replace_schema(url: str, token: str) -> Iterator[tuple[str, Callable[[], str | None]]]:
-    """Yield a URL for building the new catalog, and a function that swaps it in atomically and
-    returns the schema name under which the old one is kept, if there was one. A new catalog that
-    was not swapped in is removed.
-
-    Nobody can open the catalog until the block ends. Raises InvalidArgument while somebody has it
-    open, and whatever opening it raises.
-    """
-    server = Postgres(url, read_only=False, create=True)
-    new_schema, old_schema = f"{server.schema}_new_{token}", f"{server.schema}_before_{token}"
-    connection: Any = server.connect()
-    with contextlib.closing(connection), _translate_errors(server):
-        acquire = f"SELECT pg_try_advisory_lock({server.lock_key('use')})"
-        for _ in attempts(_CLOSING_SECONDS):
-            [acquired] = connection.execute(acquire).fetchone()
-            if acquired:
-                break
-        else:
-            raise InvalidArgument(
-                f"The catalog {server.label} is open elsewhere; a catalog in use cannot be "
-                "replaced.",
-                hint="Close it there first: ws.close(), %jammi close, or end the kernel.",
-            )
-        _remove_new_schemas(connection, server.schema)  # left by a rebuild that died
-
-        def swap() -> str | None:
-            is_present = connection.execute(
-                "SELECT to_regnamespace(%s) IS NOT NULL", [server.schema]
-            ).fetchone() == (True,)
-            with connection.transaction():
-                if is_present:
-                    connection.execute(f"ALTER SCHEMA {server.schema} RENAME TO {old_schema}")
-                connection.execute(f"ALTER SCHEMA {new_schema} RENAME TO {server.schema}")
-            return old_schema if is_present else None
-
-        try:
-            yield with_schema(url, new_schema), swap
-        finally:
-            _remove_new_schemas(connection, server.schema)
-
-
-def _remove_new_schemas(connection: Any, schema: str) -> None:
-    for (leftover,) in connection.execute(
-        "SELECT nspname FROM pg_namespace WHERE starts_with(nspname, %s)", [f"{schema}_new_"]
-    ).fetchall():
-        connection.execute(f'DROP SCHEMA "{leftover}" CASCADE')
-
-
-@contextlib.contextmanager
-def _translate_errors(server: Postgres) -> Iterator[None]:
-    try:
-        yield
-    except JammiError:
-        raise
-    except Exception as error:
-        if not isinstance(error, driver_errors()):
-            raise
-        raise (server.to_jammi_error(error) or error) from None

@@ -119,8 +119,6 @@ class RebuildReport(DisplayedValue, frozen=True):
     """Result tables restored to the catalog."""
     missing: list[str] = []
     """Restored tables whose file is missing."""
-    altered: list[str] = []
-    """Manifests changed since they were written. Their contents were validated and used."""
     unreadable: list[str] = []
     """Manifests that could not be used, with the reason. Their files were not changed."""
     sources: list[str] = []
@@ -143,7 +141,6 @@ class RebuildReport(DisplayedValue, frozen=True):
                 f"{count_noun(len(self.tables), 'result table')} restored"
             ),
             *([f"file missing: {', '.join(self.missing)}"] if self.missing else []),
-            *(f"used, although changed since it was written: {item}" for item in self.altered),
             *(
                 [f"add again under the same names: {', '.join(self.sources)}"]
                 if self.sources

@@ -152,10 +152,11 @@ def rebuild(
     """Build a new catalog for the workspace in a folder or store from the manifests of its result
     tables, when the old one is lost or damaged.
 
-    `catalog`: its URL, when it is kept on a server; `progress` receives the number of manifests
-    read. The old catalog is kept beside it, as a file or a schema. The report names what was
-    restored and what manifests do not hold: sources, for one, are added again by hand. Raises
-    WorkspaceNotFound when there are no manifests, InvalidArgument while the workspace is open.
+    `catalog`: its URL, when it is kept on a server, where no catalog is replaced; `progress`
+    receives the number of manifests read. The old catalog in a folder is kept beside the new one.
+    The report names what was restored and what manifests do not hold: sources, for one, are added
+    again by hand. Raises WorkspaceNotFound when there are no manifests, InvalidArgument while the
+    workspace is open or when there is a catalog on the server.
     """
     from jammi_lab.store import rebuild as rebuilding
 

@@ -260,7 +260,6 @@ def test_a_url_that_is_none_is_refused_without_its_password(url, message):
 )
 def test_a_url_says_the_drivers_arguments_and_the_schema(url, arguments, schema):
     assert postgres._parse_url(url) == (arguments, schema)
-    assert postgres._parse_url(postgres.with_schema(url, "other")) == (arguments, "other")
 
 
 def test_a_database_that_cannot_hold_every_text_is_refused(postgres_server):

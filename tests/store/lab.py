@@ -1,6 +1,8 @@
 """Looking at a workspace from outside, and arranging in it what a crash leaves."""
 
 import contextlib
+import hashlib
+import json
 import os
 import shutil
 import sqlite3
@@ -8,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from jammi_lab.core.manifest import is_sealed
 from jammi_lab.features.vectors.index import files as index_files
 from jammi_lab.store import sidecars
 from jammi_lab.store.manifests import manifest_path
@@ -130,3 +133,13 @@ def copied(folder: Path, to: Path) -> Path:
     """A copy of a closed workspace."""
     shutil.copytree(folder, to)
     return to
+
+
+def resealed(said: str) -> bytes:
+    """A manifest that somebody has sealed again."""
+    text = json.dumps(json.loads(said) | {"seal": ""}, indent=1, sort_keys=True) + "\n"
+    body = text.replace(
+        '\n "seal": ""', f'\n "seal": "{hashlib.sha256(text.encode()).hexdigest()}"', 1
+    ).encode()
+    assert is_sealed(body)
+    return body

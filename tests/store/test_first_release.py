@@ -40,11 +40,7 @@ def test_each_manifest_is_read_and_attests_its_bytes():
 def test_a_workspace_is_made_from_them_whose_tables_verify_and_read(tmp_path):
     shutil.copytree(FIXTURE, tmp_path / "lab" / "results" / "_global")
     report = jl.rebuild(tmp_path / "lab")
-    assert (
-        sorted(report.recipes) == ["titles", "years"]
-        and not report.unreadable
-        and not report.altered
-    )
+    assert sorted(report.recipes) == ["titles", "years"] and not report.unreadable
     with jl.open(tmp_path / "lab") as ws:
         assert [ws.verify(name) for name in ("titles", "years")] == [Match(), Match()]
         assert sorted(ws.table("titles").read().fetchall()) == ROWS

@@ -16,7 +16,7 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.store.manifests import manifest_path
 from tests.store.conftest import PAPERS, VENUES
-from tests.store.lab import catalog, copied, everything, files, flip, statuses
+from tests.store.lab import catalog, copied, everything, files, flip, resealed, statuses
 from tests.templates import Template
 
 TOP = "SELECT * FROM jammi.venues WHERE n > 1"
@@ -313,7 +313,8 @@ def test_a_second_table_of_one_name_is_named_and_left_alone(lab, made, folder):
     other.mkdir()
     shutil.copy(path, other)
     place = other / manifest_path(path).name
-    place.write_text(json.dumps(json.loads(manifest_path(path).read_text()) | {"tenant": "zzz"}))
+    said = json.dumps(json.loads(manifest_path(path).read_text()) | {"tenant": "zzz"})
+    place.write_bytes(resealed(said))
     report = jl.rebuild(folder)
     assert len(report.tables) == 4 and "another table already has that name" in report.unreadable[0]
 
