@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -61,14 +62,16 @@ class ParquetSink:
         if start < table.num_rows:
             self._buffer(table.slice(start))
 
-    def close(self) -> int:
-        """Write the remaining rows and the footer, and return the number of rows. Raises
-        OSError."""
+    def close(self, metadata: Mapping[bytes, bytes] | None = None) -> int:
+        """Write the remaining rows and the footer, with this metadata, and return the number of
+        rows. Raises OSError."""
         if self._pending_rows or self._writer is None:
             self._flush()
         fault_point("parquet.before_footer")
         assert self._writer is not None
         assert self._file is not None
+        if metadata is not None:
+            self._writer.add_key_value_metadata(metadata)
         self._writer.close()
         self._file.close()
         fault_point("parquet.after_footer")

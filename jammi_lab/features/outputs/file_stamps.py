@@ -1,20 +1,21 @@
 """Stamps in saved files: in the metadata of PNG, SVG and Parquet, and in `<file>.jammi.json` beside
-any other. `rows` is the digest of the file without its stamp."""
+any other. `rows` is the digest of the file without its stamp; of Parquet that of its rows."""
 
 import hashlib
 import html
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.features.outputs.stamps import STAMP_KEY, Stamp, short, stamp_from
-from jammi_lab.storage import parquet_footer
-from jammi_lab.storage.files import open_for_reading, write_atomic
+from jammi_lab.storage.files import AtomicFile, open_for_reading, write_atomic
 from jammi_lab.storage.own_files import discard
 
 SIDECAR_SUFFIX = ".jammi.json"
@@ -39,13 +40,12 @@ def stamp_file(path: Path, stamp: Stamp, target: Path | None = None) -> None:
     if embed is not None and embed(path, stamp.shortened()):
         discard(sidecar_of(target or path))  # of an earlier file of that name
         return
-    text = _to_json(stamp.shortened(), _digest([path.read_bytes()]))
+    text = _to_json(stamp.shortened(), _digest(path.read_bytes()))
     write_atomic(sidecar_of(target or path), text + b"\n")
 
 
 def read_stamp(path: Path) -> tuple[Stamp | None, str]:
-    """The stamp of a file, None if it has none, and the digest of the file without its stamp.
-    OSError."""
+    """The stamp of a file, None if it has none, and the digest that it has now. OSError."""
     kind = _kind_of(path)
     if kind == "parquet":
         value, digest = _read_parquet(path)
@@ -53,7 +53,7 @@ def read_stamp(path: Path) -> tuple[Stamp | None, str]:
         data = path.read_bytes()
         own = _png_stamp(data) if kind == "png" else _svg_stamp(data) if kind == "svg" else None
         value, data = own or (None, data)
-        digest = _digest([data])
+        digest = _digest(data)
     if value is None and (sidecar := sidecar_of(path)).is_file():
         value = sidecar.read_bytes()
     return _parse(value), digest
@@ -72,11 +72,8 @@ def _to_json(stamp: Stamp, digest: str) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def _digest(blocks: "Iterator[bytes] | list[bytes]") -> str:
-    digest = hashlib.sha256()
-    for block in blocks:
-        digest.update(block)
-    return short(digest.hexdigest())
+def _digest(data: bytes) -> str:
+    return short(hashlib.sha256(data).hexdigest())
 
 
 def _kind_of(path: Path) -> str:
@@ -99,7 +96,7 @@ def _embedding(path: Path) -> Callable[[Path, Stamp], bool] | None:
 
 def _stamp_png(path: Path, stamp: Stamp) -> bool:
     data = path.read_bytes()
-    body = b"tEXt" + _KEY + b"\0" + _to_json(stamp, _digest([data]))
+    body = b"tEXt" + _KEY + b"\0" + _to_json(stamp, _digest(data))
     chunk = (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
     write_atomic(path, data[:_PNG_HEADER_BYTES] + chunk + data[_PNG_HEADER_BYTES:])
     return True
@@ -125,7 +122,7 @@ def _stamp_svg(path: Path, stamp: Stamp) -> bool:
     match = _SVG_TAG.search(data)
     if match is None:
         return False
-    text = html.escape(_to_json(stamp, _digest([data])).decode(), quote=False).encode()
+    text = html.escape(_to_json(stamp, _digest(data)).decode(), quote=False).encode()
     element = b'<metadata id="jammi">' + text + b"</metadata>"
     write_atomic(path, data[: match.end()] + element + data[match.end() :])
     return True
@@ -139,59 +136,43 @@ def _svg_stamp(data: bytes) -> tuple[bytes, bytes] | None:
     return text, data[: match.start()] + data[match.end() :]
 
 
-# -- Parquet: a key-value pair of the footer
-
-
-def _read_footer(path: Path) -> tuple[int, bytes] | None:
-    """The position and bytes of a footer, without its length; None if there is none."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        file.seek(max(0, size - 8))
-        start = parquet_footer.footer_start(file.read(), size)
-        if start is None:
-            return None
-        file.seek(start)
-        return start, file.read(size - start - 8)
-
-
-def _footer_bytes(footer: bytes) -> bytes:
-    return footer + len(footer).to_bytes(4, "little") + b"PAR1"
-
-
-def _parquet_blocks(path: Path, start: int, footer: bytes) -> Iterator[bytes]:
-    """A Parquet file with another footer, in blocks."""
-    with path.open("rb") as file:
-        while start and (block := file.read(min(BLOCK_BYTES, start))):
-            start -= len(block)
-            yield block
-    yield _footer_bytes(footer)
+# -- Parquet: a key-value pair of the footer; the digest is that of the rows
 
 
 def _stamp_parquet(path: Path, stamp: Stamp) -> bool:
-    if (found := _read_footer(path)) is None:
-        return False
-    start, footer = found
-    text = _to_json(stamp, _digest(_parquet_blocks(path, start, footer)))
-    stamped = parquet_footer.with_pair(footer, _KEY, text)
-    if stamped is None:
-        return False
-    with path.open("r+b") as file:
-        file.seek(start)
-        file.write(_footer_bytes(stamped))
+    """Write the rows again, with the stamp. pyarrow adds a pair only to a file that it writes."""
+    import pyarrow.parquet as pq
+
+    from jammi_lab.storage.arrow_digests import RunningDigests
+    from jammi_lab.storage.parquet import ParquetSink
+
+    with pq.ParquetFile(path) as file:
+        digests = RunningDigests(file.schema_arrow)
+        sink = ParquetSink(AtomicFile(path).temp, file.schema_arrow)
+        try:
+            for batch in file.iter_batches():
+                digests.update(batch)
+                sink.write(batch)
+            sink.close({_KEY: _to_json(stamp, short(digest_of(digests.digests())))})
+            sink.path.replace(path)
+        finally:
+            sink.abort()
     return True
 
 
 def _read_parquet(path: Path) -> tuple[bytes | None, str]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if (found := _read_footer(path)) is None:
-        return None, _digest([path.read_bytes()])
-    start, footer = found
+    from jammi_lab.storage.arrow_digests import RunningDigests
+
+    text = None
     try:
-        # A program that copies the metadata to other rows writes it in another order, too: the
-        # stamp is found, and the file without it is not.
-        own = parquet_footer.without_last_pair(footer, _KEY)
-        text = (pq.read_metadata(path).metadata or {}).get(_KEY)
-    except (IndexError, ValueError, OSError):  # a footer that was damaged; pyarrow raises OSError
-        own, text = footer, None
-    return text, _digest(_parquet_blocks(path, start, own))
+        with pq.ParquetFile(path) as file:
+            text = (file.metadata.metadata or {}).get(_KEY)
+            digests = RunningDigests(file.schema_arrow)
+            for batch in file.iter_batches():
+                digests.update(batch)
+    except (pa.ArrowException, OSError, SchemaMismatch):  # a file that was damaged
+        return text, ""
+    return text, short(digest_of(digests.digests()))
