@@ -8,8 +8,6 @@ from jammi_lab.core.anchors import Anchor, compares_content
 from jammi_lab.core.html import (
     Rendered,
     ReprMixin,
-    bullet_list,
-    details,
     escape_invisible,
     plain_text,
     preformatted,
@@ -17,7 +15,6 @@ from jammi_lab.core.html import (
     vstack,
 )
 from jammi_lab.core.records import TableRecord
-from jammi_lab.core.value import short_digest
 from jammi_lab.core.verdicts import (
     Damaged,
     DefinitionChanged,
@@ -45,8 +42,6 @@ class ReasonNode:
     """A line of the tree and its children."""
 
     text: str
-    digests: str = ""
-    """The digests of the states, which the text leaves out."""
     children: dict[str, "ReasonNode"] = field(default_factory=dict)
 
     def child(self, text: str) -> "ReasonNode":
@@ -55,8 +50,7 @@ class ReasonNode:
 
 
 class Why(ReprMixin):
-    """The verdict on a table with the tree of its reasons: `.verdict`, `.lines`; `.digests` are
-    those of the states that were compared."""
+    """The verdict on a table with the tree of its reasons: `.verdict`, `.lines`."""
 
     def __init__(self, name: str, verdict: Verdict, root: ReasonNode) -> None:
         self.name, self.verdict, self._root = name, verdict, root
@@ -68,16 +62,6 @@ class Why(ReprMixin):
             f"{escape_invisible(self.name)}: {marked_label(self.verdict)}",
             *self._tree_lines(),
         ]
-
-    @property
-    def digests(self) -> list[str]:
-        """For each line that compares states, their digests: `papers: 1a2b… → 3c4d…`."""
-        waiting, digests = [self._root], dict[str, None]()
-        while waiting:
-            branch = waiting.pop()
-            digests |= {branch.digests: None} if branch.digests else {}
-            waiting += reversed(branch.children.values())
-        return [*digests]
 
     def _tree_lines(self) -> list[str]:
         lines: list[str] = []
@@ -97,11 +81,7 @@ class Why(ReprMixin):
         rendered = [plain_text(line) for line in self._tree_lines()]
         html = "\n".join(line.html for line in rendered)
         tree = Rendered(preformatted(html), "\n".join(line.text for line in rendered))
-        digests = self.digests
-        folded = Rendered(
-            details(plain_text("digests"), bullet_list(digests)).html if digests else "", ""
-        )
-        return vstack(top, tree + folded) if rendered else top
+        return vstack(top, tree) if rendered else top
 
 
 def _child_lines(branch: ReasonNode, indent: str) -> list[tuple[ReasonNode, str, str]]:
@@ -132,7 +112,6 @@ def explain(evaluated: EvaluatedGraph, node: RecipeNode, verdict: Verdict, title
         table = evaluated.graph.find(path[-1], node.tenant) if path else node
         completed_at = table.record.completed_at if table and table.record else None
         line = _branch_at(root, path).child(reason_line(reason, completed_at, observed_at))
-        line.digests = _reason_digests(reason)
         for detail in [] if table is None else _cause_details(evaluated, table, reason):
             line.child(escape_invisible(detail))
     if isinstance(verdict, Undecidable):
@@ -171,8 +150,7 @@ def _add_unchanged(root: ReasonNode, evaluated: EvaluatedGraph, node: RecipeNode
     states, observed_at = evaluated.states(node), evaluated.observation.started_at
     for anchor in node.record.anchors:
         state = states.get(anchor.input.identity)
-        line = root.child(_unchanged_line(anchor, state, node.record.completed_at, observed_at))
-        line.digests = _anchor_digests(anchor.input.label, anchor)
+        root.child(_unchanged_line(anchor, state, node.record.completed_at, observed_at))
 
 
 def _cause_details(
@@ -197,7 +175,7 @@ def _cause_details(
 
 def reason_line(reason: Reason | Damaged, recorded_at: str | None, observed_at: str) -> str:
     """One cause as a line: what changed, when it was read and seen to be different, and the columns
-    that were read. The digests are left out; see `Why.digests`."""
+    that were read."""
     match reason:
         case DefinitionChanged(recorded):
             times = _times_suffix(("made", recorded_at), ("seen", observed_at))
@@ -225,30 +203,6 @@ def reason_line(reason: Reason | Damaged, recorded_at: str | None, observed_at: 
                 if digest is None
                 else f"its bytes are not the published ones{times}"
             )
-
-
-def _reason_digests(reason: Reason | Damaged) -> str:
-    match reason:
-        case DefinitionChanged(recorded, current):
-            return _digests_text("definition", recorded, current)
-        case InputAdvanced(input_ref, recorded, current):
-            return _anchor_digests(input_ref.label, recorded, current)
-        case InputVanished(input_ref, recorded):
-            return _anchor_digests(input_ref.label, recorded)
-        case Damaged(digest):
-            return _digests_text("bytes", digest)
-
-
-def _digests_text(label: str, *digests: str | None) -> str:
-    """`papers: 1a2b3c4d5e6f → 6f5e4d3c2b1a`; empty without digests."""
-    texts = [short_digest(digest) for digest in digests if digest is not None]
-    return f"{escape_invisible(label)}: {' → '.join(texts)}" if texts else ""
-
-
-def _anchor_digests(label: str, *anchors: Anchor) -> str:
-    """`papers: 1a2b3c4d5e6f → 6f5e4d3c2b1a (digest of the bytes)`."""
-    text = _digests_text(label, *(anchor.value for anchor in anchors))
-    return f"{text} ({escape_invisible(_method_text(anchors[0], anchors[-1]))})"
 
 
 def _method_text(old: Anchor, new: Anchor) -> str:

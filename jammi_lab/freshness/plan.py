@@ -36,7 +36,6 @@ from jammi_lab.freshness.service import FreshnessService
 from jammi_lab.freshness.table_verdict import State
 from jammi_lab.steps.anchor_confirmation import observed_anchors, observed_files
 from jammi_lab.steps.build import find_reusable, plan_increment
-from jammi_lab.steps.estimates import scale_to_rows
 from jammi_lab.steps.jobs import Job
 
 StepReason = Reason | Cause | Damaged | str
@@ -156,9 +155,8 @@ class Planner:
             # the table with the failed rows would answer
             kind = kind if isinstance(verdict, Fresh) else answer
         action = _ACTIONS.get(kind, "recompute")
-        step = Step(
-            name=node.name, action=action, reasons=reasons, seconds=self._last_run_seconds(node)
-        )
+        last_run_seconds = None if node.record is None else node.record.seconds
+        step = Step(name=node.name, action=action, reasons=reasons, seconds=last_run_seconds)
         if action == "recompute":
             step = self._estimated(step, node)
         states = self._evaluated.outside_states(node)
@@ -214,17 +212,8 @@ class Planner:
             versions = self._service.ctx.catalog.result_tables.versions(node.name)
         for _, record in versions[:_MAX_PAST_RUNS]:
             if record.seconds and self._evaluated.increment(record) is None:
-                return self._for_current_rows(node, record)
-        return self._last_run_seconds(node)
-
-    def _last_run_seconds(self, node: RecipeNode) -> float | None:
-        """The duration of the last run, for the rows that its inputs have now."""
-        return None if node.record is None else self._for_current_rows(node, node.record)
-
-    def _for_current_rows(self, node: RecipeNode, record: TableRecord) -> float | None:
-        if record.seconds is None:
-            return None
-        return scale_to_rows(record.seconds, record.anchors, self._evaluated.states(node))
+                return record.seconds
+        return None if node.record is None else node.record.seconds
 
     def _sequence_equal_definitions(self, steps: Sequence[PlannedStep]) -> None:
         """Put recipes of equal definition in sequence. The table of the first certain one is reused

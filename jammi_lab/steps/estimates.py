@@ -1,21 +1,16 @@
 """Estimates of the duration of a run, from the rows that it will compute."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import Anchor
 from jammi_lab.core.records import CallEstimate
 from jammi_lab.store import manifests
 
 CALLS = "calls"
 """The count of a run's calls in its manifest."""
 _MAX_EARLIER_RUNS = 10
-FIXED_RUN_SECONDS = 0.02
-"""The part of a run that does not depend on its rows: binding, publishing. Measured."""
-_GROWTH_EXPONENT_RATIO = 0.75
-"""A statement's duration grows with this power of its rows. Measured: 0.4 (small CSV) to 1."""
 
 
 def estimate_run(
@@ -53,27 +48,6 @@ def predict_seconds(
     largest, seconds = max(runs, key=itemgetter(0))
     fixed = min(fixed_seconds, seconds)
     return fixed + (seconds - fixed) * calls / largest if largest else seconds
-
-
-def scale_to_rows(
-    seconds: float,
-    recorded: Iterable[Anchor],
-    current: Mapping[tuple[str, str, str], object],
-) -> float:
-    """The duration of a full run over the current inputs, from that of a run over the recorded
-    ones, by the rows of the inputs whose number is known, above a fixed part."""
-    before = now = 0
-    for anchor in recorded:
-        state = current.get(anchor.input.identity)
-        rows = state.row_count if isinstance(state, Anchor) else None
-        if anchor.row_count is not None and rows is not None:
-            before += anchor.row_count
-            now += rows
-    if before == now or not before:
-        return seconds
-    fixed_seconds = min(seconds, FIXED_RUN_SECONDS)
-    growth = float((now / before) ** _GROWTH_EXPONENT_RATIO)
-    return fixed_seconds + (seconds - fixed_seconds) * growth
 
 
 def _earlier_runs(catalog: Catalog, name: str) -> list[tuple[int, float]]:

@@ -10,10 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.core.anchors import Anchor, AnchorKind, source_input
 from jammi_lab.core.records import CallEstimate
-from jammi_lab.steps import estimates
-from jammi_lab.steps.estimates import predict_seconds, scale_to_rows
+from jammi_lab.steps.estimates import predict_seconds
 from jammi_widgets.staleness import _plan_message
 from tests.shell import run_shell
 
@@ -83,33 +81,12 @@ def test_an_embedding_is_estimated_from_the_texts_to_encode_on_every_surface(ws,
     assert ws.plan().certain[0].estimate.rows_to_ask == 10
 
 
-@pytest.mark.parametrize("rows", [100, 1000, 10_000])
-@pytest.mark.parametrize("statement", ["SELECT median(x) AS x FROM t", "SELECT x FROM t"])
-def test_a_statement_is_estimated_from_the_rows_of_its_inputs(
-    ws, tmp_path, monkeypatch, statement, rows
-):
-    monkeypatch.setattr(estimates, "FIXED_RUN_SECONDS", 0.0)
+def test_a_statement_is_estimated_by_its_last_run(ws, tmp_path):
     pq.write_table(pa.table({"x": range(1000)}), tmp_path / "t.parquet")
     ws.sources.add("t", tmp_path / "t.parquet")
-    full = ws.materialize("m", statement)
-    pq.write_table(pa.table({"x": range(1, rows + 1)}), tmp_path / "t.parquet")
-    expected = full.seconds * (rows / 1000) ** 0.75
-    assert ws.plan().certain[0].seconds == pytest.approx(expected)
-
-
-def test_the_part_of_a_run_that_no_row_causes_is_not_scaled():
-    def anchors(rows):
-        read = source_input("t")
-        return [Anchor(read, AnchorKind.SOURCE_VERSION, str(rows), "bytes", row_count=rows)]
-
-    def current(rows):
-        return {anchor.input.identity: anchor for anchor in anchors(rows)}
-
-    assert scale_to_rows(1.02, anchors(100), current(1600)) == pytest.approx(8.02)
-    assert scale_to_rows(8.02, anchors(1600), current(100)) == pytest.approx(1.02)
-    assert scale_to_rows(1.02, anchors(100), current(None)) == 1.02, "rows that nobody counted"
-    assert scale_to_rows(1.02, anchors(0), current(10)) == 1.02
-    assert scale_to_rows(0.02, anchors(100), current(1000)) == 0.02, "shorter than the fixed part"
+    full = ws.materialize("m", "SELECT median(x) AS x FROM t")
+    pq.write_table(pa.table({"x": range(10_000)}), tmp_path / "t.parquet")
+    assert ws.plan().certain[0].seconds == full.seconds
 
 
 def test_the_command_line_prints_the_same_figures(tmp_path):
