@@ -137,12 +137,11 @@ class Recovery:
 
     def record_folder_times(self) -> None:
         """Record the modification times of the results folders, so that the next open knows whether
-        anything changed. When an index is missing none are recorded, so that it inspects all."""
+        anything changed."""
         times = None
-        if not self._results.sidecars.has_incomplete():
-            # An obstacle is reported by the next open, which inspects the folders then.
-            with contextlib.suppress(JammiError):
-                times = self._folder_times()
+        # An obstacle is reported by the next open, which inspects the folders then.
+        with contextlib.suppress(JammiError):
+            times = self._folder_times()
         recorded = json.dumps(times, sort_keys=True)
         if self._catalog.metadata.get(_FOLDER_TIMES_KEY) != recorded:
             self._catalog.metadata.set(_FOLDER_TIMES_KEY, recorded)

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from jammi_lab.core.errors import JammiError
 from jammi_lab.core.recipes import RecipeValue
 from jammi_lab.core.records import Progress, TableRecord
 from jammi_lab.storage.files import StoragePath
@@ -69,8 +68,6 @@ class Sidecars:
 
     def __init__(self) -> None:
         self._builders: list[tuple[SidecarBuilder, Callable[[type[RecipeValue]], bool]]] = []
-        self._incomplete: dict[str, TableRecord] = {}
-        """Tables whose sidecar was missing after its build."""
 
     def register(
         self, builder: SidecarBuilder, applies_to: Callable[[type[RecipeValue]], bool]
@@ -90,22 +87,8 @@ class Sidecars:
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
         """Build what a newly ready table lacks. Raises KeyboardInterrupt."""
-        if (builder := self._builder_of(record)) is None:
-            return
-        builder.build(record, request, on_progress)
-        if not request.in_background and self._is_incomplete(record):
-            self._incomplete[record.table_name] = record
-
-    def has_incomplete(self) -> bool:
-        """Whether a table still lacks a sidecar that should have been built here but could not be
-        written."""
-        return any(self._is_incomplete(record) for record in self._incomplete.values())
-
-    def _is_incomplete(self, record: TableRecord) -> bool:
-        try:
-            return self.find_defect(record, deep=False) is not None
-        except (JammiError, OSError):
-            return True
+        if (builder := self._builder_of(record)) is not None:
+            builder.build(record, request, on_progress)
 
     def find_defect(self, record: TableRecord, *, deep: bool) -> str | None:
         """What is wrong with the sidecar of a ready table, as text; None when it is sound or there
@@ -116,11 +99,7 @@ class Sidecars:
     def restore(self, record: TableRecord, *, wait: bool) -> bool:
         """Rebuild the lost sidecar of a ready table, and return whether it exists again."""
         builder = self._builder_of(record)
-        if builder is not None and builder.restore(record, wait=wait):
-            return True
-        if self._is_incomplete(record):
-            self._incomplete[record.table_name] = record
-        return False
+        return builder is not None and builder.restore(record, wait=wait)
 
     def describe(self, record: TableRecord) -> str | None:
         """The description of a ready table's sidecar on the status board, if any."""
@@ -129,6 +108,5 @@ class Sidecars:
 
     def on_removal(self, record: TableRecord) -> None:
         """Called when a table is about to be removed."""
-        self._incomplete.pop(record.table_name, None)
         if (builder := self._builder_of(record)) is not None:
             builder.on_removal(record)

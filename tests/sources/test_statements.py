@@ -108,37 +108,25 @@ def test_what_only_looks_like_a_password_is_no_reason(ws):
 
 
 @pytest.mark.parametrize(
-    ("call", "says"),
+    "call",
     [
-        (
-            "postgres_query('x', 'SELECT 1')",
-            "'postgresql://user@host/database', secret='NAME_OF_A_VARIABLE'), and read FROM crm.customers",
-        ),
-        ("postgres_scan('x', 'y', 'z')", "'postgresql://"),
-        (
-            "mysql_query('x', 'SELECT 1')",
-            "'mysql://user@host/database', secret='NAME_OF_A_VARIABLE'), and read FROM crm.customers",
-        ),
-        ("sqlite_scan('x', 't')", "'sqlite:///crm.db'), and read FROM crm.customers"),
-        ("duckdb_scan('x')", "'duckdb:///crm.duckdb'"),
-        ("delta_scan('x')", "kind='delta'), and read FROM lake"),
-        ("iceberg_scan('x')", "kind='iceberg'), and read FROM lake"),
-        ("read_xlsx('x.xlsx')", "'prices.xlsx'), and read FROM prices"),
-        ("read_text('x')", "'papers.csv'), and read FROM papers"),
-        (
-            "duckdb_secrets()",
-            "ws.sources.add('crm', 'postgresql://user@host/database', secret='NAME_OF_A_VARIABLE')",
-        ),
-        (
-            "which_secret('s3://x', 's3')",
-            "ws.sources.add('crm', 'postgresql://user@host/database', secret='NAME_OF_A_VARIABLE')",
-        ),
+        "postgres_query('x', 'SELECT 1')",
+        "postgres_scan('x', 'y', 'z')",
+        "mysql_query('x', 'SELECT 1')",
+        "sqlite_scan('x', 't')",
+        "duckdb_scan('x')",
+        "delta_scan('x')",
+        "iceberg_scan('x')",
+        "read_xlsx('x.xlsx')",
+        "read_text('x')",
+        "duckdb_secrets()",
+        "which_secret('s3://x', 's3')",
     ],
 )
-def test_a_refused_reader_shows_how_to_add_and_name_its_source(ws, call, says):
+def test_a_refused_reader_shows_how_to_add_and_name_its_source(ws, call):
     with pytest.raises(StatementNotAllowed, match="cannot be read from") as caught:
         ws.sql(f"SELECT * FROM {call}")
-    assert says in caught.value.hint
+    assert "ws.sources.add('name', 'location'), and read FROM name" in caught.value.hint
 
 
 def test_near_names_can_be_pasted(ws, crm):

@@ -9,7 +9,7 @@ from tests.inside import services_of
 from tests.store.conftest import VENUES
 
 
-def test_an_index_that_could_not_be_written_is_made_when_the_workspace_is_next_opened(
+def test_an_index_that_could_not_be_written_is_named_by_fsck_and_made_by_recover(
     lab, reopen, monkeypatch
 ):
     from jammi_lab.features.vectors.index import files as index_files
@@ -28,9 +28,10 @@ def test_an_index_that_could_not_be_written_is_made_when_the_workspace_is_next_o
     with monkeypatch.context() as broken:
         broken.setattr(index_files, "write_index", full)
         table = lab.import_embeddings("points", rows)
-        assert not reopen().recovery  # which tries, and cannot either
-    assert reopen().recovery.healed == [table.table_name]
-    assert not reopen().recovery
+    ws = reopen()
+    assert not ws.recovery and len(ws.fsck().indexes) == 1
+    assert ws.recover().healed == [table.table_name]
+    assert not ws.fsck()
 
 
 def test_a_table_without_an_index_leaves_nothing_to_be_looked_after(lab, reopen):

@@ -37,31 +37,14 @@ TABLE_FUNCTIONS = frozenset(
 )
 JAMMI_FUNCTIONS = ("jammi_version", "search", "neighbors", "read_parquet", "read_csv", "read_json")
 """Table functions that are substituted before this check; listed here for near names."""
-_FILE_FUNCTIONS = re.compile(
-    r"read_\w+|\w*_scan(_\w+)?|scan_\w+|glob|sniff_csv|parquet_\w+|st_read\w*|\w+_query|\w+_attach|from_substrait\w*"
+_READING_FUNCTIONS = re.compile(
+    r"(?:postgres|pg|mysql|sqlite|delta|iceberg)_\w+|\w+_secrets?|read_\w+|\w*_scan(_\w+)?|scan_\w+"
+    r"|glob|sniff_csv|parquet_\w+|st_read\w*|\w+_query|\w+_attach|from_substrait\w*"
 )
-_SOURCE_SUGGESTIONS = (
-    (
-        re.compile(r"(?:postgres|pg)_\w+|\w+_secrets?"),
-        "crm",
-        "'postgresql://user@host/database', secret='NAME_OF_A_VARIABLE'",
-        ".customers",
-    ),
-    (
-        re.compile(r"mysql_\w+"),
-        "crm",
-        "'mysql://user@host/database', secret='NAME_OF_A_VARIABLE'",
-        ".customers",
-    ),
-    (re.compile(r"sqlite_\w+"), "crm", "'sqlite:///crm.db'", ".customers"),
-    (re.compile(r"duckdb_scan|duckdb_attach"), "crm", "'duckdb:///crm.duckdb'", ".customers"),
-    (re.compile(r"delta_\w+"), "lake", "'the/table', kind='delta'", ""),
-    (re.compile(r"iceberg_\w+"), "lake", "'the/table', kind='iceberg'", ""),
-    (re.compile(r"read_xlsx"), "prices", "'prices.xlsx'", ""),
-    (_FILE_FUNCTIONS, "papers", "'papers.csv'", ""),
+"""Functions that read external data."""
+_SOURCE_HINT = (
+    "Add what it reads as a source, ws.sources.add('name', 'location'), and read FROM name."
 )
-"""For functions that read external data: the source to add instead (pattern of the function, source
-name, arguments, what to write after the name in FROM)."""
 _COUNTS_AND_EXTREMES = ("count", "count_star", "min", "max")
 _LIST_AGGREGATES = {"list_aggr", "list_aggregate", "array_aggr", "array_aggregate", "aggregate"}
 # Any other prefix of a function is a column: `x.f()` is a method call.
@@ -138,24 +121,6 @@ def _are_one(left: Any, right: Any) -> bool:
         names = zip(reversed(left[1]), reversed(right[1]), strict=False)
         return all(name == other for name, other in names)
     return bool(left == right)
-
-
-def _source_hint(function: str) -> str:
-    """The hint for a rejected function that reads external data: add a source."""
-    suggestion = next(
-        (
-            (name, location, table)
-            for pattern, name, location, table in _SOURCE_SUGGESTIONS
-            if pattern.fullmatch(function)
-        ),
-        None,
-    )
-    if suggestion is None:
-        return ""
-    return (
-        f"Add it as a source, ws.sources.add('{suggestion[0]}', {suggestion[1]}), and read "
-        f"FROM {suggestion[0]}{suggestion[2]}."
-    )
 
 
 def check(tree: Node, text: str) -> StatementReads:
@@ -306,11 +271,10 @@ class _Checker:
         )
         if not is_unqualified or name not in TABLE_FUNCTIONS:
             location = {"query_location": call.get("query_location", node["query_location"])}
-            suggestions = (
-                []
-                if (hint := _source_hint(name))
-                else identifiers.near_names(name, [*TABLE_FUNCTIONS, *JAMMI_FUNCTIONS])
-            )
+            hint, suggestions = _SOURCE_HINT, list[str]()
+            if not _READING_FUNCTIONS.fullmatch(name):
+                known = [*TABLE_FUNCTIONS, *JAMMI_FUNCTIONS]
+                hint, suggestions = "", identifiers.near_names(name, known)
             raise self.not_allowed(
                 f"{name or 'This'}() cannot be read from.", location, hint, suggestions
             )
