@@ -5,8 +5,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, Protocol, TypeVar, cast
 
-from jammi_lab.core.errors import InvalidArgument
-
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -14,10 +12,13 @@ V = TypeVar("V")
 class BoundedCache(Generic[K, V]):
     """Values by key, of which the least recently used go first. Values are never None."""
 
-    def __init__(self, max_entries: int) -> None:
-        self._max_entries = max_entries
+    def __init__(self, max_size: int) -> None:
+        self._max_size = max_size
         self._lock = threading.Lock()
         self._entries: OrderedDict[K, V] = OrderedDict()
+
+    def _size(self) -> int:
+        return len(self._entries)
 
     def get(self, key: K) -> V | None:
         """The value of a key, or None."""
@@ -31,7 +32,7 @@ class BoundedCache(Generic[K, V]):
         with self._lock:
             self._entries[key] = value
             self._entries.move_to_end(key)
-            while len(self._entries) > self._max_entries:
+            while self._size() > self._max_size:
                 self._entries.popitem(last=False)
 
 
@@ -44,85 +45,60 @@ class SizedObject(Protocol):
         ...
 
 
-T = TypeVar("T", bound=SizedObject)
+T = TypeVar("T", bound=SizedObject | None)
 
 
-class ObjectCache:
-    """At most `max_bytes` of matrices and indexes. Keys contain content digests, so entries never
+class ObjectCache(BoundedCache[str, SizedObject]):
+    """At most so many bytes of matrices and indexes. Keys contain content digests, so entries never
     become stale.
 
-    Evicted objects live on as long as a caller uses them. An object larger than `max_bytes` is
-    returned but not cached.
+    Evicted objects live on as long as a caller uses them. A larger object is returned but not
+    cached.
     """
 
     def __init__(self, max_bytes: int) -> None:
-        if max_bytes < 0:
-            raise InvalidArgument(f"max_bytes must be at least 0, got {max_bytes}.")
-        self._max_bytes = max_bytes
-        self._lock = threading.Lock()
-        self._entries: OrderedDict[str, SizedObject] = OrderedDict()
+        super().__init__(max_bytes)
         self._loading_locks: dict[str, threading.Lock] = {}
+
+    def _size(self) -> int:
+        return sum(entry.nbytes for entry in self._entries.values())
 
     @property
     def nbytes(self) -> int:
         """Bytes of all entries."""
         with self._lock:
-            return sum(entry.nbytes for entry in self._entries.values())
+            return self._size()
 
     def __contains__(self, key: str) -> bool:
-        with self._lock:
-            return key in self._entries
+        return key in self._entries
 
-    def get(self, key: str, load: Callable[[], T]) -> T:
-        """The object of a key; calls `load` if it is not cached. Concurrent calls load it once.
-        Raises what `load` raises."""
-        return cast(T, self.get_optional(key, load))
-
-    def get_optional(self, key: str, load: Callable[[], T | None]) -> T | None:
-        """As `get`, for a `load` that may return None, which is not cached."""
+    def load(self, key: str, make: Callable[[], T]) -> T:
+        """The object of a key; calls `make` if it is not cached. Concurrent calls make it once.
+        None is not cached. Raises what `make` raises."""
+        if (cached := self.get(key)) is not None:
+            return cast(T, cached)
         with self._lock:
-            if (cached := self._lookup(key)) is not None:
-                return cast(T, cached)
             loading_lock = self._loading_locks.setdefault(key, threading.Lock())
         with loading_lock:
-            with self._lock:
-                if (cached := self._lookup(key)) is not None:
-                    return cast(T, cached)
+            if (cached := self.get(key)) is not None:
+                return cast(T, cached)
             try:
-                loaded = load()
+                loaded = make()
                 if loaded is not None:
-                    self.store(key, loaded)
+                    self.put(key, loaded)
             finally:
                 with self._lock:
                     if self._loading_locks.get(key) is loading_lock:
                         del self._loading_locks[key]
             return loaded
 
-    def find(self, key: str) -> SizedObject | None:
-        """The object of a key if it is cached; else None."""
-        with self._lock:
-            return self._lookup(key)
-
-    def store(self, key: str, value: SizedObject) -> None:
-        """Store an object under a key; evicts the least recently used ones to make room."""
-        if value.nbytes > self._max_bytes:
-            return
-        with self._lock:
-            self._entries[key] = value
-            self._entries.move_to_end(key)
-            total = sum(entry.nbytes for entry in self._entries.values())
-            while total > self._max_bytes:
-                _, evicted = self._entries.popitem(last=False)
-                total -= evicted.nbytes
+    def put(self, key: str, value: SizedObject) -> None:
+        """Store an object, unless it is larger than the cache."""
+        if value.nbytes <= self._max_size:
+            super().put(key, value)
 
     def evict(self, keys: Iterable[str]) -> None:
         """Remove some keys; missing ones are ignored."""
         with self._lock:
             for key in keys:
                 self._entries.pop(key, None)
-
-    def _lookup(self, key: str) -> SizedObject | None:
-        entry = self._entries.get(key)
-        if entry is not None:
-            self._entries.move_to_end(key)
-        return entry

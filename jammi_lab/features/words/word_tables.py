@@ -46,7 +46,7 @@ class WordTables:
         path = self._tables.require_intact(record)
         key = f"words:{record.digest}:{path}"
         self._cache_keys.add(key)
-        return _CACHE.get(key, lambda: _make(path))
+        return _CACHE.load(key, lambda: _make(path))
 
     def close(self) -> None:
         """Release the memory of this workspace."""

@@ -82,7 +82,7 @@ class ExcelConnector(FileConnector):
         with source_files[0].open() as file:
             data = file.read()
         key = digest_of([hashlib.sha256(data).hexdigest(), self.record.options])
-        return _sheets.get(key, lambda: self._read(data, source_files[0]))
+        return _sheets.load(key, lambda: self._read(data, source_files[0]))
 
     def _read(self, data: bytes, source_file: SourceFile) -> Sheet:
         for package in _PACKAGES:

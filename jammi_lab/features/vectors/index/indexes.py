@@ -118,14 +118,14 @@ class VectorIndexes:
         if (
             loaded is not None
             and is_unchanged
-            and (cached := CACHE.find(loaded.cache_key)) is not None
+            and (cached := CACHE.get(loaded.cache_key)) is not None
         ):
             return cast("Matrix", cached)
         path = self._tables.parquet(record)
         # stat before verifying, so that a later change of the file is noticed
         key, stat = _matrix_key(record, path), stat_of(path)
         self._tables.require_intact(record)
-        matrix = CACHE.get(key, lambda: self._open_matrix(record, path))
+        matrix = CACHE.load(key, lambda: self._open_matrix(record, path))
         self._cache_keys.add(key)
         if stat is not None:
             self._loaded_vectors[record.table_name] = _LoadedVectors(
@@ -138,10 +138,10 @@ class VectorIndexes:
         needed. Raises KeyboardInterrupt."""
         if not record.row_count:
             return None
-        ann = CACHE.get_optional(self._cache_key(record), lambda: self._load(record))
+        ann = CACHE.load(self._cache_key(record), lambda: self._load(record))
         if ann is None and build:
             self.ensure_index(record, None)
-            ann = cast("AnnIndex | None", CACHE.find(self._cache_key(record))) or self._load(record)
+            ann = cast("AnnIndex | None", CACHE.get(self._cache_key(record))) or self._load(record)
         return ann
 
     def build_in_background(self, record: TableRecord) -> None:
@@ -318,7 +318,7 @@ class VectorIndexes:
 
         self._tables.require_intact(record)
         parquet = self._tables.parquet(record)
-        cached = cast("Matrix | None", CACHE.find(_matrix_key(record, parquet)))
+        cached = cast("Matrix | None", CACHE.get(_matrix_key(record, parquet)))
         matrix = cached if cached is not None else self._open_matrix(record, parquet)
         total = len(matrix)
 
@@ -385,7 +385,7 @@ class VectorIndexes:
             matrix
         ) or len(matrix) - unchanged_count > _MAX_NEW_RATIO * len(matrix):
             return None
-        cached = cast("AnnIndex | None", CACHE.find(self._cache_key(previous)))
+        cached = cast("AnnIndex | None", CACHE.get(self._cache_key(previous)))
         # evict it: two copies would be in memory, and the old version is hardly searched any more
         CACHE.evict([self._cache_key(previous)])
         ann = index_files.load_index(parquet, manifest) if cached is None else cached.reopen()
@@ -450,7 +450,7 @@ class VectorIndexes:
         self._unusable_manifests.pop(record.table_name, None)
         self._failed_tables.discard(record.table_name)
         key = self._cache_key(record)
-        CACHE.store(key, ann)
+        CACHE.put(key, ann)
         self._cache_keys.add(key)
 
     def _matches(self, record: TableRecord, manifest: IndexManifest) -> bool:
