@@ -65,7 +65,7 @@ class External(Producer):
         digest = rows_digest(rows)
         return ctx.job(
             self.with_values(key=key, rows_digest=digest),
-            inputs=[ctx.inputs.find_whole(name) for name in self.inputs],
+            inputs=ctx.inputs.find_whole(self.inputs),
             start=lambda _: RunningJob(TableRows(rows)),
             key=key,
             rows_anchor=None if self.origin is None else given_rows(digest, self.origin),

@@ -84,22 +84,9 @@ class InputLoader:
             )
         return table, f'SELECT "key", "vector" FROM jammi.{quote_identifier(name)}'
 
-    def find_whole(self, name: str) -> BoundInput:
-        """A source or recipe with all its columns. Raises TableNotFound."""
-        for parts in ((name,), tuple(name.split(".")), ("jammi", name)):
-            try:
-                [prepared] = self._engine.prepare(
-                    "SELECT * FROM " + ".".join(map(quote_identifier, parts)),
-                    tenant=self._scope.current,
-                )
-            except TableNotFound:
-                continue
-            [bound] = prepared.inputs
-            return BoundInput(bound.relation, bound.columns)
-        raise TableNotFound(
-            f"There is no source or recipe {name!r} to record as an input of the table.",
-            near=near_names(name, self._engine.known_names()),
-        )
+    def find_whole(self, names: Sequence[str]) -> list[BoundInput]:
+        """Sources, tables or SQL with all their columns, each once. Raises what binding raises."""
+        return merged_inputs([self.load(self.select_all(name, ())) for name in names])
 
     def select_columns(
         self,

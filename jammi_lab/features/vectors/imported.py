@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING
 from jammi_lab.core.errors import (
     InvalidArgument,
     NotRecomputable,
-    SourceUnavailable,
-    TableNotFound,
 )
 from jammi_lab.steps.recipe import BindContext, Producer
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from jammi_lab.steps.jobs import BoundInput, Job
+    from jammi_lab.steps.jobs import Job
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Imported(Producer):
             )
         return ctx.job(
             recipe,
-            inputs=[] if self.source is None else _source_inputs(ctx, self.source),
+            inputs=[] if self.source is None else ctx.inputs.find_whole([self.source]),
             start=lambda _: RunningJob(TableRows(rows)),
             key=["key"],
             dimensions=rows.schema.field("vector").type.list_size,
@@ -79,17 +77,3 @@ class Imported(Producer):
     def missing_requirement(self, _: BindContext) -> str | None:
         """The rows are not stored with the recipe."""
         return f"imported vectors of {self.model_id}"
-
-
-def _source_inputs(ctx: BindContext, source: str) -> "list[BoundInput]":
-    """The inputs that the vectors' rows come from: a source, a recipe or SQL. Raises TableNotFound
-    and what binding SQL raises."""
-    from jammi_lab.steps.input_tables import merged_inputs
-
-    try:
-        return [ctx.inputs.find_whole(source)]
-    except (TableNotFound, SourceUnavailable):
-        # SQL with an asterisk looks like a file pattern to the name lookup
-        if not any(c.isspace() for c in source.strip()):
-            raise
-    return merged_inputs([ctx.load_table(source)])
