@@ -4,11 +4,10 @@ appended, so that a process that is killed loses only the rows in flight."""
 import contextlib
 import hashlib
 import os
-import shutil
 import struct
-import time
 from collections.abc import Iterator, Sequence
 from io import FileIO
+from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -17,7 +16,6 @@ from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.logs import LogRecord
 from jammi_lab.sources.base import Relation
 from jammi_lab.storage.files import (
-    StoragePath,
     fault_point,
     list_files,
     make_folder,
@@ -26,28 +24,22 @@ from jammi_lab.storage.files import (
     remove_file,
     write_all,
 )
-from jammi_lab.storage.object_store import RemoteFile, RemotePath
+from jammi_lab.storage.object_store import RemotePath
 from jammi_lab.store.result_files import CHECKPOINT_SECONDS, ResultFiles
 
 _FRAME_HEADER = struct.Struct("<I16s")
 """Before each frame: its length in bytes, and the first 16 bytes of its SHA-256."""
 _MAX_FRAME_BYTES = 1 << 31
-_MIN_PUT_INTERVAL_SECONDS, _MAX_PUT_TIME_SHARE = 1.0, 0.02
-"""An object store takes whole objects: a checkpoint is put there at most this often, and for at
-most this share of the run time."""
 
 
 class Checkpoint:
     """Appends tables and reads them back. A truncated or damaged file counts up to the damage.
     Errors of the file system end the checkpoint, not the run."""
 
-    def __init__(self, path: StoragePath | None) -> None:
+    def __init__(self, path: Path | None) -> None:
         """`path`: None for a run that may not keep anything."""
         self._path = path
         self._file: FileIO | None = None
-        self._remote: RemoteFile | None = None
-        """The local copy of what an object store is to hold."""
-        self._next_put = 0.0
         self._intact_bytes = 0
         """Where the next frame belongs: what follows is damaged and would hide it."""
         self._has_failed = path is None
@@ -67,8 +59,7 @@ class Checkpoint:
             return  # what was read before counts
 
     def append(self, table: pa.Table) -> bool:
-        """Add a table, after `load` has yielded all. Returns whether it is in the file; in an
-        object store, whether it will be at the next `append` or `flush`."""
+        """Add a table, after `load` has yielded all. Returns whether it is in the file."""
         if self._has_failed:
             return False
         sink = pa.BufferOutputStream()
@@ -80,27 +71,17 @@ class Checkpoint:
             # Not synced: what was computed has to survive the death of this process, not of the
             # machine.
             write_all(self._file, _framed(sink.getvalue().to_pybytes()))
-            if time.monotonic() >= self._next_put:
-                self._put()
         except OSError:
             self._has_failed = True
             self.close()
         fault_point("checkpoint.appended")
         return not self._has_failed
 
-    def flush(self) -> None:
-        """Put what an object store does not have yet."""
-        with contextlib.suppress(OSError):
-            self._put()
-
     def close(self) -> None:
         """Close the file; it stays."""
         if self._file is not None:
             self._file.close()
             self._file = None
-        if self._remote is not None:
-            self._remote.abort()
-            self._remote = None
 
     def remove(self) -> None:
         """Delete the file."""
@@ -115,26 +96,9 @@ class Checkpoint:
         path = self._path
         assert path is not None, "without a path nothing is appended"
         make_folder(path.parent)
-        if isinstance(path, RemotePath):
-            self._remote = RemoteFile(path)
-            file = FileIO(self._remote.temp, "a")
-            if self._intact_bytes:
-                with open_for_reading(path) as kept:
-                    shutil.copyfileobj(kept, file)
-        else:
-            file = FileIO(open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "a")
+        file = FileIO(open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "a")
         file.truncate(self._intact_bytes)
         return file
-
-    def _put(self) -> None:
-        if self._remote is None:
-            return
-        started_at = time.monotonic()
-        self._remote.commit()
-        now = time.monotonic()
-        self._next_put = now + max(
-            _MIN_PUT_INTERVAL_SECONDS, (now - started_at) / _MAX_PUT_TIME_SHARE
-        )
 
 
 class CheckpointFolder:
@@ -147,14 +111,16 @@ class CheckpointFolder:
         """The checkpoint of a definition. Changes nothing.
 
         A run over mutable tables gets none, because their values must not outlive the drop of a row
-        or table in a file. Every tenant has a checkpoint of its own: with a shared one, the
+        or table in a file; nor does one in an object store, to which nothing can be appended. Every
+        tenant has a checkpoint of its own: with a shared one, the
         time of a run would reveal which rows another tenant has."""
         states = (relation.mutable and relation.mutable.state for relation in inputs)
-        if any(isinstance(state, LogRecord) for state in states):
+        root = self._results.root
+        if isinstance(root, RemotePath) or any(isinstance(state, LogRecord) for state in states):
             return Checkpoint(None)
         tenant = self._catalog.scope.tenant
         name = definition if tenant is None else f"{definition}__{tenant}"
-        return Checkpoint(self._results.root / "checkpoints" / f"{name}.log")
+        return Checkpoint(root / "checkpoints" / f"{name}.log")
 
     def remove_old(self) -> None:
         """Delete the checkpoints that are too old, as far as this user may."""
