@@ -4,6 +4,7 @@ import itertools
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -31,6 +32,10 @@ class Lab:
         self.scope = TenantScope()
         self.catalog = Catalog(place, scope=self.scope, clock=SystemClock())
         self.writer = self.catalog.writers.register()
+
+    def __getattr__(self, name: str) -> Any:
+        """What is no short way is asked of the catalog."""
+        return getattr(self.__dict__["catalog"], name)
 
     @property
     def path(self) -> Path:

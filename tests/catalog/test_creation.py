@@ -23,11 +23,11 @@ def test_the_created_tables_are_those_of_the_schema(lab):
     question = (
         "SELECT table_name, column_name, is_nullable = 'YES' FROM information_schema.columns "
         "WHERE table_schema = current_schema()"
-        if lab.catalog.database.dialect.file is None
+        if lab.database.dialect.file is None
         else 'SELECT m.name, c.name, NOT c."notnull" FROM sqlite_master AS m, '
         "pragma_table_info(m.name) AS c WHERE m.type = 'table'"
     )
-    with lab.catalog.database.read() as tx:
+    with lab.database.read() as tx:
         made = {(table, column, bool(nullable)) for table, column, nullable in tx.fetch(question)}
     assert made == {
         (table.name, column.name, NoneType in column.types)
@@ -37,12 +37,12 @@ def test_the_created_tables_are_those_of_the_schema(lab):
 
 
 def test_a_catalog_of_a_later_release_is_refused_and_left_alone(lab, open_catalog):
-    with lab.catalog.database.write() as tx:
+    with lab.database.write() as tx:
         tx.execute("UPDATE catalog_format SET format = '999'")
     for options in ({}, {"read_only": True}):
         with pytest.raises(CatalogTooNew, match="later release"):
             open_catalog(**options)
-    with lab.catalog.database.write() as tx:
+    with lab.database.write() as tx:
         tx.execute("UPDATE catalog_format SET format = '1'")
     open_catalog()
 

@@ -50,7 +50,7 @@ catalog.close()
 
 def test_read_modify_writes_of_eight_threads_lose_nothing(lab, run_python):
     run_python(COUNT, str(lab.place), "8", "50")
-    assert lab.catalog.metadata.get("n") == "400"
+    assert lab.metadata.get("n") == "400"
 
 
 def test_two_processes_that_make_and_change_one_catalog_lose_nothing(
@@ -97,12 +97,12 @@ def test_a_lock_on_a_catalog_without_a_log_is_not_waited_for_without_end(
 
 
 def test_an_exception_takes_the_whole_transaction_back(lab):
-    with pytest.raises(KeyError), lab.catalog.transaction():
-        lab.catalog.metadata.set("a", "1")
+    with pytest.raises(KeyError), lab.transaction():
+        lab.metadata.set("a", "1")
         lab.ready("top")
         raise KeyError
-    assert lab.catalog.metadata.get("a") is None
-    assert lab.catalog.result_tables.newest("top") is None
+    assert lab.metadata.get("a") is None
+    assert lab.result_tables.newest("top") is None
 
 
 @sqlite_only
@@ -111,7 +111,7 @@ def test_an_interrupt_in_a_statement_leaves_the_catalog_free_for_others_and_for_
 ):
     """The traceback is kept, as IPython does: it holds the cursor, and with it what the cursor had
     begun."""
-    database = lab.catalog.database
+    database = lab.database
 
     real = Connection.execute
 
@@ -122,18 +122,18 @@ def test_an_interrupt_in_a_statement_leaves_the_catalog_free_for_others_and_for_
     for block in (database.write, database.write_without_fsync):
         with monkeypatch.context() as patched:
             patched.setattr(Connection, "execute", interrupted)
-            with pytest.raises(KeyboardInterrupt) as kept, lab.catalog.transaction():
-                lab.catalog.metadata.set("a", "1")
+            with pytest.raises(KeyboardInterrupt) as kept, lab.transaction():
+                lab.metadata.set("a", "1")
         other = sqlite3.connect(lab.place, timeout=0, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         other.execute("ROLLBACK")
         other.close()
         with block():
-            lab.catalog.metadata.set("b", "2")
+            lab.metadata.set("b", "2")
         assert (
             database.purge()
-            and lab.catalog.metadata.get("a") is None
-            and lab.catalog.metadata.get("b") == "2"
+            and lab.metadata.get("a") is None
+            and lab.metadata.get("b") == "2"
             and kept.value is not None
         )
 
@@ -142,19 +142,19 @@ def test_an_interrupt_in_a_statement_leaves_the_catalog_free_for_others_and_for_
 def test_an_interrupt_comes_between_two_statements_or_behind_the_commit_and_never_into_one(
     lab,
 ):
-    database, reached = lab.catalog.database, []
+    database, reached = lab.database, []
     with pytest.raises(KeyboardInterrupt), database.write():
-        lab.catalog.metadata.set("a", "1")
+        lab.metadata.set("a", "1")
         signal.raise_signal(signal.SIGINT)
         reached.append("the line after")
-        lab.catalog.metadata.set("b", "1")
+        lab.metadata.set("b", "1")
         reached.append("a statement after")
-    assert reached == ["the line after"] and lab.catalog.metadata.get("a") is None
+    assert reached == ["the line after"] and lab.metadata.get("a") is None
     with pytest.raises(KeyboardInterrupt), database.write():
-        lab.catalog.metadata.set("a", "2")
+        lab.metadata.set("a", "2")
         signal.raise_signal(signal.SIGINT)
     assert (
-        lab.catalog.metadata.get("a") == "2"
+        lab.metadata.get("a") == "2"
         and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     )
     with pytest.raises(KeyboardInterrupt):
@@ -169,11 +169,11 @@ def test_an_interrupt_just_before_a_transaction_begins_leaves_the_next_one_undis
         raise KeyboardInterrupt
 
     monkeypatch.setattr("jammi_lab.core.interrupts._set_handler", came_before)
-    with pytest.raises(KeyboardInterrupt), lab.catalog.database.write():
+    with pytest.raises(KeyboardInterrupt), lab.database.write():
         pass
     monkeypatch.undo()
     reached = []
-    with pytest.raises(KeyboardInterrupt), lab.catalog.database.write():
+    with pytest.raises(KeyboardInterrupt), lab.database.write():
         signal.raise_signal(signal.SIGINT)
         reached.append("the line after")
     assert reached
@@ -182,30 +182,30 @@ def test_an_interrupt_just_before_a_transaction_begins_leaves_the_next_one_undis
 @sqlite_only
 def test_a_commit_waits_for_the_disk_also_after_one_that_did_not_was_interrupted(lab, monkeypatch):
     def synchronous() -> int:
-        with lab.catalog.database.read() as tx:
+        with lab.database.read() as tx:
             return tx.fetch("PRAGMA synchronous")[0][0]
 
-    with lab.catalog.database.write_without_fsync():
+    with lab.database.write_without_fsync():
         assert synchronous() == 1
-    with lab.catalog.database.write():
+    with lab.database.write():
         assert synchronous() == 2
 
     def interrupted(*_: Any, **__: Any) -> None:
         hurry(*_, **__)
         raise KeyboardInterrupt
 
-    hurry = lab.catalog.database.dialect.set_durability
-    monkeypatch.setattr(lab.catalog.database.dialect, "set_durability", interrupted)
-    with pytest.raises(KeyboardInterrupt), lab.catalog.database.write_without_fsync():
+    hurry = lab.database.dialect.set_durability
+    monkeypatch.setattr(lab.database.dialect, "set_durability", interrupted)
+    with pytest.raises(KeyboardInterrupt), lab.database.write_without_fsync():
         pass
     monkeypatch.undo()
     assert synchronous() == 1
-    with lab.catalog.database.write():
+    with lab.database.write():
         assert synchronous() == 2
 
 
 def test_one_statement_reads_the_newest_state_also_after_an_interrupted_read(lab):
-    database, metadata = lab.catalog.database, lab.catalog.metadata
+    database, metadata = lab.database, lab.metadata
 
     def in_another_thread(value: str) -> None:
         thread = threading.Thread(target=metadata.set, args=("a", value))
@@ -231,11 +231,11 @@ def test_one_statement_reads_the_newest_state_also_after_an_interrupted_read(lab
 @pytest.mark.parametrize("how", ["moved", "replaced"])
 def test_a_catalog_that_is_not_where_it_was_is_neither_read_nor_written(lab, tmp_path, how):
     path = Path(str(lab.place))
-    lab.catalog.metadata.set("a", "1")
+    lab.metadata.set("a", "1")
     path.rename(tmp_path / "elsewhere.sqlite3")
     if how == "replaced":
         sqlite3.connect(path).execute("CREATE TABLE t (x)").connection.close()
-    for use in (lambda: lab.catalog.metadata.set("a", "2"), lambda: lab.catalog.metadata.get("a")):
+    for use in (lambda: lab.metadata.set("a", "2"), lambda: lab.metadata.get("a")):
         with pytest.raises(
             WorkspaceNotFound, match="removed or replaced while it was open; nothing was changed"
         ):
@@ -244,7 +244,7 @@ def test_a_catalog_that_is_not_where_it_was_is_neither_read_nor_written(lab, tmp
 
     def in_another_thread() -> None:
         try:
-            lab.catalog.metadata.get("a")
+            lab.metadata.get("a")
         except WorkspaceNotFound as error:
             found.append(error)
 
@@ -253,7 +253,7 @@ def test_a_catalog_that_is_not_where_it_was_is_neither_read_nor_written(lab, tmp
     thread.join()
     assert found
     (tmp_path / "elsewhere.sqlite3").rename(path)
-    assert lab.catalog.metadata.get("a") == "1"
+    assert lab.metadata.get("a") == "1"
 
 
 def test_a_crash_before_the_commit_changes_nothing_and_after_it_everything(lab):
@@ -265,8 +265,8 @@ def test_a_crash_before_the_commit_changes_nothing_and_after_it_everything(lab):
     try:
         for crash_at, seen in (("catalog:before-commit", None), ("catalog:after-commit", "1")):
             with pytest.raises(OSError, match=crash_at):
-                lab.catalog.metadata.set("a", "1")
-            assert lab.catalog.metadata.get("a") == seen
+                lab.metadata.set("a", "1")
+            assert lab.metadata.get("a") == seen
     finally:
         install_fault_hook(None)
 
@@ -280,26 +280,26 @@ def in_transaction(raw: Any) -> bool:
 
 
 def test_a_transaction_that_only_the_driver_knows_of_is_ended_by_the_next(lab):
-    with lab.catalog.database.read() as tx:
+    with lab.database.read() as tx:
         raw = tx.raw
-    lab.catalog.database.dialect.begin(tx, writing=True)
+    lab.database.dialect.begin(tx, writing=True)
     assert in_transaction(raw)
-    lab.catalog.metadata.set("a", "1")
+    lab.metadata.set("a", "1")
     assert not in_transaction(raw)
 
 
 def test_a_write_cannot_begin_inside_a_read(lab):
     with (
-        lab.catalog.database.read(),
+        lab.database.read(),
         pytest.raises(RuntimeError, match="begin with write"),
-        lab.catalog.database.write(),
+        lab.database.write(),
     ):
         pass
 
 
 @sqlite_only
 def test_commits_are_on_disk_when_they_are_acknowledged(lab):
-    with lab.catalog.database.read() as tx:
+    with lab.database.read() as tx:
         found = {
             p: tx.fetch(f"PRAGMA {p}")[0][0]
             for p in (
@@ -341,10 +341,10 @@ def test_closing_leaves_no_file_open_whatever_threads_used_it(tmp_path, open_cat
 
 def test_connections_of_ended_threads_do_not_pile_up(lab):
     for _ in range(20):
-        thread = threading.Thread(target=lab.catalog.result_tables.current)
+        thread = threading.Thread(target=lab.result_tables.current)
         thread.start()
         thread.join()
-    assert len(lab.catalog.database.handles) <= 2
+    assert len(lab.database.handles) <= 2
 
 
 def connection_of(database: Any) -> Any:
@@ -369,12 +369,12 @@ def test_whether_a_thread_writes_is_told_without_a_connection_and_not_of_a_close
 
 def test_a_forked_child_is_refused_and_does_no_harm(lab):
     read, write = os.pipe()
-    with lab.catalog.transaction():
-        lab.catalog.metadata.set("a", "1")
+    with lab.transaction():
+        lab.metadata.set("a", "1")
         child = os.fork()
         if child == 0:
             try:
-                lab.catalog.metadata.get("a")
+                lab.metadata.get("a")
                 os.write(write, b"used")
             except ForkedWorkspace:
                 lab.catalog.close()
@@ -385,8 +385,8 @@ def test_a_forked_child_is_refused_and_does_no_harm(lab):
     assert os.read(read, 100) == b"ForkedWorkspace"
     os.close(read)
     os.close(write)
-    assert lab.catalog.metadata.get("a") == "1"
-    assert lab.catalog.writers.is_alive(lab.writer)
+    assert lab.metadata.get("a") == "1"
+    assert lab.writers.is_alive(lab.writer)
 
 
 def test_a_read_only_catalog_reads_and_refuses_to_write(lab, open_catalog):
@@ -433,7 +433,7 @@ def test_a_folder_without_write_access_is_opened_as_immutable_when_there_is_no_l
 def test_a_folder_without_write_access_is_not_opened_past_a_log_with_content(
     lab, open_catalog, monkeypatch
 ):
-    lab.catalog.metadata.set("a", "1")
+    lab.metadata.set("a", "1")
     modes = unwritable(monkeypatch)
     with pytest.raises(SourceUnavailable, match="cannot be opened") as caught:
         open_catalog(read_only=True)
@@ -446,7 +446,7 @@ def test_a_transaction_that_could_not_begin_leaves_the_connection_usable(
 ):
     monkeypatch.setattr(dialects, "LOCK_SECONDS", 0.05)
     other = open_catalog(lab.place)
-    with lab.catalog.transaction(), pytest.raises(VersionConflict):
+    with lab.transaction(), pytest.raises(VersionConflict):
         other.metadata.set("a", "1")
     other.metadata.set("a", "2")
     monkeypatch.setattr(
@@ -473,10 +473,10 @@ def test_a_row_that_nothing_here_wrote_is_a_damaged_catalog(lab, value):
         db.execute("UPDATE recipes SET descriptor = CAST(? AS TEXT)", (value,))
     db.close()
     for read in (
-        lab.catalog.result_tables.current,
-        lambda: lab.catalog.result_tables.newest("a"),
-        lab.catalog.recipes.list,
-        lambda: lab.catalog.recipes.get("a"),
+        lab.result_tables.current,
+        lambda: lab.result_tables.newest("a"),
+        lab.recipes.list,
+        lambda: lab.recipes.get("a"),
     ):
         with pytest.raises(TableDamaged, match=r"catalog.* is damaged"):
             read()
@@ -488,22 +488,22 @@ def test_an_observation_that_cannot_be_read_is_as_if_it_had_not_been_made(lab, b
     with sqlite3.connect(lab.path) as db:
         db.execute("INSERT INTO observations (key, body) VALUES ('k', ?)", (body or "\x00",))
     db.close()
-    assert lab.catalog.observations.load() == {} and lab.catalog.observations.get("k") is None
+    assert lab.observations.load() == {} and lab.observations.get("k") is None
 
 
 @sqlite_only
 def test_a_full_disk_is_a_typed_error_and_what_was_acknowledged_is_there(lab):
-    lab.catalog.metadata.set("kept", "1")
-    with lab.catalog.database.read() as tx:
+    lab.metadata.set("kept", "1")
+    with lab.database.read() as tx:
         pages = tx.fetch("PRAGMA page_count")[0][0]
         tx.execute(f"PRAGMA max_page_count={pages + 1}")
     with pytest.raises(ResourceExhausted):
-        lab.catalog.metadata.set("big", "x" * 1_000_000)
-    with lab.catalog.database.read() as tx:
+        lab.metadata.set("big", "x" * 1_000_000)
+    with lab.database.read() as tx:
         tx.execute("PRAGMA max_page_count=1000000")
-    assert lab.catalog.metadata.get("kept") == "1"
-    assert lab.catalog.metadata.get("big") is None
-    lab.catalog.metadata.set("after", "1")
+    assert lab.metadata.get("kept") == "1"
+    assert lab.metadata.get("big") is None
+    lab.metadata.set("after", "1")
 
 
 @sqlite_only
@@ -530,8 +530,8 @@ def driver_error(code: int, name: str) -> sqlite3.DatabaseError:
 @sqlite_only
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB])
 def test_one_failed_read_is_not_taken_for_damage(lab, code):
-    dialect = lab.catalog.database.dialect
-    lab.catalog.metadata.set("kept", "1")
+    dialect = lab.database.dialect
+    lab.metadata.set("kept", "1")
     error = dialect.to_jammi_error(driver_error(code, "malformed"))
     assert isinstance(error, SourceUnavailable) and "the file is intact" in error.message
     assert "rebuild" not in error.hint
@@ -542,7 +542,7 @@ def test_one_failed_read_is_not_taken_for_damage(lab, code):
     "code", [sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_IOERR | 12 << 8], ids=["NOMEM", "IOERR_NOMEM"]
 )
 def test_memory_that_is_exhausted_is_called_that(lab, code):
-    error = lab.catalog.database.dialect.to_jammi_error(driver_error(code, "out of memory"))
+    error = lab.database.dialect.to_jammi_error(driver_error(code, "out of memory"))
     assert isinstance(error, ResourceExhausted) and error.message.startswith("Memory is exhausted")
 
 
@@ -619,7 +619,7 @@ def test_a_catalog_on_a_network_filesystem_is_refused_with_the_other_way_named(
 def test_bound_values_are_in_no_error(lab):
     with (
         pytest.raises((*driver_errors(), TableDamaged)) as failed,
-        lab.catalog.database.write() as tx,
+        lab.database.write() as tx,
     ):
         tx.execute("INSERT INTO nothing VALUES (:secret)", {"secret": "canary-4711"})
     assert "canary-4711" not in str(failed.value)
@@ -635,30 +635,30 @@ def test_a_catalog_is_a_context_manager(tmp_path, open_catalog):
 
 @sqlite_only
 def test_what_was_read_is_kept_until_anybody_commits(lab, open_catalog):
-    database, asked = lab.catalog.database, []
+    database, asked = lab.database, []
 
     def read() -> str | None:
         asked.append(1)
-        return lab.catalog.metadata.get("n")
+        return lab.metadata.get("n")
 
     def times() -> tuple[str | None, int]:
         return database.cached("n", read), len(asked)
 
     assert (times(), times()) == ((None, 1), (None, 1))
-    lab.catalog.metadata.set("n", "own")
+    lab.metadata.set("n", "own")
     assert (times(), times()) == (("own", 2), ("own", 2))
     other = open_catalog(lab.place)
     other.metadata.set("n", "of another kernel")
     assert (times(), times()) == (("of another kernel", 3), ("of another kernel", 3))
-    thread = threading.Thread(target=lab.catalog.metadata.set, args=("n", "of a thread"))
+    thread = threading.Thread(target=lab.metadata.set, args=("n", "of a thread"))
     thread.start()
     thread.join()
     assert times() == ("of a thread", 4)
     other.metadata.set("n", None)
-    lab.catalog.metadata.set("unrelated", "1")
+    lab.metadata.set("unrelated", "1")
     assert times() == (None, 5)
-    with pytest.raises(KeyError), lab.catalog.transaction():
-        lab.catalog.metadata.set("n", "taken back")
+    with pytest.raises(KeyError), lab.transaction():
+        lab.metadata.set("n", "taken back")
         assert times() == ("taken back", 6), "inside a transaction nothing is kept"
         raise KeyError
     assert times() == (None, 7)
@@ -669,9 +669,7 @@ def test_what_is_kept_is_never_older_than_the_last_commit(lab, open_catalog):
     for turn in range(100):
         (other if turn % 3 else lab.catalog).metadata.set("n", str(turn))
         for _ in range(2):
-            assert lab.catalog.database.cached("n", lambda: lab.catalog.metadata.get("n")) == str(
-                turn
-            )
+            assert lab.database.cached("n", lambda: lab.metadata.get("n")) == str(turn)
 
 
 @sqlite_only
@@ -679,43 +677,43 @@ def test_what_is_kept_is_never_older_than_the_last_commit(lab, open_catalog):
 def test_cached_results_stay_after_an_own_write_of_observations_unless_anybody_else_commits(
     lab, open_catalog, when
 ):
-    database, other = lab.catalog.database, open_catalog(lab.place)
+    database, other = lab.database, open_catalog(lab.place)
     entry, asked = CacheEntry(NO_STAT, 1, {}), []
 
     def read() -> str | None:
         asked.append(1)
-        return lab.catalog.metadata.get("n")
+        return lab.metadata.get("n")
 
     assert database.cached("n", read) is None
     if when == "before":
         other.metadata.set("n", "1")
     if when == "within":  # of rows that cached results depend on
-        with lab.catalog.transaction():
-            lab.catalog.metadata.set("n", "1")
-            lab.catalog.observations.put("key", entry)
-    lab.catalog.observations.put("key", entry)
+        with lab.transaction():
+            lab.metadata.set("n", "1")
+            lab.observations.put("key", entry)
+    lab.observations.put("key", entry)
     if when == "after":
         other.metadata.set("n", "1")
     expected = (None, 1) if when == "never" else ("1", 2)
     assert (database.cached("n", read), len(asked)) == expected
-    assert lab.catalog.observations.get("key") == entry
+    assert lab.observations.get("key") == entry
 
 
 @sqlite_only
 def test_no_cached_result_stays_after_a_failed_write_of_observations(lab, monkeypatch):
-    database, asked = lab.catalog.database, []
+    database, asked = lab.database, []
     database.cached("n", lambda: asked.append(1))
     with monkeypatch.context() as patched, pytest.raises(KeyError):
         patched.setattr(database.dialect, "commit", lambda *_: {}["fails"])
-        lab.catalog.observations.put("key", CacheEntry(NO_STAT, 1, {}))
+        lab.observations.put("key", CacheEntry(NO_STAT, 1, {}))
     database.cached("n", lambda: asked.append(1))
     assert len(asked) == 2
 
 
 def test_a_failed_read_is_not_kept(lab):
     with pytest.raises(ZeroDivisionError):
-        lab.catalog.database.cached("x", lambda: 1 // 0)
-    assert lab.catalog.database.cached("x", lambda: 1) == 1
+        lab.database.cached("x", lambda: 1 // 0)
+    assert lab.database.cached("x", lambda: 1) == 1
 
 
 def test_a_catalog_whose_close_was_interrupted_can_be_closed(open_catalog):

@@ -116,7 +116,7 @@ ASKED: dict[str, tuple[Callable[[Catalog], Sequence[object]], int, set[str]]] = 
 @pytest.fixture
 def chains(lab: Lab) -> Catalog:
     """A hundred tables in chains of ten, all from one source; the first has an earlier version."""
-    with lab.catalog.transaction():
+    with lab.transaction():
         lab.ready("t0", "source:papers", table_name="t0__first")
         for number in range(100):
             fields = {"model_id": "m"} if number == 5 else {}

@@ -12,15 +12,19 @@ def pairs(links: list) -> list[tuple[str, str]]:
     return [(link.edge.input, link.edge.derived) for link in links]
 
 
+def walked(lab, *how, **kind) -> list[tuple[str, str]]:
+    return pairs(lab.lineage.closure(*how, **kind))
+
+
 def test_edges_of_a_recipe_are_those_of_its_newest_ready_version(lab):
     lab.ready("b", "source:old")
     lab.ready("b", "source:papers")
     lab.begin("b")
-    assert pairs(lab.catalog.lineage.all_edges()) == [("papers", "b")]
-    assert lab.catalog.lineage.closure("b", "up", 1)[0].edge == Edge(
+    assert pairs(lab.lineage.all_edges()) == [("papers", "b")]
+    assert lab.lineage.closure("b", "up", 1)[0].edge == Edge(
         input="papers", derived="b", kind="source_version"
     )
-    assert lab.catalog.lineage.closure("old", "down", 1) == []
+    assert lab.lineage.closure("old", "down", 1) == []
 
 
 def test_a_diamond_is_walked_once_and_nearest_first(lab):
@@ -29,24 +33,24 @@ def test_a_diamond_is_walked_once_and_nearest_first(lab):
     lab.ready("c", "a")
     lab.ready("d", "b", "c")
     lab.ready("aside", "source:other")
-    assert pairs(lab.catalog.lineage.closure("papers", "down")) == [
+    assert walked(lab, "papers", "down") == [
         ("papers", "a"),
         ("a", "b"),
         ("a", "c"),
         ("b", "d"),
         ("c", "d"),
     ]
-    up = lab.catalog.lineage.closure("d", "up")
+    up = lab.lineage.closure("d", "up")
     assert pairs(up) == [("b", "d"), ("c", "d"), ("a", "b"), ("a", "c"), ("papers", "a")]
     assert [link.depth for link in up] == [1, 1, 2, 2, 3]
 
 
 def test_an_edge_of_a_kind_that_there_is_not_is_a_damaged_catalog(lab):
     lab.ready("a", "source:papers")
-    with lab.catalog.database.write() as tx:
+    with lab.database.write() as tx:
         tx.execute("UPDATE lineage SET kind = 'source_~ersion'")
     with pytest.raises(TableDamaged, match=r"jammi_lab\.rebuild"):
-        lab.catalog.lineage.all_edges()
+        lab.lineage.all_edges()
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])
@@ -55,8 +59,8 @@ def test_depth_bounds_the_hops(lab, direction):
         lab.ready(f"t{i}", *([f"t{i - 1}"] if i else []))
     start = "t5" if direction == "up" else "t0"
     for depth in range(7):
-        assert len(lab.catalog.lineage.closure(start, direction, depth)) == min(depth, 5)
-    assert len(lab.catalog.lineage.closure(start, direction, 10**30)) == 5
+        assert len(lab.lineage.closure(start, direction, depth)) == min(depth, 5)
+    assert len(lab.lineage.closure(start, direction, 10**30)) == 5
 
 
 def test_a_bounded_walk_reaches_what_a_shorter_way_reaches(lab):
@@ -64,26 +68,26 @@ def test_a_bounded_walk_reaches_what_a_shorter_way_reaches(lab):
     lab.ready("b", "a")
     lab.ready("c", "a", "b")
     lab.ready("d", "c")
-    assert ("c", "d") in pairs(lab.catalog.lineage.closure("a", "down", 2))
+    assert ("c", "d") in walked(lab, "a", "down", 2)
 
 
 @pytest.mark.only_soak
 @soak
 def test_a_chain_of_many_nodes_is_walked_to_its_end(lab):
-    many = sized(1_100, 10_000 if lab.catalog.database.dialect.file else 1_500)
-    with lab.catalog.transaction():
+    many = sized(1_100, 10_000 if lab.database.dialect.file else 1_500)
+    with lab.transaction():
         for i in range(many):
             lab.ready(f"t{i}", *([f"t{i - 1}"] if i else ["source:papers"]))
-    assert len(lab.catalog.lineage.closure("papers", "down")) == many
-    up = lab.catalog.lineage.closure(f"t{many - 1}", "up")
+    assert len(lab.lineage.closure("papers", "down")) == many
+    up = lab.lineage.closure(f"t{many - 1}", "up")
     assert (len(up), up[-1].edge.input, up[-1].depth) == (many, "papers", many)
 
 
 def test_a_way_that_meets_itself_ends(lab):
     lab.ready("a", "b")
     lab.ready("b", "a")
-    assert sorted(pairs(lab.catalog.lineage.closure("a", "down"))) == [("a", "b"), ("b", "a")]
-    assert len(lab.catalog.lineage.closure("a", "up")) == 2
+    assert sorted(walked(lab, "a", "down")) == [("a", "b"), ("b", "a")]
+    assert len(lab.lineage.closure("a", "up")) == 2
 
 
 @pytest.mark.parametrize(
@@ -93,13 +97,13 @@ def test_a_name_is_matched_as_a_whole_and_not_as_a_pattern(lab, name):
     lab.ready("other", "source:axbyc")
     lab.ready("t", f"source:{name}")
     lab.ready("u", "t")
-    assert pairs(lab.catalog.lineage.closure(name, "down")) == [(name, "t"), ("t", "u")]
+    assert walked(lab, name, "down") == [(name, "t"), ("t", "u")]
 
 
 def test_names_are_compared_by_their_fold(lab):
     lab.ready("Größe", "source:Papers")
     lab.ready("t", "GRÖSSE")
-    assert pairs(lab.catalog.lineage.closure("PAPERS", "down")) == [
+    assert walked(lab, "PAPERS", "down") == [
         ("Papers", "Größe"),
         ("GRÖSSE", "t"),
     ]
@@ -110,12 +114,12 @@ def test_an_exact_table_is_its_recipes_node_and_keeps_its_name_in_the_edge(lab):
     lab.ready("a", "source:papers")
     lab.ready("b", old.table_name)
     lab.ready("c", "b")
-    assert pairs(lab.catalog.lineage.closure("papers", "down")) == [
+    assert walked(lab, "papers", "down") == [
         ("papers", "a"),
         (old.table_name, "b"),
         ("b", "c"),
     ]
-    assert pairs(lab.catalog.lineage.closure("c", "up")) == [
+    assert walked(lab, "c", "up") == [
         ("b", "c"),
         (old.table_name, "b"),
         ("papers", "a"),
@@ -127,23 +131,23 @@ def test_a_walk_from_an_older_version_begins_with_its_own_edges(lab):
     old = lab.ready("a", "base")
     new = lab.ready("a", "source:papers")
     lab.ready("b", "a")
-    assert pairs(lab.catalog.lineage.closure(old.table_name, "up")) == [
+    assert walked(lab, old.table_name, "up") == [
         ("base", old.table_name),
         ("raw", "base"),
     ]
-    assert pairs(lab.catalog.lineage.closure(old.table_name, "up", 1)) == [("base", old.table_name)]
-    assert pairs(lab.catalog.lineage.closure(old.table_name, "up", 2)) == [
+    assert walked(lab, old.table_name, "up", 1) == [("base", old.table_name)]
+    assert walked(lab, old.table_name, "up", 2) == [
         ("base", old.table_name),
         ("raw", "base"),
     ]
-    assert pairs(lab.catalog.lineage.closure(new.table_name, "up")) == [("papers", "a")]
-    assert pairs(lab.catalog.lineage.closure(new.table_name, "down")) == [("a", "b")]
+    assert walked(lab, new.table_name, "up") == [("papers", "a")]
+    assert walked(lab, new.table_name, "down") == [("a", "b")]
 
 
 def test_a_table_that_two_recipes_refer_to_has_edges_under_both(lab):
     table = lab.ready("a", "source:papers")
-    lab.catalog.table_status.reuse("alias", table.table_name)
-    assert pairs(lab.catalog.lineage.closure("papers", "down", 1)) == [
+    lab.table_status.reuse("alias", table.table_name)
+    assert walked(lab, "papers", "down", 1) == [
         ("papers", "a"),
         ("papers", "alias"),
     ]
@@ -152,18 +156,18 @@ def test_a_table_that_two_recipes_refer_to_has_edges_under_both(lab):
 def test_a_table_inside_a_source_is_a_node_of_its_own(lab):
     lab.ready("t", source_input("crm", table="customers"))
     lab.ready("u", source_input("crm", table="orders"))
-    assert pairs(lab.catalog.lineage.closure("crm", "down", 1)) == [
+    assert walked(lab, "crm", "down", 1) == [
         ("crm.customers", "t"),
         ("crm.orders", "u"),
     ]
-    assert pairs(lab.catalog.lineage.closure("crm.orders", "down", 1)) == [("crm.orders", "u")]
+    assert walked(lab, "crm.orders", "down", 1) == [("crm.orders", "u")]
 
 
 def test_a_recipe_and_a_source_of_one_name_are_told_apart_by_kind(lab):
     lab.ready("papers", "source:papers")
     lab.ready("t", "papers")
-    assert pairs(lab.catalog.lineage.closure("papers", "down", kind="result")) == [("papers", "t")]
-    assert pairs(lab.catalog.lineage.closure("papers", "down", kind="source")) == [
+    assert walked(lab, "papers", "down", kind="result") == [("papers", "t")]
+    assert walked(lab, "papers", "down", kind="source") == [
         ("papers", "papers"),
         ("papers", "t"),
     ]
@@ -171,9 +175,9 @@ def test_a_recipe_and_a_source_of_one_name_are_told_apart_by_kind(lab):
 
 def test_what_is_gone_but_was_read_is_still_a_node(lab):
     lab.ready("a", "source:gone")
-    assert lab.catalog.lineage.knows("GONE")
-    assert lab.catalog.lineage.knows("a")
-    assert not lab.catalog.lineage.knows("never")
+    assert lab.lineage.knows("GONE")
+    assert lab.lineage.knows("a")
+    assert not lab.lineage.knows("never")
 
 
 def test_a_rename_takes_readers_of_the_old_name_and_of_exact_tables_along(lab):
@@ -181,27 +185,27 @@ def test_a_rename_takes_readers_of_the_old_name_and_of_exact_tables_along(lab):
     table = lab.ready("a", "source:papers")
     lab.ready("by_name", "a")
     lab.ready("exact", table.table_name)
-    lab.catalog.recipes.rename("a", "z")
+    lab.recipes.rename("a", "z")
     readers = [("z", "by_name"), (table.table_name, "exact")]
-    assert pairs(lab.catalog.lineage.closure("z", "down", 1)) == readers
-    assert pairs(lab.catalog.lineage.closure("a", "down", 1)) == readers
-    lab.catalog.aliases.remove("a")
-    assert pairs(lab.catalog.lineage.closure("z", "down", 1)) == [(table.table_name, "exact")]
-    assert pairs(lab.catalog.lineage.closure("a", "down", 1)) == [("a", "by_name")]
-    assert pairs(lab.catalog.lineage.closure("z", "up", 1)) == [("papers", "z")]
+    assert walked(lab, "z", "down", 1) == readers
+    assert walked(lab, "a", "down", 1) == readers
+    lab.aliases.remove("a")
+    assert walked(lab, "z", "down", 1) == [(table.table_name, "exact")]
+    assert walked(lab, "a", "down", 1) == [("a", "by_name")]
+    assert walked(lab, "z", "up", 1) == [("papers", "z")]
 
 
 def test_a_tenants_edges_are_its_own_and_the_shared_ones(lab):
     lab.ready("shared", "source:papers")
     with lab.scope.use("acme"):
         lab.ready("mine", "shared")
-        assert pairs(lab.catalog.lineage.closure("papers", "down")) == [
+        assert walked(lab, "papers", "down") == [
             ("papers", "shared"),
             ("shared", "mine"),
         ]
     with lab.scope.use("zeta"):
-        assert pairs(lab.catalog.lineage.closure("papers", "down")) == [("papers", "shared")]
-        assert not lab.catalog.lineage.knows("mine")
+        assert walked(lab, "papers", "down") == [("papers", "shared")]
+        assert not lab.lineage.knows("mine")
 
 
 def test_readers_of_a_shared_name_are_not_readers_of_an_own_one(lab):
@@ -210,8 +214,8 @@ def test_readers_of_a_shared_name_are_not_readers_of_an_own_one(lab):
     with lab.scope.use("acme"):
         lab.ready("top", "source:other")
         lab.ready("own_reader", "top")
-        assert pairs(lab.catalog.lineage.closure("top", "down", 1)) == [("top", "own_reader")]
-        assert pairs(lab.catalog.lineage.closure("own_reader", "up")) == [
+        assert walked(lab, "top", "down", 1) == [("top", "own_reader")]
+        assert walked(lab, "own_reader", "up") == [
             ("top", "own_reader"),
             ("other", "top"),
         ]
@@ -228,19 +232,19 @@ def test_the_names_above_are_those_of_everybody_whom_the_reader_sees(lab):
         lab.ready("c", "b")
     with lab.scope.use("two"):
         lab.ready("a", "theirs")
-        assert lab.catalog.lineage.ancestors(["c"]) == set()
-        assert lab.catalog.lineage.ancestors(["b"]) == {"a", "far", "theirs"}
-    assert lab.catalog.lineage.ancestors(["b"]) == {"a", "far"}
+        assert lab.lineage.ancestors(["c"]) == set()
+        assert lab.lineage.ancestors(["b"]) == {"a", "far", "theirs"}
+    assert lab.lineage.ancestors(["b"]) == {"a", "far"}
     with lab.scope.use("one"):
-        assert lab.catalog.lineage.ancestors(["c", "b"]) == {"a", "b", "far", "mine"}
-    with lab.catalog.all_tenants():
-        assert lab.catalog.lineage.ancestors(["c"]) == {"a", "b", "far", "mine", "theirs"}
+        assert lab.lineage.ancestors(["c", "b"]) == {"a", "b", "far", "mine"}
+    with lab.all_tenants():
+        assert lab.lineage.ancestors(["c"]) == {"a", "b", "far", "mine", "theirs"}
 
 
 def test_a_way_up_that_meets_itself_ends(lab):
     lab.ready("a", "b")
     lab.ready("b", "a")
-    assert lab.catalog.lineage.ancestors(["a"]) == {"a", "b"}
+    assert lab.lineage.ancestors(["a"]) == {"a", "b"}
 
 
 @pytest.mark.parametrize("tenant", [None, "one"])
@@ -257,7 +261,7 @@ def test_of_some_names_the_same_is_listed_as_of_all(lab, tenant):
         lab.define("hidden")
     names = {"both", "defined", "hidden", "quo'te", "missing"}
     with lab.scope.use(tenant):
-        recipes, tables = lab.catalog.recipes, lab.catalog.result_tables
+        recipes, tables = lab.recipes, lab.result_tables
         assert recipes.list(names) == [r for r in recipes.list() if r.name.lower() in names]
         assert tables.current(names) == [
             found for found in tables.current() if found[0].recipe.lower() in names

@@ -126,14 +126,14 @@ def test_a_commit_whose_answer_is_lost_counts_also_when_another_one_came_since(l
 
 
 def test_an_entry_inside_of_a_transaction_is_part_of_it(lab, logs, log):
-    with pytest.raises(RuntimeError), lab.catalog.transaction():
+    with pytest.raises(RuntimeError), lab.transaction():
         assert append(logs, log).next == 1 and len(stored(logs, log)) == 1
         raise RuntimeError
     assert logs.refresh(log).next == 0 and stored(logs, log) == []
 
 
 def test_what_is_before_a_position_is_deleted_and_counted_no_more(lab):
-    topics = lab.catalog.topics
+    topics = lab.topics
     topic, _ = topics.create("t", b"schema")
     for n in range(4):
         append(topics, topic, b"%d" % n, rows=n + 1)
@@ -147,13 +147,13 @@ def test_what_is_before_a_position_is_deleted_and_counted_no_more(lab):
 
 
 def test_a_base_takes_the_place_of_what_is_before_a_version(lab):
-    tables = lab.catalog.mutable_tables
+    tables = lab.mutable_tables
     table, _ = tables.create("t", b"schema", key=["k"])
     for n in range(4):
         append(tables, table, b"%d" % n)
     before = tables.refresh(table)
     [replaced] = tables.entries(before, 2, 3)
-    with lab.catalog.transaction():
+    with lab.transaction():
         tables.compact(before, 3, b"base", 3)
     now = tables.refresh(table)
     assert (now.first, now.next, now.row_count, now.oldest) == (3, 4, 4, 2)
@@ -177,10 +177,8 @@ def test_a_base_takes_the_place_of_what_is_before_a_version(lab):
 def test_an_entry_that_is_not_as_it_was_written_is_damage(lab, logs, log, change):
     append(logs, log)
     append(logs, log)
-    change = change.replace(
-        "'y'", "CAST('y' AS BLOB)" if lab.catalog.database.dialect.file else "'y'"
-    )
-    with lab.catalog.database.write() as tx:
+    change = change.replace("'y'", "CAST('y' AS BLOB)" if lab.database.dialect.file else "'y'")
+    with lab.database.write() as tx:
         tx.execute(f"UPDATE {entries_table(log.log_id)} SET {change} WHERE position = 1")
     with pytest.raises(TableDamaged, match="'t' is damaged"):
         logs.check(log)
@@ -192,7 +190,7 @@ def test_an_entry_that_is_not_as_it_was_written_is_damage(lab, logs, log, change
 def test_a_missing_entry_is_damage(lab, logs, log):
     append(logs, log)
     append(logs, log)
-    with lab.catalog.database.write() as tx:
+    with lab.database.write() as tx:
         tx.execute(f"DELETE FROM {entries_table(log.log_id)} WHERE position = 0")
     with pytest.raises(TableDamaged, match="1 of 2 entries"):
         logs.check(log)
@@ -212,27 +210,27 @@ def test_what_is_anothers_is_not_there_and_what_is_shared_is_forbidden(lab, logs
             with pytest.raises(GONE):
                 act()
         assert logs.get("mine") is None and [each.name for each in logs.list()] == ["t"]
-    with lab.catalog.all_tenants():
+    with lab.all_tenants():
         assert {each.name for each in logs.list()} == {"t", "mine"}
 
 
 def test_kinds_do_not_meet(lab):
-    topic, _ = lab.catalog.topics.create("t", b"schema")
-    table, is_new = lab.catalog.mutable_tables.create("t", b"schema")
+    topic, _ = lab.topics.create("t", b"schema")
+    table, is_new = lab.mutable_tables.create("t", b"schema")
     assert is_new and topic.log_id != table.log_id
-    assert lab.catalog.topics.create("T", b"other") == (topic, False)
+    assert lab.topics.create("T", b"other") == (topic, False)
 
 
 def test_a_dropped_log_leaves_nothing_in_the_database(lab, logs, log):
     append(logs, log, rows=3)
     assert logs.drop(log) == 3 and logs.drop(log) == 0
-    with lab.catalog.database.read() as tx:
+    with lab.database.read() as tx:
         names = [
             name
             for (name,) in tx.fetch(
                 "SELECT table_name FROM information_schema.tables "
                 "WHERE table_schema = current_schema()"
-                if lab.catalog.database.dialect.file is None
+                if lab.database.dialect.file is None
                 else "SELECT name FROM sqlite_master"
             )
         ]

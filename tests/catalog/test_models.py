@@ -22,14 +22,14 @@ def put(
     record = msgspec.structs.replace(
         ModelRecord(name=name, tenant=lab.scope.current, digest=digest), **fields
     )
-    return lab.catalog.models.put(record, version)
+    return lab.models.put(record, version)
 
 
 def trained(lab: Lab, output: str, base: str, record_id: str = "t") -> Training:
     record = Training(
         output=output, base=base, tenant=lab.scope.current, record_id=record_id, created_at="1"
     )
-    lab.catalog.models.add(record)
+    lab.models.add(record)
     return record
 
 
@@ -41,13 +41,13 @@ def evaluated(lab: Lab, key: str, record_id: str = "e") -> Evaluation:
         record_id=record_id,
         created_at="2",
     )
-    lab.catalog.models.add(record)
+    lab.models.add(record)
     return record
 
 
 def refusal(lab: Lab, name: str = "mine", version: int | None = None) -> ModelReferenced:
     with pytest.raises(ModelReferenced) as caught:
-        lab.catalog.models.remove(name, version)
+        lab.models.remove(name, version)
     return caught.value
 
 
@@ -60,7 +60,7 @@ def test_two_tenants_and_everybody_have_the_same_name_and_version_side_by_side(l
         with lab.scope.use(tenant):
             put(lab, digest=tenant)
     with lab.scope.use("acme"):
-        assert [m.digest for m in lab.catalog.models.list()] == ["s", "acme"]
+        assert [m.digest for m in lab.models.list()] == ["s", "acme"]
 
 
 def test_a_new_version_follows_the_highest_one_and_not_the_number_of_versions(lab):
@@ -87,7 +87,7 @@ def test_registering_a_key_again_replaces_what_describes_it_and_clears_what_is_a
         None,
         None,
     )
-    assert lab.catalog.models.get("mine") == again
+    assert lab.models.get("mine") == again
 
 
 def test_registering_again_keeps_status_and_age(lab):
@@ -103,7 +103,7 @@ def test_registering_again_keeps_status_and_age(lab):
 def test_models_are_listed_in_the_order_in_which_they_were_registered(lab):
     for n, name in enumerate(("zebra", "ant", "moth")):
         put(lab, name, created_at=f"2026-01-0{n + 1}")
-    assert [m.name for m in lab.catalog.models.list()] == ["zebra", "ant", "moth"]
+    assert [m.name for m in lab.models.list()] == ["zebra", "ant", "moth"]
 
 
 def test_a_record_survives_the_catalog_as_it_is(lab, open_catalog):
@@ -139,10 +139,10 @@ def test_each_edge_alone_keeps_a_model_and_its_end_frees_it(lab, refer):
     if refer == "table":
         lab.drop(table)
     else:
-        assert lab.catalog.models.remove_record(record)
-        assert not lab.catalog.models.remove_record(record)
-    assert lab.catalog.models.remove("mine") == model
-    assert lab.catalog.models.get("mine") is None
+        assert lab.models.remove_record(record)
+        assert not lab.models.remove_record(record)
+    assert lab.models.remove("mine") == model
+    assert lab.models.get("mine") is None
 
 
 def test_tables_and_outputs_refer_to_every_version_and_bases_and_evaluations_to_one(
@@ -153,12 +153,12 @@ def test_tables_and_outputs_refer_to_every_version_and_bases_and_evaluations_to_
     trained(lab, "mine", "x::1", "t1")
     trained(lab, "child", one.key, "t2")
     evaluated(lab, two.key)
-    assert [r.edge for r in lab.catalog.models.references(one)] == [
+    assert [r.edge for r in lab.models.references(one)] == [
         "result_tables",
         "training_output",
         "training_base",
     ]
-    assert [r.edge for r in lab.catalog.models.references(two)] == [
+    assert [r.edge for r in lab.models.references(two)] == [
         "result_tables",
         "training_output",
         "evaluation",
@@ -170,7 +170,7 @@ def test_ready_and_building_tables_count_and_failed_and_deleting_ones_do_not(lab
     lab.begin("building", model_id="mine")
     lab.ready("ready", model_id="mine")
     failed = lab.begin("failed", model_id="mine")
-    lab.catalog.table_status.mark_failed(failed.table_name, lab.writer, "no")
+    lab.table_status.mark_failed(failed.table_name, lab.writer, "no")
     lab.drop(lab.ready("deleting", model_id="mine"))
     assert refusal(lab).references == [
         Reference("result_tables", "building", 1),
@@ -189,7 +189,7 @@ def test_a_renamed_recipe_is_named_as_it_is_called_now(lab):
     put(lab)
     lab.define("old")
     lab.ready("old", model_id="mine")
-    lab.catalog.recipes.rename("old", "new")
+    lab.recipes.rename("old", "new")
     assert refusal(lab).references == [Reference("result_tables", "new", 1)]
 
 
@@ -199,14 +199,14 @@ def test_names_that_are_patterns_refer_to_nothing_but_themselves(lab):
     lab.ready("vectors", model_id="mine")
     trained(lab, "mine", "mine::1")
     for name in ("m%", "m_ne", "m'", 'm"', "m\\"):
-        assert lab.catalog.models.remove(name) is not None
+        assert lab.models.remove(name) is not None
 
 
 @pytest.mark.only_soak
 def test_one_reference_is_found_and_one_model_deleted_among_many_unrelated_rows(
     lab,
 ):
-    with lab.catalog.transaction():
+    with lab.transaction():
         for n in range(sized(200, 1000)):
             put(lab, f"other{n}")
             lab.begin(f"t{n}", model_id=f"other{n}" if n % 2 else None)
@@ -216,8 +216,8 @@ def test_one_reference_is_found_and_one_model_deleted_among_many_unrelated_rows(
         referring = lab.ready("vectors", model_id="mine")
     assert refusal(lab).references == [Reference("result_tables", "vectors", 1)]
     lab.drop(referring)
-    assert lab.catalog.models.remove("mine") is not None
-    assert len(lab.catalog.models.list()) == sized(200, 1000)
+    assert lab.models.remove("mine") is not None
+    assert len(lab.models.list()) == sized(200, 1000)
 
 
 # -- tenants ---------------------------------------------------------------------------------------
@@ -251,7 +251,7 @@ def test_other_tenants_references_neither_keep_nor_name_a_tenants_own_model(lab)
     lab.ready("vectors", model_id="mine")
     with lab.scope.use("acme"):
         put(lab)
-        assert lab.catalog.models.remove("mine") is not None
+        assert lab.models.remove("mine") is not None
 
 
 def test_another_tenants_record_is_not_there_to_forget_and_a_shared_one_is_forbidden(
@@ -261,12 +261,12 @@ def test_another_tenants_record_is_not_there_to_forget_and_a_shared_one_is_forbi
         record = trained(lab, "a", "b::1", "acme")
     shared = trained(lab, "a", "b::1", "shared")
     with lab.scope.use("zeta"):
-        assert lab.catalog.models.records() == [shared]
-        assert not lab.catalog.models.remove_record(record)
+        assert lab.models.records() == [shared]
+        assert not lab.models.remove_record(record)
         with pytest.raises(TenantForbidden):
-            lab.catalog.models.remove_record(shared)
+            lab.models.remove_record(shared)
     with lab.scope.use("acme"):
-        assert lab.catalog.models.remove_record(record)
+        assert lab.models.remove_record(record)
 
 
 # -- beginning and deleting at once ----------------------------------------------------------------
@@ -305,11 +305,7 @@ def test_threads_that_register_delete_and_begin_never_leave_a_table_without_its_
                         put(lab)
                     case 1:
                         try:
-                            note(
-                                "deleted"
-                                if lab.catalog.models.remove("mine") is not None
-                                else "gone"
-                            )
+                            note("deleted" if lab.models.remove("mine") is not None else "gone")
                         except ModelReferenced:
                             note("kept")
                     case _:
@@ -319,9 +315,9 @@ def test_threads_that_register_delete_and_begin_never_leave_a_table_without_its_
                             note("gone")
                             continue
                         note("begun")
-                        if lab.catalog.models.get("mine") is None:
+                        if lab.models.get("mine") is None:
                             wrong.append(begun.table_name)
-                        lab.catalog.table_status.mark_failed(begun.table_name, lab.writer, "done")
+                        lab.table_status.mark_failed(begun.table_name, lab.writer, "done")
         except BaseException as error:  # a thread's failure is the test's
             wrong.append(repr(error))
 
@@ -332,4 +328,4 @@ def test_threads_that_register_delete_and_begin_never_leave_a_table_without_its_
         thread.join()
     assert wrong == []
     assert seen["begun"] + seen["gone"] + seen["kept"] + seen["deleted"] == 12 * 5
-    assert [m.key for m in lab.catalog.models.list()] in ([], ["mine::1"])
+    assert [m.key for m in lab.models.list()] in ([], ["mine::1"])

@@ -13,7 +13,7 @@ def source(name: str, tenant: str | None = None, **fields: object) -> SourceReco
 
 
 def test_a_source_reads_back_as_it_was(lab):
-    put = lab.catalog.sources.put(
+    put = lab.sources.put(
         source(
             "Größe",
             options={"delimiter": ";", "n": [1, None]},
@@ -23,41 +23,41 @@ def test_a_source_reads_back_as_it_was(lab):
         )
     )
     assert put.created_at
-    assert lab.catalog.sources.get("GRÖSSE") == put
-    assert lab.catalog.sources.list() == [put]
+    assert lab.sources.get("GRÖSSE") == put
+    assert lab.sources.list() == [put]
 
 
 def test_a_source_is_replaced_only_when_asked(lab):
-    lab.catalog.sources.put(source("papers"))
+    lab.sources.put(source("papers"))
     with pytest.raises(SourceExists, match="papers"):
-        lab.catalog.sources.put(source("PAPERS"))
-    assert lab.catalog.sources.put(source("PAPERS"), replace=True).name == "PAPERS"
-    assert [s.name for s in lab.catalog.sources.list()] == ["PAPERS"]
+        lab.sources.put(source("PAPERS"))
+    assert lab.sources.put(source("PAPERS"), replace=True).name == "PAPERS"
+    assert [s.name for s in lab.sources.list()] == ["PAPERS"]
 
 
 def test_a_tenants_source_hides_a_shared_one_and_nobody_elses(lab):
-    lab.catalog.sources.put(source("papers"))
+    lab.sources.put(source("papers"))
     with lab.scope.use("acme"):
-        own = lab.catalog.sources.put(source("Papers", "acme"))
-        assert lab.catalog.sources.get("papers") == own
-        assert lab.catalog.sources.list() == [own]
+        own = lab.sources.put(source("Papers", "acme"))
+        assert lab.sources.get("papers") == own
+        assert lab.sources.list() == [own]
     with lab.scope.use("zeta"):
-        assert lab.catalog.sources.get("papers").tenant is None
-    with lab.catalog.all_tenants():
-        assert len(lab.catalog.sources.list()) == 2
+        assert lab.sources.get("papers").tenant is None
+    with lab.all_tenants():
+        assert len(lab.sources.list()) == 2
 
 
 def test_removing_a_source_takes_the_own_one_and_never_a_shared_one(lab):
-    lab.catalog.sources.put(source("papers"))
+    lab.sources.put(source("papers"))
     with lab.scope.use("acme"):
-        lab.catalog.sources.put(source("papers", "acme"))
-        assert lab.catalog.sources.remove("PAPERS")
+        lab.sources.put(source("papers", "acme"))
+        assert lab.sources.remove("PAPERS")
         with pytest.raises(TenantForbidden):
-            lab.catalog.sources.remove("papers")
+            lab.sources.remove("papers")
         with pytest.raises(TenantForbidden):
-            lab.catalog.sources.put(source("new"))
-    assert lab.catalog.sources.remove("papers")
-    assert not lab.catalog.sources.remove("papers")
+            lab.sources.put(source("new"))
+    assert lab.sources.remove("papers")
+    assert not lab.sources.remove("papers")
 
 
 def test_an_equal_definition_changes_nothing_and_another_keeps_spelling_and_age(lab):
@@ -69,26 +69,26 @@ def test_an_equal_definition_changes_nothing_and_another_keeps_spelling_and_age(
         first.created_at,
         "b",
     )
-    assert lab.catalog.recipes.get("tOP") == changed
-    assert lab.catalog.recipes.list() == [changed]
+    assert lab.recipes.get("tOP") == changed
+    assert lab.recipes.list() == [changed]
 
 
 def test_a_recipe_made_anew_after_its_end_counts_from_one(lab):
     lab.define("top")
     table = lab.ready("top")
     lab.drop(table)
-    assert lab.catalog.recipes.remove("TOP")
+    assert lab.recipes.remove("TOP")
     assert lab.ready("top").version == 1
-    assert not lab.catalog.recipes.remove("top")
+    assert not lab.recipes.remove("top")
 
 
 def test_a_renamed_recipe_keeps_its_versions_and_its_count(lab):
     lab.define("top")
     lab.ready("top")
     lab.ready("top")
-    lab.catalog.recipes.rename("TOP", "Best")
-    assert lab.catalog.result_tables.newest("top") is None
-    assert [(v.recipe, v.version) for v, _ in lab.catalog.result_tables.versions("best")] == [
+    lab.recipes.rename("TOP", "Best")
+    assert lab.result_tables.newest("top") is None
+    assert [(v.recipe, v.version) for v, _ in lab.result_tables.versions("best")] == [
         ("Best", 2),
         ("Best", 1),
     ]
@@ -99,26 +99,26 @@ def test_a_renamed_recipe_keeps_its_versions_and_its_count(lab):
 def test_a_recipe_can_be_spelt_otherwise(lab):
     lab.define("top")
     lab.ready("top")
-    lab.catalog.recipes.rename("top", "TOP")
-    assert lab.catalog.result_tables.newest("top")[0].recipe == "TOP"
+    lab.recipes.rename("top", "TOP")
+    assert lab.result_tables.newest("top")[0].recipe == "TOP"
 
 
 def test_a_rename_needs_an_own_recipe_and_a_free_name(lab):
     lab.define("top")
     lab.define("best")
     with pytest.raises(DuplicateTable):
-        lab.catalog.recipes.rename("top", "BEST")
+        lab.recipes.rename("top", "BEST")
     with pytest.raises(TableNotFound):
-        lab.catalog.recipes.rename("none", "x")
+        lab.recipes.rename("none", "x")
     with lab.scope.use("acme"), pytest.raises(TenantForbidden):
-        lab.catalog.recipes.rename("top", "x")
+        lab.recipes.rename("top", "x")
 
 
 def test_a_shared_recipe_that_an_own_one_hides_is_not_listed(lab):
     lab.define("top")
     with lab.scope.use("acme"):
         own = lab.define("TOP")
-        assert lab.catalog.recipes.list() == [own]
+        assert lab.recipes.list() == [own]
 
 
 def entry(size: int) -> CacheEntry:
@@ -130,15 +130,15 @@ def entry(size: int) -> CacheEntry:
 
 
 def test_the_memo_keeps_the_latest_entry_of_each_key(lab):
-    lab.catalog.observations.put_many({"a": entry(1), "b": entry(2)})
-    lab.catalog.observations.put("a", entry(3))
-    assert lab.catalog.observations.get("a") == entry(3)
-    assert lab.catalog.observations.get("c") is None
-    assert lab.catalog.observations.load() == {"a": entry(3), "b": entry(2)}
+    lab.observations.put_many({"a": entry(1), "b": entry(2)})
+    lab.observations.put("a", entry(3))
+    assert lab.observations.get("a") == entry(3)
+    assert lab.observations.get("c") is None
+    assert lab.observations.load() == {"a": entry(3), "b": entry(2)}
 
 
 def test_a_read_only_catalog_reads_the_memo_and_adds_nothing(lab, open_catalog):
-    lab.catalog.observations.put("a", entry(1))
+    lab.observations.put("a", entry(1))
     catalog = open_catalog(read_only=True)
     catalog.observations.put("b", entry(2))
     assert list(catalog.observations.load()) == ["a"]
@@ -146,9 +146,9 @@ def test_a_read_only_catalog_reads_the_memo_and_adds_nothing(lab, open_catalog):
 
 def test_an_unbuilt_recipe_is_removed_and_one_that_is_built_is_not(lab):
     lab.define("top")
-    definition = lab.catalog.recipes.get("top").definition_hash
+    definition = lab.recipes.get("top").definition_hash
     lab.begin("top")
-    assert not lab.catalog.recipes.remove_unbuilt("top", definition)
+    assert not lab.recipes.remove_unbuilt("top", definition)
     lab.define("other")
-    assert lab.catalog.recipes.remove_unbuilt("other", definition)
-    assert lab.catalog.recipes.get("other") is None
+    assert lab.recipes.remove_unbuilt("other", definition)
+    assert lab.recipes.get("other") is None

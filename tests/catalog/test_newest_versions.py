@@ -156,11 +156,11 @@ def a_lab() -> Iterator[None]:
 
 
 def test_many_tables_at_once_replace_the_edges_of_their_recipes(lab):
-    with lab.catalog.transaction():
+    with lab.transaction():
         for n in range(3):
             lab.ready(f"t{n}", "source:old")
         begun = [lab.begin(f"t{n}", anchors=[anchored("source:new")]) for n in range(510)]
-    published = lab.catalog.table_status.publish_all([(record, b"{}") for record in begun])
+    published = lab.table_status.publish_all([(record, b"{}") for record in begun])
     assert len(published) == 510
     assert marked(lab.catalog) == meant(lab.catalog)
-    assert {link.input.name for link in lab.catalog.lineage.all_edges()} == {"new"}
+    assert {link.input.name for link in lab.lineage.all_edges()} == {"new"}

@@ -40,7 +40,7 @@ def opened(url: str, **options: Any) -> Catalog:
 
 def backends(lab: Lab, url: str) -> dict[int, str]:
     """The server's processes for a catalog: what each did last."""
-    schema = lab.catalog.database.dialect.schema
+    schema = lab.database.dialect.schema
     rows = run_postgres(
         url, "SELECT pid, query FROM pg_stat_activity WHERE application_name = 'jammi_lab'"
     )
@@ -50,8 +50,8 @@ def backends(lab: Lab, url: str) -> dict[int, str]:
 
 
 def connections(lab: Lab) -> list[Any]:
-    kept = [lab.catalog.writers.lock_store.connection]
-    return kept + [handle.connection.raw for handle in lab.catalog.database.handles]
+    kept = [lab.writers.lock_store.connection]
+    return kept + [handle.connection.raw for handle in lab.database.handles]
 
 
 def end(url: str, raw: Any) -> None:
@@ -61,7 +61,7 @@ def end(url: str, raw: Any) -> None:
 
 
 def of_thread(lab: Lab) -> Any:
-    return lab.catalog.database.handles[0].connection.raw
+    return lab.database.handles[0].connection.raw
 
 
 def everything_shown(error: BaseException) -> str:
@@ -77,12 +77,12 @@ def everything_shown(error: BaseException) -> str:
 
 @postgresql_only
 def test_a_connection_that_was_lost_between_two_calls_is_not_noticed(lab, postgres_url):
-    lab.catalog.metadata.set("a", "1")
+    lab.metadata.set("a", "1")
     end(postgres_url, of_thread(lab))
-    assert lab.catalog.metadata.get("a") == "1"
+    assert lab.metadata.get("a") == "1"
     end(postgres_url, of_thread(lab))
-    lab.catalog.metadata.set("a", "2")
-    assert lab.catalog.metadata.get("a") == "2"
+    lab.metadata.set("a", "2")
+    assert lab.metadata.get("a") == "2"
 
 
 @postgresql_only
@@ -90,21 +90,21 @@ def test_a_connection_that_is_lost_in_a_transaction_is_a_typed_error_and_the_nex
     lab, postgres_url
 ):
     for _ in range(2):
-        with pytest.raises(SourceUnavailable, match="was lost"), lab.catalog.transaction():
-            lab.catalog.metadata.set("a", "1")
+        with pytest.raises(SourceUnavailable, match="was lost"), lab.transaction():
+            lab.metadata.set("a", "1")
             end(postgres_url, of_thread(lab))
-            lab.catalog.metadata.set("b", "1")
-        assert lab.catalog.metadata.get("a") is None
-    lab.catalog.metadata.set("a", "2")
-    assert lab.catalog.metadata.get("a") == "2"
+            lab.metadata.set("b", "1")
+        assert lab.metadata.get("a") is None
+    lab.metadata.set("a", "2")
+    assert lab.metadata.get("a") == "2"
 
 
 @postgresql_only
 def test_a_connection_that_is_lost_before_the_commit_leaves_nothing(lab, postgres_url):
-    with pytest.raises(SourceUnavailable, match="was lost"), lab.catalog.transaction():
-        lab.catalog.metadata.set("a", "1")
+    with pytest.raises(SourceUnavailable, match="was lost"), lab.transaction():
+        lab.metadata.set("a", "1")
         end(postgres_url, of_thread(lab))
-    assert lab.catalog.metadata.get("a") is None
+    assert lab.metadata.get("a") is None
 
 
 @postgresql_only
@@ -114,22 +114,22 @@ def test_the_lock_of_a_writer_whose_backend_was_ended_is_free_and_the_compare_an
     begun = lab.begin("top")
     other = open_catalog()
     assert other.writers.is_alive(lab.writer)
-    end(postgres_url, lab.catalog.writers.lock_store.connection)
+    end(postgres_url, lab.writers.lock_store.connection)
     assert not other.writers.is_alive(lab.writer)
     for writer in other.writers.dead_writers():
         assert other.table_status.mark_failed(begun.table_name, writer, "taken for dead")
     with pytest.raises(LostOwnership):
-        lab.catalog.table_status.publish(begun, b"{}")
-    assert lab.catalog.writers.get(lab.writer).retired_at
-    lab.catalog.writers.reacquire_lost()
-    assert other.writers.is_alive(lab.writer) and not lab.catalog.writers.get(lab.writer).retired_at
-    lab.catalog.table_status.publish(lab.begin("top"), b"{}")
+        lab.table_status.publish(begun, b"{}")
+    assert lab.writers.get(lab.writer).retired_at
+    lab.writers.reacquire_lost()
+    assert other.writers.is_alive(lab.writer) and not lab.writers.get(lab.writer).retired_at
+    lab.table_status.publish(lab.begin("top"), b"{}")
     assert list(other.writers.dead_writers()) == []
 
 
 @postgresql_only
 def test_a_stopped_transaction_is_ended_by_the_server_so_that_others_can_write(lab):
-    with lab.catalog.database.read() as tx:
+    with lab.database.read() as tx:
         assert tx.fetch("SHOW idle_in_transaction_session_timeout")[0][0] == "2min"
 
 
@@ -138,8 +138,8 @@ def test_an_interrupt_inside_a_statement_leaves_the_next_call_a_connection(lab):
     raw = of_thread(lab)
     raw.execute("BEGIN")
     raw.pgconn.send_query(b"SELECT pg_sleep(30)")
-    lab.catalog.metadata.set("a", "1")
-    assert lab.catalog.metadata.get("a") == "1" and of_thread(lab) is not raw
+    lab.metadata.set("a", "1")
+    assert lab.metadata.get("a") == "1" and of_thread(lab) is not raw
 
 
 # -- a fork ----------------------------------------------------------------------------------------
@@ -151,14 +151,14 @@ def test_a_forked_child_that_ends_takes_neither_lock_nor_connection_from_the_par
 ):
     other, before = open_catalog(), backends(lab, postgres_url)
     if (forked := os.fork()) == 0:
-        lab.catalog.writers.close()
-        for handle in lab.catalog.database.handles:
+        lab.writers.close()
+        for handle in lab.database.handles:
             handle.connection.raw.close()
         gc.collect()
         os._exit(0)
     assert os.waitpid(forked, 0)[1] == 0
     assert other.writers.is_alive(lab.writer)
-    lab.catalog.metadata.set("a", "1")
+    lab.metadata.set("a", "1")
     assert backends(lab, postgres_url).keys() == before.keys()
 
 
@@ -277,7 +277,7 @@ def test_a_database_that_cannot_hold_every_text_is_refused(postgres_server):
 
 @postgresql_only
 def test_a_user_who_may_only_read_reads_and_is_told_when_writing(lab, guarded, postgres_url):
-    table, schema = lab.ready("top"), lab.catalog.database.dialect.schema
+    table, schema = lab.ready("top"), lab.database.dialect.schema
     url = str(lab.place).replace("//postgres@", f"//{guarded}@")
     for right in ("USAGE ON SCHEMA", "SELECT ON ALL TABLES IN SCHEMA"):
         with pytest.raises(SourceUnavailable, match="cannot be read: permission denied") as failed:
@@ -298,14 +298,10 @@ def test_a_user_who_may_make_no_schema_is_told(postgres_url, guarded):
 @postgresql_only
 def test_a_catalog_whose_tables_were_dropped_is_damaged(lab, open_catalog, postgres_url):
     other = open_catalog()
-    run_postgres(
-        postgres_url, f"ALTER TABLE {lab.catalog.database.dialect.schema}.meta RENAME TO lost"
-    )
+    run_postgres(postgres_url, f"ALTER TABLE {lab.database.dialect.schema}.meta RENAME TO lost")
     with pytest.raises(TableDamaged, match=r"jammi_lab\.rebuild"):
         other.metadata.get("a")
-    run_postgres(
-        postgres_url, f"ALTER TABLE {lab.catalog.database.dialect.schema}.lost RENAME TO meta"
-    )
+    run_postgres(postgres_url, f"ALTER TABLE {lab.database.dialect.schema}.lost RENAME TO meta")
 
 
 @pytest.mark.parametrize(
@@ -321,7 +317,7 @@ def test_a_catalog_whose_tables_were_dropped_is_damaged(lab, open_catalog, postg
 )
 @postgresql_only
 def test_what_a_server_says_is_told_by_its_code(lab, state, kind):
-    typed = lab.catalog.database.dialect.to_jammi_error(psycopg.errors.lookup(state)("x"))
+    typed = lab.database.dialect.to_jammi_error(psycopg.errors.lookup(state)("x"))
     assert type(typed) is kind if kind else typed is None
 
 
@@ -332,7 +328,7 @@ def test_what_a_server_says_is_told_by_its_code(lab, state, kind):
 def test_text_sorts_by_its_code_points(lab):
     for name in ("b", "_a", "Ä", "a", "a b", "A-c"):
         lab.define(name)
-    folds = [r.name.casefold() for r in lab.catalog.recipes.list()]
+    folds = [r.name.casefold() for r in lab.recipes.list()]
     assert folds == sorted(folds)
 
 
@@ -340,7 +336,7 @@ def test_text_sorts_by_its_code_points(lab):
 def test_a_writer_waits_for_the_one_before_it_and_not_forever(lab, open_catalog, monkeypatch):
     monkeypatch.setattr(dialects, "LOCK_SECONDS", 0.1)
     other = open_catalog()
-    with lab.catalog.transaction():
+    with lab.transaction():
         assert other.metadata.get("a") is None  # who only reads waits for nobody
         with pytest.raises(VersionConflict, match="locked"):
             other.metadata.set("a", "1")
@@ -352,29 +348,29 @@ def test_a_backup_is_one_sqlite_file_with_every_row(lab, tmp_path):
     with lab.scope.use("acme"):
         lab.ready("own", "source:papers")
     table = lab.ready("top", "source:papers")
-    lab.catalog.metadata.set("größe", "1")
+    lab.metadata.set("größe", "1")
     target = tmp_path / "backup.sqlite3"
     for _ in range(2):
-        lab.catalog.backup(target)
+        lab.backup(target)
     assert [path.name for path in tmp_path.iterdir()] == ["backup.sqlite3"]
     with Catalog(target, scope=TenantScope(), clock=SystemClock(), read_only=True) as copy:
         assert copy.result_tables.newest("top")[1] == table and copy.metadata.get("größe") == "1"
         assert [link.edge for link in copy.lineage.all_edges()] == [
-            link.edge for link in lab.catalog.lineage.all_edges()
+            link.edge for link in lab.lineage.all_edges()
         ]
         with copy.all_tenants():
             assert copy.result_tables.names() == ["own", "top"]
     (tmp_path / "folder").mkdir()
     with pytest.raises(InvalidArgument):
-        lab.catalog.backup(tmp_path / "folder")
+        lab.backup(tmp_path / "folder")
 
 
 @pytest.mark.only_soak
 @postgresql_only
 def test_a_backup_of_many_rows_holds_few_of_them_at_once(lab, tmp_path):
     for i in range(2100):
-        lab.catalog.metadata.set(f"k{i}", "v")
-    lab.catalog.backup(tmp_path / "backup.sqlite3")
+        lab.metadata.set(f"k{i}", "v")
+    lab.backup(tmp_path / "backup.sqlite3")
     with sqlite3.connect(tmp_path / "backup.sqlite3") as db:
         assert db.execute("SELECT count(*) FROM meta WHERE value = 'v'").fetchone() == (2100,)
     db.close()

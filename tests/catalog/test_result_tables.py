@@ -13,30 +13,30 @@ def test_an_own_recipe_that_was_never_computed_hides_a_shared_one_too(lab):
     lab.ready("top")
     with lab.scope.use("acme"):
         lab.define("TOP")
-        assert lab.catalog.result_tables.newest("top") is None
-        assert lab.catalog.result_tables.current() == []
+        assert lab.result_tables.newest("top") is None
+        assert lab.result_tables.current() == []
 
 
 def test_an_own_attempt_that_failed_hides_nothing(lab):
     shared = lab.ready("top")
     with lab.scope.use("acme"):
         begun = lab.begin("top")
-        lab.catalog.table_status.mark_failed(begun.table_name, lab.writer, "x")
-        assert lab.catalog.result_tables.newest("top")[1] == shared
+        lab.table_status.mark_failed(begun.table_name, lab.writer, "x")
+        assert lab.result_tables.newest("top")[1] == shared
 
 
 def test_everyone_sees_all_rows_in_its_block_and_in_no_other(lab):
     shared = lab.ready("top")
     with lab.scope.use("acme"):
         own = lab.ready("mine")
-    with lab.catalog.all_tenants():
-        assert {t.table_name for t in lab.catalog.result_tables.with_status(TableStatus.READY)} == {
+    with lab.all_tenants():
+        assert {t.table_name for t in lab.result_tables.with_status(TableStatus.READY)} == {
             shared.table_name,
             own.table_name,
         }
         assert lab.drop(own)
-    assert lab.catalog.result_tables.with_status(TableStatus.READY) == [shared]
-    with pytest.raises(KeyError), lab.catalog.all_tenants():
+    assert lab.result_tables.with_status(TableStatus.READY) == [shared]
+    with pytest.raises(KeyError), lab.all_tenants():
         raise KeyError
     assert not lab.catalog.scope.is_unrestricted
 
@@ -45,8 +45,8 @@ def test_newest_of_one_owner_does_not_depend_on_who_is_bound(lab):
     with lab.scope.use("acme"):
         own = lab.ready("top")
     shared = lab.ready("top")
-    assert lab.catalog.result_tables.newest_of_owner("acme", "TOP")[1] == own
-    assert lab.catalog.result_tables.newest_of_owner(None, "TOP")[1] == shared
+    assert lab.result_tables.newest_of_owner("acme", "TOP")[1] == own
+    assert lab.result_tables.newest_of_owner(None, "TOP")[1] == shared
 
 
 def test_current_is_the_newest_ready_version_of_each_recipe_by_name(lab):
@@ -54,6 +54,6 @@ def test_current_is_the_newest_ready_version_of_each_recipe_by_name(lab):
     lab.ready("B")
     lab.ready("a")
     lab.begin("a")
-    assert names(lab.catalog.result_tables.current()) == [("a", 1), ("b", 2)]
-    found = lab.catalog.result_tables.current(["a", "b"])
-    assert found == lab.catalog.result_tables.current()  # rows one by one, and by column
+    assert names(lab.result_tables.current()) == [("a", 1), ("b", 2)]
+    found = lab.result_tables.current(["a", "b"])
+    assert found == lab.result_tables.current()  # rows one by one, and by column

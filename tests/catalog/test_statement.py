@@ -18,7 +18,7 @@ def test_a_reader_gets_its_own_and_the_shared_rows_with_the_types_of_the_columns
     row |= {"first_position": 0, "next_position": 0, "row_count": 0, "created_at": "now"}
     row |= {"session_id": None}
     for number, tenant in enumerate((None, "acme", "zeta")):
-        with lab.catalog.database.write() as tx:
+        with lab.database.write() as tx:
             row |= {"log_id": number, "tenant_id": tenant, "name": f"n{number}"}
             row |= {"name_fold": f"n{number}", "retention": number / 2 or None}
             assert Statement(logs.insert).execute(tx, row) == 1
@@ -29,7 +29,7 @@ def test_a_reader_gets_its_own_and_the_shared_rows_with_the_types_of_the_columns
         ("zeta", [("n2", 1.0, b"\0\xff")]),
         ("nobody", []),
     ):
-        with lab.scope.use(tenant), lab.catalog.database.read() as tx:
+        with lab.scope.use(tenant), lab.database.read() as tx:
             assert statement.fetch(tx, lab.catalog.scope.parameters()) == [*own, shared]
 
 
@@ -38,32 +38,32 @@ def test_a_reader_gets_its_own_and_the_shared_rows_with_the_types_of_the_columns
     "selected", ["meta.value", "DISTINCT meta.key, meta.value", "1, coalesce(meta.value, '')"]
 )
 def test_a_value_of_another_type_than_its_columns_is_damage(lab, selected):
-    with lab.catalog.database.write() as tx:
+    with lab.database.write() as tx:
         tx.execute(metadata_table.insert, {"key": "k", "value": b"x"})
-    with pytest.raises(TableDamaged), lab.catalog.database.read() as tx:
+    with pytest.raises(TableDamaged), lab.database.read() as tx:
         Statement(f"SELECT {selected} FROM meta").fetch(tx, {})
 
 
 def test_it_says_how_many_rows_it_changed_and_a_transaction_takes_it_back(lab):
     renamed = Statement("UPDATE meta SET value = :wanted WHERE meta.key LIKE 'k%'")
     values = Statement("SELECT meta.value FROM meta WHERE meta.key LIKE 'k%'")
-    with pytest.raises(RuntimeError), lab.catalog.database.write() as tx:
+    with pytest.raises(RuntimeError), lab.database.write() as tx:
         rows = [{"key": key, "value": "old"} for key in ("k1", "k2")]
         assert Statement(metadata_table.insert).execute_many(tx, rows) == 2
         assert renamed.execute(tx, {"wanted": "new"}) == 2
         assert values.fetch(tx, {}) == [("new",), ("new",)]
         raise RuntimeError
-    assert lab.catalog.database.fetch(values, {}) == []
+    assert lab.database.fetch(values, {}) == []
 
 
 def test_what_goes_wrong_below_it_is_told_as_elsewhere(lab, monkeypatch):
-    explained = lab.catalog.database.dialect.to_jammi_error
+    explained = lab.database.dialect.to_jammi_error
     monkeypatch.setattr(
-        lab.catalog.database.dialect,
+        lab.database.dialect,
         "to_jammi_error",
         lambda error: explained(error) or TableDamaged("told"),
     )
-    with pytest.raises(TableDamaged), lab.catalog.database.read() as tx:
+    with pytest.raises(TableDamaged), lab.database.read() as tx:
         tx.fetch("SELECT nothing FROM nowhere")
-    with pytest.raises(TableDamaged), lab.catalog.database.write() as tx:
+    with pytest.raises(TableDamaged), lab.database.write() as tx:
         tx.execute("DELETE FROM nowhere")

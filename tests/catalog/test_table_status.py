@@ -12,13 +12,13 @@ from tests.catalog.conftest import FULL, anchored
 
 def test_a_published_record_reads_back_as_it_was(lab):
     begun = lab.begin("top", **FULL)
-    published = lab.catalog.table_status.publish(
+    published = lab.table_status.publish(
         msgspec.structs.replace(begun, anchors=[anchored("source:papers")]), b'{"a":1}\n'
     )
-    assert lab.catalog.result_tables.get(begun.table_name) == published
+    assert lab.result_tables.get(begun.table_name) == published
     assert published.status is TableStatus.READY
     assert published.completed_at
-    assert lab.catalog.result_tables.manifest(begun.table_name) == b'{"a":1}\n'
+    assert lab.result_tables.manifest(begun.table_name) == b'{"a":1}\n'
 
 
 def test_eight_racing_threads_publish_a_row_exactly_once(lab):
@@ -27,7 +27,7 @@ def test_eight_racing_threads_publish_a_row_exactly_once(lab):
     def race() -> None:
         together.wait()
         try:
-            lab.catalog.table_status.publish(begun, b"{}")
+            lab.table_status.publish(begun, b"{}")
             outcomes.append("published")
         except LostOwnership:
             outcomes.append("lost")
@@ -42,28 +42,28 @@ def test_eight_racing_threads_publish_a_row_exactly_once(lab):
 
 def test_a_row_fails_only_by_its_own_writer_and_only_while_it_is_building(lab):
     begun = lab.begin("top")
-    assert not lab.catalog.table_status.mark_failed(begun.table_name, "other", "no")
-    assert lab.catalog.table_status.mark_failed(begun.table_name, lab.writer, "disk full")
-    assert not lab.catalog.table_status.mark_failed(begun.table_name, lab.writer, "again")
-    found = lab.catalog.result_tables.get(begun.table_name)
+    assert not lab.table_status.mark_failed(begun.table_name, "other", "no")
+    assert lab.table_status.mark_failed(begun.table_name, lab.writer, "disk full")
+    assert not lab.table_status.mark_failed(begun.table_name, lab.writer, "again")
+    found = lab.result_tables.get(begun.table_name)
     assert found is not None
     assert (found.status, found.error) == (TableStatus.FAILED, "disk full")
 
 
 def test_what_one_writer_was_building_fails_at_once_and_nothing_of_another_writer(lab):
     one, kept = lab.begin("one"), lab.begin("kept")
-    second = lab.catalog.writers.register()
+    second = lab.writers.register()
     other = lab.begin("other", writer_id=second)
-    with lab.catalog.all_tenants():
-        assert lab.catalog.table_status.mark_all_failed(
-            lab.writer, "it died", [kept.table_name]
-        ) == {one.table_name}
+    with lab.all_tenants():
+        assert lab.table_status.mark_all_failed(lab.writer, "it died", [kept.table_name]) == {
+            one.table_name
+        }
     found = {
-        name: lab.catalog.result_tables.get(name).status
+        name: lab.result_tables.get(name).status
         for name in (one.table_name, kept.table_name, other.table_name)
     }
     assert list(found.values()) == [TableStatus.FAILED, TableStatus.BUILDING, TableStatus.BUILDING]
-    lab.catalog.writers.retire(second)
+    lab.writers.retire(second)
 
 
 def test_two_tenants_build_the_same_definition_beside_each_other(lab):
@@ -75,33 +75,33 @@ def test_two_tenants_build_the_same_definition_beside_each_other(lab):
 def test_a_failed_attempt_leaves_a_gap_and_shadows_nothing(lab):
     one = lab.ready("top")
     two = lab.begin("top")
-    lab.catalog.table_status.mark_failed(two.table_name, lab.writer, "x")
-    assert lab.catalog.result_tables.newest("top")[1] == one
-    lab.catalog.table_status.remove(two.table_name)
+    lab.table_status.mark_failed(two.table_name, lab.writer, "x")
+    assert lab.result_tables.newest("top")[1] == one
+    lab.table_status.remove(two.table_name)
     assert lab.ready("top").version == 3
-    assert [v.version for v, _ in lab.catalog.result_tables.versions("top")] == [3, 1]
+    assert [v.version for v, _ in lab.result_tables.versions("top")] == [3, 1]
 
 
 def test_a_number_is_not_given_again_when_the_newest_version_was_dropped(lab):
     lab.ready("top")
     lab.ready("top")
-    lab.catalog.table_status.drop_version("top", 2)
+    lab.table_status.drop_version("top", 2)
     assert lab.ready("top").version == 3
 
 
 def test_a_physical_name_is_given_once(lab):
     begun = lab.begin("top")
     with pytest.raises(DuplicateTable):
-        lab.catalog.table_status.begin(lab.record("top", table_name=begun.table_name.upper()))
+        lab.table_status.begin(lab.record("top", table_name=begun.table_name.upper()))
 
 
 def test_reuse_is_a_new_version_of_the_same_table_unless_it_is_the_newest_already(lab):
     old, _new = lab.ready("top"), lab.ready("top")
-    again = lab.catalog.table_status.reuse("TOP", old.table_name)
+    again = lab.table_status.reuse("TOP", old.table_name)
     assert (again.version, again.table_name) == (3, old.table_name)
-    assert lab.catalog.table_status.reuse("top", old.table_name) == again
-    assert lab.catalog.table_status.reuse("alias", old.table_name).version == 1
-    assert [v.recipe for v in lab.catalog.result_tables.versions_of_table(old.table_name)] == [
+    assert lab.table_status.reuse("top", old.table_name) == again
+    assert lab.table_status.reuse("alias", old.table_name).version == 1
+    assert [v.recipe for v in lab.result_tables.versions_of_table(old.table_name)] == [
         "top",
         "top",
         "alias",
@@ -110,46 +110,46 @@ def test_reuse_is_a_new_version_of_the_same_table_unless_it_is_the_newest_alread
 
 def test_a_building_table_cannot_be_dropped(lab):
     lab.begin("top")
-    assert lab.catalog.table_status.drop_version("top", 1) is None
+    assert lab.table_status.drop_version("top", 1) is None
 
 
 def test_a_condemned_table_shadows_nothing(lab):
     one, two = lab.ready("top"), lab.ready("top")
-    assert lab.catalog.table_status.mark_damaged(two.table_name, "bytes differ")
-    assert lab.catalog.result_tables.newest("top")[1].table_name == one.table_name
+    assert lab.table_status.mark_damaged(two.table_name, "bytes differ")
+    assert lab.result_tables.newest("top")[1].table_name == one.table_name
 
 
 def test_only_a_ready_table_is_condemned(lab):
     begun, failed, buried = lab.begin("one"), lab.begin("two"), lab.ready("three")
-    lab.catalog.table_status.mark_failed(failed.table_name, lab.writer, "disk full")
+    lab.table_status.mark_failed(failed.table_name, lab.writer, "disk full")
     lab.drop(buried)
     for table, status in (
         (begun, TableStatus.BUILDING),
         (failed, TableStatus.FAILED),
         (buried, TableStatus.DELETING),
     ):
-        assert not lab.catalog.table_status.mark_damaged(table.table_name, "bytes differ")
-        assert lab.catalog.result_tables.get(table.table_name).status is status
+        assert not lab.table_status.mark_damaged(table.table_name, "bytes differ")
+        assert lab.result_tables.get(table.table_name).status is status
 
 
 def test_healing_replaces_the_copy_of_the_manifest(lab):
     table = lab.ready("top")
-    assert lab.catalog.table_status.replace_manifest(table.table_name, "{“ü”}".encode())
-    assert lab.catalog.result_tables.manifest(table.table_name) == "{“ü”}".encode()
-    assert not lab.catalog.table_status.replace_manifest("nothing", b"{}")
+    assert lab.table_status.replace_manifest(table.table_name, "{“ü”}".encode())
+    assert lab.result_tables.manifest(table.table_name) == "{“ü”}".encode()
+    assert not lab.table_status.replace_manifest("nothing", b"{}")
 
 
 def test_one_tenants_table_is_to_another_what_does_not_exist(lab):
     with lab.scope.use("acme"):
         table = lab.ready("top")
     with lab.scope.use("zeta"):
-        assert lab.catalog.result_tables.get(table.table_name) is None
-        assert lab.catalog.result_tables.manifest(table.table_name) is None
-        assert not lab.catalog.table_status.mark_damaged(table.table_name, "x")
-        assert not lab.catalog.table_status.replace_manifest(table.table_name, b"")
-        assert lab.catalog.table_status.drop_version("top", 1) is None
+        assert lab.result_tables.get(table.table_name) is None
+        assert lab.result_tables.manifest(table.table_name) is None
+        assert not lab.table_status.mark_damaged(table.table_name, "x")
+        assert not lab.table_status.replace_manifest(table.table_name, b"")
+        assert lab.table_status.drop_version("top", 1) is None
         with pytest.raises(TableNotFound) as foreign:
-            lab.catalog.table_status.reuse("mine", table.table_name)
+            lab.table_status.reuse("mine", table.table_name)
         with pytest.raises(TableNotFound) as absent:
-            lab.catalog.table_status.reuse("mine", "absent")
+            lab.table_status.reuse("mine", "absent")
         assert str(foreign.value).replace(table.table_name, "absent") == str(absent.value)

@@ -153,7 +153,7 @@ def exercise(lab: Lab) -> None:
 
 
 def exercise_models(lab: Lab) -> None:
-    models = lab.catalog.models
+    models = lab.models
     for _ in range(2):
         models.put(ModelRecord(name="m", tenant="acme", digest="d"))
     models.list()
@@ -190,7 +190,7 @@ def exercise_what_changes(catalog: Catalog) -> None:
 
 def test_the_admin_switch_is_not_seen_by_other_threads(lab):
     seen: list[bool] = []
-    with lab.catalog.all_tenants():
+    with lab.all_tenants():
         thread = threading.Thread(target=lambda: seen.append(lab.catalog.scope.is_unrestricted))
         thread.start()
         thread.join()
@@ -205,5 +205,5 @@ def test_what_is_shared_is_forbidden_ground_only_while_a_tenant_is_bound(lab):
             lab.catalog.scope.check_owner(None, "It")
         with pytest.raises(TenantForbidden):
             lab.catalog.scope.check_owner("zeta", "It")
-        with lab.catalog.all_tenants():
+        with lab.all_tenants():
             lab.catalog.scope.check_owner("zeta", "It")

@@ -43,9 +43,9 @@ def test_an_interrupt_ends_the_waiting(lab, monkeypatch, waits):
         with pytest.raises(KeyboardInterrupt):
             write(lab.catalog)
         stop.join()
-        assert lab.catalog.metadata.get("n") is None
+        assert lab.metadata.get("n") is None
     write(lab.catalog)
-    assert lab.catalog.metadata.get("n") == "1"
+    assert lab.metadata.get("n") == "1"
 
 
 def test_a_writer_waits_for_another_tool_and_gives_up_in_the_end(lab, monkeypatch):
@@ -60,5 +60,5 @@ def test_a_writer_waits_for_another_tool_and_gives_up_in_the_end(lab, monkeypatc
 
 def test_readers_wait_as_long_as_they_did_before_a_write(lab):
     write(lab.catalog)
-    with lab.catalog.database.read() as tx:
+    with lab.database.read() as tx:
         assert tx.fetch("PRAGMA busy_timeout")[0][0] == dialects.LOCK_SECONDS * 1000

@@ -30,7 +30,7 @@ sys.path.insert(0, sys.argv[2])
 from tests.catalog.conftest import Lab, place_of
 lab = Lab(place_of(sys.argv[1]))
 if "say" in sys.argv:
-    lab.catalog.writers.write_note("at work")
+    lab.writers.write_note("at work")
 print(lab.writer, lab.begin("child").table_name, flush=True)
 if "fork" in sys.argv:
     if os.fork() == 0:
@@ -61,7 +61,7 @@ class Child:
         self.process.wait()
         is_at_once = isinstance(lab.place, Path) and not self.forks
         until = time.monotonic() + (0 if is_at_once else 5)
-        while lab.catalog.writers.is_alive(self.writer) and time.monotonic() < until:
+        while lab.writers.is_alive(self.writer) and time.monotonic() < until:
             time.sleep(0.005)
 
     def end(self) -> None:
@@ -87,42 +87,41 @@ def child(lab: Lab) -> Iterator[Callable[..., Child]]:
 
 def test_a_killed_writer_is_dead_at_once_and_settled_once(lab, child):
     other = child()
-    assert lab.catalog.writers.is_alive(other.writer)
-    assert list(lab.catalog.writers.dead_writers()) == []
+    assert lab.writers.is_alive(other.writer)
+    assert list(lab.writers.dead_writers()) == []
     other.kill(lab)
-    assert not lab.catalog.writers.is_alive(other.writer)
-    for writer in lab.catalog.writers.dead_writers():
+    assert not lab.writers.is_alive(other.writer)
+    for writer in lab.writers.dead_writers():
         assert [
-            t.table_name
-            for t in lab.catalog.result_tables.with_status(TableStatus.BUILDING, writer)
+            t.table_name for t in lab.result_tables.with_status(TableStatus.BUILDING, writer)
         ] == [other.table]
-        assert lab.catalog.table_status.mark_failed(other.table, writer, "its kernel died")
-    assert lab.catalog.writers.get(other.writer).retired_at
+        assert lab.table_status.mark_failed(other.table, writer, "its kernel died")
+    assert lab.writers.get(other.writer).retired_at
     assert (
         not isinstance(lab.place, Path)
         or not (lab.path.parent / "writers" / f"{other.writer}.lock").exists()
     )
-    assert list(lab.catalog.writers.dead_writers()) == []
+    assert list(lab.writers.dead_writers()) == []
 
 
 def test_a_stopped_writer_is_alive(lab, child):
     other = child()
     os.kill(other.process.pid, signal.SIGSTOP)
-    assert lab.catalog.writers.is_alive(other.writer)
-    assert list(lab.catalog.writers.dead_writers()) == []
+    assert lab.writers.is_alive(other.writer)
+    assert list(lab.writers.dead_writers()) == []
 
 
 @pytest.mark.parametrize("words", [["fork"], ["fork", "exec"]], ids=["a child", "a program"])
 def test_what_a_writer_started_does_not_keep_it_alive(lab, child, words):
     other = child(*words)
     other.kill(lab)
-    assert list(lab.catalog.writers.dead_writers()) == [other.writer]
+    assert list(lab.writers.dead_writers()) == [other.writer]
 
 
 @sqlite_only
 def test_a_fork_takes_nothing_from_the_parent(lab):
     if (forked := os.fork()) == 0:
-        lab.catalog.writers.close()
+        lab.writers.close()
         os._exit(0)
     os.waitpid(forked, 0)
     probe = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
@@ -135,7 +134,7 @@ def test_a_fork_takes_nothing_from_the_parent(lab):
 def test_a_writer_that_is_being_settled_is_not_settled_by_another(lab, child, open_catalog):
     other = child()
     other.kill(lab)
-    for writer in lab.catalog.writers.dead_writers():
+    for writer in lab.writers.dead_writers():
         assert writer == other.writer
         assert list(open_catalog().writers.dead_writers()) == []
 
@@ -157,7 +156,7 @@ def test_asking_whether_a_writer_lives_keeps_nobody_from_settling_it(lab, child,
         for _ in range(150):
             with (
                 contextlib.suppress(InterruptedError),
-                lab.catalog.writers.hold_dead(other.writer) as dead,
+                lab.writers.hold_dead(other.writer) as dead,
             ):
                 settled.append(dead)
                 raise InterruptedError
@@ -171,31 +170,31 @@ def test_asking_whether_a_writer_lives_keeps_nobody_from_settling_it(lab, child,
 def test_a_settling_that_fails_leaves_the_writer_to_be_found_again(lab, child):
     other = child()
     other.kill(lab)
-    with pytest.raises(OSError, match="disk"), lab.catalog.writers.hold_dead(other.writer) as dead:
+    with pytest.raises(OSError, match="disk"), lab.writers.hold_dead(other.writer) as dead:
         assert dead
         raise OSError("disk")
-    assert list(lab.catalog.writers.dead_writers()) == [other.writer]
+    assert list(lab.writers.dead_writers()) == [other.writer]
 
 
 @sqlite_only
 def test_a_writer_whose_lock_file_is_gone_is_dead(lab, child):
     other = child()
     (lab.path.parent / "writers" / f"{other.writer}.lock").unlink()
-    assert list(lab.catalog.writers.dead_writers()) == [other.writer]
+    assert list(lab.writers.dead_writers()) == [other.writer]
 
 
 def test_a_writer_of_another_machine_is_judged_by_its_lock_alone(lab, open_catalog):
     gone = open_catalog()
     writer = gone.writers.register()
-    with lab.catalog.database.write() as tx:
+    with lab.database.write() as tx:
         tx.execute(
             "UPDATE writers SET host = 'elsewhere', boot_id = 'another', pid = 1 "
             "WHERE writer_id = :id",
             {"id": writer},
         )
-    assert list(lab.catalog.writers.dead_writers()) == []
+    assert list(lab.writers.dead_writers()) == []
     gone.close()
-    assert list(lab.catalog.writers.dead_writers()) == [writer]
+    assert list(lab.writers.dead_writers()) == [writer]
 
 
 def test_a_retired_writer_that_left_rows_behind_is_found(lab, open_catalog):
@@ -203,41 +202,41 @@ def test_a_retired_writer_that_left_rows_behind_is_found(lab, open_catalog):
     writer = other.writers.register()
     begun = other.table_status.begin(lab.record("top", writer_id=writer))
     other.writers.retire(writer)
-    assert list(lab.catalog.writers.dead_writers()) == [writer]
-    lab.catalog.table_status.mark_failed(begun.table_name, writer, "x")
-    assert list(lab.catalog.writers.dead_writers()) == []
+    assert list(lab.writers.dead_writers()) == [writer]
+    lab.table_status.mark_failed(begun.table_name, writer, "x")
+    assert list(lab.writers.dead_writers()) == []
 
 
 def test_a_row_whose_writer_is_no_file_name_leads_nowhere(lab):
     lab.begin("top", writer_id="../../catalog.sqlite3")
-    assert list(lab.catalog.writers.dead_writers()) == ["../../catalog.sqlite3"]
+    assert list(lab.writers.dead_writers()) == ["../../catalog.sqlite3"]
     assert not isinstance(lab.place, Path) or lab.path.exists()
 
 
 def test_rows_of_every_tenant_make_a_writer_worth_a_try(lab):
     with lab.scope.use("acme"):
         lab.begin("top", writer_id="gone")
-    assert lab.catalog.writers.suspects() == ["gone"]
+    assert lab.writers.suspects() == ["gone"]
 
 
 def test_two_handles_in_one_process_are_two_living_writers(lab, open_catalog):
     second = open_catalog()
     writer = second.writers.register()
-    assert lab.catalog.writers.is_alive(writer)
+    assert lab.writers.is_alive(writer)
     assert second.writers.is_alive(lab.writer)
-    assert list(lab.catalog.writers.dead_writers()) == []
-    assert [w.writer_id for w in lab.catalog.writers.list() if w.retired_at is None] == [
+    assert list(lab.writers.dead_writers()) == []
+    assert [w.writer_id for w in lab.writers.list() if w.retired_at is None] == [
         lab.writer,
         writer,
     ]
     second.writers.retire(writer)
-    assert not lab.catalog.writers.is_alive(writer)
+    assert not lab.writers.is_alive(writer)
 
 
 @sqlite_only
 def test_the_lock_is_held_before_the_row_is_seen(lab, open_catalog):
     seen: list[bool] = []
-    real = lab.catalog.database.write
+    real = lab.database.write
 
     def look() -> object:
         seen.append(
@@ -245,10 +244,10 @@ def test_the_lock_is_held_before_the_row_is_seen(lab, open_catalog):
         )
         return real()
 
-    lab.catalog.database.write = look  # type: ignore[method-assign,assignment]
-    second = lab.catalog.writers.register()
+    lab.database.write = look  # type: ignore[method-assign,assignment]
+    second = lab.writers.register()
     assert seen == [True]
-    lab.catalog.writers.retire(second)
+    lab.writers.retire(second)
 
 
 def test_kernels_that_open_and_settle_at_once_reap_no_living_writer(lab, open_catalog):
@@ -272,14 +271,14 @@ def test_kernels_that_open_and_settle_at_once_reap_no_living_writer(lab, open_ca
     for thread in threads:
         thread.join()
     assert reaped == []
-    assert len(lab.catalog.result_tables.versions("top")) == len(living) == 40
+    assert len(lab.result_tables.versions("top")) == len(living) == 40
 
 
 def test_a_read_only_catalog_settles_nobody(lab, child, open_catalog):
     other = child()
     other.kill(lab)
     assert list(open_catalog(read_only=True).writers.dead_writers()) == [other.writer]
-    assert list(lab.catalog.writers.dead_writers()) == [other.writer]
+    assert list(lab.writers.dead_writers()) == [other.writer]
 
 
 @sqlite_only
@@ -293,7 +292,7 @@ def test_a_lock_file_that_cannot_be_removed_does_not_keep_its_writer_alive(
     other = open_catalog()
     with monkeypatch.context() as patched:
         patched.setattr(own_files, "remove", refuse)
-        lab.catalog.writers.retire(lab.writer)
+        lab.writers.retire(lab.writer)
     assert (
         lab.path.parent / "writers" / f"{lab.writer}.lock"
     ).exists() and not other.writers.is_alive(lab.writer)
@@ -309,7 +308,7 @@ def test_lock_files_of_nobody_go_and_those_of_the_living_and_of_the_unsettled_st
     for name in ("wneverentered.lock", "notes.txt", "we ird.lock"):
         (folder / name).write_text("")
     shutil.copy(folder / f"{lab.writer}.lock", folder / "wcopied.lock")
-    lab.catalog.writers.remove_leftover_locks()
+    lab.writers.remove_leftover_locks()
     kept = {
         f"{lab.writer}.lock",
         f"{living}.lock",
@@ -333,16 +332,14 @@ def test_what_is_no_plain_file_among_the_locks_is_nobodys_and_stays_and_is_not_w
     (folder / "loop.lock").symlink_to("loop.lock")
     (folder / "wleft.lock").write_text("")
     before = {path.name for path in folder.iterdir()}
-    lab.catalog.writers.remove_leftover_locks()
+    lab.writers.remove_leftover_locks()
     assert {path.name for path in folder.iterdir()} == before - {"wleft.lock"}
     for name in ("afolder", "apipe", "loop"):
-        assert (
-            not lab.catalog.writers.is_alive(name) and lab.catalog.writers.read_note(name) is None
-        )
-        with lab.catalog.writers.hold_dead(name) as dead:
+        assert not lab.writers.is_alive(name) and lab.writers.read_note(name) is None
+        with lab.writers.hold_dead(name) as dead:
             assert not dead  # no row knows it
         with pytest.raises(OSError, match="No such file"):
-            lab.catalog.writers.try_acquire_named(name)
+            lab.writers.try_acquire_named(name)
 
 
 @sqlite_only
@@ -364,27 +361,23 @@ def test_a_writer_whose_lock_file_is_taken_for_one_that_was_left_begins_with_ano
     locks: list[Any] = []
     install_fault_hook(tidied)
     try:
-        writer = lab.catalog.writers.register()
+        writer = lab.writers.register()
     finally:
         install_fault_hook(None)
     locks.pop().release(remove=True)
     assert len(moments) == 3 and other.writers.is_alive(writer)
     assert {path.stem for path in (lab.path.parent / "writers").iterdir()} == {lab.writer, writer}
-    lab.catalog.writers.retire(writer)
+    lab.writers.retire(writer)
 
 
 def test_a_writer_leaves_word_and_everybody_hears_the_last_one_and_how_old_it_is(lab, open_catalog):
     other = open_catalog()
     assert other.writers.read_note(lab.writer) is None
-    lab.catalog.writers.write_note("a long word")
-    lab.catalog.writers.write_note("short")
+    lab.writers.write_note("a long word")
+    lab.writers.write_note("short")
     age, word = other.writers.read_note(lab.writer)
-    assert (
-        word == "short"
-        and -1 < age < 30
-        and lab.catalog.writers.read_note(lab.writer)[1] == "short"
-    )
-    lab.catalog.writers.retire(lab.writer)
+    assert word == "short" and -1 < age < 30 and lab.writers.read_note(lab.writer)[1] == "short"
+    lab.writers.retire(lab.writer)
     assert (
         other.writers.read_note(lab.writer) is None and other.writers.read_note("wnobody") is None
     )
@@ -392,36 +385,36 @@ def test_a_writer_leaves_word_and_everybody_hears_the_last_one_and_how_old_it_is
 
 def test_the_word_of_a_dead_writer_goes_when_it_is_settled(lab, child, open_catalog):
     other = child("say")
-    assert lab.catalog.writers.read_note(other.writer)[1] == "at work"
+    assert lab.writers.read_note(other.writer)[1] == "at work"
     other.kill(lab)
     assert (
-        list(lab.catalog.writers.dead_writers()) == [other.writer]
-        and lab.catalog.writers.read_note(other.writer) is None
+        list(lab.writers.dead_writers()) == [other.writer]
+        and lab.writers.read_note(other.writer) is None
     )
 
 
 def test_a_word_after_the_lock_was_let_go_is_written_nowhere(lab, tmp_path):
-    kept = dict(lab.catalog.writers.held_locks)
-    lab.catalog.writers.retire(lab.writer)
+    kept = dict(lab.writers.held_locks)
+    lab.writers.retire(lab.writer)
     files = [
         (tmp_path / f"file {n}").open("w") for n in range(20)
     ]  # of which one gets the number that was closed
-    lab.catalog.writers.held_locks.update(kept)
-    lab.catalog.writers.write_note("for nobody")
-    lab.catalog.writers.held_locks.clear()
+    lab.writers.held_locks.update(kept)
+    lab.writers.write_note("for nobody")
+    lab.writers.held_locks.clear()
     for each in files:
         each.close()
     assert (
         not any((tmp_path / f"file {n}").read_text() for n in range(20))
-        and lab.catalog.writers.read_note(lab.writer) is None
+        and lab.writers.read_note(lab.writer) is None
     )
 
 
 def test_a_turn_is_one_kernels_until_it_is_released_and_says_how_far_it_is(lab, open_catalog):
     other = open_catalog()
     for mine, theirs in (
-        (lab.catalog.writers, other.writers),
-        (other.writers, lab.catalog.writers),
+        (lab.writers, other.writers),
+        (other.writers, lab.writers),
     ):
         turn = mine.try_acquire_named("i0123")
         assert (
@@ -467,16 +460,16 @@ def test_a_writer_whose_lock_file_was_removed_makes_it_again_before_it_builds(
     locks = lab.path.parent / "writers"
     shutil.rmtree(locks) if gone == "folder" else (locks / f"{lab.writer}.lock").unlink()
     assert list(other.writers.dead_writers()) == [lab.writer]
-    lab.catalog.writers.reacquire_lost()
+    lab.writers.reacquire_lost()
     assert other.writers.is_alive(lab.writer) and list(other.writers.dead_writers()) == []
-    lab.catalog.writers.reacquire_lost()
-    lab.catalog.writers.retire(lab.writer)
+    lab.writers.reacquire_lost()
+    lab.writers.retire(lab.writer)
     assert not list(locks.glob("*.lock"))
 
 
 def test_rows_of_writers_that_closed_long_ago_go(lab, open_catalog, monkeypatch):
     def ids() -> set[str]:
-        return {writer.writer_id for writer in lab.catalog.writers.list()}
+        return {writer.writer_id for writer in lab.writers.list()}
 
     other = open_catalog()
     lately = other.writers.register()
@@ -486,7 +479,7 @@ def test_rows_of_writers_that_closed_long_ago_go(lab, open_catalog, monkeypatch)
     last = other.writers.register()
     other.writers.retire(last)
     assert ids() == {lab.writer, last}
-    assert not lab.catalog.writers.remove_leftover_locks()
+    assert not lab.writers.remove_leftover_locks()
 
 
 @sqlite_only
@@ -494,9 +487,9 @@ def test_a_writer_that_was_thought_dead_long_ago_comes_back_with_its_row(
     lab, open_catalog, monkeypatch
 ):
     other = open_catalog()
-    before = lab.catalog.writers.get(lab.writer)
-    with lab.catalog.database.write() as tx:
+    before = lab.writers.get(lab.writer)
+    with lab.database.write() as tx:
         tx.execute("DELETE FROM writers WHERE writer_id = :id", {"id": lab.writer})
-    monkeypatch.setattr(lab.catalog.writers.lock_store, "reacquire_lost", lambda: True)
-    lab.catalog.writers.reacquire_lost()
+    monkeypatch.setattr(lab.writers.lock_store, "reacquire_lost", lambda: True)
+    lab.writers.reacquire_lost()
     assert other.writers.get(lab.writer) == before

@@ -204,7 +204,7 @@ def test_a_server_that_is_down_is_unknown_within_seconds(bucket):
 
 
 def test_a_server_that_says_nothing_is_asked_twice(bucket, monkeypatch):
-    monkeypatch.setattr(objects, "READ_SECONDS", 0.2)
+    monkeypatch.setitem(objects._CLIENT_LIMITS, "read_timeout", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
         mute = Bucket(bucket.name, f"http://127.0.0.1:{server.getsockname()[1]}", bucket.client)
         assert isinstance(observed(source(mute, "x.parquet", "parquet")), Unknown)

@@ -165,6 +165,7 @@ def test_a_table_that_somebody_builds_whose_lock_may_not_be_opened_is_built_here
 ):
     """Its heartbeat may not be read either, nor would its files."""
     read, write = os.pipe()
+    may_end, end = os.pipe()
 
     def compute(step, folder=lab):
         with jl.open(folder) as ws:
@@ -176,7 +177,7 @@ def test_a_table_that_somebody_builds_whose_lock_may_not_be_opened_is_built_here
         for lock in (lab / "writers").iterdir():
             lock.chmod(0o600)
         os.write(write, b"x")
-        time.sleep(15)
+        select.select([may_end], [], [], 15)
         return base.arrow()
 
     assert as_user(ADA, lambda: use(lab, "a")) == ""
@@ -186,6 +187,7 @@ def test_a_table_that_somebody_builds_whose_lock_may_not_be_opened_is_built_here
     began = time.monotonic()
     assert as_user(BEN, lambda: compute(lambda base: base.arrow())) == ""
     assert time.monotonic() - began < 12
+    os.write(end, b"x")
     builder.join()
 
 
