@@ -26,7 +26,7 @@ def lost_interrupts_stay_lost(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_that_comes_while_a_read_ends_is_told_as_what_it_is(lab, monkeypatch):
-    dialect = type(lab.catalog.database.dialect)
+    dialect = type(lab.database.dialect)
     reset = dialect.reset
 
     def interrupted(self: Dialect, connection: Connection) -> None:
@@ -36,10 +36,10 @@ def test_one_that_comes_while_a_read_ends_is_told_as_what_it_is(lab, monkeypatch
         reset(self, connection)
 
     monkeypatch.setattr(dialect, "reset", interrupted)
-    with pytest.raises(KeyboardInterrupt), lab.catalog.database.read():
+    with pytest.raises(KeyboardInterrupt), lab.database.read():
         pass
-    lab.catalog.metadata.set("n", "1")
-    assert lab.catalog.metadata.get("n") == "1"
+    lab.metadata.set("n", "1")
+    assert lab.metadata.get("n") == "1"
 
 
 def _read_interrupted_at(lab: Lab, moment: int) -> tuple[bool, BaseException | None]:
@@ -61,7 +61,7 @@ def _read_interrupted_at(lab: Lab, moment: int) -> tuple[bool, BaseException | N
         return trace
 
     def read() -> None:
-        with lab.catalog.database.read() as tx:
+        with lab.database.read() as tx:
             tx.fetch("SELECT 1")
 
     sys.settrace(trace)
@@ -78,8 +78,8 @@ def _read_interrupted_at(lab: Lab, moment: int) -> tuple[bool, BaseException | N
 @pytest.mark.skipif(sys.gettrace() is not None, reason="needs the trace function")
 def test_wherever_a_read_of_the_main_thread_is_interrupted_it_keeps_no_snapshot(lab):
     """The frames of the error, which the shell keeps, keep the block alive."""
-    database = lab.catalog.database
-    count = lambda: lab.catalog.metadata.get("n")  # noqa: E731
+    database = lab.database
+    count = lambda: lab.metadata.get("n")  # noqa: E731
     usual = signal.getsignal(signal.SIGINT)
     moment, errors = 0, list[BaseException | None]()
     with closing(sqlite3.connect(lab.path, isolation_level=None)) as other:
@@ -92,9 +92,9 @@ def test_wherever_a_read_of_the_main_thread_is_interrupted_it_keeps_no_snapshot(
                 errors.append(error)
                 other.execute("UPDATE meta SET value = ? WHERE key = 'n'", (str(moment),))
                 if moment % 2:
-                    lab.catalog.metadata.set("m", "1")
+                    lab.metadata.set("m", "1")
                 assert database.cached("n", count) == count() == str(moment)
-                lab.catalog.metadata.set("m", "2")
+                lab.metadata.set("m", "2")
                 assert database.cached("n", count) == count() == str(moment)
         finally:
             signal.signal(signal.SIGINT, usual)
