@@ -172,8 +172,9 @@ def bullet_list(items: Iterable[object]) -> Rendered:
 
 
 def format_seconds(value: float | None) -> str:
-    """A duration, always in seconds, which notebook comparisons ignore: `12.3 s`."""
-    return "" if value is None else f"{value:.{1 if value >= 1 else 2}f} s"
+    """A duration that was measured, always in seconds, which notebook comparisons ignore: `12.3 s`,
+    at least `0.01 s`."""
+    return "" if value is None else f"{max(value, 0.01):.{1 if value >= 1 else 2}f} s"
 
 
 _ROUND_NUMBERS = (0, 1, 2, 5, 10, 20, 30)

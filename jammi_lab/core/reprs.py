@@ -20,6 +20,7 @@ from jammi_lab.core.html import (
     plain_text,
 )
 from jammi_lab.core.verdicts import (
+    LABELS_BY_SEVERITY,
     Fresh,
     Undecidable,
     Verdict,
@@ -30,15 +31,6 @@ if TYPE_CHECKING:
 
 _MAX_SHOWN_ROWS = 10
 
-_VERDICT_ORDER = (
-    "fresh",
-    "fresh*",
-    "possibly stale",
-    "stale",
-    "undecidable",
-    "missing manifest",
-    "damaged",
-)
 CHECK_ICONS = {"pass": "fresh", "fail": "damaged", "error": "undecidable"}
 """The verdict whose icon an outcome of a check has."""
 
@@ -92,10 +84,10 @@ def is_repairable(value: Verdict) -> bool:
 
 
 def tally(words: Iterable[str]) -> str:
-    """`3 fresh, 1 stale`, in the order of the verdicts."""
+    """`3 fresh, 1 stale`: verdicts, the most severe last, then other words."""
     counts = Counter(words)
-    known = [word for word in _VERDICT_ORDER if word in counts]
-    others = sorted(word for word in counts if word not in _VERDICT_ORDER)
+    known = [word for word in reversed(LABELS_BY_SEVERITY) if word in counts]
+    others = sorted(word for word in counts if word not in known)
     return ", ".join(f"{counts[word]:,} {word}" for word in [*known, *others])
 
 

@@ -1,7 +1,8 @@
 """Verdicts and their reasons, and the results of `verify`: closed unions with a readable
 `str()`."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from jammi_lab.core.anchors import Anchor, Input, compares_content
 from jammi_lab.core.html import Rendered, verdict_sentence
@@ -77,17 +78,24 @@ class InputAdvanced(Value, frozen=True, tag="input_advanced", tag_field="kind", 
             for name, before in zip(recorded.columns, recorded.types, strict=False)
             if types.get(name, before) != before
         ]
-        return ", ".join(moved) or "other columns"
+        return ", ".join(["columns", *moved])
+
+    @property
+    def sentence(self) -> str:
+        """What changed, in full."""
+        joint = ", "
+        if self.current.note:
+            joint = " and "
+        elif self._column_change():
+            joint = " its "
+        return f"{self.input.label} changed{joint if self.change else ''}{self.change}"
 
     def __str__(self) -> str:
-        label = self.input.label
         method = "" if compares_content(self.current.method) else f" ({self.current.method})"
-        if self.current.note:
-            return f"{label} changed and {self.change}{method}"
-        if self._column_change():
-            return f"{label} changed its columns{method}"
-        change = self.difference or self.change.split(", ")[0]
-        return f"{label} changed{f', {change}' if change else ''}{method}"
+        if self.current.note or not self.change:
+            return f"{self.sentence}{method}"
+        shown = self.difference or self.change.split(", ")[0]
+        return f"{self.sentence.removesuffix(self.change)}{shown}{method}"
 
 
 class InputVanished(Value, frozen=True, tag="input_vanished", tag_field="kind"):
@@ -338,6 +346,23 @@ def remarks_on(verdict: Verdict) -> Sequence[str]:
 def marked_label(verdict: Verdict) -> str:
     """The verdict's label, with an asterisk if it relies on grounds."""
     return verdict_label(verdict) + ("*" if grounds_of(verdict) else "")
+
+
+def count_by_label(verdicts: Iterable[Verdict]) -> dict[str, int]:
+    """How many verdicts there are by marked label, the most severe first."""
+    counts = Counter(map(marked_label, verdicts))
+    return {word: counts[word] for word in LABELS_BY_SEVERITY if counts[word]}
+
+
+LABELS_BY_SEVERITY = (
+    "damaged",
+    "stale",
+    "possibly stale",
+    "undecidable",
+    "missing manifest",
+    "fresh*",
+    "fresh",
+)
 
 
 def clauses_of(value: VerdictBase) -> Sequence[str]:

@@ -1,5 +1,6 @@
 """The verdicts of the recipe graph from one observation pass."""
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
@@ -235,20 +236,26 @@ class EvaluatedGraph:
         self._persist()
         return verdict
 
-    def last_error(self, recipe: str, definition: str | None, after: int = 0) -> str | None:
-        """The error of the last failed or rejected run of a recipe with this definition, begun
-        after a version; None when there is none."""
-        if not definition:
+    def failed_run(self, node: RecipeNode) -> str | None:
+        """The error of the last run of a recipe's definition as a clause, if it failed or was
+        rejected. None when its newest version came later, or is fresh nevertheless."""
+        failed = self._failed_runs.get((node.key, self.current_definition(node)))
+        if failed is None or isinstance(self.verdicts.get(node.key), Fresh):
             return None
-        tables = self._catalog.result_tables
-        runs = [
-            (version, record)
-            for status in (TableStatus.FAILED, TableStatus.REJECTED)
-            for version, record in tables.list(status=status, definition=definition)
-            if fold(version.recipe) == fold(recipe) and version.version > after
-        ]
-        last = max(runs, key=lambda run: run[0].version, default=None)
-        return None if last is None else last[1].error
+        version, error = failed
+        if error is None or (node.version and version < node.version.version):
+            return None
+        return f"its last run failed: {error}"
+
+    @functools.cached_property
+    def _failed_runs(self) -> Mapping[tuple[RecipeKey, object], tuple[int, str | None]]:
+        """The version and the error of the last failed or rejected run of each definition."""
+        failed: dict[tuple[RecipeKey, object], tuple[int, str | None]] = {}
+        for status in (TableStatus.FAILED, TableStatus.REJECTED):
+            for version, record in self._catalog.result_tables.list(status=status):
+                key = ((version.tenant, fold(version.recipe)), record.definition_hash)
+                failed[key] = max(failed.get(key, (0, None)), (version.version, record.error))
+        return failed
 
     def _persist(self) -> None:
         """Persist the observations for later passes."""

@@ -108,12 +108,21 @@ def explain(evaluated: EvaluatedGraph, node: RecipeNode, verdict: Verdict, title
     """The tree for the verdict on the version of a recipe that the node holds."""
     root = ReasonNode("")
     observed_at = evaluated.observation.started_at
+    tables: dict[tuple[str, ...], RecipeNode | None] = {(): node}
     for path, reason in _causes(verdict):
         table = evaluated.graph.find(path[-1], node.tenant) if path else node
+        tables[tuple(path)] = table
         completed_at = table.record.completed_at if table and table.record else None
         line = _branch_at(root, path).child(reason_line(reason, completed_at, observed_at))
-        for detail in [] if table is None else _cause_details(evaluated, table, reason):
-            line.child(escape_invisible(detail))
+        parts: Sequence[str] = []
+        if table is not None and isinstance(reason, DefinitionChanged):
+            parts = evaluated.changed_parts(table, table.record)
+        if parts:
+            line.child(escape_invisible(f"what differs: {', '.join(parts)}"))
+    for path, table in tables.items():
+        failed_run = None if table is None else evaluated.failed_run(table)
+        if failed_run is not None:
+            _branch_at(root, path).child(escape_invisible(failed_run))
     if isinstance(verdict, Undecidable):
         for doubt in verdict.unpinned:
             _branch_at(root, doubt.path).child(escape_invisible(str(doubt)))
@@ -153,26 +162,6 @@ def _add_unchanged(root: ReasonNode, evaluated: EvaluatedGraph, node: RecipeNode
         root.child(_unchanged_line(anchor, state, node.record.completed_at, observed_at))
 
 
-def _cause_details(
-    evaluated: EvaluatedGraph, node: RecipeNode, reason: Reason | Damaged
-) -> list[str]:
-    """The lines below a cause of a recipe's verdict: what differs in its definition, and the error
-    of its last run."""
-    details = []
-    if isinstance(reason, DefinitionChanged):
-        parts = evaluated.changed_parts(node, node.record)
-        if parts:
-            details.append(f"what differs: {', '.join(parts)}")
-        error = evaluated.last_error(node.name, reason.current)
-    elif node.record is None or node.version is None:
-        return []
-    else:
-        # a later run over other inputs, which may have been rejected by a check
-        version, definition = node.version.version, node.record.definition_hash
-        error = evaluated.last_error(node.name, definition, after=version)
-    return details if error is None else [*details, f"its last run failed: {error}"]
-
-
 def reason_line(reason: Reason | Damaged, recorded_at: str | None, observed_at: str) -> str:
     """One cause as a line: what changed, when it was read and seen to be different, and the columns
     that were read."""
@@ -182,10 +171,8 @@ def reason_line(reason: Reason | Damaged, recorded_at: str | None, observed_at: 
             return "defined, not computed yet" if recorded is None else f"definition changed{times}"
         case InputAdvanced():
             old, new = reason.recorded, reason.current
-            change = reason.change
             return (
-                f"{escape_invisible(reason.input.label)} changed"
-                f"{f', {escape_invisible(change)}' if change else ''}"
+                f"{escape_invisible(reason.sentence)}"
                 f"{_times_suffix(('read', recorded_at), ('seen', observed_at))}"
                 f"{_method_suffix(old, new)}{_columns_suffix(old)}"
             )

@@ -208,6 +208,7 @@ class FreshnessQueries:
                     None if record is None else describe(record),
                     None if checks is None else checks.text,
                     None if checks is None else checks.status,
+                    evaluated.failed_run(node),
                 )
             )
         return rows

@@ -20,6 +20,7 @@ from jammi_lab.core.html import (
     dim_text,
     escape_invisible,
     format_bytes,
+    format_seconds,
     plain_text,
     round_down_duration,
     round_up_duration,
@@ -65,6 +66,8 @@ class StatusRow(Value, frozen=True):
     """What the checks on the version found: `3 pass`, `1 of 3 fails`; None without checks."""
     check_status: CheckStatus | None = None
     """The worst of them."""
+    failed_run: str | None = None
+    """The error of the last run as a clause, if it failed; None when a version came later."""
 
     def _repr_html_(self) -> str:
         return status_board([self]).html
@@ -78,6 +81,13 @@ class StatusRow(Value, frozen=True):
     def grounds(self) -> list[str]:
         """What a fresh verdict relies on, as clauses."""
         return list(grounds_of(self.verdict))
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is said beside the verdict's word, as clauses: a failed run, then reasons, or
+        grounds and notes."""
+        failed = [] if self.failed_run is None else [self.failed_run]
+        return [*failed, *remarks_on(self.verdict)]
 
 
 class _Named(Protocol):
@@ -140,7 +150,7 @@ class Status(PanelSelection, ReprMixin, ArrowExportMixin):
 
     def arrow(self) -> "pa.Table":
         """Columns name, version, verdict, reasons, rows, bytes, age_seconds, index, checks,
-        grounds."""
+        grounds, failed_run."""
         return to_arrow(
             [
                 (
@@ -154,6 +164,7 @@ class Status(PanelSelection, ReprMixin, ArrowExportMixin):
                     row.index,
                     row.checks,
                     row.grounds,
+                    row.failed_run,
                 )
                 for row in self._rows
             ],
@@ -167,6 +178,7 @@ class Status(PanelSelection, ReprMixin, ArrowExportMixin):
             index="string",
             checks="string",
             grounds="texts",
+            failed_run="string",
         )
 
     def _rendered(self) -> Rendered:
@@ -246,7 +258,7 @@ class RunReport(ReprMixin):
                 None if step.reuse is None else str(step.reuse),
                 self.changes.get(step.name),
                 step.error,
-                duration_bound(step.seconds),
+                format_seconds(step.seconds),
             )
             for step in self.steps
         ]
@@ -413,14 +425,14 @@ def status_board(
             row.checks,
             (held or {}).get(row.name, ""),
             (builds or {}).get(row.name, ""),
-            _causes(remarks_on(row.verdict)),
+            _causes(row.remarks),
         ]
         for row in rows
     ]
     optional = ["index", "checks", "held", "computed by"]
     not_fresh = [r for r in rows if not isinstance(r.verdict, Fresh)]
     if not not_fresh:
-        if not any(remarks_on(row.verdict) for row in rows):
+        if not any(row.remarks for row in rows):
             optional.append("why")
     elif not note and (skipped := _held_alone(not_fresh, held or {})):
         computing, ending = command("recompute", skipped), command("unhold", skipped)

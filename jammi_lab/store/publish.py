@@ -504,11 +504,11 @@ class Publisher:
 
 
 def _error_clause(error: BaseException) -> str:
-    return (
-        "interrupted"
-        if isinstance(error, KeyboardInterrupt)
-        else f"{type(error).__name__}: {error}".split("\n")[0][:500]
-    )
+    """The first line of an error, as a run reports it; with its class unless it is one of ours."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    text = str(error) if isinstance(error, JammiError) else f"{type(error).__name__}: {error}"
+    return text.split("\n")[0][:500]
 
 
 def _replace(record: TableRecord, **changes: Any) -> TableRecord:

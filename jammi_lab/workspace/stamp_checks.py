@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jammi_lab.core import junit
 from jammi_lab.core.anchors import Input, Snapshot, Unknown, Vanished, compares_content
+from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import InvalidArgument, JammiError, NameInvalid, WorkspaceNotFound
 from jammi_lab.core.html import escape_invisible
 from jammi_lab.core.identifiers import fold
@@ -27,6 +27,7 @@ from jammi_lab.core.verdicts import (
     Stale,
     Undecidable,
     Verdict,
+    count_by_label,
     marked_label,
     reasons_of,
 )
@@ -58,6 +59,7 @@ CHANGED_OUTCOMES = (OUTDATED, STALE, EDITED)
 FAILING_OUTCOMES = (*CHANGED_OUTCOMES, UNKNOWN)
 _MAX_PARENTS = 3
 """Folders above a file in which its workspace is looked for."""
+_MAX_NAMED_WORKSPACES = 3
 SEARCH_SECONDS = 5.0
 """How long a workspace that was not found, or could not be opened, is not looked for again while
 the same outputs are checked repeatedly."""
@@ -330,9 +332,10 @@ class Workspaces:
         for candidates in filter(None, _candidate_folders(file.parent)):
             if len(candidates) == 1:
                 return self._judge(candidates[0])
+            # many are those of others, as in a folder for temporary files
+            names = f": {', '.join(candidates)}" if len(candidates) <= _MAX_NAMED_WORKSPACES else ""
             raise InvalidArgument(
-                f"{len(candidates)} workspaces are equally near to {str(file)!r}: "
-                f"{', '.join(candidates)}.",
+                f"{len(candidates)} workspaces are equally near to {str(file)!r}{names}.",
                 hint="Choose one by --workspace PATH.",
             )
         raise WorkspaceNotFound(
@@ -474,11 +477,22 @@ class StampJudge:
         """Observe the states of inputs again at the next check."""
         self._observation = None
 
-    def count_verdicts(self) -> Counter[str]:
-        """The number of recipes by verdict, of those that every tenant sees."""
-        with self._services.scope.use(None):
-            rows = self._services.freshness.status(deep=False)
-        return Counter(marked_label(row.verdict) for row in rows)
+    def summarize_board(self, tenant: str | None) -> dict[str, Any]:
+        """What a board shows to a tenant: the number of recipes by verdict, the most severe first,
+        and a digest of its rows. `{"counts", "state"}`."""
+        with self._services.scope.use(tenant):
+            status = self._services.freshness.status(deep=False)
+        rows = [
+            [row.name, row.version, marked_label(row.verdict), row.checks, *row.remarks]
+            for row in status
+        ]
+        counts = count_by_label(row.verdict for row in status)
+        return {"counts": counts, "state": short(digest_of(rows))}
+
+    def verdict_word(self, stamp: Stamp, name: str) -> str:
+        """The word of the verdict on a table of a stamp, as all surfaces show it."""
+        verdict = self._verdicts.get((stamp.tenant, name))
+        return STALE if verdict is None else marked_label(verdict)
 
     def evaluate(self, stamps: Iterable[Stamp]) -> None:
         """Evaluate the verdicts that the stamps need, in one pass for each tenant."""

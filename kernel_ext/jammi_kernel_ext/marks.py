@@ -4,13 +4,14 @@
 Each line of standard input is a request, each line of standard output an answer, both JSON:
 
     {"id", "file", "stamps": [[cell, stamp, reported], …], "texts": [[cell, Markdown], …]}
-    {"id", "marks": {cell: reason}, "counts": {verdict: number of tables}, "workspace"}
+    {"id", "marks": {cell: reason}, "workspace", "counts": {verdict: number of tables}, "state"}
 
 A request holds the stamped outputs and the Markdown cells of a notebook and replaces earlier ones
 with its id; without any the notebook is no longer watched. Cells with outdated numbers are marked,
-too. `reported` names the tables that the output itself reports as not fresh; `"*"` stands for those
-in the verdict of the stamp. An answer is sent when it differs from the last one. The process ends
-with its input. It opens workspaces read-only, connects to nothing that they name, and runs nothing.
+too. `reported` has what the output itself reports of its tables, as `t is stale`; `"*"` stands for
+the verdict of the stamp. `state` is a digest of what a board of the workspace shows. An answer is
+sent when it differs from the last one; the page then refreshes its panels. The process ends with
+its input. It opens workspaces read-only, connects to nothing that they name, and runs nothing.
 
 A Jupyter server starts it (`marks_server`): the engine stays out of the process on which all
 kernels depend, and its memory is released with the last notebook.
@@ -32,11 +33,13 @@ from typing import Any, TextIO
 import msgspec
 
 from jammi_lab.core.errors import JammiError
+from jammi_lab.core.html import unmarked_word
 from jammi_lab.core.redaction import redact
-from jammi_lab.features.outputs.stamps import stamp_from
+from jammi_lab.features.outputs.stamps import Stamp, stamp_from
 from jammi_lab.features.prose.documents import Document, notebook_proses
 from jammi_lab.features.prose.text_check import OUTDATED as NUMBER_OUTDATED
 from jammi_lab.workspace.stamp_checks import (
+    FRESH,
     OUTDATED,
     STALE,
     Shown,
@@ -47,7 +50,7 @@ from jammi_lab.workspace.stamp_checks import (
 
 INTERVAL_SECONDS = 0.25
 """Pause between two checks of a notebook."""
-COUNT_SECONDS = 2.0
+COUNT_SECONDS = 0.5
 """Pause between two counts of the tables of a workspace."""
 REST_FACTOR = 9
 """Pause after a check or count, as a multiple of its duration: a slow workspace costs at most a
@@ -98,14 +101,15 @@ class StampedOutput:
     """The id of its cell."""
     shown: Shown
     reported: Sequence[str]
-    """The tables that it reports as not fresh."""
+    """What it reports of tables that are not fresh, as `t is stale`."""
 
-    def reports(self, entry: ShownTable) -> bool:
-        """Whether the output itself reports that a table does not hold."""
-        name, stamp = entry.table or "", self.shown.stamp
-        if "*" in self.reported:
-            return stamp is not None and stamp.reports_stale(name)
-        return name in self.reported
+    def reported_word(self, stamp: Stamp, name: str) -> str | None:
+        """The word of a table's verdict as the output reports it; None when it is cut off."""
+        clauses = stamp.verdict.split("; ") if "*" in self.reported else self.reported
+        for clause in clauses:
+            if clause.startswith(f"{name} is "):
+                return clause.removeprefix(f"{name} is ").partition(":")[0].rstrip(".")
+        return None if clauses is not self.reported and stamp.verdict.endswith("…") else FRESH
 
 
 @dataclass
@@ -164,7 +168,8 @@ class MarkService:
     def __init__(self, output: TextIO) -> None:
         self._output, self._workspaces = output, Workspaces(None, None)
         self._notebooks: dict[int, WatchedNotebook] = {}
-        self._counts: dict[str, tuple[Timer, dict[str, int]]] = {}
+        self._boards: dict[tuple[str, str | None], tuple[Timer, dict[str, Any]]] = {}
+        """What the boards of workspaces show, for each tenant, and when that is due again."""
 
     def receive(self, line: str | bytes) -> None:
         """Watch a notebook in its present state, or stop watching it. A malformed request, which a
@@ -202,61 +207,67 @@ class MarkService:
 
     def _check(self, notebook: WatchedNotebook) -> None:
         self._workspaces.forget_observations()
-        marks, judge = dict[str, str](), None
+        marks, judge, tenant = dict[str, str](), None, None
         entries = self._workspaces.check_each([each.shown for each in notebook.outputs])
         for output, found in zip(notebook.outputs, entries, strict=True):
-            judge = judge or self._workspaces.find(output.shown)
-            lines = [marks.get(output.cell, ""), *changed_reasons(output, found)]
+            own_judge = self._workspaces.find(output.shown)
+            if own_judge is not None and output.shown.stamp is not None:
+                judge, tenant = own_judge, output.shown.stamp.tenant
+            lines = [marks.get(output.cell, ""), *changed_reasons(output, found, own_judge)]
             if reasons := "\n".join(filter(None, lines)):
                 marks[output.cell] = reasons[:MAX_REASON_CHARACTERS]
         with contextlib.suppress(JammiError):  # no workspace is near, or several are
             for cell, reason in notebook.texts.check(self._workspaces).items():
                 marks[cell] = reason[:MAX_REASON_CHARACTERS]
-        self._send(notebook, marks, judge)
-        if judge is not None and self._count_verdicts(judge):
-            self._send(notebook, marks, judge)
+        if judge is None:
+            self._send(notebook, {"id": notebook.key, "marks": marks})
+            return
+        timer, board = self._boards.setdefault(
+            (judge.path, tenant), (Timer(COUNT_SECONDS), {"counts": {}, "state": ""})
+        )
+        answer = {"id": notebook.key, "marks": marks, "workspace": judge.path}
+        if marks != notebook.answer.get("marks"):
+            timer.due = 0.0
+        self._send(notebook, answer | board)
+        if timer.is_due():
+            began = time.monotonic()
+            board |= judge.summarize_board(tenant)
+            timer.begin_pause(began)
+            self._send(notebook, answer | board)
 
-    def _send(
-        self, notebook: WatchedNotebook, marks: dict[str, str], judge: StampJudge | None
-    ) -> None:
-        answer: dict[str, Any] = {"id": notebook.key, "marks": marks}
-        if judge is not None:
-            counts = self._counts.setdefault(judge.path, (Timer(COUNT_SECONDS), {}))[1]
-            answer |= {"workspace": judge.path, "counts": counts}
+    def _send(self, notebook: WatchedNotebook, answer: dict[str, Any]) -> None:
         if answer == notebook.answer:
             return
-        if marks != notebook.answer.get("marks") and judge is not None:
-            self._counts[judge.path][0].due = 0.0
         notebook.answer = answer
         self._output.write(json.dumps(answer) + "\n")
         self._output.flush()
-
-    def _count_verdicts(self, judge: StampJudge) -> bool:
-        """Count the tables again when that is due. Returns whether it was."""
-        timer = self._counts[judge.path][0]
-        if not timer.is_due():
-            return False
-        began = time.monotonic()
-        self._counts[judge.path] = timer, dict(judge.count_verdicts())
-        timer.begin_pause(began)
-        return True
 
     def close(self) -> None:
         """Close the workspaces."""
         self._workspaces.__exit__()
 
 
-def changed_reasons(output: StampedOutput, entries: Iterable[ShownTable]) -> Iterator[str]:
+def changed_reasons(
+    output: StampedOutput, entries: Iterable[ShownTable], judge: StampJudge | None
+) -> Iterator[str]:
     """Why an output no longer holds, each table on a line with what updates it."""
     for entry in entries:
+        stamp, name = output.shown.stamp, entry.table or ""
         if entry.version is None and entry.outcome == STALE:
             yield redact(f"{entry.reason}. Run the cell.")
-        elif entry.outcome == OUTDATED:
-            yield redact(f"{entry.table} is outdated: {entry.reason}. Run the cell.")
-        elif entry.outcome == STALE and not output.reports(entry):
+        if entry.version is None or stamp is None or judge is None:
+            continue
+        word, reported = judge.verdict_word(stamp, name), output.reported_word(stamp, name)
+        is_reported = reported is None or unmarked_word(word) == unmarked_word(reported)
+        if entry.outcome == OUTDATED:
+            itself = "" if unmarked_word(word) == FRESH else f", itself {word}"
+            yield redact(f"{name} is outdated: {entry.reason}{itself}. Run the cell.")
+        elif entry.outcome == FRESH and not is_reported:
+            yield redact(f"{name} is {word} now. Run the cell.")
+        elif entry.outcome == STALE and not is_reported:
             yield redact(
-                f"{entry.table} is stale: {entry.reason}. Run the cell that makes it, or recompute "
-                "it and run this one."
+                f"{name} is {word}: {entry.reason}. Run the cell that makes it, or recompute it "
+                "and run this one."
             )
 
 

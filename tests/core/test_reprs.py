@@ -161,20 +161,24 @@ def test_an_empty_plan_says_that_there_is_nothing_to_do():
     assert repr(planned()) == "Nothing to do: no table is known to be stale."
 
 
-def test_two_runs_of_one_work_are_shown_equal_though_they_took_different_times():
+def test_a_plan_is_shown_equal_after_runs_that_took_different_times():
     def shown(took: float) -> str:
-        step = Step("b", "recompute", stale().reasons, took)
-        texts = [
-            RunReport([RunStep("b", "computed", took, 3)], []),
-            planned(step),
-        ]
-        return "".join(repr(each) + each._repr_html_() for each in texts)
+        plan = planned(Step("b", "recompute", stale().reasons, took))
+        return repr(plan) + plan._repr_html_()
 
     assert shown(0.1) == shown(0.5312)
     assert shown(12.3) == shown(19.1) != shown(0.1)
     assert re.sub(r"\d+ ?(s|min|h)\b", "TIME", shown(0.1)) == re.sub(
         r"\d+ ?(s|min|h)\b", "TIME", shown(12345.6)
     )
+
+
+def test_a_run_says_how_long_each_step_took():
+    took = [0.3184, 12345.6, 0.0004, None]
+    report = RunReport([RunStep(f"b{n}", "computed", each, 3) for n, each in enumerate(took)], [])
+    lines = repr(report).splitlines()[3:]
+    shown = [line.split(maxsplit=3)[3:] for line in lines]
+    assert shown == [["0.32 s"], ["12345.6 s"], ["0.01 s"], []]
 
 
 def test_two_runs_of_one_work_have_steps_and_rows_of_one_repr():

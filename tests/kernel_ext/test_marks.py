@@ -58,6 +58,13 @@ def answers(service):
     return [json.loads(line) for line in service._output.getvalue().splitlines()]
 
 
+def board_answers(service):
+    """The same when the board is due, too."""
+    for timer, _ in service._boards.values():
+        timer.due = 0.0
+    return answers(service)
+
+
 def marked(service):
     """The marks of the last answer at one check."""
     return answers(service)[-1]["marks"]
@@ -121,14 +128,51 @@ def test_what_an_output_reports_itself_is_no_mark_unless_it_is_outdated(lab, ser
     watch(
         service,
         tmp_path,
-        ["badge", result, ["big"]],
+        ["badge", result, ["big is stale"]],
         ["panel", result, ["*"]],
         ["bare", result, []],
-        ["other", stamp(lab.table("counted")), ["big"]],
+        ["other", stamp(lab.table("counted")), ["big is stale"]],
     )
     assert sorted(marked(service)) == ["bare", "other"]
     lab.recompute("big")
     assert sorted(marked(service)) == ["badge", "bare", "other", "panel"]
+
+
+def test_a_mark_says_the_verdicts_own_word_and_that_a_badge_has_another(lab, service, tmp_path):
+    badge = stamp(lab.table("counted"))
+    watch(service, tmp_path, ["bare", badge, []], ["badge", badge, ["counted is stale"]])
+    assert marked(service) == {"badge": "counted is fresh now. Run the cell."}
+    (tmp_path / "a.csv").write_text("id,x\n1,9\n2,3\n")
+    said = marked(service)
+    assert sorted(said) == ["badge", "bare"]
+    assert all(line.startswith("counted is possibly stale: a changed") for line in said.values())
+    watch(service, tmp_path, ["badge", badge, ["counted is possibly stale"]])
+    assert marked(service) == {}
+    result = {**badge, "verdict": "counted is possibly stale: a changed, by way of big."}
+    watch(service, tmp_path, ["panel", result, ["*"]])
+    assert marked(service) == {}
+    lab.define("counted", "SELECT count(*) + 1 AS n FROM jammi.big")
+    assert marked(service)["panel"].startswith("counted is stale: definition changed")
+    assert lab.status()["counted"].verdict.to_dict()["kind"] == "stale"
+
+
+def test_the_counts_are_those_of_the_board_of_the_stamps_tenant(lab, service, tmp_path):
+    watch(service, tmp_path, ["c", stamp(lab.table("big")), []])
+    assert answers(service)[-1]["counts"] == {"fresh": 2}
+    with lab.tenant("acme"):
+        lab.materialize("own", "SELECT 1 AS one")
+        watch(service, tmp_path, ["c", stamp(lab.table("own")), []])
+    assert answers(service)[-1]["counts"] == {"fresh": 3}
+
+
+def test_a_failed_run_and_a_new_version_change_the_state_of_the_board(lab, service, tmp_path):
+    watch(service, tmp_path, ["c", stamp(lab.sql("SELECT 1")), []])
+    watch(service, tmp_path, ["c", stamp(lab.table("big")), ["big is stale"]])
+    (tmp_path / "a.csv").write_text("id,y\n1,9\n2,3\n")
+    before = answers(service)[-1]
+    assert [step.outcome for step in lab.recompute("big").steps] == ["failed"]
+    [after] = board_answers(service)
+    assert {**after, "state": ""} == {**before, "state": ""} and after["state"] != before["state"]
 
 
 def test_a_panel_whose_verdicts_were_fresh_is_marked(lab, service, tmp_path):

@@ -179,12 +179,12 @@ def test_a_conversion_error_midway_leaves_failed_and_no_files(lab, folder, tmp_p
         lab.materialize("numbers", "SELECT CAST(x AS INTEGER) AS x FROM big")
     [name] = statuses(folder)
     assert statuses(folder)[name] == "failed" and files(folder) == []
-    assert "SqlError" in row(folder, name)["error"]
+    assert row(folder, name)["error"].startswith("Could not convert")
     [failed] = lab.tables(status="failed")
     assert failed.table_name == name and lab.tables() == []
-    assert repr(failed).startswith(
-        "numbers, version 1: failed\n"
-    ) and "SqlError: Could not convert" in repr(failed)
+    assert repr(failed).startswith("numbers, version 1: failed\n") and "Could not convert" in repr(
+        failed
+    )
 
 
 CHILD = """

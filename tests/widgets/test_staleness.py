@@ -11,7 +11,7 @@ import jammi_lab as jl
 from jammi_lab.core.verdicts import Fresh
 from jammi_lab.steps import increment
 from jammi_widgets.lineage import LineageGraph
-from jammi_widgets.staleness import StalenessBoard, format_duration
+from jammi_widgets.staleness import StalenessBoard
 from tests.inside import fill_board, recipe_rows_of, runner_of
 
 
@@ -270,12 +270,3 @@ def test_a_held_recipe_is_marked_on_the_board_and_in_the_lineage(ws, told):
     ws.unhold("recent")
     graph.refresh()
     assert "held since" not in line.messages[-1]["body"]["svg"]
-
-
-def test_a_measured_duration_is_never_zero():
-    assert [format_duration(seconds) for seconds in (0.0, 0.004, 0.012, 3.21)] == [
-        "< 0.01 s",
-        "< 0.01 s",
-        "0.01 s",
-        "3.2 s",
-    ]

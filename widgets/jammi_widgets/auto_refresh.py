@@ -11,9 +11,9 @@ import time
 import weakref
 from typing import Any, Protocol
 
-REST_FACTOR = 9
+REST_FACTOR = 3
 """Pause after a refresh, as a multiple of its duration. It bounds the cost of a slow workspace to a
-tenth of the kernel's time."""
+quarter of the time, and lets a second change show soon after the first."""
 
 MAX_READ_WAIT_SECONDS = 1.0
 """Maximum wait for the reads that a panel has queued during its refresh."""

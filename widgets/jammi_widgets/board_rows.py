@@ -12,6 +12,7 @@ from jammi_lab.core.checks import CheckStatus
 from jammi_lab.core.html import escape_invisible
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.verdicts import (
+    LABELS_BY_SEVERITY,
     DefinitionChanged,
     Fresh,
     InputAdvanced,
@@ -20,7 +21,8 @@ from jammi_lab.core.verdicts import (
     Stale,
     Undecidable,
     Verdict,
-    remarks_on,
+    count_by_label,
+    marked_label,
     verdict_label,
 )
 from jammi_lab.freshness.reports import Status, StatusRow
@@ -33,7 +35,6 @@ T = TypeVar("T")
 MAX_CAUSES = 12
 """Maximum number of causes listed with the number of recipes they affect."""
 _NUMBER = re.compile(r"([0-9]+)")
-VERDICT_ORDER = ("damaged", "stale", "possibly stale", "undecidable", "missing manifest", "fresh")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class RecipeRow:
     search_text: str = field(init=False)
     """The case-folded name and reasons, searched by the filter."""
 
+    @property
+    def verdict_words(self) -> tuple[str, str]:
+        """The verdict's word without and with the mark of grounds."""
+        return self.verdict_word, marked_label(self.row.verdict)
+
     def __post_init__(self) -> None:
         object.__setattr__(
             self, "search_text", "\n".join([self.row.name, *self.reasons]).casefold()
@@ -65,8 +71,7 @@ class RecipeRows:
     def __init__(self, rows: Sequence[RecipeRow]) -> None:
         self.rows = list(rows)
         self.names = {row.row.name for row in self.rows}
-        counts = Counter(row.verdict_word for row in self.rows)
-        self.counts = {word: counts[word] for word in VERDICT_ORDER if word in counts}
+        self.counts = count_by_label(row.row.verdict for row in self.rows)
         self._cache: dict[tuple[Any, ...], Any] = {}
 
     def displayed_state(self) -> list[tuple[Any, ...]]:
@@ -77,7 +82,7 @@ class RecipeRows:
                 row.row.version,
                 row.row.index,
                 row.row.checks,
-                row.verdict_word,
+                row.verdict_words,
                 row.reasons,
                 row.held,
             )
@@ -121,7 +126,7 @@ class RecipeRows:
             return [
                 row
                 for row in candidates
-                if (not needle or needle == row.verdict_word or needle in row.search_text)
+                if (not needle or needle in row.verdict_words or needle in row.search_text)
                 and (not group or group in row.causes)
             ]
 
@@ -171,7 +176,7 @@ def build_rows(ws: "Workspace", status: Status) -> RecipeRows:
 
 def _remarks(row: StatusRow, builder: str | None) -> list[str]:
     """What a row says of its verdict; first which process computes it now."""
-    remarks = [escape_invisible(remark) for remark in remarks_on(row.verdict)]
+    remarks = [escape_invisible(remark) for remark in row.remarks]
     return [f"computed by {builder} now", *remarks] if builder else remarks
 
 
@@ -220,7 +225,7 @@ def name_order(name: str) -> list[tuple[bool, int, str]]:
 
 
 def _severity(row: RecipeRow) -> float:
-    return VERDICT_ORDER.index(row.verdict_word)
+    return LABELS_BY_SEVERITY.index(row.verdict_word)
 
 
 def _check_severity(status: CheckStatus | None) -> float:

@@ -23,8 +23,8 @@ from jammi_lab.core.verdicts import (
     Stale,
     Undecidable,
     Verdict,
+    count_by_label,
     marked_label,
-    verdict_label,
 )
 from jammi_lab.features.pictures.graph_layout import LayeredGraph
 from jammi_lab.features.pictures.lineage_svg import Group, index_pairs, state_texts, unique_ids
@@ -35,7 +35,6 @@ from jammi_lab.freshness.node_states import (
     is_derived,
     root_causes,
 )
-from jammi_widgets.board_rows import VERDICT_ORDER
 from jammi_widgets.verdict_notes import held_recipes
 
 if TYPE_CHECKING:
@@ -155,8 +154,7 @@ class LineageSnapshot:
     @functools.cached_property
     def verdict_counts(self) -> dict[str, int]:
         """The number of recipes by verdict, the most severe first."""
-        counts = Counter(map(verdict_label, self.verdicts.values()))
-        return {word: counts[word] for word in VERDICT_ORDER if counts[word]}
+        return count_by_label(self.verdicts.values())
 
     def visible_nodes(self, view: View, text: str, selected: Iterable[str]) -> list[int]:
         """The indexes of the visible nodes, ascending."""

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 import traitlets
 
 from jammi_lab.core.errors import InvalidArgument, JammiError, TableNotFound
-from jammi_lab.core.html import VERDICT_ICONS, VERDICT_MEANINGS, Rendered, escape_invisible
+from jammi_lab.core.html import (
+    VERDICT_ICONS,
+    VERDICT_MEANINGS,
+    Rendered,
+    escape_invisible,
+    unmarked_word,
+)
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.verdicts import Fresh, Verdict, marked_label
 from jammi_lab.features.pictures.column_svg import ends_between
@@ -314,15 +320,19 @@ class LineageGraph(Panel):
     def _legend(self) -> list[tuple[str, int, str, str, str]]:
         """The verdicts and marks that there are: word, number of nodes, sign, meaning, and a sample
         of the drawing."""
-        entries = [
-            (word, number, VERDICT_ICONS[word][0], VERDICT_MEANINGS[word])
+        verdicts = [
+            (word, number, unmarked_word(word))
             for word, number in self._snapshot.verdict_counts.items()
+        ]
+        entries = [
+            (word, number, VERDICT_ICONS[plain][0], VERDICT_MEANINGS[plain])
+            for word, number, plain in verdicts
         ] + [
             (word, len(self._snapshot.marked[word]), sign, meaning)
             for word, (sign, meaning) in _MARKS.items()
             if self._snapshot.marked[word]
         ]
-        return [(*entry, swatch_svg(entry[0])) for entry in entries]
+        return [(*entry, swatch_svg(unmarked_word(entry[0]))) for entry in entries]
 
     def _lit_pairs(self) -> list[tuple[str, str]]:
         """The edges on the paths from root causes to the selected nodes, as pairs of ids."""

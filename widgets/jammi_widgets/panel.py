@@ -29,7 +29,13 @@ MAX_STAMPED_TABLES = 50
 """The largest number of tables in a stamp of verdicts."""
 ANSWER_SECONDS = 5.0
 """Maximum wait for the answer to a click."""
-_IMMEDIATE_MESSAGES = (protocol.Act, protocol.Cancel, protocol.ViewOpened, protocol.ViewClosed)
+_IMMEDIATE_MESSAGES = (
+    protocol.Act,
+    protocol.Cancel,
+    protocol.Wake,
+    protocol.ViewOpened,
+    protocol.ViewClosed,
+)
 """Messages that are handled immediately because they never read a source."""
 _CHANGING_ACTIONS = ("recompute", "project", "keep")
 """Actions that change tables, so that all other panels are refreshed."""
@@ -236,6 +242,9 @@ class Panel(SavedForm, anywidget.AnyWidget):
         match message:
             case protocol.Act() | protocol.Cancel():
                 return self._start_action(message)
+            case protocol.Wake():
+                auto_refresh.schedule_refresh()
+                return {}
             case protocol.ViewOpened(view=view):
                 self._views.add(view)
                 auto_refresh.register_panel(self)

@@ -39,6 +39,10 @@ class Refresh(PanelMessage, tag="refresh"):
     is_shared = True
 
 
+class Wake(PanelMessage, tag="wake"):
+    """Refresh all visible panels soon: the server has seen a change of the workspace."""
+
+
 class ViewOpened(PanelMessage, tag="here"):
     """A view of the panel was opened. Views are numbered, because a panel may be shown in several
     places."""

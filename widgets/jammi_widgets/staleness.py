@@ -220,7 +220,7 @@ def _row_message(row: RecipeRow) -> dict[str, Any]:
         "held": row.held,
         "age": format_age(row.row.age),
         "seconds": row.row.age,
-        "cost": "" if row.cost is None else format_duration(row.cost),
+        "cost": format_seconds(row.cost),
     }
 
 
@@ -232,14 +232,6 @@ def format_age(age: float | None) -> str:
         if age >= length:
             return f"{age // length:.0f} {unit}"
     return f"{age:.0f} s"
-
-
-def format_duration(seconds: float) -> str:
-    """A duration that was measured, so never zero."""
-    return format_seconds(seconds) if seconds >= _LEAST_SECONDS else f"< {_LEAST_SECONDS} s"
-
-
-_LEAST_SECONDS = 0.01
 
 
 def _plan_message(plan: Plan) -> dict[str, Any]:
@@ -264,7 +256,7 @@ def _run_summary(run: RunReport, seconds: float) -> str:
     """`2 computed, 1 failed in 3.2 s`."""
     outcomes = Counter(step.outcome.replace("_", " ") for step in run.steps)
     counts = ", ".join(f"{number:,} {outcome}" for outcome, number in outcomes.items())
-    return f"{counts} in {format_duration(seconds)}" if counts else ""
+    return f"{counts} in {format_seconds(seconds)}" if counts else ""
 
 
 def _step_cells(step: RunStep, changes: Mapping[str, str]) -> list[str]:
@@ -274,7 +266,7 @@ def _step_cells(step: RunStep, changes: Mapping[str, str]) -> list[str]:
         reports.outcome_text(step),
         changes.get(step.name, ""),
         "" if step.rows is None else f"{step.rows:,}",
-        format_duration(step.seconds) if step.seconds else "",
+        format_seconds(step.seconds),
         escape_invisible(step.error or ""),
     ]
 

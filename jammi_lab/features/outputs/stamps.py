@@ -96,14 +96,6 @@ class Stamp(Value, frozen=True, omit_defaults=True):
             verdict = verdict[: MAX_VERDICT_CHARACTERS - 1].rstrip() + "…"
         return msgspec.structs.replace(self, verdict=verdict)
 
-    def reports_stale(self, name: str) -> bool:
-        """Whether the verdict says that a table does not hold. A shortened one may."""
-        return self.verdict.endswith("…") or any(
-            clause.startswith(f"{name} is {word}")
-            for clause in self.verdict.split("; ")
-            for word in ("stale", "possibly stale", "damaged")
-        )
-
     def metadata(self, data: Mapping[str, str]) -> dict[str, Any]:
         """The metadata of an output with this data by MIME type."""
         stamp = msgspec.structs.replace(self.shortened(), rows=shown_digest(data), cell="")

@@ -13,13 +13,12 @@ const STYLE = `
 .jammi-status { cursor: pointer; } .jammi-status:focus-visible { outline: 1px solid var(--jp-brand-color1); }
 .jammi-workbench-area { overflow: auto; padding: 8px; }`;
 
-/** The tables of which an output itself says that they are not fresh, in the badge above its rows; "*" when it is a panel of verdicts. */
+/** What an output itself says of its tables that are not fresh, in the badge above its rows: `t is stale`; "*" when it is a panel of verdicts. */
 function reported(stamp, data) {
   const text = (kind) => [data[kind] ?? ""].flat().join("");
   if (text("text/html").includes("jammi-verdicts")) return ["*"];
-  const plain = text("text/plain");
-  const says = (name) => ["stale", "possibly stale", "damaged"].some((word) => plain.includes(`${name} is ${word}`));
-  return (Array.isArray(stamp.tables) ? stamp.tables : []).map((table) => table?.name).filter(says);
+  const plain = text("text/plain"), words = Object.keys(MEANINGS);
+  return (Array.isArray(stamp.tables) ? stamp.tables : []).flatMap((table) => words.map((word) => `${table?.name} is ${word}`)).filter((clause) => plain.includes(clause));
 }
 
 /** The stamps of a notebook's outputs by cell; of cells that Jupyter trusts, as others may come from anywhere. */
@@ -86,6 +85,7 @@ class Marks {
     socket.onopen = () => { opened = true; this.attempts = 0; this.sent = ""; this.collect(); };
     socket.onmessage = ({ data }) => {
       this.answer = JSON.parse(data);
+      document.dispatchEvent(new Event("jammi-changed"));              // panels of all kernels ask for a refresh
       // an answer to earlier stamps says nothing of a cell that was run meanwhile
       this.draw(Object.fromEntries(Object.entries(this.answer.marks).filter(([id]) => this.stamps.has(id))));
     };
@@ -130,11 +130,10 @@ const MEANINGS = {
 
 /** The text of the status item, and what its tooltip says. */
 function summary(counts) {
-  const total = Object.values(counts).reduce((sum, number) => sum + number, 0);
-  const stale = (counts.stale ?? 0) + (counts["possibly stale"] ?? 0) + (counts.damaged ?? 0);
-  const open = total - (counts.fresh ?? 0) - (counts["fresh*"] ?? 0) - stale;
-  const words = Object.entries(counts).map(([word, number]) => `\n${number} ${word}: ${MEANINGS[word] ?? ""}`).join("");
-  return [stale ? `≠ ${stale} stale` : open ? `? ${open} undecidable` : "✓ fresh", `Tables of the workspace:${words}\nClick to open the Workbench.`];
+  const entries = Object.entries(counts), said = ([word, number]) => `${number} ${word}`;
+  const open = entries.filter(([word]) => !word.startsWith("fresh"));
+  const words = entries.map((entry) => `\n${said(entry)}: ${MEANINGS[entry[0]]}`).join("");
+  return [open.length ? `≠ ${open.map(said).join(", ")}` : "✓ fresh", `Tables of the workspace:${words}\nClick to open the Workbench.`];
 }
 
 export async function marksPlugin(shared) {

@@ -105,7 +105,7 @@ def test_a_failed_table_ends_with_fail_and_why(papers):
         papers.materialize("broken", "SELECT error('no such luck') AS x FROM papers")
     [end] = ends(written(papers), "broken")
     assert end["eventType"] == "FAIL"
-    assert end["run"]["facets"]["errorMessage"]["message"] == "SqlError: No such luck."
+    assert end["run"]["facets"]["errorMessage"]["message"] == "No such luck."
 
 
 def test_each_version_is_a_run_and_a_reused_one_is_none(papers):
