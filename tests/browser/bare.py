@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jammi_widgets import assets
-from tests.browser.lab import SHOTS
+from tests.browser.lab import SHOTS, press
 
 ADDRESS = "http://panel.test"
 EVIL = "<img src=x onerror=\"document.title='owned'\">"
@@ -228,7 +228,7 @@ class Bare:
         self.expect(lambda: text in self.text(name))
 
     def click(self, name: str) -> None:
-        self.part(name).click()
+        press(self.part(name))
 
     def press(self, key: str, name: str = "") -> None:
         """Press a key, on a part that gets the focus, or where the focus is."""

@@ -248,6 +248,12 @@ class Lab:
             return bytes(answer.read())
 
 
+def press(part: Any) -> None:
+    """Click on a part of a panel, also on one behind "…"."""
+    part.evaluate("e => { const menu = e.closest('.jammi-more'); if (menu) menu.open = true; }")
+    part.click()
+
+
 def picture(page: Any, name: str, theme: str) -> None:
     """Keep a picture of the page, when pictures are wanted."""
     if SHOTS:

@@ -1,7 +1,7 @@
 """All panels in a real JupyterLab whose workspace is closed and whose kernel restarts: each says
 so, and lives again when its cell is run."""
 
-from tests.browser.lab import PAPERS, written
+from tests.browser.lab import PAPERS, press, written
 
 PANELS = {
     "lineage": ("jl.widgets.LineageGraph(ws)", "node-ml"),
@@ -31,7 +31,7 @@ def test_every_panel_says_that_its_workspace_is_closed_and_that_its_kernel_resta
 
     page.get_by_text("CLOSED 42").wait_for()
     for name in PANELS:
-        panel(name).get_by_test_id("refresh").click()
+        press(panel(name).get_by_test_id("refresh"))
         panel(name).get_by_text("closed").first.wait_for()
 
     for again in range(2):  # also a panel that was made by a kernel that had restarted before
@@ -40,7 +40,7 @@ def test_every_panel_says_that_its_workspace_is_closed_and_that_its_kernel_resta
             panel(name).get_by_text(STANDS_STILL).wait_for()
         assert page.get_by_text(STANDS_STILL).count() == len(PANELS)
         for name in PANELS:  # nothing waits for a kernel that is gone, whatever is pressed
-            panel(name).get_by_test_id("refresh").click()
+            press(panel(name).get_by_test_id("refresh"))
             assert STANDS_STILL in panel(name).inner_text()
         if not again:
             page.evaluate(
@@ -55,7 +55,7 @@ def test_every_panel_says_that_its_workspace_is_closed_and_that_its_kernel_resta
             page.get_by_text("ALIVE 42").wait_for()
             for name, (_, part) in PANELS.items():
                 panel(name).get_by_test_id(part).first.wait_for()
-                panel(name).get_by_test_id("refresh").click()
+                press(panel(name).get_by_test_id("refresh"))
             page.locator("[data-points='3']").wait_for()
             page.wait_for_timeout(300)
             assert (

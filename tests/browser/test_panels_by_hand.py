@@ -225,6 +225,37 @@ def test_the_lineage_is_narrowed_widened_verified_and_asked_what_if(ws, shown):
     bare.expect(lambda: bare.panel.focus == "ml")
 
 
+@pytest.mark.parametrize("width", [900, 480])
+def test_the_boards_button_recomputes_what_is_not_fresh(ws, shown, papers, width):
+    stale(papers)
+    bare = shown(StalenessBoard(ws), "row-ml", wide=width)
+    number = sum(n for word, n in bare.panel.counts.items() if word != "fresh")
+    assert bare.text("recompute-chosen") == f"Recompute {number} not fresh"
+    kept(bare, f"board-button-{width}")
+    bare.click("recompute-chosen")
+    bare.expect(lambda: [*bare.panel.counts] == ["fresh"])
+    bare.says("recompute-chosen", "Recompute")
+    assert bare.part("recompute-chosen").is_disabled()
+
+
+@pytest.mark.parametrize("width", [900, 480])
+def test_rarer_actions_of_the_lineage_are_behind_dots(ws, shown, width):
+    bare = shown(LineageGraph(ws), "node-ml", wide=width)
+    rare = ("refresh", "full-screen", "export-svg", "export-mermaid")
+    assert not any(bare.visible(name) for name in rare)
+    bare.part("more").click()
+    assert all(bare.visible(name) for name in rare)
+    kept(bare, f"lineage-more-{width}")
+    bare.part("export-svg").click()
+    bare.says(".jammi-said", "Saved lineage.svg")
+    assert not bare.visible("export-svg")
+    bare.press("Enter", "more")
+    assert bare.visible("refresh")
+    bare.press("Escape", "refresh")
+    assert not bare.visible("refresh")
+    assert bare.part("more").evaluate("e => e === document.activeElement")
+
+
 def test_a_recompute_is_stopped_from_the_board(ws, shown, papers, monkeypatch):
     stale(papers)
     bare = shown(StalenessBoard(ws), "row-ml")

@@ -17,6 +17,7 @@ from jammi_widgets import (
 )
 from jammi_widgets import auto_refresh as following
 from tests.browser.bare import bad, stale
+from tests.browser.lab import press
 
 
 def searched(ws):
@@ -90,7 +91,7 @@ def test_a_view_that_is_left_is_not_looked_at_and_the_other_lives_on(ws, shown, 
     bare.expect(lambda: here.get_by_test_id(part).count() == 1 and len(bare.panel._views) == 2)
     bare.page.evaluate("window.leave(0)")
     bare.expect(lambda: len(bare.panel._views) == 1 and bare.count(part) == 1)
-    here.get_by_test_id("refresh").click()
+    press(here.get_by_test_id("refresh"))
     bare.expect(lambda: here.locator(".jammi-bad").count() == 0)
     bare.page.evaluate("window.leave(1)")
     bare.expect(lambda: bare.panel._views == set())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import traitlets
 
-from jammi_lab.core.display_values import TruncatedList, to_display
+from jammi_lab.core.display_values import TruncatedList, to_display, to_rows_display
 from jammi_lab.core.errors import InvalidArgument, JammiError, RowNotFound, SourceUnavailable
 from jammi_lab.core.forms import is_numeric_type
 from jammi_lab.core.html import (
@@ -315,12 +315,8 @@ class ResultView(Panel):
                 min(first_column + MAX_SHOWN_COLUMNS, self._result_page.rows.num_columns),
             ),
         )
-        decimals = self._result.decimals
-        columns = [
-            to_display(c, decimals.get(n))
-            for n, c in zip(table.column_names, table.columns, strict=True)
-        ]
-        return [[display_cell(value) for value in row] for row in zip(*columns, strict=True)]
+        rows = to_rows_display(table, self._result.decimals, self._result.digits)
+        return [[display_cell(value) for value in row] for row in rows]
 
     def _full_value(self, row: int, column: int) -> dict[str, Any]:
         """One value, up to the limit for a page."""

@@ -71,6 +71,14 @@ export function button(word, onclick, attributes = {}) {
   return h("button", { type: "button", class: "jammi-button", onclick, ...attributes }, word);
 }
 
+/** Rarer actions behind "…". It closes after one of them, by Escape, and when the focus leaves it. */
+export function more(...actions) {
+  const menu = h("details", { class: "jammi-more", onfocusout: ({ relatedTarget }) => { if (relatedTarget && !menu.contains(relatedTarget)) menu.open = false; } },
+    h("summary", { class: "jammi-button", "aria-label": "More actions", "data-testid": "more" }, "…"), h("div", { class: "jammi-menu", onclick: () => { menu.open = false; } }, actions));
+  menu.addEventListener("keydown", (event) => { if (event.key === "Escape" && menu.open) { event.stopPropagation(); menu.open = false; menu.firstChild.focus(); } });
+  return menu;
+}
+
 /** The word of a verdict without the asterisk that marks grounds. */
 export const unmarked = (word) => (word ?? "").replace("*", "");
 
@@ -118,6 +126,8 @@ export class Line {
     this.soon = null;                                                  // until it is said that a source is read
     this.lost = () => {};                                              // what is done when no answer can come any more
     this.listen = (message, buffers) => this.receive(message, buffers);
+    this.wake = () => this.tell("wake");
+    document.addEventListener("jammi-changed", this.wake);             // the server has seen a change, as it marks cells
     this.restarted = () => {
       this.gone = true;
       for (const { refuse, late } of this.asked.values()) { clearTimeout(late); refuse([RESTARTED]); }
@@ -172,7 +182,13 @@ export class Line {
     clearTimeout(this.soon);
     for (const { late } of this.asked.values()) clearTimeout(late);
     this.asked.clear();
-    if (!this.gone) try { this.model.send({ v: 1, ask: ++numbers, kind: "gone", view: this.view }); } catch { /* the kernel is gone before its page */ }
+    document.removeEventListener("jammi-changed", this.wake);
+    this.tell("gone", { view: this.view });
+  }
+
+  /** Say something that needs no answer. */
+  tell(kind, fields = {}) {
+    if (!this.gone) try { this.model.send({ v: 1, ask: ++numbers, kind, ...fields }); } catch { /* the kernel is gone before its page */ }
   }
 }
 

@@ -1,5 +1,5 @@
 import { explanation } from "./terms.js";
-import { Line, button, checkRow, choose, copy, cut, download, filterInput, fold, frame, grouped, h, innerPlace, meaning, peek, pill, progressLine, redrawn, s, seen, table, term } from "./kit.js";
+import { button, checkRow, choose, copy, cut, download, filterInput, fold, frame, grouped, h, innerPlace, Line, meaning, more, peek, pill, progressLine, redrawn, s, seen, table, term } from "./kit.js";
 
 const LEAST = 0.05, MOST = 3;
 const FAR = 0.45;                                                      // below this scale letters cannot be read
@@ -335,10 +335,10 @@ function render({ model, el, host }) {
   const columns = button("Columns", () => { if (traced?.node !== model.get("selection")[0]) traced = null; send("columns", { on: !graph.columns }, central()); }, { "aria-pressed": "false", title: "Show columns in the nodes, and which columns each was computed from", "data-testid": "columns" });
   const save = (form, name, type) => line.ask("export", { form }).then(({ text }) => { download(name, text, type); panel.say(`Saved ${name}`); }).catch(panel.fail);
   const full = () => { if (panel.root.getRootNode().fullscreenElement) document.exitFullscreen(); else panel.root.requestFullscreen().catch(() => panel.fail("This page does not allow full screen.")); };
-  const exports = h("span", { class: "jammi-together" }, button("SVG", () => save("svg", "lineage.svg", "image/svg+xml"), { title: "Save the drawing as an SVG picture", "data-testid": "export-svg" }),
-    button("Mermaid", () => save("mermaid", "lineage.mmd", "text/plain"), { title: "Save the drawing as a Mermaid flowchart", "data-testid": "export-mermaid" }), button("Full screen", full, { "data-testid": "full-screen" }));
+  const rare = more(button("Refresh", () => send("refresh"), { "data-testid": "refresh" }), button("Full screen", full, { "data-testid": "full-screen" }), button("Save as SVG", () => save("svg", "lineage.svg", "image/svg+xml"), { title: "Save the drawing as an SVG picture", "data-testid": "export-svg" }),
+    button("Save as Mermaid", () => save("mermaid", "lineage.mmd", "text/plain"), { title: "Save the drawing as a Mermaid flowchart", "data-testid": "export-mermaid" }));
   panel.tools.append(filter.input, h("span", { class: "jammi-together" }, button("Fit", fitAll, { "data-testid": "fit" }), button("−", () => zoom(0.8), { "aria-label": "Zoom out" }), button("+", () => zoom(1.25), { "aria-label": "Zoom in" })),
-    columns, exports, button("Refresh", () => send("refresh"), { "data-testid": "refresh" }), hops, summary);
+    columns, rare, hops, summary);
   panel.body.append(progress.box, legends, split, inner.box);
 
   for (const kind of ["pointerover", "focusin"]) {

@@ -109,8 +109,10 @@ function render({ model, el, host }) {
     all.checked = n > 0;
     all.indeterminate = n > 0 && page.rows.some((row) => unmarked(row.verdict) !== "fresh" && !kept.has(row.name));
     planOf.textContent = n ? `Plan for ${grouped(n)}` : "Plan";
-    recompute.textContent = n ? `Recompute ${grouped(n)}` : "Recompute";
-    planOf.disabled = recompute.disabled = !n;
+    const open = Object.entries(page.counts).reduce((sum, [word, count]) => sum + (unmarked(word) === "fresh" ? 0 : count), 0);
+    recompute.textContent = n ? `Recompute ${grouped(n)}` : open ? `Recompute ${grouped(open)} not fresh` : "Recompute";
+    planOf.disabled = !n;
+    recompute.disabled = !n && !open;
   }
 
   /** Scroll the list, not the page, until a row of it is seen: once it is there and laid out. */
@@ -142,7 +144,8 @@ function render({ model, el, host }) {
   }
 
   const planOf = button("Plan", () => act("plan", model.get("selection")), { "data-testid": "plan-chosen" });
-  const recompute = button("Recompute", () => act("recompute", model.get("selection")), { "data-testid": "recompute-chosen" });
+  const chosenOrOpen = () => (model.get("selection").length ? Promise.resolve() : line.ask("choose-all"));
+  const recompute = button("Recompute", () => chosenOrOpen().then(() => act("recompute", model.get("selection"))).catch(panel.fail), { "data-testid": "recompute-chosen" });
   const turned = h("div", { class: "jammi-out jammi-turned", role: "alert", "data-testid": "turned" });
   const watch = button("Watch", () => { if (!model.get("watch") && globalThis.Notification?.permission === "default") Notification.requestPermission().catch(() => {}); model.set("watch", model.get("watch") ? 0 : WATCH); model.save_changes(); }, { "data-testid": "watch" });
   const watched = () => {
