@@ -1,6 +1,7 @@
 """Arrow values for display, including those that Python has no object for."""
 
 import datetime as dt
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,10 +23,39 @@ class TruncatedList(list[Any]):
         self.total = total
 
 
+def to_rows_display(
+    table: "pa.Table", decimals: Mapping[str, int], digits: int
+) -> list[tuple[Any, ...]]:
+    """The rows of a table as people write them: floating-point numbers with at most `digits`
+    digits, or the decimals of their column, and timestamps that are all at midnight as dates."""
+    columns = []
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        values = to_display(column, decimals.get(name))
+        if name not in decimals:
+            values = [_shortened(value, digits) for value in values]
+        given = [value for value in values if value is not None]
+        if given and all(map(_is_midnight, given)):
+            values = [None if value is None else value.date() for value in values]
+        columns.append(values)
+    return list(zip(*columns, strict=True))
+
+
+def _shortened(value: Any, digits: int) -> Any:
+    """A number with fewer digits; its whole part, and other values, stay as they are."""
+    if not isinstance(value, float) or not abs(value) < 10**digits:
+        return value
+    return float(f"{value:.{digits}g}")
+
+
+def _is_midnight(value: Any) -> bool:
+    is_time = isinstance(value, dt.datetime) and value.tzinfo is None
+    return is_time and value.time() == dt.time() and not getattr(value, "nanosecond", 0)
+
+
 def to_display(column: "pa.ChunkedArray", decimals: int | None = None) -> list[Any]:
-    """The values of a column for display. float32 values get as many digits as distinguish them
-    (Python would show those of a double), or the given number of decimals. Dates before the year 1
-    and after 9999 are strings."""
+    """The exact values of a column for display. float32 values get as many digits as distinguish
+    them (Python would show those of a double), or the given number of decimals. Dates before the
+    year 1 and after 9999 are strings."""
     import pyarrow as pa
 
     if decimals is not None:

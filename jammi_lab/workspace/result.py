@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from jammi_lab.core import reprs
 from jammi_lab.core.anchors import Anchor, FrameOrigin, Input
 from jammi_lab.core.dataframes import TableMixin, to_rows
-from jammi_lab.core.display_values import to_display
+from jammi_lab.core.display_values import to_rows_display
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.core.html import Rendered, count_noun, dim_text, plain_text, vstack
 from jammi_lab.core.surfaces import load_surface
@@ -103,6 +103,8 @@ class Result(TableMixin, BadgeMixin):
     _unshown_before = 0
     """Number of earlier statements in the same text whose rows are not shown."""
     limit: int = _MAX_SHOWN_ROWS
+    digits: int = 10
+    """With how many digits floating-point numbers are shown at most; 17 shows them exactly."""
     _badges: BadgeService
     _stream: Stream | None = None
     _remaining: "Iterator[pa.RecordBatch] | None" = None
@@ -459,11 +461,7 @@ class Result(TableMixin, BadgeMixin):
         first_rows = self._read_first(self.limit + 1)
         has_more = first_rows.num_rows > self.limit
         first_rows = first_rows.slice(0, self.limit)
-        cells = [
-            to_display(column, self.decimals.get(name))
-            for name, column in zip(first_rows.column_names, first_rows.columns, strict=True)
-        ]
-        rows = [list(row) for row in zip(*cells, strict=True)]
+        rows = to_rows_display(first_rows, self.decimals, self.digits)
         table = reprs.preview(self.columns, self._types, rows, total=self._rows, has_more=has_more)
         hidden_count = self._unshown_before
         if hidden_count:

@@ -621,23 +621,23 @@ class ResultTable(TableMixin, ReprMixin):
     def _rendered(self) -> Rendered:
         record = self._record
         state = self.outcome if self.status == "ready" else self.status
+        title = f"{self.name}, version {self.version}" + (f": {state}" if state else "")
+        note = str(self._reuse) if self._reuse else record.error or ""
         columns = [f"{c.name} {c.type.lower()}" for c in record.columns[:_MAX_SHOWN_COLUMNS]]
         if (hidden := len(record.columns) - len(columns)) > 0:
             columns.append(f"and {hidden:,} more")
         holds = "" if record.row_count is None else count_noun(record.row_count, "row")
         if holds and record.bytes is not None:
             holds += f", {format_bytes(record.bytes)}"
-        facts = [
-            ("kind", self.kind),
-            ("holds", holds),
-            ("columns", ", ".join(columns)),
+        origin = [
             ("key", ", ".join(record.key)),
-            ("made from", ", ".join(i.label for i in self.inputs)),
+            ("made from", ", ".join(each.label for each in self.inputs)),
         ]
-        note = str(self._reuse) if self._reuse else record.error or ""
-        title = f"{self.name}, version {self.version}" + (f": {state}" if state else "")
-        properties = form(title, facts=facts, notes=[note])
-        return vstack(properties, self._first_rows) if self._first_rows else properties
+        if self._first_rows:  # they tell the rest
+            line = [title, holds, *(f"{name} {value}" for name, value in origin if value)]
+            return vstack(form(" · ".join(line), notes=[note]), self._first_rows)
+        facts = [("kind", self.kind), ("holds", holds), ("columns", ", ".join(columns)), *origin]
+        return form(title, facts=facts, notes=[note])
 
 
 class ResultTables(list[ResultTable], ReprMixin):

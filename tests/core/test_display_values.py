@@ -1,10 +1,13 @@
 """Values of Arrow columns as people look at them, beside what the engine itself writes of them."""
 
+import datetime as dt
+from decimal import Decimal
+
 import duckdb
 import pyarrow as pa
 import pytest
 
-from jammi_lab.core.display_values import to_display
+from jammi_lab.core.display_values import to_display, to_rows_display
 from jammi_lab.core.html import to_text
 
 
@@ -87,3 +90,29 @@ def test_of_a_list_of_millions_the_beginning_is_taken_and_its_length_said():
             ", 62, 63] (3,000,000)" + "}" * isinstance(long, dict)
         ) and to_text(short) in ("[1]", "{l: [1]}")
         assert len(long["l"] if isinstance(long, dict) else long) == 100
+
+
+WRITTEN = [
+    ([2 / 3, 1.0, 0.1 + 0.2, 1e-9 / 3], ["0.6666666667", "1.0", "0.3", "3.333333333e-10"]),
+    ([12345678.912345678, -1e22 / 3], ["12345678.91", "-3.3333333333333335e+21"]),
+    ([100000000000.5, float("nan"), float("inf")], ["100000000000.5", "NaN", "Infinity"]),
+    ([dt.datetime(2024, 1, 2), None], ["2024-01-02", ""]),
+    ([dt.datetime(2024, 1, 2), dt.datetime(2024, 1, 2, 9)], ["2024-01-02 00:00:00", "2024-01-02 09:00:00"]),
+    ([dt.datetime(2024, 1, 2, tzinfo=dt.UTC)], ["2024-01-02 00:00:00+00:00"]),
+    ([Decimal("0.66666666666666666")], ["0.66666666666666666"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("values", "texts"), WRITTEN)
+def test_numbers_and_dates_are_shown_as_people_write_them(values, texts):
+    rows = to_rows_display(pa.table({"v": values}), {}, 10)
+    assert ["" if value is None else to_text(value) for [value] in rows] == texts
+    exact = to_rows_display(pa.table({"v": values}), {}, 17)
+    if isinstance(values[0], float):
+        assert [to_text(value) for [value] in exact] == [to_text(value) for value in values]
+
+
+def test_a_timestamp_with_nanoseconds_is_no_date():
+    one = pa.table({"v": pa.array([86_400_000_000_001], pa.timestamp("ns"))})
+    [[value]] = to_rows_display(one, {}, 10)
+    assert to_text(value) != "1970-01-02"

@@ -138,9 +138,10 @@ def test_m_makes_a_version_and_says_computed_then_reused(papers):
         papers(f"%%jammi -m venues --key venue\n{sql}"),
     )
     assert (
-        first.text.startswith("venues, version 1: computed\n") and "key        venue" in first.text
+        first.text.startswith("venues, version 1: computed · ")
+        and " · key venue · made from papers\n" in first.text
     )
-    assert again.text.startswith("venues, version 1: reused\n")
+    assert again.text.startswith("venues, version 1: reused · ")
     assert (
         papers.value("t.version, t.outcome, t.key, t.read().arrow().num_rows")
         == "(1, 'computed', ['venue'], 2)"
@@ -149,9 +150,11 @@ def test_m_makes_a_version_and_says_computed_then_reused(papers):
 
 def test_a_cell_that_stores_a_table_shows_its_first_rows(papers):
     shown = papers("%%jammi t -m many\nSELECT range AS n FROM range(1000)")
-    assert shown.text.split("\n")[0] == "many, version 1: computed"
+    first, heading = shown.text.split("\n")[:2]
+    assert first.startswith("many, version 1: computed · 1,000 rows, ")
+    assert heading.strip() == "n"  # one line, then the rows
     assert shown.text.endswith("     0\n     1\n     2\n     3\n     4\nfirst 5 rows")
-    assert "<td" in shown.html and shown.html.index("columns") < shown.html.index("first 5 rows")
+    assert "<td" in shown.html and shown.html.index("1,000 rows") < shown.html.index("first 5 rows")
     again = papers("%%jammi -m many -n 2\nSELECT range AS n FROM range(1000)")
     assert again.text.startswith("many, version 1: reused")
     assert again.text.endswith("     0\n     1\nfirst 2 rows")
