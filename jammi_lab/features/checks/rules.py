@@ -14,7 +14,7 @@ from jammi_lab.core.identifiers import quote_identifier, sql_literal
 class Rule:
     """A rule about the rows of one table."""
 
-    rows: tuple[str, str] = ("SELECT * FROM ", " WHERE ")
+    _rows: tuple[str, str] = ("SELECT * FROM ", " WHERE ")
     """The SELECT of the rows that break it, before and after the name of the table."""
 
     def __init__(self, words: str, breaks: str, params: Mapping[str, Any] | None = None) -> None:
@@ -24,7 +24,7 @@ class Rule:
 
     def statement(self, table: str) -> str:
         """The SELECT of the rows of a table, named as in FROM, that break the rule."""
-        return table.join(self.rows) + self.breaks
+        return table.join(self._rows) + self.breaks
 
     def __repr__(self) -> str:
         return self.words
@@ -86,7 +86,7 @@ class Accepted(Rule):
 class References(Rule):
     """Each value of the column occurs in a column of another table. NULL passes."""
 
-    rows = ("SELECT __checked.* FROM ", " AS __checked WHERE ")
+    _rows = ("SELECT __checked.* FROM ", " AS __checked WHERE ")
 
     def __init__(self, column: str, table: str, other_column: str | None = None) -> None:
         """`table`: a name as in FROM: "jammi.customers"; `other_column`: by default the one of the
@@ -104,7 +104,7 @@ class RowCount(Rule):
     """The table has at least `min` and at most `max` rows, and their number differs from that of
     the version before by at most a share of it; None asks for nothing."""
 
-    rows = ("SELECT row_count FROM (SELECT count(*) AS row_count FROM ", ") WHERE ")
+    _rows = ("SELECT row_count FROM (SELECT count(*) AS row_count FROM ", ") WHERE ")
 
     def __init__(
         self, min: int | None = None, max: int | None = None, change: float | None = None
@@ -129,15 +129,15 @@ class RowCount(Rule):
 
 
 class Drift(Rule):
-    """The mean of a column differs from that of the version before by at most a share of it. NULL
-    does not count; without values before, the first version among them, it passes."""
+    """The mean of a column of numbers differs from that of the version before by at most a share
+    of it. NULL does not count; without values before, the first version among them, it passes."""
 
     def __init__(self, column: str, rel: float = 0.1) -> None:
         """`rel`: the share, a finite number from 0: 0.1 is ten per cent."""
-        [quoted] = quoted_columns(column)
-        before = f"(SELECT avg({quoted}) FROM previous)"
-        self.rows = (
-            f"SELECT mean, {before} AS before FROM (SELECT avg({quoted}) AS mean FROM ",
+        number = _unless_text(column, "a mean is one of numbers", "{}::DOUBLE")
+        before = f"(SELECT avg({number}) FROM previous)"
+        self._rows = (
+            f"SELECT mean, {before} AS before FROM (SELECT avg({number}) AS mean FROM ",
             ") WHERE ",
         )
         super().__init__(
@@ -175,9 +175,15 @@ def _comparable(column: str, values: Sequence[Any]) -> str:
     [quoted] = quoted_columns(column)
     if not any(isinstance(v, int | float | Decimal) and not isinstance(v, bool) for v in values):
         return quoted
-    message = f"the column {column} is VARCHAR: give the accepted values as texts"
-    refusal = f"error({sql_literal(message)})"
-    return f"CASE WHEN typeof({quoted}) = 'VARCHAR' THEN {refusal} ELSE {quoted} END"
+    return _unless_text(column, "give the accepted values as texts", "{}")
+
+
+def _unless_text(column: str, advice: str, expression: str) -> str:
+    """An expression of a column, `{}` in it; for a column of texts an error with advice."""
+    [quoted] = quoted_columns(column)
+    refusal = f"error({sql_literal(f'the column {column} is VARCHAR: {advice}')})"
+    is_text = f"typeof({quoted}) = 'VARCHAR'"
+    return f"CASE WHEN {is_text} THEN {refusal} ELSE {expression.format(quoted)} END"
 
 
 def _exact(value: Any) -> Any:

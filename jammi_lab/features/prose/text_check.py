@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import msgspec
 
+from jammi_lab.core.dataframes import ArrowExportMixin, to_arrow
 from jammi_lab.core.errors import InvalidArgument, TableDamaged
 from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin, escape_invisible, plain_text, to_text, vstack
@@ -27,6 +28,8 @@ from jammi_lab.features.prose.value_search import (
 from jammi_lab.features.prose.written_numbers import WrittenNumber, parse_number
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from jammi_lab.catalog.result_tables import ResultTableRepository
     from jammi_lab.store.result_files import ResultFiles
 
@@ -126,27 +129,38 @@ class TextCheck(list[CheckedNumber], ReprMixin):
         return vstack(*map(plain_text, self)) if self else plain_text("No numbers.")
 
 
-class FoundValues(list[ValueLocation], ReprMixin):
+class FoundValues(list[ValueLocation], ReprMixin, ArrowExportMixin):
     """Where a number stands in the tables, newest versions first."""
 
     __repr__ = ReprMixin.__repr__
 
-    def _rendered(self) -> Rendered:
+    def arrow(self) -> "pa.Table":
+        """Columns table, version, row (its key), column, value, newest; NULL when it is gone."""
         rows = [
-            (
-                each.table,
-                each.version,
-                ", ".join(each.row.values()),
-                each.column,
-                each.value,
-                each.newest,
-            )
-            for each in self
+            (*place, float(value), None if newest is None else float(newest))
+            for *place, value, newest in self._rows()
         ]
+        return to_arrow(
+            rows,
+            table="string",
+            version="int64",
+            row="string",
+            column="string",
+            value="float64",
+            newest="float64",
+        )
+
+    def _rows(self) -> list[tuple[Any, ...]]:
+        return [
+            (v.table, v.version, ", ".join(v.row.values()), v.column, v.value, v.newest)
+            for v in self
+        ]
+
+    def _rendered(self) -> Rendered:
         headings = ["table", "version", "row", "column", "value", "newest value"]
         return (
-            listing_table(headings, rows, aligned="lrllrr")
-            if rows
+            listing_table(headings, self._rows(), aligned="lrllrr")
+            if self
             else plain_text("Found in no table.")
         )
 

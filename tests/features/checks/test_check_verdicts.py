@@ -2,6 +2,7 @@
 promoted, the version before; and who reports a check that fails."""
 
 import json
+import pydoc
 import re
 import subprocess
 import sys
@@ -179,6 +180,17 @@ def test_a_share_is_a_finite_number_from_0(share):
 
 def test_a_rule_shows_itself_in_words():
     assert repr(jl.checks.unique("id")) == "id is unique"
+    for rule in (jl.checks.drift, jl.checks.row_count, jl.checks.references):
+        assert " |  rows" not in pydoc.plain(pydoc.render_doc(rule))
+
+
+def test_a_drift_of_texts_says_that_a_mean_is_one_of_numbers(ws):
+    for amount in (5, 6):
+        ws.materialize("sales", f"SELECT 1 AS area, {amount} AS amount, 'a' AS word")
+    ws.checks.add("moved", jl.checks.drift("word"), on="sales", severity="warn")
+    found = ws.check("moved")["moved"]
+    assert found.outcome == "error"
+    assert "The column word is VARCHAR: a mean is one of numbers" in (found.error or "")
 
 
 def test_previous_has_no_rows_at_the_first_version(ws):

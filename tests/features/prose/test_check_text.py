@@ -279,6 +279,13 @@ def test_a_workspace_that_is_gone_or_not_alone(lab, tmp_path):
     shutil.copytree(tmp_path / "lab", tmp_path / "copy")
     result = run_shell("check-text", file)
     assert result.exit_code == 3 and "2 workspaces are equally near" in result.stderr
+    assert "copy" in result.stderr
+    for number in range(3):
+        shutil.copytree(tmp_path / "lab", tmp_path / f"copy{number}")
+    result = run_shell("check-text", file)
+    assert "5 workspaces are equally near" in result.stderr and "copy" not in result.stderr
+    for number in range(3):
+        shutil.rmtree(tmp_path / f"copy{number}")
     assert check(file, "--workspace", tmp_path / "copy")[1][0]["outcome"] == "outdated"
     shutil.rmtree(tmp_path / "copy")
     lab.close()
@@ -311,6 +318,9 @@ def test_find_value_tells_where_a_number_stands_by_version(lab):
     assert [each.version for each in lab.find_value(np.int64(12345))] == [2, 1]
     assert lab.find_value(0.7777) == [] and "no table" in repr(lab.find_value(0.7777))
     assert "newest value" in repr(lab.find_value(0.364))
+    frame = lab.find_value(0.364).polars()
+    assert ("scores", 1, "LLM", "f1", 0.364, 0.4551) in frame.rows()
+    assert lab.find_value(0.7777).pandas().shape == (0, 6)
     for bad in ("many", None, True, float("nan"), float("inf"), [1], "1 2", 10**60):
         with pytest.raises(jl.errors.InvalidArgument, match="find_value takes a number"):
             lab.find_value(bad)
