@@ -123,13 +123,6 @@ class ShellVerbs(SharedVerbs):
         trust(self.path)
         return f"Trusted {self.path}."
 
-    def _copy(self, values: Values) -> Answer:
-        from jammi_lab.workspace.copy import copy_workspace
-
-        result = copy_workspace(self._ws, values["TARGET"])
-        keys = ("target", "tables", "missing")
-        return Answer(result, lambda: {key: getattr(result, key) for key in keys})
-
     def _backup(self, values: Values) -> Answer:
         target = str(self._ws.backup(values["TARGET"]))
         return Answer(f"The catalog was copied to {target}.", lambda: {"target": target})

@@ -7,6 +7,7 @@ from jammi_lab.commands.words import near_commands
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.forms import form, listing_table
 from jammi_lab.core.html import (
+    VERDICT_MEANINGS,
     Rendered,
     ReprMixin,
     inline_code,
@@ -18,6 +19,7 @@ _NOTES = {
     LINE: "--help after a command shows its flags; Tab completes names, Shift+Tab describes them.",
 }
 _NOTE = "--help after a command shows its flags."
+_ALL, _VERDICTS = "all", "verdicts"
 
 
 def help_words(magic: str) -> dict[str, list[Verb]]:
@@ -40,7 +42,7 @@ class Help(ReprMixin):
 
     def __init__(self, word: str | None, magic: str = LINE) -> None:
         self._magic, self._word = magic, (word or "").lstrip("%")
-        known = [*help_words(magic)] if word else []
+        known = [*help_words(magic), _ALL, _VERDICTS] if word else []
         if word and self._word not in known:
             raise InvalidArgument(
                 f"No help is available for {word!r}.",
@@ -49,7 +51,11 @@ class Help(ReprMixin):
             )
 
     def _rendered(self) -> Rendered:
-        if not self._word:
+        if self._word == _VERDICTS:
+            return listing_table(["verdict", "meaning"], VERDICT_MEANINGS.items(), aligned="ll")
+        if not self._word and self._magic == LINE:
+            return _first_page()
+        if self._word in ("", _ALL):
             cells = [CELL, STEP] if self._magic == LINE else []
             return vstack(_command_list(self._magic), *map(command_help, cells))
         verbs = help_words(self._magic)[self._word]
@@ -58,6 +64,22 @@ class Help(ReprMixin):
         return vstack(
             *(_flag_list(verb, [flag]) for verb in verbs if (flag := verb.flag(self._word)))
         )
+
+
+def _first_page() -> Rendered:
+    """The commands of a notebook by what they are for, a line for each chapter."""
+    chapters: dict[str, list[str]] = {}
+    for verb in commands(LINE):
+        chapters.setdefault(verb.chapter, []).append(verb.name or LINE)
+    return form(
+        plain_text("%%jammi begins a cell of SQL; %%jammi -m NAME keeps its rows as a table."),
+        facts=[(name.lower(), plain_text(" · ".join(names))) for name, names in chapters.items()],
+        notes=[
+            f"{LINE} status shows what is fresh, out of date, or cannot be told.",
+            f"{LINE} help WORD explains a command, a flag or `{_VERDICTS}`.",
+            f"{LINE} help {_ALL} lists what each command does.",
+        ],
+    )
 
 
 def _command_list(magic: str) -> Rendered:
@@ -73,7 +95,6 @@ def _command_list(magic: str) -> Rendered:
         ["command", "description"],
         rows,
         aligned="ll",
-        caption="To run SQL, start a cell with %%jammi. The other commands:" * (magic == LINE),
         note=_NOTES.get(magic, _NOTE),
     )
 

@@ -162,6 +162,13 @@ class SharedVerbs:
         results = self._ws.check(values["NAME"] or None)
         return Answer(results, lambda: results.arrow().to_pylist(), bool(results.failed))
 
+    def _copy(self, values: Values) -> Answer:
+        from jammi_lab.workspace.copy import copy_workspace
+
+        result = copy_workspace(self._ws, values["TARGET"])
+        keys = ("target", "tables", "missing")
+        return Answer(result, lambda: {key: getattr(result, key) for key in keys})
+
     def _fsck(self, values: Values) -> Answer:
         report = self._ws.fsck(repair=values["repair"], deep=values["deep"])
         keys = "missing orphans damaged repaired failed reclaimed bytes_reclaimed".split()

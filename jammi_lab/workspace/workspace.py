@@ -266,7 +266,7 @@ class Workspace:
         """
         return self._services.statements.explain(text, merge_params(params, named), analyze=analyze)
 
-    def frames_from(self, namespace: Callable[[], Mapping[str, object]] | None) -> None:
+    def _frames_from(self, namespace: Callable[[], Mapping[str, object]] | None) -> None:
         """Let cells name the data frames among the variables that `namespace` returns."""
         self._services.source_directory.notebook_variables = namespace
 

@@ -6,9 +6,10 @@ import itertools
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from jammi_kernel_ext import NAME_IN_STRING, is_workspace
 from jammi_kernel_ext.cell_scope import (
     RelationColumnCache,
     likely_columns,
@@ -79,6 +80,21 @@ _NAMING_VERBS = frozenset({"add", "embed", "lexical", "graph", "tenant"})
 _BEFORE_A_PATH = re.compile(r"(?:\b(?:FROM|JOIN)|,|\bread_\w+\()\s*$", re.IGNORECASE)
 
 
+_NAMED_BY: Mapping[str, tuple[str, ...]] = {
+    "sources": ("",),
+    "mutable": ("mutable",),
+    "topics": ("topics",),
+    "checks": ("checks",),
+    **dict.fromkeys(
+        "table recipe verify staleness why plan recompute expire hold unhold drop rename vector "
+        "neighbors evaluate".split(),
+        ("jammi",),
+    ),
+    **dict.fromkeys("search lineage derives_from what_if".split(), ("jammi", "")),
+}
+"""The kinds of names that members of a workspace take, as in FROM."""
+
+
 class Completion:
     """The matcher for IPython's completer. An error yields no candidates: a key press must never
     show one."""
@@ -95,7 +111,7 @@ class Completion:
         lines = text.split("\n")
         head = "\n".join([*lines[:line], lines[line][:column]]) if line < len(lines) else text
         if (match := _MAGIC.match(text)) is None or match.end() > len(head):
-            return None
+            return self._complete_name(head)
         magic, rest = match["magic"].replace("sql", "jammi"), head[match.end() :]
         first_line, newline, body = rest.partition("\n")
         if not newline:
@@ -103,6 +119,19 @@ class Completion:
         if magic == CELL.magic:
             return self._complete_sql(body, text[len(head) :])
         return self._complete_step(first_line, body)
+
+    def _complete_name(self, head: str) -> tuple[list[Candidate], str] | None:
+        """Complete a name inside a string of Python, as in `ws.table("` and `ws.sources["`."""
+        match = NAME_IN_STRING.search(head)
+        if match is None:
+            return None
+        ws, member = self._notebook.namespace.get(match["workspace"]), match["member"]
+        if not is_workspace(ws) or member not in _NAMED_BY:
+            return None
+        known: dict[str, Iterable[str]] = {**relations_by_family(ws)}
+        known["checks"] = (check.name for check in ws.checks)
+        names = itertools.chain.from_iterable(known[family] for family in _NAMED_BY[member])
+        return _filter_by_prefix(((n, "class") for n in names), match["name"]), match["name"]
 
     # -- the first line
     # ----------------------------------------------------------------------------------------------
@@ -177,6 +206,11 @@ class Completion:
                 from jammi_lab.sources.registry import CONNECTORS
 
                 values = [*CONNECTORS]
+            case "option":
+                from jammi_lab.sources.files.formats import OPTIONS
+
+                kinds = {*_flag_words(words, "--kind")} or {*OPTIONS}
+                return [(f"{key}=", "param") for each in kinds for key in OPTIONS.get(each, ())]
             case "anchor":
                 values = [*ANCHOR_KINDS]
             case "model" if ws is not None:

@@ -119,7 +119,7 @@ class Notebook:
         self._open_arguments = arguments
         self._tenant = opened.current_tenant
         self._opened_identity = opened._services.file_identity()
-        opened.frames_from(lambda: self.namespace)
+        opened._frames_from(lambda: self.namespace)
         opened.default_progress = self._report
         opened._services.scope.on_bind = self._remember_tenant
         self._unread = {}

@@ -95,11 +95,23 @@ def test_every_verb_is_a_method_here_or_of_the_workspace():
 
 
 def test_help_names_every_verb_and_every_flag_of_the_cell():
-    text = repr(Help(None))
+    text = repr(Help("all"))
     assert all(
         verb.synopsis in text and verb.help.partition(". ")[0] in text for verb in commands(LINE)
     )
     assert all(spelled in text for flag in CELL.flags for spelled in flag.spellings)
+
+
+def test_the_first_page_of_help_has_twelve_lines_and_names_every_verb_once():
+    lines = repr(Help(None)).splitlines()
+    assert len(lines) <= 12
+    words = " ".join(lines).split()
+    for verb in commands(LINE):
+        assert words.count(verb.name or "%jammi") >= 1
+    chapters = [line.split()[0] for line in lines if line.startswith("  ")]
+    assert chapters == ["make", "look", "keep", "search", "live", "workspace"]
+    meanings = repr(Help("verdicts"))
+    assert all(word in meanings for word in ("possibly stale", "undecidable", "damaged"))
 
 
 def test_k_may_be_nought_and_the_text_of_a_search_several_words():

@@ -35,7 +35,7 @@ class Cells:
 
     def __init__(self, lab: Lab) -> None:
         self.lab, self.values = lab, dict[str, Any](ws=lab.ws, __name__="__main__")
-        lab.frames_from(lambda: self.values)
+        lab._frames_from(lambda: self.values)
         self.follower = origins.follower = FrameFollower(self.values)
         origins.take_reads()
         self.number = 0

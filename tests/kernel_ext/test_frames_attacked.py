@@ -82,7 +82,7 @@ def run(
 ) -> tuple[FrameFollower, dict[str, Any]]:
     """A notebook after the cells, and its variables. `known`: frames that its first cell reads."""
     values: dict[str, Any] = {"ws": lab.ws, "__name__": "__main__"}
-    lab.frames_from(lambda: values)
+    lab._frames_from(lambda: values)
     follower = origins.follower = FrameFollower(values)
     origins.take_reads()
     run_cells(follower, values, [FIRST])

@@ -123,7 +123,13 @@ SAID = [
         ["engine default"],
     ),
     # help
-    ("cell", ["%jammi help"], ["%jammi recompute [NAME …]", "--materialize", "\n· Vectors\n"]),
+    ("cell", ["%jammi help"], ["keep true", "recompute", "%jammi help all"]),
+    (
+        "cell",
+        ["%jammi help all"],
+        ["%jammi recompute [NAME …]", "--materialize", "\n· Keep true\n"],
+    ),
+    ("cell", ["%jammi help verdicts"], ["possibly stale"]),
     ("cell", ["%jammi help -n"], ["number of rows to show"]),
     *(
         ("cell", [line], [line.split()[0]])

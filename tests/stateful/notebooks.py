@@ -114,7 +114,7 @@ class Notebook:
 def new_kernel(lab: Lab) -> tuple[dict[str, Any], FrameFollower]:
     """The variables of a kernel that begins, and what follows its frames."""
     values: dict[str, Any] = {"ws": lab.ws, "__name__": "__main__"}
-    lab.frames_from(lambda: values)
+    lab._frames_from(lambda: values)
     follower = FrameFollower(values)
     origins.follower = follower
     origins.take_reads()

@@ -299,7 +299,7 @@ def test_a_command_of_a_package_is_a_line_and_a_command_of_the_shell(package, ws
     ran = run_shell("longest", ws.path, "few", "some", "--json")
     assert (ran.exit_code, json.loads(ran.stdout)) == (0, ["some", "few"])
     assert "longest [PATH] [NAME …]" in run_shell("help").stdout
-    assert "the most rows" in repr(Help("longest")) and "%jammi longest" in repr(Help(None))
+    assert "the most rows" in repr(Help("longest")) and "longest" in repr(Help(None))
     for line, words in (
         ("longest --by age", "--by of %jammi longest takes rows or bytes, not 'age'."),
         ("longest -n 0", "-n of %jammi longest takes a positive integer, not '0'."),
