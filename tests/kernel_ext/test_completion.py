@@ -21,7 +21,14 @@ class Shelf:
         self.shell = types.SimpleNamespace(user_ns_hidden={"In": []})
         self.current, self.namespace = (
             ws,
-            {"ws": ws, "year": 2020, "frame": pa.table({"a": [1]}), "_hidden": 1, "In": [], "open": open},
+            {
+                "ws": ws,
+                "year": 2020,
+                "frame": pa.table({"a": [1]}),
+                "_hidden": 1,
+                "In": [],
+                "open": open,
+            },
         )
 
 
