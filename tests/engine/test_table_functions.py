@@ -124,7 +124,7 @@ def test_a_call_inside_a_pivot_without_a_list_is_refused(engine, answering):
         "jammi_version('top', 2)",
         "search('v', 'x', k := 3)",
         "search('v', [1, 2.5])",
-        "neighbors('v', DATE '2020-01-31', $k)",
+        "neighbors('v', '2020-01-31', $k)",
     ],
 )
 def test_no_expression_in_the_place_of_a_value_gets_past_a_call(call):

@@ -5,10 +5,8 @@ The name is padded with blanks to the length of the call, so that positions in t
 Its last part is the function's name, so that columns can still be qualified by it.
 """
 
-import datetime
 import decimal
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -263,15 +261,9 @@ def _literal_or_parameter(child: dict[str, Any]) -> Any:
     if child.get("type") == "FUNCTION" and child.get("function_name") == "struct_pack":
         texts = {item.get("alias"): _constant_value(item) for item in child.get("children") or ()}
         return texts if all(isinstance(text, str) for text in texts.values()) else None
-    if child.get("type") == "OPERATOR_CAST" and not child.get("try_cast"):
-        inner = _constant_value(child.get("child") or {})
-        parse_literal = _LITERAL_PARSERS.get((child.get("cast_type") or {}).get("id") or "")
-        try:
-            if parse_literal is not None and isinstance(inner, str):
-                return parse_literal(inner)
-            return None
-        except ValueError:
-            return None
+    if child.get("type") == "OPERATOR_CAST" and child["cast_type"].get("id") == "BOOLEAN":
+        # what `true` and `false` are in a tree
+        return {"t": True, "f": False}.get(_constant_value(child["child"]))
     return _constant_value(child)
 
 
@@ -299,17 +291,6 @@ def _to_integer(raw_value: Any) -> int:
     if isinstance(raw_value, dict):
         return (int(raw_value["upper"]) << 64) + int(raw_value["lower"])
     return int(raw_value)
-
-
-_LITERAL_PARSERS: Mapping[str, Callable[[str], Any]] = {
-    "DATE": datetime.date.fromisoformat,
-    "TIME": datetime.time.fromisoformat,
-    "TIMESTAMP": datetime.datetime.fromisoformat,
-    "TIMESTAMP WITH TIME ZONE": datetime.datetime.fromisoformat,
-    "UUID": uuid.UUID,
-    "BOOLEAN": {"t": True, "f": False}.get,
-}
-"""Parsers of typed literals such as DATE '2020-01-31', by type."""
 
 
 def shorten_names(

@@ -127,12 +127,9 @@ def test_calls_join_with_sources_and_with_each_other(lab):
         ("SELECT i / 4611686018427387904 / 2", [0.0, 0.5], "0.5"),
         ("SELECT i > 0", [False, True], "true"),
         ("SELECT 'it''s ' || i", ["it's 0", "it's 4611686018427387904"], "'it''s 0'"),
-        ("SELECT DATE '2020-01-31' + (i // 4611686018427387904)::INTEGER", [datetime.date(2020, 1, 31), datetime.date(2020, 2, 1)], "DATE '2020-02-01'"),
         ("SELECT DATE '2020-01-31' + (i // 4611686018427387904)::INTEGER", [datetime.date(2020, 1, 31), datetime.date(2020, 2, 1)], "'2020-02-01'"),
         ("SELECT TIMESTAMP '2020-01-31' + to_days((i // 4611686018427387904)::INTEGER)",
-         [datetime.datetime(2020, 1, 31), datetime.datetime(2020, 2, 1)], "TIMESTAMP '2020-02-01 00:00:00'"),  # as the column is
-        ("SELECT (lpad(i::VARCHAR, 32, '0'))::UUID", [uuid.UUID(int=0), uuid.UUID("00000000-0000-0461-1686-018427387904")],
-         "'00000000-0000-0461-1686-018427387904'::UUID"),
+         [datetime.datetime(2020, 1, 31), datetime.datetime(2020, 2, 1)], "'2020-02-01 00:00:00'"),  # as the column is
         ("SELECT (lpad(i::VARCHAR, 32, '0'))::UUID", [uuid.UUID(int=0), uuid.UUID("00000000-0000-0461-1686-018427387904")],
          "'00000000-0000-0461-1686-018427387904'"),
         ("SELECT ('k' || i)::BLOB", [b"k0", b"k4611686018427387904"], "'k0'"),
@@ -215,7 +212,7 @@ def test_a_missing_or_unused_parameter_is_told(grid):
     "call",
     ["search('v')", "search('v', 'x', 1, 2)", "search('v', NULL)", "search('v', 'x', n := 1)", "search('v', 'x', k := 1, k := 2)", "search('v', 'x', k := 1.5)",
      "search(1, 'x')", "search('v', 'x' || 'y')", "search('v', (SELECT 'x'))", "search('v', getenv('HOME'))", "search('v', [getvariable('x')])",
-     "search('v', [NULL])", "search('v', [])", "neighbors('v', DATE 'tomorrow')", "neighbors('v', CAST(getenv('HOME') AS DATE))",
+     "search('v', [NULL])", "search('v', [])", "neighbors('v', DATE '2020-01-31')", "neighbors('v', CAST(getenv('HOME') AS DATE))",
      "neighbors('v', [1])", "papers p, search('v', p.title)", "search('v', 'x', k = 1)", "x.search('v', 'x')"],
 )  # fmt: skip
 def test_nothing_but_values_stands_between_the_brackets(lab, call):
