@@ -185,26 +185,9 @@ class LastObservations:
     def record_tables(self, record: SourceRecord, tables: Sequence[str], now_ns: int) -> None:
         """Store the tables of a source. An empty list is stored only to replace an earlier one."""
         if tables or self.tables(record) is not None:
-            self._store_tables(record, list(tables[:MAX_LISTED_TABLES]), len(tables), now_ns)
-
-    def update_table(self, record: SourceRecord, table: str, exists: bool, now_ns: int) -> None:
-        """Update the stored tables of a source from the observation of one of them, without a
-        query."""
-        if (listed := self.tables(record)) is None or (table in listed[0]) == exists:
-            return
-        names, number = listed
-        if not exists:
-            self._store_tables(
-                record, [name for name in names if name != table], number - 1, now_ns
-            )
-        elif number == len(names):  # otherwise it may be among the counted tables without a name
-            self._store_tables(record, [*names, table], number + 1, now_ns)
-
-    def _store_tables(
-        self, record: SourceRecord, names: Sequence[str], number: int, now_ns: int
-    ) -> None:
-        payload = {"of": _source_address(record), "tables": list(names), "number": number}
-        self._cache.put(_cache_key(_TABLES_KIND, record), CacheEntry(NO_STAT, now_ns, payload))
+            names = list(tables[:MAX_LISTED_TABLES])
+            payload = {"of": _source_address(record), "tables": names, "number": len(tables)}
+            self._cache.put(_cache_key(_TABLES_KIND, record), CacheEntry(NO_STAT, now_ns, payload))
 
     def last_observation(self, record: SourceRecord) -> LastObservation | None:
         """The last observation; None when there is none since the source was registered in its

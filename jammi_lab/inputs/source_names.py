@@ -15,7 +15,6 @@ from jammi_lab.core.anchors import (
     Input,
     MissingFrame,
     Observed,
-    Snapshot,
     Unknown,
     Vanished,
     frame_input,
@@ -311,7 +310,6 @@ class SourceKind(Kind):
         if last_observations.tables(record) is None:
             with contextlib.suppress(JammiError, OSError):
                 last_observations.record_tables(record, connector.tables(), now_ns)
-        last_observations.update_table(record, table, isinstance(state, Snapshot), now_ns)
 
     def same_rows(self, recorded: Anchor, observation: Observation) -> bool | Unknown:
         """As the connector compares rows, else by the digest that `note_rows` stored."""

@@ -6,8 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.core.verdicts import Stale
-from jammi_lab.inputs.observation_cache import LastObservation, LastObservations
+from jammi_lab.inputs.observation_cache import LastObservation
 from jammi_lab.sources.files.connector import FileConnector
 
 
@@ -148,22 +147,13 @@ def test_a_source_that_was_added_unopened_has_its_tables_listed_after_a_look(ws,
     assert listed(ws) == "one, two"
 
 
-def test_a_look_puts_the_list_of_tables_right_and_asks_nobody_for_it(ws, tmp_path, monkeypatch):
-    path = database(
-        tmp_path / "d.duckdb",
-        "CREATE TABLE one AS SELECT 1 AS x",
-        "CREATE TABLE two AS SELECT 2 AS x",
-    )
+def test_the_list_of_tables_is_that_of_the_last_listing(ws, tmp_path):
+    path = database(tmp_path / "d.duckdb", "CREATE TABLE one AS SELECT 1 AS x")
     ws.sources.add("d", path)
-    ws.materialize("t", "FROM d.one")
-    monkeypatch.setattr(
-        LastObservations, "record_tables", lambda *_: pytest.fail("the tables were listed again")
-    )
-    database(path, "CREATE TABLE three AS SELECT 3 AS x")
-    ws.materialize("u", "FROM d.three")
-    assert listed(ws) == "one, two, three"
-    database(path, "DROP TABLE one")
-    assert isinstance(ws.staleness("t"), Stale) and listed(ws) == "two, three"
+    database(path, "CREATE TABLE two AS SELECT 2 AS x")
+    ws.materialize("t", "FROM d.two")
+    assert listed(ws) == "one"
+    assert ws.sources["d"].tables() == ["one", "two"] and listed(ws) == "one, two"
 
 
 def test_a_database_is_listed_with_its_tables_as_from_can_name_them(ws, path, tmp_path):
