@@ -120,6 +120,9 @@ class Anchor(Value, frozen=True):
     without a server."""
     origin: "FrameOrigin | msgspec.UnsetType" = msgspec.UNSET
     """What a frame was made from, where that was recorded. Absent for any other input."""
+    rounding: bool | msgspec.UnsetType = msgspec.UNSET
+    """Whether `note` says of a state that it is equal to the recorded one but for rounding. Never
+    recorded."""
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -264,21 +264,26 @@ class EvaluatedGraph:
     def _upstream_verdicts(self, node: RecipeNode) -> list[tuple[str, Verdict]]:
         """The verdicts on a version's upstream tables: recipes by name, and physical tables, of
         which only the files are checked."""
-        recipes = [(p.name, self.verdicts[p.key]) for p in self.graph.recorded_inputs(node)]
+        recipes, observed_at = list[tuple[str, Verdict]](), self.observation.started_at
+        frames = frames_of_tables(node)
+        for parent in self.graph.recorded_inputs(node):
+            way = parent.name, self.verdicts[parent.key]
+            if (frame := frames.get(fold(parent.name))) is not None:
+                way = frame, evaluate_frame([], [way], observed_at)
+            recipes.append(way)
         anchors = node.record.anchors if node.record is not None else []
         physical_names = [
             a.input.name
             for a in anchors
             if a.input.kind_class.is_result and self.graph.find(a.input.name, node.tenant) is None
         ]
-        frames = [
+        recipes += [
             (a.input.label, self.origin_verdict(node, a.origin))
             for a in anchors
             if isinstance(a.origin, FrameOrigin)
         ]
         return [
             *recipes,
-            *frames,
             *(
                 (name, verdict)
                 for name in physical_names
@@ -365,11 +370,7 @@ class EvaluatedGraph:
             return Evidence(recorded=None, current=definition, ready=False)
         current_states = self.current_states(node, record)
         self._warnings[node.key] = self._find_warnings(node)
-        notes = tuple(
-            state.note
-            for state in current_states.values()
-            if isinstance(state, Anchor) and state.note
-        )
+        equal = [s for s in current_states.values() if isinstance(s, Anchor) and s.note]
         return Evidence(
             recorded=record.definition_hash,
             current=definition,
@@ -377,8 +378,8 @@ class EvaluatedGraph:
             current_states=current_states,
             damage=self.observation.damage(record),
             observed_at=self.observation.started_at,
-            grounds=self._find_grounds(node, record.anchors, notes),
-            notes=tuple(note for note in notes if not note.endswith(BUT_FOR_ROUNDING)),
+            grounds=self._find_grounds(node, record.anchors, equal),
+            notes=tuple(state.note for state in equal if not state.rounding),
             difference=lambda old, new: self._differences.describe(old, new, node.tenant),
         )
 
@@ -397,23 +398,24 @@ class EvaluatedGraph:
         return tuple(dict.fromkeys([*own, *upstream]))
 
     def _find_grounds(
-        self, node: RecipeNode, anchors: Iterable[Anchor], notes: Iterable[str] = ()
+        self, node: RecipeNode, anchors: Iterable[Anchor], equal: Iterable[Anchor] = ()
     ) -> tuple[Ground, ...]:
-        """The grounds of a table with these anchors, then those of the tables upstream. `notes`:
-        which of its inputs are equal but for rounding; and which have equal rows, perhaps in
-        another order, a ground only of what depends on the order of its rows, which may be that of
-        theirs at another time."""
+        """The grounds of a table with these anchors, then those of the tables upstream. `equal`:
+        the states of its inputs that are equal but for rounding; and those with equal rows, perhaps
+        in another order, a ground only of what depends on the order of its rows, which may be that
+        of theirs at another time."""
         texts = [*self._warnings.get(node.key, ())]
         if node.recipe is not None and node.recipe.descriptor.get("producer") != "sql":
             failed_count = self.count_failed_rows(node)
             if failed_count:
                 texts.append(f"{count_noun(failed_count, 'row')} with an error")
             texts += self._producers.verdict_grounds(node.recipe.descriptor)
-        parents = []
-        if self._grounds:
-            parents = [
-                (p.name, self._grounds.get(p.key, ())) for p in self.graph.recorded_inputs(node)
-            ]
+        parents, frames = list[tuple[str, tuple[Ground, ...]]](), frames_of_tables(node)
+        for parent in self.graph.recorded_inputs(node) if self._grounds else ():
+            name, grounds = parent.name, self._grounds.get(parent.key, ())
+            if (frame := frames.get(fold(name))) is not None:
+                name, grounds = frame, inherited_grounds([(name, grounds)])
+            parents.append((name, grounds))
         for anchor in anchors:
             texts += frame_grounds(anchor)
             if rests_on_statement(anchor.method):
@@ -424,7 +426,7 @@ class EvaluatedGraph:
                 texts += self._circular_grounds(node, anchor.origin)
                 parents.append((anchor.input.label, self._origin_grounds(node, anchor.origin)))
         own = [*(Ground(text) for text in texts)]
-        own += [Ground(note, of_order=not note.endswith(BUT_FOR_ROUNDING)) for note in notes]
+        own += [Ground(state.note, of_order=not state.rounding) for state in equal]
         if grounds := (*own, *inherited_grounds(parents)):
             self._grounds[node.key] = grounds
         is_sensitive = node.record is not None and node.record.order_sensitive
@@ -502,7 +504,7 @@ class EvaluatedGraph:
         is_result = recorded.input.kind_class.is_result and recorded.schema
         if is_result and self._is_equal_but_for_rounding(recorded, node.tenant):
             return msgspec.structs.replace(
-                recorded, note=f"{recorded.input.label} is {BUT_FOR_ROUNDING}"
+                recorded, note=f"{recorded.input.label} is {BUT_FOR_ROUNDING}", rounding=True
             )
         if record.order_sensitive:
             return current
@@ -611,3 +613,12 @@ def _rebound_anchor(recorded: Anchor, current: Anchor, same_meaning: bool) -> An
     if same_meaning or not recorded.same_state(current):
         return current
     return with_changed_meaning(current)
+
+
+def frames_of_tables(node: RecipeNode) -> Mapping[str, str]:
+    """By the folded name of a table, the frame of the notebook that was it when the statement of
+    the node was stored."""
+    frames: Mapping[str, str] = {}
+    if node.recipe is not None:
+        frames = node.recipe.descriptor.get("frames", frames)
+    return frames

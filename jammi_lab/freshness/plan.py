@@ -30,7 +30,7 @@ from jammi_lab.core.verdicts import (
     Verdict,
 )
 from jammi_lab.engine.sql.append_algebra import NotIncremental
-from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
+from jammi_lab.freshness.evaluated_graph import EvaluatedGraph, frames_of_tables
 from jammi_lab.freshness.recipe_graph import RecipeKey, RecipeNode
 from jammi_lab.freshness.service import FreshnessService
 from jammi_lab.freshness.table_verdict import State
@@ -272,7 +272,12 @@ class Planner:
             case PossiblyStale(causes):
                 frames = frame_origins(node)
                 of_frames = [cause for cause in causes if cause.path[0] in frames]
-                of_steps = [cause for cause in causes if self._will_run(node, cause.path[0])]
+                tables = {frame: table for table, frame in frames_of_tables(node).items()}
+                of_steps = [
+                    cause
+                    for cause in causes
+                    if self._will_run(node, tables.get(cause.path[0], cause.path[0]))
+                ]
                 why = [*of_frames, *(cause for cause in of_steps if cause not in of_frames)]
             case Undecidable():
                 return (StepKind.POSSIBLE, why) if node.key in self._requested else None

@@ -43,10 +43,12 @@ _digests = BoundedCache[tuple[str, str], str](256)
 """The digest of the rows of a version, by physical name and SELECT."""
 
 
-def text_over_tables(ctx: BindContext, query: PreparedStatement) -> str | None:
-    """The statement with the table in place of each frame that is its rows; None where there is no
-    such frame, or where its name cannot be replaced."""
-    selects = dict[Input, str]()
+def text_over_tables(
+    ctx: BindContext, query: PreparedStatement
+) -> tuple[str, dict[str, str]] | None:
+    """The statement with the table in place of each frame that is its rows, and the frame by the
+    table's folded name; None where there is no such frame, or where its name cannot be replaced."""
+    selects, frames = dict[Input, str](), dict[str, str]()
     for read in query.inputs:
         frame, token = read.relation.input, read.relation.token
         is_registered = ctx.part(Catalog).sources.get(frame.name) is not None
@@ -54,10 +56,11 @@ def text_over_tables(ctx: BindContext, query: PreparedStatement) -> str | None:
             select = _select_of_rows(ctx, token.snapshot, token.origin)
             if select is not None:
                 selects[frame] = select
+                frames[fold(token.origin.inputs[0].input.name)] = frame.name
     if not selects:
         return None
     try:
-        return query.text_with_names(selects.get)
+        return query.text_with_names(selects.get), frames
     except JammiError:
         return None
 

@@ -159,12 +159,8 @@ def _increment_from(
         raise NotIncremental(f"version {base.version} of {base.recipe} is damaged")
     partial = _manifest(results, base).partial_sums if rule.partial_columns else ""
     if rule.partial_columns and not partial:
-        raise _no_partial_sums(base)
+        raise NotIncremental(f"version {base.version} of {base.recipe} has no partial sums")
     return PlannedIncrement(rule, base, identity, added, partial)
-
-
-def _no_partial_sums(base: TableRecord) -> NotIncremental:
-    return NotIncremental(f"version {base.version} of {base.recipe} has no partial sums")
 
 
 def _check_is_worthwhile(
@@ -414,7 +410,9 @@ def _partial_rows(results: ResultFiles, base: TableRecord, digest: str) -> pa.Ta
     except OSError:
         body = b""
     if hashlib.sha256(body).hexdigest() != digest:
-        raise _no_partial_sums(base)
+        raise NotIncremental(
+            f"the partial sums of version {base.version} of {base.recipe} are damaged or gone"
+        )
     return pa.ipc.open_file(body).read_all()
 
 

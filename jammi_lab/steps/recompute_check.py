@@ -87,12 +87,17 @@ def _are_close(left: pa.Table, right: pa.Table) -> bool:
     if left.num_rows != right.num_rows:
         return False
     for one, other in zip(left.columns, right.columns, strict=True):
-        if one.equals(other):
+        if not pa.types.is_floating(one.type):
+            if not one.equals(other):
+                return False
             continue
-        if not pa.types.is_floating(one.type) or not one.is_null().equals(other.is_null()):
+        if not one.is_null().equals(other.is_null()):
             return False
         numbers = one.to_numpy(), other.to_numpy()
         if not np.allclose(*numbers, rtol=ROUNDING_RATIO, atol=0.0, equal_nan=True):
+            return False
+        of_zeros = [np.signbit(column[column == 0]) for column in numbers]
+        if not np.array_equal(*of_zeros):
             return False
     return True
 

@@ -42,6 +42,7 @@ class Sql(Producer):
         "params": PARAMS,
         "key": NAMES,
         "_canonical": Stored("canonical", CanonicalStatement),
+        "_frames": Stored("frames", dict[str, str], hashed=False, optional=True),
     }
 
     text: str
@@ -51,6 +52,8 @@ class Sql(Producer):
     key: str | Sequence[str] | None = None
     """Columns that identify a row; checked."""
     _canonical: CanonicalStatement | None = field(default=None, init=False)
+    _frames: Mapping[str, str] | None = field(default=None, init=False)
+    """The frame of the notebook that each of these tables was, by the table's folded name."""
 
     def bind(self, ctx: BindContext) -> "Job":
         """Raises StatementNotAllowed unless the text is one reading statement; SqlError,
@@ -62,14 +65,14 @@ class Sql(Producer):
         from jammi_lab.steps.jobs import BoundInput
         from jammi_lab.steps.key_check import key_columns
 
-        text, params = self.text, self.params or {}
+        text, params, frames = self.text, self.params or {}, self._frames
         query = _single_statement(ctx.prepare(text, params))
         reads_frame = any(read.relation.input.kind_class.has_origin for read in query.inputs)
         if self._canonical is None and reads_frame:  # as a cell wrote it
             from jammi_lab.steps.frame_tables import text_over_tables
 
             if (over_tables := text_over_tables(ctx, query)) is not None:
-                text = over_tables
+                text, frames = over_tables
                 query = _single_statement(ctx.prepare(text, params))
         key = list_of_names(self.key)
         if key:
@@ -82,7 +85,11 @@ class Sql(Producer):
         row_key = key or _inferred_key(query)
         by_type = _TYPE_FUNCTIONS.search(statement.casefold()) is not None
         recipe = self.with_values(
-            text=statement, params=query.params, key=key, _canonical=query.canonical()
+            text=statement,
+            params=query.params,
+            key=key,
+            _canonical=query.canonical(),
+            _frames=frames,
         )
         return ctx.job(
             recipe,

@@ -264,6 +264,18 @@ def test_what_is_rounded_otherwise_is_equal_but_for_rounding(tmp_path):
     assert str(found) == "match, equal but for rounding (≤ 1e-12 relative)"
 
 
+def test_zeros_of_another_sign_are_no_rounding(tmp_path):
+    table = pa.table({"p": [0.0, 1.0]})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("rows", str(tmp_path / "rows.parquet"))
+        path = ws.materialize("t", "SELECT p FROM rows").path
+        pq.write_table(table, tmp_path / "same.parquet")
+        assert recompute_check._differs_by_rounding(path, tmp_path / "same.parquet")
+        pq.write_table(pa.table({"p": [-0.0, 1.0]}), tmp_path / "other.parquet")
+        assert not recompute_check._differs_by_rounding(path, tmp_path / "other.parquet")
+
+
 @pytest.fixture
 def rounded(tmp_path):
     """A workspace with a table `t` whose second version is equal to the first but for rounding, and

@@ -43,7 +43,7 @@ def test_a_table_made_by_cells_from_a_frame_keeps_the_tables_above_it(late, tmp_
     with (tmp_path / "papers.csv").open("a") as file:
         file.write("5,B,2024\n")
     assert verdict(late, "out").endswith("by way of ages ← late")
-    assert verdict(late, "same").endswith("by way of late")
+    assert verdict(late, "same").endswith("by way of df ← late")
     assert verdict(late, "given").startswith("possibly stale: papers changed")
     assert late.value("ws.sql('SELECT * FROM jammi.out').verdict").startswith("'out is possibly")
     assert "late is stale" in late("%%jammi\nSELECT * FROM ages").text
@@ -207,7 +207,7 @@ def test_a_frame_read_again_by_a_cell_forgets_the_table_it_was_read_from_before(
     assert verdict(late, "out") == "fresh"
     with (tmp_path / "papers.csv").open("a") as file:
         file.write("5,B,2024\n")
-    assert verdict(late, "out").endswith("by way of late")
+    assert verdict(late, "out").endswith("by way of df ← late")
     run(late, *cells)
     assert verdict(late, "out") == "fresh"
 

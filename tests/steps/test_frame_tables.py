@@ -55,7 +55,8 @@ def test_a_statement_over_a_frame_that_is_a_table_reads_the_table(lab, cell):
     assert lab.staleness("o0") == jl.Fresh()
     lab.path("s0.csv").write_text("id,x\n1,5.5\n2,6.0\n3,7.0\n")
     lab.reopen()
-    assert str(lab.staleness("o0")).endswith("by way of s0")
+    assert str(lab.staleness("o0")).endswith("by way of a ← s0")
+    assert "a\n" in str(lab.why("o0")) and "s0" in str(lab.why("o0"))
     assert [step.outcome for step in lab.recompute("o0").steps] == ["computed", "computed"]
     assert lab.table("o0").row_count == 3
     assert lab.staleness("o0") == jl.Fresh()

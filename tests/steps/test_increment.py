@@ -320,7 +320,7 @@ def test_without_its_partial_sums_a_table_is_no_base(tmp_path, damage):
         assert [step.action for step in plan.certain] == ["increment"]
         DAMAGES[damage](made.path.with_suffix(".sums.arrow"))
         [deviation] = plan.apply().deviations
-        assert deviation.endswith("in full: version 1 of it has no partial sums")
+        assert deviation.endswith("the partial sums of version 1 of it are damaged or gone")
         assert histories.is_increment(ws, FLOAT_SUMS, lambda: add("b4.parquet"))
 
 

@@ -266,10 +266,9 @@ class LineageSnapshot:
             current = index
             for name in [*path, *([last] if last else [])]:
                 step = next((p for p in self.upstream[current] if self.nodes[p].name == name), None)
-                if step is None:
-                    break
-                edges.append((step, current))
-                current = step
+                if step is not None:  # a frame is no node
+                    edges.append((step, current))
+                    current = step
         return sorted(set(edges))
 
     @functools.cached_property
