@@ -228,7 +228,7 @@ class FreshnessQueries:
         run = functools.partial(self._apply_for_tenant, evaluated.graph.tenant, apply)
         steps = self._checks.order(planner.steps(), evaluated.graph, planner.nearest)
         checks = self._checks.due(evaluated, planner)
-        return Plan(steps, checks, sorted(planner.left_out, key=fold), run)
+        return Plan(steps, checks, sorted(planner.left_out, key=fold), run, names)
 
     def _apply_for_tenant(
         self,

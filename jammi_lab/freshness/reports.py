@@ -289,8 +289,10 @@ class Plan(ReprMixin):
         checks: Sequence[Step],
         undecided: Sequence[str],
         run: Callable[[Sequence[PlannedStep], Sequence[str], ProgressOption], RunReport],
+        names: Sequence[str] | None = None,
     ) -> None:
-        self._planned, self._run = list(planned), run
+        """`names`: the recipes that were named."""
+        self._planned, self._run, self._names = list(planned), run, names
         self.checks = list(checks)
         """The checks that are due, or may be after the other steps. Those of a table that is
         certain to be made are part of its step."""
@@ -371,8 +373,12 @@ class Plan(ReprMixin):
             for step in steps
         ]
         if not lines:
+            sentence = "Nothing to do: no table is known to be stale."
+            if self._names:
+                named = ", ".join(self._names)
+                sentence = f"Nothing to do: nothing of {named} is known to be stale."
             return vstack(
-                verdict_icon("fresh", "Nothing to do: no table is known to be stale."),
+                verdict_icon("fresh", sentence),
                 dim_text(skipped) if skipped else None,
             )
         grid = listing_table(

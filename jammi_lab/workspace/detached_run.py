@@ -9,6 +9,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+
+
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -21,8 +24,12 @@ from jammi_lab.storage import own_files
 from jammi_lab.storage.files import open_regular
 from jammi_lab.store.storage_errors import translate_storage_errors
 
+
+from jammi_lab.core.records import Progress
+
 if TYPE_CHECKING:
     from jammi_lab.workspace.assembly import Services
+    from jammi_lab.workspace.workspace import Workspace
 
 LOG = "recompute.log"
 """The file of the workspace folder to which a detached run writes its report."""
@@ -148,10 +155,12 @@ def _run() -> int:
             try:
                 _open_log(Path(request.path, LOG))
                 lock.write_note(msgspec.json.encode(run).decode())
+                before = _versions(ws)
                 try:
-                    report = str(ws.recompute(request.names))
+                    report = str(ws.recompute(request.names, progress=_say_begun()))
                 except KeyboardInterrupt:
-                    report = "Stopped; finished tables stay."
+                    finished = sorted(_versions(ws) - before)
+                    report = f"Stopped; finished: {', '.join(finished) or 'no table'}."
                 _say(report)  # before others see that it ended
             finally:
                 lock.release(remove=True)
@@ -169,6 +178,22 @@ def _open_log(log: Path) -> None:
         descriptor = open_regular(log, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(descriptor, stream.fileno())
+
+
+def _versions(ws: "Workspace") -> set[str]:
+    return {f"{table.name} version {table.version}" for table in ws.tables()}
+
+
+def _say_begun() -> Callable[[Progress], None]:
+    """What writes each step when it begins, which is left of a run that is killed."""
+    begun = set[str]()
+
+    def say(progress: Progress) -> None:
+        if progress.unit == "steps" and progress.stage not in begun:
+            begun.add(progress.stage)
+            _say(f"{progress.stage}: {progress.done} of {progress.total} steps are done")
+
+    return say
 
 
 def _say(text: str, code: int = 0) -> int:

@@ -85,7 +85,7 @@ def test_every_kernel_sees_a_run_and_ends_it(lab, tmp_path):
         wait_until_it_ends(other)
         assert "process" not in str(other.status())
         assert detached_run.stop(services_of(other)) is None
-    assert "Stopped" in (tmp_path / "lab" / detached_run.LOG).read_text()
+    assert "Stopped; finished: no table." in (tmp_path / "lab" / detached_run.LOG).read_text()
     assert [table.name for table in lab.tables()] == ["total"]
 
 
@@ -98,7 +98,7 @@ def test_the_report_is_written_to_a_new_file_whatever_is_in_its_place(lab, tmp_p
     detached_run.start(services_of(lab), ["total"])
     wait_until_it_ends(lab)
     assert victim.read_text() == "precious"
-    assert not log.is_symlink() and log.read_text().startswith("Run: ")
+    assert not log.is_symlink() and "\nRun: " in log.read_text()
 
 
 def test_where_the_report_cannot_be_written_nothing_begins(lab, tmp_path):
@@ -133,6 +133,47 @@ def test_a_run_whose_kernel_ended_before_it_said_what_to_do_ends(tmp_path):
     command = [sys.executable, "-m", detached_run.__name__]
     ended = subprocess.run(command, input=b"", capture_output=True)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"Stopped before it began.\n", b"")
+
+
+SLOW_ABOVE = SLOW.replace("FROM rows,", "FROM jammi.total AS rows,")
+
+
+def start_slow(lab, tmp_path):
+    """The process of a run that has made `total` and is within `slow`."""
+    write_rows(tmp_path, 1, 2)
+    lab.define("slow", SLOW_ABOVE)
+    pid = detached_run.start(services_of(lab), ["slow"])
+    for _ in attempts(60):
+        if "slow" in services_of(lab).freshness.builds():
+            return pid
+    pytest.fail("it does not get there")
+
+
+def test_a_run_that_is_stopped_lists_what_it_finished(lab, tmp_path):
+    start_slow(lab, tmp_path)
+    detached_run.stop(services_of(lab))
+    report = (tmp_path / "lab" / detached_run.LOG).read_text()
+    assert "Stopped; finished: total version 2." in report
+
+
+def test_a_run_that_is_killed_loses_nothing_and_another_goes_on(lab, tmp_path):
+    pid = start_slow(lab, tmp_path)
+    os.kill(pid, signal.SIGKILL)
+    with jl.open("lab", settings={"engine.timezone": "Asia/Tokyo"}) as other:
+        wait_until_it_ends(other)
+        assert "process" not in str(other.status())
+        assert isinstance(other.staleness("total"), jl.Fresh)
+        assert isinstance(other.staleness("slow"), jl.Stale)
+        assert other.table("total").arrow()["n"].to_pylist() == [3]
+        report = (tmp_path / "lab" / detached_run.LOG).read_text()
+        assert "recompute total: 0 of 2 steps are done" in report
+        assert "recompute slow: 1 of 2 steps are done" in report
+        other.define("slow", SLOW_ABOVE.replace("range(3_000_000_000)", "range(3)"))
+        detached_run.start(services_of(other), None)
+        wait_until_it_ends(other)
+        assert isinstance(other.staleness("slow"), jl.Fresh)
+        assert [v.version for v in other.tables() if v.name == "total"] == [2, 1]
+        assert not other.fsck().damaged
 
 
 def test_what_cannot_begin_says_why(lab, tmp_path, monkeypatch):
