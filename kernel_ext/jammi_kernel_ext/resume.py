@@ -268,6 +268,17 @@ class _Variables:
                     bound = self._table_of(value, name, cell.label)
                     if bound is not None:
                         self._bind(cell, bound)
+                        continue
+            if isinstance(statement, ast.Assign):
+                self._list_computed(cell, statement)
+
+    def _list_computed(self, cell: SavedCell, statement: ast.Assign) -> None:
+        """List the names that a statement computes from those of tables."""
+        listed = self.bound.keys() | self.unbound.keys()
+        sources = [name for name in _names_in(statement.value) if name in listed]
+        for name in (name for target in statement.targets for name in _names_in(target)):
+            if sources and name not in listed:
+                self.unbound[name] = f"run cell {cell.label}, which computes it from {sources[0]}"
 
     def _follow_magic(self, cell: SavedCell, statement: ast.stmt) -> None:
         """Follow lines that open a workspace or bind a tenant. The words on the line of another
@@ -332,8 +343,7 @@ class _Variables:
             case ast.Assign(value=ast.Call(func=ast.Attribute(attr=method), args=args) as call):
                 if method not in _GIVE_VIEWS:  # another object than that of the method
                     given = [*args, *(word.value for word in call.keywords)]
-                    nodes = [node for arg in given for node in ast.walk(arg)]
-                    shared = {node.id for node in nodes if isinstance(node, ast.Name)}
+                    shared = {name for arg in given for name in _names_in(arg)}
         names = shared | replaced if replaced else set()
         group = names.union(*(self._together.get(name, ()) for name in names))
         self._together |= dict.fromkeys(group, group)
@@ -411,6 +421,10 @@ def _table_of_line(line: str, name: str, cell: str) -> BoundVariable | None:
     except InvalidArgument:
         return None
     return BoundVariable(name, values["NAME"], cell) if verb.name in _LINES else None
+
+
+def _names_in(node: ast.AST) -> list[str]:
+    return [each.id for each in ast.walk(node) if isinstance(each, ast.Name)]
 
 
 def _imported_modules(node: ast.AST) -> list[str]:

@@ -70,6 +70,8 @@ def test_variables_are_bound_to_the_same_tables_and_nothing_runs(notebook, tmp_p
         "other = other.slice(1)",
         "changed = ws.table('ages').pandas()\nchanged['k'] = 1",
         "popped = ws.table('ages').pandas()\nyears = popped.pop('year')",
+        "big = df[df.year > 3]\nlow, high = big.head(1), len(rows)",
+        "high = 3",
     )
     with (tmp_path / "papers.csv").open("a") as file:
         file.write("5,B,2024\n")
@@ -82,6 +84,8 @@ def test_variables_are_bound_to_the_same_tables_and_nothing_runs(notebook, tmp_p
     assert "run cell" in lines["query"] and "run cell" in lines["other"]
     assert all("which may change it" in lines[name] for name in ("changed", "popped"))
     assert "Python steps found: step" in shown
+    assert lines["big"].endswith("which computes it from df") and "run cell [" in lines["big"]
+    assert "which computes it from" in lines["low"] and "high" not in lines
     notebook.run(NAMES, "%%jammi -m again -q\nSELECT id FROM df")
     assert (
         notebook.kernel.value("ws.recipe('again').definition")
