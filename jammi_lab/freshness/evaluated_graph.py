@@ -264,32 +264,22 @@ class EvaluatedGraph:
     def _upstream_verdicts(self, node: RecipeNode) -> list[tuple[str, Verdict]]:
         """The verdicts on a version's upstream tables: recipes by name, and physical tables, of
         which only the files are checked."""
-        recipes, observed_at = list[tuple[str, Verdict]](), self.observation.started_at
+        verdicts, observed_at = list[tuple[str, Verdict]](), self.observation.started_at
         frames = frames_of_tables(node)
         for parent in self.graph.recorded_inputs(node):
             way = parent.name, self.verdicts[parent.key]
             if (frame := frames.get(fold(parent.name))) is not None:
                 way = frame, evaluate_frame([], [way], observed_at)
-            recipes.append(way)
-        anchors = node.record.anchors if node.record is not None else []
-        physical_names = [
-            a.input.name
-            for a in anchors
-            if a.input.kind_class.is_result and self.graph.find(a.input.name, node.tenant) is None
-        ]
-        recipes += [
-            (a.input.label, self.origin_verdict(node, a.origin))
-            for a in anchors
-            if isinstance(a.origin, FrameOrigin)
-        ]
-        return [
-            *recipes,
-            *(
-                (name, verdict)
-                for name in physical_names
-                if (verdict := self.table_verdict(name, node.tenant)) is not None
-            ),
-        ]
+            verdicts.append(way)
+        for anchor in node.record.anchors if node.record is not None else ():
+            source = anchor.input
+            if isinstance(anchor.origin, FrameOrigin):
+                verdicts.append((source.label, self.origin_verdict(node, anchor.origin)))
+            elif source.kind_class.is_result and self.graph.find(source.name, node.tenant) is None:
+                of_files = self.table_verdict(source.name, node.tenant)
+                if of_files is not None:
+                    verdicts.append((source.name, of_files))
+        return verdicts
 
     def origin_verdict(self, node: RecipeNode, origin: FrameOrigin) -> Verdict:
         """The verdict on a frame that a table of the node was made from. A table that was made from

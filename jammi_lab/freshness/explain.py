@@ -215,14 +215,12 @@ def _columns_suffix(anchor: Anchor) -> str:
 def _unchanged_line(
     anchor: Anchor, state: State | None, recorded_at: str | None, observed_at: str
 ) -> str:
-    has_note = isinstance(state, Anchor) and state.note
-    sentence = (
-        escape_invisible(state.note)
-        if has_note and isinstance(state, Anchor)
-        else f"{escape_invisible(anchor.input.label)} is unchanged"
-    )
+    sentence = f"{anchor.input.label} is unchanged"
+    if isinstance(state, Anchor) and state.note:
+        sentence = state.note
     times = _times_suffix(("read", recorded_at), ("seen", observed_at))
-    return f"{sentence}{times}{_method_suffix(anchor, anchor)}{_columns_suffix(anchor)}"
+    suffixes = f"{times}{_method_suffix(anchor, anchor)}{_columns_suffix(anchor)}"
+    return f"{escape_invisible(sentence)}{suffixes}"
 
 
 def _times_suffix(*instants: tuple[str, str | None]) -> str:

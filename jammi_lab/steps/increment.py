@@ -12,7 +12,6 @@ therefore in a file beside it, whose digest is in the manifest; without it, the 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import pyarrow as pa
 
@@ -78,26 +77,6 @@ class PlannedIncrement:
         )
 
 
-class Incremental(Protocol):
-    """A computation that may be able to extend an earlier result."""
-
-    def rule(self, identity: Identity) -> AppendRule:
-        """The rule when only this input gained rows. Raises NotIncremental."""
-        ...
-
-    def added_since(self, former: Anchor) -> AddedRows | None:
-        """The rows that an input gained since it was anchored; None for an input that cannot tell.
-        Raises NotIncremental."""
-        ...
-
-    def start(
-        self, planned: PlannedIncrement, base: Relation, observed_states: ObservedStates
-    ) -> "ComputedRows | PartialSums":
-        """Start to compute the new rows and to merge them with the base. `observed_states` as in
-        `run_ordered`. Raises NotIncremental."""
-        ...
-
-
 def input_files(source: str, state: Snapshot) -> InputFiles | None:
     """The files of an observed input; None when it is no file set."""
     if state.files is None:
@@ -109,7 +88,7 @@ def input_files(source: str, state: Snapshot) -> InputFiles | None:
 
 def find_increment(
     results: ResultFiles,
-    incremental: Incremental,
+    incremental: "IncrementalStatement",
     anchors: Sequence[Anchor],
     files: Mapping[Identity, InputFiles],
     candidates: Sequence[TableRecord],
@@ -132,7 +111,7 @@ def find_increment(
 
 def _increment_from(
     results: ResultFiles,
-    incremental: Incremental,
+    incremental: "IncrementalStatement",
     anchors: Sequence[Anchor],
     files: Mapping[Identity, InputFiles],
     base: TableRecord,

@@ -18,7 +18,7 @@ from jammi_lab.core.records import (
     Reuse,
 )
 from jammi_lab.sources.base import Relation
-from jammi_lab.steps.increment import Incremental
+from jammi_lab.steps.increment import IncrementalStatement
 from jammi_lab.storage.parquet import row_group_rows
 
 
@@ -133,7 +133,7 @@ class Job:
     model_id: str | None = None
     model_key: str | None = None
     """The catalog key of the registered model that the job runs."""
-    incremental: Callable[[], Incremental] | None = None
+    incremental: Callable[[], IncrementalStatement] | None = None
     """How to extend an earlier table of this definition; None where that is not possible."""
     columns: Mapping[str, str] | None = None
     """The names and SQL types of its rows; None where they are known only after a run."""

@@ -9,9 +9,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-
-
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -20,12 +17,10 @@ import msgspec
 from jammi_lab.catalog.writers import boot_id
 from jammi_lab.core.errors import InvalidArgument, JammiError, StepFailed
 from jammi_lab.core.interrupts import attempts
+from jammi_lab.core.records import Progress
 from jammi_lab.storage import own_files
 from jammi_lab.storage.files import open_regular
 from jammi_lab.store.storage_errors import translate_storage_errors
-
-
-from jammi_lab.core.records import Progress
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.assembly import Services
@@ -157,7 +152,7 @@ def _run() -> int:
                 lock.write_note(msgspec.json.encode(run).decode())
                 before = _versions(ws)
                 try:
-                    report = str(ws.recompute(request.names, progress=_say_begun()))
+                    report = str(ws.recompute(request.names, progress=_say_begun))
                 except KeyboardInterrupt:
                     finished = sorted(_versions(ws) - before)
                     report = f"Stopped; finished: {', '.join(finished) or 'no table'}."
@@ -184,16 +179,10 @@ def _versions(ws: "Workspace") -> set[str]:
     return {f"{table.name} version {table.version}" for table in ws.tables()}
 
 
-def _say_begun() -> Callable[[Progress], None]:
-    """What writes each step when it begins, which is left of a run that is killed."""
-    begun = set[str]()
-
-    def say(progress: Progress) -> None:
-        if progress.unit == "steps" and progress.stage not in begun:
-            begun.add(progress.stage)
-            _say(f"{progress.stage}: {progress.done} of {progress.total} steps are done")
-
-    return say
+def _say_begun(progress: Progress) -> None:
+    """Write each step when it begins, which is left of a run that is killed."""
+    if progress.unit == "steps":
+        _say(f"{progress.stage}: {progress.done} of {progress.total} steps are done")
 
 
 def _say(text: str, code: int = 0) -> int:

@@ -162,7 +162,7 @@ def _step_of(statement: ast.stmt, values: Mapping[str, Any], line: int) -> CellS
     step = CellStep(line, uses, set(uses.loaded), _replaced_names(statement))
     step.opaque = next(iter(sorted(uses.words & OPAQUE_ATTRIBUTES)), "")
     if isinstance(statement, ast.For) and not statement.orelse:
-        targets = set(_names_in(statement.target)).difference(_names_in(statement.iter))
+        targets = set(names_in(statement.target)).difference(names_in(statement.iter))
         step.loaded -= targets - uses.late
     opcodes = set(code.co_code[::2])
     if (
@@ -232,7 +232,7 @@ class _TreeReader:
         inner: Any = owner
         while isinstance(inner, ast.Attribute | ast.Subscript):
             inner = inner.value
-        self._step.targets += [(name, True) for name in _names_in(inner)]
+        self._step.targets += [(name, True) for name in names_in(inner)]
 
     def _read_call(self, call: ast.Call) -> None:
         function, owner = call.func, None
@@ -245,17 +245,17 @@ class _TreeReader:
         elif method in TEXT_METHODS:
             self._read_text(call, method)
         if method.startswith(("set_", "register")) or method in SETTERS:
-            self._step.setters += _names_in(function)
+            self._step.setters += names_in(function)
         is_in_place = method in IN_PLACE and (owner is not None or method in self._values)
         if owner is not None and (is_in_place or keywords & OUTPUT_PARAMETERS):
             self._add_place(owner)
         if is_in_place or any(each.startswith("overwrite_") for each in keywords):
-            self._step.given += _names_in(*call.args, *(each.value for each in call.keywords))
+            self._step.given += names_in(*call.args, *(each.value for each in call.keywords))
 
     def _read_text(self, call: ast.Call, method: str) -> None:
         """Add the variables that the text in an argument names, as in `df.query("x > @limit")` and
         `duckdb.sql("FROM df")`. Our own statements report what they read."""
-        for name in _names_in(call.func):
+        for name in names_in(call.func):
             if is_own(type(self._values.get(name))):
                 return
         for argument in (*call.args, *(k.value for k in call.keywords)):
@@ -290,7 +290,8 @@ def words_of(text: str) -> set[str]:
     return set(_WORD.findall(text[:_MAX_TEXT_CHARACTERS]))
 
 
-def _names_in(*nodes: ast.AST) -> list[str]:
+def names_in(*nodes: ast.AST) -> list[str]:
+    """The names within some nodes."""
     return [node.id for outer in nodes for node in ast.walk(outer) if isinstance(node, ast.Name)]
 
 

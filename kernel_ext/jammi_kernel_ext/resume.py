@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from jammi_kernel_ext.cell_code import CellStep, is_own_module, steps_of, words_of
+from jammi_kernel_ext.cell_code import CellStep, is_own_module, names_in, steps_of, words_of
 from jammi_kernel_ext.cell_lines import parse_cell, parse_step
 from jammi_kernel_ext.cell_words import FRAME_CHANGES, OPAQUE_NAMES
 from jammi_kernel_ext.display import Note
@@ -275,8 +275,8 @@ class _Variables:
     def _list_computed(self, cell: SavedCell, statement: ast.Assign) -> None:
         """List the names that a statement computes from those of tables."""
         listed = self.bound.keys() | self.unbound.keys()
-        sources = [name for name in _names_in(statement.value) if name in listed]
-        for name in (name for target in statement.targets for name in _names_in(target)):
+        sources = [name for name in names_in(statement.value) if name in listed]
+        for name in names_in(*statement.targets):
             if sources and name not in listed:
                 self.unbound[name] = f"run cell {cell.label}, which computes it from {sources[0]}"
 
@@ -343,7 +343,7 @@ class _Variables:
             case ast.Assign(value=ast.Call(func=ast.Attribute(attr=method), args=args) as call):
                 if method not in _GIVE_VIEWS:  # another object than that of the method
                     given = [*args, *(word.value for word in call.keywords)]
-                    shared = {name for arg in given for name in _names_in(arg)}
+                    shared = {*names_in(*given)}
         names = shared | replaced if replaced else set()
         group = names.union(*(self._together.get(name, ()) for name in names))
         self._together |= dict.fromkeys(group, group)
@@ -421,10 +421,6 @@ def _table_of_line(line: str, name: str, cell: str) -> BoundVariable | None:
     except InvalidArgument:
         return None
     return BoundVariable(name, values["NAME"], cell) if verb.name in _LINES else None
-
-
-def _names_in(node: ast.AST) -> list[str]:
-    return [each.id for each in ast.walk(node) if isinstance(each, ast.Name)]
 
 
 def _imported_modules(node: ast.AST) -> list[str]:
