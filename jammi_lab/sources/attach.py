@@ -122,15 +122,10 @@ unasked."""
 
 def responds(attachment: Attachment) -> bool:
     """Whether a server responds to a connection without credentials; False if that is unknown."""
-    return bool(_first_answer(attachment))
-
-
-def _first_answer(attachment: Attachment) -> bytes:
-    """The first bytes from a server; empty if it does not respond, or has no known address."""
     parameters = attachment.secret or {}
     host, port = parameters.get("HOST", ""), parameters.get("PORT", "")
     if attachment.type not in ("postgres", "mysql") or not host or not port.isdigit():
-        return b""
+        return False
     try:
         if host.startswith("/"):
             connection = socket.socket(socket.AF_UNIX)
@@ -141,9 +136,9 @@ def _first_answer(attachment: Attachment) -> bytes:
         with connection:
             if attachment.type == "postgres":
                 connection.sendall(_SSL_REQUEST)
-            return bytes(connection.recv(64))
+            return bool(connection.recv(64))
     except OSError:
-        return b""
+        return False
 
 
 def detach(connection: duckdb.DuckDBPyConnection, attachment: Attachment) -> None:

@@ -158,20 +158,34 @@ class TestState:
         assert file.with_name("x.duckdb.wal").stat().st_size > 0
         assert seen(source(file)).row_count == 4 != before.row_count
 
+    def test_nested_texts_of_a_file_with_collations_are_not_listed(self, ws, file):
+        write(
+            file,
+            "CREATE TABLE w(name VARCHAR COLLATE NOCASE)",
+            "CREATE VIEW v AS SELECT {'a': name} AS name FROM w",
+        )
+        ws.sources.add("s", file)
+        assert ws.sources["s"].tables() == ["t", "w"]
+        with pytest.raises(TableNotFound, match="There is no table v"):
+            ws.sql("SELECT name FROM s.v")
+
     @pytest.mark.parametrize(
         "statement",
         [
-            "CREATE TABLE v(name VARCHAR COLLATE NOCASE)",
-            "CREATE VIEW v AS SELECT name COLLATE NOCASE AS name FROM t",
-            "CREATE TABLE w(name VARCHAR COLLATE NOCASE); CREATE VIEW v AS SELECT name FROM w",
+            "CREATE TABLE v(name VARCHAR COLLATE NOCASE); INSERT INTO v VALUES ('é'), ('É'), (NULL)",
+            "CREATE VIEW v AS SELECT unnest(['é', 'É', NULL]) COLLATE NOCASE AS name",
         ],
     )
-    def test_what_has_a_collation_is_not_listed(self, ws, file, statement):
+    def test_text_compares_by_its_bytes_whatever_the_collation_of_the_column(
+        self, ws, file, statement
+    ):
         write(file, statement)
         ws.sources.add("s", file)
-        assert ws.sources["s"].tables() == ["t"]
-        with pytest.raises(TableNotFound, match="There is no table v"):
-            ws.sql("SELECT name FROM s.v")
+        rows = ws.sql("SELECT name, count(*) FROM s.v GROUP BY name ORDER BY name NULLS LAST")
+        assert rows.fetchall() == [("É", 1), ("é", 1), (None, 1)]
+        assert ws.sql("SELECT name FROM s.v WHERE name = 'É'").fetchall() == [("É",)]
+        anyhow = ws.sql("SELECT count(*) FROM s.v WHERE name = 'É' COLLATE NOCASE")
+        assert anyhow.fetchall() == [(2,)]
 
 
 class TestForeignText:

@@ -64,6 +64,8 @@ class FileTable:
     is_view: bool = False
     unreadable_because: str = ""
     """Why it cannot be read, as a clause; such a table is not listed. Empty when it can."""
+    collated: tuple[str, ...] = ()
+    """Columns of texts that may compare as equal without being identical."""
 
     @property
     def label(self) -> str:

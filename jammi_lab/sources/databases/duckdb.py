@@ -9,6 +9,7 @@ file alone. Statements read tables by name, and only views that the allow-list a
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import duckdb
 import pyarrow as pa
@@ -20,6 +21,7 @@ from jammi_lab.sources.databases.database_file import (
     DatabaseFileConnector,
     FileTable,
     TableContent,
+    plain_text,
 )
 from jammi_lab.sources.scratch_duckdb import open_bare
 from jammi_lab.storage.arrow_digests import reader_digests
@@ -37,7 +39,6 @@ _INEXACT_ARROW_TYPES = (
     "TIME_NS",
 )
 """Types that Arrow cannot represent exactly; their text is digested instead."""
-_COLLATED = "it has a collation, by which texts may be equal that differ"
 _view_checks: list[Callable[[str], ViewReferences | None]] = []
 
 
@@ -77,8 +78,6 @@ class DuckdbConnector(DatabaseFileConnector):
                 unreadable_because = (
                     "it has generated columns" if "GENERATED ALWAYS AS" in sql else ""
                 )
-                if "collate" in fold(sql):
-                    unreadable_because = _COLLATED
                 file_tables.append(
                     FileTable(
                         schema,
@@ -88,7 +87,10 @@ class DuckdbConnector(DatabaseFileConnector):
                     )
                 )
             readable = {(t.schema, t.name) for t in file_tables if not t.unreadable_because}
-            return file_tables + self._views(connection, views, readable)
+            file_tables += self._views(connection, views, readable)
+            if not any("collate" in fold(sql) for _, _, sql in tables + views):
+                return file_tables
+            return list(map(_without_collation, file_tables))
 
     def _views(
         self,
@@ -105,11 +107,7 @@ class DuckdbConnector(DatabaseFileConnector):
                 "AND NOT internal"
             ).fetchall()
         }
-        references = {
-            (schema, name): check_view(sql)
-            for schema, name, sql in views
-            if "collate" not in fold(sql)
-        }
+        references = {(schema, name): check_view(sql) for schema, name, sql in views}
         accepted: set[tuple[str, str]] = set()
         while True:
             newly_accepted = {
@@ -126,7 +124,7 @@ class DuckdbConnector(DatabaseFileConnector):
             if not newly_accepted:
                 break
             accepted |= newly_accepted
-        unreadable_because = "it uses tables, functions or collations that a view must not use"
+        unreadable_because = "it uses tables or functions that are not allowed in a view"
         return [
             FileTable(
                 schema,
@@ -142,7 +140,10 @@ class DuckdbConnector(DatabaseFileConnector):
         """A SELECT of one table of the attached file."""
         attachment = self._attachment(self.path)
         table = f"{attachment.alias}.{quote_identifier(info.schema)}.{quote_identifier(info.name)}"
-        return self._relation_of(info, f"SELECT * FROM {table}", attachment)
+        # Statements are analyzed on types, which do not tell collations.
+        columns = [plain_text(quote_identifier(name)) for name in info.collated]
+        replaced = f" REPLACE ({', '.join(columns)})" if columns else ""
+        return self._relation_of(info, f"SELECT *{replaced} FROM {table}", attachment)
 
     def digest_table(self, info: FileTable, ctx: ObservationContext) -> TableContent:  # noqa: ARG002  signature of the base class
         """Column digests in row order. Raises SourceUnavailable."""
@@ -200,6 +201,15 @@ class DuckdbConnector(DatabaseFileConnector):
                 f"DESCRIBE it.{quote_identifier(schema)}.{quote_identifier(name)}"
             ).fetchall()
         )
+
+
+def _without_collation(info: FileTable) -> FileTable:
+    """A table of a file with collations, any of whose texts may have one. Of nested texts there is
+    no query that shows it."""
+    texts = [(name, kind) for name, kind in info.columns if "VARCHAR" in kind]
+    if all(kind == "VARCHAR" for _, kind in texts):
+        return replace(info, collated=tuple(name for name, _ in texts))
+    return replace(info, unreadable_because="it has nested texts, and its file has collations")
 
 
 def _exact_expression(name: str, kind: str) -> str:

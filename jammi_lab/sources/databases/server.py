@@ -16,6 +16,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection, Sequence
 
+import duckdb
+
 from jammi_lab.core.anchors import (
     ROUNDED,
     Cost,
@@ -43,7 +45,6 @@ from jammi_lab.sources.base import (
     Requirements,
     SourceContext,
 )
-from jammi_lab.sources.databases import cached_digests
 from jammi_lab.sources.databases.server_tables import ServerTables
 from jammi_lab.sources.databases.table_info import (
     DigestsBySet,
@@ -242,7 +243,9 @@ class ServerConnector(ServerTables):
         sets = self._columns_by_set(ctx.read_sets, info)
         key = self._cache_key(info)
         entry = ctx.cache.get(key)
-        cached = cached_digests.at_position(entry, info, position)
+        # the digests of the same definition and log position
+        gate = None if position is None else [duckdb.__version__, info.marker, *position.position]
+        cached = entry.payload if entry is not None and entry.payload.get("gate") == gate else None
         if cached is not None and cached["sound"] and sets.keys() <= cached["sets"].keys():
             return self._snapshot(info, cached["rows"], cached["sets"], Cost.METADATA, info.stamp)
         if (refused := check_scan_limits(info, ctx)) is not None:
@@ -263,7 +266,8 @@ class ServerConnector(ServerTables):
             # A commit in the log becomes visible well within this time.
             is_settled = cached is not None and ctx.now_ns - since >= ctx.racy_seconds * 1e9
             sound = position.all_visible or is_settled
-            payload = cached_digests.payload(current, position, rows, digest_by_set, since, sound)
+            payload = {"gate": gate, "sets": digest_by_set, "rows": rows}
+            payload |= {"since": since, "sound": sound}
             ctx.cache.put(key, CacheEntry(NO_STAT, ctx.now_ns, payload))
         return self._snapshot(info, rows, digest_by_set, Cost.SCAN, current.stamp)
 
