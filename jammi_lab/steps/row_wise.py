@@ -264,6 +264,7 @@ class RowWiseRun(TableRows):
     def _on_lost(self, error: BaseException) -> None:
         """Keep what was computed, after the run failed with `error`."""
         self._save()
+        self._checkpoint.flush()
         self._checkpoint.close()
         if kept := self._resumed_count + self._saved_count:
             total = self._resumed_count + self._todo_count

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.catalog.logs import LogRecord
 from jammi_lab.core.anchors import result_input
 from jammi_lab.core.checks import Audit
 from jammi_lab.core.clock import Clock
@@ -107,6 +108,7 @@ class Infrastructure:
         )
         self.topics = Topics(catalog, scope, engine, clock)
         self.mutable = MutableTableService(catalog, settings)
+        self.mutable.on_drop = self._remove_checkpoints
         self.mutable.row_check = lambda: self.check_runner.check_rows
         self._kinds: dict[str, Kind] = {}
         self._connect_inputs()
@@ -178,6 +180,11 @@ class Infrastructure:
             timeout=self.settings["look.timeout_seconds"],
             row_comparison=self._row_comparison,
         )
+
+    def _remove_checkpoints(self, record: LogRecord) -> None:
+        from jammi_lab.steps.checkpoint import remove_checkpoints_of_table
+
+        remove_checkpoints_of_table(self.folder, record.log_id)
 
     def _indexes(self) -> VectorIndexes:
         """The indexes of vectors, registered as sidecars of the result tables."""

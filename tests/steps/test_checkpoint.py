@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from jammi_lab.steps.checkpoint import Checkpoint
+from jammi_lab.steps.checkpoint import Checkpoint, remove_checkpoints_of_table
 
 PARTS = [pa.table({"n": range(start, start + 100)}) for start in (0, 100, 200)]
 
@@ -51,3 +51,4 @@ def test_what_is_no_plain_file_counts_as_none_and_is_not_waited_for(path, what):
     else:
         path.symlink_to("/dev/zero" if what == "device" else path.name)
     assert list(Checkpoint(path).load()) == [] and not save(path, PARTS[0])
+    remove_checkpoints_of_table(path.parent.parent, 7)

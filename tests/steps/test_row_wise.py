@@ -340,12 +340,25 @@ def test_every_tenant_has_a_checkpoint_of_its_own(work):
     assert work.checkpoints() == []
 
 
-def test_values_of_a_mutable_table_are_in_no_checkpoint(work):
+def test_a_checkpoint_goes_with_the_tables_whose_values_it_may_hold(work):
     rows = [{"id": key, "text": text} for key, text in TEXTS.items()]
-    columns = {"id": "int64", "text": "string"}
-    work.ws.mutable.create("one", columns, primary_key=["id"]).insert(rows)
-    stopped = work.interrupt("of one", "mutable.one")
-    assert stopped.__notes__ == ["'of one' was not computed; nothing was left behind."]
+    for name in ("one", "two"):
+        columns = {"id": "int64", "text": "string"}
+        work.ws.mutable.create(name, columns, primary_key=["id"]).insert(rows)
+        work.interrupt(f"of {name}", f"mutable.{name}")
+    assert len(work.checkpoints()) == 2
+    work.ws.mutable.drop("one")
+    assert len(work.checkpoints()) == 1
+    assert work.make("of two", "mutable.two").reuse.encoded_before and not work.checkpoints()
+
+    def drop(text: str) -> None:
+        if text == TEXTS[200]:
+            work.ws.mutable.drop("two")
+            raise KeyboardInterrupt
+
+    work.before = drop
+    with pytest.raises(KeyboardInterrupt):
+        work.make("again", "mutable.two", cache="bypass")
     assert work.checkpoints() == []
 
 

@@ -205,7 +205,7 @@ class MutableTables(ReprMixin):
                 hint="Close the session.",
             )
         self._tables.drop(record)
-        self._tables.purge_values()
+        self._tables.purge_values(record)
 
     def _handle(self, record: LogRecord) -> MutableTable:
         return MutableTable(self._access, record)

@@ -79,6 +79,8 @@ class MutableTableService:
         self.check_session: Callable[[LogRecord], None] | None = None
         """Asked about every table of an ephemeral session that is named; it raises when there is no
         access any more."""
+        self.on_drop: Callable[[LogRecord], None] | None = None
+        """Told of every table that somebody dropped; it removes what was kept of its values."""
         self.row_check: Callable[[], CheckRows] | None = None
         """Returns what applies checks to the rows that a table is about to have, which returns the
         error of one that does not pass."""
@@ -151,9 +153,12 @@ class MutableTableService:
         self._folds.evict(record)
         return rows
 
-    def purge_values(self) -> None:
-        """Remove the values of dropped tables from the log. See `Catalog.purge`."""
+    def purge_values(self, record: LogRecord) -> None:
+        """Remove the values of a dropped table from the log and from what was derived from it. See
+        `Catalog.purge`."""
         self._catalog.purge()
+        if self.on_drop is not None:
+            self.on_drop(record)
 
     # -- rows
 
