@@ -94,7 +94,9 @@ class SharedVerbs:
 
     def _tables(self, values: Values) -> Answer:
         tables = self._ws.tables(status=None if values["all"] else "ready")
-        return Answer(tables, lambda: _pick(tables, _TABLE_KEYS))
+        return Answer(
+            tables, lambda: [{key: getattr(table, key) for key in _TABLE_KEYS} for table in tables]
+        )
 
     def _search(self, values: Values) -> Any:
         options = given_values(values, "k", "words", "where", "select")
@@ -201,7 +203,3 @@ def check_texts(
 def given_values(values: Values, *keys: str) -> Values:
     """The values that were given; for others the call has defaults."""
     return {key: values[key] for key in keys if values[key] not in (None, [])}
-
-
-def _pick(objects: Iterable[Any], keys: Iterable[str]) -> list[dict[str, Any]]:
-    return [{key: getattr(each, key) for key in keys} for each in objects]

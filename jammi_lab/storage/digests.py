@@ -155,9 +155,9 @@ def digest_parquet_stream(file: BinaryIO, size: int) -> ParquetDigests:
 def _digest_file(file: BinaryIO, footer: pq.FileMetaData, size: int) -> ParquetDigests:
     file.seek(0)
     digest, extents = sha256_stream(file), _extents(footer, size)
-    leaves = _to_leaves(
-        extents, [_range_digest(file, extent.offset, extent.length) for extent in extents]
-    )
+    leaves = [
+        Leaf(*extent, _range_digest(file, extent.offset, extent.length)) for extent in extents
+    ]
     return ParquetDigests(digest, leaves, footer.num_rows, size, footer)
 
 
@@ -195,10 +195,6 @@ def _extents(footer: pq.FileMetaData, size: int) -> list[_Extent]:
                 raise pa.ArrowInvalid(f"column chunk {j} of row group {group} is outside the file")
             extents.append(extent)
     return extents
-
-
-def _to_leaves(extents: Sequence[_Extent], digests: Sequence[str]) -> list[Leaf]:
-    return [Leaf(*extent, digest) for extent, digest in zip(extents, digests, strict=True)]
 
 
 def _range_digest(file: BinaryIO, offset: int, length: int) -> str:

@@ -474,6 +474,13 @@ def write_atomic(path: StoragePath, data: bytes) -> None:
         raise
 
 
+def write_outside(path: Path, data: bytes) -> None:
+    """As `write_atomic`, for a file outside of a workspace: what a killed process left of an
+    earlier attempt is removed, which nobody else does. Raises OSError."""
+    remove_leftovers(path)
+    write_atomic(path, data)
+
+
 def write_once(path: StoragePath, data: bytes) -> bool:
     """Write `data` to `path`, completely and durably, unless it exists. Returns whether it was
     written. Raises OSError."""

@@ -333,7 +333,7 @@ def _layout(first_group: pa.Table) -> dict[str, Any]:
         "write_statistics": [
             leaf
             for f, leaves in zip(first_group.schema, paths, strict=True)
-            if not _has_floats(f.type)
+            if not any(map(pa.types.is_floating, nested_types(f.type)))
             for leaf in leaves
         ]
         or False,
@@ -351,10 +351,6 @@ def _is_delta_encodable(kind: pa.DataType) -> bool:
 
 def _is_vector(kind: pa.DataType) -> bool:
     return bool(pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type))
-
-
-def _has_floats(kind: pa.DataType) -> bool:
-    return any(pa.types.is_floating(part) for part in nested_types(kind))
 
 
 def _is_repetitive(column: pa.ChunkedArray) -> bool:

@@ -15,7 +15,7 @@ import msgspec
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.features.outputs.stamps import STAMP_KEY, Stamp, short, stamp_from
-from jammi_lab.storage.files import AtomicFile, open_for_reading, write_atomic
+from jammi_lab.storage.files import AtomicFile, open_for_reading, write_outside
 from jammi_lab.storage.own_files import discard
 
 SIDECAR_SUFFIX = ".jammi.json"
@@ -41,7 +41,7 @@ def stamp_file(path: Path, stamp: Stamp, target: Path | None = None) -> None:
         discard(sidecar_of(target or path))  # of an earlier file of that name
         return
     text = _to_json(stamp.shortened(), _digest(path.read_bytes()))
-    write_atomic(sidecar_of(target or path), text + b"\n")
+    write_outside(sidecar_of(target or path), text + b"\n")
 
 
 def read_stamp(path: Path) -> tuple[Stamp | None, str]:
@@ -98,7 +98,7 @@ def _stamp_png(path: Path, stamp: Stamp) -> bool:
     data = path.read_bytes()
     body = b"tEXt" + _KEY + b"\0" + _to_json(stamp, _digest(data))
     chunk = (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
-    write_atomic(path, data[:_PNG_HEADER_BYTES] + chunk + data[_PNG_HEADER_BYTES:])
+    write_outside(path, data[:_PNG_HEADER_BYTES] + chunk + data[_PNG_HEADER_BYTES:])
     return True
 
 
@@ -124,7 +124,7 @@ def _stamp_svg(path: Path, stamp: Stamp) -> bool:
         return False
     text = html.escape(_to_json(stamp, _digest(data)).decode(), quote=False).encode()
     element = b'<metadata id="jammi">' + text + b"</metadata>"
-    write_atomic(path, data[: match.end()] + element + data[match.end() :])
+    write_outside(path, data[: match.end()] + element + data[match.end() :])
     return True
 
 

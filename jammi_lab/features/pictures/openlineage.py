@@ -31,7 +31,7 @@ from jammi_lab.sources.locations import (
     scheme_of,
     without_credentials,
 )
-from jammi_lab.storage.files import StoragePath, write_atomic
+from jammi_lab.storage.files import StoragePath, write_outside
 from jammi_lab.store import manifests
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class RunEvents:
         from openlineage.client.serde import Serde
 
         try:
-            write_atomic(path, "".join(Serde.to_json(event) + "\n" for event in events).encode())
+            write_outside(path, "".join(Serde.to_json(event) + "\n" for event in events).encode())
         except OSError as error:
             raise SourceUnavailable(
                 f"{str(target)!r} cannot be written: {error.strerror}.",

@@ -20,7 +20,7 @@ from jammi_lab.features.prose.written_numbers import (
     last_number,
     parse_number,
 )
-from jammi_lab.storage.files import open_for_reading, write_atomic
+from jammi_lab.storage.files import open_for_reading, write_outside
 
 MAX_FILE_BYTES = 256 << 20
 """A notebook may hold pictures; its prose is bounded like that of other files."""
@@ -170,7 +170,7 @@ class Document:
         """Write the edits. InvalidArgument when the file cannot be written."""
         text = self.proses[0].edited() if self.notebook is None else self._notebook_text()
         try:
-            write_atomic(self.file.resolve(), text.encode("utf-8", "surrogatepass"))
+            write_outside(self.file.resolve(), text.encode("utf-8", "surrogatepass"))
         except OSError as error:
             raise InvalidArgument(
                 f"{str(self.file)!r} cannot be written: {error.strerror}."
@@ -290,11 +290,10 @@ def _find_ties(text: str, pattern: re.Pattern[str]) -> Iterator[Tie]:
 
 def tie_path(table: str, row: Sequence[str], column: str) -> str:
     """The path of a tie: names and values of keys with what would end them encoded."""
-    return "/".join(re.sub(r"[\s%/<>{}\\\"|`]", _percent, part) for part in (table, *row, column))
-
-
-def _percent(match: re.Match[str]) -> str:
-    return quote(match[0], safe="")
+    reserved = re.compile(r"[\s%/<>{}\\\"|`]")
+    return "/".join(
+        reserved.sub(lambda match: quote(match[0], safe=""), part) for part in (table, *row, column)
+    )
 
 
 def _blank(text: str, patterns: Sequence[re.Pattern[str]]) -> str:

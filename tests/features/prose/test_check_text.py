@@ -505,10 +505,13 @@ def test_want_of_memory_is_said(tmp_path, monkeypatch):
     assert result.stderr.startswith("ResourceExhausted: Memory is exhausted")
 
 
-def test_an_updated_file_keeps_its_permissions(lab, tmp_path):
+def test_an_updated_file_keeps_its_permissions_and_nothing_of_a_killed_update(lab, tmp_path):
     file = tmp_path / "a.md"
+    left = tmp_path / ".a.md.0123abcd.tmp"
+    left.write_text("The LLM")
     file.write_text("The LLM has 36 %<!-- jammi scores/LLM/f1 --> in F1.\n")
     file.chmod(0o600)
     run_shell("check-text", "--update", file)
     assert "46 %" in file.read_text()
     assert file.stat().st_mode & 0o777 == 0o600
+    assert not left.exists()
