@@ -13,6 +13,7 @@ from jammi_lab.commands.shared import Answer, SharedVerbs, check_texts
 from jammi_lab.commands.table import SHELL, Verb
 from jammi_lab.commands.words import DEFAULT_FOLDER, Values
 from jammi_lab.core.errors import InvalidArgument, JammiError, TableDamaged, WorkspaceNotFound
+from jammi_lab.core.html import escape_invisible
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.stamp_checks import Shown
@@ -135,7 +136,9 @@ class ShellVerbs(SharedVerbs):
         lines = [str(report), *report._lines()]
         if any(lost.values()):
             lines.append(f"lost with the old catalog: {_format_names(lost)}")
-        return Answer("\n  - ".join(lines), lambda: report.to_dict() | {"gone": lost})
+        return Answer(
+            "\n  - ".join(map(escape_invisible, lines)), lambda: report.to_dict() | {"gone": lost}
+        )
 
     def _check_losses(self, *, force: bool) -> dict[str, list[str]]:
         """The contents of the catalog that are in no manifest, which a rebuild loses.

@@ -9,6 +9,7 @@ from typing import Any
 from jammi_lab.commands.shared import Answer
 from jammi_lab.commands.words import Values
 from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.html import escape_invisible
 from jammi_lab.core.suggestions import translate_advice
 
 _FIRST_ROWS = 20
@@ -34,7 +35,11 @@ def print_answer(answer: Any, values: Values, path: str) -> None:
     elif value is not None:
         print(translate_advice(str(value), "shell", path))
     if isinstance(answer, Answer) and answer.remarks:
-        print(*answer.remarks, sep="\n", file=sys.stderr if as_json else sys.stdout)
+        print(
+            *map(escape_invisible, answer.remarks),
+            sep="\n",
+            file=sys.stderr if as_json else sys.stdout,
+        )
 
 
 def _to_json(value: Any) -> str:

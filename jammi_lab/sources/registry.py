@@ -9,11 +9,14 @@ import os
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import msgspec
+
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources import database_urls, read_errors
 from jammi_lab.sources.base import NO_WORKSPACE, Connector, SourceContext
+from jammi_lab.sources.credentials import location_options
 from jammi_lab.sources.databases import reader_process
 from jammi_lab.sources.databases.reader_process import ReaderError
 from jammi_lab.sources.files.csv_errors import delimiter_error
@@ -239,12 +242,16 @@ def connector_for(
     """The connector of a registered source.
 
     `frame` is the object of a frame source (None if it no longer exists). Raises InvalidArgument
-    for a kind that this release does not support.
+    for a kind that this release does not support, and for options that `add` would refuse: somebody
+    else may have written the record.
     """
     if record.kind == "frame":
         return FrameConnector(record.name, frame)
     place = CONNECTORS.get(record.kind)
     if place is not None:
+        known = location_options(record.location)
+        options = check_options(record.kind, record.options, known)
+        record = msgspec.structs.replace(record, options=options)
         module, _, name = place.partition(":")
         connector_class = getattr(importlib.import_module(f"{__package__}.{module}"), name)
         connector: Connector = connector_class(record, context)

@@ -1,6 +1,7 @@
 """Rows of a catalog that somebody else wrote: values of types that no release stores."""
 
 import contextlib
+import json
 import sqlite3
 import threading
 
@@ -109,6 +110,39 @@ def test_rows_that_contradict_each_other_keep_nothing_in_a_loop(tmp_path, statem
         ):
             with contextlib.suppress(jl.JammiError):
                 use()
+
+
+OPTIONS = [
+    {"files": 7}, {"files": [7]}, {"files": ["a\0"]}, {"skip": "x"}, {"quote": 7}, {"types": 7}, {"encoding": "x"}
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_options_of_a_source_that_no_call_could_give_are_refused(lab, tmp_path, options):
+    (tmp_path / "a.csv").write_text("id\n1\n")
+    with jl.open(lab) as ws:
+        ws.sources.add("a", str(tmp_path / "a.csv"))
+    change(lab, "UPDATE sources SET options = ?", [json.dumps(options)])
+    with jl.open(lab) as ws, pytest.raises(jl.errors.InvalidArgument, match=r"option|encoding"):
+        ws.sql("FROM a").fetchall()
+
+
+TEXTS = [
+    ("checks", "name", "status", []),
+    ("result_tables", "kind", "lineage", []),
+    ("models", "name", "rebuild", ["--force"]),
+]
+
+
+@pytest.mark.parametrize(("table", "column", "command", "flags"), TEXTS)
+def test_a_text_of_a_catalog_is_text_in_a_terminal(lab, capsys, table, column, command, flags):
+    with jl.open(lab) as ws:
+        ws.checks.add("c", jl.checks.unique("n"), on="t")
+        ws.models.register("m", lambda texts: [[1.0]] * len(texts), weights="1", dimensions=1)
+    change(lab, f"UPDATE {table} SET {column} = char(27, 10) || {column}")
+    main([command, str(lab), *flags])
+    shown = "".join(capsys.readouterr())
+    assert "\x1b" not in shown and r"\x1b\n" in shown
 
 
 def test_an_open_that_fails_leaves_no_thread_and_no_lock(lab):

@@ -587,7 +587,7 @@ def tree_text(
 def _node_line(node: NodeLike, states: NodeStates, focus: str | None) -> str:
     state = ", ".join(state_texts(node, states))
     return (
-        f"{escape_invisible(node.name)} ({subtitle(node)})"
+        escape_invisible(f"{node.name} ({subtitle(node)})")
         + (f": {escape_invisible(state)}" if state else "")
         + (" ←" if node.name == focus else "")
     )

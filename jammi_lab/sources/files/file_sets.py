@@ -106,7 +106,7 @@ class LocalFileSet:
         self._files = files
 
     def list_files(self, kind: str) -> list[SourceFile]:
-        if self._files is not None and self._path is not None:
+        if self._files and self._path is not None:
             listed = (stat_file(os.path.join(self._path, file), file) for file in self._files)
             return [source_file for source_file in listed if source_file is not None]
         if self._path is None:

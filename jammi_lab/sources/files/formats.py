@@ -264,9 +264,11 @@ def _check_values(options: Mapping[str, Any]) -> None:
         if options.get(name, 0) < 0:
             raise InvalidArgument(f"The option {name!r} must not be negative.")
     _check_encodings(options.get("encoding", "utf-8"))
-    for name in ("nullstr", "names", "schemas"):
+    for name in ("nullstr", "names", "schemas", "files"):
         texts = options.get(name, [])
-        if isinstance(texts, list) and not all(isinstance(text, str) for text in texts):
+        if isinstance(texts, list) and not all(
+            isinstance(text, str) and "\0" not in text for text in texts
+        ):
             raise InvalidArgument(f"The option {name!r} must contain texts only.")
     for column, kind in options.get("types", {}).items():
         _check_type(column, kind)
