@@ -3,18 +3,20 @@ names.
 
 The walk follows functions and classes of the user's own code through globals, closures, defaults
 and members. Modules, the standard library and installed packages are recorded by name only. Plain
-values, arrays and frames are compared by value; any other value is refused, and so is a class that
-a decorator, a metaclass or a library writes.
+values, arrays and frames are compared by value; any other value is refused.
 """
 
 import builtins
 import dis
+import enum
+import functools
 import types
+import typing
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from jammi_lab.core.canonical_json import digest_of
-from jammi_lab.steps.class_members import own_members, refusal_of_class
+from jammi_lab.steps.class_forms import hidden_state, own_members, refusal_of_class
 from jammi_lab.steps.function_source import (
     InlineSource,
     NoSource,
@@ -33,6 +35,13 @@ from jammi_lab.steps.value_forms import (
 )
 
 _CONSTANT_TYPES = (types.NoneType, bool, int, float, str, bytes)
+_BUILTIN_METHOD_TYPES = (
+    types.WrapperDescriptorType,
+    types.MethodDescriptorType,
+    types.ClassMethodDescriptorType,
+)
+_CACHE_TYPE = type(functools.cache(len))
+_COPIED_BY_CACHES = {*functools.WRAPPER_ASSIGNMENTS, "__wrapped__", "cache_parameters"}
 _NAMES_OF_THE_PLACE = {"__name__", "__qualname__", "__module__"}
 
 
@@ -108,43 +117,68 @@ class _FunctionWalk:
         return form
 
     def _code_form(self, value: Any, where: str) -> Any:
-        """JSON of functions, of classes and of what stands in classes around functions; None for
-        any other value."""
+        """JSON of functions, classes and Python's own objects around them; None for any other
+        value. Those of a subclass, and partials with attributes, have none."""
         kind = type(value)
         if kind is types.FunctionType:
             return ["function", self.function(value)]
         if issubclass(kind, type):
             return ["class", self._class_form(value)]
-        if kind in (staticmethod, classmethod):
-            return [kind.__name__, self.value(value.__func__, where)]
-        if kind is property:
+        parts: tuple[Any, ...]
+        if kind is types.MethodType:
+            parts = (value.__self__, value.__func__)
+        elif kind in _BUILTIN_METHOD_TYPES:
+            parts = (value.__objclass__, value.__name__)
+        elif kind is functools.partial and not vars(value):
+            parts = (value.func, value.args, value.keywords)
+        elif kind in (staticmethod, classmethod):
+            parts = (value.__func__,)
+        elif kind is property:
             parts = (value.fget, value.fset, value.fdel)
-            return ["property", [self.value(part, where) for part in parts]]
-        return None
+        elif kind is functools.cached_property:
+            parts = (value.func,)
+        elif kind is _CACHE_TYPE:
+            given = {n: v for n, v in vars(value).items() if n not in _COPIED_BY_CACHES}
+            parts = (value.__wrapped__, value.cache_parameters(), given)
+        elif typing.get_origin(value) is not None:  # list[int] and the like
+            parts = (typing.get_origin(value), typing.get_args(value))
+        else:
+            return None
+        return [kind.__name__, [self.value(part, where) for part in parts]]
 
     def _class_form(self, cls: type) -> dict[str, Any]:
-        """JSON of a class: its bases, its members with the sources of its methods."""
+        """JSON of a class: its bases, its members with the sources of its methods, its fields."""
         where = cls.__qualname__
         if reason := refusal_of_class(cls):
             raise NoSource(reason)
+        annotations = vars(cls).get("__annotations__", {}).items()
         return {
             "name": where,
+            "made by": type(cls).__name__,
             "bases": [self.value(base, f"a base of {where}") for base in cls.__bases__],
             "members": self._named_values(own_members(cls).items(), where),
+            "annotations": [[name, str(annotation)] for name, annotation in annotations],
+            "hidden": self.value(hidden_state(cls), f"a field of {where}"),
         }
 
     def _container_form(self, value: Any, where: str) -> Any:
-        """JSON of a container or a frame; None for any other value."""
+        """JSON of a container, a frame, a member of an enumeration or a bare `object()`; None for
+        any other value."""
         kind = type(value)
         if kind in (list, tuple):
             return [kind.__name__, [self.value(each, where) for each in value]]
         if kind is dict:
             items = [[self.value(k, where), self.value(v, where)] for k, v in value.items()]
             return [kind.__name__, items]
-        if kind in (set, frozenset):
+        if kind in (set, frozenset) and not any(type(each) is object for each in value):
             # each in a walk of its own: they have no order
             forms = [_FunctionWalk(self._module).value(each, where) for each in value]
             return [kind.__name__, sorted(digest_of(form) for form in forms)]
+        if issubclass(kind, enum.Enum):
+            parts = (kind, value._name_, value._value_)
+            return ["member", [self.value(part, where) for part in parts]]
+        if kind is object:
+            return ["object"]
         frame = frame_parts(value)
         return None if frame is None else [kind.__name__, *frame]
 

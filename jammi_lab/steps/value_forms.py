@@ -31,13 +31,25 @@ _NOT_IN_THE_ARRAY = "OVT"
 def value_parts(value: Any) -> list[Any] | None:
     """JSON of a value that has parts of a known type, and none that can change; None for any other
     value. A subclass of a known type has its own rules, and is none."""
-    parts_of = _PARTS.get(type(value))
-    return None if parts_of is None else parts_of(value)
+    kind = type(value)
+    if kind in _PARTS:
+        return _PARTS[kind](value)
+    is_moment = isinstance(value, datetime.date | datetime.time) and is_library(kind.__module__)
+    return _moment_parts(value) if is_moment else None
 
 
-def _moment_parts(value: datetime.datetime | datetime.time) -> list[Any] | None:
-    """None in a named time zone: the name does not tell its rules."""
-    return _by_text(value) if type(value.tzinfo) in (types.NoneType, datetime.timezone) else None
+def _moment_parts(value: Any) -> list[Any] | None:
+    """A date or time of Python or pandas. None for one in a time zone that is not of Python, or was
+    read from a file: the name of such a zone does not tell its rules."""
+    zone = getattr(value, "tzinfo", None)
+    if not (zone is None or is_library(type(zone).__module__)):
+        return None
+    try:
+        pickle.dumps(zone)  # refuses a zone that was read from a file
+    except pickle.PicklingError:
+        return None
+    unit = str(getattr(value, "unit", ""))  # of pandas
+    return [value.isoformat(), repr(zone), getattr(value, "fold", 0), unit]
 
 
 def _logger_parts(value: logging.Logger) -> list[Any] | None:
@@ -51,9 +63,7 @@ def _by_text(value: object) -> list[Any]:
 _PARTS: dict[type, Callable[[Any], list[Any] | None]] = {
     re.Pattern: lambda value: [constant_form(value.pattern), value.flags],
     logging.Logger: _logger_parts,
-    **dict.fromkeys((datetime.datetime, datetime.time), _moment_parts),
-    **dict.fromkeys((datetime.date, datetime.timedelta, datetime.timezone), _by_text),
-    **dict.fromkeys((decimal.Decimal, range), _by_text),
+    **dict.fromkeys((decimal.Decimal, datetime.timedelta, datetime.timezone, range), _by_text),
     **dict.fromkeys((pathlib.PurePosixPath, pathlib.PureWindowsPath, _PATH_TYPE), _by_text),
 }
 

@@ -18,7 +18,7 @@ from tests.steps.modules import write
 __all__ = ["write"]
 
 TEXT = '''
-import datetime, decimal, functools, logging, pathlib, re
+import dataclasses, datetime, decimal, enum, functools, logging, pathlib, re
 import numpy as np
 import polars as pl
 from json import dumps
@@ -34,20 +34,25 @@ WEIGHTS = np.array([1.0, 2.0])
 FOLDER = pathlib.PurePosixPath("data")
 UNUSED = 1
 
+class Color(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+@dataclasses.dataclass
 class Config:
     k: int = 3
-    name = "x"
+    name: str = "x"
 
-    @property
     def twice(self):
         return self.k * 2
 
-def rated(x):
+@functools.cache
+def cached(x):
     return x + RATE
 
 def helper(x):
     """Half of it."""
-    return rated(x) * Config().k  # by the settings
+    return cached(x) * Config().k  # by the settings
 
 def made(factor):
     def times(x):
@@ -55,6 +60,7 @@ def made(factor):
     return times
 
 triple = made(3)
+part = functools.partial(helper, 1)
 
 def decorated_by(function):
     @functools.wraps(function)
@@ -70,8 +76,8 @@ def step(papers, *, n=3):
     """What it does."""
     log.info("begun")
     rows = papers.polars().select(col("x"), pl.lit(dumps(n)))
-    if PATTERN.match("a") and "a" in STOP and SINCE:
-        return [helper(v) * LIMITS["low"] for v in rows] + [triple(1), wrapped(2), WEIGHTS, FOLDER]
+    if PATTERN.match("a") and Color.RED and "a" in STOP and SINCE:
+        return [helper(v) * LIMITS["low"] for v in rows] + [triple(1), part(), wrapped(2), WEIGHTS, FOLDER]
     return rows
 '''
 
@@ -106,7 +112,24 @@ def test_the_definition_is_another_after_a_change_of(write, what):
     assert function_digest(code.module.step) != before
 
 
+OTHERWISE = """
+import dataclasses, enum, pathlib, types
+@dataclasses.dataclass(order=True)
+class Row:
+    id: int
+    tags: list = dataclasses.field(default_factory=list)
+class Kind(enum.Enum):
+    A = 1
+class Marks(enum.Flag):
+    A = 1
+Made = dataclasses.make_dataclass("Made", ["x"])
+width = 3
+"""
 IN_EVERY_RELEASE = {
+    "a dataclass": ("Row(1)", "6fe4e44b48ad5b11"),
+    "a dataclass that a function of Python made": ("Made", "d9fd5c45886debe7"),
+    "an enumeration": ("Kind.A", "6e349f60a756e327"),
+    "flags": ("Marks.A", "099926142c907b9d"),
     "a class that Python keeps elsewhere": ("pathlib.Path, P", "b680e852f806604f"),
     "a text with values in it": (
         "f'{rows!r:>{width}} {{}} {width:.2f}' f'{width}'",
@@ -114,14 +137,9 @@ IN_EVERY_RELEASE = {
     ),
     "a type of Python's own": ("F", "ddd826b891203f2a"),
 }
-OF_EVERY_RELEASE = """
-import pathlib, types
-from pathlib import Path as P
-width = 3
-F = types.FunctionType
-def step(rows):
-    return {}
-"""
+
+
+OF_EVERY_RELEASE = f"{OTHERWISE}\nfrom pathlib import Path as P\nF = types.FunctionType\ndef step(rows):\n    return {{}}\n"
 
 
 @pytest.mark.parametrize("what", IN_EVERY_RELEASE)
@@ -214,6 +232,35 @@ def test_without_the_members_of_classes_changes_of_them_are_missed(write, monkey
     assert len(missed) > 10
 
 
+def test_a_method_that_a_dataclass_was_given_is_not_taken_for_one_that_was_written_from_its_fields(
+    write,
+):
+    code = write(
+        "import dataclasses\n@dataclasses.dataclass\nclass C:\n    k: int = 1\ndef step(p):\n    return repr(C())\n"
+    )
+    function_digest(code.module.step)
+    code.module.C.__repr__ = lambda c: "c"
+    with pytest.raises(NoSource):
+        function_digest(code.module.step)
+
+
+@pytest.mark.parametrize(
+    ("made_by", "name"),
+    [
+        ("@dataclasses.dataclass\nclass C:\n    k: int = 1", "__eq__"),
+        ("@dataclasses.dataclass\nclass C:\n    k: int = 1", "__call__"),
+        ("import collections\nC = collections.namedtuple('C', 'k')", "__repr__"),
+    ],
+)
+def test_a_special_method_from_text_that_was_executed_is_no_method_of_pythons(write, made_by, name):
+    """Both have the file name `<string>`."""
+    code = write(f"import dataclasses\n{made_by}\ndef step(p):\n    return C(1)\n")
+    function_digest(code.module.step)
+    exec(f"def {name}(*_): return True\nC.{name} = {name}", vars(code.module))
+    with pytest.raises(NoSource, match="not available"):
+        function_digest(code.module.step)
+
+
 def test_a_function_that_was_put_among_pythons_own_is_followed(write, monkeypatch):
     code = write("def mine(rows):\n    return rows[::-1]\ndef step(p):\n    return oct(p)\n")
     before = function_digest(code.module.step)
@@ -237,6 +284,12 @@ def test_one_object_named_by_two_functions_is_no_second_name(write):
     before = function_digest(code.module.step)
     code.module.A = {"a": [1]}
     assert function_digest(code.module.step) == before
+
+
+def test_an_alias_of_pythons_own_types_is_known_by_its_text(write):
+    text = "import typing\nA = typing.Optional[list[{}]]\ndef step(p):\n    return A\n"
+    digests = [function_digest(write(text.format(name)).module.step) for name in ("int", "str")]
+    assert digests[0] != digests[1] == function_digest(write(text.format("str")).module.step)
 
 
 def test_functions_that_call_each_other_have_a_definition(write):
@@ -301,6 +354,10 @@ def test_the_text_that_python_was_started_with_is_no_source_of_what_was_executed
     monkeypatch.setitem(linecache.cache, "<string>", (len(started_with), None, lines, "<string>"))
     with pytest.raises(NoSource, match="not available"):
         function_digest(write(REFUSED["text that was executed"][0]).module.step)
+    for says, digest in (
+        IN_EVERY_RELEASE[each] for each in IN_EVERY_RELEASE if "dataclass" in each
+    ):
+        assert function_digest(write(OF_EVERY_RELEASE.format(says)).module.step)[:16] == digest
 
 
 @pytest.mark.parametrize("what", REFUSED)
