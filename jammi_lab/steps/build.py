@@ -15,7 +15,6 @@ from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.checks import Audit
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import JammiError, LostOwnership, TableDamaged, TableNotFound
-from jammi_lab.core.html import count_noun
 from jammi_lab.core.manifest import Increment, InputFiles
 from jammi_lab.core.records import (
     OnProgress,
@@ -218,8 +217,8 @@ def produce(
         reservation.rollback()
         _log.info("%s failed: %s: %s", name, type(error).__name__, error)
         raise
-    rows = count_noun(made.record.row_count or 0, "row")
-    _log.info("%s version %s %s: %s", name, made.version.version, made.outcome, rows)
+    rows = made.record.row_count
+    _log.info("%s version %s %s, rows: %s", name, made.version.version, made.outcome, rows)
     return made
 
 

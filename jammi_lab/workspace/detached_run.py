@@ -24,12 +24,12 @@ from jammi_lab.store.storage_errors import translate_storage_errors
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.assembly import Services
-    from jammi_lab.workspace.workspace import Workspace
+    from jammi_lab.workspace.result_table import ResultTable
 
 LOG = "recompute.log"
 """The file of the workspace folder to which a detached run writes its report."""
 _LOCK = "recompute"
-_START_SECONDS, _STOP_SECONDS = 60.0, 10.0
+START_SECONDS, STOP_SECONDS = 60.0, 10.0
 _children: list[subprocess.Popen[bytes]] = []
 """Kept, because Python warns of a process that it forgets."""
 
@@ -99,7 +99,7 @@ def _launch(services: "Services", request: _Request, output: IO[bytes]) -> int:
     assert process.stdin is not None, "it is a pipe"
     with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
         pipe.write(msgspec.json.encode(request))
-    for _ in attempts(_START_SECONDS):
+    for _ in attempts(START_SECONDS):
         run = find(services)
         if process.poll() is not None or (run is not None and run.pid == process.pid):
             break
@@ -124,7 +124,7 @@ def stop(services: "Services") -> DetachedRun | None:
         return None
     except PermissionError:
         raise InvalidArgument("The detached run belongs to another user.") from None
-    for _ in attempts(_STOP_SECONDS):
+    for _ in attempts(STOP_SECONDS):
         if find(services) != run:
             return run
     raise StepFailed(
@@ -150,11 +150,11 @@ def _run() -> int:
             try:
                 _open_log(Path(request.path, LOG))
                 lock.write_note(msgspec.json.encode(run).decode())
-                before = _versions(ws)
+                before = _versions(ws.tables())
                 try:
                     report = str(ws.recompute(request.names, progress=_say_begun))
                 except KeyboardInterrupt:
-                    finished = sorted(_versions(ws) - before)
+                    finished = sorted(_versions(ws.tables()) - before)
                     report = f"Stopped; finished: {', '.join(finished) or 'no table'}."
                 _say(report)  # before others see that it ended
             finally:
@@ -175,8 +175,8 @@ def _open_log(log: Path) -> None:
         os.dup2(descriptor, stream.fileno())
 
 
-def _versions(ws: "Workspace") -> set[str]:
-    return {f"{table.name} version {table.version}" for table in ws.tables()}
+def _versions(tables: "Sequence[ResultTable]") -> set[str]:
+    return {f"{table.name} version {table.version}" for table in tables}
 
 
 def _say_begun(progress: Progress) -> None:

@@ -4,9 +4,9 @@
 import re
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
-from jammi_kernel_ext.notebook import Notebook
+from jammi_kernel_ext.notebook import NAME_IN_STRING, Notebook, is_workspace
 from jammi_lab.core.command_hints import use_cells
 
 if TYPE_CHECKING:
@@ -16,10 +16,6 @@ if TYPE_CHECKING:
 
 _CELL = re.compile(r"%%jammi(_py)?\s")
 _SQL_CELL = re.compile(r"%%sql(?=\s)")
-NAME_IN_STRING = re.compile(
-    r"""(?P<workspace>\w+)\.(?P<member>\w+)(\(\[?|\[)(["'][^"']*["'],\s*)*["'](?P<name>[^"']*)$"""
-)
-"""A string that is being typed where a workspace takes names."""
 _notebook: Notebook | None = None
 _restore: Callable[[], None] | None = None
 """Undoes `load_ipython_extension`; None while the extension is not loaded."""
@@ -65,11 +61,6 @@ def _owns_sql() -> bool:
 
 def _may_be_ours(code: str) -> bool:
     return _owns_sql() if _SQL_CELL.match(code) else "jammi" in code[:200]
-
-
-def is_workspace(value: object) -> "TypeGuard[Workspace]":
-    """Whether a value is an open workspace. Imports nothing."""
-    return type(value).__name__ == "Workspace" and not getattr(value, "_closed", True)
 
 
 def _ensure_cell_body(lines: list[str]) -> list[str]:

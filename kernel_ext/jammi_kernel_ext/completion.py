@@ -9,14 +9,13 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from jammi_kernel_ext import NAME_IN_STRING, is_workspace
 from jammi_kernel_ext.cell_scope import (
     RelationColumnCache,
     likely_columns,
     relation_sql,
     relations_by_family,
 )
-from jammi_kernel_ext.notebook import Notebook
+from jammi_kernel_ext.notebook import NAME_IN_STRING, Notebook, is_workspace
 from jammi_lab.commands.help import help_words
 from jammi_lab.commands.table import CELL, LINE, STEP, Flag, Verb, commands, find_command
 from jammi_lab.core.errors import JammiError

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from jammi_kernel_ext.interruptible import ProgressLine
 from jammi_lab.core.errors import InvalidArgument, JammiError, WorkspaceNotFound
@@ -23,6 +23,16 @@ if TYPE_CHECKING:
     from jammi_kernel_ext.frame_follower import FrameFollower
     from jammi_lab.core.records import Progress
     from jammi_lab.workspace.workspace import Workspace
+
+NAME_IN_STRING = re.compile(
+    r"""(?P<workspace>\w+)\.(?P<member>\w+)(\(\[?|\[)(["'][^"']*["'],\s*)*["'](?P<name>[^"']*)$"""
+)
+"""A string that is being typed where a workspace takes names."""
+
+
+def is_workspace(value: object) -> "TypeGuard[Workspace]":
+    """Whether a value is an open workspace. Imports nothing."""
+    return type(value).__name__ == "Workspace" and not getattr(value, "_closed", True)
 
 
 class Notebook:

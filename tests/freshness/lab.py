@@ -1,7 +1,7 @@
 """A workspace with a folder of data beside it, and a clock that a test can move."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,10 @@ class Lab:
         )
         self.data.mkdir(exist_ok=True)
         self.ws = self.open()
+
+    def name_frames(self, variables: Mapping[str, object]) -> None:
+        """Let statements name the frames among the variables of a notebook."""
+        self.ws._frames_from(lambda: variables)
 
     def open(self, **changes: Any) -> Workspace:
         given = {"read_only": False, **changes}

@@ -198,7 +198,7 @@ def test_a_frame_that_is_changed_in_place_is_compared_as_it_is_now(lab):
 
 def test_a_frame_in_a_variable_is_compared_like_a_registered_one(lab):
     variables = {"rows": pa.table(ROWS)}
-    lab._frames_from(lambda: variables)
+    lab.name_frames(variables)
     statement = jl.Sql(SUMMED.format("rows"))
     services_of(lab.ws).materializer.materialize("child", statement, frames=True)
     for columns, verdict in ((backwards(), "fresh"), ({**ROWS, "id": [9] * 4}, "stale")):

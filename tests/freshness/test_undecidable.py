@@ -80,7 +80,7 @@ def test_a_removed_frame_has_vanished(lab):
 
 def test_a_frame_in_a_variable_of_the_notebook_decides_by_its_content(lab):
     variables: dict[str, object] = {"people": pl.DataFrame({"id": [1, 2]})}
-    lab._frames_from(lambda: variables)
+    lab.name_frames(variables)
     services_of(lab.ws).materializer.materialize("t", jl.Sql("SELECT id FROM people"), frames=True)
     assert lab.verdict("t") == "fresh"
     variables["people"] = pd.DataFrame({"id": [1, 2]})
@@ -96,7 +96,7 @@ def test_a_frame_in_a_variable_of_the_notebook_decides_by_its_content(lab):
 def test_a_plan_names_the_frame_that_is_missing_and_does_not_run(lab):
     there, missing = pl.DataFrame({"id": [1, 2]}), pl.DataFrame({"id": [1, 2]})
     variables: dict[str, object] = {"a": there, "b": missing}
-    lab._frames_from(lambda: variables)
+    lab.name_frames(variables)
     statement = jl.Sql("SELECT id FROM a JOIN b USING (id)")
     services_of(lab.ws).materializer.materialize("t", statement, frames=True)
     variables.update(a=pl.DataFrame({"id": [2, 3]}), b=None)
@@ -110,7 +110,7 @@ def test_a_plan_names_the_frame_that_is_missing_and_does_not_run(lab):
 
 def test_a_source_registered_under_the_name_of_a_variable_is_what_counts(lab):
     variables: dict[str, object] = {"people": pl.DataFrame({"id": [1, 2]})}
-    lab._frames_from(lambda: variables)
+    lab.name_frames(variables)
     services_of(lab.ws).materializer.materialize("t", jl.Sql("SELECT id FROM people"), frames=True)
     lab.csv("people", "id", "7")
     assert lab.verdict("t") == "stale"

@@ -127,7 +127,7 @@ def test_a_frame_that_may_differ_when_the_cells_run_again_stays_a_frame(lab, cel
 
 def test_a_frame_is_replaced_wherever_a_statement_names_it(lab):
     values = {"a": lab.table("s0").arrow(), "b c": lab.table("s1").arrow()}
-    lab._frames_from(lambda: values)
+    lab.name_frames(values)
     text = 'WITH a2 AS (FROM  "a" ) SELECT q.id, a2.x FROM "b c" AS q JOIN a2 USING (id) WHERE q.id IN (SELECT "a".id FROM "a")'
     lab._services.materializer.materialize("joined", text, frames=True)
     assert lab.recipe("joined").definition == (

@@ -119,7 +119,7 @@ def test_a_second_run_leaves_the_report_of_the_first(lab, tmp_path, monkeypatch)
 
 
 def test_a_run_that_does_not_end_is_not_said_to_be_stopped(lab, monkeypatch):
-    monkeypatch.setattr(detached_run, "_STOP_SECONDS", 0.2)
+    monkeypatch.setattr(detached_run, "STOP_SECONDS", 0.2)
     lab.define("slow", SLOW)
     pid = detached_run.start(services_of(lab), None)
     os.kill(pid, signal.SIGSTOP)

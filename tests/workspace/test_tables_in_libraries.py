@@ -43,9 +43,9 @@ def test_a_script_logs_what_came_of_its_tables(ws, caplog):
     with pytest.raises(jl.SqlError):
         ws.materialize("u", "SELECT error('no') AS a")
     assert caplog.messages == [
-        "t version 1 computed: 3 rows",
-        "t version 1 reused: 3 rows",
-        "one version 1 computed: 1 row",
+        "t version 1 computed, rows: 3",
+        "t version 1 reused, rows: 3",
+        "one version 1 computed, rows: 1",
         "u failed: SqlError: No.",
     ]
 

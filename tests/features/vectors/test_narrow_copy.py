@@ -13,11 +13,22 @@ from jammi_lab.features.vectors.narrow_copy import NarrowCopy
 from tests.sizes import examples
 
 
+def narrow_all(patch):
+    """Vectors of every size are narrowed."""
+    patch.setattr(narrow_copy, "_MIN_BYTES", 0)
+    patch.setattr(narrow_copy, "_MIN_WIDTH", 1)
+
+
 @pytest.fixture
 def always_narrow(monkeypatch):
-    """Vectors of every size are narrowed."""
-    monkeypatch.setattr(narrow_copy, "_MIN_BYTES", 0)
-    monkeypatch.setattr(narrow_copy, "_MIN_WIDTH", 1)
+    narrow_all(monkeypatch)
+
+
+@pytest.fixture
+def in_parts(monkeypatch):
+    """Small copies are read by several threads."""
+    monkeypatch.setattr(narrow_copy, "_MIN_PART_BYTES", 1 << 17)
+    monkeypatch.setattr(narrow_copy, "usable_cores", lambda: 3)
 
 
 @pytest.fixture
@@ -126,8 +137,7 @@ def test_answers_have_the_same_bits_with_and_without_it(kind, d, n, k, allowed, 
     }[allowed]
     without = ExactSearch(vectors, order).search(queries, k, allow=mask)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(narrow_copy, "_MIN_BYTES", 0)
-        patch.setattr(narrow_copy, "_MIN_WIDTH", 1)
+        narrow_all(patch)
         exact = ExactSearch(vectors, order)
         exact.search(queries[0], 1)
         for number, query in enumerate(queries):
@@ -179,12 +189,10 @@ def test_a_small_or_narrow_table_is_not_narrowed(products, monkeypatch):
     assert products == []
 
 
-def test_large_copies_are_read_by_several_threads(always_narrow, monkeypatch, products):
+def test_large_copies_are_read_by_several_threads(always_narrow, in_parts, products):
     vectors = normal(np.random.default_rng(0), 2001, 384)
     exact = ExactSearch(vectors)
     expected = exact.search(vectors[7], 5)
-    monkeypatch.setattr(narrow_copy, "_MIN_PART_BYTES", 1 << 17)
-    monkeypatch.setattr(narrow_copy, "usable_cores", lambda: 3)
     found = exact.search(vectors[7], 5)
     assert found.rows.tolist() == expected.rows.tolist()
     assert products == [667, 667, 667]
