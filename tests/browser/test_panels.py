@@ -85,6 +85,19 @@ def test_a_column_lights_its_way_up_and_down_until_another_node_is_chosen(ws, sh
     assert bare.part("node-ml").locator(".jammi-kind").text_content() == "sql, version 1"
 
 
+def test_lines_of_columns_that_only_select_rows_are_drawn_for_a_selected_column(ws, shown):
+    bare = shown(LineageGraph(ws, columns=True), "node-ml")
+    dashed = "[...document.querySelectorAll('.jammi-edges[stroke-dasharray] path')]"
+    drawn = f"{dashed}.filter((path) => getComputedStyle(path).display !== 'none').length"
+    assert bare.page.evaluate(f"{dashed}.length") > 1 and bare.page.evaluate(drawn) == 0
+    kept(bare, "columns-none-selected")
+    bare.click("column-of-ml-topic")
+    bare.expect(lambda: bare.page.evaluate(drawn) > 0)
+    kept(bare, "columns-one-selected")
+    bare.click("column-of-ml-topic")
+    bare.expect(lambda: bare.page.evaluate(drawn) == 0)
+
+
 def test_an_answer_that_does_not_come_is_said(ws, shown):
     bare = shown(LineageGraph(ws), "node-ml")
     ws.close()

@@ -65,6 +65,14 @@ def test_clicks_on_a_column_order_by_it_turn_it_and_end_it(view):
     assert bare.find("th[aria-sort=descending], th[aria-sort=ascending]").count() == 0
 
 
+def test_all_of_a_head_sorts(view):
+    _, bare = view()
+    bare.find("thead th .jammi-dim").first.click()
+    bare.expect(lambda: bare.find("th[aria-sort=ascending]").count() == 1)
+    bare.click("sort-0")
+    bare.expect(lambda: first(bare) == "129")
+
+
 def test_types_stand_in_the_head_and_null_is_told_from_empty(view):
     _, bare = view()
     heads = bare.find("thead th").all_inner_texts()

@@ -75,8 +75,8 @@ function render({ model, el }) {
       const is = on === column.at, way = is ? (page.descending ? "descending" : "ascending") : "none";
       const next = !is ? { column: column.at, descending: false } : page.descending ? { column: null, descending: false } : { column: column.at, descending: true };
       const name = h("span", { class: "jammi-cut", title: column.name }, column.name);
-      const word = h("button", { type: "button", class: "jammi-sort", "data-testid": `sort-${column.at}`, title: column.name, onclick: () => load({ ...next, offset: 0 }) }, name, h("span", { "aria-hidden": "true" }, is ? (page.descending ? " ▾" : " ▴") : ""));
-      return h("th", { scope: "col", class: column.number ? "jammi-number" : "", "aria-sort": way, "aria-colindex": column.at + 2 }, word, h("div", { class: "jammi-dim jammi-cut", title: column.type }, column.type));
+      const word = h("button", { type: "button", class: "jammi-sort", "data-testid": `sort-${column.at}`, title: column.name }, name, h("span", { "aria-hidden": "true" }, is ? (page.descending ? " ▾" : " ▴") : ""));
+      return h("th", { scope: "col", class: column.number ? "jammi-number" : "", "aria-sort": way, "aria-colindex": column.at + 2, onclick: () => load({ ...next, offset: 0 }) }, word, h("div", { class: "jammi-dim jammi-cut", title: column.type }, column.type));
     })));
   }
 

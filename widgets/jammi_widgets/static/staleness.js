@@ -50,8 +50,8 @@ function render({ model, el, host }) {
       if (!key) return h("th", { scope: "col", class: "jammi-unsorted" }, word);
       const on = asked.sort === key;
       const sort = () => { asked.descending = on && !asked.descending; asked.sort = key; asked.offset = 0; load(); };
-      return h("th", { class: ["rows", "size", "cost"].includes(key) ? "jammi-wide jammi-number" : key === "age" ? "jammi-wide" : "", scope: "col", "aria-sort": on ? (asked.descending ? "descending" : "ascending") : "none" },
-        h("button", { type: "button", class: "jammi-sort", onclick: sort, title: TITLES[key], "data-testid": `sort-${key}` }, word, h("span", { "aria-hidden": "true" }, on ? (asked.descending ? " ▾" : " ▴") : "")));
+      return h("th", { class: ["rows", "size", "cost"].includes(key) ? "jammi-wide jammi-number" : key === "age" ? "jammi-wide" : "", scope: "col", "aria-sort": on ? (asked.descending ? "descending" : "ascending") : "none", onclick: sort },
+        h("button", { type: "button", class: "jammi-sort", title: TITLES[key], "data-testid": `sort-${key}` }, word, h("span", { "aria-hidden": "true" }, on ? (asked.descending ? " ▾" : " ▴") : "")));
     }));
     if (held) head.querySelector(`[data-testid="sort-${asked.sort}"]`)?.focus();
   }
