@@ -4,10 +4,10 @@ in later. Outputs change later only in an interactive session. Tools that run no
 and in scripts, a result waits for its badge, so that two runs produce the same output."""
 
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from jammi_lab.core.html import Rendered, plain_text, vstack
+from jammi_kernel_ext.interruptible import display_output
+from jammi_lab.core.html import Rendered, vstack
 
 if TYPE_CHECKING:
     from jammi_lab.features.outputs.badge import Metadata, PendingBadge, UpdateDisplay
@@ -69,7 +69,7 @@ class Badges:
         if (update_display := self.update_display()) is not None and not pending.wait():
             update_display(None, pending, lambda _: {})
         elif (form := pending.dated_rendering()) is not None:
-            _display()(_mime_bundle(form), raw=True)
+            display_output(_mime_bundle(form), raw=True)
 
     def is_interactive(self) -> bool:
         """Whether a person looks at the outputs, which can be updated."""
@@ -85,11 +85,6 @@ class Badges:
         )
 
 
-def show_reused_note(table: "ResultTable") -> None:
-    """Display that a table was reused, above the frame that shows its rows."""
-    _display()(_mime_bundle(plain_text(f"{table.name}, version {table.version}: reused")), raw=True)
-
-
 def _display_and_update(
     body: Rendered | None, pending: "PendingBadge", metadata: "Metadata"
 ) -> None:
@@ -100,7 +95,7 @@ def _display_and_update(
         return _mime_bundle(vstack(badge, body)) if badge is not None or body is not None else {}
 
     shown = current_bundle()
-    handle = _display()(shown, metadata=metadata(shown), raw=True, display_id=True)
+    handle = display_output(shown, metadata=metadata(shown), raw=True, display_id=True)
 
     def update() -> None:
         shown = current_bundle()
@@ -111,10 +106,3 @@ def _display_and_update(
 
 def _mime_bundle(form: Rendered) -> dict[str, str]:
     return {"text/plain": form.text, "text/html": form.html}
-
-
-def _display() -> Callable[..., Any]:
-    from IPython.display import display
-
-    show: Callable[..., Any] = display
-    return show

@@ -43,6 +43,7 @@ class ProgressLine:
     def __init__(self, live: bool, terminal: bool = False) -> None:
         self._live, self._terminal = live or terminal, terminal
         self._handle: Any = None
+        self._expected_messages = _sent_messages() if live else 0
         self.restart()
 
     def restart(self) -> None:
@@ -73,17 +74,41 @@ class ProgressLine:
                 sys.stderr.write(f"\r{text}\033[K")
                 sys.stderr.flush()
             return
-        from IPython.display import display
-
         if self._handle is None:
-            self._handle = display({}, raw=True, display_id=True)
+            self._handle = display_output({}, raw=True, display_id=True)
+            self._expected_messages += 1
         self._handle.update(data, raw=True)
+        self._expected_messages += 1
 
     def clear(self) -> None:
-        """Clear the progress line."""
-        if self._handle is not None:
+        """Clear the progress line. Its output goes where the cell has no other, and is empty
+        elsewhere: a front end can only clear all outputs of a cell."""
+        if self._handle is None:
+            return
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if self._terminal or self._expected_messages != _sent_messages():
             self._show({})
-            self._handle = None
+        else:
+            from IPython.display import clear_output
+
+            clear_output()
+            self._expected_messages += 1
+        self._handle = None
+
+
+def display_output(value: Any, **options: Any) -> Any:
+    """Display a value as an output of the running cell, as `IPython.display.display` does."""
+    from IPython.display import display  # 5 ms of each `%load_ext`
+
+    return display(value, **options)
+
+
+def _sent_messages() -> int:
+    """The number of messages that the kernel has sent."""
+    from IPython import get_ipython
+
+    return int(get_ipython().kernel.session.message_count)
 
 
 @contextlib.contextmanager

@@ -5,12 +5,10 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from IPython.display import display as display_output
-
 from jammi_kernel_ext import display
 from jammi_kernel_ext.cell_scope import load_columns, relation_sql
 from jammi_kernel_ext.hints import cell_syntax_hints, foreign_syntax_hints, name_as_verb_error
-from jammi_kernel_ext.interruptible import interruptible, interruptible_progress
+from jammi_kernel_ext.interruptible import display_output, interruptible, interruptible_progress
 from jammi_kernel_ext.notebook import Notebook
 from jammi_kernel_ext.sql_cell import run_cell
 from jammi_kernel_ext.versions import VersionVerbs

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from jammi_kernel_ext.interruptible import ProgressLine
+from jammi_kernel_ext.interruptible import ProgressLine, display_output
 from jammi_lab.core.errors import InvalidArgument, JammiError, WorkspaceNotFound
 from jammi_lab.core.module_imports import import_modules
 from jammi_lab.core.settings import DEFAULTS, Settings
@@ -78,9 +78,7 @@ class Notebook:
         if self.current is None:
             opened = self.open()
             if opened.recovery and self.loaded:
-                from IPython.display import display
-
-                display(opened.recovery)
+                display_output(opened.recovery)
             return opened
         if self._files_replaced():
             raise WorkspaceNotFound(
@@ -233,11 +231,9 @@ class Notebook:
                 self.frames.note_read_before(name, number)
                 del self._unread[name]
             except JammiError as error:
-                from IPython.display import display
-
                 from jammi_kernel_ext.display import Note
 
-                display(Note(f"{name} is not bound: {error.message}"))
+                display_output(Note(f"{name} is not bound: {error.message}"))
 
     @property
     def file(self) -> Path | None:

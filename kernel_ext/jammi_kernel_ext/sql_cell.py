@@ -5,11 +5,10 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from jammi_kernel_ext.badges import show_reused_note
 from jammi_kernel_ext.cell_lines import cell_wants_help, parse_cell
-from jammi_kernel_ext.display import view
+from jammi_kernel_ext.display import Note, view
 from jammi_kernel_ext.hints import first_line_error, foreign_syntax_hints
-from jammi_kernel_ext.interruptible import interruptible_progress
+from jammi_kernel_ext.interruptible import display_output, interruptible_progress
 from jammi_kernel_ext.notebook import Notebook
 from jammi_kernel_ext.statement_parameters import parameters
 from jammi_lab.commands.help import Help
@@ -53,7 +52,8 @@ def run_cell(notebook: Notebook, line: str, text: str) -> Any:
     if notebook.shell is not None and options["NAME"]:
         notebook.shell.push({options["NAME"]: value})
     if options["plot"]:
-        return _show_chart(notebook, value, options)
+        _show_chart(notebook, value, options)
+        return None
     if (
         options["as"]
         and options["limit"]
@@ -73,32 +73,24 @@ def _show_panel(notebook: Notebook, value: Any) -> Any:
     widget = view(notebook.shell, value)
     if isinstance(widget, ReprMixin):  # in a terminal
         return widget
-    from IPython.display import display
-
-    display(widget)
+    display_output(widget)
     return cell_output(notebook, value, quiet=True)
 
 
-def _show_chart(notebook: Notebook, value: Any, options: Mapping[str, Any]) -> Any:
+def _show_chart(notebook: Notebook, value: Any, options: Mapping[str, Any]) -> None:
     """Display a chart of the rows; `_` and NAME hold the rows."""
     kind, *columns = options["plot"]
     rows = value.read() if hasattr(value, "read") else value
     chart = rows.chart(kind, *columns)
     cell_output(notebook, value, quiet=True)
     notebook.badges.show(rows)
-    if options["quiet"]:
-        return None
-    from IPython.display import display
-
-    display(chart)
-    return None
+    if not options["quiet"]:
+        display_output(chart)
 
 
 def _show_first_rows(notebook: Notebook, frame: Any, rows: int) -> Any:
     """Display the first rows of a frame; `_` holds all of it."""
-    from IPython.display import display
-
-    display(frame.slice(0, rows) if hasattr(frame, "slice") else frame.head(rows))
+    display_output(frame[:rows])
     return cell_output(notebook, frame, quiet=True)
 
 
@@ -192,7 +184,8 @@ def _run_statement(
         if not options["as"]:
             return table
         if table.outcome == "reused" and not options["quiet"]:
-            show_reused_note(table)  # a frame's repr does not show it
+            # A frame's repr does not show it.
+            display_output(Note(f"{table.name}, version {table.version}: reused"))
         return getattr(table.read(), options["as"])()
     result = ws._services.statements.run(text, params, frames=True)
     if options["as"]:

@@ -133,7 +133,7 @@ class Kernel:
                         [content["data"]] if content["data"] else []
                     )
                     shown.displays.append(content)
-                case "update_display_data":
+                case "update_display_data" | "clear_output":
                     shown.displays.append(content)
                 case "error":
                     shown.ename, shown.error = (

@@ -3,6 +3,8 @@
 import pytest
 
 from jammi_lab.core import errors
+from tests.kernel_ext.test_saved import executed
+from tests.processes import environment
 
 LONG = "SELECT count(DISTINCT hash(range)) AS n FROM range(3000000000)"
 READY = "import threading\nthreading.Timer(0.5, lambda: print('now', flush=True)).start()\n"
@@ -202,7 +204,7 @@ def test_slow_work_says_how_far_it_is_and_takes_it_back(papers):
     shown = papers("%%jammi -m slow\nSELECT range AS n FROM range(5000000)")
     papers("running.PROGRESS_DELAY_SECONDS, running.UPDATE_INTERVAL_SECONDS = 0.5, 0.2")
     opened, *said = [d["data"] for d in shown.displays if "display_id" in d.get("transient", {})]
-    assert opened == {} and said[-1] == {}
+    assert opened == {} and {"wait": False} in shown.displays
     assert any("slow" in d.get("text/plain", "") for d in said)
     assert (
         len(
@@ -235,5 +237,31 @@ def test_a_statement_of_which_the_engine_cannot_tell_how_far_it_is_says_that_it_
     ]
     assert (
         any(text.startswith(("run …, ", "materialize slow …, ")) for text in said)
-        and said[-1] == ""
+        and {"wait": False} in shown.displays
     )
+
+
+SLOW = "%%jammi -m {0}\nSELECT count(DISTINCT hash(range + {1})) AS n FROM range(3_000_000)"
+AFTER = """
+print("before")
+get_ipython().run_cell_magic("jammi", "-m after", "SELECT count(DISTINCT hash(range)) AS n FROM range(3_000_000)")
+"""
+
+
+def test_a_saved_notebook_has_no_empty_output_and_all_that_was_printed(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+    eager = "running.PROGRESS_DELAY_SECONDS, running.UPDATE_INTERVAL_SECONDS = 0, 0.01"
+    quiet, alone, after = executed(
+        tmp_path / "saved",
+        [
+            "%load_ext jammi_kernel_ext\nimport jammi_kernel_ext.interruptible as running\n"
+            + eager,
+            "%jammi open lab",
+            SLOW.format("quiet --quiet", 1),
+            SLOW.format("alone", 2),
+            AFTER,
+        ],
+    ).cells[2:]
+    assert quiet.outputs == []
+    assert [each.output_type for each in alone.outputs] == ["execute_result"]
+    assert after.outputs[0].text == "before\n"
