@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,8 +24,14 @@ class TruncatedList(list[Any]):
         self.total = total
 
 
+DEFAULT_DIGITS = 10
+"""The largest number of digits with which a floating-point number is displayed."""
+
+
 def to_rows_display(
-    table: "pa.Table", decimals: Mapping[str, int], digits: int
+    table: "pa.Table",
+    decimals: Mapping[str, int] = MappingProxyType({}),
+    digits: int = DEFAULT_DIGITS,
 ) -> list[tuple[Any, ...]]:
     """The rows of a table as people write them: floating-point numbers with at most `digits`
     digits, or the decimals of their column, and timestamps that are all at midnight as dates."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core import html
 from jammi_lab.core.command_hints import cell_or_python
-from jammi_lab.core.display_values import to_display
+from jammi_lab.core.display_values import DEFAULT_DIGITS, to_rows_display
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.forms import table
 from jammi_lab.core.html import (
@@ -69,13 +69,15 @@ def preview(
 
 
 def rows_preview(
-    caption: str, rows: "pa.Table", types: Sequence[str], total: int | None = None
+    rows: "pa.Table",
+    types: Sequence[str],
+    total: int | None,
+    caption: str = "",
+    digits: int = DEFAULT_DIGITS,
 ) -> Rendered:
-    """The first of some rows, of which there are `total`; None: no more than these."""
-    first = rows.slice(0, _MAX_SHOWN_ROWS)
-    values = [list(row) for row in zip(*map(to_display, first.columns), strict=True)]
-    total = rows.num_rows if total is None else total
-    return preview(rows.schema.names, types, values, total=total, caption=caption)
+    """The first of some rows, of which there are `total`; None: an unknown number."""
+    values = to_rows_display(rows.slice(0, _MAX_SHOWN_ROWS), digits=digits)
+    return preview(rows.column_names, types, values, total=total, has_more=True, caption=caption)
 
 
 def is_repairable(value: Verdict) -> bool:

@@ -79,7 +79,8 @@ class Diff(ReprMixin):
         return vstack(
             plain_text(f"{self.title}: {summary}"),
             *(
-                reprs.rows_preview(word, rows, shown_types(rows.schema))
+                # In full: the old and the new value may differ in the last digit.
+                reprs.rows_preview(rows, shown_types(rows.schema), rows.num_rows, word, 17)
                 for word, rows in parts
                 if rows.num_rows
             ),

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from jammi_lab.core import reprs
 from jammi_lab.core.anchors import Anchor, FrameOrigin, Input
 from jammi_lab.core.dataframes import TableMixin, to_rows
-from jammi_lab.core.display_values import to_rows_display
+from jammi_lab.core.display_values import DEFAULT_DIGITS, to_rows_display
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.core.html import Rendered, count_noun, dim_text, plain_text, vstack
 from jammi_lab.core.surfaces import load_surface
@@ -103,7 +103,7 @@ class Result(TableMixin, BadgeMixin):
     _unshown_before = 0
     """Number of earlier statements in the same text whose rows are not shown."""
     limit: int = _MAX_SHOWN_ROWS
-    digits: int = 10
+    digits: int = DEFAULT_DIGITS
     """With how many digits floating-point numbers are shown at most; 17 shows them exactly."""
     _badges: BadgeService
     _stream: Stream | None = None

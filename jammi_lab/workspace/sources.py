@@ -209,12 +209,12 @@ class Source(ReprMixin):
             )
         return match
 
-    def _select(self, table: str | None, clause: str = "") -> PreparedStatement:
+    def _select(self, table: str | None, clause: str = "", columns: str = "*") -> PreparedStatement:
         """The rows of one of its tables. SourceUnavailable; TableNotFound."""
         names = [self.name, self._find_table(table)]
         address = ".".join(quote_identifier(name) for name in names if name)
         [prepared] = self._parts.engine.prepare(
-            f"SELECT * FROM {address} {clause}", tenant=self._parts.scope.current
+            f"SELECT {columns} FROM {address} {clause}", tenant=self._parts.scope.current
         )
         return prepared
 
@@ -250,16 +250,20 @@ class Source(ReprMixin):
 
     def _rendered(self) -> Rendered:
         tables = self._observations.tables(self._record)
-        last_observation = self.last_seen
+        state = str(self.last_seen or "")
         columns: dict[str, str] = {}
-        first_rows = None
+        rows = row_count = None
         notes: list[str] = []
         if tables is None or tables[1] == 1:
             with contextlib.suppress(JammiError):
                 columns = {c.name: c.type for c in self.columns()}
                 notes = self.notes
                 first_rows = self.preview(_FORM_ROWS)
-        state = str(last_observation or "")
+                if self.kind in ("parquet", "frame"):  # told without reading the rows
+                    count = self._select(None, columns="count(*)")
+                    [row_count] = count.run().table()[0].to_pylist()
+                if first_rows.num_rows:
+                    rows = reprs.rows_preview(first_rows, [*columns.values()], row_count)
         if not self._is_available():
             state = f"{_ABSENT}: ws.sources.add({self.name!r}, frame, replace=True) restores it"
         options = self._record.options or {}
@@ -273,10 +277,6 @@ class Source(ReprMixin):
             ("columns", ", ".join(f"{n} {t.lower()}" for n, t in columns.items())),
             *(("note", note) for note in notes),
         ]
-        rows = None
-        if first_rows is not None and first_rows.num_rows:
-            values = list(zip(*(c.to_pylist() for c in first_rows.columns), strict=True))
-            rows = reprs.preview([*columns], [*columns.values()], values, has_more=True)
         return form(self.name, facts=facts, table=rows)
 
 

@@ -1,9 +1,12 @@
 """Adding a source: once more under another spelling, and from a server that says nothing."""
 
+import datetime
 import os
 import signal
 import threading
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
@@ -135,3 +138,21 @@ def test_a_link_that_leads_to_itself_is_a_source_that_cannot_be_read(ws, tmp_pat
     (tmp_path / name).symlink_to(tmp_path / name)
     with pytest.raises(SourceUnavailable, match=r"symbolic links|cannot be read|no file"):
         ws.sources.add("s", str(tmp_path / name))
+
+
+def test_the_form_of_a_source_has_values_as_people_write_them_and_counts_what_a_footer_tells(
+    ws, tmp_path
+):
+    days = [datetime.datetime(2024, 1, day) for day in range(1, 6)]
+    rows = pa.table({"share": [0.1 + 0.2] * 5, "f": pa.array([0.1] * 5, pa.float32()), "day": days})
+    pq.write_table(rows, tmp_path / "rows.parquet")
+    (tmp_path / "text.csv").write_text("share\n0.30000000000000004\n1\n2\n3\n4\n")
+    for name, source, count in [
+        ("known", tmp_path / "rows.parquet", "showing 3 of 5 rows"),
+        ("frame", rows, "showing 3 of 5 rows"),
+        ("text", tmp_path / "text.csv", "first 3 rows"),
+    ]:
+        *_, first, second, third, last = str(ws.sources.add(name, source)).split("\n")
+        assert last == count
+        values = ["0.3"] if name == "text" else ["0.3", "0.1", "2024-01-01"]
+        assert first.split() == values, (second, third)

@@ -502,6 +502,15 @@ def test_an_empty_workspace_is_an_empty_panel(tmp_path, told):
         assert repr(panel) == "No lineage yet."
 
 
+def test_previews_and_failing_rows_have_values_as_people_write_them(ws, told):
+    ws.materialize("rows", "SELECT 0.1e0 + 0.2e0 AS share, TIMESTAMP '2024-01-02' AS day")
+    ws.checks.add("some", "SELECT * FROM jammi.rows", on="rows", severity="warn")
+    ws.check()
+    line = told(LineageGraph(ws))
+    [check] = line.ask("details", node="rows")["body"]["checks"]
+    assert check["rows"] == line.act("preview", "rows")["body"]["rows"] == [["0.3", "2024-01-02"]]
+
+
 def test_checks_are_marks_on_their_nodes_and_open_with_the_failing_rows(ws, told):
     ws.checks.add("few", jl.checks.row_count(max=0), on="recent", severity="warn")
     ws.checks.add("some", jl.checks.row_count(min=1), on="recent")

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from jammi_lab.core.display_values import to_display
+from jammi_lab.core.display_values import to_display, to_rows_display
 from jammi_lab.core.errors import RowNotFound
 from jammi_lab.core.html import to_text
 
@@ -34,7 +34,7 @@ def holds_tables(source: "Source") -> bool:
 
 
 def column_texts(column: "pa.ChunkedArray", max_chars: int) -> list[str | None]:
-    """The values of a column as texts of at most `max_chars` characters; None for NULL."""
+    """The exact values of a column as texts of at most `max_chars` characters; None for NULL."""
     return [None if value is None else to_text(value)[:max_chars] for value in to_display(column)]
 
 
@@ -45,14 +45,9 @@ def first_rows(ws: "Workspace", relation: str, max_rows: int) -> dict[str, list[
 
 def table_texts(table: "pa.Table") -> dict[str, list[Any]]:
     """The column names and the rows of a table, as texts."""
-    columns = [
-        ["NULL" if text is None else text for text in column_texts(column, MAX_VALUE_CHARS)]
-        for column in table.columns
-    ]
-    return {
-        "columns": table.column_names,
-        "rows": [list(row) for row in zip(*columns, strict=True)],
-    }
+    rows = to_rows_display(table)
+    texts = [["NULL" if v is None else to_text(v)[:MAX_VALUE_CHARS] for v in row] for row in rows]
+    return {"columns": table.column_names, "rows": texts}
 
 
 def column_types(ws: "Workspace", relation: str) -> list[tuple[str, str]]:

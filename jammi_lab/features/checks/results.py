@@ -175,7 +175,7 @@ def _first_rows(row: CheckRow) -> Rendered | None:
     try:
         rows = row.rows()
         caption = f"{row.check}: {row.rule}"
-        return reprs.rows_preview(caption, rows, shown_types(rows.schema), row.failing)
+        return reprs.rows_preview(rows, shown_types(rows.schema), row.failing, caption)
     except JammiError:
         return None
 

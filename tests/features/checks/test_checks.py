@@ -751,6 +751,13 @@ def test_an_interrupt_during_a_check_leaves_nothing(ws, folder, monkeypatch):
     assert outcomes(ws.check()) == {"ids": ("pass", 0)}
 
 
+def test_failing_rows_are_shown_as_people_write_their_values(ws):
+    ws.materialize("rows", "SELECT 0.1e0 + 0.2e0 AS share, TIMESTAMP '2024-01-02' AS day")
+    ws.checks.add("some", "SELECT * FROM jammi.rows", on="rows", severity="warn")
+    shown = str(ws.check()).split("\n")
+    assert [line.split() for line in shown if "0.3" in line] == [["0.3", "2024-01-02"]]
+
+
 def test_a_check_of_many_failing_rows_counts_them_and_shows_few(ws):
     sales(ws)
     many = "SELECT a.range AS i FROM range(1_000_000) a, jammi.sales WHERE id = 1"
