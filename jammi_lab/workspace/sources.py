@@ -251,19 +251,19 @@ class Source(ReprMixin):
     def _rendered(self) -> Rendered:
         tables = self._observations.tables(self._record)
         state = str(self.last_seen or "")
-        columns: dict[str, str] = {}
+        columns: list[Column] = []
         rows = row_count = None
         notes: list[str] = []
         if tables is None or tables[1] == 1:
             with contextlib.suppress(JammiError):
-                columns = {c.name: c.type for c in self.columns()}
+                columns = self.columns()
                 notes = self.notes
                 first_rows = self.preview(_FORM_ROWS)
                 if self.kind in ("parquet", "frame"):  # told without reading the rows
                     count = self._select(None, columns="count(*)")
                     [row_count] = count.run().table()[0].to_pylist()
                 if first_rows.num_rows:
-                    rows = reprs.rows_preview(first_rows, [*columns.values()], row_count)
+                    rows = reprs.rows_preview(first_rows, [c.type for c in columns], row_count)
         if not self._is_available():
             state = f"{_ABSENT}: ws.sources.add({self.name!r}, frame, replace=True) restores it"
         options = self._record.options or {}
@@ -274,7 +274,7 @@ class Source(ReprMixin):
             ("anchor", self._record.anchor),
             ("last seen", state),
             ("options", ", ".join(f"{n}={value!r}" for n, value in options.items())),
-            ("columns", ", ".join(f"{n} {t.lower()}" for n, t in columns.items())),
+            ("columns", ", ".join(f"{c.name} {c.type.lower()}" for c in columns)),
             *(("note", note) for note in notes),
         ]
         return form(self.name, facts=facts, table=rows)

@@ -98,7 +98,7 @@ class ProgressLine:
 
 
 def display_output(value: Any, **options: Any) -> Any:
-    """Display a value as an output of the running cell, as `IPython.display.display` does."""
+    """Display a value as an output of the running cell. Returns its handle, for a `display_id`."""
     from IPython.display import display  # 5 ms of each `%load_ext`
 
     return display(value, **options)
