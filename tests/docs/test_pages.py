@@ -76,6 +76,14 @@ def test_every_link_leads_somewhere(page):
     assert not lost
 
 
+def test_the_first_pages_show_the_workbench_and_the_landing_page_describes_each_notebook():
+    landing = (DOCS / "index.md").read_text(encoding="utf-8")
+    assert "](pictures/workbench.png)" in landing
+    assert "](docs/pictures/workbench.png)" in (ROOT / "README.md").read_text(encoding="utf-8")
+    named = re.findall(r"^- `(\S+\.ipynb)`: .{20}", landing, re.MULTILINE)
+    assert named == sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
+
+
 def test_every_page_can_be_reached_from_the_first():
     seen, stack = set(), [DOCS / "index.md"]
     while stack:
