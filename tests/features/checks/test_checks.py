@@ -497,7 +497,7 @@ def test_openlineage_tells_the_results_as_assertions(ws, tmp_path):
     ws.check()
     with pytest.raises(CheckFailed):
         sales(ws, BAD)
-    events = written(SimpleNamespace(ws=ws, data=tmp_path))
+    events = written(SimpleNamespace(export_openlineage=ws.export_openlineage, data=tmp_path))
     found = {}
     for event in events:
         jsonschema.validate(event, SCHEMA, format_checker=jsonschema.FormatChecker())
