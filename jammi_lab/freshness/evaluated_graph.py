@@ -44,6 +44,7 @@ from jammi_lab.inputs.observation import Observation
 from jammi_lab.steps.definition_changes import changed_parts
 from jammi_lab.steps.registry import Producers
 from jammi_lab.store import manifests
+from jammi_lab.store.recovery import WRITER_EXITED
 from jammi_lab.store.result_files import result_snapshot
 
 _BYTES_GONE = Damaged(found=None)
@@ -243,18 +244,22 @@ class EvaluatedGraph:
         if failed is None or isinstance(self.verdicts.get(node.key), Fresh):
             return None
         version, error = failed
-        if error is None or (node.version and version < node.version.version):
+        if node.version and version < node.version.version:
             return None
         return f"its last run failed: {error}"
 
     @functools.cached_property
-    def _failed_runs(self) -> Mapping[tuple[RecipeKey, object], tuple[int, str | None]]:
-        """The version and the error of the last failed or rejected run of each definition."""
-        failed: dict[tuple[RecipeKey, object], tuple[int, str | None]] = {}
-        for status in (TableStatus.FAILED, TableStatus.REJECTED):
+    def _failed_runs(self) -> Mapping[tuple[RecipeKey, object], tuple[int, str]]:
+        """The version and the error of the last run of each definition that failed, was rejected or
+        whose process was killed."""
+        failed: dict[tuple[RecipeKey, object], tuple[int, str]] = {}
+        for status in (TableStatus.FAILED, TableStatus.REJECTED, TableStatus.BUILDING):
             for version, record in self._catalog.result_tables.list(status=status):
+                if record.error is None and self._catalog.writers.is_alive(record.writer_id):
+                    continue
                 key = ((version.tenant, fold(version.recipe)), record.definition_hash)
-                failed[key] = max(failed.get(key, (0, None)), (version.version, record.error))
+                run = version.version, record.error or WRITER_EXITED
+                failed[key] = max(run, failed.get(key, run))
         return failed
 
     def _persist(self) -> None:
@@ -304,13 +309,6 @@ class EvaluatedGraph:
             and (verdict := self.verdict_on(a.input.name, node.tenant)) is not None
         ]
         return evaluate_frame(evidence, parents, observed_at)
-
-    def _circular_grounds(self, node: RecipeNode, origin: FrameOrigin) -> list[str]:
-        return [
-            f"{a.input.name} was itself computed from {node.name}"
-            for a in origin.inputs
-            if self.graph.is_made_from(node, a.input)
-        ]
 
     def _frame_input_state(self, source: Anchor, tenant: str | None) -> State:
         """The current state of a table that a frame was made from. A column more or less counts:
@@ -413,7 +411,11 @@ class EvaluatedGraph:
             if is_rounded(anchor):
                 texts.append(f"{anchor.input.label} by numbers rounded to DOUBLE")
             if isinstance(anchor.origin, FrameOrigin):
-                texts += self._circular_grounds(node, anchor.origin)
+                texts += [
+                    f"{a.input.name} was itself computed from {node.name}"
+                    for a in anchor.origin.inputs
+                    if self.graph.is_made_from(node, a.input)
+                ]
                 parents.append((anchor.input.label, self._origin_grounds(node, anchor.origin)))
         own = [*(Ground(text) for text in texts)]
         own += [Ground(state.note, of_order=not state.rounding) for state in equal]

@@ -38,6 +38,7 @@ from jammi_lab.store.storage_errors import report_line, translate_storage_errors
 
 _FOLDER_TIMES_KEY = "results-stamps"
 _MAX_ATTEMPTS = 5
+WRITER_EXITED = "its writer exited before it was complete"
 _UNATTESTED = "the manifest is missing, and the catalog's copy does not match these bytes"
 
 _LOST_COMMITS = (
@@ -167,8 +168,7 @@ class Recovery:
     def _fail_unattested(self, writer_id: str, listing: FolderListing) -> bool:
         """Fail all builds of a dead writer that have no manifest, in one transaction, and remove
         their files. Returns whether any build has a manifest."""
-        unattested: list[TableSummary] = []
-        with_manifest: list[TableSummary] = []
+        unattested, with_manifest = list[TableSummary](), list[TableSummary]()
         for table in self._unsettled_tables(writer_id, TableStatus.BUILDING):
             try:
                 (with_manifest if listing.has_manifest(table) else unattested).append(table)
@@ -177,7 +177,7 @@ class Recovery:
         if unattested:
             failed = self._catalog.table_status.mark_all_failed(
                 writer_id,
-                "its writer exited before it was complete",
+                WRITER_EXITED,
                 [table.table_name for table in with_manifest],
             )
             # Rows settled by others meanwhile are left out: their files are not ours to remove.

@@ -16,6 +16,7 @@ from jammi_widgets.board_rows import build_rows
 from tests.inside import services_of
 
 SLOW = "SELECT sum(hash(i, n)::DOUBLE) AS s, any_value(n) AS n FROM rows, range(3_000_000_000) t(i)"
+SETTINGS = {"engine.timezone": "Asia/Tokyo"}
 STARTER = """
 import os, signal, sys
 import jammi_lab as jl
@@ -34,18 +35,23 @@ def write_rows(folder, *numbers):
 def lab(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_rows(tmp_path, 1)
-    with jl.open("lab", settings={"engine.timezone": "Asia/Tokyo"}) as ws:
+    with jl.open("lab", settings=SETTINGS) as ws:
         ws.sources.add("rows", "rows.csv")
         ws.materialize("total", "SELECT sum(n) AS n FROM rows")
         yield ws
         detached_run.stop(services_of(ws))
 
 
+def wait_until(is_so):
+    assert any(is_so() for _ in attempts(60))
+
+
 def wait_until_it_ends(ws):
-    for _ in attempts(60):
-        if detached_run.find(services_of(ws)) is None:
-            return
-    pytest.fail("it does not end")
+    wait_until(lambda: detached_run.find(services_of(ws)) is None)
+
+
+def wait_until_it_builds(ws):
+    wait_until(lambda: "slow" in services_of(ws).freshness.builds())
 
 
 def test_a_run_has_the_settings_of_its_kernel_and_leaves_a_report(lab, tmp_path):
@@ -72,10 +78,8 @@ def test_a_run_outlives_the_kernel_that_started_it(lab, tmp_path):
 def test_every_kernel_sees_a_run_and_ends_it(lab, tmp_path):
     lab.define("slow", SLOW)
     pid = detached_run.start(services_of(lab), None)
-    with jl.open("lab", settings={"engine.timezone": "Asia/Tokyo"}) as other:
-        for _ in attempts(60):
-            if "slow" in services_of(other).freshness.builds():
-                break
+    with jl.open("lab", settings=SETTINGS) as other:
+        wait_until_it_builds(other)
         assert f"process {pid}" in str(other.status())
         [board_row] = [r for r in build_rows(other, other.status()).rows if r.row.name == "slow"]
         assert board_row.reasons[0] == f"computed by process {pid} now"
@@ -143,10 +147,8 @@ def start_slow(lab, tmp_path):
     write_rows(tmp_path, 1, 2)
     lab.define("slow", SLOW_ABOVE)
     pid = detached_run.start(services_of(lab), ["slow"])
-    for _ in attempts(60):
-        if "slow" in services_of(lab).freshness.builds():
-            return pid
-    pytest.fail("it does not get there")
+    wait_until_it_builds(lab)
+    return pid
 
 
 def test_a_run_that_is_stopped_lists_what_it_finished(lab, tmp_path):
@@ -158,10 +160,14 @@ def test_a_run_that_is_stopped_lists_what_it_finished(lab, tmp_path):
 
 def test_a_run_that_is_killed_loses_nothing_and_another_goes_on(lab, tmp_path):
     pid = start_slow(lab, tmp_path)
+    assert lab.status()["slow"].failed_run is None
     os.kill(pid, signal.SIGKILL)
-    with jl.open("lab", settings={"engine.timezone": "Asia/Tokyo"}) as other:
-        wait_until_it_ends(other)
+    wait_until_it_ends(lab)
+    said = "its last run failed: its writer exited before it was complete"
+    assert lab.status()["slow"].failed_run == said
+    with jl.open("lab", settings=SETTINGS) as other:
         assert "process" not in str(other.status())
+        assert other.status()["slow"].failed_run == said
         assert isinstance(other.staleness("total"), jl.Fresh)
         assert isinstance(other.staleness("slow"), jl.Stale)
         assert other.table("total").arrow()["n"].to_pylist() == [3]
