@@ -3,7 +3,7 @@ statement gives over everything.
 
 The rule comes from a prepared statement, the merging statement is the one that an increment runs.
 One connection runs them over tables in memory, so that a history costs a few milliseconds; that an
-increment of a workspace does the same with files is in `producers/test_increment.py`."""
+increment of a workspace does the same with files is in `steps/test_increment.py`."""
 
 import contextlib
 import random

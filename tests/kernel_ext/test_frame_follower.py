@@ -21,7 +21,7 @@ from jammi_lab.sources.frame_origins import origins
 from jammi_lab.sources.frames import is_frame
 from tests.cases import notebooks
 from tests.freshness.lab import Lab
-from tests.stateful.notebooks import start
+from tests.stateful.notebooks import notebook_lab
 
 BASE = (
     "import functools\nimport pandas as pd\nimport polars as pl\nclass Box: pass",
@@ -61,11 +61,8 @@ class Cells:
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
-    lab = start(tmp_path / "lab", {})
-    yield lab
-    origins.follower = None
-    origins.take_reads()
-    lab.close()
+    with notebook_lab(tmp_path / "lab") as lab:
+        yield lab
 
 
 @pytest.fixture

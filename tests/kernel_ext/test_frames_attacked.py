@@ -23,7 +23,7 @@ from tests.cases import notebooks
 from tests.freshness.lab import Lab
 from tests.inside import services_of
 from tests.sizes import sized, soak
-from tests.stateful.notebooks import start
+from tests.stateful.notebooks import notebook_lab
 
 FIRST = "import copy, functools, itertools, operator, pickle\nimport duckdb\nimport numpy as np\nimport pandas as pd\nimport polars as pl\nclass Box: pass"
 BASE = [
@@ -46,14 +46,11 @@ def _same_environment() -> Iterator[None]:
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
-    lab = start(tmp_path / "lab", {})
     loop = asyncio._get_running_loop()  # of a browser that a test before left in this thread
     asyncio._set_running_loop(None)
-    yield lab
+    with notebook_lab(tmp_path / "lab") as lab:
+        yield lab
     asyncio._set_running_loop(loop)
-    origins.follower = None
-    origins.take_reads()
-    lab.close()
 
 
 @dataclasses.dataclass

@@ -1,9 +1,11 @@
 """Random notebooks: cells that read tables, derive frames from them with pandas, and store tables
 again; edits outside; and restarts of the kernel."""
 
+import contextlib
 import random
+import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ def same(d):
     return d
 fn, gn, box, row, n = same, same, {}, [], 1.0
 """
+WHOLE_READ = r"^(\w) = ws\.table\('s\d'\)\.pandas\(\)$"
+MAY_CHANGE = r"\b{}\b(?!\.(x|copy|assign)\b)|exec|vars|gn\("
 READS = (
     "{x} = ws.table('{t}').pandas()",
     "{x} = ws.table('{t}').polars().to_pandas()",
@@ -75,40 +79,46 @@ CELLS = (
 )
 
 
-class Notebook:
-    """One history: what is done once, and again in new kernels with the data as they are at the
-    end."""
-
-    def __init__(self, events: Sequence[tuple[str, ...]]) -> None:
-        self.events = events
-
-    def run(self, lab: Lab, *, again: bool = False) -> None:
-        """Run it. `again`: without the edits, which have all been made."""
-        values, follower = new_kernel(lab)
-        for number, (kind, *words) in enumerate([("cell", FIRST), *self.events], 1):
-            match kind:
-                case "edit":
-                    if not again:
-                        lab.path(f"{words[0]}.csv").write_text(f"id,x\n1,{words[1]}.5\n2,7.0\n")
-                        if words[2]:
-                            lab.recompute(words[0])
-                case "restart":
-                    lab.reopen()
-                    values, follower = new_kernel(lab)
-                case "cell":
-                    follower.begin(words[0], number)
-                    exec(compile(words[0], "cell", "exec"), values)
-                    follower.end()
-                case "store":
-                    follower.begin("get_ipython().run_cell_magic('jammi', '-m out', '…')", number)
-                    services_of(lab.ws).materializer.materialize(
-                        words[0],
-                        Sql(f"SELECT id, x FROM {words[1]}", None, None),
-                        cache="use",
-                        progress=None,
-                        frames=True,
-                    )
-                    follower.end()
+def run_notebook(
+    events: Sequence[tuple[str, ...]], lab: Lab, *, again: bool = False
+) -> dict[str, str]:
+    """Do what happened once, or `again` in new kernels with the data as they are at the end. Returns
+    by stored table the frame that it was made from, unless that is certainly all rows of a
+    table."""
+    values, follower = new_kernel(lab)
+    frames, unchanged = dict[str, str](), set[str]()
+    for number, (kind, *words) in enumerate([("cell", FIRST), *events], 1):
+        match kind:
+            case "edit":
+                if not again:
+                    lab.path(f"{words[0]}.csv").write_text(f"id,x\n1,{words[1]}.5\n2,7.0\n")
+                    if words[2]:
+                        lab.recompute(words[0])
+                        unchanged.clear()
+            case "restart":
+                lab.reopen()
+                values, follower = new_kernel(lab)
+                unchanged.clear()
+            case "cell":
+                follower.begin(words[0], number)
+                exec(compile(words[0], "cell", "exec"), values)
+                follower.end()
+                changed = {n for n in unchanged if re.search(MAY_CHANGE.format(n), words[0])}
+                unchanged = unchanged - changed | set(re.findall(WHOLE_READ, words[0]))
+            case "store":
+                follower.begin("get_ipython().run_cell_magic('jammi', '-m out', '…')", number)
+                services_of(lab.ws).materializer.materialize(
+                    words[0],
+                    Sql(f"SELECT id, x FROM {words[1]}", None, None),
+                    cache="use",
+                    progress=None,
+                    frames=True,
+                )
+                follower.end()
+                frames[words[0]] = words[1]
+                if words[1] in unchanged:
+                    del frames[words[0]]
+    return frames
 
 
 def new_kernel(lab: Lab) -> tuple[dict[str, Any], FrameFollower]:
@@ -121,7 +131,7 @@ def new_kernel(lab: Lab) -> tuple[dict[str, Any], FrameFollower]:
     return values, follower
 
 
-def random_notebook(seed: int, length: int) -> Notebook:
+def random_notebook(seed: int, length: int) -> list[tuple[str, ...]]:
     """A notebook of that many cells, edits and restarts."""
     rng, stored = random.Random(seed), set[str]()
     events = _reads(rng, stored)
@@ -130,8 +140,7 @@ def random_notebook(seed: int, length: int) -> Notebook:
     events += [("store", out, rng.choice(NAMES)) for out in OUTS]
     for _ in range(2):
         events += _random_events(rng, stored)
-    events.append(_random_edit(rng))
-    return Notebook(events)
+    return [*events, _random_edit(rng)]
 
 
 def _reads(rng: random.Random, stored: Collection[str]) -> list[tuple[str, ...]]:
@@ -164,55 +173,53 @@ def _random_events(rng: random.Random, stored: set[str]) -> list[tuple[str, ...]
     return [("cell", cell.format(x=x, y=y, z=z, k=rng.choice("pq"), i=rng.randrange(2)))]
 
 
-def start(folder: Path, texts: dict[str, str]) -> Lab:
+@contextlib.contextmanager
+def notebook_lab(folder: Path, texts: Mapping[str, str] | None = None) -> Iterator[Lab]:
+    """A workspace with two tables of CSV files, `texts` or others, whose frames may be followed."""
     folder.mkdir(parents=True)
     lab = Lab(folder)
     for name in SOURCES:
         lab.path(f"{name}.csv").write_text(
-            texts.get(name, f"id,x\n1,{len(name)}.0\n2,{ord(name[-1])}.0\n")
+            texts[name] if texts else f"id,x\n1,{len(name)}.0\n2,{ord(name[-1])}.0\n"
         )
         lab.sources.add(f"{name}_csv", lab.path(f"{name}.csv"))
         lab.materialize(name, f"SELECT * FROM {name}_csv")
-    return lab
+    yield lab
+    origins.follower = None
+    origins.take_reads()
+    lab.close()
 
 
 def rows(ws: Any, name: str) -> list[tuple[Any, ...]]:
     return sorted(ws.table(name).read().fetchall())
 
 
-def judge(notebook: Notebook, folder: Path) -> Counter[str]:
+def judge(events: Sequence[tuple[str, ...]], folder: Path) -> Counter[str]:
     """Whether the verdicts on the tables of a notebook hold against running it again: those in its
     kernel, and those after one more restart, where only frames that are no table are missing."""
-    first = start(folder / "first", {})
-    notebook.run(first)
-    verdicts = {name: first.staleness(name) for name in OUTS}
-    stored = {name: rows(first.ws, name) for name in OUTS}
-    texts = {name: first.path(f"{name}.csv").read_text() for name in SOURCES}
-    first.reopen()
-    new_kernel(first)
-    later = {name: first.staleness(name) for name in OUTS}
-    first.close()
-    second = _rows_of(notebook, folder / "second", texts)
+    with notebook_lab(folder / "first") as lab:
+        frames = run_notebook(events, lab)
+        verdicts = {name: lab.staleness(name) for name in OUTS}
+        stored = {name: rows(lab.ws, name) for name in OUTS}
+        texts = {name: lab.path(f"{name}.csv").read_text() for name in SOURCES}
+        lab.reopen()
+        new_kernel(lab)
+        later = {name: lab.staleness(name) for name in OUTS}
+    with notebook_lab(folder / "second", texts) as lab:
+        run_notebook(events, lab, again=True)
+        expected = {name: rows(lab.ws, name) for name in OUTS}
     outcomes = Counter[str]()
     for name in OUTS:
-        is_true = stored[name] == second[name]
+        is_true = stored[name] == expected[name]
         is_fresh = isinstance(verdicts[name], jl.Fresh)
         for verdict in (verdicts[name], later[name]):
-            told = name, str(verdict), notebook.events
+            told = name, str(verdict), events
             assert is_true or not isinstance(verdict, jl.Fresh), told
-            unknown = verdict.unpinned if isinstance(verdict, jl.Undecidable) else []
-            assert all(anchor.input.kind == "frame" for anchor in unknown), told
+            for anchor in verdict.unpinned if isinstance(verdict, jl.Undecidable) else []:
+                table = [name, *anchor.path][-1]
+                assert frames.get(table) == anchor.input.name, told
+                assert not isinstance(verdicts[name], jl.PossiblyStale), told
+        outcomes["a table behind"] += name not in frames
         outcomes[f"after a restart {verdict_code(later[name])}"] += 1
         outcomes[f"{is_fresh=}, {is_true=}"] += 1
     return outcomes
-
-
-def _rows_of(
-    notebook: Notebook, folder: Path, texts: dict[str, str]
-) -> dict[str, list[tuple[Any, ...]]]:
-    """The rows that a run from given texts ends with."""
-    lab = start(folder, texts)
-    notebook.run(lab, again=True)
-    found = {name: rows(lab.ws, name) for name in OUTS}
-    lab.close()
-    return found

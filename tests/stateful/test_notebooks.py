@@ -5,19 +5,11 @@ from collections import Counter
 
 import pytest
 
-from jammi_lab.sources.frame_origins import origins
 from tests.sizes import sized, soak
-from tests.stateful.notebooks import Notebook, judge, random_notebook
+from tests.stateful.notebooks import judge, random_notebook
 
 HISTORIES = sized(4, 40)
 PARTS = sized(1, 25)
-
-
-@pytest.fixture(autouse=True)
-def _no_follower():
-    yield
-    origins.follower = None
-    origins.take_reads()
 
 
 @soak
@@ -80,4 +72,4 @@ EDIT = ("edit", "s1", "63", "")
     ids=["itself", "itself, reused", "of each other", "table asked for before it changed"],
 )
 def test_what_a_frame_was_made_from_stays_known(tmp_path, events):
-    judge(Notebook(events), tmp_path)
+    judge(events, tmp_path)

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.sources.frame_origins import origins
 from tests.freshness.lab import Lab
-from tests.stateful.notebooks import Notebook, start
+from tests.stateful.notebooks import notebook_lab, run_notebook
 
 TYPES = """
 SELECT id, x, id::INTEGER AS small, (id / 4)::DECIMAL(9, 2) AS price, 'n' || id AS name,
@@ -19,24 +18,16 @@ FROM s0
 """
 
 
-@pytest.fixture(autouse=True)
-def _no_follower() -> Iterator[None]:
-    yield
-    origins.follower = None
-    origins.take_reads()
-
-
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
-    made = start(tmp_path / "lab", {})
-    yield made
-    made.close()
+    with notebook_lab(tmp_path / "lab") as made:
+        yield made
 
 
 def store(lab: Lab, *cells: str) -> str:
     """What the stored statement reads in place of the frame `a` that the cells make."""
     events = [*(("cell", cell) for cell in cells), ("store", "o0", "a")]
-    Notebook(events).run(lab)
+    run_notebook(events, lab)
     return lab.recipe("o0").definition.removeprefix("SELECT id, x FROM ")
 
 
@@ -139,7 +130,6 @@ def test_a_frame_is_replaced_wherever_a_statement_names_it(lab):
 
 @pytest.mark.parametrize("form", ["polars", "pandas", "arrow"])
 def test_a_frame_that_a_script_adds_keeps_its_table(lab, form):
-    origins.follower = None
     lab.sources.add("f", getattr(lab.table("s0").read(), form)())
     lab.materialize("out", "SELECT id FROM f")
     assert isinstance(lab.staleness("out"), jl.Fresh)
