@@ -1,7 +1,6 @@
 """Verdicts and their reasons, and the results of `verify`: closed unions with a readable
 `str()`."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from jammi_lab.core.anchors import Anchor, Input, compares_content
@@ -350,8 +349,8 @@ def marked_label(verdict: Verdict) -> str:
 
 def count_by_label(verdicts: Iterable[Verdict]) -> dict[str, int]:
     """How many verdicts there are by marked label, the most severe first."""
-    counts = Counter(map(marked_label, verdicts))
-    return {word: counts[word] for word in LABELS_BY_SEVERITY if counts[word]}
+    labels = [marked_label(verdict) for verdict in verdicts]
+    return {word: labels.count(word) for word in LABELS_BY_SEVERITY if word in labels}
 
 
 LABELS_BY_SEVERITY = (

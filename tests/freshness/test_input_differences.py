@@ -47,7 +47,7 @@ def test_the_column_that_changed_in_a_file_is_named(sales):
     sales.write(price=[10.0, 21.0, 31.0])
     assert sales.reasons("kept") == ["sales changed, only price"]
     assert sales.reasons("total") == ["sales changed, only price, by way of kept"]
-    assert sales.why("kept").lines[1].startswith("└─ sales changed, only price (read")
+    assert sales.ws.why("kept").lines[1].startswith("└─ sales changed, only price (read")
     sales.lab.reopen()
     assert sales.reasons("kept") == ["sales changed, only price"]
 
@@ -68,30 +68,30 @@ def test_rows_that_came_are_counted(sales):
 @pytest.mark.parametrize("sales", ["parquet"], indirect=True)
 def test_rows_of_tables_are_counted_by_column_and_the_numbers_are_kept(sales):
     sales.write(price=[10.0, 21.0, 31.0])
-    report = sales.recompute("kept")
+    report = sales.ws.recompute("kept")
     assert report.changes == {"kept": "price: 2 of 3 rows"} and "price: 2 of 3" in str(report)
-    [line] = sales.why("total").lines[1:]
+    [line] = sales.ws.why("total").lines[1:]
     assert line.startswith("└─ kept changed, version 1 → 2, price: 2 of 3 rows (read")
     assert sales.reasons("total") == ["kept changed, price: 2 of 3 rows"]
-    assert sales.recompute().changes == {"total": "1 row added, 1 row removed"}
+    assert sales.ws.recompute().changes == {"total": "1 row added, 1 row removed"}
 
 
 @pytest.mark.parametrize("sales", ["parquet"], indirect=True)
 def test_a_first_version_and_a_large_table_are_not_compared(sales):
-    assert sales.recompute().changes == {}
+    assert sales.ws.recompute().changes == {}
     sales.write(price=[10.0, 21.0, 31.0])
-    sales.settings["look.scan_rows"] = 2
-    assert sales.recompute("kept").changes == {}
+    sales.ws.settings["look.scan_rows"] = 2
+    assert sales.ws.recompute("kept").changes == {}
     assert sales.reasons("total") == ["kept changed, version 1 → 2"]
 
 
 @pytest.mark.parametrize("sales", ["parquet"], indirect=True)
 def test_a_status_counts_the_rows_of_small_tables(sales, monkeypatch):
     definition = "SELECT id, price * {} AS price, name FROM sales"
-    sales.materialize("kept", definition.format(2), key="id")
+    sales.ws.materialize("kept", definition.format(2), key="id")
     assert sales.reasons("total") == ["kept changed, price: 3 of 3 rows"]
     monkeypatch.setattr(observation, "COUNTING_SECONDS", 0.0)
-    sales.materialize("kept", definition.format(3), key="id")
+    sales.ws.materialize("kept", definition.format(3), key="id")
     assert sales.reasons("total") == ["kept changed, version 1 → 3"]
 
 
