@@ -217,6 +217,15 @@ def _reason(error: DuckDBError) -> str:
     )
     if line and (counts := _COLUMN_COUNTS.search(message)):
         return f"{location} has {counts[2]} columns where {counts[1]} are expected"
+    if sniffed := re.search(
+        r"they contain: (\d+) columns.*?found by the sniffer: (\d+)", message, re.S
+    ):
+        return f"a file has {sniffed[2]} columns where {sniffed[1]} are expected"
+    if "when sniffing file" in message:
+        return (
+            f"{f'{location}: ' if location else ''}the lines do not all have the same number of "
+            "values"
+        )
     lines = [
         clause
         for clause in message.split("\n")

@@ -38,6 +38,7 @@ LINES = {
     "stop": "stop",
     "what-if": "what-if papers",
     "history": "history venues",
+    "copy": "copy copied",
     "diff": "diff top 1 1",
     "restore": "restore venues 1",
     "export": "export venues venues.csv",

@@ -412,7 +412,7 @@ def test_a_wrong_password_is_told_without_it_and_a_right_one_takes_its_place(
         parts._replace(netloc=f"{parts.username}:wr0ngwr0ng@{parts.hostname}:{parts.port}")
     )
     with pytest.raises(SourceUnavailable, match="login failed") as caught:
-        ws.sources.add("crm", wrong)
+        ws.sources.add("strict", wrong)
     assert (
         "wr0ng" not in "".join(caught.value.rendered_lines())
         and len(caught.value.rendered_lines()) <= 5
@@ -421,10 +421,10 @@ def test_a_wrong_password_is_told_without_it_and_a_right_one_takes_its_place(
     open_address = urlunsplit(
         parts._replace(netloc=f"{parts.username}@{parts.hostname}:{parts.port}")
     )
-    ws.sources.add("crm", open_address, secret=lambda: next(answers), check=False)
+    ws.sources.add("strict", open_address, secret=lambda: next(answers), check=False)
     with pytest.raises(SourceUnavailable, match="login failed"):
-        ws.sources["crm"].tables()
-    assert isinstance(ws.sources["crm"].tables(), list), (
+        ws.sources["strict"].tables()
+    assert isinstance(ws.sources["strict"].tables(), list), (
         "a function is asked again when its answer was refused"
     )
 
@@ -462,8 +462,8 @@ def test_what_the_server_takes_before_its_first_row_counts_as_time_that_the_tabl
         fresh_postgres_url,
         "CREATE VIEW slow AS SELECT g AS id FROM generate_series(1, 3) g, pg_sleep(0.4)",
     )
-    ws.sources.add("crm", fresh_postgres_url, anchor="none")
-    assert ws.materialize("t", "SELECT count(*) AS n FROM crm.slow").manifest.seconds >= 0.4
+    ws.sources.add("late", fresh_postgres_url, anchor="none")
+    assert ws.materialize("t", "SELECT count(*) AS n FROM late.slow").manifest.seconds >= 0.4
     assert ws.plan("t").seconds_at_most >= 0.4
 
 

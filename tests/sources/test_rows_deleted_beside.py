@@ -93,6 +93,6 @@ def test_rows_deleted_from_one_partition_leave_the_others(catalog, ws):
     )
     table.append(rows(1, 2, name="mon"))
     table.append(rows(1, 3, name="tue"))
-    ws.sources.add("s", folder_of(table))
+    ws.sources.add("s", folder_of(table), replace=True)
     delete_at(table, data_files(table)[1], 1, partition=Record("tue"))
     assert ids(ws) == [1, 1, 2]

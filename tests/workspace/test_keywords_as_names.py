@@ -1,4 +1,4 @@
-"""Sources whose name is a keyword of SQL are read by it in quotes."""
+"""Sources whose name is a keyword of SQL are read by it, where nothing else could be meant."""
 
 import pytest
 
@@ -9,17 +9,35 @@ import jammi_lab as jl
 def ws(tmp_path):
     (tmp_path / "a.csv").write_text("id,n\n1,2\n3,4\n")
     with jl.open(tmp_path / "lab") as ws:
-        for name in ("both", "papers"):
+        for name in ("both", "order", "papers"):
             ws.sources.add(name, tmp_path / "a.csv")
         yield ws
 
 
-@pytest.mark.parametrize("statement", ["SELECT count(*) FROM both", "FROM both WHERE id = 1"])
-def test_a_keyword_as_the_name_of_a_table_is_to_be_quoted(ws, statement):
-    with pytest.raises(jl.SqlError, match="Syntax error") as caught:
-        ws.sql(statement)
-    assert caught.value.hint == 'If it is a table name, quote it: "both".'
-    assert ws.sql(statement.replace("both", '"both"')).fetchall() in ([(2,)], [(1, 2)])
+@pytest.mark.parametrize(
+    ("statement", "rows"),
+    [
+        ("SELECT count(*) FROM both", [(2,)]),
+        ("FROM both WHERE id = 1", [(1, 2)]),
+        ("SELECT o.n FROM papers JOIN order AS o USING (id)", None),
+        ("SELECT sum(n) FROM (SELECT n FROM both)", [(6,)]),
+        ("SELECT 1; SELECT count(*) FROM both;", [(2,)]),
+        ("FROM order ORDER BY id", [(1, 2), (3, 4)]),
+        ("SELECT 'FROM both' AS text FROM papers LIMIT 1", [("FROM both",)]),
+    ],
+)
+def test_a_keyword_that_can_only_be_a_table_is_one(ws, statement, rows):
+    if rows is None:
+        with pytest.raises(jl.SqlError, match="order"):
+            ws.sql(statement)
+    else:
+        assert ws.sql(statement).fetchall() == rows
+
+
+def test_a_table_that_is_stored_from_it_is_fresh_and_is_the_quoted_one(ws):
+    ws.materialize("t", "SELECT sum(n) AS s FROM both")
+    assert ws.staleness("t") == jl.Fresh()
+    assert ws.materialize("t", 'SELECT sum(n) AS s FROM "both"').outcome == "reused"
 
 
 def test_a_clause_without_its_table_is_still_a_syntax_error(ws):

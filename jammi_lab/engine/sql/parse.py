@@ -103,6 +103,8 @@ class ParsedStatement:
         )
 
 
+_TABLE_KEYWORD = re.compile(r"[a-z_]+(?=\s*($|[;,)]|(where|join|group|order|limit)\b))", re.I)
+"""A keyword after which a name of a table could end."""
 _BEHIND_PIVOT_LIST = ("using", "group", "order", "limit", "offset")
 MAX_CACHED_TEXTS, MAX_CACHED_TEXT_LENGTH = 256, 16_384
 
@@ -137,7 +139,12 @@ def parse(
     credential_check.check_statement(sql)
     text = _ODD_SPACES.sub(lambda m: m[0] if len(m[0]) > 1 else " ", sql)
     reader = _Reader(parser, sql)
-    statements = reader.extract(text)
+    try:
+        statements = reader.extract(text)
+    except SqlError as error:
+        if (quoted := _quote_table_keyword(sql, error.position)) is None:
+            raise
+        return parse(parser, quoted, allow_dml=allow_dml)
     if not statements:
         raise SqlError("There is no statement to run.")
     if (
@@ -160,6 +167,17 @@ def parse(
         parsed.append(reader.read(statement, position, allow_dml=allow_dml))
         position += len(statement.query)
     return parsed
+
+
+def _quote_table_keyword(sql: str, position: int | None) -> str | None:
+    """The text with the keyword at the position of a syntax error quoted, where it can only be the
+    name of a table (`FROM both`); else None."""
+    if position is None or not re.search(r"\b(from|join)\s+$", sql[:position], re.I):
+        return None
+    keyword = _TABLE_KEYWORD.match(sql, position)
+    if keyword is None:
+        return None
+    return f'{sql[:position]}"{keyword[0]}"{sql[keyword.end() :]}'
 
 
 class _Reader:
