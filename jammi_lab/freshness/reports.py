@@ -3,13 +3,13 @@ to frames."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from jammi_lab.core import reprs
 from jammi_lab.core.checks import CheckStatus
 from jammi_lab.core.command_hints import cell_or_python, command
 from jammi_lab.core.dataframes import ArrowExportMixin, to_arrow
-from jammi_lab.core.errors import TableNotFound
+from jammi_lab.core.errors import JammiError, TableNotFound
 from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import (
     Rendered,
@@ -98,25 +98,36 @@ class _Named(Protocol):
 _N = TypeVar("_N", bound=_Named)
 
 
-def find_row(name: str, rows: Sequence[_N]) -> _N:
-    """The row of a recipe. TableNotFound, with near names."""
-    for row in rows:
-        if fold(row.name) == fold(name):
-            return row
-    raise TableNotFound(
-        f"There is no recipe {name!r} in this report.",
-        near=near_names(name, [row.name for row in rows]),
-    )
+class NamedRows(Generic[_N]):
+    """Rows with names: iterable, with `len()` and `in`, by name or position."""
+
+    _rows: list[_N]
+
+    def __iter__(self) -> Iterator[_N]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, item: object) -> bool:
+        names = [fold(row.name) for row in self._rows]
+        return fold(item) in names if isinstance(item, str) else item in self._rows
+
+    def __getitem__(self, name_or_position: int | str) -> _N:
+        """The row of that name or position. A KeyError, with near names; IndexError."""
+        if not isinstance(name_or_position, str):
+            return self._rows[name_or_position]
+        for row in self._rows:
+            if fold(row.name) == fold(name_or_position):
+                return row
+        near = near_names(name_or_position, [row.name for row in self._rows])
+        raise self._missing_error(name_or_position, near)
+
+    def _missing_error(self, name: str, near: list[str]) -> JammiError:
+        return TableNotFound(f"There is no recipe {name!r} here.", near=near)
 
 
-def contains_row(item: object, rows: Sequence[_Named]) -> bool:
-    """Whether a recipe (by name) or a row is among the rows."""
-    return (
-        any(fold(row.name) == fold(item) for row in rows) if isinstance(item, str) else item in rows
-    )
-
-
-class Status(PanelSelection, ReprMixin, ArrowExportMixin):
+class Status(PanelSelection, NamedRows[StatusRow], ReprMixin, ArrowExportMixin):
     """All recipes with their verdicts, from one observation pass: `status["name"]`, iterable,
     `len()`."""
 
@@ -132,21 +143,8 @@ class Status(PanelSelection, ReprMixin, ArrowExportMixin):
         self._builds = dict(builds or {})
         """Which process computes a recipe now, by folded name."""
 
-    def __iter__(self) -> Iterator[StatusRow]:
-        return iter(self._rows)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
     def __bool__(self) -> bool:
         return True
-
-    def __contains__(self, item: object) -> bool:
-        return contains_row(item, self._rows)
-
-    def __getitem__(self, name: str) -> StatusRow:
-        """The row of a recipe. TableNotFound, with near names."""
-        return find_row(name, self._rows)
 
     def arrow(self) -> "pa.Table":
         """Columns name, version, verdict, reasons, rows, bytes, age_seconds, index, checks,

@@ -250,6 +250,7 @@ class Services(Infrastructure):
             ),
             manifest=self.read_manifest,
             start=self.statements.start,
+            frames=self.frames,
         )
         words = WordSearch(context, self.words)
         return SearchService(context, self.vectors, words, lambda: self.encoders, self.settings)

@@ -56,19 +56,22 @@ class TableLookup:
         return self._catalog.result_tables.newest(self.resolve_alias(name)) is not None
 
     def find_searchable(self, name: object, *, by_words: bool) -> TableVersion:
-        """As `find`; a source's name means the one table that was made from its rows and has
-        vectors or, with `by_words`, also words. TableNotFound; AmbiguousMatch when there are
-        several."""
+        """As `find`; the name of a source or frame means the one table that was made from its rows
+        and has vectors or, with `by_words`, also words. TableNotFound; AmbiguousMatch when there
+        are several."""
         try:
             return self.find(name)
         except TableNotFound as error:
-            if not isinstance(name, str) or self._catalog.sources.get(name) is None:
+            if not isinstance(name, str):
+                raise
+            tables = self.tables_of_source(name)
+            if not tables and self._catalog.sources.get(name) is None:
                 if error.message.startswith("There is no recipe"):
                     error.hint = f"{error.hint.rstrip('.')}; ws.embed makes one to search."
                 raise
         matches = [
             match
-            for match in self.tables_of_source(name)
+            for match in tables
             if not match.record.recipe_class.combines_vectors
             and (by_words or match.record.recipe_class.has_vectors)
         ]

@@ -14,6 +14,7 @@ from jammi_lab.steps.anchor_confirmation import observed_anchors
 from jammi_lab.steps.build import find_reusable, produce
 from jammi_lab.steps.jobs import Job
 from jammi_lab.steps.recipe import BindContext, Producer
+from jammi_lab.steps.row_recipe import RowRecipe
 from jammi_lab.steps.sql import Sql
 from jammi_lab.store import manifests
 from jammi_lab.store.sidecars import SidecarRequest
@@ -127,8 +128,10 @@ class Materializer:
         self, name: str, recipe: Producer, *, bypass_cache: bool = False, frames: bool = False
     ) -> Job:
         """The job of a recipe over the current inputs. With `frames` its SQL can name data frames
-        of the notebook. Raises what the verb of the recipe raises."""
+        of the notebook; the input of a recipe of rows always can. Raises what the verb of the
+        recipe raises."""
         services = self._services
+        frames = frames or isinstance(recipe, RowRecipe)
         ctx = BindContext(
             services.engine,
             services.scope,

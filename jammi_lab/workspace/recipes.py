@@ -1,12 +1,12 @@
 """The list of recipes with their definitions and newest versions."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin
 from jammi_lab.core.records import RecipeRecord, recipe_statement
-from jammi_lab.freshness.reports import contains_row, find_row
+from jammi_lab.freshness.reports import NamedRows
 
 
 class Recipe(ReprMixin):
@@ -46,29 +46,14 @@ class Recipe(ReprMixin):
         return _recipes_table([self])
 
 
-class Recipes(ReprMixin):
-    """All recipes: iterable in the order of their names, with `len()`, by name or position."""
+class Recipes(NamedRows[Recipe], ReprMixin):
+    """All recipes, in the order of their names."""
 
     def __init__(self, recipes: Sequence[Recipe]) -> None:
-        self._recipes = list(recipes)
-
-    def __iter__(self) -> Iterator[Recipe]:
-        return iter(self._recipes)
-
-    def __len__(self) -> int:
-        return len(self._recipes)
-
-    def __contains__(self, name: object) -> bool:
-        return contains_row(name, self._recipes)
-
-    def __getitem__(self, name_or_position: int | str) -> Recipe:
-        """The recipe of that name or position. TableNotFound, with near names; IndexError."""
-        if isinstance(name_or_position, str):
-            return find_row(name_or_position, self._recipes)
-        return self._recipes[name_or_position]
+        self._rows = list(recipes)
 
     def _rendered(self) -> Rendered:
-        return _recipes_table(self._recipes)
+        return _recipes_table(self._rows)
 
 
 def recipe_of(record: RecipeRecord, catalog: Catalog) -> Recipe:

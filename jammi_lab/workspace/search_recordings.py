@@ -2,14 +2,15 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jammi_lab.core.definitions import decode_param
-from jammi_lab.core.errors import JammiError
+from jammi_lab.core.errors import JammiError, TopicNotFound
 from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun
 from jammi_lab.features.search.queries import texts_of
+from jammi_lab.freshness.reports import NamedRows
 from jammi_lab.workspace.result import InMemoryResult, Result
 from jammi_lab.workspace.searches import RecordedSearch, Searches
 
@@ -60,27 +61,21 @@ def open_recording(name: str, searches: Searches) -> Iterator[Recording]:
         yield Recording(name, searches)
 
 
-class Recordings(Mapping[str, Recording], ReprMixin):
-    """The recordings of searches, by name."""
-
-    __repr__ = ReprMixin.__repr__
+class Recordings(NamedRows[Recording], ReprMixin):
+    """The recordings of searches."""
 
     def __init__(self, searches: Searches) -> None:
-        self._searches = searches
+        self._rows = [Recording(name, searches) for name in searches.names()]
 
-    def __getitem__(self, name: str) -> Recording:
-        """A recording. TopicNotFound (a KeyError)."""
-        self._searches.events(name)
-        return Recording(name, self._searches)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._searches.names())
-
-    def __len__(self) -> int:
-        return len(self._searches.names())
+    def _missing_error(self, name: str, near: list[str]) -> JammiError:
+        return TopicNotFound(
+            f"There is no recording {name!r}.",
+            near=near,
+            hint="with ws.recording(name): … creates one.",
+        )
 
     def _rendered(self) -> Rendered:
-        lines = [(name, len(self[name])) for name in self]
+        lines = [(recording.name, len(recording)) for recording in self]
         note = count_noun(len(lines), "recording")
         return listing_table(["recording", "searches"], lines, aligned="lr", note=note)
 

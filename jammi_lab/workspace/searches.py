@@ -15,7 +15,7 @@ import msgspec
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.definitions import decode_param, encode_param
 from jammi_lab.core.errors import TopicNotFound
-from jammi_lab.core.identifiers import check_name, near_names
+from jammi_lab.core.identifiers import check_name
 from jammi_lab.core.records import TableRecord
 from jammi_lab.features.search.queries import SearchRequest, texts_of
 from jammi_lab.workspace.result import Result
@@ -100,27 +100,17 @@ class Searches:
         finally:
             self._recording.reset(token)
 
-    def events(self, name: str) -> list[RecordedSearch]:
-        """The searches of a recording, oldest first. TopicNotFound."""
+    def recorded(self, name: str) -> list[RecordedSearch]:
+        """The searches of a recording, oldest first; none before the first of its block."""
         try:
             events = list(self._topics.replay(TOPIC_PREFIX + name))
         except TopicNotFound:
-            raise TopicNotFound(
-                f"There is no recording {name!r}.",
-                near=near_names(name, self.names()),
-                hint="with ws.recording(name): … creates one.",
-            ) from None
+            return []
         return [
             msgspec.json.decode(row, type=RecordedSearch)
             for event in events
             for row in event.batch["record"].to_pylist()
         ]
-
-    def recorded(self, name: str) -> list[RecordedSearch]:
-        """The searches of a recording, oldest first; none before the first of its block."""
-        with contextlib.suppress(TopicNotFound):
-            return self.events(name)
-        return []
 
     def names(self) -> list[str]:
         """The recordings of the bound tenant and the shared ones."""

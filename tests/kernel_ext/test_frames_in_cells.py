@@ -279,3 +279,23 @@ def test_a_frame_that_is_stored_by_the_cell_that_reads_it_rests_on_its_statement
     assert verdict(late, "kept").startswith("possibly stale: other changed"), verdict(late, "kept")
     if ".arrow()" in code:  # other frames the call that stores them could change
         assert verdict(late, "unlike").startswith("fresh"), verdict(late, "unlike")
+
+
+def test_rows_of_a_frame_are_embedded_and_searched_by_its_name(late):
+    run(
+        late,
+        "notes = pl.DataFrame({'k': [1, 2], 'text': ['apple pie', 'blue sky']})",
+        "%jammi embed vectors notes --key k --text text --model hashing",
+        "hits = ws.search('notes', 'blue', select='text', where=\"text <> 'apple pie'\")",
+    )
+    assert late.value("hits.fetchall()[0][:2]") == "(2, 1)"
+    assert late.value("hits.arrow()['text'].to_pylist()") == "['blue sky']"
+    run(
+        late,
+        "%jammi drop vectors",
+        "words = ws.lexical('words', 'notes', key='k', text='text')",
+        "notes = pl.DataFrame({'k': [1, 2], 'text': ['apple pie', 'apple tree']})",
+    )
+    assert verdict(late, "words").startswith("stale: notes changed")
+    run(late, "ws.recompute('words')", "%jammi search notes tree")
+    assert late.value("_.arrow()['key'].to_pylist()") == "[2]"

@@ -56,7 +56,7 @@ def causes(ws: Any) -> list[tuple[str, str | None]]:
 
 
 def test_searches_of_the_block_are_kept_and_come_out_the_same(lab):
-    assert list(lab.recordings) == ["chat"] and len(lab.recordings["chat"]) == 5
+    assert [each.name for each in lab.recordings] == ["chat"] and len(lab.recordings["chat"]) == 5
     rows = lab.recordings["chat"].replay().arrow().to_pylist()
     assert {row["outcome"] for row in rows} == {"same"} and {row["cause"] for row in rows} == {None}
     assert [row["query"] for row in rows] == ["pasta", "row 0", "pasta | E17", "E17", "vector"]
@@ -119,7 +119,10 @@ def test_recordings_are_continued_and_belong_to_a_tenant(lab):
     assert len(lab.recordings["chat"]) == 6
     with lab.tenant("acme"), lab.recording("own"):
         lab.search("w", "graph")
-    assert list(lab.recordings) == ["chat"]
+    assert [each.name for each in lab.recordings] == ["chat"]
+    for listed in (lab.recordings, lab.recipes()):  # of one shape
+        assert all(each.name in listed and len(listed[each.name].name) for each in listed)
+        assert listed[0].name == next(iter(listed)).name
     with pytest.raises(errors.TopicNotFound, match="no recording 'caht'"):
         lab.recordings["caht"]
     with pytest.raises(errors.NameInvalid), lab.recording(""):

@@ -10,6 +10,7 @@ from jammi_lab.core.tenancy import TenantScope
 if TYPE_CHECKING:
     from jammi_lab.catalog.result_tables import ResultTableRepository
     from jammi_lab.engine.engine import Engine
+    from jammi_lab.engine.name_resolution import NameResolver
     from jammi_lab.engine.prepared_statement import PreparedStatement
     from jammi_lab.engine.stream import Stream
     from jammi_lab.inputs.observation import Observation
@@ -31,12 +32,13 @@ class SearchContext:
         source_address: Callable[[str], str],
         manifest: Callable[[TableRecord], Manifest | None],
         start: "Callable[[PreparedStatement], Stream]",
+        frames: "NameResolver",
     ) -> None:
         self.scope, self.engine, self.tables, self.observe = scope, engine, tables, observe
         """`observe` begins an observation of inputs; True makes it a deep one."""
-        self.source_address, self.start = source_address, start
+        self.source_address, self.start, self.frames = source_address, start, frames
         """`source_address`: the text in FROM for a source, table or SQL; `start` runs a statement
-        and reports its progress."""
+        and reports its progress; `frames` knows the frames of the notebook."""
         self._manifest = manifest
         # A manifest digest always means the same content, so an entry is never stale.
         self._descriptors: dict[str, Mapping[str, Any]] = {}

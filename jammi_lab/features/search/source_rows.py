@@ -287,8 +287,12 @@ class SourceRows:
         *,
         params: Mapping[str, Any] | None = None,
     ) -> "PreparedStatement":
-        tenant = self.context.scope.current
-        [prepared] = self.context.engine.prepare(text, params, tenant=tenant, extra_resolvers=extra)
+        [prepared] = self.context.engine.prepare(
+            text,
+            params,
+            tenant=self.context.scope.current,
+            extra_resolvers=[*extra, self.context.frames],
+        )
         return prepared
 
     @property
