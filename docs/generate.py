@@ -460,7 +460,8 @@ def is_attribute(node: ast.AST) -> bool:
 
 
 def part_members(owner: str, *names: str) -> str:
-    """Methods with signature and what they give, then attributes in a table."""
+    """Methods, each below a heading with its signature and what it gives, then attributes in a
+    table."""
     every = members(owner)
     chosen = {name: every[name] for name in names} if names else every
     methods = [
@@ -469,7 +470,8 @@ def part_members(owner: str, *names: str) -> str:
         if isinstance(node, ast.FunctionDef) and not is_attribute(node) and node.name not in DUNDERS
     ]
     said = [
-        f"```text\n{signature(node)}\n```\n\n{_paragraphs(_told(owner, node.name, node))}"
+        f"### {node.name}\n\n```text\n{signature(node)}\n```\n\n"
+        f"{_paragraphs(_told(owner, node.name, node))}"
         for node in methods
     ]
     attributes = [(name, node) for name, node in chosen.items() if is_attribute(node)]
@@ -511,6 +513,22 @@ def _paragraphs(text: str) -> str:
     )
 
 
+def part_classes(*names: str) -> str:
+    """Classes with the first sentence of each, and its place in the pages of `python/`."""
+    rows = ["| class | what it is |", "|---|---|"]
+    for name in names:
+        page = next(page for page in sorted((DOCS / "python").glob("*.md")) if _is_on(name, page))
+        anchor = f"#{name.lower()}" if f"\n## {name}\n" in page.read_text("utf-8") else ""
+        sentence = " ".join((ast.get_docstring(_class(name)) or "").split()).split(". ")[0]
+        rows.append(f"| [{name}](python/{page.name}{anchor}) | {_cell(sentence.rstrip('.'))} |")
+    return "\n".join(rows)
+
+
+def _is_on(name: str, page: Path) -> bool:
+    text = page.read_text(encoding="utf-8")
+    return re.search(rf"<!-- generated: (members {name}|values [^>]*\b{name})\b", text) is not None
+
+
 def part_values(*names: str) -> str:
     """Values with their fields: class, docstring, fields."""
     rows = ["| value | meaning | fields |", "|---|---|---|"]
@@ -535,19 +553,17 @@ def part_keys(name: str) -> str:
 
 
 def part_lines() -> str:
-    """All `%jammi` lines."""
+    """All `%jammi` lines, by what they are for."""
     from jammi_lab.commands.table import LINE, OWN_COMMANDS
 
-    return "\n".join(
-        [
-            "| line | does |",
-            "|---|---|",
-            *(
-                f"| `{_cell(verb.usage)}` | {verb.help} |"
-                for verb in OWN_COMMANDS
-                if verb.magic == LINE
-            ),
-        ]
+    chapters: dict[str, list[str]] = {}
+    for verb in OWN_COMMANDS:
+        if verb.magic == LINE:
+            row = f"| `{_cell(verb.usage)}` | {verb.help} |"
+            chapters.setdefault(verb.chapter, []).append(row)
+    return "\n\n".join(
+        "\n".join([f"**{chapter}**", "", "| line | does |", "|---|---|", *rows])
+        for chapter, rows in chapters.items()
     )
 
 
@@ -630,6 +646,7 @@ def part_settings() -> str:
 
 PARTS: dict[str, Callable[..., str]] = {
     "members": part_members,
+    "classes": part_classes,
     "values": part_values,
     "keys": part_keys,
     "lines": part_lines,

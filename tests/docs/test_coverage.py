@@ -61,9 +61,20 @@ def text(page):
 
 
 @cache
-def code(page, language):
-    """All that the blocks of a page run."""
-    return "\n".join(block.body for block in blocks(DOCS / page) if block.language == language)
+def reference(pages="**/*.md"):
+    """The pages, one after the other."""
+    return "\n".join(page.read_text(encoding="utf-8") for page in DOCS.glob(pages))
+
+
+@cache
+def code(pages, language):
+    """All that the blocks of pages run."""
+    return "\n".join(
+        block.body
+        for page in sorted(DOCS.glob(pages))
+        for block in blocks(page)
+        if block.language == language
+    )
 
 
 def reachable():
@@ -125,7 +136,7 @@ def test_a_page_that_is_behind_the_code_is_noticed():
 
 
 def test_every_attribute_of_the_reference_has_a_type_and_a_meaning():
-    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| ?(.*) \|$", text("python.md"), re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| ?(.*) \|$", reference("python/*.md"), re.MULTILINE)
     assert len(rows) > 150
     assert not [name for name, kind, meaning in rows if not kind.strip() or not meaning.strip()]
 
@@ -174,22 +185,19 @@ def test_every_error_with_a_section_of_its_own_is_raised_by_the_code():
 
 @pytest.mark.parametrize(("owner", "name"), public())
 def test_every_public_name_has_its_description(owner, name):
-    listed = (
-        re.search(rf"^\| `{name}` \| .* \| .{{3,}} \|$", text("python.md"), re.MULTILINE)
-        is not None
-    )
-    told = listed or generate().part_members(owner, name) in text("python.md")
-    assert told, f"{owner}.{name} is in no generated part of docs/python.md"
+    listed = re.search(rf"^\| `{name}` \| .* \| .{{3,}} \|$", reference(), re.MULTILINE) is not None
+    told = listed or generate().part_members(owner, name) in reference()
+    assert told, f"{owner}.{name} is in no generated part of docs/python/"
 
 
 @pytest.mark.parametrize(("owner", "name"), public())
 def test_every_public_name_has_an_example(owner, name):
-    used = re.search(rf"\.{name}\b", code("python.md", "python")) is not None
-    assert used, f"{owner}.{name} is used in no block of docs/python.md"
+    used = re.search(rf"\.{name}\b", code("python/*.md", "python")) is not None
+    assert used, f"{owner}.{name} is used in no block of docs/python/"
 
 
 def test_every_member_is_in_the_generated_part_of_its_own_class():
-    parts = re.findall(r"<!-- generated: members (\w+)([^>]*?) -->", text("python.md"))
+    parts = re.findall(r"<!-- generated: members (\w+)([^>]*?) -->", reference())
     for owner in HELD:
         named = {
             name
@@ -203,10 +211,11 @@ def test_every_member_is_in_the_generated_part_of_its_own_class():
 def test_every_public_class_has_its_part_of_the_reference():
     import jammi_lab as jl
 
-    pages = "\n".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
     parts = {
         word
-        for names in re.findall(r"<!-- generated: (?:members|values|keys) ([^>]*?) -->", pages)
+        for names in re.findall(
+            r"<!-- generated: (?:members|values|keys) ([^>]*?) -->", reference()
+        )
         for word in names.split()
     }
     public = [
@@ -223,10 +232,9 @@ def test_every_public_class_has_its_part_of_the_reference():
         "Topics",
         "EphemeralSession",
         "Checks",
-        "Recipes",
         "Metrics",
     ]
-    assert not set(public + collections) - parts - {"Recipes"}
+    assert not set(public + collections) - parts
 
 
 def test_every_verdict_and_answer_is_listed():
@@ -236,15 +244,16 @@ def test_every_verdict_and_answer_is_listed():
         for node in module.body
         if isinstance(node, ast.ClassDef) and node.name != "VerdictBase"
     ]
-    assert not [name for name in classes if f"`jl.{name}`" not in text("verdicts.md")]
+    assert not [name for name in classes if f"`jl.{name}`" not in text("python/verdicts.md")]
 
 
 def test_every_name_that_the_package_gives_is_in_the_pages():
     import jammi_lab as jl
 
-    pages = "\n".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
     assert not [
-        name for name in jl.__all__ if name != "widgets" and not re.search(rf"\b{name}\b", pages)
+        name
+        for name in jl.__all__
+        if name != "widgets" and not re.search(rf"\b{name}\b", reference())
     ]
 
 
@@ -299,7 +308,7 @@ def test_every_page_is_in_the_table_of_contents():
     """Of the site: a page that is in no toctree cannot be found there."""
     listed = {
         (page.parent / line.split("<")[-1].rstrip(">")).resolve()
-        for page in (DOCS / "index.md", DOCS / "why" / "index.md")
+        for page in (DOCS / "index.md", DOCS / "python.md", DOCS / "why" / "index.md")
         for block in blocks(page)
         if block.language == "{toctree}"
         for line in block.body.splitlines()

@@ -59,7 +59,7 @@ GUARANTEE = {
 }
 """What shows a limit of the guarantee, by its first words in the page on verdicts."""
 LISTS = {
-    ("docs/verdicts.md", "These kinds are known:"): [
+    ("docs/verdicts-in-detail.md", "These kinds are known:"): [
         (
             "tests/freshness/test_equal_rows.py::"
             "test_a_statement_that_depends_on_the_order_never_rests_on_it"
@@ -79,7 +79,7 @@ LISTS = {
             "test_statements_that_could_differ_have_different_canonical_forms"
         ),
     ],
-    ("docs/verdicts.md", "the state of an input cannot be compared:"): [
+    ("docs/verdicts-in-detail.md", "the state of an input cannot be compared:"): [
         (
             "tests/freshness/test_undecidable.py::"
             "test_a_volatile_statement_is_undecidable_and_says_by_what"
@@ -242,7 +242,7 @@ def test_every_limit_of_the_page_is_shown_by_a_test():
 
 
 def test_every_limit_of_the_guarantee_is_shown_by_a_test():
-    page = (ROOT / "docs/verdicts.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/verdicts-in-detail.md").read_text(encoding="utf-8")
     section = page.partition("## Limits of the guarantee")[2].partition("\n## ")[0]
     assert re.findall(r"^- \*\*(.+?)\*\*", section, re.MULTILINE) == list(GUARANTEE)
     check_that_they_exist(GUARANTEE)
@@ -260,7 +260,7 @@ def test_every_item_of_a_list_of_limits_is_shown_by_a_test(place):
 def test_limits_that_are_sentences_are_shown_by_tests():
     pages = [
         (ROOT / page).read_text(encoding="utf-8")
-        for page in ("docs/sources.md", "docs/verdicts.md", "docs/live.md")
+        for page in ("docs/sources.md", "docs/verdicts-in-detail.md", "docs/live.md")
     ]
     text = " ".join(" ".join(pages).split())
     assert [words for words in SENTENCES if words not in text] == []

@@ -196,19 +196,19 @@ MORE_OR_LESS, UNREAD = (
     "a column of a CSV that nobody reads, more or less",
     "a value of a CSV that nobody reads",
 )
-"""A text file advances by these, as docs/verdicts.md says."""
+"""A text file advances by these, as docs/verdicts-in-detail.md says."""
 IN_ORDER, VERSION_GONE = (
     "another order of rows, where they are read in their order",
     "another order of rows, and the version that was read is gone",
 )
-"""The false alarms of which docs/verdicts.md speaks and which can happen here."""
+"""The false alarms of which docs/verdicts-in-detail.md speaks and which can happen here."""
 said: collections.Counter[str] = collections.Counter()
 """Verdicts in all, and by kind those on tables of whose inputs nothing changed that is read."""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def alarms(tell: Callable[[str], None]) -> Iterator[None]:
-    """Every false alarm is of a kind that docs/verdicts.md names, and fewer than one verdict in a
+    """Every false alarm is of a kind that docs/verdicts-in-detail.md names, and fewer than one verdict in a
     hundred is one; of the few verdicts of a short run, at most four."""
     said.clear()
     yield
