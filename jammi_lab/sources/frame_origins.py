@@ -26,10 +26,6 @@ class CellFollower(Protocol):
         """The line of the cell whose statement runs; None when that is not known."""
         ...
 
-    def note_read(self, frame: object) -> None:
-        """Note a frame whose rows have just left a result."""
-        ...
-
     def origin(self, frame: object, recorded: FrameOrigin | None) -> FrameOrigin | None:
         """The origin of a frame, given the recorded one; None when nothing is known of it."""
         ...
@@ -51,6 +47,9 @@ class FrameOrigins:
 
     def __init__(self) -> None:
         self._by_id: dict[int, tuple[weakref.ref[Any], FrameOrigin]] = {}
+        self._digests: dict[int, str | None] = {}
+        """The digests of the rows of frames as they were read; None for those that have too many to
+        be compared."""
         self._reads: dict[tuple[int, int, int | None], FrameRead] = {}
         self.follower: CellFollower | None = None
         """The notebook of this kernel; None outside of one."""
@@ -63,8 +62,10 @@ class FrameOrigins:
             self._reads[id(origin), thread, line] = FrameRead(origin, thread, line)
         if frame is not None:
             self.record(frame, origin)
-            if self.follower is not None:
-                self.follower.note_read(frame)
+            if self.follower is not None and is_mutable(frame):
+                from jammi_lab.sources.frames import rows_digest
+
+                self._digests[id(frame)] = rows_digest(frame)
 
     def record(self, frame: object, origin: FrameOrigin) -> None:
         """Record the origin of a frame, for as long as the frame lives."""
@@ -73,6 +74,7 @@ class FrameOrigins:
         def discard(reference: weakref.ref[Any]) -> None:
             if (entry := self._by_id.get(key)) is not None and entry[0] is reference:
                 del self._by_id[key]
+                self._digests.pop(key, None)
 
         try:
             reference = weakref.ref(frame, discard)
@@ -84,6 +86,11 @@ class FrameOrigins:
         """The recorded origin of a frame; None when there is none."""
         entry = self._by_id.get(id(frame))
         return None if entry is None or entry[0]() is not frame else entry[1]
+
+    def digest_as_read(self, frame: object) -> str | None:
+        """The digest of the rows of a frame as they were read; None when it is not known, or they
+        are too many to be compared."""
+        return None if self.recorded(frame) is None else self._digests.get(id(frame))
 
     def origin(self, frame: object) -> FrameOrigin | None:
         """What a frame was made from; None when that is not known."""

@@ -1,5 +1,5 @@
 """What code uses: the notebook's names that it loads and stores, by its code objects, and the
-places that a statement of a cell assigns, by its syntax tree."""
+objects that a statement of a cell changes in place, by its syntax tree."""
 
 import ast
 import contextlib
@@ -15,14 +15,12 @@ from typing import Any
 
 from jammi_kernel_ext.cell_words import (
     CODE_MAGICS,
-    FRAME_CHANGES,
     HARMLESS_MAGICS,
-    IN_PLACE,
     OPAQUE_ATTRIBUTES,
     OPAQUE_STORED,
-    OUTPUT_PARAMETERS,
     SETTERS,
     TEXT_METHODS,
+    changes_in_place,
 )
 from jammi_kernel_ext.statement_parameters import parameter_names
 
@@ -39,10 +37,10 @@ _LOAD_GLOBAL = dis.opmap["LOAD_GLOBAL"]
 _LOADS = _opcodes("LOAD_NAME", "LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS")
 _STORES = _opcodes("STORE_NAME", "DELETE_NAME")
 _GLOBAL_STORES = _opcodes("STORE_GLOBAL", "DELETE_GLOBAL")
-_ELEMENT_WRITES = _opcodes("STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE")
-_OTHER_WRITES = _opcodes("STORE_ATTR", "DELETE_ATTR", "STORE_DEREF")
+_WRITES = _GLOBAL_STORES | _opcodes(
+    *("STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE", "STORE_ATTR", "DELETE_ATTR", "STORE_DEREF")
+)
 _IMPORT = dis.opmap["IMPORT_NAME"]
-_CHANGE_WORDS = IN_PLACE | OUTPUT_PARAMETERS | SETTERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +57,8 @@ class CodeUse:
     """All names in it, also of attributes and of keyword arguments."""
     texts: frozenset[str]
     """Its texts."""
-    changes_elements: bool
-    """Whether functions in it assign elements, or work in place."""
-    changes_objects: bool
-    """Whether functions in it may change anything that is not their own."""
+    changes: bool
+    """Whether functions in it may change anything in place."""
 
 
 @functools.lru_cache(maxsize=1024)
@@ -92,17 +88,14 @@ def uses_of(code: types.CodeType, *, is_function: bool = True) -> CodeUse:
             words.update(each for each in constant if isinstance(each, str))
             texts.update(each for each in constant if isinstance(each, str))
     late = set[str]().union(*(each.loaded for each in inner))
-    elements = not (_ELEMENT_WRITES.isdisjoint(opcodes) and words.isdisjoint(FRAME_CHANGES))
-    objects = not (_OTHER_WRITES.isdisjoint(opcodes) and words.isdisjoint(_CHANGE_WORDS))
+    changes = not _WRITES.isdisjoint(opcodes) or any(map(changes_in_place, words))
     return CodeUse(
         frozenset(loaded | late),
         frozenset(stored.union(*(each.stored for each in inner))),
         frozenset(late),
         frozenset(words.union(*(each.words for each in inner))),
         frozenset(texts.union(*(each.texts for each in inner))),
-        (is_function and elements) or any(each.changes_elements for each in inner),
-        (is_function and (elements or objects or bool(stored)))
-        or any(each.changes_objects for each in inner),
+        (is_function and changes) or any(each.changes for each in inner),
     )
 
 
@@ -116,15 +109,15 @@ class CellStep:
     """The names whose former values it may read."""
     replaced: frozenset[str] = frozenset()
     """The names that it gives another object, whatever happens in it."""
-    targets: list[tuple[str, bool]] = field(default_factory=list)
+    targets: dict[str, bool] = field(default_factory=dict)
     """Names whose objects it changes in place; whether also the objects that these hold."""
     given: list[str] = field(default_factory=list)
     """Names that it gives to a function that works in place, unless that is a method of the
     targets."""
-    texts: list[str] = field(default_factory=list)
-    """Names of texts that may name variables."""
     setters: list[str] = field(default_factory=list)
     """Names by which it sets an option, a seed or the like."""
+    texts: list[str] = field(default_factory=list)
+    """Names of texts that may name variables."""
     opaque: str = ""
     """What in it cannot be followed."""
 
@@ -164,19 +157,8 @@ def _step_of(statement: ast.stmt, values: Mapping[str, Any], line: int) -> CellS
     if isinstance(statement, ast.For) and not statement.orelse:
         targets = set(names_in(statement.target)).difference(names_in(statement.iter))
         step.loaded -= targets - uses.late
-    opcodes = set(code.co_code[::2])
-    if (
-        uses.words & _TREE_WORDS
-        or not opcodes.isdisjoint(_ELEMENT_WRITES | _OTHER_WRITES)
-        or any(word.startswith(("set_", "register", "overwrite_")) for word in uses.words)
-        or isinstance(statement, ast.AugAssign)
-        or not isinstance(statement, ast.Assign | ast.Expr)
-    ):
-        _TreeReader(step, values).read(statement)
+    _TreeReader(step, values).read(statement)
     return step
-
-
-_TREE_WORDS = IN_PLACE | OUTPUT_PARAMETERS | SETTERS | TEXT_METHODS | _MAGIC_CALLS
 
 
 def _replaced_names(statement: ast.stmt) -> frozenset[str]:
@@ -212,44 +194,43 @@ class _TreeReader:
     def _read_node(self, node: ast.AST) -> None:
         match node:
             case ast.Subscript(ctx=ast.Store() | ast.Del()):
-                self._add_place(node.value)
+                self._add_target(node.value)
             case ast.Attribute(ctx=ast.Store() | ast.Del(), attr=name):
-                self._add_place(node.value)
+                self._add_target(node.value)
                 if name in OPAQUE_STORED:
                     self._step.opaque = name
-            case ast.AugAssign(target=ast.Name(id=name)):
-                self._step.targets.append((name, False))
+            case ast.AugAssign(target=ast.Name(id=name) as target):
+                self._add_target(target)
                 self._step.loaded.add(name)
             case ast.Call():
                 self._read_call(node)
 
-    def _add_place(self, owner: ast.expr) -> None:
+    def _add_target(self, owner: ast.expr) -> None:
         """Add the object that an expression names: that of a name, or what a chain of attributes
         and elements reaches from one."""
-        if isinstance(owner, ast.Name):
-            self._step.targets.append((owner.id, False))
-            return
-        inner: Any = owner
-        while isinstance(inner, ast.Attribute | ast.Subscript):
-            inner = inner.value
-        self._step.targets += [(name, True) for name in names_in(inner)]
+        is_deep = not isinstance(owner, ast.Name)
+        while isinstance(owner, ast.Attribute | ast.Subscript):
+            owner = owner.value
+        for name in names_in(owner):
+            self._step.targets[name] = is_deep or self._step.targets.get(name, False)
 
     def _read_call(self, call: ast.Call) -> None:
         function, owner = call.func, None
         method = getattr(function, "id", "")
         if isinstance(function, ast.Attribute):
             method, owner = function.attr, function.value
-        keywords = {keyword.arg or "" for keyword in call.keywords}
         if method in _MAGIC_CALLS and isinstance(owner, ast.Call):
             self._read_magic(call, method)
         elif method in TEXT_METHODS:
             self._read_text(call, method)
-        if method.startswith(("set_", "register")) or method in SETTERS:
+        if method.startswith(SETTERS):
             self._step.setters += names_in(function)
-        is_in_place = method in IN_PLACE and (owner is not None or method in self._values)
-        if owner is not None and (is_in_place or keywords & OUTPUT_PARAMETERS):
-            self._add_place(owner)
-        if is_in_place or any(each.startswith("overwrite_") for each in keywords):
+        words = [keyword.arg or "" for keyword in call.keywords]
+        if owner is not None or method in self._values:  # `set` is a method, and a class of Python
+            words.append(method)
+        if method == "__init__" or any(map(changes_in_place, words)):
+            if owner is not None:
+                self._add_target(owner)
             self._step.given += names_in(*call.args, *(each.value for each in call.keywords))
 
     def _read_text(self, call: ast.Call, method: str) -> None:
@@ -262,14 +243,11 @@ class _TreeReader:
             for node in ast.walk(argument):
                 match node:
                     case ast.Constant(value=str(text)):
-                        self._add_words(text)
+                        self._step.loaded |= words_of(text)
                     case ast.Name(id=name):
                         self._step.texts.append(name)
                     case ast.Call() | ast.Attribute() | ast.Subscript():
                         self._step.opaque = self._step.opaque or f"a computed text in {method}"
-
-    def _add_words(self, text: str) -> None:
-        self._step.loaded |= words_of(text)
 
     def _read_magic(self, call: ast.Call, method: str) -> None:
         texts = [each.value for each in call.args if isinstance(each, ast.Constant)]
@@ -279,7 +257,7 @@ class _TreeReader:
             self._step.loaded |= set(parameter_names(body))
         elif magic != "jammi_py":  # ours expand nothing
             for text in texts:
-                self._add_words(str(text))
+                self._step.loaded |= words_of(str(text))
         if magic in HARMLESS_MAGICS:
             return
         self._step.opaque = self._step.opaque or f"%{magic}"

@@ -1,6 +1,8 @@
 """Names of functions, methods, attributes and magics that have a meaning for whoever follows the
 cells of a notebook."""
 
+import functools
+
 OPAQUE_NAMES = frozenset(
     "exec eval compile globals locals vars setattr delattr __import__ threading Thread Timer "
     "multiprocessing ThreadPoolExecutor ProcessPoolExecutor ThreadPool joblib _thread "
@@ -20,23 +22,14 @@ TEXT_METHODS = frozenset(
     "query eval sql execute executemany evaluate table view from_query sqldf".split()
 )
 """Methods whose text names variables of the notebook: pandas, polars, DuckDB, numexpr."""
-SETTERS = frozenset(
-    "seed set_state setstate set_option putenv set_printoptions signal seterrcall".split()
-)
-"""Functions that change the state of their module."""
 WRITERS = ("write", "dump", "save")
 """The beginnings of functions that write files."""
-FRAME_WRITERS = frozenset(
-    "to_csv to_parquet to_pickle to_json to_excel to_feather to_hdf to_stata to_xml to_html to_orc "
-    "to_latex to_markdown to_file".split()
-)
-"""Methods of frames that write a file if they are given its name."""
 CODE_MAGICS = frozenset("time timeit capture prun".split())
-STATE_MODULES = frozenset(
-    "random numpy.random logging warnings decimal sys os calendar socket csv locale gc signal "
-    "codecs linecache threading duckdb sqlite3 sqlalchemy".split()
+STATE_MODULES = tuple(
+    "random. numpy.random. logging. warnings. decimal. sys. os. calendar. socket. csv. locale. gc. "
+    "signal. codecs. linecache. threading. duckdb. sqlite3. sqlalchemy.".split()
 )
-"""Modules whose functions read what others of them have set."""
+"""Modules, each with a dot, whose functions read what others of them have set."""
 FILE_HANDLES = frozenset(
     "open fdopen connect memmap SharedMemory TemporaryFile NamedTemporaryFile ZipFile "
     "HDFStore ExcelWriter Dataset create_engine ParquetWriter".split()
@@ -47,11 +40,14 @@ FILE_READERS = frozenset(
     "is_file readlink run_path check_output run Popen call check_call getoutput".split()
 )
 READER_BEGINNINGS = ("read", "scan_", "load")
-FILE_WRITERS = frozenset(
+"""The beginnings of functions that read files."""
+FILE_WRITERS = FILE_HANDLES | frozenset(
     "tofile symlink symlink_to link mkdir makedirs rename copyfile copy2 copytree move touch "
     "unlink remove rmtree sink_parquet sink_csv sink_ipc sink_ndjson run Popen call check_call "
-    "check_output".split()
+    "check_output to_csv to_parquet to_pickle to_json to_excel to_feather to_hdf to_stata to_xml "
+    "to_html to_orc to_latex to_markdown to_file".split()
 )
+"""Functions and methods that write a file, if they are given its name."""
 VALUE_LIBRARIES = frozenset(
     "pandas polars pyarrow narwhals jammi_lab jammi_kernel_ext jammi_widgets IPython numpy "
     "sklearn scipy statsmodels matplotlib seaborn altair plotly "
@@ -64,21 +60,25 @@ HARMLESS_MAGICS = frozenset(
     "cd env history pinfo pinfo2 xmode precision html javascript markdown latex svg bash sh "
     "system sx alias_magic autosave lsmagic magic quickref".split()
 )
+SETTERS = ("set_", "register", "seed", "setstate", "putenv", "signal", "seterrcall")
+"""The beginnings of functions that change the state of their module."""
 IN_PLACE = frozenset(
     "insert update pop popitem extend append add discard appendleft insert_column "
     "replace_column drop_in_place set fill put place setitem itemset sort partition resize "
     "copyto putmask fill_diagonal at clear "
+    "difference_update intersection_update symmetric_difference_update "
     "setdefault remove reverse shuffle extend_constant set_at_idx __setitem__ __delitem__ "
     "__iadd__ setitem delitem iadd heappush heappop heapify heapreplace heappushpop insort "
     "insort_left insort_right isetitem put_along_axis scatter setfield byteswap setflags "
     "_set_value ior iconcat iand ixor isub imul ipow ilshift irshift itruediv ifloordiv imod "
     "imatmul pack_into readinto nditer redirect_stdout redirect_stderr".split()
 )
+"""Functions and methods that change their object, or what they are given."""
 OUTPUT_PARAMETERS = frozenset("inplace in_place out file stream fileobj".split())
 """Parameters of functions that change what they are given, or their object."""
-CONTAINER_WORDS = frozenset(
-    "append add extend clear remove setdefault popitem reverse discard appendleft".split()
-)
-"""Those of `IN_PLACE` that frames do not have."""
-FRAME_CHANGES = (IN_PLACE | {"inplace", "in_place"}) - CONTAINER_WORDS
-"""Words of code that changes a frame in place."""
+
+
+@functools.lru_cache(maxsize=4096)
+def changes_in_place(word: str) -> bool:
+    """Whether a function or a keyword argument of this name changes something in place."""
+    return word in IN_PLACE or word in OUTPUT_PARAMETERS or word.startswith("overwrite_")

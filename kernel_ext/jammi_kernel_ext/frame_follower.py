@@ -11,14 +11,13 @@ import functools
 import sys
 import threading
 import types
-import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jammi_kernel_ext.cell_code import CellStep, is_own, steps_of
-from jammi_kernel_ext.cell_flow import FILES, LIBRARY, OUTPUT, CellFlow, Flow, is_output
-from jammi_kernel_ext.cell_state import is_state
+from jammi_kernel_ext.cell_flow import LIBRARY, OUTPUT, CellFlow, LateNames, is_output
+from jammi_kernel_ext.cell_state import FILES, STATE
 from jammi_kernel_ext.object_walk import PLAIN, Walk, is_frame, is_of_library
 from jammi_lab.core.interrupts import DeferInterrupts
 
@@ -33,21 +32,11 @@ MAX_OUTPUT_CELLS = 20
 """Cells that are named for what was made from an output of IPython."""
 
 
-@dataclass(slots=True)
-class NameRecord:
-    """What is known of a name."""
-
-    origin: "FrameOrigin"
-    late: frozenset[str] = frozenset()
-    """Names that functions read which its value may hold where nobody sees them."""
-
-
 @dataclass(eq=False)
 class RunningCell:
     """The running cell."""
 
     label: str
-    source: str
     thread: int
     ids: Mapping[str, int]
     """The objects of the names when it began, by id."""
@@ -66,23 +55,17 @@ class FrameFollower:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
-        self._records: dict[str, NameRecord] = {}
+        self._records: dict[str, FrameOrigin] = {}
+        """What is known of the names."""
+        self._late = LateNames()
         self._ids: dict[str, int] = {}
         """The objects of the names when they were last examined."""
         self._cells: list[RunningCell] = []
         """The running cell, and the cells that it runs itself."""
         self._texts: dict[str, int] = {}
         """The hash of the text of each cell that ran, by its label."""
-        self._known_texts: set[int] = set()
-        self._ran_again = False
-        """Whether any cell ran several times."""
         self._handled_message = False
         """Whether a message was handled since the last cell."""
-        self._merged: dict[tuple[int, int], tuple[FrameOrigin, FrameOrigin, FrameOrigin]] = {}
-        """The merged origins of the running cell, by the ids of the two, which are held, too."""
-        self._as_read: dict[int, tuple[weakref.ref[Any], str | None]] = {}
-        """Frames as they were read, by id, with a digest of their rows; None for those that have
-        too many to be compared."""
         self._grounds: dict[str, str] = {}
         """What could not be followed so far, with the label of the cell."""
 
@@ -117,36 +100,38 @@ class FrameFollower:
                 reads = registry.take_reads()
                 with self._guard_against_errors(reads, label):
                     self._note_changes_outside_cells(registry, reads, last, now)
-            text = hash(source)
-            self._ran_again = self._ran_again or text in self._known_texts
-            self._texts[label] = text
-            self._known_texts.add(text)
-            cell = RunningCell(label, source, threading.get_ident(), now, None, {})
+            self._texts[label] = hash(source)
+            cell = RunningCell(label, threading.get_ident(), now, None, {})
             self._cells.append(cell)
             # also before the engine is loaded: this cell may load it and read frames
             with self._guard_against_errors([], label):
-                self._examine(cell)
+                self._examine(cell, source)
 
     def _note_objects(self) -> dict[str, int]:
         self._ids = {n: id(v) for n, v in dict(self._values).items() if not is_output(n)}
         return self._ids
 
-    def _examine(self, cell: RunningCell) -> None:
+    def _examine(self, cell: RunningCell, source: str) -> None:
         """Find the statements of a cell, and what the names reach that these may read."""
         try:
-            cell.steps = steps_of(cell.source, self._values)
+            cell.steps = steps_of(source, self._values)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return
-        analysis = CellFlow(self._values, self._records, {}, {})
         loaded, replaced = set[str](), set[str]()
         for step in cell.steps:
+            self._late.of_all |= step.uses.late
             loaded |= step.loaded - replaced
             loaded |= {n for n in step.uses.stored if not is_frame(self._values.get(n))}
             replaced |= step.replaced
-        for name in analysis.names_of(loaded).names:
+        flow = self._new_flow(cell)
+        for name in flow.reach(loaded):
             if type(self._values.get(name)) not in PLAIN:
-                cell.before[name] = analysis.walk(name)
+                cell.before[name] = flow.walk(name)
                 cell.before[name].frames.clear()
+
+    def _new_flow(self, cell: RunningCell | None = None) -> CellFlow:
+        before, ids = ({}, {}) if cell is None else (cell.before, cell.ids)
+        return CellFlow(self._values, self._records, self._late, before, ids)
 
     def end(self, *, is_whole: bool = True) -> None:
         """Pass origins on to the names that the cell assigned or changed. `is_whole`: whether all
@@ -184,7 +169,6 @@ class FrameFollower:
             if registry is not None:
                 self._follow(registry, cell, reads, is_whole=is_whole)
         self._cells.remove(cell)
-        self._merged.clear()
 
     @contextlib.contextmanager
     def _guard_against_errors(self, reads: Sequence["FrameRead"], label: str) -> Iterator[None]:
@@ -199,8 +183,8 @@ class FrameFollower:
         everything = self._everything(reads, [ground], [label])
         for name, value in dict(self._values).items():
             if self._may_hold_rows(value):
-                self._records[name] = NameRecord(everything)
-        self._records[OUTPUT] = NameRecord(everything)
+                self._records[name] = everything
+        self._records[OUTPUT] = everything
 
     def note_read_before(self, name: str, number: int) -> None:
         """Note a frame that was read for a name before the cell that uses it begins."""
@@ -210,7 +194,7 @@ class FrameFollower:
             registry.take_reads()
             exact = self._engine.replace_fields(exact, cells=[f"[{number}]"])
             registry.record(value, exact)
-            self._records[name] = NameRecord(exact)
+            self._records[name] = exact
         self._ids[name] = id(value)
 
     def note_message(self) -> None:
@@ -234,9 +218,7 @@ class FrameFollower:
         for name in changed if everything.inputs else ():
             value = self._values.get(name)
             if not name.startswith("_") and self._may_hold_rows(value):
-                self._records[name] = self._merge_records(
-                    self._records.get(name), NameRecord(everything)
-                )
+                self._records[name] = self._with_known(name, everything)
                 frames = Walk(self._values, value).frames
                 self._record_frames(registry, frames, everything, None)
 
@@ -244,7 +226,7 @@ class FrameFollower:
         self, reads: Sequence["FrameRead"], grounds: Sequence[str], cells: Sequence[str] = ()
     ) -> "FrameOrigin":
         """What all names and reads together were made from."""
-        origins = [*(read.origin for read in reads), *(r.origin for r in self._records.values())]
+        origins = [*(read.origin for read in reads), *self._records.values()]
         return self._engine.merged_origin(origins, grounds, cells, derived=True)
 
     @staticmethod
@@ -254,11 +236,11 @@ class FrameFollower:
     def _changed_by_callbacks(self) -> set[str]:
         """The names that reach what the functions of the notebook may change, with what these
         functions and the objects that hold them reach."""
-        flow = CellFlow(self._values, self._records, {}, {})
+        flow = self._new_flow()
         marked = set[Any]()
         for name in self._ids:
             walk = flow.walk(name)
-            if any(use.changes_objects for use in walk.uses):
+            if any(use.changes for use in walk.uses):
                 marked |= walk.signatures.keys()
                 for other in set[str]().union(*(use.loaded for use in walk.uses)):
                     marked |= flow.walk(other).signatures.keys()
@@ -273,20 +255,19 @@ class FrameFollower:
         *,
         is_whole: bool = True,
         line: int | None = None,
-    ) -> tuple[Flow, CellFlow]:
+    ) -> CellFlow:
         """What the statements of a cell pass on, up to a line."""
         cell.parts = {f"{read.line} {at}": read.origin for at, read in enumerate(reads)}
         cell.parts[FILES] = self._engine.FrameOrigin(
             grounds=[f"cell {cell.label} reads files, which are not followed"]
         )
         cell.origins.clear()
-        analysis = CellFlow(self._values, self._records, cell.before, cell.ids, cell.steps or ())
-        flow, steps = analysis.flow, cell.steps
+        flow, steps = self._new_flow(cell), cell.steps
         if steps is None:
             flow.opaque = "code that cannot be parsed" if is_whole else ""
-            flow.everything |= self._records.keys() | cell.parts.keys()
+            flow.everything |= self._records.keys()
             steps = []
-        is_strong = is_whole and all(read.line is not None for read in reads)
+        is_certain = is_whole and all(read.line is not None for read in reads)
         for at, step in enumerate(steps):
             if line is not None and step.line > line:
                 break
@@ -294,14 +275,14 @@ class FrameFollower:
             read = {
                 f"{each.line} {number}"
                 for number, each in enumerate(reads)
-                if not is_strong or each.line is None or step.line <= each.line < after
+                if not is_certain or each.line is None or step.line <= each.line < after
             }
-            analysis.run(step, read, is_strong=is_strong and step.line != line)
+            flow.run(step, read, is_certain=is_certain and step.line != line)
         if flow.opaque:
             self._note_opaque(cell, f"uses {flow.opaque}, which")
             flow.everything |= cell.parts.keys() - {FILES}
-        analysis.find_changed()
-        return flow, analysis
+        flow.find_changed()
+        return flow
 
     def _follow(
         self,
@@ -311,7 +292,7 @@ class FrameFollower:
         *,
         is_whole: bool,
     ) -> None:
-        flow, analysis = self._flow_of(cell, reads, is_whole=is_whole)
+        flow = self._flow_of(cell, reads, is_whole=is_whole)
         if {read.thread for read in reads} - {cell.thread}:
             self._note_opaque(cell, "reads rows in a thread, which")
         replaced = {name for name, key in self._ids.items() if cell.ids.get(name) != key}
@@ -319,63 +300,57 @@ class FrameFollower:
             is_magic = any("get_ipython" in step.loaded for step in cell.steps or ())
             known = self._records.keys() | cell.parts.keys() - {FILES}
             flow.sources |= dict.fromkeys(unseen, flow.everything if is_magic else known)
-        origin = self._merged_of(cell, flow.everything)
-        records = dict[str, NameRecord]()
-        for name in flow.sources.keys() | flow.changed.keys():
-            merged = self._merged_of(cell, flow.sources_of(name))
-            record = NameRecord(merged, flow.late.get(name, frozenset()))
-            if name not in replaced:
-                record = self._merge_records(self._records.get(name), record)
-            records[name] = record
-        for name, record in records.items():
-            self._remember(registry, cell, flow, name, record, analysis)
-        if origin.inputs or origin.grounds:
-            self._remember_output(origin)
+        everything = self._merged_of(cell, flow.everything)
+        origins = {
+            name: self._merged_of(cell, flow.sources_of(name))
+            for name in flow.sources.keys() | flow.changed
+        }
+        for name in origins.keys() - replaced:
+            origins[name] = self._with_known(name, origins[name])
+        for name, origin in origins.items():
+            self._remember(registry, cell, flow, name, origin)
+        if everything.inputs or everything.grounds:
+            self._remember_output(everything)
 
     def _remember_output(self, origin: "FrameOrigin") -> None:
         """Add what a cell read to what is known of all outputs. Of the cells and grounds the newest
         stay: they would be as many as the notebook has cells."""
-        merged = self._merge_records(self._records.get(OUTPUT), NameRecord(origin)).origin
+        merged = self._with_known(OUTPUT, origin)
         cells, grounds = merged.cells[-MAX_OUTPUT_CELLS:], merged.grounds[-MAX_GROUNDS:]
-        self._records[OUTPUT] = NameRecord(
-            self._engine.replace_fields(merged, cells=cells, grounds=grounds)
-        )
+        self._records[OUTPUT] = self._engine.replace_fields(merged, cells=cells, grounds=grounds)
 
     def _remember(
         self,
         registry: "FrameOrigins",
         cell: RunningCell,
-        flow: Flow,
+        flow: CellFlow,
         name: str,
-        record: NameRecord,
-        analysis: CellFlow,
+        origin: "FrameOrigin",
     ) -> None:
         """Record what a name holds after a cell that assigned it or may have changed it."""
         value = self._values.get(name)
         if is_output(name):
             return
-        if not (is_state(name) or name == LIBRARY):
+        is_variable = name not in (STATE, LIBRARY)
+        if is_variable:
             if name not in self._values or not self._may_hold_rows(value):
                 self._records.pop(name, None)  # of our objects rows are recorded when they leave
                 return
             exact = registry.recorded(value)
             if exact is not None and not exact.derived and name not in flow.changed:
-                if not self._was_made_from_more(cell, flow.sources[name], exact):
-                    exact = self._engine.replace_fields(exact, cells=exact.cells or [cell.label])
-                    registry.record(value, exact)
-                    record = NameRecord(exact)
+                if self._was_made_from_more(cell, flow.sources[name], exact):
+                    origin = self._merge(exact, origin)
                 else:
-                    record = self._merge_records(NameRecord(exact), record)
-            if record.late and (is_frame(value) or not analysis.walk(name).may_hide_code):
-                record.late = frozenset()
-        if not (record.origin.inputs or record.origin.grounds or record.late):
+                    origin = self._engine.replace_fields(exact, cells=exact.cells or [cell.label])
+                    registry.record(value, origin)
+        if not (origin.inputs or origin.grounds):
             self._records.pop(name, None)
             return
-        self._records[name] = record
-        if record.origin.derived and not is_state(name):
+        self._records[name] = origin
+        if origin.derived and is_variable:
             changed = flow.marked if name in flow.changed else set()
-            frames = [value] if is_frame(value) else analysis.walk(name).frames
-            self._record_frames(registry, frames, record.origin, changed)
+            frames = [value] if is_frame(value) else flow.walk(name).frames
+            self._record_frames(registry, frames, origin, changed)
 
     def _was_made_from_more(
         self, cell: RunningCell, sources: set[str], exact: "FrameOrigin"
@@ -403,15 +378,15 @@ class FrameFollower:
                 registry.record(frame, self._merge(known, origin))
 
     def _merge(self, origin: "FrameOrigin", other: "FrameOrigin") -> "FrameOrigin":
-        """Both origins as one of a derived frame. The names of a cell share most origins, so each
-        pair is merged once a cell."""
+        """Both origins as one of a derived frame."""
         if origin is other and origin.derived:
             return origin
-        key = id(origin), id(other)
-        if key not in self._merged:
-            merged = self._merged_origin([origin, other], derived=True)
-            self._merged[key] = (merged, origin, other)
-        return self._merged[key][0]
+        return self._merged_origin([origin, other], derived=True)
+
+    def _with_known(self, name: str, origin: "FrameOrigin") -> "FrameOrigin":
+        """An origin with what is known of a name that may hold its former value."""
+        known = self._records.get(name)
+        return origin if known is None else self._merge(known, origin)
 
     def _merged_origin(
         self,
@@ -424,17 +399,8 @@ class FrameFollower:
         """One origin, in which a cell that ran several times stands once, as it ran last: frames
         that are made from themselves would else name ever more cells."""
         merged = self._engine.merged_origin(origins, grounds, cells, derived=derived)
-        if not self._ran_again:
-            return merged
         last = {self._texts.get(label, label): label for label in merged.cells}
-        if len(last) == len(merged.cells):
-            return merged
         return self._engine.replace_fields(merged, cells=list(last.values()))
-
-    def _merge_records(self, before: NameRecord | None, record: NameRecord) -> NameRecord:
-        if before is None:
-            return record
-        return NameRecord(self._merge(before.origin, record.origin), before.late | record.late)
 
     # -- the running cell
 
@@ -443,69 +409,46 @@ class FrameFollower:
         registry, label = self._origins, self._cells[-1].label if self._cells else "[0]"
         with self._guard_against_errors([] if registry is None else registry.reads(), label):
             return self._find_origin(frame, recorded)
-        return self._records[OUTPUT].origin
+        return self._records[OUTPUT]
 
     def _find_origin(self, frame: object, recorded: "FrameOrigin | None") -> "FrameOrigin | None":
         cell, registry = self._cells[-1] if self._cells else None, self._origins
         exact = recorded is not None and not recorded.derived
         holders = {name for name, value in list(self._values.items()) if value is frame}
-        flow = None
+        parts = [] if recorded is None else [recorded]
+        cells, stored = list[str](), set[str]()
         if cell is not None and registry is not None:
             line = self.line()
             is_whole = line is not None  # else nobody knows what has run yet
-            flow, _ = self._flow_of(cell, registry.reads(), is_whole=is_whole, line=line)
-        touched, sources = holders, set[str]()
-        if cell is not None and flow is not None:
-            touched = {name for name in holders if name in flow.sources or name in flow.changed}
-            sources = sources.union(*map(flow.sources_of, touched))
-            if not holders:
-                sources |= flow.last
+            flow = self._flow_of(cell, registry.reads(), is_whole=is_whole, line=line)
+            stored = holders & flow.sources.keys()
+            sources = set[str]().union(*map(flow.sources_of, holders)) if holders else flow.last
             if recorded is not None and exact and not recorded.cells:  # the cell itself read it
                 exact = not self._was_made_from_more(cell, sources, recorded)
+            if not holders or holders & flow.changed or (sources and not exact):
+                parts.append(self._merged_of(cell, sources))
+                cells.append(cell.label)
         if exact and not self._engine.is_mutable(frame):
             return recorded
-        parts = [
-            self._records[name].origin
-            for name in holders & self._records.keys()
+        parts += [
+            self._records[name]
+            for name in holders & self._records.keys() - stored
             # What is known of outputs is of all of them, and a frame as it was read is one.
-            if not (flow and name in flow.sources) and not (exact and is_output(name))
+            if not (exact and is_output(name))
         ]
-        parts += [] if recorded is None else [recorded]
-        derived, cells = not exact or not holders, list[str]()
         grounds = self._grounds_since(recorded.cells if recorded is not None and exact else [])
-        if cell is not None and flow is not None:
-            is_changed = any(name in flow.changed for name in holders)
-            if is_changed or not holders or (touched and not exact):
-                parts.append(self._merged_of(cell, sources))
-                derived, cells = True, [cell.label]
-        if not derived and self._is_too_large(frame):
-            grounds.append(self._engine.TOO_LARGE)
-        elif not derived and self._is_changed_unseen(frame):
-            parts.append(self._everything([], ["it was changed by code that is not followed"]))
-            derived = True
+        derived = not exact or not holders or bool(cells)
+        if not derived and registry is not None:
+            read = registry.digest_as_read(frame)
+            if read is None:
+                grounds.append(self._engine.TOO_LARGE)
+            elif self._engine.rows_digest(frame) != read:
+                parts.append(self._everything([], ["it was changed by code that is not followed"]))
+                derived = True
         if not (grounds or any(part.inputs or part.grounds for part in parts)):
             return None
         has_grounds = any(ground != self._engine.TOO_LARGE for ground in grounds)
         return self._merged_origin(parts, grounds, cells, derived=derived or has_grounds)
-
-    def note_read(self, frame: object) -> None:
-        """Note the rows of a frame that was read, so that a change that no cell shows is noticed
-        when it is stored."""
-        if self._engine.is_frame(frame) and self._engine.is_mutable(frame):
-            key = id(frame)
-            discard = functools.partial(_discard, self._as_read, key)
-            self._as_read[key] = (weakref.ref(frame, discard), self._engine.rows_digest(frame))
-
-    def _is_too_large(self, frame: object) -> bool:
-        """Whether the rows of a frame that was read cannot be compared with what was read."""
-        reference, digest = self._as_read.get(id(frame), (None, None))
-        return reference is None or reference() is not frame or digest is None
-
-    def _is_changed_unseen(self, frame: object) -> bool:
-        """Whether a frame that no cell changed holds other rows than were read. Code that was not
-        seen may have had them from any name."""
-        _, digest = self._as_read[id(frame)]
-        return self._engine.rows_digest(frame) != digest
 
     def line(self) -> int | None:
         """The line of the running cell whose statement runs; None when that is not known."""
@@ -522,7 +465,7 @@ class FrameFollower:
         key = frozenset(sources)
         if key not in cell.origins:
             parts = [
-                cell.parts[name] if name in cell.parts else self._records[name].origin
+                cell.parts[name] if name in cell.parts else self._records[name]
                 for name in sorted(sources)
             ]
             cell.origins[key] = (
@@ -548,10 +491,3 @@ class FrameFollower:
             if int(label[1:-1]) >= since or "hread" in ground
         ]
         return grounds[:MAX_GROUNDS]
-
-
-def _discard(
-    frames: dict[int, tuple[weakref.ref[Any], str | None]], key: int, reference: weakref.ref[Any]
-) -> None:
-    if key in frames and frames[key][0] is reference:
-        del frames[key]

@@ -47,6 +47,7 @@ _TRANSPARENT = frozenset(
     )
 )
 """Classes of C whose whole state the garbage collector sees."""
+_CONTAINERS = (dict, list, tuple, set, frozenset)
 _FRAMES = {
     "pandas": frozenset(("DataFrame", "Series")),
     "polars": frozenset(("DataFrame", "Series")),
@@ -57,18 +58,16 @@ _FRAMES = {
 class Walk:
     """What a value reaches."""
 
-    def __init__(
-        self, values: Mapping[str, Any], value: object, *, with_content: bool = True
-    ) -> None:
-        """`with_content`: whether the memory of frames is examined, or only the frames
-        themselves."""
-        self._values, self._with_content = values, with_content
+    def __init__(self, values: Mapping[str, Any], value: object) -> None:
+        self._values = values
         self.signatures: dict[Any, Any] = {}
         """The signatures of the objects by id, and of shared memory by `memory` and address."""
+        self.functions = set[Any]()
+        """Functions of Python, by key."""
         self.hidden = set[Any]()
         """Objects whose state only they themselves know: connections, queues, iterators."""
-        self.is_fixed = True
-        """Whether it has nothing but frames, plain values, and functions."""
+        self.is_data = True
+        """Whether it has nothing but frames, plain values, containers of these, and functions."""
         self.has_callbacks = False
         """Whether code runs when an object of it goes away."""
         self.uses = set[CodeUse]()
@@ -77,8 +76,6 @@ class Walk:
         """A module of the user's own, whose code is not seen."""
         self.frames: list[Any] = []
         """The frames, while the walk is used."""
-        self.is_open = False
-        """Whether it has objects other than data, plain values, containers and functions."""
         self._pending = collections.deque([value])
         self._is_shallow = isinstance(value, dict | list | set) or _is_frame_type(type(value))
         self._root = id(value)
@@ -86,17 +83,7 @@ class Walk:
             self._visit(self._pending.popleft())
         if self._pending:
             self.hidden.add(id(value))
-            self.is_open, self.is_fixed = True, False
-
-    @property
-    def is_flat(self) -> bool:
-        """Whether it is a container of plain values, or has nothing that can be changed."""
-        return self.is_fixed or (len(self.signatures) == 1 and not self.is_open)
-
-    @property
-    def may_hide_code(self) -> bool:
-        """Whether it may hold functions that nobody sees."""
-        return bool(self.hidden or self.uses)
+            self.is_data = False
 
     @property
     def calls_code(self) -> bool:
@@ -141,6 +128,7 @@ class Walk:
             self.foreign = self.foreign or f"the module {module}"
 
     def _visit_function(self, function: types.FunctionType) -> None:
+        self.functions.add(id(function))
         if function.__globals__ is self._values:
             self.uses.add(uses_of(function.__code__))
         else:
@@ -154,15 +142,14 @@ class Walk:
     def _visit_class(self, kind: Any) -> None:
         if is_installed(module_of(kind)):
             return
-        self.is_open, self.is_fixed = True, False
+        self.is_data = False
         self._note_module(kind.__module__)
         parts = (*vars(kind).values(), *kind.__bases__, type(kind))
         self.signatures[id(kind)] = self._follow(parts)
 
     def _visit_object(self, value: Any, kind: Any) -> None:
-        self.is_fixed = False
-        if kind not in (dict, list, tuple, set, frozenset, types.CellType):
-            self.is_open = True
+        if kind not in _CONTAINERS:
+            self.is_data = False
         if kind is weakref.finalize:
             self._pending.append(value.peek())
         memory = None
@@ -172,7 +159,7 @@ class Walk:
                 self.hidden.add(id(value))
             else:
                 self._add_memory(*memory)
-        size = len(value) if kind in (dict, list, tuple, set, frozenset) else 0
+        size = len(value) if kind in _CONTAINERS else 0
         if size > MAX_ELEMENTS:
             self.hidden.add(id(value))
         referents = gc.get_referents(value)[:MAX_ELEMENTS]
@@ -198,14 +185,12 @@ class Walk:
 
     def _data_signature(self, value: Any) -> Any:
         if is_array(value):
-            self.is_fixed = False
+            self.is_data = False
             return self._array_signature(value)
         self.frames.append(value)
         manager = getattr(value, "_mgr", None)
         if manager is not None:
             return self._pandas_signature(value, manager)
-        if not self._with_content:
-            return None
         if _library_of(type(value)) != "polars":
             return self._arrow_signature(value)
         rows = value if type(value).__name__ == "DataFrame" else value.to_frame()
@@ -218,8 +203,6 @@ class Walk:
     def _pandas_signature(self, frame: Any, manager: Any) -> Any:
         others = [v for key, v in vars(frame).items() if key not in _CACHES and not _is_empty(v)]
         parts = [block.values for block in manager.blocks]
-        if not self._with_content:
-            parts = [part for part in parts if is_array(part) and part.dtype.hasobject]
         axes = [(id(axis), axis.name) for axis in manager.axes]
         return axes, self._follow(others), [self._part_signature(part) for part in parts]
 
@@ -266,17 +249,6 @@ class Walk:
 
     def _add_memory(self, address: int, content: Any) -> None:
         self.signatures["memory", address] = content
-
-
-class NamesOfStep:
-    """The names that a statement may read, also by the functions that it may call."""
-
-    def __init__(self) -> None:
-        self.names = set[str]()
-        self.stored = set[str]()
-        self.late = set[str]()
-        self.uses = set[CodeUse]()
-        self.walks = dict[str, list[Walk]]()
 
 
 _CODE_RUNNERS = (exec, eval, compile, globals, locals, vars, setattr, delattr, __import__)

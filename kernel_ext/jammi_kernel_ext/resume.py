@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from jammi_kernel_ext.cell_code import CellStep, is_own_module, names_in, steps_of, words_of
 from jammi_kernel_ext.cell_lines import parse_cell, parse_step
-from jammi_kernel_ext.cell_words import FRAME_CHANGES, OPAQUE_NAMES
+from jammi_kernel_ext.cell_words import OPAQUE_NAMES, changes_in_place
 from jammi_kernel_ext.display import Note
 from jammi_lab.commands.words import parse_line
 from jammi_lab.core.errors import InvalidArgument, JammiError
@@ -320,9 +320,9 @@ class _Variables:
         if is_opaque or not OPAQUE_NAMES.isdisjoint(seen) or "*" in words:
             self._unbind(cell, [*self.bound], "runs code that cannot be followed")
         uses = step.uses
-        changes = bool(step.targets or step.given) or not words.isdisjoint(FRAME_CHANGES)
-        if changes or uses.changes_objects or called:
-            seen |= {name for name, _ in step.targets}
+        changes = bool(step.targets or step.given or called) or uses.changes
+        if changes or any(map(changes_in_place, words)):
+            seen |= step.targets.keys()
             reached = seen.union(*(self._together.get(name, ()) for name in seen))
             frames = {name for name, each in self.bound.items() if each.form in _IN_MEMORY}
             self._unbind(cell, frames & reached, "may change it")
@@ -336,7 +336,7 @@ class _Variables:
         """What the names that a statement replaces hold of what it reads."""
         replaced, shared = step.replaced | step.uses.stored, {*step.loaded}
         modules = (word for node in ast.walk(statement) for word in _imported_modules(node))
-        changes = step.uses.changes_objects or any(map(is_own_module, modules))
+        changes = step.uses.changes or any(map(is_own_module, modules))
         if changes or not self._changing.keys().isdisjoint(shared):
             self._changing |= dict.fromkeys(replaced, step.uses.loaded)
         match statement:

@@ -34,6 +34,9 @@ NUMBERS = itertools.count(1)
 """Numbers of cells."""
 HARMLESS = notebooks("frames/harmless")
 """Cells after which `df` does not rest on `other`."""
+ORDINARY = notebooks("frames/ordinary")
+"""Cells as notebooks have them, after which `df` does not rest on `other`; after those that are
+marked it counts as if it did."""
 
 
 @pytest.fixture(autouse=True)
@@ -162,7 +165,7 @@ def test_what_changes_a_frame_out_of_sight_is_found(lab, known, tmp_path, which)
 
 
 FAULTS = {
-    "a name takes nothing from what its statement loads": ("sources_of", set(), 2),
+    "a name takes nothing from what its statement loads": ("_sources_of_all", set(), 2),
     "objects are not compared": ("find_changed", None, 20),
 }
 """Parts of the analysis, what they return when they see nothing, and the share of the attacks that
@@ -302,3 +305,18 @@ def test_what_does_not_change_a_frame_is_no_cause(lab, known, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     origin = origin_after(lab, known, HARMLESS[what], "df")
     assert [each.input.name for each in origin.inputs] == ["s0"], origin
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_of_ordinary_cells_few_are_accused_and_each_is_named(lab, known, tmp_path, monkeypatch):
+    accused = set[str]()
+    for number, (what, cells) in enumerate(ORDINARY.items()):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        origin = origin_after(lab, known, cells, "df")
+        if {each.input.name for each in origin.inputs} != {"s0"}:
+            accused.add(what)
+            assert len(origin.cells) > 1
+    assert accused == {what for what in ORDINARY if what.endswith(" (accused)")}
+    assert len(accused) <= 30 <= (len(ORDINARY) + len(HARMLESS)) / 3
