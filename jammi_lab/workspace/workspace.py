@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from jammi_lab.freshness.explain import Why
     from jammi_lab.freshness.reports import Plan, RunReport, Status
     from jammi_lab.store.reports import FsckReport
+    from jammi_lab.workspace.connection import ReadConnection
     from jammi_lab.workspace.query_plan import Explanation
     from jammi_lab.workspace.recipes import Recipe, Recipes
     from jammi_lab.workspace.result import Result
@@ -265,6 +266,14 @@ class Workspace:
         The Explanation is also a string. Raises as `sql` does.
         """
         return self._services.statements.explain(text, merge_params(params, named), analyze=analyze)
+
+    def connection(self) -> "ReadConnection":
+        """A read-only DB-API 2.0 connection, for tools that read SQL through one: `pd.read_sql(sql,
+        ws.connection())`. Rows of tables that are not fresh come with a RuntimeWarning."""
+        with load_modules():
+            from jammi_lab.workspace.connection import ReadConnection
+
+        return ReadConnection(self._services.statements)
 
     def _frames_from(self, namespace: Callable[[], Mapping[str, object]] | None) -> None:
         """Let cells name the data frames among the variables that `namespace` returns."""
