@@ -215,3 +215,22 @@ def test_what_is_chosen_in_one_panel_is_chosen_in_a_linked_one(lab):
             cell.screenshot(path=str(Path(SHOTS) / "linked.png"))
         asked(page, told)
         told.get_by_text("PYTHON True ['0', '1', '2', '3', '4', '5']").wait_for(timeout=20_000)
+
+
+def test_the_saved_form_is_hidden_beside_a_panel_also_after_the_notebook_is_opened_again(lab):
+    written(lab.folder / "twice.ipynb", [PAPERS, "jl.widgets.StalenessBoard(ws)", "print(6 * 7)"])
+    page = lab.open("twice.ipynb", width=1280, height=1400)
+    page.get_by_text("42", exact=True).wait_for()
+    page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    page.locator(".jp-mod-dirty").wait_for(state="detached")
+    page = lab.open("twice.ipynb", width=1280, height=1400, run=False)  # its kernel is alive
+    page.get_by_test_id("verdict-ml").wait_for()
+    saved = page.locator(".jammi-saved")
+    assert saved.count() == 1 and not saved.is_visible()
+    # As a lab draws an output that was out of sight.
+    saved.evaluate(
+        "e => { const at = e.closest('.jp-OutputArea-child'); at.replaceWith(at.cloneNode(true)); }"
+    )
+    assert not saved.is_visible()
+    page.get_by_test_id("jammi-staleness").evaluate("e => e.remove()")
+    assert saved.is_visible()

@@ -43,5 +43,5 @@ def _collect(name: str, parts: dict[str, str]) -> None:
 
 @functools.cache
 def style() -> str:
-    """The style sheet shared by all panels; every rule begins with `.jammi`."""
+    """The style sheet shared by all panels."""
     return _read("panel.css")

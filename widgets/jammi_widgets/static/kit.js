@@ -199,7 +199,6 @@ export function frame(el, name, label, line) {
   const body = h("div", { class: "jammi-body" });
   const root = h("section", { class: `jammi jammi-${name}`, "data-testid": `jammi-${name}`, "aria-label": label }, tools, said, body);
   el.append(root);
-  const stop = hideSaved(el);
   const say = (lines, tone = "") => {
     said.className = `jammi-said ${tone}`;
     said.replaceChildren(...[lines].flat().filter(Boolean).map((line) => h("div", {}, line)));
@@ -208,7 +207,7 @@ export function frame(el, name, label, line) {
   line.late = say;
   line.lost = (lines) => { root.classList.add("jammi-lost"); fail(lines); };
   line.on("said", ({ lines }) => fail(lines));
-  return { root, tools, body, say, fail, close: () => { stop(); root.remove(); } };
+  return { root, tools, body, say, fail, close: () => root.remove() };
 }
 
 /** The filter that every panel has: what is typed goes to the trait a moment later. */
@@ -300,19 +299,4 @@ export async function copy(text, say) {
   } catch {
     say(`Type: ${text}`);
   }
-}
-
-/** The form that was saved below the panel is hidden while the panel lives. */
-function hideSaved(el) {
-  let tries = 0, timer = 0, hidden = null;
-  const look = () => {
-    const at = el.isConnected ? (el.getRootNode().host || el).closest?.(".jp-OutputArea-child, .output_area") : null;
-    const saved = at?.nextElementSibling;
-    if (saved?.querySelector(".jammi-saved")) {
-      hidden = saved;
-      hidden.style.display = "none";
-    } else if (++tries < 100) timer = setTimeout(look, 50);
-  };
-  look();
-  return () => { clearTimeout(timer); if (hidden) hidden.style.display = ""; };
 }
