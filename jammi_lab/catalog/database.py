@@ -341,7 +341,7 @@ def _check_format(database: Database, tx: Connection) -> None:
         raise CatalogTooNew(
             f"The catalog {database.label} was written by a later release (format {found}; this "
             f"one reads format {FORMAT}).",
-            hint="Update jammi_lab to open it: pip install --upgrade jammi-lab",
+            hint="Update jammi_lab to open it.",
         )
 
 

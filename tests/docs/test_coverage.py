@@ -223,27 +223,15 @@ def test_every_public_class_has_its_part_of_the_reference():
         for name in jl.__all__
         if isinstance(cls := getattr(jl, name), type) and not issubclass(cls, JammiError)
     ]
-    collections = [
-        "Settings",
-        "Sources",
-        "Models",
-        "MutableTables",
-        "MutableTable",
-        "Topics",
-        "EphemeralSession",
-        "Checks",
-        "Metrics",
-    ]
+    collections = (
+        "Settings Sources Models MutableTables MutableTable Topics EphemeralSession Checks Metrics"
+    ).split()
     assert not set(public + collections) - parts
 
 
 def test_every_verdict_and_answer_is_listed():
-    module = ast.parse((ROOT / "jammi_lab/core/verdicts.py").read_text(encoding="utf-8"))
-    classes = [
-        node.name
-        for node in module.body
-        if isinstance(node, ast.ClassDef) and node.name != "VerdictBase"
-    ]
+    module = (ROOT / "jammi_lab/core/verdicts.py").read_text(encoding="utf-8")
+    classes = {*re.findall(r"^class (\w+)", module, re.MULTILINE)} - {"VerdictBase"}
     assert not [name for name in classes if f"`jl.{name}`" not in text("python/verdicts.md")]
 
 
@@ -308,7 +296,7 @@ def test_every_page_is_in_the_table_of_contents():
     """Of the site: a page that is in no toctree cannot be found there."""
     listed = {
         (page.parent / line.split("<")[-1].rstrip(">")).resolve()
-        for page in (DOCS / "index.md", DOCS / "python.md", DOCS / "why" / "index.md")
+        for page in DOCS.rglob("*.md")
         for block in blocks(page)
         if block.language == "{toctree}"
         for line in block.body.splitlines()

@@ -76,6 +76,11 @@ def test_every_link_leads_somewhere(page):
     assert not lost
 
 
+def test_no_line_installs_the_package_by_name_as_no_registry_has_it():
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert not re.findall(r"pip install [\"']?jammi.*", text)
+
+
 def test_the_first_pages_show_the_workbench_and_the_landing_page_describes_each_notebook():
     landing = (DOCS / "index.md").read_text(encoding="utf-8")
     assert "](pictures/workbench.png)" in landing
