@@ -23,6 +23,7 @@ include_patterns = [
 exclude_patterns = [".venv*", "build", "**/.ipynb_checkpoints", "**/node_modules"]
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"  # the default underlines modules like links
 smartquotes = False  # a flag that is copied from a page keeps its two hyphens
 html_title = "jammi_lab"
 html_show_sourcelink = False

@@ -17,6 +17,7 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 WIDTH = 120
+SIGNATURE_WIDTH = 88  # what the site shows without scrolling
 _PART = re.compile(r"(<!-- generated: ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 HOMES = {
@@ -408,7 +409,7 @@ def signature(node: ast.FunctionDef) -> str:
     lines, line = [], f"{node.name}("
     for at, piece in enumerate(pieces):
         said = piece + ("," if at + 1 < len(pieces) else last)
-        if len(line) + len(said) > WIDTH and line.strip():
+        if len(line) + len(said) > SIGNATURE_WIDTH and line.strip():
             lines.append(line.rstrip())
             line = " " * (len(node.name) + 1)
         line += said + " "
