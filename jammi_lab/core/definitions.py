@@ -35,11 +35,6 @@ class StepInput(Value, frozen=True):
     canonical: CanonicalStatement
     """Its canonical form; hashed."""
 
-    @property
-    def reference(self) -> tuple[str, str]:
-        """The input as written, and the statement that reads it: enough to bind it again."""
-        return self.asked, self.statement
-
 
 # `datetime` must come before `date`, of which it is a subclass.
 _TEXT_CODECS: dict[str, tuple[type, Any, Any]] = {

@@ -26,6 +26,10 @@ class CellFollower(Protocol):
         """The line of the cell whose statement runs; None when that is not known."""
         ...
 
+    def rows_digest(self, frame: object) -> str | None:
+        """A digest of the rows of a frame; None when they are too many to be compared."""
+        ...
+
     def origin(self, frame: object, recorded: FrameOrigin | None) -> FrameOrigin | None:
         """The origin of a frame, given the recorded one; None when nothing is known of it."""
         ...
@@ -63,9 +67,7 @@ class FrameOrigins:
         if frame is not None:
             self.record(frame, origin)
             if self.follower is not None and is_mutable(frame):
-                from jammi_lab.sources.frames import rows_digest
-
-                self._digests[id(frame)] = rows_digest(frame)
+                self._digests[id(frame)] = self.follower.rows_digest(frame)
 
     def record(self, frame: object, origin: FrameOrigin) -> None:
         """Record the origin of a frame, for as long as the frame lives."""

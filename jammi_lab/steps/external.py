@@ -47,6 +47,7 @@ class External(Producer):
         SchemaMismatch when a key column is missing, StatementNotAllowed when a recorded text
         contains a password, NotRecomputable without rows."""
         from jammi_lab.engine.sql import credential_check
+        from jammi_lab.steps.input_tables import merged_inputs
         from jammi_lab.steps.jobs import RunningJob, TableRows
         from jammi_lab.steps.key_check import key_columns
         from jammi_lab.storage.arrow_digests import rows_digest
@@ -65,7 +66,7 @@ class External(Producer):
         digest = rows_digest(rows)
         return ctx.job(
             self.with_values(key=key, rows_digest=digest),
-            inputs=ctx.inputs.find_whole(self.inputs),
+            inputs=merged_inputs([ctx.load_whole(each) for each in self.inputs]),
             start=lambda _: RunningJob(TableRows(rows)),
             key=key,
             rows_anchor=None if self.origin is None else given_rows(digest, self.origin),

@@ -2,28 +2,33 @@
 
 import re
 from collections.abc import Sequence
+from typing import Protocol
 
 from jammi_lab.core.errors import InvalidArgument, StatementNotAllowed, TableNotFound
 from jammi_lab.core.identifiers import fold, near_names, quote_identifier
-from jammi_lab.engine.engine import Engine
-from jammi_lab.engine.name_resolution import NameResolver
+from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.inputs.path_names import bound_path, bound_text
 
 _NAME_PART = r'(?:[^".\s]+|"(?:[^"]|"")+")'
 
 
-def from_text(
-    engine: Engine,
-    tenant: str | None,
-    source: str,
-    resolvers: Sequence[NameResolver] = (),
-    *,
-    purpose: str = "to read",
-) -> str:
+class Binder(Protocol):
+    """Binds statements."""
+
+    def prepare(self, statement: str) -> list[PreparedStatement]:
+        """Bind the statements of a text. Raises what binding raises."""
+        ...
+
+    def known_names(self) -> list[str]:
+        """All names that can be used in FROM now."""
+        ...
+
+
+def from_text(ctx: Binder, source: object, purpose: str = "to read") -> str:
     """The FROM text for a source name, `source.table`, a recipe (each also quoted as in SQL), or
     SQL in parentheses. `purpose` completes the error message: what the input was wanted for.
 
-    Raises TableNotFound with near names, StatementNotAllowed, InvalidArgument when `purpose` is not
+    Raises TableNotFound with near names, StatementNotAllowed, InvalidArgument when `source` is not
     a string, and what binding SQL raises.
     """
     if not isinstance(source, str):
@@ -35,27 +40,22 @@ def from_text(
     has_spaces = not quoted_parts and any(c.isspace() for c in source.strip())
     if has_spaces and not any(
         fold(n) in (fold(source), fold(f"jammi.{source}")) or fold(source).startswith(f"{fold(n)}.")
-        for n in engine.known_names(resolvers)
+        for n in ctx.known_names()
     ):
-        # do not probe for a file whose name is a SQL text
-        return _subquery(engine, tenant, source, resolvers)
-    name = _find_name(engine, tenant, source, quoted_parts, resolvers)
+        return _subquery(ctx, source)  # do not probe for a file whose name is a SQL text
+    name = _find_name(ctx, source, quoted_parts)
     if isinstance(name, str):
         return name
     if not has_spaces:
         raise name or TableNotFound(
             f"There is no source or table {source!r} {purpose}.",
-            near=near_names(source, engine.known_names(resolvers)),
+            near=near_names(source, ctx.known_names()),
         )
-    return _subquery(engine, tenant, source, resolvers)
+    return _subquery(ctx, source)
 
 
 def _find_name(
-    engine: Engine,
-    tenant: str | None,
-    source: str,
-    quoted_parts: Sequence[str],
-    resolvers: Sequence[NameResolver],
+    ctx: Binder, source: str, quoted_parts: Sequence[str]
 ) -> str | StatementNotAllowed | TableNotFound | None:
     """The quoted name that the argument means: as it is, in parts, a recipe, or as quoted in SQL.
     Otherwise the most telling of the errors, if one says more than that nothing has the name."""
@@ -71,14 +71,10 @@ def _find_name(
             continue
         quoted_name = ".".join(map(quote_identifier, parts))
         try:
-            [prepared] = engine.prepare(
-                f"SELECT 1 FROM {quoted_name}", tenant=tenant, extra_resolvers=resolvers
-            )
+            [prepared] = ctx.prepare(f"SELECT 1 FROM {quoted_name}")
         except TableNotFound as error:
             # the name of a database, whose error lists its tables
-            if parts == [source] and any(
-                fold(n) == fold(source) for n in engine.known_names(resolvers)
-            ):
+            if parts == [source] and fold(source) in map(fold, ctx.known_names()):
                 first_error = TableNotFound(error.message, near=error.near, hint=error.hint)
         except StatementNotAllowed as error:
             first_error = first_error or error
@@ -101,12 +97,10 @@ def _quoted_parts(source: str) -> list[str]:
     ]
 
 
-def _subquery(
-    engine: Engine, tenant: str | None, source: str, resolvers: Sequence[NameResolver]
-) -> str:
+def _subquery(ctx: Binder, source: str) -> str:
     """One SQL statement in parentheses. Raises what binding raises, and StatementNotAllowed for
     several statements."""
-    prepared = engine.prepare(source, tenant=tenant, extra_resolvers=resolvers)
+    prepared = ctx.prepare(source)
     if len(prepared) != 1:
         raise StatementNotAllowed(
             f"An input must be one statement; this text contains {len(prepared)}."

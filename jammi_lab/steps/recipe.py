@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from jammi_lab.core.anchors import Unknown
 from jammi_lab.core.definitions import StepInput
-from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.errors import InvalidArgument, SchemaMismatch, TableNotFound
+from jammi_lab.core.identifiers import fold, quote_identifier
 from jammi_lab.core.recipes import RecipeValue, Table
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from jammi_lab.engine.name_resolution import NameResolver
     from jammi_lab.engine.prepared_statement import PreparedStatement
     from jammi_lab.engine.sql.column_lineage import ColumnReads
-    from jammi_lab.steps.input_tables import InputLoader, InputTable
+    from jammi_lab.steps.input_tables import InputTable
     from jammi_lab.steps.jobs import BoundInput, Job
 
 T = TypeVar("T")
@@ -69,8 +70,14 @@ class Producer(RecipeValue):
     def current_inputs(self, ctx: "BindContext") -> "tuple[list[BoundInput], bool] | None":
         """The inputs with the columns that are read today, and whether their statements still mean
         the same; None when whole inputs are read. Raises what binding raises."""
-        inputs = self.recorded_inputs()
-        return ctx.inputs.current_inputs(inputs, ctx.resolvers) if inputs else None
+        from jammi_lab.steps.input_tables import merged_inputs
+
+        recorded = self.recorded_inputs()
+        if not recorded:
+            return None
+        tables = [ctx.load(each.asked, each.statement) for each in recorded]
+        current = [table.step_input.canonical for table in tables]
+        return merged_inputs(tables), current == [each.canonical for each in recorded]
 
     def current(self, _ctx: "BindContext", _import_modules: bool) -> Self | Unknown:
         """The recipe with the function or encoder as it is now; Unknown where that is not in this
@@ -108,12 +115,9 @@ class BindContext:
         found: T = self.parts[kind]()
         return found
 
-    @property
-    def inputs(self) -> "InputLoader":
-        """Binds names and SQL."""
-        from jammi_lab.steps.input_tables import InputLoader
-
-        return InputLoader(self.engine, self.scope)
+    def known_names(self) -> list[str]:
+        """All names that can be used in FROM now."""
+        return self.engine.known_names(self.resolvers)
 
     def prepare(
         self, statement: str, params: Mapping[str, Any] | None = None
@@ -127,32 +131,69 @@ class BindContext:
             overriding_resolvers=self.overriding_resolvers,
         )
 
+    def load(self, source: Any, statement: str) -> "InputTable":
+        """Bind the statement that reads an input. Raises what binding raises."""
+        from jammi_lab.steps.input_tables import InputTable
+
+        [prepared] = self.prepare(statement)
+        return InputTable(StepInput(source, statement, prepared.canonical()), prepared)
+
     def load_vectors(self, table: Table) -> "InputTable":
         """An embedding table. Raises TableNotFound, SchemaMismatch for a table without vectors,
         InvalidArgument."""
-        return self.inputs.load(
-            table.reference if isinstance(table, StepInput) else self.inputs.find_vectors(table)
-        )
+        if isinstance(table, StepInput):
+            return self.load(table.asked, table.statement)
+        if not isinstance(table, str) or not table.strip():
+            raise InvalidArgument(
+                f"The name of an embedding table must be a string, got {table!r}."
+            )
+        is_prefixed = fold(table).startswith("jammi.")
+        name = quote_identifier(table[len("jammi.") :].strip('"') if is_prefixed else table)
+        try:
+            record = self.load(table, f"SELECT 1 FROM jammi.{name}").record
+        except TableNotFound as error:
+            if error.hint:
+                raise
+            record = self.load_whole(table).record
+        if record is None or not record.recipe_class.has_vectors:
+            actual = f"a table of kind {record.kind}" if record else "no embedding table"
+            raise SchemaMismatch(
+                f"{table!r} is {actual} and has no vectors.",
+                table=table,
+                column="vector",
+                expected="an embedding table",
+                actual=actual,
+                hint="Create an embedding table with ws.embed.",
+            )
+        return self.load(table, f'SELECT "key", "vector" FROM jammi.{name}')
 
     def load_table(
         self, table: Table, columns: Sequence[str] | None = None, purpose: str = "to read"
     ) -> "InputTable":
-        """Some columns, or all, of a source, `source.table`, recipe or SQL text. Raises
-        TableNotFound, SchemaMismatch with near names for a missing column, and what binding SQL
-        raises."""
-        reference = (
-            table.reference
-            if isinstance(table, StepInput)
-            else self.inputs.select_columns(table, columns, self.resolvers, purpose=purpose)
-        )
-        return self.inputs.load(reference, self.resolvers)
+        """Some columns, or all, of a source, `source.table`, recipe or SQL text, which keeps its
+        own order. Raises TableNotFound, SchemaMismatch with near names for a missing column, and
+        what binding SQL raises."""
+        from jammi_lab.steps.from_clause import from_text
+        from jammi_lab.steps.input_tables import find_column
+
+        if isinstance(table, StepInput):
+            return self.load(table.asked, table.statement)
+        from_sql = from_text(self, table, purpose)
+        is_sql = from_sql.startswith("(\n")
+        whole = self.load(table, from_sql[2:-2] if is_sql else f"SELECT * FROM {from_sql}")
+        if columns is None:
+            return whole
+        names = dict.fromkeys(find_column(str(table), whole.columns, column) for column in columns)
+        return self.load(table, f"SELECT {', '.join(map(quote_identifier, names))} FROM {from_sql}")
 
     def load_whole(self, table: Table) -> "InputTable":
         """All columns of a source, `source.table`, recipe or SQL text, SQL as a subquery. Raises as
         `load_table`."""
+        from jammi_lab.steps.from_clause import from_text
+
         if isinstance(table, StepInput):
-            return self.load_table(table)
-        return self.inputs.load(self.inputs.select_all(table, self.resolvers), self.resolvers)
+            return self.load(table.asked, table.statement)
+        return self.load(table, f"SELECT * FROM {from_text(self, table)}")
 
     def job(self, recipe: Producer, **fields: Any) -> "Job":
         """The job of a recipe whose inputs are bound. `fields`: those of Job that are not its

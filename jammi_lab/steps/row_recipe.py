@@ -46,21 +46,19 @@ class RowRecipe(Producer):
         """The recipe with the statement that reads its rows, prepared. Raises TableNotFound,
         SchemaMismatch for a missing column, and what binding SQL raises."""
         from jammi_lab.steps.from_clause import from_text
-        from jammi_lab.steps.text_statement import missing_column_error, text_statement
+        from jammi_lab.steps.text_statement import text_statement
 
         if self._statement:
             [prepared] = ctx.prepare(self._statement)
             return self.with_values(_canonical=prepared.canonical()), prepared
-        tenant, columns = ctx.scope.current, self.input_columns()
-        from_sql = from_text(ctx.engine, tenant, source, ctx.resolvers, purpose=purpose)
-        statement = text_statement(from_sql, self.key, columns, where)
+        columns = self.input_columns()
+        statement = text_statement(from_text(ctx, source, purpose), self.key, columns, where)
         try:
             [prepared] = ctx.prepare(statement)
-        except SqlError as error:
-            missing = missing_column_error(
-                ctx.engine, tenant, source, from_sql, self.key, columns, ctx.resolvers
-            )
-            raise (missing or error) from None
+        except SqlError:
+            # that of a missing column would quote a statement that the user did not write
+            ctx.load_table(source, [self.key, *columns])
+            raise
         return self.with_values(_statement=statement, _canonical=prepared.canonical()), prepared
 
     def row_wise(

@@ -4,13 +4,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jammi_lab.core.errors import InvalidArgument, JammiError, SchemaMismatch
+from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
 from jammi_lab.core.identifiers import fold, quote_identifier
-from jammi_lab.engine.engine import Engine
-from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql.tokens import all_tokens, check_expression
-from jammi_lab.steps.input_tables import find_column
 
 UNORDERED_TYPES = re.compile(r"\]$|^(STRUCT|MAP|UNION|INTERVAL|VARIANT|BIT\b)")
 """SQL types that cannot be a key: they have no order, or do not survive Parquet."""
@@ -24,30 +21,6 @@ def text_statement(from_sql: str, key: str, text: Sequence[str], where: str | No
     condition = "" if where is None else f"\nWHERE (\n{check_expression(where)}\n)"
     # ORDER BY is explicit: a plan that keeps the order of its input would not sort by the key
     return f"SELECT {columns} FROM {from_sql}{condition}\nORDER BY {quote_identifier(key)}"
-
-
-def missing_column_error(
-    engine: Engine,
-    tenant: str | None,
-    source: str,
-    from_sql: str,
-    key: str,
-    text: Sequence[str],
-    resolvers: Sequence[NameResolver],
-) -> SchemaMismatch | None:
-    """The error for a column that the table does not have; None when the statement fails for
-    another reason. The binder's own error would quote a statement that the user did not write."""
-    try:
-        [prepared] = engine.prepare(
-            f"SELECT * FROM {from_sql}", tenant=tenant, extra_resolvers=resolvers
-        )
-        for column in _selected_columns(key, text):
-            find_column(source, [name for name, _ in prepared.output], column)
-    except SchemaMismatch as error:
-        return error
-    except JammiError:  # the input itself is wrong; the original error says so
-        return None
-    return None
 
 
 def recorded_from_text(descriptor: Mapping[str, Any]) -> str:

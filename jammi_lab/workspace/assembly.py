@@ -238,22 +238,25 @@ class Services(Infrastructure):
         from jammi_lab.features.search.context import SearchContext
         from jammi_lab.features.search.search import SearchService
         from jammi_lab.features.search.word_search import WordSearch
-        from jammi_lab.steps.from_clause import from_text
 
         context = SearchContext(
             scope=self.scope,
             engine=self.engine,
             tables=self.catalog.result_tables,
             observe=self.observe,
-            source_address=lambda source: from_text(
-                self.engine, self.scope.current, source, purpose="to embed"
-            ),
+            source_address=self.from_text,
             manifest=self.read_manifest,
             start=self.statements.start,
             frames=self.frames,
         )
         words = WordSearch(context, self.words)
         return SearchService(context, self.vectors, words, lambda: self.encoders, self.settings)
+
+    def from_text(self, source: str) -> str:
+        """What stands in FROM for a source, table or SQL. Raises as binding does."""
+        from jammi_lab.steps.from_clause import from_text
+
+        return from_text(self.producers.bind_context(), source)
 
     @first_use
     def searches(self) -> "Searches":

@@ -241,13 +241,13 @@ class VectorViews:
         existing = self._services.catalog.recipes.get(name)
         if existing is not None:
             recorded = parse_descriptor(existing.descriptor)
-            inputs = self._services.producers.bind_context().inputs
-            vectors = inputs.find_vectors(self._services.lookup.lineage_name(table) or "")
+            name_of_table = self._services.lookup.lineage_name(table) or ""
+            vectors = self._services.producers.bind_context().load_vectors(name_of_table)
             if (
                 not isinstance(recorded, Projection)
                 or recorded.method != method
                 or not isinstance(recorded.table, StepInput)
-                or fold(recorded.table.statement) != fold(vectors[1])
+                or fold(recorded.table.statement) != fold(vectors.step_input.statement)
             ):
                 raise InvalidArgument(
                     f"{name!r} exists already and is not the map of {table.name!r} by {method}.",

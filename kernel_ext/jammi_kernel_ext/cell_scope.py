@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.identifiers import fold, quoted_name
+from jammi_lab.core.identifiers import quoted_name
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
@@ -32,22 +32,6 @@ def likely_columns(ws: "Workspace", cache: "RelationColumnCache") -> list[tuple[
     return list(names.items())
 
 
-def relation_sql(ws: "Workspace", word: str) -> str | None:
-    """The SQL for a name: a source, a recipe, or a qualified name as typed. None when the name is
-    unknown."""
-    sources = list(ws.sources)
-    if any(fold(s) == fold(word) for s in sources):
-        return quoted_name(word)
-    if any(fold(r) == fold(word) for r in ws._services.catalog.recipes.names()):
-        return quoted_name("jammi", word)
-    head = word.partition(".")[0]
-    if "." in word and any(
-        fold(head) == fold(s) for s in [*sources, "jammi", "jammi_catalog", "mutable", "topics"]
-    ):
-        return quoted_name(*(part.strip('"') for part in word.split(".") if part))
-    return None
-
-
 class RelationColumnCache:
     """A short-lived cache of the columns of relations and the tables of sources."""
 
@@ -58,9 +42,19 @@ class RelationColumnCache:
         """The tables of a source."""
         return self._get(ws, source, ws.sources[source].tables)
 
-    def relation_columns(self, ws: "Workspace", relation: str) -> list[tuple[str, str]]:
-        """(name, SQL type) of each column; empty when the relation cannot be read."""
-        return self._get(ws, ("columns", relation), lambda: _columns_or_empty(ws, relation))
+    def relation_columns(self, ws: "Workspace", name: str) -> list[tuple[str, str]]:
+        """(name, SQL type) of each column of a source, table or frame; empty when it cannot be
+        read, and for a URL."""
+        if "://" in name:
+            return []
+
+        def load() -> list[tuple[str, str]]:
+            try:
+                return load_columns(ws, name)
+            except JammiError:
+                return []
+
+        return self._get(ws, ("columns", name), load)
 
     def _get(self, ws: "Workspace", what: Any, load: Callable[[], list[Any]]) -> list[Any]:
         period = time.monotonic() // CACHE_SECONDS
@@ -71,26 +65,26 @@ class RelationColumnCache:
         return found
 
 
-def load_columns(ws: "Workspace", relation: str) -> list[tuple[str, str]]:
-    """(name, SQL type) of each column. SourceUnavailable and TableNotFound carry no statement or
-    position, because the user did not type this statement."""
+def from_text(ws: "Workspace", name: str) -> str:
+    """What stands in FROM for a source, table or frame of the notebook, as it is typed.
+    TableNotFound, with near names."""
+    from jammi_lab.steps import from_clause
+
+    services = ws._services
+    ctx = services.producers.bind_context("", [services.frames])
+    return from_clause.from_text(ctx, name, "here")
+
+
+def load_columns(ws: "Workspace", name: str) -> list[tuple[str, str]]:
+    """(name, SQL type) of each column of a source, table or frame. SourceUnavailable and
+    TableNotFound carry no statement or position, because the user did not type this statement."""
+    services = ws._services
     try:
-        [prepared] = ws._services.engine.prepare(
-            f"SELECT * FROM {relation}",
-            tenant=ws.current_tenant,
-            extra_resolvers=[ws._services.frames],
-        )
+        table = services.producers.bind_context("", [services.frames]).load_table(name)
     except JammiError as error:
         error.statement = error.position = None
         raise
-    return list(prepared.output)
-
-
-def _columns_or_empty(ws: "Workspace", relation: str) -> list[tuple[str, str]]:
-    try:
-        return load_columns(ws, relation)
-    except JammiError:
-        return []
+    return list(table.prepared.output)
 
 
 def relations_by_family(ws: "Workspace") -> dict[str, list[str]]:

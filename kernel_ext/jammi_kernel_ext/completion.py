@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from jammi_kernel_ext.cell_scope import (
     RelationColumnCache,
     likely_columns,
-    relation_sql,
     relations_by_family,
 )
 from jammi_kernel_ext.notebook import NAME_IN_STRING, Notebook, is_workspace
@@ -230,9 +229,8 @@ class Completion:
             columns = NameInStatement(body, -1).columns(self._loader(ws))
             return ((name, "property") for each in columns.values() for name, _ in each)
         inputs = _flag_words(words, "--inputs") if verb is STEP else positional[1:2]
-        relations = filter(None, (relation_sql(ws, word) for word in inputs))
         load = self._loader(ws)
-        return ((name, "property") for relation in relations for name, _ in load(relation))
+        return ((name, "property") for word in inputs for name, _ in load(word))
 
     def _loader(self, ws: "Workspace") -> "Callable[[str], list[Column]]":
         return lambda relation: self._columns.relation_columns(ws, relation)

@@ -442,13 +442,17 @@ class FrameFollower:
             read = registry.digest_as_read(frame)
             if read is None:
                 grounds.append(self._engine.TOO_LARGE)
-            elif self._engine.rows_digest(frame) != read:
+            elif self.rows_digest(frame) != read:
                 parts.append(self._everything([], ["it was changed by code that is not followed"]))
                 derived = True
         if not (grounds or any(part.inputs or part.grounds for part in parts)):
             return None
         has_grounds = any(ground != self._engine.TOO_LARGE for ground in grounds)
         return self._merged_origin(parts, grounds, cells, derived=derived or has_grounds)
+
+    def rows_digest(self, frame: object) -> str | None:
+        """A digest of the rows of a frame; None when they are too many to be compared."""
+        return self._engine.rows_digest(frame)
 
     def line(self) -> int | None:
         """The line of the running cell whose statement runs; None when that is not known."""

@@ -4,7 +4,7 @@ relation, the type of a column, the usage of a verb or of a cell magic."""
 import re
 from typing import TYPE_CHECKING, Any
 
-from jammi_kernel_ext.cell_scope import RelationColumnCache, relation_sql
+from jammi_kernel_ext.cell_scope import RelationColumnCache
 from jammi_kernel_ext.display import columns_form
 from jammi_lab.commands.help import Help, command_help
 from jammi_lab.commands.table import LINE, find_command
@@ -74,14 +74,15 @@ def _line_form(ws: "Workspace | None", line: str, offset: int) -> Rendered | Non
         verb = find_command(LINE, name)
         return None if verb is None else command_help(verb)
     word = next((word for word, under_cursor in words[1:] if under_cursor), None)
-    relation = relation_sql(ws, word) if ws is not None and word is not None else None
-    return _relation_form(ws, relation) if ws is not None and relation is not None else None
+    return None if ws is None or word is None else _relation_form(ws, word)
 
 
 def _verdict_form(ws: "Workspace", relation: str) -> Rendered | None:
     """The verdict on a result table."""
-    schema, _, name = relation.replace('"', "").partition(".")
-    if fold(schema) != "jammi":
+    schema, dot, name = relation.replace('"', "").partition(".")
+    if not dot and schema not in ws.sources:
+        name = schema
+    elif fold(schema) != "jammi":
         return None
     try:
         verdict = ws._services.freshness.current_verdicts([name])[name]

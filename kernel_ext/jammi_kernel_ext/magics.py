@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from jammi_kernel_ext import display
-from jammi_kernel_ext.cell_scope import load_columns, relation_sql
+from jammi_kernel_ext.cell_scope import from_text, load_columns
 from jammi_kernel_ext.hints import cell_syntax_hints, foreign_syntax_hints, name_as_verb_error
 from jammi_kernel_ext.interruptible import display_output, interruptible, interruptible_progress
 from jammi_kernel_ext.notebook import Notebook
@@ -21,11 +21,9 @@ from jammi_lab.core.errors import (
     SourceUnavailable,
     SqlError,
     StepFailed,
-    TableNotFound,
 )
 from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import count_noun, dim_text, plain_text, verdict_icon
-from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.verdicts import Fresh
 
 if TYPE_CHECKING:
@@ -201,15 +199,14 @@ class Magics(VersionVerbs):
 
     def _schema(self, values: Values) -> Any:
         name, ws = values["NAME"], self._ws
-        relation = self._relation(name)
         tables = ws.sources[name].tables() if name in ws.sources else []
         if len(tables) > 1:
             return ShownList(tables, display.source_tables_form(name, tables))
-        columns = load_columns(ws, relation)
+        columns = load_columns(ws, name)
         return ShownDict(dict(columns), display.columns_form(name, columns))
 
     def _preview(self, values: Values) -> Any:
-        result = self._ws.sql(f"SELECT * FROM {self._relation(values['NAME'])}")
+        result = self._ws.sql(f"SELECT * FROM {from_text(self._ws, values['NAME'])}")
         result.limit = values["limit"] or self._ws.settings["cells.limit"]
         result.preview(result.limit + 1)
         return result
@@ -230,7 +227,7 @@ class Magics(VersionVerbs):
                 hint="%jammi view NAME shows the rows of a variable, source or table.",
             )
         return display.view(
-            self._notebook.shell, self._ws.sql(f"SELECT * FROM {self._relation(name)}")
+            self._notebook.shell, self._ws.sql(f"SELECT * FROM {from_text(self._ws, name)}")
         )
 
     def _stale(self, _: Values) -> Any:
@@ -326,17 +323,6 @@ class Magics(VersionVerbs):
             f"The bound tenant is {tenant}."
             if tenant
             else "No tenant is bound: only objects shared by all tenants are visible."
-        )
-
-    def _relation(self, name: str) -> str:
-        """The SQL for the name of a source or table. TableNotFound."""
-        if (relation := relation_sql(self._ws, name)) is not None:
-            return relation
-        known = [*self._ws.sources, *self._ws._services.catalog.recipes.names()]
-        raise TableNotFound(
-            f"There is no source or table {name!r} here.",
-            near=near_names(name, known),
-            hint="%jammi sources and %jammi tables list them.",
         )
 
 

@@ -63,7 +63,7 @@ SAID = [
         ("chain", [f"%jammi schema {name}"], ["venue   varchar\nn       bigint"])
         for name in ("venues", "VENUES", "jammi.venues")
     ),
-    ("chain", ["%jammi schema venue"], ["TableNotFound", "Did you mean venues?"]),
+    ("chain", ["%jammi schema venue"], ["TableNotFound", "Did you mean jammi.venues?"]),
     ("papers", ["%jammi schema papers"], ["papers\ncolumn  type", "year    bigint\n3 columns"]),
     ("papers", ["%jammi preview papers -n 1"], ["     1  A          2020\nfirst row"]),
     ("chain", ["%jammi preview VENUES -n 2"], ["first 2 rows"]),
@@ -192,7 +192,7 @@ SAID = [
         ["%jammi expire venues", "%jammi expire venues"],
         ["venues: there are no versions to remove."],
     ),
-    ("three", ["%jammi expire venue"], ["TableNotFound", "Did you mean venues?"]),
+    ("three", ["%jammi expire venue"], ["TableNotFound", "Did you mean jammi.venues?"]),
     ("three", ["%jammi history venues"], ["3 versions; %jammi diff venues 2 3 shows the rows"]),
     ("three", ["%jammi diff venues"], ["venues, version 2 → 3: no row differs"]),
     ("three", ["%jammi diff venues 1"], ["version 1 → 3"]),

@@ -46,6 +46,7 @@ class Imported(Producer):
         and a zero vector; DuplicateKey for missing or duplicate keys; TableNotFound for an unknown
         source; NotRecomputable without rows."""
         from jammi_lab.features.vectors.imported_rows import sorted_table
+        from jammi_lab.steps.input_tables import merged_inputs
         from jammi_lab.steps.jobs import RunningJob, TableRows
         from jammi_lab.storage.arrow_digests import rows_digest
 
@@ -67,7 +68,7 @@ class Imported(Producer):
             )
         return ctx.job(
             recipe,
-            inputs=[] if self.source is None else ctx.inputs.find_whole([self.source]),
+            inputs=[] if self.source is None else merged_inputs([ctx.load_whole(self.source)]),
             start=lambda _: RunningJob(TableRows(rows)),
             key=["key"],
             dimensions=rows.schema.field("vector").type.list_size,

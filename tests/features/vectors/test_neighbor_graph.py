@@ -322,7 +322,7 @@ def test_an_unknown_table_is_named_with_what_was_perhaps_meant(few):
     few.rename("v", "vectors")
     with pytest.raises(errors.TableNotFound) as missed:
         few.neighbor_graph("g", "vektors")
-    assert missed.value.near == ("vectors",)
+    assert missed.value.near == ("jammi.vectors",)
 
 
 @pytest.mark.parametrize("name", ["v", "V", "jammi.v", 'jammi."v"'])
