@@ -62,6 +62,11 @@ class ProgressLine:
         self._updated_at = now
         self._show({"text/plain": f"{progress_sentence(progress)}, {now - self._started_at:.0f} s"})
 
+    def announce(self, text: str) -> None:
+        """Show at once what begins, where progress is shown."""
+        if self._live:
+            self._show({"text/plain": text})
+
     def _show(self, data: dict[str, str]) -> None:
         if self._terminal:
             from jammi_lab.core.html import escape_invisible  # 5 ms of each `%load_ext`

@@ -2,6 +2,7 @@
 from the notebook's variables."""
 
 import re
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -81,11 +82,16 @@ def _show_chart(notebook: Notebook, value: Any, options: Mapping[str, Any]) -> N
     """Display a chart of the rows; `_` and NAME hold the rows."""
     kind, *columns = options["plot"]
     rows = value.read() if hasattr(value, "read") else value
+    if "vl_convert" not in sys.modules:  # the first one loads libraries
+        notebook.line.announce("Drawing the chart …")
     chart = rows.chart(kind, *columns)
+    shown = None if options["quiet"] else chart._repr_mimebundle_()
+    notebook.line.clear()
     cell_output(notebook, value, quiet=True)
     notebook.badges.show(rows)
-    if not options["quiet"]:
-        display_output(chart)
+    if shown is not None:
+        data, metadata = shown
+        display_output(data, metadata=metadata, raw=True)
 
 
 def _show_first_rows(notebook: Notebook, frame: Any, rows: int) -> Any:

@@ -220,6 +220,18 @@ def test_a_limit_bounds_what_is_shown_of_a_frame_and_not_the_frame(papers, kind)
     )
 
 
+def test_the_first_chart_says_that_it_is_drawn(cell):
+    chart = "%%jammi --plot bar v n\nSELECT * FROM (VALUES ('a', 1), ('b', 2)) t(v, n)"
+    assert cell("import sys\nlibrary = sys.modules.pop('vl_convert', None)").error is None
+    shown = cell(chart)
+    said = [each.get("data", {}).get("text/plain") for each in shown.displays]
+    assert "Drawing the chart …" in said
+    assert len(shown.displays) > said.index("Drawing the chart …") + 1  # it goes
+    assert "data" not in shown.displays[said.index("Drawing the chart …") + 1]  # clear_output
+    assert said[-1] == "bar chart of n by v, 2 rows"
+    assert "Drawing" not in str(cell(chart).displays)
+
+
 def test_plot_shows_a_chart_and_binds_the_rows(cell):
     shown = cell("%%jammi rows --plot bar v n\nSELECT * FROM (VALUES ('a', 1), ('b', 2)) t(v, n)")
     assert (
