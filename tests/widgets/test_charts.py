@@ -3,6 +3,8 @@
 import base64
 import json
 import re
+import sys
+import types
 
 import pyarrow as pa
 import pytest
@@ -119,3 +121,10 @@ def test_an_interactive_chart_with_a_large_specification_is_an_image_only(rows, 
     monkeypatch.setattr("jammi_widgets.charts.MAX_SPECIFICATION_BYTES", 100)
     chart = rows("SELECT i AS a, i * i AS b FROM range(50) r(i)").chart("point").interactive()
     assert set(chart._repr_mimebundle_()[0]) == {"text/plain", "text/html"}
+
+
+def test_marimo_gets_the_picture_alone(rows, monkeypatch):
+    monkeypatch.setitem(sys.modules, "marimo", types.SimpleNamespace(Html=str))
+    made = rows("SELECT 1 AS a, 2 AS b").chart("bar")
+    for chart in (made, made.interactive()):
+        assert chart._display_().startswith('<img src="data:image/png;base64,iVBOR')

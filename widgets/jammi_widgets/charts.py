@@ -5,6 +5,7 @@ import base64
 import functools
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +112,12 @@ class Chart(altair.Chart):
         )
         shown = {"text/plain": text, "text/html": html}
         return dict(shown), {} if stamp is None else stamp.metadata(shown)
+
+    def _display_(self) -> Any:
+        """The picture, as marimo asks for it: its exports fail at a bundle with metadata."""
+        data, _ = self._repr_mimebundle_()
+        picture = f'<img src="data:image/png;base64,{data.get("image/png")}">'
+        return sys.modules["marimo"].Html(data.get("text/html", picture))
 
     def __repr__(self) -> str:
         return _describe_chart(self)
