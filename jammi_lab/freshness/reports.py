@@ -3,7 +3,7 @@ to frames."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from jammi_lab.core import reprs
 from jammi_lab.core.checks import CheckStatus
@@ -418,21 +418,18 @@ def status_board(
     which process computes it now."""
     if not rows:
         return plain_text(f"No recipes yet: {reprs.materialize_command()} creates one.")
-    lines = [
-        [
-            row.name,
-            row.version,
-            verdict_icon(marked_label(row.verdict)),
-            reprs.format_row_count(row.rows),
-            format_bytes(row.bytes),
-            row.index,
-            row.checks,
-            (held or {}).get(row.name, ""),
-            (builds or {}).get(row.name, ""),
-            _causes(row.remarks),
-        ]
-        for row in rows
-    ]
+    columns: dict[str, tuple[str, list[Any]]] = {
+        "name": ("l", [row.name for row in rows]),
+        "version": ("r", [row.version for row in rows]),
+        "verdict": ("l", [verdict_icon(marked_label(row.verdict)) for row in rows]),
+        "rows": ("r", [reprs.format_row_count(row.rows) for row in rows]),
+        "size": ("r", [format_bytes(row.bytes) for row in rows]),
+        "index": ("l", [row.index for row in rows]),
+        "checks": ("l", [row.checks for row in rows]),
+        "held": ("l", [(held or {}).get(row.name, "") for row in rows]),
+        "computed by": ("l", [(builds or {}).get(row.name, "") for row in rows]),
+        "why": ("l", [_causes(row.remarks) for row in rows]),
+    }
     optional = ["index", "checks", "held", "computed by"]
     not_fresh = [r for r in rows if not isinstance(r.verdict, Fresh)]
     if not not_fresh:
@@ -446,17 +443,21 @@ def status_board(
     elif not note:
         note = f"{command('why', not_fresh[0].name)} shows details"
     verdicts = reprs.tally(marked_label(row.verdict) for row in rows)
-    return listing_table(
-        [
-            *("name", "version", "verdict", "rows", "size", "index", "checks", "held"),
-            *("computed by", "why"),
-        ],
-        lines,
-        aligned="lrlrrlllll",
-        optional=optional,
-        caption=f"{count_noun(len(rows), 'recipe')}: {verdicts}",
-        note=note,
-    )
+
+    def listed(names: Sequence[str]) -> Rendered:
+        return listing_table(
+            names,
+            zip(*(columns[name][1] for name in names), strict=True),
+            aligned="".join(columns[name][0] for name in names),
+            optional=optional,
+            caption=f"{count_noun(len(rows), 'recipe')}: {verdicts}",
+            note=note,
+        )
+
+    # A narrow page shows the first columns; lines of text are as long as what stands last.
+    seen_first = ["name", "verdict", "why"]
+    others = [name for name in columns if name not in seen_first]
+    return Rendered(listed([*seen_first, *others]).html, listed([*columns]).text)
 
 
 def _held_alone(rows: Sequence[StatusRow], held: Mapping[str, str]) -> str:

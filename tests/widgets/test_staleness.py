@@ -270,3 +270,11 @@ def test_a_held_recipe_is_marked_on_the_board_and_in_the_lineage(ws, told):
     ws.unhold("recent")
     graph.refresh()
     assert "held since" not in line.messages[-1]["body"]["svg"]
+
+
+def test_a_saved_board_has_the_reasons_where_a_narrow_page_shows_them(ws, edited):
+    edited()
+    shown = ws.status()._repr_html_()
+    heads = re.findall(r"<th [^>]*>(?:<[^>]*>)*([^<]*)<", shown)
+    assert heads[:4] == ["name", "verdict", "why", "version"]
+    assert str(ws.status()).splitlines()[1].split()[-1] == "why"
