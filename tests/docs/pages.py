@@ -26,6 +26,10 @@ _DIGEST = re.compile(r"\b[0-9a-f]{12}\b")
 _PROMPT = re.compile(r"^Out\[\d+\]: ?\n?", re.MULTILINE)
 
 
+def read(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
 @dataclass(frozen=True)
 class Block:
     """One fence of a page."""
@@ -54,7 +58,7 @@ class Block:
 
 
 def blocks(page: Path) -> list[Block]:
-    text = page.read_text(encoding="utf-8")
+    text = read(page)
     found = list(_FENCE.finditer(text))
     made = []
     for at, fence in enumerate(found):

@@ -17,23 +17,12 @@ from jammi_lab.core import errors
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.settings import DEFAULTS
 from jammi_lab.freshness.catalog_relations import COLUMNS
-from tests.docs.pages import DOCS, ROOT, blocks
+from tests.docs.pages import DOCS, ROOT, blocks, read
 
-HELD = [
-    "Workspace",
-    "Sources",
-    "Source",
-    "Result",
-    "ResultTable",
-    "Recipes",
-    "Recipe",
-    "Status",
-    "StatusRow",
-    "Plan",
-    "RunReport",
-    "Lineage",
-    "Why",
-]
+HELD = (
+    "Workspace Sources Source Result ResultTable Recipes Recipe Status "
+    "StatusRow Plan RunReport Lineage Why"
+).split()
 ERRORS = sorted(
     name
     for name, cls in inspect.getmembers(errors, inspect.isclass)
@@ -57,13 +46,13 @@ def generate() -> ModuleType:
 
 @cache
 def text(page):
-    return (DOCS / page).read_text(encoding="utf-8")
+    return read(DOCS / page)
 
 
 @cache
 def reference(pages="**/*.md"):
     """The pages, one after the other."""
-    return "\n".join(page.read_text(encoding="utf-8") for page in DOCS.glob(pages))
+    return "\n".join(read(page) for page in DOCS.glob(pages))
 
 
 @cache
@@ -230,7 +219,7 @@ def test_every_public_class_has_its_part_of_the_reference():
 
 
 def test_every_verdict_and_answer_is_listed():
-    module = (ROOT / "jammi_lab/core/verdicts.py").read_text(encoding="utf-8")
+    module = read(ROOT / "jammi_lab/core/verdicts.py")
     classes = {*re.findall(r"^class (\w+)", module, re.MULTILINE)} - {"VerdictBase"}
     assert not [name for name in classes if f"`jl.{name}`" not in text("python/verdicts.md")]
 
@@ -247,7 +236,7 @@ def test_every_name_that_the_package_gives_is_in_the_pages():
 
 def paths_in(page: Path) -> set[str]:
     """The modules and folders that a page names in backticks."""
-    return set(re.findall(r"`((?:[\w.]+/)+(?:[\w]+\.(?:py|txt))?)`", page.read_text("utf-8")))
+    return set(re.findall(r"`((?:[\w.]+/)+(?:[\w]+\.(?:py|txt))?)`", read(page)))
 
 
 @pytest.mark.parametrize(
@@ -263,7 +252,7 @@ def test_every_module_that_a_page_on_the_code_names_exists(page):
 
 def test_the_reasons_are_a_short_page_for_each_room():
     """Reasons that nobody reads in five minutes bind nobody."""
-    pages = {page.name: page.read_text("utf-8") for page in (DOCS / "why").glob("*.md")}
+    pages = {page.name: read(page) for page in (DOCS / "why").glob("*.md")}
     index = pages.pop("index.md")
     assert pages and not [name for name in pages if f"]({name})" not in index]
     assert not [name for name, page in pages.items() if len(page.split()) > 1500]
@@ -281,15 +270,11 @@ def test_every_column_of_the_catalog_is_listed_with_its_relation(relation):
 def test_every_promise_of_the_security_page_names_a_test_that_exists():
     promises = re.findall(
         r"^\| .* \| `(tests/[\w/]+\.py)(?:::(\w+))?` \|$",
-        (ROOT / "SECURITY.md").read_text(encoding="utf-8"),
+        read(ROOT / "SECURITY.md"),
         re.MULTILINE,
     )
     assert len(promises) > 20
-    assert not [
-        (file, test)
-        for file, test in promises
-        if f"def {test}" not in (ROOT / file).read_text(encoding="utf-8")
-    ]
+    assert not [(file, test) for file, test in promises if f"def {test}" not in read(ROOT / file)]
 
 
 def test_every_page_is_in_the_table_of_contents():

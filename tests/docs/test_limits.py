@@ -14,6 +14,7 @@ import jammi_lab as jl
 from jammi_lab.catalog.logs import MAX_ENTRY_BYTES
 from jammi_lab.core.settings import Settings
 from jammi_widgets.graph_view import MAX_DRAWN_NODES
+from tests.docs.pages import read
 
 ROOT = Path(__file__).parents[2]
 SHOWN_BY = {
@@ -235,14 +236,14 @@ def check_that_tenants_are_names_only(ws: jl.Workspace) -> None:
 
 
 def test_every_limit_of_the_page_is_shown_by_a_test():
-    page = (ROOT / "docs/guides/limits.md").read_text(encoding="utf-8")
+    page = read(ROOT / "docs/guides/limits.md")
     rows = re.findall(r"^\| ([^|-][^|]*?) \| .+ \|$", page, re.MULTILINE)
     assert sorted(rows) == sorted([*SHOWN_BY, *LIMITS])
     check_that_they_exist(SHOWN_BY)
 
 
 def test_every_limit_of_the_guarantee_is_shown_by_a_test():
-    page = (ROOT / "docs/verdicts-in-detail.md").read_text(encoding="utf-8")
+    page = read(ROOT / "docs/verdicts-in-detail.md")
     section = page.partition("## Limits of the guarantee")[2].partition("\n## ")[0]
     assert re.findall(r"^- \*\*(.+?)\*\*", section, re.MULTILINE) == list(GUARANTEE)
     check_that_they_exist(GUARANTEE)
@@ -251,7 +252,7 @@ def test_every_limit_of_the_guarantee_is_shown_by_a_test():
 @pytest.mark.parametrize("place", LISTS, ids=[each[1].split()[-1] for each in LISTS])
 def test_every_item_of_a_list_of_limits_is_shown_by_a_test(place):
     page, introduction = place
-    _, _, rest = (ROOT / page).read_text(encoding="utf-8").partition(introduction + "\n\n")
+    _, _, rest = read(ROOT / page).partition(introduction + "\n\n")
     items = re.findall(r"^- ", rest.partition("\n\n")[0], re.MULTILINE)
     assert len(items) == len(LISTS[place])
     check_that_they_exist(dict(enumerate(LISTS[place])))
@@ -259,7 +260,7 @@ def test_every_item_of_a_list_of_limits_is_shown_by_a_test(place):
 
 def test_limits_that_are_sentences_are_shown_by_tests():
     pages = [
-        (ROOT / page).read_text(encoding="utf-8")
+        read(ROOT / page)
         for page in ("docs/sources.md", "docs/verdicts-in-detail.md", "docs/live.md")
     ]
     text = " ".join(" ".join(pages).split())
@@ -270,7 +271,7 @@ def test_limits_that_are_sentences_are_shown_by_tests():
 def check_that_they_exist(places: Mapping[Any, str]) -> None:
     for place in places.values():
         file, _, test = place.partition("::")
-        assert f"def {test}" in (ROOT / file).read_text(encoding="utf-8"), place
+        assert f"def {test}" in read(ROOT / file), place
 
 
 @pytest.mark.every_case

@@ -5,21 +5,10 @@ import re
 
 import pytest
 
-from tests.docs.pages import DOCS, PAGES, ROOT, blocks, reading, same, where
+from tests.docs.pages import DOCS, PAGES, ROOT, blocks, read, reading, same, where
 
 RUNNING = [page for page in PAGES if any(block.runs for block in blocks(page))]
-LANGUAGES = {
-    "python",
-    "ipython",
-    "text",
-    "sh",
-    "toml",
-    "json",
-    "sql",
-    "mermaid",
-    "yaml",
-    "{toctree}",
-}
+LANGUAGES = "python ipython text sh toml json sql mermaid yaml {toctree}".split()
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
@@ -30,9 +19,7 @@ def name(page):
 
 def anchors(page):
     """The places in a page that a link can lead to, as GitHub names them."""
-    text = re.sub(
-        r"^( *)```.*?^\1```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
-    )
+    text = re.sub(r"^( *)```.*?^\1```", "", read(page), flags=re.MULTILINE | re.DOTALL)
     return {
         re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
         for heading in _HEADING.findall(text)
@@ -62,9 +49,7 @@ def test_a_block_that_does_not_run_says_why_in_the_page(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_link_leads_somewhere(page):
-    text = re.sub(
-        r"^( *)```.*?^\1```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
-    )
+    text = re.sub(r"^( *)```.*?^\1```", "", read(page), flags=re.MULTILINE | re.DOTALL)
     lost = []
     for link in _LINK.findall(text):
         path, _, anchor = link.partition("#")
@@ -76,15 +61,28 @@ def test_every_link_leads_somewhere(page):
     assert not lost
 
 
+def test_what_is_written_by_hand_has_at_most_sixty_thousand_words():
+    pages = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"]
+    text = " ".join(read(page) for page in pages)
+    written = re.sub(r"<!-- generated: .*?<!-- end -->", "", text, flags=re.DOTALL)
+    assert len(written.split()) <= 60_000
+
+
+def test_the_comparison_has_the_neighbours_that_follow_files():
+    page = read(DOCS / "comparison.md")
+    tools = re.findall(r"^\| (\S+)", page, re.MULTILINE)
+    assert {"DVC", "Snakemake", "redun", "Calkit", "{targets}"} <= {*tools}
+
+
 def test_no_line_installs_the_package_by_name_as_no_registry_has_it():
-    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    text = "".join(read(page) for page in PAGES)
     assert not re.findall(r"pip install [\"']?jammi.*", text)
 
 
 def test_the_first_pages_show_the_workbench_and_the_landing_page_describes_each_notebook():
-    landing = (DOCS / "index.md").read_text(encoding="utf-8")
+    landing = read(DOCS / "index.md")
     assert "](pictures/workbench.png)" in landing
-    assert "](docs/pictures/workbench.png)" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "](docs/pictures/workbench.png)" in read(ROOT / "README.md")
     named = re.findall(r"^- `(\S+\.ipynb)`: .{20}", landing, re.MULTILINE)
     assert named == sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 
@@ -98,7 +96,7 @@ def test_every_page_can_be_reached_from_the_first():
         seen.add(page)
         links = [
             (page.parent / link.partition("#")[0]).resolve()
-            for link in _LINK.findall(page.read_text(encoding="utf-8"))
+            for link in _LINK.findall(read(page))
             if "://" not in link
         ]
         stack += [link for link in links if link.suffix == ".md" and link.is_relative_to(DOCS)]

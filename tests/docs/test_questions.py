@@ -5,13 +5,13 @@ import re
 import pytest
 
 from tests.cases import cases
-from tests.docs.pages import DOCS
+from tests.docs.pages import DOCS, read
 
 ANSWERS = cases("prose/questions", "words", "answer")
 
 
 def rows():
-    text = (DOCS / "questions.md").read_text(encoding="utf-8")
+    text = read(DOCS / "questions.md")
     return re.findall(r"^\| (.+?\?) \| (.+) \|$", text, re.MULTILINE)
 
 
@@ -26,4 +26,4 @@ def test_the_page_that_a_question_names_has_the_answer(words, answer):
     [links] = [
         re.findall(r"\]\(([^)#]+)", cells) for question, cells in rows() if words in question
     ]
-    assert any(answer in (DOCS / link).read_text(encoding="utf-8") for link in links)
+    assert any(answer in read(DOCS / link) for link in links)
