@@ -148,15 +148,20 @@ def evaluate_frame(
 
     A frame is never stale: what Python did with the rows is not known, so that a changed table only
     may change them."""
-    causes, doubts = _inherited_causes(parents, observed_at)
+    inherited, inherited_doubts = _inherited_causes(parents, observed_at)
+    own, doubts = list[Cause](), list[Anchor]()
     for source in sources:
         reasons, own_doubts = _own_reasons(source)
-        causes += [
+        own += [
             Cause(reason, [reason.input.label])
             for reason in reasons
             if not isinstance(reason, DefinitionChanged)
         ]
         doubts += [msgspec.structs.replace(doubt, path=[doubt.input.label]) for doubt in own_doubts]
+    # A table that changed is a cause, whatever is known of what it is made from now.
+    changed = {cause.path[0] for cause in own}
+    doubts += [doubt for doubt in inherited_doubts if doubt.path[0] not in changed]
+    causes = [*inherited, *own]
     if doubts:
         return Undecidable(doubts)
     return PossiblyStale(causes) if causes else Fresh()

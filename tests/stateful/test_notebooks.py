@@ -68,8 +68,23 @@ EDIT = ("edit", "s1", "63", "")
             ("cell", "a = t.pandas()"),
             ("store", "o1", "a"),
         ],
+        [
+            ("cell", "a = ws.table('s0').pandas()"),
+            ("store", "o1", "a"),
+            ("cell", "b = ws.table('o1').pandas()"),
+            ("cell", "c = b.assign(x=b.x + 1)"),
+            ("store", "o1", "c"),
+            ("store", "o0", "c"),
+            EDIT,
+        ],
     ],
-    ids=["itself", "itself, reused", "of each other", "table asked for before it changed"],
+    ids=[
+        "itself",
+        "itself, reused",
+        "of each other",
+        "table asked for before it changed",
+        "its table made anew of it",
+    ],
 )
 def test_what_a_frame_was_made_from_stays_known(tmp_path, events):
     judge(events, tmp_path)
