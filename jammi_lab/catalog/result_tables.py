@@ -1,8 +1,8 @@
 """Result tables and their versions: queries only. Status changes are in `table_status.py`."""
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.connection import Statement, is_listed, text_list
@@ -16,26 +16,6 @@ Version = tuple[VersionRecord, TableRecord]
 Versions = list[Version]  # defined here because `list` is a method of the class below
 Records = list[TableRecord]
 
-
-class TableSummary(NamedTuple):
-    """The columns of a table that recovery needs."""
-
-    table_name: str
-    recipe: str
-    path: str
-
-
-class ReadyTable(NamedTuple):
-    """The columns of a ready table that a check of its files needs."""
-
-    table_name: str
-    path: str
-    has_two_files: bool
-    """Whether it consists of two files only: it has a manifest, and no index of vectors or
-    words."""
-
-
-Summaries = list[TableSummary]
 
 _WITH_TABLES = "versions JOIN result_tables ON result_tables.table_name = versions.table_name"
 _VISIBLE = f"{scope.visible('versions')} AND {scope.visible('result_tables')}"
@@ -128,28 +108,10 @@ _MANIFEST = Statement(
     f"SELECT manifests.body FROM manifests WHERE {scope.visible('manifests')} "
     "AND manifests.table_name = :table_name"
 )
-_OF_STATUS = f"{scope.visible('result_tables')} AND result_tables.status = :status"
-_OF_WRITER = f"{_OF_STATUS} AND result_tables.writer_id = :writer_id"
-_WITH_STATUS = Statement(f"{_TABLES} {_OF_STATUS} ORDER BY result_tables.created_at")
-_WITH_STATUS_OF_WRITER = Statement(f"{_TABLES} {_OF_WRITER} ORDER BY result_tables.created_at")
-_UNSETTLED_SUMMARIES = Statement(
-    "SELECT result_tables.table_name, result_tables.recipe, result_tables.path "
-    f"FROM result_tables WHERE {_OF_WRITER} ORDER BY result_tables.created_at"
-)
-_READY_SUMMARIES = Statement(
-    "SELECT result_tables.table_name, result_tables.path, "
-    "result_tables.definition_hash IS NOT NULL AND result_tables.dimensions IS NULL "
-    f"FROM result_tables WHERE {scope.visible('result_tables')} "
-    "AND result_tables.status = 'ready'"
-)
-_NEWEST_NUMBERS = Statement(
-    "SELECT versions.tenant_id, versions.recipe_fold, versions.version FROM versions "
-    f"WHERE {scope.visible('versions')} AND {is_newest('versions')}"
-)
-_BUILT_FOR = Statement(
-    f"SELECT versions.table_name, versions.tenant_id, versions.recipe_fold FROM {_WITH_TABLES} "
-    f"WHERE {_VISIBLE} AND result_tables.status = 'building' "
-    "AND result_tables.writer_id = :writer_id"
+_WITH_STATUS = Statement(
+    f"{_TABLES} {scope.visible('result_tables')} AND result_tables.status = :status "
+    "AND (CAST(:writer_id AS TEXT) IS NULL OR result_tables.writer_id = :writer_id) "
+    "ORDER BY result_tables.created_at"
 )
 _NAMES = Statement(
     f"SELECT DISTINCT versions.recipe FROM versions WHERE {scope.visible('versions')}"
@@ -283,33 +245,8 @@ class ResultTableRepository:
 
     def with_status(self, status: TableStatus, writer_id: str | None = None) -> Records:
         """Tables of one status, oldest first; with `writer_id` only those of that writer."""
-        if writer_id is None:
-            return [TABLE.decode(row) for row in self._fetch(_WITH_STATUS, status=str(status))]
-        return [
-            TABLE.decode(row)
-            for row in self._fetch(_WITH_STATUS_OF_WRITER, status=str(status), writer_id=writer_id)
-        ]
-
-    def unsettled(self, status: TableStatus, writer_id: str) -> Summaries:
-        """Tables of one status and one writer, oldest first, with few columns: a dead writer may
-        have left thousands."""
-        return [
-            TableSummary(*row)
-            for row in self._fetch(_UNSETTLED_SUMMARIES, status=str(status), writer_id=writer_id)
-        ]
-
-    def ready_tables(self) -> Iterator[ReadyTable]:
-        """Every ready table with few columns: recovery checks all of them after a writer died."""
-        for name, path, is_plain in self._fetch(_READY_SUMMARIES):
-            yield ReadyTable(name, path, bool(is_plain))
-
-    def newest_numbers(self) -> dict[tuple[str | None, str], int]:
-        """The number of the newest ready version by owner and folded recipe name; one query."""
-        return {(row[0], row[1]): row[2] for row in self._fetch(_NEWEST_NUMBERS)}
-
-    def recipes_being_built(self, writer_id: str) -> dict[str, tuple[str | None, str]]:
-        """Owner and current folded recipe name of each table that a writer is building."""
-        return {row[0]: (row[1], row[2]) for row in self._fetch(_BUILT_FOR, writer_id=writer_id)}
+        rows = self._fetch(_WITH_STATUS, status=str(status), writer_id=writer_id)
+        return TABLE.decode_many(rows)
 
     def _fetch_version(self, statement: Statement, **values: Any) -> Version | None:
         rows = self._fetch(statement, **values)

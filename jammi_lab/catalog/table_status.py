@@ -1,20 +1,14 @@
 """Status changes of result tables. Only `store` imports this module: each transition is one
 compare-and-set, and there is a single way to `ready`."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
 
 from jammi_lab.catalog import newest_versions, tenant_scope
 from jammi_lab.catalog.checks import remove_results_of_table
-from jammi_lab.catalog.connection import (
-    AllTenantsStatement,
-    Connection,
-    Statement,
-    is_listed,
-    text_list,
-)
+from jammi_lab.catalog.connection import AllTenantsStatement, Connection, Statement
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.lineage import edge_rows
 from jammi_lab.catalog.models import require_model
@@ -64,11 +58,6 @@ _PUT_COUNTER = Statement(
 )
 _INSERT_TABLE, _INSERT_VERSION, _INSERT_MANIFEST, _INSERT_EDGE = (
     Statement(table.insert) for table in (result_tables, versions, manifests, lineage)
-)
-_FAIL_ALL = AllTenantsStatement(
-    "UPDATE result_tables SET status = 'failed', error = :why, completed_at = :now "
-    f"WHERE {_OF_WRITER} AND NOT {is_listed('result_tables.table_name', 'names')} "
-    "RETURNING table_name"
 )
 _PUBLISH = AllTenantsStatement(
     f"{result_tables.update(*_PUBLISHED_COLUMNS)} "
@@ -207,31 +196,14 @@ class TableStatusRepository:
             record, status=TableStatus.READY, completed_at=completed, error=None
         )
         with self._database.write() as tx:
-            if not self._publish(tx, published, manifest):
+            if not _PUBLISH.execute(tx, _publish_parameters(published, status="ready")):
                 raise _lost_ownership_error(record)
+            # there are some if it was ready before, and somebody set it to building by hand
+            _DELETE_EDGES.execute(tx, _table_key(record))
+            _INSERT_EDGE.execute_many(tx, edge_rows(tx, published))
+            self._replace_manifest(tx, published, manifest)
+            newest_versions.mark_newest_of(tx, [record.table_name])
         return published
-
-    def publish_all(self, finished: Sequence[tuple[TableRecord, bytes]]) -> set[str]:
-        """Publish many tables at once, as `publish` does; return the names of those that were still
-        building and belonged to their record's writer."""
-        with self._database.write() as tx:
-            return {
-                record.table_name
-                for record, manifest in finished
-                if self._publish(tx, record, manifest)
-            }
-
-    def _publish(self, tx: Connection, record: TableRecord, manifest: bytes) -> bool:
-        """Set a building table of its record's writer to ready, with its edges and manifest; return
-        whether it was building."""
-        if not _PUBLISH.execute(tx, _publish_parameters(record, status="ready")):
-            return False
-        # there are some if it was ready before, and somebody set it to building by hand
-        _DELETE_EDGES.execute(tx, _table_key(record))
-        _INSERT_EDGE.execute_many(tx, edge_rows(tx, record))
-        self._replace_manifest(tx, record, manifest)
-        newest_versions.mark_newest_of(tx, [record.table_name])
-        return True
 
     def reuse(self, recipe: str, table_name: str) -> VersionRecord:
         """The version of this tenant's recipe that refers to a ready table: the newest one if it
@@ -274,19 +246,6 @@ class TableStatusRepository:
                 tx, _publish_parameters(record, status="rejected", error=error)
             ):
                 raise _lost_ownership_error(record)
-
-    def mark_all_failed(self, writer_id: str, error: str, exclude: Sequence[str] = ()) -> set[str]:
-        """Mark everything that a writer was building, except for some tables, as failed; return
-        their names. One transaction."""
-        with self._database.write() as tx:
-            parameters = {
-                "was": "building",
-                "writer": writer_id,
-                "why": error,
-                "now": rfc3339(self._clock.now_ns()),
-                "names": text_list(exclude),
-            }
-            return {row[0] for row in _FAIL_ALL.fetch(tx, parameters)}
 
     def mark_damaged(self, table_name: str, error: str) -> bool:
         """Mark a ready table whose bytes cannot be trusted as failed; return whether it was ready.

@@ -43,41 +43,43 @@ def completed_record(
     )
 
 
-def matches_record(manifest: Manifest, record: TableRecord) -> bool:
-    """Whether a manifest describes the table of the catalog row. A rename moves versions, but keeps
-    the name that a table was built for."""
-    identity = (
-        manifest.table_name,
-        manifest.definition_hash,
-        manifest.tenant,
-        fold(manifest.recipe),
-        manifest.kind,
-        manifest.version,
-    )
-    return identity == (
-        record.table_name,
-        record.definition_hash,
-        record.tenant,
-        fold(record.recipe),
-        record.kind,
-        record.version,
-    )
-
-
-def completed_from_manifest(
-    record: TableRecord, manifest: Manifest, body: bytes, size: int
+def record_of_manifest(
+    manifest: Manifest, body: bytes, path: str, writer_id: str, size: int | None
 ) -> TableRecord:
-    """The row of a table whose writer died, by its manifest."""
-    return msgspec.structs.replace(
-        record,
+    """The row of a table that its manifest attests, as it is before it becomes ready."""
+    return TableRecord(
+        table_name=manifest.table_name,
+        kind=manifest.kind,
+        status=TableStatus.BUILDING,
+        recipe=manifest.recipe,
+        version=manifest.version,
+        tenant=manifest.tenant,
+        writer_id=writer_id,
+        definition_hash=manifest.definition_hash,
+        path=path,
+        source_id=manifest.source_id,
+        model_id=manifest.model_id,
+        derived_from=manifest.derived_from,
+        key=manifest.key,
+        dimensions=manifest.dimensions,
         row_count=manifest.row_count,
         bytes=size,
+        created_at=manifest.produced_at,
+        completed_at=manifest.produced_at,
+        seconds=manifest.seconds,
         columns=manifest.columns,
         anchors=manifest.anchors,
         digest=manifest.artifact.digest,
         manifest_digest=manifests.digest(body),
-        derived_from=manifest.derived_from,
-        completed_at=manifest.produced_at,
-        seconds=manifest.seconds,
         order_sensitive=manifest.order_sensitive,
+        flight=False,
+    )
+
+
+def is_of(attested: TableRecord, record: TableRecord) -> bool:
+    """Whether a manifest describes the table of a row. A rename moves versions, but keeps the name
+    that a table was built for."""
+    return fold(attested.recipe) == fold(record.recipe) and all(
+        getattr(attested, field) == getattr(record, field)
+        for field in ("table_name", "definition_hash", "tenant", "kind", "version")
     )

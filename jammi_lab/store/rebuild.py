@@ -1,9 +1,8 @@
 """Rebuild: create a new catalog from the manifests, when the old one is lost or damaged."""
 
-import graphlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from jammi_lab.core.anchors import Input
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.errors import (
     CatalogTooNew,
+    DependencyCycle,
     InvalidArgument,
     JammiError,
     NameInvalid,
@@ -26,7 +26,7 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Manifest, is_sealed
-from jammi_lab.core.records import Progress, RecipeRecord, TableRecord, TableStatus
+from jammi_lab.core.records import Progress, RecipeRecord, TableRecord
 from jammi_lab.core.tenancy import TenantScope, tenant_id
 from jammi_lab.storage import own_files
 from jammi_lab.storage.files import (
@@ -38,6 +38,7 @@ from jammi_lab.storage.files import (
     sync_folder,
 )
 from jammi_lab.store import manifests
+from jammi_lab.store.completed_records import record_of_manifest
 from jammi_lab.store.manifest_check import check_manifest
 from jammi_lab.store.reports import RebuildReport
 from jammi_lab.store.result_files import SHARED_FOLDER
@@ -66,10 +67,8 @@ class _ManifestFile:
     record: TableRecord
 
 
-_RecipeKey = tuple[str | None, str]
-"""The owning tenant and the folded name of a recipe."""
-
-_FilesByRecipe = dict[_RecipeKey, list[_ManifestFile]]
+_Versions = list[_ManifestFile]
+"""The tables of one recipe, oldest first."""
 
 
 def rebuild(
@@ -94,15 +93,15 @@ def rebuild(
         )
     if isinstance(folder, Path) and not url:
         _check_not_newer(folder / CATALOG_FILE, clock)
-    files, unreadable = _read_manifests(folder, on_progress)
+    recipes, unreadable = _read_manifests(folder, on_progress)
     old_name = None
     if isinstance(folder, Path) and not url:
-        old_name = _rebuild_in_folder(folder, files, clock)
+        old_name = _rebuild_in_folder(folder, recipes, unreadable, clock)
     else:
-        _rebuild_on_server(folder, url, files, clock)
-    recipes = {(f.record.tenant, fold(f.record.recipe)): f.record.recipe for f in files}
+        _rebuild_on_server(folder, url, recipes, unreadable, clock)
+    files = [file for versions in recipes for file in versions]
     return RebuildReport(
-        recipes=sorted(recipes.values()),
+        recipes=sorted(versions[-1].record.recipe for versions in recipes if versions),
         tables=[f.record.table_name for f in files],
         missing=[
             f.record.table_name for f in files if regular_stat(folder / f.record.path) is None
@@ -152,7 +151,11 @@ def catalog_only_contents(catalog: Catalog) -> dict[str, list[str]]:
 
 
 def _rebuild_on_server(
-    folder: StoragePath, url: str, files: Sequence[_ManifestFile], clock: Clock
+    folder: StoragePath,
+    url: str,
+    recipes: Sequence[_Versions],
+    unreadable: list[str],
+    clock: Clock,
 ) -> None:
     """Rebuild on a server, where no catalog is replaced. Raises InvalidArgument when there is
     one."""
@@ -169,11 +172,13 @@ def _rebuild_on_server(
         catalog.all_tenants(),
         catalog.transaction(),
     ):
-        fill_catalog(catalog, files)
+        unreadable += fill_catalog(catalog, recipes)
         rebind(catalog, folder, str(folder), clock.token(16))
 
 
-def _rebuild_in_folder(folder: Path, files: Sequence[_ManifestFile], clock: Clock) -> str | None:
+def _rebuild_in_folder(
+    folder: Path, recipes: Sequence[_Versions], unreadable: list[str], clock: Clock
+) -> str | None:
     """Rebuild in a folder. Returns the file name that keeps the old catalog."""
     if session_count := remove_dead_locks(folder / "writers"):
         raise InvalidArgument(
@@ -189,7 +194,7 @@ def _rebuild_in_folder(folder: Path, files: Sequence[_ManifestFile], clock: Cloc
             catalog.all_tenants(),
             catalog.transaction(),
         ):
-            fill_catalog(catalog, files)
+            unreadable += fill_catalog(catalog, recipes)
         check_whole(new_catalog)
         return _install_catalog(folder, new_catalog, clock)
     except BaseException:
@@ -200,8 +205,8 @@ def _rebuild_in_folder(folder: Path, files: Sequence[_ManifestFile], clock: Cloc
 
 def _read_manifests(
     folder: StoragePath, on_progress: Callable[[Progress], None] | None
-) -> tuple[list[_ManifestFile], list[str]]:
-    """The usable manifests, oldest version of each recipe first, and the others with the reason."""
+) -> tuple[list[_Versions], list[str]]:
+    """The usable manifests by recipe, and the others with the reason."""
     files: list[_ManifestFile] = []
     unreadable: list[str] = []
     names: set[str] = set()
@@ -230,56 +235,13 @@ def _read_manifests(
             unreadable.append(
                 f"{location}: {error.message if isinstance(error, JammiError) else error}"
             )
-    by_recipe: _FilesByRecipe = defaultdict(list)
+    by_recipe: dict[tuple[str | None, str], _Versions] = defaultdict(list)
     for file in files:
         by_recipe[file.record.tenant, fold(file.record.recipe)].append(file)
-    by_recipe = {location: list(_number_versions(group)) for location, group in by_recipe.items()}
-    unreadable += _drop_cycles(by_recipe)
-    return [file for group in by_recipe.values() for file in group], unreadable
+    return [_number_versions(versions) for versions in by_recipe.values()], unreadable
 
 
-def _drop_cycles(by_recipe: _FilesByRecipe) -> list[str]:
-    """Remove tables that would make recipes derive from themselves, and report them. In each cycle
-    this is the newest table, which closed it."""
-    dropped = []
-    while cycle := _find_cycle({recipe: group[-1] for recipe, group in by_recipe.items() if group}):
-        newest = max(
-            cycle,
-            key=lambda recipe: (
-                by_recipe[recipe][-1].manifest.produced_at,
-                by_recipe[recipe][-1].record.table_name,
-            ),
-        )
-        file = by_recipe[newest].pop()
-        dropped.append(
-            f"{file.record.path.removesuffix('.parquet')}{manifests.SUFFIX}: with its inputs, "
-            f"{file.record.recipe!r} would derive from itself"
-        )
-    return dropped
-
-
-def _find_cycle(newest: Mapping[_RecipeKey, _ManifestFile]) -> list[_RecipeKey]:
-    """Recipes that read each other in a cycle; empty when there is none. A tenant's recipe hides a
-    shared one of the same name."""
-
-    def inputs_of(recipe: _RecipeKey) -> Iterator[_RecipeKey]:
-        for anchor in newest[recipe].manifest.anchors:
-            if anchor.input.kind_class.is_result:
-                folded = fold(anchor.input.name)
-                yield from [
-                    candidate
-                    for candidate in ((recipe[0], folded), (None, folded))
-                    if candidate in newest
-                ][:1]
-
-    try:
-        graphlib.TopologicalSorter({recipe: set(inputs_of(recipe)) for recipe in newest}).prepare()
-    except graphlib.CycleError as error:
-        return list(error.args[1])
-    return []
-
-
-def _number_versions(group: Sequence[_ManifestFile]) -> Iterable[_ManifestFile]:
+def _number_versions(group: _Versions) -> _Versions:
     """The tables of one recipe in order of creation: by version, or by time when a rename left two
     with the same number."""
     if len({file.record.version for file in group}) == len(group):
@@ -306,45 +268,30 @@ def _to_record(manifest: Manifest, body: bytes, parquet: StoragePath, location: 
         )
     check_manifest(manifest)
     stat = regular_stat(parquet)
-    return TableRecord(
-        table_name=manifest.table_name,
-        kind=manifest.kind,
-        status=TableStatus.BUILDING,
-        recipe=manifest.recipe,
-        version=manifest.version,
-        tenant=tenant,
-        writer_id=WRITER_ID,
-        definition_hash=manifest.definition_hash,
-        path=location.removesuffix(manifests.SUFFIX) + ".parquet",
-        source_id=manifest.source_id,
-        model_id=manifest.model_id,
-        derived_from=manifest.derived_from,
-        key=manifest.key,
-        dimensions=manifest.dimensions,
-        row_count=manifest.row_count,
-        bytes=stat.size if stat else None,
-        created_at=manifest.produced_at,
-        completed_at=manifest.produced_at,
-        seconds=manifest.seconds,
-        columns=manifest.columns,
-        anchors=manifest.anchors,
-        digest=manifest.artifact.digest,
-        manifest_digest=manifests.digest(body),
-        order_sensitive=manifest.order_sensitive,
-        flight=False,
-    )
+    path = location.removesuffix(manifests.SUFFIX) + ".parquet"
+    return record_of_manifest(manifest, body, path, WRITER_ID, stat.size if stat else None)
 
 
-def fill_catalog(catalog: Catalog, files: Sequence[_ManifestFile]) -> None:
+def fill_catalog(catalog: Catalog, recipes: Sequence[_Versions]) -> list[str]:
     """Write recipes, versions, tables and lineage. All names are written before the first edge is
-    resolved."""
-    newest = {(f.record.tenant, fold(f.record.recipe)): f for f in files}
-    for file in newest.values():
-        catalog.recipes.put(_to_recipe(file.manifest))
+    resolved. A newest table with which its recipe would derive from itself is taken out of its
+    versions; return the reason for each."""
+    unused = []
+    for versions in sorted(recipes, key=lambda versions: versions[-1].manifest.produced_at):
+        while versions:
+            try:
+                catalog.recipes.define(_to_recipe(versions[-1].manifest))
+                break
+            except DependencyCycle as error:
+                record = versions.pop().record
+                location = record.path.removesuffix(".parquet") + manifests.SUFFIX
+                unused.append(f"{location}: with its inputs, {error.message}")
     # All rows are begun before any is ready, so that edges between tables resolve in any order.
+    files = [file for versions in recipes for file in versions]
     rows = [(catalog.table_status.begin(f.record), f.body) for f in files]
     for record, body in rows:
         catalog.table_status.publish(record, body)
+    return unused
 
 
 def _to_recipe(manifest: Manifest) -> RecipeRecord:

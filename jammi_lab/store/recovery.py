@@ -7,19 +7,21 @@ import json
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.catalog.result_tables import TableSummary
 from jammi_lab.core.checks import Severity
 from jammi_lab.core.clock import Clock, rfc3339
-from jammi_lab.core.errors import JammiError
+from jammi_lab.core.errors import JammiError, LostOwnership
 from jammi_lab.core.manifest import is_sealed
 from jammi_lab.core.records import Progress, TableRecord, TableStatus
 from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.storage.digests import sha256_file
 from jammi_lab.storage.files import (
     StoragePath,
+    exists,
     fault_point,
     make_folder,
     move_file,
@@ -31,8 +33,8 @@ from jammi_lab.storage.files import (
 from jammi_lab.storage.object_store import RemotePath
 from jammi_lab.storage.parquet import read_footer
 from jammi_lab.store import manifests
-from jammi_lab.store.completed_records import completed_from_manifest, matches_record
-from jammi_lab.store.folder_listing import FolderListing, StoredTable
+from jammi_lab.store.completed_records import is_of, record_of_manifest
+from jammi_lab.store.folder_listing import FolderListing
 from jammi_lab.store.result_files import ResultFiles, remove_table_files, remove_temporary_files
 from jammi_lab.store.storage_errors import report_line, translate_storage_errors
 
@@ -57,6 +59,8 @@ class Recovery:
         self._findings: dict[str, list[str]] = {}
         self._recipes: dict[str, str] = {}
         self._synced: dict[Path, OSError | None] = {}
+        self._leftovers: Mapping[str, Sequence[str]] = {}
+        """Temporary files by the stem of their table, listed when its writer was dead."""
         self._is_first_run = True  # until the first run, this kernel builds nothing
         self._lock = threading.Lock()  # several threads may detect the same dead writer
 
@@ -83,30 +87,20 @@ class Recovery:
                     break  # otherwise a writer died after its lock was tried
             any_died = bool(settled_writers)
             log_is_damaged = self._report_lost_commits(is_first_run=is_first_run)
-            if any_died:
-                # A power failure may have taken the row of a build, not synced yet, and left its
-                # unfinished file.
-                self._remove_unaccounted_files()
             if any_died or log_is_damaged or ready_too or self.have_folders_changed():
-                listing = FolderListing(self._results)
-                self._report_unknown_tables(listing)
-                sweep = self._tables_to_inspect(listing, include_all=ready_too)
-                for done_count, record in enumerate(sweep, 1):
-                    if ready_too or not self._has_both_files(record, listing):
-                        self._settle_or_report(record, self._inspect)
-                    self._settle_or_report(
-                        record, functools.partial(self._restore_sidecars, wait=ready_too)
-                    )
+                listing = FolderListing(self._results.root)
+                ready = self._catalog.result_tables.with_status(TableStatus.READY)
+                self._report_unknown_tables(listing, ready)
+                if any_died:
+                    self._remove_temporary_files(listing, is_first_run=is_first_run)
+                for done_count, record in enumerate(ready, 1):
+                    self._inspect_or_report(record, listing, ready_too=ready_too)
                     if on_progress is not None:
                         on_progress(
                             Progress(
-                                stage="recover", done=done_count, total=len(sweep), unit="tables"
+                                stage="recover", done=done_count, total=len(ready), unit="tables"
                             )
                         )
-                # Checked after the listing, which has no files of writers that started since.
-                if any_died and is_first_run and not self._catalog.writers.suspects():
-                    with contextlib.suppress(OSError):
-                        listing.remove_temporary_files()
             reported = {name for names in self._findings.values() for name in names}
             return RecoveryReport(
                 **self._findings,
@@ -114,6 +108,15 @@ class Recovery:
                     name: recipe for name, recipe in self._recipes.items() if name in reported
                 },
             )
+
+    def _inspect_or_report(
+        self, record: TableRecord, listing: FolderListing, *, ready_too: bool
+    ) -> None:
+        """Inspect a ready table if that is wanted or a file of it is missing, and restore what is
+        derived from it."""
+        if ready_too or not listing.has_both_files(record.path):
+            self._settle_or_report(record, self._inspect)
+        self._settle_or_report(record, functools.partial(self._restore_sidecars, wait=ready_too))
 
     def _report_lost_commits(self, *, is_first_run: bool) -> bool:
         """Remove leftover locks; report and return whether the catalog has lost commits."""
@@ -124,17 +127,18 @@ class Recovery:
             self._findings["damaged_log"].append(_LOST_COMMITS)
         return log_is_damaged
 
-    def _report_unknown_tables(self, listing: FolderListing) -> None:
-        """Report complete tables without a row."""
-        tables = self._catalog.result_tables
-        with contextlib.suppress(OSError):
-            # Listed before the catalog is read: a writer creates its row first.
-            sealed = listing.sealed_tables()
-            ready = {table.table_name for table in tables.ready_tables()}
-            unknown = [name for name in sorted(sealed - ready) if tables.get(name) is None]
-            if unknown:  # unless another kernel dropped them since the listing: bytes go first
-                sealed_still = FolderListing(self._results).sealed_tables()
-                self._findings["unknown"] += [name for name in unknown if name in sealed_still]
+    def _report_unknown_tables(self, listing: FolderListing, ready: Sequence[TableRecord]) -> None:
+        """Report complete tables without a row. They were listed before the rows were read: a
+        writer creates its row first."""
+        known = {record.path for record in ready}
+        for path in listing.sealed_tables():
+            name = PurePosixPath(path).stem
+            if path in known or self._catalog.result_tables.get(name) is not None:
+                continue
+            # another kernel may have dropped it since the listing: the manifest goes first
+            with contextlib.suppress(OSError):
+                if exists(self._results.root / manifests.manifest_location(path)):
+                    self._findings["unknown"].append(name)
 
     def record_folder_times(self) -> None:
         """Record the modification times of the results folders, so that the next open knows whether
@@ -149,66 +153,31 @@ class Recovery:
 
     def _settle_writer(self, writer_id: str) -> None:
         """Settle the rows of one dead writer, whose lock is held meanwhile."""
-        listing = FolderListing(self._results)
-        # It may have died between failing a row and removing the files.
-        failed = self._unsettled_tables(writer_id, TableStatus.FAILED)
-        if self._fail_unattested(writer_id, listing):
-            self._promote(
-                self._catalog.result_tables.with_status(TableStatus.BUILDING, writer_id),
-                self._catalog.result_tables.recipes_being_built(writer_id),
-            )
-        self._reap(self._unsettled_tables(writer_id, TableStatus.DELETING), listing)
-        self._remove_files(failed, listing)
+        tables = self._catalog.result_tables
+        building = tables.with_status(TableStatus.BUILDING, writer_id)
+        deleting = tables.with_status(TableStatus.DELETING, writer_id)
+        # it may have died between failing a row and removing the files
+        failed = tables.with_status(TableStatus.FAILED, writer_id)
+        if building or deleting or failed:
+            self._leftovers = FolderListing(self._results.root).temporary
+        self._promote(building)
+        for record in deleting:
+            self._settle_or_report(record, self._reap)
+        for record in failed:
+            self._settle_or_report(record, self._remove_files)
 
-    def _unsettled_tables(self, writer_id: str, status: TableStatus) -> Sequence[TableSummary]:
-        tables = self._catalog.result_tables.unsettled(status, writer_id)
-        self._recipes |= {table.table_name: table.recipe for table in tables}
-        return tables
-
-    def _fail_unattested(self, writer_id: str, listing: FolderListing) -> bool:
-        """Fail all builds of a dead writer that have no manifest, in one transaction, and remove
-        their files. Returns whether any build has a manifest."""
-        unattested, with_manifest = list[TableSummary](), list[TableSummary]()
-        for table in self._unsettled_tables(writer_id, TableStatus.BUILDING):
-            try:
-                (with_manifest if listing.has_manifest(table) else unattested).append(table)
-            except (JammiError, OSError):
-                with_manifest.append(table)  # settled on its own, which reports the error
-        if unattested:
-            failed = self._catalog.table_status.mark_all_failed(
-                writer_id,
-                WRITER_EXITED,
-                [table.table_name for table in with_manifest],
-            )
-            # Rows settled by others meanwhile are left out: their files are not ours to remove.
-            owned = [table for table in unattested if table.table_name in failed]
-            self._findings["failed"] += [table.table_name for table in owned]
-            self._remove_files(owned, listing)
-        return bool(with_manifest)
-
-    def _promote(
-        self, records: Sequence[TableRecord], recipes: Mapping[str, tuple[str | None, str]]
-    ) -> None:
-        """Settle the builds of a dead writer that have a manifest. Those that can be ready become
-        so in one transaction, after all bytes were checked.
-
-        `recipes` has the current recipe name by physical name, since a row keeps the name that it
-        was built for.
-        """
+    def _promote(self, records: Sequence[TableRecord]) -> None:
+        """Settle the builds of a dead writer. Those that can be ready become so in one transaction,
+        after all bytes were checked."""
         completed: list[tuple[TableRecord, bytes]] = []
-        newest = self._catalog.result_tables.newest_numbers() if records else {}
-        unknown = (None, "")
         # This writer may have renamed files after an earlier sync; only failures are remembered.
         self._synced = {
             folder: error for folder, error in self._synced.items() if error is not None
         }
 
         def settle(record: TableRecord) -> None:
-            recipe = recipes.get(record.table_name, unknown)
-            publication = self._settle_building(record, newest.get(recipe, 0))
-            if publication is not None and self._has_newer_check(publication[0], *recipe):
-                self._fail(record, "its writer exited, and a check has been added since")
-            elif publication is not None:
+            publication = self._settle_building(record)
+            if publication is not None:
                 completed.append(publication)
 
         for record in records:
@@ -216,10 +185,12 @@ class Recovery:
         durable = [
             publication for publication in completed if self._make_names_durable(publication[0])
         ]
-        promoted = self._catalog.table_status.publish_all(durable)
-        self._findings["promoted"] += [
-            record.table_name for record, _ in durable if record.table_name in promoted
-        ]
+        if durable:
+            with self._catalog.transaction():
+                for record, body in durable:
+                    with contextlib.suppress(LostOwnership):  # another kernel settled it
+                        self._catalog.table_status.publish(record, body)
+                        self._findings["promoted"].append(record.table_name)
 
     def _has_newer_check(self, sealed: TableRecord, tenant: str | None, recipe: str) -> bool:
         """Whether a blocking check was added or changed since a table was sealed, which therefore
@@ -246,32 +217,31 @@ class Recovery:
             self._report(record.table_name, failure)
         return failure is None
 
-    def _remove_files(self, tables: Sequence[TableSummary], listing: FolderListing) -> set[str]:
-        """Remove the files of tables. Returns the names of those that failed, which are
-        reported."""
-        errors = listing.remove_tables(tables)
-        for name, error in errors.items():
-            self._report(name, error)
-        return set(errors)
+    def _remove_files(self, record: TableRecord) -> None:
+        """Remove the files of a table of a dead writer, with the unfinished ones. Raises
+        JammiError, OSError."""
+        path = self._results.parquet(record)
+        left = self._leftovers.get(record.path.removesuffix(".parquet"), ())
+        remove_table_files(path, [self._results.root / each for each in left])
 
-    def _remove_unaccounted_files(self) -> None:
-        """Remove temporary files without a row. A writer creates its row first, but after a power
-        failure the file may exist without it. The files are listed before the catalog is read."""
-        with contextlib.suppress(OSError):  # harmless; the next recovery tries again
-            for table_name, path in FolderListing(self._results).temporary_files():
-                if self._catalog.result_tables.get(table_name) is None:
-                    remove_file(path)
+    def _remove_temporary_files(self, listing: FolderListing, *, is_first_run: bool) -> None:
+        """Remove temporary files that nobody is writing: those without a row, which a power failure
+        may have taken, since a writer creates its row first; and all when there is no other kernel.
+        They were listed before: a writer that started since has none among them."""
+        nobody_writes = is_first_run and not self._catalog.writers.suspects()
+        for stem, paths in listing.temporary.items():
+            name = stem.rpartition("/")[2]
+            if nobody_writes or self._catalog.result_tables.get(name) is None:
+                for path in paths:
+                    with contextlib.suppress(OSError):  # harmless; the next recovery tries again
+                        remove_file(self._results.root / path)
 
-    def _reap(self, tables: Sequence[TableSummary], listing: FolderListing) -> None:
-        """Remove the bytes of tombstoned tables, then their rows."""
-        failed = self._remove_files(tables, listing)
-        removed = [table.table_name for table in tables if table.table_name not in failed]
-        if removed:
-            fault_point("removal:bytes-gone")
-            with self._catalog.transaction():
-                for name in removed:
-                    self._catalog.table_status.remove(name)
-            self._findings["reaped"] += removed
+    def _reap(self, record: TableRecord) -> None:
+        """Remove the bytes of a tombstoned table, then its row."""
+        self._remove_files(record)
+        fault_point("removal:bytes-gone")
+        self._catalog.table_status.remove(record.table_name)
+        self._findings["reaped"].append(record.table_name)
 
     def _report(self, table_name: str, error: JammiError | OSError) -> None:
         self._findings["errors"].append(report_line(table_name, error))
@@ -306,37 +276,51 @@ class Recovery:
         self._recipes |= {r.table_name: r.recipe for r in spared}
         return {record.writer_id for record in unfinished if not is_alive(record.writer_id)}
 
-    def _settle_building(
-        self, record: TableRecord, newest: int
-    ) -> tuple[TableRecord, bytes] | None:
-        """A dead writer's build in its published form, if a manifest attests complete bytes and no
-        later version is ready. Otherwise it is failed and removed. `newest` is the newest ready
-        version of its recipe."""
+    def _settle_building(self, record: TableRecord) -> tuple[TableRecord, bytes] | None:
+        """A dead writer's build in its published form with its manifest, if that attests complete
+        bytes, no later version is ready and no check was added. Otherwise it is failed and
+        removed."""
         path = self._results.parquet(record)
-        manifest = manifests.parse(body := manifests.read(path))
-        if manifest is None or body is None or not matches_record(manifest, record):
-            self._fail(record, "its writer exited before it was complete")
-        elif (stat := regular_stat(path)) is None:
+        stat, body = regular_stat(path), manifests.read(path) or b""
+        attested = None
+        if (manifest := manifests.parse(body)) is not None:
+            size = stat.size if stat else None
+            attested = record_of_manifest(manifest, body, record.path, record.writer_id, size)
+        if attested is None or not is_of(attested, record):
+            self._fail(record, WRITER_EXITED)
+        elif stat is None:
             self._fail(record, "its writer exited, and its file is missing")
         elif read_footer(path) is None:
             self._fail(record, "its writer exited, and its file is incomplete")
-        elif sha256_file(path) != manifest.artifact.digest:
+        elif sha256_file(path) != attested.digest:
             self._quarantine(
                 record, path, "the file is complete, but its digest is not the one in the manifest"
             )
-        elif newest > record.version:
-            self._fail(record, "a later version was already ready")
         elif not is_sealed(body):
             self._quarantine(record, path, "the file is complete, but its manifest was edited")
+        elif (obstacle := self._obstacle(attested)) is not None:
+            self._fail(record, obstacle)
         else:
-            return completed_from_manifest(record, manifest, body, stat.size), body
+            return msgspec.structs.replace(attested, created_at=record.created_at), body
+        return None
+
+    def _obstacle(self, completed: TableRecord) -> str | None:
+        """Why a complete build cannot become the newest version of its recipe, which may have
+        another name now."""
+        for version in self._catalog.result_tables.versions_of_table(completed.table_name):
+            newest = self._catalog.result_tables.newest_of_owner(version.tenant, version.recipe)
+            if newest is not None and newest[0].version > completed.version:
+                return "a later version was already ready"
+            if self._has_newer_check(completed, version.tenant, version.recipe):
+                return "its writer exited, and a check has been added since"
         return None
 
     def _fail(self, record: TableRecord, reason: str) -> None:
+        """Fail a build of a dead writer, and remove its files."""
         # If another kernel settled the row, the files are not ours to remove.
         if self._catalog.table_status.mark_failed(record.table_name, record.writer_id, reason):
             self._findings["failed"].append(record.table_name)
-            remove_table_files(self._results.parquet(record))
+            self._remove_files(record)
 
     def _inspect(self, record: TableRecord) -> None:
         """Inspect a ready table. Missing bytes are reported. A lost manifest is restored from the
@@ -379,37 +363,6 @@ class Recovery:
             and record.table_name not in self._findings["healed"]
         ):
             self._findings["healed"].append(record.table_name)
-
-    def _tables_to_inspect(
-        self, listing: FolderListing, *, include_all: bool
-    ) -> Sequence[TableRecord]:
-        """The ready tables to inspect individually: all, or those with a missing file and those
-        with more than two files."""
-        if include_all:
-            return self._catalog.result_tables.with_status(TableStatus.READY)
-        names = {
-            table.table_name
-            for table in self._catalog.result_tables.ready_tables()
-            if not (table.has_two_files and self._has_both_files(table, listing))
-        }
-        return (
-            [
-                record
-                for record in self._catalog.result_tables.with_status(TableStatus.READY)
-                if record.table_name in names
-            ]
-            if names
-            else ()
-        )
-
-    @staticmethod
-    def _has_both_files(table: StoredTable, listing: FolderListing) -> bool:
-        """Whether both files of a ready table exist. False in an object store, where each table is
-        inspected."""
-        try:
-            return listing.has_both_files(table)
-        except (JammiError, OSError):
-            return False
 
     def _has_same_status(self, record: TableRecord) -> bool:
         """Whether the row has the status that it had at the beginning: a live writer may be

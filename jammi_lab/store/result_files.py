@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -284,12 +284,15 @@ def invalid_column(record: TableRecord | Manifest) -> ManifestColumn | None:
     return next((column for column in record.columns if sql_type(column.type) != column.type), None)
 
 
-def remove_table_files(parquet: StoragePath) -> None:
+def remove_table_files(
+    parquet: StoragePath, temporary: Iterable[StoragePath] | None = None
+) -> None:
     """Remove all files of a table: temporary files of its writer, the index, the manifest, the
-    Parquet file. Raises OSError."""
+    Parquet file. `temporary`: the former, if somebody has listed them. Raises OSError."""
     index = [sidecar_path(parquet, suffix) for suffix in reversed(SIDECAR_SUFFIXES)]
-    remove_temporary_files(parquet, manifest_path(parquet), *index)
-    for file in (*index, manifest_path(parquet), parquet):
+    if temporary is None:
+        remove_temporary_files(parquet, manifest_path(parquet), *index)
+    for file in (*(temporary or ()), *index, manifest_path(parquet), parquet):
         remove_file(file)
 
 

@@ -50,22 +50,6 @@ def test_a_row_fails_only_by_its_own_writer_and_only_while_it_is_building(lab):
     assert (found.status, found.error) == (TableStatus.FAILED, "disk full")
 
 
-def test_what_one_writer_was_building_fails_at_once_and_nothing_of_another_writer(lab):
-    one, kept = lab.begin("one"), lab.begin("kept")
-    second = lab.writers.register()
-    other = lab.begin("other", writer_id=second)
-    with lab.all_tenants():
-        assert lab.table_status.mark_all_failed(lab.writer, "it died", [kept.table_name]) == {
-            one.table_name
-        }
-    found = {
-        name: lab.result_tables.get(name).status
-        for name in (one.table_name, kept.table_name, other.table_name)
-    }
-    assert list(found.values()) == [TableStatus.FAILED, TableStatus.BUILDING, TableStatus.BUILDING]
-    lab.writers.retire(second)
-
-
 def test_two_tenants_build_the_same_definition_beside_each_other(lab):
     lab.begin("top", "same")
     with lab.scope.use("acme"):

@@ -35,7 +35,7 @@ DIRECT = {
 OF_ALL_TENANTS = {
     # a row in the making belongs to whoever has its writer's id; which writers left something
     # behind is no tenant's affair
-    "table_status": {"_FAIL_ALL", "_FAIL", "_PUBLISH"},
+    "table_status": {"_FAIL", "_PUBLISH"},
     "writers": {"_UNSETTLED"},
     # a rename follows the node
     "recipes": {"_RENAME"},

@@ -238,7 +238,7 @@ def test_a_new_catalog_whose_log_stays_beside_it_is_not_put_in_place(tmp_path, m
     def fill_and_read(catalog, *rest):
         readers.append(sqlite3.connect(catalog.database.dialect.file))
         readers[0].execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        fill(catalog, *rest)
+        return fill(catalog, *rest)
 
     def act():
         if verb == "rebuild":
