@@ -100,19 +100,9 @@ class Database:
         return self._transaction(writing=False)
 
     def fetch(self, statement: Statement, parameters: Mapping[str, Any]) -> list[Any]:
-        """The rows of one statement, as in a `read` of its own. SQLite needs no transaction for
-        that: beginning and ending one takes twice as long as a small statement. Raises as
-        `read`."""
-        handle = self._handle()
-        with handle.lock:
-            connection = handle.connection
-            is_idle = handle.writing is None and not connection.closed
-            # after an interrupt it may still be in a transaction, over an older snapshot
-            if is_idle and self.dialect.file is not None and not connection.raw.in_transaction:
-                with self._translate_errors:
-                    return statement.fetch(connection, parameters)
-            with self.read() as tx:
-                return statement.fetch(tx, parameters)
+        """The rows of one statement, as in a `read` of its own. Raises as `read`."""
+        with self.read() as tx:
+            return statement.fetch(tx, parameters)
 
     def cached(self, key: Hashable, read: Callable[[], T]) -> T:
         """The result of `read`, cached per thread until anybody commits.

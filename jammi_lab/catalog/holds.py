@@ -5,36 +5,27 @@ import socket
 from collections.abc import Mapping
 
 from jammi_lab.catalog import tenant_scope as scope
-from jammi_lab.catalog.connection import Connection, Statement
+from jammi_lab.catalog.connection import Statement
 from jammi_lab.catalog.database import Database
-from jammi_lab.catalog.schema import holds
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import Hold
 
 _LIST = Statement(
-    f"SELECT {scope.owner('holds')}, holds.recipe_fold, holds.held_at, holds.held_by, holds.note "
-    f"FROM holds WHERE {scope.visible('holds')}"
+    f"SELECT {scope.owner('recipes')}, recipes.name_fold, recipes.held_at, recipes.held_by, "
+    f"recipes.held_note FROM recipes WHERE {scope.visible('recipes')} "
+    "AND recipes.held_at IS NOT NULL"
 )
-_INSERT = Statement(holds.insert)
-_DELETE = Statement(
-    f"DELETE FROM holds WHERE {scope.owned_by('holds')} AND holds.recipe_fold = :fold"
+_OWN = f"{scope.owned_by('recipes')} AND recipes.name_fold = :fold"
+_HOLD = Statement(
+    "UPDATE recipes SET held_at = coalesce(held_at, :now), held_by = :by, held_note = :note "
+    f"WHERE {_OWN}"
 )
-_RENAME = Statement(
-    f"UPDATE holds SET recipe_fold = :new_fold WHERE {scope.owned_by('holds')} "
-    "AND holds.recipe_fold = :fold"
+_RELEASE = Statement(
+    "UPDATE recipes SET held_at = NULL, held_by = NULL, held_note = NULL "
+    f"WHERE {_OWN} AND recipes.held_at IS NOT NULL"
 )
-
-
-def remove_hold(tx: Connection, tenant: str | None, recipe: str) -> bool:
-    """End the hold of a recipe; return whether there was one."""
-    return _DELETE.execute(tx, {"owner": tenant or "", "fold": fold(recipe)}) > 0
-
-
-def rename_hold(tx: Connection, tenant: str | None, old: str, new: str) -> None:
-    """Let the hold follow a recipe to its new name."""
-    _RENAME.execute(tx, {"owner": tenant or "", "fold": fold(old), "new_fold": fold(new)})
 
 
 def _current_user() -> str:
@@ -70,13 +61,10 @@ class HoldRepository:
     def put(self, tenant: str | None, recipe: str, note: str) -> None:
         """Hold a recipe, from now on. A recipe that is held keeps its time. TenantForbidden."""
         self._scope.check_owner(tenant, f"The recipe {recipe!r}")
-        since = rfc3339(self._clock.now_ns())
+        row = {"owner": tenant or "", "fold": fold(recipe), "note": note}
+        row |= {"now": rfc3339(self._clock.now_ns()), "by": _current_user()}
         with self._database.write() as tx:
-            held = self.list().get((tenant, fold(recipe)))
-            remove_hold(tx, tenant, recipe)
-            row = {"tenant_id": tenant, "recipe_fold": fold(recipe), "held_by": _current_user()}
-            row |= {"held_at": held.since if held else since, "note": note}
-            _INSERT.execute(tx, row)
+            _HOLD.execute(tx, row)
 
     def remove(self, tenant: str | None, recipe: str) -> bool:
         """End the hold of a recipe; return whether there was one. TenantForbidden."""
@@ -84,4 +72,4 @@ class HoldRepository:
         if (tenant, fold(recipe)) not in self.list():
             return False
         with self._database.write() as tx:
-            return remove_hold(tx, tenant, recipe)
+            return _RELEASE.execute(tx, {"owner": tenant or "", "fold": fold(recipe)}) > 0

@@ -16,15 +16,13 @@ from jammi_lab.catalog import sqlite
 from jammi_lab.catalog.connection import Connection, Dialect
 from jammi_lab.catalog.schema import format_table
 from jammi_lab.catalog.sqlite import damaged_error
+from jammi_lab.core import foreign_errors
 from jammi_lab.core.errors import (
     ExtensionMissing,
     InvalidArgument,
     JammiError,
-    ResourceExhausted,
     SourceUnavailable,
-    VersionConflict,
     WorkspaceNotFound,
-    WorkspaceReadOnly,
 )
 from jammi_lab.core.module_imports import import_modules
 
@@ -173,47 +171,18 @@ class Postgres(Dialect):
         import psycopg
 
         state = str(getattr(error, "sqlstate", None) or "")
-        # the server's own errors have a state
-        lost = isinstance(error, psycopg.OperationalError) and not state
-        if lost or state[:2] == "08" or state in ("57P01", "57P02", "57P03", "57P05", "25P03"):
-            return SourceUnavailable(
-                f"The connection to the catalog {self.label} was lost.",
-                hint="The operation was rolled back, unless the server was just acknowledging it; "
-                "the next call connects again.",
-            )
-        match state[:2], state:
-            case (_, "55P03") | ("40", _):
-                return VersionConflict(
-                    f"Another kernel kept the catalog {self.label} locked for "
-                    f"{sqlite.LOCK_SECONDS} seconds; nothing was changed.",
-                    hint="Try again when it has finished.",
-                )
-            case ("53", _):
-                return ResourceExhausted(
-                    f"The server of the catalog {self.label} is out of resources: "
-                    f"{self._redacted_message(error)}; nothing was changed.",
-                    hint="Free resources on the server and try again.",
-                )
-            case (_, "42501") if self.read_only:
-                return SourceUnavailable(
-                    f"The catalog {self.label} cannot be read: {self._redacted_message(error)}.",
-                    hint=f"Grant the user USAGE on the schema {self.schema} and SELECT on all of "
-                    "its tables.",
-                )
-            case (_, "42501" | "25006"):
-                return WorkspaceReadOnly(
-                    f"The catalog {self.label} cannot be written to: "
-                    f"{self._redacted_message(error)}.",
-                    hint="Open it with read_only=True, or as a user with write permission.",
-                )
-            case (_, "42P01" | "42703" | "3F000"):
-                return damaged_error(self.label)
-            case (_, "57014"):
-                return SourceUnavailable(
-                    f"The catalog {self.label} did not finish: {self._redacted_message(error)}.",
-                    hint="Try again.",
-                )
-        return None
+        if isinstance(error, psycopg.OperationalError) and not state:
+            state = "lost"  # the server's own errors have a state
+        if state in _MISSING_PARTS:
+            return damaged_error(self.label)
+        return foreign_errors.to_error(
+            "catalog_server",
+            f"{state} of a reader" if self.read_only else state,
+            catalog=self.label,
+            schema=self.schema,
+            seconds=sqlite.LOCK_SECONDS,
+            reason=self._redacted_message(error),
+        )
 
     def _unreachable_error(self, error: BaseException) -> JammiError:
         return SourceUnavailable(
@@ -255,6 +224,8 @@ _SESSION_OPTIONS = {
     "tcp_keepalives_count": 3,
     "client_min_messages": "error",
 }
+_MISSING_PARTS = ("42P01", "42703", "3F000")
+"""The states of a statement that names a table, column or schema which does not exist."""
 _connections: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
 

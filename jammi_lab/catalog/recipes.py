@@ -23,7 +23,6 @@ from jammi_lab.catalog.connection import (
     text_list,
 )
 from jammi_lab.catalog.database import Database
-from jammi_lab.catalog.holds import remove_hold, rename_hold
 from jammi_lab.catalog.row_mapping import RECIPE, RECIPE_INPUTS, DecodedRows
 from jammi_lab.catalog.schema import recipes
 from jammi_lab.catalog.tenant_scope import TenantPredicate
@@ -55,7 +54,10 @@ _INPUTS = Statement(
     "SELECT recipes.tenant_id, recipes.name, recipes.inputs FROM recipes "
     f"WHERE {tenant_scope.visible('recipes')} AND recipes.name_fold = :fold"
 )
-_UPDATE = Statement(f"{recipes.update()} WHERE {_OWN}")
+_UPDATE = Statement(
+    recipes.update(*(column for column in recipes.columns if not column.startswith("held_")))
+    + f" WHERE {_OWN}"
+)
 _DELETE = Statement(f"DELETE FROM recipes WHERE {_OWN}")
 _DELETE_COUNTER = Statement(f"DELETE FROM version_counters WHERE {_OWN_COUNTER}")
 _HAS_VERSION = Statement(f"SELECT 1 FROM versions WHERE {_OWN_VERSION} LIMIT 1")
@@ -225,7 +227,6 @@ class RecipeRepository:
             _DELETE.execute(tx, key)
             remove_checks_of_recipe(tx, record.tenant, name)
             release_aliases_of(tx, record.tenant, name)
-            remove_hold(tx, record.tenant, name)
             if not _HAS_VERSION.fetch(tx, key):
                 # without versions, a later recipe of this name may count from 1
                 _DELETE_COUNTER.execute(tx, key)
@@ -268,7 +269,6 @@ class RecipeRepository:
             for statement in _RENAME:
                 statement.execute(tx, key | names)
             rename_checked_recipe(tx, record.tenant, old, new)
-            rename_hold(tx, record.tenant, old, new)
 
 
 def _cycle_error(

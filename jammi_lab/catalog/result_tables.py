@@ -134,7 +134,10 @@ def _listing(filters: tuple[str, ...]) -> Statement:
         # the coalesce keeps SQLite from scanning all ready tables by the status index instead of
         # the few that read the source
         conditions[filters.index("status")] = "coalesce(result_tables.status, '') = :status"
-    return Statement(" AND ".join([f"{_VERSIONS_WITH_TABLES} {_VISIBLE}", *conditions]))
+    matching = " AND ".join([f"{_VERSIONS_WITH_TABLES} {_VISIBLE}", *conditions])
+    return Statement(
+        f"{matching} ORDER BY versions.created_at DESC, versions.version DESC, versions.recipe_fold"
+    )
 
 
 class ResultTableRepository:
@@ -199,8 +202,7 @@ class ResultTableRepository:
             "source": None if source is None else fold(source),
         }
         values = {name: value for name, value in given.items() if value is not None}
-        rows = self._fetch(_listing(tuple(values)), **values)
-        return _newest_first([_version_of_row(row) for row in rows])
+        return _decode_versions(self._fetch(_listing(tuple(values)), **values))
 
     def by_definition(self, definition_hash: str) -> Records:
         """Ready tables of this tenant (never shared ones) with that definition hash, newest
@@ -275,18 +277,3 @@ def _by_name_own_first(version: VersionRecord, tenant: str | None) -> tuple[str,
     owner = version.tenant
     rank = 1 if owner is None else 0 if owner == tenant else 2
     return fold(version.recipe), rank, owner or ""
-
-
-def _newest_first(versions: Versions) -> Versions:
-    """Sort by creation time, descending, but never put a version before a later one of its recipe:
-    the clock may have been set back between them."""
-    latest: dict[tuple[str | None, str], str] = {}
-    keyed: list[tuple[str, int, str, Version]] = []
-    for version, record in sorted(versions, key=lambda item: item[0].version):
-        name = fold(version.recipe)
-        created_at = latest[version.tenant, name] = max(
-            latest.get((version.tenant, name), ""), version.created_at
-        )
-        keyed.append((created_at, version.version, name, (version, record)))
-    keyed.sort(key=lambda item: item[2])
-    return [item[3] for item in sorted(keyed, key=lambda item: item[:2], reverse=True)]

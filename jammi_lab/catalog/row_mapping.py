@@ -195,7 +195,15 @@ VERSION = RowMapping(
     # `newest_versions` marks it once its table is ready
     derived={"recipe_fold": lambda record: fold(record.recipe), "newest": lambda _: 0},
 )
-RECIPE = RowMapping(recipes, RecipeRecord, derived={"name_fold": lambda record: fold(record.name)})
+RECIPE = RowMapping(
+    recipes,
+    RecipeRecord,
+    # `holds` sets the others
+    derived={
+        "name_fold": lambda record: fold(record.name),
+        **dict.fromkeys(("held_at", "held_by", "held_note"), lambda _: None),
+    },
+)
 SOURCE = RowMapping(sources, SourceRecord, derived={"name_fold": lambda record: fold(record.name)})
 MODEL = RowMapping(models, ModelRecord, derived={"name_fold": lambda record: fold(record.name)})
 TRAINING = RowMapping(

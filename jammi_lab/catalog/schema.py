@@ -107,9 +107,11 @@ sources = _table(
 recipes = _table(
     "recipes",
     "tenant_id null, name, name_fold, kind, descriptor, environment, definition_hash, inputs, "
-    "created_at, updated_at",
+    "created_at, updated_at, held_at null, held_by null, held_note null",
     "unique recipes_name (name_fold, coalesce(tenant_id, ''))",
+    "recipes_held (name_fold) WHERE held_at IS NOT NULL",
 )
+"""`held_at` is set while a recompute of everything leaves a recipe as it is."""
 
 aliases = _table(
     "aliases",
@@ -117,12 +119,6 @@ aliases = _table(
     "unique aliases_name (name_fold, coalesce(tenant_id, ''))",
 )
 """Former names of renamed recipes. No recipe of the same owner has the name of an alias."""
-
-holds = _table(
-    "holds",
-    "tenant_id null, recipe_fold, held_at, held_by, note",
-    "unique holds_recipe (recipe_fold, coalesce(tenant_id, ''))",
-)
 
 counters = _table(
     "version_counters",

@@ -25,15 +25,16 @@ from jammi_lab.catalog.write_lock import (
     primary_code,
     retry_while_busy,
 )
+from jammi_lab.core import foreign_errors
 from jammi_lab.core.errors import (
     InvalidArgument,
     JammiError,
     ResourceExhausted,
     SourceUnavailable,
     TableDamaged,
-    VersionConflict,
     WorkspaceNotFound,
     WorkspaceReadOnly,
+    too_many_open_files,
 )
 from jammi_lab.storage import own_files
 from jammi_lab.storage.files import open_regular
@@ -44,9 +45,12 @@ _NETWORK_FILESYSTEMS = re.compile(
     r"nfs\d?|cifs|smb\d?|smbfs|ncpfs|afs|9p|ceph|lustre|glusterfs|davfs"
     r"|fuse\.(sshfs|s3fs|gcsfuse|glusterfs|rclone|goofys|blobfuse2?|ceph.*|davfs2?|curlftpfs)"
 )
-_FOREIGN_SCHEMA = re.compile(r"no such (table|column)|has no column named|unsupported file format")
-"""SQLite's messages for a file without the tables and columns that our statements name."""
-_NO_MEMORY = (sqlite3.SQLITE_NOMEM, 12 << 8 | sqlite3.SQLITE_IOERR)
+_FOREIGN_CONTENT = re.compile(
+    "no such (table|column)|has no column named|unsupported file format|Could not decode"
+)
+"""SQLite's messages for a file without the tables and columns that our statements name, or with
+texts that are none."""
+_NO_MEMORY_FOR_IO = 12 << 8 | sqlite3.SQLITE_IOERR
 _PAGE_BYTES = 4096
 _MAX_LOG_PAGES = 2000
 """With the default of 1000 a commit of a thousand tables also waits for a checkpoint; a larger
@@ -282,61 +286,26 @@ class Sqlite(Dialect):
 
     def to_jammi_error(self, error: BaseException) -> JammiError | None:
         code = primary_code(error)
+        reason = str(code)
         match code:
-            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-                return self._locked_error()
-            case _ if extended_code(error) in _NO_MEMORY:
-                return ResourceExhausted(
-                    f"Memory is exhausted while the catalog {self.label} is in use; nothing was "
-                    "changed.",
-                    hint="Delete large variables, or restart the kernel.",
-                )
-            case sqlite3.SQLITE_FULL:
-                return ResourceExhausted(
-                    f"No space is left on the device of the catalog {self.label}; nothing was "
-                    "changed.",
-                    hint="Free disk space and try again.",
-                )
             case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
                 return self._damaged_or_misread_error()
             case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
                 return self._read_only_error()
             case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_AUTH:
                 if _has_no_descriptor_left():
-                    return ResourceExhausted(
-                        f"The catalog {self.label} cannot be opened: this process has too many "
-                        "open files; nothing was changed.",
-                        hint="Close files or workspaces, or raise the limit: ulimit -n 4096.",
-                    )
-                if (
-                    self.path.parent.is_dir()
-                    and not self.read_only
-                    and not _is_writable(self.path.parent)
-                ):
+                    exhausted = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+                    return too_many_open_files(exhausted, f"The catalog {self.label}")
+                folder = self.path.parent
+                if folder.is_dir() and not self.read_only and not _is_writable(folder):
                     return self._read_only_error()
-                return SourceUnavailable(
-                    f"The catalog {self.label} cannot be opened.",
-                    hint="Open it once where its folder can be written to: its log has commits, "
-                    "which cannot be read here."
-                    if self.read_only and has_content(self._log)
-                    else "Check that it exists, and that you may read it and its folder.",
-                )
-            case sqlite3.SQLITE_IOERR:
-                return ResourceExhausted(
-                    f"A disk error occurred while the catalog {self.label} was in use; "
-                    "nothing was changed.",
-                    hint="Check the disk.",
-                )
-            case sqlite3.SQLITE_ERROR if _FOREIGN_SCHEMA.search(str(error)):
-                return damaged_error(self.label)
-        return damaged_error(self.label) if "Could not decode" in str(error) else None
-
-    def _locked_error(self) -> VersionConflict:
-        return VersionConflict(
-            f"Another process kept the catalog {self.label} locked for {LOCK_SECONDS} seconds; "
-            "nothing was changed.",
-            hint="Try again when it has finished. Continue or end it if it was stopped: "
-            "`lslocks` lists the processes that hold locks.",
+                reason = "log" if self.read_only and has_content(self._log) else "open"
+            case sqlite3.SQLITE_IOERR if extended_code(error) == _NO_MEMORY_FOR_IO:
+                reason = str(sqlite3.SQLITE_NOMEM)
+        if _FOREIGN_CONTENT.search(str(error)):
+            return damaged_error(self.label)
+        return foreign_errors.to_error(
+            "catalog_file", reason, catalog=self.label, seconds=LOCK_SECONDS
         )
 
     def _damaged_or_misread_error(self) -> JammiError:

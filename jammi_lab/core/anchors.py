@@ -3,6 +3,7 @@
 import enum
 import functools
 from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
 from msgspec.structs import replace
@@ -80,6 +81,10 @@ def result_input(name: str, columns: tuple[str, ...] = ()) -> Input:
 _GIVEN_ROWS = "digest of the rows given"
 
 
+Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+"""A number that any catalog can hold, with room for counting on."""
+
+
 class Anchor(Value, frozen=True):
     """The state of one input at one moment. Two anchors of an input with equal `kind`, `method` and
     `value` are the same state.
@@ -101,12 +106,12 @@ class Anchor(Value, frozen=True):
     """How the state was determined, as text."""
     types: tuple[str, ...] = ()
     """The SQL types of `input.columns`, in their order."""
-    row_count: int | None = None
+    row_count: Count | None = None
     """Number of rows of the input, where known."""
     schema: str = ""
     """Digest over the names and types of *all* columns of the input. When it changes, the statement
     is bound again."""
-    version: int | None = None
+    version: Count | None = None
     """The version of the result table that was read. For display; never compared."""
     cost: Cost = Cost.FREE
     """What determining the state cost."""

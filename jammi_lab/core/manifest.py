@@ -3,11 +3,11 @@
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
-from jammi_lab.core.anchors import Anchor, FileState
+from jammi_lab.core.anchors import Anchor, Count, FileState
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.definitions import HASH_SCHEME
 from jammi_lab.core.recipes import hashed_fields
@@ -24,6 +24,8 @@ _ABSENT_FIELDS = (
 )
 """Fields that are left out where they say nothing: manifests without them keep their bytes. None of
 them is the last key, so a comma follows."""
+_Number = Annotated[int, msgspec.Meta(ge=1, lt=1 << 62)]
+_Seconds = Annotated[float, msgspec.Meta(ge=0, lt=1 << 62)]
 _EMPTY_SEAL = b'\n "seal": ""'
 
 
@@ -41,11 +43,11 @@ class Leaf(Value, frozen=True):
 
     column: str
     """Name of the top-level column."""
-    row_group: int
+    row_group: Count
     """Index of the row group, from 0."""
-    offset: int
+    offset: Count
     """Offset of the first byte."""
-    length: int
+    length: Count
     """Number of bytes."""
     digest: str
     """SHA-256 of those bytes."""
@@ -114,7 +116,7 @@ class Manifest(Value, frozen=True, kw_only=True):
     """What else shapes the output, verbatim."""
     anchors: list[Anchor]
     """The states of its inputs."""
-    row_count: int
+    row_count: Count
     """Number of rows."""
     produced_by: str
     """Id of the run that built it."""
@@ -126,7 +128,7 @@ class Manifest(Value, frozen=True, kw_only=True):
     """Physical name."""
     recipe: str
     """The recipe it was first built for."""
-    version: int
+    version: _Number
     """The version it was first built as."""
     kind: str
     """Kind of table."""
@@ -142,13 +144,13 @@ class Manifest(Value, frozen=True, kw_only=True):
     """The result table it was read from, if there is exactly one."""
     key: list[str] = []
     """The key columns."""
-    dimensions: int | None = None
+    dimensions: _Number | None = None
     """Dimension of its vectors."""
     order_sensitive: bool = False
     """Whether the rows depend on the row order of the inputs."""
-    seconds: float = 0.0
+    seconds: _Seconds = 0.0
     """Duration of the run; not part of the definition."""
-    counts: dict[str, int] = {}
+    counts: dict[str, Count] = {}
     """Counts of input rows that do not contribute, such as members without a vector or edges
     without an end. For an embedding: its `Reuse`."""
     input_files: list[InputFiles] = []

@@ -161,7 +161,8 @@ class PlanRunner:
         )
         self._final_states[node.key] = outcome.record.definition_hash, outcome.record.digest
         _report_unplanned_reuse(planned, outcome, self.deviations)
-        ctx.results.sidecars.build(outcome.record, SidecarRequest(), self._on_progress)
+        sidecar = ctx.results.sidecar(outcome.record)
+        sidecar.build(outcome.record, SidecarRequest(), self._on_progress)
         return RunStep(
             name=name,
             outcome=outcome.outcome,

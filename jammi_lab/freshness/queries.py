@@ -190,7 +190,7 @@ class FreshnessQueries:
     def _status_rows(self, evaluated: EvaluatedGraph) -> list[StatusRow]:
         current_time = self._clock.now_ns() / 1e9
         rows, has_checks = [], bool(self._catalog.checks.list())
-        describe = self._service.ctx.results.sidecars.describe
+        sidecar = self._service.ctx.results.sidecar
         for node in evaluated.graph.visible_nodes:
             checks = self._checks.mark(node, evaluated) if has_checks else None
             record, completed_at = (
@@ -205,7 +205,7 @@ class FreshnessQueries:
                     None if record is None else record.row_count,
                     None if record is None else record.bytes,
                     seconds_since(completed_at, current_time) if completed_at else None,
-                    None if record is None else describe(record),
+                    None if record is None else sidecar(record).describe(record),
                     None if checks is None else checks.text,
                     None if checks is None else checks.status,
                     evaluated.failed_run(node),

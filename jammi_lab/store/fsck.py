@@ -23,6 +23,7 @@ from jammi_lab.storage.files import (
     remove_file,
 )
 from jammi_lab.store import manifests
+from jammi_lab.store.folder_listing import is_temporary, stem_of
 from jammi_lab.store.rebuild import CATALOG_FILE
 from jammi_lab.store.recovery import Recovery
 from jammi_lab.store.reports import FsckReport, visible_to_tenant
@@ -168,7 +169,7 @@ class Fsck:
         manifest; a rejected one, which has none, with its bytes."""
         path = self._results.parquet(record)
         if record.status is TableStatus.READY:  # a rejected one gets no index
-            defect = self._results.sidecars.find_defect(record, deep=deep)
+            defect = self._results.sidecar(record).find_defect(record, deep=deep)
             self._findings["indexes"] += [f"{record.table_name}: {defect}"] if defect else []
         if deep:
             self._rehash(record, path)
@@ -225,37 +226,35 @@ class Fsck:
     def _orphans(self, files: list[str]) -> set[str]:
         """The files without a catalog row. The files must be listed before: a writer creates its
         row first."""
-        claimed, unsettled = set(), set()
-        writers: dict[str, str] = {}
-        is_alive = functools.cache(self._catalog.writers.is_alive)
-        for status in TableStatus:
-            for record in self._catalog.result_tables.with_status(status):
-                stem = record.path.removesuffix(".parquet")
-                if status is TableStatus.READY:
-                    claimed |= {stem + suffix for suffix in _TABLE_SUFFIXES}
-                    writers[stem] = record.writer_id
-                elif status is TableStatus.REJECTED:
-                    claimed.add(record.path)  # it has no manifest
-                elif status is not TableStatus.FAILED or is_alive(record.writer_id):
-                    # Still to be settled, by its writer or by recovery.
-                    unsettled.add(stem)
-        orphans = {path for path in files if path not in claimed and _stem(path) not in unsettled}
-        orphans -= {
-            path
-            for path in orphans
-            if _is_temporary(path)
-            and (writer_id := writers.get(_stem(path))) is not None
-            and is_alive(writer_id)
+        rows = {
+            record.path.removesuffix(".parquet"): record
+            for status in TableStatus
+            for record in self._catalog.result_tables.with_status(status)
         }
+        is_alive = functools.cache(self._catalog.writers.is_alive)
+
+        def belongs(path: str) -> bool:
+            stem = stem_of(path)
+            record = rows.get(stem)
+            if record is None:
+                return False
+            if record.status in (TableStatus.BUILDING, TableStatus.DELETING):
+                return True  # still to be settled, by its writer or by recovery
+            if record.status is TableStatus.FAILED or is_temporary(path):
+                return is_alive(record.writer_id)  # which removes it, or writes an index
+            # a rejected table has no manifest
+            suffixes = _TABLE_SUFFIXES if record.status is TableStatus.READY else (".parquet",)
+            return path.removeprefix(stem) in suffixes
+
         # A file that was renamed or dropped since the listing is not an orphan.
-        return {path for path in orphans if exists(self._results.root / path)}
+        return {path for path in files if not belongs(path) and exists(self._results.root / path)}
 
     def _complete_tables(self, orphans: set[str]) -> set[str]:
         """The files of complete tables that are not in the catalog, which are reported: the catalog
         lost them, or belongs to another workspace."""
         complete: set[str] = set()
         for path in sorted(orphans):
-            parquet = _stem(path) + ".parquet"
+            parquet = stem_of(path) + ".parquet"
             name = parquet.rpartition("/")[2].removesuffix(".parquet")
             if (
                 not path.endswith(manifests.SUFFIX)
@@ -265,7 +264,7 @@ class Fsck:
                 continue
             body = manifests.read(self._results.root / parquet)
             if body is not None and manifests.is_manifest(body):
-                complete |= {orphan for orphan in orphans if _stem(orphan) == _stem(path)}
+                complete |= {orphan for orphan in orphans if stem_of(orphan) == stem_of(path)}
                 self._findings["errors"].append(
                     f"{parquet}: a complete table that this catalog does not contain was kept; "
                     "jl.rebuild builds a catalog from the files in this folder"
@@ -281,7 +280,7 @@ class Fsck:
         now_ns = self._clock.now_ns()
         for path in paths:
             # Moving a file to quarantine keeps its own time.
-            note = files.get(_stem(path) + ".why.json", files[path])
+            note = files.get(stem_of(path) + ".why.json", files[path])
             if now_ns - max(files[path].modified_ns, note.modified_ns) < seconds * 1e9:
                 continue
             fault_point("check:reclaim")
@@ -297,15 +296,3 @@ class Fsck:
             if existed:  # else another kernel removed it first
                 self._findings["reclaimed"].append(path)
         return removed
-
-
-def _is_temporary(path: str) -> bool:
-    """Whether a file is temporary. Beside a ready table it belongs to an index being written."""
-    name = path.rpartition("/")[2]
-    return name.startswith(".") and name.endswith(".tmp")
-
-
-def _stem(path: str) -> str:
-    """The path, without suffix, of the table that a file belongs to."""
-    folder, _, name = path.rpartition("/")
-    return f"{folder}/{name.removeprefix('.').split('.')[0]}"

@@ -10,9 +10,6 @@ from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.recipes import parse_descriptor
 from jammi_lab.store.result_files import invalid_column
 
-_MAX_NUMBER = 1 << 62
-"""Limit of integers in a catalog, with room for counting on."""
-
 
 def check_manifest(manifest: Manifest) -> None:
     """Check that a catalog can hold all values of a manifest. Raises ValueError, NameInvalid or
@@ -22,7 +19,6 @@ def check_manifest(manifest: Manifest) -> None:
     if manifest.kind != manifest.descriptor["producer"]:
         raise ValueError(f"its kind {manifest.kind[:50]!r} is not that of its recipe")
     _check_time(manifest.produced_at)
-    _check_numbers(manifest)
     _check_texts(manifest)
     _check_columns(manifest)
 
@@ -37,35 +33,6 @@ def _check_time(text: str) -> None:
         ):
             return
     raise ValueError(f"its creation time {text[:50]!r} is invalid")
-
-
-def _check_numbers(manifest: Manifest) -> None:
-    numbers: list[tuple[str, int, float | None]] = [
-        ("version", 1, manifest.version),
-        ("row_count", 0, manifest.row_count),
-        ("dimensions", 1, manifest.dimensions),
-        ("seconds", 0, manifest.seconds),
-        *((f"counts.{name}", 0, number) for name, number in manifest.counts.items()),
-        *(
-            ("leaves", 0, number)
-            for leaf in manifest.leaves
-            for number in (leaf.row_group, leaf.offset, leaf.length)
-        ),
-        *(
-            ("anchors", 0, number)
-            for anchor in manifest.anchors
-            for number in (anchor.row_count, anchor.version)
-        ),
-    ]
-    if violation := next(
-        (
-            number
-            for number in numbers
-            if number[2] is not None and not number[1] <= number[2] < _MAX_NUMBER
-        ),
-        None,
-    ):
-        raise ValueError(f"its {violation[0]} must not be {violation[2]}")
 
 
 def _check_texts(manifest: Manifest) -> None:

@@ -359,7 +359,7 @@ class Recovery:
         """Rebuild what is derived from a ready table. When a workspace is opened, slow builds are
         only started."""
         if (
-            self._results.sidecars.restore(record, wait=wait)
+            self._results.sidecar(record).restore(record, wait=wait)
             and record.table_name not in self._findings["healed"]
         ):
             self._findings["healed"].append(record.table_name)

@@ -142,7 +142,7 @@ class Removal:
         `remove_version`."""
         if (path := self._results.removable_file(record)) is not None:
             with translate_storage_errors(record.table_name, removal_error):
-                self._results.sidecars.on_removal(record)
+                self._results.sidecar(record).on_removal(record)
                 remove_table_files(path)
         fault_point("removal:bytes-gone")
         # The row goes last: until then recovery finds the tombstone and removes what is left.

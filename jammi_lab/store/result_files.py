@@ -36,7 +36,7 @@ from jammi_lab.storage.files import (
 from jammi_lab.storage.object_store import UNREACHABLE_ERRNO, RemotePath
 from jammi_lab.store import manifests
 from jammi_lab.store.manifests import manifest_path
-from jammi_lab.store.sidecars import SIDECAR_SUFFIXES, Sidecars, sidecar_path
+from jammi_lab.store.sidecars import SIDECAR_SUFFIXES, SidecarBuilder, sidecar_path
 from jammi_lab.store.storage_errors import storage_error
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ SHARED_FOLDER = "_global"
 
 CHECKPOINT_SECONDS = 7 * 86_400
 """How long the checkpoints of an interrupted embedding are kept."""
+
+
+_NO_SIDECAR = SidecarBuilder()
 
 
 class _CheckedFile(NamedTuple):
@@ -69,8 +72,12 @@ class ResultFiles:
         self._folders: dict[str, StoragePath] = {}
         self._intact: dict[str, tuple[TableRecord, list[_CheckedFile]]] = {}
         self._listing: dict[RemotePath, Mapping[str, Any]] | None = None
-        self.sidecars = Sidecars()
-        """The files derived from ready tables."""
+        self.vector_indexes = SidecarBuilder()
+        """Set to what builds the indexes of tables with vectors."""
+
+    def sidecar(self, record: TableRecord) -> SidecarBuilder:
+        """What builds and restores the files derived from a ready table."""
+        return self.vector_indexes if record.recipe_class.has_vectors else _NO_SIDECAR
 
     def for_one_pass(self) -> "ResultFiles":
         """A copy for one observation pass: an object store is listed once, not queried for each

@@ -1,11 +1,9 @@
-"""Sidecars: files derived from a ready table, such as an index. Higher rooms register a builder for
-the kinds of tables that have one; through it the store requests them."""
+"""Sidecars: files derived from a ready table, such as an index. A feature builds them; through
+`ResultFiles.sidecar` the store requests them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
-from jammi_lab.core.recipes import RecipeValue
 from jammi_lab.core.records import Progress, TableRecord
 from jammi_lab.storage.files import StoragePath
 
@@ -31,9 +29,9 @@ class SidecarRequest:
     """Whether they may be built after the call has returned."""
 
 
-class SidecarBuilder(Protocol):
-    """Builds the sidecar of some kinds of tables. A table without it is ready nevertheless, so a
-    failed build raises nothing."""
+class SidecarBuilder:
+    """Builds the sidecar of some kinds of tables; this one, of those that have none. A table
+    without its sidecar is ready nevertheless, so a failed build raises nothing."""
 
     def build(
         self,
@@ -42,71 +40,20 @@ class SidecarBuilder(Protocol):
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
         """Build what a newly ready table lacks. Raises KeyboardInterrupt."""
-        ...
 
-    def find_defect(self, record: TableRecord, *, deep: bool) -> str | None:
+    def find_defect(self, record: TableRecord, *, deep: bool) -> str | None:  # noqa: ARG002
         """What is wrong with the sidecar of a ready table, as text; None when it is sound. `deep`
         reads its bytes. Raises OSError, JammiError."""
-        ...
+        return None
 
-    def restore(self, record: TableRecord, *, wait: bool) -> bool:
+    def restore(self, record: TableRecord, *, wait: bool) -> bool:  # noqa: ARG002
         """Rebuild a lost sidecar, and return whether it exists again. Unless `wait`, a slow
         build is only started."""
-        ...
+        return False
 
-    def describe(self, record: TableRecord) -> str | None:
+    def describe(self, record: TableRecord) -> str | None:  # noqa: ARG002
         """The sidecar's description on the status board; None for an empty table."""
-        ...
+        return None
 
     def on_removal(self, record: TableRecord) -> None:
         """Called when a table is about to be removed."""
-        ...
-
-
-class Sidecars:
-    """The registered builders, one for each kind of table that has a sidecar."""
-
-    def __init__(self) -> None:
-        self._builders: list[tuple[SidecarBuilder, Callable[[type[RecipeValue]], bool]]] = []
-
-    def register(
-        self, builder: SidecarBuilder, applies_to: Callable[[type[RecipeValue]], bool]
-    ) -> None:
-        """Add a builder, which comes before those added earlier. `applies_to`: whether tables of
-        such recipes have this sidecar; no other reaches it."""
-        self._builders.insert(0, (builder, applies_to))
-
-    def _builder_of(self, record: TableRecord) -> SidecarBuilder | None:
-        recipe = record.recipe_class
-        return next((each for each, applies_to in self._builders if applies_to(recipe)), None)
-
-    def build(
-        self,
-        record: TableRecord,
-        request: SidecarRequest,
-        on_progress: Callable[[Progress], None] | None = None,
-    ) -> None:
-        """Build what a newly ready table lacks. Raises KeyboardInterrupt."""
-        if (builder := self._builder_of(record)) is not None:
-            builder.build(record, request, on_progress)
-
-    def find_defect(self, record: TableRecord, *, deep: bool) -> str | None:
-        """What is wrong with the sidecar of a ready table, as text; None when it is sound or there
-        is none to have. Raises OSError, JammiError."""
-        builder = self._builder_of(record)
-        return None if builder is None else builder.find_defect(record, deep=deep)
-
-    def restore(self, record: TableRecord, *, wait: bool) -> bool:
-        """Rebuild the lost sidecar of a ready table, and return whether it exists again."""
-        builder = self._builder_of(record)
-        return builder is not None and builder.restore(record, wait=wait)
-
-    def describe(self, record: TableRecord) -> str | None:
-        """The description of a ready table's sidecar on the status board, if any."""
-        builder = self._builder_of(record)
-        return None if builder is None else builder.describe(record)
-
-    def on_removal(self, record: TableRecord) -> None:
-        """Called when a table is about to be removed."""
-        if (builder := self._builder_of(record)) is not None:
-            builder.on_removal(record)

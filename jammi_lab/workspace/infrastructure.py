@@ -212,7 +212,7 @@ class Infrastructure:
             is_still_ready=is_still_ready,
             build_locks=catalog.writers,
         )
-        results.sidecars.register(indexes, lambda recipe: recipe.has_vectors)
+        results.vector_indexes = indexes
         return indexes
 
     # -- what is built, and its rooms loaded, at its first use

@@ -65,7 +65,7 @@ class Materializer:
             job = job.rebind()
         made = produce(self._context, name, job, bypass_cache=bypass_cache, on_progress=on_progress)
         try:
-            self._context.results.sidecars.build(made.record, request, on_progress)
+            self._context.results.sidecar(made.record).build(made.record, request, on_progress)
         except KeyboardInterrupt as interrupt:
             interrupt.add_note(
                 f"{name!r} is stored, but its index is not built: until then, a search reads all "

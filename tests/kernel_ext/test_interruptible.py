@@ -119,7 +119,7 @@ import types
 import jammi_lab.core.records
 def nothing(*_, **__): pass
 slow = types.SimpleNamespace(find_defect=nothing, restore=nothing, describe=nothing, on_removal=nothing, build=lambda *_: threading.Event().wait(600))
-ws._services.results.sidecars.register(slow, lambda _: True)
+ws._services.results.vector_indexes = slow
 """
 
 

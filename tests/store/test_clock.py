@@ -32,28 +32,6 @@ def test_a_version_made_after_a_jump_of_the_clock_is_the_newest(lab, jump):
     assert lab.table("t").version == 2 and lab.verdict("t") == "fresh" and not lab.recovery
 
 
-def test_tables_are_told_newest_first_as_the_history_has_them_after_any_jumps_of_the_clock(lab):
-    ws = lab.ws
-    for jump, value in ((0, 1), (-400 * DAY, 2), (3 * 365 * DAY, 3), (-10_000 * DAY, 4)):
-        lab.clock.ahead = jump
-        ws.materialize("t", f"SELECT {value} AS a")
-        if value == 2:
-            ws.materialize("u", "SELECT 5 AS a")
-            with ws.tenant("acme"):
-                ws.materialize("t", "SELECT 6 AS a")
-    lab.clock.ahead = 0.0
-    ws.materialize("v", "SELECT 7 AS a")
-    told = [(each.name, each.version) for each in ws.tables()]
-    assert told == [("t", 4), ("t", 3), ("v", 1), ("t", 2), ("t", 1), ("u", 1)] and lab.rows(
-        "t"
-    ) == [(4,)]
-    assert [number for name, number in told if name == "t"] == [
-        each.version for each in ws.table("t").history()
-    ]
-    with ws.tenant("acme"):  # a recipe of the same name has an order of its own
-        assert [each.tenant for each in ws.tables()] == [None] * 5 + ["acme", None]
-
-
 @pytest.mark.parametrize("jump", [-DAY, DAY])
 def test_an_edit_that_keeps_size_and_mtime_is_seen_after_a_jump(lab, jump):
     path = lab.csv("s", "id", "1")

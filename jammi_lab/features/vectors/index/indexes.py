@@ -22,7 +22,7 @@ from jammi_lab.features.vectors.index.build_lock import exclusive_build
 from jammi_lab.features.vectors.index.files import IndexManifest, IndexState
 from jammi_lab.features.vectors.index.shape import BuildParameters
 from jammi_lab.storage.files import Stat, StoragePath, stat_of
-from jammi_lab.store.sidecars import MANIFEST_SUFFIX, SidecarRequest, sidecar_path
+from jammi_lab.store.sidecars import MANIFEST_SUFFIX, SidecarBuilder, SidecarRequest, sidecar_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,7 +69,7 @@ class _LoadedVectors(NamedTuple):
     """The cache key of the vectors (which may have been evicted)."""
 
 
-class VectorIndexes:
+class VectorIndexes(SidecarBuilder):
     """Provides the vectors and the index of each table, and builds indexes."""
 
     def __init__(
