@@ -1,5 +1,7 @@
 """The catalog row of a table that is complete: as its writer knows it, or as its manifest says."""
 
+from typing import Any
+
 import msgspec
 
 from jammi_lab.core.anchors import Anchor
@@ -8,6 +10,11 @@ from jammi_lab.core.manifest import Manifest, ManifestColumn
 from jammi_lab.core.records import TableRecord, TableStatus
 from jammi_lab.storage.digests import ParquetDigests, column_digests
 from jammi_lab.store import manifests
+
+_ATTESTED_FIELDS = (
+    *("table_name", "kind", "recipe", "version", "tenant", "source_id", "model_id"),
+    *("derived_from", "key", "dimensions", "columns", "anchors", "order_sensitive"),
+)
 
 
 def completed_record(
@@ -43,36 +50,29 @@ def completed_record(
     )
 
 
+def attested_fields(described: TableRecord | Manifest) -> dict[str, Any]:
+    """The fields that a row and its manifest have in common."""
+    return {name: getattr(described, name) for name in _ATTESTED_FIELDS}
+
+
 def record_of_manifest(
     manifest: Manifest, body: bytes, path: str, writer_id: str, size: int | None
 ) -> TableRecord:
     """The row of a table that its manifest attests, as it is before it becomes ready."""
     return TableRecord(
-        table_name=manifest.table_name,
-        kind=manifest.kind,
         status=TableStatus.BUILDING,
-        recipe=manifest.recipe,
-        version=manifest.version,
-        tenant=manifest.tenant,
         writer_id=writer_id,
         definition_hash=manifest.definition_hash,
         path=path,
-        source_id=manifest.source_id,
-        model_id=manifest.model_id,
-        derived_from=manifest.derived_from,
-        key=manifest.key,
-        dimensions=manifest.dimensions,
         row_count=manifest.row_count,
         bytes=size,
         created_at=manifest.produced_at,
         completed_at=manifest.produced_at,
         seconds=manifest.seconds,
-        columns=manifest.columns,
-        anchors=manifest.anchors,
         digest=manifest.artifact.digest,
         manifest_digest=manifests.digest(body),
-        order_sensitive=manifest.order_sensitive,
         flight=False,
+        **attested_fields(manifest),
     )
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -10,8 +11,7 @@ import msgspec
 
 from jammi_lab.core.errors import ManifestUnsupported
 from jammi_lab.core.manifest import MANIFEST_VERSION, Manifest
-from jammi_lab.storage import own_files
-from jammi_lab.storage.files import StoragePath, read_regular, write_atomic, write_once
+from jammi_lab.storage.files import StoragePath, list_files, read_regular, write_atomic, write_once
 from jammi_lab.storage.object_store import RemotePath
 
 PathT = TypeVar("PathT", Path, RemotePath, StoragePath)
@@ -36,28 +36,22 @@ def manifest_location(parquet: str) -> str:
     return parquet.removesuffix(".parquet") + SUFFIX
 
 
-def list_manifests(folder: StoragePath) -> list[tuple[str, StoragePath]]:
-    """All manifests in a workspace's folder, as (relative path, path), whatever the catalog
-    says."""
-    if isinstance(folder, RemotePath):
-        return [
-            (f"results/{name}", folder / f"results/{name}")
-            for name in (folder / "results").list_objects()
-            if name.endswith(SUFFIX) and name.count("/") == 1
-        ]
-    own_files.check_folder(folder / "results")
-    return [
-        (path.relative_to(folder).as_posix(), path)
-        for path in sorted((folder / "results").glob(f"*/*{SUFFIX}"))
-        if not path.parent.is_symlink()
-    ]
+def list_manifests(folder: StoragePath) -> Iterator[str]:
+    """The paths of all manifests in a workspace's folder, whatever the catalog says. A local folder
+    that cannot be read is left out. Raises OSError when a store cannot be asked."""
+
+    def skip(_: str, error: OSError) -> None:
+        if isinstance(folder, RemotePath):
+            raise error
+
+    for path, _ in list_files(folder, "results", skip):
+        if path.endswith(SUFFIX) and path.count("/") == 2:
+            yield path
 
 
 def has_manifests(folder: StoragePath) -> bool:
     """Whether a workspace's folder contains result tables, whatever the catalog says."""
-    if isinstance(folder, RemotePath):
-        return bool(list_manifests(folder))
-    return next((folder / "results").glob(f"*/*{SUFFIX}"), None) is not None
+    return any(True for _ in list_manifests(folder))
 
 
 def digest(body: bytes) -> str:

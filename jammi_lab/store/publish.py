@@ -37,7 +37,7 @@ from jammi_lab.storage.files import (
 )
 from jammi_lab.storage.parquet import WRITER, ParquetSink
 from jammi_lab.store import manifests
-from jammi_lab.store.completed_records import completed_record
+from jammi_lab.store.completed_records import attested_fields, completed_record
 from jammi_lab.store.result_files import ResultFiles, remove_table_files
 from jammi_lab.store.sidecars import PARTIAL_SUMS_SUFFIX, sidecar_path
 from jammi_lab.store.storage_errors import remains_of, storage_error
@@ -123,77 +123,55 @@ class TableWriter:
         they have a manifest, which is what recovery promotes.
         """
         with self._typed_errors:
-            return self._publish(
+            digests = digest_parquet(self._file.temp, self._sink.footer)
+            record = completed_record(
+                self.record,
+                self.rows,
+                digests,
                 types,
+                anchors,
+                completed_at=rfc3339(self._publisher.clock.now_ns()),
+                seconds=round(self._publisher.clock.monotonic() - self._started, 6),
+            )
+            audited = audit(record)
+            if audited.failure is not None:
+                self._reject(record, audited, audited.failure, raise_if_unwanted)
+            body = self._publisher.build_manifest(
+                record,
+                digests.leaves,
                 descriptor,
                 environment,
-                anchors,
                 dict(counts or {}),
                 derivation,
-                raise_if_unwanted,
-                audit,
+            ).encode_sealed()
+            # Recovery promotes a table that has a manifest: its results must be stored before.
+            if audited.results:
+                self._publisher.catalog.checks.add_results(audited.results)
+            if derivation.partial_sums is not None:
+                if (row_sync := self._publisher.row_sync(self.record)) is not None:
+                    row_sync.wait()
+                partial_path = sidecar_path(self.path, PARTIAL_SUMS_SUFFIX)
+                write_atomic(partial_path, derivation.partial_sums)
+            # The row was committed without a sync. No file gets its name before it is durable: else
+            # a power failure could leave a complete table without a row. And no ready row is
+            # durable before the names of its files.
+            commit_with(
+                self._file,
+                manifests.manifest_path(self.path),
+                body,
+                self._publisher.row_sync(self.record),
             )
-
-    def _publish(
-        self,
-        types: dict[str, str],
-        descriptor: dict[str, Any],
-        environment: dict[str, Any],
-        anchors: list[Anchor],
-        counts: dict[str, int],
-        derivation: Derivation,
-        raise_if_unwanted: Callable[[], object],
-        audit: Callable[[TableRecord], Audit],
-    ) -> TableRecord:
-        digests = digest_parquet(self._file.temp, self._sink.footer)
-        record = completed_record(
-            self.record,
-            self.rows,
-            digests,
-            types,
-            anchors,
-            completed_at=rfc3339(self._publisher.clock.now_ns()),
-            seconds=round(self._publisher.clock.monotonic() - self._started, 6),
-        )
-        audited = audit(record)
-        if audited.failure is not None:
-            self._reject(record, audited, audited.failure, raise_if_unwanted)
-        body = self._publisher.build_manifest(
-            record,
-            digests.leaves,
-            descriptor,
-            environment,
-            counts,
-            derivation,
-        ).encode_sealed()
-        # Recovery promotes a table that has a manifest: its results must be stored before.
-        if audited.results:
-            self._publisher.catalog.checks.add_results(audited.results)
-        if derivation.partial_sums is not None:
-            if (row_sync := self._publisher.row_sync(self.record)) is not None:
-                row_sync.wait()
-            partial_path = sidecar_path(self.path, PARTIAL_SUMS_SUFFIX)
-            write_atomic(partial_path, derivation.partial_sums)
-        # The row was committed without a sync. No file gets its name before it is durable: else a
-        # power failure could leave a complete table without a row. And no ready row is durable
-        # before the names of its files.
-        commit_with(
-            self._file,
-            manifests.manifest_path(self.path),
-            body,
-            self._publisher.row_sync(self.record),
-        )
-        fault_point("publish:manifest-durable")
-        record = _replace(record, manifest_digest=manifests.digest(body))
-        with self._publisher.catalog.transaction():
-            raise_if_unwanted()
-            self._publisher.require_complete(record.tenant, record.recipe, audited)
-            self._publisher.catalog.table_status.publish(record, body)
-            # Observations of the inputs. The table itself has none yet: so recent a stat proves
-            # nothing.
-            self._publisher.results.cache.save()
-        fault_point("publish:ready")
-        return record
+            fault_point("publish:manifest-durable")
+            record = _replace(record, manifest_digest=manifests.digest(body))
+            with self._publisher.catalog.transaction():
+                raise_if_unwanted()
+                self._publisher.require_complete(record.tenant, record.recipe, audited)
+                self._publisher.catalog.table_status.publish(record, body)
+                # Observations of the inputs. The table itself has none yet: so recent a stat proves
+                # nothing.
+                self._publisher.results.cache.save()
+            fault_point("publish:ready")
+            return record
 
     def _reject(
         self,
@@ -475,24 +453,12 @@ class Publisher:
             definition_hash=record.definition_hash or "",
             descriptor=descriptor,
             environment=environment,
-            anchors=record.anchors,
             row_count=record.row_count or 0,
             produced_by=self._run_id,
             produced_at=record.completed_at or "",
             engine_version=self._engine_version,
-            table_name=record.table_name,
-            recipe=record.recipe,
-            version=record.version,
-            kind=record.kind,
-            columns=record.columns,
-            tenant=record.tenant,
-            source_id=record.source_id,
-            model_id=record.model_id,
-            derived_from=record.derived_from,
-            key=record.key,
-            dimensions=record.dimensions,
-            order_sensitive=record.order_sensitive,
             seconds=record.seconds or 0.0,
+            **attested_fields(record),
             counts=counts,
             input_files=list(derivation.files),
             increment=derivation.increment,

@@ -210,13 +210,15 @@ def _read_manifests(
     files: list[_ManifestFile] = []
     unreadable: list[str] = []
     names: set[str] = set()
-    paths = manifests.list_manifests(folder)
-    for done_count, (location, path) in enumerate(paths):
+    if isinstance(folder, Path):
+        own_files.check_folder(folder / "results")
+    locations = list(manifests.list_manifests(folder))
+    for done_count, location in enumerate(locations):
         if on_progress is not None:
             on_progress(
-                Progress(stage="rebuild", done=done_count, total=len(paths), unit="manifests")
+                Progress(stage="rebuild", done=done_count, total=len(locations), unit="manifests")
             )
-        parquet = path.with_name(path.name.removesuffix(manifests.SUFFIX) + ".parquet")
+        parquet = folder / (location.removesuffix(manifests.SUFFIX) + ".parquet")
         try:
             body = manifests.read(parquet)
             manifest = manifests.parse(body)
