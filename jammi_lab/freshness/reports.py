@@ -444,7 +444,7 @@ def status_board(
         note = f"{command('why', not_fresh[0].name)} shows details"
     verdicts = reprs.tally(marked_label(row.verdict) for row in rows)
 
-    def listed(names: Sequence[str]) -> Rendered:
+    def list_columns(names: Sequence[str]) -> Rendered:
         return listing_table(
             names,
             zip(*(columns[name][1] for name in names), strict=True),
@@ -457,7 +457,7 @@ def status_board(
     # A narrow page shows the first columns; lines of text are as long as what stands last.
     seen_first = ["name", "verdict", "why"]
     others = [name for name in columns if name not in seen_first]
-    return Rendered(listed([*seen_first, *others]).html, listed([*columns]).text)
+    return Rendered(list_columns([*seen_first, *others]).html, list_columns([*columns]).text)
 
 
 def _held_alone(rows: Sequence[StatusRow], held: Mapping[str, str]) -> str:
