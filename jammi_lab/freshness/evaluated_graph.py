@@ -17,6 +17,7 @@ from jammi_lab.core.anchors import (
     Vanished,
     is_rounded,
     rests_on_statement,
+    result_input,
 )
 from jammi_lab.core.checks import CheckRecord
 from jammi_lab.core.errors import JammiError
@@ -48,6 +49,8 @@ from jammi_lab.store.recovery import WRITER_EXITED
 from jammi_lab.store.result_files import result_snapshot
 
 _BYTES_GONE = Damaged(found=None)
+Identity = tuple[str, str, str]
+"""Kind, name and table of an input."""
 _InputStates = Mapping[tuple[str, str, str], State]
 
 
@@ -493,40 +496,24 @@ class EvaluatedGraph:
             or not recorded.same_server_types(current)
         ):
             return current
-        is_result = recorded.input.kind_class.is_result and recorded.schema
-        if is_result and self._is_equal_but_for_rounding(recorded, node.tenant):
-            return msgspec.structs.replace(
-                recorded, note=f"{recorded.input.label} is {BUT_FOR_ROUNDING}", rounding=True
+        label, is_ordered = recorded.input.label, record.order_sensitive
+        if recorded.input.kind_class.is_result and recorded.schema:
+            versions = self._differences.versions(recorded, node.tenant)
+            equality = versions and self.observation.equality(
+                *versions, recorded.columns, is_ordered=is_ordered
             )
-        if record.order_sensitive:
-            return current
-        if is_result:
-            is_equal: bool | Unknown = self._has_same_result(recorded, node.tenant)
+            if equality == "rounding":
+                return msgspec.structs.replace(
+                    recorded, note=f"{label} is {BUT_FOR_ROUNDING}", rounding=True
+                )
+            is_equal: bool | Unknown = equality == "rows"
         else:
-            is_equal = self.observation.has_same_rows(recorded, node.tenant)
+            is_equal = not is_ordered and self.observation.has_same_rows(recorded, node.tenant)
         if isinstance(is_equal, Unknown):
             return is_equal
-        return (
-            msgspec.structs.replace(
-                recorded, note=f"{recorded.input.label} has other bytes and equal rows"
-            )
-            if is_equal
-            else current
-        )
-
-    def _has_same_result(self, recorded: Anchor, tenant: str | None) -> bool:
-        """Whether the recorded version and the newest one contain the same rows over the columns
-        read."""
-        versions = self._differences.versions(recorded, tenant)
-        return versions is not None and self.observation.has_same_result(
-            versions[1], versions[0], recorded.columns
-        )
-
-    def _is_equal_but_for_rounding(self, recorded: Anchor, tenant: str | None) -> bool:
-        versions = self._differences.versions(recorded, tenant)
-        return versions is not None and self.observation.is_equal_but_for_rounding(
-            *versions, recorded.columns
-        )
+        if not is_equal:
+            return current
+        return msgspec.structs.replace(recorded, note=f"{label} has other bytes and equal rows")
 
     def observe(self, anchor: Anchor, tenant: str | None) -> Observed:
         """The state of an input: result tables from the graph, anything else from the observation
@@ -541,10 +528,17 @@ class EvaluatedGraph:
                 )
         return self.observation.observe(anchor.input, tenant)
 
-    def outside_states(self, node: RecipeNode) -> dict[tuple[str, str, str], State]:
-        """The current states, over the recorded columns, of the inputs of a version that are no
-        recipes."""
-        states: dict[tuple[str, str, str], State] = {}
+    def basis(self, node: RecipeNode, reads: Iterable[str]) -> dict[Identity, object]:
+        """What computing a recipe rests on now, by input: its own definition, the definitions and
+        newest tables of the recipes that it `reads`, and the states of its other inputs over the
+        columns that the node's version read."""
+        own = self.graph.find(node.name, node.tenant)
+        found: dict[Identity, object] = {
+            result_input(node.name).identity: own and own.recipe and own.recipe.definition_hash
+        }
+        for name in reads:
+            recipe = self.graph.find(name, node.tenant)
+            found[result_input(name).identity] = recipe and state_of_recipe(recipe)
         for anchor in node.record.anchors if node.record is not None else []:
             of_recipe = anchor.input.kind_class.is_result and self.graph.find(
                 anchor.input.name, node.tenant
@@ -552,10 +546,10 @@ class EvaluatedGraph:
             if not anchor.pinned or anchor.is_given or of_recipe:
                 continue
             state = self.observe(anchor, node.tenant)
-            states[anchor.input.identity] = (
+            found[anchor.input.identity] = (
                 state.anchor(anchor.input, anchor.columns) if isinstance(state, Snapshot) else state
             )
-        return states
+        return found
 
     def _observe_over(
         self, anchor: Anchor, columns: tuple[str, ...] | None, tenant: str | None
@@ -597,6 +591,21 @@ class EvaluatedGraph:
         return everything | {
             identity: tuple(sorted(columns)) for identity, columns in merged.items()
         }, same_meaning
+
+
+def state_of_recipe(node: RecipeNode) -> object:
+    """The definition of a recipe and the digest of its newest table."""
+    definition = None if node.recipe is None else node.recipe.definition_hash
+    return node.key, definition, None if node.record is None else node.record.digest
+
+
+def is_same_basis(former: object, current: object) -> bool:
+    """Whether a part of `EvaluatedGraph.basis` is as before."""
+    if isinstance(former, Anchor) and isinstance(current, Anchor):
+        return former.same_state(current)
+    if isinstance(former, Vanished | Unknown):
+        return type(former) is type(current)
+    return former == current
 
 
 def _rebound_anchor(recorded: Anchor, current: Anchor, same_meaning: bool) -> Anchor:

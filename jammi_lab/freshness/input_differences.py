@@ -8,7 +8,7 @@ from jammi_lab.freshness.recipe_graph import RecipeGraph
 from jammi_lab.inputs.changed_columns import column_difference, difference_text
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.inputs.result_names import find_recorded_version
-from jammi_lab.inputs.version_changes import ChangeSummary, common_columns, equal_columns
+from jammi_lab.inputs.version_changes import common_columns, equal_columns
 
 
 class InputDifferences:
@@ -20,10 +20,9 @@ class InputDifferences:
         self._catalog, self._scope = catalog, scope
         self._graph, self._observation = graph, observation
         self._texts = dict[tuple[str | None, tuple[str, str, str], str, str], str]()
-        self._summaries = dict[tuple[str, str], ChangeSummary | None]()
 
     def describe(self, recorded: Anchor, current: Anchor, tenant: str | None) -> str:
-        """`price: 3 of 200,000 rows` for two states of an input; empty when that is not known."""
+        """`only price, 3 → 4 rows` for two states of an input; empty when that is not known."""
         key = (tenant, recorded.input.identity, recorded.value, current.value)
         if key not in self._texts:
             self._texts[key] = self._describe(recorded, current, tenant)
@@ -36,13 +35,7 @@ class InputDifferences:
         versions = self.versions(recorded, tenant)
         if versions is None or not recorded.input.kind_class.is_result:
             return ""
-        new, old = versions
-        pair = (new.table_name, old.table_name)
-        if pair not in self._summaries:
-            self._summaries[pair] = self._observation.changes(new, old)
-        if (summary := self._summaries[pair]) is not None:
-            return summary.brief(new.row_count or 0, recorded.columns)
-        return _by_digests(new, old, recorded.columns)
+        return _by_digests(*versions, recorded.columns)
 
     def versions(
         self, recorded: Anchor, tenant: str | None

@@ -30,7 +30,7 @@ from jammi_lab.core.verdicts import (
     Verdict,
 )
 from jammi_lab.engine.sql.append_algebra import NotIncremental
-from jammi_lab.freshness.evaluated_graph import EvaluatedGraph, frames_of_tables
+from jammi_lab.freshness.evaluated_graph import EvaluatedGraph, Identity, frames_of_tables
 from jammi_lab.freshness.recipe_graph import RecipeKey, RecipeNode
 from jammi_lab.freshness.service import FreshnessService
 from jammi_lab.freshness.table_verdict import State
@@ -41,8 +41,6 @@ from jammi_lab.steps.jobs import Job
 StepReason = Reason | Cause | Damaged | str
 _DEFAULT_MERGE_SHARE = 0.1
 """The part of a full run that merging an increment takes, measured."""
-_MAX_PAST_RUNS = 20
-"""Versions among which the last full run is searched."""
 
 
 class StepKind(enum.Enum):
@@ -60,17 +58,17 @@ _ACTIONS = {StepKind.BLOCKED: "blocked", StepKind.REUSED: "reuse"}
 
 @dataclass
 class PlannedStep:
-    """A step with its node and the states of its inputs at planning time."""
+    """A step with its node and what it rests on."""
 
     node: RecipeNode
     kind: StepKind
     step: Step
-    states: Mapping[tuple[str, str, str], State] = field(default_factory=dict)
-    """The states of the inputs of its newest version that are no recipes."""
     predecessors: frozenset[RecipeKey] = frozenset()
     """The nearest upstream steps, which must run before it."""
-    reads: tuple[RecipeNode, ...] = ()
-    """The recipes that it reads, as they were at planning time."""
+    reads: tuple[str, ...] = ()
+    """The recipes that it reads."""
+    basis: Mapping[Identity, object] = field(default_factory=dict)
+    """What it rests on, as it was at planning time."""
 
 
 class Planner:
@@ -82,10 +80,10 @@ class Planner:
         evaluated: EvaluatedGraph,
         names: Sequence[str] | None,
         *,
-        names_end_holds: bool = True,
+        ends_holds: bool = True,
         counts_rows: bool = True,
     ) -> None:
-        """`names_end_holds`: whether naming a held recipe lets it run. `counts_rows`: whether the
+        """`ends_holds`: whether naming a held recipe lets it run. `counts_rows`: whether the
         inputs of row maps and embeddings are read, to estimate their steps."""
         self._service, self._evaluated, self._counts_rows = service, evaluated, counts_rows
         graph = evaluated.graph
@@ -99,7 +97,7 @@ class Planner:
         self._holds = {
             key: hold
             for key, hold in service.ctx.catalog.holds.list().items()
-            if not (names_end_holds and key in self._requested)
+            if not (ends_holds and key in self._requested)
         }
         self.planned: dict[RecipeKey, PlannedStep] = {}
         self.nearest: dict[RecipeKey, frozenset[RecipeKey]] = {}
@@ -159,8 +157,9 @@ class Planner:
         step = Step(name=node.name, action=action, reasons=reasons, seconds=last_run_seconds)
         if action == "recompute":
             step = self._estimated(step, node)
-        states = self._evaluated.outside_states(node)
-        return PlannedStep(node, kind, step, states, predecessors, reads)
+        names = tuple(parent.name for parent in reads)
+        basis = self._evaluated.basis(node, names)
+        return PlannedStep(node, kind, step, predecessors, names, basis)
 
     def _estimated(self, step: Step, node: RecipeNode) -> Step:
         """The step with what it will compute, where its job counts rows and its inputs are
@@ -184,7 +183,10 @@ class Planner:
     def _as_increment(self, step: Step, node: RecipeNode, job: Job) -> Step:
         """The step as an increment, where one is possible."""
         ctx, observation = self._service.ctx, self._evaluated.observation
-        full_seconds = self._full_run_seconds(node)
+        with ctx.scope.use(node.tenant):
+            earlier = ctx.catalog.result_tables.by_definition(job.definition)
+        full_runs = [record.seconds for record in earlier if record.seconds]
+        full_seconds = max(full_runs, default=step.seconds)  # increments are quicker
         try:
             with ctx.scope.use(node.tenant):
                 planned = plan_increment(
@@ -192,7 +194,7 @@ class Planner:
                     job,
                     observed_anchors(job, observation, node.tenant),
                     observed_files(job, observation, node.tenant),
-                    ctx.catalog.result_tables.by_definition(job.definition),
+                    earlier,
                 )
         except JammiError:  # the run will report it
             return msgspec.structs.replace(step, seconds=full_seconds)
@@ -205,15 +207,6 @@ class Planner:
             increment=planned.added.extent,
             seconds=None if full_seconds is None else full_seconds * min(share, 1.0),
         )
-
-    def _full_run_seconds(self, node: RecipeNode) -> float | None:
-        """The duration of the last full run; that of an increment is no estimate of one."""
-        with self._service.ctx.scope.use(node.tenant):
-            versions = self._service.ctx.catalog.result_tables.versions(node.name)
-        for _, record in versions[:_MAX_PAST_RUNS]:
-            if record.seconds and self._evaluated.increment(record) is None:
-                return record.seconds
-        return None if node.record is None else node.record.seconds
 
     def _sequence_equal_definitions(self, steps: Sequence[PlannedStep]) -> None:
         """Put recipes of equal definition in sequence. The table of the first certain one is reused

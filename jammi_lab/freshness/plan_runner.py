@@ -5,11 +5,8 @@ import contextlib
 import graphlib
 from collections.abc import Sequence
 
-from jammi_lab.core.anchors import Anchor
-from jammi_lab.core.clock import Clock
+from jammi_lab.core.anchors import result_input
 from jammi_lab.core.errors import CheckFailed, JammiError, SessionClosed
-from jammi_lab.core.identifiers import fold
-from jammi_lab.core.input_kinds import input_kind
 from jammi_lab.core.records import (
     OnProgress,
     Progress,
@@ -19,7 +16,12 @@ from jammi_lab.core.records import (
     TableStatus,
 )
 from jammi_lab.core.verdicts import Damaged, Fresh
-from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
+from jammi_lab.freshness.evaluated_graph import (
+    EvaluatedGraph,
+    Identity,
+    is_same_basis,
+    state_of_recipe,
+)
 from jammi_lab.freshness.plan import PlannedStep, StepKind
 from jammi_lab.freshness.recipe_graph import RecipeKey, RecipeNode
 from jammi_lab.freshness.service import FreshnessService
@@ -27,8 +29,7 @@ from jammi_lab.steps.build import Outcome, RecipeRedefined, produce
 from jammi_lab.store.publish import AlreadyBuilding
 from jammi_lab.store.sidecars import SidecarRequest
 
-_RecipeState = tuple[str | None, str | None]
-_GONE_MESSAGE = "{} was renamed or dropped after the plan was made"
+_CHANGED_MESSAGE = "{} changed after the plan was made"
 _NOT_REUSED_MESSAGE = "the table to be reused for {} no longer exists or no longer matches"
 
 
@@ -39,19 +40,18 @@ class PlanRunner:
     def __init__(
         self,
         service: FreshnessService,
-        clock: Clock,
         steps: Sequence[PlannedStep],
         on_progress: OnProgress | None,
     ) -> None:
         self._service = service
-        self._clock = clock
+        self._clock = service.ctx.clock
         self._steps = steps
         self._on_progress = on_progress
         self._outcomes: dict[RecipeKey, RunStep] = {}
         self.deviations: list[str] = []
         """The deviations from the plan, in the order in which its steps ran."""
         self._blocked_recipes: set[RecipeKey] = set()
-        self._final_states: dict[RecipeKey, _RecipeState] = {}
+        self._left: dict[Identity, object] = {}
         """The states in which this run left the recipes that it processed."""
 
     @property
@@ -91,7 +91,7 @@ class PlanRunner:
             return self._execute_step(planned, started)
         except RecipeRedefined:
             self._blocked_recipes.add(planned.node.key)
-            self.deviations.append(f"{name} was redefined or dropped during the run")
+            self.deviations.append(_CHANGED_MESSAGE.format(name))
             return RunStep(
                 name=name, outcome="skipped", error="its definition was changed during the run"
             )
@@ -135,16 +135,15 @@ class PlanRunner:
         node = evaluated.graph.find(name, planned.node.tenant)
         # A shared recipe of the same name is another recipe, with another identity.
         if node is None or node.recipe is None or node.key != planned.node.key:
-            self.deviations.append(_GONE_MESSAGE.format(name))
+            self.deviations.append(_CHANGED_MESSAGE.format(name))
             return RunStep(name=name, outcome="skipped", error="the recipe no longer exists")
         if any(p.key in self._blocked_recipes for p in evaluated.graph.required_inputs(node)):
             self._blocked_recipes.add(node.key)
             return RunStep(name=name, outcome="skipped", error="a table it reads was not computed")
-        _report_changed_inputs(planned, evaluated, node, self.deviations)
-        self._report_changed_recipes(planned, evaluated, self.deviations)
+        self._report_changes(planned, evaluated)
         is_fresh = isinstance(evaluated.own_verdicts[node.key], Fresh)
         if is_fresh and not evaluated.count_failed_rows(node):
-            self._final_states[node.key] = _recipe_state(node)
+            self._left[result_input(name).identity] = state_of_recipe(node)
             return _cut_off_step(planned, node, self.deviations)
         try:
             job = producers.job(node.name, node.recipe.descriptor)
@@ -159,7 +158,8 @@ class PlanRunner:
             on_progress=self._on_progress,
             expected_hash=node.recipe.definition_hash,
         )
-        self._final_states[node.key] = outcome.record.definition_hash, outcome.record.digest
+        made = outcome.record
+        self._left[result_input(name).identity] = node.key, made.definition_hash, made.digest
         _report_unplanned_reuse(planned, outcome, self.deviations)
         sidecar = ctx.results.sidecar(outcome.record)
         sidecar.build(outcome.record, SidecarRequest(), self._on_progress)
@@ -172,30 +172,13 @@ class PlanRunner:
             reuse=outcome.reuse,
         )
 
-    def _report_changed_recipes(
-        self, planned: PlannedStep, evaluated: EvaluatedGraph, deviations: list[str]
-    ) -> None:
-        """Report the recipes read by a step that differ from their state at planning time, or from
-        the state in which this run left them."""
-        for parent in planned.reads:
-            current = evaluated.graph.find(parent.name, planned.node.tenant)
-            if current is None or (current.recipe is None and parent.recipe is not None):
-                deviations.append(_GONE_MESSAGE.format(parent.name))
-                continue
-            expected = self._final_states.get(parent.key) or _recipe_state(parent)
-            found = _recipe_state(current)
-            if current.key != parent.key or found[0] != expected[0]:
-                deviations.append(f"{parent.name} was redefined after the plan was made")
-            elif found[1] != expected[1]:
-                deviations.append(
-                    f"{parent.name} was recomputed by another call after the plan was made"
-                )
-
-
-def _recipe_state(node: RecipeNode) -> _RecipeState:
-    """The definition of a recipe and the digest of its newest table."""
-    definition = node.recipe.definition_hash if node.recipe is not None else None
-    return definition, node.record.digest if node.record is not None else None
+    def _report_changes(self, planned: PlannedStep, evaluated: EvaluatedGraph) -> None:
+        """Report what a step rests on that differs from its state at planning time, or from the
+        state in which this run left it."""
+        current = evaluated.basis(planned.node, planned.reads)
+        for identity, former in planned.basis.items():
+            if not is_same_basis(self._left.get(identity, former), current.get(identity)):
+                self.deviations.append(_CHANGED_MESSAGE.format(identity[1]))
 
 
 def _report_unplanned_reuse(planned: PlannedStep, outcome: Outcome, deviations: list[str]) -> None:
@@ -203,8 +186,7 @@ def _report_unplanned_reuse(planned: PlannedStep, outcome: Outcome, deviations: 
     not hold then."""
     name = planned.node.name
     if planned.kind is StepKind.CERTAIN and outcome.outcome == "reused":
-        whose = "" if fold(outcome.record.recipe) == fold(name) else f" of {outcome.record.recipe}"
-        deviations.append(f"{name} reused a table{whose} that became ready after the plan was made")
+        deviations.append(f"{name} reused a table that became ready after the plan was made")
     if planned.kind is StepKind.REUSED and outcome.outcome == "computed":
         deviations.append(_NOT_REUSED_MESSAGE.format(name))
     if planned.step.action == "increment" and outcome.full_run_reason:
@@ -225,7 +207,7 @@ def _cut_off_step(planned: PlannedStep, node: RecipeNode, deviations: list[str])
         planned_record and planned_record.table_name
     ) != (current_record and current_record.table_name)
     if meanwhile:
-        deviations.append(f"{node.name} was updated after the plan was made")
+        deviations.append(_CHANGED_MESSAGE.format(node.name))
     return RunStep(
         name=node.name,
         outcome="cut_off",
@@ -233,30 +215,3 @@ def _cut_off_step(planned: PlannedStep, node: RecipeNode, deviations: list[str])
         rows=node.record.row_count if node.record else None,
         table_name=node.record.table_name if node.record else None,
     )
-
-
-def _report_changed_inputs(
-    planned: PlannedStep, evaluated: EvaluatedGraph, node: RecipeNode, deviations: list[str]
-) -> None:
-    """Report changes of a step's definition and inputs since the plan was made, except changes made
-    by the plan itself."""
-    planned_recipe, current_recipe = planned.node.recipe, node.recipe
-    if (
-        planned_recipe
-        and current_recipe
-        and planned_recipe.definition_hash != current_recipe.definition_hash
-    ):
-        deviations.append(f"{node.name} was redefined after the plan was made")
-    current_states = evaluated.outside_states(planned.node)
-    for identity, former in planned.states.items():
-        current = current_states.get(identity)
-        if isinstance(former, Anchor) and isinstance(current, Anchor):
-            is_unchanged = former.same_state(current)
-        else:
-            is_unchanged = type(former) is type(current)
-        if not is_unchanged:
-            deviations.append(
-                _GONE_MESSAGE.format(identity[1])
-                if input_kind(identity[0]).is_result
-                else f"{identity[1]} changed after the plan was made"
-            )

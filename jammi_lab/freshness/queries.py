@@ -8,10 +8,9 @@ from typing import Protocol
 
 import msgspec
 
-from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.lineage import Link
 from jammi_lab.core.checks import CheckMark
-from jammi_lab.core.clock import Clock, seconds_since
+from jammi_lab.core.clock import seconds_since
 from jammi_lab.core.errors import InvalidArgument, JammiError, invalid_row_error
 from jammi_lab.core.html import count_noun, escape_invisible
 from jammi_lab.core.identifiers import fold
@@ -25,7 +24,6 @@ from jammi_lab.core.records import (
     TableRecord,
     TableStatus,
 )
-from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Fresh, Verdict, marked_label
 from jammi_lab.freshness import model_edges
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
@@ -45,6 +43,7 @@ from jammi_lab.freshness.service import FreshnessService
 from jammi_lab.freshness.table_column_lineage import ColumnEdge, ColumnLineage
 from jammi_lab.freshness.what_if import WhatIfStatus, evaluate_changes
 from jammi_lab.inputs.observation import Observation
+from jammi_lab.inputs.row_comparison import RowComparison
 from jammi_lab.steps.jobs import Job
 
 Apply = Callable[[Sequence[PlannedStep], Sequence[str], ProgressOption], RunReport]
@@ -79,16 +78,15 @@ class FreshnessQueries:
     def __init__(
         self,
         service: FreshnessService,
-        catalog: Catalog,
         new_observation: Callable[[bool], Observation],
-        scope: TenantScope,
-        clock: Clock,
         columns: ColumnLineage,
         checks: ReportedChecks,
+        row_comparison: RowComparison,
     ) -> None:
-        self._service, self._catalog, self._columns = service, catalog, columns
-        self._new_observation, self._scope, self._clock = new_observation, scope, clock
-        self._checks = checks
+        self._service, self._new_observation = service, new_observation
+        self._catalog, self._scope = service.ctx.catalog, service.ctx.scope
+        self._columns, self._checks = columns, checks
+        self._row_comparison = row_comparison
 
     def _observation(self, deep: bool, on_progress: OnProgress | None) -> Observation:
         observation = self._new_observation(deep)
@@ -188,7 +186,7 @@ class FreshnessQueries:
         )
 
     def _status_rows(self, evaluated: EvaluatedGraph) -> list[StatusRow]:
-        current_time = self._clock.now_ns() / 1e9
+        current_time = self._service.ctx.clock.now_ns() / 1e9
         rows, has_checks = [], bool(self._catalog.checks.list())
         sidecar = self._service.ctx.results.sidecar
         for node in evaluated.graph.visible_nodes:
@@ -220,11 +218,14 @@ class FreshnessQueries:
         on_progress: OnProgress | None = None,
         *,
         counts_rows: bool = True,
+        ends_holds: bool = True,
     ) -> Plan:
-        """The plan for some recipes and their upstream recipes, or for all. `counts_rows` as in
-        `Planner`."""
+        """The plan for some recipes and their upstream recipes, or for all. `counts_rows` and
+        `ends_holds` as in `Planner`."""
         evaluated = self._service.evaluate(names, self._observation(True, on_progress))
-        planner = Planner(self._service, evaluated, names, counts_rows=counts_rows)
+        planner = Planner(
+            self._service, evaluated, names, ends_holds=ends_holds, counts_rows=counts_rows
+        )
         run = functools.partial(self._apply_for_tenant, evaluated.graph.tenant, apply)
         steps = self._checks.order(planner.steps(), evaluated.graph, planner.nearest)
         checks = self._checks.due(evaluated, planner)
@@ -248,7 +249,7 @@ class FreshnessQueries:
 
     def apply(self, planned: Sequence[PlannedStep], on_progress: OnProgress | None) -> RunReport:
         """Execute planned steps."""
-        runner = PlanRunner(self._service, self._clock, planned, on_progress)
+        runner = PlanRunner(self._service, planned, on_progress)
         runner.run()
         former = {p.node.name: p.node.record for p in planned}
         return RunReport(
@@ -263,24 +264,18 @@ class FreshnessQueries:
             return ""
         with self._scope.use(old.tenant):
             new = self._catalog.result_tables.get(step.table_name)
-        return "" if new is None else self.describe_changes(new, old)
-
-    def describe_changes(self, new: TableRecord, old: TableRecord) -> str:
-        """What differs between two versions of a table: `price: 3 of 200,000 rows`; empty when that
-        is not known, as for large tables."""
-        observation = self._new_observation(True)
-        summary = observation.changes(new, old)
-        observation.cache.flush()
-        return "" if summary is None else summary.brief(new.row_count or 0) or str(summary)
+        return "" if new is None else self._row_comparison.describe_changes(new, old)
 
     def update_inputs(self, job: Job, on_progress: OnProgress | None) -> None:
         """Update the recipes that a job reads. JammiError when one of them fails or is blocked."""
         names = [b.relation.input.name for b in job.inputs if b.relation.input.kind_class.is_result]
-        evaluated = self._service.evaluate(names)
-        recipes = [n for n in names if evaluated.graph.find(n, self._scope.current) is not None]
-        planner = Planner(self._service, evaluated, recipes, names_end_holds=False)
-        steps = self._checks.order(planner.steps(), evaluated.graph, planner.nearest)
-        report = self.apply(steps, on_progress)
+        plan = self.plan(
+            names,
+            lambda steps, _checks, _progress: self.apply(steps, on_progress),
+            counts_rows=False,
+            ends_holds=False,
+        )
+        report = plan.apply()
         problems = [s for s in report.steps if s.outcome in ("failed", "rejected", "blocked")]
         if problems:
             raise JammiError(

@@ -4,7 +4,6 @@ verdicts of one pass come from the same observations, so they are consistent."""
 import contextlib
 import functools
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -32,17 +31,12 @@ from jammi_lab.core.verdicts import Damaged
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.inputs.changed_columns import note_columns
 from jammi_lab.inputs.observation_cache import ObservationCache
-from jammi_lab.inputs.row_comparison import RowComparison
-from jammi_lab.inputs.version_changes import ChangeSummary
+from jammi_lab.inputs.row_comparison import Equality, RowComparison
 from jammi_lab.sources.base import Relation, SharedRead
 from jammi_lab.sources.frame_origins import merged_origin
 from jammi_lab.store.result_files import ResultFiles
 
 MAX_WORKERS = 4
-_MAX_QUICK_ROWS = 100_000
-"""Tables of so many rows are compared in a pass that is not deep."""
-COUNTING_SECONDS = 0.05
-"""How long such a pass compares tables before it starts no further comparison."""
 
 
 class Kind(InputKind, NameResolver):
@@ -95,7 +89,6 @@ class Observation:
         self._comparisons = dict[tuple[str | None, tuple[str, str, str], str], bool | Unknown]()
         self._damage: dict[str, Damaged | Unknown | None] = {}
         self._row_comparison = row_comparison
-        self._counting_seconds = 0.0
         self._lock = threading.Lock()
         self.cancelled: threading.Event | None = None
         """Set by the caller to cancel the pass; None when it cannot be cancelled."""
@@ -206,45 +199,15 @@ class Observation:
                 with contextlib.suppress(JammiError, OSError):
                     self._kind(anchor.input).note_rows(anchor, self)
 
-    def has_same_result(
-        self, left: TableRecord, right: TableRecord, columns: tuple[str, ...]
-    ) -> bool:
-        """Row comparison of two versions of a result table: whether both contain the same rows over
-        these columns, in any order. False when that cannot be determined."""
-        if self._row_comparison is None:
-            return False
-        try:
-            return self._row_comparison.has_same_rows(left, right, columns, deep=self.deep)
-        except (JammiError, OSError):
-            return False
-
-    def is_equal_but_for_rounding(
-        self, new: TableRecord, old: TableRecord, columns: tuple[str, ...]
-    ) -> bool:
-        """Whether two versions of a result table are equal over these columns but for rounding, and
-        that counts as equal. False when that cannot be determined."""
-        if self._row_comparison is None:
-            return False
-        try:
-            return self._row_comparison.is_equal_but_for_rounding(new, old, columns, deep=self.deep)
-        except (JammiError, OSError):
-            return False
-
-    def changes(self, new: TableRecord, old: TableRecord) -> ChangeSummary | None:
-        """What differs between two versions of a result table; None when that is not known. A deep
-        pass counts the rows; another one counts those of a few small tables, and repeats what was
-        counted before."""
+    def equality(
+        self, new: TableRecord, old: TableRecord, columns: tuple[str, ...], *, is_ordered: bool
+    ) -> Equality | None:
+        """As `RowComparison.equality`, within the read limits of this pass."""
         if self._row_comparison is None:
             return None
-        rows = max(new.row_count or 0, old.row_count or 0)
-        is_quick = rows <= _MAX_QUICK_ROWS and self._counting_seconds < COUNTING_SECONDS
-        began = time.monotonic()
-        try:
-            return self._row_comparison.changes(new, old, count=self.deep or is_quick)
-        except (JammiError, OSError):
-            return None
-        finally:
-            self._counting_seconds += time.monotonic() - began
+        return self._row_comparison.equality(
+            new, old, columns, is_ordered=is_ordered, deep=self.deep
+        )
 
     def observe_all(self, inputs: Iterable[tuple[str | None, Input]]) -> None:
         """Observe many inputs in parallel. Inputs that do not respond within the timeout are

@@ -1,10 +1,10 @@
-"""Row comparison: whether a rewritten file, a rewritten table of a database file, a recreated frame
-or a recomputed result table contains the same rows.
+"""Row comparison: whether a rewritten file or a recomputed result table contains the same rows.
 
-For files and frames the earlier rows no longer exist when the question comes up. So the digest of
-the rows read is stored in the observation cache when a table is computed from them, if they are few
-enough for a shallow pass. Without a stored digest the bytes decide. Text files have no anchors per
-column, so all their columns are compared, whichever are read.
+The earlier rows of a file no longer exist when the question comes up. So the digest of the rows
+read is stored in the observation cache when a table is computed from them, if they are few enough
+for a shallow pass. Without a stored digest the bytes decide. Text files have no anchors per column,
+so all their columns are compared, whichever are read. The state of a frame, of an Arrow file and of
+a table of a database file consists of its values already: these are not compared.
 """
 
 import contextlib
@@ -12,14 +12,14 @@ import functools
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 import msgspec
-import pyarrow as pa
 
 from jammi_lab.core.anchors import Anchor, Snapshot
 from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.errors import JammiError
 from jammi_lab.core.identifiers import quote_identifier, unused_name
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.settings import Settings
@@ -37,11 +37,9 @@ from jammi_lab.inputs.version_changes import (
     equal_columns,
     skip_rows,
 )
-from jammi_lab.sources import read_errors, scratch_duckdb
-from jammi_lab.sources.base import Connector, ObservationContext, ReadPlan, Relation
-from jammi_lab.sources.databases.database_file import DatabaseFileConnector
+from jammi_lab.sources import read_errors
+from jammi_lab.sources.base import Connector, ObservationContext
 from jammi_lab.sources.files.connector import FileConnector
-from jammi_lab.sources.frames import FrameConnector
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 from jammi_lab.storage.parquet_statistics import are_statistics_true
 from jammi_lab.store.result_files import ResultFiles
@@ -49,13 +47,10 @@ from jammi_lab.store.result_files import ResultFiles
 CHANGES_KIND, ROUNDING_KIND = "changes", "rounding"
 """The kind of the numbers by which two versions of a table differ."""
 _TEXT_KINDS = ("csv", "tsv", "json", "ndjson")
-_COMPARABLE_KINDS = ("parquet", "arrow", *_TEXT_KINDS)
+_COMPARABLE_KINDS = ("parquet", *_TEXT_KINDS)
 MAX_TEXT_BYTES = 4 << 20
 """Maximum size of a text file to compare, in bytes. Its types must be sniffed again each time,
 which takes most of the time."""
-MAX_DATABASE_BYTES = 64 << 20
-"""Maximum size of an SQLite or DuckDB file to compare, in bytes: its tables are read a second time
-when a table is computed from them."""
 _ZONED_TIMESTAMP = "TIMESTAMP WITH TIME ZONE"
 """Not compared in text files: a text without an offset depends on the session's time zone, which
 the digest does not record."""
@@ -64,108 +59,70 @@ the digest does not record."""
 def note_rows(connector: Connector, anchor: Anchor, context: ObservationContext) -> None:
     """Store the digest of the rows at an anchor, if the source is still in that state, is of a
     comparable kind and is small enough."""
-    if isinstance(connector, FrameConnector):
-        with contextlib.suppress(*read_errors.SOURCE_ERRORS):
-            _frame_digest(*connector.capture(), anchor, context)
-        return
     files = _comparable_files(connector)
+    if files is None:
+        return
     is_small = anchor.row_count is not None and (
         context.scan_rows is None or anchor.row_count <= context.scan_rows
     )
-    if files is not None and (files.kind in _TEXT_KINDS or (is_small and anchor.columns)):
+    if files.kind in _TEXT_KINDS or (is_small and anchor.columns):
         with contextlib.suppress(*read_errors.SOURCE_ERRORS):
             _files_digest(files, anchor, context)
 
 
 def has_same_rows(connector: Connector, recorded: Anchor, context: ObservationContext) -> bool:
-    """Whether the files or the frame contain the same multiset of rows as at a recorded anchor,
-    over its columns; False when that cannot be determined."""
+    """Whether the files contain the same multiset of rows as at a recorded anchor, over its
+    columns; False when that cannot be determined."""
+    files = _comparable_files(connector)
+    if files is None:
+        return False
     with contextlib.suppress(*read_errors.SOURCE_ERRORS):
-        if isinstance(connector, FrameConnector):
-            return _frame_has_same_rows(connector, recorded, context)
-        if (files := _comparable_files(connector)) is not None:
-            return _files_have_same_rows(files, recorded, context)
+        state = files.observe(recorded.input.table, context)
+        if not isinstance(state, Snapshot):
+            return False
+        current = state.anchor(recorded.input, recorded.columns)
+        if not _differ_only_in_rows(current, recorded):
+            return False
+        expressions = _hash_expressions(files, state, recorded)
+        digest = _stored_digest(recorded, expressions, context)
+        return digest is not None and digest == _files_digest(files, current, context)
     return False
-
-
-def _frame_has_same_rows(
-    frame: FrameConnector, recorded: Anchor, context: ObservationContext
-) -> bool:
-    rows, state = frame.capture()
-    recorded_digest = _stored_digest(recorded, _column_expressions(state, recorded), context)
-    current = None if recorded_digest is None else _frame_digest(rows, state, recorded, context)
-    return (
-        current is not None
-        and _differ_only_in_rows(current[0], recorded)
-        and current[1] == recorded_digest
-    )
 
 
 def _stored_digest(
     anchor: Anchor, expressions: list[str] | None, context: ObservationContext
 ) -> list[str] | None:
     """The stored digest of the rows of a state, or None."""
-    entry = (
-        None
-        if expressions is None
-        else context.cache.get(rows_key(_state_key(anchor), expressions))
-    )
+    if expressions is None:
+        return None
+    entry = context.cache.get(rows_key(_state_key(anchor), expressions))
     return None if entry is None else list(entry.payload["digest"])
 
 
-def _comparable_files(connector: Connector) -> FileConnector | DatabaseFileConnector | None:
+def _comparable_files(connector: Connector) -> FileConnector | None:
     """The connector if its rows can be compared: local files, anchored by content."""
-    if isinstance(connector, FileConnector):
-        if connector.kind not in _COMPARABLE_KINDS or not connector.file_set.is_local:
-            return None
-    elif not isinstance(connector, DatabaseFileConnector):
-        return None
-    return connector if connector.record.anchor in ("auto", "content") else None
-
-
-def _files_have_same_rows(
-    files: FileConnector | DatabaseFileConnector, recorded: Anchor, context: ObservationContext
-) -> bool:
-    state = files.observe(recorded.input.table, context)
-    if not isinstance(state, Snapshot):
-        return False
-    current = state.anchor(recorded.input, recorded.columns)
     if (
-        not _differ_only_in_rows(current, recorded)
-        or (
-            recorded_digest := _stored_digest(
-                recorded, _hash_expressions(files, state, recorded), context
-            )
-        )
-        is None
+        isinstance(connector, FileConnector)
+        and connector.kind in _COMPARABLE_KINDS
+        and connector.file_set.is_local
+        and connector.record.anchor in ("auto", "content")
     ):
-        return False
-    return recorded_digest == _files_digest(files, current, context)
+        return connector
+    return None
 
 
-def _hash_expressions(
-    files: FileConnector | DatabaseFileConnector, state: Snapshot, anchor: Anchor
-) -> list[str] | None:
-    """The expressions to hash: the columns of the anchor; for text files all columns. None when
-    they cannot be compared."""
-    if files.kind not in _TEXT_KINDS:
-        return _column_expressions(state, anchor)
-    others = sorted(set(state.columns) - set(anchor.columns))
-    names = [*_columns_read(state, anchor), *others]
+def _hash_expressions(files: FileConnector, state: Snapshot, anchor: Anchor) -> list[str] | None:
+    """The expressions to hash: the columns of the anchor in the source's column order, for text
+    files then all others. Column aliases like `t(p, q)` depend on that order, so reordered columns
+    must give another cache key. None when they cannot be compared."""
+    names = [name for name in state.columns if name in anchor.columns]
+    is_text = files.kind in _TEXT_KINDS
+    if is_text:
+        names += sorted(set(state.columns) - set(anchor.columns))
     kinds = [state.columns[name] for name in names]
-    return None if _ZONED_TIMESTAMP in kinds else hash_expressions(names, kinds)
-
-
-def _column_expressions(state: Snapshot, anchor: Anchor) -> list[str] | None:
-    """The expressions to hash for the columns of an anchor, in the source's column order. Column
-    aliases like `t(p, q)` depend on that order, so reordered columns must give another cache
-    key."""
-    names = _columns_read(state, anchor)
-    return hash_expressions(names, [state.columns[name] for name in names])
-
-
-def _columns_read(state: Snapshot, anchor: Anchor) -> list[str]:
-    return [name for name in state.columns if name in anchor.columns]
+    if is_text and _ZONED_TIMESTAMP in kinds:
+        return None
+    return hash_expressions(names, kinds)
 
 
 def _differ_only_in_rows(current: Anchor, recorded: Anchor) -> bool:
@@ -181,49 +138,12 @@ def _differ_only_in_rows(current: Anchor, recorded: Anchor) -> bool:
     )
 
 
-def _frame_digest(
-    rows: pa.Table, state: Snapshot, anchor: Anchor, context: ObservationContext
-) -> tuple[Anchor, list[str]] | None:
-    """The current state of a frame over an anchor's columns, and the digest of these rows; None
-    when the frame exceeds the read limits or its rows cannot be compared."""
-    current = state.anchor(anchor.input, anchor.columns)
-    has_many_rows = context.scan_rows is not None and rows.num_rows > context.scan_rows
-    is_large = context.scan_bytes is not None and rows.nbytes > context.scan_bytes
-    if (
-        has_many_rows
-        or is_large
-        or not current.columns
-        or (expressions := _column_expressions(state, current)) is None
-    ):
-        return None
-    if (stored := _stored_digest(current, expressions, context)) is not None:
-        return current, stored
-    [row] = scratch_duckdb.query(
-        Relation(anchor.input, ReadPlan(frame=rows), columns=state.columns),
-        f"{digest_select(expressions)} it",
-    )
-    digest = _store_digest(current, expressions, row, context)
-    return None if digest is None else (current, digest)
-
-
 def _state_key(anchor: Anchor) -> str:
     return f"{anchor.method}:{anchor.value}"
 
 
-def _store_digest(
-    anchor: Anchor, expressions: list[str], row: Sequence[Any], context: ObservationContext
-) -> list[str] | None:
-    """Store a digest and return it; None for rows that cannot be compared."""
-    if (digest := rows_digest(row)) is not None:
-        context.cache.put(
-            rows_key(_state_key(anchor), expressions),
-            CacheEntry(NO_STAT, context.now_ns, {"digest": digest}),
-        )
-    return digest
-
-
 def _files_digest(
-    files: FileConnector | DatabaseFileConnector, anchor: Anchor, context: ObservationContext
+    files: FileConnector, anchor: Anchor, context: ObservationContext
 ) -> list[str] | None:
     """The digest of the rows of a state; None when the files are in another state or change during
     the read, or the rows cannot be compared."""
@@ -238,14 +158,8 @@ def _files_digest(
         return stored
     if not _is_within_limits(files, context) or not _decide_rows_alone(files, anchor):
         return None
-    relation = files.relation(table)
-    needs_own_connection = (
-        relation.read.body is None or relation.requirements.attachment is not None
-    )
-    if needs_own_connection or context.query is None:
-        [row] = scratch_duckdb.query(relation, f"{digest_select(expressions)} it")
-    else:
-        [row] = context.query(f"{digest_select(expressions)} ({relation.read.body})")
+    assert context.query is not None, "a workspace runs queries"
+    [row] = context.query(f"{digest_select(expressions)} ({files.relation(table).read.body})")
     second_state = files.observe(table, context)
     if not isinstance(second_state, Snapshot) or first_state.stamp != second_state.stamp:
         return None  # the files may have been changed and changed back during the read
@@ -256,28 +170,29 @@ def _files_digest(
         return None
     if files.kind in _TEXT_KINDS:
         note_row_count(anchor, row[0], context.cache, context.now_ns)
-    return _store_digest(anchor, expressions, row, context)
+    digest = rows_digest(row)
+    if digest is not None:
+        context.cache.put(
+            rows_key(_state_key(anchor), expressions),
+            CacheEntry(NO_STAT, context.now_ns, {"digest": digest}),
+        )
+    return digest
 
 
-def _decide_rows_alone(files: FileConnector | DatabaseFileConnector, anchor: Anchor) -> bool:
+def _decide_rows_alone(files: FileConnector, anchor: Anchor) -> bool:
     """Whether equal rows are read as equal rows: DuckDB skips what the footer of a Parquet file
     says is not needed."""
-    if not isinstance(files, FileConnector) or files.kind != "parquet":
+    if files.kind != "parquet":
         return True
     listed = files.file_set.list_files(files.kind)
     return all(are_statistics_true(Path(item.path), anchor.columns) for item in listed)
 
 
-def _is_within_limits(
-    files: FileConnector | DatabaseFileConnector, context: ObservationContext
-) -> bool:
+def _is_within_limits(files: FileConnector, context: ObservationContext) -> bool:
     limits = [] if context.scan_bytes is None else [context.scan_bytes]
-    if isinstance(files, DatabaseFileConnector):
-        return files.size_bytes() <= min([*limits, MAX_DATABASE_BYTES])
     limits += [MAX_TEXT_BYTES] if files.kind in _TEXT_KINDS else []
-    return not limits or sum(
-        item.stat.size for item in files.file_set.list_files(files.kind)
-    ) <= min(limits)
+    sizes = [item.stat.size for item in files.file_set.list_files(files.kind)]
+    return not limits or sum(sizes) <= min(limits)
 
 
 # Two versions of a result table are both there to be compared.
@@ -290,6 +205,8 @@ def _is_within_limits(
 # protect against tampering. Types whose different values may hash alike are not compared.
 
 Query = Callable[[str], list[tuple[Any, ...]]]
+Equality = Literal["rounding", "rows"]
+"""Row by row but for rounding; or as a multiset of rows."""
 _EXACT_TYPES = re.compile(
     r"BOOLEAN|U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|DECIMAL\(.*\)|VARCHAR|BLOB|DATE|TIME|"
     r"TIMESTAMP(_S|_MS|_NS)?|TIMESTAMP WITH TIME ZONE|UUID"
@@ -343,6 +260,23 @@ def rows_key(state: str, expressions: Sequence[str]) -> str:
     return observation_key(ROWS_KIND, state, digest_of([duckdb.__version__, 2, *expressions]))
 
 
+def rounding_select(columns: Sequence[str], new: str, old: str) -> str:
+    """The SELECT of whether two SELECTs of as many rows have, row by row, the same numbers in these
+    floating-point columns, but for rounding."""
+    new_rows, old_rows = (unused_name(name, columns) for name in ("n", "o"))
+    tests = [
+        f"({n} IS NOT DISTINCT FROM {o} AND signbit({n}) IS NOT DISTINCT FROM signbit({o}) "
+        f"OR {are_close(n, o)})"
+        for n, o in (
+            (f"{new_rows}.{name}", f"{old_rows}.{name}") for name in map(quote_identifier, columns)
+        )
+    ]
+    return (
+        f"SELECT coalesce(bool_and({' AND '.join(tests)}), true) "
+        f"FROM ({new}) AS {new_rows} POSITIONAL JOIN ({old}) AS {old_rows}"
+    )
+
+
 class RowComparison:
     """Compares ready result tables of one workspace by their rows. Digests are stored in the
     observation cache."""
@@ -351,6 +285,25 @@ class RowComparison:
         self, results: ResultFiles, cache: ObservationCache, settings: Settings, query: Query
     ) -> None:
         self._results, self._cache, self._settings, self._query = results, cache, settings, query
+
+    def equality(
+        self,
+        new: TableRecord,
+        old: TableRecord,
+        columns: Sequence[str],
+        *,
+        is_ordered: bool,
+        deep: bool,
+    ) -> Equality | None:
+        """How two versions of a table are equal over these columns although their bytes differ;
+        None when they are not, or when that cannot be determined. Where the order of rows counts,
+        only rounding is left out of account."""
+        with contextlib.suppress(JammiError, OSError):
+            if self.is_equal_but_for_rounding(new, old, columns, deep=deep):
+                return "rounding"
+            if not is_ordered and self.has_same_rows(old, new, columns, deep=deep):
+                return "rows"
+        return None
 
     def has_same_rows(
         self, left: TableRecord, right: TableRecord, columns: Sequence[str], *, deep: bool
@@ -398,21 +351,8 @@ class RowComparison:
             return bool(entry.payload["rounded"])
         if not all(self._may_be_read(record, deep=deep) for record in (new, old)):
             return False
-        new_rows, old_rows = (unused_name(name, common) for name in ("n", "o"))
-        pairs = [
-            (f"{new_rows}.{name}", f"{old_rows}.{name}")
-            for name in map(quote_identifier, sorted(others))
-        ]
-        tests = [
-            f"({n} IS NOT DISTINCT FROM {o} AND signbit({n}) IS NOT DISTINCT FROM signbit({o}) "
-            f"OR {are_close(n, o)})"
-            for n, o in pairs
-        ]
-        [[is_equal]] = self._query(
-            f"SELECT coalesce(bool_and({' AND '.join(tests)}), true) "
-            f"FROM ({self._results.select_sql(new)}) AS {new_rows} "
-            f"POSITIONAL JOIN ({self._results.select_sql(old)}) AS {old_rows}"
-        )
+        rows = map(self._results.select_sql, (new, old))
+        [[is_equal]] = self._query(rounding_select(sorted(others), *rows))
         payload = {"rounded": is_equal}
         self._cache.put(key, CacheEntry(NO_STAT, self._results.clock.now_ns(), payload))
         return bool(is_equal)
@@ -446,16 +386,25 @@ class RowComparison:
             )
         return digest
 
-    def changes(self, new: TableRecord, old: TableRecord, *, count: bool) -> ChangeSummary | None:
-        """What differs between two versions; None when it is not known. With `count`, the rows of
-        tables within the read limits are compared, else only an earlier answer is repeated. Raises
-        SourceUnavailable, OSError."""
+    def describe_changes(self, new: TableRecord, old: TableRecord) -> str:
+        """What differs between two versions: `price: 3 of 200,000 rows`; empty when that is not
+        known, as for large tables."""
+        summary = self.changes(new, old)
+        self._cache.flush()
+        return "" if summary is None else summary.brief(new.row_count or 0) or str(summary)
+
+    def changes(self, new: TableRecord, old: TableRecord) -> ChangeSummary | None:
+        """What differs between two versions; None for tables beyond the read limits, and when they
+        cannot be read."""
         key = observation_key(CHANGES_KIND, old.digest or "", new.digest or "", *new.key)
         if (entry := self._cache.get(key)) is not None:
             return msgspec.convert(entry.payload, ChangeSummary)
-        if not count or not all(self._may_be_read(record, deep=False) for record in (new, old)):
+        try:
+            if not all(self._may_be_read(record, deep=False) for record in (new, old)):
+                return None
+            summary = VersionCounts(new, old, functools.partial(self._rows_of, new, old)).summary
+        except (JammiError, OSError):
             return None
-        summary = VersionCounts(new, old, functools.partial(self._rows_of, new, old)).summary
         self._cache.put(key, CacheEntry(NO_STAT, self._results.clock.now_ns(), summary.to_dict()))
         return summary
 

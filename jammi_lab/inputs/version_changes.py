@@ -36,8 +36,8 @@ class ChangeSummary(Value, frozen=True, kw_only=True):
     """The numbers of a difference between two versions."""
 
     compared_by: ComparedBy
-    """How rows are matched: by key; for tables without a key by their position, or where rows moved
-    not at all, as multisets of whole rows."""
+    """How rows are matched: by key; in tables without a key by their position, where that is known
+    to be the same row; else not at all, as multisets of whole rows."""
     columns: list[ColumnChange] = []
     """The columns that differ. Empty when rows are compared as whole rows."""
     added: int = 0
@@ -125,7 +125,6 @@ class Windows(NamedTuple):
 
 
 FLOAT_TYPES = ("FLOAT", "DOUBLE")
-EVERYTHING = Windows(Window(0), Window(0))
 
 
 class VersionCounts:
@@ -197,26 +196,8 @@ class VersionCounts:
     def _compared_by(self) -> ComparedBy:
         if self.key:
             return "key"
-        if not self._differing:
-            return "position"
-        return "position" if self._is_aligned and not self._has_moved_rows else "row"
-
-    @functools.cached_property
-    def _has_moved_rows(self) -> bool:
-        """Whether fewer rows differ as whole rows than at their positions, as after a change in a
-        column by which the rows are sorted."""
-        _, changed, *_ = self._counts_by_position
-        if changed < 2:  # a single row that differs has no other to be equal to
-            return False
-        new, old = (self._differing_rows(side, [*self.common]) for side in self._aliases)
-        [[moved]] = self._rows_of(f"SELECT count(*) FROM ({new} EXCEPT ALL {old})", self._rest)
-        return bool(moved < changed)
-
-    def _differing_rows(self, side: str, columns: Sequence[str]) -> str:
-        """The SELECT of one version's rows that differ from those at their positions."""
-        names = ", ".join(f"{side}.{name}" for name in map(quote_identifier, columns))
-        test = self._rows_differ(self._differing)
-        return f"SELECT {names} FROM {self._pairs_by_position} WHERE ({test})"
+        is_equal = bool(self.common) and not self._differing
+        return "position" if self._is_aligned or is_equal else "row"
 
     @functools.cached_property
     def _aliases(self) -> tuple[str, str]:
@@ -228,14 +209,9 @@ class VersionCounts:
         """The FROM clause of the pairs of matched rows."""
         new, old = self._aliases
         if self._is_aligned:
-            return self._pairs_by_position
+            return f"{NEW} AS {new} POSITIONAL JOIN {OLD} AS {old}"
         keys_equal = " AND ".join(f"{new}.{k} = {old}.{k}" for k in map(quote_identifier, self.key))
         return f"{NEW} AS {new} JOIN {OLD} AS {old} ON {keys_equal}"
-
-    @property
-    def _pairs_by_position(self) -> str:
-        new, old = self._aliases
-        return f"{NEW} AS {new} POSITIONAL JOIN {OLD} AS {old}"
 
     @functools.cached_property
     def summary(self) -> ChangeSummary:
@@ -266,10 +242,7 @@ class VersionCounts:
                 for statement in self.statements[:2]
             )
             return _Counts(added=added, removed=removed)
-        is_by_position = self._pairs == self._pairs_by_position
-        matched, changed, rounded, *by_column = (
-            self._counts_by_position if is_by_position else self._count_pairs(self._pairs)
-        )
+        matched, changed, rounded, *by_column = self._count_pairs()
         windows = self.compared
         if windows.new.stop is None:
             matched += self._skipped_rows
@@ -287,11 +260,7 @@ class VersionCounts:
     def _value_columns(self) -> list[str]:
         return [name for name in self._differing if name not in self.key]
 
-    @functools.cached_property
-    def _counts_by_position(self) -> Sequence[Any]:
-        return self._count_pairs(self._pairs_by_position)
-
-    def _count_pairs(self, pairs: str) -> Sequence[Any]:
+    def _count_pairs(self) -> Sequence[Any]:
         """The numbers of pairs of rows, of those that differ, of numbers that are equal but for
         rounding, and of pairs that differ by column."""
         values = self._value_columns
@@ -303,7 +272,7 @@ class VersionCounts:
             if self.common[name] in FLOAT_TYPES
         ]
         statement = ", ".join(["count(*)", all_differ, " + ".join(rounded) or "0", *counts])
-        [row] = self._rows_of(f"SELECT {statement} FROM {pairs}", self.compared)
+        [row] = self._rows_of(f"SELECT {statement} FROM {self._pairs}", self.compared)
         return row
 
     @functools.cached_property

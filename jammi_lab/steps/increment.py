@@ -51,8 +51,6 @@ _MERGE_SECONDS = 3e-7
 """The time that a unit of this cost takes, about."""
 _MAX_PARTIAL_ROWS = 1_000_000
 """Of larger tables no partial sums are kept: they are in memory while the table is written."""
-_MAX_CANDIDATES = 4
-"""Earlier tables that are considered as the base."""
 
 
 @dataclass(frozen=True)
@@ -93,30 +91,10 @@ def find_increment(
     files: Mapping[Identity, InputFiles],
     candidates: Sequence[TableRecord],
 ) -> PlannedIncrement:
-    """The increment from the newest of the earlier tables of the same definition that fits, of
-    which there is one at least. Raises NotIncremental with the reason why a full computation is
-    needed, which is that of the newest one."""
-    # the reason as a text: an exception in a local variable would keep this frame, and with it the
-    # lease on the statement's inputs, until the next garbage collection
-    reason = ""
-    bases = candidates[:_MAX_CANDIDATES]
-    full_seconds = max(base.seconds or 0.0 for base in bases)  # increments are quicker
-    for base in bases:
-        try:
-            return _increment_from(results, incremental, anchors, files, base, full_seconds)
-        except NotIncremental as error:
-            reason = reason or str(error)
-    raise NotIncremental(reason)
-
-
-def _increment_from(
-    results: ResultFiles,
-    incremental: "IncrementalStatement",
-    anchors: Sequence[Anchor],
-    files: Mapping[Identity, InputFiles],
-    base: TableRecord,
-    full_seconds: float,
-) -> PlannedIncrement:
+    """The increment from the newest of the earlier tables of the same definition, of which there is
+    one at least. Raises NotIncremental with the reason why a full computation is needed."""
+    base = candidates[0]
+    full_seconds = max(each.seconds or 0.0 for each in candidates)  # increments are quicker
     former, current_anchor = _moved_anchors(base.anchors, anchors)
     identity = former.input.identity
     base_rows = base.row_count or 0

@@ -4,12 +4,11 @@ with those of a published table."""
 import tempfile
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-
 from jammi_lab.core.errors import NotRecomputable
 from jammi_lab.core.records import TableRecord
-from jammi_lab.core.verdicts import ROUNDING_RATIO, Match, Mismatch
+from jammi_lab.core.verdicts import Match, Mismatch
+from jammi_lab.inputs.row_comparison import rounding_select
+from jammi_lab.inputs.version_changes import FLOAT_TYPES
 from jammi_lab.steps.anchor_confirmation import (
     InputChanged,
     bind_after_observing,
@@ -18,10 +17,10 @@ from jammi_lab.steps.anchor_confirmation import (
 )
 from jammi_lab.steps.build import ProducerContext
 from jammi_lab.steps.registry import Producers
-from jammi_lab.storage.digests import sha256_file
-from jammi_lab.storage.files import StoragePath, open_for_reading
-from jammi_lab.storage.parquet import ParquetSink, open_parquet
+from jammi_lab.storage.digests import column_digests, digest_parquet, sha256_file
+from jammi_lab.storage.parquet import ParquetSink
 from jammi_lab.store import manifests
+from jammi_lab.store.result_files import select_file_sql
 
 
 def verify_by_recomputation(
@@ -53,7 +52,7 @@ def verify_by_recomputation(
                 sink.close()
                 digest = sha256_file(sink.path)
                 is_rounded = digest != record.digest and _differs_by_rounding(
-                    ctx.results.require_intact(record), sink.path
+                    ctx, record, sink.path
                 )
             finally:
                 sink.abort()
@@ -69,37 +68,25 @@ def verify_by_recomputation(
     return Mismatch(record.digest or "", digest, "recomputation")
 
 
-def _differs_by_rounding(stored: StoragePath, computed: Path) -> bool:
-    """Whether two files differ in floating-point columns only, by `ROUNDING_RATIO` at most."""
-    with open_for_reading(stored) as left_file, computed.open("rb") as right_file:
-        left, right = open_parquet(left_file), open_parquet(right_file)
-        if not left.schema_arrow.equals(right.schema_arrow):
-            return False
-        if left.num_row_groups != right.num_row_groups:
-            return False
-        return all(
-            _are_close(left.read_row_group(group), right.read_row_group(group))
-            for group in range(left.num_row_groups)
-        )
-
-
-def _are_close(left: pa.Table, right: pa.Table) -> bool:
-    if left.num_rows != right.num_rows:
+def _differs_by_rounding(ctx: ProducerContext, record: TableRecord, computed: Path) -> bool:
+    """Whether a file differs from that of a table in floating-point columns only, by
+    `ROUNDING_RATIO` at most."""
+    found = digest_parquet(computed)
+    digests = column_digests(found.leaves)
+    differing = [c for c in record.columns if digests.get(c.name) != c.digest]
+    if found.rows != record.row_count or [*digests] != [c.name for c in record.columns]:
         return False
-    for one, other in zip(left.columns, right.columns, strict=True):
-        if not pa.types.is_floating(one.type):
-            if not one.equals(other):
-                return False
-            continue
-        if not one.is_null().equals(other.is_null()):
-            return False
-        numbers = one.to_numpy(), other.to_numpy()
-        if not np.allclose(*numbers, rtol=ROUNDING_RATIO, atol=0.0, equal_nan=True):
-            return False
-        of_zeros = [np.signbit(column[column == 0]) for column in numbers]
-        if not np.array_equal(*of_zeros):
-            return False
-    return True
+    if any(c.type not in FLOAT_TYPES for c in differing):
+        return False
+    ctx.results.require_intact(record)
+    statement = rounding_select(
+        [c.name for c in differing],
+        select_file_sql(computed, record.dimensions),
+        ctx.results.select_sql(record),
+    )
+    relation = ctx.sealed_relation(record, "", {})  # its files may be in an object store
+    [[is_close]] = ctx.engine.query(statement, ctx.scope.current, relation)
+    return bool(is_close)
 
 
 def _changed_error(record: TableRecord) -> NotRecomputable:

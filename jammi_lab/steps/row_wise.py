@@ -23,7 +23,6 @@ from jammi_lab.core.recipes import RecipeValue, definition_hash
 from jammi_lab.core.records import CallEstimate, OnProgress, Progress, Reuse
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.steps.checkpoint import Checkpoint, CheckpointFolder
-from jammi_lab.steps.estimates import CALLS, estimate_run
 from jammi_lab.steps.jobs import RunningJob, TableRows
 from jammi_lab.steps.previous_versions import PreviousVersion, find_previous_version
 from jammi_lab.steps.row_digests import Digests, digests_of, to_column, to_digests
@@ -35,11 +34,15 @@ from jammi_lab.storage.vector_arrays import (
     to_keys,
     to_numpy,
 )
+from jammi_lab.store import manifests
 from jammi_lab.store.result_files import ResultFiles
 from jammi_lab.store.storage_errors import attach_remains
 
 ERROR_COLUMN = "_error"
 """The message of an error in place of a row's outputs. Such a row is computed again."""
+_CALLS = "calls"
+"""The count of a run's calls in its manifest."""
+_MAX_EARLIER_RUNS = 10
 _SAVE_INTERVAL_SECONDS = 0.01
 """A checkpoint is written at most this often: rows that take longer are saved one by one."""
 _PROGRESS_INTERVAL_SECONDS = 0.05
@@ -155,7 +158,7 @@ class RowWiseRun(TableRows):
             self._on_published,
             self._on_lost,
             self._snapshots,
-            {**reuse.counts, CALLS: self._work.call_count(len(todo))},
+            {**reuse.counts, _CALLS: self._work.call_count(len(todo))},
             damaged_versions=self._previous.damaged,
         )
 
@@ -338,14 +341,25 @@ class RowWise:
         """What a run would compute now. `cost`: that of a call. Reads the inputs; raises what
         reading raises."""
         work = self.new_work()
-        return estimate_run(
-            self.catalog,
-            self.name,
-            self._run(work, self._checkpoint()).count_todo,
-            work.call_count,
-            cost=cost,
-            unit=work.unit,
+        todo, rows = self._run(work, self._checkpoint()).count_todo()
+        calls = work.call_count(todo)
+        seconds = self._seconds_of(calls)
+        return CallEstimate(
+            todo, rows, calls, seconds, None if cost is None else calls * cost, work.unit
         )
+
+    def _seconds_of(self, calls: int) -> float | None:
+        """The duration of so many calls, in proportion to the largest of the newest runs; None
+        without one."""
+        runs = []
+        for _, record in self.catalog.result_tables.versions(self.name)[:_MAX_EARLIER_RUNS]:
+            manifest = manifests.parse(self.catalog.result_tables.manifest(record.table_name))
+            if manifest is not None and manifest.counts.get(_CALLS):
+                runs.append((manifest.counts[_CALLS], manifest.seconds))
+        if not runs:
+            return None
+        largest, seconds = max(runs)
+        return seconds * calls / largest
 
     def _checkpoint(self) -> Checkpoint:
         definition = definition_hash(self.recipe, self.environment)

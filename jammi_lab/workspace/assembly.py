@@ -196,12 +196,10 @@ class Services(Infrastructure):
 
         return FreshnessQueries(
             self.evaluator,
-            self.catalog,
             self.observe,
-            self.scope,
-            self.clock,
             self.column_lineage,
             self.check_service,
+            self.row_comparison,
         )
 
     @first_use

@@ -9,7 +9,6 @@ from jammi_lab.core.records import TableRecord
 from jammi_lab.engine.name_resolution import FixedNames
 from jammi_lab.inputs.result_names import ResultKind
 from jammi_lab.inputs.version_changes import (
-    EVERYTHING,
     NEW,
     OLD,
     VersionComparison,
@@ -107,7 +106,7 @@ def _limited(relation: Relation, window: Window) -> Relation:
 
 def diff_of(comparison: VersionComparison, title: str) -> Diff:
     """All rows that differ: by key when both versions have the same one, else as multisets."""
-    diff = Diff(title, *(comparison.query(s, EVERYTHING) for s in comparison.statements))
+    diff = Diff(title, *(comparison.query(s, comparison.compared) for s in comparison.statements))
     new, old = comparison.new, comparison.old
     diff.rounded = comparison.summary.rounded if comparison.key else 0
     diff.columns_added = [c.name for c in new.columns if c.name not in comparison.common]

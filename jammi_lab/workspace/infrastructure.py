@@ -112,7 +112,7 @@ class Infrastructure:
         self.mutable.row_check = lambda: self.check_runner.check_rows
         self._kinds: dict[str, Kind] = {}
         self._connect_inputs()
-        self._row_comparison = self._compare_rows()
+        self.row_comparison = self._compare_rows()
         self.vectors, self.words = self._indexes(), WordTables(self.results)
         self.recovery = Recovery(catalog, results, clock)
         self.removal = Removal(catalog, results, self.writer_id, SpaceReserve(folder))
@@ -178,7 +178,7 @@ class Infrastructure:
             clock=self.clock,
             deep=deep,
             timeout=self.settings["look.timeout_seconds"],
-            row_comparison=self._row_comparison,
+            row_comparison=self.row_comparison,
         )
 
     def _remove_checkpoints(self, record: LogRecord) -> None:

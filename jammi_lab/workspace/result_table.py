@@ -102,7 +102,7 @@ class Tables:
         rejected ones among them. TableNotFound."""
 
         def describe_changes(new: ResultTable, old: ResultTable) -> str:
-            return self._services.freshness.describe_changes(new._record, old._record)
+            return self._services.row_comparison.describe_changes(new._record, old._record)
 
         if versions is None:
             versions = self._services.lookup.all_versions(name)

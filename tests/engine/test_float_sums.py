@@ -16,8 +16,9 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.inputs import version_changes
 from jammi_lab.steps import recompute_check
+from jammi_lab.storage.parquet import ParquetSink
 from tests.engine.shelf import Shelf, engine_of
-from tests.inside import services_of
+from tests.inside import record_of, services_of
 from tests.sizes import sized, soak
 
 INF, NAN = math.inf, math.nan
@@ -264,18 +265,6 @@ def test_what_is_rounded_otherwise_is_equal_but_for_rounding(tmp_path):
     assert str(found) == "match, equal but for rounding (≤ 1e-12 relative)"
 
 
-def test_zeros_of_another_sign_are_no_rounding(tmp_path):
-    table = pa.table({"p": [0.0, 1.0]})
-    pq.write_table(table, tmp_path / "rows.parquet")
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("rows", str(tmp_path / "rows.parquet"))
-        path = ws.materialize("t", "SELECT p FROM rows").path
-        pq.write_table(table, tmp_path / "same.parquet")
-        assert recompute_check._differs_by_rounding(path, tmp_path / "same.parquet")
-        pq.write_table(pa.table({"p": [-0.0, 1.0]}), tmp_path / "other.parquet")
-        assert not recompute_check._differs_by_rounding(path, tmp_path / "other.parquet")
-
-
 @pytest.fixture
 def rounded(tmp_path):
     """A workspace with a table `t` whose second version is equal to the first but for rounding, and
@@ -365,12 +354,19 @@ def test_what_is_equal_but_for_rounding(new, old, is_close):
         ({"p": [1.0, None, NAN], "n": [1, 2, 4]}, False),
         ({"p": [1.0, None]}, False),
         ({"q": [1.0, None, NAN]}, False),
+        ({"p": [1.0, None, NAN], "z": [0.0, 0.0, -0.0]}, False),
     ],
 )
 def test_nothing_but_rounding_is_called_rounding(tmp_path, other, is_rounded):
     for name, columns in (("a", {"p": [1.0, None, NAN]}), ("b", other)):
         rows = len(next(iter(columns.values())))
-        table = pa.table({"n": list(range(1, rows + 1)), **columns})
-        pq.write_table(table, tmp_path / f"{name}.parquet")
-    found = recompute_check._differs_by_rounding(tmp_path / "a.parquet", tmp_path / "b.parquet")
+        table = pa.table({"n": list(range(1, rows + 1)), "z": [0.0] * rows, **columns})
+        sink = ParquetSink(tmp_path / f"{name}.parquet", table.schema)
+        sink.write(table.to_batches()[0])
+        sink.close()
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("a", tmp_path / "a.parquet")
+        made = record_of(ws.materialize("t", "SELECT * FROM a"))
+        context = services_of(ws).producer_context
+        found = recompute_check._differs_by_rounding(context, made, tmp_path / "b.parquet")
     assert found is is_rounded

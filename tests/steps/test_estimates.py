@@ -7,30 +7,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.records import CallEstimate
-from jammi_lab.steps.estimates import predict_seconds
 from jammi_widgets.staleness import _plan_message
 from tests.shell import run_shell
-
-
-@pytest.mark.parametrize(
-    ("calls", "runs", "expected"),
-    [
-        (5, [], None),
-        (100, [(100, 4.0), (100, 9.0)], 4.0),  # the newest of equal size
-        (0, [(1000, 10.0)], 0.5),  # only the fixed part
-        (100, [(1000, 10.0)], 0.5 + 0.95),
-        (505, [(10, 1.0), (1000, 100.5)], 0.5 + 50.5),  # in proportion to the largest run
-        (2000, [(1000, 10.5)], 20.5),  # also beyond it
-        (5, [(0, 0.3)], 0.3),  # no run had calls
-        (2000, [(10, 0.4)], 0.4),  # a run shorter than the fixed part has no slope
-    ],
-)
-def test_a_duration_follows_from_the_calls_of_earlier_runs(calls, runs, expected):
-    assert predict_seconds(calls, runs, 0.5) == pytest.approx(expected)
 
 
 class Slow:
