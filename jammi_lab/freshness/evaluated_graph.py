@@ -6,7 +6,6 @@ from typing import Protocol
 
 import msgspec
 
-from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import (
     Anchor,
     FrameOrigin,
@@ -25,7 +24,6 @@ from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Increment, Manifest
 from jammi_lab.core.records import TableRecord, TableStatus
-from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import BUT_FOR_ROUNDING, Damaged, Fresh, Verdict
 from jammi_lab.freshness.input_differences import InputDifferences
 from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode, outside_inputs
@@ -42,6 +40,7 @@ from jammi_lab.freshness.table_verdict import (
     with_changed_meaning,
 )
 from jammi_lab.inputs.observation import Observation
+from jammi_lab.steps.build import ProducerContext
 from jammi_lab.steps.definition_changes import changed_parts
 from jammi_lab.steps.registry import Producers
 from jammi_lab.store import manifests
@@ -75,13 +74,13 @@ class EvaluatedGraph:
 
     def __init__(
         self,
-        catalog: Catalog,
-        scope: TenantScope,
+        ctx: ProducerContext,
         producers: Producers,
         observation: Observation,
         graph: RecipeGraph,
         checks: KnownChecks,
     ) -> None:
+        catalog, scope = ctx.catalog, ctx.scope
         self.graph, self.observation, self._scope = graph, observation, scope
         self.checks = checks
         self._warnings: dict[RecipeKey, tuple[str, ...]] = {}

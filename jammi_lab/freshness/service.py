@@ -54,7 +54,4 @@ class FreshnessService:
 
     def evaluated_graph(self, graph: RecipeGraph, observation: Observation) -> EvaluatedGraph:
         """A graph without verdicts yet."""
-        ctx = self.ctx
-        return EvaluatedGraph(
-            ctx.catalog, ctx.scope, self.producers, observation, graph, self.checks
-        )
+        return EvaluatedGraph(self.ctx, self.producers, observation, graph, self.checks)

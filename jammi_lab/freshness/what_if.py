@@ -1,7 +1,6 @@
 """What-if: verdicts over hypothetical changes of inputs and definitions. It runs the normal
 evaluation on overlaid anchors and definitions."""
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -11,14 +10,13 @@ from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.clock import rfc3339
 from jammi_lab.core.errors import InvalidArgument, TableNotFound
 from jammi_lab.core.html import Rendered
-from jammi_lab.core.identifiers import fold, near_names
+from jammi_lab.core.identifiers import fold, list_of_names, near_names
 from jammi_lab.core.records import TableRecord
-from jammi_lab.freshness import model_edges
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
 from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeNode
 from jammi_lab.freshness.reports import Status, status_board
 from jammi_lab.freshness.service import FreshnessService
-from jammi_lab.freshness.table_verdict import Evidence, State
+from jammi_lab.freshness.table_verdict import State
 from jammi_lab.inputs.observation import Observation
 
 WHAT_IF_METHOD = "what if"
@@ -43,14 +41,7 @@ class Overlay(EvaluatedGraph):
         graph: RecipeGraph,
         changed: frozenset[str],
     ) -> None:
-        super().__init__(
-            service.ctx.catalog,
-            service.ctx.scope,
-            service.producers,
-            observation,
-            graph,
-            service.checks,
-        )
+        super().__init__(service.ctx, service.producers, observation, graph, service.checks)
         self._changed = changed
 
     def current_states(
@@ -63,21 +54,6 @@ class Overlay(EvaluatedGraph):
             if a.pinned and names_of_input(a.input) & self._changed
         }
 
-    def evidence(
-        self, node: RecipeNode, record: TableRecord | None, definition: str | Unknown | None
-    ) -> Evidence:
-        facts = super().evidence(node, record, definition)
-        if (
-            record is None
-            or not record.recipe_class.has_encoder
-            or fold(record.model_id or "") not in self._changed
-        ):
-            return facts
-        # A model is part of the table's definition, so a changed model changes its hash.
-        return dataclasses.replace(
-            facts, current=digest_of([WHAT_IF_METHOD, record.definition_hash])
-        )
-
     def _is_unchanged(self, _node: RecipeNode, _definition: str | Unknown | None) -> bool:
         """False: every table is evaluated."""
         return False
@@ -89,7 +65,7 @@ class Overlay(EvaluatedGraph):
 def evaluate_changes(
     service: FreshnessService,
     observation: Observation,
-    changed: Iterable[str],
+    changed: str | Iterable[str],
     redefine: Mapping[str, str],
 ) -> EvaluatedGraph:
     """The hypothetical verdicts on every visible recipe.
@@ -111,34 +87,25 @@ def names_of_input(input: Input) -> frozenset[str]:
 
 
 def _check_names(
-    service: FreshnessService, graph: RecipeGraph, changed: Iterable[str]
+    service: FreshnessService, graph: RecipeGraph, changed: str | Iterable[str]
 ) -> frozenset[str]:
     """The folded names, after checking that each exists."""
-    names = (
-        [*changed] if isinstance(changed, Iterable) and not isinstance(changed, str) else [changed]
-    )
-    if invalid := [n for n in names if not isinstance(n, str)]:
-        raise InvalidArgument(
-            f"changed must contain names (strings), got {type(invalid[0]).__name__}."
+    names = list_of_names(changed)
+    folded_names = frozenset(map(fold, names))
+    existing = {s.name for s in service.ctx.catalog.sources.list()}
+    existing |= {m.name for m in service.ctx.catalog.mutable_tables.list()}
+    existing |= {node.name for node in graph.visible_nodes}
+    for node in graph.nodes.values():
+        for anchor in node.record.anchors if node.record else ():
+            existing |= {anchor.input.name, anchor.input.label}
+    missing = folded_names - set(map(fold, existing))
+    for name in (name for name in names if fold(name) in missing):
+        raise TableNotFound(
+            f"There is no source, mutable table or recipe {name!r}.",
+            near=near_names(name, sorted(existing)),
+            hint="ws.sources, ws.mutable and ws.recipes() list the existing names.",
         )
-    read = [a.input for node in graph.nodes.values() if node.record for a in node.record.anchors]
-    existing = {s.name for s in service.ctx.catalog.sources.list()} | {
-        n.name for n in graph.visible_nodes
-    }
-    recipes = {folded_name for _, folded_name in graph.nodes}
-    existing |= {m.name for m in service.ctx.catalog.mutable_tables.list()} | {
-        use.model for use in model_edges.model_uses(service.ctx.catalog, recipes=recipes)
-    }
-    existing |= {name for read_input in read for name in (read_input.name, read_input.label)}
-    folded_names = {fold(name) for name in existing}
-    for name in names:
-        if fold(name) not in folded_names:
-            raise TableNotFound(
-                f"There is no source, mutable table, recipe or model {name!r}.",
-                near=near_names(name, sorted(existing)),
-                hint="ws.sources, ws.mutable and ws.recipes() list the existing names.",
-            )
-    return frozenset(map(fold, names))
+    return folded_names
 
 
 def _redefine(service: FreshnessService, graph: RecipeGraph, name: str, statement: str) -> None:

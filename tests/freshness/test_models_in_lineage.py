@@ -12,7 +12,6 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.records import Edge
-from jammi_lab.core.verdicts import verdict_code
 from tests.freshness.lab import Lab, said
 
 
@@ -147,17 +146,6 @@ def test_another_tenants_models_are_not_seen(made):
         assert ("model", "secret") not in named(made.lineage())
         with pytest.raises(jl.TableNotFound):
             made.lineage("secret")
-
-
-def test_what_if_a_model_changed(made):
-    board = made.what_if(changed=["hashing"])
-    assert said(board["vectors"].verdict) == ["definition"]
-    assert {row.name: verdict_code(row.verdict) for row in board}.items() >= {
-        "vectors": "stale",
-        "near": "possibly_stale",
-        "titles": "fresh",
-    }.items()
-    assert made.verdict("vectors") == "fresh"
 
 
 def test_a_model_that_was_registered_again_with_other_weights_makes_its_tables_stale(

@@ -167,7 +167,7 @@ def describe_node(
         if node.version is not None:
             _add_table_details(ws, node.name, message)
     elif node.kind == MODEL_KIND:
-        message["actions"] = ["what-if"]
+        message["actions"] = []
         versions = [model for model in ws.models.list() if model.name == node.name] or [
             ws.models.get(n) for n in BUILT_IN_NAMES if n == node.name
         ]
