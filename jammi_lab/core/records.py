@@ -300,9 +300,8 @@ class Step(Value, frozen=True):
     whose table answers this one; last, for a blocked step, who supplies its rows or what this
     kernel lacks to compute them, and which inputs are missing."""
     seconds: float | None = None
-    """Estimated duration: that of the last full run, in proportion to the rows of its inputs where
-    their number is known; None when it never ran. Of a row map and an embedding: by the rows to
-    compute. Of an increment: by its share of the input rows."""
+    """Estimated duration: that of the last run; None when it never ran. Of a row map and an
+    embedding: by the rows to compute. Of an increment: by its share of the input rows."""
     waiting: list[str] = []
     """For a blocked step: the tables that remain possibly stale because of it."""
     estimate: CallEstimate | None = None

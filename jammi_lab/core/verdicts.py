@@ -40,7 +40,7 @@ class InputAdvanced(Value, frozen=True, tag="input_advanced", tag_field="kind", 
     current: Anchor
     """Its state now."""
     difference: str = ""
-    """In which columns and rows the two differ, where that is known: `price: 3 of 200,000 rows`."""
+    """In which columns and rows the two differ, where that is known: `only price, 3 → 4 rows`."""
 
     @property
     def change(self) -> str:

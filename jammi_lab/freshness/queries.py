@@ -19,7 +19,6 @@ from jammi_lab.core.records import (
     Edge,
     OnProgress,
     ProgressOption,
-    RunStep,
     Step,
     TableRecord,
     TableStatus,
@@ -43,7 +42,6 @@ from jammi_lab.freshness.service import FreshnessService
 from jammi_lab.freshness.table_column_lineage import ColumnEdge, ColumnLineage
 from jammi_lab.freshness.what_if import WhatIfStatus, evaluate_changes
 from jammi_lab.inputs.observation import Observation
-from jammi_lab.inputs.row_comparison import RowComparison
 from jammi_lab.steps.jobs import Job
 
 Apply = Callable[[Sequence[PlannedStep], Sequence[str], ProgressOption], RunReport]
@@ -81,12 +79,10 @@ class FreshnessQueries:
         new_observation: Callable[[bool], Observation],
         columns: ColumnLineage,
         checks: ReportedChecks,
-        row_comparison: RowComparison,
     ) -> None:
         self._service, self._new_observation = service, new_observation
         self._catalog, self._scope = service.ctx.catalog, service.ctx.scope
         self._columns, self._checks = columns, checks
-        self._row_comparison = row_comparison
 
     def _observation(self, deep: bool, on_progress: OnProgress | None) -> Observation:
         observation = self._new_observation(deep)
@@ -164,9 +160,7 @@ class FreshnessQueries:
     ) -> Status:
         """Every visible recipe with its verdict."""
         observation = self._observation(deep, on_progress)
-        rows = self._status_rows(self._service.evaluate(None, observation))
-        holds = self._catalog.holds.list().items()
-        return Status(rows, {name: hold.summary for (_, name), hold in holds}, self.builds())
+        return Status(self._status_rows(self._service.evaluate(None, observation)))
 
     def builds(self) -> dict[str, str]:
         """Which recipes are being computed, by folded name, with the process that does."""
@@ -189,6 +183,7 @@ class FreshnessQueries:
         current_time = self._service.ctx.clock.now_ns() / 1e9
         rows, has_checks = [], bool(self._catalog.checks.list())
         sidecar = self._service.ctx.results.sidecar
+        holds, builds = self._catalog.holds.list(), self.builds()
         for node in evaluated.graph.visible_nodes:
             checks = self._checks.mark(node, evaluated) if has_checks else None
             record, completed_at = (
@@ -207,6 +202,8 @@ class FreshnessQueries:
                     None if checks is None else checks.text,
                     None if checks is None else checks.status,
                     evaluated.failed_run(node),
+                    holds.get(node.key),
+                    builds.get(node.key[1], ""),
                 )
             )
         return rows
@@ -251,20 +248,7 @@ class FreshnessQueries:
         """Execute planned steps."""
         runner = PlanRunner(self._service, planned, on_progress)
         runner.run()
-        former = {p.node.name: p.node.record for p in planned}
-        return RunReport(
-            runner.outcomes,
-            runner.deviations,
-            lambda step: self._describe_changes(step, former.get(step.name)),
-        )
-
-    def _describe_changes(self, step: RunStep, old: TableRecord | None) -> str:
-        """What a step changed in the rows of its table; empty when that is not known."""
-        if step.outcome != "computed" or step.table_name is None or old is None:
-            return ""
-        with self._scope.use(old.tenant):
-            new = self._catalog.result_tables.get(step.table_name)
-        return "" if new is None else self._row_comparison.describe_changes(new, old)
+        return RunReport(runner.outcomes, runner.deviations)
 
     def update_inputs(self, job: Job, on_progress: OnProgress | None) -> None:
         """Update the recipes that a job reads. JammiError when one of them fails or is blocked."""

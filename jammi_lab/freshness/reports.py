@@ -2,7 +2,7 @@
 to frames."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from jammi_lab.core import reprs
@@ -29,7 +29,7 @@ from jammi_lab.core.html import (
 )
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.panel_selection import PanelSelection
-from jammi_lab.core.records import ProgressOption, RunStep, Step
+from jammi_lab.core.records import Hold, ProgressOption, RunStep, Step
 from jammi_lab.core.value import Value
 from jammi_lab.core.verdicts import (
     Fresh,
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 class StatusRow(Value, frozen=True):
     """One recipe of a Status."""
 
-    _volatile_fields = ("age",)
+    _volatile_fields = ("age", "held", "computed_by")
 
     name: str
     version: int | None
@@ -68,6 +68,10 @@ class StatusRow(Value, frozen=True):
     """The worst of them."""
     failed_run: str | None = None
     """The error of the last run as a clause, if it failed; None when a version came later."""
+    held: Hold | None = None
+    """Its hold."""
+    computed_by: str = ""
+    """The process that computes it now."""
 
     def _repr_html_(self) -> str:
         return status_board([self]).html
@@ -131,17 +135,8 @@ class Status(PanelSelection, NamedRows[StatusRow], ReprMixin, ArrowExportMixin):
     """All recipes with their verdicts, from one observation pass: `status["name"]`, iterable,
     `len()`."""
 
-    def __init__(
-        self,
-        rows: Sequence[StatusRow],
-        holds: Mapping[str, str] | None = None,
-        builds: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, rows: Sequence[StatusRow]) -> None:
         self._rows = list(rows)
-        self._holds = dict(holds or {})
-        """Since when and why recipes are held, by folded name."""
-        self._builds = dict(builds or {})
-        """Which process computes a recipe now, by folded name."""
 
     def __bool__(self) -> bool:
         return True
@@ -180,9 +175,7 @@ class Status(PanelSelection, NamedRows[StatusRow], ReprMixin, ArrowExportMixin):
         )
 
     def _rendered(self) -> Rendered:
-        held = {r.name: h for r in self._rows if (h := self._holds.get(fold(r.name)))}
-        builds = {row.name: self._builds.get(fold(row.name), "") for row in self._rows}
-        return status_board(self._rows, held=held, builds=builds)
+        return status_board(self._rows)
 
 
 _OUTCOME_ICONS = {
@@ -199,22 +192,13 @@ _MAX_CAUSE_LINES = 5
 """Causes of a row in a text table. Further ones are counted."""
 _SLOW_SECONDS = 10.0
 """A plan says of steps that take longer why they are no increments."""
-MAX_COMPARED_STEPS = 50
-"""Of a longer run only so many tables are compared with their versions before."""
 
 
 class RunReport(ReprMixin):
-    """The report of an executed plan: `.steps`, `.changes`, and `.deviations` from the plan."""
+    """The report of an executed plan: `.steps`, and `.deviations` from the plan."""
 
-    def __init__(
-        self,
-        steps: Sequence[RunStep],
-        deviations: Sequence[str],
-        describe_changes: Callable[[RunStep], str] = lambda _: "",
-    ) -> None:
+    def __init__(self, steps: Sequence[RunStep], deviations: Sequence[str]) -> None:
         self.steps, self.deviations = list(steps), list(dict.fromkeys(deviations))
-        self._describe_changes = describe_changes
-        self._changes: dict[str, str] | None = None
         self.left_out: list[str] = []
         """Undecidable tables that were not named."""
 
@@ -233,16 +217,6 @@ class RunReport(ReprMixin):
         """The names of steps whose rows did not pass a blocking check."""
         return [s.name for s in self.steps if s.outcome == "rejected"]
 
-    @property
-    def changes(self) -> dict[str, str]:
-        """What the run changed in the rows of its tables, by name: `price: 3 of 200,000 rows`.
-        Determined on first use; tables beyond the first fifty and large ones are left out."""
-        if self._changes is None:
-            computed = [step for step in self.steps if step.outcome == "computed"]
-            texts = {s.name: self._describe_changes(s) for s in computed[:MAX_COMPARED_STEPS]}
-            self._changes = {name: text for name, text in texts.items() if text}
-        return self._changes
-
     def _rendered(self) -> Rendered:
         skipped = _skipped_note(self.left_out)
         skipped_note = dim_text(skipped) if skipped else None
@@ -254,7 +228,6 @@ class RunReport(ReprMixin):
                 verdict_icon(_OUTCOME_ICONS.get(step.outcome, ""), outcome_text(step)),
                 reprs.format_row_count(step.rows),
                 None if step.reuse is None else str(step.reuse),
-                self.changes.get(step.name),
                 step.error,
                 format_seconds(step.seconds),
             )
@@ -262,10 +235,10 @@ class RunReport(ReprMixin):
         ]
         outcomes = Counter(step.outcome for step in self.steps)
         grid = listing_table(
-            ["name", "outcome", "rows", "of them", "changed", "error", "took"],
+            ["name", "outcome", "rows", "of them", "error", "took"],
             lines,
-            aligned="llrllll",
-            optional=("of them", "changed", "error"),
+            aligned="llrlll",
+            optional=("of them", "error"),
             caption="Run: "
             + ", ".join(f"{n:,} {outcome.replace('_', ' ')}" for outcome, n in outcomes.items()),
         )
@@ -407,15 +380,9 @@ class Plan(ReprMixin):
         return vstack(grid, *estimates, _waiting_note(self.blocked), dim_text(runs))
 
 
-def status_board(
-    rows: Sequence[StatusRow],
-    note: str = "",
-    held: Mapping[str, str] | None = None,
-    builds: Mapping[str, str] | None = None,
-) -> Rendered:
+def status_board(rows: Sequence[StatusRow], note: str = "") -> Rendered:
     """The status board: one line per recipe with verdict and reason, and the next command unless
-    all are fresh. `held`: by name, since when, by whom and why a recipe is held. `builds`: by name,
-    which process computes it now."""
+    all are fresh."""
     if not rows:
         return plain_text(f"No recipes yet: {reprs.materialize_command()} creates one.")
     columns: dict[str, tuple[str, list[Any]]] = {
@@ -426,8 +393,8 @@ def status_board(
         "size": ("r", [format_bytes(row.bytes) for row in rows]),
         "index": ("l", [row.index for row in rows]),
         "checks": ("l", [row.checks for row in rows]),
-        "held": ("l", [(held or {}).get(row.name, "") for row in rows]),
-        "computed by": ("l", [(builds or {}).get(row.name, "") for row in rows]),
+        "held": ("l", ["" if row.held is None else row.held.summary for row in rows]),
+        "computed by": ("l", [row.computed_by for row in rows]),
         "why": ("l", [_causes(row.remarks) for row in rows]),
     }
     optional = ["index", "checks", "held", "computed by"]
@@ -435,7 +402,7 @@ def status_board(
     if not not_fresh:
         if not any(row.remarks for row in rows):
             optional.append("why")
-    elif not note and (skipped := _held_alone(not_fresh, held or {})):
+    elif not note and (skipped := _held_alone(not_fresh)):
         computing, ending = command("recompute", skipped), command("unhold", skipped)
         note = f"{computing} computes it nevertheless, {ending} ends its hold"
     elif not note and any(reprs.is_repairable(r.verdict) for r in not_fresh):
@@ -460,10 +427,10 @@ def status_board(
     return Rendered(list_columns([*seen_first, *others]).html, list_columns([*columns]).text)
 
 
-def _held_alone(rows: Sequence[StatusRow], held: Mapping[str, str]) -> str:
+def _held_alone(rows: Sequence[StatusRow]) -> str:
     """The first recipe of those that are not fresh, if all that can be repaired are held."""
-    names = [row.name for row in rows if reprs.is_repairable(row.verdict)]
-    return names[0] if names and all(held.get(name) for name in names) else ""
+    repairable = [row for row in rows if reprs.is_repairable(row.verdict)]
+    return repairable[0].name if repairable and all(row.held for row in repairable) else ""
 
 
 def _causes(reasons: Sequence[str]) -> Rendered:

@@ -1,21 +1,14 @@
 """The observation cache: file stats and digests of earlier passes. It is persisted in the catalog,
-so that an unchanged file is not read again after a restart.
-
-The last known state of each source is in it, too, so that sources can be listed without querying
-any of them.
-"""
+so that an unchanged file is not read again after a restart."""
 
 import contextlib
 import threading
 from collections.abc import Sequence
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import Observed, Snapshot, Unknown
-from jammi_lab.core.clock import rfc3339
 from jammi_lab.core.errors import ResourceExhausted, VersionConflict, WorkspaceReadOnly
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.core.value import Value
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 
 ROWS_KIND = "rows"
@@ -24,8 +17,8 @@ that is missing in memory is also looked up in the catalog, where another kernel
 it."""
 
 _ROWS_PREFIX = observation_key(ROWS_KIND, "")
-_SEEN_KIND, _TABLES_KIND, _REMOVED_KIND = "seen", "tables", "removed"
-_NAMED_KINDS = tuple(observation_key(k, "") for k in (_SEEN_KIND, _TABLES_KIND, _REMOVED_KIND))
+_TABLES_KIND, _REMOVED_KIND = "tables", "removed"
+_NAMED_KINDS = tuple(observation_key(k, "") for k in (_TABLES_KIND, _REMOVED_KIND))
 MAX_ENTRIES, MAX_ENTRIES_PER_TABLE = 20_000, 10
 """How many entries are kept, whichever is more: each state of an input leaves some, and files that
 come and go."""
@@ -118,57 +111,19 @@ class ObservationCache:
 
 
 MAX_LISTED_TABLES = 200
-REWRITE_INTERVAL_NS = 60 * 10**9
-"""An unchanged state is not written again within this time, so that a refreshing board does not
-write to the catalog each time."""
 
 
-class LastObservation(Value, frozen=True):
-    """The last observation of a source."""
-
-    at: str
-    """The time, RFC 3339."""
-    state: str
-    """`there`, `gone` or `unknown`."""
-    method: str
-    """The method of observation; for an unknown state, the reason."""
-    table: str | None = None
-    """The observed table of the source."""
-
-    def __str__(self) -> str:
-        return {"there": self.method, "gone": "gone"}.get(self.state, f"unknown: {self.method}")
-
-
-class LastObservations:
-    """The last observations of one workspace's sources, and the tables last listed in each."""
+class KnownTables:
+    """The tables last listed in each source of one workspace, so that sources can be listed without
+    querying any of them."""
 
     def __init__(self, cache: ObservationCache) -> None:
         self._cache = cache
 
-    def record_observation(
-        self, record: SourceRecord, table: str | None, state: Observed, now_ns: int
-    ) -> None:
-        """Store an observation."""
-        match state:
-            case Snapshot():
-                summary = ("unknown", state.fault) if state.fault else ("there", state.method)
-            case Unknown():
-                summary = ("unknown", state.why)
-            case _:
-                summary = ("gone", "")
-        payload = {"of": _source_address(record), "said": [*summary, table]}
-        existing = self._cache.get(_cache_key(_SEEN_KIND, record))
-        if (
-            existing is None
-            or existing.payload != payload
-            or now_ns - existing.observed_at_ns > REWRITE_INTERVAL_NS
-        ):
-            self._cache.put(_cache_key(_SEEN_KIND, record), CacheEntry(NO_STAT, now_ns, payload))
-
     def record_removal(self, record: SourceRecord, now_ns: int) -> None:
-        """Remove the observations of a source that was removed; of a frame, record it, so that its
+        """Remove what is known of a source that was removed; of a frame, record it, so that its
         name is not looked up among the kernel's frames."""
-        self._cache.discard([_cache_key(kind, record) for kind in (_SEEN_KIND, _TABLES_KIND)])
+        self._cache.discard([_cache_key(_TABLES_KIND, record)])
         if record.kind == "frame":
             self._cache.put(
                 _cache_key(_REMOVED_KIND, record),
@@ -188,15 +143,6 @@ class LastObservations:
             names = list(tables[:MAX_LISTED_TABLES])
             payload = {"of": _source_address(record), "tables": names, "number": len(tables)}
             self._cache.put(_cache_key(_TABLES_KIND, record), CacheEntry(NO_STAT, now_ns, payload))
-
-    def last_observation(self, record: SourceRecord) -> LastObservation | None:
-        """The last observation; None when there is none since the source was registered in its
-        present form."""
-        entry = self._cache.get(_cache_key(_SEEN_KIND, record))
-        if entry is None or entry.payload.get("of") != _source_address(record):
-            return None
-        state, method, table = entry.payload["said"]
-        return LastObservation(rfc3339(entry.observed_at_ns), state, method, table)
 
     def tables(self, record: SourceRecord) -> tuple[list[str], int] | None:
         """The names of the first tables of a source and their total number, as last listed; None

@@ -32,7 +32,7 @@ from jammi_lab.core.settings import Settings
 from jammi_lab.engine.name_resolution import FixedNames
 from jammi_lab.inputs import row_comparison
 from jammi_lab.inputs.observation import Kind, Observation, PinnedState
-from jammi_lab.inputs.observation_cache import LastObservations, ObservationCache
+from jammi_lab.inputs.observation_cache import KnownTables, ObservationCache
 from jammi_lab.inputs.path_names import record_of
 from jammi_lab.sources.base import (
     Connector,
@@ -207,7 +207,7 @@ class SourceKind(Kind):
     ) -> None:
         self._directory, self._cache, self._settings = directory, cache, settings
         self._describe, self._query = describe, query
-        self._last_observations = LastObservations(cache)
+        self._known_tables = KnownTables(cache)
 
     def resolve(self, parts: tuple[str, ...]) -> Relation | None:
         """The relation of `source` or `source.table`; None when there is no such source.
@@ -241,7 +241,7 @@ class SourceKind(Kind):
         """The names of the sources visible to the bound tenant and of their last known tables; no
         source is queried."""
         for record in self._directory.records():
-            tables, _ = self._last_observations.tables(record) or ([], 0)
+            tables, _ = self._known_tables.tables(record) or ([], 0)
             yield from (
                 record.name,
                 *(QuotedName(_sql_name(record.name, table)) for table in tables),
@@ -263,7 +263,8 @@ class SourceKind(Kind):
             shared=observation.shared_read(input),
         )
         state = registered[1].observe(input.table, context)
-        self._record_observation(*registered, input.table, state, observation.now_ns)
+        if input.table is not None and not isinstance(state, Unknown):
+            self._record_tables(*registered, observation.now_ns)
         return state
 
     def _unregistered(self, name: str) -> Connector | None:
@@ -293,23 +294,11 @@ class SourceKind(Kind):
             timeout_seconds=settings["look.timeout_seconds"],
         )
 
-    def _record_observation(
-        self,
-        record: SourceRecord,
-        connector: Connector,
-        table: str | None,
-        state: Observed,
-        now_ns: int,
-    ) -> None:
-        """Store the observation. If the tables of the source are unknown (it was added without
-        being opened), list and store them too."""
-        last_observations = self._last_observations
-        last_observations.record_observation(record, table, state, now_ns)
-        if table is None or isinstance(state, Unknown):
-            return
-        if last_observations.tables(record) is None:
+    def _record_tables(self, record: SourceRecord, connector: Connector, now_ns: int) -> None:
+        """Store the tables of a source if they are unknown (it was added without being opened)."""
+        if self._known_tables.tables(record) is None:
             with contextlib.suppress(JammiError, OSError):
-                last_observations.record_tables(record, connector.tables(), now_ns)
+                self._known_tables.record_tables(record, connector.tables(), now_ns)
 
     def same_rows(self, recorded: Anchor, observation: Observation) -> bool | Unknown:
         """As the connector compares rows, else by the digest that `note_rows` stored."""
@@ -351,7 +340,7 @@ class FrameKind(SourceKind):
         return self._directory.frame_variable(name)
 
     def _absent(self, name: str) -> Observed:
-        if self._last_observations.was_removed(name, self._directory.tenant):
+        if self._known_tables.was_removed(name, self._directory.tenant):
             return Vanished()
         return MissingFrame(why=f"the frame {name} is not in this kernel")
 

@@ -199,7 +199,6 @@ class Services(Infrastructure):
             self.observe,
             self.column_lineage,
             self.check_service,
-            self.row_comparison,
         )
 
     @first_use

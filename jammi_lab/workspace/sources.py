@@ -30,7 +30,7 @@ from jammi_lab.core.value import Value
 from jammi_lab.engine.cancellable import run_cancellable
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.inputs.observation import Observation
-from jammi_lab.inputs.observation_cache import LastObservation, LastObservations
+from jammi_lab.inputs.observation_cache import KnownTables
 from jammi_lab.sources.base import Connector
 from jammi_lab.sources.credentials import location_options, resolve_credentials, strip_credentials
 from jammi_lab.sources.files.formats import check_anchor, check_options, is_delimited, options_dict
@@ -101,16 +101,10 @@ class Source(ReprMixin):
         """The column that names the tenant of a row; None when every tenant sees all rows."""
         return self._record.tenant_column
 
-    @property
-    def last_seen(self) -> LastObservation | None:
-        """The last cached observation of the source; the source itself is not accessed. None when
-        it was never observed."""
-        return self._observations.last_observation(self._record)
-
     def tables(self) -> list[str]:
         """The tables that it contains; its own name when it is a single table."""
         names = self._connector().tables()
-        self._observations.record_tables(self._record, names, self._parts.clock.now_ns())
+        self._known_tables.record_tables(self._record, names, self._parts.clock.now_ns())
         return names or [self.name]
 
     def columns(self, table: str | None = None) -> list[Column]:
@@ -219,8 +213,8 @@ class Source(ReprMixin):
         return prepared
 
     @property
-    def _observations(self) -> LastObservations:
-        return LastObservations(self._parts.observation_cache)
+    def _known_tables(self) -> KnownTables:
+        return KnownTables(self._parts.observation_cache)
 
     def _is_available(self) -> bool:
         """Whether it can be observed here: a frame lives in the kernel that registered it."""
@@ -230,10 +224,9 @@ class Source(ReprMixin):
         )
 
     def _list_row(self) -> tuple[str, str, str, str, str, str]:
-        """Its row in a list, from cached observations; the source itself is not accessed."""
+        """Its row in a list; the source itself is not accessed."""
         record = self._record
-        names = _first_names(self._observations.tables(record))
-        state = self.last_seen if self._is_available() else _ABSENT
+        names = _first_names(self._known_tables.tables(record))
         anchor = (
             record.anchor
             if record.tenant_column is None
@@ -245,12 +238,11 @@ class Source(ReprMixin):
             _relative_to_cwd(self.location),
             names,
             anchor,
-            str(state or ""),
+            "" if self._is_available() else _ABSENT,
         )
 
     def _rendered(self) -> Rendered:
-        tables = self._observations.tables(self._record)
-        state = str(self.last_seen or "")
+        tables = self._known_tables.tables(self._record)
         columns: list[Column] = []
         rows = row_count = None
         notes: list[str] = []
@@ -264,6 +256,7 @@ class Source(ReprMixin):
                     [row_count] = count.run().table()[0].to_pylist()
                 if first_rows.num_rows:
                     rows = reprs.rows_preview(first_rows, [c.type for c in columns], row_count)
+        state = ""
         if not self._is_available():
             state = f"{_ABSENT}: ws.sources.add({self.name!r}, frame, replace=True) restores it"
         options = self._record.options or {}
@@ -272,7 +265,7 @@ class Source(ReprMixin):
             ("location", _relative_to_cwd(self.location)),
             ("tables", _first_names(tables)),
             ("anchor", self._record.anchor),
-            ("last seen", state),
+            ("state", state),
             ("options", ", ".join(f"{n}={value!r}" for n, value in options.items())),
             ("columns", ", ".join(f"{c.name} {c.type.lower()}" for c in columns)),
             *(("note", note) for note in notes),
@@ -292,10 +285,10 @@ class SourceList(list[Source], ReprMixin):
             add = cell_or_python("%jammi add NAME LOCATION", "ws.sources.add(name, location)")
             return plain_text(f"No sources yet: {add} registers one.")
         return listing_table(
-            ["name", "kind", "location", "tables", "anchor", "last seen"],
+            ["name", "kind", "location", "tables", "anchor", "state"],
             [source._list_row() for source in self],
             aligned="llllll",
-            optional=("tables", "last seen"),
+            optional=("tables", "state"),
             note=count_noun(len(self), "source"),
         )
 
@@ -373,7 +366,7 @@ class Sources(ReprMixin):
         directory.store_credentials(stored, credentials)
         if check:
             cache = self._parts.observation_cache
-            LastObservations(cache).record_tables(stored, tables, self._parts.clock.now_ns())
+            KnownTables(cache).record_tables(stored, tables, self._parts.clock.now_ns())
             cache.flush()
         if frame is not None:
             directory.register_frame(stored, frame)
@@ -485,7 +478,7 @@ class Sources(ReprMixin):
             raise
         removed = self._parts.retention.remove_source(record.name, with_tables=tables)
         self._parts.source_directory.release(record)
-        LastObservations(self._parts.observation_cache).record_removal(
+        KnownTables(self._parts.observation_cache).record_removal(
             record, self._parts.clock.now_ns()
         )
         return removed

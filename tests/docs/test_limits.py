@@ -70,8 +70,8 @@ LISTS = {
             "test_a_large_text_file_is_not_read_for_an_opinion"
         ),
         (
-            "tests/freshness/test_rewritten_files.py::"
-            "test_rows_of_a_large_database_file_are_not_read_twice"
+            "tests/freshness/test_equal_rows.py::"
+            "test_what_is_digested_by_its_values_is_stale_when_its_rows_are_in_another_order"
         ),
         "tests/sources/test_http.py::test_a_tag_that_stays_when_the_date_moves_is_not_believed",
         "tests/sources/test_delta.py::test_a_data_file_that_is_touched_is_a_change_once",

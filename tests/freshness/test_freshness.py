@@ -304,7 +304,7 @@ def test_a_parent_made_anew_with_other_rows_makes_its_child_stale(papers):
     papers.recompute("titles")
     verdict = papers.staleness("first")
     assert said(verdict) == ["advanced titles"]
-    assert "1 row added" in str(verdict)
+    assert "3 → 1 row" in str(verdict)
 
 
 def test_a_parent_made_anew_with_equal_rows_leaves_its_child_fresh(papers):

@@ -434,17 +434,17 @@ def test_what_changed_is_marked_with_how_much_and_when(ws, told, papers):
     changed = {
         n: said.split("changed: ")[1] for n, said in titles(body).items() if "changed: " in said
     }
-    assert changed == {"papers": "3 → 4 rows", "many": "version 1 → 2, 1 row added"}
+    assert changed == {"papers": "3 → 4 rows", "many": "version 1 → 2, 3 → 4 rows"}
     assert ("changed", 2, "Δ") in [entry[:3] for entry in body["legend"]]
     [known] = line.ask("details", node="many")["body"]["changes"]
-    assert known.startswith("many changed, version 1 → 2, 1 row added (read 20")
+    assert known.startswith("many changed, version 1 → 2, 3 → 4 rows (read 20")
     assert known.endswith(", columns read: n; read by sum_of_many") and ", seen 20" in known
     panel.filter = "changed"
     assert {"many", "papers"} <= names(panel._body())
     picture = base64.b64decode(
         re.search('base64,([^"]*)', panel._repr_mimebundle_()[0]["text/html"])[1]
     ).decode()
-    assert "Δ version 1 → 2, 1 row added" in picture and "#ff9340" in picture
+    assert "Δ version 1 → 2, 3 → 4 rows" in picture and "#ff9340" in picture
     for number in range(7):
         ws.materialize(f"sum_{number}", "SELECT sum(n) AS n FROM jammi.many")
     ws.materialize("many", "SELECT range AS n FROM range(5)")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from jammi_lab.core.checks import CheckStatus
 from jammi_lab.core.html import escape_invisible
-from jammi_lab.core.identifiers import fold
 from jammi_lab.core.verdicts import (
     LABELS_BY_SEVERITY,
     DefinitionChanged,
@@ -26,7 +25,6 @@ from jammi_lab.core.verdicts import (
     verdict_label,
 )
 from jammi_lab.freshness.reports import Status, StatusRow
-from jammi_widgets.verdict_notes import held_recipes
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
@@ -157,27 +155,26 @@ class RecipeRows:
 
 def build_rows(ws: "Workspace", status: Status) -> RecipeRows:
     """Build the board's rows from a status."""
-    held, builds = held_recipes(ws), ws._services.freshness.builds()
     seconds_by_name = {t.name: t.seconds for t in reversed(ws.tables())}
     return RecipeRows(
         [
             RecipeRow(
                 r,
                 verdict_label(r.verdict),
-                _remarks(r, builds.get(fold(r.name))),
+                _remarks(r),
                 _causes(r.verdict),
                 seconds_by_name.get(r.name),
-                held.get(fold(r.name), ""),
+                "" if r.held is None else escape_invisible(str(r.held)),
             )
             for r in status
         ]
     )
 
 
-def _remarks(row: StatusRow, builder: str | None) -> list[str]:
+def _remarks(row: StatusRow) -> list[str]:
     """What a row says of its verdict; first which process computes it now."""
     remarks = [escape_invisible(remark) for remark in row.remarks]
-    return [f"computed by {builder} now", *remarks] if builder else remarks
+    return [f"computed by {row.computed_by} now", *remarks] if row.computed_by else remarks
 
 
 def _causes(verdict: Verdict) -> list[str]:

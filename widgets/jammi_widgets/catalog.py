@@ -20,7 +20,7 @@ from jammi_lab.core.identifiers import quoted_name
 from jammi_lab.core.verdicts import Verdict, marked_label
 from jammi_lab.features.vectors.model_lookup import BUILT_IN_NAMES
 from jammi_lab.freshness.reports import Status
-from jammi_lab.inputs.observation_cache import LastObservations
+from jammi_lab.inputs.observation_cache import KnownTables
 from jammi_widgets import assets, protocol
 from jammi_widgets.action_runner import ProgressCallback
 from jammi_widgets.board_rows import name_order
@@ -272,7 +272,7 @@ def _relation_node(
 
 
 def _source_node(ws: "Workspace", name: str, tables_by_source: dict[str, list[str]]) -> CatalogNode:
-    source, observations = ws.sources[name], LastObservations(ws._services.observation_cache)
+    source, known = ws.sources[name], KnownTables(ws._services.observation_cache)
     description = f"{source.kind}, {escape_invisible(source.location)}"
     if not holds_tables(source):
         return CatalogNode(
@@ -287,7 +287,7 @@ def _source_node(ws: "Workspace", name: str, tables_by_source: dict[str, list[st
 
     def load_children() -> list[CatalogNode]:
         tables = source.tables()
-        recorded = observations.tables(source._record)
+        recorded = known.tables(source._record)
         tables_by_source[name] = tables if recorded is not None and recorded[1] else []
         return (
             _table_nodes(source, tables_by_source[name])
@@ -296,7 +296,7 @@ def _source_node(ws: "Workspace", name: str, tables_by_source: dict[str, list[st
         )
 
     def known_tables() -> list[CatalogNode]:
-        labels = tables_by_source.get(name) or (observations.tables(source._record) or ([], 0))[0]
+        labels = tables_by_source.get(name) or (known.tables(source._record) or ([], 0))[0]
         return [
             _table_node(source, label, _table_address(source, label), f"{name}.{label}")
             for label in labels

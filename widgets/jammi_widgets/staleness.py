@@ -3,7 +3,6 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -187,7 +186,7 @@ class StalenessBoard(Panel):
             self.selection = [name for name in self.selection if name in unfinished]
             return {
                 "summary": _run_summary(run, time.monotonic() - began),
-                "steps": [_step_cells(step, run.changes) for step in run.steps],
+                "steps": [_step_cells(step) for step in run.steps],
                 "lines": [_step_text(step) for step in run.steps] or ["Nothing to do."],
                 "deviations": [escape_invisible(d) for d in run.deviations],
             }
@@ -198,10 +197,7 @@ class StalenessBoard(Panel):
         return [(r.name, r.version, r.verdict) for r in rows if r.version is not None]
 
     def _rendered(self) -> Rendered:
-        rows = self._rows.rows
-        return reports.status_board(
-            [row.row for row in rows], held={r.row.name: r.held for r in rows}
-        )
+        return reports.status_board([row.row for row in self._rows.rows])
 
 
 def _row_message(row: RecipeRow) -> dict[str, Any]:
@@ -259,12 +255,11 @@ def _run_summary(run: RunReport, seconds: float) -> str:
     return f"{counts} in {format_seconds(seconds)}" if counts else ""
 
 
-def _step_cells(step: RunStep, changes: Mapping[str, str]) -> list[str]:
-    """A step as the cells of a row: table, outcome, what changed, rows, duration, error."""
+def _step_cells(step: RunStep) -> list[str]:
+    """A step as the cells of a row: table, outcome, rows, duration, error."""
     return [
         step.name,
         reports.outcome_text(step),
-        changes.get(step.name, ""),
         "" if step.rows is None else f"{step.rows:,}",
         format_seconds(step.seconds),
         escape_invisible(step.error or ""),

@@ -2,7 +2,7 @@ import { Line, button, checkRow, checked, choose, filterInput, frame, grouped, h
 import { explanation } from "./terms.js";
 
 const COLUMNS = [["verdict", "verdict"], ["checks", "checks"], ["name", "table"], ["", "why"], ["age", "made"], ["rows", "rows"], ["size", "size"], ["cost", "took"], ["", ""]];
-const RUN_COLUMNS = ["table", "outcome", "changed", "rows", "took", "error"];
+const RUN_COLUMNS = ["table", "outcome", "rows", "took", "error"];
 const PAGE = 200, WATCH = 5, TICK = 10000;
 const TITLES = { verdict: "Whether the table is up to date; the worst first", checks: "Results of the checks on its rows", age: "How long ago its newest version was computed", rows: "Rows of its newest version", size: "Bytes of its newest version", cost: "How long its last run took" };
 
@@ -130,7 +130,7 @@ function render({ model, el, host }) {
     out.replaceChildren(shut(), h("h4", {}, `Checks of ${name}`), ...checks.map(checkRow));
   }).catch(panel.fail);
   function runTable(steps) {
-    const used = RUN_COLUMNS.map((name, at) => !["changed", "error"].includes(name) || steps.some((step) => step[at]));
+    const used = RUN_COLUMNS.map((name, at) => name !== "error" || steps.some((step) => step[at]));
     return h("div", { class: "jammi-scroll" }, table(RUN_COLUMNS.filter((_, at) => used[at]), steps.map((step) => step.map((text, at) => (at === 1 ? term(text) : text)).filter((_, at) => used[at])), { "data-testid": "run-steps" }));
   }
   function outcome({ body: done, action }) {
