@@ -45,7 +45,7 @@ def test_rows_and_versions_are_told_where_they_are_known(lab):
         tree(lab, "top")[1] == "└─ rows changed, 1 → 2 rows (read then, seen then), columns read: a"
     )
     lab.recompute("top")
-    assert tree(lab, "next")[1].startswith("└─ top changed, version 1 → 2, 1 row added (read then")
+    assert tree(lab, "next")[1].startswith("└─ top changed, version 1 → 2, 1 → 2 rows (read then")
 
 
 def test_a_definition_whose_last_run_failed_says_why(papers):
