@@ -69,8 +69,8 @@ def verify_by_recomputation(
 
 
 def _differs_by_rounding(ctx: ProducerContext, record: TableRecord, computed: Path) -> bool:
-    """Whether a file differs from that of a table in floating-point columns only, by
-    `ROUNDING_RATIO` at most."""
+    """Whether a file differs from that of a table by the rounding of floating-point numbers
+    only."""
     found = digest_parquet(computed)
     digests = column_digests(found.leaves)
     differing = [c for c in record.columns if digests.get(c.name) != c.digest]
