@@ -65,15 +65,16 @@ class RowRecipe(Producer):
         self,
         ctx: BindContext,
         prepared: "PreparedStatement",
-        positions: Sequence[int],
         key_column: str,
         new_work: "Callable[[], RowWork]",
         is_reusable: Callable[[Manifest], bool],
     ) -> "RowWise":
-        """The work of the bound recipe. `positions`: the output columns of the statement that are
-        inputs; `is_reusable`: whether equal inputs of a version have equal outputs."""
+        """The work of the bound recipe. `is_reusable`: whether equal inputs of a version have equal
+        outputs. Raises SchemaMismatch for a key or a text of another type."""
         from jammi_lab.steps.row_wise import RowWise
+        from jammi_lab.steps.text_statement import column_positions
 
+        columns = self.input_columns()
         return RowWise(
             ctx.part(Catalog),
             ctx.part(ResultFiles),
@@ -81,7 +82,7 @@ class RowRecipe(Producer):
             self,
             self.environment(ctx),
             prepared,
-            positions,
+            column_positions(prepared, self.key, columns, are_texts=self.has_texts),
             key_column,
             new_work,
             is_reusable,

@@ -117,19 +117,13 @@ class RowWiseRun(TableRows):
 
     def __init__(
         self,
-        name: str,
-        prepared: PreparedStatement,
-        positions: Sequence[int],
-        key_column: str,
+        definition: "RowWise",
         work: RowWork,
         previous: PreviousVersion,
         checkpoint: Checkpoint,
     ) -> None:
-        """`prepared`: gives the rows, in key order; its output column 0 is the key, and those at
-        `positions` are the inputs. `key_column`: what the key is called in the table."""
         super().__init__()
-        self._name, self._prepared, self._positions = name, prepared, positions
-        self._key_column, self._work = key_column, work
+        self._definition, self._work = definition, work
         self._previous, self._checkpoint = previous, checkpoint
         self._digests: Digests = digests_of(())
         self._resumed_count = self._saved_count = self._todo_count = 0
@@ -149,7 +143,7 @@ class RowWiseRun(TableRows):
             self._on_lost(error)
             raise
         digests = to_column(self._digests)
-        columns = {self._key_column: keys, **outputs, self._work.digest_column: digests}
+        columns = {self._definition.key_column: keys, **outputs, self._work.digest_column: digests}
         self._table = pa.table(columns)
         reuse = self._count_reuse(keys, previous)
         return RunningJob(
@@ -173,9 +167,9 @@ class RowWiseRun(TableRows):
 
     def _read(self) -> pa.Array:
         """Read the inputs; returns the keys."""
-        table = self._prepared.run_by_key(self._snapshots).table()
+        table = self._definition.prepared.run_by_key(self._snapshots).table()
         keys = sorted_keys(table.column(0), table.column_names[0])
-        self._digests = self._work.load([table.column(n) for n in self._positions])
+        self._digests = self._work.load([table.column(n) for n in self._definition.positions])
         return keys
 
     def _read_previous(self) -> pa.Table:
@@ -251,7 +245,7 @@ class RowWiseRun(TableRows):
 
     def _progress(self, done: int, total: int, seconds: float) -> Progress:
         return Progress(
-            stage=f"{self._work.stage} {self._name}",
+            stage=f"{self._work.stage} {self._definition.name}",
             done=done,
             total=total,
             unit=f"{self._work.unit}s",
@@ -318,6 +312,7 @@ class RowWise:
     recipe: RecipeValue
     environment: Mapping[str, Any]
     prepared: PreparedStatement
+    """Gives the rows, in key order; its first output column is the key."""
     positions: Sequence[int]
     """The output columns of the statement that are inputs."""
     key_column: str
@@ -372,15 +367,7 @@ class RowWise:
             previous = find_previous_version(
                 self.catalog, self.results, self.name, self.recipe.kind, self.is_reusable
             )
-        return RowWiseRun(
-            self.name,
-            self.prepared,
-            self.positions,
-            self.key_column,
-            work,
-            previous,
-            checkpoint,
-        )
+        return RowWiseRun(self, work, previous, checkpoint)
 
 
 def sorted_keys(column: pa.ChunkedArray, name: str) -> pa.Array:

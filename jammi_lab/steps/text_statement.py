@@ -68,9 +68,11 @@ def _selected_columns(key: str, text: Sequence[str]) -> list[str]:
     return list(by_folded_name.values())
 
 
-def column_positions(prepared: PreparedStatement, key: str, columns: Sequence[str]) -> list[int]:
+def column_positions(
+    prepared: PreparedStatement, key: str, columns: Sequence[str], *, are_texts: bool
+) -> list[int]:
     """The output positions of the columns read. Raises SchemaMismatch for a key whose type has no
-    order."""
+    order, and for a column that is not text where all are."""
     positions = {
         fold(column): position for position, column in enumerate(_selected_columns(key, columns))
     }
@@ -82,14 +84,8 @@ def column_positions(prepared: PreparedStatement, key: str, columns: Sequence[st
             expected="a type with an order, such as a number, text or date",
             actual=kind,
         )
-    return [positions[fold(column)] for column in columns]
-
-
-def text_columns_of(prepared: PreparedStatement, key: str, text: Sequence[str]) -> list[int]:
-    """The output positions of the text columns. Raises SchemaMismatch as `column_positions` and for
-    a text column that is not text."""
-    text_positions = column_positions(prepared, key, text)
-    for position in text_positions:
+    found = [positions[fold(column)] for column in columns]
+    for position in found if are_texts else ():
         name, kind = prepared.output[position]
         if not _TEXT_TYPES.match(kind):
             raise SchemaMismatch(
@@ -100,4 +96,4 @@ def text_columns_of(prepared: PreparedStatement, key: str, text: Sequence[str]) 
                 hint=f"Cast it in SQL: SELECT …, {quote_identifier(name)}::VARCHAR AS "
                 f"{quote_identifier(name)} FROM …",
             )
-    return text_positions
+    return found

@@ -8,7 +8,6 @@ be reached through links; nothing in it that the program made may be one.
 import contextlib
 import errno
 import os
-import secrets
 import shutil
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -53,10 +52,3 @@ def remove_folder(folder: str | Path) -> None:
     """Remove a folder of this process with its content, as far as the system allows. Links in it
     are not followed, and a link in its place is left."""
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def move_folder_aside(path: Path) -> None:
-    """Rename a folder that is in the place of an own file: it belongs to its creator, and fsck
-    lists its contents. Raises OSError."""
-    if path.is_dir() and not path.is_symlink():
-        path.rename(path.with_name(f"{path.name}.folder-{secrets.token_hex(4)}"))

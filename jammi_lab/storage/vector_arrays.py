@@ -191,11 +191,13 @@ def to_keys(column: pa.Array | pa.ChunkedArray, name: str = "key") -> pa.Array:
 
 
 def to_key(value: Any, kind: pa.DataType) -> Any:
-    """A literal converted to the type of a key: '17' to 17, '2020-01-31' to a date, text to a UUID.
-    None when the conversion is impossible or loses a part."""
+    """A literal converted to the type of a key: '17' to 17, '2020-01-31' to a date, text to a UUID
+    and a UUID to text. None when the conversion is impossible or loses a part."""
     try:
         if isinstance(kind, pa.ExtensionType) and kind.extension_name == "arrow.uuid":
             return uuid.UUID(value) if isinstance(value, str) else None
+        if isinstance(value, uuid.UUID):
+            return str(value) if pa.types.is_string(kind) else None
         storage_type = kind.storage_type if isinstance(kind, pa.ExtensionType) else kind
         scalar = to_scalar(value)
         converted = scalar.cast(storage_type)

@@ -205,12 +205,10 @@ class Infrastructure:
 
         indexes = VectorIndexes(
             results,
-            catalog.metadata,
             self.settings,
             read_only=catalog.read_only,
             earlier_versions=earlier_versions,
             is_still_ready=is_still_ready,
-            build_locks=catalog.writers,
         )
         results.vector_indexes = indexes
         return indexes

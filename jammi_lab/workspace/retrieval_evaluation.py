@@ -19,7 +19,6 @@ from jammi_lab.features.vectors.judgements import (
     JudgedQuery,
     discounted_gain,
     parse_judgements,
-    to_table_key,
     to_table_keys,
 )
 from jammi_lab.workspace.metrics_recipe import Search, metrics_recipe
@@ -347,7 +346,7 @@ class RetrievalEvaluator:
                 key = next(remaining_keys)
                 # Two judged keys may mean one key: 17 and '17'.
                 by_key[key] = max(by_key.get(key, 0.0), value)
-            if each.by_row and to_table_key(each.query, rows) in by_key:
+            if each.by_row and rows.typed_key(each.query) in by_key:
                 raise InvalidArgument(
                     f"The row {each.query!r} is judged about itself, but no row is its own hit.",
                     hint="Leave out the judgements whose key is their row.",
@@ -392,12 +391,11 @@ class RetrievalEvaluator:
         """The row positions of the hits of each query. Raises as `search`."""
         asked = [each.query for each in judged_queries]
         if judged_queries[0].by_row:
-            rows = [self._search.row_of(record, matrix, to_table_key(key, matrix)) for key in asked]
-            return [
-                self._search.hits(record, None, k, row=row, exact=exact).rows[0] for row in rows
-            ]
+            rows = [self._search.row_of(record, matrix, matrix.typed_key(key)) for key in asked]
+            found = (self._search.neighbors(record, matrix, row, k, exact=exact) for row in rows)
+            return [hits.rows[0] for hits in found]
         vectors, _ = self._search.query_vectors(record, asked)
-        return list(self._search.hits(record, vectors, k, row=None, exact=exact).rows)
+        return list(self._search.hits(record, matrix, vectors, k, exact=exact).rows)
 
     def _keep(
         self, name: str, candidates: Sequence[_Candidate], queries: Sequence[JudgedQuery], k: int

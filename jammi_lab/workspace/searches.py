@@ -70,7 +70,7 @@ class Searches:
         """The hits of a search. Raises as `ws.search`."""
         record, words_record = self._tables(table, query, words)
         if (topic := self._recording.get()) is None:
-            return self.run(record, query, words_record, **options)[0]
+            return self.run(record, query, words_record, **options)
         names = [
             None if each is None else self._lookup.lineage_name(each) for each in (table, words)
         ]
@@ -80,9 +80,8 @@ class Searches:
 
     def run(
         self, record: TableRecord, query: Any, words: TableRecord | None, **options: Any
-    ) -> tuple[Result, bool]:
-        """The hits of a search of some tables, and whether an index found them. Raises as
-        `ws.search`."""
+    ) -> Result:
+        """The hits of a search of some tables. Raises as `ws.search`."""
         searched = [record] if words is None else [record, words]
         return self._statements.answer(
             lambda: self._search.search(record, SearchRequest(query, **options), words),
@@ -143,7 +142,7 @@ class Searches:
     ) -> _Search:
         from jammi_lab.storage.arrow_digests import arrow_digests
 
-        result, _ = self.run(record, query, words, **options)
+        result = self.run(record, query, words, **options)
         rows = result.arrow()
         texts = None if isinstance(query, str) else texts_of(query)
         plain_query = texts or (query.tolist() if hasattr(query, "tolist") else query)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from jammi_lab.features.live.dml_commits import CommitResult
-    from jammi_lab.features.search.answers import SearchAnswer
+    from jammi_lab.features.search.hits import SearchAnswer
     from jammi_lab.workspace.assembly import Services
 
 _SIMILARITY_DIGITS = 4
@@ -127,9 +127,9 @@ class StatementRunner:
 
     def answer(
         self, find: "Callable[[], SearchAnswer]", searched: Sequence[TableRecord], *, filtered: bool
-    ) -> tuple[Result, bool]:
-        """The answer of a search of tables, and whether an index found it. `filtered`: a condition
-        reads columns of their source rows."""
+    ) -> Result:
+        """The answer of a search of tables. `filtered`: a condition reads columns of their source
+        rows."""
         stamps, states = self.badges.stamps, dict[tuple[str, str, str], Snapshot]()
         if stamps is not None:
             anchors = [anchor for record in searched for anchor in record.anchors]
@@ -143,7 +143,7 @@ class StatementRunner:
         if "rank_words" in result.columns or "similarity" not in result.columns:
             # beside similarities alone, a column of this name is the source's
             result.decimals["score"] = _SIMILARITY_DIGITS
-        return result, answer.through_index
+        return result
 
     def _percent_callback(self) -> Callable[[float], None] | None:
         report: OnProgress | None = self._services.progress.default

@@ -194,8 +194,8 @@ class VectorViews:
             if not len(matrix):
                 raise RowNotFound(f"{record.recipe!r} has no rows.")
             key = matrix.keys[0].as_py()
-        key = self._search.typed_key(record, key)
-        hits, _ = self._services.statements.answer(
+        key = matrix.typed_key(key)
+        hits = self._services.statements.answer(
             lambda: self._search.search(record, SearchRequest(row=key, k=k, select=select)),
             [record],
             filtered=False,

@@ -10,7 +10,6 @@ import pytest
 import traitlets
 
 import jammi_lab as jl
-from jammi_lab.features.vectors.index import search as approximate
 from jammi_widgets.catalog import CatalogBrowser
 from jammi_widgets.map import EmbeddingMap
 from jammi_widgets.neighbors import NeighborExplorer
@@ -108,20 +107,12 @@ def test_a_stale_table_and_a_row_that_is_gone_are_said(texts, told, papers):
     assert [h["missing"] for h in body["hits"] if h["key"] == "3"] == [True]
 
 
-def test_a_search_through_the_index_says_so_and_one_without_it_is_exact(ws, told, monkeypatch):
-    monkeypatch.setattr(
-        approximate, "MIN_CANDIDATE_LIMIT", 2500
-    )  # so that an index is asked though reading all of so few rows is less work
+def test_the_state_of_the_index_is_said(ws, told):
     vectors = np.random.default_rng(0).standard_normal((3000, 8)).astype(np.float32)
     ws.import_embeddings("many", pa.table({"id": range(3000), "vector": list(vectors)}))
-    ws.settings.set("vectors.exact_max_rows", 100)
     line = told(NeighborExplorer(ws, "many"))
     notes = line.ask("near", row="5", k=3)["body"]["about"]["notes"]
-    assert notes == ["3,000 rows of 8 dimensions, index bf16, 100 %; searched with the index"]
-    ws.settings.set("vectors.exact_max_rows", 10_000)
-    assert line.ask("near", row="5", k=3)["body"]["about"]["notes"][-1].endswith(
-        "exact search over all rows"
-    )
+    assert notes == ["3,000 rows of 8 dimensions, index bf16, 100 %"]
     for path in ws.table("many").path.parent.glob("*.idx.*"):
         path.unlink()
     assert "index missing, 0 %" in line.ask("open")["body"]["about"]["notes"][-1]

@@ -23,7 +23,7 @@ from jammi_lab.core.identifiers import fold
 from jammi_lab.core.verdicts import Fresh, verdict_label
 from jammi_lab.engine.row_conditions import check_row_condition
 from jammi_lab.features.outputs.stamps import StampedSource
-from jammi_lab.features.search.answers import HIT_COLUMNS
+from jammi_lab.features.search.hits import HIT_COLUMNS
 from jammi_lab.features.search.word_search import check_lexical
 from jammi_lab.features.words.matches import excerpt, split_matches
 from jammi_lab.workspace.result_table import ResultTable
@@ -97,7 +97,6 @@ class NeighborExplorer(Panel):
             self._query_row = to_text(key)
         self._last_answer: dict[str, Any] = {}
         self._searching_thread = 0
-        self._used_index: bool | None = None
         self._read_besides: tuple[list[StampedSource], list[str]] = ([], [])
         super().__init__(ws)
         self.k = k
@@ -262,7 +261,7 @@ class NeighborExplorer(Panel):
         words = None if self._words is None or mode == "meaning" else self._words._record
         if mode == "words" and words is not None:
             record, words = words, None
-        result, self._used_index = services.searches.run(
+        result = services.searches.run(
             record, text, words, row=key, k=k, where=where, select=self._columns
         )
         _, sources, unrecorded = result._recorded or ([], [], [])
@@ -356,20 +355,13 @@ class NeighborExplorer(Panel):
         }
 
     def _method_note(self, mode: str) -> str:
-        """What is searched, and how."""
+        """What is searched."""
         if mode == "words" and self._words is not None:
             return count_noun(self._words.row_count or 0, "row of words", "rows of words")
         count = self._table.row_count or 0
         state = self._ws._services.vectors.describe(self._table._record)
-        search_note = {
-            None: "",
-            True: "; searched with the index",
-            False: "; exact search over all rows",
-        }[self._used_index]
-        return (
-            f"{count:,} rows of {self._table.dimensions} dimensions, "
-            f"{f'index {state}' if state else 'no index'}{search_note}"
-        )
+        index = f"index {state}" if state else "no index"
+        return f"{count:,} rows of {self._table.dimensions} dimensions, {index}"
 
     def _shown_besides(self) -> tuple[list[StampedSource], list[str]]:
         return self._read_besides

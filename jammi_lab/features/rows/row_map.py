@@ -83,7 +83,7 @@ class RowMap(FunctionRecipe, RowRecipe):
         fingerprinted and has no version; StatementNotAllowed when a recorded text contains a
         password; NotRecomputable when a recorded function is not in this kernel; NameInvalid,
         SchemaMismatch, TableNotFound and what binding SQL raises."""
-        from jammi_lab.steps.text_statement import check_text_columns, column_positions
+        from jammi_lab.steps.text_statement import check_text_columns
 
         self._check_settings()
         written = self.with_values(inputs=self.input_columns(), _batched=self.batch > 1)
@@ -97,7 +97,6 @@ class RowMap(FunctionRecipe, RowRecipe):
         rows = recipe.row_wise(
             ctx,
             prepared,
-            column_positions(prepared, recipe.key, recipe.input_columns()),
             key_column,
             lambda: recipe._work(ctx, key_column),
             recipe._is_reusable,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.tenancy import TenantScope
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
     from jammi_lab.engine.prepared_statement import PreparedStatement
     from jammi_lab.engine.stream import Stream
     from jammi_lab.inputs.observation import Observation
-
-
-_MAX_DESCRIPTORS = 256
 
 
 class SearchContext:
@@ -41,17 +39,17 @@ class SearchContext:
         and reports its progress; `frames` knows the frames of the notebook."""
         self._manifest = manifest
         # A manifest digest always means the same content, so an entry is never stale.
-        self._descriptors: dict[str, Mapping[str, Any]] = {}
+        self._descriptors = BoundedCache[str, Mapping[str, Any]](256)
 
     def descriptor(self, record: TableRecord) -> Mapping[str, Any]:
         """The definition of a table as its manifest records it; empty for a table without one."""
-        digest = record.manifest_digest
-        if digest is not None and (cached := self._descriptors.get(digest)) is not None:
+        digest = record.manifest_digest or ""
+        cached = self._descriptors.get(digest)
+        if cached is not None:
             return cached
         manifest = self._manifest(record)
-        descriptor: Mapping[str, Any] = manifest.descriptor if manifest else {}
-        if digest is not None and manifest is not None:
-            if len(self._descriptors) >= _MAX_DESCRIPTORS:
-                self._descriptors.clear()
-            self._descriptors[digest] = descriptor
-        return descriptor
+        if manifest is None:
+            return {}
+        if digest:
+            self._descriptors.put(digest, manifest.descriptor)
+        return manifest.descriptor

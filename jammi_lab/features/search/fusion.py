@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 
 from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.storage.vector_arrays import (
+    find_rows,
     storage_array,
     to_arrow,
     to_arrow_rows,
     to_numpy,
-    to_row_numbers,
 )
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ class TablePair:
         word_rows: "RowNumbers",
         k: int,
     ) -> pa.Table:
-        """The `k` best of the candidates of both sides, which come best first: key, rank,
-        score, similarity, rank_meaning, rank_words."""
+        """The `k` best of the candidates of both sides, which come best first: key, score,
+        similarity, rank_meaning, rank_words."""
         index = self.words.index
         keys, rows, rows_of_words = self._union(meaning_rows, word_rows)
         similarities = self.matrix.pairs(query.reshape(1, -1), rows[None])[0]
@@ -102,7 +102,6 @@ class TablePair:
         return pa.table(
             {
                 "key": keys.take(to_arrow_rows(best)),
-                "rank": to_arrow(np.arange(1, len(best) + 1, dtype=np.int32)),
                 "score": _nullable(scores[best], rows_of_words[best] < 0),
                 "similarity": _nullable(similarities[best], rows[best] < 0),
                 "rank_meaning": _nullable(meaning_ranks[best], meaning_ranks[best] == 0),
@@ -120,7 +119,7 @@ class TablePair:
             rows = np.concatenate([meaning_rows, others])
             return self.matrix.keys_at(rows), rows, rows
         mine, theirs = storage_array(self.matrix.keys), storage_array(self.words.keys.keys)
-        rows_of_theirs = _find_rows(theirs.take(to_arrow_rows(word_rows)), mine)
+        rows_of_theirs = find_rows(theirs.take(to_arrow_rows(word_rows)), mine)
         is_other = ~np.isin(rows_of_theirs, meaning_rows)
         keys = pa.concat_arrays(
             [
@@ -129,20 +128,7 @@ class TablePair:
             ]
         )
         rows = np.concatenate([meaning_rows, rows_of_theirs[is_other]])
-        return keys, rows, _find_rows(storage_array(keys), theirs)
-
-
-def concatenate_hits(hits: Sequence[pa.Table], *, has_query_column: bool) -> pa.Table:
-    """The hits of all queries; with several queries their number first."""
-    table = pa.concat_tables(hits)
-    if has_query_column:
-        numbers = np.repeat(np.arange(len(hits), dtype=np.int32), [len(each) for each in hits])
-        table = table.add_column(0, "query", to_arrow(numbers))
-    return table
-
-
-def _find_rows(keys: pa.Array, among: pa.Array) -> "RowNumbers":
-    return to_row_numbers(pc.index_in(keys, value_set=among))
+        return keys, rows, find_rows(keys, theirs)
 
 
 def _nullable(values: "NDArray[Any]", is_null: "NDArray[np.bool_]") -> pa.Array:

@@ -9,9 +9,8 @@ import msgspec
 from jammi_lab.core.errors import InvalidArgument, ModelNotFound, RowNotFound, SchemaMismatch
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.settings import Settings
-from jammi_lab.features.search.answers import HIT_COLUMNS, SearchAnswer
 from jammi_lab.features.search.context import SearchContext
-from jammi_lab.features.search.hits import hits_table
+from jammi_lab.features.search.hits import HIT_COLUMNS, SearchAnswer, hits_table
 from jammi_lab.features.search.queries import SearchRequest, list_of_texts, texts_of
 from jammi_lab.features.search.source_rows import SourceRows, origin_of
 from jammi_lab.features.search.word_search import WordSearch
@@ -61,24 +60,27 @@ class SearchService:
             return self._search_both(record, words, request)
         if record.recipe_class.has_words and request.row is None:
             return self.words.search(record, request)
-        from jammi_lab.storage.vector_arrays import check_exact
+        from jammi_lab.storage.vector_arrays import check_exact, to_arrow
 
         exact = check_exact(request.exact)
         matrix, rows = self.matrix(check_searchable(record)), self.source_rows(record)
         columns = rows.select_columns(request.select)
         mask = rows.matching_mask(request, matrix)
+        has_several_queries = False
         if request.row is not None:
             row = self.row_of(record, matrix, request.row)
-            queries, has_several_queries = None, False
+            hits = self.neighbors(record, matrix, row, request.k, mask=mask, exact=exact)
         else:
-            row = None
             queries, has_several_queries = self.query_vectors(record, request.query)
-        hits, through_index = self._find(
-            record, matrix, queries, request.k, mask=mask, row=row, exact=exact
+            hits = self.hits(record, matrix, queries, request.k, mask=mask, exact=exact)
+        query_count, hits_per_query = hits.rows.shape
+        table = hits_table(
+            matrix.keys_at(hits.rows.reshape(-1)),
+            [hits_per_query] * query_count,
+            {"similarity": to_arrow(hits.similarities)},
+            has_query_column=has_several_queries,
         )
-        table = hits_table(matrix, hits, has_query_column=has_several_queries)
-        answer = rows.answer(table, columns, filtered=request.has_only_present_rows)
-        return replace(answer, through_index=through_index)
+        return rows.answer(table, columns, filtered=request.has_only_present_rows)
 
     def _search_both(
         self, record: TableRecord, words_record: TableRecord, request: SearchRequest
@@ -116,6 +118,8 @@ class SearchService:
     ) -> "tuple[fusion.TablePair, pa.Table]":
         """The `k` best rows by meaning and words of each text; `keys`: the only rows that may be
         hits. SchemaMismatch, InvalidArgument, ModelNotFound, TableDamaged."""
+        import pyarrow as pa
+
         from jammi_lab.features.search import fusion
         from jammi_lab.storage.vector_arrays import check_k
 
@@ -126,9 +130,9 @@ class SearchService:
         word_mask = None if keys is None else table.keys.key_mask(keys)
         count = fusion.candidate_count(check_k(k))
         queries, _ = self.query_vectors(record, texts)
-        meaning, _ = self._find(record, matrix, queries, count, mask=mask, exact=exact)
+        meaning = self.hits(record, matrix, queries, count, mask=mask, exact=exact)
         by_words = self.words.hits(words_record, table, texts, count, word_mask)
-        hits = [
+        ranked = [
             pair.rank(
                 queries[n], self.words.terms(words_record, text), found, hits_of_words.rows, k
             )
@@ -136,16 +140,35 @@ class SearchService:
                 zip(texts, meaning.rows, by_words, strict=True)
             )
         ]
-        return pair, fusion.concatenate_hits(hits, has_query_column=not isinstance(query, str))
+        combined = pa.concat_tables(ranked)
+        names = [name for name in combined.column_names if name != "key"]
+        hits = hits_table(
+            combined["key"],
+            [len(each) for each in ranked],
+            {name: combined[name] for name in names},
+            has_query_column=not isinstance(query, str),
+        )
+        return pair, hits
+
+    def neighbors(
+        self,
+        record: TableRecord,
+        matrix: "Matrix",
+        row: int,
+        k: int,
+        *,
+        mask: "NDArray[np.bool_] | None" = None,
+        exact: bool | None = None,
+    ) -> "Hits":
+        """The hits of the row at a position, which is none of them. Raises as `Matrix.search`."""
+        import numpy as np
+
+        others = np.ones(len(matrix), np.bool_) if mask is None else mask.copy()
+        others[row] = False
+        query = matrix.vectors_at(np.array([row]))
+        return self.hits(record, matrix, query, k, mask=others, exact=exact)
 
     def hits(
-        self, record: TableRecord, queries: Any, k: int, *, row: int | None, exact: bool | None
-    ) -> "Hits":
-        """The hits of query vectors, or of the row at a position, which is left out of its own
-        hits. Raises as `Matrix.search`."""
-        return self._find(record, self.matrix(record), queries, k, row=row, exact=exact)[0]
-
-    def _find(
         self,
         record: TableRecord,
         matrix: "Matrix",
@@ -153,33 +176,27 @@ class SearchService:
         k: int,
         *,
         mask: "NDArray[np.bool_] | None" = None,
-        row: int | None = None,
         exact: bool | None = None,
-    ) -> "tuple[Hits, bool]":
-        """The hits of query vectors, or of a row, and whether an index found them."""
+    ) -> "Hits":
+        """The hits of query vectors; `mask`: the rows that may be found. Raises as
+        `Matrix.search`."""
         index = self._usable_index(record, exact)
         if index is not None:
-            import numpy as np
-
             from jammi_lab.features.vectors.index import search as approximate
 
-            own_row = None if row is None else np.array([row])
             hits = approximate.search(
                 matrix,
                 index,
-                queries if own_row is None else matrix.vectors_at(own_row),
+                queries,
                 k,
                 allow=mask,
-                without=own_row,
                 oversample=self._settings["vectors.oversample"],
                 expansion=self._settings["vectors.search_expansion"],
                 always_use_index=exact is False,
             )
             if hits is not None:
-                return hits, True
-        if row is None:
-            return matrix.search(queries, k, allow=mask), False
-        return matrix.neighbors(row, k, allow=mask), False
+                return hits
+        return matrix.search(queries, k, allow=mask)
 
     def _usable_index(self, record: TableRecord, exact: bool | None) -> "AnnIndex | None":
         """The index to ask; None where all vectors are to be compared."""
@@ -207,17 +224,6 @@ class SearchService:
     def source_rows(self, record: TableRecord) -> SourceRows:
         """The source rows of a table with vectors. SchemaMismatch."""
         return SourceRows(self.context, check_searchable(record))
-
-    def typed_key(self, record: TableRecord, key: Any) -> Any:
-        """A key as a literal means it: as it is where a row has it, else converted to the type of
-        the keys. TableDamaged."""
-        from jammi_lab.storage.vector_arrays import to_key
-
-        matrix = self.matrix(record)
-        if matrix.find_row(key) is None:
-            typed = to_key(key, matrix.keys.type)
-            return key if typed is None else typed
-        return key
 
     @staticmethod
     def row_of(record: TableRecord, matrix: "Matrix", key: Any) -> int:
@@ -254,10 +260,7 @@ class SearchService:
         if not isinstance(identity, dict):
             raise missing_encoder_error(record, self.context.tables)
         try:
-            encoders = self._find_encoders()
-            encoder = encoders.find_by_identity(
-                msgspec.convert(identity, EncoderIdentity)
-            ) or encoders.get(identity["name"], identity["version"])
+            encoder = self._find_encoders().recorded(msgspec.convert(identity, EncoderIdentity))
         except ModelNotFound as error:
             raise ModelNotFound(
                 error.message, near=error.near, hint=f"{error.hint} Or pass a vector.".lstrip()

@@ -16,9 +16,8 @@ from jammi_lab.core.errors import (
 from jammi_lab.core.identifiers import fold, near_names, quote_identifier
 from jammi_lab.core.records import TableRecord
 from jammi_lab.engine.sql.tokens import check_expression
-from jammi_lab.features.search.answers import SearchAnswer
 from jammi_lab.features.search.context import SearchContext
-from jammi_lab.features.search.hits import HIT_TYPES, VECTOR_HIT_COLUMNS
+from jammi_lab.features.search.hits import HIT_TYPES, VECTOR_HIT_COLUMNS, SearchAnswer
 from jammi_lab.features.search.queries import SearchRequest
 from jammi_lab.inputs.source_names import InlineRows
 from jammi_lab.sources.base import InputRead, Relation

@@ -15,12 +15,15 @@ from jammi_lab.core.canonical_json import canonical_json, digest_of
 from jammi_lab.core.definitions import encode_param
 from jammi_lab.core.records import TableRecord
 from jammi_lab.engine.name_resolution import NameResolver
-from jammi_lab.features.search.answers import HIT_COLUMNS
-from jammi_lab.features.search.hits import HIT_TYPES, VECTOR_HIT_COLUMNS
+from jammi_lab.features.search.hits import (
+    HIT_COLUMNS,
+    HIT_TYPES,
+    VECTOR_HIT_COLUMNS,
+    WORD_HIT_COLUMNS,
+)
 from jammi_lab.features.search.queries import SearchRequest, texts_of
 from jammi_lab.features.search.search import SearchService, check_searchable, missing_encoder_error
 from jammi_lab.features.search.source_rows import SourceRows
-from jammi_lab.features.search.word_search import HIT_COLUMNS as WORD_HIT_COLUMNS
 from jammi_lab.features.search.word_search import check_lexical
 from jammi_lab.features.words.analyzers import analysis_version
 from jammi_lab.inputs.observation import PinnedState
@@ -186,7 +189,7 @@ class _Call:
         with self._search.context.scope.use(self._tenant):
             if self._by_row:
                 # a literal is converted to the type of the keys, as in SQL
-                asked = {"row": self._search.typed_key(record, query)}
+                asked = {"row": self._search.matrix(record).typed_key(query)}
             else:
                 asked = {"query": query}
             request = SearchRequest(

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
 from jammi_lab.core.records import TableRecord
-from jammi_lab.features.search.answers import SearchAnswer
 from jammi_lab.features.search.context import SearchContext
+from jammi_lab.features.search.hits import WORD_HIT_COLUMNS, SearchAnswer, hits_table
 from jammi_lab.features.search.queries import SearchRequest, texts_of
 from jammi_lab.features.search.source_rows import SourceRows
 from jammi_lab.features.words.word_tables import WordTable, WordTables
@@ -30,7 +30,7 @@ class WordSearch:
         rows. SchemaMismatch, InvalidArgument, TableDamaged, and what binding the condition
         raises."""
         rows, table = SourceRows(self.context, record), self.table(record)
-        columns = rows.select_columns(request.select, HIT_COLUMNS)
+        columns = rows.select_columns(request.select, WORD_HIT_COLUMNS)
         mask = rows.matching_mask(request, table.keys)
         hits = self._hit_rows(record, table, request.query, request.k, mask)
         return rows.answer(hits, columns, filtered=request.has_only_present_rows)
@@ -48,8 +48,19 @@ class WordSearch:
         k: int,
         mask: "NDArray[np.bool_] | None",
     ) -> "pa.Table":
+        import numpy as np
+
+        from jammi_lab.storage.vector_arrays import to_arrow
+
         hits = self.hits(record, table, self.check_texts(record, query), k, mask)
-        return word_hits_table(table, hits, has_query_column=not isinstance(query, str))
+        rows = np.concatenate([np.empty(0, np.int64), *(each.rows for each in hits)])
+        scores = np.concatenate([np.empty(0), *(each.scores for each in hits)])
+        return hits_table(
+            table.keys.keys_at(rows),
+            [len(each.rows) for each in hits],
+            {"score": to_arrow(scores)},
+            has_query_column=not isinstance(query, str),
+        )
 
     def table(self, record: TableRecord) -> WordTable:
         """A lexical table, ready to search. SchemaMismatch for another kind; TableDamaged."""
@@ -94,10 +105,6 @@ class WordSearch:
         return texts
 
 
-HIT_COLUMNS = ("query", "key", "rank", "score", "source_missing")
-"""Columns that every answer of a search by words may have."""
-
-
 def check_lexical(record: TableRecord) -> TableRecord:
     """The record of a lexical table. SchemaMismatch for another kind."""
     if not record.recipe_class.has_words:
@@ -108,30 +115,3 @@ def check_lexical(record: TableRecord) -> TableRecord:
             hint="ws.lexical(…) creates one.",
         )
     return record
-
-
-def word_hits_table(
-    table: WordTable, hits: "Sequence[WordHits]", *, has_query_column: bool
-) -> "pa.Table":
-    """key, rank and score of hits; with several queries their number first."""
-    import numpy as np
-    import pyarrow as pa
-
-    from jammi_lab.storage.vector_arrays import to_arrow
-
-    counts = [len(each.rows) for each in hits]
-    columns: dict[str, Any] = {}
-    if has_query_column:
-        columns["query"] = to_arrow(np.repeat(np.arange(len(hits), dtype=np.int32), counts))
-    ranks = [np.arange(1, count + 1, dtype=np.int32) for count in counts]
-    columns["key"] = table.keys.keys_at(_concatenate([each.rows for each in hits]))
-    columns["rank"] = to_arrow(np.concatenate(ranks) if ranks else np.empty(0, np.int32))
-    scores = [each.scores for each in hits]
-    columns["score"] = to_arrow(np.concatenate(scores) if scores else np.empty(0))
-    return pa.Table.from_arrays(list(columns.values()), names=list(columns))
-
-
-def _concatenate(rows: "Sequence[NDArray[np.int64]]") -> "NDArray[np.int64]":
-    import numpy as np
-
-    return np.concatenate(rows) if rows else np.empty(0, np.int64)

@@ -14,7 +14,6 @@ import numpy as np
 
 from jammi_lab.core.thread_pool import ThreadPool
 from jammi_lab.features.vectors.encoders.blas_threads import usable_cores
-from jammi_lab.features.vectors.equal_rows import first_equal_rows
 from jammi_lab.features.vectors.exact_search import MAX_BLOCK_BYTES, ExactSearch, Hits
 from jammi_lab.storage.vector_arrays import RowNumbers
 
@@ -47,11 +46,7 @@ def nearest_others(
         rows, similarities = others.search(exact.vectors[start:end], count + 1)
         if findable is not None:
             rows = findable[rows]
-        is_self = rows == np.arange(start, end)[:, None]
-        # a row that is not found has that many equal rows before it; the last one is surplus
-        is_self[~is_self.any(1), -1] = True
-        shape = end - start, count
-        return Hits(rows[~is_self].reshape(shape), similarities[~is_self].reshape(shape))
+        return without_themselves(Hits(rows, similarities), np.arange(start, end))
 
     step = min(4096, max(16, MAX_BLOCK_BYTES // (4 * max(1, total))))
     with contextlib.closing(search_blocks(total, step, search_range, usable_cores())) as blocks:
@@ -59,6 +54,15 @@ def nearest_others(
             if on_rows is not None:
                 on_rows(block.first + len(block.hits.rows))
             yield block
+
+
+def without_themselves(hits: Hits, rows: RowNumbers) -> Hits:
+    """The hits of some rows, one less for each: without the row itself."""
+    is_self = hits.rows == rows[:, None]
+    # a row that is not found has that many equal rows before it; the last one is surplus
+    is_self[~is_self.any(1), -1] = True
+    shape = len(rows), hits.rows.shape[1] - 1
+    return Hits(hits.rows[~is_self].reshape(shape), hits.similarities[~is_self].reshape(shape))
 
 
 def search_blocks(
@@ -95,11 +99,11 @@ def _next_result(running: "deque[tuple[int, Future[Hits]]]") -> BatchResult:
 def _findable_rows(exact: ExactSearch, max_equals: int) -> RowNumbers | None:
     """The first `max_equals` rows of each group of rows with equal bits; None when these are all
     rows."""
-    first = first_equal_rows(exact.vectors)
-    if first is None:
-        return None
-    order = np.argsort(first, kind="stable")
+    vectors = np.ascontiguousarray(exact.vectors)
+    bits = vectors.view(np.dtype((np.void, vectors.itemsize * vectors.shape[1]))).reshape(-1)
+    _, group = np.unique(bits, return_inverse=True)
+    order = np.argsort(group, kind="stable")
     nth = np.empty(len(order), np.int64)
-    nth[order] = np.arange(len(order)) - np.searchsorted(first[order], first[order])
+    nth[order] = np.arange(len(order)) - np.searchsorted(group[order], group[order])
     findable = np.flatnonzero(nth < max_equals)
     return None if len(findable) == len(order) else findable

@@ -62,15 +62,14 @@ class ContextSet(Producer):
     ) -> "RunningJob":
         """Pool the vectors. Runs on a recipe that is bound."""
         from jammi_lab.features.vectors.pooled_members import MemberSets, pool_vectors
-        from jammi_lab.features.vectors.pooled_vectors import PooledVectors
+        from jammi_lab.features.vectors.pooled_vectors import pooled_job
         from jammi_lab.features.vectors.vector_inputs import load_matrix
 
-        output = PooledVectors(ctx.name, "context")
         matrix = load_matrix(ctx, vectors)
         sets = MemberSets(matrix, members)
-        pooled = pool_vectors(matrix.vectors, sets, self.pool, output.stage, on_progress)
-        output.set_rows(sets.targets, pooled)
-        return output.running(sets.counts)
+        stage = f"context {ctx.name}"
+        pooled = pool_vectors(matrix.vectors, sets, self.pool, stage, on_progress)
+        return pooled_job(ctx.name, sets.targets, pooled, sets.counts)
 
     def column_reads(
         self, _: Sequence[str], inputs: "Sequence[Sequence[ColumnReads]]"

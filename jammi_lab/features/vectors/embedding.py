@@ -84,7 +84,7 @@ class Embedding(RowRecipe):
         from jammi_lab.features.vectors.encoders.base import identity_of
         from jammi_lab.steps.executor import Executor
         from jammi_lab.steps.jobs import vector_columns
-        from jammi_lab.steps.text_statement import check_text_columns, text_columns_of
+        from jammi_lab.steps.text_statement import check_text_columns
 
         written = self.with_values(text=self.input_columns())
         check_text_columns(self.key, written.input_columns(), "an embedding")
@@ -98,7 +98,6 @@ class Embedding(RowRecipe):
         rows = recipe.row_wise(
             ctx,
             prepared,
-            text_columns_of(prepared, recipe.key, recipe.input_columns()),
             "key",
             lambda: EmbeddingWork(encoder, executor),
             lambda manifest: manifest.descriptor.get("encoder") == identity,
@@ -128,9 +127,7 @@ class Embedding(RowRecipe):
         if self._encoder is None or self.model is not None:
             return encoders.resolve(self.model)
         identity = msgspec.convert(self._encoder, EncoderIdentity)
-        encoder = encoders.find_by_identity(identity) or encoders.get(
-            identity.name, identity.version
-        )
+        encoder = encoders.recorded(identity)
         return encoder, encoders.key_of(encoder)
 
     def current(self, ctx: BindContext, _import_modules: bool) -> Self | Unknown:

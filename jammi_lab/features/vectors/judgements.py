@@ -48,7 +48,7 @@ def to_table_keys(keys: Sequence[Any], table: "KeyedRows", record: TableRecord) 
     from jammi_lab.storage.vector_arrays import to_key
 
     kind = table.keys.type
-    table_keys = [to_table_key(key, table) for key in keys]
+    table_keys = [table.typed_key(key) for key in keys]
     if len(table) and all(
         to_key(key, kind) is None and not isinstance(key, type(table.keys[0].as_py()))
         for key in keys
@@ -60,14 +60,6 @@ def to_table_keys(keys: Sequence[Any], table: "KeyedRows", record: TableRecord) 
             actual=type(keys[0]).__name__,
         )
     return table_keys
-
-
-def to_table_key(key: Any, table: "KeyedRows") -> Any:
-    """Convert a key to the type of the table's keys, as SQL converts a literal; unchanged when that
-    is impossible."""
-    from jammi_lab.storage.vector_arrays import to_key
-
-    return key if (table_key := to_key(key, table.keys.type)) is None else table_key
 
 
 def parse_judgements(golden: Any) -> list[JudgedQuery]:

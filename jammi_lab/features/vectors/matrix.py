@@ -31,9 +31,9 @@ from jammi_lab.storage.vector_arrays import (
     lost_in_cast,
     storage_array,
     to_arrow_rows,
+    to_key,
     to_keys,
     to_numpy,
-    to_row_numbers,
     to_scalar,
     to_scalar_of_type,
     vector_width,
@@ -73,6 +73,12 @@ class KeyedRows:
         if position < 0:
             return None
         return int(position)
+
+    def typed_key(self, key: Any) -> Any:
+        """A key converted to the type of the keys, as SQL converts a literal; unchanged when that
+        is impossible."""
+        converted = to_key(key, self.keys.type)
+        return key if converted is None else converted
 
     def keys_at(self, rows: RowNumbers) -> pa.Array:
         """The keys of some rows, in their own type."""
@@ -262,33 +268,3 @@ class Matrix(KeyedRows):
         """The `k` most similar rows of each query, by descending similarity, then ascending key.
         See `ExactSearch.search` for arguments and errors."""
         return self.exact.search(queries, k, allow=allow)
-
-    def neighbors(self, row: int, k: int, *, allow: NDArray[np.bool_] | None = None) -> Hits:
-        """The `k` rows most similar to a row of the matrix, without itself. Raises InvalidArgument
-        for k < 0."""
-        mask = np.ones(len(self), np.bool_) if allow is None else allow.copy()
-        mask[row] = False
-        return self.search(self.vectors[row], k, allow=mask)
-
-    def match_rows(self, other: "Matrix") -> RowNumbers:
-        """For each row the row of another matrix with the same key and a vector with the same bits;
-        −1 where there is none."""
-        own_keys, other_keys = storage_array(self.keys), storage_array(other.keys)
-        if (
-            own_keys.type != other_keys.type
-            or self.dimensions != other.dimensions
-            or not len(other)
-        ):
-            return np.full(len(self), -1, np.int64)
-        positions = pc.index_in(own_keys, value_set=other_keys)
-        rows: RowNumbers = to_row_numbers(positions)
-        for start in range(0, len(rows), BATCH_ROWS):
-            batch = slice(start, start + BATCH_ROWS)
-            matched = rows[batch]
-            own_vectors = self.vectors_at(np.arange(start, start + len(matched)))
-            is_equal = (
-                own_vectors.view(np.uint32)
-                == other.vectors_at(np.maximum(matched, 0)).view(np.uint32)
-            ).all(1)
-            rows[batch] = np.where(is_equal, matched, -1)
-        return rows

@@ -231,7 +231,7 @@ class ModelEncoders:
             (key for key, (_, cached) in list(self._by_key.items()) if cached is encoder), None
         )
 
-    def find_by_identity(self, identity: EncoderIdentity) -> Encoder | None:
+    def _find_by_identity(self, identity: EncoderIdentity) -> Encoder | None:
         """The encoder of the registered model with exactly this identity, even if a later version
         claims the same name and version; None when it is not in this kernel."""
         digest = _digest(identity)
@@ -243,6 +243,11 @@ class ModelEncoders:
             ),
             None,
         )
+
+    def recorded(self, identity: EncoderIdentity) -> Encoder:
+        """The encoder with a recorded identity, else the one that its name and version mean today.
+        Raises as `get`."""
+        return self._find_by_identity(identity) or self.get(identity.name, identity.version)
 
     def is_replaced(self, identity: EncoderIdentity, model: str | None) -> bool:
         """Whether what `model` names today (its newest version, or the one that it names), or any

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from jammi_lab.features.vectors.all_pairs import BatchResult, search_blocks
+from jammi_lab.features.vectors.all_pairs import (
+    BatchResult,
+    search_blocks,
+    without_themselves,
+)
 from jammi_lab.features.vectors.exact_search import Hits
 from jammi_lab.features.vectors.index.search import search
 from jammi_lab.features.vectors.matrix import Matrix
@@ -108,13 +112,12 @@ def approximate_blocks(
             matrix,
             index,
             matrix.vectors_at(rows),
-            k,
-            without=rows,
+            k + 1,
             oversample=oversample,
             always_use_index=True,
         )
         assert hits is not None, "a forced search always has a result"
-        return hits
+        return without_themselves(hits, rows)
 
     with contextlib.closing(
         search_blocks(len(matrix), _QUERY_BLOCK_ROWS, search_block, _MAX_BLOCKS_AHEAD)

@@ -22,31 +22,21 @@ MAX_BATCHED_TERMS = 64
 """Rows that combine more vectors than this are summed one by one."""
 
 
-class PooledVectors(TableRows):
-    """Output rows (key, vector), once they are computed."""
-
-    def __init__(self, name: str, verb: str) -> None:
-        self._name, self.stage = name, f"{verb} {name}"
-        super().__init__()
-
-    def set_rows(self, keys: pa.Array, vectors: Floats) -> None:
-        """Set the rows. Raises SchemaMismatch, with the key, for a vector that is not finite or all
-        zeros."""
-        check_directions(
-            row_norms(vectors),
-            keys,
-            table=self._name,
-            hint="The combined vectors cancel out: exclude that row, or give its own vector more "
-            "weight.",
-        )
-        flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
-        self._table = pa.table({"key": keys, "vector": flat})
-
-    def running(self, counts: Mapping[str, int]) -> RunningJob:
-        """The job whose rows these are. `counts`: for the manifest."""
-        return RunningJob(
-            self, on_published=self.release, on_lost=lambda _: self.release(), counts=counts
-        )
+def pooled_job(name: str, keys: pa.Array, vectors: Floats, counts: Mapping[str, int]) -> RunningJob:
+    """The job whose rows (key, vector) these are; `counts`: for the manifest. Raises
+    SchemaMismatch, with the key, for a vector that is not finite or all zeros."""
+    check_directions(
+        row_norms(vectors),
+        keys,
+        table=name,
+        hint="The combined vectors cancel out: exclude that row, or give its own vector more "
+        "weight.",
+    )
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+    rows = TableRows(pa.table({"key": keys, "vector": flat}))
+    return RunningJob(
+        rows, on_published=rows.release, on_lost=lambda _: rows.release(), counts=counts
+    )
 
 
 def blocks(n: int, width: int) -> list[slice]:

@@ -9,7 +9,7 @@ threads would sum them in another order each time.
 import importlib
 import importlib.metadata
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -118,19 +118,16 @@ def tsne(
     # RandomState, because its numbers are the same in every release of numpy
     noise = np.random.RandomState(seed).standard_normal((n, 2))
     initial = points / np.std(points[:, 0]) * _INITIAL_SPREAD_RATIO + noise * _INITIAL_JITTER_RATIO
-    reporting_points = _ReportingPoints.wrap(
-        initial.astype(np.float32),
-        lambda moves: report_progress("iterations", min(moves, MAX_ITERATIONS), MAX_ITERATIONS),
-    )
+    report_progress("iterations", 0, MAX_ITERATIONS)
     with _single_openmp_thread():
         estimator = sklearn.TSNE(
             metric="precomputed",
-            init=reporting_points,
+            init=initial.astype(np.float32),
             perplexity=perplexity,
             max_iter=MAX_ITERATIONS,
             random_state=seed,
         )
-        return np.array(estimator.fit_transform(distances), np.float32, subok=False)
+        return np.array(estimator.fit_transform(distances), np.float32)
 
 
 def limit_perplexity(perplexity: float, n: int) -> float:
@@ -176,30 +173,3 @@ def _neighbor_distances(exact: ExactSearch, k: int, report_progress: ProgressCal
     with import_modules():
         sparse = importlib.import_module("scipy.sparse")
     return sparse.csr_array((distances.ravel(), columns.ravel(), ends), shape=(n, n))
-
-
-class _ReportingPoints(np.ndarray[tuple[int, ...], np.dtype[np.float32]]):
-    """Points that report each update in place. scikit-learn's loop offers no other progress
-    hook."""
-
-    _report_moves: Callable[[int], None] | None = None
-    _moves = 0
-
-    @classmethod
-    def wrap(cls, points: Floats, report_moves: Callable[[int], None]) -> Self:
-        """A view of the points with a callback, which gets the number of updates."""
-        wrapped = points.view(cls)
-        wrapped._report_moves = report_moves
-        return wrapped
-
-    def __array_finalize__(self, other: Any) -> None:
-        self._report_moves = getattr(other, "_report_moves", None)
-        self._moves = getattr(other, "_moves", 0)
-
-    def __iadd__(self, by: Any) -> Self:  # type: ignore[override,misc]
-        np.add(self.view(np.ndarray), by, out=self.view(np.ndarray))
-        # only updates by arrays move the points; other copies of this array add plain numbers
-        if self._report_moves is not None and isinstance(by, np.ndarray):
-            self._moves += 1
-            self._report_moves(self._moves)
-        return self

@@ -89,19 +89,18 @@ class Propagation(Producer):
         on_progress: OnProgress | None,
     ) -> "RunningJob":
         """Mix the vectors. Runs on a recipe that is bound."""
-        from jammi_lab.features.vectors.pooled_vectors import PooledVectors
+        from jammi_lab.features.vectors.pooled_vectors import pooled_job
         from jammi_lab.features.vectors.propagated_vectors import Hops, load_graph, propagate
         from jammi_lab.features.vectors.vector_inputs import load_matrix
 
-        output = PooledVectors(ctx.name, "propagate")
         matrix = load_matrix(ctx, vectors)
         graph, ignored = load_graph(
             matrix.keys, edges, vectors.step_input.asked, self.direction, self.weighting
         )
         hops = Hops(self.hops, self.alpha, self.output == "concat")
-        propagated = propagate(matrix.vectors, graph, hops, output.stage, on_progress)
-        output.set_rows(matrix.keys, propagated)
-        return output.running({"edges_ignored": ignored})
+        stage = f"propagate {ctx.name}"
+        propagated = propagate(matrix.vectors, graph, hops, stage, on_progress)
+        return pooled_job(ctx.name, matrix.keys, propagated, {"edges_ignored": ignored})
 
     def column_reads(
         self, _: Sequence[str], inputs: "Sequence[Sequence[ColumnReads]]"

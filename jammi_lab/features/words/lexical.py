@@ -50,7 +50,7 @@ class Lexical(RowRecipe):
         """Raises InvalidArgument, TableNotFound, SchemaMismatch, and what binding SQL raises."""
         from jammi_lab.features.words.analyzers import check_analyzer
         from jammi_lab.features.words.lexical_work import LexicalWork
-        from jammi_lab.steps.text_statement import check_text_columns, text_columns_of
+        from jammi_lab.steps.text_statement import check_text_columns
 
         written = self.with_values(text=self.input_columns())
         check_text_columns(self.key, written.input_columns(), "a lexical table")
@@ -67,7 +67,6 @@ class Lexical(RowRecipe):
         rows = recipe.row_wise(
             ctx,
             prepared,
-            text_columns_of(prepared, recipe.key, recipe.input_columns()),
             "key",
             lambda: LexicalWork(self.analyzer),
             is_reusable,

@@ -22,9 +22,6 @@ from jammi_lab.storage.vector_arrays import RowNumbers, to_arrow_rows, to_numpy
 
 _SATURATION_FACTOR, _LENGTH_RATIO = 1.2, 0.75
 """k1 and b."""
-_DENSE_FACTOR = 8
-"""Where fewer than one of so many rows contains a word of the query, sorting those takes less time
-than a sum for each row of the table."""
 Scores = NDArray[np.float64]
 
 
@@ -89,7 +86,7 @@ class WordIndex:
         starts = np.flatnonzero(is_first)
         counts = np.diff(starts, append=len(codes)).astype(np.int32)
         codes, rows = codes[starts], rows[starts]
-        order = _stable_order(codes, len(vocabulary))
+        order = np.argsort(codes, kind="stable")
         return cls(
             Postings(
                 vocabulary,
@@ -156,26 +153,17 @@ class WordIndex:
                 )
         if not rows:
             return np.empty(0, np.int64), np.empty(0)
-        return sum_by_row(np.concatenate(rows), np.concatenate(weights), self.row_count)
+        totals: Scores = np.bincount(np.concatenate(rows), np.concatenate(weights)).astype(
+            np.float64, copy=False
+        )
+        matching_rows = np.flatnonzero(totals).astype(np.int64, copy=False)
+        return matching_rows, totals[matching_rows]
 
     def _find_term(self, term: str) -> int | None:
         """The place of a term among all terms, by bisection; None when no row contains it."""
         terms = self.postings.terms
         place = bisect.bisect_left(terms, term, key=lambda each: each.as_py())
         return place if place < len(terms) and terms[place].as_py() == term else None
-
-
-def sum_by_row(
-    rows: NDArray[np.int32], weights: Scores, row_count: int
-) -> tuple[RowNumbers, Scores]:
-    """The distinct rows, ascending, and the sum of the weights of each, added in their order."""
-    if len(rows) * _DENSE_FACTOR < row_count:
-        distinct_rows, places = np.unique(rows, return_inverse=True)
-        sums: Scores = np.bincount(places, weights).astype(np.float64, copy=False)
-        return distinct_rows.astype(np.int64), sums
-    totals: Scores = np.bincount(rows, weights).astype(np.float64, copy=False)
-    matching_rows = np.flatnonzero(totals).astype(np.int64, copy=False)
-    return matching_rows, totals[matching_rows]
 
 
 def _span(ends: NDArray[np.int64], place: int) -> slice:
@@ -202,16 +190,6 @@ def _split_terms(terms: pa.Array) -> tuple[pa.Array, NDArray[np.int32]]:
     lengths = np.zeros(len(terms), np.int32)
     lengths[filled] = to_numpy(lists.value_lengths())
     return lists.flatten(), lengths
-
-
-def _stable_order(codes: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """The stable order of codes below `size`, 16 bits at a time, for which numpy has a radix
-    sort."""
-    order = np.argsort(codes.astype(np.uint16), kind="stable")
-    for shift in range(16, max(1, size - 1).bit_length(), 16):
-        digits = (codes >> shift).astype(np.uint16)
-        order = order[np.argsort(digits[order], kind="stable")]
-    return order
 
 
 def _concatenate(parts: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:

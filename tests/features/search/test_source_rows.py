@@ -9,10 +9,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
-import pandas as pd
 import pyarrow as pa
-import pyarrow.csv as pc
-import pyarrow.parquet as pq
 import pytest
 
 from jammi_lab.core import errors
@@ -56,12 +53,6 @@ def papers(ws: Any, tmp_path: Path) -> Path:
     return tmp_path / "p.csv"
 
 
-def test_a_source_that_moved_is_answered_for_as_it_is_now(ws, papers):
-    for shift in (0, 10, 20, 0):  # of one length, and back to what was there before
-        csv(papers, [(i, 2000 + shift + i, "ab"[i % 2]) for i in range(6)])
-        assert keys(ws, "year = 2014")[1] == ([4] if shift == 10 else [])
-
-
 def test_a_condition_takes_parameters(ws, papers):
     assert keys(ws, "id > $least AND id < $most", {"least": 1, "most": 4})[1] == [2, 3]
     assert keys(ws, "id > $least")[0] is errors.ParameterMissing
@@ -81,22 +72,6 @@ def test_rows_and_columns_that_came_or_went_or_turned_into_another_type_are_seen
     assert keys(ws, "year > 3")[0] is errors.SqlError
     papers.unlink()
     assert keys(ws, "key = 5")[0] is errors.SourceUnavailable
-
-
-@pytest.mark.parametrize("source", ["jammi.t", "SELECT * FROM jammi.t"])
-def test_a_column_that_came_beside_columns_that_stayed_is_seen(ws, source):
-    ws.materialize("t", "SELECT i AS id, i + 2000 AS year FROM range(6) r(i)")
-    ws.import_embeddings("v", vectors(list(range(6))), source=source)
-    assert keys(ws, "key = 3")[1] == [3] and keys(ws, "COLUMNS(*) IS NOT NULL")[1] == list(range(6))
-    ws.materialize(
-        "t",
-        "SELECT i AS id, i + 2000 AS year, CASE WHEN i > 1 THEN 5 - i END AS key FROM range(6) r(i)",
-    )
-    assert keys(ws, "COLUMNS(*) IS NOT NULL")[1] == [2, 3, 4, 5]
-    ws.materialize("t", "SELECT i AS id, i + 2000 AS year FROM range(6) r(i)")
-    assert keys(ws, "key = 3")[1] == [3]
-    ws.materialize("t", "SELECT i AS id, i + 2000 AS year, 5 - i AS key FROM range(6) r(i)")
-    assert keys(ws, "key = 3")[1] == [2]  # the source's own column of that name
 
 
 def test_each_tenant_is_answered_for_its_own_rows(ws, tmp_path):
@@ -169,25 +144,6 @@ def test_keys_of_every_type_meet_their_rows(ws, keys):
     assert read == {(names[i], 10 * (i + 1) if i < 3 else None, i == 3) for i in range(4)}
 
 
-@pytest.mark.parametrize("kind", ["parquet", "csv", "frame"])
-def test_an_edit_of_a_selected_column_is_seen_by_the_next_search(ws, tmp_path, kind):
-    path, frame = tmp_path / f"s.{kind}", pd.DataFrame({"id": [1, 2], "year": [1, 2]})
-
-    def put(years: list[int]) -> None:
-        frame.loc[:, "year"] = years
-        if kind == "parquet":
-            pq.write_table(pa.table({"id": [1, 2], "year": years}), path)
-        elif kind == "csv":
-            pc.write_csv(pa.table({"id": [1, 2], "year": years}), path)
-
-    put([1, 2])
-    ws.sources.add("s", frame if kind == "frame" else path)
-    ws.import_embeddings("v", vectors([1, 2]), source="s")
-    for years in ([1, 2], [3, 4], [1, 2]):
-        put(years)
-        assert selected(ws, "year") == dict(zip([1, 2], years, strict=True))
-
-
 def test_rows_that_came_and_went_are_seen_by_the_next_search(ws, papers):
     ws.import_embeddings("v", vectors([*range(6), 777]), source="p")
     assert selected(ws, "year") == {**{i: 2000 + i for i in range(6)}, 777: None}
@@ -196,18 +152,6 @@ def test_rows_that_came_and_went_are_seen_by_the_next_search(ws, papers):
     rows = ws.search("v", [1, 2, 3, 4], k=99).arrow()
     missing = dict(zip(rows["key"].to_pylist(), rows["source_missing"].to_pylist(), strict=True))
     assert missing == {0: False, 1: False, 777: False, 2: True, 3: True, 4: True, 5: True}
-
-
-def test_a_column_of_another_type_or_gone_is_seen_by_the_next_search(ws, papers):
-    assert selected(ws, "year")[3] == 2003
-    csv(papers, [(i, f"y{i}", "a") for i in range(6)])
-    assert selected(ws, "year")[3] == "y3"
-    csv(papers, [(i, "a") for i in range(6)], "id,venue")
-    with pytest.raises(errors.SchemaMismatch, match="year"):
-        ws.search("v", [1, 2, 3, 4], select="year")
-    ws.sources.remove("p")
-    with pytest.raises(errors.TableNotFound, match="p"):
-        ws.search("v", [1, 2, 3, 4], select="year")
 
 
 def test_imported_vectors_mean_the_table_that_they_were_of_whatever_is_called_so_since(

@@ -104,12 +104,6 @@ def test_a_text_without_known_words_has_no_hits(lab, text):
     assert lab.search("w", text, select="year").arrow().num_rows == 0
 
 
-def test_repeated_searches_take_columns_from_memory_and_say_the_same(lab):
-    first = lab.search("w", "graph networks", select="title").arrow()
-    for _ in range(4):
-        assert lab.search("w", "graph networks", select="title").arrow() == first
-
-
 def test_what_cannot_be_searched_by_words_is_refused(lab):
     with pytest.raises(errors.InvalidArgument, match="the query must be a string"):
         lab.search("w", [0.5, 0.5])

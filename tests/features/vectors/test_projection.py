@@ -86,8 +86,8 @@ def test_equal_vectors_make_an_equal_map_in_every_thread():
     )
 
 
-def test_forces_are_added_up_by_one_thread_and_the_count_before_comes_back():
-    importlib.import_module("sklearn.manifold")  # its threads can be counted when it is there
+def test_forces_are_added_up_by_one_thread_and_the_count_before_comes_back(monkeypatch):
+    manifold = importlib.import_module("sklearn.manifold")
 
     def counts() -> set[int]:
         return {
@@ -96,15 +96,15 @@ def test_forces_are_added_up_by_one_thread_and_the_count_before_comes_back():
         }
 
     seen: list[set[int]] = []
+    plain = manifold.TSNE.fit_transform
+
+    def fit_transform(estimator: Any, distances: Any) -> Any:
+        seen.append(counts())
+        return plain(estimator, distances)
+
+    monkeypatch.setattr(manifold.TSNE, "fit_transform", fit_transform)
     with ThreadpoolController().limit(limits=2, user_api="openmp"):
-        placing.tsne(
-            ExactSearch(clouds()),
-            10,
-            0,
-            lambda what, done, _: (
-                seen.append(counts()) if (what, done) == ("iterations", 7) else None
-            ),
-        )
+        placing.tsne(ExactSearch(clouds()), 10, 0, lambda *_: None)
         assert (seen, counts()) == ([{1}], {2})
 
 
@@ -217,17 +217,12 @@ def test_only_what_has_vectors_is_projected(three):
             three.projection("q", name)
 
 
-def test_progress_tells_rows_then_iterations(three):
+def test_progress_tells_rows_then_the_beginning_of_the_iterations(three):
     told: list[Any] = []
     three.projection("p", "v", method="tsne", progress=told.append)
     said = [(p.stage, p.done, p.total, p.unit) for p in told]
     assert ("neighbours for p", 90, 90, "rows") in said
-    iterations = [
-        done
-        for stage, done, total, unit in said
-        if (stage, total, unit) == ("projection p", placing.MAX_ITERATIONS, "iterations")
-    ]
-    assert iterations == sorted(set(iterations)) and len(iterations) > 200
+    assert ("projection p", 0, placing.MAX_ITERATIONS, "iterations") in said
 
 
 # -- maps that are kept ----------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jammi_lab.features.words import word_index, word_tables
+from jammi_lab.features.words import word_tables
 from jammi_lab.features.words.documents import analyze_texts
 from jammi_lab.features.words.word_index import WordIndex
 from tests.features.words import bm25
@@ -45,16 +45,6 @@ def test_hits_are_those_of_bm25_written_out(texts, query, k, batch):
     assert np.allclose(index.score_rows(query, everything), expected, rtol=0, atol=1e-9)
 
 
-@given(st.lists(st.tuples(st.integers(0, 99), st.floats(1e-9, 20)), min_size=1, max_size=60))
-def test_few_and_many_postings_have_the_same_sums(postings):
-    rows = np.array([row for row, _ in postings], np.int32)
-    weights = np.array([weight for _, weight in postings])
-    few, many = (word_index.sum_by_row(rows, weights, count) for count in (10_000, 100))
-    for left, right in zip(few, many, strict=True):
-        assert left.dtype == right.dtype and left.tobytes() == right.tobytes()
-    assert few[0].tolist() == sorted({row for row, _ in postings})
-
-
 @settings(max_examples=examples(120))
 @given(documents, queries, st.integers(1, 5), st.data())
 def test_a_mask_leaves_the_best_of_the_others(texts, query, k, data):
@@ -66,14 +56,6 @@ def test_a_mask_leaves_the_best_of_the_others(texts, query, k, data):
     )
     hits, whole = index.search(query, k, allow=allow), index.search(query, len(texts))
     assert list(hits.rows) == [row for row in whole.rows if allow[row]][:k]
-
-
-def test_more_terms_than_16_bits_hold_are_in_order():
-    numbers = np.random.default_rng(0).permutation(70_000)
-    texts = [" ".join(f"{n:06}" for n in part.tolist()) for part in np.split(numbers, 700)]
-    postings = WordIndex.from_documents([analyze_texts(texts, "exact")["terms"]]).postings
-    assert postings.terms.to_pylist() == [f"{n:06}" for n in range(70_000)]
-    assert np.array_equal(postings.rows[numbers], np.repeat(np.arange(700), 100))
 
 
 def test_a_table_is_read_by_the_calling_thread_alone(tmp_path, monkeypatch):

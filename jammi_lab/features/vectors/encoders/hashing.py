@@ -8,7 +8,7 @@ final division, and letters are folded by the table of Unicode 3.2, which never 
 
 import functools
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,14 +57,12 @@ class Hashing:
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """(len(texts), dimensions) float32 of unit length."""
-        out = np.empty((len(texts), self.dimensions), np.float32)
-        for first, last in _text_ranges(texts):
-            sums = self._signed_sums(texts[first:last])
-            # a text whose signed grams cancel in every dimension gets a vector of its own kind
-            sums[~sums.any(1), 0] = 1
-            # sums are integers, so the order of addition does not matter
-            out[first:last] = sums / np.sqrt(np.square(sums).sum(1, keepdims=True))
-        return out
+        sums = self._signed_sums(texts)
+        # a text whose signed grams cancel in every dimension gets a vector of its own kind
+        sums[~sums.any(1), 0] = 1
+        # sums are integers, so the order of addition does not matter
+        vectors: Floats = (sums / np.sqrt(np.square(sums).sum(1, keepdims=True))).astype(np.float32)
+        return vectors
 
     def _signed_sums(self, texts: Sequence[str]) -> NDArray[np.float64]:
         points, row = _code_points(texts)
@@ -93,18 +91,6 @@ class Hashing:
             )
             sums[first_row * self.dimensions : end_row * self.dimensions] += block_sums
         return sums.reshape(len(texts), self.dimensions)
-
-
-def _text_ranges(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Ranges of texts with about one block of characters each."""
-    first = size = 0
-    for i, text in enumerate(texts):
-        size += len(text) + 3
-        if size >= BLOCK_CHARS:
-            yield first, i + 1
-            first, size = i + 1, 0
-    if first < len(texts):
-        yield first, len(texts)
 
 
 def _code_points(texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:

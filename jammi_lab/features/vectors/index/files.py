@@ -11,7 +11,6 @@ import hashlib
 import importlib.metadata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -30,7 +29,6 @@ from jammi_lab.storage.files import (
     remove_file,
 )
 from jammi_lab.storage.object_store import RemoteFile, RemotePath
-from jammi_lab.storage.own_files import move_folder_aside
 from jammi_lab.store.sidecars import (
     GRAPH_SUFFIX,
     INDEX_SUFFIXES,
@@ -102,7 +100,7 @@ def write_index(parquet: StoragePath, table: str, ann: "AnnIndex") -> tuple[Inde
     with _index_files(parquet) as files:
         fault_point("index.before_write")
         ann.save(files[GRAPH_SUFFIX].temp)
-        ann.detach_bytes()
+        ann.release()
         body = files[GRAPH_SUFFIX].temp.read_bytes()
         manifest = IndexManifest(
             table=table,
@@ -132,9 +130,6 @@ def _index_files(parquet: StoragePath) -> Iterator[dict[str, AtomicFile | Remote
         yield files
         # Delete the old files first: after a crash any subset of the renames may have happened, and
         # an old file may happen to have the recorded size.
-        if isinstance(parquet, Path):
-            for suffix in INDEX_SUFFIXES:
-                move_folder_aside(parquet.with_name(sidecar_path(parquet, suffix).name))
         remove_index_files(parquet)
         local_files = [file for file in files.values() if isinstance(file, AtomicFile)]
         if local_files:

@@ -30,7 +30,6 @@ def search(
     k: int,
     *,
     allow: NDArray[np.bool_] | None = None,
-    without: RowNumbers | None = None,
     oversample: int = 2,
     expansion: int = 0,
     always_use_index: bool = False,
@@ -38,20 +37,16 @@ def search(
     """The `k` most similar rows of each query, as far as the index finds them; None where reading
     all rows is less work, unless `always_use_index`.
 
-    `allow`: a mask of the rows that may be found; `without`: for each query a row to exclude;
-    `oversample`: candidates per hit; `expansion`: replaces the measured one. As many rows are found
-    as exist, up to `k`: a query for which the index gives too few candidates, or only equally near
-    ones from the last hit on, is searched exactly.
+    `allow`: a mask of the rows that may be found; `oversample`: candidates per hit; `expansion`:
+    replaces the measured one. As many rows are found as exist, up to `k`: a query for which the
+    index gives too few candidates, or only equally near ones from the last hit on, is searched
+    exactly.
     Raises as `Matrix.search`.
     """
     checked = check_queries(queries, matrix.dimensions)
     rows = len(matrix)
     passing = rows if allow is None else int(np.count_nonzero(allow))
-    available = passing
-    # an excluded row that does not pass the filter anyway takes no other row's place
-    if without is not None and (allow is None or allow[without].all()):
-        available -= 1
-    count = max(0, min(check_k(k), available))
+    count = min(check_k(k), passing)
     hits = Hits(
         np.empty((len(checked), count), np.int64), np.empty((len(checked), count), np.float32)
     )
@@ -61,8 +56,8 @@ def search(
     # missing, because the stored vectors are coarse.
     reliable = max(count, MEASURED_NEIGHBORS_COUNT)
     oversample = max(1, oversample)
-    most = reliable * oversample + (without is not None)
-    least = max(count, min(reliable * (1 + oversample) // 2, available))
+    most = reliable * oversample
+    least = max(count, min(reliable * (1 + oversample) // 2, passing))
     expansion = expansion or ann.shape.expansion
     width, wide_expansion = _widened(most, expansion, rows, passing)
     limit = max(MIN_CANDIDATE_LIMIT, rows // _ROWS_PER_CANDIDATE_RATIO)
@@ -73,7 +68,7 @@ def search(
         _ = matrix.exact
     is_enough = np.zeros(len(checked), np.bool_)
     if expansion > 0:
-        if allow is not None or without is not None:
+        if allow is not None:
             # The expansion was not measured for rows that are left out. A graph search that goes
             # twice as far finds the last of the candidates as reliably as the first.
             wide_expansion = max(wide_expansion, 2 * width)
@@ -83,8 +78,6 @@ def search(
         valid = candidates >= 0
         if allow is not None:
             valid &= allow[candidates]
-        if without is not None:
-            valid &= candidates != without[:, None]
         is_enough = valid.sum(1) >= least
         best = _first_valid(candidates, valid, most)
         found = _rescore(matrix, checked[is_enough], best[is_enough])
@@ -92,10 +85,7 @@ def search(
         hits.similarities[is_enough] = found.similarities[:, :count]
         is_enough[is_enough] = _is_certain(found, count)
     for query in np.flatnonzero(~is_enough):
-        mask = np.ones(rows, np.bool_) if allow is None else allow.copy()
-        if without is not None:
-            mask[without[query]] = False
-        exact = matrix.search(checked[query], count, allow=mask)
+        exact = matrix.search(checked[query], count, allow=allow)
         hits.rows[query], hits.similarities[query] = exact.rows[0], exact.similarities[0]
     return hits
 
