@@ -73,7 +73,7 @@
     init: (offered) => { scope = offered; },
     get: async (module) => {
       if (module !== "./extension") throw new Error(`${NAME} has no module ${module}`);
-      if (!("@codemirror/view" in scope)) return () => ({ __esModule: true, default: [] });       // voila has no editors
+      if (!["@codemirror/view", "@codemirror/state", "@jupyterlab/codemirror"].every((name) => scope[name])) return () => ({ __esModule: true, default: [] });       // voila has no editors
       const { marksPlugin } = await import(MARKS);
       const plugins = await Promise.all([coloursPlugin(), marksPlugin(shared)]);
       return () => ({ __esModule: true, default: plugins });       // without __esModule lab itself does not start
