@@ -34,6 +34,7 @@ from jammi_lab.storage.vector_arrays import (
     to_key,
     to_keys,
     to_numpy,
+    to_row_numbers,
     to_scalar,
     to_scalar_of_type,
     vector_width,
@@ -268,3 +269,26 @@ class Matrix(KeyedRows):
         """The `k` most similar rows of each query, by descending similarity, then ascending key.
         See `ExactSearch.search` for arguments and errors."""
         return self.exact.search(queries, k, allow=allow)
+
+    def match_rows(self, other: "Matrix") -> RowNumbers:
+        """For each row the row of another matrix with the same key and a vector with the same bits;
+        −1 where there is none."""
+        own_keys, other_keys = storage_array(self.keys), storage_array(other.keys)
+        if (
+            own_keys.type != other_keys.type
+            or self.dimensions != other.dimensions
+            or not len(other)
+        ):
+            return np.full(len(self), -1, np.int64)
+        positions = pc.index_in(own_keys, value_set=other_keys)
+        rows: RowNumbers = to_row_numbers(positions)
+        for start in range(0, len(rows), BATCH_ROWS):
+            batch = slice(start, start + BATCH_ROWS)
+            matched = rows[batch]
+            own_vectors = self.vectors_at(np.arange(start, start + len(matched)))
+            is_equal = (
+                own_vectors.view(np.uint32)
+                == other.vectors_at(np.maximum(matched, 0)).view(np.uint32)
+            ).all(1)
+            rows[batch] = np.where(is_equal, matched, -1)
+        return rows

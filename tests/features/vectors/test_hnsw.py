@@ -370,3 +370,56 @@ def test_nothing_is_lost_where_a_graph_begins(monkeypatch):
     for _ in range(60):
         _, index = indexed(vectors)
         assert (index.candidates(ann.normalize_checked(vectors), 1)[:, 0] == np.arange(60)).all()
+
+
+def test_equal_rows_that_come_and_go_are_those_that_are_there():
+    rng = np.random.default_rng(0)
+    few = made(40, 16, "uniform")
+    rows = rng.integers(0, 40, 600)
+    _, index = indexed(few[rows])
+    for _ in range(4):
+        kept = np.full(len(rows), -1)
+        stay = (rng.random(len(rows)) < 0.9) & (rows != rows[0])  # all of one vector go
+        later = np.concatenate([rows[stay], rng.integers(0, 40, 60), rows[:1]])
+        order = rng.permutation(len(later))
+        kept[stay] = np.argsort(order)[: stay.sum()]
+        rows = later[order]
+        matrix = matrix_of(np.ascontiguousarray(few[rows]))
+        index = ann.extend_index(
+            ann.open_index(bytes_of(index), index.shape),
+            matrix,
+            kept,
+            4,
+            quietly,
+        )
+        assert index.shape.count == len(rows)
+        for at, query in enumerate(few):
+            found = found_through(matrix, index, query, 30)
+            assert (found.rows == matrix.search(query, 30).rows).all(), at
+
+
+@pytest.mark.parametrize("precision", ["bf16", "i8"])
+def test_an_index_that_is_taken_over_finds_new_rows_and_none_that_is_gone(precision):
+    rng = np.random.default_rng(5)
+    vectors = made(2000, 32, "clustered")
+    matrix, index = indexed(vectors, precision)
+    for turn in range(3):
+        gone = rng.random(len(vectors)) < 0.06
+        new = made(150, 32, "clustered", seed=10 + turn)
+        later = np.concatenate([vectors[~gone], new])
+        order = rng.permutation(len(later))
+        later = np.ascontiguousarray(later[order])
+        kept = np.full(len(vectors), -1)
+        kept[~gone] = np.argsort(order)[: (~gone).sum()]
+        matrix, body = matrix_of(later), bytes_of(index)
+        earlier = ann.open_index(body, index.shape)
+        index = ann.extend_index(earlier, matrix, kept, 4, quietly)
+        assert earlier.detach_bytes() is None  # its bytes are not held while the new ones come
+        queries = made(60, 32, "clustered", seed=50 + turn)
+        assert index.shape.count == len(later) and recall(matrix, index, queries) >= 0.99
+        alone = found_through(matrix, index, later, 1)
+        assert (alone.similarities >= 1 - 1e-6).mean() >= 0.995
+        again = ann.open_index(bytes_of(index), index.shape)
+        assert (again.candidates(queries, 20) == index.candidates(queries, 20)).all()
+        vectors = later
+    assert index.shape.removed > 200

@@ -32,10 +32,18 @@ def built(rows=300, seed=0):
 
 
 @pytest.fixture(scope="module")
-def made():
-    """An index and its vectors."""
-    matrix, index = built()
-    return index, matrix
+def moved():
+    """An index that was taken over, so that its numbers are not those of its rows."""
+    matrix, old = built()
+    body = bytes_of(old)
+    later = Matrix(pa.array(np.arange(299)), np.ascontiguousarray(matrix.vectors[1:]))
+    return ann.extend_index(
+        ann.open_index(body, old.shape),
+        later,
+        np.arange(-1, 299),
+        4,
+        lambda done: None,
+    ), later
 
 
 @pytest.fixture
@@ -44,8 +52,8 @@ def parquet(tmp_path):
 
 
 @pytest.fixture
-def written(parquet, made):
-    return put(parquet, made[0])
+def written(parquet, moved):
+    return put(parquet, moved[0])
 
 
 def put(parquet, index):
@@ -55,15 +63,15 @@ def put(parquet, index):
     return index_files.write_index(parquet, "d" * 64, again)[0]
 
 
-def test_what_is_written_is_read_again(parquet, written, made):
+def test_what_is_written_is_read_again(parquet, written, moved):
     assert index_files.read_manifest(parquet) == written and index_files.is_complete(
         parquet, written
     )
     shape = written.shape
     assert (written.table, written.metric, written.format_version) == ("d" * 64, "cosine", 3)
     assert shape.parameters == BuildParameters("bf16", 8, 32)
-    assert (shape.dimensions, shape.count) == (16, 300)
-    found, (index, matrix) = index_files.load_index(parquet, written), made
+    assert (shape.dimensions, shape.count, shape.removed) == (16, 299, 1)
+    found, (index, matrix) = index_files.load_index(parquet, written), moved
     assert (
         found.candidates(matrix.vectors[:5], 9) == index.candidates(matrix.vectors[:5], 9)
     ).all()
@@ -72,7 +80,7 @@ def test_what_is_written_is_read_again(parquet, written, made):
     )
 
 
-def test_what_is_written_is_given_back_and_not_held_twice(parquet, made):
+def test_what_is_written_is_given_back_and_not_held_twice(parquet, moved):
     _, index = built()
     _, body = index_files.write_index(parquet, "d" * 64, index)
     assert body == sidecar_path(parquet, GRAPH_SUFFIX).read_bytes() and index.nbytes < len(body)
@@ -90,8 +98,8 @@ def test_an_index_that_does_not_fit_on_the_disk_is_an_error_of_the_disk(tmp_path
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_thousand_damaged_copies_neither_end_the_process_nor_answer(parquet, written, made):
-    index, matrix = made
+def test_a_thousand_damaged_copies_neither_end_the_process_nor_answer(parquet, written, moved):
+    index, matrix = moved
     rng = random.Random(0)
     whole = {suffix: sidecar_path(parquet, suffix).read_bytes() for suffix in INDEX_SUFFIXES}
     expected = index.candidates(matrix.vectors[:3], 9)
@@ -218,12 +226,12 @@ def test_a_file_that_is_gone_or_a_folder_makes_no_index(parquet, written, suffix
 @pytest.mark.parametrize("suffix", INDEX_SUFFIXES)
 @pytest.mark.parametrize("what", ["pipe", "device", "loop"])
 def test_what_is_no_plain_file_is_a_damaged_one_that_nobody_waits_for_and_is_written_over(
-    parquet, made, suffix, what
+    parquet, moved, suffix, what
 ):
     index_files.write_index(
         parquet,
         "d" * 64,
-        ann.open_index(bytes_of(made[0]), made[0].shape),
+        ann.open_index(bytes_of(moved[0]), moved[0].shape),
     )
     path = sidecar_path(parquet, suffix)
     path.unlink()
@@ -237,7 +245,7 @@ def test_what_is_no_plain_file_is_a_damaged_one_that_nobody_waits_for_and_is_wri
         assert index_files.load_index(parquet, found) is None and not index_files.is_complete(
             parquet, found
         )
-    manifest = put(parquet, made[0])
+    manifest = put(parquet, moved[0])
     assert (
         index_files.read_manifest(parquet) == manifest
         and index_files.load_index(parquet, manifest) is not None
@@ -272,9 +280,9 @@ def test_a_write_that_fails_leaves_no_temporary_file_and_no_index_that_lies(
     assert found is None or found.shape.count == manifest.shape.count
 
 
-def test_no_file_of_an_index_is_written_over_so_that_no_crash_mixes_two_of_one_size(parquet, made):
+def test_no_file_of_an_index_is_written_over_so_that_no_crash_mixes_two_of_one_size(parquet, moved):
     there = []
-    put(parquet, made[0])
+    put(parquet, moved[0])
     install_fault_hook(
         lambda name: (
             there.append(sorted(p.name for p in parquet.parent.iterdir() if p.suffix != ".tmp"))

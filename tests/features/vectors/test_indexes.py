@@ -21,6 +21,7 @@ from jammi_lab.core.user_key import seal
 from jammi_lab.core.verdicts import Match
 from jammi_lab.features.vectors.index import files as index_files
 from jammi_lab.features.vectors.index import hnsw as ann
+from jammi_lab.features.vectors.index import indexes
 from jammi_lab.features.vectors.matrix import Matrix
 from jammi_lab.store.sidecars import (
     GRAPH_SUFFIX,
@@ -298,7 +299,7 @@ def test_a_recovered_index_is_as_precise_as_before_while_its_manifest_is_there(w
         assert loaded(ws, table).shape.parameters.precision == precision
 
 
-def test_a_recomputed_table_keeps_the_precision(ws):
+def test_a_recomputed_table_keeps_the_precision_and_takes_the_index_over(ws):
     titles = [f"{t} {i}" for i in range(20) for t in TITLES]
     ws.sources.add("papers", pa.table({"id": range(500), "title": titles}))
     first = ws.embed("v", "papers", key="id", text="title", model="hashing", precision="i8")
@@ -313,7 +314,7 @@ def test_a_recomputed_table_keeps_the_precision(ws):
     second = ws.table("v")
     assert second.table_name != first.table_name and there(second) == set(INDEX_SUFFIXES)
     shape = loaded(ws, second).shape
-    assert (shape.parameters.precision, shape.count) == ("i8", 500)
+    assert (shape.parameters.precision, shape.count) == ("i8", 500) and 2 <= shape.removed <= 20
     found = ws.search("v", ["edited 3", "graph network 1"], k=5, exact=False).arrow()
     assert found == ws.search("v", ["edited 3", "graph network 1"], k=5, exact=True).arrow()
     assert not ws.fsck(deep=True)
@@ -575,3 +576,31 @@ def test_an_index_is_kept_in_a_store(tmp_path):
         )
         ws.import_embeddings("v", given(vectors(seed=1)))
         assert len(ws.expire("v")) == 1 and not ws.fsck().orphans
+
+
+def test_an_index_that_is_in_memory_is_taken_over_without_being_held_twice(ws, monkeypatch):
+    first = ws.import_embeddings("v", given(vectors()))
+    held, moved = loaded(ws, first), vectors()
+    moved[:9] = vectors(9, seed=3)
+    monkeypatch.setattr(index_files, "load_index", lambda *_: pytest.fail("it was read again"))
+    second = ws.import_embeddings("v", given(moved))
+    assert (
+        loaded(ws, second).shape.removed == 9
+        and f"index:{record_of(first).digest}" not in indexes.CACHE
+    )
+    assert (
+        held.candidates(moved[20:21], 3).min() >= 0
+    )  # who searches through it meanwhile still can
+    monkeypatch.undo()
+    for table in (first, second):
+        assert (
+            ws.search(table, moved[3], k=5, exact=False).fetchall()
+            == ws.search(table, moved[3], k=5, exact=True).fetchall()
+        )
+
+
+def test_an_index_is_made_anew_when_most_rows_are_others(ws, table):
+    later = ws.import_embeddings(
+        "v", given(np.concatenate([vectors()[:150], vectors(250, seed=3)]))
+    )
+    assert there(later) == set(INDEX_SUFFIXES) and loaded(ws, later).shape.removed == 0

@@ -276,3 +276,33 @@ def test_what_an_index_is_made_from_is_the_same_in_the_file_and_in_memory(tmp_pa
     path.unlink()
     with pytest.raises(TableDamaged):
         away.kth_similarity(queries, 1, allow)
+
+
+def test_rows_of_another_matrix_are_found_by_key_and_bits():
+    vectors = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
+    one, other = (
+        Matrix(pa.array(list("abcdef")), vectors),
+        Matrix(pa.array(list("gfdba")), np.ascontiguousarray(vectors[[0, 5, 3, 2, 0]])),
+    )
+    assert one.match_rows(other).tolist() == [
+        4,
+        -1,
+        -1,
+        2,
+        -1,
+        1,
+    ]  # b has another vector, c and e are gone
+    assert Matrix(pa.array(range(6)), vectors).match_rows(other).tolist() == [-1] * 6
+    assert (
+        one.match_rows(Matrix(pa.array([], pa.string()), np.empty((0, 3), np.float32))).tolist()
+        == [-1] * 6
+    )
+    assert one.match_rows(one).tolist() == list(range(6))
+
+
+def test_rows_of_a_matrix_in_a_file_are_found_in_another(tmp_path):
+    one, other = (
+        Matrix.from_file_lazily(stored(tmp_path / "a.parquet", 400, 4)),
+        Matrix.from_file_lazily(stored(tmp_path / "b.parquet", 400, 4)),
+    )
+    assert one.match_rows(other).tolist() == list(range(400))

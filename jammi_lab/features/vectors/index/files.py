@@ -100,7 +100,7 @@ def write_index(parquet: StoragePath, table: str, ann: "AnnIndex") -> tuple[Inde
     with _index_files(parquet) as files:
         fault_point("index.before_write")
         ann.save(files[GRAPH_SUFFIX].temp)
-        ann.release()
+        ann.detach_bytes()
         body = files[GRAPH_SUFFIX].temp.read_bytes()
         manifest = IndexManifest(
             table=table,

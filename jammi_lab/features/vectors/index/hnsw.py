@@ -65,10 +65,18 @@ class AnnIndex:
         self.shape, self.graph, self._body = shape, index, body
         self._lock = threading.Lock()
 
-    def release(self) -> None:
-        """Release the memory of the graph. The index finds nothing from then on."""
+    def detach_bytes(self) -> Any:
+        """Release the graph and return the bytes that it was a view of, if any. The index finds
+        nothing from then on."""
         with self._lock:
-            self.graph = _empty_index(self.shape)
+            self.graph = _empty_index(self.shape, lookups=False)
+            body = self._body
+            self._body = None
+        return body
+
+    def reopen(self) -> "AnnIndex | None":
+        """An independent index over the same bytes; None when the graph is not a view of any."""
+        return None if self._body is None else open_index(self._body, self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -106,7 +114,8 @@ class AnnIndex:
                     matches = self.graph.search(
                         chunk, width, exact=search_expansion == 0, threads=threads
                     )
-            rows = matches.keys.reshape(len(chunk), -1).astype(np.int64)
+            labels = matches.keys.reshape(len(chunk), -1).astype(np.int64)
+            rows = labels - self.shape.first_label
             counts = getattr(matches, "counts", None)
             if counts is not None:  # only for several queries
                 rows[np.arange(rows.shape[1]) >= counts[:, None]] = -1
@@ -127,11 +136,54 @@ def build_index(
     is_inserted[held_out] = False
     scale = _integer_scale(vectors) if parameters.precision == "i8" else 1.0
     shape = IndexShape(parameters, width, n - len(held_out), 0, scale=scale)
-    ann = AnnIndex(_empty_index(shape), shape)
+    ann = AnnIndex(_empty_index(shape, lookups=False), shape)
     _insert(ann, vectors, np.flatnonzero(is_inserted), advance, done=0)
     expansion = _measure_expansion(ann, vectors, held_out, is_inserted, oversample)
     _insert(ann, vectors, held_out, advance, done=shape.count)
     return AnnIndex(ann.graph, replace(shape, count=n, expansion=expansion))
+
+
+def extend_index(
+    previous: AnnIndex,
+    vectors: "Matrix",
+    current_rows: RowNumbers,
+    oversample: int,
+    advance: ProgressCallback,
+) -> AnnIndex:
+    """Build an index of all rows by extending that of an earlier version, which is unusable
+    afterwards.
+
+    `current_rows`: for each row of the earlier version its current row, −1 when it is gone or its
+    vector changed. An exception from `advance` stops it. Raises SchemaMismatch, TableDamaged."""
+    n = vectors.shape[0]
+    index = _empty_index(previous.shape, lookups=True)
+    index.load(previous.detach_bytes())  # releases the old bytes before new ones are allocated
+    previous_labels = previous.shape.first_label + np.arange(len(current_rows))
+    is_kept = current_rows >= 0
+    if not is_kept.all():
+        index.remove(previous_labels[~is_kept].astype(np.uint64))
+    shape = replace(
+        previous.shape,
+        count=int(is_kept.sum()),
+        removed=previous.shape.removed + int((~is_kept).sum()),
+        first_label=previous.shape.first_label + len(current_rows),  # none is in use
+    )
+    kept_rows = current_rows[is_kept]
+    index.rename(previous_labels[is_kept], shape.first_label + kept_rows)
+    is_inserted = np.zeros(n, np.bool_)
+    is_inserted[kept_rows] = True
+    new_rows = np.flatnonzero(~is_inserted)
+    ann, expansion = AnnIndex(index, shape), shape.expansion
+    if len(new_rows) >= _MAX_SAMPLE_ROWS:
+        expansion = _measure_expansion(
+            ann,
+            vectors,
+            new_rows[:: len(new_rows) // _MAX_SAMPLE_ROWS][:_MAX_SAMPLE_ROWS],
+            is_inserted,
+            oversample,
+        )
+    _insert(ann, vectors, new_rows, advance, done=n - len(new_rows))
+    return AnnIndex(index, replace(shape, count=n, expansion=expansion))
 
 
 def open_index(body: Any, shape: IndexShape) -> AnnIndex | None:
@@ -173,9 +225,10 @@ def _insert(
     for start in range(0, len(rows), _CHUNK_ROWS):
         chunk = rows[start : start + _CHUNK_ROWS]
         stored = _encoded(shape, normalize_checked(vectors.vectors_at(chunk)), shape.scale)
+        labels = (shape.first_label + chunk).astype(np.uint64)
         with _translate_interrupt():
             threads = usable_cores() if len(index) >= _MIN_PARALLEL_INSERT_SIZE else 1
-            index.add(chunk.astype(np.uint64), stored, threads=threads)
+            index.add(labels, stored, threads=threads)
         advance(done + start + len(chunk))
 
 
@@ -204,7 +257,7 @@ def _translate_interrupt() -> Iterator[None]:
         raise
 
 
-def _empty_index(shape: IndexShape) -> "Index":
+def _empty_index(shape: IndexShape, *, lookups: bool) -> "Index":
     with import_modules():
         from usearch.index import Index
 
@@ -214,7 +267,7 @@ def _empty_index(shape: IndexShape) -> "Index":
         dtype=shape.parameters.precision,
         connectivity=shape.parameters.connectivity,
         expansion_add=shape.parameters.build_expansion,
-        enable_key_lookups=False,
+        enable_key_lookups=lookups,
     )
 
 

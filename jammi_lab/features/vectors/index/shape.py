@@ -23,6 +23,10 @@ class IndexShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Rows of the table in the index."""
     expansion: int
     """Search expansion, as measured; 0 where reading every vector is less work."""
+    removed: int = 0
+    """Vectors removed since the index was built."""
+    first_label: int = 0
+    """The number in the graph of the first row; the others follow."""
     scale: float = 1.0
     """The factor of each component of a unit vector where integers are stored: it maps the largest
     one to the largest integer."""
