@@ -290,27 +290,26 @@ class EvaluatedGraph:
 
     def origin_verdict(self, node: RecipeNode, origin: FrameOrigin) -> Verdict:
         """The verdict on a frame that a table of the node was made from. A table that was made from
-        the node in turn cannot be judged before it, so the frame is undecidable."""
+        the node in turn has no verdict yet, because neither can be judged first: that is a ground.
+        It is judged by its state, and by what the recorded version of it was made from."""
         observed_at = self.observation.started_at
-        evidence, parents = list[Evidence](), list[tuple[str, Verdict]]()
-        for a in origin.inputs:
-            if self.graph.is_made_from(node, a.input):
-                why = f"{a.input.label} was itself computed from {node.name}"
-                state: State = Unknown(why)
-            else:
-                state = self._frame_input_state(a, node.tenant)
-                if a.input.kind_class.is_result:
-                    verdict = self.verdict_on(a.input.name, node.tenant)
-                    parents += [] if verdict is None else [(a.input.name, verdict)]
-            evidence.append(
-                Evidence(
-                    recorded="",
-                    current="",
-                    anchors=(a,),
-                    current_states={a.input.identity: state},
-                    observed_at=observed_at,
-                )
+        sources, judged = self.graph.sources_of_frame(node, origin)
+        evidence = [
+            Evidence(
+                recorded="",
+                current="",
+                anchors=(a,),
+                current_states={a.input.identity: self._frame_input_state(a, node.tenant)},
+                observed_at=observed_at,
             )
+            for a in sources
+        ]
+        parents = [
+            (a.input.name, verdict)
+            for a in judged
+            if a.input.kind_class.is_result
+            and (verdict := self.verdict_on(a.input.name, node.tenant)) is not None
+        ]
         return evaluate_frame(evidence, parents, observed_at)
 
     def _frame_input_state(self, source: Anchor, tenant: str | None) -> State:
@@ -414,6 +413,11 @@ class EvaluatedGraph:
             if is_rounded(anchor):
                 texts.append(f"{anchor.input.label} by numbers rounded to DOUBLE")
             if isinstance(anchor.origin, FrameOrigin):
+                texts += [
+                    f"{a.input.name} was itself computed from {node.name}"
+                    for a in anchor.origin.inputs
+                    if self.graph.is_made_from(node, a.input)
+                ]
                 parents.append((anchor.input.label, self._origin_grounds(node, anchor.origin)))
         own = [*(Ground(text) for text in texts)]
         own += [Ground(state.note, of_order=not state.rounding) for state in equal]

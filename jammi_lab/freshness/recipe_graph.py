@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import Input, origin_inputs
+from jammi_lab.core.anchors import Anchor, FrameOrigin, Input, origin_inputs
 from jammi_lab.core.errors import DependencyCycle
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import RecipeRecord, TableRecord, VersionRecord
 from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.inputs.result_names import find_recorded_version
 
 RecipeKey = tuple[str | None, str]
 """A recipe's identity: its tenant and the fold of its name."""
@@ -115,8 +116,43 @@ class RecipeGraph:
 
     def is_made_from(self, node: RecipeNode, table: Input) -> bool:
         """Whether a table that a frame of the node was made from was made from the node in turn."""
-        parent = self.find(table.name, node.tenant) if table.kind_class.is_result else None
+        parent = self._find_parent(node, table)
         return parent is not None and parent.key not in {p.key for p in self.frame_inputs(node)}
+
+    def _find_parent(self, node: RecipeNode, table: Input) -> RecipeNode | None:
+        is_result = table.kind_class.is_result
+        return self.find(table.name, node.tenant) if is_result else None
+
+    def sources_of_frame(
+        self, node: RecipeNode, origin: FrameOrigin
+    ) -> tuple[list[Anchor], list[Anchor]]:
+        """The states that a frame of the node rests on, and those of them that are judged before
+        the node."""
+        sources, judged = dict[tuple[str, ...], Anchor](), list[Anchor]()
+        pending = [(source, self.is_made_from(node, source.input)) for source in origin.inputs]
+        while pending:
+            source, is_circular = pending.pop()
+            key = (*source.input.identity, source.value)
+            if key in sources:
+                continue
+            sources[key] = source
+            if not is_circular:
+                judged.append(source)
+                continue
+            with self._scope.use(node.tenant):
+                record = find_recorded_version(self._catalog, source.input.name, source)
+            for anchor in [] if record is None else record.anchors:
+                pending += [
+                    (each, self._table_reaches(node, each.input))
+                    for each in origin_inputs(anchor) or [anchor]
+                    if each.pinned and not each.input.kind_class.has_origin
+                ]
+        own = [key for key, a in sources.items() if self._find_parent(node, a.input) is node]
+        return [a for key, a in sources.items() if key not in own], judged
+
+    def _table_reaches(self, node: RecipeNode, table: Input) -> bool:
+        parent = self._find_parent(node, table)
+        return parent is not None and self.reaches(parent, node)
 
     def _without_superseded(
         self, node: RecipeNode, recipes: Sequence[RecipeNode]

@@ -2,7 +2,7 @@
 
 An anchor that was equal both times names the state that the rows were read from."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -219,15 +219,15 @@ def confirm_anchors(
 
 
 # A notebook reads a table, adds to it and stores it again: the frame rests on an earlier version of
-# the same table, which would make every successor stale.
+# the same table, or on a table that was made from one.
 
 
 def with_own_versions_resolved(
     catalog: Catalog, recipe: str, anchors: Sequence[Anchor]
 ) -> list[Anchor]:
     """The anchors with each earlier version of the recipe, in what a frame was made from, replaced
-    by what that version was made from. That version was stored in this way, too, so that it rests
-    on no version of the recipe."""
+    by what that version was made from. The version itself would make every successor stale. A table
+    that was made from such a version stays, with what it was made from."""
     return [
         msgspec.structs.replace(a, origin=_resolved(catalog, recipe, a.origin))
         if isinstance(a.origin, FrameOrigin)
@@ -237,17 +237,48 @@ def with_own_versions_resolved(
 
 
 def _resolved(catalog: Catalog, recipe: str, origin: FrameOrigin) -> FrameOrigin:
-    kept, made = list[Anchor](), list[FrameOrigin]()
-    for source in origin.inputs:
-        is_own = source.input.kind_class.is_result and fold(source.input.name) == fold(recipe)
-        record = find_recorded_version(catalog, source.input.name, source) if is_own else None
-        if record is None:
-            kept.append(source)
-        else:
-            made.append(_origin_of_version(source, record.anchors))
-    if not made:
+    upstream = origins_upstream(catalog, origin)
+    own = {version for version in upstream if version[0] == fold(recipe)}
+    if not own:
         return origin
-    return merged_origin([msgspec.structs.replace(origin, inputs=kept), *made], derived=True)
+    expanded, count = set(own), 0
+    while len(expanded) > count:
+        count = len(expanded)
+        expanded |= {v for v, made in upstream.items() if not expanded.isdisjoint(_versions(made))}
+    parts, pending = list[FrameOrigin](), [origin]
+    while pending:
+        made = pending.pop()
+        kept = [a for a in made.inputs if _version(a) not in own]
+        parts.append(msgspec.structs.replace(made, inputs=kept))
+        for version in expanded.intersection(_versions(made)):
+            expanded.discard(version)
+            pending.append(upstream[version])
+    return merged_origin(parts, derived=True)
+
+
+_Version = tuple[str, int | None]
+"""The folded name of a table and a version."""
+
+
+def _version(anchor: Anchor) -> _Version:
+    return fold(anchor.input.name), anchor.version if anchor.input.kind_class.is_result else None
+
+
+def _versions(origin: FrameOrigin) -> Iterable[_Version]:
+    return map(_version, origin.inputs)
+
+
+def origins_upstream(catalog: Catalog, origin: FrameOrigin) -> dict[_Version, FrameOrigin]:
+    """What each version upstream that is still there was made from, by folded name and version."""
+    found, pending = dict[_Version, FrameOrigin](), [*origin.inputs]
+    while pending:
+        source = pending.pop()
+        if source.input.kind_class.is_result and _version(source) not in found:
+            record = find_recorded_version(catalog, source.input.name, source)
+            if record is not None:
+                made = found[_version(source)] = _origin_of_version(source, record.anchors)
+                pending += made.inputs
+    return found
 
 
 def _origin_of_version(source: Anchor, anchors: Sequence[Anchor]) -> FrameOrigin:

@@ -20,6 +20,7 @@ from jammi_lab.inputs.observation import PinnedState
 from jammi_lab.inputs.result_names import JAMMI, find_recorded_version
 from jammi_lab.sources.frame_origins import TOO_LARGE
 from jammi_lab.sources.frames import canonical_table, frame_snapshot
+from jammi_lab.steps.anchor_confirmation import origins_upstream
 from jammi_lab.steps.recipe import BindContext
 
 _SMALL_INTEGERS = re.compile("U?(TINYINT|SMALLINT|INTEGER)")
@@ -90,7 +91,7 @@ def _is_made_from(ctx: BindContext, origin: FrameOrigin) -> bool:
         catalog.recipes.check_acyclic(ctx.name, ctx.scope.current, names)
     except DependencyCycle:
         return True
-    return fold(ctx.name) in catalog.lineage.ancestors(map(fold, names))
+    return any(name == fold(ctx.name) for name, _ in origins_upstream(catalog, origin))
 
 
 def _column_changes(record: TableRecord, columns: Mapping[str, str], form: str) -> list[str] | None:
