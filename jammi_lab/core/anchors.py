@@ -111,7 +111,7 @@ class Anchor(Value, frozen=True):
     schema: str = ""
     """Digest over the names and types of *all* columns of the input. When it changes, the statement
     is bound again."""
-    version: Count | None = None
+    version: int | None = None
     """The version of the result table that was read. For display; never compared."""
     cost: Cost = Cost.FREE
     """What determining the state cost."""

@@ -40,7 +40,11 @@ CALLS = "calls"
 
 def say(*words: str) -> None:
     """Tell the parent, in one write."""
-    os.write(1, (" ".join(words) + "\n").encode())
+    line = (" ".join(words) + "\n").encode()
+    try:
+        os.write(1, line)
+    except OSError:  # a failure that was injected for the workspace hit this report
+        os.write(1, line)
 
 
 def scenario(folder: Path) -> None:

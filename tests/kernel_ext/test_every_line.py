@@ -121,5 +121,6 @@ def test_every_line_works_and_is_shown_as_html_and_as_text(chain, tmp_path):
 
 def test_every_flag_of_a_cell_works_and_is_shown_as_html_and_as_text(papers):
     assert sorted(CELLS) == sorted(f.spellings[-1] for f in CELL.flags)
+    papers("%%jammi --plot bar venue id\nSELECT venue, id FROM papers")  # the first says so
     for flag, cell in CELLS.items():
         check_outputs(papers, cell, is_quiet=flag == "--quiet")

@@ -339,7 +339,7 @@ def test_a_restored_version_is_judged_like_any_other(lab, two):
 def test_restoring_makes_readers_of_the_name_stale(lab, two):
     lab.materialize("top", "SELECT * FROM jammi.venues")
     two[0].restore()
-    assert "venues changed, n: 1 of 2 rows" in str(lab.staleness("top"))
+    assert "venues changed, version 2 → 3" in str(lab.staleness("top"))
 
 
 def test_restoring_the_newest_version_makes_no_other(lab, two):

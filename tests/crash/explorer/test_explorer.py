@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+import jammi_lab as jl
 from jammi_lab.core.verdicts import Fresh
 from jammi_lab.storage.parquet import read_footer
 from jammi_lab.store.sidecars import GRAPH_SUFFIX, MANIFEST_SUFFIX
@@ -421,5 +422,9 @@ def test_a_call_of_the_system_that_fails_is_a_typed_error_that_names_the_table_a
                 nth,
                 told,
             )
+        if scenario == "indexes":
+            # No writer died, so only an explicit recovery looks for an index that was not written.
+            with jl.open(run.folder) as ws:
+                assert not ws.recover().errors
         hold_true(run.folder, Promises().hear(run.said), rows)
         shutil.rmtree(run.world.parent)
