@@ -272,7 +272,7 @@ def rounding_select(columns: Sequence[str], new: str, old: str) -> str:
         )
     ]
     return (
-        f"SELECT coalesce(bool_and({' AND '.join(tests)}), true) "
+        f"SELECT coalesce(bool_and({' AND '.join(tests) or 'true'}), true) "
         f"FROM ({new}) AS {new_rows} POSITIONAL JOIN ({old}) AS {old_rows}"
     )
 
