@@ -265,8 +265,9 @@ def rounding_select(columns: Sequence[str], new: str, old: str) -> str:
     floating-point columns, but for rounding."""
     new_rows, old_rows = (unused_name(name, columns) for name in ("n", "o"))
     tests = [
-        f"({n} IS NOT DISTINCT FROM {o} AND signbit({n}) IS NOT DISTINCT FROM signbit({o}) "
-        f"OR {are_close(n, o)})"
+        # the sign of a zero counts, that of a NaN depends on the order of a sum
+        f"({n} IS NOT DISTINCT FROM {o} "
+        f"AND coalesce({n} <> 0 OR signbit({n}) = signbit({o}), true) OR {are_close(n, o)})"
         for n, o in (
             (f"{new_rows}.{name}", f"{old_rows}.{name}") for name in map(quote_identifier, columns)
         )

@@ -348,6 +348,7 @@ def test_what_is_equal_but_for_rounding(new, old, is_close):
     [
         ({"p": [1.0, None, NAN]}, True),
         ({"p": [1.0 + 2e-16, None, NAN]}, True),
+        ({"p": [1.0, None, -NAN]}, True),
         ({"p": [1.0 + 1e-9, None, NAN]}, False),
         ({"p": [1.0, 2.0, NAN]}, False),
         ({"p": [1.0, None, 3.0]}, False),
