@@ -65,16 +65,6 @@ class RelationColumnCache:
         return found
 
 
-def from_text(ws: "Workspace", name: str) -> str:
-    """What stands in FROM for a source, table or frame of the notebook, as it is typed.
-    TableNotFound, with near names."""
-    from jammi_lab.steps import from_clause
-
-    services = ws._services
-    ctx = services.producers.bind_context("", [services.frames])
-    return from_clause.from_text(ctx, name, "here")
-
-
 def load_columns(ws: "Workspace", name: str) -> list[tuple[str, str]]:
     """(name, SQL type) of each column of a source, table or frame. SourceUnavailable and
     TableNotFound carry no statement or position, because the user did not type this statement."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from jammi_kernel_ext import display
-from jammi_kernel_ext.cell_scope import from_text, load_columns
+from jammi_kernel_ext.cell_scope import load_columns
 from jammi_kernel_ext.hints import cell_syntax_hints, foreign_syntax_hints, name_as_verb_error
 from jammi_kernel_ext.interruptible import display_output, interruptible, interruptible_progress
 from jammi_kernel_ext.notebook import Notebook
@@ -206,7 +206,7 @@ class Magics(VersionVerbs):
         return ShownDict(dict(columns), display.columns_form(name, columns))
 
     def _preview(self, values: Values) -> Any:
-        result = self._ws.sql(f"SELECT * FROM {from_text(self._ws, values['NAME'])}")
+        result = self._ws.sql(f"SELECT * FROM {self._from_text(values['NAME'])}")
         result.limit = values["limit"] or self._ws.settings["cells.limit"]
         result.preview(result.limit + 1)
         return result
@@ -226,9 +226,12 @@ class Magics(VersionVerbs):
                 "The last output has no rows to browse.",
                 hint="%jammi view NAME shows the rows of a variable, source or table.",
             )
-        return display.view(
-            self._notebook.shell, self._ws.sql(f"SELECT * FROM {from_text(self._ws, name)}")
-        )
+        rows = self._ws.sql(f"SELECT * FROM {self._from_text(name)}")
+        return display.view(self._notebook.shell, rows)
+
+    def _from_text(self, name: str) -> str:
+        # never a variable: `name = ws.materialize("name", …)` is the table, with its verdict
+        return self._ws._services.from_text(name)
 
     def _stale(self, _: Values) -> Any:
         status = self._ws.status()

@@ -67,6 +67,7 @@ SAID = [
     ("papers", ["%jammi schema papers"], ["papers\ncolumn  type", "year    bigint\n3 columns"]),
     ("papers", ["%jammi preview papers -n 1"], ["     1  A          2020\nfirst row"]),
     ("chain", ["%jammi preview VENUES -n 2"], ["first 2 rows"]),
+    ("chain", [f"venues = {WS}.table('venues')\n%jammi preview venues -n 2"], ["first 2 rows"]),
     ("edited", ["%jammi status"], ["2 recipes: 1 possibly stale, 1 stale", "by way of venues"]),
     ("chain", ["%jammi stale"], ["Nothing is stale: 2 of 2 recipes are fresh."]),
     (

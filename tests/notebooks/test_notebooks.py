@@ -32,7 +32,7 @@ each_notebook_with_its_servers = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.contract
+@pytest.mark.every_case
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @each_notebook_with_its_servers
