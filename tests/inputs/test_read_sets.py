@@ -10,7 +10,7 @@ COLUMNS = {"a": "BIGINT", "b": "VARCHAR"}
 
 
 class Memo:
-    unfinished_looks = frozenset[object]()
+    unfinished_looks = set[object]()
 
     def flush(self) -> None:
         pass
