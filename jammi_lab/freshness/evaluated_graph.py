@@ -276,7 +276,8 @@ class EvaluatedGraph:
         for parent in self.graph.recorded_inputs(node):
             way = parent.name, self.verdicts[parent.key]
             if (frame := frames.get(fold(parent.name))) is not None:
-                way = frame, evaluate_frame([], [way], observed_at)
+                reader = Evidence(recorded="", current="", observed_at=observed_at)
+                way = frame, evaluate_table(reader, [way])
             verdicts.append(way)
         for anchor in node.record.anchors if node.record is not None else ():
             source = anchor.input

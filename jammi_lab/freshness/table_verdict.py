@@ -158,13 +158,12 @@ def evaluate_frame(
             if not isinstance(reason, DefinitionChanged)
         ]
         doubts += [msgspec.structs.replace(doubt, path=[doubt.input.label]) for doubt in own_doubts]
-    # A table that changed is a cause, whatever is known of what it is made from now.
-    changed = {cause.path[0] for cause in own}
-    doubts += [doubt for doubt in inherited_doubts if doubt.path[0] not in changed]
+    # Once one of its tables changed, that is known, whatever is not known of the others.
     causes = [*inherited, *own]
-    if doubts:
-        return Undecidable(doubts)
-    return PossiblyStale(causes) if causes else Fresh()
+    if causes:
+        return PossiblyStale(causes)
+    doubts += inherited_doubts
+    return Undecidable(doubts) if doubts else Fresh()
 
 
 def _own_reasons(

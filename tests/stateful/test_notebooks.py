@@ -77,6 +77,22 @@ EDIT = ("edit", "s1", "63", "")
             ("store", "o0", "c"),
             EDIT,
         ],
+        [
+            ("cell", "a = ws.table('s0').pandas().assign(x=1.0)"),
+            ("store", "o0", "a"),
+            ("cell", "b = ws.table('o0').pandas()"),
+            ("cell", "c = ws.table('s1').pandas()"),
+            ("cell", "c['x'] = b.x.sum()"),
+            ("store", "o1", "c"),
+            (*EDIT[:3], "recompute"),
+        ],
+        [
+            ("cell", "a = ws.table('s0').pandas().assign(x=1.0)"),
+            ("store", "o0", "a"),
+            ("cell", "a = ws.table('s0').pandas()"),
+            ("cell", "c = ws.table('o0').pandas().assign(x=2.0)"),
+            ("store", "o1", "c"),
+        ],
     ],
     ids=[
         "itself",
@@ -84,6 +100,8 @@ EDIT = ("edit", "s1", "63", "")
         "of each other",
         "table asked for before it changed",
         "its table made anew of it",
+        "a table that changed beside one whose frame is gone",
+        "its name given to other rows",
     ],
 )
 def test_what_a_frame_was_made_from_stays_known(tmp_path, events):
