@@ -10,6 +10,7 @@ import ast
 import contextlib
 import functools
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from jammi_kernel_ext.cell_code import CellStep, is_own_module, names_in, steps_
 from jammi_kernel_ext.cell_lines import parse_cell, parse_step
 from jammi_kernel_ext.cell_words import OPAQUE_NAMES, changes_in_place
 from jammi_kernel_ext.display import Note
-from jammi_lab.commands.words import parse_line
+from jammi_lab.commands.words import DEFAULT_FOLDER, parse_line
 from jammi_lab.core.errors import InvalidArgument, JammiError
 from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin, plain_text, vstack
@@ -303,8 +304,7 @@ class _Variables:
             return
         if verb.name == "open":
             self._workspaces.clear()
-            path = values["PATH"]
-            self._is_here = path is None or Path(path).absolute() == Path(str(self._ws.path))
+            self._is_here = self._is_own(values["PATH"] or DEFAULT_FOLDER)
             self._tenant = values["tenant"]
         elif verb.name == "tenant" and (values["NAME"] or values["none"]):
             self._tenant = values["NAME"]
@@ -362,7 +362,16 @@ class _Variables:
                 return True
             case ast.Call(args=[ast.Constant("jammi"), ast.Constant(str(line))]):
                 return line.split()[:1] == ["open"]
+            case ast.Call(
+                func=ast.Attribute(attr="open"), args=[ast.Constant(str(path))], keywords=[]
+            ):
+                return self._is_own(path)
         return False
+
+    def _is_own(self, path: str) -> bool:
+        """Whether a path or URL, as a cell has it, is that of this workspace."""
+        own = str(self._ws._services.folder)
+        return own in (path, os.path.abspath(os.path.expanduser(path)))
 
     def _table_of(self, node: ast.expr, name: str, cell: str) -> BoundVariable | None:
         """What an expression makes of a table; None for any other."""

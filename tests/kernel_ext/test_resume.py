@@ -34,6 +34,7 @@ class Notebook:
             outputs = [
                 {"output_type": "display_data", "data": d["data"], "metadata": d["metadata"]}
                 for d in shown.displays
+                if "data" in d  # and not a progress bar that is cleared
             ]
             cell = {"cell_type": "code", "execution_count": number, "outputs": outputs}
             self.cells.append({**cell, "source": code.splitlines(True), "metadata": {}})
@@ -160,6 +161,21 @@ def test_nothing_is_bound_again_that_code_out_of_sight_may_have_replaced(noteboo
     notebook.restart()
     shown = notebook.run("%jammi resume")
     assert "df: run cell" in shown and notebook.kernel.value("'df' in dir()") == "False"
+
+
+@pytest.mark.parametrize(
+    "workspace", ["jammi_lab.get_workspace()", "jammi_lab.open('lab')", "jammi_lab.open('./lab')"]
+)
+def test_a_workspace_is_known_by_the_path_that_a_cell_opens(notebook, workspace):
+    of_t = "ws = jammi_lab.get_workspace()\nother = ws.table('t')"
+    notebook.run("%jammi open", "%%jammi -m t -q\nSELECT 1 AS n", of_t)
+    notebook.run("%jammi open lab", "%%jammi -m t -q\nSELECT 2 AS n")
+    notebook.run(f"ws = {workspace}", "df = ws.table('t').arrow()")
+    notebook.restart()
+    notebook.run("%jammi open lab")
+    shown = notebook.run("%jammi resume")
+    assert "t version 1  arrow" in shown, shown
+    assert "other: run cell" in shown and "for another workspace" in shown, shown
 
 
 def test_a_workspace_that_is_not_trusted_is_given_no_step(notebook, tmp_path):
