@@ -479,8 +479,10 @@ def plan_increment(
 
 def check_incremental(ctx: ProducerContext, job: Job) -> None:
     """Raise NotIncremental for a job that is always computed in full."""
-    if job.incremental is None or job.volatile or job.reads_date or job.order_sensitive:
+    if job.incremental is None or job.volatile or job.reads_date:
         raise NotIncremental("its rows do not depend on the rows of its inputs alone")
+    if job.order_sensitive:
+        raise NotIncremental("its rows depend on the order of its inputs")
     if ctx.settings["recompute.incremental"] == "never":
         raise NotIncremental('the setting recompute.incremental is "never"')
 

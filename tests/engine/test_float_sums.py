@@ -141,6 +141,7 @@ def test_a_stored_statement_gives_the_columns_of_a_plain_one_and_one_answer(tmp_
         ("SELECT max(p) OVER (PARTITION BY g) AS m FROM t", False),
         ("SELECT sum(p) OVER (PARTITION BY g) AS m FROM t", True),
         ("SELECT max(p) AS m, stddev(p) AS s FROM t", True),
+        ("SELECT entropy(g) AS e FROM t", True),
         ("SELECT max(p) AS m, sum(p) AS s FROM t", False),
     ],
 )

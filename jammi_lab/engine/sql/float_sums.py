@@ -138,8 +138,11 @@ def rounds(expression: Node) -> bool:
     or picks one of several forms of 0 or NaN."""
     if expression.get("expression_class") not in ("BOUND_AGGREGATE", "BOUND_WINDOW"):
         return False
-    if ascii_lower(expression.get("name") or "") not in _ROUNDING_AGGREGATES:
+    name = ascii_lower(expression.get("name") or "")
+    if name not in _ROUNDING_AGGREGATES:
         return False
+    if name == "entropy":  # of how often there is each value, of any type
+        return True
     arguments = expression.get("children") or ()
     kinds = [a.get("return_type") or (a.get("value") or {}).get("type") for a in arguments]
     return any((kind or {}).get("id") in ("FLOAT", "DOUBLE") for kind in kinds)
