@@ -28,6 +28,9 @@ TEXT_WIDTH = 160
 """Characters per line of a text table. Further columns are named below it."""
 _MIN_SENTENCE_WIDTH = 40
 """Characters that the beginning of a sentence needs to be useful."""
+_MAX_UNBROKEN_CHARS = 24
+"""Characters of a text in an HTML table that is not broken into lines."""
+_LONG_WORD = re.compile(r"\S{25}")
 _BORDER_STYLE = "1px solid rgba(128,128,128,0.4)"
 _NUMERIC_TYPE = re.compile(
     r"(U?(TINY|SMALL|BIG|HUGE)INT|U?INT(EGER)?|FLOAT|DOUBLE|REAL|DECIMAL\([\d, ]+\)|DECIMAL)",
@@ -194,8 +197,12 @@ def _grid_html(
 
 
 def _cell_html(content: Rendered, letter: str, types: Sequence[str] | None) -> str:
-    """A table cell. Values and short texts do not wrap, sentences do."""
-    style = ";white-space:nowrap" if types or len(content.text) <= 24 else ""
+    """A table cell. Values and short texts do not wrap, sentences and long names do."""
+    style = ""
+    if types or len(content.text) <= _MAX_UNBROKEN_CHARS:
+        style = ";white-space:nowrap"
+    elif _LONG_WORD.search(content.text):  # else what stands beside it is out of sight
+        style = ";overflow-wrap:anywhere;min-width:8em"
     return f'<td style="{_align(letter)};vertical-align:top{style}">{content.html}</td>'
 
 

@@ -11,6 +11,7 @@ import jammi_lab as jl
 from jammi_lab.core.records import Progress
 from jammi_widgets import (
     CatalogBrowser,
+    DiffView,
     EmbeddingMap,
     LineageGraph,
     NeighborExplorer,
@@ -23,6 +24,11 @@ NAMELESS = """() => [...document.querySelectorAll("#el :is(button, input, select
   .filter((e) => !(e.getAttribute("aria-label") || e.textContent.trim() || e.title)).map((e) => e.outerHTML)"""
 MOVING = """() => [...document.querySelectorAll("#el *")].filter((e) => getComputedStyle(e).transitionDuration.split(", ").some((d) => d !== "0s")
   || getComputedStyle(e).animationName !== "none").length"""
+
+
+def compared(ws):
+    ws.materialize("ml", "SELECT * FROM papers", key="id")
+    return DiffView(ws, "ml")
 
 
 @pytest.mark.parametrize(("make", "part"), EACH)
@@ -254,6 +260,35 @@ def test_rarer_actions_of_the_lineage_are_behind_dots(ws, shown, width):
     bare.press("Escape", "refresh")
     assert not bare.visible("refresh")
     assert bare.part("more").evaluate("e => e === document.activeElement")
+
+
+@pytest.mark.parametrize("width", [900, 480])
+@pytest.mark.parametrize(("make", "part"), [*EACH, (compared, "show-history")])
+def test_refresh_is_behind_dots_in_every_panel(ws, shown, make, part, width):
+    bare = shown(make(ws), part, wide=width)
+    assert not bare.visible("refresh")
+    bare.part("more").click()
+    ends = "e => e.getBoundingClientRect().right"
+    bare.expect(lambda: bare.part(".jammi-menu").evaluate(ends) <= width)
+    assert bare.visible("refresh")
+    bare.part("refresh").click()
+    assert not bare.visible("refresh") and bare.count(".jammi-bad") == 0
+
+
+def test_why_is_whole_on_a_narrow_board_also_with_long_names(ws, shown, papers):
+    long = "margins_by_region_and_product_family_of_all_the_subsidiaries_of_the_company"
+    ws.materialize(long, "SELECT * FROM papers")
+    ws.materialize("reader", f"SELECT * FROM jammi.{long}")
+    stale(papers)
+    bare = shown(StalenessBoard(ws), "row-reader", wide=480)
+    inside = """e => { const why = e.querySelector('.jammi-one-line'), seen = why.getBoundingClientRect();
+      return why.scrollHeight <= why.clientHeight && seen.right <= 480 && why.innerText; }"""
+    assert bare.part("row-reader").evaluate(inside).endswith(f"by way of {long}")
+    cause = bare.find(".jammi-cause").bounding_box()
+    assert cause["x"] + cause["width"] <= 480
+    bare.page.set_content(ws.status()._repr_html_())
+    reason = bare.page.get_by_role("cell", name=f"by way of {long}").bounding_box()
+    assert reason["x"] + reason["width"] <= 480
 
 
 def test_a_recompute_is_stopped_from_the_board(ws, shown, papers, monkeypatch):

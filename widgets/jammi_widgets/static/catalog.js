@@ -1,4 +1,4 @@
-import { Line, button, choose, copy, filterInput, frame, grouped, h, peek, pill } from "./kit.js";
+import { Line, button, choose, copy, filterInput, frame, grouped, h, more, peek, pill } from "./kit.js";
 import { explanation } from "./terms.js";
 
 function render({ model, el }) {
@@ -116,7 +116,7 @@ function render({ model, el }) {
     if (rows) rows.hidden = false;
   });
   line.on("failed", ({ lines }) => { waiting.clear(); panel.fail(lines); });
-  panel.tools.append(filter.input, button("Refresh", () => line.ask("refresh").then((next) => { panel.say(""); draw(next); }).catch(panel.fail), { "data-testid": "refresh" }), jumps);
+  panel.tools.append(filter.input, more(button("Refresh", () => line.ask("refresh").then((next) => { panel.say(""); draw(next); }).catch(panel.fail), { "data-testid": "refresh" })), jumps);
   panel.body.append(tree);
   line.ask("open").then(draw).catch(panel.fail);
   return () => { model.off("change:selection", ticked); filter.close(); line.close(); panel.close(); };

@@ -1,4 +1,4 @@
-import { Line, button, choose, filterInput, frame, grouped, h, redrawn, term } from "./kit.js";
+import { Line, button, choose, filterInput, frame, grouped, h, more, redrawn, term } from "./kit.js";
 
 const PAGE = 50;
 const KEPT = 12; // characters of an equal beginning that stay before a difference
@@ -142,7 +142,7 @@ function render({ model, el }) {
     const row = event.target.closest("tbody tr");
     for (const each of grid.tBodies[0].rows) each.setAttribute("tabindex", each === row ? "0" : "-1");
   });
-  panel.tools.append(versions, listed, filter.input, button("Refresh", () => line.ask("refresh").then(draw).catch(panel.fail), { "data-testid": "refresh", title: "Compare the newest version with the one before it" }));
+  panel.tools.append(versions, listed, filter.input, more(button("Refresh", () => line.ask("refresh").then(draw).catch(panel.fail), { "data-testid": "refresh", title: "Compare the newest version with the one before it" })));
   panel.body.append(history, parts, causes, columns, h("div", { class: "jammi-scroll jammi-tall" }, grid), foot, bounds, notes);
   line.on("changed", ({ body }) => draw(body));
   line.on("filtered", () => { if (summary) load({}); });

@@ -1,4 +1,4 @@
-import { Line, button, choose, copy, cut, frame, grouped, h, peek, pill, progressLine, unmarked } from "./kit.js";
+import { Line, button, choose, copy, cut, frame, grouped, h, more, peek, pill, progressLine, unmarked } from "./kit.js";
 import { explanations } from "./terms.js";
 
 const VERTEX = `#version 300 es
@@ -369,7 +369,7 @@ function render({ model, el }) {
   const root = panel.root;
   way.addEventListener("change", () => act("project", [way.value]));
   panel.tools.append(where, colour, way, worded, mode, button("Clear", clear, { "data-testid": "clear" }), h("span", { class: "jammi-together" }, button("Fit", () => { view = [0, 0, 0.92]; draw(); }, { "data-testid": "fit" }), button("−", () => zoom(0.8), { "aria-label": "Zoom out" }),
-    button("+", () => zoom(1.25), { "aria-label": "Zoom in" })), button("Refresh", failing(() => line.ask("refresh")), { "data-testid": "refresh" }), mend, about, chosen);
+    button("+", () => zoom(1.25), { "aria-label": "Zoom in" })), mend, more(button("Refresh", failing(() => line.ask("refresh")), { "data-testid": "refresh" })), about, chosen);
   panel.root.insertBefore(notes, panel.body);
   panel.root.insertBefore(progress.box, panel.body);
   const stage = h("div", { class: "jammi-stage" }, dense, canvas, over, words, tip);

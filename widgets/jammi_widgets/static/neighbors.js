@@ -1,4 +1,4 @@
-import { Line, button, choose, cut, frame, grouped, h, pill, redrawn, s, table } from "./kit.js";
+import { Line, button, choose, cut, frame, grouped, h, more, pill, redrawn, s, table } from "./kit.js";
 import { explanations } from "./terms.js";
 
 const SHORT = 42, LONG = 120;
@@ -150,7 +150,7 @@ function render({ model, el }) {
     }
   }
 
-  panel.tools.append(query, mode, where, button("Refresh", () => line.ask("refresh").then((body) => { panel.say(""); told(body); }).catch(panel.fail), { "data-testid": "refresh" }), bars);
+  panel.tools.append(query, mode, where, more(button("Refresh", () => line.ask("refresh").then((body) => { panel.say(""); told(body); }).catch(panel.fail), { "data-testid": "refresh" })), bars);
   panel.body.append(about, trail, own, pinned, list);
   line.on("changed", ({ body }) => { panel.say(""); told(body); });
   line.on("about", ({ body }) => head(body));

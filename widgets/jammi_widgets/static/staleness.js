@@ -1,4 +1,4 @@
-import { Line, button, checkRow, checked, choose, filterInput, frame, grouped, h, innerPlace, pill, progressLine, redrawn, table, term, unmarked } from "./kit.js";
+import { Line, button, checkRow, checked, choose, filterInput, frame, grouped, h, innerPlace, more, pill, progressLine, redrawn, table, term, unmarked } from "./kit.js";
 import { explanation } from "./terms.js";
 
 const COLUMNS = [["verdict", "verdict"], ["checks", "checks"], ["name", "table"], ["", "why"], ["age", "made"], ["rows", "rows"], ["size", "size"], ["cost", "took"], ["", ""]];
@@ -153,7 +153,7 @@ function render({ model, el, host }) {
     watch.setAttribute("aria-pressed", String(every > 0));
     watch.title = every ? `Checks again every ${every} s; click to stop` : `Check again every ${WATCH} s, also while no cell runs, and notify when a table is no longer fresh`;
   };
-  panel.tools.append(filter.input, planOf, recompute, button("Refresh", () => line.ask("refresh").then((next) => { panel.say(""); draw(next); }).catch(panel.fail), { "data-testid": "refresh" }), watch, counts);
+  panel.tools.append(filter.input, planOf, recompute, watch, more(button("Refresh", () => line.ask("refresh").then((next) => { panel.say(""); draw(next); }).catch(panel.fail), { "data-testid": "refresh" })), counts);
   panel.body.append(progress.box, turned, out, causes, h("div", { class: "jammi-scroll jammi-tall" }, h("table", { class: "jammi-table jammi-board", role: "grid", "aria-label": "Recipes", "aria-multiselectable": true }, h("thead", {}, head), body)), foot, inner.box);
 
   /** A table that was fresh and is not any more, while the board watches: said here, and by the browser when the page is not looked at. */
