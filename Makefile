@@ -81,7 +81,7 @@ bench: $(STAMP) ## how fast, as ratios
 
 pictures: $(STAMP) ## those of the documents, taken anew by the tests of the browser
 	@rm -rf $(BUILD)/shots && mkdir -p $(BUILD)/shots
-	JAMMI_SHOTS=$(CURDIR)/$(BUILD)/shots $(PYTEST) tests/browser/test_tour.py tests/browser/test_lab_panels.py tests/browser/test_results.py tests/browser/test_diff.py tests/browser/test_story.py
+	JAMMI_SOAK=1 JAMMI_SHOTS=$(CURDIR)/$(BUILD)/shots $(PYTEST) tests/browser/test_tour.py tests/browser/test_lab_panels.py tests/browser/test_results.py tests/browser/test_diff.py tests/browser/test_story.py
 	@cp $(BUILD)/shots/story.webp docs/pictures/
 	@for picture in docs/pictures/*.png; do cp $(BUILD)/shots/$$(basename $$picture .png)-light.png $$picture || exit 1; done
 

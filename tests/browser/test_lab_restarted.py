@@ -30,9 +30,12 @@ def test_every_panel_says_that_its_workspace_is_closed_and_that_its_kernel_resta
         return page.get_by_test_id(f"jammi-{name}")
 
     page.get_by_text("CLOSED 42").wait_for()
+    for name in ("lineage", "staleness"):
+        panel(name).get_by_text("The workspace is closed: this panel no longer changes.").wait_for()
+    assert page.locator(".jammi-bad").count() == 0
     for name in PANELS:
         press(panel(name).get_by_test_id("refresh"))
-        panel(name).get_by_text("closed").first.wait_for()
+        panel(name).get_by_text("SessionClosed").first.wait_for()
 
     for again in range(2):  # also a panel that was made by a kernel that had restarted before
         page.evaluate(RESTART)

@@ -1,11 +1,15 @@
 """The result viewer on a bare page: pages, orders, keys, long values, hostile ones.
 `JAMMI_SHOTS=folder` keeps pictures."""
 
+from pathlib import Path
+
 import pytest
 
 import jammi_lab as jl
 from jammi_widgets import ResultView
 from tests.browser.bare import EVIL, kept
+
+AIRPORTS = Path(__file__).parents[2] / "notebooks" / "data" / "airports.csv"
 
 ROWS = """
 SELECT i::BIGINT AS id, CASE WHEN i % 7 = 3 THEN NULL ELSE round(i * 7919 % 1000 / 3, 2) END AS price, DATE '2024-01-01' + i::INT AS day,
@@ -255,6 +259,26 @@ def test_a_bar_and_a_value_of_a_profile_filter_the_rows(view):
         kept(bare, f"results-filtered-{wide}")
         bare.click("filter-pair")
         bare.expect(lambda panel=panel: list(panel.filters) == ["id"])
+
+
+@pytest.mark.only_soak
+def test_the_picture_of_the_documents_shows_airports_below_500_feet(ws, on_page):
+    ws.sources.add("airports", AIRPORTS)
+    panel = ResultView(ws.sql("SELECT * FROM airports"))
+    bare = on_page(panel, "results", wide=1000, high=1036)
+    bare.shows("counted")
+    bare.click("profile")
+    bare.shows("bar-alt-1")
+    panel.filters = {"alt": ("0", "500")}
+    bare.expect(lambda: bare.text("counted") == "1 to 50 of 737 filtered rows")
+    bare.click("sort-4")
+    bare.expect(lambda: bare.find("th[aria-sort=ascending]").count() == 1)
+    bare.click("sort-4")
+    bare.expect(lambda: bare.text("cell-0-4") == "492")
+    bare.click("fold-sql")
+    assert "SELECT * FROM airports\nWHERE alt >= 0 AND alt < 500" in bare.text("sql")
+    bare.page.mouse.move(0, 0)
+    kept(bare, "results-light")
 
 
 def test_a_number_of_a_table_is_copied_with_its_tie(ws, on_page):

@@ -31,7 +31,7 @@ def test_the_tour_runs_in_a_real_lab_and_asks_nothing_of_the_network(lab, theme)
     shutil.copytree(NOTEBOOKS / "data", lab.folder / "data")
     page = lab.open("01_tour.ipynb", width=1280, height=900)
     outputs = page.locator(".jp-OutputArea-output")
-    outputs.get_by_text("The workspace is closed.").wait_for()
+    outputs.get_by_text("The workspace is closed.", exact=True).wait_for()
     assert (
         page.locator(
             ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_STAMPED_TABLES = 50
 """The largest number of tables in a stamp of verdicts."""
+_CLOSED = "The workspace is closed: this panel no longer changes."
 ANSWER_SECONDS = 5.0
 """Maximum wait for the answer to a click."""
 _IMMEDIATE_MESSAGES = (
@@ -306,9 +307,14 @@ class Panel(SavedForm, anywidget.AnyWidget):
             self._renew_saved_form()
         except JammiError as error:
             self._refresh_errors = list(error.rendered_lines())
+        is_closed = self._ws._closed
+        if is_closed:
+            self._refresh_errors = [_CLOSED]
         if self._refresh_errors != previous:
-            self._send_message({"kind": "said", "lines": self._refresh_errors})
-        return not self._ws._closed
+            self._send_message(
+                {"kind": "said", "lines": self._refresh_errors, "expected": is_closed}
+            )
+        return not is_closed
 
     def close(self) -> None:
         """Stop refreshing and disconnect from the page."""

@@ -211,7 +211,7 @@ export function frame(el, name, label, line) {
   const fail = (lines) => say(Array.isArray(lines) ? lines : [String(lines)], "jammi-bad");
   line.late = say;
   line.lost = (lines) => { root.classList.add("jammi-lost"); fail(lines); };
-  line.on("said", ({ lines }) => fail(lines));
+  line.on("said", ({ lines, expected }) => (expected ? say : fail)(lines));
   return { root, tools, body, say, fail, close: () => root.remove() };
 }
 

@@ -4,7 +4,7 @@ import { explanation } from "./terms.js";
 const COLUMNS = [["verdict", "verdict"], ["checks", "checks"], ["name", "table"], ["", "why"], ["age", "made"], ["rows", "rows"], ["size", "size"], ["cost", "took"], ["", ""]];
 const RUN_COLUMNS = ["table", "outcome", "rows", "took", "error"];
 const PAGE = 200, WATCH = 5, TICK = 10000;
-const TITLES = { verdict: "Whether the table is up to date; the worst first", checks: "Results of the checks on its rows", age: "How long ago its newest version was computed", rows: "Rows of its newest version", size: "Bytes of its newest version", cost: "How long its last run took" };
+const TITLES = { verdict: "Whether the table is up to date; the worst first", checks: "Results of the checks on its rows", age: "How long ago its newest version was computed", rows: "Rows of its newest version", size: "Bytes of its newest version", cost: "How long the rows of its newest version took to compute" };
 
 /** An age in the largest unit that fits, as the kernel has it. */
 function ago(seconds) {
