@@ -615,8 +615,8 @@ class ResultTable(TableMixin, ReprMixin):
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         form = self._rendered()
         data = {"text/plain": form.text, "text/html": form.html}
-        stamp = self._stamp()
-        return data, {} if stamp is None else stamp.metadata(data)
+        stamp, stamps = self._stamp(), self._services.badges.stamps
+        return data, {} if stamp is None or stamps is None else stamps.metadata(stamp, data)
 
     def _rendered(self) -> Rendered:
         record = self._record

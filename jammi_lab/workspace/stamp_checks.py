@@ -274,6 +274,13 @@ class Workspaces:
         self._unusable: set[str] = set()
         self._search_again_at = 0.0
 
+    @classmethod
+    def of(cls, judge: "StampJudge") -> "Workspaces":
+        """The one workspace that is open already."""
+        workspaces = cls(judge.path, None)
+        workspaces._judges[judge.path] = judge
+        return workspaces
+
     def __enter__(self) -> "Workspaces":
         return self
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from jammi_kernel_ext.badges import Badges
     from jammi_kernel_ext.frame_follower import FrameFollower
+    from jammi_kernel_ext.marks_line import MarksLine
     from jammi_lab.core.records import Progress
     from jammi_lab.workspace.workspace import Workspace
 
@@ -137,6 +138,8 @@ class Notebook:
             service.stamps.observes_files = hasattr(self.shell, "kernel")
             service.stamps.current_cell = self.describe_cell
             service.stamps.current_code = self.digest_cell
+            if self._needs_marks_line:
+                service.stamps.on_output = self._marks_line.note
         self.apply_settings()
         # Tools that run notebooks unattended run all cells.
         if self.badges.is_interactive() and "%jammi resume" not in self._cell_source:
@@ -166,6 +169,18 @@ class Notebook:
         from jammi_kernel_ext.frame_follower import FrameFollower
 
         return FrameFollower(self.namespace)
+
+    @property
+    def _needs_marks_line(self) -> bool:
+        """Whether the page runs no extension of JupyterLab, and so draws no marks."""
+        draws_none = "__vsc_ipynb_file__" in self.namespace or "google.colab" in sys.modules
+        return draws_none and self.badges.is_interactive()
+
+    @functools.cached_property
+    def _marks_line(self) -> "MarksLine":
+        from jammi_kernel_ext.marks_line import MarksLine
+
+        return MarksLine()
 
     @functools.cached_property
     def badges(self) -> "Badges":
@@ -199,6 +214,10 @@ class Notebook:
             number = self.shell.execution_count - bool(info.store_history)
             self._cell_number = number if info.store_history else None
             self._cell_source = str(info.raw_cell)
+            if self._needs_marks_line and self._cell_number is not None:
+                code = self.digest_cell()
+                cell = getattr(info, "cell_id", None) or code
+                self._marks_line.cell_begins(cell, number, code)
             self._read_frames_of_cell(number)
             self.frames.begin(
                 self.shell.transform_cell(info.raw_cell) if source is None else source, number
@@ -269,6 +288,8 @@ class Notebook:
         """On `post_run_cell`: clear the progress line, and pass the origins of frames on."""
         self.line.clear()
         self.frames.end(is_whole=bool(getattr(result, "success", False)))
+        if self.current is not None and self._needs_marks_line:
+            self._marks_line.cell_ends(self.current, self.digest_cell())
 
     def message_handled(self) -> None:
         """After each cell and each message to a widget, whose callbacks may have run."""

@@ -60,6 +60,8 @@ def test_the_panels_live_in_a_real_lab(lab, theme):
         page.get_by_test_id("column-of-largest-module").click()
         page.get_by_test_id("trace-functions.module-modules.module").wait_for(state="attached")
         shot(page, "lineage", theme, "columns")
+        page.get_by_test_id("columns").click()
+        page.get_by_test_id("column-of-largest-module").wait_for(state="detached")
     cells = page.locator(".jp-Notebook .jp-CodeCell")
     cells.nth(7).locator(".cm-content").click()
     page.keyboard.press("Control+Enter")

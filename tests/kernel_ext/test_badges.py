@@ -60,6 +60,15 @@ def test_a_badge_that_is_filled_in_late_carries_the_time_of_its_check(gated):
     assert "· as of 20" in gated.update_of(shown)["text/html"]
 
 
+def test_a_badge_that_is_filled_in_while_another_cell_runs_belongs_to_its_own_cell(gated):
+    shown = gated(READ, looked_on=True)
+    [displayed] = [each for each in shown.displays if each["metadata"].get("jammi")]
+    gated("gate.set()\n__import__('time').sleep(2)")
+    gated.update_of(shown)
+    filled = gated._filled[-1]["metadata"]["jammi"]
+    assert filled["verdict"] and filled["code"] == displayed["metadata"]["jammi"]["code"]
+
+
 def test_a_late_badge_of_fresh_tables_leaves_the_rows_alone(gated, tmp_path):
     (tmp_path / "papers.csv").write_text("id,venue,year\n1,A,2020\n2,B,2021\n3,A,2022\n4,,2023\n")
     shown = gated(READ, looked_on=True)

@@ -6,6 +6,7 @@ page must load or run, Colab's own widget manager, answers without any extension
 """
 
 import os
+import re
 import subprocess
 import sys
 
@@ -19,6 +20,41 @@ def test_a_badge_that_comes_late_is_an_update_of_the_output_that_any_front_end_k
     assert "not checked" in first["data"]["text/plain"] and first["transient"]["display_id"]
     gated("gate.set()")
     assert set(gated.update_of(shown)) == {"text/plain", "text/html"}
+
+
+def lines(shown):
+    texts = [data["text/plain"] for data in shown.data]
+    return [text for text in texts if text.startswith("≠ ")]
+
+
+@pytest.mark.parametrize("editor", [True, False], ids=["an editor", "JupyterLab"])
+def test_where_no_marks_are_drawn_one_line_below_the_next_cell_has_their_words(
+    papers, tmp_path, editor
+):
+    if editor:
+        papers(f"__vsc_ipynb_file__ = {str(tmp_path / 'x.ipynb')!r}")
+        papers("%jammi close", looked_on=True)
+    made = papers("%%jammi -m kept\nSELECT * FROM papers WHERE year > 2020", looked_on=True)
+    read = papers("%%jammi\nFROM jammi.kept", looked_on=True)
+    assert lines(made) == lines(read) == []
+    file = tmp_path / "papers.csv"
+    file.write_text(file.read_text() + "9,Z,2024\n")
+    first, second = [papers(code, looked_on=True) for code in ("1 + 1", "2 + 2")]
+    recomputed = papers("%jammi recompute", looked_on=True)
+    assert lines(second) == []  # it is the same
+    if not editor:
+        assert lines(first) == lines(recomputed) == []
+        return
+    [line] = lines(first)
+    assert re.fullmatch(
+        r"≠ Out of date: cell \[\d+\] \(kept is stale: papers changed, 4 → 5 rows\), "
+        r"cell \[\d+\] \(kept is stale: papers changed, 4 → 5 rows\)\.",
+        line,
+    )
+    [line] = lines(recomputed)
+    assert line.count("kept is outdated: version 2 is ready") == 2
+    [line] = lines(papers("%%jammi\nFROM jammi.kept", looked_on=True))
+    assert line.count("cell [") == 1  # an output of this text is new
 
 
 @pytest.mark.only_soak

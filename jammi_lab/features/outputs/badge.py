@@ -2,10 +2,13 @@
 background so that the result does not wait for them."""
 
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import msgspec
 
 from jammi_lab.core.clock import utc_now
 from jammi_lab.core.errors import JammiError
@@ -196,9 +199,15 @@ class BadgeMixin(ReprMixin):
         """What the output's metadata says of the tables that were read."""
         return None
 
-    def _metadata(self, data: Mapping[str, str]) -> dict[str, Any]:
+    def _metadata(self, data: Mapping[str, str], code: str | None = None) -> dict[str, Any]:
+        """The metadata of an output. `code`: the digest of the text of its cell, when another one
+        may run by now."""
         stamp = self._stamp()
-        return {} if stamp is None else stamp.metadata(data)
+        if stamp is None or self._badges is None or self._badges.stamps is None:
+            return {}
+        if code is not None:
+            stamp = msgspec.structs.replace(stamp, code=code)
+        return self._badges.stamps.metadata(stamp, data)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         form = self._rendered(dated=True)
@@ -241,7 +250,9 @@ class BadgeMixin(ReprMixin):
         badge = None if update is None else self._badge()
         if update is None or badge is None or badge.wait():
             raise AttributeError("it is shown by its form")
-        return lambda: update(self._content(), badge, self._metadata)
+        stamps = None if self._badges is None else self._badges.stamps
+        code = None if stamps is None else stamps.current_code()
+        return lambda: update(self._content(), badge, functools.partial(self._metadata, code=code))
 
     @_ipython_display_.setter
     def _ipython_display_(self, panel: Callable[[], None]) -> None:

@@ -157,6 +157,14 @@ class StampMaker:
         self.current_code: Callable[[], str] = lambda: ""
         """The digest of the text of that cell; empty outside notebooks."""
 
+        self.on_output: Callable[[Stamp], None] = lambda _: None
+        """Called with the stamp of each output of rows."""
+
+    def metadata(self, stamp: Stamp, data: Mapping[str, str]) -> dict[str, Any]:
+        """The metadata of an output of rows with that stamp."""
+        self.on_output(stamp)
+        return stamp.metadata(data)
+
     def source_states(
         self, prepared: "PreparedStatement", tenant: str | None
     ) -> dict[tuple[str, str, str], Anchor]:
