@@ -275,7 +275,7 @@ class Workspaces:
         self._search_again_at = 0.0
 
     @classmethod
-    def of(cls, judge: "StampJudge") -> "Workspaces":
+    def with_judge(cls, judge: "StampJudge") -> "Workspaces":
         """The one workspace that is open already."""
         workspaces = cls(judge.path, None)
         workspaces._judges[judge.path] = judge

@@ -81,8 +81,9 @@ class MarksLine:
         from jammi_lab.workspace.stamp_checks import Shown, StampJudge, Workspaces
 
         judge = StampJudge(ws._services, lambda: None)
+        stamps = [each for each in stamps if each.workspace == judge.workspace_id]
         shown = [Shown(Path(), None, stamp, stamp.rows) for stamp in stamps]
-        found = Workspaces.of(judge).check_each(shown)
+        found = Workspaces.with_judge(judge).check_each(shown)
         for each, entries, stamp in zip(shown, found, stamps, strict=True):
             output = StampedOutput("", each, ["*"])
             reason = next(changed_reasons(output, entries, judge), None)

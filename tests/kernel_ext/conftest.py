@@ -29,7 +29,7 @@ if _k._notebook is not None: _k._notebook.close(); vars(_k._notebook).pop('frame
 from jammi_lab.core.errors import JammiError as _e
 _e.full_traceback = False
 _ip().run_line_magic('reset', '-f -s')
-for _n in ('_', '__', '___'): _ip().user_ns.pop(_n, None)
+for _n in ('_', '__', '___', '__vsc_ipynb_file__'): _ip().user_ns.pop(_n, None)
 import gc as _g
 _g.freeze()  # `reset` collects garbage, which walks through all modules: 0.1 s
 """
