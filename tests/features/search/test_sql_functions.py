@@ -1,9 +1,6 @@
 """`search(…)` and `neighbors(…)` in FROM."""
 
-import datetime
-import uuid
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -115,45 +112,6 @@ def test_calls_join_with_sources_and_with_each_other(lab):
     ).fetchall() == [(2,)]
     assert lab.sql("DESCRIBE FROM search('v', 'pasta')").fetchall()[1][:2] == ("rank", "INTEGER")
     assert lab.explain("FROM search('v', 'pasta')")
-
-
-@pytest.mark.parametrize(
-    ("sql", "keys", "literal"),
-    [
-        ("SELECT i::BIGINT", [0, 2**62], "'4611686018427387904'"),
-        ("SELECT i::UBIGINT", [0, 2**62], "0"),
-        ("SELECT i::HUGEINT::DECIMAL(38, 0)", [Decimal(0), Decimal(2**62)], "4611686018427387904"),
-        ("SELECT -i // 4611686018427387904", [-1, 0], "-1"),
-        ("SELECT i / 4611686018427387904 / 2", [0.0, 0.5], "0.5"),
-        ("SELECT i > 0", [False, True], "true"),
-        ("SELECT 'it''s ' || i", ["it's 0", "it's 4611686018427387904"], "'it''s 0'"),
-        ("SELECT DATE '2020-01-31' + (i // 4611686018427387904)::INTEGER", [datetime.date(2020, 1, 31), datetime.date(2020, 2, 1)], "'2020-02-01'"),
-        ("SELECT TIMESTAMP '2020-01-31' + to_days((i // 4611686018427387904)::INTEGER)",
-         [datetime.datetime(2020, 1, 31), datetime.datetime(2020, 2, 1)], "'2020-02-01 00:00:00'"),  # as the column is
-        ("SELECT (lpad(i::VARCHAR, 32, '0'))::UUID", [uuid.UUID(int=0), uuid.UUID("00000000-0000-0461-1686-018427387904")],
-         "'00000000-0000-0461-1686-018427387904'"),
-        ("SELECT ('k' || i)::BLOB", [b"k0", b"k4611686018427387904"], "'k0'"),
-    ],
-)  # fmt: skip
-def test_a_key_of_any_type_is_kept_and_found_by_itself_a_literal_or_a_parameter(
-    ws, sql, keys, literal
-):
-    ws.embed(
-        "v",
-        f"{sql} AS id, 'text ' || i AS text FROM (VALUES (0::BIGINT), (4611686018427387904)) t(i)",
-        key="id",
-        text="text",
-        model="hashing",
-    )
-    stored = [str(key) if isinstance(key, uuid.UUID) else key for key in keys]
-    assert ws.table("v").read().arrow()["key"].to_pylist() == stored
-    for key, other in zip(keys, stored[::-1], strict=True):
-        assert ws.sql("SELECT key FROM neighbors('v', $key)", key=key).fetchall() == [(other,)]
-    [hit] = ws.search("v", row=stored[0], k=5, select="text").arrow().to_pylist()
-    assert hit["key"] == stored[1] and not hit["source_missing"] and hit["text"]
-    assert ws.vector("v", stored[1]).shape == (256,)
-    [(found,)] = ws.sql(f"SELECT key FROM neighbors('v', {literal})").fetchall()
-    assert found in keys or uuid.UUID(found) in keys
 
 
 # -- errors ----------------------------------------------------------------------------------------
