@@ -9,7 +9,6 @@ import pytest
 from jammi_lab.core.errors import ModelNotFound, ModelReferenced, TenantForbidden
 from jammi_lab.core.model_records import Evaluation, ModelRecord, Reference, Training
 from tests.catalog.conftest import Lab
-from tests.sizes import sized
 
 
 def put(
@@ -200,24 +199,6 @@ def test_names_that_are_patterns_refer_to_nothing_but_themselves(lab):
     trained(lab, "mine", "mine::1")
     for name in ("m%", "m_ne", "m'", 'm"', "m\\"):
         assert lab.models.remove(name) is not None
-
-
-@pytest.mark.only_soak
-def test_one_reference_is_found_and_one_model_deleted_among_many_unrelated_rows(
-    lab,
-):
-    with lab.transaction():
-        for n in range(sized(200, 1000)):
-            put(lab, f"other{n}")
-            lab.begin(f"t{n}", model_id=f"other{n}" if n % 2 else None)
-            trained(lab, f"other{n}", f"other{n}::1", f"t{n}")
-            evaluated(lab, f"other{n}::1", f"e{n}")
-        put(lab)
-        referring = lab.ready("vectors", model_id="mine")
-    assert refusal(lab).references == [Reference("result_tables", "vectors", 1)]
-    lab.drop(referring)
-    assert lab.models.remove("mine") is not None
-    assert len(lab.models.list()) == sized(200, 1000)
 
 
 # -- tenants ---------------------------------------------------------------------------------------

@@ -34,15 +34,6 @@ def test_two_looks_at_one_edit_give_equal_verdicts_though_only_the_first_had_to_
         )
 
 
-@pytest.mark.parametrize("reopened", [False, True])
-def test_an_edit_of_the_same_size_with_its_time_put_back_is_seen(papers, reopened):
-    assert papers.verdict("titles") == "fresh"  # so that the memo knows the file
-    same_size_edit(papers.path("papers.csv"), "Trees", "Woods")
-    if reopened:
-        papers.reopen()
-    assert said(papers.staleness("titles")) == ["advanced papers"]
-
-
 def test_an_edit_of_the_same_size_is_seen_when_the_memo_is_old_enough_to_be_trusted(
     papers,
 ):
@@ -178,11 +169,6 @@ def verdicts(lab: Lab) -> dict[str, str]:
     }
 
 
-def test_a_glob_and_a_folder_are_fresh_after_a_restart(parts):
-    parts.reopen()
-    assert set(verdicts(parts).values()) == {"fresh"}
-
-
 @pytest.mark.parametrize("change", ["gains", "loses"])
 def test_a_glob_or_folder_that_gains_or_loses_a_file_makes_its_tables_stale(parts, change):
     if change == "gains":
@@ -284,43 +270,7 @@ def test_a_recipe_whose_last_version_was_dropped_has_vanished_for_its_readers(pa
     assert said(papers.staleness("titles")) == ["definition"]
 
 
-def test_a_source_cannot_take_a_name_that_means_a_result_table(papers):
-    with pytest.raises(jl.NameInvalid):
-        papers.sources.add("jammi.titles", papers.path("papers.csv"))
-
-
 # -- result tables ---------------------------------------------------------------------------------
-
-
-def test_a_child_of_a_stale_table_is_possibly_stale_with_the_way_and_the_root(papers):
-    papers.materialize("last", "SELECT id FROM jammi.first")
-    papers.csv("papers", "id,title,year", "1,Graphs,2020")
-    assert said(papers.staleness("first")) == ["advanced papers ← titles"]
-    assert said(papers.staleness("last")) == ["advanced papers ← first ← titles"]
-
-
-def test_a_parent_made_anew_with_other_rows_makes_its_child_stale(papers):
-    papers.csv("papers", "id,title,year", "7,Graphs,2020")
-    papers.recompute("titles")
-    verdict = papers.staleness("first")
-    assert said(verdict) == ["advanced titles"]
-    assert "3 → 1 row" in str(verdict)
-
-
-def test_a_parent_made_anew_with_equal_rows_leaves_its_child_fresh(papers):
-    papers.csv(
-        "papers", "id,title,year", "1,Graphs,2020", "2,Trees,2021", "3,Heaps,2022", "4,Rings,2019"
-    )
-    assert papers.verdict("first") == "possibly_stale"
-    papers.recompute("titles")
-    assert papers.table("titles").version == 2
-    assert papers.verdict("first") == "fresh"
-
-
-def test_a_parent_whose_columns_that_i_read_are_equal_leaves_me_fresh(papers):
-    papers.csv("papers", "id,title,year", "1,Graphs,2020", "2,Woods,2021", "3,Heaps,2022")
-    papers.recompute("titles")
-    assert papers.verdict("first") == "fresh"
 
 
 def test_a_parent_that_gains_a_column_leaves_those_fresh_who_name_theirs(papers):

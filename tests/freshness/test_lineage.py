@@ -123,13 +123,6 @@ def test_what_is_gone_stays_a_name_while_a_table_is_anchored_on_it(papers):
         papers.derives_from("papers")
 
 
-def test_an_unknown_name_is_refused_with_near_ones(papers):
-    for call in (papers.lineage, papers.derives_from, papers.derives_from_closure):
-        with pytest.raises(jl.TableNotFound) as caught:
-            call("title")
-        assert caught.value.near == ("titles",)
-
-
 @pytest.mark.parametrize("bad", [{"direction": "sideways"}, {"depth": 0}, {"depth": "2"}])
 def test_a_bad_argument_is_refused(papers, bad):
     with pytest.raises(jl.InvalidArgument):

@@ -478,13 +478,6 @@ def test_a_refresh_that_cannot_be_is_refused_and_nothing_is_made(chain):
     assert "ids" not in chain.ws
 
 
-def test_unknown_names_are_refused_with_near_ones(chain):
-    for call in (chain.plan, chain.recompute, chain.staleness):
-        with pytest.raises(jl.TableNotFound) as caught:
-            call("titels")
-        assert caught.value.near == ("titles",)
-
-
 def test_an_own_earlier_version_may_be_built_upon_by_its_exact_name(chain, tmp_path):
     exact = chain.table("years").table_name
     table = chain.materialize(

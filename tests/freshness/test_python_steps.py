@@ -100,12 +100,6 @@ def test_a_comment_leaves_everything_fresh(chain, steps):
     assert set(words(chain).values()) == {"fresh"}
 
 
-def test_a_moved_input_makes_it_stale_by_the_column_that_moved(chain):
-    chain.csv("papers", "id,title,year", "1,Graphs,2020", "2,Trees,2021", "4,Heaps,2022")
-    chain.recompute("titles")
-    assert said(chain.staleness("scores")) == ["advanced titles"]
-
-
 def test_a_step_put_back_as_it_was_is_answered_by_the_table_of_then(chain, steps):
     steps.change("RATE = 2", "RATE = 3")
     chain.recompute("scores")
@@ -159,18 +153,6 @@ def test_a_step_whose_function_is_not_here_is_undecidable_and_says_so(
     )
     assert verdict_code(lab.staleness("after")) == "undecidable"
     assert lab.rows("cut") == [(1, 2020), (2, 2021)]
-
-
-def test_decided_reasons_are_kept(restarted):
-    lab, _ = restarted
-    lab.csv("papers", "id,year", "1,2020")
-    verdict = lab.staleness("cut")
-    assert (
-        isinstance(verdict, jl.Undecidable)
-        and verdict.known_stale
-        and said(verdict) == ["advanced papers"]
-    )
-    assert str(verdict).startswith("undecidable: papers changed")
 
 
 def test_it_is_left_out_of_a_plan_for_everything_and_blocked_and_named_in_one_for_it(

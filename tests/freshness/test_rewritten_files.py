@@ -2,13 +2,11 @@
 fresh, and they say why."""
 
 import json
-import os
 import random
 import shutil
 from collections.abc import Iterator
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -70,15 +68,6 @@ def test_columns_that_changed_places_are_no_equal_rows_for_what_goes_by_position
     for moved in (table.select(["b", "a"]), table.select(["b", "a"]).take([3, 2, 1, 0])):
         write(moved, path)
         assert lab.staleness("t") != jl.Fresh()
-
-
-def test_a_file_that_is_edited_and_then_written_as_it_was_in_another_order_is_fresh_again(
-    lab,
-):
-    lab.parquet("rows", **{**ROWS, "a": [0, 0, 0, 0]})
-    assert said(lab.staleness("child")) == ["advanced rows"]
-    rewritten(lab)
-    assert lab.staleness("child") == jl.Fresh()
 
 
 def test_a_table_made_by_a_python_step_never_rests_on_it(lab):
@@ -263,20 +252,6 @@ def test_random_files_are_fresh_exactly_when_they_hold_the_same_bag(lab, chance)
         assert (lab.staleness("counted") == jl.Fresh()) is same, (first, then)
         seen.add(same)
     assert seen == {True, False}
-
-
-def test_duckdb_writes_the_same_rows_in_other_orders_and_nothing_has_to_be_made(lab):
-    """What a nightly export does."""
-    path = lab.path("export.parquet")
-    for turn, order in enumerate(("i", "hash(i)", "i DESC")):
-        duckdb.sql(
-            f"COPY (SELECT i, i % 7 AS k FROM range(5000) t(i) ORDER BY {order}) TO '{path}.new' (FORMAT parquet)"
-        )
-        os.replace(f"{path}.new", path)
-        if turn == 0:
-            lab.sources.add("export", path)
-            lab.materialize("sums", "SELECT k, sum(i) AS s FROM export GROUP BY k")
-        assert lab.staleness("sums") == jl.Fresh() and not lab.plan()
 
 
 def test_another_kernel_that_was_open_before_the_table_was_made_says_the_same(lab):

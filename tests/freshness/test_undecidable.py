@@ -18,25 +18,6 @@ from tests.inside import services_of
 
 # -- frames ----------------------------------------------------------------------------------------
 
-FRAMES = {
-    "pandas": lambda v: pd.DataFrame({"id": [1, 2], "v": v}),
-    "polars": lambda v: pl.DataFrame({"id": [1, 2], "v": v}),
-    "polars lazy": lambda v: pl.DataFrame({"id": [1, 2], "v": v}).lazy(),
-    "pyarrow": lambda v: pa.table({"id": [1, 2], "v": v}),
-}
-
-
-@pytest.mark.parametrize("kind", FRAMES)
-def test_an_equal_frame_is_fresh_another_one_is_stale_by_the_columns_read(lab, kind):
-    make = FRAMES[kind]
-    lab.sources.add("f", make([10, 20]))
-    lab.materialize("ids", "SELECT id FROM f")
-    lab.materialize("vs", "SELECT v FROM f")
-    lab.sources.add("f", make([10, 20]), replace=True)
-    assert (lab.verdict("ids"), lab.verdict("vs")) == ("fresh", "fresh")
-    lab.sources.add("f", make([10, 21]), replace=True)
-    assert (lab.verdict("ids"), said(lab.staleness("vs"))) == ("fresh", ["advanced f"])
-
 
 def test_a_table_of_a_frame_that_is_gone_is_judged_by_what_the_frame_was_made_from(
     lab,
@@ -64,18 +45,6 @@ def test_the_frame_of_one_handle_is_absent_in_another(lab):
     lab.materialize("t", "SELECT id FROM f")
     with lab.open() as other:
         assert isinstance(other.staleness("t"), jl.Undecidable)
-
-
-def test_a_removed_frame_has_vanished(lab):
-    lab.sources.add("f", pl.DataFrame({"id": [1, 2]}))
-    lab.materialize("t", "SELECT id FROM f")
-    lab.sources.remove("f")
-    assert said(lab.staleness("t")) == ["vanished f"]
-    assert lab.reopen().plan("t").blocked
-    lab.sources.add("f", pl.DataFrame({"id": [1, 2]}))
-    assert lab.verdict("t") == "fresh"
-    lab.reopen()
-    assert lab.verdict("t") == "undecidable"
 
 
 def test_a_frame_in_a_variable_of_the_notebook_decides_by_its_content(lab):
@@ -227,18 +196,6 @@ def test_what_is_certain_of_a_volatile_table_is_told_with_it(lab):
 
 
 # -- owners' words and costs -----------------------------------------------------------------------
-
-
-def test_an_anchor_on_a_column_rests_on_that_word_and_says_so(lab):
-    path = lab.path("s.csv")
-    path.write_text("id,updated\n1,5\n2,6\n")
-    lab.sources.add("s", path, anchor="column:updated")
-    table = lab.materialize("t", "SELECT id FROM s")
-    assert table.manifest.anchors[0].method == "column:updated"
-    path.write_text("id,updated\n9,5\n2,6\n")
-    assert lab.verdict("t") == "fresh"
-    path.write_text("id,updated\n9,7\n2,6\n")
-    assert "column:updated" in str(lab.staleness("t"))
 
 
 def test_a_board_does_not_read_what_is_dear_and_says_what_it_would_take(tmp_path):

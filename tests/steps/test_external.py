@@ -1,7 +1,6 @@
 """The producer `external`: rows that come from elsewhere."""
 
 import pandas as pd
-import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -15,17 +14,6 @@ from jammi_lab.core.verdicts import Match
 from tests.store.lab import files, statuses
 
 ROWS = {"id": [1, 2, 3], "score": [0.5, None, 2.5]}
-
-
-@pytest.mark.parametrize(
-    "frame",
-    [pa.table(ROWS), pl.DataFrame(ROWS), pd.DataFrame(ROWS), pl.LazyFrame(ROWS)],
-    ids=["arrow", "polars", "pandas", "lazy"],
-)
-def test_a_frame_of_any_kind_becomes_a_table_with_its_rows(lab, frame):
-    table = lab.register("scores", frame, producer="my script", inputs=["papers"])
-    assert table.kind == "external" and table.outcome == "computed" and table.verify() == Match()
-    assert table.read().arrow()["id"].to_pylist() == [1, 2, 3] and table.row_count == 3
 
 
 def test_the_same_rows_cut_into_other_chunks_are_the_same_rows(lab):

@@ -415,14 +415,6 @@ def test_unknown_inputs_and_names_that_nothing_may_have_are_refused(lab, folder)
     assert statuses(folder) == {}
 
 
-def test_a_step_that_asks_for_itself_while_it_runs_is_a_circle(lab):
-    def step(papers):
-        return lab.compute("t", step, inputs="papers", version="1").read().arrow()
-
-    with pytest.raises(DependencyCycle):
-        lab.compute("t", step, inputs="papers", version="1")
-
-
 @pytest.mark.parametrize("through", ["lab", "link"])
 def test_a_step_that_asks_another_handle_for_itself_is_a_circle(lab, folder, through):
     (folder.parent / "link").symlink_to(folder)
@@ -496,20 +488,6 @@ def test_a_volatile_input_is_never_answered(lab):
         table = lab.compute("t", same, inputs="SELECT *, random() AS r FROM papers")
         assert (table.outcome, table.version) == ("computed", expected)
     assert isinstance(table.staleness(), jl.Undecidable)
-
-
-def test_an_input_that_moves_while_the_function_runs_makes_it_run_again(lab, papers):
-    calls = []
-
-    def step(source):
-        rows = source.polars()
-        calls.append(rows.height)
-        if len(calls) == 1:
-            papers.write_text(papers.read_text() + "4,b,2023\n")
-        return rows
-
-    table = lab.compute("t", step, inputs="papers", version="1")
-    assert calls == [3, 4] and table.row_count == 4 and table.staleness() == jl.Fresh()
 
 
 # -- around it -------------------------------------------------------------------------------------

@@ -15,8 +15,6 @@ import jammi_lab as jl
 from jammi_lab.core.errors import (
     DependencyCycle,
     DuplicateKey,
-    InvalidArgument,
-    NameInvalid,
     NameTooLong,
     SchemaMismatch,
     StatementNotAllowed,
@@ -349,15 +347,6 @@ def test_a_hostile_name_without_any_source_is_safe_in_the_file_name(ws, folder, 
     assert table.path.parent == (folder / "results" / "_global").resolve()
 
 
-@pytest.mark.parametrize(
-    "name", ["", " ", "\n", "a\nb", "a\0b", "\ud800", "a\x1bb", "\x7f", "tab\there"]
-)
-def test_a_name_that_nothing_may_be_called_is_refused_and_leaves_no_row(lab, folder, name):
-    with pytest.raises(NameInvalid):
-        lab.materialize(name, VENUES)
-    assert statuses(folder) == {} and lab.recipes() is not None and len(lab.recipes()) == 0
-
-
 @pytest.mark.parametrize("length", [201, 300, 100_000])
 def test_a_name_that_is_too_long_is_refused(lab, folder, length):
     with pytest.raises(NameTooLong):
@@ -428,12 +417,6 @@ def test_an_explicit_version_is_honoured_and_a_missing_one_is_typed(lab):
     )
     with pytest.raises(TableNotFound):
         lab.table("venues", 3)
-
-
-@pytest.mark.parametrize("given", [{"cache": "maybe"}, {"refresh": "all"}])
-def test_a_word_that_is_none_of_the_choices_is_refused(lab, given):
-    with pytest.raises(InvalidArgument):
-        lab.materialize("venues", VENUES, **given)
 
 
 @pytest.mark.parametrize(
