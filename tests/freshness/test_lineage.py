@@ -9,19 +9,6 @@ from jammi_lab.core.records import Edge, RecipeRecord
 from tests.freshness.lab import Lab
 from tests.inside import services_of
 
-HOSTILE = [
-    "100%",
-    "a_b",
-    "back\\slash",
-    'quo"te',
-    "apo'strophe",
-    "naïve",
-    "two words",
-    "semi;colon",
-    "<b>",
-    "a.b",
-]
-
 
 def names(edges: list[Edge]) -> list[tuple[str, str, str]]:
     return sorted((e.input, e.derived, e.kind) for e in edges)
@@ -46,26 +33,6 @@ def test_a_lineage_that_is_shown_after_a_recompute_tells_no_verdict_of_versions_
     papers.recompute("titles")
     assert "titles (sql, version 1)" in repr(lineage) and "fresh" not in repr(lineage)
     assert "titles (sql, version 2): fresh" in repr(papers.lineage("titles"))
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_names_that_mean_something_to_databases_mean_nothing_here(lab, name):
-    lab.csv("s", "id", "1")
-    quoted = '"' + name.replace('"', '""') + '"'
-    for other in ("100x", "axb", "backXslash"):
-        lab.materialize(other, "SELECT id FROM s")
-        lab.materialize(
-            f"of {other}",
-            f"SELECT id FROM jammi.{other if other.isalpha() else quoted.replace(name.replace(chr(34), chr(34) * 2), other)}",
-        )
-    lab.materialize(name, "SELECT id FROM s")
-    lab.materialize("child", f"SELECT id FROM jammi.{quoted}")
-    assert names(lab.derives_from(name)) == [(name, "child", "result_digest")]
-    assert lab.staleness("child") == jl.Fresh()
-    lab.csv("s", "id", "2")
-    assert lab.verdict("child") == "possibly_stale"
-    lab.recompute("child")
-    assert lab.table("child").read().fetchall() == [(2,)]
 
 
 def test_a_diamond_is_walked_once_and_keeps_both_edges(lab):

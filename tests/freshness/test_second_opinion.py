@@ -64,7 +64,7 @@ def test_a_plan_leaves_the_child_out_and_a_run_that_meant_to_make_it_stops_above
 
 
 @pytest.mark.parametrize(
-    "columns", ["id, a, t, 1 AS more", "1 AS more, id, a, t", "t, id, a", "id, a"]
+    "columns", ["id, a, t, 1 AS more", "1 AS more, id, a, t", "t, id, a", "a, id, t", "id, a"]
 )
 def test_a_parent_in_another_order_and_with_other_columns_leaves_fresh_what_does_not_read_these(
     family, columns

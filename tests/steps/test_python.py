@@ -431,47 +431,6 @@ def test_a_step_that_asks_another_handle_for_itself_is_a_circle(lab, folder, thr
 # -- the cache -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"function": years},
-        {"params": {"least": 2021}},
-        {"params": {"least": 2020.0}},
-        {"key": "id"},
-        {"version": "1"},
-        {"inputs": "SELECT * FROM papers LIMIT 2"},
-    ],
-    ids=["function", "param", "type of a param", "key", "version", "input"],
-)
-def test_any_one_difference_is_another_definition(lab, changed):
-    given = {
-        "function": lambda papers, least=2020: papers,
-        "params": {"least": 2020},
-        "inputs": "papers",
-        "version": "0",
-    }
-    if "function" in changed:
-        given |= {"function": same, "params": {}, "version": None}
-    one = lab.compute("t", **given)
-    other = lab.compute("t", **{**given, **changed})
-    assert other.definition_hash != one.definition_hash and (other.outcome, other.version) == (
-        "computed",
-        2,
-    )
-
-
-def test_the_order_of_inputs_is_part_of_the_definition(lab):
-    lab.materialize("copied", "SELECT * FROM papers")
-
-    def both(first, second):
-        return first
-
-    one = lab.compute("t", both, inputs=["papers", "copied"])
-    assert (
-        lab.compute("t", both, inputs=["copied", "papers"]).definition_hash != one.definition_hash
-    )
-
-
 def test_one_version_of_two_recipes_is_two_definitions(lab):
     one = lab.compute("a", lambda: pa.table({"x": [1]}), version="1")
     other = lab.compute("b", lambda: pa.table({"x": [2]}), version="1")

@@ -55,6 +55,16 @@ def step(docs: Any, most: int) -> Any:
     return docs.arrow().slice(0, most).select(["id"])
 
 
+def other_step(docs: Any, most: int) -> Any:
+    """Another one."""
+    return docs.arrow()
+
+
+def two_inputs(first: Any, second: Any) -> Any:
+    """A step over two inputs."""
+    return first.arrow()
+
+
 def answer(text: str, most: int) -> dict[str, Any]:
     """The function of a row map."""
     return {"first": text[:most]}
@@ -324,6 +334,18 @@ PARAMETERS: dict[str, list[Any]] = {
             {"weighting": "similarity"}, {"output": "concat"},
         )
     ] + [jl.Propagation("others", "graph"), jl.Propagation("vecs", GRAPH)],
+    "python": [
+        jl.PythonStep(function, inputs=asked, params={"most": most}, **told)
+        for function, asked, most, told in (
+            (step, "docs", 9, {}), (other_step, "docs", 9, {}), (step, "docs", 8, {}), (step, "docs", 9.0, {}),
+            (step, "docs", 9, {"key": "id"}), (step, "docs", 9, {"version": "1"}), (step, "docs", 9, {"version": "2"}),
+            (step, "SELECT * FROM docs LIMIT 2", 9, {}),
+        )
+    ] + [jl.PythonStep(two_inputs, inputs=asked) for asked in (["docs", "facts"], ["facts", "docs"])],
+    "projection": [
+        jl.Projection("vecs", **told)
+        for told in ({}, {"method": "tsne"}, {"method": "tsne", "perplexity": 31}, {"method": "tsne", "seed": 1})
+    ] + [jl.Projection("others")],
     "context_set": [jl.ContextSet("vecs", members=MEMBERS, pool=p) for p in ("mean", "sum", "max")]
     + [jl.ContextSet("others", members=MEMBERS), jl.ContextSet("vecs", members=f"{MEMBERS} WHERE id > 1")],
     "asof_join": [
@@ -605,6 +627,20 @@ def test_stale_inputs_are_made_true_first_when_that_is_asked_for(docs, maker):
 
 # -- lineage ---------------------------------------------------------------------------------------
 
+RESTS = {
+    "neighbor_graph": {
+        "src from vecs.key", "dst from vecs.key", "rank from vecs.vector", "similarity from vecs.vector",
+        "src by vecs.vector", "dst by vecs.vector", "rank by vecs.key", "similarity by vecs.key",
+    },
+    "projection": {
+        "key from vecs.key", "x from vecs.vector", "y from vecs.vector", "x by vecs.key", "y by vecs.key",
+    },
+    "context_set": {
+        "key from docs.id", "vector from vecs.vector", "key by vecs.key", "vector by vecs.key", "vector by docs.id",
+    },
+}  # fmt: skip
+"""On which columns those of a table rest: from their values, or by what they select."""
+
 
 @every
 def test_it_is_found_from_its_source_and_its_events_are_valid(docs, maker):
@@ -623,6 +659,11 @@ def test_it_is_found_from_its_source_and_its_events_are_valid(docs, maker):
     assert {c.derived_column for c in columns} <= {
         c.name for c in record_of(docs.table("it")).columns
     } and columns
+    told = {
+        f"{c.derived_column} {'from' if c.direct else 'by'} {c.input}.{c.input_column}"
+        for c in columns
+    }
+    assert told == RESTS.get(maker.kind, told)
 
 
 # -- the manifest ----------------------------------------------------------------------------------

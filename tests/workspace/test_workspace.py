@@ -15,6 +15,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.storage import files
+from tests.sizes import every_case
 
 
 @pytest.fixture
@@ -190,6 +191,7 @@ REFUSED: list[tuple[type[Exception], str, list[Call], list[Any]]] = [
 ]  # fmt: skip
 
 
+@every_case
 @pytest.mark.parametrize("row", REFUSED, ids=lambda row: f"{row[0].__name__} {row[1]}")
 def test_what_is_refused_is_typed_says_why_and_changes_nothing(papers, tmp_path, monkeypatch, row):
     monkeypatch.chdir(tmp_path)

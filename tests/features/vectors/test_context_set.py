@@ -176,19 +176,3 @@ def test_sums_beyond_float32_are_refused(some):
 def test_an_unknown_pool_is_refused(some, pool):
     with pytest.raises(errors.InvalidArgument, match="mean, sum or max"):
         some.context_set("c", "v", members="members", pool=pool)
-
-
-def test_columns_rest_on_vectors_and_members(some):
-    some.context_set("c", "v", members="members")
-    edges = [
-        e for e in some.lineage("c", columns=True, direction="up").column_edges if e.derived == "c"
-    ]
-    assert {(e.derived_column, e.input, e.input_column) for e in edges if e.direct} == {
-        ("key", "members", "target"),
-        ("vector", "v", "vector"),
-    }
-    assert {(e.input, e.input_column) for e in edges if e.derived_column == "key"} == {
-        ("members", "target"),
-        ("members", "member"),
-        ("v", "key"),
-    }

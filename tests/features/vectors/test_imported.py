@@ -1,10 +1,8 @@
 """Vectors from outside: checked, put in key order, reused when they are the same."""
 
-import uuid
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -59,27 +57,6 @@ def test_vectors_are_found_under_their_usual_names(ws, called):
     assert np.array_equal(ws.vector("v", 2), np.float32(given["vector"][1].as_py()))
     with pytest.raises(errors.SchemaMismatch, match="vector="):
         ws.import_embeddings("w", given.rename_columns(["id", "numbers"]))
-
-
-def test_uuids_are_the_texts_that_sql_hands_over(ws):
-    ids = [uuid.UUID(int=n) for n in (2**127, 1, 2**100)]
-    column = pa.array([i.bytes for i in ids], pa.binary(16)).cast(pa.uuid())
-    ws.sources.add("s", pa.table({"id": column, "n": [10, 20, 30]}))
-    ws.import_embeddings("v", data(ids[:1] * 3).set_column(0, "id", column), source="s")
-    assert ws.table("v").read().arrow()["key"].to_pylist() == sorted(map(str, ids))
-    hits = ws.search("v", ws.vector("v", ids[0]), where="n < 30", select="n")
-    assert {(key, n) for key, _, _, n, _ in hits.fetchall()} == {
-        (str(ids[0]), 10),
-        (str(ids[1]), 20),
-    }
-    assert hits.polars()["key"].dtype == pl.String
-    ws.neighbor_graph("g", "v", k=1)
-    assert (
-        ws.context_set(
-            "c", "v", members="SELECT src AS target, dst AS member FROM jammi.g"
-        ).row_count
-        == 3
-    )
 
 
 def test_chunks_do_not_matter(ws):
@@ -164,18 +141,6 @@ def test_bad_vectors_are_told_before_anything_is_made(ws, table, raised, said):
     with pytest.raises(raised, match=said):
         ws.import_embeddings("v", table)
     assert ws.tables(status=None) == []
-
-
-def test_no_rows_are_fine_when_the_width_is_fixed(ws):
-    table = ws.import_embeddings(
-        "v",
-        pa.table(
-            {"id": pa.array([], pa.int64()), "vector": pa.array([], pa.list_(pa.float32(), 3))}
-        ),
-    )
-    assert (table.row_count, table.dimensions) == (0, 3) and len(
-        ws.search("v", [1, 2, 3]).arrow()
-    ) == 0
 
 
 @pytest.mark.parametrize(

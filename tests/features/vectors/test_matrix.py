@@ -258,16 +258,7 @@ def test_what_an_index_is_made_from_is_the_same_in_the_file_and_in_memory(tmp_pa
     )
     assert away.shape == here.shape == (1000, 24)
     rng = np.random.default_rng(1)
-    queries, rows, allow = (
-        rng.standard_normal((5, 24)).astype(np.float32),
-        rng.integers(-1, 1000, (5, 40)),
-        rng.random(1000) < 0.7,
-    )
-    assert (
-        away.vectors_at(rows[0][rows[0] >= 0]).tobytes()
-        == here.vectors_at(rows[0][rows[0] >= 0]).tobytes()
-    )
-    assert away.pairs(queries, rows).tobytes() == here.pairs(queries, rows).tobytes()
+    queries, allow = rng.standard_normal((5, 24)).astype(np.float32), rng.random(1000) < 0.7
     for k in (1, 10, int(allow.sum())):
         assert (
             away.kth_similarity(queries, k, allow).tobytes()

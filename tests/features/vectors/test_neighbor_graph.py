@@ -349,24 +349,6 @@ def test_a_graph_of_a_graph_of_itself_is_a_circle(few):
     assert "p" in circle.value.path and few.staleness("g") == jl.Fresh()
 
 
-def test_columns_of_edges_rest_on_keys_or_vectors(few):
-    few.neighbor_graph("g", "v")
-    direct = {
-        (e.derived_column, e.input_column)
-        for e in few.lineage("g", columns=True, direction="up").column_edges
-        if e.direct and e.derived == "g"
-    }
-    assert direct == {("src", "key"), ("dst", "key"), ("rank", "vector"), ("similarity", "vector")}
-    every = {
-        (e.derived_column, e.input_column)
-        for e in few.lineage("g", columns=True, direction="up").column_edges
-        if e.derived == "g"
-    }
-    assert every == {
-        (c, i) for c in ("src", "dst", "rank", "similarity") for i in ("key", "vector")
-    }
-
-
 def test_a_recipe_says_what_it_was_told(few):
     few.neighbor_graph("g", "v", k=3, min_similarity=0.5)
     [said] = [r.definition for r in few.recipes() if r.name == "g"]
