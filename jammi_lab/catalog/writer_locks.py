@@ -285,7 +285,7 @@ class _FileLock:
         with self._guard:
             if self.descriptor < 0 or _has_path(self.descriptor, self.path):
                 return False
-            make_folder(self.path.parent)
+            make_folder(self.path.parent, inside=self.path.parent.parent)
             old_descriptor, self.descriptor = self.descriptor, _create_locked(self.path)
         os.close(old_descriptor)
         return True
@@ -364,7 +364,7 @@ class FileLocks:
     def create(self, writer_id: str) -> _FileLock:
         """Create and hold the lock of a new writer. Raises BlockingIOError when somebody mistook a
         lock file for a leftover and locked it."""
-        make_folder(self._folder)
+        make_folder(self._folder, inside=self._folder.parent)
         with _descriptors_needed():
             self._locks.add(lock := _FileLock.create(self._path(writer_id)))
         return lock
@@ -398,7 +398,7 @@ class FileLocks:
     def try_acquire_named(self, name: str) -> _FileLock | None:
         """Acquire a named lock, creating it if needed, for work that one process does at a time;
         None when somebody holds it. Raises OSError, or what a server raises."""
-        make_folder(self._folder)
+        make_folder(self._folder, inside=self._folder.parent)
         path = self._path(name)
         while True:
             try:

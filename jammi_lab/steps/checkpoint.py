@@ -125,7 +125,7 @@ class Checkpoint:
         """The file to append to, after what is intact in it."""
         path = self._path
         assert path is not None, "without a path nothing is appended"
-        make_folder(path.parent)
+        make_folder(path.parent, inside=path.parent.parent)
         if isinstance(path, RemotePath):
             self._remote = RemoteFile(path)
             file = FileIO(self._remote.temp, "a")

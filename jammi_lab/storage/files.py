@@ -535,12 +535,15 @@ def move_file(path: StoragePath, folder: StoragePath) -> None:
         sync_folder(path.parent)
 
 
-def make_folder(path: StoragePath) -> None:
-    """Create an own folder and its parents durably. An object store needs none. Raises OSError
-    (NotADirectoryError when a file is in the way, or a link in the place of the folder)."""
+def make_folder(path: StoragePath, *, inside: StoragePath | None = None) -> None:
+    """Create an own folder and its parents durably; with `inside` only in that folder, which is not
+    made again when it was moved away. An object store needs none. Raises OSError (NotADirectoryError
+    when a file is in the way, or a link in the place of the folder)."""
     if isinstance(path, RemotePath):
         return
     own_files.check_folder(path)
+    if inside is not None:
+        os.stat(os.fspath(inside))
     missing = []
     ancestor = path
     while not os.path.isdir(ancestor):

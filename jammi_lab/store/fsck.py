@@ -2,6 +2,7 @@
 computation."""
 
 import functools
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -139,7 +140,11 @@ class Fsck:
         root = self._results.root
         if not isinstance(root, Path):
             return {}
-        stats = {path.name: regular_stat(path) for path in leftovers(root / CATALOG_FILE)}
+        try:
+            stats = {path.name: regular_stat(path) for path in leftovers(root / CATALOG_FILE)}
+        except OSError as error:
+            self._findings["errors"].append(report_line(os.fspath(root), error))
+            return {}
         return {
             name: ListedFile(stat.size, stat.mtime_ns)
             for name, stat in stats.items()

@@ -81,7 +81,7 @@ class TableWriter:
         self._typed_errors = _TypedStorageErrors(publisher, record)
         self.path = publisher.results.parquet(record)
         with self._typed_errors:
-            make_folder(self.path.parent)
+            make_folder(self.path.parent, inside=publisher.results.root)
         self._started = publisher.clock.monotonic() if started_at is None else started_at
         self._file = atomic_file(self.path, create=True)
         self._sink = ParquetSink(self._file.temp, schema)

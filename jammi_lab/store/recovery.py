@@ -378,7 +378,7 @@ class Recovery:
         """Move the files to quarantine with a note of the reason, then fail the row. Repeating it
         after a crash ends the same."""
         folder = self._quarantine_folder
-        make_folder(folder)
+        make_folder(folder, inside=self._results.root)
         note = {
             "table": record.table_name,
             "recipe": record.recipe,

@@ -121,6 +121,24 @@ def test_a_folder_with_tables_is_not_opened_with_a_new_catalog_that_would_hide_t
         jl.open(tmp_path / "local", catalog=f"{url}?schema=fresh")
 
 
+def test_a_folder_that_is_moved_while_it_is_open_is_not_made_again(lab, tmp_path, url):
+    """The tables of the new one would be lost to the folder that was moved."""
+    lab.materialize("venues", VENUES)
+    (tmp_path / "lab").rename(tmp_path / "moved")
+    for make in (
+        lambda: lab.materialize("ids", "SELECT id FROM papers"),
+        lambda: lab.lexical("words", "papers", key="id", text="venue"),
+    ):
+        with pytest.raises(WorkspaceNotFound, match="was moved or removed"):
+            make()
+    report = lab.fsck(repair=True, grace=0)
+    assert len(report.missing) == 1 and "was moved or removed" in report.errors[0]
+    lab.close()
+    assert not (tmp_path / "lab").exists()
+    with jl.open(tmp_path / "moved", catalog=url) as ws:
+        assert isinstance(ws.staleness("venues"), Fresh) and not ws.fsck(deep=True)
+
+
 def test_a_folder_that_was_moved_is_still_its_catalogs(lab, tmp_path, url):
     lab.materialize("one", "SELECT 1 AS x")
     lab.close()

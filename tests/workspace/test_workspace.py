@@ -723,6 +723,33 @@ def test_a_workspace_whose_folder_is_replaced_leaves_the_new_one_alone_and_close
     assert not (tmp_path / "copy.sqlite3").exists()
 
 
+@pytest.mark.leaves_behind("the catalog that was moved away still has its writer")
+@pytest.mark.parametrize("point", ["lock.made", "parquet.before_row_group"])
+def test_a_folder_that_is_moved_while_it_is_opened_or_used_is_not_made_again(tmp_path, point):
+    """Neither is what a build saves meanwhile."""
+    lab = tmp_path / "lab"
+    jl.open(lab).close()
+
+    def move(name: str) -> None:
+        if name == point and lab.exists():
+            lab.rename(tmp_path / "away")
+
+    files.install_fault_hook(move)
+    try:
+        with pytest.raises(jl.WorkspaceNotFound, match="moved or removed|removed or replaced"):
+            with jl.open(lab) as ws:
+                ws.map("m", len_of, "SELECT 1 AS k, 'a' AS t", key="k", inputs=["t"], version="1")
+    finally:
+        files.install_fault_hook(None)
+    assert not lab.exists()
+    with jl.open(tmp_path / "away") as ws:
+        assert "m" not in ws and not ws.fsck(deep=True)
+
+
+def len_of(t: str) -> int:
+    return len(t)
+
+
 def test_nanoseconds_without_pandas_are_shown_and_refused_as_pythons_values():
     program = """
 import sys
