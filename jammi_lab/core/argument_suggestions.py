@@ -19,6 +19,7 @@ from jammi_lab.core.errors import (
     SchemaMismatch,
     SourceUnavailable,
     TableDamaged,
+    message_of,
     quotes_data,
     too_many_open_files,
 )
@@ -144,7 +145,7 @@ def _exhausted_error(error: BaseException, handled: BaseException | None) -> Jam
         return None  # the table of messages cannot be imported any more
     cause: BaseException | None = error
     while cause is not None and cause is not handled:
-        text = f"{type(cause).__name__}: {cause}"
+        text = f"{type(cause).__name__}: {message_of(cause)}"
         exhausted: JammiError | None = too_many_open_files(cause, "A file")
         if exhausted is None and not quotes_data(cause):
             exhausted = foreign_errors.to_error("machine", text)

@@ -54,6 +54,17 @@ def mask_credentials(text: str) -> str:
     )
 
 
+def message_of(error: BaseException) -> str:
+    """The message of an exception of a user's code, as text that can be stored: names of files may
+    hold bytes that are no text, and PostgreSQL stores no NUL. Empty where the exception cannot tell
+    it."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  `__str__` is the user's, too
+        return ""
+    return text.replace("\0", r"\0").encode("utf-8", "backslashreplace").decode()
+
+
 class JammiError(Exception):
     """The base of all errors that jammi_lab raises."""
 
@@ -376,7 +387,7 @@ def too_many_open_files(error: BaseException, subject: str) -> ResourceExhausted
     if isinstance(error, OSError) and error.errno is not None:
         is_meant = error.errno in (errno.EMFILE, errno.ENFILE)
     else:
-        is_meant = not quotes_data(error) and _TOO_MANY_FILES.search(str(error)) is not None
+        is_meant = not quotes_data(error) and _TOO_MANY_FILES.search(message_of(error)) is not None
     if not is_meant:
         return None
     return ResourceExhausted(

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 from jammi_lab.core.anchors import Unknown
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.entry_points import PRODUCERS, load_package_entry, package_producer
-from jammi_lab.core.errors import InvalidArgument, NotRecomputable, StepFailed
+from jammi_lab.core.errors import InvalidArgument, NotRecomputable, StepFailed, message_of
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.recipes import PARAMS, Stored, decode_params, encode_params
 from jammi_lab.engine.parameters import merge_params
@@ -375,15 +375,6 @@ def _import_error(module: str) -> str | None:
             f"{str(error).splitlines()[0][:120] if str(error) else ''})"
         )
     return None
-
-
-def message_of(error: Exception) -> str:
-    """The message of an exception of a user's function, as text that can be stored: names of files
-    may hold bytes that are no text. Empty where the exception cannot tell it."""
-    try:
-        return str(error).encode("utf-8", "backslashreplace").decode()
-    except Exception:  # noqa: BLE001  `__str__` is the user's, too
-        return ""
 
 
 def step_failure(name: str, step: StepFunction, error: Exception, row: str = "") -> StepFailed:

@@ -537,8 +537,8 @@ def move_file(path: StoragePath, folder: StoragePath) -> None:
 
 def make_folder(path: StoragePath, *, inside: StoragePath | None = None) -> None:
     """Create an own folder and its parents durably; with `inside` only in that folder, which is not
-    made again when it was moved away. An object store needs none. Raises OSError (NotADirectoryError
-    when a file is in the way, or a link in the place of the folder)."""
+    made again when it was moved away. An object store needs none. Raises OSError, and
+    NotADirectoryError when a file is in the way, or a link in the place of the folder."""
     if isinstance(path, RemotePath):
         return
     own_files.check_folder(path)

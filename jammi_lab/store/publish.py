@@ -19,7 +19,13 @@ from jammi_lab.catalog.table_status import AlreadyBuilding, AlreadyReady
 from jammi_lab.core.anchors import Anchor, schema_digest
 from jammi_lab.core.checks import Audit
 from jammi_lab.core.clock import Clock, rfc3339
-from jammi_lab.core.errors import CheckFailed, DuplicateTable, JammiError, LostOwnership
+from jammi_lab.core.errors import (
+    CheckFailed,
+    DuplicateTable,
+    JammiError,
+    LostOwnership,
+    message_of,
+)
 from jammi_lab.core.identifiers import physical_name
 from jammi_lab.core.interrupts import attempts
 from jammi_lab.core.manifest import Artifact, Increment, InputFiles, Leaf, Manifest
@@ -473,7 +479,9 @@ def _error_clause(error: BaseException) -> str:
     """The first line of an error, as a run reports it; with its class unless it is one of ours."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    text = str(error) if isinstance(error, JammiError) else f"{type(error).__name__}: {error}"
+    text = message_of(error)
+    if not isinstance(error, JammiError):
+        text = f"{type(error).__name__}: {text}"
     return text.split("\n")[0][:500]
 
 

@@ -139,6 +139,16 @@ def test_a_folder_that_is_moved_while_it_is_open_is_not_made_again(lab, tmp_path
         assert isinstance(ws.staleness("venues"), Fresh) and not ws.fsck(deep=True)
 
 
+def test_an_error_with_a_nul_does_not_keep_a_build_from_failing(lab):
+    def fail(*_: object) -> None:
+        raise ValueError("nul \0")
+
+    for _ in range(2):
+        with pytest.raises(jl.StepFailed, match=r"nul \\0"):
+            lab.compute("c", fail, inputs=["papers"], version="1")
+    assert [t.status for t in lab.tables(status=None)] == ["failed", "failed"]
+
+
 def test_a_folder_that_was_moved_is_still_its_catalogs(lab, tmp_path, url):
     lab.materialize("one", "SELECT 1 AS x")
     lab.close()

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from jammi_lab.core.errors import JammiError, SchemaMismatch
+from jammi_lab.core.errors import JammiError, SchemaMismatch, message_of
 from jammi_lab.features.rows.row_calls import (
     Call,
     Failed,
@@ -18,7 +18,6 @@ from jammi_lab.features.rows.row_outputs import INPUT_DIGEST_COLUMN, Row, RowOut
 from jammi_lab.steps.executor import Executor
 from jammi_lab.steps.row_digests import Digests
 from jammi_lab.steps.row_wise import ERROR_COLUMN, OutputParts
-from jammi_lab.steps.step_functions import message_of
 from jammi_lab.storage.vector_arrays import RowNumbers, to_arrow_rows
 
 _BLOCK_ROWS = 4096

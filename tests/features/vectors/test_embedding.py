@@ -53,6 +53,37 @@ class Counting:
         )
 
 
+class NoMessage(Exception):
+    def __str__(self) -> str:
+        raise ValueError
+
+
+@pytest.mark.parametrize("name", ["texts/\udcff", "nul \0"])
+def test_what_an_exception_of_a_models_or_a_callers_code_says_ends_in_no_other_error(
+    tmp_path, name
+):
+    """The names of files may hold bytes that are no text. It was stored with the failed build, and
+    the kernel could build nothing more."""
+
+    def fail(_: Progress) -> None:
+        raise FileNotFoundError(name)
+
+    with jl.open(tmp_path / "lab") as ws:
+        for error, kind in (
+            (OSError(name), errors.SourceUnavailable),
+            (NoMessage(), jl.SchemaMismatch),
+        ):
+            model = Counting()
+            model.encode = lambda _, error=error: (_ for _ in ()).throw(error)
+            with pytest.raises(kind, match="failed on the batch") as caught:
+                ws.embed("v", "SELECT 1 AS id, 'a' AS t", key="id", text="t", model=model)
+            assert caught.value.__cause__ is error
+        with pytest.raises(FileNotFoundError):
+            ws.materialize("t", "SELECT 1 AS x", progress=fail)
+        assert {t.status for t in ws.tables(status=None)} == {"failed"}
+        assert ws.materialize("t", "SELECT 1 AS x").version == 2
+
+
 def csv(path: Path, rows: dict[Any, str]) -> Path:
     path.write_text(
         "id,title,year\n"

@@ -14,6 +14,7 @@ from jammi_lab.core.errors import (
     ResourceExhausted,
     SchemaMismatch,
     SourceUnavailable,
+    message_of,
 )
 from jammi_lab.core.value import Value
 
@@ -262,7 +263,7 @@ def _next_vectors(encoder: Encoder, outputs: Iterator[Any], keys: list[Any]) -> 
             hint="Encode them in several parts inside its encode().",
         ) from error
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or "no message"
+        reason = " ".join(message_of(error).split())[:200] or "no message"
         message = (
             f"The model {encoder.name!r} failed on the batch that starts at key {keys[0]!r}: "
             f"{type(error).__name__}: {reason}."
