@@ -93,11 +93,12 @@ def _copy_content(ws: "Workspace", root: Path, folder: Path, target: str) -> Cop
     unnamed = folder / f".{CATALOG_FILE}.tmp"
     ws.backup(unnamed)
     with Catalog(unnamed, scope=TenantScope(), clock=SystemClock(), create=False) as catalog:
-        records = {
-            record.table_name: record
-            for status in READABLE_STATUSES
-            for _, record in catalog.result_tables.list(status=status)
-        }
+        with catalog.all_tenants():
+            records = {
+                record.table_name: record
+                for status in READABLE_STATUSES
+                for record in catalog.result_tables.with_status(status)
+            }
         rebase_sources(catalog, root, folder)
     check_whole(unnamed)
     missing = [

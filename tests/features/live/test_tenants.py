@@ -11,8 +11,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+import jammi_lab as jl
 from jammi_lab.core.errors import InvalidArgument, JammiError, TableNotFound, TenantForbidden
 from jammi_lab.core.verdicts import DefinitionChanged, Fresh, Stale
+from jammi_lab.workspace.copy import copy_workspace
 from tests.features.live.loops import in_a_loop
 from tests.inside import services_of
 
@@ -262,6 +264,22 @@ def test_openlineage_exports_what_is_seen_here_only(stranger, tmp_path):
     pytest.importorskip("openlineage")
     stranger.export_openlineage(tmp_path / "runs.jsonl")
     assert HERS not in (tmp_path / "runs.jsonl").read_text()
+
+
+def test_a_copy_has_the_tables_of_every_tenant(ws, tmp_path):
+    """Its catalog names them all. A tenant copies nothing."""
+    for tenant in (None, "acme", "bolt"):
+        with ws.tenant(tenant):
+            ws.materialize(f"of_{tenant}", f"SELECT '{tenant}' AS t")
+    with ws.tenant("acme"), pytest.raises(TenantForbidden):
+        copy_workspace(ws, tmp_path / "copy")
+    report = copy_workspace(ws, tmp_path / "copy")
+    assert (report.tables, report.missing) == (3, [])
+    with jl.open(tmp_path / "copy") as copied:
+        assert not copied.fsck(deep=True)
+        for tenant in (None, "acme", "bolt"):
+            with copied.tenant(tenant):
+                assert copied.table(f"of_{tenant}").read().fetchall() == [(str(tenant),)]
 
 
 def test_a_stranger_may_take_any_name_and_learns_nothing_by_it(lab):
