@@ -262,7 +262,10 @@ class _Variables:
                 self._follow_step(cell, step)
                 self._connect(step, statement)
             match statement:
-                case ast.Assign(targets=[ast.Name(name)], value=value):
+                case (
+                    ast.Assign(targets=[ast.Name(name)], value=value)
+                    | ast.AnnAssign(target=ast.Name(name), value=ast.expr() as value)
+                ):
                     self._workspaces.discard(name)
                     if self._is_workspace(value):
                         self._workspaces.add(name)
@@ -274,9 +277,13 @@ class _Variables:
                 self._list_computed(cell, statement)
 
     def _list_computed(self, cell: SavedCell, statement: ast.Assign) -> None:
-        """List the names that a statement computes from those of tables."""
+        """List the names that a statement computes from those of tables, or from tables."""
         listed = self.bound.keys() | self.unbound.keys()
         sources = [name for name in names_in(statement.value) if name in listed]
+        for node in ast.walk(statement.value):
+            of = self._table_of(node, "", cell.label)
+            if of is not None:
+                sources.append(of.table)
         for name in names_in(*statement.targets):
             if sources and name not in listed:
                 self.unbound[name] = f"run cell {cell.label}, which computes it from {sources[0]}"
@@ -373,7 +380,7 @@ class _Variables:
         own = str(self._ws._services.folder)
         return own in (path, os.path.abspath(os.path.expanduser(path)))
 
-    def _table_of(self, node: ast.expr, name: str, cell: str) -> BoundVariable | None:
+    def _table_of(self, node: ast.AST, name: str, cell: str) -> BoundVariable | None:
         """What an expression makes of a table; None for any other."""
         match node:
             case ast.Name(other) if other in self.bound:

@@ -73,6 +73,9 @@ def test_variables_are_bound_to_the_same_tables_and_nothing_runs(notebook, tmp_p
         "popped = ws.table('ages').pandas()\nyears = popped.pop('year')",
         "big = df[df.year > 3]\nlow, high = big.head(1), len(rows)",
         "high = 3",
+        "typed: object = ws.table('ages').pandas()",
+        "few = ws.table('ages').pandas().head(1)",
+        "twin = both = ws.table('ages').arrow()",
     )
     with (tmp_path / "papers.csv").open("a") as file:
         file.write("5,B,2024\n")
@@ -82,6 +85,9 @@ def test_variables_are_bound_to_the_same_tables_and_nothing_runs(notebook, tmp_p
     for name, form in (("df", "pandas"), ("flat", "polars"), ("rows", "result"), ("ages", "table")):
         assert f"ages version 1  {form}" in lines[name], shown
         assert "stale: papers changed" in lines[name]
+    assert "ages version 1  pandas" in lines["typed"]
+    for name in ("few", "twin", "both"):
+        assert lines[name].endswith("which computes it from ages"), shown
     assert "run cell" in lines["query"] and "run cell" in lines["other"]
     assert all("which may change it" in lines[name] for name in ("changed", "popped"))
     assert "Python steps found: step" in shown
