@@ -47,7 +47,7 @@ class VersionVerbs(SharedVerbs):
         if cell is None:
             raise InvalidArgument(
                 f"{recipe.name} is a recipe of kind {recipe.kind}, which no cell defines.",
-                hint=f"ws.recipes()[{recipe.name!r}] shows its definition.",
+                hint=f"ws.recipe({recipe.name!r}) shows its definition.",
             )
         if self._notebook.shell is not None:
             self._notebook.shell.set_next_input(cell)

@@ -332,6 +332,13 @@ def test_schema_of_a_database_lists_its_tables_and_of_one_of_them_its_columns(ce
     assert "\nid      bigint\nname    varchar\n" in cell("%jammi schema crm.customers").text
 
 
+def test_edit_of_what_no_cell_makes_names_what_shows_its_definition(papers):
+    papers("import jammi_lab\n%jammi embed v papers --key id --text venue --model hashing")
+    shown = papers("%jammi edit v")
+    assert shown.error[-1] == "jammi_lab.get_workspace().recipe('v') shows its definition."
+    assert "embedding" in papers.value(shown.error[-1].removesuffix(" shows its definition."))
+
+
 def test_why_gives_the_verdict_with_its_reasons(edited):
     top, way, cause = edited("%jammi why top").text.split("\n")
     assert (top, way) == ("top: possibly stale", "└─ venues")
