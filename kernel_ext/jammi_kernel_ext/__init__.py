@@ -134,8 +134,10 @@ class _LazyMagics:
         """Install the hooks for completion, inspection and one-line cells. Returns a function that
         removes them."""
         complete = _matcher(self.complete)
-        matchers = getattr(getattr(shell, "Completer", None), "custom_matchers", None)
-        if matchers is not None:
+        completer: Any = getattr(shell, "Completer", None)
+        matchers = None
+        if hasattr(completer, "suppress_competing_matchers"):  # IPython 8.6: they get a context
+            matchers = completer.custom_matchers
             matchers.append(complete)
         shell.input_transformers_cleanup.append(_ensure_cell_body)
         kernel: Any = getattr(shell, "kernel", None)

@@ -1,9 +1,12 @@
 """Loading and unloading: light, twice is once, and back to exactly what was there."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
+from jammi_kernel_ext import _LazyMagics
+from jammi_kernel_ext.notebook import Notebook
 from tests.kernel_ext.test_completion import asked
 
 STATE = """
@@ -92,3 +95,15 @@ def test_the_magics_have_a_docstring_for_the_question_mark(cell, kind):
     assert "workspace" in cell.value(
         f"get_ipython().magics_manager.magics[{kind!r}]['jammi'].__doc__"
     )
+
+
+@pytest.mark.parametrize("passes_contexts", [True, False])
+def test_a_completer_that_passes_texts_as_in_ipython_7_is_left_alone(passes_contexts):
+    completer = SimpleNamespace(custom_matchers=[])
+    if passes_contexts:
+        completer.suppress_competing_matchers = None
+    shell = SimpleNamespace(Completer=completer, input_transformers_cleanup=[])
+    remove = _LazyMagics(Notebook(None)).install_hooks(shell)
+    assert len(completer.custom_matchers) == passes_contexts
+    remove()
+    assert completer.custom_matchers == shell.input_transformers_cleanup == []

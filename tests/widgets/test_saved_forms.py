@@ -1,5 +1,8 @@
 """Static forms of panels: their stamps, and how they are renewed while the panel lives."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 
 from jammi_lab.core.html import plain_text
@@ -151,3 +154,15 @@ def test_a_closed_workspace_leaves_the_saved_form_as_it_is(ws, outputs):
     ws.close()
     panel.refresh_quietly()
     assert len(states(outputs)) == 1
+
+
+@pytest.mark.parametrize("make", [StalenessBoard, LineageGraph, CatalogBrowser])
+def test_marimo_gets_the_panel_and_its_form_folded(ws, monkeypatch, make):
+    interface = SimpleNamespace(anywidget=lambda widget: widget)
+    marimo = SimpleNamespace(Html=str, vstack=list, ui=interface)
+    monkeypatch.setitem(sys.modules, "marimo", marimo)
+    panel = make(ws)
+    live, form = panel._display_()
+    assert live is panel
+    assert form.startswith('<details class="jammi-saved') and "Panel as of" in form
+    assert "recent" in form

@@ -2,6 +2,7 @@
 the workspace no longer exist."""
 
 import contextlib
+import sys
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -322,6 +323,15 @@ class Panel(SavedForm, anywidget.AnyWidget):
             self._views.clear()
             self._close_inner()
         super().close()
+
+    def _display_(self) -> Any:
+        """The panel above its folded static form, as marimo asks for it: an export has no
+        kernel."""
+        marimo = sys.modules["marimo"]
+        form = marimo.Html(
+            self._saved_output()["text/html"].replace("<details open", "<details", 1)
+        )
+        return marimo.vstack([marimo.ui.anywidget(self), form])
 
     def _start_action(self, message: "protocol.Act | protocol.Cancel") -> dict[str, Any]:
         if isinstance(message, protocol.Cancel):
