@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import duckdb
 
@@ -50,8 +49,6 @@ class Attachments:
         self._loaded: set[str] = set()
         self._entries: dict[str, _Entry] = {}
         self._secret_users: dict[str, int] = {}
-        self.connector_state: dict[str, Any] = {}
-        """The instance's store for connectors, exposed as `Query.connector_state`."""
 
     @property
     def aliases(self) -> list[str]:

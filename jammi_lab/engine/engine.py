@@ -29,7 +29,7 @@ from jammi_lab.engine.sql.parse import StatementKind
 from jammi_lab.engine.statement_binding import prepare
 from jammi_lab.engine.tenant_instances import TenantInstances
 from jammi_lab.sources.attach import in_transaction
-from jammi_lab.sources.base import Attachment, Query, ReadPlan, Relation, Requirements
+from jammi_lab.sources.base import Query, ReadPlan, Relation
 
 T = TypeVar("T")
 _LIBRARY_INPUT = source_input("")
@@ -148,7 +148,7 @@ class Engine(InstancePool):
 
     def run(
         self,
-        requirement: Relation | Attachment,
+        requirement: Relation,
         work: Callable[[Query], T],
         tenant: str | None = None,
         timeout: float | None = None,
@@ -159,18 +159,13 @@ class Engine(InstancePool):
         Raises SourceUnavailable, also after `seconds`, and at once while the server has not
         answered an earlier query; ExtensionMissing; errors of `Relation.explain`; errors of `work`.
         """
-        relation = (
-            Relation(_LIBRARY_INPUT, requirements=Requirements(attachment=requirement))
-            if isinstance(requirement, Attachment)
-            else requirement
-        )
-        query_timeout = QueryTimeout(relation.requirements.attachment, timeout)
+        query_timeout = QueryTimeout(requirement.requirements.attachment, timeout)
 
         def run(instances: TenantInstances, cursor: duckdb.DuckDBPyConnection) -> T:
-            with query_timeout, instances.attachments.using(cursor, relation):
-                return in_transaction(cursor, instances.attachments.connector_state, work)
+            with query_timeout, instances.attachments.using(cursor, requirement):
+                return in_transaction(cursor, work)
 
-        return self.query_source(tenant, relation, run, query_timeout)
+        return self.query_source(tenant, requirement, run, query_timeout)
 
     def select_text(self, sql: str) -> str:
         """The text of one SELECT, without a semicolon or comment behind it. Names in it are not
@@ -204,7 +199,7 @@ class EngineSourceAccess:
 
     def __call__(
         self,
-        requirement: Relation | Attachment,
+        requirement: Relation,
         work: Callable[[Query], T],
         *,
         seconds: float | None = None,
@@ -215,8 +210,3 @@ class EngineSourceAccess:
     def detach(self, key: str) -> None:
         """Detach the attachments of a key in every tenant's instance."""
         self._engine.detach(key)
-
-    @property
-    def connector_state(self) -> dict[str, Any]:
-        """The store for connectors in the bound tenant's instance."""
-        return self._engine.instances_of(self._scope.current).attachments.connector_state

@@ -308,7 +308,6 @@ class InstancePool:
                 params,
                 read_ahead_fully=read_ahead_fully,
                 after_read=after_read,
-                connector_state=instances.attachments.connector_state,
                 spill_folder=instances.spill.parent,
             )
             instances.workers.add(worker)

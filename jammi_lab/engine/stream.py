@@ -88,7 +88,6 @@ class StreamWorker:
         *,
         read_ahead_fully: bool = False,
         after_read: Callable[[Query], None] | None = None,
-        connector_state: dict[str, Any] | None = None,
         spill_folder: Path | None = None,
     ) -> None:
         self.run_cursor = run_cursor
@@ -96,7 +95,6 @@ class StreamWorker:
         self._params = dict(params)
         self.read_ahead_fully = read_ahead_fully
         self._after_read = after_read
-        self._connector_state: dict[str, Any] = {} if connector_state is None else connector_state
         self.ready = Signal()
         """Set when the schema and the first full batch are there, or when the run has ended: then
         a short answer costs its reader one wait."""
@@ -128,7 +126,7 @@ class StreamWorker:
             if self._after_read is None:
                 self._read_batches()
             else:
-                in_transaction(self.run_cursor.cursor, self._connector_state, self._read_and_check)
+                in_transaction(self.run_cursor.cursor, self._read_and_check)
         except BaseException as error:  # noqa: BLE001  raised, translated, in the caller's thread
             self.error = error
         finally:

@@ -10,7 +10,7 @@ a table of a database file consists of its values already: these are not compare
 import contextlib
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,8 +37,8 @@ from jammi_lab.inputs.version_changes import (
     equal_columns,
     skip_rows,
 )
-from jammi_lab.sources import read_errors
-from jammi_lab.sources.base import Connector, ObservationContext
+from jammi_lab.sources import read_errors, scratch_duckdb
+from jammi_lab.sources.base import Connector, ObservationContext, Query
 from jammi_lab.sources.files.connector import FileConnector
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 from jammi_lab.storage.parquet_statistics import are_statistics_true
@@ -158,8 +158,8 @@ def _files_digest(
         return stored
     if not _is_within_limits(files, context) or not _decide_rows_alone(files, anchor):
         return None
-    assert context.query is not None, "a workspace runs queries"
-    [row] = context.query(f"{digest_select(expressions)} ({files.relation(table).read.body})")
+    select = f"{digest_select(expressions)} it"
+    [row] = scratch_duckdb.query(files.relation(table), select, uses_all_threads=True)
     second_state = files.observe(table, context)
     if not isinstance(second_state, Snapshot) or first_state.stamp != second_state.stamp:
         return None  # the files may have been changed and changed back during the read
@@ -204,7 +204,6 @@ def _is_within_limits(files: FileConnector, context: ObservationContext) -> bool
 # miss a column that was shuffled against the others. The comparison saves work and does not
 # protect against tampering. Types whose different values may hash alike are not compared.
 
-Query = Callable[[str], list[tuple[Any, ...]]]
 Equality = Literal["rounding", "rows"]
 """Row by row but for rounding; or as a multiset of rows."""
 _EXACT_TYPES = re.compile(

@@ -3,7 +3,7 @@
 import re
 import socket
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import duckdb
 
@@ -57,7 +57,6 @@ def _check_postgres(connection: duckdb.DuckDBPyConnection, attachment: Attachmen
     text = "SELECT to_regclass('duckdb_secrets') IS NOT NULL AS secrets"
     [(has_secret_table,)] = in_transaction(
         connection,
-        {},
         lambda query: query(
             f"SELECT * FROM postgres_query({sql_literal(attachment.alias)}, {sql_literal(text)})"
         ),
@@ -183,25 +182,12 @@ def drop_secret(connection: duckdb.DuckDBPyConnection, name: str) -> None:
     _run_cleanup(connection, f"DROP TEMPORARY SECRET IF EXISTS {quote_identifier(name)}")
 
 
-class TransactionQuery:
-    """`sources.base.Query` on one connection."""
-
-    def __init__(self, connection: duckdb.DuckDBPyConnection, memory: dict[str, Any]) -> None:
-        self._connection, self.connector_state = connection, memory
-
-    def __call__(self, sql: str) -> list[tuple[Any, ...]]:
-        """All rows of a SELECT. Raises duckdb.Error."""
-        return self._connection.execute(sql).fetchall()
-
-
-def in_transaction(
-    connection: duckdb.DuckDBPyConnection, memory: dict[str, Any], work: Callable[[Query], T]
-) -> T:
+def in_transaction(connection: duckdb.DuckDBPyConnection, work: Callable[[Query], T]) -> T:
     """The result of `work`, whose queries run in one read-only transaction. Raises duckdb.Error and
     what `work` raises."""
     connection.execute("BEGIN TRANSACTION")
     try:
-        return work(TransactionQuery(connection, memory))
+        return work(lambda sql: connection.execute(sql).fetchall())
     finally:
         _run_cleanup(connection, "ROLLBACK")  # fails if an error has already ended it
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-RunSelect = Callable[[str], list[tuple[Any, ...]]]
-"""Runs an internal SELECT and returns all its rows."""
+Query = Callable[[str], list[tuple[Any, ...]]]
+"""Runs an internal SELECT and returns all its rows. Raises duckdb.Error."""
 
 Explain = Callable[[str], JammiError | None]
 """Maps a DuckDB message to the error to raise; None if the message is not about the source."""
@@ -249,29 +249,18 @@ Describe = Callable[[str | Relation], dict[str, str]]
 SourceUnavailable."""
 
 
-class Query(Protocol):
-    """Runs internal SELECTs in one transaction."""
-
-    connector_state: dict[str, Any]
-    """The connectors' cache for the DuckDB instance; it lives as long as the instance."""
-
-    def __call__(self, sql: str) -> list[tuple[Any, ...]]:
-        """All rows of a SELECT. Raises duckdb.Error."""
-        ...
-
-
 class SourceAccess(Protocol):
     """Runs internal queries on a source in the DuckDB instance of the bound tenant."""
 
     def __call__(
         self,
-        requirement: Relation | Attachment,
+        requirement: Relation,
         work: Callable[[Query], T],
         *,
         seconds: float | None = None,
     ) -> T:
-        """The result of `work`, whose queries run in one transaction with the
-        `requirement` loaded and attached.
+        """The result of `work`, whose queries run in one transaction with what the `requirement`
+        needs loaded and attached.
 
         Raises SourceUnavailable, also after `seconds`; ExtensionMissing; the error of
         `Relation.explain`; and what `work` raises.
@@ -281,11 +270,6 @@ class SourceAccess(Protocol):
     def detach(self, key: str) -> None:
         """Detach what is attached under a key, because the source was removed or replaced or has
         another secret."""
-        ...
-
-    @property
-    def connector_state(self) -> dict[str, Any]:
-        """The connectors' cache of that instance."""
         ...
 
 
@@ -329,6 +313,11 @@ class SharedRead:
             return self._states.pop(table, None)
 
 
+UNKNOWN_ROWS = 1 << 60
+"""The row count of a table without an estimate, more than any observation may scan."""
+_REMEDY = 'run `ws.status(deep=True)` or set `anchor="column:…"`'
+
+
 @dataclass(frozen=True, slots=True)
 class ObservationContext:
     """Limits and services of one observation."""
@@ -345,8 +334,6 @@ class ObservationContext:
     """How many bytes may be read per input; None in a deep observation."""
     scan_rows: int | None = None
     """How many rows may be read per input; None in a deep observation."""
-    query: RunSelect | None = None
-    """Runs a small internal SELECT; required for `anchor="column:…"`."""
     timeout_seconds: float | None = None
     """The time limit of one query."""
     read_sets: frozenset[tuple[str, ...] | None] = frozenset({None})
@@ -354,6 +341,16 @@ class ObservationContext:
     digests cover one column set each."""
     shared: SharedRead | None = None
     """What this pass reads of the source in common with its other tables."""
+
+    def refuse_scan(self, size: int, rows: int = 0) -> Unknown | None:
+        """An Unknown with a remedy if so many bytes or rows, where they are known, may not be
+        read; else None."""
+        if self.scan_rows is not None and rows > self.scan_rows:
+            count = "an unknown number of" if rows >= UNKNOWN_ROWS else f"about {rows:,}"
+            return Unknown(f"would scan {count} rows; {_REMEDY}")
+        if self.scan_bytes is not None and size > self.scan_bytes:
+            return Unknown(f"would scan {size:,} bytes; {_REMEDY}")
+        return None
 
 
 class Connector(Protocol):

@@ -9,7 +9,7 @@ import duckdb
 from jammi_lab.core.anchors import Cost, Observed, Snapshot, Unknown, Vanished
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import InvalidArgument, TableNotFound
-from jammi_lab.core.identifiers import fold, near_names, quoted_name
+from jammi_lab.core.identifiers import fold, near_names, quote_identifier, quoted_name
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources import read_errors
 from jammi_lab.sources.base import NO_WORKSPACE, ObservationContext, SourceContext
@@ -109,6 +109,13 @@ class LocatedConnector:
         payload = {"of": state, "columns": list(names.items()), "found": list(found)}
         ctx.cache.put(key, CacheEntry(NO_STAT, ctx.now_ns, payload))
         return self._column_snapshot(names, found, cost)
+
+    def _select_largest(self, columns: Iterable[str], rows: str) -> str:
+        """A SELECT of the largest value of the column of the anchor, as text, and of the row count;
+        `rows` stands behind FROM. Raises InvalidArgument for a missing column."""
+        self._check_anchor_column(columns)
+        name = quote_identifier(self.anchor_column or "")
+        return f"SELECT max({name})::VARCHAR, count(*) FROM {rows}"
 
     def _column_snapshot(
         self, columns: dict[str, str], found: Sequence[Any], cost: Cost, **more: Any

@@ -213,9 +213,11 @@ def _describe(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     return {row[0]: row[1] for row in connection.execute("DESCRIBE it").fetchall()}
 
 
-def query(relation: Relation, select: str) -> list[tuple[Any, ...]]:
+def query(
+    relation: Relation, select: str, *, uses_all_threads: bool = False
+) -> list[tuple[Any, ...]]:
     """All rows of a SELECT over the view `it`. Raises duckdb.Error."""
-    with connect(relation) as connection:
+    with connect(relation, uses_all_threads=uses_all_threads) as connection:
         return connection.execute(select).fetchall()
 
 

@@ -53,11 +53,6 @@ class Describing:
             return {row[0]: row[1] for row in connection.execute(f"DESCRIBE {body}").fetchall()}
 
 
-def run(body: str) -> list[tuple[Any, ...]]:
-    with duckdb.connect() as connection:
-        return connection.execute(body).fetchall()
-
-
 READ_SETS = frozenset({None, (), ("id",), ("name",)})
 """The sets of columns that the suite compares."""
 LATER_NS = 3600 * 10**9
@@ -68,7 +63,6 @@ def look(memo: DictMemo | None = None, *, later: bool = False, **bounds: Any) ->
     now = time.time_ns() + (LATER_NS if later else 0)
     given = {
         "describe": Describing(),
-        "query": run,
         "racy_seconds": 2.0,
         "read_sets": READ_SETS,
         **bounds,

@@ -86,7 +86,7 @@ def evaluate(prepared: PreparedStatement) -> DmlResult:
                     guard(query)
                 return rows
 
-            return in_transaction(cursor, instances.attachments.connector_state, run)
+            return in_transaction(cursor, run)
 
     translate_error = functools.partial(_translate_error, prepared, relations)
     rows = prepared._pool.run_for_tenant(prepared._tenant, work, translate_error)

@@ -20,7 +20,7 @@ from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import InvalidArgument, JammiError, SourceUnavailable, TableNotFound
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.sources import duckdb_extensions, read_errors
+from jammi_lab.sources import duckdb_extensions, read_errors, scratch_duckdb
 from jammi_lab.sources.base import (
     NO_WORKSPACE,
     Attachment,
@@ -46,7 +46,6 @@ from jammi_lab.storage.files import Stat, is_settled, route_of, stat_of
 _MAX_ATTEMPTS = 3
 _MAX_CACHED_READS = 1024
 METHOD = "digest of the columns"
-_REMEDY = 'run `ws.status(deep=True)` or set `anchor="column:…"`'
 
 T = TypeVar("T")
 Stats = tuple[Stat | None, ...]
@@ -120,12 +119,6 @@ class DatabaseFileConnector(LocatedConnector, ABC):
     def digest_table(self, info: FileTable, ctx: ObservationContext) -> TableContent:
         """One digest per column, and the row count. Raises SourceUnavailable."""
 
-    @abstractmethod
-    def largest_value(
-        self, info: FileTable, column: str, ctx: ObservationContext
-    ) -> tuple[str | None, int]:
-        """The largest value of a column as text, and the row count. Raises SourceUnavailable."""
-
     # -- connector
 
     def tables(self) -> list[str]:
@@ -180,10 +173,6 @@ class DatabaseFileConnector(LocatedConnector, ABC):
             path=path,
             persistent=False,
         )
-
-    def size_bytes(self) -> int:
-        """The size of the file and its logs. Raises OSError."""
-        return _total_bytes(self._stats())
 
     def _observe(self, table: str | None, ctx: ObservationContext) -> Observed:
         """A Snapshot by column. Raises as `LocatedConnector`."""
@@ -277,13 +266,20 @@ class DatabaseFileConnector(LocatedConnector, ABC):
         if is_trusted and entry is not None and _proves_bytes(entry, stats, ctx):
             return self._snapshot(entry.payload, stats, Cost.FREE)
         info = self._find_table(table)
-        if self.anchor_column is None and (refused := _check_scan_limits(entry, stats, ctx)):
-            return refused
+        if self.anchor_column is None:
+            # Counting the rows would mean reading them: the limit applies to the previous count.
+            rows = 0 if entry is None else entry.payload["rows"]
+            if (refused := ctx.refuse_scan(_total_bytes(stats), rows)) is not None:
+                return refused
         if info.unreadable_because:
             return Unknown(f"{info.label} cannot be read: {info.unreadable_because}")
-        columns = ctx.describe(self.relation(info.label))
-        read_state = self._read_content if self.anchor_column is None else self._read_largest
-        payload = {"columns": list(columns.items()), **read_state(info, columns, ctx)}
+        relation = self.relation(info.label)
+        columns = ctx.describe(relation)
+        payload: dict[str, Any] = {"columns": list(columns.items())}
+        if self.anchor_column is None:
+            payload |= self._read_content(info, columns, ctx)
+        else:
+            payload["found"] = self._read_largest(relation, columns)
         after = self._stats()
         if without_log_times(after) != without_log_times(stats):
             return None
@@ -303,11 +299,20 @@ class DatabaseFileConnector(LocatedConnector, ABC):
             "rows": content.rows,
         }
 
-    def _read_largest(
-        self, info: FileTable, columns: Mapping[str, str], ctx: ObservationContext
-    ) -> dict[str, Any]:
-        self._check_anchor_column(columns)
-        return {"found": list(self.largest_value(info, self.anchor_column or "", ctx))}
+    def _read_largest(self, relation: Relation, columns: Mapping[str, str]) -> list[Any]:
+        """The largest value of the column of the anchor, and the row count. Raises
+        SourceUnavailable."""
+        select = self._select_largest(columns, "it")
+        try:
+            return list(scratch_duckdb.query(relation, select)[0])
+        except duckdb.Error as error:
+            raise self._read_error(str(error)) from None
+
+    def _read_error(self, message: str) -> JammiError:
+        """The error for a DuckDB message, also an unknown one."""
+        reason = message.split("\n", maxsplit=1)[0].split(": ", 1)[-1].rstrip(".")
+        unexplained = SourceUnavailable(f"{self._name} cannot be read: {reason}.")
+        return self.explain(message) or unexplained
 
     def ask_reader(self, seconds: float | None = None, **request: Any) -> dict[str, Any]:
         """The answer of the reader process. Raises SourceUnavailable."""
@@ -357,19 +362,6 @@ def _proves_bytes(entry: CacheEntry, stats: Stats, ctx: ObservationContext) -> b
     return entry.payload["stats"] == _serialized_stats(stats) and _all_settled(
         stats, entry.observed_at_ns, ctx.racy_seconds
     )
-
-
-def _check_scan_limits(
-    entry: CacheEntry | None, stats: Stats, ctx: ObservationContext
-) -> Unknown | None:
-    """An Unknown with a remedy if the rows may not be read. Counting them would mean reading them,
-    so the limit applies to the previous count."""
-    size, rows = _total_bytes(stats), 0 if entry is None else entry.payload["rows"]
-    if ctx.scan_bytes is not None and size > ctx.scan_bytes:
-        return Unknown(f"would scan {size:,} bytes; {_REMEDY}")
-    if ctx.scan_rows is not None and rows > ctx.scan_rows:
-        return Unknown(f"would scan about {rows:,} rows; {_REMEDY}")
-    return None
 
 
 def _all_settled(stats: Stats, observed_at_ns: int, racy_seconds: float) -> bool:

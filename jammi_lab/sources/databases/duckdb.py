@@ -156,21 +156,6 @@ class DuckdbConnector(DatabaseFileConnector):
             digests, rows = reader_digests(reader)
         return TableContent(digests, rows)
 
-    def largest_value(
-        self,
-        info: FileTable,
-        column: str,
-        ctx: ObservationContext,  # noqa: ARG002
-    ) -> tuple[str | None, int]:
-        """The largest value in DuckDB's order. Raises SourceUnavailable."""
-        select = (
-            f"SELECT max({quote_identifier(column)})::VARCHAR, count(*) FROM "
-            f"it.{quote_identifier(info.schema)}.{quote_identifier(info.name)}"
-        )
-        with self._connect() as connection:
-            [(largest, rows)] = connection.execute(select).fetchall()
-        return largest, rows
-
     @contextlib.contextmanager
     def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A temporary DuckDB instance that can open this file alone. Raises SourceUnavailable."""
@@ -185,9 +170,7 @@ class DuckdbConnector(DatabaseFileConnector):
                 connection.execute(f"ATTACH {sql_literal(self.path)} AS it (READ_ONLY)")
                 yield connection
             except duckdb.Error as error:
-                reason = str(error).split("\n", maxsplit=1)[0].split(": ", 1)[-1].rstrip(".")
-                unexplained = SourceUnavailable(f"{self._name} cannot be read: {reason}.")
-                raise self.explain(str(error)) or unexplained from None
+                raise self._read_error(str(error)) from None
             except pa.ArrowException as error:
                 raise SourceUnavailable(f"{self._name} cannot be read: {error}.") from None
 

@@ -17,11 +17,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jammi_lab.core.errors import SourceUnavailable
-from jammi_lab.sources.base import Query
+from jammi_lab.sources.base import UNKNOWN_ROWS, Query
 from jammi_lab.sources.databases import mysql_types, mysql_views
 from jammi_lab.sources.databases.server import ServerConnector
 from jammi_lab.sources.databases.table_info import (
-    UNKNOWN_ROWS,
     LogPosition,
     ServerTable,
 )

@@ -17,7 +17,7 @@ from typing import Any
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.identifiers import quote_identifier, sql_literal
 from jammi_lab.sources.attach import CONNECT_SECONDS
-from jammi_lab.sources.base import Query
+from jammi_lab.sources.base import UNKNOWN_ROWS, Query
 from jammi_lab.sources.databases import postgres_types, value_checks
 from jammi_lab.sources.databases.postgres_queries import (
     LOG_POSITION,
@@ -28,7 +28,6 @@ from jammi_lab.sources.databases.postgres_queries import (
 )
 from jammi_lab.sources.databases.server import ServerConnector
 from jammi_lab.sources.databases.table_info import (
-    UNKNOWN_ROWS,
     LogPosition,
     ServerTable,
 )

@@ -50,7 +50,6 @@ from jammi_lab.sources.databases.table_info import (
     DigestsBySet,
     ServerTable,
     TableState,
-    check_scan_limits,
     digest_timeout,
 )
 from jammi_lab.sources.located_connector import SourceGone, find_table
@@ -248,7 +247,7 @@ class ServerConnector(ServerTables):
         cached = entry.payload if entry is not None and entry.payload.get("gate") == gate else None
         if cached is not None and cached["sound"] and sets.keys() <= cached["sets"].keys():
             return self._snapshot(info, cached["rows"], cached["sets"], Cost.METADATA, info.stamp)
-        if (refused := check_scan_limits(info, ctx)) is not None:
+        if (refused := ctx.refuse_scan(info.bytes, info.rows)) is not None:
             return refused
 
         def work(query: Query) -> tuple[ServerTable | None, tuple[int, list[str]]]:

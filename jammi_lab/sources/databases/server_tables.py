@@ -10,6 +10,7 @@ from typing import Any
 
 from jammi_lab.core import foreign_errors
 from jammi_lab.core.anchors import source_input
+from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.errors import JammiError, SourceUnavailable
 from jammi_lab.core.identifiers import fold, quote_identifier, sql_literal
 from jammi_lab.core.records import SourceRecord
@@ -39,6 +40,11 @@ _UNREADABLE_VALUE = re.compile(
     r"The column '.*?' of .*? contains a .*?, which DuckDB cannot represent\."
 )
 """The message for a value that DuckDB would read as another."""
+
+
+_MAX_KNOWN_TABLES = 4096
+_known_types = BoundedCache[tuple[str, str, str, str], dict[str, str]](_MAX_KNOWN_TABLES)
+"""The SQL types of the columns of tables, by attachment, name and definition."""
 
 
 def _readable(info: ServerTable | SourceUnavailable | None) -> ServerTable | None:
@@ -252,14 +258,13 @@ class ServerTables(LocatedConnector, ABC):
 
     def _with_types(self, query: Query, info: ServerTable) -> ServerTable:
         """A table with the SQL types of its columns, which are kept per definition."""
-        key = repr((self.attachment.alias, info.schema, info.name))
-        known: tuple[str, dict[str, str]] | None = query.connector_state.get(key)
-        if known is None or known[0] != info.marker:
+        key = self.attachment.alias, info.schema, info.name, info.marker
+        types = _known_types.get(key)
+        if types is None:
             types, is_fixed = self.types_as_read(query, info)
-            known = info.marker, types
             if is_fixed:
-                query.connector_state[key] = known
-        return replace(info, types=known[1])
+                _known_types.put(key, types)
+        return replace(info, types=types)
 
     def select(
         self,

@@ -214,18 +214,6 @@ class SqliteConnector(DatabaseFileConnector):
         )
         return TableContent(dict(zip(columns, answer["digests"], strict=True)), answer["rows"])
 
-    def largest_value(
-        self, info: FileTable, column: str, ctx: ObservationContext
-    ) -> tuple[str | None, int]:
-        """The largest value in SQLite's order. Raises SourceUnavailable."""
-        select = (
-            f"SELECT CAST(max({quote_identifier(column)}) AS TEXT), count(*) "
-            f"FROM {quote_identifier(info.name)}"
-        )
-        answer = self.ask_reader(ctx.timeout_seconds, do="query", path=self.path, select=select)
-        [(largest, rows)] = answer["rows"]
-        return largest, rows
-
     def _safe_path(self) -> str:
         """The path of the file, or of a copy while this process has the file open (`reader_process`
         says why). Raises SourceUnavailable."""

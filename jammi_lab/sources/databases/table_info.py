@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from jammi_lab.core.anchors import Unknown
 from jammi_lab.sources.base import ObservationContext
 
 DigestsBySet = Mapping[str, str]
@@ -58,21 +57,6 @@ class TableState(NamedTuple):
     info: ServerTable
     position: LogPosition | None
     """None if not every change to the table moves the log."""
-
-
-UNKNOWN_ROWS = 1 << 60
-"""The row count of a table without an estimate."""
-
-
-def check_scan_limits(info: ServerTable, ctx: ObservationContext) -> Unknown | None:
-    """An Unknown with a remedy if the observation may not scan the table, else None."""
-    remedy = 'run `ws.status(deep=True)` or set `anchor="column:…"`'
-    if ctx.scan_rows is not None and info.rows > ctx.scan_rows:
-        count = "an unknown number of" if info.rows >= UNKNOWN_ROWS else f"about {info.rows:,}"
-        return Unknown(f"would scan {count} rows; {remedy}")
-    if ctx.scan_bytes is not None and info.bytes > ctx.scan_bytes:
-        return Unknown(f"would scan about {info.bytes:,} bytes; {remedy}")
-    return None
 
 
 _MIN_ROWS_PER_SECOND = 10_000

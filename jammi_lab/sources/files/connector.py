@@ -14,7 +14,6 @@ from msgspec.structs import replace
 
 from jammi_lab.core.anchors import Cost, Observed, Snapshot, Unknown, source_input
 from jammi_lab.core.errors import JammiError, SchemaMismatch, SourceUnavailable
-from jammi_lab.core.identifiers import quote_identifier
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources import read_errors, scratch_duckdb
 from jammi_lab.sources.base import (
@@ -233,11 +232,8 @@ class FileConnector(LocatedConnector):
         files = list(zip(source_files, cached, strict=True))
         unread = [source_file for source_file, payload in files if payload is None]
         unread_bytes = sum(source_file.stat.size for source_file in unread)
-        if ctx.scan_bytes is not None and unread_bytes > ctx.scan_bytes:
-            return Unknown(
-                f"would scan {unread_bytes:,} bytes; "
-                'run `ws.status(deep=True)` or set `anchor="column:…"`'
-            )
+        if (refused := ctx.refuse_scan(unread_bytes)) is not None:
+            return refused
         self._check_readable(unread)
         payloads = [
             (source_file, payload or snapshots.read_payload(source_file, self.kind, ctx))
@@ -281,13 +277,8 @@ class FileConnector(LocatedConnector):
             self._check_readable(source_files)  # a link may have changed since it was added
             relation = self._relation(source_files)
             columns = dict(relation.columns or {})
-            self._check_anchor_column(columns)
-            name = quote_identifier(self.anchor_column or "")
-            select = f"SELECT max({name})::VARCHAR, count(*) FROM "
-            if relation.read.body is None or not self.file_set.is_local or ctx.query is None:
-                [found] = scratch_duckdb.query(relation, f"{select} it")
-            else:
-                [found] = ctx.query(f"{select} ({relation.read.body})")
+            select = self._select_largest(columns, "it")
+            [found] = scratch_duckdb.query(relation, select, uses_all_threads=True)
             return columns, found
 
         return self._observe_largest(

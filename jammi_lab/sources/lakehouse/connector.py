@@ -23,10 +23,10 @@ from jammi_lab.sources.base import (
     NotAppended,
     ObservationContext,
     PartOfFiles,
+    Query,
     ReadPlan,
     Relation,
     Requirements,
-    RunSelect,
 )
 from jammi_lab.sources.lakehouse.appended_files import added_files, condition_on_files
 from jammi_lab.sources.lakehouse.rewritten_files import rewritten_files
@@ -133,7 +133,7 @@ class LakehouseConnector(LakehouseTable):
         def select_files(addresses: Collection[str]) -> PartOfFiles:
             return PartOfFiles(f"{body} WHERE {condition_on_files(addresses)}")
 
-        def witness(query: RunSelect, _: tuple[str, ...]) -> Observed:
+        def witness(query: Query, _: tuple[str, ...]) -> Observed:
             columns = _known_columns.get((self.kind, state)) or {
                 row[0]: row[1] for row in query(f"DESCRIBE {body}")
             }
@@ -238,14 +238,12 @@ class LakehouseConnector(LakehouseTable):
 
     def _observe_column(self, state: TableSnapshot, ctx: ObservationContext) -> Observed:
         columns = self._columns(state, ctx)
-        self._check_anchor_column(columns)
+        select = self._select_largest(columns, f"({self.select(state)})")
         snapshot = self._snapshot(state, columns, ctx)
         if isinstance(snapshot, Unknown):
             return snapshot
 
         def read() -> tuple[dict[str, str], Sequence[Any]]:
-            name = quote_identifier(self.anchor_column or "")
-            select = f"SELECT max({name})::VARCHAR, count(*) FROM ({self.select(state)})"
             [found] = self.query(state, select, ctx.timeout_seconds)
             return columns, found
 
@@ -296,11 +294,8 @@ class LakehouseConnector(LakehouseTable):
             for name, (count, _) in files.items()
             if name not in common
         )
-        if ctx.scan_rows is not None and rows > ctx.scan_rows:
-            return Unknown(
-                f"would scan {rows:,} rows to compare two snapshots; `ws.status(deep=True)` or "
-                '`anchor="column:…"`'
-            )
+        if (refused := ctx.refuse_scan(0, rows)) is not None:
+            return refused
         if common == old.keys() == new.keys():
             return True
         former_rows = self._changed_rows(former, read, common)

@@ -37,8 +37,8 @@ def rewritten_files(
         for path, stat in changed
         if not is_current(_digests.get(cache_key(Path(path), parquet=False)), stat, _RACY_SECONDS)
     )
-    if ctx is not None and ctx.scan_bytes is not None and unread_bytes > ctx.scan_bytes:
-        return Unknown(f"would scan {unread_bytes:,} bytes; run `ws.status(deep=True)`")
+    if ctx is not None and (refused := ctx.refuse_scan(unread_bytes)) is not None:
+        return refused
     return [[os.path.relpath(path, home), _digest(Path(path))] for path, _ in changed]
 
 
