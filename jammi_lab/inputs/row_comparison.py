@@ -37,7 +37,7 @@ from jammi_lab.inputs.version_changes import (
     equal_columns,
     skip_rows,
 )
-from jammi_lab.sources import read_errors, scratch_duckdb
+from jammi_lab.sources import read_errors
 from jammi_lab.sources.base import Connector, ObservationContext, Query
 from jammi_lab.sources.files.connector import FileConnector
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
@@ -158,8 +158,8 @@ def _files_digest(
         return stored
     if not _is_within_limits(files, context) or not _decide_rows_alone(files, anchor):
         return None
-    select = f"{digest_select(expressions)} it"
-    [row] = scratch_duckdb.query(files.relation(table), select, uses_all_threads=True)
+    assert context.query is not None, "a workspace runs queries"
+    [row] = context.query(f"{digest_select(expressions)} ({files.relation(table).read.body})")
     second_state = files.observe(table, context)
     if not isinstance(second_state, Snapshot) or first_state.stamp != second_state.stamp:
         return None  # the files may have been changed and changed back during the read

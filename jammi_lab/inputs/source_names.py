@@ -38,6 +38,7 @@ from jammi_lab.sources.base import (
     Connector,
     Describe,
     ObservationContext,
+    Query,
     ReadPlan,
     Relation,
     SourceAccess,
@@ -202,9 +203,10 @@ class SourceKind(Kind):
         cache: ObservationCache,
         settings: Settings,
         describe: Describe,
+        query: Query,
     ) -> None:
         self._directory, self._cache, self._settings = directory, cache, settings
-        self._describe = describe
+        self._describe, self._query = describe, query
         self._known_tables = KnownTables(cache)
 
     def resolve(self, parts: tuple[str, ...]) -> Relation | None:
@@ -282,6 +284,7 @@ class SourceKind(Kind):
         return ObservationContext(
             cache=self._cache,
             describe=self._describe,
+            query=self._query,
             now_ns=observation.now_ns,
             racy_seconds=settings["look.racy_seconds"],
             # Rows bound what costs by the row, such as a digest evaluated on a server; bytes bound

@@ -74,10 +74,10 @@ class ChangeSummary(Value, frozen=True, kw_only=True):
         numbers = count_noun(self.rounded, "number")
         return [f"{numbers} equal but for rounding"] if self.rounded else []
 
-    def brief(self, rows: int, columns: Collection[str] | None = None) -> str:
+    def brief(self, rows: int) -> str:
         """What differs, in few words: `price: 3 of 200,000 rows, 1 row added`. `rows`: the number
-        of rows of the later version; `columns`: those to name, all by default."""
-        named = [c for c in self.columns if columns is None or c.name in columns]
+        of rows of the later version."""
+        named = self.columns
         parts = [f"{escape_invisible(c.name)}: {c.rows:,}" for c in named[:_MAX_NAMED_COLUMNS]]
         if parts:
             parts[-1] += f" of {count_noun(rows, 'row')}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-from jammi_lab.core.anchors import Anchor, Input, Observed, Snapshot, Unknown, source_input
+from jammi_lab.core.anchors import Anchor, Input, Observed, Unknown
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import JammiError
 from jammi_lab.sources.scan_conditions import ConditionsOfScan
@@ -334,6 +334,8 @@ class ObservationContext:
     """How many bytes may be read per input; None in a deep observation."""
     scan_rows: int | None = None
     """How many rows may be read per input; None in a deep observation."""
+    query: Query | None = None
+    """Runs a small internal SELECT; required for the comparison of rows."""
     timeout_seconds: float | None = None
     """The time limit of one query."""
     read_sets: frozenset[tuple[str, ...] | None] = frozenset({None})
@@ -411,15 +413,6 @@ class SupportsRowComparison(Protocol):
         """Whether the columns of a recorded anchor contain the same multiset of rows now. False if
         that cannot be determined, Unknown if it exceeds the limits of the observation."""
         ...
-
-
-def same_state(before: Observed, after: Observed, columns: tuple[str, ...] | None = None) -> bool:
-    """Whether two observations of an input prove that it did not change in between, on the given
-    columns (None: all). Only two snapshots can."""
-    if not isinstance(before, Snapshot) or not isinstance(after, Snapshot):
-        return False
-    any_input = source_input("")
-    return before.anchor(any_input, columns).same_state(after.anchor(any_input, columns))
 
 
 @dataclass(frozen=True, slots=True)

@@ -286,7 +286,7 @@ def _no_common_type(name: str, error: Exception, actual: str) -> SchemaMismatch:
     )
 
 
-def frame_snapshot(table: pa.Table, cost: Cost = Cost.SCAN) -> Snapshot:
+def frame_snapshot(table: pa.Table) -> Snapshot:
     """The state of these rows. Raises SchemaMismatch."""
     digests = arrow_digests(table)
     types = sql_types(table.schema)
@@ -295,7 +295,7 @@ def frame_snapshot(table: pa.Table, cost: Cost = Cost.SCAN) -> Snapshot:
         columns=types,
         whole=digest,
         method=METHOD,
-        cost=cost,
+        cost=Cost.SCAN,
         by_column=digests,
         row_count=table.num_rows,
     )

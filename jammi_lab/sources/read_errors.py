@@ -146,10 +146,14 @@ def read_error(text: str) -> JammiError | None:
         name != "A file"
         and text.startswith(("IO Error", "Invalid Input Error", "Conversion Error"))
     ):
-        return SourceUnavailable(
-            f"{name} cannot be read: {text.splitlines()[0].split(': ', 1)[-1].rstrip('.')}."
-        )
+        return unexplained_error(name, text)
     return None
+
+
+def unexplained_error(name: str, text: str) -> SourceUnavailable:
+    """The error for any other message of DuckDB: its first line, without the class."""
+    reason = text.splitlines()[0].split(": ", 1)[-1].rstrip(".")
+    return SourceUnavailable(f"{name} cannot be read: {reason}.")
 
 
 _REMOTE = re.compile(

@@ -38,13 +38,9 @@ class Producers:
         self._engine, self._scope = engine, scope
         self._resolvers, self._parts = resolvers, parts
 
-    def bind_context(
-        self, name: str = "", resolvers: Sequence[NameResolver] = (), *, bypass_cache: bool = False
-    ) -> BindContext:
+    def bind_context(self, name: str = "", resolvers: Sequence[NameResolver] = ()) -> BindContext:
         """What the recipe of a table is bound with."""
-        return BindContext(
-            self._engine, self._scope, self._parts, name, resolvers, bypass_cache=bypass_cache
-        )
+        return BindContext(self._engine, self._scope, self._parts, name, resolvers)
 
     def job(self, name: str, descriptor: Mapping[str, Any]) -> Job:
         """The job of a recorded definition, bound to the current inputs. Raises what binding

@@ -283,6 +283,10 @@ def open_for_reading(path: str | StoragePath, *, follow_links: bool = False) -> 
     return open(path, "rb", opener=_open_any_regular if follow_links else open_regular)
 
 
+CLOCK_SECONDS = 2.0
+"""The coarsest tick of a file system's clock."""
+
+
 def is_settled(stat: Stat, observed_at_ns: int, racy_seconds: float) -> bool:
     """Whether an equal stat later proves equal bytes: the file's times are older than the
     observation by more than the resolution of the clock."""

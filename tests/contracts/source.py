@@ -18,11 +18,11 @@ import pyarrow as pa
 import pytest
 
 import jammi_lab
-from jammi_lab.core.anchors import Cost, Snapshot, Unknown, Vanished
+from jammi_lab.core.anchors import Cost, Observed, Snapshot, Unknown, Vanished, source_input
 from jammi_lab.core.errors import InvalidArgument, JammiError, SourceUnavailable, TableNotFound
 from jammi_lab.core.identifiers import quoted_name
 from jammi_lab.core.verdicts import Fresh, InputAdvanced, InputVanished, Stale, Undecidable
-from jammi_lab.sources.base import Connector, ObservationContext, ReadPlan, Relation, same_state
+from jammi_lab.sources.base import Connector, ObservationContext, ReadPlan, Relation
 from jammi_lab.sources.scan_conditions import ALL_ROWS
 from jammi_lab.sources.scratch_duckdb import describe, query
 from jammi_lab.storage.digests import CacheEntry
@@ -82,6 +82,15 @@ def seen(
     state = connector.observe(table, look(memo, **how))
     assert isinstance(state, Snapshot), state
     return state
+
+
+def same_state(before: Observed, after: Observed, columns: tuple[str, ...] | None = None) -> bool:
+    """Whether two observations of an input prove that it did not change in between, on the given
+    columns (None: all). Only two snapshots can."""
+    if not isinstance(before, Snapshot) or not isinstance(after, Snapshot):
+        return False
+    any_input = source_input("")
+    return before.anchor(any_input, columns).same_state(after.anchor(any_input, columns))
 
 
 def rows(relation: Relation) -> list[tuple[Any, ...]]:

@@ -13,12 +13,11 @@ import pytest
 from jammi_lab.core.anchors import Snapshot
 from jammi_lab.core.errors import SourceUnavailable, TableNotFound
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.sources.base import same_state
 from jammi_lab.sources.databases import duckdb as duckdb_files
 from jammi_lab.sources.databases.duckdb import DuckdbConnector
 from tests import processes
 from tests.cases import cases
-from tests.contracts.source import DictMemo, look
+from tests.contracts.source import DictMemo, look, same_state
 from tests.verdicts import doubt, is_fresh, is_stale
 
 ROWS = [(1, "a"), (2, "b"), (3, "c")]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from jammi_lab.core.anchors import Cost, Snapshot, Unknown, Vanished
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.sources.base import SourceContext, same_state
+from jammi_lab.sources.base import SourceContext
 from jammi_lab.sources.files import csv_files, text_bytes
 from jammi_lab.sources.files import snapshots as sightings
 from jammi_lab.sources.files.remote_files import file_set_for
@@ -25,7 +25,7 @@ from jammi_lab.sources.locations import store_location
 from jammi_lab.sources.registry import connector_for, infer_kind
 from jammi_lab.sources.scratch_duckdb import describe, query
 from jammi_lab.storage.files import to_stat
-from tests.contracts.source import Describing, DictMemo, observed
+from tests.contracts.source import Describing, DictMemo, observed, same_state
 from tests.sizes import examples
 from tests.sources.kinds import FILE_KINDS, bytes_of
 from tests.verdicts import is_fresh, is_stale

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from jammi_lab.core.anchors import Snapshot, Unknown
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
-from jammi_lab.sources.base import same_state
 from jammi_lab.sources.frames import (
     METHOD,
     FrameConnector,
@@ -25,7 +24,7 @@ from jammi_lab.sources.frames import (
     unique_names,
 )
 from jammi_lab.sources.scratch_duckdb import query
-from tests.contracts.source import observed
+from tests.contracts.source import observed, same_state
 from tests.sizes import examples
 from tests.verdicts import is_stale
 

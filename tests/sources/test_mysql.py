@@ -17,13 +17,12 @@ from jammi_lab.core.anchors import Cost
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.verdicts import Stale
-from jammi_lab.sources.base import same_state
 from jammi_lab.sources.databases import mysql_views
 from jammi_lab.sources.databases.mysql import MysqlConnector
 from jammi_lab.sources.databases.mysql_views import parse_view
 from jammi_lab.steps.single_flight import SingleFlight
 from tests.cases import cases
-from tests.contracts.source import DictMemo, look
+from tests.contracts.source import DictMemo, look, same_state
 from tests.services.proxy import Proxy
 from tests.services.servers import run_mysql
 from tests.sources.servers import crm, engine, sql, table, url, ws  # noqa: F401  fixtures

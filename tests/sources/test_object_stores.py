@@ -15,7 +15,7 @@ from jammi_lab.core.errors import (
     SourceUnavailable,
 )
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.sources.base import SourceContext, same_state
+from jammi_lab.sources.base import SourceContext
 from jammi_lab.sources.credentials import location_options, resolve_credentials, strip_credentials
 from jammi_lab.sources.files import object_stores as objects
 from jammi_lab.sources.files import snapshots as sightings
@@ -25,7 +25,7 @@ from jammi_lab.sources.locations import without_credentials
 from jammi_lab.sources.registry import connector_for, infer_kind
 from jammi_lab.sources.scratch_duckdb import query
 from tests.cases import cases
-from tests.contracts.source import DictMemo, observed
+from tests.contracts.source import DictMemo, observed, same_state
 from tests.services.stores import KEY, SECRET, Bucket, bucket_of, parquet_bytes, s3_server
 from tests.verdicts import is_fresh, is_stale
 

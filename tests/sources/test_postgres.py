@@ -15,9 +15,8 @@ import pytest
 import jammi_lab
 from jammi_lab.core.anchors import Cost
 from jammi_lab.core.errors import SecretMissing, SourceUnavailable
-from jammi_lab.sources.base import same_state
 from tests.cases import cases
-from tests.contracts.source import DictMemo, look
+from tests.contracts.source import DictMemo, look, same_state
 from tests.inside import services_of
 from tests.services.servers import run_postgres
 from tests.sources.servers import connector_of, crm, engine, sql, table, url, ws  # noqa: F401  fixtures

@@ -17,11 +17,11 @@ from jammi_lab.core.errors import SourceUnavailable, SqlError, StatementNotAllow
 from jammi_lab.core.verdicts import Fresh, Stale, Undecidable
 from jammi_lab.engine import instance_pool
 from jammi_lab.sources import attach as attaching
-from jammi_lab.sources.base import Connector, same_state
+from jammi_lab.sources.base import Connector
 from jammi_lab.sources.databases import postgres
 from tests import waiting
 from tests.cases import cases
-from tests.contracts.source import DictMemo, look
+from tests.contracts.source import DictMemo, look, same_state
 from tests.inside import services_of
 from tests.services.proxy import listening
 from tests.services.servers import free_port

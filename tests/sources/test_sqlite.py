@@ -18,13 +18,12 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.core.verdicts import Stale, Undecidable
-from jammi_lab.sources.base import same_state
 from jammi_lab.sources.databases import reader_process as outside_process
 from jammi_lab.sources.databases.sqlite import SqliteConnector
 from jammi_lab.sources.registry import infer_kind
 from jammi_lab.sources.scratch_duckdb import describe, query
 from tests import processes
-from tests.contracts.source import DictMemo, look, rows
+from tests.contracts.source import DictMemo, look, rows, same_state
 from tests.verdicts import doubt, is_fresh, is_stale
 
 ROWS = [(1, "a"), (2, "b"), (3, "c")]

@@ -10,22 +10,17 @@ from collections.abc import Sequence
 
 from jammi_lab.core.errors import DependencyCycle
 
+_SWEEPS = 8
 
-def assign_layers(
-    size: int,
-    edges: Sequence[tuple[int, int]],
-    sweeps: int = 8,
-    layers: Sequence[int] | None = None,
-) -> tuple[list[int], list[int]]:
-    """The layer of each of `size` nodes, and its position within the layer. An edge (a, b) always
-    leads to a later layer. `layers`: the layer of each node, instead of the length of the longest
-    path to it.
+
+def assign_layers(size: int, edges: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    """The layer of each of `size` nodes, the length of the longest path to it, and its position
+    within the layer. An edge (a, b) always leads to a later layer.
 
     Deterministic. Raises DependencyCycle when the graph has a cycle.
     """
     graph = LayeredGraph(size, sorted(set(edges)))
-    column = graph.layers if layers is None else list(layers)
-    return column, graph.positions(column, sweeps)
+    return graph.layers, graph.positions(graph.layers, _SWEEPS)
 
 
 class LayeredGraph:

@@ -41,7 +41,7 @@ from jammi_lab.sources.locations import (
     literal_path,
 )
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
-from jammi_lab.storage.files import Stat, is_settled, route_of, stat_of
+from jammi_lab.storage.files import CLOCK_SECONDS, Stat, is_settled, route_of, stat_of
 
 _MAX_ATTEMPTS = 3
 _MAX_CACHED_READS = 1024
@@ -310,9 +310,7 @@ class DatabaseFileConnector(LocatedConnector, ABC):
 
     def _read_error(self, message: str) -> JammiError:
         """The error for a DuckDB message, also an unknown one."""
-        reason = message.split("\n", maxsplit=1)[0].split(": ", 1)[-1].rstrip(".")
-        unexplained = SourceUnavailable(f"{self._name} cannot be read: {reason}.")
-        return self.explain(message) or unexplained
+        return self.explain(message) or read_errors.unexplained_error(self._name, message)
 
     def ask_reader(self, seconds: float | None = None, **request: Any) -> dict[str, Any]:
         """The answer of the reader process. Raises SourceUnavailable."""
@@ -350,22 +348,20 @@ class DatabaseFileConnector(LocatedConnector, ABC):
 
 _cached_reads = BoundedCache[tuple[str, str, str, str, Stats], Any](_MAX_CACHED_READS)
 """What was read of files, by file, options and stats."""
-_OLD_SECONDS = 2.0
 
 
-def stats_are_settled(stats: Stats) -> bool:
-    """Whether any later write is sure to change the stats: their timestamps are old enough."""
-    return _all_settled(stats, time.time_ns(), _OLD_SECONDS)
+def stats_are_settled(
+    stats: Stats, at_ns: int | None = None, racy_seconds: float = CLOCK_SECONDS
+) -> bool:
+    """Whether any write later than a moment, by default now, is sure to change the stats."""
+    at_ns = time.time_ns() if at_ns is None else at_ns
+    return all(stat is None or is_settled(stat, at_ns, racy_seconds) for stat in stats)
 
 
 def _proves_bytes(entry: CacheEntry, stats: Stats, ctx: ObservationContext) -> bool:
-    return entry.payload["stats"] == _serialized_stats(stats) and _all_settled(
+    return entry.payload["stats"] == _serialized_stats(stats) and stats_are_settled(
         stats, entry.observed_at_ns, ctx.racy_seconds
     )
-
-
-def _all_settled(stats: Stats, observed_at_ns: int, racy_seconds: float) -> bool:
-    return all(stat is None or is_settled(stat, observed_at_ns, racy_seconds) for stat in stats)
 
 
 def without_log_times(stats: Stats) -> Stats:

@@ -309,15 +309,7 @@ class FileConnector(LocatedConnector):
                 ),
             )
             return read_errors.file_error("its rows are damaged", damaged)
-        error = read_errors.read_error(text)
-        return (
-            error
-            if error is not None
-            else SourceUnavailable(
-                f"{self.location} cannot be read: "
-                f"{text.splitlines()[0].split(': ', 1)[-1].rstrip('.')}."
-            )
-        )
+        return read_errors.read_error(text) or read_errors.unexplained_error(self.location, text)
 
     def _explain(self, text: str) -> JammiError | None:
         """The error for a DuckDB message about a server that does not respond; None for any other

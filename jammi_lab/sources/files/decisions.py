@@ -14,8 +14,10 @@ import duckdb
 
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.sources.files.file_sets import CLOCK_SECONDS, SourceFile
+from jammi_lab.sources.files.file_sets import SourceFile
+from jammi_lab.sources.files.snapshots import change_token
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, DigestCache, observation_key
+from jammi_lab.storage.files import CLOCK_SECONDS
 
 _RULES = "3"
 """Counts changes of the rules that decide; an earlier decision is made again."""
@@ -44,7 +46,7 @@ def decision_for(
     prove that they are the same; else the one that `decide` makes. Raises what `decide` raises."""
     if memo is None or record.anchor == "content":  # an unchanged stat is not trusted
         return decide()
-    state = _state_of(source_files)
+    state = change_token(source_files)
     rules = digest_of([duckdb.__version__, _RULES, record.options])
     key = observation_key("decision", record.kind, record.location, rules)
     stored = memo.get(key)
@@ -56,15 +58,6 @@ def decision_for(
         payload = {"of": state, **_to_payload(decision)}
         memo.put(key, CacheEntry(NO_STAT, began_ns, payload))
     return decision
-
-
-def _state_of(source_files: Sequence[SourceFile]) -> str:
-    return digest_of(
-        [
-            [file.path, file.mark, file.stat.size, file.stat.mtime_ns, file.stat.ctime_ns]
-            for file in source_files
-        ]
-    )
 
 
 def _to_payload(decision: Decision) -> dict[str, Any]:

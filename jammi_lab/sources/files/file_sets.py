@@ -18,8 +18,6 @@ from jammi_lab.sources.files.formats import is_skipped, names_of_kind
 from jammi_lab.sources.locations import base_of, expand, literal_path
 from jammi_lab.storage.files import Stat, is_settled, route_of, to_stat
 
-CLOCK_SECONDS = 2.0
-"""The coarsest tick of a file system's clock."""
 _MAX_LISTINGS = 10
 
 

@@ -23,7 +23,7 @@ from jammi_lab.core.dataframes import nested_types
 from jammi_lab.core.errors import SchemaMismatch, SourceUnavailable
 from jammi_lab.core.identifiers import fold, quote_identifier
 from jammi_lab.sources.files.file_checks import check_column_count, check_same_columns
-from jammi_lab.sources.files.file_sets import CLOCK_SECONDS, SourceFile
+from jammi_lab.sources.files.file_sets import SourceFile
 from jammi_lab.sources.files.formats import partition_keys, partitions
 from jammi_lab.sources.files.readers import (
     partition_options,
@@ -34,6 +34,7 @@ from jammi_lab.sources.files.readers import (
 from jammi_lab.sources.read_errors import display_name, file_error, is_damage
 from jammi_lab.sources.scratch_duckdb import shown_types
 from jammi_lab.storage.arrow_values import cast_losslessly, common_type, with_sql_precision
+from jammi_lab.storage.files import CLOCK_SECONDS
 from jammi_lab.storage.parquet import MAX_DECIMAL_DIGITS, decoded_type
 
 _MAX_CACHED_FILES = 10_000

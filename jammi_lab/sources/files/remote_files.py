@@ -47,12 +47,23 @@ def file_set_for(pattern: str, access: StoreAccess | HttpCredentials | None = No
     return StoreFileSet(pattern, cast("StoreAccess | None", access))
 
 
-def _mounted_filesystem(identity: str, open_file: Callable[[str], BinaryIO]) -> MountedFilesystem:
-    """The filesystem through which DuckDB reads with one access; created once."""
+def _mounted(
+    identity: str,
+    open_file: Callable[[str], BinaryIO],
+    paths: Sequence[str],
+    source_files: Sequence[SourceFile],
+) -> ReadAccess:
+    """How DuckDB reads the files in these places through the filesystem of one access, which is
+    created once."""
     from jammi_lab.sources.files.fsspec_mount import MountedFilesystem
 
     with _mounts_lock:
-        return _mounted_filesystems.setdefault(identity, MountedFilesystem(open_file))
+        mounted = _mounted_filesystems.setdefault(identity, MountedFilesystem(open_file))
+    addresses = [
+        mounted.address(path, source_file.stat.size)
+        for path, source_file in zip(paths, source_files, strict=True)
+    ]
+    return ReadAccess(addresses, Requirements(filesystem=mounted))
 
 
 class StoreFileSet:
@@ -105,14 +116,7 @@ class StoreFileSet:
             if secret is not None:
                 addresses = [f"s3://{path}" for path in paths]
                 return ReadAccess(addresses, Requirements(scoped_secret=secret))
-        mounted = _mounted_filesystem(self._access.identity, self._open_path)
-        return ReadAccess(
-            [
-                mounted.address(path, source_file.stat.size)
-                for path, source_file in zip(paths, source_files, strict=True)
-            ],
-            Requirements(filesystem=mounted),
-        )
+        return _mounted(self._access.identity, self._open_path, paths, source_files)
 
     def _prefix(self) -> str:
         """The common prefix of all files."""
@@ -239,13 +243,6 @@ class HttpFileSet:
 
     def read_access(self, source_files: Sequence[SourceFile]) -> ReadAccess:
         """Through fsspec, so that DuckDB reads the same bytes as the digest."""
-        mounted = _mounted_filesystem(
-            digest_of(["web", self._credentials.identity]), self._open_url
-        )
-        return ReadAccess(
-            [
-                mounted.address(source_file.path, source_file.stat.size)
-                for source_file in source_files
-            ],
-            Requirements(filesystem=mounted),
-        )
+        identity = digest_of(["web", self._credentials.identity])
+        paths = [source_file.path for source_file in source_files]
+        return _mounted(identity, self._open_url, paths, source_files)

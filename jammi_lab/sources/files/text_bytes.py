@@ -25,11 +25,12 @@ import pyarrow as pa
 
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.errors import ResourceExhausted, SourceUnavailable
-from jammi_lab.sources.files.file_sets import CLOCK_SECONDS, SourceFile
+from jammi_lab.sources.files.file_sets import SourceFile
 from jammi_lab.sources.files.formats import COMPRESSED_SUFFIXES, is_skipped
 from jammi_lab.sources.locations import Unreachable
 from jammi_lab.sources.read_errors import display_name, truncated_compressed_error
 from jammi_lab.storage import own_files, spill_folders
+from jammi_lab.storage.files import CLOCK_SECONDS
 
 BLOCK_BYTES = 1 << 20
 _MAX_CACHED_FILES = 1024

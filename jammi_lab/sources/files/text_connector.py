@@ -157,13 +157,8 @@ class TextConnector(FileConnector):
             is_unseen = error is not None and error.message.endswith(": ''.")
             if is_unseen or (error is None and _INVALID_STATE in text):
                 error = csv_files.line_error(self.kind, TextFile(source_file, path, options))
-        error = error or read_errors.read_error(text)
-        if error is not None:
-            return error
-        sentence = text.splitlines()[0].split(": ", 1)[-1].rstrip(".")
-        return SourceUnavailable(
-            f"{read_errors.display_name(os.path.basename(path))} cannot be read: {sentence}."
-        )
+        name = read_errors.display_name(path)
+        return error or read_errors.read_error(text) or read_errors.unexplained_error(name, text)
 
 
 def _build_select_of_texts(files: Sequence[TextFile]) -> str:

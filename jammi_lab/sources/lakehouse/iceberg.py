@@ -14,7 +14,6 @@ from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.sources import read_errors
-from jammi_lab.sources.base import NotAppended
 from jammi_lab.sources.databases import reader_process
 from jammi_lab.sources.databases.postgres import PostgresConnector
 from jammi_lab.sources.databases.reader_process import ReaderError
@@ -111,25 +110,6 @@ class IcebergConnector(LakehouseConnector):
             )
         is_whole = contents <= {"DATA", "EXISTING"}
         return data_files((path, rows, is_whole) for _, path, rows in entries)
-
-    def check_same_reading(self, former: TableSnapshot, current: TableSnapshot) -> None:
-        """Raise NotAppended unless no property of the table, now or since the snapshot, maps names
-        to columns: it determines what files without column ids contain."""
-        states = [self._read_metadata(current.location)]
-        try:
-            committed_at = _snapshot_of(states[0], former.version)["timestamp-ms"]
-            earlier = [
-                str(entry["metadata-file"])
-                for entry in states[0].get("metadata-log", [])
-                if entry["timestamp-ms"] >= committed_at
-            ]
-            states += [self._read_metadata(local_path(file) or s3_url(file)) for file in earlier]
-            is_covered = any(state.get("current-snapshot-id") == former.version for state in states)
-            is_mapped = any(_NAME_MAPPING in (state.get("properties") or {}) for state in states)
-        except (KeyError, TypeError, AttributeError):
-            raise self._truncated_error(current.location) from None
-        if is_mapped or not is_covered:
-            raise NotAppended("its columns may be found by name")
 
     def table_home(self, state: TableSnapshot) -> str:
         """The folder or URL of the table."""
@@ -300,17 +280,17 @@ def _state_of(
         version,
         location,
         _fields(schema),
-        schema_note(metadata, version, schema.get("schema-id", 0)),
+        _mapping_note(metadata),
         commit_file=local_path(manifests) or manifests,
         unpushed=_unpushed_columns(metadata, schema),
     )
 
 
-def schema_note(metadata: Mapping[str, Any], version: int, schema: int) -> str:
-    """Distinguishes a read of a snapshot with a later schema from one with its own. Earlier
-    releases used its own schema until the next write."""
-    own_schema = _snapshot_of(metadata, version).get("schema-id")
-    return "" if own_schema in (None, schema) else f"schema {schema}"
+def _mapping_note(metadata: Mapping[str, Any]) -> str:
+    """Distinguishes reads with other names for columns, which determine what files without column
+    ids contain."""
+    mapping = (metadata.get("properties") or {}).get(_NAME_MAPPING)
+    return "" if mapping is None else f"names {digest_of(mapping)}"
 
 
 def _unpushed_columns(metadata: Mapping[str, Any], schema: Mapping[str, Any]) -> tuple[str, ...]:

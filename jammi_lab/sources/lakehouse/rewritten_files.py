@@ -14,10 +14,9 @@ from jammi_lab.core.anchors import Unknown
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.sources.base import ObservationContext
 from jammi_lab.storage.digests import CacheEntry, cache_key, fingerprint, is_current
-from jammi_lab.storage.files import Stat, stat_of
+from jammi_lab.storage.files import CLOCK_SECONDS, Stat, stat_of
 
 _MAX_CACHED_DIGESTS = 4096
-_RACY_SECONDS = 2.0
 _digests = BoundedCache[str, CacheEntry](_MAX_CACHED_DIGESTS)
 """Digests of changed files; catalogs do not store them, since such files are rare."""
 
@@ -35,7 +34,7 @@ def rewritten_files(
     unread_bytes = sum(
         stat.size
         for path, stat in changed
-        if not is_current(_digests.get(cache_key(Path(path), parquet=False)), stat, _RACY_SECONDS)
+        if not is_current(_digests.get(cache_key(Path(path), parquet=False)), stat, CLOCK_SECONDS)
     )
     if ctx is not None and (refused := ctx.refuse_scan(unread_bytes)) is not None:
         return refused
@@ -61,6 +60,6 @@ def _changed_at(stat: Stat) -> int:
 
 def _digest(path: Path) -> str:
     contents = fingerprint(
-        path, _digests, parquet=False, now_ns=time.time_ns(), racy_seconds=_RACY_SECONDS
+        path, _digests, parquet=False, now_ns=time.time_ns(), racy_seconds=CLOCK_SECONDS
     )
     return contents.whole

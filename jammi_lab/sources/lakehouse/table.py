@@ -4,7 +4,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jammi_lab.core import foreign_errors
 from jammi_lab.core.caches import BoundedCache
@@ -48,8 +48,8 @@ class TableSnapshot(NamedTuple):
     A column that was dropped and added again under its name reads other values from the same
     files."""
     commit: str = ""
-    """A digest of the commit, if the number is ambiguous: a table restored from a backup uses the
-    same numbers again."""
+    """What else tells states apart: a digest of the commit, where a table restored from a backup
+    uses the same numbers again, or of the names by which columns are found."""
     is_former: bool = False
     """Whether it is not the current snapshot of the table."""
     commit_file: str = ""
@@ -142,13 +142,6 @@ class LakehouseTable(LocatedConnector, ABC):
         `current_snapshot`."""
 
     @abstractmethod
-    def query(
-        self, state: TableSnapshot, select: str, seconds: float | None = None
-    ) -> list[tuple[Any, ...]]:
-        """All rows of a SELECT that needs the extension. Raises duckdb.Error, and as
-        `SourceAccess`."""
-
-    @abstractmethod
     def data_files(self, state: TableSnapshot) -> dict[str, tuple[int, bool]]:
         """The files of a snapshot by DuckDB's own listing, named as in its scan: the row count, and
         whether no row is deleted. Raises as `query`, and SourceUnavailable if DuckDB would read
@@ -161,10 +154,6 @@ class LakehouseTable(LocatedConnector, ABC):
     def has_unique_ids(self, state: TableSnapshot) -> bool:  # noqa: ARG002
         """Whether no other snapshot ever has the id of this one."""
         return True
-
-    def check_same_reading(self, former: TableSnapshot, current: TableSnapshot) -> None:
-        """Raise NotAppended unless the files of an earlier snapshot are read as they were then. The
-        columns are equal."""
 
     def _check_location(self) -> None:
         if scheme_of(self.path) is None:
