@@ -9,9 +9,8 @@ from typing import Any
 
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.connection import AllTenantsStatement, Connection, Statement
-from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.repository import ScopedRepository
 from jammi_lab.catalog.schema import aliases
-from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.errors import TableNotFound
 from jammi_lab.core.identifiers import fold
 
@@ -97,11 +96,8 @@ def release_aliases_of(tx: Connection, tenant: str | None, recipe: str) -> None:
         release_alias(tx, tenant, name)
 
 
-class AliasRepository:
+class AliasRepository(ScopedRepository):
     """The aliases of the bound scope."""
-
-    def __init__(self, database: Database, active_scope: TenantPredicate) -> None:
-        self._database, self._scope = database, active_scope
 
     def targets(self) -> Mapping[RecipeKey, str]:
         """Every visible alias, by owner and folded name, with the name of its recipe. Cached until

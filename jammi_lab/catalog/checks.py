@@ -6,13 +6,12 @@ import msgspec
 
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.connection import Connection, Statement
-from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.repository import DatedRepository
 from jammi_lab.catalog.row_mapping import CHECK, CHECK_RESULT
 from jammi_lab.catalog.schema import check_results, checks
-from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.anchors import Input
 from jammi_lab.core.checks import CheckRecord, CheckResult, Severity
-from jammi_lab.core.clock import Clock, rfc3339
+from jammi_lab.core.clock import rfc3339
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.input_kinds import input_kind
@@ -73,11 +72,8 @@ _DELETE_OF_TABLES_IN = _deletion(
 )
 
 
-class CheckRepository:
+class CheckRepository(DatedRepository):
     """The checks of the bound scope."""
-
-    def __init__(self, database: Database, active_scope: TenantPredicate, clock: Clock) -> None:
-        self._database, self._scope, self._clock = database, active_scope, clock
 
     def put(self, record: CheckRecord) -> CheckRecord:
         """Add a check or replace its definition; return the stored record, unchanged when the

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.connection import Statement
-from jammi_lab.catalog.database import Database
-from jammi_lab.catalog.tenant_scope import TenantPredicate
-from jammi_lab.core.clock import Clock, rfc3339
+from jammi_lab.catalog.repository import DatedRepository
+from jammi_lab.core.clock import rfc3339
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import Hold
 
@@ -39,11 +38,8 @@ def _current_user() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-class HoldRepository:
+class HoldRepository(DatedRepository):
     """The held recipes of the bound scope."""
-
-    def __init__(self, database: Database, active_scope: TenantPredicate, clock: Clock) -> None:
-        self._database, self._scope, self._clock = database, active_scope, clock
 
     def list(self) -> Mapping[tuple[str | None, str], Hold]:
         """Every visible hold, by tenant and folded name of the recipe. Cached until the next

@@ -15,12 +15,11 @@ import msgspec
 
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.connection import Connection, Statement
-from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.repository import DatedRepository
 from jammi_lab.catalog.row_mapping import EVALUATION, MODEL, TRAINING, RowMapping
 from jammi_lab.catalog.schema import Table, evaluations, models, trainings
-from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core import model_records as values
-from jammi_lab.core.clock import Clock, rfc3339
+from jammi_lab.core.clock import rfc3339
 from jammi_lab.core.errors import ModelNotFound, ModelReferenced
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.model_records import Evaluation, ModelRecord, Reference, Training, model_key
@@ -104,11 +103,8 @@ _REFERENCES = (
 )
 
 
-class ModelRepository:
+class ModelRepository(DatedRepository):
     """The models of the bound scope."""
-
-    def __init__(self, database: Database, active_scope: TenantPredicate, clock: Clock) -> None:
-        self._database, self._scope, self._clock = database, active_scope, clock
 
     def put(self, record: ModelRecord, version: int | None = None) -> ModelRecord:
         """Register a model: as that version, else as the version with its digest, else as a new

@@ -9,10 +9,9 @@ from typing import Any
 
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.connection import Statement
-from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.repository import ScopedRepository
 from jammi_lab.catalog.row_mapping import RowMapping
 from jammi_lab.catalog.schema import sessions
-from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.value import Value
 
 OPEN, ENDED = "open", "ended"
@@ -52,11 +51,8 @@ _CLAIM = Statement(
 _DELETE = Statement(f"DELETE FROM ephemeral_sessions WHERE {_OWN}")
 
 
-class SessionRepository:
+class SessionRepository(ScopedRepository):
     """The ephemeral sessions of the bound tenant."""
-
-    def __init__(self, database: Database, active_scope: TenantPredicate) -> None:
-        self._database, self._scope = database, active_scope
 
     def open(self, record: SessionRecord) -> None:
         """Store a new session. Raises TenantForbidden."""

@@ -5,11 +5,10 @@ import msgspec
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.checks import remove_checks_of_recipe
 from jammi_lab.catalog.connection import Statement
-from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.repository import DatedRepository
 from jammi_lab.catalog.row_mapping import SOURCE
 from jammi_lab.catalog.schema import sources
-from jammi_lab.catalog.tenant_scope import TenantPredicate
-from jammi_lab.core.clock import Clock, rfc3339
+from jammi_lab.core.clock import rfc3339
 from jammi_lab.core.errors import SourceExists
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import SourceRecord
@@ -32,11 +31,8 @@ _DELETE = Statement(
 )
 
 
-class SourceRepository:
+class SourceRepository(DatedRepository):
     """The sources of the bound scope."""
-
-    def __init__(self, database: Database, active_scope: TenantPredicate, clock: Clock) -> None:
-        self._database, self._scope, self._clock = database, active_scope, clock
 
     def put(self, record: SourceRecord, replace: bool = False) -> SourceRecord:
         """Register a source and return the stored record. Raises SourceExists when its name is
