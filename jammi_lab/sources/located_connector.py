@@ -13,7 +13,7 @@ from jammi_lab.core.identifiers import fold, near_names, quote_identifier, quote
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources import read_errors
 from jammi_lab.sources.base import NO_WORKSPACE, ObservationContext, SourceContext
-from jammi_lab.sources.locations import display_location
+from jammi_lab.sources.locations import display_location, full_location
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 
 
@@ -43,6 +43,8 @@ class LocatedConnector:
     def __init__(self, record: SourceRecord, context: SourceContext = NO_WORKSPACE) -> None:
         self.record, self.context = record, context
         self.folder = context.folder
+        self.pattern = full_location(record.location, self.folder)
+        """The absolute path, pattern or URL."""
 
     @property
     def kind(self) -> str:

@@ -18,7 +18,7 @@ from jammi_lab.core.identifiers import fold
 from jammi_lab.sources.base import ObservationContext, ReadPlan, Relation
 from jammi_lab.sources.frames import as_arrow, frame_snapshot, unique_names
 from jammi_lab.sources.located_connector import LocatedConnector
-from jammi_lab.sources.locations import full_location, scheme_of
+from jammi_lab.sources.locations import scheme_of
 from jammi_lab.sources.scratch_duckdb import sql_types
 
 if TYPE_CHECKING:
@@ -88,9 +88,8 @@ class PackageConnector(LocatedConnector):
     def _open(self) -> Any:
         open_reader = load_package_entry(CONNECTORS, self.record.kind)
         typed, secret = self.context.credentials()
-        location = full_location(self.record.location, self.folder)
         return self._call(
-            open_reader, location, dict(self.record.options), secret or typed.get("password")
+            open_reader, self.pattern, dict(self.record.options), secret or typed.get("password")
         )
 
     def _call(self, function: Any, *arguments: Any) -> Any:

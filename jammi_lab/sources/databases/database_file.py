@@ -37,7 +37,6 @@ from jammi_lab.sources.located_connector import LocatedConnector, SourceGone, fi
 from jammi_lab.sources.locations import (
     check_readable_path,
     display_location,
-    full_location,
     literal_path,
 )
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
@@ -95,12 +94,11 @@ class DatabaseFileConnector(LocatedConnector, ABC):
 
     def __init__(self, record: SourceRecord, context: SourceContext = NO_WORKSPACE) -> None:
         super().__init__(record, context)
-        pattern = full_location(record.location, self.folder)
-        path = literal_path(pattern)
+        path = literal_path(self.pattern)
         if path is None:
             raise InvalidArgument(
-                f"{display_location(pattern)!r} matches several files; an {self.engine} source is "
-                "one file.",
+                f"{display_location(self.pattern)!r} matches several files; an {self.engine} "
+                "source is one file.",
                 hint="Add each file as its own source.",
             )
         self.path = path
@@ -219,7 +217,7 @@ class DatabaseFileConnector(LocatedConnector, ABC):
         except OSError as error:
             raise read_errors.unreadable_error(self._name, error) from None
         if stats[0] is None:
-            raise read_errors.missing_error(full_location(self.record.location, self.folder))
+            raise read_errors.missing_error(self.pattern)
         return self.read_cached("tables", self.read_tables)
 
     def read_cached(self, what: str, read: Callable[[], T]) -> T:

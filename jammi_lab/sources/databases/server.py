@@ -34,16 +34,13 @@ from jammi_lab.core.errors import (
     TableNotFound,
 )
 from jammi_lab.core.identifiers import fold, near_names
-from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources.base import (
-    NO_WORKSPACE,
     Consistency,
     ObservationContext,
     Query,
     ReadPlan,
     Relation,
     Requirements,
-    SourceContext,
 )
 from jammi_lab.sources.databases.server_tables import ServerTables
 from jammi_lab.sources.databases.table_info import (
@@ -65,10 +62,6 @@ class ServerConnector(ServerTables):
     one_snapshot = False
     """Whether all queries of a transaction see one snapshot of the server, including those that
     read a statement's rows."""
-
-    def __init__(self, record: SourceRecord, context: SourceContext = NO_WORKSPACE) -> None:
-        super().__init__(record, context)
-        self._bound_tables: dict[str, ServerTable] = {}
 
     def check(self) -> None:
         """Check that the server accepts the connection.

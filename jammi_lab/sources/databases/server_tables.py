@@ -67,6 +67,7 @@ class ServerTables(LocatedConnector, ABC):
     def __init__(self, record: SourceRecord, context: SourceContext = NO_WORKSPACE) -> None:
         super().__init__(record, context)
         self.address, _ = database_urls.parse_url(record.location)
+        self._bound_tables: dict[str, ServerTable] = {}
 
     @property
     @abstractmethod

@@ -14,15 +14,12 @@ from msgspec.structs import replace
 
 from jammi_lab.core.anchors import Cost, Observed, Snapshot, Unknown, source_input
 from jammi_lab.core.errors import JammiError, SchemaMismatch, SourceUnavailable
-from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources import read_errors, scratch_duckdb
 from jammi_lab.sources.base import (
-    NO_WORKSPACE,
     ObservationContext,
     PartOfFiles,
     ReadPlan,
     Relation,
-    SourceContext,
 )
 from jammi_lab.sources.credentials import resolve_credentials
 from jammi_lab.sources.files import arrow_ipc, file_checks, parquet_schemas, snapshots
@@ -30,7 +27,7 @@ from jammi_lab.sources.files.decisions import Decision, decision_for
 from jammi_lab.sources.files.file_sets import FileSet, LocalFileSet, SourceFile
 from jammi_lab.sources.files.remote_files import file_set_for
 from jammi_lab.sources.located_connector import LocatedConnector, SourceGone
-from jammi_lab.sources.locations import check_readable_files, full_location, scheme_of
+from jammi_lab.sources.locations import check_readable_files, scheme_of
 from jammi_lab.sources.secrets import Credentials as Secret
 
 _MAX_ATTEMPTS = 3
@@ -43,10 +40,6 @@ class FileConnector(LocatedConnector):
     faults: tuple[type[JammiError], ...] = ()
     """Errors about rows that cannot be read whose reason is in the bytes: these have just been
     digested, so a change is detected although no row can be read."""
-
-    def __init__(self, record: SourceRecord, context: SourceContext = NO_WORKSPACE) -> None:
-        super().__init__(record, context)
-        self.pattern = full_location(record.location, self.folder)
 
     @functools.cached_property
     def file_set(self) -> FileSet:

@@ -27,7 +27,6 @@ from jammi_lab.sources.locations import (
     check_readable_path,
     display_location,
     escape,
-    full_location,
     literal_path,
     scheme_of,
 )
@@ -94,7 +93,7 @@ class LakehouseTable(LocatedConnector, ABC):
 
     def __init__(self, record: SourceRecord, context: SourceContext = NO_WORKSPACE) -> None:
         super().__init__(record, context)
-        pattern = full_location(record.location, self.folder)
+        pattern = self.pattern
         scheme = scheme_of(pattern)
         if scheme not in (None, "s3", "s3a", *self.catalogs):
             raise InvalidArgument(
