@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from jammi_lab.core.errors import DependencyCycle
 
-_SWEEPS = 8
+_MAX_SWEEPS = 8
 
 
 def assign_layers(size: int, edges: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
@@ -20,7 +20,7 @@ def assign_layers(size: int, edges: Sequence[tuple[int, int]]) -> tuple[list[int
     Deterministic. Raises DependencyCycle when the graph has a cycle.
     """
     graph = LayeredGraph(size, sorted(set(edges)))
-    return graph.layers, graph.positions(graph.layers, _SWEEPS)
+    return graph.layers, graph.positions(graph.layers, _MAX_SWEEPS)
 
 
 class LayeredGraph:
