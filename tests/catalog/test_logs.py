@@ -15,6 +15,7 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.storage.files import install_fault_hook
 from tests.catalog.conftest import Lab
+from tests.waiting import at_once
 
 GONE = (TableNotFound, TopicNotFound)
 
@@ -44,23 +45,10 @@ def stored(logs, record):
 def test_each_of_many_threads_has_a_position_of_its_own(lab, logs, log):
     other, _ = logs.create("gone", b"schema")
     logs.drop(other)
-    outcomes = []
-
-    def run(record, body):
-        try:
-            outcomes.append(append(logs, record, body).next)
-        except GONE as error:
-            outcomes.append(type(error))
-
-    threads = [threading.Thread(target=run, args=(log, b"%d" % n)) for n in range(8)]
-    threads.append(threading.Thread(target=run, args=(other, b"never")))
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-    [refused] = [each for each in outcomes if not isinstance(each, int)]
-    assert refused in GONE
-    assert sorted(each for each in outcomes if isinstance(each, int)) == [*range(1, 9)]
+    calls = [lambda n=n: append(logs, log, b"%d" % n).next for n in range(8)]
+    *positions, refused = at_once([*calls, lambda: append(logs, other, b"never")])
+    assert type(refused) in GONE
+    assert sorted(positions) == [*range(1, 9)]
     assert [position for position, *_ in stored(logs, log)] == [*range(8)]
     assert {body for _, body, _ in stored(logs, log)} == {b"%d" % n for n in range(8)}
     assert logs.refresh(log).row_count == 8

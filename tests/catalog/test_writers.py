@@ -22,6 +22,7 @@ from jammi_lab.storage import own_files
 from jammi_lab.storage.files import install_fault_hook
 from tests import processes
 from tests.catalog.conftest import Lab, sqlite_only
+from tests.waiting import in_threads
 
 ROOT = Path(__file__).resolve().parents[2]
 CHILD = """
@@ -253,7 +254,7 @@ def test_the_lock_is_held_before_the_row_is_seen(lab, open_catalog):
 def test_kernels_that_open_and_settle_at_once_reap_no_living_writer(lab, open_catalog):
     reaped, living = [], []
 
-    def kernel() -> None:
+    def kernel(_: int) -> None:
         catalog = open_catalog()
         for _ in range(10):
             writer = catalog.writers.register()
@@ -265,11 +266,7 @@ def test_kernels_that_open_and_settle_at_once_reap_no_living_writer(lab, open_ca
             catalog.table_status.publish(begun, b"{}")
             catalog.writers.retire(writer)
 
-    threads = [threading.Thread(target=kernel) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(kernel, range(4))
     assert reaped == []
     assert len(lab.result_tables.versions("top")) == len(living) == 40
 
@@ -443,11 +440,7 @@ def test_many_threads_have_a_turn_one_after_the_other(lab, open_catalog):
                 done += 1
                 turn.release(remove=True)
 
-    threads = [threading.Thread(target=work, args=(catalog,)) for catalog in catalogs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, catalogs)
     assert most == [1] * 100
 
 

@@ -29,6 +29,7 @@ from jammi_lab.sources.base import ReadPlan, Relation, Requirements
 from tests import processes
 from tests.engine.shelf import Shelf, engine_of
 from tests.sizes import sized, soak
+from tests.waiting import in_threads
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = "SELECT count(DISTINCT hash(a.range + b.range)) AS n FROM range(30000) a, range(30000) b"
@@ -229,24 +230,17 @@ def test_eight_threads_never_take_each_others_answers(shelf, engine):
     wrong: list[object] = []
 
     def work(number: int) -> None:
-        try:
-            for i in range(sized(15, 50)):
-                [prepared] = engine.prepare(
-                    f"SELECT DISTINCT x + $i AS v FROM jammi.t{number}", {"i": i}
-                )
-                rows = prepared.run().table().to_pylist()
-                if rows != [{"v": number + i}] or [
-                    i.relation.input.name for i in prepared.inputs
-                ] != [f"t{number}"]:
-                    wrong.append((number, i, rows))
-        except BaseException as error:
-            wrong.append(error)
+        for i in range(sized(15, 50)):
+            [prepared] = engine.prepare(
+                f"SELECT DISTINCT x + $i AS v FROM jammi.t{number}", {"i": i}
+            )
+            rows = prepared.run().table().to_pylist()
+            if rows != [{"v": number + i}] or [i.relation.input.name for i in prepared.inputs] != [
+                f"t{number}"
+            ]:
+                wrong.append((number, i, rows))
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, range(8))
     assert wrong == []
     assert attached(engine) == ["memory"]
 

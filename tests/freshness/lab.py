@@ -13,6 +13,7 @@ from jammi_lab.core.clock import SystemClock
 from jammi_lab.core.settings import load_settings
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Cause, Damaged, DefinitionChanged, Verdict, verdict_code
+from jammi_lab.freshness.reports import RunReport
 from jammi_lab.workspace.assembly import build_services
 from jammi_lab.workspace.workspace import Workspace
 
@@ -116,6 +117,11 @@ def said(verdict: Verdict) -> list[str]:
                 what = f"{type(reason).__name__.removeprefix('Input').lower()} {reason.input.label}"
         found.append(" ← ".join([what, *path]) if path else what)
     return found
+
+
+def outcomes(report: RunReport) -> dict[str, str]:
+    """What became of the steps of a run."""
+    return {step.name: step.outcome for step in report.steps}
 
 
 def same_size_edit(path: Path, old: str, new: str) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from jammi_lab.core.records import Progress
-from jammi_lab.freshness.reports import Plan, RunReport
+from jammi_lab.freshness.reports import Plan
 from jammi_lab.workspace.workspace import Workspace
-from tests.freshness.lab import Lab
+from tests.freshness.lab import Lab, outcomes
 from tests.inside import services_of
 
 SOON = 20.0
@@ -26,10 +26,6 @@ def other(lab: Lab) -> Iterator[Workspace]:
 
 def edit(lab: Lab, x: int = 11) -> None:
     lab.csv("s", "id,x", f"1,{x}", "2,20")
-
-
-def outcomes(report: RunReport) -> dict[str, str]:
-    return {step.name: step.outcome for step in report.steps}
 
 
 def certain(plan: Plan) -> list[str]:

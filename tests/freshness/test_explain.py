@@ -113,28 +113,6 @@ def test_a_fresh_table_tells_what_it_rests_on(papers):
     ]
 
 
-def test_equal_rows_in_other_bytes_are_told(lab):
-    lab.parquet("rows", a=[1, 2])
-    lab.materialize("top", "SELECT a FROM rows")
-    lab.materialize("next", "SELECT sum(a) AS s FROM jammi.top")
-    lab.parquet("rows", a=[2, 1])
-    lab.materialize(
-        "top", "SELECT a FROM rows"
-    )  # to recompute it there is no reason, for the same one
-    assert tree(lab, "next") == [
-        "next: fresh",
-        "└─ top has other bytes and equal rows (read then, seen then), columns read: a",
-    ]
-
-
-def test_the_verdict_is_that_of_staleness(papers):
-    papers.csv("papers", "id,title,year", "9,New,2020")
-    for name in ("titles", "first"):
-        assert papers.why(name).verdict == papers.staleness(name)
-    with pytest.raises(jl.TableNotFound):
-        papers.why("title")
-
-
 def test_both_forms_say_the_same_and_hostile_names_do_no_harm(lab):
     lab.csv("s", "id", "1")
     name = "<b>\u202e&"

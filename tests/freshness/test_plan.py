@@ -7,9 +7,9 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.records import Progress
-from jammi_lab.freshness.reports import Plan, RunReport
+from jammi_lab.freshness.reports import Plan
 from tests.freshness.conftest import build_papers
-from tests.freshness.lab import Lab
+from tests.freshness.lab import Lab, outcomes
 from tests.templates import Template
 
 
@@ -19,10 +19,6 @@ def parts(plan: Plan) -> dict[str, list[str]]:
         for part in ("certain", "possible", "reused", "blocked")
     }
     return {part: names for part, names in found.items() if names}
-
-
-def outcomes(report: RunReport) -> dict[str, str]:
-    return {step.name: step.outcome for step in report.steps}
 
 
 def _build_chain(root: Path) -> None:

@@ -11,9 +11,8 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.records import Progress
-from jammi_lab.freshness.reports import RunReport
 from jammi_lab.storage.files import install_fault_hook
-from tests.freshness.lab import Lab
+from tests.freshness.lab import Lab, outcomes
 from tests.inside import record_of, services_of
 
 SOON = 20.0
@@ -44,10 +43,6 @@ def at_point(point: str, do: Callable[[], object]) -> Iterator[None]:
 
 def edit(lab: Lab) -> None:
     lab.csv("s", "id,x", "1,11", "2,20")
-
-
-def outcomes(report: RunReport) -> dict[str, str]:
-    return {step.name: step.outcome for step in report.steps}
 
 
 def test_a_step_waits_for_all_that_it_reads_and_the_report_keeps_the_plans_order(two):

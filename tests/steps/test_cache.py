@@ -21,29 +21,9 @@ from tests.conftest import PACKAGE_ROOTS
 from tests.inside import services_of
 from tests.steps.conftest import VENUES
 from tests.store.lab import DEAD, catalog, files, files_of, flip, statuses, unpublish
-from tests.waiting import until
+from tests.waiting import at_once, until
 
 SLOW = "SELECT venue, count(*) AS n, (SELECT sum(sqrt(i)) FROM range(20000000) t(i)) AS s FROM papers GROUP BY venue"
-
-
-def at_once(calls):
-    """The results of calls that begin together, each in a thread of its own; errors in their
-    place."""
-    start, results = threading.Barrier(len(calls)), [None] * len(calls)
-
-    def run(n, call):
-        start.wait()
-        try:
-            results[n] = call()
-        except BaseException as error:
-            results[n] = error
-
-    threads = [threading.Thread(target=run, args=each) for each in enumerate(calls)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-    return results
 
 
 def test_a_definition_that_is_worded_anew_is_on_the_disk_before_its_reuse_is_told(lab, monkeypatch):

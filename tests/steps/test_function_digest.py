@@ -5,7 +5,6 @@ import decimal
 import functools
 import gc
 import linecache
-import threading
 
 import pytest
 
@@ -14,6 +13,7 @@ from jammi_lab.steps.function_digest import function_digest
 from jammi_lab.steps.function_source import NoSource, display_source, is_library
 from tests.cases import notebooks
 from tests.steps.modules import write
+from tests.waiting import in_threads
 
 __all__ = ["write"]
 
@@ -420,29 +420,23 @@ def test_many_threads_read_long_sources_at_once(write):
         ).module.step_0
         for i in range(24)
     ]
-    failed, told = [], []
+    told = []
 
     def read(some, depth):
         if depth:
-            return read(some, depth - 1)
-        try:
+            read(some, depth - 1)
+        else:
             told.extend(display_source(step) for step in some)
-        except SystemError as error:
-            failed.append(error)
 
     def between(*_):
         sum(range(200))
 
     gc.callbacks.append(between)
     try:
-        threads = [threading.Thread(target=read, args=(steps[n::8], 3 * n)) for n in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(lambda n: read(steps[n::8], 3 * n), range(8))
     finally:
         gc.callbacks.remove(between)
-    assert not failed and len(told) == 24 and all(told)
+    assert len(told) == 24 and all(told)
 
 
 NOT_FOLLOWED = notebooks("functions/not_followed")

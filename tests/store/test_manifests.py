@@ -84,6 +84,7 @@ def test_an_edited_manifest_is_damaged_in_verdict_status_and_verify_alike(lab, t
     assert table.staleness() == lab.staleness("venues") == damage
     assert lab.status()["venues"].verdict == damage
     lab.recover()
+    assert lab.fsck().damaged == lab.fsck(repair=True).damaged == [table.table_name]
     assert manifests.read(table.path) == changed  # never healed silently
     assert lab.recompute().executed == ["venues"] and lab.staleness("venues") == Fresh()
 

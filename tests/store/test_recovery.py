@@ -4,7 +4,6 @@ the state and runs recovery twice."""
 import errno
 import json
 import os
-import threading
 
 import msgspec
 import pytest
@@ -31,6 +30,7 @@ from tests.store.lab import (
     statuses,
     unpublish,
 )
+from tests.waiting import in_threads
 
 
 @pytest.fixture
@@ -726,17 +726,7 @@ def test_recoveries_at_once_settle_each_row_once(lab, folder):
     tables = [lab.materialize(f"t{n}", f"SELECT id, {n} AS n FROM papers") for n in range(6)]
     for each in tables:
         unpublish(folder, each.table_name)
-    start, reports = threading.Barrier(4), []
-
-    def recover(ws):
-        start.wait()
-        reports.append(ws.recover())
-
-    threads = [threading.Thread(target=recover, args=[lab]) for _ in range(4)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
+    reports = in_threads(lambda ws: ws.recover(), [lab] * 4)
     assert sorted(name for r in reports for name in r.promoted) == sorted(
         t.table_name for t in tables
     )

@@ -11,15 +11,13 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.catalog.recipes import RecipeRepository
 from jammi_lab.core.clock import SystemClock
-from jammi_lab.core.settings import load_settings
-from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.steps import single_flight as flight
 from jammi_lab.steps import single_flight as pulse
-from jammi_lab.workspace.assembly import build_services
-from jammi_lab.workspace.workspace import Workspace
+from tests.features.live.clocks import opened
 from tests.inside import services_of
 from tests.store.conftest import VENUES
 from tests.store.lab import files, files_of, statuses
+from tests.waiting import at_once
 
 
 @pytest.fixture
@@ -27,24 +25,6 @@ def other(lab, folder):
     """A second handle: another writer with its own lock, as another kernel has it."""
     with jl.open(folder) as ws:
         yield ws
-
-
-def together(*calls):
-    """The results of calls in threads of their own; errors in their place."""
-    results = [None] * len(calls)
-
-    def run(n):
-        try:
-            results[n] = calls[n]()
-        except BaseException as error:
-            results[n] = error
-
-    threads = [threading.Thread(target=run, args=(n,)) for n in range(len(calls))]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join(60)
-    return results
 
 
 @pytest.fixture
@@ -67,9 +47,11 @@ def test_two_kernels_cannot_close_a_circle_together(lab, other, meeting):
     for name in ("a", "b"):
         lab.materialize(name, f"SELECT '{name}' AS x")
     meeting()
-    one, two = together(
-        lambda: lab.define("a", "SELECT x FROM jammi.b"),
-        lambda: other.define("b", "SELECT x FROM jammi.a"),
+    one, two = at_once(
+        [
+            lambda: lab.define("a", "SELECT x FROM jammi.b"),
+            lambda: other.define("b", "SELECT x FROM jammi.a"),
+        ]
     )
     refused = [e for e in (one, two) if isinstance(e, BaseException)]
     assert [type(e) for e in refused] == [jl.DependencyCycle] and set(refused[0].path) == {"a", "b"}
@@ -104,14 +86,11 @@ def test_two_kernels_that_redefine_one_name_both_get_their_table_and_one_definit
     lab, other, folder
 ):
     lab.materialize("venues", VENUES)
-    start = threading.Barrier(2, timeout=10)
-
-    def make(ws, statement):
-        start.wait()
-        return ws.materialize("venues", statement)
-
-    one, two = together(
-        lambda: make(lab, "SELECT 'one' AS v"), lambda: make(other, "SELECT 'two' AS v")
+    one, two = at_once(
+        [
+            lambda: lab.materialize("venues", "SELECT 'one' AS v"),
+            lambda: other.materialize("venues", "SELECT 'two' AS v"),
+        ]
     )
     assert [one.read().fetchall(), two.read().fetchall()] == [[("one",)], [("two",)]]
     assert {one.version, two.version} == {2, 3}
@@ -194,7 +173,7 @@ def waits(lab, other, monkeypatch, *, heard):
         finally:
             go.set()
 
-    first, made = together(lambda: lab.materialize("mine", MANY, progress=hold), second)
+    first, made = at_once([lambda: lab.materialize("mine", MANY, progress=hold), second])
     assert first.outcome == "computed", first
     return made, told
 
@@ -257,7 +236,7 @@ def test_one_who_waited_computes_anew_when_what_it_reads_moved_meanwhile(lab, ot
         finally:
             go.set()
 
-    first, made = together(lambda: lab.materialize("mine", VENUES, progress=hold), second)
+    first, made = at_once([lambda: lab.materialize("mine", VENUES, progress=hold), second])
     assert [first.read().fetchall(), made.read().fetchall()] == [[("z", 1)], [("z", 1)]]
     assert lab.staleness("mine") == jl.Fresh() == lab.staleness("theirs")
 
@@ -270,20 +249,8 @@ class Ahead(SystemClock):
 @pytest.fixture
 def later(lab, folder):
     """A kernel whose wall clock is an hour ahead."""
-    settings = load_settings(folder, None)
-    ws = Workspace(
-        build_services(
-            folder,
-            display_path=str(folder),
-            scope=TenantScope(None),
-            settings=settings,
-            clock=Ahead(),
-            read_only=False,
-            create=False,
-        )
-    )
-    yield ws
-    ws.close()
+    with opened(folder, Ahead()) as ws:
+        yield ws
 
 
 def test_a_kernel_that_has_been_silent_for_long_is_not_waited_for_another_minute(

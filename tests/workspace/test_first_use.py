@@ -1,6 +1,5 @@
 """Parts of a workspace are built when they are first used, once."""
 
-import threading
 import time
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.steps.single_flight import SingleFlight
 from jammi_lab.store.publish import Publisher
+from tests.waiting import in_threads
 
 
 def test_several_threads_that_ask_first_get_one_part(ws, monkeypatch):
@@ -20,17 +20,7 @@ def test_several_threads_that_ask_first_get_one_part(ws, monkeypatch):
         build(self, *arguments)
 
     monkeypatch.setattr(SingleFlight, "__init__", build_slowly)
-    begin, tables = threading.Barrier(4), []
-
-    def materialize():
-        begin.wait()
-        tables.append(ws.materialize("t", "SELECT 1 AS a"))
-
-    threads = [threading.Thread(target=materialize) for _ in range(4)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
+    tables = in_threads(lambda _: ws.materialize("t", "SELECT 1 AS a"), range(4))
     assert len(built) == 1
     assert [each.version for each in tables] == [1] * 4
 

@@ -48,9 +48,7 @@ def test_settings_read_as_text(papers):
 FRAME = pa.table({"a": [1]})
 HALF = "a\ud800b"
 """A name with half a character."""
-OF_NAMES = (
-    "table staleness verify lineage derives_from derives_from_closure plan recompute drop".split()
-)
+OF_NAMES = "table staleness why verify lineage derives_from derives_from_closure plan recompute drop".split()
 OF_RECIPES = "table staleness verify plan recompute drop".split()
 BAD_NAMES = [
     "",

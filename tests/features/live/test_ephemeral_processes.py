@@ -35,12 +35,6 @@ for line in sys.stdin:
 """
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
-def place(request, tmp_path):
-    url = request.getfixturevalue("fresh_postgres_url") if request.param == "postgresql" else ""
-    return tmp_path / "lab", url
-
-
 @pytest.fixture
 def holder(place):
     """Starts a kernel that holds a session with rows: `holder(tenant)` → process, id,

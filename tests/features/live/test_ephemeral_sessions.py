@@ -33,6 +33,7 @@ from jammi_lab.features.live.session_handle import fill_placeholder
 from jammi_lab.storage.files import install_fault_hook
 from tests.features.live.clocks import Hands, opened
 from tests.inside import services_of
+from tests.waiting import in_threads
 
 SCHEMA = {"id": "int64", "word": "string"}
 AUDIT = "jammi.audit.session_lifecycle.v1"
@@ -469,19 +470,8 @@ def test_close_scanner_finaliser_and_another_thread_end_it_once(acme):
         s = scratch(acme, "a", timeout=30)
         sessions, held = services_of(acme).sessions, s._session
         held.deadline_ns = 0
-        barrier = threading.Barrier(4)
-
-        def go(call, barrier=barrier):
-            barrier.wait()
-            call()
-
         sessions.close_later(s.id)
-        calls = [s.close, sessions.scan, sessions.scan, sessions.scan]
-        threads = [threading.Thread(target=go, args=(call,)) for call in calls]
-        for each in threads:
-            each.start()
-        for each in threads:
-            each.join()
+        in_threads(lambda call: call(), [s.close, sessions.scan, sessions.scan, sessions.scan])
         assert len(told(acme, s)) == 2, told(acme, s)
         assert events(acme, s)[1] in ("closed", "timed_out")
 

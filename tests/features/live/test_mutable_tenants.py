@@ -1,11 +1,10 @@
 """Two tenants may have the same table and the same key, and learn nothing of each other; only the
 owner drops or writes."""
 
-import threading
-
 import pytest
 
 import jammi_lab as jl
+from tests.waiting import in_threads
 
 SCHEMA = {"id": "int64", "label": "string"}
 
@@ -109,11 +108,7 @@ def test_threads_of_two_tenants_never_meet(lab):
                 if found != {tenant, f"{tenant}'s"}:
                     wrong.append((tenant, found))
 
-    threads = [threading.Thread(target=work, args=(t,)) for t in ("acme", "zeta")]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
+    in_threads(work, ("acme", "zeta"))
     assert not wrong and rows(lab) == [(1, "shared")]
     for tenant in ("acme", "zeta"):
         with lab.tenant(tenant):

@@ -17,6 +17,7 @@ from jammi_lab.core.verdicts import DefinitionChanged, Fresh, Stale
 from jammi_lab.workspace.copy import copy_workspace
 from tests.features.live.loops import in_a_loop
 from tests.inside import services_of
+from tests.waiting import in_threads
 
 HERS, NOBODYS = "qzokka", "qxokka"
 """What is called so is acme's; nothing is called the other, which is as near to every other
@@ -507,11 +508,10 @@ def crowd(ws):
 
 
 def test_thousands_of_interleavings_of_threads_read_no_wrong_row(crowd):
-    wrong, read, barrier = [], [], threading.Barrier(8)
+    wrong, read = [], []
 
     def work(seed):
         chance = random.Random(seed)
-        barrier.wait()
         for step in range(400):
             tenant = chance.choice(TENANTS)
             with crowd.tenant(tenant):
@@ -527,11 +527,7 @@ def test_thousands_of_interleavings_of_threads_read_no_wrong_row(crowd):
                 wrong.append(("left bound", crowd.current_tenant))
             read.append(1)
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
+    in_threads(work, range(8))
     assert (len(read), wrong) == (3200, [])
 
 

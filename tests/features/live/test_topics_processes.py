@@ -24,12 +24,6 @@ with jl.open(folder, catalog=catalog) as ws:
 """
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
-def place(request, tmp_path):
-    url = request.getfixturevalue("fresh_postgres_url") if request.param == "postgresql" else ""
-    return tmp_path / "lab", url
-
-
 @pytest.fixture
 def lab(place):
     folder, url = place

@@ -1,6 +1,5 @@
 """Searching an embedding table, end to end."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,58 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import jammi_lab as jl
 from jammi_lab.core import errors
 from jammi_lab.features.vectors.encoders.base import EncoderIdentity
-from tests.templates import Template
+from tests.features.search.papers import TITLES, VECTORS, write
 
-TITLES = [
-    "graph networks",
-    "networks of graphs",
-    "pasta at home",
-    "tomato sauce",
-    "protein folding",
-    "football results",
-]
 COLUMNS = ["key", "rank", "similarity", "source_missing"]
 
 
-def write(path: Path, titles: dict[int, str], **others: list[Any]) -> None:
-    pq.write_table(
-        pa.table(
-            {
-                "id": list(titles),
-                "title": list(titles.values()),
-                "year": [2000 + k for k in titles],
-                **others,
-            }
-        ),
-        path,
-    )
-
-
-def _build(folder: Path) -> None:
-    write(folder / "papers.parquet", dict(enumerate(TITLES)))
-    with jl.open(folder / "lab") as ws:
-        ws.sources.add("papers", folder / "papers.parquet")
-        ws.embed("v", "papers", key="id", text="title", model="hashing")
-
-
-TEMPLATES = {"lab": Template(_build)}
-
-
-@pytest.fixture
-def papers(tmp_path: Path) -> Path:
-    path = tmp_path / "papers.parquet"
-    if not path.exists():
-        write(path, dict(enumerate(TITLES)))
-    return path
-
-
-@pytest.fixture
-def lab(ws: Any) -> Any:
-    """Vectors of the titles of `papers`."""
-    return ws
+TEMPLATES = {"lab": VECTORS}
 
 
 @pytest.fixture
@@ -172,7 +127,7 @@ def test_the_answer_says_what_was_read_and_tells_when_it_is_stale(lab, papers):
         ("v", ("key", "vector")),
         ("papers", ("id", "year")),
     ]
-    write(papers, dict(enumerate(["edited", *TITLES[1:]])))
+    write(papers, ["edited", *TITLES[1:]])
     shown = lab.search("v", "pasta")
     assert "v is stale" in repr(shown) and list(shown.staleness()) == ["v"]
 
@@ -244,7 +199,7 @@ def test_columns_are_found_whatever_their_case_and_each_comes_once(lab):
 
 
 def test_a_column_called_like_one_of_the_answer_is_refused(lab, papers):
-    write(papers, dict(enumerate(TITLES)), rank=list(range(6)), key=list("abcdef"))
+    write(papers, TITLES, rank=list(range(6)), key=list("abcdef"))
     for column in ("rank", "key"):
         with pytest.raises(errors.SchemaMismatch, match="column of every search result"):
             lab.search("v", "x", select=column)
@@ -307,7 +262,7 @@ def test_rows_behind_imported_vectors_are_missing_while_the_source_lacks_them(ws
     assert ws.search("g", [1, 0]).arrow()["source_missing"].to_pylist() == [False, False]
     write(papers, {k: t for k, t in enumerate(TITLES) if k != 4})
     assert ws.search("g", [1, 0]).arrow()["source_missing"].to_pylist() == [False, True]
-    write(papers, dict(enumerate(TITLES)))
+    write(papers, TITLES)
     assert ws.search("g", [1, 0]).arrow()["source_missing"].to_pylist() == [False, False]
     papers.unlink()
     assert ws.search("g", [1, 0]).arrow()["source_missing"].to_pylist() == [True, True]

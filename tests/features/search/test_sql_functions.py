@@ -6,23 +6,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
 from jammi_lab.core import errors
 from jammi_lab.features.vectors.encoders.hashing import Hashing
+from tests.features.search.papers import TITLES, VECTORS, write
 from tests.inside import record_of
-from tests.templates import Template
 
-TITLES = [
-    "graph networks",
-    "networks of graphs",
-    "pasta at home",
-    "tomato sauce",
-    "protein folding",
-    "football results",
-]
 COLUMNS = {
     "key": pa.int64(),
     "rank": pa.int32(),
@@ -31,33 +22,7 @@ COLUMNS = {
 }
 
 
-def write(path: Path, titles: list[str], start: int = 0) -> None:
-    ids = list(range(start, start + len(titles)))
-    pq.write_table(pa.table({"id": ids, "title": titles, "year": [2000 + i for i in ids]}), path)
-
-
-def _build(folder: Path) -> None:
-    write(folder / "papers.parquet", TITLES)
-    with jl.open(folder / "lab") as ws:
-        ws.sources.add("papers", folder / "papers.parquet")
-        ws.embed("v", "papers", key="id", text="title", model="hashing")
-
-
-TEMPLATES = {"lab": Template(_build)}
-
-
-@pytest.fixture
-def papers(tmp_path: Path) -> Path:
-    path = tmp_path / "papers.parquet"
-    if not path.exists():
-        write(path, TITLES)
-    return path
-
-
-@pytest.fixture
-def lab(ws: Any) -> Any:
-    """Vectors of the titles of `papers`."""
-    return ws
+TEMPLATES = {"lab": VECTORS}
 
 
 @pytest.fixture

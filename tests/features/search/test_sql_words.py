@@ -3,20 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
 from jammi_lab.core import errors
+from tests.features.search.papers import write
 
 TITLES = ["graph networks", "networks of graphs", "pasta at home", "tomato sauce", "error E17"]
 WORDS = ("key", "terms")
-
-
-def write(path: Path, titles: list[str]) -> None:
-    ids = list(range(len(titles)))
-    pq.write_table(pa.table({"id": ids, "title": titles, "year": [2000 + i for i in ids]}), path)
 
 
 @pytest.fixture

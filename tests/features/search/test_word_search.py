@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from jammi_lab.core import errors
+from tests.features.search.papers import write
 from tests.features.words import bm25
 
 TITLES = [
@@ -23,16 +23,9 @@ TITLES = [
 ]
 
 
-def write(path: Path, titles: dict[Any, str]) -> None:
-    years = [2000 + n for n in range(len(titles))]
-    pq.write_table(
-        pa.table({"id": list(titles), "title": list(titles.values()), "year": years}), path
-    )
-
-
 @pytest.fixture
 def papers(tmp_path: Path) -> Path:
-    write(tmp_path / "papers.parquet", dict(enumerate(TITLES)))
+    write(tmp_path / "papers.parquet", TITLES)
     return tmp_path / "papers.parquet"
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from jammi_lab.core.caches import ObjectCache
 from jammi_lab.features.vectors.matrix import Matrix
+from tests.waiting import in_threads
 
 
 def make(n=10):
@@ -48,23 +49,14 @@ def test_one_larger_than_the_budget_is_handed_out_and_pushes_nothing_out():
 
 
 def test_threads_that_ask_at_once_load_once():
-    cache, loads, gate = ObjectCache(10 * SIZE), [], threading.Barrier(8)
+    cache, loads = ObjectCache(10 * SIZE), []
 
     def load():
         loads.append(1)
         threading.Event().wait(0.02)
         return make()
 
-    def ask():
-        gate.wait()
-        got.append(cache.load("a", load))
-
-    got = []
-    threads = [threading.Thread(target=ask) for _ in range(8)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    got = in_threads(lambda _: cache.load("a", load), range(8))
     assert len(loads) == 1 and len({id(m) for m in got}) == 1
 
 

@@ -129,15 +129,6 @@ def test_a_source_that_is_read_twice_is_anchored_once_over_all_its_columns(lab):
     assert anchor.columns == ("id", "title", "year")
 
 
-@pytest.mark.parametrize(
-    "asked",
-    ["papers", "copied", "SELECT id, title FROM papers", "  select *\nfrom papers ; -- done"],
-)
-def test_a_source_a_recipe_and_sql_can_be_embedded(lab, asked):
-    lab.materialize("copied", "SELECT * FROM papers")
-    assert lab.embed("v", asked, key="id", text="title", model=Counting()).row_count == 300
-
-
 def test_names_are_found_whatever_their_case(lab):
     table = lab.embed("v", "PAPERS", key="ID", text=["Title", "title"], model=Counting())
     assert table.row_count == 300

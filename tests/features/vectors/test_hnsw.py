@@ -19,6 +19,7 @@ from jammi_lab.features.vectors.index.shape import BuildParameters
 from jammi_lab.features.vectors.matrix import Matrix
 from tests.features.vectors.saved import bytes_of
 from tests.sizes import examples
+from tests.waiting import in_threads
 
 PRECISIONS = ["bf16", "f16", "i8", "f32"]
 
@@ -305,19 +306,12 @@ def test_an_index_of_another_kind_than_it_is_said_to_be_is_refused(many):
 def test_many_threads_may_ask_one_index(many):
     matrix, index, queries = many
     expected = approximate.search(matrix, index, queries, 10).rows
-    wrong = []
 
-    def ask():
+    def ask(_):
         for _ in range(10):
-            if not (approximate.search(matrix, index, queries, 10).rows == expected).all():
-                wrong.append(1)
+            assert (approximate.search(matrix, index, queries, 10).rows == expected).all()
 
-    threads = [threading.Thread(target=ask) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
+    in_threads(ask, range(6))
 
 
 @pytest.mark.parametrize("work", ["asked", "made"])

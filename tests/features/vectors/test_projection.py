@@ -3,7 +3,6 @@
 import importlib
 import importlib.metadata
 import sys
-import threading
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from jammi_lab.features.vectors import projections as placing
 from jammi_lab.features.vectors.exact_search import ExactSearch
 from jammi_lab.features.vectors.projections import project_to_plane
 from tests.features.vectors.test_neighbor_graph import given_vectors
+from tests.waiting import in_threads
 
 
 def clouds(n: int = 90, width: int = 12) -> Any:
@@ -66,22 +66,11 @@ def test_what_is_alike_is_nearest_on_a_map_by_tsne(three):
 
 
 def test_equal_vectors_make_an_equal_map_in_every_thread():
-    found: list[bytes] = []
-    threads = [
-        threading.Thread(
-            target=lambda: found.append(
-                placing.tsne(ExactSearch(clouds()), 10, 0, lambda *_: None).tobytes()
-            )
-        )
-        for _ in range(3)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    found = in_threads(
+        lambda _: placing.tsne(ExactSearch(clouds()), 10, 0, lambda *_: None).tobytes(), range(3)
+    )
     assert (
-        len(found) == 3
-        and len(set(found)) == 1
+        len(set(found)) == 1
         and found[0] != placing.tsne(ExactSearch(clouds()), 10, 1, lambda *_: None).tobytes()
     )
 
