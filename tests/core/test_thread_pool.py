@@ -9,6 +9,7 @@ import pytest
 from jammi_lab.core import thread_pool as beside
 from jammi_lab.core.thread_pool import ThreadPool, submit
 from jammi_lab.storage import files
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -34,9 +35,7 @@ def done_by(count: int = 1) -> list[int]:
         submit(work)
     go.set()
     over.wait()
-    until = time.monotonic() + 20
-    while len(beside.idle_workers) < max(count, waiting) and time.monotonic() < until:
-        time.sleep(0.001)
+    until(lambda: len(beside.idle_workers) >= max(count, waiting), 20)
     return by
 
 

@@ -39,6 +39,12 @@ def ws(papers):
 
 
 @pytest.fixture
+def rows(ws):
+    """The result of a statement."""
+    return ws.sql
+
+
+@pytest.fixture
 def edited(papers):
     """Calling it adds a paper."""
     return lambda: papers.open("a").write("4,d,2023,Z\n")

@@ -7,21 +7,13 @@ import json
 import re
 
 import numpy as np
-import pytest
 from PIL import Image
 
-import jammi_lab as jl
 from jammi_widgets.chart_specifications import stored_specification
 
 LAB = "application/vnd.vegalite.v5+json"
 MANY = """SELECT random() AS a, random() * 100 AS b, ['x', 'y', 'z', 'w'][(i % 4 + 1)::INT] AS c,
     DATE '2020-01-01' + i::INT AS d FROM range(5000) r(i)"""
-
-
-@pytest.fixture
-def rows(tmp_path):
-    with jl.open(tmp_path / "lab") as ws:
-        yield lambda sql, **named: ws.sql(sql, **named)
 
 
 def pixels(png):

@@ -12,12 +12,6 @@ import pytest
 import jammi_lab as jl
 
 
-@pytest.fixture
-def rows(tmp_path):
-    with jl.open(tmp_path / "lab") as ws:
-        yield lambda sql, **named: ws.sql(sql, **named)
-
-
 def test_a_chart_is_altairs_own_and_brings_a_picture_that_needs_no_network(rows):
     import altair
 

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from jammi_lab.store.sidecars import (
 )
 from tests.inside import record_of, services_of
 from tests.store.lab import DEAD, catalog
+from tests.waiting import until
 
 ROWS_OF_TABLE, WIDTH = 400, 12
 TITLES = [
@@ -77,10 +77,7 @@ def loaded(ws: Any, table: Any) -> Any:
 
 
 def settled(ws: Any, table: Any, word: str = "ready") -> bool:
-    until = time.monotonic() + 10
-    while state(ws, table).status != word and time.monotonic() < until:
-        time.sleep(0.01)
-    return bool(state(ws, table).status == word)
+    return bool(until(lambda: state(ws, table).status == word, 10))
 
 
 @pytest.fixture

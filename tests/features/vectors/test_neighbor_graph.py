@@ -20,6 +20,7 @@ from jammi_lab.features.vectors import all_pairs as nearest
 from jammi_lab.features.vectors.all_pairs import nearest_others
 from jammi_lab.features.vectors.exact_search import ExactSearch
 from jammi_lab.features.vectors.index.hnsw import AnnIndex
+from tests.features.vectors import test_exact_search
 from tests.sizes import examples
 from tests.store.lab import flip
 
@@ -37,16 +38,15 @@ def given_vectors(ws: Any, name: str, keys: Any, vectors: Any) -> Any:
 
 
 def naive(vectors: Any, k: int) -> list[tuple[int, int, int, float]]:
-    """src, dst, rank, similarity by the definition, in float64."""
-    wide = np.asarray(vectors, np.float32).astype(np.float64)
-    norms = np.sqrt((wide * wide).sum(1))
+    """src, dst, rank, similarity by the definition: what a search by each row finds of the others."""
     edges = []
-    for i in range(len(wide)):
-        similarity = np.clip((wide * wide[i]).sum(1) / (norms * norms[i]), -1, 1).astype(np.float32)
-        others = sorted((j for j in range(len(wide)) if j != i), key=lambda j: (-similarity[j], j))[
-            :k
+    for row, vector in enumerate(vectors):
+        others = np.arange(len(vectors)) != row
+        found, similarities = test_exact_search.naive(vectors, vector, k, others)
+        edges += [
+            (row, other, rank, float(similarity))
+            for rank, (other, similarity) in enumerate(zip(found, similarities, strict=True), 1)
         ]
-        edges += [(i, j, rank, float(similarity[j])) for rank, j in enumerate(others, 1)]
     return edges
 
 
