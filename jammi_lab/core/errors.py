@@ -65,6 +65,11 @@ def message_of(error: BaseException) -> str:
     return text.replace("\0", r"\0").encode("utf-8", "backslashreplace").decode()
 
 
+def first_line(error: BaseException) -> str:
+    """The beginning of what an exception says, else its class, as a part of a sentence."""
+    return (message_of(error) or type(error).__name__).splitlines()[0][:160]
+
+
 class JammiError(Exception):
     """The base of all errors that jammi_lab raises."""
 

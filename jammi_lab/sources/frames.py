@@ -22,7 +22,13 @@ from jammi_lab.core.anchors import (
     frame_input,
 )
 from jammi_lab.core.canonical_json import digest_of
-from jammi_lab.core.errors import InvalidArgument, SchemaMismatch, SourceUnavailable, TableNotFound
+from jammi_lab.core.errors import (
+    InvalidArgument,
+    SchemaMismatch,
+    SourceUnavailable,
+    TableNotFound,
+    first_line,
+)
 from jammi_lab.core.identifiers import has_surrogate, quoted_name
 from jammi_lab.sources.base import ObservationContext, ReadPlan, Relation
 from jammi_lab.sources.frame_origins import origins
@@ -277,9 +283,8 @@ def _pandas_column(name: str, values: Any) -> pa.Array | pa.ChunkedArray:
 
 
 def _no_common_type(name: str, error: Exception, actual: str) -> SchemaMismatch:
-    reason = str(error).splitlines()[0][:160]
     return SchemaMismatch(
-        f"Column {name!r} contains values without a common SQL type ({reason}).",
+        f"Column {name!r} contains values without a common SQL type ({first_line(error)}).",
         column=name,
         actual=actual,
         hint="Convert it, for example with .astype(str).",

@@ -9,7 +9,13 @@ from typing import Any
 import pyarrow as pa
 
 from jammi_lab.core.anchors import frame_input
-from jammi_lab.core.errors import InvalidArgument, JammiError, ResourceExhausted, SchemaMismatch
+from jammi_lab.core.errors import (
+    InvalidArgument,
+    JammiError,
+    ResourceExhausted,
+    SchemaMismatch,
+    first_line,
+)
 from jammi_lab.core.identifiers import fold, quote_identifier
 from jammi_lab.engine.name_resolution import FixedNames
 from jammi_lab.sources.base import ReadPlan, Relation
@@ -103,7 +109,7 @@ def _from_rows(rows: list[dict[Any, Any]], step: str) -> pa.Table:
         try:
             columns.append(to_arrow_array([row.get(name) for row in rows]))
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-            reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+            reason = first_line(error)
             sentence = (
                 f"The Python step {step!r} returned values in {str(name)!r} that have no common "
                 f"SQL type ({reason})."
@@ -153,7 +159,7 @@ def _cast_batch(batch: pa.Table, schema: pa.Schema, step: str) -> pa.Table:
             try:
                 columns.append(cast_losslessly(batch[field.name], field.type))
             except pa.ArrowException as error:
-                reason = f" ({field.name!r}: {str(error).splitlines()[0][:160]})"
+                reason = f" ({field.name!r}: {first_line(error)})"
     if len(columns) == len(schema):
         return pa.table(columns, schema=schema)
     raise SchemaMismatch(

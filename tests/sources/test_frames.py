@@ -75,6 +75,21 @@ def test_other_things_are_no_frames(thing):
         as_arrow(thing)
 
 
+class NoZone(datetime.tzinfo):
+    def utcoffset(self, _):
+        raise ValueError
+
+    tzname = utcoffset
+
+
+def test_a_value_of_which_an_error_says_nothing_is_named_by_the_class_of_the_error():
+    frame = pd.DataFrame(
+        {"a": pd.Series([datetime.datetime(2020, 1, 1, tzinfo=NoZone())], dtype=object)}
+    )
+    with pytest.raises(SchemaMismatch, match=r"common SQL type \(ValueError\)"):
+        as_arrow(frame)
+
+
 def test_a_subclass_of_a_frame_is_one():
     class Geo(pd.DataFrame):
         pass

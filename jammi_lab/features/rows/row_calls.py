@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from jammi_lab.core.errors import SchemaMismatch, StepFailed
+from jammi_lab.core.errors import SchemaMismatch, StepFailed, first_line
 from jammi_lab.core.thread_pool import ThreadPool, start_daemon
 from jammi_lab.steps.executor import Executor, LocalExecutor
 from jammi_lab.steps.row_digests import Digests, digests_of
@@ -49,7 +49,7 @@ def python_columns(inputs: pa.Table) -> list[list[object]]:
         except (pa.ArrowException, ValueError) as error:
             raise SchemaMismatch(
                 f"The column {name!r} has values of type {column.type} that Python cannot "
-                f"represent ({str(error).splitlines()[0][:160]}).",
+                f"represent ({first_line(error)}).",
                 column=name,
                 actual=str(column.type),
                 hint="Cast it in SQL, for example to TIMESTAMP or VARCHAR.",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from jammi_lab.core.errors import InvalidArgument, JammiError, SchemaMismatch
+from jammi_lab.core.errors import InvalidArgument, JammiError, SchemaMismatch, first_line
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.sources.frames import as_arrow, canonical_table, is_frame
 from jammi_lab.steps.row_wise import ERROR_COLUMN
@@ -84,7 +84,7 @@ class RowOutputs:
             try:
                 columns[name] = to_arrow_array([row.get(name) for row in rows], arrow_type)
             except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-                reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+                reason = first_line(error)
                 wanted = "no common SQL type" if arrow_type is None else f"not type {arrow_type}"
                 raise self._mismatch(
                     f"returned values in {name!r} that have {wanted} ({reason})", name
@@ -138,7 +138,7 @@ class RowOutputs:
 
     def _no_common_type(self, error: Exception) -> SchemaMismatch:
         return self._mismatch(
-            f"returned values that have no common SQL type ({str(error).splitlines()[0][:160]})",
+            f"returned values that have no common SQL type ({first_line(error)})",
             hint='Pass schema={"column": "type", …}, and return values of these types.',
         )
 
