@@ -113,6 +113,10 @@ _WITH_STATUS = Statement(
     "AND (CAST(:writer_id AS TEXT) IS NULL OR result_tables.writer_id = :writer_id) "
     "ORDER BY result_tables.created_at"
 )
+_UNFINISHED = Statement(
+    f"{_VERSIONS_WITH_TABLES} {_VISIBLE} "
+    "AND result_tables.status IN ('building', 'failed', 'rejected')"
+)
 _NAMES = Statement(
     f"SELECT DISTINCT versions.recipe FROM versions WHERE {scope.visible('versions')}"
 )
@@ -203,6 +207,14 @@ class ResultTableRepository:
         }
         values = {name: value for name, value in given.items() if value is not None}
         return _decode_versions(self._fetch(_listing(tuple(values)), **values))
+
+    def unfinished(self) -> Versions:
+        """The versions that are being built or whose run failed or was rejected. Cached until the
+        next commit."""
+        key = self._scope.parameters()
+        return self._database.cached(
+            ("unfinished", *key.items()), lambda: _decode_versions(self._fetch(_UNFINISHED))
+        )
 
     def by_definition(self, definition_hash: str) -> Records:
         """Ready tables of this tenant (never shared ones) with that definition hash, newest

@@ -242,8 +242,10 @@ class EvaluatedGraph:
     def failed_run(self, node: RecipeNode) -> str | None:
         """The error of the last run of a recipe's definition as a clause, if it failed or was
         rejected. None when its newest version came later, or is fresh nevertheless."""
+        if isinstance(self.verdicts.get(node.key), Fresh):
+            return None
         failed = self._failed_runs.get((node.key, self.current_definition(node)))
-        if failed is None or isinstance(self.verdicts.get(node.key), Fresh):
+        if failed is None:
             return None
         version, error = failed
         if node.version and version < node.version.version:
@@ -255,13 +257,12 @@ class EvaluatedGraph:
         """The version and the error of the last run of each definition that failed, was rejected or
         whose process was killed."""
         failed: dict[tuple[RecipeKey, object], tuple[int, str]] = {}
-        for status in (TableStatus.FAILED, TableStatus.REJECTED, TableStatus.BUILDING):
-            for version, record in self._catalog.result_tables.list(status=status):
-                if record.error is None and self._catalog.writers.is_alive(record.writer_id):
-                    continue
-                key = ((version.tenant, fold(version.recipe)), record.definition_hash)
-                run = version.version, record.error or WRITER_EXITED
-                failed[key] = max(run, failed.get(key, run))
+        for version, record in self._catalog.result_tables.unfinished():
+            if record.error is None and self._catalog.writers.is_alive(record.writer_id):
+                continue
+            key = ((version.tenant, fold(version.recipe)), record.definition_hash)
+            run = version.version, record.error or WRITER_EXITED
+            failed[key] = max(run, failed.get(key, run))
         return failed
 
     def _persist(self) -> None:

@@ -165,7 +165,9 @@ class FreshnessQueries:
     def builds(self) -> dict[str, str]:
         """Which recipes are being computed, by folded name, with the process that does."""
         writers, found = self._catalog.writers, dict[str, str]()
-        for record in self._catalog.result_tables.with_status(TableStatus.BUILDING):
+        for _, record in self._catalog.result_tables.unfinished():
+            if record.status is not TableStatus.BUILDING:
+                continue
             writer = writers.get(record.writer_id)
             if writer is not None and writers.is_alive(record.writer_id):
                 found[fold(record.recipe)] = f"process {writer.pid}"

@@ -433,7 +433,10 @@ def _statements_by_key(key: Sequence[str], rows_differ: str, new: str, old: str)
 def values_differ(new: str, old: str, kind: str) -> str:
     """The condition that two values of an SQL type differ by more than rounding."""
     differ = f"{new} IS DISTINCT FROM {old}"
-    return f"({differ} AND NOT {are_close(new, old)})" if kind in FLOAT_TYPES else differ
+    if kind not in FLOAT_TYPES:
+        return differ
+    # not AND, of which DuckDB evaluates both sides for every row
+    return f"(CASE WHEN {differ} THEN NOT {are_close(new, old)} ELSE false END)"
 
 
 def are_close(new: str, old: str) -> str:

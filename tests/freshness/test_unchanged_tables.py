@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.catalog.connection import Statement
 from jammi_lab.core.anchors import FileState, Snapshot
 from jammi_lab.freshness import evaluated_graph, recipe_graph
 from jammi_lab.storage.digests import NO_STAT, CacheEntry
@@ -54,6 +55,19 @@ def evaluated(monkeypatch):
 
 def _verdicts(ws):
     return {row.name: (row.version, str(row.verdict)) for row in ws.status()}
+
+
+def test_a_second_status_of_unchanged_tables_reads_none_of_them_from_the_catalog(ws, monkeypatch):
+    ws.status()
+    asked, fetch = [], Statement.fetch
+
+    def note(statement, tx, parameters):
+        asked.append(statement.text)
+        return fetch(statement, tx, parameters)
+
+    monkeypatch.setattr(Statement, "fetch", note)
+    assert {str(row.verdict) for row in ws.status()} == {"fresh"}
+    assert not [text for text in asked if "result_tables" in text]
 
 
 def test_a_status_of_unchanged_tables_evaluates_nothing(ws, evaluated):

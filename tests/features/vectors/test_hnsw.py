@@ -280,13 +280,22 @@ def test_vectors_that_all_point_nearly_one_way_are_found_at_every_precision(prec
     assert recall(matrix, again, vectors[3000:]) >= 0.99
 
 
-def test_vectors_without_structure_are_read_one_after_the_other():
+def test_vectors_without_structure_are_read_one_after_the_other(monkeypatch):
     matrix, index = indexed(made(6000, 256, "uniform"), "i8")
     assert index.shape.expansion == 0
     queries = made(5, 256, "uniform", seed=1)
     assert approximate.search(matrix, index, queries, 10) is None
     assert approximate.search(matrix, index, queries, 10, expansion=64) is not None
     assert recall(matrix, index, queries) >= 0.99
+    counted, exact = [], Matrix.search
+
+    def search(matrix, queries, *args, **how):
+        counted.append(len(queries))
+        return exact(matrix, queries, *args, **how)
+
+    monkeypatch.setattr(Matrix, "search", search)
+    found_through(matrix, index, queries)
+    assert counted == [5]  # one product for all of them
 
 
 def test_an_index_of_another_kind_than_it_is_said_to_be_is_refused(many):

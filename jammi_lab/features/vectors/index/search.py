@@ -84,9 +84,9 @@ def search(
         hits.rows[is_enough] = found.rows[:, :count]
         hits.similarities[is_enough] = found.similarities[:, :count]
         is_enough[is_enough] = _is_certain(found, count)
-    for query in np.flatnonzero(~is_enough):
-        exact = matrix.search(checked[query], count, allow=allow)
-        hits.rows[query], hits.similarities[query] = exact.rows[0], exact.similarities[0]
+    rest = np.flatnonzero(~is_enough)
+    if len(rest):
+        hits.rows[rest], hits.similarities[rest] = matrix.search(checked[rest], count, allow=allow)
     return hits
 
 
