@@ -50,7 +50,7 @@ from jammi_lab.store.result_files import result_snapshot
 _BYTES_GONE = Damaged(found=None)
 Identity = tuple[str, str, str]
 """Kind, name and table of an input."""
-_InputStates = Mapping[tuple[str, str, str], State]
+_InputStates = Mapping[Identity, State]
 
 
 class KnownChecks(Protocol):
@@ -437,9 +437,7 @@ class EvaluatedGraph:
             if fold(p.name) in tables
         )
 
-    def current_states(
-        self, node: RecipeNode, record: TableRecord
-    ) -> dict[tuple[str, str, str], State]:
+    def current_states(self, node: RecipeNode, record: TableRecord) -> dict[Identity, State]:
         """The current state of each pinned input over the columns that the definition reads
         today."""
         observed = {
@@ -456,7 +454,7 @@ class EvaluatedGraph:
         columns, same_meaning = (
             self._columns_read_today(node, record) if has_changed else ({}, True)
         )
-        states: dict[tuple[str, str, str], State] = {}
+        states: dict[Identity, State] = {}
         for anchor in record.anchors:
             if anchor.is_given:
                 states[anchor.input.identity] = anchor
@@ -561,7 +559,7 @@ class EvaluatedGraph:
 
     def _columns_read_today(
         self, node: RecipeNode, record: TableRecord
-    ) -> tuple[dict[tuple[str, str, str], tuple[str, ...] | None], bool]:
+    ) -> tuple[dict[Identity, tuple[str, ...] | None], bool]:
         """The columns that the table's definition reads today, after the schema of an input changed
         (None: all columns), and whether the definition's meaning is unchanged. A definition that no
         longer binds is assumed to read all columns."""
@@ -570,7 +568,7 @@ class EvaluatedGraph:
             if node.recipe and node.recipe.definition_hash == record.definition_hash
             else None
         )
-        everything: dict[tuple[str, str, str], tuple[str, ...] | None] = {
+        everything: dict[Identity, tuple[str, ...] | None] = {
             a.input.identity: None for a in record.anchors
         }
         try:
@@ -586,7 +584,7 @@ class EvaluatedGraph:
         if today is None:
             return everything, True
         inputs, same_meaning = today
-        merged: dict[tuple[str, str, str], set[str]] = {}
+        merged: dict[Identity, set[str]] = {}
         for read in inputs:
             merged.setdefault(read.relation.input.identity, set()).update(read.columns)
         return everything | {

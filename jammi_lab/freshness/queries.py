@@ -188,10 +188,8 @@ class FreshnessQueries:
         holds, builds = self._catalog.holds.list(), self.builds()
         for node in evaluated.graph.visible_nodes:
             checks = self._checks.mark(node, evaluated) if has_checks else None
-            record, completed_at = (
-                node.record,
-                None if node.record is None else node.record.completed_at,
-            )
+            record = node.record
+            completed_at = None if record is None else record.completed_at
             rows.append(
                 StatusRow(
                     node.name,
