@@ -75,11 +75,15 @@ _DELETE_OF_TABLES_IN = _deletion(
 class CheckRepository(DatedRepository):
     """The checks of the bound scope."""
 
+    def check_owner(self, record: CheckRecord) -> None:
+        """Raise TenantForbidden for a check on a table of another tenant or of all."""
+        self._scope.check_owner(record.tenant, f"The table {record.label!r}")
+
     def put(self, record: CheckRecord) -> CheckRecord:
         """Add a check or replace its definition; return the stored record, unchanged when the
         definition is equal. Raises InvalidArgument when a check of that name is on another recipe,
         TenantForbidden."""
-        self._scope.check_owner(record.tenant, f"The table {record.label!r}")
+        self.check_owner(record)
         now = rfc3339(self._clock.now_ns())
         with self._database.write() as tx:
             existing = next((c for c in self._visible() if c.key == record.key), None)

@@ -17,11 +17,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from types import FrameType
 from typing import Any, Self
 
 POLL_SECONDS = 0.05
 """The usual pause between two attempts."""
+time_limit: ContextVar[Callable[[], None]] = ContextVar("time_limit", default=lambda: None)
+"""Called while the context waits for work of the engine, parsing and binding included, or of a
+reader process; what it raises ends the work."""
 _Handler = Callable[[int, FrameType | None], Any]
 # The public `signal.signal` looks each handler up in an enumeration. A function is not a member,
 # which costs a raised and caught exception per call; the C functions skip that.

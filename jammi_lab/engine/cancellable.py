@@ -8,19 +8,20 @@ import contextlib
 import contextvars
 import time
 from collections.abc import Callable
-from contextvars import ContextVar
 from typing import TypeVar
 
 from jammi_lab.core.errors import shorten_interrupt
-from jammi_lab.core.interrupts import DeferInterrupts, Signal, raise_interrupts
+from jammi_lab.core.interrupts import (
+    POLL_SECONDS,
+    DeferInterrupts,
+    Signal,
+    raise_interrupts,
+    time_limit,
+)
 from jammi_lab.core.thread_pool import submit
 
 T = TypeVar("T")
-POLL_SECONDS = 0.05
 STOP_TIMEOUT_SECONDS = 2.0
-time_limit: ContextVar[Callable[[], None]] = ContextVar("time_limit", default=lambda: None)
-"""Called while the context waits for any work of the engine, parsing and binding included; what it
-raises ends the work."""
 _abandoned: list[Signal] = []
 """Set when work ends that did not end in time after it was interrupted."""
 

@@ -15,16 +15,15 @@ import duckdb
 import pyarrow as pa
 
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.interrupts import DeferInterrupts, Signal, raise_interrupts
-from jammi_lab.core.thread_pool import submit
-from jammi_lab.engine.cancellable import (
+from jammi_lab.core.interrupts import (
     POLL_SECONDS,
-    keep_interrupting,
-    release_import_lock,
-    stop,
+    DeferInterrupts,
+    Signal,
+    raise_interrupts,
     time_limit,
-    wait,
 )
+from jammi_lab.core.thread_pool import submit
+from jammi_lab.engine.cancellable import keep_interrupting, release_import_lock, stop, wait
 from jammi_lab.engine.duckdb_errors import closed_error
 from jammi_lab.sources.attach import in_transaction
 from jammi_lab.sources.base import Query

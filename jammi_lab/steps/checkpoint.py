@@ -18,6 +18,7 @@ from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.logs import LogRecord
 from jammi_lab.core.errors import WorkspaceReadOnly
 from jammi_lab.sources.base import Relation
+from jammi_lab.storage.arrow_values import intact_rows
 from jammi_lab.storage.files import (
     StoragePath,
     fault_point,
@@ -70,7 +71,7 @@ class Checkpoint:
                 for number, frame in enumerate(_frames(file)):
                     if number:
                         with pa.ipc.open_stream(frame) as stream:
-                            yield stream.read_all()
+                            yield intact_rows(stream.read_all())
                     self._intact_bytes += _FRAME_HEADER.size + len(frame)
         except (OSError, pa.ArrowException):
             return  # what was read before counts

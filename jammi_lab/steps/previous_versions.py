@@ -11,6 +11,7 @@ from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.records import TableStatus
 from jammi_lab.storage.files import StoragePath, open_for_reading
+from jammi_lab.storage.parquet import open_parquet
 from jammi_lab.store import manifests, read_leases
 from jammi_lab.store.result_files import ResultFiles
 
@@ -51,7 +52,7 @@ class PreviousVersion:
             # Without a size of buffers each column would be read by whole row groups.
             with (
                 open_for_reading(self.path) as raw,
-                pq.ParquetFile(raw, buffer_size=1 << 20, pre_buffer=False) as file,
+                open_parquet(raw, 1 << 20) as file,
             ):
                 yield file
         finally:

@@ -7,13 +7,15 @@ cast of Arrow turns 5 into true, a timestamp into its date, drops a time zone or
 """
 
 import datetime
+import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 
+from jammi_lab.core.dataframes import nested_types
 from jammi_lab.storage.arrow_digests import arrow_digests
 from jammi_lab.storage.parquet import decoded_column
 
@@ -36,6 +38,39 @@ _NANOSECOND_TYPES = ("timestamp[ns", "time64[ns", "duration[ns")
 _UNITS = ("s", "ms", "us", "ns")
 _MANTISSA_BITS = {64: 53, 32: 24, 16: 11}
 _MAX_DECIMAL_DIGITS = 38
+
+
+def intact_schema(schema: pa.Schema) -> pa.Schema:
+    """A schema that was read, whose names and time zones are text. Raises ArrowInvalid."""
+    try:
+        for kind in nested_types(pa.struct(schema)):
+            getattr(kind, "tz", None)
+            for number in range(kind.num_fields):
+                kind.field(number).name  # noqa: B018  it is decoded here
+    except UnicodeDecodeError:
+        raise pa.ArrowInvalid("a name is no text") from None
+    return schema
+
+
+def intact_rows(rows: pa.Table) -> pa.Table:
+    """Rows that were read from a file or a catalog, whose content Arrow does not check: a place
+    beyond the end of a buffer ends the process that reads it. Raises ArrowInvalid.
+
+    The range of a number is no place, and DuckDB has wider ones: 39 digits, and the time 24:00."""
+    intact_schema(rows.schema)
+    rows.validate()
+    for chunk in itertools.chain.from_iterable(column.chunks for column in rows.columns):
+        chunk.view(_with_parts(chunk.type, _without_range)).validate(full=True)
+    return rows
+
+
+def _without_range(kind: pa.DataType) -> pa.DataType:
+    """A type of the same bytes without values that are none."""
+    if pa.types.is_decimal(kind):
+        return pa.binary(kind.byte_width)
+    if pa.types.is_date64(kind) or pa.types.is_time(kind):
+        return {32: pa.int32(), 64: pa.int64()}[kind.bit_width]
+    return kind
 
 
 def cast_losslessly(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
@@ -149,22 +184,30 @@ _KINDS: Mapping[Any, str] = {
 def with_sql_precision(kind: pa.DataType, *, times: bool = False) -> pa.DataType:
     """The type with the units that SQL has for it, at every depth: durations, moments and, if asked
     for, times of day in microseconds, dates in days, float32 for half floats."""
-    if times and pa.types.is_time64(kind):
-        return pa.time64("us")
-    if pa.types.is_duration(kind):
-        return pa.duration("us")
-    if pa.types.is_timestamp(kind) and kind.tz is not None:
-        return pa.timestamp("us", kind.tz)
-    if pa.types.is_date64(kind):
-        return pa.date32()
-    if pa.types.is_float16(kind):
-        return pa.float32()
+
+    def of_part(kind: pa.DataType) -> pa.DataType:
+        if times and pa.types.is_time64(kind):
+            return pa.time64("us")
+        if pa.types.is_duration(kind):
+            return pa.duration("us")
+        if pa.types.is_timestamp(kind) and kind.tz is not None:
+            return pa.timestamp("us", kind.tz)
+        if pa.types.is_date64(kind):
+            return pa.date32()
+        if pa.types.is_float16(kind):
+            return pa.float32()
+        return kind
+
+    return _with_parts(kind, of_part)
+
+
+def _with_parts(kind: pa.DataType, of_part: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
+    """The type with others for what lists and structs are made of, at every depth."""
     if pa.types.is_list(kind):
-        item = with_sql_precision(kind.value_type, times=times)
-        return pa.list_(kind.value_field.with_type(item))
+        return pa.list_(kind.value_field.with_type(_with_parts(kind.value_type, of_part)))
     if pa.types.is_struct(kind):
-        return pa.struct([f.with_type(with_sql_precision(f.type, times=times)) for f in kind])
-    return kind
+        return pa.struct([f.with_type(_with_parts(f.type, of_part)) for f in kind])
+    return of_part(kind)
 
 
 def common_type(

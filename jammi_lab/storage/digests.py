@@ -24,7 +24,7 @@ from jammi_lab.storage.files import (
 )
 from jammi_lab.storage.mmap_watch import force_mtime_update
 from jammi_lab.storage.object_store import RemotePath
-from jammi_lab.storage.parquet import split_leaves
+from jammi_lab.storage.parquet import open_parquet, split_leaves
 from jammi_lab.storage.parquet_pages import pages_match_footer
 from jammi_lab.storage.parquet_statistics import (
     BLOOM_FILTER_LENGTH,
@@ -144,12 +144,12 @@ def digest_parquet(path: Path, footer: pq.FileMetaData | None = None) -> Parquet
     its `footer`. Raises pyarrow.ArrowInvalid when it is not a complete Parquet file, OSError."""
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
-        return _digest_file(file, footer or pq.read_metadata(file), size)
+        return _digest_file(file, footer or open_parquet(file).metadata, size)
 
 
 def digest_parquet_stream(file: BinaryIO, size: int) -> ParquetDigests:
     """Like `digest_parquet`, for an open, seekable binary file such as fsspec opens."""
-    return _digest_file(file, pq.read_metadata(file), size)
+    return _digest_file(file, open_parquet(file).metadata, size)
 
 
 def _digest_file(file: BinaryIO, footer: pq.FileMetaData, size: int) -> ParquetDigests:

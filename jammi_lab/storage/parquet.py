@@ -420,13 +420,17 @@ def _leaf_count(kind: pa.DataType) -> int:
     )
 
 
-def open_parquet(file: BinaryIO) -> pq.ParquetFile:
-    """A Parquet file read through an open Python file; read it with `use_threads=False`.
+def open_parquet(file: BinaryIO, buffer_size: int = 0) -> pq.ParquetFile:
+    """A Parquet file read through an open Python file; read it with `use_threads=False`. Raises
+    OSError, and pyarrow.ArrowInvalid for an incomplete file and for names that are no text.
 
     By default a thread of Arrow reads ahead. One that releases the last buffer of a Python file
     while the interpreter ends aborts the process.
     """
-    return pq.ParquetFile(file, pre_buffer=False)
+    try:
+        return pq.ParquetFile(file, buffer_size=buffer_size, pre_buffer=False)
+    except UnicodeDecodeError:
+        raise pa.ArrowInvalid("the name of a column is no text") from None
 
 
 def read_footer(path: StoragePath) -> pq.FileMetaData | None:
@@ -434,6 +438,6 @@ def read_footer(path: StoragePath) -> pq.FileMetaData | None:
     proves nothing about the data."""
     try:
         with open_for_reading(path) as file:
-            return pq.read_metadata(file)
+            return open_parquet(file).metadata
     except (OSError, pa.ArrowInvalid):
         return None

@@ -2,9 +2,11 @@
 allowed."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -224,6 +226,19 @@ with jl.open(sys.argv[1]) as ws:
         "The statement was ended after 0.5 seconds.",
         "2 statements go on after their time, so that no other is run.",
     ]
+
+
+@pytest.mark.timeout(60)
+def test_a_view_of_a_database_file_that_never_ends_has_a_limit_of_time(tmp_path, monkeypatch):
+    """The reader process answers what values it has before the statement is prepared."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "d.sqlite")) as db:
+        endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
+        db.execute(f"CREATE VIEW v AS {endless}")
+    monkeypatch.setattr(agent_server, "MAX_SECONDS", 0.5)
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("d", tmp_path / "d.sqlite")
+        with pytest.raises(jl.SqlError, match=r"was ended after 0\.5 seconds"):
+            AgentTools(ws).query("FROM d.v")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no other system counts what is allocated")

@@ -189,6 +189,12 @@ def test_settings_that_are_no_dict_are_refused_in_words(tmp_path):
         jl.open(tmp_path / "lab", settings="cells.limit=5")  # type: ignore[arg-type]
 
 
+def test_a_file_that_is_larger_than_any_is_not_read(tmp_path):
+    (tmp_path / "jammi.toml").write_text("# " + "x" * 1_000_000)
+    with pytest.raises(jl.InvalidArgument, match=r"it has more than 1 MB"):
+        jl.open(tmp_path)
+
+
 def test_a_file_that_is_nested_too_deeply_cannot_be_read(tmp_path):
     (tmp_path / "jammi.toml").write_text("a = " + "[" * 100_000)
     with pytest.raises(jl.InvalidArgument, match=r"jammi\.toml cannot be read"):

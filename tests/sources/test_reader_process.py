@@ -9,8 +9,10 @@ import sqlite3
 import threading
 import time
 
+import duckdb
 import pytest
 
+import jammi_lab as jl
 from jammi_lab.sources.databases import reader_process as outside_process
 from jammi_lab.sources.databases.reader_process import ReaderError
 from tests.conftest import settled
@@ -175,6 +177,24 @@ def test_a_pipe_in_the_place_of_a_file_is_no_file_to_wait_for(tmp_path):
     ):
         with pytest.raises(ReaderError, match="not a regular file"):
             outside_process.request(ask, 20)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "suffix", [".sqlite", ".sqlite-wal", ".sqlite-journal", ".duckdb", ".duckdb.wal"]
+)
+def test_a_pipe_in_the_place_of_a_database_file_or_its_log_is_refused(tmp_path, suffix):
+    with contextlib.closing(sqlite3.connect(tmp_path / "d.sqlite")) as db:
+        db.execute("CREATE TABLE t (n INTEGER)")
+    with duckdb.connect(str(tmp_path / "d.duckdb")) as db:
+        db.execute("CREATE TABLE t (n INTEGER)")
+    path = tmp_path / f"d{suffix}"
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("d", tmp_path / f"d.{suffix[1:7]}", check=False)
+        with pytest.raises(jl.SourceUnavailable, match="not a regular file"):
+            ws.sql("FROM d.t").fetchall()
 
 
 def test_an_interrupt_of_the_whole_group_leaves_a_child_that_works_for_another_thread(file):

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import jammi_lab as jl
 from jammi_lab.core.errors import SchemaMismatch
+from jammi_lab.features.outputs.file_stamps import read_stamp
 from jammi_lab.storage import parquet
 from jammi_lab.storage.digests import digest_parquet
 from jammi_lab.storage.files import install_fault_hook
@@ -346,3 +348,20 @@ def test_times_in_whole_microseconds_are_stored_as_such_and_finer_ones_refused(t
         written(tmp_path / "f.parquet", [fine], schema)
     with pytest.raises(SchemaMismatch, match="nanoseconds"):
         stored_schema(pa.schema([("t", pa.list_(pa.time64("ns")))]))
+
+
+def test_a_column_whose_name_is_no_text_is_damage_everywhere(tmp_path):
+    """In a source, in a file with a stamp, and in a file that a crash left."""
+    buffer = pa.BufferOutputStream()
+    pq.write_table(pa.table({"odd": [1, 2]}), buffer, store_schema=False)
+    body = buffer.getvalue().to_pybytes().replace(b"odd", b"\xad\xad\xad")
+    (tmp_path / "a.parquet").write_bytes(body)
+    assert read_footer(tmp_path / "a.parquet") is None
+    assert read_stamp(tmp_path / "a.parquet") == (None, "")
+    with jl.open(tmp_path / "lab") as ws:
+        with pytest.raises(jl.SourceUnavailable, match="not a complete Parquet file"):
+            ws.sources.add("a", tmp_path / "a.parquet")
+        ws.sources.add("a", tmp_path / "a.parquet", check=False)
+        assert "a.parquet" in str(ws.sources["a"].anchor())
+        with pytest.raises(jl.SourceUnavailable, match="not a complete Parquet file"):
+            ws.materialize("t", "FROM a")

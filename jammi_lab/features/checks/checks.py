@@ -125,6 +125,8 @@ class Checks(ReprMixin):
         statement.
         """
         record = self._subject(name, on)
+        # before the statement is prepared as its owner's, which reads files by path
+        self._stored.check_owner(record)
         if isinstance(rule, Rule) and params is None:
             text, values, words = (
                 rule.statement(quoted_name(*record.name_parts)),

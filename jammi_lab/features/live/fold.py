@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from jammi_lab.catalog.logs import Entry, LogRecord, LogRepository, check_entry_size
 from jammi_lab.core.errors import TableDamaged, invalid_row_error
 from jammi_lab.core.interrupts import DeferInterrupts
+from jammi_lab.storage.arrow_values import intact_rows, intact_schema
 
 _MAX_BATCHES = 64
 """Batches that a fold keeps apart before it joins them."""
@@ -165,8 +166,8 @@ def _check_rows(fold: Fold, record: LogRecord) -> Fold:
 def stored_schema(body: bytes) -> pa.Schema:
     """The schema of a log, from its record. Raises TableDamaged."""
     try:
-        return pa.ipc.read_schema(pa.py_buffer(body))
-    except (pa.ArrowInvalid, OSError):
+        return intact_schema(pa.ipc.read_schema(pa.py_buffer(body)))
+    except (pa.ArrowException, OSError):
         raise invalid_row_error() from None
 
 
@@ -178,9 +179,11 @@ def without_constraints(schema: pa.Schema) -> pa.Schema:
 def batch_of(entry: Entry, schema: pa.Schema) -> pa.RecordBatch:
     """The batch of an entry. Raises TableDamaged."""
     try:
-        return pa.ipc.read_record_batch(pa.py_buffer(entry.body), schema)
-    except (pa.ArrowInvalid, OSError):
+        batch = pa.ipc.read_record_batch(pa.py_buffer(entry.body), schema)
+        intact_rows(pa.Table.from_batches([batch]))
+    except (pa.ArrowException, OSError):
         raise invalid_row_error() from None
+    return batch
 
 
 def body_of(put: pa.Table, removed: pa.Table | None = None) -> bytes:

@@ -162,16 +162,16 @@ def _stamp_parquet(path: Path, stamp: Stamp) -> bool:
 
 def _read_parquet(path: Path) -> tuple[bytes | None, str]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     from jammi_lab.storage.arrow_digests import RunningDigests
+    from jammi_lab.storage.parquet import open_parquet
 
     text = None
     try:
-        with pq.ParquetFile(path) as file:
+        with open_for_reading(path, follow_links=True) as opened, open_parquet(opened) as file:
             text = (file.metadata.metadata or {}).get(_KEY)
             digests = RunningDigests(file.schema_arrow)
-            for batch in file.iter_batches():
+            for batch in file.iter_batches(use_threads=False):
                 digests.update(batch)
     except (pa.ArrowException, OSError, SchemaMismatch):  # a file that was damaged
         return text, ""

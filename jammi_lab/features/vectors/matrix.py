@@ -22,6 +22,7 @@ from jammi_lab.features.vectors.exact_search import (
     similarities,
 )
 from jammi_lab.storage.files import StoragePath, open_for_reading
+from jammi_lab.storage.parquet import open_parquet
 from jammi_lab.storage.parquet_rows import ParquetRowReader
 from jammi_lab.storage.vector_arrays import (
     Floats,
@@ -167,7 +168,7 @@ class Matrix(KeyedRows):
         try:
             with (
                 open_for_reading(path) as raw,
-                pq.ParquetFile(raw, buffer_size=1 << 20, pre_buffer=False) as file,
+                open_parquet(raw, 1 << 20) as file,
             ):
                 width = file.schema_arrow.field("vector").type.list_size
                 vectors = np.empty((file.metadata.num_rows, width), np.float32)

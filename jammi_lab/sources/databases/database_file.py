@@ -4,6 +4,7 @@ The state of a table is one digest per column, over the values in row order. Whi
 file and of its logs proves that nothing was written, it is not computed again.
 """
 
+import errno
 import os
 import time
 from abc import ABC, abstractmethod
@@ -218,6 +219,10 @@ class DatabaseFileConnector(LocatedConnector, ABC):
             raise read_errors.unreadable_error(self._name, error) from None
         if stats[0] is None:
             raise read_errors.missing_error(self.pattern)
+        for path in (self.path, *self.logs):
+            if os.path.exists(path) and not os.path.isfile(path):  # a pipe is waited for
+                no_file = OSError(errno.EINVAL, "it is not a regular file")
+                raise read_errors.unreadable_error(os.path.basename(path), no_file)
         return self.read_cached("tables", self.read_tables)
 
     def read_cached(self, what: str, read: Callable[[], T]) -> T:

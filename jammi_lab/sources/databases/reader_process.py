@@ -19,6 +19,8 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+from jammi_lab.core.interrupts import POLL_SECONDS, time_limit
+
 CHILD = str(Path(__file__).with_name("reader_main.py"))
 _MAX_IDLE_READERS = 2
 _RECEIVE_BYTES = 1 << 16
@@ -90,10 +92,10 @@ class _Reader:
         """
         poller = select.poll()
         poller.register(self._channel, select.POLLIN)
-        if not poller.poll(
-            None if deadline is None else max(deadline - time.monotonic(), 0) * 1000
-        ):
-            raise _ReaderTimeout
+        while not poller.poll(POLL_SECONDS * 1000):
+            time_limit.get()()
+            if deadline is not None and time.monotonic() > deadline:
+                raise _ReaderTimeout
 
     def close_channel(self) -> None:
         """Close the channel to a child of the process that this one was forked from; an open copy

@@ -35,7 +35,7 @@ from jammi_lab.sources.read_errors import display_name, file_error, is_damage
 from jammi_lab.sources.scratch_duckdb import shown_types
 from jammi_lab.storage.arrow_values import cast_losslessly, common_type, with_sql_precision
 from jammi_lab.storage.files import CLOCK_SECONDS
-from jammi_lab.storage.parquet import MAX_DECIMAL_DIGITS, decoded_type
+from jammi_lab.storage.parquet import MAX_DECIMAL_DIGITS, decoded_type, open_parquet
 
 _MAX_CACHED_FILES = 10_000
 _MAX_CACHED_SCHEMAS = 256
@@ -226,7 +226,7 @@ def _read_schema(source_file: SourceFile) -> FileSchema:
     name = os.path.basename(source_file.path)
     try:
         with source_file.open() as file:
-            footer = pq.read_metadata(file)
+            footer = open_parquet(file).metadata
             fields = footer.schema.to_arrow_schema()
             check_column_count(name, len(fields))
             if not len(fields):
@@ -379,7 +379,7 @@ def _are_exact_doubles(
 def _statistics(source_file: SourceFile, name: str) -> list[Any]:
     """The statistics of a plain column in each row group; None where there are none."""
     with source_file.open() as file:
-        footer = pq.read_metadata(file)
+        footer = open_parquet(file).metadata
     paths = [fold(footer.schema.column(leaf).path) for leaf in range(len(footer.schema))]
     if fold(name) not in paths:
         return [None]

@@ -354,6 +354,15 @@ def test_a_check_on_a_shared_table_is_not_a_tenants_to_change(ws):
     assert [c.name for c in ws.checks] == ["ids"] and ws.table("sales").version == 1
 
 
+def test_a_tenant_learns_nothing_of_a_file_by_a_check_on_a_shared_table(ws, tmp_path):
+    sales(ws)
+    (tmp_path / "found.csv").write_text("secret\n1\n")
+    with ws.tenant("acme"):
+        for file in ("found.csv", "missing.csv"):
+            with pytest.raises(TenantForbidden):
+                ws.checks.add("c", f"SELECT other FROM '{tmp_path}/{file}'", on="sales")
+
+
 def test_a_copy_a_backup_and_a_read_only_workspace_know_checks(ws, folder, tmp_path):
     from jammi_lab.workspace.copy import copy_workspace
 
