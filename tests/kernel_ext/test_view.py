@@ -108,3 +108,42 @@ def test_what_cannot_be_looked_through_is_said(rows, code, said):
     if said is None:
         shown, said = rows("%jammi view"), "no rows to browse"
     assert said in "\n".join(shown.error)
+
+
+COMMS = "__import__('gc').collect() and 0 or len(get_ipython().kernel.comm_manager.comms)"
+
+
+def run_as_lab(kernel, code):
+    """Run a cell as JupyterLab does, which names the cell."""
+    session = kernel.client.session
+    content = {"code": code, "silent": False, "store_history": True, "allow_stdin": False}
+    kernel.client.shell_channel.send(
+        session.msg("execute_request", content, metadata={"cellId": f"id of {code}"})
+    )
+    assert kernel("0").error is None
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "jl.widgets.StalenessBoard(ws)",
+        "jl.widgets.Workbench(ws)",
+        "%jammi status",
+        "board = jl.widgets.StalenessBoard(ws)\nboard",
+    ],
+)
+def test_panels_of_earlier_runs_of_a_cell_are_closed(chain, code):
+    chain("import jammi_lab as jl\nws = %jammi open")
+    before = int(chain.value(COMMS))
+    run_as_lab(chain, code)
+    one = int(chain.value(COMMS)) - before
+    for _ in range(4):
+        run_as_lab(chain, code)
+    assert one > 0 and int(chain.value(COMMS)) - before == one
+
+
+def test_a_panel_that_a_variable_holds_stays_open(chain):
+    chain("import jammi_lab as jl\nws = %jammi open\nboards = []")
+    run_as_lab(chain, "boards.append(jl.widgets.StalenessBoard(ws))\nfirst = boards[0]\nboards[-1]")
+    run_as_lab(chain, "boards.append(jl.widgets.StalenessBoard(ws))\nfirst = boards[0]\nboards[-1]")
+    assert chain.value("first.comm is not None and boards[1].comm is not None") == "True"

@@ -19,7 +19,7 @@ from jammi_lab.core.thread_pool import JobQueue
 from jammi_lab.core.verdicts import Verdict, verdicts_sentence
 from jammi_widgets import auto_refresh, protocol
 from jammi_widgets.action_runner import ActionRunner, ProgressCallback
-from jammi_widgets.saved_form import SavedForm
+from jammi_widgets.saved_form import SavedForm, running_cell
 
 if TYPE_CHECKING:
     from jammi_lab.features.outputs.stamps import Stamp, StampedSource
@@ -74,6 +74,7 @@ class Panel(SavedForm, anywidget.AnyWidget):
 
     def __init__(self, ws: "Workspace") -> None:
         self._ws, self._tenant = ws, ws.current_tenant
+        self._made_in = running_cell()
         self._views: set[int] = set()
         self._refresh_errors: list[str] = []
         self._shows_refusal = False

@@ -2,6 +2,7 @@
 
 import contextlib
 import secrets
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,6 +19,29 @@ LIVE_HTML = "<div></div>"
 """What stands in place of the live panel where it cannot be shown: nothing, as the static form
 follows. It never changes, because replacing the output would make the panel anew."""
 _WIDGET_VIEW_MIME = "application/vnd.jupyter.widget-view+json"
+
+
+_displayed: "dict[str, list[SavedForm]]" = {}
+"""The widgets that the runs of a cell made and displayed, by the id of the cell."""
+
+
+def running_cell() -> tuple[str, str] | None:
+    """The ids of the running cell and of its run, where the front end tells them."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    kernel = getattr(shell, "kernel", None)
+    request = {} if kernel is None else kernel.get_parent()
+    cell = request.get("metadata", {}).get("cellId")
+    return None if cell is None else (cell, request["header"]["msg_id"])
+
+
+def close_with_parts(widget: Any) -> None:
+    """Close a widget, what it contains, and how it is laid out: each is a connection of its own."""
+    for child in getattr(widget, "children", ()):
+        close_with_parts(child)
+    for part in ("layout", "style"):
+        if (own := getattr(widget, part, None)) is not None:
+            own.close()
+    widget.close()
 
 
 class SavedForm:
@@ -42,6 +66,8 @@ class SavedForm:
     """The id of the outputs with the static form; empty while it was not displayed."""
     _code: str | None = None
     """The digest of the text of the cell that displayed it first."""
+    _made_in: tuple[str, str] | None = None
+    """The cell, and its run, that made it."""
     _own_html = ""
     """The panel's own form at the time of the displayed one."""
 
@@ -80,6 +106,7 @@ class SavedForm:
 
         data, metadata = self._repr_mimebundle_()
         is_live = _WIDGET_VIEW_MIME in data
+        self._close_former()
         if is_live:
             data |= {"text/plain": type(self).__name__, "text/html": LIVE_HTML}
         display(data, metadata=metadata, raw=True)
@@ -87,6 +114,21 @@ class SavedForm:
             self._display_id = self._display_id or f"jammi-{secrets.token_hex(8)}"
             shown = self._saved_output()
             display(shown, metadata=self._metadata(shown), raw=True, display_id=self._display_id)
+
+    def _close_former(self) -> None:
+        """Close what an earlier run of the cell made and displayed, unless a variable holds it."""
+        if self._made_in is None or self._made_in != running_cell():
+            return
+        variables = sys.modules["IPython"].get_ipython().user_ns
+        named = [value for name, value in variables.items() if not name.startswith("_")]
+        held = {id(value) for value in named} | {id(getattr(v, "_widget", None)) for v in named}
+        displayed = _displayed.setdefault(self._made_in[0], [])
+        for former in [*displayed]:
+            if former._made_in != self._made_in and id(former) not in held:
+                close_with_parts(former)
+                displayed.remove(former)
+        if self not in displayed:
+            displayed.append(self)
 
     def _saved_output(self) -> dict[str, str]:
         css_class = "jammi-saved jammi-verdicts" if self._shows_verdicts else "jammi-saved"

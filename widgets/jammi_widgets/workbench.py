@@ -14,7 +14,7 @@ from jammi_widgets.diff import DiffView
 from jammi_widgets.lineage import LineageGraph
 from jammi_widgets.panel import Names, Panel
 from jammi_widgets.results import ResultView
-from jammi_widgets.saved_form import SavedForm
+from jammi_widgets.saved_form import SavedForm, close_with_parts, running_cell
 from jammi_widgets.staleness import StalenessBoard
 
 if TYPE_CHECKING:
@@ -52,14 +52,15 @@ class Workbench(SavedForm, ipywidgets.VBox):  # type: ignore[misc]  # no types
 
     def __init__(self, ws: "Workspace") -> None:
         self._ws, self._looked_at = ws, utc_now()
+        self._made_in = running_cell()
         self.board, self.lineage = StalenessBoard(ws), LineageGraph(ws)
         self._heading = _Heading()
-        self.details = ipywidgets.HTML()
         self._tabs = ipywidgets.Tab()
         self._is_selecting = False
         self.saved_as = self._rendered
         for panel in (self.board, self.lineage):
-            panel.layout = ipywidgets.Layout(flex="1 1 480px", min_width="0", width="auto")
+            layout = panel.layout
+            layout.flex, layout.min_width, layout.width = "1 1 480px", "0", "auto"
             panel._container = self
         panels = ipywidgets.Box(
             [self.lineage, self.board], layout=ipywidgets.Layout(flex_flow="row wrap")
@@ -118,12 +119,11 @@ class Workbench(SavedForm, ipywidgets.VBox):  # type: ignore[misc]  # no types
         """Show rows or differences of the first selected name; only the open tab is computed."""
         index, former = _TABS.index(self.tab), self._tabs.children
         self.details = self._make_details()
-        children = [ipywidgets.HTML() for _ in _TABS]
-        children[index] = self.details
+        children = [self.details if tab == self.tab else ipywidgets.HTML() for tab in _TABS]
         self._tabs.children, self._tabs.titles = children, _TABS
         self._tabs.selected_index = index
         for widget in former:
-            widget.close()
+            close_with_parts(widget)
 
     def _on_tab_click(self) -> None:
         if self._tabs.selected_index is not None:
