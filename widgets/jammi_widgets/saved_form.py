@@ -28,8 +28,8 @@ _displayed: "dict[str, list[SavedForm]]" = {}
 def running_cell() -> tuple[str, str] | None:
     """The ids of the running cell and of its run, where the front end tells them."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    kernel = getattr(shell, "kernel", None)
-    request = {} if kernel is None else kernel.get_parent()
+    get_request = getattr(getattr(shell, "kernel", None), "get_parent", dict)  # from ipykernel 6
+    request = get_request()
     cell = request.get("metadata", {}).get("cellId")
     return None if cell is None else (cell, request["header"]["msg_id"])
 
