@@ -29,7 +29,7 @@ def running_cell() -> tuple[str, str] | None:
     """The ids of the running cell and of its run, where the front end tells them."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     get_request = getattr(getattr(shell, "kernel", None), "get_parent", dict)  # from ipykernel 6
-    request = get_request()
+    request: dict[str, Any] = get_request()
     cell = request.get("metadata", {}).get("cellId")
     return None if cell is None else (cell, request["header"]["msg_id"])
 
