@@ -33,7 +33,7 @@ from jammi_lab.sources.scratch_duckdb import sql_types
 
 _READER = "jammi_lab.sources.files.workbook_reader"
 """Imported by the child process only."""
-_PACKAGE = "python_calamine"
+_PACKAGES = ("python_calamine", "fastexcel")
 _MAX_KEPT_BYTES = 256 << 20
 
 
@@ -85,11 +85,12 @@ class ExcelConnector(FileConnector):
         return _sheets.load(key, lambda: self._read(data, source_files[0]))
 
     def _read(self, data: bytes, source_file: SourceFile) -> Sheet:
-        if importlib.util.find_spec(_PACKAGE) is None:
-            raise ExtensionMissing(
-                f"The package {_PACKAGE}, which reads workbooks, is not installed.",
-                hint='Run: pip install "jammi-lab[excel]".',
-            )
+        for package in _PACKAGES:
+            if importlib.util.find_spec(package) is None:
+                raise ExtensionMissing(
+                    f"The package {package}, which reads workbooks, is not installed.",
+                    hint='Run: pip install "jammi-lab[excel]".',
+                )
         name = read_errors.display_name(source_file.path)
         with tempfile.TemporaryDirectory(prefix="jammi-") as folder:
             copy, target = os.path.join(folder, "workbook"), os.path.join(folder, "rows")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-_MAX_EXACT_INTEGER = 2**53
+MAX_EXACT_INTEGER = 2**53
 """From here on a workbook, which keeps numbers as DOUBLE, does not distinguish all integers."""
 _ISO_DURATION = re.compile(r"PT(\d+)H(\d+)M(\d+(?:\.\d+)?)S")
 _KIND_NAMES = {
@@ -73,7 +73,7 @@ class CellColumn(NamedTuple):
         if not all(value is None or float(value).is_integer() for value in self.values):
             return numbers, None
         for row, value in enumerate(self.values):
-            if value is not None and abs(value) >= _MAX_EXACT_INTEGER:
+            if value is not None and abs(value) >= MAX_EXACT_INTEGER:
                 return numbers, (
                     f"{self.name}: DOUBLE, because {self.address(row)} has more digits than a "
                     "workbook keeps"
@@ -117,7 +117,7 @@ def cell_text(value: Any) -> str:
     """A cell as it is shown, but dates and times in ISO 8601 and numbers with all their digits."""
     if isinstance(value, bool):
         return "TRUE" if value else "FALSE"
-    if isinstance(value, float) and value.is_integer() and abs(value) < _MAX_EXACT_INTEGER:
+    if isinstance(value, float) and value.is_integer() and abs(value) < MAX_EXACT_INTEGER:
         return str(int(value))
     if isinstance(value, dt.datetime):
         return value.isoformat(" ")

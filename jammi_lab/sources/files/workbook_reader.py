@@ -21,6 +21,7 @@ import pyarrow.ipc
 import python_calamine as calamine
 
 from jammi_lab.core.identifiers import unique_names
+from jammi_lab.sources.files.workbook_arrow import MAX_ROWS, read_uniform
 from jammi_lab.sources.files.workbook_columns import (
     CellColumn,
     RefusedWorkbook,
@@ -28,8 +29,6 @@ from jammi_lab.sources.files.workbook_columns import (
     cell_text,
 )
 
-_MAX_ROWS = 1 << 20
-"""The rows of a sheet in a spreadsheet program."""
 _MAX_MEMORY_BYTES = 4 << 30
 """Address space for reading one workbook; a sheet of 1,000,000 rows × 20 takes a third of it."""
 _RANGE = re.compile(r"([A-Z]{1,3})(\d*):([A-Z]{1,3})(\d*)")
@@ -90,10 +89,14 @@ def _read(path: str, name: str, options: dict[str, Any]) -> tuple[pa.Table, list
     if len(sheets) > 1 and "sheet" not in options:
         others = ", ".join(sheets[1:])
         notes.append(f"sheet {sheet_name}: the first of {len(sheets)}; the others are {others}")
+    if name.lower().endswith(_XLSX_SUFFIXES) and options.keys() <= {"sheet"}:
+        table = read_uniform(path, sheet_name)
+        if table is not None:
+            return table, notes + _formula_notes(path, sheet_name, table)
     sheet = _call(workbook.get_sheet_by_name, sheet_name, problem=problem)
-    if sheet.end is not None and sheet.end[0] >= _MAX_ROWS:
+    if sheet.end is not None and sheet.end[0] >= MAX_ROWS:
         raise RefusedWorkbook(
-            f"{name} has a row numbered {sheet.end[0] + 1:,}; a sheet has at most {_MAX_ROWS:,} "
+            f"{name} has a row numbered {sheet.end[0] + 1:,}; a sheet has at most {MAX_ROWS:,} "
             "rows.",
             "Open it in a spreadsheet program and save it again.",
         )
