@@ -42,8 +42,8 @@ SHOWN_BY = {
     "little memory, few threads": "tests/store/test_exhausted.py::",
 }
 GUARANTEE = {
-    "On a column that the owner of a source chose": "tests/freshness/test_undecidable.py::"
-    "test_an_anchor_on_a_column_rests_on_that_word_and_says_so",
+    "On a column that the owner of a source chose": "tests/contracts/source.py::"
+    "test_an_anchor_that_is_given_rests_on_its_owner_s_word",
     "On the names in cells": "tests/kernel_ext/test_frames_in_cells.py::"
     "test_what_cannot_be_followed_is_a_ground",
     "On the order of rows where rows depend on it.": "tests/freshness/test_equal_rows.py::"

@@ -47,6 +47,18 @@ def test_the_frame_of_one_handle_is_absent_in_another(lab):
         assert isinstance(other.staleness("t"), jl.Undecidable)
 
 
+def test_a_removed_frame_has_vanished(lab):
+    lab.sources.add("f", pl.DataFrame({"id": [1, 2]}))
+    lab.materialize("t", "SELECT id FROM f")
+    lab.sources.remove("f")
+    assert said(lab.staleness("t")) == ["vanished f"]
+    assert lab.reopen().plan("t").blocked
+    lab.sources.add("f", pl.DataFrame({"id": [1, 2]}))
+    assert lab.verdict("t") == "fresh"
+    lab.reopen()
+    assert lab.verdict("t") == "undecidable"
+
+
 def test_a_frame_in_a_variable_of_the_notebook_decides_by_its_content(lab):
     variables: dict[str, object] = {"people": pl.DataFrame({"id": [1, 2]})}
     lab.name_frames(variables)
