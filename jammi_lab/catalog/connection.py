@@ -175,13 +175,14 @@ class Statement:
     """A statement. Raises the driver's errors, which `Database` translates.
 
     SQLite stores any value in any column, and somebody else may have written the file, so the types
-    of what a SELECT returns are checked, by the columns that it names as `table.column`.
+    of what a SELECT returns are checked: by the columns that it names as `table.column`, or by
+    those of `columns`, such a list.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, columns: str = "") -> None:
         self.text = text
         selected = _SELECT_LIST.match(text)
-        listed = selected[1] if selected else ""
+        listed = columns or (selected[1] if selected else "")
         self._types = [_types_of(expression) for expression in _COMMA.split(listed)]
 
     def fetch(self, tx: Connection, parameters: Parameters) -> list[Any]:

@@ -101,9 +101,31 @@ _EDGES_OF_TABLE = Statement(
     f"WHERE {scope.visible('lineage')} AND {scope.visible('result_tables')} "
     "AND lineage.derived = :table_name ORDER BY lineage.input_kind, lineage.node_fold"
 )
+
+
+def _closure(condition: str, near: str, far: str) -> Statement:
+    """The statement for every edge on a path from the nodes of some folded names, and from nodes
+    of other owners or kinds that have the same names: `near` is the end of an edge at which a path
+    comes in, `far` the one at which it goes on. Names are joined by UNION, so diamonds and cycles
+    cost nothing."""
+    # the coalesce keeps SQLite from indexing the names that were met and scanning all edges
+    onward = f"{_READERS_AND_EDGES} JOIN reach ON {near} = coalesce(reach.node, '')"
+    return Statement(
+        f"WITH RECURSIVE reach(node) AS (SELECT {near} FROM {_READERS_AND_EDGES} "
+        f"WHERE {condition} AND {is_listed(near, 'names')} "
+        f"UNION SELECT {far} FROM {onward} WHERE {condition}) "
+        f"SELECT {_EDGE} FROM {onward} WHERE {condition}",
+        columns=_EDGE,
+    )
+
+
 _EDGES: Mapping[Direction, Statement] = {
     "up": Statement(f"{_EDGES_OF} {_OF_READERS} AND {_IS_READER}"),
     "down": Statement(f"{_EDGES_OF} {_OF_INPUTS} AND {_IS_INPUT}"),
+}
+_CLOSURES: Mapping[Direction, Statement] = {
+    "up": _closure(_OF_READERS, "versions.recipe_fold", "lineage.node_fold"),
+    "down": _closure(_OF_INPUTS, "lineage.node_fold", "versions.recipe_fold"),
 }
 _USES = (
     "SELECT result_tables.model_id, versions.recipe, result_tables.table_name, "
@@ -242,7 +264,7 @@ class LineageRepository:
 
     def ancestors(self, names: Iterable[str]) -> set[str]:
         """The folded names of everything that the newest versions of some recipes (by folded name)
-        were computed from, at any distance."""
+        were computed from, at any distance; one query."""
         with self._database.read() as tx:
             edges = self._traverse(tx, set(names), "up", None)
         return {row[4] for row in edges if row[0] == "result"}
@@ -305,14 +327,16 @@ class LineageRepository:
         self, tx: Connection, folds: set[str], direction: Direction, depth: int | None
     ) -> Sequence[Row]:
         """The edges on all paths from nodes of these folded names, at most `depth` hops long, and
-        some others; one query a hop."""
+        some others."""
+        if depth is None:
+            return _CLOSURES[direction].fetch(tx, self._scope.parameters(names=text_list(folds)))
         rows, seen, far = list[Row](), set[str](), 4 if direction == "up" else 8
-        while folds and depth != 0:
+        while depth and folds:
             found = _EDGES[direction].fetch(tx, self._scope.parameters(names=text_list(folds)))
             rows += found
             seen |= folds
             folds = {row[far] for row in found} - seen
-            depth = None if depth is None else depth - 1
+            depth -= 1
         return rows
 
     def _start_nodes(
