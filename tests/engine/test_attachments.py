@@ -24,6 +24,11 @@ from jammi_lab.sources.base import (
 from tests import processes
 
 
+def needing(attachment: Attachment) -> Relation:
+    """A relation that needs an attached database."""
+    return Relation(source_input(""), requirements=Requirements(attachment=attachment))
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "it's.duckdb"
@@ -160,7 +165,7 @@ def test_what_a_reach_asks_is_one_transaction(engine, file):
     with duckdb.connect() as other:
         assert other is not None
     asked = engine.run(
-        crm, lambda query: query("SELECT txid_current()") + query("SELECT txid_current()")
+        needing(crm), lambda query: query("SELECT txid_current()") + query("SELECT txid_current()")
     )
     assert asked[0] == asked[1]
     assert attached_now(engine) == []
@@ -171,7 +176,7 @@ def test_a_question_without_an_answer_ends_in_time_and_the_next_statement_works(
     started = time.monotonic()
     with pytest.raises(SourceUnavailable, match=r"does not respond within 0\.3 s"):
         engine.run(
-            crm,
+            needing(crm),
             lambda query: query(
                 f"SELECT sum(a.i * b.i) FROM {crm.alias}.main.t a, {crm.alias}.main.t b"
             ),
@@ -184,17 +189,17 @@ def test_a_question_without_an_answer_ends_in_time_and_the_next_statement_works(
 def test_who_does_not_answer_at_all_is_not_asked_again_until_it_does(engine, file):
     crm, answer = attachment(file), threading.Event()
     with pytest.raises(SourceUnavailable, match="does not respond"):
-        engine.run(crm, lambda query: answer.wait(30) and [], timeout=0.1)
+        engine.run(needing(crm), lambda query: answer.wait(30) and [], timeout=0.1)
     started = time.monotonic()
     with pytest.raises(SourceUnavailable, match="does not respond"):
-        engine.run(crm, lambda query: [], timeout=5)
+        engine.run(needing(crm), lambda query: [], timeout=5)
     assert time.monotonic() - started < 3
     assert engine.query("SELECT 1") == [(1,)], "the instance itself still works"
     answer.set()
     until = time.monotonic() + 5
     while time.monotonic() < until:
         try:
-            assert engine.run(crm, lambda query: query("SELECT 2"), timeout=5) == [(2,)]
+            assert engine.run(needing(crm), lambda query: query("SELECT 2"), timeout=5) == [(2,)]
             break
         except SourceUnavailable:
             time.sleep(0.02)
@@ -204,9 +209,9 @@ def test_who_does_not_answer_at_all_is_not_asked_again_until_it_does(engine, fil
 def test_the_first_question_after_a_silence_waits_for_the_answer_to_the_one_before(engine, file):
     crm, answer = attachment(file), threading.Event()
     with pytest.raises(SourceUnavailable, match="does not respond"):
-        engine.run(crm, lambda query: answer.wait(30) and [], timeout=0.1)
+        engine.run(needing(crm), lambda query: answer.wait(30) and [], timeout=0.1)
     threading.Timer(0.1, answer.set).start()
-    assert engine.run(crm, lambda query: query("SELECT 2"), timeout=5) == [(2,)]
+    assert engine.run(needing(crm), lambda query: query("SELECT 2"), timeout=5) == [(2,)]
 
 
 @pytest.mark.only_soak
@@ -214,21 +219,23 @@ def test_the_first_question_after_a_silence_waits_for_the_answer_to_the_one_befo
 def test_a_server_that_is_only_busy_with_an_earlier_question_is_asked_on(engine, file, monkeypatch):
     crm, answer = attachment(file), threading.Event()
     monkeypatch.setattr(attachments.attach, "responds", lambda _: True)
-    assert engine.run(crm, lambda query: query("SELECT 1"), timeout=30) == [
+    assert engine.run(needing(crm), lambda query: query("SELECT 1"), timeout=30) == [
         (1,)
     ]  # so that each question below is at the server before it is given up
     try:
         for _ in range(attachments.MAX_UNANSWERED_QUERIES):
             with pytest.raises(SourceUnavailable, match="does not respond"):
                 engine.run(
-                    crm,
+                    needing(crm),
                     lambda query: answer.wait(200) and [],
                     timeout=3 * attachments.UNANSWERED_GRACE_SECONDS,
                 )
             if _ < attachments.MAX_UNANSWERED_QUERIES - 1:
-                assert engine.run(crm, lambda query: query("SELECT 2"), timeout=5) == [(2,)]
+                assert engine.run(needing(crm), lambda query: query("SELECT 2"), timeout=5) == [
+                    (2,)
+                ]
         with pytest.raises(SourceUnavailable, match=r"The server does not respond\."):
-            engine.run(crm, lambda query: query("SELECT 2"), timeout=5)
+            engine.run(needing(crm), lambda query: query("SELECT 2"), timeout=5)
     finally:
         answer.set()
     until = time.monotonic() + 5

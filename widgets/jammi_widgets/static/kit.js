@@ -75,10 +75,16 @@ export function button(word, onclick, attributes = {}) {
 export function more(...actions) {
   const menu = h("details", { class: "jammi-more", onfocusout: ({ relatedTarget }) => { if (relatedTarget && !menu.contains(relatedTarget)) menu.open = false; } },
     h("summary", { class: "jammi-button", "aria-label": "More actions", "data-testid": "more" }, "…"), h("div", { class: "jammi-menu", onclick: () => { menu.open = false; } }, actions));
-  menu.addEventListener("toggle", () => {                              // to the left where there is no room
+  const place = () => {                                                // to the left where there is no room
     const list = menu.lastChild;
     list.classList.remove("jammi-leftward");
     list.classList.toggle("jammi-leftward", list.getBoundingClientRect().right > menu.closest(".jammi").getBoundingClientRect().right);
+  };
+  const moved = new MutationObserver(place);                           // what stands before it is filled in later
+  menu.addEventListener("toggle", () => {
+    place();
+    if (menu.open) moved.observe(menu.parentElement, { childList: true, subtree: true, attributeFilter: ["hidden"] });
+    else moved.disconnect();
   });
   menu.addEventListener("keydown", (event) => { if (event.key === "Escape" && menu.open) { event.stopPropagation(); menu.open = false; menu.firstChild.focus(); } });
   return menu;
