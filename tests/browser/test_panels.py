@@ -278,7 +278,6 @@ def test_very_many_points_are_drawn_by_density(ws, on_page):
     kept(bare, "map-density")
 
 
-@pytest.mark.only_soak
 def test_the_map_is_placed_another_way_says_when_it_is_stale_and_is_mended(ws, shown, papers):
     bare = shown(EmbeddingMap(ws, "vectors", color="topic"), "verdict-table")
     bare.has("[data-points='6']", 1)

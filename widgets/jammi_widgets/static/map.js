@@ -369,7 +369,7 @@ function render({ model, el }) {
   const root = panel.root;
   way.addEventListener("change", () => act("project", [way.value]));
   panel.tools.append(where, colour, way, worded, mode, button("Clear", clear, { "data-testid": "clear" }), h("span", { class: "jammi-together" }, button("Fit", () => { view = [0, 0, 0.92]; draw(); }, { "data-testid": "fit" }), button("−", () => zoom(0.8), { "aria-label": "Zoom out" }),
-    button("+", () => zoom(1.25), { "aria-label": "Zoom in" })), mend, more(button("Refresh", failing(() => line.ask("refresh")), { "data-testid": "refresh" })), about, chosen);
+    button("+", () => zoom(1.25), { "aria-label": "Zoom in" })), mend, more(button("Refresh", failing(() => line.ask("refresh").then(load)), { "data-testid": "refresh" })), about, chosen);
   panel.root.insertBefore(notes, panel.body);
   panel.root.insertBefore(progress.box, panel.body);
   const stage = h("div", { class: "jammi-stage" }, dense, canvas, over, words, tip);
