@@ -549,6 +549,8 @@ class StampJudge:
         )
         if same_rows:
             return _outcome_of(self._verdicts.get((stamp.tenant, table.name)))
+        if not same_workspace:
+            return UNKNOWN, f"another workspace made it; {self.workspace_id} has other rows"
         if version.version > table.version:
             return OUTDATED, f"version {version.version} is ready"
         return OUTDATED, f"the newest version, {version.version}, has other rows"
