@@ -138,7 +138,7 @@ class Cause(Value, frozen=True):
     """The names from the direct parent to the table with the reason."""
 
     def __str__(self) -> str:
-        return f"{self.reason}, by way of {' ← '.join(self.path)}"
+        return with_path(self.reason, self.path)
 
 
 class Fresh(VerdictBase, frozen=True, tag="fresh", tag_field="kind", omit_defaults=True):
@@ -199,11 +199,7 @@ class Undecidable(VerdictBase, frozen=True, tag="undecidable", tag_field="kind")
         return bool(self.decided_reasons)
 
     def __str__(self) -> str:
-        clauses = [str(reason) for reason in self.decided_reasons]
-        for anchor in self.unpinned:
-            way = f", by way of {' ← '.join(anchor.path)}" if anchor.path else ""
-            clauses.append(f"{anchor}{way}")
-        return "undecidable: " + "; ".join(clauses)  # reads on after "is"
+        return "undecidable: " + "; ".join(reasons_of(self))  # reads on after "is"
 
 
 class MissingManifest(VerdictBase, frozen=True, tag="missing_manifest", tag_field="kind"):
@@ -315,15 +311,19 @@ def verdict_code(verdict: Verdict) -> str:
     return verdict_label(verdict).replace(" ", "_")
 
 
+def with_path(clause: object, path: Sequence[str]) -> str:
+    """A clause about the last table of a path of names, with that path; the clause alone when the
+    path is empty."""
+    return f"{clause}, by way of {' ← '.join(path)}" if path else str(clause)
+
+
 def reasons_of(verdict: Verdict) -> Sequence[str]:
     """Each reason of a verdict as one clause."""
     match verdict:
-        case Stale(reasons):
-            return [str(r) for r in reasons]
-        case PossiblyStale(causes):
-            return [str(c) for c in causes]
+        case Stale(clauses) | PossiblyStale(clauses):
+            return [*map(str, clauses)]
         case Undecidable(unpinned, decided_reasons):
-            return [str(r) for r in (*decided_reasons, *unpinned)]
+            return [*map(str, decided_reasons), *(with_path(a, a.path) for a in unpinned)]
         case Damaged():
             return [str(verdict)]
         case _:

@@ -32,6 +32,7 @@ from jammi_lab.core.verdicts import (
     Stale,
     Undecidable,
     Verdict,
+    with_path,
 )
 
 _THIS_TABLE = result_input("this table")
@@ -54,7 +55,7 @@ class Ground(NamedTuple):
     """Whether only the order of rows rests on it."""
 
     def __str__(self) -> str:
-        return self.text + (f", by way of {' ← '.join(self.path)}" if self.path else "")
+        return with_path(self.text, self.path)
 
 
 @dataclass(frozen=True)
@@ -136,8 +137,7 @@ def inherited_grounds(parents: Iterable[tuple[str, Iterable[Ground]]]) -> tuple[
             key = path[-1], ground.text
             if key not in nearest or len(path) < len(nearest[key].path):
                 nearest[key] = ground._replace(path=path)
-    by_distance = sorted(nearest.values(), key=lambda ground: len(ground.path))
-    return tuple(by_distance[:MAX_CAUSES])
+    return tuple(sorted(nearest.values(), key=lambda ground: len(ground.path))[:MAX_CAUSES])
 
 
 def evaluate_frame(

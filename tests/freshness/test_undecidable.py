@@ -198,6 +198,16 @@ def test_a_volatile_statement_is_undecidable_and_says_by_what(lab, statement, wh
     assert lab.lookup(statement) is None
 
 
+def test_the_table_of_verdicts_names_the_way_to_a_doubt_as_the_sentence_does(lab):
+    lab.materialize("drawn", "SELECT random() AS x")
+    lab.materialize("read", "SELECT x FROM jammi.drawn")
+    row = lab.status()["read"]
+    assert str(row.verdict) == f"undecidable: {row.reasons[0]}"
+    assert row.reasons == ["random() returns another value on each call, by way of drawn"]
+    told = lab.sql("SELECT reasons FROM jammi_catalog.status WHERE name = 'read'").fetchall()
+    assert told == [(row.reasons,)]
+
+
 def test_what_is_certain_of_a_volatile_table_is_told_with_it(lab):
     lab.csv("s", "id", "1")
     lab.materialize("t", "SELECT id, random() AS r FROM s")
