@@ -398,8 +398,7 @@ class EvaluatedGraph:
         of theirs at another time."""
         texts = [*self._warnings.get(node.key, ())]
         if node.recipe is not None and node.recipe.descriptor.get("producer") != "sql":
-            failed_count = self.count_failed_rows(node)
-            if failed_count:
+            if failed_count := self.count_failed_rows(node):
                 texts.append(f"{count_noun(failed_count, 'row')} with an error")
             texts += self._producers.verdict_grounds(node.recipe.descriptor)
         parents, frames = list[tuple[str, tuple[Ground, ...]]](), frames_of_tables(node)
@@ -421,12 +420,13 @@ class EvaluatedGraph:
                     if self.graph.is_made_from(node, a.input)
                 ]
                 parents.append((anchor.input.label, self._origin_grounds(node, anchor.origin)))
-        own = [*(Ground(text) for text in texts)]
-        own += [Ground(state.note, of_order=not state.rounding) for state in equal]
-        if grounds := (*own, *inherited_grounds(parents)):
+        of_equal = (Ground(state.note, of_order=not state.rounding) for state in equal)
+        inherited = inherited_grounds(parents)
+        if node.record is not None and node.record.order_sensitive:  # its values rest on the order
+            inherited = tuple(ground._replace(of_order=False) for ground in inherited)
+        if grounds := (*map(Ground, texts), *of_equal, *inherited):
             self._grounds[node.key] = grounds
-        is_sensitive = node.record is not None and node.record.order_sensitive
-        return tuple(g for g in grounds if not g.of_order or (is_sensitive and g.path))
+        return tuple(ground for ground in grounds if not ground.of_order)
 
     def _origin_grounds(self, node: RecipeNode, origin: FrameOrigin) -> tuple[Ground, ...]:
         """The grounds of the tables that a frame was made from."""

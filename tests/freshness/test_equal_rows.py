@@ -167,6 +167,19 @@ def test_a_statement_that_depends_on_the_order_never_rests_on_it(lab, kind, depe
     assert is_advanced(lab)
 
 
+def test_a_ground_of_order_travels_on_from_the_table_whose_values_rest_on_it(lab):
+    make(lab, "parquet", "SELECT id FROM {}")
+    lab.materialize("unmoved", "SELECT id FROM jammi.child")
+    lab.materialize("taken", "SELECT first(id) AS id FROM jammi.child")
+    lab.materialize("reads", "SELECT id + 1 AS id FROM jammi.taken")
+    put(lab, "parquet", backwards())
+    status = lab.status()
+    why = "rows has other bytes and equal rows, by way of "
+    assert status["unmoved"].grounds == []
+    assert status["taken"].grounds == [f"{why}child"]
+    assert status["reads"].grounds == [f"{why}taken ← child"]
+
+
 @pytest.mark.parametrize("kind", ["parquet", "table"])
 def test_a_board_reads_no_more_than_it_may_and_learns_from_a_deep_look(tmp_path, kind, monkeypatch):
     lab = Lab(tmp_path, **{"look.scan_rows": 3})
