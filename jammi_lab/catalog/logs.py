@@ -129,6 +129,7 @@ _CREATE_ENTRIES = (
     "row_count INTEGER NOT NULL, commit_id TEXT NOT NULL, digest TEXT NOT NULL, body BLOB NOT NULL)"
 )
 _COLUMNS = ("position", "produced_at", "row_count", "commit_id", "digest", "body")
+_COLUMN_TYPES = [int, str, int, str, str, bytes]
 _INSERT_ENTRY = (
     f"INSERT INTO {{}} ({', '.join(_COLUMNS)}) VALUES "
     "(:position, :produced_at, :row_count, :commit_id, :digest, :body)"
@@ -310,8 +311,8 @@ class LogRepository:
         with self.reading(record) as tx:
             rows = self._fetch(tx, _ENTRIES, record, start=start, stop=stop)
         entries = [Entry(*row) for row in rows]
-        for entry in entries:
-            if type(entry.body) is not bytes or entry.seal().digest != entry.digest:
+        for row, entry in zip(rows, entries, strict=True):
+            if [*map(type, row)] != _COLUMN_TYPES or entry.seal().digest != entry.digest:
                 raise TableDamaged(
                     f"{record.label} is damaged: entry {entry.position} does not match its digest.",
                     table=record.name,

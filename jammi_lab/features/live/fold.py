@@ -181,7 +181,7 @@ def batch_of(entry: Entry, schema: pa.Schema) -> pa.RecordBatch:
     try:
         batch = pa.ipc.read_record_batch(pa.py_buffer(entry.body), schema)
         intact_rows(pa.Table.from_batches([batch]))
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, EOFError):
         raise invalid_row_error() from None
     return batch
 

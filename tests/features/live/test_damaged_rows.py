@@ -1,9 +1,10 @@
 """A bit that flips in the log of a mutable table is told, wherever it flips."""
 
+import msgspec
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.catalog.logs import entries_table
+from jammi_lab.catalog.logs import Entry, entries_table
 from tests.store.lab import catalog
 
 SCHEMA = {"id": "int64", "label": "string"}
@@ -81,3 +82,47 @@ def test_a_lost_commit_is_damage(folder, position):
         with pytest.raises(jl.TableDamaged):
             ws.mutable["labels"].read()
         assert ws.fsck(deep=True).damaged == ["mutable.labels"]
+
+
+def forge(folder, **changes):
+    """Changes the first entry of each log, and its digest with it."""
+    with catalog(folder) as connection:
+        for [log_id] in connection.execute("SELECT log_id FROM logs").fetchall():
+            table = entries_table(log_id)
+            names = [name for name in Entry.__struct_fields__ if name != "position"]
+            [row] = connection.execute(
+                f"SELECT position, {', '.join(names)} FROM {table} WHERE position = 0"
+            ).fetchall()
+            entry = msgspec.structs.replace(Entry(*row), **changes)
+            values = msgspec.structs.asdict(entry.seal())
+            assignments = ", ".join(f"{name} = :{name}" for name in names)
+            connection.execute(f"UPDATE {table} SET {assignments} WHERE position = 0", values)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"body": b""},
+        {"body": b"\0\0\0\0"},
+        {"produced_at": b"\xff"},
+        {"row_count": "x"},
+        {"row_count": 1.5},
+        {"row_count": b"1"},
+        {"commit_id": b"c"},
+    ],
+)
+def test_an_entry_that_was_forged_with_its_digest_is_damage(folder, changes):
+    with jl.open(folder) as ws:
+        ws.topics.register("clicks", {"page": "string"})
+        ws.topics.publish("clicks", [{"page": "home"}])
+    forge(folder, **changes)
+    with jl.open(folder) as ws:
+        for read in (
+            ws.mutable["labels"].read,
+            lambda: ws.mutable["labels"].changes(0),
+            lambda: list(ws.topics.replay("clicks")),
+            lambda: ws.topics.tail("clicks"),
+            lambda: ws.sql("SELECT * FROM topics.clicks").fetchall(),
+        ):
+            with pytest.raises(jl.TableDamaged):
+                read()
