@@ -3,7 +3,6 @@ appended, so that a process that is killed loses only the rows in flight."""
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import struct
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from io import FileIO
 from typing import BinaryIO
 
+import msgspec
 import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
@@ -66,15 +66,13 @@ class Checkpoint:
         if self._path is None:
             return
         self._intact_bytes = 0
-        try:
-            with open_for_reading(self._path) as file:
-                for number, frame in enumerate(_frames(file)):
-                    if number:
-                        with pa.ipc.open_stream(frame) as stream:
-                            yield intact_rows(stream.read_all())
-                    self._intact_bytes += _FRAME_HEADER.size + len(frame)
-        except (OSError, pa.ArrowException):
-            return  # what was read before counts
+        # what was read before an error counts
+        with contextlib.suppress(OSError, pa.ArrowException), open_for_reading(self._path) as file:
+            for number, frame in enumerate(_frames(file)):
+                if number:
+                    with pa.ipc.open_stream(frame) as stream:
+                        yield intact_rows(stream.read_all())
+                self._intact_bytes += _FRAME_HEADER.size + len(frame)
 
     def append(self, table: pa.Table) -> bool:
         """Add a table, after `load` has yielded all. Returns whether it is in the file; in an
@@ -137,7 +135,7 @@ class Checkpoint:
             file = FileIO(open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "a")
         file.truncate(self._intact_bytes)
         if not self._intact_bytes:
-            write_all(file, _framed(json.dumps({"tables": list(self._table_ids)}).encode()))
+            write_all(file, _framed(msgspec.json.encode({"tables": self._table_ids})))
         return file
 
     def _put(self) -> None:
@@ -171,19 +169,16 @@ class CheckpointFolder:
         if any(record.session is not None for record in tables):
             return Checkpoint(None)
 
+        ids = [record.log_id for record in tables]
+
         def tables_exist() -> bool:
             current = [self._catalog.mutable_tables.get(record.name) for record in tables]
-            return [record.log_id for record in tables] == [
-                record and record.log_id for record in current
-            ]
+            return ids == [record and record.log_id for record in current]
 
         tenant = self._catalog.scope.tenant
         name = definition if tenant is None else f"{definition}__{tenant}"
-        return Checkpoint(
-            self._results.root / "checkpoints" / f"{name}.log",
-            [record.log_id for record in tables],
-            tables_exist,
-        )
+        path = self._results.root / "checkpoints" / f"{name}.log"
+        return Checkpoint(path, ids, tables_exist)
 
     def remove_old(self) -> None:
         """Delete the checkpoints that are too old, as far as this user may."""
@@ -202,9 +197,12 @@ def remove_checkpoints_of_table(root: StoragePath, table_id: int) -> None:
             # what is no checkpoint contains none
             with contextlib.suppress(FileNotFoundError, ValueError):
                 with open_for_reading(root / path) as file:
-                    header = json.loads(next(_frames(file), b"{}"))
+                    frame = next(_frames(file), b"{}")
+                header = msgspec.json.decode(frame, type=dict[str, list[int]])
                 if table_id in header.get("tables", []):
                     remove_file(root / path)
+    except NotADirectoryError:
+        return  # in the place of the folder is none of ours
     except PermissionError as error:
         raise WorkspaceReadOnly(
             f"The table is dropped, but {str(error.filename)!r}, which may contain values of it, "

@@ -1,6 +1,8 @@
 """The file to which a run appends what it computed."""
 
+import hashlib
 import os
+import struct
 from pathlib import Path
 
 import pyarrow as pa
@@ -52,3 +54,29 @@ def test_what_is_no_plain_file_counts_as_none_and_is_not_waited_for(path, what):
         path.symlink_to("/dev/zero" if what == "device" else path.name)
     assert list(Checkpoint(path).load()) == [] and not save(path, PARTS[0])
     remove_checkpoints_of_table(path.parent.parent, 7)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"[]", b"null", b'"x"', b'{"tables": 5}', b'{"tables": "7"}', b"[" * 100_000, b"9" * 5000],
+)
+def test_a_forged_header_names_no_tables(path, header):
+    path.parent.mkdir()
+    digest = hashlib.sha256(header).digest()[:16]
+    path.write_bytes(struct.pack("<I16s", len(header), digest) + header)
+    remove_checkpoints_of_table(path.parent.parent, 7)
+    assert path.exists()
+
+
+@pytest.mark.parametrize("what", ["file", "link"])
+def test_nothing_is_removed_by_way_of_what_is_in_the_place_of_the_folder(tmp_path, path, what):
+    beyond = tmp_path / "beyond" / "abc.log"
+    checkpoint = Checkpoint(beyond, [7])
+    checkpoint.append(PARTS[0])
+    checkpoint.close()
+    if what == "file":
+        path.parent.write_text("in the way")
+    else:
+        path.parent.symlink_to(beyond.parent)
+    remove_checkpoints_of_table(tmp_path, 7)
+    assert beyond.exists()
