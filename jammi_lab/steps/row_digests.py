@@ -27,11 +27,3 @@ def to_column(digests: Digests) -> pa.Array:
     return pa.Array.from_buffers(
         pa.binary(DIGEST_BYTES), len(digests), [None, pa.py_buffer(np.ascontiguousarray(digests))]
     )
-
-
-def to_digests(column: pa.ChunkedArray) -> Digests:
-    """An Arrow column of digests as numpy."""
-    values = column.combine_chunks()
-    return np.frombuffer(
-        values.buffers()[1] or b"", f"V{DIGEST_BYTES}", len(values), values.offset * DIGEST_BYTES
-    )

@@ -6,6 +6,7 @@ once. Finished rows are appended to the checkpoint, which the next run uses if t
 publish. What is computed, and where, is a `RowWork`.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Observed
-from jammi_lab.core.errors import DuplicateKey, JammiError, SchemaMismatch
+from jammi_lab.core.errors import DuplicateKey, JammiError, SchemaMismatch, TableDamaged
 from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.recipes import RecipeValue, definition_hash
 from jammi_lab.core.records import CallEstimate, OnProgress, Progress, Reuse
@@ -25,7 +26,7 @@ from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.steps.checkpoint import Checkpoint, CheckpointFolder
 from jammi_lab.steps.jobs import RunningJob, TableRows
 from jammi_lab.steps.previous_versions import PreviousVersion, find_previous_version
-from jammi_lab.steps.row_digests import Digests, digests_of, to_column, to_digests
+from jammi_lab.steps.row_digests import Digests, digests_of, to_column
 from jammi_lab.storage.vector_arrays import (
     RowNumbers,
     find_rows,
@@ -134,18 +135,19 @@ class RowWiseRun(TableRows):
 
         Raises SchemaMismatch, DuplicateKey, what the work raises, and what reading raises."""
         keys = self._read()
-        previous = self._read_previous()
         try:
-            same_row, todo = self._take_over(previous)
+            with self._reading_known():
+                previous = self._read_previous()
+                same_row, todo = self._take_over(previous)
             self._compute(todo, keys, on_progress)
-            outputs = self._work.outputs(same_row)
+            with self._reading_known():
+                outputs = self._work.outputs(same_row)
+                digests = {self._work.digest_column: to_column(self._digests)}
+                self._table = pa.table({self._definition.key_column: keys, **outputs, **digests})
+                reuse = self._count_reuse(keys, previous)
         except BaseException as error:
             self._on_lost(error)
             raise
-        digests = to_column(self._digests)
-        columns = {self._definition.key_column: keys, **outputs, self._work.digest_column: digests}
-        self._table = pa.table(columns)
-        reuse = self._count_reuse(keys, previous)
         return RunningJob(
             self,
             reuse,
@@ -159,11 +161,26 @@ class RowWiseRun(TableRows):
     def count_todo(self) -> tuple[int, int]:
         """How many rows a run would compute now, and how many there are. Changes nothing."""
         self._read()
-        sources = self._find_previous(self._read_previous())
-        todo = {*self._digests[sources < 0].tolist()}
-        for part in self._checkpoint.load():
-            todo.difference_update(part[self._work.digest_column].to_pylist())
+        with self._reading_known():
+            sources = self._find_previous(self._read_previous())
+            todo = {*self._digests[sources < 0].tolist()}
+            for part in self._checkpoint.load():
+                todo.difference_update(part[self._work.digest_column].to_pylist())
         return len(todo), len(self._digests)
+
+    @contextlib.contextmanager
+    def _reading_known(self) -> Iterator[None]:
+        """Raise TableDamaged in the block for known outputs, which may be forged, with other
+        columns or types than those of this run."""
+        try:
+            yield
+        except (JammiError, MemoryError):
+            raise
+        except (LookupError, TypeError, ValueError, OverflowError, pa.ArrowException) as error:
+            raise TableDamaged(
+                f"What earlier runs of {self._definition.name!r} computed is damaged.",
+                hint='cache="bypass" computes all rows without it.',
+            ) from error
 
     def _read(self) -> pa.Array:
         """Read the inputs; returns the keys."""
@@ -236,21 +253,21 @@ class RowWiseRun(TableRows):
             now = time.monotonic()
             if on_progress and (now >= next_report or done == len(todo)):
                 next_report = now + _PROGRESS_INTERVAL_SECONDS
-                on_progress(self._progress(done, len(todo), now - started_at))
+                seconds = now - started_at
+                on_progress(
+                    Progress(
+                        stage=f"{self._work.stage} {self._definition.name}",
+                        done=done,
+                        total=len(todo),
+                        unit=f"{self._work.unit}s",
+                        rate=done / seconds if seconds else None,
+                    )
+                )
             if (save_started := time.monotonic()) >= next_save:
                 self._save()
                 saved_at = time.monotonic()
                 pause_seconds = (saved_at - save_started) * self._work.save_pause
                 next_save = saved_at + max(_SAVE_INTERVAL_SECONDS, pause_seconds)
-
-    def _progress(self, done: int, total: int, seconds: float) -> Progress:
-        return Progress(
-            stage=f"{self._work.stage} {self._definition.name}",
-            done=done,
-            total=total,
-            unit=f"{self._work.unit}s",
-            rate=done / seconds if seconds else None,
-        )
 
     def _save(self) -> None:
         for rows, outputs in self._work.unsaved():
@@ -285,9 +302,9 @@ class RowWiseRun(TableRows):
         """Compare the rows with those of the previous version, by key."""
         previous_rows = find_rows(keys, previous.column(0).combine_chunks())
         known = np.flatnonzero(previous_rows >= 0)
-        previous_digests = to_digests(previous[self._work.digest_column])
-        is_equal = self._digests[known] == previous_digests[previous_rows[known]]
-        unchanged = int(np.count_nonzero(is_equal))
+        digests = previous[self._work.digest_column].take(to_arrow_rows(previous_rows[known]))
+        is_equal = pc.equal(digests, to_column(self._digests[known]))
+        unchanged = pc.sum(is_equal).as_py() or 0
         errors = 0
         if ERROR_COLUMN in self._table.column_names:
             errors = len(keys) - self._table[ERROR_COLUMN].null_count
@@ -325,8 +342,7 @@ class RowWise:
 
     def start(self, on_progress: OnProgress | None) -> RunningJob:
         """Compute the rows. Raises as `RowWiseRun.run`."""
-        folder = CheckpointFolder(self.catalog, self.results)
-        folder.remove_old()
+        CheckpointFolder(self.catalog, self.results).remove_old()
         checkpoint = self._checkpoint()
         if self.ignore_known:
             checkpoint.remove()
@@ -338,10 +354,8 @@ class RowWise:
         work = self.new_work()
         todo, rows = self._run(work, self._checkpoint()).count_todo()
         calls = work.call_count(todo)
-        seconds = self._seconds_of(calls)
-        return CallEstimate(
-            todo, rows, calls, seconds, None if cost is None else calls * cost, work.unit
-        )
+        total_cost = None if cost is None else calls * cost
+        return CallEstimate(todo, rows, calls, self._seconds_of(calls), total_cost, work.unit)
 
     def _seconds_of(self, calls: int) -> float | None:
         """The duration of so many calls, in proportion to the largest of the newest runs; None

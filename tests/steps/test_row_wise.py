@@ -18,7 +18,9 @@ from jammi_lab.core import errors
 from jammi_lab.core.records import Reuse
 from jammi_lab.core.verdicts import Damaged, Fresh, Match
 from jammi_lab.features.words import lexical_work
+from jammi_lab.steps.checkpoint import Checkpoint
 from jammi_lab.steps.previous_versions import PreviousVersion
+from jammi_lab.store.result_files import ResultFiles
 from tests.sizes import sized, soak
 from tests.store.lab import DAMAGES
 
@@ -249,6 +251,77 @@ def test_a_version_that_goes_away_meanwhile_is_not_taken_over(work, moment, monk
         table = work.make()
     assert len(work.computed) == COUNT == table.row_count
     work.check_is_full_run()
+
+
+FORGED_DIGESTS = {
+    "lists": pa.list_(pa.int64()),
+    "structs": pa.struct([("a", pa.int64())]),
+    "numbers": pa.int8(),
+}
+"""Types of forged digests."""
+
+
+def with_digests(rows: pa.Table, kind: pa.DataType | None) -> pa.Table:
+    """The rows with other digests, or with none."""
+    name = rows.column_names[-1]
+    rows = rows.drop_columns(name)
+    if kind is None:
+        return rows
+    value = {"list": [1], "struct": {"a": 1}, "int8": 1, "null": None}
+    digests = pa.array([value.get(str(kind).split("<")[0], b"abc")] * len(rows), kind)
+    return rows.append_column(name, digests)
+
+
+@pytest.mark.parametrize("kind", [None, *FORGED_DIGESTS.values()], ids=str)
+def test_a_version_of_other_columns_that_was_forged_with_its_digest_is_damage(
+    work, kind, monkeypatch
+):
+    made = work.make()
+    pq.write_table(with_digests(pq.read_table(made.path), kind), made.path)
+    monkeypatch.setattr(ResultFiles, "is_intact", lambda *_: True)
+    work.write(TEXTS | {7: "x"})
+    with pytest.raises(errors.TableDamaged, match="earlier runs of 't'"):
+        work.make()
+    assert work.make(cache="bypass").row_count == COUNT
+
+
+def test_forged_outputs_are_damage(work, monkeypatch):
+    made = work.make()
+    rows = pq.read_table(made.path)
+    monkeypatch.setattr(ResultFiles, "is_intact", lambda *_: True)
+    work.write(TEXTS | {7: "x"})
+    name = rows.column_names[1]
+    pq.write_table(rows.set_column(1, name, pa.array([[["x"]]] * len(rows))), made.path)
+    with pytest.raises(errors.JammiError):
+        work.make()
+    if work.kind != "row map":  # whose outputs may be missing
+        pq.write_table(rows.drop_columns(name), made.path)
+        with pytest.raises(errors.TableDamaged):
+            work.make()
+
+
+@pytest.mark.parametrize("kind", [pa.binary(3), pa.null()], ids=str)
+def test_a_version_with_the_digests_of_no_row_is_computed_again(work, kind, monkeypatch):
+    made = work.make()
+    pq.write_table(with_digests(pq.read_table(made.path), kind), made.path)
+    monkeypatch.setattr(ResultFiles, "is_intact", lambda *_: True)
+    work.write(TEXTS | {7: "x"})
+    assert work.make().reuse == Reuse(0, COUNT, 0, 0)
+
+
+@pytest.mark.parametrize("kind", ["none", "lists", "structs"])
+def test_a_checkpoint_of_other_columns_that_was_forged_with_its_digests_is_damage(work, kind):
+    work.interrupt(after=140)
+    [path] = work.checkpoints()
+    parts = list(Checkpoint(path).load())
+    path.unlink()
+    checkpoint = Checkpoint(path)
+    for part in parts:
+        checkpoint.append(with_digests(part, FORGED_DIGESTS.get(kind)))
+    checkpoint.close()
+    with pytest.raises(errors.TableDamaged, match="earlier runs of 't'"):
+        work.make()
+    assert work.make(cache="bypass").row_count == COUNT and work.checkpoints() == []
 
 
 # -- what an early end keeps -----------------------------------------------------------------------
