@@ -504,6 +504,26 @@ def test_a_view_has_no_state_while_new_sessions_have_other_settings(ws, sql, tab
         sql(f"DROP TABLE {table} CASCADE", f"DROP ROLE {role}")
 
 
+def test_names_that_follow_the_search_path_have_no_state_while_new_sessions_have_another(
+    ws, fresh_postgres_url
+):
+    run_postgres(
+        fresh_postgres_url,
+        "CREATE SCHEMA apart",
+        "CREATE TABLE named (object regclass)",
+        "INSERT INTO named VALUES ('named')",
+    )
+    ws.sources.add("own", fresh_postgres_url)
+    assert ws.materialize("t", "SELECT object FROM own.named").read().fetchall() == [("named",)]
+    assert is_fresh(ws)
+    run_postgres(
+        fresh_postgres_url,
+        "DO $$ BEGIN EXECUTE 'ALTER DATABASE ' || current_database() "
+        "|| ' SET search_path = apart'; END $$",
+    )
+    assert "settings of new sessions changed (search_path)" in doubt(ws)
+
+
 def test_row_security_over_settings_of_the_session_has_no_state(ws, sql, table, postgres_url):
     role = f"{table}_r"
     sql(

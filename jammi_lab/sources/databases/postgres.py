@@ -125,9 +125,9 @@ class PostgresConnector(ServerConnector):
 
     def _table_of_row(self, query: Query, row: Sequence[Any]) -> ServerTable:
         schema, name, oid, relation_kind, logged, estimate, size, has_no_estimate, *rest = row
-        foreign, policed, column_json = rest
+        foreign, by_session, column_json = rest
         volatile_because = None
-        if relation_kind == "v" or policed:
+        if relation_kind == "v" or by_session:
             [(volatile_because, view_foreign)] = self.run_on_server(
                 query,
                 VIEW_DEPENDENCIES.format(oid=int(oid), setting=sql_literal(_SESSION_FUNCTIONS)),

@@ -17,8 +17,8 @@ WITH RECURSIVE it AS (
   UNION SELECT p.root, i.inhrelid FROM pg_catalog.pg_inherits i JOIN parts p ON i.inhparent = p.oid
 ), sums AS (
   SELECT root,
-    bool_and(c.relkind IN ('r', 'p', 'm') AND c.relpersistence = 'p' AND NOT c.relrowsecurity)
-      AS logged,
+    bool_and(c.relkind IN ('r', 'p', 'm') AND c.relpersistence = 'p' AND NOT c.relrowsecurity
+      AND NOT named) AS logged,
     sum(CASE WHEN c.relkind NOT IN ('r', 'm') THEN 0 WHEN c.reltuples >= 0 AND c.relpages > 0
       THEN ceil(c.reltuples::float8 / c.relpages
         * (pg_catalog.pg_relation_size(c.oid) / current_setting('block_size')::float8))
@@ -26,10 +26,15 @@ WITH RECURSIVE it AS (
     sum(CASE WHEN c.relkind IN ('r', 'm') THEN pg_catalog.pg_relation_size(c.oid) ELSE 0 END)
       ::bigint AS bytes,
     bool_or(c.relkind NOT IN ('r', 'p', 'm')) AS untold, bool_or(c.relkind = 'f') AS "foreign",
-    bool_or(c.relrowsecurity AND pg_catalog.row_security_active(c.oid)) AS policed
-  FROM parts JOIN pg_catalog.pg_class c USING (oid) GROUP BY root)
+    bool_or(c.relrowsecurity AND pg_catalog.row_security_active(c.oid) OR named) AS by_session
+  FROM parts JOIN pg_catalog.pg_class c USING (oid), LATERAL (SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+      AND (SELECT typname FROM pg_catalog.pg_type
+        WHERE oid = COALESCE(NULLIF(t.typbasetype, 0), NULLIF(t.typelem, 0), t.oid))
+        ~ '^reg(class|coll|conf|dict|oper|proc|type)') AS named) n GROUP BY root)
 SELECT it.nspname::text AS "schema", it.relname::text AS "name", it.oid::bigint AS oid, it.form,
-  logged, estimate, bytes, untold, "foreign", policed, (
+  logged, estimate, bytes, untold, "foreign", by_session, (
   SELECT json_agg(json_build_array(
     a.attname, CASE WHEN t.typnamespace <> 'pg_catalog'::regnamespace
       THEN t.typnamespace::regnamespace::text || '.' ELSE '' END || pg_catalog.regexp_replace(
@@ -49,6 +54,9 @@ SELECT it.nspname::text AS "schema", it.relname::text AS "name", it.oid::bigint 
     ON t.oid = CASE WHEN own.typtype = 'd' THEN own.typbasetype ELSE own.oid END
   WHERE a.attrelid = it.oid AND a.attnum > 0 AND NOT a.attisdropped)::text AS columns
 FROM it JOIN sums ON sums.root = it.oid"""
+"""What is known of some tables. `by_session`: whether the settings of a session decide what they
+show, as by row security and in names such as `regclass`, which have their schema where the search
+path does not lead to the object. No log has the settings."""
 VIEW_DEPENDENCIES = r"""
 WITH RECURSIVE behind AS (
   SELECT {oid}::oid AS oid UNION SELECT n.oid FROM behind b, LATERAL (
