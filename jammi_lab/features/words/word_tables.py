@@ -1,7 +1,6 @@
 """All lexical tables of a workspace. The index of each is derived data: the first search of a
 process makes it from the table, in memory."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,8 +10,6 @@ from jammi_lab.core.records import TableRecord
 from jammi_lab.storage.files import StoragePath, open_for_reading
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from jammi_lab.features.vectors.matrix import KeyedRows
     from jammi_lab.features.words.word_index import WordIndex
     from jammi_lab.store.result_files import ResultFiles
@@ -55,27 +52,20 @@ class WordTables:
 
 def _make(path: StoragePath) -> WordTable:
     """The keys of a table, and its index, made from the rows. Raises TableDamaged."""
-    from jammi_lab.features.vectors.matrix import KeyedRows
-    from jammi_lab.features.words.word_index import WordIndex
-    from jammi_lab.storage.vector_arrays import to_keys
-
-    rows = _read_columns(path, ["key", "terms"])
-    index = WordIndex.from_documents([rows["terms"].combine_chunks()])
-    return WordTable(KeyedRows(to_keys(rows["key"])), index)
-
-
-def _read_columns(path: StoragePath, names: Sequence[str]) -> "pa.Table":
-    """Some columns of a table. Raises TableDamaged."""
     import pyarrow as pa
 
+    from jammi_lab.features.vectors.matrix import KeyedRows
+    from jammi_lab.features.words.word_index import WordIndex
     from jammi_lab.storage.parquet import open_parquet
+    from jammi_lab.storage.vector_arrays import to_keys
 
     try:
         with open_for_reading(path) as raw, open_parquet(raw) as file:
-            rows = file.read(names, use_threads=False)
-        return rows.select(names)
+            rows = file.read(["key", "terms"], use_threads=False)
+        terms = rows["terms"].cast(pa.large_string()).combine_chunks()
     except (pa.ArrowException, OSError, KeyError) as error:
         raise TableDamaged(
             f"The file {path.name} cannot be read as a lexical table.",
             table=path.name.removesuffix(".parquet"),
         ) from error
+    return WordTable(KeyedRows(to_keys(rows["key"])), WordIndex.from_documents([terms]))

@@ -10,6 +10,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core import errors
+from jammi_lab.store.result_files import ResultFiles
 from tests.inside import record_of, services_of
 from tests.sizes import sized, soak
 
@@ -99,6 +100,23 @@ def test_a_damaged_table_is_not_searched(lab):
     hits(lab, "red")
     path = Path(table.path)
     path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(errors.TableDamaged):
+        hits(lab, "red")
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [pa.array([["red"]] * 5), pa.array([b"\xff"] * 5), pa.array([{"a": "red"}] * 5)],
+    ids=lambda forged: str(forged.type),
+)
+def test_terms_of_another_type_that_were_forged_with_their_digest_are_damage(
+    lab, forged, monkeypatch
+):
+    path = Path(make(lab).path)
+    rows = pq.read_table(path)
+    place = rows.column_names.index("terms")
+    pq.write_table(rows.set_column(place, "terms", forged[: len(rows)]), path)
+    monkeypatch.setattr(ResultFiles, "require_intact", lambda *_: path)
     with pytest.raises(errors.TableDamaged):
         hits(lab, "red")
 
