@@ -166,7 +166,8 @@ def _check_rows(fold: Fold, record: LogRecord) -> Fold:
 def stored_schema(body: bytes) -> pa.Schema:
     """The schema of a log, from its record. Raises TableDamaged."""
     try:
-        return intact_schema(pa.ipc.read_schema(pa.py_buffer(body)))
+        schema = intact_schema(pa.ipc.read_schema(pa.py_buffer(body)))
+        return schema.empty_table().schema
     except (pa.ArrowException, OSError):
         raise invalid_row_error() from None
 

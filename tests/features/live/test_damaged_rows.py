@@ -1,6 +1,7 @@
 """A bit that flips in the log of a mutable table is told, wherever it flips."""
 
 import msgspec
+import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
@@ -126,3 +127,15 @@ def test_an_entry_that_was_forged_with_its_digest_is_damage(folder, changes):
         ):
             with pytest.raises(jl.TableDamaged):
                 read()
+
+
+@pytest.mark.parametrize("kind", [pa.dense_union([]), pa.sparse_union([pa.field("a", pa.int8())])])
+def test_a_schema_with_types_that_no_log_has_is_damage(folder, kind):
+    with jl.open(folder) as ws:
+        ws.topics.register("clicks", {"page": "string"})
+        ws.topics.publish("clicks", [{"page": "home"}])
+    with catalog(folder) as connection:
+        schema = pa.schema([("page", kind)]).serialize().to_pybytes()
+        connection.execute("UPDATE logs SET arrow_schema = ? WHERE name = 'clicks'", [schema])
+    with jl.open(folder) as ws, pytest.raises(jl.TableDamaged):
+        ws.topics.replay("clicks", where="page = 'home'")
