@@ -11,6 +11,7 @@ from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.logs import LogRecord, NewEntry
 from jammi_lab.core import reprs
 from jammi_lab.core.clock import Clock, to_seconds
+from jammi_lab.core.display_values import to_display
 from jammi_lab.core.errors import DuplicateTable, InvalidArgument, NameInvalid, TopicNotFound
 from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text
@@ -100,7 +101,7 @@ class EventList(list[Event], ReprMixin):
         columns = [OFFSET_COLUMN, *(name for name in table.column_names if name != OFFSET_COLUMN)]
         shown = table.slice(max(0, table.num_rows - _MAX_SHOWN_ROWS))
         types = sql_types(table.schema)
-        rows = list(zip(*(shown.column(name).to_pylist() for name in columns), strict=True))
+        rows = list(zip(*(to_display(shown.column(name)) for name in columns), strict=True))
         return reprs.preview(
             columns,
             [types[name] for name in columns],

@@ -555,3 +555,9 @@ def test_lengths_of_time_are_seconds_or_timedeltas(events):
     for length in (0, datetime.timedelta(0), float("inf")):
         with pytest.raises(InvalidArgument, match="retention"):
             events.register("events", {"id": "int64"}, retention=length)
+
+
+def test_dates_that_python_does_not_have_are_shown(ws):
+    ws.topics.register("far", {"on": "date32"})
+    ws.topics.publish("far", pa.table({"on": pa.array([2_932_897], pa.date32())}))
+    assert "10000-01-01" in str(ws.topics.tail("far"))
