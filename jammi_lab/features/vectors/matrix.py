@@ -245,6 +245,8 @@ class Matrix(KeyedRows):
     def pairs(self, queries: Floats, rows: RowNumbers) -> Floats:
         """Exact similarities of checked queries (q, d) to rows of their own (q, c), with the bits
         of exact search; −2 for row −1, which means none. Raises TableDamaged."""
+        if not len(self):
+            return np.full(rows.shape, -2, np.float32)
         query, flat = np.repeat(np.arange(len(queries)), rows.shape[1]), rows.reshape(-1)
         if self._exact is not None or self._rows is None:
             exact = self.exact

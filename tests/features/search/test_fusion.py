@@ -88,6 +88,18 @@ def test_tables_with_other_keys_are_joined_by_key(lab):
     assert not any(hit["source_missing"] for hit in found.values())
 
 
+@pytest.mark.parametrize("empty", ["v", "w"])
+def test_a_table_without_rows_leaves_the_hits_of_the_other(lab, empty):
+    none = "SELECT * FROM notes WHERE id < 0"
+    if empty == "v":
+        lab.embed("v", none, key="id", text="text", model="hashing")
+    else:
+        lab.lexical("w", none, key="id", text="text", analyzer="simple")
+    hits = lab.search("v", "graph", words="w", k=2).arrow().to_pylist()
+    assert sorted(hit["key"] for hit in hits) == [0, 4]
+    assert all(hit["similarity" if empty == "v" else "score"] is None for hit in hits)
+
+
 def test_a_verdict_covers_both_tables(lab):
     assert set(lab.search("v", "graph", words="w").staleness()) == {"v", "w"}
 
