@@ -4,7 +4,7 @@ verdicts, and the versions of the recipe."""
 import contextlib
 import functools
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -100,13 +100,9 @@ class Tables:
     ) -> "VersionHistory":
         """Versions of a recipe with what each of them changed; by default all that can be read,
         rejected ones among them. TableNotFound."""
-
-        def describe_changes(new: ResultTable, old: ResultTable) -> str:
-            return self._services.row_comparison.describe_changes(new._record, old._record)
-
         if versions is None:
             versions = self._services.lookup.all_versions(name)
-        return VersionHistory(name, self.from_versions(versions), describe_changes)
+        return VersionHistory(name, self.from_versions(versions))
 
     def staleness(self, table: object, progress: ProgressOption) -> Verdict:
         """The verdict on a recipe's newest version or on one table. TableNotFound."""
@@ -612,8 +608,10 @@ class ResultTable(TableMixin, ReprMixin):
         digests = {name: value_digest(value) for name, value in params.items()}
         return msgspec.structs.replace(stamp, params=digests)
 
-    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
-        form = self._rendered()
+    def _repr_mimebundle_(
+        self, form: Rendered | None = None, **_: Any
+    ) -> tuple[dict[str, str], dict[str, Any]]:
+        form = form or self._rendered()
         data = {"text/plain": form.text, "text/html": form.html}
         stamp, stamps = self._stamp(), self._services.badges.stamps
         return data, {} if stamp is None or stamps is None else stamps.metadata(stamp, data)
@@ -672,17 +670,11 @@ class ResultTables(list[ResultTable], ReprMixin):
 
 class VersionHistory(ResultTables):
     """The versions of a table, newest first, with the time at which each was completed and what it
-    changed in the rows of the ready one before. `describe_changes` describes what a later version
-    changed in a former one: `price: 3 of 200,000 rows`."""
+    changed in the rows of the ready one before."""
 
-    def __init__(
-        self,
-        name: str,
-        versions: Iterable[ResultTable],
-        describe_changes: Callable[[ResultTable, ResultTable], str],
-    ) -> None:
+    def __init__(self, name: str, versions: Iterable[ResultTable]) -> None:
         super().__init__(versions)
-        self.name, self._describe_changes = name, describe_changes
+        self.name = name
 
     def former(self, table: ResultTable) -> ResultTable | None:
         """The newest ready version before this one."""
@@ -691,10 +683,13 @@ class VersionHistory(ResultTables):
 
     @functools.cached_property
     def changes(self) -> dict[int, str]:
-        """What the newest versions changed, by version. Empty for a version whose difference is not
-        known, as of large tables."""
-        pairs = [(t, self.former(t)) for t in [*self][:MAX_COMPARED_VERSIONS]]
-        return {new.version: self._describe_changes(new, old) for new, old in pairs if old}
+        """What the newest versions changed, by version: `price: 3 of 200,000 rows`. Empty for a
+        version whose difference is not known, as of large tables."""
+        return {
+            new.version: new._services.row_comparison.describe_changes(new._record, old._record)
+            for new in [*self][:MAX_COMPARED_VERSIONS]
+            if (old := self.former(new))
+        }
 
     def notes(self, table: ResultTable) -> list[str]:
         """Whether a version is pinned, was rejected or has the rows of an earlier one, as after
@@ -728,6 +723,10 @@ class VersionHistory(ResultTables):
             caption=self.name,
             note="; ".join([count_noun(len(self), "version"), *self._command_note()]),
         )
+
+    def _repr_mimebundle_(self, **_: Any) -> Any:
+        newest = next((t for t in self if t.status == "ready"), None)
+        return newest and newest._repr_mimebundle_(self._rendered())
 
     def _command_note(self) -> list[str]:
         """How to see the rows in which the newest ready version and the one before differ."""

@@ -72,12 +72,15 @@ _STAMPED_LINES = frozenset(
         "embed",
         "graph",
         "history",
+        "lexical",
         "lineage",
         "map",
         "neighbors",
         "preview",
+        "restore",
         "search",
         "status",
+        "view",
     }
 )
 """The lines of `%jammi` whose outputs have stamps."""
@@ -226,8 +229,7 @@ def _is_stamped_when_made(source: str) -> bool:
     """Whether a cell displays what has a stamp: rows of a statement, or of a line of `%jammi`."""
     if source.startswith(_CELL_MAGIC):
         return True
-    lines = source.strip().splitlines()
-    words = lines[-1].split() if lines else []
+    words = source.strip().rpartition("\n")[2].split()
     return words[:1] == [_LINE_MAGIC] and not _STAMPED_LINES.isdisjoint(words[1:2])
 
 

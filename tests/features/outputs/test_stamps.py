@@ -179,6 +179,25 @@ def test_another_workspace_of_these_rows_attests_them_and_of_other_rows_cannot_k
         assert outcomes("check-notebook", file, "--workspace", tmp_path / outcome) == [outcome]
 
 
+def test_the_list_of_versions_has_the_stamp_of_the_newest_that_is_ready(lab, tmp_path):
+    file = notebook(
+        tmp_path / "n.ipynb", shown(lab.table("big").history()), source="%jammi history big"
+    )
+    assert outcomes("check-notebook", file) == ["fresh"]
+    (tmp_path / "a.csv").write_text("id,x\n1,2\n2,3\n3,9\n")
+    lab.recompute("big")
+    assert outcomes("check-notebook", file) == ["outdated"]
+
+
+@pytest.mark.parametrize(
+    "line", ["lexical words a --key id --text x", "restore big 1", "view big", "history big"]
+)
+def test_a_line_that_shows_a_table_is_unknown_when_a_tool_took_its_stamp(lab, tmp_path, line):
+    bare = shown(lab.table("big")) | {"metadata": {}}
+    file = notebook(tmp_path / "n.ipynb", bare, source=f"import os\n%jammi {line}")
+    assert outcomes("check-notebook", file) == ["unknown"]
+
+
 def test_outputs_without_a_stamp_or_a_recorded_state_are_unknown(lab, tmp_path):
     bare = shown(lab.sql("SELECT * FROM jammi.big"))
     bare["metadata"] = {}
