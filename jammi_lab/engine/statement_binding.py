@@ -16,7 +16,7 @@ from jammi_lab.engine.sql.allowlist import walk_nodes
 from jammi_lab.engine.sql.parse import ParsedStatement, StatementKind
 from jammi_lab.engine.sql.read_set import Binding, bind, check_value_words
 from jammi_lab.engine.tenant_instances import TenantInstances
-from jammi_lab.sources.base import InputRead
+from jammi_lab.sources.base import InputRead, merged_reads
 
 _OUTPUT = {
     StatementKind.EXPLAIN: [("explain_key", "VARCHAR"), ("explain_value", "VARCHAR")],
@@ -214,13 +214,4 @@ def _merge_inputs(
             first, *others = relation.read.computed.inputs(binding.columns_read[parts])
             direct_reads.append(first)
             computed_reads += others
-    merged: dict[tuple[str, str, str], InputRead] = {}
-    for read in direct_reads + computed_reads:
-        existing = merged.get(read.relation.input.identity)
-        columns = {*read.columns, *(existing.columns if existing else ())}
-        merged[read.relation.input.identity] = InputRead(
-            existing.relation if existing else read.relation,
-            tuple(sorted(columns)),
-            dict(existing.schema if existing else read.schema),
-        )
-    return tuple(merged.values())
+    return tuple(merged_reads(direct_reads + computed_reads))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
@@ -425,6 +425,16 @@ class InputRead:
     """The columns read, sorted; empty if only the row count matters."""
     schema: Mapping[str, str]
     """All columns and SQL types at binding time, in order."""
+
+
+def merged_reads(reads: Iterable[InputRead]) -> list[InputRead]:
+    """Each input once, with the union of the columns that are read."""
+    merged: dict[tuple[str, str, str], InputRead] = {}
+    for read in reads:
+        first = merged.setdefault(read.relation.input.identity, read)
+        columns = tuple(sorted({*first.columns, *read.columns}))
+        merged[read.relation.input.identity] = InputRead(first.relation, columns, first.schema)
+    return list(merged.values())
 
 
 @dataclass(frozen=True, slots=True)

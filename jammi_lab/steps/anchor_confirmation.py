@@ -14,7 +14,6 @@ from jammi_lab.core.manifest import InputFiles
 from jammi_lab.inputs.clock import CURRENT_DATE, function_input
 from jammi_lab.inputs.observation import Observation, PinnedState
 from jammi_lab.inputs.result_names import find_recorded_version
-from jammi_lab.sources.base import Relation
 from jammi_lab.sources.frame_origins import merged_origin
 from jammi_lab.steps.increment import input_files
 from jammi_lab.steps.jobs import Job
@@ -33,22 +32,10 @@ class InputChanged(Exception):
 MAX_ATTEMPTS = 3
 
 
-def merged_columns(job: Job) -> list[tuple[Relation, tuple[str, ...]]]:
-    """Each input once, with the union of the columns that are read."""
-    inputs: dict[tuple[str, str, str], tuple[Relation, set[str]]] = {}
-    for bound in job.inputs:
-        inputs.setdefault(bound.relation.input.identity, (bound.relation, set()))[1].update(
-            bound.columns
-        )
-    return [(relation, tuple(sorted(columns))) for relation, columns in inputs.values()]
-
-
 def observed_anchors(job: Job, observation: Observation, tenant: str | None) -> list[Anchor]:
     """The observed states of everything that the job reads: one anchor per input, over the union of
     its columns."""
-    anchors = [
-        observation.anchor(relation, columns, tenant) for relation, columns in merged_columns(job)
-    ]
+    anchors = [observation.anchor(read.relation, read.columns, tenant) for read in job.inputs]
     if job.rows_anchor is not None:
         anchors.append(job.rows_anchor)
     for name in job.volatile:
@@ -129,12 +116,12 @@ def bind_after_observing(
     while True:
         observation = observe()
         observed = set()
-        for relation, columns in merged_columns(job):
-            observed.add(relation.input.identity)
-            if not isinstance(relation.token, PinnedState):
-                observation.observe(
-                    msgspec.structs.replace(relation.input, columns=columns), tenant
-                )
+        for read in job.inputs:
+            source = read.relation.input
+            observed.add(source.identity)
+            if not isinstance(read.relation.token, PinnedState):
+                wanted = msgspec.structs.replace(source, columns=read.columns)
+                observation.observe(wanted, tenant)
         # A statement that was bound first would have the columns that an input had before it was
         # observed: the anchor would speak of a file that the statement never saw.
         rebound = job.rebind()

@@ -1,7 +1,7 @@
 """Inputs of producers that read several tables: embedding tables by name, and columns of any
 source, table or SQL statement."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.records import TableRecord
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.inputs.observation import PinnedState
-from jammi_lab.steps.jobs import BoundInput
+from jammi_lab.sources.base import InputRead, merged_reads
 
 
 @dataclass(frozen=True)
@@ -40,25 +40,18 @@ class InputTable:
         return [name for name, _ in self.prepared.output]
 
 
-def merged_inputs(tables: Sequence[InputTable]) -> list[BoundInput]:
-    """The bound inputs, each once with the union of its columns."""
-    merged: dict[tuple[str, str, str], BoundInput] = {}
-    for bound_input in (read for table in tables for read in table.prepared.inputs):
-        existing = merged.get(bound_input.relation.input.identity)
-        columns = {*bound_input.columns, *(existing.columns if existing else ())}
-        merged[bound_input.relation.input.identity] = BoundInput(
-            existing.relation if existing else bound_input.relation, tuple(sorted(columns))
-        )
-    return list(merged.values())
+def merged_inputs(tables: Iterable[InputTable]) -> list[InputRead]:
+    """What the tables read, each input once with the union of its columns."""
+    return merged_reads(read for table in tables for read in table.prepared.inputs)
 
 
-def input_fields(tables: Sequence[InputTable]) -> dict[str, Any]:
-    """The arguments of `Job` that follow from its inputs."""
+def input_fields(statements: Sequence[PreparedStatement]) -> dict[str, Any]:
+    """The fields of `Job` that follow from the statements that it reads."""
     return {
-        "inputs": merged_inputs(tables),
-        "volatile": sorted({function for table in tables for function in table.prepared.volatile}),
-        "reads_date": any(table.prepared.reads_clock for table in tables),
-        "order_sensitive": any(table.prepared.depends_on_order for table in tables),
+        "inputs": merged_reads(read for each in statements for read in each.inputs),
+        "volatile": sorted({function for each in statements for function in each.volatile}),
+        "reads_date": any(each.reads_clock for each in statements),
+        "order_sensitive": any(each.depends_on_order for each in statements),
     }
 
 

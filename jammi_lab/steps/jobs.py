@@ -17,7 +17,7 @@ from jammi_lab.core.records import (
     RecipeRecord,
     Reuse,
 )
-from jammi_lab.sources.base import Relation
+from jammi_lab.sources.base import InputRead
 from jammi_lab.steps.increment import IncrementalStatement
 from jammi_lab.storage.parquet import row_group_rows
 
@@ -77,15 +77,6 @@ class TableRows:
 
 
 @dataclass(frozen=True)
-class BoundInput:
-    """One input of a job, with its name resolved to a relation."""
-
-    relation: Relation
-    columns: tuple[str, ...]
-    """The columns that the job reads, sorted."""
-
-
-@dataclass(frozen=True)
 class RunningJob:
     """A computation that has started."""
 
@@ -116,7 +107,8 @@ class Job:
 
     descriptor: RecipeValue
     environment: Mapping[str, Any]
-    inputs: Sequence[BoundInput]
+    inputs: Sequence[InputRead]
+    """Each input once."""
     start: Callable[[OnProgress | None], RunningJob]
     """Starts the computation; called after the building row is in the catalog."""
     rebind: "Callable[[], Job]"

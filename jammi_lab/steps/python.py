@@ -1,15 +1,17 @@
 """The recipe of a Python step: a function over inputs. Its definition is the digest of the
 function, or a version that the caller gives."""
 
+import contextlib
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from jammi_lab.core.definitions import StepInput
-from jammi_lab.core.errors import InvalidArgument, JammiError, NotRecomputable
+from jammi_lab.core.errors import InvalidArgument, NotRecomputable
 from jammi_lab.core.identifiers import list_of_names
 from jammi_lab.core.recipes import NAMES, Stored
-from jammi_lab.core.records import OnProgress, Progress
+from jammi_lab.core.records import OnProgress
 from jammi_lab.steps.recipe import BindContext
 from jammi_lab.steps.step_functions import (
     FunctionRecipe,
@@ -17,12 +19,9 @@ from jammi_lab.steps.step_functions import (
     StepFunctions,
     check_call,
     is_async,
-    step_failure,
 )
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from jammi_lab.engine.prepared_statement import PreparedStatement
     from jammi_lab.steps.input_tables import InputTable
     from jammi_lab.steps.jobs import Job, RunningJob
@@ -76,8 +75,6 @@ class PythonStep(FunctionRecipe):
         be fingerprinted and has no version; StatementNotAllowed when a recorded text contains a
         password; NotRecomputable when a recorded function is not in this kernel; TableNotFound and
         what binding SQL raises."""
-        from jammi_lab.steps.input_tables import input_fields
-
         called = self.with_function(ctx)
         tables = [ctx.load_whole(each) for each in list_of_names(self.inputs)]
         key = list_of_names(self.key)
@@ -85,10 +82,10 @@ class PythonStep(FunctionRecipe):
         ctx.part(StepFunctions).remember(recipe)
         return ctx.job(
             recipe,
+            [table.prepared for table in tables],
             start=lambda on_progress: recipe._start(ctx, tables, on_progress),
             key=key,
-            # a function may depend on the order of its input rows in any way
-            **input_fields(tables) | {"order_sensitive": bool(tables)},
+            order_sensitive=bool(tables),  # a function may depend on the order in any way
         )
 
     def check_function(self, step: StepFunction) -> None:
@@ -119,38 +116,14 @@ class PythonStep(FunctionRecipe):
         self, ctx: BindContext, tables: "Sequence[InputTable]", on_progress: OnProgress | None
     ) -> "RunningJob":
         """Call the function. Runs on a recipe that is bound."""
-        from jammi_lab.steps.jobs import RunningJob
-        from jammi_lab.steps.python_rows import sorted_rows
+        from jammi_lab.steps.python_rows import run_step
 
-        if on_progress:
-            on_progress(Progress(stage=f"compute {ctx.name}", done=0, total=None, unit="rows"))
-        return RunningJob(
-            sorted_rows(ctx, self._call_function(ctx, tables), list_of_names(self.key))
-        )
-
-    def _call_function(self, ctx: BindContext, tables: "Sequence[InputTable]") -> "pa.Table":
-        """Call the function and return its rows. Raises StepFailed, with the function's own
-        exception as the cause, and SchemaMismatch when it returns no rows."""
-        from jammi_lab.steps.python_rows import to_table
-
-        step = self.function
+        step, opener = self.function, ctx.part(InputOpener)
         assert isinstance(step, StepFunction), "it is bound"
-        opener, inputs = ctx.part(InputOpener), list[OpenInput]()
-
-        def call_step(call: Callable[[], Any]) -> Any:
-            try:
-                return call()
-            except JammiError:  # an unreadable input has an error of its own
-                raise
-            except Exception as error:
-                raise step_failure(ctx.name, step, error) from error
-
-        try:
-            for table in tables:
-                # not a comprehension: the inputs opened so far are closed when one fails
-                inputs.append(opener.open(table.prepared))
-            returned = call_step(lambda: step.function(*inputs, **(self.params or {})))
-            return to_table(returned, ctx.name, call_step)
-        finally:
-            for open_input in inputs:
-                open_input.close()
+        with contextlib.ExitStack() as opened:
+            inputs = [
+                opened.enter_context(contextlib.closing(opener.open(table.prepared)))
+                for table in tables
+            ]
+            call = functools.partial(step.function, *inputs, **(self.params or {}))
+            return run_step(ctx, step, call, list_of_names(self.key), on_progress)

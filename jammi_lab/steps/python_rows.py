@@ -17,17 +17,43 @@ from jammi_lab.core.errors import (
     first_line,
 )
 from jammi_lab.core.identifiers import fold, quote_identifier
+from jammi_lab.core.records import OnProgress, Progress
 from jammi_lab.engine.name_resolution import FixedNames
 from jammi_lab.sources.base import ReadPlan, Relation
 from jammi_lab.sources.frames import as_arrow, is_frame
 from jammi_lab.sources.scratch_duckdb import sql_types
-from jammi_lab.steps.jobs import RowStream
+from jammi_lab.steps.jobs import RowStream, RunningJob
 from jammi_lab.steps.key_check import key_columns
 from jammi_lab.steps.recipe import BindContext
+from jammi_lab.steps.step_functions import StepFunction, step_failure
 from jammi_lab.storage.arrow_values import cast_losslessly, to_arrow_array
 
 _MADE = "__jammi_made"
 """The name of the rows of a step, in statements."""
+
+
+def run_step(
+    ctx: BindContext,
+    step: StepFunction,
+    call: Callable[[], Any],
+    key: Sequence[str],
+    on_progress: OnProgress | None,
+) -> RunningJob:
+    """Call a function and sort its rows. Raises StepFailed, with the function's own exception as
+    the cause, and SchemaMismatch when it returns no rows."""
+
+    def call_step(call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except JammiError:  # an unreadable input has an error of its own
+            raise
+        except Exception as error:
+            raise step_failure(ctx.name, step, error) from error
+
+    if on_progress:
+        on_progress(Progress(stage=f"compute {ctx.name}", done=0, total=None, unit="rows"))
+    table = to_table(call_step(call), ctx.name, call_step)
+    return RunningJob(sorted_rows(ctx, table, key))
 
 
 def sorted_rows(ctx: BindContext, table: pa.Table, key: Sequence[str]) -> RowStream:

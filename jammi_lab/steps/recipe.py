@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from jammi_lab.engine.name_resolution import NameResolver
     from jammi_lab.engine.prepared_statement import PreparedStatement
     from jammi_lab.engine.sql.column_lineage import ColumnReads
+    from jammi_lab.sources.base import InputRead
     from jammi_lab.steps.input_tables import InputTable
-    from jammi_lab.steps.jobs import BoundInput, Job
+    from jammi_lab.steps.jobs import Job
 
 T = TypeVar("T")
 OUTPUT_VERSION = 1
@@ -67,7 +68,7 @@ class Producer(RecipeValue):
         those of the inputs. None where each column may depend on every column read."""
         return None
 
-    def current_inputs(self, ctx: "BindContext") -> "tuple[list[BoundInput], bool] | None":
+    def current_inputs(self, ctx: "BindContext") -> "tuple[list[InputRead], bool] | None":
         """The inputs with the columns that are read today, and whether their statements still mean
         the same; None when whole inputs are read. Raises what binding raises."""
         from jammi_lab.steps.input_tables import merged_inputs
@@ -195,16 +196,19 @@ class BindContext:
             return self.load(table.asked, table.statement)
         return self.load(table, f"SELECT * FROM {from_text(self, table)}")
 
-    def job(self, recipe: Producer, **fields: Any) -> "Job":
-        """The job of a recipe whose inputs are bound. `fields`: those of Job that are not its
-        recipe's."""
+    def job(
+        self, recipe: Producer, reads: "Sequence[PreparedStatement]" = (), **fields: Any
+    ) -> "Job":
+        """The job of a recipe that is bound and reads these statements. `fields`: those of Job that
+        follow from neither."""
+        from jammi_lab.steps.input_tables import input_fields
         from jammi_lab.steps.jobs import Job
 
         return Job(
             descriptor=recipe,
             environment=recipe.environment(self),
             rebind=lambda: recipe.bind(self),
-            **fields,
+            **input_fields(reads) | fields,
         )
 
 

@@ -16,9 +16,9 @@ from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.inputs.observation import PinnedState
 from jammi_lab.inputs.result_names import reading_unbuilt
-from jammi_lab.sources.base import Relation
+from jammi_lab.sources.base import InputRead, Relation
 from jammi_lab.steps import sql
-from jammi_lab.steps.jobs import BoundInput, Job
+from jammi_lab.steps.jobs import Job
 from jammi_lab.steps.recipe import BindContext, Producer, statement_environment
 from jammi_lab.store.result_files import result_snapshot
 
@@ -150,7 +150,7 @@ class Producers:
         recipe = recorded.with_values(text=statement, params=params)
         return recipe.bind(self.bind_context("", self._resolvers))
 
-    def current_inputs(self, descriptor: Mapping[str, Any]) -> tuple[list[BoundInput], bool] | None:
+    def current_inputs(self, descriptor: Mapping[str, Any]) -> tuple[list[InputRead], bool] | None:
         """The inputs of a recorded definition with the columns read today, and whether its
         statements still mean the same; None when the producer reads whole inputs. Raises what
         binding raises."""

@@ -2,7 +2,7 @@
 give."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.definitions import TEXT_DIGEST_COLUMN, CanonicalStatement, StepInput
@@ -113,15 +113,3 @@ class RowRecipe(Producer):
                 if name != TEXT_DIGEST_COLUMN
             ),
         ]
-
-
-def statement_fields(prepared: "PreparedStatement") -> dict[str, Any]:
-    """The fields of Job that follow from the only statement of a recipe."""
-    from jammi_lab.steps.jobs import BoundInput
-
-    return {
-        "inputs": [BoundInput(read.relation, read.columns) for read in prepared.inputs],
-        "volatile": prepared.volatile,
-        "reads_date": prepared.reads_clock,
-        "order_sensitive": prepared.depends_on_order,
-    }

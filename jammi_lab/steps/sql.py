@@ -3,7 +3,7 @@
 import functools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.anchors import Observed
@@ -17,7 +17,8 @@ from jammi_lab.steps.recipe import BindContext, Producer, statement_environment
 if TYPE_CHECKING:
     from jammi_lab.engine.prepared_statement import PreparedStatement
     from jammi_lab.engine.sql.column_lineage import ColumnReads
-    from jammi_lab.steps.jobs import BoundInput, Job, RunningJob
+    from jammi_lab.sources.base import InputRead
+    from jammi_lab.steps.jobs import Job, RunningJob
 
 _STORED_TYPES = {
     '"NULL"': "INTEGER",
@@ -62,7 +63,6 @@ class Sql(Producer):
         from jammi_lab.engine.sql import credential_check
         from jammi_lab.inputs.path_names import bound_text
         from jammi_lab.steps.increment import IncrementalStatement
-        from jammi_lab.steps.jobs import BoundInput
         from jammi_lab.steps.key_check import key_columns
 
         text, params, frames = self.text, self.params or {}, self._frames
@@ -84,6 +84,9 @@ class Sql(Producer):
         statement = text if bound == query.statement else bound
         row_key = key or _inferred_key(query)
         by_type = _TYPE_FUNCTIONS.search(statement.casefold()) is not None
+        inputs = query.inputs
+        if by_type:
+            inputs = tuple(replace(each, columns=tuple(sorted(each.schema))) for each in inputs)
         recipe = self.with_values(
             text=statement,
             params=query.params,
@@ -93,15 +96,10 @@ class Sql(Producer):
         )
         return ctx.job(
             recipe,
-            inputs=[
-                BoundInput(b.relation, tuple(sorted(b.schema)) if by_type else b.columns)
-                for b in query.inputs
-            ],
+            [query],
+            inputs=inputs,
             start=functools.partial(_start, query, row_key),
             key=key,
-            volatile=query.volatile,
-            reads_date=query.reads_clock,
-            order_sensitive=query.depends_on_order,
             columns={name: _stored_type(kind) for name, kind in query.output},
             incremental=None
             if by_type
@@ -121,7 +119,7 @@ class Sql(Producer):
         assert self._canonical is not None, "it is bound"
         return [StepInput("", self.text, self._canonical)]
 
-    def current_inputs(self, ctx: BindContext) -> "tuple[list[BoundInput], bool]":
+    def current_inputs(self, ctx: BindContext) -> "tuple[list[InputRead], bool]":
         """The inputs of the statement as it is bound today."""
         job = self.bind(ctx)
         return list(job.inputs), job.descriptor.identity() == self.identity()

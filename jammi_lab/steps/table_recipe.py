@@ -1,14 +1,14 @@
 """The base of recipes that compute a table from tables: a class of another package, or of one file,
 has its fields, their checks and its rows, and nothing else."""
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from jammi_lab.core.definitions import StepInput
-from jammi_lab.core.errors import JammiError
 from jammi_lab.core.recipes import Stored, Table
-from jammi_lab.core.records import OnProgress, Progress
+from jammi_lab.core.records import OnProgress
 from jammi_lab.steps.recipe import BindContext, Producer
 
 if TYPE_CHECKING:
@@ -42,8 +42,6 @@ class TableRecipe(Producer):
 
     def bind(self, ctx: BindContext) -> "Job":
         """Raises what `check` raises, TableNotFound and what binding SQL raises."""
-        from jammi_lab.steps.input_tables import input_fields
-
         self.check()
         names = [each.name for each in fields(self) if each.type == Table]
         tables = [ctx.load_whole(getattr(self, name)) for name in names]
@@ -52,10 +50,10 @@ class TableRecipe(Producer):
         )
         return ctx.job(
             recipe,
+            [table.prepared for table in tables],
             start=lambda on_progress: recipe._start(ctx, tables, on_progress),
             key=list(self.key),
-            # the rows may depend on the order of the input rows in any way
-            **input_fields(tables) | {"order_sensitive": bool(tables)},
+            order_sensitive=bool(tables),  # the rows may depend on the order in any way
         )
 
     def verdict_grounds(self) -> list[str]:
@@ -65,22 +63,10 @@ class TableRecipe(Producer):
     def _start(
         self, ctx: BindContext, tables: "Sequence[InputTable]", on_progress: OnProgress | None
     ) -> "RunningJob":
-        """Compute the rows. Runs on a recipe that is bound. Raises StepFailed, with the exception
-        of `rows` as the cause, and SchemaMismatch when it returns no rows."""
-        from jammi_lab.steps.jobs import RunningJob
-        from jammi_lab.steps.python_rows import sorted_rows, to_table
-        from jammi_lab.steps.step_functions import StepFunction, step_failure
+        """Compute the rows. Runs on a recipe that is bound."""
+        from jammi_lab.steps.python_rows import run_step
+        from jammi_lab.steps.step_functions import StepFunction
 
-        def call_rows(call: Callable[[], Any]) -> Any:
-            try:
-                return call()
-            except JammiError:
-                raise
-            except Exception as error:
-                raise step_failure(ctx.name, StepFunction(self.rows), error) from error
-
-        if on_progress:
-            on_progress(Progress(stage=f"compute {ctx.name}", done=0, total=None, unit="rows"))
         inputs = [table.prepared.run().table() for table in tables]
-        returned = call_rows(lambda: self.rows(*inputs))
-        return RunningJob(sorted_rows(ctx, to_table(returned, ctx.name, call_rows), list(self.key)))
+        call = functools.partial(self.rows, *inputs)
+        return run_step(ctx, StepFunction(self.rows), call, list(self.key), on_progress)

@@ -58,7 +58,6 @@ class AsofJoin(Producer):
     def bind(self, ctx: BindContext) -> "Job":
         """Raises TableNotFound, SchemaMismatch, InvalidArgument."""
         from jammi_lab.features.asof.asof_rows import JoinPlan, spine_key
-        from jammi_lab.steps.input_tables import input_fields
 
         check_choices(
             self,
@@ -87,11 +86,11 @@ class AsofJoin(Producer):
         )
         return ctx.job(
             recipe,
+            [spine.prepared, facts.prepared],
             start=lambda on_progress: _start(ctx, spine, facts, plan, on_progress),
             key=spine_key(spine),
             columns=plan.output_types,
-            # the rows come in the order of the spine
-            **input_fields([spine, facts]) | {"order_sensitive": True},
+            order_sensitive=True,  # the rows come in the order of the spine
         )
 
     def column_reads(

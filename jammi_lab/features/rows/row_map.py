@@ -11,7 +11,7 @@ from jammi_lab.core.identifiers import fold, list_of_names, near_names
 from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.recipes import AS_WRITTEN, NAMES, Stored, is_number, parse_descriptor
 from jammi_lab.steps.recipe import BindContext
-from jammi_lab.steps.row_recipe import RowRecipe, statement_fields
+from jammi_lab.steps.row_recipe import RowRecipe
 from jammi_lab.steps.step_functions import (
     FunctionRecipe,
     StepFunction,
@@ -103,11 +103,11 @@ class RowMap(FunctionRecipe, RowRecipe):
         )
         return ctx.job(
             recipe,
+            [prepared],
             start=rows.start,
             key=[key_column],
             columns=recipe._output_columns(prepared),
             estimate=lambda: rows.estimate(recipe.cost),
-            **statement_fields(prepared),
         )
 
     def input_columns(self) -> Sequence[str]:

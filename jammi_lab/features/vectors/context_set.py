@@ -35,7 +35,6 @@ class ContextSet(Producer):
 
     def bind(self, ctx: BindContext) -> "Job":
         """Raises TableNotFound, SchemaMismatch, InvalidArgument."""
-        from jammi_lab.steps.input_tables import input_fields
         from jammi_lab.steps.jobs import vector_columns
 
         check_choices(self, pool=("mean", "sum", "max"))
@@ -45,12 +44,12 @@ class ContextSet(Producer):
         dimensions = vectors.record.dimensions if vectors.record else None
         return ctx.job(
             recipe,
+            [vectors.prepared, members.prepared],
             start=lambda on_progress: recipe._start(ctx, vectors, members, on_progress),
             key=["key"],
             dimensions=dimensions,
             columns=vector_columns(members.key_type, dimensions),
             model_id=f"context-{self.pool}",
-            **input_fields([vectors, members]),
         )
 
     def _start(

@@ -12,7 +12,7 @@ from jammi_lab.core.errors import JammiError
 from jammi_lab.core.identifiers import list_of_names
 from jammi_lab.core.recipes import NAMES, Stored
 from jammi_lab.steps.recipe import BindContext
-from jammi_lab.steps.row_recipe import RowRecipe, statement_fields
+from jammi_lab.steps.row_recipe import RowRecipe
 
 if TYPE_CHECKING:
     from jammi_lab.features.vectors.encoders.base import Encoder
@@ -104,6 +104,7 @@ class Embedding(RowRecipe):
         )
         return ctx.job(
             recipe,
+            [prepared],
             start=rows.start,
             key=["key"],
             dimensions=encoder.dimensions,
@@ -111,7 +112,6 @@ class Embedding(RowRecipe):
             model_id=encoder.name,
             model_key=model_key,
             estimate=rows.estimate,
-            **statement_fields(prepared),
         )
 
     def input_columns(self) -> Sequence[str]:

@@ -44,7 +44,6 @@ class NeighborGraph(Producer):
 
     def bind(self, ctx: BindContext) -> "Job":
         """Raises TableNotFound, SchemaMismatch for a table without vectors, InvalidArgument."""
-        from jammi_lab.steps.input_tables import input_fields
         from jammi_lab.storage.vector_arrays import check_exact, check_k
 
         k, exact = check_k(self.k), check_exact(self.exact)
@@ -71,10 +70,10 @@ class NeighborGraph(Producer):
         key = vectors.key_type
         return ctx.job(
             recipe,
+            [vectors.prepared],
             start=lambda on_progress: recipe._start(ctx, vectors, on_progress),
             key=["src", "dst"],
             columns={"src": key, "dst": key, "rank": "INTEGER", "similarity": "FLOAT"},
-            **input_fields([vectors]),
         )
 
     def _start(

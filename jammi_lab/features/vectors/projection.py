@@ -45,8 +45,6 @@ class Projection(Producer):
     def bind(self, ctx: BindContext) -> "Job":
         """Raises TableNotFound, SchemaMismatch for a table without vectors, InvalidArgument,
         ExtensionMissing."""
-        from jammi_lab.steps.input_tables import input_fields
-
         settings = self._tsne_settings() if self._is_tsne() else (None, None)
         if self._is_tsne() and not isinstance(self.table, StepInput):
             from jammi_lab.features.vectors.projections import import_manifold
@@ -58,10 +56,10 @@ class Projection(Producer):
         )
         return ctx.job(
             recipe,
+            [vectors.prepared],
             start=lambda on_progress: recipe._start(ctx, vectors, on_progress),
             key=["key"],
             columns={"key": vectors.key_type, "x": "FLOAT", "y": "FLOAT"},
-            **input_fields([vectors]),
         )
 
     def _is_tsne(self) -> bool:

@@ -44,7 +44,6 @@ class Propagation(Producer):
 
     def bind(self, ctx: BindContext) -> "Job":
         """Raises TableNotFound, SchemaMismatch, InvalidArgument."""
-        from jammi_lab.steps.input_tables import input_fields
         from jammi_lab.steps.jobs import vector_columns
 
         if not is_number(self.hops, whole=True) or not 1 <= self.hops <= 3:
@@ -73,12 +72,12 @@ class Propagation(Producer):
             width *= recipe.hops + 1
         return ctx.job(
             recipe,
+            [vectors.prepared, edges.prepared],
             start=lambda on_progress: recipe._start(ctx, vectors, edges, on_progress),
             key=["key"],
             dimensions=width,
             columns=vector_columns(vectors.key_type, width),
             model_id=f"propagation-{self.weighting}",
-            **input_fields([vectors, edges]),
         )
 
     def _start(

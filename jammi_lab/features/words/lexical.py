@@ -9,7 +9,7 @@ from jammi_lab.core.identifiers import list_of_names
 from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.recipes import NAMES, Stored
 from jammi_lab.steps.recipe import BindContext
-from jammi_lab.steps.row_recipe import RowRecipe, statement_fields
+from jammi_lab.steps.row_recipe import RowRecipe
 
 if TYPE_CHECKING:
     from jammi_lab.steps.jobs import Job
@@ -73,11 +73,11 @@ class Lexical(RowRecipe):
         )
         return ctx.job(
             recipe,
+            [prepared],
             start=rows.start,
             key=["key"],
             columns={"key": prepared.output[0][1]}
             | {"terms": "VARCHAR", "length": "INTEGER", TEXT_DIGEST_COLUMN: "BLOB"},
-            **statement_fields(prepared),
         )
 
     def input_columns(self) -> Sequence[str]:
