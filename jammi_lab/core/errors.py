@@ -301,9 +301,10 @@ class SchemaMismatch(JammiError, ValueError):
         expected: str = "",
         actual: str = "",
         key: Any = None,
+        near: Iterable[str] = (),
         hint: str = "",
     ) -> None:
-        super().__init__(message, hint=hint)
+        super().__init__(message, near=near, hint=hint)
         self.table = table
         self.column = column
         self.expected = expected

@@ -203,6 +203,26 @@ def near_names(name: str, candidates: Iterable[str], limit: int = 3) -> list[str
     ]
 
 
+def find_name(name: str, names: Iterable[str]) -> str | None:
+    """The one of these names that is meant: as it is written, else without regard to case."""
+    known = list(names)
+    if name in known:
+        return name
+    return next((each for each in known if fold(each) == fold(name)), None)
+
+
+def check_choice(name: str, value: object, choices: Iterable[str], hint: str = "") -> None:
+    """Raise InvalidArgument, with near ones, unless the value is one of the choices."""
+    known = list(choices)
+    if value not in known:
+        *others, last = (f'"{each}"' for each in known)
+        raise InvalidArgument(
+            f"{name} must be {', '.join(others)} or {last}, got {value!r}.",
+            near=near_names(str(value), known),
+            hint=hint,
+        )
+
+
 def near_tables(name: str, candidates: Iterable[str]) -> list[str]:
     """Like `near_names`, for tables: those of a schema are not similar by its name alone."""
     last = fold(name).rpartition(".")[2]

@@ -13,7 +13,7 @@ from jammi_lab.core.checks import CheckMark
 from jammi_lab.core.clock import seconds_since
 from jammi_lab.core.errors import InvalidArgument, JammiError, invalid_row_error
 from jammi_lab.core.html import count_noun, escape_invisible
-from jammi_lab.core.identifiers import fold
+from jammi_lab.core.identifiers import check_choice, fold
 from jammi_lab.core.input_kinds import input_kind
 from jammi_lab.core.records import (
     Edge,
@@ -273,8 +273,7 @@ class FreshnessQueries:
     ) -> LineagePart:
         """The lineage graph around a name, or the whole graph. InvalidArgument; DependencyCycle of
         recipes that swapped names, until they are recomputed."""
-        if direction not in ("both", "up", "down"):
-            raise InvalidArgument(f'direction must be "both", "up" or "down", got {direction!r}.')
+        check_choice("direction", direction, ("both", "up", "down"))
         if depth is not None and (not isinstance(depth, int) or depth < 1):
             raise InvalidArgument(f"depth must be an integer of at least 1, got {depth!r}.")
         links, edges_of_models = self._edges_around(name, direction, depth)

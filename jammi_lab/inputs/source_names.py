@@ -26,7 +26,14 @@ from jammi_lab.core.errors import (
     SourceUnavailable,
     TableNotFound,
 )
-from jammi_lab.core.identifiers import QuotedName, fold, near_names, near_tables, quoted_name
+from jammi_lab.core.identifiers import (
+    QuotedName,
+    find_name,
+    fold,
+    near_names,
+    near_tables,
+    quoted_name,
+)
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.core.settings import Settings
 from jammi_lab.engine.name_resolution import FixedNames
@@ -226,7 +233,7 @@ class SourceKind(Kind):
                 return connector.relation(_find_table(connector, record.name, parts[1:]))
             tables = connector.tables()
             table_name = ".".join(parts[1:])
-            table = next((t for t in tables if fold(t) == fold(table_name)), None)
+            table = find_name(table_name, tables)
             if table is None and tables:
                 raise _missing_table_error(record.name, tables, parts[1:])
             if table is None and table_name:

@@ -7,7 +7,7 @@ from typing import Any
 
 from jammi_lab.core.definitions import StepInput
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
-from jammi_lab.core.identifiers import fold, near_names
+from jammi_lab.core.identifiers import find_name, near_names
 from jammi_lab.core.records import TableRecord
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.inputs.observation import PinnedState
@@ -60,17 +60,14 @@ def find_column(table: str, names: Sequence[str], column: str) -> str:
     InvalidArgument when `column` is not a name."""
     if not isinstance(column, str) or not column:
         raise InvalidArgument(f"A column name must be a non-empty string, got {column!r}.")
-    match = next((n for n in names if n == column), None) or next(
-        (n for n in names if fold(n) == fold(column)), None
-    )
+    match = find_name(column, names)
     if match is None:
-        suggestions = near_names(column, names)
         raise SchemaMismatch(
             f"{table!r} has no column {column!r}.",
             table=table,
             column=column,
             expected=column,
             actual=", ".join(names),
-            hint=f"Did you mean {suggestions[0]}?" if suggestions else "",
+            near=near_names(column, names),
         )
     return match

@@ -25,15 +25,13 @@ def key_columns(names: Sequence[str], key: Sequence[str]) -> list[str]:
     by_folded_name = {fold(n): n for n in names}
     for name in key:
         if fold(name) not in by_folded_name:
-            suggestions = near_names(name, names)
             raise SchemaMismatch(
                 f"The key column {name!r} is not in the output.",
                 column=name,
                 expected=name,
                 actual=", ".join(names),
-                hint=f"Did you mean {suggestions[0]}?"
-                if suggestions
-                else "Its columns are "
+                near=near_names(name, names),
+                hint="Its columns are "
                 f"{', '.join(names[:_MAX_LISTED_COLUMNS])}"
                 f"{' …' if names[_MAX_LISTED_COLUMNS:] else ''}.",
             )

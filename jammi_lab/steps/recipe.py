@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from jammi_lab.core.anchors import Unknown
 from jammi_lab.core.definitions import StepInput
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch, TableNotFound
-from jammi_lab.core.identifiers import fold, quote_identifier
+from jammi_lab.core.identifiers import check_choice, fold, quote_identifier
 from jammi_lab.core.recipes import RecipeValue, Table
 
 if TYPE_CHECKING:
@@ -215,8 +215,4 @@ class BindContext:
 def check_choices(recipe: Producer, **choices: Sequence[str]) -> None:
     """Raise InvalidArgument for the first field whose value is none of its choices."""
     for name, values in choices.items():
-        value = getattr(recipe, name)
-        if value not in values:
-            raise InvalidArgument(
-                f"{name} must be {', '.join(values[:-1])} or {values[-1]}, got {value!r}."
-            )
+        check_choice(name, getattr(recipe, name), values)

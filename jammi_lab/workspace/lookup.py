@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.errors import AmbiguousMatch, InvalidArgument, TableDamaged, TableNotFound
-from jammi_lab.core.identifiers import fold, near_names
+from jammi_lab.core.identifiers import check_choice, fold, near_names
 from jammi_lab.core.input_kinds import schemas
 from jammi_lab.core.recipes import recipe_classes
 from jammi_lab.core.records import (
@@ -141,16 +141,10 @@ class TableLookup:
         definition: str | None,
     ) -> list[TableVersion]:
         """One entry per version, newest first. InvalidArgument for an unknown kind or status."""
-        for name, value, choices in (
-            ("kind", kind, recipe_classes()),
-            ("status", status, TableStatus),
-        ):
-            if value is not None and value not in [*choices]:
-                raise InvalidArgument(
-                    f"{name} must be one of {', '.join(choices)}, got {value!r}.",
-                    near=near_names(str(value), [*choices]),
-                    hint="For one table: ws.table(name)." if name == "kind" else "",
-                )
+        if kind is not None:
+            check_choice("kind", kind, recipe_classes(), "For one table: ws.table(name).")
+        if status is not None:
+            check_choice("status", status, TableStatus)
         rows = self._catalog.result_tables.list(
             status=status, kind=kind, source=source, model=model, definition=definition
         )

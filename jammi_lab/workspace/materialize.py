@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from jammi_lab.core.clock import rfc3339
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
-from jammi_lab.core.identifiers import check_recipe_name, near_names
+from jammi_lab.core.identifiers import check_choice, check_recipe_name
 from jammi_lab.core.records import CallEstimate, ProgressOption, RecipeRecord, Reuse
 from jammi_lab.features.vectors.embedding import Embedding, Precision
 from jammi_lab.steps.anchor_confirmation import observed_anchors
@@ -46,8 +46,8 @@ class Materializer:
     ) -> ResultTable:
         """Run a recipe, or SQL with its values and key. `index`: precision and time of the index of
         imported vectors. Raises what the verb of the recipe raises."""
-        _check_option("cache", cache, get_args(Cache))
-        _check_option("refresh", refresh, get_args(Refresh))
+        check_choice("cache", cache, get_args(Cache))
+        check_choice("refresh", refresh, get_args(Refresh))
         recipe = _as_recipe(recipe, params, key)
         if isinstance(recipe, Embedding):
             index = recipe.precision, recipe.index
@@ -171,18 +171,9 @@ class Materializer:
 
 def _index_request(precision: str, index: str) -> SidecarRequest:
     """The options of the index. InvalidArgument."""
-    _check_option("precision", precision, get_args(Precision))
-    _check_option("index", index, ("now", "later"))
+    check_choice("precision", precision, get_args(Precision))
+    check_choice("index", index, ("now", "later"))
     return SidecarRequest(precision, index == "later")
-
-
-def _check_option(name: str, value: object, choices: Sequence[str]) -> None:
-    if value not in choices:
-        words = ", ".join(f'"{choice}"' for choice in choices[:-1])
-        raise InvalidArgument(
-            f'{name} must be {words} or "{choices[-1]}", got {value!r}.',
-            near=near_names(str(value), choices),
-        )
 
 
 def _as_recipe(

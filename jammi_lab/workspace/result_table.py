@@ -25,7 +25,7 @@ from jammi_lab.core.html import (
     plain_text,
     vstack,
 )
-from jammi_lab.core.identifiers import fold
+from jammi_lab.core.identifiers import check_choice, fold
 from jammi_lab.core.manifest import Manifest, equal_row_groups
 from jammi_lab.core.module_imports import import_modules
 from jammi_lab.core.recipes import decode_params
@@ -414,10 +414,7 @@ class ResultTable(TableMixin, ReprMixin):
 
     def _scan(self, engine: str) -> Any:
         location = self._intact_path()
-        if engine not in _SCANNING_ENGINES:
-            raise InvalidArgument(
-                f"Unknown engine to scan with: {engine!r}.", near=_SCANNING_ENGINES
-            )
+        check_choice("engine", engine, _SCANNING_ENGINES)
         if engine == "pyarrow":
             return _dataset(location)
         is_remote = isinstance(location, RemotePath)

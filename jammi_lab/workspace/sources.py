@@ -24,7 +24,13 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.core.forms import form, listing_table
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text
-from jammi_lab.core.identifiers import check_source_name, fold, near_names, quote_identifier
+from jammi_lab.core.identifiers import (
+    check_source_name,
+    find_name,
+    fold,
+    near_names,
+    quote_identifier,
+)
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.core.value import Value
 from jammi_lab.engine.cancellable import run_cancellable
@@ -192,11 +198,7 @@ class Source(ReprMixin):
                     hint=f"Choose one: table={tables[0]!r}.",
                 )
             return tables[0]
-        match = next((t for t in tables if t == table), None) or next(
-            (t for t in tables if fold(t) == fold(table)), None
-        )
-        if match is None:
-            match = connector.find(table.split("."))
+        match = find_name(table, tables) or connector.find(table.split("."))
         if match is None:
             raise TableNotFound(
                 f"There is no table {table} in {self.name}.", near=near_names(table, tables)

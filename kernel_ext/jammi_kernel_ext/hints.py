@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from jammi_lab.commands.table import LINE, find_command
 from jammi_lab.commands.words import SQL_KEYWORDS
 from jammi_lab.core.errors import InvalidArgument, JammiError, SqlError, TableNotFound
-from jammi_lab.core.identifiers import fold
+from jammi_lab.core.identifiers import find_name, fold
 from jammi_lab.core.suggestions import translate_advice
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def name_as_verb_error(
     if ws is None or not error.message.startswith("Unknown command: "):
         return error
     for kind, known in (("source", list(ws.sources)), ("table", [r.name for r in ws.recipes()])):
-        if match := next((name for name in known if fold(name) == fold(word)), None):
+        if (match := find_name(word, known)) is not None:
             return InvalidArgument(
                 error.message,
                 hint=f"{match} is a {kind}: %jammi preview {shlex.quote(match)} shows its rows.",

@@ -215,7 +215,7 @@ def test_a_scan_is_lazy_in_the_engine_that_is_named(ws, engine):
 
 
 def test_an_engine_that_does_not_scan_is_refused(ws):
-    with pytest.raises(jl.InvalidArgument, match="Unknown engine to scan with"):
+    with pytest.raises(jl.InvalidArgument, match="engine must be"):
         ws.materialize("towns", ROWS).scan("dask")
 
 

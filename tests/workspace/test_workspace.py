@@ -148,7 +148,7 @@ REFUSED: list[tuple[type[Exception], str, list[Call], list[Any]]] = [
         ],
         [HALF],
     ),
-    (jl.InvalidArgument, "must be one of", [lambda ws, kind: ws.tables(kind=kind)], ["sqll", 3]),
+    (jl.InvalidArgument, "kind must be", [lambda ws, kind: ws.tables(kind=kind)], ["sqll", 3]),
     (jl.InvalidArgument, "Did you mean ready", [lambda ws, status: ws.tables(status=status)], ["raedy"]),
     (jl.InvalidArgument, "string", [verb("sql")], [3]),
     (jl.ParameterMissing, "year", [verb("sql")], ["SELECT * FROM papers WHERE year > $year"]),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument
 from jammi_lab.core.html import count_noun, escape, escape_invisible
-from jammi_lab.core.identifiers import near_names
+from jammi_lab.core.identifiers import check_choice, near_names
 from jammi_lab.core.module_imports import import_modules
 from jammi_lab.features.outputs.file_stamps import stamp_file
 from jammi_lab.features.outputs.stamps import STAMP_KEY, Stamp, stamp_from
@@ -176,12 +176,7 @@ def chart(result: "Result", kind: str, x: str | None, y: str | None, color: str 
 
     Raises InvalidArgument, with near names, for an unknown kind or column.
     """
-    if kind not in KINDS:
-        raise InvalidArgument(
-            f"Unknown kind of chart: {kind!r}.",
-            near=near_names(kind, KINDS),
-            hint=f"Kinds are {', '.join(KINDS)}.",
-        )
+    check_choice("kind", kind, KINDS)
     columns = result.columns
     if len(set(columns)) < len(columns):
         raise InvalidArgument(

@@ -15,7 +15,7 @@ from jammi_lab.core.html import (
     escape_invisible,
     unmarked_word,
 )
-from jammi_lab.core.identifiers import near_names
+from jammi_lab.core.identifiers import check_choice, find_name, near_names
 from jammi_lab.core.verdicts import Fresh, Verdict, marked_label
 from jammi_lab.features.pictures.column_svg import ends_between
 from jammi_lab.features.pictures.lineage_svg import (
@@ -104,8 +104,7 @@ class LineageGraph(Panel):
         direction: Direction = "both",
         columns: bool = False,
     ) -> None:
-        if direction not in get_args(Direction):
-            raise InvalidArgument(f'direction must be "both", "up" or "down", got {direction!r}.')
+        check_choice("direction", direction, get_args(Direction))
         self._ws = ws
         self._view = View(columns=columns)
         self._extra_node: Node | None = None
@@ -166,15 +165,13 @@ class LineageGraph(Panel):
         ]
 
     def _node_id(self, name: str) -> str:
-        matches = [i for i in self._snapshot.ids if i == name] or [
-            i for i in self._snapshot.ids if i.casefold() == name.casefold()
-        ]
-        if not matches:
+        match = find_name(name, self._snapshot.ids)
+        if match is None:
             raise TableNotFound(
                 f"There is no {name!r} in the lineage.",
                 near=near_names(name, self._snapshot.ids),
             )
-        return matches[0]
+        return match
 
     def _resolve_focus(self, name: str) -> str:
         """The id of the node to focus on: a node, also by the physical name of its table; a source

@@ -8,7 +8,13 @@ import traitlets
 
 from jammi_lab.core.errors import InvalidArgument, JammiError, RowNotFound, SchemaMismatch
 from jammi_lab.core.html import Rendered, escape_invisible, to_text, vstack
-from jammi_lab.core.identifiers import copyable_name, near_names, quote_identifier, quoted_name
+from jammi_lab.core.identifiers import (
+    check_choice,
+    copyable_name,
+    near_names,
+    quote_identifier,
+    quoted_name,
+)
 from jammi_lab.core.verdicts import marked_label
 from jammi_lab.engine.row_conditions import check_row_condition
 from jammi_lab.features.outputs.stamps import StampedSource
@@ -415,12 +421,8 @@ class EmbeddingMap(Panel):
             table = self.keep(names[0])
             return {"lines": [f"{table.name} has the {table.row_count:,} selected rows."]}
         if action == "project":
-            method = names[0] if names[0] in ("pca", "tsne") else None
-            if method is None and names[0] != UNSAVED_METHOD:
-                raise InvalidArgument(
-                    f"Unknown map method: {names[0]!r}.",
-                    near=near_names(names[0], ("pca", "tsne")),
-                )
+            check_choice("method", names[0], ("pca", "tsne", UNSAVED_METHOD))
+            method = None if names[0] == UNSAVED_METHOD else names[0]
             vector_map = self._ws.vector_map(self._table.name, method, progress=report)  # type: ignore[arg-type]  # checked above
             self._replace_map(vector_map)
             self._send_body()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import escape_invisible, format_bytes
-from jammi_lab.core.identifiers import fold, quoted_name
+from jammi_lab.core.identifiers import find_name, quoted_name
 from jammi_lab.core.input_kinds import input_kind, leaf_kind
 from jammi_lab.core.value import short_digest
 from jammi_lab.core.verdicts import marked_label, remarks_on
@@ -53,14 +53,8 @@ def find_unread_node(ws: "Workspace", name: str) -> Node | None:
         if not table_label:
             return Node("frame" if source.kind == "frame" else "source", source.name)
         tables = source.tables() if holds_tables(source) else []
-        return next(
-            (
-                Node("source", f"{source.name}.{table}")
-                for table in tables
-                if fold(table) == fold(table_label)
-            ),
-            None,
-        )
+        table = find_name(table_label, tables)
+        return None if table is None else Node("source", f"{source.name}.{table}")
     if name in ws.mutable:
         return Node("mutable", ws.mutable[name].name)
     return Node("topic", ws.topics[name].name) if name in ws.topics else None

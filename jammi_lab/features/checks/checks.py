@@ -12,7 +12,7 @@ from jammi_lab.core.checks import CheckRecord, Severity
 from jammi_lab.core.errors import CheckNotFound, InvalidArgument
 from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin
-from jammi_lab.core.identifiers import check_name, near_names, quoted_name
+from jammi_lab.core.identifiers import check_choice, check_name, near_names, quoted_name
 from jammi_lab.core.input_kinds import input_kind
 from jammi_lab.core.recipes import encode_params
 from jammi_lab.core.records import TableVersion
@@ -229,11 +229,7 @@ def _to_severity(severity: str | None, subject: CheckRecord) -> Severity:
     is_source = subject.kind_class.is_external
     if severity is None:
         return Severity.WARN if is_source else Severity.BLOCK
-    if severity not in [*Severity]:
-        raise InvalidArgument(
-            f'severity must be "block" or "warn", got {severity!r}.',
-            near=near_names(str(severity), [*Severity]),
-        )
+    check_choice("severity", severity, Severity)
     if is_source and severity == Severity.BLOCK:
         raise InvalidArgument(
             f"A check on the source {subject.label!r} cannot block: its rows are written outside.",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.definitions import CanonicalStatement
 from jammi_lab.core.errors import InvalidArgument, NotRecomputable
-from jammi_lab.core.identifiers import fold, list_of_names, near_names
+from jammi_lab.core.identifiers import check_choice, fold, list_of_names
 from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.recipes import AS_WRITTEN, NAMES, Stored, is_number, parse_descriptor
 from jammi_lab.steps.recipe import BindContext
@@ -146,11 +146,7 @@ class RowMap(FunctionRecipe, RowRecipe):
             count = getattr(self, name)
             if not isinstance(count, int) or isinstance(count, bool) or count < 1:
                 raise InvalidArgument(f"{name} must be an integer of at least 1, got {count!r}.")
-        if self.on_error not in ("raise", "record"):
-            raise InvalidArgument(
-                f'on_error must be "raise" or "record", got {self.on_error!r}.',
-                near=near_names(str(self.on_error), ["raise", "record"]),
-            )
+        check_choice("on_error", self.on_error, ("raise", "record"))
         if self.cost is not None and (not is_number(self.cost) or self.cost < 0):
             raise InvalidArgument(
                 f"cost must be the cost of one call, a number of at least 0, got {self.cost!r}."

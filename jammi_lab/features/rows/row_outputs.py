@@ -129,11 +129,10 @@ class RowOutputs:
                     hint="Rename it.",
                 )
             if self._schema is not None and name not in self._schema.names:
-                near = near_names(name, self._schema.names)
                 raise self._mismatch(
                     f"returned the column {name!r}, which is not in its schema",
                     name,
-                    hint=f"Did you mean {near[0]}?" if near else "",
+                    near=near_names(name, self._schema.names),
                 )
 
     def _no_common_type(self, error: Exception) -> SchemaMismatch:
@@ -142,9 +141,9 @@ class RowOutputs:
             hint='Pass schema={"column": "type", …}, and return values of these types.',
         )
 
-    def _mismatch(self, what: str, column: str = "", hint: str = "") -> SchemaMismatch:
+    def _mismatch(self, what: str, column: str = "", **advice: Any) -> SchemaMismatch:
         return SchemaMismatch(
-            f"The function of {self._name!r} {what}.", table=self._name, column=column, hint=hint
+            f"The function of {self._name!r} {what}.", table=self._name, column=column, **advice
         )
 
 

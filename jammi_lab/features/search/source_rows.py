@@ -13,7 +13,7 @@ from jammi_lab.core.errors import (
     SqlError,
     TableNotFound,
 )
-from jammi_lab.core.identifiers import fold, near_names, quote_identifier
+from jammi_lab.core.identifiers import find_name, fold, near_names, quote_identifier
 from jammi_lab.core.records import TableRecord
 from jammi_lab.engine.sql.tokens import check_expression
 from jammi_lab.features.search.context import SearchContext
@@ -312,14 +312,13 @@ class SourceRows:
             columns = self.columns
         except (TableNotFound, SourceUnavailable) as error:
             raise self._with_hint(error) from error
-        match = next((c for c in columns if fold(c) == fold(str(column))), None)
+        match = find_name(str(column), columns)
         if match is None:
-            near = near_names(str(column), columns)
             raise SchemaMismatch(
                 f"The source of {self.record.recipe!r} has no column {column!r}.",
                 column=str(column),
                 actual=", ".join(columns),
-                hint=f"Did you mean {near[0]}?" if near else "",
+                near=near_names(str(column), columns),
             )
         return match
 

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from jammi_lab.core.errors import SchemaMismatch
-from jammi_lab.core.identifiers import fold, near_names
+from jammi_lab.core.identifiers import find_name, fold, near_names
 from jammi_lab.features.vectors.exact_search import check_directions, row_norms
 from jammi_lab.storage.parquet import decoded_column
 from jammi_lab.storage.vector_arrays import key_ranks, to_keys, to_matrix
@@ -12,14 +12,15 @@ from jammi_lab.storage.vector_arrays import key_ranks, to_keys, to_matrix
 
 def _find_column(table: pa.Table, name: str) -> str:
     names = [str(n) for n in table.schema.names]
-    match = next((n for n in names if fold(n) == fold(name)), None)
+    match = find_name(name, names)
     if match is None:
         raise SchemaMismatch(
             f"The data has no column {name!r}.",
             column=name,
             expected=name,
             actual=", ".join(names),
-            hint=_column_hint(name, names),
+            near=near_names(name, names),
+            hint="Name the key with key=, the vectors with vector=.",
         )
     return match
 
@@ -31,13 +32,6 @@ def _vector_column(table: pa.Table, vector: str) -> str:
     if fold(vector) == "vec" and "vec" not in names and "vector" in names:
         return "vector"
     return vector
-
-
-def _column_hint(name: str, names: list[str]) -> str:
-    suggestions = near_names(name, names)
-    if suggestions:
-        return f"Did you mean {suggestions[0]}?"
-    return "Name the key with key=, the vectors with vector=."
 
 
 def sorted_table(table: pa.Table, key_name: str, vector_name: str) -> pa.Table:

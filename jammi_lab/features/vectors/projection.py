@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jammi_lab.core.definitions import StepInput
 from jammi_lab.core.errors import InvalidArgument
-from jammi_lab.core.identifiers import near_names
+from jammi_lab.core.identifiers import check_choice
 from jammi_lab.core.recipes import Stored, Table, is_number
 from jammi_lab.core.records import OnProgress, Progress
 from jammi_lab.steps.recipe import BindContext, Producer
@@ -63,11 +63,7 @@ class Projection(Producer):
         )
 
     def _is_tsne(self) -> bool:
-        if self.method not in _METHODS:
-            raise InvalidArgument(
-                f"method must be {' or '.join(_METHODS)}, got {self.method!r}.",
-                near=near_names(str(self.method), _METHODS),
-            )
+        check_choice("method", self.method, _METHODS)
         return self.method == "tsne"
 
     def _tsne_settings(self) -> tuple[float, int]:

@@ -13,8 +13,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, get_args
 
-from jammi_lab.core.errors import InvalidArgument
-from jammi_lab.core.identifiers import near_names
+from jammi_lab.core.identifiers import check_choice
 
 Analyzer = Literal["english", "simple", "exact"]
 ANALYZERS: tuple[str, ...] = get_args(Analyzer)
@@ -67,12 +66,8 @@ def analysis_version() -> str:
 
 def check_analyzer(analyzer: Any) -> str:
     """A validated analyzer. InvalidArgument, with the near name."""
-    if not isinstance(analyzer, str) or analyzer not in ANALYZERS:
-        raise InvalidArgument(
-            f"analyzer must be {', '.join(ANALYZERS[:-1])} or {ANALYZERS[-1]}, got {analyzer!r}.",
-            near=near_names(analyzer, ANALYZERS) if isinstance(analyzer, str) else (),
-        )
-    return analyzer
+    check_choice("analyzer", analyzer, ANALYZERS)
+    return str(analyzer)
 
 
 def analyze(text: str, analyzer: str) -> list[str]:
