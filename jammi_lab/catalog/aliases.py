@@ -71,14 +71,14 @@ def alias_target(tx: Connection, owner_id: str, name: str) -> str | None:
 def add_alias(tx: Connection, tenant: str | None, old: str, new: str) -> None:
     """Make `old` an alias of `new`, and let the aliases of `old` mean `new`."""
     target = {"target": new, "target_fold": fold(new)}
-    _RETARGET.execute(tx, {"owner": tenant or "", "fold": fold(old)} | target)
+    _RETARGET.execute(tx, scope.name_key(tenant, old) | target)
     _INSERT.execute(tx, {"tenant_id": tenant, "name": old, "name_fold": fold(old)} | target)
 
 
 def release_alias(tx: Connection, tenant: str | None, name: str) -> bool:
     """Remove an alias; readers that use this name then read what has it. Returns whether there was
     one."""
-    key: dict[str, Any] = {"owner": tenant or "", "fold": fold(name)}
+    key = scope.name_key(tenant, name)
     if (target := alias_target(tx, key["owner"], name)) is None:
         return False
     key["target"] = fold(target)
@@ -91,7 +91,7 @@ def release_alias(tx: Connection, tenant: str | None, name: str) -> bool:
 
 def release_aliases_of(tx: Connection, tenant: str | None, recipe: str) -> None:
     """Remove the aliases of a recipe that is dropped."""
-    key = {"owner": tenant or "", "target": fold(recipe)}
+    key = scope.owner_key(tenant, target=fold(recipe))
     for (name,) in _OF_TARGET.fetch(tx, key):
         release_alias(tx, tenant, name)
 
@@ -102,12 +102,7 @@ class AliasRepository(ScopedRepository):
     def targets(self) -> Mapping[RecipeKey, str]:
         """Every visible alias, by owner and folded name, with the name of its recipe. Cached until
         the next commit."""
-        parameters = self._scope.parameters()
-
-        def read() -> Mapping[RecipeKey, str]:
-            return _by_key(self._database.fetch(_LIST, parameters))
-
-        return self._database.cached(("aliases", *parameters.items()), read)
+        return self._database.fetch_cached(_LIST, self._scope.parameters(), _by_key)
 
     def resolve(self, name: str) -> str:
         """The recipe that an alias means, own before shared; any other name unchanged."""

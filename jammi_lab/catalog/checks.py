@@ -1,6 +1,7 @@
 """Checks and their results."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -119,23 +120,16 @@ class CheckRepository(DatedRepository):
         """Every check, by name, without shared ones that own ones hide."""
         return self._scope.without_hidden(self._visible())
 
-    def _visible(self) -> tuple[CheckRecord, ...]:
+    def _visible(self) -> Sequence[CheckRecord]:
         """The own and the shared checks, by name, own ones first."""
-        return self._read("visible checks", _LIST, self._scope.parameters())
+        return self._database.fetch_cached(_LIST, self._scope.parameters(), _decode_checks)
 
     def of_recipe(
         self, tenant: str | None, name: str, kind: str = "result"
-    ) -> tuple[CheckRecord, ...]:
+    ) -> Sequence[CheckRecord]:
         """The checks on an owner's recipe, source or mutable table, by name, whoever is bound."""
-        return self._read("checks", _OF_RECIPE, _recipe_key(tenant, name, kind))
-
-    def _read(
-        self, label: str, statement: Statement, parameters: dict[str, str]
-    ) -> tuple[CheckRecord, ...]:
-        return self._database.cached(
-            (label, *parameters.values()),
-            lambda: tuple(map(CHECK.decode, self._database.fetch(statement, parameters))),
-        )
+        key = _recipe_key(tenant, name, kind)
+        return self._database.fetch_cached(_OF_RECIPE, key, _decode_checks)
 
     def remove(self, name: str) -> bool:
         """Delete a check with its results; return whether it existed. Raises TenantForbidden for a
@@ -184,14 +178,19 @@ class CheckRepository(DatedRepository):
         tables."""
         key = _name_key(check) | {"table_name": table_name}
         parameters = key | {"number": number, "others": int(others)}
-        return self._database.cached(
-            ("check results", *parameters.values()),
-            lambda: tuple(map(CHECK_RESULT.decode, self._database.fetch(_RESULTS, parameters))),
-        )
+        return self._database.fetch_cached(_RESULTS, parameters, _decode_results)
 
     def inputs(self, check: CheckRecord) -> Sequence[Input]:
         """The result tables that a check read when it was run last."""
         results = self.results(check, "", 1, others=True)
+def _decode_checks(rows: Iterable[Any]) -> Sequence[CheckRecord]:
+    return tuple(map(CHECK.decode, rows))
+
+
+def _decode_results(rows: Iterable[Any]) -> Sequence[CheckResult]:
+    return tuple(map(CHECK_RESULT.decode, rows))
+
+
         inputs = [anchor.input for result in results for anchor in result.anchors]
         return [input_ for input_ in inputs if input_.kind_class.is_result]
 
@@ -202,13 +201,12 @@ def blocking_stamp(records: Sequence[CheckRecord]) -> str:
     return f"{len(blocking)} {max(blocking)}" if blocking else ""
 
 
-def _name_key(check: CheckRecord | CheckResult) -> dict[str, object]:
-    tenant, name = check.key
-    return {"owner": tenant or "", "fold": name}
+def _name_key(check: CheckRecord | CheckResult) -> dict[str, Any]:
+    return scope.name_key(*check.key)
 
 
-def _recipe_key(tenant: str | None, name: str, kind: str) -> dict[str, str]:
-    return {"owner": tenant or "", "fold": fold(name), "checked_kind": kind}
+def _recipe_key(tenant: str | None, name: str, kind: str) -> dict[str, Any]:
+    return scope.name_key(tenant, name) | {"checked_kind": kind}
 
 
 def remove_checks_of_recipe(
@@ -230,4 +228,4 @@ def rename_checked_recipe(tx: Connection, tenant: str | None, old: str, new: str
 
 def remove_results_of_table(tx: Connection, tenant: str | None, table_name: str) -> None:
     """Delete the results on an owner's physical table that is removed."""
-    _DELETE_RESULTS_OF_TABLE.execute(tx, {"owner": tenant or "", "table_name": table_name})
+    _DELETE_RESULTS_OF_TABLE.execute(tx, scope.owner_key(tenant, table_name=table_name))

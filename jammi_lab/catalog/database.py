@@ -104,6 +104,14 @@ class Database:
         with self.read() as tx:
             return statement.fetch(tx, parameters)
 
+    def fetch_cached(
+        self, statement: Statement, parameters: Mapping[str, Any], decode: Callable[[list[Any]], T]
+    ) -> T:
+        """The decoded rows of one statement, cached as by `cached`."""
+        return self.cached(
+            (statement, *parameters.values()), lambda: decode(self.fetch(statement, parameters))
+        )
+
     def cached(self, key: Hashable, read: Callable[[], T]) -> T:
         """The result of `read`, cached per thread until anybody commits.
 

@@ -2,7 +2,8 @@
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.connection import Statement
@@ -38,29 +39,27 @@ def _current_user() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
+def _by_key(rows: Iterable[Any]) -> Mapping[tuple[str | None, str], Hold]:
+    return {
+        (owner_id or None, name_fold): Hold(since=since, by=by, note=note)
+        for owner_id, name_fold, since, by, note in rows
+    }
+
+
 class HoldRepository(DatedRepository):
     """The held recipes of the bound scope."""
 
     def list(self) -> Mapping[tuple[str | None, str], Hold]:
         """Every visible hold, by tenant and folded name of the recipe. Cached until the next
         commit."""
-        parameters = self._scope.parameters()
-
-        def read() -> Mapping[tuple[str | None, str], Hold]:
-            return {
-                (owner_id or None, name_fold): Hold(since=since, by=by, note=note)
-                for owner_id, name_fold, since, by, note in self._database.fetch(_LIST, parameters)
-            }
-
-        return self._database.cached(("holds", *parameters.items()), read)
+        return self._database.fetch_cached(_LIST, self._scope.parameters(), _by_key)
 
     def put(self, tenant: str | None, recipe: str, note: str) -> None:
         """Hold a recipe, from now on. A recipe that is held keeps its time. TenantForbidden."""
         self._scope.check_owner(tenant, f"The recipe {recipe!r}")
-        row = {"owner": tenant or "", "fold": fold(recipe), "note": note}
-        row |= {"now": rfc3339(self._clock.now_ns()), "by": _current_user()}
+        held = {"now": rfc3339(self._clock.now_ns()), "by": _current_user(), "note": note}
         with self._database.write() as tx:
-            _HOLD.execute(tx, row)
+            _HOLD.execute(tx, scope.name_key(tenant, recipe) | held)
 
     def remove(self, tenant: str | None, recipe: str) -> bool:
         """End the hold of a recipe; return whether there was one. TenantForbidden."""
@@ -68,4 +67,4 @@ class HoldRepository(DatedRepository):
         if (tenant, fold(recipe)) not in self.list():
             return False
         with self._database.write() as tx:
-            return _RELEASE.execute(tx, {"owner": tenant or "", "fold": fold(recipe)}) > 0
+            return _RELEASE.execute(tx, scope.name_key(tenant, recipe)) > 0

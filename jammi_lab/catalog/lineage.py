@@ -204,7 +204,7 @@ def edge_rows(tx: Connection, record: TableRecord) -> list[dict[str, Any]]:
 
 
 def _resolve_node(tx: Connection, kind: str, name: str, tenant: str | None) -> tuple[int, str, str]:
-    key = {"fold": fold(name), "owner": tenant or ""}
+    key = scope.name_key(tenant, name)
     if kind == "result":
         parameters = scope.tenant_parameters(tenant, fold=fold(name))
         for table_name, recipe, table_owner in _TABLE_BY_NAME.fetch(tx, parameters)[:1]:
@@ -279,9 +279,7 @@ class LineageRepository:
         with self._database.read() as tx:
             return {
                 (tenant_id, recipe)
-                for tenant_id, recipe in _READERS.fetch(
-                    tx, {"fold": fold(name), "owner": tenant or ""}
-                )
+                for tenant_id, recipe in _READERS.fetch(tx, scope.name_key(tenant, name))
             }
 
     def closure(

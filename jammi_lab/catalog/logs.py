@@ -211,7 +211,7 @@ class LogRepository:
             session=session,
             created_at=rfc3339(self._clock.now_ns()),
         )
-        wanted = {"owner": tenant or "", "log_kind": self._kind, "fold": fold(name)}
+        wanted = scope.name_key(tenant, name) | {"log_kind": self._kind}
         with self._database.write() as tx:
             for row in _OF_OWNER.fetch(tx, wanted):
                 return _LOG.decode(row), False
@@ -450,4 +450,4 @@ def _dropped_error(record: LogRecord) -> JammiError:
 
 
 def _key(record: LogRecord) -> dict[str, Any]:
-    return {"owner": record.tenant or "", "id": record.log_id}
+    return scope.owner_key(record.tenant, id=record.log_id)

@@ -124,7 +124,7 @@ class ModelRepository(DatedRepository):
             if existing is not None:
                 new_record = _merge_versions(existing, new_record)
                 row = MODEL.encode(new_record)
-                _UPDATE.execute(tx, row | {"owner": record.tenant or "", "model_key": key})
+                _UPDATE.execute(tx, row | scope.owner_key(record.tenant, model_key=key))
             else:
                 new_record = msgspec.structs.replace(
                     new_record, created_at=record.created_at or rfc3339(self._clock.now_ns())
@@ -158,7 +158,7 @@ class ModelRepository(DatedRepository):
             self._scope.check_owner(record.tenant, f"The model {record.name!r}")
             if references := self.references(record):
                 raise _referenced_error(record, references)
-            _DELETE.execute(tx, {"owner": record.tenant or "", "model_key": record.key})
+            _DELETE.execute(tx, scope.owner_key(record.tenant, model_key=record.key))
         return record
 
     def references(self, record: ModelRecord) -> Sequence[Reference]:
@@ -168,11 +168,7 @@ class ModelRepository(DatedRepository):
         References of all tenants to a shared model count. Where some of an edge are not visible to
         the reader, all of that edge are one number without names.
         """
-        parameters = {
-            "owner": record.tenant or "",
-            "fold": fold(record.name),
-            "model_key": record.key,
-        }
+        parameters = scope.name_key(record.tenant, record.name) | {"model_key": record.key}
         references = []
         with self._database.read() as tx:
             for edge, statement in _REFERENCES:
@@ -218,7 +214,7 @@ class ModelRepository(DatedRepository):
                 return False
             [[tenant]] = rows
             self._scope.check_owner(tenant, "The record")
-            kind.delete.execute(tx, {"owner": tenant or "", "record_id": record.record_id})
+            kind.delete.execute(tx, scope.owner_key(tenant, record_id=record.record_id))
         return True
 
 

@@ -2,7 +2,6 @@
 
 import builtins
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import msgspec
 
@@ -94,7 +93,7 @@ class RecipeRepository:
         keeps its spelling and creation time, and stays unchanged when the definition is equal.
         Raises TenantForbidden."""
         self._scope.check_owner(record.tenant, f"The recipe {record.name!r}")
-        key = {"owner": record.tenant or "", "fold": fold(record.name)}
+        key = tenant_scope.name_key(record.tenant, record.name)
         now = rfc3339(self._clock.now_ns())
         with self._database.write() as tx:
             rows = _GET_OF_OWNER.fetch(tx, key)
@@ -135,7 +134,7 @@ class RecipeRepository:
         """
         write = self._database.write if is_durable else self._database.write_without_fsync
         with write() as tx:
-            key = {"owner": record.tenant or "", "fold": fold(record.name)}
+            key = tenant_scope.name_key(record.tenant, record.name)
             existing = RECIPE.first(_GET_OF_OWNER.fetch(tx, key))
             if expected_hash is not None and (
                 not create_missing
@@ -223,7 +222,7 @@ class RecipeRepository:
             if record is None:
                 return False
             self._scope.check_owner(record.tenant, f"The recipe {record.name!r}")
-            key = {"owner": record.tenant or "", "fold": fold(name)}
+            key = tenant_scope.name_key(record.tenant, name)
             _DELETE.execute(tx, key)
             remove_checks_of_recipe(tx, record.tenant, name)
             release_aliases_of(tx, record.tenant, name)
@@ -236,7 +235,7 @@ class RecipeRepository:
         """Delete an own recipe with that definition, unless it has a ready or rejected version or
         one that is being built; return whether it was deleted."""
         with self._database.write() as tx:
-            key = {"owner": self._scope.tenant or "", "fold": fold(name)}
+            key = tenant_scope.name_key(self._scope.tenant, name)
             rows = _GET_OF_OWNER.fetch(tx, key)
             if (
                 not rows
@@ -254,8 +253,8 @@ class RecipeRepository:
             if record is None:
                 raise TableNotFound(f"The recipe {old!r} does not exist.")
             self._scope.check_owner(record.tenant, f"The recipe {record.name!r}")
-            key: dict[str, Any] = {"owner": record.tenant or "", "fold": fold(old)}
-            new_key = {"owner": record.tenant or "", "fold": fold(new)}
+            key = tenant_scope.name_key(record.tenant, old)
+            new_key = tenant_scope.name_key(record.tenant, new)
             if new_key != key and any(
                 statement.fetch(tx, new_key) for statement in (_GET_OF_OWNER, _HAS_VERSION)
             ):

@@ -154,19 +154,13 @@ class ResultTableRepository:
     def get(self, table_name: str) -> TableRecord | None:
         """The table of that physical name, whatever its status. Cached until the next commit."""
         key = self._scope.parameters(fold=fold(table_name))
-
-        def read() -> TableRecord | None:
-            return TABLE.first(self._fetch(_GET, fold=fold(table_name)))
-
-        return self._database.cached(("table", *key.items()), read)
+        return self._database.fetch_cached(_GET, key, TABLE.first)
 
     def newest(self, recipe: str) -> Version | None:
         """The highest ready version of a recipe; a tenant's own name hides a shared one. Cached
         until the next commit."""
         key = self._scope.parameters(fold=fold(recipe))
-        return self._database.cached(
-            ("newest", *key.items()), lambda: self._fetch_version(_NEWEST, fold=fold(recipe))
-        )
+        return self._database.fetch_cached(_NEWEST, key, _first_version)
 
     def newest_of_owner(self, tenant: str | None, recipe: str) -> Version | None:
         """The highest ready version of one owner's recipe, whoever is bound. For recovery, which
@@ -212,9 +206,7 @@ class ResultTableRepository:
         """The versions that are being built or whose run failed or was rejected. Cached until the
         next commit."""
         key = self._scope.parameters()
-        return self._database.cached(
-            ("unfinished", *key.items()), lambda: _decode_versions(self._fetch(_UNFINISHED))
-        )
+        return self._database.fetch_cached(_UNFINISHED, key, _decode_versions)
 
     def by_definition(self, definition_hash: str) -> Records:
         """Ready tables of this tenant (never shared ones) with that definition hash, newest
@@ -263,8 +255,7 @@ class ResultTableRepository:
         return TABLE.decode_many(rows)
 
     def _fetch_version(self, statement: Statement, **values: Any) -> Version | None:
-        rows = self._fetch(statement, **values)
-        return _version_of_row(rows[0]) if rows else None
+        return _first_version(self._fetch(statement, **values))
 
     def _fetch(self, statement: Statement, **values: Any) -> Sequence[Any]:
         return self._database.fetch(statement, self._scope.parameters(**values))
@@ -272,6 +263,10 @@ class ResultTableRepository:
 
 def _version_of_row(row: Any) -> Version:
     return VERSION.decode(row[: VERSION.width]), TABLE.decode(row[VERSION.width :])
+
+
+def _first_version(rows: Sequence[Any]) -> Version | None:
+    return _version_of_row(rows[0]) if rows else None
 
 
 def _decode_versions(rows: Sequence[Sequence[Any]]) -> Versions:

@@ -38,7 +38,7 @@ class SourceRepository(DatedRepository):
         """Register a source and return the stored record. Raises SourceExists when its name is
         taken and `replace` is false, TenantForbidden."""
         self._scope.check_owner(record.tenant, f"The source {record.name!r}")
-        key = {"owner": record.tenant or "", "fold": fold(record.name)}
+        key = scope.name_key(record.tenant, record.name)
         new_record = msgspec.structs.replace(
             record, created_at=record.created_at or rfc3339(self._clock.now_ns())
         )
@@ -56,11 +56,7 @@ class SourceRepository(DatedRepository):
     def get(self, name: str) -> SourceRecord | None:
         """The source of that name, own before shared."""
         key = self._scope.parameters(fold=fold(name))
-
-        def read() -> SourceRecord | None:
-            return SOURCE.first(self._database.fetch(_GET, key))
-
-        return self._database.cached(("source", *key.items()), read)
+        return self._database.fetch_cached(_GET, key, SOURCE.first)
 
     def list(self) -> list[SourceRecord]:
         """Every source, by name, without shared ones that own ones hide."""
@@ -75,6 +71,6 @@ class SourceRepository(DatedRepository):
             if record is None:
                 return False
             self._scope.check_owner(record.tenant, f"The source {record.name!r}")
-            _DELETE.execute(tx, {"owner": record.tenant or "", "fold": fold(name)})
+            _DELETE.execute(tx, scope.name_key(record.tenant, name))
             remove_checks_of_recipe(tx, record.tenant, name, "source")
         return True

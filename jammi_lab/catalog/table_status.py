@@ -274,7 +274,7 @@ class TableStatusRepository:
             self._scope.check_owner(version.tenant, f"The recipe {version.recipe!r}")
             _DROP_VERSION.execute(
                 tx,
-                {"owner": version.tenant or "", "fold": fold(version.recipe), "number": number},
+                tenant_scope.name_key(version.tenant, version.recipe) | {"number": number},
             )
             was_last = not self._tables.versions_of_table(record.table_name)
             if was_last and record.status is not TableStatus.DELETING:
@@ -324,7 +324,7 @@ class TableStatusRepository:
             if match is None:
                 return False
             self._scope.check_owner(match[0].tenant, f"The recipe {match[0].recipe!r}")
-            key = {"owner": match[0].tenant or "", "fold": fold(recipe), "number": number}
+            key = tenant_scope.name_key(match[0].tenant, recipe) | {"number": number}
             _UPDATE_PIN.execute(tx, key | values)
         return True
 
@@ -342,7 +342,7 @@ class TableStatusRepository:
     ) -> tuple[str, int]:
         """Assign the recipe's next version number; return it with the recipe's original spelling.
         Raises DuplicateTable when `table_name` is taken."""
-        key = {"owner": tenant or "", "fold": fold(recipe)}
+        key = tenant_scope.name_key(tenant, recipe)
         parameters = self._scope.parameters(
             **key, table_fold=None if table_name is None else fold(table_name)
         )
@@ -386,7 +386,7 @@ def _lost_ownership_error(record: TableRecord) -> LostOwnership:
 
 
 def _table_key(record: TableRecord) -> dict[str, Any]:
-    return {"owner": record.tenant or "", "name": record.table_name}
+    return tenant_scope.owner_key(record.tenant, name=record.table_name)
 
 
 def _publish_parameters(

@@ -61,6 +61,16 @@ def tenant_parameters(tenant: str | None, **more: Any) -> dict[str, Any]:
     return {"scope_all": 0, "scope_tenant": tenant, **more}
 
 
+def owner_key(tenant: str | None, **more: Any) -> dict[str, Any]:
+    """The parameters of `owned_by` and `referring`, for rows of this tenant."""
+    return {"owner": tenant or "", **more}
+
+
+def name_key(tenant: str | None, name: str) -> dict[str, Any]:
+    """The owner and the folded name of a row."""
+    return owner_key(tenant, fold=fold(name))
+
+
 class Named(Protocol):
     """A record of something with a name and an owner."""
 
