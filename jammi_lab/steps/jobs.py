@@ -13,22 +13,12 @@ from jammi_lab.core.recipes import RecipeValue, definition_hash
 from jammi_lab.core.records import (
     CallEstimate,
     OnProgress,
-    Progress,
     RecipeRecord,
     Reuse,
 )
 from jammi_lab.sources.base import InputRead
 from jammi_lab.steps.increment import IncrementalStatement
 from jammi_lab.storage.parquet import row_group_rows
-
-
-def percent_callback(on_progress: OnProgress | None) -> Callable[[float], None] | None:
-    """Receives the percentage of a statement that is done, and reports it."""
-    if on_progress is None:
-        return None
-    return lambda percent: on_progress(
-        Progress(stage="run", done=int(percent), total=100, unit="percent")
-    )
 
 
 class RowStream(Protocol):

@@ -11,7 +11,7 @@ from jammi_lab.core.definitions import CanonicalStatement, StepInput
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch, StatementNotAllowed
 from jammi_lab.core.identifiers import fold, list_of_names
 from jammi_lab.core.recipes import NAMES, PARAMS, Stored
-from jammi_lab.core.records import OnProgress
+from jammi_lab.core.records import OnProgress, percent_callback
 from jammi_lab.steps.recipe import BindContext, Producer, statement_environment
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _start(
     query: "PreparedStatement", row_key: Sequence[str], on_progress: OnProgress | None
 ) -> "RunningJob":
     from jammi_lab.steps.increment import PartialSums, partial_rule
-    from jammi_lab.steps.jobs import RunningJob, percent_callback
+    from jammi_lab.steps.jobs import RunningJob
 
     witnesses: dict[tuple[str, str, str], Observed] = {}
     percent = percent_callback(on_progress)

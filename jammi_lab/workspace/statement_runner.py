@@ -7,7 +7,7 @@ from jammi_lab.catalog.logs import LogRecord
 from jammi_lab.core.anchors import Input, Snapshot
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import fold, quote_identifier
-from jammi_lab.core.records import OnProgress, Progress, TableRecord
+from jammi_lab.core.records import TableRecord, percent_callback
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.stream import Stream
@@ -101,7 +101,7 @@ class StatementRunner:
 
     def start(self, prepared: PreparedStatement) -> Stream:
         """Start a statement, with the default progress report of the workspace."""
-        return prepared.run(on_progress=self._percent_callback())
+        return prepared.run(on_progress=percent_callback(self._services.progress.default))
 
     def result(self, prepared: PreparedStatement) -> Result:
         """Start a statement and wrap its rows."""
@@ -144,12 +144,6 @@ class StatementRunner:
             # beside similarities alone, a column of this name is the source's
             result.decimals["score"] = _SIMILARITY_DIGITS
         return result
-
-    def _percent_callback(self) -> Callable[[float], None] | None:
-        report: OnProgress | None = self._services.progress.default
-        if report is None:
-            return None
-        return lambda done: report(Progress(stage="run", done=int(done), total=100, unit="percent"))
 
 
 def _recorded_reads(

@@ -1,12 +1,13 @@
 """The rows of a staleness board: filtering, sorting, and the causes by which stale recipes are
 grouped."""
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.checks import CheckStatus
 from jammi_lab.core.html import escape_invisible
@@ -29,7 +30,6 @@ from jammi_lab.freshness.reports import Status, StatusRow
 if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
 
-T = TypeVar("T")
 MAX_CAUSES = 12
 """Maximum number of causes listed with the number of recipes they affect."""
 _NUMBER = re.compile(r"([0-9]+)")
@@ -70,7 +70,6 @@ class RecipeRows:
         self.rows = list(rows)
         self.names = {row.row.name for row in self.rows}
         self.counts = count_by_label(row.row.verdict for row in self.rows)
-        self._cache: dict[tuple[Any, ...], Any] = {}
 
     def displayed_state(self) -> list[tuple[Any, ...]]:
         """Everything a page shows except the age, to compare two status checks."""
@@ -105,52 +104,32 @@ class RecipeRows:
 
     def causes(self, text: str) -> list[tuple[str, int]]:
         """The most frequent causes among the rows that match the filter, with their counts."""
-        return self._cached(
-            ("causes", text),
-            lambda: Counter(c for row in self.matching_rows(text) for c in row.causes).most_common(
-                MAX_CAUSES
-            ),
-        )
+        causes = Counter(cause for row in self.matching_rows(text) for cause in row.causes)
+        return causes.most_common(MAX_CAUSES)
 
     def matching_rows(
         self, text: str, group: str = "", sort: str | None = None, *, descending: bool = False
     ) -> list[RecipeRow]:
         """The rows that match the filter and, if given, the cause `group`. They are sorted by
         column; for an unknown column the most severe verdicts come first."""
+        needle = text.strip().casefold()
+        candidates = self.rows if sort is None else self._sorted(sort, descending=descending)
+        return [
+            row
+            for row in candidates
+            if (not needle or needle in row.verdict_words or needle in row.search_text)
+            and (not group or group in row.causes)
+        ]
 
-        def find() -> list[RecipeRow]:
-            needle = text.strip().casefold()
-            candidates = self.rows if sort is None else self._sorted(sort, descending=descending)
-            return [
-                row
-                for row in candidates
-                if (not needle or needle in row.verdict_words or needle in row.search_text)
-                and (not group or group in row.causes)
-            ]
-
-        return self._cached(("found", text, group, sort, descending), find)
+    @functools.cached_property
+    def _by_name(self) -> list[RecipeRow]:
+        return sorted(self.rows, key=lambda row: name_order(row.row.name))
 
     def _sorted(self, sort: str, *, descending: bool) -> list[RecipeRow]:
         """All rows by a column; ties are sorted by name."""
-        by_name = self._cached(
-            ("sorted", "name"), lambda: sorted(self.rows, key=lambda row: name_order(row.row.name))
-        )
         if sort == "name":
-            return by_name[::-1] if descending else by_name
-        return self._cached(
-            ("sorted", sort, descending),
-            lambda: sorted(by_name, key=_SORT_KEYS.get(sort, _severity), reverse=descending),
-        )
-
-    def _cached(self, key: tuple[Any, ...], compute: Callable[[], T]) -> T:
-        """The cached value for the key. The cache holds sixteen entries, because filter texts
-        change with each key press."""
-        if key not in self._cache:
-            if len(self._cache) >= 16:
-                del self._cache[next(iter(self._cache))]
-            self._cache[key] = compute()
-        value: T = self._cache[key]
-        return value
+            return self._by_name[::-1] if descending else self._by_name
+        return sorted(self._by_name, key=_SORT_KEYS.get(sort, _severity), reverse=descending)
 
 
 def build_rows(ws: "Workspace", status: Status) -> RecipeRows:

@@ -253,34 +253,20 @@ def _channels(
         return field(name, **options)
 
     if kind == "hist":
-        binned = (
-            field(x, bin={"maxbins": 40}) if _encoding_type(table, x) == "quantitative" else axis(x)
-        )
+        bins = {"bin": altair.Bin(maxbins=40)}
+        binned = field(x, **bins) if _encoding_type(table, x) == "quantitative" else axis(x)
         channels: dict[str, Any] = {
-            "x": altair.X(**_with_bin_object(binned)),
+            "x": altair.X(**binned),
             "y": altair.Y(aggregate="count", type="quantitative", title="rows"),
         }
     else:
         assert y is not None, "only a histogram has no y"
-        channels = {
-            "x": altair.X(
-                **_with_bin_object(
-                    axis(x, sort=None)
-                    if kind == "bar" and _encoding_type(table, x) == "nominal"
-                    else axis(x)
-                )
-            ),
-            "y": altair.Y(**_with_bin_object(axis(y))),
-        }
+        is_of_texts = kind == "bar" and _encoding_type(table, x) == "nominal"
+        order = {"sort": None} if is_of_texts else {}
+        channels = {"x": altair.X(**axis(x, **order)), "y": altair.Y(**axis(y))}
     if color is not None:
-        channels["color"] = altair.Color(**_with_bin_object(field(color)))
+        channels["color"] = altair.Color(**field(color))
     return channels
-
-
-def _with_bin_object(channel: dict[str, Any]) -> dict[str, Any]:
-    if isinstance(channel.get("bin"), dict):
-        return {**channel, "bin": altair.Bin(**channel["bin"])}
-    return channel
 
 
 def _encoding_type(table: "pa.Table", name: str) -> str:

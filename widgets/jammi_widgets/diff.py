@@ -17,10 +17,9 @@ from jammi_lab.core.html import (
     plain_text,
     vstack,
 )
-from jammi_lab.core.records import VersionRecord
 from jammi_lab.core.verdicts import reasons_of
 from jammi_lab.freshness.explain import verdict_on_former
-from jammi_lab.inputs.version_changes import ChangeSummary, VersionComparison
+from jammi_lab.inputs.version_changes import ChangeSummary
 from jammi_lab.workspace.result_table import ResultTable, VersionHistory, completion_time
 from jammi_widgets import assets, protocol
 from jammi_widgets.panel import Panel
@@ -85,16 +84,12 @@ class DiffView(Panel):
         history: bool = False,
     ) -> None:
         self._new_table = ws.table(name, new)
-        self._comparison, self._old_version = self._compare(self._new_table, old)
+        self._comparison, self._old_version = self._new_table._comparison(old)
         self._lists: dict[str, list[ListedRow]] = {}
         super().__init__(ws)
         self.history = history
         self.observe(lambda _: self._send_message({"kind": "filtered"}), names="filter")
         self.observe(lambda _: self._reply_queue.put(self._renew_saved_form), names="history")
-
-    @staticmethod
-    def _compare(table: ResultTable, old: int | None) -> tuple[VersionComparison, VersionRecord]:
-        return table._comparison(old)
 
     @property
     def old(self) -> int:
@@ -122,7 +117,7 @@ class DiffView(Panel):
 
     def _show_versions(self, old: int | None, new: int | None) -> None:
         table = self._ws.table(self._new_table.name, new)
-        self._comparison, self._old_version = self._compare(table, old)
+        self._comparison, self._old_version = table._comparison(old)
         self._new_table = table
         self._lists = {}
         self.selection = []

@@ -15,7 +15,6 @@ from jammi_lab.core.identifiers import fold
 from jammi_lab.core.input_kinds import input_kind, leaf_kind
 from jammi_lab.core.records import Edge
 from jammi_lab.core.verdicts import (
-    Damaged,
     InputAdvanced,
     InputVanished,
     PossiblyStale,
@@ -417,8 +416,6 @@ def _input_label(reason: object) -> str | None:
     match reason:
         case InputAdvanced(input_ref) | InputVanished(input_ref):
             return input_ref.label
-        case Damaged():
-            return None
         case _:
             return None
 

@@ -1,7 +1,6 @@
 """The lineage graph: tables and their inputs, with verdicts and the reasons for them."""
 
 import contextlib
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
@@ -52,8 +51,6 @@ if TYPE_CHECKING:
 
 DEFAULT_HOPS = 2
 """Hops shown around a named node."""
-MAX_RECENT_DRAWINGS = 3
-"""Number of recent drawings that are kept."""
 DEFAULT_ASPECT = 2.2
 """Width by height of the area in which a whole lineage is to be seen: between a panel beside other
 cells (about 3), one in full screen (about 1.7), and a narrow one."""
@@ -111,7 +108,6 @@ class LineageGraph(Panel):
         self._snapshot = take_snapshot(ws)
         self._column_edges: tuple[object, list[End]] = None, []
         self._drawn: tuple[object, ...] = ()
-        self._recent: deque[tuple[tuple[object, ...], Drawing]] = deque(maxlen=MAX_RECENT_DRAWINGS)
         if name is not None:
             focus = self._resolve_focus(name if isinstance(name, str) else ws.table(name).name)
             self._view = View(
@@ -269,13 +265,8 @@ class LineageGraph(Panel):
         return _Shown(visible, *snapshot.group_nodes(visible, keep_ids, self._view.open_groups))
 
     def _draw(self, shown: _Shown) -> Drawing:
-        """The drawing. Recent ones are kept, so that clearing the filter is fast."""
-        key = self._drawing_key(shown)
-        for known, drawing in self._recent:
-            if known == key:
-                return drawing
         indexes = [self._snapshot.index_by_id.get(i, -1) for i in shown.ids]
-        drawing = draw(
+        return draw(
             shown.nodes,
             shown.pairs,
             self._snapshot.states(shown.nodes),
@@ -283,8 +274,6 @@ class LineageGraph(Panel):
             DEFAULT_ASPECT,
             ends_between(indexes, self._column_ends(shown) or []),
         )
-        self._recent.append((key, drawing))
-        return drawing
 
     def _drawing_key(self, shown: _Shown) -> tuple[object, ...]:
         """What decides how the drawing looks, besides the selection."""
