@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import msgspec
-
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.connection import Connection, Statement
 from jammi_lab.catalog.repository import DatedRepository
@@ -88,7 +86,7 @@ class CheckRepository(DatedRepository):
         now = rfc3339(self._clock.now_ns())
         with self._database.write() as tx:
             existing = next((c for c in self._visible() if c.key == record.key), None)
-            stored = msgspec.structs.replace(record, created_at=now, updated_at=now)
+            stored = record.with_values(created_at=now, updated_at=now)
             if existing is not None:
                 if existing.subject_key != record.subject_key:
                     raise InvalidArgument(
@@ -97,10 +95,8 @@ class CheckRepository(DatedRepository):
                         hint="Choose another name, or remove it first: "
                         f"ws.checks.remove({existing.name!r})",
                     )
-                stored = msgspec.structs.replace(
-                    stored, name=existing.name, created_at=existing.created_at
-                )
-                if msgspec.structs.replace(stored, updated_at=existing.updated_at) == existing:
+                stored = stored.with_values(name=existing.name, created_at=existing.created_at)
+                if stored.with_values(updated_at=existing.updated_at) == existing:
                     return existing
                 if stored.subject != existing.subject:  # by which their anchors name the version
                     _DELETE_RESULTS_OF_CHECK.execute(tx, _name_key(existing))
@@ -183,16 +179,16 @@ class CheckRepository(DatedRepository):
     def inputs(self, check: CheckRecord) -> Sequence[Input]:
         """The result tables that a check read when it was run last."""
         results = self.results(check, "", 1, others=True)
+        inputs = [anchor.input for result in results for anchor in result.anchors]
+        return [input_ for input_ in inputs if input_.kind_class.is_result]
+
+
 def _decode_checks(rows: Iterable[Any]) -> Sequence[CheckRecord]:
     return tuple(map(CHECK.decode, rows))
 
 
 def _decode_results(rows: Iterable[Any]) -> Sequence[CheckResult]:
     return tuple(map(CHECK_RESULT.decode, rows))
-
-
-        inputs = [anchor.input for result in results for anchor in result.anchors]
-        return [input_ for input_ in inputs if input_.kind_class.is_result]
 
 
 def blocking_stamp(records: Sequence[CheckRecord]) -> str:

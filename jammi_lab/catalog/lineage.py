@@ -8,8 +8,6 @@ name by the recipe it belongs to. A recipe's edges are those of its newest ready
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-import msgspec
-
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.aliases import AliasRepository, alias_target
 from jammi_lab.catalog.connection import Connection, Statement, is_listed, text_list
@@ -71,7 +69,7 @@ class ModelUse(Value, frozen=True):
 
     def with_model_name(self, model: str) -> "ModelUse":
         """The same with another spelling of the model's name."""
-        return msgspec.structs.replace(self, model=model)
+        return self.with_values(model=model)
 
 
 _ANCHOR_KINDS = EnumColumn(AnchorKind)
@@ -315,7 +313,7 @@ class LineageRepository:
             return links
         names = [targets.get((link.source[3], fold(link.input.name))) for link in links]
         return [
-            msgspec.structs.replace(link, input=Input(link.input.kind, name))
+            link.with_values(input=Input(link.input.kind, name))
             if name is not None and link.source[0] == "result"
             else link
             for link, name in zip(links, names, strict=True)

@@ -164,7 +164,7 @@ class Entry(Value, frozen=True):
         """The entry with its digest."""
         head = f"{self.position} {self.produced_at} {self.row_count} {self.commit_id} ".encode()
         digest = hashlib.sha256(head + self.body).hexdigest()
-        return msgspec.structs.replace(self, digest=digest)
+        return self.with_values(digest=digest)
 
 
 class NewEntry(Value, frozen=True):
@@ -283,8 +283,7 @@ class LogRepository:
                 commit_id = self._clock.token(16)
                 if (new := make(current, commit_id)) is None:
                     return None
-                after = msgspec.structs.replace(
-                    current,
+                after = current.with_values(
                     next=current.next + 1,
                     row_count=new.rows_after,
                     commit_id=commit_id,
@@ -374,17 +373,17 @@ class LogRepository:
             [(removed,)] = self._fetch(tx, _ROWS_BEFORE, record, position=first)
             self._run(tx, _DELETE_BEFORE, record, position=first)
             left = current.row_count - int(removed)
-            self._advance(tx, msgspec.structs.replace(current, first=first, row_count=left))
+            self._advance(tx, current.with_values(first=first, row_count=left))
 
     def compact(self, record: LogRecord, first: int, body: bytes, row_count: int) -> None:
         """Replace the entries before a position by the rows that a table had there. Inside the
         caller's transaction."""
         with self._database.write() as tx:
             [last] = self.entries(record, first - 1, first)
-            base = msgspec.structs.replace(last, body=body, row_count=row_count).seal()
+            base = last.with_values(body=body, row_count=row_count).seal()
             self._run(tx, _DELETE_BEFORE, record, position=base.position)
             self._run(tx, _REPLACE, record, **msgspec.structs.asdict(base))
-            self._advance(tx, msgspec.structs.replace(record, first=first))
+            self._advance(tx, record.with_values(first=first))
 
     def _advance(self, tx: Connection, record: LogRecord) -> None:
         moved = {

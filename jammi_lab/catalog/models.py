@@ -119,15 +119,15 @@ class ModelRepository(DatedRepository):
             number = version if version is not None else _number_for(record, rows)
             name = rows[0].name if rows else record.name
             key = model_key(record.tenant, name, number)
-            new_record = msgspec.structs.replace(record, name=name, version=number, key=key)
+            new_record = record.with_values(name=name, version=number, key=key)
             existing = next((model for model in rows if model.version == number), None)
             if existing is not None:
                 new_record = _merge_versions(existing, new_record)
                 row = MODEL.encode(new_record)
                 _UPDATE.execute(tx, row | scope.owner_key(record.tenant, model_key=key))
             else:
-                new_record = msgspec.structs.replace(
-                    new_record, created_at=record.created_at or rfc3339(self._clock.now_ns())
+                new_record = new_record.with_values(
+                    created_at=record.created_at or rfc3339(self._clock.now_ns())
                 )
                 _INSERT.execute(tx, MODEL.encode(new_record))
         return new_record
@@ -246,7 +246,7 @@ def _merge_versions(old: ModelRecord, new: ModelRecord) -> ModelRecord:
         unchanged["digest"] = old.digest
     if new.dimensions is None:
         unchanged["dimensions"] = old.dimensions
-    return msgspec.structs.replace(new, **unchanged)
+    return new.with_values(**unchanged)
 
 
 def _referenced_error(record: ModelRecord, references: Sequence[Reference]) -> ModelReferenced:

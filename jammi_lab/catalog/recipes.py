@@ -3,8 +3,6 @@
 import builtins
 from collections.abc import Iterable, Mapping, Sequence
 
-import msgspec
-
 from jammi_lab.catalog import tenant_scope
 from jammi_lab.catalog.aliases import (
     RecipeKey,
@@ -98,21 +96,20 @@ class RecipeRepository:
         with self._database.write() as tx:
             rows = _GET_OF_OWNER.fetch(tx, key)
             if not rows:
-                new_record = msgspec.structs.replace(
-                    record, created_at=record.created_at or now, updated_at=record.updated_at or now
+                new_record = record.with_values(
+                    created_at=record.created_at or now, updated_at=record.updated_at or now
                 )
                 release_alias(tx, record.tenant, record.name)  # a recipe takes the name
                 _INSERT.execute(tx, RECIPE.encode(new_record))
                 return new_record
             existing = RECIPE.decode(rows[0])
-            new_record = msgspec.structs.replace(
-                record,
+            new_record = record.with_values(
                 name=existing.name,
                 created_at=existing.created_at,
                 updated_at=existing.updated_at,
             )
             if new_record != existing:
-                new_record = msgspec.structs.replace(new_record, updated_at=now)
+                new_record = new_record.with_values(updated_at=now)
                 _UPDATE.execute(tx, RECIPE.encode(new_record) | key)
         return new_record
 

@@ -1,7 +1,5 @@
 """Registered sources, without credentials."""
 
-import msgspec
-
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.checks import remove_checks_of_recipe
 from jammi_lab.catalog.connection import Statement
@@ -39,8 +37,8 @@ class SourceRepository(DatedRepository):
         taken and `replace` is false, TenantForbidden."""
         self._scope.check_owner(record.tenant, f"The source {record.name!r}")
         key = scope.name_key(record.tenant, record.name)
-        new_record = msgspec.structs.replace(
-            record, created_at=record.created_at or rfc3339(self._clock.now_ns())
+        new_record = record.with_values(
+            created_at=record.created_at or rfc3339(self._clock.now_ns())
         )
         with self._database.write() as tx:
             rows = _GET_OF_OWNER.fetch(tx, key)

@@ -4,8 +4,6 @@ compare-and-set, and there is a single way to `ready`."""
 from collections.abc import Collection
 from typing import Any
 
-import msgspec
-
 from jammi_lab.catalog import newest_versions, tenant_scope
 from jammi_lab.catalog.checks import remove_results_of_table
 from jammi_lab.catalog.connection import AllTenantsStatement, Connection, Statement
@@ -148,8 +146,7 @@ class TableStatusRepository:
                 tx, record.tenant, record.recipe, record.table_name, minimum=record.version
             )
             created = record.created_at or rfc3339(self._clock.now_ns())
-            inserted = msgspec.structs.replace(
-                record,
+            inserted = record.with_values(
                 recipe=recipe,
                 version=number,
                 status=TableStatus.BUILDING,
@@ -192,9 +189,7 @@ class TableStatusRepository:
         `record.writer_id`.
         """
         completed = record.completed_at or rfc3339(self._clock.now_ns())
-        published = msgspec.structs.replace(
-            record, status=TableStatus.READY, completed_at=completed, error=None
-        )
+        published = record.with_values(status=TableStatus.READY, completed_at=completed, error=None)
         with self._database.write() as tx:
             if not _PUBLISH.execute(tx, _publish_parameters(published, status="ready")):
                 raise _lost_ownership_error(record)

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Annotated
 
 import msgspec
-from msgspec.structs import replace
 
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.input_kinds import InputKind, input_kind
@@ -149,7 +148,7 @@ class Anchor(Value, frozen=True):
 
     def __repr__(self) -> str:
         # The value of an unpinned anchor is an instant, which would differ from run to run.
-        printable = self if self.pinned else replace(self, value="")
+        printable = self if self.pinned else self.with_values(value="")
         return super(Anchor, printable).__repr__()
 
     @property
@@ -314,7 +313,7 @@ class Snapshot(Value, frozen=True):
         selected = tuple(sorted(self.columns if columns is None else columns))
         if not self.covers(columns):
             return unpinned_anchor(
-                replace(input, columns=selected), self.whole, "these columns were not checked"
+                input.with_values(columns=selected), self.whole, "these columns were not checked"
             )
         types = tuple(self.columns.get(c, "missing") for c in selected)
         separable = (

@@ -180,7 +180,7 @@ class Manifest(Value, frozen=True, kw_only=True):
 
     def encode_sealed(self) -> bytes:
         """The stored JSON, with its seal."""
-        text = (msgspec.structs.replace(self, seal="") if self.seal else self).encode()
+        text = (self.with_values(seal="") if self.seal else self).encode()
         return text.replace(
             _EMPTY_SEAL, _EMPTY_SEAL[:-1] + hashlib.sha256(text).hexdigest().encode() + b'"', 1
         )

@@ -1,6 +1,6 @@
 """The base class of frozen values, with `to_dict()`, and shortened digests for messages."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import msgspec
 
@@ -23,6 +23,10 @@ class Value(msgspec.Struct, frozen=True, gc=False):
 
     def _repr_html_(self) -> str:
         return preformatted(escape(repr(self)))
+
+    def with_values(self, **values: Any) -> Self:
+        """The same with other values of some fields."""
+        return msgspec.structs.replace(self, **values)
 
     def to_dict(self) -> dict[str, Any]:
         """The value as dicts, lists, strings and numbers. Tagged unions carry their tag under

@@ -502,9 +502,7 @@ class EvaluatedGraph:
                 *versions, recorded.columns, is_ordered=is_ordered
             )
             if equality == "rounding":
-                return msgspec.structs.replace(
-                    recorded, note=f"{label} is {BUT_FOR_ROUNDING}", rounding=True
-                )
+                return recorded.with_values(note=f"{label} is {BUT_FOR_ROUNDING}", rounding=True)
             is_equal: bool | Unknown = equality == "rows"
         else:
             is_equal = not is_ordered and self.observation.has_same_rows(recorded, node.tenant)
@@ -512,7 +510,7 @@ class EvaluatedGraph:
             return is_equal
         if not is_equal:
             return current
-        return msgspec.structs.replace(recorded, note=f"{label} has other bytes and equal rows")
+        return recorded.with_values(note=f"{label} has other bytes and equal rows")
 
     def observe(self, anchor: Anchor, tenant: str | None) -> Observed:
         """The state of an input: result tables from the graph, anything else from the observation
@@ -554,7 +552,7 @@ class EvaluatedGraph:
         self, anchor: Anchor, columns: tuple[str, ...] | None, tenant: str | None
     ) -> Observed:
         """The state of an input over columns that were not observed yet."""
-        over_columns = msgspec.structs.replace(anchor.input, columns=tuple(sorted(columns or ())))
+        over_columns = anchor.input.with_values(columns=tuple(sorted(columns or ())))
         return self.observation.observe(over_columns, tenant, all_columns=columns is None)
 
     def _columns_read_today(

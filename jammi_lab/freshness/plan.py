@@ -4,8 +4,6 @@ import enum
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import msgspec
-
 from jammi_lab.core.anchors import (
     Anchor,
     FrameOrigin,
@@ -176,9 +174,7 @@ class Planner:
                 estimate = job.estimate()
         except JammiError:  # the run will report it
             return step
-        return msgspec.structs.replace(
-            step, estimate=estimate, seconds=estimate.seconds or step.seconds
-        )
+        return step.with_values(estimate=estimate, seconds=estimate.seconds or step.seconds)
 
     def _as_increment(self, step: Step, node: RecipeNode, job: Job) -> Step:
         """The step as an increment, where one is possible."""
@@ -197,12 +193,11 @@ class Planner:
                     earlier,
                 )
         except JammiError:  # the run will report it
-            return msgspec.structs.replace(step, seconds=full_seconds)
+            return step.with_values(seconds=full_seconds)
         except NotIncremental as error:
-            return msgspec.structs.replace(step, seconds=full_seconds, full_run_reason=str(error))
+            return step.with_values(seconds=full_seconds, full_run_reason=str(error))
         share = _DEFAULT_MERGE_SHARE + planned.added.rows / max(planned.added.total_rows, 1)
-        return msgspec.structs.replace(
-            step,
+        return step.with_values(
             action="increment",
             increment=planned.added.extent,
             seconds=None if full_seconds is None else full_seconds * min(share, 1.0),
@@ -228,9 +223,7 @@ class Planner:
             for step in group:
                 if step is not first:
                     reuse = f"{first.node.name} has the same definition; its table is reused"
-                    step.step = msgspec.structs.replace(
-                        step.step, reasons=[reuse, *step.step.reasons]
-                    )
+                    step.step = step.step.with_values(reasons=[reuse, *step.step.reasons])
                     step.kind = StepKind.POSSIBLE
                     step.predecessors = step.predecessors | {first.node.key}
 
@@ -427,7 +420,7 @@ class Planner:
         if node.record is not None and node.record.table_name == reusable.table_name:
             return StepKind.REUSED  # the newest version is not checked again
         passes = self._evaluated.checks.passes(
-            msgspec.structs.replace(reusable, recipe=node.name), self._evaluated.observation
+            reusable.with_values(recipe=node.name), self._evaluated.observation
         )
         if passes is None:
             return StepKind.POSSIBLE

@@ -6,8 +6,6 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
-import msgspec
-
 from jammi_lab.catalog.lineage import Link
 from jammi_lab.core.checks import CheckMark
 from jammi_lab.core.clock import seconds_since
@@ -345,7 +343,7 @@ class FreshnessQueries:
         ]
         resolve = self._catalog.aliases.resolve
         edges = [
-            edge if name_now == edge.input else msgspec.structs.replace(edge, input=name_now)
+            edge if name_now == edge.input else edge.with_values(input=name_now)
             for name, record in records
             for edge in self._columns.edges(name, record)
             if (name_now := resolve(edge.input), edge.derived) in linked

@@ -4,8 +4,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import msgspec
-
 from jammi_lab.core.anchors import (
     Anchor,
     FrameOrigin,
@@ -157,7 +155,7 @@ def evaluate_frame(
             for reason in reasons
             if not isinstance(reason, DefinitionChanged)
         ]
-        doubts += [msgspec.structs.replace(doubt, path=[doubt.input.label]) for doubt in own_doubts]
+        doubts += [doubt.with_values(path=[doubt.input.label]) for doubt in own_doubts]
     # Once one of its tables changed, that is known, whatever is not known of the others.
     causes = [*inherited, *own]
     if causes:
@@ -263,19 +261,17 @@ def _doubts_about(name: str, verdict: Verdict, observed_at: str) -> list[Anchor]
     """The doubts about a parent, each with its path."""
     match verdict:
         case Undecidable(unknown, _):
-            return [
-                msgspec.structs.replace(anchor, path=[name, *anchor.path]) for anchor in unknown
-            ]
+            return [anchor.with_values(path=[name, *anchor.path]) for anchor in unknown]
         case MissingManifest():
             doubt = unpinned_anchor(result_input(name), observed_at, f"{name} has no manifest")
-            return [msgspec.structs.replace(doubt, path=[name])]
+            return [doubt.with_values(path=[name])]
         case _:
             return []
 
 
 def with_changed_meaning(current: Anchor) -> Anchor:
     """The anchor of an unchanged input for a statement whose meaning over it changed."""
-    return msgspec.structs.replace(current, value=digest_of([current.value, current.schema]))
+    return current.with_values(value=digest_of([current.value, current.schema]))
 
 
 def frame_grounds(anchor: Anchor) -> list[str]:

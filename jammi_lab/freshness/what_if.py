@@ -3,8 +3,6 @@ evaluation on overlaid anchors and definitions."""
 
 from collections.abc import Iterable, Mapping
 
-import msgspec
-
 from jammi_lab.core.anchors import Anchor, Input, Unknown
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.clock import rfc3339
@@ -130,6 +128,6 @@ def _redefine(service: FreshnessService, graph: RecipeGraph, name: str, statemen
 
 def _changed_anchor(anchor: Anchor) -> Anchor:
     """A different state of the same input."""
-    return msgspec.structs.replace(
-        anchor, value=digest_of([WHAT_IF_METHOD, anchor.value]), method=WHAT_IF_METHOD
+    return anchor.with_values(
+        value=digest_of([WHAT_IF_METHOD, anchor.value]), method=WHAT_IF_METHOD
     )

@@ -7,8 +7,6 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from msgspec.structs import replace
-
 from jammi_lab.core.anchors import (
     Anchor,
     FrameOrigin,
@@ -318,13 +316,13 @@ class Observation:
         state = (
             token.snapshot
             if isinstance(token, PinnedState)
-            else self.observe(replace(relation.input, columns=columns), tenant)
+            else self.observe(relation.input.with_values(columns=columns), tenant)
         )
         match state:
             case Snapshot():
                 anchor = state.anchor(relation.input, columns)
                 if isinstance(token, PinnedState) and token.origin is not None:
-                    anchor = replace(anchor, origin=token.origin)
+                    anchor = anchor.with_values(origin=token.origin)
                 return anchor
             case Vanished():
                 raise SourceUnavailable(

@@ -4,8 +4,6 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources.files.formats import FILE_KINDS
@@ -43,7 +41,7 @@ class OutsideAccess:
                 "connect.",
                 hint="ws.status() connects.",
             )
-        if self.trusts_folder or msgspec.structs.replace(record, created_at="") in self._named:
+        if self.trusts_folder or record.with_values(created_at="") in self._named:
             return
         if record.kind not in _LOCAL_KINDS or self._lies_outside(record):
             raise SourceUnavailable(

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-import msgspec
-
 from jammi_lab.core.anchors import Observed, Unknown, source_input
 from jammi_lab.core.entry_points import CONNECTORS, load_package_entry, package_entries
 from jammi_lab.core.errors import InvalidArgument, JammiError, SourceUnavailable
@@ -79,7 +77,7 @@ class PackageConnector(LocatedConnector):
         rows = self._rows(table)
         if ctx.scan_bytes is not None and rows.nbytes > ctx.scan_bytes:
             return Unknown(f"would scan {rows.nbytes:,} bytes; run `ws.status(deep=True)`")
-        return msgspec.structs.replace(frame_snapshot(rows), method=_METHOD)
+        return frame_snapshot(rows).with_values(method=_METHOD)
 
     def _rows(self, table: str | None) -> pa.Table:
         reader = self._open()

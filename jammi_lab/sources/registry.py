@@ -9,8 +9,6 @@ import os
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import msgspec
-
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.records import SourceRecord
@@ -251,7 +249,7 @@ def connector_for(
     if place is not None:
         known = location_options(record.location)
         options = check_options(record.kind, record.options, known)
-        record = msgspec.structs.replace(record, options=options)
+        record = record.with_values(options=options)
         module, _, name = place.partition(":")
         connector_class = getattr(importlib.import_module(f"{__package__}.{module}"), name)
         connector: Connector = connector_class(record, context)

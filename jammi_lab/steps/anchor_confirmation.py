@@ -120,7 +120,7 @@ def bind_after_observing(
             source = read.relation.input
             observed.add(source.identity)
             if not isinstance(read.relation.token, PinnedState):
-                wanted = msgspec.structs.replace(source, columns=read.columns)
+                wanted = source.with_values(columns=read.columns)
                 observation.observe(wanted, tenant)
         # A statement that was bound first would have the columns that an input had before it was
         # observed: the anchor would speak of a file that the statement never saw.
@@ -216,7 +216,7 @@ def with_own_versions_resolved(
     by what that version was made from. The version itself would make every successor stale. A table
     that was made from such a version stays, with what it was made from."""
     return [
-        msgspec.structs.replace(a, origin=_resolved(catalog, recipe, a.origin))
+        a.with_values(origin=_resolved(catalog, recipe, a.origin))
         if isinstance(a.origin, FrameOrigin)
         else a
         for a in anchors
@@ -236,7 +236,7 @@ def _resolved(catalog: Catalog, recipe: str, origin: FrameOrigin) -> FrameOrigin
     while pending:
         made = pending.pop()
         kept = [a for a in made.inputs if _version(a) not in own]
-        parts.append(msgspec.structs.replace(made, inputs=kept))
+        parts.append(made.with_values(inputs=kept))
         for version in expanded.intersection(_versions(made)):
             expanded.discard(version)
             pending.append(upstream[version])

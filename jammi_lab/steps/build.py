@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import msgspec
 import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
@@ -326,7 +325,7 @@ def _audit_reuse(ctx: ProducerContext, name: str, reusable: TableRecord) -> Audi
     newest = ctx.catalog.result_tables.newest_of_owner(reusable.tenant, name)
     if newest is not None and newest[1].table_name == reusable.table_name:
         return Audit()
-    return ctx.audit(msgspec.structs.replace(reusable, recipe=name, version=0))  # no number yet
+    return ctx.audit(reusable.with_values(recipe=name, version=0))  # no number yet
 
 
 def _recipe_record(ctx: ProducerContext, reservation: RecipeReservation, job: Job) -> RecipeRecord:

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import msgspec
-
 from jammi_lab.core.anchors import Anchor
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Manifest, ManifestColumn
@@ -33,8 +31,7 @@ def completed_record(
     results = [a for a in anchors if a.input.kind_class.is_result]
     if record.recipe_class.combines_vectors:
         results = [a for a in results if a.columns == ("key", "vector")]
-    return msgspec.structs.replace(
-        record,
+    return record.with_values(
         status=TableStatus.READY,
         row_count=rows,
         bytes=digests.bytes,

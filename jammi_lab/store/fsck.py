@@ -6,8 +6,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import msgspec
-
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.errors import JammiError, TableDamaged
@@ -93,9 +91,7 @@ class Fsck:
         return (
             report
             if not deep
-            else msgspec.structs.replace(
-                report, damaged=[*report.damaged, *self._catalog.damaged_logs()]
-            )
+            else report.with_values(damaged=[*report.damaged, *self._catalog.damaged_logs()])
         )
 
     def _find_unused_files(self, files: Mapping[str, ListedFile], grace: float | None) -> None:

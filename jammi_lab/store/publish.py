@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-import msgspec
 import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
@@ -486,4 +485,4 @@ def _error_clause(error: BaseException) -> str:
 
 
 def _replace(record: TableRecord, **changes: Any) -> TableRecord:
-    return msgspec.structs.replace(record, **changes)
+    return record.with_values(**changes)

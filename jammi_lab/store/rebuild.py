@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.commit_count import SUFFIX
 from jammi_lab.catalog.connection import driver_errors
@@ -250,9 +248,7 @@ def _number_versions(group: _Versions) -> _Versions:
         return sorted(group, key=lambda file: file.record.version)
     by_time = sorted(group, key=lambda file: (file.manifest.produced_at, file.record.version))
     return [
-        _ManifestFile(
-            file.manifest, file.body, msgspec.structs.replace(file.record, version=version)
-        )
+        _ManifestFile(file.manifest, file.body, file.record.with_values(version=version))
         for version, file in enumerate(by_time, 1)
     ]
 

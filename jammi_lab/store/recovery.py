@@ -9,8 +9,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-import msgspec
-
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.checks import Severity
 from jammi_lab.core.clock import Clock, rfc3339
@@ -301,7 +299,7 @@ class Recovery:
         elif (obstacle := self._obstacle(attested)) is not None:
             self._fail(record, obstacle)
         else:
-            return msgspec.structs.replace(attested, created_at=record.created_at), body
+            return attested.with_values(created_at=record.created_at), body
         return None
 
     def _obstacle(self, completed: TableRecord) -> str | None:

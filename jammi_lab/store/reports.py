@@ -4,8 +4,6 @@ check cover all tenants, and name tables and files of each."""
 import contextlib
 from collections.abc import Callable
 
-import msgspec
-
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.errors import SessionClosed
 from jammi_lab.core.forms import form, listing_table
@@ -187,8 +185,7 @@ def visible_recovery(report: RecoveryReport, catalog: Catalog) -> RecoveryReport
         if isinstance(value, list)
     }
     lists["moved"] = [name for name in report.moved if catalog.sources.get(name) is not None]
-    return msgspec.structs.replace(
-        report,
+    return report.with_values(
         **lists,
         recipes={name: recipe for name, recipe in report.recipes.items() if is_visible(name)},
     )

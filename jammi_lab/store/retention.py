@@ -3,8 +3,6 @@
 import contextlib
 from collections.abc import Callable, Iterator
 
-import msgspec
-
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.result_tables import Version
 from jammi_lab.core.anchors import Anchor, Input
@@ -146,7 +144,7 @@ class VersionRetention:
         record = self._require_current(version)
         newest = self._catalog.result_tables.newest_of_owner(version.tenant, version.recipe)
         if newest is None or newest[1].table_name != record.table_name:
-            audited = audit(msgspec.structs.replace(record, recipe=version.recipe, version=0))
+            audited = audit(record.with_values(recipe=version.recipe, version=0))
             if audited.failure is not None:
                 raise audited.failure
             self._catalog.checks.add_results(audited.results)

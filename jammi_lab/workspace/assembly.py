@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.recovery_report import RecoveryReport
@@ -309,7 +307,7 @@ class Services(Infrastructure):
         if folder is None or not self.source_directory.outside.trusts_folder:
             return
         if moved := moved_sources(self.catalog, folder):
-            self.recovery_at_open = msgspec.structs.replace(self.recovery_at_open, moved=moved)
+            self.recovery_at_open = self.recovery_at_open.with_values(moved=moved)
 
     def file_identity(self) -> tuple[int, int] | None:
         """The device and inode of a local workspace's catalog (of its folder when the catalog is a

@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.records import SourceRecord
@@ -128,4 +126,4 @@ def _absolute_path(path: object) -> str:
 
 def _store_location(catalog: Catalog, record: SourceRecord, location: str) -> None:
     if location != record.location:
-        catalog.sources.put(msgspec.structs.replace(record, location=location), replace=True)
+        catalog.sources.put(record.with_values(location=location), replace=True)

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from msgspec.structs import replace
-
 from jammi_lab.core import reprs
 from jammi_lab.core.anchors import Anchor, FrameOrigin, Input
 from jammi_lab.core.dataframes import TableMixin, to_rows
@@ -198,7 +196,7 @@ class Result(TableMixin, BadgeMixin):
             if self._read_as is None:
                 text, _ = self._statement() or ("", None)
                 is_table = whole_table(text) is not None
-            origins.record_read(replace(self._origin, form=form if is_table else ""), rows)
+            origins.record_read(self._origin.with_values(form=form if is_table else ""), rows)
         return rows
 
     def _read_origin(self) -> FrameOrigin:

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
-
 from jammi_lab.core import reprs
 from jammi_lab.core.anchors import FrameOrigin, Input, result_input
 from jammi_lab.core.attribute_suggestions import answer_name_in_list
@@ -409,7 +407,7 @@ class ResultTable(TableMixin, ReprMixin):
         Dataset. TableDamaged; InvalidArgument."""
         frame = self._scan(engine)
         form = engine if engine == "polars" and self._is_of_recipe else ""
-        origins.record_read(msgspec.structs.replace(self._origin(), form=form), frame)
+        origins.record_read(self._origin().with_values(form=form), frame)
         return frame
 
     def _scan(self, engine: str) -> Any:
@@ -507,13 +505,13 @@ class ResultTable(TableMixin, ReprMixin):
         self._check_changeable()
         credential_check.check_text("The note of a pinned version", note)
         self._services.retention.pin(self._version, note)
-        self._version = msgspec.structs.replace(self._version, pinned=True, note=note)
+        self._version = self._version.with_values(pinned=True, note=note)
 
     def unpin(self) -> None:
         """Let `expire` remove this version. TableNotFound, TenantForbidden."""
         self._check_changeable()
         self._services.retention.unpin(self._version)
-        self._version = msgspec.structs.replace(self._version, pinned=False, note=None)
+        self._version = self._version.with_values(pinned=False, note=None)
 
     def restore(self) -> "ResultTable":
         """Make a new version, the newest of its recipe, that refers to the bytes of this one, and
@@ -603,7 +601,7 @@ class ResultTable(TableMixin, ReprMixin):
             return stamp
         params = decode_params(manifest.descriptor.get("params") or {})
         digests = {name: value_digest(value) for name, value in params.items()}
-        return msgspec.structs.replace(stamp, params=digests)
+        return stamp.with_values(params=digests)
 
     def _repr_mimebundle_(
         self, form: Rendered | None = None, **_: Any

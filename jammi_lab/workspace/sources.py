@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
-
 from jammi_lab.core import reprs
 from jammi_lab.core.anchors import Anchor, Input, Snapshot, Unknown, Vanished, unpinned_anchor
 from jammi_lab.core.attribute_suggestions import answer_name_in_list
@@ -419,7 +417,7 @@ class Sources(ReprMixin):
             if is_package_kind(kind)
             else check_options(kind, record.options, location_options(location))
         )
-        return msgspec.structs.replace(record, kind=kind, options=options)
+        return record.with_values(kind=kind, options=options)
 
     def _run_within_timeout(self, location: str, work: Callable[[], T]) -> T:
         """Run the function that opens a source; for a remote one, at most `look.timeout_seconds`.
@@ -455,9 +453,7 @@ class Sources(ReprMixin):
         )
         is_same = (
             is_same_place
-            and msgspec.structs.replace(
-                existing, created_at="", name=record.name, location=record.location
-            )
+            and existing.with_values(created_at="", name=record.name, location=record.location)
             == record
             and (frame is None or registered_frame is None or registered_frame is frame)
         )

@@ -2,8 +2,6 @@
 only loads the extension does without it, and an import statement in a function that runs for each
 name of a cell takes as long as the rest of it."""
 
-from msgspec.structs import replace
-
 from jammi_lab.core.anchors import FrameOrigin
 from jammi_lab.sources.frame_origins import TOO_LARGE, is_mutable, merged_origin
 from jammi_lab.sources.frames import is_frame, rows_digest
@@ -17,5 +15,4 @@ class EngineParts:
     is_frame = staticmethod(is_frame)
     is_mutable = staticmethod(is_mutable)
     merged_origin = staticmethod(merged_origin)
-    replace_fields = staticmethod(replace)
     rows_digest = staticmethod(rows_digest)

@@ -192,7 +192,7 @@ class FrameFollower:
         exact = None if registry is None else registry.recorded(value)
         if registry is not None and exact is not None:
             registry.take_reads()
-            exact = self._engine.replace_fields(exact, cells=[f"[{number}]"])
+            exact = exact.with_values(cells=[f"[{number}]"])
             registry.record(value, exact)
             self._records[name] = exact
         self._ids[name] = id(value)
@@ -317,7 +317,7 @@ class FrameFollower:
         stay: they would be as many as the notebook has cells."""
         merged = self._with_known(OUTPUT, origin)
         cells, grounds = merged.cells[-MAX_OUTPUT_CELLS:], merged.grounds[-MAX_GROUNDS:]
-        self._records[OUTPUT] = self._engine.replace_fields(merged, cells=cells, grounds=grounds)
+        self._records[OUTPUT] = merged.with_values(cells=cells, grounds=grounds)
 
     def _remember(
         self,
@@ -341,7 +341,7 @@ class FrameFollower:
                 if self._was_made_from_more(cell, flow.sources[name], exact):
                     origin = self._merge(exact, origin)
                 else:
-                    origin = self._engine.replace_fields(exact, cells=exact.cells or [cell.label])
+                    origin = exact.with_values(cells=exact.cells or [cell.label])
                     registry.record(value, origin)
         if not (origin.inputs or origin.grounds):
             self._records.pop(name, None)
@@ -400,7 +400,7 @@ class FrameFollower:
         that are made from themselves would else name ever more cells."""
         merged = self._engine.merged_origin(origins, grounds, cells, derived=derived)
         last = {self._texts.get(label, label): label for label in merged.cells}
-        return self._engine.replace_fields(merged, cells=list(last.values()))
+        return merged.with_values(cells=list(last.values()))
 
     # -- the running cell
 

@@ -5,8 +5,6 @@ is displayed when it changes."""
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from jammi_kernel_ext.display import Note
 from jammi_kernel_ext.interruptible import display_output
 from jammi_lab.core.errors import JammiError
@@ -44,7 +42,7 @@ class MarksLine:
         """Remember an output."""
         tables = tuple(table.name for table in stamp.tables)
         if stamp.code in self._numbers:
-            own = msgspec.structs.replace(stamp, cell="")  # the line names the cell
+            own = stamp.with_values(cell="")  # the line names the cell
             self._outputs.setdefault(stamp.code, {})[tables] = own
 
     def cell_ends(self, ws: "Workspace", code: str) -> None:

@@ -6,8 +6,6 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import msgspec
-
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import Rendered
 
@@ -93,7 +91,7 @@ class SavedForm:
             return {}
         if self._code is None:  # later forms come while other cells run
             self._code = stamp.code
-        return msgspec.structs.replace(stamp, code=self._code).metadata(shown)
+        return stamp.with_values(code=self._code).metadata(shown)
 
     def _ipython_display_(self) -> None:
         """Display the live panel and, in a separate output, the static form, which the live panel

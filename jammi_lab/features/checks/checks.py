@@ -4,8 +4,6 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import msgspec
-
 from jammi_lab.catalog.checks import CheckRepository
 from jammi_lab.core.anchors import Input
 from jammi_lab.core.checks import CheckRecord, Severity
@@ -144,8 +142,7 @@ class Checks(ReprMixin):
         credential_check.check_statement(text)
         for parameter, value in values.items():
             credential_check.check_value(parameter, value)
-        record = msgspec.structs.replace(
-            record,
+        record = record.with_values(
             severity=_to_severity(severity, record),
             rule=description or words,
             statement=self._runner.select_text(text),

@@ -301,7 +301,7 @@ class CheckRunner:
         """The rows of the version before the checked one; none at the first."""
         assert isinstance(checked.token, PinnedState)
         assert checked.token.record is not None
-        named = msgspec.structs.replace(checked.input, table=PREVIOUS)
+        named = checked.input.with_values(table=PREVIOUS)
         previous = self._previous_version(checked.token.record)
         if previous is not None:
             return dataclasses.replace(self._read_table(previous), input=named)
@@ -337,9 +337,7 @@ class CheckRunner:
         for earlier in self.earlier_results(check, record):
             if isinstance(self.verdict(check, record, earlier, observation), Fresh):
                 table_name = check.result_name(record)
-                return msgspec.structs.replace(
-                    earlier, table_name=table_name, severity=check.severity
-                )
+                return earlier.with_values(table_name=table_name, severity=check.severity)
         return None
 
     def verdict(
@@ -412,8 +410,7 @@ def _subject_input(check: CheckRecord) -> Input:
 
 def _state_without_rows(checked: TableRecord) -> Snapshot:
     """The state of `previous` at the first version."""
-    return msgspec.structs.replace(
-        result_snapshot(checked),
+    return result_snapshot(checked).with_values(
         whole="",
         by_column={column.name: "" for column in checked.columns},
         row_count=0,

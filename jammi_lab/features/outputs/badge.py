@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from jammi_lab.core.clock import utc_now
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import Rendered, ReprMixin, dim_text, vstack
@@ -206,7 +204,7 @@ class BadgeMixin(ReprMixin):
         if stamp is None or self._badges is None or self._badges.stamps is None:
             return {}
         if code is not None:
-            stamp = msgspec.structs.replace(stamp, code=code)
+            stamp = stamp.with_values(code=code)
         return self._badges.stamps.metadata(stamp, data)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.features.outputs.stamps import STAMP_KEY, Stamp, short, stamp_from
@@ -68,7 +66,7 @@ def _parse(value: bytes | None) -> Stamp | None:
 
 
 def _to_json(stamp: Stamp, digest: str) -> bytes:
-    value: Any = {STAMP_KEY: msgspec.structs.replace(stamp, rows=digest).to_dict()}
+    value: Any = {STAMP_KEY: stamp.with_values(rows=digest).to_dict()}
     return json.dumps(value, separators=(",", ":")).encode()
 
 

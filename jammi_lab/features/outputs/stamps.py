@@ -94,11 +94,11 @@ class Stamp(Value, frozen=True, omit_defaults=True):
         verdict = self.verdict
         if len(verdict) > MAX_VERDICT_CHARACTERS:
             verdict = verdict[: MAX_VERDICT_CHARACTERS - 1].rstrip() + "…"
-        return msgspec.structs.replace(self, verdict=verdict)
+        return self.with_values(verdict=verdict)
 
     def metadata(self, data: Mapping[str, str]) -> dict[str, Any]:
         """The metadata of an output with this data by MIME type."""
-        stamp = msgspec.structs.replace(self.shortened(), rows=shown_digest(data), cell="")
+        stamp = self.shortened().with_values(rows=shown_digest(data), cell="")
         return {STAMP_KEY: stamp.to_dict()}
 
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
-import msgspec
-
 from jammi_lab.core.dataframes import ArrowExportMixin, to_arrow
 from jammi_lab.core.errors import InvalidArgument, TableDamaged
 from jammi_lab.core.forms import listing_table
@@ -264,7 +262,7 @@ class ProseChecker:
             with contextlib.suppress(NoSuchCell):
                 former = self._search.cell(version, newest, row, column)
                 if tie.number.is_rounded_from(to_decimal(former.value)):
-                    former = msgspec.structs.replace(former, newest=place.value)
+                    former = former.with_values(newest=place.value)
                     return _outdated(tie.number, former)
         now = tie.number.write_value(to_decimal(place.value))
         return Judgement(OUTDATED, f"{place.describe()} has {now}", place, now)

@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core import model_records
 from jammi_lab.core.entry_points import ENCODERS, load_package_entry, package_entries
@@ -365,4 +363,4 @@ def _files_key(record: ModelRecord) -> str:
 
 
 def _digest(identity: EncoderIdentity) -> str:
-    return msgspec.structs.replace(identity, name=fold(identity.name)).digest
+    return identity.with_values(name=fold(identity.name)).digest

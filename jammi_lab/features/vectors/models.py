@@ -207,8 +207,7 @@ class Models(ReprMixin):
                 digest=digest_of_encoder(encoder),
                 dimensions=encoder.dimensions,
             )
-        record = msgspec.structs.replace(
-            draft,
+        record = draft.with_values(
             tenant=self._scope.current,
             type=type,
             backend=backend or draft.backend,

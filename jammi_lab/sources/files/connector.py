@@ -10,7 +10,6 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-from msgspec.structs import replace
 
 from jammi_lab.core.anchors import Cost, Observed, Snapshot, Unknown, source_input
 from jammi_lab.core.errors import JammiError, SchemaMismatch, SourceUnavailable
@@ -122,7 +121,7 @@ class FileConnector(LocatedConnector):
                 ):
                     is_free = isinstance(observed, Snapshot) and observed.cost is Cost.FREE
                     if is_free and not self.file_set.is_local:
-                        return replace(observed, cost=Cost.METADATA)
+                        return observed.with_values(cost=Cost.METADATA)
                     return observed
             except FileNotFoundError:
                 continue  # one of several files was deleted during the read: list them again

@@ -8,8 +8,6 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec.structs import replace
-
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.core.identifiers import sql_literal
@@ -198,7 +196,7 @@ class IcebergConnector(LakehouseConnector):
 
     def _query_catalog_server(self, select: str) -> list[tuple[str, str]]:
         server = PostgresConnector(
-            replace(self.record, kind="postgresql", options={}), self.context
+            self.record.with_values(kind="postgresql", options={}), self.context
         )
         rows: list[tuple[str, str]] = server.run(lambda query: server.run_on_server(query, select))
         return rows
