@@ -167,6 +167,12 @@ class Flag:
         return _choices(self.value_name)
 
     @property
+    def needs(self) -> str:
+        """The flag without which this one means nothing, as its help says."""
+        found = _NEEDED.search(self.help)
+        return "" if found is None else found[1] or found[2]
+
+    @property
     def convert(self) -> Callable[[str], Any]:
         """Converts the word to the value. ValueError names what was expected."""
         return _CONVERTERS.get(self.key, str)
@@ -233,6 +239,7 @@ class Verb:
         return next((flag for flag in self.flags if spelling in flag.spellings), None)
 
 
+_NEEDED = re.compile(r"\(with (-[\w-]+)\)|^with (-[\w-]+):")
 _USAGE = re.compile(r"(?P<magic>%{0,2}[\w-]+) ?(?P<name>[a-z-]*)(?P<arguments>[^·]*)(?P<shell>·)?")
 _ARGUMENT = re.compile(r"(?P<optional>\[?)(?P<name>[\w|]+)(?P<repeated> …)?")
 _ONLY_IN_SHELL, _ONLY_IN_NOTEBOOKS = "$ ", "% "

@@ -131,6 +131,10 @@ def parse_words(verb: Verb, words: Sequence[str]) -> Values:
                 f"{verb.command} needs {flag.spellings[-1]}, {flag.help}.",
                 hint=verb.advice,
             )
+        needed = verb.flag(flag.needs)
+        if needed is not None and values[flag.key] and not values[needed.key]:
+            needs = f"{needed.spellings[-1]} {needed.value_name}".rstrip()
+            raise InvalidArgument(f"{flag.spellings[-1]} needs {needs}.", hint=verb.advice)
     if positional:
         raise InvalidArgument(
             f"{verb.command} got an unexpected argument: {positional[0]!r}.",

@@ -58,14 +58,8 @@ def parse_step(line: str) -> Values:
 
 
 def _check_map_flags(values: Mapping[str, Any]) -> None:
-    """Raise InvalidArgument for `--map` without one key and inputs, and for its flags without
-    it."""
-    if values["map"] is None:
-        given = [f for f in ("on_error", "concurrency", "cost", "dry_run") if values[f]]
-        if given:
-            flag = "--" + given[0].replace("_", "-")
-            raise InvalidArgument(f"{flag} needs --map OVER.", hint=STEP.advice)
-    elif len(values["key"]) != 1 or not values["inputs"]:
+    """Raise InvalidArgument for `--map` without one key and inputs."""
+    if values["map"] and (len(values["key"]) != 1 or not values["inputs"]):
         raise InvalidArgument(
             "--map needs --key with one column, and --inputs with the columns that the cell reads.",
             hint=STEP.advice,

@@ -126,8 +126,6 @@ def cell_output(notebook: Notebook, value: Any, *, quiet: bool) -> Any:
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
-    if options["analyze"] and not options["explain"]:
-        raise InvalidArgument("--analyze requires --explain.", hint=CELL.advice)
     if options["plot"] and (options["as"] or options["explain"] or len(options["plot"]) > 4):
         raise InvalidArgument(
             "--plot takes a kind and up to three columns, without --as or --explain.",
@@ -138,22 +136,12 @@ def _check_options(options: Mapping[str, Any]) -> None:
             "--view cannot be combined with --as, --explain, --plot or --quiet.",
             hint=CELL.advice,
         )
-    if (options["on"] or options["warn"]) and not options["check"]:
-        raise InvalidArgument("--on and --warn require --check.", hint=CELL.advice)
-    if options["check"]:
-        others = ("NAME", "materialize", "as", "view", "explain", "plot")
-        if not options["on"] or any(options[other] for other in others):
-            raise InvalidArgument(
-                "--check requires --on TABLE, and allows only --warn and --quiet besides.",
-                hint=f"%%jammi --check {options['check']} --on TABLE",
-            )
-    if not options["materialize"]:
-        for flag in ("key", "bypass"):
-            if options[flag]:
-                raise InvalidArgument(
-                    f"--{flag} requires -m RECIPE.",
-                    hint=CELL.advice,
-                )
+    others = ("NAME", "materialize", "as", "view", "explain", "plot")
+    if options["check"] and any(options[other] for other in others):
+        raise InvalidArgument(
+            "--check allows only --on, --warn and --quiet besides.",
+            hint=f"%%jammi --check {options['check']} --on TABLE",
+        )
 
 
 def _add_check(

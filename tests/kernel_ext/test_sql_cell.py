@@ -169,14 +169,14 @@ def test_a_cell_that_stores_a_table_shows_its_first_rows(papers):
 @pytest.mark.parametrize("flag", ["--bypass", "--key id"])
 def test_flags_of_recipes_without_one_are_refused(papers, flag):
     shown = papers(f"%%jammi {flag}\nSELECT 1")
-    assert shown.ename == "InvalidArgument" and "requires -m RECIPE" in shown.error[0]
+    assert shown.ename == "InvalidArgument" and "needs --materialize RECIPE" in shown.error[0]
 
 
 def test_explain_shows_the_engines_plan_and_runs_nothing(papers):
     shown = papers("%%jammi -e\nSELECT * FROM papers")
     assert "READ_CSV" in shown.text and "<pre" in shown.html
     assert "Total Time" in papers("%%jammi -e --analyze\nSELECT * FROM papers").text
-    assert "requires --explain" in papers("%%jammi --analyze\nSELECT 1").error[0]
+    assert "needs --explain" in papers("%%jammi --analyze\nSELECT 1").error[0]
 
 
 def test_an_empty_cell_says_so(papers):
