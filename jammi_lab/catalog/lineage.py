@@ -67,10 +67,6 @@ class ModelUse(Value, frozen=True):
     node: Node
     """The node of the recipe."""
 
-    def with_model_name(self, model: str) -> "ModelUse":
-        """The same with another spelling of the model's name."""
-        return self.with_values(model=model)
-
 
 _ANCHOR_KINDS = EnumColumn(AnchorKind)
 _EDGE = (

@@ -38,30 +38,23 @@ class Answer:
     """What shows it in a notebook: the name of a panel, and its arguments behind the workspace."""
 
 
-class ShownList(list[Any], ReprMixin):
-    """A list that is shown in a form of its own."""
+class _Shown(ReprMixin):
+    """A list or dict that is shown in a form of its own."""
 
-    __repr__ = ReprMixin.__repr__
-
-    def __init__(self, values: Iterable[Any], form: Rendered) -> None:
-        super().__init__(values)
+    def __init__(self, values: Any, form: Rendered) -> None:
+        super().__init__(values)  # type: ignore[call-arg]  # of the list or dict
         self._form = form
 
     def _rendered(self) -> Rendered:
         return self._form
 
 
-class ShownDict(dict[str, Any], ReprMixin):
-    """A dict that is shown in a form of its own."""
+class ShownList(_Shown, list[Any]):
+    """Such a list."""
 
-    __repr__ = ReprMixin.__repr__
 
-    def __init__(self, values: Mapping[str, Any], form: Rendered) -> None:
-        super().__init__(values)
-        self._form = form
-
-    def _rendered(self) -> Rendered:
-        return self._form
+class ShownDict(_Shown, dict[str, Any]):
+    """Such a dict."""
 
 
 class SharedVerbs:

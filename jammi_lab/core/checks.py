@@ -2,7 +2,7 @@
 
 import enum
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -216,6 +216,6 @@ class Audit:
     failure: CheckFailed | None = None
     """Raised when a blocking check did not pass; the version is rejected."""
 
-    def covers(self, checks: tuple[CheckRecord, ...]) -> bool:
+    def covers(self, checks: Sequence[CheckRecord]) -> bool:
         """Whether every blocking check among these was considered."""
         return all(c in self.checks for c in checks if c.severity is Severity.BLOCK)

@@ -42,7 +42,7 @@ from jammi_lab.freshness.table_verdict import (
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.steps.build import ProducerContext
 from jammi_lab.steps.definition_changes import changed_parts
-from jammi_lab.steps.registry import Producers
+from jammi_lab.steps.registry import Producers, recipe_of
 from jammi_lab.store import manifests
 from jammi_lab.store.recovery import WRITER_EXITED
 from jammi_lab.store.result_files import result_snapshot
@@ -124,7 +124,9 @@ class EvaluatedGraph:
         current = self._producers.current_descriptor(node.recipe)
         if manifest is None or isinstance(current, Unknown):
             return []
-        environment = self._producers.environment(current, node.recipe.environment)
+        environment = recipe_of(current).environment(
+            self._producers.bind_context(), node.recipe.environment
+        )
         parts = changed_parts(manifest.descriptor, current)
         return (
             parts if manifest.environment == environment else [*parts, "the release that runs it"]
@@ -400,7 +402,7 @@ class EvaluatedGraph:
         if node.recipe is not None and node.recipe.descriptor.get("producer") != "sql":
             if failed_count := self.count_failed_rows(node):
                 texts.append(f"{count_noun(failed_count, 'row')} with an error")
-            texts += self._producers.verdict_grounds(node.recipe.descriptor)
+            texts += recipe_of(node.recipe.descriptor).verdict_grounds()
         parents, frames = list[tuple[str, tuple[Ground, ...]]](), frames_of_tables(node)
         for parent in self.graph.recorded_inputs(node) if self._grounds else ():
             name, grounds = parent.name, self._grounds.get(parent.key, ())

@@ -36,8 +36,8 @@ def model_uses(
             continue
         if wanted_names is None or folded_model in wanted_names:
             matches.append(
-                use.with_model_name(
-                    registered_names.get(folded_model)
+                use.with_values(
+                    model=registered_names.get(folded_model)
                     or recorded_names.setdefault(folded_model, use.model)
                 )
             )

@@ -35,6 +35,7 @@ from jammi_lab.freshness.table_verdict import State
 from jammi_lab.steps.anchor_confirmation import observed_anchors, observed_files
 from jammi_lab.steps.build import find_reusable, plan_increment
 from jammi_lab.steps.jobs import Job
+from jammi_lab.steps.registry import recipe_of
 
 StepReason = Reason | Cause | Damaged | str
 _DEFAULT_MERGE_SHARE = 0.1
@@ -346,7 +347,8 @@ class Planner:
         if node.recipe is None:
             return []
         descriptor = node.recipe.descriptor
-        missing = self._service.producers.missing_requirement(descriptor)
+        context = self._service.producers.bind_context()
+        missing = recipe_of(descriptor).missing_requirement(context)
         observe = self._evaluated.observation.observe
         frames = [
             each.name

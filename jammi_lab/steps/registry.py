@@ -45,15 +45,7 @@ class Producers:
     def job(self, name: str, descriptor: Mapping[str, Any]) -> Job:
         """The job of a recorded definition, bound to the current inputs. Raises what binding
         raises, and NotRecomputable for rows that come from outside."""
-        return _parse(descriptor).bind(self.bind_context(name, self._resolvers))
-
-    def environment(
-        self, descriptor: Mapping[str, Any], recorded: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
-        """Everything besides the descriptor that shapes the output today (revisions, engine and
-        library versions). `recorded` fills in for libraries that this kernel lacks. Raises
-        TableDamaged for an unknown producer."""
-        return _parse(descriptor).environment(self.bind_context(), recorded)
+        return recipe_of(descriptor).bind(self.bind_context(name, self._resolvers))
 
     def current_definition(
         self, recipe: RecipeRecord, *, import_modules: bool = True
@@ -62,7 +54,7 @@ class Producers:
 
         Unknown for a Python step whose function is not loaded (with `import_modules`, its module is
         imported), and for a model that was registered again and is not in this kernel."""
-        ctx, recorded = self.bind_context(), _parse(recipe.descriptor)
+        ctx, recorded = self.bind_context(), recipe_of(recipe.descriptor)
         environment = recorded.environment(ctx, recipe.environment)
         current = recorded.current(ctx, import_modules)
         if isinstance(current, Unknown):
@@ -74,7 +66,7 @@ class Producers:
     def current_descriptor(self, recipe: RecipeRecord) -> Mapping[str, Any] | Unknown:
         """The descriptor of a recipe with the encoder or function as it is now. Unknown as for
         `current_definition`."""
-        current = _parse(recipe.descriptor).current(self.bind_context(), True)
+        current = recipe_of(recipe.descriptor).current(self.bind_context(), True)
         return current if isinstance(current, Unknown) else current.to_descriptor()
 
     def current_definitions(
@@ -95,16 +87,6 @@ class Producers:
             return recipe.definition_hash if known[1] else self.current_definition(recipe)
 
         return find
-
-    def missing_requirement(self, descriptor: Mapping[str, Any]) -> str | None:
-        """What this kernel lacks to run such a recipe, as one sentence; None when nothing is
-        missing."""
-        return _parse(descriptor).missing_requirement(self.bind_context())
-
-    def verdict_grounds(self, descriptor: Mapping[str, Any]) -> list[str]:
-        """What a fresh verdict on such a recipe relies on when not everything that shapes its rows
-        is compared."""
-        return _parse(descriptor).verdict_grounds()
 
     def reading_unbuilt(self) -> AbstractContextManager[None]:
         """A block in which definitions may read recipes that have no version yet. What is bound in
@@ -154,10 +136,10 @@ class Producers:
         """The inputs of a recorded definition with the columns read today, and whether its
         statements still mean the same; None when the producer reads whole inputs. Raises what
         binding raises."""
-        return _parse(descriptor).current_inputs(self.bind_context("", self._resolvers))
+        return recipe_of(descriptor).current_inputs(self.bind_context("", self._resolvers))
 
 
-def _parse(descriptor: Mapping[str, Any]) -> Producer:
+def recipe_of(descriptor: Mapping[str, Any]) -> Producer:
     """The recipe of a descriptor. Raises TableDamaged."""
     if recipe_class(descriptor.get("producer")) is RecipeValue:
         return UnknownRecipe(descriptor)

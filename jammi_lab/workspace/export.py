@@ -48,8 +48,8 @@ def export(
         ".parquet": write_parquet,
         ".csv": lambda file: _write_csv(rows.arrow(), file),
         ".arrow": lambda file: _write_arrow(rows.arrow(), file),
-        ".feather": lambda file: _write_arrow(rows.arrow(), file),
     }
+    writers[".feather"] = writers[".arrow"]
     if (write := writers.get(target.suffix.lower())) is None:
         raise InvalidArgument(
             f"A table cannot be exported as {target.suffix or target.name!r}.",

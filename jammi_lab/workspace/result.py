@@ -6,7 +6,7 @@ import re
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jammi_lab.core import reprs
 from jammi_lab.core.anchors import Anchor, FrameOrigin, Input
@@ -43,30 +43,6 @@ if TYPE_CHECKING:
 RecordedInputs = tuple[list[StampedTable], list[StampedSource], list[str]]
 """What was read: tables and other inputs in the states that were read, and the names of inputs
 whose state was not recorded."""
-
-
-class ChartRenderer(Protocol):
-    """Draws the rows of a result."""
-
-    def __call__(
-        self, result: Any, kind: str, x: str | None, y: str | None, color: str | None
-    ) -> Any: ...
-
-
-_renderers: list[ChartRenderer] = []
-
-
-def register_chart_renderer(renderer: ChartRenderer) -> None:
-    """Set the renderer of `Result.chart`; the last one registered is used."""
-    _renderers.append(renderer)
-
-
-def chart_renderer() -> ChartRenderer:
-    """The current renderer. Loads the surface `widgets`, which registers one, on first use.
-    ExtensionMissing."""
-    if not _renderers:
-        load_surface("widgets")
-    return _renderers[-1]
 
 
 FrameT = TypeVar("FrameT")
@@ -328,7 +304,7 @@ class Result(TableMixin, BadgeMixin):
         `x` and `y` default to the first two columns. Raises InvalidArgument for an unknown kind or
         column; ExtensionMissing without altair.
         """
-        return chart_renderer()(self, kind, x, y, color)
+        return load_surface("widgets").draw_chart(self, kind, x, y, color)
 
     def export(self, path: str | Path) -> Path:
         """Write the rows to a .parquet, .csv, .arrow or .feather file, by the extension, with a

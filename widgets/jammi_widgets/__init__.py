@@ -5,7 +5,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.module_imports import import_modules
-from jammi_lab.workspace.result import register_chart_renderer
 
 if TYPE_CHECKING:
     from jammi_widgets.catalog import CatalogBrowser
@@ -48,14 +47,11 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(f".{_HOMES[name]}", __package__), name)
 
 
-def _draw_chart(result: Any, kind: str, x: str | None, y: str | None, color: str | None) -> Any:
+def draw_chart(result: Any, kind: str, x: str | None, y: str | None, color: str | None) -> Any:
     with import_modules():
         from jammi_widgets.charts import chart
 
     return chart(result, kind, x, y, color)
-
-
-register_chart_renderer(_draw_chart)
 
 
 def __dir__() -> list[str]:
