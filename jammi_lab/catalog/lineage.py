@@ -340,9 +340,8 @@ class LineageRepository:
             name = self._aliases.resolve(name)
         name_fold, nodes = fold(name), set[Node]()
         matches = _NODES_BY_NAME.fetch(tx, self._scope.parameters(fold=name_fold))
-        if (
-            physical := next((row for row in matches if row[0] == "table"), None)
-        ) is not None and kind in (None, "result"):
+        physical = next((row for row in matches if row[0] == "table"), None)
+        if physical is not None and kind in (None, "result"):
             _, table_name, recipe, tenant = physical
             parameters = self._scope.parameters(table_name=table_name)
             if newest := _NEWEST_RECIPES_OF_TABLE.fetch(tx, parameters):

@@ -329,7 +329,8 @@ def find_command(magic: str, name: str) -> Verb | None:
 def _package_commands(name: str, magic: str) -> list[Verb]:
     function = load_package_entry(COMMANDS, name)
     usage, *lines = [line.strip() for line in inspect.cleandoc(function.__doc__ or "").split("\n")]
-    if (match := _USAGE.match(usage)) is None or match["name"] != name:
+    match = _USAGE.match(usage)
+    if match is None or match["name"] != name:
         raise ExtensionMissing(
             f"The command {name!r} of a package has no usage.",
             hint=f"The first line of its docstring is to begin with `{LINE} {name}`.",

@@ -229,7 +229,8 @@ def _prepare_folder(
         raise WorkspaceNotFound(
             f"There is no workspace in {display_path!r}.", hint="jl.open(path) creates one."
         )
-    if not (existing := next(each for each in (folder, *folder.parents) if each.exists())).is_dir():
+    existing = next(each for each in (folder, *folder.parents) if each.exists())
+    if not existing.is_dir():
         raise InvalidArgument(
             f"{display_path if existing == folder else str(existing)!r} is a file; a workspace "
             "must be a folder.",

@@ -369,7 +369,8 @@ class Workspaces:
                 f"({', '.join(copies)}); choose one by --workspace PATH"
             )
         folders = (each for found in _candidate_folders(folder) for each in found)
-        if remote := next((each for each in folders if has_server_catalog(Path(each))), None):
+        remote = next((each for each in folders if has_server_catalog(Path(each))), None)
+        if remote is not None:
             return (
                 f"the catalog of {remote} is on a server, and marks and check commands connect "
                 "only to one that --catalog names"

@@ -18,7 +18,7 @@ from jammi_kernel_ext.notebook import NAME_IN_STRING, Notebook, is_workspace
 from jammi_lab.commands.help import help_words
 from jammi_lab.commands.table import CELL, LINE, STEP, Flag, Verb, commands, find_command
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.identifiers import fold, quoted_name
+from jammi_lab.core.identifiers import find_name, fold, quoted_name
 from jammi_lab.core.settings import CHOICES, DEFAULTS
 
 if TYPE_CHECKING:
@@ -355,12 +355,13 @@ class Completion:
         columns = {} if in_from else place.columns(self._loader(ws))
         known = next((each for alias, each in columns.items() if fold(alias) == name), None)
         families = relations_by_family(ws)
+        source = find_name(name, families[""])
         if known is not None:
             first = place.likely_first(columns)
             names = _in_order(known, first)
         elif name and name in families:
             names = families[name]
-        elif in_from and (source := next((s for s in families[""] if fold(s) == name), None)):
+        elif in_from and source is not None:
             for table in self._columns.source_tables(ws, source):
                 yield quoted_name(source, *table.split(".")), "class"
             return

@@ -136,7 +136,8 @@ def name_as_verb_error(
     if ws is None or not error.message.startswith("Unknown command: "):
         return error
     for kind, known in (("source", list(ws.sources)), ("table", [r.name for r in ws.recipes()])):
-        if (match := find_name(word, known)) is not None:
+        match = find_name(word, known)
+        if match is not None:
             return InvalidArgument(
                 error.message,
                 hint=f"{match} is a {kind}: %jammi preview {shlex.quote(match)} shows its rows.",
