@@ -115,7 +115,7 @@ class CheckRunner:
     # ----------------------------------------------------------------------------------------------
 
     def audit(
-        self, checks: tuple[CheckRecord, ...], record: TableRecord, sealed: Relation | None
+        self, checks: Sequence[CheckRecord], record: TableRecord, sealed: Relation | None
     ) -> Audit:
         """Run checks on the recipe of a table, over the sealed rows if it is not published."""
         observation, relation = self._observe(), sealed or self._read_table(record)
