@@ -18,7 +18,6 @@ from jammi_lab.core.errors import (
     SourceNotFound,
     SourceUnavailable,
     TableNotFound,
-    WorkspaceReadOnly,
 )
 from jammi_lab.core.forms import form, listing_table
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text
@@ -324,11 +323,7 @@ class Sources(ReprMixin):
         Raises NameInvalid, SourceExists, SourceUnavailable, InvalidArgument; then nothing is
         registered.
         """
-        if self._parts.catalog.read_only:
-            raise WorkspaceReadOnly(
-                "This workspace is open read-only; no source can be added.",
-                hint="Open it without read_only=True.",
-            )
+        self._parts.check_writable()
         check_source_name(name)
         check_anchor(anchor)
         options = options_dict(options)

@@ -279,9 +279,7 @@ def _source_node(ws: "Workspace", name: str, tables_by_source: dict[str, list[st
             name,
             description,
             quoted_name(name),
-            load_children=lambda: [
-                CatalogNode(c.name, c.type, quoted_name(c.name)) for c in source.columns()
-            ],
+            load_children=lambda: _column_nodes(source),
             relation=quoted_name(name),
         )
 
@@ -297,10 +295,7 @@ def _source_node(ws: "Workspace", name: str, tables_by_source: dict[str, list[st
 
     def known_tables() -> list[CatalogNode]:
         labels = tables_by_source.get(name) or (known.tables(source._record) or ([], 0))[0]
-        return [
-            _table_node(source, label, _table_address(source, label), f"{name}.{label}")
-            for label in labels
-        ]
+        return [_table_node(source, label, f"{name}.{label}") for label in labels]
 
     return CatalogNode(
         name, description, quoted_name(name), load_children=load_children, known_tables=known_tables
@@ -312,9 +307,7 @@ def _table_nodes(source: "Source", tables: Sequence[str]) -> list[CatalogNode]:
     schemas: dict[str, list[CatalogNode]] = {}
     for label in tables:
         schema, name = _split_label(source, label)
-        schemas.setdefault(schema, []).append(
-            _table_node(source, label, _table_address(source, label), name)
-        )
+        schemas.setdefault(schema, []).append(_table_node(source, label, name))
     if len(schemas) == 1:
         return [
             replace(part, name=label) for label, part in zip(tables, *schemas.values(), strict=True)
@@ -337,20 +330,17 @@ def _split_label(source: "Source", label: str) -> tuple[str, str]:
     return (schema, name) if dot else ("", label)
 
 
-def _table_address(source: "Source", label: str) -> str:
-    """The quoted name, for a FROM clause, of a table as its source lists it."""
-    schema, name = _split_label(source, label)
-    return quoted_name(source.name, schema, name) if schema else quoted_name(source.name, name)
-
-
-def _table_node(source: "Source", label: str, address: str, name: str) -> CatalogNode:
+def _table_node(source: "Source", label: str, name: str) -> CatalogNode:
     """The node of a table inside a source; `label` is its name there."""
+    address = quoted_name(source.name, *filter(None, _split_label(source, label)))
     return CatalogNode(
         name,
         "table",
         address,
-        load_children=lambda: [
-            CatalogNode(c.name, c.type, quoted_name(c.name)) for c in source.columns(label)
-        ],
+        load_children=lambda: _column_nodes(source, label),
         relation=address,
     )
+
+
+def _column_nodes(source: "Source", table: str | None = None) -> list[CatalogNode]:
+    return [CatalogNode(c.name, c.type, quoted_name(c.name)) for c in source.columns(table)]

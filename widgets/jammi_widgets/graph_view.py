@@ -22,7 +22,6 @@ from jammi_lab.core.verdicts import (
     Stale,
     Undecidable,
     Verdict,
-    count_by_label,
     marked_label,
 )
 from jammi_lab.features.pictures.graph_layout import LayeredGraph
@@ -149,11 +148,6 @@ class LineageSnapshot:
         """The marked label of each node's verdict; empty if it has none."""
         words = self.node_states.verdicts
         return [words.get(node, "") for node in self.nodes]
-
-    @functools.cached_property
-    def verdict_counts(self) -> dict[str, int]:
-        """The number of recipes by verdict, the most severe first."""
-        return count_by_label(self.verdicts.values())
 
     def visible_nodes(self, view: View, text: str, selected: Iterable[str]) -> list[int]:
         """The indexes of the visible nodes, ascending."""

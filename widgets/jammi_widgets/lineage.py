@@ -15,7 +15,7 @@ from jammi_lab.core.html import (
     unmarked_word,
 )
 from jammi_lab.core.identifiers import check_choice, find_name, near_names
-from jammi_lab.core.verdicts import Fresh, Verdict, marked_label
+from jammi_lab.core.verdicts import Fresh, Verdict, count_by_label, marked_label
 from jammi_lab.features.pictures.column_svg import ends_between
 from jammi_lab.features.pictures.lineage_svg import (
     CHANGE_SIGN,
@@ -308,7 +308,7 @@ class LineageGraph(Panel):
         of the drawing."""
         verdicts = [
             (word, number, unmarked_word(word))
-            for word, number in self._snapshot.verdict_counts.items()
+            for word, number in count_by_label(self._snapshot.verdicts.values()).items()
         ]
         entries = [
             (word, number, VERDICT_ICONS[plain][0], VERDICT_MEANINGS[plain])
