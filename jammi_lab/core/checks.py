@@ -210,7 +210,7 @@ class CheckResult(Value, frozen=True, kw_only=True):
 class Audit:
     """The results of all checks of a table on bytes that nobody can read yet."""
 
-    checks: tuple[CheckRecord, ...] = ()
+    checks: Sequence[CheckRecord] = ()
     """The checks that were considered."""
     results: list[CheckResult] = field(default_factory=list)
     failure: CheckFailed | None = None
