@@ -38,8 +38,10 @@ class Answer:
     """What shows it in a notebook: the name of a panel, and its arguments behind the workspace."""
 
 
-class _Shown(ReprMixin):
+class _Shown:
     """A list or dict that is shown in a form of its own."""
+
+    __repr__ = ReprMixin.__repr__
 
     def __init__(self, values: Any, form: Rendered) -> None:
         super().__init__(values)  # type: ignore[call-arg]  # of the list or dict
@@ -49,11 +51,11 @@ class _Shown(ReprMixin):
         return self._form
 
 
-class ShownList(_Shown, list[Any]):
+class ShownList(_Shown, list[Any], ReprMixin):
     """Such a list."""
 
 
-class ShownDict(_Shown, dict[str, Any]):
+class ShownDict(_Shown, dict[str, Any], ReprMixin):
     """Such a dict."""
 
 

@@ -35,13 +35,19 @@ PROTOCOL = {
     name for base in (RecipeValue, Producer, FunctionRecipe, RowRecipe) for name in vars(base)
 } - {"to_dict"}
 """What only a person who writes a recipe of their own needs."""
+COPIES = "with_values"
+"""How the package makes a changed copy of a value."""
 
 
 def members(owner: type) -> dict[str, str]:
     """The public attributes of a class by name: what a method takes, or `property`."""
     found = {"()": parameters(owner)} if dataclasses.is_dataclass(owner) else {}
     for name, value in inspect.getmembers_static(owner):
-        if name.startswith("_") or (issubclass(owner, RecipeValue) and name in PROTOCOL):
+        if (
+            name.startswith("_")
+            or name == COPIES
+            or (issubclass(owner, RecipeValue) and name in PROTOCOL)
+        ):
             continue
         value = value.__func__ if isinstance(value, classmethod | staticmethod) else value
         found[name] = parameters(value) if inspect.isroutine(value) else "property"

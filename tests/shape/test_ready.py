@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SQL = re.compile(r"\bset\b.*\bstatus\s*=\s*'ready'", re.IGNORECASE | re.DOTALL)
-IN_MEMORY = {"TableRecord", "replace", "_replace"}
+IN_MEMORY = {"TableRecord", "replace", "_replace", "with_values"}
 READS = {"list", "tables"}
 
 
