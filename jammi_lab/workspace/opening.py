@@ -249,14 +249,17 @@ def _prepare_folder(
 
 
 def _check_single_catalog(folder: Path, display_path: str, url: str) -> None:
-    """Raise InvalidArgument when a folder has its own catalog and another one is named."""
-    from jammi_lab.store.rebuild import CATALOG_FILE
-
-    if url and (folder / CATALOG_FILE).exists():
-        raise InvalidArgument(
-            f"The workspace {display_path!r} has its own catalog, {CATALOG_FILE}, and cannot "
-            "use another one.",
-            hint="Open it without catalog= and without catalog.url.",
+    """Raise InvalidArgument when a folder has its own catalog and another one is named,
+    WorkspaceNotFound for a copy that was not finished: it has a part of the tables."""
+    if (folder / "catalog.sqlite3").exists():
+        if url:
+            raise InvalidArgument(
+                f"The workspace {display_path!r} has a catalog.sqlite3 and cannot use another.",
+                hint="Open it without catalog= and without catalog.url.",
+            )
+    elif any(folder.glob("*.catalog.sqlite3.tmp*")):  # its catalog gets its name last
+        raise WorkspaceNotFound(
+            f"{display_path!r} is a copy that was not finished: delete it, and copy again."
         )
 
 
@@ -264,10 +267,9 @@ def _check_catalog_exists(folder: Path, display_path: str, url: str) -> None:
     """Check that a folder with result tables has its catalog, and no other one is named: a new,
     empty catalog would hide the tables. WorkspaceNotFound, InvalidArgument."""
     from jammi_lab.store.manifests import has_manifests
-    from jammi_lab.store.rebuild import CATALOG_FILE
 
     _check_single_catalog(folder, display_path, url)
-    catalog = folder / CATALOG_FILE
+    catalog = folder / "catalog.sqlite3"
     if url or (catalog.exists() and catalog.stat().st_size):
         return
     if has_server_catalog(folder):

@@ -199,18 +199,32 @@ def test_a_copy_has_the_settings_with_which_tables_were_defined(run, tmp_path):
         assert ws.settings["engine.timezone"] == "Europe/Oslo" and ws.staleness("t") == jl.Fresh()
 
 
-def test_a_copy_that_is_killed_before_its_end_is_no_workspace(lab, run_python, tmp_path):
+@pytest.mark.parametrize(
+    "last",
+    [
+        "storage.files.AtomicFile.commit",
+        "workspace.copy.check_whole",
+        "workspace.copy.sync_folder",
+    ],
+)
+def test_a_copy_that_is_killed_before_its_end_is_no_workspace(lab, run_python, tmp_path, last):
+    """Neither does opening it make one, nor a rebuild from the part of the tables that it has."""
     code = """
-import os, sys, jammi_lab as jl
+import os, pkgutil, sys, jammi_lab as jl
 from jammi_lab.workspace import copy
-copy.sync_folder = lambda *_: os._exit(9)
+owner, _, function = sys.argv[3].rpartition(".")
 with jl.open(sys.argv[1]) as ws:
+    setattr(pkgutil.resolve_name("jammi_lab." + owner), function, lambda *_: os._exit(9))
     copy.copy_workspace(ws, sys.argv[2])
 """
-    assert run_python(code, lab, str(tmp_path / "other"), check=False).returncode == 9
-    assert list((tmp_path / "other").rglob("*.parquet"))
-    with pytest.raises(jl.WorkspaceNotFound):
-        jl.open(tmp_path / "other", create=False)
+    other = tmp_path / "other"
+    assert run_python(code, lab, str(other), last, check=False).returncode == 9
+    before = sorted(other.rglob("*"))
+    assert before and bool(list(other.rglob("*.parquet"))) == last.endswith("sync_folder")
+    for make in (jl.open, jl.rebuild, lambda path: jl.open(path, create=False)):
+        with pytest.raises(jl.WorkspaceNotFound, match="was not finished"):
+            make(other)
+    assert sorted(other.rglob("*")) == before
 
 
 def test_a_copy_into_something_is_refused_and_leaves_it_as_it_was(lab, run, tmp_path, papers):
