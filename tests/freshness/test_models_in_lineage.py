@@ -12,17 +12,8 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.records import Edge
+from tests.features.vectors.encoders import Letters
 from tests.freshness.lab import Lab, said
-
-
-class Letters:
-    """An encoder whose vectors count letters."""
-
-    def __init__(self, name: str = "mine", dimensions: int = 3, version: str = "1") -> None:
-        self.name, self.version, self.dimensions = name, version, dimensions
-
-    def encode(self, texts: list[str]) -> Any:
-        return np.array([[len(t) + 1, *[1] * (self.dimensions - 1)] for t in texts], np.float32)
 
 
 @pytest.fixture
@@ -31,6 +22,12 @@ def made(papers: Lab) -> Lab:
     papers.embed("vectors", "papers", key="id", text="title", model="hashing")
     papers.neighbor_graph("near", "vectors", k=1)
     return papers
+
+
+def embed_by_both(papers: Lab) -> None:
+    """Vectors by the newest version of `mine`, and by the first."""
+    for name, model in (("by name", "mine"), ("by version", "mine::1")):
+        papers.embed(name, "papers", key="id", text="title", model=model)
 
 
 def named(lineage: Any) -> list[tuple[str, str]]:
@@ -171,8 +168,7 @@ def test_a_model_that_was_registered_again_with_other_weights_makes_its_tables_s
 
 def test_a_name_means_the_newest_version_and_a_version_is_that_version(papers):
     papers.models.register("mine", Letters())
-    for name, model in (("by name", "mine"), ("by version", "mine::1")):
-        papers.embed(name, "papers", key="id", text="title", model=model)
+    embed_by_both(papers)
     first = papers.table("by name").arrow()
     with papers.open() as other:  # has no encoder
         papers.models.register("mine", Letters(dimensions=4))
@@ -208,8 +204,7 @@ def test_files_count_in_a_kernel_that_cannot_load_them(papers, tmp_path, monkeyp
     with monkeypatch.context() as installed:
         installed.setitem(sys.modules, "sentence_transformers", library)
         papers.models.register("mine", files_of(tmp_path / "first", "1"))
-        for name, model in (("by name", "mine"), ("by version", "mine::1")):
-            papers.embed(name, "papers", key="id", text="title", model=model)
+        embed_by_both(papers)
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     names = ("by name", "by version")
     with papers.open() as other:
@@ -225,8 +220,7 @@ def test_files_count_in_a_kernel_that_cannot_load_them(papers, tmp_path, monkeyp
 
 def test_a_version_that_is_known_by_name_alone_is_not_the_one_before_it(papers):
     papers.models.register("mine", Letters())
-    for name, model in (("by name", "mine"), ("by version", "mine::1")):
-        papers.embed(name, "papers", key="id", text="title", model=model)
+    embed_by_both(papers)
     papers.models.register("mine")
     assert isinstance(papers.staleness("by name"), jl.Undecidable)
     assert papers.staleness("by version") == jl.Fresh()

@@ -103,6 +103,11 @@ def lab(ws: Any, tmp_path: Path, texts: dict[Any, str]) -> Any:
     return ws
 
 
+def embed(ws: Any, model: Any, source: str = "papers", **how: Any) -> Any:
+    """The vectors `v` of the column `title` of a source."""
+    return ws.embed("v", source, **{"key": "id", "text": "title", "model": model, **how})
+
+
 def checkpoints(ws: Any) -> list[Path]:
     return sorted((Path(services_of(ws).folder) / "checkpoints").glob("*"))
 
@@ -112,35 +117,30 @@ def checkpoints(ws: Any) -> list[Path]:
 
 def test_each_row_has_the_vector_of_its_own_text(lab, texts):
     encoder = Counting()
-    lab.embed("v", "papers", key="id", text="title", model=encoder)
+    embed(lab, encoder)
     for key in (1, 77, 300):
         assert np.array_equal(lab.vector("v", key), encoder.encode([texts[key]])[0])
 
 
 def test_one_anchor_covers_key_and_texts_and_nothing_else(lab):
-    table = lab.embed("v", "papers", key="id", text="title", model=Counting())
+    table = embed(lab, Counting())
     [anchor] = table.manifest.anchors
     assert (anchor.input.name, anchor.columns) == ("papers", ("id", "title"))
 
 
 def test_a_source_that_is_read_twice_is_anchored_once_over_all_its_columns(lab):
     both = "SELECT a.id, b.title FROM papers a JOIN papers b USING (id) WHERE a.year > 0"
-    [anchor] = lab.embed("v", both, key="id", text="title", model=Counting()).manifest.anchors
+    [anchor] = embed(lab, Counting(), both).manifest.anchors
     assert anchor.columns == ("id", "title", "year")
 
 
 def test_names_are_found_whatever_their_case(lab):
-    table = lab.embed("v", "PAPERS", key="ID", text=["Title", "title"], model=Counting())
+    table = embed(lab, Counting(), "PAPERS", key="ID", text=["Title", "title"])
     assert table.row_count == 300
 
 
 def test_where_leaves_rows_out(lab):
-    assert (
-        lab.embed(
-            "v", "papers", key="id", text="title", where="id <= 5 -- few", model=Counting()
-        ).row_count
-        == 5
-    )
+    assert embed(lab, Counting(), where="id <= 5 -- few").row_count == 5
 
 
 @pytest.mark.parametrize(
@@ -156,40 +156,21 @@ def test_where_leaves_rows_out(lab):
 )
 def test_where_stays_within_its_brackets(lab, where):
     with pytest.raises((errors.StatementNotAllowed, errors.InvalidArgument)):
-        lab.embed("v", "papers", key="id", text="title", where=where, model=Counting())
+        embed(lab, Counting(), where=where)
 
 
 def test_a_file_that_where_reads_by_its_path_is_an_input_and_no_other_way_leads_to_a_file(
     lab, tmp_path
 ):
     (tmp_path / "wanted.csv").write_text("id\n1\n2\n")
-    table = lab.embed(
-        "v",
-        "papers",
-        key="id",
-        text="title",
-        where=f"id IN (SELECT id FROM read_csv('{tmp_path}/wanted.csv'))",
-        model=Counting(),
-    )
+    wanted = f"id IN (SELECT id FROM read_csv('{tmp_path}/wanted.csv'))"
+    table = embed(lab, Counting(), where=wanted)
     assert table.row_count == 2 and len(table.inputs) == 2
     with pytest.raises(errors.StatementNotAllowed):
-        lab.embed(
-            "w",
-            "papers",
-            key="id",
-            text="title",
-            where=f"title IN (SELECT content FROM read_text('{tmp_path}/wanted.csv'))",
-            model=Counting(),
-        )
+        named = f"title IN (SELECT content FROM read_text('{tmp_path}/wanted.csv'))"
+        embed(lab, Counting(), where=named)
     with lab.tenant("acme"), pytest.raises(errors.StatementNotAllowed):
-        lab.embed(
-            "w",
-            "papers",
-            key="id",
-            text="title",
-            where=f"id IN (SELECT id FROM read_csv('{tmp_path}/wanted.csv'))",
-            model=Counting(),
-        )
+        embed(lab, Counting(), where=wanted)
 
 
 @pytest.mark.parametrize("text", ["year > 1 /* ) */", "name = ')'", 'f("a)") > 1', "a[1] = (2)"])
@@ -202,7 +183,7 @@ def test_brackets_in_texts_and_comments_are_no_brackets(text):
 )
 def test_what_a_recorded_embedding_reads_can_be_told_from_its_statement(lab, asked):
     lab.materialize("copied", "SELECT * FROM papers")
-    table = lab.embed("v", asked, key="id", text="title", where="id < 9", model=Counting())
+    table = embed(lab, Counting(), asked, where="id < 9")
     assert (
         len(lab.sql(f"SELECT id FROM {recorded_from_text(table.manifest.descriptor)}").arrow())
         == 300
@@ -234,9 +215,8 @@ def test_what_a_recorded_embedding_reads_can_be_told_from_its_statement(lab, ask
     ],
 )
 def test_bad_arguments_are_told_and_make_nothing(lab, change, raised):
-    asked = {"source": "papers", "key": "id", "text": "title", "model": Counting()} | change
     with pytest.raises(raised) as error:
-        lab.embed("v", asked.pop("source"), **asked)
+        embed(lab, Counting(), **change)
     assert isinstance(error.value, errors.JammiError) and str(error.value)
     assert lab.tables(status=None) == []
 
@@ -248,7 +228,7 @@ def test_bad_arguments_are_told_and_make_nothing(lab, change, raised):
 @pytest.mark.parametrize("source", ["papers", "SELECT * FROM papers"])
 def test_a_misspelt_column_is_told_as_other_producers_tell_it(lab, change, missing, near, source):
     with pytest.raises(errors.SchemaMismatch) as error:
-        lab.embed("v", source, **({"key": "id", "text": "title", "model": Counting()} | change))
+        embed(lab, Counting(), source, **change)
     assert (error.value.table, error.value.column, error.value.message) == (
         source,
         missing,
@@ -260,23 +240,15 @@ def test_a_misspelt_column_is_told_as_other_producers_tell_it(lab, change, missi
 @pytest.mark.parametrize("key", ["{'a': 1}", "[1]", "MAP {1: 2}", "INTERVAL 1 DAY"])
 def test_a_key_without_an_order_is_refused(ws, key):
     with pytest.raises(errors.SchemaMismatch, match="cannot be a key"):
-        ws.embed("v", f"SELECT {key} AS k, 'a' AS title", key="k", text="title", model=Counting())
+        embed(ws, Counting(), f"SELECT {key} AS k, 'a' AS title", key="k")
 
 
 def test_a_key_of_more_digits_than_can_be_looked_up_is_refused(ws):
     most = 10**38 - 1
-    ws.embed(
-        "v", f"SELECT {most}::HUGEINT AS k, 'a' AS title", key="k", text="title", model=Counting()
-    )
+    embed(ws, Counting(), f"SELECT {most}::HUGEINT AS k, 'a' AS title", key="k")
     assert ws.search("v", row=most, k=1).arrow().num_rows == 0 and ws.vector("v", most) is not None
     with pytest.raises(errors.SchemaMismatch, match="more digits"):
-        ws.embed(
-            "v",
-            f"SELECT {most + 1}::HUGEINT AS k, 'a' AS title",
-            key="k",
-            text="title",
-            model=Counting(),
-        )
+        embed(ws, Counting(), f"SELECT {most + 1}::HUGEINT AS k, 'a' AS title", key="k")
 
 
 @pytest.mark.parametrize(
@@ -295,7 +267,7 @@ def test_an_encoder_that_gives_something_else_is_told_with_model_and_key(lab, ma
     encoder = Counting()
     encoder.encode = lambda texts: made(len(texts))  # type: ignore[method-assign]
     with pytest.raises(errors.SchemaMismatch, match=said) as error:
-        lab.embed("v", "papers", key="id", text="title", model=encoder)
+        embed(lab, encoder)
     assert (
         "'counting'" in str(error.value)
         and "first for key 1." in str(error.value)
@@ -312,11 +284,11 @@ def test_the_first_key_whose_vector_is_unusable_is_named_and_the_good_vectors_ar
     encoder.encode = lambda some: np.where([[t in bad] for t in some], np.nan, good(some))  # type: ignore[method-assign]
     bad.remove("text 7")
     with pytest.raises(errors.SchemaMismatch, match="not finite, first for key 70") as error:
-        lab.embed("v", "papers", key="id", text="title", model=encoder)
+        embed(lab, encoder)
     assert error.value.key == 70
     before, encoder.seen = len(encoder.seen), []
     bad.clear()
-    table = lab.embed("v", "papers", key="id", text="title", model=encoder)
+    table = embed(lab, encoder)
     assert (
         table.reuse.encoded_before >= 69
         and len(encoder.seen) == 300 - table.reuse.encoded_before < before + 231
@@ -329,7 +301,7 @@ def test_the_first_key_whose_vector_is_unusable_is_named_and_the_good_vectors_ar
 def test_null_and_empty_texts_are_the_empty_text_and_equal_texts_are_encoded_once(ws):
     encoder = Counting()
     rows = "(VALUES (1, NULL), (2, ''), (3, 'a'), (4, 'a'), (5, 'b')) t(k, title)"
-    ws.embed("v", f"SELECT * FROM {rows}", key="k", text="title", model=encoder)
+    embed(ws, encoder, f"SELECT * FROM {rows}", key="k")
     assert sorted(encoder.seen) == ["", "a", "b"]
     vectors = [ws.vector("v", k) for k in range(1, 6)]
     assert (
@@ -344,21 +316,19 @@ def test_several_text_columns_are_joined_in_the_order_given_and_empty_ones_left_
 ):
     encoder = Counting()
     rows = "SELECT * FROM (VALUES (1, 'a', 'b'), (2, NULL, 'c'), (3, NULL, '')) t(k, x, y)"
-    ws.embed("v", rows, key="k", text=["y", "x"], model=encoder)
+    embed(ws, encoder, rows, key="k", text=["y", "x"])
     assert sorted(encoder.seen) == ["", "b\na", "c"]
 
 
 def test_a_key_can_be_a_text_too(ws):
     encoder = Counting()
-    ws.embed("v", "SELECT 'graph' AS word", key="word", text="word", model=encoder)
+    embed(ws, encoder, "SELECT 'graph' AS word", key="word", text="word")
     assert encoder.seen == ["graph"]
 
 
 def test_an_enum_is_a_text(ws):
     encoder = Counting()
-    ws.embed(
-        "v", "SELECT 1 AS k, 'a'::ENUM('a', 'b') AS title", key="k", text="title", model=encoder
-    )
+    embed(ws, encoder, "SELECT 1 AS k, 'a'::ENUM('a', 'b') AS title", key="k")
     assert encoder.seen == ["a"]
 
 
@@ -368,7 +338,7 @@ def test_an_enum_is_a_text(ws):
 def test_what_a_version_took_over_is_told_of_every_embedding_and_after_a_restart(
     lab, tmp_path, texts
 ):
-    lab.embed("v", "papers", key="id", text="title", model="hashing")
+    embed(lab, "hashing")
     csv(tmp_path / "papers.csv", texts | {7: "another"})
     lab.recompute("v")
     lab.materialize("m", "SELECT 1 AS a")
@@ -377,9 +347,7 @@ def test_what_a_version_took_over_is_told_of_every_embedding_and_after_a_restart
         Reuse(new=0, changed=1, removed=0, unchanged=len(texts) - 1),
     )
     assert [lab.table("v", version=n).reuse for n in (1, 2)] == [first, second]
-    assert lab.embed("v", "papers", key="id", text="title", model="hashing").reuse == Reuse(
-        new=0, changed=0, removed=0, unchanged=len(texts)
-    )
+    assert embed(lab, "hashing").reuse == Reuse(new=0, changed=0, removed=0, unchanged=len(texts))
     lab.close()
     with jl.open(lab.path) as again:
         assert [(t.name, t.reuse) for t in again.tables()] == [
@@ -391,19 +359,19 @@ def test_what_a_version_took_over_is_told_of_every_embedding_and_after_a_restart
 
 
 def test_vectors_of_another_encoder_are_never_taken_over(lab):
-    lab.embed("v", "papers", key="id", text="title", model=Counting())
+    embed(lab, Counting())
     other = Counting(version="2")
-    lab.embed("v", "papers", key="id", text="title", model=other)
+    embed(lab, other)
     assert len(other.seen) == 300
 
 
 def test_an_encoder_that_was_used_before_finds_its_version_again(lab, tmp_path, texts):
     one, two = Counting(), Counting(version="2")
-    lab.embed("v", "papers", key="id", text="title", model=one)
-    lab.embed("v", "papers", key="id", text="title", model=two)
+    embed(lab, one)
+    embed(lab, two)
     one.seen.clear()
     csv(tmp_path / "papers.csv", texts | {7: "another"})
-    lab.embed("v", "papers", key="id", text="title", model=one)
+    embed(lab, one)
     assert one.seen == ["another"]
 
 
@@ -412,7 +380,7 @@ def test_an_encoder_that_was_used_before_finds_its_version_again(lab, tmp_path, 
 
 def test_another_version_or_width_or_name_is_another_definition(lab):
     hashes = {
-        lab.embed("v", "papers", key="id", text="title", model=model).definition_hash
+        embed(lab, model).definition_hash
         for model in (
             Counting(),
             Counting(version="2"),
@@ -433,9 +401,9 @@ def weighed(weights: str) -> Counting:
 
 
 def test_other_weights_under_a_name_in_use_are_refused(lab):
-    lab.embed("v", "papers", key="id", text="title", model=weighed("a" * 64))
+    embed(lab, weighed("a" * 64))
     with pytest.raises(errors.InvalidArgument, match="other weights"):
-        lab.embed("v", "papers", key="id", text="title", model=weighed("b" * 64))
+        embed(lab, weighed("b" * 64))
 
 
 def test_other_weights_under_the_same_name_after_a_restart_change_the_definition(
@@ -443,7 +411,7 @@ def test_other_weights_under_the_same_name_after_a_restart_change_the_definition
 ):
     with jl.open(tmp_path / "lab") as ws:
         ws.sources.add("papers", csv(tmp_path / "papers.csv", {1: "a"}))
-        ws.embed("v", "papers", key="id", text="title", model=weighed("a" * 64))
+        embed(ws, weighed("a" * 64))
     with jl.open(tmp_path / "lab") as ws:
         ws.embed("w", "papers", key="id", text="title", model=weighed("b" * 64))
         verdict = ws.staleness("v")
@@ -458,7 +426,7 @@ def test_after_a_restart_without_its_encoder_a_table_can_be_read_but_not_made_ag
     path = csv(tmp_path / "papers.csv", {1: "a", 2: "b"})
     with jl.open(tmp_path / "lab") as ws:
         ws.sources.add("papers", path)
-        ws.embed("v", "papers", key="id", text="title", model=Counting())
+        embed(ws, Counting())
     with jl.open(tmp_path / "lab") as ws:
         assert ws.staleness("v") == Fresh()
         assert len(ws.search("v", row=1).arrow()) == 1
@@ -504,7 +472,7 @@ def test_a_table_is_stale_after_its_model_was_trained_on_and_no_row_is_taken_ove
         def encode(self, texts: list[str], **how: Any) -> Any:
             return super().encode(texts, **how) + weights
 
-    before = lab.embed("v", "papers", key="id", text="title", model=Trained())
+    before = embed(lab, Trained())
     assert lab.staleness("v") == Fresh()
     weights += 1
     assert isinstance(lab.staleness("v"), Stale)
@@ -522,12 +490,9 @@ def test_a_table_is_stale_after_its_model_was_trained_on_and_no_row_is_taken_ove
 
 def test_progress_comes_after_the_building_row_and_before_the_first_batch(lab):
     told: list[tuple[Progress, list[str]]] = []
-    lab.embed(
-        "v",
-        "papers",
-        key="id",
-        text="title",
-        model=Counting(),
+    embed(
+        lab,
+        Counting(),
         progress=lambda p: told.append((p, [t.status for t in lab.tables(status=None)])),
     )
     assert all(
@@ -541,14 +506,14 @@ def test_an_encoder_that_raises_midway_is_told_and_the_next_call_goes_on_from_th
     encoder = Counting()
     encoder.fail_on = texts[300]
     with pytest.raises(errors.SchemaMismatch) as error:
-        lab.embed("v", "papers", key="id", text="title", model=encoder)
+        embed(lab, encoder)
     assert isinstance(error.value.__cause__, RuntimeError) and "the device fell over" in str(
         error.value
     )
     assert len(checkpoints(lab)) == 1 and 0 < len(encoder.seen) < 300
     before, encoder.fail_on = set(encoder.seen), None
     encoder.seen.clear()
-    table = lab.embed("v", "papers", key="id", text="title", model=encoder)
+    table = embed(lab, encoder)
     assert before.isdisjoint(encoder.seen) and before | set(encoder.seen) == set(texts.values())
     assert checkpoints(lab) == [] and table.reuse.new == 300
     whole = lab.embed("w", "papers", key="id", text="title", model=encoder, cache="bypass")
@@ -565,7 +530,7 @@ def test_texts_are_found_under_names_as_sql_writes_them(lab):
             300 if n == 1 else 3
         )
     with pytest.raises(errors.TableNotFound):
-        lab.embed("v", 'jammi."no such"', key="id", text="title", model=encoder)
+        embed(lab, encoder, 'jammi."no such"')
 
 
 MEMORY = """
@@ -599,9 +564,9 @@ def test_a_database_of_several_tables_is_told_to_be_one(ws, tmp_path):
         made.execute("CREATE TABLE a AS SELECT 1 AS id, 'x' AS t; CREATE TABLE b AS SELECT 1 AS id")
     ws.sources.add("crm", tmp_path / "crm.duckdb")
     with pytest.raises(errors.TableNotFound, match="crm is a database, not a table") as caught:
-        ws.embed("v", "crm", key="id", text="t", model="hashing")
+        embed(ws, "hashing", "crm", text="t")
     assert "crm.a" in caught.value.hint
-    assert ws.embed("v", "crm.a", key="id", text="t", model="hashing").row_count == 1
+    assert embed(ws, "hashing", "crm.a", text="t").row_count == 1
 
 
 PANDAS = """

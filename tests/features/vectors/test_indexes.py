@@ -57,6 +57,16 @@ def given(found: Any, first: int = 0) -> Any:
     )
 
 
+def put(ws: Any, found: Any = None, **how: Any) -> Any:
+    """The table `v` of these vectors."""
+    return ws.import_embeddings("v", given(vectors() if found is None else found), **how)
+
+
+def five(ws: Any, exact: bool | None = None) -> Any:
+    """What is found of `v` for five queries."""
+    return ws.search("v", vectors(5, seed=1), exact=exact).arrow()
+
+
 def paths(table: Any) -> dict[str, Path]:
     parquet = table._services.results.parquet(
         record_of(table)
@@ -82,7 +92,7 @@ def settled(ws: Any, table: Any, word: str = "ready") -> bool:
 
 @pytest.fixture
 def table(ws: Any) -> Any:
-    return ws.import_embeddings("v", given(vectors()))
+    return put(ws)
 
 
 @pytest.fixture
@@ -109,7 +119,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_an_index_is_there_when_the_call_returns_with_progress(ws):
     told: list[Progress] = []
-    table = ws.import_embeddings("v", given(vectors()), progress=told.append)
+    table = put(ws, progress=told.append)
     assert there(table) == {GRAPH_SUFFIX, MANIFEST_SUFFIX} and state(ws, table).status == "ready"
     assert [(p.done, p.total, p.unit) for p in told if p.stage == "index v"][-1] == (
         ROWS_OF_TABLE,
@@ -131,7 +141,7 @@ def test_embedded_texts_have_an_index_too_and_tables_without_vectors_none(ws):
 
 
 def test_an_empty_table_needs_no_index(ws):
-    table = ws.import_embeddings("v", given(vectors(0)))
+    table = put(ws, vectors(0))
     assert there(table) == set() and not ws.fsck() and not ws.recover()
     assert len(ws.search("v", [1.0] * WIDTH, exact=False).arrow()) == 0
 
@@ -177,7 +187,7 @@ def test_large_tables_are_searched_through_the_index_and_small_ones_are_not(ws, 
 )
 def test_a_wrong_wish_is_refused_before_anything_is_made(ws, wrong):
     with pytest.raises(errors.InvalidArgument):
-        ws.import_embeddings("v", given(vectors()), **wrong)
+        put(ws, **wrong)
     assert "v" not in ws
 
 
@@ -187,7 +197,7 @@ def test_a_wrong_wish_is_refused_before_anything_is_made(ws, wrong):
 def test_an_index_may_come_later_and_search_is_exact_until_it_is_there(ws, slow):
     go, begun = slow
     ws.settings.set("vectors.exact_max_rows", 10)
-    table = ws.import_embeddings("v", given(vectors()), index="later")
+    table = put(ws, index="later")
     assert begun.wait(10) and state(ws, table).status == "building" and there(table) == set()
     assert "building" in next(iter(ws.status())).index
     expected = ws.search("v", vectors(3, seed=1), exact=True).arrow()
@@ -200,7 +210,7 @@ def test_an_index_may_come_later_and_search_is_exact_until_it_is_there(ws, slow)
 
 def test_closing_ends_what_is_being_made_and_recovery_makes_it(ws, slow, tmp_path):
     go, begun = slow
-    table = ws.import_embeddings("v", given(vectors()), index="later")
+    table = put(ws, index="later")
     assert begun.wait(10)
     ws.close()
     assert [t for t in threading.enumerate() if t.name == "jammi-index"] == [] and there(
@@ -219,7 +229,7 @@ def test_closing_ends_what_is_being_made_and_recovery_makes_it(ws, slow, tmp_pat
 
 def test_the_next_use_makes_a_missing_index(ws, slow, tmp_path):
     go, begun = slow
-    ws.import_embeddings("v", given(vectors()), index="later")
+    put(ws, index="later")
     ws.import_embeddings("w", given(vectors(seed=4)), index="later")
     assert begun.wait(10)
     ws.close()
@@ -238,13 +248,9 @@ def test_an_interrupted_index_leaves_a_ready_table(ws):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        ws.import_embeddings("v", given(vectors()), progress=stop)
+        put(ws, progress=stop)
     table = ws.table("v")
-    assert (
-        there(table) == set()
-        and table.verify() == Match()
-        and ws.import_embeddings("v", given(vectors())).outcome == "reused"
-    )
+    assert there(table) == set() and table.verify() == Match() and put(ws).outcome == "reused"
     assert there(table) == {GRAPH_SUFFIX, MANIFEST_SUFFIX}
 
 
@@ -253,7 +259,7 @@ def test_an_interrupted_index_leaves_a_ready_table(ws):
 
 def test_another_precision_makes_another_index_of_the_same_table(ws, table):
     body = paths(table)[GRAPH_SUFFIX].read_bytes()
-    again = ws.import_embeddings("v", given(vectors()), precision="i8")
+    again = put(ws, precision="i8")
     assert (
         again.outcome == "reused"
         and again.table_name == table.table_name
@@ -264,7 +270,7 @@ def test_another_precision_makes_another_index_of_the_same_table(ws, table):
     ) < len(body)
     assert again.verify() == Match() and not ws.fsck(deep=True)
     assert (
-        ws.import_embeddings("v", given(vectors())).table_name == table.table_name
+        put(ws).table_name == table.table_name
         and loaded(ws, table).shape.parameters.precision == "bf16"
     )
 
@@ -279,16 +285,16 @@ def test_an_index_that_was_no_help_is_asked_once_another_precision_makes_it_one(
     ).astype(np.float32)
     few = {"vectors.exact_max_rows": 1000}
     with jl.open(tmp_path / "lab", settings=few) as ws:
-        ws.import_embeddings("v", given(tight), precision="i8")
+        put(ws, tight, precision="i8")
     with jl.open(tmp_path / "lab", settings=few) as ws:
         assert not loaded(ws, ws.table("v")).shape.expansion
-        table = ws.import_embeddings("v", given(tight), precision="f32", index="later")
+        table = put(ws, tight, precision="f32", index="later")
         assert table.outcome == "reused" and settled(ws, table)
         assert loaded(ws, table).shape.expansion
 
 
 def test_a_recovered_index_is_as_precise_as_before_while_its_manifest_is_there(ws):
-    table = ws.import_embeddings("v", given(vectors()), precision="f32")
+    table = put(ws, precision="f32")
     for lost, precision in (([GRAPH_SUFFIX], "f32"), (INDEX_SUFFIXES, "bf16")):
         for suffix in lost:
             paths(table)[suffix].unlink()
@@ -329,7 +335,7 @@ def hurt(path: Path) -> None:
 @pytest.mark.parametrize("suffix", [GRAPH_SUFFIX, MANIFEST_SUFFIX])
 @pytest.mark.parametrize("how", ["hurt", "gone", "torn", "another's"])
 def test_a_bad_index_changes_no_answer_and_comes_back(ws, table, tmp_path, suffix, how):
-    expected = ws.search("v", vectors(5, seed=1), exact=True).arrow()
+    expected = five(ws, True)
     other = ws.import_embeddings("w", given(vectors(seed=8)))
     ws.close()
     path = paths(table)[suffix]
@@ -350,7 +356,7 @@ def test_a_bad_index_changes_no_answer_and_comes_back(ws, table, tmp_path, suffi
             if p.suffix not in (".sqlite3-shm", ".sqlite3-wal")
         }
         for exact in (True, False, None):
-            assert reading.search("v", vectors(5, seed=1), exact=exact).arrow() == expected
+            assert five(reading, exact) == expected
         assert {p: s.st_mtime_ns for p, s in before.items()} == {
             p: p.stat().st_mtime_ns for p in before
         }
@@ -359,17 +365,14 @@ def test_a_bad_index_changes_no_answer_and_comes_back(ws, table, tmp_path, suffi
             again.table("v").verify() == Match()
             and again.status()["v"].verdict.__class__.__name__ == "Fresh"
         )
-        assert again.search("v", vectors(5, seed=1)).arrow() == expected
+        assert five(again) == expected
         again.recover()
         assert (
             not again.fsck(deep=True)
             and state(again, again.table("v")).status == "ready"
             and not again.recover()
         )
-        found, wanted = (
-            set(map(str, hits.to_pylist()))
-            for hits in (again.search("v", vectors(5, seed=1), exact=False).arrow(), expected)
-        )
+        found, wanted = (set(map(str, hits.to_pylist())) for hits in (five(again, False), expected))
         assert len(found) == len(wanted) and len(found & wanted) >= 0.96 * len(
             wanted
         )  # the graph is made by several threads, each time another one
@@ -384,12 +387,12 @@ def test_a_folder_in_the_place_of_an_index_is_left_and_the_table_searched_withou
     (path / "theirs").write_text("dear")
     assert ws.fsck(repair=True).indexes == [f"{table.table_name}: missing"]
     assert (path / "theirs").read_text() == "dear"
-    expected = ws.search("v", vectors(5, seed=1), exact=True).arrow()
-    assert ws.search("v", vectors(5, seed=1), exact=False).arrow() == expected
+    expected = five(ws, True)
+    assert five(ws, False) == expected
 
 
 def test_an_index_by_another_usearch_is_said_to_be_outdated_and_made_anew(ws, table, tmp_path):
-    expected = ws.search("v", vectors(5, seed=1), exact=True).arrow()
+    expected = five(ws, True)
     ws.close()
     path = paths(table)[MANIFEST_SUFFIX]
     said = json.loads(path.read_bytes())["index"] | {"usearch_version": "1.0"}
@@ -402,7 +405,7 @@ def test_an_index_by_another_usearch_is_said_to_be_outdated_and_made_anew(ws, ta
             reading.status()["v"].index
         )
         assert reading.fsck().indexes == [f"{table.table_name}: outdated"]
-        assert reading.search("v", vectors(5, seed=1)).arrow() == expected
+        assert five(reading) == expected
     with jl.open(tmp_path / "lab") as again:
         assert (
             again.recover().healed == [table.table_name]
@@ -431,9 +434,7 @@ def test_an_index_of_vectors_that_are_damaged_is_not_made(ws, table):
 
 
 def test_an_index_goes_with_its_table(ws, table, tmp_path):
-    later = ws.import_embeddings(
-        "v", given(np.concatenate([vectors()[1:], vectors(5, seed=2)])), precision="f16"
-    )
+    later = put(ws, np.concatenate([vectors()[1:], vectors(5, seed=2)]), precision="f16")
     ws.expire("v", keep=1)
     assert there(table) == set() and there(later) >= {GRAPH_SUFFIX, MANIFEST_SUFFIX}
     ws.drop("v")
@@ -444,7 +445,7 @@ def test_an_index_goes_with_its_table(ws, table, tmp_path):
 
 def test_a_table_that_is_dropped_while_its_index_is_made_leaves_nothing(ws, slow, tmp_path):
     go, begun = slow
-    ws.import_embeddings("v", given(vectors()), index="later")
+    put(ws, index="later")
     assert begun.wait(10)
     ws.drop("v")
     go.set()
@@ -455,7 +456,7 @@ def test_a_table_that_is_dropped_while_its_index_is_made_leaves_nothing(ws, slow
 def test_an_index_of_a_large_table_is_made_without_all_its_vectors_in_memory(ws, monkeypatch):
     ws.settings.set("vectors.exact_max_rows", 100)
     monkeypatch.setattr(Matrix, "exact", property(lambda _: pytest.fail("all vectors were loaded")))
-    table, query = ws.import_embeddings("v", given(vectors())), vectors()[3]
+    table, query = put(ws), vectors()[3]
     assert state(ws, table).status == "ready"
     monkeypatch.undo()
     assert (
@@ -467,7 +468,7 @@ def test_an_index_of_a_large_table_is_made_without_all_its_vectors_in_memory(ws,
 def test_an_index_of_bytes_that_change_while_they_are_read_is_not_kept(ws, slow):
     go, begun = slow
     ws.settings.set("vectors.exact_max_rows", 100)
-    table = ws.import_embeddings("v", given(vectors()), index="later")
+    table = put(ws, index="later")
     assert begun.wait(10)
     path = table.path
     body = bytearray(path.read_bytes())
@@ -498,7 +499,7 @@ def test_unfinished_files_of_an_index_go_with_their_writer_when_nobody_else_coul
 ):
     folder = tmp_path / "lab"
     with jl.open(folder) as ws:
-        table = ws.import_embeddings("v", given(vectors()))
+        table = put(ws)
         files = sorted(table.path.parent.iterdir())
     left = [path.with_name(f".{path.name}.0a1b2c3d.tmp") for path in files]
     for path in left:
@@ -541,7 +542,7 @@ def test_two_kernels_may_make_the_same_index(ws, table, tmp_path):
 
 
 def test_the_index_that_a_killed_kernel_was_making_is_made_by_the_next(ws, tmp_path, run_python):
-    made = ws.import_embeddings("v", given(vectors()))
+    made = put(ws)
     index_files.remove_index_files(
         paths(made)[GRAPH_SUFFIX].with_name(
             paths(made)[GRAPH_SUFFIX].name.removesuffix(GRAPH_SUFFIX) + ".parquet"
@@ -564,23 +565,23 @@ with jl.open(sys.argv[1]) as ws:
 
 def test_an_index_is_kept_in_a_store(tmp_path):
     with jl.open(f"memory://lab-{tmp_path.name}") as ws:
-        table = ws.import_embeddings("v", given(vectors()), precision="i8")
+        table = put(ws, precision="i8")
         assert state(ws, table).status == "ready" and not ws.fsck(deep=True)
         services_of(ws).vectors.close()
         assert (
             ws.search("v", vectors(4), exact=False).arrow()
             == ws.search("v", vectors(4), exact=True).arrow()
         )
-        ws.import_embeddings("v", given(vectors(seed=1)))
+        put(ws, vectors(seed=1))
         assert len(ws.expire("v")) == 1 and not ws.fsck().orphans
 
 
 def test_an_index_that_is_in_memory_is_taken_over_without_being_held_twice(ws, monkeypatch):
-    first = ws.import_embeddings("v", given(vectors()))
+    first = put(ws)
     held, moved = loaded(ws, first), vectors()
     moved[:9] = vectors(9, seed=3)
     monkeypatch.setattr(index_files, "load_index", lambda *_: pytest.fail("it was read again"))
-    second = ws.import_embeddings("v", given(moved))
+    second = put(ws, moved)
     assert (
         loaded(ws, second).shape.removed == 9
         and f"index:{record_of(first).digest}" not in indexes.CACHE
@@ -597,7 +598,5 @@ def test_an_index_that_is_in_memory_is_taken_over_without_being_held_twice(ws, m
 
 
 def test_an_index_is_made_anew_when_most_rows_are_others(ws, table):
-    later = ws.import_embeddings(
-        "v", given(np.concatenate([vectors()[:150], vectors(250, seed=3)]))
-    )
+    later = put(ws, np.concatenate([vectors()[:150], vectors(250, seed=3)]))
     assert there(later) == set(INDEX_SUFFIXES) and loaded(ws, later).shape.removed == 0

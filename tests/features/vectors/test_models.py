@@ -25,17 +25,13 @@ from jammi_lab.core.errors import (
 from jammi_lab.core.records import TableRecord, TableStatus
 from jammi_lab.features.vectors import model_files
 from jammi_lab.features.vectors.models import Reference
+from tests.features.vectors.encoders import Letters
 from tests.inside import services_of
 
 
-class Letters:
-    """An encoder whose vectors count letters."""
-
-    def __init__(self, name: str = "mine", version: str = "1", dimensions: int = 3) -> None:
-        self.name, self.version, self.dimensions = name, version, dimensions
-
-    def encode(self, texts: list[str]) -> Any:
-        return np.array([[len(t) + 1, *[1] * (self.dimensions - 1)] for t in texts], np.float32)
+def mine(ws: Any, **how: Any) -> Any:
+    """The model of letters under the name `mine`."""
+    return ws.models.register("mine", Letters(), **how)
 
 
 @pytest.fixture
@@ -97,7 +93,7 @@ def held(ws: Any) -> Iterator[Any]:
 
 
 def test_a_registered_encoder_is_found_with_what_it_says_of_itself(ws):
-    made = ws.models.register("mine", Letters())
+    made = mine(ws)
     found = ws.models.get("mine")
     assert (found.name, found.version, found.key, found.dimensions, found.tenant) == (
         "mine",
@@ -152,15 +148,15 @@ def test_a_function_takes_its_version_and_width_from_the_call(ws):
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda ws: ws.models.register("mine", Letters(), dimensions=4),
-        lambda ws: ws.models.register("mine", Letters(), version=0),
-        lambda ws: ws.models.register("mine", Letters(), version=True),
-        lambda ws: ws.models.register("mine", Letters(), version="1"),
+        lambda ws: mine(ws, dimensions=4),
+        lambda ws: mine(ws, version=0),
+        lambda ws: mine(ws, version=True),
+        lambda ws: mine(ws, version="1"),
         lambda ws: ws.models.register("mine", Letters(dimensions=0)),
         lambda ws: ws.models.register("mine", 7),
         lambda ws: ws.models.register("mine", lambda texts: texts),
-        lambda ws: ws.models.register("mine", Letters(), type=""),
-        lambda ws: ws.models.register("mine", Letters(), config={"a": object()}),
+        lambda ws: mine(ws, type=""),
+        lambda ws: mine(ws, config={"a": object()}),
         lambda ws: ws.models.register("MiniLM", Letters()),
         lambda ws: ws.models.register("mine", "no/such/folder"),
         lambda ws: ws.models.register("mine", "https://host/model"),
@@ -185,7 +181,7 @@ def test_a_name_that_no_model_may_have_is_refused(ws, name):
 
 
 def test_a_read_only_workspace_registers_nothing_and_finds_what_is_there(ws, tmp_path):
-    ws.models.register("mine", Letters())
+    mine(ws)
     with jl.open(tmp_path / "lab", read_only=True) as looking:
         assert looking.models.get("mine").version == 1
         for change in (
@@ -197,7 +193,7 @@ def test_a_read_only_workspace_registers_nothing_and_finds_what_is_there(ws, tmp
 
 
 def test_after_a_restart_the_row_is_there_and_the_encoder_is_missed_with_a_clear_word(ws, tmp_path):
-    ws.models.register("mine", Letters())
+    mine(ws)
     ws.close()
     with jl.open(tmp_path / "lab") as again:
         model = again.models.get("mine")
@@ -206,12 +202,12 @@ def test_after_a_restart_the_row_is_there_and_the_encoder_is_missed_with_a_clear
         with pytest.raises(ModelNotFound, match="not in this kernel") as caught:
             services_of(again).encoders.get("mine")
         assert "ws.models.register('mine', encoder)" in caught.value.hint
-        assert again.models.register("mine", Letters()).version == 1
+        assert mine(again).version == 1
         assert again.models.get("mine").available
 
 
 def test_an_encoder_registered_anew_by_another_kernel_never_runs_as_ours(ws, tmp_path):
-    ws.models.register("mine", Letters(), version=1)
+    mine(ws, version=1)
     with jl.open(tmp_path / "lab") as other:
         other.models.register("mine", Letters(version="2"), version=1)
     with pytest.raises(ModelNotFound):
@@ -376,7 +372,7 @@ def test_an_object_that_was_used_is_its_tenants_alone(ws):
 
 
 def test_an_object_with_the_name_of_a_registered_model_must_have_its_weights(ws):
-    ws.models.register("mine", Letters())
+    mine(ws)
     encoders = services_of(ws).encoders
     same = Letters()
     assert encoders.resolve(same)[1] == "mine::1"
@@ -413,14 +409,14 @@ def test_deleting_what_is_absent_is_an_error_or_with_if_exists_nothing(ws):
 
 
 def test_a_deleted_encoder_is_let_go(ws):
-    ws.models.register("mine", Letters())
+    mine(ws)
     ws.models.delete("mine")
     with pytest.raises(ModelNotFound):
         services_of(ws).encoders.get("mine")
 
 
 def test_a_referenced_model_is_kept_and_the_error_lists_what_refers(held):
-    held.models.register("mine", Letters())
+    mine(held)
     begin(held, "mine", "mine::1")
     held.models.record_training(output="mine", base="minilm")
     trained = held.models.record_training(output="child", base="mine")
@@ -447,7 +443,7 @@ def test_a_referenced_model_is_kept_and_the_error_lists_what_refers(held):
 
 
 def test_records_are_listed_by_model_and_forgetting_them_frees_it(ws):
-    ws.models.register("mine", Letters())
+    mine(ws)
     made = [
         ws.models.record_training("mine", "minilm"),
         ws.models.record_training("x", "hashing"),
@@ -482,7 +478,7 @@ def test_metrics_are_finite_numbers_by_name(ws, metrics):
 
 
 def test_a_tenant_has_its_own_models_before_the_shared_ones_and_cannot_touch_those(ws):
-    ws.models.register("mine", Letters(), version=5)
+    mine(ws, version=5)
     with ws.tenant("acme"):
         with pytest.raises(TenantForbidden):
             ws.models.delete("mine")
@@ -504,7 +500,7 @@ def test_a_tenant_has_its_own_models_before_the_shared_ones_and_cannot_touch_tho
 
 
 def test_a_model_deleted_while_an_embedding_is_prepared_leaves_no_table(held, monkeypatch):
-    held.models.register("mine", Letters())
+    mine(held)
     as_it_is = jl.Embedding.environment
 
     def meanwhile(recipe, ctx):

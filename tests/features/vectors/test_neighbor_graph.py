@@ -210,24 +210,19 @@ def test_an_index_gives_a_graph_as_many_candidates_as_the_setting_says(few, monk
     assert widths == [12, 36]  # the row itself is one more hit
 
 
-@pytest.mark.parametrize("floor", [-1, 0.0, 0.5, 1.0, 0.8164966])
-def test_a_floor_leaves_ranks_as_they_were(few, floor):
-    assert edges_of(few.neighbor_graph("g", "v", k=5, min_similarity=floor)) == [
-        e for e in few.naive if np.float32(e[3]) >= np.float32(floor)
-    ]
-
-
-def test_mutual_keeps_an_edge_whose_reverse_is_among_the_k(few):
+@pytest.mark.every_case
+@pytest.mark.parametrize("mutual", [False, True])
+@pytest.mark.parametrize("floor", [None, -1, 0.0, 0.5, 0.9, 1.0, 0.8164966])
+def test_mutual_and_a_floor_leave_out_edges_of_the_unpruned_list_and_ranks_as_they_were(
+    few, floor, mutual
+):
     pairs = {(s, d) for s, d, _, _ in few.naive}
-    assert edges_of(few.neighbor_graph("g", "v", k=5, mutual=True)) == [
-        e for e in few.naive if (e[1], e[0]) in pairs
+    assert edges_of(few.neighbor_graph("g", "v", k=5, min_similarity=floor, mutual=mutual)) == [
+        e
+        for e in few.naive
+        if (floor is None or np.float32(e[3]) >= np.float32(floor))
+        and (not mutual or (e[1], e[0]) in pairs)
     ]
-
-
-def test_mutual_and_floor_together_go_by_the_unpruned_list(few):
-    pairs = {(s, d) for s, d, _, _ in few.naive}
-    wanted = [e for e in few.naive if (e[1], e[0]) in pairs and np.float32(e[3]) >= np.float32(0.9)]
-    assert edges_of(few.neighbor_graph("g", "v", k=5, mutual=True, min_similarity=0.9)) == wanted
 
 
 @pytest.mark.filterwarnings("error")

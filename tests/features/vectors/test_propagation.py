@@ -155,12 +155,6 @@ def vectors_of(ws: Any, name: str) -> dict[Any, list[float]]:
     return {key: [float(x) for x in vector] for key, vector in ws.table(name).read().fetchall()}
 
 
-def test_uniform_is_the_mean_of_a_row_and_its_neighbours(three):
-    three.propagate("p", "v", "edges", hops=1, alpha=0.0)
-    found = vectors_of(three, "p")
-    assert found["b"] == [0.5, 1.0] and found["c"] == [1.0, 0.5] and found["d"] == [2.0, 1.0]
-
-
 def test_similarity_leaves_the_row_itself_out_and_what_points_away(three):
     three.propagate("p", "v", "edges", hops=1, alpha=0.0, weighting="similarity")
     assert vectors_of(three, "p") == {
