@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 
+from jammi_lab.steps.function_digest import function_digest
+
 _numbers = itertools.count(1)
 
 
@@ -20,6 +22,10 @@ class Written:
         self.path = folder / f"{self.name}.py"
         self.path.write_text(text)
         self.module: ModuleType = importlib.import_module(self.name)
+
+    def digest(self) -> str:
+        """The digest of its function `step`."""
+        return function_digest(self.module.step)
 
     def edit(self, old: str, new: str) -> None:
         """Change the file; what was loaded from it stays as it is."""

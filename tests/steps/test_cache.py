@@ -173,24 +173,33 @@ def test_a_waiter_says_for_whom_it_waits_and_takes_over_when_the_first_fails(lab
     ]
 
 
-def test_a_waiter_can_be_interrupted_and_leaves_the_first_alone(lab, folder):
+@pytest.fixture
+def beside(lab):
+    """What a call gives that is held while it builds, and what a second call gives beside it."""
     begun, go = threading.Event(), threading.Event()
 
     def hold(progress):
         begun.set()
         go.wait(60)
 
+    def both(**how):
+        def second():
+            begun.wait(60)
+            try:
+                return lab.materialize("venues", VENUES, **how)
+            finally:
+                go.set()
+
+        return at_once([lambda: lab.materialize("venues", VENUES, progress=hold), second])
+
+    return both
+
+
+def test_a_waiter_can_be_interrupted_and_leaves_the_first_alone(beside, folder):
     def interrupted(progress):
         raise KeyboardInterrupt
 
-    def second():
-        begun.wait(60)
-        try:
-            return lab.materialize("venues", VENUES, progress=interrupted)
-        finally:
-            go.set()
-
-    first, other = at_once([lambda: lab.materialize("venues", VENUES, progress=hold), second])
+    first, other = beside(progress=interrupted)
     assert (
         first.outcome == "computed"
         and isinstance(other, KeyboardInterrupt)
@@ -198,22 +207,9 @@ def test_a_waiter_can_be_interrupted_and_leaves_the_first_alone(lab, folder):
     )
 
 
-def test_a_waiter_whose_patience_runs_out_builds_beside(lab, folder):
+def test_a_waiter_whose_patience_runs_out_builds_beside(lab, folder, beside):
     services_of(lab).producer_context.single_flight.wait_seconds = lambda: 0.2
-    begun, go = threading.Event(), threading.Event()
-
-    def hold(progress):
-        begun.set()
-        go.wait(60)
-
-    def second():
-        begun.wait(60)
-        try:
-            return lab.materialize("venues", VENUES)
-        finally:
-            go.set()
-
-    first, other = at_once([lambda: lab.materialize("venues", VENUES, progress=hold), second])
+    first, other = beside()
     assert [first.outcome, other.outcome] == ["computed"] * 2 and list(
         statuses(folder).values()
     ) == ["ready"] * 2

@@ -96,20 +96,12 @@ SAME = {
 DIFFERENT = notebooks("functions/different")
 
 
-@pytest.mark.parametrize("what", SAME)
-def test_the_definition_stays_the_same_after_a_change_of(write, what):
+@pytest.mark.parametrize("what", SAME | DIFFERENT)
+def test_the_definition_is_another_after_a_change_of_what_is_computed_alone(write, what):
     code = write(TEXT)
-    before = function_digest(code.module.step)
-    code.change(*SAME[what])
-    assert function_digest(code.module.step) == before
-
-
-@pytest.mark.parametrize("what", DIFFERENT)
-def test_the_definition_is_another_after_a_change_of(write, what):
-    code = write(TEXT)
-    before = function_digest(code.module.step)
-    code.change(*DIFFERENT[what])
-    assert function_digest(code.module.step) != before
+    before = code.digest()
+    code.change(*(SAME | DIFFERENT)[what])
+    assert (code.digest() == before) is (what in SAME)
 
 
 OTHERWISE = """
@@ -147,30 +139,30 @@ def test_the_definition_is_the_same_in_every_release_of_python(write, what):
     """Else all that was made under one would be stale under another."""
     says, digest = IN_EVERY_RELEASE[what]
     code = write(OF_EVERY_RELEASE.format(says))
-    assert function_digest(code.module.step)[:16] == digest
+    assert code.digest()[:16] == digest
 
 
 def test_two_loads_of_one_file_give_one_definition(write):
     code = write(TEXT)
-    before = function_digest(code.module.step)
+    before = code.digest()
     code.reload()
-    assert function_digest(code.module.step) == before == function_digest(code.module.step)
+    assert code.digest() == before == code.digest()
 
 
 def test_the_name_of_the_function_does_not_matter(write):
     code = write("def step(p):\n    return p\n")
-    before = function_digest(code.module.step)
+    before = code.digest()
     code.change("def step", "def other")
     assert function_digest(code.module.other) == before
 
 
 def test_a_value_is_taken_as_it_is_now_and_not_as_it_was_written(write):
     code = write("RATE = 1\ndef step(p):\n    return RATE\n")
-    before = function_digest(code.module.step)
+    before = code.digest()
     code.module.RATE = 2
-    after = function_digest(code.module.step)
+    after = code.digest()
     code.module.RATE = 1
-    assert after != before == function_digest(code.module.step)
+    assert after != before == code.digest()
 
 
 FRAME_STEP = (
@@ -211,11 +203,11 @@ def test_what_is_changed_in_the_kernel_is_another_definition_or_refused(write, w
 @pytest.mark.parametrize("what", FRAMES)
 def test_a_frame_that_is_read_or_made_again_is_the_same(write, what):
     code = write(FRAME_STEP.format(FRAMES[what][0]))
-    before = function_digest(code.module.step)
+    before = code.digest()
     exec("str(A), A == A, A.shape, getattr(A, 'values', 0)", vars(code.module))
-    assert function_digest(code.module.step) == before
+    assert code.digest() == before
     code.reload()
-    assert function_digest(code.module.step) == before
+    assert code.digest() == before
 
 
 def test_without_the_walk_through_what_a_function_names_most_changes_are_missed(write, monkeypatch):
@@ -238,10 +230,10 @@ def test_a_method_that_a_dataclass_was_given_is_not_taken_for_one_that_was_writt
     code = write(
         "import dataclasses\n@dataclasses.dataclass\nclass C:\n    k: int = 1\ndef step(p):\n    return repr(C())\n"
     )
-    function_digest(code.module.step)
+    code.digest()
     code.module.C.__repr__ = lambda c: "c"
     with pytest.raises(NoSource):
-        function_digest(code.module.step)
+        code.digest()
 
 
 @pytest.mark.parametrize(
@@ -255,35 +247,42 @@ def test_a_method_that_a_dataclass_was_given_is_not_taken_for_one_that_was_writt
 def test_a_special_method_from_text_that_was_executed_is_no_method_of_pythons(write, made_by, name):
     """Both have the file name `<string>`."""
     code = write(f"import dataclasses\n{made_by}\ndef step(p):\n    return C(1)\n")
-    function_digest(code.module.step)
+    code.digest()
     exec(f"def {name}(*_): return True\nC.{name} = {name}", vars(code.module))
     with pytest.raises(NoSource, match="not available"):
-        function_digest(code.module.step)
+        code.digest()
 
 
 def test_a_function_that_was_put_among_pythons_own_is_followed(write, monkeypatch):
     code = write("def mine(rows):\n    return rows[::-1]\ndef step(p):\n    return oct(p)\n")
-    before = function_digest(code.module.step)
+    before = code.digest()
     monkeypatch.setattr("builtins.oct", code.module.mine)
-    there = function_digest(code.module.step)
+    there = code.digest()
     code.change("rows[::-1]", "rows")
     monkeypatch.setattr("builtins.oct", code.module.mine)
-    assert len({before, there, function_digest(code.module.step)}) == 3
+    assert len({before, there, code.digest()}) == 3
 
 
 def test_a_function_that_looks_at_its_docstring_has_it_in_its_definition(write):
     code = write('def step(p):\n    """One."""\n    return step.__doc__\n')
-    before = function_digest(code.module.step)
+    before = code.digest()
     code.change("One.", "Two.")
-    assert function_digest(code.module.step) != before
+    assert code.digest() != before
 
 
-def test_one_object_named_by_two_functions_is_no_second_name(write):
-    text = "A = {'a': [1]}\ndef helper():\n    return A\ndef step(p):\n    return A, helper()\n"
-    code = write(text)
-    before = function_digest(code.module.step)
-    code.module.A = {"a": [1]}
-    assert function_digest(code.module.step) == before
+@pytest.mark.parametrize(
+    ("text", "change"),
+    [
+        (
+            "A = {'a': [1]}\ndef helper():\n    return A\ndef step(p):\n    return A, helper()\n",
+            "A = {'a': [1]}",
+        ),
+        ("head = 1\ndef step(p):\n    return p.head()\n", "head = 2"),
+    ],
+    ids=["an object named by two functions is made again", "an attribute is no global"],
+)
+def test_what_is_computed_stays_the_same(write, text, change):
+    assert outcome(write, text, change) == "missed"
 
 
 def test_an_alias_of_pythons_own_types_is_known_by_its_text(write):
@@ -303,24 +302,24 @@ def test_functions_that_call_each_other_have_a_definition(write):
 
 def test_a_list_that_holds_itself_has_a_form(write):
     code = write("CIRCLE = [1]\nCIRCLE.append(CIRCLE)\ndef step(p):\n    return CIRCLE\n")
-    assert len(function_digest(code.module.step)) == 64
+    assert len(code.digest()) == 64
 
 
 def test_what_a_changed_file_says_is_not_taken_for_what_was_loaded_from_it(write):
     code = write("def step(p):\n    return 1\n")
-    before, old = function_digest(code.module.step), code.module.step
+    before, old = code.digest(), code.module.step
     code.edit("return 1", "return 2")
     stale = function_digest(old)
     code.reload()
-    after = function_digest(code.module.step)
+    after = code.digest()
     assert len({before, stale, after}) == 3
 
 
 def test_lines_put_in_above_a_loaded_function_change_nothing(write):
     code = write("def step(p):\n    return 1\n")
-    before = function_digest(code.module.step)
+    before = code.digest()
     code.edit("def step", "\n# a word\n\ndef step")
-    assert function_digest(code.module.step) == before
+    assert code.digest() == before
 
 
 def test_a_helper_from_another_module_of_the_person_is_followed_and_a_module_is_not(write):
@@ -334,13 +333,6 @@ def test_a_helper_from_another_module_of_the_person_is_followed_and_a_module_is_
         function_digest(named.module.step) != before[0]
         and function_digest(by_module.module.step) == before[1]
     )
-
-
-def test_attributes_of_what_is_read_are_not_taken_for_globals(write):
-    code = write("head = 1\ndef step(p):\n    return p.head()\n")
-    before = function_digest(code.module.step)
-    code.module.head = 2
-    assert function_digest(code.module.step) == before
 
 
 REFUSED = notebooks("functions/refused")
@@ -365,7 +357,7 @@ def test_no_definition_can_be_told_of(write, what):
     text, named = REFUSED[what]
     code = write(text)
     with pytest.raises(NoSource) as caught:
-        function_digest(code.module.step)
+        code.digest()
     assert named in str(caught.value)
 
 

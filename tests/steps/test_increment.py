@@ -26,10 +26,8 @@ def no_threshold(monkeypatch):
     monkeypatch.setattr(increment, "MAX_SHARE", 1e9)
 
 
-@contextlib.contextmanager
-def growing_lab(folder, seed=1, **settings):
-    """A workspace over a folder of two files and a table that does not change, with a function that
-    adds files."""
+def grow(ws, folder, seed=1):
+    """Gives a workspace a folder of two files and a table that does not change; what adds files."""
     draw = random.Random(seed)
     (folder / "t").mkdir(parents=True)
     histories.write_small_table(folder / "small.parquet")
@@ -40,10 +38,21 @@ def growing_lab(folder, seed=1, **settings):
             histories.write_file(folder / "t" / name, draw, rows)
 
     add("b1.parquet", "b2.parquet")
+    ws.sources.add("t", folder / "t")
+    ws.sources.add("small", folder / "small.parquet")
+    return add
+
+
+@pytest.fixture
+def add(ws, tmp_path):
+    return grow(ws, tmp_path)
+
+
+@contextlib.contextmanager
+def growing_lab(folder, seed=1, **settings):
+    """Such a workspace with settings."""
     with jl.open(folder / "lab", settings=settings) as ws:
-        ws.sources.add("t", folder / "t")
-        ws.sources.add("small", folder / "small.parquet")
-        yield ws, add
+        yield ws, grow(ws, folder, seed)
 
 
 def computed_again(ws, statement, change):
@@ -64,27 +73,26 @@ INSIDE = {
 
 
 @pytest.mark.parametrize("rule", INSIDE)
-def test_only_new_files_are_computed_and_the_bytes_are_those_of_a_full_run(tmp_path, rule):
-    with growing_lab(tmp_path) as (ws, add):
-        first = ws.materialize("it", INSIDE[rule]).manifest
-        assert first.increment is None and list(first.input_files[0].files) == [
-            "b1.parquet",
-            "b2.parquet",
-        ]
-        add("b3.parquet")
-        [step] = ws.plan().certain
-        assert (step.action, step.increment) == ("increment", "1 of 3 files")
-        assert not ws.recompute().deviations
-        second = ws.table("it").manifest
-        assert (second.increment.rule, second.increment.base, second.increment.delta) == (
-            rule,
-            first.table_name,
-            ["b3.parquet"],
-        )
-        assert ws.verify("it", recompute=True) == Match()
-        assert any("b3.parquet merged into" in line for line in ws.why("it").lines)
-        full = ws.materialize("full", INSIDE[rule], cache="bypass").manifest
-        assert full.increment is None and full.artifact == second.artifact
+def test_only_new_files_are_computed_and_the_bytes_are_those_of_a_full_run(ws, add, rule):
+    first = ws.materialize("it", INSIDE[rule]).manifest
+    assert first.increment is None and list(first.input_files[0].files) == [
+        "b1.parquet",
+        "b2.parquet",
+    ]
+    add("b3.parquet")
+    [step] = ws.plan().certain
+    assert (step.action, step.increment) == ("increment", "1 of 3 files")
+    assert not ws.recompute().deviations
+    second = ws.table("it").manifest
+    assert (second.increment.rule, second.increment.base, second.increment.delta) == (
+        rule,
+        first.table_name,
+        ["b3.parquet"],
+    )
+    assert ws.verify("it", recompute=True) == Match()
+    assert any("b3.parquet merged into" in line for line in ws.why("it").lines)
+    full = ws.materialize("full", INSIDE[rule], cache="bypass").manifest
+    assert full.increment is None and full.artifact == second.artifact
 
 
 OUTSIDE = {
@@ -138,16 +146,15 @@ OUTSIDE = {
 }
 
 
-def test_every_construct_outside_the_algebra_is_computed_in_full(tmp_path):
-    with growing_lab(tmp_path) as (ws, add):
-        for number, statement in enumerate(OUTSIDE.values()):
-            ws.materialize(f"s{number}", statement)
-        add("b3.parquet")
-        increments = {s.name for s in ws.plan().certain if s.action == "increment"}
-        assert not increments
-        ws.recompute()
-        for number, construct in enumerate(OUTSIDE):
-            assert ws.table(f"s{number}").manifest.increment is None, construct
+def test_every_construct_outside_the_algebra_is_computed_in_full(ws, add):
+    for number, statement in enumerate(OUTSIDE.values()):
+        ws.materialize(f"s{number}", statement)
+    add("b3.parquet")
+    increments = {s.name for s in ws.plan().certain if s.action == "increment"}
+    assert not increments
+    ws.recompute()
+    for number, construct in enumerate(OUTSIDE):
+        assert ws.table(f"s{number}").manifest.increment is None, construct
 
 
 REASONS = {
@@ -159,43 +166,40 @@ REASONS = {
 }
 
 
-def test_a_plan_says_why_a_step_is_no_increment(tmp_path, monkeypatch):
-    with growing_lab(tmp_path) as (ws, add):
-        for number, statement in enumerate([*REASONS, INSIDE["group by"]]):
-            ws.materialize(f"s{number}", statement)
-        add("b3.parquet")
-        monkeypatch.setattr(reports, "_SLOW_SECONDS", 0.0)
-        plan = ws.plan()
-        reasons = [step.full_run_reason for step in plan.certain]
-        assert reasons == [*REASONS.values(), None]
-        assert "s0 is computed in full: avg() of a BIGINT." in str(plan)
+def test_a_plan_says_why_a_step_is_no_increment(ws, add, monkeypatch):
+    for number, statement in enumerate([*REASONS, INSIDE["group by"]]):
+        ws.materialize(f"s{number}", statement)
+    add("b3.parquet")
+    monkeypatch.setattr(reports, "_SLOW_SECONDS", 0.0)
+    plan = ws.plan()
+    reasons = [step.full_run_reason for step in plan.certain]
+    assert reasons == [*REASONS.values(), None]
+    assert "s0 is computed in full: avg() of a BIGINT." in str(plan)
 
 
 @pytest.mark.parametrize("merge_seconds", [1e-6, 1.0])
 def test_rows_that_are_costlier_to_compute_than_to_merge_are_merged(
-    tmp_path, monkeypatch, merge_seconds
+    ws, add, monkeypatch, merge_seconds
 ):
     monkeypatch.setattr(increment, "MAX_SHARE", 0.75)
     monkeypatch.setattr(increment, "_MERGE_SECONDS", merge_seconds)
-    with growing_lab(tmp_path) as (ws, add):
-        ws.materialize("it", INSIDE["rows in order"])
-        for number in range(3, 6):
-            add(f"b{number}.parquet", rows=5)
-            [step] = ws.plan().certain
-            is_increment = merge_seconds < 1
-            assert (step.action == "increment") is is_increment
-            assert (step.full_run_reason == "a full computation is as fast") is not is_increment
-            ws.recompute()
-
-
-def test_a_child_of_an_aggregate_is_computed_in_full(tmp_path):
-    with growing_lab(tmp_path) as (ws, add):
-        ws.materialize("sums", "SELECT g, sum(x) AS s FROM t GROUP BY g")
-        ws.materialize("child", "SELECT max(s) AS s FROM jammi.sums")
-        add("b3.parquet")
+    ws.materialize("it", INSIDE["rows in order"])
+    for number in range(3, 6):
+        add(f"b{number}.parquet", rows=5)
+        [step] = ws.plan().certain
+        is_increment = merge_seconds < 1
+        assert (step.action == "increment") is is_increment
+        assert (step.full_run_reason == "a full computation is as fast") is not is_increment
         ws.recompute()
-        assert ws.table("sums").manifest.increment and ws.table("child").manifest.increment is None
-        assert ws.verify("child", recompute=True) == Match()
+
+
+def test_a_child_of_an_aggregate_is_computed_in_full(ws, add):
+    ws.materialize("sums", "SELECT g, sum(x) AS s FROM t GROUP BY g")
+    ws.materialize("child", "SELECT max(s) AS s FROM jammi.sums")
+    add("b3.parquet")
+    ws.recompute()
+    assert ws.table("sums").manifest.increment and ws.table("child").manifest.increment is None
+    assert ws.verify("child", recompute=True) == Match()
 
 
 def _rewrite(folder):
@@ -220,30 +224,24 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_that_is_no_append_is_computed_in_full(tmp_path, change):
-    with growing_lab(tmp_path) as (ws, add):
-        statement = "SELECT name, count(*) AS n FROM t JOIN small USING (k) GROUP BY name"
-        manifest = computed_again(ws, statement, lambda: CHANGES[change](tmp_path, add))
-        assert manifest.increment is None
+def test_a_change_that_is_no_append_is_computed_in_full(ws, add, tmp_path, change):
+    statement = "SELECT name, count(*) AS n FROM t JOIN small USING (k) GROUP BY name"
+    manifest = computed_again(ws, statement, lambda: CHANGES[change](tmp_path, add))
+    assert manifest.increment is None
 
 
-def test_a_source_that_is_read_otherwise_is_computed_in_full(tmp_path):
-    with growing_lab(tmp_path) as (ws, add):
+def test_a_source_that_is_read_otherwise_is_computed_in_full(ws, add, tmp_path):
+    def change():
+        add("b3.parquet")
+        ws.sources.remove("t")
+        ws.sources.add("t", tmp_path / "t", options={"union_by_name": True})
 
-        def change():
-            add("b3.parquet")
-            ws.sources.remove("t")
-            ws.sources.add("t", tmp_path / "t", options={"union_by_name": True})
-
-        assert computed_again(ws, INSIDE["group by"], change).increment is None
+    assert computed_again(ws, INSIDE["group by"], change).increment is None
 
 
-def test_a_new_file_that_sorts_first_is_an_append_only_where_rows_are_sorted(tmp_path):
-    with growing_lab(tmp_path) as (ws, add):
-        assert (
-            computed_again(ws, INSIDE["rows in order"], lambda: add("a.parquet")).increment is None
-        )
-        assert computed_again(ws, INSIDE["group by"], lambda: add("a0.parquet")).increment
+def test_a_new_file_that_sorts_first_is_an_append_only_where_rows_are_sorted(ws, add):
+    assert computed_again(ws, INSIDE["rows in order"], lambda: add("a.parquet")).increment is None
+    assert computed_again(ws, INSIDE["group by"], lambda: add("a0.parquet")).increment
 
 
 @pytest.mark.parametrize("new_type", ["int32", "float64"])
@@ -261,17 +259,16 @@ def test_new_files_with_other_types_are_computed_in_full(ws, tmp_path, new_type)
     assert manifest.increment is None
 
 
-def test_files_in_partition_folders_are_an_append(tmp_path):
-    with growing_lab(tmp_path) as (ws, add):
-        for name in ("b1.parquet", "b2.parquet"):
-            (tmp_path / "t" / name).unlink()
-        add("day=1/a.parquet", "day=2/a.parquet")
-        manifest = computed_again(
-            ws,
-            "SELECT day, count(*) AS n FROM t GROUP BY day",
-            lambda: add("day=1/b.parquet", "day=3/a.parquet"),
-        )
-        assert manifest.increment.delta == ["day=1/b.parquet", "day=3/a.parquet"]
+def test_files_in_partition_folders_are_an_append(ws, add, tmp_path):
+    for name in ("b1.parquet", "b2.parquet"):
+        (tmp_path / "t" / name).unlink()
+    add("day=1/a.parquet", "day=2/a.parquet")
+    manifest = computed_again(
+        ws,
+        "SELECT day, count(*) AS n FROM t GROUP BY day",
+        lambda: add("day=1/b.parquet", "day=3/a.parquet"),
+    )
+    assert manifest.increment.delta == ["day=1/b.parquet", "day=3/a.parquet"]
 
 
 def test_text_files_are_computed_in_full(ws, tmp_path):
@@ -287,40 +284,37 @@ def test_text_files_are_computed_in_full(ws, tmp_path):
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_base_leads_to_a_full_run_that_says_so(tmp_path, damage):
-    with growing_lab(tmp_path) as (ws, add):
-        files = (f"b{number}.parquet" for number in itertools.count(3))
-        histories.check_damaged_base(
-            ws, lambda: add(next(files)), INSIDE["group by"], DAMAGES[damage]
-        )
+def test_a_damaged_base_leads_to_a_full_run_that_says_so(ws, add, damage):
+    files = (f"b{number}.parquet" for number in itertools.count(3))
+    histories.check_damaged_base(ws, lambda: add(next(files)), INSIDE["group by"], DAMAGES[damage])
 
 
-def test_an_unreadable_new_file_is_an_error_of_its_source_and_the_old_version_stays(tmp_path):
-    with growing_lab(tmp_path) as (ws, add):
+def test_an_unreadable_new_file_is_an_error_of_its_source_and_the_old_version_stays(
+    ws, add, tmp_path
+):
+    ws.materialize("it", INSIDE["group by"])
+    add("b3.parquet", rows=5_000)
+    body = bytearray((tmp_path / "t" / "b3.parquet").read_bytes())
+    body[200:400] = b"\xff" * 200
+    (tmp_path / "t" / "b3.parquet").write_bytes(body)
+    with pytest.raises(SourceUnavailable, match=r"^The source t cannot be read: "):
         ws.materialize("it", INSIDE["group by"])
-        add("b3.parquet", rows=5_000)
-        body = bytearray((tmp_path / "t" / "b3.parquet").read_bytes())
-        body[200:400] = b"\xff" * 200
-        (tmp_path / "t" / "b3.parquet").write_bytes(body)
-        with pytest.raises(SourceUnavailable, match=r"^The source t cannot be read: "):
-            ws.materialize("it", INSIDE["group by"])
-        assert ws.table("it").version == 1
+    assert ws.table("it").version == 1
 
 
 FLOAT_SUMS = "SELECT g, sum(f) AS s, avg(f) AS m, max(f) AS top FROM t GROUP BY g"
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_without_its_partial_sums_a_table_is_no_base(tmp_path, damage):
-    with growing_lab(tmp_path) as (ws, add):
-        made = ws.materialize("it", FLOAT_SUMS)
-        add("b3.parquet")
-        plan = ws.plan(["it"])
-        assert [step.action for step in plan.certain] == ["increment"]
-        DAMAGES[damage](made.path.with_suffix(".sums.arrow"))
-        [deviation] = plan.apply().deviations
-        assert deviation.endswith("the partial sums of version 1 of it are damaged or gone")
-        assert histories.is_increment(ws, FLOAT_SUMS, lambda: add("b4.parquet"))
+def test_without_its_partial_sums_a_table_is_no_base(ws, add, damage):
+    made = ws.materialize("it", FLOAT_SUMS)
+    add("b3.parquet")
+    plan = ws.plan(["it"])
+    assert [step.action for step in plan.certain] == ["increment"]
+    DAMAGES[damage](made.path.with_suffix(".sums.arrow"))
+    [deviation] = plan.apply().deviations
+    assert deviation.endswith("the partial sums of version 1 of it are damaged or gone")
+    assert histories.is_increment(ws, FLOAT_SUMS, lambda: add("b4.parquet"))
 
 
 def test_partial_sums_are_copied_rebuilt_and_removed_with_their_table(tmp_path):
@@ -342,13 +336,12 @@ def test_partial_sums_are_copied_rebuilt_and_removed_with_their_table(tmp_path):
             assert not [*(tmp_path / folder / "results").rglob("*.arrow")]
 
 
-def test_a_table_of_very_many_rows_has_no_partial_sums(tmp_path, monkeypatch):
-    with growing_lab(tmp_path) as (ws, add):
-        monkeypatch.setattr(increment, "_MAX_PARTIAL_ROWS", 4)
-        assert not ws.materialize("it", FLOAT_SUMS).manifest.partial_sums  # it has five rows
-        add("b3.parquet")
-        [step] = ws.plan().certain
-        assert step.full_run_reason == "version 1 of it has no partial sums"
+def test_a_table_of_very_many_rows_has_no_partial_sums(ws, add, monkeypatch):
+    monkeypatch.setattr(increment, "_MAX_PARTIAL_ROWS", 4)
+    assert not ws.materialize("it", FLOAT_SUMS).manifest.partial_sums  # it has five rows
+    add("b3.parquet")
+    [step] = ws.plan().certain
+    assert step.full_run_reason == "version 1 of it has no partial sums"
 
 
 def test_sums_of_the_engine_are_computed_in_full(tmp_path):
@@ -360,12 +353,11 @@ def test_sums_of_the_engine_are_computed_in_full(tmp_path):
         assert isinstance(ws.verify("it", recompute=True), Match)  # last bits may differ
 
 
-def test_a_missing_manifest_leads_to_a_full_run(tmp_path):
-    with growing_lab(tmp_path) as (ws, add):
-        table = ws.materialize("it", INSIDE["group by"])
-        table.path.with_name(f"{table.table_name}.materialization.json").unlink()
-        add("b3.parquet")
-        assert ws.materialize("it", INSIDE["group by"]).manifest.increment is None
+def test_a_missing_manifest_leads_to_a_full_run(ws, add):
+    table = ws.materialize("it", INSIDE["group by"])
+    table.path.with_name(f"{table.table_name}.materialization.json").unlink()
+    add("b3.parquet")
+    assert ws.materialize("it", INSIDE["group by"]).manifest.increment is None
 
 
 def test_the_setting_and_small_inputs_lead_to_full_runs(tmp_path, monkeypatch):
@@ -377,23 +369,22 @@ def test_the_setting_and_small_inputs_lead_to_full_runs(tmp_path, monkeypatch):
         assert computed_again(ws, INSIDE["group by"], lambda: add("b5.parquet")).increment is None
 
 
-def test_verify_by_recomputation_finds_other_rows_and_refuses_changed_inputs(tmp_path, monkeypatch):
-    with growing_lab(tmp_path) as (ws, add):
-        ws.materialize("it", INSIDE["group by"])
-        add("b3.parquet")
-        # A merge that forgets rows: the bytes are those that were published, and yet wrong.
-        original = increment.AppendRule.merging_statement
-        monkeypatch.setattr(
-            increment.AppendRule,
-            "merging_statement",
-            lambda *rows: f"SELECT * FROM ({original(*rows)}) WHERE n > 8",
-        )
-        ws.recompute()
-        assert ws.verify("it") == Match()
-        assert ws.verify("it", recompute=True).what == "recomputation"
-        add("b4.parquet")
-        with pytest.raises(NotRecomputable, match="have changed since"):
-            ws.verify("it", recompute=True)
+def test_verify_by_recomputation_finds_other_rows_and_refuses_changed_inputs(ws, add, monkeypatch):
+    ws.materialize("it", INSIDE["group by"])
+    add("b3.parquet")
+    # A merge that forgets rows: the bytes are those that were published, and yet wrong.
+    original = increment.AppendRule.merging_statement
+    monkeypatch.setattr(
+        increment.AppendRule,
+        "merging_statement",
+        lambda *rows: f"SELECT * FROM ({original(*rows)}) WHERE n > 8",
+    )
+    ws.recompute()
+    assert ws.verify("it") == Match()
+    assert ws.verify("it", recompute=True).what == "recomputation"
+    add("b4.parquet")
+    with pytest.raises(NotRecomputable, match="have changed since"):
+        ws.verify("it", recompute=True)
 
 
 STATEMENTS, APPENDS = sized((16, 2), (60, 10))

@@ -242,6 +242,11 @@ def make_inputs(lab: Lab, maker: Maker) -> None:
         lab.neighbor_graph("graph", "vecs", k=1)
 
 
+def call(lab: Lab, maker: Maker, **how: Any) -> Any:
+    """The table `it` by its first definition."""
+    return maker.call(lab.ws, maker.one, **how)
+
+
 def make(lab: Lab, maker: Maker, *, run: bool = True) -> Any:
     """The table `it` by its first definition, with the tables that it reads."""
     make_inputs(lab, maker)
@@ -416,7 +421,7 @@ def test_an_input_whose_state_cannot_be_told_makes_it_undecidable_and_never_reus
         assert isinstance(verified, jl.MatchWithUnpinnedInputs) and [
             a.input.name for a in verified.unpinned
         ] == ["docs"]
-        again = maker.call(docs.ws, maker.one)
+        again = call(docs, maker)
         assert again.outcome == "computed" and again.table_name != table.table_name
 
 
@@ -456,13 +461,13 @@ def test_a_row_from_before_manifests_is_missing_its_manifest(docs, maker):
 @every
 def test_the_same_again_is_reused_and_bypass_computes(docs, maker):
     first = make(docs, maker)
-    again = maker.call(docs.ws, maker.one)
+    again = call(docs, maker)
     assert (first.outcome, again.outcome, again.table_name) == (
         "computed",
         "reused",
         first.table_name,
     )
-    anew = maker.call(docs.ws, maker.one, cache="bypass")
+    anew = call(docs, maker, cache="bypass")
     assert (anew.outcome, anew.version) == ("computed", 2) and anew.table_name != first.table_name
     assert anew.definition_hash == first.definition_hash and {
         t.table_name for t in docs.tables(definition=first.definition_hash)
@@ -476,12 +481,12 @@ def test_the_same_again_is_reused_and_bypass_computes(docs, maker):
 @every
 def test_a_damaged_candidate_falls_through_to_an_intact_one_and_none_is_computed_anew(docs, maker):
     first = make(docs, maker)
-    second = maker.call(docs.ws, maker.one, cache="bypass")
+    second = call(docs, maker, cache="bypass")
     second.path.write_bytes(second.path.read_bytes()[:-1])
-    found = maker.call(docs.ws, maker.one)
+    found = call(docs, maker)
     assert (found.outcome, found.table_name) == ("reused", first.table_name)
     first.path.unlink()
-    assert maker.call(docs.ws, maker.one).outcome == "computed"
+    assert call(docs, maker).outcome == "computed"
 
 
 @every
@@ -492,11 +497,11 @@ def test_other_inputs_or_another_definition_are_no_hit(docs, maker):
     docs.parquet("docs", **DOCS_MOVED)
     if "vecs" in maker.reads:
         docs.recompute(["vecs", "graph"] if "graph" in maker.reads else "vecs")
-    assert maker.call(docs.ws, maker.one).outcome == "computed"
+    assert call(docs, maker).outcome == "computed"
     docs.parquet("docs", **DOCS)
     if "vecs" in maker.reads:
         docs.recompute(["vecs", "graph"] if "graph" in maker.reads else "vecs")
-    found = maker.call(docs.ws, maker.one)
+    found = call(docs, maker)
     assert (found.outcome, found.table_name) == ("reused", first.table_name)
 
 
@@ -540,11 +545,11 @@ def test_interrupted_while_it_is_made_it_leaves_nothing_and_the_next_call_comput
 
     make_inputs(docs, maker)
     with pytest.raises(KeyboardInterrupt):
-        maker.call(docs.ws, maker.one, progress=stop)
+        call(docs, maker, progress=stop)
     assert "it" not in {r.name for r in docs.recipes()}
     assert not docs.tables(kind=maker.kind, status="building")
     assert not list((docs.folder / "results").rglob("it__*"))
-    assert maker.call(docs.ws, maker.one).outcome == "computed"
+    assert call(docs, maker).outcome == "computed"
 
 
 @every
@@ -578,7 +583,7 @@ def test_a_plan_makes_it_true_again_from_its_recipe_alone(docs, maker):
     assert agreed(docs.ws) == "fresh" and not docs.plan()
     made = docs.table("it")
     assert (
-        made.version == 2 and maker.call(docs.ws, maker.one).table_name == made.table_name
+        made.version == 2 and call(docs, maker).table_name == made.table_name
     )  # it says the very same as the verb
 
 
@@ -604,7 +609,7 @@ def test_what_was_made_elsewhere_is_a_blocked_step_and_what_reads_it_is_planned_
     assert by in str(plan) and by in str(report)
     with pytest.raises(jl.NotRecomputable):
         docs.recompute("it")
-    assert maker.call(docs.ws, maker.one).outcome == "computed" and docs.verdict("it") == "fresh"
+    assert call(docs, maker).outcome == "computed" and docs.verdict("it") == "fresh"
 
 
 @remade
@@ -613,14 +618,14 @@ def test_defined_only_it_is_a_recipe_that_the_next_plan_computes(docs, maker):
     assert "it" not in docs.ws and "it" in {r.name for r in docs.recipes()}
     assert said(docs.staleness("it")) == ["definition"]
     assert docs.recompute("it").executed[-1] == "it" and agreed(docs.ws) == "fresh"
-    assert maker.call(docs.ws, maker.one).outcome == "reused"
+    assert call(docs, maker).outcome == "reused"
 
 
 @pytest.mark.parametrize("maker", [m for m in MAKERS if "vecs" in m.reads], ids=str)
 def test_stale_inputs_are_made_true_first_when_that_is_asked_for(docs, maker):
     make(docs, maker)
     docs.parquet("docs", **DOCS_MOVED)
-    table = maker.call(docs.ws, maker.one, refresh="inputs")
+    table = call(docs, maker, refresh="inputs")
     assert table.outcome == "computed" and docs.table("vecs").version == 2
     assert agreed(docs.ws) == "fresh"
 
