@@ -34,6 +34,8 @@ from tests import processes
 with processes.ending():
     exec(processes.serve())
 """
+COMMAND = "import sys; from jammi_lab.cli import main; sys.exit(main())"
+"""The code of a process that runs a command of the shell, which its arguments are."""
 _SET_CHILD_SUBREAPER = 36  # prctl(2)
 _lock = threading.Lock()
 _server: "tuple[subprocess.Popen[bytes], socket.socket] | None" = None

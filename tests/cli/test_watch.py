@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import jammi_lab as jl
-from tests.processes import Popen, environment
+from tests.processes import COMMAND, Popen, environment
 
 SECONDS = 30
 
@@ -70,7 +70,7 @@ def watch(lab: jl.Workspace) -> Iterator[object]:
     with contextlib.ExitStack() as stack:
 
         def start(*flags: str) -> Watch:
-            code = "import sys; from jammi_lab.cli import main; sys.exit(main())"
+            code = COMMAND
             command = [
                 sys.executable,
                 "-c",

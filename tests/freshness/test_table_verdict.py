@@ -302,17 +302,6 @@ def test_the_verdict_follows_the_order_of_precedence(
 
 
 @given(situations())
-def test_it_is_never_fresh_when_anything_differs_or_is_unpinned(
-    situation,
-):
-    what, inputs, parents = situation
-    if evaluate_table(what, parents) == Fresh():
-        assert what.recorded == what.current is not None
-        assert set(inputs.values()) <= {"same"}
-        assert all(v == Fresh() for _, v in parents)
-
-
-@given(situations())
 def test_reasons_are_exactly_what_moved_in_order(
     situation,
 ):

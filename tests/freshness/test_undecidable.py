@@ -19,6 +19,10 @@ from tests.inside import services_of
 # -- frames ----------------------------------------------------------------------------------------
 
 
+def people():
+    return pl.DataFrame({"id": [1, 2]})
+
+
 def test_a_table_of_a_frame_that_is_gone_is_judged_by_what_the_frame_was_made_from(
     lab,
 ):
@@ -41,26 +45,26 @@ def test_a_table_of_a_frame_that_is_gone_is_judged_by_what_the_frame_was_made_fr
 
 
 def test_the_frame_of_one_handle_is_absent_in_another(lab):
-    lab.sources.add("f", pl.DataFrame({"id": [1, 2]}))
+    lab.sources.add("f", people())
     lab.materialize("t", "SELECT id FROM f")
     with lab.open() as other:
         assert isinstance(other.staleness("t"), jl.Undecidable)
 
 
 def test_a_removed_frame_has_vanished(lab):
-    lab.sources.add("f", pl.DataFrame({"id": [1, 2]}))
+    lab.sources.add("f", people())
     lab.materialize("t", "SELECT id FROM f")
     lab.sources.remove("f")
     assert said(lab.staleness("t")) == ["vanished f"]
     assert lab.reopen().plan("t").blocked
-    lab.sources.add("f", pl.DataFrame({"id": [1, 2]}))
+    lab.sources.add("f", people())
     assert lab.verdict("t") == "fresh"
     lab.reopen()
     assert lab.verdict("t") == "undecidable"
 
 
 def test_a_frame_in_a_variable_of_the_notebook_decides_by_its_content(lab):
-    variables: dict[str, object] = {"people": pl.DataFrame({"id": [1, 2]})}
+    variables: dict[str, object] = {"people": people()}
     lab.name_frames(variables)
     services_of(lab.ws).materializer.materialize("t", jl.Sql("SELECT id FROM people"), frames=True)
     assert lab.verdict("t") == "fresh"
@@ -75,7 +79,7 @@ def test_a_frame_in_a_variable_of_the_notebook_decides_by_its_content(lab):
 
 
 def test_a_plan_names_the_frame_that_is_missing_and_does_not_run(lab):
-    there, missing = pl.DataFrame({"id": [1, 2]}), pl.DataFrame({"id": [1, 2]})
+    there, missing = people(), people()
     variables: dict[str, object] = {"a": there, "b": missing}
     lab.name_frames(variables)
     statement = jl.Sql("SELECT id FROM a JOIN b USING (id)")
@@ -90,7 +94,7 @@ def test_a_plan_names_the_frame_that_is_missing_and_does_not_run(lab):
 
 
 def test_a_source_registered_under_the_name_of_a_variable_is_what_counts(lab):
-    variables: dict[str, object] = {"people": pl.DataFrame({"id": [1, 2]})}
+    variables: dict[str, object] = {"people": people()}
     lab.name_frames(variables)
     services_of(lab.ws).materializer.materialize("t", jl.Sql("SELECT id FROM people"), frames=True)
     lab.csv("people", "id", "7")

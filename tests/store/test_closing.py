@@ -30,7 +30,7 @@ with jl.open("lab") as again:  # the very process can open it again, and finds i
 
 
 def test_closing_on_a_full_disk_lets_go_of_threads_files_and_the_lock(run_python):
-    said = run_python(FULL, start=True).stdout.splitlines()
+    said = run_python(FULL).stdout.splitlines()
     assert said[:2] == ["THREADS []", "OPEN []"]
     assert said[2].startswith("RECOVERY recovery: nothing to do") and said[3].endswith(" 1")
 

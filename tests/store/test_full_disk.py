@@ -24,6 +24,7 @@ from jammi_lab.core.packaged_tables import packaged_table
 from jammi_lab.core.suggestions import translate_advice
 from jammi_lab.store.storage_errors import removal_error, storage_error
 from jammi_lab.workspace.copy import copy_workspace
+from tests import processes
 
 WRITE = """
 import resource, signal, jammi_lab
@@ -284,8 +285,8 @@ def test_a_full_disk_lets_expire_drop_and_open_succeed(tmp_path):
 
 
 def test_a_parquet_file_that_exceeds_the_limit_of_its_process_is_a_typed_error(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", WRITE], cwd=tmp_path, capture_output=True, text=True, check=False
+    done = processes.run(
+        [sys.executable, "-c", WRITE], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     message, outcome = done.stdout.splitlines()

@@ -172,10 +172,20 @@ or refuses none."""
 CASES = [(group, kind) for group in GROUPS for kind in KINDS]
 
 
+@pytest.fixture
+def lab(made, tmp_path):
+    return Path(shutil.copytree(made[0], tmp_path / "lab"))
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    return foreign_folder(tmp_path)
+
+
 @pytest.mark.parametrize(("group", "kind"), CASES)
-def test_what_is_in_the_place_of_an_own_file_or_folder_leads_nowhere(made, tmp_path, group, kind):
-    lab, foreign = tmp_path / "lab", foreign_folder(tmp_path)
-    shutil.copytree(made[0], lab)
+def test_what_is_in_the_place_of_an_own_file_or_folder_leads_nowhere(
+    made, tmp_path, lab, foreign, group, kind
+):
     before = state(foreign)
     for name in group:
         put(kind, lab / name.format(**made[1]), foreign)
@@ -189,9 +199,7 @@ def test_what_is_in_the_place_of_an_own_file_or_folder_leads_nowhere(made, tmp_p
 
 
 @pytest.mark.parametrize("folder", FOLDERS[:5])
-def test_links_in_an_own_folder_are_removed_and_not_followed(made, tmp_path, folder):
-    lab, foreign = tmp_path / "lab", foreign_folder(tmp_path)
-    shutil.copytree(made[0], lab)
+def test_links_in_an_own_folder_are_removed_and_not_followed(made, tmp_path, lab, foreign, folder):
     (lab / folder).mkdir(exist_ok=True)
     before = state(foreign)
     (lab / folder / "sub").symlink_to(foreign / "sub")
@@ -202,9 +210,7 @@ def test_links_in_an_own_folder_are_removed_and_not_followed(made, tmp_path, fol
     assert state(foreign) == before
 
 
-def test_a_link_in_place_of_a_folder_is_named_with_what_to_do(made, tmp_path):
-    lab, foreign = tmp_path / "lab", foreign_folder(tmp_path)
-    shutil.copytree(made[0], lab)
+def test_a_link_in_place_of_a_folder_is_named_with_what_to_do(made, tmp_path, lab, foreign):
     shutil.rmtree(lab / "writers")
     (lab / "writers").symlink_to(foreign)
     with pytest.raises(jl.JammiError, match="writers' must be a folder and no link") as caught:
@@ -214,9 +220,7 @@ def test_a_link_in_place_of_a_folder_is_named_with_what_to_do(made, tmp_path):
         jl.rebuild(lab)
 
 
-def test_fsck_names_a_link_in_place_of_the_quarantine(made, tmp_path):
-    lab, foreign = tmp_path / "lab", foreign_folder(tmp_path)
-    shutil.copytree(made[0], lab)
+def test_fsck_names_a_link_in_place_of_the_quarantine(made, tmp_path, lab, foreign):
     (lab / "quarantine").symlink_to(foreign)
     with jl.open(lab) as ws:
         [error] = ws.fsck(repair=True).errors

@@ -72,23 +72,16 @@ def later(results, path, seconds):
     results.clock.ns = max(stat.mtime_ns, stat.ctime_ns) + int(seconds * SECOND)
 
 
-def test_a_file_seen_long_after_its_last_change_is_hashed_once(place):
+@pytest.mark.parametrize(("seconds", "times"), [(10, 1), (1, 2)])
+def test_a_file_is_hashed_again_within_the_clocks_grain_of_its_last_change_alone(
+    place, seconds, times
+):
     results, record, path, hashed = place
-    later(results, path, 10)
+    later(results, path, seconds)
     assert (
         results.find_damage(record) is None
         and results.find_damage(record) is None
-        and len(hashed) == 1
-    )
-
-
-def test_a_file_seen_within_the_clocks_grain_of_its_last_change_is_hashed_again(place):
-    results, record, path, hashed = place
-    later(results, path, 1)
-    assert (
-        results.find_damage(record) is None
-        and results.find_damage(record) is None
-        and len(hashed) == 2
+        and len(hashed) == times
     )
 
 

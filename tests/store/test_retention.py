@@ -106,8 +106,7 @@ def test_expire_keeps_an_exact_version_that_a_table_was_made_from(lab, papers):
     assert lab.expire("venues") == [first.table_name]
 
 
-def test_expire_keeps_what_another_tenants_table_is_anchored_on(lab, papers):
-    lab.materialize("venues", VENUES)
+def test_expire_keeps_what_another_tenants_table_is_anchored_on(lab, papers, table):
     with lab.tenant("acme"):
         lab.materialize("mine", "SELECT * FROM jammi.venues")
     papers.write_text(PAPERS + "4,b,2024\n")
@@ -219,8 +218,7 @@ def test_when_the_kernel_dies_before_the_reader_ends_the_next_open_removes_the_b
 # -- check -----------------------------------------------------------------------------------------
 
 
-def test_a_sound_workspace_has_nothing_to_say(lab, folder):
-    lab.materialize("venues", VENUES)
+def test_a_sound_workspace_has_nothing_to_say(lab, folder, table):
     report = lab.fsck()
     assert (
         not report
@@ -230,8 +228,7 @@ def test_a_sound_workspace_has_nothing_to_say(lab, folder):
     assert not lab.fsck(deep=True) and not lab.fsck(repair=True)
 
 
-def test_check_names_ready_tables_whose_bytes_are_gone(lab):
-    table = lab.materialize("venues", VENUES)
+def test_check_names_ready_tables_whose_bytes_are_gone(lab, table):
     table.path.unlink()
     assert lab.fsck().missing == [table.table_name]
     assert (
@@ -240,8 +237,7 @@ def test_check_names_ready_tables_whose_bytes_are_gone(lab):
     )
 
 
-def test_check_names_files_that_no_row_accounts_for(lab, folder):
-    lab.materialize("venues", VENUES)
+def test_check_names_files_that_no_row_accounts_for(lab, folder, table):
     stray(folder), stray(folder, ".stray.parquet.0a1b2c3d.tmp")
     (folder / "results" / "elsewhere").mkdir()
     (folder / "results" / "elsewhere" / "x.txt").write_text("x")
@@ -252,8 +248,7 @@ def test_check_names_files_that_no_row_accounts_for(lab, folder):
     ]
 
 
-def test_check_names_a_lost_manifest_and_a_repair_writes_it_again(lab):
-    table = lab.materialize("venues", VENUES)
+def test_check_names_a_lost_manifest_and_a_repair_writes_it_again(lab, table):
     place = manifest_path(table.path)
     body = place.read_bytes()
     place.unlink()
@@ -266,8 +261,9 @@ def test_check_names_a_lost_manifest_and_a_repair_writes_it_again(lab):
     assert not lab.fsck()
 
 
-def test_a_repair_fails_a_table_that_nothing_vouches_for_and_puts_its_bytes_aside(lab, folder):
-    table = lab.materialize("venues", VENUES)
+def test_a_repair_fails_a_table_that_nothing_vouches_for_and_puts_its_bytes_aside(
+    lab, folder, table
+):
     manifest_path(table.path).unlink()
     flip(table.path)
     report = lab.fsck(repair=True)
@@ -279,17 +275,15 @@ def test_a_repair_fails_a_table_that_nothing_vouches_for_and_puts_its_bytes_asid
     assert report.bytes_quarantined > 0 and "quarantine" in repr(report)
 
 
-def test_check_names_damaged_bytes_and_leaves_them(lab):
-    table = lab.materialize("venues", VENUES)
+def test_check_names_damaged_bytes_and_leaves_them(lab, table):
     flip(table.path)
     assert lab.fsck().damaged == lab.fsck(repair=True).damaged == [table.table_name]
     assert lab.table("venues").status == "ready"
 
 
 def test_damage_that_moves_no_stat_is_found_by_a_deep_check_and_known_from_then_on(
-    lab, monkeypatch
+    lab, monkeypatch, table
 ):
-    table = lab.materialize("venues", VENUES)
     results = services_of(lab).results
     results.racy_seconds = -1.0  # as if the file had long been as it is
     path = table.path
@@ -308,8 +302,7 @@ def test_damage_that_moves_no_stat_is_found_by_a_deep_check_and_known_from_then_
     assert str(lab.staleness("venues")).startswith("damaged")
 
 
-def test_a_manifest_of_a_later_release_is_left_alone(lab):
-    table = lab.materialize("venues", VENUES)
+def test_a_manifest_of_a_later_release_is_left_alone(lab, table):
     place = manifest_path(table.path)
     place.write_bytes(
         place.read_bytes().replace(b'"manifest_version": 1', b'"manifest_version": 2')
@@ -319,8 +312,7 @@ def test_a_manifest_of_a_later_release_is_left_alone(lab):
     assert place.read_bytes() == said and lab.table("venues").status == "ready"
 
 
-def test_a_repair_gives_the_catalog_its_copy_of_a_manifest_back(lab, folder):
-    table = lab.materialize("venues", VENUES)
+def test_a_repair_gives_the_catalog_its_copy_of_a_manifest_back(lab, folder, table):
     with catalog(folder) as db:
         db.execute("DELETE FROM manifests")
     assert lab.fsck().damaged == [table.table_name]
@@ -355,8 +347,7 @@ def test_a_repair_removes_what_a_killed_rebuild_left(lab, folder):
     assert len(list(folder.glob(".*.tmp*"))) == 4
 
 
-def test_a_repair_removes_orphans_older_than_the_grace_time(lab, folder):
-    lab.materialize("venues", VENUES)
+def test_a_repair_removes_orphans_older_than_the_grace_time(lab, folder, table):
     old, young = stray(folder, "old.parquet", age=7200), stray(folder, "young.parquet", age=60)
     report = lab.fsck(repair=True)
     assert report.reclaimed == ["results/_global/old.parquet"] and report.bytes_reclaimed == len(
@@ -372,8 +363,7 @@ def test_a_repair_removes_orphans_older_than_the_grace_time(lab, folder):
     )
 
 
-def test_a_whole_table_that_the_catalog_has_lost_is_kept_and_told_of(lab, folder, reopen):
-    table = lab.materialize("venues", VENUES)
+def test_a_whole_table_that_the_catalog_has_lost_is_kept_and_told_of(lab, folder, reopen, table):
     with catalog(folder) as db:  # as after an older copy of it was put back
         for rows in ("result_tables", "versions", "manifests", "recipes"):
             db.execute(f"DELETE FROM {rows}")
@@ -489,8 +479,7 @@ def test_a_repair_settles_what_dead_writers_left(lab, folder):
     )
 
 
-def test_a_repair_removes_what_a_failed_row_of_a_dead_writer_left(lab, folder):
-    table = lab.materialize("venues", VENUES)
+def test_a_repair_removes_what_a_failed_row_of_a_dead_writer_left(lab, folder, table):
     with catalog(folder) as db:
         db.execute("UPDATE result_tables SET status='failed', writer_id=?", [DEAD])
     for path in (
@@ -501,8 +490,7 @@ def test_a_repair_removes_what_a_failed_row_of_a_dead_writer_left(lab, folder):
     assert len(lab.fsck(repair=True).reclaimed) == 2 and files(folder) == []
 
 
-def test_the_quarantine_is_emptied_of_what_was_put_aside_30_days_ago(lab, folder):
-    table = lab.materialize("venues", VENUES)
+def test_the_quarantine_is_emptied_of_what_was_put_aside_30_days_ago(lab, folder, table):
     aged(table.path, 60 * DAY)  # old bytes, put aside today
     manifest_path(table.path).unlink()
     flip(table.path)
@@ -527,8 +515,7 @@ def test_a_checkpoint_is_removed_after_7_days(lab, folder):
     assert (folder / "checkpoints" / "young.parquet").exists()
 
 
-def test_a_link_among_the_results_is_not_followed(lab, folder, tmp_path):
-    lab.materialize("venues", VENUES)
+def test_a_link_among_the_results_is_not_followed(lab, folder, tmp_path, table):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious.txt").write_text("mine")
@@ -544,9 +531,8 @@ def test_a_link_among_the_results_is_not_followed(lab, folder, tmp_path):
 
 
 def test_a_folder_that_may_not_be_listed_is_told_and_the_others_are_compared(
-    lab, folder, monkeypatch
+    lab, folder, monkeypatch, table
 ):
-    lab.materialize("venues", VENUES)
     (folder / "results" / "acme").mkdir()
     found, scandir = stray(folder), os.scandir
 
@@ -598,8 +584,7 @@ def test_a_check_sees_every_tenants_tables(lab):
     assert lab.fsck().missing == [table.table_name]
 
 
-def test_a_read_only_workspace_is_checked_and_not_repaired(lab, folder):
-    table = lab.materialize("venues", VENUES)
+def test_a_read_only_workspace_is_checked_and_not_repaired(lab, folder, table):
     table.path.unlink()
     with jl.open(folder, read_only=True) as reader:
         assert reader.fsck().missing == [table.table_name]
@@ -621,8 +606,7 @@ def test_a_grace_time_is_a_number_of_seconds(lab, grace):
 # -- backup ----------------------------------------------------------------------------------------
 
 
-def test_a_backup_is_one_file_that_opens_as_the_catalog_it_was(lab, folder, tmp_path):
-    table = lab.materialize("venues", VENUES)
+def test_a_backup_is_one_file_that_opens_as_the_catalog_it_was(lab, folder, tmp_path, table):
     place = lab.backup(tmp_path / "copies.sqlite3")
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(("copies", ".copies"))] == [
         "copies.sqlite3"
@@ -736,8 +720,7 @@ def test_a_backup_does_not_take_the_place_of_another_workspaces_catalog(lab, tmp
         assert "mine" in ws
 
 
-def test_a_backup_takes_the_place_of_a_catalog_that_was_copied(lab, folder, tmp_path):
-    lab.materialize("venues", VENUES)
+def test_a_backup_takes_the_place_of_a_catalog_that_was_copied(lab, folder, tmp_path, table):
     lab.close()
     place = tmp_path / "copied.sqlite3"
     shutil.copy(folder / "catalog.sqlite3", place)  # its header says that it has a log
@@ -769,8 +752,7 @@ def test_a_backup_is_not_put_beside_the_log_of_another_file(lab, tmp_path):
         "writers/copy",
     ],
 )
-def test_a_backup_does_not_lie_where_the_workspace_keeps_its_own(lab, folder, name):
-    lab.materialize("venues", VENUES)
+def test_a_backup_does_not_lie_where_the_workspace_keeps_its_own(lab, folder, name, table):
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
     with pytest.raises(InvalidArgument, match="is in the workspace's own files"):
         lab.backup(folder / name)
@@ -825,8 +807,7 @@ def test_a_backup_that_fails_leaves_nothing_and_what_was_there(lab, tmp_path, fa
     ]
 
 
-def test_a_read_only_workspace_can_be_backed_up(lab, folder, tmp_path):
-    lab.materialize("venues", VENUES)
+def test_a_read_only_workspace_can_be_backed_up(lab, folder, tmp_path, table):
     with jl.open(folder, read_only=True) as reader:
         assert reader.backup(tmp_path / "copy.sqlite3").stat().st_size > 0
 
@@ -857,8 +838,7 @@ def test_a_large_result_of_a_table_that_is_gone_says_so_when_it_is_read_again(la
     )
 
 
-def test_a_deep_check_tells_of_each_table_that_it_has_read(lab):
-    lab.materialize("venues", VENUES)
+def test_a_deep_check_tells_of_each_table_that_it_has_read(lab, table):
     lab.materialize("few", "SELECT 1 AS x")
     told = []
     lab.fsck(deep=True, progress=told.append)

@@ -20,6 +20,16 @@ def things(tmp_path):
     return tmp_path / "things.csv"
 
 
+@pytest.fixture
+def plan(lab, told, things):
+    return told(EmbeddingMap(lab, "v"))
+
+
+@pytest.fixture
+def explorer(lab, told, things):
+    return told(NeighborExplorer(lab, "v"))
+
+
 def hovered(line, point):
     return dict(line.ask("hover", point=point)["body"]["values"])
 
@@ -28,8 +38,7 @@ def coloured(line, column="group"):
     return {name: count for name, _, count in line.ask("colour", column=column)["body"]["legend"]}
 
 
-def test_a_change_of_the_source_is_shown_at_once(lab, told, things):
-    plan, explorer = told(EmbeddingMap(lab, "v")), told(NeighborExplorer(lab, "v"))
+def test_a_change_of_the_source_is_shown_at_once(lab, told, things, plan, explorer):
     for mark in "ghgk":  # of one length, and back to what was there before
         write(things, lambda i, mark=mark: f"{mark}{i % 13}")
         for _ in range(3):
@@ -41,8 +50,9 @@ def test_a_change_of_the_source_is_shown_at_once(lab, told, things):
             ]
 
 
-def test_a_row_that_went_says_its_key_alone_and_one_that_came_back_its_columns(lab, told, things):
-    plan, explorer = told(EmbeddingMap(lab, "v")), told(NeighborExplorer(lab, "v"))
+def test_a_row_that_went_says_its_key_alone_and_one_that_came_back_its_columns(
+    lab, told, things, plan, explorer
+):
     for ids, own in ((range(N), "t39"), (range(N - 1), None), (range(N), "t39")):
         write(things, ids=ids)
         for _ in range(3):
@@ -52,8 +62,9 @@ def test_a_row_that_went_says_its_key_alone_and_one_that_came_back_its_columns(l
             assert explorer.ask("near", row="39", k=1)["body"]["own"][0] == own
 
 
-def test_a_key_that_stands_twice_by_now_is_one_row_on_every_panel(lab, told, things):
-    plan, explorer = told(EmbeddingMap(lab, "v")), told(NeighborExplorer(lab, "v"))
+def test_a_key_that_stands_twice_by_now_is_one_row_on_every_panel(
+    lab, told, things, plan, explorer
+):
     things.write_text("id,title,group\n3,z,x\n3,b,y\n3,b,x\n")
     for _ in range(3):
         assert (
@@ -62,8 +73,7 @@ def test_a_key_that_stands_twice_by_now_is_one_row_on_every_panel(lab, told, thi
         assert explorer.ask("near", row="3", k=1)["body"]["own"] == ["b", "x"]
 
 
-def test_a_table_that_was_made_anew_is_shown_with_its_own_rows(lab, told, things):
-    plan, explorer = told(EmbeddingMap(lab, "v")), told(NeighborExplorer(lab, "v"))
+def test_a_table_that_was_made_anew_is_shown_with_its_own_rows(lab, told, things, plan, explorer):
     for _ in range(2):
         hovered(plan, 5), explorer.ask("near", row="5", k=2)
     write(things, ids=range(5, N))

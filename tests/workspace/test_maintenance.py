@@ -96,14 +96,6 @@ def test_a_pin_and_its_note_last(lab, two):
     ) == (False, None, False)
 
 
-def test_a_version_that_is_gone_cannot_be_pinned_or_restored(lab, two):
-    stale = lab.table("venues", version=1)
-    two[0].drop()
-    for change in (stale.pin, stale.unpin, stale.restore):
-        with pytest.raises(TableNotFound):
-            change()
-
-
 def test_a_handle_from_before_a_rename_touches_no_other_recipe(lab, two):
     lab.rename("venues", "places")
     lab.materialize("venues", "SELECT 1 AS one")
@@ -296,14 +288,23 @@ def test_a_diff_during_which_a_version_is_dropped_names_that_version(lab, two, m
         two[1].diff(version=1)
 
 
-def test_the_file_of_a_version_that_was_dropped_is_not_there_any_more_and_not_damaged(
+def test_a_version_that_was_dropped_is_not_there_any_more_and_neither_damaged_nor_unattested(
     lab, two, tmp_path
 ):
+    held = lab.table("venues", version=1)
     two[0].drop()
+    for change in (held.pin, held.unpin, held.restore):
+        with pytest.raises(TableNotFound, match="'venues' no longer has a version 1"):
+            change()
     for ask in (
-        lambda: two[0].path,
-        lambda: two[0].scan("pyarrow"),
-        lambda: two[0].export(tmp_path / "out.parquet"),
+        held.read,
+        held.staleness,
+        held.verify,
+        lambda: lab.why(held),
+        lambda: lab.verify(held),
+        lambda: held.path,
+        lambda: held.scan("pyarrow"),
+        lambda: held.export(tmp_path / "out.parquet"),
     ):
         with pytest.raises(TableNotFound, match="Version 1 of 'venues' no longer exists"):
             ask()

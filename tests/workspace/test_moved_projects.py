@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.sources.locations import full_location, store_location
+from tests.processes import COMMAND
 
 
 def write(path, value=1):
@@ -166,16 +165,11 @@ def test_nothing_is_relative_to_the_root():
     assert store_location("/data/a.csv", Path("/lab")) == "/data/a.csv"
 
 
-def test_a_copied_workspace_reads_the_sources_of_the_original(tmp_path):
+def test_a_copied_workspace_reads_the_sources_of_the_original(tmp_path, run_python):
     file = make(tmp_path / "p")
     with jl.open(tmp_path / "p" / "lab") as ws:
         ws.sources.add("inside", write(tmp_path / "p" / "lab" / "b.csv", 3))
-    subprocess.run(
-        [sys.executable, "-m", "jammi_lab.cli", "copy", "lab", str(tmp_path / "far" / "copy")],
-        cwd=tmp_path / "p",
-        check=True,
-        capture_output=True,
-    )
+    run_python(COMMAND, "copy", "p/lab", str(tmp_path / "far" / "copy"))
     with jl.open(tmp_path / "far" / "copy") as ws:
         assert not ws.recovery.moved
         assert ws.sources["a"].location == str(file)

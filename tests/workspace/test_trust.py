@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -21,7 +22,11 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core import trusted_folders
 from jammi_lab.sources.locations import project_of
-from tests.processes import ROOT
+from tests.processes import COMMAND, ROOT
+
+
+def untrusted() -> Any:
+    return pytest.raises(jl.SourceUnavailable, match="is not trusted")
 
 
 @pytest.fixture(autouse=True)
@@ -142,21 +147,15 @@ def test_sources_beyond_the_project_are_undecidable_and_the_sentence_has_the_lin
             isinstance(each, jl.Undecidable) and line in str(each) for each in found.values()
         )
         for name in ("far", "dots", "folder", "globbed", "link", "links", f"'{tmp_path}/far.csv'"):
-            with pytest.raises(jl.SourceUnavailable, match="is not trusted"):
+            with untrusted():
                 ws.sql(f"FROM {name}").fetchall()
         assert ws.sql("SELECT id, x FROM near").fetchall() == [(1, 2)]
     assert len(warned) == 1 and "far, folder, globbed" in str(warned[0].message)
 
 
-def test_trust_is_one_line_in_python_and_in_the_shell(tmp_path, own_list):
+def test_trust_is_one_line_in_python_and_in_the_shell(tmp_path, own_list, run_python):
     lab = make_foreign(tmp_path, own_list)
-    done = subprocess.run(
-        [sys.executable, "-m", "jammi_lab.cli", "trust", str(lab)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_python(COMMAND, "trust", str(lab))
     assert done.stdout == f"Trusted {lab}.\n" and done.stderr == ""
     with jl.open(lab) as ws:
         assert {type(each) for each in verdicts(ws).values()} == {jl.Fresh}
@@ -172,9 +171,9 @@ def test_nothing_is_connected_to_before_the_folder_is_trusted(
     lab = make_foreign(tmp_path, own_list, listener.port)
     with jl.open(lab) as ws:
         for name in addresses(1):
-            with pytest.raises(jl.SourceUnavailable, match="is not trusted"):
+            with untrusted():
                 ws.sql(f"FROM {name}.t" if name in ("crm", "shop") else f"FROM {name}").fetchall()
-            with pytest.raises(jl.SourceUnavailable, match="is not trusted"):
+            with untrusted():
                 ws.sources[name].preview()
         ws.status(deep=True), ws.plan(), ws.sources.list(), repr(ws.sources["crm"])
         ws.recompute()
@@ -257,7 +256,7 @@ def test_a_source_that_a_call_names_is_opened(tmp_path, own_list, recwarn):
         assert ws.sql("FROM mine").fetchall() == [(1, 2)]
         ws.sources.add("far", tmp_path / "far.csv")  # as it is recorded
         assert ws.sql("FROM far").fetchall() == [(1, 2)]
-        with pytest.raises(jl.SourceUnavailable, match="is not trusted"):
+        with untrusted():
             ws.sql("FROM folder").fetchall()
 
 
@@ -359,7 +358,7 @@ print(sorted(os.listdir()))
 
 
 def test_marks_and_check_commands_never_connect_even_in_a_trusted_folder(
-    tmp_path, own_list, listener
+    tmp_path, own_list, listener, run_python
 ):
     lab = tmp_path / "lab"
     with jl.open(lab) as ws:
@@ -384,12 +383,7 @@ def test_marks_and_check_commands_never_connect_even_in_a_trusted_folder(
         ]
     }
     (tmp_path / "n.ipynb").write_text(json.dumps(notebook))
-    done = subprocess.run(
-        [sys.executable, "-m", "jammi_lab.cli", "check-notebook", "--json", tmp_path / "n.ipynb"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    done = run_python(COMMAND, "check-notebook", "--json", str(tmp_path / "n.ipynb"), check=False)
     entries = json.loads(done.stdout)
     assert [entry["outcome"] for entry in entries] == ["unknown"] * 4
     assert all("marks and check commands never connect" in entry["reason"] for entry in entries)
@@ -446,7 +440,7 @@ def test_a_recorded_source_with_other_options_is_not_the_one_that_a_call_names(
     with jl.open(lab) as ws:
         with pytest.raises(jl.SourceExists):
             ws.sources.add("x", bucket, options={"region": "eu-west-1"}, check=False)
-        with pytest.raises(jl.SourceUnavailable, match="is not trusted"):
+        with untrusted():
             ws.sql("FROM x").fetchall()
     assert listener.received == []
 
@@ -531,7 +525,7 @@ def test_no_spelling_of_a_recorded_location_leads_beyond_the_project(
                 ws.sources["far"].tables,
                 ws.sources["far"].columns,
             ):
-                with pytest.raises(jl.SourceUnavailable, match="is not trusted"):
+                with untrusted():
                     use()
             assert isinstance(ws.staleness("of_far"), jl.Undecidable), spelling
     assert listener.received == []
@@ -554,7 +548,7 @@ def test_no_recorded_list_of_files_leads_beyond_the_project(tmp_path, own_list, 
     with pytest.warns(UserWarning, match="not trusted"):
         ws = jl.open(lab)
     with ws:
-        with pytest.raises(jl.SourceUnavailable, match="is not trusted"):
+        with untrusted():
             ws.sql("FROM far").fetchall()
         assert isinstance(ws.staleness("of_far"), jl.Undecidable)
 

@@ -478,22 +478,6 @@ def test_a_tenant_removes_its_own_source_with_its_own_tables_alone(papers, tmp_p
         assert [t.name for t in papers.tables()] == ["titles"]
 
 
-def test_a_handle_whose_table_was_removed_says_so_and_calls_it_neither_damaged_nor_unattested(
-    papers,
-):
-    first = papers.table("titles")
-    papers.materialize("titles", "SELECT id FROM papers")
-    first.drop()
-    for ask in (
-        first.staleness,
-        first.verify,
-        lambda: papers.why(first),
-        lambda: papers.verify(first),
-    ):
-        with pytest.raises(jl.TableNotFound, match="no longer exists"):
-            ask()
-
-
 def test_adding_the_very_same_source_again_changes_nothing_so_that_a_notebook_can_be_run_again(
     papers, tmp_path
 ):
@@ -531,13 +515,6 @@ def test_a_small_result_can_be_read_again_however_it_was_read_first(papers):
         read(rows)
         assert [row[0] for row in rows.fetchall()] == sorted(row[0] for row in rows.fetchall())
         assert len(rows) == rows.arrow().num_rows
-
-
-def test_a_version_that_is_gone_says_so_in_its_own_words(papers):
-    first = papers.materialize("once", "SELECT id FROM papers")
-    first.drop()
-    with pytest.raises(jl.TableNotFound, match="Version 1 of 'once' no longer exists"):
-        first.read()
 
 
 def test_a_source_that_is_gone_is_named(papers, tmp_path):
