@@ -468,6 +468,12 @@ class Mysql(Server):
 # -- lakes -----------------------------------------------------------------------------------------
 
 
+def lettered(ids, names=None):
+    """Rows of these ids, with the letters of their places in the alphabet or other names."""
+    names = names or ["abcdefghij"[i - 1] for i in ids]
+    return pa.table({"id": pa.array(ids, pa.int64()), "name": pa.array(names)})
+
+
 class Delta(Kind):
     kind, method, is_versioned = "delta", "version of the table", True
     second_look = Cost.METADATA

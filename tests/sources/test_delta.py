@@ -21,16 +21,8 @@ from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources.lakehouse.delta import DeltaConnector
 from jammi_lab.sources.scratch_duckdb import query
 from tests.contracts.source import look, observed
+from tests.sources.kinds import lettered as table
 from tests.verdicts import doubt, is_fresh, is_stale
-
-
-def table(ids, names=None):
-    return pa.table(
-        {
-            "id": pa.array(ids, pa.int64()),
-            "name": pa.array(names or ["abcdefghij"[i - 1] for i in ids]),
-        }
-    )
 
 
 @pytest.fixture

@@ -52,6 +52,13 @@ def file(tmp_path):
     return path
 
 
+@pytest.fixture
+def ws(ws, file):
+    """A workspace with the file as its source s."""
+    ws.sources.add("s", file)
+    return ws
+
+
 def source(path, name="s", **how):
     return DuckdbConnector(SourceRecord(name=name, kind="duckdb", location=str(path), **how))
 
@@ -76,7 +83,6 @@ def held(path):
 
 class TestItsOwner:
     def test_nothing_stays_open_after_a_statement_or_a_look(self, ws, file):
-        ws.sources.add("s", file)
         result = ws.sql("FROM s.t")
         write_elsewhere(
             file, "INSERT INTO t VALUES (4, 'd')"
@@ -88,7 +94,6 @@ class TestItsOwner:
         assert is_stale(ws)
 
     def test_while_another_process_writes_it_is_undecidable_and_says_who(self, ws, file):
-        ws.sources.add("s", file)
         ws.materialize("t", "FROM s.t")
         write_elsewhere(file, "INSERT INTO t VALUES (4, 'd')")
         with held(file) as pid:
@@ -98,7 +103,6 @@ class TestItsOwner:
         assert is_stale(ws)
 
     def test_while_this_kernel_has_it_open_it_says_so(self, ws, file):
-        ws.sources.add("s", file)
         with (
             duckdb.connect(str(file)),
             pytest.raises(SourceUnavailable, match="is open in this kernel") as caught,
@@ -108,7 +112,6 @@ class TestItsOwner:
         assert ws.sql("SELECT count(*) FROM s.t").fetchall() == [(3,)]
 
     def test_two_statements_at_once_read_one_file(self, ws, file):
-        ws.sources.add("s", file)
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             counts = list(
                 pool.map(
@@ -150,20 +153,12 @@ class TestState:
         write(file, "DROP TABLE v", f"CREATE TABLE v(a {kind})", f"INSERT INTO v VALUES ({other})")
         assert before.by_column != seen(source(file), "v").by_column
 
-    def test_the_log_is_part_of_it(self, file):
-        before = seen(source(file))
-        text = "import duckdb, sys, os; c = duckdb.connect(sys.argv[1]); c.execute('INSERT INTO t VALUES (4, NULL)'); os._exit(0)"
-        processes.run([sys.executable, "-c", text, str(file)], check=True)
-        assert file.with_name("x.duckdb.wal").stat().st_size > 0
-        assert seen(source(file)).row_count == 4 != before.row_count
-
     def test_nested_texts_of_a_file_with_collations_are_not_listed(self, ws, file):
         write(
             file,
             "CREATE TABLE w(name VARCHAR COLLATE NOCASE)",
             "CREATE VIEW v AS SELECT {'a': name} AS name FROM w",
         )
-        ws.sources.add("s", file)
         assert ws.sources["s"].tables() == ["t", "w"]
         with pytest.raises(TableNotFound, match="There is no table v"):
             ws.sql("SELECT name FROM s.v")
@@ -179,7 +174,6 @@ class TestState:
         self, ws, file, statement
     ):
         write(file, statement)
-        ws.sources.add("s", file)
         rows = ws.sql("SELECT name, count(*) FROM s.v GROUP BY name ORDER BY name NULLS LAST")
         assert rows.fetchall() == [("É", 1), ("é", 1), (None, 1)]
         assert ws.sql("SELECT name FROM s.v WHERE name = 'É'").fetchall() == [("É",)]
@@ -210,7 +204,6 @@ class TestForeignText:
         return file
 
     def test_only_views_of_plain_parts_of_the_file_are_listed(self, ws, file):
-        ws.sources.add("s", file)
         assert ws.sources["s"].tables() == ["t", "good", "nested"]
         assert ws.sql("SELECT total FROM s.nested").fetchall() == [(7,)]
         for name in (
@@ -232,7 +225,6 @@ class TestForeignText:
         assert source(file).tables() == ["t"] and len(opened) == 9
 
     def test_a_view_has_a_state_of_its_own(self, ws, file):
-        ws.sources.add("s", file)
         ws.materialize("n", "SELECT total FROM s.nested")
         write(file, "UPDATE t SET name = 'z'", "UPDATE t SET id = -5 WHERE id = 1")
         assert is_fresh(ws, "n")

@@ -41,7 +41,7 @@ def as_table(rows):
     )
 
 
-def put(path, kind, rows):
+def put(path, kind="csv", rows=FIRST):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(bytes_of(kind, as_table(rows)))
 
@@ -69,7 +69,7 @@ def test_a_look_on_unchanged_files_opens_none_and_stats_each_once(
     tmp_path, kind, shape, monkeypatch
 ):
     for n in range(3):
-        put(tmp_path / f"{n}.{kind}", kind, FIRST)
+        put(tmp_path / f"{n}.{kind}", kind)
     connector = source(
         {"file": tmp_path / f"0.{kind}", "folder": tmp_path, "glob": tmp_path / f"*.{kind}"}[shape]
     )
@@ -105,7 +105,7 @@ def test_a_changed_file_is_decided_again_and_an_unchanged_one_is_not(
     tmp_path, decisions, monkeypatch
 ):
     monkeypatch.setattr("jammi_lab.sources.files.decisions.CLOCK_SECONDS", -1.0)
-    put(tmp_path / "f.csv", "csv", FIRST)
+    put(tmp_path / "f.csv")
     connector, memo = source(tmp_path / "f.csv"), DictMemo()
     for _ in range(2):
         observed(connector, memo)
@@ -132,7 +132,7 @@ def test_a_decision_outlives_the_process(tmp_path, decisions, monkeypatch):
 
 
 def test_a_relation_of_text_always_knows_its_columns(tmp_path):
-    put(tmp_path / "f.csv", "csv", FIRST)
+    put(tmp_path / "f.csv")
     connector = source(tmp_path / "f.csv")
     assert dict(connector.relation(None).columns) == {"id": "BIGINT", "name": "VARCHAR"}
     (tmp_path / "f.csv").write_text("id,name\nx,y\n")
@@ -140,7 +140,7 @@ def test_a_relation_of_text_always_knows_its_columns(tmp_path):
 
 
 def test_a_decision_within_the_clocks_grain_is_not_kept(tmp_path, decisions):
-    put(tmp_path / "f.csv", "csv", FIRST)
+    put(tmp_path / "f.csv")
     record = SourceRecord(name="s", kind="csv", location=str(tmp_path / "f.csv"))
     connector = connector_for(record, context=SourceContext(memo=DictMemo()))
     for _ in range(2):
@@ -150,7 +150,7 @@ def test_a_decision_within_the_clocks_grain_is_not_kept(tmp_path, decisions):
 
 def test_only_the_files_that_moved_count_against_the_bound(tmp_path):
     for n in range(9):
-        put(tmp_path / f"{n}.csv", "csv", FIRST)
+        put(tmp_path / f"{n}.csv")
     connector, memo = source(tmp_path), DictMemo()
     observed(connector, memo, later=True)
     put(tmp_path / "4.csv", "csv", EDITED)
@@ -180,7 +180,7 @@ def test_rows_that_move_between_partitions_move_the_partition_s_column(tmp_path)
 
 
 def test_an_edit_inside_a_partition_leaves_the_partition_s_column(tmp_path):
-    put(tmp_path / "year=2020" / "p.parquet", "parquet", FIRST)
+    put(tmp_path / "year=2020" / "p.parquet", "parquet")
     connector = source(tmp_path)
     before = observed(connector)
     put(tmp_path / "year=2020" / "p.parquet", "parquet", EDITED)
@@ -189,7 +189,7 @@ def test_an_edit_inside_a_partition_leaves_the_partition_s_column(tmp_path):
 
 
 def test_a_partition_in_a_folder_above_a_single_file_is_no_column(tmp_path, kind):
-    put(tmp_path / "year=2020" / f"f.{kind}", kind, FIRST)
+    put(tmp_path / "year=2020" / f"f.{kind}", kind)
     assert list(observed(source(tmp_path / "year=2020" / f"f.{kind}")).columns) == [
         "id",
         "name",
@@ -202,7 +202,7 @@ def test_the_same_bytes_under_another_folder_that_sets_a_column_are_another_stat
 ):
     states = []
     for year in ("2020", "2021"):
-        put(tmp_path / f"year={year}" / f"f.{kind}", kind, FIRST)
+        put(tmp_path / f"year={year}" / f"f.{kind}", kind)
         os.utime(tmp_path / f"year={year}" / f"f.{kind}", (1, 1))
         states.append(
             observed(
@@ -213,11 +213,11 @@ def test_the_same_bytes_under_another_folder_that_sets_a_column_are_another_stat
 
 
 def test_a_stamp_moves_when_the_same_bytes_are_written_again_and_an_anchor_does_not(tmp_path, kind):
-    put(tmp_path / f"f.{kind}", kind, FIRST)
+    put(tmp_path / f"f.{kind}", kind)
     os.utime(tmp_path / f"f.{kind}", (1, 1))
     connector = source(tmp_path / f"f.{kind}")
     before, still = observed(connector), observed(connector)
-    put(tmp_path / f"f.{kind}", kind, FIRST)
+    put(tmp_path / f"f.{kind}", kind)
     after = observed(connector)
     assert before.stamp == still.stamp != after.stamp and same_state(before, after)
 
@@ -252,7 +252,7 @@ def test_other_options_are_another_state(tmp_path):
 
 
 def test_anchor_content_reads_the_bytes_at_each_look(tmp_path):
-    put(tmp_path / "f.csv", "csv", FIRST)
+    put(tmp_path / "f.csv")
     connector, memo = source(tmp_path / "f.csv", anchor="content"), DictMemo()
     assert [observed(connector, memo, later=True).cost for _ in range(2)] == [
         Cost.SCAN,
@@ -261,7 +261,7 @@ def test_anchor_content_reads_the_bytes_at_each_look(tmp_path):
 
 
 def test_anchor_column_asks_again_only_when_a_stat_moved(tmp_path, kind):
-    put(tmp_path / f"f.{kind}", kind, FIRST)
+    put(tmp_path / f"f.{kind}", kind)
     connector, memo = source(tmp_path / f"f.{kind}", anchor="column:id"), DictMemo()
     first, again = (observed(connector, memo, later=True) for _ in range(2))
     assert first.cost is not Cost.FREE and again.cost is Cost.FREE and same_state(first, again)
@@ -270,7 +270,7 @@ def test_anchor_column_asks_again_only_when_a_stat_moved(tmp_path, kind):
 
 
 def test_anchor_column_asks_again_of_what_was_seen_within_the_clocks_grain(tmp_path, kind):
-    put(tmp_path / f"f.{kind}", kind, FIRST)
+    put(tmp_path / f"f.{kind}", kind)
     connector, memo = source(tmp_path / f"f.{kind}", anchor="column:id"), DictMemo()
     observed(connector, memo)
     assert observed(connector, memo, later=True).cost is not Cost.FREE
@@ -280,7 +280,7 @@ def test_anchor_column_asks_again_of_what_was_seen_within_the_clocks_grain(tmp_p
 
 
 def test_no_permission_is_unknown_not_vanished(tmp_path, monkeypatch):
-    put(tmp_path / "f.csv", "csv", FIRST)
+    put(tmp_path / "f.csv")
     connector, plain = source(tmp_path / "f.csv"), open
 
     def refuse(path, *rest, **more):
@@ -414,7 +414,7 @@ def test_a_csv_that_breaks_after_it_was_added_names_its_file_and_line(ws, tmp_pa
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
 def test_files_of_one_glob_with_other_columns_are_named_with_what_to_do(ws, tmp_path, kind):
     for name in "ab":
-        put(tmp_path / f"{name}.{kind}", kind, FIRST)
+        put(tmp_path / f"{name}.{kind}", kind)
     ws.sources.add("pair", tmp_path / f"*.{kind}")
     (tmp_path / f"b.{kind}").write_bytes(bytes_of(kind, pa.table({"id": [1], "other": ["x"]})))
     for act in (
@@ -461,7 +461,7 @@ def test_files_of_one_glob_with_other_columns_are_put_together_by_name_where_tha
 
 
 def test_what_fails_for_another_reason_than_the_content_stays_unknown(tmp_path, monkeypatch):
-    put(tmp_path / "f.csv", "csv", FIRST)
+    put(tmp_path / "f.csv")
 
     def fails(*_):
         raise duckdb.OutOfMemoryException("out of memory")
@@ -472,7 +472,7 @@ def test_what_fails_for_another_reason_than_the_content_stays_unknown(tmp_path, 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "json", "ndjson"])
 def test_a_text_that_was_emptied_is_unreadable_and_never_a_made_up_column(ws, tmp_path, kind):
-    put(tmp_path / f"f.{kind}", kind, FIRST)
+    put(tmp_path / f"f.{kind}", kind)
     ws.sources.add("p", tmp_path / f"f.{kind}")
     ws.materialize("t", "FROM p")
     (tmp_path / f"f.{kind}").write_text("")
@@ -481,13 +481,13 @@ def test_a_text_that_was_emptied_is_unreadable_and_never_a_made_up_column(ws, tm
     assert "p changed and cannot be read: f." in str(ws.staleness("t"))
     [step] = ws.recompute().steps
     assert step.outcome == "failed" and ws.table("t").version == 1
-    put(tmp_path / f"f.{kind}", kind, FIRST)
+    put(tmp_path / f"f.{kind}", kind)
     assert str(ws.staleness("t")) == "fresh"
 
 
 def test_empty_texts_among_others_hold_no_rows_and_name_no_columns(tmp_path):
     (tmp_path / "a.csv").touch()
-    put(tmp_path / "b.csv", "csv", FIRST)
+    put(tmp_path / "b.csv")
     (tmp_path / "c.csv").touch()
     connector = source(tmp_path)
     connector.check()
@@ -526,7 +526,7 @@ def test_a_pipe_is_refused_and_never_waited_for(tmp_path):
 
 
 def test_a_file_that_goes_and_comes_while_it_is_seen_is_seen_whole(tmp_path, monkeypatch):
-    put(tmp_path / "f.csv", "csv", FIRST)
+    put(tmp_path / "f.csv")
     connector, plain, turns = source(tmp_path / "f.csv"), sightings.describe_cached, []
 
     def racing(*args):
@@ -542,11 +542,11 @@ def test_a_file_that_goes_and_comes_while_it_is_seen_is_seen_whole(tmp_path, mon
 
 
 def test_a_source_that_never_rests_is_unknown(tmp_path, monkeypatch):
-    put(tmp_path / "f.csv", "csv", FIRST)
+    put(tmp_path / "f.csv")
     connector, plain = source(tmp_path / "f.csv"), sightings.describe_cached
 
     def racing(*args):
-        put(tmp_path / "f.csv", "csv", FIRST)
+        put(tmp_path / "f.csv")
         return plain(*args)
 
     monkeypatch.setattr(sightings, "describe_cached", racing)
@@ -581,7 +581,7 @@ def test_a_hostile_file_name_reads_that_file_and_no_other(tmp_path, kind, name):
     for other in ("x1", "star", "q1", "a", "b"):
         put(tmp_path / f"{other}.{kind}", kind, [(9, "other")])
     path = tmp_path / f"{name}.{kind}"
-    put(path, kind, FIRST)
+    put(path, kind)
     connector = source(path)
     connector.check()
     assert query(connector.relation(None), "SELECT count(*), max(id) FROM it") == [(3, 3)]
@@ -683,7 +683,7 @@ def test_a_column_of_an_arrow_file_without_values_has_the_type_of_the_next_file(
 
 
 def test_arrow_files_of_different_columns_are_refused(tmp_path):
-    put(tmp_path / "a.arrow", "arrow", FIRST)
+    put(tmp_path / "a.arrow", "arrow")
     with ipc.new_file(tmp_path / "b.arrow", pa.schema([("x", pa.int8())])):
         pass
     with pytest.raises(SourceUnavailable, match=r"b\.arrow"):
@@ -696,7 +696,7 @@ def test_arrow_files_of_different_columns_are_refused(tmp_path):
 @pytest.fixture
 def lab(tmp_path):
     lab = tmp_path / "lab"
-    put(lab / "results" / "acme" / "t.parquet", "parquet", FIRST)
+    put(lab / "results" / "acme" / "t.parquet", "parquet")
     (lab / "catalog.sqlite3").write_bytes(b"x")
     return lab
 
@@ -725,7 +725,7 @@ def test_the_workspace_s_own_rows_are_no_source(tmp_path, lab, way):
     os.link(lab / "catalog.sqlite3", tmp_path / "hard.csv")
     (tmp_path / "door").symlink_to(lab / "results" / "acme")
     for folder, link in (("soft", os.symlink), ("hard", os.link)):
-        put(tmp_path / folder / "a.parquet", "parquet", FIRST)
+        put(tmp_path / folder / "a.parquet", "parquet")
         link(own, tmp_path / folder / "b.parquet")
     location = {
         "path": own,
@@ -761,7 +761,7 @@ def test_a_source_that_is_linked_to_the_workspace_s_own_rows_later_tells_nothing
 
 
 def test_other_files_beside_them_are(lab):
-    put(lab / "data" / "f.csv", "csv", FIRST)
+    put(lab / "data" / "f.csv")
     source(lab / "data" / "f.csv", folder=lab).check()
 
 
@@ -769,7 +769,7 @@ def test_duckdb_s_version_is_part_of_what_a_decision_is_remembered_by(
     tmp_path, decisions, monkeypatch
 ):
     monkeypatch.setattr("jammi_lab.sources.files.decisions.CLOCK_SECONDS", -1.0)
-    put(tmp_path / "f.csv", "csv", FIRST)
+    put(tmp_path / "f.csv")
     memo = DictMemo()
     observed(source(tmp_path / "f.csv"), memo)
     monkeypatch.setattr(duckdb, "__version__", "another")

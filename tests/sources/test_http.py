@@ -6,38 +6,21 @@ import pytest
 
 from jammi_lab.core.anchors import Cost, Snapshot, Unknown
 from jammi_lab.core.errors import SourceUnavailable
-from jammi_lab.core.records import SourceRecord
-from jammi_lab.sources.base import SourceContext
-from jammi_lab.sources.credentials import resolve_credentials, strip_credentials
+from jammi_lab.sources.credentials import strip_credentials
 from jammi_lab.sources.files import http as web
 from jammi_lab.sources.files import snapshots as sightings
 from jammi_lab.sources.locations import without_credentials
-from jammi_lab.sources.registry import connector_for, infer_kind
 from jammi_lab.sources.scratch_duckdb import query
 from tests.cases import cases
 from tests.contracts.source import DictMemo, observed, same_state
 from tests.services.proxy import listening
 from tests.services.stores import parquet_bytes, web_server
+from tests.sources.remote import remote_source as source
 from tests.verdicts import is_fresh, is_stale
 
 
 def strong(body):
     return f'"{hashlib.sha256(body).hexdigest()}"'
-
-
-def source(address, kind=None, secret=None, **more):
-    location, options, taken = strip_credentials(address, {})
-    given = lambda: (taken, secret)  # noqa: E731
-    draft = SourceRecord(name="s", kind=kind or "csv", location=location, options=options, **more)
-    return connector_for(
-        SourceRecord(
-            name="s",
-            kind=infer_kind(location, kind, lambda: resolve_credentials(draft, given)),
-            location=location,
-            **more,
-        ),
-        context=SourceContext(credentials=given),
-    )
 
 
 def test_a_strong_tag_spares_the_bytes_and_a_date_does_not(site):

@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
@@ -19,19 +18,11 @@ from jammi_lab.core.verdicts import InputVanished, Stale
 from jammi_lab.sources.lakehouse.iceberg import IcebergConnector
 from jammi_lab.sources.scratch_duckdb import query
 from tests.contracts.source import look, observed
+from tests.sources.kinds import lettered as rows
 from tests.verdicts import doubt, is_fresh, is_stale
 
 os.environ["PYICEBERG_MAX_WORKERS"] = "1"
 ExecutorFactory.get_or_create().submit(int).result()  # its thread stays for the life of the process
-
-
-def rows(ids, names=None):
-    return pa.table(
-        {
-            "id": pa.array(ids, pa.int64()),
-            "name": pa.array(names or ["abcdefghij"[i - 1] for i in ids]),
-        }
-    )
 
 
 @pytest.fixture
@@ -57,6 +48,10 @@ def folder_of(table):
 
 def source(path, name="s", **how):
     return IcebergConnector(SourceRecord(name=name, kind="iceberg", location=str(path), **how))
+
+
+def there(table):
+    return source(folder_of(table))
 
 
 def recorded(connector, columns=None):
@@ -151,50 +146,47 @@ class TestSchemas:
             update.rename_column("name", "label")
             update.add_column("extra", StringType())
         some, renamed = (
-            recorded(source(folder_of(table)), ("id",)),
-            recorded(source(folder_of(table)), ("label",)),
+            recorded(there(table), ("id",)),
+            recorded(there(table), ("label",)),
         )
         table.overwrite(rows([1, 2, 3]).rename_columns(["id", "label"]))
-        connector = source(folder_of(table))
+        connector = there(table)
         assert (connector.same_rows(some, look()), connector.same_rows(renamed, look())) == (
             True,
             False,
         )
 
     def test_other_names_for_columns_are_another_state(self, table):
-        before = recorded(source(folder_of(table)), ("id",))
+        before = recorded(there(table), ("id",))
         with table.transaction() as change:
             change.set_properties(
                 {"schema.name-mapping.default": '[{"field-id": 1, "names": ["n"]}]'}
             )
-        assert not before.same_state(recorded(source(folder_of(table)), ("id",)))
+        assert not before.same_state(recorded(there(table), ("id",)))
 
 
 class TestSameRows:
     def test_a_column_that_was_dropped_and_added_again_is_another_one(self, table):
-        before = recorded(source(folder_of(table)))
+        before = recorded(there(table))
         with table.update_schema() as update:
             update.delete_column("name")
         with table.update_schema() as update:
             update.add_column("name", StringType())
-        now = recorded(source(folder_of(table)))
-        assert (
-            not before.same_state(now)
-            and source(folder_of(table)).same_rows(before, look()) is False
-        )
+        now = recorded(there(table))
+        assert not before.same_state(now) and there(table).same_rows(before, look()) is False
 
     def test_a_column_that_was_added_leaves_the_others_the_same(self, table):
-        before = recorded(source(folder_of(table)), ("id", "name"))
+        before = recorded(there(table), ("id", "name"))
         with table.update_schema() as update:
             update.add_column("extra", StringType())
-        assert source(folder_of(table)).same_rows(before, look()) is True
+        assert there(table).same_rows(before, look()) is True
 
     def test_a_snapshot_that_has_expired_cannot_be_compared(self, table):
-        before = recorded(source(folder_of(table)))
+        before = recorded(there(table))
         first = table.metadata.current_snapshot_id
         table.overwrite(rows([1, 2, 3]))
         table.maintenance.expire_snapshots().by_id(first).commit()
-        assert source(folder_of(table)).same_rows(before, look()) is False
+        assert there(table).same_rows(before, look()) is False
 
 
 class TestFailures:
@@ -223,11 +215,11 @@ class TestFailures:
         path = table.metadata_location.removeprefix("file://")
         other = "e" if path[-20] == "f" else "f"  # of a random name
         shutil.copy(path, path[:-20] + other + path[-19:])
-        state = observed(source(folder_of(table)))
+        state = observed(there(table))
         assert isinstance(state, Unknown) and "2 metadata files with number 1" in state.why
 
     def test_another_table_at_the_same_place_is_another_one(self, catalog, table):
-        before = recorded(source(folder_of(table)))
+        before = recorded(there(table))
         catalog.drop_table("shop.orders")
         shutil.rmtree(folder_of(table))
         made = catalog.create_table(

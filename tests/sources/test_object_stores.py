@@ -22,30 +22,17 @@ from jammi_lab.sources.files import snapshots as sightings
 from jammi_lab.sources.files.formats import check_options
 from jammi_lab.sources.files.fsspec_mount import MountedFilesystem
 from jammi_lab.sources.locations import without_credentials
-from jammi_lab.sources.registry import connector_for, infer_kind
+from jammi_lab.sources.registry import connector_for
 from jammi_lab.sources.scratch_duckdb import query
 from tests.cases import cases
 from tests.contracts.source import DictMemo, observed, same_state
 from tests.services.stores import KEY, SECRET, Bucket, bucket_of, parquet_bytes, s3_server
+from tests.sources.remote import remote_source
 from tests.verdicts import is_fresh, is_stale
 
 
 def source(bucket: Bucket, key, kind=None, **more):
-    location, options, taken = strip_credentials(
-        bucket.url(key), {**bucket.options, **more.pop("options", {})}
-    )
-    given = lambda: (taken, None)  # noqa: E731
-    draft = SourceRecord(
-        name="s", kind=kind or "parquet", location=location, options=options, **more
-    )
-    record = SourceRecord(
-        name="s",
-        kind=infer_kind(location, kind, lambda: resolve_credentials(draft, given)),
-        location=location,
-        options=options,
-        **more,
-    )
-    return connector_for(record, context=SourceContext(credentials=given))
+    return remote_source(bucket.url(key), kind, bucket.options, **more)
 
 
 def test_a_store_and_duckdb_s_own_reader_give_the_same_rows(bucket):

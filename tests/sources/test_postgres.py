@@ -466,42 +466,36 @@ def test_what_the_server_takes_before_its_first_row_counts_as_time_that_the_tabl
     assert ws.plan("t").seconds_at_most >= 0.4
 
 
-def test_a_view_has_no_state_while_new_sessions_have_other_settings(ws, sql, table, postgres_url):
+def test_a_view_has_no_state_while_new_sessions_have_other_settings(
+    ws, sql, table, reader, postgres_url
+):
     """Our session keeps those that it began with."""
-    role = f"{table}_r"
     sql(
         f"CREATE TABLE {table} (v text)",
         f"INSERT INTO {table} VALUES ('running')",
         f"CREATE VIEW {table}_v AS SELECT to_tsvector(v)::text AS words FROM {table}",
-        f"CREATE ROLE {role} LOGIN PASSWORD 'x'",
-        f'ALTER ROLE {role} SET search_path = public, "$user"',
-        f"ALTER ROLE {role} SET default_text_search_config = simple",
-        f"GRANT SELECT ON {table}, {table}_v TO {role}",
+        f'ALTER ROLE {reader} SET search_path = public, "$user"',
+        f"ALTER ROLE {reader} SET default_text_search_config = simple",
+        f"GRANT SELECT ON {table}, {table}_v TO {reader}",
     )
-    try:
-        parts = urlsplit(postgres_url)
-        host = parts.netloc.rpartition("@")[2]
-        address = urlunsplit((parts.scheme, f"{role}@{host}", parts.path, parts.query, ""))
-        ws.sources.add("own", address, secret=lambda: "x")
-        ws.materialize("t", f"SELECT words FROM own.{table}_v")
+    ws.sources.add("own", as_user(postgres_url, reader))
+    ws.materialize("t", f"SELECT words FROM own.{table}_v")
+    assert is_fresh(ws)
+    for change in (
+        "SET default_text_search_config = english",
+        "RESET search_path",
+        "SET transform_null_equals = true",
+        "SET standard_conforming_strings = 0",
+    ):
+        sql(f"ALTER ROLE {reader} {change}")
+        assert "settings of new sessions" in doubt(ws)
+        sql(
+            f"ALTER ROLE {reader} SET transform_null_equals = false",
+            f"ALTER ROLE {reader} RESET standard_conforming_strings",
+            f"ALTER ROLE {reader} SET default_text_search_config = simple",
+            f'ALTER ROLE {reader} SET search_path = public, "$user"',
+        )
         assert is_fresh(ws)
-        for change in (
-            "SET default_text_search_config = english",
-            "RESET search_path",
-            "SET transform_null_equals = true",
-            "SET standard_conforming_strings = 0",
-        ):
-            sql(f"ALTER ROLE {role} {change}")
-            assert "settings of new sessions" in doubt(ws)
-            sql(
-                f"ALTER ROLE {role} SET transform_null_equals = false",
-                f"ALTER ROLE {role} RESET standard_conforming_strings",
-                f"ALTER ROLE {role} SET default_text_search_config = simple",
-                f'ALTER ROLE {role} SET search_path = public, "$user"',
-            )
-            assert is_fresh(ws)
-    finally:
-        sql(f"DROP TABLE {table} CASCADE", f"DROP ROLE {role}")
 
 
 def test_names_that_follow_the_search_path_have_no_state_while_new_sessions_have_another(
@@ -524,26 +518,19 @@ def test_names_that_follow_the_search_path_have_no_state_while_new_sessions_have
     assert "settings of new sessions changed (search_path)" in doubt(ws)
 
 
-def test_row_security_over_settings_of_the_session_has_no_state(ws, sql, table, postgres_url):
-    role = f"{table}_r"
+def test_row_security_over_settings_of_the_session_has_no_state(
+    ws, sql, table, reader, postgres_url
+):
     sql(
         f"CREATE TABLE {table} (v integer, owner text)",
         f"INSERT INTO {table} VALUES (1, 'a')",
         f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",
         f"CREATE POLICY p ON {table} USING (owner = current_setting('app.owner', true))",
-        f"CREATE ROLE {role} LOGIN PASSWORD 'x'",
-        f"GRANT SELECT ON {table} TO {role}",
+        f"GRANT SELECT ON {table} TO {reader}",
     )
-    try:
-        # Whoever is above the policies reads all rows, whatever the settings.
-        ws.materialize("all", f"SELECT v FROM crm.{table}")
-        assert is_fresh(ws, "all")
-        parts = urlsplit(postgres_url)
-        host = parts.netloc.rpartition("@")[2]
-        ws.sources.add(
-            "policed", urlunsplit(parts._replace(netloc=f"{role}@{host}")), secret=lambda: "x"
-        )
-        ws.materialize("t", f"SELECT v FROM policed.{table}")
-        assert "its row security uses" in doubt(ws)
-    finally:
-        sql(f"DROP TABLE {table}", f"DROP ROLE {role}")
+    # Whoever is above the policies reads all rows, whatever the settings.
+    ws.materialize("all", f"SELECT v FROM crm.{table}")
+    assert is_fresh(ws, "all")
+    ws.sources.add("policed", as_user(postgres_url, reader))
+    ws.materialize("t", f"SELECT v FROM policed.{table}")
+    assert "its row security uses" in doubt(ws)

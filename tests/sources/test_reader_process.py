@@ -59,14 +59,20 @@ def running(pid):
     return False
 
 
+@pytest.fixture
+def child(file):
+    """The process that has read the file."""
+    outside_process.head(file)
+    [child] = readers()
+    return child
+
+
 def is_read_by_child(path, seconds=None):
     asked = {"do": "query", "path": path, "select": "SELECT count(*) FROM t"}
     return outside_process.request(asked, seconds)["rows"] == [[0]]
 
 
-def test_one_child_answers_one_request_after_the_other_and_keeps_no_file_open(file):
-    outside_process.head(file)
-    [child] = readers()
+def test_one_child_answers_one_request_after_the_other_and_keeps_no_file_open(file, child):
     assert is_read_by_child(file)
     assert outside_process.request({"do": "tables", "path": file})["tables"][0]["columns"] == [
         ["id", "INTEGER"],
@@ -90,9 +96,7 @@ def test_whatever_goes_wrong_in_the_child_the_next_request_is_answered(file):
     assert is_read_by_child(file)
 
 
-def test_a_child_that_died_meanwhile_is_replaced(file):
-    outside_process.head(file)
-    [child] = readers()
+def test_a_child_that_died_meanwhile_is_replaced(file, child):
     os.kill(child, signal.SIGKILL)
     assert settled(lambda: running(child)) is False
     assert is_read_by_child(file) and readers() != [child]
@@ -120,18 +124,14 @@ def test_a_child_that_cannot_be_started_is_a_failure_with_a_reason(file, monkeyp
         outside_process.head(file)
 
 
-def test_an_answer_that_came_too_late_is_never_taken_for_the_next_one(file, endless):
-    outside_process.head(file)
-    [child] = readers()
+def test_an_answer_that_came_too_late_is_never_taken_for_the_next_one(file, endless, child):
     with pytest.raises(ReaderError, match=r"no answer within 0\.2 s") as slow:
         outside_process.request(endless, 0.2)
     assert slow.value.kind == "slow" and not running(child) and readers() == []
     assert is_read_by_child(file, 30)
 
 
-def test_an_interrupt_ends_the_wait_and_the_child(file, endless):
-    outside_process.head(file)
-    [child] = readers()
+def test_an_interrupt_ends_the_wait_and_the_child(file, endless, child):
     threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT]).start()
     with pytest.raises(KeyboardInterrupt):
         outside_process.request(endless)
@@ -166,7 +166,7 @@ child.kill()
 child.wait()
 print(len(outside_process.head({file!r})))
 """
-    assert run_python(code, start=True).stdout == f"{os.path.getsize(file)}\n"
+    assert run_python(code).stdout == f"{os.path.getsize(file)}\n"
 
 
 def test_a_pipe_in_the_place_of_a_file_is_no_file_to_wait_for(tmp_path):
@@ -197,9 +197,7 @@ def test_a_pipe_in_the_place_of_a_database_file_or_its_log_is_refused(tmp_path, 
             ws.sql("FROM d.t").fetchall()
 
 
-def test_an_interrupt_of_the_whole_group_leaves_a_child_that_works_for_another_thread(file):
-    outside_process.head(file)
-    [child] = readers()
+def test_an_interrupt_of_the_whole_group_leaves_a_child_that_works_for_another_thread(file, child):
     os.kill(child, signal.SIGINT)
     time.sleep(0.1)
     assert is_read_by_child(file) and readers() == [child]
@@ -215,9 +213,7 @@ def test_threads_have_children_of_their_own_of_which_few_stay(file, tmp_path):
     assert 1 <= len(readers()) <= 2
 
 
-def test_a_process_that_was_forked_off_asks_a_child_of_its_own(file):
-    outside_process.head(file)
-    [child] = readers()
+def test_a_process_that_was_forked_off_asks_a_child_of_its_own(file, child):
     with open(os.devnull, "wb"):
         pid = os.fork()
     if not pid:
@@ -246,7 +242,7 @@ elif not (forked := os.fork()):
 print(child, {"0" if left == "daemon thread" else "forked"}, flush=True)
 os._exit(0)
 """
-    child, forked = map(int, run_python(code, start=True).stdout.split())
+    child, forked = map(int, run_python(code).stdout.split())
     try:
         assert not settled(lambda: running(child))
     finally:
@@ -263,7 +259,7 @@ outside_process.head({file!r})
 print(outside_process.idle_readers[0]._process.pid, flush=True)
 {end}
 """
-    child = int(run_python(code, start=True, check=False).stdout)
+    child = int(run_python(code, check=False).stdout)
     assert not settled(lambda: running(child))
 
 

@@ -65,6 +65,12 @@ def make(server: Server, table: str) -> None:
     )
 
 
+@pytest.fixture
+def crm(ws, server) -> None:
+    """The server is a source of the workspace."""
+    ws.sources.add("crm", server.url)
+
+
 # -- what is special about a server ----------------------------------------------------------------
 
 
@@ -115,8 +121,7 @@ def test_a_server_that_goes_down_makes_verdicts_undecidable_and_other_sources_wo
     assert is_fresh(ws), "the same address again: the anchors can be compared"
 
 
-def test_a_server_that_never_answers_is_undecidable_in_time(ws, server, filled):
-    ws.sources.add("crm", server.url)
+def test_a_server_that_never_answers_is_undecidable_in_time(ws, server, filled, crm):
     ws.materialize("t", f"SELECT id FROM crm.{filled}")
     ws.settings.set("look.timeout_seconds", 1)
     with listening() as port:
@@ -163,8 +168,7 @@ def test_a_source_whose_server_hangs_can_be_replaced_and_removed_at_once(ws):
     assert in_time
 
 
-def test_a_column_of_another_type_is_read_as_it_is_now(ws, server, filled):
-    ws.sources.add("crm", server.url)
+def test_a_column_of_another_type_is_read_as_it_is_now(ws, server, filled, crm):
     ws.sql(f"SELECT id, name FROM crm.{filled}").fetchall()
     ws.materialize("t", f"SELECT id FROM crm.{filled}")
     real = "double precision" if server.kind == "postgresql" else "double"
@@ -216,8 +220,7 @@ def test_tables_are_addressed_by_schema_or_by_name_where_that_is_clear(ws, serve
         )
 
 
-def test_the_server_s_functions_are_refused_to_statements(ws, server, filled):
-    ws.sources.add("crm", server.url)
+def test_the_server_s_functions_are_refused_to_statements(ws, server, filled, crm):
     ws.sql(f"SELECT * FROM crm.{filled}").fetchall()
     [alias] = [
         a
@@ -273,7 +276,7 @@ def test_a_point_look_up_is_sent_and_not_fetched(ws, server, filled, capfd):
     assert "note" not in scan, "a column that nobody reads is not fetched"
 
 
-def test_conditions_on_names_with_spaces_are_sent(ws, server, table, sent):
+def test_conditions_on_names_with_spaces_are_sent(ws, server, table, sent, crm):
     last, first = ('"last name"', '"x AND y"')
     if server.kind == "mysql":
         last, first = "`last name`", "`x AND y`"
@@ -281,15 +284,13 @@ def test_conditions_on_names_with_spaces_are_sent(ws, server, table, sent):
         f"CREATE TABLE {table} (id integer, {last} integer, {first} integer)",
         f"INSERT INTO {table} VALUES (1, 2, 3), (2, 2, 4), (3, 5, 3)",
     )
-    ws.sources.add("crm", server.url)
     statement = f'SELECT id FROM crm.{table} WHERE "last name" = 2 AND "x AND y" >= 4 LIMIT 3'
     assert ws.sql(statement).fetchall() == [(2,)]
     [where] = [query.split(" WHERE ")[1] for query in sent if query.endswith(" LIMIT 3")]
     assert where == f"({last} = '2' AND {first} >= '4') LIMIT 3"
 
 
-def test_ranges_of_which_one_holds_are_sent(ws, server, filled, sent):
-    ws.sources.add("crm", server.url)
+def test_ranges_of_which_one_holds_are_sent(ws, server, filled, sent, crm):
     statement = f"SELECT id FROM crm.{filled} WHERE id < 2 OR id > 2 ORDER BY id"
     assert ws.sql(statement).fetchall() == [(1,), (3,)]
     [where] = [
@@ -306,12 +307,11 @@ def test_a_limit_is_sent_and_the_rest_of_the_table_is_not_fetched(ws, server, fi
     assert any("LIMIT 2" in line for line in scans), scans
 
 
-def test_what_a_statement_needs_of_the_rows_is_determined_once(ws, server, table, monkeypatch):
+def test_what_a_statement_needs_of_the_rows_is_determined_once(ws, server, table, monkeypatch, crm):
     server.sql(
         f"CREATE TABLE {table} (id integer, day date)",
         f"INSERT INTO {table} VALUES (1, CURRENT_DATE), (2, '2001-01-01')",
     )
-    ws.sources.add("crm", server.url)
     planned = list[str]()
 
     def scan_conditions(replicas, parsed, schemas, params):
@@ -331,11 +331,10 @@ def test_what_a_statement_needs_of_the_rows_is_determined_once(ws, server, table
 
 
 @pytest.mark.parametrize("end", ["", " LIMIT 1"])
-def test_a_repeated_statement_has_the_columns_of_now(ws, server, table, end):
+def test_a_repeated_statement_has_the_columns_of_now(ws, server, table, end, crm):
     server.sql(
         f"CREATE TABLE {table} (id integer, v integer)", f"INSERT INTO {table} VALUES (1, 2)"
     )
-    ws.sources.add("crm", server.url)
     statement = f"SELECT * FROM crm.{table}{end}"
     assert [ws.sql(statement).fetchall() for _ in range(2)] == [[(1, 2)]] * 2
     if server.kind == "postgresql":
@@ -350,14 +349,13 @@ def test_a_repeated_statement_has_the_columns_of_now(ws, server, table, end):
     assert ws.sql(statement).fetchall() == [(1, 2)]
 
 
-def test_nothing_is_held_on_the_server_when_the_call_has_returned(ws, server, filled):
+def test_nothing_is_held_on_the_server_when_the_call_has_returned(ws, server, filled, crm):
     server.sql(
         *(
             f"INSERT INTO {filled} SELECT id + {3 * 2**n}, name, note FROM {filled}"
             for n in range(14)
         )
     )
-    ws.sources.add("crm", server.url)
     result = ws.sql(f"SELECT * FROM crm.{filled}")
     server.sql(f"ALTER TABLE {filled} ADD COLUMN more integer")  # would wait for whoever reads it
     assert result.arrow().num_rows == 3 * 2**14
@@ -446,7 +444,7 @@ def test_null_and_empty_and_quotes_are_told_apart(server, table, connect):
     assert len({state.whole for state in states}) == len(states)
 
 
-def test_a_table_written_while_it_is_read_is_anchored_on_what_was_read(ws, server, table):
+def test_a_table_written_while_it_is_read_is_anchored_on_what_was_read(ws, server, table, crm):
     server.sql(
         f"CREATE TABLE {table} (id integer PRIMARY KEY, v integer, filler varchar(200))",
         f"INSERT INTO {table} VALUES (1, 0, repeat('x', 150))",
@@ -454,7 +452,6 @@ def test_a_table_written_while_it_is_read_is_anchored_on_what_was_read(ws, serve
     server.sql(
         *(f"INSERT INTO {table} SELECT id + {2**n}, 0, filler FROM {table}" for n in range(15))
     )
-    ws.sources.add("crm", server.url)
     stop, problems = threading.Event(), []
 
     def write() -> None:

@@ -20,7 +20,7 @@ from tests.inside import services_of
 from tests.services.iceberg_deletes import data_files, delete_at
 from tests.services.servers import free_port, run_postgres
 from tests.services.stores import KEY, SECRET
-from tests.sources.test_iceberg import rows
+from tests.sources.kinds import lettered as rows
 from tests.verdicts import doubt, is_fresh, is_stale
 
 pytestmark = pytest.mark.services
@@ -83,10 +83,15 @@ def lake(request, bucket, tmp_path):
         made.catalog.close()
 
 
-def test_a_table_on_a_store_is_told_read_and_anchored_on_its_snapshot(
-    ws, tmp_path, bucket, lake, monkeypatch
-):
+@pytest.fixture
+def orders(ws, bucket, lake):
+    """The table is the source orders."""
     ws.sources.add("orders", lake.url, options=bucket.options)
+
+
+def test_a_table_on_a_store_is_told_read_and_anchored_on_its_snapshot(
+    ws, tmp_path, bucket, lake, monkeypatch, orders
+):
     assert ws.sources["orders"].kind == lake.kind and ws.sources["orders"].location == lake.url
     ws.materialize("t", "SELECT id, name FROM orders")
     assert is_fresh(ws) and isinstance(ws.status()["t"].verdict, Fresh)
@@ -121,17 +126,15 @@ def test_a_table_on_a_store_is_told_read_and_anchored_on_its_snapshot(
 
 
 @pytest.mark.parametrize("lake", [Iceberg], indirect=True)
-def test_rows_that_are_deleted_beside_the_data_are_gone_on_a_store_too(ws, bucket, lake):
-    ws.sources.add("orders", lake.url, options=bucket.options)
+def test_rows_that_are_deleted_beside_the_data_are_gone_on_a_store_too(ws, bucket, lake, orders):
     ws.materialize("t", "SELECT id FROM orders")
     delete_at(lake.table, data_files(lake.table)[0], 0)
     assert is_stale(ws) and ws.sql("SELECT id FROM orders").fetchall() == [(2,)]
 
 
 def test_a_table_that_is_gone_has_vanished_and_a_store_that_is_silent_leaves_it_undecidable(
-    ws, bucket, lake
+    ws, bucket, lake, orders
 ):
-    ws.sources.add("orders", lake.url, options=bucket.options)
     ws.materialize("t", "SELECT id FROM orders")
     down = {**bucket.options, "endpoint_url": f"http://127.0.0.1:{free_port()}"}
     ws.sources.add("orders", lake.url, kind=lake.kind, options=down, check=False, replace=True)
@@ -192,8 +195,7 @@ def test_a_log_on_a_store_leads_to_no_other_files(ws, tmp_path, bucket, elsewher
     )
 
 
-def test_a_look_at_a_table_on_a_store_scans_nothing(ws, bucket, lake):
-    ws.sources.add("orders", lake.url, options=bucket.options)
+def test_a_look_at_a_table_on_a_store_scans_nothing(ws, bucket, lake, orders):
     connector = services_of(ws).source_directory.find("orders")[1]
 
     assert observed(connector, scan_rows=0, scan_bytes=0).cost is Cost.METADATA
@@ -203,19 +205,19 @@ def test_a_look_at_a_table_on_a_store_scans_nothing(ws, bucket, lake):
 
 
 @pytest.fixture
-def served(tmp_path, fresh_postgres_url):
-    """A catalog in PostgreSQL of tables in a folder."""
+def served(ws, tmp_path, fresh_postgres_url):
+    """A table in a folder that a catalog in PostgreSQL has; it is the source orders."""
     uri = fresh_postgres_url.replace("postgresql://", "postgresql+psycopg://")
     catalog = SqlCatalog("lake", uri=uri, warehouse=f"file://{tmp_path}/warehouse")
     catalog.create_namespace("shop")
     table = catalog.create_table("shop.orders", schema=rows([1]).schema)
     table.append(rows([1, 2]))
+    ws.sources.add("orders", fresh_postgres_url, kind="iceberg", options={"table": "shop.orders"})
     yield table
     catalog.close()
 
 
 def test_a_catalog_in_postgresql_tells_where_its_table_is(ws, fresh_postgres_url, served):
-    ws.sources.add("orders", fresh_postgres_url, kind="iceberg", options={"table": "shop.orders"})
     assert ws.sources["orders"].kind == "iceberg" and ws.sources["orders"].location.startswith(
         "postgresql://"
     )
@@ -234,7 +236,6 @@ def test_a_catalog_in_postgresql_tells_where_its_table_is(ws, fresh_postgres_url
 def test_a_catalog_whose_server_is_down_leaves_its_table_undecidable(
     ws, fresh_postgres_url, served
 ):
-    ws.sources.add("orders", fresh_postgres_url, kind="iceberg", options={"table": "shop.orders"})
     ws.materialize("t", "SELECT id FROM orders")
     down = f"postgresql://{urlsplit(fresh_postgres_url).username}@127.0.0.1:{free_port()}/x"
     ws.sources.add(
@@ -243,10 +244,7 @@ def test_a_catalog_whose_server_is_down_leaves_its_table_undecidable(
     assert doubt(ws)
 
 
-def test_metadata_that_a_catalog_names_and_that_is_not_there_is_no_dropped_table(
-    ws, fresh_postgres_url, served
-):
-    ws.sources.add("orders", fresh_postgres_url, kind="iceberg", options={"table": "shop.orders"})
+def test_metadata_that_a_catalog_names_and_that_is_not_there_is_no_dropped_table(ws, served):
     ws.materialize("t", "SELECT id FROM orders")
     place = served.metadata_location.removeprefix("file://")
     content = Path(place).read_bytes()
