@@ -82,18 +82,14 @@ class InputAdvanced(Value, frozen=True, tag="input_advanced", tag_field="kind", 
     @property
     def sentence(self) -> str:
         """What changed, in full."""
-        joint = ", "
-        if self.current.note:
-            joint = " and "
-        elif self._column_change():
-            joint = " its "
+        joint = " and " if self.current.note else " its " if self._column_change() else ", "
         return f"{self.input.label} changed{joint if self.change else ''}{self.change}"
 
     def __str__(self) -> str:
         method = "" if compares_content(self.current.method) else f" ({self.current.method})"
         if self.current.note or not self.change:
             return f"{self.sentence}{method}"
-        shown = self.difference or self.change.split(", ")[0]
+        shown = (not self._column_change() and self.difference) or self.change.split(", ")[0]
         return f"{self.sentence.removesuffix(self.change)}{shown}{method}"
 
 
@@ -326,8 +322,7 @@ def reasons_of(verdict: Verdict) -> Sequence[str]:
             return [*map(str, decided_reasons), *(with_path(a, a.path) for a in unpinned)]
         case Damaged():
             return [str(verdict)]
-        case _:
-            return []
+    return []
 
 
 def grounds_of(verdict: Verdict) -> Sequence[str]:
@@ -349,7 +344,7 @@ def marked_label(verdict: Verdict) -> str:
 
 def count_by_label(verdicts: Iterable[Verdict]) -> dict[str, int]:
     """How many verdicts there are by marked label, the most severe first."""
-    labels = [marked_label(verdict) for verdict in verdicts]
+    labels = [*map(marked_label, verdicts)]
     return {word: labels.count(word) for word in LABELS_BY_SEVERITY if word in labels}
 
 
@@ -370,5 +365,5 @@ def clauses_of(value: VerdictBase) -> Sequence[str]:
         case Stale() | PossiblyStale() | Undecidable():
             return reasons_of(value)
         case MatchWithUnpinnedInputs(unpinned):
-            return [str(a) for a in unpinned]
+            return [*map(str, unpinned)]
     return []

@@ -369,6 +369,15 @@ def test_another_table_of_the_file_may_be_dropped_and_an_unreadable_one_leaves_t
         ws.sql("FROM s.other")
 
 
+def test_a_column_of_another_type_is_told_as_a_change_of_the_columns(ws, file):
+    write(file, "CREATE TABLE typed (id INTEGER, v INTEGER)", "INSERT INTO typed VALUES (1, 1)")
+    ws.sources.add("own", file)
+    ws.materialize("t", "SELECT id, v FROM own.typed")
+    write(file, "DROP TABLE typed", "CREATE TABLE typed (id INTEGER, v TEXT)")
+    write(file, "INSERT INTO typed VALUES (1, 1)")
+    assert str(ws.staleness("t")) == "stale: own.typed changed its columns"
+
+
 def test_a_name_that_is_no_table_of_the_file_is_told_with_those_that_are(ws, file):
     ws.sources.add("lite", file)
     with pytest.raises(TableNotFound, match="no table nope in lite"):
