@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.store.result_files import ResultFiles
 from tests import sizes, templates
 
 RECIPES = ("years", "best", "vectors", "words", "graph", "features", "labels")
@@ -230,3 +231,14 @@ def test_a_damaged_file_gives_typed_errors_or_right_answers(template, right):
         (root / path).write_bytes(body)
         failures += exercise(root / "lab", looks_of(number), right, f"{path} {body[:40]!r}")
     assert not failures, "\n".join(failures)
+
+
+def test_a_file_with_other_columns_that_was_forged_with_its_digest_shows_its_own(ws, monkeypatch):
+    path = Path(ws.materialize("t", "SELECT 1 AS n").path)
+    monkeypatch.setattr(ResultFiles, "require_intact", lambda *_: path)
+    pq.write_table(pa.table({"other": ["x"], "n": pa.array([2], pa.int32())}), path)
+    result = ws.sql("SELECT * FROM jammi.t")
+    assert result.columns == ["n"] and "2" in str(result) and "x" not in str(result)
+    pq.write_table(pa.table({"other": [2]}), path)
+    with pytest.raises(jl.errors.JammiError):
+        str(ws.sql("SELECT * FROM jammi.t"))
