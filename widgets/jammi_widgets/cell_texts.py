@@ -38,6 +38,12 @@ def column_texts(column: "pa.ChunkedArray", max_chars: int) -> list[str | None]:
     return [None if value is None else to_text(value)[:max_chars] for value in to_display(column)]
 
 
+def row_texts(rows: "pa.Table", columns: Sequence[str], max_chars: int) -> list[list[str | None]]:
+    """The values of some columns as texts, row by row."""
+    texts = [column_texts(rows[column], max_chars) for column in columns]
+    return [[column[index] for column in texts] for index in range(len(rows))]
+
+
 def first_rows(ws: "Workspace", relation: str, max_rows: int) -> dict[str, list[Any]]:
     """The column names and the first rows of a relation, as texts."""
     return table_texts(ws.sql(f"SELECT * FROM {relation} LIMIT {max_rows}").arrow())

@@ -24,9 +24,9 @@ from jammi_lab.workspace.result_table import ResultTable
 from jammi_lab.workspace.vector_views import Colouring, VectorMap
 from jammi_widgets import assets, protocol
 from jammi_widgets.action_runner import ProgressCallback
-from jammi_widgets.cell_texts import KeyIndex, column_texts
+from jammi_widgets.cell_texts import KeyIndex, row_texts
 from jammi_widgets.map_clusters import Clusters, distinctive_words, find_clusters, points_inside
-from jammi_widgets.neighbors import readable_columns
+from jammi_widgets.neighbors import encoded_columns, readable_columns
 from jammi_widgets.panel import Panel
 from jammi_widgets.row_columns import RowColumns, source_rows
 from jammi_widgets.value_scale import NO_VALUE_CODE, rank_by_frequency, scale_values
@@ -160,14 +160,17 @@ class EmbeddingMap(Panel):
         """The first selected rows as texts, for the list below the map."""
         keys = self._selection_keys()[:MAX_LISTED_ROWS]
         names = self._columns[:MAX_HOVER_COLUMNS]
-        rows = self._row_columns.read_rows(keys) if len(keys) and names else None
-        texts: list[list[str | None]] = [[to_text(key) for key in keys.to_pylist()]]
-        texts += [] if rows is None else [column_texts(rows[c], MAX_VALUE_CHARS) for c in names]
+        texts: list[list[str | None]] = []
+        if len(keys):  # else the source is not asked
+            texts = row_texts(self._row_columns.read_rows(keys, names), names, MAX_VALUE_CHARS)
         return {
             "columns": ["key", *map(escape_invisible, names)],
             "rows": [
-                ["NULL" if text is None else escape_invisible(text) for text in row]
-                for row in zip(*texts, strict=True)
+                [
+                    "NULL" if text is None else escape_invisible(text)
+                    for text in (to_text(key), *row)
+                ]
+                for key, row in zip(keys.to_pylist(), texts, strict=True)
             ],
             "chosen": self.count,
             "sql": self.sql if 0 < self.count <= MAX_SELECTED_KEYS else "",
@@ -220,8 +223,8 @@ class EmbeddingMap(Panel):
                 rows = RowColumns(self._ws, self._table, columns).read_rows(
                     self._key_index.keys_at(sample)
                 )
-                texts = [column_texts(rows[c], MAX_TEXT_CHARS) for c in columns]
-                joined = [" ".join(filter(None, row)) for row in zip(*texts, strict=True)]
+                texts = row_texts(rows, columns, MAX_TEXT_CHARS)
+                joined = [" ".join(filter(None, row)) for row in texts]
                 words = distinctive_words(found.labels[sample].tolist(), joined)
         sizes = np.bincount(found.labels[found.labels >= 0], minlength=len(found.centres))
         return [
@@ -236,11 +239,9 @@ class EmbeddingMap(Panel):
 
     def _text_columns(self) -> list[str]:
         """The columns that were encoded, else the first readable texts."""
-        manifest = self._table.manifest
-        encoded = manifest.descriptor.get("text", []) if manifest is not None else []
         kinds = source_rows(self._ws, self._table).columns
         texts = [c for c in self._columns if kinds.get(c) == "VARCHAR"]
-        return [c for c in encoded if c in kinds] or texts[:1]
+        return [c for c in encoded_columns(self._table) if c in kinds] or texts[:1]
 
     def _selection_keys(self) -> "pa.Array":
         import numpy as np
@@ -468,14 +469,12 @@ class EmbeddingMap(Panel):
     def _describe_point(self, point: int) -> dict[str, Any]:
         if point >= len(self._points):
             raise RowNotFound("This point no longer exists.")
-        rows = self._row_columns.read_rows(self._vector_map.keys.slice(point, 1))
-        texts = [
-            (column, column_texts(rows[column], MAX_VALUE_CHARS)[0])
-            for column in self._columns[:MAX_HOVER_COLUMNS]
-        ]
+        names = self._columns[:MAX_HOVER_COLUMNS]
+        rows = self._row_columns.read_rows(self._vector_map.keys.slice(point, 1), names)
+        [texts] = row_texts(rows, names, MAX_VALUE_CHARS)
         values = [
             [column, escape_invisible(text)[:MAX_VALUE_CHARS]]
-            for column, text in texts
+            for column, text in zip(names, texts, strict=True)
             if text is not None
         ]
         return {

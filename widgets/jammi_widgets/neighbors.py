@@ -28,7 +28,7 @@ from jammi_lab.features.search.word_search import check_lexical
 from jammi_lab.features.words.matches import excerpt, split_matches
 from jammi_lab.workspace.result_table import ResultTable
 from jammi_widgets import assets, protocol
-from jammi_widgets.cell_texts import KeyIndex, column_texts
+from jammi_widgets.cell_texts import KeyIndex, column_texts, row_texts
 from jammi_widgets.panel import Panel
 from jammi_widgets.row_columns import RowColumns, source_rows
 from jammi_widgets.verdict_notes import render_notes, verdict_with_notes
@@ -270,7 +270,7 @@ class NeighborExplorer(Panel):
 
     def _hit_messages(self, rows: "pa.Table", text: str | None) -> list[dict[str, Any]]:
         """The hits as the page shows them; `text`: the query whose words are marked."""
-        values = [column_texts(rows[column], MAX_VALUE_CHARS) for column in self._columns]
+        values = row_texts(rows, self._columns, MAX_VALUE_CHARS)
         numbers = {
             name: [None if value is None else round(value, 4) for value in rows[name].to_pylist()]
             for name in ("similarity", "score")
@@ -283,7 +283,7 @@ class NeighborExplorer(Panel):
                 "key": to_text(key),
                 **{name: column[index] for name, column in numbers.items()},
                 "missing": missing[index],
-                "values": [column[index] for column in values],
+                "values": values[index],
                 "marks": marks[index],
             }
             for index, key in enumerate(keys)
@@ -297,7 +297,7 @@ class NeighborExplorer(Panel):
             return marks
         search, record = self._ws._services.search.words, self._words._record
         terms, analyzer = set(search.terms(record, text)), search.analyzer(record)
-        searched = {fold(column) for column in _text_columns(self._words)}
+        searched = set(map(fold, encoded_columns(self._words)))
         for number, column in enumerate(self._columns):
             if fold(column) not in searched:
                 continue
@@ -312,8 +312,7 @@ class NeighborExplorer(Panel):
         import pyarrow as pa
 
         rows = self._row_columns.read_rows(pa.array(keys, self._key_index.keys.type))
-        columns = [column_texts(rows[column], MAX_VALUE_CHARS) for column in self._columns]
-        return [[column[index] for column in columns] for index in range(len(keys))]
+        return row_texts(rows, self._columns, MAX_VALUE_CHARS)
 
     def _compare_rows(self, keys: Sequence[Any]) -> dict[str, Any]:
         import numpy as np
@@ -350,7 +349,7 @@ class NeighborExplorer(Panel):
             "verdict": verdicts[0][0],
             "notes": [*notes, self._method_note(mode)],
             "columns": self._columns,
-            "text": _text_columns(self._table),
+            "text": encoded_columns(self._table),
             "words": None if self._words is None else self._words.name,
         }
 
@@ -445,7 +444,8 @@ def _render_parts(parts: Sequence[str] | None, value: str | None) -> Any:
     return Rendered("".join(html), escape_invisible("".join(parts)))
 
 
-def _text_columns(result_table: ResultTable) -> list[str]:
+def encoded_columns(result_table: ResultTable) -> list[str]:
+    """The columns from which the vectors or words were made."""
     manifest = result_table.manifest
     text = manifest.descriptor.get("text") if manifest is not None else None
     return [str(t) for t in text] if isinstance(text, list | tuple) else []
