@@ -271,13 +271,6 @@ def test_a_heading_that_is_not_utf8_and_a_file_of_blank_lines_are_refused(read):
         read("\n\n")
 
 
-def test_numbers_of_json_that_double_does_not_hold_are_text(ws, tmp_path):
-    (tmp_path / "a.json").write_text('[{"a":9007199254740993},{"a":2.5}]')
-    source = ws.sources.add("a", tmp_path / "a.json")
-    assert ws.sql("FROM a").fetchall() == [("9007199254740993",), ("2.5",)]
-    assert source.notes == ["a: text, because DOUBLE does not hold all its numbers"]
-
-
 def test_the_first_look_shows_columns_three_rows_and_what_was_decided(ws, tmp_path):
     lines = "".join(f"{n},0{n}{n}\n" for n in range(1, 9))
     (tmp_path / "a.csv").write_text(f"id,zip\n{lines}")
@@ -287,11 +280,6 @@ def test_the_first_look_shows_columns_three_rows_and_what_was_decided(ws, tmp_pa
     assert "columns id bigint, zip varchar" in shown
     assert 'note zip: text, because "011" begins with 0' in shown
     assert shown[-4:] == ["1 011", "2 022", "3 033", "first 3 rows"]
-
-
-def test_ordinary_words_need_no_note(ws, tmp_path):
-    (tmp_path / "a.csv").write_text("n,v\n1,Kyoto\n2,Oslo\n")
-    assert ws.sources.add("a", tmp_path / "a.csv").notes == []
 
 
 # -- folders ---------------------------------------------------------------------------------------
@@ -306,16 +294,26 @@ def folder(ws, tmp_path, files, **options):
     return ws.sql("FROM a").fetchall()
 
 
-def test_one_decision_is_made_over_all_files(ws, tmp_path):
-    rows = folder(ws, tmp_path, {"1.csv": "a,b\n1,\n", "2.csv": "a,b\n2.5,2024-01-02\n"})
-    assert rows == [(1.0, None), (2.5, date(2024, 1, 2))]
-
-
-def test_columns_are_found_by_name_in_any_order(ws, tmp_path):
-    rows = folder(
-        ws, tmp_path, {"1.csv": "a,b\n1,x\n", "2.csv": "B,A\ny,2\n", "3.csv": "a,b\n3,z\n"}
-    )
-    assert rows == [(1, "x"), (2, "y"), (3, "z")]
+@pytest.mark.parametrize(
+    ("files", "rows"),
+    [
+        (
+            {"1.csv": "a,b\n1,\n", "2.csv": "a,b\n2.5,2024-01-02\n"},
+            [(1.0, None), (2.5, date(2024, 1, 2))],
+        ),
+        (
+            {"1.csv": "a,b\n1,x\n", "2.csv": "B,A\ny,2\n", "3.csv": "a,b\n3,z\n"},
+            [(1, "x"), (2, "y"), (3, "z")],
+        ),
+        (
+            {"Year=2024/1.csv": "a\n1\n", "year=2025/2.csv": "a\n2\n"},
+            [(1, 2024), (2, 2025)],
+        ),
+    ],
+    ids=["one decision over all files", "names in any order", "keys that differ by case only"],
+)
+def test_files_of_a_folder_are_one_table(ws, tmp_path, files, rows):
+    assert folder(ws, tmp_path, files) == rows
 
 
 def test_other_columns_are_refused_or_filled_with_null(ws, tmp_path):
@@ -337,11 +335,6 @@ def test_folders_of_unequal_depth_or_with_a_key_that_is_a_column_are_refused(ws,
     (tmp_path / "d/2.csv").unlink()
     with pytest.raises(SourceUnavailable, match="in a folder"):
         folder(ws, tmp_path, {"k=1/1.csv": "K\n1\n"})
-
-
-def test_keys_that_differ_by_case_only_are_one_column(ws, tmp_path):
-    rows = folder(ws, tmp_path, {"Year=2024/1.csv": "a\n1\n", "year=2025/2.csv": "a\n2\n"})
-    assert rows == [(1, 2024), (2, 2025)]
 
 
 def test_keys_of_parquet_folders_that_differ_by_case_only_are_one_column(ws, tmp_path):
@@ -650,17 +643,37 @@ def test_an_export_is_read_back_equal(ws, tmp_path):
     assert ws.sql("FROM o ORDER BY id").fetchall() == rows
 
 
-def test_a_note_says_why_a_column_of_mixed_values_is_text(ws, tmp_path):
-    (tmp_path / "a.csv").write_text("n,d,s,p\n9007199254740993,2024-01-01,\\N,+5\n1.5,5,2,7\n")
-    source = ws.sources.add("a", tmp_path / "a.csv")
-    held = "text, because no other type holds all its values"
-    option = r"options={'nullstr': ['\\N']} reads that as NULL"
-    assert source.notes == [
-        f"n: {held}",
-        f"d: {held}",
-        f's: text, because "\\N"; {option}',
-        'p: text, because "+5"',
-    ]
+HELD = "text, because no other type holds all its values"
+OF_NULL = r"""s: text, because "\N"; options={'nullstr': ['\\N']} reads that as NULL"""
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "notes", "rows"),
+    [
+        (
+            "a.csv",
+            "n,d,s,p\n9007199254740993,2024-01-01,\\N,+5\n1.5,5,2,7\n",
+            [
+                f"n: {HELD}",
+                f"d: {HELD}",
+                OF_NULL,
+                'p: text, because "+5"',
+            ],
+            [("9007199254740993", "2024-01-01", "\\N", "+5"), ("1.5", "5", "2", "7")],
+        ),
+        (
+            "a.json",
+            '[{"a":9007199254740993},{"a":2.5}]',
+            ["a: text, because DOUBLE does not hold all its numbers"],
+            [("9007199254740993",), ("2.5",)],
+        ),
+        ("a.csv", "n,v\n1,Kyoto\n2,Oslo\n", [], [(1, "Kyoto"), (2, "Oslo")]),
+    ],
+    ids=["mixed values", "numbers of JSON", "ordinary words"],
+)
+def test_a_note_says_why_a_column_is_text(ws, read, name, data, notes, rows):
+    assert read(data, name)[1] == rows
+    assert ws.sources["a"].notes == notes
 
 
 def test_files_without_a_heading_are_told_the_option_that_reads_them(ws, tmp_path):

@@ -55,7 +55,7 @@ def again(reopen, folder):
             second.reaped,
         ) == ([], [], [], [], [])
         assert everything(folder) == after
-        return opened, report
+        return opened, told(report)
 
     return run
 
@@ -82,9 +82,9 @@ def test_building_without_whole_bytes_and_manifest_becomes_failed_and_all_files_
         manifest_path(path).write_bytes(NO_MANIFEST)
     _, report = again()
     if left == manifest == "whole":
-        assert told(report) == RecoveryReport(promoted=[table.table_name])
+        assert report == RecoveryReport(promoted=[table.table_name])
         return
-    assert told(report) == RecoveryReport(failed=[table.table_name]) and files(folder) == []
+    assert report == RecoveryReport(failed=[table.table_name]) and files(folder) == []
     assert statuses(folder) == {table.table_name: "failed"}
     assert row(folder, table.table_name)["completed_at"]
 
@@ -111,7 +111,7 @@ def test_an_older_build_is_not_promoted_although_its_recipe_was_renamed_meanwhil
     unpublish(folder, table.table_name)
     opened, report = again()
     assert (
-        told(report) == RecoveryReport(failed=[table.table_name])
+        report == RecoveryReport(failed=[table.table_name])
         and opened.table("places").table_name == newer.table_name
     )
 
@@ -123,7 +123,7 @@ def test_building_with_whole_bytes_and_manifest_becomes_ready_as_if_nothing_had_
     edges = everything(folder)["lineage"]
     unpublish(folder, table.table_name)
     ws, report = again()
-    assert told(report) == RecoveryReport(promoted=[table.table_name])
+    assert report == RecoveryReport(promoted=[table.table_name])
     assert row(folder, table.table_name) == {**before, "writer_id": DEAD}
     assert everything(folder)["lineage"] == edges
     assert ws.verify("venues") == Match() and ws.table("venues").read().arrow().num_rows == 2
@@ -177,7 +177,7 @@ def test_building_with_other_whole_bytes_than_its_manifest_attests_is_quarantine
     unpublish(folder, table.table_name)
     path.write_bytes(other.path.read_bytes())
     _, report = again()
-    assert told(report) == RecoveryReport(quarantined=[table.table_name])
+    assert report == RecoveryReport(quarantined=[table.table_name])
     assert statuses(folder)[table.table_name] == "failed" and files(folder) == files_of(other)
     assert sorted(p.name for p in (folder / "quarantine").iterdir()) == sorted(
         [path.name, manifest_path(path).name, f"{table.table_name}.why.json"]
@@ -193,7 +193,7 @@ def test_an_older_build_is_not_promoted_over_a_version_begun_later(
     newer = lab.materialize("venues", VENUES)
     unpublish(folder, table.table_name)
     ws, report = again()
-    assert newer.version == 2 and told(report) == RecoveryReport(failed=[table.table_name])
+    assert newer.version == 2 and report == RecoveryReport(failed=[table.table_name])
     assert ws.table("venues").table_name == newer.table_name and files(folder) == files_of(newer)
 
 
@@ -202,10 +202,7 @@ def test_a_newer_build_is_promoted_over_an_older_version(again, lab, folder, tab
     newer = lab.materialize("venues", VENUES)
     unpublish(folder, newer.table_name)
     ws, report = again()
-    assert (
-        told(report) == RecoveryReport(promoted=[newer.table_name])
-        and ws.table("venues").version == 2
-    )
+    assert report == RecoveryReport(promoted=[newer.table_name]) and ws.table("venues").version == 2
 
 
 def test_temporary_files_of_a_dead_writer_go(again, folder, table, path):
@@ -326,7 +323,7 @@ def test_a_lost_manifest_of_a_ready_table_is_healed_from_the_catalogs_copy(
     lab.close()
     manifest_path(path).unlink()
     ws, report = again()
-    assert told(report) == RecoveryReport(healed=[table.table_name])
+    assert report == RecoveryReport(healed=[table.table_name])
     assert manifest_path(path).read_bytes() == body and ws.verify("venues") == Match()
 
 
@@ -344,7 +341,7 @@ def test_a_lost_manifest_with_other_bytes_is_quarantined_and_failed(
     manifest_path(path).unlink()
     flip(path)
     ws, report = again()
-    assert told(report) == RecoveryReport(quarantined=[table.table_name])
+    assert report == RecoveryReport(quarantined=[table.table_name])
     assert statuses(folder) == {table.table_name: "failed"} and files(folder) == []
     assert (folder / "quarantine" / path.name).exists() and (
         folder / "quarantine" / f"{table.table_name}.why.json"
@@ -358,7 +355,7 @@ def test_a_lost_manifest_without_a_copy_is_quarantined(again, lab, folder, table
     with catalog(folder) as db:
         db.execute("DELETE FROM manifests")
     _, report = again()
-    assert told(report) == RecoveryReport(quarantined=[table.table_name])
+    assert report == RecoveryReport(quarantined=[table.table_name])
 
 
 def test_a_recovery_heals_what_another_kernel_is_healing_just_now(lab, folder, table, path):
@@ -484,7 +481,7 @@ def test_a_deleting_row_of_a_dead_writer_is_reaped(again, folder, table, path, l
     if lost == "both":
         manifest_path(path).unlink()
     _, report = again()
-    assert told(report) == RecoveryReport(reaped=[table.table_name])
+    assert report == RecoveryReport(reaped=[table.table_name])
     assert statuses(folder) == {} and files(folder) == []
     assert everything(folder)["manifests"] == everything(folder)["lineage"] == []
 
@@ -612,7 +609,7 @@ def test_a_note_of_the_results_folders_that_says_nothing_has_the_tables_looked_a
         db.execute("UPDATE meta SET value = ? WHERE key = 'results-stamps'", [note])
     manifest_path(path).unlink()
     ws, report = again()
-    assert told(report) == RecoveryReport(healed=[table.table_name])
+    assert report == RecoveryReport(healed=[table.table_name])
     ws.close()
     with jl.open(folder) as ws:
         assert not services_of(
@@ -679,10 +676,10 @@ def test_the_report_names_every_table_that_was_touched(again, lab, folder, table
         db.execute("DELETE FROM versions WHERE table_name=?", [names["reaped"]])
     manifest_path(paths["quarantined"]).unlink()
     flip(paths["quarantined"])
-    _, report = again()
-    assert told(report) == RecoveryReport(**{name: [table] for name, table in names.items()})
-    assert all(word in str(report) for word in names)
-    assert report.recipes == {table: name for name, table in names.items()}
+    opened, report = again()
+    assert report == RecoveryReport(**{name: [table] for name, table in names.items()})
+    assert all(word in str(opened.recovery) for word in names)
+    assert opened.recovery.recipes == {table: name for name, table in names.items()}
 
 
 def test_an_ordinary_open_reports_nothing_and_looks_at_no_ready_table(
@@ -693,9 +690,7 @@ def test_an_ordinary_open_reports_nothing_and_looks_at_no_ready_table(
     swept = []
     monkeypatch.setattr(Recovery, "_inspect", lambda self, record: swept.append(record))
     _, report = again()
-    assert (
-        told(report) == RecoveryReport() and not report and str(report) == "recovery: nothing to do"
-    )
+    assert report == RecoveryReport() and not report and str(report) == "recovery: nothing to do"
     assert [r.table_name for r in swept] == [
         table.table_name
     ]  # by the recovery that `again` asks for, and no other
@@ -710,7 +705,7 @@ def test_ready_tables_are_swept_when_a_writer_died_though_it_built_nothing(
     os.utime(path.parent, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # the folder does not tell
     a_dead_writer(folder)
     _, report = again()
-    assert told(report) == RecoveryReport(healed=[table.table_name])
+    assert report == RecoveryReport(healed=[table.table_name])
 
 
 def test_a_read_only_open_recovers_nothing(lab, folder, table):
