@@ -198,8 +198,12 @@ def near_names(name: str, candidates: Iterable[str], limit: int = 3) -> list[str
     target = fold(name)
     # A missing or superfluous schema prefix, such as `jammi.`, is the likeliest mistake.
     suffix_matches = [f for f in by_fold if f.endswith(f".{target}") or target.endswith(f".{f}")]
+    # Both the prefix missing and a slip: the bar is higher, since all prefixes are alike.
     return [
-        by_fold[f] for f in suffix_matches[:limit] or close_matches(target, by_fold, limit, 0.6)
+        by_fold[f]
+        for f in suffix_matches[:limit]
+        or close_matches(target, by_fold, limit, 0.6)
+        or close_matches(f"jammi.{target}", by_fold, limit, 0.8)
     ]
 
 
@@ -229,8 +233,7 @@ def near_tables(name: str, candidates: Iterable[str]) -> list[str]:
     last_of = {each: fold(each).rpartition(".")[2] for each in candidates}
     if "." not in name or not last:
         return near_names(name, last_of)
-    parts = dict.fromkeys(last_of.values())
-    similar = {*close_matches(last, parts, len(parts) or 1, 0.6)}
+    similar = close_matches(last, last_of.values(), len(last_of) or 1, 0.6)
     return near_names(name, [each for each, part in last_of.items() if part in similar])
 
 

@@ -10,6 +10,8 @@ from jammi_lab.core.identifiers import near_names, near_tables
     [
         ("paper", ["papers", "venues"], ["papers"]),
         ("top", ["jammi.top", "tops"], ["jammi.top"]),
+        ("tosp", ["jammi.tops", "jammi.venues"], ["jammi.tops"]),
+        ("customer_sales", ["jammi.customer_sale"], ["jammi.customer_sale"]),
         ("PAPERS", ["papers"], ["papers"]),
         ("x.pq", ["x.parquet"], ["x.parquet"]),
         (
