@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import linecache
 import sys
+import traceback
 import types
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -382,26 +383,26 @@ def step_failure(name: str, step: StepFunction, error: Exception, row: str = "")
     it was raised, as ` for the row …`."""
     message_lines = (part.strip() for part in message_of(error).splitlines())
     reason = next(filter(None, message_lines), "")[:200].rstrip(".")
-    code = getattr(step.function, "__code__", None)
-    trace, frame = error.__traceback__, None
-    while trace is not None:
-        if code is not None and trace.tb_frame.f_code.co_filename == code.co_filename:
-            frame = trace
-        trace = trace.tb_next
-    line = None if frame is None else frame.tb_lineno
+    file = getattr(getattr(step.function, "__code__", None), "co_filename", "")
+    frame, line = None, 0
+    for each, its_line in traceback.walk_tb(error.__traceback__):
+        if each.f_code.co_filename == file:
+            frame, line = each, its_line
     failed = StepFailed(
         f"The Python step {name!r} raised {type(error).__name__}{row}"
         f"{f': {reason}' if reason else ''}.",
         step=name,
-        line=line,
-        hint="" if line is None or code is None else _line_hint(step, code.co_filename, line),
     )
-    if frame is None or line is None:
+    if frame is None:
         return failed
+    failed.line = line
+    failed.hint = _line_hint(step, file, line)
+    if type(error) is NameError:
+        failed.hint += f" If it is a source or table, read it with inputs=['{error.name}']."
     text = (
         step.inline_source.text
         if step.inline_source is not None
-        else linecache.getline(frame.tb_frame.f_code.co_filename, line, frame.tb_frame.f_globals)
+        else linecache.getline(file, line, frame.f_globals)
     )
     lines = text.split("\n")
     line_index = line - 1 if step.inline_source is not None else 0

@@ -131,6 +131,10 @@ FAILING = {
         "papers.polars().select('nope')",
         ["StepFailed", "nope", "papers.polars()", "^", "Line 3 of the cell"],
     ),
+    "names no input": (
+        "planes.polars()",
+        ["StepFailed", "Line 3 of the cell", "a source or table, read it with --inputs planes."],
+    ),
     "gives nothing": ("None", ["SchemaMismatch", "returned None"]),
     "is no python": ("rows = (2", ["InvalidArgument", "rows = (2", "^"]),
     "ends without an expression": (
