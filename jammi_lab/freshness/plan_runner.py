@@ -102,11 +102,14 @@ class PlanRunner:
             self._blocked_recipes.add(planned.node.key)
             if planned.kind is StepKind.REUSED:
                 self.deviations.append(_NOT_REUSED_MESSAGE.format(name))
+            outcome, reason = "failed", str(error).split("\n")[0]
+            if isinstance(error, CheckFailed):
+                outcome, reason = "rejected", f"{reason} {error.hint}"
             return RunStep(
                 name=name,
-                outcome="rejected" if isinstance(error, CheckFailed) else "failed",
+                outcome=outcome,
                 seconds=self._clock.monotonic() - started,
-                error=str(error).split("\n")[0],
+                error=reason,
             )
 
     def _record_failure(self, recipe: RecipeRecord, error: JammiError) -> None:

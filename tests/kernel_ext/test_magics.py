@@ -372,6 +372,7 @@ def test_a_recompute_with_a_failed_step_fails_its_cell_and_shows_the_report(thre
     word = how.partition(" ")[0]
     assert shown.ename == "StepFailed" and f"1 step {word}: {name}" in shown.error[0]
     assert f"Run: 1 {word}" in shown.text
+    assert ("shows the failing rows" in shown.error[-1]) == (word == "rejected")
     assert (word in three(f"%jammi history {name}").text) == (word == "rejected")
 
 

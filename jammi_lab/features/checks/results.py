@@ -199,7 +199,10 @@ def _results_table(rows: Sequence[CheckRow], not_run: str) -> Rendered:
     ]
     failed = [row for row in rows if row.failing]
     caption = f"{count_noun(len(rows), 'check')}: {reprs.tally(row.outcome for row in rows)}"
-    notes = [f"ws.checks[{row.check!r}].rows() shows the failing rows" for row in failed[:1]]
+    notes = [
+        f"ws.checks[{row.check!r}].rows({row.version or ''}) shows the failing rows"
+        for row in failed[:1]
+    ]
     note = ". ".join([*notes, *filter(None, [not_run])])
     return listing_table(
         ["check", "table", "severity", "outcome", "failing rows", "rule", "note"],

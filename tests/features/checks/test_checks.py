@@ -132,6 +132,7 @@ def test_a_version_that_does_not_pass_a_blocking_check_is_rejected(ws, folder):
     assert rejected.status == "rejected" and rejected.row_count == 3
     assert rejected.read().arrow().num_rows == 3 and rejected.diff().added.num_rows == 2
     assert outcomes(rejected.checks) == {"ids": ("fail", 2), "no_negative": ("fail", 2)}
+    assert "ws.checks['ids'].rows(2) shows" in str(rejected.checks)
     failing = ws.checks["no_negative"].rows(2).arrow()
     assert sorted(failing["amount"].to_pylist()) == [-8, -7]
     assert [t.version for t in ws.tables()] == [1]
