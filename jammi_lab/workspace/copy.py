@@ -43,7 +43,11 @@ class CopyReport(ReprMixin):
             else None
         )
         return vstack(
-            plain_text(f"Copied {count_noun(self.tables, 'table')} to {self.target}."), missing_list
+            plain_text(
+                f"Copied {count_noun(self.tables, 'table')} to {self.target}, which reads the same "
+                "sources where they are."
+            ),
+            missing_list,
         )
 
 

@@ -179,6 +179,9 @@ def test_sql_gives_rows_as_a_table_or_as_objects(lab, run):
 def test_a_backup_and_a_copy_are_whole(lab, run, tmp_path):
     run("backup", lab, str(tmp_path / "kept.sqlite3"))
     assert (tmp_path / "kept.sqlite3").exists()
+    assert (
+        "reads the same sources where they are" in run("copy", lab, str(tmp_path / "first")).stdout
+    )
     assert value(run("copy", lab, str(tmp_path / "other"), "--json")) == {
         "target": str(tmp_path / "other"),
         "tables": 2,
@@ -244,6 +247,7 @@ def test_what_cannot_be_done_is_said_on_standard_error_without_a_trace(lab, run,
     assert (
         answer.stderr.startswith("WorkspaceNotFound: ")
         and answer.stdout == ""
+        and "follows the verb: jammi-lab status PATH" in answer.stderr
         and not (tmp_path / "nothing").exists()
     )
     assert "recnt" in run("verify", lab, "recnt", code=3).stderr
