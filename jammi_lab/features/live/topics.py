@@ -97,11 +97,13 @@ class EventList(list[Event], ReprMixin):
         return events_to_arrow(self.schema, self)
 
     def _rendered(self) -> Rendered:
-        table = self.arrow().drop_columns([PRODUCED_AT_COLUMN])
-        columns = [OFFSET_COLUMN, *(name for name in table.column_names if name != OFFSET_COLUMN)]
-        shown = table.slice(max(0, table.num_rows - _MAX_SHOWN_ROWS))
-        types = sql_types(table.schema)
-        rows = list(zip(*(to_display(shown.column(name)) for name in columns), strict=True))
+        table = self.arrow()
+        own = table.num_columns - 2  # by position: a forged schema may have a name twice
+        shown = table.select([own, *range(own)])
+        types = sql_types(shown.schema)
+        columns = shown.column_names
+        last = shown.slice(max(0, table.num_rows - _MAX_SHOWN_ROWS)).columns
+        rows = list(zip(*map(to_display, last), strict=True))
         return reprs.preview(
             columns,
             [types[name] for name in columns],

@@ -139,3 +139,17 @@ def test_a_schema_with_types_that_no_log_has_is_damage(folder, kind):
         connection.execute("UPDATE logs SET arrow_schema = ? WHERE name = 'clicks'", [schema])
     with jl.open(folder) as ws, pytest.raises(jl.TableDamaged):
         ws.topics.replay("clicks", where="page = 'home'")
+
+
+def test_a_forged_schema_with_a_name_twice_is_shown(folder):
+    with jl.open(folder) as ws:
+        ws.topics.register("clicks", {"page": "string", "other": "string"})
+        ws.topics.publish("clicks", [{"page": "home", "other": "away"}])
+    for name in ("page", "_offset"):
+        with catalog(folder) as connection:
+            fields = [("page", pa.string()), (name, pa.string())]
+            schema = pa.schema(fields).serialize().to_pybytes()
+            connection.execute("UPDATE logs SET arrow_schema = ? WHERE name = 'clicks'", [schema])
+        with jl.open(folder) as ws:
+            shown = str(ws.topics.tail("clicks"))
+            assert "home" in shown and "away" in shown
