@@ -1,6 +1,9 @@
 """Digests of files and of their column chunks, and when an unchanged stat may replace hashing."""
 
+import contextlib
+import ctypes
 import errno
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +25,6 @@ from jammi_lab.storage.files import (
     read_regular,
     stat_of,
 )
-from jammi_lab.storage.mmap_watch import force_mtime_update
 from jammi_lab.storage.object_store import RemotePath
 from jammi_lab.storage.parquet import open_parquet, split_leaves
 from jammi_lab.storage.parquet_pages import pages_match_footer
@@ -38,6 +40,9 @@ SMALL_FILE_BYTES = 1 << 20
 BLOCK_BYTES = 1 << 20
 """Bytes per read. The speed was measured equal from 64 KiB to 4 MiB."""
 _MAX_ATTEMPTS = 3
+_WAIT_BEFORE, _WRITE = 1, 2
+"""Flags of Linux's `sync_file_range`: wait for pages being written, then start writing the others,
+without waiting for the disk."""
 T = TypeVar("T")
 
 
@@ -320,6 +325,31 @@ def read_stable(path: Path, read: Callable[[], T]) -> tuple[Stat, T]:
         if stat_of(path) == stat:
             return stat, result
     raise OSError(errno.EBUSY, "it changes while being read", str(path))
+
+
+def force_mtime_update(path: Path) -> None:
+    """Make sure that the next write through a mapping (`mmap`) changes the file's stat, however old
+    the file seems: the clock may have been set. Of two such writes to one page only the first does,
+    until the page is written back; starting that makes the next one change it again. Does nothing
+    for a file that cannot be synced, or where the system has no such call."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
+        try:
+            writeback_function()(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@functools.cache
+def writeback_function() -> Callable[[int], object]:
+    """A function that starts the write-back of an open file; fsync where there is nothing
+    better."""
+    try:
+        call = ctypes.CDLL(None).sync_file_range
+    except (AttributeError, OSError, TypeError):
+        return getattr(os, "fdatasync", os.fsync)
+    call.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+    return lambda descriptor: call(descriptor, 0, 0, _WAIT_BEFORE | _WRITE)
 
 
 def _payload(path: Path, parquet: bool, former: CacheEntry | None) -> dict[str, Any]:

@@ -264,7 +264,7 @@ def test_a_file_is_written_before_it_is_hashed_whatever_the_clock_says(
 ):
     (tmp_path / "f").write_bytes(b"x")
     written, now = list[int](), time.time_ns
-    monkeypatch.setattr("jammi_lab.storage.mmap_watch.writeback_function", lambda: written.append)
+    monkeypatch.setattr("jammi_lab.storage.digests.writeback_function", lambda: written.append)
     monkeypatch.setattr(time, "time_ns", lambda: now() + hours * 3600 * 10**9)
     look(tmp_path / "f", DictMemo())
     assert len(written) == 1
