@@ -10,7 +10,7 @@ from typing import Any
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Anchor, Input, Observed, Vanished, result_input
 from jammi_lab.core.errors import JammiError, TableDamaged, TableNotFound, invalid_row_error
-from jammi_lab.core.identifiers import fold, near_names, quote_identifier
+from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.records import RecipeRecord, TableRecord, TableStatus
 from jammi_lab.inputs.observation import Kind, Observation, PinnedState
 from jammi_lab.sources.base import ReadPlan, Relation, Requirements
@@ -180,14 +180,12 @@ class ResultKind(Kind):
         """The relation of one table under the given name. `lease` is an existing lease on its
         files. TableDamaged."""
         path = self._results.require_intact(record)
-        columns = {c.name: c.type for c in record.columns}
-        names = ", ".join(map(quote_identifier, columns))
+
         return Relation(
             result_input(name),
-            # a forged file may have other columns
-            ReadPlan(body=f"SELECT {names} FROM ({self._results.select_sql(record)})"),
+            ReadPlan(body=self._results.select_sql(record)),
             requirements=Requirements(filesystem=self._results.filesystem),
-            columns=columns,
+            columns={c.name: c.type for c in record.columns},
             token=PinnedState(result_snapshot(record, version), record),
             acquire=lease or read_leases.ReadLease(path),
             explain=functools.partial(self._dropped_error, record, name),
