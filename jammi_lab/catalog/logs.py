@@ -30,6 +30,7 @@ from jammi_lab.core.errors import (
     TableDamaged,
     TableNotFound,
     TopicNotFound,
+    invalid_row_error,
 )
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.input_kinds import input_kind
@@ -37,6 +38,8 @@ from jammi_lab.core.value import Value
 
 MAX_ENTRY_BYTES = 256 << 20
 """Maximum bytes of one entry."""
+MAX_NUMBER = 2**53
+"""Above every position, and every number of seconds, of a log."""
 
 
 class LogRecord(Value, frozen=True, kw_only=True):
@@ -69,6 +72,14 @@ class LogRecord(Value, frozen=True, kw_only=True):
     commit_id: str = ""
     """Distinguishes the newest entry from any other at that position, such as one that was written
     before the catalog was restored from a backup. Empty before the first."""
+
+    def __post_init__(self) -> None:
+        """Raises TableDamaged for positions, a retention or a key that no log has."""
+        in_order = 0 <= self.first <= self.next < MAX_NUMBER
+        if not in_order or not 0 <= (self.retention or 0) < MAX_NUMBER:
+            raise invalid_row_error()
+        if self.is_table != (self.kind == "mutable"):
+            raise invalid_row_error()
 
     @property
     def is_table(self) -> bool:

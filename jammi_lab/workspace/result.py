@@ -119,7 +119,7 @@ class Result(TableMixin, BadgeMixin):
         if len(self._types) != len(self._schema):
             raise SqlError(
                 "What the statement reads has other columns than a moment ago.",
-                hint="Run it again. If it says so again, `ws.fsck(deep=True)` tells what is damaged.",
+                hint="Run it again; ws.fsck(deep=True) tells what is damaged.",
             )
         self.inputs = [
             Input(kind=i.kind, name=i.name, table=i.table, columns=b.columns)

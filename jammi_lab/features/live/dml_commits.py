@@ -118,7 +118,7 @@ def _record_of(relation: Any) -> LogRecord:
 
 def _cast_to_schema(record: LogRecord, rows: pa.Table) -> pa.Table:
     """Rows as DuckDB returned them, cast to the table's schema. Raises SchemaMismatch."""
-    schema = stored_schema(record.schema)
+    schema = stored_schema(record)
     try:
         columns = [
             cast_column(field, column, record.label)
@@ -141,7 +141,7 @@ def update_statement(
             "set must be a dict of column names and values with at least one entry.",
             hint='m.update({"label": "good"}, "id = 3")',
         )
-    schema = stored_schema(record.schema)
+    schema = stored_schema(record)
     used_columns = pa.schema([field for field in schema if field.name in values])
     [row] = to_arrow_rows(
         [values],

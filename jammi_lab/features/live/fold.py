@@ -17,8 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jammi_lab.catalog.logs import Entry, LogRecord, LogRepository, check_entry_size
-from jammi_lab.core.errors import TableDamaged, invalid_row_error
+from jammi_lab.core.errors import (
+    InvalidArgument,
+    SchemaMismatch,
+    TableDamaged,
+    invalid_row_error,
+)
 from jammi_lab.core.interrupts import DeferInterrupts
+from jammi_lab.features.live.table_columns import check_columns
 from jammi_lab.storage.arrow_values import intact_rows, intact_schema
 
 _MAX_BATCHES = 64
@@ -40,7 +46,7 @@ class Fold:
     """The rows of one table at one version."""
 
     def __init__(self, record: LogRecord) -> None:
-        self.schema, self.key = stored_schema(record.schema), record.key
+        self.schema, self.key = stored_schema(record), record.key
         self.stored_schema = without_constraints(self.schema)
         self.version, self.commit_id = 0, ""
         self._batches: list[pa.RecordBatch] = []
@@ -162,14 +168,22 @@ def _check_rows(fold: Fold, record: LogRecord) -> Fold:
     return fold
 
 
+def stored_schema(record: LogRecord) -> pa.Schema:
+    """The schema of a log, from its record. Raises TableDamaged for one that no log has."""
+    return _decoded_schema(record.schema, tuple(record.key))
+
+
 @functools.lru_cache(maxsize=256)
-def stored_schema(body: bytes) -> pa.Schema:
-    """The schema of a log, from its record. Raises TableDamaged."""
+def _decoded_schema(body: bytes, key: tuple[str, ...]) -> pa.Schema:
     try:
-        schema = intact_schema(pa.ipc.read_schema(pa.py_buffer(body)))
-        return schema.empty_table().schema
-    except (pa.ArrowException, OSError):
-        raise invalid_row_error() from None
+        schema = intact_schema(pa.ipc.read_schema(pa.py_buffer(body))).empty_table().schema
+        if not key:
+            return schema
+        if (*check_columns("", schema, key),) == key and len(set(schema.names)) == len(schema):
+            return schema
+    except (pa.ArrowException, OSError, InvalidArgument, SchemaMismatch):
+        pass
+    raise invalid_row_error()
 
 
 def without_constraints(schema: pa.Schema) -> pa.Schema:

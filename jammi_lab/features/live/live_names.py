@@ -76,7 +76,7 @@ class MutableKind(Kind):
 def snapshot_of(record: LogRecord) -> Snapshot:
     """The state of a table: its id, version and last commit. Equal states mean that nothing was
     committed in between."""
-    schema = stored_schema(record.schema)
+    schema = stored_schema(record)
     state = {"table": record.log_id, "version": record.version, "commit": record.commit_id}
     return Snapshot(
         columns=sql_types(schema),

@@ -46,7 +46,7 @@ class MutableTable(ReprMixin):
     @property
     def schema(self) -> pa.Schema:
         """Its columns with their Arrow types."""
-        return stored_schema(self._record.schema)
+        return stored_schema(self._record)
 
     @property
     def primary_key(self) -> list[str]:

@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import re
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -25,7 +25,7 @@ from jammi_lab.core.errors import (
     TableNotFound,
     VersionConflict,
 )
-from jammi_lab.core.identifiers import fold, near_names
+from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.records import Committed
 from jammi_lab.core.settings import Settings
 from jammi_lab.features.live.fold import Fold, FoldCache, MutableSnapshot, body_of, stored_schema
@@ -39,6 +39,7 @@ from jammi_lab.features.live.table_changes import (
     effect_of,
     net_changes,
 )
+from jammi_lab.features.live.table_columns import check_columns
 from jammi_lab.inputs.row_input import SchemaLike, schema_of, to_arrow_rows
 
 MUTABLE = "mutable"
@@ -47,23 +48,6 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 _MAX_NAME_LENGTH = 63
 MAX_COMMIT_ATTEMPTS = 50
 """Attempts at a commit before VersionConflict is raised."""
-_EXACT_TYPES = (
-    pa.types.is_boolean,
-    pa.types.is_integer,
-    pa.types.is_float32,
-    pa.types.is_float64,
-    pa.types.is_string,
-    pa.types.is_large_string,
-    pa.types.is_binary,
-    pa.types.is_large_binary,
-    pa.types.is_fixed_size_binary,
-    pa.types.is_date32,
-    pa.types.is_decimal128,
-)
-TYPES = (
-    "bool, integers, float32, float64, string, binary, date32[day], time64[us], "
-    "timestamp (with a zone: us only), decimal128"
-)
 
 CheckRows = Callable[[Sequence[CheckRecord], pa.Table], CheckFailed | None]
 
@@ -136,8 +120,7 @@ class MutableTableService:
         if session is None:
             check_mutable_name(name)
         arrow_schema = schema_of(schema, reserved=(CHANGE_COLUMN, VERSION_COLUMN))
-        key = _check_primary_key(name, arrow_schema, primary_key)
-        _check_types(name, arrow_schema, key)
+        key = check_columns(name, arrow_schema, primary_key)
         stored = arrow_schema.serialize().to_pybytes()
         record, is_new = self._logs.create(name, stored, key=key, session=session)
         if not is_new:
@@ -315,67 +298,10 @@ def convert_rows(record: LogRecord, rows: Any) -> pa.Table:
     """Convert rows to the schema of the table. Raises SchemaMismatch with the table's name;
     InvalidArgument."""
     try:
-        return to_arrow_rows(rows, stored_schema(record.schema), record.label)
+        return to_arrow_rows(rows, stored_schema(record), record.label)
     except SchemaMismatch as error:
         error.table = record.name
         raise
-
-
-def _check_primary_key(name: str, schema: pa.Schema, primary_key: Sequence[str]) -> list[str]:
-    columns = (
-        [primary_key]
-        if isinstance(primary_key, str)
-        else list(primary_key)
-        if isinstance(primary_key, Iterable)
-        else []
-    )
-    if not columns:
-        raise InvalidArgument(
-            "A mutable table needs a primary key: the columns that identify a row.",
-            hint=f"primary_key=[{schema.names[0]!r}]",
-        )
-    by_fold = {fold(column): column for column in schema.names}
-    for column in columns:
-        if not isinstance(column, str) or fold(column) not in by_fold:
-            error = SchemaMismatch(
-                f"The primary key of {name!r} names {column!r}, which is not one of its columns.",
-                table=name,
-                column=str(column),
-                expected=", ".join(schema.names),
-            )
-            error.near = tuple(near_names(str(column), schema.names))
-            raise error
-    key = [by_fold[fold(column)] for column in columns]
-    if len(set(key)) < len(key):
-        raise InvalidArgument(
-            f"The primary key of {name!r} names a column twice.", hint="Name each column once."
-        )
-    return key
-
-
-def _check_types(name: str, schema: pa.Schema, key: Sequence[str]) -> None:
-    for field in schema:
-        is_exact = any(is_type(field.type) for is_type in _EXACT_TYPES) or (
-            pa.types.is_timestamp(field.type) and (field.type.tz is None or field.type.unit == "us")
-        )
-        if not is_exact and field.type != pa.time64("us"):
-            raise SchemaMismatch(
-                f"Column {field.name!r} is {field.type}, which a mutable table does not support.",
-                table=name,
-                column=field.name,
-                expected=TYPES,
-                actual=str(field.type),
-                hint=f"Supported: {TYPES}. Store other types in a result table, or as text.",
-            )
-        if field.name in key and pa.types.is_floating(field.type):
-            raise SchemaMismatch(
-                f"Column {field.name!r} is {field.type}, which cannot be in a key.",
-                table=name,
-                column=field.name,
-                actual=str(field.type),
-                hint="Floating-point numbers that look equal may differ: use integers, decimals or "
-                "text for the key.",
-            )
 
 
 def _check_null_keys(record: LogRecord, rows: pa.Table) -> None:

@@ -77,7 +77,7 @@ class TopicReader:
         self, log: LogRepository, record: LogRecord, predicate: Predicate | None = None
     ) -> None:
         self.topics, self.record, self._predicate = log, record, predicate
-        self.schema = stored_schema(record.schema)
+        self.schema = stored_schema(record)
 
     def read_batch(
         self, start: int, stop: int, max_events: int = FIRST_BATCH_COUNT

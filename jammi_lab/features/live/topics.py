@@ -1,14 +1,13 @@
 """Handles of topics: `ws.topics` and what it returns."""
 
 import datetime
-import math
 from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.catalog.logs import LogRecord, NewEntry
+from jammi_lab.catalog.logs import MAX_NUMBER, LogRecord, NewEntry
 from jammi_lab.core import reprs
 from jammi_lab.core.clock import Clock, to_seconds
 from jammi_lab.core.display_values import to_display
@@ -48,7 +47,7 @@ class Topic(ReprMixin):
     @property
     def schema(self) -> pa.Schema:
         """The schema of every batch."""
-        return stored_schema(self._record.schema)
+        return stored_schema(self._record)
 
     @property
     def tenant(self) -> str | None:
@@ -348,6 +347,6 @@ def _check_offset(offset: Any) -> int:
 
 def _retention_seconds(retention: Any) -> float | None:
     seconds = None if retention is None else to_seconds(retention, "A retention", positive=True)
-    if seconds == math.inf:
+    if seconds is not None and seconds >= MAX_NUMBER:
         raise InvalidArgument("A retention must be finite; omit it to keep events forever.")
     return seconds

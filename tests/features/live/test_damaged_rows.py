@@ -153,3 +153,39 @@ def test_a_forged_schema_with_a_name_twice_is_shown(folder):
         with jl.open(folder) as ws:
             shown = str(ws.topics.tail("clicks"))
             assert "home" in shown and "away" in shown
+
+
+def columns(*fields):
+    return pa.schema([*fields]).serialize().to_pybytes()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("key_columns", "[]"),
+        ("key_columns", '["nope"]'),
+        ("key_columns", '["ID"]'),
+        ("key_columns", '["id", "id"]'),
+        ("arrow_schema", columns(("id", pa.list_(pa.int64())), ("label", pa.string()))),
+        ("arrow_schema", columns(("id", pa.float64()), ("label", pa.string()))),
+        ("arrow_schema", columns(("id", pa.int64()), ("label", pa.string_view()))),
+        ("arrow_schema", columns(("id", pa.int64()), ("label", pa.float16()))),
+        ("arrow_schema", columns(("id", pa.int64()), ("id", pa.int64()))),
+        ("arrow_schema", columns()),
+        ("next_position", 2**63 - 1),
+        ("first_position", -(2**63)),
+        ("retention", float("inf")),
+    ],
+)
+def test_a_record_that_no_call_writes_is_damage(folder, column, value):
+    with catalog(folder) as connection:
+        connection.execute(f"UPDATE logs SET {column} = ?", [value])
+    with jl.open(folder) as ws:
+        for read in (
+            lambda: ws.mutable["labels"].read(),
+            lambda: ws.mutable["labels"].changes(0),
+            lambda: ws.mutable["labels"].insert([{"id": 9}]),
+            lambda: ws.sql("SELECT * FROM mutable.labels").fetchall(),
+        ):
+            with pytest.raises(jl.TableDamaged):
+                read()
