@@ -44,6 +44,10 @@ def verify(
 
     if record.definition_hash is None:
         return MissingManifest()
+    try:
+        results.parquet(record)
+    except TableDamaged:  # a link in its place leads elsewhere
+        return MissingBytes()
     if record.status is TableStatus.REJECTED:  # which has no manifest, but a digest in its row
         damage = _compare_bytes(results, record, record.digest, on_bytes)
         return damage or _compare_definition(record.definition_hash, record.anchors, expected)
