@@ -328,7 +328,7 @@ def read_stable(path: Path, read: Callable[[], T]) -> tuple[Stat, T]:
 
 
 def force_mtime_update(path: Path) -> None:
-    """Make sure that the next write through a mapping (`mmap`) changes the file's stat, however old
+    """Make sure that the next write through a memory mapping changes the file's stat, however old
     the file seems: the clock may have been set. Of two such writes to one page only the first does,
     until the page is written back; starting that makes the next one change it again. Does nothing
     for a file that cannot be synced, or where the system has no such call."""

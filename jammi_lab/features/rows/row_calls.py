@@ -192,6 +192,7 @@ def mismatch_of_rows(error: SchemaMismatch, keys: Sequence[object]) -> SchemaMis
         table=error.table,
         column=error.column,
         key=keys[0],
+        near=error.near,
         hint=error.hint,
     )
 

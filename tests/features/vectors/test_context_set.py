@@ -178,5 +178,5 @@ def test_sums_beyond_float32_are_refused(some):
 
 @pytest.mark.parametrize("pool", ["average", None, "Mean"])
 def test_an_unknown_pool_is_refused(some, pool):
-    with pytest.raises(errors.InvalidArgument, match="mean, sum or max"):
+    with pytest.raises(errors.InvalidArgument, match='"mean", "sum" or "max"'):
         some.context_set("c", "v", members="members", pool=pool)

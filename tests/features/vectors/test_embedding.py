@@ -234,7 +234,7 @@ def test_a_misspelt_column_is_told_as_other_producers_tell_it(lab, change, missi
         missing,
         f"{source!r} has no column {missing!r}.",
     )
-    assert error.value.hint == f"Did you mean {near}?" and error.value.statement is None
+    assert error.value.near == (near,) and error.value.statement is None
 
 
 @pytest.mark.parametrize("key", ["{'a': 1}", "[1]", "MAP {1: 2}", "INTERVAL 1 DAY"])

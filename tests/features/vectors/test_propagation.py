@@ -259,7 +259,7 @@ def test_a_weight_that_is_no_number_is_refused(three, weight):
 def test_a_missing_column_is_named_with_the_near_one(three):
     with pytest.raises(errors.SchemaMismatch, match="no column 'dst'") as refused:
         three.propagate("p", "v", "SELECT 'a' AS src, 'b' AS dest")
-    assert "dest" in refused.value.hint
+    assert "dest" in refused.value.near
     with pytest.raises(errors.SchemaMismatch, match="similarity"):
         three.propagate("p", "v", "SELECT 'a' AS src, 'b' AS dst", weighting="similarity")
 
