@@ -74,11 +74,9 @@ class LogRecord(Value, frozen=True, kw_only=True):
     before the catalog was restored from a backup. Empty before the first."""
 
     def __post_init__(self) -> None:
-        """Raises TableDamaged for positions, a retention or a key that no log has."""
+        """Raises TableDamaged for positions, or a retention, that no log has."""
         in_order = 0 <= self.first <= self.next < MAX_NUMBER
         if not in_order or not 0 <= (self.retention or 0) < MAX_NUMBER:
-            raise invalid_row_error()
-        if self.is_table != (self.kind == "mutable"):
             raise invalid_row_error()
 
     @property

@@ -47,6 +47,8 @@ class Fold:
 
     def __init__(self, record: LogRecord) -> None:
         self.schema, self.key = stored_schema(record), record.key
+        if not self.key:
+            raise invalid_row_error()
         self.stored_schema = without_constraints(self.schema)
         self.version, self.commit_id = 0, ""
         self._batches: list[pa.RecordBatch] = []

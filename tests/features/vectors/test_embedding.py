@@ -216,7 +216,7 @@ def test_what_a_recorded_embedding_reads_can_be_told_from_its_statement(lab, ask
 )
 def test_bad_arguments_are_told_and_make_nothing(lab, change, raised):
     with pytest.raises(raised) as error:
-        embed(lab, Counting(), **change)
+        embed(lab, **{"model": Counting(), **change})
     assert isinstance(error.value, errors.JammiError) and str(error.value)
     assert lab.tables(status=None) == []
 
