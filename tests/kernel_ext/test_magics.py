@@ -185,7 +185,7 @@ SAID = [
         ["%jammi expire venues", "%jammi expire venues"],
         ["venues: there are no versions to remove."],
     ),
-    ("three", ["%jammi expire venue"], ["TableNotFound", "Did you mean jammi.venues?"]),
+    ("three", ["%jammi expire venue"], ["TableNotFound", "Did you mean venues?"]),
     ("three", ["%jammi history venues"], ["3 versions; %jammi diff venues 2 3 shows the rows"]),
     ("three", ["%jammi diff venues"], ["venues, version 2 → 3: no row differs"]),
     ("three", ["%jammi diff venues 1"], ["version 1 → 3"]),
