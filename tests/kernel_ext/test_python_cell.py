@@ -306,5 +306,6 @@ def test_the_cell_that_makes_a_table_is_given_as_it_was(papers, text):
     papers("import jammi_lab\nget_ipython().set_next_input = lambda text: print(text, end='')")
     assert papers(text).error is None
     given = papers("%jammi edit made;").stream
+    papers("del get_ipython().set_next_input")  # other tests have the same kernel
     assert given.strip() == text.replace(", batch=1", "")
     assert "reused" in papers(given).text
