@@ -12,7 +12,7 @@ from jammi_lab.core import reprs
 from jammi_lab.core.anchors import Anchor, FrameOrigin, Input
 from jammi_lab.core.dataframes import TableMixin, to_rows
 from jammi_lab.core.display_values import DEFAULT_DIGITS, to_rows_display
-from jammi_lab.core.errors import InvalidArgument, SourceUnavailable, SqlError
+from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.core.html import Rendered, count_noun, dim_text, plain_text, vstack
 from jammi_lab.core.surfaces import load_surface
 from jammi_lab.core.verdicts import Verdict, not_fresh_sentence
@@ -116,11 +116,10 @@ class Result(TableMixin, BadgeMixin):
         self._cached: pa.Table | None = None
         self._rows: int | None = None
         self._types = [kind for _, kind in prepared.output]
-        if len(self._types) != len(self._schema):
-            raise SqlError(
-                "What the statement reads has other columns than a moment ago.",
-                hint="Run it again; ws.fsck(deep=True) tells what is damaged.",
-            )
+        if len(self._types) != len(self._schema):  # a PIVOT has the columns that its rows give
+            from jammi_lab.sources.scratch_duckdb import shown_types
+
+            self._types = shown_types(self._schema)
         self.inputs = [
             Input(kind=i.kind, name=i.name, table=i.table, columns=b.columns)
             for b in prepared.inputs

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 import jammi_lab as jl
@@ -64,3 +65,11 @@ def test_a_value_that_is_shown_as_a_panel_has_its_selection(ws):
     shown._widget = jl.widgets.EmbeddingMap(ws, shown)
     shown.selection = ["2"]
     assert shown.selection == shown._widget.selection == ["2"]
+
+
+def test_a_pivot_of_a_table_of_a_database_shows_the_columns_that_its_rows_give(ws, tmp_path):
+    with duckdb.connect(tmp_path / "d.duckdb") as db:
+        db.execute("CREATE TABLE t AS SELECT i AS id, i % 2 AS g FROM range(4) r(i)")
+    ws.sources.add("d", str(tmp_path / "d.duckdb"))
+    lines = str(ws.sql("PIVOT d.main.t ON g USING count(*)")).splitlines()
+    assert [line.split() for line in lines[:2]] == [["id", "0", "1"], ["bigint"] * 3]
