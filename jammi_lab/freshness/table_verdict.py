@@ -86,8 +86,9 @@ def evaluate_table(evidence: Evidence, parents: Iterable[tuple[str, Verdict]] = 
     """The verdict on one table. `parents` are the verdicts on the result tables it reads, by recipe
     name.
 
-    Precedence: MissingManifest, Damaged, Undecidable, Stale, PossiblyStale, Fresh. Reasons are
-    ordered: the definition first, then inputs by name.
+    Precedence: MissingManifest, Damaged, Undecidable, Stale, PossiblyStale, Fresh; a frame that is
+    gone ranks behind a change of another table. Reasons are ordered: the definition first, then
+    inputs by name.
     """
     if not evidence.ready:
         return Stale(
@@ -105,6 +106,10 @@ def evaluate_table(evidence: Evidence, parents: Iterable[tuple[str, Verdict]] = 
     causes, inherited = _inherited_causes(parents, evidence.observed_at)
     reasons, doubts = _own_reasons(evidence, {cause.path[0] for cause in causes})
     doubts += inherited
+    if causes:
+        # Frames are gone after each restart. What rests on a changed table is possibly stale then,
+        # too, whatever the frame was.
+        doubts = [doubt for doubt in doubts if not doubt.input.kind_class.has_origin]
     # Before `stale`: what cannot be decided may be a reason, too. The reasons that are decided are
     # kept.
     if doubts:

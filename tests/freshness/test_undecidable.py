@@ -44,6 +44,25 @@ def test_a_table_of_a_frame_that_is_gone_is_judged_by_what_the_frame_was_made_fr
     assert lab.verdict("u") == "fresh"
 
 
+def test_what_rests_on_a_stale_table_is_possibly_stale_whatever_else_it_rests_on(lab):
+    lab.csv("a", "id", "1", "2")
+    lab.materialize("t", "SELECT id FROM a")
+    lab.sources.add("f", people())
+    lab.materialize("of_frame", "SELECT id + 1 AS id FROM f")
+    lab.materialize("beside", "SELECT count(*) AS n FROM jammi.t JOIN jammi.of_frame USING (id)")
+    lab.materialize("direct", "SELECT count(*) AS n FROM jammi.t JOIN f USING (id)")
+    lab.reopen()
+    assert {lab.verdict(name) for name in ("of_frame", "beside", "direct")} == {"undecidable"}
+    lab.csv("a", "id", "1", "2", "3")
+    for name in ("beside", "direct"):
+        assert isinstance(lab.staleness(name), jl.PossiblyStale)
+    run = lab.recompute()
+    assert run.executed == ["t", "beside"]
+    assert [step.name for step in run.steps if step.outcome == "blocked"] == ["direct"]
+    # The frame is as unknown as it was.
+    assert lab.verdict("of_frame") == lab.verdict("beside") == "undecidable"
+
+
 def test_the_frame_of_one_handle_is_absent_in_another(lab):
     lab.sources.add("f", people())
     lab.materialize("t", "SELECT id FROM f")
