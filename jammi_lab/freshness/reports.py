@@ -370,6 +370,16 @@ class Plan(ReprMixin):
             for step in to_run
             if step.full_run_reason and (step.seconds or 0.0) >= _SLOW_SECONDS
         ]
+        estimates += [
+            dim_text(f"{step.name} is computed on the cluster, in {step.parts:,} parts.")
+            for step in to_run
+            if step.parts
+        ]
+        estimates += [
+            dim_text(f"{step.name} is computed in this kernel: {step.local_reason}.")
+            for step in to_run
+            if step.local_reason
+        ]
         bounds = ""
         if any(step.seconds is not None for step in to_run):
             bounds = f"{estimated_time(self.seconds_at_least, self.seconds_at_most)}. "

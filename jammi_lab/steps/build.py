@@ -5,6 +5,7 @@ import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -39,6 +40,7 @@ from jammi_lab.steps.anchor_confirmation import (
     same_anchors,
     with_own_versions_resolved,
 )
+from jammi_lab.steps.executor import Executor, LocalExecutor
 from jammi_lab.steps.increment import (
     PartialSums,
     PlannedIncrement,
@@ -47,6 +49,7 @@ from jammi_lab.steps.increment import (
 )
 from jammi_lab.steps.jobs import Job, RowStream, RunningJob
 from jammi_lab.steps.key_check import check_key
+from jammi_lab.steps.parts import PlannedParts, plan_parts, start_parts
 from jammi_lab.steps.single_flight import SingleFlight
 from jammi_lab.store.publish import (
     AlreadyBuilding,
@@ -132,6 +135,8 @@ class Outcome:
     """The rows taken over from an earlier version."""
     increment: Increment | None = None
     """The increment by which it was computed."""
+    local_reason: str = ""
+    """Why this kernel computed a statement although it has an executor, as one clause."""
     full_run_reason: str = ""
     """Why a table that has an earlier version was computed in full, as one clause; empty where an
     increment is not expected."""
@@ -153,6 +158,8 @@ class ProducerContext:
     observe: Callable[[], Observation]
     """Starts a new deep observation."""
     single_flight: SingleFlight
+    executor: Executor
+    """Runs parts of statements."""
     audit: Callable[..., Audit]
     """Runs the checks on the recipe of a table, over its rows or, before it is published, over a
     relation."""
@@ -352,7 +359,7 @@ def _build(
     report_progress(Progress(stage=stage, done=0, total=None, unit="rows"))
     started_at = ctx.clock.monotonic()  # a statement may do most of its work before its first row
     polled = report_progress if poll_progress or not job.descriptor.is_statement else None
-    running, full_run_reason = _start(ctx, job, state_before, bases, polled)
+    running, reasons = _start(ctx, job, state_before, bases, polled)
     rows = running.rows
     try:
         with ctx.publisher.open_writer(build_record, rows.schema, started_at) as writer:
@@ -380,6 +387,7 @@ def _build(
                     _confirmed_files(state_before, anchors),
                     running.increment,
                     running.partial_sums(),
+                    running.parts,
                 ),
                 functools.partial(_check_still_wanted, ctx, build_record),
                 lambda record: ctx.audit(record, ctx.sealed_relation(record, body, types)),
@@ -390,7 +398,7 @@ def _build(
     finally:
         rows.close()
     running.on_published()
-    return _computed_outcome(record, running, full_run_reason)
+    return _computed_outcome(record, running, reasons)
 
 
 def _write_rows(
@@ -418,7 +426,9 @@ def _types_in_file(
     return dict(types)
 
 
-def _computed_outcome(record: TableRecord, running: RunningJob, full_run_reason: str) -> Outcome:
+def _computed_outcome(
+    record: TableRecord, running: RunningJob, reasons: "_FullRunReasons"
+) -> Outcome:
     """The outcome of a build that was published."""
     version = VersionRecord(
         recipe=record.recipe,
@@ -433,9 +443,19 @@ def _computed_outcome(record: TableRecord, running: RunningJob, full_run_reason:
         "computed",
         running.reuse,
         running.increment,
-        full_run_reason,
+        reasons.local,
+        reasons.full,
         running.damaged_versions,
     )
+
+
+class _FullRunReasons(NamedTuple):
+    """Why a table is computed as it is, as clauses; empty where nothing else is expected."""
+
+    full: str = ""
+    """Why by no increment."""
+    local: str = ""
+    """Why by this kernel."""
 
 
 def _start(
@@ -444,7 +464,7 @@ def _start(
     state: InputState,
     bases: Sequence[TableRecord] | None,
     on_progress: OnProgress | None,
-) -> tuple[RunningJob, str]:
+) -> tuple[RunningJob, _FullRunReasons]:
     """Start an increment where one is proved to give the same rows, else the full computation; and
     why it is a full one."""
     try:
@@ -454,11 +474,37 @@ def _start(
         states: dict[tuple[str, str, str], Observed] = {}
         rows = job.incremental().start(planned, base, states)
         kept = rows.file_body if isinstance(rows, PartialSums) else lambda: None
-        return RunningJob(rows, snapshots=states, increment=planned.record, partial_sums=kept), ""
+        increment = planned.record
+        running = RunningJob(rows, snapshots=states, increment=increment, partial_sums=kept)
+        return running, _FullRunReasons()
     except (NotIncremental, TableDamaged) as error:
         reason = str(error) if bases else ""
     # outside the handler, whose error would stand before each error of the full computation
-    return job.start(on_progress), reason
+    try:
+        return _start_on_workers(ctx, job, on_progress), _FullRunReasons(reason)
+    except NotIncremental as error:
+        reasons = _FullRunReasons(reason, str(error))
+    return job.start(on_progress), reasons
+
+
+def _start_on_workers(ctx: ProducerContext, job: Job, on_progress: OnProgress | None) -> RunningJob:
+    """Start a full computation on the workers of the executor. Raises NotIncremental,
+    SourceUnavailable."""
+    planned = plan_on_workers(ctx, job)
+    assert job.incremental is not None, "it was checked"
+    rows = start_parts(planned, job.incremental(), ctx.executor, ctx.settings, on_progress)
+    kept = rows.file_body if isinstance(rows, PartialSums) else lambda: None
+    return RunningJob(rows, parts=planned.record, partial_sums=kept)
+
+
+def plan_on_workers(ctx: ProducerContext, job: Job) -> PlannedParts:
+    """The parts in which the workers of the executor compute a job. Raises NotIncremental with the
+    reason why this kernel does, which is empty where there is nothing else; SourceUnavailable."""
+    if isinstance(ctx.executor, LocalExecutor) or not job.descriptor.is_statement:
+        raise NotIncremental("")
+    check_in_algebra(job)
+    assert job.incremental is not None, "it was checked"
+    return plan_parts(job.incremental(), ctx.executor, ctx.settings)
 
 
 def plan_increment(
@@ -478,12 +524,17 @@ def plan_increment(
 
 def check_incremental(ctx: ProducerContext, job: Job) -> None:
     """Raise NotIncremental for a job that is always computed in full."""
+    check_in_algebra(job)
+    if ctx.settings["recompute.incremental"] == "never":
+        raise NotIncremental('the setting recompute.incremental is "never"')
+
+
+def check_in_algebra(job: Job) -> None:
+    """Raise NotIncremental for a job whose rows cannot be computed in parts."""
     if job.incremental is None or job.volatile or job.reads_date:
         raise NotIncremental("its rows do not depend on the rows of its inputs alone")
     if job.order_sensitive:
         raise NotIncremental("its rows depend on the order of its inputs")
-    if ctx.settings["recompute.incremental"] == "never":
-        raise NotIncremental('the setting recompute.incremental is "never"')
 
 
 def _confirmed_files(state: InputState, anchors: Sequence[Anchor]) -> list[InputFiles]:

@@ -5,12 +5,13 @@ few times. A function that cannot be pickled runs in this kernel.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, TypeVar
 
 from jammi_lab.core.errors import ExtensionMissing, SourceUnavailable
 from jammi_lab.core.module_imports import import_modules
 from jammi_lab.core.redaction import remember_typed_credentials
+from jammi_lab.steps.executor import LocalExecutor
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -52,17 +53,19 @@ class DaskExecutor:
                 hint='Check that it is running; an address looks like "tcp://host:8786".',
             ) from None
 
-    def map(self, work: Callable[[T], R], batches: Iterable[T]) -> Iterator[R]:
+    def map(self, work: Callable[[T], R], batches: Iterable[T]) -> Generator[R, None, None]:
         if not _is_picklable(work):
-            return map(work, batches)
+            return LocalExecutor().map(work, batches)
         return self._yield_results(work, batches)
 
-    def _yield_results(self, work: Callable[[T], R], batches: Iterable[T]) -> Iterator[R]:
+    def _yield_results(
+        self, work: Callable[[T], R], batches: Iterable[T]
+    ) -> Generator[R, None, None]:
         # submitted, not scattered: scattered data is lost with the worker that has it
         sent_work = self._client.submit(_identity, work, pure=False)
         pending: deque[Any] = deque()
         remaining = iter(batches)
-        max_pending = _MAX_BATCHES_PER_THREAD * max(1, self._thread_count())
+        max_pending = _MAX_BATCHES_PER_THREAD * max(1, self.threads)
         try:
             while True:
                 for batch in remaining:
@@ -77,8 +80,13 @@ class DaskExecutor:
             for future in pending:
                 future.cancel()
 
-    def _thread_count(self) -> int:
-        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+    @property
+    def threads(self) -> int:
+        """The threads of all workers."""
+        try:
+            workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        except (OSError, TimeoutError, ValueError, RuntimeError) as error:
+            raise _lost_error(error) from error
         return sum(worker["nthreads"] for worker in workers)
 
     def close(self) -> None:
@@ -104,10 +112,14 @@ def _wait_for_result(future: Any) -> Any:
     except (FutureCancelledError, OSError) as error:
         if future.status == "error":
             raise
-        raise SourceUnavailable(
-            f"The connection to the Dask cluster was lost: {type(error).__name__}.",
-            hint="Check that it is running.",
-        ) from error
+        raise _lost_error(error) from error
+
+
+def _lost_error(error: Exception) -> SourceUnavailable:
+    return SourceUnavailable(
+        f"The connection to the Dask cluster was lost: {type(error).__name__}.",
+        hint="Check that it is running.",
+    )
 
 
 def _identity(work: T) -> T:

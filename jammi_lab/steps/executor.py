@@ -1,6 +1,6 @@
 """The executor protocol, and the executor of this kernel."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, Protocol, TypeVar
 
 from jammi_lab.core.errors import InvalidArgument
@@ -13,9 +13,14 @@ class Executor(Protocol):
     """Runs one function over many batches. A batch may be run again elsewhere, so the function must
     have no side effects."""
 
-    def map(self, work: Callable[[T], R], batches: Iterable[T]) -> Iterator[R]:
+    @property
+    def threads(self) -> int:
+        """How many batches run at the same time. Raises SourceUnavailable."""
+        ...
+
+    def map(self, work: Callable[[T], R], batches: Iterable[T]) -> Generator[R, None, None]:
         """Yield the result of each batch in order, as it becomes available. An exception is raised
-        in place of its batch's result."""
+        in place of its batch's result. Closing it gives up the batches that were not yielded."""
         ...
 
     def close(self) -> None:
@@ -26,8 +31,10 @@ class Executor(Protocol):
 class LocalExecutor:
     """Runs batches in the current thread, each when its result is requested."""
 
-    def map(self, work: Callable[[T], R], batches: Iterable[T]) -> Iterator[R]:
-        return map(work, batches)
+    threads = 1
+
+    def map(self, work: Callable[[T], R], batches: Iterable[T]) -> Generator[R, None, None]:
+        return (work(batch) for batch in batches)
 
     def close(self) -> None:
         """Do nothing."""

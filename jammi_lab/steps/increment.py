@@ -11,7 +11,7 @@ therefore in a file beside it, whose digest is in the manifest; without it, the 
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -193,9 +193,7 @@ def _added_files(former: Mapping[str, FileState], current: Mapping[str, FileStat
     paths depends on all of them."""
     if any(current.get(file) != state for file, state in former.items()):
         raise NotIncremental("a file was removed or rewritten")
-    # One file elsewhere changes what the paths of all others mean.
-    if len({_partition_columns(file) for file in current}) > 1:
-        raise NotIncremental("not all files are in folders of the same partition columns")
+    check_partition_columns(current)
     added = tuple(file for file in current if file not in former)
     if not added or not former:
         raise NotIncremental("no file was added")
@@ -207,6 +205,13 @@ def _added_files(former: Mapping[str, FileState], current: Mapping[str, FileStat
         addresses=added,
         file_count=len(current),
     )
+
+
+def check_partition_columns(files: Iterable[str]) -> None:
+    """Raise NotIncremental when not all files are in folders of the same partition columns: one
+    file elsewhere changes what the paths of all others mean."""
+    if len({_partition_columns(file) for file in files}) > 1:
+        raise NotIncremental("not all files are in folders of the same partition columns")
 
 
 def _partition_columns(file: str) -> tuple[str, ...]:
@@ -288,11 +293,12 @@ class IncrementalStatement:
     def __init__(
         self, engine: Engine, query: PreparedStatement, key: Sequence[str], tenant: str | None
     ) -> None:
-        self._engine, self._query, self._key, self._tenant = engine, query, key, tenant
+        self.query, self.key = query, key
+        self._engine, self._tenant = engine, tenant
 
     def rule(self, identity: Identity) -> AppendRule:
         """The rule when only this input gained rows. Raises NotIncremental."""
-        return self._query.append_rule(identity)
+        return self.query.append_rule(identity)
 
     def added_since(self, former: Anchor) -> AddedRows | None:
         """The rows that an input gained since it was anchored; None for an input that cannot tell.
@@ -310,32 +316,44 @@ class IncrementalStatement:
     ) -> ComputedRows | PartialSums:
         """Compute the statement over the new rows, and merge. Raises NotIncremental when the rows
         would be read or written otherwise than by a full computation; and as `run_ordered`."""
-        read = self._read_of_added(self._read_of(planned.identity), planned.added)
-        query = self._query.restricted_to(planned.identity, read)
+        whole = self._read_of(planned.identity)
+        read = self.read_of_files(whole, planned.added.addresses)
+        query = self.query.restricted_to(planned.identity, read)
         if not planned.rule.keeps_order:
-            merged = query.run_merged(planned.rule, base, self._key, observed_states)
+            merged = query.run_merged(planned.rule, base, self.key, observed_states)
             if planned.rule.partial_columns:
                 return PartialSums(planned.rule, merged)
             return ComputedRows([merged])
-        former = self._prepare(base_statement(self._query.output), {BASE: base})
-        new = query.run_ordered(self._key, observed_states=observed_states)
-        return ComputedRows([former.run_ordered(), new])
+        new = query.run_ordered(self.key, observed_states=observed_states)
+        return ComputedRows([self._run_in_order(base), new])
 
-    def _read_of_added(self, whole: InputRead, added: AddedRows) -> ReadPlan:
-        """How the new rows of an input are read. Raises NotIncremental for files with other
+    def merge(self, rule: AppendRule, rows: Relation) -> ComputedRows | PartialSums:
+        """Merge the rows of all parts, which are in the order of the parts. Raises as
+        `run_ordered`."""
+        if rule.keeps_order:
+            return ComputedRows([self._run_in_order(rows)])
+        merged = self.query.merge_parts(rule, rows, self.key)
+        return PartialSums(rule, merged) if rule.partial_columns else ComputedRows([merged])
+
+    def _run_in_order(self, rows: Relation) -> Stream:
+        """Rows of the statement as they are stored."""
+        return self._prepare(base_statement(self.query.output), {BASE: rows}).run_ordered()
+
+    def read_of_files(self, whole: InputRead, addresses: Sequence[str]) -> ReadPlan:
+        """How some files of an input are read. Raises NotIncremental for files with other
         columns, types or partition columns than a full computation binds over all files."""
-        part = _part_of_files(whole.relation.read, added.addresses)
+        part = _part_of_files(whole.relation.read, addresses)
         read = replace(whole.relation.read, body=part.body)
         # Of a table with snapshots it is the same scan, with a condition.
         if read.added_since is None:
             relation = replace(whole.relation, read=read)
             columns = part.columns or self._engine.describe(relation, self._tenant)
             if list(columns.items()) != list(whole.schema.items()):
-                raise NotIncremental("the new files alone have other columns or types")
+                raise NotIncremental("some files alone have other columns or types")
         return read
 
     def _read_of(self, identity: Identity) -> InputRead:
-        [read] = [r for r in self._query.inputs if r.relation.input.identity == identity]
+        [read] = [r for r in self.query.inputs if r.relation.input.identity == identity]
         return read
 
     def _prepare(self, statement: str, relations: Mapping[str, Relation]) -> PreparedStatement:
@@ -349,8 +367,9 @@ def partial_rule(query: PreparedStatement) -> AppendRule | None:
     """The rule by which a statement could be extended, if partial sums must be kept for it."""
     for read in query.inputs:
         plan = read.relation.read
-        if plan.part_of_files is None and plan.added_since is None:
-            continue
+        files = [] if plan.added_since or plan.files is None else plan.files()
+        if plan.added_since is None and not any(file.path for file in files):
+            continue  # which files a store gained is not known
         try:
             rule = query.append_rule(read.relation.input.identity)
         except NotIncremental:

@@ -1,8 +1,9 @@
 """Runs recipes: a recipe value becomes a producer's job, and each run makes a new version of a
 table or reuses an equal ready table."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from jammi_lab.core.clock import rfc3339
@@ -12,6 +13,7 @@ from jammi_lab.core.records import CallEstimate, ProgressOption, RecipeRecord, R
 from jammi_lab.features.vectors.embedding import Embedding, Precision
 from jammi_lab.steps.anchor_confirmation import observed_anchors
 from jammi_lab.steps.build import find_reusable, produce
+from jammi_lab.steps.executor import Executor, to_executor
 from jammi_lab.steps.jobs import Job
 from jammi_lab.steps.recipe import BindContext, Producer
 from jammi_lab.steps.row_recipe import RowRecipe
@@ -28,8 +30,13 @@ if TYPE_CHECKING:
 class Materializer:
     """Defines recipes and runs them, in the bound tenant's scope."""
 
-    def __init__(self, services: "Services") -> None:
+    def __init__(self, services: "Services", executor: Executor | None = None) -> None:
+        """`executor`: in place of that of the workspace."""
         self._services, self._context = services, services.producer_context
+        self._parts = dict[type, Callable[[], Any]]()
+        if executor is not None:
+            self._context = replace(self._context, executor=executor)
+            self._parts[Executor] = lambda: executor
 
     def materialize(
         self,
@@ -43,9 +50,16 @@ class Materializer:
         progress: ProgressOption = None,
         frames: bool = False,
         index: tuple[str, str] | None = None,
+        executor: Any = None,
     ) -> ResultTable:
         """Run a recipe, or SQL with its values and key. `index`: precision and time of the index of
-        imported vectors. Raises what the verb of the recipe raises."""
+        imported vectors. `executor`: that of `to_executor`, in place of that of the workspace.
+        Raises what the verb of the recipe raises."""
+        if executor is not None:
+            with closing(to_executor(executor)) as chosen:
+                return Materializer(self._services, chosen).materialize(
+                    name, recipe, params, key, cache=cache, refresh=refresh, progress=progress
+                )
         check_choice("cache", cache, get_args(Cache))
         check_choice("refresh", refresh, get_args(Refresh))
         recipe = _as_recipe(recipe, params, key)
@@ -135,7 +149,7 @@ class Materializer:
         ctx = BindContext(
             services.engine,
             services.scope,
-            services.recipe_parts,
+            {**services.recipe_parts, **self._parts},
             name,
             resolvers=[services.frames] if frames else [],
             bypass_cache=bypass_cache,

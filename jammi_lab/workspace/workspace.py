@@ -393,19 +393,28 @@ class Workspace:
         cache: Cache = "use",
         refresh: Refresh = "no",
         progress: ProgressOption = None,
+        executor: Any = None,
     ) -> "ResultTable":
         """Run a recipe and store its rows as the next version of the table `name`, or return a
         ready table that is the same.
 
         `recipe`: a SQL text, with `params` (values of `$name`) and `key` (columns that identify a
         row; checked), or a value such as `jl.Embedding(…)`. `cache="bypass"` computes in any case;
-        `refresh="inputs"` recomputes stale inputs first. Raises as `sql` or the verb of the value
+        `refresh="inputs"` recomputes stale inputs first; `executor` is that of `jl.open`, for this
+        call. Raises as `sql` or the verb of the value
         does, and NameInvalid, DependencyCycle, DuplicateKey, SchemaMismatch. When it fails or is
         interrupted, no rows remain; a recipe that has versions keeps them and the new definition,
         by which they are stale.
         """
         return self._services.materializer.materialize(
-            name, recipe, params, key, cache=cache, refresh=refresh, progress=progress
+            name,
+            recipe,
+            params,
+            key,
+            cache=cache,
+            refresh=refresh,
+            progress=progress,
+            executor=executor,
         )
 
     def register(

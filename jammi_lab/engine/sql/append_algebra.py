@@ -109,14 +109,13 @@ class AppendRule:
         """Whether the former rows come first, unsorted. The new rows must then be the last."""
         return self.kind == "rows in order"
 
-    def merging_statement(self, output: Sequence[tuple[str, str]], delta: str) -> str:
-        """The SELECT that merges `BASE` and the rows of the SELECT `delta`, without an order. Both
-        have the columns `output`, as has the result."""
+    def merging_statement(self, output: Sequence[tuple[str, str]], delta: str = "") -> str:
+        """The SELECT that merges the rows of `BASE` with one another and with those of the SELECT
+        `delta`, without an order. Both have the columns `output`, as has the result."""
         names = [quote_identifier(name) for name, _ in output]
-        rows = (
-            f"SELECT {_cast_columns(output)} FROM {BASE} UNION ALL "
-            f"SELECT {_cast_columns(output)} FROM {_rows_of(delta, output)}"
-        )
+        rows = base_statement(output)
+        if delta:
+            rows += f" UNION ALL SELECT {_cast_columns(output)} FROM {_rows_of(delta, output)}"
         if self.kind == "distinct":
             return f"SELECT DISTINCT * FROM ({rows})"
         if self.kind != "group by":
@@ -246,7 +245,7 @@ class _Algebra:
         if below_distinct and node["type"] == "LOGICAL_UNION":
             node = {**node, "setop_all": True}  # DISTINCT makes UNION and UNION ALL the same
         if not self._is_linear(node):
-            raise NotIncremental("a part of the statement does not read the input that gained rows")
+            raise NotIncremental("a part of the statement does not read that input")
 
     def _is_linear(self, node: Node) -> bool:
         """Whether the rows are linear in the growing inputs; False when they do not depend on them.
@@ -271,9 +270,7 @@ class _Algebra:
             case "LOGICAL_UNION" if node.get("setop_all"):
                 linear = [self._is_linear(child) for child in children]
                 if any(linear) != all(linear):
-                    raise NotIncremental(
-                        "a part of a UNION ALL does not read the input that gained rows"
-                    )
+                    raise NotIncremental("a part of a UNION ALL does not read that input")
                 return all(linear)
         raise NotIncremental(f"{_words(kind.removeprefix('LOGICAL_'))} in the statement")
 
@@ -282,7 +279,7 @@ class _Algebra:
             raise NotIncremental(f"{node['join_type']} JOIN in the statement")
         left, right = (self._is_linear(child) for child in node["children"])
         if left and right:
-            raise NotIncremental("a join of the input that gained rows with itself")
+            raise NotIncremental("a join of an input with itself")
         return left or right
 
 

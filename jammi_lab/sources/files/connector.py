@@ -17,6 +17,7 @@ from jammi_lab.sources import read_errors, scratch_duckdb
 from jammi_lab.sources.base import (
     ObservationContext,
     PartOfFiles,
+    ReadFile,
     ReadPlan,
     Relation,
 )
@@ -191,7 +192,8 @@ class FileConnector(LocatedConnector):
         is_uniform = parquet_schemas.is_uniform(source_files, schemas)
 
         def select_files(relative_paths: Collection[str]) -> PartOfFiles:
-            files = [file for file in all_files if file[0].relative in relative_paths]
+            chosen = set(relative_paths)
+            files = [file for file in all_files if file[0].relative in chosen]
             body = parquet_schemas.build_select(*zip(*files, strict=True))
             return PartOfFiles(body, columns if is_uniform else None)
 
@@ -199,12 +201,23 @@ class FileConnector(LocatedConnector):
             source_input(self.record.name),
             ReadPlan(
                 body=parquet_schemas.build_select(source_files, access.addresses, schemas),
-                part_of_files=select_files if self.file_set.is_local else None,
+                part_of_files=select_files,
+                files=lambda: self._read_files(source_files, access.addresses),
             ),
             requirements=access.requirements,
             columns=columns,
             explain=self._explain,
         )
+
+    def _read_files(
+        self, source_files: Sequence[SourceFile], addresses: Sequence[str]
+    ) -> list[ReadFile]:
+        """These files, which DuckDB reads by these addresses."""
+        is_local = self.file_set.is_local
+        return [
+            ReadFile(file.relative, file.relative, file.stat.size, address if is_local else "")
+            for file, address in zip(source_files, addresses, strict=True)
+        ]
 
     def _observe_content(
         self, source_files: list[SourceFile], ctx: ObservationContext

@@ -95,7 +95,12 @@ class TextConnector(FileConnector):
     ) -> Relation:
         return Relation(
             source_input(self.record.name),
-            ReadPlan(body=body),
+            ReadPlan(
+                body=body,
+                files=lambda: self._read_files(
+                    [file.source_file for file in files], [file.address for file in files]
+                ),
+            ),
             requirements=access.requirements,
             columns=None if decision is None else decision.columns,
             explain=lambda text: self._message_error(text, files),

@@ -33,13 +33,18 @@ def added_files(former: DataFiles, current: DataFiles, home: str) -> AddedRows:
     if not added or not former:
         raise NotAppended("no data file was added")
     return AddedRows(
-        delta=tuple(name.removeprefix("file://").removeprefix(f"{home}/") for name in added),
+        delta=tuple(relative_name(name, home) for name in added),
         rows=sum(current[name][0] for name in added),
         total_rows=sum(rows for rows, _ in current.values()),
         are_last=False,  # a scan promises no order of the files
         addresses=tuple(added),
         file_count=len(current),
     )
+
+
+def relative_name(address: str, home: str) -> str:
+    """The path of a data file relative to its table, where it is below it."""
+    return address.removeprefix("file://").removeprefix(f"{home}/")
 
 
 def condition_on_files(addresses: Collection[str]) -> str:

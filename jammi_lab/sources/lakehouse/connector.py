@@ -24,21 +24,29 @@ from jammi_lab.sources.base import (
     ObservationContext,
     PartOfFiles,
     Query,
+    ReadFile,
     ReadPlan,
     Relation,
     Requirements,
 )
-from jammi_lab.sources.lakehouse.appended_files import added_files, condition_on_files
+from jammi_lab.sources.lakehouse.appended_files import (
+    added_files,
+    condition_on_files,
+    relative_name,
+)
 from jammi_lab.sources.lakehouse.rewritten_files import rewritten_files
 from jammi_lab.sources.lakehouse.table import (
     MAX_CHECKED_SNAPSHOTS,
     LakehouseTable,
     TableSnapshot,
 )
+from jammi_lab.sources.lakehouse.table_location import local_path
 from jammi_lab.sources.located_connector import SourceGone
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 
 _PREVIEW_ROWS = 100
+_ROW_BYTES = 16
+"""About the bytes of a row in a data file; the lists of files have numbers of rows."""
 
 
 _known_columns = BoundedCache[tuple[str, TableSnapshot], dict[str, str]](MAX_CHECKED_SNAPSHOTS)
@@ -147,6 +155,7 @@ class LakehouseConnector(LakehouseTable):
             ReadPlan(
                 body=body,
                 part_of_files=select_files,
+                files=lambda: self._read_files(state),
                 added_since=lambda recorded, columns: self._added_since(state, recorded, columns),
             ),
             requirements=Requirements(
@@ -217,15 +226,36 @@ class LakehouseConnector(LakehouseTable):
                 raise NotAppended("its columns changed")
             former_files, files = self.list_files(former), self.list_files(current)
             added = added_files(former_files, files, self.table_home(current))
-            condition = condition_on_files(added.addresses)
-            [(rows,)] = self.query(
-                current, f"SELECT count(*) FROM ({self.select(current)} WHERE {condition})"
-            )
+            self._check_names(current, added.addresses, added.rows)
         except (SourceGone, JammiError, OSError, duckdb.Error):
             raise NotAppended("its earlier snapshot cannot be read") from None
-        if rows != added.rows:  # the scan names the files otherwise than the list
-            raise NotAppended("its new files cannot be read one by one")
         return added
+
+    def _check_names(self, state: TableSnapshot, addresses: Collection[str], rows: int) -> None:
+        """Raise NotAppended when the scan names these files, which have so many rows, otherwise
+        than the list."""
+        condition = condition_on_files(addresses)
+        [(found,)] = self.query(
+            state, f"SELECT count(*) FROM ({self.select(state)} WHERE {condition})"
+        )
+        if found != rows:
+            raise NotAppended("its files cannot be read one by one")
+
+    def _read_files(self, state: TableSnapshot) -> list[ReadFile]:
+        """The data files of a snapshot. Raises NotAppended, and as `query`."""
+        files = self.list_files(state)
+        if not all(is_whole for _, is_whole in files.values()):
+            raise NotAppended("rows of a data file were deleted")
+        self._check_names(state, files, sum(rows for rows, _ in files.values()))
+        return [
+            ReadFile(
+                relative_name(address, self.table_home(state)),
+                address,
+                rows * _ROW_BYTES,
+                local_path(address) or "",
+            )
+            for address, (rows, _) in files.items()
+        ]
 
     def _columns(self, state: TableSnapshot, ctx: ObservationContext) -> dict[str, str]:
         """Names and types of a snapshot's columns, cached because they never change."""
