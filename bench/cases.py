@@ -29,6 +29,7 @@ from bench import (
     panels,
     prose,
     row_maps,
+    scale,
     sensing,
     sources,
     text_files,
@@ -347,5 +348,5 @@ CASES: dict[str, Case] = {
     **prose.CASES,
     **sensing.CASES,
 }
-LONG_CASES: dict[str, Case] = {**growth.CASES}
+LONG_CASES: dict[str, Case] = {**growth.CASES, **scale.CASES}
 """Cases that only run when they are named."""

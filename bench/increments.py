@@ -13,12 +13,13 @@ import jammi_lab as jl
 from bench.harness import Line, measure_pair
 
 _FILES, _FEW_FILES, _FILE_ROWS, _SMALL_FILE_ROWS = 20, 4, 500_000, 1_000
-_ROWS = (
+ROWS = (
     "SELECT 'town ' || hash(i, $seed) % 500 AS town, hash(i + 1, $seed) % 7 AS kind, "
     "(hash(i + 2, $seed) % 100000 / 100)::DECIMAL(10, 2) AS amount, "
     "(hash(i + 3, $seed) % 9)::INTEGER AS pieces, "
     "DATE '2020-01-01' + (hash(i + 4, $seed) % 900)::INTEGER AS day FROM range($rows) AS t(i)"
 )
+"""So many rows of sales, by a seed."""
 _PLAIN = (
     "SELECT town, kind, count(*) AS n, sum(amount) AS total, min(amount) AS least, "
     "max(day) AS latest FROM {} WHERE pieces > 1 GROUP BY town, kind"
@@ -106,7 +107,7 @@ class _Sales:
         with duckdb.connect() as connection:
             for seed in range(self._count, self._count + files):
                 connection.execute(
-                    f"COPY ({_ROWS}) TO '{self.folder / f'{seed:06}.parquet'}' (FORMAT parquet)",
+                    f"COPY ({ROWS}) TO '{self.folder / f'{seed:06}.parquet'}' (FORMAT parquet)",
                     {"seed": seed, "rows": self.rows},
                 )
         self._count += files

@@ -222,11 +222,6 @@ class PreparedStatement:
             _binding=Binding(),
         )
 
-    @property
-    def relations(self) -> list[Relation]:
-        """What its names resolved to."""
-        return list(self._relations.values())
-
     def run_part(self, pool: InstancePool) -> Stream:
         """Run what `over_part` returned, in an instance of this process. Raises as `run`."""
         return replace(self, _pool=pool)._run(self._parsed.text, None, in_order=True)

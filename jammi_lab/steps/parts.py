@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
-from jammi_lab.core import redaction
 from jammi_lab.core.anchors import source_input
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.manifest import Parts
@@ -72,7 +71,7 @@ def plan_parts(
     parts_of_input = [_divide(files) for files in by_input]
     counts = [len(parts) for parts in parts_of_input]
     if max(counts, default=0) < 2:
-        raise NotIncremental("this kernel is as quick")
+        raise NotIncremental("it is as quick")
     largest = counts.index(max(counts))
     read, parts = reads[largest], parts_of_input[largest]
     rule = incremental.rule(read.relation.input.identity)
@@ -168,8 +167,14 @@ def _tasks(
             _RELEASE,
             {key: settings[key] for key in keys},
             incremental.query.over_part(planned.rule, identity, read),
-            {path: stat_of(path) for path in paths},
+            {path: _stat_anywhere(path) for path in paths},
         )
+
+
+def _stat_anywhere(path: str) -> Stat | None:
+    """The stat of a file as it is on every machine that has its disk; None where there is none."""
+    stat = stat_of(path)
+    return None if stat is None else stat.with_values(device=0)
 
 
 # -- on a worker
@@ -194,10 +199,6 @@ def compute_part(task: PartTask) -> pa.Table:
     observed, or fails."""
     if task.release != _RELEASE:
         raise NotIncremental("a worker has another release of jammi-lab or DuckDB")
-    for relation in task.statement.relations:
-        secret = relation.requirements.scoped_secret
-        for value in secret.values.values() if secret is not None else ():
-            redaction.remember_credential(value)
     # one thread: Dask runs as many parts at a time as the worker has threads
     engine = Engine(Settings({**task.settings, "engine.threads": 1}))
     try:
@@ -205,7 +206,9 @@ def compute_part(task: PartTask) -> pa.Table:
         rows = task.statement.run_part(engine).table()
         _check_files(task.stats)
         return rows
-    except JammiError as error:
+    except NotIncremental:
+        raise
+    except Exception as error:  # noqa: BLE001  no text of any of them is for a log of Dask
         raise NotIncremental(f"a worker failed with {type(error).__name__}") from None
     finally:
         engine.close()
@@ -214,7 +217,7 @@ def compute_part(task: PartTask) -> pa.Table:
 def _check_files(stats: Mapping[str, Stat | None]) -> None:
     """Raise NotIncremental unless the paths are the files that the kernel observed."""
     for path, stat in stats.items():
-        if stat is None or stat_of(path) != stat:
+        if stat is None or _stat_anywhere(path) != stat:
             raise NotIncremental(
                 f"a worker does not see {os.path.basename(path)} as this kernel does"
             )

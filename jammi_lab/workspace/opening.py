@@ -50,11 +50,12 @@ def open(  # noqa: A001  the field's name for it
     What the files of a folder name beyond it is used only if this user created the workspace or
     trusts the folder: `jl.trust`.
     `storage_options`: those of the URL's fsspec filesystem; they are used and never stored.
-    `executor`: where texts are encoded; None is this kernel, a `distributed.Client` or the address
-    of its scheduler a Dask cluster. `create=False` raises WorkspaceNotFound instead of creating
-    one; `read_only=True` needs no permission to write, runs no recovery and changes nothing.
-    Raises WorkspaceReadOnly when the folder cannot be written to, CatalogTooNew, InvalidArgument,
-    NameInvalid; for a server SourceUnavailable, ExtensionMissing.
+    `executor`: where texts are encoded, calls made and statements over many files computed; None is
+    this kernel, a `distributed.Client` or the address of its scheduler a Dask cluster.
+    `create=False` raises WorkspaceNotFound instead of creating one; `read_only=True` needs no
+    permission to write, runs no recovery and changes nothing. Raises WorkspaceReadOnly when the
+    folder cannot be written to, CatalogTooNew, InvalidArgument, NameInvalid; for a server
+    SourceUnavailable, ExtensionMissing.
     """
     redaction.remember_typed_credentials(catalog or "")
     overrides = settings if catalog is None else {**(settings or {}), "catalog.url": catalog}

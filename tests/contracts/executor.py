@@ -31,8 +31,8 @@ ELSEWHERE = {
     "SELECT x FROM t ORDER BY x, k LIMIT 3": "LIMIT in the statement",
     "SELECT g, count(*) AS n FROM t GROUP BY g HAVING count(*) > 1": "AGGREGATE AND GROUP BY in the statement",
     "SELECT random() AS r FROM t": "do not depend on the rows of its inputs alone",
-    "SELECT name FROM small": "this kernel is as quick",
-    "SELECT 1 AS one": "this kernel is as quick",
+    "SELECT name FROM small": "it is as quick",
+    "SELECT 1 AS one": "it is as quick",
 }
 """Statements that this kernel computes, and what is said of why."""
 
