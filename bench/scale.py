@@ -13,7 +13,7 @@ import jammi_lab as jl
 from bench.harness import Line, measure_pair, unmeasured_line, wall_timer
 from bench.increments import ROWS
 
-_FILES, _FILE_ROWS = 200, 200_000
+_FILES, _FILE_ROWS = 200, 100_000
 _TOTALS = (
     "SELECT town, kind, count(*) AS n, sum(amount * pieces) AS total, min(amount) AS least, "
     "max(day) AS latest FROM sales WHERE pieces > 1 GROUP BY town, kind"

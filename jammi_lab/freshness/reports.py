@@ -364,22 +364,7 @@ class Plan(ReprMixin):
             note=skipped,
         )
         to_run = [*self.certain, *self.possible]
-        estimates = [dim_text(f"{step.name}: {step.estimate}.") for step in to_run if step.estimate]
-        estimates += [
-            dim_text(f"{step.name} is computed in full: {step.full_run_reason}.")
-            for step in to_run
-            if step.full_run_reason and (step.seconds or 0.0) >= _SLOW_SECONDS
-        ]
-        estimates += [
-            dim_text(f"{step.name} is computed on the cluster, in {step.parts:,} parts.")
-            for step in to_run
-            if step.parts
-        ]
-        estimates += [
-            dim_text(f"{step.name} is computed in this kernel: {step.local_reason}.")
-            for step in to_run
-            if step.local_reason
-        ]
+        estimates = [dim_text(note) for step in to_run for note in _notes(step)]
         bounds = ""
         if any(step.seconds is not None for step in to_run):
             bounds = f"{estimated_time(self.seconds_at_least, self.seconds_at_most)}. "
@@ -479,6 +464,18 @@ def _skipped_note(names: Sequence[str]) -> str:
 def duration_bound(seconds: float | None) -> str:
     """A coarse upper bound, equal from run to run. The exact duration is in the step itself."""
     return "" if seconds is None else f"within {round_up_duration(seconds)}"
+
+
+def _notes(step: Step) -> Iterator[str]:
+    """What is said of a step below the plan, as sentences."""
+    if step.estimate:
+        yield f"{step.name}: {step.estimate}."
+    if step.full_run_reason and (step.seconds or 0.0) >= _SLOW_SECONDS:
+        yield f"{step.name} is computed in full: {step.full_run_reason}."
+    if step.parts:
+        yield f"{step.name} is computed on the cluster, in {step.parts:,} parts."
+    if step.local_reason:
+        yield f"{step.name} is computed in this kernel: {step.local_reason}."
 
 
 def _waiting_note(steps: Iterable[Step | RunStep]) -> Rendered | None:

@@ -46,6 +46,7 @@ from jammi_lab.steps.increment import (
     PlannedIncrement,
     base_relation,
     find_increment,
+    partial_rule,
 )
 from jammi_lab.steps.jobs import Job, RowStream, RunningJob
 from jammi_lab.steps.key_check import check_key
@@ -492,9 +493,11 @@ def _start_on_workers(ctx: ProducerContext, job: Job, on_progress: OnProgress | 
     SourceUnavailable."""
     planned = plan_on_workers(ctx, job)
     assert job.incremental is not None, "it was checked"
-    rows = start_parts(planned, job.incremental(), ctx.executor, ctx.settings, on_progress)
-    kept = rows.file_body if isinstance(rows, PartialSums) else lambda: None
-    return RunningJob(rows, parts=planned.record, partial_sums=kept)
+    incremental = job.incremental()
+    rows = start_parts(planned, incremental, ctx.executor, ctx.settings, on_progress)
+    if isinstance(rows, PartialSums) and partial_rule(incremental.query) is not None:
+        return RunningJob(rows, parts=planned.record, partial_sums=rows.file_body)
+    return RunningJob(rows, parts=planned.record)
 
 
 def plan_on_workers(ctx: ProducerContext, job: Job) -> PlannedParts:

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 from jammi_lab.core.errors import ExtensionMissing, SourceUnavailable
 from jammi_lab.core.module_imports import import_modules
 from jammi_lab.core.redaction import remember_typed_credentials
-from jammi_lab.steps.executor import LocalExecutor
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -55,7 +54,7 @@ class DaskExecutor:
 
     def map(self, work: Callable[[T], R], batches: Iterable[T]) -> Generator[R, None, None]:
         if not _is_picklable(work):
-            return LocalExecutor().map(work, batches)
+            return (work(batch) for batch in batches)
         return self._yield_results(work, batches)
 
     def _yield_results(

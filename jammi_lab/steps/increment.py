@@ -367,8 +367,9 @@ def partial_rule(query: PreparedStatement) -> AppendRule | None:
     """The rule by which a statement could be extended, if partial sums must be kept for it."""
     for read in query.inputs:
         plan = read.relation.read
-        files = [] if plan.added_since or plan.files is None else plan.files()
-        if plan.added_since is None and not any(file.path for file in files):
+        if plan.part_of_files is None or plan.files is None:
+            continue
+        if plan.added_since is None and not any(file.path for file in plan.files()):
             continue  # which files a store gained is not known
         try:
             rule = query.append_rule(read.relation.input.identity)

@@ -39,7 +39,7 @@ from jammi_lab.storage.files import Stat, stat_of
 PART_BYTES = 64_000_000
 """A part has about so many bytes of files: enough that starting it costs little, and few enough
 that it is soon done again or given up."""
-_RELEASE = (__version__, duckdb.__version__)
+RELEASE = (__version__, duckdb.__version__)
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def start_parts(
                 leases.callback(each.relation.acquire())
         tasks = list(_tasks(planned, incremental, settings))
         try:
-            rows = _gather(executor, tasks, on_progress)
+            rows = gather(executor, tasks, on_progress)
         except (JammiError, NotIncremental):
             raise
         except Exception as error:  # noqa: BLE001  of a worker of another release, or without the package
@@ -133,7 +133,7 @@ def start_parts(
     return incremental.merge(planned.rule, Relation(source_input(""), frame))
 
 
-def _gather(
+def gather(
     executor: Executor, tasks: "Sequence[PartTask]", on_progress: OnProgress | None
 ) -> pa.Table:
     """The rows of all parts, in an unnamed temporary file that is mapped: they need not fit in
@@ -164,7 +164,7 @@ def _tasks(
         read = incremental.read_of_files(planned.read, [file.address for file in files])
         paths = [file.path for file in (*files, *planned.shared) if file.path]
         yield PartTask(
-            _RELEASE,
+            RELEASE,
             {key: settings[key] for key in keys},
             incremental.query.over_part(planned.rule, identity, read),
             {path: _stat_anywhere(path) for path in paths},
@@ -197,7 +197,7 @@ class PartTask:
 def compute_part(task: PartTask) -> pa.Table:
     """The rows of a part. Raises NotIncremental when this worker does not read what the kernel
     observed, or fails."""
-    if task.release != _RELEASE:
+    if task.release != RELEASE:
         raise NotIncremental("a worker has another release of jammi-lab or DuckDB")
     # one thread: Dask runs as many parts at a time as the worker has threads
     engine = Engine(Settings({**task.settings, "engine.threads": 1}))

@@ -1,5 +1,6 @@
-"""What every executor must do: subclass `ExecutorSuite`, give it an `executor`, and its tests run
-against yours. What is computed by it has the bytes of what this kernel computes."""
+"""What every executor must do: subclass `ExecutorSuite`, give it an `executor`, what `jl.open` takes
+or None for this kernel, and its tests run against yours. What is computed by it has the bytes of
+what this kernel computes."""
 
 from __future__ import annotations
 
@@ -72,14 +73,12 @@ def check_same_table(here: jl.Workspace, there: jl.Workspace, statement: str) ->
     assert found.definition_hash == expected.definition_hash
     assert found.input_files == expected.input_files
     assert found.anchors == expected.anchors
+    assert bool(found.partial_sums) == bool(expected.partial_sums)
     return found
 
 
 @pytest.mark.usefixtures("small_parts")
 class ExecutorSuite:
-    uses_workers = True
-    """Whether statements are computed by workers."""
-
     @pytest.fixture
     def executor(self) -> Any:
         raise pytest.UsageError("give the suite an executor")
@@ -117,9 +116,9 @@ class ExecutorSuite:
         run.close()
 
     @pytest.mark.parametrize("rule", STATEMENTS)
-    def test_a_statement_has_the_bytes_of_this_kernel(self, labs, rule):
+    def test_a_statement_has_the_bytes_of_this_kernel(self, labs, executor, rule):
         found = check_same_table(*labs, STATEMENTS[rule])
-        if self.uses_workers:
+        if executor is not None:
             names = [f"{number:03}.parquet" for number in range(5)]
             assert (found.parts.rule, found.parts.source) == (rule, "t")
             assert [name for files in found.parts.files for name in files] == names
@@ -130,13 +129,13 @@ class ExecutorSuite:
 
     @pytest.mark.parametrize("statement", ELSEWHERE)
     def test_what_workers_cannot_compute_is_computed_here_and_the_plan_says_why(
-        self, labs, statement
+        self, labs, executor, statement
     ):
         here, there = labs
         there.define("it", statement)
         [step] = there.plan().certain
         assert step.parts is None
-        if self.uses_workers:
+        if executor is not None:
             assert ELSEWHERE[statement] in step.local_reason
             assert f"it is computed in this kernel: {step.local_reason}." in str(there.plan())
         if "random" not in statement:
@@ -163,7 +162,7 @@ class ExecutorSuite:
                     histories.write_file(data / "t" / f"a{number}.parquet", draw, 10)
                     found = check_same_table(here, there, statement)
                     counts[found.parts is not None] += 1
-        assert counts[False] and bool(counts[True]) == self.uses_workers
+        assert counts[False] and bool(counts[True]) == (executor is not None)
 
     def test_errors_are_those_of_this_kernel(self, labs):
         said = []

@@ -1,10 +1,14 @@
 """Functions that executors run, and faults of their workers."""
 
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from jammi_lab.steps import parts
+
+_COMPUTE = parts.compute_part
 
 
 def doubled(n: int) -> int:
@@ -17,37 +21,36 @@ def failing(n: int) -> int:
     return n // (1 - n)
 
 
-def die_once(mark: str, after: int) -> None:
+def _before_each_part(act: Callable[[], object]) -> None:
+    def compute(task: Any) -> Any:
+        act()
+        return _COMPUTE(task)
+
+    parts.compute_part = compute
+
+
+def die_once(mark: str, number: int) -> None:
     """From now on the worker that begins the part of that number, of all workers, dies, once."""
-    compute = parts.compute_part
 
-    def dying(task: Any) -> Any:
-        with open(mark, "a") as file:
+    def die() -> None:
+        with Path(mark).open("a") as file:
             file.write("x")
-        if Path(mark).stat().st_size == after:
+        if Path(mark).stat().st_size == number:
             os._exit(1)
-        return compute(task)
 
-    parts.compute_part = dying
+    _before_each_part(die)
 
 
-def wait_for(mark: str) -> None:
+def take_long(mark: str) -> None:
     """From now on a part says that it has begun, and then takes long."""
 
-    def waiting(task: Any) -> Any:
-        import time
-
+    def wait() -> None:
         Path(mark).touch()
         time.sleep(2)
-        return parts.original(task)
 
-    if not hasattr(parts, "original"):
-        parts.original = parts.compute_part
-    parts.compute_part = waiting
+    _before_each_part(wait)
 
 
 def mend() -> None:
     """Parts are computed as they should be."""
-    if hasattr(parts, "original"):
-        parts.compute_part = parts.original
-        del parts.original
+    parts.compute_part = _COMPUTE

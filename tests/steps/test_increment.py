@@ -162,7 +162,7 @@ REASONS = {
     "SELECT x, rank() OVER (ORDER BY x) AS r FROM t": "WINDOW in the statement",
     "SELECT stddev(x) AS s FROM t": "its rows depend on the order of its inputs",
     "SELECT sum(f) + 1 AS s FROM t": "AGGREGATE AND GROUP BY in the statement",
-    "SELECT a.k FROM t a, t b": "a join of the input that gained rows with itself",
+    "SELECT a.k FROM t a, t b": "a join of an input with itself",
 }
 
 
