@@ -249,9 +249,12 @@ def _shown_in_cell(
 
 
 def _shows_rows(data: Mapping[str, Any]) -> bool:
-    """Whether an output holds a table or a picture, also where a tool kept the text alone."""
-    forms = ["".join(data.get(kind, "")) for kind in ("text/html", "text/plain")]
-    return any(mark in form for mark in ("<table", "<img", _RULE) for form in forms)
+    """Whether an output holds a table or a picture, also where a tool kept the text alone. The plan
+    of a statement has rules in its text, and shows no rows."""
+    html = "".join(data.get("text/html", ""))
+    if html:
+        return "<table" in html or "<img" in html
+    return _RULE in "".join(data.get("text/plain", ""))
 
 
 def shown_in_file(file: Path) -> Shown:

@@ -20,6 +20,7 @@ from jammi_lab.workspace.run_in_order import note_earlier_changes
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.recipe_values import Cache
+    from jammi_lab.workspace.result import Result
     from jammi_lab.workspace.result_table import ResultTable
     from jammi_lab.workspace.workspace import Workspace
 
@@ -49,19 +50,16 @@ def run_cell(notebook: Notebook, line: str, text: str) -> Any:
             "shows them.",
         )
     with interruptible_progress(notebook.line), foreign_syntax_hints(notebook.namespace):
-        value = _run_statement(notebook, notebook.workspace, options, text)
+        rows = _run_statement(notebook, notebook.workspace, options, text)
+        value = _as_frame(notebook, rows, options) if options["as"] else rows
     if notebook.shell is not None and options["NAME"]:
         notebook.shell.push({options["NAME"]: value})
     if options["plot"]:
         _show_chart(notebook, value, options)
         return None
-    if (
-        options["as"]
-        and options["limit"]
-        and not options["quiet"]
-        and len(value) > options["limit"]
-    ):
-        return _show_first_rows(notebook, value, options["limit"])
+    if options["as"] and not options["quiet"] and hasattr(notebook.shell, "kernel"):
+        _show_frame(notebook, rows, value[: options["limit"]])
+        return cell_output(notebook, value, quiet=True)
     return (
         _show_panel(notebook, value)
         if options["view"]
@@ -94,10 +92,19 @@ def _show_chart(notebook: Notebook, value: Any, options: Mapping[str, Any]) -> N
         display_output(data, metadata=metadata, raw=True)
 
 
-def _show_first_rows(notebook: Notebook, frame: Any, rows: int) -> Any:
-    """Display the first rows of a frame; `_` holds all of it."""
-    display_output(frame[:rows])
-    return cell_output(notebook, frame, quiet=True)
+def _as_frame(notebook: Notebook, result: "Result", options: Mapping[str, Any]) -> Any:
+    """The rows of a result as a frame, below the badge of a statement that stores no table."""
+    with note_earlier_changes(result._changes_before):
+        frame = getattr(result, options["as"])()
+    if not (options["materialize"] or options["quiet"]):
+        notebook.badges.show(result)
+    return frame
+
+
+def _show_frame(notebook: Notebook, result: "Result", frame: Any) -> None:
+    """Display a frame with the stamp of the result that it was made from."""
+    data, metadata = notebook.shell.display_formatter.format(frame)
+    display_output(data, metadata={**metadata, **result._metadata(data)}, raw=True)
 
 
 def store_table(
@@ -180,14 +187,10 @@ def _run_statement(
         if table.outcome == "reused" and not options["quiet"]:
             # A frame's repr does not show it.
             display_output(Note(f"{table.name}, version {table.version}: reused"))
-        return getattr(table.read(), options["as"])()
+        return table.read()
     result = ws._services.statements.run(text, params, frames=True)
     if options["as"]:
-        with note_earlier_changes(result._changes_before):
-            frame = getattr(result, options["as"])()
-        if not options["quiet"]:
-            notebook.badges.show(result)
-        return frame
+        return result
     result.limit = options["limit"] or ws.settings["cells.limit"]
     with note_earlier_changes(result._changes_before):
         result.preview(

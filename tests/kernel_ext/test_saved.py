@@ -3,6 +3,7 @@ of the moment."""
 
 import configparser
 import html.parser
+import json
 import os
 import re
 from pathlib import Path
@@ -13,6 +14,7 @@ import nbformat
 import pytest
 
 from tests.processes import environment
+from tests.shell import run_shell
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
@@ -224,3 +226,40 @@ def test_a_notebook_whose_recompute_fails_ends_its_execution_with_an_error(tmp_p
     with pytest.raises(nbconvert.preprocessors.CellExecutionError, match="StepFailed"):
         processor.preprocess(notebook)
     assert notebook.cells[-1].outputs == []
+
+
+JUST_RUN = [
+    """
+import pathlib
+pathlib.Path('rows.csv').write_text('id,text\\n1,a\\n2,b\\n')
+%load_ext jammi_lab
+%jammi open lab
+%jammi add rows rows.csv
+""",
+    "%%jammi -m kept --as polars\nSELECT * FROM rows",
+    "%%jammi frame --as pandas\nSELECT * FROM jammi.kept",
+    "%%jammi some --as polars -n 1\nSELECT * FROM rows",
+    "%%jammi whole --as arrow\nSELECT * FROM jammi.kept",
+    "%%jammi\nEXPLAIN SELECT * FROM rows",
+    "%%jammi --explain\nSELECT * FROM rows",
+    "frame",
+    "import jammi_lab as jl\nws = jl.get_workspace()\nws.recompute()\nws.table('kept').diff(1)",
+]
+
+
+def test_a_notebook_that_was_just_run_passes_its_check(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+    notebook = executed(tmp_path / "a", JUST_RUN)
+    assert not [each for each in notebook.cells for out in each.outputs if "ename" in out]
+    file = tmp_path / "a" / "n.ipynb"
+    nbformat.write(notebook, file)
+
+    def check() -> list[tuple[int, str, str]]:
+        shown = run_shell("check-notebook", str(file), "--json").stdout
+        return [(each["cell"], each["table"], each["outcome"]) for each in json.loads(shown)]
+
+    told = [(2, "kept"), (3, "kept"), (4, "rows"), (5, "kept")]
+    assert check() == [(*each, "fresh") for each in told]
+    assert run_shell("check-notebook", str(file), "--fail").exit_code == 0
+    (tmp_path / "a" / "rows.csv").write_text("id,text\n1,a\n2,z\n")
+    assert check() == [(*each, "stale") for each in told]

@@ -27,9 +27,9 @@ STAMP_KEY = "jammi"
 """The key of the stamp in the metadata of an output or a file."""
 MAX_DIGEST_CHARACTERS = 16
 """Characters of a digest in a stamp: 64 bits."""
-OBSERVATION_SECONDS = 0.05
-"""How long a statement waits for the states of the files that it will read. A large file that was
-not hashed before takes longer; its state is known at the next statement."""
+OBSERVATION_SECONDS = 0.5
+"""How long a statement of a person waits for the states of the files that it will read. A large
+file that was not hashed before takes longer; its state is known at the next statement."""
 MAX_VERDICT_CHARACTERS = 120
 MAX_UNRECORDED = 5
 """Names of inputs without a recorded state that a stamp lists."""
@@ -152,6 +152,8 @@ class StampMaker:
         self.observes_files = False
         """Whether the states of local files are recorded before a statement reads them; in
         notebooks, whose outputs have stamps."""
+        self.is_interactive: Callable[[], bool] = lambda: False
+        """Whether a person waits for a statement; else it waits until the states are known."""
         self.current_cell: Callable[[], str] = lambda: ""
         """The cell that runs, as `cell [7] of figures.ipynb`; empty outside notebooks."""
         self.current_code: Callable[[], str] = lambda: ""
@@ -218,14 +220,17 @@ class StampMaker:
         states, finished = dict[_Identity, _T](), Signal()
 
         def run() -> None:
-            with contextlib.suppress(JammiError):  # the statement itself reports a missing file
-                observation = self._new_observation(False)
-                states.update(observe(observation))
-                observation.close()
-            finished.set()
+            try:
+                with contextlib.suppress(JammiError):  # the statement itself reports a missing file
+                    observation = self._new_observation(False)
+                    states.update(observe(observation))
+                    observation.close()
+            finally:
+                finished.set()
 
         submit(run, "jammi-look")
-        return states if finished.wait(OBSERVATION_SECONDS) else {}
+        seconds = OBSERVATION_SECONDS if self.is_interactive() else -1
+        return states if finished.wait(seconds) else {}
 
     def stamp(
         self,
