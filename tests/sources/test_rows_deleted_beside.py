@@ -1,6 +1,8 @@
 """Iceberg tables whose rows are deleted by files beside the data (merge on read): the rows are
 gone, or the table is refused; never too many, never too few."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 from pyiceberg.partitioning import PartitionField, PartitionSpec
@@ -96,3 +98,13 @@ def test_rows_deleted_from_one_partition_leave_the_others(catalog, ws):
     ws.sources.add("s", folder_of(table), replace=True)
     delete_at(table, data_files(table)[1], 1, partition=Record("tue"))
     assert ids(ws) == [1, 1, 2]
+
+
+@pytest.mark.parametrize("deleted", [False, True], ids=["rows", "deletes"])
+def test_a_table_that_lacks_a_file_is_undecidable(ws, table, deleted):
+    delete_at(table, data_files(table)[0], 0)
+    ws.materialize("t", "SELECT count(*) AS n FROM s")
+    folder = Path(folder_of(table)) / "data"
+    [file, *_] = sorted(folder.glob("*delete*") if deleted else folder.glob("00*.parquet"))
+    file.unlink()
+    assert f"A data file of the Iceberg table orders is missing ({file.name})" in doubt(ws)

@@ -173,9 +173,11 @@ class LakehouseConnector(LakehouseTable):
     def _snapshot(
         self, state: TableSnapshot, columns: dict[str, str], ctx: ObservationContext | None = None
     ) -> Snapshot | Unknown:
-        rewritten = rewritten_files(
-            self.table_home(state), state.commit_file, self._check_files(state), ctx
-        )
+        files = self._check_files(state)
+        try:
+            rewritten = rewritten_files(self.table_home(state), state.commit_file, files, ctx)
+        except FileNotFoundError as missing:
+            raise self._read_error(f'No such file "{missing.filename}"') from None
         if isinstance(rewritten, Unknown):
             return rewritten
         return Snapshot(

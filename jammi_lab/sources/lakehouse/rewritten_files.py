@@ -5,6 +5,7 @@ A file that has changed since the commit (an edit in place, a restored backup, a
 nothing by its name; its digest becomes part of the snapshot's state.
 """
 
+import errno
 import os
 import time
 from collections.abc import Sequence
@@ -27,8 +28,8 @@ def rewritten_files(
     """The local data files that have changed since the commit file was written, each as its path
     below `home` and a digest of its bytes.
 
-    A missing data file is left to the read that fails. Unknown when the bytes to read exceed the
-    limit of `ctx`. Raises OSError.
+    Unknown when the bytes to read exceed the limit of `ctx`. Raises FileNotFoundError for a missing
+    data file, whose rows nobody can read; OSError.
     """
     changed = changed_files(commit_file, data_files)
     unread_bytes = sum(
@@ -43,14 +44,16 @@ def rewritten_files(
 
 def changed_files(commit_file: str, data_files: Sequence[str]) -> list[tuple[str, Stat]]:
     """The files that have changed since the commit file was written, which are all of them when it
-    is missing."""
+    is missing. Raises FileNotFoundError for a missing data file."""
     commit = stat_of(commit_file)
-    return [
-        (path, stat)
-        for path in sorted(data_files)
-        if (stat := stat_of(path)) is not None
-        and (commit is None or _changed_at(stat) > _changed_at(commit))
-    ]
+    changed = []
+    for path in sorted(data_files):
+        stat = stat_of(path)
+        if stat is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        if commit is None or _changed_at(stat) > _changed_at(commit):
+            changed.append((path, stat))
+    return changed
 
 
 def _changed_at(stat: Stat) -> int:
