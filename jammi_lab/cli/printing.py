@@ -43,9 +43,17 @@ def print_answer(answer: Any, values: Values, path: str) -> None:
 
 
 def _to_json(value: Any) -> str:
+    """JSON in which every character can be seen. Half of a surrogate pair, as in names of files and
+    texts of strangers, has no encoding, and U+202E turns the order of what a terminal shows."""
     text = json.dumps(to_json_value(value), ensure_ascii=False, allow_nan=False)
-    # half of a surrogate pair, as in names of files and texts of strangers, has no encoding
-    return text.encode(errors="backslashreplace").decode()
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _json_escape(c) for c in text)
+
+
+def _json_escape(character: str) -> str:
+    code = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{code[at : at + 4]}" for at in range(0, len(code), 4))
 
 
 def to_json_value(value: Any) -> Any:

@@ -87,8 +87,14 @@ def _write_csv(rows: "pa.Table", target: Path) -> None:
     import pyarrow as pa
     from pyarrow import csv
 
-    for field in rows.schema:
-        if pa.types.is_nested(field.type):
+    for field, values in zip(rows.schema, rows.columns, strict=True):
+        try:
+            if pa.types.is_binary(field.type) or pa.types.is_interval(field.type):
+                values.cast(pa.string())
+            is_plain = not pa.types.is_nested(field.type)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # bytes that are no text
+            is_plain = False
+        if not is_plain:
             raise SchemaMismatch(
                 f"CSV cannot hold the column {field.name!r}.",
                 column=field.name,

@@ -145,6 +145,22 @@ def test_a_text_of_a_catalog_is_text_in_a_terminal(lab, capsys, table, column, c
     assert "\x1b" not in shown and r"\x1b\n" in shown
 
 
+ODD = "\x1b[2J\x00\x7f\u202e\u2028\u3000\U000e0041"
+
+
+def test_json_has_every_character_that_cannot_be_seen_as_an_escape(lab, capsys):
+    with jl.open(lab) as ws:
+        ws.materialize("odd", f"SELECT '{ODD.replace(chr(0), '')}' AS text")
+        ws.checks.add("c", jl.checks.unique("n"), on="t")
+    main(["sql", str(lab), "SELECT * FROM jammi.odd", "--json"])
+    change(lab, "UPDATE checks SET name = ?", [ODD])
+    main(["check", str(lab), "--json"])
+    shown = capsys.readouterr().out
+    rows, [check] = map(json.loads, shown.split("\n")[:2])
+    assert rows == [{"text": ODD.replace("\0", "")}] and check["check"] == ODD
+    assert shown.replace("\n", "").isprintable()
+
+
 def test_an_open_that_fails_leaves_no_thread_and_no_lock(lab):
     change(lab, "UPDATE recipes SET descriptor = 'nothing'")
     own = {thread.name for thread in threading.enumerate()}
