@@ -21,6 +21,7 @@ from jammi_lab.storage.digests import column_digests, digest_parquet, sha256_fil
 from jammi_lab.storage.parquet import ParquetSink
 from jammi_lab.store import manifests
 from jammi_lab.store.result_files import select_file_sql
+from jammi_lab.store.storage_errors import translate_storage_errors
 
 
 def verify_by_recomputation(
@@ -44,7 +45,10 @@ def verify_by_recomputation(
         raise _changed_error(record)
     running = job.start(None)
     try:
-        with tempfile.TemporaryDirectory(prefix="jammi-verify-") as folder:
+        with (
+            translate_storage_errors(record.recipe),
+            tempfile.TemporaryDirectory(prefix="jammi-verify-") as folder,
+        ):
             sink = ParquetSink(Path(folder) / "full.parquet", running.rows.schema)
             try:
                 for batch in running.rows.batches():

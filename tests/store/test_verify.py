@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jammi_lab.core.errors import TableDamaged
+from jammi_lab.core.errors import ResourceExhausted, TableDamaged
 from jammi_lab.core.verdicts import (
     Damaged,
     Fresh,
@@ -16,6 +16,7 @@ from jammi_lab.core.verdicts import (
     MissingBytes,
     MissingManifest,
 )
+from jammi_lab.storage.parquet import ParquetSink
 from jammi_lab.store import manifests
 from tests.store.conftest import VENUES
 from tests.store.lab import everything, flip
@@ -123,3 +124,12 @@ def test_one_columns_digest_can_be_checked_alone(lab, table):
 def test_a_touched_table_is_still_fresh(lab, table):
     table.path.touch()
     assert isinstance(lab.staleness("venues"), Fresh) and lab.verify("venues") == Match()
+
+
+def test_a_disk_that_is_full_for_what_is_computed_again_is_a_typed_error(lab, table, monkeypatch):
+    def fill(self, *_):
+        raise OSError(errno.ENOSPC, "Error writing bytes to file")
+
+    monkeypatch.setattr(ParquetSink, "close", fill)
+    with pytest.raises(ResourceExhausted, match="No space is left for the files of"):
+        table.verify(recompute=True)
