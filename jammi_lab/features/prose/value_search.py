@@ -225,6 +225,8 @@ class ValueSearch:
         with open_for_reading(self._files.parquet(record)) as file:
             parquet = open_parquet(file)
             names = [each.name for each in parquet.schema_arrow if wanted(each)]
+            if len({*names}) < len(names):
+                raise ValueError("two columns have one name")
             return parquet.read(names, use_threads=False)
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -293,6 +295,16 @@ def test_a_workspace_that_is_gone_or_not_alone(lab, tmp_path):
     assert "No workspace is next to" in run_shell("check-text", file).stderr
     result = run_shell("check-text", file, "--workspace", tmp_path / "lab")
     assert result.exit_code == 3 and "There is no workspace" in result.stderr
+
+
+def test_a_forged_table_with_two_columns_of_one_name_is_named(lab, tmp_path):
+    rows = pa.table([["LLM"], [0.364], [0.455]], ["model", "f1", "f1"])
+    for file in (tmp_path / "lab" / "results").rglob("scores*.parquet"):
+        pq.write_table(rows, file)
+    assert {each.table for each in lab.find_value(0.364)} == {"best"}
+    (tmp_path / "a.md").write_text("LLM has an F1 of 0.364; 0.455<!-- jammi scores/LLM/f1 -->")
+    told = run_shell("check-text", tmp_path / "a.md").stdout
+    assert "scores version 2 cannot be read" in told and "unknown: scores cannot be read" in told
 
 
 def test_a_table_whose_file_is_lost_or_too_large_is_named(lab, tmp_path, monkeypatch):
