@@ -14,6 +14,7 @@ from jammi_lab.commands.table import SHELL, Verb
 from jammi_lab.commands.words import DEFAULT_FOLDER, Values
 from jammi_lab.core.errors import InvalidArgument, JammiError, TableDamaged, WorkspaceNotFound
 from jammi_lab.core.html import escape_invisible
+from jammi_lab.core.suggestions import translate_advice
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.stamp_checks import Shown
@@ -76,6 +77,10 @@ class ShellVerbs(SharedVerbs):
         findings += status_reports.find_failing_checks(
             checks, service.never_run(), with_warnings="warn" in values["fail"]
         )
+        findings = [
+            replace(each, message=translate_advice(each.message, "shell", self._ws.path))
+            for each in findings
+        ]
         if values["junit"] is not None:
             report = status_reports.to_junit(answer.value, checks, findings)
             _write_report(values["junit"], report)

@@ -58,7 +58,7 @@ def run_cell(notebook: Notebook, line: str, text: str) -> Any:
         _show_chart(notebook, value, options)
         return None
     if options["as"] and not options["quiet"] and hasattr(notebook.shell, "kernel"):
-        _show_frame(notebook, rows, value[: options["limit"]])
+        _show_frame(notebook.shell, rows, value[: options["limit"]])
         return cell_output(notebook, value, quiet=True)
     return (
         _show_panel(notebook, value)
@@ -101,9 +101,9 @@ def _as_frame(notebook: Notebook, result: "Result", options: Mapping[str, Any]) 
     return frame
 
 
-def _show_frame(notebook: Notebook, result: "Result", frame: Any) -> None:
+def _show_frame(shell: Any, result: "Result", frame: Any) -> None:
     """Display a frame with the stamp of the result that it was made from."""
-    data, metadata = notebook.shell.display_formatter.format(frame)
+    data, metadata = shell.display_formatter.format(frame)
     display_output(data, metadata={**metadata, **result._metadata(data)}, raw=True)
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -380,6 +381,19 @@ def test_reports_hold_what_a_build_fails_for(lab, run, papers, tmp_path):
     [location] = result["locations"]
     address = location["physicalLocation"]["artifactLocation"]["uri"]
     assert address == f"{tmp_path}/la%20b"  # a URI, which has no spaces
+
+
+def test_advice_in_reports_is_that_of_the_shell(lab, run, papers, tmp_path):
+    with jl.open(lab) as ws:
+        ws.sources.add("large", papers, anchor="content")
+        ws.materialize("copied", "SELECT * FROM large")
+    Path(lab, "jammi.toml").write_text("[look]\nscan_bytes = 1\n")
+    papers.write_text(papers.read_text() + "9,Z,2030\n")
+    junit, sarif = tmp_path / "status.xml", tmp_path / "status.sarif"
+    run("status", lab, "--junit", junit, "--sarif", sarif, "--fail", code=1)
+    for report in (junit, sarif):
+        assert f"jammi-lab status {lab} --deep" in report.read_text()
+        assert "ws.status(deep=True)" not in report.read_text()
 
 
 def test_check_writes_junit_with_the_first_failing_rows(lab, run, tmp_path):
