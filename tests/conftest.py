@@ -172,7 +172,7 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     templates.install()
     templates.enabled = request.node.get_closest_marker("own_catalog") is None
     instances.install()
-    instances.enabled = request.node.get_closest_marker("own_instances") is None
+    instances.use_again(request.node.get_closest_marker("own_instances") is None)
     yield
     for workspace in open_workspaces():
         workspace.close()

@@ -60,6 +60,7 @@ def copied(tmp_path, monkeypatch):
     return path
 
 
+@pytest.mark.own_instances
 def test_an_instance_loads_nothing_unsigned(copied):
     with open_bare(("avro",)) as connection:
         assert connection.execute(
@@ -69,6 +70,7 @@ def test_an_instance_loads_nothing_unsigned(copied):
             connection.execute("SET GLOBAL allow_unsigned_extensions = true")
 
 
+@pytest.mark.own_instances
 def test_the_signature_of_a_file_is_checked_each_time(copied):
     with open_bare(("avro",)):
         pass
