@@ -8,11 +8,12 @@ import sys
 
 import pytest
 
+from tests.cases import cases
+
 WS = "__import__('jammi_lab').get_workspace()"
 VENUES = "%%jammi -m venues --bypass -q\nSELECT venue, count(*) AS n FROM papers GROUP BY venue"
 TEXTS = "%%jammi -m texts -q\nSELECT * FROM (VALUES (1, 'graph networks'), (2, 'error E17'), (3, 'Error e18')) t(id, text)"
 EMBED = "%jammi embed v texts --key id --text text --model hashing"
-WORDS = "%jammi lexical w texts --key id --text text"
 CLICKS = f"""{WS}.topics.register('clicks', {{'page': 'string', 'n': 'int64'}})
 for n in range(12):
     {WS}.topics.publish('clicks', [{{'page': '<b>', 'n': n}}, {{'page': 'b', 'n': n}}])"""
@@ -20,198 +21,6 @@ LABELS = f"{WS}.mutable.create('labels', {{'id': 'int64', 'label': 'string'}}, p
 EDIT = "with open('papers.csv', 'a') as f: f.write('5,B,2024\\n')"
 CHECK = "%%jammi --check few --on venues\nSELECT * FROM jammi.venues WHERE n < 0"
 NEGATIVE = VENUES.replace("count", "-count")
-
-# Fixture, cells, and what the last cell says: text, or an error. Of a word behind ! the opposite.
-SAID = [
-    ("cell", ["%jammi"], ["Workspace .jammi\nThe workspace is empty: %jammi add NAME LOCATION"]),
-    ("chain", ["%jammi"], ["Workspace .jammi\n  sources  papers\n  tables   2 recipes: 2 fresh"]),
-    ("papers", [LABELS, CLICKS, "%jammi"], ["mutable  labels", "topics   clicks"]),
-    ("chain", ["%jammi close", "%jammi open --read-only"], ["open     read-only"]),
-    (
-        "chain",
-        ["%jammi close", "%jammi open --read-only", "%%jammi -m x\nSELECT 1 AS one"],
-        ["WorkspaceReadOnly"],
-    ),
-    ("chain", ["%jammi recompute --detach"], ["Nothing to do"]),
-    ("chain", ["%jammi recompute nothing --detach"], ["TableNotFound"]),
-    ("chain", ["%jammi stop"], ["No detached run is under way."]),
-    (
-        "chain",
-        [EDIT, "%jammi recompute venues --detach"],
-        ["Recompute runs in process ", "report is in .jammi/recompute.log"],
-    ),
-    ("papers", ["%jammi close"], ["The workspace is closed."]),
-    ("papers", ["%jammi close", "%jammi close"], ["No workspace is open."]),
-    ("papers", ["ws = %jammi", "%jammi close", "ws"], ["Workspace('.jammi', closed)"]),
-    ("chain", ["%jammi close", "%jammi"], ["2 recipes: 2 fresh"]),
-    ("papers", [f"{WS}.close()", "%jammi sources"], ["papers"]),
-    ("cell", ["%jammi add papers papers.csv"], ["papers\n  kind      csv\n", "venue varchar"]),
-    ("papers", ["%jammi sources"], ["papers", "1 source"]),
-    ("cell", ["%jammi sources"], ["No sources yet: %jammi add NAME LOCATION registers one."]),
-    ("papers", ["%jammi remove papers"], ["tables computed from it stay"]),
-    ("chain", ["%jammi remove papers --tables"], ["source papers and 1 table computed from it."]),
-    ("chain", ["%jammi remove papers --tables", "%jammi why top"], ["top: stale"]),
-    ("chain", ["%jammi remove venues"], ["%jammi drop venues"]),
-    ("cell", ["%jammi models"], ["0 registered versions; minilm and hashing come with jammi_lab"]),
-    (
-        "cell",
-        [f"{WS}.models.register('mine', lambda texts: [[1.0, 2.0]], version=1)", "%jammi models"],
-        ["mine           1           2"],
-    ),
-    ("chain", ["%jammi tables"], ["top", "2 result tables"]),
-    ("chain", ["%jammi schema VENUES"], ["venue   varchar\nn       bigint"]),
-    ("chain", ["%jammi schema jammi.venues"], ["venue   varchar\nn       bigint"]),
-    ("chain", ["%jammi schema venue"], ["TableNotFound", "Did you mean jammi.venues?"]),
-    ("papers", ["%jammi schema papers"], ["papers\ncolumn  type", "year    bigint\n3 columns"]),
-    ("papers", ["%jammi preview papers -n 1"], ["     1  A          2020\nfirst row"]),
-    ("chain", ["%jammi preview VENUES -n 2"], ["first 2 rows"]),
-    ("chain", [f"venues = {WS}.table('venues')\n%jammi preview venues -n 2"], ["first 2 rows"]),
-    ("edited", ["%jammi status"], ["2 recipes: 1 possibly stale, 1 stale", "by way of venues"]),
-    ("chain", ["%jammi stale"], ["Nothing is stale: 2 of 2 recipes are fresh."]),
-    (
-        "edited",
-        ["%%jammi -m other -q\nSELECT 1 AS one", "%jammi stale"],
-        ["venues", "!other"],
-    ),
-    ("chain", ["%jammi what-if papers"], ["1 possibly stale, 1 stale", "nothing was changed"]),
-    ("chain", ["%jammi what-if venues"], ["2 recipes: 1 fresh, 1 stale"]),
-    ("chain", ["%jammi what-if paper"], ["TableNotFound", "Did you mean papers?"]),
-    ("chain", ["%jammi verify top"], ["match"]),
-    ("chain", ["%jammi verify"], ["name    result\n──────  ──────\ntop     match\nvenues  match"]),
-    ("edited", ["%jammi lineage venues --up"], ["papers", "!top"]),
-    ("edited", ["%jammi lineage venues --down"], ["top", "!papers"]),
-    ("edited", ["%jammi lineage top"], ["└─ venues (sql, version 1): stale\n   └─ top (sql, "]),
-    ("chain", ["%jammi lineage top --up --columns"], ["  n     ← by papers.venue"]),
-    ("edited", ["%jammi plan"], ["Plan: 1 to recompute, 1 to recompute if needed"]),
-    ("edited", ["%jammi recompute --dry-run"], ["Plan: 1 to recompute"]),
-    ("edited", ["%jammi recompute"], ["Run: 2 computed"]),
-    (
-        "edited",
-        ["%jammi recompute", "%jammi plan"],
-        ["Nothing to do: no table is known to be stale."],
-    ),
-    ("edited", ["r = %jammi recompute venues", "r.executed"], ["['venues']"]),
-    ("edited", ["%jammi recompute nothing"], ["TableNotFound"]),
-    # settings
-    ("cell", ["%jammi config"], ["cells.limit"]),
-    ("cell", ["%jammi config cells.limit 7", "%jammi config cells.limit"], ["cells.limit  7"]),
-    ("cell", ["%jammi config cells.limits 7"], ["Did you mean cells.limit"]),
-    ("cell", ["%jammi config cells.limit 0"], ["cells.limit takes an integer from 1 to"]),
-    ("cell", ["%jammi config cells.badge weit"], ["Did you mean wait?"]),
-    (
-        "cell",
-        ["%jammi open", "%jammi config engine.threads 1"],
-        ["%jammi close, then %jammi config engine.threads VALUE"],
-    ),
-    (
-        "cell",
-        ["%jammi config engine.threads 1", "%jammi open", "%jammi config engine.threads"],
-        ["engine.threads  1"],
-    ),
-    (
-        "cell",
-        [
-            "%jammi config engine.threads 1",
-            "%jammi open\n%jammi close",
-            "%jammi open",
-            "%jammi config engine.threads",
-        ],
-        ["engine default"],
-    ),
-    # help
-    ("cell", ["%jammi help"], ["keep true", "recompute", "%jammi help all"]),
-    (
-        "cell",
-        ["%jammi help all"],
-        ["%jammi recompute [NAME …]", "--materialize", "\n· Keep true\n"],
-    ),
-    ("cell", ["%jammi help verdicts"], ["possibly stale"]),
-    ("cell", ["%jammi help -n"], ["number of rows to show"]),
-    *(
-        ("cell", [line], [line.split()[0]])
-        for line in ("%jammi recompute x -h", "%jammi --help", "%%jammi --help\n ", "%%jammi_py -h")
-    ),
-    # vectors and words
-    ("papers", [TEXTS, EMBED], ["v, version 1: computed", " new, 0 changed, 0 removed"]),
-    ("papers", [TEXTS, EMBED, EMBED], ["reused", "0 new, 0 changed"]),
-    ("papers", ["%jammi embed v papers --key year --text"], ["--key K --text C …"]),
-    (
-        "papers",
-        [TEXTS, EMBED, "%jammi search v 'error E17' -k 1 --select text"],
-        ["error E17", "!graph"],
-    ),
-    (
-        "papers",
-        [TEXTS, EMBED, "%jammi search v error --where 'id > 2' --select text"],
-        ["e18", "!E17"],
-    ),
-    (
-        "papers",
-        [TEXTS, EMBED, WORDS, "%jammi search v E17 --words w -k 1 --select text"],
-        ["rank_words", "error E17"],
-    ),
-    (
-        "papers",
-        [TEXTS, f"{WORDS} --analyzer exact", "%jammi search w E17 --select text"],
-        ["E17", "!e18"],
-    ),
-    ("papers", [f"{WORDS} --analyzer fast"], ["takes english, simple or exact, not 'fast'"]),
-    (
-        "chain",
-        ["%jammi search venues kyoto"],
-        ["%jammi embed NAME venues --key K --text C", "%jammi lexical"],
-    ),
-    ("vectors", ["%jammi graph g v -k 2"], ["kind       neighbor_graph", "6 rows"]),
-    ("vectors", ["%jammi graph g v -k 2", "%jammi graph g v -k 2"], ["reused"]),
-    ("vectors", ["%jammi graph g v", "%jammi graph g v --bypass"], ["computed"]),
-    (
-        "vectors",
-        ["n = %jammi neighbors v 3 -k 2 --select text", "print(n)"],
-        ["Nearest to 3 in v", "error E17"],
-    ),
-    ("vectors", ["n = %jammi neighbors v", "print(n)"], ["Nearest to 1 in v\n"]),
-    (
-        "vectors",
-        ["m = %jammi map v", "print(m)"],
-        ["key", "3 rows of v along the two directions"],
-    ),
-    ("vectors", ["%jammi neighbors v 99"], ["RowNotFound"]),
-    ("vectors", ["%jammi graph g v --min-similarity high"], ["takes a number, not 'high'"]),
-    ("vectors", ["%jammi graph g v", "%jammi map g"], ["SchemaMismatch", "neighbor_graph"]),
-    # versions
-    ("three", ["%jammi expire venues --keep 2"], ["venues: 1 table removed."]),
-    (
-        "three",
-        ["%jammi expire venues", "%jammi expire venues"],
-        ["venues: there are no versions to remove."],
-    ),
-    ("three", ["%jammi expire venue"], ["TableNotFound", "Did you mean venues?"]),
-    ("three", ["%jammi history venues"], ["3 versions; %jammi diff venues 2 3 shows the rows"]),
-    ("three", ["%jammi diff venues"], ["venues, version 2 → 3: no row differs"]),
-    ("three", ["%jammi diff venues 1"], ["version 1 → 3"]),
-    ("three", ["%jammi diff venues 1 2"], ["version 1 → 2"]),
-    ("three", ["%jammi restore venues 1"], ["version 4"]),
-    ("three", ["%jammi restore venues x"], ["V of %jammi restore takes a positive integer"]),
-    ("three", ["%jammi export venues venues.csv"], ["venues.csv"]),
-    ("three", ["%jammi rename venues places"], ["venues is now called places."]),
-    ("three", ["%jammi drop venues"], ["Removed the recipe venues and its versions."]),
-    ("three", ["%jammi edit papers"], ["TableNotFound", "'papers' is a source, not a recipe"]),
-    ("three", [CHECK, NEGATIVE], ["CheckFailed"]),
-    # upkeep
-    ("three", ["%jammi fsck"], ["No problems found"]),
-    ("three", ["%jammi recover"], ["recovery: nothing to do"]),
-    # tenants, topics, sessions
-    ("cell", ["%jammi tenant"], ["No tenant is bound: only objects shared by all tenants"]),
-    ("cell", ["%jammi tenant acme"], ["The bound tenant is acme."]),
-    ("cell", ["%jammi tenant acme", "%jammi tenant --none"], ["No tenant"]),
-    ("cell", ["%jammi tenant _x"], ["NameInvalid"]),
-    ("cell", ["%jammi topics"], ["No topics yet"]),
-    ("cell", [CLICKS, "%jammi topics"], ["clicks", "page string, n int64", "12"]),
-    ("cell", [CLICKS, "%jammi tail clicks -n 2"], ["11", "! 9 "]),
-    ("cell", [CLICKS, "%jammi tail click"], ["TopicNotFound", "clicks"]),
-    ("cell", ["%jammi ephemeral open"], ["NoTenantBinding"]),
-    ("cell", ["%jammi ephemeral close"], ["No session is open here"]),
-]
 
 
 def said(kernel, cells):
@@ -243,8 +52,20 @@ def vectors(papers):
     return papers
 
 
-@pytest.mark.parametrize(("fixture", "cells", "words"), SAID, ids=lambda value: str(value)[-40:])
+@pytest.fixture
+def clicks(cell):
+    """A topic with twice twelve events."""
+    cell(CLICKS)
+    return cell
+
+
+@pytest.mark.parametrize(
+    ("fixture", "cells", "words"),
+    cases("cells/said", "fixture", "cells", "says"),
+    ids=lambda value: str(value)[-40:],
+)
 def test_a_line_says_what_it_did_or_what_is_to_be_done(kernel, request, fixture, cells, words):
+    """What the last cell says: text, or an error. Of a word behind ! the opposite."""
     # `kernel` by name: made within the test, its threads would count as the test's.
     text = said(request.getfixturevalue(fixture), cells)
     for word in words:
@@ -435,9 +256,8 @@ def test_the_first_cell_says_what_opening_settled_and_the_next_does_not(
 # -- topics, sessions, changes ---------------------------------------------------------------------
 
 
-def test_events_are_escaped(cell):
-    cell(CLICKS)
-    html = cell("%jammi tail clicks -n 2").html
+def test_events_are_escaped(clicks):
+    html = clicks("%jammi tail clicks -n 2").html
     assert "<b>" not in html and "&lt;b&gt;" in html
 
 
