@@ -20,6 +20,8 @@ from tests.contracts.encoder import EncoderSuite
 from tests.sizes import examples
 
 REFERENCE = Path(__file__).parent / "data" / "minilm.parquet"
+"""Texts, their token ids and their vectors, by WordPiece in plain Python and an ONNX graph that ONNX
+Runtime ran. The program that wrote it is in the history, as `make_reference.py` beside it."""
 
 PARAPHRASES = cases("prose/paraphrases", "one", "other")
 
