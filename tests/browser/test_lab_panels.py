@@ -131,12 +131,6 @@ texts = ["graph neural networks", "a recipe for bread", "message passing on grap
 with open("papers.csv", "w") as f: _ = f.write("id,title\\n" + "".join(f"{i},{t}\\n" for i, t in enumerate(texts)))
 ws.sources.add("papers", "papers.csv")
 _ = ws.embed("vectors", "SELECT id::VARCHAR AS id, title FROM papers", key="id", text="title", model="hashing")"""
-NAMED = """import ipywidgets, itertools, traitlets
-graph = jl.widgets.LineageGraph(ws)
-board = jl.widgets.StalenessBoard(ws)
-linked = {link}((graph, 'selection'), (board, 'selection'))
-def told(board=board, turn=itertools.count()): print('PYTHON', next(turn), [name for name in board.selection if name not in ws])
-display(graph, board)"""
 
 
 def linked(lab, first, pair):
@@ -168,27 +162,6 @@ def asked(page, cell):
     """The cell is run again."""
     cell.locator(".cm-content").click()
     page.keyboard.press("Control+Enter")
-
-
-@pytest.mark.only_soak
-def test_a_node_that_is_no_recipe_is_chosen_beside_a_linked_board_and_breaks_nothing(lab):
-    page, pairs = linked(lab, PAPERS, NAMED)
-    for cell, told in pairs:
-        details = cell.locator(".jammi-side h4")
-        cell.get_by_test_id("node-ml").click()
-        cell.locator("[data-testid=choose-ml]:checked").wait_for()
-        cell.get_by_test_id("node-papers").click()
-        details.get_by_text("papers", exact=True).wait_for()
-        page.wait_for_timeout(500)
-        assert details.inner_text() == "papers"
-        asked(page, told)
-        told.get_by_text("PYTHON 1 []").wait_for()
-        cell.get_by_test_id("node-counted").click()
-        cell.locator("[data-testid=choose-counted]:checked").wait_for()
-        details.get_by_text("counted", exact=True).wait_for()
-        assert (
-            page.get_by_text("There is no recipe").count() == 0
-        )  # what was said of the other is gone
 
 
 @pytest.mark.only_soak

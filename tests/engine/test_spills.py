@@ -1,56 +1,8 @@
 """What DuckDB puts on disk goes with its kernel, however that ends."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
-
 from jammi_lab.storage import spill_folders as spills
-from tests import processes
-from tests.conftest import PACKAGE_ROOTS
-from tests.engine.shelf import engine_of
-
-HOLDER = """
-import sys, pathlib
-from jammi_lab.storage.spill_folders import SpillFolder
-spill = SpillFolder(pathlib.Path(sys.argv[1]))
-(spill.folder / "duckdb_temp_storage_DEFAULT-0.tmp").write_text("rows")
-print(spill.folder.name, flush=True)
-sys.stdin.read()
-"""
-
-
-@pytest.mark.only_soak
-def test_what_a_killed_kernel_spilled_is_removed_by_the_next_one_and_a_living_one_keeps_its_own(
-    shelf, tmp_path
-):
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGE_ROOTS))}
-    command = [sys.executable, "-c", HOLDER, str(tmp_path / "spill")]
-    killed, living = (
-        processes.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    )
-    try:
-        assert killed.stdout is not None and living.stdout is not None
-        names = [each.stdout.readline().strip() for each in (killed, living)]
-        killed.kill()
-        killed.wait()
-        engine = engine_of(shelf, tmp_path / "spill")
-        engine.instances_of(None)
-        assert {folder.name for folder in (tmp_path / "spill").iterdir()} >= {names[1]} and not (
-            tmp_path / "spill" / names[0]
-        ).exists()
-        assert (
-            tmp_path / "spill" / names[1] / "duckdb_temp_storage_DEFAULT-0.tmp"
-        ).read_text() == "rows"
-        engine.close()
-        assert [folder.name for folder in (tmp_path / "spill").iterdir()] == [names[1]]
-    finally:
-        for each in (killed, living):
-            each.kill()
-            each.communicate()
 
 
 def test_what_is_no_folder_of_ours_is_left_alone(tmp_path):

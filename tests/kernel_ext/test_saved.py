@@ -1,7 +1,6 @@
 """A notebook as it is saved and exported: hostile data act nowhere, two runs are the same, no trace
 of the moment."""
 
-import configparser
 import html.parser
 import json
 import os
@@ -178,34 +177,6 @@ def test_no_output_tells_when_or_where_it_was_made(notebook):
         text = o.data.get("text/plain", "") + o.data.get("text/html", "")
         text = re.sub(r"(Panel|·) as of [-\d: ]+ UTC", "", text)  # the time of the look is wanted
         assert not re.search(r"20\d\d-\d\d-\d\d|0x[0-9a-f]{6,}|\d{8}T\d{6}|__sql__", text), source
-
-
-@pytest.mark.only_soak
-def test_two_runs_from_scratch_save_the_same_outputs(notebook, tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
-    again = executed(tmp_path / "b", [SETUP, *CELLS, *FAILING])
-    rules = configparser.RawConfigParser()
-    rules.read(ROOT / "tests" / "sanitize.cfg")
-
-    def plain(text: str) -> str:
-        for section in rules.sections():
-            text = re.sub(rules[section]["regex"], rules[section]["replace"], text)
-        return text
-
-    for a, b in zip(notebook.cells, again.cells, strict=True):
-        kinds = [
-            {k: plain(str(v)) for k, v in o.get("data", {}).items() if k != VIEW}
-            | {"traceback": plain(str(o.get("traceback")))}
-            for o in a.outputs
-            if o.get("data", True)
-        ]
-        others = [
-            {k: plain(str(v)) for k, v in o.get("data", {}).items() if k != VIEW}
-            | {"traceback": plain(str(o.get("traceback")))}
-            for o in b.outputs
-            if o.get("data", True)
-        ]
-        assert kinds == others, a.source
 
 
 def test_a_notebook_whose_recompute_fails_ends_its_execution_with_an_error(tmp_path, monkeypatch):

@@ -105,38 +105,6 @@ def test_without_servers_the_notebook_on_federated_sql_says_so_and_goes_on(tmp_p
     assert not (tmp_path / "federated").exists()
 
 
-@pytest.mark.only_soak
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_ci_reports_the_figure_of_a_paper_as_stale_with_the_cell_that_made_it(
-    tmp_path, monkeypatch
-):
-    import nbclient
-
-    for name, value in (
-        ("IPYTHONDIR", str(tmp_path / ".ipython")),
-        ("PYTHONPATH", os.pathsep.join(sys.path)),
-    ):
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
-    notebook = nbformat.read(ROOT / "notebooks" / "08_a_figure_in_a_paper.ipynb", as_version=4)
-    nbclient.NotebookClient(
-        notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}
-    ).execute()
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    reports = [
-        "".join(out.get("text", "") for out in cell.outputs)
-        for cell in code
-        if "check_figures(" in cell.source
-    ]
-    assert [report.split()[-1] for report in reports] == ["0", "1", "0"]
-    verdict, _, place = reports[1].partition("; made by cell [")
-    assert "busy version 1: stale: because visits changed" in verdict
-    number = int(place.partition("]")[0])
-    [maker] = [cell for cell in code if cell.execution_count == number]
-    assert '.save("paper/figures/busy.png")' in maker.source
-
-
 @each_notebook
 def test_a_notebook_is_stored_as_it_ran_from_top_to_bottom(notebook):
     counts = [

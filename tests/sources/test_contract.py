@@ -9,11 +9,11 @@ import pytest
 
 import jammi_lab
 from jammi_lab.core.anchors import Unknown, source_input
-from jammi_lab.core.errors import SourceUnavailable, TableNotFound
-from jammi_lab.core.verdicts import Fresh, Stale, Undecidable
+from jammi_lab.core.errors import SourceUnavailable
+from jammi_lab.core.verdicts import Fresh, Undecidable
 from jammi_lab.sources.scratch_duckdb import query
 from tests.contracts.source import SourceSuite, Suite, look, observed
-from tests.sizes import soak, thinned
+from tests.sizes import soak
 from tests.sources.kinds import (
     FILE_KINDS,
     SITES,
@@ -184,32 +184,3 @@ class TestTogether:
         assert sorted(ws.sql("FROM jammi.all_of_them").fetchall()) == [(1,), (2,), (3,)]
         assert {each.name for each in made.inputs} == kinds.keys()
         assert isinstance(ws.staleness("all_of_them"), Fresh)
-
-    @pytest.mark.only_soak
-    def test_a_source_that_grows_makes_its_own_table_stale_and_no_other(self, together):
-        ws, kinds = together
-        for name, kind in kinds.items():
-            ws.materialize(f"of_{name}", f"SELECT id FROM {kind.address_in(name)}")
-        grown, asked = set[str](), thinned(kinds, 3)
-        for name, kind in kinds.items():
-            kind.grow()
-            grown.add(f"of_{name}")
-            if name in asked:
-                status = ws.status(deep=True)
-                assert {row.name for row in status if isinstance(row.verdict, Stale)} == grown
-                assert all(isinstance(r.verdict, Fresh) for r in status if r.name not in grown)
-
-    @pytest.mark.only_soak
-    def test_a_source_that_is_gone_is_told_by_its_name_and_the_others_are_read_on(self, together):
-        ws, kinds = together
-        asked, left = thinned(kinds, 3), dict(kinds)
-        for name, kind in kinds.items():
-            if kind.kind == "frame":
-                continue
-            kind.vanish()
-            with pytest.raises((SourceUnavailable, TableNotFound), match=name) as caught:
-                ws.sql(f"SELECT id FROM {kind.address_in(name)}")
-            assert len(caught.value.rendered_lines()) <= 5
-            del left[name]
-            if left and name in asked:
-                assert sorted(ws.sql(joined(left)).fetchall()) == [(1,), (2,), (3,)]
