@@ -4,12 +4,9 @@ import ast
 import importlib
 import pkgutil
 import re
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from jammi_lab.catalog import Catalog, models
 from jammi_lab.catalog import tenant_scope as scope
@@ -17,7 +14,6 @@ from jammi_lab.catalog.connection import AllTenantsStatement, Connection, Statem
 from jammi_lab.catalog.logs import NewEntry
 from jammi_lab.catalog.schema import TABLES
 from jammi_lab.catalog.sessions import SessionRecord
-from jammi_lab.core.errors import TenantForbidden
 from jammi_lab.core.model_records import ModelRecord, Training
 from jammi_lab.core.records import SourceRecord, TableStatus
 from tests.catalog.conftest import Lab
@@ -186,24 +182,3 @@ def exercise_what_changes(catalog: Catalog) -> None:
     sessions.set_deadline(session, "then")
     (sessions.list(), sessions.get("s", "acme"), sessions.claim(session))
     sessions.remove([session])
-
-
-def test_the_admin_switch_is_not_seen_by_other_threads(lab):
-    seen: list[bool] = []
-    with lab.all_tenants():
-        thread = threading.Thread(target=lambda: seen.append(lab.catalog.scope.is_unrestricted))
-        thread.start()
-        thread.join()
-    assert seen == [False]
-
-
-def test_what_is_shared_is_forbidden_ground_only_while_a_tenant_is_bound(lab):
-    lab.catalog.scope.check_owner(None, "It")
-    with lab.scope.use("acme"):
-        lab.catalog.scope.check_owner("acme", "It")
-        with pytest.raises(TenantForbidden, match="shared by all tenants"):
-            lab.catalog.scope.check_owner(None, "It")
-        with pytest.raises(TenantForbidden):
-            lab.catalog.scope.check_owner("zeta", "It")
-        with lab.all_tenants():
-            lab.catalog.scope.check_owner("zeta", "It")

@@ -20,7 +20,7 @@ from tests import processes
 from tests.conftest import PACKAGE_ROOTS
 from tests.inside import services_of
 from tests.steps.conftest import VENUES
-from tests.store.lab import DEAD, catalog, files, files_of, flip, statuses, unpublish
+from tests.store.lab import DEAD, catalog, files, files_of, statuses, unpublish
 from tests.waiting import at_once, until
 
 SLOW = "SELECT venue, count(*) AS n, (SELECT sum(sqrt(i)) FROM range(20000000) t(i)) AS s FROM papers GROUP BY venue"
@@ -545,17 +545,3 @@ def test_an_input_that_comes_in_with_the_last_binding_is_not_anchored_on_a_later
     )
     assert [a.pinned for a in made.record.anchors] == [False]
     assert isinstance(lab.staleness("moving"), jl.Undecidable)
-
-
-@pytest.mark.parametrize("how", ["gone", "flipped", "a folder"])
-def test_a_damaged_candidate_is_passed_over_for_an_intact_one(lab, how):
-    intact = lab.materialize("venues", VENUES)
-    newer = lab.materialize("venues", VENUES, cache="bypass")
-    path = newer.path
-    flip(path)
-    if how != "flipped":
-        path.unlink()
-    if how == "a folder":
-        path.mkdir()
-    again = lab.materialize("venues", VENUES)
-    assert (again.outcome, again.table_name) == ("reused", intact.table_name)

@@ -5,7 +5,6 @@ import pyarrow as pa
 import pytest
 
 from jammi_lab.core.errors import (
-    DuplicateKey,
     InvalidArgument,
     SchemaMismatch,
     TableNotFound,
@@ -64,12 +63,6 @@ def test_an_unknown_input_is_typed_with_near_names_and_leaves_no_row(lab, folder
     with pytest.raises(TableNotFound) as caught:
         lab.register("scores", pa.table(ROWS), producer="p", inputs=["paper"])
     assert "papers" in caught.value.near and statuses(folder) == {}
-
-
-def test_a_key_is_checked(lab, folder):
-    with pytest.raises(DuplicateKey):
-        lab.register("scores", pa.table({"id": [1, 1]}), producer="p", key="id")
-    assert files(folder) == []
 
 
 @pytest.mark.parametrize(

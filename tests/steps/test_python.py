@@ -319,18 +319,6 @@ def test_an_error_in_a_helper_is_told_at_the_line_of_the_helper(lab, write):
     assert caught.value.line == 2 and "return x + ''" in caught.value.excerpt
 
 
-def test_a_failing_redefinition_leaves_the_version_before_readable(lab):
-    lab.compute("t", same, inputs="papers")
-
-    def broken(papers):
-        raise ValueError
-
-    with pytest.raises(StepFailed, match="raised ValueError"):
-        lab.compute("t", broken, inputs="papers")
-    assert lab.table("t").version == 1 and lab.table("t").row_count == 3
-    assert isinstance(lab.staleness("t"), jl.Stale)
-
-
 def test_an_error_about_an_input_says_so_itself(lab, papers):
     def step(source):
         papers.unlink()
@@ -338,20 +326,6 @@ def test_an_error_about_an_input_says_so_itself(lab, papers):
 
     with pytest.raises(TableNotFound):
         lab.compute("t", step, inputs="papers", version="1")
-
-
-def test_an_interrupt_passes_through_and_leaves_nothing(lab, folder):
-    def step(papers):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt) as caught:
-        lab.compute("t", step, inputs="papers")
-    assert "nothing was left behind" in " ".join(caught.value.__notes__)
-    assert (
-        files(folder) == []
-        and list(statuses(folder).values()) == ["failed"]
-        and [r.name for r in lab.recipes()] == []
-    )
 
 
 # -- what cannot be called -------------------------------------------------------------------------

@@ -2,10 +2,6 @@
 leaves."""
 
 import hashlib
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +15,6 @@ from jammi_lab.core.records import Progress, Reuse
 from jammi_lab.core.verdicts import DefinitionChanged, Fresh, Stale
 from jammi_lab.engine.sql.tokens import check_expression
 from jammi_lab.steps.text_statement import recorded_from_text
-from tests import processes
-from tests.inside import services_of
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -106,10 +100,6 @@ def lab(ws: Any, tmp_path: Path, texts: dict[Any, str]) -> Any:
 def embed(ws: Any, model: Any, source: str = "papers", **how: Any) -> Any:
     """The vectors `v` of the column `title` of a source."""
     return ws.embed("v", source, **{"key": "id", "text": "title", "model": model, **how})
-
-
-def checkpoints(ws: Any) -> list[Path]:
-    return sorted((Path(services_of(ws).folder) / "checkpoints").glob("*"))
 
 
 # -- what is bound ---------------------------------------------------------------------------------
@@ -502,24 +492,6 @@ def test_progress_comes_after_the_building_row_and_before_the_first_batch(lab):
     assert (last.stage, last.done, last.total) == ("embed v", 300, 300)
 
 
-def test_an_encoder_that_raises_midway_is_told_and_the_next_call_goes_on_from_there(lab, texts):
-    encoder = Counting()
-    encoder.fail_on = texts[300]
-    with pytest.raises(errors.SchemaMismatch) as error:
-        embed(lab, encoder)
-    assert isinstance(error.value.__cause__, RuntimeError) and "the device fell over" in str(
-        error.value
-    )
-    assert len(checkpoints(lab)) == 1 and 0 < len(encoder.seen) < 300
-    before, encoder.fail_on = set(encoder.seen), None
-    encoder.seen.clear()
-    table = embed(lab, encoder)
-    assert before.isdisjoint(encoder.seen) and before | set(encoder.seen) == set(texts.values())
-    assert checkpoints(lab) == [] and table.reuse.new == 300
-    whole = lab.embed("w", "papers", key="id", text="title", model=encoder, cache="bypass")
-    assert table.path.read_bytes() == whole.path.read_bytes()
-
-
 def test_texts_are_found_under_names_as_sql_writes_them(lab):
     encoder = Counting()
     lab.materialize('my "own" papers', "SELECT * FROM papers WHERE id < 4")
@@ -595,55 +567,3 @@ def test_embedding_imports_no_pandas_in_which_an_interrupt_would_be_lost(run_pyt
     """Arrow imports it where it gives numpy for the first time, and takes an interrupt that comes
     meanwhile for a pandas that is not there."""
     assert run_python(PANDAS, start=True).stdout.split() == 4 * ["computed"]
-
-
-CHILD = """
-import sys, time
-sys.path.insert(0, {here!r})
-import numpy as np, jammi_lab as jl
-class Slow:
-    name, version, dimensions = "slow", "1", 8
-    def encode(self, texts):
-        time.sleep(0.6); print("batch", flush=True)
-        return np.array([[len(t), *t.encode()[-2:], 1, 2, 3, 4, 5] for t in texts], np.float32)
-with jl.open("lab") as ws:
-    ws.sources.add("papers", "papers.csv", replace=True)
-    try:
-        t = ws.embed("v", "papers", key="id", text="title", model=Slow())
-        print("done", t.row_count, flush=True)
-    except KeyboardInterrupt:
-        print("interrupted", flush=True)
-        raise SystemExit(130)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_a_process_that_is_stopped_midway_leaves_one_checkpoint_for_the_next(tmp_path, how):
-    csv(tmp_path / "papers.csv", {i: f"text {i}" for i in range(1000)})
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-
-    def start() -> subprocess.Popen[str]:
-        return processes.Popen(
-            [sys.executable, "-c", CHILD.format(here=str(ROOT))],
-            cwd=tmp_path,
-            env=env,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    with start() as child:
-        assert child.stdout is not None
-        for _ in range(5):
-            assert child.stdout.readline() == "batch\n"
-        child.send_signal(how)
-        rest = child.stdout.read()
-    assert "done" not in rest
-    assert (
-        len(list((tmp_path / "lab" / "checkpoints").glob("[!.]*"))) == 1
-    )  # a kill may also leave a half-written one, which the next run removes
-    with start() as child:
-        assert child.stdout is not None
-        said = child.stdout.read().splitlines()
-    assert said[-1] == "done 1000" and said.count("batch") < 8
-    assert list((tmp_path / "lab" / "checkpoints").glob("*")) == []

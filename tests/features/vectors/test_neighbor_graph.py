@@ -2,10 +2,6 @@
 any other."""
 
 import datetime
-import os
-import signal
-import threading
-import time
 from typing import Any
 
 import numpy as np
@@ -313,13 +309,6 @@ def test_a_table_without_vectors_is_refused_and_says_what_it_is(few):
         assert (refused.value.table, refused.value.column) == (name, "vector")
 
 
-def test_an_unknown_table_is_named_with_what_was_perhaps_meant(few):
-    few.rename("v", "vectors")
-    with pytest.raises(errors.TableNotFound) as missed:
-        few.neighbor_graph("g", "vektors")
-    assert missed.value.near == ("jammi.vectors",)
-
-
 @pytest.mark.parametrize("name", ["v", "V", "jammi.v", 'jammi."v"'])
 def test_a_table_is_found_by_its_name_in_each_of_its_forms(few, name):
     assert few.neighbor_graph("g", name, k=5).row_count == len(few.naive)
@@ -356,35 +345,7 @@ def test_progress_tells_rows_done_of_all(few):
     assert ("neighbours g", 40, 40, "rows") in [(p.stage, p.done, p.total, p.unit) for p in told]
 
 
-@pytest.mark.only_soak
-def test_an_interrupt_in_the_middle_of_large_products_is_quick(ws):
-    given_vectors(ws, "v", list(range(6000)), np.random.default_rng(0).standard_normal((6000, 128)))
-    began: list[float] = []
-
-    def once(progress: Any) -> None:
-        if progress.stage == "neighbours g" and progress.done and not began:
-            began.append(time.monotonic())
-            threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
-
-    with pytest.raises(KeyboardInterrupt):
-        ws.neighbor_graph("g", "v", progress=once)
-    assert time.monotonic() - began[0] < 5 and not [
-        t for t in threading.enumerate() if t.name.startswith("jammi-pairs")
-    ]
-
-
 def test_damaged_vectors_are_not_read(few):
     flip(few.table("v").path, 200)
     with pytest.raises(errors.TableDamaged):
         few.neighbor_graph("g", "v")
-
-
-def test_a_tenants_graph_of_shared_vectors_is_its_own(few):
-    with few.tenant("acme"):
-        assert (
-            few.neighbor_graph("g", "v", k=5).tenant == "acme"
-            and edges_of(few.table("g")) == few.naive
-        )
-    with few.tenant("globex"), pytest.raises(errors.TableNotFound):
-        few.propagate("p", "v", "g")
-    assert "g" not in few
