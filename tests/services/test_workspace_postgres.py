@@ -149,14 +149,6 @@ def test_an_error_with_a_nul_does_not_keep_a_build_from_failing(lab):
     assert [t.status for t in lab.tables(status=None)] == ["failed", "failed"]
 
 
-def test_a_folder_that_was_moved_is_still_its_catalogs(lab, tmp_path, url):
-    lab.materialize("one", "SELECT 1 AS x")
-    lab.close()
-    (tmp_path / "lab").rename(tmp_path / "moved")
-    with jl.open(tmp_path / "moved", catalog=url) as ws:
-        assert ws.table("one").read().fetchall() == [(1,)]
-
-
 def test_what_is_not_there_is_not_made_unasked(tmp_path, url):
     for options in ({"create": False}, {"read_only": True}):
         with pytest.raises(WorkspaceNotFound):
@@ -250,15 +242,6 @@ def test_a_kernel_whose_lock_the_server_let_go_has_it_again_before_it_builds(lab
                 assert not other.recover()
 
         assert lab.materialize("venues", VENUES, progress=meanwhile).outcome == "computed"
-
-
-def test_a_backup_opens_as_the_catalog_of_the_folder(lab, tmp_path):
-    lab.materialize("venues", VENUES)
-    place = lab.backup(tmp_path / "copy.sqlite3")
-    lab.close()
-    place.rename(tmp_path / "lab" / "catalog.sqlite3")
-    with jl.open(tmp_path / "lab") as ws:
-        assert ws.table("venues").verify() == Match()
 
 
 # -- two processes ---------------------------------------------------------------------------------

@@ -305,43 +305,11 @@ def test_a_sheet_that_unpacks_to_more_than_memory_is_refused(ws, tmp_path):
     assert ws.sql("SELECT length(a) FROM s").fetchall() == [(30_000_000,)]
 
 
-ODS = """<office:document-content xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0"
- xmlns:table="urn:oasis:names:tc:opendocument:xmlns:table:1.0"
- xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0"><office:body><office:spreadsheet>
-<table:table table:name="S">%s</table:table></office:spreadsheet></office:body>
-</office:document-content>"""
-
-
-def test_an_open_document_sheet(ws, tmp_path):
-    cells = [
-        ['value-type="string"><text:p>d</text:p>', 'value-type="string"><text:p>n</text:p>'],
-        [
-            'value-type="time" office:time-value="PT06H15M00S">',
-            'value-type="float" office:value="2">',
-        ],
-        [
-            'value-type="time" office:time-value="PT30H15M00S">',
-            'value-type="float" office:value="3">',
-        ],
-    ]
-    rows = "".join(
-        "<table:table-row>"
-        + "".join(f"<table:table-cell office:{cell}</table:table-cell>" for cell in row)
-        + "</table:table-row>"
-        for row in cells
-    )
-    with zipfile.ZipFile(tmp_path / "b.ods", "w") as book:
-        book.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
-        book.writestr("content.xml", ODS % rows)
-        book.writestr(
-            "META-INF/manifest.xml",
-            '<manifest:manifest xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0"/>',
-        )
+def test_times_of_an_open_document_sheet(ws, tmp_path):
+    short, long = dt.timedelta(hours=6, minutes=15), dt.timedelta(hours=30, minutes=15)
+    WRITERS["ods"](tmp_path / "b.ods", [["d", "n"], [short, 2], [long, 3]])
     ws.sources.add("s", tmp_path / "b.ods")
-    assert ws.sql("FROM s").fetchall() == [
-        (dt.timedelta(hours=6, minutes=15), 2),
-        (dt.timedelta(hours=30, minutes=15), 3),
-    ]
+    assert ws.sql("FROM s").fetchall() == [(short, 2), (long, 3)]
 
 
 @pytest.mark.parametrize("is_1904", [False, True], ids=["1900", "1904"])

@@ -130,6 +130,9 @@ def write_ods(path, rows, *, is_1904=False):
                 )
             case dt.date():
                 attributes = f'date" office:date-value="{value}'
+            case dt.timedelta():
+                hours, minutes = divmod(int(value.total_seconds()) // 60, 60)
+                attributes = f'time" office:time-value="PT{hours:02}H{minutes:02}M00S'
             case None:
                 return "<table:table-cell/>"
             case _:

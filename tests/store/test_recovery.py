@@ -563,30 +563,6 @@ def test_what_a_dead_writer_left_and_cannot_be_settled_is_told_in_words_and_not_
     assert line.startswith(f"{table.table_name}: ") and said in line and "[Errno" not in line
 
 
-def check_file_in_place_of(folder, which):
-    """A file stands where a folder of the closed workspace was, until it is put back: it is named,
-    and left alone."""
-    (folder / which).rename(folder / "aside")
-    (folder / which).write_text("mine")
-    with pytest.raises(WorkspaceReadOnly, match=f"{which}' must be a folder") as raised:
-        jl.open(folder)
-    assert "Move it elsewhere" in raised.value.hint and (folder / which).read_text() == "mine"
-    (folder / which).unlink()
-    (folder / "aside").rename(folder / which)
-    with jl.open(folder) as ws:
-        assert not ws.recovery and ws.verify("venues") == Match()
-
-
-def test_a_file_in_place_of_the_results_folder_is_named_with_what_to_do(lab, folder, table):
-    lab.close()
-    check_file_in_place_of(folder, "results")
-
-
-def test_a_file_in_place_of_the_folder_of_lock_files_is_named_with_what_to_do(lab, folder, table):
-    lab.close()
-    check_file_in_place_of(folder, "writers")
-
-
 def test_a_file_that_takes_the_place_of_the_results_meanwhile_lets_the_workspace_be_closed_and_is_told_by_the_next_open(
     lab, folder, table
 ):
