@@ -299,6 +299,14 @@ def test_a_stat_settles_when_both_times_are_older_than_the_grain(mtime, ctime, p
     assert is_settled(Stat(1, mtime * s, ctime * s, 1), 10 * s, 2.0) is proves
 
 
+@pytest.mark.parametrize("part", Stat.__struct_fields__)
+def test_a_file_has_a_stat_only_if_all_parts_of_it_are_equal(tmp_path, part):
+    found = os.stat(tmp_path)
+    stat = files.to_stat(found)
+    other = stat.with_values(**{part: getattr(stat, part) - 1})
+    assert files.has_stat(found, stat) and not files.has_stat(found, other)
+
+
 @pytest.mark.parametrize("stored", ["../x", "/etc/passwd", "a/../../x", "", "a\0b", "out/x", "out"])
 def test_a_stored_location_cannot_leave_its_folder(tmp_path, stored):
     root = tmp_path / "root"
