@@ -139,17 +139,6 @@ def test_a_stat_that_was_young_when_seen_proves_nothing(tmp_path):
     assert look(tmp_path / "f", memo, later=True).cost is Cost.FREE
 
 
-def test_an_edit_of_the_same_size_with_its_mtime_put_back_is_noticed(tmp_path):
-    (tmp_path / "f").write_bytes(b"one")
-    stat, memo = os.stat(tmp_path / "f"), DictMemo()
-    before = look(tmp_path / "f", memo, later=True)
-    time.sleep(0.02)
-    (tmp_path / "f").write_bytes(b"two")
-    os.utime(tmp_path / "f", ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert os.stat(tmp_path / "f").st_mtime_ns == stat.st_mtime_ns
-    assert look(tmp_path / "f", memo, later=True).whole != before.whole
-
-
 def test_a_touch_reads_again_and_finds_the_same(tmp_path):
     (tmp_path / "f").write_bytes(b"one")
     memo = DictMemo()

@@ -27,13 +27,11 @@ from jammi_lab.store.manifests import manifest_path
 from tests.inside import record_of, services_of
 from tests.store.conftest import PAPERS, VENUES
 from tests.store.lab import (
-    DEAD,
     catalog,
     everything,
     files,
     files_of,
     flip,
-    row,
     statuses,
     unpublish,
 )
@@ -261,20 +259,6 @@ def test_check_names_a_lost_manifest_and_a_repair_writes_it_again(lab, table):
     assert not lab.fsck()
 
 
-def test_a_repair_fails_a_table_that_nothing_vouches_for_and_puts_its_bytes_aside(
-    lab, folder, table
-):
-    manifest_path(table.path).unlink()
-    flip(table.path)
-    report = lab.fsck(repair=True)
-    assert report.failed == [table.table_name] and statuses(folder)[table.table_name] == "failed"
-    assert [p.rpartition("/")[2] for p in report.quarantined] == [
-        f"{table.table_name}.parquet",
-        f"{table.table_name}.why.json",
-    ]
-    assert report.bytes_quarantined > 0 and "quarantine" in repr(report)
-
-
 def test_check_names_damaged_bytes_and_leaves_them(lab, table):
     flip(table.path)
     assert lab.fsck().damaged == lab.fsck(repair=True).damaged == [table.table_name]
@@ -300,16 +284,6 @@ def test_damage_that_moves_no_stat_is_found_by_a_deep_check_and_known_from_then_
     assert lab.fsck().damaged == [] and str(lab.staleness("venues")) == "fresh"
     assert lab.fsck(deep=True).damaged == [table.table_name]
     assert str(lab.staleness("venues")).startswith("damaged")
-
-
-def test_a_manifest_of_a_later_release_is_left_alone(lab, table):
-    place = manifest_path(table.path)
-    place.write_bytes(
-        place.read_bytes().replace(b'"manifest_version": 1', b'"manifest_version": 2')
-    )
-    said = place.read_bytes()
-    lab.fsck(repair=True)
-    assert place.read_bytes() == said and lab.table("venues").status == "ready"
 
 
 def test_a_repair_gives_the_catalog_its_copy_of_a_manifest_back(lab, folder, table):
@@ -468,28 +442,6 @@ def test_an_index_that_a_living_kernel_is_writing_is_no_orphan(lab, folder, faul
     assert table.path.with_name(f"{table.table_name}.idx.usearch").exists() and not lab.fsck()
 
 
-def test_a_repair_settles_what_dead_writers_left(lab, folder):
-    first, second = versions(lab, "venues", 2)
-    unpublish(folder, second.table_name)
-    report = lab.fsck(repair=True)
-    assert (
-        report.repaired == [second.table_name]
-        and row(folder, second.table_name)["status"] == "ready"
-        and first
-    )
-
-
-def test_a_repair_removes_what_a_failed_row_of_a_dead_writer_left(lab, folder, table):
-    with catalog(folder) as db:
-        db.execute("UPDATE result_tables SET status='failed', writer_id=?", [DEAD])
-    for path in (
-        record_of(table).path,
-        record_of(table).path.replace(".parquet", ".materialization.json"),
-    ):
-        aged(folder / path, DAY)
-    assert len(lab.fsck(repair=True).reclaimed) == 2 and files(folder) == []
-
-
 def test_the_quarantine_is_emptied_of_what_was_put_aside_30_days_ago(lab, folder, table):
     aged(table.path, 60 * DAY)  # old bytes, put aside today
     manifest_path(table.path).unlink()
@@ -515,21 +467,6 @@ def test_a_checkpoint_is_removed_after_7_days(lab, folder):
     assert (folder / "checkpoints" / "young.parquet").exists()
 
 
-def test_a_link_among_the_results_is_not_followed(lab, folder, tmp_path, table):
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "precious.txt").write_text("mine")
-    aged(outside / "precious.txt", DAY)
-    links = {"link": outside, "loop": "loop"}
-    for name, target in links.items():
-        (folder / "results" / "_global" / name).symlink_to(target)
-    assert lab.fsck().orphans == [f"results/_global/{name}" for name in links]
-    for name in links:
-        os.utime(folder / "results" / "_global" / name, (0, 0), follow_symlinks=False)
-    assert lab.fsck(repair=True).reclaimed == [f"results/_global/{name}" for name in links]
-    assert (outside / "precious.txt").read_text() == "mine" and not lab.fsck()
-
-
 def test_a_folder_that_may_not_be_listed_is_told_and_the_others_are_compared(
     lab, folder, monkeypatch, table
 ):
@@ -549,18 +486,6 @@ def test_a_folder_that_may_not_be_listed_is_told_and_the_others_are_compared(
     assert report.orphans == [found.relative_to(folder).as_posix()]
 
 
-def test_what_may_not_be_read_is_told_in_words_with_what_to_do(lab, monkeypatch):
-    from jammi_lab.store import manifests
-
-    def refused(*_, **__):
-        raise PermissionError(13, "Permission denied")
-
-    table = lab.materialize("venues", VENUES)
-    monkeypatch.setattr(manifests, "read_regular", refused)
-    told = f"{table.table_name}: its files cannot be read or changed: Permission denied. Check the permissions of the workspace's folder."
-    assert lab.fsck().errors == lab.recover().errors == [told]
-
-
 def test_one_table_that_cannot_be_compared_stops_nothing_else(lab, folder):
     first, second = versions(lab, "venues", 2)
     second.path.unlink()
@@ -575,13 +500,6 @@ def test_one_table_that_cannot_be_compared_stops_nothing_else(lab, folder):
         and len(report.errors) == 1
         and first.table_name in report.errors[0]
     )
-
-
-def test_a_check_sees_every_tenants_tables(lab):
-    with lab.tenant("acme"):
-        table = lab.materialize("venues", VENUES)
-        table.path.unlink()
-    assert lab.fsck().missing == [table.table_name]
 
 
 def test_a_read_only_workspace_is_checked_and_not_repaired(lab, folder, table):

@@ -45,23 +45,6 @@ def test_a_failure_is_said_in_the_system_s_words_and_names_no_temporary_file(num
     assert type(error) is kind and error.message == said and error.hint
 
 
-def test_a_table_whose_files_cannot_be_removed_is_dropped_and_its_files_go_with_the_next_one(
-    ws, monkeypatch
-):
-    file = ws.materialize("one", "SELECT 1 AS a").path
-    ws.materialize("two", "SELECT 2 AS a")
-    with monkeypatch.context() as patch:
-        patch.setattr("jammi_lab.store.removal.remove_table_files", denied)
-        with pytest.raises(
-            WorkspaceReadOnly,
-            match="is dropped, but its files cannot be removed: Permission denied",
-        ) as caught:
-            ws.drop("one")
-    assert "the workspace is reopened" in caught.value.hint and "one" not in ws and file.exists()
-    ws.drop("two")
-    assert not file.exists()
-
-
 def test_a_folder_in_the_place_of_a_table_s_file_is_named_when_the_table_is_dropped_and_the_rest_goes_when_it_is_moved(
     ws,
 ):

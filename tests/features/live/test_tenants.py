@@ -1,7 +1,6 @@
 """Nobody sees, names, probes or changes what is another tenant's, whichever way they ask."""
 
 import asyncio
-import json
 import os
 import random
 import threading
@@ -237,28 +236,6 @@ def test_an_exact_physical_name_leads_nowhere(stranger, lab):
             probe()
     with pytest.raises(JammiError):
         stranger.sources.add("sneaky", path)
-
-
-def test_a_handle_of_hers_says_under_another_tenant_what_reading_it_says(lab, tmp_path):
-    with lab.tenant("acme"):
-        held = lab.materialize("held", "SELECT 1 AS a")
-        same = [held.export(tmp_path / "own.csv"), held.verify(), held.manifest, held.path]
-    assert all(same)
-    ways = (
-        held.read,
-        held.verify,
-        held.staleness,
-        held.scan,
-        lambda: held.export(tmp_path / "x.parquet"),
-        lambda: held.manifest,
-        lambda: held.path,
-    )
-    for tenant in ("bolt", None):
-        with lab.tenant(tenant):
-            for way in ways:
-                with pytest.raises(TableNotFound, match="no longer exists"):
-                    way()
-    assert not (tmp_path / "x.parquet").exists()
 
 
 def test_openlineage_exports_what_is_seen_here_only(stranger, tmp_path):
@@ -557,23 +534,6 @@ def test_thousands_of_interleavings_of_tasks_read_no_wrong_row(crowd):
 
     in_a_loop(all_of_them())
     assert (len(read), wrong, crowd.current_tenant) == (2000, [], None)
-
-
-def test_a_lifecycle_topic_is_one_for_each_tenant(ws):
-    topic = "jammi.audit.session_lifecycle.v1"
-    for tenant in ("a", "b"):
-        with ws.tenant(tenant), ws.ephemeral():
-            pass
-    for tenant in ("a", "b"):
-        with ws.tenant(tenant):
-            told = [
-                json.loads(row)
-                for event in ws.topics.replay(topic)
-                for row in event.batch["record"].to_pylist()
-            ]
-            assert {each["tenant_id"] for each in told} == {tenant}
-            assert [each["event"] for each in told] == ["opened", "closed"]
-    assert topic not in ws.topics
 
 
 def test_a_tenant_block_can_be_entered_again_inside_of_itself_and_in_other_threads(ws):
