@@ -35,27 +35,6 @@ def test_a_lineage_that_is_shown_after_a_recompute_tells_no_verdict_of_versions_
     assert "titles (sql, version 2): fresh" in repr(papers.lineage("titles"))
 
 
-def test_a_diamond_is_walked_once_and_keeps_both_edges(lab):
-    lab.csv("s", "id", "1")
-    lab.materialize("root", "SELECT id FROM s")
-    lab.materialize("left", "SELECT id FROM jammi.root")
-    lab.materialize("right", "SELECT id + 0 AS id FROM jammi.root")
-    lab.materialize("foot", "SELECT l.id FROM jammi.left l JOIN jammi.right r USING (id)")
-    assert names(lab.derives_from_closure("root")) == [
-        ("left", "foot", "result_digest"),
-        ("right", "foot", "result_digest"),
-        ("root", "left", "result_digest"),
-        ("root", "right", "result_digest"),
-    ]
-    assert lab.lineage("foot", direction="up").closure() == [
-        "s",
-        "root",
-        "left",
-        "right",
-        "foot",
-    ]
-
-
 def test_upwards_and_downwards_and_both(papers):
     papers.materialize("years", "SELECT year FROM papers")
     assert papers.lineage("titles", direction="up").closure() == ["papers", "titles"]
@@ -80,14 +59,6 @@ def test_a_recipe_may_be_called_like_the_source_that_it_reads(lab):
     assert lab.verdict("s") == "fresh"
     lab.csv("s", "id", "2")
     assert lab.recompute("s").executed == ["s"]
-
-
-def test_what_is_gone_stays_a_name_while_a_table_is_anchored_on_it(papers):
-    papers.sources.remove("papers")
-    papers.drop("titles", force=True)
-    assert names(papers.derives_from("titles")) == [("titles", "first", "result_digest")]
-    with pytest.raises(jl.TableNotFound):
-        papers.derives_from("papers")
 
 
 @pytest.mark.parametrize("bad", [{"direction": "sideways"}, {"depth": 0}, {"depth": "2"}])

@@ -21,7 +21,6 @@ from tests.inside import services_of
 from tests.services.servers import catalog_on_a_server  # noqa: F401  of every workspace here
 from tests.sizes import contract, repeated
 
-del test_a_backup_holds_the_tables_and_their_rows  # noqa: F821  it copies a file; the one below is of a server
 del test_a_catalog_without_room_refuses_what_does_not_fit_typed_and_takes_what_does  # noqa: F821  it fills a file
 
 pytestmark = [contract, repeated, pytest.mark.services, pytest.mark.slow]

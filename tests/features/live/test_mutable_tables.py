@@ -390,17 +390,3 @@ def test_tables_and_their_versions_are_in_the_catalog_and_shown(ws, labels):
     assert ws.sql("FROM jammi_catalog.mutable_tables").fetchall() == [("labels", 1, 2, None)]
     assert "labels" in repr(ws.mutable) and "version 1" in repr(labels) and "2 rows" in repr(labels)
     assert "mutable.labels" in [name for (name,) in ws.sql("SHOW TABLES").fetchall()]
-
-
-def test_a_backup_holds_the_tables_and_their_rows(ws, tmp_path, labels):
-    ws.backup(str(tmp_path / "copy.sqlite3"))
-    labels.delete("true")
-    (tmp_path / "other").mkdir()
-    (tmp_path / "copy.sqlite3").rename(tmp_path / "other" / "catalog.sqlite3")
-    with jl.open(tmp_path / "other") as other:
-        assert (
-            rows(other.mutable["labels"].read()) == [(1, "a"), (2, "b")]
-            and other.mutable["labels"].version == 1
-        )
-        other.mutable["labels"].insert([{"id": 3, "label": "c"}])
-        assert other.mutable["labels"].changes(1).arrow().num_rows == 1

@@ -4,7 +4,6 @@ owner drops or writes."""
 import pytest
 
 import jammi_lab as jl
-from tests.waiting import in_threads
 
 SCHEMA = {"id": "int64", "label": "string"}
 
@@ -68,18 +67,6 @@ def test_another_tenants_table_is_told_of_as_one_that_is_not_there(ws):
         held.insert([{"id": 1, "label": "x"}])
     with ws.tenant("zeta"):
         for act in (
-            lambda n: ws.mutable[n],
-            lambda n: ws.mutable.drop(n),
-            lambda n: ws.sql(f"DELETE FROM mutable.{n}"),
-        ):
-            said = []
-            for name in ("secrets", "nothing"):
-                with pytest.raises(jl.TableNotFound) as missing:
-                    act(name)
-                said.append(str(missing.value).replace(name, "…"))
-                assert missing.value.near == ()
-            assert said[0] == said[1]
-        for act in (
             held.read,
             lambda: held.version,
             lambda: held.insert([{"id": 2}]),
@@ -93,23 +80,3 @@ def test_another_tenants_table_is_told_of_as_one_that_is_not_there(ws):
         ).fetchall() == [] and "secrets" not in repr(ws.mutable)
     with ws.tenant("acme"):
         assert held.version == 1 and len(held.read()) == 1
-
-
-def test_threads_of_two_tenants_never_meet(lab):
-    wrong = []
-
-    def work(tenant):
-        for number in range(10, 25):
-            with lab.tenant(tenant):
-                lab.mutable["labels"].insert([{"id": number, "label": tenant}])
-                found = {label for _, label in rows(lab)} | set(
-                    lab.mutable["labels"].read().arrow()["label"].to_pylist()
-                )
-                if found != {tenant, f"{tenant}'s"}:
-                    wrong.append((tenant, found))
-
-    in_threads(work, ("acme", "zeta"))
-    assert not wrong and rows(lab) == [(1, "shared")]
-    for tenant in ("acme", "zeta"):
-        with lab.tenant(tenant):
-            assert lab.mutable["labels"].version == 16

@@ -23,7 +23,6 @@ from jammi_lab.core.errors import (
     SqlError,
     StatementNotAllowed,
     TableDamaged,
-    TenantForbidden,
     TopicNotFound,
 )
 from tests.cases import cases
@@ -68,35 +67,6 @@ def test_a_batch_a_table_a_frame_and_dicts_are_each_one_event(events):
     assert ids(found) == [(0, [1, 2]), (1, [1, 2, 1, 2]), (2, [7]), (3, [8, 9]), (4, [])]
     assert {type(e.batch) for e in found} == {pa.RecordBatch}
     assert {e.batch.schema for e in found} == {batch.schema}
-
-
-def test_values_come_back_exact(ws):
-    schema = pa.schema(
-        [
-            ("n", pa.int64()),
-            ("d", pa.decimal128(20, 4)),
-            ("t", pa.timestamp("us", "UTC")),
-            ("b", pa.binary()),
-            ("l", pa.list_(pa.string())),
-            ("f", pa.float64()),
-        ]
-    )
-    import decimal
-
-    moment = datetime.datetime(2026, 1, 2, 3, 4, 5, 678901, datetime.UTC)
-    row = {
-        "n": -(2**63),
-        "d": decimal.Decimal("1.2345"),
-        "t": moment,
-        "b": b"\0\xff",
-        "l": ["a", None],
-        "f": float("inf"),
-    }
-    ws.topics.register("exact", schema)
-    ws.topics.publish("exact", [row, dict.fromkeys(row)])
-    [event] = ws.topics.replay("exact")
-    assert event.batch.schema == schema
-    assert event.batch.to_pylist() == [row, dict.fromkeys(row)]
 
 
 def test_replay_starts_where_it_is_told_and_ends_with_what_was_there(events):
@@ -200,14 +170,6 @@ def test_a_missing_topic_is_typed_with_near_names(events):
             use()
         assert caught.value.near == ("events",)
     events.drop("evnts", if_exists=True)
-
-
-def test_drop_takes_events_along(events):
-    events.publish("events", rows(1))
-    events.drop("events")
-    assert "events" not in events
-    events.register("events", SCHEMA)
-    assert events["events"].next_offset == 0 and ids(events.replay("events")) == []
 
 
 def test_a_replay_whose_topic_is_dropped_meanwhile_says_so_and_does_not_just_end(
@@ -514,21 +476,6 @@ def test_a_read_only_workspace_reads_and_does_not_publish(tmp_path, events):
 
 
 # -- tenants ---------------------------------------------------------------------------------------
-
-
-def test_a_shared_topic_is_read_by_tenants_and_written_by_nobody_bound(ws, events):
-    events.publish("events", rows(1))
-    with ws.tenant("a"):
-        assert ids(events.replay("events")) == [(0, [1])]
-        for change in (
-            lambda: events.publish("events", rows(2)),
-            lambda: events.drop("events"),
-        ):
-            with pytest.raises(TenantForbidden):
-                change()
-        events.register("events", {"other": "string"})  # an own one hides it
-        assert events["events"].tenant == "a"
-    assert events["events"].tenant is None
 
 
 def test_a_stream_that_was_opened_in_a_scope_stays_the_tenants(ws):
