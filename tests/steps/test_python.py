@@ -1,7 +1,6 @@
 """The producer `python`: what a function gets and gives, what becomes of its rows, what it leaves
 behind when it fails."""
 
-import datetime
 import functools
 import sqlite3
 from typing import Any
@@ -198,30 +197,6 @@ def test_the_same_rows_in_another_order_are_the_same_bytes(lab):
         1,
         2,
     ) and one.manifest.artifact.digest == other.manifest.artifact.digest
-
-
-KEPT = {
-    "a decimal": pa.array(["1.50", None]).cast(pa.decimal128(10, 2)),
-    "a zoned timestamp": pa.array([datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC), None]),
-    "a date": pa.array([datetime.date(2024, 1, 1), None]),
-    "bytes": pa.array([b"\0\xff", None]),
-    "lists": pa.array([[1, None], None]),
-    "structs": pa.array([{"a": 1, "b": ["x"]}, None]),
-    "small integers": pa.array([1, None], pa.uint8()),
-    "floats": pa.array([0.1, None], pa.float32()),
-    "booleans": pa.array([True, None]),
-    "vectors": pa.array([[1.5, 2.5], None], pa.list_(pa.float32(), 2)),
-    "dictionaries": pa.array(["a", None]).dictionary_encode(),
-    "large text": pa.array(["ä", None], pa.large_string()),
-}
-
-
-@pytest.mark.parametrize("kind", KEPT)
-def test_values_are_read_back_as_they_were_given(lab, kind):
-    table = lab.compute(
-        "t", lambda: pa.table({"n": [0, 1], "x": KEPT[kind]}), version=kind, key="n"
-    )
-    assert table.read().arrow()["x"].to_pylist() == KEPT[kind].to_pylist()
 
 
 def test_a_frame_without_rows_keeps_its_columns(lab):

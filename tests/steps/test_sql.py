@@ -3,12 +3,9 @@ names are safe."""
 
 import datetime
 import decimal
-import os
 import unicodedata
 import zoneinfo
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
@@ -442,18 +439,3 @@ def test_a_row_with_nan_is_found_in_a_table_as_in_its_statement(ws, condition):
         == wanted
         and 2 in wanted
     )
-
-
-def test_an_input_edited_in_place_with_its_time_restored_is_read_anew(ws, tmp_path):
-    path = tmp_path / "in.parquet"
-    made = []
-    for value in (1, 2):
-        pq.write_table(
-            pa.table({"x": [value] * 1000}), path, compression="none", use_dictionary=False
-        )
-        os.utime(path, ns=(10**9, 10**9))
-        if value == 1:
-            ws.sources.add("p", path)
-        table = ws.materialize("m", "SELECT max(x) AS m FROM p")
-        made.append((table.outcome, table.read().fetchall()))
-    assert made == [("computed", [(1,)]), ("computed", [(2,)])]

@@ -228,19 +228,6 @@ def test_another_type_of_an_input_asks_all_rows(ws, reviews):
     assert [row["n"] for row in rows(ws.table("m"))] == ["1.0", "2.0", "3.0"]
 
 
-def test_the_source_of_the_function_is_the_definition(ws, reviews, write):
-    written = write("def step(text):\n    return {'x': text + '1'}\n")
-    run(ws, written.module.step, version=None)
-    written.change("'1'", "'2'")
-    assert isinstance(ws.staleness("labels"), jl.Stale)
-    assert ws.recompute("labels").executed == ["labels"]
-    assert [row["x"] for row in rows(ws.table("labels"))] == ["a2", "b2", "c2"]
-    assert (
-        str(ws.staleness("labels"))
-        == "fresh*, on its source; imported modules and files that it opens are not followed"
-    )
-
-
 @soak
 @pytest.mark.parametrize("seed", range(sized(1, 40)))
 @pytest.mark.parametrize("how", [{}, {"batch": 4}, {"concurrency": 3}], ids=str)

@@ -254,20 +254,6 @@ def test_columns_beside_imported_vectors_are_what_where_and_select_see(grid):
     ]
 
 
-def test_rows_behind_imported_vectors_are_missing_while_the_source_lacks_them(ws, papers):
-    ws.sources.add("papers", papers)
-    ws.import_embeddings(
-        "g", pa.table({"id": [2, 4], "vector": [[1.0, 0.0], [1.0, 1.0]]}), source="papers"
-    )
-    assert ws.search("g", [1, 0]).arrow()["source_missing"].to_pylist() == [False, False]
-    write(papers, {k: t for k, t in enumerate(TITLES) if k != 4})
-    assert ws.search("g", [1, 0]).arrow()["source_missing"].to_pylist() == [False, True]
-    write(papers, TITLES)
-    assert ws.search("g", [1, 0]).arrow()["source_missing"].to_pylist() == [False, False]
-    papers.unlink()
-    assert ws.search("g", [1, 0]).arrow()["source_missing"].to_pylist() == [True, True]
-
-
 def test_a_recipe_and_sql_can_be_behind(lab):
     lab.materialize("old", "SELECT * FROM papers WHERE year < 2004")
     lab.embed("w", "old", key="id", text="title", model="hashing")

@@ -19,7 +19,6 @@ from jammi_lab.core.errors import (
     NameInvalid,
     SchemaMismatch,
     SourceUnavailable,
-    TenantForbidden,
     WorkspaceReadOnly,
 )
 from jammi_lab.core.records import TableRecord, TableStatus
@@ -475,28 +474,6 @@ def test_metrics_are_finite_numbers_by_name(ws, metrics):
     with pytest.raises(InvalidArgument):
         ws.models.record_evaluation("minilm", metrics)
     assert ws.models.records() == []
-
-
-def test_a_tenant_has_its_own_models_before_the_shared_ones_and_cannot_touch_those(ws):
-    mine(ws, version=5)
-    with ws.tenant("acme"):
-        with pytest.raises(TenantForbidden):
-            ws.models.delete("mine")
-        assert ws.models.register("mine", Letters(version="a")).key == "acme::mine::1"
-        assert services_of(ws).encoders.get("mine").version == "a"
-        ws.models.delete("mine")
-        assert ws.models.get("mine").key == "mine::5"
-    with ws.tenant("zeta"):
-        ws.models.register("theirs", Letters())
-    with ws.tenant("acme"):
-        assert [model.key for model in ws.models.list()] == ["mine::5"]
-        with pytest.raises(ModelNotFound):
-            ws.models.get("theirs")
-        with pytest.raises(ModelNotFound) as hidden:
-            ws.models.delete("theirs")
-        with pytest.raises(ModelNotFound) as absent:
-            ws.models.delete("theirz")
-        assert str(hidden.value).replace("theirs", "theirz") == str(absent.value)
 
 
 def test_a_model_deleted_while_an_embedding_is_prepared_leaves_no_table(held, monkeypatch):
