@@ -16,7 +16,6 @@ from tests.processes import environment
 from tests.shell import run_shell
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[2]
 EVIL = "<img src=x onerror=\"document.title='owned'\">"
 SETUP = f"""
 import jammi_lab as jl, pathlib, pyarrow as pa
@@ -99,9 +98,6 @@ def notebook(tmp_path_factory):
         return executed(tmp_path_factory.mktemp("saved") / "a", [SETUP, *CELLS, *FAILING])
     finally:
         os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
-
-
-VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 def outputs(notebook):

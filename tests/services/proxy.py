@@ -1,4 +1,4 @@
-"""A proxy in front of a server, which can lose its answers and records what it is asked."""
+"""A proxy in front of a server, which can lose its answers."""
 
 import contextlib
 import socket
@@ -48,8 +48,6 @@ class Proxy:
         self.port = self._listener.getsockname()[1]
         user = f"{parts.username}@" if parts.username else ""
         self.url = urlunsplit(parts._replace(netloc=f"{user}127.0.0.1:{self.port}"))
-        self.asked: list[bytearray] = []
-        """What the clients sent, by connection."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -57,18 +55,13 @@ class Proxy:
             while True:
                 client, _ = self._listener.accept()
                 server = socket.create_connection(self._target)
-                self.asked.append(bytearray())
-                for pair in ((client, server), (server, client)):
-                    asked = self.asked[-1] if pair[0] is client else None
-                    threading.Thread(target=self._pump, args=(*pair, asked), daemon=True).start()
+                for ends in ((client, server, False), (server, client, True)):
+                    threading.Thread(target=self._pump, args=ends, daemon=True).start()
 
-    def _pump(self, source: socket.socket, target: socket.socket, asked: bytearray | None) -> None:
-        is_answer = asked is None
+    def _pump(self, source: socket.socket, target: socket.socket, is_answer: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65_536):
                 self.sent += len(data) if is_answer else 0
-                if asked is not None:
-                    asked += data
                 if is_answer and self.ends_after is not None and self.sent > self.ends_after:
                     if self.is_silent:
                         self._closed.wait()
@@ -83,21 +76,3 @@ class Proxy:
         self._closed.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-
-
-def mysql_statements(asked: bytes) -> list[str]:
-    """The statements in what a client of MySQL sent over one connection: of a prepared one its text,
-    once for each time that it was executed."""
-    statements, text = list[str](), ""
-    while asked:
-        length, number, packet = int.from_bytes(asked[:3], "little"), asked[3], asked[4:]
-        packet, asked = packet[:length], packet[length:]
-        if number == 0:  # else a part of the login
-            match packet[0]:
-                case 0x03:  # COM_QUERY
-                    statements.append(packet[1:].decode())
-                case 0x16:  # COM_STMT_PREPARE
-                    text = packet[1:].decode()
-                case 0x17:  # COM_STMT_EXECUTE
-                    statements.append(text)
-    return statements

@@ -23,7 +23,6 @@ from jammi_lab.sources.databases.mysql_views import parse_view
 from jammi_lab.steps.single_flight import SingleFlight
 from tests.cases import cases
 from tests.contracts.source import DictMemo, look, same_state
-from tests.services.proxy import Proxy
 from tests.services.servers import run_mysql
 from tests.sources.servers import crm, engine, sql, table, url, ws  # noqa: F401  fixtures
 from tests.verdicts import doubt, is_fresh, is_stale
@@ -314,16 +313,6 @@ def test_a_table_that_moves_while_a_result_is_open_is_read_all_the_same(ws, sql,
         )
     finally:
         sql(f"DROP TABLE IF EXISTS {table}_large", f"DROP TABLE IF EXISTS {table}_new")
-
-
-# -- what is sent ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def proxy(mysql_url) -> Iterator[Proxy]:
-    opened = Proxy(mysql_url)
-    yield opened
-    opened.close()
 
 
 # -- what is behind a view -------------------------------------------------------------------------

@@ -16,8 +16,6 @@ from jammi_lab.core.verdicts import DefinitionChanged, Fresh, Stale
 from jammi_lab.engine.sql.tokens import check_expression
 from jammi_lab.steps.text_statement import recorded_from_text
 
-ROOT = Path(__file__).resolve().parents[3]
-
 
 class Counting:
     """Vectors out of a digest of the text; remembers what it was given."""
