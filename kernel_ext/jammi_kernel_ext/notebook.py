@@ -135,8 +135,6 @@ class Notebook:
         service = opened._services.badges
         service.timeout, service.update_display = self.badges.timeout, self.badges.update_display
         if service.stamps is not None:
-            service.stamps.observes_files = hasattr(self.shell, "kernel")
-            service.stamps.is_interactive = self.badges.is_interactive
             service.stamps.current_cell = self.describe_cell
             service.stamps.current_code = self.digest_cell
             if self._needs_marks_line:

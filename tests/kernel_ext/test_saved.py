@@ -211,6 +211,7 @@ pathlib.Path('rows.csv').write_text('id,text\\n1,a\\n2,b\\n')
     "%%jammi --explain\nSELECT * FROM rows",
     "frame",
     "import jammi_lab as jl\nws = jl.get_workspace()\nws.recompute()\nws.table('kept').diff(1)",
+    "other = jl.open('other')\nother.sources.add('more', 'rows.csv')\nother.sql('FROM more')",
 ]
 
 
@@ -225,7 +226,7 @@ def test_a_notebook_that_was_just_run_passes_its_check(tmp_path, monkeypatch):
         shown = run_shell("check-notebook", str(file), "--json").stdout
         return [(each["cell"], each["table"], each["outcome"]) for each in json.loads(shown)]
 
-    told = [(2, "kept"), (3, "kept"), (4, "rows"), (5, "kept")]
+    told = [(2, "kept"), (3, "kept"), (4, "rows"), (5, "kept"), (10, "more")]
     assert check() == [(*each, "fresh") for each in told]
     assert run_shell("check-notebook", str(file), "--fail").exit_code == 0
     (tmp_path / "a" / "rows.csv").write_text("id,text\n1,a\n2,z\n")

@@ -1,6 +1,7 @@
 """Stamps: what an output or a saved file says about the tables that it shows, so that it can be
 checked later without the kernel that made it."""
 
+import builtins
 import contextlib
 import functools
 import hashlib
@@ -136,6 +137,12 @@ def short(digest: str | None) -> str:
     return (digest or "")[:MAX_DIGEST_CHARACTERS]
 
 
+def _kernel() -> Any:
+    """The kernel that runs this; None outside notebooks."""
+    shell = getattr(builtins, "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None)
+
+
 class StampMaker:
     """Makes the stamps of one workspace."""
 
@@ -149,11 +156,9 @@ class StampMaker:
         self._workspace_id, self._now_ns = functools.cache(workspace_id), now_ns
         self._timezone = timezone
         self._new_observation = new_observation
-        self.observes_files = False
+        self.observes_files = _kernel() is not None
         """Whether the states of local files are recorded before a statement reads them; in
         notebooks, whose outputs have stamps."""
-        self.is_interactive: Callable[[], bool] = lambda: False
-        """Whether a person waits for a statement; else it waits until the states are known."""
         self.current_cell: Callable[[], str] = lambda: ""
         """The cell that runs, as `cell [7] of figures.ipynb`; empty outside notebooks."""
         self.current_code: Callable[[], str] = lambda: ""
@@ -229,7 +234,8 @@ class StampMaker:
                 finished.set()
 
         submit(run, "jammi-look")
-        seconds = OBSERVATION_SECONDS if self.is_interactive() else -1
+        # nobody waits where a tool runs all cells, as it tells the kernel
+        seconds = OBSERVATION_SECONDS if getattr(_kernel(), "_allow_stdin", True) else -1
         return states if finished.wait(seconds) else {}
 
     def stamp(
