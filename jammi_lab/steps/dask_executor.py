@@ -4,6 +4,8 @@ The function is sent once, then the batches. The scheduler reruns the batches of
 few times. A function that cannot be pickled runs in this kernel.
 """
 
+import operator
+import pickle
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from typing import Any, TypeVar
@@ -53,22 +55,28 @@ class DaskExecutor:
             ) from None
 
     def map(self, work: Callable[[T], R], batches: Iterable[T]) -> Generator[R, None, None]:
-        if not _is_picklable(work):
+        try:
+            pickled_work = _pickled(_OnPickled(work))
+        except Exception:  # noqa: BLE001  whatever an encoder's own pickling raises, it cannot be sent
             return (work(batch) for batch in batches)
-        return self._yield_results(work, batches)
+        return self._yield_results(pickled_work, batches)
 
     def _yield_results(
-        self, work: Callable[[T], R], batches: Iterable[T]
-    ) -> Generator[R, None, None]:
-        # submitted, not scattered: scattered data is lost with the worker that has it
-        sent_work = self._client.submit(_identity, work, pure=False)
+        self, pickled_work: bytes, batches: Iterable[Any]
+    ) -> Generator[Any, None, None]:
+        # Work and batches are unpickled by the task: a scheduler needs no package of ours, and of a
+        # worker without it the task fails; what fails while a message is read is tried for ever.
+        # Submitted, not scattered: scattered data is lost with the worker that has it.
+        sent_work = self._client.submit(pickle.loads, pickled_work, pure=False)
         pending: deque[Any] = deque()
         remaining = iter(batches)
         max_pending = _MAX_BATCHES_PER_THREAD * max(1, self.threads)
         try:
             while True:
                 for batch in remaining:
-                    pending.append(self._client.submit(_call, sent_work, batch, pure=False))
+                    pending.append(
+                        self._client.submit(operator.call, sent_work, _pickled(batch), pure=False)
+                    )
                     if len(pending) >= max_pending:
                         break
                 if not pending:
@@ -121,21 +129,20 @@ def _lost_error(error: Exception) -> SourceUnavailable:
     )
 
 
-def _identity(work: T) -> T:
-    return work
+class _OnPickled:
+    """Work that takes a pickled batch."""
+
+    def __init__(self, work: Callable[[Any], Any]) -> None:
+        self._work = work
+
+    def __call__(self, batch: bytes) -> Any:
+        return self._work(pickle.loads(batch))  # noqa: S301  of the kernel whose work this is
 
 
-def _call(work: Callable[[Any], Any], batch: Any) -> Any:
-    return work(batch)
-
-
-def _is_picklable(work: Any) -> bool:
+def _pickled(value: Any) -> bytes:
+    """A value as bytes, with functions of the notebook. Raises what its own pickling raises."""
     with import_modules():
-        from distributed.protocol import pickle
+        from distributed.protocol import pickle as pickler
 
-    pickler: Any = pickle
-    try:
-        pickler.dumps(work)
-    except Exception:  # noqa: BLE001  whatever an encoder's own pickling raises, it cannot be sent
-        return False
-    return True
+    dumps: Any = pickler.dumps
+    return bytes(dumps(value))

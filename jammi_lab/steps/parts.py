@@ -51,6 +51,8 @@ class PlannedParts:
     """The input whose files are divided."""
     parts: Sequence[Sequence[ReadFile]]
     """The files of each part, in the order of their rows."""
+    bodies: Sequence[ReadPlan]
+    """How the files of each part are read."""
     shared: Sequence[ReadFile]
     """The files of all other inputs, which every worker reads."""
 
@@ -81,7 +83,8 @@ def plan_parts(
         raise NotIncremental("the cluster has fewer threads than this kernel")
     check_partition_columns(file.name for file in by_input[largest])
     shared = [file for files in by_input if files is not by_input[largest] for file in files]
-    return PlannedParts(rule, read, parts, shared)
+    bodies = [incremental.read_of_files(read, [f.address for f in files]) for files in parts]
+    return PlannedParts(rule, read, parts, bodies, shared)
 
 
 def _files_of(read: InputRead) -> Sequence[ReadFile]:
@@ -160,8 +163,7 @@ def _tasks(
 ) -> "Iterator[PartTask]":
     identity = planned.read.relation.input.identity
     keys = ("engine.timezone", "engine.float_sums")
-    for files in planned.parts:
-        read = incremental.read_of_files(planned.read, [file.address for file in files])
+    for files, read in zip(planned.parts, planned.bodies, strict=True):
         paths = [file.path for file in (*files, *planned.shared) if file.path]
         yield PartTask(
             RELEASE,

@@ -1,5 +1,6 @@
 """Functions that executors run, and faults of their workers."""
 
+import importlib
 import os
 import time
 from collections.abc import Callable
@@ -19,6 +20,16 @@ def doubled(n: int) -> int:
 def failing(n: int) -> int:
     """Fails for 1."""
     return n // (1 - n)
+
+
+class Unloadable:
+    """Work that no other process can load."""
+
+    def __call__(self, n: int) -> int:
+        return n
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return importlib.import_module, ("no_package_of_this_name",)
 
 
 def _before_each_part(act: Callable[[], object]) -> None:

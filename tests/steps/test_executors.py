@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.verdicts import Fresh
 from jammi_lab.steps import parts
+from jammi_lab.steps.executor import to_executor
 from tests.contracts.executor import (
     STATEMENTS,
     ExecutorSuite,
@@ -97,6 +99,23 @@ def labs(tmp_path: Path, client: Any, small_parts: None) -> Iterator[Any]:
         open_lab(tmp_path / "there", data, client) as there,
     ):
         yield here, there
+
+
+def test_work_that_a_worker_cannot_load_is_an_error_at_once(client):
+    with pytest.raises(ModuleNotFoundError):
+        list(to_executor(client).map(part_faults.Unloadable(), range(3)))
+
+
+def test_files_of_other_columns_are_read_by_this_kernel(labs, tmp_path):
+    here, there = labs
+    other = histories.new_rows(random.Random(4), 3)
+    narrow = pa.array([1, 2, 3], pa.int32())
+    other = other.set_column(other.column_names.index("x"), "x", narrow)
+    pq.write_table(other, tmp_path / "data" / "t" / "other.parquet")
+    there.define("it", "SELECT x, k FROM t WHERE x > 0")
+    [step] = there.plan().certain
+    assert step.local_reason == "some files alone have other columns or types"
+    assert check_same_table(here, there, "SELECT x, k FROM t WHERE x > 0").parts is None
 
 
 def test_a_worker_that_is_killed_in_the_middle_leaves_the_same_bytes(labs, client, tmp_path):
