@@ -89,9 +89,9 @@ class DaskExecutor:
 
     @property
     def threads(self) -> int:
-        """The threads of all workers."""
+        """The threads of all workers; 0 of a closed client."""
         try:
-            workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+            workers = self._client.scheduler_info(n_workers=-1).get("workers", {}).values()
         except (OSError, TimeoutError, ValueError, RuntimeError) as error:
             raise _lost_error(error) from error
         return sum(worker["nthreads"] for worker in workers)
