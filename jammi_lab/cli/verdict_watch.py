@@ -4,15 +4,15 @@ import contextlib
 import json
 import signal
 import time
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.cli.printing import print_error
 from jammi_lab.core.clock import SystemClock, rfc3339
 from jammi_lab.core.errors import JammiError, WorkspaceNotFound
-from jammi_lab.core.html import count_noun, escape_invisible
+from jammi_lab.core.html import escape_invisible
 from jammi_lab.core.verdicts import Fresh, grounds_of, marked_label, verdict_code
+from jammi_lab.freshness.reports import count_recipes
 
 if TYPE_CHECKING:
     from jammi_lab.freshness.reports import StatusRow
@@ -91,9 +91,7 @@ class VerdictWatch:
         return any(not isinstance(v, Fresh) or (strict and grounds_of(v)) for v in verdicts)
 
     def __str__(self) -> str:
-        counts = Counter(marked_label(row.verdict) for row in self._rows.values())
-        words = ", ".join(f"{n} {word}" for word, n in counts.most_common())
-        return f"{count_noun(len(self._rows), 'recipe')}{f': {words}' if words else ''}"
+        return count_recipes([*self._rows.values()])
 
 
 def _word(row: "StatusRow | None") -> str | None:

@@ -135,8 +135,10 @@ class Status(PanelSelection, NamedRows[StatusRow], ReprMixin, ArrowExportMixin):
     """All recipes with their verdicts, from one observation pass: `status["name"]`, iterable,
     `len()`."""
 
-    def __init__(self, rows: Sequence[StatusRow]) -> None:
+    def __init__(self, rows: Sequence[StatusRow], counted: Sequence[StatusRow] = ()) -> None:
+        """`counted`: the rows that its heading counts, if they are not those alone."""
         self._rows = list(rows)
+        self._counted = counted
 
     def __bool__(self) -> bool:
         return True
@@ -175,7 +177,7 @@ class Status(PanelSelection, NamedRows[StatusRow], ReprMixin, ArrowExportMixin):
         )
 
     def _rendered(self) -> Rendered:
-        return status_board(self._rows)
+        return status_board(self._rows, counted=self._counted)
 
 
 _OUTCOME_ICONS = {
@@ -375,9 +377,17 @@ class Plan(ReprMixin):
         return vstack(grid, *estimates, _waiting_note(self.blocked), dim_text(runs))
 
 
-def status_board(rows: Sequence[StatusRow], note: str = "") -> Rendered:
+def count_recipes(rows: Sequence[StatusRow]) -> str:
+    """`3 recipes: 2 fresh, 1 stale`."""
+    verdicts = reprs.tally(marked_label(row.verdict) for row in rows)
+    return count_noun(len(rows), "recipe") + (f": {verdicts}" if rows else "")
+
+
+def status_board(
+    rows: Sequence[StatusRow], note: str = "", counted: Sequence[StatusRow] = ()
+) -> Rendered:
     """The status board: one line per recipe with verdict and reason, and the next command unless
-    all are fresh."""
+    all are fresh. `counted`: the rows that the heading counts, if they are not those alone."""
     if not rows:
         return plain_text(f"No recipes yet: {reprs.materialize_command()} creates one.")
     columns: dict[str, tuple[str, list[Any]]] = {
@@ -404,7 +414,6 @@ def status_board(rows: Sequence[StatusRow], note: str = "") -> Rendered:
         note = f"Run {command('plan')} to preview, {command('recompute')} to update"
     elif not note:
         note = f"{command('why', not_fresh[0].name)} shows details"
-    verdicts = reprs.tally(marked_label(row.verdict) for row in rows)
 
     def list_columns(names: Sequence[str]) -> Rendered:
         return listing_table(
@@ -412,7 +421,7 @@ def status_board(rows: Sequence[StatusRow], note: str = "") -> Rendered:
             zip(*(columns[name][1] for name in names), strict=True),
             aligned="".join(columns[name][0] for name in names),
             optional=optional,
-            caption=f"{count_noun(len(rows), 'recipe')}: {verdicts}",
+            caption=count_recipes(counted or rows),
             note=note,
         )
 

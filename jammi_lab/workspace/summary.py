@@ -1,14 +1,14 @@
 """A summary of the open workspace and its contents: the display of `ws` and of `%jammi`."""
 
-from jammi_lab.core import reprs
+from collections.abc import Callable
+
 from jammi_lab.core.command_hints import cell_or_python
 from jammi_lab.core.forms import form
-from jammi_lab.core.html import Rendered, count_noun, vstack
+from jammi_lab.core.html import Rendered, vstack
 from jammi_lab.core.recovery_report import RecoveryReport
-from jammi_lab.core.verdicts import marked_label
 from jammi_lab.features.live.mutable_handles import MutableTables
 from jammi_lab.features.live.topics import Topics
-from jammi_lab.freshness.reports import Status
+from jammi_lab.freshness.reports import Status, count_recipes
 from jammi_lab.workspace.sources import Sources
 
 
@@ -19,6 +19,7 @@ def summarize(
     mutable: MutableTables,
     topics: Topics,
     recovery: RecoveryReport,
+    others_near: Callable[[], str],
     *,
     tenant: str | None,
     read_only: bool,
@@ -29,13 +30,7 @@ def summarize(
     facts = [
         ("tenant", tenant or ""),
         ("sources", names),
-        (
-            "tables",
-            f"{count_noun(len(status), 'recipe')}: "
-            f"{reprs.tally(marked_label(r.verdict) for r in status)}"
-            if len(status)
-            else "",
-        ),
+        ("tables", count_recipes(list(status)) if len(status) else ""),
         ("mutable", ", ".join(m.name for m in mutable)),
         ("topics", ", ".join(t.name for t in topics)),
         ("open", "read-only" if read_only else ""),
@@ -44,5 +39,6 @@ def summarize(
     is_empty = not (names or len(status) or len(mutable) or len(topics))
     add = cell_or_python("%jammi add NAME LOCATION", "ws.sources.add(name, location)")
     note = f"The workspace is empty: {add} registers a source." if is_empty else ""
+    near = others_near() if is_empty else ""
     recovery_summary = recovery._rendered() if recovery else None
-    return vstack(form(f"Workspace {path}", facts=facts, notes=[note]), recovery_summary)
+    return vstack(form(f"Workspace {path}", facts=facts, notes=[note, near]), recovery_summary)

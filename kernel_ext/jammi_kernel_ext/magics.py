@@ -238,7 +238,7 @@ class Magics(VersionVerbs):
         rows = [row for row in status if not isinstance(row.verdict, Fresh)]
         sentence = f"Nothing is stale: {len(status)} of {len(status)} recipes are fresh."
         form = verdict_icon("fresh", sentence) if len(status) else plain_text("No recipes yet.")
-        return ShownList(rows, type(status)(rows)._rendered() if rows else form)
+        return ShownList(rows, type(status)(rows, list(status))._rendered() if rows else form)
 
     def _verify(self, values: Values) -> Any:
         results = super()._verify(values).value
