@@ -325,3 +325,17 @@ def test_a_page_without_webgl_draws_the_points_one_by_one(ws, shown):
     )
     drawn = "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((v, i) => i % 4 === 3 && v > 0).length"
     assert here.get_by_test_id("map-canvas").evaluate(drawn) >= 6 * 4
+
+
+@pytest.mark.parametrize("width", [150, 220, 480])
+def test_nothing_of_a_row_of_the_board_covers_another_part_of_it(ws, shown, papers, width):
+    stale(papers)
+    bare = shown(StalenessBoard(ws), "row-ml", wide=width)
+    parts = ("choose-ml", "verdict-ml", "recompute-ml")
+    boxes = [bare.part(part).bounding_box() for part in parts]
+    for box in boxes:
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width
+    for one, other in ((boxes[0], boxes[1]), (boxes[1], boxes[2])):
+        beside = one["x"] + one["width"] <= other["x"] + 1
+        below = one["y"] + one["height"] <= other["y"] + 1
+        assert beside or below, (one, other)
