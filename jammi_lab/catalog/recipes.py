@@ -255,7 +255,10 @@ class RecipeRepository:
             if new_key != key and any(
                 statement.fetch(tx, new_key) for statement in (_GET_OF_OWNER, _HAS_VERSION)
             ):
-                raise DuplicateTable(f"The recipe {new!r} already exists.")
+                raise DuplicateTable(
+                    f"The recipe {new!r} already exists.",
+                    hint=f"Choose another name, or remove it: ws.drop({new!r}).",
+                )
             if new_key != key:
                 self.check_acyclic(new, record.tenant, record.parents)
                 release_alias(tx, record.tenant, new)

@@ -22,7 +22,7 @@ from jammi_lab.commands.table import (
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.packaged_tables import packaged_table
-from jammi_lab.core.suggestions import by_guess
+from jammi_lab.core.suggestions import by_guess, translate_advice
 
 DEFAULT_FOLDER = ".jammi"
 """The workspace of a notebook, and of a command without PATH."""
@@ -33,6 +33,7 @@ SQL_KEYWORDS = frozenset(
     "pivot unpivot summarize attach".split()
 )
 """Keywords that begin a SQL statement."""
+_ASSIGNMENT_SIGNS = ("=", "<<", ":=")
 _COLUMN_VALUES = ("C", "COL")
 _MAX_SYNONYM_WORDS = 2
 
@@ -136,11 +137,20 @@ def parse_words(verb: Verb, words: Sequence[str]) -> Values:
             needs = f"{needed.spellings[-1]} {needed.value_name}".rstrip()
             raise InvalidArgument(f"{flag.spellings[-1]} needs {needs}.", hint=verb.advice)
     if positional:
-        raise InvalidArgument(
-            f"{verb.command} got an unexpected argument: {positional[0]!r}.",
-            hint=verb.advice,
-        )
+        raise _unexpected_word_error(verb, positional[0])
     return values
+
+
+def _unexpected_word_error(verb: Verb, word: str) -> InvalidArgument:
+    one_table = packaged_table("suggestions")["one_table"].get(verb.name)
+    if word in _ASSIGNMENT_SIGNS:
+        hint = f"Omit {word}: the variable alone follows {verb.command}."
+    elif one_table is not None:
+        path = " PATH" if verb.magic == SHELL else ""
+        hint = f"For one: {verb.magic} {one_table}{path} {shlex.quote(word)}."
+    else:
+        hint = f"Put words with spaces between quotation marks. {verb.advice}"
+    return InvalidArgument(f"{verb.command} got an unexpected argument: {word!r}.", hint=hint)
 
 
 def _with_path(verb: Verb, words: list[str]) -> list[str]:
@@ -169,7 +179,8 @@ def _parse_flag(verb: Verb, word: str, remaining: deque[str], values: Values) ->
     if flag.words:
         if inline_value not in flag.words and separator:
             raise InvalidArgument(
-                f"{spelling} of {command} takes {listing(flag.words)}, not {inline_value!r}.",
+                f"{spelling} of {command} takes {listing(['no value', *flag.words])}, "
+                f"not {inline_value!r}.",
                 near=near_names(inline_value, flag.words),
             )
         values[flag.key] = [*values[flag.key], inline_value]
@@ -199,7 +210,13 @@ def _unknown_flag_error(verb: Verb, spelling: str) -> InvalidArgument:
     hint = verb.advice
     if spelling == "--all" and covers_all:
         hint = f"Without a name, {verb.command} covers everything."
-    near = [known[name] for name in near_names(spelling.lstrip("-"), known)]
+    guess = spelling.lstrip("-")
+    table = packaged_table("suggestions")
+    instead = table["instead"].get(f"{verb.name} {guess}")
+    if instead is not None:
+        hint = translate_advice(instead, "shell" if verb.magic == SHELL else "cells")
+    meant = [flag for flag in table["flags"].get(guess, "").split() if verb.flag(flag)]
+    near = meant or [known[name] for name in near_names(guess, known)]
     return InvalidArgument(f"{verb.command} has no flag {spelling}.", near=near, hint=hint)
 
 

@@ -163,7 +163,9 @@ def answer_arguments(function: _Function) -> _Function:
 
     @functools.cache
     def expected() -> tuple[list[str], ArgumentKinds]:
-        return list(inspect.signature(function).parameters), argument_kinds(function)
+        parameters = inspect.signature(function).parameters.values()
+        names = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        return names, argument_kinds(function)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -223,6 +225,9 @@ def _wrong_arguments_message(
         return f"{problem}. Write {verb}({', '.join(_required(parameters))})."
     guesses = dict(rules_of("suggestions", "arguments")).get(unknown, "").split()
     meant = [guess for guess in guesses if guess in named] or near_names(unknown, named)
+    instead = dict(rules_of("suggestions", "instead")).get(f"{name} {unknown}")
+    if instead is not None:
+        return f"{verb} has no argument {unknown!r}. {instead}"
     if not meant:
         return f"{verb} has no argument {unknown!r}. Its arguments are {', '.join(named)}."
     shown = 'cache="bypass"' if meant[0] == "cache" else f"{meant[0]}="
@@ -230,9 +235,7 @@ def _wrong_arguments_message(
 
 
 def _required(parameters: list[inspect.Parameter]) -> list[str]:
-    """The arguments that a call needs, as in its signature."""
-    return [
-        f"{p.name}=…" if p.kind is p.KEYWORD_ONLY else p.name
-        for p in parameters
-        if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-    ]
+    """The arguments that a call needs, as in its signature; all where it needs none."""
+    written = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    required = [p for p in written if p.default is p.empty] or written
+    return [f"{p.name}=…" if p.kind is p.KEYWORD_ONLY else p.name for p in required]

@@ -5,7 +5,7 @@ import datetime
 import re
 import unicodedata
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.errors import InvalidArgument, NameInvalid, NameTooLong
@@ -13,6 +13,10 @@ from jammi_lab.core.suggestions import close_matches
 
 T = TypeVar("T")
 MAX_NAME_LENGTH = 200
+_MIN_PART_LENGTH = 5
+"""A known name of so many letters is meant by one that contains it."""
+MAX_LISTED_NAMES = 8
+"""Names that a message lists when none is near."""
 RESERVED_SOURCES = frozenset(
     {
         "main",
@@ -30,6 +34,7 @@ RESERVED_SOURCES = frozenset(
 )
 _UNSAFE_CHARACTERS = re.compile(r"[^A-Za-z0-9_-]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_STATEMENT = re.compile(r"\s*(select\s.*\sfrom|from\s+\S+\s+select)\s", re.I | re.S)
 _BARE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED_WORDS = frozenset(
     """all analyse analyze and anti any array as asc asof asymmetric at authorization binary both
@@ -168,6 +173,12 @@ def check_recipe_name(name: str) -> str:
     """Like `check_name`, and reject the SQL name of another recipe (`jammi.…`). Raises NameInvalid,
     NameTooLong."""
     check_name(name, "recipe")
+    if _STATEMENT.match(name):
+        raise NameInvalid(
+            "The name of a recipe comes first, its statement second, and this name is SQL.",
+            name=name,
+            hint="Write ws.materialize('name', 'SELECT …').",
+        )
     if fold(name).startswith("jammi."):
         recipe = name.partition(".")[2]
         raise NameInvalid(
@@ -204,7 +215,19 @@ def near_names(name: str, candidates: Iterable[str], limit: int = 3) -> list[str
         for f in suffix_matches[:limit]
         or close_matches(target, by_fold, limit, 0.6)
         or close_matches(f"jammi.{target}", by_fold, limit, 0.8)
+        or [f for f in by_fold if len(f) >= _MIN_PART_LENGTH and f in target][:limit]
     ]
+
+
+def near_or_all(name: str, names: Iterable[str], listed: str = "Its columns are") -> dict[str, Any]:
+    """What the error of a name that is none of these says of them, as its `near` and `hint`: those
+    that are similar, else all, the first of many."""
+    known = list(names)
+    near = near_names(name, known)
+    if near or not known:
+        return {"near": near, "hint": ""}
+    more = " …" if known[MAX_LISTED_NAMES:] else ""
+    return {"near": (), "hint": f"{listed} {', '.join(known[:MAX_LISTED_NAMES])}{more}."}
 
 
 def find_name(name: str, names: Iterable[str]) -> str | None:

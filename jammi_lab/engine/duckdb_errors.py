@@ -357,18 +357,14 @@ def _missing_column_error(column: str, error: DuckDBError, context: StatementCon
             f"The column {column} is not available here.",
             hint="An input has it, but the query selected from here does not.",
         )
-    suggestions = [] if exists else identifiers.near_names(column, context.columns)
-    hint = (
-        ""
-        if exists or suggestions
-        else error_hints.hint_for_text_literal(column, error.position, context.statement)
-    )
-    return SqlError(
-        f"There is no column {column}"
-        + (f" in {qualified[1] if exists and qualified else labels}." if labels else "."),
-        near=suggestions,
-        hint=hint,
-    )
+    place = qualified[1] if exists and qualified else labels
+    suggestions = {} if exists else identifiers.near_or_all(column, context.columns)
+    where = f" in {place}" if place else ""
+    missing = SqlError(f"There is no column {column}{where}.", **suggestions)
+    if not exists and not missing.near:
+        literal = error_hints.hint_for_text_literal(column, error.position, context.statement)
+        missing.hint = literal or missing.hint or error_hints.hint_for_from(context.statement)
+    return missing
 
 
 def _missing_column_name(error: DuckDBError) -> str:
@@ -382,6 +378,7 @@ def _missing_column_name(error: DuckDBError) -> str:
     match = match or re.match(
         r'Referenced (?:update )?column "?(.*?)"? not found', error.message, re.S
     )
+    match = match or re.match(r'Column "(.*?)" does not exist on \w+ side of join', error.message)
     return match[1] if match else ""
 
 

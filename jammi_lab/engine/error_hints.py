@@ -15,10 +15,31 @@ _CLAUSE_WORDS = frozenset(
     """.split()
 )
 """Keywords behind which a sign is an error because something is missing."""
+_MARK = "\0"
+"""Marks the place of an error between what precedes and what follows it."""
+_CLAUSES = (
+    (rf"\bselect\s+top\s+{_MARK}(\d+)", r"Write LIMIT \1 at the end of the statement."),
+    (rf"\blimit\s+\d+\s+{_MARK}(order|where|group)\b", r"LIMIT comes last: write \1 before it."),
+    (rf"\bjammi\.(\w+){_MARK}@(\d+)", r"An old version: ws.table('\1', version=\2)."),
+    (
+        rf"\b(?:from|join)\s+(?:\w+\.)*(\w+){_MARK}((?:-\w+)+)",
+        r'If \1\2 is one name, quote it: "\1\2".',
+    ),
+    (
+        rf"^\s*{_MARK}\w+\s*(?:<|>|=|!|is\b|in\b)",
+        "A statement is SQL: write a SELECT with this condition after WHERE.",
+    ),
+    (rf"\bjoin\s+\S+\s*{_MARK}$", "A JOIN needs ON and a condition, or USING and its columns."),
+)
+"""Clauses that are missing or in another order, by what is around the error."""
 MAX_SIGNATURES = 3
 """Maximum number of signatures of a function in a hint."""
 _PRECEDES_VALUE = re.compile(r"(=|<>|!=|[<>]=?|\blike|\bin\s*\(|\bthen|\belse)\s*$", re.I)
 """Text that usually precedes a value, seldom a column."""
+_PLACEHOLDER = re.compile(
+    r"\{\{?\s*(?P<braces>[^\W\d]\w*)\s*\}|(?<![:\w]):(?P<colon>[^\W\d]\w*)|%\((?P<percent>\w+)\)s"
+)
+"""A placeholder for a value as other tools write it."""
 _PYTHON = re.compile(
     r"\s*(import \w|from [\w.]+ import\b|print\s*\(|(\w+\s*=\s*)?[^\W\d]\w*(\.[^\W\d]\w*)+\()"
 )
@@ -30,18 +51,24 @@ def hint_for_syntax(message: str, position: int | None, statement: str) -> str:
     statement."""
     match = re.match(r'syntax error at or near "(\w+)"', message)
     preceding, following = _split_at(statement, position)
+    if (placeholder := _PLACEHOLDER.search(statement)) is not None:
+        name = next(name for name in placeholder.groups() if name)
+        return f"To use the value of a variable, write ${name}, and pass {name}={name}."
+    if re.fullmatch(r"\s*\S+\.sql\s*", statement):
+        return f"This is the name of a file. Pass the text in it: Path({statement!r}).read_text()."
     if _PYTHON.match(statement):
         return "A statement is SQL, and this is Python."
+    for pattern, hint in _CLAUSES:
+        if (found := re.search(pattern, preceding + _MARK + following, re.I)) is not None:
+            return found.expand(hint)
     if match is None:
-        return _hint_for_dashes(preceding, following) or _hint_for_keyword_as_column(preceding)
+        return _hint_for_keyword_as_column(preceding)
     keyword = match[1]
     if not preceding.strip() and not following[len(keyword) :].strip(" ;\n"):
         table = identifiers.quoted_name(keyword)
         return f"A statement is SQL. To read a table: SELECT * FROM jammi.{table}."
     if hint := _hint_for_misspelt_word(preceding, keyword):
         return hint
-    if not preceding.strip() and re.match(rf"{keyword}\s*(<|>|=|!|is\b|in\b)", following, re.I):
-        return "A statement is SQL: write a SELECT with this condition after WHERE."
     if re.search(r"\b(from|join|into|update)\s+$", preceding, re.I):
         if (quoted := identifiers.quoted_name(keyword)) == keyword:
             return ""
@@ -53,16 +80,6 @@ def hint_for_syntax(message: str, position: int | None, statement: str) -> str:
     if is_alias and duckdb.tokenize(keyword) == [(0, duckdb.token_type.keyword)]:
         return f"To use it as a column name, write AS {keyword}."
     return _hint_for_keyword_as_column(preceding) or _hint_for_space(preceding, keyword)
-
-
-def _hint_for_dashes(preceding: str, following: str) -> str:
-    """The hint for the name of a table with dashes, such as `jammi.by-species`."""
-    first = re.search(r"\b(?:from|join)\s+(?:\w+\.)*(\w+)$", preceding, re.I)
-    rest = re.match(r"(-\w+)+", following)
-    if first is None or rest is None:
-        return ""
-    name = first[1] + rest[0]
-    return f"If {name} is one name, quote it: {identifiers.quoted_name(name)}."
 
 
 def _hint_for_misspelt_word(preceding: str, word: str) -> str:
@@ -115,6 +132,13 @@ def hint_for_text_literal(name: str, position: int | None, statement: str) -> st
     if _PRECEDES_VALUE.search(preceding) and following.startswith(('"', name)):
         return f"Text literals use single quotes: {identifiers.sql_literal(name)}."
     return ""
+
+
+def hint_for_from(statement: str) -> str:
+    """The hint for columns of a SELECT that reads no table."""
+    if re.search(r"\bfrom\b", statement, re.I):
+        return ""
+    return "The statement reads no table: write FROM and its name."
 
 
 def hint_for_arguments(call: str, message: str) -> str:

@@ -222,12 +222,15 @@ def _missing_table_error(table: TableRef, resolvers: Sequence[NameResolver]) -> 
         identifiers.copyable_name(candidate)
         for candidate in identifiers.near_tables(name, known_names(resolvers))
     ]
+    hint = "SHOW TABLES lists the available tables; ws.sources.add(name, frame) adds a frame."
+    if identifiers.fold(table.parts[0]) == "mutable":
+        hint = "ws.mutable.create(name, schema, primary_key=[…]) creates one."
+    elif name.lower().endswith(_FILE_ENDINGS):
+        hint = f"If it is a file, quote its path: {identifiers.sql_literal(_shortened(name))}."
     return TableNotFound(
         f"There is no table {_shortened(name)}.",
         near=suggestions,
-        hint=""
-        if suggestions
-        else "SHOW TABLES lists the available tables; ws.sources.add(name, frame) adds a frame.",
+        hint="" if suggestions else hint,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 
 from jammi_lab.core.errors import InvalidArgument, NameInvalid, SchemaMismatch
-from jammi_lab.core.identifiers import check_name, fold, near_names
+from jammi_lab.core.identifiers import check_name, fold, near_or_all
 from jammi_lab.sources.frames import as_arrow, is_frame
 from jammi_lab.sources.scratch_duckdb import arrow_type, sql_types
 from jammi_lab.storage.arrow_values import cast_losslessly, to_arrow_array, widens
@@ -158,19 +158,12 @@ def _check_columns(
     names = list(columns)
     for name in names:
         if name not in schema.names:
-            hint = (
-                ""
-                if (suggestions := near_names(str(name), schema.names))
-                else f"Its columns are {', '.join(schema.names)}."
-            )
-            error = SchemaMismatch(
+            raise SchemaMismatch(
                 f"{target} has no column {name!r}.",
                 column=str(name),
                 expected=", ".join(schema.names),
-                hint=hint,
+                **near_or_all(str(name), schema.names),
             )
-            error.near = tuple(suggestions)
-            raise error
     if (
         require_all
         and (missing := next((name for name in schema.names if name not in names), None))

@@ -160,11 +160,14 @@ class SourceDirectory:
         record = self._catalog.sources.get(name)
         if record is None:
             names = [r.name for r in self.records()]
+            hint = (
+                "ws.sources.list() shows the registered ones; ws.sources.add(name, location) adds "
+                "one."
+            )
+            if self._catalog.recipes.get(name) is not None:
+                hint = f"{name!r} is a recipe: ws.table({name!r}); ws.drop({name!r}) removes it."
             raise SourceNotFound(
-                f"There is no source {name!r}.",
-                near=near_names(name, names),
-                hint="ws.sources.list() shows the registered ones; ws.sources.add(name, location) "
-                "adds one.",
+                f"There is no source {name!r}.", near=near_names(name, names), hint=hint
             )
         return record
 

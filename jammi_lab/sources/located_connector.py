@@ -9,7 +9,7 @@ import duckdb
 from jammi_lab.core.anchors import Cost, Observed, Snapshot, Unknown, Vanished
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import InvalidArgument, TableNotFound
-from jammi_lab.core.identifiers import fold, near_names, quote_identifier, quoted_name
+from jammi_lab.core.identifiers import fold, near_or_all, quote_identifier, quoted_name
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources import read_errors
 from jammi_lab.sources.base import NO_WORKSPACE, ObservationContext, SourceContext
@@ -147,6 +147,5 @@ class LocatedConnector:
         if self.anchor_column is not None and self.anchor_column not in names:
             raise InvalidArgument(
                 f"There is no column {self.anchor_column!r} to anchor on.",
-                near=near_names(self.anchor_column, names),
-                hint=f"Columns are {', '.join(names)}." if names else "It has no tables.",
+                **near_or_all(self.anchor_column, names),
             )

@@ -2,13 +2,19 @@
 
 import os
 import re
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
 from jammi_lab.core import foreign_errors
-from jammi_lab.core.errors import JammiError, SourceUnavailable, too_many_open_files
-from jammi_lab.core.identifiers import near_names
+from jammi_lab.core.errors import (
+    InvalidArgument,
+    JammiError,
+    SourceUnavailable,
+    too_many_open_files,
+)
+from jammi_lab.core.identifiers import near_names, near_or_all
 from jammi_lab.sources.locations import (
     Unreachable,
     base_of,
@@ -51,11 +57,12 @@ def missing_error(pattern: str) -> SourceUnavailable:
     path = literal_path(pattern)
     folder = os.path.dirname(path) if path is not None else base_of(pattern)
     if folder and not os.path.isdir(folder):
-        parent = os.path.dirname(folder)
+        parent, name = os.path.dirname(folder), os.path.basename(pattern)
+        found = name in _visible_names("")
         return SourceUnavailable(
             f"There is no folder {folder!r}.",
             near=near_names(os.path.basename(folder), _visible_names(parent)),
-            hint="Check the path.",
+            hint=f"The working folder has a file {name!r}." if found else "Check the path.",
         )
     if path is None:
         return SourceUnavailable(
@@ -68,10 +75,20 @@ def missing_error(pattern: str) -> SourceUnavailable:
             f"The folder {path!r} contains no file that can be read as a table.",
             hint="Add data files to it, or use another folder.",
         )
-    return SourceUnavailable(
-        f"There is no file {os.path.basename(path)!r} in {folder!r}.",
-        near=near_names(os.path.basename(path), _visible_names(folder)),
-        hint="Check the path.",
+    name = os.path.basename(path)
+    similar = near_or_all(name, _visible_names(folder), "The folder has")
+    if not similar["near"] and os.path.exists(name):
+        similar = {"hint": f"The working folder has one: {name!r}."}
+    elsewhere = f"There is no file {name!r} in {folder!r}."
+    return SourceUnavailable(elsewhere, **{**similar, "hint": similar["hint"] or "Check the path."})
+
+
+def unreadable_text_error(file: Path, error: OSError) -> InvalidArgument:
+    """The error for a text, a notebook or a saved file that cannot be read."""
+    is_missing = isinstance(error, FileNotFoundError)
+    return InvalidArgument(
+        f"{str(file)!r} cannot be read: {error.strerror}.",
+        near=near_names(file.name, _visible_names(str(file.parent))) if is_missing else (),
     )
 
 

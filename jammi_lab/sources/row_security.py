@@ -18,7 +18,7 @@ import pyarrow as pa
 from jammi_lab.core.anchors import Cost, Observed, Snapshot, Unknown, frame_input
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import InvalidArgument, JammiError, SourceUnavailable
-from jammi_lab.core.identifiers import near_names, quote_identifier, sql_literal
+from jammi_lab.core.identifiers import near_or_all, quote_identifier, sql_literal
 from jammi_lab.sources import read_errors, scratch_duckdb
 from jammi_lab.sources.base import (
     Connector,
@@ -116,8 +116,7 @@ class TenantFilteredConnector:
                 return
         raise InvalidArgument(
             f"There is no tenant column {self.column!r}.",
-            near=near_names(self.column, columns),
-            hint=f"Columns are {', '.join(columns)}.",
+            **near_or_all(self.column, columns),
         )
 
     def relation(self, table: str | None) -> Relation:

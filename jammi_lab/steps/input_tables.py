@@ -7,7 +7,7 @@ from typing import Any
 
 from jammi_lab.core.definitions import StepInput
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
-from jammi_lab.core.identifiers import find_name, near_names
+from jammi_lab.core.identifiers import find_name, near_or_all
 from jammi_lab.core.records import TableRecord
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.inputs.observation import PinnedState
@@ -68,6 +68,6 @@ def find_column(table: str, names: Sequence[str], column: str) -> str:
             column=column,
             expected=column,
             actual=", ".join(names),
-            near=near_names(column, names),
+            **near_or_all(column, names),
         )
     return match

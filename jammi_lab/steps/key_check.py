@@ -6,7 +6,7 @@ from pathlib import Path
 from jammi_lab.core.anchors import result_input
 from jammi_lab.core.display_values import to_display
 from jammi_lab.core.errors import DuplicateKey, SchemaMismatch
-from jammi_lab.core.identifiers import fold, near_names, quote_identifier
+from jammi_lab.core.identifiers import fold, near_or_all, quote_identifier
 from jammi_lab.core.records import TableRecord
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import FixedNames
@@ -15,8 +15,6 @@ from jammi_lab.store.result_files import select_file_sql
 
 _BUILT = "__jammi_built"
 """The name of the table just built, in statements."""
-_MAX_LISTED_COLUMNS = 8
-"""Column names listed in a message when none is near."""
 
 
 def key_columns(names: Sequence[str], key: Sequence[str]) -> list[str]:
@@ -30,10 +28,7 @@ def key_columns(names: Sequence[str], key: Sequence[str]) -> list[str]:
                 column=name,
                 expected=name,
                 actual=", ".join(names),
-                near=near_names(name, names),
-                hint="Its columns are "
-                f"{', '.join(names[:_MAX_LISTED_COLUMNS])}"
-                f"{' …' if names[_MAX_LISTED_COLUMNS:] else ''}.",
+                **near_or_all(name, names),
             )
     return list(dict.fromkeys(by_folded_name[fold(name)] for name in key))
 

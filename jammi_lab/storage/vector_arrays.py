@@ -318,6 +318,7 @@ def parse_queries(queries: Any, dimensions: int) -> tuple[Floats, bool]:
             f"The query has the shape {array.shape} and the vectors have {dimensions} dimensions.",
             expected=str(dimensions),
             actual=str(array.shape),
+            hint="Pass a text or such a vector; row= takes a key, k= the number of hits.",
         )
     if np.isfinite(array).all() and array.any(1).all():
         return array, is_batch

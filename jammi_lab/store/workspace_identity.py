@@ -5,10 +5,12 @@ A catalog that is stored in its folder needs no id.
 """
 
 import contextlib
+import os
 from pathlib import Path
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.errors import InvalidArgument, WorkspaceNotFound
+from jammi_lab.core.identifiers import MAX_LISTED_NAMES
 from jammi_lab.storage.files import StoragePath, open_for_reading, write_once
 from jammi_lab.store.manifests import has_manifests
 
@@ -24,6 +26,19 @@ _SCHEMA_HINT = (
 def has_server_catalog(folder: Path) -> bool:
     """Whether a workspace's folder belongs to a catalog on a server."""
     return (folder / ID_FILE).is_file()
+
+
+def workspaces_near(folder: Path) -> list[str]:
+    """The workspaces beside a folder and in the working folder, as one would open them."""
+    found = []
+    for place in dict.fromkeys((Path.cwd(), folder.parent)):
+        with contextlib.suppress(OSError):
+            found += [
+                os.path.relpath(each)
+                for each in sorted(place.iterdir())
+                if each != folder and (each / "catalog.sqlite3").is_file()
+            ]
+    return found[:MAX_LISTED_NAMES]
 
 
 def bind_workspace(catalog: Catalog, folder: StoragePath, location: str, token: str) -> None:

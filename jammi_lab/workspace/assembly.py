@@ -133,7 +133,7 @@ class Services(Infrastructure):
         """Names of recipes, versions and tables."""
         from jammi_lab.workspace.lookup import TableLookup
 
-        return TableLookup(self.catalog, self.scope, self.retention)
+        return TableLookup(self.catalog, self.scope, self.retention, self.local_folder)
 
     @first_use
     def statements(self) -> "StatementRunner":

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.errors import AmbiguousMatch, InvalidArgument, TableDamaged, TableNotFound
@@ -17,6 +18,7 @@ from jammi_lab.core.records import (
 )
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.store.retention import VersionRetention
+from jammi_lab.store.workspace_identity import workspaces_near
 
 
 def unwrap_table(table: object) -> object:
@@ -27,8 +29,15 @@ def unwrap_table(table: object) -> object:
 class TableLookup:
     """Resolves names and versions to catalog records."""
 
-    def __init__(self, catalog: Catalog, scope: TenantScope, retention: VersionRetention) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        scope: TenantScope,
+        retention: VersionRetention,
+        local_folder: Path | None,
+    ) -> None:
         self._catalog, self._scope, self._retention = catalog, scope, retention
+        self._local_folder = local_folder
 
     # -- tables
     # ----------------------------------------------------------------------------------------------
@@ -306,15 +315,21 @@ class TableLookup:
         if fold(name) in map(fold, sources):
             return TableNotFound(
                 f"{name!r} is a source, not a recipe or result table.",
-                hint="Tables are computed from sources; ws.sources[name] shows a source.",
+                hint="ws.sources[name] shows a source, ws.sources.remove(name) removes it.",
             )
         return TableNotFound(
             f"There is no recipe or result table {name!r}.",
             near=near_names(name, recipe_names),
             hint="ws.recipes() lists the recipes."
             if recipe_names
-            else "ws.materialize(name, sql) creates one.",
+            else f"ws.materialize(name, sql) creates one. {self.others_near()}".rstrip(),
         )
+
+    def others_near(self) -> str:
+        """A sentence with the workspaces near this one, which may be meant when it is empty; empty
+        when there are none."""
+        near = [] if self._local_folder is None else workspaces_near(self._local_folder)
+        return f"Other workspaces near this empty one: {', '.join(near)}." if near else ""
 
 
 def missing_version_error(record: TableRecord) -> TableNotFound:

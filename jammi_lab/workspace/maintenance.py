@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jammi_lab.core.clock import to_seconds
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.html import count_noun
-from jammi_lab.core.identifiers import check_recipe_name, fold, list_of_names
+from jammi_lab.core.identifiers import check_recipe_name, fold, list_of_names, near_or_all
 from jammi_lab.core.records import ProgressOption, RecipeRecord
 from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.engine.sql import credential_check
@@ -157,10 +157,15 @@ class Maintenance:
         self._catalog.holds.put(recipe.tenant, recipe.name, note)
 
     def unhold(self, name: str) -> None:
-        """End the hold of a recipe. TableNotFound, TenantForbidden."""
+        """End the hold of a recipe. TableNotFound, TenantForbidden, InvalidArgument."""
         self._check_writable()
         recipe = self._recipe(name)
-        self._catalog.holds.remove(recipe.tenant, recipe.name)
+        if not self._catalog.holds.remove(recipe.tenant, recipe.name):
+            held = [name for _, name in self._catalog.holds.list()]
+            raise InvalidArgument(
+                f"{recipe.name!r} is not held.",
+                **near_or_all(recipe.name, held, "Tables that are held:"),
+            )
 
     def _recipe(self, name: str) -> RecipeRecord:
         [current_name] = self._lookup.check_recipes([name])

@@ -144,6 +144,8 @@ class Materializer:
         """The job of a recipe over the current inputs. With `frames` its SQL can name data frames
         of the notebook; the input of a recipe of rows always can. Raises what the verb of the
         recipe raises."""
+        if name:  # before the statement: it may stand in its place
+            check_recipe_name(name)
         services = self._services
         frames = frames or isinstance(recipe, RowRecipe)
         ctx = BindContext(

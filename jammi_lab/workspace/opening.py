@@ -22,7 +22,12 @@ from jammi_lab.storage.files import StoragePath, make_folder
 from jammi_lab.storage.object_store import remote_path
 from jammi_lab.store.reports import RebuildReport
 from jammi_lab.store.storage_errors import storage_error, translate_storage_errors
-from jammi_lab.store.workspace_identity import ID_FILE, catalog_required, has_server_catalog
+from jammi_lab.store.workspace_identity import (
+    ID_FILE,
+    catalog_required,
+    has_server_catalog,
+    workspaces_near,
+)
 from jammi_lab.workspace.arguments import progress_callback
 from jammi_lab.workspace.assembly import Services, build_services
 from jammi_lab.workspace.trust import report_untrusted, trust_own_folder, trusts_names
@@ -228,7 +233,9 @@ def _prepare_folder(
     _check_catalog_exists(folder, display_path, url)
     if not url and not (folder / "catalog.sqlite3").exists() and (read_only or not create):
         raise WorkspaceNotFound(
-            f"There is no workspace in {display_path!r}.", hint="jl.open(path) creates one."
+            f"There is no workspace in {display_path!r}.",
+            near=workspaces_near(folder),
+            hint="jl.open(path) creates one.",
         )
     existing = next(each for each in (folder, *folder.parents) if each.exists())
     if not existing.is_dir():

@@ -14,7 +14,7 @@ import msgspec
 
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.definitions import decode_param, encode_param
-from jammi_lab.core.errors import TopicNotFound
+from jammi_lab.core.errors import TableNotFound, TopicNotFound
 from jammi_lab.core.identifiers import check_name
 from jammi_lab.core.records import TableRecord
 from jammi_lab.features.search.queries import SearchRequest, texts_of
@@ -129,8 +129,15 @@ class Searches:
         self, table: object, query: Any, words: object
     ) -> tuple[TableRecord, TableRecord | None]:
         by_words = words is None and texts_of(query) is not None
-        record = self._lookup.find_searchable(table, by_words=by_words).record
-        return record, None if words is None else self._lookup.find(words).record
+        try:
+            record = self._lookup.find_searchable(table, by_words=by_words).record
+        except TableNotFound as error:
+            if isinstance(query, str) and self._lookup.has_ready_version(query):
+                error.hint = f"The table comes first: ws.search({query!r}, {table!r})."
+            raise
+        if words is None:
+            return record, None
+        return record, self._lookup.find_searchable(words, by_words=True).record
 
     def _run_recorded(
         self,

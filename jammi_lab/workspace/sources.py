@@ -15,7 +15,6 @@ from jammi_lab.core.errors import (
     InvalidArgument,
     JammiError,
     SourceExists,
-    SourceNotFound,
     SourceUnavailable,
     TableNotFound,
 )
@@ -26,6 +25,7 @@ from jammi_lab.core.identifiers import (
     find_name,
     fold,
     near_names,
+    near_or_all,
     quote_identifier,
 )
 from jammi_lab.core.records import SourceRecord
@@ -160,7 +160,7 @@ class Source(ReprMixin):
                 ):
                     raise TableNotFound(
                         f"{self.name} has no column {missing[0]!r}.",
-                        near=near_names(missing[0], observed.columns),
+                        **near_or_all(missing[0], observed.columns),
                     )
                 return observed.anchor(
                     source_input, tuple(columns) if columns is not None else None
@@ -356,7 +356,12 @@ class Sources(ReprMixin):
         if check and function is not None:
             # The function may prompt the user: only this thread can do that, and without a timeout.
             credentials()
-        record, tables = self._open(draft, frame, address, credentials, kind=kind, check=check)
+        try:
+            record, tables = self._open(draft, frame, address, credentials, kind=kind, check=check)
+        except SourceUnavailable as error:
+            if frame is None and os.path.exists(name) and not os.path.exists(address):
+                error.hint = f"The name comes first: ws.sources.add({address!r}, {name!r})."
+            raise
         stored = self._store_record(record, frame, replace=replace)
         directory.store_credentials(stored, credentials)
         if check:
@@ -463,12 +468,7 @@ class Sources(ReprMixin):
         """Unregister a source. Tables made from it stay and report that it is gone. With `tables`,
         the bound tenant's own tables that read it directly are removed, even if other tables read
         them. Returns the physical names that were removed. SourceNotFound; TenantForbidden."""
-        try:
-            record = self._parts.source_directory.require_record(name)
-        except SourceNotFound as error:
-            if self._parts.catalog.recipes.get(name) is not None:
-                error.hint = f"{name!r} is a recipe; ws.drop({name!r}) removes it."
-            raise
+        record = self._parts.source_directory.require_record(name)
         removed = self._parts.retention.remove_source(record.name, with_tables=tables)
         self._parts.source_directory.release(record)
         KnownTables(self._parts.observation_cache).record_removal(

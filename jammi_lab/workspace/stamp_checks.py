@@ -43,6 +43,7 @@ from jammi_lab.features.outputs.stamps import (
     stamp_from,
     value_digest,
 )
+from jammi_lab.sources.read_errors import unreadable_text_error
 from jammi_lab.storage.files import open_for_reading
 from jammi_lab.store.rebuild import CATALOG_FILE
 from jammi_lab.store.workspace_identity import ID_FILE, has_server_catalog
@@ -147,7 +148,7 @@ def shown_in_notebook(file: Path) -> Iterator[Shown]:
             yield from _shown_in_cell(file, number, cell, assigned)
             assigned |= _assignments(number, cell)
     except OSError as error:
-        raise InvalidArgument(f"{str(file)!r} cannot be read: {error.strerror}.") from None
+        raise unreadable_text_error(file, error) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InvalidArgument(f"{str(file)!r} is not a notebook of format 4.") from None
 
@@ -262,7 +263,7 @@ def shown_in_file(file: Path) -> Shown:
     try:
         return Shown(file, None, *read_stamp(file))
     except OSError as error:
-        raise InvalidArgument(f"{str(file)!r} cannot be read: {error.strerror}.") from None
+        raise unreadable_text_error(file, error) from None
 
 
 class Workspaces:

@@ -159,6 +159,7 @@ class Workspace:
             self.mutable,
             self.topics,
             self.recovery,
+            self._services.lookup.others_near,
             tenant=self.current_tenant,
             read_only=self.read_only,
             catalog_url=self.settings["catalog.url"],
@@ -343,7 +344,7 @@ class Workspace:
         self._services.maintenance.hold(name, note)
 
     def unhold(self, name: str) -> None:
-        """End the hold of a recipe, if there is one. TableNotFound, TenantForbidden."""
+        """End the hold of a recipe. TableNotFound, TenantForbidden, InvalidArgument."""
         self._services.maintenance.unhold(name)
 
     def define(

@@ -60,11 +60,7 @@ def cell_syntax_hints() -> Iterator[None]:
         raise
 
 
-# -- placeholders of other tools
-
-_PLACEHOLDER = re.compile(
-    r"\{\{?\s*(?P<braces>[^\W\d]\w*)\s*\}|(?<![:\w]):(?P<colon>[^\W\d]\w*)|%\((?P<percent>\w+)\)s"
-)
+# -- names of variables
 
 
 @contextlib.contextmanager
@@ -74,7 +70,10 @@ def foreign_syntax_hints(namespace: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
     except JammiError as error:
-        if not error.near and not error.hint.startswith("Write "):
+        column = re.match(r"There is no column (\w+)[. ]", error.message)
+        if isinstance(error, SqlError) and column is not None and column[1] in namespace:
+            error.hint = f"To use the value of a variable, write ${column[1]}."
+        elif not error.near and not error.hint.startswith("Write "):
             error.hint = _hint(error, namespace) or error.hint
         raise
 
@@ -95,14 +94,6 @@ def _hint(error: JammiError, namespace: Mapping[str, Any]) -> str:
     ):
         name = match[1]
         return f"ws.sources.add({name!r}, {name}) adds a frame." if name in namespace else ""
-    is_syntax_error = isinstance(error, SqlError) and error.message.startswith(
-        "Syntax error at or near"
-    )
-    if is_syntax_error and (placeholder := _PLACEHOLDER.search(error.statement or "")) is not None:
-        return (
-            "To use the value of a variable, write "
-            f"${next(name for name in placeholder.groups() if name)}."
-        )
     return ""
 
 

@@ -80,6 +80,8 @@ class Notebook:
             opened = self.open()
             if opened.recovery and self.loaded:
                 display_output(opened.recovery)
+            if not opened.recipes() and opened._services.lookup.others_near():
+                display_output(opened)  # another one may be meant
             return opened
         if self._files_replaced():
             raise WorkspaceNotFound(

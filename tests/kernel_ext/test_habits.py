@@ -48,7 +48,7 @@ def test_a_frame_that_is_added_by_its_variable_is_told_how_it_is_named(papers):
         assert papers(f"%jammi add s {typed}").error[1:] == [
             "FROM can read the frame in sales directly; jammi_lab.get_workspace().sources.add('s', sales) registers it as a source."
         ]
-    assert "Check the path." in papers("%jammi add s sale").error
+    assert "The folder has papers.csv." in papers("%jammi add s sale").error
 
 
 def test_explain_in_front_of_a_statement_shows_the_plan_as_the_flag_does(papers):
@@ -67,4 +67,22 @@ def test_the_condition_of_embed_is_marked_and_not_a_statement_that_nobody_typed(
         "Did you mean year?",
     ]
     assert papers(f"{line} venue --where 'year >'").error[1:3] == ["year >", "      ^"]
-    assert papers(f"{line} tittle").error == ["SchemaMismatch: 'papers' has no column 'tittle'."]
+    assert papers(f"{line} tittle").error == [
+        "SchemaMismatch: 'papers' has no column 'tittle'.",
+        "Its columns are id, venue, year.",
+    ]
+
+
+def test_a_new_workspace_beside_another_one_is_told(papers):
+    """After `%jammi close`, and in another folder, an empty one would be opened without a word."""
+    papers("%jammi close\n%jammi open lab\n%jammi close\nimport shutil\nshutil.rmtree('.jammi')")
+    shown = papers("%jammi status")
+    assert "Other workspaces near this empty one: lab." in shown.text
+    papers("%jammi close\nimport jammi_lab as jl")
+    shown = papers("jl.open('labs').table('regions')")
+    assert "near this empty one: .jammi, lab." in shown.error[-1]
+
+
+def test_a_hold_is_ended_once(chain):
+    assert chain("%jammi hold top\n%jammi unhold top").error is None
+    assert chain("%jammi unhold top").error[0] == "InvalidArgument: 'top' is not held."

@@ -259,6 +259,9 @@ def test_a_unique_key_of_several_columns_is_taken_and_recorded(ws):
 def test_a_key_that_is_no_column_is_refused_with_the_near_name(lab, folder):
     with pytest.raises(SchemaMismatch) as caught:
         lab.materialize("venues", VENUES, key="venu")
+    assert caught.value.near == ("venue",) and statuses(folder) == {}
+    with pytest.raises(SchemaMismatch) as caught:
+        lab.materialize("venues", VENUES, key="author")
     assert "venue" in caught.value.hint and statuses(folder) == {}
 
 

@@ -17,6 +17,7 @@ import pytest
 import jammi_lab as jl
 from jammi_kernel_ext.hints import to_cell_syntax
 from jammi_lab.commands.table import CELL, LINE, SHELL, STEP, commands
+from jammi_lab.commands.words import parse_line
 from jammi_lab.core.attribute_suggestions import _with_variable, answers_of
 from jammi_lab.core.packaged_tables import packaged_table
 from jammi_lab.core.settings import DEFAULTS
@@ -110,9 +111,13 @@ def test_every_answer_names_what_exists_and_no_guess_exists(owner):
             expression = part.removeprefix("ws = ")
             if expression.startswith("."):
                 expression = variable + expression
+            if expression.startswith("%jammi "):
+                parse_line(expression.removeprefix("%jammi "))
+                continue
             tree = ast.parse(expression, mode="eval").body
-            if expression.startswith("jl.widgets."):
-                assert tree.func.attr in dir(jl.widgets), expression
+            module = re.match(r"jl\.(widgets|checks)\.", expression)
+            if module is not None:
+                assert hasattr(getattr(jl, module[1]), tree.func.attr), expression
                 continue
             if expression.startswith("jl."):
                 assert tree.func.attr in jl.__all__, expression

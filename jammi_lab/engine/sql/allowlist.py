@@ -351,7 +351,7 @@ class _Checker:
             ).with_position(self.text, offset)
         return SqlError(
             f"There is no function {name}().",
-            near=identifiers.near_names(name, function_list.function_names()),
+            near=function_list.near_functions(name),
         ).with_position(self.text, offset)
 
     def check_column(self, node: Node) -> None:

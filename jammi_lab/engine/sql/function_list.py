@@ -14,6 +14,10 @@ from pathlib import Path
 
 import duckdb
 
+from jammi_lab.core.identifiers import near_names
+from jammi_lab.core.packaged_tables import rules_of
+from jammi_lab.core.suggestions import by_guess
+
 _FILE = Path(__file__).with_name("functions.txt")
 
 # Functions that read settings, files, sequences, statistics, the catalog, the session or the log,
@@ -162,6 +166,13 @@ def aggregate_names() -> frozenset[str]:
 def is_window(name: str) -> bool:
     """Whether a function requires OVER."""
     return name.lower() in _WINDOW_FUNCTIONS
+
+
+def near_functions(name: str) -> list[str]:
+    """The functions that an unknown one may mean: what another dialect calls so, else similar
+    names."""
+    meant = by_guess(dict(rules_of("suggestions", "functions"))).get(name.casefold())
+    return near_names(name, function_names()) if meant is None else [meant]
 
 
 def is_denied(name: str) -> bool:

@@ -20,6 +20,7 @@ from jammi_lab.features.prose.written_numbers import (
     last_number,
     parse_number,
 )
+from jammi_lab.sources.read_errors import unreadable_text_error
 from jammi_lab.storage.files import open_for_reading, write_outside
 
 MAX_FILE_BYTES = 256 << 20
@@ -237,7 +238,7 @@ def _read_text(file: Path) -> str:
                 raise InvalidArgument(f"{str(file)!r} has more than {MAX_FILE_BYTES >> 20} MiB.")
             data = opened.read()
     except OSError as error:
-        raise InvalidArgument(f"{str(file)!r} cannot be read: {error.strerror}.") from None
+        raise unreadable_text_error(file, error) from None
     try:
         text = data.decode()
     except UnicodeDecodeError:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from jammi_lab.core.errors import InvalidArgument, ModelNotFound, RowNotFound, SchemaMismatch
+from jammi_lab.core.identifiers import near_or_all
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.settings import Settings
 from jammi_lab.features.search.context import SearchContext
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from jammi_lab.features.vectors.index.hnsw import AnnIndex
     from jammi_lab.features.vectors.matrix import Matrix
     from jammi_lab.features.vectors.model_lookup import ModelEncoders
+
+_MAX_COMPARED_KEYS = 1000
+"""Keys that are compared with one that no row has."""
 
 
 class SearchService:
@@ -230,7 +234,11 @@ class SearchService:
         """The position of the row with that key. RowNotFound."""
         row = matrix.find_row(key)
         if row is None:
-            raise RowNotFound(f"{record.recipe!r} has no row with the key {key!r}.")
+            keys = map(str, matrix.first_keys(_MAX_COMPARED_KEYS))
+            raise RowNotFound(
+                f"{record.recipe!r} has no row with the key {key!r}.",
+                **near_or_all(str(key), keys, "Its keys are"),
+            )
         return row
 
     def query_vectors(self, record: TableRecord, query: Any) -> tuple[Any, bool]:
@@ -277,11 +285,13 @@ class SearchService:
 def check_searchable(record: TableRecord) -> TableRecord:
     """The record of a table with vectors. SchemaMismatch for another kind."""
     if not record.recipe_class.has_vectors:
+        # the words of a lexical table are those of its source
+        source = record.source_id if record.recipe_class.has_words else record.recipe
         raise SchemaMismatch(
             f"{record.recipe!r} is a table of kind {record.kind} and has no vectors.",
             table=record.recipe,
             column="vector",
-            hint=f"ws.embed(name, {record.recipe!r}, key=…, text=…) creates a table to search by "
+            hint=f"ws.embed(name, {source!r}, key=…, text=…) creates a table to search by "
             "meaning, ws.lexical(…) one to search by words.",
         )
     return record

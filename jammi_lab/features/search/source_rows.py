@@ -13,7 +13,7 @@ from jammi_lab.core.errors import (
     SqlError,
     TableNotFound,
 )
-from jammi_lab.core.identifiers import find_name, fold, near_names, quote_identifier
+from jammi_lab.core.identifiers import find_name, fold, near_or_all, quote_identifier
 from jammi_lab.core.records import TableRecord
 from jammi_lab.engine.sql.tokens import check_expression
 from jammi_lab.features.search.context import SearchContext
@@ -318,7 +318,7 @@ class SourceRows:
                 f"The source of {self.record.recipe!r} has no column {column!r}.",
                 column=str(column),
                 actual=", ".join(columns),
-                near=near_names(str(column), columns),
+                **near_or_all(str(column), columns),
             )
         return match
 

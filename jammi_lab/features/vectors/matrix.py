@@ -76,6 +76,11 @@ class KeyedRows:
             return None
         return int(position)
 
+    def first_keys(self, count: int) -> list[Any]:
+        """The first keys."""
+        keys: list[Any] = storage_array(self.keys.slice(0, count)).to_pylist()
+        return keys
+
     def typed_key(self, key: Any) -> Any:
         """A key converted to the type of the keys, as SQL converts a literal; unchanged when that
         is impossible."""

@@ -93,7 +93,13 @@ OPTIONS: dict[str, dict[str, tuple[type, ...]]] = {
     },
 }
 """Options and their types by kind; other kinds take none."""
-ALIASES = {"delimiter": "delim", "sep": "delim", "null": "nullstr", "decimal": "decimal_separator"}
+ALIASES = {
+    "delimiter": "delim",
+    "sep": "delim",
+    "separator": "delim",
+    "null": "nullstr",
+    "decimal": "decimal_separator",
+}
 """Other words for options of CSV files."""
 _CHOICES = {
     "decimal_separator": (".", ","),
@@ -216,7 +222,7 @@ def check_options(
             hint = f"Its options are {', '.join(known)}." if known else "It takes no options."
             raise InvalidArgument(
                 f"A source of kind {kind} has no option {name!r}.",
-                near=near_names(name, known),
+                near=near_names(name, [*known, *ALIASES] if kind in ("csv", "tsv") else known),
                 hint=hint,
             )
         if not isinstance(value, known[name]) or (known[name] == (int,) and value is True):
