@@ -15,7 +15,7 @@ from jammi_lab.engine import duckdb_instances as duck
 from jammi_lab.engine.sql import allowlist as gate
 from jammi_lab.engine.sql import function_list as functions
 from jammi_lab.engine.sql.syntax_tree import tree_of
-from tests.cases import lines
+from tests.cases import cases, lines
 
 pytestmark = pytest.mark.one_engine
 
@@ -171,20 +171,7 @@ def test_a_nested_volatile_function_is_seen(prepare):
 
 @pytest.mark.parametrize(
     ("sql", "volatile"),
-    [
-        ("SELECT venue::TIMETZ AS t FROM papers", True),
-        ("SELECT TRY_CAST(venue AS TIME WITH TIME ZONE) AS t FROM papers", True),
-        ("SELECT [venue]::TIMETZ[] AS t FROM papers", True),
-        ("SELECT TIMETZ '12:00:00' AS t", True),
-        ("SELECT TIMETZ '12:00:00+00' AT TIME ZONE 'Australia/Sydney' AS t", True),
-        ("SELECT opens AT TIME ZONE 'Australia/Sydney' AS t FROM hours", True),
-        ("SELECT timezone('Australia/Sydney', opens) AS t FROM hours", True),
-        ("SELECT opens < '12:00' AS t FROM hours", True),
-        ("SELECT TIMETZ '12:00:00+01' AS t", False),
-        ("SELECT opens FROM hours WHERE opens < '12:00:00+01:00'", False),
-        ("SELECT venue::TIMESTAMPTZ AT TIME ZONE 'Australia/Sydney' AS t FROM papers", False),
-        ("SELECT id FROM hours WHERE venue = '12:00'", False),
-    ],
+    cases("statements/offsets_of_today", "sql", "volatile"),
 )
 def test_the_offset_of_a_time_without_a_date_is_that_of_today(shelf, prepare, sql, volatile):
     shelf.body("hours", body="SELECT 1 AS id, 'a' AS venue, TIMETZ '12:00:00+00' AS opens")

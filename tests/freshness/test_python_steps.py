@@ -12,6 +12,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.verdicts import verdict_code
+from tests.cases import cases
 from tests.freshness.lab import Lab, said
 from tests.steps.modules import Written, write
 
@@ -239,13 +240,7 @@ def test_a_module_that_was_changed_meanwhile_has_another_definition(chain, steps
 
 @pytest.mark.parametrize(
     ("old", "new", "word"),
-    [
-        ("def score(", "def other(", "no longer exists"),
-        ("RATE = 2", "RATE = 2\nraise RuntimeError('no')", "cannot be imported (RuntimeError: no)"),
-        ("RATE = 2", "RATE = 2\nraise SystemExit(3)", "cannot be imported (SystemExit: 3)"),
-        ("RATE = 2", "RATE = (2", "cannot be imported (SyntaxError"),
-        ("RATE = 2", "RATE = type('Model', (), {})()", "its function cannot be fingerprinted"),
-    ],
+    cases("functions/modules_without", "old", "new", "word"),
     ids=["gone", "raises", "exits", "no python", "a value without form"],
 )
 def test_a_module_that_does_not_give_the_function_makes_it_undecidable(

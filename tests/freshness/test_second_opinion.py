@@ -10,6 +10,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.inputs import row_comparison as equal_rows
 from jammi_lab.inputs.row_comparison import RowComparison
+from tests.cases import cases
 from tests.freshness.lab import Lab, said
 
 ROWS = {"id": [1, 2, 3, 4], "a": [5, 5, 7, 1], "t": ["x", "y", "x", None]}
@@ -146,15 +147,7 @@ def test_an_equal_table_asks_for_no_opinion(family, monkeypatch):
 
 @pytest.mark.parametrize(
     ("rows", "statement", "fresh"),
-    [
-        ([0.0, -0.0], "SELECT x FROM rows ORDER BY x LIMIT 1", False),
-        ([0.0, -0.0], "SELECT histogram(x)::VARCHAR AS h FROM rows", False),
-        ([0.0, -0.0], "SELECT (SELECT 1 / rows.x) AS y FROM rows", False),
-        ([0.4, -0.4], "SELECT histogram(round(x))::VARCHAR AS h FROM rows", False),
-        ([0.4, -0.4], "SELECT histogram(x)::VARCHAR AS h FROM rows", True),
-        (["1 month", "30 days"], "SELECT max(x::INTERVAL)::VARCHAR AS m FROM rows", False),
-        (["1 month", "30 days"], "SELECT max(x) AS m FROM rows", True),
-    ],
+    cases("statements/values_of_other_orders", "rows", "statement", "fresh"),
 )
 def test_rows_in_another_order_may_give_another_of_equal_values(lab, rows, statement, fresh):
     lab.parquet("rows", x=rows)

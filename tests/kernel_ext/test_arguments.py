@@ -27,27 +27,7 @@ def test_a_line_is_a_verb_with_its_words_and_flags(line, verb, values):
 
 @pytest.mark.parametrize(
     ("line", "values"),
-    [
-        ("", {}),
-        ("r", {"NAME": "r"}),
-        (
-            "r -m venues --key a b -n 3 --bypass -q",
-            {
-                "NAME": "r",
-                "materialize": "venues",
-                "key": ["a", "b"],
-                "limit": 3,
-                "bypass": True,
-                "quiet": True,
-            },
-        ),
-        (
-            "--materialize 'top venues' --key a --key b",
-            {"materialize": "top venues", "key": ["a", "b"]},
-        ),
-        ("r -t polars", {"NAME": "r", "as": "polars"}),
-        ("-e", {"explain": True}),
-    ],
+    cases("cells/first_lines", "line", "values"),
 )
 def test_the_first_line_of_a_cell_is_a_variable_and_flags(line, values):
     assert given(parse_cell(line)) == values
@@ -66,16 +46,7 @@ def test_a_line_that_does_not_fit_is_refused_with_a_hint_or_near_words(line, say
 
 @pytest.mark.parametrize(
     ("line", "says"),
-    [
-        ("a-b", "is not a valid name for a Python variable"),
-        ("class", "is not a valid name for a Python variable"),
-        ("-t pandsa", "takes arrow, polars or pandas"),
-        ("a b", "unexpected argument"),
-        ("-x", "no flag -x"),
-        ("-m ''", "-m of %%jammi needs a value: RECIPE"),
-        ("-m '' -q", "-m of %%jammi needs a value: RECIPE"),
-        ("--materialize=", "--materialize of %%jammi needs a value: RECIPE"),
-    ],
+    cases("cells/first_lines_refused", "line", "says"),
 )
 def test_a_cell_line_that_does_not_fit_is_refused(line, says):
     with pytest.raises(InvalidArgument, match=says):

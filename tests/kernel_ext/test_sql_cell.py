@@ -4,19 +4,12 @@ import pytest
 
 from jammi_kernel_ext.statement_parameters import parameter_names, parameters
 from jammi_lab.core.errors import InvalidArgument, ParameterMissing
+from tests.cases import cases
 
 
 @pytest.mark.parametrize(
     ("sql", "names"),
-    [
-        ("SELECT $a, $b, $a", ["a", "b"]),
-        ("SELECT '$a', \"$b\", $$ $c $$, $t$ $d $t$ -- $e\n /* $f */", []),
-        ("SELECT 'it''s $a' || $b", ["b"]),
-        ("SELECT $1, a$b", []),
-        ("SELECT $größe", ["größe"]),
-        ("SELECT '{{x}}' WHERE $x::int>0", ["x"]),
-        ("SELECT 'open $a", ["a"]),
-    ],
+    cases("statements/parameters_found", "sql", "names"),
 )
 def test_only_real_parameters_of_a_statement_are_found(sql, names):
     assert parameter_names(sql) == names

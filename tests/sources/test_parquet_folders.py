@@ -141,22 +141,7 @@ def test_types_are_common_over_partitions_too(ws, tmp_path):
 
 @pytest.mark.parametrize(
     ("files", "says"),
-    [
-        (
-            {"k=1/x.parquet": [1], "y.parquet": [2]},
-            "y.parquet lies in other key=value folders than k=1/x.parquet: none where k=",
-        ),
-        (
-            {"x.parquet": [1], "y=1/y.parquet": [2]},
-            "y=1/y.parquet lies in other key=value folders than x.parquet: y=",
-        ),
-        (
-            {"k=1/x.parquet": [1], "k=2/j=1/x.parquet": [2]},
-            "k=2/j=1/x.parquet lies in other key=value folders than k=1/x.parquet",
-        ),
-        ({"v=1/x.parquet": [7]}, "v=1/x.parquet has a column 'v'"),
-        ({"V=1/x.parquet": [7]}, "V=1/x.parquet has a column 'v'"),
-    ],
+    cases("sources/folders_of_two_meanings", "files", "says"),
 )
 def test_folders_that_mean_two_things_are_refused(ws, tmp_path, files, says):
     folder = write(tmp_path / "d", {name: pa.array(column) for name, column in files.items()})

@@ -18,6 +18,7 @@ from jammi_lab.core.errors import (
     TableNotFound,
 )
 from jammi_lab.core.verdicts import Match
+from tests.cases import cases, plain
 from tests.steps.conftest import VENUES
 from tests.store.lab import files, statuses
 
@@ -232,20 +233,14 @@ def test_rows_come_in_the_statements_own_order_first_and_then_by_key(ws):
 
 @pytest.mark.parametrize(
     ("statement", "key", "keys"),
-    [
-        ("SELECT unnest([1, 2, 2, 3, 3]) AS k", "k", [2, 3]),
-        ("SELECT unnest([1, NULL]) AS k", "k", [None]),
-        ("SELECT unnest([NULL, NULL]) AS k", "k", [None]),
-        ("SELECT 1 AS a, unnest([1, 1]) AS b", ["a", "b"], [(1, 1)]),
-        ("SELECT 1 AS a, unnest([1, NULL]) AS b", ["a", "b"], [(1, None)]),
-    ],
+    cases("statements/keys_refused", "statement", "key", "keys"),
 )
 def test_a_key_that_is_not_unique_or_has_a_null_is_refused_with_the_keys(
     ws, folder, statement, key, keys
 ):
     with pytest.raises(DuplicateKey) as caught:
         ws.materialize("t", statement, key=key)
-    assert caught.value.keys == keys and isinstance(caught.value, ValueError)
+    assert plain(caught.value.keys) == keys and isinstance(caught.value, ValueError)
     assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 import jammi_lab as jl
+from tests.cases import cases, plain
 
 
 @pytest.fixture
@@ -16,22 +17,14 @@ def ws(tmp_path):
 
 @pytest.mark.parametrize(
     ("statement", "rows"),
-    [
-        ("SELECT count(*) FROM both", [(2,)]),
-        ("FROM both WHERE id = 1", [(1, 2)]),
-        ("SELECT o.n FROM papers JOIN order AS o USING (id)", None),
-        ("SELECT sum(n) FROM (SELECT n FROM both)", [(6,)]),
-        ("SELECT 1; SELECT count(*) FROM both;", [(2,)]),
-        ("FROM order ORDER BY id", [(1, 2), (3, 4)]),
-        ("SELECT 'FROM both' AS text FROM papers LIMIT 1", [("FROM both",)]),
-    ],
+    cases("statements/keywords_as_names", "statement", "rows"),
 )
 def test_a_keyword_that_can_only_be_a_table_is_one(ws, statement, rows):
     if rows is None:
         with pytest.raises(jl.SqlError, match="order"):
             ws.sql(statement)
     else:
-        assert ws.sql(statement).fetchall() == rows
+        assert plain(ws.sql(statement).fetchall()) == rows
 
 
 def test_a_table_that_is_stored_from_it_is_fresh_and_is_the_quoted_one(ws):

@@ -290,12 +290,7 @@ def test_times_and_integers_of_other_widths_are_compared_exactly(two, one, other
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [
-        ("1.5::DOUBLE", "1"), ("1", "1.5::FLOAT"), ("TIMESTAMP '2020-01-01'", "TIMESTAMPTZ '2020-01-01 00:00+00'"), ("DATE '2020-01-01'", "1"),
-        ("'2020-01-01'", "DATE '2020-01-01'"), ("TIME '10:00'", "TIME '10:00'"), ("1.5::DECIMAL(5,1)", "1"), ("[1]", "1"), ("true", "true"),
-        ("DATE '2020-01-01'", "TIMESTAMP '2020-01-01'"), ("TIMESTAMP '2020-01-01'", "TIMESTAMP_NS '2020-01-01'"), ("1::UBIGINT", "1::BIGINT"),
-        ("1", "(SELECT sum(i) FROM range(4) AS r(i))"),
-    ],
+    cases("statements/asof_times_refused", "one", "other"),
 )  # fmt: skip
 def test_times_that_do_not_compare_are_refused_with_both_kinds(two, one, other):
     with pytest.raises(errors.SchemaMismatch) as refused:
@@ -367,16 +362,7 @@ def test_keys_of_other_widths_are_equal_when_their_values_are(two, one, other, f
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [
-        ("1", "'1'"),
-        ("1.0::DOUBLE", "1"),
-        ("[1]", "[1]"),
-        ("DATE '2020-01-01'", "TIMESTAMPTZ '2020-01-01 00:00+00'"),
-        ("true", "1"),
-        ("'x'", "'x'::ENUM('x','y')"),
-        ("1.50::DECIMAL(5,2)", "1.5::DECIMAL(5,1)"),
-        ("DATE '2020-01-01'", "TIMESTAMP '2020-01-01'"),
-    ],
+    cases("statements/asof_keys_refused", "one", "other"),
 )
 def test_keys_that_cannot_be_equal_are_refused(two, one, other):
     with pytest.raises(errors.SchemaMismatch, match="cannot be compared") as refused:
@@ -414,12 +400,7 @@ def test_a_facts_own_column_of_that_name_keeps_it(two):
 
 @pytest.mark.parametrize(
     ("project", "columns"),
-    [
-        (["V"], ["id", "who", "t", "v"]),
-        ("n", ["id", "who", "t", "n"]),
-        ([], ["id", "who", "t"]),
-        (["who", "v", "v"], ["id", "who", "t", "who_facts", "v"]),
-    ],
+    cases("statements/asof_columns", "project", "columns"),
 )
 def test_columns_of_facts_are_chosen(two, project, columns):
     table = two.asof_join(
@@ -467,14 +448,7 @@ def test_only_columns_that_are_read_are_anchored(two):
 
 @pytest.mark.parametrize(
     ("told", "column"),
-    [
-        ({"spine_time": "when"}, "when"),
-        ({"facts_time": "when"}, "when"),
-        ({"by": ["whom"]}, "whom"),
-        ({"by": [("who", "whom")]}, "whom"),
-        ({"tie_break": "m"}, "m"),
-        ({"project": ["w"]}, "w"),
-    ],
+    cases("statements/asof_columns_missing", "told", "column"),
 )
 def test_a_column_that_is_not_there_is_named(two, told, column):
     with pytest.raises(errors.SchemaMismatch, match=f"no column '{column}'") as missed:

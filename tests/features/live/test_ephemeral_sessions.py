@@ -31,6 +31,7 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.features.live.session_handle import fill_placeholder
 from jammi_lab.storage.files import install_fault_hook
+from tests.cases import cases
 from tests.features.live.clocks import Hands, opened
 from tests.inside import services_of
 from tests.waiting import in_threads
@@ -177,30 +178,7 @@ def test_rows_go_in_all_or_none(acme):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [
-        ("SELECT * FROM {table}", "SELECT * FROM T"),
-        ("SELECT '{table}' FROM {table} -- {table}", "SELECT '{table}' FROM T -- {table}"),
-        ('/* {table} */ SELECT "{table}" FROM {table}', '/* {table} */ SELECT "{table}" FROM T'),
-        (
-            "SELECT $${table}$$, $x${table}$x$ FROM {table}",
-            "SELECT $${table}$$, $x${table}$x$ FROM T",
-        ),
-        ("SELECT E'a\\'{table}' FROM {table}", "SELECT E'a\\'{table}' FROM T"),
-        (
-            "SELECT 'it''s {table}' FROM {table} a JOIN {table} b USING (id)",
-            "SELECT 'it''s {table}' FROM T a JOIN T b USING (id)",
-        ),
-        (
-            "SELECT {table: 1}, { table }, {TABLE} FROM {table}",
-            "SELECT {table: 1}, { table }, {TABLE} FROM T",
-        ),
-        (
-            "SELECT 'é{table}é' AS \"ü{table}\" FROM {table} -- é",
-            "SELECT 'é{table}é' AS \"ü{table}\" FROM T -- é",
-        ),
-        ("FROM\n{table}\n/* /* {table} */ */", "FROM\nT\n/* /* {table} */ */"),
-        ("SELECT 1", "SELECT 1"),
-    ],
+    cases("statements/placeholders", "text", "expected"),
 )
 def test_the_placeholder_is_a_word_of_the_statement_and_nothing_else(text, expected):
     assert fill_placeholder(text, "T") == expected
