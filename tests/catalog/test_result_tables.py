@@ -1,9 +1,5 @@
 """What a name means, and to whom."""
 
-import pytest
-
-from jammi_lab.core.records import TableStatus
-
 
 def names(pairs: list) -> list[tuple[str, int]]:
     return [(v.recipe, v.version) for v, _ in pairs]
@@ -23,22 +19,6 @@ def test_an_own_attempt_that_failed_hides_nothing(lab):
         begun = lab.begin("top")
         lab.table_status.mark_failed(begun.table_name, lab.writer, "x")
         assert lab.result_tables.newest("top")[1] == shared
-
-
-def test_everyone_sees_all_rows_in_its_block_and_in_no_other(lab):
-    shared = lab.ready("top")
-    with lab.scope.use("acme"):
-        own = lab.ready("mine")
-    with lab.all_tenants():
-        assert {t.table_name for t in lab.result_tables.with_status(TableStatus.READY)} == {
-            shared.table_name,
-            own.table_name,
-        }
-        assert lab.drop(own)
-    assert lab.result_tables.with_status(TableStatus.READY) == [shared]
-    with pytest.raises(KeyError), lab.all_tenants():
-        raise KeyError
-    assert not lab.catalog.scope.is_unrestricted
 
 
 def test_newest_of_one_owner_does_not_depend_on_who_is_bound(lab):

@@ -220,20 +220,6 @@ def test_rows_of_every_tenant_make_a_writer_worth_a_try(lab):
     assert lab.writers.suspects() == ["gone"]
 
 
-def test_two_handles_in_one_process_are_two_living_writers(lab, open_catalog):
-    second = open_catalog()
-    writer = second.writers.register()
-    assert lab.writers.is_alive(writer)
-    assert second.writers.is_alive(lab.writer)
-    assert list(lab.writers.dead_writers()) == []
-    assert [w.writer_id for w in lab.writers.list() if w.retired_at is None] == [
-        lab.writer,
-        writer,
-    ]
-    second.writers.retire(writer)
-    assert not lab.writers.is_alive(writer)
-
-
 @sqlite_only
 def test_the_lock_is_held_before_the_row_is_seen(lab, open_catalog):
     seen: list[bool] = []

@@ -16,7 +16,6 @@ from jammi_lab.sources.databases import server_tables
 from jammi_lab.sources.databases.mysql import MysqlConnector
 from jammi_lab.sources.databases.postgres import PostgresConnector
 from tests.services.servers import run_mysql, run_postgres
-from tests.verdicts import is_fresh, is_stale
 
 pytestmark = pytest.mark.services
 BOTH = (PostgresConnector, MysqlConnector)
@@ -108,16 +107,3 @@ def test_one_server_that_does_not_answer_is_told_in_time_and_the_other_works_on(
         assert ws.sql(f"SELECT count(*) FROM {other}.{table}").fetchall() == [(2,)]
     finally:
         release.set()
-
-
-def test_a_table_made_of_both_goes_stale_with_either(ws, table, postgres_url, mysql_url):
-    ws.materialize("both", joined(table))
-    assert is_fresh(ws, "both")
-    for run, url in ((run_postgres, postgres_url), (run_mysql, mysql_url)):
-        run(
-            url,
-            f"UPDATE {table} SET {'id = id + 10' if run is run_postgres else 'name = upper(name)'}",
-        )
-        assert is_stale(ws, "both")
-        ws.recompute("both")
-        assert is_fresh(ws, "both")

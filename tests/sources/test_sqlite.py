@@ -329,17 +329,6 @@ class TestCost:
         seen(source(file), memo)
         assert seen(source(file), memo).cost is Cost.SCAN
 
-    def test_rows_are_not_read_again_while_the_stat_proves_them(self, file, monkeypatch):
-        memo = DictMemo()
-        first = seen(source(file), memo, later=True)
-        os.utime(file)
-        touched = seen(source(file), memo, later=True)
-        assert touched.cost is Cost.SCAN and same_state(first, touched)
-        monkeypatch.setattr(
-            SqliteConnector, "digest_table", lambda *_: pytest.fail("the rows were read")
-        )
-        assert same_state(first, seen(source(file), memo, later=True))
-
     @pytest.mark.parametrize(
         ("setting", "bound", "would"),
         [("scan_bytes", 100, "scan 8,192 bytes"), ("scan_rows", 1, "scan about")],

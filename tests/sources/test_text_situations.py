@@ -316,13 +316,6 @@ def test_files_of_a_folder_are_one_table(ws, tmp_path, files, rows):
     assert folder(ws, tmp_path, files) == rows
 
 
-def test_other_columns_are_refused_or_filled_with_null(ws, tmp_path):
-    files = {"1.csv": "a,b\n1,x\n", "2.csv": "a,c\n2,y\n"}
-    with pytest.raises(SourceUnavailable, match=r"'b' is missing from 2\.csv"):
-        folder(ws, tmp_path, files)
-    assert folder(ws, tmp_path, files, union_by_name=True) == [(1, "x", None), (2, None, "y")]
-
-
 @pytest.mark.parametrize("second", ["3,4\n", "a,c\n"])
 def test_the_only_line_of_a_file_is_checked_like_any_heading(ws, tmp_path, second):
     with pytest.raises(SourceUnavailable, match=r"2\.csv"):

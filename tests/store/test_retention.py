@@ -112,13 +112,6 @@ def test_expire_keeps_what_another_tenants_table_is_anchored_on(lab, papers, tab
     assert lab.expire("venues") == []
 
 
-def test_expire_leaves_bytes_that_another_version_refers_to(lab, folder):
-    first, second = versions(lab, "venues", 2)
-    again = lab.table("venues", version=1).restore()
-    assert lab.expire("venues") == [second.table_name]
-    assert files(folder) == files_of(first) and again.read().arrow().num_rows == 2
-
-
 def test_expire_leaves_failed_attempts_alone(lab, fault):
     versions(lab, "venues", 1)
     fault("publish:sealed", RuntimeError("no"))

@@ -43,21 +43,6 @@ def meeting(monkeypatch):
     return on
 
 
-def test_two_kernels_cannot_close_a_circle_together(lab, other, meeting):
-    for name in ("a", "b"):
-        lab.materialize(name, f"SELECT '{name}' AS x")
-    meeting()
-    one, two = at_once(
-        [
-            lambda: lab.define("a", "SELECT x FROM jammi.b"),
-            lambda: other.define("b", "SELECT x FROM jammi.a"),
-        ]
-    )
-    refused = [e for e in (one, two) if isinstance(e, BaseException)]
-    assert [type(e) for e in refused] == [jl.DependencyCycle] and set(refused[0].path) == {"a", "b"}
-    assert len(lab.status()) == 2 and lab.plan() is not None
-
-
 def test_a_circle_over_three_that_closes_between_look_and_write_is_refused_and_changes_nothing(
     lab, other
 ):

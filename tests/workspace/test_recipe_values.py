@@ -15,24 +15,6 @@ def test_a_value_compares_by_its_fields_and_cannot_be_changed():
         jl.NeighborGraph("v").k = 5  # type: ignore[misc]
 
 
-def test_a_verb_and_its_value_are_one_definition(ws):
-    ws.materialize("docs", "SELECT range AS id, 'text ' || range AS text FROM range(4)", key="id")
-    value = jl.Embedding("jammi.docs", key="id", text="text", model="hashing")
-    made = ws.materialize("v", value)
-    again = ws.embed("v", "jammi.docs", key="id", text="text", model="hashing")
-    assert (made.outcome, again.outcome) == ("computed", "reused")
-    assert made.definition_hash == again.definition_hash
-
-
-def test_define_gives_the_recipe_and_runs_nothing(ws):
-    recipe = ws.define("one", jl.Sql("SELECT $x AS x", {"x": 1}, key="x"))
-    assert (recipe.name, recipe.kind, recipe.newest_version) == ("one", "sql", None)
-    assert "one" not in ws
-    table = ws.materialize("one", "SELECT $x AS x", params={"x": 1}, key="x")
-    assert table.definition_hash == recipe.definition_hash
-    assert ws.define("one", "SELECT 2 AS x").newest_version == 1
-
-
 def test_a_value_takes_a_table_by_its_handle(ws):
     ws.materialize("docs", "SELECT range AS id, 'text ' || range AS text FROM range(4)", key="id")
     vectors = ws.embed("v", "jammi.docs", key="id", text="text", model="hashing")

@@ -225,20 +225,6 @@ def test_the_nearest_of_a_row_never_hold_it_and_are_always_as_many_as_there_are(
     assert nearest_rows(*few, np.arange(4), 10).rows.shape == (4, 3)
 
 
-def test_equal_rows_are_all_found_in_key_order():
-    matrix, index = indexed(
-        np.concatenate(
-            [np.tile(made(1, 16, "uniform"), (300, 1)), made(300, 16, "uniform", seed=2)]
-        )
-    )
-    found = found_through(matrix, index, matrix.vectors[0], 20)
-    assert (
-        (found.similarities == 1).all()
-        and (np.diff(found.rows[0]) > 0).all()
-        and found.rows.max() < 300
-    )
-
-
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_row_that_is_there_thousands_of_times_costs_the_others_nothing(precision):
     vectors = made(6000, 24, "clustered")
