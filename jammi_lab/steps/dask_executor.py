@@ -4,6 +4,7 @@ The function is sent once, then the batches. The scheduler reruns the batches of
 few times. A function that cannot be pickled runs in this kernel.
 """
 
+import contextlib
 import operator
 import pickle
 from collections import deque
@@ -21,6 +22,10 @@ _MAX_BATCHES_PER_THREAD = 3
 do not pile up."""
 CONNECT_TIMEOUT_SECONDS = 10
 """Connection timeout."""
+
+
+_LOOK_SECONDS = 2
+"""How often a client is looked at while it waits for a result."""
 
 
 class DaskExecutor:
@@ -110,6 +115,11 @@ def _wait_for_result(future: Any) -> Any:
         from distributed.scheduler import KilledWorker
 
     try:
+        while not future.done():
+            with contextlib.suppress(TimeoutError):
+                return future.result(timeout=_LOOK_SECONDS)
+            if future.client.status == "closed":  # whose futures may wait for ever
+                raise ConnectionError("the client is closed")
         return future.result()
     except KilledWorker:
         raise SourceUnavailable(

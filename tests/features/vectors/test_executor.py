@@ -157,6 +157,9 @@ def test_a_cluster_that_fails_a_batch_is_a_typed_error(error, said):
     class Lost:
         status = "lost"
 
+        def done(self) -> bool:
+            return True
+
         def result(self) -> Any:
             raise raised[error]
 
