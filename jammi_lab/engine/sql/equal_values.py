@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 
 from jammi_lab.core.identifiers import ascii_lower, sql_literal
-from jammi_lab.engine.sql import float_sums, function_list
+from jammi_lab.engine.sql import float_sums, function_list, release_trees
 from jammi_lab.engine.sql.allowlist import walk_nodes
 from jammi_lab.engine.sql.tokens import parameter_offset
 
@@ -70,7 +70,7 @@ def merged_values(
     floats = [entry for entry, kind in zip(merged, kinds, strict=True) if _FLOAT.search(kind)]
     return MergedValues(
         any(map(_AMBIGUOUS.search, kinds))
-        or any(_makes_zero([*values, *_expressions_below(op)]) for op, values in floats),
+        or any(_makes_zero([*values, *_expressions_below(op, root)]) for op, values in floats),
         bool(floats),
         any(map(float_sums.rounds, walk_nodes(root))),
     )
@@ -98,7 +98,7 @@ def bound_plan(cursor: duckdb.DuckDBPyConnection, sql: str, params: Mapping[str,
     text = sql_literal(with_null_parameters(cursor, sql, params))
     plan_query = f"SELECT json_serialize_plan({text}, skip_null := true, optimize := false)"
     [[body]] = cursor.execute(plan_query).fetchall()
-    [root] = json.loads(body)["plans"]
+    [root] = json.loads(body, object_hook=release_trees.PLAN_HOOK)["plans"]
     return dict(root)
 
 
@@ -172,12 +172,14 @@ def _type_of(expression: Node) -> Any:
     return expression.get("return_type") or (expression.get("value") or {}).get("type")
 
 
-def _expressions_below(op: Node) -> Iterator[Node]:
-    """The expressions whose values an operator may get from the operators below it."""
+def _expressions_below(op: Node, root: Node) -> Iterator[Node]:
+    """The expressions whose values an operator may get from the operators below it, and if there is
+    a CTE among them, from any operator of the plan."""
     children = op.get("children") or []
     # a correlated subquery is evaluated once for equal values of the outer rows
     outer = children[:1] if op["type"] == "LOGICAL_DELIM_JOIN" else children
-    for below in walk_nodes(outer):
+    is_cte = any(below.get("type") == "LOGICAL_CTE_REF" for below in walk_nodes(outer))
+    for below in walk_nodes(root if is_cte else outer):
         if str(below.get("type")).startswith("LOGICAL_") and below["type"] != "LOGICAL_FILTER":
             yield from below.get("groups") or ()
             yield from below.get("expressions") or ()

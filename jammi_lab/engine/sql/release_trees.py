@@ -75,6 +75,8 @@ def form_of_1_5(node: Node, type_named: TypeNamed) -> Node:
         return _constant(node)
     if "qualified_name" in node:
         _drop_path(node)
+    if node.get("type") == "TABLE_FUNCTION" and "query_location" in node:
+        node["function"]["query_location"] = node["query_location"]
     if node.pop("limit_type", None) == "PERCENTAGE":
         node["type"] = "LIMIT_PERCENT_MODIFIER"
     if "arguments" in node:
@@ -102,6 +104,25 @@ def form_of_1_5(node: Node, type_named: TypeNamed) -> Node:
     for key in node.keys() - _KEYS:
         node[key] = {"type": key.upper()}
     return node
+
+
+def plan_form_of_1_5(node: Node) -> Node:
+    """A node of a bound plan of DuckDB 2 in the form of 1.5, where casts and comparisons are no
+    functions."""
+    if "qname" in node:
+        node["name"] = node.pop("qname")["path"][-1]
+    if node.get("expression_class") == "BOUND_FUNCTION":
+        if node["name"] == "__cast":
+            [child] = node.pop("children")
+            try_cast = node["function_data"]["try_cast"]
+            node |= {"expression_class": "BOUND_CAST", "child": child, "try_cast": try_cast}
+        elif node["type"].startswith("COMPARE_") and len(node["children"]) == 2:
+            left, right = node.pop("children")
+            node |= {"expression_class": "BOUND_COMPARISON", "left": left, "right": right}
+    return node
+
+
+PLAN_HOOK = plan_form_of_1_5 if IS_NEEDED else None
 
 
 def _drop_path(node: Node) -> None:
