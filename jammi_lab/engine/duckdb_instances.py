@@ -23,7 +23,7 @@ from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.core.settings import Settings
 from jammi_lab.engine.duckdb_messages import invalidates_instance
-from jammi_lab.engine.sql import faulty_optimizers, function_list
+from jammi_lab.engine.sql import faulty_optimizers, function_list, releases
 from jammi_lab.sources.scratch_duckdb import SharedInstance, open_in_memory
 
 T = TypeVar("T")
@@ -45,7 +45,13 @@ _RESULT_SETTINGS: Config = {
     "scalar_subquery_error_on_multiple_rows": True,
     "disabled_optimizers": ",".join(faulty_optimizers.ALWAYS_OFF),
 }
-BOUND_CONFIG: Config = {**BASE_CONFIG, **_RESULT_SETTINGS, "errors_as_json": True}
+BOUND_CONFIG: Config = {
+    **BASE_CONFIG,
+    **_RESULT_SETTINGS,
+    **releases.SETTINGS,
+    "disabled_optimizers": ",".join((*faulty_optimizers.ALWAYS_OFF, *releases.NEW_OPTIMIZERS)),
+    "errors_as_json": True,
+}
 """How the instances that bind statements are opened: a statement for each setting would take a
 quarter of a millisecond."""
 # These optimizers are off while binding, so that every scan of the plan lists all the columns it
@@ -82,7 +88,8 @@ def open_replicas(
     connection.execute("SET enable_external_access = false")
     _apply_result_settings(connection, time_zone)
     disabled = _SCAN_DISABLED_OPTIMIZERS if pushes_filters_down else _REPLICA_DISABLED_OPTIMIZERS
-    connection.execute(f"SET GLOBAL disabled_optimizers = '{disabled}'")
+    names = ",".join((disabled, *releases.NEW_OPTIMIZERS))
+    connection.execute(f"SET GLOBAL disabled_optimizers = '{names}'")
     connection.execute("SET lock_configuration = true")
     return connection
 

@@ -2,12 +2,13 @@
 
 from typing import Any
 
+from jammi_lab.engine.sql import releases
 from jammi_lab.engine.sql.allowlist import Node
 
 ALWAYS_OFF = ("common_subplan", "top_n_window_elimination")
 """Off for all statements, which are hardly slower."""
 OPTION = "disabled_optimizers"
-OFF = ",".join((*ALWAYS_OFF, "deliminator", "join_filter_pushdown"))
+OFF = ",".join((*ALWAYS_OFF, "deliminator", "join_filter_pushdown", *releases.NEW_OPTIMIZERS))
 """The value of the option for statements to which a fault may apply: others take up to forty times
 as long with it."""
 _LIMITS = ("LIMIT_MODIFIER", "LIMIT_PERCENT_MODIFIER")

@@ -14,7 +14,7 @@ from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.core.identifiers import quote_identifier, sql_literal
 from jammi_lab.engine.duckdb_instances import with_parser
 from jammi_lab.engine.duckdb_messages import DuckDBError
-from jammi_lab.engine.sql import release_trees
+from jammi_lab.engine.sql import releases
 from jammi_lab.engine.sql.allowlist import walk_nodes
 
 
@@ -39,10 +39,10 @@ def tree_of(parser: duckdb.DuckDBPyConnection, text: str) -> dict[str, Any] | Du
 
 
 def _form_of_1_5(node: dict[str, Any]) -> dict[str, Any]:
-    return release_trees.form_of_1_5(node, sql_type)
+    return releases.form_of_1_5(node, sql_type)
 
 
-_release_form = _form_of_1_5 if release_trees.IS_NEEDED else None
+_release_form = _form_of_1_5 if releases.IS_2 else None
 
 
 def _query_parser(

@@ -1,5 +1,5 @@
-"""Syntax trees of DuckDB 2 in the form of 1.5, which the rest of the engine reads and definitions
-are hashed by.
+"""What differs between DuckDB 1.5 and 2: settings, and syntax trees and plans, which are brought
+into the form of 1.5. The rest of the engine reads that form, and definitions are hashed by it.
 
 DuckDB 2 writes constants, types, arguments and set operations in another way, and has syntax of its
 own. What 1.5 has no form for becomes a node that the allowlist refuses, and so does each key that
@@ -12,11 +12,28 @@ from typing import Any
 
 import duckdb
 
-IS_NEEDED = not duckdb.__version__.startswith("1.")
+IS_2 = duckdb.__version__.startswith("2.")
 
 Node = dict[str, Any]
 TypeNamed = Callable[[str], str | None]
 """The type that a name stands for; None when there is none."""
+
+SETTINGS: dict[str, bool | str] = (
+    {"error_on_division_by_zero": False, "lambda_syntax": "ENABLE_SINGLE_ARROW"} if IS_2 else {}
+)
+"""What makes DuckDB 2 return the rows that 1.5 returns."""
+NEW_OPTIMIZERS = (
+    """
+    aggregate_function_rewriter aggregate_reuse distinct_aggregate_rewrite grouping_sets
+    outer_join_simplification partial_aggregate_pushdown partitioned_execution projection_placement
+    projection_pullup redundant_order_keys remote_pushdown scalar_fn_pushdown self_join_aggregate
+    type_pushdown window_rewriter
+    """.split()
+    if IS_2
+    else []
+)
+"""Optimizers that 1.5 does not have. They are off: a scan names all columns that are read, and the
+reports about them were not looked through."""
 
 _KEYS = frozenset(
     """
@@ -122,7 +139,7 @@ def plan_form_of_1_5(node: Node) -> Node:
     return node
 
 
-PLAN_HOOK = plan_form_of_1_5 if IS_NEEDED else None
+PLAN_HOOK = plan_form_of_1_5 if IS_2 else None
 
 
 def _drop_path(node: Node) -> None:
