@@ -7,7 +7,7 @@ is not known here.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import duckdb
@@ -72,6 +72,17 @@ _USUAL: Node = {
 _BOUND_LATER = ("JSON", "ENUM")
 """Types that the parser of 1.5 leaves to the binder."""
 _MAX_DIGITS = 38
+_OPPOSITES = {
+    "COMPARE_EQUAL": "COMPARE_NOTEQUAL",
+    "COMPARE_NOTEQUAL": "COMPARE_EQUAL",
+    "COMPARE_LESSTHAN": "COMPARE_GREATERTHANOREQUALTO",
+    "COMPARE_GREATERTHANOREQUALTO": "COMPARE_LESSTHAN",
+    "COMPARE_GREATERTHAN": "COMPARE_LESSTHANOREQUALTO",
+    "COMPARE_LESSTHANOREQUALTO": "COMPARE_GREATERTHAN",
+    "COMPARE_DISTINCT_FROM": "COMPARE_NOT_DISTINCT_FROM",
+    "COMPARE_NOT_DISTINCT_FROM": "COMPARE_DISTINCT_FROM",
+    "COMPARE_IN": "COMPARE_NOT_IN",
+}
 _WRITTEN_AS_SYNTAX = frozenset(
     """
     like_escape list_apply list_value map position row struct_extract struct_pack substring timezone
@@ -79,6 +90,16 @@ _WRITTEN_AS_SYNTAX = frozenset(
     """.split()
 )
 """Functions that mostly stand for syntax, as `[1, 2]` does. 1.5 names the schema of those."""
+
+
+def arrow_reader(
+    cursor: duckdb.DuckDBPyConnection, sql: str, params: Mapping[str, Any], batch_rows: int
+) -> Any:
+    """A reader of the batches of a statement, which runs as they are read. DuckDB 2 would keep all
+    rows of `execute` first."""
+    if IS_2:
+        return cursor.sql(sql, params=dict(params) or None).to_arrow_reader(batch_rows)
+    return cursor.execute(sql, params or None).to_arrow_reader(batch_rows)
 
 
 def form_of_1_5(node: Node, type_named: TypeNamed) -> Node:
@@ -108,6 +129,8 @@ def form_of_1_5(node: Node, type_named: TypeNamed) -> Node:
             )
     if node.get("type") == "LAMBDA" and node["lhs"].get("function_name") == "row":
         node["lhs"]["schema"] = ""
+    if node.get("type") == "OPERATOR_NOT":
+        node = _negated(node)
     if "star_expr" in node and node["star_expr"] is not None:
         _list_value(node)
     if "query_node" in node:
@@ -159,6 +182,13 @@ def _argument(argument: Node) -> Node:
     return {"type": "ARGUMENT"}
 
 
+def _negated(node: Node) -> Node:
+    """NOT over a comparison as the opposite comparison."""
+    [child] = node["children"]
+    opposite = _OPPOSITES.get(child.get("type", ""))
+    return node if opposite is None else child | {"type": opposite, "alias": node["alias"]}
+
+
 def _list_value(entry: Node) -> None:
     """Write the value or column of an entry of PIVOT or UNPIVOT as a value."""
     expression = entry["star_expr"]
@@ -175,10 +205,17 @@ def _nest(node: Node) -> None:
     """Write a set operation over several queries as operations over two."""
     if node.get("left") or len(node.get("children") or ()) < 2:
         return
-    left, *others, right = node.pop("children")
-    for other in others:
-        left = node | {"modifiers": [], "cte_map": {"map": []}, "left": left, "right": other}
-    node["left"], node["right"] = left, right
+    first, *others = node.pop("children")
+
+    def halved(queries: list[Node]) -> Node:
+        if len(queries) == 1:
+            return queries[0]
+        middle = (len(queries) + 1) // 2
+        halves = {"left": halved(queries[:middle]), "right": halved(queries[middle:])}
+        return node | {"modifiers": [], "cte_map": {"map": []}} | halves
+
+    node["right"] = halved(others)
+    node["left"] = first
 
 
 def _value(type_id: str, value: Any, type_info: Node | None = None) -> Node:
