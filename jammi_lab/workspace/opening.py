@@ -103,6 +103,9 @@ def _open_services(
 ) -> Services:
     """The services of a workspace, whose settings are overridden by `overrides`. Raises as
     `open`."""
+    from jammi_lab.engine.sql import releases
+
+    releases.check_release()
     redeliver_lost_interrupts()
     folder, display_path = parse_location(path, storage_options), str(path)
     scope, local_folder = TenantScope(tenant), folder if isinstance(folder, Path) else None

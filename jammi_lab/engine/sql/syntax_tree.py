@@ -38,8 +38,22 @@ def tree_of(parser: duckdb.DuckDBPyConnection, text: str) -> dict[str, Any] | Du
     return node
 
 
+@functools.lru_cache(maxsize=4096)
+def _bound_expression(text: str) -> dict[str, Any]:
+    def read(instance: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+        template = "SELECT json_serialize_plan('SELECT ' || {}, optimize := false)"
+        [[plan]] = _query_parser(instance, template, text)
+        body = json.loads(plan)
+        if body["error"]:
+            raise ValueError(body["error_message"])
+        expression: dict[str, Any] = body["plans"][0]["expressions"][0]
+        return expression
+
+    return with_parser(read)
+
+
 def _form_of_1_5(node: dict[str, Any]) -> dict[str, Any]:
-    return releases.form_of_1_5(node, sql_type)
+    return releases.form_of_1_5(node, _bound_expression)
 
 
 _release_form = _form_of_1_5 if releases.IS_2 else None

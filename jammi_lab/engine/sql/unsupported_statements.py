@@ -5,7 +5,6 @@ import re
 from jammi_lab.core.errors import StatementNotAllowed
 from jammi_lab.engine.sql import tokens
 
-PIVOT_HINT = "List the values: PIVOT t ON column IN ('a', 'b') USING …"
 _DEFAULT_HINT = "Only SELECT is supported here; tables are created through the API."
 _HINTS = {
     "CREATE": "Create a table with ws.materialize('name', 'SELECT …').",
@@ -20,11 +19,9 @@ _HINTS = {
     "DROP": "Remove tables with ws.drop('name') and sources with ws.sources.remove('name').",
     "TRANSACTION": "Each statement is its own transaction; remove BEGIN and COMMIT.",
     "CALL": "Read sources by name, with SELECT.",
-    "PIVOT": PIVOT_HINT,
     "PREPARE": "Pass values as $name parameters.",
 }
 _HINT_SYNONYMS = {
-    "MULTI": "PIVOT",
     "UPDATE": "INSERT",
     "DELETE": "INSERT",
     "MERGE_INTO": "MERGE",
@@ -36,6 +33,9 @@ _HINT_SYNONYMS = {
     "ALTER": "DROP",
     "EXECUTE": "PREPARE",
 }
+
+
+PIVOT_HINT = "List the values: PIVOT t ON column IN ('a', 'b') USING …"
 
 
 def unsupported_statement_error(duckdb_type: str, text: str) -> StatementNotAllowed:
