@@ -23,7 +23,7 @@ from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.core.settings import Settings
 from jammi_lab.engine.duckdb_messages import invalidates_instance
-from jammi_lab.engine.sql import faulty_optimizers, function_list, releases
+from jammi_lab.engine.sql import function_list, releases
 from jammi_lab.sources.scratch_duckdb import SharedInstance, open_in_memory
 
 T = TypeVar("T")
@@ -43,13 +43,13 @@ _RESULT_SETTINGS: Config = {
     "ieee_floating_point_ops": True,
     "old_implicit_casting": False,
     "scalar_subquery_error_on_multiple_rows": True,
-    "disabled_optimizers": ",".join(faulty_optimizers.ALWAYS_OFF),
+    "disabled_optimizers": ",".join(releases.ALWAYS_OFF),
 }
 BOUND_CONFIG: Config = {
     **BASE_CONFIG,
     **_RESULT_SETTINGS,
     **releases.SETTINGS,
-    "disabled_optimizers": ",".join((*faulty_optimizers.ALWAYS_OFF, *releases.NEW_OPTIMIZERS)),
+    "disabled_optimizers": ",".join((*releases.ALWAYS_OFF, *releases.NEW_OPTIMIZERS)),
     "errors_as_json": True,
 }
 """How the instances that bind statements are opened: a statement for each setting would take a

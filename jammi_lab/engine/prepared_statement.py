@@ -11,7 +11,7 @@ from jammi_lab.core.errors import JammiError, StatementNotAllowed
 from jammi_lab.engine.instance_pool import InstancePool
 from jammi_lab.engine.name_resolution import ResolvedNames, with_position
 from jammi_lab.engine.parameters import remaining_parameters, with_lossless_casts
-from jammi_lab.engine.sql import faulty_optimizers, float_sums, row_order
+from jammi_lab.engine.sql import float_sums, releases, row_order
 from jammi_lab.engine.sql.append_algebra import BASE, AppendRule, NotIncremental, append_rule
 from jammi_lab.engine.sql.canonical_form import canonicalize
 from jammi_lab.engine.sql.float_sums import ExactForm
@@ -387,8 +387,8 @@ class PreparedStatement:
             # With several threads DuckDB combines the parts of `list`, `first` or a window as they
             # are finished, so that two full runs over equal inputs may differ.
             options["threads"] = "1"
-        if self._reads_attached_database or faulty_optimizers.may_apply(self._parsed.tree):
-            options[faulty_optimizers.OPTION] = faulty_optimizers.OFF
+        if self._reads_attached_database or releases.may_apply(self._parsed.tree):
+            options[releases.OPTION] = releases.OFF
         instances, worker = self._pool.create_worker(
             self._tenant,
             sql,

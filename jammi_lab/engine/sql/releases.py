@@ -1,5 +1,7 @@
-"""What differs between DuckDB 1.5 and 2: settings, and syntax trees and plans, which are brought
-into the form of 1.5. The rest of the engine reads that form, and definitions are hashed by it.
+"""What is particular to releases of DuckDB: optimizers that return wrong rows, of which
+docs/engine-faults.md lists the reports, and what differs between 1.5 and 2. The syntax trees and
+plans of 2 are brought into the form of 1.5, which the rest of the engine reads, and by which
+definitions are hashed.
 
 DuckDB 2 writes constants, types, arguments and set operations in another way, and has syntax of its
 own. What 1.5 has no form for becomes a node that the allowlist refuses, and so does each key that
@@ -39,6 +41,14 @@ NEW_OPTIMIZERS = (
 )
 """Optimizers that 1.5 does not have. They are off: a scan names all columns that are read, and the
 reports about them were not looked through."""
+
+ALWAYS_OFF = ("common_subplan", "top_n_window_elimination")
+"""Off for all statements, which are hardly slower."""
+OPTION = "disabled_optimizers"
+OFF = ",".join((*ALWAYS_OFF, "deliminator", "join_filter_pushdown", *NEW_OPTIMIZERS))
+"""The value of the option for statements to which a fault may apply: others take up to forty times
+as long with it."""
+_LIMITS = ("LIMIT_MODIFIER", "LIMIT_PERCENT_MODIFIER")
 
 _KEYS = frozenset(
     """
@@ -235,3 +245,28 @@ def _type_text(node: Node) -> str | None:
         for alias, part in zip(aliases, parts, strict=True)
     ]
     return f"{name}({', '.join(fields)})" if fields else name
+
+
+def may_apply(tree: Node) -> bool:
+    """Whether a statement has what the faults of the other optimizers need: a query inside of it
+    with a LIMIT, below which `join_filter_pushdown` filters, or a query in FROM inside of another
+    one inside of it, from which `deliminator` removes outer columns."""
+    parts: list[tuple[Any, bool]] = [(tree, False)]  # with whether each is inside of another query
+    while parts:
+        part, is_inside = parts.pop()
+        if isinstance(part, list):
+            parts.extend((each, is_inside) for each in part)
+        elif isinstance(part, dict):
+            if part is not tree and any(m["type"] in _LIMITS for m in part.get("modifiers") or ()):
+                return True
+            if is_inside and _is_in_from(part):
+                return True
+            parts.extend((each, is_inside or key == "subquery") for key, each in part.items())
+    return False
+
+
+def _is_in_from(node: Node) -> bool:
+    """Whether a node is a query in FROM, or a name that a WITH gives to one."""
+    return (node.get("type") == "SUBQUERY" and "class" not in node) or bool(
+        (node.get("cte_map") or {}).get("map")
+    )

@@ -18,7 +18,7 @@ from jammi_lab.engine import duckdb_instances
 from jammi_lab.engine.dml_binding import copy_target, find_target
 from jammi_lab.engine.name_resolution import ResolvedNames
 from jammi_lab.engine.prepared_statement import PreparedStatement
-from jammi_lab.engine.sql import faulty_optimizers
+from jammi_lab.engine.sql import releases
 from jammi_lab.engine.sql.dml import DmlParts
 from jammi_lab.engine.tenant_instances import TenantInstances
 from jammi_lab.sources.attach import in_transaction
@@ -68,7 +68,7 @@ def evaluate(prepared: PreparedStatement) -> DmlResult:
     def work(instances: TenantInstances, cursor: duckdb.DuckDBPyConnection) -> "pa.Table":
         with contextlib.ExitStack() as undo:
             instances.acquire(undo, cursor, others)
-            undo.callback(instances.hold_option(faulty_optimizers.OPTION, faulty_optimizers.OFF))
+            undo.callback(instances.hold_option(releases.OPTION, releases.OFF))
             database = duckdb_instances.open_scratch(cursor)
             undo.callback(duckdb_instances.close_scratch, cursor, database)
             instances.create_views(cursor, database, others)
