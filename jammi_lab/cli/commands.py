@@ -90,6 +90,11 @@ class ShellVerbs(SharedVerbs):
         remarks = tuple(each.message for each in findings if each.rule in shown)
         return replace(answer, failed=bool(findings), remarks=remarks)
 
+    def _recompute(self, values: Values) -> Answer:
+        if values["allow_python"]:
+            self._ws._services.step_functions.allow_cells()
+        return super()._recompute(values)
+
     def _check(self, values: Values) -> Answer:
         answer = super()._check(values)
         if values["junit"] is not None:
@@ -132,6 +137,11 @@ class ShellVerbs(SharedVerbs):
     def _backup(self, values: Values) -> Answer:
         target = str(self._ws.backup(values["TARGET"]))
         return Answer(f"The catalog was copied to {target}.", lambda: {"target": target})
+
+    def _completion(self, _: Values) -> str:
+        from jammi_lab.cli.completion import completion_script
+
+        return completion_script()
 
     def _rebuild(self, values: Values) -> Answer:
         from jammi_lab.workspace.opening import rebuild

@@ -200,7 +200,7 @@ def compute_part(task: PartTask) -> pa.Table:
     """The rows of a part. Raises NotIncremental when this worker does not read what the kernel
     observed, or fails."""
     if task.release != RELEASE:
-        raise NotIncremental("a worker has another release of jammi-lab or DuckDB")
+        raise NotIncremental("a worker has another release of jammi_lab or DuckDB")
     # one thread: Dask runs as many parts at a time as the worker has threads
     engine = Engine(Settings({**task.settings, "engine.threads": 1}))
     try:

@@ -160,6 +160,10 @@ class FunctionRecipe(Producer):
         except NoSource:
             return False
 
+    def input_variables(self) -> list[str]:
+        """The names that a cell has for its inputs, unless its first line gave them others."""
+        raise NotImplementedError
+
     def check_function(self, step: StepFunction) -> None:
         """Raise InvalidArgument when the function cannot be called with the inputs."""
         raise NotImplementedError
@@ -216,6 +220,11 @@ class StepFunctions:
         self._steps: dict[str, StepFunction] = {}
         self._given: dict[int, Callable[..., Any]] = {}
         """Functions that a call named for a recipe, by identity."""
+        self._runs_cells = False
+
+    def allow_cells(self) -> None:
+        """Let steps of cells run by the text in their recipes, where that needs only its inputs."""
+        self._runs_cells = True
 
     def give(self, step: StepFunction) -> None:
         """Note that a call names this function for its recipe: recipes that know their function by
@@ -243,7 +252,7 @@ class StepFunctions:
                 f"{self._outside.untrusted_clause()}"
             )
         if module == "cell":
-            return known_step or "its cell was not run in this kernel; %jammi edit shows it"
+            return known_step or self._of_cell(recipe, name)
         if module != "__main__" and (producer := package_producer(module, name)) is not None:
             return StepFunction(producer[1])
         if module in sys.modules and is_library(module):
@@ -266,6 +275,20 @@ class StepFunctions:
         if isinstance(target, str):
             return known_step or target
         return StepFunction(target)
+
+    def _of_cell(self, recipe: FunctionRecipe, name: str) -> StepFunction | str:
+        """The function of the text that a recipe of a cell keeps."""
+        from jammi_lab.steps.cell_step import build_step
+
+        if not self._runs_cells:
+            return (
+                "its cell was not run in this kernel; %jammi edit shows it, "
+                "jammi-lab recompute --allow-python runs it"
+            )
+        step = build_step(name, recipe.input_variables(), recipe._source, {})
+        if recipe.is_defined_by(step):
+            return step
+        return "its cell needs more than its inputs; run it in its notebook"
 
     def _of_notebook(
         self, recipe: FunctionRecipe, known_step: StepFunction | None, name: str

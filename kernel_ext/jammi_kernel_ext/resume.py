@@ -451,8 +451,8 @@ def _imported_modules(node: ast.AST) -> list[str]:
 def _find_steps(notebook: "Notebook", cells: Iterable[SavedCell]) -> Iterator[str]:
     """Give the workspace, in a trusted folder, the Python steps of the cells whose text is that of
     their recipe, and yield the recipes. Defining a step runs none of it."""
-    from jammi_kernel_ext.python_cell import build_step
     from jammi_lab.core.recipes import parse_descriptor
+    from jammi_lab.steps.cell_step import build_step
     from jammi_lab.steps.step_functions import FunctionRecipe
 
     services = notebook.workspace._services

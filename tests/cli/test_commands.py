@@ -11,6 +11,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.commands.table import SHELL, commands
+from jammi_lab.steps.cell_step import build_step
 from tests.shell import run_shell
 
 
@@ -407,6 +408,63 @@ def test_check_writes_junit_with_the_first_failing_rows(lab, run, tmp_path):
     assert len(cases["many"]) == 0 and cases["old"].get("classname") == "recent"
     [failure] = cases["old"]
     assert failure.get("message").startswith("a�year <is> new: ") and "'year': 2021" in failure.text
+
+
+CELLS = {
+    "grown": "recent.polars().with_columns(year=recent.polars()['year'] + 1)",
+    "scaled": "recent.polars().with_columns(year=recent.polars()['year'] * factor)",
+}
+
+
+def test_steps_of_cells_run_when_the_caller_allows_python_and_they_need_only_inputs(
+    lab, run, papers
+):
+    with jl.open(lab) as ws:
+        for name, text in CELLS.items():
+            step = build_step(name, ["recent"], text, {"factor": 2})
+            ws.materialize(name, jl.PythonStep(step, inputs=["jammi.recent"]))
+        step = build_step("doubled", ["year"], "{'twice': 2 * year}", {})
+        ws.materialize("doubled", jl.RowMap(step, "recent", key="id", inputs=["year"]))
+    papers.write_text(papers.read_text() + "9,2030\n")
+
+    def outcomes(*flags: str) -> dict[str, str]:
+        steps = value(run("recompute", lab, *CELLS, "doubled", "--json", *flags))["steps"]
+        return {step["name"]: step["outcome"] for step in steps}
+
+    assert "jammi-lab recompute --allow-python runs it" in run("why", lab, "grown").stdout
+    blocked = dict.fromkeys([*CELLS, "doubled"], "blocked")
+    assert outcomes() == {"recent": "computed"} | blocked
+    ran = {"grown": "computed", "doubled": "computed", "scaled": "blocked"}
+    assert outcomes("--allow-python") == ran
+    shown = run("recompute", lab, "scaled", "--allow-python").stdout
+    assert "its cell needs more than its inputs" in shown
+    with jl.open(lab) as ws:
+        assert ws.sql("SELECT max(year) FROM jammi.grown").fetchall() == [(2031,)]
+        assert ws.sql("SELECT max(twice) FROM jammi.doubled").fetchall() == [(4060,)]
+
+
+def test_steps_of_cells_of_somebody_else_are_not_run(lab, run, papers, tmp_path):
+    with jl.open(lab) as ws:
+        step = build_step("grown", ["recent"], CELLS["grown"], {})
+        ws.materialize("grown", jl.PythonStep(step, inputs=["jammi.recent"]))
+    papers.write_text(papers.read_text() + "9,2030\n")
+    got = Path(lab).rename(tmp_path / "got")
+    shown = run("recompute", got, "grown", "--allow-python", "--fail", code=1).stdout
+    assert "was recorded by somebody else" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [("rec", "recompute"), ("recompute --al", "--allow-python"), ("status pap", "papers.csv")],
+)
+def test_a_shell_completes_commands_flags_and_files(run, tmp_path, words, offered):
+    (tmp_path / "papers.csv").touch()
+    script = run("completion").stdout + (
+        f"COMP_WORDS=(jammi-lab {words}) COMP_CWORD={len(words.split())}\n"
+        '_jammi_lab; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    shell = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert shell.stdout.splitlines() == [offered], shell.stderr
 
 
 def test_commands_without_a_path_open_the_folder_that_cells_open(

@@ -3,8 +3,8 @@
 import pytest
 
 from jammi_kernel_ext.cell_lines import parse_step
-from jammi_kernel_ext.python_cell import build_step
 from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.steps.cell_step import build_step
 from tests.kernel_ext.conftest import Kernel
 
 STEP = "%%jammi_py scored --inputs papers --key id\nrows = papers.polars()\nrows.select('id', s=double(pl.col('id')))"

@@ -225,7 +225,7 @@ def test_a_worker_of_another_release_computes_nothing(labs, monkeypatch):
     there.define("it", STATEMENTS["rows"])
     [said] = there.recompute().deviations
     assert said == (
-        "it was computed in this kernel: a worker has another release of jammi-lab or DuckDB"
+        "it was computed in this kernel: a worker has another release of jammi_lab or DuckDB"
     )
 
 
