@@ -92,7 +92,9 @@ class ShellVerbs(SharedVerbs):
 
     def _recompute(self, values: Values) -> Answer:
         if values["allow_python"]:
-            self._ws._services.step_functions.allow_cells()
+            from jammi_lab.steps.cell_step import build_step
+
+            self._ws._services.step_functions.allow_cells(build_step)
         return super()._recompute(values)
 
     def _check(self, values: Values) -> Answer:

@@ -220,11 +220,12 @@ class StepFunctions:
         self._steps: dict[str, StepFunction] = {}
         self._given: dict[int, Callable[..., Any]] = {}
         """Functions that a call named for a recipe, by identity."""
-        self._runs_cells = False
+        self._build_cell: Callable[..., StepFunction] | None = None
 
-    def allow_cells(self) -> None:
-        """Let steps of cells run by the text in their recipes, where that needs only its inputs."""
-        self._runs_cells = True
+    def allow_cells(self, build_cell: Callable[..., StepFunction]) -> None:
+        """Let steps of cells run by the text in their recipes, where that needs only its inputs.
+        `build_cell` makes the function of a text (`steps/cell_step.py`)."""
+        self._build_cell = build_cell
 
     def give(self, step: StepFunction) -> None:
         """Note that a call names this function for its recipe: recipes that know their function by
@@ -278,14 +279,12 @@ class StepFunctions:
 
     def _of_cell(self, recipe: FunctionRecipe, name: str) -> StepFunction | str:
         """The function of the text that a recipe of a cell keeps."""
-        from jammi_lab.steps.cell_step import build_step
-
-        if not self._runs_cells:
+        if self._build_cell is None:
             return (
                 "its cell was not run in this kernel; %jammi edit shows it, "
                 "jammi-lab recompute --allow-python runs it"
             )
-        step = build_step(name, recipe.input_variables(), recipe._source, {})
+        step = self._build_cell(name, recipe.input_variables(), recipe._source, {})
         if recipe.is_defined_by(step):
             return step
         return "its cell needs more than its inputs; run it in its notebook"

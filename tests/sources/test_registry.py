@@ -135,7 +135,8 @@ def test_unknown_schemes_and_kinds_are_refused():
 def test_an_unknown_option_lists_the_known_ones():
     with pytest.raises(ValueError, match="delimter") as error:
         check_options("csv", {"delimter": ";"})
-    assert isinstance(error.value, InvalidArgument) and error.value.near == ("delim",)
+    assert isinstance(error.value, InvalidArgument)
+    assert error.value.near == ("delimiter", "delim")
     assert all(name in error.value.hint for name in ("delim", "header", "nullstr", "encoding"))
     with pytest.raises(InvalidArgument, match="has no option"):
         check_options("parquet", {"header": True})

