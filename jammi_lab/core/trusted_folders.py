@@ -12,6 +12,7 @@ import ctypes
 import functools
 import os
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -70,19 +71,32 @@ def _unwritable(reason: str) -> WorkspaceReadOnly:
     )
 
 
-def _remove_missing_folders(path: Path, lines: set[bytes]) -> None:
+def _remove_missing_folders(path: Path, lines: Iterable[bytes]) -> None:
     kept = [line for line in lines if _line(_path_of(line)) == line]
     new = path.with_name(f"{path.name}.{os.getpid()}")
-    new.write_bytes(b"".join(line + b"\n" for line in sorted(kept)))
+    new.write_bytes(b"".join(line + b"\n" for line in kept))
     os.replace(new, path)
 
 
-def _read_lines() -> set[bytes]:
+def newest_folders(count: int) -> list[str]:
+    """The folders that were listed last and are still the same, newest first."""
+    found = list[str]()
+    for line in reversed([*_read_lines()]):
+        path = _path_of(line)
+        if _line(path) == line:
+            found.append(path)
+        if len(found) == count:
+            break
+    return found
+
+
+def _read_lines() -> dict[bytes, None]:
+    """The lines of the list, in their order."""
     path = trusted_list()
     with contextlib.suppress(OSError):
         if path is not None:
-            return set(path.read_bytes().split(b"\n"))
-    return set()
+            return dict.fromkeys(path.read_bytes().split(b"\n"))
+    return {}
 
 
 def _line(real_path: str) -> bytes | None:

@@ -20,6 +20,7 @@ from jammi_lab.core.identifiers import fold
 from jammi_lab.core.input_kinds import input_kind
 from jammi_lab.core.junit import Case
 from jammi_lab.core.records import TableStatus
+from jammi_lab.core.trusted_folders import newest_folders
 from jammi_lab.core.verdicts import (
     Damaged,
     Fresh,
@@ -60,6 +61,8 @@ CHANGED_OUTCOMES = (OUTDATED, STALE, EDITED)
 FAILING_OUTCOMES = (*CHANGED_OUTCOMES, UNKNOWN)
 _MAX_PARENTS = 3
 """Folders above a file in which its workspace is looked for."""
+_MAX_ELSEWHERE = 16
+"""Workspaces of this user that are looked at when it is not there."""
 _MAX_NAMED_WORKSPACES = 3
 SEARCH_SECONDS = 5.0
 """How long a workspace that was not found, or could not be opened, is not looked for again while
@@ -357,8 +360,9 @@ class Workspaces:
         )
 
     def _search(self, folder: Path, workspace_id: str) -> "list[StampJudge]":
-        """The nearest workspaces with that id."""
-        for candidates in _candidate_folders(folder):
+        """The nearest workspaces with that id; where none is near, those that this user created."""
+        elsewhere = filter(_is_workspace, newest_folders(_MAX_ELSEWHERE))
+        for candidates in (*_candidate_folders(folder), [*elsewhere]):
             judges = [self._try_judge(path) for path in candidates]
             matches = [each for each in judges if each and each.workspace_id == workspace_id]
             if matches:
@@ -380,9 +384,9 @@ class Workspaces:
                 "only to one that --catalog names"
             )
         return (
-            f"the workspace {workspace_id} is neither next to the file nor in a folder above: a "
-            "fresh clone lacks it unless it is committed. Run the notebook again, restore a "
-            "backup, or pass --workspace PATH"
+            f"the workspace {workspace_id} is neither near the file nor one of those that you "
+            "created last: a fresh clone lacks it unless it is committed. Run the notebook again, "
+            "restore a backup, or pass --workspace PATH"
         )
 
     def _try_judge(self, path: str) -> "StampJudge | None":

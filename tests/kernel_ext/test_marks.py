@@ -181,7 +181,32 @@ def test_a_panel_whose_verdicts_were_fresh_is_marked(lab, service, tmp_path):
 
 
 @pytest.mark.own_catalog  # catalogs of one template have one id
-def test_nothing_is_marked_without_its_workspace_or_with_a_stamp_that_is_none(service, tmp_path):
+def test_a_workspace_elsewhere_is_found_where_this_user_created_it(service, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    folders = [tmp_path / "elsewhere" / name for name in ("other", "lab", "newer")]
+    for folder in folders:
+        jl.open(folder).close()
+    with jl.open(folders[1]) as ws:
+        (tmp_path / "b.csv").write_text("x\n1\n")
+        ws.sources.add("b", tmp_path / "b.csv")
+        ws.materialize("t", "SELECT * FROM b")
+        found = stamp(ws.table("t"))
+    (tmp_path / "b.csv").write_text("x\n2\n")
+    (tmp_path / "notes").mkdir()
+    watch(service, tmp_path / "notes", ["c", found, []])
+    assert list(marked(service)) == ["c"]
+    copy = tmp_path / "elsewhere" / "copy"
+    shutil.copytree(folders[1], copy)
+    jl.trust(copy)
+    service._workspaces._found.clear()
+    assert marked(service) == {}  # which of the two it is, nobody knows
+
+
+@pytest.mark.own_catalog  # catalogs of one template have one id
+def test_nothing_is_marked_without_its_workspace_or_with_a_stamp_that_is_none(
+    service, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     with jl.open(tmp_path / "elsewhere" / "lab") as ws:
         (tmp_path / "b.csv").write_text("x\n1\n")
         ws.sources.add("b", tmp_path / "b.csv")
@@ -189,6 +214,7 @@ def test_nothing_is_marked_without_its_workspace_or_with_a_stamp_that_is_none(se
         unfound = stamp(ws.table("t"))
         (tmp_path / "b.csv").write_text("x\n2\n")
         broken = [{}, 7, None, {**unfound, "tables": [{"name": 3}]}]
+        (tmp_path / "config" / "jammi" / "trusted").unlink()
         watch(
             service, tmp_path, ["c", unfound, []], *([f"b{n}", b, []] for n, b in enumerate(broken))
         )

@@ -152,7 +152,8 @@ def test_an_output_of_an_exact_version_is_not_outdated_by_a_newer_one(lab, tmp_p
     assert outcomes("check-notebook", file) == ["fresh", "fresh"]
 
 
-def test_without_the_workspace_it_says_what_is_missing(lab, tmp_path):
+def test_without_the_workspace_it_says_what_is_missing(lab, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "nothing"))  # it is not this user's
     output = shown(lab.table("big"))
     (tmp_path / "far" / "a" / "b" / "c" / "d").mkdir(parents=True)
     file = notebook(tmp_path / "far" / "a" / "b" / "c" / "d" / "n.ipynb", output)
