@@ -235,8 +235,9 @@ def _type_of(kind: pa.DataType) -> str | None:
 def arrow_type(sql_type: str) -> pa.DataType | None:
     """The Arrow type of the values of an SQL type; None when there is no such type."""
     try:
-        name = str(duckdb.sqltype(sql_type))  # parsed as a type, so it can be part of a statement
         with borrow_bare() as connection:
+            # parsed as a type, so it can be part of a statement
+            name = str(connection.sqltype(sql_type))
             connection.execute("SET TimeZone='UTC'")
             return connection.execute(f"SELECT NULL::{name}").to_arrow_table().schema.field(0).type
     except duckdb.Error:

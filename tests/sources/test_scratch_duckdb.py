@@ -175,3 +175,14 @@ def test_a_process_that_was_forked_off_has_one_of_its_own():
         )
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert instance() is before
+
+
+def test_types_are_known_whatever_became_of_the_connection_of_the_process():
+    duckdb.execute("BEGIN")
+    try:
+        with pytest.raises(duckdb.ConversionException):
+            duckdb.execute("SELECT 'x'::INT")
+        assert scratch.arrow_type("varchar") == pa.string()
+        assert scratch.arrow_type("mood") is None
+    finally:
+        duckdb.execute("ROLLBACK")
