@@ -133,7 +133,9 @@ class Services(Infrastructure):
         """Names of recipes, versions and tables."""
         from jammi_lab.workspace.lookup import TableLookup
 
-        return TableLookup(self.catalog, self.scope, self.retention, self.local_folder)
+        # Agents and checks open a workspace to read it: they are told of nothing outside of it.
+        place = None if self.catalog.read_only else self.local_folder
+        return TableLookup(self.catalog, self.scope, self.retention, place)
 
     @first_use
     def statements(self) -> "StatementRunner":

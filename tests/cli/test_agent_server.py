@@ -32,6 +32,16 @@ def lab(tmp_path):
     return tmp_path / "lab"
 
 
+def test_an_agent_is_not_told_of_other_workspaces(lab, tmp_path):
+    jl.open(tmp_path / "empty").close()
+    with jl.open(tmp_path / "empty") as ws, pytest.raises(jl.TableNotFound, match="lab"):
+        ws.table("big")
+    with jl.open(tmp_path / "empty", read_only=True) as ws:
+        with pytest.raises(jl.TableNotFound) as caught:
+            ws.table("big")
+        assert "lab" not in "".join(caught.value.rendered_lines()) and "lab" not in repr(ws)
+
+
 def talk(path, *calls, flags=()):
     """The names of the tools, and the text of each answer; of an error of the protocol after
     `Error: `. A call is the name of a tool and its arguments, or a function."""
