@@ -112,10 +112,6 @@ class PythonStep(FunctionRecipe):
         """The positional arguments, in order."""
         return [each for each in self.inputs if isinstance(each, StepInput)]
 
-    def input_variables(self) -> list[str]:
-        """The last parts of the names of the inputs."""
-        return [each.asked.rpartition(".")[2] for each in self.recorded_inputs()]
-
     def _start(
         self, ctx: BindContext, tables: "Sequence[InputTable]", on_progress: OnProgress | None
     ) -> "RunningJob":

@@ -71,13 +71,14 @@ class StepFunction:
 
     @functools.cached_property
     def qualified_name(self) -> str:
-        """`module:qualified name`, or `cell:name` for a function from a notebook cell.
+        """`module:qualified name`, or `cell:name(inputs)` for a function from a notebook cell.
 
         A decorator may give several functions one name. Where it leads to another function than
         this one when this one is given, it ends in `<another>`, by which none is found.
         """
         if self.inline_source is not None:
-            return f"cell:{self.inline_source.tree.name}"
+            inputs = ", ".join(each.arg for each in self.inline_source.tree.args.args)
+            return f"cell:{self.inline_source.tree.name}({inputs})"
         name = getattr(self.function, "__qualname__", None) or type(self.function).__qualname__
         module = getattr(self.function, "__module__", None) or "?"
         named = _defined_function(module, name)
@@ -92,6 +93,11 @@ class StepFunction:
             if isinstance(self.function, types.FunctionType)
             else ""
         )
+
+
+def cell_inputs(qualified_name: str) -> list[str]:
+    """The names that a cell has for its inputs, by the name of its function."""
+    return [each for each in qualified_name.partition("(")[2].rstrip(")").split(", ") if each]
 
 
 def _qualified_name(function: Any) -> Any:
@@ -159,10 +165,6 @@ class FunctionRecipe(Producer):
             return step.digest() == self._digest
         except NoSource:
             return False
-
-    def input_variables(self) -> list[str]:
-        """The names that a cell has for its inputs, unless its first line gave them others."""
-        raise NotImplementedError
 
     def check_function(self, step: StepFunction) -> None:
         """Raise InvalidArgument when the function cannot be called with the inputs."""
@@ -253,7 +255,7 @@ class StepFunctions:
                 f"{self._outside.untrusted_clause()}"
             )
         if module == "cell":
-            return known_step or self._of_cell(recipe, name)
+            return known_step or self._of_cell(recipe, name.partition("(")[0])
         if module != "__main__" and (producer := package_producer(module, name)) is not None:
             return StepFunction(producer[1])
         if module in sys.modules and is_library(module):
@@ -284,7 +286,7 @@ class StepFunctions:
                 "its cell was not run in this kernel; %jammi edit shows it, "
                 "jammi-lab recompute --allow-python runs it"
             )
-        step = self._build_cell(name, recipe.input_variables(), recipe._source, {})
+        step = self._build_cell(name, cell_inputs(recipe.function), recipe._source, {})
         if recipe.is_defined_by(step):
             return step
         return "its cell needs more than its inputs; run it in its notebook"

@@ -9,8 +9,9 @@ from jammi_kernel_ext.display import Note
 from jammi_kernel_ext.notebook import Notebook
 from jammi_lab.commands.shared import Answer, SharedVerbs
 from jammi_lab.commands.words import Values
-from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.errors import InvalidArgument, TableNotFound
 from jammi_lab.core.recipes import parse_descriptor
+from jammi_lab.steps.step_functions import cell_inputs
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
@@ -38,8 +39,14 @@ class VersionVerbs(SharedVerbs):
         return self._ws.table(values["NAME"], values["V"]).restore()
 
     def _export(self, values: Values) -> Any:
-        path = self._ws.table(values["NAME"]).export(values["PATH"])
-        return Note(f"{values['NAME']} is written to {path}.")
+        name, path = values["NAME"], values["PATH"]
+        try:
+            table = self._ws.table(name)
+        except TableNotFound as error:
+            if path in self._ws:
+                error.hint = f"The table comes first: %jammi export {path} {name}"
+            raise
+        return Note(f"{name} is written to {table.export(path)}.")
 
     def _edit(self, values: Values) -> Any:
         recipe = self._ws.recipe(values["NAME"])
@@ -65,6 +72,11 @@ def _cell_of(recipe: Any) -> str | None:
     if module == "cell":
         if "over" in values:
             values["map"] = values.pop("over")
+        else:
+            values["inputs"] = [
+                address if name == address.rpartition(".")[2] else f"{name}={address}"
+                for name, address in zip(cell_inputs(function), values["inputs"], strict=True)
+            ]
         return f"%%jammi_py {_line_of([recipe.name], values)}\n{text}"
     if module != "__main__" or "<" in function:
         return None

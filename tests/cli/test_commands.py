@@ -423,18 +423,21 @@ def test_steps_of_cells_run_when_the_caller_allows_python_and_they_need_only_inp
         for name, text in CELLS.items():
             step = build_step(name, ["recent"], text, {"factor": 2})
             ws.materialize(name, jl.PythonStep(step, inputs=["jammi.recent"]))
+        step = build_step("renamed", ["rows", "all"], "rows.arrow()", {})
+        ws.materialize("renamed", jl.PythonStep(step, inputs=["jammi.recent", "papers"]))
         step = build_step("doubled", ["year"], "{'twice': 2 * year}", {})
         ws.materialize("doubled", jl.RowMap(step, "recent", key="id", inputs=["year"]))
     papers.write_text(papers.read_text() + "9,2030\n")
 
     def outcomes(*flags: str) -> dict[str, str]:
-        steps = value(run("recompute", lab, *CELLS, "doubled", "--json", *flags))["steps"]
+        names = (*CELLS, "doubled", "renamed")
+        steps = value(run("recompute", lab, *names, "--json", *flags))["steps"]
         return {step["name"]: step["outcome"] for step in steps}
 
     assert "jammi-lab recompute --allow-python runs it" in run("why", lab, "grown").stdout
-    blocked = dict.fromkeys([*CELLS, "doubled"], "blocked")
+    blocked = dict.fromkeys([*CELLS, "doubled", "renamed"], "blocked")
     assert outcomes() == {"recent": "computed"} | blocked
-    ran = {"grown": "computed", "doubled": "computed", "scaled": "blocked"}
+    ran = dict.fromkeys(["grown", "doubled", "renamed"], "computed") | {"scaled": "blocked"}
     assert outcomes("--allow-python") == ran
     shown = run("recompute", lab, "scaled", "--allow-python").stdout
     assert "its cell needs more than its inputs" in shown

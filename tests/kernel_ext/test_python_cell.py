@@ -294,6 +294,7 @@ EDITED = [
     "%%jammi_py made --inputs papers --key id\npapers.arrow()",
     "%%jammi_py made --inputs papers --version 2\npapers.arrow()",
     "%%jammi_py made --inputs papers\npapers.arrow()",
+    "%%jammi_py made --inputs rows=papers 'few=SELECT id FROM papers'\nrows.arrow()",
     "%%jammi_py made --key id --inputs id --map papers\n{'n': id}",
     "%%jammi_py made --key id --inputs id --on-error record --cost 0.5 --map papers\n{'n': id}",
     TWICE + ".map('made', twice, over='papers', key='id', inputs=['id'], batch=1)",

@@ -114,10 +114,6 @@ class RowMap(FunctionRecipe, RowRecipe):
         """The columns that the function receives."""
         return list_of_names(self.inputs)
 
-    def input_variables(self) -> list[str]:
-        """The columns that it reads."""
-        return [*self.input_columns()]
-
     def check_function(self, step: StepFunction) -> None:
         """Raise InvalidArgument when the function cannot be called with the inputs."""
         inputs, params = self.input_columns(), self.params or {}
