@@ -6,6 +6,8 @@ answers `ws.query` with "no attribute 'query'", which is true and no help.
 """
 
 import contextlib
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jammi_lab.core.identifiers import near_names
@@ -83,6 +85,31 @@ def answer_item(self: object, key: object) -> Any:
 def answer_name_in_list(self: list[Any], key: Any) -> Any:
     """The `__getitem__` of a list of named things, which has items by position."""
     return answer_item(self, key) if isinstance(key, str) else list.__getitem__(self, key)
+
+
+def answer_operand(self: object, _: object) -> Any:
+    """What a comparison or sum calls on a public class that has no values."""
+    cls = type(self).__name__
+    message = f"{_public_name(cls)} is no value to compare or compute with."
+    raise TypeError(_with_example(message, cls, "operand", None))
+
+
+class ListingMethod:
+    """A method that lists named things, and answers who takes it for the list:
+    `ws.tables["x"]`."""
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self.__func__ = method
+
+    def __get__(self, instance: object, _: type | None = None) -> Callable[..., Any]:
+        return self.__func__ if instance is None else _BoundListing(self.__func__.__get__(instance))
+
+
+class _BoundListing(functools.partial[Any]):
+    def __getitem__(self, key: object) -> Any:
+        name = self.func.__name__
+        listed = f"{name.removesuffix('s')}({key!r})" if isinstance(key, str) else f"{name}()"
+        raise TypeError(f"ws.{name} is a method. Use ws.{listed}.")
 
 
 def answer_assignment(self: object, key: object, _: object) -> None:

@@ -32,6 +32,7 @@ from jammi_lab.core.attribute_suggestions import (
     answer_deletion,
     answer_guess,
     answer_item,
+    answer_operand,
 )
 
 MAX_HTML_CHARS, MAX_TEXT_CHARS, MAX_TITLE_CHARS = 80, 48, 2_000
@@ -88,6 +89,8 @@ class ReprMixin:
         __getitem__ = answer_item
         __setitem__ = answer_assignment
         __delitem__ = answer_deletion
+        __lt__ = __le__ = __gt__ = __ge__ = answer_operand
+        __add__ = __sub__ = __mul__ = __truediv__ = answer_operand
 
     def _rendered(self) -> Rendered:
         raise TypeError(f"{type(self).__name__} has no form")

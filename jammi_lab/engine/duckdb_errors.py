@@ -358,7 +358,9 @@ def _missing_column_error(column: str, error: DuckDBError, context: StatementCon
             hint="An input has it, but the query selected from here does not.",
         )
     place = qualified[1] if exists and qualified else labels
-    suggestions = {} if exists else identifiers.near_or_all(column, context.columns)
+    # What AS names can be read in WHERE, GROUP BY, HAVING and ORDER BY.
+    aliases = identifiers.near_names(column, re.findall(r"\bas\s+(\w+)", context.statement, re.I))
+    suggestions = {} if exists else identifiers.near_or_all(column, aliases or context.columns)
     where = f" in {place}" if place else ""
     missing = SqlError(f"There is no column {column}{where}.", **suggestions)
     if not exists and not missing.near:

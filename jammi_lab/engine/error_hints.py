@@ -51,9 +51,10 @@ def hint_for_syntax(message: str, position: int | None, statement: str) -> str:
     statement."""
     match = re.match(r'syntax error at or near "(\w+)"', message)
     preceding, following = _split_at(statement, position)
-    if (placeholder := _PLACEHOLDER.search(statement)) is not None:
-        name = next(name for name in placeholder.groups() if name)
-        return f"To use the value of a variable, write ${name}, and pass {name}={name}."
+    for placeholder in _PLACEHOLDER.finditer(statement):
+        if placeholder.start() <= len(preceding) <= placeholder.end():
+            name = next(name for name in placeholder.groups() if name)
+            return f"To use the value of a variable, write ${name}, and pass {name}={name}."
     if re.fullmatch(r"\s*\S+\.sql\s*", statement):
         return f"This is the name of a file. Pass the text in it: Path({statement!r}).read_text()."
     if _PYTHON.match(statement):

@@ -196,11 +196,12 @@ _SLOW_SECONDS = 10.0
 """A plan says of steps that take longer why they are no increments."""
 
 
-class RunReport(ReprMixin):
-    """The report of an executed plan: `.steps`, and `.deviations` from the plan."""
+class RunReport(NamedRows[RunStep], ReprMixin):
+    """The report of an executed plan: its `.steps`, and `.deviations` from the plan."""
 
     def __init__(self, steps: Sequence[RunStep], deviations: Sequence[str]) -> None:
-        self.steps, self.deviations = list(steps), list(dict.fromkeys(deviations))
+        self.steps = self._rows = list(steps)
+        self.deviations = list(dict.fromkeys(deviations))
         self.left_out: list[str] = []
         """Undecidable tables that were not named."""
 
@@ -253,8 +254,8 @@ class RunReport(ReprMixin):
         )
 
 
-class Plan(ReprMixin):
-    """A plan (dry run); `.apply()` executes it."""
+class Plan(NamedRows[Step], ReprMixin):
+    """A plan (dry run), of which each item is a step; `.apply()` executes it."""
 
     def __init__(
         self,
@@ -266,6 +267,7 @@ class Plan(ReprMixin):
     ) -> None:
         """`names`: the recipes that were named."""
         self._planned, self._run, self._names = list(planned), run, names
+        self._rows = [each.step for each in self._planned]
         self.checks = list(checks)
         """The checks that are due, or may be after the other steps. Those of a table that is
         certain to be made are part of its step."""
@@ -275,7 +277,7 @@ class Plan(ReprMixin):
     @property
     def steps(self) -> list[Step]:
         """All steps, in the order in which they would run; blocked ones among them."""
-        return [planned.step for planned in self._planned]
+        return [*self._rows]
 
     @property
     def certain(self) -> list[Step]:

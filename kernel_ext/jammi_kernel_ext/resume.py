@@ -24,7 +24,7 @@ from jammi_lab.commands.words import DEFAULT_FOLDER, parse_line
 from jammi_lab.core.errors import InvalidArgument, JammiError
 from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin, plain_text, vstack
-from jammi_lab.core.identifiers import fold
+from jammi_lab.core.identifiers import fold, near_or_all
 from jammi_lab.features.outputs.stamps import STAMP_KEY, stamp_from
 from jammi_lab.storage.files import open_for_reading
 from jammi_lab.workspace.result import whole_table
@@ -195,7 +195,14 @@ def _saved_cells(notebook: "Notebook", file: Path) -> list[SavedCell]:
             cells.append(SavedCell(f"[{each['execution_count']}]", text, versions, workspaces))
         return cells
     except OSError as error:
-        raise InvalidArgument(f"{str(file)!r} cannot be read: {error.strerror}.") from None
+        problem, folder = error.strerror, file.parent
+        if file.is_dir():
+            problem, folder = "it is a folder", file
+        notebooks = [each.name for each in folder.glob("*.ipynb")]
+        raise InvalidArgument(
+            f"{str(file)!r} cannot be read: {problem}.",
+            **near_or_all(file.name, notebooks, "The folder has"),
+        ) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         raise InvalidArgument(f"{str(file)!r} is not a notebook of format 4.") from None
 

@@ -49,7 +49,7 @@ def members(owner: type) -> dict[str, str]:
             or (issubclass(owner, RecipeValue) and name in PROTOCOL)
         ):
             continue
-        value = value.__func__ if isinstance(value, classmethod | staticmethod) else value
+        value = getattr(value, "__func__", value)  # of a class method, or of one that lists
         found[name] = parameters(value) if inspect.isroutine(value) else "property"
     return found
 
