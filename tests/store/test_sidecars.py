@@ -1,5 +1,6 @@
 import errno
 import os
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -58,6 +59,7 @@ def test_an_index_whose_file_is_a_pipe_or_a_link_to_itself_is_made_anew_and_nobo
     place = table.path
     for suffix in (MANIFEST_SUFFIX, GRAPH_SUFFIX):
         lab.close()
+        time.sleep(0.02)  # the time of a folder is kept in steps of some milliseconds
         path = sidecar_path(place, suffix)
         path.unlink()
         os.mkfifo(path) if what == "pipe" else path.symlink_to(path.name)
