@@ -26,6 +26,7 @@ from bench import (
     increments,
     indexes,
     live,
+    million,
     panels,
     prose,
     row_maps,
@@ -348,5 +349,5 @@ CASES: dict[str, Case] = {
     **prose.CASES,
     **sensing.CASES,
 }
-LONG_CASES: dict[str, Case] = {**growth.CASES, **scale.CASES}
+LONG_CASES: dict[str, Case] = {**growth.CASES, **million.CASES, **scale.CASES}
 """Cases that only run when they are named."""
