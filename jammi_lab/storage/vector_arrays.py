@@ -85,20 +85,18 @@ def vector_width(kind: pa.DataType, column: str = "vector") -> int | None:
     return kind.list_size if pa.types.is_fixed_size_list(kind) else None
 
 
-def to_matrix(
-    column: pa.Array | pa.ChunkedArray, *, dimensions: int | None = None, name: str = "vector"
-) -> Floats:
-    """(rows, width) float32, C-contiguous; without a copy when the column is one chunk of
-    fixed-size float32 lists.
+def chunk_matrices(
+    column: pa.ChunkedArray, *, dimensions: int | None = None, name: str = "vector"
+) -> list[Floats]:
+    """Each chunk as (rows, width) float32, without a copy where it is of fixed-size float32 lists;
+    one without rows for a column without any.
 
     Raises SchemaMismatch, with the first bad row, for a vector that is NULL, contains NULL, has
     another width, is not finite or all zeros; and for a column of another width than `dimensions`,
     or of none.
     """
     width = dimensions or vector_width(column.type, name)
-    chunks = [
-        c for c in (column.chunks if isinstance(column, pa.ChunkedArray) else [column]) if len(c)
-    ]
+    chunks = [chunk for chunk in column.chunks if len(chunk)]
     if width is None and not chunks:
         raise SchemaMismatch(
             f"Column {name!r} has no rows and no fixed width.",
@@ -111,9 +109,7 @@ def to_matrix(
         parts.append(chunk_matrix(chunk, width, name, first_row))
         width = parts[-1].shape[1]
         first_row += len(chunk)
-    if len(parts) == 1:
-        return parts[0]
-    return np.concatenate(parts) if parts else np.empty((0, width or 0), np.float32)
+    return parts or [np.empty((0, width or 0), np.float32)]
 
 
 def chunk_matrix(chunk: pa.Array, width: int | None, name: str, first: int) -> Floats:

@@ -9,7 +9,7 @@ from jammi_lab.features.vectors.encoders.base import Encoder, Floats, encode_row
 from jammi_lab.steps.executor import Executor
 from jammi_lab.steps.row_digests import Digests
 from jammi_lab.steps.row_texts import TextWork
-from jammi_lab.storage.vector_arrays import RowNumbers, to_arrow, to_arrow_rows, to_matrix
+from jammi_lab.storage.vector_arrays import RowNumbers, chunk_matrices, to_arrow, to_arrow_rows
 
 _BLOCK_ROWS = 1024
 """Vectors that are in memory twice at a time."""
@@ -33,7 +33,9 @@ class EmbeddingWork(TextWork):
 
     def take_over(self, rows: RowNumbers, outputs: pa.Table) -> None:
         """Receive the known vectors of some rows."""
-        self._vectors[rows] = to_matrix(outputs["vector"], dimensions=self._encoder.dimensions)
+        for part in chunk_matrices(outputs["vector"], dimensions=self._encoder.dimensions):
+            self._vectors[rows[: len(part)]] = part
+            rows = rows[len(part) :]
 
     def compute(self, rows: RowNumbers, keys: pa.Array, /) -> Iterator[int]:
         """Encode in order of text length, because batches of similar length are cheapest."""

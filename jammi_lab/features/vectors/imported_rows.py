@@ -7,11 +7,11 @@ from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.core.identifiers import find_name, fold, near_names
 from jammi_lab.features.vectors.exact_search import check_directions, row_norms
 from jammi_lab.storage.parquet import decoded_column
-from jammi_lab.storage.vector_arrays import key_ranks, to_keys, to_matrix
+from jammi_lab.storage.vector_arrays import chunk_matrices, key_ranks, to_arrow, to_keys
 
 
 def _find_column(table: pa.Table, name: str) -> str:
-    names = [str(n) for n in table.schema.names]
+    names = table.schema.names
     match = find_name(name, names)
     if match is None:
         raise SchemaMismatch(
@@ -28,7 +28,7 @@ def _find_column(table: pa.Table, name: str) -> str:
 def _vector_column(table: pa.Table, vector: str) -> str:
     """The vector column. The default name `vec` also finds `vector`, which our own and many other
     tables use."""
-    names = {fold(str(n)) for n in table.schema.names}
+    names = {fold(n) for n in table.schema.names}
     if fold(vector) == "vec" and "vec" not in names and "vector" in names:
         return "vector"
     return vector
@@ -57,17 +57,20 @@ def sorted_table(table: pa.Table, key_name: str, vector_name: str) -> pa.Table:
         )
     keys = _uuids_to_text(to_keys(decoded_column(table.column(key)), key))
     ranks = key_ranks(keys, key)
-    matrix = to_matrix(table.column(vector), name=vector)
-    check_directions(row_norms(matrix), keys, vector, hint="Correct or exclude it.")
-    flat = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
-    other_columns = {str(n): table.column(n) for n in table.schema.names if n not in (key, vector)}
+    norms, vectors = [], []
+    # chunk by chunk: the vectors of a large table are in memory only once
+    for part in chunk_matrices(table.column(vector), name=vector):
+        norms.append(row_norms(part))
+        vectors.append(pa.FixedSizeListArray.from_arrays(to_arrow(part), part.shape[1]))
+    check_directions(np.concatenate(norms), keys, vector, hint="Correct or exclude it.")
+    other_columns = {n: table.column(n) for n in table.schema.names if n not in (key, vector)}
     if conflicting := [n for n in other_columns if fold(n) in ("key", "vector")]:
         raise SchemaMismatch(
             f"No other column can be named {conflicting[0]!r}.",
             column=conflicting[0],
             hint="Rename it.",
         )
-    table_in_order = pa.table({"key": keys, "vector": flat, **other_columns})
+    table_in_order = pa.table({"key": keys, "vector": pa.chunked_array(vectors), **other_columns})
     return table_in_order if ranks is None else table_in_order.take(pa.array(np.argsort(ranks)))
 
 

@@ -10,9 +10,9 @@ from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.storage.vector_arrays import (
     boolean_array,
     check_queries,
+    chunk_matrices,
     to_key,
     to_keys,
-    to_matrix,
 )
 
 
@@ -21,14 +21,14 @@ def fixed(rows, width=2, kind=None):
 
 
 def test_no_rows_of_a_fixed_width_are_an_empty_matrix():
-    assert to_matrix(fixed([], 7)).shape == (0, 7)
+    assert [part.shape for part in chunk_matrices(pa.chunked_array([fixed([], 7)]))] == [(0, 7)]
     with pytest.raises(SchemaMismatch, match="no fixed width"):
-        to_matrix(pa.array([], pa.list_(pa.float32())))
+        chunk_matrices(pa.chunked_array([], pa.list_(pa.float32())))
 
 
 def test_another_width_than_the_one_wanted_is_refused():
     with pytest.raises(SchemaMismatch, match="width 2, not 3"):
-        to_matrix(fixed([[1, 2]]), dimensions=3)
+        chunk_matrices(pa.chunked_array([fixed([[1, 2]])]), dimensions=3)
 
 
 def test_a_missing_key_is_refused():

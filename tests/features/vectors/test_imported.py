@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from jammi_lab.core import errors
+from jammi_lab.features.vectors.imported_rows import sorted_table
 
 RNG = np.random.default_rng(5)
 
@@ -57,6 +58,19 @@ def test_vectors_are_found_under_their_usual_names(ws, called):
     assert np.array_equal(ws.vector("v", 2), np.float32(given["vector"][1].as_py()))
     with pytest.raises(errors.SchemaMismatch, match="vector="):
         ws.import_embeddings("w", given.rename_columns(["id", "numbers"]))
+
+
+def test_vectors_in_key_order_are_not_copied():
+    numbers = pa.array(np.arange(1, 9, dtype=np.float32))
+    chunks = [pa.FixedSizeListArray.from_arrays(numbers.slice(4 * n, 4), 2) for n in (0, 1)]
+    given = pa.table({"id": [1, 2, 3, 4], "vector": pa.chunked_array(chunks)})
+    vectors = sorted_table(given, "id", "vector")["vector"]
+    assert vectors.to_pylist() == [[1, 2], [3, 4], [5, 6], [7, 8]]
+    address = numbers.buffers()[1].address
+    assert [
+        chunk.values.buffers()[1].address - address + 4 * chunk.values.offset
+        for chunk in vectors.chunks
+    ] == [0, 16]
 
 
 def test_chunks_do_not_matter(ws):

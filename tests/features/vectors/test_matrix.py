@@ -12,7 +12,7 @@ from jammi_lab.core.errors import DuplicateKey, SchemaMismatch, TableDamaged
 from jammi_lab.features.vectors import matrix
 from jammi_lab.features.vectors.matrix import Matrix
 from jammi_lab.storage.parquet import ParquetSink
-from jammi_lab.storage.vector_arrays import to_keys, to_matrix
+from jammi_lab.storage.vector_arrays import chunk_matrices, to_keys
 
 
 def table(keys=("a", "b", "c"), rows=((1, 0), (0, 1), (1, 1))):
@@ -26,7 +26,7 @@ def table(keys=("a", "b", "c"), rows=((1, 0), (0, 1), (1, 1))):
 
 
 def from_arrow(data):
-    return Matrix(to_keys(data["key"]), to_matrix(data["vector"]))
+    return Matrix(to_keys(data["key"]), np.concatenate(chunk_matrices(data["vector"])))
 
 
 def test_a_file_of_the_store_becomes_a_matrix(tmp_path, monkeypatch):
