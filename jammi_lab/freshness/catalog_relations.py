@@ -32,7 +32,7 @@ Rows = Callable[[], Iterable[Sequence[Any]]]
 _COLUMN_LISTS = {
     "sources": "name, kind, location, tenant, anchor, anchored_at",
     "tables": "name, version BIGINT, table_name, kind, status, source, row_count BIGINT, "
-    "bytes BIGINT, created_at, tenant",
+    "bytes BIGINT, created_at, tenant, writer",
     "columns": "table_name, name, type, position BIGINT",
     "recipes": "name, kind, definition, definition_hash, newest_version BIGINT, tenant",
     "models": "name, version BIGINT, dimensions BIGINT, digest, tenant",
@@ -182,6 +182,7 @@ class CatalogRelations(NameResolver):
                 t.bytes,
                 v.created_at,
                 v.tenant,
+                t.writer_id,
             )
             for v, t in self._catalog.result_tables.list(status=None)
         ]

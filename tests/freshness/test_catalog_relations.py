@@ -24,6 +24,7 @@ CONTRACT = {
         "bytes",
         "created_at",
         "tenant",
+        "writer",
     ],
     "columns": ["table_name", "name", "type", "position"],
     "recipes": ["name", "kind", "definition", "definition_hash", "newest_version", "tenant"],
@@ -209,6 +210,20 @@ def test_a_statement_joins_a_relation_with_sources_and_with_itself(papers):
         " AND s.name = (SELECT max(name) FROM jammi_catalog.status) GROUP BY ALL"
     )
     assert ask(papers, sql) == [("fresh", 3)]
+
+
+def test_each_version_names_the_kernel_that_made_it(tmp_path):
+    with jl.open(tmp_path / "lab") as ada, jl.open(tmp_path / "lab") as ben:
+        ada.materialize("a", "SELECT 1 AS n")
+        ben.materialize("b", "SELECT n FROM jammi.a")
+        ada.materialize("a", "SELECT 2 AS n")
+        rows = ada.sql(
+            "SELECT name, version, rank() OVER (ORDER BY opened_at, id) FROM jammi_catalog.writers "
+            "JOIN jammi_catalog.tables ON writer = id ORDER BY ALL"
+        ).fetchall()
+    makers = [rank for _, _, rank in rows]
+    assert [row[:2] for row in rows] == [("a", 1), ("a", 2), ("b", 1)]
+    assert makers[0] == makers[1] != makers[2]
 
 
 def test_writers_are_the_kernels_that_have_or_had_the_workspace_open(papers):
