@@ -1,17 +1,20 @@
 """Puts the tables of the notebook on federated SQL where they live there, edits them as their
-owners would, and takes them away again.
+owners would, and takes them away again; and the catalog and the bucket of the one on sharing.
 
-A server that does not answer is said, and its table goes into a DuckDB file instead: the notebook
-goes on with what there is.
+A server that does not answer is said. A DuckDB file takes the place of its table: the notebook goes
+on with what there is; the one on sharing ends.
 """
 
 import atexit
 import contextlib
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import duckdb
@@ -26,12 +29,23 @@ USUAL = {
 }
 CALLED = {"postgres": "PostgreSQL", "mysql": "MariaDB or MySQL"}
 _FIRST_DATABASE = {"postgres": "postgres", "mysql": "mysql"}
+_S3 = """
+import logging, sys
+logging.disable(logging.CRITICAL)
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+print("http://%s:%d" % server.get_host_and_port(), flush=True)
+sys.stdin.read()
+"""
 
 
 class Server:
     """A database of our own on a server, or a DuckDB file where no server answers."""
 
-    def __init__(self, kind: str, folder: Path) -> None:
+    def __init__(
+        self, kind: str, folder: Path, instead: str = "Its table goes into a DuckDB file."
+    ) -> None:
         self.kind, self._file = kind, folder / f"{kind}.duckdb"
         self._url = os.environ.get(f"JAMMI_NOTEBOOK_{kind.upper()}", USUAL[kind])
         self.here = False
@@ -46,10 +60,7 @@ class Server:
                 f"No {CALLED[kind]} server answers at {where.hostname}:{where.port} "
                 f"({type(error).__name__})."
             )
-            print(
-                f"Its table goes into a DuckDB file. JAMMI_NOTEBOOK_{kind.upper()} can name "
-                "another server."
-            )
+            print(f"{instead} JAMMI_NOTEBOOK_{kind.upper()} can name another server.")
 
     @property
     def location(self) -> str:
@@ -125,6 +136,45 @@ class Server:
                 own.execute(statement)  # type: ignore[call-overload]  # psycopg wants a literal
             return
         connection.execute(f"CALL {self.kind}_execute('there', '{quoted}')")
+
+
+class Team:
+    """What two people share: a database for the catalog, and a bucket of an S3 server that runs
+    beside the notebook. Their environments name both, as their profiles would."""
+
+    def __init__(self, folder: Path) -> None:
+        self._database = Server("postgres", folder, "The catalog needs one.")
+        if not self._database.here:
+            raise RuntimeError("This notebook needs a PostgreSQL server.")
+        self._store = subprocess.Popen(
+            [sys.executable, "-c", _S3],
+            stdin=subprocess.PIPE,  # it ends with this process
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._store.stdout is not None
+        os.environ |= {
+            "AWS_ENDPOINT_URL": self._store.stdout.readline().strip(),
+            "AWS_ACCESS_KEY_ID": "team",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "JAMMI_CATALOG__URL": self._database.location.replace(":", "+psycopg:", 1),
+        }
+        self._files().mkdir("team")
+
+    def put(self, location: str, text: str) -> None:
+        """Put an object into the bucket."""
+        self._files().pipe(location, text.encode())
+
+    def drop(self) -> None:
+        """Take the database and the bucket away."""
+        self._store.communicate("")
+        self._database.drop()
+
+    @staticmethod
+    def _files() -> Any:
+        import s3fs
+
+        return s3fs.S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
 
 
 def fresh(folder: str) -> Path:

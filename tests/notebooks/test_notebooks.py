@@ -16,8 +16,15 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 FEDERATED = ROOT / "notebooks" / "09_federated_sql.ipynb"
-SERVERS = {"JAMMI_NOTEBOOK_POSTGRES": "postgres_server", "JAMMI_NOTEBOOK_MYSQL": "mysql_server"}
-"""Where the notebook on federated SQL finds its servers, and the fixtures that have them."""
+SHARED = ROOT / "notebooks" / "10_share_a_workspace.ipynb"
+SERVERS = {
+    FEDERATED: {
+        "JAMMI_NOTEBOOK_POSTGRES": "postgres_server",
+        "JAMMI_NOTEBOOK_MYSQL": "mysql_server",
+    },
+    SHARED: {"JAMMI_NOTEBOOK_POSTGRES": "postgres_server"},
+}
+"""Where notebooks find their servers, and the fixtures that have them."""
 
 PYTEST = "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"
 
@@ -25,7 +32,7 @@ each_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: 
 each_notebook_with_its_servers = pytest.mark.parametrize(
     "notebook",
     [
-        pytest.param(path, marks=[pytest.mark.services] if path == FEDERATED else [])
+        pytest.param(path, marks=[pytest.mark.services] if path in SERVERS else [])
         for path in NOTEBOOKS
     ],
     ids=lambda path: path.name,
@@ -37,11 +44,9 @@ each_notebook_with_its_servers = pytest.mark.parametrize(
 @pytest.mark.timeout(600)
 @each_notebook_with_its_servers
 def test_a_notebook_gives_the_outputs_stored_in_it(notebook, tmp_path, request):
-    servers = (
-        {name: request.getfixturevalue(server) for name, server in SERVERS.items()}
-        if notebook == FEDERATED
-        else {}
-    )
+    servers = {
+        name: request.getfixturevalue(server) for name, server in SERVERS.get(notebook, {}).items()
+    }
     shutil.copy(notebook, tmp_path)
     shutil.copytree(ROOT / "notebooks" / "data", tmp_path / "data")
     arguments = [
@@ -103,6 +108,27 @@ def test_without_servers_the_notebook_on_federated_sql_says_so_and_goes_on(tmp_p
     moved = ("pg.airlines", "maria.airports", "hangar.planes", "weather", "alliances", "flights")
     assert all(f"stale: {place} changed" in said for place in moved)
     assert not (tmp_path / "federated").exists()
+
+
+@pytest.mark.only_soak
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_without_a_server_the_notebook_on_sharing_ends_and_names_what_it_needs(
+    tmp_path, monkeypatch
+):
+    import nbclient
+
+    shutil.copytree(ROOT / "notebooks" / "data", tmp_path / "data")
+    monkeypatch.setenv("JAMMI_NOTEBOOK_POSTGRES", "postgresql://me@127.0.0.1:9/db")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / ".ipython"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    client = nbclient.NotebookClient(
+        nbformat.read(SHARED, as_version=4), resources={"metadata": {"path": str(tmp_path)}}
+    )
+    with pytest.raises(
+        nbclient.exceptions.CellExecutionError, match="This notebook needs a PostgreSQL server"
+    ):
+        client.execute()
 
 
 @each_notebook
