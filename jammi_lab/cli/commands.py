@@ -91,10 +91,7 @@ class ShellVerbs(SharedVerbs):
         return replace(answer, failed=bool(findings), remarks=remarks)
 
     def _recompute(self, values: Values) -> Answer:
-        if values["allow_python"]:
-            from jammi_lab.steps.cell_step import build_step
-
-            self._ws._services.step_functions.allow_cells(build_step)
+        self._ws._services.step_functions.runs_cells = values["allow_python"]
         return super()._recompute(values)
 
     def _check(self, values: Values) -> Answer:

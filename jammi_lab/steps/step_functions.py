@@ -1,6 +1,7 @@
 """Functions of recipes: how a recorded function is found again in this kernel, fingerprinted, and
 how its exceptions are reported."""
 
+import contextlib
 import functools
 import importlib
 import importlib.util
@@ -97,7 +98,8 @@ class StepFunction:
 
 def cell_inputs(qualified_name: str) -> list[str]:
     """The names that a cell has for its inputs, by the name of its function."""
-    return [each for each in qualified_name.partition("(")[2].rstrip(")").split(", ") if each]
+    names = qualified_name.partition("(")[2].rstrip(")").split(", ")
+    return [name for name in names if name.isidentifier()]
 
 
 def _qualified_name(function: Any) -> Any:
@@ -176,9 +178,10 @@ class FunctionRecipe(Producer):
 
     def current(self, ctx: BindContext, import_modules: bool) -> Self | Unknown:
         """With the digest of the function as it is now."""
-        step = ctx.part(StepFunctions).find(self, import_module=import_modules)
+        functions = ctx.part(StepFunctions)
+        step = functions.find(self, import_module=import_modules)
         if isinstance(step, str):
-            return Unknown(step)
+            return self if functions.built_from_text(self) is not None else Unknown(step)
         if self.version is not None:
             return self
         try:
@@ -217,17 +220,14 @@ def _step_function(function: Any) -> StepFunction:
 class StepFunctions:
     """The functions that were given to this kernel, by the definitions that they belong to."""
 
-    def __init__(self, outside: OutsideAccess) -> None:
-        self._outside = outside
+    def __init__(self, outside: OutsideAccess, build_cell: Callable[..., StepFunction]) -> None:
+        """`build_cell` makes the function of a cell's text (`steps/cell_step.py`)."""
+        self._outside, self._build_cell = outside, build_cell
+        self.runs_cells = False
+        """Whether steps of cells that need only their inputs run by the text in their recipes."""
         self._steps: dict[str, StepFunction] = {}
         self._given: dict[int, Callable[..., Any]] = {}
         """Functions that a call named for a recipe, by identity."""
-        self._build_cell: Callable[..., StepFunction] | None = None
-
-    def allow_cells(self, build_cell: Callable[..., StepFunction]) -> None:
-        """Let steps of cells run by the text in their recipes, where that needs only its inputs.
-        `build_cell` makes the function of a text (`steps/cell_step.py`)."""
-        self._build_cell = build_cell
 
     def give(self, step: StepFunction) -> None:
         """Note that a call names this function for its recipe: recipes that know their function by
@@ -255,7 +255,7 @@ class StepFunctions:
                 f"{self._outside.untrusted_clause()}"
             )
         if module == "cell":
-            return known_step or self._of_cell(recipe, name.partition("(")[0])
+            return known_step or self._of_cell(recipe)
         if module != "__main__" and (producer := package_producer(module, name)) is not None:
             return StepFunction(producer[1])
         if module in sys.modules and is_library(module):
@@ -279,17 +279,25 @@ class StepFunctions:
             return known_step or target
         return StepFunction(target)
 
-    def _of_cell(self, recipe: FunctionRecipe, name: str) -> StepFunction | str:
-        """The function of the text that a recipe of a cell keeps."""
-        if self._build_cell is None:
-            return (
-                "its cell was not run in this kernel; %jammi edit shows it, "
-                "jammi-lab recompute --allow-python runs it"
-            )
-        step = self._build_cell(name, cell_inputs(recipe.function), recipe._source, {})
-        if recipe.is_defined_by(step):
-            return step
-        return "its cell needs more than its inputs; run it in its notebook"
+    def built_from_text(self, recipe: FunctionRecipe) -> StepFunction | None:
+        """The function of the text that the recipe of a cell keeps, in a trusted folder; None where
+        it needs more than its inputs. Building it runs none of it."""
+        module, _, name = recipe.function.partition(":")
+        if module != "cell" or not self._outside.trusts_folder:
+            return None
+        inputs = cell_inputs(name)
+        with contextlib.suppress(InvalidArgument):  # another release of Python may refuse it
+            step = self._build_cell(name.partition("(")[0], inputs, recipe._source, {})
+            return step if recipe.is_defined_by(step) else None
+        return None
+
+    def _of_cell(self, recipe: FunctionRecipe) -> StepFunction | str:
+        """The function of a cell that was not run in this kernel."""
+        step = self.built_from_text(recipe)
+        if self.runs_cells:
+            return step or "its cell needs more than its inputs; run it in its notebook"
+        reason = "its cell was not run in this kernel; %jammi edit shows it"
+        return reason if step is None else f"{reason}, jammi-lab recompute --allow-python runs it"
 
     def _of_notebook(
         self, recipe: FunctionRecipe, known_step: StepFunction | None, name: str

@@ -289,9 +289,10 @@ class Infrastructure:
     @first_use
     def step_functions(self) -> "StepFunctions":
         """The functions of steps in this kernel."""
+        from jammi_lab.steps.cell_step import build_step
         from jammi_lab.steps.step_functions import StepFunctions
 
-        return StepFunctions(self.source_directory.outside)
+        return StepFunctions(self.source_directory.outside, build_step)
 
     @first_use
     def encoders(self) -> "ModelEncoders":

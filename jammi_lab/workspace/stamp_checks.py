@@ -44,6 +44,7 @@ from jammi_lab.features.outputs.stamps import (
     stamp_from,
     value_digest,
 )
+from jammi_lab.inputs.source_names import JAMMI_CATALOG
 from jammi_lab.sources.read_errors import unreadable_text_error
 from jammi_lab.storage.files import open_for_reading
 from jammi_lab.store.rebuild import CATALOG_FILE
@@ -88,6 +89,8 @@ _STAMPED_LINES = frozenset(
     }
 )
 """The lines of `%jammi` whose outputs have stamps."""
+_OF_CATALOG = (f"{JAMMI_CATALOG}.", "show tables")
+"""Begin the names of parts that are the catalog."""
 _RULE = "───"
 """It stands below the names of columns where a table is text."""
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -416,6 +419,9 @@ class Workspaces:
             *stamp.sources,
             *stamp.unrecorded,
         ]
+        is_as_computed = shown.digest == stamp.rows and shown.changed is None
+        if is_as_computed and parts and parts == _parts_of_catalog(stamp):
+            return  # a list of what was there then
         for part in parts or ["it reads no table"]:
             if shown.digest != stamp.rows:
                 yield _entry(shown, part, EDITED, "the shown content is not the computed one")
@@ -433,6 +439,10 @@ class Workspaces:
                 if stamp.cell and outcome != FRESH:
                     reason = f"{reason}; made by {stamp.cell}"
                 yield _entry(shown, part, outcome, reason)
+
+
+def _parts_of_catalog(stamp: Stamp) -> list[str]:
+    return [each for each in stamp.unrecorded if each.startswith(_OF_CATALOG)]
 
 
 def _entry(

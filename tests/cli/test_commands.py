@@ -434,7 +434,7 @@ def test_steps_of_cells_run_when_the_caller_allows_python_and_they_need_only_inp
         steps = value(run("recompute", lab, *names, "--json", *flags))["steps"]
         return {step["name"]: step["outcome"] for step in steps}
 
-    assert "jammi-lab recompute --allow-python runs it" in run("why", lab, "grown").stdout
+    assert "jammi-lab recompute --allow-python runs it" in run("plan", lab, "grown").stdout
     blocked = dict.fromkeys([*CELLS, "doubled", "renamed"], "blocked")
     assert outcomes() == {"recent": "computed"} | blocked
     ran = dict.fromkeys(["grown", "doubled", "renamed"], "computed") | {"scaled": "blocked"}

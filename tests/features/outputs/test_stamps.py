@@ -17,6 +17,7 @@ from IPython.core.formatters import DisplayFormatter
 import jammi_lab as jl
 from jammi_lab.features.outputs.file_stamps import sidecar_of
 from jammi_lab.features.outputs.stamps import code_digest
+from jammi_lab.steps.cell_step import build_step
 from jammi_lab.workspace.stamp_checks import shown_in_file, shown_in_notebook
 from tests.inside import services_of
 from tests.processes import environment
@@ -233,6 +234,29 @@ def test_outputs_without_a_stamp_or_a_recorded_state_are_unknown(lab, tmp_path):
     (tmp_path / "x.ipynb").write_text("[]")
     refused = run_shell("check-notebook", str(tmp_path / "x.ipynb"))
     assert refused.exit_code == 3 and "notebook of format 4" in refused.stderr
+
+
+def test_what_lists_the_catalog_alone_is_not_judged_unless_it_was_edited(lab, tmp_path):
+    names = "SELECT name FROM jammi_catalog.recipes"
+    listed = [shown(lab.sql(text)) for text in (names, "SHOW TABLES")]
+    file = notebook(tmp_path / "n.ipynb", *listed)
+    assert run("check-notebook", file, "--fail") == (0, [])
+    listed[0]["data"]["text/plain"] = ["name"]
+    assert outcomes("check-notebook", notebook(tmp_path / "n.ipynb", *listed)) == ["edited"]
+    both = shown(lab.sql("SELECT name, x FROM jammi_catalog.recipes, jammi.big"))
+    file = notebook(tmp_path / "n.ipynb", both, shown(lab.sql(f"{names} WHERE random() < 2")))
+    assert outcomes("check-notebook", file) == ["fresh", "unknown", "unknown", "unknown"]
+
+
+def test_the_step_of_a_cell_that_needs_only_its_inputs_is_judged_without_its_kernel(lab, tmp_path):
+    shows = []
+    for name, text in {"kept": "rows.polars()", "scaled": "rows.polars() * factor"}.items():
+        step = build_step(name, ["rows"], text, {"factor": 2})
+        shows.append(shown(lab.materialize(name, jl.PythonStep(step, inputs=["jammi.big"]))))
+    file = notebook(tmp_path / "n.ipynb", *shows)
+    assert outcomes("check-notebook", file) == ["fresh", "unknown"]
+    (tmp_path / "a.csv").write_text("id,x\n1,2\n2,30\n")
+    assert outcomes("check-notebook", file) == ["stale", "unknown"]
 
 
 def test_what_is_fresh_on_grounds_fails_a_check_only_where_that_is_asked(lab, tmp_path):
