@@ -7,6 +7,7 @@ few times. A function that cannot be pickled runs in this kernel.
 import contextlib
 import operator
 import pickle
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from typing import Any, TypeVar
@@ -22,10 +23,11 @@ _MAX_BATCHES_PER_THREAD = 3
 do not pile up."""
 CONNECT_TIMEOUT_SECONDS = 10
 """Connection timeout."""
-
-
+LOST_AFTER_SECONDS = 300
+"""A cluster that has no worker for so long, or whose scheduler does not respond, is lost. One that
+grows on demand takes minutes to start a worker."""
 _LOOK_SECONDS = 2
-"""How often a client is looked at while it waits for a result."""
+"""How often the cluster is looked at while it computes a result."""
 
 
 class DaskExecutor:
@@ -86,57 +88,69 @@ class DaskExecutor:
                         break
                 if not pending:
                     return
-                yield _wait_for_result(pending[0])
+                yield self._wait_for_result(pending[0])
                 pending.popleft()
         finally:
             for future in pending:
                 future.cancel()
 
+    def _wait_for_result(self, future: Any) -> Any:
+        """The result of a batch. Raises what the batch raised, and SourceUnavailable when the
+        cluster failed."""
+        with import_modules():
+            from distributed.client import FutureCancelledError
+            from distributed.scheduler import KilledWorker
+
+        give_up_at = time.monotonic() + LOST_AFTER_SECONDS
+        try:
+            while True:
+                # what is computed may take long to come, and may be lost again with its worker
+                seconds = LOST_AFTER_SECONDS if future.done() else _LOOK_SECONDS
+                with contextlib.suppress(TimeoutError):
+                    return future.result(timeout=seconds)
+                if future.status == "error":
+                    return future.result()
+                if self._client.status == "closed":  # its futures may wait for ever
+                    raise ConnectionError("the client is closed")
+                if not future.done() and self.threads:
+                    give_up_at = time.monotonic() + LOST_AFTER_SECONDS
+                elif time.monotonic() > give_up_at:
+                    raise SourceUnavailable(
+                        f"No worker of the Dask cluster has responded for {LOST_AFTER_SECONDS} s.",
+                        hint="Start workers, or omit executor= to use this kernel.",
+                    )
+        except KilledWorker:
+            raise SourceUnavailable(
+                "Several workers of the Dask cluster died while running the same batch.",
+                hint="Check their memory limits.",
+            ) from None
+        except (FutureCancelledError, OSError) as error:
+            if future.status == "error":
+                raise
+            raise SourceUnavailable(
+                f"The connection to the Dask cluster was lost: {type(error).__name__}.",
+                hint="Check that it is running.",
+            ) from error
+
     @property
     def threads(self) -> int:
-        """The threads of all workers; 0 of a closed client."""
+        """The threads of all workers; 0 of a closed client, and when no scheduler responds."""
+        scheduler = self._client.scheduler
+        if scheduler is None:
+            return 0
         try:
-            workers = self._client.scheduler_info(n_workers=-1).get("workers", {}).values()
-        except (OSError, TimeoutError, ValueError, RuntimeError) as error:
-            raise _lost_error(error) from error
-        return sum(worker["nthreads"] for worker in workers)
+            # scheduler_info() has no timeout, and repeats what it knows of a scheduler that is gone
+            found = self._client.sync(
+                scheduler.identity, n_workers=-1, callback_timeout=CONNECT_TIMEOUT_SECONDS
+            )
+        except (OSError, TimeoutError, ValueError, RuntimeError):
+            return 0
+        return sum(worker["nthreads"] for worker in found["workers"].values())
 
     def close(self) -> None:
         """Close a client that was created from an address."""
         if self._owns_client:
             self._client.close()
-
-
-def _wait_for_result(future: Any) -> Any:
-    """The result of a batch. Raises what the batch raised, and SourceUnavailable when the cluster
-    failed."""
-    with import_modules():
-        from distributed.client import FutureCancelledError
-        from distributed.scheduler import KilledWorker
-
-    try:
-        while not future.done():
-            with contextlib.suppress(TimeoutError):
-                return future.result(timeout=_LOOK_SECONDS)
-            if future.client.status == "closed":  # whose futures may wait for ever
-                raise ConnectionError("the client is closed")
-        return future.result()
-    except KilledWorker:
-        raise SourceUnavailable(
-            "Several workers of the Dask cluster died while running the same batch.",
-            hint="Check their memory limits.",
-        ) from None
-    except (FutureCancelledError, OSError) as error:
-        if future.status == "error":
-            raise
-        raise _lost_error(error) from error
-
-
-def _lost_error(error: Exception) -> SourceUnavailable:
-    return SourceUnavailable(
-        f"The connection to the Dask cluster was lost: {type(error).__name__}.",
-        hint="Check that it is running.",
-    )
 
 
 class _OnPickled:

@@ -15,7 +15,7 @@ class Executor(Protocol):
 
     @property
     def threads(self) -> int:
-        """How many batches run at the same time. Raises SourceUnavailable."""
+        """How many batches run at the same time."""
         ...
 
     def map(self, work: Callable[[T], R], batches: Iterable[T]) -> Generator[R, None, None]:

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.verdicts import Fresh
-from jammi_lab.steps import parts
+from jammi_lab.steps import dask_executor, parts
 from jammi_lab.steps.executor import to_executor
 from tests.contracts.executor import (
     STATEMENTS,
@@ -31,6 +32,7 @@ from tests.contracts.executor import (
 from tests.services import stores
 from tests.steps import append_histories as histories
 from tests.steps import part_faults
+from tests.steps.part_faults import doubled
 from tests.waiting import until
 
 __all__ = ["small_parts"]
@@ -106,6 +108,38 @@ def test_work_that_a_worker_cannot_load_is_an_error_at_once(client):
         list(to_executor(client).map(part_faults.Unloadable(), range(3)))
 
 
+@pytest.fixture
+def losing() -> Iterator[Any]:
+    """A cluster that has lost its only worker, and results of which all but the first are to
+    come."""
+    pytest.importorskip("distributed")
+    from distributed import Client, LocalCluster
+
+    options = OPTIONS | {"n_workers": 1, "processes": False}
+    with LocalCluster(**options) as made, Client(made, set_as_default=False) as client:
+        results = to_executor(client).map(doubled, range(40))
+        assert next(results) == 0
+        made.scale(0)
+        until(lambda: not made.scheduler.workers)
+        yield made, results
+
+
+def test_a_cluster_without_workers_is_a_typed_error_within_a_limit(losing, monkeypatch):
+    monkeypatch.setattr(dask_executor, "LOST_AFTER_SECONDS", 1)
+    with pytest.raises(
+        SourceUnavailable, match="No worker of the Dask cluster has responded for 1 s"
+    ):
+        list(losing[1])
+
+
+def test_workers_that_come_back_within_the_limit_go_on(losing):
+    cluster, results = losing
+    timer = threading.Timer(0.5, cluster.scale, [1])
+    timer.start()
+    assert list(results) == [2 * n for n in range(1, 40)]
+    timer.join()
+
+
 def test_files_of_other_columns_are_read_by_this_kernel(labs, tmp_path):
     here, there = labs
     other = histories.new_rows(random.Random(4), 3)
@@ -130,9 +164,15 @@ def test_a_worker_that_is_killed_in_the_middle_leaves_the_same_bytes(labs, clien
 
 
 @pytest.mark.only_soak
-def test_a_lost_cluster_is_a_typed_error_and_leaves_nothing(tmp_path, small_parts):
+@pytest.mark.parametrize("loss", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+def test_a_lost_scheduler_is_a_typed_error_and_leaves_nothing(
+    tmp_path, small_parts, monkeypatch, loss
+):
     pytest.importorskip("distributed")
     from distributed import Client
+
+    monkeypatch.setattr(dask_executor, "LOST_AFTER_SECONDS", 5)
+    monkeypatch.setattr(dask_executor, "CONNECT_TIMEOUT_SECONDS", 2)
 
     data = write_folder(tmp_path / "data", random.Random(2), 6)
     process = subprocess.Popen(
@@ -150,13 +190,14 @@ def test_a_lost_cluster_is_a_typed_error_and_leaves_nothing(tmp_path, small_part
 
         def lose() -> None:
             until(mark.exists)
-            process.kill()
+            process.send_signal(loss)
 
         thread = threading.Thread(target=lose)
         thread.start()
-        with pytest.raises(SourceUnavailable, match="The connection to the Dask cluster was lost"):
+        with pytest.raises(SourceUnavailable, match=r"Dask cluster (was lost|has resp)"):
             there.materialize("it", STATEMENTS["distinct"])
         thread.join()
+        process.kill()
         assert not list(there.recipes())
         assert there.materialize("it", STATEMENTS["distinct"]).manifest.parts is None
 

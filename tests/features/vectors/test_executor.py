@@ -15,7 +15,7 @@ import jammi_lab as jl
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, SourceUnavailable, StepFailed
 from jammi_lab.features.vectors.encoders.base import encode_texts
 from jammi_lab.features.vectors.encoders.hashing import Hashing
-from jammi_lab.steps.dask_executor import _wait_for_result
+from jammi_lab.steps.dask_executor import DaskExecutor
 from jammi_lab.steps.executor import LocalExecutor, to_executor
 from jammi_lab.steps.step_functions import StepFunction, step_failure
 from tests.features.vectors.encoders import Broken, Dying, Unpicklable, Where
@@ -160,11 +160,11 @@ def test_a_cluster_that_fails_a_batch_is_a_typed_error(error, said):
         def done(self) -> bool:
             return True
 
-        def result(self) -> Any:
+        def result(self, timeout: float) -> Any:
             raise raised[error]
 
     with pytest.raises(SourceUnavailable, match=said):
-        _wait_for_result(Lost())
+        DaskExecutor(object())._wait_for_result(Lost())
 
 
 @pytest.mark.parametrize("how", ["client", "address"])
