@@ -28,7 +28,7 @@ help: ## this list
 install: $(STAMP) ## the environment in .venv, once; every other target does it by itself
 
 $(STAMP): requirements.txt pyproject.toml $(wildcard kernel_ext/labextension/static/* kernel_ext/jupyter-config/*)
-	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; this is " + sys.version.split()[0] + ". Try: make PY=python3.12")'
+	@$(PY) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14) and "Python 3.11 to 3.14 is needed, for which DuckDB 1.5.5 has wheels; this is " + sys.version.split()[0] + ". Try: make PY=python3.12")'
 	@test -x $(BIN)/python || echo "making $(VENV) with $(if $(UV),uv,venv and pip; about a minute)"
 	@test -x $(BIN)/python || $(if $(UV),$(UV) venv -q --python "$$(command -v $(PY))" $(VENV),$(PY) -m venv $(VENV))
 	@$(if $(UV),true,$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip -q)
