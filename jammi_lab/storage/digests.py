@@ -120,15 +120,21 @@ class ParquetDigests(Value, frozen=True):
     """Its footer."""
 
 
-def sha256_file(path: str | StoragePath, on_bytes: Callable[[int], None] | None = None) -> str:
+def sha256_file(
+    path: str | StoragePath,
+    on_bytes: Callable[[int], None] | None = None,
+    *,
+    follow_links: bool = False,
+) -> str:
     """SHA-256 of a file, read in blocks. `on_bytes` is called after each block with the number
-    of bytes read so far. Raises OSError, and FileNotFoundError for anything but a regular file."""
+    of bytes read so far; `follow_links` for a file that is not our own. Raises OSError, and
+    FileNotFoundError for anything but a regular file."""
     if on_bytes is None and not isinstance(path, RemotePath):
         # a buffered file would take longer than its bytes: a status may read 100,000 small ones
-        content = read_regular(path, SMALL_FILE_BYTES, follow_links=True)
+        content = read_regular(path, SMALL_FILE_BYTES, follow_links=follow_links)
         if content is not None and content[1] is not None:
             return hashlib.sha256(content[1]).hexdigest()
-    with open_for_reading(path, follow_links=True) as file:
+    with open_for_reading(path, follow_links=follow_links) as file:
         return sha256_stream(file, on_bytes)
 
 
@@ -354,12 +360,12 @@ def writeback_function() -> Callable[[int], object]:
 
 def _payload(path: Path, parquet: bool, former: CacheEntry | None) -> dict[str, Any]:
     if not parquet:
-        return {"whole": sha256_file(path), "by_column": None, "rows": None}
+        return {"whole": sha256_file(path, follow_links=True), "by_column": None, "rows": None}
     # A file whose stat proves nothing mostly has the bytes that it had, which one hash tells.
     if (
         former is not None
         and former.stat.size == os.stat(path).st_size
-        and former.payload["whole"] == sha256_file(path)
+        and former.payload["whole"] == sha256_file(path, follow_links=True)
     ):
         return former.payload
     with open(path, "rb") as file:

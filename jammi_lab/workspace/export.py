@@ -85,20 +85,24 @@ def _write_arrow(rows: "pa.Table", target: Path) -> None:
 
 def _write_csv(rows: "pa.Table", target: Path) -> None:
     import pyarrow as pa
+    import pyarrow.compute as pc
     from pyarrow import csv
 
     for field, values in zip(rows.schema, rows.columns, strict=True):
         try:
-            if pa.types.is_binary(field.type) or pa.types.is_interval(field.type):
-                values.cast(pa.string())
             is_plain = not pa.types.is_nested(field.type)
+            if pa.types.is_binary(field.type):
+                values.cast(pa.string())
+            if pa.types.is_temporal(field.type):  # Arrow has no text of a date such as 'infinity'
+                texts = values.cast(pa.string())
+                is_plain = not pc.any(pc.match_substring(texts, "<value out of range")).as_py()
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # bytes that are no text
             is_plain = False
         if not is_plain:
             raise SchemaMismatch(
                 f"CSV cannot hold the column {field.name!r}.",
                 column=field.name,
-                expected="a plain type",
+                expected="plain values",
                 actual=str(field.type),
                 hint="Export it as .parquet or .arrow.",
             )

@@ -108,12 +108,21 @@ def test_a_folder_in_a_manifests_place_is_a_lost_one_and_no_descriptor_is_left(l
     assert table.read().arrow().num_rows == 2
 
 
-def test_a_link_or_a_pipe_in_a_manifests_place_is_not_read(lab, table, body, tmp_path):
+def test_a_link_or_a_pipe_in_a_manifests_place_is_not_read(
+    lab, table, body, tmp_path, monkeypatch
+):
     path = manifests.manifest_path(table.path)
     path.unlink()
     (tmp_path / "elsewhere").write_bytes(body)
     path.symlink_to(tmp_path / "elsewhere")
-    assert table.verify() == MissingManifest()
+    flags, opened = [], os.open
+    monkeypatch.setattr(
+        os, "open", lambda name, *args: flags.append((name, args[0])) or opened(name, *args)
+    )
+    assert isinstance(lab.staleness("venues"), Fresh) and table.verify() == MissingManifest()
+    followed = [name for name, flag in flags if not flag & os.O_NOFOLLOW]
+    assert path not in followed and str(path) not in followed
+    monkeypatch.undo()
     path.unlink()
     os.mkfifo(path)
     assert table.verify() == MissingManifest()

@@ -231,7 +231,17 @@ def test_an_export_has_the_rows(ws, tmp_path, ending):
     ]
 
 
-@pytest.mark.parametrize("value", ["[1]", r"'\xFF'::BLOB", "INTERVAL 1 MONTH"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "[1]",
+        r"'\xFF'::BLOB",
+        "INTERVAL 1 MONTH",
+        "DATE '-infinity'",
+        "TIMESTAMP 'infinity'",
+        "TIME '24:00:00'",
+    ],
+)
 def test_what_a_csv_cannot_hold_is_named_and_nothing_is_written(ws, tmp_path, value):
     rows = ws.sql(f"SELECT 1 AS id, 'a'::BLOB AS letter, {value} AS other")
     with pytest.raises(jl.SchemaMismatch, match="CSV cannot hold the column 'other'") as caught:

@@ -123,13 +123,13 @@ def _sentence_transformer(record: ModelRecord, path: Path) -> object:
 
 def _has_files(path: Path, digests: Mapping[str, str]) -> bool:
     return all(
-        (path / name).is_file() and sha256_file(path / name) == digest
+        (path / name).is_file() and sha256_file(path / name, follow_links=True) == digest
         for name, digest in digests.items()
     )
 
 
 def _digest(file: Path) -> str:
-    return read_stable(file, lambda: sha256_file(file))[1]
+    return read_stable(file, lambda: sha256_file(file, follow_links=True))[1]
 
 
 def _files(folder: Path, parents: frozenset[str]) -> Iterator[Path]:
