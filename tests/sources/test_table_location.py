@@ -195,6 +195,17 @@ def test_a_log_on_a_store_leads_to_no_other_files(ws, tmp_path, bucket, elsewher
     )
 
 
+def test_a_table_on_a_store_that_lacks_a_data_file_is_undecidable(ws, bucket, lake, orders):
+    ws.materialize("t", "SELECT id FROM orders")
+    [key] = bucket.keys(".parquet", "lake/")
+    whole = bucket.get(key)
+    bucket.remove(key)
+    name = key.rpartition("/")[2]
+    assert f"A data file of the {type(lake).__name__} table orders is missing ({name})" in doubt(ws)
+    bucket.put(key, whole)
+    assert is_fresh(ws)
+
+
 def test_a_look_at_a_table_on_a_store_scans_nothing(ws, bucket, lake, orders):
     connector = services_of(ws).source_directory.find("orders")[1]
 

@@ -199,6 +199,40 @@ def test_a_backup_to_a_full_disk_names_it_and_leaves_nothing(tmp_path):
     assert left == "[]"
 
 
+NO_INODES = """
+import ctypes, itertools, jammi_lab, os
+libc = ctypes.CDLL(None)
+os.makedirs("disk")
+if libc.mount(b"tmpfs", b"disk", b"tmpfs", 0, b"nr_inodes=40"):
+    raise SystemExit(77)
+try:
+    jammi_lab.open("disk/lab").close()
+    os.unlink("disk/lab/space.reserve")  # which gives up an inode, too
+    try:
+        for number in itertools.count():
+            open(f"disk/{number}", "w").close()
+    except OSError:
+        pass
+    for free in range(4):
+        try:
+            with jammi_lab.open("disk/lab") as ws:
+                ws.backup("disk/b.sqlite3")
+                print("done")
+        except jammi_lab.errors.ResourceExhausted as error:
+            print(error.message)
+        os.unlink(f"disk/{free}")
+finally:
+    libc.umount2(b"disk", 2)
+"""
+
+
+@needs_a_mount
+def test_a_disk_without_inodes_is_a_full_disk(tmp_path):
+    done = run_on_a_disk(NO_INODES, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert all("space" in line for line in done.stdout.splitlines()), done.stdout
+
+
 READ_ONLY = """
 import ctypes, os, jammi_lab
 libc = ctypes.CDLL(None)
