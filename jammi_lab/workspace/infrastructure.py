@@ -357,6 +357,10 @@ class Infrastructure:
                 hint="Open it without read_only=True.",
             )
 
+    def _has_results_folder(self) -> bool:
+        # without it the workspace was removed while it was open, or has nothing to make room for
+        return self.local_folder is not None and (self.local_folder / "results").is_dir()
+
     def close(self, *, clean: bool) -> None:
         """Release all resources; `clean` also retires the writer and records the state of the
         results folders."""
@@ -366,7 +370,7 @@ class Infrastructure:
             badges: BadgeService | None = vars(self).get("badges")
         # The stack runs every step even if one fails, the last one pushed first.
         with contextlib.ExitStack() as steps:
-            if clean and not self.catalog.read_only:
+            if clean and not self.catalog.read_only and self._has_results_folder():
                 steps.callback(SpaceReserve(self.folder).fill)  # closing freed the catalog's log
             for step in (self.catalog.close, self.executor.close):
                 steps.callback(step)

@@ -1,5 +1,6 @@
 """Closing lets go of everything, whatever state the disk is in, and what it stopped says so."""
 
+import shutil
 import threading
 
 import pytest
@@ -155,3 +156,12 @@ def test_an_interrupt_while_a_workspace_is_opened_or_closed_leaves_no_writer_and
             row[0]
             for row in again.sql("SELECT alive FROM jammi_catalog.writers WHERE alive").fetchall()
         ] == [True]
+
+
+def test_closing_a_workspace_whose_files_were_removed_leaves_nothing_in_its_folder(tmp_path):
+    ws = jl.open(tmp_path / "lab")
+    ws.materialize("t", "SELECT 1 AS n")
+    shutil.rmtree(tmp_path / "lab")
+    (tmp_path / "lab").mkdir()
+    ws.close()
+    assert list((tmp_path / "lab").iterdir()) == []
