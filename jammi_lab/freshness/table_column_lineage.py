@@ -124,7 +124,8 @@ class ColumnLineage:
 
     def _column_reads(self, record: TableRecord) -> list[ColumnReads] | None:
         """The column lineage of the table's definition; None when the engine cannot determine it,
-        or when the statement has changed its meaning."""
+        when the statement has changed its meaning, or when an altered definition names columns that
+        its inputs do not have."""
         try:
             manifest = manifests.parse(self._catalog.result_tables.manifest(record.table_name))
             if manifest is None:
@@ -137,7 +138,7 @@ class ColumnLineage:
                 for each in recipe.recorded_inputs()
             ]
             return recipe.column_reads([c.name for c in record.columns], inputs)
-        except (JammiError, ValueError):
+        except (JammiError, ValueError, LookupError):
             return None
 
     def _reads_of_statement(

@@ -273,9 +273,11 @@ def _produce_with_retries(
                 is_last_attempt=attempts == MAX_ATTEMPTS - 1,
             )
         except AlreadyBuilding as concurrent:
-            # one deadline for all builds that this call waits for
-            deadline = deadline or ctx.single_flight.wait_deadline()
-            may_wait = ctx.single_flight.wait(concurrent.record, deadline, on_progress)
+            may_wait = False
+            if not ctx.publisher.has_failed(concurrent.record):
+                # one deadline for all builds that this call waits for
+                deadline = deadline or ctx.single_flight.wait_deadline()
+                may_wait = ctx.single_flight.wait(concurrent.record, deadline, on_progress)
         except AlreadyReady:
             continue  # the next pass reuses that table, or rejects it as well
         except InputChanged as change:

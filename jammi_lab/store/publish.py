@@ -392,6 +392,11 @@ class Publisher:
             self._mark_failed(record, reason)
         return not self._pending_cleanup
 
+    def has_failed(self, record: TableRecord) -> bool:
+        """Whether a row that seems to be building is a failed build of this kernel, which the
+        catalog could not record."""
+        return record.table_name in self._pending_cleanup
+
     def ownership_error(self, record: TableRecord) -> LostOwnership | None:
         """The error to raise when the row no longer belongs to this writer; None when it does."""
         row = self._row(record)

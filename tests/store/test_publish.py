@@ -24,9 +24,11 @@ from jammi_lab.core.errors import (
     WorkspaceReadOnly,
 )
 from jammi_lab.core.verdicts import Match
+from jammi_lab.steps.single_flight import SingleFlight
 from jammi_lab.storage import files as storage
 from tests import processes
 from tests.conftest import PACKAGE_ROOTS
+from tests.inside import services_of
 from tests.store.conftest import VENUES
 from tests.store.lab import catalog, files, files_of, row, statuses
 
@@ -389,3 +391,16 @@ def test_closing_from_inside_of_what_is_made_does_not_wait_for_itself(tmp_path, 
     with pytest.raises(jl.SessionClosed):
         ws.compute("own", lambda: ws.close() or [{"a": 1}], inputs=[], version="1")
     assert time.monotonic() - began < 5
+
+
+def test_a_failed_build_that_a_full_disk_does_not_record_is_not_waited_for(ws, monkeypatch):
+    def refuse(*_):
+        raise ResourceExhausted("No space is left.")
+
+    monkeypatch.setattr(services_of(ws).catalog.table_status, "mark_failed", refuse)
+    monkeypatch.setattr(SingleFlight, "wait", lambda *_: pytest.fail("waits for itself"))
+    for _ in range(2):
+        with pytest.raises(SqlError, match="Could not convert"):
+            ws.materialize("t", "SELECT chr(65 + range::INT)::INT AS n FROM range(2)")
+    monkeypatch.undo()
+    assert ws.materialize("t", "SELECT 1 AS n").outcome == "computed"
