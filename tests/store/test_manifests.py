@@ -108,9 +108,7 @@ def test_a_folder_in_a_manifests_place_is_a_lost_one_and_no_descriptor_is_left(l
     assert table.read().arrow().num_rows == 2
 
 
-def test_a_link_or_a_pipe_in_a_manifests_place_is_not_read(
-    lab, table, body, tmp_path, monkeypatch
-):
+def test_a_link_or_a_pipe_in_a_manifests_place_is_not_read(lab, table, body, tmp_path, monkeypatch):
     path = manifests.manifest_path(table.path)
     path.unlink()
     (tmp_path / "elsewhere").write_bytes(body)
