@@ -161,8 +161,8 @@ def test_a_file_that_changes_under_the_read_is_read_again(tmp_path, monkeypatch)
     (tmp_path / "f").write_bytes(b"one")
     plain, reads = sha256_file, []
 
-    def reading(path):
-        found = plain(path)
+    def reading(path, **options):
+        found = plain(path, **options)
         if not reads:
             write_atomic(tmp_path / "f", b"two")
         reads.append(path)
@@ -178,7 +178,7 @@ def test_a_file_that_changes_under_the_read_is_read_again(tmp_path, monkeypatch)
 def test_a_file_that_never_rests_is_an_error(tmp_path, monkeypatch):
     (tmp_path / "f").write_bytes(b"one")
 
-    def reading(path):
+    def reading(path, **_):
         write_atomic(tmp_path / "f", os.urandom(3))
         return "?"
 

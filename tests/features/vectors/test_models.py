@@ -285,7 +285,7 @@ def test_an_empty_folder_and_files_that_cannot_be_read_are_said(ws, tmp_path, fi
     monkeypatch.setattr(
         model_files,
         "sha256_file",
-        lambda path: (_ for _ in ()).throw(PermissionError(13, "Permission denied")),
+        lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, "Permission denied")),
     )
     with pytest.raises(SourceUnavailable, match="Permission denied"):
         ws.models.register("mine", files)
