@@ -25,6 +25,7 @@ from bench import (
     healing,
     increments,
     indexes,
+    limits,
     live,
     million,
     panels,
@@ -349,5 +350,10 @@ CASES: dict[str, Case] = {
     **prose.CASES,
     **sensing.CASES,
 }
-LONG_CASES: dict[str, Case] = {**growth.CASES, **million.CASES, **scale.CASES}
+LONG_CASES: dict[str, Case] = {
+    **growth.CASES,
+    **limits.CASES,
+    **million.CASES,
+    **scale.CASES,
+}
 """Cases that only run when they are named."""
