@@ -249,6 +249,9 @@ class Database:
                         self.dialect.commit(connection)
                         fault_point("catalog:after-commit")
                         handle.state = state
+                    else:
+                        # psycopg forgets its prepared statements, with a query, at each rollback
+                        connection.raw.commit()
                 finally:
                     handle.writing = None
                     with DeferInterrupts():

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.catalog.connection import Connection
 from jammi_lab.core.errors import (
     InvalidArgument,
     SourceUnavailable,
@@ -398,3 +399,33 @@ def test_the_rights_of_the_guide_are_enough_for_writers_and_readers(tmp_path, ur
         for role in roles.values():
             run_postgres(url, f"DROP OWNED BY {role} CASCADE")
         run_postgres(url, f"DROP ROLE {', '.join(roles.values())}")
+
+
+def test_a_status_asks_the_catalog_equally_often_of_few_tables_and_of_many(
+    tmp_path, url, monkeypatch
+):
+    asked = list[str]()
+    fetch, execute = Connection.fetch, Connection.execute
+
+    def note(function):
+        def call(connection, text, *parameters):
+            asked.append(text)
+            return function(connection, text, *parameters)
+
+        return call
+
+    monkeypatch.setattr(Connection, "fetch", note(fetch))
+    monkeypatch.setattr(Connection, "execute", note(execute))
+    counts = []
+    (tmp_path / "numbers.csv").write_text("n\n1\n")
+    with jl.open(tmp_path / "lab", catalog=url) as ws:
+        ws.sources.add("numbers", tmp_path / "numbers.csv")
+    for tables in (2, 20):
+        with jl.open(tmp_path / "lab", catalog=url) as ws:
+            for number in range(tables):
+                ws.materialize(f"t{number}", f"SELECT n + {number} AS n FROM numbers")
+        with jl.open(tmp_path / "lab", catalog=url) as ws:
+            asked.clear()
+            assert [str(row.verdict) for row in ws.status()] == ["fresh"] * tables
+            counts.append(len(asked))
+    assert counts[0] == counts[1] <= 12, asked
