@@ -28,6 +28,7 @@ from jammi_lab.storage.vector_arrays import (
     Floats,
     RowNumbers,
     chunk_matrix,
+    find_rows,
     key_ranks,
     lost_in_cast,
     storage_array,
@@ -35,7 +36,6 @@ from jammi_lab.storage.vector_arrays import (
     to_key,
     to_keys,
     to_numpy,
-    to_row_numbers,
     to_scalar,
     to_scalar_of_type,
     vector_width,
@@ -281,15 +281,13 @@ class Matrix(KeyedRows):
     def match_rows(self, other: "Matrix") -> RowNumbers:
         """For each row the row of another matrix with the same key and a vector with the same bits;
         −1 where there is none."""
-        own_keys, other_keys = storage_array(self.keys), storage_array(other.keys)
         if (
-            own_keys.type != other_keys.type
+            self.keys.type != other.keys.type
             or self.dimensions != other.dimensions
             or not len(other)
         ):
             return np.full(len(self), -1, np.int64)
-        positions = pc.index_in(own_keys, value_set=other_keys)
-        rows: RowNumbers = to_row_numbers(positions)
+        rows = find_rows(self.keys, other.keys)
         for start in range(0, len(rows), BATCH_ROWS):
             batch = slice(start, start + BATCH_ROWS)
             matched = rows[batch]
