@@ -102,10 +102,16 @@ class ListingMethod:
         self.__func__ = method
 
     def __get__(self, instance: object, _: type | None = None) -> Callable[..., Any]:
-        return self.__func__ if instance is None else _BoundListing(self.__func__.__get__(instance))
+        if instance is None:
+            return self.__func__
+        method = self.__func__.__get__(instance)
+        return functools.update_wrapper(_BoundListing(method), method)  # for `ws.tables?`
 
 
 class _BoundListing(functools.partial[Any]):
+    def __repr__(self) -> str:
+        return repr(self.func)
+
     def __getitem__(self, key: object) -> Any:
         name = self.func.__name__
         listed = f"{name.removesuffix('s')}({key!r})" if isinstance(key, str) else f"{name}()"
