@@ -12,9 +12,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from jammi_lab.core.cancellable import abandoned_work
 from jammi_lab.core.errors import ExtensionMissing, JammiError, SqlError
 from jammi_lab.core.interrupts import time_limit
-from jammi_lab.engine.cancellable import abandoned_work
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

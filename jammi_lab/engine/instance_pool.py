@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 
 import duckdb
 
+from jammi_lab.core.cancellable import run_cancellable
 from jammi_lab.core.errors import JammiError, check_not_forked
 from jammi_lab.core.settings import Settings
 from jammi_lab.engine import duckdb_instances
 from jammi_lab.engine.attachments import QueryTimeout
-from jammi_lab.engine.cancellable import run_cancellable
 from jammi_lab.engine.duckdb_errors import (
     StatementContext,
     closed_error,

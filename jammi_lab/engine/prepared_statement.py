@@ -20,6 +20,7 @@ from jammi_lab.engine.sql.path_literals import replace_names
 from jammi_lab.engine.sql.read_set import Binding
 from jammi_lab.engine.stream import Stream
 from jammi_lab.engine.tenant_instances import TenantInstances
+from jammi_lab.sources import scratch_duckdb
 from jammi_lab.sources.base import InputRead, Query, ReadPlan, Relation
 from jammi_lab.sources.scan_conditions import ALL_ROWS, ScanConditions
 
@@ -448,7 +449,8 @@ class PreparedStatement:
                     frozenset(self._binding.columns_read[parts]), needed_rows
                 )
                 relations[parts] = _with_body(relation, body)
-            if in_order and self.order_sensitive and relation.consistency.unordered:
+            sorts = in_order and self.order_sensitive and relation.consistency.unordered
+            if sorts and relation.read.computed is None:
                 body = row_order.select_in_total_order(
                     relations[parts].read.body or "",
                     self._schemas[parts],
@@ -461,6 +463,8 @@ class PreparedStatement:
                         self._binding.columns_read[parts], needed_rows
                     )
                     relations[parts] = replace(relation, read=replace(relation.read, frame=rows))
+                    if sorts:
+                        relations[parts] = self._sorted(parts, relations[parts])
                 except JammiError as error:
                     [table, *_] = [
                         candidate
@@ -469,6 +473,15 @@ class PreparedStatement:
                     ]
                     raise with_position(error, table, self._parsed) from error.__cause__
         return relations
+
+    def _sorted(self, parts: tuple[str, ...], relation: Relation) -> Relation:
+        """The relation of a frame with its rows in a total order of the columns read."""
+        select = row_order.select_in_total_order(
+            "FROM it", self._schemas[parts], self._binding.columns_read[parts]
+        )
+        with scratch_duckdb.connect(relation) as connection:
+            rows = connection.execute(select).to_arrow_table()
+        return replace(relation, read=replace(relation.read, frame=rows))
 
     def _scan_conditions(self, in_order: bool) -> dict[tuple[str, ...], ScanConditions]:
         """What the statement needs of the rows of each relation."""

@@ -14,6 +14,7 @@ from typing import IO, Any, Generic, Protocol, TypeVar
 import duckdb
 import pyarrow as pa
 
+from jammi_lab.core.cancellable import keep_interrupting, release_import_lock, stop, wait
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.interrupts import (
     POLL_SECONDS,
@@ -23,7 +24,6 @@ from jammi_lab.core.interrupts import (
     time_limit,
 )
 from jammi_lab.core.thread_pool import submit
-from jammi_lab.engine.cancellable import keep_interrupting, release_import_lock, stop, wait
 from jammi_lab.engine.duckdb_errors import closed_error
 from jammi_lab.engine.sql import releases
 from jammi_lab.sources.attach import in_transaction

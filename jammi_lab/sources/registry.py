@@ -6,7 +6,7 @@ import fnmatch
 import glob
 import importlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from jammi_lab.core.errors import InvalidArgument
@@ -15,7 +15,7 @@ from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources import database_urls, read_errors
 from jammi_lab.sources.base import NO_WORKSPACE, Connector, SourceContext
 from jammi_lab.sources.credentials import location_options
-from jammi_lab.sources.databases import reader_process
+from jammi_lab.sources.databases import connection, reader_process
 from jammi_lab.sources.databases.reader_process import ReaderError
 from jammi_lab.sources.files.csv_errors import delimiter_error
 from jammi_lab.sources.files.formats import (
@@ -235,16 +235,19 @@ def _lake_of_names(names: list[str]) -> str | None:
 
 
 def connector_for(
-    record: SourceRecord, frame: object | None = None, context: SourceContext = NO_WORKSPACE
+    record: SourceRecord, frame: Any = None, context: SourceContext = NO_WORKSPACE
 ) -> Connector:
     """The connector of a registered source.
 
-    `frame` is the object of a frame source (None if it no longer exists). Raises InvalidArgument
-    for a kind that this release does not support, and for options that `add` would refuse: somebody
-    else may have written the record.
+    `frame` is the object of a frame, or the holder of a connection (None if it no longer exists).
+    Raises InvalidArgument for a kind that this release does not support, and for options that `add`
+    would refuse: somebody else may have written the record.
     """
     if record.kind == "frame":
         return FrameConnector(record.name, frame)
+    if record.kind == connection.KIND:
+        check_options(record.kind, record.options)
+        return connection.ConnectionConnector(record, context, frame)
     place = CONNECTORS.get(record.kind)
     if place is not None:
         known = location_options(record.location)

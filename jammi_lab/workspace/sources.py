@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from jammi_lab.core import reprs
 from jammi_lab.core.anchors import Anchor, Input, Snapshot, Unknown, Vanished, unpinned_anchor
 from jammi_lab.core.attribute_suggestions import answer_name_in_list
+from jammi_lab.core.cancellable import run_cancellable
 from jammi_lab.core.command_hints import cell_or_python
 from jammi_lab.core.errors import (
     InvalidArgument,
@@ -30,12 +31,12 @@ from jammi_lab.core.identifiers import (
 )
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.core.value import Value
-from jammi_lab.engine.cancellable import run_cancellable
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.inputs.observation_cache import KnownTables
 from jammi_lab.sources.base import Connector
 from jammi_lab.sources.credentials import location_options, resolve_credentials, strip_credentials
+from jammi_lab.sources.databases import connection
 from jammi_lab.sources.files.formats import check_anchor, check_options, is_delimited, options_dict
 from jammi_lab.sources.frames import is_frame, table_of_values
 from jammi_lab.sources.located_connector import LocatedConnector
@@ -218,7 +219,7 @@ class Source(ReprMixin):
     def _is_available(self) -> bool:
         """Whether it can be observed here: a frame lives in the kernel that registered it."""
         return (
-            self.kind != "frame"
+            self.kind not in ("frame", connection.KIND)
             or self._parts.source_directory.registered_frame(self._record) is not None
         )
 
@@ -257,7 +258,7 @@ class Source(ReprMixin):
                     rows = reprs.rows_preview(first_rows, [c.type for c in columns], row_count)
         state = ""
         if not self._is_available():
-            state = f"{_ABSENT}: ws.sources.add({self.name!r}, frame, replace=True) restores it"
+            state = f"{_ABSENT}: ws.sources.add({self.name!r}, {self.kind}, …) restores it"
         options = self._record.options or {}
         facts = [
             ("kind", self.kind),
@@ -308,16 +309,19 @@ class Sources(ReprMixin):
         tenant_column: str | None = None,
         secret: Secret | None = None,
         options: Mapping[str, Any] | None = None,
+        state: str | None = None,
         replace: bool = False,
         check: bool = True,
     ) -> Source:
         """Register external data under a name for SQL: a path, glob or folder of files, a list of
-        paths, a URL, a pandas, polars or pyarrow object, a dict of columns, or a list of dicts.
+        paths, a URL, a pandas, polars or pyarrow object, a dict of columns, a list of dicts, or a
+        connection (ADBC, DB-API, SQLAlchemy engine or, with `state`, its URL).
 
         A relative path is relative to the current directory. Unless `check` is False, the source is
         opened once; a remote one must respond within `look.timeout_seconds`. A frame takes no
         options; its anchor is its content. With `tenant_column` a tenant sees the rows in which
-        that column has its name or NULL; without a tenant only rows with NULL are visible.
+        that column has its name or NULL; without a tenant only rows with NULL are visible. `state`
+        is a SELECT whose result changes with the rows that a connection reads.
         Adding an identical source again changes nothing, so that a notebook can be run again. To
         register another source under an existing name, pass `replace`.
         Raises NameInvalid, SourceExists, SourceUnavailable, InvalidArgument; then nothing is
@@ -326,23 +330,22 @@ class Sources(ReprMixin):
         self._parts.check_writable()
         check_source_name(name)
         check_anchor(anchor)
-        options = options_dict(options)
+        options = options_dict(options) if state is None else {"state": state}
         if _is_list_of_paths(location):
             kind = kind or infer_kind(location[0])
             location, options = _as_folder(location, options)
         elif isinstance(location, dict | list):
             location = table_of_values(location)
         frame: object = None
-        address, typed = "", dict[str, str]()
-        if isinstance(location, str | Path):
+        address, typed, object_kind = "", dict[str, str](), "frame"
+        if isinstance(location, str | Path) and state is None:
             address, options, typed = strip_credentials(str(location), options)
             stored_location = store_location(address, self._folder)
         else:
-            frame = _check_frame(location, anchor, options)
-            stored_location = type(frame).__module__.split(".")[0] + " frame"
+            frame, object_kind, stored_location = _held_object(location, anchor, options)
         draft = SourceRecord(
             name=name,
-            kind="frame",
+            kind=object_kind,
             location=stored_location,
             tenant=self._parts.scope.current,
             options=options,
@@ -517,6 +520,17 @@ def _as_folder(
     folder = os.path.commonpath([os.path.dirname(path) for path in absolute])
     files = sorted({os.path.relpath(path, folder).replace(os.sep, "/") for path in absolute})
     return folder, {**options, "files": files}
+
+
+def _held_object(value: object, anchor: str, options: Mapping[str, Any]) -> tuple[object, str, str]:
+    """What this kernel holds of a frame, a connection or an SQLAlchemy URL, its kind and what is
+    stored as its location. InvalidArgument, ExtensionMissing."""
+    if "state" in options or connection.is_connection(value):
+        check_options(connection.KIND, options)
+        held = connection.hold(value)
+        return held, connection.KIND, held.location
+    frame = _check_frame(value, anchor, options)
+    return frame, "frame", type(frame).__module__.split(".")[0] + " frame"
 
 
 def _check_frame(frame: object, anchor: str, options: Mapping[str, Any]) -> object:

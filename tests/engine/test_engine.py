@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from jammi_lab.core import cancellable as waiting
 from jammi_lab.core.anchors import source_input
 from jammi_lab.core.errors import (
     InvalidArgument,
@@ -21,7 +22,6 @@ from jammi_lab.core.errors import (
     TableNotFound,
 )
 from jammi_lab.engine import Engine
-from jammi_lab.engine import cancellable as waiting
 from jammi_lab.engine import instance_pool as session
 from jammi_lab.engine import tenant_instances as instances
 from jammi_lab.engine.stream import StreamWorker

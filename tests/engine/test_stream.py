@@ -9,8 +9,8 @@ import duckdb
 import pyarrow as pa
 import pytest
 
+from jammi_lab.core import cancellable as waiting
 from jammi_lab.core.errors import SessionClosed, SqlError
-from jammi_lab.engine import cancellable as waiting
 from jammi_lab.engine import stream
 from jammi_lab.engine.stream import StreamWorker
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import jammi_lab
-from jammi_lab.engine.cancellable import wait
+from jammi_lab.core.cancellable import wait
 from jammi_lab.features.vectors.all_pairs import search_blocks
 
 

@@ -83,6 +83,7 @@ OPTIONS: dict[str, dict[str, tuple[type, ...]]] = {
     "sqlite": {"text": (bool,)},
     "postgresql": {"schemas": (list, tuple), "numeric": (str,)},
     "mysql": {"schemas": (list, tuple)},
+    "connection": {"state": (str,)},
     "delta": {"version": (int,)},
     "iceberg": {
         "catalog": (str,),

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.engine import cancellable as waiting
+from jammi_lab.core import cancellable as waiting
 from jammi_lab.features.live import dml_evaluation as changing
 from tests.inside import services_of
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from jammi_lab.core.cancellable import run_cancellable, wait
 from jammi_lab.core.interrupts import Signal
-from jammi_lab.engine.cancellable import run_cancellable, wait
 
 
 def fail_in_an_import() -> None:
