@@ -63,7 +63,7 @@ class Driver:
         self.start(get)
         columns = ", ".join(f"{self.named(n)} {kind}" for n, kind in self.types.items())
         self.run(f"CREATE TABLE {self.named(self.table)} ({columns})")
-        for row in ROWS:
+        for row in reversed(ROWS):
             self.insert(row)
 
     def insert(self, row):
