@@ -66,10 +66,11 @@ _scratch_numbers = itertools.count(1)
 
 
 def environment(settings: Settings) -> dict[str, Any]:
-    """The settings that affect a statement's rows, as plain values for a definition hash; no
-    versions."""
+    """The settings that affect a statement's rows, and DuckDB 2 where it runs them, as plain values
+    for a definition hash."""
     own = {"float_sums": "fast"} if settings["engine.float_sums"] == "fast" else {}
-    return {"timezone": settings["engine.timezone"], **own, **_RESULT_SETTINGS}
+    timezone = settings["engine.timezone"]
+    return {"timezone": timezone, **own, **releases.ENVIRONMENT, **_RESULT_SETTINGS}
 
 
 def open_parser() -> duckdb.DuckDBPyConnection:
