@@ -30,8 +30,9 @@ SETTINGS: dict[str, bool | str] = (
 )
 """What makes DuckDB 2 return the rows that 1.5 returns."""
 ENVIRONMENT: dict[str, str] = {"release": "2"} if IS_2 else {}
-"""The part of every definition by which tables of 1.5 are computed again. Not by function: `mean` of
-decimals, `quantile_cont`, `mad` and some 30 others return other values, and others another type."""
+"""The part of every definition by which tables of 1.5 are computed again. It is not by function:
+`mean` of decimals, `quantile_cont`, `mad` and some 30 others return other values, many another
+type."""
 NEW_OPTIMIZERS = (
     """
     aggregate_function_rewriter aggregate_reuse distinct_aggregate_rewrite grouping_sets
