@@ -1,7 +1,7 @@
 """The verdicts of the recipe graph from one observation pass."""
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -83,9 +83,6 @@ class EvaluatedGraph:
         catalog, scope = ctx.catalog, ctx.scope
         self.graph, self.observation, self._scope = graph, observation, scope
         self.checks = checks
-        self._warnings: dict[RecipeKey, tuple[str, ...]] = {}
-        """The failing checks of the sources and mutable tables that each recipe is made from,
-        directly or not."""
         self._grounds: dict[RecipeKey, tuple[Ground, ...]] = {}
         """The grounds of each table, and of all tables upstream of it."""
         self._input_checks = catalog.checks.of_inputs()
@@ -363,7 +360,6 @@ class EvaluatedGraph:
         if record is None:
             return Evidence(recorded=None, current=definition, ready=False)
         current_states = self.current_states(node, record)
-        self._warnings[node.key] = self._find_warnings(node)
         equal = [s for s in current_states.values() if isinstance(s, Anchor) and s.note]
         return Evidence(
             recorded=record.definition_hash,
@@ -381,24 +377,15 @@ class EvaluatedGraph:
         """The hash of the current definition of a recipe; None for a recipe that was dropped."""
         return None if node.recipe is None else self._definition_of(node.recipe)
 
-    def _find_warnings(self, node: RecipeNode) -> tuple[str, ...]:
-        inputs = [a.input for a in node.record.anchors] if node.record else []
-        own = self.checks.warnings(self._input_checks, node.tenant, inputs, self.observation)
-        upstream = [
-            warning
-            for parent in self.graph.recorded_inputs(node)
-            for warning in self._warnings.get(parent.key, ())
-        ]
-        return tuple(dict.fromkeys([*own, *upstream]))
-
     def _find_grounds(
-        self, node: RecipeNode, anchors: Iterable[Anchor], equal: Iterable[Anchor] = ()
+        self, node: RecipeNode, anchors: Sequence[Anchor], equal: Iterable[Anchor] = ()
     ) -> tuple[Ground, ...]:
         """The grounds of a table with these anchors, then those of the tables upstream. `equal`:
         the states of its inputs that are equal but for rounding; and those with equal rows, perhaps
         in another order, a ground only of what depends on the order of its rows, which may be that
         of theirs at another time."""
-        texts = [*self._warnings.get(node.key, ())]
+        inputs = [anchor.input for anchor in anchors]
+        texts = self.checks.warnings(self._input_checks, node.tenant, inputs, self.observation)
         if node.recipe is not None and node.recipe.descriptor.get("producer") != "sql":
             if failed_count := self.count_failed_rows(node):
                 texts.append(f"{count_noun(failed_count, 'row')} with an error")

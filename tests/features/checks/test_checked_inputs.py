@@ -12,7 +12,6 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.errors import CheckFailed, InvalidArgument, TableNotFound
-from jammi_lab.core.verdicts import Fresh
 
 
 @pytest.fixture
@@ -43,9 +42,8 @@ def test_a_check_on_a_source_warns_in_the_verdicts_of_what_is_made_from_it(ws, p
     assert (row.table, row.version, row.outcome, row.failing) == ("papers", None, "fail", 1)
     assert row.rows().to_pylist() == [{"id": 2, "year": None, "title": "b"}]
     warning = "1 row of papers fails the check years"
-    for name in ("old", "older"):
-        verdict = ws.staleness(name)
-        assert isinstance(verdict, Fresh) and warning in verdict.grounds
+    assert ws.staleness("old").grounds == [warning]
+    assert ws.staleness("older").grounds == [f"{warning}, by way of old"], "said once"
     assert warning not in ws.status()["apart"].grounds
     [shown] = ws.sql(
         "SELECT check_name, table_name, recipe, version, outcome FROM jammi_catalog.checks"
