@@ -32,6 +32,7 @@ from jammi_lab.inputs.observation_cache import ObservationCache
 from jammi_lab.inputs.row_comparison import Equality, RowComparison
 from jammi_lab.sources.base import Relation, SharedRead
 from jammi_lab.sources.frame_origins import merged_origin
+from jammi_lab.sources.read_errors import reason_of
 from jammi_lab.store.result_files import ResultFiles
 
 MAX_WORKERS = 4
@@ -165,10 +166,8 @@ class Observation:
         with self._scope.use(tenant):
             try:
                 return self._kind(input).observe(input, self)
-            except JammiError as error:
-                return Unknown(why=error.message.rstrip("."))
-            except OSError as error:
-                return Unknown(why=error.strerror or type(error).__name__)
+            except (JammiError, OSError) as error:
+                return Unknown(reason_of(error))
 
     def _kind(self, input: Input) -> Kind:
         return self._kinds.get(input.kind) or Kind()
@@ -298,12 +297,8 @@ class Observation:
                 if record.definition_hash is not None and damage is None:
                     damage = self._results.find_manifest_damage(record)
                 self._damage[record.table_name] = damage
-            except JammiError as error:
-                self._damage[record.table_name] = Unknown(why=error.message.rstrip("."))
-            except OSError as error:
-                self._damage[record.table_name] = Unknown(
-                    why=error.strerror or type(error).__name__
-                )
+            except (JammiError, OSError) as error:
+                self._damage[record.table_name] = Unknown(reason_of(error))
         return self._damage[record.table_name]
 
     def _is_cancelled(self) -> bool:
