@@ -1,12 +1,14 @@
 """`jammi-lab`: what it prints, its JSON, its exit codes."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pexpect
 import pytest
 
 import jammi_lab as jl
@@ -456,10 +458,14 @@ def test_steps_of_cells_of_somebody_else_are_not_run(lab, run, papers, tmp_path)
     assert "was recorded by somebody else" in shown
 
 
-@pytest.mark.parametrize(
-    ("words", "offered"),
-    [("rec", "recompute"), ("recompute --al", "--allow-python"), ("status pap", "papers.csv")],
-)
+COMPLETED = [
+    ("rec", "recompute"),
+    ("recompute --al", "--allow-python"),
+    ("status pap", "papers.csv"),
+]
+
+
+@pytest.mark.parametrize(("words", "offered"), COMPLETED)
 def test_a_shell_completes_commands_flags_and_files(run, tmp_path, words, offered):
     (tmp_path / "papers.csv").touch()
     script = run("completion").stdout + (
@@ -468,6 +474,22 @@ def test_a_shell_completes_commands_flags_and_files(run, tmp_path, words, offere
     )
     shell = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert shell.stdout.splitlines() == [offered], shell.stderr
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+def test_zsh_completes_at_a_tab(run, tmp_path):
+    (tmp_path / "papers.csv").touch()
+    (tmp_path / "completion").write_text(run("completion").stdout)
+    places = {"HOME": str(tmp_path), "TERM": "dumb"}
+    env = {"PATH": os.environ["PATH"], **places}
+    shell = pexpect.spawn("zsh", ["-f", "-i"], cwd=tmp_path, env=env, encoding="utf-8", timeout=30)
+    shell.sendline('source completion; echo LOA"DED"')
+    shell.expect_exact("LOADED")
+    for words, offered in COMPLETED:
+        shell.send(f"jammi-lab {words}\t")
+        shell.expect_exact(offered)
+        shell.sendcontrol("u")
+    shell.close(force=True)
 
 
 def test_commands_without_a_path_open_the_folder_that_cells_open(
