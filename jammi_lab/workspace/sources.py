@@ -330,7 +330,9 @@ class Sources(ReprMixin):
         self._parts.check_writable()
         check_source_name(name)
         check_anchor(anchor)
-        options = options_dict(options) if state is None else {"state": state}
+        options = options_dict(options)
+        if state is not None:
+            options["state"] = state
         if _is_list_of_paths(location):
             kind = kind or infer_kind(location[0])
             location, options = _as_folder(location, options)

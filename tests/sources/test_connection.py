@@ -286,6 +286,7 @@ def test_only_columns_and_rows_that_are_needed_are_sent(ws, driver, address, sen
     if driver.has_dates:
         ids, (*_, where) = rows_of("day > DATE '2024-02-03'")
         assert ids == [2] and "CAST('2024-02-03' AS DATE)" in where
+        assert rows_of("day < DATE '0044-03-15 (BC)'") == rows_of("day = DATE '-infinity'")
         ids, (*_, where) = rows_of("amount <= 1.5")
         assert ids == [1, 2] and "AS DECIMAL(" in where
         ids, (*_, where) = rows_of("\"at\" = TIMESTAMP '2024-02-03 04:05:06.000007'")
@@ -417,6 +418,8 @@ def test_what_a_connection_does_not_take_is_refused(tmp_path):
         for options in ({"anchor": "column:a"}, {"tenant_column": "a"}):
             with pytest.raises(InvalidArgument, match="its state is the result"):
                 ws.sources.add("wh", own, **options)
+        with pytest.raises(InvalidArgument, match="no option 'schemas'"):
+            ws.sources.add("wh", own, state="SELECT 1", options={"schemas": ["a"]})
         with pytest.raises(InvalidArgument, match="must be a connection"):
             ws.sources.add("wh", "papers.csv", state="SELECT 1")
         ws.sources.add("wh", own, state="SELECT 1")

@@ -105,6 +105,8 @@ _NUMBER = pa.decimal128(38, 10)
 _INTEGER = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?")
 _SENT_AS_TEXT = re.compile(r"DATE|TIMESTAMP|DECIMAL\(.*\)")
 """Types whose constants are sent as a cast of their text."""
+_PLAIN_CONSTANT = re.compile(r"[\d .:-]+")
+"""Neither `infinity` nor a year before Christ."""
 
 
 class HeldConnection:
@@ -371,12 +373,14 @@ class ConnectionConnector(LocatedConnector):
             return None
         if value is None:
             return "NULL"
+        if not _PLAIN_CONSTANT.fullmatch(value):
+            return None
         if is_integer:
-            return value if value.removeprefix("-").isdigit() else None
+            return value
         constant, known = f"CAST({sql_literal(value)} AS {kind})", self._open_connection.constants
         if kind not in known:
             known[kind] = False
-            with contextlib.suppress(SourceUnavailable):
+            with contextlib.suppress(SourceUnavailable, pa.ArrowException):
                 sent = self._open_connection.fetch(f"SELECT {constant} AS c", [field.type])
                 known[kind] = sent.column(0)[0] == pa.scalar(value).cast(field.type)
         return constant if known[kind] else None
