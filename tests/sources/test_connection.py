@@ -445,3 +445,16 @@ def test_of_a_url_nothing_is_stored(postgres_url, tmp_path):
     run_postgres(postgres_url, f"DROP TABLE {table}")
     stored = [f.read_bytes() for f in (tmp_path / "ws").rglob("*") if f.is_file()]
     assert stored and not any(b"s3cretword" in each for each in stored)
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://u:a@h:hidden", "postgresql://[::hidden/db", "hidden"]
+)
+def test_an_address_that_is_no_url_is_refused_and_not_repeated(tmp_path, url):
+    pytest.importorskip("sqlalchemy")
+    with (
+        jammi_lab.open(tmp_path / "lab") as ws,
+        pytest.raises(InvalidArgument, match="an SQLAlchemy URL") as caught,
+    ):
+        ws.sources.add("wh", url, state="SELECT 1")
+    assert "hidden" not in "".join(caught.value.rendered_lines())

@@ -250,7 +250,7 @@ def _engine_of(url: str) -> Any:
         ) from None
     try:
         return create_engine(url, poolclass=NullPool)
-    except (ArgumentError, ImportError):
+    except (ArgumentError, ImportError, ValueError):  # ValueError: a port that is no number
         raise InvalidArgument(
             "With state= the location must be a connection, or an SQLAlchemy URL whose driver is "
             "installed."
