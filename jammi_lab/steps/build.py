@@ -276,7 +276,7 @@ def _produce_with_retries(
             may_wait = False
             if not ctx.publisher.has_failed(concurrent.record):
                 # one deadline for all builds that this call waits for
-                deadline = deadline or ctx.single_flight.wait_deadline()
+                deadline = deadline or ctx.clock.monotonic() + ctx.single_flight.wait_seconds()
                 may_wait = ctx.single_flight.wait(concurrent.record, deadline, on_progress)
         except AlreadyReady:
             continue  # the next pass reuses that table, or rejects it as well

@@ -192,21 +192,9 @@ class SingleFlight:
         finally:
             _active_builds.reset(token)
 
-    def stop(self) -> None:
-        """Make each running build raise SessionClosed at its next progress report."""
-        self.heartbeat.stop()
-
     def active_definitions(self) -> set[str]:
         """The definitions that the current call is building through this handle."""
         return {build.definition for build in _active_builds.get() if build.handle_id == id(self)}
-
-    def close(self) -> None:
-        """Stop the heartbeat thread; call it when no build runs any more."""
-        self.heartbeat.close()
-
-    def wait_deadline(self) -> float:
-        """The deadline, on the monotonic clock, of a call that starts to wait now."""
-        return self.clock.monotonic() + self.wait_seconds()
 
     def wait(
         self,

@@ -377,7 +377,7 @@ class Infrastructure:
             if clean:
                 steps.callback(self._retire_writer)
             if context is not None:
-                steps.callback(context.single_flight.close)
+                steps.callback(context.single_flight.heartbeat.close)
             steps.callback(self.removal.try_remove_pending)
             if context is not None:
                 steps.callback(self._fail_unfinished, context)
@@ -390,7 +390,7 @@ class Infrastructure:
             ):
                 steps.callback(step)
             if context is not None:
-                steps.callback(context.single_flight.stop)
+                steps.callback(context.single_flight.heartbeat.stop)
             steps.callback(self.publisher.stop)
             if badges is not None:
                 steps.callback(badges.close)
