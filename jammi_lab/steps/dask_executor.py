@@ -88,13 +88,13 @@ class DaskExecutor:
                         break
                 if not pending:
                     return
-                yield self._wait_for_result(pending[0])
+                yield self.wait_for_result(pending[0])
                 pending.popleft()
         finally:
             for future in pending:
                 future.cancel()
 
-    def _wait_for_result(self, future: Any) -> Any:
+    def wait_for_result(self, future: Any) -> Any:
         """The result of a batch. Raises what the batch raised, and SourceUnavailable when the
         cluster failed."""
         with import_modules():
@@ -160,7 +160,11 @@ class _OnPickled:
         self._work = work
 
     def __call__(self, batch: bytes) -> Any:
-        return self._work(pickle.loads(batch))  # noqa: S301  of the kernel whose work this is
+        try:
+            return self._work(pickle.loads(batch))  # noqa: S301  of the kernel whose work this is
+        except (RecursionError, SystemExit) as error:
+            # Dask cannot send a traceback so deep, and a worker that exits tells nobody
+            raise RuntimeError(repr(error)) from None
 
 
 def _pickled(value: Any) -> bytes:

@@ -18,7 +18,7 @@ from jammi_lab.steps import increment, parts
 from jammi_lab.steps.executor import to_executor
 from tests.sizes import sized
 from tests.steps import append_histories as histories
-from tests.steps.part_faults import doubled, failing
+from tests.steps.part_faults import doubled, exiting, failing, recursing
 
 STATEMENTS = {
     "group by": "SELECT g, count(*) AS n, sum(x) AS s, min(d) AS m, avg(f) FROM t GROUP BY g",
@@ -105,6 +105,13 @@ class ExecutorSuite:
         assert next(results) == 0
         with pytest.raises(ZeroDivisionError):
             next(results)
+        run.close()
+
+    @pytest.mark.parametrize(("work", "said"), [(recursing, "recursion"), (exiting, "7")])
+    def test_what_cannot_be_sent_is_an_error(self, executor: Any, work: Any, said: str) -> None:
+        run = to_executor(executor)
+        with pytest.raises((Exception, SystemExit), match=said):
+            next(run.map(work, [7]))
         run.close()
 
     def test_what_is_closed_gives_up_the_rest(self, executor: Any) -> None:

@@ -22,6 +22,16 @@ def failing(n: int) -> int:
     return n // (1 - n)
 
 
+def recursing(n: int) -> int:
+    """Fails with a traceback that no pickle takes."""
+    return recursing(n)
+
+
+def exiting(n: int) -> int:
+    """Ends its process."""
+    raise SystemExit(n)
+
+
 class Unloadable:
     """Work that no other process can load."""
 

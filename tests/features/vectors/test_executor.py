@@ -164,7 +164,7 @@ def test_a_cluster_that_fails_a_batch_is_a_typed_error(error, said):
             raise raised[error]
 
     with pytest.raises(SourceUnavailable, match=said):
-        DaskExecutor(object())._wait_for_result(Lost())
+        DaskExecutor(object()).wait_for_result(Lost())
 
 
 @pytest.mark.parametrize("how", ["client", "address"])
