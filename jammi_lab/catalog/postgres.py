@@ -51,12 +51,19 @@ class Postgres(Dialect):
         """Open connections that were not used yet."""
         try:
             exists = probe.execute(
-                "SELECT to_regnamespace(%s) IS NOT NULL, to_regclass(%s) IS NOT NULL",
-                [self.schema, f"{self.schema}.{format_table.name}"],
+                "SELECT to_regnamespace(%s) IS NOT NULL, to_regclass(%s) IS NOT NULL, "
+                "current_setting('search_path') = %s",
+                [self.schema, f"{self.schema}.{format_table.name}", self.schema],
             ).fetchone()
         except psycopg.Error as error:
             probe.close()
             raise (self.to_jammi_error(error) or error) from None
+        if exists and not exists[2]:
+            probe.close()
+            raise InvalidArgument(
+                f"A connection pooler in front of {self.label} drops session settings.",
+                hint="Connect to the server itself: locks and settings belong to connections.",
+            )
         self.existed = bool(exists and exists[1])
         if not (exists and exists[0]):
             self.setup_statements = (f"CREATE SCHEMA {self.schema}",)

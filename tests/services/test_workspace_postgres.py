@@ -95,6 +95,19 @@ def test_a_password_is_in_nothing_that_is_shown_or_stored(tmp_path, strict_postg
     assert len(rows) > 10 and secret not in str(rows)
 
 
+def test_a_pooler_that_drops_the_settings_of_sessions_is_refused(tmp_path, url, monkeypatch):
+    """It is PgBouncer with ignore_startup_parameters = options: tables came into another schema."""
+    import psycopg
+
+    connect = psycopg.connect
+    monkeypatch.setattr(
+        psycopg, "connect", lambda *at, **given: connect(*at, **{**given, "options": ""})
+    )
+    with pytest.raises(InvalidArgument, match="A connection pooler in front of"):
+        jl.open(tmp_path / "lab", catalog=url)
+    assert run_postgres(url, "SELECT to_regclass('catalog_format')") == [(None,)]
+
+
 def test_two_workspaces_in_one_database_are_kept_apart(lab, tmp_path, url):
     lab.materialize("venues", VENUES)
     with pytest.raises(InvalidArgument, match="belongs to the workspace") as refused:
