@@ -221,12 +221,18 @@ def query(
         return connection.execute(select).fetchall()
 
 
+_NO_MEMORY = (duckdb.OutOfMemoryException, MemoryError)
+"""What says nothing of a type. `core.foreign_errors` explains it wherever it comes from."""
+
+
 @functools.lru_cache(maxsize=256)
 def _type_of(kind: pa.DataType) -> str | None:
     with borrow_bare() as connection:
         try:
             connection.register("it", pa.schema([pa.field("x", kind)]).empty_table())
             row = connection.execute("DESCRIBE it").fetchone()
+        except _NO_MEMORY:
+            raise
         except (duckdb.Error, pa.ArrowException):
             return None
     return str(row[1]) if row else None
@@ -240,6 +246,8 @@ def arrow_type(sql_type: str) -> pa.DataType | None:
             name = str(connection.sqltype(sql_type))
             connection.execute("SET TimeZone='UTC'")
             return connection.execute(f"SELECT NULL::{name}").to_arrow_table().schema.field(0).type
+    except _NO_MEMORY:
+        raise
     except duckdb.Error:
         return None
 

@@ -186,3 +186,19 @@ def test_types_are_known_whatever_became_of_the_connection_of_the_process():
         assert scratch.arrow_type("mood") is None
     finally:
         duckdb.execute("ROLLBACK")
+
+
+def test_a_type_is_not_unknown_for_want_of_memory(monkeypatch):
+    class Exhausted:
+        def register(self, *_):
+            raise duckdb.OutOfMemoryException("Allocation failure")
+
+        sqltype = register
+
+    rows = pa.schema([("a", pa.decimal128(37, 11))])
+    with monkeypatch.context() as patch:
+        patch.setattr(scratch, "borrow_bare", lambda: contextlib.nullcontext(Exhausted()))
+        for ask in (lambda: scratch.arrow_type("bigint"), lambda: scratch.sql_types(rows)):
+            with pytest.raises(duckdb.OutOfMemoryException):
+                ask()
+    assert scratch.sql_types(rows) == {"a": "DECIMAL(37,11)"}
