@@ -364,8 +364,6 @@ def _translate_errors(url: str) -> Iterator[None]:
         raise FileExistsError(errno.EEXIST, "it already exists", url) from None
     except FileNotFoundError:
         raise FileNotFoundError(errno.ENOENT, "it does not exist", url) from None
-    except PermissionError:
-        raise PermissionError(errno.EACCES, "permission denied", url) from None
     except (KeyboardInterrupt, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001  each library has its own errors, which may show URLs
@@ -388,4 +386,6 @@ def to_os_error(error: BaseException, url: str) -> OSError:
             return OSError(UNREACHABLE_ERRNO, f"the store reports {code[:40]}", url)
         if (text := _ERROR_TEXTS.get(type(cause).__name__)) is not None:
             return OSError(UNREACHABLE_ERRNO, text, url)
+    if isinstance(error, PermissionError):  # not of expired credentials, which have a code
+        return PermissionError(errno.EACCES, "permission denied", url)
     return OSError(UNREACHABLE_ERRNO, f"the store cannot be reached ({type(error).__name__})", url)

@@ -204,9 +204,14 @@ class _Odd(Exception):
         self.response = {"Error": {"Code": code}} if code else None
 
 
+_EXPIRED = PermissionError("hunter2")
+_EXPIRED.__cause__ = _Odd("ExpiredToken")
+
+
 @pytest.mark.parametrize(
     ("raised", "number"),
     [
+        (_EXPIRED, UNREACHABLE_ERRNO),
         (_Odd("PreconditionFailed"), errno.EEXIST),
         (_Odd("AccessDenied"), errno.EACCES),
         (_Odd("SlowDown"), UNREACHABLE_ERRNO),
