@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import durations, folders, instances, processes, releases, sizes, templates
+from tests import backends, durations, folders, instances, processes, releases, sizes, templates
 from tests.processes import PACKAGE_ROOTS, ROOT
 from tests.services.servers import (
     fresh_postgres_url,
@@ -54,6 +54,7 @@ LASTING_THREADS = (
     "fsspecIO",
     "asyncio_",
     "jammi-idle",
+    *(backends.THREADS if "work" in backends.ELSEWHERE else ()),
 )
 
 # Bytecode is kept, whatever images of containers ask for: without it every worker and every child
@@ -142,6 +143,13 @@ def settled(look: Callable[[], Any], seconds: float = 3.0) -> Any:
     while (found := look()) and time.monotonic() < until:
         time.sleep(0.002)
     return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _servers_of_the_session(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What the workspaces of all tests lie on, by JAMMI_TEST_BACKEND."""
+    with backends.servers(request) if backends.ELSEWHERE else contextlib.nullcontext():
+        yield
 
 
 @pytest.fixture
@@ -333,6 +341,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.slow)
         if item in runs or item.get_closest_marker("hypothesis"):
             item.add_marker(pytest.mark.soak)
+        backends.skip(item)
     if not sizes.SOAK:
         config.hook.pytest_deselected(items=[item for item in items if not runs.get(item, True)])
         items[:] = [item for item in items if runs.get(item, True)]

@@ -24,6 +24,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests import backends
+
 ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = ROOT / "tests" / "left_out"
 """Modules that stand for packages which no test needs and which take long to import."""
@@ -180,6 +182,7 @@ def import_packages() -> None:
     ):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    backends.install()
     gc.freeze()
 
 

@@ -15,6 +15,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from tests import backends
+
 enabled = True
 """Whether a new catalog is a copy; cleared for the time of a test that is marked `own_catalog`."""
 _folder: Path | None = None
@@ -89,7 +91,7 @@ class Template:
 
     def restore(self) -> Path:
         """The folder, with what was built and nothing else."""
-        if self._root is None:
+        if self._root is None or backends.ELSEWHERE:
             root = _own_folder()
             folder, kept = root / "at", root / "kept"
             folder.mkdir()

@@ -14,6 +14,7 @@ from jammi_lab.core.manifest import is_sealed
 from jammi_lab.features.vectors.index import files as index_files
 from jammi_lab.store import sidecars
 from jammi_lab.store.manifests import manifest_path
+from tests import backends
 from tests.inside import record_of
 
 DEAD = "wdead0000000000000"
@@ -55,7 +56,10 @@ class _Server:
 def catalog(folder: Path) -> Iterator[Any]:
     """The catalog as a plain SQLite file, or where the environment says that it is; committed at
     the end."""
-    if url := os.environ.get("JAMMI_CATALOG__URL"):
+    url = os.environ.get("JAMMI_CATALOG__URL")
+    if "catalog" in backends.ELSEWHERE:
+        url = backends.catalog_url(folder)
+    if url:
         import psycopg
 
         place, _, schema = url.partition("?schema=")

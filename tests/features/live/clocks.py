@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from jammi_lab.core.clock import SystemClock
-from jammi_lab.core.settings import load_settings
 from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.workspace import opening
 from jammi_lab.workspace.assembly import build_services
 from jammi_lab.workspace.workspace import Workspace
 
@@ -39,12 +39,13 @@ class Hands(SystemClock):
 
 def opened(folder: Path, clock: SystemClock) -> Workspace:
     """The workspace of a folder, by that clock."""
+    place = opening.parse_location(folder, None)
     return Workspace(
         build_services(
-            folder,
+            place,
             display_path=str(folder),
             scope=TenantScope(),
-            settings=load_settings(folder, None),
+            settings=opening.load_settings(folder, None),
             clock=clock,
             read_only=False,
             create=True,
