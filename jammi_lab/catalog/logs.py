@@ -9,6 +9,8 @@ pages; in a shared table, deleted values could remain in pages that other logs s
 tenant column: it is reached only through a record that was found in scope.
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -169,7 +171,7 @@ class Entry(Value, frozen=True):
     body: bytes
     """One Arrow record batch."""
 
-    def seal(self) -> "Entry":
+    def seal(self) -> Entry:
         """The entry with its digest."""
         head = f"{self.position} {self.produced_at} {self.row_count} {self.commit_id} ".encode()
         digest = hashlib.sha256(head + self.body).hexdigest()

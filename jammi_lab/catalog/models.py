@@ -6,6 +6,8 @@ reference can appear during a delete. (Semantics: jammi-db's model repository, w
 counts tenants' references to a shared model.)
 """
 
+from __future__ import annotations
+
 import builtins
 from collections import Counter
 from collections.abc import Sequence

@@ -1,5 +1,7 @@
 """Recipes: logical names and their current definitions."""
 
+from __future__ import annotations
+
 import builtins
 from collections.abc import Iterable, Mapping, Sequence
 

@@ -4,6 +4,8 @@ A session ends once, for whoever changes its row from open to another state, in 
 drops its tables.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 

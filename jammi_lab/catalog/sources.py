@@ -1,5 +1,7 @@
 """Registered sources, without credentials."""
 
+from __future__ import annotations
+
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.checks import remove_checks_of_recipe
 from jammi_lab.catalog.connection import Statement

@@ -5,6 +5,8 @@ process counts as alive, so there are no timeouts. The lock only shows liveness;
 of `table_status.py` prevents publishing another writer's row.
 """
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import os

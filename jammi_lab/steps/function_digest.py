@@ -10,6 +10,7 @@ import builtins
 import dis
 import enum
 import functools
+import inspect
 import types
 import typing
 from collections.abc import Callable, Iterable
@@ -151,7 +152,10 @@ class _FunctionWalk:
         where = cls.__qualname__
         if reason := refusal_of_class(cls):
             raise NoSource(reason)
-        annotations = vars(cls).get("__annotations__", {}).items()
+        try:
+            annotations = inspect.get_annotations(cls).items()
+        except Exception:  # noqa: BLE001  Python 3.14 evaluates them here, and code may fail
+            raise NoSource(f"the annotations of {where} cannot be evaluated") from None
         return {
             "name": where,
             "made by": type(cls).__name__,

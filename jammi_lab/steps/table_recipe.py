@@ -2,6 +2,7 @@
 has its fields, their checks and its rows, and nothing else."""
 
 import functools
+import inspect
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -25,7 +26,7 @@ class TableRecipe(Producer):
     """The columns that identify a row; checked."""
 
     def __init_subclass__(cls) -> None:
-        annotations = vars(cls).get("__annotations__", {})
+        annotations = inspect.get_annotations(cls)
         inputs = {
             name: Stored(type=StepInput) for name, kind in annotations.items() if kind == Table
         }

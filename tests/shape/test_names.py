@@ -159,3 +159,34 @@ def test_docstrings_name_what_there_is():
                     if name not in known
                 ]
     assert not stale, "\n".join(stale)
+
+
+def test_no_annotation_is_read_as_a_method_of_its_class():
+    """Python 3.14 evaluates annotations late: in a class with a method `list`, `list[int]` is an item of that method."""
+    read_late = set[str]()
+    for file in files():
+        if any(
+            isinstance(n, ast.ImportFrom) and n.module == "__future__" for n in parsed(file).body
+        ):
+            continue
+        for kind in nodes(file):
+            if not isinstance(kind, ast.ClassDef):
+                continue
+            methods = [
+                n for n in kind.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)
+            ]
+            names = {method.name for method in methods}
+            annotations = [method.returns for method in methods]
+            annotations += [
+                a.annotation for m in methods for a in ast.walk(m.args) if isinstance(a, ast.arg)
+            ]
+            annotations += [n.annotation for n in kind.body if isinstance(n, ast.AnnAssign)]
+            read = {
+                n.id
+                for each in annotations
+                if each
+                for n in ast.walk(each)
+                if isinstance(n, ast.Name)
+            }
+            read_late |= {f"{name_of(file)} {kind.name}.{name}" for name in names & read}
+    assert not read_late

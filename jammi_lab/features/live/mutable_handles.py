@@ -1,5 +1,7 @@
 """Handles of mutable tables: `ws.mutable` and what it returns."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

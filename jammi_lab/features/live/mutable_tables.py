@@ -1,6 +1,8 @@
 """Mutable tables: keyed rows that can be inserted, updated and deleted, with one version per
 commit."""
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import re
