@@ -266,6 +266,21 @@ def test_vectors_that_all_point_nearly_one_way_are_found_at_every_precision(prec
     assert recall(matrix, again, vectors[3000:]) >= 0.99
 
 
+@pytest.mark.parametrize(("lost_every", "is_searched"), [(130, True), (40, False)])
+def test_an_index_may_miss_fewer_than_one_neighbor_in_a_hundred(
+    monkeypatch, lost_every, is_searched
+):
+    candidates = ann.AnnIndex.candidates
+
+    def without_some(index, *arguments, **options):
+        rows = candidates(index, *arguments, **options)
+        return np.where(rows % lost_every == 0, -1, rows)
+
+    monkeypatch.setattr(ann.AnnIndex, "candidates", without_some)
+    _, index = indexed(made(3000, 24, "clustered"), "bf16", oversample=2)
+    assert bool(index.shape.expansion) == is_searched
+
+
 def test_vectors_without_structure_are_read_one_after_the_other(monkeypatch):
     matrix, index = indexed(made(6000, 256, "uniform"), "i8")
     assert index.shape.expansion == 0

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
     from jammi_lab.features.vectors.matrix import Matrix
 
-_MIN_RECALL = 0.996
-"""Required recall of held-out rows, so that 0.99 is reached with some room."""
+_MIN_RECALL, _SUFFICIENT_RECALL = 0.996, 0.99
+"""Required recall of held-out rows, so that 0.99 is reached with some room, and that of an index
+which reaches the former with no expansion: in a graph of a million rows a few cannot be reached."""
 _MAX_SAMPLE_ROWS = 192
 """Held-out rows."""
 MEASURED_NEIGHBORS_COUNT = 10
@@ -196,7 +197,7 @@ def open_index(body: Any, shape: IndexShape) -> AnnIndex | None:
     if (
         index is None
         or index.dtype.name.lower() != shape.parameters.precision
-        or _metric_name(index) != _METRIC
+        or index.metric_kind.name.lower() != _METRIC
         or (index.ndim, len(index)) != (shape.dimensions, shape.count)
     ):
         return None
@@ -211,10 +212,6 @@ def _integer_scale(vectors: "Matrix") -> float:
         units = normalize_checked(vectors.vectors_at(rows))
         largest = max(largest, float(np.abs(units).max()))
     return _MAX_INTEGER / largest
-
-
-def _metric_name(index: "Index") -> str:
-    return str(getattr(index.metric_kind, "name", "")).lower()
 
 
 def _insert(
@@ -289,16 +286,19 @@ def _measure_expansion(
         queries = queries.copy()
         queries[with_equals] = _displaced(queries[with_equals])
         thresholds[with_equals] = vectors.kth_similarity(queries[with_equals], k, is_inserted)
-    unit_queries = normalize_checked(queries)
+    unit_queries, sufficient = normalize_checked(queries), 0
     for expansion in _affordable_expansions(ann.shape.count):
         rows = ann.candidates(
             unit_queries, k * max(1, oversample), expansion=expansion, threads=usable_cores()
         )
         # every row as near as the k-th counts, because ties are interchangeable
         is_neighbor = vectors.pairs(queries, rows) >= thresholds[:, None]
-        if np.minimum(is_neighbor.sum(1), k).mean() >= _MIN_RECALL * k:
+        recall = np.minimum(is_neighbor.sum(1), k).mean() / k
+        if recall >= _MIN_RECALL:
             return expansion
-    return 0
+        if recall >= _SUFFICIENT_RECALL:
+            sufficient = sufficient or expansion
+    return sufficient
 
 
 def _displaced(vectors: Floats) -> Floats:
