@@ -197,7 +197,7 @@ def open_index(body: Any, shape: IndexShape) -> AnnIndex | None:
     if (
         index is None
         or index.dtype.name.lower() != shape.parameters.precision
-        or index.metric_kind.name.lower() != _METRIC
+        or getattr(index.metric_kind, "name", "").lower() != _METRIC
         or (index.ndim, len(index)) != (shape.dimensions, shape.count)
     ):
         return None
