@@ -224,8 +224,9 @@ class ValueSearch:
     def _read(self, record: TableRecord, wanted: "Callable[[pa.Field], bool]") -> "pa.Table":
         with open_for_reading(self._files.parquet(record)) as file:
             parquet = open_parquet(file)
-            names = [each.name for each in parquet.schema_arrow if wanted(each)]
-            if len({*names}) < len(names):
+            schema = parquet.schema_arrow
+            names = [each.name for each in schema if wanted(each)]
+            if len({*schema.names}) < len(schema):
                 raise ValueError("two columns have one name")
             return parquet.read(names, use_threads=False)
 

@@ -297,8 +297,9 @@ def test_a_workspace_that_is_gone_or_not_alone(lab, tmp_path):
     assert result.exit_code == 3 and "There is no workspace" in result.stderr
 
 
-def test_a_forged_table_with_two_columns_of_one_name_is_named(lab, tmp_path):
-    rows = pa.table([["LLM"], [0.364], [0.455]], ["model", "f1", "f1"])
+@pytest.mark.parametrize("other", [0.455, "a text"])
+def test_a_forged_table_with_two_columns_of_one_name_is_named(lab, tmp_path, other):
+    rows = pa.table([["LLM"], [0.364], [other]], ["model", "f1", "f1"])
     for file in (tmp_path / "lab" / "results").rglob("scores*.parquet"):
         pq.write_table(rows, file)
     assert {each.table for each in lab.find_value(0.364)} == {"best"}
