@@ -144,7 +144,9 @@ class Walk:
             return
         self.is_data = False
         self._note_module(kind.__module__)
-        parts = (*vars(kind).values(), *kind.__bases__, type(kind))
+        # Python 3.14 keeps annotations as a function, which runs when somebody asks for them
+        members = [each for name, each in vars(kind).items() if name != "__annotate_func__"]
+        parts = (*members, *kind.__bases__, type(kind))
         self.signatures[id(kind)] = self._follow(parts)
 
     def _visit_object(self, value: Any, kind: Any) -> None:

@@ -11,7 +11,6 @@ from jammi_lab.commands.shared import Answer, SharedVerbs
 from jammi_lab.commands.words import Values
 from jammi_lab.core.errors import InvalidArgument, TableNotFound
 from jammi_lab.core.recipes import parse_descriptor
-from jammi_lab.steps.step_functions import cell_inputs
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
@@ -63,6 +62,8 @@ class VersionVerbs(SharedVerbs):
 
 def _cell_of(recipe: Any) -> str | None:
     """The text of the cell that defines a recipe; None for kinds that no cell defines."""
+    from jammi_lab.steps.step_functions import cell_inputs
+
     made: Any = parse_descriptor(recipe._record.descriptor)
     values, text = _values_given(made), recipe.definition.rstrip()
     if recipe.kind == "sql":

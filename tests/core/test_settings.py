@@ -200,5 +200,7 @@ def test_a_file_that_is_nested_too_deeply_cannot_be_read(tmp_path):
     with pytest.raises(jl.InvalidArgument, match=r"jammi\.toml cannot be read"):
         load_settings(tmp_path, None, {})
     (tmp_path / "jammi.toml").write_text(".".join(["a"] * 2_000) + " = 1")
-    with pytest.raises(jl.InvalidArgument, match=r"There is no setting 'a\.a'"):
+    # newer releases of Python read at most 1,000 parts
+    said = r"There is no setting 'a\.a'|jammi\.toml cannot be read: .* 1000 parts"
+    with pytest.raises(jl.InvalidArgument, match=said):
         load_settings(tmp_path, None, {})

@@ -127,10 +127,18 @@ def is_found(origin: FrameOrigin) -> bool:
     )
 
 
+def is_python(cells: list[str]) -> bool:
+    """Whether this release of Python takes the cells: 3.14 has no `:=` in annotations."""
+    with contextlib.suppress(SyntaxError):
+        return all(compile(cell, "cell", "exec") for cell in cells)
+    return False
+
+
 LISTS = {
     which: {
         what: (what.partition(" → ")[2] or "df", cells)
         for what, cells in notebooks(f"frames/{which}_attacks").items()
+        if is_python(cells)
     }
     for which in ("first", "second")
 }
