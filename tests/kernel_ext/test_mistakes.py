@@ -25,6 +25,7 @@ Path("kb").mkdir()
 Path("kb/refunds.md").write_text("How to refund an order.")
 Path("kb/login.md").write_text("Reset a password.")
 Path("report.md").write_text("Nothing.")
+Path("first.ipynb").touch()
 %load_ext jammi_lab
 %jammi open lab
 ws = jl.get_workspace()
