@@ -1,5 +1,6 @@
 """Opens and rebuilds workspaces, and checks their folders and URLs."""
 
+import contextlib
 import errno
 import os
 from collections.abc import Mapping
@@ -233,6 +234,8 @@ def _prepare_folder(
 ) -> None:
     """Check that a folder can hold the workspace, and create it. Raises as `open`; PermissionError
     when it cannot be read."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.stat(folder / "catalog.sqlite3")  # since Python 3.14 `exists` raises nothing
     _check_catalog_exists(folder, display_path, url)
     if not url and not (folder / "catalog.sqlite3").exists() and (read_only or not create):
         raise WorkspaceNotFound(
