@@ -61,6 +61,7 @@ _PRAGMAS = (
     "foreign_keys=ON",
     "trusted_schema=OFF",
     "cell_size_check=ON",
+    "automatic_index=OFF",  # SQLite 3.53 makes one of a whole table for a query of a few rows
     f"wal_autocheckpoint={_MAX_LOG_PAGES}",
     # KiB: a freshness check reads every newest row, which the default of 2 MB does not hold
     "cache_size=-65536",

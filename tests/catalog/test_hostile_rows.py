@@ -170,7 +170,7 @@ def test_an_open_that_fails_leaves_no_thread_and_no_lock(lab):
 
 
 def test_a_definition_that_is_nested_too_deeply_is_damage(lab):
-    deep = '{"a":' * 20_000 + "1" + "}" * 20_000
+    deep = '{"a":' * 100_000 + "1" + "}" * 100_000
     change(lab, "UPDATE recipes SET descriptor = ?", [deep])
     with pytest.raises(jl.errors.TableDamaged, match="a row contains invalid data"):
         jl.open(lab.rename(lab.with_name("a stranger's")))

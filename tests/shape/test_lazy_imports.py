@@ -133,7 +133,8 @@ ran = set()
 
 def note(frame, event, _):
     if event == "call" and frame.f_code.co_flags & 1:  # of a function, not of a module or class
-        ran.add(frame.f_code.co_filename)
+        if frame.f_code.co_name != "__annotate__":  # since Python 3.14 types are functions, too
+            ran.add(frame.f_code.co_filename)
 
 ws = jammi_lab.open("lab")
 ws.sources.add("airlines", sys.argv[1])
