@@ -25,15 +25,7 @@ from jammi_lab.core.identifiers import sql_literal
 ROWS = 1_000_000
 _SHEET_ROWS = 100_000
 """A workbook of a million rows takes minutes to write."""
-_S3 = """
-import logging, sys
-logging.disable(logging.CRITICAL)
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-server.start()
-print("http://%s:%d" % server.get_host_and_port(), flush=True)
-sys.stdin.read()
-"""
+_S3 = Path(__file__).parents[1] / "notebooks/data/s3_server.py"
 
 
 @dataclass(frozen=True)
@@ -197,7 +189,7 @@ def _s3(file: Path, _: Path) -> Iterator[RowSource]:
     botocore: Any = importlib.import_module("botocore.session")
 
     with subprocess.Popen(
-        [sys.executable, "-c", _S3],
+        [sys.executable, str(_S3)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

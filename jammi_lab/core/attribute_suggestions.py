@@ -6,8 +6,6 @@ answers `ws.query` with "no attribute 'query'", which is true and no help.
 """
 
 import contextlib
-import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jammi_lab.core.identifiers import near_names
@@ -92,30 +90,6 @@ def answer_operand(self: object, _: object) -> Any:
     cls = type(self).__name__
     message = f"{_public_name(cls)} is no value to compare or compute with."
     raise TypeError(_with_example(message, cls, "operand", None))
-
-
-class ListingMethod:
-    """A method that lists named things, and answers who takes it for the list:
-    `ws.tables["x"]`."""
-
-    def __init__(self, method: Callable[..., Any]) -> None:
-        self.__func__ = method
-
-    def __get__(self, instance: object, _: type | None = None) -> Callable[..., Any]:
-        if instance is None:
-            return self.__func__
-        method = self.__func__.__get__(instance)
-        return functools.update_wrapper(_BoundListing(method), method)  # for `ws.tables?`
-
-
-class _BoundListing(functools.partial[Any]):
-    def __repr__(self) -> str:
-        return repr(self.func)
-
-    def __getitem__(self, key: object) -> Any:
-        name = self.func.__name__
-        listed = f"{name.removesuffix('s')}({key!r})" if isinstance(key, str) else f"{name}()"
-        raise TypeError(f"ws.{name} is a method. Use ws.{listed}.")
 
 
 def answer_assignment(self: object, key: object, _: object) -> None:

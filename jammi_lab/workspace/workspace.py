@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.attribute_suggestions import (
-    ListingMethod,
     answer_assignment,
     answer_deletion,
     answer_guess,
@@ -1069,10 +1068,6 @@ class Workspace:
         ResourceExhausted; TenantForbidden while a tenant is bound.
         """
         return self._services.maintenance.backup(path)
-
-
-for _name in ("tables", "recipes"):
-    setattr(Workspace, _name, ListingMethod(getattr(Workspace, _name)))
 
 
 def workspace_of(result: "Result") -> "Workspace":

@@ -29,15 +29,6 @@ USUAL = {
 }
 CALLED = {"postgres": "PostgreSQL", "mysql": "MariaDB or MySQL"}
 _FIRST_DATABASE = {"postgres": "postgres", "mysql": "mysql"}
-_S3 = """
-import logging, sys
-logging.disable(logging.CRITICAL)
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-server.start()
-print("http://%s:%d" % server.get_host_and_port(), flush=True)
-sys.stdin.read()
-"""
 
 
 class Server:
@@ -147,7 +138,7 @@ class Team:
         if not self._database.here:
             raise RuntimeError("This notebook needs a PostgreSQL server.")
         self._store = subprocess.Popen(
-            [sys.executable, "-c", _S3],
+            [sys.executable, str(DATA / "s3_server.py")],
             stdin=subprocess.PIPE,  # it ends with this process
             stdout=subprocess.PIPE,
             text=True,

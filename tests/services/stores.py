@@ -12,19 +12,12 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-_SERVER = """
-import logging, sys
-logging.disable(logging.CRITICAL)
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-server.start()
-print("http://%s:%d" % server.get_host_and_port(), flush=True)
-sys.stdin.read()
-"""
+_SERVER = Path(__file__).parents[2] / "notebooks/data/s3_server.py"
 KEY, SECRET = "AKIACANARYKEY", "s3cr3t/CANARY+value"
 
 
@@ -34,7 +27,7 @@ def s3_server() -> Iterator[str]:
     pytest.importorskip("moto")
     pytest.importorskip("s3fs")
     with subprocess.Popen(
-        [sys.executable, "-c", _SERVER],
+        [sys.executable, str(_SERVER)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -368,14 +368,6 @@ def _environment(folder):
     }
 
 
-def test_a_method_that_answers_items_is_documented_like_any_other(tmp_path):
-    with jl.open(tmp_path / "lab") as ws:
-        assert str(inspect.getdoc(ws.tables)).startswith("All tables that match")
-        assert "Workspace.recipes" in repr(ws.recipes) and "kind" in str(
-            inspect.signature(ws.tables)
-        )
-
-
 def test_a_shell_is_told_commands():
     assert (
         translate_advice("ws.recompute('top') computes one.", "shell", "lab")
