@@ -140,9 +140,7 @@ def summing(folder: Path, repeats: int) -> Iterator[Line]:
             wall_timer(partial(exact.materialize, "bench", grouped, cache="bypass")),
             wall_timer(partial(fast.materialize, "bench", grouped, cache="bypass")),
             repeats=repeats,
-            # Half of the time is the conversion of numbers to integers, which DuckDB does one by
-            # one. Forms with two units, or with sums of rounded numbers, save a fifth of it.
-            limit=5.0,
+            limit=3.0,
         )
 
 

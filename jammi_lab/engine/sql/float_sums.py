@@ -1,11 +1,12 @@
 """Sums, averages, minima and maxima of floating-point numbers that are the same whatever the order
 of the rows, the number of threads and the machine; used where rows are stored.
 
-A number between 1e-21 and 1e19 is split into whole multiples of three units that lie 62 bits apart.
+A number between 1e-21 and 9e18 is split into whole multiples of three units that lie 62 bits apart.
 Multiples are added as integers, which is exact, and put together at the end with an error of about
-one unit in the last place (after Demmel and Nguyen, *Parallel Reproducible Summation*, 2015). Other
-numbers, infinities and NaN are collected and added in ascending order. The sums of the multiples,
-with those numbers, are *partial sums*: they are exact, and those of two sets of rows can be merged.
+one unit in the last place (after Demmel and Nguyen, *Parallel Reproducible Summation*, 2015). What
+the units leave of other numbers, infinities and NaN is collected and added in ascending order. The
+sums of the multiples, with those rests, are *partial sums*: they are exact, and those of two sets
+of rows can be merged.
 
 A result that is 0 is 0.0, not -0.0, and all NaN are the same one.
 
@@ -33,12 +34,10 @@ _MACROS = {"sum": SUM, "avg": AVERAGE, "mean": AVERAGE, **_EXTREMES}
 _PARTIAL_MACROS = {**dict.fromkeys(("sum", "avg", "mean"), PARTIAL), **_EXTREMES}
 _CALLED_MACROS = re.compile(r"\b__jammi_(sum|avg|min|max|partial)(_of)?\(")
 PARTIAL_TYPE = "STRUCT(m1 HUGEINT, m2 HUGEINT, m3 HUGEINT, apart DOUBLE[], n BIGINT)"
-"""The type of partial sums: by unit the sum of the multiples, the other numbers, and how many
-numbers there are in all."""
+"""The type of partial sums: by unit the sum of the multiples, what the units leave of numbers, and
+how many numbers there are in all."""
 _BITS = 62
-_UNITS = [2.0 ** (2 - _BITS * level) for level in range(3)]
-_LEAST = _UNITS[-1] * 2.0**52
-"""A smaller number may be no whole multiple of the least unit."""
+_UNITS = [2.0 ** (-_BITS * level) for level in range(3)]
 _MARK = re.compile(r'"__jammi_call_(\d+)"')
 _ROUNDING_AGGREGATES = frozenset(
     """
@@ -61,18 +60,25 @@ def _number(value: float) -> str:
 
 def _macro_bodies() -> Iterator[tuple[str, str]]:
     """Names with parameters, and bodies."""
-    # Out of range, or 0, the quotient is infinite or NaN, and the multiple NULL. No CASE: DuckDB
-    # computes a part once for all macros that contain it, but not within a CASE.
-    in_range = f"CAST(abs(x) >= {_number(_LEAST)} AS DOUBLE)"
-    yield "__jammi_1(x)", f"TRY_CAST(x * {_number(1 / _UNITS[0])} / {in_range} AS BIGINT)"
-    yield "__jammi_rest_1(x)", f"(x - __jammi_1(x) * {_number(_UNITS[0])})"
-    for level, unit in enumerate(_UNITS[1:], 2):
-        above = f"__jammi_rest_{level - 1}(x)"
-        yield f"__jammi_{level}(x)", f"CAST({above} * {_number(1 / unit)} AS BIGINT)"
-        yield f"__jammi_rest_{level}(x)", f"({above} - __jammi_{level}(x) * {_number(unit)})"
+    # Too large a number, an infinity and NaN have no multiples: all that is made of them is NULL.
+    # No CASE: DuckDB computes a part once for all macros that contain it, but not within a CASE.
+    above = "x"
+    yield "__jammi_1(x)", "TRY_CAST(x AS BIGINT)"
+    for level in (2, 3):
+        below = f"({above} - __jammi_{level - 1}(x)::DOUBLE) * {_number(2.0**_BITS)}"
+        above = f"__jammi_rest_{level}(x)"
+        yield above, f"({below})"
+        yield f"__jammi_{level}(x)", f"CAST({above} AS BIGINT)"
+    is_left = f"CAST({above} - __jammi_3(x)::DOUBLE AS BOOLEAN)"
+    is_other = "(__jammi_1(x) IS NULL AND x IS NOT NULL)"
+    multiple = f"coalesce(TRY_CAST(x / {_number(_UNITS[-1])} AS BIGINT), 0)"
+    yield (
+        "__jammi_left(xs)",
+        f"list_transform(xs, lambda x: x - {multiple} * {_number(_UNITS[-1])})",
+    )
     yield "__jammi_carry(s)", f"CAST(s::DOUBLE / {_number(2.0**_BITS)} AS HUGEINT)"
     yield "__jammi_below(s)", f"CAST(s - __jammi_carry(s) * {2**_BITS} AS DOUBLE)"
-    apart = "list(x) FILTER (WHERE __jammi_1(x) IS NULL AND x <> 0)"
+    apart = f"__jammi_left(list(x) FILTER (WHERE {is_left} OR {is_other}))"
     levels = range(1, len(_UNITS) + 1)
     sums = [f"sum(__jammi_{level}(x))" for level in levels]
     fields = [f"m{level} := {part}" for level, part in zip(levels, sums, strict=True)]
