@@ -568,22 +568,28 @@ def part_lines() -> str:
     )
 
 
-def part_flags(verb: str) -> str:
-    """The usage and flags of one `%jammi` line, or of a cell."""
-    from jammi_lab.commands.table import CELL, LINE, STEP, find_command
+def part_flags() -> str:
+    """The flags of each command of a cell, the cell magics with their usage."""
+    from jammi_lab.commands.table import CELL, LINE, OWN_COMMANDS, STEP
 
-    found = {CELL.magic: CELL, STEP.magic: STEP}.get(verb) or find_command(LINE, verb)
-    usage = "\n".join(
-        textwrap.wrap(found.usage, WIDTH, subsequent_indent=" " * 8, break_on_hyphens=False)
-    )
-    rows = []
-    for flag in found.flags:
-        takes = "|".join(flag.choices) or flag.value_name
-        suffix = (f" {takes}" if takes else "") + (" …" if flag.repeated else "")
-        rows.append(f"| `{_cell(', '.join(flag.spellings) + suffix)}` | {flag.help} |")
-    return f"{found.help}\n\n```text\n{usage}\n```" + (
-        "\n\n" + "\n".join(["| flag | does |", "|---|---|", *rows]) if rows else ""
-    )
+    lines = [command for command in OWN_COMMANDS if command.magic == LINE and command.flags]
+    parts = []
+    for command in (CELL, STEP, *lines):
+        rows = []
+        for flag in command.flags:
+            takes = "|".join(flag.choices) or flag.value_name
+            suffix = (f" {takes}" if takes else "") + (" …" if flag.repeated else "")
+            rows.append(f"| `{_cell(', '.join(flag.spellings) + suffix)}` | {flag.help} |")
+        told = f"**`{command.magic} {command.name}`**"
+        if command in (CELL, STEP):
+            usage = "\n".join(
+                textwrap.wrap(
+                    command.usage, WIDTH, subsequent_indent=" " * 8, break_on_hyphens=False
+                )
+            )
+            told = f"**`{command.magic}`**: {command.help}\n\n```text\n{usage}\n```"
+        parts.append("\n".join([told, "", "| flag | does |", "|---|---|", *rows]))
+    return "\n\n".join(parts)
 
 
 def _cell(text: str) -> str:
