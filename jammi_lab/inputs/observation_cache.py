@@ -9,6 +9,7 @@ from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.errors import ResourceExhausted, VersionConflict, WorkspaceReadOnly
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import SourceRecord
+from jammi_lab.sources.outside_access import OutsideAccess
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 
 ROWS_KIND = "rows"
@@ -26,10 +27,14 @@ come and go."""
 
 class ObservationCache:
     """A cache of observations. Reads come from memory, loaded once; `flush` writes new entries to
-    the catalog in one transaction."""
+    the catalog in one transaction.
 
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
+    An entry decides how a source is read, also with SQL. In a folder that is not trusted what the
+    catalog has is not used.
+    """
+
+    def __init__(self, catalog: Catalog, outside: OutsideAccess | None = None) -> None:
+        self._catalog, self._outside = catalog, outside or OutsideAccess(None)
         self._lock = threading.Lock()
         self._entries: dict[str, CacheEntry] | None = None
         self._unsaved: dict[str, CacheEntry] = {}
@@ -45,7 +50,8 @@ class ObservationCache:
             return known
         with self._lock:
             entry = self._load_entries().get(key)
-            if entry is None and key.startswith(_ROWS_PREFIX):
+            is_shared = key.startswith(_ROWS_PREFIX) and self._outside.trusts_folder
+            if entry is None and is_shared:
                 entry = self._catalog.observations.get(key)
                 if entry is not None:
                     self._load_entries()[key] = entry
@@ -106,7 +112,8 @@ class ObservationCache:
 
     def _load_entries(self) -> dict[str, CacheEntry]:
         if self._entries is None:
-            self._entries = self._catalog.observations.load()
+            is_used = self._outside.trusts_folder
+            self._entries = self._catalog.observations.load() if is_used else {}
         return self._entries
 
 

@@ -101,7 +101,7 @@ class Infrastructure:
         self.writer_id = "" if catalog.read_only else catalog.writers.register()
         self.engine = engine = Engine(settings)
         settings._freeze("engine.", "catalog.", "look.racy_seconds")
-        self.observation_cache = cache = ObservationCache(catalog)
+        self.observation_cache = cache = ObservationCache(catalog, outside)
         self.results = results = ResultFiles(folder, cache, clock, settings["look.racy_seconds"])
         self.source_directory = SourceDirectory(
             catalog, self.local_folder, EngineSourceAccess(engine, scope), cache, outside

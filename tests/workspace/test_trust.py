@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -551,6 +552,32 @@ def test_no_recorded_list_of_files_leads_beyond_the_project(tmp_path, own_list, 
         with untrusted():
             ws.sql("FROM far").fetchall()
         assert isinstance(ws.staleness("of_far"), jl.Undecidable)
+
+
+@pytest.mark.parametrize("kind", ["csv", "ndjson"])
+def test_what_a_catalog_says_of_how_a_source_is_read_is_not_run(
+    tmp_path, own_list, monkeypatch, kind
+):
+    """It belongs to the stats of the files, which who may write to them knows."""
+    monkeypatch.setattr("jammi_lab.sources.files.decisions.CLOCK_SECONDS", -60)
+    (tmp_path / "p").mkdir()
+    near, far = tmp_path / "p" / f"a.{kind}", tmp_path / "far"
+    near.write_text({"csv": "id,x\n1,near\n", "ndjson": '{"id": 1, "x": "near"}\n'}[kind])
+    far.write_text("CANARY")
+    with jl.open(tmp_path / "p" / "lab") as ws:
+        ws.sources.add("a", near)
+        ws.materialize("t", "FROM a")
+    by_somebody_else(own_list)
+    with contextlib.closing(sqlite3.connect(tmp_path / "p" / "lab" / "catalog.sqlite3")) as db, db:
+        find = "SELECT key, body FROM observations WHERE key LIKE 'decision:%'"
+        [(key, body)] = db.execute(find).fetchall()
+        entry = json.loads(body[8:])
+        entry["payload"]["reading"]["casts"] = {"x": f"(SELECT content FROM read_text('{far}'))"}
+        text = json.dumps(entry)
+        checksum = f"{zlib.crc32(text.encode(), zlib.crc32(key.encode())):08x}"
+        db.execute("UPDATE observations SET body = ?", [checksum + text])
+    with jl.open(tmp_path / "p" / "lab") as ws:
+        assert ws.sql("FROM a").fetchall() == [(1, "near")]
 
 
 def test_a_workbook_inside_of_the_project_is_read_without_trust(tmp_path):
