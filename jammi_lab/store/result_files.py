@@ -16,6 +16,7 @@ from jammi_lab.core.manifest import Manifest, ManifestColumn
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.verdicts import Damaged
 from jammi_lab.engine.sql.syntax_tree import sql_type
+from jammi_lab.sources.locations import escape
 from jammi_lab.storage.digests import (
     CacheEntry,
     PersistentDigestCache,
@@ -329,7 +330,8 @@ def select_file_sql(path: StoragePath | str, dimensions: int | None) -> str:
     their dimension is stated again."""
     vector = f" REPLACE (vector::FLOAT[{dimensions}] AS vector)" if dimensions is not None else ""
     return (
-        f"SELECT *{vector} FROM read_parquet({sql_literal(str(path))}, hive_partitioning = false)"
+        f"SELECT *{vector} FROM read_parquet({sql_literal(escape(str(path)))}, "
+        "hive_partitioning = false)"
     )
 
 

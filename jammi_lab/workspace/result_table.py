@@ -54,6 +54,7 @@ from jammi_lab.inputs.version_changes import (
     common_columns,
 )
 from jammi_lab.sources.frame_origins import origins
+from jammi_lab.sources.locations import escape
 from jammi_lab.steps.recompute_check import verify_by_recomputation
 from jammi_lab.storage.files import StoragePath, exists, open_for_reading
 from jammi_lab.storage.object_store import RemotePath
@@ -421,7 +422,7 @@ class ResultTable(TableMixin, ReprMixin):
 
             if is_remote:
                 return duckdb.from_arrow(_dataset(location))
-            return duckdb.read_parquet(str(location), hive_partitioning=False)
+            return duckdb.read_parquet(escape(str(location)), hive_partitioning=False)
         with import_modules():
             import polars as pl
 

@@ -5,8 +5,11 @@ import contextlib
 import os
 import shutil
 import signal
+import sqlite3
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
@@ -239,6 +242,24 @@ def test_a_workspace_is_reached_through_links(made, tmp_path):
         copy_workspace(ws, tmp_path / "home" / "copy")
     with jl.open(tmp_path / "disk" / "copy", create=False) as ws:
         assert ws.search("v", "fox", k=1).arrow()["key"].to_pylist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("own", "other"), [("t*.parquet", "t1.parquet"), ("[t].parquet", "t.parquet")]
+)
+def test_a_stored_path_with_wildcards_is_that_of_one_file(made, tmp_path, lab, own, other):
+    """DuckDB would read what the pattern finds: here a link."""
+    path = lab / f"{made[1]['t']}.parquet"
+    pq.write_table(pa.table({"n": [7]}), tmp_path / "foreign")
+    path.rename(path.with_name(own))
+    path.with_name(other).symlink_to(tmp_path / "foreign")
+    with contextlib.closing(sqlite3.connect(lab / "catalog.sqlite3")) as db, db:
+        change = "UPDATE result_tables SET path = replace(path, ?, ?)"
+        db.execute(change, [path.name, own])
+    with jl.open(lab) as ws:
+        table = ws.table("t")
+        for rows in (ws.sql("FROM jammi.t"), table.read(), table.scan("duckdb")):
+            assert rows.fetchall() == [(43,)]
 
 
 def test_an_own_file_is_opened_without_following_a_link(tmp_path):
