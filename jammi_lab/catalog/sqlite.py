@@ -17,7 +17,7 @@ from pathlib import Path
 
 from jammi_lab.catalog.commit_count import SUFFIX, CommitCount
 from jammi_lab.catalog.connection import Connection, Dialect
-from jammi_lab.catalog.schema import format_table
+from jammi_lab.catalog.schema import CREATE_STATEMENTS, format_table
 from jammi_lab.catalog.write_lock import (
     begin_immediate,
     extended_code,
@@ -50,6 +50,11 @@ _FOREIGN_CONTENT = re.compile(
 )
 """SQLite's messages for a file without the tables and columns that our statements name, or with
 texts that are none."""
+_PLAIN = re.compile(
+    r"CREATE TABLE \w+ ?\([\w, ]+(, PRIMARY KEY \([\w, ]+\))?\)"
+    r"|CREATE (UNIQUE )?INDEX \w+ ON \w+ \([\w, ]+\)"
+)
+"""SQLite has the statements as they were written. An expression is between parentheses."""
 _NO_MEMORY_FOR_IO = 12 << 8 | sqlite3.SQLITE_IOERR
 _PAGE_BYTES = 4096
 _MAX_LOG_PAGES = 2000
@@ -70,7 +75,9 @@ _PRAGMAS = (
 
 _MAX_DESCRIPTORS = 4
 """What SQLite opens for a catalog: the file, its log, the log's index, the folder for a moment."""
-_OWN_SUFFIXES = ("-wal", "-shm", "-journal", SUFFIX)
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+_JOURNAL_SUFFIX = "-journal"
+_OWN_SUFFIXES = ("-wal", "-shm", _JOURNAL_SUFFIX, SUFFIX)
 """What the names of the files beside a catalog end in."""
 
 
@@ -93,10 +100,12 @@ class Sqlite(Dialect):
             own = Path(f"{path}{suffix}")
             try:
                 own_files.check_file(own)
-            except FileExistsError:
+                if suffix == _JOURNAL_SUFFIX:
+                    _check_names_no_other_file(own)
+            except FileExistsError as error:
+                reason = str(error.strerror).removeprefix("it ")
                 raise WorkspaceNotFound(
-                    f"{own} is not a regular file, so it cannot be a part of a catalog; nothing "
-                    "was changed.",
+                    f"{own} {reason}, so it cannot be a part of a catalog; nothing was changed.",
                     hint="Move it elsewhere, or create a catalog from the manifests with "
                     "jammi_lab.rebuild(path), which keeps what is there.",
                 ) from None
@@ -274,10 +283,14 @@ class Sqlite(Dialect):
 
     def _check_is_catalog(self, connection: sqlite3.Connection) -> None:
         """Raise WorkspaceNotFound for a database with tables that is not a catalog: the workspace
-        would seem to be empty; and for one with a view, a trigger or a virtual table, which have no
-        page of their own and run a stranger's code in place of reading a row, perhaps for ever."""
-        pages = dict(connection.execute("SELECT name, rootpage FROM sqlite_master"))
-        if pages and not (pages.get(format_table.name) and all(pages.values())):
+        would seem to be empty; and for one with a view, a trigger, a virtual table or an expression
+        (of a column, an index, a constraint), which run a stranger's code in place of reading or
+        writing a row, perhaps for ever."""
+        statements = dict(connection.execute("SELECT name, sql FROM sqlite_master"))
+        if statements and not (
+            format_table.name in statements
+            and all(sql is None or _is_plain(sql) for sql in statements.values())
+        ):
             raise WorkspaceNotFound(
                 f"{self.label} is a database of another program, not a catalog; nothing was "
                 "changed.",
@@ -336,6 +349,11 @@ class Sqlite(Dialect):
         )
 
 
+def _is_plain(sql: str) -> bool:
+    """Whether a statement creates a table or an index without an expression, or one of ours."""
+    return sql in CREATE_STATEMENTS or _PLAIN.fullmatch(sql) is not None
+
+
 def _has_no_descriptor_left() -> bool:
     """Whether there are fewer than the catalog, its log and the log's index need."""
     with contextlib.ExitStack() as opened:
@@ -383,6 +401,16 @@ def _enable_wal(connection: sqlite3.Connection) -> None:
     except BaseException:
         connection.close()
         raise
+
+
+def _check_names_no_other_file(path: Path) -> None:
+    """Raise FileExistsError for a rollback journal that ends with the name of another file, as one
+    of several databases does. SQLite deletes that file after the rollback. OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        with open(open_regular(path, os.O_RDONLY), "rb") as file:
+            file.seek(-min(len(_JOURNAL_MAGIC), os.fstat(file.fileno()).st_size), os.SEEK_END)
+            if file.read() == _JOURNAL_MAGIC:
+                raise FileExistsError(errno.EEXIST, "it names another file", os.fspath(path))
 
 
 def has_content(path: Path) -> bool:

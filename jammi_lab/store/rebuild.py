@@ -318,7 +318,7 @@ def _install_catalog(folder: Path, new_catalog: Path, clock: Clock) -> str | Non
     # The count is of the old one. The log moves with its database: beside the new one it would be
     # replayed into it.
     own_files.discard(folder / f"{CATALOG_FILE}{SUFFIX}")
-    for suffix in ("", "-wal", "-shm"):
+    for suffix in ("", "-wal", "-shm", "-journal"):
         if exists(file := folder / f"{CATALOG_FILE}{suffix}"):
             os.replace(file, folder / f"{backup_name}{suffix}")
             old_name = backup_name

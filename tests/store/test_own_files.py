@@ -1,5 +1,7 @@
 """Own files and folders, each place by itself: a link in it leads nowhere."""
 
+import os
+import struct
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,29 @@ def test_no_file_of_a_catalog_is_a_link(tmp_path):
         for read_only in (False, True):
             with pytest.raises(jl.WorkspaceNotFound, match=f"{catalog}{suffix} is not a regular"):
                 Sqlite(catalog, read_only=read_only, create=True)
+    assert victim.read_text() == "precious"
+
+
+def test_a_journal_that_has_sqlite_delete_another_file_is_refused(tmp_path):
+    """A journal of several databases ends with the name of the file that lists them, which the last
+    of them deletes after its rollback."""
+    with jl.open(tmp_path / "lab") as ws:
+        ws.materialize("t", "SELECT 42 AS n")
+    victim, catalog = tmp_path / "victim", tmp_path / "lab" / "catalog.sqlite3"
+    victim.write_text("precious")
+    magic, name = bytes.fromhex("d9d505f920a163d7"), os.fsencode(victim)
+    head = struct.pack(">5I", 0, 0, catalog.stat().st_size // 4096, 512, 4096)
+    page_of_locks = (1 << 30) // 4096 + 1
+    tail = struct.pack(">II", len(name), sum(name)) + magic
+    Path(f"{catalog}-journal").write_bytes(
+        (magic + head).ljust(512, b"\0") + struct.pack(">I", page_of_locks) + name + tail
+    )
+    for read_only in (True, False):
+        with pytest.raises(jl.WorkspaceNotFound, match="-journal names another file"):
+            jl.open(tmp_path / "lab", read_only=read_only)
+    jl.rebuild(tmp_path / "lab")
+    with jl.open(tmp_path / "lab") as ws:
+        assert ws.sql("FROM jammi.t").fetchall() == [(42,)]
     assert victim.read_text() == "precious"
 
 
