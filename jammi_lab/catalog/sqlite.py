@@ -406,11 +406,14 @@ def _enable_wal(connection: sqlite3.Connection) -> None:
 def _check_names_no_other_file(path: Path) -> None:
     """Raise FileExistsError for a rollback journal that ends with the name of another file, as one
     of several databases does. SQLite deletes that file after the rollback. OSError."""
-    with contextlib.suppress(FileNotFoundError):
+    try:
         with open(open_regular(path, os.O_RDONLY), "rb") as file:
             file.seek(-min(len(_JOURNAL_MAGIC), os.fstat(file.fileno()).st_size), os.SEEK_END)
-            if file.read() == _JOURNAL_MAGIC:
-                raise FileExistsError(errno.EEXIST, "it names another file", os.fspath(path))
+            end = file.read()
+    except FileNotFoundError:
+        return
+    if end == _JOURNAL_MAGIC:
+        raise FileExistsError(errno.EEXIST, "it names another file", os.fspath(path))
 
 
 def has_content(path: Path) -> bool:
