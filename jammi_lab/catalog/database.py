@@ -55,6 +55,7 @@ class _TranslateErrors:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, driver_errors()):
             if (typed := self._dialect.to_jammi_error(error)) is not None:
+                typed.is_of_catalog = True
                 raise typed from None
         elif isinstance(error, UnicodeDecodeError):
             raise damaged_error(self._dialect.label) from None

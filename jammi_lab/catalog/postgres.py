@@ -192,11 +192,13 @@ class Postgres(Dialect):
         )
 
     def _unreachable_error(self, error: BaseException) -> JammiError:
-        return SourceUnavailable(
+        unreachable = SourceUnavailable(
             f"The catalog {self.label} cannot be reached: {self._redacted_message(error)}.",
             hint="Check that the server is running and accepts this user; a password can be given "
             "in the URL, in PGPASSWORD or in ~/.pgpass.",
         )
+        unreachable.is_of_catalog = True
+        return unreachable
 
     def _redacted_message(self, error: BaseException | None) -> str:
         """The last line of the driver's message, without credentials."""

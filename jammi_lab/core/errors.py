@@ -75,6 +75,8 @@ class JammiError(Exception):
 
     full_traceback: ClassVar[bool] = False
     """Whether a notebook shows the full traceback at once (the setting `cells.traceback`)."""
+    is_of_catalog = False
+    """Whether the workspace's own database failed, not what was asked of it."""
     _rendered_traceback_id = 0
 
     def __init_subclass__(cls) -> None:

@@ -18,7 +18,7 @@ from jammi_lab.core.anchors import (
     unpinned_anchor,
 )
 from jammi_lab.core.clock import Clock, rfc3339
-from jammi_lab.core.errors import JammiError, SourceUnavailable
+from jammi_lab.core.errors import JammiError, ResourceExhausted, SourceUnavailable
 from jammi_lab.core.input_kinds import InputKind
 from jammi_lab.core.interrupts import DeferInterrupts, Signal
 from jammi_lab.core.records import Progress, TableRecord
@@ -87,6 +87,8 @@ class Observation:
         self._shared_reads = dict[tuple[str | None, str, str], SharedRead]()
         self._comparisons = dict[tuple[str | None, tuple[str, str, str], str], bool | Unknown]()
         self._damage: dict[str, Damaged | Unknown | None] = {}
+        self._failure: JammiError | None = None
+        """What kept this pass from a look, and was no fault of the input."""
         self._row_comparison = row_comparison
         self._lock = threading.Lock()
         self.cancelled: threading.Event | None = None
@@ -99,6 +101,7 @@ class Observation:
         with self._lock:
             self.now_ns = self._clock.now_ns()
             self.started_at = rfc3339(self.now_ns)
+            self._failure = None
             for observed in (
                 self._states,
                 self._requested_columns,
@@ -167,6 +170,8 @@ class Observation:
             try:
                 return self._kind(input).observe(input, self)
             except (JammiError, OSError) as error:
+                if isinstance(error, ResourceExhausted) or getattr(error, "is_of_catalog", False):
+                    self._failure = error
                 return Unknown(reason_of(error))
 
     def _kind(self, input: Input) -> Kind:
@@ -306,7 +311,8 @@ class Observation:
 
     def anchor(self, relation: Relation, columns: tuple[str, ...], tenant: str | None) -> Anchor:
         """The anchor of a relation that a statement was just bound to. SourceUnavailable when it
-        has vanished since."""
+        has vanished since. Raises what kept this pass from looking at it: a table would be
+        unpinned for good."""
         token = relation.token
         state = (
             token.snapshot
@@ -325,6 +331,8 @@ class Observation:
                     hint="Restore it, or remove the source.",
                 )
             case Unknown(why):
+                if self._failure is not None:
+                    raise self._failure
                 return unpinned_anchor(
                     Input(
                         kind=relation.input.kind,

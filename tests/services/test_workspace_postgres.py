@@ -23,6 +23,7 @@ from jammi_lab.core.errors import (
     WorkspaceReadOnly,
 )
 from jammi_lab.core.verdicts import Fresh, Match, verdict_code
+from jammi_lab.inputs.source_names import SourceKind
 from tests import processes
 from tests.conftest import PACKAGE_ROOTS, ROOT
 from tests.inside import services_of
@@ -241,6 +242,30 @@ def test_a_server_that_went_away_is_a_typed_error_and_its_return_is_enough(lab, 
     assert [t.status for t in lab.tables(status=None)] == ["ready", "ready"]
     writers = run_postgres(url, "SELECT count(*) FROM jammi.writers WHERE retired_at IS NULL")
     assert writers == [(1,)]
+
+
+def test_a_build_whose_server_is_gone_while_it_observes_is_no_unpinned_table(lab, url, monkeypatch):
+    """It is there again when the table is published."""
+    catalog = services_of(lab).catalog
+    dialect, real = catalog.database.dialect, SourceKind.observe
+
+    def observe_while_it_is_away(kind, source, observation):
+        arguments, dialect._arguments = dialect._arguments, {**dialect._arguments, "port": 1}
+        run_postgres(
+            url,
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        try:
+            return real(kind, source, observation)
+        finally:
+            dialect._arguments = arguments
+
+    monkeypatch.setattr(SourceKind, "observe", observe_while_it_is_away)
+    with pytest.raises(SourceUnavailable, match=r"The catalog .* cannot be reached"):
+        lab.materialize("venues", VENUES)
+    assert "venues" not in lab
+    monkeypatch.undo()
+    assert lab.materialize("venues", VENUES).outcome == "computed"
 
 
 def test_a_kernel_whose_lock_the_server_let_go_has_it_again_before_it_builds(lab, tmp_path, url):

@@ -108,6 +108,25 @@ def test_a_folder_is_given_to_a_group_by_the_lines_of_the_guide(lab):
             assert as_user(uid, lambda name=name, folder=folder: use(folder, name)) == ""
 
 
+def test_an_index_that_the_user_may_not_read_is_named_and_built_anew(lab):
+    """Its table was compared with the rest, and a search did without it."""
+    found = "v__embedding__hashing__.*: not readable by this user"
+
+    def check(repair: bool) -> None:
+        with jl.open(lab) as ws:
+            report = ws.fsck(deep=True, repair=repair)
+            assert not (report.damaged or report.errors), report
+            assert bool(report.indexes) is not repair
+            assert all(re.fullmatch(found, each) for each in report.indexes), report
+
+    assert as_user(ADA, lambda: use(lab, "a")) == ""
+    for file in lab.glob("results/*/*.idx.*"):
+        file.chmod(0o600)
+    assert as_user(BEN, lambda: check(repair=False)) == ""
+    assert as_user(BEN, lambda: check(repair=True)) == ""
+    assert {file.stat().st_uid for file in lab.glob("results/*/*.idx.*")} == {BEN}
+
+
 def drop(lab: Path) -> None:
     with jl.open(lab) as ws:
         ws.drop("a", force=True)

@@ -70,7 +70,7 @@ class IndexState:
     """The state of an index."""
 
     status: str
-    """ready, building, missing, outdated or damaged."""
+    """ready, building, missing, outdated, not readable by this user, or damaged."""
     precision: str | None
     """The precision of the existing index."""
     indexed_rows: int
@@ -146,7 +146,10 @@ def _index_files(parquet: StoragePath) -> Iterator[dict[str, AtomicFile | Remote
 def read_manifest(parquet: StoragePath) -> IndexManifest | None:
     """The manifest of the index beside a table; None when there is none in the current format
     that this user's kernels wrote. Raises OSError."""
-    signed = _read_signed(sidecar_path(parquet, MANIFEST_SUFFIX))
+    try:
+        signed = _read_signed(sidecar_path(parquet, MANIFEST_SUFFIX))
+    except PermissionError:
+        return None
     if signed is None or not is_own_seal(signed.index, signed.seal):
         return None
     try:
@@ -159,12 +162,15 @@ def read_manifest(parquet: StoragePath) -> IndexManifest | None:
 
 
 def missing_reason(parquet: StoragePath) -> str:
-    """Why `read_manifest` returns None: "missing", "damaged", or "outdated" (written by another
-    release or user). Raises OSError."""
+    """Why `read_manifest` returns None: "missing", "damaged", "not readable by this user", or
+    "outdated" (written by another release or user). Raises OSError."""
     path = sidecar_path(parquet, MANIFEST_SUFFIX)
     if not exists(path):
         return "missing"
-    return "damaged" if _read_signed(path) is None else "outdated"
+    try:
+        return "damaged" if _read_signed(path) is None else "outdated"
+    except PermissionError:
+        return "not readable by this user"
 
 
 def _read_signed(path: StoragePath) -> _SignedManifest | None:
