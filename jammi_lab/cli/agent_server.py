@@ -27,6 +27,9 @@ MAX_SENTENCE_CHARACTERS = 180
 """Length of a verdict before rows: below 60 tokens."""
 DEFAULT_ROWS, MAX_ROWS = 50, 1000
 MAX_ANSWER_CHARACTERS = 200_000
+MAX_STATEMENT_CHARACTERS = 150_000
+"""DuckDB's parser holds the interpreter's lock, and takes the square of the length of a condition:
+1 s here, minutes at a million characters, without any other answer."""
 MAX_SECONDS = 60.0
 """How long a statement of an agent may take."""
 MAX_ABANDONED = 2
@@ -46,6 +49,10 @@ def serve(ws: Any, open_writable: Callable[[], Any] | None) -> None:
     workspace for one more that recomputes."""
     limit_memory(ws)
     build_server(AgentTools(ws, open_writable)).run("stdio")
+    if abandoned_work():
+        # Python would end these threads inside of DuckDB, which aborts the process.
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def limit_memory(ws: Any) -> None:
@@ -100,6 +107,12 @@ class AgentTools:
             raise SqlError(
                 f"{going_on} statements go on after their time, so that no other is run.",
                 hint="Ask again later, or start the server again.",
+            )
+        if len(sql) > MAX_STATEMENT_CHARACTERS:
+            raise SqlError(
+                f"The statement has {len(sql):,} characters; {MAX_STATEMENT_CHARACTERS:,} are "
+                "the most.",
+                hint="Join with a table in place of a list of values.",
             )
         services = self._ws._services
         with self._lock, _time_limit():

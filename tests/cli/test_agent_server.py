@@ -179,12 +179,20 @@ def test_statements_in_capitals_are_judged_like_others(ws, tmp_path):
 DOUBLED = "SELECT 1 AS x0" + "".join(f", x{i} + x{i} AS x{i + 1}" for i in range(40))
 
 
+LONG_LIST = ", ".join(map(str, range(20_000)))
+HELLO = {
+    "protocolVersion": "2025-06-18",
+    "capabilities": {},
+    "clientInfo": {"name": "t", "version": "1"},
+}
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "SELECT count(*) FROM range(100000000) a, range(1000000) b",
         "SELECT repeat('x', 70000000)",
-        f"SELECT 1 WHERE 1 IN ({', '.join(map(str, range(20_000)))})",
+        f"SELECT 1 WHERE 1 IN ({LONG_LIST})",
     ],
     ids=["long to run", "large", "long to parse"],
 )
@@ -238,6 +246,49 @@ with jl.open(sys.argv[1]) as ws:
     ]
 
 
+def test_an_overlong_statement_is_not_parsed(ws):
+    """Conditions of a million characters took DuckDB minutes, in which nothing else ran."""
+    with pytest.raises(jl.SqlError, match="has 900,002 characters; 150,000 are the most"):
+        AgentTools(ws).query("SELECT " + " AND ".join(["true"] * 100_000))
+
+
+def test_a_server_with_a_statement_that_never_ends_ends_with_its_input(lab):
+    """Where it returns from DuckDB while the interpreter ends, Python ends its thread by unwinding
+    the stack, which C++ does not allow (SIGABRT)."""
+    ask = {"name": "query", "arguments": {"sql": f"SELECT 1 WHERE 1 IN ({LONG_LIST})"}}
+    calls = [
+        {"id": 0, "method": "initialize", "params": HELLO},
+        {"method": "notifications/initialized"},
+        {"id": 1, "method": "tools/call", "params": ask},
+    ]
+    program = """
+import sys, time
+from jammi_lab.cli import agent_server, main
+
+class Slow:
+    def __del__(self, sleep=time.sleep):
+        sleep(60)
+
+agent_server.MAX_SECONDS = 0.2
+the_end_takes_long = Slow()
+sys.exit(main())
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "mcp", str(lab)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as server:
+        for call in calls:
+            server.stdin.write(json.dumps({"jsonrpc": "2.0", **call}) + "\n")
+            server.stdin.flush()
+        assert json.loads(server.stdout.readline())["id"] == 0
+        assert "was ended after 0.2 seconds" in server.stdout.readline()
+        server.stdin.close()
+        assert server.wait(30) == 0, server.stderr.read()
+
+
 @pytest.mark.timeout(60)
 def test_a_view_of_a_database_file_that_never_ends_has_a_limit_of_time(tmp_path, monkeypatch):
     """The reader process answers what values it has before the statement is prepared."""
@@ -264,6 +315,7 @@ def limit_to(tools, ws, bytes, sql):
     with open("/proc/self/status") as status:
         [used] = [int(line.split()[1]) << 10 for line in status if line.startswith("VmData")]
     agent_server.OTHER_MEMORY_BYTES = used + bytes
+    agent_server.MAX_STATEMENT_CHARACTERS = 1_000_000
     agent_server.limit_memory(ws)
     try:
         print(tools.query(sql).splitlines()[-2], flush=True)
@@ -275,7 +327,7 @@ with jl.open(sys.argv[1], settings={{"engine.memory_limit": "100MB", "engine.thr
     tools.query("SELECT 41 AS n")
     limit_to(tools, ws, 200 << 20, "SELECT repeat('x', 10000000) FROM range(100)")
     limit_to(tools, ws, 200 << 20, "SELECT 42 AS n")
-    limit_to(tools, ws, 0, {"SELECT " + " AND ".join(["true"] * 100_000)!r})
+    limit_to(tools, ws, 0, {"SELECT " + " AND ".join(["true"] * 25_000)!r})
 """,
         tmp_path / "lab",
     )
@@ -284,13 +336,8 @@ with jl.open(sys.argv[1], settings={{"engine.memory_limit": "100MB", "engine.thr
 
 
 def test_a_line_that_is_no_message_is_answered(lab):
-    hello = {
-        "protocolVersion": "2025-06-18",
-        "capabilities": {},
-        "clientInfo": {"name": "t", "version": "1"},
-    }
     lines = [
-        json.dumps({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello}),
+        json.dumps({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": HELLO}),
         "SELECT 1", "", "[" * 100_000, '{"jsonrpc": "2.0"}', '{"jsonrpc": "1.0", "id": 1, "method": "ping"}',
         '[{"jsonrpc": "2.0", "id": 2, "method": "ping"}]', '{"jsonrpc": "2.0", "id": "\\ud83d", "method": "ping"}',
         '{"jsonrpc": "2.0", "id": "a", "method": "ping", "params": {"x": "\\ud83d"}}',
