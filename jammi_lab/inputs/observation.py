@@ -170,7 +170,9 @@ class Observation:
             try:
                 return self._kind(input).observe(input, self)
             except (JammiError, OSError) as error:
-                if isinstance(error, ResourceExhausted) or getattr(error, "is_of_catalog", False):
+                if isinstance(error, JammiError) and (
+                    error.is_of_catalog or isinstance(error, ResourceExhausted)
+                ):
                     self._failure = error
                 return Unknown(reason_of(error))
 
