@@ -21,6 +21,7 @@ from jammi_lab.core.errors import (
     SessionClosed,
     WorkspaceReadOnly,
     check_not_forked,
+    of_catalog,
 )
 from jammi_lab.core.interrupts import DeferInterrupts
 from jammi_lab.storage.files import BackgroundFsync, fault_point, sync_data
@@ -55,8 +56,7 @@ class _TranslateErrors:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, driver_errors()):
             if (typed := self._dialect.to_jammi_error(error)) is not None:
-                typed.is_of_catalog = True
-                raise typed from None
+                raise of_catalog(typed) from None
         elif isinstance(error, UnicodeDecodeError):
             raise damaged_error(self._dialect.label) from None
 

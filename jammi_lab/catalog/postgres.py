@@ -23,6 +23,7 @@ from jammi_lab.core.errors import (
     JammiError,
     SourceUnavailable,
     WorkspaceNotFound,
+    of_catalog,
 )
 from jammi_lab.core.module_imports import import_modules
 
@@ -197,8 +198,7 @@ class Postgres(Dialect):
             hint="Check that the server is running and accepts this user; a password can be given "
             "in the URL, in PGPASSWORD or in ~/.pgpass.",
         )
-        unreachable.is_of_catalog = True
-        return unreachable
+        return of_catalog(unreachable)
 
     def _redacted_message(self, error: BaseException | None) -> str:
         """The last line of the driver's message, without credentials."""

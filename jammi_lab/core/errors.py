@@ -75,8 +75,7 @@ class JammiError(Exception):
 
     full_traceback: ClassVar[bool] = False
     """Whether a notebook shows the full traceback at once (the setting `cells.traceback`)."""
-    is_of_catalog = False
-    """Whether the workspace's own database failed, not what was asked of it."""
+    _is_of_catalog = False
     _rendered_traceback_id = 0
 
     def __init_subclass__(cls) -> None:
@@ -150,6 +149,18 @@ class JammiError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def of_catalog(error: JammiError) -> JammiError:
+    """Mark an error as one of the workspace's own database, not of what was asked of it."""
+    error._is_of_catalog = True
+    return error
+
+
+def is_of_machine(error: JammiError) -> bool:
+    """Whether what failed is the machine or the workspace's database, and not what was asked of
+    it."""
+    return error._is_of_catalog or isinstance(error, ResourceExhausted)
 
 
 _WIDE_SPACE = "\u3000"

@@ -18,7 +18,7 @@ from jammi_lab.core.anchors import (
     unpinned_anchor,
 )
 from jammi_lab.core.clock import Clock, rfc3339
-from jammi_lab.core.errors import JammiError, ResourceExhausted, SourceUnavailable
+from jammi_lab.core.errors import JammiError, SourceUnavailable, is_of_machine
 from jammi_lab.core.input_kinds import InputKind
 from jammi_lab.core.interrupts import DeferInterrupts, Signal
 from jammi_lab.core.records import Progress, TableRecord
@@ -170,9 +170,7 @@ class Observation:
             try:
                 return self._kind(input).observe(input, self)
             except (JammiError, OSError) as error:
-                if isinstance(error, JammiError) and (
-                    error.is_of_catalog or isinstance(error, ResourceExhausted)
-                ):
+                if isinstance(error, JammiError) and is_of_machine(error):
                     self._failure = error
                 return Unknown(reason_of(error))
 

@@ -246,19 +246,21 @@ def test_a_server_that_went_away_is_a_typed_error_and_its_return_is_enough(lab, 
 
 def test_a_build_whose_server_is_gone_while_it_observes_is_no_unpinned_table(lab, url, monkeypatch):
     """It is there again when the table is published."""
-    catalog = services_of(lab).catalog
-    dialect, real = catalog.database.dialect, SourceKind.observe
+    import psycopg
+
+    real = SourceKind.observe
+
+    def refuse(**_: Any) -> None:
+        raise psycopg.OperationalError("connection refused")
 
     def observe_while_it_is_away(kind, source, observation):
-        arguments, dialect._arguments = dialect._arguments, {**dialect._arguments, "port": 1}
         run_postgres(
             url,
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
         )
-        try:
+        with monkeypatch.context() as patch:
+            patch.setattr(psycopg, "connect", refuse)
             return real(kind, source, observation)
-        finally:
-            dialect._arguments = arguments
 
     monkeypatch.setattr(SourceKind, "observe", observe_while_it_is_away)
     with pytest.raises(SourceUnavailable, match=r"The catalog .* cannot be reached"):
