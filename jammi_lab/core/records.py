@@ -352,6 +352,8 @@ class RunStep(Value, frozen=True):
     rows: int | None = None
     table_name: str | None = None
     error: str | None = None
+    hint: str = ""
+    """What to do about the error."""
     waiting: list[str] = []
     """For a blocked step: the tables that remain possibly stale because of it."""
     reuse: Reuse | None = None

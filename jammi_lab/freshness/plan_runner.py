@@ -102,14 +102,12 @@ class PlanRunner:
             self._blocked_recipes.add(planned.node.key)
             if planned.kind is StepKind.REUSED:
                 self.deviations.append(_NOT_REUSED_MESSAGE.format(name))
-            outcome, reason = "failed", str(error).split("\n")[0]
-            if isinstance(error, CheckFailed):
-                outcome, reason = "rejected", f"{reason} {error.hint}"
             return RunStep(
                 name=name,
-                outcome=outcome,
+                outcome="rejected" if isinstance(error, CheckFailed) else "failed",
                 seconds=self._clock.monotonic() - started,
-                error=reason,
+                error=str(error).split("\n")[0],
+                hint=error.hint,
             )
 
     def _record_failure(self, recipe: RecipeRecord, error: JammiError) -> None:

@@ -350,7 +350,7 @@ def _failed_steps_error(report: "RunReport") -> StepFailed:
     return StepFailed(
         f"{'; '.join(counts)}.",
         step=first.name,
-        hint=f"{first.name}: {first.error}",
+        hint=f"{first.name}: {first.error} {first.hint}".rstrip(),
     )
 
 

@@ -131,7 +131,7 @@ def test_a_run_that_could_not_be_bound_is_named_until_one_succeeds(lab):
     [step] = lab.recompute().steps
     assert step.outcome == "failed"
     said = f"its last run failed: {step.error}"
-    assert step.error == "There is no column x in a."
+    assert (step.error, step.hint) == ("There is no column x in a.", "Its columns are id, y.")
     assert lab.why("t").lines[1].startswith("├─ a changed its columns (")
     assert lab.why("t").lines[2] == f"└─ {said}"
     status = lab.status()

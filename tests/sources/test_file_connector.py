@@ -416,6 +416,7 @@ def test_files_of_one_glob_with_other_columns_are_named_with_what_to_do(ws, tmp_
     for name in "ab":
         put(tmp_path / f"{name}.{kind}", kind)
     ws.sources.add("pair", tmp_path / f"*.{kind}")
+    ws.materialize("ids", "SELECT id FROM pair")
     (tmp_path / f"b.{kind}").write_bytes(bytes_of(kind, pa.table({"id": [1], "other": ["x"]})))
     for act in (
         lambda: ws.sources.add("again", tmp_path / f"*.{kind}"),
@@ -430,6 +431,7 @@ def test_files_of_one_glob_with_other_columns_are_named_with_what_to_do(ws, tmp_
             "Give all files the same columns" in caught.value.hint
             and 'options={"union_by_name": True}' in caught.value.hint
         )
+    assert "union_by_name" in str(ws.staleness("ids")), "a verdict names the way, too"
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv", "ndjson"])

@@ -129,31 +129,33 @@ class CheckService:
         """The results of checks on the newest versions: of all, or of those named by check or by
         table. What has no result that holds is run. TableNotFound."""
         checks = self._catalog.checks.list() if names is None else self._select_checks(names)
-        rows = self._run(checks)
+        rows = [row for row, _ in self._run(checks)]
         run_names = {row.check for row in rows}
         waiting = ", ".join(check.name for check in checks if check.name not in run_names)
         note = f"Not run, because the table has no version yet: {waiting}" if waiting else ""
         return CheckResults(rows, note)
 
-    def _run(self, checks: Iterable[CheckRecord]) -> list[CheckRow]:
+    def _run(self, checks: Iterable[CheckRecord]) -> list[tuple[CheckRow, bool]]:
+        """The result of each check, and whether it was run for it now."""
         look = self._look(deep=True)
         found = []
         for check, version in _pairs(checks, self.newest):
             record = _record(version)
-            result = self.runner.find_known(check, record, look.observation)
-            if result is None:
+            known = self.runner.find_known(check, record, look.observation)
+            if known is None:
                 self.check_writable()
-                result = self.runner.run(check, record)
+            result = known or self.runner.run(check, record)
             is_stored = self.runner.earlier_results(check, record)[:1] == [result]
             if not is_stored and not self._catalog.read_only:
                 self._catalog.checks.add_results([result])
-            found.append(self._row(check, version, result, look))
+            found.append((self._row(check, version, result, look), known is None))
         look.observation.close()
         return found
 
     def run_steps(self, names: Collection[str], recipes: Collection[str]) -> list[RunStep]:
         """Run the checks of these names that still exist, as steps of a plan, and add those that
-        the publication of these recipes of the bound tenant ran and that did not pass."""
+        the publication of these recipes of the bound tenant ran and that did not pass. A check that
+        passed before, on a table that was not computed, is no step of this run."""
         checks = self._catalog.checks.list()
         named = [check for check in checks if check.name in names]
         published = [
@@ -164,7 +166,11 @@ class CheckService:
             and check.tenant == self._catalog.scope.tenant
             and check not in named
         ]
-        rows = self._run(named) if named else []
+        rows = [
+            row
+            for row, is_run_now in (self._run(named) if named else ())
+            if is_run_now or not row.passes or row.table in recipes
+        ]
         rows += [row for row in self._stored_rows(_pairs(published, self.newest)) if not row.passes]
         return [
             RunStep(

@@ -67,7 +67,7 @@ def check_same_columns(
             hint = 'If the files have no heading: options={"header": False}. Else: ' + hint
         raise SourceUnavailable(
             f"{place} and {first} do not have the same columns: {min(missing)!r} is missing from "
-            f"{lacking}.",
+            f"{lacking} (union_by_name fills it with NULL).",
             hint=hint,
         )
 

@@ -256,8 +256,24 @@ def test_a_step_that_is_rejected_stops_what_reads_it(ws, tmp_path):
     report = ws.recompute()
     assert {s.name: s.outcome for s in report.steps} == {"sales": "rejected", "total": "skipped"}
     assert report.rejected == ["sales"] and report.executed == ["sales"]
-    assert "no_negative" in report.steps[0].error
+    assert "no_negative" in report.steps[0].error and ".rows(2)" in report.steps[0].hint
     assert ws.table("total").version == 1
+
+
+def test_a_check_that_was_not_run_is_no_step_of_a_run(ws, tmp_path):
+    source = tmp_path / "p.csv"
+    source.write_text("amount\n1\n")
+    ws.sources.add("p", source)
+    sales(ws, "SELECT amount FROM p")
+    block_negative(ws)
+    assert [(s.name, s.outcome) for s in ws.recompute().steps] == [("no_negative", "pass")]
+    source.write_text("amount\n-100\n")
+    rejected = ws.recompute()
+    assert [(s.name, s.outcome) for s in rejected.steps] == [("sales", "rejected")], (
+        "that version 1 passed is not said again"
+    )
+    source.write_text("amount\n1\n\n")
+    assert [s.name for s in ws.recompute().steps] == ["sales"]
 
 
 def test_rejected_versions_are_removed_by_expire_and_after_a_week(ws, folder):
