@@ -89,26 +89,10 @@ def resolve_credentials(
         )
     if scheme in STORES:
         values, secret = _store_credentials(record, credentials)
-        return _access(STORES[scheme], record, {**values, **_parse_secret(secret)})
+        known = {k: v for k, v in record.options.items() if k in object_stores.OPTIONS}
+        given = {**values, **_parse_secret(secret)}
+        return object_stores.StoreAccess(STORES[scheme], known, given)
     return None
-
-
-def _access(
-    store: str, record: SourceRecord, credentials: Mapping[str, str]
-) -> object_stores.StoreAccess:
-    """The access to a store with the options of a record."""
-    known = {name: value for name, value in record.options.items() if name in object_stores.OPTIONS}
-    return object_stores.StoreAccess(store, known, credentials)
-
-
-def catalog_table_access(
-    record: SourceRecord, credentials: ReadCredentials
-) -> object_stores.StoreAccess:
-    """The access to tables in s3 that a catalog elsewhere lists: by the secret of a catalog file,
-    or by the AWS_* variables. The secret of a catalog server is for the server only. Raises
-    SecretMissing, InvalidArgument."""
-    secret = credentials()[1] if record.secret and scheme_of(record.location) is None else None
-    return _access("s3", record, _parse_secret(secret))
 
 
 _CREDENTIAL_VARIABLES = {

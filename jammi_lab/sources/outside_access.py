@@ -84,6 +84,5 @@ def _is_inside(path: str, folder: Path) -> bool:
 
 
 def _may_connect(record: SourceRecord) -> bool:
-    is_listed_elsewhere = record.kind == "iceberg" and "table" in record.options
-    is_local = record.kind in (*_LOCAL_KINDS, "delta", "iceberg") and not is_listed_elsewhere
+    is_local = record.kind in (*_LOCAL_KINDS, "delta", "iceberg")
     return scheme_of(record.location) is not None or not is_local

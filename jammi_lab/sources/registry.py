@@ -109,8 +109,6 @@ def infer_kind(
         if packaged is not None:
             return packaged
     server = database_urls.kind_of(scheme)
-    if kind == "iceberg" and server == "postgresql":
-        return kind  # the catalog of a lake
     if server is not None or kind in database_urls.PORTS:
         if server is None or kind not in (None, server):
             raise InvalidArgument(

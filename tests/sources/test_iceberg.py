@@ -1,6 +1,5 @@
 """Iceberg tables as sources, written by pyiceberg through a catalog in an SQLite file."""
 
-import contextlib
 import os
 import shutil
 
@@ -12,11 +11,9 @@ from pyiceberg.utils.concurrent import ExecutorFactory
 
 import jammi_lab
 from jammi_lab.core.anchors import Unknown, source_input
-from jammi_lab.core.errors import InvalidArgument, JammiError, SourceUnavailable
+from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.core.verdicts import InputVanished, Stale
 from jammi_lab.sources.lakehouse.iceberg import IcebergConnector
-from jammi_lab.sources.scratch_duckdb import query
 from tests.contracts.source import look, observed
 from tests.sources.kinds import lettered as rows
 from tests.verdicts import doubt, is_fresh, is_stale
@@ -72,46 +69,14 @@ class TestWhereItIs:
             "SELECT (SELECT count(*) FROM former), (SELECT count(*) FROM now)"
         ).fetchall() == [(3, 4)]
 
-    def test_a_table_of_a_catalog_is_where_the_catalog_says(self, ws, catalog, table, tmp_path):
-        ws.sources.add(
-            "orders",
-            f"sqlite:///{tmp_path}/catalog.db",
-            kind="iceberg",
-            options={"table": "shop.orders"},
-        )
-        ws.materialize("t", "SELECT id FROM orders")
-        table.append(rows([4]))
-        assert is_stale(ws) and ws.sql("SELECT count(*) FROM orders").fetchall() == [(4,)]
-        catalog.drop_table("shop.orders")
-        verdict = ws.staleness("t")
-        assert isinstance(verdict, Stale) and isinstance(verdict.reasons[0], InputVanished)
-
-    def test_of_two_catalogs_in_one_file_one_must_be_said(self, catalog, table, tmp_path):
-        with contextlib.closing(
-            SqlCatalog(
-                "second",
-                uri=f"sqlite:///{tmp_path}/catalog.db",
-                warehouse=f"file://{tmp_path}/other",
-            )
-        ) as second:
-            second.create_namespace("shop")
-            second.create_table("shop.orders", schema=rows([1]).schema)
-        path = tmp_path / "catalog.db"
-        with pytest.raises(SourceUnavailable, match="several catalogs") as caught:
-            source(path, options={"table": "shop.orders"}).check()
-        assert list(caught.value.near) == ["second", "test"]
-        assert query(
-            source(path, options={"table": "shop.orders", "catalog": "second"}).relation(None),
-            "SELECT count(*) FROM it",
-        ) == [(0,)]
-
-    @pytest.mark.parametrize(
-        ("named", "said"),
-        [("shop.nothing", "has no table 'shop.nothing'"), ("orders", "has no namespace")],
-    )
-    def test_a_table_that_no_catalog_has_is_told_so(self, catalog, table, tmp_path, named, said):
-        with pytest.raises(JammiError, match=said):
-            source(tmp_path / "catalog.db", options={"table": named}).check()
+    def test_a_catalog_tells_the_folder_of_its_table(self, ws, table, tmp_path):
+        with pytest.raises(SourceUnavailable, match="no metadata of an Iceberg table") as caught:
+            ws.sources.add("orders", f"{tmp_path}/warehouse", kind="iceberg")
+        assert "catalog.load_table(name).location() tells it" in caught.value.hint
+        with pytest.raises(InvalidArgument, match="iceberg has no option 'table'"):
+            ws.sources.add("orders", tmp_path, kind="iceberg", options={"table": "shop.orders"})
+        ws.sources.add("orders", table.location(), kind="iceberg")
+        assert ws.sql("SELECT count(*) FROM orders").fetchall() == [(3,)]
 
     def test_a_table_without_snapshots_is_empty(self, ws, catalog):
         empty = catalog.create_table("shop.empty", schema=rows([1]).schema)

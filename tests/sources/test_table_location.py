@@ -1,11 +1,6 @@
-"""Delta and Iceberg tables on an object store, and Iceberg tables that a catalog on a server tells
-of."""
+"""Delta and Iceberg tables on an object store."""
 
 import json
-import os
-import secrets as tokens
-from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from deltalake import DeltaTable, write_deltalake
@@ -18,7 +13,7 @@ from jammi_lab.core.verdicts import Fresh, InputVanished, Stale
 from tests.contracts.source import observed
 from tests.inside import services_of
 from tests.services.iceberg_deletes import data_files, delete_at
-from tests.services.servers import free_port, run_postgres
+from tests.services.servers import free_port
 from tests.services.stores import KEY, SECRET
 from tests.sources.kinds import lettered as rows
 from tests.verdicts import doubt, is_fresh, is_stale
@@ -210,74 +205,3 @@ def test_a_look_at_a_table_on_a_store_scans_nothing(ws, bucket, lake, orders):
     connector = services_of(ws).source_directory.find("orders")[1]
 
     assert observed(connector, scan_rows=0, scan_bytes=0).cost is Cost.METADATA
-
-
-# -- catalogs --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def served(ws, tmp_path, fresh_postgres_url):
-    """A table in a folder that a catalog in PostgreSQL has; it is the source orders."""
-    uri = fresh_postgres_url.replace("postgresql://", "postgresql+psycopg://")
-    catalog = SqlCatalog("lake", uri=uri, warehouse=f"file://{tmp_path}/warehouse")
-    catalog.create_namespace("shop")
-    table = catalog.create_table("shop.orders", schema=rows([1]).schema)
-    table.append(rows([1, 2]))
-    ws.sources.add("orders", fresh_postgres_url, kind="iceberg", options={"table": "shop.orders"})
-    yield table
-    catalog.close()
-
-
-def test_a_catalog_in_postgresql_tells_where_its_table_is(ws, fresh_postgres_url, served):
-    assert ws.sources["orders"].kind == "iceberg" and ws.sources["orders"].location.startswith(
-        "postgresql://"
-    )
-    ws.materialize("t", "SELECT id FROM orders")
-    assert is_fresh(ws)
-    served.append(rows([3]))
-    assert is_stale(ws)
-    ws.recompute("t")
-    assert ws.sql("SELECT count(*) FROM jammi.t").fetchall() == [(3,)]
-    with pytest.raises(SourceUnavailable, match=r"has no table 'shop\.no'"):
-        ws.sources.add("no", fresh_postgres_url, kind="iceberg", options={"table": "shop.no"})
-    run_postgres(fresh_postgres_url, "DELETE FROM iceberg_tables")
-    assert isinstance(ws.staleness("t").reasons[0], InputVanished)
-
-
-def test_a_catalog_whose_server_is_down_leaves_its_table_undecidable(
-    ws, fresh_postgres_url, served
-):
-    ws.materialize("t", "SELECT id FROM orders")
-    down = f"postgresql://{urlsplit(fresh_postgres_url).username}@127.0.0.1:{free_port()}/x"
-    ws.sources.add(
-        "orders", down, kind="iceberg", options={"table": "shop.orders"}, check=False, replace=True
-    )
-    assert doubt(ws)
-
-
-def test_metadata_that_a_catalog_names_and_that_is_not_there_is_no_dropped_table(ws, served):
-    ws.materialize("t", "SELECT id FROM orders")
-    place = served.metadata_location.removeprefix("file://")
-    content = Path(place).read_bytes()
-    os.remove(place)
-    assert "though the table was not dropped" in doubt(ws)
-    with pytest.raises(SourceUnavailable, match="is missing, though the table was not dropped"):
-        ws.sql("SELECT * FROM orders")
-    Path(place).write_bytes(content[: len(content) // 2])
-    assert doubt(ws)
-    Path(place).write_bytes(content)
-    assert is_fresh(ws)
-
-
-def test_a_catalog_in_a_file_tells_of_tables_on_a_store(ws, tmp_path, bucket, monkeypatch):
-    lake = Iceberg(bucket, tmp_path)
-    name = f"LAKE_{tokens.token_hex(4)}"
-    monkeypatch.setenv(name, f"{KEY}:{SECRET}")
-    options = {"table": "shop.orders", "endpoint_url": bucket.endpoint}
-    ws.sources.add("orders", f"{tmp_path}/catalog.db", kind="iceberg", secret=name, options=options)
-    ws.materialize("t", "SELECT id FROM orders")
-    lake.append()
-    assert is_stale(ws)
-    bucket.remove(lake.table.metadata_location.split(f"{bucket.name}/")[1])
-    assert doubt(ws)
-    lake.catalog.close()

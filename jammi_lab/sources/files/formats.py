@@ -85,13 +85,6 @@ OPTIONS: dict[str, dict[str, tuple[type, ...]]] = {
     "mysql": {"schemas": (list, tuple)},
     "connection": {"state": (str,)},
     "delta": {"version": (int,)},
-    "iceberg": {
-        "catalog": (str,),
-        "table": (str,),
-        "endpoint_url": (str,),
-        "region": (str,),
-        "anon": (bool,),
-    },
 }
 """Options and their types by kind; other kinds take none."""
 ALIASES = {

@@ -4,23 +4,18 @@
 import json
 import os
 import re
-import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
 from jammi_lab.core.canonical_json import digest_of
-from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
+from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.sources import read_errors
-from jammi_lab.sources.databases import reader_process
-from jammi_lab.sources.databases.postgres import PostgresConnector
-from jammi_lab.sources.databases.reader_process import ReaderError
 from jammi_lab.sources.lakehouse.appended_files import data_files
 from jammi_lab.sources.lakehouse.connector import LakehouseConnector
 from jammi_lab.sources.lakehouse.table import TableSnapshot
-from jammi_lab.sources.lakehouse.table_location import local_path, s3_url
+from jammi_lab.sources.lakehouse.table_location import local_path
 from jammi_lab.sources.located_connector import SourceGone
-from jammi_lab.sources.locations import scheme_of
 
 _NAME_MAPPING = "schema.name-mapping.default"
 _FLOATING = re.compile("float|double")
@@ -30,22 +25,18 @@ _METADATA_NAME = re.compile(r"(?:v(\d+)|(\d+)-[0-9a-fA-F-]+)(?:\.gz)?\.metadata\
 class IcebergConnector(LakehouseConnector):
     """A registered Iceberg table.
 
-    The location is the table's folder, whose newest metadata file is the state; a metadata file,
-    which is always the state; or a catalog in an SQLite file or PostgreSQL, with the option `table`
-    (and `catalog`, if the database has several).
+    The location is the table's folder, whose newest metadata file is the state, or a metadata file,
+    which is always the state.
     """
 
     format = "Iceberg"
     extension = "iceberg"
     method = "snapshot of the table"
-    catalogs = ("postgresql", "postgres")
     keeps_row_order = False
 
     def current_snapshot(self) -> TableSnapshot:
         """The current snapshot. Raises SourceGone, SourceUnavailable, ExtensionMissing."""
-        location = (
-            self._catalog_metadata() if "table" in self.record.options else self._newest_metadata()
-        )
+        location = self._newest_metadata()
         metadata = self._read_metadata(location)
         try:
             number = metadata.get("current-snapshot-id")
@@ -101,7 +92,7 @@ class IcebergConnector(LakehouseConnector):
             # DuckDB 1.5 applies those of one partition to all, and deletes rows with NULL in a
             # compared column.
             raise SourceUnavailable(
-                f"The Iceberg table {self._table_name} has equality deletes, which DuckDB would "
+                f"The Iceberg table {self._name} has equality deletes, which DuckDB would "
                 "apply incorrectly.",
                 hint="Let its writer compact the table (rewrite_data_files), or use position "
                 "deletes.",
@@ -129,87 +120,19 @@ class IcebergConnector(LakehouseConnector):
         if not numbered:
             raise SourceUnavailable(
                 f"The folder {self._name} contains no metadata of an Iceberg table.",
-                hint="Use the folder that contains the folders metadata and data.",
+                hint="Use the folder that contains the folders metadata and data. Of a table in a "
+                "catalog, catalog.load_table(name).location() tells it.",
             )
         highest = max(number for number, _ in numbered)
         newest = [name for number, name in numbered if number == highest]
-        # Two writers used the same number; only a catalog knows which one is current.
+        # Two writers used the same number; only their catalog knows which one is current.
         if len(newest) > 1:
             raise SourceUnavailable(
                 f"The folder {self._name} has {len(newest)} metadata files with number {highest}.",
-                hint="Only its catalog knows the current one: use options={"
-                '"catalog": …, "table": …}, or the path of the metadata file.',
+                hint="Only its catalog knows the current one: use the path that "
+                "catalog.load_table(name).metadata_location tells.",
             )
         return f"{self.path}/metadata/{newest[0]}"
-
-    def _catalog_metadata(self) -> str:
-        """The metadata file by a catalog in an SQLite file or PostgreSQL."""
-        options = self.record.options
-        namespace, _, table = options["table"].rpartition(".")
-        if not namespace:
-            raise InvalidArgument(
-                f"{options['table']!r} has no namespace.",
-                hint='Use options={"table": "namespace.table"}.',
-            )
-        select = (
-            "SELECT catalog_name, metadata_location FROM iceberg_tables WHERE table_namespace = "
-            f"{sql_literal(namespace)} AND table_name = {sql_literal(table)} ORDER BY 1"
-        )
-        is_file = scheme_of(self.path) is None
-        rows = self._query_catalog_file(select) if is_file else self._query_catalog_server(select)
-        locations = {
-            catalog: location
-            for catalog, location in rows
-            if options.get("catalog") in (None, catalog)
-        }
-        if not locations:
-            raise SourceGone
-        if len(locations) > 1:
-            raise SourceUnavailable(
-                f"{self._name} has several catalogs with a table {options['table']}.",
-                near=list(locations),
-                hint='Set options={"catalog": …}.',
-            )
-        location = next(iter(locations.values()))
-        scheme = urllib.parse.urlsplit(location).scheme
-        if scheme in ("s3", "s3a"):
-            return s3_url(location)
-        if (path := local_path(location)) is None:
-            raise InvalidArgument(
-                f"The table {options['table']} is stored at {scheme}://; Iceberg tables can "
-                "be read from local folders and from s3."
-            )
-        return path
-
-    def _query_catalog_file(self, select: str) -> list[tuple[str, str]]:
-        request = {"do": "query", "path": self.path, "select": select}
-        try:
-            rows: list[tuple[str, str]] = reader_process.request(request)["rows"]
-        except ReaderError as error:
-            if error.kind == "gone":
-                raise SourceGone from None
-            raise SourceUnavailable(
-                f"{self._name} cannot be read as an Iceberg catalog: {error}.",
-                hint="Use the SQLite file of a catalog, as pyiceberg creates it.",
-            ) from None
-        return rows
-
-    def _query_catalog_server(self, select: str) -> list[tuple[str, str]]:
-        server = PostgresConnector(
-            self.record.with_values(kind="postgresql", options={}), self.context
-        )
-        rows: list[tuple[str, str]] = server.run(lambda query: server.run_on_server(query, select))
-        return rows
-
-    def _missing_error(self) -> SourceUnavailable:
-        if "table" in self.record.options and (
-            scheme_of(self.path) is not None or os.path.lexists(self.path)
-        ):
-            return SourceUnavailable(
-                f"The catalog {self._name} has no table {self.record.options['table']!r}.",
-                hint="Check its name.",
-            )
-        return super()._missing_error()
 
     def _read_metadata(self, location: str) -> dict[str, Any]:
         try:
@@ -224,7 +147,7 @@ class IcebergConnector(LakehouseConnector):
                 raise SourceGone from None
             raise SourceUnavailable(
                 f"The metadata file {read_errors.display_name(location)} of the Iceberg table "
-                f"{self._table_name} is missing, though the table was not dropped.",
+                f"{self._name} is missing, though the table was not dropped.",
                 hint="It was deleted or its write is incomplete: restore it, or let the table's "
                 "writer commit again.",
             ) from None
@@ -233,10 +156,6 @@ class IcebergConnector(LakehouseConnector):
         except (ValueError, EOFError):
             raise self._truncated_error(location) from None
         return metadata
-
-    @property
-    def _table_name(self) -> str:
-        return str(self.record.options.get("table", self._name))
 
     def _truncated_error(self, location: str) -> SourceUnavailable:
         return SourceUnavailable(

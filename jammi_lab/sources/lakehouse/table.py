@@ -12,7 +12,7 @@ from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, JammiError,
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources import read_errors
 from jammi_lab.sources.base import NO_WORKSPACE, SourceContext
-from jammi_lab.sources.credentials import catalog_table_access, resolve_credentials
+from jammi_lab.sources.credentials import resolve_credentials
 from jammi_lab.sources.files.object_stores import StoreAccess
 from jammi_lab.sources.lakehouse.appended_files import DataFiles
 from jammi_lab.sources.lakehouse.table_location import (
@@ -88,8 +88,6 @@ class LakehouseTable(LocatedConnector, ABC):
     extension = ""
     method = ""
     """The anchor method, for display."""
-    catalogs: tuple[str, ...] = ()
-    """URL schemes of supported catalog servers."""
     keeps_row_order = True
     """Whether each scan of a snapshot returns the rows in the same order."""
 
@@ -97,26 +95,25 @@ class LakehouseTable(LocatedConnector, ABC):
         super().__init__(record, context)
         pattern = self.pattern
         scheme = scheme_of(pattern)
-        if scheme not in (None, "s3", "s3a", *self.catalogs):
+        if scheme not in (None, "s3", "s3a"):
             raise InvalidArgument(
                 f"{self.format} tables can be read from local folders and from s3, "
                 f"not from {display_location(pattern)}."
             )
-        path = pattern if scheme in self.catalogs else literal_path(pattern)
+        path = literal_path(pattern)
         if path is None:
             raise InvalidArgument(
                 f"{display_location(pattern)!r} matches several locations; a source is one "
                 f"{self.format} table."
             )
-        self.path = path if scheme in (None, *self.catalogs) else s3_url(path)
+        self.path = path if scheme is None else s3_url(path)
 
     def table_files(self, location: str) -> TableFiles:
         """The access to a table's files. Raises SecretMissing, ExtensionMissing."""
         if scheme_of(location) is None:
             return TableFiles(location)
         access = resolve_credentials(self.record, self.context.credentials)
-        if not isinstance(access, StoreAccess):
-            access = catalog_table_access(self.record, self.context.credentials)
+        assert isinstance(access, StoreAccess), "the location is in a store"
         return StoreTableFiles(location, access)
 
     @abstractmethod
