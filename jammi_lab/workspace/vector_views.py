@@ -1,6 +1,6 @@
 """Views of embedding tables: the neighbours of a row, and a map of the whole table."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,12 +35,10 @@ if TYPE_CHECKING:
 
     from jammi_lab.workspace.assembly import Services
 
-_POINT, _WORD, _AXIS, _NO_VALUE = "#3f7fb5", "#707c88", "#8a94a0", "#c3c9cf"
+_POINT, _WORD, _NO_VALUE = "#3f7fb5", "#707c88", "#c3c9cf"
 _WIDTH, _HEIGHT, _PADDING = 640, 400, 14
 _MAX_DRAWN_POINTS = 4_000
-_MAX_LABELS = 24
 _MAX_LISTED_ROWS = 10
-_BAR_WIDTH, _LINE_HEIGHT = 220, 20
 
 
 @dataclass(frozen=True)
@@ -68,20 +66,7 @@ class Neighbors(PanelSelection, BadgeMixin):
         return self.hits._tables()
 
     def _content(self) -> Rendered:
-        preview = self.hits.preview(self.hits.limit)
-        image = (
-            svg_image(
-                _bars(preview["key"].to_pylist(), preview["similarity"].to_pylist()),
-                f"Rows most similar to {self.key}",
-            )
-            if len(preview)
-            else ""
-        )
-        rendered_hits = self.hits._content()
-        return vstack(
-            plain_text(f"Nearest to {self.key} in {self.table}"),
-            Rendered(image + rendered_hits.html, rendered_hits.text),
-        )
+        return vstack(plain_text(f"Nearest to {self.key} in {self.table}"), self.hits._content())
 
 
 class VectorMap(PanelSelection, ArrowExportMixin, BadgeMixin):
@@ -148,7 +133,6 @@ class VectorMap(PanelSelection, ArrowExportMixin, BadgeMixin):
     def _content(self, colouring: Colouring | None = None) -> Rendered:
         step = -(-len(self) // _MAX_DRAWN_POINTS) or 1
         points = self.points[::step]
-        names = [str(self.keys[row].as_py()) for row in range(0, len(self), step)]
         note = f"{count_noun(len(self), 'row')} of {self.table}"
         if len(self) > 1:
             note += f" {self.placement}"
@@ -160,8 +144,8 @@ class VectorMap(PanelSelection, ArrowExportMixin, BadgeMixin):
             else replace(colouring, legend_positions=colouring.legend_positions[::step])
         )
         image = (
-            svg_image(_scatter(points, names, drawn_colouring), f"Map of {self.table}")
-            if names
+            svg_image(_scatter(points, drawn_colouring), f"Map of {self.table}")
+            if len(points)
             else ""
         )
         first_rows = [
@@ -288,42 +272,8 @@ def _truncate(text: str, max_characters: int) -> str:
     return visible_text[: max_characters - 1] + "…"
 
 
-def _bars(keys: Sequence[Any], similarities: Sequence[float]) -> str:
-    """A bar chart of the neighbours; negative similarities have no bar."""
-    names = [_truncate(str(key), 36) for key in keys]
-    bar_left = max(40, round(7.2 * max(map(len, names)))) + _PADDING
-    parts = [
-        (
-            f'<line x1="{bar_left}" y1="4" x2="{bar_left}" y2="{_LINE_HEIGHT * len(names) + 8}" '
-            f'stroke="{_AXIS}"/>'
-        )
-    ]
-    for index, (name, similarity) in enumerate(zip(names, similarities, strict=True)):
-        y, bar_length = 8 + index * _LINE_HEIGHT, max(0.0, similarity) * _BAR_WIDTH
-        parts += [
-            (
-                f'<text x="{bar_left - 6}" y="{y + 12}" font-size="12" fill="{_WORD}" '
-                f'text-anchor="end">{escape(name)}</text>'
-            ),
-            (
-                f'<rect x="{bar_left}" y="{y + 2}" width="{bar_length:.1f}" '
-                f'height="{_LINE_HEIGHT - 7}" rx="2" fill="{_POINT}"/>'
-            ),
-            (
-                f'<text x="{bar_left + bar_length + 6:.1f}" y="{y + 12}" font-size="12" '
-                f'fill="{_WORD}">{similarity:.2f}</text>'
-            ),
-        ]
-    return _svg_document("".join(parts), bar_left + _BAR_WIDTH + 50, _LINE_HEIGHT * len(names) + 14)
-
-
-def _scatter(
-    points: "NDArray[np.float32]", names: Sequence[str], colouring: Colouring | None = None
-) -> str:
-    """A scatter plot with equal scales on both axes, labels of some distant points, and the legend
-    below."""
-    import numpy as np
-
+def _scatter(points: "NDArray[np.float32]", colouring: Colouring | None = None) -> str:
+    """A scatter plot with equal scales on both axes, and the legend below."""
     low, high = points.min(0), points.max(0)
     scale = min(
         (_WIDTH - 8 * _PADDING) / max(float(high[0] - low[0]), 1e-6),
@@ -342,11 +292,6 @@ def _scatter(
         body += (
             f'<path d="{dots}" stroke="{colour}" stroke-width="{size}" stroke-linecap="round" '
             f'stroke-opacity="0.9"/>'
-        )
-    for index, (left, top) in _label_positions(np.stack([x, y], 1), names).items():
-        body += (
-            f'<text x="{left:.0f}" y="{top:.0f}" font-size="11" '
-            f'fill="{_WORD}">{escape(_truncate(names[index], 28))}</text>'
         )
     legend, legend_height = ("", 0) if colouring is None else _legend(colouring)
     return _svg_document(body + legend, _WIDTH, _HEIGHT + legend_height)
@@ -392,36 +337,3 @@ def _legend(colouring: Colouring) -> tuple[str, int]:
         )
         x += width
     return "".join(parts), y - _HEIGHT + 8
-
-
-def _label_positions(
-    points: "NDArray[np.float64]", names: Sequence[str]
-) -> Mapping[int, tuple[float, float]]:
-    """The points to label and the label positions: repeatedly the point farthest from all labelled
-    ones, without overlapping labels."""
-    import numpy as np
-
-    distances = np.hypot(*(points - points.mean(0)).T)
-    boxes: dict[int, tuple[float, float, float, float]] = {}
-    for _ in range(min(len(names), 4 * _MAX_LABELS)):
-        index = int(distances.argmax())
-        if distances[index] <= 0 or len(boxes) == _MAX_LABELS:
-            break
-        width = 6.2 * len(_truncate(names[index], 28))
-        left = min(
-            max(
-                2.0,
-                points[index, 0] + 6
-                if points[index, 0] + width < _WIDTH - 8
-                else points[index, 0] - width - 6,
-            ),
-            _WIDTH - width,
-        )
-        box = (left, points[index, 1] - 6, left + width, points[index, 1] + 7)
-        if not any(
-            box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3]
-            for b in boxes.values()
-        ):
-            boxes[index] = box
-        distances = np.minimum(distances, np.hypot(*(points - points[index]).T))
-    return {index: (left, top + 10) for index, (left, top, _, _) in boxes.items()}
