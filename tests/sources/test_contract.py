@@ -93,7 +93,7 @@ class TestServers(SourceSuite):
 
 @pytest.mark.services
 class TestViews(SourceSuite):
-    kinds = [Postgres("view"), Mysql("view")]
+    kinds = [Postgres("view")]
 
 
 class TestDelta(SourceSuite):

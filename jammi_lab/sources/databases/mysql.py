@@ -6,8 +6,8 @@ numbers, dates and times are sent; DuckDB evaluates those on text, binary and fl
 itself, like grouping and ordering. The session's time zone is UTC.
 
 `mysql_query` runs outside any transaction. Therefore the state is observed before and after a read,
-together with the update time of the table, or of the tables behind a view, which changes with every
-write.
+together with the update time of the table, which changes with every write. A view has none, so it
+has no state.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.sources.base import UNKNOWN_ROWS, Query
-from jammi_lab.sources.databases import mysql_types, mysql_views
+from jammi_lab.sources.databases import mysql_types
 from jammi_lab.sources.databases.server import ServerConnector
 from jammi_lab.sources.databases.table_info import (
     LogPosition,
@@ -48,6 +48,11 @@ SELECT {number}, ordinal_position, CAST(column_name AS CHAR), CAST(column_type A
 FROM information_schema.columns WHERE {same}"""
 """The table and its columns: a join of the two, or a list of names, would make the server open
 every table. CAST gives all text one collation, as UNION requires."""
+_WRITTEN_RECENTLY = (
+    "GREATEST(COALESCE(update_time, 0), COALESCE(create_time, 0)) > NOW() - INTERVAL 2 SECOND"
+)
+"""Whether a table was written within the last two seconds."""
+_VIEW = 'of a view the server does not tell when its rows change; set anchor="column:…"'
 _MAX_TABLES_PER_QUERY = 50
 NO_ROW_LIMIT = (1 << 32) - 1
 """The least value of `sql_select_limit` that stands for no limit."""
@@ -184,8 +189,10 @@ class MysqlConnector(ServerConnector):
                 "schema_bytes": _quote_bytes(schema),
                 "name_bytes": _quote_bytes(name),
             }
-            condition, lately = _SAME.format(**literals), mysql_views.WRITTEN_RECENTLY
-            selects.append(_TABLE.format(**literals, number=number, same=condition, lately=lately))
+            condition = _SAME.format(**literals)
+            selects.append(
+                _TABLE.format(**literals, number=number, same=condition, lately=_WRITTEN_RECENTLY)
+            )
         by_number: list[list[tuple[Any, ...]]] = [[] for _ in names]
         for number, *row in self.run_on_server(
             query, "\nUNION ALL\n".join(selects) + " ORDER BY 1, 2"
@@ -202,19 +209,10 @@ class MysqlConnector(ServerConnector):
         (_, table_type, engine, estimate, *stamps), *column_rows = rows
         size, updated, created, version, server_time = stamps
         columns = [column[1:6] for column in column_rows]
-        logged = in_log = table_type == "BASE TABLE" and engine == "InnoDB"
-        volatile_because = ""
-        if table_type == "VIEW":
-            dependencies = mysql_views.view_dependencies(
-                lambda select: self.run_on_server(query, select), (schema, name), _quote_text
-            )
-            volatile_because = dependencies.volatile_because
-            updated = dependencies.write_stamp
-            server_time = dependencies.recent_write_time
-            in_log = dependencies.is_logged
+        logged = table_type == "BASE TABLE" and engine == "InnoDB"
         self._status_schema = "information_schema" if "MariaDB" in version else "performance_schema"
         recent_position = (
-            "" if server_time is None else self._recent_position(query, server_time, in_log)
+            "" if server_time is None else self._recent_position(query, server_time, logged)
         )
         return ServerTable(
             schema,
@@ -230,7 +228,7 @@ class MysqlConnector(ServerConnector):
                 for column, *_, collation in columns
                 if _RANGE_COLLATIONS.fullmatch(collation)
             ),
-            volatile_because=volatile_because,
+            volatile_because=_VIEW if table_type == "VIEW" else "",
         )
 
     def _recent_position(self, query: Query, server_time: str, in_log: bool) -> str:
