@@ -126,12 +126,12 @@ class Completion:
         if (match := _MAGIC.match(text)) is None or match.end() > len(head):
             return self._complete_name(head)
         magic, rest = match["magic"].replace("sql", "jammi"), head[match.end() :]
-        first_line, newline, body = rest.partition("\n")
+        _, newline, body = rest.partition("\n")
         if not newline:
             return self._complete_line(magic, rest, text.partition("\n")[2])
         if magic == CELL.magic:
             return self._complete_sql(body, text[len(head) :])
-        return self._complete_step(first_line, body)
+        return None
 
     def _complete_name(self, head: str) -> tuple[list[Candidate], str] | None:
         """Complete a name inside a string of Python, as in `ws.table("` and `ws.sources["`."""
@@ -265,25 +265,6 @@ class Completion:
             return sources
         is_table = kind in ("NAME", "TABLE", "SOURCE", "INPUT")
         return recipes + sources if is_table else []
-
-    # -- a step
-    # ----------------------------------------------------------------------------------------------
-
-    def _complete_step(self, line: str, body: str) -> tuple[list[Candidate], str] | None:
-        """Complete the methods of an input, which is a Result in the cell; Python completes
-        everything else."""
-        match = re.search(r"(?<![\w.])(\w+)\.(\w*)$", body)
-        inputs = {
-            word.partition("=")[0].rpartition(".")[2]
-            for word in _flag_words(line.split(), "--inputs")
-        }
-        if match is None or match[1] not in inputs:
-            return None
-        from jammi_lab.workspace.result import Result
-
-        names = (name for name in dir(Result) if not name.startswith("_"))
-        methods = ((f"{match[1]}.{name}", "function") for name in names)
-        return _filter_by_prefix(methods, match[0]), match[0]
 
     # -- SQL
     # ----------------------------------------------------------------------------------------------
