@@ -8,7 +8,6 @@ values, arrays and frames are compared by value; any other value is refused.
 
 import builtins
 import dis
-import enum
 import functools
 import inspect
 import types
@@ -166,8 +165,7 @@ class _FunctionWalk:
         }
 
     def _container_form(self, value: Any, where: str) -> Any:
-        """JSON of a container, a frame, a member of an enumeration or a bare `object()`; None for
-        any other value."""
+        """JSON of a container, a frame or a bare `object()`; None for any other value."""
         kind = type(value)
         if kind in (list, tuple):
             return [kind.__name__, [self.value(each, where) for each in value]]
@@ -178,9 +176,6 @@ class _FunctionWalk:
             # each in a walk of its own: they have no order
             forms = [_FunctionWalk(self._module).value(each, where) for each in value]
             return [kind.__name__, sorted(digest_of(form) for form in forms)]
-        if issubclass(kind, enum.Enum):
-            parts = (kind, value._name_, value._value_)
-            return ["member", [self.value(part, where) for part in parts]]
         if kind is object:
             return ["object"]
         frame = frame_parts(value)
