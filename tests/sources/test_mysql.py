@@ -223,7 +223,7 @@ def test_a_table_that_was_just_written_is_pinned_though_others_are_written_all_t
     on."""
     sql(f"CREATE TABLE {table} (v integer)", f"INSERT INTO {table} VALUES (1)")
     monkeypatch.setattr(
-        mysql, "_WRITTEN_RECENTLY", mysql._WRITTEN_RECENTLY.replace("2 SECOND", "1 HOUR")
+        mysql, "WRITTEN_RECENTLY", mysql.WRITTEN_RECENTLY.replace("2 SECOND", "1 HOUR")
     )  # whatever this machine takes for a try
     rested, gate, positions = [], MysqlConnector.log_position, itertools.count()
 

@@ -48,7 +48,7 @@ SELECT {number}, ordinal_position, CAST(column_name AS CHAR), CAST(column_type A
 FROM information_schema.columns WHERE {same}"""
 """The table and its columns: a join of the two, or a list of names, would make the server open
 every table. CAST gives all text one collation, as UNION requires."""
-_WRITTEN_RECENTLY = (
+WRITTEN_RECENTLY = (
     "GREATEST(COALESCE(update_time, 0), COALESCE(create_time, 0)) > NOW() - INTERVAL 2 SECOND"
 )
 """Whether a table was written within the last two seconds."""
@@ -191,7 +191,7 @@ class MysqlConnector(ServerConnector):
             }
             condition = _SAME.format(**literals)
             selects.append(
-                _TABLE.format(**literals, number=number, same=condition, lately=_WRITTEN_RECENTLY)
+                _TABLE.format(**literals, number=number, same=condition, lately=WRITTEN_RECENTLY)
             )
         by_number: list[list[tuple[Any, ...]]] = [[] for _ in names]
         for number, *row in self.run_on_server(
