@@ -115,12 +115,14 @@ def workspace_of_crashes(folder: Path, tables: int, *, whole: bool) -> Path:
     return folder
 
 
-def workspace_of_files(folder: Path, tables: int, per_file: int = 20) -> Path:
+def workspace_of_files(
+    folder: Path, tables: int, per_file: int = 20, url: str | None = None
+) -> Path:
     """A workspace of that many small result tables, really made, from CSV files that `per_file` of
-    them share."""
+    them share. `url`: of the catalog, if it is on a server."""
     data = folder.with_name(folder.name + "-data")
     data.mkdir(parents=True)
-    with jl.open(folder) as ws:
+    with jl.open(folder, catalog=url) as ws:
         for number in range(tables):
             source = f"s{number // per_file}"
             if number % per_file == 0:
@@ -132,13 +134,15 @@ def workspace_of_files(folder: Path, tables: int, per_file: int = 20) -> Path:
     return folder
 
 
-def workspace_of_copies(folder: Path, tables: int, per_file: int = 200) -> Path:
+def workspace_of_copies(
+    folder: Path, tables: int, per_file: int = 200, url: str | None = None
+) -> Path:
     """The same with one of the tables of each file really made, and the others copied from it,
     under names and with manifests of their own: what a look has to do with them is the same, and a
     hundred times as many are made in the time."""
-    workspace_of_files(folder, tables // per_file, 1)
-    clock = SystemClock()
-    with Catalog(folder / "catalog.sqlite3", scope=TenantScope(), clock=clock) as catalog:
+    workspace_of_files(folder, tables // per_file, 1, url)
+    place, clock = url or folder / "catalog.sqlite3", SystemClock()
+    with Catalog(place, scope=TenantScope(), clock=clock) as catalog:
         writer = catalog.writers.register()
         with catalog.transaction():
             for version, record in catalog.result_tables.current():

@@ -1,8 +1,9 @@
 """Measures of work past one machine: SQL over many files by the workers of a Dask cluster, against
-this kernel."""
+this kernel; and how often a catalog on a server is asked."""
 
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,14 @@ from typing import Any
 import duckdb
 
 import jammi_lab as jl
+from bench import fixtures
 from bench.harness import Line, measure_pair, unmeasured_line, wall_timer
 from bench.increments import ROWS
+from bench.sources import database
+from jammi_lab.catalog.connection import Statement
 
 _FILES, _FILE_ROWS = 200, 100_000
+_TABLES, _SOURCES, _STATEMENTS = 10_000, 50, 12
 _TOTALS = (
     "SELECT town, kind, count(*) AS n, sum(amount * pieces) AS total, min(amount) AS least, "
     "max(day) AS latest FROM sales WHERE pieces > 1 GROUP BY town, kind"
@@ -60,6 +65,44 @@ def scale(folder: Path, repeats: int) -> Iterator[Line]:
                 )
 
 
+def far_catalog(folder: Path, repeats: int) -> Iterator[Line]:  # noqa: ARG001  # it is counted
+    """A status asks a catalog on a server about as often as there are kinds of things in it."""
+    what = f"status of {_TABLES:,} tables over {_SOURCES} sources, its catalog on a server"
+    with contextlib.ExitStack() as stack:
+        try:
+            url, _ = stack.enter_context(database("postgresql"))
+        except duckdb.Error:
+            yield unmeasured_line(what, "there is no PostgreSQL server")
+            return
+        place = fixtures.workspace_of_copies(folder / "lab", _TABLES, _TABLES // _SOURCES, url)
+        ws = stack.enter_context(jl.open(place, catalog=url))
+        for turn in ("first", "second"):
+            asked = asked_of_catalog(lambda: len(ws.status()))
+            yield Line(
+                f"{what}: {turn} one, statements (not seconds) against {_STATEMENTS}",
+                asked,
+                _STATEMENTS,
+                asked / _STATEMENTS,
+                1.0,
+            )
+
+
+def asked_of_catalog(work: Callable[[], object]) -> int:
+    """How many statements a call sends to the catalog."""
+    asked, fetch = [], Statement.fetch
+
+    def counted(self: Statement, *given: Any) -> list[Any]:
+        asked.append(self.text)
+        return fetch(self, *given)
+
+    Statement.fetch = counted  # type: ignore[method-assign]
+    try:
+        work()
+    finally:
+        Statement.fetch = fetch  # type: ignore[method-assign]
+    return len(asked)
+
+
 def _write_files(folder: Path) -> None:
     folder.mkdir()
     with duckdb.connect() as connection:
@@ -70,4 +113,4 @@ def _write_files(folder: Path) -> None:
             )
 
 
-CASES = {"scale": scale}
+CASES = {"scale": scale, "far_catalog": far_catalog}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.checks import remove_checks_of_recipe
-from jammi_lab.catalog.connection import Statement
+from jammi_lab.catalog.connection import Statement, is_listed, text_list
 from jammi_lab.catalog.repository import DatedRepository
 from jammi_lab.catalog.row_mapping import SOURCE
 from jammi_lab.catalog.schema import sources
@@ -15,7 +18,7 @@ from jammi_lab.core.records import SourceRecord
 
 _GET = Statement(
     f"SELECT {SOURCE.columns} FROM sources WHERE {scope.visible('sources')} "
-    f"AND sources.name_fold = :fold ORDER BY {scope.own_first('sources')} LIMIT 1"
+    f"AND {is_listed('sources.name_fold', 'folds')} ORDER BY {scope.own_first('sources')} DESC"
 )
 _GET_OF_OWNER = Statement(
     f"SELECT {SOURCE.columns} FROM sources WHERE {scope.owned_by('sources')} "
@@ -29,6 +32,10 @@ _INSERT = Statement(sources.insert)
 _DELETE = Statement(
     f"DELETE FROM sources WHERE {scope.owned_by('sources')} AND sources.name_fold = :fold"
 )
+
+
+def _by_name(rows: Iterable[Any]) -> dict[str, SourceRecord]:
+    return {fold(record.name): record for record in map(SOURCE.decode, rows)}
 
 
 class SourceRepository(DatedRepository):
@@ -55,8 +62,12 @@ class SourceRepository(DatedRepository):
 
     def get(self, name: str) -> SourceRecord | None:
         """The source of that name, own before shared."""
-        key = self._scope.parameters(fold=fold(name))
-        return self._database.fetch_cached(_GET, key, SOURCE.first)
+        return self.named([name]).get(fold(name))
+
+    def named(self, names: Iterable[str]) -> Mapping[str, SourceRecord]:
+        """The sources of some names, own before shared, by folded name."""
+        key = self._scope.parameters(folds=text_list(map(fold, names)))
+        return self._database.fetch_cached(_GET, key, _by_name)
 
     def list(self) -> list[SourceRecord]:
         """Every source, by name, without shared ones that own ones hide."""

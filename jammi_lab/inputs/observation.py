@@ -6,6 +6,7 @@ import functools
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any, TypeVar
 
 from jammi_lab.core.anchors import (
     Anchor,
@@ -19,6 +20,7 @@ from jammi_lab.core.anchors import (
 )
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import JammiError, SourceUnavailable, is_of_machine
+from jammi_lab.core.identifiers import fold
 from jammi_lab.core.input_kinds import InputKind
 from jammi_lab.core.interrupts import DeferInterrupts, Signal
 from jammi_lab.core.records import Progress, TableRecord
@@ -35,6 +37,7 @@ from jammi_lab.sources.frame_origins import merged_origin
 from jammi_lab.sources.read_errors import reason_of
 from jammi_lab.store.result_files import ResultFiles
 
+T = TypeVar("T")
 MAX_WORKERS = 4
 
 
@@ -89,8 +92,9 @@ class Observation:
         self._damage: dict[str, Damaged | Unknown | None] = {}
         self._failure: JammiError | None = None
         """What kept this pass from a look, and was no fault of the input."""
+        self._found = dict[tuple[str | None, str], Mapping[str, Any]]()
         self._row_comparison = row_comparison
-        self._lock = threading.Lock()
+        self._lock, self._finding = threading.Lock(), threading.Lock()
         self.cancelled: threading.Event | None = None
         """Set by the caller to cancel the pass; None when it cannot be cancelled."""
         self.on_progress: Callable[[Progress], None] | None = None
@@ -102,6 +106,7 @@ class Observation:
             self.now_ns = self._clock.now_ns()
             self.started_at = rfc3339(self.now_ns)
             self._failure = None
+            self._found = {}  # a look that goes on keeps the old one
             for observed in (
                 self._states,
                 self._requested_columns,
@@ -140,6 +145,17 @@ class Observation:
             return frozenset(
                 self._requested_columns.get((self._scope.current, input.identity)) or {None}
             )
+
+    def find(self, name: str, find: Callable[[Iterable[str]], Mapping[str, T]]) -> T | None:
+        """What `find` returns under the folded name of an input. It is asked once for all that
+        were requested of this pass by then, because a catalog may be far away."""
+        tenant, found = self._scope.current, self._found
+        with self._finding:  # others wait for it
+            if (tenant, name) not in found:
+                with self._lock:
+                    names = {name, *(identity[1] for _, identity in self._requested_columns)}
+                found |= dict.fromkeys(((tenant, each) for each in names), find(names))
+        return found[tenant, name].get(fold(name))
 
     def shared_read(self, input: Input) -> SharedRead:
         """What the connector of a source reads of all its tables that the bound tenant needs."""

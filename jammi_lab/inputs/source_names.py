@@ -132,9 +132,13 @@ class SourceDirectory:
             digest_of([record.kind, record.location, record.options]),
         )
 
-    def find(self, name: str) -> tuple[SourceRecord, Connector] | None:
-        """The record and connector of a registered source; None when there is none of that name."""
-        record = self._catalog.sources.get(name)
+    def find(
+        self, name: str, observation: Observation | None = None
+    ) -> tuple[SourceRecord, Connector] | None:
+        """The record and connector of a registered source, in an observation those of its pass;
+        None when there is none of that name."""
+        sources = self._catalog.sources
+        record = sources.get(name) if observation is None else observation.find(name, sources.named)
         return None if record is None else (record, self.connector(record))
 
     def path_connector(self, name: str) -> Connector | None:
@@ -261,7 +265,7 @@ class SourceKind(Kind):
         """The state of a registered source, of files named by path, or of a frame."""
         if input.name == JAMMI_CATALOG:
             return Unknown(why="tables of jammi_catalog change with every operation")
-        registered = self._directory.find(input.name)
+        registered = self._directory.find(input.name, observation)
         if registered is None:
             connector = self._unregistered(input.name)
             if connector is None:
@@ -284,8 +288,8 @@ class SourceKind(Kind):
     def _absent(self, name: str) -> Observed:  # noqa: ARG002
         return Vanished()
 
-    def _connector(self, input: Input) -> Connector | None:
-        registered = self._directory.find(input.name)
+    def _connector(self, input: Input, observation: Observation) -> Connector | None:
+        registered = self._directory.find(input.name, observation)
         return self._unregistered(input.name) if registered is None else registered[1]
 
     def _context(self, observation: Observation) -> ObservationContext:
@@ -312,14 +316,15 @@ class SourceKind(Kind):
 
     def same_rows(self, recorded: Anchor, observation: Observation) -> bool | Unknown:
         """As the connector compares rows, else by the digest that `note_rows` stored."""
-        connector, context = self._connector(recorded.input), self._context(observation)
+        connector = self._connector(recorded.input, observation)
+        context = self._context(observation)
         if isinstance(connector, SupportsRowComparison):
             return connector.same_rows(recorded, context)
         return connector is not None and row_comparison.has_same_rows(connector, recorded, context)
 
     def note_rows(self, anchor: Anchor, observation: Observation) -> None:
         """Store the digest of the rows that were just read."""
-        connector = self._connector(anchor.input)
+        connector = self._connector(anchor.input, observation)
         if connector is not None:
             limited = replace(
                 self._context(observation),

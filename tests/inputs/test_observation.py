@@ -168,3 +168,40 @@ def test_a_look_over_many_tables_asks_the_catalog_a_bounded_number_of_times(
     for n in range(1, 8):
         ws.materialize(f"t{n}", f"SELECT id + {n} AS id FROM jammi.t{n - 1}")
     assert queries() <= few + 1
+
+
+def test_a_pass_asks_once_for_all_inputs_and_anew_after_a_restart(look):
+    records, asked = {"a": 1, "b": 2}, list[set[str]]()
+
+    def find(names):
+        asked.append(set(names))
+        return dict(records)
+
+    found = list[int | None]()
+    one = look(lambda i, observation: (found.append(observation.find(i.name, find)), SEEN)[1])
+    inputs = [(None, source(name)) for name in ("a", "b", "B", "gone")]
+    one.observe_all(inputs)
+    assert asked == [{"a", "b", "B", "gone"}]
+    assert sorted(found, key=str) == [1, 2, 2, None]
+    records["a"] = 7
+    one.restart()
+    found.clear()
+    one.observe_all(inputs[:1])
+    assert found == [7] and asked[1:] == [{"a"}]
+
+
+def test_what_was_asked_before_a_restart_is_no_answer_after_it(look):
+    asks, goes_on = threading.Event(), threading.Event()
+    one = look(lambda i, observation: (observation.find(i.name, slow), SEEN)[1], timeout=0.05)
+
+    def slow(_):
+        asks.set()
+        assert goes_on.wait(10)
+        return {"a": "old"}
+
+    one.observe_all([(None, source("a"))])
+    assert asks.is_set()
+    one.restart()
+    goes_on.set()
+    until(lambda: not one.cache.unfinished_looks)
+    assert one.find("a", lambda _: {"a": "new"}) == "new"

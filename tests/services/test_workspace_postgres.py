@@ -23,6 +23,7 @@ from jammi_lab.core.errors import (
     WorkspaceReadOnly,
 )
 from jammi_lab.core.verdicts import Fresh, Match, verdict_code
+from jammi_lab.inputs.observation import Observation
 from jammi_lab.inputs.source_names import SourceKind
 from tests import processes
 from tests.conftest import PACKAGE_ROOTS, ROOT
@@ -441,9 +442,10 @@ def test_the_rights_of_the_guide_are_enough_for_writers_and_readers(tmp_path, ur
         run_postgres(url, f"DROP ROLE {', '.join(roles.values())}")
 
 
-def test_a_status_asks_the_catalog_equally_often_of_few_tables_and_of_many(
+def test_a_status_and_a_plan_ask_the_catalog_equally_often_of_few_and_of_many(
     tmp_path, url, monkeypatch
 ):
+    """Each is a way to a server that may be 20 ms away."""
     asked = list[str]()
     fetch, execute = Connection.fetch, Connection.execute
 
@@ -456,16 +458,68 @@ def test_a_status_asks_the_catalog_equally_often_of_few_tables_and_of_many(
 
     monkeypatch.setattr(Connection, "fetch", note(fetch))
     monkeypatch.setattr(Connection, "execute", note(execute))
-    counts = []
-    (tmp_path / "numbers.csv").write_text("n\n1\n")
-    with jl.open(tmp_path / "lab", catalog=url) as ws:
-        ws.sources.add("numbers", tmp_path / "numbers.csv")
-    for tables in (2, 20):
+
+    def count(work, expected):
+        asked.clear()
+        assert work() == expected
+        return len(asked)
+
+    few, many = dict[str, int](), dict[str, int]()
+    for size, counts in ((2, few), (50, many)):
         with jl.open(tmp_path / "lab", catalog=url) as ws:
-            for number in range(tables):
-                ws.materialize(f"t{number}", f"SELECT n + {number} AS n FROM numbers")
+            for number in range(size):
+                source = tmp_path / f"s{number}.csv"
+                source.write_text("n\n1\n")
+                if f"s{number}" not in ws.sources:
+                    ws.sources.add(f"s{number}", source)
+                ws.materialize(f"t{number}", f"SELECT n + {number} AS n FROM s{number}")
         with jl.open(tmp_path / "lab", catalog=url) as ws:
-            asked.clear()
-            assert [str(row.verdict) for row in ws.status()] == ["fresh"] * tables
-            counts.append(len(asked))
-    assert counts[0] == counts[1] <= 12, asked
+            for word in ("first", "second"):
+                counts[f"{word} status"] = count(
+                    lambda: {str(row.verdict) for row in ws.status()}, {"fresh"}
+                )
+            counts["plan"] = count(lambda: list(ws.plan()), [])
+            for number in range(size):
+                (tmp_path / f"s{number}.csv").write_text("n\n2\n")
+            counts["status of changes"] = count(
+                lambda: {str(row.verdict).partition(":")[0] for row in ws.status()}, {"stale"}
+            )
+            ws.recompute()
+    assert all(many[word] <= few[word] <= 12 for word in many), (few, many)
+
+
+def test_a_source_that_another_kernel_replaced_is_seen_by_the_next_look(lab, tmp_path, url):
+    other_papers = tmp_path / "other.csv"
+    other_papers.write_text("id,venue\n1,c\n")
+    lab.sources.add("other", other_papers)
+    lab.materialize("venues", VENUES)
+    lab.materialize("rows", "SELECT * FROM other")
+    assert {str(row.verdict) for row in lab.status()} == {"fresh"}
+    with jl.open(tmp_path / "lab", catalog=url) as second:
+        second.sources.add("papers", other_papers, replace=True)
+        second.sources.remove("other")
+    verdicts = {row.name: str(row.verdict) for row in lab.status()}
+    assert "papers changed" in verdicts["venues"] and "other" in verdicts["rows"]
+    assert lab.materialize("venues", VENUES).arrow().to_pylist() == [{"venue": "c", "n": 1}]
+    assert lab.staleness("venues") == Fresh()
+
+
+def test_a_source_that_is_replaced_between_a_look_and_the_read_is_looked_at_anew(
+    lab, tmp_path, url, monkeypatch
+):
+    other_papers = tmp_path / "other.csv"
+    other_papers.write_text("id,venue\n1,c\n")
+    observe, replaced = Observation.observe, list[str]()
+
+    def observe_and_replace(self, *given, **named):
+        state = observe(self, *given, **named)
+        if not replaced:
+            replaced.append("papers")
+            with jl.open(tmp_path / "lab", catalog=url) as second:
+                second.sources.add("papers", other_papers, replace=True)
+        return state
+
+    monkeypatch.setattr(Observation, "observe", observe_and_replace)
+    made = lab.materialize("venues", VENUES)
+    assert made.arrow().to_pylist() == [{"venue": "c", "n": 1}]
+    assert made.staleness() == Fresh() and replaced
