@@ -95,7 +95,7 @@ def asked_of_catalog(work: Callable[[], object]) -> int:
         asked.append(self.text)
         return fetch(self, *given)
 
-    Statement.fetch = counted  # type: ignore[method-assign]
+    Statement.fetch = counted  # type: ignore[assignment,method-assign]
     try:
         work()
     finally:
