@@ -13,6 +13,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, groupby
 
 import duckdb
 import pyarrow as pa
@@ -70,19 +71,19 @@ def plan_parts(
     this kernel does; SourceUnavailable."""
     reads = incremental.query.inputs
     by_input = [_files_of(read) for read in reads]
-    parts_of_input = [_divide(files) for files in by_input]
-    counts = [len(parts) for parts in parts_of_input]
+    counts = [len(divide(files, 1)) for files in by_input]
     if max(counts, default=0) < 2:
         raise NotIncremental("it is as quick")
     largest = counts.index(max(counts))
-    read, parts = reads[largest], parts_of_input[largest]
+    read, threads = reads[largest], executor.threads
     rule = incremental.rule(read.relation.input.identity)
     if rule.keeps_order and read.relation.read.added_since is not None:
         raise NotIncremental("the order of its files is not known")
-    if executor.threads < (settings["engine.threads"] or os.cpu_count() or 1):
+    if threads < (settings["engine.threads"] or os.cpu_count() or 1):
         raise NotIncremental("the cluster has fewer threads than this kernel")
     check_partition_columns(file.name for file in by_input[largest])
     shared = [file for files in by_input if files is not by_input[largest] for file in files]
+    parts = divide(by_input[largest], threads)
     bodies = [incremental.read_of_files(read, [f.address for f in files]) for files in parts]
     return PlannedParts(rule, read, parts, bodies, shared)
 
@@ -98,17 +99,16 @@ def _files_of(read: InputRead) -> Sequence[ReadFile]:
         raise NotIncremental(f"{relation.input.label}: {error}") from None
 
 
-def _divide(files: Sequence[ReadFile]) -> list[list[ReadFile]]:
-    """Runs of files of about `PART_BYTES` each."""
-    parts: list[list[ReadFile]] = []
-    room = 0
-    for file in files:
-        if not parts or room < file.size:
-            parts.append([])
-            room = PART_BYTES
-        parts[-1].append(file)
-        room -= file.size
-    return parts
+def divide(files: Sequence[ReadFile], threads: int) -> list[list[ReadFile]]:
+    """Runs of files with equal shares of the bytes, about `PART_BYTES` at most: so many that all
+    threads have work to the end."""
+    ends = list(accumulate(file.size for file in files))
+    total = max([1, *ends])
+    count = -(-total // PART_BYTES)
+    if count > 1:
+        count += -count % min(threads, 4 * count)
+    runs = groupby(zip(files, ends, strict=True), lambda each: (each[1] * count - 1) // total)
+    return [[file for file, _ in run] for _, run in runs]
 
 
 def start_parts(

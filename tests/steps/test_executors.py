@@ -19,6 +19,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.verdicts import Fresh
+from jammi_lab.sources.base import ReadFile
 from jammi_lab.steps import dask_executor, parts
 from jammi_lab.steps.executor import to_executor
 from tests.contracts.executor import (
@@ -138,6 +139,29 @@ def test_workers_that_come_back_within_the_limit_go_on(losing):
     timer.start()
     assert list(results) == [2 * n for n in range(1, 40)]
     timer.join()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "threads", "files_of_parts"),
+    [
+        ([10] * 18, 1, [6, 6, 6]),
+        ([10] * 18, 2, [4, 5, 4, 5]),  # of three parts one would leave a thread without work
+        ([10] * 6, 2, [6]),  # not more than a part
+        ([10] * 16, 64, [1, 1, 2] * 4),  # more threads than are worth a part each
+        ([1, 1, 100, 1, 1], 2, [2, 3]),
+        ([0, 0, 70, 0], 1, [2, 2]),
+        ([0, 0], 1, [2]),
+        ([], 2, []),
+    ],
+)
+def test_parts_have_equal_shares_and_keep_all_threads_busy(
+    monkeypatch, sizes, threads, files_of_parts
+):
+    monkeypatch.setattr(parts, "PART_BYTES", 64)
+    files = [ReadFile(f"{number}", "", size) for number, size in enumerate(sizes)]
+    divided = parts.divide(files, threads)
+    assert [file for part in divided for file in part] == files
+    assert [len(part) for part in divided] == files_of_parts
 
 
 def test_files_of_other_columns_are_read_by_this_kernel(labs, tmp_path):
