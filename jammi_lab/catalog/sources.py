@@ -62,9 +62,9 @@ class SourceRepository(DatedRepository):
 
     def get(self, name: str) -> SourceRecord | None:
         """The source of that name, own before shared."""
-        return self.named([name]).get(fold(name))
+        return self.get_all([name]).get(fold(name))
 
-    def named(self, names: Iterable[str]) -> Mapping[str, SourceRecord]:
+    def get_all(self, names: Iterable[str]) -> Mapping[str, SourceRecord]:
         """The sources of some names, own before shared, by folded name."""
         key = self._scope.parameters(folds=text_list(map(fold, names)))
         return self._database.fetch_cached(_GET, key, _by_name)
