@@ -138,7 +138,9 @@ class SourceDirectory:
         """The record and connector of a registered source, in an observation those of its pass;
         None when there is none of that name."""
         sources = self._catalog.sources
-        record = sources.get(name) if observation is None else observation.find(name, sources.get_all)
+        record = (
+            sources.get(name) if observation is None else observation.find(name, sources.get_all)
+        )
         return None if record is None else (record, self.connector(record))
 
     def path_connector(self, name: str) -> Connector | None:
