@@ -158,8 +158,8 @@ def _exhausted_error(error: BaseException, handled: BaseException | None) -> Jam
 def answer_arguments(function: _Function) -> _Function:
     """A decorator of a method or of a function of the package: a call whose arguments do not fit is
     answered with those that do, and one with arguments of another kind with InvalidArgument. Where
-    the machine has no memory, thread or descriptor left, whatever was called raises
-    ResourceExhausted."""
+    the machine has no memory, thread or descriptor left, or a disk fails, whatever was called
+    raises ResourceExhausted."""
 
     @functools.cache
     def expected() -> tuple[list[str], ArgumentKinds]:
@@ -195,6 +195,8 @@ def answer_arguments(function: _Function) -> _Function:
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
             exhausted = _exhausted_error(error, handled)
+            if exhausted is None and isinstance(error, OSError):
+                exhausted = foreign_errors.to_error("any_file", message_of(error))
             if exhausted is None:
                 raise
             raise exhausted from None

@@ -1,5 +1,6 @@
 """A machine without memory or threads: a typed error, and nothing acknowledged is lost."""
 
+import errno
 import os
 import sys
 import threading
@@ -178,6 +179,25 @@ def test_whatever_runs_out_of_memory_is_one_error(tmp_path, monkeypatch, error):
         with pytest.raises(jl.ResourceExhausted) as caught:
             ws.tables()
     assert caught.value.message == "Memory is exhausted."
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ESTALE, "Stale file handle"), "Stale file handle"),
+        (OSError("Error writing bytes to file. Detail: [errno 5] Input/output error"), "Input"),
+        (PermissionError(errno.EACCES, "Permission denied", "/lab/x"), "Permission denied"),
+    ],
+)
+def test_whatever_meets_a_failing_disk_is_one_error(ws, monkeypatch, error, said):
+    """A row map read the rows of its previous version."""
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(Tables, "from_versions", fail)
+    with pytest.raises(jl.ResourceExhausted, match=f"cannot be read or written: {said}"):
+        ws.tables()
 
 
 def test_polars_without_its_library_is_said_to_be_loaded_in_part(tmp_path, monkeypatch):
