@@ -256,6 +256,7 @@ class ResultFiles:
                 table=record.table_name,
                 hint="Materialize it again; the catalog entry of this version was altered.",
             )
+        permission = ""
         try:
             damage = self.find_damage(record)
         except OSError as error:
@@ -264,6 +265,8 @@ class ResultFiles:
             if exhausted := too_many_open_files(error, f"The file of {record.recipe!r}"):
                 raise exhausted from error
             problem = f"cannot be read ({error.strerror})"
+            if isinstance(error, PermissionError):
+                permission = "Its owner can let the group read it (chmod g+r); "
         else:
             if damage is None:
                 return self.parquet(record)
@@ -271,8 +274,9 @@ class ResultFiles:
         raise TableDamaged(
             f"The Parquet file of {record.recipe!r} version {record.version} {problem}.",
             table=record.table_name,
-            hint=f"{(record.recipe_class.resupply_hint or _RECOMPUTE_HINT).format(record.recipe)}; "
-            f"ws.verify({record.recipe!r}) shows details.",
+            hint=permission
+            + (record.recipe_class.resupply_hint or _RECOMPUTE_HINT).format(record.recipe)
+            + f"; ws.verify({record.recipe!r}) shows details.",
         )
 
 

@@ -127,6 +127,15 @@ def test_an_index_that_the_user_may_not_read_is_named_and_built_anew(lab):
     assert {file.stat().st_uid for file in lab.glob("results/*/*.idx.*")} == {BEN}
 
 
+def test_a_table_that_the_user_may_not_read_names_who_can_help(lab):
+    assert as_user(ADA, lambda: use(lab, "a")) == ""
+    for file in lab.glob("results/*/base__*.parquet"):
+        file.chmod(0o600)
+    said = as_user(BEN, lambda: read(lab))
+    assert "cannot be read (Permission denied)" in said and "owner can let the group read" in said
+    assert as_user(ADA, lambda: read(lab)) == ""
+
+
 def drop(lab: Path) -> None:
     with jl.open(lab) as ws:
         ws.drop("a", force=True)
