@@ -26,7 +26,7 @@ from jammi_lab.store.folder_listing import is_temporary, stem_of
 from jammi_lab.store.rebuild import CATALOG_FILE
 from jammi_lab.store.recovery import Recovery
 from jammi_lab.store.reports import FsckReport, visible_to_tenant
-from jammi_lab.store.result_files import CHECKPOINT_SECONDS, ResultFiles, cache_key
+from jammi_lab.store.result_files import CHECKPOINT_SECONDS, ResultFiles, cache_key, most_bytes
 from jammi_lab.store.sidecars import SIDECAR_SUFFIXES
 from jammi_lab.store.storage_errors import reason_of, report_line
 
@@ -203,7 +203,7 @@ class Fsck:
     def _rehash(self, record: TableRecord, path: StoragePath) -> None:
         """Hash the file whatever its stat says, and cache the digest for later checks."""
         stat, observed_at = regular_stat(path), self._clock.now_ns()
-        if stat is not None:
+        if stat is not None and stat.size <= most_bytes(record):
             self._results.cache.put(
                 cache_key(record),
                 CacheEntry(

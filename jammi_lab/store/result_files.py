@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -159,17 +160,17 @@ class ResultFiles:
         digest = None
         # A link took its place, or the row's path is outside: that file is not the table.
         with contextlib.suppress(TableDamaged, FileNotFoundError, IsADirectoryError):
-            digest = self._digest(cache_key(record), self.parquet(record))
+            digest = self._digest(cache_key(record), self.parquet(record), most_bytes(record))
         if digest is None:
             return Damaged(found=None)
         return None if digest == record.digest or record.digest is None else Damaged(found=digest)
 
-    def _digest(self, key: str, path: StoragePath) -> str | None:
+    def _digest(self, key: str, path: StoragePath, most_bytes: int) -> str | None:
         """The digest of a table's file, from the cache when the stat proves it; None when there is
-        no file. Raises OSError."""
+        no file, or one of more bytes than it can have. Raises OSError."""
         # Before the read, so that a change during it makes the cached digest invalid.
         observed_at, stat = self.clock.now_ns(), self.stat(path)
-        if stat is None:
+        if stat is None or stat.size > most_bytes:
             return None
         entry = self.cache.get(key)
         if entry is None or not is_current(entry, stat, self.racy_seconds):
@@ -225,7 +226,7 @@ class ResultFiles:
         manifest of a later release."""
         path, digest = manifest_path(self.parquet(record)), None
         with contextlib.suppress(FileNotFoundError, IsADirectoryError):
-            digest = self._digest(_manifest_key(record), path)
+            digest = self._digest(_manifest_key(record), path, manifests.MAX_BYTES)
         if digest is None or digest == record.manifest_digest:
             return None
         body = manifests.read_file(path)
@@ -287,7 +288,13 @@ def _mount(root: RemotePath) -> "MountedFilesystem":
     return MountedFilesystem(lambda key: RemotePath(root.fs, root.scheme, key).open())
 
 
+_MAX_SURPLUS_BYTES = 1 << 30
 _RECOMPUTE_HINT = "ws.recompute({0!r}) rebuilds its newest version"
+
+
+def most_bytes(record: TableRecord) -> int:
+    """The size up to which a table's file is hashed: a sparse one in its place can have any."""
+    return sys.maxsize if record.bytes is None else record.bytes + _MAX_SURPLUS_BYTES
 
 
 def invalid_column(record: TableRecord | Manifest) -> ManifestColumn | None:

@@ -154,6 +154,19 @@ def test_a_table_that_cannot_be_read_is_typed_and_not_reusable(place, monkeypatc
     assert "Permission denied" in caught.value.message and not results.is_intact(record)
 
 
+@pytest.mark.parametrize("name", ["t.parquet", "t.materialization.json"])
+def test_a_file_longer_than_it_can_be_is_not_hashed(place, monkeypatch, name):
+    """A sparse file of a terabyte kept a status busy for minutes."""
+    results, record, path, _ = place
+    record = msgspec.structs.replace(record, bytes=3, manifest_digest="0")
+    path.with_name(name).touch()
+    os.truncate(path.with_name(name), 1 << 40)
+    monkeypatch.setattr(module, "sha256_file", lambda _: pytest.fail("it was hashed"))
+    if name == "t.parquet":
+        assert results.find_damage(record) == Damaged(found=None)
+    assert results.find_manifest_damage(record) is None
+
+
 def test_clearing_a_table_leaves_its_neighbours(place):
     _, _, path, _ = place
     mine = [
