@@ -36,6 +36,7 @@ from jammi_lab.storage.files import (
     resolve_inside,
 )
 from jammi_lab.storage.object_store import UNREACHABLE_ERRNO, RemotePath
+from jammi_lab.storage.parquet import read_footer
 from jammi_lab.store import manifests
 from jammi_lab.store.manifests import manifest_path
 from jammi_lab.store.sidecars import SIDECAR_SUFFIXES, SidecarBuilder, sidecar_path
@@ -73,6 +74,7 @@ class ResultFiles:
         """The filesystem through which DuckDB reads result tables in an object store."""
         self._folders: dict[str, StoragePath] = {}
         self._intact: dict[str, tuple[TableRecord, list[_CheckedFile]]] = {}
+        self._readable = set[str]()
         self._listing: dict[RemotePath, Mapping[str, Any]] | None = None
         self.vector_indexes = SidecarBuilder()
         """Set to what builds the indexes of tables with vectors."""
@@ -247,6 +249,17 @@ class ResultFiles:
         except (TableDamaged, ManifestUnsupported, OSError):
             return False
 
+    def _has_readable_footer(self, record: TableRecord) -> bool:
+        """Whether Arrow reads the footer of a local file, once for each table: DuckDB ends the
+        process, or never ends, for one that nests its columns very deeply."""
+        path = self.parquet(record)
+        if isinstance(path, RemotePath) or record.table_name in self._readable:
+            return True
+        if read_footer(path) is None:
+            return False
+        self._readable.add(record.table_name)
+        return True
+
     def require_intact(self, record: TableRecord) -> StoragePath:
         """The Parquet file, if it can be read. Raises TableDamaged when its bytes are missing,
         unreadable or not those published, or when a column type is invalid."""
@@ -269,9 +282,13 @@ class ResultFiles:
             if isinstance(error, PermissionError):
                 permission = "Its owner can let the group read it (chmod g+r); "
         else:
-            if damage is None:
+            if damage is None and self._has_readable_footer(record):
                 return self.parquet(record)
-            problem = "is missing" if damage.found is None else "differs from the published one"
+            problem = "differs from the published one"
+            if damage is None:
+                problem = "has no footer that Arrow reads"
+            elif damage.found is None:
+                problem = "is missing"
         raise TableDamaged(
             f"The Parquet file of {record.recipe!r} version {record.version} {problem}.",
             table=record.table_name,

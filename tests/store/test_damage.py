@@ -4,6 +4,7 @@ or a right answer, and never Fresh over other rows."""
 import contextlib
 import copy
 import functools
+import hashlib
 import itertools
 import json
 import random
@@ -231,6 +232,24 @@ def test_a_damaged_file_gives_typed_errors_or_right_answers(template, right):
         (root / path).write_bytes(body)
         failures += exercise(root / "lab", looks_of(number), right, f"{path} {body[:40]!r}")
     assert not failures, "\n".join(failures)
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_file_nested_too_deeply_that_was_forged_with_its_digest_is_damage(tmp_path, read_only):
+    """Of ten times the depth DuckDB never ends, of a thousand times it ends the process."""
+    kind = pa.int64()
+    for _ in range(120):
+        kind = pa.struct([("n", kind)])
+    with jl.open(tmp_path / "lab") as ws:
+        path = Path(ws.materialize("t", "SELECT 1 AS n").path)
+    pq.write_table(pa.table({"n": pa.nulls(1, kind)}), path)
+    with contextlib.closing(sqlite3.connect(tmp_path / "lab" / "catalog.sqlite3")) as db, db:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        db.execute("UPDATE result_tables SET digest = ?", [digest])
+    with jl.open(tmp_path / "lab", read_only=read_only) as ws:
+        for read in (lambda: ws.sql("FROM jammi.t"), lambda: ws.table("t").scan("duckdb")):
+            with pytest.raises(jl.errors.TableDamaged, match="no footer that Arrow reads"):
+                read()
 
 
 def test_a_file_with_other_columns_that_was_forged_with_its_digest_is_shown_or_a_typed_error(
