@@ -74,7 +74,7 @@ class ResultFiles:
         """The filesystem through which DuckDB reads result tables in an object store."""
         self._folders: dict[str, StoragePath] = {}
         self._intact: dict[str, tuple[TableRecord, list[_CheckedFile]]] = {}
-        self._readable = set[str]()
+        self._right_footers = set[str]()
         self._listing: dict[RemotePath, Mapping[str, Any]] | None = None
         self.vector_indexes = SidecarBuilder()
         """Set to what builds the indexes of tables with vectors."""
@@ -249,15 +249,17 @@ class ResultFiles:
         except (TableDamaged, ManifestUnsupported, OSError):
             return False
 
-    def _has_readable_footer(self, record: TableRecord) -> bool:
-        """Whether Arrow reads the footer of a local file, once for each table: DuckDB ends the
-        process, or never ends, for one that nests its columns very deeply."""
-        path = self.parquet(record)
-        if isinstance(path, RemotePath) or record.table_name in self._readable:
+    def _has_right_footer(self, record: TableRecord) -> bool:
+        """Whether the footer of a local file has the columns of the row, read once for each table:
+        DuckDB ends the process, or never ends, for one that nests them very deeply, which Arrow
+        refuses; and of two columns of one name nobody knows which is meant."""
+        path, names = self.parquet(record), [column.name for column in record.columns]
+        if isinstance(path, RemotePath) or record.table_name in self._right_footers:
             return True
-        if read_footer(path) is None:
+        footer = read_footer(path)
+        if footer is None or footer.schema.to_arrow_schema().names != [*dict.fromkeys(names)]:
             return False
-        self._readable.add(record.table_name)
+        self._right_footers.add(record.table_name)
         return True
 
     def require_intact(self, record: TableRecord) -> StoragePath:
@@ -282,11 +284,11 @@ class ResultFiles:
             if isinstance(error, PermissionError):
                 permission = "Its owner can let the group read it (chmod g+r); "
         else:
-            if damage is None and self._has_readable_footer(record):
+            if damage is None and self._has_right_footer(record):
                 return self.parquet(record)
             problem = "differs from the published one"
             if damage is None:
-                problem = "has no footer that Arrow reads"
+                problem = "has other columns or no footer that Arrow reads"
             elif damage.found is None:
                 problem = "is missing"
         raise TableDamaged(
