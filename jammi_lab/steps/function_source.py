@@ -101,22 +101,26 @@ def find_definition(function: types.FunctionType) -> FunctionNode | None:
 
 @functools.lru_cache(maxsize=256)
 def _definitions(text: str, flags: int) -> list[tuple[FunctionNode, types.CodeType]]:
-    """The functions of a text, each with its code object. Two on one line are left out."""
+    """The functions of a text, each with its code object as compiled with the whole text, and as
+    IPython compiles it, each statement of a cell alone: a call of a method of a name that the
+    same text imports has other bytecode. Two on one line are left out."""
     flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    found = list[tuple[FunctionNode, types.CodeType]]()
     try:
-        tree = _parse(text)
-        module_code = compile(text, "<source>", "exec", flags=flags, dont_inherit=True)
+        statements = _parse(text).body
+        for body in (statements, *([statement] for statement in statements)):
+            part = ast.Module(body, [])
+            compiled: dict[tuple[int, str], list[types.CodeType]] = {}
+            module_code = compile(part, "<source>", "exec", flags=flags, dont_inherit=True)
+            for code in nested_codes(module_code):
+                compiled.setdefault((code.co_firstlineno, code.co_name), []).append(code)
+            for node in ast.walk(part):
+                if isinstance(node, FunctionNode):
+                    codes = compiled.get((_first_line(node), node.name), [])
+                    if len(codes) == 1:
+                        found.append((node, codes[0]))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
-    compiled: dict[tuple[int, str], list[types.CodeType]] = {}
-    for code in nested_codes(module_code):
-        compiled.setdefault((code.co_firstlineno, code.co_name), []).append(code)
-    found = list[tuple[FunctionNode, types.CodeType]]()
-    for node in ast.walk(tree):
-        if isinstance(node, FunctionNode):
-            codes = compiled.get((_first_line(node), node.name), [])
-            if len(codes) == 1:
-                found.append((node, codes[0]))
     return found
 
 

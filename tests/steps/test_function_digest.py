@@ -435,3 +435,22 @@ def test_what_the_page_of_limits_says_is_not_followed(write, monkeypatch, what):
     with decimal.localcontext():
         exec(change, vars(module))
         assert repr(module.step(None)) != result and function_digest(module.step) == before
+
+
+def test_a_cell_of_a_notebook_with_its_imports_gives_the_definition_of_one_without(monkeypatch):
+    """IPython compiles each statement of a cell alone, where a call of a method of an imported name
+    has other bytecode than beside the import."""
+    imports, step = "import json as pd\n", "def step(r):\n    return pd.dumps(r)  # as text\n"
+
+    def digest(*cells):
+        names = {"__name__": "__main__"}
+        for text in cells:
+            file = f"<cell {len(linecache.cache)}>"
+            lines = text.splitlines(keepends=True)
+            monkeypatch.setitem(linecache.cache, file, (len(text), None, lines, file))
+            for statement in ast.parse(text).body:
+                exec(compile(ast.Module([statement], []), file, "exec"), names)
+        assert "as text" in display_source(names["step"])
+        return function_digest(names["step"])
+
+    assert digest(imports + step) == digest(imports, step)
