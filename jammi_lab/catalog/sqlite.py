@@ -17,7 +17,7 @@ from pathlib import Path
 
 from jammi_lab.catalog.commit_count import SUFFIX, CommitCount
 from jammi_lab.catalog.connection import Connection, Dialect
-from jammi_lab.catalog.schema import CREATE_STATEMENTS, format_table
+from jammi_lab.catalog.schema import format_table
 from jammi_lab.catalog.write_lock import (
     begin_immediate,
     extended_code,
@@ -50,11 +50,13 @@ _FOREIGN_CONTENT = re.compile(
 )
 """SQLite's messages for a file without the tables and columns that our statements name, or with
 texts that are none."""
+_COLUMN, _CONDITION = r"(\w+|coalesce\(\w+, ''\))", r"\w+ (IS NOT NULL|= '?\w+'?)"
 _PLAIN = re.compile(
     r"CREATE TABLE \w+ ?\([\w, ]+(, PRIMARY KEY \([\w, ]+\))?\)"
-    r"|CREATE (UNIQUE )?INDEX \w+ ON \w+ \([\w, ]+\)"
+    rf"|CREATE (UNIQUE )?INDEX \w+ ON \w+ \({_COLUMN}(, {_COLUMN})*\)"
+    rf"( WHERE {_CONDITION}( AND {_CONDITION})*)?"
 )
-"""SQLite has the statements as they were written. An expression is between parentheses."""
+"""What a catalog of any release is made of. SQLite has the statements as they were written."""
 _NO_MEMORY_FOR_IO = 12 << 8 | sqlite3.SQLITE_IOERR
 _PAGE_BYTES = 4096
 _MAX_LOG_PAGES = 2000
@@ -289,7 +291,7 @@ class Sqlite(Dialect):
         statements = dict(connection.execute("SELECT name, sql FROM sqlite_master"))
         if statements and not (
             format_table.name in statements
-            and all(sql is None or _is_plain(sql) for sql in statements.values())
+            and all(sql is None or _PLAIN.fullmatch(sql) for sql in statements.values())
         ):
             raise WorkspaceNotFound(
                 f"{self.label} is a database of another program, not a catalog; nothing was "
@@ -347,11 +349,6 @@ class Sqlite(Dialect):
             f"The catalog {self.label} cannot be {'written to' if exists else 'created'}.",
             hint=hint,
         )
-
-
-def _is_plain(sql: str) -> bool:
-    """Whether a statement creates a table or an index without an expression, or one of ours."""
-    return sql in CREATE_STATEMENTS or _PLAIN.fullmatch(sql) is not None
 
 
 def _has_no_descriptor_left() -> bool:
