@@ -161,15 +161,12 @@ def test_why_gives_the_verdict_with_its_reasons(edited):
     )
 
 
-@pytest.mark.parametrize(
-    ("line", "rectangles", "circles"), [("neighbors v 3 -k 2", 2, 0), ("map v", 0, 3)]
-)
-def test_a_drawing_is_an_image_in_both_forms_of_a_notebook(vectors, line, rectangles, circles):
-    vectors(f"found = %jammi {line}")
+def test_a_drawing_is_an_image_in_both_forms_of_a_notebook(vectors):
+    vectors("found = %jammi map v")
     html = vectors("print(found._repr_html_())").text
     [image] = re.findall(r'<img [^>]*src="data:image/svg\+xml;base64,([^"]+)"', html)
     drawing = base64.b64decode(image).decode()
-    assert (drawing.count("<rect"), drawing.count("h0")) == (rectangles, circles)
+    assert drawing.count("h0") == 3
     assert "<div" in html and "<script" not in html + drawing
 
 
