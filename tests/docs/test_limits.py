@@ -102,7 +102,7 @@ LISTS = {
     ],
     ("docs/databases.md", "so tables derived from them are undecidable:"): [
         "tests/sources/test_postgres.py::test_a_view_has_a_state_that_its_rows_tell_or_says_why_not",
-        "tests/sources/test_mysql.py::test_a_view_that_gives_other_rows_each_time_has_no_state_nor_one_over_it",
+        "tests/sources/test_mysql.py::test_a_view_is_read_and_has_a_state_by_the_anchor_of_a_column",
     ],
 }
 """What shows each item of a list of limits, by its page and the end of the line that introduces
@@ -114,8 +114,6 @@ SENTENCES = {
     "test_columns_that_are_found_by_their_numbers_are_refused",
     "a table that lists files of the workspace itself": "tests/sources/test_delta.py::"
     "test_a_log_that_names_files_of_the_workspace_is_refused",
-    "missing or incomplete, the table is undecidable": "tests/contracts/source.py::"
-    "test_what_is_damaged_is_told_and_fresh_again_when_it_is_mended",
     "A value that DuckDB cannot represent": "tests/sources/test_server_types.py::"
     "test_a_value_that_duckdb_cannot_hold_is_refused_by_its_column",
     "must read the whole table again": "tests/features/live/test_live_inputs.py::"
