@@ -255,7 +255,7 @@ def test_an_overlong_statement_is_not_parsed(ws):
 def test_a_server_with_a_statement_that_never_ends_ends_with_its_input(lab):
     """Where it returns from DuckDB while the interpreter ends, Python ends its thread by unwinding
     the stack, which C++ does not allow (SIGABRT)."""
-    ask = {"name": "query", "arguments": {"sql": f"SELECT 1 WHERE 1 IN ({LONG_LIST})"}}
+    ask = {"name": "query", "arguments": {"sql": DOUBLED}}
     calls = [
         {"id": 0, "method": "initialize", "params": HELLO},
         {"method": "notifications/initialized"},
@@ -327,7 +327,7 @@ with jl.open(sys.argv[1], settings={{"engine.memory_limit": "100MB", "engine.thr
     tools.query("SELECT 41 AS n")
     limit_to(tools, ws, 200 << 20, "SELECT repeat('x', 10000000) FROM range(100)")
     limit_to(tools, ws, 200 << 20, "SELECT 42 AS n")
-    limit_to(tools, ws, 0, {"SELECT " + " AND ".join(["true"] * 25_000)!r})
+    limit_to(tools, ws, 0, {"SELECT " + " AND ".join(["true"] * 60_000)!r})
 """,
         tmp_path / "lab",
     )
