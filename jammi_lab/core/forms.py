@@ -28,9 +28,8 @@ TEXT_WIDTH = 160
 """Characters per line of a text table. Further columns are named below it."""
 _MIN_SENTENCE_WIDTH = 40
 """Characters that the beginning of a sentence needs to be useful."""
-_MAX_UNBROKEN_CHARS = 24
-"""Characters of a text in an HTML table that is not broken into lines."""
-_LONG_WORD = re.compile(r"\S{25}")
+_UNBROKEN = re.compile(r".{,12}|\S{,24}")
+"""A text in an HTML table that is not broken into lines: a few letters, or a name."""
 _BORDER_STYLE = "1px solid rgba(128,128,128,0.4)"
 _NUMERIC_TYPE = re.compile(
     r"(U?(TINY|SMALL|BIG|HUGE)INT|U?INT(EGER)?|FLOAT|DOUBLE|REAL|DECIMAL\([\d, ]+\)|DECIMAL)",
@@ -197,13 +196,11 @@ def _grid_html(
 
 
 def _cell_html(content: Rendered, letter: str, types: Sequence[str] | None) -> str:
-    """A table cell. Values and short texts do not wrap, sentences and long names do."""
-    style = ""
-    if types or len(content.text) <= _MAX_UNBROKEN_CHARS:
-        style = ";white-space:nowrap"
-    elif _LONG_WORD.search(content.text):  # else what stands beside it is out of sight
-        style = ";overflow-wrap:anywhere;min-width:8em"
-    return f'<td style="{_align(letter)};vertical-align:top{style}">{content.html}</td>'
+    """A table cell. Values, numbers and names do not wrap, sentences and long names do."""
+    style = "overflow-wrap:anywhere;min-width:7em"  # else what stands beside it is out of sight
+    if types or letter == "r" or _UNBROKEN.fullmatch(content.text):
+        style = "white-space:nowrap"
+    return f'<td style="{_align(letter)};vertical-align:top;{style}">{content.html}</td>'
 
 
 def _text_lines(

@@ -242,7 +242,7 @@ def verdict_icon(word: str, label: str = "") -> Rendered:
     escaped_label = escape(label)
     if not icon:
         return Rendered(escaped_label, escape_invisible(label))
-    style = ' style="white-space:nowrap"' if len(label) < 40 else ""
+    style = ' style="white-space:nowrap"' if len(label) < 20 else ""
     if label.startswith(word):  # not for other uses of the icon
         style = f' title="{escape(VERDICT_MEANINGS[word])}"{style}'
     chip = f"color:#fff;background-color:{colour};border-radius:3px;padding:0 3px"

@@ -89,6 +89,12 @@ def test_the_workbench_has_one_selection_in_a_real_lab(lab, theme):
     bench.get_by_test_id("jammi-lineage").get_by_test_id("node-modules").click()
     bench.get_by_test_id("jammi-result").get_by_text("base64", exact=True).first.wait_for()
     assert bench.get_by_test_id("choose-modules").is_checked()
+    ends = [
+        box["y"] + box["height"]
+        for part in ("jammi-lineage", "jammi-staleness")
+        if (box := bench.get_by_test_id(part).bounding_box())
+    ]
+    assert ends[0] == pytest.approx(ends[1], abs=2), "no void below the lower one"
     assert page.locator(".jammi-saved:visible").count() == 0
     if SHOTS:
         shot(page, "workbench", theme)

@@ -1,5 +1,7 @@
 """A lineage of which little is seen at first."""
 
+import itertools
+
 import pytest
 
 import jammi_lab as jl
@@ -21,7 +23,7 @@ def large(tmp_path, browser, monkeypatch):
     made = []
     with jl.open(tmp_path / "lab") as ws:
 
-        def put(snapshot=None, **size):
+        def put(snapshot=None, part="node-table_0", **size):
             panel = LineageGraph(ws)
             nodes = [Node("sql", f"table_{i}", 1) for i in range(NODES)]
             edges = [
@@ -31,7 +33,7 @@ def large(tmp_path, browser, monkeypatch):
             plain = LineageSnapshot(nodes, edges, {n.name: Fresh() for n in nodes})
             panel._snapshot = snapshot or plain
             made.append(bare := Bare(browser, panel, "lineage", **size))
-            bare.shows("node-table_0")
+            bare.shows(part)
             return bare
 
         yield put
@@ -55,6 +57,28 @@ def test_fit_brings_all_of_a_large_lineage_into_view(large):
         max(b[2] for b in drawn) <= room["x"] + room["width"] + 1
         and max(b[3] for b in drawn) <= room["y"] + room["height"] + 1
     )
+
+
+CHAIN = ["weather", "rain", "delay_by_weather", "summary"]
+CUT = """() => { const room = document.querySelector('.jammi-canvas').getBoundingClientRect();
+  return [...document.querySelectorAll('.jammi-node')].filter((e) => { const b = e.getBoundingClientRect();
+    return b.left < room.left || b.right > room.right || b.top < room.top || b.bottom > room.bottom; }).map((e) => e.dataset.id); }"""
+
+
+@pytest.mark.parametrize("wide", [480, 620, 1000])
+def test_of_a_small_lineage_no_table_is_cut_at_first(large, wide):
+    """What is beside the others, such as the last one, is not left to be found."""
+    nodes = [Node("sql", name, 1) for name in CHAIN]
+    edges = [Edge(a, b, "result_digest") for a, b in itertools.pairwise(CHAIN)]
+    chain = LineageSnapshot(nodes, edges, {name: Stale([]) for name in CHAIN})
+    bare = large(chain, part="node-summary", wide=wide)
+    assert bare.page.evaluate(CUT) == []
+    assert bare.part(".jammi-far-sign").first.is_hidden(), "its letters are drawn"
+    high = bare.part(".jammi-canvas").bounding_box()["height"]
+    bare.page.set_viewport_size({"width": 1400, "height": 700})
+    bare.expect(lambda: bare.page.evaluate(PLACE)[2] == pytest.approx(1.1))
+    bare.page.set_viewport_size({"width": wide, "height": 700})
+    bare.expect(lambda: bare.part(".jammi-canvas").bounding_box()["height"] == high)
 
 
 def test_what_a_filter_finds_after_fit_can_be_read(large):

@@ -291,6 +291,31 @@ def test_why_is_whole_on_a_narrow_board_also_with_long_names(ws, shown, papers):
     assert reason["x"] + reason["width"] <= 480
 
 
+AS_IN_A_LAB = "<!doctype html><body style='font: 12px sans-serif'>"
+
+
+def test_tables_of_outputs_are_whole_on_a_narrow_page_or_scroll_in_a_box_of_their_own(
+    ws, shown, papers
+):
+    ws.materialize("delay_by_weather", "SELECT DISTINCT topic FROM jammi.ml")
+    ws.materialize("summary", "SELECT count(*) AS n FROM jammi.delay_by_weather")
+    stale(papers)
+    bare = shown(StalenessBoard(ws), "row-summary", wide=360)
+    page, window = bare.page, "document.documentElement.scrollWidth <= window.innerWidth"
+    for told, cell in (
+        (ws.plan(), "by way of delay_by_weather ← ml"),
+        (ws.recompute(), "not needed: inputs came out equal"),
+    ):
+        page.set_content(AS_IN_A_LAB + told._repr_html_())
+        reason = page.get_by_role("cell", name=cell).first.bounding_box()
+        assert reason["x"] + reason["width"] <= 360
+    wide = ws.sql("SELECT id, title, title || title AS twice FROM papers")
+    page.set_content(AS_IN_A_LAB + wide._repr_html_())
+    box = page.locator("div:has(> table)")
+    assert page.evaluate(window)
+    assert box.evaluate("e => { e.scrollLeft = 999; return e.scrollLeft > 0; }")
+
+
 def test_a_recompute_is_stopped_from_the_board(ws, shown, papers, monkeypatch):
     stale(papers)
     bare = shown(StalenessBoard(ws), "row-ml")

@@ -48,15 +48,16 @@ function render({ model, el, host }) {
 
   const own = `-${line.view}`;
   const apply = () => { drawing.classList.toggle("jammi-far", scale < FAR); drawing.style.transform = `translate(${left}px, ${top}px) scale(${scale})`; };     // no node is drawn again by it
-  const readable = () => (panel.root.clientWidth > 640 ? 0.7 : 0.85);  // as in the sheet: what is narrow shows little at once, which may as well be read
   const extent = () => [picture.clientWidth || 800, picture.clientHeight || 420];
+  /** The scale at first: all of the graph, unless its letters could not be read then. */
+  const scaled = (fitting) => Math.min(1.1, fitting >= FAR ? fitting : panel.root.clientWidth > 640 ? 0.7 : 0.85);
   const chosenSpot = () => spots.get(model.get("selection")[0]);
   const spotOf = (element) => spots.get(element?.closest?.(".jammi-node")?.dataset.id);
   /** As high as the graph needs at this width: a small one leaves no void, a filter moves nothing below. */
   const heighten = () => {
-    const [gw, gh] = size, scale = Math.min(1.1, Math.max(readable(), picture.clientWidth / Math.max(gw, 1) || 1));
+    const [gw, gh] = size, scale = scaled(picture.clientWidth / Math.max(gw, 1) || 1);
     tall = Math.max(tall, Math.min(420, Math.max(160, Math.round(gh * scale) + 32)));
-    picture.style.height = `${tall}px`;
+    picture.style.setProperty("--j-tall", `${tall}px`);
   };
   /** Where the graph begins in a space: in its middle, or where it is to be, as far as that leaves no void beside it. */
   const placed = (space, extent, to) => (extent <= space ? (space - extent) / 2 : Math.min(0, Math.max(space - extent, to)));
@@ -64,7 +65,8 @@ function render({ model, el, host }) {
   const fit = (room = extent(), stay = false) => {
     moved = false;
     const [w, high] = room, [gw, gh] = size;
-    scale = Math.min(1.1, Math.max(whole ? LEAST : readable(), Math.min(w / Math.max(gw, 1), high / Math.max(gh, 1))));
+    const fitting = Math.min(w / Math.max(gw, 1), high / Math.max(gh, 1));
+    scale = whole ? Math.min(1.1, Math.max(LEAST, fitting)) : scaled(fitting);
     const middle = chosenSpot() ?? spots.get(graph.focus) ?? [...spots.values()].find((v) => v.node.id.startsWith(`${graph.focus}.`))
       ?? spotOf(drawing.querySelector("[data-changed]") ?? drawing.querySelector(".jammi-node:not([data-verdict=''], [data-verdict=fresh])"));
     const [x, y, nw, nh] = whole || !middle ? [0, 0, 0, 0] : middle.node.box;
@@ -405,6 +407,7 @@ function render({ model, el, host }) {
 
   const resized = new ResizeObserver(() => {
     if (moved) return;
+    if (laid && laid !== picture.clientWidth) { tall = 0; heighten(); }
     fit(extent(), laid > 0);
     reveal(chosenSpot());
   });
