@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import backends, durations, folders, instances, processes, sizes, templates
+from tests import backends, durations, folders, instances, processes, releases, sizes, templates
 from tests.processes import PACKAGE_ROOTS, ROOT
 from tests.services.servers import (
     fresh_postgres_url,
@@ -430,6 +430,16 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
         gc.freeze()
     item.stash[_WATCH] = durations.Stopwatch()
     return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call() -> Generator[None, Any, Any]:
+    return (yield from releases.skip_without_extension())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup() -> Generator[None, Any, Any]:
+    return (yield from releases.skip_without_extension())
 
 
 @pytest.hookimpl(wrapper=True)

@@ -48,6 +48,8 @@ _RESULT_SETTINGS: Config = {
 BOUND_CONFIG: Config = {
     **BASE_CONFIG,
     **_RESULT_SETTINGS,
+    **releases.SETTINGS,
+    "disabled_optimizers": ",".join((*releases.ALWAYS_OFF, *releases.NEW_OPTIMIZERS)),
     "errors_as_json": True,
 }
 """How the instances that bind statements are opened: a statement for each setting would take a
@@ -64,10 +66,11 @@ _scratch_numbers = itertools.count(1)
 
 
 def environment(settings: Settings) -> dict[str, Any]:
-    """The settings that affect a statement's rows, as plain values for a definition hash."""
+    """The settings that affect a statement's rows, and DuckDB 2 where it runs them, as plain values
+    for a definition hash."""
     own = {"float_sums": "fast"} if settings["engine.float_sums"] == "fast" else {}
     timezone = settings["engine.timezone"]
-    return {"timezone": timezone, **own, **_RESULT_SETTINGS}
+    return {"timezone": timezone, **own, **releases.ENVIRONMENT, **_RESULT_SETTINGS}
 
 
 def open_parser() -> duckdb.DuckDBPyConnection:
@@ -86,7 +89,8 @@ def open_replicas(
     connection.execute("SET enable_external_access = false")
     _apply_result_settings(connection, time_zone)
     disabled = _SCAN_DISABLED_OPTIMIZERS if pushes_filters_down else _REPLICA_DISABLED_OPTIMIZERS
-    connection.execute(f"SET GLOBAL disabled_optimizers = '{disabled}'")
+    names = ",".join((disabled, *releases.NEW_OPTIMIZERS))
+    connection.execute(f"SET GLOBAL disabled_optimizers = '{names}'")
     connection.execute("SET lock_configuration = true")
     return connection
 

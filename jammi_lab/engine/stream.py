@@ -25,6 +25,7 @@ from jammi_lab.core.interrupts import (
 )
 from jammi_lab.core.thread_pool import submit
 from jammi_lab.engine.duckdb_errors import closed_error
+from jammi_lab.engine.sql import releases
 from jammi_lab.sources.attach import in_transaction
 from jammi_lab.sources.base import Query
 
@@ -152,7 +153,7 @@ class StreamWorker:
         if self.stop_requested:
             return
         cursor = self.run_cursor.cursor
-        reader = cursor.execute(self._sql, self._params or None).to_arrow_reader(BATCH_ROWS)
+        reader = releases.arrow_reader(cursor, self._sql, self._params, BATCH_ROWS)
         self.schema = reader.schema
         for batch in reader:
             if batch.num_rows and not self._put(batch):

@@ -16,6 +16,7 @@ from jammi_lab.engine.sql import allowlist as gate
 from jammi_lab.engine.sql import function_list as functions
 from jammi_lab.engine.sql.syntax_tree import tree_of
 from tests.cases import cases, lines
+from tests.releases import ONLY_ON_1_5
 
 pytestmark = pytest.mark.one_engine
 
@@ -113,6 +114,7 @@ def test_an_unknown_kind_of_node_is_refused():
         gate.check(tree, "SELECT 1")
 
 
+@ONLY_ON_1_5
 def test_the_committed_functions_are_those_of_the_pinned_duckdb():
     written = (
         Path(functions.__file__).with_name("functions.txt").read_text(encoding="utf-8").splitlines()

@@ -25,8 +25,9 @@ from jammi_lab.engine.sql.table_functions import USAGE
 from jammi_lab.sources.base import Relation
 from tests.cases import cases
 from tests.engine.shelf import Shelf, engine_of
+from tests.releases import ONLY_ON_1_5
 
-pytestmark = pytest.mark.one_engine
+pytestmark = [pytest.mark.one_engine, ONLY_ON_1_5]
 
 
 def raised(engine: Engine, sql: str, **params: Any) -> JammiError:

@@ -11,6 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
+from tests.releases import ONLY_ON_1_5
+
+pytestmark = ONLY_ON_1_5
 
 SHARED_JOIN = """
 SELECT count(*) FROM (

@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 
 from jammi_lab.core.identifiers import ascii_lower, sql_literal
-from jammi_lab.engine.sql import float_sums, function_list
+from jammi_lab.engine.sql import float_sums, function_list, releases
 from jammi_lab.engine.sql.allowlist import walk_nodes
 from jammi_lab.engine.sql.tokens import parameter_offset
 
@@ -98,7 +98,7 @@ def bound_plan(cursor: duckdb.DuckDBPyConnection, sql: str, params: Mapping[str,
     text = sql_literal(with_null_parameters(cursor, sql, params))
     plan_query = f"SELECT json_serialize_plan({text}, skip_null := true, optimize := false)"
     [[body]] = cursor.execute(plan_query).fetchall()
-    [root] = json.loads(body)["plans"]
+    [root] = json.loads(body, object_hook=releases.PLAN_HOOK)["plans"]
     return dict(root)
 
 

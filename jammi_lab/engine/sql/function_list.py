@@ -61,7 +61,7 @@ _WINDOW_FUNCTIONS = (
     "last_value nth_value lead lag fill".split()
 )
 _SYNTAX_FUNCTIONS = (
-    "coalesce nullif unnest struct_extract list_value grouping grouping_id count_star "
+    "coalesce nullif if unnest struct_extract list_value grouping grouping_id count_star "
     "unpivot_list".split()
 )
 

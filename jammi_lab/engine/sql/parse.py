@@ -147,11 +147,11 @@ def parse(
         return parse(parser, quoted, allow_dml=allow_dml)
     if not statements:
         raise SqlError("There is no statement to run.")
-    if (
-        len(statements) > 1
-        and not statements[-1].query
-        and all(s.type == duckdb.StatementType.CREATE for s in statements[:-1])
-    ):
+    types = [_type_of(statement) for statement in statements]
+    is_pivot = types == ["MULTI"]  # of DuckDB 2; 1.5 lists its parts, without their text
+    if not is_pivot and len(types) > 1 and not statements[-1].query:
+        is_pivot = set(types[:-1]) == {"CREATE"}
+    if is_pivot:
         return [reader.read_pivot(text, statements[-1].named_parameters)]
     parsed, position = [], 0
     for statement in statements:
@@ -197,7 +197,7 @@ class _Reader:
 
     def read(self, statement: Any, position: int, *, allow_dml: bool) -> ParsedStatement:
         """A statement that begins at a position."""
-        duckdb_type = statement.type.name
+        duckdb_type = _type_of(statement)
         text = _trim(statement.query)
         offset = position + statement.query.index(text)
         parameters = statement.named_parameters
@@ -252,8 +252,8 @@ class _Reader:
             raise SqlError("EXPLAIN needs a statement.").with_position(self._full_text, offset)
         skipped = len(text.encode()[: top_level[start].offset].decode())
         probe, probe_offset = text[skipped:], offset + skipped
-        types = [statement.type for statement in self.extract(probe, probe_offset)]
-        if types != [duckdb.StatementType.SELECT]:
+        types = [_type_of(statement) for statement in self.extract(probe, probe_offset)]
+        if types != ["SELECT"]:
             error = StatementNotAllowed("Only a SELECT can be explained.")
             raise error.with_position(self._full_text, probe_offset)
         probe, more = self._check(probe, probe_offset, self._tree(probe, probe_offset))
@@ -359,6 +359,14 @@ class _Reader:
         except JammiError as error:
             position = None if error.position is None else offset + error.position
             raise error.with_position(self._full_text, position) from None
+
+
+def _type_of(statement: Any) -> str:
+    """The type of a statement; empty for one that the client does not know."""
+    try:
+        return str(statement.type.name)
+    except ValueError:
+        return ""
 
 
 def _shows_tables(show_ref: dict[str, Any]) -> bool:

@@ -14,6 +14,7 @@ from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.core.identifiers import quote_identifier, sql_literal
 from jammi_lab.engine.duckdb_instances import with_parser
 from jammi_lab.engine.duckdb_messages import DuckDBError
+from jammi_lab.engine.sql import releases
 from jammi_lab.engine.sql.allowlist import walk_nodes
 
 
@@ -21,7 +22,7 @@ def tree_of(parser: duckdb.DuckDBPyConnection, text: str) -> dict[str, Any] | Du
     """The syntax tree of one SELECT, or the parser's error. Raises MemoryError, duckdb.Error."""
     [[serialized]] = _query_parser(parser, "SELECT json_serialize_sql({}::VARCHAR)", text)
     try:
-        body = json.loads(serialized)
+        body = json.loads(serialized, object_hook=_release_form)
     except RecursionError:
         return DuckDBError("Parser", "Max expression depth")
     if body["error"]:
@@ -35,6 +36,27 @@ def tree_of(parser: duckdb.DuckDBPyConnection, text: str) -> dict[str, Any] | Du
         return DuckDBError("Parser", "Exactly one statement is required here.")
     node: dict[str, Any] = body["statements"][0]["node"]
     return node
+
+
+@functools.lru_cache(maxsize=4096)
+def _bound_expression(text: str) -> dict[str, Any]:
+    def read(instance: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+        template = "SELECT json_serialize_plan('SELECT ' || {}, optimize := false)"
+        [[plan]] = _query_parser(instance, template, text)
+        body = json.loads(plan)
+        if body["error"]:
+            raise ValueError(body["error_message"])
+        expression: dict[str, Any] = body["plans"][0]["expressions"][0]
+        return expression
+
+    return with_parser(read)
+
+
+def _form_of_1_5(node: dict[str, Any]) -> dict[str, Any]:
+    return releases.form_of_1_5(node, _bound_expression)
+
+
+_release_form = _form_of_1_5 if releases.IS_2 else None
 
 
 def _query_parser(
