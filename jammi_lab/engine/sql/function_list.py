@@ -2,17 +2,14 @@
 non-deterministic functions marked.
 
 `functions.txt` has one function per line: name, kinds (s scalar, a aggregate, m macro, w window, g
-parser syntax) and a mark: `-`, `volatile` or `clock`. `python -m
-jammi_lab.engine.sql.function_list` regenerates it. A test compares it with the running DuckDB, so
-that an upgrade shows new functions.
+parser syntax) and a mark: `-`, `volatile` or `clock`. `python -m tests.listed_functions`
+regenerates it. A test compares it with the running DuckDB, so that an upgrade shows new functions.
 """
 
 import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path
-
-import duckdb
 
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.packaged_tables import rules_of
@@ -34,37 +31,8 @@ _DENIED_FUNCTIONS = re.compile(
     """,
     re.X,
 )
-_ALLOWED_EXCEPTIONS = {
-    "current_date",
-    "current_timestamp",
-    "current_localtime",
-    "current_localtimestamp",
-    "pg_typeof",
-    "pg_size_pretty",
-}
 ZONED_TIME = "TIME WITH TIME ZONE"
 """A type whose values have no date: the offset of a time zone is that of today."""
-_CLOCK_FUNCTIONS = {"current_date", "today"}
-# Volatile functions that DuckDB marks as consistent, or does not mark because they are macros.
-# `age` is volatile only with one argument; the allowlist handles it.
-_UNMARKED_VOLATILE_FUNCTIONS = {
-    "current_localtime",
-    "current_localtimestamp",
-    "current_timestamp",
-    "ago",
-    "version",
-    "reservoir_quantile",
-}
-_STABLE_FUNCTIONS = {"error"}
-_WINDOW_FUNCTIONS = (
-    "row_number rank dense_rank rank_dense ntile percent_rank cume_dist first_value "
-    "last_value nth_value lead lag fill".split()
-)
-_SYNTAX_FUNCTIONS = (
-    "coalesce nullif if unnest struct_extract list_value grouping grouping_id count_star "
-    "unpivot_list".split()
-)
-
 # Words that the binder treats as functions unless a column has the name. In the syntax tree they
 # are column references.
 VALUE_WORDS = {
@@ -165,7 +133,8 @@ def aggregate_names() -> frozenset[str]:
 
 def is_window(name: str) -> bool:
     """Whether a function requires OVER."""
-    return name.lower() in _WINDOW_FUNCTIONS
+    function = allowed_functions().get(name.lower())
+    return function is not None and "w" in function.kinds
 
 
 def near_functions(name: str) -> list[str]:
@@ -188,47 +157,3 @@ def function_names() -> list[str]:
         for name in allowed_functions()
         if name.isidentifier() and not name.startswith("icu_collate")
     )
-
-
-def generate_lines(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """The lines of `functions.txt` for the running DuckDB."""
-    rows = connection.execute(
-        "SELECT lower(function_name), function_type, list(DISTINCT stability) FROM "
-        "duckdb_functions()"
-        " WHERE function_type IN ('scalar', 'aggregate', 'macro') GROUP BY ALL"
-    ).fetchall()
-    kinds: dict[str, set[str]] = {}
-    volatile: set[str] = set()
-    for name, kind, stability in rows:
-        kinds.setdefault(name, set()).add(kind[0])
-        if set(stability) - {"CONSISTENT", None}:
-            volatile.add(name)
-    for letter, names in (("w", _WINDOW_FUNCTIONS), ("g", _SYNTAX_FUNCTIONS)):
-        for name in names:
-            kinds.setdefault(name, set()).add(letter)
-    lines = [
-        (
-            f"# DuckDB {duckdb.__version__}: name, kinds, mark. Written by `python -m "
-            "jammi_lab.engine.sql.function_list`."
-        )
-    ]
-    listed = (
-        name
-        for name in sorted(kinds)
-        if name in _ALLOWED_EXCEPTIONS or not _DENIED_FUNCTIONS.fullmatch(name)
-    )
-    return lines + [
-        f"{name}\t{''.join(sorted(kinds[name]))}\t{_mark(name, volatile)}" for name in listed
-    ]
-
-
-def _mark(name: str, volatile: set[str]) -> str:
-    if name in _CLOCK_FUNCTIONS:
-        return "clock"
-    if name in _UNMARKED_VOLATILE_FUNCTIONS or name in volatile - _STABLE_FUNCTIONS:
-        return "volatile"
-    return "-"
-
-
-if __name__ == "__main__":
-    _FILE.write_text("\n".join(generate_lines(duckdb.connect())) + "\n", encoding="utf-8")
