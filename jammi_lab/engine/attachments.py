@@ -20,12 +20,8 @@ from jammi_lab.engine.duckdb_messages import parse_error
 from jammi_lab.sources import attach, duckdb_extensions
 from jammi_lab.sources.base import Attachment, Relation, ScopedSecret
 
-UNANSWERED_GRACE_SECONDS = 0.5
-"""How long a new query waits for abandoned earlier ones to answer before it assumes that the server
-has stopped."""
 MAX_UNANSWERED_QUERIES = 4
-"""With this many abandoned queries unanswered, a server gets no further query, even if it accepts
-connections."""
+"""With this many abandoned queries unanswered, a server gets no further query."""
 
 
 @dataclass(eq=False)
@@ -97,8 +93,7 @@ class Attachments:
             yield
 
     def record_abandoned(self, attachment: Attachment, has_ended: threading.Event) -> None:
-        """Record that a query to the server was abandoned. Until it has ended, other queries wait
-        for the server at most `UNANSWERED_GRACE_SECONDS`."""
+        """Record that a query to the server was abandoned."""
         with self._lock:
             if (entry := self._entries.get(attachment.alias)) is not None:
                 entry.abandoned.append(has_ended)
@@ -143,27 +138,14 @@ class Attachments:
 
     def _add_user(self, cursor: duckdb.DuckDBPyConnection, attachment: Attachment) -> _Entry:
         self.detach(cursor, attachment.key, except_alias=attachment.alias)
-        deadline = time.monotonic() + UNANSWERED_GRACE_SECONDS
-        for has_ended in self._unanswered_queries(attachment.alias):
-            has_ended.wait(max(0.0, deadline - time.monotonic()))
-        # A server that has recovered has answered those first.
-        unanswered = len(self._unanswered_queries(attachment.alias))
-        if unanswered >= MAX_UNANSWERED_QUERIES or (unanswered and not attach.responds(attachment)):
-            raise unresponsive_error()
         with self._lock:
             entry = self._entries.setdefault(attachment.alias, _Entry(attachment))
+            entry.abandoned = [each for each in entry.abandoned if not each.is_set()]
+            if len(entry.abandoned) >= MAX_UNANSWERED_QUERIES:
+                raise unresponsive_error()
             entry.users += 1
             entry.detach_when_unused = False
             return entry
-
-    def _unanswered_queries(self, alias: str) -> list[threading.Event]:
-        """The abandoned queries to it without an answer."""
-        with self._lock:
-            entry = self._entries.get(alias)
-            if entry is None:
-                return []
-            entry.abandoned = [each for each in entry.abandoned if not each.is_set()]
-            return entry.abandoned
 
     def _remove_user(self, cursor: duckdb.DuckDBPyConnection, entry: _Entry) -> None:
         with self._lock:

@@ -112,32 +112,6 @@ _MYSQL_GREETING = re.compile(
 """The length of the first packet, its number, and the versions of the protocol and the server with
 the session's id and salt, or an error. An error of number 65535 would be a report of progress."""
 _MAX_GREETING_BYTES = 4096
-_GREETING_TIMEOUT_SECONDS = 2.0
-"""The time limit of the first byte from a server."""
-_SSL_REQUEST = bytes.fromhex("0000000804d2162f")
-"""PostgreSQL's SSLRequest, which a server answers without authentication. MySQL sends its greeting
-unasked."""
-
-
-def responds(attachment: Attachment) -> bool:
-    """Whether a server responds to a connection without credentials; False if that is unknown."""
-    parameters = attachment.secret or {}
-    host, port = parameters.get("HOST", ""), parameters.get("PORT", "")
-    if attachment.type not in ("postgres", "mysql") or not host or not port.isdigit():
-        return False
-    try:
-        if host.startswith("/"):
-            connection = socket.socket(socket.AF_UNIX)
-            connection.settimeout(_GREETING_TIMEOUT_SECONDS)
-            connection.connect(f"{host}/.s.PGSQL.{port}")
-        else:
-            connection = socket.create_connection((host, int(port)), _GREETING_TIMEOUT_SECONDS)
-        with connection:
-            if attachment.type == "postgres":
-                connection.sendall(_SSL_REQUEST)
-            return bool(connection.recv(64))
-    except OSError:
-        return False
 
 
 def detach(connection: duckdb.DuckDBPyConnection, attachment: Attachment) -> None:
