@@ -1,5 +1,6 @@
 """Arrow values for display, including those that Python has no object for."""
 
+import contextlib
 import datetime as dt
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -8,9 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_UNITS_PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
-_EPOCH_DAYS = dt.date(1970, 1, 1).toordinal() - 1
-_CALENDAR_CYCLE_DAYS = 146_097
 _MAX_FULL_BYTES = 1_000_000
 """Size of nested values above which only the first items are converted to Python objects."""
 _MAX_ITEMS = 100
@@ -103,11 +101,13 @@ def _scalar_value(scalar: "pa.Scalar") -> Any:
             [_scalar_value(item) for item in scalar.values.slice(0, _MAX_ITEMS)], len(scalar.values)
         )
     if pa.types.is_date32(kind):
-        return _date_value(scalar.value)
+        with contextlib.suppress(OverflowError, ValueError):
+            return scalar.as_py()
+        return _time_text(scalar, "D")
     if pa.types.is_timestamp(kind):
-        return _timestamp_text(scalar.value, kind.unit, zoned=kind.tz is not None)
+        return _time_text(scalar, kind.unit, "" if kind.tz is None else "+00:00")
     if pa.types.is_time64(kind):
-        return _timestamp_text(scalar.value, kind.unit, zoned=False).split(" ")[1]
+        return _time_text(scalar, kind.unit).split(" ")[1]
     return scalar.as_py()
 
 
@@ -119,27 +119,15 @@ def _map_key(scalar: "pa.Scalar") -> Any:
     return to_text(value) if isinstance(value, dict | list) else value
 
 
-def _date_value(days: int) -> Any:
-    """A date from the days since 1970: a Python date where possible, else the string that the
-    engine prints."""
-    if abs(days) >= 2**31 - 1:
-        return "infinity" if days > 0 else "-infinity"
-    # The calendar repeats every 400 years.
-    era, day = divmod(days + _EPOCH_DAYS, _CALENDAR_CYCLE_DAYS)
-    date = dt.date.fromordinal(day + 1)
-    year = date.year + 400 * era
-    if 1 <= year <= 9999:
-        return date.replace(year=year)
-    return f"{year:04}-{date:%m-%d}" if year > 0 else f"{1 - year:04}-{date:%m-%d} (BC)"
+def _time_text(scalar: "pa.Scalar", unit: str, zone: str = "") -> str:
+    """A date, a timestamp or a time in ISO 8601, in which the year before 1 is 0."""
+    import numpy as np
 
-
-def _timestamp_text(value: int, unit: str, *, zoned: bool) -> Any:
-    """A timestamp from the units passed since 1970, as a string."""
-    if abs(value) >= 2**63 - 1:
-        return "infinity" if value > 0 else "-infinity"
-    days, time_of_day = divmod(value, _UNITS_PER_DAY[unit])
-    per_second = _UNITS_PER_DAY[unit] // 86_400
-    seconds, fraction = divmod(time_of_day, per_second)
-    clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
-    fraction_text = f".{fraction:0{len(str(per_second)) - 1}}".rstrip("0") if fraction else ""
-    return f"{_date_value(days)} {clock}{fraction_text}{'+00:00' if zoned else ''}"
+    if abs(scalar.value) >= 2 ** (scalar.type.bit_width - 1) - 1:
+        return "infinity" if scalar.value > 0 else "-infinity"
+    day, _, clock = str(np.array(scalar.value, f"datetime64[{unit}]")).partition("T")
+    if day.startswith("-"):
+        day = f"-{day[1:]:0>10}"
+    if "." in clock:
+        clock = clock.rstrip("0").rstrip(".")
+    return f"{day} {clock}".rstrip() + zone
