@@ -64,7 +64,6 @@ HOMES = {
     "Training": "jammi_lab/core/model_records.py",
     "Evaluation": "jammi_lab/core/model_records.py",
     "Metrics": "jammi_lab/workspace/retrieval_evaluation.py",
-    "Comparison": "jammi_lab/workspace/retrieval_evaluation.py",
     "Neighbors": "jammi_lab/workspace/vector_views.py",
     "VectorMap": "jammi_lab/workspace/vector_views.py",
     "Explanation": "jammi_lab/workspace/query_plan.py",

@@ -19,13 +19,13 @@ class Search(NamedTuple):
 
 
 def metrics_recipe(
-    searches: Sequence[Search],
+    search: Search,
     queries: Sequence[JudgedQuery],
     relevance: Sequence[Mapping[Hashable, float]],
     k: int,
 ) -> Sql:
-    """Columns table, mode, queries, recall, precision, mrr, ndcg: a row for each search.
-    `relevance`: the judgements of each query. InvalidArgument for rows as queries."""
+    """One row with the columns table, mode, queries, recall, precision, mrr, ndcg. `relevance`: the
+    judgements of each query. InvalidArgument for rows as queries."""
     if queries[0].by_row:
         raise InvalidArgument("as_table= needs queries that are texts or vectors, not rows.")
     ideal = [discounted_gain(sorted(each.values(), reverse=True)[:k]) for each in relevance]
@@ -39,18 +39,17 @@ def metrics_recipe(
         "judged_keys": [key for each in relevance for key in each],
         "relevance": [value for each in relevance for value in each.values()],
     }
-    return Sql(_statement(searches), params)
+    return Sql(_statement(search), params)
 
 
-def _statement(searches: Sequence[Search]) -> str:
-    names = [(sql_literal(each.table), sql_literal(each.mode)) for each in searches]
+def _statement(search: Search) -> str:
+    table, mode = sql_literal(search.table), sql_literal(search.mode)
+    words = "" if search.words is None else f", words := {sql_literal(search.words)}"
     # One query is several, too: with a list the hits have the number of their query.
-    hits = " UNION ALL ".join(
+    hits = (
         f"SELECT {table} AS tab, {mode} AS mode, query, key, rank FROM search({table}, $queries, "
-        f"k := $k{'' if each.words is None else f', words := {sql_literal(each.words)}'})"
-        for (table, mode), each in zip(names, searches, strict=True)
+        f"k := $k{words})"
     )
-    values = ", ".join(f"({table}, {mode})" for table, mode in names)
     return f"""
         WITH hits AS ({hits}),
         judged AS (
@@ -67,7 +66,7 @@ def _statement(searches: Sequence[Search]) -> str:
             count(CASE WHEN j.relevance > 0 THEN 1 END) / $k AS precision,
             coalesce(1 / min(CASE WHEN j.relevance > 0 THEN h.rank END), 0) AS mrr,
             coalesce(sum(j.relevance / log2(h.rank + 1)), 0) / q.ideal AS ndcg
-            FROM (VALUES {values}) s(tab, mode) CROSS JOIN queries q
+            FROM (VALUES ({table}, {mode})) s(tab, mode) CROSS JOIN queries q
             LEFT JOIN hits h ON h.tab = s.tab AND h.mode = s.mode AND h.query = q.query
             LEFT JOIN judged j ON j.query = h.query AND j.key = h.key
             GROUP BY s.tab, s.mode, q.query, q.relevant, q.ideal

@@ -1,11 +1,11 @@
 """Retrieval metrics of tables against relevance judgements: `ws.evaluate` and its results."""
 
 import statistics
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
-from jammi_lab.core.dataframes import ArrowExportMixin, to_arrow
+from jammi_lab.core.dataframes import to_arrow
 from jammi_lab.core.errors import InvalidArgument, ModelNotFound, WorkspaceReadOnly
 from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun
@@ -71,12 +71,6 @@ def mean_scores(scores: Sequence[RankingScores]) -> RankingScores:
     return RankingScores(*means)
 
 
-def _scores_frame(rows: Sequence[Mapping[str, Any]], **columns: str) -> "pa.Table":
-    """A table of these columns, by Arrow type, and of the scores."""
-    types = {**columns, **dict.fromkeys(_SCORE_NAMES, "float64")}
-    return to_arrow([[row[name] for name in types] for row in rows], **types)
-
-
 class Metrics(ReprMixin, Mapping[str, float]):
     """The scores of one table: `metrics["recall@10"]`, `["precision@10"]`, `["mrr"]`,
     `["ndcg@10"]`; also `.recall`, `.precision`, `.mrr`, `.ndcg`. Means over the queries."""
@@ -136,97 +130,49 @@ class Metrics(ReprMixin, Mapping[str, float]):
     def per_query(self) -> "pa.Table":
         """Columns query, recall, precision, mrr, ndcg: one row per query, in the order of the
         judgements."""
-        rows = [{"query": query.label, **asdict(scores)} for query, scores in self._per_query]
-        return _scores_frame(rows, query="string")
-
-    def _rendered(self) -> Rendered:
-        return _scores_table([self])
-
-
-class Comparison(ReprMixin, ArrowExportMixin):
-    """The scores of several tables or modes on the same queries: iterable, with `len()`, by recipe
-    name, mode or position; also a frame."""
-
-    def __init__(self, rows: Sequence[Metrics]) -> None:
-        self._rows = list(rows)
-
-    def __iter__(self) -> Iterator[Metrics]:
-        return iter(self._rows)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, name: str | int) -> Metrics:
-        """The scores of one table or mode. KeyError, IndexError."""
-        if isinstance(name, int):
-            return self._rows[name]
-        for row in self._rows:
-            if fold(name) in (fold(row.table.name), fold(row.table.table_name)):
-                return row
-        for row in self._rows:
-            if fold(name) == row.mode:
-                return row
-        raise KeyError(name)
-
-    def arrow(self) -> "pa.Table":
-        """Columns table, version, model, mode, queries, recall, precision, mrr, ndcg; one row per
-        table or mode."""
-        rows = [
-            {
-                "table": m.table.name,
-                "version": m.table.version,
-                "model": m.table.model_id,
-                "mode": m.mode,
-                "queries": m.queries,
-                **{name: getattr(m, name) for name in _SCORE_NAMES},
-            }
-            for m in self
-        ]
-
-        return _scores_frame(
-            rows, table="string", version="int64", model="string", mode="string", queries="int64"
+        return to_arrow(
+            [(query.label, *astuple(scores)) for query, scores in self._per_query],
+            query="string",
+            **dict.fromkeys(_SCORE_NAMES, "float64"),
         )
 
     def _rendered(self) -> Rendered:
-        return _scores_table(self._rows)
-
-
-def _scores_table(rows: Sequence[Metrics]) -> Rendered:
-    k, skipped = rows[0].k, rows[0].skipped
-    lines = []
-    for m in rows:
-        numbers = [f"{getattr(m, name):.4f}" for name in _SCORE_NAMES]
-        lines.append((m.table.name, m.table.version, m.table.model_id, m.mode, *numbers))
-    note = count_noun(rows[0].queries, "query", "queries")
-    if skipped:
-        note += f", {skipped:,} skipped without a relevant key"
-    return listing_table(
-        ["table", "version", "model", "mode"]
-        + [name if name == "mrr" else f"{name}@{k}" for name in _SCORE_NAMES],
-        lines,
-        aligned="lrllrrrr",
-        note=note,
-    )
+        note = count_noun(self.queries, "query", "queries")
+        if self.skipped:
+            note += f", {self.skipped:,} skipped without a relevant key"
+        numbers = [f"{value:.4f}" for value in self.values()]
+        return listing_table(
+            ["table", "version", "model", "mode", *self],
+            [(self.table.name, self.table.version, self.table.model_id, self.mode, *numbers)],
+            aligned="lrllrrrr",
+            note=note,
+        )
 
 
 @dataclass(frozen=True)
-class _Candidate:
-    """One way of searching that is scored: a table, and for both a lexical table beside it."""
+class _Searched:
+    """What is searched: a table, and for both a lexical table beside it."""
 
     table: ResultTable
-    mode: str
-    words: ResultTable | None = None
+    words: ResultTable | None
+
+    @property
+    def mode(self) -> str:
+        """The kind of search."""
+        if self.words is not None:
+            return "both"
+        return "words" if self.table._record.recipe_class.has_words else "meaning"
 
 
 class RetrievalEvaluator:
-    """Scores embedding tables against judgements."""
+    """Scores tables that can be searched against judgements."""
 
     def __init__(self, services: "Services") -> None:
         self._services, self._search = services, services.search
 
     def evaluate(
         self,
-        table: str | ResultTable | Sequence[str | ResultTable],
+        table: str | ResultTable,
         golden: Any,
         *,
         k: int,
@@ -234,14 +180,14 @@ class RetrievalEvaluator:
         record: bool,
         words: str | ResultTable | None,
         as_table: str | None,
-    ) -> Metrics | Comparison:
-        """The scores of one table, or a comparison of several. Raises as `ws.evaluate`."""
+    ) -> Metrics:
+        """The scores of a table. Raises as `ws.evaluate`."""
         from jammi_lab.storage.vector_arrays import check_exact, check_k
 
         if check_k(k) < 1:
             raise InvalidArgument("k must be at least 1.")
         exact = check_exact(exact)
-        candidates = self._candidates(table, words)
+        searched = self._searched(table, words)
         judged_queries = parse_judgements(golden)
         answerable = [
             each for each in judged_queries if any(value > 0 for value in each.relevance.values())
@@ -252,54 +198,28 @@ class RetrievalEvaluator:
                 hint=JUDGEMENTS_HINT,
             )
         skipped = len(judged_queries) - len(answerable)
-        scores = [
-            self._score(each, answerable, k, exact, skipped, record=record) for each in candidates
-        ]
+        metrics = self._score(searched, answerable, k, exact, skipped, record=record)
         if as_table is not None:
-            kept = self._keep(as_table, candidates, answerable, k)
-            for metrics in scores:
-                metrics.kept = kept
-        is_single = isinstance(table, str | ResultTable) and words is None
-        return scores[0] if is_single else Comparison(scores)
+            metrics.kept = self._keep(as_table, searched, answerable, k)
+        return metrics
 
-    def _candidates(
-        self,
-        table: str | ResultTable | Sequence[str | ResultTable],
-        words: str | ResultTable | None,
-    ) -> list[_Candidate]:
-        """What is scored. TableNotFound, SchemaMismatch, InvalidArgument."""
-        names: Sequence[str | ResultTable] = (
-            [table] if isinstance(table, str | ResultTable) else table
+    def _searched(self, table: str | ResultTable, words: str | ResultTable | None) -> _Searched:
+        """What is scored. TableNotFound, SchemaMismatch, InvalidArgument for several tables."""
+        if not isinstance(table, str | ResultTable):
+            raise InvalidArgument(
+                f"table must be the name of one table, got {type(table).__name__}.",
+                hint="pl.DataFrame([{'table': t, **ws.evaluate(t, golden)} for t in tables]) "
+                "compares several.",
+            )
+        searched = _Searched(
+            self._services.tables.find(table),
+            None if words is None else self._services.tables.find(words),
         )
-        if not isinstance(names, Iterable):
-            raise InvalidArgument(
-                f"table must be a name or a list of names, got {type(table).__name__}."
-            )
-        tables = [self._services.tables.find(each) for each in names]
-        if not tables:
-            raise InvalidArgument("The list of tables to evaluate is empty.")
-        candidates = [
-            _Candidate(each, "words" if each._record.recipe_class.has_words else "meaning")
-            for each in tables
-        ]
-        if words is not None:
-            lexical = self._services.tables.find(words)
-            check_lexical(lexical._record)
-            candidates = [
-                *candidates,
-                _Candidate(lexical, "words"),
-                *(_Candidate(each, "both", lexical) for each in tables),
-            ]
-        for each in candidates:
-            if each.mode != "words":
-                check_searchable(each.table._record)
-        if len({each.table.source_id for each in candidates} - {None}) > 1:
-            sources = dict.fromkeys(str(each.table.source_id) for each in candidates)
-            raise InvalidArgument(
-                f"The tables were computed from different sources: {', '.join(sources)}.",
-                hint="Judgements refer to the keys of one source.",
-            )
-        return candidates
+        if searched.words is not None:
+            check_lexical(searched.words._record)
+        if searched.mode != "words":
+            check_searchable(searched.table._record)
+        return searched
 
     def _keyed_rows(self, record: TableRecord) -> "KeyedRows":
         """The keys of a table with vectors or words."""
@@ -309,7 +229,7 @@ class RetrievalEvaluator:
 
     def _score(
         self,
-        candidate: _Candidate,
+        searched: _Searched,
         judged_queries: Sequence[JudgedQuery],
         k: int,
         exact: bool | None,
@@ -317,25 +237,25 @@ class RetrievalEvaluator:
         *,
         record: bool,
     ) -> Metrics:
-        table_record = candidate.table._record
-        rankings = self._rank(candidate, judged_queries, k, exact)
+        table_record = searched.table._record
+        rankings = self._rank(searched, judged_queries, k, exact)
         per_query = [
             (each, score_ranking(ranking, relevance, k))
             for each, ranking, relevance in zip(
-                judged_queries, rankings, self._relevance(candidate, judged_queries), strict=True
+                judged_queries, rankings, self._relevance(searched, judged_queries), strict=True
             )
         ]
-        metrics = Metrics(candidate.table, k, candidate.mode, per_query, skipped, None)
-        if record and candidate.mode == "meaning":
+        metrics = Metrics(searched.table, k, searched.mode, per_query, skipped, None)
+        if record and searched.mode == "meaning":
             metrics.recorded = self._record(table_record, metrics)
         return metrics
 
     def _relevance(
-        self, candidate: _Candidate, judged_queries: Sequence[JudgedQuery]
+        self, searched: _Searched, judged_queries: Sequence[JudgedQuery]
     ) -> list[dict[Hashable, float]]:
         """The judgements of each query by the keys of the table. SchemaMismatch; InvalidArgument
         when a row is judged about itself, as no row is its own hit."""
-        record = candidate.table._record
+        record = searched.table._record
         rows = self._keyed_rows(record)
         keys = [key for each in judged_queries for key in each.relevance]
         remaining_keys = iter(to_table_keys(keys, rows, record))
@@ -356,24 +276,24 @@ class RetrievalEvaluator:
 
     def _rank(
         self,
-        candidate: _Candidate,
+        searched: _Searched,
         judged_queries: Sequence[JudgedQuery],
         k: int,
         exact: bool | None,
     ) -> list[list[Any]]:
         """The keys of the hits of each query, best first. Raises as `search`."""
-        record = candidate.table._record
-        if candidate.mode == "meaning":
+        record = searched.table._record
+        if searched.mode == "meaning":
             matrix = self._search.matrix(record)
             positions = self._rank_by_meaning(record, matrix, judged_queries, k, exact)
             return [matrix.keys_at(rows).to_pylist() for rows in positions]
         texts = [each.query for each in judged_queries]
         if judged_queries[0].by_row or not isinstance(texts[0], str):
             raise InvalidArgument("A search by words needs text queries.")
-        if candidate.words is None:
+        if searched.words is None:
             hits = self._search.words.hit_rows(record, texts, k)
         else:
-            words = candidate.words._record
+            words = searched.words._record
             _, hits = self._search.fused_hits(record, words, texts, k, exact=exact)
         rankings: list[list[Any]] = [[] for _ in texts]
         for query, key in zip(hits["query"].to_pylist(), hits["key"].to_pylist(), strict=True):
@@ -398,19 +318,15 @@ class RetrievalEvaluator:
         return list(self._search.hits(record, matrix, vectors, k, exact=exact).rows)
 
     def _keep(
-        self, name: str, candidates: Sequence[_Candidate], queries: Sequence[JudgedQuery], k: int
+        self, name: str, searched: _Searched, queries: Sequence[JudgedQuery], k: int
     ) -> ResultTable:
         """The table of the scores: a recipe over the tables that are searched."""
-        searches = [
-            Search(
-                self._services.lookup.lineage_name(each.table) or "",
-                None if each.words is None else self._services.lookup.lineage_name(each.words),
-                each.mode,
-            )
-            for each in candidates
-        ]
-        relevance = self._relevance(candidates[0], queries)
-        recipe = metrics_recipe(searches, queries, relevance, k)
+        search = Search(
+            self._services.lookup.lineage_name(searched.table) or "",
+            None if searched.words is None else self._services.lookup.lineage_name(searched.words),
+            searched.mode,
+        )
+        recipe = metrics_recipe(search, queries, self._relevance(searched, queries), k)
         return self._services.materializer.materialize(name, recipe)
 
     def _record(self, record: TableRecord, metrics: Metrics) -> Evaluation | None:

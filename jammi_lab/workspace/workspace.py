@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from jammi_lab.workspace.recipes import Recipe, Recipes
     from jammi_lab.workspace.result import Result
     from jammi_lab.workspace.result_table import ResultTable
-    from jammi_lab.workspace.retrieval_evaluation import Comparison, Metrics
+    from jammi_lab.workspace.retrieval_evaluation import Metrics
     from jammi_lab.workspace.search_recordings import Recording, Recordings
     from jammi_lab.workspace.sources import Sources
     from jammi_lab.workspace.vector_views import Neighbors, VectorMap
@@ -883,7 +883,7 @@ class Workspace:
 
     def evaluate(
         self,
-        table: "str | ResultTable | Sequence[str | ResultTable]",
+        table: "str | ResultTable",
         golden: Any,
         *,
         k: int = 10,
@@ -891,10 +891,9 @@ class Workspace:
         record: bool = True,
         words: "str | ResultTable | None" = None,
         as_table: str | None = None,
-    ) -> "Metrics | Comparison":
-        """Score the retrieval quality of a table against judgements; several tables over the same
-        source are compared on the same queries, and with `words`, a lexical table, the search by
-        meaning, by words and by both.
+    ) -> "Metrics":
+        """Score the retrieval quality of a table against judgements; with `words`, a lexical table,
+        that of the search by both.
 
         `golden`: a frame or a list of dicts with `query` (all texts, or all vectors) or `row` (a
         key of the table, which is left out of its own hits), `key`, and optionally `relevance` (a
