@@ -16,9 +16,8 @@ from urllib.parse import urlsplit
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Anchor, Input
-from jammi_lab.core.checks import CheckRecord, Severity
+from jammi_lab.core.checks import Severity
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, SourceUnavailable, TableDamaged
-from jammi_lab.core.identifiers import fold
 from jammi_lab.core.module_imports import import_modules
 from jammi_lab.core.records import SourceRecord, TableRecord, TableStatus, VersionRecord
 from jammi_lab.core.version import __version__
@@ -136,7 +135,6 @@ class EventBuilder:
             if record.status not in (TableStatus.BUILDING, TableStatus.DELETING)
         ]
         events = [e for name, record in ended for e in self._run_events(name, record)]
-        events += self._input_check_events([record for _, record in ended])
         return sorted(events, key=lambda e: e.eventTime)
 
     def _run_events(self, name: str, record: TableRecord) -> "list[RunEvent]":
@@ -205,46 +203,12 @@ class EventBuilder:
 
     def _check_events(self, name: str, record: TableRecord) -> "list[RunEvent]":
         """The run of the checks of a table, which reads it and makes nothing; its latest results
-        are assertions about that input."""
-        from openlineage.client.event_v2 import InputDataset
-
-        facets = {"version": self._version(record.version)}
-        namespace = self._tenant_namespace(record.tenant)
-        dataset = InputDataset(namespace, name, facets=facets, inputFacets={})
-        checks = self._catalog.checks.of_recipe(record.tenant, name)
-        return self._check_run(dataset, f"{name}.checks", checks, record)
-
-    def _input_check_events(self, records: Iterable[TableRecord]) -> "list[RunEvent]":
-        """The runs of the checks of the sources and mutable tables that some tables were made from,
-        each with the latest results."""
-        from openlineage.client.event_v2 import InputDataset
-
-        inputs = {(a.input.kind, fold(a.input.label)): a.input for r in records for a in r.anchors}
-        found: dict[tuple[str | None, str], list[CheckRecord]] = {}
-        for check in self._catalog.checks.of_inputs():
-            if check.subject_key in inputs:
-                found.setdefault((check.tenant, check.result_name()), []).append(check)
-        events = []
-        for (tenant, _), checks in found.items():
-            namespace, name = self.dataset(inputs[checks[0].subject_key], tenant)
-            dataset = InputDataset(namespace, name, facets={}, inputFacets={})
-            events += self._check_run(dataset, f"{checks[0].label}.checks", checks)
-        return events
-
-    def _check_run(
-        self,
-        dataset: "InputDataset",
-        job_name: str,
-        checks: Sequence[CheckRecord],
-        record: TableRecord | None = None,
-    ) -> "list[RunEvent]":
-        """The events of a run that checks a dataset; the latest results are assertions about it.
-        None without any."""
-        from openlineage.client.event_v2 import RunState
+        are assertions about that input. None without any."""
+        from openlineage.client.event_v2 import InputDataset, RunState
 
         results = [
             (check, result)
-            for check in checks
+            for check in self._catalog.checks.of_recipe(record.tenant, name)
             for result in self._catalog.checks.results(check, check.result_name(record), 1)
         ]
         if not results:
@@ -261,18 +225,20 @@ class EventBuilder:
             )
             for check, result in results
         ]
-        dataset.inputFacets = {
-            "dataQualityAssertions": _facet(
-                self._facets.data_quality_assertions_dataset.DataQualityAssertionsDatasetFacet,
-                assertions=assertions,
-            )
-        }
-        times, tenant = [result.checked_at for _, result in results], checks[0].tenant
-        run_key = f"{tenant or ''} {checks[0].result_name()} {max(times)}"
-        if record is not None:
-            run_key = record.table_name
-        job = self._job(self._tenant_namespace(tenant), job_name, "CHECK")
-        run = self._new_run(job, f"{run_key}.checks", [dataset])
+        facet = _facet(
+            self._facets.data_quality_assertions_dataset.DataQualityAssertionsDatasetFacet,
+            assertions=assertions,
+        )
+        namespace = self._tenant_namespace(record.tenant)
+        dataset = InputDataset(
+            namespace,
+            name,
+            facets={"version": self._version(record.version)},
+            inputFacets={"dataQualityAssertions": facet},
+        )
+        times = [result.checked_at for _, result in results]
+        job = self._job(namespace, f"{name}.checks", "CHECK")
+        run = self._new_run(job, f"{record.table_name}.checks", [dataset])
         return [run(RunState.START, min(times), []), run(RunState.COMPLETE, max(times), [])]
 
     def _job(self, namespace: str, name: str, job_type: str, statement: object = None) -> "Job":
