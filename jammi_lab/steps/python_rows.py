@@ -27,6 +27,7 @@ from jammi_lab.steps.key_check import key_columns
 from jammi_lab.steps.recipe import BindContext
 from jammi_lab.steps.step_functions import StepFunction, step_failure
 from jammi_lab.storage.arrow_values import cast_losslessly, to_arrow_array
+from jammi_lab.store.storage_errors import reason_of, translate_storage_errors
 
 _MADE = "__jammi_made"
 """The name of the rows of a step, in statements."""
@@ -162,14 +163,14 @@ def _spool_batches(
             )
         batch = _to_batch(first, step)
         schema = batch.schema
-        with _translate_disk_errors(step), pa.ipc.new_file(file, schema) as sink:
+        with translate_storage_errors(step, _spill_error), pa.ipc.new_file(file, schema) as sink:
             while True:
                 sink.write_table(_cast_batch(batch, schema, step))
                 next_batch = call_step(lambda: next(parts, end))
                 if next_batch is end:
                     break
                 batch = _to_batch(next_batch, step)
-        with _translate_disk_errors(step):
+        with translate_storage_errors(step, _spill_error):
             file.flush()
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     return pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped))).read_all()
@@ -197,23 +198,12 @@ def _cast_batch(batch: pa.Table, schema: pa.Schema, step: str) -> pa.Table:
     )
 
 
-class _translate_disk_errors:  # noqa: N801  used like a function in `with`
-    """A context that reports disk errors as ResourceExhausted."""
-
-    def __init__(self, step: str) -> None:
-        self._step = step
-
-    def __enter__(self) -> None:
-        """Do nothing."""
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, OSError) and not isinstance(error, JammiError):
-            reason = error.strerror or type(error).__name__
-            raise ResourceExhausted(
-                f"The batches of the Python step {self._step!r} did not fit into the "
-                f"temporary folder: {reason}.",
-                hint="Free some disk space.",
-            ) from error
+def _spill_error(error: OSError, step: str) -> ResourceExhausted:
+    return ResourceExhausted(
+        f"The batches of the Python step {step!r} did not fit into the temporary folder: "
+        f"{reason_of(error)}.",
+        hint="Free some disk space.",
+    )
 
 
 def _step_error(error: SchemaMismatch, step: str) -> SchemaMismatch:
