@@ -14,7 +14,7 @@ MORE := $(shell expr $$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN) + 2)
 PYTEST = $(BIN)/python -m pytest -q -n $(N) --dist worksteal
 # Types are checked beside the tests, which wait more than they compute.
 JOBS ?= 2
-# What is run once more on a catalog on PostgreSQL and with work on Dask: tests/backends.py
+# What is run once more on a catalog on PostgreSQL, files in S3 and work on Dask, before the long sizes: tests/backends.py
 ELSEWHERE = tests/store/test_publish.py tests/store/test_recovery.py tests/store/test_two_kernels.py \
   tests/steps/test_cache.py tests/features/live/test_topics.py
 
@@ -51,8 +51,8 @@ test: $(STAMP) ## every test, what is generated at its short size
 	$(PYTEST)
 
 soak: $(STAMP) ## the generated tests at their long sizes: properties, machines, kills, crashes, products
+	JAMMI_TEST_BACKEND=postgres+s3+dask $(PYTEST) $(ELSEWHERE)
 	JAMMI_SOAK=1 $(PYTEST) --timeout 1200 -m soak
-	JAMMI_TEST_BACKEND=postgres+dask $(PYTEST) $(ELSEWHERE)
 
 # The package lies before the one of the environment on the path, in processes that tests start, too.
 newer: $(STAMP) ## the tests on DuckDB 2, which is not supported yet: docs/engine-faults.md

@@ -88,15 +88,23 @@ def install() -> None:
 
 
 def root_of(folder: Path) -> Any:
-    """Where the files of the workspace of a folder are: the folder, or a path in the store."""
+    """Where the files of the workspace of a folder are, for a test: the folder, or a path in the
+    store that is read and written alike."""
     if "files" not in ELSEWHERE:
         return folder
-    from jammi_lab.storage.object_store import remote_path
-    from tests.services.stores import KEY, SECRET
+    from tests.services.stores import stored
 
-    found = json.loads(os.environ[_SERVERS])
-    options = {"key": KEY, "secret": SECRET, "endpoint_url": found["endpoint"]}
-    return remote_path(f"s3://{found['bucket']}/{_name(folder)}", options)
+    return stored(_store()) / _name(folder)
+
+
+def files_below(folder: Any) -> dict[str, Any]:
+    """Every file below a folder of either kind, by its path from there."""
+    names = (
+        (str(each.relative_to(folder)) for each in folder.rglob("*") if not each.is_dir())
+        if isinstance(folder, Path)
+        else folder.list_objects()
+    )
+    return {name: folder / name for name in sorted(names)}
 
 
 def catalog_url(folder: Path) -> str:
@@ -109,7 +117,7 @@ def skip(item: pytest.Item) -> None:
     test = item.nodeid.split("[")[0]
     for what in ELSEWHERE:
         for reason, names in _local_tests().get(what, {}).items():
-            if test in names or test.split("::")[0] in names:
+            if not {item.nodeid, test, test.split("::")[0]}.isdisjoint(names):
                 item.add_marker(pytest.mark.skip(reason=f"JAMMI_TEST_BACKEND: {reason}"))
 
 
@@ -125,7 +133,11 @@ def _name(folder: Path) -> str:
 def _parse_location(parse: Any, path: Any, options: Any) -> Any:
     found = parse(path, options)
     _opened.folder = found if isinstance(found, Path) else None
-    return found if _opened.folder is None else root_of(found)
+    return (
+        found
+        if _opened.folder is None or "files" not in ELSEWHERE
+        else _open_store() / _name(found)
+    )
 
 
 def _load_settings(load: Any, folder: Any, overrides: Any) -> Any:
@@ -137,6 +149,21 @@ def _load_settings(load: Any, folder: Any, overrides: Any) -> Any:
 
 def _to_executor(convert: Any, executor: Any) -> Any:
     return convert(_client() if executor is None and "work" in ELSEWHERE else executor)
+
+
+@functools.cache
+def _store() -> Any:
+    """The bucket of the session, for what a test itself reads and writes there."""
+    return _open_store()
+
+
+def _open_store() -> Any:
+    from jammi_lab.storage.object_store import remote_path
+    from tests.services.stores import KEY, SECRET
+
+    found = json.loads(os.environ[_SERVERS])
+    options = {"key": KEY, "secret": SECRET, "endpoint_url": found["endpoint"]}
+    return remote_path(f"s3://{found['bucket']}/labs", options)
 
 
 @functools.cache

@@ -51,22 +51,27 @@ class Postgres(Dialect):
         self._idle_connections: list[Any] = [probe]
         """Open connections that were not used yet."""
         try:
-            exists = probe.execute(
+            [(has_schema, self.existed, is_direct)] = probe.execute(
                 "SELECT to_regnamespace(%s) IS NOT NULL, to_regclass(%s) IS NOT NULL, "
-                "current_setting('search_path') = %s",
-                [self.schema, f"{self.schema}.{format_table.name}", self.schema],
-            ).fetchone()
+                # a pooler names no backend, or not that which answers
+                "current_setting('search_path') = %s AND pg_backend_pid() = %s",
+                [
+                    self.schema,
+                    f"{self.schema}.{format_table.name}",
+                    self.schema,
+                    probe.info.backend_pid,
+                ],
+            ).fetchall()
         except psycopg.Error as error:
             probe.close()
             raise (self.to_jammi_error(error) or error) from None
-        if exists and not exists[2]:
+        if not is_direct:
             probe.close()
             raise InvalidArgument(
-                f"A connection pooler in front of {self.label} drops session settings.",
+                f"A connection pooler in front of {self.label} shares out its sessions.",
                 hint="Connect to the server itself: locks and settings belong to connections.",
             )
-        self.existed = bool(exists and exists[1])
-        if not (exists and exists[0]):
+        if not has_schema:
             self.setup_statements = (f"CREATE SCHEMA {self.schema}",)
         if not self.existed and (read_only or not create):
             probe.close()
@@ -142,19 +147,15 @@ class Postgres(Dialect):
                 import psycopg
         except ImportError:
             raise _driver_missing_error() from None
-        options = (f"{name}={value}" for name, value in _SESSION_OPTIONS.items())
-        user_options = self._arguments.get("options", "")
+        settings = {
+            **_SESSION_OPTIONS,
+            "search_path": self.schema,
+            "lock_timeout": int(sqlite.LOCK_SECONDS * 1000),
+        }
         session_options = " ".join(
             [
-                user_options,
-                *(
-                    f"-c {option}"
-                    for option in (
-                        *options,
-                        f"search_path={self.schema}",
-                        f"lock_timeout={int(sqlite.LOCK_SECONDS * 1000)}",
-                    )
-                ),
+                self._arguments.get("options", ""),
+                *(f"-c {name}={value}" for name, value in settings.items()),
             ]
         )
         try:

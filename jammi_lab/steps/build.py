@@ -111,9 +111,12 @@ class RecipeReservation:
             self._synced = self._stored
 
     def keep(self, record: RecipeRecord) -> None:
-        """Store the definition again if another call removed the recipe before this call's building
-        row existed. (Removal spares recipes that have one.) Raises as `put`."""
-        if self._is_new and self._catalog.recipes.get(self.name) is None:
+        """Store the definition again if the recipe was removed before this call's building row
+        existed, as by the call that created it and failed. (Removal spares recipes that have such
+        a row.) Raises as `define`."""
+        stored = self._catalog.recipes.get(self.name)
+        if stored is None or stored.tenant != self.tenant:
+            self._is_new = True
             self.define(record)
 
     def rollback(self) -> None:
@@ -313,10 +316,10 @@ def _lead_build(
             _single_source(job) or reservation.name,
             job.model_key,
             known_tables,
+            lambda: reservation.keep(_recipe_record(ctx, reservation, job)),
         ) as build_record,
         ctx.single_flight.lead(build_record, on_progress) as report_progress,
     ):
-        reservation.keep(_recipe_record(ctx, reservation, job))
         return _build(
             ctx,
             build_record,

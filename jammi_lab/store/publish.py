@@ -207,11 +207,11 @@ class TableWriter:
             self._file.abort()
 
 
-class _TypedStorageErrors:
+class _TypedStorageErrors(NamedTuple):
     """Context manager that raises OSErrors as typed errors."""
 
-    def __init__(self, publisher: "Publisher", record: TableRecord) -> None:
-        self._publisher, self._record = publisher, record
+    publisher: "Publisher"
+    record: TableRecord
 
     def __enter__(self) -> None:
         pass
@@ -219,11 +219,11 @@ class _TypedStorageErrors:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
             ownership_error = (
-                self._publisher.ownership_error(self._record)
+                self.publisher.ownership_error(self.record)
                 if isinstance(error, FileNotFoundError)
                 else None
             )
-            raise ownership_error or storage_error(error, self._record.recipe) from error
+            raise ownership_error or storage_error(error, self.record.recipe) from error
 
 
 class Publisher:
@@ -254,13 +254,15 @@ class Publisher:
         source_part: str,
         model_key: str | None = None,
         rejected: Collection[str] | None = None,
+        keep_recipe: Callable[[], object] = bool,
     ) -> Iterator[TableRecord]:
         """Context manager for the build of one table. On entry it creates a `building` row with
         name, path, version and writer. An exception or interrupt leaves a `failed` row and no
         files.
 
         `rejected` are the ready tables of the definition that were rejected for reuse; None
-        builds in any case. Raises `AlreadyBuilding` when another build of the same definition can
+        builds in any case. `keep_recipe` is called in the transaction of the row. Raises
+        what it raises; `AlreadyBuilding` when another build of the same definition can
         be awaited, `AlreadyReady` when one has just ended; ModelNotFound when the registered
         model with that key is gone; SessionClosed while the workspace is closing.
         """
@@ -273,7 +275,10 @@ class Publisher:
         self._running[record.table_name] = record.definition_hash or ""
         row = None
         try:
-            row = self.catalog.table_status.begin(record, model_key, rejected)
+            with self.catalog.database.write_without_fsync():
+                keep_recipe()
+                begun = self.catalog.table_status.begin(record, model_key, rejected)
+            row = begun  # is committed
             with _TypedStorageErrors(self, record):
                 # The row is synced in the background while the rows are computed.
                 self._row_syncs[record.table_name] = self.catalog.database.start_sync()

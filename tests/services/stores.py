@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from jammi_lab.storage.object_store import RemotePath
+
 _SERVER = Path(__file__).parents[2] / "notebooks/data/s3_server.py"
 KEY, SECRET = "AKIACANARYKEY", "s3cr3t/CANARY+value"
 
@@ -81,6 +83,42 @@ class Bucket:
 
     def url(self, key: str) -> str:
         return f"s3://{self.name}/{key}"
+
+
+class StoredPath(RemotePath):
+    """A file or folder of a store, with what tests use of a local path."""
+
+    __slots__ = ()
+
+    @property
+    def parent(self) -> "StoredPath":
+        return stored(super().parent)
+
+    def __truediv__(self, name: str) -> "StoredPath":
+        return stored(super().__truediv__(name))
+
+    def exists(self) -> bool:
+        return self.info() is not None or bool(self.list_objects())
+
+    def read_bytes(self) -> bytes:
+        return bytes(self.fs.cat_file(self.key))
+
+    def read_text(self) -> str:
+        return self.read_bytes().decode()
+
+    def write_bytes(self, content: bytes) -> None:
+        self.put(content, create=False)
+
+    def write_text(self, content: str) -> None:
+        self.write_bytes(content.encode())
+
+    def iterdir(self) -> "Iterator[StoredPath]":
+        return (self / name for name in self.list_objects() if "/" not in name)
+
+
+def stored(path: RemotePath) -> StoredPath:
+    """The same path for a test."""
+    return StoredPath(path.fs, path.scheme, path.key)
 
 
 @functools.cache

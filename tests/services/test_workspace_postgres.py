@@ -28,7 +28,7 @@ from jammi_lab.inputs.source_names import SourceKind
 from tests import processes
 from tests.conftest import PACKAGE_ROOTS, ROOT
 from tests.inside import services_of
-from tests.services.servers import run_postgres
+from tests.services.servers import pgbouncer, run_postgres
 from tests.services.test_workspace_store import names_in
 
 pytestmark = pytest.mark.services
@@ -97,17 +97,34 @@ def test_a_password_is_in_nothing_that_is_shown_or_stored(tmp_path, strict_postg
     assert len(rows) > 10 and secret not in str(rows)
 
 
-def test_a_pooler_that_drops_the_settings_of_sessions_is_refused(tmp_path, url, monkeypatch):
-    """It is PgBouncer with ignore_startup_parameters = options: tables came into another schema."""
+@pytest.mark.parametrize("what", ["drops settings", "answers by another backend"])
+def test_a_pooler_is_refused(tmp_path, url, monkeypatch, what):
+    """With PgBouncer's ignore_startup_parameters = options tables came into another schema; where
+    the user's own settings named the right one, writers lost their locks."""
     import psycopg
 
     connect = psycopg.connect
-    monkeypatch.setattr(
-        psycopg, "connect", lambda *at, **given: connect(*at, **{**given, "options": ""})
-    )
+    if what == "drops settings":
+        monkeypatch.setattr(
+            psycopg, "connect", lambda *at, **given: connect(*at, **{**given, "options": ""})
+        )
+    else:
+        monkeypatch.setattr(psycopg.ConnectionInfo, "backend_pid", -955731350)
     with pytest.raises(InvalidArgument, match="A connection pooler in front of"):
         jl.open(tmp_path / "lab", catalog=url)
     assert run_postgres(url, "SELECT to_regclass('catalog_format')") == [(None,)]
+
+
+@pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="PgBouncer is needed")
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+def test_pgbouncer_is_refused_also_where_it_chooses_the_schema(tmp_path, url, mode):
+    with (
+        pgbouncer(url, mode, "SET search_path TO jammi") as pooled,
+        pytest.raises(InvalidArgument, match="A connection pooler in front of"),
+    ):
+        jl.open(tmp_path / "lab", catalog=pooled)
+    with jl.open(tmp_path / "lab", catalog=url) as ws:  # nothing of the kind was left
+        assert ws.tables() == []
 
 
 def test_two_workspaces_in_one_database_are_kept_apart(lab, tmp_path, url):

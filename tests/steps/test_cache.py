@@ -20,7 +20,7 @@ from tests import processes
 from tests.conftest import PACKAGE_ROOTS
 from tests.inside import services_of
 from tests.steps.conftest import VENUES
-from tests.store.lab import DEAD, catalog, files, files_of, statuses, unpublish
+from tests.store.lab import DEAD, catalog, file_of, files, files_of, statuses, unpublish
 from tests.waiting import at_once, until
 
 SLOW = "SELECT venue, count(*) AS n, (SELECT sum(sqrt(i)) FROM range(20000000) t(i)) AS s FROM papers GROUP BY venue"
@@ -308,7 +308,7 @@ def test_a_dead_writers_build_is_settled_by_the_one_who_waits_for_it(lab, folder
 
 def test_a_dead_writers_torn_build_is_failed_and_computed_anew_at_once(lab, folder):
     table = lab.materialize("venues", VENUES)
-    path = table.path
+    path = file_of(folder, table)
     unpublish(folder, table.table_name, writer=DEAD)
     path.write_bytes(b"PAR1")
     began = time.monotonic()
@@ -476,9 +476,12 @@ def test_a_first_call_that_fails_leaves_the_name_to_another_that_is_building_for
     assert str(lab.staleness("venues")) == "fresh"
 
 
+@pytest.mark.parametrize("known", [False, True])
 def test_a_first_call_that_fails_between_anothers_claim_and_its_build_takes_nothing_from_it(
-    lab, monkeypatch
+    lab, monkeypatch, known
 ):
+    if known:  # by the first call, before the other began
+        lab.define("venues", VENUES)
     begun = funnel.Publisher.build_row
 
     def late(self, order, *args, **kwargs):

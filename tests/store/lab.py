@@ -23,8 +23,12 @@ DEAD = "wdead0000000000000"
 
 def files(folder: Path) -> list[str]:
     """Every file under `results/`, whatever it is called."""
-    root = folder / "results"
-    return sorted(str(p.relative_to(root)) for p in root.rglob("*") if not p.is_dir())
+    return list(backends.files_below(backends.root_of(folder) / "results"))
+
+
+def file_of(folder: Path, table: Any) -> Any:
+    """The Parquet file of a table of the workspace of a folder, wherever that lies."""
+    return backends.root_of(folder) / record_of(table).path
 
 
 def files_of(*tables: Any) -> list[str]:
@@ -97,16 +101,25 @@ def unpublish(folder: Path, table: str, *, writer: str = DEAD) -> None:
         db.execute("UPDATE versions SET newest = 0 WHERE table_name=?", [table])
 
 
-def flip(path: Path, at: int | None = None) -> None:
+def flip(path: Any, at: int | None = None) -> None:
     """Flip one bit of a file, in its middle unless said."""
     body = bytearray(path.read_bytes())
     body[len(body) // 2 if at is None else at] ^= 1
     path.write_bytes(bytes(body))
 
 
-def cut_off(path: Path) -> None:
+def cut_off(path: Any) -> None:
     """Lose the end of a file."""
     path.write_bytes(path.read_bytes()[:-9])
+
+
+def unlink_unseen(path: Any) -> None:
+    """Lose a file, of which the times of its folder do not tell."""
+    folder = path.parent if isinstance(path, Path) else None  # a store has no folders
+    stamp = folder and folder.stat()
+    path.unlink()
+    if stamp:
+        os.utime(folder, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
 
 
 DAMAGES = {"flipped": flip, "cut off": cut_off, "removed": Path.unlink}
@@ -116,10 +129,9 @@ DAMAGES = {"flipped": flip, "cut off": cut_off, "removed": Path.unlink}
 def everything(folder: Path) -> dict[str, Any]:
     """All that a recovery could change: bytes of files, rows of the catalog."""
     found: dict[str, Any] = {
-        str(p.relative_to(folder)): p.read_bytes()
+        f"{d}/{name}": file.read_bytes()
         for d in ("results", "quarantine")
-        for p in (folder / d).rglob("*")
-        if p.is_file()
+        for name, file in backends.files_below(backends.root_of(folder) / d).items()
     }
     with catalog(folder) as db:
         for name in (

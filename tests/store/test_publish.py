@@ -27,20 +27,24 @@ from jammi_lab.core.verdicts import Match
 from jammi_lab.steps.single_flight import SingleFlight
 from jammi_lab.storage import files as storage
 from tests import processes
+from tests.backends import ELSEWHERE
 from tests.conftest import PACKAGE_ROOTS
 from tests.inside import services_of
 from tests.store.conftest import VENUES
 from tests.store.lab import catalog, files, files_of, row, statuses
 
+LOCAL_POINTS = [
+    "file.before_fsync",
+    "file.before_rename",
+    "file.before_folder_fsync",
+    "file.after_folder_fsync",
+]
 POINTS = [
     "publish:building",
     "parquet.before_row_group",
     "parquet.before_footer",
     "parquet.after_footer",
-    "file.before_fsync",
-    "file.before_rename",
-    "file.before_folder_fsync",
-    "file.after_folder_fsync",
+    *(["file.after_put"] if "files" in ELSEWHERE else LOCAL_POINTS),
     "publish:sealed",
     "file.before_write",
     "publish:manifest-durable",
@@ -168,7 +172,7 @@ def test_names_that_do_not_reach_the_disk_are_told_before_anything_is_published(
 
 
 def test_a_folder_that_may_not_be_written_is_read_only(lab, fault):
-    fault("file.before_fsync", PermissionError(errno.EACCES, "Permission denied"))
+    fault("file.before_write", PermissionError(errno.EACCES, "Permission denied"))
     with pytest.raises(WorkspaceReadOnly):
         lab.materialize("venues", VENUES)
 

@@ -17,25 +17,33 @@ from jammi_lab.core.verdicts import Damaged, Match, MissingManifest
 from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.store import manifests, recovery
 from jammi_lab.store.manifests import manifest_path
+from tests.backends import root_of
 from tests.inside import services_of
 from tests.store.conftest import VENUES
 from tests.store.lab import (
     DEAD,
     catalog,
     everything,
+    file_of,
     files,
     files_of,
     flip,
     row,
     statuses,
+    unlink_unseen,
     unpublish,
 )
 from tests.waiting import in_threads
 
 
 @pytest.fixture
-def path(table):
-    return table.path
+def root(folder):
+    return root_of(folder)
+
+
+@pytest.fixture
+def path(folder, table):
+    return file_of(folder, table)
 
 
 @pytest.fixture
@@ -164,25 +172,25 @@ def test_the_names_of_tables_are_durable_before_they_become_ready(
 def test_a_manifest_of_another_table_promotes_nothing(again, lab, folder, table, path):
     other = lab.materialize("other", "SELECT id FROM papers")
     unpublish(folder, table.table_name)
-    path.write_bytes(other.path.read_bytes())
-    manifest_path(path).write_bytes(manifest_path(other.path).read_bytes())
+    path.write_bytes(file_of(folder, other).read_bytes())
+    manifest_path(path).write_bytes(manifest_path(file_of(folder, other)).read_bytes())
     _, report = again()
     assert report.failed == [table.table_name] and files(folder) == files_of(other)
 
 
 def test_building_with_other_whole_bytes_than_its_manifest_attests_is_quarantined_with_a_note(
-    again, lab, folder, table, path
+    again, lab, folder, root, table, path
 ):
     other = lab.materialize("other", "SELECT id FROM papers")
     unpublish(folder, table.table_name)
-    path.write_bytes(other.path.read_bytes())
+    path.write_bytes(file_of(folder, other).read_bytes())
     _, report = again()
     assert report == RecoveryReport(quarantined=[table.table_name])
     assert statuses(folder)[table.table_name] == "failed" and files(folder) == files_of(other)
-    assert sorted(p.name for p in (folder / "quarantine").iterdir()) == sorted(
+    assert sorted(p.name for p in (root / "quarantine").iterdir()) == sorted(
         [path.name, manifest_path(path).name, f"{table.table_name}.why.json"]
     )
-    note = json.loads((folder / "quarantine" / f"{table.table_name}.why.json").read_text())
+    note = json.loads((root / "quarantine" / f"{table.table_name}.why.json").read_text())
     assert note["table"] == table.table_name and note["recipe"] == "venues" and note["why"]
 
 
@@ -217,7 +225,7 @@ def test_temporary_files_of_a_dead_writer_go(again, folder, table, path):
 
 def test_temporary_files_of_other_tables_stay(again, lab, folder, table, path):
     other = lab.materialize("other", "SELECT id FROM papers")
-    mine = other.path.parent / f".{other.path.name}.abcd1234.tmp"
+    mine = path.parent / f".{file_of(folder, other).name}.abcd1234.tmp"
     mine.write_bytes(b"a living writer's")
     with jl.open(folder):
         unpublish(folder, table.table_name)
@@ -335,7 +343,7 @@ def test_an_unparsable_manifest_of_a_ready_table_is_healed_on_request(lab, folde
 
 
 def test_a_lost_manifest_with_other_bytes_is_quarantined_and_failed(
-    again, lab, folder, table, path
+    again, lab, folder, root, table, path
 ):
     lab.close()
     manifest_path(path).unlink()
@@ -343,8 +351,8 @@ def test_a_lost_manifest_with_other_bytes_is_quarantined_and_failed(
     ws, report = again()
     assert report == RecoveryReport(quarantined=[table.table_name])
     assert statuses(folder) == {table.table_name: "failed"} and files(folder) == []
-    assert (folder / "quarantine" / path.name).exists() and (
-        folder / "quarantine" / f"{table.table_name}.why.json"
+    assert (root / "quarantine" / path.name).exists() and (
+        root / "quarantine" / f"{table.table_name}.why.json"
     ).exists()
     assert "venues" not in ws
 
@@ -492,7 +500,7 @@ def test_rows_of_every_tenant_are_settled_and_stay_with_their_tenant(again, lab,
         with lab.tenant(tenant):
             tables[tenant] = lab.materialize("venues", VENUES)
             torn = lab.materialize("torn", "SELECT id FROM papers")
-            torn.path.write_bytes(b"PAR1")
+            file_of(folder, torn).write_bytes(b"PAR1")
             unpublish(folder, torn.table_name)
     for each in tables.values():
         unpublish(folder, each.table_name)
@@ -638,7 +646,7 @@ def test_the_report_names_every_table_that_was_touched(again, lab, folder, table
         )
     }
     names = {name: t.table_name for name, t in tables.items()}
-    paths = {name: t.path for name, t in tables.items()}
+    paths = {name: file_of(folder, t) for name, t in tables.items()}
     unpublish(folder, names["promoted"])
     unpublish(folder, names["failed"])
     manifest_path(paths["failed"]).unlink()
@@ -676,9 +684,7 @@ def test_ready_tables_are_swept_when_a_writer_died_though_it_built_nothing(
     again, folder, table, path, reopen
 ):
     reopen().close()
-    stamp = path.parent.stat()
-    manifest_path(path).unlink()
-    os.utime(path.parent, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # the folder does not tell
+    unlink_unseen(manifest_path(path))
     a_dead_writer(folder)
     _, report = again()
     assert report == RecoveryReport(healed=[table.table_name])
@@ -731,7 +737,7 @@ def test_a_row_that_another_recovery_promoted_first_keeps_its_files(
     "when", ["before it is hashed", "after it was hashed", "after it was hashed and damaged"]
 )
 def test_a_table_dropped_while_it_is_swept_is_not_healed_and_not_quarantined(
-    lab, folder, table, path, monkeypatch, when
+    lab, folder, root, table, path, monkeypatch, when
 ):
     from jammi_lab.store import recovery
 
@@ -749,4 +755,4 @@ def test_a_table_dropped_while_it_is_swept_is_not_healed_and_not_quarantined(
 
     monkeypatch.setattr(recovery, "sha256_file", hash_and_drop)
     assert told(lab.recover()) == RecoveryReport()
-    assert files(folder) == [] and not (folder / "quarantine").exists()
+    assert files(folder) == [] and not (root / "quarantine").exists()
