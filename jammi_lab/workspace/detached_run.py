@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Annotated
 
 import msgspec
 
@@ -37,7 +37,8 @@ _children: list[subprocess.Popen[bytes]] = []
 class DetachedRun(msgspec.Struct, frozen=True):
     """The process of a detached run."""
 
-    pid: int
+    pid: Annotated[int, msgspec.Meta(gt=1, lt=1 << 31)]
+    """Of one process, as a signal needs it, and not of a group."""
     host: str
     boot_id: str
 
@@ -54,7 +55,7 @@ def find(services: "Services") -> DetachedRun | None:
     writers = services.catalog.writers
     note = writers.read_note(_LOCK) if writers.is_alive(_LOCK) else None
     if note is not None:
-        with contextlib.suppress(msgspec.DecodeError):  # it is being written
+        with contextlib.suppress(msgspec.DecodeError):  # it is being written, or forged
             return msgspec.json.decode(note[1], type=DetachedRun)
     return None
 

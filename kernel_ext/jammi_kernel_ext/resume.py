@@ -58,13 +58,17 @@ _GIVE_VIEWS = ("pipe", "to_numpy", "view")
 class SavedCell:
     """A cell that was run, as the notebook's file has it."""
 
-    label: str
+    number: int
     text: str
     """Its code after IPython's transformations; that of a cell magic as it is."""
     versions: Mapping[str, int]
     """The versions of tables in the stamps of its outputs, by folded name."""
     workspaces: frozenset[str] = frozenset()
     """Those of its stamps."""
+
+    @property
+    def label(self) -> str:
+        return f"[{self.number}]"
 
 
 @dataclass(frozen=True)
@@ -114,13 +118,15 @@ class Resumed(ReprMixin):
             for each in self.bound
         ]
         lines = [f"{name}: {reason}" for name, reason in self.unbound.items()]
-        if self.steps:
-            lines.append(f"Python steps found: {', '.join(self.steps)}")
         if rows:
             headers = ["variable", "of", "as", "cell", "verdict"]
             found = listing_table(headers, rows, aligned="lllll")
+        elif lines:
+            found = plain_text("No variable is bound again.")
         else:
-            found = plain_text("This kernel has all variables that this notebook bound to tables.")
+            found = plain_text("No variable that this notebook bound to a table is missing.")
+        if self.steps:
+            lines.append(f"Python steps found: {', '.join(self.steps)}")
         return vstack(found, *map(plain_text, lines))
 
 
@@ -135,7 +141,7 @@ def resume(notebook: "Notebook", file: str | None) -> Resumed:
             hint="Name it: %jammi resume FILE",
         )
     ws, cells = notebook.workspace, _saved_cells(notebook, path)
-    found = _Variables(ws, cells, notebook.namespace)
+    found = _variables(notebook, cells)
     bound = list[BoundVariable]()
     for each in found.bound.values():
         try:
@@ -162,7 +168,7 @@ def offer(notebook: "Notebook") -> Note | None:
         cells = [] if path is None else _saved_cells(notebook, path)
     except InvalidArgument:
         return None
-    names = [*_Variables(notebook.workspace, cells, notebook.namespace).bound]
+    names = [*_variables(notebook, cells).bound]
     if not names:
         return None
     listed = ", ".join(names[:_MAX_OFFERED])
@@ -171,14 +177,14 @@ def offer(notebook: "Notebook") -> Note | None:
 
 
 def _saved_cells(notebook: "Notebook", file: Path) -> list[SavedCell]:
-    """The cells that were run, in the order in which they were. InvalidArgument."""
+    """The cells that were run. InvalidArgument."""
     workspace_id = notebook.workspace._services.catalog.metadata.workspace_id()
     try:
         with open_for_reading(file, follow_links=True) as opened:
             saved = json.loads(opened.read())["cells"]
         run = [each for each in saved if each["cell_type"] == "code" and each["execution_count"]]
         cells = []
-        for each in sorted(run, key=lambda each: int(each["execution_count"])):
+        for each in run:
             text = "".join(each["source"])
             if not text.startswith(("%%jammi", "%%sql")) and notebook.shell is not None:
                 with contextlib.suppress(*_NOT_PYTHON):
@@ -192,7 +198,7 @@ def _saved_cells(notebook: "Notebook", file: Path) -> list[SavedCell]:
                 for table in stamp.tables
             }
             workspaces = frozenset(stamp.workspace for stamp in stamps if stamp is not None)
-            cells.append(SavedCell(f"[{each['execution_count']}]", text, versions, workspaces))
+            cells.append(SavedCell(int(each["execution_count"]), text, versions, workspaces))
         return cells
     except OSError as error:
         problem, folder = error.strerror, file.parent
@@ -205,6 +211,23 @@ def _saved_cells(notebook: "Notebook", file: Path) -> list[SavedCell]:
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         raise InvalidArgument(f"{str(file)!r} is not a notebook of format 4.") from None
+
+
+def _variables(notebook: "Notebook", cells: Sequence[SavedCell]) -> "_Variables":
+    """What the cells bound to tables, in the order of their numbers. Where two cells have one
+    number, several kernels ran them: a variable is bound if the order in the notebook gives the
+    same."""
+    ws, existing = notebook.workspace, notebook.namespace
+    found = _Variables(ws, sorted(cells, key=lambda cell: cell.number), existing)
+    if len({cell.number for cell in cells}) < len(cells):
+        in_place = _Variables(ws, cells, existing).bound
+        for name, each in [*found.bound.items()]:
+            if in_place.get(name) != each:
+                del found.bound[name]
+                found.unbound[name] = (
+                    f"run cell {each.cell} or another: they ran in several kernels"
+                )
+    return found
 
 
 class _Variables:
@@ -260,7 +283,7 @@ class _Variables:
             self._bind(cell, BoundVariable(name, table, cell.label, form=form))
         else:
             self.bound.pop(name, None)
-            self.unbound[name] = f"run cell {cell.label}, whose statement is no whole table"
+            self.unbound[name] = f"run cell {cell.label}, which computes it by a statement"
 
     def _follow_code(self, cell: SavedCell) -> None:
         for statement in ast.parse(cell.text).body:

@@ -206,6 +206,30 @@ def test_a_line_offers_it_to_a_person_after_a_restart(notebook):
     assert offered not in notebook.kernel(NAMES, looked_on=True).text
 
 
+def test_a_variable_has_the_version_in_the_stamp_of_its_cell(notebook):
+    notebook.run("%%jammi old\nFROM jammi.ages")
+    notebook.kernel("ws.materialize('ages', 'SELECT id FROM papers')")  # no cell of the notebook
+    notebook.restart()
+    shown = notebook.run("%jammi resume")
+    [line] = [line for line in shown.splitlines() if line.startswith("old")]
+    assert "ages version 1" in line and "version 2 is ready" in line
+    assert notebook.kernel.value("ages.version, old.arrow().column_names") == "(1, ['id', 'year'])"
+
+
+def test_a_variable_that_cells_of_two_kernels_bind_otherwise_is_not_bound(notebook):
+    """The second kernel counts from 1 again."""
+    notebook.run("df = ws.table('ages').pandas()")
+    notebook.run("%%jammi years -m years\nSELECT year FROM papers")
+    notebook.run("df = ws.table('years').pandas()")
+    for number, cell in enumerate(notebook.cells, 1):
+        cell["execution_count"] = number
+    notebook.cells[-1]["execution_count"] = 1
+    notebook.restart()
+    shown = notebook.run("%jammi resume")
+    assert "ages version 1" in shown and "years version 1" in shown, shown
+    assert "df: run cell [3] or another: they ran in several kernels" in shown
+
+
 def test_what_is_gone_is_told_with_its_cell(notebook):
     notebook.run("first = ws.table('ages', 1)", "ws.materialize('ages', 'SELECT id FROM papers')")
     notebook.run("now = ws.table('ages').pandas()", "ws.expire('ages')")
@@ -252,7 +276,7 @@ def test_what_is_gone_is_told_with_its_cell(notebook):
                     ]
                 }
             ),
-            "This kernel has all variables",
+            "z: run cell [7]: There is no table 'no such'",
         ),
     ],
     ids=["missing", "no JSON", "number", "infinite", "hostile"],
@@ -264,6 +288,18 @@ def test_a_file_that_is_no_notebook_is_a_typed_error(notebook, content, said):
     shown = notebook.kernel("%jammi resume days.ipynb")
     assert said in (shown.text + " ".join(shown.error or [])), shown
     assert notebook.kernel(NAMES, looked_on=True).error is None
+
+
+def test_it_says_whether_nothing_is_missing_or_nothing_can_be_bound(notebook):
+    notebook.run("%%jammi few\nSELECT id FROM jammi.ages LIMIT 1")
+    notebook.save()
+    nothing = "No variable that this notebook bound to a table is missing."
+    assert notebook.kernel("%jammi resume").text == nothing
+    notebook.restart()
+    notebook.kernel("ages = 1")
+    first, second = notebook.kernel("%jammi resume").text.splitlines()
+    assert first == "No variable is bound again."
+    assert second.startswith("few: run cell [") and second.endswith("computes it by a statement")
 
 
 def test_without_a_file_it_says_what_to_do(papers):

@@ -4,12 +4,15 @@ status of every other, and can be stopped."""
 import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.catalog.writers import boot_id
 from jammi_lab.core.interrupts import attempts
 from jammi_lab.workspace import detached_run
 from jammi_widgets.board_rows import build_rows
@@ -119,6 +122,17 @@ def test_a_second_run_leaves_the_report_of_the_first(lab, tmp_path, monkeypatch)
     with pytest.raises(jl.errors.StepFailed, match="at once: Another detached run is under way"):
         detached_run.start(services_of(lab), None)
     assert log.read_text() == "the first one's"
+    lock.release(remove=True)
+
+
+@pytest.mark.parametrize("pid", [-1, 0, 1, 1 << 40])
+def test_no_signal_goes_to_what_a_forged_note_names_instead_of_a_process(lab, monkeypatch, pid):
+    lock = services_of(lab).catalog.writers.try_acquire_named("recompute")
+    run = detached_run.DetachedRun(pid, socket.gethostname(), boot_id())
+    lock.write_note(msgspec.json.encode(run).decode())
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("a signal"))
+    assert detached_run.stop(services_of(lab)) is None
+    assert "process" not in str(lab.status())
     lock.release(remove=True)
 
 
