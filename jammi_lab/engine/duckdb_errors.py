@@ -33,7 +33,6 @@ _QUOTING_KINDS = {
 """Errors that repeat values or the statement, whose words tell nothing of the machine."""
 _ARROW_FAILURE = re.compile(r"arrow_scan: get_next failed\(\): (?!Invalid)")
 """What is said of Arrow, which calls wrong data invalid."""
-_COLUMN_COUNTS = re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,39 +206,13 @@ def _unreadable_error(error: DuckDBError, relations: Sequence[Relation]) -> Jamm
 
 
 def _reason(error: DuckDBError) -> str:
-    """One clause with file, line and problem. Of a path only the last part is shown, so that no
-    folder of the machine appears in a shared notebook."""
-    message = error.message
-    file = re.search(r"^  file = (.*)$", message, re.M)
-    line = re.search(r"CSV Error on Line: (\d+)", message)
-    location = ", ".join(
-        ([file[1].rsplit("/", 1)[-1]] if file else []) + ([f"line {line[1]}"] if line else [])
+    """The first line of the message, which names the problem; connectors look into the values of
+    text files themselves. Of a path only the last part is shown, so that no folder of the machine
+    appears in a shared notebook."""
+    line = next(filter(str.strip, error.message.splitlines()), "the reader failed")
+    return (
+        PATH_PATTERN.sub(lambda p: p[0].rsplit("/", 1)[-1] or "the file", line).strip().rstrip(".:")
     )
-    if line and (counts := _COLUMN_COUNTS.search(message)):
-        return f"{location} has {counts[2]} columns where {counts[1]} are expected"
-    if sniffed := re.search(
-        r"they contain: (\d+) columns.*?found by the sniffer: (\d+)", message, re.S
-    ):
-        return f"a file has {sniffed[2]} columns where {sniffed[1]} are expected"
-    if "when sniffing file" in message:
-        return (
-            f"{f'{location}: ' if location else ''}the lines do not all have the same number of "
-            "values"
-        )
-    lines = [
-        clause
-        for clause in message.split("\n")
-        if clause.strip() and not clause.startswith(("CSV Error on Line", "Original Line"))
-    ]
-    clause = lines[0] if lines else "the reader failed"
-    if converted := re.match(r"Error when converting column \"?([^\n]*?)\"?\. ?(.*)", clause):
-        clause = f"column {converted[1]}: {converted[2]}"
-    clause = (
-        PATH_PATTERN.sub(lambda p: p[0].rsplit("/", 1)[-1] or "the file", clause)
-        .strip()
-        .rstrip(".:")
-    )
-    return f"{location}: {clause}" if location else clause
 
 
 # -- what is wrong with the statement
