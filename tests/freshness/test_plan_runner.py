@@ -45,6 +45,21 @@ def edit(lab: Lab) -> None:
     lab.csv("s", "id,x", "1,11", "2,20")
 
 
+def test_a_run_of_a_workspace_that_is_closed_meanwhile_ends_and_reports_no_failed_steps(two):
+    edit(two)
+    begun = list[str]()
+
+    def close_after_one_step(progress: Progress) -> None:
+        if progress.unit == "steps":
+            begun.append(progress.stage)
+            if progress.done:
+                two.ws.close()
+
+    with pytest.raises(jl.SessionClosed):
+        two.plan().apply(progress=close_after_one_step)
+    assert len(begun) == 2
+
+
 def test_a_step_waits_for_all_that_it_reads_and_the_report_keeps_the_plans_order(two):
     edit(two)
     plan = two.plan()

@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
@@ -408,3 +409,25 @@ def test_a_failed_build_that_a_full_disk_does_not_record_is_not_waited_for(ws, m
             ws.materialize("t", "SELECT chr(65 + range::INT)::INT AS n FROM range(2)")
     monkeypatch.undo()
     assert ws.materialize("t", "SELECT 1 AS n").outcome == "computed"
+
+
+def test_no_file_of_a_table_has_its_name_before_the_row_is_durable(
+    ws, folder, tmp_path, monkeypatch
+):
+    """Nor the partial sums: a power failure would leave them without a row."""
+    syncs, named = [], []
+    start, wait = database.Database.start_sync, storage.BackgroundFsync.wait
+
+    def watched(sync):
+        if sync in syncs:
+            named.append([path for path in files(folder) if not path.startswith("_global/.")])
+        wait(sync)
+
+    monkeypatch.setattr(
+        database.Database, "start_sync", lambda self: syncs.append(start(self)) or syncs[-1]
+    )
+    monkeypatch.setattr(storage.BackgroundFsync, "wait", watched)
+    pq.write_table(pa.table({"g": [1, 2], "x": [0.5, 1.5]}), tmp_path / "days.parquet")
+    ws.sources.add("days", tmp_path / "days.parquet")
+    made = ws.materialize("sums", "SELECT g, sum(x) AS s FROM days GROUP BY g")
+    assert made.manifest.partial_sums and named[0] == []

@@ -112,6 +112,18 @@ def test_expire_keeps_what_another_tenants_table_is_anchored_on(lab, papers, tab
     assert lab.expire("venues") == []
 
 
+def test_expire_removes_what_has_the_rows_that_a_table_read_of_another_recipe(lab, papers):
+    equal = f"SELECT * FROM ({VENUES})"
+    lab.materialize("venues", VENUES)
+    first = lab.materialize("equal", equal)
+    lab.materialize("top", "SELECT * FROM jammi.venues")
+    papers.write_text(PAPERS + "4,b,2024\n")
+    lab.materialize("venues", VENUES)
+    lab.materialize("equal", equal)
+    assert lab.expire("venues") == []
+    assert lab.expire("equal") == [first.table_name]
+
+
 def test_expire_leaves_failed_attempts_alone(lab, fault):
     versions(lab, "venues", 1)
     fault("publish:sealed", RuntimeError("no"))
@@ -258,12 +270,7 @@ def test_check_names_damaged_bytes_and_leaves_them(lab, table):
     assert lab.table("venues").status == "ready"
 
 
-def test_damage_that_moves_no_stat_is_found_by_a_deep_check_and_known_from_then_on(
-    lab, monkeypatch, table
-):
-    results = services_of(lab).results
-    results.racy_seconds = -1.0  # as if the file had long been as it is
-    path = table.path
+def flip_with_equal_stat(path, monkeypatch):
     stat = os.stat(path)
     flip(path)
 
@@ -274,6 +281,20 @@ def test_damage_that_moves_no_stat_is_found_by_a_deep_check_and_known_from_then_
 
     monkeypatch.setattr(os, "lstat", as_before(os.lstat))
     monkeypatch.setattr(os, "stat", as_before(os.stat))
+
+
+def test_bytes_that_were_just_written_are_read_again_whatever_their_stat(lab, monkeypatch, table):
+    services_of(lab).results.racy_seconds = 3600.0
+    assert str(lab.staleness("venues")) == "fresh"
+    flip_with_equal_stat(table.path, monkeypatch)
+    assert str(lab.staleness("venues")).startswith("damaged")
+
+
+def test_damage_that_moves_no_stat_is_found_by_a_deep_check_and_known_from_then_on(
+    lab, monkeypatch, table
+):
+    services_of(lab).results.racy_seconds = -1.0  # as if the file had long been as it is
+    flip_with_equal_stat(table.path, monkeypatch)
     assert lab.fsck().damaged == [] and str(lab.staleness("venues")) == "fresh"
     assert lab.fsck(deep=True).damaged == [table.table_name]
     assert str(lab.staleness("venues")).startswith("damaged")
