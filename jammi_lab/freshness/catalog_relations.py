@@ -61,7 +61,7 @@ are RFC 3339."""
 
 
 class CatalogRelations(NameResolver):
-    """Resolves `jammi_catalog.*`. `fill` sets the rows of relations that higher packages
+    """Resolves `jammi_catalog.*`. `set_rows` sets the rows of relations that higher rooms
     provide."""
 
     def __init__(

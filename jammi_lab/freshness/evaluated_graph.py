@@ -126,7 +126,9 @@ class EvaluatedGraph:
         )
         parts = changed_parts(manifest.descriptor, current)
         return (
-            parts if manifest.environment == environment else [*parts, "the release that runs it"]
+            parts
+            if manifest.environment == environment
+            else [*parts, "the release or revision that runs it"]
         )
 
     def _manifest(self, record: TableRecord) -> Manifest | None:

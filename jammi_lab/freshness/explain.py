@@ -192,15 +192,12 @@ def reason_line(reason: Reason | Damaged, recorded_at: str | None, observed_at: 
             )
 
 
-def _method_text(old: Anchor, new: Anchor) -> str:
-    return new.method if old.method == new.method else f"{old.method}, now {new.method}"
-
-
 def _method_suffix(old: Anchor, new: Anchor) -> str:
     """How a change was noticed, where that is not a comparison of all content."""
     if compares_content(old.method) and compares_content(new.method):
         return ""
-    return f", by {escape_invisible(_method_text(old, new))}"
+    text = new.method if old.method == new.method else f"{old.method}, now {new.method}"
+    return f", by {escape_invisible(text)}"
 
 
 def _columns_suffix(anchor: Anchor) -> str:

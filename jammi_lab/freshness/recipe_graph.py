@@ -37,11 +37,6 @@ class RecipeNode:
     def __post_init__(self) -> None:
         self.key = (self.tenant, fold(self.name))
 
-    @property
-    def definition_hash(self) -> str | None:
-        """The definition hash of its newest version."""
-        return self.record.definition_hash if self.record is not None else None
-
 
 class RecipeGraph:
     """The recipes visible to the bound tenant, with the edges between them: those with some names

@@ -14,9 +14,7 @@ from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.observations import COLUMN_LINEAGE_KIND
 from jammi_lab.core.anchors import Anchor
 from jammi_lab.core.clock import Clock
-from jammi_lab.core.definitions import (
-    CanonicalStatement,
-)
+from jammi_lab.core.definitions import CanonicalStatement
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.recipes import parse_descriptor
 from jammi_lab.core.records import TableRecord
@@ -79,7 +77,7 @@ class ColumnLineage:
         """The edges into one table of the recipe `name`, in the order of its columns, then by
         input."""
         anchors = {a.input.identity: a for a in record.anchors if a.input.kind_class.has_rows}
-        order = {c.name: identity for identity, c in enumerate(record.columns)}
+        order = {c.name: position for position, c in enumerate(record.columns)}
         pairs = sorted(
             self._pairs(record, list(anchors.values())),
             key=lambda p: (order.get(p[2], 0), p[0], p[1]),

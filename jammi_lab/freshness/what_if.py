@@ -17,7 +17,7 @@ from jammi_lab.freshness.service import FreshnessService
 from jammi_lab.freshness.table_verdict import State
 from jammi_lab.inputs.observation import Observation
 
-WHAT_IF_METHOD = "what if"
+_METHOD = "what if"
 """The method of a hypothetical anchor."""
 
 
@@ -49,7 +49,7 @@ class Overlay(EvaluatedGraph):
         return states | {
             a.input.identity: _changed_anchor(a)
             for a in record.anchors
-            if a.pinned and names_of_input(a.input) & self._changed
+            if a.pinned and _names_of_input(a.input) & self._changed
         }
 
     def _is_unchanged(self, _node: RecipeNode, _definition: str | Unknown | None) -> bool:
@@ -79,7 +79,7 @@ def evaluate_changes(
     return evaluated
 
 
-def names_of_input(input: Input) -> frozenset[str]:
+def _names_of_input(input: Input) -> frozenset[str]:
     """The folded names that refer to an input."""
     return frozenset({fold(input.name), fold(input.label)})
 
@@ -128,6 +128,4 @@ def _redefine(service: FreshnessService, graph: RecipeGraph, name: str, statemen
 
 def _changed_anchor(anchor: Anchor) -> Anchor:
     """A different state of the same input."""
-    return anchor.with_values(
-        value=digest_of([WHAT_IF_METHOD, anchor.value]), method=WHAT_IF_METHOD
-    )
+    return anchor.with_values(value=digest_of([_METHOD, anchor.value]), method=_METHOD)

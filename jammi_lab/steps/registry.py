@@ -159,13 +159,13 @@ class UnknownRecipe(Producer):
         """Raises ExtensionMissing."""
         raise ExtensionMissing(
             f"{ctx.name!r} cannot be run: {self._reason}.",
-            hint="Install the package that brings it into this environment.",
+            hint="Run the code that defines it, or install the package that brings it.",
         )
 
     @property
     def _reason(self) -> str:
         kind = self.descriptor.get("producer")
-        return f"tables of kind {kind!r} are made by a package that is not in this kernel"
+        return f"tables of kind {kind!r} are made by a class that is not in this kernel"
 
     def environment(
         self, _ctx: BindContext, recorded: Mapping[str, Any] | None = None
@@ -178,5 +178,5 @@ class UnknownRecipe(Producer):
         return Unknown(self._reason)
 
     def missing_requirement(self, _: BindContext) -> str | None:
-        """The package."""
+        """The class."""
         return self._reason

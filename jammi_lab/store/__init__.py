@@ -1,6 +1,5 @@
 """Result tables on disk: publication (`publish.py`, the only way to `ready`), removal
 (`removal.py`, the only way out), recovery, verification, consistency check, rebuild, retention.
 
-Imports `core` to `engine`, and the index files of `vectors` and `words`. Begin with `publish.py`,
-then `result_files.py` and `recovery.py`.
+Imports `core` to `engine`. Begin with `publish.py`, then `result_files.py` and `recovery.py`.
 """

@@ -169,7 +169,7 @@ class TableWriter:
                 self._publisher.row_sync(self.record),
             )
             fault_point("publish:manifest-durable")
-            record = _replace(record, manifest_digest=manifests.digest(body))
+            record = record.with_values(manifest_digest=manifests.digest(body))
             with self._publisher.catalog.transaction():
                 raise_if_unwanted()
                 self._publisher.require_complete(record.tenant, record.recipe, audited)
@@ -337,8 +337,7 @@ class Publisher:
     def _new_record(self, order: TableRecord, source_part: str) -> TableRecord:
         name = physical_name(source_part, order.kind, order.model_id, self.clock)
         tenant = self.catalog.scope.tenant
-        return _replace(
-            order,
+        return order.with_values(
             table_name=name,
             status=TableStatus.BUILDING,
             tenant=tenant,
@@ -495,7 +494,3 @@ def _error_clause(error: BaseException) -> str:
     if not isinstance(error, JammiError):
         text = f"{type(error).__name__}: {text}"
     return text.split("\n")[0][:500]
-
-
-def _replace(record: TableRecord, **changes: Any) -> TableRecord:
-    return record.with_values(**changes)

@@ -264,8 +264,10 @@ def test_a_recipe_of_a_package_is_a_table_with_verdict_plan_lineage_and_restart(
         with jl.open(place) as again:
             again.recompute("some")
             assert again.table("some").read().fetchall() == [(3,)]
+            Every.revision = 2
+            assert again.why("some").lines[-1].endswith("the release or revision that runs it")
     with jl.open(place) as without:
-        assert "a package that is not in this kernel" in str(without.staleness("some"))
+        assert "a class that is not in this kernel" in str(without.staleness("some"))
         assert without.table("some").read().fetchall() == [(3,)]
 
 

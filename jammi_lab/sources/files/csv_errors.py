@@ -23,7 +23,7 @@ def _shown_text(text: str) -> str:
     return repr(text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 1]}…")
 
 
-def place_of(path: str, line: int | None, unit: str = "line") -> str:
+def place_in(path: str, line: int | None, unit: str = "line") -> str:
     """A file with the number of a line, or of what `unit` says, for display."""
     return display_name(path) + (f", {unit} {line:d}" if line else "")
 
@@ -75,7 +75,7 @@ def binary_error(path: str) -> SourceUnavailable:
 def preamble_error(path: str, line: int, text: str) -> SourceUnavailable:
     """The error for lines above the heading."""
     return SourceUnavailable(
-        f"{place_of(path, line)}: {_shown_text(text)} has more values than the lines above it.",
+        f"{place_in(path, line)}: {_shown_text(text)} has more values than the lines above it.",
         hint=f'Skip the lines above the heading: options={{"skip": {line - 1}}}. If there is one '
         'column: options={"delim": ","}.',
     )
@@ -102,7 +102,7 @@ def line_end_error(path: str, line: int, first: str, other: str, width: int) -> 
     """The error for a file with mixed line ends. `width`: number of values in that line."""
     hint = 'Set options={"strict_mode": False}, which takes any line end.'
     return SourceUnavailable(
-        f"{place_of(path, line)}: it ends in {repr(other)[1:-1]}, the lines before it end in "
+        f"{place_in(path, line)}: it ends in {repr(other)[1:-1]}, the lines before it end in "
         f"{repr(first)[1:-1]}.",
         hint=hint if width > 1 else "Write the file again with one kind of line end.",
     )
@@ -111,7 +111,7 @@ def line_end_error(path: str, line: int, first: str, other: str, width: int) -> 
 def comment_error(path: str, line: int, text: str) -> SourceUnavailable:
     """The error for a line that would be cut where a comment seems to begin."""
     return SourceUnavailable(
-        f"{place_of(path, line)}: the character of comments stands inside: {_shown_text(text)}.",
+        f"{place_in(path, line)}: the character of comments stands inside: {_shown_text(text)}.",
         hint="Leave out the option comment; skip is the number of lines above the heading.",
     )
 
@@ -132,7 +132,7 @@ def quote_error(path: str, line: int, text: str, options: Mapping[str, Any]) -> 
     elif options.get("quote") != "":
         hint = 'If quotation marks are part of the text, set options={"quote": ""}.'
     return SourceUnavailable(
-        f"{place_of(path, line)}: a quotation mark is not closed, or stands inside a value: "
+        f"{place_in(path, line)}: a quotation mark is not closed, or stands inside a value: "
         f"{_shown_text(text)}.",
         hint=hint,
     )
@@ -149,7 +149,7 @@ def csv_error(
     line, text = int(match[1]) + skipped, match[2]
     if size := _LINE_SIZE.search(message):
         return SourceUnavailable(
-            f"{place_of(path, line)}: the line has {int(size[1]):,} bytes: {_shown_text(text)}.",
+            f"{place_in(path, line)}: the line has {int(size[1]):,} bytes: {_shown_text(text)}.",
             hint=f'Set options={{"max_line_size": {2 * int(size[1])}}}.',
         )
     if counts := _COUNTS.search(message):
@@ -157,7 +157,7 @@ def csv_error(
     if "unterminated quote" in message:
         return quote_error(path, line, text, options)
     if value := _VALUE.search(message):
-        return Misfit(value[1], value[3], value[2]).error_at(place_of(path, line))
+        return Misfit(value[1], value[3], value[2]).error_at(place_in(path, line))
     return None
 
 
@@ -176,7 +176,7 @@ def _ragged_error(
         if line < 10:
             hint += f' If the lines above are no heading: options={{"skip": {line - 1}}}.'
     return SourceUnavailable(
-        f"{place_of(path, line)}: {actual} value{'s' if actual != 1 else ''} where {expected} are "
+        f"{place_in(path, line)}: {actual} value{'s' if actual != 1 else ''} where {expected} are "
         f"expected: {_shown_text(text)}.",
         hint=hint,
     )

@@ -369,8 +369,8 @@ def _misfit_error(
         index = {fold(name): n for n, name in enumerate(head.names)}.get(fold(misfit.column))
         for line, record in _all_records(dialect, head, file):
             if index is not None and index < len(record) and record[index] == misfit.value:
-                return misfit.error_at(csv_errors.place_of(file.path, line))
-    return misfit.error_at(csv_errors.place_of(files[0].path, None))
+                return misfit.error_at(csv_errors.place_in(file.path, line))
+    return misfit.error_at(csv_errors.place_in(files[0].path, None))
 
 
 def _all_records(

@@ -16,7 +16,7 @@ _mount_numbers = itertools.count(1)
 
 
 class MountedFilesystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships no types
-    """A read-only filesystem without listing. `opens` opens a file by path."""
+    """A read-only filesystem without listing. `open_file` opens a file by path."""
 
     cachable = False
     protocol = "jammimount"

@@ -217,7 +217,7 @@ def _get(
 def _open(
     url: str, credentials: HttpCredentials, method: str, headers: Mapping[str, str] | None = None
 ) -> http.client.HTTPResponse:
-    """Send one request. Raises _Refused, and Unreachable without query or user in its text."""
+    """Send one request. Raises _HttpError, and Unreachable without query or user in its text."""
     all_headers = {
         "User-Agent": "jammi-lab",
         "Accept-Encoding": "identity",

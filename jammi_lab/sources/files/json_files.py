@@ -135,7 +135,7 @@ def _misfit_error(
         if number is not None:
             path = file.path
             break
-    return misfit.error_at(csv_errors.place_of(path, number, "record"))
+    return misfit.error_at(csv_errors.place_in(path, number, "record"))
 
 
 def _notes_of(types: Mapping[str, str], detected: Mapping[str, str], rows: Relation) -> list[str]:

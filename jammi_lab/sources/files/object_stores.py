@@ -1,9 +1,9 @@
 """Object stores (s3, gs, az): access options, fsspec filesystems and DuckDB secrets.
 
 Files are listed and opened through fsspec. DuckDB reads s3 natively, which is faster, if everything
-that it needs is known: with a secret that is valid for the source's prefix (`scoped`). Otherwise it
-reads through `MountedFilesystem`, an fsspec filesystem with a unique protocol, so that two sources
-of one store never use each other's credentials.
+that it needs is known: with a secret that is valid for the source's prefix (`duckdb_secret`).
+Otherwise it reads through `MountedFilesystem`, an fsspec filesystem with a unique protocol, so that
+two sources of one store never use each other's credentials.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Reads a sheet of a workbook into an Arrow file, in the child process of `reader_process.py`:
-numbers of rows and columns in a damaged or hostile file can make the library allocate any amount of
-memory or abort, which must not end the kernel.
+"""Reads a sheet of a workbook into an Arrow file, in the child process of
+`databases/reader_process.py`: numbers of rows and columns in a damaged or hostile file can make the
+library allocate any amount of memory or abort, which must not end the kernel.
 
 A blank cell and an error cell are "" in the library.
 """
