@@ -357,6 +357,30 @@ def unreachable(*_: Any, **__: Any) -> None:
     raise EndpointConnectionError(endpoint_url="http://user:secret@host")
 
 
+@pytest.mark.services
+@pytest.mark.parametrize("store", STORES[1:], indirect=True)
+def test_credentials_that_expire_in_the_middle_are_told_and_new_ones_are_enough(
+    store, lab, monkeypatch
+):
+    import botocore.exceptions
+
+    lab.materialize("kept", VENUES)
+
+    async def expired(*_, **__):
+        answer = {"Error": {"Code": "ExpiredToken", "Message": "The provided token has expired."}}
+        raise botocore.exceptions.ClientError(answer, "PutObject")
+
+    with monkeypatch.context() as late:
+        late.setattr(type(store.root.fs), "_call_s3", expired)
+        with pytest.raises(JammiError, match="ExpiredToken"):
+            lab.materialize("more", "SELECT id FROM papers")
+        assert verdict_code(lab.staleness("kept")) != "fresh"
+    again = store.open()  # with new ones
+    assert again.materialize("more", "SELECT id FROM papers").verify() == Match()
+    assert again.staleness("kept") == Fresh() and again.fsck().orphans == []
+    assert len(store.names()) == 4 and again.table("kept").verify() == Match()
+
+
 @pytest.mark.only_soak
 @pytest.mark.services
 @pytest.mark.skipif(shutil.which("pg_dump") is None, reason="PostgreSQL's clients are needed")
