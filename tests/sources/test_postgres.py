@@ -106,6 +106,21 @@ def test_a_number_that_no_decimal_holds_is_refused_with_the_option_that_helps(
     assert str(read) == str(float(value.strip("'")))
 
 
+def test_numbers_of_a_table_that_its_values_decide(ws, sql, table):
+    sql(
+        f"CREATE TABLE {table} (id integer, n numeric, far numeric)",
+        f"INSERT INTO {table} VALUES (1, 0.12345678901, 1e-40), (2, 9, 1), (3, 10, NULL)",
+    )
+    location = ws.sources["crm"].location
+    ws.sources.add("crm", location, options={"numeric": "values"}, replace=True)
+    assert {c.name: c.type for c in ws.sources["crm"].columns(table)} == {
+        "id": "INTEGER", "n": "DECIMAL(38,11)", "far": "DOUBLE"
+    }  # fmt: skip
+    assert ws.sql(f"SELECT n, far FROM crm.{table} ORDER BY n").fetchall() == [
+        (Decimal("0.12345678901"), 1e-40), (Decimal(9), 1.0), (Decimal(10), None)
+    ]  # fmt: skip
+
+
 def test_arrays_of_numbers_are_arrays_of_numbers(ws, sql, table):
     sql(
         f"CREATE TABLE {table} (id integer, a numeric[])",

@@ -405,25 +405,45 @@ def view(postgres) -> Iterator[str]:
     postgres.run(f"DROP VIEW IF EXISTS {postgres.table}_v")
 
 
-def test_an_average_of_a_view_is_refused_unless_it_is_cast_or_read_as_double(postgres, view):
+def test_averages_of_a_view_are_exact_numbers(postgres, view):
     postgres.run(
         "CREATE TABLE {t} (k integer, amount numeric(10, 2))",
-        "INSERT INTO {t} VALUES (1, 10), (1, 10), (1, 11)",
+        "INSERT INTO {t} VALUES (1, 10), (1, 10), (1, 11), (2, 0.5), (2, 0.25), (2, 0.25)",
         "CREATE VIEW {t}_v AS SELECT k, avg(amount) AS mean, sum(amount) AS total FROM {t} "
         "GROUP BY k",
     )
     ws = postgres.ws
-    assert ws.sql(f"SELECT total FROM {view}").fetchall() == [(Decimal(31),)]
-    with pytest.raises(SourceUnavailable, match=r"'mean' .* beyond DECIMAL\(38,10\)") as told:
-        ws.sql(f"SELECT mean FROM {view}").fetchall()
-    assert told.value.hint == (
-        "Correct the value, or create a view on the server that casts it, or set "
-        'options={"numeric": "double"}.'
+    assert {c.name: c.type for c in ws.sources["s"].columns(f"{postgres.table}_v")} == {
+        "k": "INTEGER",
+        "mean": "DECIMAL(38,20)",
+        "total": "DECIMAL(38,10)",
+    }
+    ws.materialize("m", f"SELECT k, mean FROM {view} WHERE total > 1 OR mean < 1")
+    assert ws.sql("SELECT mean FROM jammi.m ORDER BY mean DESC").fetchall() == [
+        (Decimal("10.3333333333333333"),),
+        (Decimal("0.33333333333333333333"),),
+    ]
+    assert is_fresh(ws, "m")
+    postgres.run("INSERT INTO {t} VALUES (3, 0.0001), (3, 0), (3, 0)")
+    assert is_stale(ws, "m")
+    ws.recompute("m")
+    assert is_fresh(ws, "m")
+
+
+def test_numbers_of_a_view_that_no_decimal_holds_are_rounded_and_the_verdict_says_so(
+    postgres, view
+):
+    postgres.run(
+        "CREATE TABLE {t} (v numeric)",
+        "INSERT INTO {t} VALUES (15e30), (0.12345678901)",
+        "CREATE VIEW {t}_v AS SELECT v FROM {t}",
     )
-    ws.sources.add("s", postgres.url, options={"numeric": "double"}, replace=True)
-    ws.materialize("m", f"SELECT mean FROM {view}")
-    assert ws.sql("SELECT mean FROM jammi.m").fetchall() == [(31 / 3,)]
-    assert ws.staleness("m") == Fresh([f"{view} by numbers rounded to DOUBLE"])
+    ws = postgres.ws
+    ws.materialize("m", f"SELECT v FROM {view}")
+    assert sorted(ws.table("m").arrow()["v"].to_pylist()) == [0.12345678901, 1.5e31]
+    verdict = ws.staleness("m")
+    assert isinstance(verdict, Fresh)
+    assert verdict.grounds == [f"{view} by numbers rounded to DOUBLE"]
 
 
 def test_a_server_that_leaves_out_rows_of_every_select_is_refused(mysql, monkeypatch):

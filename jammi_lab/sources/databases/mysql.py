@@ -245,13 +245,14 @@ class MysqlConnector(ServerConnector):
         [(lsn, *identity)] = rows
         return None if lsn is None else LogPosition([*identity, lsn], all_visible=False)
 
-    def types_as_read(self, query: Query, info: ServerTable) -> dict[str, str]:
+    def types_as_read(self, query: Query, info: ServerTable) -> tuple[dict[str, str], bool]:
         """The types of a query, apart from those that `mysql_types` knows better."""
         columns = ", ".join(_quote_name(name) for name, _ in info.columns)
         select = f"SELECT {columns} FROM {self.table_on_server(info)} LIMIT 0"
         described = query(f"DESCRIBE SELECT * FROM {self.query_by_server(select)}")
         kinds = dict(info.columns)
-        return {name: mysql_types.type_as_read(kinds[name], kind) for name, kind, *_ in described}
+        types = {name: mysql_types.type_as_read(kinds[name], kind) for name, kind, *_ in described}
+        return types, True
 
     def value_on_server(self, info: ServerTable, name: str) -> str:
         """The column, or its text."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jammi_lab.core.errors import SourceUnavailable
@@ -175,26 +175,61 @@ class PostgresConnector(ServerConnector):
         [(writer_count,)] = self.run_on_server(query, OPEN_WRITERS)
         return LogPosition(list(rows[0]), writer_count == 0)
 
-    def types_as_read(self, query: Query, info: ServerTable) -> dict[str, str]:
-        """The types of what the server sends."""
+    def types_as_read(self, query: Query, info: ServerTable) -> tuple[dict[str, str], bool]:
+        """The types of what the server sends, which the values of a column may decide."""
+        scales = self._scales_of_values(query, info)
         columns = ", ".join(
-            f"{self.value_on_server(info, name)} AS {quote_identifier(name)}"
+            f"{self._server_value(info, name, scales)} AS {quote_identifier(name)}"
             for name, _ in info.columns
         )
         select = f"SELECT {columns} FROM {self.table_on_server(info)}"
         described = query(f"DESCRIBE SELECT * FROM {self.query_by_server(select)}")
-        return {name: kind for name, kind, *_ in described}
+        return {name: kind for name, kind, *_ in described}, not self._is_decided_by_values(info)
 
-    def value_on_server(self, info: ServerTable, name: str) -> str:
-        """The column, or what is sent in its place."""
+    def _server_value(self, info: ServerTable, name: str, scales: Mapping[str, int | None]) -> str:
         kind = dict(info.columns)[name]
-        return postgres_types.value_on_server(name, kind, self._scale(kind), self.full_label(info))
+        return postgres_types.value_on_server(
+            name, kind, scales.get(name, self._scale(kind)), self.full_label(info)
+        )
 
     def _scale(self, kind: str) -> int | None:
         """With how many decimals a number of more than 38 digits is read; None for a DOUBLE."""
         if self.record.options.get("numeric") == "double":
             return None
         return value_checks.decimal_scale(postgres_types.declared_scale(kind.removesuffix("[]")))
+
+    def value_on_server(self, info: ServerTable, name: str) -> str:
+        """The column, or what is sent in its place; a number with the decimals of its type."""
+        kind = info.types[name].removesuffix("[]")
+        scale = int(kind[:-1].rpartition(",")[2]) if kind.startswith("DECIMAL") else None
+        return self._server_value(info, name, {name: scale})
+
+    def _is_decided_by_values(self, info: ServerTable) -> bool:
+        """Whether the types of its columns `numeric` may differ from one read to the next: those of
+        a view, such as averages, which have more decimals than people write, and with the option
+        `numeric="values"` those of a table, of which each look scans the rows."""
+        is_asked = self.record.options.get("numeric") == "values"
+        return (is_asked or info.rows == UNKNOWN_ROWS) and "numeric" in dict(info.columns).values()
+
+    def _scales_of_values(self, query: Query, info: ServerTable) -> dict[str, int | None]:
+        """The decimals of the columns `numeric` that their values decide; None for a DOUBLE. Not
+        while rows of other tenants would decide."""
+        if not self._is_decided_by_values(info) or self.record.tenant_column:
+            return {}
+        if self.record.options.get("numeric") == "double":
+            return {}
+        columns = [name for name, kind in info.columns if kind == "numeric"]
+        expressions = ", ".join(
+            f"pg_catalog.max(pg_catalog.length(pg_catalog.trunc(pg_catalog.abs({quoted}))::text)) "
+            f"AS d{number}, pg_catalog.max(pg_catalog.scale({quoted})) AS s{number}"
+            for number, quoted in enumerate(map(quote_identifier, columns))
+        )
+        [row] = self.run_on_server(query, f"SELECT {expressions} FROM {self.table_on_server(info)}")
+        found = iter(row)
+        return {
+            name: value_checks.scale_of_values(next(found) or 0, next(found) or 0)
+            for name in columns
+        }
 
     def digest_rows(
         self, query: Query, info: ServerTable, sets: Sequence[Sequence[str]]

@@ -103,8 +103,9 @@ class ServerTables(LocatedConnector, ABC):
         """The current log position; None if it is not available. Raises duckdb.Error."""
 
     @abstractmethod
-    def types_as_read(self, query: Query, info: ServerTable) -> dict[str, str]:
-        """The SQL types of the columns, which follow from the definition. Raises duckdb.Error."""
+    def types_as_read(self, query: Query, info: ServerTable) -> tuple[dict[str, str], bool]:
+        """The SQL types of the columns, and whether they follow from the definition alone. Raises
+        duckdb.Error."""
 
     @abstractmethod
     def value_on_server(self, info: ServerTable, name: str) -> str:
@@ -261,8 +262,9 @@ class ServerTables(LocatedConnector, ABC):
         key = self.attachment.alias, info.schema, info.name, info.marker
         types = _known_types.get(key)
         if types is None:
-            types = self.types_as_read(query, info)
-            _known_types.put(key, types)
+            types, is_fixed = self.types_as_read(query, info)
+            if is_fixed:
+                _known_types.put(key, types)
         return replace(info, types=types)
 
     def select(

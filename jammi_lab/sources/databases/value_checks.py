@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from jammi_lab.core.identifiers import quote_identifier, sql_literal
 
+_MAX_DIGITS = 38
 _DEFAULT_SCALE = 10
 """Decimals of a number for which the server knows no limit: 28 digits are left before the point,
 and products of two such numbers still fit."""
@@ -18,6 +19,13 @@ def unreadable_value(label: str, column: str, value: str) -> str:
 def decimal_scale(declared: int | None) -> int:
     """With how many decimals a number of more than 38 digits is read, or of any number of them."""
     return _DEFAULT_SCALE if declared is None else min(declared, _DEFAULT_SCALE)
+
+
+def scale_of_values(digits: int, scale: int) -> int | None:
+    """The decimals with which numbers are read of which none has more digits before the point and
+    after it; None if no DECIMAL holds them."""
+    wanted = max(scale, min(_DEFAULT_SCALE, _MAX_DIGITS - digits))
+    return wanted if digits + wanted <= _MAX_DIGITS else None
 
 
 def decimal_from_text(name: str, kind: str, label: str) -> str:

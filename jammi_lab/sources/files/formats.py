@@ -98,7 +98,7 @@ ALIASES = {
 _CHOICES = {
     "decimal_separator": (".", ","),
     "records": ("auto", "true", "false"),
-    "numeric": ("decimal", "double"),
+    "numeric": ("decimal", "values", "double"),
     "format": ("auto", "array", "unstructured", "newline_delimited", "nd"),
 }
 _YEAR = re.compile(r"%-?[YyGxc]")
