@@ -276,7 +276,7 @@ def test_what_is_gone_is_told_with_its_cell(notebook):
                     ]
                 }
             ),
-            "z: run cell [7]: There is no table 'no such'",
+            "No variable that this notebook bound to a table is missing.",
         ),
     ],
     ids=["missing", "no JSON", "number", "infinite", "hostile"],
