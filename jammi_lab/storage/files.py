@@ -88,14 +88,15 @@ class BackgroundFsync:
 
 
 _BLOCK_BYTES = 1 << 20
+_LONG_BYTES, _MIN_DATA_SHARE = 1 << 30, 1 / 16
 _NOT_REGULAR = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO}
 """Error numbers of the system for a path that is not a regular file."""
 
 
 def open_regular(path: str | Path, flags: int) -> int:
     """A descriptor of an own file, which is created if `flags` say so. Raises FileNotFoundError
-    also for anything but a regular file, such as a link, or a pipe, which would block, and to write
-    for a hard link; OSError."""
+    also for anything but a regular file, such as a link, or a pipe, which would block, for a long
+    file that is mostly holes, and to write for a hard link; OSError."""
     return _open_with_stat(path, flags | os.O_NOFOLLOW)[0]
 
 
@@ -109,12 +110,30 @@ def _open_with_stat(path: str | Path, flags: int) -> tuple[int, os.stat_result]:
         result = os.fstat(descriptor)
         is_written = flags & (os.O_WRONLY | os.O_RDWR)
         if own_files.is_own(result) if is_written else S_ISREG(result.st_mode):
-            return descriptor, result
+            may_be_hollow = flags & os.O_NOFOLLOW and result.st_size > _LONG_BYTES
+            if is_written or not may_be_hollow or not _is_hollow(descriptor, result.st_size):
+                return descriptor, result
         os.close(descriptor)
     except OSError as error:
         if error.errno not in _NOT_REGULAR:
             raise
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
+
+
+def _is_hollow(descriptor: int, size: int) -> bool:
+    """Whether a long file is nearly all holes. We write none, and to read those of a file that came
+    in a second can take hours."""
+    data = end = 0
+    try:
+        while end < size and data < size * _MIN_DATA_SHARE:
+            start = os.lseek(descriptor, end, os.SEEK_DATA)
+            end = os.lseek(descriptor, start, os.SEEK_HOLE)
+            data += end - start
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # of which no data follows
+            return False
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return data < size * _MIN_DATA_SHARE
 
 
 def read_regular(

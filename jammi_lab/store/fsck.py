@@ -1,6 +1,7 @@
 """Consistency check: compare catalog and files in both directions, and repair what needs no
 computation."""
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +27,7 @@ from jammi_lab.store.folder_listing import is_temporary, stem_of
 from jammi_lab.store.rebuild import CATALOG_FILE
 from jammi_lab.store.recovery import Recovery
 from jammi_lab.store.reports import FsckReport, visible_to_tenant
-from jammi_lab.store.result_files import CHECKPOINT_SECONDS, ResultFiles, cache_key, most_bytes
+from jammi_lab.store.result_files import CHECKPOINT_SECONDS, ResultFiles, cache_key
 from jammi_lab.store.sidecars import SIDECAR_SUFFIXES
 from jammi_lab.store.storage_errors import reason_of, report_line
 
@@ -203,13 +204,10 @@ class Fsck:
     def _rehash(self, record: TableRecord, path: StoragePath) -> None:
         """Hash the file whatever its stat says, and cache the digest for later checks."""
         stat, observed_at = regular_stat(path), self._clock.now_ns()
-        if stat is not None and stat.size <= most_bytes(record):
-            self._results.cache.put(
-                cache_key(record),
-                CacheEntry(
-                    stat=stat, observed_at_ns=observed_at, payload={"digest": sha256_file(path)}
-                ),
-            )
+        if stat is not None:
+            with contextlib.suppress(FileNotFoundError):
+                entry = CacheEntry(stat, observed_at, {"digest": sha256_file(path)})
+                self._results.cache.put(cache_key(record), entry)
 
     def _is_other_manifest(self, record: TableRecord, body: bytes | None) -> bool:
         """Whether there is a manifest that is not the published one."""

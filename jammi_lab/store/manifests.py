@@ -16,8 +16,7 @@ from jammi_lab.storage.object_store import RemotePath
 
 PathT = TypeVar("PathT", Path, RemotePath, StoragePath)
 SUFFIX = ".materialization.json"
-MAX_BYTES = 16 * 1024 * 1024
-"""A larger file is no manifest."""
+_MAX_BYTES = 16 * 1024 * 1024
 _TOO_DEEP = b"\n" + b" " * 100
 """Occurs in a manifest nested deeper than any that we write. Hashing or showing one could exhaust
 the stack."""
@@ -77,8 +76,8 @@ def read_file(path: str | StoragePath) -> bytes | None:
     """The manifest's bytes; None when it does not exist, is not a regular file, or is larger than
     any manifest. Raises OSError when it cannot be read."""
     if isinstance(path, RemotePath):
-        return path.read(MAX_BYTES)
-    content = read_regular(path, MAX_BYTES, follow_links=False)
+        return path.read(_MAX_BYTES)
+    content = read_regular(path, _MAX_BYTES, follow_links=False)
     return content[1] if content else None
 
 

@@ -337,7 +337,9 @@ class Recovery:
             return
         copy = self._catalog.result_tables.manifest(record.table_name)
         manifest = manifests.parse(copy)
-        digest = sha256_file(path)
+        digest = None
+        with contextlib.suppress(FileNotFoundError):
+            digest = sha256_file(path)
         if not self._has_same_status(record):
             return
         if copy is None or manifest is None or digest != manifest.artifact.digest:

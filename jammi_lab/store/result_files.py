@@ -3,13 +3,14 @@
 import contextlib
 import copy
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import duckdb
+
 from jammi_lab.catalog.observations import MANIFEST_KIND, RESULT_KIND
-from jammi_lab.core.anchors import AnchorKind, Snapshot
+from jammi_lab.core.anchors import AnchorKind, Snapshot, result_input
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.errors import ManifestUnsupported, TableDamaged, too_many_open_files
 from jammi_lab.core.identifiers import sql_literal
@@ -17,7 +18,9 @@ from jammi_lab.core.manifest import Manifest, ManifestColumn
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.verdicts import Damaged
 from jammi_lab.engine.sql.syntax_tree import sql_type
+from jammi_lab.sources.base import ReadPlan, Relation
 from jammi_lab.sources.locations import escape
+from jammi_lab.sources.scratch_duckdb import describe, shown_types
 from jammi_lab.storage.digests import (
     CacheEntry,
     PersistentDigestCache,
@@ -162,17 +165,17 @@ class ResultFiles:
         digest = None
         # A link took its place, or the row's path is outside: that file is not the table.
         with contextlib.suppress(TableDamaged, FileNotFoundError, IsADirectoryError):
-            digest = self._digest(cache_key(record), self.parquet(record), most_bytes(record))
+            digest = self._digest(cache_key(record), self.parquet(record))
         if digest is None:
             return Damaged(found=None)
         return None if digest == record.digest or record.digest is None else Damaged(found=digest)
 
-    def _digest(self, key: str, path: StoragePath, most_bytes: int) -> str | None:
+    def _digest(self, key: str, path: StoragePath) -> str | None:
         """The digest of a table's file, from the cache when the stat proves it; None when there is
-        no file, or one of more bytes than it can have. Raises OSError."""
+        no file. Raises OSError, and FileNotFoundError as `open_for_reading`."""
         # Before the read, so that a change during it makes the cached digest invalid.
         observed_at, stat = self.clock.now_ns(), self.stat(path)
-        if stat is None or stat.size > most_bytes:
+        if stat is None:
             return None
         entry = self.cache.get(key)
         if entry is None or not is_current(entry, stat, self.racy_seconds):
@@ -228,7 +231,7 @@ class ResultFiles:
         manifest of a later release."""
         path, digest = manifest_path(self.parquet(record)), None
         with contextlib.suppress(FileNotFoundError, IsADirectoryError):
-            digest = self._digest(_manifest_key(record), path, manifests.MAX_BYTES)
+            digest = self._digest(_manifest_key(record), path)
         if digest is None or digest == record.manifest_digest:
             return None
         body = manifests.read_file(path)
@@ -239,39 +242,40 @@ class ResultFiles:
 
     def is_intact(self, record: TableRecord) -> bool:
         """Whether the bytes exist, are readable and are those published, the manifest was not
-        edited, and all column types are valid."""
+        edited, and the columns are those of the row, of valid types."""
         try:
             return (
                 self.find_damage(record) is None
                 and self.find_manifest_damage(record) is None
-                and invalid_column(record) is None
+                and self._has_right_footer(record)
             )
         except (TableDamaged, ManifestUnsupported, OSError):
             return False
 
     def _has_right_footer(self, record: TableRecord) -> bool:
-        """Whether the footer of a local file has the columns of the row, read once for each table:
-        DuckDB ends the process, or never ends, for one that nests them very deeply, which Arrow
-        refuses; and of two columns of one name nobody knows which is meant."""
-        path, names = self.parquet(record), [column.name for column in record.columns]
+        """Whether a local file has the columns and types of the row, looked at once for each table.
+        Arrow reads its footer first, because DuckDB ends the process, or never ends, for one that
+        nests columns very deeply, which Arrow refuses."""
+        path = self.parquet(record)
         if isinstance(path, RemotePath) or record.table_name in self._right_footers:
-            return True
-        footer = read_footer(path)
-        if footer is None or footer.schema.to_arrow_schema().names != [*dict.fromkeys(names)]:
+            return invalid_column(record) is None
+        if (footer := read_footer(path)) is None:
+            return False
+        recorded = [(column.name, column.type) for column in record.columns]
+        schema = footer.schema.to_arrow_schema()
+        types = dict(zip(schema.names, shown_types(schema), strict=True))
+        if [*types.items()] != recorded:  # DuckDB reads some types in another form than Arrow
+            relation = Relation(result_input(record.recipe), ReadPlan(self.select_sql(record)))
+            with contextlib.suppress(duckdb.Error):
+                types = describe(relation)
+        if [*types.items()] != recorded:
             return False
         self._right_footers.add(record.table_name)
         return True
 
     def require_intact(self, record: TableRecord) -> StoragePath:
         """The Parquet file, if it can be read. Raises TableDamaged when its bytes are missing,
-        unreadable or not those published, or when a column type is invalid."""
-        if (column := invalid_column(record)) is not None:
-            raise TableDamaged(
-                f"Column {column.name!r} of {record.recipe!r} version {record.version} has the "
-                f"type {column.type[:100]!r}, which is not an SQL type.",
-                table=record.table_name,
-                hint="Materialize it again; the catalog entry of this version was altered.",
-            )
+        unreadable or not those published, or when the columns are not those of the row."""
         permission = ""
         try:
             damage = self.find_damage(record)
@@ -307,13 +311,7 @@ def _mount(root: RemotePath) -> "MountedFilesystem":
     return MountedFilesystem(lambda key: RemotePath(root.fs, root.scheme, key).open())
 
 
-_MAX_SURPLUS_BYTES = 1 << 30
 _RECOMPUTE_HINT = "ws.recompute({0!r}) rebuilds its newest version"
-
-
-def most_bytes(record: TableRecord) -> int:
-    """The size up to which a table's file is hashed: a sparse one in its place can have any."""
-    return sys.maxsize if record.bytes is None else record.bytes + _MAX_SURPLUS_BYTES
 
 
 def invalid_column(record: TableRecord | Manifest) -> ManifestColumn | None:

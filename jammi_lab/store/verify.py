@@ -17,7 +17,7 @@ from jammi_lab.core.verdicts import (
 )
 from jammi_lab.storage.digests import sha256_file
 from jammi_lab.store import manifests
-from jammi_lab.store.result_files import ResultFiles, most_bytes
+from jammi_lab.store.result_files import ResultFiles
 from jammi_lab.store.storage_errors import reason_of
 
 
@@ -95,9 +95,6 @@ def _compare_bytes(
     """How the bytes differ from a digest; None when they do not. TableDamaged."""
     path = results.parquet(record)
     try:
-        stat = results.stat(path)
-        if stat is None or stat.size > most_bytes(record):
-            return MissingBytes()
         digest = sha256_file(path, on_bytes)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return MissingBytes()

@@ -1,11 +1,10 @@
 """Copies a workspace to another folder: a snapshot of the catalog and the files of the tables that
 were ready in it."""
 
-import contextlib
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.sqlite import check_whole
@@ -122,30 +121,24 @@ def _copy_content(ws: "Workspace", root: Path, folder: Path, target: str) -> Cop
 def _copy_table_files(parquet: StoragePath, target: Path) -> bool:
     """Copy the files of one table: bytes, manifest, index. Returns False when the bytes are
     missing."""
-    if not isinstance(parquet, Path) or not parquet.exists():
-        return False
     make_folder(target.parent)
-    for suffix in (".parquet", manifests.SUFFIX, *SIDECAR_SUFFIXES):
+    if not isinstance(parquet, Path) or not _copy_file(parquet, target):
+        return False
+    for suffix in (manifests.SUFFIX, *SIDECAR_SUFFIXES):
         _copy_file(parquet.with_suffix(suffix), target.with_suffix(suffix))
     return True
 
 
-def _copy_file(file: Path, target: Path) -> None:
-    """Copy a file durably, if it exists."""
-    with (
-        contextlib.suppress(FileNotFoundError),
-        _open_source(file) as source,
-        target.open("xb") as copied,
-    ):
+def _copy_file(file: Path, target: Path) -> bool:
+    """Copy a file durably. Returns whether it exists."""
+    try:
+        source = open_for_reading(file)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise read_error(error, str(file)) from error
+    with source, target.open("xb") as copied:
         shutil.copyfileobj(source, copied)
         copied.flush()
         os.fsync(copied.fileno())
-
-
-def _open_source(file: Path) -> BinaryIO:
-    try:
-        return open_for_reading(file)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise read_error(error, str(file)) from error
+    return True

@@ -17,6 +17,7 @@ from jammi_lab.storage.files import (
     install_fault_hook,
     is_settled,
     make_folder,
+    open_for_reading,
     remove_file,
     resolve_inside,
     stat_of,
@@ -274,6 +275,24 @@ def test_a_folder_where_a_file_stands_is_an_error(tmp_path):
     (tmp_path / "a").touch()
     with pytest.raises(OSError):
         make_folder(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("data", "size", "is_read"),
+    [(1, 1 << 40, False), (1, 1 << 30, True), (80 << 20, 5 << 28, True), (0, 1 << 31, False)],
+)
+def test_a_long_own_file_that_is_nearly_all_holes_is_none(tmp_path, data, size, is_read):
+    path = tmp_path / "f"
+    path.write_bytes(b"x" * data)
+    os.truncate(path, size)
+    with open_for_reading(path, follow_links=True):
+        pass
+    if is_read:
+        with open_for_reading(path) as file:
+            assert file.tell() == 0
+    else:
+        with pytest.raises(FileNotFoundError):
+            open_for_reading(path)
 
 
 def test_what_is_not_there_has_no_stat(tmp_path):

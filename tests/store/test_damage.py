@@ -241,20 +241,35 @@ FORGED = {
     "deep": pa.table({"n": pa.nulls(1, DEEP)}),
     "twice": pa.table([[1], [2]], ["n", "n"]),
     "other": pa.table({"m": [1]}),
+    "list": pa.table({"n": pa.array([[1]], pa.list_(pa.int32()))}),
+    "text": pa.table({"n": ["1"]}),
+    "wider": pa.table({"n": pa.array([1], pa.int64())}),
 }
 
 
+def forge(path: Path, rows: pa.Table) -> None:
+    """Put other rows into the file of a table, with their digest."""
+    pq.write_table(rows, path)
+    catalog = path.parents[2] / "catalog.sqlite3"
+    with contextlib.closing(sqlite3.connect(catalog)) as db, db:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        db.execute("UPDATE result_tables SET digest = ?", [digest])
+
+
 @pytest.mark.parametrize("form", FORGED)
-def test_a_file_with_other_columns_or_too_deep_ones_is_damage_also_with_its_digest(tmp_path, form):
+def test_a_file_with_other_columns_types_or_too_deep_ones_is_damage_also_with_its_digest(
+    tmp_path, form
+):
     """Of ten times the depth DuckDB never ends, of a thousand times it ends the process."""
     with jl.open(tmp_path / "lab") as ws:
         path = Path(ws.materialize("t", "SELECT 1 AS n").path)
-    pq.write_table(FORGED[form], path)
-    with contextlib.closing(sqlite3.connect(tmp_path / "lab" / "catalog.sqlite3")) as db, db:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        db.execute("UPDATE result_tables SET digest = ?", [digest])
+    forge(path, FORGED[form])
     with jl.open(tmp_path / "lab") as ws:
-        for read in (lambda: ws.sql("FROM jammi.t"), lambda: ws.table("t").scan("duckdb")):
+        for read in (
+            lambda: ws.sql("FROM jammi.t"),
+            lambda: ws.table("t").scan("duckdb"),
+            lambda: ws.lexical("w", "SELECT n, 'a' AS text FROM jammi.t", key="n", text="text"),
+        ):
             with pytest.raises(jl.errors.TableDamaged, match="other columns or no footer"):
                 read()
 
@@ -270,3 +285,14 @@ def test_a_file_with_other_columns_that_was_forged_with_its_digest_is_shown_or_a
     pq.write_table(pa.table({"other": [2]}), path)
     with pytest.raises(jl.errors.SqlError, match="The column n is no longer in t"):
         ws.sql("SELECT n FROM jammi.t").fetchall()
+
+
+def test_a_version_of_other_types_is_none_that_rows_are_taken_over_from(tmp_path):
+    texts = "SELECT 1 AS n, 'a' AS text"
+    with jl.open(tmp_path / "lab") as ws:
+        path = Path(ws.lexical("w", texts, key="n", text="text").path)
+    rows = pq.read_table(path)
+    forge(path, rows.set_column(0, "key", pa.array([[1]])))
+    with jl.open(tmp_path / "lab") as ws:
+        table = ws.lexical("w", texts, key="n", text="text")
+        assert table.outcome == "computed" and table.read().arrow()["key"].to_pylist() == [1]

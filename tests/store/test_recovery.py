@@ -17,6 +17,7 @@ from jammi_lab.core.verdicts import Damaged, Match, MissingManifest
 from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.store import manifests, recovery
 from jammi_lab.store.manifests import manifest_path
+from jammi_lab.workspace.copy import copy_workspace
 from tests.backends import root_of
 from tests.inside import services_of
 from tests.store.conftest import VENUES
@@ -340,6 +341,17 @@ def test_an_unparsable_manifest_of_a_ready_table_is_healed_on_request(lab, folde
     manifest_path(path).write_bytes(body[:-9])
     assert told(lab.recover()) == RecoveryReport(healed=[table.table_name])
     assert manifest_path(path).read_bytes() == body and not lab.recover()
+
+
+def test_a_file_of_holes_is_not_copied_and_without_its_manifest_it_is_quarantined(
+    lab, folder, table, path, tmp_path
+):
+    os.truncate(path, 1 << 40)
+    assert copy_workspace(lab, tmp_path / "copy").missing == [table.table_name]
+    lab.close()
+    manifest_path(path).unlink()
+    with jl.open(folder) as ws:
+        assert ws.recovery.quarantined == [table.table_name]
 
 
 def test_a_lost_manifest_with_other_bytes_is_quarantined_and_failed(

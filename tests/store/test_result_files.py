@@ -155,13 +155,13 @@ def test_a_table_that_cannot_be_read_is_typed_and_not_reusable(place, monkeypatc
 
 
 @pytest.mark.parametrize("name", ["t.parquet", "t.materialization.json"])
-def test_a_file_longer_than_it_can_be_is_not_hashed(place, monkeypatch, name):
+def test_a_file_of_holes_is_not_hashed(place, monkeypatch, name):
     """A sparse file of a terabyte kept a status busy for minutes."""
     results, record, path, _ = place
-    record = msgspec.structs.replace(record, bytes=3, manifest_digest="0")
+    record = msgspec.structs.replace(record, bytes=1 << 40, manifest_digest="0")
     path.with_name(name).touch()
     os.truncate(path.with_name(name), 1 << 40)
-    monkeypatch.setattr(module, "sha256_file", lambda _: pytest.fail("it was hashed"))
+    monkeypatch.setattr(digests, "sha256_stream", lambda *_: pytest.fail("it was hashed"))
     if name == "t.parquet":
         assert results.find_damage(record) == Damaged(found=None)
     assert results.find_manifest_damage(record) is None
@@ -226,7 +226,7 @@ def test_a_column_of_a_type_that_is_none_makes_its_table_a_damaged_one_which_is_
             [json.dumps(columns), table.table_name],
         )
     for ask in (lambda: lab.sql("SELECT * FROM jammi.venues"), lambda: lab.table("venues").read()):
-        with pytest.raises(TableDamaged, match="not an SQL type") as caught:
+        with pytest.raises(TableDamaged, match="other columns") as caught:
             ask()
         assert caught.value.table == table.table_name
     assert not (tmp_path / "taken.csv").exists()
