@@ -14,6 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from jammi_lab.core.errors import SourceUnavailable
+from jammi_lab.sources import scratch_duckdb
 from tests.sources.test_xlsx import write
 from tests.verdicts import is_fresh
 
@@ -88,6 +89,15 @@ def test_too_many_columns_are_refused(ws, tmp_path, name):
             pyarrow.feather.write_feather(table, tmp_path / name)
     with pytest.raises(SourceUnavailable, match=rf"{name} has 10,001 columns; at most 10,000"):
         ws.sources.add("t", tmp_path / name)
+
+
+def test_too_many_keys_are_refused_before_they_are_detected(ws, tmp_path, monkeypatch):
+    """300,000 keys of a line kept DuckDB busy for minutes."""
+    record = {f"c{place}": place if place % 2 else [place] for place in range(10_001)}
+    monkeypatch.setattr(scratch_duckdb, "describe", lambda _: pytest.fail("they were detected"))
+    (tmp_path / "x.ndjson").write_text(json.dumps(record))
+    with pytest.raises(SourceUnavailable, match=r"x.ndjson has 10,001 columns; at most 10,000"):
+        ws.sources.add("t", tmp_path / "x.ndjson")
 
 
 @pytest.mark.parametrize("number", [(1 << 20) + 1, (1 << 32) - 1, 10**30])

@@ -1,9 +1,12 @@
 """How JSON files are read. DuckDB finds the keys and the types of all values; which texts are dates
 and times is decided here, from all of them."""
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+import duckdb
 
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.identifiers import fold, quote_identifier, sql_literal
@@ -12,6 +15,7 @@ from jammi_lab.sources.base import Relation
 from jammi_lab.sources.files import csv_errors, text_types
 from jammi_lab.sources.files.decisions import Decision
 from jammi_lab.sources.files.file_checks import (
+    MAX_COLUMNS,
     check_column_count,
     check_declared_columns,
     check_numbers,
@@ -43,6 +47,8 @@ _NUMBERS_AS_TEXT = {
 _LONG_NUMBER = r"(^|[\[:,=]) ?-?(\d{{16,}}|\d[\d.]*[eE]\+?\d{{3,}})($|[,\]}}])"
 _HAS_LONG_NUMBER = f"regexp_matches({{}}::VARCHAR, {sql_literal(_LONG_NUMBER)})"
 """Whether a nested value, with its numbers as text, has one that DOUBLE may not hold."""
+_COUNT_OF_KEYS = "SELECT count(DISTINCT key) FROM (SELECT unnest(json_keys(json)) AS key FROM it)"
+"""Counted first: the time of detection grows with the square of the number of columns."""
 _HAS_VALUES = "{} IS NOT NULL"
 _IS_BEYOND_DOUBLE = "isinf(TRY_CAST({} AS DOUBLE))"
 """Whether the text of a number is beyond the range of DOUBLE."""
@@ -62,7 +68,12 @@ def decide(
         select = select_of(decision, files)
         return relation_of(f"SELECT {selected} FROM ({select})")
 
-    detected = _detect(reading, rows_of, files[0].path)
+    size = sum(source_file.stat.size for source_file in source_files)
+    if size > MAX_COLUMNS:
+        with contextlib.suppress(duckdb.Error):  # detection tells of these where they are
+            keys = scratch_duckdb.query(relation_of(_objects_of(files)), _COUNT_OF_KEYS)
+            check_column_count(files[0].path, keys[0][0])
+    detected = _detect(reading, rows_of)
     check_numbers(files)
     check_declared_columns(options.get("types", {}), list(detected))
     partitions = partition_types(source_files)
@@ -90,7 +101,6 @@ def decide(
             f"CAST({quoted} AS VARCHAR) AS {quoted}" for quoted in map(quote_identifier, looked)
         )
         texts = rows_of(reading["columns"], as_texts)
-        size = sum(source_file.stat.size for source_file in source_files)
         try:
             decided = decide_columns(texts, looked, options, size, _TIMES)
         except csv_errors.Misfit as misfit:
@@ -106,17 +116,19 @@ def decide(
     return Decision(types | partitions, tuple(notes), reading)
 
 
-def _detect(
-    reading: dict[str, Any], rows_of: Callable[[None], Relation], path: str
-) -> dict[str, str]:
+def _detect(reading: dict[str, Any], rows_of: Callable[[None], Relation]) -> dict[str, str]:
     """The columns and types that DuckDB finds, also of records with many different keys, of which
     it makes one value each."""
     detected = scratch_duckdb.describe(rows_of(None))
     if detected.get("json", "").startswith("MAP"):
         reading["has_maps"] = False
         detected = scratch_duckdb.describe(rows_of(None))
-        check_column_count(path, len(detected))
     return detected
+
+
+def _objects_of(files: Sequence[TextFile]) -> str:
+    paths = ", ".join(path_literal(file.utf8_address()) for file in files)
+    return f"SELECT json FROM read_json_objects([{paths}])"
 
 
 def _misfit_error(
