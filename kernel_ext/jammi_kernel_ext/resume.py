@@ -202,7 +202,7 @@ def _saved_cells(notebook: "Notebook", file: Path) -> list[SavedCell]:
         return cells
     except OSError as error:
         problem, folder = error.strerror, file.parent
-        if file.is_dir():
+        if os.path.isdir(file):
             problem, folder = "it is a folder", file
         notebooks = [each.name for each in folder.glob("*.ipynb")]
         raise InvalidArgument(

@@ -279,13 +279,14 @@ def test_what_is_gone_is_told_with_its_cell(notebook):
             "No variable that this notebook bound to a table is missing.",
         ),
     ],
-    ids=["missing", "no JSON", "number", "infinite", "hostile"],
+    ids=["too long", "no JSON", "number", "infinite", "hostile"],
 )
 def test_a_file_that_is_no_notebook_is_a_typed_error(notebook, content, said):
     notebook.kernel("%jammi close")
     if content is not None:
         notebook.file.write_text(content)
-    shown = notebook.kernel("%jammi resume days.ipynb")
+    name = "days" * 99 if content is None else "days.ipynb"
+    shown = notebook.kernel(f"%jammi resume {name}")
     assert said in (shown.text + " ".join(shown.error or [])), shown
     assert notebook.kernel(NAMES, looked_on=True).error is None
 

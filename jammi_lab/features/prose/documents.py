@@ -195,7 +195,7 @@ class Document:
 
 def read_document(file: Path) -> Document:
     """Read a file. InvalidArgument for another kind of file, one that is no text or too large."""
-    if file.is_dir():
+    if os.path.isdir(file):
         raise InvalidArgument(f"{str(file)!r} is a folder.", hint="Name the files in it.")
     markup = _MARKUPS.get(file.suffix.lower())
     if markup is None:

@@ -264,7 +264,12 @@ def test_bad_files_are_refused_by_name_and_nothing_is_written(lab, tmp_path):
         result = run_shell("check-text", tied, tmp_path / name, "--update")
         assert result.exit_code == 3 and name in result.stderr, name
     (tmp_path / "folder.md").mkdir()
-    problems = {"missing.md": "No such file", "lab": "is a folder", "folder.md": "is a folder"}
+    problems = {
+        "missing.md": "No such file",
+        "lab": "is a folder",
+        "folder.md": "is a folder",
+        "long" * 99: "does not read a file without suffix",
+    }
     for name, problem in problems.items():
         result = run_shell("check-text", tied, tmp_path / name)
         assert result.exit_code == 3 and problem in result.stderr
