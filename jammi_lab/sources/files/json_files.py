@@ -70,9 +70,7 @@ def decide(
 
     size = sum(source_file.stat.size for source_file in source_files)
     if size > MAX_COLUMNS:
-        with contextlib.suppress(duckdb.Error):  # detection tells of these where they are
-            keys = scratch_duckdb.query(relation_of(_objects_of(files)), _COUNT_OF_KEYS)
-            check_column_count(files[0].path, keys[0][0])
+        _check_key_count(files, relation_of)
     detected = _detect(reading, rows_of)
     check_numbers(files)
     check_declared_columns(options.get("types", {}), list(detected))
@@ -126,9 +124,13 @@ def _detect(reading: dict[str, Any], rows_of: Callable[[None], Relation]) -> dic
     return detected
 
 
-def _objects_of(files: Sequence[TextFile]) -> str:
+def _check_key_count(files: Sequence[TextFile], relation_of: Callable[[str], Relation]) -> None:
+    """Raise SourceUnavailable when the records have too many keys."""
     paths = ", ".join(path_literal(file.utf8_address()) for file in files)
-    return f"SELECT json FROM read_json_objects([{paths}])"
+    objects = relation_of(f"SELECT json FROM read_json_objects([{paths}])")
+    with contextlib.suppress(duckdb.Error):  # detection tells of these where they are
+        [[keys]] = scratch_duckdb.query(objects, _COUNT_OF_KEYS)
+        check_column_count(files[0].path, keys)
 
 
 def _misfit_error(
