@@ -198,7 +198,7 @@ def _parse_flag(verb: Verb, word: str, remaining: deque[str], values: Values) ->
     if not words or "" in words:
         raise InvalidArgument(
             f"{spelling} of {command} needs a value: {flag.value_name}.",
-            hint=verb.advice,
+            hint=f"{flag.form}: {flag.help}.",
         )
     converted = [_convert(flag, f"{spelling} of {command}", word) for word in words]
     values[flag.key] = values[flag.key] + converted if flag.repeated else converted[-1]

@@ -231,7 +231,8 @@ def _wrong_arguments_message(
     if instead is not None:
         return f"{verb} has no argument {unknown!r}. {instead}"
     if not meant:
-        return f"{verb} has no argument {unknown!r}. Its arguments are {', '.join(named)}."
+        known = ", ".join(named) or "none"
+        return f"{verb} has no argument {unknown!r}. Its arguments are {known}."
     shown = 'cache="bypass"' if meant[0] == "cache" else f"{meant[0]}="
     return f"{verb} has no argument {unknown!r}. Did you mean {shown}?"
 

@@ -12,6 +12,10 @@ class VerdictBase(DisplayedValue, frozen=True):
     """Base class of verdicts and verification results. A notebook shows the sentence with an
     icon."""
 
+    def __str__(self) -> str:
+        # "undecidable: sales changed" reads on after "is"
+        return f"{verdict_label(self)}: {'; '.join(clauses_of(self))}"
+
     def _rendered(self, name: str = "") -> Rendered:
         return verdict_sentence(_ICONS[type(self)], str(self), clauses_of(self), name)
 
@@ -167,18 +171,12 @@ class PossiblyStale(VerdictBase, frozen=True, tag="possibly_stale", tag_field="k
     """The root causes, each with the path to it. When there are more than sixteen, the nearest
     ones, with at least one through each parent."""
 
-    def __str__(self) -> str:
-        return "possibly stale: " + "; ".join(map(str, self.causes))
-
 
 class Stale(VerdictBase, frozen=True, tag="stale", tag_field="kind"):
     """The table is not the output of its definition over the current inputs."""
 
     reasons: list[Reason]
     """The reasons: the definition first, then inputs by name."""
-
-    def __str__(self) -> str:
-        return "stale: " + "; ".join(map(str, self.reasons))
 
 
 class Undecidable(VerdictBase, frozen=True, tag="undecidable", tag_field="kind"):
@@ -188,14 +186,13 @@ class Undecidable(VerdictBase, frozen=True, tag="undecidable", tag_field="kind")
     """The inputs that cannot be decided, each with the path to it."""
     decided_reasons: list[Reason] = []
     """The reasons that are certain nevertheless."""
+    causes: list[Cause] = []
+    """What is known to have changed upstream, as of a table that may be stale."""
 
     @property
     def known_stale(self) -> bool:
         """Whether it is certainly stale, whatever the state of the undecidable inputs."""
         return bool(self.decided_reasons)
-
-    def __str__(self) -> str:
-        return "undecidable: " + "; ".join(reasons_of(self))  # reads on after "is"
 
 
 class MissingManifest(VerdictBase, frozen=True, tag="missing_manifest", tag_field="kind"):
@@ -296,7 +293,7 @@ def verdicts_sentence(verdicts: Mapping[str, Verdict]) -> str:
     return not_fresh_sentence(verdicts) or all_fresh
 
 
-def verdict_label(verdict: Verdict) -> str:
+def verdict_label(verdict: VerdictBase) -> str:
     """The verdict as displayed, in one or two words."""
     return _LABELS[type(verdict)]
 
@@ -313,16 +310,24 @@ def with_path(clause: object, path: Sequence[str]) -> str:
     return f"{clause}, by way of {' ← '.join(path)}" if path else str(clause)
 
 
+def causes_of(verdict: Verdict) -> Sequence[Cause]:
+    """What is known to be wrong. What is wrong with the table itself has no path."""
+    match verdict:
+        case Stale(reasons):
+            return [Cause(reason, []) for reason in reasons]
+        case PossiblyStale(causes):
+            return causes
+        case Undecidable(_, reasons, causes):
+            return [*causes_of(Stale(reasons)), *causes]
+        case Damaged():
+            return [Cause(verdict, [])]
+    return []
+
+
 def reasons_of(verdict: Verdict) -> Sequence[str]:
     """Each reason of a verdict as one clause."""
-    match verdict:
-        case Stale(clauses) | PossiblyStale(clauses):
-            return [*map(str, clauses)]
-        case Undecidable(unpinned, decided_reasons):
-            return [*map(str, decided_reasons), *(with_path(a, a.path) for a in unpinned)]
-        case Damaged():
-            return [str(verdict)]
-    return []
+    doubts = verdict.unpinned if isinstance(verdict, Undecidable) else []
+    return [*map(str, causes_of(verdict)), *(with_path(doubt, doubt.path) for doubt in doubts)]
 
 
 def grounds_of(verdict: Verdict) -> Sequence[str]:

@@ -5,7 +5,7 @@ import re
 
 import duckdb
 
-from jammi_lab.core import identifiers
+from jammi_lab.core import foreign_errors, identifiers
 
 _CLAUSE_WORDS = frozenset(
     """
@@ -154,12 +154,8 @@ def hint_for_arguments(call: str, message: str) -> str:
             f"It takes {' or '.join(signatures[:MAX_SIGNATURES])}"
             f"{' or others' if len(signatures) > MAX_SIGNATURES else ''}."
         )
-    if "VARCHAR" in call:
-        return (
-            "VARCHAR is text: cast it, for example x::DOUBLE. If a CSV marks missing values with "
-            "a word, add it with options={'null': 'NA'}."
-        )
-    return "Cast the arguments to a type that it takes."
+    found = foreign_errors.explain("arguments", call)
+    return found.hint if found else "Cast the arguments to a type that it takes."
 
 
 def _split_at(statement: str, position: int | None) -> tuple[str, str]:

@@ -4,7 +4,7 @@ inputs."""
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from jammi_lab.core.anchors import Anchor, compares_content
+from jammi_lab.core.anchors import Anchor, cell_names, compares_content
 from jammi_lab.core.html import (
     Rendered,
     ReprMixin,
@@ -22,14 +22,14 @@ from jammi_lab.core.verdicts import (
     InputAdvanced,
     InputVanished,
     MissingManifest,
-    PossiblyStale,
     Reason,
-    Stale,
     Undecidable,
     Verdict,
+    causes_of,
     marked_label,
 )
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
+from jammi_lab.freshness.plan import frame_origins
 from jammi_lab.freshness.recipe_graph import RecipeNode
 from jammi_lab.freshness.table_verdict import Evidence, State, evaluate_table
 
@@ -107,25 +107,37 @@ def verdict_on_former(old: TableRecord, new: TableRecord) -> Verdict:
 def explain(evaluated: EvaluatedGraph, node: RecipeNode, verdict: Verdict, title: str) -> Why:
     """The tree for the verdict on the version of a recipe that the node holds."""
     root = ReasonNode("")
+
+    def branch_at(path: Sequence[str]) -> ReasonNode:
+        """The branch at the end of a path of names. A frame is told with its cells."""
+        branch, table = root, tables.get(())
+        for name in path:
+            origin = None if table is None else frame_origins(table).get(name)
+            cells = f", made in {cell_names(origin.cells)}" if origin and origin.cells else ""
+            branch = branch.child(escape_invisible(f"{name}{cells}"))
+            table = evaluated.graph.find(name, node.tenant)
+        return branch
+
     observed_at = evaluated.observation.started_at
     tables: dict[tuple[str, ...], RecipeNode | None] = {(): node}
-    for path, reason in _causes(verdict):
+    for cause in causes_of(verdict):
+        path, reason = cause.path, cause.reason
         table = evaluated.graph.find(path[-1], node.tenant) if path else node
         tables[tuple(path)] = table
         completed_at = table.record.completed_at if table and table.record else None
-        line = _branch_at(root, path).child(reason_line(reason, completed_at, observed_at))
+        line = branch_at(path).child(reason_line(reason, completed_at, observed_at))
         parts: Sequence[str] = []
         if table is not None and isinstance(reason, DefinitionChanged):
             parts = evaluated.changed_parts(table, table.record)
         if parts:
             line.child(escape_invisible(f"what differs: {', '.join(parts)}"))
-    for path, table in tables.items():
+    for way, table in tables.items():
         failed_run = None if table is None else evaluated.failed_run(table)
         if failed_run is not None:
-            _branch_at(root, path).child(escape_invisible(failed_run))
+            branch_at(way).child(escape_invisible(failed_run))
     if isinstance(verdict, Undecidable):
         for doubt in verdict.unpinned:
-            _branch_at(root, doubt.path).child(escape_invisible(str(doubt)))
+            branch_at(doubt.path).child(escape_invisible(str(doubt)))
     elif isinstance(verdict, MissingManifest):
         root.child("it has no manifest, so its inputs are unknown")
     elif isinstance(verdict, Fresh):
@@ -136,20 +148,6 @@ def explain(evaluated: EvaluatedGraph, node: RecipeNode, verdict: Verdict, title
     if increment is not None:
         root.child(escape_invisible(f"it was {increment}"))
     return Why(title, verdict, root)
-
-
-def _causes(verdict: Verdict) -> list[tuple[Sequence[str], Reason | Damaged]]:
-    """The causes of a verdict, each with the names from the direct parent to the table that has
-    it."""
-    match verdict:
-        case Stale(reasons) | Undecidable(_, reasons):
-            return [([], reason) for reason in reasons]
-        case PossiblyStale(causes):
-            return [(cause.path, cause.reason) for cause in causes]
-        case Damaged():
-            return [([], verdict)]
-        case _:
-            return []
 
 
 def _add_unchanged(root: ReasonNode, evaluated: EvaluatedGraph, node: RecipeNode) -> None:
@@ -224,10 +222,3 @@ def _times_suffix(*instants: tuple[str, str | None]) -> str:
     """` (read 2026-11-20 12:00:00 UTC, seen 2026-11-20 12:00:05 UTC)`."""
     times = [f"{word} {at[:10]} {at[11:19]} UTC" for word, at in instants if at]
     return f" ({', '.join(times)})" if times else ""
-
-
-def _branch_at(root: ReasonNode, path: Sequence[str]) -> ReasonNode:
-    """The branch at the end of a path of names; `path[0]` is a child of the root."""
-    for name in path:
-        root = root.child(escape_invisible(name))
-    return root

@@ -8,13 +8,13 @@ from typing import Any, Protocol
 from jammi_lab.core.checks import CheckMark
 from jammi_lab.core.input_kinds import leaf_kind
 from jammi_lab.core.verdicts import (
+    Damaged,
     DefinitionChanged,
     InputAdvanced,
     InputVanished,
     Reason,
-    Stale,
-    Undecidable,
     Verdict,
+    causes_of,
 )
 from jammi_lab.freshness.model_edges import MODEL_KIND
 
@@ -60,11 +60,9 @@ def root_causes(
     indexes = {(is_derived(n), n.name): i for i, n in enumerate(nodes)}
     causes: dict[int, list[tuple[str, Reason]]] = {}
     for name, verdict in verdicts.items():
-        if isinstance(verdict, Stale):
-            reasons = verdict.reasons
-        else:
-            reasons = verdict.decided_reasons if isinstance(verdict, Undecidable) else []
-        for reason in reasons:
+        for reason in (cause.reason for cause in causes_of(verdict) if not cause.path):
+            if isinstance(reason, Damaged):
+                continue
             key = (
                 (True, name)
                 if isinstance(reason, DefinitionChanged)

@@ -30,6 +30,7 @@ from jammi_lab.core.verdicts import (
     Stale,
     Undecidable,
     Verdict,
+    causes_of,
     with_path,
 )
 
@@ -113,7 +114,7 @@ def evaluate_table(evidence: Evidence, parents: Iterable[tuple[str, Verdict]] = 
     # Before `stale`: what cannot be decided may be a reason, too. The reasons that are decided are
     # kept.
     if doubts:
-        return Undecidable(doubts, reasons)
+        return Undecidable(doubts, reasons, causes)
     if reasons:
         return Stale(reasons)
     return PossiblyStale(causes) if causes else fresh_on(evidence.grounds, evidence.notes)
@@ -220,41 +221,27 @@ def _inherited_causes(
 ) -> tuple[list[Cause], list[Anchor]]:
     """The causes and doubts from upstream tables. Of several paths to one root cause only the
     shortest is kept, so that diamonds in the graph do not multiply causes."""
-    ways: dict[tuple[str, int], _CausePath] = {}
+    ways: dict[tuple[str, int], Cause] = {}
     doubts: dict[tuple[str, ...], Anchor] = {}
     for name, verdict in parents:
         if type(verdict) is Fresh:
             continue
-        match verdict:
-            case PossiblyStale(causes):
-                for cause in causes:  # a reason is one object on all paths, so id() identifies it
-                    path = cause.path
-                    cause_key = (path[-1], id(cause.reason))
-                    if cause_key not in ways or len(path) < ways[cause_key][0]:
-                        ways[cause_key] = (len(path), name, path, cause.reason)
-            case Stale(reasons) | Undecidable(_, reasons):
-                ways.update({(name, id(reason)): (0, name, [], reason) for reason in reasons})
-            case Damaged():
-                ways[name, id(verdict)] = (0, name, [], verdict)
+        for cause in causes_of(verdict):  # a reason is one object on all paths: id() identifies it
+            path = [name, *cause.path]
+            cause_key = (path[-1], id(cause.reason))
+            if cause_key not in ways or len(path) < len(ways[cause_key].path):
+                ways[cause_key] = Cause(cause.reason, path)
         for doubt in _doubts_about(name, verdict, observed_at):
             doubt_key = (doubt.path[-1], *doubt.input.identity)
             doubts[doubt_key] = min(doubts.get(doubt_key, doubt), doubt, key=lambda a: len(a.path))
-    nearest = ways.values() if len(ways) <= MAX_CAUSES else _nearest_causes(list(ways.values()))
-    return [Cause(reason, [first, *path]) for _, first, path, reason in nearest], list(
-        doubts.values()
-    )
+    return _nearest_causes(list(ways.values())), list(doubts.values())
 
 
-_CausePath = tuple[int, str, list[str], Reason | Damaged]
-"""A path to a root cause: number of steps beyond the parent, the parent, the path from there, and
-the reason at its end."""
-
-
-def _nearest_causes(ways: list[_CausePath]) -> list[_CausePath]:
-    """The nearest of very many root causes, at least one through each parent, in the given order.
-    Without this limit a large graph would take quadratic time."""
-    order = sorted(range(len(ways)), key=lambda i: ways[i][0])
-    indexes = set({ways[i][1]: i for i in reversed(order)}.values())
+def _nearest_causes(ways: list[Cause]) -> list[Cause]:
+    """The nearest root causes, at least one through each parent, in the given order. Without this
+    limit a large graph would take quadratic time."""
+    order = sorted(range(len(ways)), key=lambda i: len(ways[i].path))
+    indexes = set({ways[i].path[0]: i for i in reversed(order)}.values())
     for i in order:
         if len(indexes) >= MAX_CAUSES:
             break

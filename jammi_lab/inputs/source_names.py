@@ -199,6 +199,7 @@ def _key(record: SourceRecord) -> tuple[str | None, str]:
     return record.tenant, fold(record.name)
 
 
+_MOVED = "ws.relocate(old, new) names the place to which it moved."
 _UNREADABLE_CLAUSE = re.compile(r" cannot be (?:read|reached): ")
 
 
@@ -249,8 +250,11 @@ class SourceKind(Kind):
                 return None
             return connector.relation(table)
         except SourceUnavailable as error:
+            is_missing = error.message.startswith(("There is no f", "No file matches"))
             raise SourceUnavailable(
-                _with_source_name(record.name, error.message), near=error.near, hint=error.hint
+                _with_source_name(record.name, error.message),
+                near=error.near,
+                hint=f"{error.hint} {_MOVED}" if is_missing else error.hint,
             ) from error
 
     def names(self) -> Iterable[str]:

@@ -85,6 +85,10 @@ def missing_error(pattern: str) -> SourceUnavailable:
 
 def unreadable_text_error(file: Path, error: OSError) -> InvalidArgument:
     """The error for a text, a notebook or a saved file that cannot be read."""
+    if os.path.isdir(file):
+        return InvalidArgument(
+            f"{str(file)!r} is a folder.", hint=f"Name the files in it, as in {file / '*'}."
+        )
     is_missing = isinstance(error, FileNotFoundError)
     return InvalidArgument(
         f"{str(file)!r} cannot be read: {error.strerror}.",

@@ -108,6 +108,8 @@ def diff_of(comparison: VersionComparison, title: str) -> Diff:
     """All rows that differ: by key when both versions have the same one, else as multisets."""
     diff = Diff(title, *(comparison.query(s, comparison.compared) for s in comparison.statements))
     new, old = comparison.new, comparison.old
+    if new.key != old.key:
+        diff.title += " (the keys differ, so that a changed row is removed and added)"
     diff.rounded = comparison.summary.rounded if comparison.key else 0
     diff.columns_added = [c.name for c in new.columns if c.name not in comparison.common]
     diff.columns_removed = [c.name for c in old.columns if c.name not in comparison.common]

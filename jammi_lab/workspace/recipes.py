@@ -52,6 +52,10 @@ class Recipes(NamedRows[Recipe], ReprMixin):
     def __init__(self, recipes: Sequence[Recipe]) -> None:
         self._rows = list(recipes)
 
+    def __call__(self) -> "Recipes":
+        """The recipes: they are called as `ws.tables` is, and indexed as `ws.sources`."""
+        return self
+
     def _rendered(self) -> Rendered:
         return _recipes_table(self._rows)
 

@@ -305,8 +305,8 @@ class Result(TableMixin, BadgeMixin):
         """An altair chart of the rows: bar, line, point, area, box or hist. Of more than 5,000 rows
         it draws a sample, and its title reports so.
 
-        `x` and `y` default to the first two columns. Raises InvalidArgument for an unknown kind or
-        column; ExtensionMissing without altair.
+        `y` defaults to a column of numbers, `x` to the first of the others. Raises InvalidArgument
+        for an unknown kind or column; ExtensionMissing without altair.
         """
         return load_surface("widgets").draw_chart(self, kind, x, y, color)
 

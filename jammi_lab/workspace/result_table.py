@@ -364,9 +364,10 @@ class ResultTable(TableMixin, ReprMixin):
     def _origin(self) -> FrameOrigin:
         """The origin of frames made from it: the recipe while this is its newest version, or when
         it was asked for by that name, else this table alone. TableNotFound."""
-        name = self._services.lookup.lineage_name(self) or self.table_name
+        lookup = self._services.lookup
+        name = lookup.lineage_name(self) or self.table_name
         if self._is_of_recipe:
-            name = self._services.lookup.current_name(self._version).recipe
+            name = lookup.current_name(self._version).recipe
         snapshot = result_snapshot(self._record, self.version)
         return FrameOrigin([snapshot.anchor(result_input(name))])
 
@@ -387,7 +388,7 @@ class ResultTable(TableMixin, ReprMixin):
 
     def _read(self, ending: str = "") -> Result:
         parts, record = self._services, self._record
-        self._services.lookup.require_readable(record)
+        parts.lookup.require_readable(record)
         readable = ResultKind(parts.catalog, parts.results, READABLE_STATUSES)
         return self._services.statements.read_table(record, readable, ending)
 
@@ -460,9 +461,9 @@ class ResultTable(TableMixin, ReprMixin):
         With `recompute`, also compute the statement in full over the recorded inputs, and compare
         the bytes; NotRecomputable where that is not possible."""
         parts, record = self._services, self._record
-        self._services.lookup.check_visible(record)
-        self._services.lookup.require_exists(record)
-        on_progress = self._services.progress.callback(progress)
+        parts.lookup.check_visible(record)
+        parts.lookup.require_exists(record)
+        on_progress = parts.progress.callback(progress)
         outcome = verify(parts.results, record, expected, on_progress)
         if recompute and isinstance(outcome, Match):
             return verify_by_recomputation(parts.producer_context, parts.producers, record)
@@ -472,9 +473,10 @@ class ResultTable(TableMixin, ReprMixin):
         """The verdict: whether it equals the output of its recipe over its current inputs."""
         return self._services.tables.staleness(self, progress)
 
-    def lineage(self) -> "Lineage":
-        """The graph of its inputs and of the tables made from it."""
-        return self._services.tables.lineage(self)
+    def lineage(self, *, columns: bool = False) -> "Lineage":
+        """The graph of its inputs and of the tables made from it; with `columns` also of their
+        columns."""
+        return self._services.tables.lineage(self, columns=columns)
 
     @property
     def pinned(self) -> bool:
@@ -615,7 +617,12 @@ class ResultTable(TableMixin, ReprMixin):
     def _rendered(self) -> Rendered:
         record = self._record
         state = self.outcome if self.status == "ready" else self.status
-        title = f"{self.name}, version {self.version}" + (f": {state}" if state else "")
+        title = f"{self.name}, version {self.version}"
+        with contextlib.suppress(JammiError):  # the workspace may be closed
+            newest = self._services.catalog.result_tables.newest_of_owner(self.tenant, self.name)
+            if newest is not None and newest[0].version > self.version:
+                title += f" of {newest[0].version}"
+        title += f": {state}" if state else ""
         note = str(self._reuse) if self._reuse else record.error or ""
         columns = [f"{c.name} {c.type.lower()}" for c in record.columns[:_MAX_SHOWN_COLUMNS]]
         if (hidden := len(record.columns) - len(columns)) > 0:

@@ -67,6 +67,10 @@ class Recordings(NamedRows[Recording], ReprMixin):
     def __init__(self, searches: Searches) -> None:
         self._rows = [Recording(name, searches) for name in searches.names()]
 
+    def __call__(self) -> "Recordings":
+        """The recordings: they are called and indexed as `ws.recipes` is."""
+        return self
+
     def _missing_error(self, name: str, near: list[str]) -> JammiError:
         return TopicNotFound(
             f"There is no recording {name!r}.",

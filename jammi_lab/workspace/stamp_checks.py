@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,12 +22,9 @@ from jammi_lab.core.junit import Case
 from jammi_lab.core.records import TableStatus
 from jammi_lab.core.trusted_folders import newest_folders
 from jammi_lab.core.verdicts import (
-    Damaged,
     Fresh,
-    PossiblyStale,
-    Stale,
-    Undecidable,
     Verdict,
+    causes_of,
     count_by_label,
     marked_label,
     reasons_of,
@@ -314,8 +311,16 @@ class Workspaces:
             self._found = {key: own for key, own in self._found.items() if own}
 
     def check(self, shown: Iterable[Shown]) -> list[ShownTable]:
-        """Check outputs, in their order. JammiError when the named workspace cannot be opened."""
-        return [entry for entries in self.check_each([*shown]) for entry in entries]
+        """Check outputs, in their order, and name physical tables by their recipes. JammiError when
+        the named workspace cannot be opened."""
+        outputs = [*shown]
+        return [
+            entry if judge is None else judge.with_recipe(entry)
+            for judge, entries in zip(
+                map(self.find, outputs), self.check_each(outputs), strict=True
+            )
+            for entry in entries
+        ]
 
     def check_each(self, outputs: Sequence[Shown]) -> list[list[ShownTable]]:
         """The entries of each output. JammiError when the named workspace cannot be opened."""
@@ -522,6 +527,11 @@ class StampJudge:
         verdict = self._verdicts.get((stamp.tenant, name))
         return STALE if verdict is None else marked_label(verdict)
 
+    def with_recipe(self, entry: ShownTable) -> ShownTable:
+        """The entry with the recipe of a physical table in place of its name."""
+        record = self._services.catalog.result_tables.get(entry.table or "")
+        return entry if record is None else replace(entry, table=record.recipe)
+
     def evaluate(self, stamps: Iterable[Stamp]) -> None:
         """Evaluate the verdicts that the stamps need, in one pass for each tenant."""
         names: dict[str | None, set[str]] = {}
@@ -609,20 +619,12 @@ class StampJudge:
 
 
 def _outcome_of(verdict: Verdict | None) -> tuple[str, str]:
-    match verdict:
-        case Fresh(grounds):
-            return FRESH, ", ".join(grounds)
-        case Stale() | PossiblyStale():
-            return STALE, "; ".join(reasons_of(verdict))
-        case Damaged():
-            return STALE, str(verdict)
-        case Undecidable():
-            outcome = STALE if verdict.known_stale else UNKNOWN
-            return outcome, "; ".join(reasons_of(verdict))
-        case None:
-            return UNKNOWN, "its verdict could not be evaluated"
-        case _:
-            return UNKNOWN, str(verdict)
+    if verdict is None:
+        return UNKNOWN, "its verdict could not be evaluated"
+    if isinstance(verdict, Fresh):
+        return FRESH, ", ".join(verdict.grounds)
+    reasons = "; ".join(reasons_of(verdict)) or str(verdict)
+    return STALE if causes_of(verdict) else UNKNOWN, reasons
 
 
 def to_junit(entries: Iterable[ShownTable], failing: Collection[str] = FAILING_OUTCOMES) -> str:

@@ -302,9 +302,10 @@ class Workspace:
         versions = lookup.list_tables(kind, status, source, model, definition)
         return self._services.tables.from_versions(versions)
 
-    @takes_no_name("It lists all recipes; ws.table(name) is the newest table of one.")
+    @property
     def recipes(self) -> "Recipes":
-        """All recipes with their definition and newest version."""
+        """All recipes with their definition and newest version, by name; `ws.recipes()` is the
+        same."""
         with load_modules():
             from jammi_lab.workspace.recipes import list_recipes
 
@@ -313,7 +314,7 @@ class Workspace:
     def recipe(self, name: str) -> "Recipe":
         """One recipe, by its name or an alias. TableNotFound, with near names."""
         [known] = self._services.lookup.check_recipes([name])
-        return self.recipes()[known]
+        return self.recipes[known]
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._services.lookup.has_ready_version(name)

@@ -126,7 +126,7 @@ def name_as_verb_error(
     word = line.split(maxsplit=1)[0] if line.strip() else ""
     if ws is None or not error.message.startswith("Unknown command: "):
         return error
-    for kind, known in (("source", list(ws.sources)), ("table", [r.name for r in ws.recipes()])):
+    for kind, known in (("source", list(ws.sources)), ("table", [r.name for r in ws.recipes])):
         match = find_name(word, known)
         if match is not None:
             return InvalidArgument(

@@ -73,10 +73,14 @@ class Notebook:
 
     @property
     def workspace(self) -> "Workspace":
-        """The workspace. Opens `./.jammi` if none is open, and displays its recovery report.
-        WorkspaceNotFound when its files were removed or replaced: nothing could read what is
-        written to them."""
+        """The workspace. If none is open, the one that a variable holds where there is no
+        `./.jammi`, else that, opened, with its recovery report. WorkspaceNotFound when its files
+        were removed or replaced: nothing could read what is written to them."""
         if self.current is None:
+            held = {id(value): value for value in self.namespace.values() if is_workspace(value)}
+            if len(held) == 1 and not Path(".jammi").exists():
+                self._open_arguments = None
+                return self._use(held.popitem()[1])
             opened = self.open()
             if opened.recovery and self.loaded:
                 display_output(opened.recovery)
@@ -108,10 +112,10 @@ class Notebook:
         """Open a workspace in place of the current one. The same location and options return the
         current one, with its frames."""
         arguments = (Path(path).expanduser().absolute(), catalog, read_only)
-        current = self._workspace
+        current = self.current
         if self._files_replaced():
             self.close()
-        elif current is not None and not current._closed and arguments == self._open_arguments:
+        elif current is not None and arguments == self._open_arguments:
             if tenant is not None:
                 current.bind_tenant(tenant)
             return current
@@ -124,10 +128,15 @@ class Notebook:
             tenant=tenant,
             settings=self._pending_settings,
         )
-        self.close()
+        if self._open_arguments is not None:  # else a variable holds it
+            self.close()
         self._pending_settings = {}
-        self._workspace = opened
         self._open_arguments = arguments
+        return self._use(opened)
+
+    def _use(self, opened: "Workspace") -> "Workspace":
+        """Bind an open workspace to the notebook."""
+        self._workspace = opened
         self._tenant = opened.current_tenant
         self._opened_identity = opened._services.file_identity()
         opened._frames_from(lambda: self.namespace)
@@ -152,10 +161,10 @@ class Notebook:
 
     def close(self) -> bool:
         """Close the workspace. Returns whether one was open."""
-        workspace, self._workspace = self._workspace, None
-        if workspace is None or workspace._closed:
+        workspace, files_replaced = self.current, self._files_replaced()
+        self._workspace = None
+        if workspace is None:
             return False
-        files_replaced = workspace._services.file_identity() != self._opened_identity
         try:
             workspace.close()
         except (JammiError, OSError):
@@ -229,13 +238,13 @@ class Notebook:
         self.line = ProgressLine(
             live=self.loaded and hasattr(self.shell, "kernel"), terminal=self.loaded and is_terminal
         )
-        if self._workspace is not None and not self._workspace._closed:
-            self._workspace._services.scope.resume(self._tenant)
+        if self.current is not None:
+            self.current._services.scope.resume(self._tenant)
 
     def bind_later(self, name: str, read: Callable[[], Any], *, now: bool) -> None:
         """Bind a name to what `read` returns: at once, or when a cell names it."""
-        if now and self.shell is not None:
-            self.shell.user_ns[name] = read()
+        if now:
+            self.namespace[name] = read()
         else:
             self._unread[name] = read
 
@@ -243,11 +252,11 @@ class Notebook:
         """Read the frames that wait for the cell that names them. One that cannot be read now stays
         unbound, with the reason."""
         for name in [each for each in self._unread if _names(self._cell_source, each)]:
-            if self.shell is None or self._workspace is None or name in self.shell.user_ns:
+            if self._workspace is None or name in self.namespace:
                 continue
             try:
                 with self._workspace._services.scope.use(self._tenant):
-                    self.shell.user_ns[name] = self._unread[name]()
+                    self.namespace[name] = self._unread[name]()
                 self.frames.note_read_before(name, number)
                 del self._unread[name]
             except JammiError as error:

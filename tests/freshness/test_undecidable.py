@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.workspace.stamp_checks import Workspaces, shown_in_file
 from tests.freshness.lab import Lab, said
 from tests.inside import services_of
 
@@ -238,6 +239,27 @@ def test_what_is_certain_of_a_volatile_table_is_told_with_it(lab):
     verdict = lab.staleness("t")
     assert isinstance(verdict, jl.Undecidable)
     assert (verdict.known_stale, said(verdict)) == (True, ["advanced s"])
+
+
+def test_what_is_known_of_one_input_is_told_whatever_is_not_known_of_another(lab, tmp_path):
+    lab.csv("s", "id", "1")
+    lab.materialize("parent", "SELECT id FROM s")
+    lab.materialize("t", "SELECT id, random() AS r FROM jammi.parent")
+    lab.materialize("child", "SELECT id, r FROM jammi.t")
+    lab.table("child").export(tmp_path / "child.csv")
+    lab.csv("s", "id", "2")
+    doubt = "random() returns another value on each call"
+    assert str(lab.staleness("t")) == f"undecidable: s changed, by way of parent; {doubt}"
+    assert not lab.staleness("t").known_stale
+    assert lab.status()["child"].reasons == [
+        "s changed, by way of t ← parent",
+        f"{doubt}, by way of t",
+    ]
+    why = [line.strip("├└─│ ").split(" (")[0] for line in lab.why("child").lines]
+    assert why == ["child: undecidable", "t", "parent", "s changed", doubt]
+    with Workspaces(str(tmp_path / "lab"), None) as workspaces:
+        (shown,) = workspaces.check([shown_in_file(tmp_path / "child.csv")])
+    assert shown.outcome == "stale" and shown.reason.startswith("s changed, by way of t ← parent")
 
 
 # -- owners' words and costs -----------------------------------------------------------------------

@@ -44,6 +44,8 @@ def test_a_table_made_by_cells_from_a_frame_keeps_the_tables_above_it(late, tmp_
         file.write("5,B,2024\n")
     assert verdict(late, "out").endswith("by way of ages ← late")
     assert verdict(late, "same").endswith("by way of df ← late")
+    late("ws.materialize('after', 'SELECT * FROM jammi.out')")
+    assert "ages, made in cells [" in late.value("' '.join(ws.why('after').lines)")
     assert verdict(late, "given").startswith("possibly stale: papers changed")
     assert late.value("ws.sql('SELECT * FROM jammi.out').verdict").startswith("'out is possibly")
     assert "late is stale" in late("%%jammi\nSELECT * FROM ages").text

@@ -98,6 +98,22 @@ def test_the_first_use_opens_the_folder_jammi(cell, tmp_path):
     assert (tmp_path / ".jammi" / "catalog.sqlite3").exists()
 
 
+def test_the_first_use_takes_the_workspace_that_a_variable_holds(cell, tmp_path):
+    cell("import jammi_lab as jl\nws = jl.open('lab')\nagain = ws\nframe = ws.sql('SELECT 1 AS n')")
+    cell("ws.materialize('t', 'SELECT 7 AS n')")
+    shown = cell("%%jammi\nSELECT n FROM jammi.t")
+    assert shown.error is None and "7" in shown.text
+    assert not (tmp_path / ".jammi").exists()
+    # it is the variable's, and another one in its place does not close it
+    assert cell("%jammi open other").error is None
+    assert cell.value("ws.table('t').row_count, jl.get_workspace().path") == "(1, 'other')"
+
+
+def test_the_first_use_does_not_choose_between_two_workspaces(cell, tmp_path):
+    cell("import jammi_lab as jl\na, b = jl.open('lab'), jl.open('labs')")
+    assert "Other workspaces near this empty one: lab, labs" in cell("%jammi").text
+
+
 def test_open_takes_another_folder_and_the_same_folder_again_is_the_same_workspace(
     papers, tmp_path
 ):

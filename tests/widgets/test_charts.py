@@ -48,6 +48,22 @@ def test_of_many_rows_a_sample_is_drawn_and_said(rows):
     assert again["data"]["values"] == spec["data"]["values"]
 
 
+@pytest.mark.parametrize(
+    ("columns", "words", "drawn"),
+    [
+        ("'d' AS day, 'n' AS region, 2.5 AS amount", ("bar",), "bar chart of amount by day"),
+        ("7 AS total, 'n' AS region", ("bar",), "bar chart of total by region"),
+        ("7 AS id, 'n' AS region, 8 AS n", ("line",), "line chart of n by id"),
+        ("7 AS id, 'n' AS region, 8 AS n", ("bar", "region"), "bar chart of n by region"),
+        ("'a' AS x, 'b' AS y", ("bar",), "bar chart of y by x"),
+        ("'a' AS x, 8.5::DECIMAL(5, 2) AS n", ("hist",), "hist chart of the number of rows by n"),
+        ("'a' AS x, 'b' AS y", ("hist",), "hist chart of the number of rows by x"),
+    ],
+)
+def test_a_column_of_numbers_is_drawn_where_none_is_named(rows, columns, words, drawn):
+    assert repr(rows(f"SELECT {columns}").chart(*words)) == f"{drawn}, 1 row"
+
+
 def test_columns_that_are_not_named_are_the_first_two_and_a_hostile_name_is_one(rows):
     made = rows("""SELECT 1 AS "a.b[0]:Q", 2 AS "</script>", NULL AS c""").chart("bar").to_dict()
     assert (

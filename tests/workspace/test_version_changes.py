@@ -169,3 +169,20 @@ def test_changed_rows_around_a_removed_one_are_counted(ws):
     assert found.compared.new.stop == 600
     labels, _, new, _ = found.changed_rows(5)
     assert labels["a"].to_pylist() == [400, 600] and new["b"].to_pylist() == [401, 601]
+
+
+def test_a_diff_says_when_the_keys_differ(ws):
+    table = two_versions(ws, "t", "SELECT 1 AS id, 5 AS n", "SELECT 1 AS id, 7 AS n")
+    keyless = ws.materialize("t", "SELECT 1 AS id, 7 AS n")
+    assert "keys differ" in str(keyless.diff())
+    assert "keys differ" not in str(table.diff())
+
+
+def test_a_handle_of_a_former_version_says_so(ws):
+    former = ws.materialize("t", "SELECT 1 AS id")
+    assert str(former).splitlines()[0] == "t, version 1: computed"
+    newest = ws.materialize("t", "SELECT 2 AS id")
+    assert str(former).splitlines()[0] == "t, version 1 of 2: computed"
+    assert str(newest).splitlines()[0] == "t, version 2: computed"
+    ws.close()
+    assert str(former).splitlines()[0] == "t, version 1: computed"

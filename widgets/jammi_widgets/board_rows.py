@@ -14,13 +14,12 @@ from jammi_lab.core.html import escape_invisible
 from jammi_lab.core.verdicts import (
     LABELS_BY_SEVERITY,
     DefinitionChanged,
-    Fresh,
     InputAdvanced,
     InputVanished,
-    PossiblyStale,
-    Stale,
+    MissingManifest,
     Undecidable,
     Verdict,
+    causes_of,
     count_by_label,
     marked_label,
     verdict_label,
@@ -158,19 +157,11 @@ def _remarks(row: StatusRow) -> list[str]:
 
 def _causes(verdict: Verdict) -> list[str]:
     """The labels of a verdict's causes without duplicates, such as `papers.csv changed`."""
-    match verdict:
-        case Stale(reasons):
-            labels = [_cause(reason, "") for reason in reasons]
-        case PossiblyStale(causes):
-            labels = [_cause(cause.reason, cause.path[-1]) for cause in causes]
-        case Undecidable(doubts, reasons):
-            labels = [_cause(reason, "") for reason in reasons] + [
-                f"{doubt.input.label} is undecidable" for doubt in doubts
-            ]
-        case Fresh():
-            labels = []
-        case _:
-            labels = [verdict_label(verdict)]
+    labels = [_cause(cause.reason, "".join(cause.path[-1:])) for cause in causes_of(verdict)]
+    if isinstance(verdict, Undecidable):
+        labels += [f"{doubt.input.label} is undecidable" for doubt in verdict.unpinned]
+    elif isinstance(verdict, MissingManifest):
+        labels = [verdict_label(verdict)]
     return list(dict.fromkeys(escape_invisible(f) for f in labels))
 
 
@@ -187,7 +178,7 @@ def _cause(reason: object, table_name: str) -> str:
                 else f"{table_name or 'it'} was never computed"
             )
         case _:
-            return f"{table_name} is damaged"
+            return f"{table_name} is damaged" if table_name else "damaged"
 
 
 def name_order(name: str) -> list[tuple[bool, int, str]]:

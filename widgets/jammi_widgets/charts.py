@@ -5,6 +5,8 @@ import base64
 import functools
 import hashlib
 import json
+import math
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,8 +173,9 @@ def _with_neutral_theme(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def chart(result: "Result", kind: str, x: str | None, y: str | None, color: str | None) -> Chart:
-    """A chart of a result; `kind` is bar, line, point, area, box or hist. `x` and `y` default to
-    the first two columns; a histogram needs only `x`.
+    """A chart of a result; `kind` is bar, line, point, area, box or hist. `y` defaults to the first
+    column of numbers, to the first column only if it is alone, and `x` to the first of the others.
+    A histogram needs only `x`, by default the first column of numbers.
 
     Raises InvalidArgument, with near names, for an unknown kind or column.
     """
@@ -188,16 +191,21 @@ def chart(result: "Result", kind: str, x: str | None, y: str | None, color: str 
             raise InvalidArgument(
                 f"The result has no column {name!r}.", near=near_names(name, columns)
             )
-    x = columns[0] if x is None else x
-    if y is None and kind != "hist":
-        y = next((c for c in columns if c not in (x, color)), None)
-        if y is None:
-            raise InvalidArgument(
-                f"A {kind} chart needs two columns; the result has "
-                f"{count_noun(len(columns), 'column')}.",
-                hint="kind='hist' needs one.",
-            )
     table, total = sample_rows(result)
+    numbers = [name for name in columns if _encoding_type(table, name) == "quantitative"]
+    if kind == "hist":
+        x = x or [*numbers, *columns][0]
+    else:
+        rest = [name for name in columns if name not in (x, color)]
+        rest.sort(key=lambda name: (name not in numbers, name == columns[0]))
+        y = y or next(iter(rest), None)
+        x = x or next((name for name in columns if name != y), None)
+    if x is None or (y is None and kind != "hist"):
+        raise InvalidArgument(
+            f"A {kind} chart needs two columns; the result has "
+            f"{count_noun(len(columns), 'column')}.",
+            hint="kind='hist' needs one.",
+        )
     used_columns = list(dict.fromkeys(c for c in (x, y, color) if c is not None))
     rows = _json_rows(table.select(used_columns))
     figure = Chart(altair.Data(values=rows), width=480, height=280)
@@ -234,10 +242,7 @@ def _channels(
     def field(name: str, **options: Any) -> dict[str, Any]:
         # altair's shorthand would interpret dots, brackets and colons in a column name
         return {
-            "field": name.replace("\\", "\\\\")
-            .replace(".", "\\.")
-            .replace("[", "\\[")
-            .replace("]", "\\]"),
+            "field": re.sub(r"([\\.\[\]])", r"\\\1", name),
             "type": _encoding_type(table, name),
             "title": _shorten(name),
             **options,
@@ -273,11 +278,7 @@ def _encoding_type(table: "pa.Table", name: str) -> str:
     import pyarrow.types as kinds
 
     data_type = table.schema.field(name).type
-    if (
-        kinds.is_temporal(data_type)
-        and not kinds.is_time(data_type)
-        and not kinds.is_duration(data_type)
-    ):
+    if kinds.is_date(data_type) or kinds.is_timestamp(data_type):
         return "temporal"
     return (
         "quantitative"
@@ -313,7 +314,7 @@ def _json_rows(table: "pa.Table") -> list[dict[str, Any]]:
             case str():
                 return _shorten(value)
             case float():
-                return value if value == value and abs(value) != float("inf") else None  # noqa: PLR0124  NaN is not itself
+                return value if math.isfinite(value) else None
             case decimal.Decimal():
                 return float(value)
             case dt.datetime() | dt.date():

@@ -17,11 +17,10 @@ from jammi_lab.core.records import Edge
 from jammi_lab.core.verdicts import (
     InputAdvanced,
     InputVanished,
-    PossiblyStale,
     Reason,
-    Stale,
     Undecidable,
     Verdict,
+    causes_of,
     marked_label,
 )
 from jammi_lab.features.pictures.graph_layout import LayeredGraph
@@ -240,24 +239,16 @@ class LineageSnapshot:
     def cause_edges(self, index: int) -> list[tuple[int, int]]:
         """The edges on the paths from the root causes of a node's verdict to the node."""
         edges: list[tuple[int, int]] = []
-        verdict = (
-            self.verdicts.get(self.nodes[index].name) if is_derived(self.nodes[index]) else None
-        )
-        paths: list[tuple[Sequence[str], str | None]]
-        match verdict:
-            case Stale(reasons):
-                paths = [([], _input_label(reason)) for reason in reasons]
-            case PossiblyStale(causes):
-                paths = [(cause.path, _input_label(cause.reason)) for cause in causes]
-            case Undecidable(doubts, reasons):
-                paths = [(doubt.path, doubt.input.label) for doubt in doubts] + [
-                    ([], _input_label(reason)) for reason in reasons
-                ]
-            case _:
-                return []
-        for path, last in paths:
+        node = self.nodes[index]
+        if not is_derived(node) or node.name not in self.verdicts:
+            return []
+        verdict = self.verdicts[node.name]
+        paths = [[*cause.path, _input_label(cause.reason)] for cause in causes_of(verdict)]
+        if isinstance(verdict, Undecidable):
+            paths += [[*doubt.path, doubt.input.label] for doubt in verdict.unpinned]
+        for path in paths:
             current = index
-            for name in [*path, *([last] if last else [])]:
+            for name in path:
                 step = next((p for p in self.upstream[current] if self.nodes[p].name == name), None)
                 if step is not None:  # a frame is no node
                     edges.append((step, current))

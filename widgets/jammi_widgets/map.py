@@ -201,7 +201,7 @@ class EmbeddingMap(Panel):
         """The selected rows of the source as a new table of that name, with a verdict and a place
         in the lineage. InvalidArgument for a name that is taken, and as `sql`."""
         with self._tenant_context():
-            if name in self._ws.recipes():
+            if name in self._ws.recipes:
                 raise InvalidArgument(
                     f"The table {name!r} already exists.", hint="Choose another name."
                 )

@@ -196,7 +196,7 @@ class Document:
 def read_document(file: Path) -> Document:
     """Read a file. InvalidArgument for another kind of file, one that is no text or too large."""
     if os.path.isdir(file):
-        raise InvalidArgument(f"{str(file)!r} is a folder.", hint="Name the files in it.")
+        raise unreadable_text_error(file, IsADirectoryError())
     markup = _MARKUPS.get(file.suffix.lower())
     if markup is None:
         raise InvalidArgument(

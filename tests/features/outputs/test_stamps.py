@@ -398,6 +398,12 @@ def test_an_output_without_metadata_below_a_line_is_unknown(lab, tmp_path, sourc
         bare["data"].pop("text/html", None)
 
 
+def test_a_version_that_was_asked_for_is_named_by_its_recipe(lab, tmp_path):
+    lab.sql("SELECT * FROM jammi_version('big', 1)").export(tmp_path / "first.csv")
+    _, [entry] = run("check-file", tmp_path / "first.csv")
+    assert (entry["table"], entry["version"], entry["outcome"]) == ("big", 1, "fresh")
+
+
 def test_a_parquet_file_with_the_stamp_of_other_rows_is_edited(lab, tmp_path):
     path = tmp_path / "big.parquet"
     lab.table("big").export(path)
