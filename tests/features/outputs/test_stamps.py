@@ -256,7 +256,7 @@ def test_the_step_of_a_cell_that_needs_only_its_inputs_is_judged_without_its_ker
     file = notebook(tmp_path / "n.ipynb", *shows)
     assert outcomes("check-notebook", file) == ["fresh", "unknown"]
     (tmp_path / "a.csv").write_text("id,x\n1,2\n2,30\n")
-    assert outcomes("check-notebook", file) == ["stale", "unknown"]
+    assert outcomes("check-notebook", file) == ["stale", "stale"]
 
 
 def test_what_is_fresh_on_grounds_fails_a_check_only_where_that_is_asked(lab, tmp_path):
