@@ -100,6 +100,13 @@ def test_too_many_keys_are_refused_before_they_are_detected(ws, tmp_path, monkey
         ws.sources.add("t", tmp_path / "x.ndjson")
 
 
+def test_too_many_keys_of_many_records_are_refused_before_they_are_columns(ws, tmp_path):
+    lines = [json.dumps({f"c{place}": place}) for place in range(10_001)]
+    (tmp_path / "x.ndjson").write_text("\n".join(lines))
+    with pytest.raises(SourceUnavailable, match=r"x.ndjson has 10,001 columns; at most 10,000"):
+        ws.sources.add("t", tmp_path / "x.ndjson")
+
+
 @pytest.mark.parametrize("number", [(1 << 20) + 1, (1 << 32) - 1, 10**30])
 def test_a_row_number_beyond_a_sheet_is_refused(ws, tmp_path, number):
     write(tmp_path / "plain.xlsx")

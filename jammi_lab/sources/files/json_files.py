@@ -15,7 +15,6 @@ from jammi_lab.sources.base import Relation
 from jammi_lab.sources.files import csv_errors, text_types
 from jammi_lab.sources.files.decisions import Decision
 from jammi_lab.sources.files.file_checks import (
-    MAX_COLUMNS,
     check_column_count,
     check_declared_columns,
     check_numbers,
@@ -47,8 +46,8 @@ _NUMBERS_AS_TEXT = {
 _LONG_NUMBER = r"(^|[\[:,=]) ?-?(\d{{16,}}|\d[\d.]*[eE]\+?\d{{3,}})($|[,\]}}])"
 _HAS_LONG_NUMBER = f"regexp_matches({{}}::VARCHAR, {sql_literal(_LONG_NUMBER)})"
 """Whether a nested value, with its numbers as text, has one that DOUBLE may not hold."""
-_COUNT_OF_KEYS = "SELECT count(DISTINCT key) FROM (SELECT unnest(json_keys(json)) AS key FROM it)"
-"""Counted first: the time of detection grows with the square of the number of columns."""
+_FIRST_RECORDS = "(SELECT json FROM it LIMIT 1000)"
+"""Their keys are counted before any detection: one line can have hundreds of thousands."""
 _HAS_VALUES = "{} IS NOT NULL"
 _IS_BEYOND_DOUBLE = "isinf(TRY_CAST({} AS DOUBLE))"
 """Whether the text of a number is beyond the range of DOUBLE."""
@@ -68,10 +67,15 @@ def decide(
         select = select_of(decision, files)
         return relation_of(f"SELECT {selected} FROM ({select})")
 
-    size = sum(source_file.stat.size for source_file in source_files)
-    if size > MAX_COLUMNS:
-        _check_key_count(files, relation_of)
-    detected = _detect(reading, rows_of)
+    def check_key_count(records: str) -> None:
+        paths = ", ".join(path_literal(file.utf8_address()) for file in files)
+        objects = relation_of(f"SELECT json FROM read_json_objects([{paths}])")
+        keys = f"SELECT unnest(json_keys(json)) AS key FROM {records}"
+        with contextlib.suppress(duckdb.Error):  # detection tells of these where they are
+            [[count]] = scratch_duckdb.query(objects, f"SELECT count(DISTINCT key) FROM ({keys})")
+            check_column_count(files[0].path, count)
+
+    detected = _detect(reading, rows_of, check_key_count)
     check_numbers(files)
     check_declared_columns(options.get("types", {}), list(detected))
     partitions = partition_types(source_files)
@@ -99,6 +103,7 @@ def decide(
             f"CAST({quoted} AS VARCHAR) AS {quoted}" for quoted in map(quote_identifier, looked)
         )
         texts = rows_of(reading["columns"], as_texts)
+        size = sum(source_file.stat.size for source_file in source_files)
         try:
             decided = decide_columns(texts, looked, options, size, _TIMES)
         except csv_errors.Misfit as misfit:
@@ -114,23 +119,21 @@ def decide(
     return Decision(types | partitions, tuple(notes), reading)
 
 
-def _detect(reading: dict[str, Any], rows_of: Callable[[None], Relation]) -> dict[str, str]:
+def _detect(
+    reading: dict[str, Any],
+    rows_of: Callable[[None], Relation],
+    check_key_count: Callable[[str], None],
+) -> dict[str, str]:
     """The columns and types that DuckDB finds, also of records with many different keys, of which
-    it makes one value each."""
+    it makes one value each. The time for columns of their own grows with the square of their
+    number, which is checked before."""
+    check_key_count(_FIRST_RECORDS)
     detected = scratch_duckdb.describe(rows_of(None))
     if detected.get("json", "").startswith("MAP"):
+        check_key_count("it")
         reading["has_maps"] = False
         detected = scratch_duckdb.describe(rows_of(None))
     return detected
-
-
-def _check_key_count(files: Sequence[TextFile], relation_of: Callable[[str], Relation]) -> None:
-    """Raise SourceUnavailable when the records have too many keys."""
-    paths = ", ".join(path_literal(file.utf8_address()) for file in files)
-    objects = relation_of(f"SELECT json FROM read_json_objects([{paths}])")
-    with contextlib.suppress(duckdb.Error):  # detection tells of these where they are
-        [[keys]] = scratch_duckdb.query(objects, _COUNT_OF_KEYS)
-        check_column_count(files[0].path, keys)
 
 
 def _misfit_error(
