@@ -12,7 +12,9 @@ import jammi_lab as jl
 from jammi_lab.core.anchors import Cost
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.engine.engine import Engine
+from jammi_lab.sources.files import parquet_schemas
 from jammi_lab.sources.files.connector import FileConnector
+from jammi_lab.sources.files.file_sets import LocalFileSet
 from jammi_lab.sources.registry import connector_for
 from tests.contracts.source import DictMemo, observed
 
@@ -67,3 +69,15 @@ def test_a_path_that_is_not_plain_is_cached_under_one_key(tmp_path):
     connector, memo = FileConnector(record), DictMemo()
     costs = [observed(connector, memo, later=True).cost for _ in range(2)]
     assert costs == [Cost.SCAN, Cost.FREE]
+
+
+@pytest.mark.parametrize(("grain_seconds", "reads"), [(-1.0, 1), (3600.0, 2)])
+def test_a_schema_within_the_clocks_grain_is_not_kept(tmp_path, monkeypatch, grain_seconds, reads):
+    pq.write_table(pa.table({"n": [1]}), tmp_path / "t.parquet")
+    read, opened = parquet_schemas._read_schema, []
+    monkeypatch.setattr(parquet_schemas, "_read_schema", lambda f: opened.append(f) or read(f))
+    monkeypatch.setattr(parquet_schemas, "CLOCK_SECONDS", grain_seconds)
+    files = LocalFileSet(str(tmp_path / "t.parquet")).list_files("parquet")
+    for _ in range(2):
+        parquet_schemas.schemas_of(files)
+    assert len(opened) == reads
