@@ -2,6 +2,7 @@
 and times is decided here, from all of them."""
 
 import contextlib
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -67,15 +68,7 @@ def decide(
         select = select_of(decision, files)
         return relation_of(f"SELECT {selected} FROM ({select})")
 
-    def check_key_count(records: str) -> None:
-        paths = ", ".join(path_literal(file.utf8_address()) for file in files)
-        objects = relation_of(f"SELECT json FROM read_json_objects([{paths}])")
-        keys = f"SELECT unnest(json_keys(json)) AS key FROM {records}"
-        with contextlib.suppress(duckdb.Error):  # detection tells of these where they are
-            [[count]] = scratch_duckdb.query(objects, f"SELECT count(DISTINCT key) FROM ({keys})")
-            check_column_count(files[0].path, count)
-
-    detected = _detect(reading, rows_of, check_key_count)
+    detected = _detect(reading, rows_of, functools.partial(_check_key_count, files, relation_of))
     check_numbers(files)
     check_declared_columns(options.get("types", {}), list(detected))
     partitions = partition_types(source_files)
@@ -134,6 +127,18 @@ def _detect(
         reading["has_maps"] = False
         detected = scratch_duckdb.describe(rows_of(None))
     return detected
+
+
+def _check_key_count(
+    files: Sequence[TextFile], relation_of: Callable[[str], Relation], records: str
+) -> None:
+    """Raise SourceUnavailable when these records have too many keys."""
+    paths = ", ".join(path_literal(file.utf8_address()) for file in files)
+    objects = relation_of(f"SELECT json FROM read_json_objects([{paths}])")
+    keys = f"SELECT unnest(json_keys(json)) AS key FROM {records}"
+    with contextlib.suppress(duckdb.Error):  # detection tells of these where they are
+        [[count]] = scratch_duckdb.query(objects, f"SELECT count(DISTINCT key) FROM ({keys})")
+        check_column_count(files[0].path, count)
 
 
 def _misfit_error(
