@@ -242,38 +242,29 @@ class EvaluatedGraph:
 
     def failed_run(self, node: RecipeNode) -> str | None:
         """The error of the last run of a recipe's definition as a clause, if it failed or was
-        rejected. None when its newest version came later or is fresh nevertheless, or when an
-        input has moved since."""
+        rejected. None when its newest version came later, or is fresh nevertheless."""
         if isinstance(self.verdicts.get(node.key), Fresh):
             return None
         failed = self._failed_runs.get((node.key, self.current_definition(node)))
         if failed is None:
             return None
-        if node.version and failed.version < node.version.version:
+        version, error = failed
+        if node.version and version < node.version.version:
             return None
-        if any(self._has_moved(anchor, node.tenant) for anchor in failed.anchors):
-            return None
-        return f"its last run failed: {failed.error or WRITER_EXITED}"
-
-    def _has_moved(self, recorded: Anchor, tenant: str | None) -> bool:
-        """Whether an input is known to have another state now."""
-        state = self._frame_input_state(recorded, tenant)
-        if isinstance(state, Anchor):
-            return state.pinned and not recorded.same_state(state)
-        return isinstance(state, Vanished)
+        return f"its last run failed: {error}"
 
     @functools.cached_property
-    def _failed_runs(self) -> Mapping[tuple[RecipeKey, object], TableRecord]:
-        """The row of the last run of each definition that failed, was rejected or whose process was
-        killed."""
-        is_alive = self._catalog.writers.is_alive
-        return {
-            ((version.tenant, fold(version.recipe)), record.definition_hash): record
-            for version, record in sorted(
-                self._catalog.result_tables.unfinished(), key=lambda found: found[0].version
-            )
-            if record.error is not None or not is_alive(record.writer_id)
-        }
+    def _failed_runs(self) -> Mapping[tuple[RecipeKey, object], tuple[int, str]]:
+        """The version and the error of the last run of each definition that failed, was rejected or
+        whose process was killed."""
+        failed: dict[tuple[RecipeKey, object], tuple[int, str]] = {}
+        for version, record in self._catalog.result_tables.unfinished():
+            if record.error is None and self._catalog.writers.is_alive(record.writer_id):
+                continue
+            key = ((version.tenant, fold(version.recipe)), record.definition_hash)
+            run = version.version, record.error or WRITER_EXITED
+            failed[key] = max(run, failed.get(key, run))
+        return failed
 
     def _persist(self) -> None:
         """Persist the observations for later passes."""

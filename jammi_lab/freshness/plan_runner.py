@@ -3,9 +3,9 @@ off the steps below them, and deviations from the plan are reported."""
 
 import contextlib
 import graphlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from jammi_lab.core.anchors import Anchor, result_input
+from jammi_lab.core.anchors import result_input
 from jammi_lab.core.errors import CheckFailed, JammiError, SessionClosed
 from jammi_lab.core.records import (
     OnProgress,
@@ -25,7 +25,6 @@ from jammi_lab.freshness.evaluated_graph import (
 from jammi_lab.freshness.plan import PlannedStep, StepKind
 from jammi_lab.freshness.recipe_graph import RecipeKey, RecipeNode
 from jammi_lab.freshness.service import FreshnessService
-from jammi_lab.freshness.table_verdict import State
 from jammi_lab.steps.build import Outcome, RecipeRedefined, produce
 from jammi_lab.store.publish import AlreadyBuilding
 from jammi_lab.store.sidecars import SidecarRequest
@@ -111,11 +110,9 @@ class PlanRunner:
                 hint=error.hint,
             )
 
-    def _record_failure(
-        self, recipe: RecipeRecord, states: Iterable[State], error: JammiError
-    ) -> None:
+    def _record_failure(self, recipe: RecipeRecord, error: JammiError) -> None:
         """Record a run that failed before its build began, because the recipe could not be bound to
-        its inputs in these states, as a failed version."""
+        its inputs, as a failed version."""
         unbuilt = TableRecord(
             table_name="",
             kind=recipe.kind,
@@ -123,7 +120,6 @@ class PlanRunner:
             recipe=recipe.name,
             version=0,
             definition_hash=recipe.definition_hash,
-            anchors=[state for state in states if isinstance(state, Anchor)],
             flight=False,
         )
         with (
@@ -153,7 +149,7 @@ class PlanRunner:
         try:
             job = producers.job(node.name, node.recipe.descriptor)
         except JammiError as error:
-            self._record_failure(node.recipe, evaluated.states(node).values(), error)
+            self._record_failure(node.recipe, error)
             raise
         outcome = produce(
             ctx,

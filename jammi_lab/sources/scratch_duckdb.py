@@ -225,24 +225,8 @@ _NO_MEMORY = (duckdb.OutOfMemoryException, MemoryError)
 """What says nothing of a type. `core.foreign_errors` explains it wherever it comes from."""
 
 
-COMMON_TYPES = {
-    "BOOLEAN": pa.bool_(),
-    "INTEGER": pa.int32(),
-    "BIGINT": pa.int64(),
-    "FLOAT": pa.float32(),
-    "DOUBLE": pa.float64(),
-    "VARCHAR": pa.string(),
-    "DATE": pa.date32(),
-    "TIMESTAMP": pa.timestamp("us"),
-}
-"""Types that are known without asking DuckDB."""
-
-
 @functools.lru_cache(maxsize=256)
 def _type_of(kind: pa.DataType) -> str | None:
-    for name, common in COMMON_TYPES.items():
-        if kind == common:
-            return name
     with borrow_bare() as connection:
         try:
             connection.register("it", pa.schema([pa.field("x", kind)]).empty_table())

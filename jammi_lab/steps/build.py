@@ -312,7 +312,7 @@ def _lead_build(
     known_tables = None if ready is None else {record.table_name for record in ready}
     with (
         ctx.publisher.build_row(
-            _build_request(reservation.name, job, state_before.anchors, is_shared=is_shared),
+            _build_request(reservation.name, job, is_shared=is_shared),
             _single_source(job) or reservation.name,
             job.model_key,
             known_tables,
@@ -563,7 +563,7 @@ def _check_still_wanted(ctx: ProducerContext, build_record: TableRecord) -> None
         )
 
 
-def _build_request(name: str, job: Job, anchors: list[Anchor], *, is_shared: bool) -> TableRecord:
+def _build_request(name: str, job: Job, *, is_shared: bool) -> TableRecord:
     return TableRecord(
         table_name="",
         kind=job.kind,
@@ -576,7 +576,6 @@ def _build_request(name: str, job: Job, anchors: list[Anchor], *, is_shared: boo
         key=list(job.key),
         dimensions=job.dimensions,
         order_sensitive=job.order_sensitive,
-        anchors=anchors,
         flight=is_shared,
     )
 

@@ -20,7 +20,7 @@ from jammi_lab.core.verdicts import Damaged
 from jammi_lab.engine.sql.syntax_tree import sql_type
 from jammi_lab.sources.base import ReadPlan, Relation
 from jammi_lab.sources.locations import escape
-from jammi_lab.sources.scratch_duckdb import describe, shown_types
+from jammi_lab.sources.scratch_duckdb import describe
 from jammi_lab.storage.digests import (
     CacheEntry,
     PersistentDigestCache,
@@ -261,14 +261,16 @@ class ResultFiles:
             return invalid_column(record) is None
         if (footer := read_footer(path)) is None:
             return False
-        recorded = [(column.name, column.type) for column in record.columns]
-        schema = footer.schema.to_arrow_schema()
-        types = dict(zip(schema.names, shown_types(schema), strict=True))
-        if [*types.items()] != recorded:  # DuckDB reads some types in another form than Arrow
-            relation = Relation(result_input(record.recipe), ReadPlan(self.select_sql(record)))
-            with contextlib.suppress(duckdb.Error):
-                types = describe(relation)
-        if [*types.items()] != recorded:
+        if footer.schema.to_arrow_schema().names != [
+            *dict.fromkeys(c.name for c in record.columns)
+        ]:
+            return False
+        relation = Relation(result_input(record.recipe), ReadPlan(self.select_sql(record)))
+        try:
+            types = describe(relation)
+        except duckdb.Error:
+            return False
+        if types != {column.name: column.type for column in record.columns}:
             return False
         self._right_footers.add(record.table_name)
         return True

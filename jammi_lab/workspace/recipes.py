@@ -7,6 +7,7 @@ from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin
 from jammi_lab.core.records import RecipeRecord, recipe_statement
 from jammi_lab.freshness.reports import NamedRows
+from jammi_lab.workspace.arguments import takes_no_name
 
 
 class Recipe(ReprMixin):
@@ -52,6 +53,7 @@ class Recipes(NamedRows[Recipe], ReprMixin):
     def __init__(self, recipes: Sequence[Recipe]) -> None:
         self._rows = list(recipes)
 
+    @takes_no_name("It lists all recipes; ws.table(name) is the newest table of one.", "recipes")
     def __call__(self) -> "Recipes":
         """The recipes: they are called as `ws.tables` is, and indexed as `ws.sources`."""
         return self

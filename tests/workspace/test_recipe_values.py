@@ -40,6 +40,7 @@ def test_what_is_no_recipe_is_refused(ws):
         ("fsck", "ws.verify(name)"),
         ("recover", "ws.recompute(name)"),
         ("recipes", "ws.table(name)"),
+        ("recordings", "ws.recordings[name]"),
         ("sessions", "ws.sessions()"),
     ],
 )

@@ -375,7 +375,7 @@ def test_closing_twice_is_fine_and_use_after_it_is_typed(papers):
         papers.status,
         papers.plan,
         papers.tables,
-        papers.recipes,
+        lambda: papers.recipes(),
         papers.recover,
         papers.lineage,
         lambda: papers.sql("SELECT 1"),

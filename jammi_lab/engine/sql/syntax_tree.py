@@ -16,7 +16,6 @@ from jammi_lab.engine.duckdb_instances import with_parser
 from jammi_lab.engine.duckdb_messages import DuckDBError
 from jammi_lab.engine.sql import releases
 from jammi_lab.engine.sql.allowlist import walk_nodes
-from jammi_lab.sources.scratch_duckdb import COMMON_TYPES
 
 
 def tree_of(parser: duckdb.DuckDBPyConnection, text: str) -> dict[str, Any] | DuckDBError:
@@ -93,13 +92,17 @@ _NOT_A_TYPE_ERRORS = (
     duckdb.ParserException,
 )
 """The errors of DuckDB for a text that is not a type."""
+_COMMON_TYPES = frozenset(
+    {"BOOLEAN", "INTEGER", "BIGINT", "FLOAT", "DOUBLE", "VARCHAR", "DATE", "TIMESTAMP"}
+)
+"""Types that are accepted without asking DuckDB."""
 
 
 @functools.lru_cache(maxsize=4096)
 def sql_type(text: str) -> str | None:
     """The type that a text begins with, as DuckDB prints it; None when there is none. A type
     printed by `DESCRIBE` is returned unchanged."""
-    if text in COMMON_TYPES:
+    if text in _COMMON_TYPES:
         return text
 
     def read(instance: duckdb.DuckDBPyConnection) -> str:
