@@ -87,7 +87,8 @@ class BoundVariable:
     is_exact: bool = False
     """Whether the cell named the version."""
     state: str = ""
-    """The verdict on the table, and whether a newer version is ready."""
+    """The verdict on the table, and whether a newer version is ready, or nothing tells which one it
+    was."""
 
     def value(self, ws: "Workspace") -> Any:
         """The table, or its rows, which are read now. TableNotFound; TableDamaged."""
@@ -149,11 +150,13 @@ def resume(notebook: "Notebook", file: str | None) -> Resumed:
         except JammiError as error:
             found.unbound[each.name] = f"run cell {each.cell}: {error.message}"
         else:
-            bound.append(replace(each, version=table.version))
+            shown = "" if each.version else "newest, as its cell shows no version; "
+            bound.append(replace(each, version=table.version, state=shown))
     tables = ws._services.catalog.result_tables
     verdicts = ws._services.freshness.current_verdicts(sorted({each.table for each in bound}))
     for at, each in enumerate(bound):
-        state, newest = str(verdicts.get(each.table, "")), tables.newest(each.table)
+        state = each.state + str(verdicts.get(each.table, ""))
+        newest = tables.newest(each.table)
         if newest is not None and newest[0].version != each.version:
             state = f"version {newest[0].version} is ready; {state}"
         bound[at] = replace(each, state=state)

@@ -208,11 +208,15 @@ def test_a_line_offers_it_to_a_person_after_a_restart(notebook):
 
 def test_a_variable_has_the_version_in_the_stamp_of_its_cell(notebook):
     notebook.run("%%jammi old\nFROM jammi.ages")
+    notebook.run("silent = ws.table('ages').arrow()")
     notebook.kernel("ws.materialize('ages', 'SELECT id FROM papers')")  # no cell of the notebook
     notebook.restart()
     shown = notebook.run("%jammi resume")
-    [line] = [line for line in shown.splitlines() if line.startswith("old")]
-    assert "ages version 1" in line and "version 2 is ready" in line
+    lines = {line.split()[0]: line for line in shown.splitlines() if line.strip()}
+    assert "ages version 1" in lines["old"] and "version 2 is ready" in lines["old"]
+    assert "ages version 2" in lines["silent"]
+    assert "newest, as its cell shows no version; fresh" in lines["silent"]
+    assert "newest" not in lines["old"]
     assert notebook.kernel.value("ages.version, old.arrow().column_names") == "(1, ['id', 'year'])"
 
 
