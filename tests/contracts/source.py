@@ -26,7 +26,7 @@ from jammi_lab.sources.base import Connector, ObservationContext, ReadPlan, Rela
 from jammi_lab.sources.scan_conditions import ALL_ROWS
 from jammi_lab.sources.scratch_duckdb import describe, query
 from jammi_lab.storage.digests import CacheEntry
-from tests.conftest import descriptors_under
+from tests.conftest import descriptors_under, settled
 from tests.sizes import contract
 
 # -- looks -----------------------------------------------------------------------------------------
@@ -273,7 +273,7 @@ class SourceSuite(Suite):
             assert list(columns) == ["id", "name", "note"]
             assert relation.columns is None or dict(relation.columns) == columns
             assert seen(connector, table, later=True).columns == columns
-        assert not descriptors_under(tmp_path / "there")
+        assert not settled(lambda: descriptors_under(tmp_path / "there"))
 
     def test_an_unchanged_source_is_seen_equal_and_is_not_read_again(self, kind, connector):
         memo = DictMemo()
