@@ -150,7 +150,8 @@ def resume(notebook: "Notebook", file: str | None) -> Resumed:
         except JammiError as error:
             found.unbound[each.name] = f"run cell {each.cell}: {error.message}"
         else:
-            shown = "" if each.version else "newest, as its cell shows no version; "
+            is_guess = each.version is None and table.version > 1
+            shown = "newest, as its cell shows no version; " if is_guess else ""
             bound.append(replace(each, version=table.version, state=shown))
     tables = ws._services.catalog.result_tables
     verdicts = ws._services.freshness.current_verdicts(sorted({each.table for each in bound}))
