@@ -85,9 +85,8 @@ class TableWriter:
         started_at: float | None = None,
     ) -> None:
         self._publisher, self.record = publisher, record
-        self._typed_errors = _TypedStorageErrors(publisher, record)
         self.path = publisher.results.parquet(record)
-        with self._typed_errors:
+        with self._publisher.typed_errors(self.record):
             make_folder(self.path.parent, inside=publisher.results.root)
         self._started = publisher.clock.monotonic() if started_at is None else started_at
         self._file = atomic_file(self.path, create=True)
@@ -96,14 +95,14 @@ class TableWriter:
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append a batch. Raises SchemaMismatch when it does not have the schema."""
-        with self._typed_errors:
+        with self._publisher.typed_errors(self.record):
             self._sink.write(batch)
         self.rows += batch.num_rows
 
     def seal(self) -> Path:
         """Close the Parquet file, and return where it can be read until publication. Only `publish`
         or `abort` may follow."""
-        with self._typed_errors:
+        with self._publisher.typed_errors(self.record):
             self.rows = self._sink.close()
             if isinstance(self._file, AtomicFile):
                 self._file.finish()  # fsync in the background while the caller reads the bytes
@@ -129,7 +128,7 @@ class TableWriter:
         and raises to cancel it. `audit` runs the checks of the table on the sealed bytes, before
         they have a manifest, which is what recovery promotes.
         """
-        with self._typed_errors:
+        with self._publisher.typed_errors(self.record):
             digests = digest_parquet(self._file.temp, self._sink.footer)
             record = completed_record(
                 self.record,
@@ -207,25 +206,6 @@ class TableWriter:
             self._file.abort()
 
 
-class _TypedStorageErrors(NamedTuple):
-    """Context manager that raises OSErrors as typed errors."""
-
-    publisher: "Publisher"
-    record: TableRecord
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            ownership_error = (
-                self.publisher.ownership_error(self.record)
-                if isinstance(error, FileNotFoundError)
-                else None
-            )
-            raise ownership_error or storage_error(error, self.record.recipe) from error
-
-
 class Publisher:
     """Starts and publishes the builds of one writer."""
 
@@ -279,7 +259,7 @@ class Publisher:
                 keep_recipe()
                 begun = self.catalog.table_status.begin(record, model_key, rejected)
             row = begun  # is committed
-            with _TypedStorageErrors(self, record):
+            with self.typed_errors(record):
                 # The row is synced in the background while the rows are computed.
                 self._row_syncs[record.table_name] = self.catalog.database.start_sync()
             fault_point("publish:building")
@@ -400,6 +380,16 @@ class Publisher:
         """Whether a row that seems to be building is a failed build of this kernel, which the
         catalog could not record."""
         return record.table_name in self._pending_cleanup
+
+    @contextlib.contextmanager
+    def typed_errors(self, record: TableRecord) -> Iterator[None]:
+        """Context manager that raises OSErrors about a table being built as typed errors:
+        LostOwnership when another writer removed its files, else as `storage_error`."""
+        try:
+            yield
+        except OSError as error:
+            lost = self.ownership_error(record) if isinstance(error, FileNotFoundError) else None
+            raise lost or storage_error(error, record.recipe) from error
 
     def ownership_error(self, record: TableRecord) -> LostOwnership | None:
         """The error to raise when the row no longer belongs to this writer; None when it does."""

@@ -259,18 +259,14 @@ class ResultFiles:
         path = self.parquet(record)
         if isinstance(path, RemotePath) or record.table_name in self._right_footers:
             return invalid_column(record) is None
-        if (footer := read_footer(path)) is None:
-            return False
-        if footer.schema.to_arrow_schema().names != [
-            *dict.fromkeys(c.name for c in record.columns)
-        ]:
+        if read_footer(path) is None:
             return False
         relation = Relation(result_input(record.recipe), ReadPlan(self.select_sql(record)))
         try:
             types = describe(relation)
         except duckdb.Error:
             return False
-        if types != {column.name: column.type for column in record.columns}:
+        if [*types.items()] != [(column.name, column.type) for column in record.columns]:
             return False
         self._right_footers.add(record.table_name)
         return True
