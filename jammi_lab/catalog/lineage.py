@@ -2,7 +2,8 @@
 
 A node is (kind, folded name, table inside it, owner). An edge row holds the node of its input as it
 was resolved when the table was computed: an own recipe or source before a shared one, a physical
-name by the recipe it belongs to. A recipe's edges are those of its newest ready version.
+name by the recipe it belongs to. A recipe's edges are those of its newest ready version. The model
+that made the vectors of a table is an input of it here, though not in its anchors.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,13 +18,15 @@ from jammi_lab.catalog.row_mapping import EnumColumn
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.anchors import AnchorKind, Input, origin_inputs
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.recipes import recipe_class
+from jammi_lab.core.input_kinds import MODEL_KIND
 from jammi_lab.core.records import Edge, TableRecord
 from jammi_lab.core.value import Value
 
 Direction = Literal["up", "down"]
 Node = tuple[str, str, str, str]
 """(kind, folded name, table inside it, owner or '')."""
+Identity = tuple[str, str, str]
+"""Kind, name and table of an input."""
 Row = Sequence[Any]
 """One edge as read from the database: the columns of `_EDGE`."""
 
@@ -51,21 +54,6 @@ class Link(Value, frozen=True):
     def edge(self) -> Edge:
         """The edge with names instead of nodes."""
         return Edge(input=self.input.label, derived=self.derived, kind=str(self.kind))
-
-
-class ModelUse(Value, frozen=True):
-    """The newest version of a recipe, computed with a model."""
-
-    model: str
-    """The model's name as recorded with the table."""
-    derived: str
-    """The recipe."""
-    derived_table: str
-    """The physical table."""
-    kind: str
-    """The kind of the table."""
-    node: Node
-    """The node of the recipe."""
 
 
 _ANCHOR_KINDS = EnumColumn(AnchorKind)
@@ -121,17 +109,9 @@ _CLOSURES: Mapping[Direction, Statement] = {
     "up": _closure(_OF_READERS, "versions.recipe_fold", "lineage.node_fold"),
     "down": _closure(_OF_INPUTS, "lineage.node_fold", "versions.recipe_fold"),
 }
-_USES = (
-    "SELECT result_tables.model_id, versions.recipe, result_tables.table_name, "
-    f"result_tables.kind, versions.recipe_fold, {scope.owner('versions')} FROM result_tables "
-    "JOIN versions ON versions.table_name = result_tables.table_name "
-    f"WHERE {scope.visible('versions')} AND {scope.visible('result_tables')} "
-    "AND result_tables.model_id IS NOT NULL "
-    # so that SQLite searches the index of models
-    f"AND result_tables.model_id >= '' AND {is_newest_of_table('versions')}"
+_MODEL_NAMES = Statement(
+    f"SELECT models.name FROM models WHERE {scope.visible('models')} AND models.name_fold = :fold"
 )
-_VISIBLE_USES = Statement(f"{_USES} AND {_IS_VISIBLE}")
-_USES_BY_RECIPES = Statement(f"{_USES} AND {_IS_READER}")
 _READERS = Statement(
     f"SELECT DISTINCT versions.tenant_id, versions.recipe FROM {_READERS_AND_EDGES} "
     f"WHERE {scope.referring('versions')} AND {is_newest('versions')} "
@@ -181,7 +161,8 @@ _OWN = {
 def edge_rows(tx: Connection, record: TableRecord) -> list[dict[str, Any]]:
     """The rows of a table's edges, one per input, each input resolved to its node."""
     rows = {}
-    for (kind, name, table), anchor_kind in _edges_of(record):
+    edges = _edges_of(record) | _model_edge(tx, record)
+    for (kind, name, table), anchor_kind in edges.items():
         physical, node_fold, node_tenant = _resolve_node(tx, kind, name, record.tenant)
         rows[kind, fold(name), table] = {
             "tenant_id": record.tenant,
@@ -195,6 +176,17 @@ def edge_rows(tx: Connection, record: TableRecord) -> list[dict[str, Any]]:
             "node_tenant": node_tenant,
         }
     return list(rows.values())
+
+
+def _model_edge(tx: Connection, record: TableRecord) -> dict[Identity, AnchorKind]:
+    """The edge from the model of a table. That of imported vectors is one if it is registered."""
+    if record.model_id is None or record.recipe_class.combines_vectors:
+        return {}
+    parameters = scope.tenant_parameters(record.tenant, fold=fold(record.model_id))
+    registered = [name for (name,) in _MODEL_NAMES.fetch(tx, parameters)]
+    if not registered and not record.recipe_class.has_encoder:
+        return {}
+    return {(MODEL_KIND, [*registered, record.model_id][0], ""): AnchorKind.MODEL}
 
 
 def _resolve_node(tx: Connection, kind: str, name: str, tenant: str | None) -> tuple[int, str, str]:
@@ -226,24 +218,6 @@ class LineageRepository:
         """The edges of the newest ready version of every recipe, by name; one query."""
         rows = self._database.fetch(_ALL_EDGES, self._scope.parameters())
         return self._with_current_names(list(map(_link, rows)))
-
-    def uses(self, recipes: Iterable[str] | None = None) -> list[ModelUse]:
-        """The newest ready versions computed with a model, by name; one query. Of some recipes (by
-        folded name), also shared ones that own ones hide."""
-        with self._database.read() as tx:
-            rows = (
-                _VISIBLE_USES.fetch(tx, self._scope.parameters())
-                if recipes is None
-                else _USES_BY_RECIPES.fetch(tx, self._scope.parameters(names=text_list(recipes)))
-            )
-        return [
-            ModelUse(model, recipe, table, kind, ("result", recipe_fold, "", tenant))
-            # sorted here, because for an ORDER BY SQLite reads all versions in that order
-            for model, recipe, table, kind, recipe_fold, tenant in sorted(
-                rows, key=lambda row: (row[4], row[5] != "")
-            )
-            if not recipe_class(kind).combines_vectors
-        ]
 
     def nodes_named(self, name: str) -> tuple[set[Node], str | None]:
         """The nodes that a name refers to, and the physical table when the name is that of a table
@@ -365,10 +339,10 @@ class LineageRepository:
         return {n for n in nodes if n[3] or self._scope.is_unrestricted or (n[0], n[1]) not in own}
 
 
-def _edges_of(record: TableRecord) -> Iterable[tuple[tuple[str, str, str], AnchorKind]]:
+def _edges_of(record: TableRecord) -> dict[Identity, AnchorKind]:
     """The lineage edges of a table: one per input, with the inputs of its frames. A frame that was
     made from an earlier version of the same recipe adds no edge."""
-    edges: dict[tuple[str, str, str], AnchorKind] = {}
+    edges: dict[Identity, AnchorKind] = {}
     own = ("result", fold(record.recipe), "")
     for anchor in record.anchors:
         edges[anchor.input.identity] = anchor.kind
@@ -376,7 +350,7 @@ def _edges_of(record: TableRecord) -> Iterable[tuple[tuple[str, str, str], Ancho
             kind, name, table = source.input.identity
             if (kind, fold(name), table) != own:
                 edges.setdefault(source.input.identity, source.kind)
-    return edges.items()
+    return edges
 
 
 def _split_dotted(name: str) -> list[tuple[str, str]]:

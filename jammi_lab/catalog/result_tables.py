@@ -126,7 +126,8 @@ _FILTERS = {
     "model": "result_tables.model_id = :model",
     "definition": "result_tables.definition_hash = :definition",
     "source": "result_tables.table_name IN (SELECT lineage.derived FROM lineage "
-    f"WHERE {scope.visible('lineage')} AND lineage.node_fold = :source)",
+    f"WHERE {scope.visible('lineage')} AND lineage.node_fold = :source "
+    "AND lineage.input_kind <> 'model')",
 }
 
 

@@ -13,12 +13,14 @@ from jammi_lab.core.value import Value, short_digest
 
 
 class AnchorKind(enum.StrEnum):
-    """How the state of an input is identified. Also the kind of a lineage edge."""
+    """How the state of an input is identified. Also the kind of a lineage edge; that of a model is
+    no input with a state, but part of a definition."""
 
     RESULT_DIGEST = "result_digest"
     SOURCE_VERSION = "source_version"
     MUTABLE_VERSION = "mutable_version"
     CLOCK = "clock"
+    MODEL = "model"
     UNPINNED = "unpinned_at_instant"
 
 

@@ -40,6 +40,8 @@ class InputKind:
         return (cls.schema, name) if cls.schema else tuple(name.split(".", 1))
 
 
+MODEL_KIND = "model"
+"""The kind of the nodes of models in the lineage, and of the edges that leave them."""
 _classes: dict[str, type[InputKind]] = {}
 
 

@@ -15,7 +15,6 @@ from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import TableRecord, TableStatus, recipe_statement
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.name_resolution import NameResolver
-from jammi_lab.freshness import model_edges
 from jammi_lab.freshness.table_column_lineage import ColumnLineage
 from jammi_lab.inputs.source_names import JAMMI_CATALOG
 from jammi_lab.sources.base import Computed, InputRead, ReadPlan, Relation
@@ -234,8 +233,7 @@ class CatalogRelations(NameResolver):
 
     def _lineage_rows(self) -> Iterable[Sequence[Any]]:
         links = self._catalog.lineage.all_edges()
-        of_models = (model_edges.to_edge(use) for use in model_edges.model_uses(self._catalog))
-        edges = dict.fromkeys([*(link.edge for link in links), *of_models])
+        edges = dict.fromkeys(link.edge for link in links)
         return [(e.input, e.derived, e.kind) for e in edges]
 
     def _column_lineage_rows(self) -> Iterable[Sequence[Any]]:

@@ -8,10 +8,9 @@ from jammi_lab.catalog.lineage import Link
 from jammi_lab.core.anchors import Input
 from jammi_lab.core.errors import DependencyCycle
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.input_kinds import input_kind
+from jammi_lab.core.input_kinds import MODEL_KIND, input_kind
 from jammi_lab.core.records import Edge
 from jammi_lab.core.value import Value
-from jammi_lab.freshness.model_edges import MODEL_KIND
 from jammi_lab.freshness.node_states import NodeStates
 from jammi_lab.freshness.table_column_lineage import ColumnEdge
 
@@ -51,21 +50,17 @@ class LineagePart:
 
 def topological_nodes(
     links: Sequence[Link],
-    model_edges: Sequence[Edge],
     kinds: Mapping[str, tuple[str, int | None]],
     start: str | None,
     kind_if_isolated: str,
 ) -> list[Node]:
-    """The nodes of links and model edges, parents before children. `kinds` gives kind and version
-    of recipes. `start` is always included; without edges it gets the kind `kind_if_isolated`.
-    Raises DependencyCycle."""
+    """The nodes of links, parents before children. `kinds` gives kind and version of recipes.
+    `start` is always included; without edges it gets the kind `kind_if_isolated`. Raises
+    DependencyCycle."""
     parents_of: dict[_Key, set[_Key]] = {}
     for link in links:
         parents_of.setdefault(_node_key(link.input), set())
         parents_of.setdefault(("result", link.derived), set()).add(_node_key(link.input))
-    for edge in model_edges:
-        parents_of.setdefault((MODEL_KIND, edge.input), set())
-        parents_of.setdefault(("result", edge.derived), set()).add((MODEL_KIND, edge.input))
     if start is not None and not any(name == start for _, name in parents_of):
         parents_of[kind_if_isolated, start] = set()
     ordered = list[_Key]()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from jammi_lab.core.checks import CheckMark
-from jammi_lab.core.input_kinds import leaf_kind
+from jammi_lab.core.input_kinds import MODEL_KIND, leaf_kind
 from jammi_lab.core.verdicts import (
     Damaged,
     DefinitionChanged,
@@ -16,7 +16,6 @@ from jammi_lab.core.verdicts import (
     Verdict,
     causes_of,
 )
-from jammi_lab.freshness.model_edges import MODEL_KIND
 
 
 class NodeLike(Protocol):

@@ -12,9 +12,8 @@ from jammi_lab.core.clock import seconds_since
 from jammi_lab.core.errors import InvalidArgument, JammiError, invalid_row_error
 from jammi_lab.core.html import count_noun, escape_invisible
 from jammi_lab.core.identifiers import check_choice, fold
-from jammi_lab.core.input_kinds import input_kind
+from jammi_lab.core.input_kinds import MODEL_KIND, input_kind
 from jammi_lab.core.records import (
-    Edge,
     OnProgress,
     ProgressOption,
     Step,
@@ -22,7 +21,6 @@ from jammi_lab.core.records import (
     TableStatus,
 )
 from jammi_lab.core.verdicts import Fresh, Verdict, marked_label
-from jammi_lab.freshness import model_edges
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
 from jammi_lab.freshness.explain import Why, explain
 from jammi_lab.freshness.lineage import (
@@ -274,7 +272,7 @@ class FreshnessQueries:
         check_choice("direction", direction, ("both", "up", "down"))
         if depth is not None and (not isinstance(depth, int) or depth < 1):
             raise InvalidArgument(f"depth must be an integer of at least 1, got {depth!r}.")
-        links, edges_of_models = self._edges_around(name, direction, depth)
+        links = self._links_around(name, direction, depth)
         tables, exact = self._catalog.result_tables, dict[str, tuple[str, int | None]]()
         if name is not None and (physical := tables.get(name)) is not None:
             newest = tables.newest(physical.recipe)
@@ -282,19 +280,20 @@ class FreshnessQueries:
                 name = physical.recipe
             else:
                 exact[name] = (physical.kind, physical.version)
-        kinds = tables.kinds(_folded_names(name, links, edges_of_models)) | exact
-        focus = next((k for k in kinds if name is not None and fold(k) == fold(name)), name)
+        kinds = tables.kinds(_folded_names(name, links)) | exact
+        known = [*kinds, *(link.input.label for link in links)]
+        focus = next((k for k in known if name is not None and fold(k) == fold(name)), name)
         focus, kind_if_isolated = (
-            (focus, "result") if focus is None or focus in kinds else self._describe_node(focus)
+            (focus, "result") if focus is None or focus in known else self._describe_node(focus)
         )
-        nodes = topological_nodes(links, edges_of_models, kinds, focus, kind_if_isolated)
+        nodes = topological_nodes(links, kinds, focus, kind_if_isolated)
         if name is None:
             derived = {node.name for node in nodes if is_derived(node)}
             isolated = [r for r in self._catalog.recipes.list() if r.name not in derived]
             for recipe in isolated:
                 kind, version = kinds.get(recipe.name, (recipe.kind, None))
                 nodes.append(Node(kind, recipe.name, version))
-        edges = list(dict.fromkeys([*(link.edge for link in links), *edges_of_models]))
+        edges = list(dict.fromkeys(link.edge for link in links))
         return LineagePart(
             nodes,
             edges,
@@ -309,28 +308,23 @@ class FreshnessQueries:
         if registered is not None and not input_kind(registered[0]).is_stored:
             kind, registered_name = registered
             return registered_name, kind
-        model = model_edges.canonical_model_name(self._catalog, name)
-        return (name, "source") if model is None else (model, model_edges.MODEL_KIND)
+        model = self._catalog.models.get(name)
+        nodes, _ = self._catalog.lineage.nodes_named(name)
+        if model is None and not any(kind == MODEL_KIND for kind, *_ in nodes):
+            return name, "source"
+        return name if model is None else model.name, MODEL_KIND
 
-    def _edges_around(
-        self, name: str | None, direction: str, depth: int | None
-    ) -> tuple[list[Link], list[Edge]]:
-        """The input links and the model edges around a name, or all of them."""
+    def _links_around(self, name: str | None, direction: str, depth: int | None) -> list[Link]:
+        """The links around a name, or all of them."""
         lineage = self._catalog.lineage
         if name is None:
-            uses = model_edges.model_uses(self._catalog)
-            return lineage.all_edges(), list(map(model_edges.to_edge, uses))
-        links, edges_of_models = list[Link](), list[Edge]()
+            return lineage.all_edges()
+        links = list[Link]()
         if direction != "down":
             links += lineage.closure(name, "up", depth)
-            edges_of_models += model_edges.upstream_model_edges(self._catalog, name, links, depth)
         if direction != "up":
-            model_links, downstream_links = model_edges.downstream_of_model(
-                self._catalog, name, depth
-            )
-            links += [*lineage.closure(name, "down", depth), *downstream_links]
-            edges_of_models += model_links
-        return links, edges_of_models
+            links += lineage.closure(name, "down", depth)
+        return links
 
     def _column_edges(self, links: Sequence[Link]) -> list[ColumnEdge]:
         """The column edges along the links."""
@@ -389,11 +383,9 @@ class FreshnessQueries:
         return NodeStates(words, checks, held, changes)
 
 
-def _folded_names(
-    name: str | None, links: Sequence[Link], model_edges: Sequence[Edge]
-) -> set[str] | None:
+def _folded_names(name: str | None, links: Sequence[Link]) -> set[str] | None:
     """The names of a graph around a name; None for those of all recipes."""
     if name is None:
         return None
     linked = {part for link in links for part in (link.input.name, link.derived)}
-    return {fold(part) for part in {name, *linked, *(edge.derived for edge in model_edges)}}
+    return {fold(part) for part in {name, *linked}}

@@ -232,13 +232,11 @@ class TableLookup:
 
     def _has_lineage(self, name: str) -> bool:
         """Whether the name can be a node of the lineage."""
-        from jammi_lab.freshness import model_edges
-
         catalog = self._catalog
         return (
             catalog.lineage.knows(name)
             or catalog.find_input(name) is not None
-            or model_edges.canonical_model_name(catalog, name) is not None
+            or catalog.models.get(name) is not None
         )
 
     def current_name(self, version: VersionRecord) -> VersionRecord:

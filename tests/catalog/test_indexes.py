@@ -102,12 +102,6 @@ ASKED: dict[str, tuple[Callable[[Catalog], Sequence[object]], int, set[str]]] = 
         {"recipes_name", "versions_newest"},
     ),
     "versions of a name": (lambda c: c.result_tables.versions("t0"), 2, {"versions_number"}),
-    "models of some names": (
-        lambda c: c.lineage.uses(["t5", "t6"]),
-        1,
-        {"versions_number"},
-    ),
-    "tables with a model": (lambda c: c.lineage.uses(), 1, {"result_tables_model"}),
     "above a version": (lambda c: c.lineage.closure("t0__first", "up"), 1, {"lineage_up"}),
 }
 """What is asked, how many are found, and some of the indexes that it goes by."""

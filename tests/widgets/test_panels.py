@@ -10,8 +10,8 @@ import jammi_widgets
 from jammi_lab.core.anchors import AnchorKind
 from jammi_lab.core.checks import CheckStatus
 from jammi_lab.core.html import VERDICT_ICONS
+from jammi_lab.core.input_kinds import MODEL_KIND
 from jammi_lab.core.records import RunStep
-from jammi_lab.freshness.model_edges import MODEL_KIND
 from jammi_lab.freshness.reports import outcome_text
 from jammi_lab.workspace.recipe_values import RECIPES
 from jammi_widgets import assets

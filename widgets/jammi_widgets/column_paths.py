@@ -3,10 +3,10 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
+from jammi_lab.core.input_kinds import MODEL_KIND
 from jammi_lab.features.pictures.column_svg import index_edges
 from jammi_lab.features.pictures.lineage import Lineage
 from jammi_lab.features.pictures.lineage_svg import End
-from jammi_lab.freshness.model_edges import MODEL_KIND
 from jammi_lab.freshness.node_states import is_derived
 from jammi_widgets.graph_view import LineageSnapshot
 

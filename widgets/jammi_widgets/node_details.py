@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import escape_invisible, format_bytes
 from jammi_lab.core.identifiers import find_name, quoted_name
-from jammi_lab.core.input_kinds import input_kind, leaf_kind
+from jammi_lab.core.input_kinds import MODEL_KIND, input_kind, leaf_kind
 from jammi_lab.core.value import short_digest
 from jammi_lab.core.verdicts import marked_label, remarks_on
 from jammi_lab.features.checks.results import CheckResults
@@ -14,7 +14,6 @@ from jammi_lab.features.pictures.lineage_svg import subtitle
 from jammi_lab.features.vectors.model_lookup import BUILT_IN_NAMES
 from jammi_lab.freshness.explain import reason_line
 from jammi_lab.freshness.lineage import Node, checked_input
-from jammi_lab.freshness.model_edges import MODEL_KIND
 from jammi_lab.freshness.node_states import is_derived
 from jammi_lab.workspace.recipes import Recipe
 from jammi_widgets.cell_texts import column_types, holds_tables, table_texts

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 from jammi_lab.core.errors import ExtensionMissing
 from jammi_lab.core.html import Rendered, ReprMixin
+from jammi_lab.core.input_kinds import MODEL_KIND
 from jammi_lab.core.module_imports import import_modules
 from jammi_lab.core.panel_selection import PanelSelection
 from jammi_lab.features.pictures.column_svg import column_lineage_svg
 from jammi_lab.features.pictures.lineage_svg import index_pairs, render_lineage, unique_ids
 from jammi_lab.features.pictures.mermaid import mermaid_text
 from jammi_lab.freshness.lineage import LineagePart
-from jammi_lab.freshness.model_edges import MODEL_KIND
 
 if TYPE_CHECKING:
     import networkx

@@ -24,10 +24,9 @@ from jammi_lab.core.html import (
     svg_image,
     unmarked_word,
 )
-from jammi_lab.core.input_kinds import leaf_kind
+from jammi_lab.core.input_kinds import MODEL_KIND, leaf_kind
 from jammi_lab.features.pictures.box_layout import Box, GraphLayout, layout_boxes
 from jammi_lab.features.pictures.graph_layout import assign_layers
-from jammi_lab.freshness.model_edges import MODEL_KIND
 from jammi_lab.freshness.node_states import (
     NO_STATES,
     NodeLike,

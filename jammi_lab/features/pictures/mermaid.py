@@ -4,14 +4,13 @@ import re
 from collections.abc import Sequence
 
 from jammi_lab.core.html import VERDICT_ICONS, escape_invisible, unmarked_word
-from jammi_lab.core.input_kinds import input_kind
+from jammi_lab.core.input_kinds import MODEL_KIND, input_kind
 from jammi_lab.features.pictures.lineage_svg import (
     CHANGE_COLOUR,
     HELD_SIGN,
     VERDICT_FILLS,
     second_line,
 )
-from jammi_lab.freshness.model_edges import MODEL_KIND
 from jammi_lab.freshness.node_states import NodeLike, NodeStates
 
 _ACTIVE = re.compile(r'["#$%&<>`{}\\]')

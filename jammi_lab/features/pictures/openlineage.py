@@ -18,10 +18,10 @@ from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Anchor, Input
 from jammi_lab.core.checks import Severity
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, SourceUnavailable, TableDamaged
+from jammi_lab.core.input_kinds import MODEL_KIND
 from jammi_lab.core.module_imports import import_modules
 from jammi_lab.core.records import SourceRecord, TableRecord, TableStatus, VersionRecord
 from jammi_lab.core.version import __version__
-from jammi_lab.freshness.model_edges import MODEL_KIND
 from jammi_lab.freshness.table_column_lineage import ColumnEdge, ColumnLineage
 from jammi_lab.sources.locations import (
     display_location,
