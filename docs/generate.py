@@ -608,9 +608,7 @@ def part_error(*names: str) -> str:
             for b in cls.__bases__
             if b is not errors.JammiError and issubclass(b, errors.JammiError)
         ]
-        carries = [
-            p for p in inspect.signature(cls).parameters if p not in ("message", "hint", "near")
-        ]
+        carries = inspect.get_annotations(cls)
         facts = (
             [f"Is also a {' and a '.join(f'`{each}`' for each in [*of, *also])}."]
             if of or also

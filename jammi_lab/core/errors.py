@@ -71,7 +71,8 @@ def first_line(error: BaseException) -> str:
 
 
 class JammiError(Exception):
-    """The base of all errors that jammi_lab raises."""
+    """The base of all errors that jammi_lab raises. Further fields are those that a class declares,
+    and are passed by name."""
 
     full_traceback: ClassVar[bool] = False
     """Whether a notebook shows the full traceback at once (the setting `cells.traceback`)."""
@@ -82,8 +83,14 @@ class JammiError(Exception):
         if cls.__module__ == __name__:  # displayed and pickled under the public path
             cls.__module__ = _PUBLIC_MODULE
 
-    def __init__(self, message: str, *, near: Iterable[str] = (), hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, near: Iterable[str] = (), hint: str = "", **fields: Any
+    ) -> None:
         super().__init__(mask_credentials(message))
+        for name, value in fields.items():
+            if not hasattr(type(self), name):
+                raise TypeError(f"{type(self).__name__} has no field {name!r}.")
+            setattr(self, name, value)
         self.message = mask_credentials(message)
         self.near = tuple(map(mask_credentials, near))
         self.hint = mask_credentials(hint)
@@ -213,20 +220,20 @@ class InvalidArgument(JammiError, ValueError):
 class NameInvalid(JammiError, ValueError):
     """A name is not allowed."""
 
-    def __init__(self, message: str, *, name: str = "", hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.name = name
+    name: str = ""
 
 
 class NameTooLong(NameInvalid):
     """A name exceeds the length allowed for its kind of object."""
 
+    max: int = 0
+
     def __init__(self, name: str, max: int) -> None:
         super().__init__(
             f"The name {name[:40]!r} has {len(name)} characters; at most {max} are allowed.",
             name=name,
+            max=max,
         )
-        self.max = max
 
 
 class SourceNotFound(JammiError, KeyError):
@@ -240,11 +247,7 @@ class TableNotFound(JammiError, KeyError):
 class UnknownTable(JammiError, KeyError):
     """A session has no table with that name."""
 
-    def __init__(
-        self, message: str, *, name: str = "", near: Iterable[str] = (), hint: str = ""
-    ) -> None:
-        super().__init__(message, near=near, hint=hint)
-        self.name = name
+    name: str = ""
 
 
 class RowNotFound(JammiError, KeyError):
@@ -270,19 +273,13 @@ class SourceExists(JammiError, ValueError):
 class DuplicateTable(JammiError, ValueError):
     """A table with that name already exists."""
 
-    def __init__(
-        self, message: str, *, name: str = "", near: Iterable[str] = (), hint: str = ""
-    ) -> None:
-        super().__init__(message, near=near, hint=hint)
-        self.name = name
+    name: str = ""
 
 
 class DependencyCycle(JammiError, ValueError):
     """A definition would derive from itself."""
 
-    def __init__(self, message: str, *, path: Sequence[str] = (), hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.path = list(path)
+    path: Sequence[str] = ()
 
 
 class SqlError(JammiError):
@@ -296,41 +293,24 @@ class StatementNotAllowed(JammiError):
 class ParameterMissing(JammiError, ValueError):
     """A `$parameter` of a statement has no value."""
 
-    def __init__(self, message: str, *, parameter: str = "", hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.parameter = parameter
+    parameter: str = ""
 
 
 class SchemaMismatch(JammiError, ValueError):
     """Data lack the required columns, types or keys. `key` is the key of the first offending row,
     if the mismatch is in single rows."""
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        table: str = "",
-        column: str = "",
-        expected: str = "",
-        actual: str = "",
-        key: Any = None,
-        near: Iterable[str] = (),
-        hint: str = "",
-    ) -> None:
-        super().__init__(message, near=near, hint=hint)
-        self.table = table
-        self.column = column
-        self.expected = expected
-        self.actual = actual
-        self.key = key
+    table: str = ""
+    column: str = ""
+    expected: str = ""
+    actual: str = ""
+    key: Any = None
 
 
 class DuplicateKey(SchemaMismatch):
     """Two rows have the same key, or a key is NULL."""
 
-    def __init__(self, message: str, *, keys: Sequence[Any] = (), hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.keys = list(keys)
+    keys: Sequence[Any] = ()
 
 
 class AmbiguousMatch(JammiError, ValueError):
@@ -346,11 +326,8 @@ class StepFailed(JammiError):
     """The function of a Python step raised an exception, which is the cause; or steps of
     `%jammi recompute` failed."""
 
-    def __init__(
-        self, message: str, *, step: str = "", line: int | None = None, hint: str = ""
-    ) -> None:
-        super().__init__(message, hint=hint)
-        self.step, self.line = step, line
+    step: str = ""
+    line: int | None = None
 
 
 class SourceUnavailable(JammiError):
@@ -432,9 +409,7 @@ class VersionConflict(JammiError):
 class TableDamaged(JammiError):
     """The bytes of a result table are missing or differ from those published."""
 
-    def __init__(self, message: str, *, table: str = "", hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.table = table
+    table: str = ""
 
 
 def invalid_row_error() -> TableDamaged:
@@ -454,18 +429,10 @@ class CheckFailed(JammiError):
     refers to the last version that passed. `failing` is None when the check could not be run;
     `sample` has the first failing rows, as dicts."""
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        check: str = "",
-        table: str = "",
-        failing: int | None = None,
-        sample: Sequence[Any] = (),
-        hint: str = "",
-    ) -> None:
-        super().__init__(message, hint=hint)
-        self.check, self.table, self.failing, self.sample = check, table, failing, list(sample)
+    check: str = ""
+    table: str = ""
+    failing: int | None = None
+    sample: Sequence[Any] = ()
 
 
 class NoTenantBinding(JammiError):
@@ -483,25 +450,13 @@ class SessionClosed(JammiError):
 class PartialDeletionFailure(JammiError):
     """A session ended, but some of its tables could not be dropped."""
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        session_id: str = "",
-        failed: int = 0,
-        total: int = 0,
-        tables: Sequence[str] = (),
-    ) -> None:
-        super().__init__(message)
-        self.session_id = session_id
-        self.failed = failed
-        self.total = total
-        self.tables = list(tables)
+    session_id: str = ""
+    failed: int = 0
+    total: int = 0
+    tables: Sequence[str] = ()
 
 
 class ModelReferenced(JammiError):
     """A model cannot be deleted while it is referenced."""
 
-    def __init__(self, message: str, *, references: Sequence[Any] = (), hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.references = list(references)
+    references: Sequence[Any] = ()

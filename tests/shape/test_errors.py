@@ -60,9 +60,16 @@ def example(cls: type[JammiError]) -> JammiError:
         "references": ("r",),
         "near": ("nearby",),
     }
-    return cls(
-        **{name: filled.get(name, f"<{name}>") for name in inspect.signature(cls).parameters}
-    )
+    names = set(inspect.signature(cls).parameters)
+    if "fields" in names:
+        names.remove("fields")
+        names.update(
+            *(
+                inspect.get_annotations(base)
+                for base in cls.__mro__[: cls.__mro__.index(JammiError)]
+            )
+        )
+    return cls(**{name: filled.get(name, f"<{name}>") for name in names})
 
 
 each_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
@@ -116,6 +123,11 @@ def test_an_error_reads_as_its_sentence(cls):
 @each_class
 def test_an_error_takes_at_most_five_lines(cls):
     assert len(example(cls).with_position("SELECT\n  x\nFROM t", 9).lines()) <= 5
+
+
+def test_a_field_that_no_class_declares_is_a_defect():
+    with pytest.raises(TypeError, match="SqlError has no field 'colunm'"):
+        errors.SqlError("no", colunm="x")
 
 
 @pytest.mark.parametrize(("name", "fields"), FIELDS.items())
