@@ -144,8 +144,8 @@ def published(folder: Path, repeats: int) -> list[Line]:
     folder.mkdir(exist_ok=True)
     bare, parts = DurableFileStore(folder / "bare"), DurableTableStore(folder / "parts")
     with jl.open(folder / "lab") as ws:
-        kitchen = ws._services.producer_context
-        job = jl.Sql("SELECT 1 AS x").bind(ws._services.producers.bind_context())
+        kitchen = ws._services.build_context
+        job = jl.Sql("SELECT 1 AS x").bind(ws._services.recorded_recipes.bind_context())
         order = TableRecord(
             table_name="",
             kind=job.kind,

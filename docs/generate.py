@@ -304,7 +304,7 @@ def members(name: str) -> dict[str, ast.AST]:
     protocol: set[str] = set()  # what only recipes of one's own need
     for base in _bases(_class(name)):
         found |= _own(base)
-        if base.name in ("RecipeValue", "Producer", "FunctionRecipe", "RowRecipe"):
+        if base.name in ("RecipeValue", "RunnableRecipe", "FunctionRecipe", "RowRecipe"):
             protocol = {*found} - {"to_dict"}
     found |= _own(_class(name))
     return {member: node for member, node in found.items() if member not in protocol}

@@ -40,9 +40,9 @@ from jammi_lab.freshness.table_verdict import (
     with_changed_meaning,
 )
 from jammi_lab.inputs.observation import Observation
-from jammi_lab.steps.build import ProducerContext
+from jammi_lab.steps.build import BuildContext
 from jammi_lab.steps.definition_changes import changed_parts
-from jammi_lab.steps.registry import Producers, recipe_of
+from jammi_lab.steps.registry import RecordedRecipes, recipe_of
 from jammi_lab.store import manifests
 from jammi_lab.store.recovery import WRITER_EXITED
 from jammi_lab.store.result_files import result_snapshot
@@ -74,8 +74,8 @@ class EvaluatedGraph:
 
     def __init__(
         self,
-        ctx: ProducerContext,
-        producers: Producers,
+        ctx: BuildContext,
+        recorded: RecordedRecipes,
         observation: Observation,
         graph: RecipeGraph,
         checks: KnownChecks,
@@ -86,8 +86,8 @@ class EvaluatedGraph:
         self._grounds: dict[RecipeKey, tuple[Ground, ...]] = {}
         """The grounds of each table, and of all tables upstream of it."""
         self._input_checks = catalog.checks.of_inputs()
-        self._catalog, self._producers = catalog, producers
-        self._definition_of = producers.current_definitions(import_modules=observation.deep)
+        self._catalog, self._recorded = catalog, recorded
+        self._definition_of = recorded.current_definitions(import_modules=observation.deep)
         self._differences = InputDifferences(catalog, scope, graph, observation)
         self.verdicts: dict[RecipeKey, Verdict] = {}
         self.own_verdicts: dict[RecipeKey, Verdict] = {}
@@ -118,11 +118,11 @@ class EvaluatedGraph:
         if node.recipe is None or record is None:
             return []
         manifest = self._manifest(record)
-        current = self._producers.current_descriptor(node.recipe)
+        current = self._recorded.current_descriptor(node.recipe)
         if manifest is None or isinstance(current, Unknown):
             return []
         environment = recipe_of(current).environment(
-            self._producers.bind_context(), node.recipe.environment
+            self._recorded.bind_context(), node.recipe.environment
         )
         parts = changed_parts(manifest.descriptor, current)
         return (
@@ -567,7 +567,7 @@ class EvaluatedGraph:
                     return everything, False
                 descriptor = manifest.descriptor
             with self._scope.use(node.tenant):
-                today = self._producers.current_inputs(descriptor)
+                today = self._recorded.current_inputs(descriptor)
         except (JammiError, ValueError):
             return everything, False
         if today is None:

@@ -64,7 +64,7 @@ class PlannedStep:
     step: Step
     predecessors: frozenset[RecipeKey] = frozenset()
     """The nearest upstream steps, which must run before it."""
-    reads: tuple[str, ...] = ()
+    read_names: tuple[str, ...] = ()
     """The recipes that it reads."""
     basis: Mapping[Identity, object] = field(default_factory=dict)
     """What it rests on, as it was at planning time."""
@@ -292,7 +292,7 @@ class Planner:
             return False
         try:
             with self._service.ctx.scope.use(node.tenant):
-                job = self._service.producers.job(node.name, node.recipe.descriptor)
+                job = self._service.recorded_recipes.job(node.name, node.recipe.descriptor)
                 anchors = observed_anchors(job, self._evaluated.observation, node.tenant)
         except JammiError:
             return False
@@ -359,7 +359,7 @@ class Planner:
         if node.recipe is None:
             return []
         descriptor = node.recipe.descriptor
-        context = self._service.producers.bind_context()
+        context = self._service.recorded_recipes.bind_context()
         missing = recipe_of(descriptor).missing_requirement(context)
         observe = self._evaluated.observation.observe
         frames = [
@@ -409,7 +409,7 @@ class Planner:
         try:
             with ctx.scope.use(node.tenant):
                 if not running:
-                    job = self._service.producers.job(node.name, node.recipe.descriptor)
+                    job = self._service.recorded_recipes.job(node.name, node.recipe.descriptor)
                     self._jobs[node.key] = job
                     self._definitions[node.key] = job.definition
                     anchors = observed_anchors(job, observation, node.tenant)
@@ -417,7 +417,7 @@ class Planner:
                         self._not_reusable.add(node.key)
                     reusable = find_reusable(ctx, job.definition, anchors)
                     return self._kind_of_reuse(node, reusable) if reusable else StepKind.CERTAIN
-                definition = self._service.producers.current_definition(node.recipe)
+                definition = self._service.recorded_recipes.current_definition(node.recipe)
                 candidates = (
                     ctx.catalog.result_tables.by_definition(definition)
                     if isinstance(definition, str)

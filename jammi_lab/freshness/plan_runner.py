@@ -131,7 +131,7 @@ class PlanRunner:
     def _execute_step(self, planned: PlannedStep, started: float) -> RunStep:
         """Run one step that is not blocked. Raises RecipeRedefined, and the JammiError of a failed
         computation."""
-        name, ctx, producers = planned.node.name, self._service.ctx, self._service.producers
+        name, ctx, recorded = planned.node.name, self._service.ctx, self._service.recorded_recipes
         evaluated = self._service.evaluate([name])
         node = evaluated.graph.find(name, planned.node.tenant)
         # A shared recipe of the same name is another recipe, with another identity.
@@ -147,7 +147,7 @@ class PlanRunner:
             self._left[result_input(name).identity] = state_of_recipe(node)
             return _cut_off_step(planned, node, self.deviations)
         try:
-            job = producers.job(node.name, node.recipe.descriptor)
+            job = recorded.job(node.name, node.recipe.descriptor)
         except JammiError as error:
             self._record_failure(node.recipe, error)
             raise
@@ -176,7 +176,7 @@ class PlanRunner:
     def _report_changes(self, planned: PlannedStep, evaluated: EvaluatedGraph) -> None:
         """Report what a step rests on that differs from its state at planning time, or from the
         state in which this run left it."""
-        current = evaluated.basis(planned.node, planned.reads)
+        current = evaluated.basis(planned.node, planned.read_names)
         for identity, former in planned.basis.items():
             if not is_same_basis(self._left.get(identity, former), current.get(identity)):
                 self.deviations.append(_CHANGED_MESSAGE.format(identity[1]))

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph, KnownChecks
 from jammi_lab.freshness.recipe_graph import RecipeGraph
 from jammi_lab.inputs.observation import Observation
-from jammi_lab.steps.build import ProducerContext
-from jammi_lab.steps.registry import Producers
+from jammi_lab.steps.build import BuildContext
+from jammi_lab.steps.registry import RecordedRecipes
 
 _MAX_REPEATS = 4
 """Passes that are made anew because another kernel published a newer version meanwhile."""
@@ -17,8 +17,8 @@ _MAX_REPEATS = 4
 class FreshnessService:
     """Evaluates the freshness of recipes."""
 
-    ctx: ProducerContext
-    producers: Producers
+    ctx: BuildContext
+    recorded_recipes: RecordedRecipes
     checks: KnownChecks
 
     def evaluate(
@@ -54,4 +54,4 @@ class FreshnessService:
 
     def evaluated_graph(self, graph: RecipeGraph, observation: Observation) -> EvaluatedGraph:
         """A graph without verdicts yet."""
-        return EvaluatedGraph(self.ctx, self.producers, observation, graph, self.checks)
+        return EvaluatedGraph(self.ctx, self.recorded_recipes, observation, graph, self.checks)

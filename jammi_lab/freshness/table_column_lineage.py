@@ -29,7 +29,7 @@ from jammi_lab.engine.sql.column_lineage import (
     column_reads,
 )
 from jammi_lab.inputs.observation_cache import ObservationCache
-from jammi_lab.steps.recipe import Producer
+from jammi_lab.steps.recipe import RunnableRecipe
 from jammi_lab.steps.sql import Sql
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 from jammi_lab.store import manifests
@@ -129,7 +129,7 @@ class ColumnLineage:
             if manifest is None:
                 return None
             recipe = parse_descriptor(manifest.descriptor)
-            assert isinstance(recipe, Producer), "every recipe makes a table"
+            assert isinstance(recipe, RunnableRecipe), "every recipe makes a table"
             params = recipe.params or {} if isinstance(recipe, Sql) else {}
             inputs = [
                 self._reads_of_statement(each.statement, each.canonical, params)

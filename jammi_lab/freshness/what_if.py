@@ -39,7 +39,7 @@ class Overlay(EvaluatedGraph):
         graph: RecipeGraph,
         changed: frozenset[str],
     ) -> None:
-        super().__init__(service.ctx, service.producers, observation, graph, service.checks)
+        super().__init__(service.ctx, service.recorded_recipes, observation, graph, service.checks)
         self._changed = changed
 
     def current_states(
@@ -121,8 +121,8 @@ def _redefine(service: FreshnessService, graph: RecipeGraph, name: str, statemen
         raise InvalidArgument(
             f"redefine must map names to SQL strings, got {type(statement).__name__}."
         )
-    with service.producers.reading_unbuilt():
-        job = service.producers.job_with_statement(node.recipe.descriptor, statement)
+    with service.recorded_recipes.reading_unbuilt():
+        job = service.recorded_recipes.job_with_statement(node.recipe.descriptor, statement)
     node.recipe = job.recipe(node.name, node.tenant, rfc3339(service.ctx.clock.now_ns()))
 
 

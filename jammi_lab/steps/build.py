@@ -149,8 +149,8 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class ProducerContext:
-    """The services of a workspace that producers need."""
+class BuildContext:
+    """The services of a workspace that builds need."""
 
     catalog: Catalog
     scope: TenantScope
@@ -180,7 +180,7 @@ class ProducerContext:
 
 
 def find_reusable(
-    ctx: ProducerContext,
+    ctx: BuildContext,
     definition: str,
     anchors: Sequence[Anchor],
     candidates: Sequence[TableRecord] | None = None,
@@ -201,7 +201,7 @@ def find_reusable(
 
 
 def produce(
-    ctx: ProducerContext,
+    ctx: BuildContext,
     name: str,
     job: Job,
     *,
@@ -233,7 +233,7 @@ def produce(
 
 
 def _produce_with_retries(
-    ctx: ProducerContext,
+    ctx: BuildContext,
     reservation: RecipeReservation,
     job: Job,
     *,
@@ -292,7 +292,7 @@ def _produce_with_retries(
 
 
 def _lead_build(
-    ctx: ProducerContext,
+    ctx: BuildContext,
     reservation: RecipeReservation,
     job: Job,
     state_before: InputState,
@@ -332,7 +332,7 @@ def _lead_build(
         )
 
 
-def _audit_reuse(ctx: ProducerContext, name: str, reusable: TableRecord) -> Audit:
+def _audit_reuse(ctx: BuildContext, name: str, reusable: TableRecord) -> Audit:
     """The checks of a recipe on the ready table of another version or recipe. Nothing is checked
     when the table is the newest version already."""
     newest = ctx.catalog.result_tables.newest_of_owner(reusable.tenant, name)
@@ -341,12 +341,12 @@ def _audit_reuse(ctx: ProducerContext, name: str, reusable: TableRecord) -> Audi
     return ctx.audit(reusable.with_values(recipe=name, version=0))  # no number yet
 
 
-def _recipe_record(ctx: ProducerContext, reservation: RecipeReservation, job: Job) -> RecipeRecord:
+def _recipe_record(ctx: BuildContext, reservation: RecipeReservation, job: Job) -> RecipeRecord:
     return job.recipe(reservation.name, reservation.tenant, rfc3339(ctx.clock.now_ns()))
 
 
 def _build(
-    ctx: ProducerContext,
+    ctx: BuildContext,
     build_record: TableRecord,
     job: Job,
     state_before: InputState,
@@ -421,7 +421,7 @@ _types_by_schema = BoundedCache[tuple[bytes, int | None], dict[str, str]](256)
 
 
 def _types_in_file(
-    ctx: ProducerContext, build_record: TableRecord, schema: pa.Schema, body: str
+    ctx: BuildContext, build_record: TableRecord, schema: pa.Schema, body: str
 ) -> dict[str, str]:
     """The SQL types of the columns as `body` reads them from the sealed file. The schema that it
     was written with decides them, so one file of each schema is described."""
@@ -465,7 +465,7 @@ class _FullRunReasons(NamedTuple):
 
 
 def _start(
-    ctx: ProducerContext,
+    ctx: BuildContext,
     job: Job,
     state: InputState,
     bases: Sequence[TableRecord] | None,
@@ -493,7 +493,7 @@ def _start(
     return job.start(on_progress), reasons
 
 
-def _start_on_workers(ctx: ProducerContext, job: Job, on_progress: OnProgress | None) -> RunningJob:
+def _start_on_workers(ctx: BuildContext, job: Job, on_progress: OnProgress | None) -> RunningJob:
     """Start a full computation on the workers of the executor. Raises NotIncremental,
     SourceUnavailable."""
     planned = plan_on_workers(ctx, job)
@@ -505,7 +505,7 @@ def _start_on_workers(ctx: ProducerContext, job: Job, on_progress: OnProgress | 
     return RunningJob(rows, parts=planned.record)
 
 
-def plan_on_workers(ctx: ProducerContext, job: Job) -> PlannedParts:
+def plan_on_workers(ctx: BuildContext, job: Job) -> PlannedParts:
     """The parts in which the workers of the executor compute a job. Raises NotIncremental with the
     reason why this kernel does, which is empty where there is nothing else; SourceUnavailable."""
     if isinstance(ctx.executor, LocalExecutor) or not job.descriptor.is_statement:
@@ -516,7 +516,7 @@ def plan_on_workers(ctx: ProducerContext, job: Job) -> PlannedParts:
 
 
 def plan_increment(
-    ctx: ProducerContext,
+    ctx: BuildContext,
     job: Job,
     anchors: Sequence[Anchor],
     files: Mapping[tuple[str, str, str], InputFiles],
@@ -530,7 +530,7 @@ def plan_increment(
     return find_increment(ctx.results, job.incremental(), anchors, files, bases)
 
 
-def check_incremental(ctx: ProducerContext, job: Job) -> None:
+def check_incremental(ctx: BuildContext, job: Job) -> None:
     """Raise NotIncremental for a job that is always computed in full."""
     check_in_algebra(job)
     if ctx.settings["recompute.incremental"] == "never":
@@ -551,7 +551,7 @@ def _confirmed_files(state: InputState, anchors: Sequence[Anchor]) -> list[Input
     return [files for identity, files in state.files.items() if identity in pinned]
 
 
-def _check_still_wanted(ctx: ProducerContext, build_record: TableRecord) -> None:
+def _check_still_wanted(ctx: BuildContext, build_record: TableRecord) -> None:
     """Raise LostOwnership when the recipe was dropped meanwhile: a version is never published
     without its recipe."""
     recipe = ctx.catalog.recipes.get(build_record.recipe)

@@ -9,7 +9,7 @@ from jammi_lab.core.errors import NotRecomputable
 from jammi_lab.core.identifiers import list_of_names
 from jammi_lab.core.recipes import NAMES, PARAMS
 from jammi_lab.engine.parameters import merge_params
-from jammi_lab.steps.recipe import BindContext, Producer
+from jammi_lab.steps.recipe import BindContext, RunnableRecipe
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class External(Producer):
+class External(RunnableRecipe):
     """Rows that were computed elsewhere and passed in."""
 
     kind = "external"

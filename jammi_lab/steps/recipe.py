@@ -1,4 +1,4 @@
-"""Recipes as producers: the protocol of what makes a table, and what a recipe is bound with. A
+"""Recipes that run: the protocol of what makes a table, and what a recipe is bound with. A
 recipe is one class: its fields, their checks, its inputs and the rows that it gives."""
 
 import dataclasses
@@ -33,7 +33,7 @@ def statement_environment(engine: "Engine") -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Producer(RecipeValue):
+class RunnableRecipe(RecipeValue):
     """What makes a table: its fields are what a person writes, and what is stored."""
 
     reads_sql: ClassVar[bool] = False
@@ -197,7 +197,7 @@ class BindContext:
         return self.load(table, f"SELECT * FROM {from_text(self, table)}")
 
     def job(
-        self, recipe: Producer, reads: "Sequence[PreparedStatement]" = (), **fields: Any
+        self, recipe: RunnableRecipe, reads: "Sequence[PreparedStatement]" = (), **fields: Any
     ) -> "Job":
         """The job of a recipe that is bound and reads these statements. `fields`: those of Job that
         follow from neither."""
@@ -212,7 +212,7 @@ class BindContext:
         )
 
 
-def check_choices(recipe: Producer, **choices: Sequence[str]) -> None:
+def check_choices(recipe: RunnableRecipe, **choices: Sequence[str]) -> None:
     """Raise InvalidArgument for the first field whose value is none of its choices."""
     for name, values in choices.items():
         check_choice(name, getattr(recipe, name), values)

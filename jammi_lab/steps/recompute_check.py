@@ -15,8 +15,8 @@ from jammi_lab.steps.anchor_confirmation import (
     confirm_anchors,
     same_anchors,
 )
-from jammi_lab.steps.build import ProducerContext
-from jammi_lab.steps.registry import Producers
+from jammi_lab.steps.build import BuildContext
+from jammi_lab.steps.registry import RecordedRecipes
 from jammi_lab.storage.digests import column_digests, digest_parquet, sha256_file
 from jammi_lab.storage.parquet import ParquetSink
 from jammi_lab.store import manifests
@@ -25,7 +25,7 @@ from jammi_lab.store.storage_errors import translate_storage_errors
 
 
 def verify_by_recomputation(
-    ctx: ProducerContext, producers: Producers, record: TableRecord
+    ctx: BuildContext, recorded: RecordedRecipes, record: TableRecord
 ) -> Match | Mismatch:
     """Whether a full computation over the recorded inputs gives the same bytes, or other last bits
     of floating-point numbers. Publishes nothing.
@@ -39,7 +39,7 @@ def verify_by_recomputation(
             "computing them again.",
             hint=f"ws.verify({record.recipe!r}) compares its bytes with its manifest.",
         )
-    job = producers.job(record.recipe, manifest.descriptor)
+    job = recorded.job(record.recipe, manifest.descriptor)
     job, state = bind_after_observing(ctx.observe, ctx.scope.current, job)
     if job.definition != record.definition_hash or not same_anchors(state.anchors, record.anchors):
         raise _changed_error(record)
@@ -72,7 +72,7 @@ def verify_by_recomputation(
     return Mismatch(record.digest or "", digest, "recomputation")
 
 
-def _differs_by_rounding(ctx: ProducerContext, record: TableRecord, computed: Path) -> bool:
+def _differs_by_rounding(ctx: BuildContext, record: TableRecord, computed: Path) -> bool:
     """Whether a file differs from that of a table by the rounding of floating-point numbers
     only."""
     found = digest_parquet(computed)

@@ -19,11 +19,11 @@ from jammi_lab.inputs.result_names import reading_unbuilt
 from jammi_lab.sources.base import InputRead, Relation
 from jammi_lab.steps import sql
 from jammi_lab.steps.jobs import Job
-from jammi_lab.steps.recipe import BindContext, Producer, statement_environment
+from jammi_lab.steps.recipe import BindContext, RunnableRecipe, statement_environment
 from jammi_lab.store.result_files import result_snapshot
 
 
-class Producers:
+class RecordedRecipes:
     """The recipes of one workspace."""
 
     def __init__(
@@ -139,17 +139,17 @@ class Producers:
         return recipe_of(descriptor).current_inputs(self.bind_context("", self._resolvers))
 
 
-def recipe_of(descriptor: Mapping[str, Any]) -> Producer:
+def recipe_of(descriptor: Mapping[str, Any]) -> RunnableRecipe:
     """The recipe of a descriptor. Raises TableDamaged."""
     if recipe_class(descriptor.get("producer")) is RecipeValue:
         return UnknownRecipe(descriptor)
     recipe = parse_descriptor(descriptor)
-    assert isinstance(recipe, Producer), "every recipe makes a table"
+    assert isinstance(recipe, RunnableRecipe), "every recipe makes a table"
     return recipe
 
 
 @dataclass(frozen=True)
-class UnknownRecipe(Producer):
+class UnknownRecipe(RunnableRecipe):
     """A recorded recipe of a kind that this kernel does not know."""
 
     descriptor: Mapping[str, Any]

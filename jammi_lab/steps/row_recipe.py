@@ -10,7 +10,7 @@ from jammi_lab.core.errors import SqlError
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.recipes import Stored
-from jammi_lab.steps.recipe import BindContext, Producer
+from jammi_lab.steps.recipe import BindContext, RunnableRecipe
 from jammi_lab.store.result_files import ResultFiles
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jammi_lab.steps.row_wise import RowWise, RowWork
 
 
-class RowRecipe(Producer):
+class RowRecipe(RunnableRecipe):
     """A recipe of rows that are computed one by one. The fields are those of its subclasses, which
     are dataclasses."""
 

@@ -12,7 +12,7 @@ from jammi_lab.core.errors import InvalidArgument, SchemaMismatch, StatementNotA
 from jammi_lab.core.identifiers import fold, list_of_names
 from jammi_lab.core.recipes import NAMES, PARAMS, Stored
 from jammi_lab.core.records import OnProgress, percent_callback
-from jammi_lab.steps.recipe import BindContext, Producer, statement_environment
+from jammi_lab.steps.recipe import BindContext, RunnableRecipe, statement_environment
 
 if TYPE_CHECKING:
     from jammi_lab.engine.prepared_statement import PreparedStatement
@@ -33,7 +33,7 @@ a statement counts as reading all columns."""
 
 
 @dataclass(frozen=True)
-class Sql(Producer):
+class Sql(RunnableRecipe):
     """The rows of a SELECT statement."""
 
     kind = "sql"

@@ -31,7 +31,7 @@ from jammi_lab.steps.function_source import (
     is_library,
     is_library_file,
 )
-from jammi_lab.steps.recipe import BindContext, Producer
+from jammi_lab.steps.recipe import BindContext, RunnableRecipe
 
 SOURCE_BASIS = "on its source; imported modules and files that it opens are not followed"
 """The basis of a verdict on a step without a version."""
@@ -107,7 +107,7 @@ def _qualified_name(function: Any) -> Any:
     return function.qualified_name if isinstance(function, StepFunction) else function
 
 
-class FunctionRecipe(Producer):
+class FunctionRecipe(RunnableRecipe):
     """A recipe that calls a function. The fields are those of its subclasses, which are
     dataclasses."""
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from jammi_lab.core.definitions import StepInput
 from jammi_lab.core.recipes import Stored, Table
 from jammi_lab.core.records import OnProgress
-from jammi_lab.steps.recipe import BindContext, Producer
+from jammi_lab.steps.recipe import BindContext, RunnableRecipe
 
 if TYPE_CHECKING:
     from jammi_lab.steps.input_tables import InputTable
     from jammi_lab.steps.jobs import Job, RunningJob
 
 
-class TableRecipe(Producer):
+class TableRecipe(RunnableRecipe):
     """A recipe whose fields of type `Table` are its inputs. The fields are those of its subclasses,
     which are frozen dataclasses; all but the inputs are numbers, texts, and lists and dicts of
     these."""

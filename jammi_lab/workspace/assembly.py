@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from jammi_lab.freshness.catalog_relations import CatalogRelations
     from jammi_lab.freshness.queries import FreshnessQueries
     from jammi_lab.freshness.service import FreshnessService
-    from jammi_lab.steps.registry import Producers
+    from jammi_lab.steps.registry import RecordedRecipes
     from jammi_lab.workspace.lookup import TableLookup
     from jammi_lab.workspace.maintenance import Maintenance, Recomputation
     from jammi_lab.workspace.materialize import Materializer
@@ -163,11 +163,11 @@ class Services(Infrastructure):
         }
 
     @first_use
-    def producers(self) -> "Producers":
-        """All producers."""
-        from jammi_lab.steps.registry import Producers
+    def recorded_recipes(self) -> "RecordedRecipes":
+        """The recipes of the catalog, as they are now."""
+        from jammi_lab.steps.registry import RecordedRecipes
 
-        return Producers(self.engine, self.scope, [self.frames], self.recipe_parts)
+        return RecordedRecipes(self.engine, self.scope, [self.frames], self.recipe_parts)
 
     @first_use
     def check_service(self) -> "CheckService":
@@ -187,7 +187,7 @@ class Services(Infrastructure):
         """Evaluates verdicts."""
         from jammi_lab.freshness.service import FreshnessService
 
-        return FreshnessService(self.producer_context, self.producers, self.check_service)
+        return FreshnessService(self.build_context, self.recorded_recipes, self.check_service)
 
     @first_use
     def freshness(self) -> "FreshnessQueries":
@@ -253,7 +253,7 @@ class Services(Infrastructure):
         """What stands in FROM for a source, table or SQL. Raises as binding does."""
         from jammi_lab.steps.from_clause import from_text
 
-        return from_text(self.producers.bind_context(), source)
+        return from_text(self.recorded_recipes.bind_context(), source)
 
     @first_use
     def searches(self) -> "Searches":

@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from jammi_lab.features.pictures.openlineage import RunEvents
     from jammi_lab.features.vectors.model_lookup import ModelEncoders
     from jammi_lab.freshness.table_column_lineage import ColumnLineage
-    from jammi_lab.steps.build import ProducerContext
+    from jammi_lab.steps.build import BuildContext
     from jammi_lab.steps.step_functions import StepFunctions
     from jammi_lab.store.fsck import Fsck
 
@@ -256,18 +256,18 @@ class Infrastructure:
         return stored or manifests.parse(tables.manifest(record.table_name))
 
     @first_use
-    def producer_context(self) -> "ProducerContext":
-        """The parts of the workspace that producers use. SessionClosed once it is being closed:
+    def build_context(self) -> "BuildContext":
+        """The parts of the workspace that builds use. SessionClosed once it is being closed:
         nothing would end a build that begins then."""
         if self.is_closing:
             raise SessionClosed(
                 "The workspace is closed.", hint="Open it again: jammi_lab.open(path)."
             )
-        from jammi_lab.steps.build import ProducerContext
+        from jammi_lab.steps.build import BuildContext
         from jammi_lab.steps.single_flight import SingleFlight
 
         settings = self.settings
-        return ProducerContext(
+        return BuildContext(
             catalog=self.catalog,
             scope=self.scope,
             engine=self.engine,
@@ -366,7 +366,7 @@ class Infrastructure:
         results folders."""
         with self.building:
             self.is_closing = True
-            context: ProducerContext | None = vars(self).get("producer_context")
+            context: BuildContext | None = vars(self).get("build_context")
             badges: BadgeService | None = vars(self).get("badges")
         # The stack runs every step even if one fails, the last one pushed first.
         with contextlib.ExitStack() as steps:
@@ -395,7 +395,7 @@ class Infrastructure:
             if badges is not None:
                 steps.callback(badges.close)
 
-    def _fail_unfinished(self, context: "ProducerContext") -> None:
+    def _fail_unfinished(self, context: "BuildContext") -> None:
         """Wait, while the catalog is still open, until the builds of other threads have failed."""
         self.publisher.wait_idle(context.single_flight.active_definitions())
 

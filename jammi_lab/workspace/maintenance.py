@@ -245,4 +245,4 @@ class Recomputation:
                 continue
             recipe = self._catalog.recipes.get(name)
             if recipe is not None and recipe.recipe_class.resupply_hint:
-                self._services.producers.job(recipe.name, recipe.descriptor)
+                self._services.recorded_recipes.job(recipe.name, recipe.descriptor)

@@ -15,7 +15,7 @@ from jammi_lab.steps.anchor_confirmation import observed_anchors
 from jammi_lab.steps.build import find_reusable, produce
 from jammi_lab.steps.executor import Executor, to_executor
 from jammi_lab.steps.jobs import Job
-from jammi_lab.steps.recipe import BindContext, Producer
+from jammi_lab.steps.recipe import BindContext, RunnableRecipe
 from jammi_lab.steps.row_recipe import RowRecipe
 from jammi_lab.steps.sql import Sql
 from jammi_lab.store import manifests
@@ -32,7 +32,7 @@ class Materializer:
 
     def __init__(self, services: "Services", executor: Executor | None = None) -> None:
         """`executor`: in place of that of the workspace."""
-        self._services, self._context = services, services.producer_context
+        self._services, self._context = services, services.build_context
         self._parts = dict[type, Callable[[], Any]]()
         if executor is not None:
             self._context = replace(self._context, executor=executor)
@@ -41,7 +41,7 @@ class Materializer:
     def materialize(
         self,
         name: str,
-        recipe: str | Producer,
+        recipe: str | RunnableRecipe,
         params: Mapping[str, Any] | None = None,
         key: str | Sequence[str] | None = None,
         *,
@@ -94,7 +94,7 @@ class Materializer:
         return table
 
     def estimate(
-        self, name: str, recipe: Producer, *, cache: Cache = "use", frames: bool = False
+        self, name: str, recipe: RunnableRecipe, *, cache: Cache = "use", frames: bool = False
     ) -> CallEstimate | None:
         """What a row map would ask now; None for other recipes. Writes nothing. Raises as
         `materialize`."""
@@ -111,13 +111,13 @@ class Materializer:
     def define(
         self,
         name: str,
-        recipe: str | Producer,
+        recipe: str | RunnableRecipe,
         params: Mapping[str, Any] | None,
         key: str | Sequence[str] | None,
     ) -> RecipeRecord:
         """Store a recipe without running it; it may read recipes that have no version yet. Raises
         as `materialize`, and TableNotFound for one whose columns are not known before it runs."""
-        with self._services.producers.reading_unbuilt():
+        with self._services.recorded_recipes.reading_unbuilt():
             job = self._bind(name, _as_recipe(recipe, params, key))
         self._services.check_writable()
         self._check_definition(name, job)
@@ -139,7 +139,7 @@ class Materializer:
         return None if match is None else ResultTable(self._services, *match, "reused")
 
     def _bind(
-        self, name: str, recipe: Producer, *, bypass_cache: bool = False, frames: bool = False
+        self, name: str, recipe: RunnableRecipe, *, bypass_cache: bool = False, frames: bool = False
     ) -> Job:
         """The job of a recipe over the current inputs. With `frames` its SQL can name data frames
         of the notebook; the input of a recipe of rows always can. Raises what the verb of the
@@ -171,7 +171,7 @@ class Materializer:
     def _reading_inputs(self, refresh: str) -> AbstractContextManager[None]:
         """A block that binds a job. Inputs that are computed before it may have no version yet."""
         if refresh == "inputs":
-            return self._services.producers.reading_unbuilt()
+            return self._services.recorded_recipes.reading_unbuilt()
         return nullcontext()
 
     def _check_definition(self, name: str, job: Job) -> None:
@@ -193,13 +193,13 @@ def _index_request(precision: str, index: str) -> SidecarRequest:
 
 
 def _as_recipe(
-    recipe: str | Producer, params: Mapping[str, Any] | None, key: str | Sequence[str] | None
-) -> Producer:
+    recipe: str | RunnableRecipe, params: Mapping[str, Any] | None, key: str | Sequence[str] | None
+) -> RunnableRecipe:
     """The recipe value of an argument; a string is SQL. InvalidArgument for other types, and
     for `params` or `key` together with a value, which has its own."""
     if isinstance(recipe, str):
         return Sql(recipe, params, key)
-    if not isinstance(recipe, Producer):
+    if not isinstance(recipe, RunnableRecipe):
         raise InvalidArgument(
             "recipe must be a SQL string or a value such as jl.Embedding(…), got "
             f"{type(recipe).__name__}.",

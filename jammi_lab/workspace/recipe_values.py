@@ -18,7 +18,7 @@ from jammi_lab.features.vectors.propagation import Propagation
 from jammi_lab.features.words.lexical import Lexical
 from jammi_lab.steps.external import External
 from jammi_lab.steps.python import PythonStep
-from jammi_lab.steps.recipe import Producer
+from jammi_lab.steps.recipe import RunnableRecipe
 from jammi_lab.steps.sql import Sql
 
 Cache = Literal["use", "bypass"]
@@ -27,7 +27,7 @@ Refresh = Literal["no", "inputs"]
 """Whether inputs that are not up to date are recomputed first."""
 
 
-RECIPES: tuple[type[Producer], ...] = (
+RECIPES: tuple[type[RunnableRecipe], ...] = (
     Sql,
     PythonStep,
     External,

@@ -466,7 +466,7 @@ class ResultTable(TableMixin, ReprMixin):
         on_progress = parts.progress.callback(progress)
         outcome = verify(parts.results, record, expected, on_progress)
         if recompute and isinstance(outcome, Match):
-            return verify_by_recomputation(parts.producer_context, parts.producers, record)
+            return verify_by_recomputation(parts.build_context, parts.recorded_recipes, record)
         return outcome
 
     def staleness(self, *, progress: ProgressOption = None) -> Verdict:

@@ -226,7 +226,7 @@ class VectorViews:
         if existing is not None:
             recorded = parse_descriptor(existing.descriptor)
             name_of_table = self._services.lookup.lineage_name(table) or ""
-            vectors = self._services.producers.bind_context().load_vectors(name_of_table)
+            vectors = self._services.recorded_recipes.bind_context().load_vectors(name_of_table)
             if (
                 not isinstance(recorded, Projection)
                 or recorded.method != method

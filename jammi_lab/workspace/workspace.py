@@ -36,7 +36,7 @@ from jammi_lab.sources.frame_origins import origins
 from jammi_lab.sources.frames import as_arrow
 from jammi_lab.steps.external import External
 from jammi_lab.steps.python import PythonStep
-from jammi_lab.steps.recipe import Producer
+from jammi_lab.steps.recipe import RunnableRecipe
 from jammi_lab.steps.sql import Sql
 from jammi_lab.workspace import relocation
 from jammi_lab.workspace.arguments import takes_no_name
@@ -351,7 +351,7 @@ class Workspace:
     def define(
         self,
         name: str,
-        recipe: str | Producer,
+        recipe: str | RunnableRecipe,
         *,
         params: Mapping[str, Any] | None = None,
         key: str | Sequence[str] | None = None,
@@ -388,7 +388,7 @@ class Workspace:
     def materialize(
         self,
         name: str,
-        recipe: str | Producer,
+        recipe: str | RunnableRecipe,
         *,
         params: Mapping[str, Any] | None = None,
         key: str | Sequence[str] | None = None,

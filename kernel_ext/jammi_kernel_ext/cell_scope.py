@@ -70,7 +70,7 @@ def load_columns(ws: "Workspace", name: str) -> list[tuple[str, str]]:
     TableNotFound carry no statement or position, because the user did not type this statement."""
     services = ws._services
     try:
-        table = services.producers.bind_context("", [services.frames]).load_table(name)
+        table = services.recorded_recipes.bind_context("", [services.frames]).load_table(name)
     except JammiError as error:
         error.statement = error.position = None
         raise

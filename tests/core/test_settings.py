@@ -157,7 +157,7 @@ def test_what_may_change_while_the_workspace_is_open_takes_effect_at_once(ws, tm
     ws.settings.set("look.scan_bytes", 1_000_000)
     assert isinstance(ws.status()["t"].verdict, jl.Stale)
     ws.settings.set("flight.wait_seconds", 0)
-    assert services_of(ws).producer_context.single_flight.wait_seconds() == 0.0
+    assert services_of(ws).build_context.single_flight.wait_seconds() == 0.0
 
 
 @pytest.mark.parametrize(

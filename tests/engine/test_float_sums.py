@@ -369,6 +369,6 @@ def test_nothing_but_rounding_is_called_rounding(tmp_path, other, is_rounded):
     with jl.open(tmp_path / "lab") as ws:
         ws.sources.add("a", tmp_path / "a.parquet")
         made = record_of(ws.materialize("t", "SELECT * FROM a"))
-        context = services_of(ws).producer_context
+        context = services_of(ws).build_context
         found = recompute_check._differs_by_rounding(context, made, tmp_path / "b.parquet")
     assert found is is_rounded

@@ -176,8 +176,8 @@ def test_progress_that_asks_for_what_is_being_built_is_a_cycle_and_does_not_hang
 
 def test_a_recipe_that_is_redefined_while_its_step_runs_keeps_the_new_definition(two):
     edit(two)
-    plan, producers = two.plan("a2"), services_of(two.ws).producers
-    job, once = producers.job, []
+    plan, recorded = two.plan("a2"), services_of(two.ws).recorded_recipes
+    job, once = recorded.job, []
 
     def redefined(name: str, descriptor: Any) -> Any:
         made = job(name, descriptor)
@@ -188,11 +188,11 @@ def test_a_recipe_that_is_redefined_while_its_step_runs_keeps_the_new_definition
             )  # as another kernel would, between the look and the run
         return made
 
-    producers.job = redefined  # type: ignore[method-assign]
+    recorded.job = redefined  # type: ignore[method-assign]
     try:
         report = plan.apply()
     finally:
-        del producers.job
+        del recorded.job
     assert outcomes(report) == {"a": "skipped", "a2": "skipped"}
     assert report.deviations == ["a changed after the plan was made"]
     assert "x + 100" in next(r.definition for r in two.recipes() if r.name == "a")

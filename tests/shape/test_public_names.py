@@ -12,7 +12,7 @@ from typing import Any
 
 import jammi_lab as jl
 from jammi_lab.core.recipes import RecipeValue
-from jammi_lab.steps.recipe import Producer
+from jammi_lab.steps.recipe import RunnableRecipe
 from jammi_lab.steps.row_recipe import RowRecipe
 from jammi_lab.steps.step_functions import FunctionRecipe
 
@@ -32,7 +32,7 @@ def parameters(value: Any) -> str:
 
 
 PROTOCOL = {
-    name for base in (RecipeValue, Producer, FunctionRecipe, RowRecipe) for name in vars(base)
+    name for base in (RecipeValue, RunnableRecipe, FunctionRecipe, RowRecipe) for name in vars(base)
 } - {"to_dict"}
 """What only a person who writes a recipe of their own needs."""
 COPIES = "with_values"

@@ -208,7 +208,7 @@ def test_a_waiter_can_be_interrupted_and_leaves_the_first_alone(beside, folder):
 
 
 def test_a_waiter_whose_patience_runs_out_builds_beside(lab, folder, beside):
-    services_of(lab).producer_context.single_flight.wait_seconds = lambda: 0.2
+    services_of(lab).build_context.single_flight.wait_seconds = lambda: 0.2
     first, other = beside()
     assert [first.outcome, other.outcome] == ["computed"] * 2 and list(
         statuses(folder).values()
@@ -230,7 +230,7 @@ class Slept:
 
 
 def test_the_patience_of_a_call_is_one_for_all_builds_that_it_waits_for(lab, papers, monkeypatch):
-    flight = services_of(lab).producer_context.single_flight
+    flight = services_of(lab).build_context.single_flight
     clock = Slept(flight.clock)
     monkeypatch.setattr(flight, "clock", clock)
     monkeypatch.setattr(flight, "wait_seconds", lambda: 30.0)
@@ -536,15 +536,15 @@ def test_an_input_that_comes_in_with_the_last_binding_is_not_anchored_on_a_later
     as known."""
     (tmp_path / "late.csv").write_text("id\n1\n")
     lab.sources.add("late", tmp_path / "late.csv")
-    producers, turns = services_of(lab).producers, iter(range(100))
+    recorded, turns = services_of(lab).recorded_recipes, iter(range(100))
     names = ("papers", "late")
 
     def moving():
-        job = jl.Sql(f"SELECT id FROM {names[next(turns) % 2]}").bind(producers.bind_context())
+        job = jl.Sql(f"SELECT id FROM {names[next(turns) % 2]}").bind(recorded.bind_context())
         return dataclasses.replace(job, rebind=moving)
 
     made = base.produce(
-        services_of(lab).producer_context, "moving", moving(), bypass_cache=False, on_progress=None
+        services_of(lab).build_context, "moving", moving(), bypass_cache=False, on_progress=None
     )
     assert [a.pinned for a in made.record.anchors] == [False]
     assert isinstance(lab.staleness("moving"), jl.Undecidable)

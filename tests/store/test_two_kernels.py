@@ -50,7 +50,7 @@ def test_a_circle_over_three_that_closes_between_look_and_write_is_refused_and_c
     lab.materialize("b", "SELECT x FROM jammi.a")
     lab.materialize("c", "SELECT x FROM jammi.b")
     recipes = services_of(lab).catalog.recipes
-    job = jl.Sql("SELECT x FROM jammi.c").bind(services_of(lab).producers.bind_context("a"))
+    job = jl.Sql("SELECT x FROM jammi.c").bind(services_of(lab).recorded_recipes.bind_context("a"))
     before = recipes.get("a")
     with pytest.raises(jl.DependencyCycle) as caught:
         recipes.define(job.recipe("a", None, "2026-01-01T00:00:00.000000Z"))
@@ -193,7 +193,7 @@ def test_a_word_that_is_torn_or_of_a_later_release_is_a_sign_of_life_all_the_sam
     monkeypatch.setattr(flight, "HEARTBEAT_POLL_SECONDS", 0.02)
     for word in ('{"at":1,"builds":{"x"', '{"later": "release"}', "\x00\xff"):
         services_of(lab).catalog.writers.write_note(word)
-        beat = services_of(other).producer_context.single_flight.heartbeat.read(
+        beat = services_of(other).build_context.single_flight.heartbeat.read(
             services_of(lab).writer_id, "x"
         )
         assert beat.said and beat.progress is None and beat.age < 30
@@ -244,7 +244,7 @@ def test_a_kernel_that_has_been_silent_for_long_is_not_waited_for_another_minute
     monkeypatch.setattr(flight, "MIN_SILENCE_SECONDS", 0.2)
     services_of(
         lab
-    ).producer_context.single_flight.heartbeat.stop_event.set()  # silent, as a stopped process
+    ).build_context.single_flight.heartbeat.stop_event.set()  # silent, as a stopped process
     made, told = waits(lab, later, monkeypatch, heard=lambda progress: False)
     assert made.outcome == "computed" and len(told) < 200 and told[-1].stage == "materialize theirs"
 

@@ -10,7 +10,7 @@ from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import list_of_names
 from jammi_lab.core.recipes import Stored, Table, is_number
 from jammi_lab.core.records import OnProgress, Progress
-from jammi_lab.steps.recipe import BindContext, Producer, check_choices
+from jammi_lab.steps.recipe import BindContext, RunnableRecipe, check_choices
 
 if TYPE_CHECKING:
     from jammi_lab.engine.sql.column_lineage import ColumnReads
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class AsofJoin(Producer):
+class AsofJoin(RunnableRecipe):
     """Each row of a spine with the facts that were known at its time."""
 
     kind = "asof_join"

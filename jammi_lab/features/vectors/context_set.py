@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from jammi_lab.core.definitions import StepInput
 from jammi_lab.core.recipes import Stored, Table
 from jammi_lab.core.records import OnProgress
-from jammi_lab.steps.recipe import BindContext, Producer, check_choices
+from jammi_lab.steps.recipe import BindContext, RunnableRecipe, check_choices
 
 if TYPE_CHECKING:
     from jammi_lab.engine.sql.column_lineage import ColumnReads
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ContextSet(Producer):
+class ContextSet(RunnableRecipe):
     """One vector for each target, pooled from those of its members."""
 
     kind = "context_set"

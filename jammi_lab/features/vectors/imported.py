@@ -7,7 +7,7 @@ from jammi_lab.core.errors import (
     InvalidArgument,
     NotRecomputable,
 )
-from jammi_lab.steps.recipe import BindContext, Producer
+from jammi_lab.steps.recipe import BindContext, RunnableRecipe
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Imported(Producer):
+class Imported(RunnableRecipe):
     """Vectors that were computed elsewhere and passed in."""
 
     kind = "imported"

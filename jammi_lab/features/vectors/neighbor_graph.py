@@ -9,7 +9,7 @@ from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.recipes import Stored, Table, is_number
 from jammi_lab.core.records import OnProgress, Progress
 from jammi_lab.core.settings import Settings
-from jammi_lab.steps.recipe import BindContext, Producer
+from jammi_lab.steps.recipe import BindContext, RunnableRecipe
 
 if TYPE_CHECKING:
     from jammi_lab.engine.sql.column_lineage import ColumnReads
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class NeighborGraph(Producer):
+class NeighborGraph(RunnableRecipe):
     """The `k` most similar rows of each row of an embedding table."""
 
     kind = "neighbor_graph"

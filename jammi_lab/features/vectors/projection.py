@@ -10,7 +10,7 @@ from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import check_choice
 from jammi_lab.core.recipes import Stored, Table, is_number
 from jammi_lab.core.records import OnProgress, Progress
-from jammi_lab.steps.recipe import BindContext, Producer
+from jammi_lab.steps.recipe import BindContext, RunnableRecipe
 
 if TYPE_CHECKING:
     from jammi_lab.engine.sql.column_lineage import ColumnReads
@@ -22,7 +22,7 @@ _LIBRARY = "scikit-learn"
 
 
 @dataclass(frozen=True)
-class Projection(Producer):
+class Projection(RunnableRecipe):
     """The rows of an embedding table as points of a plane."""
 
     kind = "projection"

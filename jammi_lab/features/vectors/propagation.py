@@ -8,7 +8,7 @@ from jammi_lab.core.definitions import StepInput
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.recipes import Stored, Table, is_number
 from jammi_lab.core.records import OnProgress
-from jammi_lab.steps.recipe import BindContext, Producer, check_choices
+from jammi_lab.steps.recipe import BindContext, RunnableRecipe, check_choices
 
 if TYPE_CHECKING:
     from jammi_lab.engine.sql.column_lineage import ColumnReads
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Propagation(Producer):
+class Propagation(RunnableRecipe):
     """The vectors of an embedding table mixed with those of their neighbours."""
 
     kind = "graph_propagation"
