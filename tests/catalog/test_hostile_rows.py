@@ -79,6 +79,7 @@ ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELEC
     ],
     ids=["view", "trigger", "virtual table", "column", "index", "part of an index", "check"],
 )
+@pytest.mark.product
 @pytest.mark.parametrize("read_only", [True, False])
 def test_a_catalog_that_runs_code_in_place_of_reading_rows_is_refused(lab, statements, read_only):
     with contextlib.closing(sqlite3.connect(lab / "catalog.sqlite3")) as db:
@@ -96,6 +97,7 @@ CONTRADICTIONS = [
 ]
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("statement", CONTRADICTIONS)
 def test_rows_that_contradict_each_other_keep_nothing_in_a_loop(tmp_path, statement):
     """The name of a table is found and its row is not; vectors were propagated from themselves."""

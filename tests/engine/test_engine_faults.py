@@ -12,6 +12,7 @@ import pytest
 
 import jammi_lab as jl
 from tests.releases import ONLY_ON_1_5
+from tests.sizes import product
 
 pytestmark = ONLY_ON_1_5
 
@@ -147,6 +148,7 @@ def test_the_first_value_after_a_lone_carriage_return_is_lost(tmp_path):
     assert rows == [(1, 2), (None, 4)]
 
 
+@product
 @pytest.mark.parametrize("suffix", ["", ".gz", ".xz"])
 @pytest.mark.parametrize("blank", [0, 1, 3_000_000])
 def test_blank_lines_at_the_end_of_a_csv_file_are_no_long_line(ws, tmp_path, suffix, blank):

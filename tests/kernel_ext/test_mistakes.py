@@ -53,6 +53,7 @@ def second_day(kernel: Kernel, tmp_path_factory: pytest.TempPathFactory) -> Iter
     assert kernel(CLEAN).error is None
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize(("mistake", "leads"), cases("cells/mistakes", "cell", "leads"))
 def test_the_answer_to_a_mistake_leads_to_the_line_that_works(
     kernel, second_day, monkeypatch, mistake, leads

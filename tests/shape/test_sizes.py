@@ -19,6 +19,12 @@ def test_folders_take_turns_with_their_cheapest_files_while_they_fit():
     assert unselected(durations, 1000.0) == {"c/x"}
 
 
+def test_every_file_was_measured():
+    """`make check` would run all of a file that was not: processes of Dask, servers, all cases."""
+    files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
+    assert files <= measured().keys(), "measure them: pytest --store-durations FILE"
+
+
 def test_what_was_measured_is_sorted_and_leaves_quick_tests_in_most_folders():
     assert list(measured()) == sorted(measured()) and FILE.read_text().endswith("}\n")
     quick = {name.split("/")[1] for name in set(measured()) - unselected(measured())}

@@ -532,6 +532,7 @@ def test_no_spelling_of_a_recorded_location_leads_beyond_the_project(
     assert listener.received == []
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("file", ["/FAR", "../../far.csv", ".sub/far.csv", 7])
 def test_no_recorded_list_of_files_leads_beyond_the_project(tmp_path, own_list, file):
     lab = make_foreign(tmp_path, own_list)
