@@ -76,6 +76,11 @@ class Rendered:
         """Both on one line."""
         return Rendered(self.html + other.html, self.text + other.text)
 
+    @property
+    def data(self) -> dict[str, str]:
+        """Both by MIME type."""
+        return {"text/plain": self.text, "text/html": self.html}
+
 
 class ReprMixin:
     """Mixin that derives the text `repr` and the notebook form from `_rendered()`, and answers

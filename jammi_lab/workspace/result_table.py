@@ -609,8 +609,7 @@ class ResultTable(TableMixin, ReprMixin):
     def _repr_mimebundle_(
         self, form: Rendered | None = None, **_: Any
     ) -> tuple[dict[str, str], dict[str, Any]]:
-        form = form or self._rendered()
-        data = {"text/plain": form.text, "text/html": form.html}
+        data = (form or self._rendered()).data
         stamp, stamps = self._stamp(), self._services.badges.stamps
         return data, {} if stamp is None or stamps is None else stamps.metadata(stamp, data)
 

@@ -170,7 +170,7 @@ class Workspace:
             form = self._form()
         except JammiError:  # displaying an object must not raise
             form = plain_text(repr(self))
-        return {"text/plain": form.text, "text/html": form.html}
+        return form.data
 
     def _repr_html_(self) -> str:
         return self._repr_mimebundle_()["text/html"]

@@ -4,41 +4,25 @@ in later. Outputs change later only in an interactive session. Tools that run no
 and in scripts, a result waits for its badge, so that two runs produce the same output."""
 
 import sys
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from jammi_kernel_ext.interruptible import display_output
 from jammi_lab.core.html import Rendered, vstack
 
 if TYPE_CHECKING:
+    from jammi_kernel_ext.notebook import Notebook
     from jammi_lab.features.outputs.badge import Metadata, PendingBadge, UpdateDisplay
     from jammi_lab.workspace.result import Result
     from jammi_lab.workspace.result_table import ResultTable
-    from jammi_lab.workspace.workspace import Workspace
 
 MOMENT_SECONDS = 0.05
 """How long a result waits for its badge in an interactive session."""
 
 
-class Host(Protocol):
-    """What badges need of the notebook."""
-
-    shell: Any
-    loaded: bool
-
-    @property
-    def workspace(self) -> "Workspace":
-        """The open workspace."""
-        ...
-
-    def setting(self, key: str) -> Any:
-        """A cell setting."""
-        ...
-
-
 class Badges:
     """How long results wait for badges, and how late badges are displayed."""
 
-    def __init__(self, notebook: Host) -> None:
+    def __init__(self, notebook: "Notebook") -> None:
         self._notebook = notebook
 
     def timeout(self) -> float | None:
@@ -69,7 +53,7 @@ class Badges:
         if (update_display := self.update_display()) is not None and not pending.wait():
             update_display(None, pending, lambda _: {})
         elif (form := pending.dated_rendering()) is not None:
-            display_output(_mime_bundle(form), raw=True)
+            display_output(form.data, raw=True)
 
     def is_interactive(self) -> bool:
         """Whether a person looks at the outputs, which can be updated."""
@@ -92,7 +76,7 @@ def _display_and_update(
 
     def current_bundle() -> dict[str, str]:
         badge = pending.dated_rendering()
-        return _mime_bundle(vstack(badge, body)) if badge is not None or body is not None else {}
+        return vstack(badge, body).data if badge is not None or body is not None else {}
 
     shown = current_bundle()
     handle = display_output(shown, metadata=metadata(shown), raw=True, display_id=True)
@@ -102,7 +86,3 @@ def _display_and_update(
         handle.update(shown, metadata=metadata(shown), raw=True)
 
     pending.add_done_callback(update)
-
-
-def _mime_bundle(form: Rendered) -> dict[str, str]:
-    return {"text/plain": form.text, "text/html": form.html}

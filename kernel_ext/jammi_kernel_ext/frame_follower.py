@@ -133,13 +133,20 @@ class FrameFollower:
         before, ids = ({}, {}) if cell is None else (cell.before, cell.ids)
         return CellFlow(self._values, self._records, self._late, before, ids)
 
-    def end(self, *, is_whole: bool = True) -> None:
-        """Pass origins on to the names that the cell assigned or changed. `is_whole`: whether all
-        its statements ran."""
+    def end(self, *, is_whole: bool = True) -> set[str]:
+        """Pass origins on to the names that the cell assigned or changed. Returns those that it
+        assigned, once the engine is loaded. `is_whole`: whether all its statements ran."""
         with DeferInterrupts():  # an interrupt would leave half of the names without their tables
             cell = self._own_cell()
-            if cell is not None:
-                self._end_cell(cell, is_whole=is_whole)
+            if cell is None:
+                return set()
+            self._end_cell(cell, is_whole=is_whole)
+            if self._origins is None:
+                return set()
+            return self._replaced(cell).union(*(step.replaced for step in cell.steps or ()))
+
+    def _replaced(self, cell: RunningCell) -> set[str]:
+        return {name for name, key in self._ids.items() if cell.ids.get(name) != key}
 
     def _own_cell(self) -> RunningCell | None:
         """The cell that this thread runs: cells of two threads may end in any order."""
@@ -295,7 +302,7 @@ class FrameFollower:
         flow = self._flow_of(cell, reads, is_whole=is_whole)
         if {read.thread for read in reads} - {cell.thread}:
             self._note_opaque(cell, "reads rows in a thread, which")
-        replaced = {name for name, key in self._ids.items() if cell.ids.get(name) != key}
+        replaced = self._replaced(cell)
         if unseen := replaced - flow.sources.keys():
             is_magic = any("get_ipython" in step.loaded for step in cell.steps or ())
             known = self._records.keys() | cell.parts.keys() - {FILES}

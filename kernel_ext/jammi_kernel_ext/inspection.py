@@ -108,7 +108,7 @@ def inspect_reply(ws: "Workspace | None", code: str, position: int) -> dict[str,
     return {
         "status": "ok",
         "found": True,
-        "data": {"text/plain": form.text, "text/html": form.html},
+        "data": form.data,
         "metadata": {},
     }
 

@@ -295,9 +295,14 @@ class Notebook:
         return "" if self._cell_number is None else code_digest(self._cell_source)
 
     def cell_ends(self, result: Any = None) -> None:
-        """On `post_run_cell`: clear the progress line, and pass the origins of frames on."""
+        """On `post_run_cell`: clear the progress line, pass the origins of frames on, and record
+        the versions of tables that the cell bound."""
         self.line.clear()
-        self.frames.end(is_whole=bool(getattr(result, "success", False)))
+        bound = self.frames.end(is_whole=bool(getattr(result, "success", False)))
+        if bound and self.file is not None and self._cell_number is not None:
+            from jammi_kernel_ext.bound_versions import record_versions
+
+            record_versions(self, bound, self.file, self._cell_source)
         if self.current is not None and self._needs_marks_line:
             self._marks_line.cell_ends(self.current, self.digest_cell())
 

@@ -2,8 +2,9 @@
 tables, to results and frames of all their rows, and finds the Python steps of its cells. Nothing is
 run; a frame is read when a cell names it.
 
-The text of a cell, as the front end saved it last, says what the cell bound, and the stamp of its
-output which version. A cell without a stamp is taken as it would run now: for the newest version.
+The text of a cell, as the front end saved it last, says what the cell bound; what was recorded when
+it ran, else the stamp of its output, which version. A cell without both is taken as it would run
+now: for the newest version.
 """
 
 import ast
@@ -11,21 +12,22 @@ import contextlib
 import functools
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from jammi_kernel_ext.bound_versions import recorded_versions
 from jammi_kernel_ext.cell_code import CellStep, is_own_module, names_in, steps_of, words_of
 from jammi_kernel_ext.cell_lines import parse_cell, parse_step
 from jammi_kernel_ext.cell_words import OPAQUE_NAMES, changes_in_place
 from jammi_kernel_ext.display import Note
 from jammi_lab.commands.words import DEFAULT_FOLDER, parse_line
-from jammi_lab.core.errors import InvalidArgument, JammiError
+from jammi_lab.core.errors import InvalidArgument, JammiError, TableNotFound
 from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin, plain_text, vstack
 from jammi_lab.core.identifiers import fold, near_or_all
-from jammi_lab.features.outputs.stamps import STAMP_KEY, stamp_from
+from jammi_lab.features.outputs.stamps import STAMP_KEY, StampedTable, short, stamp_from
 from jammi_lab.storage.files import open_for_reading
 from jammi_lab.workspace.result import whole_table
 
@@ -61,8 +63,10 @@ class SavedCell:
     number: int
     text: str
     """Its code after IPython's transformations; that of a cell magic as it is."""
-    versions: Mapping[str, int]
-    """The versions of tables in the stamps of its outputs, by folded name."""
+    tables: Mapping[str, StampedTable]
+    """The tables in the stamps of its outputs, by folded name."""
+    recorded: Callable[[], Mapping[str, StampedTable]] = dict
+    """Reads what was recorded when it ran, by variable."""
     workspaces: frozenset[str] = frozenset()
     """Those of its stamps."""
 
@@ -80,6 +84,8 @@ class BoundVariable:
     cell: str
     version: int | None = None
     """None: the newest."""
+    digest: str = ""
+    """The beginning of the digest of its file, where that is known."""
     form: str = _TABLE
     """`table`, or the method that gave its rows."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -97,15 +103,15 @@ class BoundVariable:
         return table if self.form == _TABLE else getattr(table, self.form)(**self.options)
 
 
+@dataclass(repr=False)
 class Resumed(ReprMixin):
     """What `%jammi resume` bound, and what not."""
 
-    def __init__(
-        self, bound: Sequence[BoundVariable], unbound: Mapping[str, str], steps: Sequence[str]
-    ) -> None:
-        self.bound, self.unbound, self.steps = [*bound], dict(unbound), [*steps]
-        """`unbound`: by variable, the cell to run and why. `steps`: the recipes whose Python step
-        was found."""
+    bound: Sequence[BoundVariable]
+    unbound: Mapping[str, str]
+    """By variable, the cell to run and why."""
+    steps: Sequence[str]
+    """The recipes whose Python step was found."""
 
     def _rendered(self) -> Rendered:
         rows = [
@@ -147,12 +153,15 @@ def resume(notebook: "Notebook", file: str | None) -> Resumed:
     for each in found.bound.values():
         try:
             table = ws.table(each.table, each.version)
+            if each.digest not in ("", short(table._record.digest)):
+                name = f"version {table.version} of {table.name!r}"
+                raise TableNotFound(f"{name} is not the one that it read.")
         except JammiError as error:
             found.unbound[each.name] = f"run cell {each.cell}: {error.message}"
         else:
             is_guess = each.version is None and table.version > 1
             shown = "newest, as its cell shows no version; " if is_guess else ""
-            bound.append(replace(each, version=table.version, state=shown))
+            bound.append(replace(each, table=table.name, version=table.version, state=shown))
     tables = ws._services.catalog.result_tables
     verdicts = ws._services.freshness.current_verdicts(sorted({each.table for each in bound}))
     for at, each in enumerate(bound):
@@ -189,20 +198,19 @@ def _saved_cells(notebook: "Notebook", file: Path) -> list[SavedCell]:
         run = [each for each in saved if each["cell_type"] == "code" and each["execution_count"]]
         cells = []
         for each in run:
-            text = "".join(each["source"])
+            text = source = "".join(each["source"])
             if not text.startswith(("%%jammi", "%%sql")) and notebook.shell is not None:
                 with contextlib.suppress(*_NOT_PYTHON):
                     text = notebook.shell.transform_cell(text)
             outputs = [output.get("metadata", {}) for output in each["outputs"]]
-            stamps = [stamp_from(metadata.get(STAMP_KEY)) for metadata in outputs]
-            versions = {
-                fold(table.name): table.version
-                for stamp in stamps
-                if stamp is not None and stamp.workspace == workspace_id
-                for table in stamp.tables
-            }
-            workspaces = frozenset(stamp.workspace for stamp in stamps if stamp is not None)
-            cells.append(SavedCell(int(each["execution_count"]), text, versions, workspaces))
+            found = (stamp_from(metadata.get(STAMP_KEY)) for metadata in outputs)
+            stamps = [stamp for stamp in found if stamp is not None]
+            own = [stamp for stamp in stamps if stamp.workspace == workspace_id]
+            tables = {fold(table.name): table for stamp in own for table in stamp.tables}
+            workspaces = frozenset(stamp.workspace for stamp in stamps)
+            recorded = functools.partial(recorded_versions, notebook.workspace, file, source)
+            number = int(each["execution_count"])
+            cells.append(SavedCell(number, text, tables, recorded, workspaces))
         return cells
     except OSError as error:
         problem, folder = error.strerror, file.parent
@@ -270,8 +278,12 @@ class _Variables:
             self.bound.pop(variable.name, None)
             self.unbound[variable.name] = f"run cell {cell.label}, for another workspace or tenant"
             return
-        version = variable.version or cell.versions.get(fold(variable.table))
-        self.bound[variable.name] = replace(variable, version=version)
+        read = None if variable.is_exact else cell.recorded().get(variable.name)
+        if read is None and variable.version is None:
+            read = cell.tables.get(fold(variable.table))
+        if read is not None:
+            variable = replace(variable, version=read.version, digest=read.digest)
+        self.bound[variable.name] = variable
         self.unbound.pop(variable.name, None)
 
     def _follow_statement(self, cell: SavedCell, line: str, text: str) -> None:
@@ -440,7 +452,8 @@ class _Variables:
                 func=ast.Attribute(value=owner, attr=verb),
                 args=[ast.Constant(str(table)), *others],
             ) if self._is_workspace(owner):
-                if verb not in _VERBS or fold(table) not in self._recipes:
+                recipe = fold(self._ws._services.lookup.resolve_alias(table))
+                if verb not in _VERBS or recipe not in self._recipes:
                     return None
                 given = [*others, *(word.value for word in node.keywords)]
                 match given if verb == "table" else []:
@@ -453,15 +466,9 @@ class _Variables:
 
 def _options(form: str, keywords: Iterable[ast.keyword]) -> dict[str, Any] | None:
     """The arguments of a method that gives rows; None when they are no literals of their types."""
-    options = dict[str, Any]()
-    for word in keywords:
-        kind = _OPTIONS.get((form, word.arg or ""))
-        if kind is None or not isinstance(word.value, ast.Constant):
-            return None
-        if type(word.value.value) is not kind:
-            return None
-        options[word.arg or ""] = word.value.value
-    return options
+    options = {word.arg or "": getattr(word.value, "value", None) for word in keywords}
+    is_known = all(type(v) is _OPTIONS.get((form, name)) for name, v in options.items())
+    return options if is_known else None
 
 
 def _table_of_line(line: str, name: str, cell: str) -> BoundVariable | None:

@@ -206,18 +206,65 @@ def test_a_line_offers_it_to_a_person_after_a_restart(notebook):
     assert offered not in notebook.kernel(NAMES, looked_on=True).text
 
 
-def test_a_variable_has_the_version_in_the_stamp_of_its_cell(notebook):
-    notebook.run("%%jammi old\nFROM jammi.ages")
-    notebook.run("silent = ws.table('ages').arrow()")
-    notebook.kernel("ws.materialize('ages', 'SELECT id FROM papers')")  # no cell of the notebook
+SILENT = {
+    "frame": "frame = ws.table('ages').arrow()",
+    "table": "table = ws.table('ages')",
+    "result": "result = ws.sql('FROM jammi.ages')",
+    "quiet": "%%jammi quiet --as pandas -q\nFROM jammi.ages",
+    "stored": "%%jammi stored -m ages -q\nSELECT id, year FROM papers",
+    "made": "made = ws.materialize('ages', 'SELECT id, year FROM papers')",
+    "same": "same = frame",
+    "first": "first = ws.table('ages').polars()\nsecond = first",
+    "again": "again = ws.table('ages')",
+}
+"""Cells, by a variable that they bind, whose outputs name no table."""
+
+
+def test_a_variable_has_the_version_that_its_cell_read(notebook):
+    notebook.run("%%jammi old\nFROM jammi.ages", *SILENT.values())
+    late = "late = ws.materialize('ages', 'SELECT id FROM papers')\nws.materialize('ages', '{}')"
+    notebook.run(late.format("SELECT year FROM papers"), SILENT["again"])
+    notebook.cells[-1]["outputs"] = []
+    notebook.run("edited = ws.table('ages', 1)")
+    notebook.cells[-1]["source"] = ["edited = ws.table('ages')"]
+    for _ in range(2):  # what the first one binds, and that it ran, changes nothing
+        notebook.restart()
+        shown = notebook.run("%jammi resume")
+        lines = {line.split()[0]: line for line in shown.splitlines() if line.strip()}
+        for name in ("old", *SILENT, "second"):
+            version = 3 if name == "again" else 1
+            assert f"ages version {version}  " in lines[name], (name, shown)
+        assert "ages version 2  " in lines["late"], shown
+        assert "ages version 3  " in lines["edited"], shown
+        assert {name for name, line in lines.items() if "shows no version" in line} == {"edited"}
+    assert "version 3 is ready" in lines["frame"]
+    assert notebook.kernel.value("made.version, first.columns") == "(1, ['id', 'year'])"
+
+
+def test_a_table_of_another_name_is_bound_and_another_table_of_its_name_is_not(notebook):
+    notebook.run("silent = ws.table('ages').arrow()", "%%jammi shown\nFROM jammi.ages")
+    notebook.kernel("ws.rename('ages', 'years')")
     notebook.restart()
     shown = notebook.run("%jammi resume")
-    lines = {line.split()[0]: line for line in shown.splitlines() if line.strip()}
-    assert "ages version 1" in lines["old"] and "version 2 is ready" in lines["old"]
-    assert "ages version 2" in lines["silent"]
-    assert "newest, as its cell shows no version; fresh" in lines["silent"]
-    assert "newest" not in lines["old"]
-    assert notebook.kernel.value("ages.version, old.arrow().column_names") == "(1, ['id', 'year'])"
+    assert shown.count("years version 1  ") == 3 and shown.count("fresh") == 3, shown
+    notebook.run(NAMES, "ws.materialize('ages', 'SELECT id FROM papers')")
+    notebook.restart()
+    shown = notebook.run("%jammi resume")
+    assert shown.count("version 1 of 'ages' is not the one that it read") == 3, shown
+
+
+def test_only_cells_of_a_known_file_that_bind_tables_are_recorded(notebook):
+    """Nothing of a session, and nothing in a workspace that is only read."""
+    count = "sum(k.startswith('bound:') for k in jammi_lab.get_workspace()._services.catalog.observations.load())"
+    bind, recorded = "kept = jammi_lab.get_workspace().table('ages')", notebook.kernel.value(count)
+    opens = "%jammi tenant acme\nsession = ws.ephemeral()"
+    notebook.run(opens, "session.create('own', {'n': 'BIGINT'}, primary_key='n')")
+    notebook.run("own = session.sql('own', 'FROM {table}').arrow()\nsession.close()", "n = 3")
+    assert notebook.kernel("%jammi open --read-only\n" + bind).error is None
+    notebook.run(bind, "%jammi open", "file = os.environ.pop('JPY_SESSION_NAME')", bind)
+    assert notebook.kernel.value(count) == recorded
+    notebook.run("os.environ['JPY_SESSION_NAME'] = file", bind, bind)
+    assert int(notebook.kernel.value(count)) == int(recorded) + 1
 
 
 def test_a_variable_that_cells_of_two_kernels_bind_otherwise_is_not_bound(notebook):

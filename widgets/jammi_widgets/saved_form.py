@@ -79,8 +79,7 @@ class SavedForm:
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         bundle = super()._repr_mimebundle_(**kwargs)  # type: ignore[misc]
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
-        rendered = self.saved_as()
-        shown = {"text/plain": rendered.text, "text/html": rendered.html}
+        shown = self.saved_as().data
         # The static form of a live panel, which is displayed after it, has the stamp.
         stamp = {} if _WIDGET_VIEW_MIME in data else self._metadata(shown)
         return {**data, **shown}, {**metadata, **stamp}

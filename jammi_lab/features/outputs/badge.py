@@ -208,8 +208,7 @@ class BadgeMixin(ReprMixin):
         return self._badges.stamps.metadata(stamp, data)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
-        form = self._rendered(dated=True)
-        data = {"text/plain": form.text, "text/html": form.html}
+        data = self._rendered(dated=True).data
         return data, self._metadata(data)
 
     def _rendered(self, *, dated: bool = False) -> Rendered:
