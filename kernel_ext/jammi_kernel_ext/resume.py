@@ -69,6 +69,8 @@ class SavedCell:
     """Reads what was recorded when it ran, by variable."""
     workspaces: frozenset[str] = frozenset()
     """Those of its stamps."""
+    has_failed: bool = False
+    """Whether it raised an error, so that not all of it ran."""
 
     @property
     def label(self) -> str:
@@ -210,7 +212,8 @@ def _saved_cells(notebook: "Notebook", file: Path) -> list[SavedCell]:
             workspaces = frozenset(stamp.workspace for stamp in stamps)
             recorded = functools.partial(recorded_versions, notebook.workspace, file, source)
             number = int(each["execution_count"])
-            cells.append(SavedCell(number, text, tables, recorded, workspaces))
+            failed = any(output.get("output_type") == "error" for output in each["outputs"])
+            cells.append(SavedCell(number, text, tables, recorded, workspaces, failed))
         return cells
     except OSError as error:
         problem, folder = error.strerror, file.parent
@@ -278,10 +281,14 @@ class _Variables:
             self.bound.pop(variable.name, None)
             self.unbound[variable.name] = f"run cell {cell.label}, for another workspace or tenant"
             return
-        read = None if variable.is_exact else cell.recorded().get(variable.name)
-        if read is None and variable.version is None:
-            read = cell.tables.get(fold(variable.table))
-        if read is not None:
+        read = cell.recorded().get(variable.name)
+        if read is None and cell.has_failed:
+            if variable.name not in self.bound:
+                self.unbound.setdefault(variable.name, f"run cell {cell.label}, which failed")
+            return
+        if variable.version is None:
+            read = read or cell.tables.get(fold(variable.table))
+        if read is not None and not variable.is_exact:
             variable = replace(variable, version=read.version, digest=read.digest)
         self.bound[variable.name] = variable
         self.unbound.pop(variable.name, None)

@@ -241,6 +241,20 @@ def test_a_variable_has_the_version_that_its_cell_read(notebook):
     assert notebook.kernel.value("made.version, first.columns") == "(1, ['id', 'year'])"
 
 
+def test_of_a_cell_that_failed_only_what_was_recorded_is_bound(notebook):
+    failed = "first = ws.table('ages')\n1 / 0\nsecond = ws.table('ages')"
+    notebook.run("%%jammi kept -q\nFROM jammi.ages", "pass", "pass")
+    assert notebook.kernel(failed).ename == "ZeroDivisionError"
+    sources = [failed, "%%jammi kept -q\nFROM jammi.years"]
+    for cell, source in zip(notebook.cells[-2:], sources, strict=True):
+        cell.update(source=[source], outputs=[{"output_type": "error"}])
+    notebook.restart()
+    shown = notebook.run("%jammi resume")
+    lines = {line.split()[0].rstrip(":"): line for line in shown.splitlines() if line.strip()}
+    assert "ages version 1" in lines["first"] and "ages version 1" in lines["kept"], shown
+    assert lines["second"].endswith("which failed")
+
+
 def test_a_table_of_another_name_is_bound_and_another_table_of_its_name_is_not(notebook):
     notebook.run("silent = ws.table('ages').arrow()", "%%jammi shown\nFROM jammi.ages")
     notebook.kernel("ws.rename('ages', 'years')")
