@@ -261,7 +261,6 @@ class _Variables:
         """The names of the workspace of the cells."""
         self._ws, self._id = ws, ws._services.catalog.metadata.workspace_id()
         self._is_here, self._tenant = True, cast("str | None", None)
-        self._recipes = {fold(name) for name in ws._services.catalog.recipes.names()}
         for cell in cells:
             if cell.workspaces:
                 self._is_here = self._id in cell.workspaces
@@ -272,26 +271,33 @@ class _Variables:
             elif not cell.text.startswith("%%"):
                 with contextlib.suppress(*_NOT_PYTHON):
                     self._follow_code(cell)
+            for name in cell.recorded().keys() - self.bound.keys():
+                self.unbound.setdefault(name, f"run cell {cell.label}, which reads a table")
         for name in existing:
             self.bound.pop(name, None)
             self.unbound.pop(name, None)
 
     def _bind(self, cell: SavedCell, variable: BoundVariable) -> None:
-        if not self._is_here or self._tenant != self._ws.current_tenant:
-            self.bound.pop(variable.name, None)
-            self.unbound[variable.name] = f"run cell {cell.label}, for another workspace or tenant"
-            return
-        read = cell.recorded().get(variable.name)
+        read, name = cell.recorded().get(variable.name), variable.name
         if read is None and cell.has_failed:
-            if variable.name not in self.bound:
-                self.unbound.setdefault(variable.name, f"run cell {cell.label}, which failed")
+            if name not in self.bound:
+                self.unbound.setdefault(name, f"run cell {cell.label}, which failed")
+            return
+        problem = ""
+        if not self._is_here or self._tenant != self._ws.current_tenant:
+            problem = "for another workspace or tenant"
+        elif not self._ws._services.lookup.has_ready_version(variable.table):
+            problem = f"whose table {variable.table!r} is gone"
+        if problem:
+            self.bound.pop(name, None)
+            self.unbound[name] = f"run cell {cell.label}, {problem}"
             return
         if variable.version is None:
             read = read or cell.tables.get(fold(variable.table))
         if read is not None and not variable.is_exact:
             variable = replace(variable, version=read.version, digest=read.digest)
-        self.bound[variable.name] = variable
-        self.unbound.pop(variable.name, None)
+        self.bound[name] = variable
+        self.unbound.pop(name, None)
 
     def _follow_statement(self, cell: SavedCell, line: str, text: str) -> None:
         try:
@@ -459,8 +465,7 @@ class _Variables:
                 func=ast.Attribute(value=owner, attr=verb),
                 args=[ast.Constant(str(table)), *others],
             ) if self._is_workspace(owner):
-                recipe = fold(self._ws._services.lookup.resolve_alias(table))
-                if verb not in _VERBS or recipe not in self._recipes:
+                if verb not in _VERBS:
                     return None
                 given = [*others, *(word.value for word in node.keywords)]
                 match given if verb == "table" else []:

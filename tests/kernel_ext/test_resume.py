@@ -222,6 +222,10 @@ SILENT = {
 
 def test_a_variable_has_the_version_that_its_cell_read(notebook):
     notebook.run("%%jammi old\nFROM jammi.ages", *SILENT.values())
+    notebook.run(
+        "for looped in [ws.table('ages')]: pass", "ws.materialize('other', 'SELECT 1 AS n')"
+    )
+    notebook.run("dropped = ws.table('other').arrow()", "ws.drop('other')")
     late = "late = ws.materialize('ages', 'SELECT id FROM papers')\nws.materialize('ages', '{}')"
     notebook.run(late.format("SELECT year FROM papers"), SILENT["again"])
     notebook.cells[-1]["outputs"] = []
@@ -237,6 +241,8 @@ def test_a_variable_has_the_version_that_its_cell_read(notebook):
         assert "ages version 2  " in lines["late"], shown
         assert "ages version 3  " in lines["edited"], shown
         assert {name for name, line in lines.items() if "shows no version" in line} == {"edited"}
+        assert "run cell [" in lines["looped:"] and "reads a table" in lines["looped:"]
+        assert lines["dropped:"].endswith("whose table 'other' is gone")
     assert "version 3 is ready" in lines["frame"]
     assert notebook.kernel.value("made.version, first.columns") == "(1, ['id', 'year'])"
 
