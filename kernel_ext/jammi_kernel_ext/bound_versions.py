@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from jammi_kernel_ext.notebook import Notebook, is_workspace
 from jammi_lab.core.errors import JammiError
 from jammi_lab.features.outputs.stamps import StampedTable, code_digest, stamped_table
 from jammi_lab.inputs.result_names import find_recorded_version
@@ -28,14 +27,14 @@ if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
 
 
-def record_versions(notebook: Notebook, names: Iterable[str], file: Path, text: str) -> None:
-    """Record the versions of what these names hold after a cell of that text, each in its open
+def record_versions(
+    workspaces: "Iterable[Workspace]", values: Mapping[str, object], file: Path, text: str
+) -> None:
+    """Record the versions of the values that a cell of that text bound, by name, each in its
     workspace."""
-    values = dict(notebook.namespace)
-    held = [each for each in (notebook.current, *values.values()) if is_workspace(each)]
     with contextlib.suppress(JammiError):  # then nothing tells the version
-        for services in {ws._services for ws in held}:
-            found = {name: _table_of(services, values.get(name)) for name in names}
+        for services in {ws._services for ws in workspaces}:
+            found = {name: _table_of(services, value) for name, value in values.items()}
             tables = {name: table for name, table in found.items() if table is not None}
             if tables:
                 entry = CacheEntry(NO_STAT, services.clock.now_ns(), msgspec.to_builtins(tables))

@@ -77,10 +77,10 @@ class Notebook:
         `./.jammi`, else that, opened, with its recovery report. WorkspaceNotFound when its files
         were removed or replaced: nothing could read what is written to them."""
         if self.current is None:
-            held = {id(value): value for value in self.namespace.values() if is_workspace(value)}
+            held = self._held_workspaces()
             if len(held) == 1 and not Path(".jammi").exists():
                 self._open_arguments = None
-                return self._use(held.popitem()[1])
+                return self._use(held.pop())
             opened = self.open()
             if opened.recovery and self.loaded:
                 display_output(opened.recovery)
@@ -94,6 +94,10 @@ class Notebook:
                 hint="%jammi open PATH opens what is there now.",
             )
         return self.current
+
+    def _held_workspaces(self) -> "set[Workspace]":
+        """The open workspaces of variables."""
+        return {value for value in dict(self.namespace).values() if is_workspace(value)}
 
     def _files_replaced(self) -> bool:
         return (
@@ -302,7 +306,9 @@ class Notebook:
         if bound and self.file is not None and self._cell_number is not None:
             from jammi_kernel_ext.bound_versions import record_versions
 
-            record_versions(self, bound, self.file, self._cell_source)
+            workspaces = {*self._held_workspaces(), *filter(None, [self.current])}
+            values = {name: self.namespace.get(name) for name in bound}
+            record_versions(workspaces, values, self.file, self._cell_source)
         if self.current is not None and self._needs_marks_line:
             self._marks_line.cell_ends(self.current, self.digest_cell())
 
