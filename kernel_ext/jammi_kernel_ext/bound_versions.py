@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from jammi_lab.core.errors import JammiError
+from jammi_lab.core.interrupts import Signal
+from jammi_lab.core.thread_pool import submit
 from jammi_lab.features.outputs.stamps import StampedTable, code_digest, stamped_table
 from jammi_lab.inputs.result_names import find_recorded_version
 from jammi_lab.sources.frame_origins import origins
@@ -25,6 +27,10 @@ from jammi_lab.workspace.result_table import ResultTable
 if TYPE_CHECKING:
     from jammi_lab.workspace.assembly import Services
     from jammi_lab.workspace.workspace import Workspace
+
+
+SAVE_SECONDS = 0.1
+"""How long a cell waits until it is recorded."""
 
 
 def record_versions(
@@ -39,7 +45,20 @@ def record_versions(
             if tables:
                 entry = CacheEntry(NO_STAT, services.clock.now_ns(), msgspec.to_builtins(tables))
                 services.observation_cache.put(_key(file, text), entry)
-                services.observation_cache.flush()
+                _save(services)
+
+
+def _save(services: "Services") -> None:
+    """Write to the catalog. A cell waits a moment only for what other processes write there."""
+    saved = Signal()
+
+    def flush() -> None:
+        with contextlib.suppress(JammiError):  # the workspace was closed
+            services.observation_cache.flush()
+        saved.set()
+
+    submit(flush, "jammi-bound-versions")
+    saved.wait(SAVE_SECONDS)
 
 
 def recorded_versions(ws: "Workspace", file: Path, text: str) -> Mapping[str, StampedTable]:

@@ -1,7 +1,10 @@
 """`%jammi resume` after a restart: variables are bound to the tables that cells of the saved notebook
 bound them to, without running anything."""
 
+import contextlib
 import json
+import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -285,6 +288,15 @@ def test_only_cells_of_a_known_file_that_bind_tables_are_recorded(notebook):
     assert notebook.kernel.value(count) == recorded
     notebook.run("os.environ['JPY_SESSION_NAME'] = file", bind, bind)
     assert int(notebook.kernel.value(count)) == int(recorded) + 1
+
+
+def test_a_cell_does_not_wait_for_another_process_that_writes_to_the_catalog(notebook, tmp_path):
+    catalog = tmp_path / ".jammi" / "catalog.sqlite3"
+    with contextlib.closing(sqlite3.connect(catalog, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        notebook.run("ages = ws.table('ages')")
+        assert time.monotonic() - began < 15  # of 30 s that a writer waits
 
 
 def test_a_variable_that_cells_of_two_kernels_bind_otherwise_is_not_bound(notebook):
