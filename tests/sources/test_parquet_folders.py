@@ -5,6 +5,7 @@ import datetime as dt
 import os
 from decimal import Decimal
 
+import pandas
 import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -176,12 +177,34 @@ def test_durations_are_intervals(ws, tmp_path, unit):
         pa.array([1_001], pa.time64("ns")),
         pa.array([1], pa.duration("ns")),
         pa.array([[1]], pa.list_(pa.time64("ns"))),
+        pa.array(pandas.period_range("2024-01", periods=2, freq="M")),
     ],
     ids=lambda column: str(column.type),
 )
-def test_what_is_finer_than_a_microsecond_is_refused(ws, tmp_path, column):
-    with pytest.raises(jl.SourceUnavailable, match="finer than a microsecond"):
+def test_what_is_finer_than_a_microsecond_and_periods_are_refused(ws, tmp_path, column):
+    with pytest.raises(jl.SourceUnavailable, match="finer than a microsecond|has periods"):
         add(ws, tmp_path, column)
+
+
+class Money(pa.ExtensionType):
+    """A type of another library, without a hash."""
+
+    def __init__(self):
+        super().__init__(pa.int64(), "shop.money")
+
+    def __arrow_ext_serialize__(self):
+        return b""
+
+    __arrow_ext_deserialize__ = classmethod(lambda cls, *_: cls())
+
+
+def test_a_type_of_another_library_is_read_as_it_is_stored(ws, tmp_path):
+    pa.register_extension_type(Money())
+    try:
+        add(ws, tmp_path, pa.ExtensionArray.from_storage(Money(), pa.array([7])))
+        assert values(ws) == [7]
+    finally:
+        pa.unregister_extension_type("shop.money")
 
 
 def test_times_of_polars_are_read(ws, tmp_path):

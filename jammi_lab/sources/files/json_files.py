@@ -50,8 +50,8 @@ _HAS_LONG_NUMBER = f"regexp_matches({{}}::VARCHAR, {sql_literal(_LONG_NUMBER)})"
 _FIRST_RECORDS = "(SELECT json FROM it LIMIT 1000)"
 """Their keys are counted before any detection: one line can have hundreds of thousands."""
 _HAS_VALUES = "{} IS NOT NULL"
-_IS_BEYOND_DOUBLE = "isinf(TRY_CAST({} AS DOUBLE))"
-"""Whether the text of a number is beyond the range of DOUBLE."""
+_IS_BEYOND_DOUBLE = "isinf(TRY_CAST({0} AS DOUBLE)) OR {0} ~ '-?[0-9]{{39,}}'"
+"""Whether the text of a number is beyond the range of DOUBLE, or an integer that no type holds."""
 
 
 def decide(

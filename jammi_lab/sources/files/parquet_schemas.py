@@ -88,8 +88,7 @@ def schemas_of(source_files: Sequence[SourceFile]) -> list[FileSchema]:
 
 def has_one_schema(schemas: Sequence[FileSchema]) -> bool:
     """Whether all files have the columns and types of the first."""
-    first = schemas[0]
-    return all(schema is first for schema in schemas) or all(schema == first for schema in schemas)
+    return schemas.count(schemas[0]) == len(schemas)  # compares equal objects by identity
 
 
 def is_uniform(source_files: Sequence[SourceFile], schemas: Sequence[FileSchema]) -> bool:
@@ -264,8 +263,8 @@ def _is_cut(kind: pa.DataType) -> bool:
 def plain_type(kind: pa.DataType) -> pa.DataType:
     """The type without what the metadata of Arrow adds and DuckDB does not read: dictionaries,
     widths of offsets and of lists, names of list items, time zones other than UTC."""
-    if isinstance(kind, pa.BaseExtensionType):
-        return kind
+    if isinstance(kind, pa.ExtensionType):
+        return plain_type(kind.storage_type)
     kind = decoded_type(kind)
     if pa.types.is_large_string(kind):
         return pa.string()
@@ -294,13 +293,14 @@ def _check_type(name: str, field: pa.Field) -> None:
                 hint=f"Convert the column to text, DOUBLE or at most {MAX_DECIMAL_DIGITS} digits "
                 "with pyarrow, which reads it correctly.",
             )
-        if pa.types.is_duration(part) and part != field.type:
+        is_period = "pandas.period" in f"{field.type} {field.metadata}"  # known or not by now
+        if is_period or (pa.types.is_duration(part) and part != field.type):
             raise SchemaMismatch(
-                f"Column {field.name!r} of {name} has durations inside of {field.type}, which "
-                "DuckDB reads as integers.",
+                f"Column {field.name!r} of {name} has {'periods' if is_period else 'durations'} "
+                f"inside of {field.type}, which DuckDB reads as integers.",
                 column=field.name,
                 actual=str(field.type),
-                hint="Convert them to integers or seconds, or write them as a column.",
+                hint="Convert them to text or integers, or write durations as a column.",
             )
 
 
