@@ -182,7 +182,7 @@ def test_durations_are_intervals(ws, tmp_path, unit):
     ids=lambda column: str(column.type),
 )
 def test_what_is_finer_than_a_microsecond_and_periods_are_refused(ws, tmp_path, column):
-    with pytest.raises(jl.SourceUnavailable, match="finer than a microsecond|has periods"):
+    with pytest.raises(jl.SourceUnavailable, match=r"finer than a microsecond|has periods"):
         add(ws, tmp_path, column)
 
 

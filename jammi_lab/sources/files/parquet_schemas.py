@@ -246,10 +246,13 @@ def _read_schema(source_file: SourceFile) -> FileSchema:
             raise
         raise file_error("not a complete Parquet file", name) from None
     elements = str(footer.schema).partition("\n")[2]  # its first line is the object's address
-    pairs = (footer.metadata or {}).items()
     return FileSchema(
         elements,
-        tuple(sorted(pair for pair in pairs if pair[0] not in _IGNORED_METADATA)),
+        tuple(
+            sorted(
+                pair for pair in (footer.metadata or {}).items() if pair[0] not in _IGNORED_METADATA
+            )
+        ),
         tuple((field.name, plain_type(field.type)) for field in fields),
     )
 
