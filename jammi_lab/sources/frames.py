@@ -47,6 +47,10 @@ _FRAME_CLASSES = {
     "polars": {"DataFrame", "LazyFrame"},
     "pyarrow": {"Table", "RecordBatch", "RecordBatchReader"},
 }
+_CONVERSION_ERRORS = (pa.ArrowException, TypeError, ValueError, RuntimeError)
+"""What polars raises for a column without a type of Arrow."""
+_VALUE_ERRORS = (pa.ArrowException, TypeError, ValueError, OverflowError)
+"""What Arrow raises for values without a common type."""
 METHOD = "digest of the frame"
 MAX_COMPARED_VALUES = 250_000
 """Values of a frame whose rows are compared with those that were read: about 5 ms."""
@@ -76,8 +80,7 @@ def _library(obj: object) -> str | None:
     try:
         return _libraries[kind]
     except KeyError:
-        library = _libraries[kind] = _library_of(kind)
-        return library
+        return _libraries.setdefault(kind, _library_of(kind))
 
 
 def _library_of(kind: Any) -> str | None:
@@ -144,7 +147,7 @@ def table_of_values(values: Mapping[str, Any] | Sequence[Any]) -> pa.Table:
 def _array_of_values(name: str, values: Sequence[Any]) -> pa.Array:
     try:
         return to_arrow_array(values)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+    except _VALUE_ERRORS as error:
         raise _no_common_type(name, error, "objects") from None
 
 
@@ -205,22 +208,24 @@ def _sql_column(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _from_polars(frame: Any) -> pa.Table:
-    eager = frame.collect() if hasattr(frame, "collect") else frame
+    try:
+        eager = frame.collect() if hasattr(frame, "collect") else frame
+    except Exception as error:  # noqa: BLE001 — also of functions of the user in the frame
+        raise SourceUnavailable(
+            f"The lazy frame cannot be collected: {error}.", hint="See frame.collect()."
+        ) from None
     # Arrow would get the memory addresses of Python objects.
     object_columns = [name for name, kind in eager.schema.items() if str(kind).startswith("Object")]
     if object_columns:
-        message = (
-            f"Column {object_columns[0]!r} contains Python objects, which SQL does not support."
-        )
         raise SchemaMismatch(
-            message,
+            f"Column {object_columns[0]!r} contains Python objects, which SQL does not support.",
             column=object_columns[0],
             actual="Object",
             hint="Convert or remove that column.",
         )
     try:
         table: pa.Table = eager.to_arrow()
-    except (pa.ArrowException, TypeError, ValueError, RuntimeError):
+    except _CONVERSION_ERRORS:
         table = pa.table(
             [_polars_column(series) for series in eager.get_columns()], names=eager.columns
         )
@@ -231,10 +236,9 @@ def _polars_column(series: Any) -> Any:
     """Convert one column, after converting the whole frame failed, to name the one that fails."""
     try:
         return series.to_frame().to_arrow().column(0)
-    except (pa.ArrowException, TypeError, ValueError, RuntimeError):
-        message = f"Column {series.name!r} has type {series.dtype}, which SQL does not support."
+    except _CONVERSION_ERRORS:
         raise SchemaMismatch(
-            message,
+            f"Column {series.name!r} has type {series.dtype}, which SQL does not support.",
             column=series.name,
             actual=str(series.dtype),
             hint="Convert or remove that column.",
@@ -278,7 +282,7 @@ def _pandas_column(name: str, values: Any) -> pa.Array | pa.ChunkedArray:
         if values.dtype == object:
             check_preserved(list(values), array)
         return array
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+    except _VALUE_ERRORS as error:
         raise _no_common_type(name, error, str(values.dtype)) from None
 
 
@@ -416,6 +420,9 @@ class FrameConnector:
 
     def _table(self) -> pa.Table:
         if self._object is None:
-            hint = f"Create it again and call ws.sources.add({self.name!r}, frame, replace=True)."
-            raise SourceUnavailable(f"The frame {self.name!r} is not in this kernel.", hint=hint)
+            raise SourceUnavailable(
+                f"The frame {self.name!r} is not in this kernel.",
+                hint=f"Create it again and call ws.sources.add({self.name!r}, frame, "
+                "replace=True).",
+            )
         return unique_names(as_arrow(self._object))

@@ -16,6 +16,7 @@ from typing import Any
 from jammi_kernel_ext.cell_words import (
     CODE_MAGICS,
     HARMLESS_MAGICS,
+    IN_PLACE,
     OPAQUE_ATTRIBUTES,
     OPAQUE_STORED,
     SETTERS,
@@ -85,8 +86,9 @@ def uses_of(code: types.CodeType, *, is_function: bool = True) -> CodeUse:
         elif isinstance(constant, str):
             texts.add(constant)
         elif isinstance(constant, tuple):
-            words.update(each for each in constant if isinstance(each, str))
-            texts.update(each for each in constant if isinstance(each, str))
+            found = {each for each in constant if isinstance(each, str)}
+            words |= found
+            texts |= found
     late = set[str]().union(*(each.loaded for each in inner))
     changes = not _WRITES.isdisjoint(opcodes) or any(map(changes_in_place, words))
     return CodeUse(
@@ -199,6 +201,8 @@ class _TreeReader:
                 self._add_target(node.value)
                 if name in OPAQUE_STORED:
                     self._step.opaque = name
+            case ast.Attribute(attr=name) if name in IN_PLACE and name != "at":  # of pandas
+                self._add_target(node.value)  # it may be called elsewhere: `map(found.append, …)`
             case ast.AugAssign(target=ast.Name(id=name) as target):
                 self._add_target(target)
                 self._step.loaded.add(name)
@@ -231,7 +235,7 @@ class _TreeReader:
         if method == "__init__" or any(map(changes_in_place, words)):
             if owner is not None:
                 self._add_target(owner)
-            self._step.given += names_in(*call.args, *(each.value for each in call.keywords))
+            self._step.given += names_in(*call.args, *call.keywords)
 
     def _read_text(self, call: ast.Call, method: str) -> None:
         """Add the variables that the text in an argument names, as in `df.query("x > @limit")` and
@@ -239,7 +243,7 @@ class _TreeReader:
         for name in names_in(call.func):
             if is_own(type(self._values.get(name))):
                 return
-        for argument in (*call.args, *(k.value for k in call.keywords)):
+        for argument in (*call.args, *call.keywords):
             for node in ast.walk(argument):
                 match node:
                     case ast.Constant(value=str(text)):
@@ -252,9 +256,8 @@ class _TreeReader:
     def _read_magic(self, call: ast.Call, method: str) -> None:
         texts = [each.value for each in call.args if isinstance(each, ast.Constant)]
         magic = "system" if method in ("system", "getoutput") else str(texts[0])
-        body = str(texts[-1])
         if magic == "jammi":
-            self._step.loaded |= set(parameter_names(body))
+            self._step.loaded |= set(parameter_names(str(texts[-1])))
         elif magic != "jammi_py":  # ours expand nothing
             for text in texts:
                 self._step.loaded |= words_of(str(text))

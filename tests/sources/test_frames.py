@@ -251,6 +251,8 @@ def test_a_lazy_frame_is_collected_at_each_look(tmp_path):
     before = observed(connector)
     (tmp_path / "f.csv").write_text("a\n2\n")
     assert not same_state(before, observed(connector))
+    (tmp_path / "f.csv").write_text("b\n2,3\n")
+    assert "cannot be collected" in observed(connector).why
 
 
 def test_a_frame_is_an_input_of_its_own_kind():
