@@ -18,6 +18,7 @@ from jammi_lab.catalog.schema import CREATE_STATEMENTS, FORMAT, format_table
 from jammi_lab.catalog.sqlite import damaged_error
 from jammi_lab.core.errors import (
     CatalogTooNew,
+    InvalidArgument,
     SessionClosed,
     WorkspaceReadOnly,
     check_not_forked,
@@ -59,6 +60,8 @@ class _TranslateErrors:
                 raise of_catalog(typed) from None
         elif isinstance(error, UnicodeDecodeError):
             raise damaged_error(self._dialect.label) from None
+        elif isinstance(error, UnicodeEncodeError):
+            raise InvalidArgument("A text with a lone surrogate cannot be stored.") from None
 
 
 class Database:

@@ -152,7 +152,8 @@ class JammiError(Exception):
         return self.rendered_lines()
 
     def __str__(self) -> str:
-        return "\n".join(self.lines())
+        text = "\n".join(self.lines())
+        return text.encode("utf-8", "backslashreplace").decode()  # it can be printed
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, self.__dict__)

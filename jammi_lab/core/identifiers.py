@@ -141,9 +141,11 @@ def copyable_name(name: str) -> str:
 
 
 def sql_literal(text: str) -> str:
-    """The SQL literal of a string. Raises NameInvalid for NUL, which SQL cannot hold."""
-    if "\0" in text:
-        raise NameInvalid("An SQL text cannot contain a NUL character.", name=text)
+    """The SQL literal of a string. Raises NameInvalid for what SQL cannot hold."""
+    if not is_text(text):
+        raise NameInvalid(
+            "An SQL text cannot contain a NUL character or a lone surrogate.", name=text
+        )
     return "'" + text.replace("'", "''") + "'"
 
 

@@ -151,7 +151,7 @@ class Settings:
             remember_typed_credentials(str(key))
             raise InvalidArgument(
                 f"There is no setting {key!r}.",
-                near=close_matches(key, DEFAULTS),
+                near=close_matches(str(key), DEFAULTS),
                 hint="ws.settings shows them all.",
             )
         return key

@@ -101,6 +101,9 @@ def test_an_exception_takes_the_whole_transaction_back(lab):
         lab.metadata.set("a", "1")
         lab.ready("top")
         raise KeyError
+    with pytest.raises(InvalidArgument, match="lone surrogate"), lab.transaction():
+        lab.metadata.set("a", "1")
+        lab.metadata.set("b", "\ud800")
     assert lab.metadata.get("a") is None
     assert lab.result_tables.newest("top") is None
 

@@ -126,6 +126,8 @@ def test_a_misspelt_key_in_the_file_has_near_ones(tmp_path):
     with pytest.raises(jl.InvalidArgument) as caught:
         jl.open(tmp_path)
     assert "engine.threads" in caught.value.near and os.listdir(tmp_path) == ["jammi.toml"]
+    with pytest.raises(jl.InvalidArgument, match="no setting None"):
+        Settings({None: 2})
 
 
 def test_numbers_may_be_given_as_text_and_whole_numbers_as_floats():

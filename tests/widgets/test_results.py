@@ -217,6 +217,19 @@ def test_a_page_that_is_none_is_refused(numbers, fields):
     assert numbers()[1].ask("page", **fields)["kind"] == "refused"
 
 
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"])
+def test_what_a_page_sets_wrongly_is_told_there_and_the_next_filter_shows_rows(numbers, text):
+    panel, line = numbers()
+    assert line.ask("page", column=3)["kind"] == "refused"
+    panel.set_state({"selection": ["\ud800"]})
+    panel.set_state({"filter": text})
+    said = [m["lines"] for m in line.messages if m["kind"] == "said"]
+    assert "row" in said[0][0] and "lone surrogate" in said[1][0]
+    panel.set_state({"filter": "1"})
+    assert line.messages[-1] == {"v": 1, "kind": "said", "lines": []}
+    assert line.messages[-2]["kind"] == "changed"
+
+
 def test_a_value_that_is_not_there_is_refused(numbers):
     _, line = numbers()
     assert (

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import anywidget
-import msgspec
 import traitlets
 
 from jammi_lab.core.clock import utc_now
@@ -138,14 +137,17 @@ class Panel(SavedForm, anywidget.AnyWidget):
                     if name == "selection"
                     else selectable
                 )
-            except traitlets.TraitError as error:
+            except (traitlets.TraitError, UnicodeError) as error:
                 problems.append(str(error))
             else:
                 accepted[name] = sync_data[name]
+        try:
+            super().set_state(accepted)
+        except JammiError as error:  # of what the panel shows then
+            problems += error.rendered_lines()
         if problems or self._shows_refusal:  # a later valid change clears the message
             self._send_message({"kind": "said", "lines": problems})
         self._shows_refusal = bool(problems)
-        super().set_state(accepted)
         if selectable is not None:
             with self._lock_property(selection=selectable):
                 self.selection = selectable
@@ -176,7 +178,7 @@ class Panel(SavedForm, anywidget.AnyWidget):
         request_id = content.get("ask") if isinstance(content, dict) else None
         try:
             message = protocol.parse(content)
-        except msgspec.ValidationError:
+        except ValueError:
             self._send_message(
                 {
                     "kind": "refused",

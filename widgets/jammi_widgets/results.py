@@ -140,6 +140,7 @@ class ResultView(Panel):
         try:
             match message:
                 case protocol.Page():
+                    self._require_column(message.column or 0)
                     self._page_request = message
                 case protocol.ReadValue(row=row, column=column):
                     return self._full_value(row, column)
@@ -202,8 +203,6 @@ class ResultView(Panel):
     def _body(self) -> dict[str, Any]:
         """A page of rows as a message, with row counts and notes."""
         page, needle, request = self._result_page, self.filter.strip(), self._page_request
-        if request.column is not None:
-            self._require_column(request.column)
         first, limit = request.offset, request.offset + request.limit
         row_numbers: Sequence[int]
         if needle or request.column is not None:

@@ -3,7 +3,7 @@ the rows that break it, with its values bound as parameters. `jammi_lab.checks` 
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -68,7 +68,8 @@ class Accepted(Rule):
 
     def __init__(self, column: str, values: Sequence[Any]) -> None:
         """`values`: of the column's type; None among them means nothing."""
-        accepted = [] if isinstance(values, str) else [v for v in values if v is not None]
+        is_list = isinstance(values, Iterable) and not isinstance(values, str)
+        accepted = [v for v in values if v is not None] if is_list else []
         if not accepted:
             raise InvalidArgument(
                 "values must be a list of the accepted values.",

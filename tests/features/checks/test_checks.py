@@ -643,6 +643,7 @@ def test_a_check_with_another_value_each_time_is_run_each_time_and_keeps_few_res
         lambda: jl.checks.row_count("1"),
         lambda: jl.checks.row_count(max=1.5),
         lambda: jl.checks.accepted("state", []),
+        lambda: jl.checks.accepted("state", None),
         lambda: jl.checks.unique(),
     ],
 )
