@@ -82,6 +82,21 @@ def test_options_and_an_anchor_of_another_type_are_refused_with_a_sentence(ws, t
     assert "papers" not in ws.sources
 
 
+def test_options_are_stored_as_plain_values_or_refused(ws, tmp_path):
+    import numpy as np
+
+    (tmp_path / "papers.csv").write_text("id;t\n1;a\n")
+    with pytest.raises(InvalidArgument, match="lone surrogate"):
+        ws.sources.add("papers", tmp_path / "papers.csv", options={"delim": "\ud800"})
+    ws.sources.add("papers", tmp_path / "papers.csv", options={"delim": np.str_(";")})
+    assert ws.sql("FROM papers").fetchall() == [(1, "a")]
+    with pytest.raises(InvalidArgument, match="papers") as caught:
+        ws.checks.add("c", "SELECT 1", on="papers.\ud800")
+    assert r'"\ud800"' in str(caught.value).encode().decode()
+    with pytest.raises(InvalidArgument, match="must be an SQL expression"):
+        ws.mutable.create("m", {"id": "int64"}, primary_key=["id"]).delete("\ud800")
+
+
 @pytest.mark.parametrize(
     ("scheme", "kind"),
     [

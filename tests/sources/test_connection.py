@@ -387,6 +387,16 @@ def test_a_value_that_is_not_of_its_type_is_named(tmp_path):
         assert ws.sql("SELECT b FROM wh.t").fetchall() == [("y",)]
 
 
+@pytest.mark.services
+def test_a_number_of_more_digits_than_sql_has_here_is_text(tmp_path, postgres_url):
+    own = pytest.importorskip("psycopg").connect(postgres_url, autocommit=True)
+    with own, jammi_lab.open(tmp_path / "ws") as ws:
+        own.execute("CREATE TABLE wide AS SELECT repeat('9', 60)::numeric(60, 0) AS n")
+        ws.sources.add("wh", own)
+        assert ws.sql("FROM wh.wide").fetchall() == [("9" * 60,)]
+        own.execute("DROP TABLE wide")
+
+
 def test_a_connection_that_is_bound_to_its_thread_is_refused_at_once(tmp_path):
     own = sqlite3.connect(tmp_path / "own.db")
     with contextlib.closing(own), jammi_lab.open(tmp_path / "ws") as ws:

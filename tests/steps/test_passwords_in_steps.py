@@ -1,7 +1,9 @@
 """What is kept of a step, of rows from outside and of a pinned version holds no password."""
 
+import contextlib
 import importlib
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +96,15 @@ def test_the_secret_of_a_source_is_found_in_a_text_and_in_a_comment_and_not_in_a
 )
 def test_what_stands_for_a_password_is_none(line):
     passwords.check_step("p", f"    def step(s):\n        dsn = {line}\n        return s\n")
+
+
+@pytest.mark.parametrize("part", ["x", "a://b:", "://x", "pwd=/*", "pwd='a//*", "host=pwd= "])
+def test_a_long_text_is_searched_in_time(part):
+    """Of 25 kB, in a processor second; a search from each of its characters takes twenty."""
+    with contextlib.suppress(StatementNotAllowed):
+        began = time.process_time()
+        passwords.check_value("x", part * (150_000 // len(part)))
+    assert time.process_time() - began < 5
 
 
 def test_versions_values_producers_and_notes_hold_no_password_either(lab, step):

@@ -8,14 +8,13 @@ import tokenize
 from collections.abc import Iterable, Iterator
 
 from jammi_lab.core import redaction
-from jammi_lab.core.errors import InvalidArgument, StatementNotAllowed
-from jammi_lab.core.identifiers import has_surrogate
+from jammi_lab.core.errors import StatementNotAllowed
 
-_URL_PASSWORD = re.compile(r"""[A-Za-z][A-Za-z0-9+.-]*://[^\s/'"@:]*:([^\s'"@]+)@""")
+_URL_PASSWORD = re.compile(r"""(?<=[\w+.-])://[^\s/'"@:]*:([^\s'"@]{1,4096})@""")
 _PASSWORD_SETTING = re.compile(r"""(?i:\b(?:password|passwd|pwd)\s*=\s*)["']*([^\s'";,)]+)""")
 _SERVER_SETTING = re.compile(r"(?i:\b(?:host|hostaddr|server|dbname|database|port)\s*=)")
 _QUOTED_PART = re.compile(
-    r"""(?P<comment>--[^\n]*|/\*.*?\*/)|(?P<text>'(?:[^']|'')*')|"(?:[^"]|"")*"|(?P<open>\$\w*\$)""",
+    r"""(?P<comment>--[^\n]*|/\*.*?(?:\*/|\Z))|(?P<text>'(?:[^']|'')*')|"(?:[^"]|"")*"|(?P<open>\$\w*\$)""",
     re.S,
 )
 _HINT = (
@@ -67,12 +66,7 @@ def check_value(name: str, value: object) -> None:
 
 def check_text(subject: str, text: object) -> None:
     """Reject a stored text that is not SQL if it contains a credential. The message
-    begins with `subject`. InvalidArgument for a text with a lone surrogate, which cannot be
-    encoded."""
-    if isinstance(text, str) and has_surrogate(text):
-        raise InvalidArgument(
-            f"{subject} contains a lone surrogate and cannot be stored: {text[:40]!r}."
-        )
+    begins with `subject`."""
     if isinstance(text, str) and next(_find_credentials(text, [(0, text)]), None) is not None:
         raise StatementNotAllowed(
             f"{subject} contains a password and is stored verbatim.", hint="Remove the password."

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import duckdb
 
 from jammi_lab.core.errors import InvalidArgument, StatementNotAllowed
+from jammi_lab.core.identifiers import has_surrogate
 
 _OPEN, _CLOSE = b"([{", b")]}"
 
@@ -69,7 +70,7 @@ _QUERIES = ("select", "from", "with")
 def check_expression(text: str) -> str:
     """Check that a condition is a single expression, so that it cannot close the parentheses put
     around it. Returns the text. StatementNotAllowed; InvalidArgument when it is not a string."""
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(text, str) or not text.strip() or has_surrogate(text):
         raise InvalidArgument(
             f"A condition must be an SQL expression, got {text!r}.",
             hint="For example where='year > 2020'.",

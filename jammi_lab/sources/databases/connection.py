@@ -287,7 +287,10 @@ def _column_type(name: str, precision: str | None, scale: str | None) -> pa.Data
         name = wrapped[1]
     kind = arrow_type(_TYPE_NAMES.get(name.lower(), name)) or pa.string()
     if pa.types.is_decimal(kind):
-        return pa.decimal128(int(precision), int(scale or 0)) if precision else _NUMBER
+        try:
+            return pa.decimal128(int(precision), int(scale or 0)) if precision else _NUMBER
+        except ValueError:  # of more than 38 digits
+            return pa.string()
     if pa.types.is_integer(kind):
         return pa.int64()
     if pa.types.is_floating(kind):

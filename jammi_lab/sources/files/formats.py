@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jammi_lab.core.errors import InvalidArgument
-from jammi_lab.core.identifiers import fold, is_text, near_names
+from jammi_lab.core.identifiers import fold, has_surrogate, is_text, near_names
 from jammi_lab.core.redaction import remember_typed_credentials
 
 SUFFIXES = {
@@ -229,9 +229,11 @@ def check_options(
                 f"The option {name!r} must be of type {known[name][0].__name__}, got {shown}.",
                 hint=_TYPES_HINT if name == "types" else "",
             )
-    checked = {
-        name: list(value) if isinstance(value, tuple) else value for name, value in options.items()
-    }
+    # plain values, also of subclasses of str such as NumPy's
+    text = json.dumps(options, default=str, ensure_ascii=False)
+    if has_surrogate(text):
+        raise InvalidArgument("An option cannot contain a lone surrogate.")
+    checked: dict[str, Any] = json.loads(text)
     _check_values(checked)
     return checked
 
