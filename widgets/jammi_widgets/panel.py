@@ -178,7 +178,7 @@ class Panel(SavedForm, anywidget.AnyWidget):
         request_id = content.get("ask") if isinstance(content, dict) else None
         try:
             message = protocol.parse(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             self._send_message(
                 {
                     "kind": "refused",

@@ -271,8 +271,6 @@ _MESSAGES: Any = functools.reduce(operator.or_, PanelMessage.__subclasses__())
 
 
 def parse(content: Any) -> Any:
-    """The content as a message. Raises ValueError."""
-    try:
-        return msgspec.json.decode(msgspec.json.encode(content), type=_MESSAGES)
-    except (TypeError, OverflowError, RecursionError) as error:
-        raise ValueError(str(error)) from None
+    """The content as a message. Raises ValueError, also for a text that is not Unicode, and
+    RecursionError."""
+    return msgspec.json.decode(msgspec.json.encode(content), type=_MESSAGES)
