@@ -20,6 +20,7 @@ from jammi_lab.core.errors import (
 from jammi_lab.engine import Engine
 from jammi_lab.engine.duckdb_messages import parse_error
 from jammi_lab.engine.name_resolution import NameResolver
+from jammi_lab.engine.sql import syntax_tree
 from jammi_lab.engine.sql.allowlist import JAMMI_FUNCTIONS
 from jammi_lab.engine.sql.table_functions import USAGE
 from jammi_lab.sources.base import Relation
@@ -288,3 +289,12 @@ def test_an_error_of_a_provider_comes_through(shelf, engine):
 
     with pytest.raises(SourceUnavailable, match="away"):
         engine.prepare("FROM nowhere", extra_resolvers=[Bad()])
+
+
+def test_a_tree_that_does_not_fit_into_memory_is_a_typed_error(engine, monkeypatch):
+    def no_memory(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(syntax_tree.json, "loads", no_memory)
+    error = raised(engine, "SELECT 1 AS nobody_asked_this_before")
+    assert isinstance(error, ResourceExhausted) and "needed more memory" in error.message
