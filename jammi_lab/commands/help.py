@@ -14,6 +14,7 @@ from jammi_lab.core.html import (
     plain_text,
     vstack,
 )
+from jammi_lab.core.packaged_tables import packaged_table
 
 _NOTES = {
     LINE: "--help after a command shows its flags; Tab completes names, Shift+Tab describes them.",
@@ -47,7 +48,9 @@ class Help(ReprMixin):
             raise InvalidArgument(
                 f"No help is available for {word!r}.",
                 near=near_commands(magic, self._word, known),
-                hint=f"{magic} help lists all commands.",
+                hint=packaged_table("suggestions")["%jammi"]["cells"].get(
+                    self._word, f"{magic} help lists all commands."
+                ),
             )
 
     def _rendered(self) -> Rendered:

@@ -148,6 +148,8 @@ def _unexpected_word_error(verb: Verb, word: str) -> InvalidArgument:
     elif one_table is not None:
         path = " PATH" if verb.magic == SHELL else ""
         hint = f"For one: {verb.magic} {one_table}{path} {shlex.quote(word)}."
+    elif verb.flag("--inputs") is not None:
+        hint = f"Name its inputs behind --inputs: --inputs {shlex.quote(word)}."
     else:
         hint = f"Put words with spaces between quotation marks. {verb.advice}"
     return InvalidArgument(f"{verb.command} got an unexpected argument: {word!r}.", hint=hint)
@@ -216,7 +218,8 @@ def _unknown_flag_error(verb: Verb, spelling: str) -> InvalidArgument:
     if instead is not None:
         hint = translate_advice(instead, "shell" if verb.magic == SHELL else "cells")
     meant = [flag for flag in table["flags"].get(guess, "").split() if verb.flag(flag)]
-    near = meant or [known[name] for name in near_names(guess, known)]
+    exact = [known[guess]] if guess in known else []  # one dash, or two
+    near = meant or exact or [known[name] for name in near_names(guess, known)]
     return InvalidArgument(f"{verb.command} has no flag {spelling}.", near=near, hint=hint)
 
 

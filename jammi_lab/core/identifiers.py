@@ -34,7 +34,7 @@ RESERVED_SOURCES = frozenset(
 )
 _UNSAFE_CHARACTERS = re.compile(r"[^A-Za-z0-9_-]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_STATEMENT = re.compile(r"\s*(select\s.*\sfrom|from\s+\S+\s+select)\s", re.I | re.S)
+_STATEMENT = re.compile(r"\s*(select\s.*\s(from|as)|from\s+\S+\s+select)\s", re.I | re.S)
 _BARE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED_WORDS = frozenset(
     """all analyse analyze and anti any array as asc asof asymmetric at authorization binary both

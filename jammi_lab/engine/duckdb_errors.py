@@ -225,7 +225,8 @@ def _statement_error(error: DuckDBError, context: StatementContext) -> JammiErro
         found = foreign_errors.explain("syntax", message)
         return SqlError(
             found.message if found else first_sentence(message),
-            hint=error_hints.hint_for_syntax(message, error.position, context.statement),
+            hint=(found.hint if found else "")
+            or error_hints.hint_for_syntax(message, error.position, context.statement),
         )
     if column := _missing_column_name(error):
         return _missing_column_error(column, error, context)
@@ -336,9 +337,10 @@ def _missing_column_error(column: str, error: DuckDBError, context: StatementCon
     suggestions = {} if exists else identifiers.near_or_all(column, aliases or context.columns)
     where = f" in {place}" if place else ""
     missing = SqlError(f"There is no column {column}{where}.", **suggestions)
-    if not exists and not missing.near:
-        literal = error_hints.hint_for_text_literal(column, error.position, context.statement)
-        missing.hint = literal or missing.hint or error_hints.hint_for_from(context.statement)
+    if not exists:
+        meant = error_hints.hint_for_column(column, error.position, context.statement)
+        missing.hint = meant or missing.hint or error_hints.hint_for_from(context.statement)
+        missing.near = () if meant else missing.near
     return missing
 
 

@@ -17,21 +17,6 @@ _CLAUSE_WORDS = frozenset(
 """Keywords behind which a sign is an error because something is missing."""
 _MARK = "\0"
 """Marks the place of an error between what precedes and what follows it."""
-_CLAUSES = (
-    (rf"\bselect\s+top\s+{_MARK}(\d+)", r"Write LIMIT \1 at the end of the statement."),
-    (rf"\blimit\s+\d+\s+{_MARK}(order|where|group)\b", r"LIMIT comes last: write \1 before it."),
-    (rf"\bjammi\.(\w+){_MARK}@(\d+)", r"An old version: ws.table('\1', version=\2)."),
-    (
-        rf"\b(?:from|join)\s+(?:\w+\.)*(\w+){_MARK}((?:-\w+)+)",
-        r'If \1\2 is one name, quote it: "\1\2".',
-    ),
-    (
-        rf"^\s*{_MARK}\w+\s*(?:<|>|=|!|is\b|in\b)",
-        "A statement is SQL: write a SELECT with this condition after WHERE.",
-    ),
-    (rf"\bjoin\s+\S+\s*{_MARK}$", "A JOIN needs ON and a condition, or USING and its columns."),
-)
-"""Clauses that are missing or in another order, by what is around the error."""
 MAX_SIGNATURES = 3
 """Maximum number of signatures of a function in a hint."""
 _PRECEDES_VALUE = re.compile(r"(=|<>|!=|[<>]=?|\blike|\bin\s*\(|\bthen|\belse)\s*$", re.I)
@@ -59,9 +44,8 @@ def hint_for_syntax(message: str, position: int | None, statement: str) -> str:
         return f"This is the name of a file. Pass the text in it: Path({statement!r}).read_text()."
     if _PYTHON.match(statement):
         return "A statement is SQL, and this is Python."
-    for pattern, hint in _CLAUSES:
-        if (found := re.search(pattern, preceding + _MARK + following, re.I)) is not None:
-            return found.expand(hint)
+    if slip := _hint_for_slip(preceding, following):
+        return slip
     if match is None:
         return _hint_for_keyword_as_column(preceding)
     keyword = match[1]
@@ -99,7 +83,7 @@ def _hint_for_misspelt_word(preceding: str, word: str) -> str:
 def _hint_for_space(preceding: str, word: str) -> str:
     """The hint for a name with a space, such as `Unit price`, that is not quoted: two words that
     are not keywords."""
-    first = re.search(r"(?<=[\s(,*/+-])(\w+) $", preceding)
+    first = re.search(r"(?<=[\s(,*/+.=-])(\w+) $", preceding)
     if first is None or any(
         duckdb.tokenize(w) != [(0, duckdb.token_type.identifier)] for w in (first[1], word)
     ):
@@ -126,10 +110,18 @@ def _hint_for_keyword_as_column(
     return ""
 
 
-def hint_for_text_literal(name: str, position: int | None, statement: str) -> str:
+def _hint_for_slip(preceding: str, following: str) -> str:
+    """The hint for what is around the place of an error, by the rules."""
+    found = foreign_errors.explain("slips", preceding + _MARK + following)
+    return found.hint if found else ""
+
+
+def hint_for_column(name: str, position: int | None, statement: str) -> str:
     """The hint for a text literal in double quotes or without quotes, which SQL reads as a
-    column."""
+    column, and for a part of a date."""
     preceding, following = _split_at(statement, position)
+    if slip := _hint_for_slip(preceding, following):
+        return slip
     if _PRECEDES_VALUE.search(preceding) and following.startswith(('"', name)):
         return f"Text literals use single quotes: {identifiers.sql_literal(name)}."
     return ""
@@ -154,7 +146,7 @@ def hint_for_arguments(call: str, message: str) -> str:
             f"It takes {' or '.join(signatures[:MAX_SIGNATURES])}"
             f"{' or others' if len(signatures) > MAX_SIGNATURES else ''}."
         )
-    found = foreign_errors.explain("arguments", call)
+    found = foreign_errors.explain("statement_hints", f"arguments {call}")
     return found.hint if found else "Cast the arguments to a type that it takes."
 
 

@@ -18,6 +18,7 @@ from jammi_lab.engine.sql.float_sums import ExactForm
 from jammi_lab.engine.sql.parse import ParsedStatement, StatementKind
 from jammi_lab.engine.sql.path_literals import replace_names
 from jammi_lab.engine.sql.read_set import Binding
+from jammi_lab.engine.sql.unsupported_statements import PIVOT_HINT
 from jammi_lab.engine.stream import Stream
 from jammi_lab.engine.tenant_instances import TenantInstances
 from jammi_lab.sources import scratch_duckdb
@@ -298,11 +299,7 @@ class PreparedStatement:
         positions = row_order.total_order_positions(
             self.output, key, self.inferred_key if unique is None else unique
         )
-        if self._parsed.kind is StatementKind.PIVOT:
-            raise StatementNotAllowed(
-                "The columns of a PIVOT without a list of values depend on its data.",
-                hint="List the values: PIVOT t ON column IN ('a', 'b') USING …",
-            )
+        self.check_columns()
         exact, prefix, sql = self, 0, self._parsed.text
         if not self.keeps_order and self._parsed.kind is StatementKind.SELECT:
             exact = self._with_exact_sums(positions)
@@ -315,6 +312,15 @@ class PreparedStatement:
             observed_states=observed_states,
             in_order=True,
         )
+
+    def check_columns(self) -> None:
+        """Raise StatementNotAllowed for a PIVOT without a list of values, whose columns are known
+        when it has run."""
+        if self._parsed.kind is StatementKind.PIVOT:
+            raise StatementNotAllowed(
+                "The columns of a PIVOT without a list of values depend on its data.",
+                hint=PIVOT_HINT,
+            )
 
     @property
     def depends_on_order(self) -> bool:

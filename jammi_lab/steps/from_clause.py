@@ -50,6 +50,7 @@ def from_text(ctx: Binder, source: object, purpose: str = "to read") -> str:
         raise name or TableNotFound(
             f"There is no source or table {source!r} {purpose}.",
             near=near_names(source, ctx.known_names()),
+            hint="ws.sources.list() and ws.tables() list them.",
         )
     return _subquery(ctx, source)
 

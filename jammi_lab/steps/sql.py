@@ -75,6 +75,7 @@ class Sql(RunnableRecipe):
                 text, frames = over_tables
                 query = _single_statement(ctx.prepare(text, params))
         key = list_of_names(self.key)
+        query.check_columns()
         if key:
             key = key_columns([n for n, _ in query.output], key)
         _check_output(query.output)

@@ -274,7 +274,8 @@ class _Checker:
             hint, suggestions = _SOURCE_HINT, list[str]()
             if not _READING_FUNCTIONS.fullmatch(name):
                 known = [*TABLE_FUNCTIONS, *JAMMI_FUNCTIONS]
-                hint, suggestions = "", identifiers.near_names(name, known)
+                hint = "Write jammi.NAME." if name == "ref" else ""
+                suggestions = identifiers.near_names(name, known)
             raise self.not_allowed(
                 f"{name or 'This'}() cannot be read from.", location, hint, suggestions
             )
@@ -349,6 +350,11 @@ class _Checker:
             return StatementNotAllowed(
                 f"The function {name}() is not available in a workspace."
             ).with_position(self.text, offset)
+        if name.startswith("`"):  # a backtick behind a word is an operator
+            hint = 'Names take double quotes: "name".'
+            return SqlError("A backtick quotes no name.", hint=hint).with_position(
+                self.text, offset
+            )
         return SqlError(
             f"There is no function {name}().",
             near=function_list.near_functions(name),
