@@ -74,10 +74,24 @@ def rows_preview(
     total: int | None,
     caption: str = "",
     digits: int = DEFAULT_DIGITS,
+    before: "pa.Table | None" = None,
 ) -> Rendered:
-    """The first of some rows, of which there are `total`; None: an unknown number."""
-    values = to_rows_display(rows.slice(0, _MAX_SHOWN_ROWS), digits=digits)
+    """The first of some rows, of which there are `total`; None: an unknown number. Of the rows that
+    were `before`, values that differ are shown, too."""
+    former, values = (
+        to_rows_display(each.slice(0, _MAX_SHOWN_ROWS), digits=digits)
+        for each in (before or rows, rows)
+    )
+    values = [[*map(_change, *pair)] for pair in zip(former, values, strict=True)]
     return preview(rows.column_names, types, values, total=total, has_more=True, caption=caption)
+
+
+def _change(old: object, new: object) -> Rendered:
+    """A value, and what it was where that is another."""
+    was, now = html.cell(old), html.cell(new)
+    if was == now:
+        return now
+    return Rendered(f"{was.html} → {now.html}", f"{was.text} → {now.text}")
 
 
 def is_repairable(value: Verdict) -> bool:

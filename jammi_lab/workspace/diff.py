@@ -63,9 +63,13 @@ class Diff(ReprMixin):
         )
 
     def _rendered(self) -> Rendered:
-        parts = [("added", self.added), ("removed", self.removed), ("changed", self.changed)]
+        parts = [
+            ("added", self.added, None),
+            ("removed", self.removed, None),
+            ("changed", self.changed, self.before),
+        ]
         row_counts = ", ".join(
-            f"{count_noun(rows.num_rows, 'row')} {word}" for word, rows in parts if rows.num_rows
+            f"{count_noun(rows.num_rows, 'row')} {word}" for word, rows, _ in parts if rows.num_rows
         )
         columns = [
             f"columns {w}: {', '.join(c)}"
@@ -79,8 +83,8 @@ class Diff(ReprMixin):
             plain_text(f"{self.title}: {summary}"),
             *(
                 # In full: the old and the new value may differ in the last digit.
-                reprs.rows_preview(rows, shown_types(rows.schema), rows.num_rows, word, 17)
-                for word, rows in parts
+                reprs.rows_preview(rows, shown_types(rows.schema), rows.num_rows, word, 17, before)
+                for word, rows, before in parts
                 if rows.num_rows
             ),
         )

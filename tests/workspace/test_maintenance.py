@@ -162,6 +162,7 @@ def test_a_diff_by_key_has_rows_added_removed_and_changed(two):
     assert diff and str(diff).startswith(
         "venues, version 1 → 2: 1 row added, 1 row removed, 1 row changed"
     )
+    assert "\na         2 → 3\n1 row" in str(diff) and ">2 → 3<" in diff._repr_html_()
     assert "<table" in diff._repr_html_()
 
 
