@@ -3,8 +3,10 @@
 import base64
 import json
 import re
+import subprocess
 import sys
 import types
+from importlib import metadata
 
 import pyarrow as pa
 import pytest
@@ -17,12 +19,25 @@ def test_a_chart_is_altairs_own_and_brings_a_picture_that_needs_no_network(rows)
 
     made = rows("SELECT * FROM (VALUES ('a', 1), ('b', 2)) t(venue, n)").chart("bar", "venue", "n")
     assert isinstance(made, altair.Chart) and isinstance(made.properties(width=100), altair.Chart)
-    data, metadata = made._repr_mimebundle_()
-    assert "jammi" in metadata
+    data, stamped = made._repr_mimebundle_()
+    assert "jammi" in stamped
     assert data["text/plain"] == "bar chart of n by venue, 2 rows"
     assert (
         'src="data:image/png;base64,iVBOR' in data["text/html"] and "http" not in data["text/html"]
     )
+
+
+def test_the_first_chart_does_not_wait_for_a_grammar_that_it_does_not_use(monkeypatch):
+    """It takes longer than altair; checks of addresses are as without charts."""
+    if not any(metadata.distributions(name="rfc3987_syntax")):
+        pytest.skip("its jsonschema checks no address")
+    monkeypatch.delenv("PYTHONPATH", raising=False)  # where tests leave it out
+    code = (
+        "import sys, jammi_widgets.charts; print('rfc3987_syntax' in sys.modules); import jsonschema; "
+        "print([jsonschema.FormatChecker().conforms(a, 'iri') for a in ('http://é.org', 'a b')])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout == "False\n[True, False]\n"
 
 
 @pytest.mark.parametrize("kind", ["bar", "line", "point", "area", "box", "hist"])

@@ -2,12 +2,16 @@
 front end and without network access."""
 
 import base64
+import contextlib
 import functools
 import hashlib
+import importlib.util
 import json
 import math
 import re
 import sys
+import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +24,29 @@ from jammi_lab.features.outputs.stamps import STAMP_KEY, Stamp, stamp_from
 from jammi_widgets.chart_images import MAX_COLOURS, png_size, smaller_forms
 from jammi_widgets.chart_specifications import stored_specification
 
+_GRAMMAR = "rfc3987_syntax"
+
+
+@contextlib.contextmanager
+def _grammar_imported_later() -> Iterator[None]:
+    """Import modules without the grammar of addresses, which the checks of altair's schemas import:
+    it takes longer than all of altair. Its function imports it when it is called."""
+    if _GRAMMAR not in sys.modules and importlib.util.find_spec(_GRAMMAR) is not None:
+        later: Any = types.ModuleType(_GRAMMAR)
+        later.is_valid_syntax = lambda *texts: importlib.import_module(_GRAMMAR).is_valid_syntax(
+            *texts
+        )
+        sys.modules[_GRAMMAR] = later
+    try:
+        yield
+    finally:
+        if not hasattr(sys.modules.get(_GRAMMAR), "__file__"):
+            sys.modules.pop(_GRAMMAR, None)
+
+
 try:
-    import altair
+    with _grammar_imported_later():
+        import altair
 except ImportError:
     raise ExtensionMissing(
         "altair is not installed.", hint="pip install altair vl-convert-python"
