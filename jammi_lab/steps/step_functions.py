@@ -296,7 +296,7 @@ class StepFunctions:
         step = self.built_from_text(recipe)
         if self.runs_cells:
             return step or "its cell needs more than its inputs; run it in its notebook"
-        reason = "its cell was not run in this kernel; %jammi edit shows it"
+        reason = "its cell was not run in this kernel; %jammi edit NAME shows it"
         return reason if step is None else f"{reason}, jammi-lab recompute --allow-python runs it"
 
     def _of_notebook(
@@ -307,7 +307,7 @@ class StepFunctions:
         target = _defined_function("__main__", name)
         if isinstance(target, str):
             return (
-                known_step or f"run the cell that defines its function {name}; %jammi edit shows it"
+                known_step or f"run the cell that defines its function {name}; %jammi edit NAME shows it"
             )
         current = StepFunction(target)
         if known_step is None:

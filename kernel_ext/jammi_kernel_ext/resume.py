@@ -173,7 +173,7 @@ def resume(notebook: "Notebook", file: str | None) -> Resumed:
             state = f"version {newest[0].version} is ready; {state}"
         bound[at] = replace(each, state=state)
         notebook.bind_later(each.name, functools.partial(each.value, ws), now=each.form == _TABLE)
-    return Resumed(bound, found.unbound, [*_find_steps(notebook, cells)])
+    return Resumed(bound, found.unbound, _find_steps(notebook, cells, found.unbound))
 
 
 def offer(notebook: "Notebook") -> Note | None:
@@ -501,16 +501,19 @@ def _imported_modules(node: ast.AST) -> list[str]:
     return []
 
 
-def _find_steps(notebook: "Notebook", cells: Iterable[SavedCell]) -> Iterator[str]:
+def _find_steps(
+    notebook: "Notebook", cells: Iterable[SavedCell], unbound: dict[str, str]
+) -> list[str]:
     """Give the workspace, in a trusted folder, the Python steps of the cells whose text is that of
-    their recipe, and yield the recipes. Defining a step runs none of it."""
+    their recipe, and return the recipes; `unbound` gets the others. Defining a step runs none of
+    it."""
     from jammi_lab.core.recipes import parse_descriptor
     from jammi_lab.steps.cell_step import build_step
     from jammi_lab.steps.step_functions import FunctionRecipe
 
     services = notebook.workspace._services
     if not services.source_directory.outside.trusts_folder:
-        return
+        return []
     found = dict[str, str]()
     for cell in cells:
         first_line, _, text = cell.text.partition("\n")
@@ -522,7 +525,11 @@ def _find_steps(notebook: "Notebook", cells: Iterable[SavedCell]) -> Iterator[st
                 recipe = None if record is None else parse_descriptor(record.descriptor)
             except (JammiError, *_NOT_PYTHON):
                 continue
+            name = options["NAME"]
             if isinstance(recipe, FunctionRecipe) and recipe.is_defined_by(step):
                 services.step_functions.remember(recipe.with_values(function=step))
-                found[fold(options["NAME"])] = options["NAME"]
-    yield from found.values()
+                found[fold(name)] = name
+                unbound.pop(name, None)
+            elif recipe is not None and fold(name) not in found:
+                unbound[name] = f"run cell {cell.label}: its step changed, or names what is missing"
+    return [*found.values()]

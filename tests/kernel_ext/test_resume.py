@@ -3,6 +3,7 @@ bound them to, without running anything."""
 
 import contextlib
 import json
+import re
 import sqlite3
 import time
 from pathlib import Path
@@ -109,6 +110,14 @@ def test_variables_are_bound_to_the_same_tables_and_nothing_runs(notebook, tmp_p
     assert notebook.kernel.value("sorted(s.outcome for s in ws.recompute().steps)") == (
         "['computed', 'computed', 'computed', 'computed']"
     )
+
+
+def test_a_step_that_names_what_is_not_defined_yet_is_told_with_its_cell(notebook):
+    step = "%%jammi_py step --inputs ages=jammi.ages\nages.pandas().assign(z=m.pi)"
+    notebook.run("import math as m", step)
+    notebook.restart()
+    assert re.search(r"(?m)^step: run cell \[\d+\]: ", notebook.run("%jammi resume"))
+    assert "Python steps found: step" in notebook.run("import math as m", "%jammi resume")
 
 
 CHANGES = [
