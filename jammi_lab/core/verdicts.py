@@ -97,6 +97,10 @@ class InputAdvanced(Value, frozen=True, tag="input_advanced", tag_field="kind", 
         return f"{self.sentence.removesuffix(self.change)}{shown}{method}"
 
 
+MOVED = "ws.relocate(old, new) names the place to which it moved"
+"""What helps where a file of a source is gone."""
+
+
 class InputVanished(Value, frozen=True, tag="input_vanished", tag_field="kind"):
     """An input no longer exists."""
 

@@ -16,6 +16,7 @@ from jammi_lab.core.html import (
 )
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.verdicts import (
+    MOVED,
     Damaged,
     DefinitionChanged,
     Fresh,
@@ -178,6 +179,7 @@ def reason_line(reason: Reason | Damaged, recorded_at: str | None, observed_at: 
             return (
                 f"{escape_invisible(str(reason))}{_times_suffix(('read', recorded_at))}"
                 f"{_method_suffix(reason.recorded, reason.recorded)}"
+                f"{f'; {MOVED}' if reason.input.kind == 'source' else ''}"
             )
         case Damaged(what="manifest"):
             return f"its manifest was edited{_times_suffix(('seen', observed_at))}"

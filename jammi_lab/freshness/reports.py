@@ -32,7 +32,9 @@ from jammi_lab.core.panel_selection import PanelSelection
 from jammi_lab.core.records import Hold, ProgressOption, RunStep, Step
 from jammi_lab.core.value import Value
 from jammi_lab.core.verdicts import (
+    MOVED,
     Fresh,
+    InputVanished,
     Verdict,
     grounds_of,
     marked_label,
@@ -414,6 +416,12 @@ def status_board(
         note = f"{computing} computes it nevertheless, {ending} ends its hold"
     elif not note and any(reprs.is_repairable(r.verdict) for r in not_fresh):
         note = f"Run {command('plan')} to preview, {command('recompute')} to update"
+        if any(
+            isinstance(reason, InputVanished) and reason.input.kind == "source"
+            for row in not_fresh
+            for reason in getattr(row.verdict, "reasons", ())
+        ):
+            note = f"Of a source that is gone, {MOVED}. {note}"
     elif not note:
         note = f"{command('why', not_fresh[0].name)} shows details"
 

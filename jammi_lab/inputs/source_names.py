@@ -36,6 +36,7 @@ from jammi_lab.core.identifiers import (
 )
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.core.settings import Settings
+from jammi_lab.core.verdicts import MOVED
 from jammi_lab.engine.name_resolution import FixedNames
 from jammi_lab.inputs import row_comparison
 from jammi_lab.inputs.observation import Kind, Observation, PinnedState
@@ -199,7 +200,6 @@ def _key(record: SourceRecord) -> tuple[str | None, str]:
     return record.tenant, fold(record.name)
 
 
-_MOVED = "ws.relocate(old, new) names the place to which it moved."
 _UNREADABLE_CLAUSE = re.compile(r" cannot be (?:read|reached): ")
 
 
@@ -254,7 +254,7 @@ class SourceKind(Kind):
             raise SourceUnavailable(
                 _with_source_name(record.name, error.message),
                 near=error.near,
-                hint=f"{error.hint} {_MOVED}" if is_missing else error.hint,
+                hint=f"{error.hint} {MOVED}." if is_missing else error.hint,
             ) from error
 
     def names(self) -> Iterable[str]:

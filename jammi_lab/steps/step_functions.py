@@ -307,7 +307,8 @@ class StepFunctions:
         target = _defined_function("__main__", name)
         if isinstance(target, str):
             return (
-                known_step or f"run the cell that defines its function {name}; %jammi edit NAME shows it"
+                known_step
+                or f"run the cell that defines its function {name}; %jammi edit NAME shows it"
             )
         current = StepFunction(target)
         if known_step is None:

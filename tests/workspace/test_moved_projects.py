@@ -81,6 +81,7 @@ def test_what_is_outside_the_project_is_absolute_and_named_when_it_is_gone(tmp_p
         assert ws.recovery.moved == ["a"]
         with pytest.raises(jl.SourceUnavailable, match=r"ws\.relocate\(old, new\)"):
             ws.sql("SELECT x FROM a")
+        assert "ws.relocate(old, new)" in str(ws.status()) and "; ws.relocate(" in str(ws.why("t"))
         assert "1 source left behind when the workspace was moved or copied" in ws._repr_html_()
         assert ws.relocate(tmp_path / "out", tmp_path / "new place") == ["a"]
         assert ws.sources["a"].location == str(tmp_path / "new place" / "a.csv")
