@@ -359,7 +359,7 @@ class ArrowExportMixin:
 
 class TableMixin(ArrowExportMixin):
     """Adds what other libraries ask a table for: `pandas.DataFrame` its rows, numpy and
-    scikit-learn its values, matplotlib (`plot("x", "y", data=table)`) its columns."""
+    scikit-learn its values, matplotlib (`plot("x", "y", data=table)`) and seaborn its columns."""
 
     __slots__ = ()
 
@@ -383,6 +383,10 @@ class TableMixin(ArrowExportMixin):
             raise TypeError("Row by row, these columns cannot be kept. Use .pandas().")
         rows: list[dict[Any, Any]] = frame.to_dict("records")
         return iter(rows)
+
+    def __dataframe__(self, nan_as_null: bool = False, allow_copy: bool = True) -> Any:
+        # what makes an object a frame to seaborn
+        return self.arrow().__dataframe__(nan_as_null, allow_copy)
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
