@@ -218,8 +218,8 @@ def _unknown_flag_error(verb: Verb, spelling: str) -> InvalidArgument:
     if instead is not None:
         hint = translate_advice(instead, "shell" if verb.magic == SHELL else "cells")
     meant = [flag for flag in table["flags"].get(guess, "").split() if verb.flag(flag)]
-    exact = [known[guess]] if guess in known else []  # one dash, or two
-    near = meant or exact or [known[name] for name in near_names(guess, known)]
+    names = (guess, *near_names(guess, known))  # the guess itself, with one dash or two
+    near = meant or [known[name] for name in names if name in known]
     return InvalidArgument(f"{verb.command} has no flag {spelling}.", near=near, hint=hint)
 
 

@@ -46,19 +46,10 @@ class ArgumentKinds(NamedTuple):
 
 
 _STORED = frozenset(
-    {
-        "api_key",
-        "changed",
-        "definition",
-        "description",
-        "expected",
-        "model",
-        "namespace",
-        "note",
-        "perplexity",
-        "redefine",
-        "seed",
-    }
+    """
+    api_key changed definition description expected model namespace note perplexity redefine
+    seed
+    """.split()
 )
 """Arguments that are stored, compared or iterated whatever they are."""
 _SIMPLE: Mapping[Any, str] = {

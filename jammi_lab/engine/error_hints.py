@@ -25,10 +25,6 @@ _PLACEHOLDER = re.compile(
     r"\{\{?\s*(?P<braces>[^\W\d]\w*)\s*\}|(?<![:\w]):(?P<colon>[^\W\d]\w*)|%\((?P<percent>\w+)\)s"
 )
 """A placeholder for a value as other tools write it."""
-_PYTHON = re.compile(
-    r"\s*(import \w|from [\w.]+ import\b|print\s*\(|(\w+\s*=\s*)?[^\W\d]\w*(\.[^\W\d]\w*)+\()"
-)
-"""A line of Python: an import, a call of a method."""
 
 
 def hint_for_syntax(message: str, position: int | None, statement: str) -> str:
@@ -40,10 +36,6 @@ def hint_for_syntax(message: str, position: int | None, statement: str) -> str:
         if placeholder.start() <= len(preceding) <= placeholder.end():
             name = next(name for name in placeholder.groups() if name)
             return f"To use the value of a variable, write ${name}, and pass {name}={name}."
-    if re.fullmatch(r"\s*\S+\.sql\s*", statement):
-        return f"This is the name of a file. Pass the text in it: Path({statement!r}).read_text()."
-    if _PYTHON.match(statement):
-        return "A statement is SQL, and this is Python."
     if slip := _hint_for_slip(preceding, following):
         return slip
     if match is None:

@@ -31,17 +31,17 @@ _GRAMMAR = "rfc3987_syntax"
 def _grammar_imported_later() -> Iterator[None]:
     """Import modules without the grammar of addresses, which the checks of altair's schemas import:
     it takes longer than all of altair. Its function imports it when it is called."""
-    if _GRAMMAR not in sys.modules and importlib.util.find_spec(_GRAMMAR) is not None:
-        later: Any = types.ModuleType(_GRAMMAR)
-        later.is_valid_syntax = lambda *texts: importlib.import_module(_GRAMMAR).is_valid_syntax(
-            *texts
-        )
-        sys.modules[_GRAMMAR] = later
+    later: Any = types.ModuleType(_GRAMMAR)
+    later.is_valid_syntax = lambda *texts: importlib.import_module(_GRAMMAR).is_valid_syntax(*texts)
+    is_put = (
+        importlib.util.find_spec(_GRAMMAR) is not None
+        and sys.modules.setdefault(_GRAMMAR, later) is later
+    )
     try:
         yield
     finally:
-        if not hasattr(sys.modules.get(_GRAMMAR), "__file__"):
-            sys.modules.pop(_GRAMMAR, None)
+        if is_put:
+            del sys.modules[_GRAMMAR]
 
 
 try:

@@ -24,7 +24,6 @@ from jammi_lab.engine.sql.table_functions import (
     shorten_names,
 )
 from jammi_lab.engine.sql.unsupported_statements import (
-    _HINTS,
     PIVOT_HINT,
     unsupported_statement_error,
 )
@@ -161,9 +160,7 @@ def parse(
             ).with_position(sql, None)
         position = text.find(statement.query, position)
         if position < 0:  # DuckDB rewrites a reading PRAGMA as a SELECT that is not in the text
-            raise StatementNotAllowed("PRAGMA is not supported.", hint=_HINTS["SET"]).with_position(
-                sql, None
-            )
+            raise unsupported_statement_error("PRAGMA", "PRAGMA").with_position(sql, None)
         parsed.append(reader.read(statement, position, allow_dml=allow_dml))
         position += len(statement.query)
     return parsed
