@@ -82,7 +82,7 @@ def rows_preview(
         to_rows_display(each.slice(0, _MAX_SHOWN_ROWS), digits=digits)
         for each in (before or rows, rows)
     )
-    values = [[*map(_change, *pair)] for pair in zip(former, values, strict=True)]
+    values = [tuple(map(_change, *pair)) for pair in zip(former, values, strict=True)]
     return preview(rows.column_names, types, values, total=total, has_more=True, caption=caption)
 
 
