@@ -18,6 +18,7 @@ from jammi_lab.core import errors
         ({"zip": "VARCHAR'}) --"}, errors.InvalidArgument, "Unknown type"),
         ({"zip": 3}, errors.InvalidArgument, "Unknown type 3"),
         ({1: "VARCHAR"}, errors.InvalidArgument, "1 is not a name"),
+        ({("zip", 1): "VARCHAR"}, errors.InvalidArgument, "is not a name"),
         ({"zip'\"": "VARCHAR"}, errors.SourceUnavailable, "which is not in the file"),
         ("zip", errors.InvalidArgument, "of type dict"),
     ],

@@ -229,13 +229,15 @@ def check_options(
                 f"The option {name!r} must be of type {known[name][0].__name__}, got {shown}.",
                 hint=_TYPES_HINT if name == "types" else "",
             )
-    # plain values, also of subclasses of str such as NumPy's
-    text = json.dumps(options, default=str, ensure_ascii=False)
+    options = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in options.items()
+    }
+    text = json.dumps(options, default=str, skipkeys=True, ensure_ascii=False)
     if has_surrogate(text):
         raise InvalidArgument("An option cannot contain a lone surrogate.")
-    checked: dict[str, Any] = json.loads(text)
-    _check_values(checked)
-    return checked
+    _check_values(options)  # as given: JSON makes texts of other keys
+    plain: dict[str, Any] = json.loads(text)  # no subclasses of str such as NumPy's
+    return plain
 
 
 def _check_values(options: Mapping[str, Any]) -> None:
