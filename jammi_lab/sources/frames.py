@@ -37,6 +37,7 @@ from jammi_lab.storage.arrow_digests import arrow_digests, table_digest
 from jammi_lab.storage.arrow_values import (
     cast_losslessly,
     check_preserved,
+    has_periods,
     to_arrow_array,
     with_sql_precision,
 )
@@ -170,7 +171,7 @@ def canonical_table(table: pa.Table) -> pa.Table:
                 f"Two columns are named {name!r}.", column=name, hint="Rename one of them."
             )
         names_so_far.add(name)
-    columns = [_sql_column(name, column) for name, column in zip(names, table.columns, strict=True)]
+    columns = [*map(_sql_column, table.schema, table.columns)]
     return pa.table(columns, names=names)
 
 
@@ -184,15 +185,16 @@ def unique_names(table: pa.Table) -> pa.Table:
     return table if names == table.column_names else table.rename_columns(names)
 
 
-def _sql_column(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
-    kind = column.type
-    if isinstance(kind, pa.BaseExtensionType) and not kind.extension_name.startswith("arrow."):
-        hint = "Convert that column to text, numbers or timestamps."
+def _sql_column(field: pa.Field, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    name, kind = field.name, column.type
+    is_foreign = isinstance(kind, pa.BaseExtensionType) and kind.extension_name[:6] != "arrow."
+    if is_foreign or has_periods(field):
+        actual = "period of pandas" if has_periods(field) else str(kind)
         raise SchemaMismatch(
-            f"Column {name!r} has type {kind}, which SQL does not support.",
+            f"Column {name!r} has type {actual}, which SQL does not support.",
             column=name,
-            actual=str(kind),
-            hint=hint,
+            actual=actual,
+            hint="Convert that column to text, numbers or timestamps.",
         )
     column = decoded_column(column)
     try:

@@ -64,6 +64,12 @@ def intact_rows(rows: pa.Table) -> pa.Table:
     return rows
 
 
+def has_periods(field: pa.Field) -> bool:
+    """Whether the integers of a column are periods of pandas, whose type Arrow knows only when
+    pandas is loaded."""
+    return "pandas.period" in f"{field.type} {field.metadata}"
+
+
 def _without_range(kind: pa.DataType) -> pa.DataType:
     """A type of the same bytes without values that are none."""
     if pa.types.is_decimal(kind):

@@ -120,6 +120,10 @@ def test_an_index_is_kept_where_it_has_a_name():
     assert as_arrow(two).to_pydict() == {"k": [1, 2], "v": [1, 2]}
 
 
+GOOD = pa.field("good", pa.int64())
+PERIOD = pa.field("bad", pa.int64(), metadata={"ARROW:extension:name": "pandas.period"})
+
+
 def test_missing_values_of_pandas_are_null():
     frame = pd.DataFrame(
         {
@@ -138,6 +142,7 @@ def test_missing_values_of_pandas_are_null():
         pd.DataFrame({"good": [1, 2], "bad": [1, "x"]}),
         pd.DataFrame({"good": [1, 2], "bad": [object(), object()]}),
         pd.DataFrame({"good": [1, 2], "bad": pd.period_range("2020", periods=2, freq="D")}),
+        pa.table([[1], [648]], pa.schema([GOOD, PERIOD])),  # of a file, without pandas
         pl.DataFrame({"good": [1, 2], "bad": pl.Series([object(), 3], dtype=pl.Object)}),
         pl.DataFrame({"good": [1, 2], "bad": pl.Series([1, 2], dtype=pl.Int128)}),
     ],

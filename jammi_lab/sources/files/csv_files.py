@@ -160,7 +160,7 @@ def _records_of(
         except (StopIteration, csv.Error):
             return
         is_comment = bool(dialect.comment) and lines[before].startswith(dialect.comment)
-        if record and not is_comment and (len(record) > 1 or record[0].strip()):
+        if record and not is_comment and (len(record) > 1 or lines[before].strip()):
             yield before, record
             count += 1
         before = skipped + reader.line_num

@@ -33,7 +33,12 @@ from jammi_lab.sources.files.readers import (
 )
 from jammi_lab.sources.read_errors import display_name, file_error, is_damage
 from jammi_lab.sources.scratch_duckdb import shown_types
-from jammi_lab.storage.arrow_values import cast_losslessly, common_type, with_sql_precision
+from jammi_lab.storage.arrow_values import (
+    cast_losslessly,
+    common_type,
+    has_periods,
+    with_sql_precision,
+)
 from jammi_lab.storage.files import CLOCK_SECONDS
 from jammi_lab.storage.parquet import MAX_DECIMAL_DIGITS, decoded_type, open_parquet
 
@@ -296,7 +301,7 @@ def _check_type(name: str, field: pa.Field) -> None:
                 hint=f"Convert the column to text, DOUBLE or at most {MAX_DECIMAL_DIGITS} digits "
                 "with pyarrow, which reads it correctly.",
             )
-        is_period = "pandas.period" in f"{field.type} {field.metadata}"  # known or not by now
+        is_period = has_periods(field)
         if is_period or (pa.types.is_duration(part) and part != field.type):
             raise SchemaMismatch(
                 f"Column {field.name!r} of {name} has {'periods' if is_period else 'durations'} "
