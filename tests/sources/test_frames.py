@@ -121,7 +121,11 @@ def test_an_index_is_kept_where_it_has_a_name():
 
 
 GOOD = pa.field("good", pa.int64())
-PERIOD = pa.field("bad", pa.int64(), metadata={"ARROW:extension:name": "pandas.period"})
+PERIOD = pa.field(
+    "bad",
+    pa.int64(),
+    metadata={"ARROW:extension:name": "pandas.period", "ARROW:extension:metadata": '{"freq": "M"}'},
+)
 
 
 def test_missing_values_of_pandas_are_null():

@@ -303,9 +303,9 @@ def _check_type(name: str, field: pa.Field) -> None:
             )
         is_period = has_periods(field)
         if is_period or (pa.types.is_duration(part) and part != field.type):
+            found = "periods of pandas" if is_period else f"durations inside of {field.type}"
             raise SchemaMismatch(
-                f"Column {field.name!r} of {name} has {'periods' if is_period else 'durations'} "
-                f"inside of {field.type}, which DuckDB reads as integers.",
+                f"Column {field.name!r} of {name} has {found}, which DuckDB reads as integers.",
                 column=field.name,
                 actual=str(field.type),
                 hint="Convert them to text or integers, or write durations as a column.",
