@@ -207,6 +207,13 @@ def test_a_type_of_another_library_is_read_as_it_is_stored(ws, tmp_path):
         pa.unregister_extension_type("shop.money")
 
 
+def test_integers_of_128_bits_are_refused_as_such(ws, tmp_path):
+    file = tmp_path / "a.parquet"
+    polars.DataFrame({"v": [1]}, {"v": polars.Int128}).write_parquet(file)
+    with pytest.raises(jl.SourceUnavailable, match="cannot be read: Integers with more than 64"):
+        ws.sources.add("a", file)
+
+
 def test_times_of_polars_are_read(ws, tmp_path):
     polars.DataFrame({"v": [dt.time(1, 2, 3, 4)]}).write_parquet(tmp_path / "a.parquet")
     ws.sources.add("a", tmp_path / "a.parquet")

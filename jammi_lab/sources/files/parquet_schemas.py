@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.dataframes import nested_types
-from jammi_lab.core.errors import SchemaMismatch, SourceUnavailable
+from jammi_lab.core.errors import SchemaMismatch, SourceUnavailable, first_line
 from jammi_lab.core.identifiers import fold, quote_identifier
 from jammi_lab.sources.files.file_checks import check_column_count, check_same_columns
 from jammi_lab.sources.files.file_sets import SourceFile
@@ -244,6 +244,11 @@ def _read_schema(source_file: SourceFile) -> FileSchema:
                     fine.append(field.name)
             if fine:
                 _check_whole_microseconds(name, pq.read_table(file, columns=fine))
+    except pa.ArrowNotImplementedError as error:
+        raise SourceUnavailable(
+            f"A column of {display_name(name)} cannot be read: {first_line(error)}.",
+            hint="Write it as another type, such as DECIMAL or text.",
+        ) from None
     except pa.ArrowException:
         raise file_error("not a complete Parquet file", name) from None
     except OSError as error:
