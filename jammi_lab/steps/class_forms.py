@@ -1,5 +1,5 @@
-"""Comparable forms of what belongs to a class: its own members, and the fields that a dataclass
-keeps beside them. Enumerations, named tuples and structs of msgspec are refused."""
+"""Comparable forms of what belongs to a class: its own members, and the fields that a dataclass or
+a struct of msgspec keeps beside them. Enumerations and named tuples are refused."""
 
 import abc
 import collections.abc
@@ -8,9 +8,11 @@ import numbers
 import types
 from typing import Any
 
+import msgspec
+
 from jammi_lab.steps.function_source import is_library, is_library_file
 
-_METACLASSES = (type, abc.ABCMeta)
+_METACLASSES = (type, abc.ABCMeta, msgspec.StructMeta)
 """Metaclasses that keep all of a class where it is looked for here."""
 _DERIVED = frozenset(
     {
@@ -85,9 +87,15 @@ def _generated(function: Any) -> types.FunctionType | None:
 
 
 def hidden_state(cls: type) -> list[Any]:
-    """What a class has beside its members: the fields of a dataclass."""
+    """What a class has beside its members: the fields of a dataclass, the fields and settings of a
+    struct."""
     state = list[Any]()
     for field in vars(cls).get("__dataclass_fields__", {}).values():
         state.append([getattr(field, part) for part in _FIELD_PARTS])
         state.append([str(field.type), dict(field.metadata)])
+    if issubclass(cls, msgspec.Struct):
+        config = cls.__struct_config__
+        settings = [name for name in dir(config) if not name.startswith("_")]
+        state.append([[name, getattr(config, name)] for name in settings])
+        state.append([cls.__struct_encode_fields__, cls.__struct_defaults__])
     return state
