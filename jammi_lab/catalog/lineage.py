@@ -16,7 +16,7 @@ from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.result_tables import is_newest, is_newest_of_table, not_hidden
 from jammi_lab.catalog.row_mapping import EnumColumn
 from jammi_lab.catalog.tenant_scope import TenantPredicate
-from jammi_lab.core.anchors import AnchorKind, Input, origin_inputs
+from jammi_lab.core.anchors import AnchorKind, Identity, Input, origin_inputs
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.input_kinds import MODEL_KIND
 from jammi_lab.core.records import Edge, TableRecord
@@ -25,8 +25,6 @@ from jammi_lab.core.value import Value
 Direction = Literal["up", "down"]
 Node = tuple[str, str, str, str]
 """(kind, folded name, table inside it, owner or '')."""
-Identity = tuple[str, str, str]
-"""Kind, name and table of an input."""
 Row = Sequence[Any]
 """One edge as read from the database: the columns of `_EDGE`."""
 
@@ -183,10 +181,10 @@ def _model_edge(tx: Connection, record: TableRecord) -> dict[Identity, AnchorKin
     if record.model_id is None or record.recipe_class.combines_vectors:
         return {}
     parameters = scope.tenant_parameters(record.tenant, fold=fold(record.model_id))
-    registered = [name for (name,) in _MODEL_NAMES.fetch(tx, parameters)]
-    if not registered and not record.recipe_class.has_encoder:
-        return {}
-    return {(MODEL_KIND, [*registered, record.model_id][0], ""): AnchorKind.MODEL}
+    names = [name for (name,) in _MODEL_NAMES.fetch(tx, parameters)]
+    if record.recipe_class.has_encoder:
+        names.append(record.model_id)  # of a model that is not registered
+    return {(MODEL_KIND, name, ""): AnchorKind.MODEL for name in names[:1]}
 
 
 def _resolve_node(tx: Connection, kind: str, name: str, tenant: str | None) -> tuple[int, str, str]:

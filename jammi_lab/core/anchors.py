@@ -32,8 +32,12 @@ class Cost(enum.StrEnum):
     SCAN = "scan"
 
 
+Identity = tuple[str, str, str]
+"""Kind, name and table of an input."""
+
+
 class Input(Value, frozen=True):
-    """One input of a statement or producer."""
+    """One input of a statement or recipe."""
 
     kind: str
     """The kind of input: source, result, mutable, frame, topic or clock."""
@@ -51,7 +55,7 @@ class Input(Value, frozen=True):
         return f"{self.name}.{self.table}" if self.table else self.name
 
     @property
-    def identity(self) -> tuple[str, str, str]:
+    def identity(self) -> Identity:
         """Kind, name and table: equal for the same input, regardless of the columns read."""
         return (self.kind, self.name, self.table or "")
 

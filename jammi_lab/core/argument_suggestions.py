@@ -46,10 +46,19 @@ class ArgumentKinds(NamedTuple):
 
 
 _STORED = frozenset(
-    """
-    api_key changed definition description expected model namespace note perplexity redefine
-    seed
-    """.split()
+    {
+        "api_key",
+        "changed",
+        "definition",
+        "description",
+        "expected",
+        "model",
+        "namespace",
+        "note",
+        "perplexity",
+        "redefine",
+        "seed",
+    }
 )
 """Arguments that are stored, compared or iterated whatever they are."""
 _SIMPLE: Mapping[Any, str] = {

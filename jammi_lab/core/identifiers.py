@@ -18,10 +18,19 @@ _MIN_PART_LENGTH = 5
 MAX_LISTED_NAMES = 8
 """Names that a message lists when none is near."""
 RESERVED_SOURCES = frozenset(
-    """
-    main memory temp system jammi jammi_catalog mutable topics public information_schema
-    pg_catalog
-    """.split()
+    {
+        "main",
+        "memory",
+        "temp",
+        "system",
+        "jammi",
+        "jammi_catalog",
+        "mutable",
+        "topics",
+        "public",
+        "information_schema",
+        "pg_catalog",
+    }
 )
 _UNSAFE_CHARACTERS = re.compile(r"[^A-Za-z0-9_-]")
 _SURROGATE = re.compile("[\ud800-\udfff]")

@@ -78,11 +78,10 @@ def rows_preview(
 ) -> Rendered:
     """The first of some rows, of which there are `total`; None: an unknown number. Of the rows that
     were `before`, values that differ are shown, too."""
-    former, values = (
-        to_rows_display(each.slice(0, _MAX_SHOWN_ROWS), digits=digits)
-        for each in (before or rows, rows)
-    )
-    values = [tuple(map(_change, *pair)) for pair in zip(former, values, strict=True)]
+    values = to_rows_display(rows.slice(0, _MAX_SHOWN_ROWS), digits=digits)
+    if before is not None:
+        former = to_rows_display(before.slice(0, _MAX_SHOWN_ROWS), digits=digits)
+        values = [tuple(map(_change, *pair)) for pair in zip(former, values, strict=True)]
     return preview(rows.column_names, types, values, total=total, has_more=True, caption=caption)
 
 

@@ -97,7 +97,7 @@ class InputAdvanced(Value, frozen=True, tag="input_advanced", tag_field="kind", 
         return f"{self.sentence.removesuffix(self.change)}{shown}{method}"
 
 
-MOVED = "ws.relocate(old, new) names the place to which it moved"
+MOVED = "ws.relocate(old, new) points to the new place of a file that moved"
 """What helps where a file of a source is gone."""
 
 

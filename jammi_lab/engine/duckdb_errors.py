@@ -340,7 +340,8 @@ def _missing_column_error(column: str, error: DuckDBError, context: StatementCon
     if not exists:
         meant = error_hints.hint_for_column(column, error.position, context.statement)
         missing.hint = meant or missing.hint or error_hints.hint_for_from(context.statement)
-        missing.near = () if meant else missing.near
+        if meant:
+            missing.near = ()
     return missing
 
 

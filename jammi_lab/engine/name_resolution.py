@@ -15,11 +15,24 @@ from jammi_lab.sources.base import Relation
 ResolvedNames = dict[tuple[str, ...], Relation]
 """The relation of each name, by its parts as typed."""
 
-_FILE_ENDINGS = tuple(
-    """
-    .parquet .csv .tsv .json .ndjson .jsonl .arrow .feather .ipc .xlsx .xls .ods .db .duckdb
-    .sqlite .gz .zst
-    """.split()
+_FILE_ENDINGS = (
+    ".parquet",
+    ".csv",
+    ".tsv",
+    ".json",
+    ".ndjson",
+    ".jsonl",
+    ".arrow",
+    ".feather",
+    ".ipc",
+    ".xlsx",
+    ".xls",
+    ".ods",
+    ".db",
+    ".duckdb",
+    ".sqlite",
+    ".gz",
+    ".zst",
 )
 _CATALOGS = frozenset({"system", "temp", "memory", "main", "pg_catalog"})
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from jammi_lab.core.anchors import Input, Observed
+from jammi_lab.core.anchors import Identity, Input, Observed
 from jammi_lab.core.definitions import CanonicalStatement
 from jammi_lab.core.errors import JammiError, StatementNotAllowed
 from jammi_lab.engine.instance_pool import InstancePool
@@ -27,7 +27,7 @@ from jammi_lab.sources.scan_conditions import ALL_ROWS, ScanConditions
 
 OnPercent = Callable[[float], None]
 """Receives the percentage done, 0 to 100; 0 while DuckDB reports none."""
-ObservedStates = dict[tuple[str, str, str], Observed]
+ObservedStates = dict[Identity, Observed]
 """Observed input states by `Input.identity`."""
 _WRAP_PREFIX = "SELECT * FROM (\n"
 _SHOW_TABLES = "SELECT unnest($names::VARCHAR[]) AS name"
@@ -121,7 +121,7 @@ class PreparedStatement:
         }
         return canonicalize(self._parsed, self._relations, columns_read, self.output)
 
-    def append_rule(self, identity: tuple[str, str, str]) -> AppendRule:
+    def append_rule(self, identity: Identity) -> AppendRule:
         """How its rows follow from its former rows when only one input gained rows. Raises
         NotIncremental."""
         if self._parsed.kind is not StatementKind.SELECT or self._parsed.calls:
@@ -162,7 +162,7 @@ class PreparedStatement:
             )
         return self._binding.exact_form
 
-    def restricted_to(self, identity: tuple[str, str, str], read: ReadPlan) -> "PreparedStatement":
+    def restricted_to(self, identity: Identity, read: ReadPlan) -> "PreparedStatement":
         """The same statement over a part of an input, which has the columns of the input."""
         parts_of_input = [p for p, r in self._relations.items() if r.input.identity == identity]
         part = replace(self._relations[parts_of_input[0]], read=read)
@@ -209,7 +209,7 @@ class PreparedStatement:
         return (self.partial_text if rule.has_floats else None) or self._parsed.text
 
     def over_part(
-        self, rule: AppendRule, identity: tuple[str, str, str], read: ReadPlan
+        self, rule: AppendRule, identity: Identity, read: ReadPlan
     ) -> "PreparedStatement":
         """The statement whose rows the rule merges, over a part of an input, without anything that
         belongs to this process: another one runs it by `run_part`."""

@@ -9,6 +9,7 @@ import msgspec
 from jammi_lab.core.anchors import (
     Anchor,
     FrameOrigin,
+    Identity,
     Input,
     Observed,
     Snapshot,
@@ -48,8 +49,6 @@ from jammi_lab.store.recovery import WRITER_EXITED
 from jammi_lab.store.result_files import result_snapshot
 
 _BYTES_GONE = Damaged(found=None)
-Identity = tuple[str, str, str]
-"""Kind, name and table of an input."""
 _InputStates = Mapping[Identity, State]
 
 

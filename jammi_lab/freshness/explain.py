@@ -4,7 +4,7 @@ inputs."""
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from jammi_lab.core.anchors import Anchor, cell_names, compares_content
+from jammi_lab.core.anchors import Anchor, Identity, cell_names, compares_content
 from jammi_lab.core.html import (
     Rendered,
     ReprMixin,
@@ -98,7 +98,7 @@ def _child_lines(branch: ReasonNode, indent: str) -> list[tuple[ReasonNode, str,
 def verdict_on_former(old: TableRecord, new: TableRecord) -> Verdict:
     """The verdict that the former version of a table has over the definition and the inputs of the
     later one. Inputs that only one of them has follow from the definition, and are no reasons."""
-    current_states: dict[tuple[str, str, str], State] = {a.input.identity: a for a in new.anchors}
+    current_states: dict[Identity, State] = {a.input.identity: a for a in new.anchors}
     anchors = tuple(a for a in old.anchors if a.input.identity in current_states)
     return evaluate_table(
         Evidence(old.definition_hash, new.definition_hash, anchors, current_states)

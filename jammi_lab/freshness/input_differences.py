@@ -1,7 +1,7 @@
 """In which columns and rows a changed input differs from what was read, in a few words."""
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import Anchor
+from jammi_lab.core.anchors import Anchor, Identity
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.freshness.recipe_graph import RecipeGraph
@@ -19,7 +19,7 @@ class InputDifferences:
     ) -> None:
         self._catalog, self._scope = catalog, scope
         self._graph, self._observation = graph, observation
-        self._texts = dict[tuple[str | None, tuple[str, str, str], str, str], str]()
+        self._texts = dict[tuple[str | None, Identity, str, str], str]()
 
     def describe(self, recorded: Anchor, current: Anchor, tenant: str | None) -> str:
         """`only price, 3 → 4 rows` for two states of an input; empty when that is not known."""

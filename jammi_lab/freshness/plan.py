@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from jammi_lab.core.anchors import (
     Anchor,
     FrameOrigin,
+    Identity,
     Input,
     MissingFrame,
     Vanished,
@@ -28,7 +29,7 @@ from jammi_lab.core.verdicts import (
     Verdict,
 )
 from jammi_lab.engine.sql.append_algebra import NotIncremental
-from jammi_lab.freshness.evaluated_graph import EvaluatedGraph, Identity, frames_of_tables
+from jammi_lab.freshness.evaluated_graph import EvaluatedGraph, frames_of_tables
 from jammi_lab.freshness.recipe_graph import RecipeKey, RecipeNode
 from jammi_lab.freshness.service import FreshnessService
 from jammi_lab.freshness.table_verdict import State

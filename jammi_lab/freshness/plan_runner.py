@@ -5,7 +5,7 @@ import contextlib
 import graphlib
 from collections.abc import Sequence
 
-from jammi_lab.core.anchors import result_input
+from jammi_lab.core.anchors import Identity, result_input
 from jammi_lab.core.errors import CheckFailed, JammiError, SessionClosed
 from jammi_lab.core.records import (
     OnProgress,
@@ -18,7 +18,6 @@ from jammi_lab.core.records import (
 from jammi_lab.core.verdicts import Damaged, Fresh
 from jammi_lab.freshness.evaluated_graph import (
     EvaluatedGraph,
-    Identity,
     is_same_basis,
     state_of_recipe,
 )

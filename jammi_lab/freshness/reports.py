@@ -36,6 +36,7 @@ from jammi_lab.core.verdicts import (
     Fresh,
     InputVanished,
     Verdict,
+    causes_of,
     grounds_of,
     marked_label,
     reasons_of,
@@ -416,12 +417,9 @@ def status_board(
         note = f"{computing} computes it nevertheless, {ending} ends its hold"
     elif not note and any(reprs.is_repairable(r.verdict) for r in not_fresh):
         note = f"Run {command('plan')} to preview, {command('recompute')} to update"
-        if any(
-            isinstance(reason, InputVanished) and reason.input.kind == "source"
-            for row in not_fresh
-            for reason in getattr(row.verdict, "reasons", ())
-        ):
-            note = f"Of a source that is gone, {MOVED}. {note}"
+        reasons = [cause.reason for row in not_fresh for cause in causes_of(row.verdict)]
+        if any(isinstance(r, InputVanished) and r.input.kind == "source" for r in reasons):
+            note = f"A source is gone; {MOVED}. {note}"
     elif not note:
         note = f"{command('why', not_fresh[0].name)} shows details"
 

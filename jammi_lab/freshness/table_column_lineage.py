@@ -12,7 +12,7 @@ from typing import Any
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.observations import COLUMN_LINEAGE_KIND
-from jammi_lab.core.anchors import Anchor
+from jammi_lab.core.anchors import Anchor, Identity
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.definitions import CanonicalStatement
 from jammi_lab.core.errors import JammiError
@@ -25,7 +25,6 @@ from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.sql.column_lineage import (
     MAX_TRACED_COLUMNS,
     ColumnReads,
-    Identity,
     column_reads,
 )
 from jammi_lab.inputs.observation_cache import ObservationCache

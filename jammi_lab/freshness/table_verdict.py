@@ -7,6 +7,7 @@ from typing import NamedTuple
 from jammi_lab.core.anchors import (
     Anchor,
     FrameOrigin,
+    Identity,
     Observed,
     Snapshot,
     Unknown,
@@ -67,7 +68,7 @@ class Evidence:
     """The definition hash of its recipe today; None when the recipe was dropped."""
     anchors: tuple[Anchor, ...] = ()
     """Its recorded anchors."""
-    current_states: Mapping[tuple[str, str, str], State] = field(default_factory=dict)
+    current_states: Mapping[Identity, State] = field(default_factory=dict)
     """The current states of its inputs, by identity."""
     damage: Damaged | Unknown | None = None
     """The damage of its files, if any."""

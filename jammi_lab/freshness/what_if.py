@@ -3,7 +3,7 @@ evaluation on overlaid anchors and definitions."""
 
 from collections.abc import Iterable, Mapping
 
-from jammi_lab.core.anchors import Anchor, Input, Unknown
+from jammi_lab.core.anchors import Anchor, Identity, Input, Unknown
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.clock import rfc3339
 from jammi_lab.core.errors import InvalidArgument, TableNotFound
@@ -42,9 +42,7 @@ class Overlay(EvaluatedGraph):
         super().__init__(service.ctx, service.recorded_recipes, observation, graph, service.checks)
         self._changed = changed
 
-    def current_states(
-        self, node: RecipeNode, record: TableRecord
-    ) -> dict[tuple[str, str, str], State]:
+    def current_states(self, node: RecipeNode, record: TableRecord) -> dict[Identity, State]:
         states = super().current_states(node, record)
         return states | {
             a.input.identity: _changed_anchor(a)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from jammi_lab.core.anchors import (
     Anchor,
     FrameOrigin,
+    Identity,
     Input,
     Observed,
     Snapshot,
@@ -83,12 +84,10 @@ class Observation:
         self._results = results
         self.cache = cache
         self._timeout = timeout
-        self._states: dict[tuple[str | None, tuple[str, str, str]], Observed] = {}
-        self._requested_columns: dict[
-            tuple[str | None, tuple[str, str, str]], set[tuple[str, ...] | None]
-        ] = {}
+        self._states: dict[tuple[str | None, Identity], Observed] = {}
+        self._requested_columns: dict[tuple[str | None, Identity], set[tuple[str, ...] | None]] = {}
         self._shared_reads = dict[tuple[str | None, str, str], SharedRead]()
-        self._comparisons = dict[tuple[str | None, tuple[str, str, str], str], bool | Unknown]()
+        self._comparisons = dict[tuple[str | None, Identity, str], bool | Unknown]()
         self._damage: dict[str, Damaged | Unknown | None] = {}
         self._failure: JammiError | None = None
         """What kept this pass from a look, and was no fault of the input."""
@@ -172,9 +171,7 @@ class Observation:
         with self._lock:
             return self._shared_reads.setdefault(of_source, SharedRead(tables))
 
-    def add_state(
-        self, identity: tuple[str, str, str], tenant: str | None, state: Observed
-    ) -> None:
+    def add_state(self, identity: Identity, tenant: str | None, state: Observed) -> None:
         """Add an observation that was made in the transaction of a read."""
         with self._lock:
             self._states[(tenant, identity)] = state
@@ -233,7 +230,7 @@ class Observation:
         pending = self._looks_to_begin(list(inputs))
         left = self.cache.unfinished_looks
         finished = threading.Event()
-        running = set[tuple[str | None, tuple[str, str, str]]]()
+        running = set[tuple[str | None, Identity]]()
         shares = [pending[n::MAX_WORKERS] for n in range(min(MAX_WORKERS, len(pending)))]
         ends = [Signal() for _ in shares]
         observed: list[None] = []
@@ -288,7 +285,7 @@ class Observation:
     ) -> list[tuple[str | None, Input]]:
         """One of each input that has no state. One whose look in an earlier pass goes on is
         unknown."""
-        pending = dict[tuple[str | None, tuple[str, str, str]], tuple[str | None, Input]]()
+        pending = dict[tuple[str | None, Identity], tuple[str | None, Input]]()
         with self._lock:
             for tenant, item in requested:
                 key = (tenant, item.identity)
@@ -399,7 +396,7 @@ class PinnedState:
 
 def origin_of_inputs(
     inputs: Iterable[tuple[Relation, tuple[str, ...]]],
-    states: Mapping[tuple[str, str, str], Anchor] = MappingProxyType({}),
+    states: Mapping[Identity, Anchor] = MappingProxyType({}),
 ) -> FrameOrigin:
     """The origin of rows that a statement read: the states that its inputs were pinned in, else
     those of `states`, by identity, which were observed before the rows were read; and as grounds

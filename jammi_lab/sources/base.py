@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-from jammi_lab.core.anchors import Anchor, Input, Observed, Unknown
+from jammi_lab.core.anchors import Anchor, Identity, Input, Observed, Unknown
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import JammiError
 from jammi_lab.sources.scan_conditions import ConditionsOfScan
@@ -445,7 +445,7 @@ class InputRead:
 
 def merged_reads(reads: Iterable[InputRead]) -> list[InputRead]:
     """Each input once, with the union of the columns that are read."""
-    merged: dict[tuple[str, str, str], InputRead] = {}
+    merged: dict[Identity, InputRead] = {}
     for read in reads:
         first = merged.setdefault(read.relation.input.identity, read)
         columns = tuple(sorted({*first.columns, *read.columns}))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from jammi_lab.core.anchors import Anchor, FrameOrigin
+from jammi_lab.core.anchors import Anchor, FrameOrigin, Identity
 
 TOO_LARGE = "it is too large to be compared with what was read"
 """The ground of a frame that may have been changed in place unseen."""
@@ -124,7 +124,7 @@ def merged_origin(
     """One origin with the inputs and grounds of all. States of one input that differ all stay."""
     origins = list(origins)
     forms = {origin.form for origin in origins}
-    inputs: dict[tuple[tuple[str, str, str], str, str], Anchor] = {}
+    inputs: dict[tuple[Identity, str, str], Anchor] = {}
     all_grounds, all_cells = list[str](), list[str]()
     for origin in origins:
         inputs.update({(a.input.identity, a.value, a.schema): a for a in origin.inputs})

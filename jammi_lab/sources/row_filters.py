@@ -10,10 +10,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-_INTEGER_TYPES = tuple(
-    """
-    TINYINT SMALLINT INTEGER BIGINT UTINYINT USMALLINT UINTEGER UBIGINT
-    """.split()
+_INTEGER_TYPES = (
+    "TINYINT",
+    "SMALLINT",
+    "INTEGER",
+    "BIGINT",
+    "UTINYINT",
+    "USMALLINT",
+    "UINTEGER",
+    "UBIGINT",
 )
 _INTEGER_TEXT = re.compile(r"0|[1-9]\d{0,17}")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.@:+ -]+")

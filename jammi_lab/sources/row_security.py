@@ -35,7 +35,7 @@ from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 
 METHOD = "digest of the tenant's rows"
 _UPPER, _LOWER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz"
-_STABLE_ORDER_KINDS = tuple("parquet csv tsv json ndjson arrow xlsx frame".split())
+_STABLE_ORDER_KINDS = ("parquet", "csv", "tsv", "json", "ndjson", "arrow", "xlsx", "frame")
 """Kinds with a stable row order; the rows of other kinds are sorted before they are digested."""
 _VALUE_IN_MESSAGE = re.compile(
     r" (?:holds|contains) ['\"].*|(?<!columns): ['\"].*|"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import Anchor, Observed, result_input
+from jammi_lab.core.anchors import Anchor, Identity, Observed, result_input
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.checks import Audit
 from jammi_lab.core.clock import Clock, rfc3339
@@ -477,7 +477,7 @@ def _start(
         planned = plan_increment(ctx, job, state.anchors, state.files, bases or ())
         base = base_relation(ctx.results, planned)
         assert job.incremental is not None, "an increment was planned"
-        states: dict[tuple[str, str, str], Observed] = {}
+        states: dict[Identity, Observed] = {}
         rows = job.incremental().start(planned, base, states)
         kept = rows.file_body if isinstance(rows, PartialSums) else lambda: None
         increment = planned.record
@@ -519,7 +519,7 @@ def plan_increment(
     ctx: BuildContext,
     job: Job,
     anchors: Sequence[Anchor],
-    files: Mapping[tuple[str, str, str], InputFiles],
+    files: Mapping[Identity, InputFiles],
     bases: Sequence[TableRecord],
 ) -> PlannedIncrement:
     """The increment by which a job can be computed. Raises NotIncremental."""

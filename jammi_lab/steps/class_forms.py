@@ -24,7 +24,7 @@ _DERIVED = frozenset(
 )
 """Members that tell where a class was defined, follow from others, or have a form of their own."""
 _SLOT_TYPES = (types.MemberDescriptorType, types.GetSetDescriptorType)
-_FIELD_PARTS = tuple("name default default_factory init repr hash compare kw_only".split())
+_FIELD_PARTS = ("name", "default", "default_factory", "init", "repr", "hash", "compare", "kw_only")
 _ABSTRACT_CLASSES = [
     value
     for module in (collections.abc, numbers)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from jammi_lab.core.anchors import Anchor, FileState, Snapshot, result_input
+from jammi_lab.core.anchors import Anchor, FileState, Identity, Snapshot, result_input
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.manifest import Increment, InputFiles, Manifest
@@ -41,7 +41,6 @@ from jammi_lab.store import manifests, read_leases
 from jammi_lab.store.result_files import ResultFiles
 from jammi_lab.store.sidecars import PARTIAL_SUMS_SUFFIX, sidecar_path
 
-Identity = tuple[str, str, str]
 MIN_INPUT_ROWS = 100_000
 """Below this number of input rows a full computation is as fast."""
 MAX_SHARE = 0.75

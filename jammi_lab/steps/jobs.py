@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from jammi_lab.core.anchors import Anchor, Observed
+from jammi_lab.core.anchors import Anchor, Identity, Observed
 from jammi_lab.core.manifest import Increment, Parts
 from jammi_lab.core.recipes import RecipeValue, definition_hash
 from jammi_lab.core.records import (
@@ -77,7 +77,7 @@ class RunningJob:
     """Called once the rows are published."""
     on_lost: Callable[[BaseException], None] = lambda _: None
     """Called when the rows will not be published, with the error."""
-    snapshots: Mapping[tuple[str, str, str], Observed] = field(default_factory=dict)
+    snapshots: Mapping[Identity, Observed] = field(default_factory=dict)
     """The states of inputs by identity, as seen by the transaction that read them. Filled when all
     rows are read."""
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -136,7 +136,7 @@ class Job:
         return self.descriptor.kind
 
     @property
-    def reads(self) -> frozenset[tuple[tuple[str, str, str], tuple[str, ...]]]:
+    def reads(self) -> frozenset[tuple[Identity, tuple[str, ...]]]:
         """The inputs by identity, each with the columns read."""
         return frozenset((bound.relation.input.identity, bound.columns) for bound in self.inputs)
 

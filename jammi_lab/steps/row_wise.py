@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import Observed
+from jammi_lab.core.anchors import Identity, Observed
 from jammi_lab.core.errors import DuplicateKey, JammiError, SchemaMismatch, TableDamaged
 from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.recipes import RecipeValue, definition_hash
@@ -128,7 +128,7 @@ class RowWiseRun(TableRows):
         self._previous, self._checkpoint = previous, checkpoint
         self._digests: Digests = digests_of(())
         self._resumed_count = self._saved_count = self._todo_count = 0
-        self._snapshots: dict[tuple[str, str, str], Observed] = {}
+        self._snapshots: dict[Identity, Observed] = {}
 
     def run(self, on_progress: OnProgress | None) -> RunningJob:
         """Compute all rows that are not known. An error or interrupt leaves a checkpoint.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from jammi_lab.core import reprs
-from jammi_lab.core.anchors import Anchor, FrameOrigin, Input
+from jammi_lab.core.anchors import Anchor, FrameOrigin, Identity, Input
 from jammi_lab.core.dataframes import TableMixin, to_rows
 from jammi_lab.core.display_values import DEFAULT_DIGITS, to_rows_display
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
@@ -128,7 +128,7 @@ class Result(TableMixin, BadgeMixin):
         """What was read, with the columns read."""
         self.decimals: dict[str, int] = {}
         """Displayed decimal places by column; the rows themselves are not rounded."""
-        self._source_states: Mapping[tuple[str, str, str], Anchor] = {}
+        self._source_states: Mapping[Identity, Anchor] = {}
         """The states of sources just before the statement ran, by identity, where they were
         observed."""
 

@@ -68,10 +68,22 @@ the same outputs are checked repeatedly."""
 _CELL_MAGIC = "%%jammi"
 _LINE_MAGIC = "%jammi"
 _STAMPED_LINES = frozenset(
-    """
-    catalog diff embed graph history lexical lineage map neighbors preview restore search
-    status view
-    """.split()
+    {
+        "catalog",
+        "diff",
+        "embed",
+        "graph",
+        "history",
+        "lexical",
+        "lineage",
+        "map",
+        "neighbors",
+        "preview",
+        "restore",
+        "search",
+        "status",
+        "view",
+    }
 )
 """The lines of `%jammi` whose outputs have stamps."""
 _OF_CATALOG = (f"{JAMMI_CATALOG}.", "show tables")

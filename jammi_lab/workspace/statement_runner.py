@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.catalog.logs import LogRecord
-from jammi_lab.core.anchors import Input, Snapshot
+from jammi_lab.core.anchors import Identity, Input, Snapshot
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import fold, quote_identifier
 from jammi_lab.core.records import TableRecord, percent_callback
@@ -130,7 +130,7 @@ class StatementRunner:
     ) -> Result:
         """The answer of a search of tables. `filtered`: a condition reads columns of their source
         rows."""
-        stamps, states = self.badges.stamps, dict[tuple[str, str, str], Snapshot]()
+        stamps, states = self.badges.stamps, dict[Identity, Snapshot]()
         if stamps is not None:
             anchors = [anchor for record in searched for anchor in record.anchors]
             states = stamps.snapshots(anchors, self._scope.current)
@@ -149,7 +149,7 @@ class StatementRunner:
 def _recorded_reads(
     inputs: Sequence[Input],
     searched: Sequence[TableRecord],
-    states: Mapping[tuple[str, str, str], Snapshot],
+    states: Mapping[Identity, Snapshot],
 ) -> RecordedInputs:
     """What a search read: the searched tables, and the inputs of their source rows in the states
     that were observed before."""

@@ -63,7 +63,7 @@ def _save(services: "Services") -> None:
 
 def recorded_versions(ws: "Workspace", file: Path, text: str) -> Mapping[str, StampedTable]:
     """What was recorded of the variables of a cell of a notebook, by name."""
-    entry = ws._services.catalog.observations.get(_key(file, text))
+    entry = ws._services.observation_cache.get(_key(file, text))
     try:
         return msgspec.convert({} if entry is None else entry.payload, dict[str, StampedTable])
     except msgspec.ValidationError:

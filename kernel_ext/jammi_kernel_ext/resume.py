@@ -12,7 +12,7 @@ import contextlib
 import functools
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -65,8 +65,8 @@ class SavedCell:
     """Its code after IPython's transformations; that of a cell magic as it is."""
     tables: Mapping[str, StampedTable]
     """The tables in the stamps of its outputs, by folded name."""
-    recorded: Callable[[], Mapping[str, StampedTable]] = dict
-    """Reads what was recorded when it ran, by variable."""
+    recorded: Mapping[str, StampedTable] = field(default_factory=dict)
+    """What was recorded when it ran, by variable."""
     workspaces: frozenset[str] = frozenset()
     """Those of its stamps."""
     has_failed: bool = False
@@ -210,7 +210,7 @@ def _saved_cells(notebook: "Notebook", file: Path) -> list[SavedCell]:
             own = [stamp for stamp in stamps if stamp.workspace == workspace_id]
             tables = {fold(table.name): table for stamp in own for table in stamp.tables}
             workspaces = frozenset(stamp.workspace for stamp in stamps)
-            recorded = functools.partial(recorded_versions, notebook.workspace, file, source)
+            recorded = recorded_versions(notebook.workspace, file, source)
             number = int(each["execution_count"])
             failed = any(output.get("output_type") == "error" for output in each["outputs"])
             cells.append(SavedCell(number, text, tables, recorded, workspaces, failed))
@@ -271,14 +271,14 @@ class _Variables:
             elif not cell.text.startswith("%%"):
                 with contextlib.suppress(*_NOT_PYTHON):
                     self._follow_code(cell)
-            for name in cell.recorded().keys() - self.bound.keys():
+            for name in cell.recorded.keys() - self.bound.keys():
                 self.unbound.setdefault(name, f"run cell {cell.label}, which reads a table")
         for name in existing:
             self.bound.pop(name, None)
             self.unbound.pop(name, None)
 
     def _bind(self, cell: SavedCell, variable: BoundVariable) -> None:
-        read, name = cell.recorded().get(variable.name), variable.name
+        read, name = cell.recorded.get(variable.name), variable.name
         if read is None and cell.has_failed:
             if name not in self.bound:
                 self.unbound.setdefault(name, f"run cell {cell.label}, which failed")

@@ -41,10 +41,17 @@ if TYPE_CHECKING:
 
 MAX_SELECTED_KEYS = 10_000
 """Maximum number of keys in `selection`; `selected()` returns all of them."""
-PALETTE = tuple(
-    """
-    #3b7dd8 #d1632a #2f8f5b #b04f9e #b7891f #1f9aa8 #7c6bd6 #c0454c #7f8c3a #8a6f5a
-    """.split()
+PALETTE = (
+    "#3b7dd8",
+    "#d1632a",
+    "#2f8f5b",
+    "#b04f9e",
+    "#b7891f",
+    "#1f9aa8",
+    "#7c6bd6",
+    "#c0454c",
+    "#7f8c3a",
+    "#8a6f5a",
 )
 """Colours for the values of a column, most frequent first; the remaining values share one
 colour."""

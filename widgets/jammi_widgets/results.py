@@ -140,7 +140,8 @@ class ResultView(Panel):
         try:
             match message:
                 case protocol.Page():
-                    self._require_column(message.column or 0)
+                    if message.column is not None:
+                        self._require_column(message.column)
                     self._page_request = message
                 case protocol.ReadValue(row=row, column=column):
                     return self._full_value(row, column)

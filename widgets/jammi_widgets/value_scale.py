@@ -12,10 +12,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-GRADIENT = tuple(
-    """
-    #3f4ec9 #5a4fc4 #7a4fbb #9a4fae #b8509c #cf5686 #dd636c #e0714f #d98432 #c79a1e
-    """.split()
+GRADIENT = (
+    "#3f4ec9",
+    "#5a4fc4",
+    "#7a4fbb",
+    "#9a4fae",
+    "#b8509c",
+    "#cf5686",
+    "#dd636c",
+    "#e0714f",
+    "#d98432",
+    "#c79a1e",
 )
 """Colours from low to high values. Hue and lightness both change, and each is legible on light and
 dark pages."""

@@ -32,7 +32,9 @@ _ALLOWED_NODE_TYPES = frozenset(
     """.split()
 )
 _ALLOWED_NODE_FAMILIES = re.compile(r"(COMPARE|OPERATOR|WINDOW|SUBQUERY)_[A-Z_]+")
-TABLE_FUNCTIONS = frozenset("unnest range generate_series repeat json_each json_tree".split())
+TABLE_FUNCTIONS = frozenset(
+    {"unnest", "range", "generate_series", "repeat", "json_each", "json_tree"}
+)
 JAMMI_FUNCTIONS = ("jammi_version", "search", "neighbors", "read_parquet", "read_csv", "read_json")
 """Table functions that are substituted before this check; listed here for near names."""
 _READING_FUNCTIONS = re.compile(

@@ -7,6 +7,7 @@ from typing import Any
 
 import duckdb
 
+from jammi_lab.core.anchors import Identity
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.identifiers import ascii_lower, fold
 from jammi_lab.engine.prepared_statement import PreparedStatement
@@ -14,7 +15,6 @@ from jammi_lab.engine.sql.allowlist import walk_nodes
 from jammi_lab.engine.sql.parse import StatementKind
 from jammi_lab.engine.sql.read_set import ColumnsRead, bind_columns
 
-Identity = tuple[str, str, str]
 MAX_TRACED_COLUMNS = 250
 """A table with more columns has no column lineage: each is bound alone, which takes milliseconds,
 and where that is not possible each depends on every column that was read."""

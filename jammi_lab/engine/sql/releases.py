@@ -88,10 +88,14 @@ _USUAL: Node = {
     "limit_type": "ROW_COUNT",
 }
 """New keys, with what they say of a statement that 1.5 has, too."""
-_NAME_KEYS = tuple(
-    """
-    catalog_name catalog schema_name schema table_name function_name type_name
-    """.split()
+_NAME_KEYS = (
+    "catalog_name",
+    "catalog",
+    "schema_name",
+    "schema",
+    "table_name",
+    "function_name",
+    "type_name",
 )
 _TYPE_NAME = re.compile(r"\w+( \w+)*")
 _WRITTEN_AS_SYNTAX = frozenset(

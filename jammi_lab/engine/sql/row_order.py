@@ -24,15 +24,22 @@ from jammi_lab.engine.sql.allowlist import comparable_form, walk_nodes
 Node = dict[str, Any]
 
 _ORDER_KEEPING_OPERATORS = frozenset(
-    """
-    SEQ_SCAN TABLE_SCAN FILTER PROJECTION LIMIT STREAMING_LIMIT DUMMY_SCAN COLUMN_DATA_SCAN
-    EMPTY_RESULT EXPRESSION_SCAN UNNEST
-    """.split()
+    {
+        "SEQ_SCAN",
+        "TABLE_SCAN",
+        "FILTER",
+        "PROJECTION",
+        "LIMIT",
+        "STREAMING_LIMIT",
+        "DUMMY_SCAN",
+        "COLUMN_DATA_SCAN",
+        "EMPTY_RESULT",
+        "EXPRESSION_SCAN",
+        "UNNEST",
+    }
 )
 _SCAN_OPERATORS = frozenset(
-    """
-    SEQ_SCAN TABLE_SCAN COLUMN_DATA_SCAN DUMMY_SCAN EXPRESSION_SCAN EMPTY_RESULT
-    """.split()
+    {"SEQ_SCAN", "TABLE_SCAN", "COLUMN_DATA_SCAN", "DUMMY_SCAN", "EXPRESSION_SCAN", "EMPTY_RESULT"}
 )
 _LIMIT_MODIFIERS = ("LIMIT_MODIFIER", "LIMIT_PERCENT_MODIFIER")
 _PEER_WINDOW_FUNCTIONS = {

@@ -92,7 +92,9 @@ _NOT_A_TYPE_ERRORS = (
     duckdb.ParserException,
 )
 """The errors of DuckDB for a text that is not a type."""
-_COMMON_TYPES = frozenset("BOOLEAN INTEGER BIGINT FLOAT DOUBLE VARCHAR DATE TIMESTAMP".split())
+_COMMON_TYPES = frozenset(
+    {"BOOLEAN", "INTEGER", "BIGINT", "FLOAT", "DOUBLE", "VARCHAR", "DATE", "TIMESTAMP"}
+)
 """Types that are accepted without asking DuckDB."""
 
 

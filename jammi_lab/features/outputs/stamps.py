@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from jammi_lab.core.anchors import Anchor, Snapshot
+from jammi_lab.core.anchors import Anchor, Identity, Snapshot
 from jammi_lab.core.clock import rfc3339
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.interrupts import Signal
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from jammi_lab.inputs.observation import Observation
 
 _T = TypeVar("_T")
-_Identity = tuple[str, str, str]
 STAMP_KEY = "jammi"
 """The key of the stamp in the metadata of an output or a file."""
 MAX_DIGEST_CHARACTERS = 16
@@ -174,7 +173,7 @@ class StampMaker:
 
     def source_states(
         self, prepared: "PreparedStatement", tenant: str | None
-    ) -> dict[tuple[str, str, str], Anchor]:
+    ) -> dict[Identity, Anchor]:
         """The states of the local files that a statement will read, by identity. Servers and
         object stores are not asked: that may take longer than the statement."""
         files = [
@@ -187,7 +186,7 @@ class StampMaker:
             and bound.relation.requirements.scoped_secret is None
         ]
 
-        def observe(observation: "Observation") -> dict[tuple[str, str, str], Anchor]:
+        def observe(observation: "Observation") -> dict[Identity, Anchor]:
             return {
                 bound.relation.input.identity: observation.anchor(
                     bound.relation, bound.columns, tenant
@@ -197,9 +196,7 @@ class StampMaker:
 
         return self._observe_in_time(observe) if files else {}
 
-    def snapshots(
-        self, anchors: Sequence[Anchor], tenant: str | None
-    ) -> dict[tuple[str, str, str], Snapshot]:
+    def snapshots(self, anchors: Sequence[Anchor], tenant: str | None) -> dict[Identity, Snapshot]:
         """The present states, over all columns, of the files among recorded inputs, by identity."""
         files = [
             anchor.input
@@ -207,7 +204,7 @@ class StampMaker:
             if anchor.input.kind_class.is_stored and anchor.server_types is msgspec.UNSET
         ]
 
-        def observe(observation: "Observation") -> dict[tuple[str, str, str], Snapshot]:
+        def observe(observation: "Observation") -> dict[Identity, Snapshot]:
             states = {
                 each.identity: observation.observe(each, tenant, all_columns=True) for each in files
             }
@@ -216,13 +213,13 @@ class StampMaker:
         return self._observe_in_time(observe) if files else {}
 
     def _observe_in_time(
-        self, observe: "Callable[[Observation], dict[_Identity, _T]]"
-    ) -> "dict[_Identity, _T]":
+        self, observe: "Callable[[Observation], dict[Identity, _T]]"
+    ) -> "dict[Identity, _T]":
         """What is observed before a statement reads it; nothing where that takes too long, because
         a state that comes later may be that of a change since the read."""
         if not self.observes_files:
             return {}
-        states, finished = dict[_Identity, _T](), Signal()
+        states, finished = dict[Identity, _T](), Signal()
 
         def run() -> None:
             try:

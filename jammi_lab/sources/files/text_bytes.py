@@ -42,10 +42,17 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 """Byte order marks, the longer ones first."""
-_GUESSES = tuple(
-    """
-    cp1252 latin-1 utf-16-le utf-16-be cp1250 cp1251 shift_jis gb18030 big5 euc_kr
-    """.split()
+_GUESSES = (
+    "cp1252",
+    "latin-1",
+    "utf-16-le",
+    "utf-16-be",
+    "cp1250",
+    "cp1251",
+    "shift_jis",
+    "gb18030",
+    "big5",
+    "euc_kr",
 )
 """Encodings that a message names where the file can be decoded by them."""
 _MAX_NAMED_ENCODINGS = 4
