@@ -81,7 +81,7 @@ def copy_workspace(ws: "Workspace", target: str | os.PathLike[str]) -> CopyRepor
             if ws._services.source_directory.outside.trusts_folder:
                 trust_own_folder(folder)
             report = _copy_content(ws, root, folder, str(target))
-            open_workspace(folder).close()
+            open_workspace(folder, catalog="").close()  # also where the environment names a server
         except BaseException:
             remove_folder(folder)
             if not is_new_folder:

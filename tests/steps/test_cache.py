@@ -234,24 +234,28 @@ def test_the_patience_of_a_call_is_one_for_all_builds_that_it_waits_for(lab, pap
     clock = Slept(flight.clock)
     monkeypatch.setattr(flight, "clock", clock)
     monkeypatch.setattr(flight, "wait_seconds", lambda: 30.0)
-    monkeypatch.setattr(
-        "jammi_lab.steps.single_flight.POLL_SECONDS", 0.3
-    )  # who starts over is back before the waiter looks again
-    begun, alone, tries, waited, held = threading.Event(), threading.Event(), [], [], []
+    begun, alone, tries, held = threading.Event(), threading.Event(), [], []
+    looks, stopped = threading.Event(), threading.Event()  # the waiter looks again, or has stopped
 
     def starts_over(read):
         tries.append(None)
-        before = len(waited)
+        looks.set()
         begun.set()
         if len(tries) <= 2:
-            assert until(lambda: len(waited) > before + 2), (
-                "nobody waits"
-            )  # one may still have been about the build before
+            stopped.clear()
+            looks.clear()
+            assert until(stopped.is_set), "nobody waits"
             clock.late += 16
             papers.write_text(papers.read_text() + f"{9 + len(tries)},z,2024\n")
         if len(tries) == 2:
+            looks.set()
             held.append(alone.wait(5))
         return read.arrow()
+
+    def reported(progress):
+        if not looks.is_set():  # until who starts over is back
+            stopped.set()
+            assert looks.wait(60)
 
     def waiter():
         begun.wait(60)
@@ -260,7 +264,7 @@ def test_the_patience_of_a_call_is_one_for_all_builds_that_it_waits_for(lab, pap
             beside,
             inputs="papers",
             version="1",
-            progress=lambda p: waited.append(p.stage),
+            progress=reported,
         ).outcome
 
     def beside(read):
