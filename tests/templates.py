@@ -1,8 +1,11 @@
 """New catalogs of tests are copies of one that was created once in this process, which saves each
 of them the statements and their syncs.
 
-Child processes and tests marked `own_catalog` create theirs in the usual way. Nor do the workspaces of this process check the signatures of DuckDB's extensions, which
-takes 40 to 280 ms for each instance; children do, and tests/sources/test_extensions_at_hand.py.
+Child processes and tests marked `own_catalog` create theirs in the usual way. Nor do the workspaces
+of this process check the signatures of DuckDB's extensions, which takes 40 to 280 ms for each
+instance; children do, and tests/sources/test_extensions_at_hand.py. How a text file is read, which
+takes 20 ms to decide, is remembered as soon as the clock of this system has ticked, and not only
+after two seconds, which few tests take.
 """
 
 import atexit
@@ -17,6 +20,8 @@ from pathlib import Path
 
 from tests import backends
 
+TICK_SECONDS = 0.02
+"""More than a tick of the clock of files here, which is at most 10 ms."""
 enabled = True
 """Whether a new catalog is a copy; cleared for the time of a test that is marked `own_catalog`."""
 _folder: Path | None = None
@@ -31,9 +36,11 @@ def install() -> None:
     template = _make()
     from jammi_lab.catalog.sqlite import Sqlite
     from jammi_lab.engine import duckdb_instances
+    from jammi_lab.sources.files import decisions
     from tests.instances import UNSIGNED_SETTINGS
 
     duckdb_instances.BASE_CONFIG.update(UNSIGNED_SETTINGS)
+    decisions.CLOCK_SECONDS = TICK_SECONDS
 
     class CopiedSqlite(Sqlite):
         def __init__(self, path: Path, *, read_only: bool, create: bool) -> None:

@@ -139,7 +139,8 @@ def test_a_relation_of_text_always_knows_its_columns(tmp_path):
     assert dict(connector.relation(None).columns) == {"id": "VARCHAR", "name": "VARCHAR"}
 
 
-def test_a_decision_within_the_clocks_grain_is_not_kept(tmp_path, decisions):
+def test_a_decision_within_the_clocks_grain_is_not_kept(tmp_path, decisions, monkeypatch):
+    monkeypatch.setattr("jammi_lab.sources.files.decisions.CLOCK_SECONDS", 60.0)
     put(tmp_path / "f.csv")
     record = SourceRecord(name="s", kind="csv", location=str(tmp_path / "f.csv"))
     connector = connector_for(record, context=SourceContext(memo=DictMemo()))
