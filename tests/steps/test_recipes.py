@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import jsonschema
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -26,7 +25,7 @@ from jammi_lab.core.verdicts import (
 from jammi_lab.store import manifests
 from jammi_lab.store.manifests import manifest_path
 from jammi_lab.workspace.workspace import Workspace
-from tests.features.pictures.test_openlineage import SCHEMA, written
+from tests.features.pictures.test_openlineage import written
 from tests.freshness.lab import Lab, said
 from tests.inside import record_of
 from tests.sizes import contract, every_case
@@ -657,7 +656,6 @@ def test_it_is_found_from_its_source_and_its_events_are_valid(docs, maker):
     events = [e for e in written(docs) if e["job"]["name"] == "it"]
     assert [e["eventType"] for e in events] == ["START", "COMPLETE"]
     for event in events:
-        jsonschema.validate(event, SCHEMA, format_checker=jsonschema.FormatChecker())
         assert len(event["inputs"]) >= len(maker.reads)
         assert event["job"]["facets"]["jobType"]["jobType"] == docs.table("it").kind.upper()
     columns = docs.lineage("it", direction="up", depth=1, columns=True).column_edges

@@ -5,16 +5,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
+from jsonschema import Draft202012Validator, FormatChecker
 
 import jammi_lab as jl
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.features.pictures.openlineage import external_dataset
 from tests.freshness.lab import Lab
 
-SCHEMA = json.loads(
-    (Path(__file__).parent / "data" / "openlineage.schema.json").read_text(encoding="utf-8")
+SCHEMA = Draft202012Validator(
+    json.loads(
+        (Path(__file__).parent / "data" / "openlineage.schema.json").read_text(encoding="utf-8")
+    ),
+    format_checker=FormatChecker(),
 )
 Event = dict[str, Any]
 
@@ -25,7 +28,7 @@ def written(lab: Lab, **how: Any) -> list[Event]:
     number = lab.export_openlineage(path, **how)
     events = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     for event in events:
-        jsonschema.validate(event, SCHEMA)
+        SCHEMA.validate(event)
     assert len(events) == number
     return events
 
@@ -161,7 +164,7 @@ def test_the_lineage_gives_the_events_of_the_newest_versions_in_it(papers):
     events = papers.lineage("titles").to_openlineage()
     assert all(isinstance(e, RunEvent) for e in events)
     for event in events:
-        jsonschema.validate(Serde.to_dict(event), SCHEMA)
+        SCHEMA.validate(Serde.to_dict(event))
     assert {
         (e.job.name, e.outputs[0].facets["version"].datasetVersion)
         for e in events
