@@ -11,10 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.sources.files import text_bytes
 from tests.releases import ONLY_ON_1_5
 from tests.sizes import product
 
 pytestmark = ONLY_ON_1_5
+PACKED = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}
 
 SHARED_JOIN = """
 SELECT count(*) FROM (
@@ -36,12 +38,6 @@ REPEATED_PARTITION = """
 SELECT sum(v) OVER (PARTITION BY a, a), sum(v) OVER (PARTITION BY a, b)
 FROM (VALUES (1, 1, 10), (1, 2, 20)) AS t(a, b, v) ORDER BY b
 """
-
-
-@pytest.fixture
-def ws(tmp_path):
-    with jl.open(tmp_path / "lab") as workspace:
-        yield workspace
 
 
 def test_a_limit_on_row_numbers_keeps_rows_that_are_ordered_by_null(ws):
@@ -149,24 +145,27 @@ def test_the_first_value_after_a_lone_carriage_return_is_lost(tmp_path):
 
 
 @product
-@pytest.mark.parametrize("suffix", ["", ".gz", ".xz"])
-@pytest.mark.parametrize("blank", [0, 1, 3_000_000])
-def test_blank_lines_at_the_end_of_a_csv_file_are_no_long_line(ws, tmp_path, suffix, blank):
+@pytest.mark.parametrize("suffix", PACKED)
+@pytest.mark.parametrize("blank", [0, 1, 3_000])
+def test_blank_lines_at_the_end_of_a_csv_file_are_no_long_line(
+    ws, tmp_path, suffix, blank, monkeypatch
+):
     """Also at the ends of the blocks that are read."""
-    packed = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}[suffix]
-    for size in (1 << 20, (1 << 20) - 5, 1_999_998):
-        text = b"a\n" + b"x" * 1_900_000 + b"\n" + b"y" * size + b"\n" * blank
+    monkeypatch.setattr(text_bytes, "BLOCK_BYTES", 1 << 10)
+    packed, options = PACKED[suffix], {"max_line_size": 2_000}
+    for size in (1 << 10, (1 << 10) - 5, 1_998):
+        text = b"a\n" + b"x" * 1_900 + b"\n" + b"y" * size + b"\n" * blank
         (tmp_path / f"long.csv{suffix}").write_bytes(packed(text))
-        ws.sources.add("s", tmp_path / f"long.csv{suffix}", replace=True)
+        ws.sources.add("s", tmp_path / f"long.csv{suffix}", replace=True, options=options)
         rows = ws.sql("SELECT length(a) FROM s WHERE a IS NOT NULL").fetchall()
-        assert rows == [(1_900_000,), (size,)]
-    text = b"a,b\n1,2\n3," + b"x" * 2_000_000 + b"\n" * blank
+        assert rows == [(1_900,), (size,)]
+    text = b"a,b\n1,2\n3," + b"x" * 2_000 + b"\n" * blank
     (tmp_path / f"long.csv{suffix}").write_bytes(packed(text))
     with pytest.raises(jl.SourceUnavailable, match=r"the (last )?line has"):
-        ws.sources.add("s", tmp_path / f"long.csv{suffix}", replace=True)
+        ws.sources.add("s", tmp_path / f"long.csv{suffix}", replace=True, options=options)
 
 
-@pytest.mark.parametrize("suffix", ["", ".gz", ".xz"])
+@pytest.mark.parametrize("suffix", PACKED)
 def test_a_long_last_line_of_a_csv_file_is_refused_and_not_left_out(ws, tmp_path, suffix):
     text = b"a,b\n1,2\n3," + b"x" * 33_000_000 + b"\n"
     path = tmp_path / "long.csv"
@@ -175,8 +174,7 @@ def test_a_long_last_line_of_a_csv_file_is_refused_and_not_left_out(ws, tmp_path
         f"FROM read_csv('{path}', auto_detect=false, header=true, columns={{a: 'INT', b: 'TEXT'}})"
     )
     assert duckdb.sql(f"SELECT count(*) {read}").fetchall() == [(1,)]
-    packed = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}[suffix](text)
-    (tmp_path / f"long.csv{suffix}").write_bytes(packed)
+    (tmp_path / f"long.csv{suffix}").write_bytes(PACKED[suffix](text))
     with pytest.raises(jl.SourceUnavailable, match="the last line has more than 2,000,000"):
         ws.sources.add("s", tmp_path / f"long.csv{suffix}")
     options = {"max_line_size": 34_000_000}
