@@ -259,7 +259,9 @@ class SourceSuite(Suite):
                 kind.add(again)
             yield again
 
-    def test_it_is_checked_listed_and_read_alike_again_and_again(self, kind, connector, tmp_path):
+    def test_it_is_checked_listed_and_read_alike_again_and_again_and_as_narrow_as_is_asked(
+        self, kind, connector, tmp_path
+    ):
         table = kind.table or None
         for _ in range(2):
             connector.check()
@@ -273,6 +275,14 @@ class SourceSuite(Suite):
             assert list(columns) == ["id", "name", "note"]
             assert relation.columns is None or dict(relation.columns) == columns
             assert seen(connector, table, later=True).columns == columns
+        if relation.read.projected_body is not None:
+            body = relation.read.projected_body(frozenset({"id"}), lambda: ALL_ROWS)
+            narrowed = replace(relation, read=ReadPlan(body=body))
+            assert query(narrowed, "SELECT id FROM it ORDER BY id") == [(1,), (2,), (3,)]
+        if kind.vanishes:
+            with pytest.raises(TableNotFound):
+                connector.relation("no such table")
+            assert isinstance(connector.observe("no such table", look()), Vanished)
         assert not settled(lambda: descriptors_under(tmp_path / "there"))
 
     def test_an_unchanged_source_is_seen_equal_and_is_not_read_again(self, kind, connector):
@@ -312,19 +322,6 @@ class SourceSuite(Suite):
         after = now()
         assert not same_state(before, after, ()) and after.row_count in (4, None)
 
-    @of_those_with("vanishes")
-    def test_a_table_that_is_not_inside_is_refused_and_seen_as_vanished(self, connector):
-        with pytest.raises(TableNotFound):
-            connector.relation("no such table")
-        assert isinstance(connector.observe("no such table", look()), Vanished)
-
-    def test_a_relation_may_be_narrowed_to_what_is_read(self, kind, connector):
-        relation = connector.relation(kind.table or None)
-        if relation.read.projected_body is not None:
-            body = relation.read.projected_body(frozenset({"id"}), lambda: ALL_ROWS)
-            narrowed = replace(relation, read=ReadPlan(body=body))
-            assert query(narrowed, "SELECT id FROM it ORDER BY id") == [(1,), (2,), (3,)]
-
     def test_a_table_made_of_it_goes_stale_with_an_edit_and_is_fresh_again_when_recomputed_and_reopened(
         self, ws, kind, tmp_path
     ):
@@ -355,20 +352,17 @@ class SourceSuite(Suite):
             assert isinstance(again.status()["t"].verdict, Undecidable if kind.deep else Fresh)
             assert again.sql(f"SELECT count(*) FROM {kind.address}").fetchall() == [(3,)]
 
-    @pytest.fixture
-    def tables(self, ws, kind):
-        """The types of verdicts about a table of some columns and one of all."""
+    def test_a_column_that_nobody_reads_may_change_and_an_added_one_makes_a_star_stale(
+        self, ws, kind
+    ):
         ws.materialize("named", f"SELECT id, name FROM {kind.address}")
         ws.materialize("every", f"SELECT * FROM {kind.address}")
-        return lambda: (type(ws.staleness("named")), type(ws.staleness("every")))
-
-    def test_a_column_that_nobody_reads_may_change(self, kind, tables):
-        kind.edit_note()
-        assert tables() == (Fresh if kind.by_column else Stale, Stale)
-
-    def test_an_added_column_makes_a_star_stale_and_no_other_statement(self, kind, tables):
-        kind.widen()
-        assert tables() == (Fresh if kind.by_column else Stale, Stale)
+        for change in (kind.edit_note, kind.widen):
+            change()
+            verdicts = type(ws.staleness("named")), type(ws.staleness("every"))
+            assert verdicts == (Fresh if kind.by_column else Stale, Stale)
+            ws.recompute()
+            assert isinstance(ws.staleness("every"), Fresh)
 
     def test_an_added_row_makes_even_a_count_stale(self, ws, kind):
         ws.materialize("t", f"SELECT count(*) AS n FROM {kind.address}")
@@ -393,7 +387,9 @@ class SourceSuite(Suite):
         os.utime(kind.path, ns=(times.st_atime_ns, times.st_mtime_ns))
         assert isinstance(ws.staleness("t"), Stale)
 
-    def test_it_joins_a_file_a_frame_and_a_result(self, ws, kind, tmp_path):
+    def test_it_joins_a_file_a_frame_and_a_result_that_stays_when_it_is_removed(
+        self, ws, kind, tmp_path
+    ):
         (tmp_path / "prices.csv").write_text("id,price\n1,10\n2,20\n")
         ws.sources.add("prices", tmp_path / "prices.csv")
         ws.sources.add("flags", pa.table({"id": [1, 2, 3], "flag": [True, False, True]}))
@@ -402,6 +398,10 @@ class SourceSuite(Suite):
             f"SELECT n.name, price, flag, note FROM {kind.address} JOIN prices USING (id) JOIN flags USING (id) JOIN jammi.names n USING (id) ORDER BY id"
         )
         assert joined.fetchall() == [("a", 10, True, "x"), ("b", 20, False, "x")]
+        ws.sources.remove("s")
+        assert "s" not in ws.sources and ws.table("names").row_count == 3
+        verdict = ws.staleness("names")
+        assert isinstance(verdict, Stale) and "is gone" in str(verdict)
 
     def test_what_is_gone_is_told_in_a_few_lines_and_leaves_the_others(self, ws, kind):
         ws.sources.add("other", pa.table({"a": [1]}))
@@ -447,13 +447,6 @@ class SourceSuite(Suite):
         with pytest.raises(SourceUnavailable, match="no file") as caught:
             ws.sources.add("own", missing, kind=kind.kind)
         assert kind.path.name in caught.value.near and "own" not in ws.sources
-
-    def test_a_removed_source_keeps_its_tables_which_say_so(self, ws, kind):
-        ws.materialize("t", f"SELECT id FROM {kind.address}")
-        ws.sources.remove("s")
-        assert "s" not in ws.sources and ws.table("t").row_count == 3
-        verdict = ws.staleness("t")
-        assert isinstance(verdict, Stale) and "is gone" in str(verdict)
 
     def test_it_is_listed_described_and_shown_alike_before_and_after_a_restart(
         self, ws, kind, tmp_path
