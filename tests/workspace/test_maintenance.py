@@ -171,11 +171,6 @@ def test_a_diff_goes_from_the_named_version_to_this_one(lab, two):
     assert not two[1].diff(2) and "no row differs" in str(two[1].diff(2))
 
 
-def test_a_version_that_is_no_number_is_refused(two):
-    with pytest.raises(InvalidArgument, match="must be an integer"):
-        two[1].diff(two[0])
-
-
 def test_a_diff_is_by_default_from_the_ready_version_before(lab, two):
     third = lab.materialize("venues", VENUES, key="venue", cache="bypass")
     assert not third.diff()
@@ -183,11 +178,13 @@ def test_a_diff_is_by_default_from_the_ready_version_before(lab, two):
     assert third.diff().added.to_pylist() == [{"venue": "c", "n": 1}]
 
 
-def test_the_first_version_and_a_missing_one_have_no_diff(two):
+def test_the_first_version_a_missing_one_and_what_is_no_number_have_no_diff(two):
     with pytest.raises(TableNotFound, match="before version 1"):
         two[0].diff()
     with pytest.raises(TableNotFound, match="no ready version 9"):
         two[1].diff(9)
+    with pytest.raises(InvalidArgument, match="must be an integer"):
+        two[1].diff(two[0])
 
 
 @pytest.mark.parametrize(
@@ -245,12 +242,6 @@ def test_versions_with_other_keys_or_no_common_column_are_compared_as_bags(lab, 
     ]
     diff = lab.register("t", pa.table({"other": [1]}), producer="test").diff()
     assert diff.added.to_pylist() == [{"other": 1}] and diff.removed.num_rows == 2
-
-
-def test_a_diff_with_damaged_bytes_is_refused(two):
-    two[0].path.unlink()
-    with pytest.raises(TableDamaged):
-        two[1].diff()
 
 
 def test_a_diff_with_a_version_that_was_dropped_says_so_and_calls_it_not_damaged(lab, two):
@@ -315,6 +306,7 @@ def test_a_version_that_was_dropped_is_not_there_any_more_and_neither_damaged_no
 
 
 def test_a_restored_version_is_the_newest_and_refers_to_the_old_bytes(lab, two, tmp_path):
+    assert two[1].restore().version == 2, "it is the newest already"
     again = two[0].restore()
     assert (again.version, again.table_name, again.outcome) == (3, two[0].table_name, "reused")
     assert lab.sql("SELECT n FROM jammi.venues WHERE venue = 'b'").fetchall() == [(1,)]
@@ -322,27 +314,20 @@ def test_a_restored_version_is_the_newest_and_refers_to_the_old_bytes(lab, two, 
     assert len(list((tmp_path / "lab" / "results" / "_global").glob("*.parquet"))) == 2
 
 
-def test_a_restored_version_is_judged_like_any_other(lab, two):
+def test_a_restored_version_is_judged_like_any_other_and_makes_its_readers_stale(lab, two):
+    lab.materialize("top", "SELECT * FROM jammi.venues")
     two[0].restore()
+    assert "venues changed, version 2 → 3" in str(lab.staleness("top"))
     assert "papers changed" in str(lab.staleness("venues"))
     lab.define("venues", VENUES + " HAVING count(*) > 1", key="venue")
     assert str(lab.staleness("venues")).startswith("stale: definition changed")
 
 
-def test_restoring_makes_readers_of_the_name_stale(lab, two):
-    lab.materialize("top", "SELECT * FROM jammi.venues")
-    two[0].restore()
-    assert "venues changed, version 2 → 3" in str(lab.staleness("top"))
-
-
-def test_restoring_the_newest_version_makes_no_other(lab, two):
-    assert two[1].restore().version == 2
-
-
-def test_damaged_bytes_are_not_restored(lab, two):
+def test_damaged_bytes_are_neither_restored_nor_compared(lab, two):
     two[0].path.unlink()
-    with pytest.raises(TableDamaged):
-        two[0].restore()
+    for act in (two[0].restore, two[1].diff):
+        with pytest.raises(TableDamaged):
+            act()
     assert lab.table("venues").version == 2
 
 
@@ -380,30 +365,23 @@ def test_a_held_table_of_another_tenant_is_as_one_that_is_not_there_for_everythi
 # -- jammi_version in FROM -------------------------------------------------------------------------
 
 
-def test_jammi_version_reads_one_version(lab, two):
-    assert lab.sql("SELECT n FROM jammi_version('venues', 1) WHERE venue = 'b'").fetchall() == [
-        (1,)
-    ]
-    assert lab.sql("SELECT count(*) FROM JAMMI_VERSION ( 'VENUES' ,\n 2 )").fetchall() == [(2,)]
-
-
-def test_two_versions_can_be_joined_in_one_statement(lab, two):
-    sql = "SELECT é.venue, é.n, alt.n FROM jammi_version('venues', 2) é JOIN (FROM jammi_version('venues', 1)) alt USING (venue)"
-    assert lab.sql(sql).fetchall() == [("a", 3, 2)]
-
-
-def test_a_call_without_an_alias_qualifies_columns_by_its_own_name(lab, two):
-    assert lab.sql(
-        "SELECT jammi_version.n FROM jammi_version('venues', 1), papers WHERE papers.id = 1 ORDER BY 1"
-    ).fetchall() == [(1,), (2,)]
-
-
-def test_jammi_version_is_explained_and_described(lab, two):
+def test_jammi_version_is_a_table_of_any_statement(lab, two):
+    for sql, rows in (
+        ("SELECT n FROM jammi_version('venues', 1) WHERE venue = 'b'", [(1,)]),
+        ("SELECT count(*) FROM JAMMI_VERSION ( 'VENUES' ,\n 2 )", [(2,)]),
+        (
+            "SELECT é.venue, é.n, alt.n FROM jammi_version('venues', 2) é JOIN (FROM jammi_version('venues', 1)) alt USING (venue)",
+            [("a", 3, 2)],
+        ),
+        (
+            "SELECT jammi_version.n FROM jammi_version('venues', 1), papers WHERE papers.id = 1 ORDER BY 1",
+            [(1,), (2,)],
+        ),
+    ):
+        assert lab.sql(sql).fetchall() == rows
     assert lab.explain("FROM jammi_version('venues', 1)")
-    assert [row[0] for row in lab.sql("DESCRIBE FROM jammi_version('venues', 1)").fetchall()] == [
-        "venue",
-        "n",
-    ]
+    described = lab.sql("DESCRIBE FROM jammi_version('venues', 1)").fetchall()
+    assert [row[0] for row in described] == ["venue", "n"]
 
 
 def test_a_table_made_from_an_exact_version_is_anchored_on_that_table_alone(lab, two, papers):
@@ -429,46 +407,42 @@ def test_the_recorded_statement_is_as_written_and_the_definition_names_the_table
     )
 
 
-def test_a_missing_version_or_recipe_is_told_with_its_place(lab, two):
-    with pytest.raises(TableNotFound) as caught:
+def test_a_missing_version_and_an_error_behind_a_call_are_told_with_their_place(lab, two):
+    with pytest.raises(TableNotFound, match="it has 2, 1") as caught:
         lab.sql("SELECT 1; SELECT 'é' FROM jammi_version('venues', 7)")
-    assert "it has 2, 1" in caught.value.message and caught.value.position == len(
-        "SELECT 1; SELECT 'é' FROM "
-    )
-
-
-@pytest.mark.parametrize(
-    "call",
-    ["jammi_version('venues')", "jammi_version('venues', 1, 2)", "jammi_version(1, 'venues')", "jammi_version('venues', NULL)", "jammi_version('venues', 1.0)",
-     "jammi_version('venues', version := 1)", "jammi_version('ven' || 'ues', 1)", "jammi_version('venues', true)", "jammi_version()"],
-)  # fmt: skip
-def test_other_arguments_are_refused_with_the_way_to_write_it(lab, two, call):
-    with pytest.raises((InvalidArgument, StatementNotAllowed)) as caught:
-        lab.sql(f"SELECT * FROM {call}")
-    assert "jammi_version('recipe', version)" in caught.value.hint
-
-
-def test_errors_after_a_call_stay_in_their_place(lab, two):
+    assert caught.value.position == len("SELECT 1; SELECT 'é' FROM ")
     sql = "SELECT v.venue FROM jammi_version('venues', 1) v WHERE v.nothing = 1"
     with pytest.raises(SqlError) as caught:
         lab.sql(sql)
-    assert (
-        caught.value.position == sql.index("v.nothing")
-        and caught.value.excerpt.split("\n")[0] == sql
-    )
+    assert caught.value.position == sql.index("v.nothing")
+    assert caught.value.excerpt.split("\n")[0] == sql
 
 
-@pytest.mark.parametrize(
-    "sql",
-    [
+def test_other_arguments_are_refused_with_the_way_to_write_it(lab, two):
+    for given in (
+        "'venues'",
+        "'venues', 1, 2",
+        "1, 'venues'",
+        "'venues', NULL",
+        "'venues', 1.0",
+        "'venues', version := 1",
+        "'ven' || 'ues', 1",
+        "'venues', true",
+        "",
+    ):
+        with pytest.raises((InvalidArgument, StatementNotAllowed)) as caught:
+            lab.sql(f"SELECT * FROM jammi_version({given})")
+        assert "jammi_version('recipe', version)" in caught.value.hint
+
+
+def test_no_other_way_leads_to_a_table_function(lab, two):
+    for sql in (
         "SELECT jammi_version('venues', 1)",
         "FROM x.jammi_version('venues', 1)",
         "FROM __j0.jammi_version",
-    ],
-)
-def test_no_other_way_leads_to_a_table_function(lab, two, sql):
-    with pytest.raises((SqlError, StatementNotAllowed, TableNotFound)):
-        lab.sql(sql)
+    ):
+        with pytest.raises((SqlError, StatementNotAllowed, TableNotFound)):
+            lab.sql(sql)
 
 
 def test_a_tenant_reads_its_own_version_of_a_name(lab, two):
