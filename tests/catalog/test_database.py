@@ -27,6 +27,7 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.storage.digests import NO_STAT, CacheEntry
 from jammi_lab.storage.files import install_fault_hook
+from tests.cases import cases
 from tests.catalog.conftest import sqlite_only
 
 COUNT = """
@@ -595,16 +596,7 @@ MOUNTS = "\n".join(
 
 @pytest.mark.parametrize(
     ("folder", "kind"),
-    [
-        ("/home/me", None),
-        ("/mnt/nfs/lab", "nfs4"),
-        ("/mnt/nfsx", None),
-        ("/mnt/nfs/local/x", None),
-        ("/mnt/win", "cifs"),
-        ("/mnt/ssh/x", "fuse.sshfs"),
-        ("/mnt/ntfs/x", None),
-        ("/mnt/with space/x", "nfs"),
-    ],
+    cases("results/mounts", "folder", "kind"),
 )
 def test_network_filesystems_are_told_by_the_mount_table(folder, kind):
     assert network_filesystem(Path(folder), MOUNTS) == kind

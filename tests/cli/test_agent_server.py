@@ -18,6 +18,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.cli import agent_server
 from jammi_lab.cli.agent_server import AgentTools
+from tests.cases import lines
 from tests.sizes import sized, soak
 
 pytestmark = pytest.mark.skipif(find_spec("mcp") is None, reason="needs the extra mcp")
@@ -109,18 +110,7 @@ def test_five_tools_read_and_each_answer_with_rows_begins_with_the_verdict(lab, 
 
 
 # Each names a file in another part of a statement.
-REFUSED = [
-    "FROM '{}'", "FROM a, '{}'", "FROM missing, '{}'", "FROM read_csv('{}')", "FROM read_text('{}')",
-    "FROM glob('{}')", "DESCRIBE '{}'", "DESCRIBE FROM read_csv('{}')", "SUMMARIZE '{}'",
-    "EXPLAIN FROM '{}'", "EXPLAIN ANALYZE FROM '{}'", "PIVOT '{}' ON x", "UNPIVOT '{}' ON x",
-    "PIVOT (FROM '{}') ON x USING max(x)", "WITH w AS (FROM '{}') FROM w", "FROM a; FROM '{}'",
-    "FROM '{}'; FROM a", "SELECT error((SELECT string_agg(id) FROM read_csv('{}')))",
-    "SELECT CASE WHEN (SELECT max(x) FROM '{}') > 2 THEN error('yes') ELSE error('no') END",
-    "FROM a WHERE EXISTS (FROM '{}')", "FROM a ORDER BY (SELECT 1 FROM '{}')",
-    "FROM a LIMIT (SELECT 1 FROM '{}')", "FROM a UNION ALL FROM '{}'", "TABLE '{}'",
-    "FROM a JOIN LATERAL (FROM '{}') ON true", "FROM query('FROM ''{}''')", "FROM read_csv($p)",
-    "FROM jammi.\"{}\"", "FROM a.\"{}\"", "FROM \"{}\" -- of the current directory", "FROM files.v",
-]  # fmt: skip
+REFUSED = lines("statements/of_files.sql")
 
 
 @pytest.mark.parametrize("form", REFUSED)

@@ -9,6 +9,7 @@ import pytest
 
 from jammi_lab.core.display_values import to_display, to_rows_display
 from jammi_lab.core.html import to_text
+from tests.cases import lines
 
 
 def column(sql):
@@ -19,26 +20,7 @@ def column(sql):
 
 @pytest.mark.parametrize(
     "sql",
-    [
-        "DATE 'infinity'",
-        "DATE '-infinity'",
-        "'infinity'::TIMESTAMP",
-        "'-infinity'::TIMESTAMPTZ",
-        "DATE '290000-01-10'",
-        "DATE '12024-02-29'",
-        "DATE '10000-01-01'",
-        "DATE '9999-12-31'",
-        "DATE '0001-01-01'",
-        "TIMESTAMP '99999-01-02 03:04:05.25'",
-        "'99999-01-01 00:00:00'::TIMESTAMP_S",
-        "'99999-01-01 00:00:00.5'::TIMESTAMP_MS",
-        "'2024-01-01 00:00:00.123456789'::TIMESTAMP_NS",
-        "INTERVAL '14 months 1 day 3.5 seconds'",
-        "INTERVAL '-14 months -1 day'",
-        "INTERVAL '0 days'",
-        "INTERVAL '-3.5 seconds'",
-        "INTERVAL '100 hours'",
-    ],
+    lines("results/display_values.sql"),
 )
 def test_what_python_has_no_object_for_is_written_as_the_engine_does(sql):
     values, written = column(sql)

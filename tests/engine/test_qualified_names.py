@@ -3,6 +3,7 @@
 import pytest
 
 from jammi_lab.core.errors import JammiError
+from tests.cases import cases
 from tests.engine.shelf import PAPERS, VENUES
 
 pytestmark = pytest.mark.one_engine
@@ -18,19 +19,7 @@ def shelf(shelf):
 
 @pytest.mark.parametrize(
     ("text", "count"),
-    [
-        ("SELECT count(*) AS n FROM crm.public.papers", 4),
-        ("SELECT count(papers.id) AS n FROM crm.public.papers WHERE papers.year > 0", 4),
-        ("SELECT count(*) AS n FROM CRM . PUBLIC /* here */ . papers AS p WHERE p.id < 3", 2),
-        ('SELECT count(*) AS n FROM "crm"."Old Ones"."papers" -- the old', 1),
-        ("SELECT count(*) AS n FROM x.y.z", 3),
-        (
-            'SELECT count(*) AS n FROM crm.public.papers a, crm."Old Ones".papers b WHERE a.id = b.id',
-            1,
-        ),
-        ("WITH z AS (SELECT * FROM crm.public.papers) SELECT count(*) AS n FROM z, x.y.z v", 12),
-        ("SELECT count(*) AS n FROM papers, crm.public.papers p WHERE p.id = papers.id", 4),
-    ],
+    cases("statements/qualified_names", "text", "count"),
 )
 def test_a_name_of_three_parts_is_read(rows, text, count):
     assert rows(text) == [{"n": count}]

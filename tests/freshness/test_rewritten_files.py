@@ -14,6 +14,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.inputs import row_comparison as equal_rows
+from tests.cases import lines
 from tests.freshness.lab import Lab, said
 from tests.sizes import product
 
@@ -37,23 +38,7 @@ def rewritten(lab: Lab, **how: Any) -> None:
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
 @pytest.mark.parametrize(
     "statement",
-    [
-        "SELECT p, q FROM r AS r(p, q)",
-        "SELECT list_value(*COLUMNS('[ab]')) AS l FROM r",
-        "SELECT coalesce(*COLUMNS('[ab]')) AS c FROM r",
-        "SELECT struct_extract_at(r, 1) AS v FROM r",
-        "SELECT a, b FROM r INTERSECT SELECT * FROM r",
-        "SELECT p FROM r AS r(p, q)",
-        "SELECT sum(p) AS s FROM (SELECT * FROM r) t(p, q)",
-        "WITH w(p, q) AS (SELECT * FROM r) SELECT p, count(*) AS n FROM w GROUP BY p",
-        "SELECT count(*) AS n FROM r WHERE (a, b) IN (SELECT * FROM r)",
-        "SELECT min(a) AS a FROM (SELECT * FROM r ORDER BY 1 LIMIT 2)",
-        "SELECT sum(a) AS s FROM (SELECT * FROM r ORDER BY ALL LIMIT 2)",
-        "SELECT min(r).a AS a FROM r",
-        "SELECT a, rank() OVER (ORDER BY r) AS k FROM r",
-        "SELECT to_json(r)::VARCHAR AS j FROM r",
-        "SELECT list_value(*COLUMNS(*)) AS l FROM r",
-    ],
+    lines("statements/by_position.sql"),
 )
 def test_columns_that_changed_places_are_no_equal_rows_for_what_goes_by_position(
     lab, statement, kind

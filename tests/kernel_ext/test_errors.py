@@ -3,36 +3,14 @@ fails."""
 
 import pytest
 
-CASES = {
-    "syntax": ("%%jammi\nSELECT *\nFORM papers", "SqlError"),
-    "source": ("%%jammi\nSELECT * FROM paprs", "TableNotFound"),
-    "column": ("%%jammi\nSELECT venu FROM papers", "SqlError"),
-    "forbidden": ("%%jammi\nDROP TABLE papers", "StatementNotAllowed"),
-    "parameter": ("%%jammi\nSELECT $nothing", "ParameterMissing"),
-    "verb": ("%jammi statsu", "InvalidArgument"),
-    "table": ("%jammi why topp", "TableNotFound"),
-    "file": ("%jammi add more more.csv", "SourceUnavailable"),
-    "python": (
-        "import jammi_lab as jl\njl.get_workspace().sql('SELECT * FROM paprs')",
-        "TableNotFound",
-    ),
-    "deep": (
-        "def f():\n    import jammi_lab as jl\n    return jl.get_workspace().sql('SELECT * FROM paprs')\nf()",
-        "TableNotFound",
-    ),
-    "shown late": (
-        "import jammi_lab as jl\njl.get_workspace().sql('SELECT CAST(venue AS INT) AS v FROM papers')",
-        "SqlError",
-    ),
-}
+from tests.cases import cases
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_an_error_is_at_most_five_lines_without_stack_or_inner_paths(papers, case):
-    code, kind = CASES[case]
+@pytest.mark.parametrize(("code", "ename"), cases("cells/errors", "code", "ename"))
+def test_an_error_is_at_most_five_lines_without_stack_or_inner_paths(papers, code, ename):
     shown = papers(code)
-    assert shown.ename == kind and 1 <= len(shown.error) <= 5, shown
-    assert shown.error[0].startswith(f"{kind}: ")
+    assert shown.ename == ename and 1 <= len(shown.error) <= 5, shown
+    assert shown.error[0].startswith(f"{ename}: ")
     assert not any(
         "Traceback" in line or "jammi_lab/" in line or "site-packages" in line
         for line in shown.error
@@ -50,15 +28,7 @@ def test_the_line_of_the_statement_is_marked(papers):
 
 @pytest.mark.parametrize(
     ("before", "blank"),
-    [
-        ("'äöü'", "     "),
-        ("'日本語'", " \u3000\u3000\u3000 "),
-        ("'ｆｗ'", " \u3000\u3000 "),
-        ("'🚀'", " \u3000 "),
-        ("'cafe\u0301'", "      "),
-        ("\t'x'", "    "),
-        ("'\u202e'", "   "),
-    ],
+    cases("cells/blanks", "before", "blank"),
 )
 def test_the_caret_stands_below_the_place_whatever_the_width_of_what_is_before_it(
     papers, before, blank

@@ -5,6 +5,7 @@ import pytest
 from jammi_kernel_ext.cell_lines import parse_step
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.steps.cell_step import build_step
+from tests.cases import cases
 from tests.kernel_ext.conftest import Kernel
 
 STEP = "%%jammi_py scored --inputs papers --key id\nrows = papers.polars()\nrows.select('id', s=double(pl.col('id')))"
@@ -126,33 +127,12 @@ def test_after_a_restart_it_is_undecidable_until_its_cell_is_run_again(steps, tm
         after.close()
 
 
-FAILING = {
-    "raises": (
-        "papers.polars().select('nope')",
-        ["StepFailed", "nope", "papers.polars()", "^", "Line 3 of the cell"],
-    ),
-    "names no input": (
-        "planes.polars()",
-        ["StepFailed", "Line 3 of the cell", "a source or table, read it with --inputs planes."],
-    ),
-    "gives nothing": ("None", ["SchemaMismatch", "returned None"]),
-    "is no python": ("rows = (2", ["InvalidArgument", "rows = (2", "^"]),
-    "ends without an expression": (
-        "rows = 2",
-        ["InvalidArgument", "rows = 2", "End with the frame"],
-    ),
-    "names a lazy frame": ("frame", ["InvalidArgument", "frame, which", "version="]),
-    "awaits": ("await papers", ["InvalidArgument", "await"]),
-}
-
-
-@pytest.mark.parametrize("what", FAILING)
-def test_a_cell_that_fails_says_where_in_at_most_five_lines(steps, what):
+@pytest.mark.parametrize(("code", "words"), cases("cells/python_failing", "code", "words"))
+def test_a_cell_that_fails_says_where_in_at_most_five_lines(steps, code, words):
     steps("frame = pl.LazyFrame({'id': [1]})")
-    last, said = FAILING[what]
-    shown = steps(f"%%jammi_py broken --inputs papers\nx = 1\n{last}")
+    shown = steps(f"%%jammi_py broken --inputs papers\nx = 1\n{code}")
     assert shown.error is not None and len(shown.error) <= 5
-    assert [word for word in said if word not in "\n".join(shown.error)] == []
+    assert [word for word in words if word not in "\n".join(shown.error)] == []
     assert steps.value("'broken' in __import__('jammi_lab').get_workspace()") == "False"
 
 

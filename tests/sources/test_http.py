@@ -148,14 +148,7 @@ def test_credentials_are_taken_out_of_an_address(typed, clean, taken):
 
 @pytest.mark.parametrize(
     ("address", "secret", "needs"),
-    [
-        ("http://me:hunter2@{}/x.csv", None, "Basic bWU6aHVudGVyMg=="),
-        ("http://{}/x.csv", "me:hunter2", "Basic bWU6aHVudGVyMg=="),
-        ("http://me@{}/x.csv", "hunter2", "Basic bWU6aHVudGVyMg=="),
-        ("http://{}/x.csv", "hunter2", "Bearer hunter2"),
-        ("http://{}/x.csv?token=hunter2", None, "token=hunter2"),
-        ("http://{}/x.csv?year=1", "?token=hunter2", "year=1&token=hunter2"),
-    ],
+    cases("sources/http_needs", "address", "secret", "needs"),
 )
 def test_a_credential_is_used_however_it_was_given(site, address, secret, needs):
     site.files["x.csv"], site.required = b"id\n1\n", needs

@@ -20,6 +20,7 @@ from jammi_lab.core.verdicts import Stale
 from jammi_lab.sources.databases import mysql
 from jammi_lab.sources.databases.mysql import MysqlConnector
 from jammi_lab.steps.single_flight import SingleFlight
+from tests.cases import cases
 from tests.contracts.source import DictMemo, look, same_state
 from tests.services.servers import run_mysql
 from tests.sources.servers import crm, engine, sql, table, url, ws  # noqa: F401  fixtures
@@ -243,15 +244,7 @@ def test_a_table_that_was_just_written_is_pinned_though_others_are_written_all_t
 
 @pytest.mark.parametrize(
     ("before", "after", "kind"),
-    [
-        ("varbinary(9)", "varchar(9) COLLATE utf8mb4_bin", "VARCHAR"),
-        ("varchar(9) COLLATE utf8mb4_bin", "varbinary(9)", "BLOB"),
-        ("varchar(9)", "integer", "INTEGER"),
-        ("integer", "bigint unsigned", "UBIGINT"),
-        ("decimal(10, 2)", "decimal(12, 3)", "DECIMAL(12,3)"),
-        ("json", "blob", "BLOB"),
-        ("blob", "json", "VARCHAR"),
-    ],
+    cases("sources/mysql_types", "before", "after", "kind"),
 )
 def test_a_column_has_the_type_of_now(ws, sql, table, before, after, kind):
     sql(f"CREATE TABLE {table} (id integer, v {before})", f"INSERT INTO {table} VALUES (1, '1')")

@@ -12,6 +12,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.errors import SourceUnavailable
+from tests.cases import lines
 from tests.sizes import SOAK, rotated, soak
 
 OURS, THEIRS = "00000000-0000-0000-0000-000000000001", "ACMESECRET"
@@ -128,32 +129,7 @@ def made(request, tmp_path):
     return *request.param(tmp_path, request), KINDS.index(request.param)
 
 
-STATEMENTS = [
-    "SELECT id FROM {t} WHERE v::UUID IS NOT NULL",
-    "SELECT id FROM {t} WHERE v::UUID IS NOT NULL AND pay = 1 AND id >= 0",
-    "SELECT id FROM {t} WHERE CAST(v AS UUID) = '00000000-0000-0000-0000-000000000001'",
-    "SELECT id FROM {t} WHERE id IN (1, 2, 999, 1999) AND v::UUID IS NOT NULL",
-    "SELECT id FROM {t} WHERE v::DATE IS NULL",
-    "SELECT id FROM {t} WHERE pay::TINYINT > 0",
-    "SELECT id FROM {t} WHERE pay * 900000000000000 > 0",
-    "SELECT id FROM {t} WHERE (pay << 60) > 0",
-    "SELECT id FROM {t} WHERE strptime(v, '%Y') IS NULL",
-    "SELECT id FROM {t} WHERE regexp_matches('a', v || '(')",
-    "SELECT id FROM {t} WHERE CASE WHEN owner = 'acme' THEN error(v) IS NULL ELSE true END",
-    "SELECT id FROM {t} WHERE error(v) IS NULL AND owner = 'acme'",
-    "SELECT id FROM {t} WHERE len([v::UUID]) > 0",
-    "SELECT id FROM {t} WHERE struct_pack(a := v::UUID).a IS NOT NULL",
-    "SELECT id FROM {t} WHERE (map([v], [pay])[v])::TINYINT > 0",
-    "SELECT count(*) FILTER (v::UUID IS NOT NULL), max(v::UUID) FROM {t}",
-    "SELECT count(*) FROM {t} a JOIN {t} b ON a.v::UUID = b.v::UUID",
-    "SELECT count(*) FROM {t} a JOIN (SELECT uuid() AS u) b ON a.v::UUID = b.u",
-    "SELECT id FROM {t} a WHERE EXISTS (SELECT 1 FROM {t} b WHERE a.id = b.id AND b.v::UUID IS NOT NULL)",
-    "SELECT id FROM {t} WHERE v::UUID IN (SELECT v::UUID FROM {t} WHERE pay = 1)",
-    "WITH c AS MATERIALIZED (SELECT * FROM {t}) SELECT id FROM c WHERE v::UUID IS NOT NULL",
-    "SELECT v::UUID AS u, count(*) FROM {t} GROUP BY ALL HAVING u IS NOT NULL",
-    "SELECT v::UUID AS u FROM {t} ORDER BY u LIMIT 3",
-    "SELECT id FROM {t} QUALIFY row_number() OVER (ORDER BY v::UUID) = 1",
-]
+STATEMENTS = lines("statements/of_values_of_others.sql")
 NESTED = [
     "SELECT id FROM {t} WHERE (parts[1])::UUID IS NOT NULL",
     "SELECT id FROM {t} WHERE list_transform(parts, lambda x: x::UUID)[1] IS NOT NULL",

@@ -693,17 +693,7 @@ def test_the_order_of_bytes_is_found_without_a_mark(read, encoding):
 
 @pytest.mark.parametrize(
     ("values", "kind"),
-    [
-        (("1", "-20"), "BIGINT"),
-        (("01", "10"), "VARCHAR"),
-        (("0x1F", "1"), "VARCHAR"),
-        ((" 5", "7"), "VARCHAR"),
-        (("-0", "1"), "VARCHAR"),
-        (("2024-02-29", "2024-01-01"), "DATE"),
-        (("2024-02-30", "2024-01-01"), "VARCHAR"),
-        (("2024-1-2", "2024-01-01"), "VARCHAR"),
-        (("2024-01-01 10:00:00", "1"), "VARCHAR"),
-    ],
+    cases("sources/folder_values", "values", "kind"),
 )
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_a_value_of_a_folder_has_one_meaning_in_files_of_any_kind(

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jammi_lab.core.verdicts import Match
+from tests.cases import lines
 
 _SCHEMA = pa.schema(
     {
@@ -65,59 +66,10 @@ def write_small_table(path: Path) -> None:
     pq.write_table(small_table(), path)
 
 
-_CONDITIONS = (
-    "x > 3",
-    "g IS NOT NULL",
-    "k IN (1, 2, 5)",
-    "d * 2 < 100 OR b",
-    "length(g) = 1",
-    "ts < '2020-01-03'",
-    "f > 0.5",
-    "NOT b",
-    "x % 3 = 0",
-)
+_CONDITIONS = lines("statements/history_conditions.sql")
 _VALUES = ("g", "k", "d", "upper(g) AS u", "k + 1 AS k1", "coalesce(x, 0) AS x0", "ts", "b", "x")
-_AGGREGATES = (
-    "count(*)",
-    "count(x)",
-    "sum(x)",
-    "sum(d)",
-    "sum(k + 1)",
-    "min(x)",
-    "max(ts)",
-    "min(g)",
-    "max(d)",
-    "bool_and(b)",
-    "bool_or(x > 0)",
-    "sum(x) FILTER (WHERE b)",
-    "count(*) FILTER (WHERE k > 2)",
-    "sum(f)",
-    "avg(f)",
-    "sum(f * k) FILTER (WHERE abs(f) < 1e3)",
-    "avg(TRY_CAST(f AS FLOAT)) FILTER (WHERE b)",
-    "min(f)",
-    "max(f)",
-)
-_OUTSIDE = (
-    "SELECT g, sum(DISTINCT f) AS m FROM {rows} GROUP BY g",
-    "SELECT g, fsum(f) AS m FROM {rows} GROUP BY g",
-    "SELECT g, avg(x) AS m FROM {rows} GROUP BY g",
-    "SELECT g, avg(DISTINCT x) AS m FROM {rows} GROUP BY g",
-    "SELECT g, sum(x) AS s FROM {rows} GROUP BY g HAVING sum(x) > 0",
-    "SELECT g, count(DISTINCT k) AS n FROM {rows} GROUP BY g",
-    "SELECT x, k FROM {rows} ORDER BY x, k, g LIMIT 5",
-    "SELECT k, x, rank() OVER (PARTITION BY k ORDER BY x) AS r FROM {rows}",
-    "SELECT k, w FROM small LEFT JOIN (SELECT DISTINCT k FROM {rows}) USING (k)",
-    "SELECT w, name FROM small WHERE k IN (SELECT k FROM {rows})",
-    "SELECT a.k FROM (SELECT DISTINCT k FROM {rows}) a JOIN {rows} b ON a.k = b.k WHERE b.b",
-    "SELECT k FROM {rows} UNION ALL SELECT k FROM small",
-    "SELECT k, count(*) AS n FROM (SELECT DISTINCT k, g FROM {rows}) GROUP BY k",
-    "SELECT sum(x) + 1 AS s FROM {rows}",
-    "SELECT max(n) AS n FROM (SELECT k, count(*) AS n FROM {rows} GROUP BY k)",
-    "SELECT f, sum(f) AS m FROM {rows} WHERE f > 0 GROUP BY f",
-    "SELECT sum(f) + 1 AS s FROM {rows}",
-    "SELECT sum(f)::FLOAT AS s FROM {rows}",
-)
+_AGGREGATES = lines("statements/history_aggregates.sql")
+_OUTSIDE = lines("statements/history_outside.sql")
 
 
 def _rows(draw: random.Random, depth: int) -> str:

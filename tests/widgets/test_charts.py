@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
+from tests.cases import cases
 
 
 def test_a_chart_is_altairs_own_and_brings_a_picture_that_needs_no_network(rows):
@@ -65,15 +66,7 @@ def test_of_many_rows_a_sample_is_drawn_and_said(rows):
 
 @pytest.mark.parametrize(
     ("columns", "words", "drawn"),
-    [
-        ("'d' AS day, 'n' AS region, 2.5 AS amount", ("bar",), "bar chart of amount by day"),
-        ("7 AS total, 'n' AS region", ("bar",), "bar chart of total by region"),
-        ("7 AS id, 'n' AS region, 8 AS n", ("line",), "line chart of n by id"),
-        ("7 AS id, 'n' AS region, 8 AS n", ("bar", "region"), "bar chart of n by region"),
-        ("'a' AS x, 'b' AS y", ("bar",), "bar chart of y by x"),
-        ("'a' AS x, 8.5::DECIMAL(5, 2) AS n", ("hist",), "hist chart of the number of rows by n"),
-        ("'a' AS x, 'b' AS y", ("hist",), "hist chart of the number of rows by x"),
-    ],
+    cases("results/charts", "columns", "words", "drawn"),
 )
 def test_a_column_of_numbers_is_drawn_where_none_is_named(rows, columns, words, drawn):
     assert repr(rows(f"SELECT {columns}").chart(*words)) == f"{drawn}, 1 row"

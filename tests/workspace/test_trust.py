@@ -23,6 +23,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core import trusted_folders
 from jammi_lab.sources.locations import project_of
+from tests.cases import cases
 from tests.processes import COMMAND, ROOT
 
 
@@ -499,14 +500,7 @@ def test_files_of_a_model_are_loaded_only_in_a_trusted_folder(tmp_path, own_list
         ws.embed("v", "t", key="id", text="text", model="m")
 
 
-LOCATIONS = [
-    ("csv", "../../far.csv"), ("csv", "file:///FAR"), ("csv", "local:///FAR"), ("CSV", "/FAR"),
-    ("csv", "\0"), ("csv", "//127.0.0.1/x"),
-    ("csv", "HTTP://127.0.0.1:PORT/x.csv"), ("csv", "ftp://127.0.0.1:PORT/x.csv"),
-    ("sqlite", "postgresql://127.0.0.1:PORT/x"), ("postgresql", "127.0.0.1:PORT/x"),
-    ("mysql", "lab/../mysql://127.0.0.1:PORT/x"), ("xlsx", "https://127.0.0.1:PORT/x.xlsx"),
-    ("csv", "zip://x.csv::http://127.0.0.1:PORT/x.csv"), ("parquet", "*/../../../far/*"),
-]  # fmt: skip
+LOCATIONS = cases("sources/far_locations", "kind", "location")
 
 
 def test_no_spelling_of_a_recorded_location_leads_beyond_the_project(

@@ -25,7 +25,7 @@ from jammi_lab.core.errors import (
     TableDamaged,
     TopicNotFound,
 )
-from tests.cases import cases
+from tests.cases import cases, lines
 from tests.features.live.loops import in_a_loop
 from tests.inside import services_of
 
@@ -363,26 +363,7 @@ def test_a_condition_delivers_the_rows_that_satisfy_it(events, where, found):
 
 @pytest.mark.parametrize(
     "where",
-    [
-        "id = (SELECT max(id) FROM topics.events)",
-        "EXISTS (SELECT 1)",
-        "id IN (SELECT 1)",
-        "count(*) > 1",
-        "sum(id) > 1",
-        "row_number() OVER () = 1",
-        "random() < 0.5",
-        "id < epoch(now())",
-        "getenv('HOME') = ''",
-        "read_text('/etc/passwd') = ''",
-        "id = $x",
-        "id = 1; DROP TABLE x",
-        "id = 1) UNION SELECT (1",
-        "id = 1)",
-        "(id = 1",
-        "id = ALL (SELECT 1)",
-        "*",
-        "id = 1, id = 2",
-    ],
+    lines("statements/wheres_of_topics.sql"),
 )
 def test_a_condition_that_looks_beyond_its_row_is_refused(events, where):
     for read in (events.replay, events.subscribe):
@@ -392,14 +373,7 @@ def test_a_condition_that_looks_beyond_its_row_is_refused(events, where):
 
 @pytest.mark.parametrize(
     ("where", "said"),
-    [
-        ("id =", "Syntax error"),
-        ("nope = 1", "no column nope"),
-        ("word", "VARCHAR"),
-        ("wrd = 'a'", "wrd"),
-        ("_offset = 1", "_offset"),
-        ("id = 'x'", "convert"),
-    ],
+    cases("statements/wheres_refused", "where", "said"),
 )
 def test_a_condition_that_does_not_bind_says_so_at_once(events, where, said):
     with pytest.raises(SqlError, match=said) as caught:

@@ -171,16 +171,7 @@ def test_a_tie_is_checked_exactly_and_updated_on_request_only(lab, tmp_path):
 
 @pytest.mark.parametrize(
     ("tie", "reason"),
-    [
-        ("0.364<!-- jammi scors/LLM/f1 -->", "there is no table 'scors'"),
-        ("0.364<!-- jammi scores -->", "the tie names no column"),
-        ("0.364<!-- jammi scores/XLM/f1 -->", "scores version 2 has no row XLM"),
-        ("0.364<!-- jammi scores/f1 -->", "a row of scores version 2 is named by model"),
-        ("0.364<!-- jammi scores/LLM/model -->", "has no column 'model' with numbers"),
-        ("many<!-- jammi scores/LLM/f1 -->", "no number stands before the tie"),
-        ("x0.364<!-- jammi scores/LLM/f1 -->", "no number stands before the tie"),
-        ("1e-40<!-- jammi scores/LLM/f1 -->", "no number stands before the tie"),
-    ],
+    cases("prose/wrong_ties", "tie", "reason"),
 )
 def test_a_tie_that_names_nothing_fails(lab, tmp_path, tie, reason):
     (tmp_path / "a.md").write_text(f"It is {tie}.")
@@ -381,7 +372,7 @@ def test_an_empty_heading_and_code_between_number_and_unit(lab, tmp_path):
     assert outcomes(tmp_path, "LLM has 0.364<br>\n\n\\times 10^{3}.") == [("0.364", "outdated")]
 
 
-def test_hostile_texts_are_read_in_time(tmp_path):
+def test_hostile_texts_are_read_in_time(tmp_path, run_python):
     texts = [
         "<!--",
         "`a",
@@ -398,15 +389,15 @@ def test_hostile_texts_are_read_in_time(tmp_path):
         "$1",
         "0.1 ",
     ]
-    for text in texts:
+    for number, text in enumerate(texts):
         for suffix in (".md", ".tex", ".rst", ".html"):
-            (tmp_path / f"a{suffix}").write_text(text * (100_000 // len(text)))
-    code = (
-        "import sys; from pathlib import Path; from jammi_lab.features.prose.documents import read_document;"
-        "[read_document(Path(file)) for file in sys.argv[1:]]"
+            hostile = text * (sized(10_000, 100_000) // len(text))
+            (tmp_path / f"{number}{suffix}").write_text(hostile)
+    run_python(
+        "from pathlib import Path; from jammi_lab.features.prose.documents import read_document;"
+        "print(sum(bool(read_document(file)) for file in Path().glob('[0-9]*')))",
+        timeout=60,
     )
-    files = [str(file) for file in tmp_path.glob("a.*")]
-    subprocess.run([sys.executable, "-c", code, *files], check=True, timeout=60, env=environment())
 
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -478,17 +469,12 @@ def test_the_hook_of_the_guide_stops_a_commit_with_an_outdated_number(repository
     git("add", "README.md")
     done = git("commit", "-qm", "second")
     assert done.returncode == 1 and "README.md:1: 0.364: outdated" in done.stdout + done.stderr
-    (folder / "README.md").write_text("LLM has an F1 of 0.4551.\n")
-    git("add", "README.md")
-    assert git("commit", "-qm", "second").returncode == 0
 
 
 def test_the_action_of_the_guide_runs_in_a_clone(repository, tmp_path):
-    folder, git = repository
+    folder, _ = repository
     (folder / "docs").mkdir()
     (folder / "docs" / "a.md").write_text("BM25 has an F1 of 0.212.\n")
-    git("add", ".")
-    git("commit", "-qm", "first")
     [job] = blocks_of_guide()[1]["jobs"].values()
     [command] = [step["run"] for step in job["steps"] if "check-text" in step.get("run", "")]
     for text, code in (("LLM has an F1 of 0.455.\n", 0), ("LLM has an F1 of 0.364.\n", 1)):

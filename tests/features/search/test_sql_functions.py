@@ -11,6 +11,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core import errors
 from jammi_lab.features.vectors.encoders.hashing import Hashing
+from tests.cases import lines
 from tests.features.search.papers import TITLES, VECTORS, write
 from tests.inside import record_of
 
@@ -133,10 +134,7 @@ def test_a_missing_or_unused_parameter_is_told(grid):
 
 @pytest.mark.parametrize(
     "call",
-    ["search('v')", "search('v', 'x', 1, 2)", "search('v', NULL)", "search('v', 'x', n := 1)", "search('v', 'x', k := 1, k := 2)", "search('v', 'x', k := 1.5)",
-     "search(1, 'x')", "search('v', 'x' || 'y')", "search('v', (SELECT 'x'))", "search('v', getenv('HOME'))", "search('v', [getvariable('x')])",
-     "search('v', [NULL])", "search('v', [])", "neighbors('v', DATE '2020-01-31')", "neighbors('v', CAST(getenv('HOME') AS DATE))",
-     "neighbors('v', [1])", "papers p, search('v', p.title)", "search('v', 'x', k = 1)", "x.search('v', 'x')"],
+    lines("statements/search_calls.sql"),
 )  # fmt: skip
 def test_nothing_but_values_stands_between_the_brackets(lab, call):
     with pytest.raises((errors.InvalidArgument, errors.StatementNotAllowed)):

@@ -1,0 +1,47 @@
+SELECT g, avg(ts - TIMESTAMP '2020-01-01')::VARCHAR AS m FROM t GROUP BY g
+SELECT g, avg(ts) AS m FROM t GROUP BY g
+SELECT g, fsum(f) AS m FROM t GROUP BY g
+SELECT g, sum(DISTINCT f) AS s FROM t GROUP BY g
+SELECT sum(f) * 2 AS s FROM t
+SELECT f, count(*) AS n FROM t GROUP BY f
+SELECT DISTINCT f FROM t
+SELECT f FROM t JOIN small USING (k)
+SELECT g, count(*) AS n FROM t GROUP BY g HAVING count(*) > 1
+SELECT x FROM t ORDER BY x LIMIT 3
+SELECT x FROM t ORDER BY k, x
+SELECT DISTINCT ON (g) g, x FROM t ORDER BY g, x
+SELECT g, count(DISTINCT k) AS n FROM t GROUP BY g
+SELECT g, list(x) AS l FROM t GROUP BY g
+SELECT sum(x ORDER BY k) AS s FROM t
+SELECT any_value(x) AS s FROM t
+SELECT small.k, t.g FROM small LEFT JOIN t USING (k)
+SELECT small.k, t.g FROM t RIGHT JOIN small USING (k)
+SELECT t.k, name FROM t LEFT JOIN small USING (k)
+SELECT k FROM small SEMI JOIN t USING (k)
+SELECT k FROM small ANTI JOIN t USING (k)
+SELECT k FROM small WHERE k IN (SELECT k FROM t)
+SELECT k FROM small s WHERE EXISTS (FROM t WHERE t.k = s.k)
+SELECT k FROM t WHERE x > (SELECT min(x) FROM t)
+SELECT a.k FROM t a JOIN t b ON a.k = b.k
+WITH a AS (SELECT k FROM t) SELECT a.k FROM a JOIN a b ON a.k = b.k
+SELECT k FROM t UNION ALL SELECT k FROM small
+SELECT k FROM t UNION SELECT k FROM small
+SELECT k FROM small EXCEPT SELECT k FROM t
+SELECT k FROM small INTERSECT SELECT k FROM t
+SELECT max(n) AS n FROM (SELECT count(*) AS n FROM t GROUP BY g)
+SELECT k, count(*) AS n FROM (SELECT DISTINCT k, g FROM t) GROUP BY k
+SELECT sum(x) + 1 AS s FROM t
+SELECT count(*) AS n FROM t GROUP BY g
+SELECT g, count(*) AS n FROM t GROUP BY ROLLUP (g)
+SELECT k, random() AS r FROM t
+SELECT k, current_date AS day FROM t
+SELECT max(ts - TIMESTAMP '2020-01-01')::VARCHAR AS v FROM t
+SELECT unnest([k, x]) AS v FROM t
+SELECT [k] AS l FROM t
+WITH RECURSIVE r(k) AS (SELECT k FROM t UNION SELECT k + 1 FROM r WHERE k < 3) FROM r
+SELECT k FROM t USING SAMPLE 3 ROWS
+SELECT DISTINCT g COLLATE NOCASE AS g FROM t
+SELECT k, typeof(x) AS y FROM t
+SELECT t.k FROM t POSITIONAL JOIN small
+SELECT t.k FROM t ASOF JOIN small ON t.d >= small.w
+SELECT count_if(b) AS n FROM t
