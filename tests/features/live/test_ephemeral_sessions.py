@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import warnings
+from functools import partial
 
 import pyarrow as pa
 import pytest
@@ -626,34 +627,31 @@ def files_with(folder, value):
     return [name for name in looked.stdout.split("\0") if name]
 
 
-FILLING = (
-    [{"id": n, "word": f"{CANARY} {n}"} for n in range(400)],
-    [{"id": 1000 + n, "word": CANARY * 2000} for n in range(5)],
-)
-"""Rows of every size, so that they go through rows, changes, overflow and free pages."""
-
-
-def fill(s):
-    for rows in FILLING:
-        s.insert("scratch", rows)
+def fill(insert, word=CANARY):
+    """Rows of every size, so that they go through rows, changes, overflow and free pages."""
+    insert([{"id": n, "word": f"{word} {n}"} for n in range(400)])
+    insert([{"id": 1000 + n, "word": word * 2000} for n in range(5)])
 
 
 def test_after_close_or_drop_no_value_is_in_any_file(acme, tmp_path):
     s = scratch(acme)
-    fill(s)
+    fill(partial(s.insert, "scratch"), "of-a-session")
     notes = acme.mutable.create("notes", SCHEMA, primary_key=["id"])
-    for rows in FILLING:
-        notes.insert(rows)
+    fill(notes.insert, "of-a-table")
     for table in (s.table_ref("scratch"), "mutable.notes"):
         acme.sql(f"UPDATE {table} SET word = word || '!' WHERE id < 200")
         acme.sql(f"DELETE FROM {table} WHERE id < 100")
     s.sql("scratch", "SELECT word, count(*) FROM {table} GROUP BY word ORDER BY word").arrow()
     acme.topics.register("events", {"word": "string"})
-    acme.topics.publish("events", [{"word": CANARY * n} for n in (1, 2000)])
-    for end in (s.close, lambda: acme.mutable.drop("notes"), lambda: acme.topics.drop("events")):
-        assert files_with(tmp_path, CANARY)
+    acme.topics.publish("events", [{"word": "of-a-topic" * n} for n in (1, 2000)])
+    for word, end in (
+        ("of-a-session", s.close),
+        ("of-a-table", lambda: acme.mutable.drop("notes")),
+        ("of-a-topic", lambda: acme.topics.drop("events")),
+    ):
+        assert files_with(tmp_path, word)
         end()
-    assert files_with(tmp_path, CANARY) == []
+        assert files_with(tmp_path, word) == []
 
 
 def test_a_backup_leaves_the_tables_of_sessions_out_and_who_opens_it_tells_their_end(
@@ -661,7 +659,7 @@ def test_a_backup_leaves_the_tables_of_sessions_out_and_who_opens_it_tells_their
 ):
     acme.mutable.create("notes", {"id": "int64"}, primary_key=["id"]).insert([{"id": 1}])
     with scratch(acme) as s:
-        fill(s)
+        fill(partial(s.insert, "scratch"))
         (tmp_path / "copy").mkdir()
         with acme.tenant(None):
             acme.backup(tmp_path / "copy" / "catalog.sqlite3")
@@ -740,7 +738,7 @@ input()"""
 
 def test_after_the_deadline_no_value_is_in_any_file(acme, tmp_path):
     s = scratch(acme)
-    fill(s)
+    fill(partial(s.insert, "scratch"))
     due_in(s, 0.2)
     until = time.monotonic() + 30
     while events(acme, s) == ["opened"] and time.monotonic() < until:
@@ -753,7 +751,7 @@ def test_after_the_deadline_no_value_is_in_any_file(acme, tmp_path):
 def test_a_reader_of_an_older_state_only_delays_it(acme, tmp_path, monkeypatch):
     monkeypatch.setattr("jammi_lab.features.live.ephemeral_sessions.PURGE_SECONDS", 0.1)
     s = scratch(acme)
-    fill(s)
+    fill(partial(s.insert, "scratch"))
     with jl.open(tmp_path / "lab") as other:
         with services_of(other).catalog.database.read() as tx:
             tx.fetch("SELECT count(*) FROM meta")
