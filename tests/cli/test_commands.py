@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -334,6 +335,13 @@ def test_help_lists_every_command_and_explains_each(run):
         shown = run(verb.name, "-h").stdout
         assert verb.help in shown and all(flag.help in shown for flag in verb.flags)
     assert run("--version").stdout == f"jammi-lab {jl.__version__}\n"
+
+
+def test_the_package_runs_as_the_command(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["jammi_lab", "--version"])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_module("jammi_lab")
+    assert capsys.readouterr().out.startswith("jammi-lab ")
 
 
 def test_rows_as_json_hold_dates_that_python_has_not(lab, run):
