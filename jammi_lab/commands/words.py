@@ -145,13 +145,13 @@ def _unexpected_word_error(verb: Verb, word: str) -> InvalidArgument:
     one_table = packaged_table("suggestions")["one_table"].get(verb.name)
     if word in _ASSIGNMENT_SIGNS:
         hint = f"Omit {word}: the variable alone follows {verb.command}."
-    elif one_table is not None:
+    elif one_table is not None and find_command(verb.magic, one_table):
         path = " PATH" if verb.magic == SHELL else ""
         hint = f"For one: {verb.magic} {one_table}{path} {shlex.quote(word)}."
     elif verb.flag("--inputs") is not None:
         hint = f"Name its inputs behind --inputs: --inputs {shlex.quote(word)}."
     else:
-        hint = f"Put words with spaces between quotation marks. {verb.advice}"
+        hint = f"{verb.advice.rstrip('.')}. Words with spaces take quotation marks."
     return InvalidArgument(f"{verb.command} got an unexpected argument: {word!r}.", hint=hint)
 
 
@@ -216,7 +216,7 @@ def _unknown_flag_error(verb: Verb, spelling: str) -> InvalidArgument:
     table = packaged_table("suggestions")
     instead = table["instead"].get(f"{verb.name} {guess}")
     if instead is not None:
-        hint = translate_advice(instead, "shell" if verb.magic == SHELL else "cells")
+        hint = translate_advice(instead, "shell" if verb.magic == SHELL else "cells", "PATH")
     meant = [flag for flag in table["flags"].get(guess, "").split() if verb.flag(flag)]
     names = (guess, *near_names(guess, known))  # the guess itself, with one dash or two
     near = meant or [known[name] for name in names if name in known]

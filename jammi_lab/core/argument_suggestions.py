@@ -224,7 +224,8 @@ def _wrong_arguments_message(
     unknown = None if takes_any else next((k for k in kwargs if k not in named), None)
     if unknown is None:
         problem = problem.replace(f"{function.__qualname__}()", f"{verb}()")
-        return f"{problem}. Write {verb}({', '.join(_required(parameters))})."
+        arguments = _signature_of(parameters, optional=problem.endswith("given"))
+        return f"{problem}. Write {verb}({', '.join(arguments)})."
     guesses = dict(rules_of("suggestions", "arguments")).get(unknown, "").split()
     meant = [guess for guess in guesses if guess in named] or near_names(unknown, named)
     instead = dict(rules_of("suggestions", "instead")).get(f"{name} {unknown}")
@@ -232,13 +233,16 @@ def _wrong_arguments_message(
         return f"{verb} has no argument {unknown!r}. {instead}"
     if not meant:
         known = ", ".join(named) or "none"
+        if "params" in named:
+            known += f". A value for ${unknown} is one of params={{{unknown!r}: …}}"
         return f"{verb} has no argument {unknown!r}. Its arguments are {known}."
     shown = 'cache="bypass"' if meant[0] == "cache" else f"{meant[0]}="
     return f"{verb} has no argument {unknown!r}. Did you mean {shown}?"
 
 
-def _required(parameters: list[inspect.Parameter]) -> list[str]:
-    """The arguments that a call needs, as in its signature; all where it needs none."""
+def _signature_of(parameters: list[inspect.Parameter], optional: bool) -> list[str]:
+    """The arguments that a call needs, as in its signature; with the optional ones, or where it
+    needs none, all."""
     written = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-    required = [p for p in written if p.default is p.empty] or written
+    required = [p for p in written if optional or p.default is p.empty] or written
     return [f"{p.name}=…" if p.kind is p.KEYWORD_ONLY else p.name for p in required]

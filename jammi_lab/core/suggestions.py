@@ -23,6 +23,11 @@ def by_guess(guesses: Mapping[str, str]) -> dict[str, str]:
     return {guess: answer for answer, words in guesses.items() for guess in words.split()}
 
 
+def answer_to(section: str, guess: str) -> str:
+    """The answer that a section of the table has for a guess; empty without one."""
+    return by_guess(dict(rules_of("suggestions", section))).get(guess.casefold(), "")
+
+
 def translate_advice(text: str, place: str, path: str = "") -> str:
     """Advice in Python as it reads at a `place`: in cells, or in a shell on the workspace at a
     path. As it is when no file descriptor is left to read how it is translated."""

@@ -327,9 +327,12 @@ def _missing_column_error(column: str, error: DuckDBError, context: StatementCon
         r'(?:Table|Values list) "(.*?)" does not have a column named', error.message
     )
     if exists and qualified is None:
+        found = foreign_errors.explain("statement_hints", error.message)
         return SqlError(
             f"The column {column} is not available here.",
-            hint="An input has it, but the query selected from here does not.",
+            hint=found.hint
+            if found
+            else "An input has it, but the query selected from here does not.",
         )
     place = qualified[1] if exists and qualified else labels
     # What AS names can be read in WHERE, GROUP BY, HAVING and ORDER BY.

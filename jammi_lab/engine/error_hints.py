@@ -131,15 +131,17 @@ def hint_for_arguments(call: str, message: str) -> str:
     argument types, as DuckDB prints it."""
     signatures = [form.strip() for form in re.findall(r"^\t(\S.*?) ->", message, re.M)]
     number = _count_arguments(call)
-    if signatures and not any(
-        "..." in form or _count_arguments(form) == number for form in signatures
-    ):
-        return (
-            f"It takes {' or '.join(signatures[:MAX_SIGNATURES])}"
-            f"{' or others' if len(signatures) > MAX_SIGNATURES else ''}."
-        )
-    found = foreign_errors.explain("statement_hints", f"arguments {call}")
-    return found.hint if found else "Cast the arguments to a type that it takes."
+    fits = any("..." in form or _count_arguments(form) == number for form in signatures)
+    has_other_types = fits or not signatures
+    subject = "arguments" if has_other_types else "number"
+    if found := foreign_errors.explain("statement_hints", f"{subject} {call}"):
+        return found.hint
+    if has_other_types:
+        return "Cast the arguments to a type that it takes."
+    return (
+        f"It takes {' or '.join(signatures[:MAX_SIGNATURES])}"
+        f"{' or others' if len(signatures) > MAX_SIGNATURES else ''}."
+    )
 
 
 def _split_at(statement: str, position: int | None) -> tuple[str, str]:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+from jammi_lab.core.argument_suggestions import answer_arguments
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.html import round_up_duration
 from jammi_lab.core.records import OnProgress, Progress, ProgressOption
@@ -23,6 +24,8 @@ def takes_no_name(hint: str, verb: str = "") -> Callable[[Callable[P, R]], Calla
     """
 
     def decorate(method: Callable[P, R]) -> Callable[P, R]:
+        answered = answer_arguments(method)
+
         @functools.wraps(method)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
             if len(args) > 1:
@@ -31,7 +34,7 @@ def takes_no_name(hint: str, verb: str = "") -> Callable[[Callable[P, R]], Calla
                     f"{args[1]!r}.",
                     hint=hint,
                 )
-            return method(*args, **kwargs)
+            return answered(*args, **kwargs)
 
         return wrapper
 

@@ -53,7 +53,7 @@ def export(
     if (write := writers.get(target.suffix.lower())) is None:
         raise InvalidArgument(
             f"A table cannot be exported as {target.suffix or target.name!r}.",
-            near=[".parquet", ".csv", ".arrow"],
+            hint="Pass a path that ends in .parquet, .csv or .arrow.",
         )
     _check_outside_workspaces(target)
     remove_leftovers(target)

@@ -1,6 +1,8 @@
 """Runs recipes: a recipe value becomes a producer's job, and each run makes a new version of a
 table or reuses an equal ready table."""
 
+import io
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
@@ -200,12 +202,15 @@ def _as_recipe(
     if isinstance(recipe, str):
         return Sql(recipe, params, key)
     if not isinstance(recipe, RunnableRecipe):
+        hint = "ws.register(name, frame, producer=…) stores a frame."
+        if callable(recipe):
+            hint = "ws.compute(name, function, inputs=…) runs a function."
+        if isinstance(recipe, os.PathLike | io.IOBase):
+            hint = "Pass the text in it: Path('name.sql').read_text()."
         raise InvalidArgument(
             "recipe must be a SQL string or a value such as jl.Embedding(…), got "
             f"{type(recipe).__name__}.",
-            hint="ws.compute(name, function, inputs=…) runs a function."
-            if callable(recipe)
-            else "ws.register(name, frame, producer=…) stores a frame.",
+            hint=hint,
         )
     if params is not None or key is not None:
         raise InvalidArgument(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument
 from jammi_lab.core.html import count_noun, escape, escape_invisible
-from jammi_lab.core.identifiers import check_choice, near_names
+from jammi_lab.core.identifiers import check_choice, near_or_all
 from jammi_lab.core.module_imports import import_modules
 from jammi_lab.features.outputs.file_stamps import stamp_file
 from jammi_lab.features.outputs.stamps import STAMP_KEY, Stamp, stamp_from
@@ -214,7 +214,7 @@ def chart(result: "Result", kind: str, x: str | None, y: str | None, color: str 
     for name in (x, y, color):
         if name is not None and name not in columns:
             raise InvalidArgument(
-                f"The result has no column {name!r}.", near=near_names(name, columns)
+                f"The result has no column {name!r}.", **near_or_all(name, columns)
             )
     table, total = sample_rows(result)
     numbers = [name for name in columns if _encoding_type(table, name) == "quantitative"]

@@ -15,6 +15,7 @@ from typing import Any
 from jammi_lab.core import identifiers
 from jammi_lab.core.errors import JammiError, SqlError, StatementNotAllowed
 from jammi_lab.core.identifiers import ascii_lower
+from jammi_lab.core.suggestions import answer_to
 from jammi_lab.engine.sql import function_list
 
 Node = dict[str, Any]
@@ -225,7 +226,7 @@ class _Checker:
             raise self.not_allowed(
                 "AT (…) is not available.",
                 node,
-                "Add the version that you need as a separate source.",
+                "Read FROM jammi_version('name', 1); a version of a source is a source of its own.",
             )
         parts = tuple(
             p for p in (node["catalog_name"], node["schema_name"], node["table_name"]) if p
@@ -274,7 +275,7 @@ class _Checker:
             hint, suggestions = _SOURCE_HINT, list[str]()
             if not _READING_FUNCTIONS.fullmatch(name):
                 known = [*TABLE_FUNCTIONS, *JAMMI_FUNCTIONS]
-                hint = "Write jammi.NAME." if name == "ref" else ""
+                hint = answer_to("read_from", name)
                 suggestions = identifiers.near_names(name, known)
             raise self.not_allowed(
                 f"{name or 'This'}() cannot be read from.", location, hint, suggestions
@@ -348,7 +349,8 @@ class _Checker:
         offset = character_offset(self.text, node.get("query_location"))
         if function_list.is_denied(name):
             return StatementNotAllowed(
-                f"The function {name}() is not available in a workspace."
+                f"The function {name}() is not available in a workspace.",
+                hint=answer_to("denied", name),
             ).with_position(self.text, offset)
         if name.startswith("`"):  # a backtick behind a word is an operator
             hint = 'Names take double quotes: "name".'

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jammi_lab.core.identifiers import near_names
-from jammi_lab.core.packaged_tables import rules_of
-from jammi_lab.core.suggestions import by_guess
+from jammi_lab.core.suggestions import answer_to
 
 _FILE = Path(__file__).with_name("functions.txt")
 
@@ -140,8 +139,8 @@ def is_window(name: str) -> bool:
 def near_functions(name: str) -> list[str]:
     """The functions that an unknown one may mean: what another dialect calls so, else similar
     names."""
-    meant = by_guess(dict(rules_of("suggestions", "functions"))).get(name.casefold())
-    return near_names(name, function_names()) if meant is None else [meant]
+    meant = answer_to("functions", name)
+    return [meant] if meant else near_names(name, function_names())
 
 
 def is_denied(name: str) -> bool:

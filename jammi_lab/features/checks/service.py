@@ -97,7 +97,8 @@ class CheckService:
                 raise TableNotFound(
                     f"There is no check or table {name!r}.",
                     near=near_names(name, known),
-                    hint=f"{cell_or_python('%jammi check', 'ws.checks')} lists the checks.",
+                    hint=f"{cell_or_python('%jammi check', 'ws.checks')} lists the checks; "
+                    "ws.checks.add(name, rule, on=table) adds one.",
                 )
             selected += named
         return [check for check in checks if check in selected]

@@ -13,6 +13,7 @@ from typing import Any
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import fold, has_surrogate, is_text, near_names
 from jammi_lab.core.redaction import remember_typed_credentials
+from jammi_lab.core.suggestions import answer_to
 
 SUFFIXES = {
     ".parquet": "parquet",
@@ -214,9 +215,11 @@ def check_options(
         if name not in known:
             remember_typed_credentials(name)
             hint = f"Its options are {', '.join(known)}." if known else "It takes no options."
+            meant = answer_to("options", name)
+            words = [*known, *ALIASES] if kind in ("csv", "tsv") else known
             raise InvalidArgument(
                 f"A source of kind {kind} has no option {name!r}.",
-                near=near_names(name, [*known, *ALIASES] if kind in ("csv", "tsv") else known),
+                near=[meant] if meant in known else near_names(name, words),
                 hint=hint,
             )
         if not isinstance(value, known[name]) or (known[name] == (int,) and value is True):
