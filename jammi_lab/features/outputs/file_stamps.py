@@ -20,8 +20,8 @@ SIDECAR_SUFFIX = ".jammi.json"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER_BYTES = len(_PNG) + 25
 """The signature and the first chunk, which has a fixed size."""
-_SVG_TAG = re.compile(rb"<svg\b[^>]*>")
-_SVG_STAMP = re.compile(rb'<metadata id="jammi">(.*?)</metadata>', re.DOTALL)
+_SVG_TAG = re.compile(rb"<svg\b[^<>]*>")
+_SVG_STAMP, _SVG_STAMP_END = b'<metadata id="jammi">', b"</metadata>"
 BLOCK_BYTES = 1 << 20
 _KEY = STAMP_KEY.encode()
 
@@ -121,17 +121,17 @@ def _stamp_svg(path: Path, stamp: Stamp) -> bool:
     if match is None:
         return False
     text = html.escape(_to_json(stamp, _digest(data)).decode(), quote=False).encode()
-    element = b'<metadata id="jammi">' + text + b"</metadata>"
+    element = _SVG_STAMP + text + _SVG_STAMP_END
     write_outside(path, data[: match.end()] + element + data[match.end() :])
     return True
 
 
 def _svg_stamp(data: bytes) -> tuple[bytes, bytes] | None:
-    match = _SVG_STAMP.search(data)
-    if match is None:
+    before, opening, rest = data.partition(_SVG_STAMP)
+    text, end, after = rest.partition(_SVG_STAMP_END)
+    if not opening or not end:
         return None
-    text = html.unescape(match[1].decode("utf-8", "replace")).encode()
-    return text, data[: match.start()] + data[match.end() :]
+    return html.unescape(text.decode("utf-8", "replace")).encode(), before + after
 
 
 # -- Parquet: a key-value pair of the footer; the digest is that of the rows

@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -466,6 +467,14 @@ def test_a_tenants_table_is_judged_in_its_scope(lab, tmp_path):
             tmp_path / "n.ipynb", shown(lab.table("own")), shown(lab.sql("FROM jammi.own"))
         )
     assert outcomes("check-notebook", file) == ["fresh", "fresh"]
+
+
+@pytest.mark.parametrize("part", [b'<metadata id="jammi">', b"<svg "])
+def test_a_picture_of_stamps_without_an_end_is_read_in_time(tmp_path, part):
+    (tmp_path / "a.svg").write_bytes(b"<svg>" + part * 50_000)
+    begun = time.process_time()
+    assert shown_in_file(tmp_path / "a.svg").stamp is None
+    assert time.process_time() - begun < 5
 
 
 def test_saved_files_carry_the_stamp(lab, tmp_path):
