@@ -6,6 +6,7 @@ import re
 import duckdb
 
 from jammi_lab.core import foreign_errors, identifiers
+from jammi_lab.engine.sql.tokens import tokenize
 
 _CLAUSE_WORDS = frozenset(
     """
@@ -54,7 +55,7 @@ def hint_for_syntax(message: str, position: int | None, statement: str) -> str:
     if re.search(r"(\bselect\s|[,(])\s*$", preceding, re.I) and is_whole_item:
         return _hint_for_keyword_as_column(f" {keyword}", clause_words=frozenset())
     is_alias = re.search(r"""[\w)\]"']\s+$""", preceding) and is_whole_item
-    if is_alias and duckdb.tokenize(keyword) == [(0, duckdb.token_type.keyword)]:
+    if is_alias and tokenize(keyword) == [(0, duckdb.token_type.keyword)]:
         return f"To use it as a column name, write AS {keyword}."
     return _hint_for_keyword_as_column(preceding) or _hint_for_space(preceding, keyword)
 
@@ -77,7 +78,7 @@ def _hint_for_space(preceding: str, word: str) -> str:
     are not keywords."""
     first = re.search(r"(?<=[\s(,*/+.=-])(\w+) $", preceding)
     if first is None or any(
-        duckdb.tokenize(w) != [(0, duckdb.token_type.identifier)] for w in (first[1], word)
+        tokenize(w) != [(0, duckdb.token_type.identifier)] for w in (first[1], word)
     ):
         return ""
     name = f"{first[1]} {word}"
@@ -96,7 +97,7 @@ def _hint_for_keyword_as_column(
     if not is_item and word[1].casefold() in clause_words:
         return ""
     quoted = identifiers.quoted_name(word[1])
-    is_keyword = duckdb.tokenize(word[1]) == [(0, duckdb.token_type.keyword)]
+    is_keyword = tokenize(word[1]) == [(0, duckdb.token_type.keyword)]
     if is_keyword and quoted != word[1]:
         return f"If {word[1]} is a column, quote it: {quoted}."
     return ""

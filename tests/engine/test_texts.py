@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pyarrow as pa
 import pytest
 
+from jammi_lab.core.errors import SqlError
 from jammi_lab.engine import engine as engines
 from jammi_lab.engine import statement_binding
 from jammi_lab.engine.sql import parse as statements
@@ -52,3 +55,13 @@ def test_what_one_binding_made_of_a_word_is_not_said_of_the_next(shelf, prepare)
 def test_what_is_done_to_a_prepared_statement_stays_with_it(prepare):
     prepare("SELECT venue FROM papers").output.append(("odd", "INTEGER"))
     assert [name for name, _ in prepare("SELECT venue FROM papers").output] == ["venue"]
+
+
+@pytest.mark.parametrize(
+    "text", ["/*'" * 50_000, "$a$'\"/*" * 20_000, "1'"], ids=["/*", "$a$", "'"]
+)
+def test_quotes_without_an_end_are_read_in_time_and_stay(prepare, text):
+    begun = time.process_time()
+    with pytest.raises(SqlError):
+        prepare(f"SELECT {text}")
+    assert time.process_time() - begun < 5

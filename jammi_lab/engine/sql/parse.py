@@ -30,9 +30,10 @@ from jammi_lab.engine.sql.unsupported_statements import (
 from jammi_lab.sources.base import Relation
 
 # DuckDB treats these characters as white space and returns a changed text, in which positions
-# shift; so they are replaced by blanks first. Quoted parts and comments are matched whole and stay.
+# shift; so they are replaced by blanks first. Quoted parts and comments are matched whole and stay,
+# those without an end up to that of the text: else each such beginning is followed to there.
 _ODD_SPACES = re.compile(
-    r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\$(\w*)\$.*?\$\1\$|--[^\n]*|/\*.*?\*/|[\u00a0\u2000-\u200d\u202f\u205f\u2060\u3000\ufeff]""",
+    r"""'(?:[^']|'')*(?:'|\Z)|"(?:[^"]|"")*(?:"|\Z)|\$(\w*)\$.*?(?:\$\1\$|\Z)|--[^\n]*|/\*.*?(?:\*/|\Z)|[\u00a0\u2000-\u200d\u202f\u205f\u2060\u3000\ufeff]""",
     re.S,
 )
 
@@ -136,7 +137,7 @@ def parse(
     if not is_text(sql):
         raise SqlError("The statement contains a character that is not valid in SQL.")
     credential_check.check_statement(sql)
-    text = _ODD_SPACES.sub(lambda m: m[0] if len(m[0]) > 1 else " ", sql)
+    text = _ODD_SPACES.sub(lambda m: m[0] if m[0].isascii() or len(m[0]) > 1 else " ", sql)
     reader = _Reader(parser, sql)
     try:
         statements = reader.extract(text)

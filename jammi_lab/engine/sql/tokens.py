@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from jammi_lab.core.errors import InvalidArgument, StatementNotAllowed
+from jammi_lab.core.errors import InvalidArgument, ResourceExhausted, StatementNotAllowed
 from jammi_lab.core.identifiers import has_surrogate
 
 _OPEN, _CLOSE = b"([{", b")]}"
@@ -23,12 +23,21 @@ class Token:
     """Lower-case word, or the first character of anything else."""
 
 
+def tokenize(sql: str) -> list[tuple[int, duckdb.token_type]]:
+    """The tokens of DuckDB: byte offset and kind. Raises ResourceExhausted without memory for
+    them."""
+    try:
+        return duckdb.tokenize(sql)
+    except (duckdb.Error, MemoryError, RuntimeError):  # the last is pybind11's
+        raise ResourceExhausted("There is no memory for the text of the statement.") from None
+
+
 def all_tokens(sql: str) -> list[tuple[int, bytes]]:
     """Every token: its byte offset and its bytes up to the next token. May be empty for a text that
     begins with a comment or an unclosed quote."""
     raw = sql.encode("utf-8", "replace")
     comment = duckdb.token_type.comment  # DuckDB 1.5 leaves comments out, 2 lists them
-    starts = [offset for offset, kind in duckdb.tokenize(sql) if kind != comment]
+    starts = [offset for offset, kind in tokenize(sql) if kind != comment]
     return [(offset, raw[offset:end]) for offset, end in itertools.pairwise([*starts, len(raw)])]
 
 
