@@ -10,11 +10,10 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
-from jammi_lab.catalog.writers import boot_id
 from jammi_lab.core.errors import InvalidArgument, JammiError, StepFailed
 from jammi_lab.core.interrupts import attempts
 from jammi_lab.core.records import Progress
@@ -37,14 +36,11 @@ _children: list[subprocess.Popen[bytes]] = []
 class DetachedRun(msgspec.Struct, frozen=True):
     """The process of a detached run."""
 
-    pid: Annotated[int, msgspec.Meta(gt=1, lt=1 << 31)]
-    """Of one process, as a signal needs it, and not of a group."""
+    pid: int
     host: str
-    boot_id: str
 
 
 class _Request(msgspec.Struct):
-    path: str
     tenant: str | None
     settings: dict[str, int | float | str]
     names: Sequence[str] | None
@@ -75,7 +71,6 @@ def start(services: "Services", names: Sequence[str] | None) -> int:
     settings = services.settings
     given = settings.explicit_keys - settings.keys_of_file
     request = _Request(
-        str(services.folder.resolve()),
         services.scope.current,
         {key: settings[key] for key in given},
         names,
@@ -87,10 +82,27 @@ def start(services: "Services", names: Sequence[str] | None) -> int:
         raise StepFailed(f"No detached run can be started: {error.strerror}.") from None
 
 
+def _arguments(services: "Services") -> list[str]:
+    """What Python is started with, by which the process of a run is known: a note may be forged."""
+    return ["-m", __name__, os.path.realpath(str(services.folder))]
+
+
+def _is_run(pid: int, services: "Services") -> bool:
+    """Whether a process is a run of this workspace."""
+    try:
+        if sys.platform == "linux":
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+        else:
+            command = subprocess.check_output(["ps", "-ww", "-o", "args=", "-p", str(pid)])
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return command.rstrip().endswith(os.fsencode(" ".join(_arguments(services))))
+
+
 def _launch(services: "Services", request: _Request, output: IO[bytes]) -> int:
     """The id of the process, once it runs. What it says before goes to `output`."""
     process = subprocess.Popen(
-        [sys.executable, "-m", __name__],
+        [sys.executable, *_arguments(services)],
         stdin=subprocess.PIPE,
         stdout=output,
         stderr=subprocess.STDOUT,
@@ -117,8 +129,13 @@ def stop(services: "Services") -> DetachedRun | None:
     run = find(services)
     if run is None:
         return None
-    if (run.host, run.boot_id) != (socket.gethostname(), boot_id()):
-        raise InvalidArgument(f"The detached run is on {run.host} and can be stopped only there.")
+    if not _is_run(run.pid, services):
+        if find(services) is None:
+            return None
+        raise InvalidArgument(
+            f"The detached run is on {run.host} and can be stopped only there: process {run.pid} "
+            "of this machine is none, or another user's.",
+        )
     try:
         os.kill(run.pid, signal.SIGTERM)
     except ProcessLookupError:
@@ -142,14 +159,14 @@ def _run() -> int:
     try:
         request = msgspec.json.decode(sys.stdin.buffer.read(), type=_Request)
         with opening.open(
-            request.path, tenant=request.tenant, settings=request.settings, create=False
+            sys.argv[1], tenant=request.tenant, settings=request.settings, create=False
         ) as ws:
             lock = ws._services.catalog.writers.try_acquire_named(_LOCK)
             if lock is None:
                 return _say("Another detached run is under way.", 1)
-            run = DetachedRun(os.getpid(), socket.gethostname(), boot_id())
+            run = DetachedRun(os.getpid(), socket.gethostname())
             try:
-                _open_log(Path(request.path, LOG))
+                _open_log(Path(sys.argv[1], LOG))
                 lock.write_note(msgspec.json.encode(run).decode())
                 before = _versions(ws.tables())
                 try:
