@@ -41,7 +41,7 @@ from jammi_lab.storage.arrow_values import (
     to_arrow_array,
     with_sql_precision,
 )
-from jammi_lab.storage.parquet import decoded_column
+from jammi_lab.storage.parquet import decoded_column, foreign_types
 
 _FRAME_CLASSES = {
     "pandas": {"DataFrame"},
@@ -108,10 +108,12 @@ def _rows_of(obj: Any) -> pa.Table:
         return _from_pandas(obj)
     if library == "polars":
         return _from_polars(obj)
-    if isinstance(obj, pa.RecordBatchReader):
-        return obj.read_all()
     if library is not None or _has_arrow_stream(obj):
-        return pa.table(obj)
+        try:
+            with foreign_types():
+                return pa.table(obj)
+        except pa.ArrowException as error:
+            raise SchemaMismatch(f"The frame cannot be read: {first_line(error)}.") from error
     raise InvalidArgument(
         f"Expected a frame, got {type(obj).__name__}.",
         hint="Pass a pandas, polars or pyarrow frame.",

@@ -18,7 +18,7 @@ from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.logs import LogRecord
 from jammi_lab.core.errors import WorkspaceReadOnly
 from jammi_lab.sources.base import Relation
-from jammi_lab.storage.arrow_values import intact_rows
+from jammi_lab.storage.arrow_values import read_rows
 from jammi_lab.storage.files import (
     StoragePath,
     fault_point,
@@ -70,8 +70,7 @@ class Checkpoint:
         with contextlib.suppress(OSError, pa.ArrowException), open_for_reading(self._path) as file:
             for number, frame in enumerate(_frames(file)):
                 if number:
-                    with pa.ipc.open_stream(frame) as stream:
-                        yield intact_rows(stream.read_all())
+                    yield read_rows(pa.ipc.open_stream, frame)
                 self._intact_bytes += _FRAME_HEADER.size + len(frame)
 
     def append(self, table: pa.Table) -> bool:

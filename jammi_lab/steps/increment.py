@@ -35,7 +35,7 @@ from jammi_lab.sources.base import (
     Relation,
     Requirements,
 )
-from jammi_lab.storage.arrow_values import intact_rows
+from jammi_lab.storage.arrow_values import read_rows
 from jammi_lab.storage.files import open_for_reading
 from jammi_lab.store import manifests, read_leases
 from jammi_lab.store.result_files import ResultFiles
@@ -389,7 +389,7 @@ def _partial_rows(results: ResultFiles, base: TableRecord, digest: str) -> pa.Ta
         body = b""
     with contextlib.suppress(pa.ArrowException):
         if hashlib.sha256(body).hexdigest() == digest:
-            return intact_rows(pa.ipc.open_file(body).read_all())
+            return read_rows(pa.ipc.open_file, body)
     raise NotIncremental(
         f"the partial sums of version {base.version} of {base.recipe} are damaged or gone"
     )

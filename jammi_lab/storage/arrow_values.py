@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from jammi_lab.core.dataframes import nested_types
 from jammi_lab.storage.arrow_digests import arrow_digests
-from jammi_lab.storage.parquet import decoded_column
+from jammi_lab.storage.parquet import decoded_column, foreign_types
 
 _EXACT_PYTHON_TYPES: Mapping[Any, frozenset[type]] = {
     pa.types.is_integer: frozenset({int}),
@@ -42,13 +42,11 @@ _MAX_DECIMAL_DIGITS = 38
 
 def intact_schema(schema: pa.Schema) -> pa.Schema:
     """A schema that was read, whose names and time zones are text. Raises ArrowInvalid."""
-    try:
+    with foreign_types():
         for kind in nested_types(pa.struct(schema)):
             getattr(kind, "tz", None)
             for number in range(kind.num_fields):
                 kind.field(number).name  # noqa: B018  it is decoded here
-    except UnicodeDecodeError:
-        raise pa.ArrowInvalid("a name is no text") from None
     return schema
 
 
@@ -62,6 +60,14 @@ def intact_rows(rows: pa.Table) -> pa.Table:
     for chunk in itertools.chain.from_iterable(column.chunks for column in rows.columns):
         chunk.view(_with_parts(chunk.type, _without_range)).validate(full=True)
     return rows
+
+
+def read_rows(open_rows: Callable[[Any], Any], content: Any) -> pa.Table:
+    """The rows of a file or a stream, which a function of `pyarrow.ipc` opens. Raises as
+    `intact_rows`, and OSError."""
+    with foreign_types():
+        rows = open_rows(content).read_all()
+    return intact_rows(rows)
 
 
 def has_periods(field: pa.Field) -> bool:

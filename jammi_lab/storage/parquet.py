@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jammi_lab.core.dataframes import nested_types
-from jammi_lab.core.errors import SchemaMismatch
+from jammi_lab.core.errors import SchemaMismatch, first_line
 from jammi_lab.core.identifiers import fold
 from jammi_lab.storage import own_files
 from jammi_lab.storage.files import StoragePath, fault_point, open_for_reading
@@ -420,17 +420,27 @@ def _leaf_count(kind: pa.DataType) -> int:
     )
 
 
+@contextlib.contextmanager
+def foreign_types() -> Iterator[None]:
+    """Raise ArrowInvalid for whatever a class of another package raises in the block, of which
+    Arrow makes the type of a column by its metadata: pandas has some."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001  of the class, which is another package's
+        raise pa.ArrowInvalid(f"a column has a type that is none: {first_line(error)}") from None
+
+
 def open_parquet(file: BinaryIO, buffer_size: int = 0) -> pq.ParquetFile:
     """A Parquet file read through an open Python file; read it with `use_threads=False`. Raises
-    OSError, and pyarrow.ArrowInvalid for an incomplete file and for names that are no text.
+    OSError, and pyarrow.ArrowInvalid for an incomplete file and for names and types that are none.
 
     By default a thread of Arrow reads ahead. One that releases the last buffer of a Python file
     while the interpreter ends aborts the process.
     """
-    try:
+    with foreign_types():
         return pq.ParquetFile(file, buffer_size=buffer_size, pre_buffer=False)
-    except UnicodeDecodeError:
-        raise pa.ArrowInvalid("the name of a column is no text") from None
 
 
 def read_footer(path: StoragePath) -> pq.FileMetaData | None:

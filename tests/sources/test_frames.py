@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import jammi_lab as jl
 from jammi_lab.core.anchors import Snapshot, Unknown
-from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
+from jammi_lab.core.errors import InvalidArgument, SchemaMismatch, SourceUnavailable
 from jammi_lab.sources.frames import (
     METHOD,
     FrameConnector,
@@ -24,6 +25,7 @@ from jammi_lab.sources.frames import (
     unique_names,
 )
 from jammi_lab.sources.scratch_duckdb import query
+from jammi_lab.workspace.stamp_checks import shown_in_file
 from tests.contracts.source import observed, same_state
 from tests.sizes import examples
 from tests.verdicts import is_stale
@@ -158,6 +160,23 @@ def test_a_column_without_an_sql_type_is_named(frame):
     assert isinstance(observed(FrameConnector("s", frame)), Unknown)
     with pytest.raises(SchemaMismatch):
         FrameConnector("s", frame).check()
+
+
+@pytest.mark.parametrize("said", [b"x", b"{}", b"\xff"])
+def test_a_type_that_pandas_cannot_make_is_a_typed_error(tmp_path, said):
+    """Arrow asks it of pandas, once that has periods, and passes on whatever is raised there."""
+    pa.table(pd.DataFrame({"p": pd.period_range("2020", periods=2, freq="D")}))
+    field = PERIOD.with_metadata({**PERIOD.metadata, "ARROW:extension:metadata": said})
+    rows = pa.table([[1]], pa.schema([field]))
+    with pytest.raises(SchemaMismatch, match="The frame cannot be read"):
+        as_arrow(rows)
+    pq.write_table(rows, tmp_path / "a.parquet")
+    feather.write_feather(rows, tmp_path / "a.arrow")
+    with jl.open(tmp_path / "lab") as ws:
+        for name in ("a.parquet", "a.arrow"):
+            with pytest.raises(SourceUnavailable):
+                ws.sources.add("a", tmp_path / name).columns()
+    assert shown_in_file(tmp_path / "a.parquet").stamp is None
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from jammi_lab.core.errors import (
 from jammi_lab.core.interrupts import DeferInterrupts
 from jammi_lab.features.live.table_columns import check_columns
 from jammi_lab.storage.arrow_values import intact_rows, intact_schema
+from jammi_lab.storage.parquet import foreign_types
 
 _MAX_BATCHES = 64
 """Batches that a fold keeps apart before it joins them."""
@@ -178,7 +179,9 @@ def stored_schema(record: LogRecord) -> pa.Schema:
 @functools.lru_cache(maxsize=256)
 def _decoded_schema(body: bytes, key: tuple[str, ...]) -> pa.Schema:
     try:
-        schema = intact_schema(pa.ipc.read_schema(pa.py_buffer(body))).empty_table().schema
+        with foreign_types():
+            read = pa.ipc.read_schema(pa.py_buffer(body))
+        schema = intact_schema(read).empty_table().schema
         if not key:
             return schema
         if (*check_columns("", schema, key),) == key and len(set(schema.names)) == len(schema):

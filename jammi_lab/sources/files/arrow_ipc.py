@@ -10,7 +10,7 @@ from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.sources.files.file_sets import SourceFile
 from jammi_lab.sources.frames import canonical_table, unique_names
 from jammi_lab.storage.arrow_digests import arrow_digests
-from jammi_lab.storage.arrow_values import cast_losslessly, common_type, intact_rows
+from jammi_lab.storage.arrow_values import cast_losslessly, common_type, read_rows
 from jammi_lab.storage.digests import sha256_stream
 
 
@@ -52,13 +52,12 @@ def _describe_columns(table: pa.Table) -> str:
 def _read(file: BinaryIO) -> pa.Table:
     magic = file.read(6)
     file.seek(0)
-    if magic == b"ARROW1":
-        return unique_names(canonical_table(intact_rows(pa.ipc.open_file(file).read_all())))
     if magic[:4] == b"FEA1":
         raise pa.ArrowInvalid(
             "Feather version 1 is not supported; write the file again as version 2"
         )
-    return unique_names(canonical_table(intact_rows(pa.ipc.open_stream(file).read_all())))
+    open_rows = pa.ipc.open_file if magic == b"ARROW1" else pa.ipc.open_stream
+    return unique_names(canonical_table(read_rows(open_rows, file)))
 
 
 def cache_payload(source_file: SourceFile) -> dict[str, Any]:
