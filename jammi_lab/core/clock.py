@@ -45,10 +45,14 @@ def utc_now() -> str:
 
 def rfc3339(ns: int) -> str:
     """A moment as RFC 3339 in UTC with microseconds: `2026-11-20T09:30:00.000001Z`. These strings
-    sort by time."""
-    moment = datetime.datetime.fromtimestamp(ns // 1_000_000_000, datetime.UTC).replace(
-        microsecond=ns % 1_000_000_000 // 1000
-    )
+    sort by time. Raises InvalidArgument beyond the years 1 to 9999."""
+    try:
+        second = datetime.datetime.fromtimestamp(ns // 1_000_000_000, datetime.UTC)
+    except (ValueError, OverflowError):
+        raise InvalidArgument(
+            "The clock of this machine tells no year from 1 to 9999.", hint="Set it."
+        ) from None
+    moment = second.replace(microsecond=ns % 1_000_000_000 // 1000)
     return moment.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 

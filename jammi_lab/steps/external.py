@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.anchors import FrameOrigin, given_rows
-from jammi_lab.core.errors import NotRecomputable
+from jammi_lab.core.errors import InvalidArgument, NotRecomputable
 from jammi_lab.core.identifiers import list_of_names
 from jammi_lab.core.recipes import NAMES, PARAMS
 from jammi_lab.engine.parameters import merge_params
@@ -58,6 +58,8 @@ class External(RunnableRecipe):
                 "cannot be recomputed here.",
                 hint=f"Run {self.producer_id} again and call ws.register({ctx.name!r}, frame, …).",
             )
+        if type(self.producer_id) is not str:  # a str of NumPy is not stored
+            raise InvalidArgument(f"producer must be a string, got {self.producer_id!r}.")
         credential_check.check_text("The name of the producer", self.producer_id)
         for name, value in merge_params(self.params).items():
             credential_check.check_text(f"The value of {name!r}", value)

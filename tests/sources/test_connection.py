@@ -387,6 +387,17 @@ def test_a_value_that_is_not_of_its_type_is_named(tmp_path):
         assert ws.sql("SELECT b FROM wh.t").fetchall() == [("y",)]
 
 
+def test_a_catalog_that_names_no_type_has_texts(tmp_path):
+    own = sqlite3.connect(tmp_path / "own.db", check_same_thread=False)
+    with contextlib.closing(own), jammi_lab.open(tmp_path / "ws") as ws:
+        own.executescript("""ATTACH ':memory:' AS information_schema; CREATE TABLE t AS SELECT 7 AS a;
+            CREATE TABLE information_schema.tables AS SELECT 'main' table_schema, 't' table_name;
+            CREATE TABLE information_schema.columns AS SELECT *, 'a' column_name, NULL data_type,
+            NULL numeric_precision, NULL numeric_scale, 1 ordinal_position FROM tables""")
+        ws.sources.add("wh", own)
+        assert ws.sql("FROM wh.t").fetchall() == [("7",)]
+
+
 @pytest.mark.services
 def test_a_number_of_more_digits_than_sql_has_here_is_text(tmp_path, postgres_url):
     own = pytest.importorskip("psycopg").connect(postgres_url, autocommit=True)

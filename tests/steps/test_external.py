@@ -1,5 +1,6 @@
 """The producer `external`: rows that come from elsewhere."""
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -63,6 +64,13 @@ def test_an_unknown_input_is_typed_with_near_names_and_leaves_no_row(lab, folder
     with pytest.raises(TableNotFound) as caught:
         lab.register("scores", pa.table(ROWS), producer="p", inputs=["paper"])
     assert "papers" in caught.value.near and statuses(folder) == {}
+
+
+@pytest.mark.parametrize("producer", [np.str_("p"), 7, None])
+def test_a_producer_that_is_no_text_is_refused(lab, folder, producer):
+    with pytest.raises(InvalidArgument, match="producer must be a string"):
+        lab.register("scores", pa.table(ROWS), producer=producer)
+    assert statuses(folder) == {}
 
 
 @pytest.mark.parametrize(

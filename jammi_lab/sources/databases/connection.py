@@ -281,7 +281,7 @@ def _text_of(value: Any) -> str:
     return json.dumps(value, default=str) if isinstance(value, dict | list) else str(value)
 
 
-def _column_type(name: str, precision: str | None, scale: str | None) -> pa.DataType:
+def _column_type(name: str, precision: str, scale: str) -> pa.DataType:
     """The Arrow type of a column whose server names its type so; text for what has no other."""
     while wrapped := _WRAPPED_TYPE.fullmatch(name):
         name = wrapped[1]
@@ -445,8 +445,9 @@ class ConnectionConnector(LocatedConnector):
         """The name of a table as the server writes it."""
         return ".".join(map(self._open_connection.quote, label.split(".", 1)))
 
-    def _from_catalog(self, query: int, **names: str) -> list[tuple[Any, ...]]:
-        """The rows of one of the queries of `_CATALOGS`. Raises SourceUnavailable."""
+    def _from_catalog(self, query: int, **names: str) -> list[tuple[str, ...]]:
+        """The rows of one of the queries of `_CATALOGS`, with an empty text for NULL. Raises
+        SourceUnavailable."""
         usual, of_sqlite = (queries[query].format(**names) for queries in _CATALOGS)
         try:
             sent = self._open_connection.fetch(usual)
@@ -455,7 +456,8 @@ class ConnectionConnector(LocatedConnector):
                 sent = self._open_connection.fetch(of_sqlite)
             except SourceUnavailable:
                 raise error from None
-        return list(zip(*(column.to_pylist() for column in sent.columns), strict=True))
+        rows = zip(*(column.to_pylist() for column in sent.columns), strict=True)
+        return [tuple("" if value is None else str(value) for value in row) for row in rows]
 
     def _listed_tables(self) -> list[tuple[str, str, str]]:
         """Schema, name and label of all tables. Raises SourceUnavailable."""
