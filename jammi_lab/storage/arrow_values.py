@@ -63,7 +63,7 @@ def intact_rows(rows: pa.Table) -> pa.Table:
 
 
 def read_rows(open_rows: Callable[[Any], Any], content: Any) -> pa.Table:
-    """The rows of a file or a stream, which a function of `pyarrow.ipc` opens. Raises as
+    """The rows of a file or a stream, which a function of Arrow opens. Raises as
     `intact_rows`, and OSError."""
     with foreign_types():
         rows = open_rows(content).read_all()
