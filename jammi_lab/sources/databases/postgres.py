@@ -60,6 +60,7 @@ _MIN_ROW_BYTES = 28
 """The least space that a row takes in a page."""
 _SESSION_FUNCTIONS = (
     r"current_setting|pg_\w*settings|pg_backend_pid|_if_assigned|inet_(client|server)|_temp_schema"
+    r"|pg_(stat_|cursor|prepared_|listening_)"
 )
 """What a function calls, or is, whose result depends on the session or its settings. A setting of a
 role or a database is taken over when a session begins, and sessions outlive its changes."""
