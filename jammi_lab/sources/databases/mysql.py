@@ -44,7 +44,8 @@ FROM information_schema.tables WHERE {same} AND table_type <> 'SYSTEM VIEW'
 UNION ALL
 SELECT {number}, ordinal_position, CAST(column_name AS CHAR), CAST(column_type AS CHAR),
   CAST(data_type AS CHAR), CAST(COALESCE(character_set_name, '') AS CHAR),
-  CAST(COALESCE(collation_name, '') AS CHAR), NULL, NULL, NULL, NULL
+  CAST(COALESCE(collation_name, '') AS CHAR),
+  CAST(CASE WHEN extra LIKE 'VIRTUAL%' THEN generation_expression END AS CHAR), NULL, NULL, NULL
 FROM information_schema.columns WHERE {same}"""
 """The table and its columns: a join of the two, or a list of names, would make the server open
 every table. CAST gives all text one collation, as UNION requires."""
@@ -53,6 +54,8 @@ WRITTEN_RECENTLY = (
 )
 """Whether a table was written within the last two seconds."""
 _VIEW = 'of a view the server does not tell when its rows change; set anchor="column:…"'
+_ARITHMETIC = re.compile(r"(`[^`]*`|[-+*().\d\s])*")
+"""Expressions of virtual columns that are the same in each session at any time."""
 _MAX_TABLES_PER_QUERY = 50
 NO_ROW_LIMIT = (1 << 32) - 1
 """The least value of `sql_select_limit` that stands for no limit."""
@@ -209,6 +212,10 @@ class MysqlConnector(ServerConnector):
         (_, table_type, engine, estimate, *stamps), *column_rows = rows
         size, updated, created, version, server_time = stamps
         columns = [column[1:6] for column in column_rows]
+        volatile_because = _VIEW if table_type == "VIEW" else ""
+        for _, column, *_, expression, _, _ in column_rows:
+            if not _ARITHMETIC.fullmatch(expression or ""):
+                volatile_because = f"its column {column} is computed at each read: {expression}"
         logged = table_type == "BASE TABLE" and engine == "InnoDB"
         self._status_schema = "information_schema" if "MariaDB" in version else "performance_schema"
         recent_position = (
@@ -228,7 +235,7 @@ class MysqlConnector(ServerConnector):
                 for column, *_, collation in columns
                 if _RANGE_COLLATIONS.fullmatch(collation)
             ),
-            volatile_because=_VIEW if table_type == "VIEW" else "",
+            volatile_because=volatile_because,
         )
 
     def _recent_position(self, query: Query, server_time: str, in_log: bool) -> str:
