@@ -68,7 +68,8 @@ class Sql(RunnableRecipe):
         text, params, frames = self.text, self.params or {}, self._frames
         query = _single_statement(ctx.prepare(text, params))
         reads_frame = any(read.relation.input.kind_class.has_origin for read in query.inputs)
-        if self._canonical is None and reads_frame:  # as a cell wrote it
+        # as a cell wrote it; in a check, which is bound without parts, a frame stays one
+        if self._canonical is None and reads_frame and ctx.parts:
             from jammi_lab.steps.frame_tables import text_over_tables
 
             if (over_tables := text_over_tables(ctx, query)) is not None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import Anchor, Input, Snapshot, Unknown
+from jammi_lab.core.anchors import Anchor, Input, Snapshot, Unknown, origin_inputs
 from jammi_lab.core.checks import Audit, CheckOutcome, CheckRecord, CheckResult
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import CheckFailed, InvalidArgument, JammiError, SessionClosed
@@ -186,6 +186,13 @@ class CheckRunner:
         job = Sql(statement, decode_params(check.params)).bind(ctx)
         job, before = bind_after_observing(self._observe, check.tenant, job)
         _check_reads_subject(check, [bound.relation.input for bound in job.inputs])
+        for anchor in before.anchors:
+            for table in origin_inputs(anchor):
+                raise InvalidArgument(
+                    f"The check {check.name!r} reads the frame {anchor.input.label!r}, "
+                    f"which was made from {table.input.label!r}.",
+                    hint=f"ws.materialize('name', 'FROM {anchor.input.label}'); read jammi.name.",
+                )
         for earlier in self.earlier_results(check, record):
             if earlier.failing is not None and same_anchors(earlier.anchors, before.anchors):
                 return earlier.failing, before.anchors

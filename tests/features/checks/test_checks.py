@@ -594,6 +594,17 @@ def test_a_statement_that_does_not_read_what_it_is_to_check_is_refused(ws, tmp_p
     assert "ws.checks.remove('c')" in caught.value.hint
 
 
+def test_a_check_reads_a_frame_but_not_one_that_was_made_from_a_table(ws):
+    sales(ws)
+    ws.sources.add("known", pa.table({"id": [1, 2]}))
+    ws.sources.add("made", ws.table("sales").arrow())
+    for frame in ("known", "made"):
+        ws.checks.add(frame, jl.checks.references("id", frame), on="sales", severity="warn")
+    known, made = ws.check()
+    assert (known.outcome, made.outcome) == ("pass", "error")
+    assert "reads the frame 'made', which was made from 'sales'" in made.error
+
+
 def test_a_result_that_holds_again_is_what_every_surface_shows(ws, statements):
     ws.materialize("states", "SELECT unnest(['new', 'paid']) AS state")
     made = sales(ws)
