@@ -146,6 +146,13 @@ class Embedding(RowRecipe):
             "with other weights or settings"
         )
 
+    def verdict_grounds(self) -> list[str]:
+        """The version of an encoder of whose weights and code nothing is compared."""
+        encoder = self._encoder
+        if encoder is None or encoder["weights"] or encoder["revision"]:
+            return []
+        return [f"on version {encoder['version']} of its encoder {encoder['name']}"]
+
     def missing_requirement(self, ctx: BindContext) -> str | None:
         """Why the encoder cannot run in this kernel."""
         try:

@@ -91,6 +91,14 @@ def held(ws: Any) -> Iterator[Any]:
 # -- registering an encoder ------------------------------------------------------------------------
 
 
+def test_of_an_encoder_that_shows_no_weights_a_verdict_names_the_version(ws):
+    mine(ws)
+    for model in ("mine", "hashing"):
+        ws.embed(model, "SELECT 1 AS id, 'a' AS text", key="id", text="text", model=model)
+    assert ws.staleness("mine").grounds == ["on version 1 of its encoder mine"]
+    assert ws.staleness("hashing").grounds == []
+
+
 def test_a_registered_encoder_is_found_with_what_it_says_of_itself(ws):
     made = mine(ws)
     found = ws.models.get("mine")
