@@ -80,13 +80,13 @@ def ask(lab: Lab, sql: str, **params: Any) -> list[tuple[Any, ...]]:
     return lab.sql(sql, **params).fetchall()
 
 
-@pytest.mark.parametrize("relation", CONTRACT)
-def test_every_relation_has_the_promised_columns(lab, relation):
-    found = lab.sql(f"SELECT * FROM jammi_catalog.{relation}")
-    assert found.columns == CONTRACT[relation]
-    assert [(n, t) for n, t, *_ in ask(lab, f"DESCRIBE jammi_catalog.{relation}")] == list(
-        COLUMNS[relation].items()
-    )
+def test_every_relation_has_the_promised_columns(lab):
+    for relation, columns in CONTRACT.items():
+        found = lab.sql(f"SELECT * FROM jammi_catalog.{relation}")
+        assert found.columns == columns
+        assert [(n, t) for n, t, *_ in ask(lab, f"DESCRIBE jammi_catalog.{relation}")] == list(
+            COLUMNS[relation].items()
+        )
 
 
 def test_sources_say_where_they_are_and_when_a_table_was_last_anchored_on_them(papers):

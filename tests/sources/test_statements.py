@@ -107,9 +107,8 @@ def test_what_only_looks_like_a_password_is_no_reason(ws):
 # -- names and functions ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
+def test_a_refused_reader_shows_how_to_add_and_name_its_source(ws):
+    for call in (
         "postgres_query('x', 'SELECT 1')",
         "postgres_scan('x', 'y', 'z')",
         "mysql_query('x', 'SELECT 1')",
@@ -121,12 +120,10 @@ def test_what_only_looks_like_a_password_is_no_reason(ws):
         "read_text('x')",
         "duckdb_secrets()",
         "which_secret('s3://x', 's3')",
-    ],
-)
-def test_a_refused_reader_shows_how_to_add_and_name_its_source(ws, call):
-    with pytest.raises(StatementNotAllowed, match="cannot be read from") as caught:
-        ws.sql(f"SELECT * FROM {call}")
-    assert "ws.sources.add('name', 'location'), and read FROM name" in caught.value.hint
+    ):
+        with pytest.raises(StatementNotAllowed, match="cannot be read from") as caught:
+            ws.sql(f"SELECT * FROM {call}")
+        assert "ws.sources.add('name', 'location'), and read FROM name" in caught.value.hint
 
 
 def test_near_names_can_be_pasted(ws, crm):

@@ -310,9 +310,8 @@ async def asynchronous(papers: Any) -> Any:
     return papers
 
 
-@pytest.mark.parametrize(
-    ("function", "given"),
-    [
+def test_a_call_that_cannot_be_is_refused_before_anything_is_begun(lab, folder):
+    for function, given in (
         (lambda papers: papers, {}),
         (functools.partial(years, least=2), {}),
         (same, {"inputs": []}),
@@ -326,13 +325,10 @@ async def asynchronous(papers: Any) -> Any:
         (same, {"inputs": ["papers", "papers"]}),
         (same, {"params": {"least": object()}}),
         (same, {"cache": "perhaps"}),
-    ],
-    ids="lambda partial too-few-inputs unknown-param misspelt-param async text none version frame too-many-inputs param cache".split(),
-)
-def test_a_call_that_cannot_be_is_refused_before_anything_is_begun(lab, folder, function, given):
-    with pytest.raises(InvalidArgument):
-        lab.compute("t", function, **{"inputs": ["papers"], **given})
-    assert statuses(folder) == {} and len(lab.recipes()) == 0
+    ):
+        with pytest.raises(InvalidArgument):
+            lab.compute("t", function, **{"inputs": ["papers"], **given})
+        assert statuses(folder) == {} and len(lab.recipes()) == 0
 
 
 @pytest.mark.parametrize(

@@ -62,21 +62,18 @@ def test_what_is_only_to_be_explained_runs_no_other_statement(ws, text, analyze)
     assert notes.version == 1 and ws.sql("SELECT id FROM mutable.notes").fetchall() == [(1,)]
 
 
-@pytest.mark.parametrize(
-    ("text", "at"),
-    [
+def test_an_error_marks_its_place_in_what_was_typed(ws):
+    for text, at in (
         ("SELECT x\nFROM nothing_like_it", 14),
         ("SELEC 1", 0),
         ("SELECT $z", 7),
         ("SELECT nothing FROM papers", 7),
         ("", 0),
-    ],
-)
-def test_an_error_marks_its_place_in_what_was_typed(ws, text, at):
-    for analyze in (False, True):
-        with pytest.raises(jl.JammiError) as refused:
-            ws.explain(text, analyze=analyze)
-        assert (refused.value.statement, refused.value.position) == (
-            text,
-            at,
-        ) and "EXPLAIN" not in str(refused.value)
+    ):
+        for analyze in (False, True):
+            with pytest.raises(jl.JammiError) as refused:
+                ws.explain(text, analyze=analyze)
+            assert (refused.value.statement, refused.value.position) == (
+                text,
+                at,
+            ) and "EXPLAIN" not in str(refused.value)

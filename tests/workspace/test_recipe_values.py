@@ -33,21 +33,18 @@ def test_what_is_no_recipe_is_refused(ws):
         ws.define("one", 1)
 
 
-@pytest.mark.parametrize(
-    ("verb", "hint"),
-    [
+def test_a_name_where_none_belongs_is_told_the_verb_for_it(ws):
+    for verb, hint in (
         ("status", "ws.staleness(name)"),
         ("fsck", "ws.verify(name)"),
         ("recover", "ws.recompute(name)"),
         ("recipes", "ws.table(name)"),
         ("recordings", "ws.recordings[name]"),
         ("sessions", "ws.sessions()"),
-    ],
-)
-def test_a_name_where_none_belongs_is_told_the_verb_for_it(ws, verb, hint):
-    with pytest.raises(jl.InvalidArgument, match="takes no name") as caught:
-        getattr(ws, verb)("papers")
-    assert hint in caught.value.hint
+    ):
+        with pytest.raises(jl.InvalidArgument, match="takes no name") as caught:
+            getattr(ws, verb)("papers")
+        assert hint in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -288,21 +288,18 @@ def test_times_and_integers_of_other_widths_are_compared_exactly(two, one, other
     assert kinds(two, one, other) == found
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    cases("statements/asof_times_refused", "one", "other"),
-)  # fmt: skip
-def test_times_that_do_not_compare_are_refused_with_both_kinds(two, one, other):
-    with pytest.raises(errors.SchemaMismatch) as refused:
-        kinds(two, one, other)
-    assert (
-        refused.value.column == "t"
-        and refused.value.table
-        and refused.value.expected
-        and refused.value.actual
-        and refused.value.hint
-    )
-    assert not list(two.recipes())
+def test_times_that_do_not_compare_are_refused_with_both_kinds(two):
+    for one, other in cases("statements/asof_times_refused", "one", "other"):
+        with pytest.raises(errors.SchemaMismatch) as refused:
+            kinds(two, one, other)
+        assert (
+            refused.value.column == "t"
+            and refused.value.table
+            and refused.value.expected
+            and refused.value.actual
+            and refused.value.hint
+        )
+        assert not list(two.recipes())
 
 
 def test_distances_that_int64_does_not_hold_are_exact(two):
@@ -338,13 +335,21 @@ def test_a_tolerance_between_two_steps_is_rounded_down(two):
     )
 
 
-@pytest.mark.parametrize(
-    ("time", "tolerance"), [("1", DAY), ("DATE '2020-01-01'", 1), ("1", 1.5), ("1", True), ("1", -1), ("DATE '2020-01-01'", -DAY), ("1", "1"),
-     ("DATE '2020-01-01'", np.timedelta64(1, "D")), ("1", np.timedelta64(1, "ns")), ("TIMESTAMP_NS '2020-01-01'", pd.Timedelta(1500, "ns"))]
-)  # fmt: skip
-def test_a_tolerance_of_the_wrong_kind_is_refused(two, time, tolerance):
-    with pytest.raises(errors.InvalidArgument, match="tolerance"):
-        kinds(two, time, time, tolerance=tolerance)
+def test_a_tolerance_of_the_wrong_kind_is_refused(two):
+    for time, tolerance in (
+        ("1", DAY),
+        ("DATE '2020-01-01'", 1),
+        ("1", 1.5),
+        ("1", True),
+        ("1", -1),
+        ("DATE '2020-01-01'", -DAY),
+        ("1", "1"),
+        ("DATE '2020-01-01'", np.timedelta64(1, "D")),
+        ("1", np.timedelta64(1, "ns")),
+        ("TIMESTAMP_NS '2020-01-01'", pd.Timedelta(1500, "ns")),
+    ):
+        with pytest.raises(errors.InvalidArgument, match="tolerance"):
+            kinds(two, time, time, tolerance=tolerance)
 
 
 @pytest.mark.parametrize(
@@ -360,19 +365,16 @@ def test_keys_of_other_widths_are_equal_when_their_values_are(two, one, other, f
     ) == [found]
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    cases("statements/asof_keys_refused", "one", "other"),
-)
-def test_keys_that_cannot_be_equal_are_refused(two, one, other):
-    with pytest.raises(errors.SchemaMismatch, match="cannot be compared") as refused:
-        joined(
-            two,
-            spine=f"SELECT 1 AS t, {one} AS a",
-            facts=f"SELECT 1 AS t, {other} AS b, 1 AS v, 1 AS n",
-            by=[("a", "b")],
-        )
-    assert (refused.value.table.startswith("SELECT"), refused.value.column) == (True, "b")
+def test_keys_that_cannot_be_equal_are_refused(two):
+    for one, other in cases("statements/asof_keys_refused", "one", "other"):
+        with pytest.raises(errors.SchemaMismatch, match="cannot be compared") as refused:
+            joined(
+                two,
+                spine=f"SELECT 1 AS t, {one} AS a",
+                facts=f"SELECT 1 AS t, {other} AS b, 1 AS v, 1 AS n",
+                by=[("a", "b")],
+            )
+        assert (refused.value.table.startswith("SELECT"), refused.value.column) == (True, "b")
 
 
 # -- columns ---------------------------------------------------------------------------------------
@@ -446,19 +448,15 @@ def test_only_columns_that_are_read_are_anchored(two):
     }
 
 
-@pytest.mark.parametrize(
-    ("told", "column"),
-    cases("statements/asof_columns_missing", "told", "column"),
-)
-def test_a_column_that_is_not_there_is_named(two, told, column):
-    with pytest.raises(errors.SchemaMismatch, match=f"no column '{column}'") as missed:
-        joined(two, **told)
-    assert missed.value.column == column
+def test_a_column_that_is_not_there_is_named(two):
+    for told, column in cases("statements/asof_columns_missing", "told", "column"):
+        with pytest.raises(errors.SchemaMismatch, match=f"no column '{column}'") as missed:
+            joined(two, **told)
+        assert missed.value.column == column
 
 
-@pytest.mark.parametrize(
-    "told",
-    [
+def test_what_makes_no_sense_is_refused(two):
+    for told in (
         {"direction": "back"},
         {"boundary": "closed"},
         {"by": [("a", "b", "c")]},
@@ -467,11 +465,9 @@ def test_a_column_that_is_not_there_is_named(two, told, column):
         {"by": 5},
         {"project": 5},
         {"spine_time": None},
-    ],
-)
-def test_what_makes_no_sense_is_refused(two, told):
-    with pytest.raises(errors.InvalidArgument):
-        joined(two, **told)
+    ):
+        with pytest.raises(errors.InvalidArgument):
+            joined(two, **told)
 
 
 # -- as a table like any other ---------------------------------------------------------------------

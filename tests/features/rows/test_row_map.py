@@ -305,9 +305,8 @@ def no_text(other):
     return other
 
 
-@pytest.mark.parametrize(
-    ("how", "error", "words"),
-    [
+def test_what_cannot_be_is_refused_before_a_call(ws, reviews, asked):
+    for how, error, words in (
         ({"inputs": []}, InvalidArgument, "at least one input column"),
         ({"inputs": "txt", "function": lambda txt: txt}, SchemaMismatch, "no column 'txt'"),
         ({"key": ["id"]}, InvalidArgument, "one column name"),
@@ -322,13 +321,17 @@ def no_text(other):
         ({"function": no_text}, InvalidArgument, "cannot be called with text"),
         ({"function": 3}, InvalidArgument, "must be a function"),
         ({"over": "reviewz"}, TableNotFound, "reviewz"),
-    ],
-)
-def test_what_cannot_be_is_refused_before_a_call(ws, reviews, asked, how, error, words):
-    options = {"function": asked, "over": "reviews", "key": "id", "inputs": "text", "version": "1"}
-    with pytest.raises(error, match=words):
-        ws.map("labels", **{**options, **how})
-    assert asked.texts == [] and "labels" not in ws
+    ):
+        options = {
+            "function": asked,
+            "over": "reviews",
+            "key": "id",
+            "inputs": "text",
+            "version": "1",
+        }
+        with pytest.raises(error, match=words):
+            ws.map("labels", **{**options, **how})
+        assert asked.texts == [] and "labels" not in ws
 
 
 def returns(value: Any) -> Any:

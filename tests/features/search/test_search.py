@@ -66,15 +66,21 @@ def test_ties_come_in_key_order(grid):
     )
 
 
-@pytest.mark.parametrize(("k", "found"), [(0, 0), (1, 1), (6, 6), (7, 6), (10**12, 6)])
-def test_k_may_be_none_or_more_than_there_are(lab, k, found):
-    for options in ({}, {"select": "title"}, {"where": "true"}):
-        rows = lab.search("v", "pasta", k=k, **options).arrow()
-        assert (
-            len(rows) == found
-            and rows.column_names[:3] == COLUMNS[:3]
-            and rows.column_names[-1] == "source_missing"
-        )
+def test_k_may_be_none_or_more_than_there_are(lab):
+    for k, found in (
+        (0, 0),
+        (1, 1),
+        (6, 6),
+        (7, 6),
+        (10**12, 6),
+    ):
+        for options in ({}, {"select": "title"}, {"where": "true"}):
+            rows = lab.search("v", "pasta", k=k, **options).arrow()
+            assert (
+                len(rows) == found
+                and rows.column_names[:3] == COLUMNS[:3]
+                and rows.column_names[-1] == "source_missing"
+            )
 
 
 def test_several_queries_make_one_answer_with_their_number_first(lab):
@@ -95,9 +101,8 @@ def test_several_queries_make_one_answer_with_their_number_first(lab):
     assert len(lab.search("v", np.empty((0, 256), np.float32)).arrow()) == 0
 
 
-@pytest.mark.parametrize(
-    "listed",
-    [
+def test_several_vectors_are_several_queries_in_whatever_they_come(lab):
+    for listed in (
         list,
         tuple,
         np.stack,
@@ -109,16 +114,20 @@ def test_several_queries_make_one_answer_with_their_number_first(lab):
         lambda rows: pl.Series([row.tolist() for row in rows]),
         pd.Series,
         iter,
-    ],
-)
-def test_several_vectors_are_several_queries_in_whatever_they_come(lab, listed):
-    rows = lab.search("v", listed([lab.vector("v", 2), lab.vector("v", 5)]), k=1).arrow()
-    assert rows["query"].to_pylist() == [0, 1] and rows["key"].to_pylist() == [2, 5]
+    ):
+        rows = lab.search("v", listed([lab.vector("v", 2), lab.vector("v", 5)]), k=1).arrow()
+        assert rows["query"].to_pylist() == [0, 1] and rows["key"].to_pylist() == [2, 5]
 
 
-@pytest.mark.parametrize("listed", [list, pa.array, pl.Series, pd.Series, iter])
-def test_one_vector_is_one_query_in_whatever_it_comes(lab, listed):
-    assert lab.search("v", listed(lab.vector("v", 2)), k=1).fetchall()[0][0] == 2
+def test_one_vector_is_one_query_in_whatever_it_comes(lab):
+    for listed in (
+        list,
+        pa.array,
+        pl.Series,
+        pd.Series,
+        iter,
+    ):
+        assert lab.search("v", listed(lab.vector("v", 2)), k=1).fetchall()[0][0] == 2
 
 
 def test_the_answer_says_what_was_read_and_tells_when_it_is_stale(lab, papers):
@@ -165,12 +174,18 @@ def test_where_knows_the_key_by_both_names(lab):
     assert lab.search("v", "x", where="false").arrow()["key"].to_pylist() == []
 
 
-@pytest.mark.parametrize(
-    "where", ["year >", "yeer > 1", "1; SELECT 1", "true) OR (true", "$missing = 1", "title", ""]
-)
-def test_a_wrong_condition_is_told(lab, where):
-    with pytest.raises(errors.JammiError):
-        lab.search("v", "x", where=where)
+def test_a_wrong_condition_is_told(lab):
+    for where in (
+        "year >",
+        "yeer > 1",
+        "1; SELECT 1",
+        "true) OR (true",
+        "$missing = 1",
+        "title",
+        "",
+    ):
+        with pytest.raises(errors.JammiError):
+            lab.search("v", "x", where=where)
 
 
 @pytest.mark.parametrize(
@@ -310,9 +325,8 @@ def test_a_damaged_table_is_not_searched(lab, searched_before):
 # -- bad input -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("arguments", "raised"),
-    [
+def test_bad_queries_are_told(lab):
+    for arguments, raised in (
         ({"query": "x", "k": -1}, ValueError),
         ({"query": "x", "k": 1.5}, errors.InvalidArgument),
         ({"query": "x", "k": True}, errors.InvalidArgument),
@@ -332,12 +346,10 @@ def test_a_damaged_table_is_not_searched(lab, searched_before):
         ({"query": np.ones((2, 2, 2))}, errors.SchemaMismatch),
         ({"row": 99}, errors.RowNotFound),
         ({"row": "x"}, KeyError),
-    ],
-)
-def test_bad_queries_are_told(lab, arguments, raised):
-    with pytest.raises(raised) as error:
-        lab.search("v", **arguments)
-    assert isinstance(error.value, errors.JammiError)
+    ):
+        with pytest.raises(raised) as error:
+            lab.search("v", **arguments)
+        assert isinstance(error.value, errors.JammiError)
 
 
 def test_an_unknown_row_has_no_vector(lab):

@@ -83,9 +83,8 @@ def test_calls_join_with_sources_and_with_each_other(lab):
 # -- errors ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("call", "raised", "near"),
-    [
+def test_what_is_not_there_or_does_not_fit_is_told_with_its_place(grid, lab):
+    for call, raised, near in (
         ("search('vv', 'x')", errors.TableNotFound, ("v",)),
         ("neighbors('nothing', 1)", errors.TableNotFound, ()),
         ("search('papers', 'x')", errors.TableNotFound, ()),
@@ -96,16 +95,16 @@ def test_calls_join_with_sources_and_with_each_other(lab):
         ("search('g', 'a text')", errors.ModelNotFound, ()),
         ("neighbors('v', 99)", errors.RowNotFound, ()),
         ("neighbors('v', 'no number')", errors.RowNotFound, ()),
-    ],
-)
-def test_what_is_not_there_or_does_not_fit_is_told_with_its_place(grid, lab, call, raised, near):
-    lab.materialize("plain", "SELECT 1 AS key")
-    with pytest.raises(raised) as caught:
-        lab.sql(f"SELECT 'é'; SELECT * FROM {call}")
-    assert caught.value.position == len("SELECT 'é'; SELECT * FROM ") and caught.value.near == near  # type: ignore[attr-defined]
-    assert isinstance(
-        caught.value, KeyError if raised.__name__.endswith("NotFound") else ValueError
-    )
+    ):
+        lab.materialize("plain", "SELECT 1 AS key")
+        with pytest.raises(raised) as caught:
+            lab.sql(f"SELECT 'é'; SELECT * FROM {call}")
+        assert (
+            caught.value.position == len("SELECT 'é'; SELECT * FROM ") and caught.value.near == near
+        )  # type: ignore[attr-defined]
+        assert isinstance(
+            caught.value, KeyError if raised.__name__.endswith("NotFound") else ValueError
+        )
 
 
 @pytest.mark.parametrize(

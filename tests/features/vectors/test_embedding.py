@@ -131,20 +131,17 @@ def test_where_leaves_rows_out(lab):
     assert embed(lab, Counting(), where="id <= 5 -- few").row_count == 5
 
 
-@pytest.mark.parametrize(
-    "where",
-    [
+def test_where_stays_within_its_brackets(lab):
+    for where in (
         "true) UNION ALL SELECT 1, 'x' WHERE (true",
         "SELECT true",
         "true); SELECT (1",
         "(true",
         "",
         "  ",
-    ],
-)
-def test_where_stays_within_its_brackets(lab, where):
-    with pytest.raises((errors.StatementNotAllowed, errors.InvalidArgument)):
-        embed(lab, Counting(), where=where)
+    ):
+        with pytest.raises((errors.StatementNotAllowed, errors.InvalidArgument)):
+            embed(lab, Counting(), where=where)
 
 
 def test_a_file_that_where_reads_by_its_path_is_an_input_and_no_other_way_leads_to_a_file(

@@ -152,9 +152,8 @@ def test_a_function_takes_its_version_and_width_from_the_call(ws):
     assert services_of(ws).encoders.get("f").version == "2"
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
+def test_what_cannot_be_taken_is_said_and_registers_nothing(ws):
+    for wrong in (
         lambda ws: mine(ws, dimensions=4),
         lambda ws: mine(ws, version=0),
         lambda ws: mine(ws, version=True),
@@ -171,20 +170,24 @@ def test_a_function_takes_its_version_and_width_from_the_call(ws):
         lambda ws: ws.models.get("mine", 0),
         lambda ws: ws.models.delete("minilm"),
         lambda ws: ws.models.forget("mine"),
-    ],
-)
-def test_what_cannot_be_taken_is_said_and_registers_nothing(ws, wrong):
-    with pytest.raises(InvalidArgument):
-        wrong(ws)
-    assert ws.models.list() == []
+    ):
+        with pytest.raises(InvalidArgument):
+            wrong(ws)
+        assert ws.models.list() == []
 
 
-@pytest.mark.parametrize("name", ["a::b", "", " ", "a\nb", "x" * 201])
-def test_a_name_that_no_model_may_have_is_refused(ws, name):
-    with pytest.raises(NameInvalid):
-        ws.models.register(name, Letters())
-    with pytest.raises(NameInvalid):
-        ws.models.record_training(output=name, base="minilm")
+def test_a_name_that_no_model_may_have_is_refused(ws):
+    for name in (
+        "a::b",
+        "",
+        " ",
+        "a\nb",
+        "x" * 201,
+    ):
+        with pytest.raises(NameInvalid):
+            ws.models.register(name, Letters())
+        with pytest.raises(NameInvalid):
+            ws.models.record_training(output=name, base="minilm")
 
 
 def test_a_read_only_workspace_registers_nothing_and_finds_what_is_there(ws, tmp_path):
@@ -475,13 +478,20 @@ def test_a_training_may_come_before_its_output_but_not_before_its_base(ws):
     assert [r.edge for r in ws.models.get("later").references] == ["training_output"]
 
 
-@pytest.mark.parametrize(
-    "metrics", [{}, None, 3, {"a": "b"}, {"a": float("nan")}, {"a": float("inf")}, {1: 2}, {"": 1}]
-)
-def test_metrics_are_finite_numbers_by_name(ws, metrics):
-    with pytest.raises(InvalidArgument):
-        ws.models.record_evaluation("minilm", metrics)
-    assert ws.models.records() == []
+def test_metrics_are_finite_numbers_by_name(ws):
+    for metrics in (
+        {},
+        None,
+        3,
+        {"a": "b"},
+        {"a": float("nan")},
+        {"a": float("inf")},
+        {1: 2},
+        {"": 1},
+    ):
+        with pytest.raises(InvalidArgument):
+            ws.models.record_evaluation("minilm", metrics)
+        assert ws.models.records() == []
 
 
 def test_a_model_deleted_while_an_embedding_is_prepared_leaves_no_table(held, monkeypatch):
