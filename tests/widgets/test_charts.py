@@ -108,6 +108,14 @@ def test_no_rows_are_an_empty_chart(rows):
     assert "0 rows" in repr(rows("SELECT 1 AS a, 2 AS b WHERE false").chart())
 
 
+def test_a_character_that_xml_excludes_ends_no_process_that_saves_a_chart(rows, tmp_path):
+    made = rows('SELECT chr(27) || r AS a, r AS "n\x1b" FROM range(3) t(r)').chart("bar")
+    for number, figure in enumerate((made, made.properties(title="\x1b"))):
+        for kind in ("svg", "png", "html"):
+            figure.save(tmp_path / f"{number}.{kind}")
+    assert "\u241b" in (tmp_path / "1.svg").read_text()
+
+
 def test_the_sample_of_fewer_rows_is_all_of_them(rows):
     from jammi_widgets.charts import sample_rows
 

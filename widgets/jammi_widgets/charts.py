@@ -106,6 +106,10 @@ the notebook's theme is unknown."""
 class Chart(altair.Chart):
     """An altair chart that renders itself as PNG. All methods of `altair.Chart` work."""
 
+    def to_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The specification, with texts that can be drawn and saved."""
+        return _with_xml_texts(super().to_dict(*args, **kwargs))
+
     def save(self, fp: Any, *args: Any, **kwargs: Any) -> None:
         """Save the chart as altair does, with its stamp: in the metadata of PNG and SVG, and for
         other formats in `<file>.jammi.json`."""
@@ -116,13 +120,13 @@ class Chart(altair.Chart):
     def _stamp(self) -> Stamp | None:
         """The stamp, which the chart carries in its specification, so that its copies have it,
         too."""
-        held = self.to_dict().get("usermeta")
+        held = super().to_dict().get("usermeta")
         return stamp_from(held.get(STAMP_KEY)) if isinstance(held, dict) else None
 
     def _repr_mimebundle_(self, *_: Any, **__: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The PNG and a text description, and the stamp. A chart with parameters, as after
         `.interactive()`, also has its specification, which JupyterLab draws itself."""
-        spec = _with_neutral_theme(_with_xml_texts(json.loads(self.to_json())))
+        spec = _with_neutral_theme(json.loads(self.to_json()))
         png, factor = _small_png(spec)
         width, height = (round(pixels / factor) for pixels in png_size(png))
         text, image = _describe_chart(self), base64.b64encode(png).decode()
