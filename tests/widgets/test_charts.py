@@ -109,7 +109,7 @@ def test_no_rows_are_an_empty_chart(rows):
 
 
 def test_a_character_that_xml_excludes_ends_no_process_that_saves_a_chart(rows, tmp_path):
-    made = rows('SELECT chr(27) || r AS a, r AS "n\x1b" FROM range(3) t(r)').chart("bar")
+    made = rows('SELECT chr(27) || r AS a, r AS "n\x1b[\'" FROM range(3) t(r)').chart("bar")
     for number, figure in enumerate((made, made.properties(title="\x1b"))):
         for kind in ("svg", "png", "html"):
             figure.save(tmp_path / f"{number}.{kind}")

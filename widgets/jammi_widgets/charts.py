@@ -108,7 +108,8 @@ class Chart(altair.Chart):
 
     def to_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The specification, with texts that can be drawn and saved."""
-        return _with_xml_texts(super().to_dict(*args, **kwargs))
+        specification: dict[str, Any] = _with_xml_texts(super().to_dict(*args, **kwargs))
+        return specification
 
     def save(self, fp: Any, *args: Any, **kwargs: Any) -> None:
         """Save the chart as altair does, with its stamp: in the metadata of PNG and SVG, and for
@@ -269,9 +270,9 @@ def _channels(
     color: str | None,
 ) -> dict[str, Any]:
     def field(name: str, **options: Any) -> dict[str, Any]:
-        # altair's shorthand would interpret dots, brackets and colons in a column name
+        # dots, brackets and quotes in a column name would be those of a path into a value
         return {
-            "field": re.sub(r"([\\.\[\]])", r"\\\1", name),
+            "field": re.sub(r"""([\\.\[\]'"])""", r"\\\1", name),
             "type": _encoding_type(table, name),
             "title": _shorten(name),
             **options,
