@@ -1,8 +1,8 @@
 """Catalog rows, steps of runs and progress events as frozen values."""
 
 import enum
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -230,6 +230,19 @@ OnProgress = Callable[[Progress], None]
 ProgressOption = bool | OnProgress | None
 """What `progress=` of a verb takes. True: the workspace's default, else the terminal; a callable:
 that; False: nowhere; None: the workspace's default."""
+
+
+T = TypeVar("T")
+
+
+def report_each(
+    items: Collection[T], stage: str, unit: str, on_progress: OnProgress | None
+) -> Iterator[T]:
+    """Yield each item, and report after each how many are done."""
+    for done, item in enumerate(items, 1):
+        yield item
+        if on_progress is not None:
+            on_progress(Progress(stage=stage, done=done, total=len(items), unit=unit))
 
 
 def percent_callback(on_progress: OnProgress | None) -> Callable[[float], None] | None:

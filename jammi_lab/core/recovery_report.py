@@ -1,5 +1,9 @@
 """The report of a recovery: what it did to each table that a crash left unfinished."""
 
+from typing import ClassVar
+
+import msgspec
+
 from jammi_lab.core.forms import form
 from jammi_lab.core.html import (
     Rendered,
@@ -38,8 +42,36 @@ def _finding(text: str, names: list[str]) -> Rendered:
     )
 
 
-class RecoveryReport(DisplayedValue, frozen=True):
+class Findings(DisplayedValue, frozen=True):
+    """Lists of names, by what was found. False when all that matters are empty."""
+
+    _title: ClassVar[str]
+    _no_findings: ClassVar[str]
+    _harmless: ClassVar[str]
+    """The list that does not matter."""
+
+    @classmethod
+    def list_fields(cls) -> list[str]:
+        """The names of the lists."""
+        return [field.name for field in msgspec.structs.fields(cls) if field.type == list[str]]
+
+    def lists(self) -> dict[str, list[str]]:
+        """The lists that are not empty."""
+        values = {field: getattr(self, field) for field in self.list_fields()}
+        return {field: names for field, names in values.items() if names}
+
+    def __bool__(self) -> bool:
+        return bool(self.lists().keys() - {self._harmless})
+
+    def __str__(self) -> str:
+        counts = [f"{len(names)} {field}" for field, names in self.lists().items()]
+        return f"{self._title}: {', '.join(counts) or self._no_findings}"
+
+
+class RecoveryReport(Findings, frozen=True):
     """What a recovery did, as lists of physical table names. False when there was nothing to do."""
+
+    _title, _no_findings, _harmless = "recovery", "nothing to do", "spared"
 
     promoted: list[str] = []
     failed: list[str] = []
@@ -60,22 +92,6 @@ class RecoveryReport(DisplayedValue, frozen=True):
     recipes: dict[str, str] = {}
     """The recipe of each listed table. The notebook form shows recipes, because physical names
     differ from run to run."""
-
-    def __bool__(self) -> bool:
-        return any(
-            (
-                self.promoted,
-                self.failed,
-                self.healed,
-                self.quarantined,
-                self.reaped,
-                self.missing,
-                self.unknown,
-                self.moved,
-                self.damaged_log,
-                self.errors,
-            )
-        )
 
     def _rendered(self) -> Rendered:
         findings = [(getattr(self, field), text) for field, text in _FINDING_TEXTS.items()]
@@ -101,11 +117,3 @@ class RecoveryReport(DisplayedValue, frozen=True):
             if lines
             else plain_text("recovery: nothing to do")
         )
-
-    def __str__(self) -> str:
-        parts = [
-            f"{len(names)} {field}"
-            for field, names in self.to_dict().items()
-            if names and field != "recipes"
-        ]
-        return "recovery: " + (", ".join(parts) if parts else "nothing to do")

@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Manifest, is_sealed
-from jammi_lab.core.records import Progress, RecipeRecord, TableRecord
+from jammi_lab.core.records import OnProgress, RecipeRecord, TableRecord, report_each
 from jammi_lab.core.tenancy import TenantScope, tenant_id
 from jammi_lab.storage import own_files
 from jammi_lab.storage.files import (
@@ -40,9 +40,8 @@ from jammi_lab.store.completed_records import record_of_manifest
 from jammi_lab.store.manifest_check import check_manifest
 from jammi_lab.store.reports import RebuildReport
 from jammi_lab.store.result_files import SHARED_FOLDER
-from jammi_lab.store.workspace_identity import rebind
+from jammi_lab.store.workspace_identity import CATALOG_FILE, rebind
 
-CATALOG_FILE = "catalog.sqlite3"
 WRITER_ID = "rebuild"
 NOT_REBUILT = (
     "sources: add them again under the same names",
@@ -73,7 +72,7 @@ def rebuild(
     folder: StoragePath,
     clock: Clock,
     url: str = "",
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> RebuildReport:
     """Create a new catalog from the manifests under `results/`, replace the old one, which is kept
     under another name, and report what it lacks. `url` is that of a new catalog on a server.
@@ -202,7 +201,7 @@ def _rebuild_in_folder(
 
 
 def _read_manifests(
-    folder: StoragePath, on_progress: Callable[[Progress], None] | None
+    folder: StoragePath, on_progress: OnProgress | None
 ) -> tuple[list[_Versions], list[str]]:
     """The usable manifests by recipe, and the others with the reason."""
     files: list[_ManifestFile] = []
@@ -211,11 +210,7 @@ def _read_manifests(
     if isinstance(folder, Path):
         own_files.check_folder(folder / "results")
     locations = list(manifests.list_manifests(folder))
-    for done_count, location in enumerate(locations):
-        if on_progress is not None:
-            on_progress(
-                Progress(stage="rebuild", done=done_count, total=len(locations), unit="manifests")
-            )
+    for location in report_each(locations, "rebuild", "manifests", on_progress):
         parquet = folder / (location.removesuffix(manifests.SUFFIX) + ".parquet")
         try:
             body = manifests.read(parquet)

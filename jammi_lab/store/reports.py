@@ -17,14 +17,16 @@ from jammi_lab.core.html import (
     vstack,
 )
 from jammi_lab.core.records import TableStatus
-from jammi_lab.core.recovery_report import RecoveryReport
+from jammi_lab.core.recovery_report import Findings, RecoveryReport
 from jammi_lab.core.value import DisplayedValue
 from jammi_lab.store.result_files import SHARED_FOLDER
 
 
-class FsckReport(DisplayedValue, frozen=True):
+class FsckReport(Findings, frozen=True):
     """Differences between catalog and files, as physical names or paths relative to the workspace.
     False when they agree and nothing had to be done."""
+
+    _title, _no_findings, _harmless = "fsck", "catalog and files agree", "quarantined"
 
     missing: list[str] = []
     """Ready tables whose file is missing, and paths of missing manifests."""
@@ -51,39 +53,11 @@ class FsckReport(DisplayedValue, frozen=True):
     errors: list[str] = []
     """What could not be compared or settled, with the reason."""
 
-    def __bool__(self) -> bool:
-        return any(
-            (
-                self.missing,
-                self.orphans,
-                self.damaged,
-                self.indexes,
-                self.repaired,
-                self.failed,
-                self.reclaimed,
-                self.errors,
-            )
-        )
-
-    def __str__(self) -> str:
-        parts = [
-            f"{len(entries)} {field}"
-            for field, entries in self.to_dict().items()
-            if isinstance(entries, list) and entries
-        ]
-        return "fsck: " + (", ".join(parts) if parts else "catalog and files agree")
-
     def _rendered(self) -> Rendered:
-        findings = {
-            field: names
-            for field, names in self.to_dict().items()
-            if isinstance(names, list) and field not in ("quarantined", "errors")
-        }
-        lines = [
-            f"{field.replace('_', ' ')}: {name}"
-            for field, names in findings.items()
-            for name in names
-        ]
+        findings = self.lists()
+        for field in ("quarantined", "errors"):
+            findings.pop(field, None)
+        lines = [f"{field}: {name}" for field, names in findings.items() for name in names]
         quarantine = (
             plain_text(
                 f"quarantine: {count_noun(len(self.quarantined), 'file')}, "
@@ -92,9 +66,7 @@ class FsckReport(DisplayedValue, frozen=True):
             if self.quarantined
             else None
         )
-        counts = [
-            (field.replace("_", " "), len(names)) for field, names in findings.items() if names
-        ]
+        counts = [(field, len(names)) for field, names in findings.items()]
         found = verdict_icon("fresh", "No problems found: catalog and files agree.")
         if counts:
             reclaimed = self.bytes_reclaimed
@@ -180,9 +152,8 @@ def visible_recovery(report: RecoveryReport, catalog: Catalog) -> RecoveryReport
         return report
     is_visible = visible_to_tenant(catalog)
     lists = {
-        field: [entry for entry in value if field == "damaged_log" or is_visible(entry)]
-        for field, value in report.to_dict().items()
-        if isinstance(value, list)
+        field: [entry for entry in entries if field == "damaged_log" or is_visible(entry)]
+        for field, entries in report.lists().items()
     }
     lists["moved"] = [name for name in report.moved if catalog.sources.get(name) is not None]
     return report.with_values(

@@ -14,6 +14,7 @@ from jammi_lab.core.identifiers import MAX_LISTED_NAMES
 from jammi_lab.storage.files import StoragePath, open_for_reading, write_once
 from jammi_lab.store.manifests import has_manifests
 
+CATALOG_FILE = "catalog.sqlite3"
 ID_FILE = "workspace.id"
 """File in the workspace's folder with the id of its catalog on a server."""
 _ID_KEY, _LOCATION_KEY = "workspace", "workspace-place"
@@ -36,7 +37,7 @@ def workspaces_near(folder: Path) -> list[str]:
             found += [
                 os.path.relpath(each)
                 for each in sorted(place.iterdir())
-                if each != folder and (each / "catalog.sqlite3").is_file()
+                if each != folder and (each / CATALOG_FILE).is_file()
             ]
     return found[:MAX_LISTED_NAMES]
 

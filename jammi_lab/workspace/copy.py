@@ -18,9 +18,9 @@ from jammi_lab.storage.files import StoragePath, make_folder, open_for_reading, 
 from jammi_lab.storage.object_store import RemotePath
 from jammi_lab.storage.own_files import remove_folder
 from jammi_lab.store import manifests
-from jammi_lab.store.rebuild import CATALOG_FILE
 from jammi_lab.store.sidecars import SIDECAR_SUFFIXES
 from jammi_lab.store.storage_errors import copy_error, read_error, translate_storage_errors
+from jammi_lab.store.workspace_identity import CATALOG_FILE
 from jammi_lab.workspace.relocation import rebase_sources
 from jammi_lab.workspace.trust import trust_own_folder
 

@@ -67,7 +67,6 @@ if TYPE_CHECKING:
     from jammi_lab.freshness.table_column_lineage import ColumnLineage
     from jammi_lab.steps.build import BuildContext
     from jammi_lab.steps.step_functions import StepFunctions
-    from jammi_lab.store.fsck import Fsck
 
 RUN_ID = secrets.token_hex(16)
 """The run id recorded in manifests; one per process."""
@@ -215,13 +214,6 @@ class Infrastructure:
 
     # -- what is built, and its rooms loaded, at its first use
     # ----------------------------------------------------------------------------------------------
-
-    @first_use
-    def fsck(self) -> "Fsck":
-        """The comparison of catalog and files."""
-        from jammi_lab.store.fsck import Fsck
-
-        return Fsck(self.catalog, self.results, self.recovery, self.clock)
 
     @first_use
     def check_runner(self) -> "CheckRunner":

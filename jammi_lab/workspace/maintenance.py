@@ -59,7 +59,7 @@ class Maintenance:
         """Compare catalog and files. InvalidArgument; WorkspaceReadOnly for a repair."""
         if repair:
             self._check_writable()
-        report = self._services.fsck.run(
+        report = self._services.recovery.fsck(
             repair=repair,
             deep=deep,
             grace=to_seconds(grace, "grace"),

@@ -44,8 +44,7 @@ from jammi_lab.features.outputs.stamps import (
 from jammi_lab.inputs.source_names import JAMMI_CATALOG
 from jammi_lab.sources.read_errors import unreadable_text_error
 from jammi_lab.storage.files import open_for_reading
-from jammi_lab.store.rebuild import CATALOG_FILE
-from jammi_lab.store.workspace_identity import ID_FILE, has_server_catalog
+from jammi_lab.store.workspace_identity import CATALOG_FILE, ID_FILE, has_server_catalog
 
 if TYPE_CHECKING:
     from jammi_lab.core.records import TableRecord, VersionRecord

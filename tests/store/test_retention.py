@@ -22,7 +22,7 @@ from jammi_lab.core.errors import (
     WorkspaceReadOnly,
 )
 from jammi_lab.storage.files import install_fault_hook
-from jammi_lab.store import fsck
+from jammi_lab.store import recovery
 from jammi_lab.store.manifests import manifest_path
 from tests.inside import record_of, services_of
 from tests.store.conftest import PAPERS, VENUES
@@ -411,7 +411,7 @@ def test_files_that_got_their_name_or_went_while_they_were_compared_are_no_orpha
 ):
     made = versions(lab, "venues", 2)
     with jl.open(folder) as other:
-        listed = fsck.list_files
+        listed = recovery.list_files
 
         def meanwhile(root, below, *unread):
             found = list(listed(root, below, *unread))
@@ -422,7 +422,7 @@ def test_files_that_got_their_name_or_went_while_they_were_compared_are_no_orpha
             return found
 
         stray(folder, f".{made[1].table_name}.materialization.json.0123abcd.tmp")
-        monkeypatch.setattr(fsck, "list_files", meanwhile)
+        monkeypatch.setattr(recovery, "list_files", meanwhile)
         report = other.fsck(repair=repair, grace=0)
     assert not report.orphans and not report.reclaimed and not report.bytes_reclaimed
 

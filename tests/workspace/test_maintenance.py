@@ -485,7 +485,7 @@ def test_what_takes_long_tells_how_far_it_is(tmp_path):
         assert [(p.stage, p.done, p.total) for p in told] == [("recover", 1, 1)]
     told.clear()
     jl.rebuild(tmp_path / "ws", progress=told.append)
-    assert [(p.stage, p.done, p.total) for p in told] == [("rebuild", 0, 1)]
+    assert [(p.stage, p.done, p.total) for p in told] == [("rebuild", 1, 1)]
 
 
 def test_one_recipe_is_read_by_its_name_or_an_alias(ws):
