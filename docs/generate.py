@@ -80,7 +80,7 @@ HOMES = {
     "RunStep": "jammi_lab/core/records.py",
     "Edge": "jammi_lab/core/records.py",
     "Progress": "jammi_lab/core/records.py",
-    "RecoveryReport": "jammi_lab/core/recovery_report.py",
+    "RecoveryReport": "jammi_lab/store/reports.py",
     "Input": "jammi_lab/core/anchors.py",
     "Anchor": "jammi_lab/core/anchors.py",
     "Manifest": "jammi_lab/core/manifest.py",

@@ -63,7 +63,6 @@ if TYPE_CHECKING:
     from jammi_lab.core.manifest import Manifest
     from jammi_lab.core.model_records import Reference
     from jammi_lab.core.records import CallEstimate, Edge, Progress, RunStep, Step
-    from jammi_lab.core.recovery_report import RecoveryReport
     from jammi_lab.core.verdicts import (
         Cause,
         Damaged,
@@ -100,7 +99,7 @@ if TYPE_CHECKING:
     from jammi_lab.freshness.reports import Plan, RunReport, Status, StatusRow
     from jammi_lab.steps.python import PythonStep
     from jammi_lab.steps.sql import Sql
-    from jammi_lab.store.reports import FsckReport, RebuildReport
+    from jammi_lab.store.reports import FsckReport, RebuildReport, RecoveryReport
     from jammi_lab.workspace.diff import Diff
     from jammi_lab.workspace.opening import open, rebuild, trust  # noqa: A004  the field's name for it
     from jammi_lab.workspace.query_plan import Explanation
@@ -253,7 +252,6 @@ _EXPLICIT_HOMES = {
     "Propagation": "features.vectors.propagation",
     "PythonStep": "steps.python",
     "Recipe": "workspace.recipes",
-    "RecoveryReport": "core.recovery_report",
     "Reference": "core.model_records",
     "RowMap": "features.rows.row_map",
     "RunReport": "freshness.reports",

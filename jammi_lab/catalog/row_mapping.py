@@ -192,7 +192,7 @@ TABLE = RowMapping(
 VERSION = RowMapping(
     versions,
     VersionRecord,
-    # `newest_versions` marks it once its table is ready
+    # `table_status` marks it once its table is ready
     derived={"recipe_fold": lambda record: fold(record.recipe), "newest": lambda _: 0},
 )
 RECIPE = RowMapping(

@@ -136,7 +136,7 @@ versions = _table(
     "versions_table (table_name)",
 )
 """`newest` is 1 for the newest ready version of a recipe, else 0; maintained by
-`newest_versions.py`."""
+`table_status.py`."""
 
 result_tables = _table(
     "result_tables",

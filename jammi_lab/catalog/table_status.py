@@ -1,12 +1,19 @@
 """Status changes of result tables. Only `store` imports this module: each transition is one
 compare-and-set, and there is a single way to `ready`."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
-from jammi_lab.catalog import newest_versions, tenant_scope
+from jammi_lab.catalog import tenant_scope
+from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.checks import remove_results_of_table
-from jammi_lab.catalog.connection import AllTenantsStatement, Connection, Statement
+from jammi_lab.catalog.connection import (
+    AllTenantsStatement,
+    Connection,
+    Statement,
+    is_listed,
+    text_list,
+)
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.lineage import edge_rows
 from jammi_lab.catalog.models import require_model
@@ -24,6 +31,55 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import TableRecord, TableStatus, VersionRecord
+
+# --------------------------------------------------------------------------------------------------
+# Maintains `versions.newest`: whether a version is the newest ready one of its recipe.
+# Whatever changes that calls this module in the same transaction: a version turns ready, is added,
+# is removed or is no longer ready. Lineage and the queries for what a name means now then need no
+# search among the older versions.
+
+Key = tuple[str, str]
+"""(owner or '', folded name of the recipe)."""
+
+_NEWEST_NUMBER = (  # descending along the index until a version is ready
+    "SELECT candidate.version FROM versions AS candidate "
+    "JOIN result_tables AS its_table ON its_table.table_name = candidate.table_name "
+    f"WHERE {scope.owned_by('candidate')} AND candidate.recipe_fold = :fold "
+    # the coalesce keeps SQLite from the index over status, which covers nearly every row
+    "AND coalesce(its_table.status, '') = 'ready' ORDER BY candidate.version DESC LIMIT 1"
+)
+_OF_RECIPE = f"{scope.owned_by('versions')} AND versions.recipe_fold = :fold"
+# Always decided from the other tables, never handed on: so the only way in which the column can be
+# wrong is that nobody called this module.
+_CLEAR = Statement(f"UPDATE versions SET newest = 0 WHERE {_OF_RECIPE} AND versions.newest = 1")
+_MARK = Statement(
+    f"UPDATE versions SET newest = 1 WHERE {_OF_RECIPE} AND versions.version = ({_NEWEST_NUMBER})"
+)
+_RECIPES_OF = AllTenantsStatement(
+    f"SELECT DISTINCT {scope.owner('versions')}, versions.recipe_fold FROM versions "
+    f"WHERE {is_listed('versions.table_name', 'names')}"
+)
+
+
+def recipes_of(tx: Connection, tables: Iterable[str]) -> set[Key]:
+    """The recipes with a version that refers to one of some physical tables."""
+    return {(row[0], row[1]) for row in _RECIPES_OF.fetch(tx, {"names": text_list(tables)})}
+
+
+def mark_newest(tx: Connection, recipes: Iterable[Key]) -> None:
+    """Mark the newest ready version of each recipe, and no other version of it."""
+    keys = [{"owner": owner_id, "fold": recipe_fold} for owner_id, recipe_fold in recipes]
+    _CLEAR.execute_many(tx, keys)
+    _MARK.execute_many(tx, keys)
+
+
+def mark_newest_of(tx: Connection, tables: Iterable[str]) -> None:
+    """The same for the recipes with a version that refers to one of some physical tables."""
+    mark_newest(tx, recipes_of(tx, tables))
+
+
+# --------------------------------------------------------------------------------------------------
+# The status of a table.
 
 _PUBLISHED_COLUMNS = (
     *("row_count", "derived_from", "key_columns", "dimensions", "bytes", "completed_at"),
@@ -197,7 +253,7 @@ class TableStatusRepository:
             _DELETE_EDGES.execute(tx, _table_key(record))
             _INSERT_EDGE.execute_many(tx, edge_rows(tx, published))
             self._replace_manifest(tx, published, manifest)
-            newest_versions.mark_newest_of(tx, [record.table_name])
+            mark_newest_of(tx, [record.table_name])
         return published
 
     def reuse(self, recipe: str, table_name: str) -> VersionRecord:
@@ -221,7 +277,7 @@ class TableStatusRepository:
                 created_at=rfc3339(self._clock.now_ns()),
             )
             _INSERT_VERSION.execute(tx, VERSION.encode(version))
-            newest_versions.mark_newest(tx, [(tenant or "", fold(recipe_name))])
+            mark_newest(tx, [(tenant or "", fold(recipe_name))])
         return version
 
     def mark_failed(self, table_name: str, writer_id: str, error: str) -> bool:
@@ -252,7 +308,7 @@ class TableStatusRepository:
             self._scope.check_owner(record.tenant, f"The table {record.table_name!r}")
             failed = {"status": "failed", "error": error}
             marked = _MARK_DAMAGED.execute(tx, _table_key(record) | failed) == 1
-            newest_versions.mark_newest_of(tx, [record.table_name])
+            mark_newest_of(tx, [record.table_name])
         return marked
 
     def drop_version(
@@ -274,7 +330,7 @@ class TableStatusRepository:
             was_last = not self._tables.versions_of_table(record.table_name)
             if was_last and record.status is not TableStatus.DELETING:
                 self._mark_deleting(tx, record, writer_id)
-            newest_versions.mark_newest(tx, [(version.tenant or "", fold(version.recipe))])
+            mark_newest(tx, [(version.tenant or "", fold(version.recipe))])
         return record.table_name, was_last
 
     def remove(self, table_name: str) -> bool:
@@ -356,11 +412,11 @@ class TableStatusRepository:
         return name, number
 
     def _mark_deleting(self, tx: Connection, record: TableRecord, writer_id: str | None) -> None:
-        referring = newest_versions.recipes_of(tx, [record.table_name])
+        referring = recipes_of(tx, [record.table_name])
         self._remove_names(tx, record)
         change = {"was": str(record.status), "writer": writer_id}
         _MARK_DELETING.execute(tx, _table_key(record) | change)
-        newest_versions.mark_newest(tx, referring)
+        mark_newest(tx, referring)
 
     def _remove_names(self, tx: Connection, record: TableRecord) -> None:
         _DELETE_VERSIONS.execute(tx, _table_key(record))

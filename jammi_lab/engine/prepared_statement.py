@@ -1,4 +1,4 @@
-"""Prepared statements: how a statement is run; `statement_binding` prepares it."""
+"""Prepared statements: how a statement is run; the engine prepares it."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence

@@ -6,33 +6,286 @@ and members. Modules, the standard library and installed packages are recorded b
 values, arrays and frames are compared by value; any other value is refused.
 """
 
+import abc
 import builtins
+import collections.abc
+import datetime
+import decimal
 import dis
 import functools
+import hashlib
 import inspect
+import io
+import logging
+import numbers
+import pathlib
+import pickle
+import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
+
 from jammi_lab.core.canonical_json import digest_of
-from jammi_lab.steps.class_forms import hidden_state, own_members, refusal_of_class
+from jammi_lab.sources.frames import is_frame
 from jammi_lab.steps.function_source import (
     InlineSource,
     NoSource,
     constant_form,
     function_form,
     is_library,
+    is_library_file,
     nested_codes,
 )
-from jammi_lab.steps.value_forms import (
-    array_parts,
-    frame_parts,
-    library_name,
-    memory_owner,
-    text_attribute,
-    value_parts,
+
+# --------------------------------------------------------------------------------------------------
+# Comparable forms of what belongs to a class: its own members, and the fields that a dataclass or a
+# struct of msgspec keeps beside them. Enumerations and named tuples are refused.
+
+_METACLASSES = (type, abc.ABCMeta, msgspec.StructMeta)
+"""Metaclasses that keep all of a class where it is looked for here."""
+_DERIVED = frozenset(
+    {
+        *("__module__", "__qualname__", "__doc__", "__firstlineno__", "__static_attributes__"),
+        *("__annotations__", "__annotations_cache__", "__annotate__", "__annotate_func__"),
+        *("__conditional_annotations__", "__abstractmethods__", "_abc_impl"),
+        *("__dataclass_fields__", "__dataclass_params__"),
+    }
 )
+"""Members that tell where a class was defined, follow from others, or have a form of their own."""
+_SLOT_TYPES = (types.MemberDescriptorType, types.GetSetDescriptorType)
+_FIELD_PARTS = ("name", "default", "default_factory", "init", "repr", "hash", "compare", "kw_only")
+_ABSTRACT_CLASSES = [
+    value
+    for module in (collections.abc, numbers)
+    for value in vars(module).values()
+    if isinstance(value, abc.ABCMeta)
+]
+"""Python's own abstract classes for containers and numbers."""
+
+
+def refusal_of_class(cls: type) -> str:
+    """Why a class cannot be compared by its members, as a clause; empty when it can."""
+    if type(cls) not in _METACLASSES:
+        return f"the class {cls.__qualname__} is made by {type(cls).__name__}"
+    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
+        return f"the class {cls.__qualname__} is a named tuple"
+    is_virtual = any(cls in _virtual_subclasses(each) for each in _ABSTRACT_CLASSES)
+    if is_virtual or (isinstance(cls, abc.ABCMeta) and _virtual_subclasses(cls)):
+        return f"the class {cls.__qualname__} has to do with ABCMeta.register"
+    return ""
+
+
+def _virtual_subclasses(cls: type) -> list[type | None]:
+    """The virtual subclasses of an abstract class."""
+    references = abc._get_dump(cls)[0]  # type: ignore[attr-defined]  # no public way
+    return [reference() for reference in references]
+
+
+def own_members(cls: type) -> dict[str, Any]:
+    """The members of a class that do not follow from others, in the order of their names. A method
+    that was generated from fields is its defaults, the place of a field its name or number."""
+    members = dict[str, Any]()
+    for name, value in sorted(vars(cls).items()):
+        function = value.__func__ if isinstance(value, staticmethod | classmethod) else value
+        if name in _DERIVED:
+            continue
+        if name == "__replace__" and is_library(getattr(function, "__module__", "")):
+            continue  # only Python 3.13 and later write it
+        if isinstance(value, _SLOT_TYPES):
+            members[name] = (type(value), value.__name__)
+        elif (generated := _generated(function)) is not None:
+            defaults = generated.__defaults__, generated.__kwdefaults__
+            members[name] = (types.FunctionType, *defaults)
+        else:
+            members[name] = value
+    return members
+
+
+def _generated(function: Any) -> types.FunctionType | None:
+    """The method that Python wrote from the fields of a dataclass; None for any other value. Text
+    that the user executes has the same file name, but not these names."""
+    if not isinstance(function, types.FunctionType):
+        return None
+    code = function.__code__
+    is_of_library = is_library_file(code.co_filename)
+    if is_of_library and "recursive_repr.<locals>." in code.co_qualname:
+        function = inspect.unwrap(function)
+        code = function.__code__
+    is_of_fields = code.co_qualname.startswith("__create_fn__.<locals>.")
+    return function if code.co_filename == "<string>" and is_of_fields else None
+
+
+def hidden_state(cls: type) -> list[Any]:
+    """What a class has beside its members: the fields of a dataclass, the fields and settings of a
+    struct."""
+    state = list[Any]()
+    for field in vars(cls).get("__dataclass_fields__", {}).values():
+        state.append([getattr(field, part) for part in _FIELD_PARTS])
+        state.append([str(field.type), dict(field.metadata)])
+    if issubclass(cls, msgspec.Struct):
+        config = cls.__struct_config__
+        settings = [name for name in dir(config) if not name.startswith("_")]
+        state.append([[name, getattr(config, name)] for name in settings])
+        state.append([cls.__struct_encode_fields__, cls.__struct_defaults__])
+    return state
+
+
+# --------------------------------------------------------------------------------------------------
+# Values that a Python function may name: their comparable forms, and the names under which
+# libraries have their objects.
+
+_CANONICAL_MODULES = {"pathlib._local": "pathlib"}
+"""Modules that Python 3.13 names differently from other releases."""
+_HEAP_TYPE_FLAG = 1 << 9
+"""Py_TPFLAGS_HEAPTYPE: the flag of classes created at run time."""
+_LOGGER_ATTRIBUTES = vars(logging.Logger("")).keys() | {"manager"}  # noqa: LOG001
+_PATH_TYPE = type(pathlib.Path())
+_EAGER_FRAMES = ("DataFrame", "Table", "RecordBatch")
+_NOT_IN_THE_ARRAY = "OVT"
+"""Kinds of numpy types whose values lie elsewhere or have parts: objects, records, long texts."""
+
+
+def value_parts(value: Any) -> list[Any] | None:
+    """JSON of a value that has parts of a known type, and none that can change; None for any other
+    value. A subclass of a known type has its own rules, and is none."""
+    kind = type(value)
+    if kind in _PARTS:
+        return _PARTS[kind](value)
+    is_moment = isinstance(value, datetime.date | datetime.time) and is_library(kind.__module__)
+    return _moment_parts(value) if is_moment else None
+
+
+def _moment_parts(value: Any) -> list[Any] | None:
+    """A date or time of Python or pandas. None for one in a time zone that is not of Python, or was
+    read from a file: the name of such a zone does not tell its rules."""
+    zone = getattr(value, "tzinfo", None)
+    if not (zone is None or is_library(type(zone).__module__)):
+        return None
+    try:
+        pickle.dumps(zone)  # refuses a zone that was read from a file
+    except pickle.PicklingError:
+        return None
+    unit = str(getattr(value, "unit", ""))  # of pandas
+    return [value.isoformat(), repr(zone), getattr(value, "fold", 0), unit]
+
+
+def _logger_parts(value: logging.Logger) -> list[Any] | None:
+    return [value.name] if vars(value).keys() <= _LOGGER_ATTRIBUTES else None
+
+
+def _by_text(value: object) -> list[Any]:
+    return [repr(value)]
+
+
+_PARTS: dict[type, Callable[[Any], list[Any] | None]] = {
+    re.Pattern: lambda value: [constant_form(value.pattern), value.flags],
+    logging.Logger: _logger_parts,
+    **dict.fromkeys((decimal.Decimal, datetime.timedelta, datetime.timezone, range), _by_text),
+    **dict.fromkeys((pathlib.PurePosixPath, pathlib.PureWindowsPath, _PATH_TYPE), _by_text),
+}
+
+
+def memory_owner(value: Any) -> Any:
+    """The array whose memory a view shows; any other value itself."""
+    numpy = sys.modules.get("numpy")
+    while numpy is not None and isinstance(getattr(value, "base", None), numpy.ndarray):
+        value = value.base
+    return value
+
+
+def array_parts(value: Any) -> list[Any] | None:
+    """JSON of an array or scalar of numpy that holds its values itself; None for any other
+    value."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not is_library(type(value).__module__):
+        return None
+    if not (type(value) is numpy.ndarray or isinstance(value, numpy.generic)):
+        return None
+    if value.dtype.kind in _NOT_IN_THE_ARRAY or value.dtype.metadata:
+        return None
+    form = [value.dtype.str, [*value.shape], _digest(numpy.ascontiguousarray(value).tobytes())]
+    if not value.flags.c_contiguous:  # another order can change the last bits of a sum
+        form.append([*value.strides])
+    return form
+
+
+class _LibraryPickler(pickle.Pickler):
+    """Pickles objects of libraries alone: those of the user's own classes are pickled without the
+    code of their class."""
+
+    def reducer_override(self, value: Any) -> Any:
+        """Refuse a value of the user's own. Raises PicklingError."""
+        if not is_library(getattr(value, "__module__", None) or type(value).__module__):
+            raise pickle.PicklingError(f"a {type(value).__name__} is not an object of a library")
+        return NotImplemented
+
+
+def frame_parts(value: Any) -> list[Any] | None:
+    """JSON of a frame of pandas, polars or pyarrow with everything that belongs to it, such as its
+    index; None for any other value, and for a frame with values of the user's own classes."""
+    kind = type(value)
+    if not (is_frame(value) and is_library(kind.__module__) and kind.__name__ in _EAGER_FRAMES):
+        return None
+    # pandas joins the columns of a frame in memory at times, and always those of a copy
+    frame = value.copy() if hasattr(value, "copy") else value
+    sink = io.BytesIO()
+    try:
+        _LibraryPickler(sink, protocol=5).dump(frame)
+    except Exception:  # noqa: BLE001  libraries raise errors of their own
+        return None
+    return [_digest(sink.getvalue())]
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def library_name(value: Any, package: str | None) -> str | None:
+    """`module:name` under which a library has this very object; None when none has it. `package`: a
+    package of a library that counts as the user's own."""
+    module, name = text_attribute(value, "__module__"), text_attribute(value, "__qualname__")
+    is_definition = isinstance(value, types.FunctionType | type)
+    if is_definition and module is not None and name is not None:
+        if not is_foreign(module, package):
+            return None
+        is_static = isinstance(value, type) and not value.__flags__ & _HEAP_TYPE_FLAG
+        if is_static or _attribute(module, name) is value:
+            return f"{_CANONICAL_MODULES.get(module, module)}:{name}"
+    for owner in (module, type(value).__module__):
+        if owner is None or not is_foreign(owner, package):
+            continue
+        for place in (owner, owner.partition(".")[0]):
+            for exported, attribute in [*vars(sys.modules.get(place, types)).items()]:
+                if attribute is value:
+                    return f"{place}:{exported}"
+    return None
+
+
+def _attribute(module: str, name: str) -> Any:
+    """What a module has under a qualified name; None when it has nothing."""
+    target: Any = sys.modules.get(module)
+    for part in name.split("."):
+        target = getattr(target, part, None)
+    return target
+
+
+def is_foreign(module: str, package: str | None) -> bool:
+    """Whether a module is of a library, and not of the package."""
+    return is_library(module) and (package is None or module.partition(".")[0] != package)
+
+
+def text_attribute(value: object, name: str) -> str | None:
+    """An attribute when it is a string. Objects with `__getattr__` may return anything."""
+    attribute = getattr(value, name, None)
+    return attribute if isinstance(attribute, str) else None
+
+
+# --------------------------------------------------------------------------------------------------
+# The digest of a function.
 
 _CONSTANT_TYPES = (types.NoneType, bool, int, float, str, bytes)
 _BUILTIN_METHOD_TYPES = (

@@ -1,5 +1,6 @@
 """Rebuild: create a new catalog from the manifests, when the old one is lost or damaged."""
 
+import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,17 +14,19 @@ from jammi_lab.catalog.postgres import Postgres
 from jammi_lab.catalog.sqlite import check_whole
 from jammi_lab.catalog.writer_locks import remove_dead_locks
 from jammi_lab.core.anchors import Input
-from jammi_lab.core.clock import Clock
+from jammi_lab.core.clock import Clock, parse_rfc3339
 from jammi_lab.core.errors import (
     CatalogTooNew,
     DependencyCycle,
     InvalidArgument,
     JammiError,
     NameInvalid,
+    TableDamaged,
     WorkspaceNotFound,
 )
-from jammi_lab.core.identifiers import fold
+from jammi_lab.core.identifiers import check_name, fold, is_text
 from jammi_lab.core.manifest import Manifest, is_sealed
+from jammi_lab.core.recipes import parse_descriptor
 from jammi_lab.core.records import OnProgress, RecipeRecord, TableRecord, report_each
 from jammi_lab.core.tenancy import TenantScope, tenant_id
 from jammi_lab.storage import own_files
@@ -37,10 +40,76 @@ from jammi_lab.storage.files import (
 )
 from jammi_lab.store import manifests
 from jammi_lab.store.completed_records import record_of_manifest
-from jammi_lab.store.manifest_check import check_manifest
 from jammi_lab.store.reports import RebuildReport
-from jammi_lab.store.result_files import SHARED_FOLDER
+from jammi_lab.store.result_files import SHARED_FOLDER, invalid_column
 from jammi_lab.store.workspace_identity import CATALOG_FILE, rebind
+
+# --------------------------------------------------------------------------------------------------
+# Validation of manifests: a results folder may come from anywhere, and what is read from it enters
+# a catalog that all tables share.
+
+
+def check_manifest(manifest: Manifest) -> None:
+    """Check that a catalog can hold all values of a manifest. Raises ValueError, NameInvalid or
+    TableDamaged for the first one that it cannot."""
+    check_name(manifest.recipe, "recipe")
+    parse_descriptor(manifest.descriptor)
+    if manifest.kind != manifest.descriptor["producer"]:
+        raise ValueError(f"its kind {manifest.kind[:50]!r} is not that of its recipe")
+    _check_time(manifest.produced_at)
+    _check_texts(manifest)
+    _check_columns(manifest)
+
+
+def _check_time(text: str) -> None:
+    """Check that the text is as `rfc3339` writes it, because these texts are sorted and ages are
+    computed from them."""
+    with contextlib.suppress(TableDamaged):
+        if (
+            parse_rfc3339(text).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+            == text
+        ):
+            return
+    raise ValueError(f"its creation time {text[:50]!r} is invalid")
+
+
+def _check_texts(manifest: Manifest) -> None:
+    """Reject names that no database, path or statement can hold."""
+    texts = [
+        manifest.table_name,
+        manifest.definition_hash,
+        manifest.source_id,
+        manifest.model_id,
+        manifest.derived_from,
+    ]
+    texts += [
+        text for anchor in manifest.anchors for text in (anchor.input.name, anchor.input.table)
+    ]
+    if (
+        invalid := next((text for text in texts if text is not None and not is_text(text)), None)
+    ) is not None:
+        raise ValueError(f"its name {invalid[:50]!r} is not valid text")
+
+
+def _check_columns(manifest: Manifest) -> None:
+    names = [column.name for column in manifest.columns]
+    if (
+        not names
+        or not all(name and is_text(name) for name in names)
+        or len({fold(name) for name in names}) < len(names)
+    ):
+        raise ValueError("it has no columns, or their names are empty or not unique")
+    if (column := invalid_column(manifest)) is not None:
+        raise ValueError(
+            f"its column {column.name!r} has the type {column.type[:100]!r}, which is not an SQL "
+            "type"
+        )
+    if (key := next((name for name in manifest.key if name not in names), None)) is not None:
+        raise ValueError(f"its key {key[:50]!r} is not one of its columns")
+
+
+# --------------------------------------------------------------------------------------------------
+# The rebuild.
 
 WRITER_ID = "rebuild"
 NOT_REBUILT = (

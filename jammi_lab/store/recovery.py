@@ -17,7 +17,6 @@ from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import JammiError, LostOwnership, TableDamaged
 from jammi_lab.core.manifest import is_sealed
 from jammi_lab.core.records import OnProgress, TableRecord, TableStatus, report_each
-from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.storage.digests import CacheEntry, sha256_file
 from jammi_lab.storage.files import (
     ListedFile,
@@ -37,7 +36,7 @@ from jammi_lab.storage.object_store import RemotePath
 from jammi_lab.storage.parquet import read_footer
 from jammi_lab.store import manifests
 from jammi_lab.store.completed_records import is_of, record_of_manifest
-from jammi_lab.store.reports import FsckReport, visible_to_tenant
+from jammi_lab.store.reports import FsckReport, RecoveryReport, visible_to_tenant
 from jammi_lab.store.result_files import (
     CHECKPOINT_SECONDS,
     ResultFiles,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.clock import Clock
-from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.name_resolution import DeferredResolver
@@ -20,6 +19,7 @@ from jammi_lab.steps.executor import Executor, to_executor
 from jammi_lab.storage.files import StoragePath
 from jammi_lab.storage.own_files import check_folder
 from jammi_lab.storage.space_reserve import SpaceReserve
+from jammi_lab.store.reports import RecoveryReport
 from jammi_lab.store.result_files import ResultFiles
 from jammi_lab.store.storage_errors import translate_storage_errors
 from jammi_lab.workspace.arguments import ProgressReporter

@@ -25,7 +25,6 @@ from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.module_imports import import_modules
 from jammi_lab.core.recipes import import_with
 from jammi_lab.core.records import OnProgress, TableRecord, TableStatus
-from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.version import __version__
@@ -53,6 +52,7 @@ from jammi_lab.storage.space_reserve import SpaceReserve
 from jammi_lab.store.publish import Publisher
 from jammi_lab.store.recovery import Recovery
 from jammi_lab.store.removal import Removal
+from jammi_lab.store.reports import RecoveryReport
 from jammi_lab.store.result_files import ResultFiles
 from jammi_lab.store.retention import VersionRetention
 from jammi_lab.store.workspace_identity import bind_workspace, catalog_required

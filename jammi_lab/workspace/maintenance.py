@@ -13,10 +13,9 @@ from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import check_recipe_name, fold, list_of_names, near_or_all
 from jammi_lab.core.records import ProgressOption, RecipeRecord
-from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.engine.sql import credential_check
 from jammi_lab.sources.locations import resolve_output_path
-from jammi_lab.store.reports import FsckReport, visible_recovery
+from jammi_lab.store.reports import FsckReport, RecoveryReport, visible_recovery
 
 if TYPE_CHECKING:
     from jammi_lab.freshness.reports import Plan, RunReport, Status

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from jammi_lab.core.command_hints import cell_or_python
 from jammi_lab.core.forms import form
 from jammi_lab.core.html import Rendered, vstack
-from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.features.live.mutable_handles import MutableTables
 from jammi_lab.features.live.topics import Topics
 from jammi_lab.freshness.reports import Status, count_recipes
+from jammi_lab.store.reports import RecoveryReport
 from jammi_lab.workspace.sources import Sources
 
 

@@ -19,7 +19,6 @@ from jammi_lab.core.errors import InvalidArgument, JammiError
 from jammi_lab.core.html import Rendered, plain_text
 from jammi_lab.core.identifiers import list_of_names
 from jammi_lab.core.records import Edge, OnProgress, ProgressOption
-from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.verdicts import Verdict, Verification
 from jammi_lab.engine.parameters import merge_params
@@ -38,6 +37,7 @@ from jammi_lab.steps.external import External
 from jammi_lab.steps.python import PythonStep
 from jammi_lab.steps.recipe import RunnableRecipe
 from jammi_lab.steps.sql import Sql
+from jammi_lab.store.reports import RecoveryReport
 from jammi_lab.workspace import relocation
 from jammi_lab.workspace.arguments import takes_no_name
 from jammi_lab.workspace.assembly import Services

@@ -30,14 +30,12 @@ DIRECT = {
 }
 OF_ALL_TENANTS = {
     # a row in the making belongs to whoever has its writer's id; which writers left something
-    # behind is no tenant's affair
-    "table_status": {"_FAIL", "_PUBLISH"},
+    # behind is no tenant's affair; the newest version of a recipe is everybody's
+    "table_status": {"_FAIL", "_PUBLISH", "_RECIPES_OF"},
     "writers": {"_UNSETTLED"},
     # a rename follows the node
     "recipes": {"_RENAME"},
     "aliases": {"_READERS_BY_NAME", "_RELEASE_EDGES"},
-    # the newest version of a recipe is everybody's
-    "newest_versions": {"_RECIPES_OF"},
 }
 
 

@@ -11,7 +11,6 @@ from jammi_lab.core import reprs as forms
 from jammi_lab.core.anchors import Anchor, AnchorKind, source_input, unpinned_anchor
 from jammi_lab.core.errors import SqlError, TableNotFound
 from jammi_lab.core.records import RunStep, Step
-from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.core.verdicts import (
     Cause,
     Damaged,
@@ -27,10 +26,10 @@ from jammi_lab.core.verdicts import (
     Stale,
     Undecidable,
 )
-from jammi_lab.features.outputs import badge_reprs
+from jammi_lab.features.outputs.badge import badge, unchecked_badge
 from jammi_lab.freshness.plan import PlannedStep, StepKind
 from jammi_lab.freshness.reports import Plan, RunReport, StatusRow, status_board
-from jammi_lab.store.reports import FsckReport
+from jammi_lab.store.reports import FsckReport, RecoveryReport
 
 HOSTILE = "<img src=x onerror=1>"
 PAPERS = source_input("papers")
@@ -80,24 +79,21 @@ def test_a_board_of_fresh_tables_gives_no_advice():
 
 def test_what_is_not_known_is_said_with_the_reason_and_what_to_type():
     assert (
-        badge_reprs.unchecked_badge(["top venues"]).text
+        unchecked_badge(["top venues"]).text
         == "top venues is not checked yet — ws.why('top venues')"
     )
-    assert badge_reprs.unchecked_badge([f"t{n}" for n in range(7)], "the disk is full").text == (
+    assert unchecked_badge([f"t{n}" for n in range(7)], "the disk is full").text == (
         "t0, t1, t2, t3, t4 and 2 more are not checked: the disk is full — ws.why('t0')"
     )
 
 
 def test_there_is_no_badge_when_all_is_fresh():
-    assert badge_reprs.badge({"a": Fresh()}) is None and badge_reprs.badge({}) is None
+    assert badge({"a": Fresh()}) is None and badge({}) is None
 
 
 def test_the_badge_of_what_cannot_be_decided_asks_why():
     doubt = Undecidable([unpinned_anchor(PAPERS, "2024", "the server is down")])
-    assert (
-        badge_reprs.badge({"a": doubt}).text
-        == "a is undecidable: papers: the server is down — ws.why('a')"
-    )
+    assert badge({"a": doubt}).text == "a is undecidable: papers: the server is down — ws.why('a')"
 
 
 @pytest.mark.parametrize(
@@ -257,9 +253,9 @@ def every_form(name: str) -> list[Any]:
         MatchWithUnpinnedInputs(doubt.unpinned)._rendered(name),
         Mismatch(name, name, name)._rendered(name),
         status_board(rows),
-        badge_reprs.badge({name: moved}),
-        badge_reprs.badge({name: moved, name * 2: doubt}),
-        badge_reprs.unchecked_badge([name], name),
+        badge({name: moved}),
+        badge({name: moved, name * 2: doubt}),
+        unchecked_badge([name], name),
         plan._rendered(),
         RunReport([RunStep(name, name, error=name, table_name=name)], [name])._rendered(),
         RecoveryReport(errors=[name])._rendered(),

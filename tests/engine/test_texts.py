@@ -8,21 +8,20 @@ import pyarrow as pa
 import pytest
 
 from jammi_lab.core.errors import SqlError
-from jammi_lab.engine import engine as engines
-from jammi_lab.engine import statement_binding
+from jammi_lab.engine import engine
 from jammi_lab.engine.sql import parse as statements
 
 
 @pytest.fixture(autouse=True)
 def done(monkeypatch) -> list[str]:
     """What was parsed and bound, in turn, by a process that knows no text yet."""
-    engines._parse_cache.cache_clear()
-    done, parse, bind = list[str](), statements.parse, statement_binding.bind
+    engine._parse_cache.cache_clear()
+    done, parse, bind = list[str](), statements.parse, engine.bind
     monkeypatch.setattr(
         statements, "parse", lambda *said, **how: done.append("parsed") or parse(*said, **how)
     )
     monkeypatch.setattr(
-        statement_binding, "bind", lambda *said, **how: done.append("bound") or bind(*said, **how)
+        engine, "bind", lambda *said, **how: done.append("bound") or bind(*said, **how)
     )
     return done
 

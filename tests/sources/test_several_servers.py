@@ -12,7 +12,7 @@ import pytest
 
 import jammi_lab
 from jammi_lab.core.errors import SourceUnavailable, TableNotFound
-from jammi_lab.sources.databases import server_tables
+from jammi_lab.sources.databases import server
 from jammi_lab.sources.databases.mysql import MysqlConnector
 from jammi_lab.sources.databases.postgres import PostgresConnector
 from tests.services.servers import run_mysql, run_postgres
@@ -94,7 +94,7 @@ def test_one_server_that_does_not_answer_is_told_in_time_and_the_other_works_on(
     ws, table, hanging, monkeypatch
 ):
     release = threading.Event()
-    monkeypatch.setattr(server_tables, "QUERY_TIMEOUT_SECONDS", 2.0)
+    monkeypatch.setattr(server, "QUERY_TIMEOUT_SECONDS", 2.0)
     monkeypatch.setattr(hanging, "table_infos", lambda *_: release.wait(LONG) and {})
     name, other = ("pg", "my") if hanging is PostgresConnector else ("my", "pg")
     try:
@@ -103,7 +103,7 @@ def test_one_server_that_does_not_answer_is_told_in_time_and_the_other_works_on(
             match=f"The source '{name}' cannot be read: the server does not respond",
         ):
             ws.sql(joined(table))
-        monkeypatch.setattr(server_tables, "QUERY_TIMEOUT_SECONDS", 30.0)
+        monkeypatch.setattr(server, "QUERY_TIMEOUT_SECONDS", 30.0)
         assert ws.sql(f"SELECT count(*) FROM {other}.{table}").fetchall() == [(2,)]
     finally:
         release.set()

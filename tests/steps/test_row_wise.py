@@ -19,7 +19,7 @@ from jammi_lab.core.records import Reuse
 from jammi_lab.core.verdicts import Damaged, Fresh, Match
 from jammi_lab.features.words import lexical_work
 from jammi_lab.steps.checkpoint import Checkpoint
-from jammi_lab.steps.previous_versions import PreviousVersion
+from jammi_lab.steps.row_wise import PreviousVersion
 from jammi_lab.store.result_files import ResultFiles
 from tests.sizes import sized, soak
 from tests.store.lab import DAMAGES

@@ -12,11 +12,11 @@ import jammi_lab as jl
 from jammi_lab.catalog.writers import Writers
 from jammi_lab.core.errors import WorkspaceReadOnly
 from jammi_lab.core.records import VersionRecord
-from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.core.verdicts import Damaged, Match, MissingManifest
 from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.store import manifests, recovery
 from jammi_lab.store.manifests import manifest_path
+from jammi_lab.store.reports import RecoveryReport
 from jammi_lab.workspace.copy import copy_workspace
 from tests.backends import root_of
 from tests.inside import services_of

@@ -9,7 +9,7 @@ import re
 import numpy as np
 from PIL import Image
 
-from jammi_widgets.chart_specifications import stored_specification
+from jammi_widgets.charts import stored_specification
 
 LAB = "application/vnd.vegalite.v5+json"
 MANY = """SELECT random() AS a, random() * 100 AS b, ['x', 'y', 'z', 'w'][(i % 4 + 1)::INT] AS c,

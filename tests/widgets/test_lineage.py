@@ -19,9 +19,8 @@ from jammi_lab.core.records import Edge
 from jammi_lab.core.verdicts import Fresh, PossiblyStale
 from jammi_lab.features.pictures.lineage_svg import VERDICT_FILLS
 from jammi_lab.freshness.lineage import Node
-from jammi_widgets.column_paths import trace_column
 from jammi_widgets.graph_view import LineageSnapshot, View
-from jammi_widgets.lineage import LineageGraph
+from jammi_widgets.lineage import LineageGraph, trace_column
 from jammi_widgets.staleness import StalenessBoard
 from tests.inside import show_snapshot
 

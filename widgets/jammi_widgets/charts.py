@@ -6,12 +6,13 @@ import contextlib
 import functools
 import hashlib
 import importlib.util
+import io
 import json
 import math
 import re
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,116 @@ from jammi_lab.core.identifiers import check_choice, near_or_all
 from jammi_lab.core.module_imports import import_modules
 from jammi_lab.features.outputs.file_stamps import stamp_file
 from jammi_lab.features.outputs.stamps import STAMP_KEY, Stamp, stamp_from
-from jammi_widgets.chart_images import MAX_COLOURS, png_size, smaller_forms
-from jammi_widgets.chart_specifications import stored_specification
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+# --------------------------------------------------------------------------------------------------
+# The specification of a chart as it is stored in a notebook: with no more rows than fit.
+
+
+def stored_specification(spec: dict[str, Any], max_bytes: int) -> dict[str, Any] | None:
+    """The specification in at most so many bytes. Of rows that do not fit, an evenly spaced part is
+    drawn and the title says so. None if there are no rows that could be left out."""
+    stored = {key: part for key, part in spec.items() if key != "$schema"}
+    data = stored.get("data")
+    data = data if isinstance(data, dict) else {}
+    rows = data.get("values")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        return stored if _size(stored) <= max_bytes else None
+    count, drawn = len(rows), stored
+    while count:
+        part = [rows[at * len(rows) // count] for at in range(count)]
+        drawn = {**stored, "data": {**data, "values": part}}
+        if count < len(rows):
+            drawn["title"] = _with_note(
+                spec.get("title"), f"{count:,} of {len(rows):,} rows are drawn"
+            )
+        if (size := _size(drawn)) <= max_bytes:
+            return drawn
+        count = min(count - 1, int(count * max_bytes / size))
+    return drawn if _size(drawn) <= max_bytes else None
+
+
+def _size(spec: dict[str, Any]) -> int:
+    return len(json.dumps(spec, ensure_ascii=False).encode())
+
+
+def _with_note(title: Any, note: str) -> dict[str, Any]:
+    """A title with a note below it."""
+    own = title if isinstance(title, dict) else {"text": title or ""}
+    if not own.get("text"):
+        return {"fontSize": 11, "fontWeight": "normal", **own, "text": note}
+    return {**own, "subtitle": note}
+
+
+# --------------------------------------------------------------------------------------------------
+# PNG images of charts in few bytes: the renderer compresses for speed, and writes four bytes for
+# each pixel where a palette needs one.
+
+MAX_COLOURS = 256
+
+
+def png_size(png: bytes) -> tuple[int, int]:
+    """Width and height in pixels, with which a PNG begins."""
+    return int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
+
+
+def smaller_forms(
+    png: bytes, colour_limits: Sequence[int], draw_on_white: Callable[[], bytes]
+) -> Iterator[bytes]:
+    """The same image in fewer bytes, then with at most so many colours, fewer and fewer.
+
+    `draw_on_white` draws it once more, on white: the renderer writes no channel of a translucent
+    pixel above its opacity, so that a translucent orange is khaki.
+    """
+    with import_modules():
+        from PIL.Image import Dither, Quantize
+
+    image = _decode(png)
+    if any(count and 0 < opacity < 255 for opacity, count in enumerate(_opacities(image))):
+        image = _with_own_colours(image, _decode(draw_on_white()))
+    yield _encode(image)
+    for limit in colour_limits:
+        yield _encode(image.quantize(limit, Quantize.FASTOCTREE, dither=Dither.NONE))
+
+
+def _decode(png: bytes) -> "Image":
+    with import_modules():
+        from PIL import Image
+
+    return Image.open(io.BytesIO(png)).convert("RGBA")
+
+
+def _encode(image: "Image") -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def _opacities(image: "Image") -> list[int]:
+    """The number of pixels of each opacity, from 0 to 255."""
+    return image.getchannel("A").histogram()
+
+
+def _with_own_colours(image: "Image", on_white: "Image") -> "Image":
+    """The image in the colours that give, on white, the second one."""
+    import numpy as np
+
+    with import_modules():
+        from PIL import Image
+
+    pixels = np.array(image)
+    opacity = pixels[..., 3:].astype(np.float32) / 255
+    ground = 255 * (1 - opacity)
+    own = (np.asarray(on_white)[..., :3] - ground) / np.maximum(opacity, 1 / 255)
+    pixels[..., :3] = np.where(opacity > 0, own.round().clip(0, 255), 0)
+    return Image.fromarray(pixels, "RGBA")
+
+
+# --------------------------------------------------------------------------------------------------
+# The charts.
 
 _GRAMMAR = "rfc3987_syntax"
 

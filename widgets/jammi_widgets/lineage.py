@@ -1,6 +1,7 @@
 """The lineage graph: tables and their inputs, with verdicts and the reasons for them."""
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
@@ -15,8 +16,10 @@ from jammi_lab.core.html import (
     unmarked_word,
 )
 from jammi_lab.core.identifiers import check_choice, find_name, near_names
+from jammi_lab.core.input_kinds import MODEL_KIND
 from jammi_lab.core.verdicts import Fresh, Verdict, count_by_label, marked_label
-from jammi_lab.features.pictures.column_svg import ends_between
+from jammi_lab.features.pictures.column_svg import ends_between, index_edges
+from jammi_lab.features.pictures.lineage import Lineage
 from jammi_lab.features.pictures.lineage_svg import (
     CHANGE_SIGN,
     HELD_SIGN,
@@ -34,20 +37,70 @@ from jammi_lab.workspace.result_table import ResultTable
 from jammi_widgets import assets, protocol
 from jammi_widgets.action_runner import ProgressCallback
 from jammi_widgets.cell_texts import first_rows
-from jammi_widgets.column_paths import (
-    MAX_LINEAGE_NODES,
-    MAX_TABLES,
-    snapshot_edges,
-    trace_column,
-)
 from jammi_widgets.diff import DiffView
-from jammi_widgets.graph_view import Direction, View, take_snapshot
+from jammi_widgets.graph_view import Direction, LineageSnapshot, View, take_snapshot
 from jammi_widgets.neighbors import NeighborExplorer
 from jammi_widgets.node_details import describe_node, find_unread_node, is_registered, node_relation
 from jammi_widgets.panel import Panel
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
+
+# --------------------------------------------------------------------------------------------------
+# Column lineage: the path of one column, upstream and downstream.
+
+MAX_TABLES = 120
+"""Maximum number of nodes drawn with columns; larger drawings show none."""
+MAX_LINEAGE_NODES = 1_000
+"""Largest lineage whose columns are computed as a whole; in a larger one only those around a
+node."""
+
+ColumnKey = tuple[int, str]
+"""A node, by its index in the snapshot, and one of its columns."""
+ColumnStep = tuple[ColumnKey, ColumnKey]
+"""Two columns, the second of which is derived from the first."""
+
+
+def snapshot_edges(snapshot: LineageSnapshot, lineage: Lineage) -> list[End]:
+    """The edges between columns, with tables given by their indexes in the snapshot."""
+    tables = [n for n in lineage.nodes if n.kind != MODEL_KIND]
+    index_by_table = {
+        (is_derived(n), n.name): index
+        for index, n in enumerate(snapshot.nodes)
+        if n.kind != MODEL_KIND
+    }
+    indexes = [index_by_table.get((is_derived(n), n.name), -1) for n in tables]
+    edges = (
+        (indexes[a], x, indexes[b], y, direct)
+        for a, x, b, y, direct in index_edges(tables, lineage.column_edges)
+    )
+    return [edge for edge in edges if edge[0] >= 0 and edge[2] >= 0]
+
+
+def trace_column(edges: Sequence[End], start: ColumnKey) -> dict[ColumnStep, bool]:
+    """The steps between the columns upstream and downstream of `start`; a step maps to whether it
+    carries values (True) or only selects rows."""
+    upstream: dict[ColumnKey, list[tuple[ColumnKey, bool]]] = defaultdict(list)
+    downstream: dict[ColumnKey, list[tuple[ColumnKey, bool]]] = defaultdict(list)
+    for table, column, child, child_column, direct in edges:
+        upstream[child, child_column].append(((table, column), direct))
+        downstream[table, column].append(((child, child_column), direct))
+    steps: dict[ColumnStep, bool] = {}
+    for adjacency, upwards in ((upstream, True), (downstream, False)):
+        todo, visited = [start], {start}
+        while todo:
+            current = todo.pop()
+            for neighbor, direct in adjacency[current]:
+                step = (neighbor, current) if upwards else (current, neighbor)
+                steps[step] = steps.get(step, False) or direct
+                if neighbor not in visited:
+                    visited.add(neighbor)
+                    todo.append(neighbor)
+    return steps
+
+
+# --------------------------------------------------------------------------------------------------
+# The graph.
 
 DEFAULT_HOPS = 2
 """Hops shown around a named node."""

@@ -12,28 +12,116 @@ value in the catalog's log.
 """
 
 import contextlib
+import datetime
+import enum
+import json
+import math
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.logs import LogRecord
 from jammi_lab.catalog.sessions import ENDED, OPEN, SessionRecord
-from jammi_lab.core.clock import Clock, rfc3339
+from jammi_lab.core.clock import Clock, rfc3339, to_seconds
 from jammi_lab.core.errors import JammiError, NoTenantBinding, PartialDeletionFailure, TableNotFound
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.thread_pool import join_thread, start_daemon
 from jammi_lab.features.live.mutable_tables import MutableTableService
 from jammi_lab.features.live.open_session import TIMED_OUT, OpenSession, closed_error
-from jammi_lab.features.live.session_audit import LifecycleEvent, publish_event
-from jammi_lab.features.live.session_deadlines import (
-    GRACE_NS,
-    ClockJumpDetector,
-    deadline_after,
-    format_deadline,
-)
 from jammi_lab.features.live.topics import Topics
 from jammi_lab.inputs.row_input import SchemaLike
+
+# --------------------------------------------------------------------------------------------------
+# Deadlines of ephemeral sessions, and clocks that jump.
+
+GRACE_NS = 60 * 10**9
+"""How long a session lives on after the machine slept past its deadline."""
+_MIN_JUMP_SECONDS = 2.0
+"""Difference between wall clock and monotonic clock that counts as a jump; the monotonic clock
+stands still while the machine sleeps."""
+_LAST_NS = int(datetime.datetime(9999, 12, 31, tzinfo=datetime.UTC).timestamp()) * 10**9
+"""Later moments cannot be written as a date and mean never."""
+
+
+def deadline_after(start_ns: int, duration: Any, name: str) -> int | None:
+    """The moment that many seconds later; None beyond the calendar. Raises InvalidArgument unless
+    `duration` is a number above 0."""
+    seconds = to_seconds(duration, name, positive=True)
+    if math.isinf(seconds) or start_ns + seconds * 1e9 >= _LAST_NS:
+        return None
+    return start_ns + round(seconds * 1e9)
+
+
+class ClockJumpDetector:
+    """Detects that the machine slept or that the wall clock was set, by comparing it with a clock
+    that stands still during sleep."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._wall, self._steady = clock.now_ns(), clock.monotonic()
+
+    def jump_seconds(self) -> float:
+        """Seconds by which the wall clock has jumped since the last call: positive after sleep or
+        when it was set forward, negative when it was set back, else 0."""
+        wall, steady = self._clock.now_ns(), self._clock.monotonic()
+        jump = (wall - self._wall) / 1e9 - (steady - self._steady)
+        self._wall, self._steady = wall, steady
+        return jump if abs(jump) > _MIN_JUMP_SECONDS else 0.0
+
+
+def format_deadline(moment_ns: int | None) -> str | None:
+    """A moment as the catalog stores it; None is never."""
+    return None if moment_ns is None else rfc3339(moment_ns)
+
+
+# --------------------------------------------------------------------------------------------------
+# The audit topic of ephemeral sessions: one event when a session opens, and one when it ends.
+
+AUDIT_TOPIC = "jammi.audit.session_lifecycle.v1"
+MAX_AUDIT_EVENTS = 10_000
+"""Events that the audit topic of a tenant keeps, the newest ones: two of each session."""
+
+
+class LifecycleEvent(enum.StrEnum):
+    """What happened to a session. Every `opened` is followed by exactly one of the others."""
+
+    OPENED = "opened"
+    CLOSED = "closed"
+    TIMED_OUT = "timed_out"
+    PARTIAL = "partial_deletion_failure"
+    ABANDONED = "abandoned"
+
+
+def publish_event(
+    topics: Topics,
+    clock: Clock,
+    session: SessionRecord,
+    event: LifecycleEvent,
+    *,
+    table_count: int = 0,
+    row_count: int = 0,
+    surviving: Sequence[str] = (),
+) -> None:
+    """Publish one event on the audit topic of the session's tenant, for whoever has to prove the
+    deletion of data. With `surviving` tables it is a partial deletion, and `event` is what was
+    attempted. Topic, record and fields are those of jammi-db's session lifecycle events."""
+    record: dict[str, Any] = {
+        "session_id": session.session_id,
+        "tenant_id": session.tenant,
+        "event": str(LifecycleEvent.PARTIAL if surviving else event),
+        "occurred_at": rfc3339(clock.now_ns()),
+        "ephemeral_table_count": table_count,
+        "deleted_row_count": row_count,
+    }
+    if surviving:
+        record["details"] = {"surviving_tables": list(surviving), "attempted_event": str(event)}
+    topics._publish_record(AUDIT_TOPIC, json.dumps(record), MAX_AUDIT_EVENTS)
+
+
+# --------------------------------------------------------------------------------------------------
+# The sessions of a workspace.
 
 TICK_SECONDS = 0.25
 """Interval of the scanner; a deadline is enforced within a second."""

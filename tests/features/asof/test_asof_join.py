@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import jammi_lab as jl
 from jammi_lab.core import errors
 from jammi_lab.features.asof import asof_rows
-from jammi_lab.features.asof.asof_match import AsofMatcher, MatchRule
+from jammi_lab.features.asof.asof_rows import AsofMatcher, MatchRule
 from jammi_lab.sources.scratch_duckdb import open_bare
 from tests.cases import cases
 from tests.sizes import examples

@@ -284,7 +284,7 @@ def test_closing_drops_everything_and_tells_how_much(acme):
 
 
 def test_the_audit_topic_keeps_the_newest_events_of_a_tenant(acme, tmp_path, monkeypatch):
-    monkeypatch.setattr("jammi_lab.features.live.session_audit.MAX_AUDIT_EVENTS", 4)
+    monkeypatch.setattr("jammi_lab.features.live.ephemeral_sessions.MAX_AUDIT_EVENTS", 4)
     with acme.tenant("bolt"), acme.ephemeral():
         pass
     sessions = []

@@ -5,7 +5,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core import cancellable as waiting
-from jammi_lab.features.live import dml_evaluation as changing
+from jammi_lab.features.live import dml_commits as changing
 from tests.inside import services_of
 
 ENDLESS = "UPDATE mutable.labels SET label = (SELECT sum(a.range * b.range) FROM range(1000000) a, range(100000) b)::VARCHAR"

@@ -7,16 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jammi_lab.features.vectors import exact_search, narrow_copy
-from jammi_lab.features.vectors.exact_search import ExactSearch
-from jammi_lab.features.vectors.narrow_copy import NarrowCopy
+from jammi_lab.features.vectors import exact_search
+from jammi_lab.features.vectors.exact_search import ExactSearch, NarrowCopy
 from tests.sizes import examples
 
 
 def narrow_all(patch):
     """Vectors of every size are narrowed."""
-    patch.setattr(narrow_copy, "_MIN_BYTES", 0)
-    patch.setattr(narrow_copy, "_MIN_WIDTH", 1)
+    patch.setattr(exact_search, "_MIN_BYTES", 0)
+    patch.setattr(exact_search, "_MIN_WIDTH", 1)
 
 
 @pytest.fixture
@@ -27,8 +26,8 @@ def always_narrow(monkeypatch):
 @pytest.fixture
 def in_parts(monkeypatch):
     """Small copies are read by several threads."""
-    monkeypatch.setattr(narrow_copy, "_MIN_PART_BYTES", 1 << 17)
-    monkeypatch.setattr(narrow_copy, "usable_cores", lambda: 3)
+    monkeypatch.setattr(exact_search, "_MIN_PART_BYTES", 1 << 17)
+    monkeypatch.setattr(exact_search, "usable_cores", lambda: 3)
 
 
 @pytest.fixture
@@ -180,8 +179,8 @@ def test_it_is_made_at_the_second_search_for_one_vector(always_narrow, products)
 
 
 def test_a_small_or_narrow_table_is_not_narrowed(products, monkeypatch):
-    for width, least in ((384, narrow_copy._MIN_BYTES), (64, 0)):
-        monkeypatch.setattr(narrow_copy, "_MIN_BYTES", least)
+    for width, least in ((384, exact_search._MIN_BYTES), (64, 0)):
+        monkeypatch.setattr(exact_search, "_MIN_BYTES", least)
         vectors = normal(np.random.default_rng(0), 2000, width)
         exact = ExactSearch(vectors)
         for _ in range(3):
@@ -215,14 +214,14 @@ def test_a_kernel_that_saturates_is_not_used(always_narrow, monkeypatch):
 
     monkeypatch.setattr(numkong, "dot", saturating)
     vectors = normal(np.random.default_rng(0), 2000, 383)
-    assert not narrow_copy.pays_off(vectors)
+    assert not exact_search.pays_off(vectors)
 
 
-@pytest.mark.parametrize("width", [96, 127, 384, 4096, narrow_copy._MAX_WIDTH - 1])
+@pytest.mark.parametrize("width", [96, 127, 384, 4096, exact_search._MAX_WIDTH - 1])
 def test_this_machine_multiplies_exactly(width, monkeypatch):
-    monkeypatch.setattr(narrow_copy, "_MIN_BYTES", 0)
+    monkeypatch.setattr(exact_search, "_MIN_BYTES", 0)
     vectors = np.ones((1, width), np.float32)
-    assert narrow_copy.pays_off(vectors)
+    assert exact_search.pays_off(vectors)
     query = np.random.default_rng(0).integers(-127, 128, (2, width), np.int8)
     exact = query.astype(np.int64) @ query[0].astype(np.int64)
-    assert narrow_copy._products(query[0], query).tolist() == exact.tolist()
+    assert exact_search._products(query[0], query).tolist() == exact.tolist()
