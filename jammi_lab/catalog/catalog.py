@@ -10,13 +10,12 @@ from jammi_lab.catalog.backup import backup
 from jammi_lab.catalog.checks import CheckRepository
 from jammi_lab.catalog.connection import Dialect
 from jammi_lab.catalog.database import Database, Transaction, create_tables
-from jammi_lab.catalog.holds import HoldRepository
 from jammi_lab.catalog.lineage import LineageRepository
 from jammi_lab.catalog.logs import LogRepository
 from jammi_lab.catalog.models import ModelRepository
 from jammi_lab.catalog.observations import MetadataRepository, ObservationRepository
 from jammi_lab.catalog.postgres import Postgres
-from jammi_lab.catalog.recipes import RecipeRepository
+from jammi_lab.catalog.recipes import HoldRepository, RecipeRepository
 from jammi_lab.catalog.result_tables import ResultTableRepository
 from jammi_lab.catalog.sessions import SessionRepository
 from jammi_lab.catalog.sources import SourceRepository

@@ -223,11 +223,6 @@ class LineageRepository:
         with self._database.read() as tx:
             return self._start_nodes(tx, name, None)
 
-    def knows(self, name: str) -> bool:
-        """Whether anything visible has that name, or was read under it."""
-        with self._database.read() as tx:
-            return bool(self._start_nodes(tx, name, None)[0])
-
     def ancestors(self, names: Iterable[str]) -> set[str]:
         """The folded names of everything that the newest versions of some recipes (by folded name)
         were computed from, at any distance; one query."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import builtins
+import os
+import socket
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from jammi_lab.catalog import tenant_scope
 from jammi_lab.catalog.aliases import (
@@ -22,6 +25,7 @@ from jammi_lab.catalog.connection import (
     text_list,
 )
 from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.repository import DatedRepository
 from jammi_lab.catalog.row_mapping import RECIPE, RECIPE_INPUTS, DecodedRows
 from jammi_lab.catalog.schema import recipes
 from jammi_lab.catalog.tenant_scope import TenantPredicate
@@ -29,7 +33,7 @@ from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import DependencyCycle, DuplicateTable, TableNotFound
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.input_kinds import input_kind
-from jammi_lab.core.records import RecipeRecord
+from jammi_lab.core.records import Hold, RecipeRecord
 
 _OWN = f"{tenant_scope.owned_by('recipes')} AND recipes.name_fold = :fold"
 _OWN_VERSION = f"{tenant_scope.owned_by('versions')} AND versions.recipe_fold = :fold"
@@ -291,3 +295,63 @@ def _cycle_error(
         path=path,
         hint='To build on an exact earlier version, name it: FROM jammi."<physical name>".',
     )
+
+
+# --------------------------------------------------------------------------------------------------
+# Holds: recipes that a recompute of everything leaves as they are.
+
+_HELD = Statement(
+    f"SELECT {tenant_scope.owner('recipes')}, recipes.name_fold, recipes.held_at, recipes.held_by, "
+    f"recipes.held_note FROM recipes WHERE {tenant_scope.visible('recipes')} "
+    "AND recipes.held_at IS NOT NULL"
+)
+_HOLD = Statement(
+    "UPDATE recipes SET held_at = coalesce(held_at, :now), held_by = :by, held_note = :note "
+    f"WHERE {_OWN}"
+)
+_RELEASE = Statement(
+    "UPDATE recipes SET held_at = NULL, held_by = NULL, held_note = NULL "
+    f"WHERE {_OWN} AND recipes.held_at IS NOT NULL"
+)
+
+
+def _current_user() -> str:
+    """User and host, for messages."""
+    import getpass
+
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a user without a name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+def _by_key(rows: Iterable[Any]) -> Mapping[tuple[str | None, str], Hold]:
+    return {
+        (owner_id or None, name_fold): Hold(since=since, by=by, note=note)
+        for owner_id, name_fold, since, by, note in rows
+    }
+
+
+class HoldRepository(DatedRepository):
+    """The held recipes of the bound tenant_scope."""
+
+    def list(self) -> Mapping[tuple[str | None, str], Hold]:
+        """Every visible hold, by tenant and folded name of the recipe. Cached until the next
+        commit."""
+        return self._database.fetch_cached(_HELD, self._scope.parameters(), _by_key)
+
+    def put(self, tenant: str | None, recipe: str, note: str) -> None:
+        """Hold a recipe, from now on. A recipe that is held keeps its time. TenantForbidden."""
+        self._scope.check_owner(tenant, f"The recipe {recipe!r}")
+        held = {"now": rfc3339(self._clock.now_ns()), "by": _current_user(), "note": note}
+        with self._database.write() as tx:
+            _HOLD.execute(tx, tenant_scope.name_key(tenant, recipe) | held)
+
+    def remove(self, tenant: str | None, recipe: str) -> bool:
+        """End the hold of a recipe; return whether there was one. TenantForbidden."""
+        self._scope.check_owner(tenant, f"The recipe {recipe!r}")
+        if (tenant, fold(recipe)) not in self.list():
+            return False
+        with self._database.write() as tx:
+            return _RELEASE.execute(tx, tenant_scope.name_key(tenant, recipe)) > 0

@@ -23,8 +23,8 @@ import datetime as dt
 import html
 import math
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from jammi_lab.core.argument_suggestions import answer_arguments, answer_calls
 from jammi_lab.core.attribute_suggestions import (
@@ -107,6 +107,32 @@ class ReprMixin:
     @answer_arguments
     def _repr_html_(self) -> str:
         return self._rendered().html
+
+
+T = TypeVar("T")
+
+
+class NamedCollection(Generic[T]):
+    """What a workspace has under names: iterable, `in`, `len()`, displayed as its list."""
+
+    _records: Any
+    """The repository of its records."""
+
+    def list(self) -> Any:
+        """All of it, by name."""
+        raise NotImplementedError
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._records.get(name) is not None
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self.list())
+
+    def __len__(self) -> int:
+        return len(self._records.list())
+
+    def _rendered(self) -> Rendered:
+        return self.list()._rendered()  # type: ignore[no-any-return]
 
 
 def escape(value: object) -> str:

@@ -95,15 +95,10 @@ class Recovery:
                     self._remove_temporary_files(files, rows, is_first_run=is_first_run)
                 ready = [r for r in rows.values() if r.status is TableStatus.READY]
                 for record in report_each(ready, "recover", "tables", on_progress):
-                    parquet = record.path
-                    if (
-                        ready_too
-                        or not {parquet, manifests.manifest_location(parquet)} <= files.keys()
-                    ):
+                    both = {record.path, manifests.manifest_location(record.path)}
+                    if ready_too or not both <= files.keys():
                         self._settle_or_report(record, self._inspect)
-                    self._settle_or_report(
-                        record, functools.partial(self._inspect_sidecars, in_full=ready_too)
-                    )
+                    self._settle_or_report(record, self._inspect_sidecars, in_full=ready_too)
             reported = {name for names in self._findings.values() for name in names}
             return RecoveryReport(
                 **{field: self._findings[field] for field in RecoveryReport.list_fields()},
@@ -134,11 +129,10 @@ class Recovery:
             complete = (TableStatus.READY, TableStatus.REJECTED)
             kept = [record for record in rows.values() if record.status in complete]
             for record in report_each(kept, "fsck", "tables", on_progress):
-                inspect = functools.partial(self._inspect, repair=repair, deep=deep)
-                self._settle_or_report(record, inspect)
+                how = {"repair": repair, "deep": deep}
+                self._settle_or_report(record, self._inspect, **how)
                 if record.status is TableStatus.READY:  # a rejected one gets no index
-                    inspect = functools.partial(self._inspect_sidecars, repair=repair, deep=deep)
-                    self._settle_or_report(record, inspect)
+                    self._settle_or_report(record, self._inspect_sidecars, **how)
             files |= self._list_files("quarantine") | self._list_files("checkpoints")
             files |= self._leftovers_of_rebuild()
             self._find_unused_files(files, rows, grace if repair else None)
@@ -320,11 +314,13 @@ class Recovery:
     def _report(self, subject: str, error: JammiError | OSError) -> None:
         self._findings["errors"].append(report_line(subject, error))
 
-    def _settle_or_report(self, record: TableRecord, settle: Callable[[TableRecord], None]) -> None:
+    def _settle_or_report(
+        self, record: TableRecord, settle: Callable[..., None], **how: bool
+    ) -> None:
         self._recipes[record.table_name] = record.recipe
         for attempts_left in reversed(range(_MAX_ATTEMPTS)):
             try:
-                settle(record)
+                settle(record, **how)
                 return
             except (JammiError, OSError) as error:
                 ready = record.status is TableStatus.READY

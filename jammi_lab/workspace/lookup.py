@@ -234,7 +234,7 @@ class TableLookup:
         """Whether the name can be a node of the lineage."""
         catalog = self._catalog
         return (
-            catalog.lineage.knows(name)
+            bool(catalog.lineage.nodes_named(name)[0])
             or catalog.find_input(name) is not None
             or catalog.models.get(name) is not None
         )

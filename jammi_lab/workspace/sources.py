@@ -20,7 +20,7 @@ from jammi_lab.core.errors import (
     TableNotFound,
 )
 from jammi_lab.core.forms import form, listing_table
-from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text
+from jammi_lab.core.html import NamedCollection, Rendered, ReprMixin, count_noun, plain_text
 from jammi_lab.core.identifiers import (
     check_source_name,
     find_name,
@@ -293,10 +293,11 @@ class SourceList(list[Source], ReprMixin):
         )
 
 
-class Sources(ReprMixin):
+class Sources(NamedCollection[str], ReprMixin):
     """The sources of a workspace: `ws.sources["papers"]`, iteration over names, `in`."""
 
     def __init__(self, parts: "Infrastructure") -> None:
+        self._records = parts.catalog.sources
         self._parts, self._folder = parts, parts.local_folder
 
     def add(
@@ -491,17 +492,8 @@ class Sources(ReprMixin):
         """The source of that name. SourceNotFound, with near names."""
         return Source(self._parts, self._parts.source_directory.require_record(name))
 
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._parts.catalog.sources.get(name) is not None
-
     def __iter__(self) -> Iterator[str]:
         return iter([record.name for record in self._parts.catalog.sources.list()])
-
-    def __len__(self) -> int:
-        return len(self._parts.catalog.sources.list())
-
-    def _rendered(self) -> Rendered:
-        return self.list()._rendered()
 
 
 def _is_list_of_paths(location: object) -> bool:

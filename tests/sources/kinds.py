@@ -26,7 +26,7 @@ from pyiceberg.utils.concurrent import ExecutorFactory
 from jammi_lab.core import entry_points
 from jammi_lab.core.anchors import Cost
 from jammi_lab.core.identifiers import quote_identifier, sql_literal
-from jammi_lab.sources import package_connector
+from jammi_lab.sources import registry
 from jammi_lab.sources.frames import METHOD
 from tests.contracts.source import Kind
 from tests.services.servers import run_mysql, run_postgres
@@ -249,7 +249,7 @@ class Frame(Kind):
 class OfPackage(Kind):
     """Rows that the reader of an installed package reads."""
 
-    kind, method, takes_anchors = "shelf", package_connector._METHOD, False
+    kind, method, takes_anchors = "shelf", registry._METHOD, False
     second_look, vanishes = Cost.SCAN, False
     given: Mapping = {"kind": "shelf"}
     shelf: Path
@@ -258,7 +258,7 @@ class OfPackage(Kind):
         self.location = str(folder / "it's [1].shelf")
         OfPackage.shelf = folder / "rows"
         entry = importlib.metadata.EntryPoint("shelf", f"{__name__}:Shelf", "jammi_lab.connectors")
-        for module in (entry_points, package_connector):
+        for module in (entry_points, registry):
             get("monkeypatch").setattr(module, "package_entries", lambda _: {"shelf": entry})
         self.start()
 

@@ -13,8 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from jammi_lab.core.verdicts import Stale
-from jammi_lab.storage.digests import digest_parquet, digest_parquet_stream, parquet_payload
-from jammi_lab.storage.parquet_pages import pages_match_footer
+from jammi_lab.storage.digests import (
+    digest_parquet,
+    digest_parquet_stream,
+    pages_match_footer,
+    parquet_payload,
+)
 from jammi_lab.storage.parquet_statistics import are_statistics_true
 
 ROWS = pa.table(

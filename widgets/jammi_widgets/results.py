@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
     from jammi_lab.features.outputs.stamps import Stamp
     from jammi_lab.workspace.column_profile import ColumnQuery
-    from jammi_lab.workspace.result import Result
 
 # --------------------------------------------------------------------------------------------------
 # The rows of a result with filters on their columns: pages, profiles, and the SQL of both.

@@ -1,7 +1,7 @@
 """`ws.checks`: rules about the rows of result tables, sources and mutable tables."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jammi_lab.catalog.checks import CheckRepository
@@ -9,7 +9,7 @@ from jammi_lab.core.anchors import Input
 from jammi_lab.core.checks import CheckRecord, Severity
 from jammi_lab.core.errors import CheckNotFound, InvalidArgument
 from jammi_lab.core.forms import listing_table
-from jammi_lab.core.html import Rendered, ReprMixin
+from jammi_lab.core.html import NamedCollection, Rendered, ReprMixin
 from jammi_lab.core.identifiers import check_choice, check_name, near_names, quoted_name
 from jammi_lab.core.input_kinds import input_kind
 from jammi_lab.core.recipes import encode_params
@@ -82,7 +82,7 @@ class CheckList(list[Check], ReprMixin):
         return listing_table(["check", "table", "severity", "rule"], rows, aligned="llll")
 
 
-class Checks(ReprMixin):
+class Checks(NamedCollection[Check], ReprMixin):
     """The checks of a workspace: `ws.checks["name"]`, iterable, `in`, `len()`."""
 
     def __init__(
@@ -96,7 +96,7 @@ class Checks(ReprMixin):
     ) -> None:
         """`find` and `not_found` as those of `TableLookup`; `to_result`: a statement as a
         Result."""
-        self._service, self._runner, self._stored = service, runner, stored
+        self._service, self._runner, self._records = service, runner, stored
         self._find, self._to_result, self._no_table = find, to_result, not_found
 
     def add(
@@ -124,7 +124,7 @@ class Checks(ReprMixin):
         """
         record = self._subject(name, on)
         # before the statement is prepared as its owner's, which reads files by path
-        self._stored.check_owner(record)
+        self._records.check_owner(record)
         if isinstance(rule, Rule) and params is None:
             text, values, words = (
                 rule.statement(quoted_name(*record.name_parts)),
@@ -151,7 +151,7 @@ class Checks(ReprMixin):
         for version in self._service.newest(record):
             self._runner.prepare_rows(record, None if version is None else version.record)
         self._service.check_writable()
-        return Check(self, self._stored.put(record))
+        return Check(self, self._records.put(record))
 
     def _subject(self, name: str, on: str) -> CheckRecord:
         """A check without a rule on what `on` names. TableNotFound."""
@@ -174,34 +174,25 @@ class Checks(ReprMixin):
 
     def __getitem__(self, name: str) -> Check:
         """The check of that name. CheckNotFound, with near names."""
-        record = self._stored.get(name)
+        record = self._records.get(name)
         if record is None:
             raise self._not_found(name)
         return Check(self, record)
 
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._stored.get(name) is not None
-
-    def __iter__(self) -> Iterator[Check]:
-        return iter(self.list())
-
-    def __len__(self) -> int:
-        return len(self._stored.list())
-
     def list(self, on: str | None = None) -> CheckList:
         """All checks, or those on one table, by name."""
         subject = None if on is None else self._service.subject_name(on)
-        records = [r for r in self._stored.list() if subject is None or r.is_on(subject)]
+        records = [r for r in self._records.list() if subject is None or r.is_on(subject)]
         return CheckList(Check(self, record) for record in records)
 
     def remove(self, name: str) -> None:
         """Remove a check with its results. CheckNotFound, TenantForbidden."""
         self._service.check_writable()
-        if not self._stored.remove(name):
+        if not self._records.remove(name):
             raise self._not_found(name)
 
     def _not_found(self, name: str) -> CheckNotFound:
-        names = [record.name for record in self._stored.list()]
+        names = [record.name for record in self._records.list()]
         return CheckNotFound(f"There is no check {name!r}.", near=near_names(name, names))
 
     def _prepare(self, record: CheckRecord, version: int | None) -> PreparedStatement:
@@ -210,9 +201,6 @@ class Checks(ReprMixin):
         if version is not None:
             raise InvalidArgument(f"{record.label} has no versions.", hint="Omit version=.")
         return self._runner.prepare_rows(record, None)
-
-    def _rendered(self) -> Rendered:
-        return self.list()._rendered()
 
 
 def leading_comment(statement: str) -> str:

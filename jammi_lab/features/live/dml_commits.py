@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -42,9 +42,6 @@ from jammi_lab.features.live.table_changes import Change, Verb, VersionMoved
 from jammi_lab.inputs.row_input import cast_column, to_arrow_rows
 from jammi_lab.sources.attach import in_transaction
 from jammi_lab.sources.base import Query, Relation
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 # --------------------------------------------------------------------------------------------------
 # Evaluation of INSERT, UPDATE and DELETE: the statement runs on a copy of its target in a scratch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from jammi_lab.catalog.logs import LogRecord
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.errors import InvalidArgument, ParameterMissing, SessionClosed
 from jammi_lab.core.forms import listing_table
-from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text
+from jammi_lab.core.html import NamedCollection, Rendered, ReprMixin, count_noun, plain_text
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.row_conditions import positions_in
 from jammi_lab.features.live.dml_commits import DmlCommitter, delete_statement, update_statement
@@ -153,11 +153,11 @@ class MutableTable(ReprMixin):
         )
 
 
-class MutableTables(ReprMixin):
+class MutableTables(NamedCollection[MutableTable], ReprMixin):
     """`ws.mutable`: the mutable tables that the bound tenant sees."""
 
     def __init__(self, access: MutableAccess) -> None:
-        self._access, self._tables = access, access.tables
+        self._access, self._records = access, access.tables
 
     def create(self, name: str, schema: SchemaLike, *, primary_key: Sequence[str]) -> MutableTable:
         """Create an empty table of the bound tenant; `schema` is a pyarrow Schema or a dict of
@@ -166,30 +166,24 @@ class MutableTables(ReprMixin):
         Raises NameInvalid (a name is 1 to 63 of a–z, 0–9 and _, not beginning with _),
         SchemaMismatch, InvalidArgument, DuplicateTable, WorkspaceReadOnly.
         """
-        return self._handle(self._tables.create(name, schema, primary_key))
+        return self._handle(self._records.create(name, schema, primary_key))
 
     def __getitem__(self, name: str) -> MutableTable:
         """The table of that name. Raises TableNotFound with near names."""
-        return self._handle(self._tables.require(name))
+        return self._handle(self._records.require(name))
 
     def __contains__(self, name: object) -> bool:
         try:
-            return isinstance(name, str) and self._tables.find(name) is not None
+            return isinstance(name, str) and self._records.find(name) is not None
         except SessionClosed:  # the table of a session whose deadline has passed
             return False
-
-    def __iter__(self) -> Iterator[MutableTable]:
-        return iter(self.list())
-
-    def __len__(self) -> int:
-        return len(self._tables.list())
 
     def __bool__(self) -> bool:
         return True
 
     def list(self) -> list[MutableTable]:
         """All mutable tables, by name."""
-        return [self._handle(record) for record in self._tables.list()]
+        return [self._handle(record) for record in self._records.list()]
 
     def drop(self, name: str, *, if_exists: bool = False) -> None:
         """Drop a table with its rows and history. Derived tables stay.
@@ -200,14 +194,14 @@ class MutableTables(ReprMixin):
         """
         if if_exists and name not in self:
             return
-        record = self._tables.require(name)
+        record = self._records.require(name)
         if record.session is not None:
             raise InvalidArgument(
                 f"{record.name} belongs to an ephemeral session and is dropped with it.",
                 hint="Close the session.",
             )
-        self._tables.drop(record)
-        self._tables.purge_values(record)
+        self._records.drop(record)
+        self._records.purge_values(record)
 
     def _handle(self, record: LogRecord) -> MutableTable:
         return MutableTable(self._access, record)
@@ -215,7 +209,7 @@ class MutableTables(ReprMixin):
     def _rendered(self) -> Rendered:
         rows = [
             (r.name, r.version, r.row_count, ", ".join(r.key), r.tenant)
-            for r in self._tables.list()
+            for r in self._records.list()
         ]
         if not rows:
             return plain_text(

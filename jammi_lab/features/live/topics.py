@@ -13,7 +13,7 @@ from jammi_lab.core.clock import Clock, to_seconds
 from jammi_lab.core.display_values import to_display
 from jammi_lab.core.errors import DuplicateTable, InvalidArgument, NameInvalid, TopicNotFound
 from jammi_lab.core.forms import listing_table
-from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text
+from jammi_lab.core.html import NamedCollection, Rendered, ReprMixin, count_noun, plain_text
 from jammi_lab.core.identifiers import check_name, fold, near_names
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
@@ -112,7 +112,7 @@ class EventList(list[Event], ReprMixin):
         )
 
 
-class Topics(ReprMixin):
+class Topics(NamedCollection[Topic], ReprMixin):
     """The topics of a workspace: append-only logs of record batches that every kernel can write and
     follow."""
 
@@ -121,7 +121,7 @@ class Topics(ReprMixin):
         self._scope = scope
         self._engine = engine
         self._clock = clock
-        self._repository = catalog.topics
+        self._repository = self._records = catalog.topics
         self._wake = WakeEvent()
 
     def register(
@@ -217,18 +217,6 @@ class Topics(ReprMixin):
 
     def __getitem__(self, name: str) -> Topic:
         return Topic(self._current(name))
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._repository.get(name) is not None
-
-    def __iter__(self) -> Iterator[Topic]:
-        return iter(self.list())
-
-    def __len__(self) -> int:
-        return len(self._repository.list())
-
-    def _rendered(self) -> Rendered:
-        return self.list()._rendered()
 
     def close(self) -> None:
         """End every subscription."""
