@@ -9,12 +9,16 @@ import contextlib
 import functools
 import hashlib
 import importlib.metadata
-from collections.abc import Iterator
+import mmap
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from jammi_lab.core.thread_pool import ThreadPool
 from jammi_lab.core.user_key import is_own_seal, seal
 from jammi_lab.features.vectors.index.shape import IndexShape
 from jammi_lab.storage.files import (
@@ -29,6 +33,7 @@ from jammi_lab.storage.files import (
     remove_file,
 )
 from jammi_lab.storage.object_store import RemoteFile, RemotePath
+from jammi_lab.store import manifests
 from jammi_lab.store.sidecars import (
     GRAPH_SUFFIX,
     INDEX_SUFFIXES,
@@ -41,7 +46,8 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 3
 _METRIC = "cosine"
-_MAX_MANIFEST_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 23
+"""Bytes of a graph that are read while those before them are hashed."""
 
 
 class IndexFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -176,9 +182,8 @@ def missing_reason(parquet: StoragePath) -> str:
 def _read_signed(path: StoragePath) -> _SignedManifest | None:
     """The contents of a manifest file if its digest is right; else None. Raises OSError."""
     try:
-        body = _read_limited(path, _MAX_MANIFEST_BYTES)
-        signed = msgspec.json.decode(body or b"", type=_SignedManifest)
-    except (FileNotFoundError, msgspec.MsgspecError, RecursionError, ValueError):
+        signed = msgspec.json.decode(manifests.read_file(path) or b"", type=_SignedManifest)
+    except (msgspec.MsgspecError, RecursionError, ValueError):
         return None
     if hashlib.sha256(signed.index).hexdigest() != signed.digest:
         return None
@@ -203,26 +208,30 @@ def usearch_version() -> str:
     return ".".join(importlib.metadata.version("usearch").split(".")[:2])
 
 
-def read_verified(path: StoragePath, file: IndexFile) -> bytes | None:
+def read_verified(path: StoragePath, file: IndexFile) -> "bytes | mmap.mmap | None":
     """The bytes of a file when they match the recorded digest; None otherwise and when the file is
     gone. Raises OSError."""
+    digest = hashlib.sha256()
     try:
-        body = _read_limited(path, file.size)
+        if isinstance(path, RemotePath):
+            body: bytes | mmap.mmap = path.read(file.size) or b""
+            digest.update(body)
+        else:
+            body = _read_while_hashing(path, file.size, digest.update)
     except FileNotFoundError:
         return None
-    if body is None or len(body) != file.size or hashlib.sha256(body).hexdigest() != file.digest:
-        return None
-    return body
+    return body if digest.hexdigest() == file.digest else None
 
 
-def _read_limited(path: StoragePath, max_bytes: int) -> bytes | None:
-    """The bytes of a file; None when it is larger than `max_bytes` or gone from an object store."""
-    if isinstance(path, RemotePath):
-        return path.read(max_bytes)
-    with open_for_reading(path) as file:
-        body = file.read(max_bytes + 1)
-    if len(body) > max_bytes:
-        return None
+def _read_while_hashing(path: Path, size: int, update: Callable[[memoryview], object]) -> mmap.mmap:
+    """The bytes of a file of that size, given to `update` on another thread while more are read: a
+    search after a restart waits for both. Raises OSError."""
+    body = mmap.mmap(-1, size + 1)  # `update` gets a byte more of a larger file
+    view, start = memoryview(body), 0
+    with open_for_reading(path) as file, ThreadPool(1, "jammi-digest") as hasher:
+        while block := os.readv(file.fileno(), [view[start : start + _BLOCK_BYTES]]):
+            hasher.submit(update, view[start : start + block])
+            start += block
     return body
 
 

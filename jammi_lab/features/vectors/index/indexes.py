@@ -95,9 +95,8 @@ class VectorIndexes(SidecarBuilder):
         if not record.row_count:
             return None
         ann = CACHE.load(self._cache_key(record), lambda: self._load(record))
-        if ann is None and build:
-            self.ensure_index(record, None)
-            ann = cast("AnnIndex | None", CACHE.get(self._cache_key(record))) or self._load(record)
+        if ann is None and build and self.ensure_index(record, None):
+            ann = CACHE.load(self._cache_key(record), lambda: self._load(record))
         return ann
 
     def build_in_background(self, record: TableRecord, precision: str | None = None) -> None:
