@@ -441,13 +441,23 @@ class EvaluatedGraph:
             for a in record.anchors
             if a.input.identity in observed
         )
+        exact = {  # versions, whose recipe may have another name today
+            a.input.identity
+            for a in record.anchors
+            if a.input.kind_class.is_result
+            and a.input.identity in observed
+            and self.graph.find(a.input.name, node.tenant) is None
+        }
         columns, same_meaning = (
-            self._columns_read_today(node, record) if has_changed else ({}, True)
+            self._columns_read_today(node, record) if has_changed or exact else ({}, True)
         )
         states: dict[Identity, State] = {}
         for anchor in record.anchors:
             if anchor.is_given:
                 states[anchor.input.identity] = anchor
+            if anchor.input.identity in exact - columns.keys():
+                states[anchor.input.identity] = Vanished()
+                continue
             match observed.get(anchor.input.identity):
                 case Snapshot() as snapshot if schema_changed(anchor, snapshot):
                     columns_today = columns.get(anchor.input.identity)
@@ -548,9 +558,9 @@ class EvaluatedGraph:
     def _columns_read_today(
         self, node: RecipeNode, record: TableRecord
     ) -> tuple[dict[Identity, tuple[str, ...] | None], bool]:
-        """The columns that the table's definition reads today, after the schema of an input changed
-        (None: all columns), and whether the definition's meaning is unchanged. A definition that no
-        longer binds is assumed to read all columns."""
+        """The columns of each input that the table's definition reads today (None: all columns),
+        and whether the definition's meaning is unchanged. A definition that no longer binds is
+        assumed to read all columns of the recorded inputs."""
         descriptor = (
             node.recipe.descriptor
             if node.recipe and node.recipe.definition_hash == record.definition_hash
@@ -575,9 +585,7 @@ class EvaluatedGraph:
         merged: dict[Identity, set[str]] = {}
         for read in inputs:
             merged.setdefault(read.relation.input.identity, set()).update(read.columns)
-        return everything | {
-            identity: tuple(sorted(columns)) for identity, columns in merged.items()
-        }, same_meaning
+        return {i: tuple(sorted(columns)) for i, columns in merged.items()}, same_meaning
 
 
 def state_of_recipe(node: RecipeNode) -> object:

@@ -394,6 +394,17 @@ def test_a_table_made_from_an_exact_version_is_anchored_on_that_table_alone(lab,
     assert str(lab.staleness("old")) == f"stale: {two[0].table_name} is gone"
 
 
+def test_what_reads_a_version_of_a_name_is_stale_when_another_recipe_takes_the_name(lab, two):
+    lab.materialize("old", "SELECT * FROM jammi_version('venues', 1)")
+    lab.rename("venues", "places")
+    assert str(lab.staleness("old")) == "fresh"
+    lab.materialize("venues", "SELECT 7 AS n")
+    verdicts = str(lab.staleness("old")), lab.status()["old"].verdict
+    assert {str(v) for v in verdicts} == {f"stale: {two[0].table_name} is gone"}
+    lab.recompute("old")
+    assert lab.table("old").read().fetchall() == [(7,)] and str(lab.staleness("old")) == "fresh"
+
+
 def test_the_recorded_statement_is_as_written_and_the_definition_names_the_table(lab, two):
     statement = "SELECT venue /* é */ FROM jammi_version('venues', 1)"
     assert lab.materialize("old", statement).manifest.descriptor["statement"] == statement
