@@ -22,7 +22,7 @@ from jammi_lab.commands.table import (
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.packaged_tables import packaged_table
-from jammi_lab.core.suggestions import by_guess, translate_advice
+from jammi_lab.core.suggestions import by_guess, options_as_flags, translate_advice
 
 DEFAULT_FOLDER = ".jammi"
 """The workspace of a notebook, and of a command without PATH."""
@@ -216,7 +216,8 @@ def _unknown_flag_error(verb: Verb, spelling: str) -> InvalidArgument:
     table = packaged_table("suggestions")
     instead = table["instead"].get(f"{verb.name} {guess}")
     if instead is not None:
-        hint = translate_advice(instead, "shell" if verb.magic == SHELL else "cells", "PATH")
+        place = "shell" if verb.magic == SHELL else "cells"
+        hint = translate_advice(options_as_flags(instead), place, "PATH")
     meant = [flag for flag in table["flags"].get(guess, "").split() if verb.flag(flag)]
     names = (guess, *near_names(guess, known))  # the guess itself, with one dash or two
     near = meant or [known[name] for name in names if name in known]

@@ -30,6 +30,7 @@ from jammi_lab.core.identifiers import (
     quote_identifier,
 )
 from jammi_lab.core.records import SourceRecord
+from jammi_lab.core.suggestions import options_as_flags
 from jammi_lab.core.value import Value
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.inputs.observation import Observation
@@ -249,7 +250,7 @@ class Source(ReprMixin):
         if tables is None or tables[1] == 1:
             with contextlib.suppress(JammiError):
                 columns = self.columns()
-                notes = self.notes
+                notes = [cell_or_python(options_as_flags(each), each) for each in self.notes]
                 first_rows = self.preview(_FORM_ROWS)
                 if self.kind in ("parquet", "frame"):  # told without reading the rows
                     count = self._select(None, columns="count(*)")

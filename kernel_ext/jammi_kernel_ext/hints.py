@@ -1,9 +1,7 @@
 """What cells and lines advise: hints of errors in cell syntax instead of Python calls, hints for
 the placeholders of other tools, and errors for misplaced input."""
 
-import ast
 import contextlib
-import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,41 +11,18 @@ from jammi_lab.commands.table import LINE, find_command
 from jammi_lab.commands.words import SQL_KEYWORDS
 from jammi_lab.core.errors import InvalidArgument, JammiError, SqlError, TableNotFound
 from jammi_lab.core.identifiers import find_name, fold
-from jammi_lab.core.suggestions import translate_advice
+from jammi_lab.core.suggestions import options_as_flags, translate_advice
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
 
 # -- Python calls as lines of %jammi
 
-_CALL_OR_OPTIONS = re.compile(
-    r"ws\.sources\.add\((?:[^()'\"]|'[^']*'|\"[^\"]*\")*\)|\boptions=(\{(?:[^{}]|\{[^{}]*\})*\})"
-)
-
-
-def _option_flags(match: re.Match[str]) -> str:
-    """Translate `options={…}`; a placeholder stays one, and so does a call with options."""
-    if match[1] is None:
-        return match[0]
-    written = match[1].replace("{…}", "{'KEY': 'VALUE'}").replace(": …", ": '…'")
-    try:
-        options = ast.literal_eval(written)
-    except (SyntaxError, ValueError):
-        return match[0]
-    return " ".join(["--option", *(_option_word(name, value) for name, value in options.items())])
-
-
-def _option_word(name: str, value: object) -> str:
-    if value == "…":
-        return f"{name}=…"
-    text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
-    return shlex.quote(f"{name}={text}".replace("\t", "\\t"))
-
 
 def to_cell_syntax(hint: str) -> str:
     """Translate a hint into cell syntax. A call without an equivalent line is shown on the
     notebook's own workspace."""
-    return translate_advice(_CALL_OR_OPTIONS.sub(_option_flags, hint), "cells")
+    return translate_advice(options_as_flags(hint), "cells")
 
 
 @contextlib.contextmanager

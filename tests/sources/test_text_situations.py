@@ -254,8 +254,11 @@ def test_what_was_decided_is_told(ws, tmp_path, values, note):
     [
         ("1,2.5\n2,3.5\n", "heading: none, as all in the first line are values; options={'header'"),
         ("alice,3\nbob,4\n", """heading: the first line, although "3" could be a value; """),
-        ('n,v\n1,"1,500"\n', "'thousands': '.'} or {'thousands': ','}"),
-        ("n,v\n1,03/04/2024\n", "{'dateformat': '%d/%m/%Y'} or {'dateformat': '%m/%d/%Y'}"),
+        ('n,v\n1,"1,500"\n', "'thousands': '.'} or options={'thousands': ','}"),
+        (
+            "n,v\n1,03/04/2024\n",
+            "options={'dateformat': '%d/%m/%Y'} or options={'dateformat': '%m/%d/%Y'}",
+        ),
     ],
 )
 def test_what_can_be_read_in_two_ways_is_told_with_both(ws, tmp_path, data, note):

@@ -284,9 +284,9 @@ _NULL_MARK = re.compile(r"[^\w\s]{1,3}|[#\\]?[A-Za-z]{1,4}[/.]?[A-Za-z]{0,4}[!?]
 
 def note_of(column: str, forms: Form, example: str) -> str | None:
     """The sentence that tells why a column is text; None where that is no decision."""
-    options = [repr(given) for look, given in _LOOKS if re.fullmatch(look, example)]
+    options = [f"options={given!r}" for look, given in _LOOKS if re.fullmatch(look, example)]
     if options:
-        return f"{column}: text, because {_shown_text(example)}; options={' or '.join(options)}"
+        return f"{column}: text, because {_shown_text(example)}; {' or '.join(options)}"
     if re.fullmatch(r"-?0\d+", example):
         return f"{column}: text, because {_shown_text(example)} begins with 0"
     if re.fullmatch(r"-?\d+(\.\d*)?", example):
