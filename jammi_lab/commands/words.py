@@ -210,14 +210,14 @@ def _unknown_flag_error(verb: Verb, spelling: str) -> InvalidArgument:
     known = {s.lstrip("-"): s for f in verb.flags for s in f.spellings}
     covers_all = any(not a.required and "NAME" in a.name for a in verb.arguments)
     hint = verb.advice
-    if spelling == "--all" and covers_all:
-        hint = f"Without a name, {verb.command} covers everything."
     guess = spelling.lstrip("-")
     table = packaged_table("suggestions")
     instead = table["instead"].get(f"{verb.name} {guess}")
     if instead is not None:
         place = "shell" if verb.magic == SHELL else "cells"
         hint = translate_advice(options_as_flags(instead), place, "PATH")
+    if spelling == "--all" and covers_all:
+        hint = f"Without a name, {verb.command} covers everything."
     meant = [flag for flag in table["flags"].get(guess, "").split() if verb.flag(flag)]
     names = (guess, *near_names(guess, known))  # the guess itself, with one dash or two
     near = meant or [known[name] for name in names if name in known]

@@ -441,23 +441,16 @@ class EvaluatedGraph:
             for a in record.anchors
             if a.input.identity in observed
         )
-        exact = {  # versions, whose recipe may have another name today
-            a.input.identity
-            for a in record.anchors
-            if a.input.kind_class.is_result
-            and a.input.identity in observed
-            and self.graph.find(a.input.name, node.tenant) is None
-        }
+        exact = self._exact_tables(node, record)
         columns, same_meaning = (
             self._columns_read_today(node, record) if has_changed or exact else ({}, True)
         )
+        missing = exact & (observed.keys() - columns.keys())
+        observed |= dict.fromkeys(missing, Vanished())
         states: dict[Identity, State] = {}
         for anchor in record.anchors:
             if anchor.is_given:
                 states[anchor.input.identity] = anchor
-            if anchor.input.identity in exact - columns.keys():
-                states[anchor.input.identity] = Vanished()
-                continue
             match observed.get(anchor.input.identity):
                 case Snapshot() as snapshot if schema_changed(anchor, snapshot):
                     columns_today = columns.get(anchor.input.identity)
@@ -554,6 +547,16 @@ class EvaluatedGraph:
         """The state of an input over columns that were not observed yet."""
         over_columns = anchor.input.with_values(columns=tuple(sorted(columns or ())))
         return self.observation.observe(over_columns, tenant, all_columns=columns is None)
+
+    def _exact_tables(self, node: RecipeNode, record: TableRecord) -> set[Identity]:
+        """The inputs that are versions by number, which are those of another recipe when their name
+        is another's today."""
+        return {
+            anchor.input.identity
+            for anchor in record.anchors
+            if anchor.input.kind_class.is_result
+            and self.graph.find(anchor.input.name, node.tenant) is None
+        }
 
     def _columns_read_today(
         self, node: RecipeNode, record: TableRecord

@@ -175,9 +175,9 @@ def test_a_recipe_and_a_source_of_one_name_are_told_apart_by_kind(lab):
 
 def test_what_is_gone_but_was_read_is_still_a_node(lab):
     lab.ready("a", "source:gone")
-    assert lab.lineage.knows("GONE")
-    assert lab.lineage.knows("a")
-    assert not lab.lineage.knows("never")
+    assert lab.lineage.nodes_named("GONE")[0]
+    assert lab.lineage.nodes_named("a")[0]
+    assert not lab.lineage.nodes_named("never")[0]
 
 
 def test_a_rename_takes_readers_of_the_old_name_and_of_exact_tables_along(lab):
@@ -205,7 +205,7 @@ def test_a_tenants_edges_are_its_own_and_the_shared_ones(lab):
         ]
     with lab.scope.use("zeta"):
         assert walked(lab, "papers", "down") == [("papers", "shared")]
-        assert not lab.lineage.knows("mine")
+        assert not lab.lineage.nodes_named("mine")[0]
 
 
 def test_readers_of_a_shared_name_are_not_readers_of_an_own_one(lab):

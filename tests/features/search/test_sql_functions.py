@@ -244,7 +244,8 @@ def test_the_verdict_needs_no_encoder_and_the_recompute_says_that_it_is_missing(
         first.embed("w", "papers", key="id", text="title", model=Twin("1"))
         first.materialize("near", "SELECT key FROM search('w', 'pasta', k := 1)")
     with jl.open(tmp_path / "lab") as later:
-        assert str(later.staleness("near")) == "fresh"
+        ground = "on version 1 of its encoder twin, by way of w"
+        assert str(later.staleness("near")) == f"fresh*, {ground}"
         with pytest.raises(errors.ModelNotFound, match="twin"):
             later.materialize("other", "SELECT key FROM search('w', 'sauce', k := 1)")
         assert later.sql("SELECT key FROM neighbors('w', 0, k := 1)").fetchall() == [(1,)]
