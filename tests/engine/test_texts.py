@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from jammi_lab.core.errors import SqlError
-from jammi_lab.engine import engine
+from jammi_lab.engine import engine, statement_binding
 from jammi_lab.engine.sql import parse as statements
 
 
@@ -16,12 +16,12 @@ from jammi_lab.engine.sql import parse as statements
 def done(monkeypatch) -> list[str]:
     """What was parsed and bound, in turn, by a process that knows no text yet."""
     engine._parse_cache.cache_clear()
-    done, parse, bind = list[str](), statements.parse, engine.bind
+    done, parse, bind = list[str](), statements.parse, statement_binding.bind
     monkeypatch.setattr(
         statements, "parse", lambda *said, **how: done.append("parsed") or parse(*said, **how)
     )
     monkeypatch.setattr(
-        engine, "bind", lambda *said, **how: done.append("bound") or bind(*said, **how)
+        statement_binding, "bind", lambda *said, **how: done.append("bound") or bind(*said, **how)
     )
     return done
 
