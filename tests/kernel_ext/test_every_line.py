@@ -5,76 +5,12 @@ one."""
 import re
 
 from jammi_lab.commands.table import CELL, LINE, commands
+from tests.cases import cases
 
 # In this order, one after the other, on a workspace with the source `papers` and the tables
 # `venues` and `top`.
-LINES = {
-    "": "",
-    "open": "open",
-    "resume": "resume days.ipynb",
-    "help": "help add",
-    "config": "config cells.limit",
-    "add": "add again papers.csv --replace",
-    "sources": "sources",
-    "tables": "tables --all",
-    "models": "models",
-    "schema": "schema papers",
-    "preview": "preview papers -n 2",
-    "view": "view papers",
-    "embed": "embed vecs papers --key id --text venue --model hashing --where 'venue IS NOT NULL'",
-    "lexical": "lexical words papers --key id --text venue",
-    "search": "search vecs A -k 2",
-    "graph": "graph like vecs -k 1",
-    "neighbors": "neighbors vecs 1 -k 1",
-    "map": "map vecs",
-    "catalog": "catalog",
-    "status": "status --deep",
-    "stale": "stale",
-    "why": "why top",
-    "verify": "verify",
-    "lineage": "lineage top --up",
-    "plan": "plan",
-    "recompute": "recompute --dry-run",
-    "stop": "stop",
-    "what-if": "what-if papers",
-    "history": "history venues",
-    "copy": "copy copied",
-    "diff": "diff top 1 1",
-    "restore": "restore venues 1",
-    "export": "export venues venues.csv",
-    "rename": "rename top best",
-    "unalias": "unalias top",
-    "hold": "hold best --note 'month end'",
-    "unhold": "unhold best",
-    "edit": "edit venues",
-    "drop": "drop best",
-    "expire": "expire venues --keep 1",
-    "check": "check venues",
-    "check-text": "check-text notes.md --update",
-    "fsck": "fsck",
-    "recover": "recover",
-    "remove": "remove again",
-    "topics": "topics",
-    "tail": "tail events -n 1",
-    "tenant": "tenant acme",
-    "ephemeral": "ephemeral open --timeout 60",
-    "close": "close",
-}
-CELLS = {
-    "--materialize": "%%jammi -m made --key id\nSELECT id FROM papers",
-    "--key": "%%jammi -m made --key id\nSELECT id FROM papers",
-    "--as": "%%jammi -t polars\nSELECT id FROM papers",
-    "--limit": "%%jammi -n 1\nSELECT id FROM papers",
-    "--bypass": "%%jammi -m made --key id --bypass\nSELECT id FROM papers",
-    "--explain": "%%jammi -e\nSELECT id FROM papers",
-    "--analyze": "%%jammi -e --analyze\nSELECT id FROM papers",
-    "--plot": "%%jammi --plot bar venue id\nSELECT venue, id FROM papers",
-    "--view": "%%jammi --view\nSELECT id FROM papers",
-    "--check": "%%jammi --check ids --on made\nSELECT * FROM jammi.made WHERE id < 0",
-    "--on": "%%jammi --check ids --on made\nSELECT * FROM jammi.made WHERE id < 0",
-    "--warn": "%%jammi --check ids --on made --warn\nSELECT * FROM jammi.made WHERE id < 0",
-    "--quiet": "%%jammi -q\nSELECT id FROM papers",
-}
+LINES = dict(cases("cells/every_line", "verb", "line"))
+CELLS = dict(cases("cells/every_flag", "flag", "cell"))
 
 
 VIEW = "application/vnd.jupyter.widget-view+json"

@@ -11,9 +11,8 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core import errors
 from jammi_lab.features.vectors.encoders.hashing import Hashing
-from tests.cases import lines
+from tests.cases import cases, lines
 from tests.features.search.papers import TITLES, VECTORS, write
-from tests.inside import record_of
 
 COLUMNS = {
     "key": pa.int64(),
@@ -84,27 +83,13 @@ def test_calls_join_with_sources_and_with_each_other(lab):
 
 
 def test_what_is_not_there_or_does_not_fit_is_told_with_its_place(grid, lab):
-    for call, raised, near in (
-        ("search('vv', 'x')", errors.TableNotFound, ("v",)),
-        ("neighbors('nothing', 1)", errors.TableNotFound, ()),
-        ("search('papers', 'x')", errors.TableNotFound, ()),
-        ("search('plain', 'x')", errors.SchemaMismatch, ()),
-        ("search('v', 'x', k := -1)", errors.InvalidArgument, ()),
-        ("search('v', [1, 2])", errors.SchemaMismatch, ()),
-        ("search('g', [0, 0.0])", errors.SchemaMismatch, ()),
-        ("search('g', 'a text')", errors.ModelNotFound, ()),
-        ("neighbors('v', 99)", errors.RowNotFound, ()),
-        ("neighbors('v', 'no number')", errors.RowNotFound, ()),
-    ):
+    for call, error, near in cases("statements/search_calls_refused", "call", "error", "near"):
         lab.materialize("plain", "SELECT 1 AS key")
-        with pytest.raises(raised) as caught:
+        with pytest.raises(getattr(errors, error)) as caught:
             lab.sql(f"SELECT 'é'; SELECT * FROM {call}")
-        assert (
-            caught.value.position == len("SELECT 'é'; SELECT * FROM ") and caught.value.near == near
-        )  # type: ignore[attr-defined]
-        assert isinstance(
-            caught.value, KeyError if raised.__name__.endswith("NotFound") else ValueError
-        )
+        assert caught.value.position == len("SELECT 'é'; SELECT * FROM ")
+        assert caught.value.near == tuple(near)
+        assert isinstance(caught.value, KeyError if error.endswith("NotFound") else ValueError)
 
 
 @pytest.mark.parametrize(
@@ -271,15 +256,6 @@ def test_an_exact_version_is_searched_by_its_physical_name(lab, papers):
     )
     old.drop()
     assert str(lab.staleness("near")) == f"stale: {old.table_name} is gone"
-
-
-def test_a_column_called_query_shows_when_the_number_of_queries_changes(lab):
-    lab.materialize(
-        "near", "FROM search('v', $q, k := 1)", params={"q": ["pasta", "sauce"]}, key="query"
-    )
-    assert [c.name for c in record_of(lab.table("near")).columns][:2] == ["query", "key"] and str(
-        lab.staleness("near")
-    ) == "fresh"
 
 
 def test_what_sql_was_embedded_is_read_whole_where_missing_rows_are_asked_for(lab):

@@ -15,6 +15,7 @@ from jammi_lab.core.records import Progress, Reuse
 from jammi_lab.core.verdicts import DefinitionChanged, Fresh, Stale
 from jammi_lab.engine.sql.tokens import check_expression
 from jammi_lab.steps.text_statement import recorded_from_text
+from tests.cases import cases
 
 
 class Counting:
@@ -179,30 +180,13 @@ def test_what_a_recorded_embedding_reads_can_be_told_from_its_statement(lab, ask
 
 
 @pytest.mark.parametrize(
-    ("change", "raised"),
-    [
-        ({"source": "paper"}, errors.TableNotFound),
-        ({"source": 7}, errors.InvalidArgument),
-        ({"source": "papers.csv"}, errors.JammiError),
-        ({"source": "SELECT 1; SELECT 2"}, errors.StatementNotAllowed),
-        ({"source": "DROP TABLE papers"}, errors.StatementNotAllowed),
-        ({"key": "idd"}, errors.SchemaMismatch),
-        ({"key": ["id", "year"]}, errors.InvalidArgument),
-        ({"text": "titel"}, errors.SchemaMismatch),
-        ({"where": "titel = 'x'"}, errors.SqlError),
-        ({"source": "SELECT idd AS id, title FROM papers"}, errors.SqlError),
-        ({"text": []}, errors.InvalidArgument),
-        ({"text": "year"}, errors.SchemaMismatch),
-        ({"text": "id"}, errors.SchemaMismatch),
-        ({"model": "minilmm"}, errors.ModelNotFound),
-        ({"precision": "f64"}, errors.InvalidArgument),
-        ({"cache": "maybe"}, errors.InvalidArgument),
-    ],
+    ("change", "error"),
+    cases("statements/embeddings_refused", "change", "error"),
 )
-def test_bad_arguments_are_told_and_make_nothing(lab, change, raised):
-    with pytest.raises(raised) as error:
+def test_bad_arguments_are_told_and_make_nothing(lab, change, error):
+    with pytest.raises(getattr(errors, error)) as caught:
         embed(lab, **{"model": Counting(), **change})
-    assert isinstance(error.value, errors.JammiError) and str(error.value)
+    assert isinstance(caught.value, errors.JammiError) and str(caught.value)
     assert lab.tables(status=None) == []
 
 
