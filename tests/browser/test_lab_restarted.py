@@ -1,6 +1,8 @@
 """All panels in a real JupyterLab whose workspace is closed and whose kernel restarts: each says
 so, and lives again when its cell is run."""
 
+import pytest
+
 from tests.browser.lab import PAPERS, press, written
 
 PANELS = {
@@ -20,6 +22,7 @@ RESTART = "async () => { const [panel] = window.jupyterapp.shell.widgets('main')
 STANDS_STILL = "The kernel was restarted and this panel is disconnected. Run this cell again."
 
 
+@pytest.mark.only_soak
 def test_every_panel_says_that_its_workspace_is_closed_and_that_its_kernel_restarted_and_lives_again(
     lab,
 ):

@@ -88,26 +88,3 @@ def test_what_a_filter_finds_after_fit_can_be_read(large):
     bare.panel.filter = "table_1"
     bare.says("summary", "of 400")
     assert small < 0.5 < 0.7 <= bare.page.evaluate(PLACE)[2]
-
-
-def test_of_many_tables_fitted_to_the_screen_each_is_seen_with_its_verdict(large):
-    """150 tables in four layers, most of them stale."""
-    starts = [0, 10, 50, 100, 150]
-    nodes = [Node("sql", f"table_{i}", 1) for i in range(150)]
-    edges = [
-        Edge(f"table_{before + (i * step) % 10}", f"table_{i}", "result_digest")
-        for before, start, end in zip(starts, starts[1:], starts[2:], strict=False)
-        for i in range(start, end)
-        for step in (1, 3)
-    ]
-    verdicts = {n.name: Fresh() if i % 7 == 0 else Stale([]) for i, n in enumerate(nodes)}
-    bare = large(LineageSnapshot(nodes, edges, verdicts), wide=1400, high=800)
-    bare.click("fit")
-    boxes = bare.page.evaluate(
-        "() => [...document.querySelectorAll('.jammi-shape')].map((e) => e.getBoundingClientRect()).map((b) => [b.width, b.height])"
-    )
-    assert len(boxes) == 150
-    assert min(w for w, _ in boxes) > 28 and min(h for _, h in boxes) > 12
-    signs = bare.part(".jammi-far-sign")
-    assert signs.count() == sum(isinstance(v, Stale) for v in verdicts.values())
-    assert signs.first.bounding_box()["height"] > 7

@@ -1,13 +1,8 @@
 """What a person has in a panel stays theirs: the focus of the keyboard, what is open and said, and
 the part of a picture that is looked at."""
 
-import pytest
-
-import jammi_lab as jl
 from jammi_widgets import (
     LineageGraph,
-    NeighborExplorer,
-    StalenessBoard,
 )
 from jammi_widgets import auto_refresh as following
 from tests.browser.bare import stale
@@ -49,43 +44,6 @@ def test_keys_that_work_the_details_of_a_node_leave_the_focus_in_them(ws, shown,
     assert bare.attribute("node-topics", "tabindex") == "0"
 
 
-def test_a_button_that_is_drawn_away_hands_the_focus_on(ws, shown, papers):
-    graph = shown(LineageGraph(ws, "ml"), "show-all")
-    pressed(graph, "show-all")
-    graph.expect(lambda: graph.part("show-all").count() == 0)
-    assert focused(graph) == "columns"
-    pressed(near := shown(NeighborExplorer(ws, "vectors", 0), "step-2"), "step-2")
-    near.expect(
-        lambda: (
-            "trail-1"
-            in [
-                e.get_attribute("data-testid")
-                for e in near.page.locator(".jammi-trail button").all()
-            ]
-        )
-    )
-    assert focused(near).startswith("neighbor-")
-    pressed(near, "trail-0")
-    near.expect(lambda: "Neighbours of 0" in near.part("own").inner_text())
-    assert focused(near) == "trail-0"
-    for pin in near.page.get_by_role("button", name="Pin").all()[:2]:
-        pin.click()
-    near.shows("unpin")
-    pressed(near, "unpin")
-    assert focused(near).startswith("neighbor-")
-    stale(papers)
-    board = shown(StalenessBoard(ws), "count-stale")
-    pressed(board, "cause-papers changed")
-    board.expect(lambda: board.part("cause-papers changed").get_attribute("aria-pressed") == "true")
-    assert focused(board) == "cause-papers changed"
-    pressed(board, "count-stale")
-    board.expect(lambda: board.part("foot").inner_text() == "1 to 2 of 2, of 4 in total")
-    assert focused(board) == "count-stale"
-    pressed(board, "recompute-ml")
-    board.expect(lambda: board.part("row-ml").count() == 0)
-    assert focused(board) == "row-vectors"
-
-
 def test_what_is_open_said_and_scrolled_to_stays_when_a_cell_has_changed_something(ws, shown):
     bare = shown(LineageGraph(ws), "node-ml")
     bare.click("node-ml")
@@ -107,15 +65,3 @@ def test_what_is_open_said_and_scrolled_to_stays_when_a_cell_has_changed_somethi
     bare.click("node-topics")
     bare.shows("preview-topics")
     assert side.locator("details[open]").count() == 0 and bare.text("outcome") == ""
-
-
-@pytest.fixture
-def long(tmp_path):
-    """A chain of tables, wider than a page, and a short one that leaves it."""
-    with jl.open(tmp_path / "long") as made:
-        made.materialize("t0", "SELECT 1 AS a")
-        for at in range(1, 24):
-            made.materialize(f"t{at}", f"SELECT * FROM jammi.t{at - 1}")
-        made.materialize("side", "SELECT * FROM jammi.t10")
-        made.materialize("end", "SELECT * FROM jammi.side")
-        yield made

@@ -61,11 +61,3 @@ def test_what_is_written_out_on_a_page_is_what_saved_forms_write_out(odd, shown)
         escape_invisible(text) for text in texts
     ]
     assert bare.page.evaluate("window.kit.seen('a\\n\\tb')") == "a\n\tb"
-
-
-def test_a_column_with_an_odd_name_lights_its_way_from_its_node(odd, shown):
-    bare = shown(LineageGraph(odd, BACKWARDS, columns=True), f"column-of-{BACKWARDS}-{BACKWARDS}")
-    entry = bare.part(f"column-of-{BACKWARDS}-{BACKWARDS}")
-    assert entry.locator("text").text_content() == r"\u202edesrever"
-    entry.click()
-    bare.shows(f"trace-odd.{BACKWARDS}-{BACKWARDS}.{BACKWARDS}")

@@ -1,13 +1,9 @@
 """What a hand does with panels: drags, wheels, knobs, chips, groups, pages; and what the eye
 reads."""
 
-import threading
-import time
-
 import pytest
 
-from jammi_lab.core.checks import CheckMark, CheckStatus
-from jammi_lab.core.records import Edge, Progress
+from jammi_lab.core.records import Edge
 from jammi_widgets import (
     CatalogBrowser,
     EmbeddingMap,
@@ -110,33 +106,6 @@ def test_a_group_says_that_it_is_one_lists_its_members_and_leads_to_one(ws, show
     assert bare.panel.focus == "t7" and bare.count("node-ml") == 1
 
 
-def test_the_mark_of_a_groups_checks_lists_its_members_the_failing_first(ws, shown, monkeypatch):
-    monkeypatch.setattr("jammi_widgets.graph_view.MAX_DRAWN_NODES", 20)
-    panel = LineageGraph(ws)
-    made = [lineage.Node("sql", f"t{at}", 1) for at in range(30)]
-    checks = {made[17]: CheckMark("1 of 3 fails", CheckStatus.FAIL, 1)}
-    show_snapshot(panel, LineageSnapshot(made, [], {}, checks))
-    bare = shown(panel, "legend-checked")
-    mark = bare.part("[data-testid^='checks-group']")
-    assert mark.text_content() == "Checks of 30 × sql table: fail in 1 of 30✕"
-    mark.click()
-    members = bare.part(".jammi-list li")
-    bare.expect(lambda: members.count() == 30)
-    assert members.first.inner_text() == "t17 checks: 1 of 3 fails"
-    assert members.nth(1).inner_text() == "t0" and bare.panel.selection == []
-
-
-def test_an_empty_lineage_has_a_word_and_no_empty_frame(ws, shown):
-    for name in ("topics", EVIL, "ml", "vectors"):
-        ws.drop(name)
-    bare = shown(LineageGraph(ws), "summary")
-    bare.says("summary", "No tables yet")
-    assert not bare.visible(".jammi-canvas")
-    ws.materialize("first", "SELECT * FROM papers")
-    bare.click("refresh")
-    bare.expect(lambda: bare.visible("node-first"))
-
-
 def fill_of(bare, name):
     bare.page.mouse.move(0, 0)
     return bare.part(name).evaluate(
@@ -206,27 +175,6 @@ def test_the_map_is_dragged_wheeled_zoomed_and_fit_and_a_point_is_read_by_the_mo
     bare.page.mouse.move(0, 0)
     bare.page.mouse.move(x, y)
     bare.expect(lambda: bare.visible("tip") and bare.text("tip").startswith("3"))
-
-
-def test_placing_points_is_stopped_from_the_page(ws, shown, monkeypatch):
-    bare = shown(EmbeddingMap(ws, "vectors"), "verdict-table")
-    bare.has("[data-points='6']", 1)
-    begun = threading.Event()
-
-    def without_end(_name, _method, progress):
-        while True:  # until the report of it raises
-            progress(Progress("project", 20, 100, "percent"))
-            begun.set()
-            time.sleep(0.05)
-
-    monkeypatch.setattr(ws, "vector_map", without_end)
-    bare.part("method-input").select_option("tsne")
-    bare.expect(lambda: begun.is_set() and "project: 20 %" in bare.text(".jammi-progress"))
-    bare.click("stop")
-    bare.says(".jammi-said", "Stopped. The map is unchanged.")
-    assert bare.part("method-input").input_value() == "at once" and not bare.visible(
-        ".jammi-progress"
-    )
 
 
 def test_groups_of_the_catalog_fold_a_click_says_the_name_and_a_preview_is_put_away(ws, shown):

@@ -30,6 +30,7 @@ def address(tmp_path):
         server.communicate(timeout=60)
 
 
+@pytest.mark.only_soak
 def test_a_panel_is_drawn_once(browser, address):
     page = browser.new_page()
     page.goto(address)
