@@ -1,10 +1,9 @@
 """What a workspace and a panel are made of, for tests of the rooms below them."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from jammi_widgets import auto_refresh
-from jammi_widgets.board_rows import RecipeRow, RecipeRows
+from jammi_widgets.board_rows import RecipeRows
 
 
 def services_of(workspace: Any) -> Any:
@@ -21,17 +20,6 @@ def recipe_rows_of(board: Any) -> RecipeRows:
     """The rows that a status board shows."""
     rows: RecipeRows = board._rows
     return rows
-
-
-def fill_board(board: Any, rows: Iterable[tuple[Any, Any]]) -> None:
-    """Let a board show these rows of a status, each with the verdict of the row of the board that
-    is given with it."""
-    board._rows = RecipeRows(
-        [
-            RecipeRow(row, like.verdict_word, like.reasons, like.causes, like.cost)
-            for row, like in rows
-        ]
-    )
 
 
 def snapshot_of(graph: Any) -> Any:

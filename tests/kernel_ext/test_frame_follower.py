@@ -248,7 +248,6 @@ CHANGED = {**notebooks("frames/rebound"), **notebooks("frames/in_place")}
 which a library changes `df`, or an array that it is made from."""
 
 
-@pytest.mark.every_case
 @pytest.mark.parametrize("what", CHANGED)
 def test_what_changes_a_frame_in_place_is_followed(cells, what):
     cells(*CHANGED[what])

@@ -5,12 +5,8 @@ They are not run here; what they are known to need is held: plain kinds of outpu
 page must load or run, Colab's own widget manager, answers without any extension of the lab.
 """
 
-import os
 import re
-import subprocess
-import sys
 
-import nbformat
 import pytest
 
 
@@ -55,47 +51,6 @@ def test_where_no_marks_are_drawn_one_line_below_the_next_cell_has_their_words(
     assert line.count("kept is outdated: version 2 is ready") == 2
     [line] = lines(papers("%%jammi\nFROM jammi.kept", looked_on=True))
     assert line.count("cell [") == 1  # an output of this text is new
-
-
-@pytest.mark.only_soak
-@pytest.mark.slow
-def test_jupyter_execute_runs_a_notebook_of_cells_and_saves_texts_and_tables(tmp_path):
-    (tmp_path / "papers.csv").write_text("id,venue\n1,A\n2,B\n")
-    cells = [
-        "%load_ext jammi_lab\n%jammi add papers papers.csv",
-        "%%jammi --help",
-        "%%jammi -m venues\nSELECT DISTINCT venue FROM papers",
-        "%jammi status",
-    ]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
-    notebook.metadata["kernelspec"] = {
-        "name": "python3",
-        "display_name": "Python 3",
-        "language": "python",
-    }
-    nbformat.write(notebook, tmp_path / "cells.ipynb")
-    command = [sys.executable, "-m", "jupyter", "execute", "--inplace", "cells.ipynb"]
-    places = {
-        name: str(tmp_path / name)
-        for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
-    }
-    done = subprocess.run(
-        command,
-        cwd=tmp_path,
-        env={**os.environ, **places},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    saved = nbformat.read(tmp_path / "cells.ipynb", 4)
-    for cell in saved.cells:
-        assert any(
-            "<" in output["data"].get("text/html", "") and output["data"].get("text/plain")
-            for output in cell.outputs
-            if "data" in output
-        ), cell
 
 
 @pytest.mark.only_soak

@@ -151,15 +151,6 @@ def test_every_target_of_the_makefile_is_in_its_help():
     assert not [target for target in phony[1].split() if f"make {target} " not in shown]
 
 
-def test_the_targets_that_people_are_told_of_exist():
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert not [
-        target
-        for target in ("demo", "test", "check", "lab", "bench")
-        if not re.search(rf"^{target}:", makefile, re.MULTILINE)
-    ]
-
-
 def test_the_data_of_the_tour_stays_small_and_says_its_licence():
     data = ROOT / "notebooks" / "data"
     assert sum(f.stat().st_size for f in data.rglob("*") if f.is_file()) < 3_000_000

@@ -1,8 +1,6 @@
 """What decides how much a run does: the choice of quick files, of cells, and the targets that
 people run."""
 
-import re
-
 import pytest
 
 from tests import sizes
@@ -71,11 +69,3 @@ def test_chosen_cases_are_spread_over_a_list_and_meet_each_value_of_several():
 def test_three_tests_of_a_contract_meet_the_whole_list(columns):
     met = [{n for n in range(columns) if sizes.rotated(row, n, columns)} for row in range(3)]
     assert all(met) and set.union(*met) == set(range(columns))
-
-
-def test_every_size_has_a_target_and_ci_runs_them_all():
-    for target in ("check", "test", "soak", "durations"):
-        assert re.search(rf"^{target}: .*## ", MAKEFILE, re.M), target
-    ci = (ROOT / ".ci" / "run").read_text()
-    assert "run check" in ci and "run test" in ci and "make soak" in ci
-    assert "soak" in (ROOT / "README.md").read_text()

@@ -11,11 +11,8 @@ import jammi_lab as jl
 from jammi_widgets import auto_refresh as following
 from jammi_widgets.catalog import CatalogBrowser
 from jammi_widgets.lineage import LineageGraph
-from jammi_widgets.map import EmbeddingMap
-from jammi_widgets.neighbors import NeighborExplorer
 from jammi_widgets.staleness import StalenessBoard
 from tests.inside import runner_of, wait_for_refresh
-from tests.sizes import product
 
 
 @pytest.fixture
@@ -172,48 +169,6 @@ def test_what_is_over_at_once_is_told_after_the_answer_that_it_began(ws, told, n
         "answer",
         "done" if name == "venues" else "failed",
     ]
-
-
-def explored(ws):
-    ws.embed("vectors", "papers", key="id", text="title", model="hashing")
-    return NeighborExplorer(ws, "vectors")
-
-
-def mapped(ws):
-    return EmbeddingMap(ws, explored(ws)._table)
-
-
-@product
-@pytest.mark.parametrize("make", [LineageGraph, StalenessBoard, CatalogBrowser, explored, mapped])
-@pytest.mark.parametrize(
-    "message",
-    [
-        {"kind": "sql", "text": "DROP"},
-        {"kind": "here"},
-        {"kind": "gone", "view": -1},
-        {"kind": "open", "path": "/"},
-        {"kind": "act"},
-    ],
-)
-def test_no_panel_takes_a_message_that_it_does_not_know(ws, told, make, message):
-    line = told(make(ws))
-    line.send({"v": 1, "ask": 7, **message})
-    assert [(m["kind"], m["ask"]) for m in line.messages] == [("refused", 7)]
-
-
-def test_a_recompute_that_is_stopped_leaves_the_lineage_as_it_is_by_then(ws, told, edited):
-    edited()
-    line = told(LineageGraph(ws))
-    sent = line.panel.send
-
-    def stopping(content, buffers=None):
-        sent(content, buffers)
-        if content["kind"] == "progress":
-            runner_of(line.panel).cancel()
-
-    line.panel.send = stopping
-    ended = line.act("recompute", "summary")
-    assert ended["kind"] == "stopped" and [m["kind"] for m in line.messages].count("changed") == 1
 
 
 def test_what_is_gone_is_chosen_no_more_and_stands_no_more_in_the_middle(ws, told):

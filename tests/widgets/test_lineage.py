@@ -467,20 +467,6 @@ def test_the_drawing_is_exported_as_svg_and_as_mermaid_in_the_colours_of_the_ver
     assert re.findall(r"style n(\d+) stroke:#e4572e", chart) == [at]
 
 
-def test_a_check_that_passed_on_what_is_there_no_more_is_due_in_the_details(ws, told, edited):
-    ws.checks.add("some", jl.checks.row_count(1), on="papers")
-    ws.check()
-    line = told(LineageGraph(ws))
-
-    def found():
-        [check] = line.ask("details", node="papers")["body"]["checks"]
-        return check["outcome"], check["status"]
-
-    assert found() == ("pass", CheckStatus.PASS)
-    edited()
-    assert found() == ("due", CheckStatus.DUE)
-
-
 def test_the_saved_form_is_a_picture_and_a_tree_without_script(ws, edited):
     edited()
     ws.materialize('<img src=x onerror="alert(1)">', "SELECT note FROM notes")

@@ -311,15 +311,6 @@ def test_the_filter_finds_tables_inside_databases_and_asks_none_for_them(
     ] == ["x"]
 
 
-def test_tables_of_one_schema_stand_directly_below_their_source(ws, told, tmp_path):
-    with duckdb.connect(str(tmp_path / "m.duckdb")) as at:
-        at.execute("CREATE SCHEMA s; CREATE TABLE s.b(y INT); CREATE TABLE s.c(y INT)")
-    ws.sources.add("m", tmp_path / "m.duckdb")
-    line = told(CatalogBrowser(ws))
-    tables = below(line, items(line.ask("open")["body"], "Sources")["m"])
-    assert {name: p["insert"] for name, p in tables.items()} == {"s.b": "m.s.b", "s.c": "m.s.c"}
-
-
 # -- words
 
 

@@ -30,27 +30,6 @@ def column(body, at=0):
     return [row[at] for row in body["rows"]]
 
 
-def test_a_page_has_its_rows_and_says_which_they_are(numbers):
-    _, line = numbers()
-    body = line.ask("open")["body"]
-    assert (
-        column(body) == [str(i) for i in range(50)]
-        and body["numbers"][:2] == [1, 2]
-        and body["further"]
-    )
-    assert [(c["name"], c["type"], c["number"]) for c in body["columns"]][::2] == [
-        ("n", "bigint", True),
-        ("t", "varchar", False),
-    ]
-    assert body["counted"] == "1 to 50 of 120 rows"
-    last = line.ask("page", offset=100)["body"]
-    assert (
-        column(last) == [str(i) for i in range(100, 120)]
-        and not last["further"]
-        and last["counted"] == "101 to 120 of 120 rows"
-    )
-
-
 def test_no_more_rows_are_read_than_are_looked_at(ws, told):
     result = ws.sql("SELECT i FROM range(20000000) r(i)")
     panel = ResultView(result)
@@ -75,12 +54,6 @@ def test_a_column_orders_all_rows_with_null_last_either_way(ws, told):
     assert column(line.ask("page")["body"], 1) == list("abcde")
     lists = told(ResultView(ws.sql("SELECT * FROM (VALUES ([2]), (NULL), ([1, 3])) v(l)")))
     assert lists.ask("page", column=0)["body"]["numbers"] == [3, 1, 2]
-
-
-def test_an_order_is_of_all_rows_and_not_of_the_page(numbers):
-    _, line = numbers(5_000)
-    assert column(line.ask("page", column=1)["body"], 1) == [str(i) for i in range(50)]
-    assert column(line.ask("page", column=1, offset=4_950)["body"], 1)[-1] == "4999"
 
 
 def test_a_text_is_found_in_every_column_in_any_case(ws, told):
@@ -170,26 +143,11 @@ def test_beyond_the_bound_it_says_that_only_the_first_rows_are_ordered(ws, told,
     )
 
 
-def test_a_result_that_ends_at_the_bound_is_whole(ws, told, monkeypatch):
-    monkeypatch.setattr(held, "MAX_HELD_ROWS", 3_000)
-    line = told(ResultView(ws.sql("SELECT i AS n FROM range(3000) r(i)")))
-    assert line.ask("page", column=0)["body"]["said"] == ""
-
-
 def test_large_values_fill_the_bound_before_the_rows_do(ws, monkeypatch):
     monkeypatch.setattr(held, "MAX_HELD_BYTES", 1_000_000)
     panel = ResultView(ws.sql("SELECT repeat('x', 2000) AS t FROM range(300000)"))
     result_page_of(panel).load_rows(held.MAX_HELD_ROWS)
     assert result_page_of(panel).is_full and result_page_of(panel).rows.num_rows < 5_000
-
-
-def test_the_result_is_whole_after_it_was_looked_through(ws, told):
-    result = ws.sql("SELECT i FROM range(300000) r(i)")
-    line = told(ResultView(result))
-    line.ask("page", column=0, descending=True)
-    assert (
-        result.arrow().num_rows == 300_000 and sum(b.num_rows for b in result.batches()) == 300_000
-    )
 
 
 def test_chosen_rows_are_numbers_of_the_result_and_come_as_a_table(numbers):
@@ -261,17 +219,6 @@ def test_a_result_table_is_looked_through_too_and_other_things_are_refused(ws, t
         ResultView(pa.table({"a": [1]}))
 
 
-def test_rows_that_failed_to_come_are_not_taken_for_all_of_them(ws):
-    result = ws.sql(
-        "SELECT CASE WHEN i < 9000000 THEN i ELSE CAST('x' || i AS BIGINT) END AS i FROM range(9000010) r(i)"
-    )
-    for _ in range(2):
-        with pytest.raises(jl.SqlError):
-            result.preview(10_000_000)
-    with pytest.raises(jl.SqlError):
-        len(result)
-
-
 MIXED = """SELECT i AS n, CASE WHEN i % 10 = 0 THEN NULL ELSE ['ash', 'oak', 'elm'][i % 3 + 1] END AS t,
 DATE '2024-01-01' + (i % 100)::INT AS d, [i] AS l, i % 2 = 0 AS b, 'unique ' || i AS u,
 (CASE WHEN i = 5 THEN 'nan' WHEN i = 6 THEN 'inf' ELSE i::VARCHAR END)::DOUBLE AS f, 7 AS c
@@ -292,14 +239,6 @@ def test_a_profile_covers_all_rows_and_not_only_those_on_the_page(numbers):
     assert (body["name"], body["rows"], body["values"][0]) == ("t", 240, ["ash", 72])
     with pytest.raises(jl.InvalidArgument):
         panel.profile("missing")
-
-
-def test_a_profile_of_a_large_table_is_computed_in_the_engine(ws):
-    ws.materialize("large", "SELECT i AS n, i % 7 AS m FROM range(1500000) r(i)", key="n")
-    panel = ResultView(ws.table("large"))
-    profile = panel.profile("n")
-    assert (profile.rows, profile.bins) == (1_500_000, [50_000] * 30)
-    assert result_page_of(panel).rows.num_rows < 10_000
 
 
 def test_a_profile_that_could_be_of_other_rows_is_refused(ws, monkeypatch):

@@ -12,7 +12,7 @@ from jammi_lab.core.verdicts import Fresh
 from jammi_lab.steps import increment
 from jammi_widgets.lineage import LineageGraph
 from jammi_widgets.staleness import StalenessBoard
-from tests.inside import fill_board, recipe_rows_of, runner_of
+from tests.inside import runner_of
 
 
 def rows(body):
@@ -80,20 +80,6 @@ def test_an_increment_is_shown_in_the_plan_and_in_the_details_of_the_table(
     ws.recompute("totals")
     facts = dict(told(LineageGraph(ws)).ask("details", node="totals")["body"]["facts"])
     assert facts["increment"] == f"2.parquet merged into {base} (rule: group by)"
-
-
-def test_recompute_from_the_board_changes_the_verdict_without_showing_it_again(ws, told, edited):
-    edited()
-    line = told(StalenessBoard(ws))
-    done = line.act("recompute", "recent", "noted")
-    assert sorted(done["body"]["lines"]) == ["noted: computed", "recent: computed"]
-    changed = [m for m in line.messages if m["kind"] == "changed"][-1]["body"]
-    assert {r["name"]: r["verdict"] for r in changed["rows"]} == {
-        "noted": "fresh",
-        "recent": "fresh",
-        "venues": "stale",
-        "summary": "stale",
-    }
 
 
 def test_a_run_is_summed_up_with_durations_and_its_ticks_are_cleared(ws, told, edited):
@@ -175,21 +161,6 @@ def test_only_one_thing_runs_at_a_time(ws, told, monkeypatch):
     runner_of(panel).wait(10)
 
 
-def test_a_board_that_watches_tells_the_page_when_a_source_changes(ws, told, edited):
-    panel = StalenessBoard(ws, watch=0.2)
-    try:
-        line = told(panel)
-        edited()
-        end = time.monotonic() + 20
-        while not any(
-            m["kind"] == "changed" and m["body"]["counts"].get("stale") for m in line.messages
-        ):
-            assert time.monotonic() < end
-            time.sleep(0.02)
-    finally:
-        panel.watch = 0
-
-
 def test_a_recipe_that_is_dropped_while_it_is_shown_is_refused_and_gone_after_a_look(ws, told):
     line = told(StalenessBoard(ws))
     ws.drop("summary")
@@ -204,14 +175,6 @@ def test_choosing_what_is_not_there_is_a_typed_error(ws):
     with pytest.raises(jl.TableNotFound, match="recnt"):
         panel.selection = ["recnt"]
     assert panel.selection == ["recent"]
-
-
-def test_fifty_thousand_rows_are_answered_a_page_at_a_time(ws, told):
-    panel = StalenessBoard(ws)
-    fill_board(panel, [(row.row, row) for row in recipe_rows_of(panel).rows * 12_500])
-    line = told(panel)
-    body = line.ask("rows", sort="name", limit=200, offset=49_900)["body"]
-    assert len(body["rows"]) == 100 and body["found"] == 50_000
 
 
 def test_what_a_fresh_table_rests_on_stands_in_its_row(ws, told, papers):
@@ -270,11 +233,3 @@ def test_a_held_recipe_is_marked_on_the_board_and_in_the_lineage(ws, told):
     ws.unhold("recent")
     graph.refresh()
     assert "held since" not in line.messages[-1]["body"]["svg"]
-
-
-def test_a_saved_board_has_the_reasons_where_a_narrow_page_shows_them(ws, edited):
-    edited()
-    shown = ws.status()._repr_html_()
-    heads = re.findall(r"<th [^>]*>(?:<[^>]*>)*([^<]*)<", shown)
-    assert heads[:4] == ["name", "verdict", "why", "version"]
-    assert str(ws.status()).splitlines()[1].split()[-1] == "why"

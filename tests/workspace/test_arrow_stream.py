@@ -3,7 +3,6 @@ as files."""
 
 import datetime
 import decimal
-import warnings
 from typing import Any
 
 import pytest
@@ -92,21 +91,6 @@ def test_duckdb_takes_them_as_they_are(rows):
         assert con.execute("SELECT sum(id), max(town) FROM taken").fetchall() == [(6, "Œslo")]
 
 
-def test_altair_draws_them_as_they_are(rows):
-    import altair as alt
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        chart = alt.Chart(rows).mark_bar().encode(x="town", y="id", color="day").to_dict()
-    [values] = chart["datasets"].values()
-    assert [(row["id"], row["town"]) for row in values] == [(1, "Kyoto"), (2, "Œslo"), (3, None)]
-    assert [chart["encoding"][axis]["type"] for axis in ("x", "y", "color")] == [
-        "nominal",
-        "quantitative",
-        "temporal",
-    ]
-
-
 def test_altair_draws_sums_and_decimals_as_numbers(ws):
     import altair as alt
 
@@ -122,15 +106,6 @@ def test_a_table_has_the_number_of_its_rows_as_its_length(ws):
     assert len(ws.materialize("towns", ROWS)) == 3
     empty = ws.materialize("empty", "SELECT 1 AS a WHERE false")
     assert len(empty) == 0 and bool(empty)
-
-
-def test_a_table_can_be_taken_again_and_again(ws):
-    import polars as pl
-
-    table = ws.materialize("towns", ROWS)
-    assert pl.DataFrame(table).equals(pl.DataFrame(table)) and pl.DataFrame(table).equals(
-        pl.DataFrame(table.read())
-    )
 
 
 def test_narwhals_takes_them_as_they_are(rows):

@@ -7,8 +7,6 @@ import functools
 import inspect
 import pickle
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -330,32 +328,6 @@ def test_a_cell_is_told_lines_and_python_on_the_notebooks_own_workspace():
     told = [to_cell_syntax(text) for _, text in hints()]
     assert len(told) > 100
     assert not [text for text in told if re.search(r"(?<![\w.)])ws\.\w", text)]
-
-
-@pytest.mark.only_soak
-def test_a_python_session_is_told_python_and_a_notebook_lines(tmp_path):
-    program = (
-        "import sys, jammi_lab as jl\n"
-        "from IPython.core.interactiveshell import InteractiveShell\n"
-        "ws = jl.open(sys.argv[1])\n"
-        "print(ws.status()); print(ws.sources)\n"
-        "InteractiveShell.instance().run_line_magic('load_ext', 'jammi_lab')\n"
-        "print('----'); print(ws.status()); print(ws.sources); ws.close()\n"
-    )
-    told = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "lab")],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=_environment(tmp_path),
-    )
-    python, cells = told.stdout.split("----")
-    assert (
-        "ws.materialize(name, sql)" in python
-        and "ws.sources.add(name, location)" in python
-        and "%jammi" not in python
-    )
-    assert "%%jammi -m NAME" in cells and "%jammi add NAME LOCATION" in cells and "ws." not in cells
 
 
 def _environment(folder):

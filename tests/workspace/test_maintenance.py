@@ -139,16 +139,6 @@ def test_a_handle_from_before_a_rename_is_judged_and_compared_by_its_recipe(lab,
     assert [(e.input, e.derived) for e in last.lineage().edges] == [("papers", "places")]
 
 
-def test_a_handle_whose_version_is_gone_goes_with_another_one_of_its_bytes(lab, two):
-    again = two[0].restore()
-    two[0].drop()
-    two[0].drop()
-    assert [t.version for t in two[0].history()] == [3, 2] and two[0].table_name == again.table_name
-    lab.rename("venues", "places")
-    assert [(t.name, t.version) for t in two[0].history()] == [("places", 3), ("places", 2)]
-    assert str(two[0].staleness()) == "stale: papers changed, 3 → 4 rows"
-
-
 # -- diff ------------------------------------------------------------------------------------------
 
 
@@ -242,14 +232,6 @@ def test_versions_with_other_keys_or_no_common_column_are_compared_as_bags(lab, 
     ]
     diff = lab.register("t", pa.table({"other": [1]}), producer="test").diff()
     assert diff.added.to_pylist() == [{"other": 1}] and diff.removed.num_rows == 2
-
-
-def test_a_diff_with_a_version_that_was_dropped_says_so_and_calls_it_not_damaged(lab, two):
-    two[0].drop()
-    with pytest.raises(TableNotFound, match="'venues' has no ready version 1"):
-        two[1].diff(version=1)
-    with pytest.raises(TableNotFound, match="Version 1 of 'venues' no longer exists"):
-        two[0].diff(version=2)
 
 
 def test_a_version_of_a_recipe_that_is_not_there_says_what_there_is(lab, two):

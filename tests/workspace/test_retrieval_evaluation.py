@@ -93,39 +93,11 @@ def test_the_highest_judgement_of_a_pair_counts_and_queries_without_a_relevant_k
     assert "1 query, 1 skipped without a relevant key" in repr(found)
 
 
-def test_what_is_judged_of_a_row_about_itself_is_refused(lab):
-    for key in (0, "0", 0.0):
-        with pytest.raises(errors.InvalidArgument, match="about itself"):
-            lab.evaluate("v", [{"row": 0, "key": 1}, {"row": 0, "key": key}])
-    assert lab.evaluate("v", [(TITLES[0], 0)], k=1).mrr == 1  # a text finds the row that has it
-
-
-def test_a_key_that_is_said_in_two_ways_is_one_with_its_highest_judgement(lab):
-    for judged in (
-        [("pasta", "2", 1), ("pasta", 2, 0)],
-        [("pasta", 2, 0), ("pasta", "2", 1), ("pasta", 2.0, 0)],
-    ):
-        assert set(lab.evaluate("v", judged, k=1).values()) == {1}
-
-
 def test_a_row_is_named_as_a_judged_key_is(lab):
     named = [lab.evaluate("v", [{"row": row, "key": "1"}], k=1) for row in (0, "0", 0.0)]
     assert [each["recall@1"] for each in named] == [1, 1, 1]
     with pytest.raises(errors.RowNotFound):
         lab.evaluate("v", [{"row": "none", "key": 1}])
-
-
-def test_times_in_nanoseconds_are_judged_whole(ws):
-    ws.import_embeddings(
-        "t",
-        pa.table(
-            {"id": pa.array([1, 1001], pa.timestamp("ns")), "vector": [[1.0, 0.0], [0.0, 1.0]]}
-        ),
-    )
-    first, second = ws.table("t").read().arrow()["key"].to_pylist()
-    for judgement in ({"row": first, "key": second}, {"query": [1.0, 0.0], "key": first}):
-        assert ws.evaluate("t", [judgement], k=1)["recall@1"] == 1
-    assert ws.neighbors("t").hits.fetchall()[0][0] == second
 
 
 def test_scores_are_recorded_against_the_model_and_keep_it(lab):

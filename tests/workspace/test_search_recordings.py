@@ -95,12 +95,6 @@ def test_a_recording_without_searches_is_empty(lab):
     assert "quiet" not in lab.recordings
 
 
-def test_recipes_and_recordings_are_called_and_indexed_alike(lab):
-    for named, name in ((lab.recordings, "chat"), (lab.recipes, "v")):
-        assert name in named and named[name].name == named()[name].name == name
-        assert [each.name for each in named()] == [each.name for each in named]
-
-
 def test_another_recipe_is_the_cause_definition(lab):
     lab.lexical("w", "notes", key="id", text="text", where="id = 0")
     assert causes(lab)[2] == ("differs", "definition")

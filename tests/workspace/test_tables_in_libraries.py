@@ -123,16 +123,3 @@ def test_a_column_is_found_by_its_name_as_matplotlib_does(given):
     assert rows["x"].tolist() == [0.5, 1.0, 1.5]
     with pytest.raises(jl.InvalidArgument, match=r"named 'y', there are \['n', 'x'\]"):
         rows["y"]
-
-
-def test_it_is_a_frame_to_seaborn(given):
-    """It asks for this method, and takes the rows by pandas."""
-    exchange = pytest.importorskip("pandas.api.interchange")
-    assert list(given(NUMBERS).__dataframe__().column_names()) == ["n", "x"]
-    assert exchange.from_dataframe(given(NUMBERS))["x"].tolist() == [0.5, 1.0, 1.5]
-
-
-def test_matplotlib_draws_the_columns(given):
-    pyplot = pytest.importorskip("matplotlib.pyplot")
-    [line] = pyplot.plot("n", "x", data=given(NUMBERS))
-    assert line.get_xdata().tolist() == [1, 2, 3]

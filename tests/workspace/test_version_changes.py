@@ -77,15 +77,6 @@ def test_rows_without_a_key_are_whole_rows_when_only_a_constant_column_stayed(ws
     assert found.rows("removed", 5).to_pylist() == [{"c": "x", "n": 0}]
 
 
-def test_columns_that_came_and_went_are_named(ws):
-    table = two_versions(
-        ws, "columns", "SELECT 1 AS id, 2 AS a", "SELECT 1 AS id, '2' AS a, 3 AS b"
-    )
-    summary = comparison(table).summary
-    assert (summary.columns_added, summary.columns_removed) == (["a", "b"], ["a"])
-    assert str(summary) == "columns added: a, b, columns removed: a"
-
-
 def test_equal_first_row_groups_are_skipped_and_the_numbers_stay_the_same(ws, monkeypatch):
     monkeypatch.setattr(parquet, "ROW_GROUP_ROWS", 100)
     rows = "SELECT i AS id, i * i AS v, 'n' || i AS t FROM range({}) r(i)"
@@ -148,27 +139,6 @@ def test_a_difference_is_shown_with_the_types_of_sql(ws):
         )
     shown = str(ws.table("t").diff()).splitlines()
     assert shown[3].split() == ["varchar", "date", "decimal(6,2)"]
-
-
-@pytest.mark.parametrize("key", ["a", None])
-def test_a_row_removed_from_the_middle_leaves_little_to_compare(ws, key):
-    rows = "SELECT i AS a, 'n' || (i + {}) AS b FROM range(1000) r(i) WHERE i <> {}"
-    table = two_versions(ws, "gap", rows.format(0, -1), rows.format(0, 500), key=key)
-    found = comparison(table)
-    assert str(found.summary) == "1 row removed" and found.compared == ((0, 500), (0, 501))
-    assert found.rows("removed", 5).to_pylist() == [{"a": 500, "b": "n500"}]
-
-
-def test_changed_rows_around_a_removed_one_are_counted(ws):
-    rows = "SELECT i AS a, i + {} AS b FROM range(1000) r(i) WHERE i <> {}"
-    table = two_versions(
-        ws, "gap", rows.format(0, -1), rows.format("(i IN (400, 600))::INT", 500), key="a"
-    )
-    found = comparison(table)
-    assert str(found.summary) == "1 row removed, 2 rows changed"
-    assert found.compared.new.stop == 600
-    labels, _, new, _ = found.changed_rows(5)
-    assert labels["a"].to_pylist() == [400, 600] and new["b"].to_pylist() == [401, 601]
 
 
 def test_a_diff_says_when_the_keys_differ(ws):

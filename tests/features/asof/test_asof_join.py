@@ -212,22 +212,6 @@ def test_a_tie_that_is_matched_is_an_error_that_names_it(two):
     assert not list(two.recipes()) and not two.tables()
 
 
-@pytest.mark.parametrize(
-    "time",
-    [
-        "TIMESTAMP '20000-01-01'",
-        "'infinity'::TIMESTAMP",
-        "TIMESTAMP_NS '2020-01-01 00:00:00.000000001'",
-    ],
-)
-def test_a_tie_at_a_time_that_python_has_not_is_named_too(two, time):
-    facts = f"SELECT {time} AS t, {time} AS w, 1 AS v UNION ALL SELECT {time}, {time}, 2"
-    with pytest.raises(errors.AmbiguousMatch, match=r"have the time .* for w = "):
-        two.asof_join(
-            "j", f"SELECT {time} AS t, {time} AS w", facts, spine_time="t", facts_time="t", by=["w"]
-        )
-
-
 def test_a_tie_that_nothing_matches_is_none(two):
     assert joined(two, tie_break=None, spine="SELECT * FROM spine WHERE who = 'a'") == [
         1,

@@ -184,16 +184,6 @@ def test_a_blocking_check_that_fails_now_unpublishes_nothing(ws):
     assert sales(ws, BAD).table_name == made.table_name, "it is the newest already"
 
 
-def test_a_first_version_that_fails_leaves_the_recipe(ws):
-    ws.define("sales", BAD)
-    block_negative(ws)
-    with pytest.raises(CheckFailed):
-        ws.recompute("sales").steps  # noqa: B018
-        sales(ws, BAD)
-    assert "sales" not in ws and [r.name for r in ws.recipes()] == ["sales"]
-    assert {t.status for t in ws.tables(status=None)} == {"rejected"}
-
-
 def test_a_result_is_not_computed_again_while_the_columns_read_are_equal(ws, statements):
     sales(ws)
     block_negative(ws)
@@ -259,22 +249,6 @@ def test_a_step_that_is_rejected_stops_what_reads_it(ws, tmp_path):
     assert ws.table("total").version == 1
 
 
-def test_a_check_that_was_not_run_is_no_step_of_a_run(ws, tmp_path):
-    source = tmp_path / "p.csv"
-    source.write_text("amount\n1\n")
-    ws.sources.add("p", source)
-    sales(ws, "SELECT amount FROM p")
-    block_negative(ws)
-    assert [(s.name, s.outcome) for s in ws.recompute().steps] == [("no_negative", "pass")]
-    source.write_text("amount\n-100\n")
-    rejected = ws.recompute()
-    assert [(s.name, s.outcome) for s in rejected.steps] == [("sales", "rejected")], (
-        "that version 1 passed is not said again"
-    )
-    source.write_text("amount\n1\n\n")
-    assert [s.name for s in ws.recompute().steps] == ["sales"]
-
-
 def test_rejected_versions_are_removed_by_expire_and_after_a_week(ws, folder):
     made = sales(ws)
     block_negative(ws)
@@ -294,13 +268,6 @@ def test_rejected_versions_are_removed_by_expire_and_after_a_week(ws, folder):
     assert set(statuses(folder)) == {made.table_name} and len(files(folder)) == 2
     with catalog(folder) as db:
         assert not db.execute("SELECT * FROM check_results").fetchall()
-
-
-def test_given_rows_are_checked(ws):
-    ws.define("pairs", "SELECT 1 AS x")
-    ws.checks.add("no_negative", jl.checks.between("x", 0), on="pairs")
-    with pytest.raises(CheckFailed):
-        ws.register("pairs", pa.table({"x": [-1]}), producer="test")
 
 
 def test_a_check_follows_a_rename_and_goes_with_its_recipe(ws, statements):
@@ -529,25 +496,6 @@ def test_openlineage_tells_the_results_as_assertions(ws, tmp_path):
     }
 
 
-@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="needs the kernel's count of bytes")
-def test_a_blocking_check_costs_no_second_copy_of_the_rows(ws):
-    def written_bytes(name: str) -> int:
-        before = _written_bytes()
-        table = ws.materialize(name, f"SELECT i, hash('{name}', i) AS h FROM range(300_000) t(i)")
-        assert table.bytes > 2_000_000
-        return _written_bytes() - before
-
-    for name in ("plain", "checked"):
-        ws.materialize(name, "SELECT 1 AS i")
-    ws.checks.add("in_order", jl.checks.between("i", 0), on="checked")
-    assert written_bytes("checked") < written_bytes("plain") * 1.2
-
-
-def _written_bytes() -> int:
-    lines = Path("/proc/self/io").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("wchar"))
-
-
 def test_a_statement_that_reads_the_table_by_an_alias_is_about_the_version_that_is_checked(ws):
     sales(ws)
     ws.rename("sales", "orders")
@@ -565,17 +513,6 @@ def test_a_statement_that_reads_the_table_by_an_alias_is_about_the_version_that_
     with pytest.raises(CheckFailed, match="does not read 'orders'"):
         ws.materialize("orders", GOOD.replace("5", "6"))
     assert ws.checks["on_alias"].rows(2).arrow().num_rows == 2, "`jammi.<on>` stays the version"
-
-
-def test_results_of_a_check_under_another_name_of_its_table_are_not_taken_over(ws):
-    sales(ws)
-    statement = "SELECT * FROM jammi.sales WHERE amount < 0"
-    ws.checks.add("no_negative", statement, on="sales")
-    ws.check()
-    ws.rename("sales", "orders")
-    ws.checks.add("no_negative", statement, on="orders")
-    with pytest.raises(CheckFailed, match="2 rows fail"):
-        ws.materialize("orders", BAD)
 
 
 def test_a_statement_that_does_not_read_what_it_is_to_check_is_refused(ws, tmp_path):
@@ -603,23 +540,6 @@ def test_a_check_reads_a_frame_but_not_one_that_was_made_from_a_table(ws):
     known, made = ws.check()
     assert (known.outcome, made.outcome) == ("pass", "error")
     assert "reads the frame 'made', which was made from 'sales'" in made.error
-
-
-def test_a_result_that_holds_again_is_what_every_surface_shows(ws, statements):
-    ws.materialize("states", "SELECT unnest(['new', 'paid']) AS state")
-    made = sales(ws)
-    ws.checks.add("known", jl.checks.references("state", "jammi.states"), on="sales")
-    ws.check()
-    for number, expected in enumerate(("fail", "pass", "fail", "pass")):
-        ws.materialize(
-            "states", f"SELECT unnest(['new', '{'paid' if number % 2 else 'lost'}']) AS state"
-        )
-        if number > 1:
-            statements.clear()
-        assert [row.outcome for row in ws.check()] == [expected]
-        assert number < 2 or not statements
-        assert [row.outcome for row in made.checks] == [expected]
-        assert ws.status()["sales"].checks == ("1 pass" if number % 2 else "1 of 1 fails")
 
 
 def test_a_check_with_another_value_each_time_is_run_each_time_and_keeps_few_results(ws, folder):
@@ -776,13 +696,6 @@ def test_an_interrupt_during_a_check_leaves_nothing(ws, folder, monkeypatch):
         assert not db.execute("SELECT * FROM check_results").fetchall()
     monkeypatch.undo()
     assert outcomes(ws.check()) == {"ids": ("pass", 0)}
-
-
-def test_failing_rows_are_shown_as_people_write_their_values(ws):
-    ws.materialize("rows", "SELECT 0.1e0 + 0.2e0 AS share, TIMESTAMP '2024-01-02' AS day")
-    ws.checks.add("some", "SELECT * FROM jammi.rows", on="rows", severity="warn")
-    shown = str(ws.check()).split("\n")
-    assert [line.split() for line in shown if "0.3" in line] == [["0.3", "2024-01-02"]]
 
 
 def test_a_check_of_many_failing_rows_counts_them_and_shows_few(ws):

@@ -167,15 +167,6 @@ def test_only_dead_kernels_sessions_are_ended_and_each_is_told_to_its_tenant(pla
         assert files_with(place[0], CANARY) == []
 
 
-def test_an_open_kernel_ends_it_when_it_is_asked_to_recover(place, holder):
-    with reopened(place) as ws:
-        process, session, _ = holder()
-        kill(process, place)
-        ws.recover()
-        assert [e[0] for e in events(ws)] == [session] * 2
-        assert events(ws)[-1][1] == "abandoned"
-
-
 @pytest.mark.parametrize("point", ["catalog:before-commit", "catalog:after-commit"])
 def test_a_kernel_that_dies_while_it_closes_has_closed_or_not(place, holder, point):
     process, session, _ = holder()

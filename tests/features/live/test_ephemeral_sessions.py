@@ -432,14 +432,6 @@ def test_a_table_that_will_not_go_is_named_and_told(acme, monkeypatch):
     assert services_of(acme).catalog.mutable_tables.list(session=s.id) == []
 
 
-def test_a_table_of_ones_own_that_quotes_a_session_stays(acme):
-    s = scratch(acme, "a")
-    acme.mutable.create("notes", SCHEMA, primary_key=["id"])
-    acme.mutable["notes"].insert([{"id": 1, "word": s.tables["scratch"]}])
-    s.close()
-    assert acme.sql("SELECT word FROM mutable.notes").fetchall() == [(s.tables["scratch"],)]
-
-
 def test_close_scanner_finaliser_and_another_thread_end_it_once(acme):
     for _ in range(15):
         s = scratch(acme, "a", timeout=30)
@@ -746,19 +738,3 @@ def test_after_the_deadline_no_value_is_in_any_file(acme, tmp_path):
     while files_with(tmp_path, CANARY) and time.monotonic() < until:
         time.sleep(0.05)
     assert files_with(tmp_path, CANARY) == []
-
-
-def test_a_reader_of_an_older_state_only_delays_it(acme, tmp_path, monkeypatch):
-    monkeypatch.setattr("jammi_lab.features.live.ephemeral_sessions.PURGE_SECONDS", 0.1)
-    s = scratch(acme)
-    fill(partial(s.insert, "scratch"))
-    with jl.open(tmp_path / "lab") as other:
-        with services_of(other).catalog.database.read() as tx:
-            tx.fetch("SELECT count(*) FROM meta")
-            with pytest.warns(RuntimeWarning):
-                s.close()
-            assert acme.sessions() == []
-        until = time.monotonic() + 10
-        while files_with(tmp_path, CANARY) and time.monotonic() < until:
-            time.sleep(0.1)
-        assert files_with(tmp_path, CANARY) == []

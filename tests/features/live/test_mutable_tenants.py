@@ -59,24 +59,3 @@ def test_what_is_shared_is_read_and_not_written_while_a_tenant_is_bound(ws):
             with pytest.raises(jl.TenantForbidden):
                 change()
     assert rows(ws) == [(1, "shared")] and ws.mutable["labels"].version == 1
-
-
-def test_another_tenants_table_is_told_of_as_one_that_is_not_there(ws):
-    with ws.tenant("acme"):
-        held = ws.mutable.create("secrets", SCHEMA, primary_key=["id"])
-        held.insert([{"id": 1, "label": "x"}])
-    with ws.tenant("zeta"):
-        for act in (
-            held.read,
-            lambda: held.version,
-            lambda: held.insert([{"id": 2}]),
-            lambda: held.changes(0),
-            lambda: held.delete("true"),
-        ):
-            with pytest.raises(jl.TableNotFound):
-                act()
-        assert ws.sql(
-            "FROM jammi_catalog.mutable_tables"
-        ).fetchall() == [] and "secrets" not in repr(ws.mutable)
-    with ws.tenant("acme"):
-        assert held.version == 1 and len(held.read()) == 1

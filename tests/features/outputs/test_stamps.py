@@ -192,15 +192,6 @@ def test_the_list_of_versions_has_the_stamp_of_the_newest_that_is_ready(lab, tmp
     assert outcomes("check-notebook", file) == ["outdated"]
 
 
-@pytest.mark.parametrize(
-    "line", ["lexical words a --key id --text x", "restore big 1", "view big", "history big"]
-)
-def test_a_line_that_shows_a_table_is_unknown_when_a_tool_took_its_stamp(lab, tmp_path, line):
-    bare = shown(lab.table("big")) | {"metadata": {}}
-    file = notebook(tmp_path / "n.ipynb", bare, source=f"import os\n%jammi {line}")
-    assert outcomes("check-notebook", file) == ["unknown"]
-
-
 def test_outputs_without_a_stamp_or_a_recorded_state_are_unknown(lab, tmp_path):
     bare = shown(lab.sql("SELECT * FROM jammi.big"))
     bare["metadata"] = {}

@@ -391,7 +391,7 @@ def test_hostile_texts_are_read_in_time(tmp_path, run_python):
     ]
     for number, text in enumerate(texts):
         for suffix in (".md", ".tex", ".rst", ".html"):
-            hostile = text * (sized(10_000, 100_000) // len(text))
+            hostile = text * (sized(3_000, 100_000) // len(text))
             (tmp_path / f"{number}{suffix}").write_text(hostile)
     run_python(
         "from pathlib import Path; from jammi_lab.features.prose.documents import read_document;"
@@ -471,6 +471,7 @@ def test_the_hook_of_the_guide_stops_a_commit_with_an_outdated_number(repository
     assert done.returncode == 1 and "README.md:1: 0.364: outdated" in done.stdout + done.stderr
 
 
+@pytest.mark.only_soak
 def test_the_action_of_the_guide_runs_in_a_clone(repository, tmp_path):
     folder, _ = repository
     (folder / "docs").mkdir()

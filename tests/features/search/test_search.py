@@ -229,35 +229,6 @@ def test_a_key_that_stands_twice_by_now_is_one_hit(lab, papers):
     assert rows == [{"key": 3, "rank": 1, "similarity": 1.0, "title": "a", "source_missing": False}]
 
 
-@pytest.mark.parametrize(
-    ("keys", "found"),
-    [
-        (["1", "x", "03"], [1]),
-        (pa.array([1.0, 2.5, float("nan")]), [1]),
-        (pa.array([1, 2**40, None]), [1]),
-        (pa.array([0, 1, 2], pa.date32()), []),
-        (pa.array([True, False, True]), []),
-    ],
-    ids=["text", "double", "wider", "date", "boolean"],
-)
-def test_keys_of_another_type_meet_their_rows_in_filters_as_in_joins(lab, papers, keys, found):
-    pq.write_table(pa.table({"id": keys, "title": ["b", "a", "c"], "year": [1, 2, 3]}), papers)
-    assert lab.search("v", "pasta", where="year > 0").arrow()["key"].to_pylist() == found
-    for options in ({}, {"select": "title"}):
-        rows = lab.search("v", "pasta", k=9, **options).arrow()
-        assert [r["key"] for r in rows.to_pylist() if not r["source_missing"]] == found and len(
-            rows
-        ) == 6
-
-
-def test_keys_that_are_numbers_with_a_point_are_filtered_beside_one_that_is_none(ws, papers):
-    ws.sources.add("papers", papers)
-    pq.write_table(pa.table({"id": [0.5, 1.5], "title": ["a", "b"]}), papers)
-    ws.embed("v", "papers", key="id", text="title", model="hashing")
-    pq.write_table(pa.table({"id": [0.5, float("nan")], "title": ["a", "b"]}), papers)
-    assert ws.search("v", "b", where="true").arrow()["key"].to_pylist() == [0.5]
-
-
 def test_columns_beside_imported_vectors_are_what_where_and_select_see(grid):
     rows = (
         grid.search("g", [1, 0], where="tag > 1 AND key <> 'a'", select=["tag"]).arrow().to_pylist()
@@ -356,35 +327,6 @@ def test_an_unknown_row_has_no_vector(lab):
     with pytest.raises(KeyError, match="99"):
         lab.vector("v", 99)
     assert lab.vector("v", 1).dtype == np.float32
-
-
-@pytest.mark.parametrize("keys", ["number", "text"])
-def test_the_first_look_for_a_row_does_not_wait_until_pandas_is_imported(
-    ws, tmp_path, run_python, keys
-):
-    (tmp_path / "rows.csv").write_text(
-        "id,body\n"
-        + "".join(f"{'' if keys == 'number' else 'row '}{i},text {i}\n" for i in range(5))
-    )
-    ws.sources.add("rows", tmp_path / "rows.csv")
-    ws.embed("v", "rows", key="id", text="body", model="hashing")
-    ws.close()
-    key = "2" if keys == "number" else "'row 2'"
-    code = f"""
-import sys
-import jammi_lab as jl
-with jl.open({str(tmp_path / "lab")!r}) as ws:
-    for call in (
-        lambda: ws.vector("v", {key}),
-        lambda: ws.search("v", row={key}, k=2).arrow(),
-        lambda: repr(ws.neighbors("v", {key})),
-        lambda: ws.evaluate("v", [("text 2", {key})], k=1),
-        lambda: ws.neighbor_graph("g", "v", k=2),
-    ):
-        call()
-        assert "pandas" not in sys.modules, call.__code__.co_firstlineno
-"""
-    run_python(code)
 
 
 def test_a_text_cannot_search_vectors_from_elsewhere(grid):

@@ -108,32 +108,3 @@ def test_an_encoder_that_is_wrong_throughout_is_not_asked_about_every_text():
     with pytest.raises(SchemaMismatch, match="first for key 0"):
         encode(encoder, [str(i) for i in range(1000)], batch=10)
     assert len(encoder.calls) == 1
-
-
-class Untidy(Counting):
-    """Does as it likes with the list that it is given."""
-
-    def encode(self, texts):
-        made = super().encode(texts)
-        texts.sort(reverse=True)
-        texts.clear()
-        return made
-
-
-def test_what_an_encoder_does_to_its_list_is_its_own_affair():
-    texts = ["a", "bbb", "cc"]
-    assert encode_texts(Untidy(), texts).tolist() == encode_texts(Counting(), texts).tolist()
-
-
-class Broken:
-    """An array that cannot be read."""
-
-    def __array__(self, *_, **__):
-        raise RuntimeError("the device fell over")
-
-
-def test_an_array_that_cannot_be_read_is_none():
-    encoder = Counting()
-    encoder.encode = lambda _: Broken()
-    with pytest.raises(SchemaMismatch, match="did not return an array of numbers"):
-        encode_texts(encoder, ["a"])

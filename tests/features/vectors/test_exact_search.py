@@ -174,19 +174,3 @@ def test_a_bad_query_is_refused_even_where_nothing_could_be_found(query):
 def test_a_mask_of_another_shape_or_type_is_refused(mask):
     with pytest.raises(InvalidArgument, match="3 booleans"):
         ExactSearch(np.eye(3, dtype=np.float32)).search([1, 2, 3], 1, allow=mask)
-
-
-def test_the_product_over_all_vectors_takes_one_thread_of_the_blas(monkeypatch):
-    limits = []
-
-    class Limiting:
-        def __enter__(self):
-            limits.append(True)
-
-        def __exit__(self, *_):
-            limits.append(False)
-
-    vectors = np.random.default_rng(1).standard_normal((300, 8)).astype(np.float32)
-    monkeypatch.setattr(exact, "one_blas_thread", Limiting)
-    ExactSearch(vectors).search(vectors[0], 3)
-    assert limits == [True, False]

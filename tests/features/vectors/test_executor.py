@@ -14,11 +14,10 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, SourceUnavailable, StepFailed
 from jammi_lab.features.vectors.encoders.base import encode_texts
-from jammi_lab.features.vectors.encoders.hashing import Hashing
 from jammi_lab.steps.dask_executor import DaskExecutor
 from jammi_lab.steps.executor import LocalExecutor, to_executor
 from jammi_lab.steps.step_functions import StepFunction, step_failure
-from tests.features.vectors.encoders import Broken, Dying, Unpicklable, Where
+from tests.features.vectors.encoders import Broken, Dying, Where
 from tests.features.vectors.test_batching import encode
 
 pytestmark = pytest.mark.leaves_behind(
@@ -97,25 +96,6 @@ def test_a_scheduler_that_does_not_answer_is_typed(monkeypatch):
     monkeypatch.setattr("jammi_lab.steps.dask_executor.CONNECT_TIMEOUT_SECONDS", 0.5)
     with pytest.raises(SourceUnavailable, match="No Dask scheduler responds"):
         to_executor("tcp://127.0.0.1:1")
-
-
-def test_batches_come_back_in_their_order(client):
-    done = list(to_executor(client).map(Where().encode, [["a"], ["b"]] * 20))
-    assert [made[0, 0] for made in done] == [ord("a"), ord("b")] * 20
-
-
-def test_vectors_are_bit_for_bit_those_of_this_kernel(client):
-    here = encode_texts(Hashing(), TEXTS)
-    assert np.array_equal(
-        encode(Hashing(), TEXTS, batch=16, run_batches=to_executor(client).map), here
-    )
-
-
-def test_an_encoder_that_cannot_be_pickled_runs_here(client):
-    assert np.array_equal(
-        encode(Unpicklable(), TEXTS, run_batches=to_executor(client).map),
-        encode_texts(Unpicklable(), TEXTS),
-    )
 
 
 def test_what_an_encoder_raises_on_a_worker_is_said_as_if_it_were_here(client):

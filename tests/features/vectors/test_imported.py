@@ -7,7 +7,6 @@ import pyarrow as pa
 import pytest
 
 from jammi_lab.core import errors
-from jammi_lab.features.vectors.imported_rows import sorted_table
 
 RNG = np.random.default_rng(5)
 
@@ -58,19 +57,6 @@ def test_vectors_are_found_under_their_usual_names(ws, called):
     assert np.array_equal(ws.vector("v", 2), np.float32(given["vector"][1].as_py()))
     with pytest.raises(errors.SchemaMismatch, match="vector="):
         ws.import_embeddings("w", given.rename_columns(["id", "numbers"]))
-
-
-def test_vectors_in_key_order_are_not_copied():
-    numbers = pa.array(np.arange(1, 9, dtype=np.float32))
-    chunks = [pa.FixedSizeListArray.from_arrays(numbers.slice(4 * n, 4), 2) for n in (0, 1)]
-    given = pa.table({"id": [1, 2, 3, 4], "vector": pa.chunked_array(chunks)})
-    vectors = sorted_table(given, "id", "vector")["vector"]
-    assert vectors.to_pylist() == [[1, 2], [3, 4], [5, 6], [7, 8]]
-    address = numbers.buffers()[1].address
-    assert [
-        chunk.values.buffers()[1].address - address + 4 * chunk.values.offset
-        for chunk in vectors.chunks
-    ] == [0, 16]
 
 
 def test_chunks_do_not_matter(ws):
@@ -166,16 +152,6 @@ def test_bad_arguments_are_told(ws):
             ws.import_embeddings("v", data([1]), **change)
 
 
-def test_rows_are_laid_out_and_digested_once(ws, monkeypatch):
-    import jammi_lab.storage.arrow_digests as imported
-
-    calls = []
-    digests = imported.arrow_digests
-    monkeypatch.setattr(imported, "arrow_digests", lambda table: calls.append(1) or digests(table))
-    ws.import_embeddings("v", data([1, 2]))
-    assert calls == [1]
-
-
 def test_the_rows_may_be_those_of_sql_with_an_asterisk(ws, tmp_path):
     (tmp_path / "p.csv").write_text("id,title\n1,a\n2,b\n")
     ws.sources.add("p", tmp_path / "p.csv")
@@ -187,9 +163,3 @@ def test_the_rows_may_be_those_of_sql_with_an_asterisk(ws, tmp_path):
     }
     with pytest.raises(errors.SourceUnavailable):
         ws.import_embeddings("v", data([1, 2]), source="nothing*.csv")
-
-
-def test_the_error_names_the_table_that_was_to_be_made(ws):
-    with pytest.raises(errors.SchemaMismatch) as caught:
-        ws.import_embeddings("vecs", pa.table({"id": [1]}), key="id", model_id="m")
-    assert (caught.value.table, caught.value.column) == ("vecs", "vec")

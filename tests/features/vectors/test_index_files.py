@@ -3,7 +3,6 @@
 import json
 import os
 import random
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -17,7 +16,6 @@ from jammi_lab.features.vectors.index.shape import BuildParameters
 from jammi_lab.features.vectors.matrix import Matrix
 from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.store.sidecars import (
-    GRAPH_SUFFIX,
     INDEX_SUFFIXES,
     MANIFEST_SUFFIX,
     sidecar_path,
@@ -78,12 +76,6 @@ def test_what_is_written_is_read_again(parquet, written, moved):
     assert sorted(p.name for p in parquet.parent.iterdir()) == sorted(
         "table" + suffix for suffix in INDEX_SUFFIXES
     )
-
-
-def test_what_is_written_is_given_back_and_not_held_twice(parquet, moved):
-    _, index = built()
-    _, body = index_files.write_index(parquet, "d" * 64, index)
-    assert body == sidecar_path(parquet, GRAPH_SUFFIX).read_bytes() and index.nbytes < len(body)
 
 
 def test_an_index_that_does_not_fit_on_the_disk_is_an_error_of_the_disk(tmp_path):
@@ -195,31 +187,12 @@ def test_an_index_of_another_version_or_shape_is_not_loaded(parquet, written, ch
     assert index_files.load_index(parquet, index_files.read_manifest(parquet)) is None
 
 
-def test_a_manifest_written_by_hand_is_taken_when_nothing_is_changed(parquet, written):
-    altered(parquet)
-    assert index_files.read_manifest(parquet) == written
-
-
 def test_the_files_of_two_writers_that_were_mixed_are_refused(parquet, written):
     _, other = built(299, seed=1)
     mine = sidecar_path(parquet, MANIFEST_SUFFIX).read_bytes()
     put(parquet, other)
     sidecar_path(parquet, MANIFEST_SUFFIX).write_bytes(mine)
     assert index_files.load_index(parquet, index_files.read_manifest(parquet)) is None
-
-
-@pytest.mark.parametrize("suffix", INDEX_SUFFIXES)
-def test_a_file_that_is_gone_or_a_folder_makes_no_index(parquet, written, suffix):
-    path = sidecar_path(parquet, suffix)
-    path.unlink()
-    for folder in (False, True):
-        if folder:
-            path.mkdir()
-        found = index_files.read_manifest(parquet)
-        assert found is None or (
-            index_files.load_index(parquet, found) is None
-            and (folder or not index_files.is_complete(parquet, found))
-        )
 
 
 @pytest.mark.timeout(60)
@@ -295,13 +268,6 @@ def test_no_file_of_an_index_is_written_over_so_that_no_crash_mixes_two_of_one_s
     finally:
         install_fault_hook(None)
     assert there[0] == []
-
-
-def test_the_names_of_an_index_are_those_of_its_table():
-    assert [sidecar_path(Path("/r/a.b.parquet"), s).name for s in INDEX_SUFFIXES] == [
-        "a.b" + GRAPH_SUFFIX,
-        "a.b" + MANIFEST_SUFFIX,
-    ]
 
 
 def test_an_index_of_another_user_is_not_read_and_said_to_be_outdated(

@@ -20,7 +20,6 @@ from jammi_lab.core.user_key import seal
 from jammi_lab.core.verdicts import Match
 from jammi_lab.features.vectors.index import files as index_files
 from jammi_lab.features.vectors.index import hnsw as ann
-from jammi_lab.features.vectors.index import indexes
 from jammi_lab.features.vectors.matrix import Matrix
 from jammi_lab.store.sidecars import (
     GRAPH_SUFFIX,
@@ -574,27 +573,6 @@ def test_an_index_is_kept_in_a_store(tmp_path):
         )
         put(ws, vectors(seed=1))
         assert len(ws.expire("v")) == 1 and not ws.fsck().orphans
-
-
-def test_an_index_that_is_in_memory_is_taken_over_without_being_held_twice(ws, monkeypatch):
-    first = put(ws)
-    held, moved = loaded(ws, first), vectors()
-    moved[:9] = vectors(9, seed=3)
-    monkeypatch.setattr(index_files, "load_index", lambda *_: pytest.fail("it was read again"))
-    second = put(ws, moved)
-    assert (
-        loaded(ws, second).shape.removed == 9
-        and f"index:{record_of(first).digest}" not in indexes.CACHE
-    )
-    assert (
-        held.candidates(moved[20:21], 3).min() >= 0
-    )  # who searches through it meanwhile still can
-    monkeypatch.undo()
-    for table in (first, second):
-        assert (
-            ws.search(table, moved[3], k=5, exact=False).fetchall()
-            == ws.search(table, moved[3], k=5, exact=True).fetchall()
-        )
 
 
 def test_an_index_is_made_anew_when_most_rows_are_others(ws, table):

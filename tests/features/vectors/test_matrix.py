@@ -82,16 +82,6 @@ def test_ties_go_by_ascending_key_and_keys_keep_their_type(keys):
     assert found.type == kind and found.to_pylist() == sorted(keys)
 
 
-def test_a_row_is_found_by_its_key():
-    held = from_arrow(table())
-    assert (
-        held.find_row("b") == 1
-        and held.find_row("z") is None
-        and held.find_row(3) is None
-        and held.find_row(None) is None
-    )
-
-
 @pytest.mark.parametrize(
     ("keys", "found", "others"),
     [
@@ -289,11 +279,3 @@ def test_rows_of_another_matrix_are_found_by_key_and_bits():
         == [-1] * 6
     )
     assert one.match_rows(one).tolist() == list(range(6))
-
-
-def test_rows_of_a_matrix_in_a_file_are_found_in_another(tmp_path):
-    one, other = (
-        Matrix.from_file_lazily(stored(tmp_path / "a.parquet", 400, 4)),
-        Matrix.from_file_lazily(stored(tmp_path / "b.parquet", 400, 4)),
-    )
-    assert one.match_rows(other).tolist() == list(range(400))

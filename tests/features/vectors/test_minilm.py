@@ -203,12 +203,6 @@ def test_a_missing_file_is_a_model_not_found(copied):
         MiniLM(copied).encode(["a"])
 
 
-def test_the_weights_are_read_and_checked_once(monkeypatch):
-    MiniLM().encode(["a"])
-    monkeypatch.setattr(minilm, "read_verified", lambda *_: pytest.fail("read again"))
-    MiniLM().encode(["b"])
-
-
 def test_the_package_of_the_weights_is_never_imported():
     MiniLM().encode(["a"])
     assert minilm.PACKAGE not in sys.modules and "huggingface_hub" not in sys.modules
@@ -216,17 +210,3 @@ def test_the_package_of_the_weights_is_never_imported():
 
 def test_the_digest_of_the_weights_is_in_the_identity():
     assert MiniLM.identity.weights == minilm.WEIGHTS_DIGEST and MiniLM.identity.max_tokens == 256
-
-
-def test_chunks_of_texts_are_encoded_side_by_side_where_there_are_cores(monkeypatch):
-    plain, pools = minilm._thread_pool, []
-    monkeypatch.setattr(
-        minilm, "_thread_pool", lambda workers: pools.append(workers) or plain(workers)
-    )
-    monkeypatch.setattr(minilm, "MAX_CHUNK_TOKENS", 16)
-    texts = [t for pair in PARAPHRASES for t in pair]
-    for cores, expected in ((1, []), (2, [2])):
-        pools.clear()
-        monkeypatch.setattr(minilm, "usable_cores", lambda cores=cores: cores)
-        MiniLM().encode(texts)
-        assert pools == expected

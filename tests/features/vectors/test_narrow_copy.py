@@ -145,49 +145,6 @@ def test_answers_have_the_same_bits_with_and_without_it(kind, d, n, k, allowed, 
             assert found.similarities[0].tobytes() == without.similarities[number].tobytes()
 
 
-@pytest.mark.parametrize("kind", [normal, sparse])
-def test_few_rows_are_compared_of_vectors_without_structure(
-    kind, always_narrow, monkeypatch, products
-):
-    rng = np.random.default_rng(0)
-    vectors, queries = np.split(kind(rng, 20_005, 384), [20_000])
-    search, compared, dot_products = ExactSearch(vectors), [], exact_search.dot_products
-    size = search.nbytes
-    search.search(queries[0], 1)
-    monkeypatch.setattr(
-        exact_search,
-        "dot_products",
-        lambda units, rows: compared.append(len(rows)) or dot_products(units, rows),
-    )
-    for query in queries:
-        search.search(query, 10)
-    assert max(compared, default=0) < 1250 and products == [20_000] * 5
-    assert vectors.nbytes * 0.25 < search.nbytes - size < vectors.nbytes * 0.27
-
-
-def test_it_is_made_at_the_second_search_for_one_vector(always_narrow, products):
-    vectors = normal(np.random.default_rng(0), 2000, 384)
-    exact, read = ExactSearch(vectors), list[bool]()
-    for queries in (vectors[:20], vectors[:1], vectors[:20], vectors[:1], vectors[:1]):
-        products.clear()
-        exact.search(queries, 5)
-        read.append(products == [2000])
-    assert read == [False, False, False, True, True]
-    products.clear()
-    exact.search(vectors[:1], 5, allow=np.arange(2000) < 100)
-    assert products == []  # the few rows are compared alone
-
-
-def test_a_small_or_narrow_table_is_not_narrowed(products, monkeypatch):
-    for width, least in ((384, exact_search._MIN_BYTES), (64, 0)):
-        monkeypatch.setattr(exact_search, "_MIN_BYTES", least)
-        vectors = normal(np.random.default_rng(0), 2000, width)
-        exact = ExactSearch(vectors)
-        for _ in range(3):
-            exact.search(vectors[0], 5)
-    assert products == []
-
-
 def test_large_copies_are_read_by_several_threads(always_narrow, in_parts, products):
     vectors = normal(np.random.default_rng(0), 2001, 384)
     exact = ExactSearch(vectors)

@@ -155,17 +155,6 @@ def test_above_the_setting_none_means_the_index_and_below_every_pair(few, monkey
     assert asked == ["index"]
 
 
-@pytest.mark.only_soak
-@pytest.mark.parametrize("exact", [None, False])
-def test_where_an_index_is_no_help_every_pair_is_compared(ws, exact):
-    vectors = np.random.default_rng(5).standard_normal((5000, 200)).astype(np.float32)
-    given_vectors(ws, "v", list(range(5000)), vectors)
-    ws.settings.set("vectors.exact_max_rows", 100)
-    assert edges_of(ws.neighbor_graph("g", "v", k=5, exact=exact)) == edges_of(
-        ws.neighbor_graph("g", "v", k=5, exact=True)
-    )
-
-
 def test_the_setting_is_part_of_the_definition_of_a_graph_that_goes_by_it_and_of_no_other(
     few,
 ):
@@ -331,12 +320,6 @@ def test_a_graph_of_a_graph_of_itself_is_a_circle(few):
     with pytest.raises(errors.DependencyCycle) as circle:
         few.neighbor_graph("g", "p")
     assert "p" in circle.value.path and few.staleness("g") == jl.Fresh()
-
-
-def test_a_recipe_says_what_it_was_told(few):
-    few.neighbor_graph("g", "v", k=3, min_similarity=0.5)
-    [said] = [r.definition for r in few.recipes() if r.name == "g"]
-    assert said.startswith("neighbor_graph(vectors=v, k=3, min_similarity=0.5")
 
 
 def test_progress_tells_rows_done_of_all(few):

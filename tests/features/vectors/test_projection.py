@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from threadpoolctl import ThreadpoolController
 
 import jammi_lab as jl
 from jammi_lab.core import errors
@@ -75,28 +74,6 @@ def test_equal_vectors_make_an_equal_map_in_every_thread():
     )
 
 
-def test_forces_are_added_up_by_one_thread_and_the_count_before_comes_back(monkeypatch):
-    manifold = importlib.import_module("sklearn.manifold")
-
-    def counts() -> set[int]:
-        return {
-            library.get_num_threads()
-            for library in ThreadpoolController().select(user_api="openmp").lib_controllers
-        }
-
-    seen: list[set[int]] = []
-    plain = manifold.TSNE.fit_transform
-
-    def fit_transform(estimator: Any, distances: Any) -> Any:
-        seen.append(counts())
-        return plain(estimator, distances)
-
-    monkeypatch.setattr(manifold.TSNE, "fit_transform", fit_transform)
-    with ThreadpoolController().limit(limits=2, user_api="openmp"):
-        placing.tsne(ExactSearch(clouds()), 10, 0, lambda *_: None)
-        assert (seen, counts()) == ([{1}], {2})
-
-
 @pytest.mark.parametrize(
     "vectors",
     [
@@ -117,13 +94,6 @@ def test_few_or_equal_rows_have_a_map_too(ws, vectors):
         points = points_of(ws.projection("p", "v", method=method))
         assert points.shape == (len(vectors), 2) and np.isfinite(points).all()
     assert f"{len(vectors)} row" in repr(ws.vector_map("p"))
-
-
-def test_rows_of_a_line_do_not_stay_on_it():
-    points = placing.tsne(
-        ExactSearch(np.array([[1.0], [-1.0]] * 20, np.float32)), 10, 0, lambda *_: None
-    )
-    assert points.std(0).min() > 1e-3
 
 
 # -- as a table like any other ---------------------------------------------------------------------
