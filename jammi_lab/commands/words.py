@@ -79,7 +79,7 @@ def parse_line(line: str) -> tuple[Verb, Values]:
 def near_commands(magic: str, name: str, known: Sequence[str]) -> list[str]:
     """The commands that a name may mean."""
     meant = by_guess(packaged_table("suggestions")[magic]["synonyms"]).get(fold(name))
-    return near_names(name, known) if meant is None else [meant]
+    return near_names(name, known) if meant is None else meant.split()
 
 
 def _unknown_command_error(magic: str, words: Sequence[str]) -> InvalidArgument:
@@ -124,7 +124,7 @@ def parse_words(verb: Verb, words: Sequence[str]) -> Values:
         if argument.required and not values[argument.name]:
             raise InvalidArgument(
                 f"{verb.command} needs {argument.description}.",
-                hint=verb.advice,
+                hint=packaged_table("suggestions")["instead"].get(verb.name, verb.advice),
             )
     for flag in verb.flags:
         if flag.required and not values[flag.key]:
@@ -208,16 +208,13 @@ def _parse_flag(verb: Verb, word: str, remaining: deque[str], values: Values) ->
 
 def _unknown_flag_error(verb: Verb, spelling: str) -> InvalidArgument:
     known = {s.lstrip("-"): s for f in verb.flags for s in f.spellings}
-    covers_all = any(not a.required and "NAME" in a.name for a in verb.arguments)
     hint = verb.advice
     guess = spelling.lstrip("-")
     table = packaged_table("suggestions")
-    instead = table["instead"].get(f"{verb.name} {guess}")
+    instead = table["instead"].get(f"{verb.name} {guess}", table["instead"].get(guess))
     if instead is not None:
         place = "shell" if verb.magic == SHELL else "cells"
         hint = translate_advice(options_as_flags(instead), place, "PATH")
-    if spelling == "--all" and covers_all:
-        hint = f"Without a name, {verb.command} covers everything."
     meant = [flag for flag in table["flags"].get(guess, "").split() if verb.flag(flag)]
     names = (guess, *near_names(guess, known))  # the guess itself, with one dash or two
     near = meant or [known[name] for name in names if name in known]

@@ -171,7 +171,7 @@ def answer_arguments(function: _Function) -> _Function:
     def call(*args: Any, **kwargs: Any) -> Any:
         handled = sys.exception()
         names, kinds = expected()
-        arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+        arguments = dict(zip(names, args, strict=False)) | kwargs
         check_kinds(kinds.flags, kwargs)
         check_kinds(kinds.taken_silently, arguments)
         try:
@@ -222,13 +222,14 @@ def _wrong_arguments_message(
     named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     unknown = None if takes_any else next((k for k in kwargs if k not in named), None)
+    instead = dict(rules_of("suggestions", "instead")).get(f"{name} {unknown or '()'}")
     if unknown is None:
         problem = problem.replace(f"{function.__qualname__}()", f"{verb}()")
         arguments = _signature_of(parameters, optional=problem.endswith("given"))
-        return f"{problem}. Write {verb}({', '.join(arguments)})."
+        call = f"Write {verb}({', '.join(arguments)})."
+        return f"{problem}. {instead or call}"
     guesses = dict(rules_of("suggestions", "arguments")).get(unknown, "").split()
     meant = [guess for guess in guesses if guess in named] or near_names(unknown, named)
-    instead = dict(rules_of("suggestions", "instead")).get(f"{name} {unknown}")
     if instead is not None:
         return f"{verb} has no argument {unknown!r}. {instead}"
     if not meant:

@@ -42,9 +42,6 @@ def hint_for_syntax(message: str, position: int | None, statement: str) -> str:
     if match is None:
         return _hint_for_keyword_as_column(preceding)
     keyword = match[1]
-    if not preceding.strip() and not following[len(keyword) :].strip(" ;\n"):
-        table = identifiers.quoted_name(keyword)
-        return f"A statement is SQL. To read a table: SELECT * FROM jammi.{table}."
     if hint := _hint_for_misspelt_word(preceding, keyword):
         return hint
     if re.search(r"\b(from|join|into|update)\s+$", preceding, re.I):

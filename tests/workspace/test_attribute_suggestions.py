@@ -173,7 +173,10 @@ VALUES = [
     ("ws.compute('x', rows.pandas())", "ws.register(name, frame, producer=…) stores a frame."),
     ("ws.recompute(table)", "Pass its name: 't'."),
     ("ws.materialize('x', lambda: 1)", "ws.compute(name, function, inputs=…) runs a function."),
-    ("ws.sql('papers')", "A statement is SQL. To read a table: SELECT * FROM jammi.papers."),
+    (
+        "ws.sql('papers')",
+        "A statement is SQL. To read a table: SELECT * FROM jammi.papers; ws.why('papers') explains its verdict.",
+    ),
     (
         "ws.checks.add('c', 'a < 0', on='t')",
         "A statement is SQL: write a SELECT with this condition after WHERE.",
