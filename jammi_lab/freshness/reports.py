@@ -246,7 +246,10 @@ class RunReport(NamedRows[RunStep], ReprMixin):
             aligned="llrlll",
             optional=("of them", "error"),
             caption="Run: "
-            + ", ".join(f"{n:,} {outcome.replace('_', ' ')}" for outcome, n in outcomes.items()),
+            + ", ".join(
+                f"{n:,} {outcome.replace('cut_off', 'not needed')}"
+                for outcome, n in outcomes.items()
+            ),
         )
         deviations = vstack(dim_text("Changed meanwhile:"), bullet_list(self.deviations))
         return vstack(

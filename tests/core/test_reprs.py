@@ -214,7 +214,7 @@ def test_a_run_report_names_outcomes_errors_and_what_moved_meanwhile():
         RunStep("c", "failed", error="SqlError: no such column"),
     ]
     lines = repr(RunReport(steps, ["papers changed after the plan was made"])).split("\n")
-    assert lines[0] == "Run: 1 computed, 1 cut off, 1 failed"
+    assert lines[0] == "Run: 1 computed, 1 not needed, 1 failed"
     assert (
         "not needed: inputs came out equal" in lines[4] and "SqlError: no such column" in lines[5]
     )

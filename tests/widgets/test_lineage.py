@@ -507,17 +507,17 @@ def test_checks_are_marks_on_their_nodes_and_open_with_the_failing_rows(ws, told
     assert checks == {"recent": "1 of 2 fails", "papers": "1 of 1 fails"}
     ws.hold("venues", note="checked by hand")
     panel.refresh()
-    for word, marked in (("checked", {"recent", "papers"}), ("held", {"venues"})):
+    for word, sign, marked in (("checked", "✕", {"recent", "papers"}), ("held", "‖", {"venues"})):
         panel.filter = word
         body = line.ask("open")["body"]
-        assert marked <= names(body) < set(nodes) and [
-            number for legend, number, *_ in body["legend"] if legend == word
-        ] == [len(marked)]
+        assert marked <= names(body) < set(nodes)
+        assert (word, len(marked), sign) in [entry[:3] for entry in body["legend"]]
     checks = {c["name"]: c for c in line.ask("details", node="recent")["body"]["checks"]}
-    assert (checks["few"]["outcome"], checks["few"]["severity"]) == ("fail", "warn")
-    assert checks["few"]["said"] == "the table has at most 0 rows: 1 row fails"
-    assert checks["few"]["columns"] == ["row_count"] and len(checks["few"]["rows"]) == 1
-    assert checks["some"]["columns"] == [] and checks["some"]["outcome"] == "pass"
+    few, some = checks["few"], checks["some"]
+    assert (few["outcome"], few["severity"]) == ("fail", "warn")
+    assert few["said"] == "the table has at most 0 rows: 1 row fails"
+    assert few["columns"] == ["row_count"] and len(few["rows"]) == 1
+    assert some["columns"] == [] and some["outcome"] == "pass"
     assert "recent (sql, version 1): fresh*, checks: 1 of 2 fails" in repr(ws.lineage())
     assert "recent (sql, version 1): fresh*, checks: 1 of 2 fails" in repr(LineageGraph(ws))
     assert repr(ws.lineage("papers")).startswith("papers (source): checks: 1 of 1 fails")

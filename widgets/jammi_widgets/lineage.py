@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import traitlets
@@ -162,9 +162,10 @@ class LineageGraph(Panel):
         self._column_edges: tuple[object, list[End]] = None, []
         self._drawn: tuple[object, ...] = ()
         if name is not None:
-            focus = self._resolve_focus(name if isinstance(name, str) else ws.table(name).name)
-            self._view = View(
-                focus, DEFAULT_HOPS if direction == "both" else None, direction, columns
+            self._view = self._focused_view(
+                name if isinstance(name, str) else ws.table(name).name,
+                DEFAULT_HOPS if direction == "both" else None,
+                direction,
             )
         super().__init__(ws)
         self.set_trait("focus", self._view.focus)
@@ -352,26 +353,23 @@ class LineageGraph(Panel):
             "hops": view.hops,
             "direction": view.direction,
             "filter": self.filter,
-            "legend": self._legend(),
+            "legend": [*self._legend()],
             "open": len(view.open_groups),
         }
 
-    def _legend(self) -> list[tuple[str, int, str, str, str]]:
+    def _legend(self) -> Iterator[tuple[str, int, str, str, str]]:
         """The verdicts and marks that there are: word, number of nodes, sign, meaning, and a sample
-        of the drawing."""
-        verdicts = [
-            (word, number, unmarked_word(word))
-            for word, number in count_by_label(self._snapshot.verdicts.values()).items()
-        ]
-        entries = [
-            (word, number, VERDICT_ICONS[plain][0], VERDICT_MEANINGS[plain])
-            for word, number, plain in verdicts
-        ] + [
-            (word, len(self._snapshot.marked[word]), sign, meaning)
-            for word, (sign, meaning) in _MARKS.items()
-            if self._snapshot.marked[word]
-        ]
-        return [(*entry, swatch_svg(unmarked_word(entry[0]))) for entry in entries]
+        of the drawing. The sign of checks is what they found."""
+        snapshot = self._snapshot
+        for word, number in count_by_label(snapshot.verdicts.values()).items():
+            plain = unmarked_word(word)
+            sign = VERDICT_ICONS[plain][0]
+            yield word, number, sign, VERDICT_MEANINGS[plain], swatch_svg(plain)
+        found = {VERDICT_ICONS[mark.verdict][0] for mark in snapshot.checks.values()}
+        for word, (sign, meaning) in _MARKS.items():
+            if nodes := snapshot.marked[word]:
+                shown = sign or " ".join(sorted(found))
+                yield word, len(nodes), shown, meaning, swatch_svg(word)
 
     def _lit_pairs(self) -> list[tuple[str, str]]:
         """The edges on the paths from root causes to the selected nodes, as pairs of ids."""
