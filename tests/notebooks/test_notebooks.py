@@ -142,7 +142,9 @@ def test_a_notebook_is_stored_as_it_ran_from_top_to_bottom(notebook):
 
 
 @each_notebook
-def test_a_notebook_stores_no_widget_state_and_stays_small(notebook):
+def test_a_notebook_stores_what_marks_are_drawn_from_no_empty_output_and_no_widget_state(notebook):
+    text = notebook.read_text(encoding="utf-8")
+    assert '"jammi": {' in text and '"data": {}' not in text
     assert "widgets" not in nbformat.read(notebook, as_version=4).metadata
     assert notebook.stat().st_size < 500_000
 
@@ -160,8 +162,4 @@ def test_a_notebook_names_no_folder_of_the_machine_it_ran_on(notebook):
 @each_notebook
 def test_a_notebook_is_named_where_a_reader_looks_for_it(notebook):
     assert f"`{notebook.stem}" in (ROOT / "docs/index.md").read_text(encoding="utf-8")
-
-
-def test_each_notebook_has_a_number_of_its_own():
-    numbers = [path.name.partition("_")[0] for path in NOTEBOOKS]
-    assert len(set(numbers)) == len(numbers) and all(number.isdigit() for number in numbers)
+    assert [*notebook.parent.glob(notebook.name[:3] + "*")] == [notebook]
