@@ -93,15 +93,6 @@ def test_a_statement_attaches_and_is_read_to_its_end_before_its_call_returns(
     assert sum(batch.num_rows for batch in stream.batches()) == 100000
 
 
-def test_a_statement_that_fails_in_its_middle_fails_in_the_call(engine, shelf, prepare, file):
-    shelf.put("crm", relation=relation(attachment(file)))
-    with pytest.raises(Exception, match=r"no INT|Could not convert"):
-        prepare(
-            "SELECT CAST(CASE WHEN i = 99999 THEN 'x' ELSE '1' END AS INTEGER) AS n FROM crm"
-        ).run()
-    assert attached_now(engine) == []
-
-
 def test_two_statements_share_an_attachment_and_the_last_one_lets_go(engine, shelf, prepare, file):
     shelf.put("crm", relation=relation(attachment(file)))
     first = prepare("SELECT i FROM crm, range(20)").run_ordered()
@@ -121,18 +112,6 @@ def test_a_lasting_attachment_stays_until_its_key_is_forgotten(engine, file):
     assert attached_now(engine) == [crm.alias]
     engine.detach(crm.key)
     assert attached_now(engine) == []
-
-
-def test_another_attachment_of_the_same_key_takes_its_place(engine, file):
-    before, after = (
-        attachment(file, persistent=True),
-        attachment(file, persistent=True, settings={"threads": "2"}),
-    )
-    assert before.alias != after.alias
-    engine.describe(relation(before))
-    engine.describe(relation(after))
-    assert attached_now(engine) == [after.alias]
-    engine.detach(after.key)
 
 
 def test_another_tenant_s_instance_has_no_attachment(engine, file):
@@ -249,25 +228,3 @@ def test_a_missing_extension_names_the_extra_that_installs_it(engine, monkeypatc
                 requirements=Requirements(extensions=(name,)),
             )
         )
-
-
-def test_what_is_taken_away_goes_though_an_interrupt_meant_for_its_question_comes_late(file):
-    class Interrupted:
-        """A connection on which the first three statements of each kind are interrupted."""
-
-        def __init__(self, connection):
-            self.connection, self.times = connection, {}
-
-        def execute(self, statement):
-            self.times[statement] = self.times.get(statement, 0) + 1
-            if self.times[statement] <= 3:
-                raise duckdb.InterruptException("INTERRUPT Error: Interrupted!")
-            return self.connection.execute(statement)
-
-    crm = attachment(file)
-    with duckdb.connect() as connection:
-        attachments.attach.attach(connection, crm)
-        attachments.attach.detach(Interrupted(connection), crm)
-        assert connection.execute(
-            "SELECT count(*) FROM duckdb_databases() WHERE NOT internal"
-        ).fetchall() == [(1,)]

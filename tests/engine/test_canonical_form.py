@@ -57,12 +57,6 @@ def test_there_are_enough_cases():
     assert len(pairs("canonical/different.sql")) >= 150
 
 
-def test_lines_and_comments_between_words_do_not_matter(engine):
-    assert form(engine, "SELECT id FROM papers WHERE year > 2000") == form(
-        engine, "-- who\nSELECT\n\tid -- é\nFROM /* x\n */ papers\nWHERE year>2000\n;\n"
-    )
-
-
 def test_the_canonical_form_does_not_depend_on_the_rows(engine, shelf):
     before = form(engine, "SELECT id FROM papers")
     shelf.frame("papers", table=PAPERS.slice(0, 1), kind="source")

@@ -2,10 +2,8 @@
 do."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,7 +20,7 @@ from jammi_lab.core.errors import (
 from jammi_lab.engine import Engine
 from jammi_lab.engine.duckdb_messages import parse_error
 from jammi_lab.engine.name_resolution import NameResolver
-from jammi_lab.engine.sql import syntax_tree, tokens
+from jammi_lab.engine.sql import syntax_tree
 from jammi_lab.engine.sql.allowlist import JAMMI_FUNCTIONS
 from jammi_lab.engine.sql.table_functions import USAGE
 from jammi_lab.sources.base import Relation
@@ -132,11 +130,6 @@ def test_a_table_function_with_a_slip_in_its_name_is_told_with_the_near_one(engi
     assert set(JAMMI_FUNCTIONS) == set(USAGE)
 
 
-def test_a_create_table_says_how_tables_are_made(engine):
-    assert "ws.materialize" in raised(engine, "CREATE TABLE x AS SELECT 1").hint
-    assert "ws.materialize(" in raised(engine, "CREATE TABLE x AS SELECT 1").hint
-
-
 def test_a_path_says_how_files_are_added(engine):
     for sql in (
         "FROM 'a.csv'",
@@ -145,10 +138,6 @@ def test_a_path_says_how_files_are_added(engine):
         "ATTACH 'x.db'",
     ):
         assert "ws.sources.add" in raised(engine, sql).hint
-
-
-def test_a_json_column_in_the_statement_is_not_blamed_on_the_source(shelf, engine):
-    assert type(raised(engine, "SELECT json(venue) FROM papers")) is SqlError
 
 
 # -- sources that cannot be read -------------------------------------------------------------------
@@ -199,11 +188,6 @@ def test_a_column_that_goes_between_binding_and_running_is_told_as_such(engine, 
     assert caught.value.near == () and caught.value.hint == "Run the statement again."
 
 
-def test_of_a_file_that_its_connector_did_not_look_into_the_line_is_told(engine, files):
-    for name in ("late", "ragged"):
-        assert raised(engine, f"FROM {name}").message.endswith("CSV Error on Line: 60002.")
-
-
 @pytest.mark.parametrize("value", ["n/a", "31/12/2024", "km/h", "a/b.csv"])
 def test_a_value_with_a_slash_is_told_as_it_is(engine, value):
     error = raised(
@@ -231,29 +215,10 @@ def test_a_result_table_that_cannot_be_read_is_damaged(engine, shelf, files):
     assert error.table == "bad"
 
 
-def test_a_conversion_in_the_statement_over_a_file_is_an_error_of_the_statement(engine, files):
-    assert type(raised(engine, "SELECT s::INT FROM whole")) is SqlError
-
-
 def test_describing_a_body_that_cannot_be_read_says_so(engine, files):
     with pytest.raises(SourceUnavailable) as error:
         engine.describe(f"SELECT * FROM read_parquet('{files}/torn.parquet')")
     assert str(files) not in str(error.value)
-
-
-def test_describing_a_body_gives_its_columns(engine, files):
-    assert engine.describe(f"SELECT * FROM read_parquet('{files}/whole.parquet')") == {
-        "x": "BIGINT",
-        "s": "VARCHAR",
-    }
-
-
-def test_a_query_of_ours_gives_its_rows_or_says_that_the_source_cannot_be_read(engine, files):
-    assert engine.query(f"SELECT max(x), count(*) FROM read_parquet('{files}/whole.parquet')") == [
-        (49_999, 50_000)
-    ]
-    with pytest.raises(SourceUnavailable):
-        engine.query(f"SELECT max(x) FROM read_parquet('{files}/gone.parquet')")
 
 
 def test_running_out_of_memory_is_typed_and_the_next_statement_works(shelf, tmp_path):
@@ -291,16 +256,6 @@ def test_an_error_of_a_provider_comes_through(shelf, engine):
 
     with pytest.raises(SourceUnavailable, match="away"):
         engine.prepare("FROM nowhere", extra_resolvers=[Bad()])
-
-
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("Could not allocate tuple object!")])
-def test_tokens_that_do_not_fit_into_memory_are_a_typed_error(monkeypatch, error):
-    def no_memory(_):
-        raise error
-
-    monkeypatch.setattr(tokens, "duckdb", SimpleNamespace(tokenize=no_memory, Error=duckdb.Error))
-    with pytest.raises(ResourceExhausted, match="no memory"):
-        tokens.tokenize("SELECT 1")
 
 
 def test_a_tree_that_does_not_fit_into_memory_is_a_typed_error(engine, monkeypatch):

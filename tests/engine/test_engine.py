@@ -5,9 +5,7 @@ import os
 import sys
 import textwrap
 import threading
-import time
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -23,7 +21,6 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.engine import Engine
 from jammi_lab.engine import instance_pool as session
-from jammi_lab.engine import tenant_instances as instances
 from jammi_lab.engine.stream import StreamWorker
 from jammi_lab.sources.base import ReadPlan, Relation, Requirements
 from tests import processes
@@ -64,13 +61,6 @@ def test_several_statements_come_in_order(engine):
     ]
 
 
-def test_show_tables_lists_what_the_providers_know(
-    rows,
-):
-    assert {"name": "papers"} in rows("SHOW TABLES")
-    assert {"name": "jammi.top"} in rows("show tables;")
-
-
 def test_explain_shows_the_plan_and_reads_the_inputs(
     prepare,
 ):
@@ -98,16 +88,6 @@ def test_extra_providers_are_asked_after_the_registered_ones(shelf, engine):
     assert prepared.run().table().to_pylist() == [{"v": 7, "id": 1}]
     with pytest.raises(TableNotFound):
         engine.prepare("FROM variable")
-
-
-def test_a_prepared_statement_keeps_the_version_that_it_was_prepared_with(shelf, engine):
-    [first] = engine.prepare("SELECT score FROM jammi.top")
-    shelf.frame("jammi", "top", table=pa.table({"id": [1], "score": [9.0]}), kind="result")
-    [second] = engine.prepare("SELECT score FROM jammi.top")
-    one, other = first.run(), second.run()
-    assert other.table().to_pylist() == [{"score": 9.0}]
-    assert one.table().to_pylist() == [{"score": 0.5}, {"score": 0.25}]
-    assert first.run().table().to_pylist() == [{"score": 0.5}, {"score": 0.25}]
 
 
 def test_tenants_see_only_their_own_instance(shelf, engine):
@@ -177,17 +157,6 @@ def test_the_time_zone_is_the_one_that_was_set_on_every_cursor(shelf, tmp_path):
     engine.close()
 
 
-def test_spill_folders_are_gone_after_close(shelf, tmp_path):
-    engine = engine_of(shelf, tmp_path / "spill", engine__memory_limit="100MB", engine__threads=1)
-    table = engine.prepare(
-        "SELECT hash(range) AS h, range FROM range(6000000) ORDER BY h LIMIT 5000000"
-    )[0].run()
-    next(table.batches())
-    table.close()
-    engine.close()
-    assert not (tmp_path / "spill").exists() or list((tmp_path / "spill").iterdir()) == []
-
-
 def test_a_closed_engine_says_so_and_closing_twice_is_fine(shelf, tmp_path):
     engine = engine_of(shelf, tmp_path)
     [prepared] = engine.prepare("SELECT 1")
@@ -200,27 +169,6 @@ def test_a_closed_engine_says_so_and_closing_twice_is_fine(shelf, tmp_path):
     ):
         with pytest.raises(SessionClosed, match="closed"):
             call()
-
-
-def test_closing_the_engine_stops_a_running_statement(shelf, tmp_path):
-    engine = engine_of(shelf, tmp_path)
-    [prepared] = engine.prepare(LONG)
-    caught: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            prepared.run().table()
-        except JammiError as error:
-            caught.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    while not engine.instances_of(None).workers:
-        time.sleep(0.01)
-    engine.close()
-    thread.join(10)
-    assert not thread.is_alive()
-    assert caught
 
 
 @soak
@@ -288,23 +236,6 @@ def test_an_internal_failure_sets_the_instance_aside(engine, prepare):
     before.close()
 
 
-def test_closing_does_not_wait_for_an_instance_that_waits_for_a_server(tmp_path, monkeypatch):
-    engine = engine_of(Shelf(), tmp_path)
-    answered, held = threading.Event(), engine.instances_of(None)
-
-    class Waiting:
-        def close(self, real: Any = held.main) -> None:
-            assert answered.wait(60)
-            real.close()
-
-    monkeypatch.setattr(instances, "CLOSE_TIMEOUT_SECONDS", 0.1)
-    monkeypatch.setattr(held, "main", Waiting())
-    engine.close()
-    answered.set()
-    while any(thread.name == "jammi-engine-close" for thread in threading.enumerate()):
-        time.sleep(0.01)
-
-
 # -- interrupts ------------------------------------------------------------------------------------
 
 CHILD = f"""
@@ -359,39 +290,6 @@ def child(tmp_path: Path, code: str, delay: float) -> list[str]:
     )
     assert run.returncode == 0, run.stderr[-2000:]
     return run.stdout.splitlines()
-
-
-STARTING = """
-import os, signal, sys, threading, time
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from pathlib import Path
-from jammi_lab.engine import duckdb_instances as duck
-from tests.engine.shelf import Shelf, engine_of
-engine = engine_of(Shelf(), Path(sys.argv[1]))
-start = duck.open_main
-def slow(*given):
-    made = start(*given)
-    threading.Timer(float(sys.argv[2]), os.kill, (os.getpid(), signal.SIGINT)).start()
-    time.sleep(1.5)  # a start that nothing can stop
-    return made
-duck.open_main = slow
-try:
-    engine.prepare("SELECT 1")[0].run().table()
-except BaseException as error:
-    print(type(error).__name__)
-duck.open_main = start
-print(engine.prepare("SELECT 1 AS x")[0].run().table().to_pylist())
-engine.close()
-for thread in threading.enumerate():
-    if thread is not threading.main_thread():
-        thread.join()  # a start that took longer than an interrupt waits for
-"""
-
-
-def test_an_interrupt_while_the_engine_starts_is_an_interrupt_and_the_next_statement_works(
-    tmp_path,
-):
-    assert child(tmp_path, STARTING, 0.2) == ["KeyboardInterrupt", "[{'x': 1}]"]
 
 
 def test_an_interrupt_stops_the_statement_and_the_next_one_works(tmp_path):

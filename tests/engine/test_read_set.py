@@ -3,11 +3,9 @@
 import pyarrow as pa
 import pytest
 
-from jammi_lab.core.anchors import source_input
 from jammi_lab.core.errors import SqlError, StatementNotAllowed
 from jammi_lab.engine import PreparedStatement
 from jammi_lab.engine.sql import allowlist as gate
-from jammi_lab.sources.base import ReadPlan, Relation
 from tests.cases import pairs
 from tests.engine.shelf import PAPERS
 
@@ -77,13 +75,6 @@ def test_the_output_has_exact_names_and_types(prepare):
     ]  # fmt: skip
 
 
-def test_output_names_may_repeat(prepare):
-    prepared = prepare("SELECT 1 AS a, 2 AS a, 3 AS A")
-    assert [name for name, _ in prepared.output] == ["a", "a", "A"]
-    assert prepared.run().table().schema.names == ["a", "a", "A"]
-    assert prepared.run_ordered([]).table().schema.names == ["a", "a", "A"]
-
-
 def test_a_field_of_a_struct_reads_its_column_even_beside_one_of_a_like_name(shelf, prepare):
     shelf.frame("odd", table=pa.table({"a": [{"b": {"c": 1}}], "a.b": [{"c": 2}], "z": [3]}))
     [bound] = prepare("SELECT o.a.b.c FROM odd o").inputs
@@ -129,17 +120,6 @@ def test_a_hostile_table_name_is_read(shelf, prepare, name):
     assert sorted(i.columns for i in prepared.inputs) == [("id",), ("id",)]
     assert len(prepared.run().table()) == 4
     prepared.canonical()
-
-
-def test_columns_given_by_the_relation_are_not_described_again(shelf, engine):
-    relation = Relation(
-        source_input("lazy"),
-        ReadPlan(body="SELECT * FROM read_parquet('/nowhere.parquet')"),
-        columns={"x": "INTEGER"},
-    )
-    shelf.put("lazy", relation=relation)
-    [prepared] = engine.prepare("SELECT x FROM lazy")
-    assert prepared.output == [("x", "INTEGER")]
 
 
 def test_a_source_called_like_a_system_view_is_the_source(shelf, rows):

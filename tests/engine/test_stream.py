@@ -3,16 +3,11 @@
 import datetime
 import decimal
 import threading
-from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pytest
 
-from jammi_lab.core import cancellable as waiting
 from jammi_lab.core.errors import SessionClosed, SqlError
-from jammi_lab.engine import stream
-from jammi_lab.engine.stream import StreamWorker
 
 pytestmark = pytest.mark.one_engine
 
@@ -92,15 +87,6 @@ def test_an_unsigned_number_that_arrow_cannot_hold_is_an_error_and_not_another_n
         prepare("SELECT 340282366920938463463374607431768211455::UHUGEINT AS v").run().table()
 
 
-def test_types_that_are_cast_keep_names_and_order(
-    prepare,
-):
-    prepared = prepare('SELECT i::BIT AS a, i AS a, i AS "x y" FROM range(3) t(i) ORDER BY i DESC')
-    table = prepared.run_ordered([]).table()
-    assert table.schema.names == ["a", "a", "x y"]
-    assert table.column(1).to_pylist() == [2, 1, 0]
-
-
 @pytest.mark.parametrize("rows", [1, 7, 2048, 65_536, 10_000_000])
 def test_batches_have_at_most_the_rows_that_were_asked_for(engine, shelf, rows):
     shelf.frame("big", table=pa.table({"x": list(range(3_000 if rows < 2048 else 200_000))}))
@@ -113,12 +99,6 @@ def test_the_schema_is_there_before_the_rows(prepare):
     stream = prepare("SELECT id, venue FROM papers WHERE false").run()
     assert stream.schema.names == ["id", "venue"]
     assert list(stream.batches()) == []
-    assert stream.table().num_rows == 0
-
-
-def test_a_stream_is_read_once(prepare):
-    stream = prepare("SELECT id FROM papers").run()
-    assert stream.table().num_rows == 4
     assert stream.table().num_rows == 0
 
 
@@ -144,15 +124,6 @@ def test_an_error_in_the_middle_of_the_rows_is_typed_and_ends_the_stream(engine,
     )
     with pytest.raises(SqlError, match="Late"):
         prepared.run().table()
-
-
-def test_a_statement_may_be_run_again(prepare):
-    prepared = prepare("SELECT count(*) AS n FROM papers")
-    assert [prepared.run().table().to_pylist() for _ in range(3)] == [[{"n": 4}]] * 3
-
-
-def test_struct_fields_without_names_stream(rows, prepare):
-    assert prepare("SELECT list_zip([1], [2]) AS z").run().table().num_rows == 1
 
 
 class Late:
@@ -188,45 +159,3 @@ class Late:
 
     def interrupt(self) -> None:
         self.interrupted.set()
-
-
-def test_a_statement_that_begins_after_its_stop_was_given_up_is_stopped(
-    monkeypatch,
-):
-    monkeypatch.setattr(waiting, "STOP_TIMEOUT_SECONDS", 0.1)
-    cursor: Any = Late()
-    pump = StreamWorker(cursor, "SELECT 1", {})
-    pump.start(False)
-    assert cursor.called.wait(30) and not pump.stop()
-    cursor.begins.set()
-    assert pump.finished.wait(30)
-
-
-@pytest.mark.parametrize(
-    "why",
-    [RuntimeError("can't start new thread"), KeyboardInterrupt()],
-    ids=["no thread", "interrupt"],
-)
-def test_a_statement_that_no_thread_ever_began_is_over_at_once(prepare, why, monkeypatch):
-    def fail(*_: object) -> None:
-        raise why
-
-    pumps, make = list[StreamWorker](), StreamWorker.start
-
-    def start(self: StreamWorker, with_progress: bool) -> None:
-        pumps.append(self)
-        make(self, with_progress)
-
-    statement = prepare("SELECT 1 AS x")
-    with monkeypatch.context() as patched:
-        patched.setattr(StreamWorker, "start", start)
-        patched.setattr(stream, "submit", fail)
-        patched.setattr(waiting, "submit", fail)
-        with pytest.raises(type(why)):
-            statement.run()
-    [pump] = pumps
-    assert pump.finished.is_set() and pump.stop()
-    with pytest.raises(duckdb.ConnectionException, match="closed"):
-        pump.run_cursor.cursor.execute("SELECT 1")
-    pump._run()  # a thread that comes too late finds nothing to do
-    assert pump.error is None

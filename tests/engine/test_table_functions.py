@@ -57,32 +57,12 @@ def test_what_surrounds_a_call_stays_where_it_was(replaced, text):
     ) or plain.endswith(text[text.find("WHERE") :])
 
 
-def test_a_text_without_calls_is_left_as_it_is(replaced):
-    text = "SELECT * FROM jammi_version, unnest([1]), (SELECT 'jammi_version(1)')"
-    assert replaced(text) == (text, {})
-
-
-def test_a_hundred_calls_are_told_apart(replaced):
-    text = "SELECT * FROM " + ", ".join(f"jammi_version('a', {n}) t{n}" for n in range(100))
-    plain, found = replaced(text)
-    assert len(plain) == len(text) and [c.arguments[1] for c in found.values()] == list(range(100))
-
-
 def test_a_provider_that_answers_calls_is_asked_with_plain_values(engine, answering):
     [prepared] = engine.prepare("SELECT max(id) AS m FROM jammi_version('top', 2)")
     assert prepared.run().table().to_pylist() == [{"m": 3}] and answering == [
         ("jammi_version", ("top", 2))
     ]
     assert [(b.relation.input.name, b.columns) for b in prepared.inputs] == [("top@2", ("id",))]
-
-
-def test_one_input_called_twice_is_one_input(engine, answering):
-    [prepared] = engine.prepare(
-        "SELECT a.id FROM jammi_version('top', 2) a JOIN jammi_version('top', 2) b ON a.id = b.id AND b.score > 0"
-    )
-    assert [(b.relation.input.name, b.columns) for b in prepared.inputs] == [
-        ("top@2", ("id", "score"))
-    ]
 
 
 def test_the_statement_is_told_as_written(engine, answering):
@@ -98,13 +78,6 @@ def test_definitions_differ_by_what_the_call_stands_for_and_by_nothing_else(engi
     one = canonical("SELECT id FROM jammi_version('top', 2)")
     assert one == canonical("select  id from JAMMI_VERSION('top',2) x")
     assert one != canonical("SELECT id FROM jammi_version('top', 3)")
-
-
-def test_the_rows_of_a_call_are_ordered_like_any_other(engine, answering):
-    [prepared] = engine.prepare(
-        "SELECT score, id FROM jammi_version('top', 2) ORDER BY score LIMIT 1"
-    )
-    assert prepared.run_ordered(["id"]).table().to_pylist() == [{"score": 0.25, "id": 3}]
 
 
 def test_where_nobody_answers_a_call_is_refused(engine):

@@ -51,11 +51,6 @@ def test_what_one_binding_made_of_a_word_is_not_said_of_the_next(shelf, prepare)
     assert not prepare(text).reads_clock
 
 
-def test_what_is_done_to_a_prepared_statement_stays_with_it(prepare):
-    prepare("SELECT venue FROM papers").output.append(("odd", "INTEGER"))
-    assert [name for name, _ in prepare("SELECT venue FROM papers").output] == ["venue"]
-
-
 @pytest.mark.parametrize(
     "text", ["/*'" * 50_000, "$a$'\"/*" * 20_000, "1'"], ids=["/*", "$a$", "'"]
 )

@@ -101,25 +101,6 @@ def test_a_comment_leaves_everything_fresh(chain, steps):
     assert set(words(chain).values()) == {"fresh"}
 
 
-def test_a_step_put_back_as_it_was_is_answered_by_the_table_of_then(chain, steps):
-    steps.change("RATE = 2", "RATE = 3")
-    chain.recompute("scores")
-    steps.change("RATE = 3", "RATE = 2")
-    assert names(chain.plan("scores").reused) == ["scores"]
-    assert [s.outcome for s in chain.recompute("scores").steps] == ["reused"] and chain.table(
-        "scores"
-    ).version == 3
-
-
-def test_a_column_added_to_an_input_reaches_a_step_that_reads_all_of_it(lab, steps):
-    path = lab.csv("papers", "id,title", "1,Graphs")
-    lab.compute("scores", steps.module.score, inputs="papers")
-    path.write_text("id,title,year\n1,Graphs,2020\n")
-    assert said(lab.staleness("scores")) == ["advanced papers"]
-    lab.recompute()
-    assert words(lab) == {"scores": "fresh"}
-
-
 # -- after a restart -------------------------------------------------------------------------------
 
 
@@ -197,17 +178,6 @@ def test_defined_again_it_can_be_recomputed(restarted):
     assert lab.recompute().executed == ["cut", "after"] and lab.rows("cut") == [(9, 2029)]
 
 
-def test_another_function_under_the_name_is_another_definition(restarted):
-    lab, _ = restarted
-
-    def step(papers: Any) -> pl.DataFrame:
-        rows: pl.DataFrame = papers.polars().head(1)
-        return rows
-
-    lab.define("cut", jl.PythonStep(step, inputs="papers"))
-    assert said(lab.staleness("cut")) == ["definition"]
-
-
 def test_a_renamed_step_is_still_known(lab):
     lab.csv("papers", "id,year", "1,2020")
     local_step(lab)
@@ -251,15 +221,6 @@ def test_a_module_that_does_not_give_the_function_makes_it_undecidable(
     chain.reopen()
     verdict = chain.staleness("scores")
     assert isinstance(verdict, jl.Undecidable) and word in str(verdict)
-
-
-def test_a_module_that_is_gone_makes_it_undecidable_and_blocked(chain, steps):
-    steps.forget()
-    steps.path.unlink()
-    chain.reopen()
-    assert "is not on the path of this kernel" in str(chain.staleness("scores")) and names(
-        chain.plan("scores").blocked
-    ) == ["scores"]
 
 
 def test_nothing_installed_is_run_because_a_catalog_names_it(lab):

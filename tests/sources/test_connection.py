@@ -308,11 +308,6 @@ def test_dates_of_sqlite_are_texts_and_no_condition_on_them_is_sent(tmp_path, se
         assert rows == [("2024-02-03",)] and not any("2024" in each for each in sent)
 
 
-def test_a_preview_is_limited(ws, driver, sent):
-    ws.sources["wh"].preview(2, table=driver.table)
-    assert any(statement.endswith(" LIMIT 2") for statement in sent)
-
-
 def test_an_empty_table_has_its_types(ws, driver, address):
     before = ws.sources["wh"].columns(driver.table)
     driver.run(f"DELETE FROM {driver.named(driver.table)}")
@@ -325,11 +320,6 @@ def test_rows_whose_order_counts_are_sorted(ws, driver, address):
     for _ in range(2):
         ws.materialize("t", f"SELECT first(id) AS a, list(id) AS l FROM {address}", cache="bypass")
         assert ws.sql("FROM jammi.t").fetchall() == [(1, [1, 2, 3, 4])]
-
-
-def test_it_joins_itself_and_others(ws, address):
-    joined = f"SELECT a.id FROM {address} a JOIN {address} b ON a.id = b.id + 1 ORDER BY 1"
-    assert ws.sql(joined).fetchall() == [(2,), (3,), (4,)]
 
 
 def test_a_failed_query_is_a_typed_error_and_the_next_one_runs(ws, driver, address):
@@ -385,27 +375,6 @@ def test_a_value_that_is_not_of_its_type_is_named(tmp_path):
         with pytest.raises(SourceUnavailable, match="Column 'a' contains a value"):
             ws.sql("FROM wh.t")
         assert ws.sql("SELECT b FROM wh.t").fetchall() == [("y",)]
-
-
-def test_a_catalog_that_names_no_type_has_texts(tmp_path):
-    own = sqlite3.connect(tmp_path / "own.db", check_same_thread=False)
-    with contextlib.closing(own), jammi_lab.open(tmp_path / "ws") as ws:
-        own.executescript("""ATTACH ':memory:' AS information_schema; CREATE TABLE t AS SELECT 7 AS a;
-            CREATE TABLE information_schema.tables AS SELECT 'main' table_schema, 't' table_name;
-            CREATE TABLE information_schema.columns AS SELECT *, 'a' column_name, NULL data_type,
-            NULL numeric_precision, NULL numeric_scale, 1 ordinal_position FROM tables""")
-        ws.sources.add("wh", own)
-        assert ws.sql("FROM wh.t").fetchall() == [("7",)]
-
-
-@pytest.mark.services
-def test_a_number_of_more_digits_than_sql_has_here_is_text(tmp_path, postgres_url):
-    own = pytest.importorskip("psycopg").connect(postgres_url, autocommit=True)
-    with own, jammi_lab.open(tmp_path / "ws") as ws:
-        own.execute("CREATE TABLE wide AS SELECT repeat('9', 60)::numeric(60, 0) AS n")
-        ws.sources.add("wh", own)
-        assert ws.sql("FROM wh.wide").fetchall() == [("9" * 60,)]
-        own.execute("DROP TABLE wide")
 
 
 def test_a_connection_that_is_bound_to_its_thread_is_refused_at_once(tmp_path):

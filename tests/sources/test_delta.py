@@ -6,7 +6,6 @@ import shutil
 import string
 import struct
 import sys
-import time
 
 import duckdb
 import pyarrow as pa
@@ -130,13 +129,6 @@ class TestSameRows:
             query(source(folder).relation(None), "SELECT count(name) FROM it WHERE name <> 'q'")
         connector = source(folder)
         assert connector.same_rows(recorded, look(scan_rows=2)) is True
-
-    def test_nothing_at_all_is_read_when_the_files_are_the_same(self, folder):
-        write_deltalake(folder, table([4]), mode="append")
-        DeltaTable(folder).delete("id = 4")
-        for file in folder.glob("*.parquet"):
-            file.write_bytes(b"nothing that can be read")
-        assert same_rows(folder) is True
 
     def test_what_cannot_be_compared_any_more_has_moved(self, folder):
         recorded = observed(source(folder)).anchor(source_input("s"), ("id",))
@@ -367,18 +359,6 @@ def test_a_table_that_was_put_back_from_a_copy_and_written_again_is_another_one(
     assert ws.sql("SELECT max(id) FROM jammi.t").fetchall() == [(5,)] and is_fresh(ws)
 
 
-def test_a_data_file_that_is_touched_is_a_change_once(ws, folder):
-    ws.sources.add("s", folder)
-    ws.materialize("t", "SELECT sum(id) AS n FROM s")
-    [file] = folder.glob("*.parquet")
-    later = file.stat().st_mtime_ns + 5_000_000_000
-    os.utime(file, ns=(later, later))
-    assert is_stale(ws)
-    ws.recompute("t")
-    os.utime(file, ns=(later + 9, later + 9))
-    assert is_fresh(ws)
-
-
 def test_a_rewritten_file_that_later_versions_keep_is_no_equal_file(ws, folder):
     ws.sources.add("s", folder)
     ws.materialize("t", "SELECT sum(id) AS n FROM s")
@@ -392,19 +372,6 @@ def rewrite(file, rows):
     times = file.stat()
     pq.write_table(rows, file)
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
-
-
-def test_a_file_of_equal_rows_that_is_rewritten_afterwards_is_a_change(ws, folder):
-    ws.sources.add("s", folder)
-    ws.materialize("t", "SELECT id, count(*) AS n FROM s GROUP BY id")
-    former = set(folder.glob("*.parquet"))
-    write_deltalake(folder, table([3, 2, 1]), mode="overwrite")
-    assert str(ws.staleness("t")) == "fresh, s has other bytes and equal rows"
-    [file] = set(folder.glob("*.parquet")) - former
-    rewrite(file, table([3, 2, 2]))
-    assert is_stale(ws)
-    rewrite(file, table([1, 3, 2]))
-    assert is_fresh(ws)
 
 
 def test_a_column_anchor_sees_a_file_that_is_rewritten(ws, folder):
@@ -425,11 +392,3 @@ def test_a_table_that_lacks_a_data_file_is_undecidable(ws, folder):
     assert f"A data file of the Delta table {folder.name} is missing ({file.name})" in doubt(ws)
     file.write_bytes(whole)
     assert is_stale(ws)  # what was put back is proved by nothing
-
-
-def test_rewritten_files_are_read_within_the_bounds_of_a_look(folder):
-    [file] = folder.glob("*.parquet")
-    os.utime(file, (time.time() + 1, time.time() + 1))
-    found = observed(source(folder), scan_bytes=10)
-    assert isinstance(found, Unknown) and "would scan" in str(found)
-    assert not isinstance(observed(source(folder)), Unknown)

@@ -1,8 +1,6 @@
 import decimal
 import errno
 import os
-import shutil
-import threading
 
 import duckdb
 import polars
@@ -18,13 +16,12 @@ from jammi_lab.core.anchors import Cost, Snapshot, Unknown, Vanished
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources.base import SourceContext
-from jammi_lab.sources.files import csv_files, text_bytes
+from jammi_lab.sources.files import csv_files
 from jammi_lab.sources.files import snapshots as sightings
 from jammi_lab.sources.files.remote_files import file_set_for
 from jammi_lab.sources.locations import store_location
 from jammi_lab.sources.registry import connector_for, infer_kind
 from jammi_lab.sources.scratch_duckdb import describe, query
-from jammi_lab.storage.files import to_stat
 from tests.contracts.source import Describing, DictMemo, observed, same_state
 from tests.sizes import examples
 from tests.sources.kinds import FILE_KINDS, bytes_of
@@ -139,16 +136,6 @@ def test_a_relation_of_text_always_knows_its_columns(tmp_path):
     assert dict(connector.relation(None).columns) == {"id": "VARCHAR", "name": "VARCHAR"}
 
 
-def test_a_decision_within_the_clocks_grain_is_not_kept(tmp_path, decisions, monkeypatch):
-    monkeypatch.setattr("jammi_lab.sources.files.decisions.CLOCK_SECONDS", 60.0)
-    put(tmp_path / "f.csv")
-    record = SourceRecord(name="s", kind="csv", location=str(tmp_path / "f.csv"))
-    connector = connector_for(record, context=SourceContext(memo=DictMemo()))
-    for _ in range(2):
-        connector.relation(None)
-    assert len(decisions) == 2
-
-
 def test_only_the_files_that_moved_count_against_the_bound(tmp_path):
     for n in range(9):
         put(tmp_path / f"{n}.csv")
@@ -178,23 +165,6 @@ def test_rows_that_move_between_partitions_move_the_partition_s_column(tmp_path)
     after = observed(connector)
     assert before.by_column is not None and before.row_count == after.row_count == 3
     assert not same_state(before, after, ("year",))
-
-
-def test_an_edit_inside_a_partition_leaves_the_partition_s_column(tmp_path):
-    put(tmp_path / "year=2020" / "p.parquet", "parquet")
-    connector = source(tmp_path)
-    before = observed(connector)
-    put(tmp_path / "year=2020" / "p.parquet", "parquet", EDITED)
-    after = observed(connector)
-    assert same_state(before, after, ("year", "id")) and not same_state(before, after, ("name",))
-
-
-def test_a_partition_in_a_folder_above_a_single_file_is_no_column(tmp_path, kind):
-    put(tmp_path / "year=2020" / f"f.{kind}", kind)
-    assert list(observed(source(tmp_path / "year=2020" / f"f.{kind}")).columns) == [
-        "id",
-        "name",
-    ]
 
 
 @pytest.mark.parametrize("how", ["folder", "glob"])
@@ -233,22 +203,6 @@ def test_columns_that_sql_renames_are_not_told_apart(tmp_path):
     assert seen.by_column is None and list(seen.columns) == list(describe(connector.relation(None)))
 
 
-def test_columns_of_a_second_file_that_differ_in_case_only_are_not_told_apart(tmp_path):
-    pq.write_table(pa.table({"a": [1]}), tmp_path / "1.parquet")
-    pq.write_table(
-        pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "A"]),
-        tmp_path / "2.parquet",
-    )
-    assert observed(source(tmp_path)).by_column is None
-
-
-def test_other_options_are_another_state(tmp_path):
-    (tmp_path / "f.csv").write_text("a,b\n1,NA\n")
-    plain, null = source(tmp_path / "f.csv"), source(tmp_path / "f.csv", options={"nullstr": "NA"})
-    memo = DictMemo()
-    assert not same_state(observed(plain, memo), observed(null, memo))
-
-
 # -- strategies ------------------------------------------------------------------------------------
 
 
@@ -268,13 +222,6 @@ def test_anchor_column_asks_again_only_when_a_stat_moved(tmp_path, kind):
     assert first.cost is not Cost.FREE and again.cost is Cost.FREE and same_state(first, again)
     put(tmp_path / f"f.{kind}", kind, GROWN)
     assert not same_state(first, observed(connector, memo, later=True))
-
-
-def test_anchor_column_asks_again_of_what_was_seen_within_the_clocks_grain(tmp_path, kind):
-    put(tmp_path / f"f.{kind}", kind)
-    connector, memo = source(tmp_path / f"f.{kind}", anchor="column:id"), DictMemo()
-    observed(connector, memo)
-    assert observed(connector, memo, later=True).cost is not Cost.FREE
 
 
 # -- gone, unreadable, torn ------------------------------------------------------------------------
@@ -355,20 +302,6 @@ def test_decimals_that_duckdb_would_read_as_other_numbers_are_refused(tmp_path, 
     with pytest.raises(SourceUnavailable, match=WIDE) as refused:
         source(tmp_path / "f.parquet").check()
     assert "with pyarrow, which reads it correctly" in refused.value.hint
-
-
-def test_such_decimals_are_refused_when_they_come_later_and_as_many_as_duckdb_has_are_not(tmp_path):
-    path = tmp_path / "f.parquet"
-    pq.write_table(pa.table({"x": pa.array([decimal.Decimal("1.50")], pa.decimal256(38, 2))}), path)
-    made = source(path)
-    made.check()
-    assert query(made.relation(None), "FROM it") == [(decimal.Decimal("1.50"),)]
-    first = observed(made)
-    pq.write_table(pa.table({"x": pa.array([decimal.Decimal("1.50")], pa.decimal256(45, 2))}), path)
-    with pytest.raises(SourceUnavailable, match=WIDE):
-        made.relation(None)
-    seen = observed(made)
-    assert isinstance(first, Snapshot) and isinstance(seen, Unknown) and WIDE in seen.why
 
 
 def test_a_wrong_format_fails_its_check(tmp_path, kind):
@@ -623,24 +556,6 @@ def test_a_packed_text_that_is_cut_short_is_never_read_as_if_it_were_whole(
     assert ws.sql("SELECT count(*) FROM p").fetchall() == [(20_000,)]
 
 
-def test_a_packed_text_is_unpacked_to_its_end_once_while_its_stat_stands(tmp_path, monkeypatch):
-    file = tmp_path / "f.csv.gz"
-    file.write_bytes(pa.compress(b"id,name\n1,a\n", codec="gzip", asbytes=True))
-    unpacked, plain, changed = [], text_bytes.container_errors, os.stat(file).st_ctime_ns
-    monkeypatch.setattr(
-        text_bytes, "container_errors", lambda *given: unpacked.append(given) or plain(*given)
-    )
-    now = [changed + 10**9]
-    monkeypatch.setattr(text_bytes.time, "time_ns", lambda: now[0])
-    source(file).relation(None)
-    within = len(unpacked)
-    assert within > 1  # within the clock's grain an equal stat proves nothing
-    now[0] = changed + 3600 * 10**9
-    for _ in range(2):
-        source(file).relation(None)
-    assert len(unpacked) == within + 1
-
-
 def test_the_same_bytes_under_an_ending_that_unpacks_them_are_another_state(tmp_path):
     packed = pa.compress(b"a\n1\n2\n", codec="gzip", asbytes=True)
     states = []
@@ -768,18 +683,6 @@ def test_other_files_beside_them_are(lab):
     source(lab / "data" / "f.csv", folder=lab).check()
 
 
-def test_duckdb_s_version_is_part_of_what_a_decision_is_remembered_by(
-    tmp_path, decisions, monkeypatch
-):
-    monkeypatch.setattr("jammi_lab.sources.files.decisions.CLOCK_SECONDS", -1.0)
-    put(tmp_path / "f.csv")
-    memo = DictMemo()
-    observed(source(tmp_path / "f.csv"), memo)
-    monkeypatch.setattr(duckdb, "__version__", "another")
-    observed(source(tmp_path / "f.csv"), memo)
-    assert len(decisions) == 2
-
-
 def test_a_folder_skips_what_query_engines_write_beside_the_data(tmp_path):
     for name in ("a.csv", "_b.csv", "_SUCCESS", "_temporary/c.csv", ".d/e.csv", "_key=1/f.csv"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -840,44 +743,3 @@ def test_a_partition_column_has_the_values_of_the_folders_in_every_statement(
             assert found == expected, statement
     plan = str(ws.sql("EXPLAIN SELECT n FROM parts WHERE key < 2").fetchall())
     assert len(keys) == 1 or "1/2" in plan  # of the files
-
-
-def test_a_folder_in_which_others_make_and_remove_folders_is_never_gone(tmp_path):
-    """An attempt of a cluster makes and removes its folders while tables are made of the rest."""
-    import jammi_lab as jl
-
-    folder = tmp_path / "parts"
-    for part in range(5):
-        (folder / str(part)).mkdir(parents=True)
-        (folder / str(part) / "x.csv").write_text("n\n1\n")
-    done = threading.Event()
-
-    def others():
-        while not done.is_set():
-            for attempt in range(3):
-                (folder / f"attempt{attempt}" / "deep").mkdir(parents=True, exist_ok=True)
-            for attempt in range(3):
-                shutil.rmtree(folder / f"attempt{attempt}", ignore_errors=True)
-
-    writer = threading.Thread(target=others)
-    writer.start()
-    try:
-        with jl.open(tmp_path / "lab") as ws:
-            for attempt in range(10):
-                ws.sources.add("parts", folder, replace=attempt > 0)
-                ws.materialize("t", "SELECT sum(n) AS n FROM parts")
-                assert is_fresh(ws)
-    finally:
-        done.set()
-        writer.join()
-
-
-def test_files_of_two_devices_differ_in_their_stats(tmp_path):
-    (tmp_path / "a").write_text("x")
-    values = list(os.stat(tmp_path / "a"))
-    values[2] += 1
-    times = {f"st_{name}_ns": 1 for name in ("atime", "mtime", "ctime")}
-    stats = [
-        to_stat(os.stat_result(each, times)) for each in (list(os.stat(tmp_path / "a")), values)
-    ]
-    assert stats[0] != stats[1]

@@ -1,6 +1,4 @@
 import datetime
-import itertools
-import sys
 
 import duckdb
 import pandas as pd
@@ -13,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jammi_lab as jl
-from jammi_lab.core.anchors import Snapshot, Unknown
+from jammi_lab.core.anchors import Unknown
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch, SourceUnavailable
 from jammi_lab.sources.frames import (
     METHOD,
@@ -75,39 +73,6 @@ def test_other_things_are_no_frames(thing):
     assert not is_frame(thing)
     with pytest.raises(InvalidArgument):
         as_arrow(thing)
-
-
-class NoZone(datetime.tzinfo):
-    def utcoffset(self, _):
-        raise ValueError
-
-    tzname = utcoffset
-
-
-def test_a_value_of_which_an_error_says_nothing_is_named_by_the_class_of_the_error():
-    frame = pd.DataFrame(
-        {"a": pd.Series([datetime.datetime(2020, 1, 1, tzinfo=NoZone())], dtype=object)}
-    )
-    with pytest.raises(SchemaMismatch, match=r"common SQL type \(ValueError\)"):
-        as_arrow(frame)
-
-
-def test_a_subclass_of_a_frame_is_one():
-    class Geo(pd.DataFrame):
-        pass
-
-    assert is_frame(Geo({"a": [1]})) and as_arrow(Geo({"a": [1]})).to_pydict() == {"a": [1]}
-
-
-def test_asking_whether_something_is_a_frame_imports_nothing(run_python):
-    code = """
-import sys
-from jammi_lab.sources.frames import is_frame
-is_frame(3), is_frame(object())
-print([m for m in ("pandas", "polars") if m in sys.modules])
-"""
-    assert run_python(code, start=True).stdout.strip() == "[]"
-    assert "pandas" in sys.modules
 
 
 def test_an_index_is_kept_where_it_has_a_name():
@@ -249,10 +214,6 @@ def test_moments_with_a_zone_are_kept_to_the_microsecond_or_refused():
     ).type == pa.timestamp("ns")
 
 
-def test_nothing_of_its_maker_s_metadata_is_left():
-    assert as_arrow(pd.DataFrame({"a": [1]})).schema.metadata is None
-
-
 def test_what_is_read_is_what_was_digested():
     frame = pd.DataFrame(COLUMNS)
     rows, seen = FrameConnector("s", frame).capture()
@@ -281,11 +242,6 @@ def test_a_lazy_frame_is_collected_at_each_look(tmp_path):
     assert not same_state(before, observed(connector))
     (tmp_path / "f.csv").write_text("b\n2,3\n")
     assert "cannot be collected" in observed(connector).why
-
-
-def test_a_frame_is_an_input_of_its_own_kind():
-    relation = FrameConnector("s", pa.table(COLUMNS)).relation(None)
-    assert relation.input.kind_class.has_origin and relation.input.name == "s"
 
 
 @settings(max_examples=examples(60), deadline=None)
@@ -348,19 +304,3 @@ def test_a_condition_over_a_frame_finds_the_rows_that_it_finds_in_a_file(ws, tmp
         for name in ("frame", "file")
     )
     assert found == there and 1 in found  # NaN is the greatest number
-
-
-@settings(max_examples=examples(40))
-@given(cuts=st.lists(st.integers(0, 12), max_size=5))
-def test_chunks_do_not_matter(cuts):
-    rows = pa.table(
-        {
-            "a": list(range(12)),
-            "s": [None if i % 3 else str(i) for i in range(12)],
-            "l": [[i] * (i % 4) for i in range(12)],
-        }
-    )
-    bounds = [0, *sorted(cuts), 12]
-    cut = pa.concat_tables([rows.slice(a, b - a) for a, b in itertools.pairwise(bounds)])
-    one, two = (observed(FrameConnector("s", frame)) for frame in (rows, cut))
-    assert isinstance(one, Snapshot) and one == two

@@ -20,14 +20,12 @@ from jammi_lab.core.verdicts import Stale
 from jammi_lab.sources.databases import mysql
 from jammi_lab.sources.databases.mysql import MysqlConnector
 from jammi_lab.steps.single_flight import SingleFlight
-from tests.cases import cases
 from tests.contracts.source import DictMemo, look, same_state
 from tests.services.servers import run_mysql
 from tests.sources.servers import crm, engine, sql, table, url, ws  # noqa: F401  fixtures
 from tests.verdicts import doubt, is_fresh, is_stale
 
 pytestmark = pytest.mark.services
-SERVER = "mysql"
 
 
 WORDS = ["t3a", "T3B", "T3a", "é", "e", "a", "a ", "ß", "ss"]
@@ -240,17 +238,6 @@ def test_a_table_that_was_just_written_is_pinned_though_others_are_written_all_t
 
 
 # -- what DuckDB remembers of a server -------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "kind"),
-    cases("sources/mysql_types", "before", "after", "kind"),
-)
-def test_a_column_has_the_type_of_now(ws, sql, table, before, after, kind):
-    sql(f"CREATE TABLE {table} (id integer, v {before})", f"INSERT INTO {table} VALUES (1, '1')")
-    ws.sql(f"SELECT v FROM crm.{table}").fetchall()
-    sql(f"ALTER TABLE {table} MODIFY v {after}")
-    assert ws.sql(f"SELECT typeof(v) FROM crm.{table} WHERE id = 1").fetchall() == [(kind,)]
 
 
 def test_a_table_that_moves_while_a_result_is_open_is_read_all_the_same(ws, sql, table):

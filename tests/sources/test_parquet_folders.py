@@ -2,7 +2,6 @@
 is refused."""
 
 import datetime as dt
-import os
 from decimal import Decimal
 
 import pandas
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 import jammi_lab as jl
 from tests.cases import cases, plain
 from tests.sizes import examples
-from tests.verdicts import is_fresh, is_stale
+from tests.verdicts import is_fresh
 
 D = Decimal
 
@@ -103,19 +102,6 @@ def test_a_folder_that_gets_a_file_of_another_type_is_no_longer_read_or_fresh(ws
         values(ws)
 
 
-def test_an_increment_over_a_folder_whose_type_was_widened(ws, tmp_path):
-    add(ws, tmp_path, pa.array([1, 2]))
-    ws.materialize("m", "SELECT v FROM a")
-    pq.write_table(pa.table({"v": [2.5]}), tmp_path / "d/9.parquet")
-    assert is_stale(ws, "m")
-    ws.recompute()
-    assert ws.sql("SELECT v, typeof(v) FROM jammi.m").fetchall() == [
-        (1.0, "DOUBLE"),
-        (2.0, "DOUBLE"),
-        (2.5, "DOUBLE"),
-    ]
-
-
 @pytest.mark.parametrize("late", [{"id": [2], "more": [1]}, {"more": [1]}])
 def test_a_column_that_only_a_later_file_has_is_not_dropped(ws, tmp_path, late):
     files = {"1.parquet": pa.table({"id": [1]}), "2.parquet": pa.table(late)}
@@ -132,12 +118,6 @@ def test_names_that_differ_by_case_are_one_column(ws, tmp_path):
     ws.sources.add("a", write(tmp_path / "d", files))
     assert values(ws, "id") == [1, 2.5]
     assert [c.name for c in ws.sources["a"].columns()] == ["Id"]
-
-
-def test_types_are_common_over_partitions_too(ws, tmp_path):
-    files = {"k=1/x.parquet": pa.array([1]), "k=2/x.parquet": pa.array([2.5])}
-    ws.sources.add("a", write(tmp_path / "d", files))
-    assert ws.sql("SELECT v, k FROM a WHERE k > 1 OR v = 1").fetchall() == [(1, 1), (2.5, 2)]
 
 
 @pytest.mark.parametrize(
@@ -205,19 +185,6 @@ def test_a_type_of_another_library_is_read_as_it_is_stored(ws, tmp_path):
         assert values(ws) == [7]
     finally:
         pa.unregister_extension_type("shop.money")
-
-
-def test_integers_of_128_bits_are_refused_as_such(ws, tmp_path):
-    file = tmp_path / "a.parquet"
-    polars.DataFrame({"v": [1]}, {"v": polars.Int128}).write_parquet(file)
-    with pytest.raises(jl.SourceUnavailable, match="cannot be read: Integers with more than 64"):
-        ws.sources.add("a", file)
-
-
-def test_times_of_polars_are_read(ws, tmp_path):
-    polars.DataFrame({"v": [dt.time(1, 2, 3, 4)]}).write_parquet(tmp_path / "a.parquet")
-    ws.sources.add("a", tmp_path / "a.parquet")
-    assert values(ws) == [dt.time(1, 2, 3, 4)]
 
 
 COLUMNS = st.sampled_from(
@@ -289,11 +256,3 @@ def test_statements_over_files_of_several_types_skip_no_rows(ws, tmp_path):
     ):
         rows = ws.sql(f"SELECT v FROM a WHERE {condition}").fetchall()
         assert [row[0] for row in rows] == expected
-
-
-def test_a_file_rewritten_with_another_type_at_once_is_read_by_its_own(ws, tmp_path):
-    add(ws, tmp_path, pa.array([1]), pa.array([2]))
-    before = os.stat(tmp_path / "d/1.parquet")
-    pq.write_table(pa.table({"v": [2.5]}), tmp_path / "d/1.parquet")
-    os.utime(tmp_path / "d/1.parquet", ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert values(ws) == [1, 2.5]

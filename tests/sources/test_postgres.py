@@ -35,28 +35,6 @@ def test_a_table_without_columns_is_refused(ws, sql, table):
 # -- types -----------------------------------------------------------------------------------------
 
 
-def test_a_type_that_changes_within_another_is_read_by_a_statement_that_was_run_before(
-    ws, sql, table
-):
-    sql(
-        f"CREATE TYPE inner_{table} AS (a integer)",
-        f"CREATE TYPE outer_{table} AS (i inner_{table})",
-        f"CREATE TABLE {table} AS SELECT ROW(ROW(1)::inner_{table})::outer_{table} AS o",
-        f"CREATE TABLE {table}_new (id integer)",
-    )
-    try:
-        statement = f"SELECT o FROM crm.{table}"
-        assert [ws.sql(statement).fetchall() for _ in range(2)] == [[('("(1)")',)]] * 2
-        sql(f"ALTER TYPE inner_{table} ADD ATTRIBUTE b integer")
-        assert ws.sql(statement).fetchall() == [('("(1,)")',)]
-    finally:
-        sql(
-            f"DROP TABLE {table}_new, {table}",
-            f"DROP TYPE outer_{table}",
-            f"DROP TYPE inner_{table}",
-        )
-
-
 def test_a_number_without_precision_is_an_exact_number(ws, sql, table):
     sql(
         f"CREATE TABLE {table} (id integer, n numeric, wide numeric(50, 3), far numeric(50, 40))",

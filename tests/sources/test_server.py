@@ -15,7 +15,6 @@ import pytest
 from jammi_lab.core.anchors import Cost
 from jammi_lab.core.errors import SourceUnavailable, SqlError, StatementNotAllowed, TableNotFound
 from jammi_lab.core.verdicts import Fresh, Stale, Undecidable
-from jammi_lab.engine import instance_pool
 from jammi_lab.sources import attach as attaching
 from jammi_lab.sources.base import Connector
 from jammi_lab.sources.databases import postgres
@@ -119,18 +118,6 @@ def test_a_server_that_goes_down_makes_verdicts_undecidable_and_other_sources_wo
     assert ws.sql("SELECT a FROM f").fetchall() == [(1,)]
     ws.sources.add("crm", server.url, replace=True)
     assert is_fresh(ws), "the same address again: the anchors can be compared"
-
-
-def test_a_server_that_never_answers_is_undecidable_in_time(ws, server, filled, crm):
-    ws.materialize("t", f"SELECT id FROM crm.{filled}")
-    ws.settings.set("look.timeout_seconds", 1)
-    with listening() as port:
-        ws.sources.add("crm", address(server, port), check=False, replace=True)
-        started = time.monotonic()
-        assert doubt(ws)
-        assert isinstance(ws.status()["t"].verdict, Undecidable)
-        assert time.monotonic() - started < 12
-        assert ws.sql("SELECT 1").fetchall() == [(1,)]
 
 
 def test_a_server_that_says_no_word_is_told_before_the_extension_waits_for_it(
@@ -290,44 +277,11 @@ def test_conditions_on_names_with_spaces_are_sent(ws, server, table, sent, crm):
     assert where == f"({last} = '2' AND {first} >= '4') LIMIT 3"
 
 
-def test_ranges_of_which_one_holds_are_sent(ws, server, filled, sent, crm):
-    statement = f"SELECT id FROM crm.{filled} WHERE id < 2 OR id > 2 ORDER BY id"
-    assert ws.sql(statement).fetchall() == [(1,), (3,)]
-    [where] = [
-        query.split(" WHERE ")[1] for query in sent if f"{filled}" in query and "> '2'" in query
-    ]
-    name = "`id`" if server.kind == "mysql" else '"id"'
-    assert where == f"(({name} < '2' OR {name} > '2'))"
-
-
 def test_a_limit_is_sent_and_the_rest_of_the_table_is_not_fetched(ws, server, filled, capfd):
     show_queries(ws, server, filled, capfd)
     assert len(ws.sql(f"SELECT * FROM crm.{filled} LIMIT 2").fetchall()) == 2
     scans = [line for line in capfd.readouterr().err.splitlines() if f"{filled}" in line]
     assert any("LIMIT 2" in line for line in scans), scans
-
-
-def test_what_a_statement_needs_of_the_rows_is_determined_once(ws, server, table, monkeypatch, crm):
-    server.sql(
-        f"CREATE TABLE {table} (id integer, day date)",
-        f"INSERT INTO {table} VALUES (1, CURRENT_DATE), (2, '2001-01-01')",
-    )
-    planned = list[str]()
-
-    def scan_conditions(replicas, parsed, schemas, params):
-        planned.append(parsed.text)
-        return of_plan(replicas, parsed, schemas, params)
-
-    of_plan = instance_pool.scan_conditions
-    monkeypatch.setattr(instance_pool, "scan_conditions", scan_conditions)
-    fixed = f"SELECT id FROM crm.{table} WHERE id = $id LIMIT 1"
-    for number in (1, 1, 2, 2):
-        assert ws.sql(fixed, id=number).fetchall() == [(number,)]
-    assert len(planned) in (0, 2), "once for each value, where a query needs them"
-    planned.clear()
-    today = f"SELECT id FROM crm.{table} WHERE day = today() LIMIT 1"
-    assert [ws.sql(today).fetchall() for _ in range(2)] == [[(1,)]] * 2
-    assert len(planned) in (0, 2), "the plan holds the date"
 
 
 @pytest.mark.parametrize("end", ["", " LIMIT 1"])

@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from datetime import date, time
 from decimal import Decimal
 
-import msgspec
 import pytest
 
 import jammi_lab
-from jammi_lab.core.anchors import Anchor, Snapshot, source_input
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.verdicts import Fresh, Stale, Undecidable
 from tests.cases import cases
@@ -74,24 +72,6 @@ def test_another_type_on_the_server_is_an_advance_of_those_who_read_the_column(k
     assert is_fresh(ws, "reads")
 
 
-def test_the_name_of_a_type_does_not_depend_on_the_settings_of_the_role(postgres):
-    ws, name = postgres.ws, f"mood_{postgres.table}"
-    postgres.run(
-        f"CREATE DOMAIN {name} AS text",
-        f"CREATE TABLE {{t}} (v {name})",
-        "INSERT INTO {t} VALUES ('a')",
-    )
-    database = postgres.url.rsplit("/", 1)[1]
-    try:
-        ws.materialize("t", f"SELECT v FROM s.{postgres.table}")
-        postgres.run(f'ALTER DATABASE "{database}" SET search_path = pg_catalog')
-        ws.sources.add("s", postgres.url + "?sslmode=prefer", replace=True)  # another connection
-        assert is_fresh(ws)
-    finally:
-        postgres.run(f'ALTER DATABASE "{database}" RESET ALL')
-        postgres.run(f"DROP TABLE public.{postgres.table}", f"DROP DOMAIN public.{name}")
-
-
 @pytest.mark.parametrize(
     ("base", "values", "read_as", "kind"),
     [
@@ -116,17 +96,6 @@ def test_a_domain_is_what_it_is_made_of(postgres, base, values, read_as, kind):
         assert postgres.sql("SELECT max(v), min(v) FROM {t}") == [tuple(read_as)]
     finally:
         postgres.run("DROP TABLE {t}", f"DROP DOMAIN {name}")
-
-
-def test_an_anchor_of_an_earlier_release_is_compared_as_before():
-    snapshot = Snapshot(
-        columns={"v": "VARCHAR"}, whole="1", method="m", server_types={"v": "citext"}
-    )
-    anchor = snapshot.anchor(source_input("s"))
-    former = msgspec.structs.replace(anchor, server_types=msgspec.UNSET)
-    assert b"server_types" not in msgspec.json.encode(former)
-    assert anchor.same_state(msgspec.json.decode(msgspec.json.encode(former), type=Anchor))
-    assert not anchor.same_state(msgspec.structs.replace(anchor, server_types=("text",)))
 
 
 # -- conditions

@@ -246,14 +246,6 @@ class TestItsOwner:
             assert ws.sql("SELECT name FROM s.t WHERE id = 1").fetchall() == [("mine",)]
             assert is_stale(ws)
 
-    def test_a_copy_is_made_only_while_it_is_needed(self, file):
-        assert source(file)._safe_path() == str(file)
-        with contextlib.closing(sqlite3.connect(file)) as mine:
-            mine.execute("SELECT * FROM t").fetchall()
-            copy = source(file)._safe_path()
-            assert copy != str(file) and os.path.exists(copy)
-        assert source(file)._safe_path() == str(file)
-
     def test_a_writer_who_is_soon_done_is_waited_for(self, file):
         text = "import sqlite3, sys, time\nc = sqlite3.connect(sys.argv[1])\nc.execute('BEGIN EXCLUSIVE')\nprint('x', flush=True)\ntime.sleep(0.5)\nc.commit()"
         with processes.Popen(
@@ -365,15 +357,6 @@ def test_a_column_of_another_type_is_told_as_a_change_of_the_columns(ws, file):
     write(file, "DROP TABLE typed", "CREATE TABLE typed (id INTEGER, v TEXT)")
     write(file, "INSERT INTO typed VALUES (1, 1)")
     assert str(ws.staleness("t")) == "stale: own.typed changed its columns"
-
-
-def test_a_name_that_is_no_table_of_the_file_is_told_with_those_that_are(ws, file):
-    ws.sources.add("lite", file)
-    with pytest.raises(TableNotFound, match="no table nope in lite"):
-        ws.sql("SELECT * FROM lite.nope")
-    with pytest.raises(TableNotFound, match="lite is a database, not a table") as caught:
-        ws.sql("SELECT * FROM lite")
-    assert "FROM lite.t" in caught.value.hint
 
 
 def test_a_commit_is_seen_behind_a_link_whose_log_lies_beside_the_file_itself(file, tmp_path):

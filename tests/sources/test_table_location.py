@@ -7,11 +7,8 @@ from deltalake import DeltaTable, write_deltalake
 from pyiceberg.catalog.sql import SqlCatalog
 
 import jammi_lab as jl
-from jammi_lab.core.anchors import Cost
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.core.verdicts import Fresh, InputVanished, Stale
-from tests.contracts.source import observed
-from tests.inside import services_of
 from tests.services.iceberg_deletes import data_files, delete_at
 from tests.services.servers import free_port
 from tests.services.stores import KEY, SECRET
@@ -188,20 +185,3 @@ def test_a_log_on_a_store_leads_to_no_other_files(ws, tmp_path, bucket, elsewher
     assert "a file outside the table" in str(caught.value) or "one of its files" in str(
         caught.value
     )
-
-
-def test_a_table_on_a_store_that_lacks_a_data_file_is_undecidable(ws, bucket, lake, orders):
-    ws.materialize("t", "SELECT id FROM orders")
-    [key] = bucket.keys(".parquet", "lake/")
-    whole = bucket.get(key)
-    bucket.remove(key)
-    name = key.rpartition("/")[2]
-    assert f"A data file of the {type(lake).__name__} table orders is missing ({name})" in doubt(ws)
-    bucket.put(key, whole)
-    assert is_fresh(ws)
-
-
-def test_a_look_at_a_table_on_a_store_scans_nothing(ws, bucket, lake, orders):
-    connector = services_of(ws).source_directory.find("orders")[1]
-
-    assert observed(connector, scan_rows=0, scan_bytes=0).cost is Cost.METADATA

@@ -8,7 +8,6 @@ import gzip
 import io
 import json
 import lzma
-import resource
 import zipfile
 from datetime import UTC, date
 from decimal import Decimal
@@ -21,7 +20,6 @@ import pytest
 from jammi_lab.core.errors import (
     InvalidArgument,
     JammiError,
-    ResourceExhausted,
     SourceUnavailable,
 )
 from jammi_lab.sources.files.formats import OPTIONS
@@ -80,14 +78,6 @@ def test_dialects(read, data, options, rows):
 def test_an_encoding_of_python_is_read(read, encoding):
     text = "id;pays\n1;Köln\n2;Zürich\n"
     assert read(text.encode(encoding), encoding=encoding)[1] == [(1, "Köln"), (2, "Zürich")]
-
-
-def test_a_japanese_file_is_read_under_an_encoding_that_its_refusal_names(read):
-    data = "id,都市\n1,東京\n2,大阪\n".encode("shift_jis")
-    with pytest.raises(SourceUnavailable, match=r"a\.csv.* is not UTF-8") as refused:
-        read(data)
-    assert "shift_jis" in refused.value.hint
-    assert read(data, encoding="shift_jis")[1] == [(1, "東京"), (2, "大阪")]
 
 
 def test_a_file_in_utf8_is_not_read_as_another_encoding(read):
@@ -151,19 +141,6 @@ def test_an_archive_whose_files_are_left_out_says_why(read, name):
     assert "begins with . or _" in refused.value.message
 
 
-def test_a_copy_that_does_not_fit_into_the_temporary_folder_is_a_typed_error(read):
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    data = lzma.compress(CSV + b"3,c\n" * 2_000_000)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, limits[1]))
-        with pytest.raises(
-            ResourceExhausted, match=r"No space is left in /.* for a copy of a\.csv"
-        ):
-            read(data, "a.csv.xz")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
 @pytest.mark.parametrize(
     ("place", "value"), [(8, 1), (8, 32), (10, 99)], ids=["key", "patch", "method"]
 )
@@ -174,14 +151,6 @@ def test_an_archive_that_cannot_be_unpacked_is_refused(read, place, value):
         archive[entry] = value
     with pytest.raises(SourceUnavailable, match="is encrypted, or packed in a way"):
         read(bytes(archive), "a.csv.zip")
-
-
-@pytest.mark.parametrize("suffix", ["txt", "psv", "dat"])
-def test_a_name_that_does_not_tell_the_delimiter_asks_for_it(read, suffix):
-    with pytest.raises(SourceUnavailable) as refused:
-        read("a|b\n1|2\n", f"a.{suffix}")
-    assert "delim" in refused.value.hint
-    assert read("a|b\n1|2\n", f"a.{suffix}", delim="|")[1] == [(1, 2)]
 
 
 def test_whole_texts_are_rows(ws, tmp_path):
@@ -333,20 +302,6 @@ def test_folders_of_unequal_depth_or_with_a_key_that_is_a_column_are_refused(ws,
         folder(ws, tmp_path, {"k=1/1.csv": "K\n1\n"})
 
 
-def test_keys_of_parquet_folders_that_differ_by_case_only_are_one_column(ws, tmp_path):
-    for place, table in (("Year=2024", {"a": [1]}), ("year=2025", {"a": [2]})):
-        (tmp_path / "d" / place).mkdir(parents=True)
-        pq.write_table(pa.table(table), tmp_path / "d" / place / "1.parquet")
-    ws.sources.add("p", tmp_path / "d")
-    assert ws.sql("SELECT a, year FROM p WHERE year > 2020 ORDER BY a").fetchall() == [
-        (1, 2024),
-        (2, 2025),
-    ]
-    pq.write_table(pa.table({"a": [2.5]}), tmp_path / "d/year=2025/1.parquet")
-    with pytest.raises(SourceUnavailable, match="keys differ by case"):
-        ws.sources.add("q", tmp_path / "d")
-
-
 @pytest.mark.parametrize(
     ("name", "text", "hint"),
     [
@@ -451,15 +406,6 @@ def test_a_key_that_comes_late_is_a_column(read):
     lines = "".join(f'{{"a": {n}}}\n' for n in range(30_000))
     types, rows = read(lines + '{"a": 1, "late": "x"}\n', "a.ndjson")
     assert types == ["BIGINT", "VARCHAR"] and rows[-1] == (1, "x")
-
-
-def test_declared_types_of_json_are_no_rounding(read):
-    data = '[{"a": 1, "v": 2}, {"a": 2, "v": 2.5}]'
-    with pytest.raises(SourceUnavailable, match=r"a\.json.*'v' contains '2.5'"):
-        read(data, "a.json", types={"v": "BIGINT"})
-    types, rows = read(data, "a.json", types={"v": "DECIMAL(3,1)"})
-    assert types[1] == "DECIMAL(3,1)" and rows[1] == (2, Decimal("2.5"))
-    assert read('[{"v": ""}, {"v": 7}]', "a.json", types={"v": "BIGINT"})[1] == [(None,), (7,)]
 
 
 def test_a_value_that_does_not_fit_is_told_with_its_file_and_record(ws, tmp_path):

@@ -5,7 +5,6 @@ import datetime as dt
 import zipfile
 
 import openpyxl
-import pandas as pd
 import pytest
 from openpyxl.utils.datetime import CALENDAR_MAC_1904
 
@@ -102,31 +101,6 @@ def test_blank_and_doubled_headings(read):
     assert rows == [(1, 2, 3, 4, 5, 6)]
 
 
-def test_the_index_that_pandas_writes_is_a_column(ws, tmp_path):
-    frame = pd.DataFrame({"n": [1.5, 2.5]}, index=["p", "q"])
-    frame.to_excel(tmp_path / "p.xlsx", sheet_name="all")
-    source = ws.sources.add("s", tmp_path / "p.xlsx")
-    assert [column.name for column in source.columns()] == ["column0", "n"]
-    assert ws.sql("FROM s").fetchall() == [("p", 1.5), ("q", 2.5)]
-
-
-def test_pandas_times_and_missing_values(ws, tmp_path):
-    """polars#14174: some values of each column are missing."""
-    frame = pd.DataFrame(
-        {
-            "t": pd.to_datetime(["2024-01-02 03:04:05", None]),
-            "n": [None, 2.0],
-            "b": pd.array([True, None], "boolean"),
-        }
-    )
-    frame.to_excel(tmp_path / "p.xlsx", index=False)
-    ws.sources.add("s", tmp_path / "p.xlsx")
-    assert ws.sql("FROM s").fetchall() == [
-        (dt.datetime(2024, 1, 2, 3, 4, 5), None, True),
-        (None, 2, None),
-    ]
-
-
 def test_formatted_blank_rows_and_columns_are_left_out(read):
     def change(sheet):
         for row in range(1, 30):
@@ -144,23 +118,6 @@ def test_a_formula_without_a_value_is_null_and_said(ws, read, rows):
     assert found[0][0] is None
     [note] = ws.sources["s"].notes
     assert note.startswith(f"cell A2, of {len(rows) - 1}: NULL, because its formula has no")
-
-
-def test_a_blank_cell_is_not_said(ws, read):
-    assert read(["a", "b"], ["x", 2], [None, 3])[0] == [("x", 2), (None, 3)]
-    assert ws.sources["s"].notes == []
-
-
-def test_merged_and_hidden_cells_are_those_of_pandas(ws, tmp_path, read):
-    def change(sheet):
-        sheet.merge_cells("A2:A3")
-        sheet.row_dimensions[3].hidden = True
-        sheet.column_dimensions["B"].hidden = True
-
-    rows, _ = read(["g", "v"], ["x", 1], [None, 2], ["y", 3], change=change)
-    assert rows == [("x", 1), (None, 2), ("y", 3)]
-    frame = pd.read_excel(tmp_path / "b.xlsx", engine="openpyxl")
-    assert frame["g"].isna().tolist() == [False, True, False] and frame["v"].tolist() == [1, 2, 3]
 
 
 def shifted(sheet):

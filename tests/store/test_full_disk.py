@@ -2,9 +2,7 @@
 its own."""
 
 import contextlib
-import errno
 import importlib
-import itertools
 import os
 import resource
 import sqlite3
@@ -18,11 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.core.attribute_suggestions import missing_attribute_message
 from jammi_lab.core.entry_points import package_entries
-from jammi_lab.core.packaged_tables import packaged_table
-from jammi_lab.core.suggestions import translate_advice
-from jammi_lab.store.storage_errors import removal_error, storage_error
 from jammi_lab.workspace.copy import copy_workspace
 from tests import processes
 
@@ -199,40 +193,6 @@ def test_a_backup_to_a_full_disk_names_it_and_leaves_nothing(tmp_path):
     assert left == "[]"
 
 
-NO_INODES = """
-import ctypes, itertools, jammi_lab, os
-libc = ctypes.CDLL(None)
-os.makedirs("disk")
-if libc.mount(b"tmpfs", b"disk", b"tmpfs", 0, b"nr_inodes=40"):
-    raise SystemExit(77)
-try:
-    jammi_lab.open("disk/lab").close()
-    os.unlink("disk/lab/space.reserve")  # which gives up an inode, too
-    try:
-        for number in itertools.count():
-            open(f"disk/{number}", "w").close()
-    except OSError:
-        pass
-    for free in range(4):
-        try:
-            with jammi_lab.open("disk/lab") as ws:
-                ws.backup("disk/b.sqlite3")
-                print("done")
-        except jammi_lab.errors.ResourceExhausted as error:
-            print(error.message)
-        os.unlink(f"disk/{free}")
-finally:
-    libc.umount2(b"disk", 2)
-"""
-
-
-@needs_a_mount
-def test_a_disk_without_inodes_is_a_full_disk(tmp_path):
-    done = run_on_a_disk(NO_INODES, tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert all("space" in line for line in done.stdout.splitlines()), done.stdout
-
-
 READ_ONLY = """
 import ctypes, os, jammi_lab
 libc = ctypes.CDLL(None)
@@ -386,25 +346,6 @@ def test_a_first_statement_without_descriptors_does_not_end_the_process(tmp_path
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_advice_stays_as_it_is_when_no_descriptor_is_left_to_read_its_table():
-    packaged_table.cache_clear()
-    with no_descriptors(0):
-        errors = [
-            storage_error(OSError(errno.EMFILE, "Too many open files"), "t"),
-            removal_error(OSError(errno.ENFILE, "Too many open files"), "t"),
-            storage_error(OSError("DuckDB: Too many open files"), "t"),
-        ]
-        advice = translate_advice('ws.table("t")', "cells")
-        with pytest.raises(AttributeError, match="Workspace has no attribute 'query'"):
-            raise AttributeError(missing_attribute_message("Workspace", "query", ["sql"]))
-    assert {error.message for error in errors} == {
-        "The files of 't' cannot be opened: too many open files."
-    }
-    assert advice == 'ws.table("t")'
-    assert translate_advice('ws.table("t")', "cells") == "jammi.t"
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_no_descriptor_left_is_named_and_damages_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("p.csv").write_text("x\n1\n")
@@ -445,15 +386,3 @@ def test_no_descriptor_left_is_named_and_damages_nothing(tmp_path, monkeypatch):
         assert all("oo many open files" in refusal for refusal in refusals)
         assert ws.verify("t") == jl.Match() and isinstance(ws.staleness("t"), jl.Fresh)
         jl.open("lab").close()  # settles what opens that failed left
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_a_catalog_for_which_too_few_descriptors_are_left_is_no_unreadable_one(tmp_path):
-    jl.open(tmp_path / "lab").close()
-    for spare, name in itertools.product(range(3), ("lab", "new")):
-        with (
-            no_descriptors(spare),
-            pytest.raises(jl.ResourceExhausted, match="too many open files"),
-        ):
-            jl.open(tmp_path / name)
-    jl.open(tmp_path / "lab").close()

@@ -1,7 +1,6 @@
 """Two kernels that change the same names at the same time: one definition wins, no circle closes,
 and nobody's files are in the way."""
 
-import contextlib
 import datetime
 import os
 import threading
@@ -9,7 +8,6 @@ import threading
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.catalog.recipes import RecipeRepository
 from jammi_lab.core.clock import SystemClock
 from jammi_lab.steps import single_flight as flight
 from jammi_lab.steps import single_flight as pulse
@@ -25,22 +23,6 @@ def other(lab, folder):
     """A second handle: another writer with its own lock, as another kernel has it."""
     with jl.open(folder) as ws:
         yield ws
-
-
-@pytest.fixture
-def meeting(monkeypatch):
-    """Lets two definitions meet after each was checked by itself and before either is written."""
-    meet, define = threading.Barrier(2, timeout=10), RecipeRepository.define
-
-    def slow(self, record, **how):
-        with contextlib.suppress(threading.BrokenBarrierError):
-            meet.wait()
-        return define(self, record, **how)
-
-    def on():
-        monkeypatch.setattr(RecipeRepository, "define", slow)
-
-    return on
 
 
 def test_a_circle_over_three_that_closes_between_look_and_write_is_refused_and_changes_nothing(
@@ -177,28 +159,6 @@ def test_one_who_waits_sees_for_whom_since_when_and_how_many_rows_there_are_by_n
     )
 
 
-def lock_files(folder):
-    return {path.name: path.read_bytes() for path in (folder / "writers").iterdir()}
-
-
-def test_a_build_of_less_than_a_second_leaves_no_word(lab, folder):
-    for n in range(5):
-        lab.materialize(f"venues {n}", VENUES)
-    assert lock_files(folder) == {f"{services_of(lab).writer_id}.lock": b""}
-
-
-def test_a_word_that_is_torn_or_of_a_later_release_is_a_sign_of_life_all_the_same(
-    lab, other, folder, monkeypatch
-):
-    monkeypatch.setattr(flight, "HEARTBEAT_POLL_SECONDS", 0.02)
-    for word in ('{"at":1,"builds":{"x"', '{"later": "release"}', "\x00\xff"):
-        services_of(lab).catalog.writers.write_note(word)
-        beat = services_of(other).build_context.single_flight.heartbeat.read(
-            services_of(lab).writer_id, "x"
-        )
-        assert beat.said and beat.progress is None and beat.age < 30
-
-
 def test_one_who_waited_computes_anew_when_what_it_reads_moved_meanwhile(lab, other, papers):
     """What the first one makes is not the answer to a question that was asked over other rows."""
     begun, go = threading.Event(), threading.Event()
@@ -247,31 +207,3 @@ def test_a_kernel_that_has_been_silent_for_long_is_not_waited_for_another_minute
     ).build_context.single_flight.heartbeat.stop_event.set()  # silent, as a stopped process
     made, told = waits(lab, later, monkeypatch, heard=lambda progress: False)
     assert made.outcome == "computed" and len(told) < 200 and told[-1].stage == "materialize theirs"
-
-
-def test_a_clock_that_jumped_does_not_make_a_working_kernel_silent(lab, later, monkeypatch):
-    monkeypatch.setattr(flight, "MIN_SILENCE_SECONDS", 0.3)
-    monkeypatch.setattr(flight, "HEARTBEAT_POLL_SECONDS", 0.02)
-    writers, heard = services_of(later).catalog.writers, []
-    hear = writers.read_note
-    monkeypatch.setattr(
-        writers, "read_note", lambda writer: (found := hear(writer)) and (found[0] + 3600, found[1])
-    )
-    made, _ = waits(
-        lab, later, monkeypatch, heard=lambda progress: heard.append(1) or len(heard) > 15
-    )
-    assert made.outcome == "reused"
-
-
-def test_a_kernel_whose_lock_files_were_removed_goes_on_building_beside_others(lab, folder):
-    lab.materialize("venues", VENUES)
-    for path in (folder / "writers").glob("*.lock"):
-        path.unlink()
-
-    def others_open(progress):
-        with jl.open(folder) as ws:
-            opened.append(ws.recovery)
-
-    opened = []
-    table = lab.materialize("late", "SELECT id FROM papers", progress=others_open)
-    assert table.verify() == jl.Match() and opened and not any(each.failed for each in opened)
