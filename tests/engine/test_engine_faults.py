@@ -165,18 +165,14 @@ def test_blank_lines_at_the_end_of_a_csv_file_are_no_long_line(
         ws.sources.add("s", tmp_path / f"long.csv{suffix}", replace=True, options=options)
 
 
-@pytest.mark.parametrize("suffix", PACKED)
-def test_a_long_last_line_of_a_csv_file_is_refused_and_not_left_out(ws, tmp_path, suffix):
-    text = b"a,b\n1,2\n3," + b"x" * 33_000_000 + b"\n"
+def test_a_long_last_line_of_a_csv_file_is_refused_and_not_left_out(ws, tmp_path):
     path = tmp_path / "long.csv"
-    path.write_bytes(text)
+    path.write_bytes(b"a,b\n1,2\n3," + b"x" * 33_000_000 + b"\n")
     read = (
         f"FROM read_csv('{path}', auto_detect=false, header=true, columns={{a: 'INT', b: 'TEXT'}})"
     )
     assert duckdb.sql(f"SELECT count(*) {read}").fetchall() == [(1,)]
-    (tmp_path / f"long.csv{suffix}").write_bytes(PACKED[suffix](text))
     with pytest.raises(jl.SourceUnavailable, match="the last line has more than 2,000,000"):
-        ws.sources.add("s", tmp_path / f"long.csv{suffix}")
-    options = {"max_line_size": 34_000_000}
-    ws.sources.add("s", tmp_path / f"long.csv{suffix}", options=options)
+        ws.sources.add("s", path)
+    ws.sources.add("s", path, options={"max_line_size": 34_000_000})
     assert ws.sql("SELECT count(*), max(length(b)) FROM s").fetchall() == [(2, 33_000_000)]

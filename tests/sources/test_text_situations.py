@@ -424,9 +424,9 @@ def test_values_of_several_kinds_are_json_and_the_option_of_the_note_reads_text(
     assert [row[0] for row in rows] == ["1", "x", '{"b":1}']
 
 
-@pytest.mark.parametrize("kinds", [12, 40])
-def test_records_of_many_different_keys_are_columns(read, kinds):
-    """Events of many kinds; one kind more does not make one value of each record."""
+def test_records_of_many_different_keys_are_columns(read):
+    """Events of many kinds; beyond 200 keys DuckDB would make one value of each record."""
+    kinds = 21
     records = [
         {"id": n, **{f"k{n % kinds}_{m}": f"v{n}" for m in range(10)}} for n in range(2 * kinds)
     ]
