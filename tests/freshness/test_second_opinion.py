@@ -76,6 +76,14 @@ def test_a_parent_in_another_order_and_with_other_columns_leaves_fresh_what_does
     assert (family.verdict("by place") == "fresh") is columns.startswith("id")
 
 
+def test_a_parent_whose_columns_changed_places_has_no_equal_rows(family):
+    family.materialize(
+        "by place", "SELECT p, q, count(*) AS n FROM jammi.parent AS x(p, q) GROUP BY p, q"
+    )
+    family.materialize("parent", "SELECT a, id, t FROM rows ORDER BY t DESC, id DESC")
+    assert said(family.staleness("by place")) == ["advanced parent"]
+
+
 @pytest.mark.parametrize(
     ("values", "told"),
     [
