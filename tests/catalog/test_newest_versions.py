@@ -146,7 +146,7 @@ class Catalogs(RuleBasedStateMachine):
 
 
 Histories = soak(Catalogs.TestCase)
-Histories.settings = settings(max_examples=sized(10, 100), stateful_step_count=20, deadline=None)
+Histories.settings = settings(max_examples=sized(5, 100), stateful_step_count=20, deadline=None)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -160,7 +160,7 @@ class ExecutorSuite:
                 open_lab(data / "here", data) as here,
                 open_lab(data / "there", data, executor) as there,
             ):
-                for number in range(sized(5, 12)):
+                for number in range(sized(3, 12)):
                     statement, is_inside = histories.statement(draw)
                     statement += f" -- {number}"
                     found = check_same_table(here, there, statement)

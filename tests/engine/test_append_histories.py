@@ -29,7 +29,7 @@ from tests.inside import services_of
 from tests.sizes import sized, soak
 from tests.steps import append_histories as histories
 
-FOLDERS, STATEMENTS, APPENDS = sized((4, 10, 10), (20, 20, 15))
+FOLDERS, STATEMENTS, APPENDS = sized((2, 8, 6), (20, 20, 15))
 """About 5 of 7 statements are in the algebra."""
 
 

@@ -178,7 +178,7 @@ def test_eight_threads_never_take_each_others_answers(shelf, engine):
     wrong: list[object] = []
 
     def work(number: int) -> None:
-        for i in range(sized(15, 50)):
+        for i in range(sized(6, 50)):
             [prepared] = engine.prepare(
                 f"SELECT DISTINCT x + $i AS v FROM jammi.t{number}", {"i": i}
             )

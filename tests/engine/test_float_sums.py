@@ -84,7 +84,7 @@ def test_an_average_is_the_sum_by_the_count(engine, numbers):
 @soak
 def test_random_sums_are_within_a_unit_of_the_exact_ones_whatever_the_order(engine, numbers):
     rng = random.Random(7)
-    for _ in range(sized(40, 1_000)):
+    for _ in range(sized(12, 1_000)):
         width, count = rng.choice([1, 8, 30, 60]), rng.choice([1, 2, 9, 300])
         values = [rng.uniform(-1, 1) * 2.0 ** rng.uniform(-width, width) for _ in range(count)]
         values += [-each for each in rng.sample(values, count // 2)]
@@ -117,7 +117,7 @@ def test_a_stored_statement_gives_the_columns_of_a_plain_one_and_one_answer(tmp_
     rng = random.Random(3)
     values = [math.exp(rng.uniform(-9, 9)) for _ in range(30_000)]
     found = []
-    for run in range(sized(3, 8)):
+    for run in range(sized(2, 8)):
         shelf = Shelf()
         rows = {"g": [n % 3 for n in range(len(values))], "p": values}
         shelf.frame("t", table=pa.table(rows), kind="source")
@@ -202,7 +202,7 @@ def test_random_tables_have_one_digest_on_any_threads_and_in_any_order(tmp_path)
         threads: engine_of(shelf, tmp_path / f"spill{threads}", engine__threads=threads)
         for threads, shelf in shelves.items()
     }
-    for number in range(sized(30, 1_000)):
+    for number in range(sized(10, 1_000)):
         table = random_floats(rng)
         if number % 50 == 0:  # so many rows that several threads share them
             table = pa.concat_tables([table] * (300_000 // len(table)))

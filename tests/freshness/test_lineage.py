@@ -133,7 +133,7 @@ def test_a_forged_circle_is_a_typed_error_and_no_hang(papers):
 
 @pytest.mark.timeout(120)
 def test_a_long_chain_needs_no_recursion(lab):
-    """2 000 recipes, each reading the one before: put into the catalog, since running them is not
+    """1 200 recipes, each reading the one before: put into the catalog, since running them is not
     what is asked here."""
     lab.csv("s", "id", "1")
     lab.define("r0000", "SELECT id FROM s")
@@ -141,7 +141,7 @@ def test_a_long_chain_needs_no_recursion(lab):
     first = catalog.recipes.get("r0000")
     assert first is not None
     with catalog.transaction():
-        for n in range(1, 2000):
+        for n in range(1, 1200):
             inputs = [("result", f"r{n - 1:04}", "")]
             catalog.recipes.put(
                 RecipeRecord(
@@ -165,10 +165,10 @@ def test_a_long_chain_needs_no_recursion(lab):
             raw.set_progress_handler(None, 0)
         return len(steps)
 
-    assert work(["r0001"]) * 100 < work(["r1999"])  # only what it would derive from is read
+    assert work(["r0001"]) * 100 < work(["r1199"])  # only what it would derive from is read
     status = lab.status()
-    assert len(status) == 2000
-    assert [s.name for s in lab.plan("r1999").certain] == [f"r{n:04}" for n in range(2000)]
+    assert len(status) == 1200
+    assert [s.name for s in lab.plan("r1199").certain] == [f"r{n:04}" for n in range(1200)]
     lab.materialize("leaf", "SELECT 1 AS one")
     with pytest.raises(jl.DependencyCycle):
-        catalog.recipes.check_acyclic("r0000", None, ["r1999"])
+        catalog.recipes.check_acyclic("r0000", None, ["r1199"])

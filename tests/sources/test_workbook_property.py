@@ -118,7 +118,7 @@ def check(tmp_path, columns, content):
 
 
 @soak
-@settings(max_examples=sized(40, 500), deadline=None)
+@settings(max_examples=sized(15, 500), deadline=None)
 @given(columns=tables())
 def test_what_openpyxl_writes_comes_back(tmp_path_factory, columns):
     book, sink = openpyxl.Workbook(), io.BytesIO()
@@ -130,7 +130,7 @@ def test_what_openpyxl_writes_comes_back(tmp_path_factory, columns):
 
 
 @soak
-@settings(max_examples=sized(20, 200), deadline=None)
+@settings(max_examples=sized(10, 200), deadline=None)
 @given(columns=tables(OF_PANDAS))
 def test_what_pandas_writes_comes_back(tmp_path_factory, columns):
     sink = io.BytesIO()

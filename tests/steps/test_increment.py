@@ -311,7 +311,7 @@ def test_verify_by_recomputation_finds_other_rows_and_refuses_changed_inputs(ws,
         ws.verify("it", recompute=True)
 
 
-STATEMENTS, APPENDS = sized((16, 2), (60, 10))
+STATEMENTS, APPENDS = sized((10, 2), (60, 10))
 
 
 @soak
