@@ -8,7 +8,6 @@ from jammi_widgets import (
     CatalogBrowser,
     EmbeddingMap,
     LineageGraph,
-    NeighborExplorer,
     StalenessBoard,
     lineage,
 )
@@ -136,20 +135,6 @@ def test_chips_of_the_board_narrow_it_to_a_verdict_or_a_cause_and_back(ws, shown
     bare.expect(lambda: rows.count() == 4 and bare.count("row-dice") == 0)
     bare.click("cause-papers changed")
     bare.expect(lambda: rows.count() == 5)
-
-
-def test_pinned_rows_are_put_away_and_the_map_of_an_explorer_is_left_as_it_was(ws, shown):
-    bare = shown(NeighborExplorer(ws, "vectors", 0), "neighbor-2")
-    bare.click("pin-2")
-    bare.says("pins", "2 is pinned; pin another row")
-    bare.click("pin-5")
-    bare.says("pins", "Similarity")
-    both = bare.text("pins")
-    assert "message passing on graphs" in both and "convolutional networks" in both
-    bare.page.get_by_role("button", name="Done").click()
-    bare.expect(
-        lambda: bare.text("pins") == "" and bare.attribute("pin-2", "aria-pressed") == "false"
-    )
 
 
 def test_the_map_is_dragged_wheeled_zoomed_and_fit_and_a_point_is_read_by_the_mouse(ws, shown):

@@ -5,8 +5,6 @@ import re
 
 import pytest
 
-from tests.waiting import until
-
 READ = "%%jammi r\nSELECT venue, n FROM jammi.top"
 STALE = "top is possibly stale: papers changed, 4 → 5 rows, by way of venues — %jammi recompute top"
 UNCHECKED = "top is not checked yet — %jammi why top"
@@ -53,13 +51,6 @@ def test_a_badge_that_is_saved_carries_the_time_of_its_check(gated):
     assert "· as of 20" in frame["text/html"]
 
 
-def test_a_badge_that_is_filled_in_late_carries_the_time_of_its_check(gated):
-    shown = gated(READ, looked_on=True)
-    assert "as of" not in shown.html  # not checked yet
-    gated("gate.set()")
-    assert "· as of 20" in gated.update_of(shown)["text/html"]
-
-
 def test_a_badge_that_is_filled_in_while_another_cell_runs_belongs_to_its_own_cell(gated):
     shown = gated(READ, looked_on=True)
     [displayed] = [each for each in shown.displays if each["metadata"].get("jammi")]
@@ -82,17 +73,6 @@ def test_above_a_frame_or_a_chart_a_late_badge_is_filled_in_too(gated, flags):
     assert shown.error is None and shown.data[0]["text/plain"] == UNCHECKED and len(shown.data) == 2
     gated("gate.set()")
     assert gated.update_of(shown)["text/plain"] == STALE
-
-
-@pytest.mark.only_soak
-def test_what_hangs_is_asked_once_and_is_let_go_when_the_workspace_is_closed(gated):
-    for _ in range(6):
-        gated(READ, looked_on=True)
-    assert threads(gated, "jammi-badge") == "['jammi-badge']"
-    assert gated("%jammi close").text == "The workspace is closed."
-    assert threads(gated, "jammi-badge") == "[]"
-    gated("gate.set()")
-    assert until(lambda: threads(gated, "jammi-look") == "[]")
 
 
 def test_a_result_of_a_closed_workspace_keeps_its_rows_and_says_that_nothing_was_checked(gated):
@@ -141,18 +121,6 @@ def test_a_badge_scans_nothing_above_the_bounds_of_a_look(chain, tmp_path):
         file.write("5,B,2024\n")
     chain("%jammi config look.scan_bytes 0")
     assert chain(READ).text.split("\n")[0].startswith("top is undecidable: papers: would scan")
-
-
-def test_where_one_is_takes_one_look_for_both_forms(chain):
-    chain(
-        "ws = %jammi\nstatus, looks = ws.status, []\nws.status = lambda: looks.append(1) or status()"
-    )
-    for _ in range(2):
-        shown = chain("%jammi")
-        assert "2 fresh" in shown.text and "2 fresh" in shown.html
-    assert chain.value("len(looks)") == "2"
-    chain("del ws.status\nws.drop('top')")
-    assert "1 fresh" in chain("%jammi").text
 
 
 @pytest.mark.parametrize(

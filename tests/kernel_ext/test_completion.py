@@ -196,22 +196,3 @@ def asked(kernel, kind, code, at):
         reply = kernel.client.get_shell_msg(timeout=30)
         if reply["parent_header"].get("msg_id") == number:
             return reply["content"]
-
-
-@pytest.mark.only_soak
-def test_a_real_kernel_answers_tab_and_shift_tab_and_stops_when_unloaded(cell):
-    cell("import jammi_lab as jl\n%jammi open lab")
-    cell("jl.get_workspace().materialize('recent', 'SELECT 1 AS year');")
-    code = "%%jammi\nSELECT * FROM jammi.rec"
-    reply = asked(cell, "complete", code, len(code))
-    assert (
-        reply["matches"] == ["jammi.recent"]
-        and code[reply["cursor_start"] : reply["cursor_end"]] == "jammi.rec"
-    )
-    found = asked(cell, "inspect", code + "ent", len(code))
-    assert found["found"] and "recent: fresh" in found["data"]["text/plain"]
-    assert asked(cell, "inspect", "print", 3)["found"]
-    assert "print" in asked(cell, "complete", "pri", 3)["matches"]
-    cell("%unload_ext jammi_lab")
-    assert "jammi.recent" not in asked(cell, "complete", code, len(code))["matches"]
-    assert not asked(cell, "inspect", code + "ent", len(code))["found"]

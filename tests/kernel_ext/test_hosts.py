@@ -10,14 +10,6 @@ import re
 import pytest
 
 
-def test_a_badge_that_comes_late_is_an_update_of_the_output_that_any_front_end_knows(gated):
-    shown = gated("%%jammi\nSELECT * FROM jammi.top", looked_on=True)
-    [first] = [d for d in shown.displays if d.get("data")]
-    assert "not checked" in first["data"]["text/plain"] and first["transient"]["display_id"]
-    gated("gate.set()")
-    assert set(gated.update_of(shown)) == {"text/plain", "text/html"}
-
-
 def lines(shown):
     texts = [data["text/plain"] for data in shown.data]
     return [text for text in texts if text.startswith("≠ ")]

@@ -278,16 +278,6 @@ def test_numbers_and_dates_have_a_gradient_from_low_to_high(measured, told):
     assert day[0][0].startswith("2024-01-01 – ") and day[-1][0].endswith(" – 2024-02-29")
 
 
-def test_a_map_is_coloured_by_a_column_called_score(ws, tmp_path, told):
-    path = tmp_path / "scored.csv"
-    path.write_text("id,text,score\n" + "".join(f"{i},text {i},{i % 3}\n" for i in range(9)))
-    ws.sources.add("scored", path)
-    ws.embed("points", "scored", key="id", text="text", model="hashing")
-    coloured = EmbeddingMap(ws, "points", color="score")
-    legend = told(coloured).ask("colour", column="score")["body"]["legend"]
-    assert [(label, n) for label, _, n in legend] == [("0", 3), ("1", 3), ("2", 3)]
-
-
 def test_selected_rows_come_with_their_columns(measured, told):
     measured.selection = ["3", "9"]
     rows = measured.selected_rows()

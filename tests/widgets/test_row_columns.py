@@ -62,17 +62,6 @@ def test_a_row_that_went_says_its_key_alone_and_one_that_came_back_its_columns(
             assert explorer.ask("near", row="39", k=1)["body"]["own"][0] == own
 
 
-def test_a_key_that_stands_twice_by_now_is_one_row_on_every_panel(
-    lab, told, things, plan, explorer
-):
-    things.write_text("id,title,group\n3,z,x\n3,b,y\n3,b,x\n")
-    for _ in range(3):
-        assert (
-            hovered(plan, 3) == {"title": "b", "group": "x"} and sum(coloured(plan).values()) == 1
-        )
-        assert explorer.ask("near", row="3", k=1)["body"]["own"] == ["b", "x"]
-
-
 def test_a_table_that_was_made_anew_is_shown_with_its_own_rows(lab, told, things, plan, explorer):
     for _ in range(2):
         hovered(plan, 5), explorer.ask("near", row="5", k=2)
@@ -100,16 +89,6 @@ def test_points_that_are_kept_take_the_columns_of_their_keys_from_a_newer_table(
     for _ in range(3):
         assert sum(coloured(line).values()) == N - 5
         assert hovered(line, 0) == {} and hovered(line, 5) == {"title": "t5", "group": "g5"}
-
-
-def test_the_points_of_a_table_that_was_dropped_still_say_what_is_behind_them(lab, told):
-    line = told(EmbeddingMap(lab, "v"))
-    hovered(line, 1), hovered(line, 2)
-    lab.drop("v")
-    for _ in range(2):
-        assert (
-            hovered(line, 5) == {"title": "t5", "group": "g5"} and sum(coloured(line).values()) == N
-        )
 
 
 def test_each_tenant_points_at_its_own_rows(ws, tmp_path, told):

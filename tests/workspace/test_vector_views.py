@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jammi_lab.core import errors
 from jammi_lab.features.vectors.projections import project_to_plane
 from jammi_lab.workspace.vector_views import Colouring, VectorMap, _scatter
 from tests.cases.texts import ENCODABLE
@@ -169,16 +168,3 @@ def test_neighbours_are_those_of_a_search_by_row(some):
         == some.neighbors("v", 17, k=1).hits.fetchall()
     )
     assert some.neighbors("v").key == 3
-
-
-def test_no_rows_have_no_neighbours(some):
-    assert some.neighbors("v", 17, k=0).hits.fetchall() == []
-    some.import_embeddings(
-        "none",
-        pa.table(
-            {"id": pa.array([], pa.string()), "vector": pa.array([], pa.list_(pa.float32(), 3))}
-        ),
-    )
-    for key in (None, "x"):
-        with pytest.raises(errors.RowNotFound):
-            some.neighbors("none", key)

@@ -215,12 +215,6 @@ def test_an_old_version_made_the_newest_again_is_checked_against_the_last_one(ws
     assert ws.table("sales").version == 2
 
 
-def test_a_source_may_be_called_previous(ws, areas):
-    ws.sources.add("previous", areas)
-    ws.checks.add("listed", "SELECT * FROM area_file, previous WHERE false", on="area_file")
-    assert [i.name for i in ws.checks["listed"].inputs] == ["area_file", "previous"]
-
-
 # -- who reports it -------------------------------------------------------------------------------
 
 

@@ -125,16 +125,6 @@ def test_closing_lets_go_of_what_hangs_and_of_what_waits_its_turn(gate):
     badges.close()
 
 
-def test_a_display_that_is_gone_stops_nobody_else(gate):
-    badges, said = looked_on(behind(gate)), []
-    notice = badges.request(["t"])
-    notice.add_done_callback(lambda: 1 / 0)
-    notice.add_done_callback(lambda: said.append(1))
-    gate.set()
-    assert until(lambda: said)
-    badges.close()
-
-
 def test_a_text_that_said_that_nothing_was_checked_waits_when_it_is_shown_again(
     ws, tmp_path, monkeypatch, gate
 ):

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tracemalloc
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
@@ -486,18 +485,6 @@ def test_the_action_of_the_guide_runs_in_a_clone(repository, tmp_path):
         done = subprocess.run(command, shell=True, cwd=clone, env=env, capture_output=True)
         assert done.returncode == code, done
         assert ElementTree.parse(clone / "numbers.xml").getroot().get("failures") == str(code)
-
-
-def test_a_small_file_takes_little_memory(tmp_path):
-    file = tmp_path / "a.md"
-    file.write_text("We saw 0.455.\n")
-    read_document(file)
-    tracemalloc.start()
-    try:
-        read_document(file)
-        assert tracemalloc.get_traced_memory()[1] < 1 << 20
-    finally:
-        tracemalloc.stop()
 
 
 def test_want_of_memory_is_said(tmp_path, monkeypatch):

@@ -73,22 +73,6 @@ def share(matrix, hits, queries, k=10, allow=None):
     return np.mean([len(set(a) & set(b)) / k for a, b in zip(hits.rows, best.rows, strict=True)])
 
 
-def tight_groups(precision):
-    """Groups of twelve rows that are nearly equal, an index of them, and vectors near some rows."""
-    rng = np.random.default_rng(0)
-    vectors, twelve = rng.standard_normal((250, 64)), np.repeat(np.arange(250), 12)
-    matrix, index = indexed(
-        (vectors[twelve] + 0.1 * rng.standard_normal((3000, 64))).astype(np.float32),
-        precision,
-        oversample=2,
-    )
-    asked = np.arange(0, 3000, 31)
-    queries = (matrix.vectors[asked] + 0.05 * rng.standard_normal((len(asked), 64))).astype(
-        np.float32
-    )
-    return matrix, index, asked, queries
-
-
 @pytest.fixture(scope="module")
 def many():
     vectors = made(3000, 48, "clustered")
@@ -103,16 +87,6 @@ def test_ninety_nine_in_a_hundred_neighbours_are_found(precision, kind):
     assert recall(matrix, index, queries) >= 0.99
     hits = approximate.search(matrix, index, queries, 10) or matrix.search(queries, 10)
     assert share(matrix, hits, queries) >= 0.99
-
-
-@pytest.mark.parametrize("precision", ["bf16", "i8"])
-@pytest.mark.parametrize("share", [2, 3, 10])
-def test_what_passes_a_filter_that_leaves_too_few_of_a_tight_group_is_found_beyond_it(
-    precision, share
-):
-    matrix, index, _, queries = tight_groups(precision)
-    some = np.arange(3000) % share == 0
-    assert recall(matrix, index, queries, allow=some) >= 0.995
 
 
 @settings(max_examples=examples(25))

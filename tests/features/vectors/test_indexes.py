@@ -274,24 +274,6 @@ def test_another_precision_makes_another_index_of_the_same_table(ws, table):
     )
 
 
-def test_an_index_that_was_no_help_is_asked_once_another_precision_makes_it_one(
-    tmp_path,
-):
-    draw = np.random.default_rng(0)
-    tight = (
-        draw.standard_normal((20, WIDTH))[np.arange(2000) % 20]
-        + 2e-3 * draw.standard_normal((2000, WIDTH))
-    ).astype(np.float32)
-    few = {"vectors.exact_max_rows": 1000}
-    with jl.open(tmp_path / "lab", settings=few) as ws:
-        put(ws, tight, precision="i8")
-    with jl.open(tmp_path / "lab", settings=few) as ws:
-        assert not loaded(ws, ws.table("v")).shape.expansion
-        table = put(ws, tight, precision="f32", index="later")
-        assert table.outcome == "reused" and settled(ws, table)
-        assert loaded(ws, table).shape.expansion
-
-
 def test_a_recovered_index_is_as_precise_as_before_while_its_manifest_is_there(ws):
     table = put(ws, precision="f32")
     for lost, precision in (([GRAPH_SUFFIX], "f32"), (INDEX_SUFFIXES, "bf16")):
@@ -476,20 +458,6 @@ def test_an_index_of_bytes_that_change_while_they_are_read_is_not_kept(ws, slow)
     path.write_bytes(body)
     go.set()
     assert settled(ws, table, "missing") and there(table) == set()
-
-
-def test_temporary_files_of_an_index_are_found_by_the_sweep_once_its_maker_is_gone(
-    ws, table, tmp_path
-):
-    left = table.path.parent / f".{paths(table)[GRAPH_SUFFIX].name}.0a1b2c3d.tmp"
-    left.write_bytes(b"half")
-    assert ws.fsck().orphans == []  # it may be making the index anew
-    ws.close()
-    with jl.open(tmp_path / "lab") as later:
-        assert [Path(p).name for p in later.fsck().orphans] == [left.name]
-        assert [Path(p).name for p in later.fsck(repair=True, grace=0).reclaimed] == [
-            left.name
-        ] and there(table) == {GRAPH_SUFFIX, MANIFEST_SUFFIX}
 
 
 @pytest.mark.parametrize("alone", [True, False])
