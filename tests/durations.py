@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "tests" / "durations.json"
 SLOW_SECONDS = 0.5
 """A test function that takes this long, with all its parameters, is slow."""
-CHECK_SECONDS = 60.0
+CHECK_SECONDS = 30.0
 """Processor time for the tests of `make check`."""
 IMPORT_SECONDS = 0.3
 """What a file costs beside its tests: every worker imports it."""
