@@ -79,6 +79,7 @@ def test_each_tenant_is_answered_for_its_own_rows(ws, tmp_path):
             assert selected(ws, "year") == {key: 5 if key in own else None for key in (1, 2)}
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize(
     "kind",
     [
