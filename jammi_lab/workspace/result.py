@@ -164,7 +164,7 @@ class Result(TableMixin, BadgeMixin):
         """All rows as a pandas frame of numpy types: integers int64 (float64 with NULLs), DECIMAL
         float64, DATE and TIMESTAMP datetime64, INTERVAL timedelta64. `exact`: nullable integers,
         Decimal and date objects. ExtensionMissing without pandas."""
-        return self._record_read(super().pandas(exact=exact), "pandas")
+        return self._record_read(super().pandas(exact=exact), "exact" if exact else "pandas")
 
     def _record_read(self, rows: FrameT, form: str = "") -> FrameT:
         """Record that rows leave the workspace, for tables made from them in Python. The inputs of

@@ -408,7 +408,7 @@ class ResultTable(TableMixin, ReprMixin):
         """A lazy scan in another engine: a polars LazyFrame, a DuckDB relation or a pyarrow
         Dataset. TableDamaged; InvalidArgument."""
         frame = self._scan(engine)
-        form = engine if engine == "polars" and self._is_of_recipe else ""
+        form = "scan" if engine == "polars" and self._is_of_recipe else ""
         origins.record_read(self._origin().with_values(form=form), frame)
         return frame
 

@@ -5,7 +5,6 @@ import ast
 import contextlib
 import dis
 import functools
-import importlib.util
 import re
 import types
 import warnings
@@ -274,23 +273,6 @@ def words_of(text: str) -> set[str]:
 def names_in(*nodes: ast.AST) -> list[str]:
     """The names within some nodes."""
     return [node.id for outer in nodes for node in ast.walk(outer) if isinstance(node, ast.Name)]
-
-
-def is_own_module(name: str) -> bool:
-    """Whether a module that a cell imports may be the user's own. Nothing is imported."""
-    from jammi_lab.steps.function_source import is_library, is_library_file
-
-    package = name.partition(".")[0]
-    if is_library(package):
-        return False
-    try:
-        spec = importlib.util.find_spec(package)
-    except (ImportError, ValueError):
-        return True
-    if spec is None:
-        return True
-    folders = spec.submodule_search_locations or ()
-    return not is_library_file(spec.origin or next(iter(folders), None))
 
 
 def is_own(kind: type) -> bool:

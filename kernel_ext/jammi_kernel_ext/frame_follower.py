@@ -87,6 +87,10 @@ class FrameFollower:
         registry.follower = self
         return registry
 
+    def known_origin(self, name: str) -> "FrameOrigin | None":
+        """What is known of a name; None when it holds nothing of a table."""
+        return self._records.get(name)
+
     # -- around a cell
 
     def begin(self, source: str, number: int) -> None:
@@ -135,15 +139,13 @@ class FrameFollower:
 
     def end(self, *, is_whole: bool = True) -> set[str]:
         """Pass origins on to the names that the cell assigned or changed. Returns those that it
-        assigned, once the engine is loaded. `is_whole`: whether all its statements ran."""
+        removed. `is_whole`: whether all its statements ran."""
         with DeferInterrupts():  # an interrupt would leave half of the names without their tables
             cell = self._own_cell()
             if cell is None:
                 return set()
             self._end_cell(cell, is_whole=is_whole)
-            if self._origins is None:
-                return set()
-            return self._replaced(cell).union(*(step.replaced for step in cell.steps or ()))
+            return cell.ids.keys() - self._values.keys()
 
     def _replaced(self, cell: RunningCell) -> set[str]:
         return {name for name, key in self._ids.items() if cell.ids.get(name) != key}

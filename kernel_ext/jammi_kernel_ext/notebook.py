@@ -255,7 +255,7 @@ class Notebook:
     def _read_frames_of_cell(self, number: int) -> None:
         """Read the frames that wait for the cell that names them. One that cannot be read now stays
         unbound, with the reason."""
-        for name in [each for each in self._unread if _names(self._cell_source, each)]:
+        for name in [each for each in self._unread if has_name(self._cell_source, each)]:
             if self._workspace is None or name in self.namespace:
                 continue
             try:
@@ -300,15 +300,16 @@ class Notebook:
 
     def cell_ends(self, result: Any = None) -> None:
         """On `post_run_cell`: clear the progress line, pass the origins of frames on, and record
-        the versions of tables that the cell bound."""
+        what the variables hold of tables."""
         self.line.clear()
-        bound = self.frames.end(is_whole=bool(getattr(result, "success", False)))
-        if bound and self.file is not None and self._cell_number is not None:
-            from jammi_kernel_ext.bound_versions import record_versions
+        removed = self.frames.end(is_whole=bool(getattr(result, "success", False)))
+        workspaces = {*self._held_workspaces(), *filter(None, [self.current])}
+        if workspaces and self._cell_number is not None:
+            from jammi_kernel_ext.held_names import HeldNames
 
-            workspaces = {*self._held_workspaces(), *filter(None, [self.current])}
-            values = {name: self.namespace.get(name) for name in bound}
-            record_versions(workspaces, values, self.file, self._cell_source)
+            held = HeldNames(self.namespace, self.frames)
+            for services in {ws._services for ws in workspaces}:
+                held.record(services, self.file, f"[{self._cell_number}]", removed)
         if self.current is not None and self._needs_marks_line:
             self._marks_line.cell_ends(self.current, self.digest_cell())
 
@@ -323,7 +324,8 @@ class Notebook:
             self._tenant = tenant
 
 
-def _names(text: str, name: str) -> bool:
+def has_name(text: str, name: str) -> bool:
+    """Whether a text has a name as a word."""
     return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
 
 
