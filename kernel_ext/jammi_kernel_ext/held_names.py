@@ -69,7 +69,7 @@ class HeldNames:
             missing = known.keys() - self._values.keys() - removed
             names = {name: held for name, held in known.items() if name in missing}
             for name, value in dict(self._values).items():
-                held = None if is_output(name) else self._held(services, name, value, cell)
+                held = None if is_output(name) else self._held_table(services, name, value, cell)
                 if held is None:
                     continue
                 before = known.get(name)
@@ -82,7 +82,9 @@ class HeldNames:
                 services.observation_cache.put(_key(file), entry)
                 _save(services)
 
-    def _held(self, services: "Services", name: str, value: object, cell: str) -> HeldTable | None:
+    def _held_table(
+        self, services: "Services", name: str, value: object, cell: str
+    ) -> HeldTable | None:
         if isinstance(value, ResultTable):
             if value._services.path != services.path:
                 return None
@@ -99,10 +101,12 @@ class HeldNames:
             origin = origins.origin(value)
             if origin is not None and not origin.derived and origin.grounds in ([], [TOO_LARGE]):
                 form = origin.form
-        return None if origin is None else _held_of(services, origin, cell, form, is_exact=is_exact)
+        return (
+            None if origin is None else _table_of(services, origin, cell, form, is_exact=is_exact)
+        )
 
 
-def _held_of(
+def _table_of(
     services: "Services", origin: "FrameOrigin", cell: str, form: str, *, is_exact: bool
 ) -> HeldTable | None:
     catalog = services.catalog

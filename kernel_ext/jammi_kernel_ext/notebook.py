@@ -255,7 +255,7 @@ class Notebook:
     def _read_frames_of_cell(self, number: int) -> None:
         """Read the frames that wait for the cell that names them. One that cannot be read now stays
         unbound, with the reason."""
-        for name in [each for each in self._unread if has_name(self._cell_source, each)]:
+        for name in [each for each in self._unread if has_word(self._cell_source, each)]:
             if self._workspace is None or name in self.namespace:
                 continue
             try:
@@ -324,7 +324,7 @@ class Notebook:
             self._tenant = tenant
 
 
-def has_name(text: str, name: str) -> bool:
+def has_word(text: str, name: str) -> bool:
     """Whether a text has a name as a word."""
     return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from jammi_kernel_ext.cell_lines import parse_step
 from jammi_kernel_ext.display import Note
 from jammi_kernel_ext.held_names import COMPUTED, ROWS, TABLE, HeldTable, recorded_names
-from jammi_kernel_ext.notebook import has_name
+from jammi_kernel_ext.notebook import has_word
 from jammi_lab.core.errors import InvalidArgument, JammiError, TableNotFound
 from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin, plain_text, vstack
@@ -151,7 +151,7 @@ def _missing_names(
     return {
         name: held
         for name, held in recorded.items()
-        if name not in notebook.namespace and (cells is None or has_name(text, name))
+        if name not in notebook.namespace and (cells is None or has_word(text, name))
     }
 
 
