@@ -148,6 +148,21 @@ def test_what_is_gone_but_was_read_is_still_a_node(lab):
     assert not lab.lineage.nodes_named("never")[0]
 
 
+def test_a_rename_takes_readers_of_the_old_name_and_of_exact_tables_along(lab):
+    lab.define("a")
+    table = lab.ready("a", "source:papers")
+    lab.ready("by_name", "a")
+    lab.ready("exact", table.table_name)
+    lab.recipes.rename("a", "z")
+    readers = [("z", "by_name"), (table.table_name, "exact")]
+    assert walked(lab, "z", "down", 1) == readers
+    assert walked(lab, "a", "down", 1) == readers
+    lab.aliases.remove("a")
+    assert walked(lab, "z", "down", 1) == [(table.table_name, "exact")]
+    assert walked(lab, "a", "down", 1) == [("a", "by_name")]
+    assert walked(lab, "z", "up", 1) == [("papers", "z")]
+
+
 def test_a_tenants_edges_are_its_own_and_the_shared_ones(lab):
     lab.ready("shared", "source:papers")
     with lab.scope.use("acme"):

@@ -506,14 +506,15 @@ def test_options_in_a_statement_are_those_of_a_source(ws, tmp_path):
 
 
 def test_options_are_part_of_the_state(ws, tmp_path):
-    (tmp_path / "a.csv").write_text("a;v\n1;1,5\n")
+    (tmp_path / "a.csv").write_text("v\nNA\nx\n")
     ws.sources.add("a", tmp_path / "a.csv")
     table = ws.materialize("t", "SELECT v FROM a")
-    ws.sources.add("a", tmp_path / "a.csv", options={"decimal_separator": ","}, replace=True)
+    options = {"nullstr": "NA"}  # which leaves the columns as they are
+    ws.sources.add("a", tmp_path / "a.csv", options=options, replace=True)
     assert is_stale(ws, table)
-    assert "decimal_separator=','" in str(ws.sources["a"])
+    assert "nullstr='NA'" in str(ws.sources["a"])
     ws.recompute()
-    assert ws.sql("FROM jammi.t").fetchall() == [(1.5,)]
+    assert ws.sql("FROM jammi.t").fetchall() == [(None,), ("x",)]
 
 
 OPTION_PAIRS = cases(
