@@ -27,6 +27,7 @@ from tests.features.prose.planted import plant
 from tests.processes import environment
 from tests.shell import run_shell
 from tests.sizes import sized
+from tests.templates import Template
 
 BY_HAND = Path(__file__).with_name("by_hand.txt").read_text(encoding="utf-8")
 MARK = re.compile(r"⟦(?P<number>[^⟧]+?) (?P<outcome>\w+)⟧")
@@ -48,22 +49,25 @@ def put(ws, name, columns, rows, **options):
     ws.materialize(name, f"SELECT * FROM (VALUES {values}) t({columns})", **options)
 
 
-@pytest.fixture
-def lab(tmp_path):
-    with jl.open(tmp_path / "lab") as ws:
+def _build(folder):
+    with jl.open(folder / "lab") as ws:
         for number in range(2):
             lasso = [("Lasso", 0.119, 0.2, 5)] * (number == 0)
             put(ws, "scores", "model, f1, recall, n", SCORES[number] + lasso, key="model")
             put(ws, "wards", "ward, patients, mortality", WARDS[number], key="ward")
-            put(
-                ws,
-                "timings",
-                "seconds, rows",
-                [(12.84, 1250000), (9.31, 1250000)][number : number + 1],
-            )
+            timing = [(12.84, 1250000), (9.31, 1250000)][number]
+            put(ws, "timings", "seconds, rows", [timing])
             acl = [("ACL", 412, 0.206), ("ACL", 415, 0.2051)][number]
             put(ws, "venues", "venue, n, share", [acl, ("ICML", 388, 0.194)])
             ws.materialize("best", "SELECT model, f1 FROM jammi.scores ORDER BY f1 DESC LIMIT 1")
+
+
+TEMPLATES = {"lab": Template(_build)}
+
+
+@pytest.fixture
+def lab(tmp_path):
+    with jl.open(tmp_path / "lab") as ws:
         yield ws
 
 
@@ -269,8 +273,8 @@ def test_bad_files_are_refused_by_name_and_nothing_is_written(lab, tmp_path):
 
 
 def test_a_workspace_that_is_gone_or_not_alone(lab, tmp_path):
-    file = tmp_path / "papers" / "a.md"
-    file.parent.mkdir()
+    file = tmp_path / "papers" / "drafts" / "a.md"
+    file.parent.mkdir(parents=True)
     file.write_text("LLM has an F1 of 0.364.")
     assert check(file)[1][0]["outcome"] == "outdated"
     shutil.copytree(tmp_path / "lab", tmp_path / "copy")
