@@ -489,6 +489,17 @@ def test_a_catalog_that_names_its_tables_otherwise_is_damaged(tmp_path, open_cat
         open_catalog(path).metadata.get("a")
 
 
+@sqlite_only
+def test_a_catalog_in_a_format_that_there_is_not_is_damaged(tmp_path, open_catalog):
+    path = tmp_path / "catalog.sqlite3"
+    open_catalog(path).close()
+    with path.open("r+b") as file:
+        file.seek(44)  # the number of the schema's format, of which there are four
+        file.write(b"\0\0\0\x33")
+    with pytest.raises(TableDamaged, match=r"jammi_lab\.rebuild"):
+        open_catalog(path)
+
+
 MOUNTS = "\n".join(
     [
         "/dev/sda1 / ext4 rw 0 0",
@@ -600,3 +611,14 @@ def test_cached_results_stay_after_an_own_write_of_observations_unless_anybody_e
     expected = (None, 1) if when == "never" else ("1", 2)
     assert (database.cached("n", read), len(asked)) == expected
     assert lab.observations.get("key") == entry
+
+
+@sqlite_only
+def test_no_cached_result_stays_after_a_failed_write_of_observations(lab, monkeypatch):
+    database, asked = lab.database, []
+    database.cached("n", lambda: asked.append(1))
+    with monkeypatch.context() as patched, pytest.raises(KeyError):
+        patched.setattr(database.dialect, "commit", lambda *_: {}["fails"])
+        lab.observations.put("key", CacheEntry(NO_STAT, 1, {}))
+    database.cached("n", lambda: asked.append(1))
+    assert len(asked) == 2

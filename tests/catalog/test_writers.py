@@ -347,3 +347,16 @@ def test_rows_of_writers_that_closed_long_ago_go(lab, open_catalog, monkeypatch)
     other.writers.retire(last)
     assert ids() == {lab.writer, last}
     assert not lab.writers.remove_leftover_locks()
+
+
+@sqlite_only
+def test_a_writer_that_was_thought_dead_long_ago_comes_back_with_its_row(
+    lab, open_catalog, monkeypatch
+):
+    other = open_catalog()
+    before = lab.writers.get(lab.writer)
+    with lab.database.write() as tx:
+        tx.execute("DELETE FROM writers WHERE writer_id = :id", {"id": lab.writer})
+    monkeypatch.setattr(lab.writers.lock_store, "reacquire_lost", lambda: True)
+    lab.writers.reacquire_lost()
+    assert other.writers.get(lab.writer) == before

@@ -44,6 +44,16 @@ def test_work_is_done_on_another_thread_and_the_next_on_the_same():
     assert first != threading.get_native_id() and done_by() == [first]
 
 
+def test_a_thread_that_is_needed_just_when_its_patience_ends_does_the_work(monkeypatch):
+    monkeypatch.setattr(beside, "IDLE_TIMEOUT_SECONDS", 0.05)
+    done_by()
+    helper = beside.idle_workers.pop()  # as `begin` takes it, which then takes its time
+    time.sleep(0.3)
+    did = threading.Event()
+    helper.assign(did.set, "jammi-helper")
+    assert did.wait(20)
+
+
 def test_work_that_fails_ends_its_thread_and_is_told_of_and_the_next_is_done(monkeypatch):
     told, failed = [], threading.Event()
 

@@ -5,7 +5,9 @@ import os
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -21,6 +23,7 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.engine import Engine
 from jammi_lab.engine import instance_pool as session
+from jammi_lab.engine import tenant_instances as instances
 from jammi_lab.engine.stream import StreamWorker
 from jammi_lab.sources.base import ReadPlan, Relation, Requirements
 from tests import processes
@@ -234,6 +237,23 @@ def test_an_internal_failure_sets_the_instance_aside(engine, prepare):
     assert engine.instances_of(None) is not before
     session.RETIRED_INSTANCES.remove(before)
     before.close()
+
+
+def test_closing_does_not_wait_for_an_instance_that_waits_for_a_server(tmp_path, monkeypatch):
+    engine = engine_of(Shelf(), tmp_path)
+    answered, held = threading.Event(), engine.instances_of(None)
+
+    class Waiting:
+        def close(self, real: Any = held.main) -> None:
+            assert answered.wait(60)
+            real.close()
+
+    monkeypatch.setattr(instances, "CLOSE_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(held, "main", Waiting())
+    engine.close()
+    answered.set()
+    while any(thread.name == "jammi-engine-close" for thread in threading.enumerate()):
+        time.sleep(0.01)
 
 
 # -- interrupts ------------------------------------------------------------------------------------

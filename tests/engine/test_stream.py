@@ -4,10 +4,14 @@ import datetime
 import decimal
 import threading
 
+import duckdb
 import pyarrow as pa
 import pytest
 
+from jammi_lab.core import cancellable as waiting
 from jammi_lab.core.errors import SessionClosed, SqlError
+from jammi_lab.engine import stream
+from jammi_lab.engine.stream import StreamWorker
 
 pytestmark = pytest.mark.one_engine
 
@@ -159,3 +163,33 @@ class Late:
 
     def interrupt(self) -> None:
         self.interrupted.set()
+
+
+@pytest.mark.parametrize(
+    "why",
+    [RuntimeError("can't start new thread"), KeyboardInterrupt()],
+    ids=["no thread", "interrupt"],
+)
+def test_a_statement_that_no_thread_ever_began_is_over_at_once(prepare, why, monkeypatch):
+    def fail(*_: object) -> None:
+        raise why
+
+    pumps, make = list[StreamWorker](), StreamWorker.start
+
+    def start(self: StreamWorker, with_progress: bool) -> None:
+        pumps.append(self)
+        make(self, with_progress)
+
+    statement = prepare("SELECT 1 AS x")
+    with monkeypatch.context() as patched:
+        patched.setattr(StreamWorker, "start", start)
+        patched.setattr(stream, "submit", fail)
+        patched.setattr(waiting, "submit", fail)
+        with pytest.raises(type(why)):
+            statement.run()
+    [pump] = pumps
+    assert pump.finished.is_set() and pump.stop()
+    with pytest.raises(duckdb.ConnectionException, match="closed"):
+        pump.run_cursor.cursor.execute("SELECT 1")
+    pump._run()  # a thread that comes too late finds nothing to do
+    assert pump.error is None

@@ -223,6 +223,15 @@ def test_a_module_that_does_not_give_the_function_makes_it_undecidable(
     assert isinstance(verdict, jl.Undecidable) and word in str(verdict)
 
 
+def test_a_module_that_is_gone_makes_it_undecidable_and_blocked(chain, steps):
+    steps.forget()
+    steps.path.unlink()
+    chain.reopen()
+    assert "is not on the path of this kernel" in str(chain.staleness("scores")) and names(
+        chain.plan("scores").blocked
+    ) == ["scores"]
+
+
 def test_nothing_installed_is_run_because_a_catalog_names_it(lab):
     import shutil
 

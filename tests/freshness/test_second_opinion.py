@@ -4,10 +4,12 @@ children stale, and the verdict says so."""
 import datetime
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
 from jammi_lab.inputs import row_comparison as equal_rows
+from jammi_lab.inputs.row_comparison import RowComparison
 from tests.cases import cases
 from tests.freshness.lab import Lab, said
 
@@ -85,6 +87,26 @@ def test_a_parent_whose_columns_changed_places_has_no_equal_rows(family):
 
 
 @pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        (pa.array([0.0, 1.0]), pa.array([1.0, -0.0])),
+        (pa.array([0.0, 1.0], pa.float32()), pa.array([1.0, -0.0], pa.float32())),
+        (pa.array([0.1, 1.0]), pa.array([1.0, 0.1 + 1e-17])),
+        (pa.array(["1", None]), pa.array([None, "01"])),
+    ],
+    ids=["sign of zero", "sign of zero, small", "the same number", "a text"],
+)
+def test_floats_are_compared_by_bits(lab, was, now):
+    lab.parquet("rows", x=was)
+    lab.materialize("parent", "SELECT x FROM rows")
+    lab.materialize("child", "SELECT max(x::VARCHAR) AS x FROM jammi.parent")
+    lab.parquet("rows", x=now)
+    lab.materialize("parent", "SELECT x FROM rows")
+    expected = sorted(map(repr, was.to_pylist())) == sorted(map(repr, now.to_pylist()))
+    assert (lab.staleness("child") == jl.Fresh()) is expected
+
+
+@pytest.mark.parametrize(
     ("values", "told"),
     [
         ([True, None], []),
@@ -116,6 +138,11 @@ def test_without_the_version_that_was_read_or_with_its_bytes_damaged_there_is_no
     read = family.table("parent", version=1)
     read.path.write_bytes(b"not Parquet") if is_damaged else read.drop()
     assert said(family.staleness("child")) == ["advanced parent"]
+
+
+def test_an_equal_table_asks_for_no_opinion(family, monkeypatch):
+    monkeypatch.setattr(RowComparison, "has_same_rows", lambda *_, **__: pytest.fail("asked"))
+    assert family.staleness("child") == jl.Fresh()
 
 
 @pytest.mark.parametrize(

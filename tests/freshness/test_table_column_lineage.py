@@ -12,13 +12,17 @@ import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.catalog.observations import COLUMN_LINEAGE_KIND
 from jammi_lab.features.pictures.column_svg import column_lineage_svg
 from jammi_lab.features.pictures.lineage_svg import MAX_COLUMNS
 from jammi_lab.freshness.lineage import Node
 from jammi_lab.freshness.node_states import NodeStates
 from jammi_lab.freshness.table_column_lineage import ColumnEdge
+from jammi_lab.storage.digests import observation_key
+from jammi_lab.store import manifests
 from tests.cases import lines
 from tests.freshness.lab import Lab
+from tests.inside import record_of, services_of
 
 STATEMENTS = lines("columns/statements.sql")
 A = {"id": [1, 2, 3, 4], "grp": ["x", "y", "x", None], "n": [5, 3, 3, 8], "w": [0.5, 1.5, 2.5, 0.5]}
@@ -320,3 +324,33 @@ def altered(value):
                 changed = copy.copy(value)
                 changed[place] = other
                 yield changed
+
+
+def test_an_altered_definition_that_names_other_columns_has_some_edges(ws, monkeypatch):
+    rows = pa.table({"id": [1, 2], "at": [1, 2], "text": ["a fox", "a whale"]})
+    ws.sources.add("rows", rows)
+    ws.asof_join(
+        "joined", "rows", "rows", spine_time="at", facts_time="at", by="id", project=["text"]
+    )
+    ws.embed("vectors", "rows", key="id", text="text", model="hashing")
+    ws.map(
+        "mapped",
+        lambda text: len(text),
+        "rows",
+        key="id",
+        inputs=["text"],
+        schema={"n": "bigint"},
+        version="1",
+    )
+    ws.compute("passed", lambda rows: rows.arrow(), inputs=["rows"], version="1")
+    parse = manifests.parse
+    for name in ("joined", "vectors", "mapped", "passed"):
+        for descriptor in altered(ws.table(name).manifest.descriptor):
+            monkeypatch.setattr(
+                manifests, "parse", lambda body, d=descriptor: parse(body).with_values(descriptor=d)
+            )
+            services_of(ws).observation_cache.discard(
+                [observation_key(COLUMN_LINEAGE_KIND, record_of(ws.table(name)).table_name)]
+            )
+            assert ws.lineage(name, columns=True).column_edges
+            monkeypatch.undo()

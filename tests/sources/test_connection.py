@@ -377,6 +377,27 @@ def test_a_value_that_is_not_of_its_type_is_named(tmp_path):
         assert ws.sql("SELECT b FROM wh.t").fetchall() == [("y",)]
 
 
+def test_a_catalog_that_names_no_type_has_texts(tmp_path):
+    own = sqlite3.connect(tmp_path / "own.db", check_same_thread=False)
+    with contextlib.closing(own), jammi_lab.open(tmp_path / "ws") as ws:
+        own.executescript("""ATTACH ':memory:' AS information_schema; CREATE TABLE t AS SELECT 7 AS a;
+            CREATE TABLE information_schema.tables AS SELECT 'main' table_schema, 't' table_name;
+            CREATE TABLE information_schema.columns AS SELECT *, 'a' column_name, NULL data_type,
+            NULL numeric_precision, NULL numeric_scale, 1 ordinal_position FROM tables""")
+        ws.sources.add("wh", own)
+        assert ws.sql("FROM wh.t").fetchall() == [("7",)]
+
+
+@pytest.mark.services
+def test_a_number_of_more_digits_than_sql_has_here_is_text(tmp_path, postgres_url):
+    own = pytest.importorskip("psycopg").connect(postgres_url, autocommit=True)
+    with own, jammi_lab.open(tmp_path / "ws") as ws:
+        own.execute("CREATE TABLE wide AS SELECT repeat('9', 60)::numeric(60, 0) AS n")
+        ws.sources.add("wh", own)
+        assert ws.sql("FROM wh.wide").fetchall() == [("9" * 60,)]
+        own.execute("DROP TABLE wide")
+
+
 def test_a_connection_that_is_bound_to_its_thread_is_refused_at_once(tmp_path):
     own = sqlite3.connect(tmp_path / "own.db")
     with contextlib.closing(own), jammi_lab.open(tmp_path / "ws") as ws:

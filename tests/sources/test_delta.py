@@ -6,6 +6,7 @@ import shutil
 import string
 import struct
 import sys
+import time
 
 import duckdb
 import pyarrow as pa
@@ -392,3 +393,11 @@ def test_a_table_that_lacks_a_data_file_is_undecidable(ws, folder):
     assert f"A data file of the Delta table {folder.name} is missing ({file.name})" in doubt(ws)
     file.write_bytes(whole)
     assert is_stale(ws)  # what was put back is proved by nothing
+
+
+def test_rewritten_files_are_read_within_the_bounds_of_a_look(folder):
+    [file] = folder.glob("*.parquet")
+    os.utime(file, (time.time() + 1, time.time() + 1))
+    found = observed(source(folder), scan_bytes=10)
+    assert isinstance(found, Unknown) and "would scan" in str(found)
+    assert not isinstance(observed(source(folder)), Unknown)

@@ -16,7 +16,7 @@ from jammi_lab.core.anchors import Cost, Snapshot, Unknown, Vanished
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources.base import SourceContext
-from jammi_lab.sources.files import csv_files
+from jammi_lab.sources.files import csv_files, text_bytes
 from jammi_lab.sources.files import snapshots as sightings
 from jammi_lab.sources.files.remote_files import file_set_for
 from jammi_lab.sources.locations import store_location
@@ -201,6 +201,15 @@ def test_columns_that_sql_renames_are_not_told_apart(tmp_path):
     connector = source(tmp_path / "f.parquet")
     seen = observed(connector)
     assert seen.by_column is None and list(seen.columns) == list(describe(connector.relation(None)))
+
+
+def test_columns_of_a_second_file_that_differ_in_case_only_are_not_told_apart(tmp_path):
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "1.parquet")
+    pq.write_table(
+        pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "A"]),
+        tmp_path / "2.parquet",
+    )
+    assert observed(source(tmp_path)).by_column is None
 
 
 # -- strategies ------------------------------------------------------------------------------------
@@ -556,6 +565,24 @@ def test_a_packed_text_that_is_cut_short_is_never_read_as_if_it_were_whole(
     assert ws.sql("SELECT count(*) FROM p").fetchall() == [(20_000,)]
 
 
+def test_a_packed_text_is_unpacked_to_its_end_once_while_its_stat_stands(tmp_path, monkeypatch):
+    file = tmp_path / "f.csv.gz"
+    file.write_bytes(pa.compress(b"id,name\n1,a\n", codec="gzip", asbytes=True))
+    unpacked, plain, changed = [], text_bytes.container_errors, os.stat(file).st_ctime_ns
+    monkeypatch.setattr(
+        text_bytes, "container_errors", lambda *given: unpacked.append(given) or plain(*given)
+    )
+    now = [changed + 10**9]
+    monkeypatch.setattr(text_bytes.time, "time_ns", lambda: now[0])
+    source(file).relation(None)
+    within = len(unpacked)
+    assert within > 1  # within the clock's grain an equal stat proves nothing
+    now[0] = changed + 3600 * 10**9
+    for _ in range(2):
+        source(file).relation(None)
+    assert len(unpacked) == within + 1
+
+
 def test_the_same_bytes_under_an_ending_that_unpacks_them_are_another_state(tmp_path):
     packed = pa.compress(b"a\n1\n2\n", codec="gzip", asbytes=True)
     states = []
@@ -681,6 +708,18 @@ def test_a_source_that_is_linked_to_the_workspace_s_own_rows_later_tells_nothing
 def test_other_files_beside_them_are(lab):
     put(lab / "data" / "f.csv")
     source(lab / "data" / "f.csv", folder=lab).check()
+
+
+def test_duckdb_s_version_is_part_of_what_a_decision_is_remembered_by(
+    tmp_path, decisions, monkeypatch
+):
+    monkeypatch.setattr("jammi_lab.sources.files.decisions.CLOCK_SECONDS", -1.0)
+    put(tmp_path / "f.csv")
+    memo = DictMemo()
+    observed(source(tmp_path / "f.csv"), memo)
+    monkeypatch.setattr(duckdb, "__version__", "another")
+    observed(source(tmp_path / "f.csv"), memo)
+    assert len(decisions) == 2
 
 
 def test_a_folder_skips_what_query_engines_write_beside_the_data(tmp_path):

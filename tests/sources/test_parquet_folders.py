@@ -187,6 +187,13 @@ def test_a_type_of_another_library_is_read_as_it_is_stored(ws, tmp_path):
         pa.unregister_extension_type("shop.money")
 
 
+def test_integers_of_128_bits_are_refused_as_such(ws, tmp_path):
+    file = tmp_path / "a.parquet"
+    polars.DataFrame({"v": [1]}, {"v": polars.Int128}).write_parquet(file)
+    with pytest.raises(jl.SourceUnavailable, match="cannot be read: Integers with more than 64"):
+        ws.sources.add("a", file)
+
+
 COLUMNS = st.sampled_from(
     [
         pa.array([1, None, 3], pa.int8()),

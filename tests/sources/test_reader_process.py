@@ -100,6 +100,15 @@ def test_a_child_that_died_meanwhile_is_replaced(file, child):
     assert is_read_by_child(file) and readers() != [child]
 
 
+def test_children_that_died_together_are_no_failure(file):
+    kept = [outside_process._Reader() for _ in range(2)]
+    outside_process.idle_readers.extend(kept)
+    for child in readers():
+        os.kill(child, signal.SIGKILL)
+        assert settled(lambda child=child: running(child)) is False
+    assert is_read_by_child(file)
+
+
 def test_a_file_that_kills_each_child_is_told_as_such(file, monkeypatch):
     monkeypatch.setattr(outside_process, "CHILD", os.devnull)
     with pytest.raises(ReaderError, match="the reader process exited"):
@@ -125,6 +134,20 @@ def test_an_interrupt_ends_the_wait_and_the_child(file, endless, child):
     with pytest.raises(KeyboardInterrupt):
         outside_process.request(endless)
     assert not running(child) and is_read_by_child(file)
+
+
+def test_a_program_that_dies_of_broken_pipes_does_not_die_of_a_child_that_died(run_python, file):
+    code = f"""
+import os, signal, time
+from jammi_lab.sources.databases import reader_process as outside_process
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+outside_process.head({file!r})
+child = outside_process.idle_readers[0]._process
+child.kill()
+child.wait()
+print(len(outside_process.head({file!r})))
+"""
+    assert run_python(code).stdout == f"{os.path.getsize(file)}\n"
 
 
 def test_a_pipe_in_the_place_of_a_file_is_no_file_to_wait_for(tmp_path):

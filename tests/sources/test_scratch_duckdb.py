@@ -1,6 +1,7 @@
 """The DuckDB in which connectors look at things: one for all that needs none of its own, in which
 nobody sees what another one does."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -106,3 +107,19 @@ def test_a_process_that_was_forked_off_has_one_of_its_own():
         )
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert instance() is before
+
+
+def test_a_type_is_not_unknown_for_want_of_memory(monkeypatch):
+    class Exhausted:
+        def register(self, *_):
+            raise duckdb.OutOfMemoryException("Allocation failure")
+
+        sqltype = register
+
+    rows = pa.schema([("a", pa.decimal128(37, 11))])
+    with monkeypatch.context() as patch:
+        patch.setattr(scratch, "borrow_bare", lambda: contextlib.nullcontext(Exhausted()))
+        for ask in (lambda: scratch.arrow_type("bigint"), lambda: scratch.sql_types(rows)):
+            with pytest.raises(duckdb.OutOfMemoryException):
+                ask()
+    assert scratch.sql_types(rows) == {"a": "DECIMAL(37,11)"}

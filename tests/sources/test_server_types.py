@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from datetime import date, time
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 import jammi_lab
+from jammi_lab.core.anchors import Anchor, Snapshot, source_input
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.verdicts import Fresh, Stale, Undecidable
 from tests.cases import cases
@@ -96,6 +98,17 @@ def test_a_domain_is_what_it_is_made_of(postgres, base, values, read_as, kind):
         assert postgres.sql("SELECT max(v), min(v) FROM {t}") == [tuple(read_as)]
     finally:
         postgres.run("DROP TABLE {t}", f"DROP DOMAIN {name}")
+
+
+def test_an_anchor_of_an_earlier_release_is_compared_as_before():
+    snapshot = Snapshot(
+        columns={"v": "VARCHAR"}, whole="1", method="m", server_types={"v": "citext"}
+    )
+    anchor = snapshot.anchor(source_input("s"))
+    former = msgspec.structs.replace(anchor, server_types=msgspec.UNSET)
+    assert b"server_types" not in msgspec.json.encode(former)
+    assert anchor.same_state(msgspec.json.decode(msgspec.json.encode(former), type=Anchor))
+    assert not anchor.same_state(msgspec.structs.replace(anchor, server_types=("text",)))
 
 
 # -- conditions

@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import lzma
+import resource
 import zipfile
 from datetime import UTC, date
 from decimal import Decimal
@@ -20,6 +21,7 @@ import pytest
 from jammi_lab.core.errors import (
     InvalidArgument,
     JammiError,
+    ResourceExhausted,
     SourceUnavailable,
 )
 from jammi_lab.sources.files.formats import OPTIONS
@@ -139,6 +141,19 @@ def test_an_archive_whose_files_are_left_out_says_why(read, name):
         read(zipped((name, CSV)), "a.csv.zip")
     assert f"contains only {name!r}; a file" in refused.value.message
     assert "begins with . or _" in refused.value.message
+
+
+def test_a_copy_that_does_not_fit_into_the_temporary_folder_is_a_typed_error(read):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    data = lzma.compress(CSV + b"3,c\n" * 2_000_000)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, limits[1]))
+        with pytest.raises(
+            ResourceExhausted, match=r"No space is left in /.* for a copy of a\.csv"
+        ):
+            read(data, "a.csv.xz")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.mark.parametrize(
@@ -300,6 +315,20 @@ def test_folders_of_unequal_depth_or_with_a_key_that_is_a_column_are_refused(ws,
     (tmp_path / "d/2.csv").unlink()
     with pytest.raises(SourceUnavailable, match="in a folder"):
         folder(ws, tmp_path, {"k=1/1.csv": "K\n1\n"})
+
+
+def test_keys_of_parquet_folders_that_differ_by_case_only_are_one_column(ws, tmp_path):
+    for place, table in (("Year=2024", {"a": [1]}), ("year=2025", {"a": [2]})):
+        (tmp_path / "d" / place).mkdir(parents=True)
+        pq.write_table(pa.table(table), tmp_path / "d" / place / "1.parquet")
+    ws.sources.add("p", tmp_path / "d")
+    assert ws.sql("SELECT a, year FROM p WHERE year > 2020 ORDER BY a").fetchall() == [
+        (1, 2024),
+        (2, 2025),
+    ]
+    pq.write_table(pa.table({"a": [2.5]}), tmp_path / "d/year=2025/1.parquet")
+    with pytest.raises(SourceUnavailable, match="keys differ by case"):
+        ws.sources.add("q", tmp_path / "d")
 
 
 @pytest.mark.parametrize(

@@ -288,6 +288,31 @@ def test_a_recipe_that_goes_just_before_its_table_is_published_gets_none(
     assert "late" not in lab and lab.tables() == [] and files(folder) == []
 
 
+@pytest.mark.parametrize("gone", ["drop", "rename"])
+def test_a_recipe_that_goes_while_a_table_is_found_that_answers_it_gets_no_version(
+    lab, monkeypatch, gone
+):
+    first = lab.materialize("first", VENUES)
+    find = base.find_reusable
+
+    def found(*given):
+        answer = find(*given)
+        lab.drop("second") if gone == "drop" else lab.rename(
+            "second", "third"
+        )  # as another kernel may, right now
+        return answer
+
+    lab.materialize("second", "SELECT 1 AS x")
+    monkeypatch.setattr(base, "find_reusable", found)
+    with pytest.raises(LostOwnership, match="'second' was dropped or renamed"):
+        lab.materialize("second", VENUES)
+    assert (
+        "second" not in {r.name for r in lab.recipes()}
+        and {t.name for t in lab.tables()} <= {r.name for r in lab.recipes()}
+        and first.verify() == jl.Match()
+    )
+
+
 def replaced(path, text):
     """Another file under the name. Written in place it would be torn for a moment, and who reads it
     then is told that it is."""

@@ -257,6 +257,17 @@ def test_an_earlier_snapshot_that_is_gone_leads_to_a_full_run(tmp_path):
         assert not is_increment(ws, GROUP_BY, table.append, expire)
 
 
+def test_columns_that_are_found_by_name_lead_to_a_full_run(tmp_path):
+    mapping = '[{"field-id": 1, "names": ["g"]}]'
+    with growing_lab(tmp_path, "iceberg") as (ws, table):
+
+        def map_names():
+            with table.table.transaction() as change:
+                change.set_properties({"schema.name-mapping.default": mapping})
+
+        assert not is_increment(ws, GROUP_BY, map_names, table.append)
+
+
 def test_a_column_dropped_and_added_again_leads_to_a_full_run(tmp_path):
     with growing_lab(tmp_path, "iceberg") as (ws, table):
         assert not is_increment(

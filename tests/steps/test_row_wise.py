@@ -2,7 +2,9 @@
 maps. What is known is taken over, what is computed is kept until it is published, and the rows are
 those of a full run."""
 
+import os
 import random
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,9 @@ from jammi_lab.steps.row_wise import PreviousVersion
 from jammi_lab.store.result_files import ResultFiles
 from tests.sizes import sized, soak
 from tests.store.lab import DAMAGES
+
+DAY_SECONDS = 86_400
+
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -386,6 +391,16 @@ def test_values_of_a_session_are_in_no_checkpoint(work, over):
         session.insert("secret", [{"id": key, "text": text} for key, text in TEXTS.items()])
         work.interrupt(over=over.format(session.table_ref("secret")))
         assert work.checkpoints() == []
+
+
+def test_checkpoints_are_removed_after_a_week(work):
+    folder = Path(work.ws.path) / "checkpoints"
+    folder.mkdir(exist_ok=True)
+    for name, days in (("old", 7.1), ("young", 6.9)):
+        (folder / f"{name}.log").write_bytes(b"what was computed")
+        os.utime(folder / f"{name}.log", (time.time() - days * DAY_SECONDS,) * 2)
+    work.make()
+    assert [path.name for path in work.checkpoints()] == ["young.log"]
 
 
 # -- histories -------------------------------------------------------------------------------------

@@ -103,6 +103,21 @@ def test_no_file_has_a_name_when_what_was_to_be_durable_before_it_is_not(tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("large", [True, False])
+def test_a_large_file_is_synced_once_and_from_when_it_is_finished(tmp_path, monkeypatch, large):
+    synced = []
+    monkeypatch.setattr(files, "sync_file", lambda file: synced.append(os.fspath(file.name)))
+    monkeypatch.setattr(files, "BACKGROUND_SYNC_BYTES", 4 if large else 5)
+    file = AtomicFile(tmp_path / "made")
+    file.temp.write_bytes(b"rows")
+    file.finish()
+    if file.background_sync is not None:
+        file.background_sync.wait()
+    assert synced == ([str(file.temp)] if large else [])
+    file.commit()
+    assert synced == [str(file.temp)] and (tmp_path / "made").read_bytes() == b"rows"
+
+
 def test_bytes_of_which_the_system_takes_a_part_at_a_time_are_all_written(tmp_path):
     class Slow(FileIO):
         def write(self, data):

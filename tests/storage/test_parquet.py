@@ -15,9 +15,11 @@ from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.features.outputs.file_stamps import read_stamp
 from jammi_lab.storage import parquet
 from jammi_lab.storage.parquet import (
+    ROW_GROUP_ROWS,
     ParquetSink,
     leaf_paths,
     read_footer,
+    row_group_rows,
     stored_schema,
 )
 from tests.sizes import examples
@@ -101,6 +103,14 @@ def test_row_groups_are_exact_whatever_comes_in(tmp_path, small_groups):
     assert pq.read_table(tmp_path / "f").num_rows == 230
 
 
+def test_never_more_than_a_row_group_is_held(tmp_path, small_groups):
+    rows = table(230)
+    sink = ParquetSink(tmp_path / "f", rows.schema)
+    sink.write(rows)
+    assert sink._pending_rows < 50
+    sink.abort()
+
+
 def test_rows_come_back_as_they_went_in(tmp_path, small_groups):
     rows = table(120)
     written(tmp_path / "f", [rows], rows.schema)
@@ -151,6 +161,15 @@ def test_dictionary_columns_become_their_text(tmp_path):
         tmp_path / "b", [again], again.schema
     )
     assert pq.read_table(tmp_path / "a").schema.field("c").type == pa.string()
+
+
+def test_batches_may_differ_in_their_dictionaries(tmp_path):
+    one, two = (pa.table({"c": pa.array(v).dictionary_encode()}) for v in (["x"], ["y", "x"]))
+    sink = ParquetSink(tmp_path / "f", one.schema)
+    sink.write(one)
+    sink.write(two)
+    sink.close()
+    assert pq.read_table(tmp_path / "f")["c"].to_pylist() == ["x", "y", "x"]
 
 
 def test_vectors_are_written_plain(tmp_path):
@@ -243,6 +262,17 @@ def test_leaves_are_told_apart_though_names_hold_dots():
         ["a.b", "a.c.list.element"],
         ["m.key_value.key", "m.key_value.value"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "rows"), [(4, ROW_GROUP_ROWS), (384, 10_240), (65_536, 1024)]
+)
+def test_rows_with_vectors_come_in_groups_of_sixteen_megabytes(dimensions, rows):
+    schema = pa.schema([("key", pa.int64()), ("vector", pa.list_(pa.float32(), dimensions))])
+    assert (
+        row_group_rows(schema) == rows
+        and row_group_rows(pa.schema([("key", pa.int64())])) == ROW_GROUP_ROWS
+    )
 
 
 def test_times_in_whole_microseconds_are_stored_as_such_and_finer_ones_refused(tmp_path):

@@ -36,6 +36,40 @@ def test_closing_on_a_full_disk_lets_go_of_threads_files_and_the_lock(run_python
     assert said[2].startswith("RECOVERY recovery: nothing to do") and said[3].endswith(" 1")
 
 
+ENDING = """
+import sys
+import jammi_lab as jl
+
+class Last:
+    def __init__(self, ws):
+        self.ws, self.print, self.sys = ws, print, sys
+
+    def __del__(self):
+        self.print(self.sys.is_finalizing(), flush=True)
+        try:
+            self.ws.sql("SELECT 1 AS x").arrow()
+        except RuntimeError as error:
+            self.print(error, flush=True)
+        self.ws.close()
+        self.print("closed", flush=True)
+
+ws = jl.open("lab")
+ws.materialize("one", "SELECT 1 AS x")
+last = Last(ws)
+"""
+
+
+@pytest.mark.only_soak
+def test_a_workspace_that_is_asked_and_closed_when_the_interpreter_ends_does_not_wait_for_threads_that_run_no_more(
+    run_python,
+):
+    assert run_python(ENDING, start=True).stdout.splitlines() == [
+        "True",
+        "the interpreter is shutting down",
+        "closed",
+    ]
+
+
 AT_EXIT = """
 import atexit, sys
 import jammi_lab as jl

@@ -2,6 +2,7 @@
 its own."""
 
 import contextlib
+import errno
 import importlib
 import os
 import resource
@@ -16,7 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.core.attribute_suggestions import missing_attribute_message
 from jammi_lab.core.entry_points import package_entries
+from jammi_lab.core.packaged_tables import packaged_table
+from jammi_lab.core.suggestions import translate_advice
+from jammi_lab.store.storage_errors import removal_error, storage_error
 from jammi_lab.workspace.copy import copy_workspace
 from tests import processes
 
@@ -343,6 +348,25 @@ def test_a_first_statement_without_descriptors_does_not_end_the_process(tmp_path
     assert len(refusals) == 4
     assert refusals[0] == "A part of jammi_lab cannot be loaded: Too many open files."
     assert refusals[-1] == "DuckDB cannot be opened: too many open files."
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_advice_stays_as_it_is_when_no_descriptor_is_left_to_read_its_table():
+    packaged_table.cache_clear()
+    with no_descriptors(0):
+        errors = [
+            storage_error(OSError(errno.EMFILE, "Too many open files"), "t"),
+            removal_error(OSError(errno.ENFILE, "Too many open files"), "t"),
+            storage_error(OSError("DuckDB: Too many open files"), "t"),
+        ]
+        advice = translate_advice('ws.table("t")', "cells")
+        with pytest.raises(AttributeError, match="Workspace has no attribute 'query'"):
+            raise AttributeError(missing_attribute_message("Workspace", "query", ["sql"]))
+    assert {error.message for error in errors} == {
+        "The files of 't' cannot be opened: too many open files."
+    }
+    assert advice == 'ws.table("t")'
+    assert translate_advice('ws.table("t")', "cells") == "jammi.t"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")

@@ -384,6 +384,16 @@ def test_files_that_got_their_name_or_went_while_they_were_compared_are_no_orpha
     assert not report.orphans and not report.reclaimed and not report.bytes_reclaimed
 
 
+def test_an_orphan_that_another_kernel_removes_first_is_not_reclaimed_twice(lab, folder, fault):
+    path = stray(folder, age=7200)
+    fault(None)
+    install_fault_hook(
+        lambda name: path.unlink(missing_ok=True) if name == "check:reclaim" else None
+    )
+    report = lab.fsck(repair=True)
+    assert not report.reclaimed and not report.orphans and not report.bytes_reclaimed
+
+
 def test_an_index_that_a_living_kernel_is_writing_is_no_orphan(lab, folder, fault):
     def look(name):
         if name == "index.before_write":
@@ -552,6 +562,18 @@ def test_a_backup_does_not_take_the_place_of_another_workspaces_catalog(lab, tmp
         lab.backup(other / "catalog.sqlite3")
     with jl.open(other) as ws:
         assert "mine" in ws
+
+
+def test_a_backup_is_not_put_beside_the_log_of_another_file(lab, tmp_path):
+    place = lab.backup(tmp_path / "copy.sqlite3")
+    before = place.read_bytes()
+    with contextlib.closing(sqlite3.connect(place)) as db:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("CREATE TABLE more (a)")
+        with pytest.raises(InvalidArgument, match="An SQLite log exists next to"):
+            lab.backup(place)
+        assert db.execute("SELECT count(*) FROM more").fetchone() == (0,)
+    assert lab.backup(place).read_bytes()[:16] == before[:16]
 
 
 @pytest.mark.parametrize(

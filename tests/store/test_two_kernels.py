@@ -159,6 +159,18 @@ def test_one_who_waits_sees_for_whom_since_when_and_how_many_rows_there_are_by_n
     )
 
 
+def test_a_word_that_is_torn_or_of_a_later_release_is_a_sign_of_life_all_the_same(
+    lab, other, folder, monkeypatch
+):
+    monkeypatch.setattr(flight, "HEARTBEAT_POLL_SECONDS", 0.02)
+    for word in ('{"at":1,"builds":{"x"', '{"later": "release"}', "\x00\xff"):
+        services_of(lab).catalog.writers.write_note(word)
+        beat = services_of(other).build_context.single_flight.heartbeat.read(
+            services_of(lab).writer_id, "x"
+        )
+        assert beat.said and beat.progress is None and beat.age < 30
+
+
 def test_one_who_waited_computes_anew_when_what_it_reads_moved_meanwhile(lab, other, papers):
     """What the first one makes is not the answer to a question that was asked over other rows."""
     begun, go = threading.Event(), threading.Event()
