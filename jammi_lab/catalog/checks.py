@@ -150,11 +150,10 @@ class CheckRepository(DatedRepository):
                     continue
                 row = CHECK_RESULT.encode(result)
                 values = {"definition": result.definition_hash, "anchors": row["anchors_digest"]}
-                stored = [
-                    earlier
-                    for earlier in self.results(result, result.table_name)
-                    if [earlier.definition_hash, earlier.anchors_digest] != [*values.values()]
-                ]
+                stored = []
+                for earlier in self.results(result, result.table_name):
+                    if [earlier.definition_hash, earlier.anchors_digest] != [*values.values()]:
+                        stored.append(earlier)
                 oldest = "" if len(stored) < MAX_RESULTS else stored[-1].checked_at
                 key = _name_key(result) | {"table_name": result.table_name, "oldest": oldest}
                 _DELETE_RESULTS.execute(tx, key | values)

@@ -174,11 +174,10 @@ class ModelRepository(DatedRepository):
         references = []
         with self._database.read() as tx:
             for edge, statement in _REFERENCES:
-                rows = [
-                    row
-                    for row in statement.fetch(tx, parameters)
-                    if row[2] is None or fold(row[2]) == fold(record.name)
-                ]
+                rows = []
+                for row in statement.fetch(tx, parameters):
+                    if row[2] is None or fold(row[2]) == fold(record.name):
+                        rows.append(row)
                 if any(tenant not in (None, self._scope.tenant) for tenant, _, _ in rows):
                     references.append(Reference(edge, None, len(rows)))
                     continue

@@ -203,11 +203,10 @@ class Postgres(Dialect):
 
     def _redacted_message(self, error: BaseException | None) -> str:
         """The last line of the driver's message, without credentials."""
-        lines = [
-            line.strip()
-            for line in str(error).strip().splitlines()
-            if not line.strip().startswith("Is the server running")
-        ]
+        lines = []
+        for line in str(error).strip().splitlines():
+            if not line.strip().startswith("Is the server running"):
+                lines.append(line.strip())
         message = (lines or ["no reason given"])[-1].rstrip(".")
         for name in ("password", "sslpassword", "passfile", "oauth_client_secret"):
             if secret := str(self._arguments.get(name, "")):

@@ -50,11 +50,10 @@ def form(
     notes: Iterable[str] = (),
 ) -> Rendered:
     """The form of an object. A fact or a note that is an empty string is left out."""
-    lines = [
-        (label, cell(value, html_cut=400, text_cut=120))
-        for label, value in facts
-        if not (isinstance(value, str) and not value)
-    ]
+    lines = []
+    for label, value in facts:
+        if not (isinstance(value, str) and not value):
+            lines.append((label, cell(value, html_cut=400, text_cut=120)))
     blocks = [
         *([_title(title)] if title else []),
         *([_facts(lines)] if lines else []),
@@ -128,11 +127,10 @@ def listing_table(
     """A table of our own texts. Unknown values are empty; an `optional` column without any value is
     left out."""
     lines = [[_listed_cell(value) for value in row] for row in rows]
-    shown = [
-        column
-        for column, header in enumerate(headers)
-        if header not in optional or any(line[column].text for line in lines)
-    ]
+    shown = []
+    for column, header in enumerate(headers):
+        if header not in optional or any(line[column].text for line in lines):
+            shown.append(column)
     return table(
         [headers[column] for column in shown],
         [[line[column] for column in shown] for line in lines],

@@ -157,12 +157,13 @@ class RecipeValue:
     def __str__(self) -> str:
         """What it computes, and the fields that differ from their defaults."""
         purpose = (type(self).__doc__ or "").split(".")[0].replace("`", "")
-        settings = [
-            f"{each.name} {_to_plain(getattr(self, each.name))!r}"
-            for each in _written_fields(self)
-            if getattr(self, each.name) is not each.default
-            and getattr(self, each.name) != each.default
-        ]
+        settings = []
+        for each in _written_fields(self):
+            if (
+                getattr(self, each.name) is not each.default
+                and getattr(self, each.name) != each.default
+            ):
+                settings.append(f"{each.name} {_to_plain(getattr(self, each.name))!r}")
         return f"{purpose}: {', '.join(settings)}."
 
 

@@ -76,11 +76,10 @@ class InputAdvanced(Value, frozen=True, tag="input_advanced", tag_field="kind", 
         ):
             return ""
         types = dict(zip(current.columns, current.types, strict=False))
-        moved = [
-            f"{name}: {before} → {types[name]}"
-            for name, before in zip(recorded.columns, recorded.types, strict=False)
-            if types.get(name, before) != before
-        ]
+        moved = []
+        for name, before in zip(recorded.columns, recorded.types, strict=False):
+            if types.get(name, before) != before:
+                moved.append(f"{name}: {before} → {types[name]}")
         return ", ".join(["columns", *moved])
 
     @property
@@ -283,11 +282,10 @@ _ICONS: dict[type, str] = {
 
 def not_fresh_sentence(verdicts: Mapping[str, Verdict]) -> str:
     """What is not fresh among named tables, as one sentence; empty when all are fresh."""
-    not_fresh = [
-        f"{name} is {verdict}"
-        for name, verdict in verdicts.items()
-        if not isinstance(verdict, Fresh)
-    ]
+    not_fresh = []
+    for name, verdict in verdicts.items():
+        if not isinstance(verdict, Fresh):
+            not_fresh.append(f"{name} is {verdict}")
     return "; ".join(not_fresh) + "." if not_fresh else ""
 
 

@@ -121,11 +121,10 @@ class InstancePool:
                 return self.instances_by_tenant[tenant]
             instances = self._open_instances()
             self.instances_by_tenant[tenant] = instances
-            idle = [
-                t
-                for t, s in self.instances_by_tenant.items()
-                if s is not instances and not s.in_use
-            ]
+            idle = []
+            for t, s in self.instances_by_tenant.items():
+                if s is not instances and not s.in_use:
+                    idle.append(t)
             while len(self.instances_by_tenant) > MAX_OPEN_TENANTS and idle:
                 self.instances_by_tenant.pop(idle.pop(0)).close()
             self._share_memory()

@@ -306,12 +306,13 @@ class EvaluatedGraph:
             )
             for a in sources
         ]
-        parents = [
-            (a.input.name, verdict)
-            for a in judged
-            if a.input.kind_class.is_result
-            and (verdict := self.verdict_on(a.input.name, node.tenant)) is not None
-        ]
+        parents = []
+        for a in judged:
+            if (
+                a.input.kind_class.is_result
+                and (verdict := self.verdict_on(a.input.name, node.tenant)) is not None
+            ):
+                parents.append((a.input.name, verdict))
         return evaluate_frame(evidence, parents, observed_at)
 
     def _frame_input_state(self, source: Anchor, tenant: str | None) -> State:

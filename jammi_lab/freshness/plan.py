@@ -273,11 +273,10 @@ class Planner:
                 frames = frame_origins(node)
                 of_frames = [cause for cause in causes if cause.path[0] in frames]
                 tables = {frame: table for table, frame in frames_of_tables(node).items()}
-                of_steps = [
-                    cause
-                    for cause in causes
-                    if self._will_run(node, tables.get(cause.path[0], cause.path[0]))
-                ]
+                of_steps = []
+                for cause in causes:
+                    if self._will_run(node, tables.get(cause.path[0], cause.path[0])):
+                        of_steps.append(cause)
                 why = [*of_frames, *(cause for cause in of_steps if cause not in of_frames)]
             case Undecidable():
                 return (StepKind.POSSIBLE, why) if node.key in self._requested else None
@@ -363,13 +362,14 @@ class Planner:
         context = self._service.recorded_recipes.bind_context()
         missing = recipe_of(descriptor).missing_requirement(context)
         observe = self._evaluated.observation.observe
-        frames = [
-            each.name
-            for each in node.recipe.reads
-            if each.kind_class.has_origin
-            and each.name not in told
-            and isinstance(observe(each, node.tenant), MissingFrame)
-        ]
+        frames = []
+        for each in node.recipe.reads:
+            if (
+                each.kind_class.has_origin
+                and each.name not in told
+                and isinstance(observe(each, node.tenant), MissingFrame)
+            ):
+                frames.append(each.name)
         return [
             *([] if missing is None else [missing]),
             *(f"the frame {name} is not in this kernel; create it again" for name in frames),
@@ -446,11 +446,10 @@ class Planner:
         the recorded state. If such a result table returns to its recorded columns, the statement
         may read other columns of the other inputs than it does now."""
         current_states = self._evaluated.current_states(node, candidate)
-        recomputed = [
-            a
-            for a in candidate.anchors
-            if a.input.kind_class.is_result and self._will_run(node, a.input.name)
-        ]
+        recomputed = []
+        for a in candidate.anchors:
+            if a.input.kind_class.is_result and self._will_run(node, a.input.name):
+                recomputed.append(a)
         rebound = any(_schema_changed(a, current_states.get(a.input.identity)) for a in recomputed)
         others = [a for a in candidate.anchors if a not in recomputed]
         return rebound or all(

@@ -251,11 +251,10 @@ class FreshnessQueries:
         observation = self._new_observation(False)
         observation.cancelled = cancelled
         evaluated = self._service.evaluate(names, observation)
-        nodes = [
-            (n, node)
-            for n in names
-            if (node := evaluated.graph.find(n, self._scope.current)) is not None
-        ]
+        nodes = []
+        for n in names:
+            if (node := evaluated.graph.find(n, self._scope.current)) is not None:
+                nodes.append((n, node))
         return {name: self._checked_verdict(evaluated, node) for name, node in nodes}
 
     def _checked_verdict(self, evaluated: EvaluatedGraph, node: RecipeNode) -> Verdict:
@@ -451,11 +450,10 @@ class FreshnessQueries:
         """The column edges along the links."""
         linked = {(link.input.label, link.derived) for link in links}
         tables = {link.derived_table: link.derived for link in links}
-        records = [
-            (name, r)
-            for table, name in tables.items()
-            if (r := self._catalog.result_tables.get(table)) is not None
-        ]
+        records = []
+        for table, name in tables.items():
+            if (r := self._catalog.result_tables.get(table)) is not None:
+                records.append((name, r))
         resolve = self._catalog.aliases.resolve
         edges = [
             edge if name_now == edge.input else edge.with_values(input=name_now)

@@ -500,12 +500,13 @@ def _notes(step: Step) -> Iterator[str]:
 
 def _waiting_note(steps: Iterable[Step | RunStep]) -> Rendered | None:
     """The tables that remain possibly stale because of blocked steps."""
-    notes = [
-        f"{', '.join(s.waiting)} remain{'s' if len(s.waiting) == 1 else ''} possibly stale "
-        f"because of {s.name}"
-        for s in steps
-        if s.waiting
-    ]
+    notes = []
+    for s in steps:
+        if s.waiting:
+            notes.append(
+                f"{', '.join(s.waiting)} remain{'s' if len(s.waiting) == 1 else ''} possibly stale "
+                f"because of {s.name}"
+            )
     return dim_text("; ".join(notes)) if notes else None
 
 

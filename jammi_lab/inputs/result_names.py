@@ -152,11 +152,10 @@ class ResultKind(Kind):
             relation = self._leased_relation(version[1], version[1].table_name, number)
             if relation is not None:
                 return relation
-        ready_versions = [
-            v.version
-            for v, r in self._catalog.result_tables.versions(recipe)
-            if r.status is TableStatus.READY
-        ]
+        ready_versions = []
+        for v, r in self._catalog.result_tables.versions(recipe):
+            if r.status is TableStatus.READY:
+                ready_versions.append(v.version)
         if ready_versions:
             raise TableNotFound(
                 f"{recipe!r} has no ready version {number}; it has "

@@ -266,11 +266,12 @@ class VersionCounts:
         values = self._value_columns
         counts = [f"count(*) FILTER (WHERE {self._rows_differ([name])})" for name in values]
         all_differ = f"count(*) FILTER (WHERE {self._rows_differ(values)})"
-        rounded = [
-            f"count(*) FILTER (WHERE {rows_differ([name], *self._aliases)}) - {count}"
-            for name, count in zip(values, counts, strict=True)
-            if self.common[name] in FLOAT_TYPES
-        ]
+        rounded = []
+        for name, count in zip(values, counts, strict=True):
+            if self.common[name] in FLOAT_TYPES:
+                rounded.append(
+                    f"count(*) FILTER (WHERE {rows_differ([name], *self._aliases)}) - {count}"
+                )
         statement = ", ".join(["count(*)", all_differ, " + ".join(rounded) or "0", *counts])
         [row] = self._rows_of(f"SELECT {statement} FROM {self._pairs}", self.compared)
         return row

@@ -160,11 +160,10 @@ class CheckpointFolder:
         A run over tables of an ephemeral session gets none, because their values must not outlive
         the session in a file. Every tenant has a checkpoint of its own: with a shared one, the
         time of a run would reveal which rows another tenant has."""
-        tables = [
-            state
-            for state in (relation.mutable and relation.mutable.state for relation in inputs)
-            if isinstance(state, LogRecord)
-        ]
+        tables = []
+        for state in (relation.mutable and relation.mutable.state for relation in inputs):
+            if isinstance(state, LogRecord):
+                tables.append(state)
         if any(record.session is not None for record in tables):
             return Checkpoint(None)
 

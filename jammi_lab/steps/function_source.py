@@ -90,11 +90,10 @@ def find_definition(function: types.FunctionType) -> FunctionNode | None:
     if not text:
         raise NoSource(f"the source of {function.__qualname__} is not available")
     bytecode = _bytecode_form(code)  # compare code, not lines: text above it may have moved it
-    matching = [
-        tree
-        for tree, compiled in _definitions(text, code.co_flags & _FUTURE_FLAGS)
-        if compiled.co_name == code.co_name and _bytecode_form(compiled) == bytecode
-    ]
+    matching = []
+    for tree, compiled in _definitions(text, code.co_flags & _FUTURE_FLAGS):
+        if compiled.co_name == code.co_name and _bytecode_form(compiled) == bytecode:
+            matching.append(tree)
     at_its_line = [tree for tree in matching if _first_line(tree) == code.co_firstlineno]
     return next(iter(at_its_line or matching), None)
 

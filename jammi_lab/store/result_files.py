@@ -338,13 +338,14 @@ def remove_temporary_files(*paths: StoragePath) -> None:
     stems = [path.name[:200] for path in paths]
     try:
         with os.scandir(paths[0].parent) as entries:
-            leftovers = [
-                Path(e.path)
-                for e in entries
-                if e.name.startswith(".")
-                and e.name.endswith(".tmp")
-                and e.name[1:].rsplit(".", 2)[0] in stems
-            ]
+            leftovers = []
+            for e in entries:
+                if (
+                    e.name.startswith(".")
+                    and e.name.endswith(".tmp")
+                    and e.name[1:].rsplit(".", 2)[0] in stems
+                ):
+                    leftovers.append(Path(e.path))
     except (FileNotFoundError, NotADirectoryError):
         return
     for file in leftovers:

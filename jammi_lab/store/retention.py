@@ -67,11 +67,10 @@ class VersionRetention:
         ]
 
     def _expired_versions(self, recipe: str, keep: int) -> Iterator[VersionRecord]:
-        readable = [
-            (v, r)
-            for v, r in self._catalog.result_tables.versions(recipe)
-            if r.status in READABLE_STATUSES
-        ]
+        readable = []
+        for v, r in self._catalog.result_tables.versions(recipe):
+            if r.status in READABLE_STATUSES:
+                readable.append((v, r))
         # A tenant's recipe may have the name of a shared one: only the versions of one owner count.
         owned = [(v, r) for v, r in readable if v.tenant == readable[0][0].tenant]
         yield from (v for v, r in owned if r.status is TableStatus.REJECTED)

@@ -37,11 +37,10 @@ def condition(name: str, sql_type: str, wanted: ColumnFilter) -> str:
     """The condition on a column whose SQL name is `name`. InvalidArgument for a value that is no
     number in a column of numbers."""
     if isinstance(wanted, tuple):
-        bounds = [
-            f"{name} {sign} {_literal(bound, sql_type)}"
-            for sign, bound in zip((">=", "<"), wanted, strict=True)
-            if bound is not None
-        ]
+        bounds = []
+        for sign, bound in zip((">=", "<"), wanted, strict=True):
+            if bound is not None:
+                bounds.append(f"{name} {sign} {_literal(bound, sql_type)}")
         return " AND ".join(bounds) or f"{name} IS NOT NULL"
     texts = [_literal(value, sql_type) for value in wanted if value is not None]
     is_scaled = is_numeric_type(sql_type) or sql_type.startswith(_TIME_TYPES)
@@ -95,11 +94,10 @@ def contains_text(names: Mapping[str, str], text: str) -> str:
         pattern = pattern.replace(sign, f"\\{sign}")
     escape = " ESCAPE '\\'" if pattern != text else ""
     test = f" ILIKE {sql_literal(f'%{pattern}%')}{escape}"
-    tests = [
-        name + ("" if kind == "VARCHAR" else "::VARCHAR") + test
-        for name, kind in names.items()
-        if not kind.endswith("]") and not kind.startswith(("STRUCT", "MAP", "UNION", "BLOB"))
-    ]
+    tests = []
+    for name, kind in names.items():
+        if not kind.endswith("]") and not kind.startswith(("STRUCT", "MAP", "UNION", "BLOB")):
+            tests.append(name + ("" if kind == "VARCHAR" else "::VARCHAR") + test)
     return f"({' OR '.join(tests)})" if tests else "false"
 
 

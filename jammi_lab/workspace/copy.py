@@ -104,11 +104,10 @@ def _copy_content(ws: "Workspace", root: Path, folder: Path, target: str) -> Cop
             }
         rebase_sources(catalog, root, folder)
     check_whole(unnamed)
-    missing = [
-        name
-        for name, record in records.items()
-        if not _copy_table_files(ws._services.results.parquet(record), folder / record.path)
-    ]
+    missing = []
+    for name, record in records.items():
+        if not _copy_table_files(ws._services.results.parquet(record), folder / record.path):
+            missing.append(name)
     # settings are part of definitions; those of a catalog on a server would lead back to it
     if not ws.settings["catalog.url"]:
         _copy_file(root / "jammi.toml", folder / "jammi.toml")

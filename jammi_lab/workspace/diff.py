@@ -71,11 +71,10 @@ class Diff(ReprMixin):
         row_counts = ", ".join(
             f"{count_noun(rows.num_rows, 'row')} {word}" for word, rows, _ in parts if rows.num_rows
         )
-        columns = [
-            f"columns {w}: {', '.join(c)}"
-            for w, c in (("added", self.columns_added), ("removed", self.columns_removed))
-            if c
-        ]
+        columns = []
+        for w, c in (("added", self.columns_added), ("removed", self.columns_removed)):
+            if c:
+                columns.append(f"columns {w}: {', '.join(c)}")
         if self.rounded:
             columns.append(f"{count_noun(self.rounded, 'number')} equal but for rounding")
         summary = "; ".join([row_counts or "no row differs", *columns])

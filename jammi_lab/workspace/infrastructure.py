@@ -190,11 +190,10 @@ class Infrastructure:
         catalog, results = self.catalog, self.results
 
         def earlier_versions(record: TableRecord) -> list[TableRecord]:
-            versions = [
-                r
-                for v, r in catalog.result_tables.versions(record.recipe)
-                if r.tenant == record.tenant and r.created_at < record.created_at
-            ]
+            versions = []
+            for _, r in catalog.result_tables.versions(record.recipe):
+                if r.tenant == record.tenant and r.created_at < record.created_at:
+                    versions.append(r)
             return [r for r in versions if r.status is TableStatus.READY]
 
         def is_still_ready(record: TableRecord) -> bool:

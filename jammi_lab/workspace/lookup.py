@@ -78,12 +78,12 @@ class TableLookup:
                 if error.message.startswith("There is no recipe"):
                     error.hint = f"{error.hint.rstrip('.')}; ws.embed makes one to search."
                 raise
-        matches = [
-            match
-            for match in tables
-            if not match.record.recipe_class.combines_vectors
-            and (by_words or match.record.recipe_class.has_vectors)
-        ]
+        matches = []
+        for match in tables:
+            if not match.record.recipe_class.combines_vectors and (
+                by_words or match.record.recipe_class.has_vectors
+            ):
+                matches.append(match)
         if len(matches) == 1:
             return matches[0]
         if not matches:
@@ -103,13 +103,14 @@ class TableLookup:
         """The newest versions that can be searched and whose rows are those of a source, by
         name."""
         tables = self._catalog.result_tables
-        matches = [
-            TableVersion(version, record)
-            for version, record in tables.list(source=source)
-            if (record.recipe_class.has_vectors or record.recipe_class.has_words)
-            and fold(record.source_id or "") == fold(source)
-            and tables.newest(version.recipe) == (version, record)
-        ]
+        matches = []
+        for version, record in tables.list(source=source):
+            if (
+                (record.recipe_class.has_vectors or record.recipe_class.has_words)
+                and fold(record.source_id or "") == fold(source)
+                and tables.newest(version.recipe) == (version, record)
+            ):
+                matches.append(TableVersion(version, record))
         return sorted(matches, key=lambda match: match.version.recipe)
 
     def resolve_alias(self, name: str) -> str:
@@ -269,11 +270,10 @@ class TableLookup:
         """The versions of a recipe that can be read, newest first: the ready and the rejected ones.
         TableNotFound."""
         current, tables = fold(self.resolve_alias(name)), self._catalog.result_tables
-        rejected = [
-            TableVersion(*row)
-            for row in tables.list(status=TableStatus.REJECTED)
-            if fold(row[0].recipe) == current
-        ]
+        rejected = []
+        for row in tables.list(status=TableStatus.REJECTED):
+            if fold(row[0].recipe) == current:
+                rejected.append(TableVersion(*row))
         if rejected and not self.has_ready_version(name):
             return sorted(rejected, key=lambda table: -table.version.version)
         newest = self.find(name)

@@ -162,11 +162,12 @@ class Searches:
             "row": encode_param(options.get("row")),
             "params": {name: encode_param(value) for name, value in params.items()},
         }
-        tables = [
-            RecordedTable(each.recipe, each.version, each.definition_hash, each.digest)
-            for each in (record, words)
-            if each is not None
-        ]
+        tables = []
+        for each in (record, words):
+            if each is not None:
+                tables.append(
+                    RecordedTable(each.recipe, each.version, each.definition_hash, each.digest)
+                )
         answer = digest_of([[name, digest] for name, digest in arrow_digests(rows).items()])
         keys = [str(key) for key in rows["key"].to_pylist()]
         vector = self._vector_digest(record, query)

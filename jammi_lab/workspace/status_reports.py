@@ -73,18 +73,19 @@ def find_failing_checks(
 ) -> list[Finding]:
     """The checks that do not pass, or are due: passed on what is there no more, or were never run.
     Those that block, and `with_warnings` all others."""
-    findings = [
-        Finding(
-            row.check,
-            CHECK,
-            f"The check {row.check} on {row.table} is due: {row.verdict}."
-            if row.passes
-            else f"{row.table} fails the check {row.check}: {row.summary}.",
-            is_error=row.severity == Severity.BLOCK and not row.passes,
-        )
-        for row in results
-        if row.status != CheckStatus.PASS and (with_warnings or row.severity == Severity.BLOCK)
-    ]
+    findings = []
+    for row in results:
+        if row.status != CheckStatus.PASS and (with_warnings or row.severity == Severity.BLOCK):
+            findings.append(
+                Finding(
+                    row.check,
+                    CHECK,
+                    f"The check {row.check} on {row.table} is due: {row.verdict}."
+                    if row.passes
+                    else f"{row.table} fails the check {row.check}: {row.summary}.",
+                    is_error=row.severity == Severity.BLOCK and not row.passes,
+                )
+            )
     for check in never_run:
         if with_warnings or check.severity is Severity.BLOCK:
             message = f"The check {check.name} on {check.label} is due: it was not run."

@@ -73,19 +73,19 @@ def _outside_names(services: "Services") -> str:
             services.source_directory.outside.check(record)
         except (JammiError, OSError):
             refused.append(record.name)
-    functions = [
-        recipe.name
-        for recipe in services.catalog.recipes.list()
-        if recipe.descriptor.get("function")
-    ]
-    parts = [
-        label.format(f"{', '.join(names[:_MAX_NAMES])}{' …' * (len(names) > _MAX_NAMES)}")
-        for label, names in (
-            ("the sources {} outside the project", refused),
-            ("the recorded functions of {}", functions),
-        )
-        if names
-    ]
+    functions = []
+    for recipe in services.catalog.recipes.list():
+        if recipe.descriptor.get("function"):
+            functions.append(recipe.name)
+    parts = []
+    for label, names in (
+        ("the sources {} outside the project", refused),
+        ("the recorded functions of {}", functions),
+    ):
+        if names:
+            parts.append(
+                label.format(f"{', '.join(names[:_MAX_NAMES])}{' …' * (len(names) > _MAX_NAMES)}")
+            )
     return " and ".join(parts)
 
 

@@ -179,11 +179,10 @@ class Completion:
         self, verb: Verb, words: list[str], fragment: str, body: str
     ) -> Iterable[Candidate]:
         """Candidates for a word that is being typed: a flag's value or a positional argument."""
-        positional = [
-            word
-            for i, word in enumerate(words)
-            if not word.startswith("-") and _open_flag(verb, words[:i]) is None
-        ]
+        positional = []
+        for i, word in enumerate(words):
+            if not word.startswith("-") and _open_flag(verb, words[:i]) is None:
+                positional.append(word)
         flag = _open_flag(verb, words)
         if flag is not None:
             return self._flag_value_candidates(verb, flag, words, positional, body)

@@ -304,11 +304,10 @@ def add_total_order(sql: str, tree: Node, positions: Sequence[int]) -> str | Non
     orders = [m for m in tree.get("modifiers") or () if m["type"] == "ORDER_MODIFIER"]
     if any(o["expression"]["type"] == "STAR" for m in orders for o in m["orders"]):
         return sql
-    order_by_indexes = [
-        i
-        for i in range(len(top_level_tokens) - 1)
-        if top_level_tokens[i].text == "order" and top_level_tokens[i + 1].text == "by"
-    ]
+    order_by_indexes = []
+    for i in range(len(top_level_tokens) - 1):
+        if top_level_tokens[i].text == "order" and top_level_tokens[i + 1].text == "by":
+            order_by_indexes.append(i)
     if len(order_by_indexes) > 1 or bool(order_by_indexes) != bool(orders):
         return None
     begin = order_by_indexes[0] if order_by_indexes else 0

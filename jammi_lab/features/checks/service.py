@@ -159,14 +159,15 @@ class CheckService:
         passed before, on a table that was not computed, is no step of this run."""
         checks = self._catalog.checks.list()
         named = [check for check in checks if check.name in names]
-        published = [
-            check
-            for check in checks
-            if check.kind_class.is_result
-            and check.recipe in recipes
-            and check.tenant == self._catalog.scope.tenant
-            and check not in named
-        ]
+        published = []
+        for check in checks:
+            if (
+                check.kind_class.is_result
+                and check.recipe in recipes
+                and check.tenant == self._catalog.scope.tenant
+                and check not in named
+            ):
+                published.append(check)
         rows = [
             row
             for row, is_run_now in (self._run(named) if named else ())
@@ -248,11 +249,10 @@ class CheckService:
         look: EvaluatedGraph,
     ) -> Verdict:
         """Whether a result still holds, with the verdicts on the other tables that it read."""
-        names = [
-            anchor.input.name
-            for anchor in (result.anchors if result is not None else ())
-            if anchor.input.kind_class.is_result and not is_version_of_subject(check, anchor.input)
-        ]
+        names = []
+        for anchor in result.anchors if result is not None else ():
+            if anchor.input.kind_class.is_result and not is_version_of_subject(check, anchor.input):
+                names.append(anchor.input.name)
         verdicts = [(name, look.verdict_on(name, check.tenant)) for name in names]
         parents = [(name, verdict) for name, verdict in verdicts if verdict is not None]
         return self.runner.verdict(check, record, result, look.observation, parents)
@@ -349,11 +349,10 @@ class CheckService:
     def passes(self, record: TableRecord, observation: Observation) -> bool | None:
         """Whether a table passes the blocking checks on its recipe; None when one has to be run to
         tell."""
-        known = [
-            self.runner.find_known(check, record, observation)
-            for check in self._catalog.checks.of_recipe(record.tenant, record.recipe)
-            if check.severity is Severity.BLOCK
-        ]
+        known = []
+        for check in self._catalog.checks.of_recipe(record.tenant, record.recipe):
+            if check.severity is Severity.BLOCK:
+                known.append(self.runner.find_known(check, record, observation))
         if any(result is not None and not result.passes for result in known):
             return False
         return None if None in known else True
@@ -470,11 +469,12 @@ class CheckService:
         verdict = self._verdict(check, record, result, evaluated)
         if isinstance(verdict, Stale):
             return [*verdict.reasons]
-        nodes = [
-            (anchor.input.label, evaluated.graph.find(anchor.input.name, check.tenant))
-            for anchor in result.anchors
-            if anchor.input.kind_class.is_result
-        ]
+        nodes = []
+        for anchor in result.anchors:
+            if anchor.input.kind_class.is_result:
+                nodes.append(
+                    (anchor.input.label, evaluated.graph.find(anchor.input.name, check.tenant))
+                )
         return [
             f"{label} is recomputed first"
             for label, node in nodes

@@ -176,15 +176,16 @@ class StampMaker:
     ) -> dict[Identity, Anchor]:
         """The states of the local files that a statement will read, by identity. Servers and
         object stores are not asked: that may take longer than the statement."""
-        files = [
-            bound
-            for bound in prepared.inputs
-            if bound.relation.input.kind_class.is_stored
-            and bound.relation.token is None
-            and bound.relation.requirements.attachment is None
-            and bound.relation.requirements.filesystem is None
-            and bound.relation.requirements.scoped_secret is None
-        ]
+        files = []
+        for bound in prepared.inputs:
+            if (
+                bound.relation.input.kind_class.is_stored
+                and bound.relation.token is None
+                and bound.relation.requirements.attachment is None
+                and bound.relation.requirements.filesystem is None
+                and bound.relation.requirements.scoped_secret is None
+            ):
+                files.append(bound)
 
         def observe(observation: "Observation") -> dict[Identity, Anchor]:
             return {
@@ -198,11 +199,10 @@ class StampMaker:
 
     def snapshots(self, anchors: Sequence[Anchor], tenant: str | None) -> dict[Identity, Snapshot]:
         """The present states, over all columns, of the files among recorded inputs, by identity."""
-        files = [
-            anchor.input
-            for anchor in anchors
-            if anchor.input.kind_class.is_stored and anchor.server_types is msgspec.UNSET
-        ]
+        files = []
+        for anchor in anchors:
+            if anchor.input.kind_class.is_stored and anchor.server_types is msgspec.UNSET:
+                files.append(anchor.input)
 
         def observe(observation: "Observation") -> dict[Identity, Snapshot]:
             states = {

@@ -129,11 +129,10 @@ class EventBuilder:
 
     def build(self, tables: Iterable[NamedTable]) -> "list[RunEvent]":
         """The events of ready, rejected and failed tables, by time; other runs have not ended."""
-        ended = [
-            (name, record)
-            for name, record in tables
-            if record.status not in (TableStatus.BUILDING, TableStatus.DELETING)
-        ]
+        ended = []
+        for name, record in tables:
+            if record.status not in (TableStatus.BUILDING, TableStatus.DELETING):
+                ended.append((name, record))
         events = [e for name, record in ended for e in self._run_events(name, record)]
         return sorted(events, key=lambda e: e.eventTime)
 

@@ -209,11 +209,10 @@ def read_document(file: Path) -> Document:
         return Document(file, [read_prose(raw, markup, decimal_mark)], raw)
     try:
         notebook = json.loads(raw)
-        sources = [
-            (number, "".join(cell["source"]))
-            for number, cell in enumerate(notebook["cells"], 1)
-            if cell["cell_type"] == "markdown"
-        ]
+        sources = []
+        for number, cell in enumerate(notebook["cells"], 1):
+            if cell["cell_type"] == "markdown":
+                sources.append((number, "".join(cell["source"])))
     except (ValueError, KeyError, TypeError, RecursionError):
         raise InvalidArgument(f"{str(file)!r} is not a notebook of format 4.") from None
     _check_length(file, sum(len(source) for _, source in sources))

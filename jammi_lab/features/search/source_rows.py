@@ -61,11 +61,10 @@ def origin_of(
     seen = set[str]()
     while is_derived(record) and record.table_name not in seen:
         seen.add(record.table_name)
-        vector_anchors = [
-            a
-            for a in record.anchors
-            if a.input.kind_class.is_result and a.columns == ("key", "vector")
-        ]
+        vector_anchors = []
+        for a in record.anchors:
+            if a.input.kind_class.is_result and a.columns == ("key", "vector"):
+                vector_anchors.append(a)
         versions = [
             tables.version(a.input.name, a.version) for a in vector_anchors if a.version is not None
         ]

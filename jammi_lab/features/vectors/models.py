@@ -299,15 +299,14 @@ class Models(ReprMixin):
         keys = {model.key for model in self._catalog.models.versions(name)}
         if (built_in_model := built_in_record(name)) is not None:
             keys.add(built_in_model.key)
-        matches = [
-            r
-            for r in records
+        matches = []
+        for r in records:
             if (
                 r.base in keys or fold(r.output) == fold(name)
                 if isinstance(r, Training)
                 else r.model in keys
-            )
-        ]
+            ):
+                matches.append(r)
         if not keys and not matches:
             raise self._missing_error(name, None)
         return matches

@@ -328,11 +328,12 @@ class ServerTables(LocatedConnector, ABC):
                 self.dialect.quote_name,
             )
             where = [needed] if needed else []
-        sent = [
-            f"{self.value_on_server(info, name)} AS {self.dialect.quote_name(name)}"
-            for name in types
-            if name in read
-        ]
+        sent = []
+        for name in types:
+            if name in read:
+                sent.append(
+                    f"{self.value_on_server(info, name)} AS {self.dialect.quote_name(name)}"
+                )
         text = f"SELECT {', '.join(sent) or '1 AS one'} FROM {self.table_on_server(info)}"
         text += row_filters.where_clause(where) + ("" if limit is None else f" LIMIT {limit}")
         values = [

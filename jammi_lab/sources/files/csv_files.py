@@ -321,11 +321,10 @@ def select_of(decision: Decision, files: Sequence[TextFile]) -> str:
             *partition_options(decision.columns, [file for file, _, _ in alike]),
         ]
         paths = ", ".join(path_literal(address) for _, address, _ in alike)
-        casts = [
-            f"{reading['casts'][name]} AS {quote_identifier(name)}"
-            for name in names
-            if name in reading["casts"]
-        ]
+        casts = []
+        for name in names:
+            if name in reading["casts"]:
+                casts.append(f"{reading['casts'][name]} AS {quote_identifier(name)}")
         selected = f"* REPLACE ({', '.join(casts)})" if casts else "*"
         selects.append(f"SELECT {selected} FROM read_csv([{paths}], {', '.join(reader_options)})")
     return " UNION ALL BY NAME ".join(selects)

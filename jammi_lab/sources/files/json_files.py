@@ -202,11 +202,10 @@ def _columns(
 ) -> dict[str, TextColumn]:
     """How columns are read that DuckDB took for `detected`: those with a number beyond DOUBLE as
     the texts that they are."""
-    exponents = [
-        name
-        for name, found in decided.items()
-        if detected[name] == "DOUBLE" and Form.TEXT in found.forms and not found.is_declared
-    ]
+    exponents = []
+    for name, found in decided.items():
+        if detected[name] == "DOUBLE" and Form.TEXT in found.forms and not found.is_declared:
+            exponents.append(name)
     beyond = _columns_where(exponents, _IS_BEYOND_DOUBLE, texts)
     return {
         name: found if name in beyond else _column(name, detected[name], found)

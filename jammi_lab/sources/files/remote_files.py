@@ -162,11 +162,10 @@ class StoreFileSet:
         }
 
     def _source_file(self, base: str | None, path: str, info: Mapping[str, Any]) -> SourceFile:
-        marks = [
-            f"{key} {info[key]}"
-            for key in _MARK_FIELDS[self._access.store]
-            if info.get(key) not in (None, "", _NO_VERSION)
-        ]
+        marks = []
+        for key in _MARK_FIELDS[self._access.store]:
+            if info.get(key) not in (None, "", _NO_VERSION):
+                marks.append(f"{key} {info[key]}")
         relative = "" if base is None else path[len(base) :].strip("/")
         modified = info.get("LastModified") or info.get("last_modified") or info.get("mtime")
         seconds = int(modified.timestamp()) if isinstance(modified, datetime.datetime) else 0

@@ -292,11 +292,10 @@ def lines_skipped_in(source_file: SourceFile, message: str) -> int | None:
     """How many first lines the copy of a file lacks that a message names; None for a message that
     names no copy of it."""
     with _copies_lock:
-        copies = [
-            (path, skip)
-            for (realm, original, _, skip), (_, path) in _copies.items()
-            if (realm, original) == (source_file.realm, source_file.path)
-        ]
+        copies = []
+        for (realm, original, _, skip), (_, path) in _copies.items():
+            if (realm, original) == (source_file.realm, source_file.path):
+                copies.append((path, skip))
     return next((skip for path, skip in copies if path in message), None)
 
 

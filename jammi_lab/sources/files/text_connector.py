@@ -122,20 +122,18 @@ class TextConnector(FileConnector):
         """The error for a DuckDB message about these files; None for any other message."""
         if not self.file_set.is_local and (error := read_errors.remote_error(self.location, text)):
             return error
-        mentioned = [
-            file.source_file
-            for file in files
-            if file.address in text or lines_skipped_in(file.source_file, text) is not None
-        ]
+        mentioned = []
+        for file in files:
+            if file.address in text or lines_skipped_in(file.source_file, text) is not None:
+                mentioned.append(file.source_file)
         return self._read_error(text, mentioned) if mentioned else None
 
     def _read_error(self, text: str, source_files: Sequence[SourceFile]) -> JammiError:
         """The error for a DuckDB message about one of these files."""
-        named = [
-            (file, lines_skipped_in(file, text))
-            for file in source_files
-            if file.path in text or lines_skipped_in(file, text) is not None
-        ]
+        named = []
+        for file in source_files:
+            if file.path in text or lines_skipped_in(file, text) is not None:
+                named.append((file, lines_skipped_in(file, text)))
         source_file, skipped = named[0] if named else (source_files[0], None)
         try:
             return self._error_in(text, source_file, skipped or 0)

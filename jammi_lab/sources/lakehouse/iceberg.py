@@ -112,11 +112,10 @@ class IcebergConnector(LakehouseConnector):
         names = table_files.list_names("metadata")
         if not names and not table_files.has_folder(""):
             raise SourceGone
-        numbered = [
-            (int(match[1] or match[2]), name)
-            for name in names
-            if (match := _METADATA_NAME.fullmatch(name))
-        ]
+        numbered = []
+        for name in names:
+            if match := _METADATA_NAME.fullmatch(name):
+                numbered.append((int(match[1] or match[2]), name))
         if not numbered:
             raise SourceUnavailable(
                 f"The folder {self._name} contains no metadata of an Iceberg table.",
