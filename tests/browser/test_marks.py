@@ -109,7 +109,7 @@ def test_cells_are_marked_while_their_tables_do_not_hold(lab, theme):
     book = nbformat.read(lab.folder / "marks.ipynb", 4)
     book.cells[-1].source += "  # another signature"
     nbformat.write(book, lab.folder / "foreign.ipynb")
-    page = lab.open("foreign.ipynb", width=1280, height=900, run=False)
+    page = lab.open("foreign.ipynb", width=480, height=900, run=False)
     page.locator(".jp-CodeCell").nth(len(CELLS) - 1).wait_for()
     page.wait_for_timeout(1500)
     assert page.evaluate(MARKED) == [] and not page.get_by_test_id("jammi-status").is_visible()

@@ -205,7 +205,7 @@ export async function marksPlugin(shared) {
     const open = () => app.commands.isEnabled(WORKBENCH) && app.commands.execute(WORKBENCH);
     item.node.addEventListener("click", open);
     item.node.addEventListener("keydown", ({ key }) => key === "Enter" && open());
-    statusBar?.registerStatusItem(`${NAME}:stale`, { item, align: "left", rank: 100, isActive: counted, activeStateChanged });
+    statusBar?.registerStatusItem(`${NAME}:stale`, { item, align: "left", rank: 100, priority: 1, isActive: counted, activeStateChanged });
   }
 
   return { id: `${NAME}:marks`, autoStart: true, requires: [INotebookTracker], optional: [ICommandPalette, IStatusBar], activate };
