@@ -27,9 +27,9 @@ MAX_SENTENCE_CHARACTERS = 180
 """Length of a verdict before rows: below 60 tokens."""
 DEFAULT_ROWS, MAX_ROWS = 50, 1000
 MAX_ANSWER_CHARACTERS = 200_000
-MAX_STATEMENT_CHARACTERS = 150_000
-"""DuckDB's parser holds the interpreter's lock, and takes the square of the length of a condition:
-1 s here, minutes at a million characters, without any other answer."""
+MAX_STATEMENT_CHARACTERS = 20_000
+"""DuckDB's parser holds the interpreter's lock, and takes the square of the number of beginnings of
+a comment in each other: 2 s here, minutes at 150,000 characters, without any other answer."""
 MAX_SECONDS = 60.0
 """How long a statement of an agent may take."""
 MAX_ABANDONED = 2

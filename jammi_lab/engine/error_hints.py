@@ -16,12 +16,10 @@ _CLAUSE_WORDS = frozenset(
     """.split()
 )
 """Keywords behind which a sign is an error because something is missing."""
-_MARK = "\0"
-"""Marks the place of an error between what precedes and what follows it."""
+_NEAR_BYTES = 400
+"""How much of a statement on each side of an error is looked at: patterns take the square of it."""
 MAX_SIGNATURES = 3
 """Maximum number of signatures of a function in a hint."""
-_PRECEDES_VALUE = re.compile(r"(=|<>|!=|[<>]=?|\blike|\bin\s*\(|\bthen|\belse)\s*$", re.I)
-"""Text that usually precedes a value, seldom a column."""
 _PLACEHOLDER = re.compile(
     r"\{\{?\s*(?P<braces>[^\W\d]\w*)\s*\}|(?<![:\w]):(?P<colon>[^\W\d]\w*)|%\((?P<percent>\w+)\)s"
 )
@@ -33,9 +31,9 @@ def hint_for_syntax(message: str, position: int | None, statement: str) -> str:
     statement."""
     match = re.match(r'syntax error at or near "(\w+)"', message)
     preceding, following = _split_at(statement, position)
-    for placeholder in _PLACEHOLDER.finditer(statement):
+    for placeholder in _PLACEHOLDER.finditer(preceding + following):
         if placeholder.start() <= len(preceding) <= placeholder.end():
-            name = next(name for name in placeholder.groups() if name)
+            name = next(filter(None, placeholder.groups()))
             return f"To use the value of a variable, write ${name}, and pass {name}={name}."
     if slip := _hint_for_slip(preceding, following):
         return slip
@@ -102,7 +100,7 @@ def _hint_for_keyword_as_column(
 
 def _hint_for_slip(preceding: str, following: str) -> str:
     """The hint for what is around the place of an error, by the rules."""
-    found = foreign_errors.explain("slips", preceding + _MARK + following)
+    found = foreign_errors.explain("slips", f"{preceding}\0{following}")
     return found.hint if found else ""
 
 
@@ -112,7 +110,8 @@ def hint_for_column(name: str, position: int | None, statement: str) -> str:
     preceding, following = _split_at(statement, position)
     if slip := _hint_for_slip(preceding, following):
         return slip
-    if _PRECEDES_VALUE.search(preceding) and following.startswith(('"', name)):
+    before_values = r"(=|<>|!=|[<>]=?|\blike|\bin\s*\(|\bthen|\belse)\s*$"  # seldom columns
+    if re.search(before_values, preceding, re.I) and following.startswith(('"', name)):
         return f"Text literals use single quotes: {identifiers.sql_literal(name)}."
     return ""
 
@@ -128,9 +127,9 @@ def hint_for_arguments(call: str, message: str) -> str:
     """The hint for wrong argument types: the signatures that exist. `call` is the name with the
     argument types, as DuckDB prints it."""
     signatures = [form.strip() for form in re.findall(r"^\t(\S.*?) ->", message, re.M)]
-    number = _count_arguments(call)
-    fits = any("..." in form or _count_arguments(form) == number for form in signatures)
-    has_other_types = fits or not signatures
+    has_other_types = not signatures or any(
+        "..." in form or _count_arguments(form) == _count_arguments(call) for form in signatures
+    )
     subject = "arguments" if has_other_types else "number"
     if found := foreign_errors.explain("statement_hints", f"{subject} {call}"):
         return found.hint
@@ -143,11 +142,12 @@ def hint_for_arguments(call: str, message: str) -> str:
 
 
 def _split_at(statement: str, position: int | None) -> tuple[str, str]:
-    """The statement split at a byte offset."""
+    """What stands directly in front of a byte offset in the statement, and behind it."""
+    if position is None:
+        return "", ""
     text = statement.encode("utf-8", "replace")
-    if position is not None:
-        return (text[:position].decode(errors="ignore"), text[position:].decode(errors="ignore"))
-    return ("", "")
+    preceding, following = text[:position][-_NEAR_BYTES:], text[position:][:_NEAR_BYTES]
+    return preceding.decode(errors="ignore"), following.decode(errors="ignore")
 
 
 def _count_arguments(call: str) -> int:

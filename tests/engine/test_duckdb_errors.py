@@ -249,6 +249,11 @@ def test_a_text_that_is_not_sql_text_is_refused(engine):
         assert isinstance(raised(engine, sql), SqlError)
 
 
+def test_of_a_long_statement_only_what_is_near_the_error_is_looked_at(engine):
+    # a pattern that is tried at each of a million characters takes hours
+    assert "at or near" in raised(engine, "x" * 1_000_000).message
+
+
 def test_an_error_of_a_provider_comes_through(shelf, engine):
     class Bad(NameResolver):
         def resolve(self, parts: tuple[str, ...]) -> Relation | None:
