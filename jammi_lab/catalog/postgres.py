@@ -51,15 +51,16 @@ class Postgres(Dialect):
         self._idle_connections: list[Any] = [probe]
         """Open connections that were not used yet."""
         try:
-            [(has_schema, self.existed, is_direct)] = probe.execute(
+            [(has_schema, self.existed, is_direct, runs_code)] = probe.execute(
                 "SELECT to_regnamespace(%s) IS NOT NULL, to_regclass(%s) IS NOT NULL, "
                 # a pooler names no backend, or not that which answers
-                "current_setting('search_path') = %s AND pg_backend_pid() = %s",
+                f"current_setting('search_path') = %s AND pg_backend_pid() = %s, {_RUNS_CODE}",
                 [
                     self.schema,
                     f"{self.schema}.{format_table.name}",
                     self.schema,
                     probe.info.backend_pid,
+                    self.schema,
                 ],
             ).fetchall()
         except psycopg.Error as error:
@@ -70,6 +71,13 @@ class Postgres(Dialect):
             raise InvalidArgument(
                 f"A connection pooler in front of {self.label} shares out its sessions.",
                 hint="Connect to the server itself: locks and settings belong to connections.",
+            )
+        if runs_code:
+            probe.close()
+            raise WorkspaceNotFound(
+                f"The schema of {self.label} runs code in place of reading rows.",
+                hint="Remove its functions, views, triggers, rules, policies and expressions, or "
+                "name another with ?schema=.",
             )
         if not has_schema:
             self.setup_statements = (f"CREATE SCHEMA {self.schema}",)
@@ -140,13 +148,9 @@ class Postgres(Dialect):
         return f"hashtextextended('jammi_lab {self.schema} {purpose}', 0)"
 
     def new_connection(self) -> Any:
-        """A psycopg connection in autocommit mode. Raises ExtensionMissing, SourceUnavailable,
-        InvalidArgument."""
-        try:
-            with import_modules():
-                import psycopg
-        except ImportError:
-            raise _driver_missing_error() from None
+        """A psycopg connection in autocommit mode. Raises SourceUnavailable, InvalidArgument."""
+        with import_modules():
+            import psycopg
         settings = {
             **_SESSION_OPTIONS,
             "search_path": self.schema,
@@ -233,6 +237,32 @@ _SESSION_OPTIONS = {
     "tcp_keepalives_count": 3,
     "client_min_messages": "error",
 }
+_RUNS_CODE = """
+    EXISTS (
+        SELECT FROM (SELECT to_regnamespace(%s)::oid AS id) AS own WHERE
+        EXISTS (SELECT FROM pg_proc WHERE pronamespace = own.id)
+        OR EXISTS (SELECT FROM pg_operator WHERE oprnamespace = own.id)
+        OR EXISTS (
+            SELECT FROM pg_class AS c WHERE relnamespace = own.id AND (
+                relkind <> ALL (ARRAY['r', 'i', 'S', 'c', 't']::"char"[])
+                OR relhasrules OR relrowsecurity
+                OR EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid)
+                OR EXISTS (SELECT FROM pg_trigger WHERE tgrelid = c.oid)
+                OR EXISTS (SELECT FROM pg_attrdef WHERE adrelid = c.oid)
+                OR EXISTS (
+                    SELECT FROM pg_constraint WHERE conrelid = c.oid AND contype = 'c'::"char"
+                )
+                OR EXISTS (  -- on what is not built in
+                    SELECT FROM pg_depend WHERE objid = c.oid AND refclassid = ANY
+                    (ARRAY['pg_proc', 'pg_operator', 'pg_type']::regclass[]::oid[])
+                )
+            )
+        )
+    )
+"""
+"""Whether a schema has what the catalog never makes: code of somebody else that would run with the
+rights of whoever opens it. No operator here has operands of two types, for which one of the schema
+would be taken."""
 _MISSING_PARTS = ("42P01", "42703", "3F000")
 """The states of a statement that names a table, column or schema which does not exist."""
 _connections: "weakref.WeakSet[Any]" = weakref.WeakSet()
@@ -264,13 +294,6 @@ def _translate(statement: str) -> str:
     return _PARAMETER.sub(r"%(\1)s", statement.replace("%", "%%"))
 
 
-def _driver_missing_error() -> ExtensionMissing:
-    return ExtensionMissing(
-        "A catalog in PostgreSQL needs the driver psycopg, which is not installed.",
-        hint='Run: pip install "jammi-lab[postgres]".',
-    )
-
-
 def _parse_url(url: str) -> tuple[dict[str, Any], str]:
     """Parse a URL into psycopg's arguments and the schema. Raises InvalidArgument without repeating
     the URL."""
@@ -287,12 +310,15 @@ def _parse_url(url: str) -> tuple[dict[str, Any], str]:
     plain, schemas = _without_schema(rest)
     try:
         with import_modules():
-            from psycopg.conninfo import conninfo_to_dict
+            from psycopg import conninfo
     except ImportError:
-        raise _driver_missing_error() from None
+        raise ExtensionMissing(
+            "A catalog in PostgreSQL needs the driver psycopg, which is not installed.",
+            hint='Run: pip install "jammi-lab[postgres]".',
+        ) from None
     arguments: dict[str, Any] = {}
     with contextlib.suppress(Exception):  # the driver's error would repeat the URL as a context
-        arguments = dict(conninfo_to_dict(f"postgresql://{plain}"))
+        arguments = dict(conninfo.conninfo_to_dict(f"postgresql://{plain}"))
     if not arguments:
         raise InvalidArgument("The catalog's URL cannot be read.", hint=_URL_HINT)
     if "@" in str(arguments.get("host")):
