@@ -65,7 +65,7 @@ class Postgres(Dialect):
             ).fetchall()
         except psycopg.Error as error:
             probe.close()
-            raise (self.to_jammi_error(error) or error) from None
+            raise self.to_jammi_error(error) or error from None
         if not is_direct:
             probe.close()
             raise InvalidArgument(
@@ -109,19 +109,23 @@ class Postgres(Dialect):
     def begin(self, connection: Connection, *, writing: bool) -> None:
         # READ COMMITTED: each statement sees what was committed before the lock was acquired; a
         # snapshot would be older than the lock
+        begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
         if writing:
-            connection.raw.execute(
+            begin = (
                 "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT "
                 f"pg_advisory_xact_lock({self.lock_key('writes')})"
             )
-        else:
-            connection.raw.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        connection.raw.execute(begin)
 
     def has_table(self, connection: Connection, name: str) -> bool:
         # not `to_regclass`, which would look along a search path from before another kernel created
         # the schema
-        question = "SELECT 1 FROM pg_tables WHERE schemaname = :schema AND tablename = :name"
-        return bool(connection.fetch(question, {"schema": self.schema, "name": name}))
+        return bool(
+            connection.fetch(
+                "SELECT 1 FROM pg_tables WHERE schemaname = :schema AND tablename = :name",
+                {"schema": self.schema, "name": name},
+            )
+        )
 
     def ddl(self, statement: str) -> str:
         statement = re.sub(r"\bBLOB\b", "BYTEA", statement).removesuffix(" WITHOUT ROWID")

@@ -30,8 +30,7 @@ def test_a_value_of_another_type_is_damage(lab, column, value):
     change(lab, f"UPDATE result_tables SET {column} = ?", [value])
     if column == "created_at" and value == "x":
         pytest.skip("a text is what it holds")
-    damaged = pytest.raises(jl.errors.TableDamaged, match="The catalog is damaged")
-    with damaged, jl.open(lab) as ws:
+    with pytest.raises(jl.errors.TableDamaged, match="catalog is damaged"), jl.open(lab) as ws:
         ws.tables()
         ws.table("t")
 
@@ -68,24 +67,21 @@ ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELEC
 
 @pytest.mark.parametrize(
     "statements",
-    [
-        f"ALTER TABLE recipes RENAME TO r; CREATE VIEW recipes AS {ENDLESS} r.* FROM r, n",
-        f"CREATE TRIGGER w AFTER INSERT ON writers BEGIN {ENDLESS} i FROM n; END",
-        "DROP TABLE models; CREATE VIRTUAL TABLE models USING fts5(x)",
-        "DROP TABLE aliases; CREATE TABLE aliases (name TEXT, target TEXT AS (instr(name, 'x')))",
-        "CREATE INDEX i ON writers (instr(host, 'x'))",
-        "CREATE INDEX i ON writers (host) WHERE instr(host, 'x')",
-        "CREATE TABLE x (host TEXT, CHECK (instr(host, 'x')))",
-    ],
-    ids=["view", "trigger", "virtual table", "column", "index", "part of an index", "check"],
+    f"""ALTER TABLE recipes RENAME TO r; CREATE VIEW recipes AS {ENDLESS} r.* FROM r, n
+CREATE TRIGGER w AFTER INSERT ON writers BEGIN {ENDLESS} i FROM n; END
+DROP TABLE models; CREATE VIRTUAL TABLE models USING fts5(x)
+DROP TABLE aliases; CREATE TABLE aliases (name TEXT, target TEXT AS (instr(name, 'x')))
+CREATE INDEX i ON writers (instr(host, 'x'))
+CREATE INDEX i ON writers (host) WHERE instr(host, 'x')
+CREATE TABLE x (host TEXT, CHECK (instr(host, 'x')))""".splitlines(),
 )
 @pytest.mark.product
-@pytest.mark.parametrize("read_only", [True, False])
-def test_a_catalog_that_runs_code_in_place_of_reading_rows_is_refused(lab, statements, read_only):
+def test_a_catalog_that_runs_code_in_place_of_reading_rows_is_refused(lab, statements):
     with contextlib.closing(sqlite3.connect(lab / "catalog.sqlite3")) as db:
         db.executescript(statements)
-    with pytest.raises(jl.errors.WorkspaceNotFound, match="a database of another program"):
-        jl.open(lab, read_only=read_only)
+    for read_only in True, False:
+        with pytest.raises(jl.errors.WorkspaceNotFound, match="a database of another program"):
+            jl.open(lab, read_only=read_only)
     jl.rebuild(lab)
     with jl.open(lab) as ws:
         assert ws.sql("FROM jammi.t").fetchall() == [(42,)]

@@ -245,13 +245,8 @@ def test_a_fault_in_the_middle_of_a_stream_is_taken_apart():
 
 
 def test_a_text_that_is_not_sql_text_is_refused(engine):
-    for sql in ("", "  ", ";", "-- only words", "SELECT '\ud800'", "SELECT 1\0"):
+    for sql in (" ;", "-- only words", "SELECT '\ud800'", "SELECT 1\0", "x" * 1_000_000):
         assert isinstance(raised(engine, sql), SqlError)
-
-
-def test_of_a_long_statement_only_what_is_near_the_error_is_looked_at(engine):
-    # a pattern that is tried at each of a million characters takes hours
-    assert "at or near" in raised(engine, "x" * 1_000_000).message
 
 
 def test_an_error_of_a_provider_comes_through(shelf, engine):

@@ -121,36 +121,33 @@ def test_two_workspaces_in_one_database_are_kept_apart(lab, tmp_path, url):
         jl.open(tmp_path / "other", catalog=url)
     assert "?schema=" in refused.value.hint
     with jl.open(tmp_path / "other", catalog=f"{url}?schema=other") as other:
-        assert other.tables() == [] and list(other.sources) == []
+        assert not [*other.tables(), *other.sources]
         other.materialize("venues", "SELECT 1 AS x")
-    assert lab.table("venues").version == 1 and lab.fsck().orphans == []
+    assert lab.table("venues").version == 1 and not lab.fsck().orphans
     for path, schema in ((tmp_path / "other", "jammi"), (tmp_path / "lab", "other")):
         with pytest.raises(InvalidArgument, match="belongs to"):
             jl.open(path, catalog=f"{url}?schema={schema}")
 
 
-CODE = [
-    "CREATE VIEW jammi.v AS SELECT 1",
-    "CREATE FUNCTION jammi.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
-    "CREATE OPERATOR jammi.= (FUNCTION = texteq, LEFTARG = text, RIGHTARG = text)",
-    "CREATE TRIGGER t BEFORE UPDATE ON jammi.writers FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
-    "CREATE RULE r AS ON INSERT TO jammi.writers DO ALSO SELECT 1",
-    "ALTER TABLE jammi.recipes ENABLE ROW LEVEL SECURITY",
-    "ALTER TABLE jammi.writers ADD CHECK (lower(host) <> '')",
-    "ALTER TABLE jammi.writers ALTER host SET DEFAULT lower('x')",
-    "CREATE FUNCTION public.f(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT $1'; CREATE INDEX ON jammi.writers (public.f(host))",
-    "CREATE FUNCTION public.f(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT $1'; CREATE INDEX ON jammi.writers (host) WHERE public.f(host) <> ''",
-    "CREATE DOMAIN public.d AS text; ALTER TABLE jammi.writers ALTER host TYPE public.d",
-    "CREATE TABLE public.child () INHERITS (jammi.recipes)",
-]
-
-
-@pytest.mark.parametrize("statement", CODE)
-def test_a_catalog_that_runs_code_of_somebody_else_is_refused(lab, tmp_path, url, statement):
+@pytest.mark.parametrize(
+    "statement",
+    """CREATE VIEW jammi.v AS SELECT 1
+CREATE FUNCTION jammi.f() RETURNS int LANGUAGE sql AS 'SELECT 1'
+CREATE OPERATOR jammi.= (FUNCTION = texteq, LEFTARG = text, RIGHTARG = text)
+CREATE TRIGGER t BEFORE UPDATE ON jammi.writers FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()
+CREATE RULE r AS ON INSERT TO jammi.writers DO ALSO SELECT 1
+ALTER TABLE jammi.recipes ENABLE ROW LEVEL SECURITY
+ALTER TABLE jammi.writers ADD CHECK (lower(host) <> '')
+ALTER TABLE jammi.writers ALTER host SET DEFAULT lower('x')
+CREATE FUNCTION public.f(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT $1'; CREATE INDEX ON jammi.writers (public.f(host))
+CREATE FUNCTION public.f(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT $1'; CREATE INDEX ON jammi.writers (host) WHERE public.f(host) <> ''
+CREATE DOMAIN public.d AS text; ALTER TABLE jammi.writers ALTER host TYPE public.d
+CREATE TABLE public.child () INHERITS (jammi.recipes)""".splitlines(),
+)
+def test_a_catalog_that_runs_code_of_somebody_else_is_refused(lab, url, statement):
     run_postgres(url, statement)
-    for read_only in (True, False):
-        with pytest.raises(WorkspaceNotFound, match="runs code in place of reading rows"):
-            jl.open(tmp_path / "lab", catalog=url, read_only=read_only)
+    with pytest.raises(WorkspaceNotFound, match="runs code in place of reading rows"):
+        jl.open(lab.path, catalog=url)
 
 
 def test_a_folder_with_tables_is_not_opened_with_a_new_catalog_that_would_hide_them(
