@@ -384,6 +384,26 @@ def test_a_folder_without_write_access_is_not_opened_past_a_log_with_content(
     assert set(modes) == {"ro"}
 
 
+def test_a_transaction_that_could_not_begin_leaves_the_connection_usable(
+    lab, open_catalog, monkeypatch
+):
+    monkeypatch.setattr(dialects, "LOCK_SECONDS", 0.05)
+    other = open_catalog(lab.place)
+    with lab.transaction(), pytest.raises(VersionConflict):
+        other.metadata.set("a", "1")
+    other.metadata.set("a", "2")
+    monkeypatch.setattr(
+        type(other.database.dialect),
+        "begin",
+        lambda self, connection, *, writing: connection.execute("BEGIN NOTHING"),
+    )
+    for _ in range(2):
+        with pytest.raises(driver_errors()), other.database.read():
+            pass
+    monkeypatch.undo()
+    assert other.metadata.get("a") == "2"
+
+
 @sqlite_only
 @pytest.mark.parametrize(
     "value", ["{", b"\xff\xfe", '[{"name": 1}]'], ids=["no JSON", "no text", "no column"]

@@ -185,6 +185,15 @@ def test_a_table_that_spells_the_model_otherwise_refers_to_it_too(lab):
     assert refusal(lab, "größe").references == [Reference("result_tables", "vectors", 2)]
 
 
+def test_names_that_are_patterns_refer_to_nothing_but_themselves(lab):
+    for name in ("m%", "m_ne", "m'", 'm"', "m\\"):
+        put(lab, name)
+    lab.ready("vectors", model_id="mine")
+    trained(lab, "mine", "mine::1")
+    for name in ("m%", "m_ne", "m'", 'm"', "m\\"):
+        assert lab.models.remove(name) is not None
+
+
 # -- tenants ---------------------------------------------------------------------------------------
 
 

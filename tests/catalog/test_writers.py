@@ -298,6 +298,16 @@ def test_a_writer_leaves_word_and_everybody_hears_the_last_one_and_how_old_it_is
     )
 
 
+def test_the_word_of_a_dead_writer_goes_when_it_is_settled(lab, child, open_catalog):
+    other = child("say")
+    assert lab.writers.read_note(other.writer)[1] == "at work"
+    other.kill(lab)
+    assert (
+        list(lab.writers.dead_writers()) == [other.writer]
+        and lab.writers.read_note(other.writer) is None
+    )
+
+
 def test_a_turn_is_one_kernels_until_it_is_released_and_says_how_far_it_is(lab, open_catalog):
     other = open_catalog()
     for mine, theirs in (

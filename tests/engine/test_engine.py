@@ -93,6 +93,16 @@ def test_extra_providers_are_asked_after_the_registered_ones(shelf, engine):
         engine.prepare("FROM variable")
 
 
+def test_a_prepared_statement_keeps_the_version_that_it_was_prepared_with(shelf, engine):
+    [first] = engine.prepare("SELECT score FROM jammi.top")
+    shelf.frame("jammi", "top", table=pa.table({"id": [1], "score": [9.0]}), kind="result")
+    [second] = engine.prepare("SELECT score FROM jammi.top")
+    one, other = first.run(), second.run()
+    assert other.table().to_pylist() == [{"score": 9.0}]
+    assert one.table().to_pylist() == [{"score": 0.5}, {"score": 0.25}]
+    assert first.run().table().to_pylist() == [{"score": 0.5}, {"score": 0.25}]
+
+
 def test_tenants_see_only_their_own_instance(shelf, engine):
     assert engine.instances_of("a") is engine.instances_of("a")
     assert engine.instances_of("a").main is not engine.instances_of("b").main

@@ -392,6 +392,24 @@ def test_an_own_earlier_version_may_be_built_upon_by_its_exact_name(chain, tmp_p
     assert [n.name for n in chain.lineage("years").nodes][-1] == "years"
 
 
+def test_a_blocked_step_names_the_input_that_is_gone(lab):
+    lab.csv("c", "x", "1")
+    lab.materialize("a", "SELECT 1 AS x")
+    lab.define("n", "SELECT count(*) AS c FROM jammi.a")
+    lab.drop("a", force=True)
+    lab.materialize("b", "SELECT 1 AS x")
+    lab.define("b", "SELECT x FROM c")
+    lab.sources.remove("c")
+    lab.materialize("d", "SELECT 2 AS x")
+    plan = lab.plan(["n", "b"])
+    assert {step.name: list(map(str, step.reasons))[-1] for step in plan.blocked} == {
+        "n": "a is gone",
+        "b": "c is gone",
+    }
+    errors = {step.name: step.error for step in plan.apply().steps}
+    assert "a is gone" in errors["n"] and "c is gone" in errors["b"]
+
+
 def test_what_would_read_a_damaged_table_that_nothing_makes_again_is_blocked(lab):
     lab.csv("c", "x", "1")
     given = lab.register("given", pa.table({"x": [1]}), producer="nightly-job")

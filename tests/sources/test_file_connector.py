@@ -22,6 +22,7 @@ from jammi_lab.sources.files.remote_files import file_set_for
 from jammi_lab.sources.locations import store_location
 from jammi_lab.sources.registry import connector_for, infer_kind
 from jammi_lab.sources.scratch_duckdb import describe, query
+from jammi_lab.storage.files import to_stat
 from tests.contracts.source import Describing, DictMemo, observed, same_state
 from tests.sizes import examples
 from tests.sources.kinds import FILE_KINDS, bytes_of
@@ -782,3 +783,14 @@ def test_a_partition_column_has_the_values_of_the_folders_in_every_statement(
             assert found == expected, statement
     plan = str(ws.sql("EXPLAIN SELECT n FROM parts WHERE key < 2").fetchall())
     assert len(keys) == 1 or "1/2" in plan  # of the files
+
+
+def test_files_of_two_devices_differ_in_their_stats(tmp_path):
+    (tmp_path / "a").write_text("x")
+    values = list(os.stat(tmp_path / "a"))
+    values[2] += 1
+    times = {f"st_{name}_ns": 1 for name in ("atime", "mtime", "ctime")}
+    stats = [
+        to_stat(os.stat_result(each, times)) for each in (list(os.stat(tmp_path / "a")), values)
+    ]
+    assert stats[0] != stats[1]

@@ -82,6 +82,14 @@ def test_an_encoding_of_python_is_read(read, encoding):
     assert read(text.encode(encoding), encoding=encoding)[1] == [(1, "Köln"), (2, "Zürich")]
 
 
+def test_a_japanese_file_is_read_under_an_encoding_that_its_refusal_names(read):
+    data = "id,都市\n1,東京\n2,大阪\n".encode("shift_jis")
+    with pytest.raises(SourceUnavailable, match=r"a\.csv.* is not UTF-8") as refused:
+        read(data)
+    assert "shift_jis" in refused.value.hint
+    assert read(data, encoding="shift_jis")[1] == [(1, "東京"), (2, "大阪")]
+
+
 def test_a_file_in_utf8_is_not_read_as_another_encoding(read):
     with pytest.raises(SourceUnavailable, match=r"a\.csv is UTF-8, not cp1252"):
         read("id,n\n1,Säge\n", encoding="cp1252")

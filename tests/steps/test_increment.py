@@ -183,6 +183,15 @@ def test_a_change_that_is_no_append_is_computed_in_full(ws, add, tmp_path, chang
     assert manifest.increment is None
 
 
+def test_a_source_that_is_read_otherwise_is_computed_in_full(ws, add, tmp_path):
+    def change():
+        add("b3.parquet")
+        ws.sources.remove("t")
+        ws.sources.add("t", tmp_path / "t", options={"union_by_name": True})
+
+    assert computed_again(ws, INSIDE["group by"], change).increment is None
+
+
 def test_a_new_file_that_sorts_first_is_an_append_only_where_rows_are_sorted(ws, add):
     assert computed_again(ws, INSIDE["rows in order"], lambda: add("a.parquet")).increment is None
     assert computed_again(ws, INSIDE["group by"], lambda: add("a0.parquet")).increment

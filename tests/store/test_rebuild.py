@@ -204,6 +204,16 @@ def test_numbers_decide_where_a_clock_jumped_between_two_versions(lab, folder, p
         assert again.table("venues").table_name == second.table_name
 
 
+def test_the_old_catalog_is_kept_aside_as_it_was(lab, made, folder):
+    lab.close()
+    damage(folder)
+    before = (folder / "catalog.sqlite3").read_bytes()
+    report = jl.rebuild(folder)
+    assert (folder / report.kept).read_bytes() == before
+    lose(folder)
+    assert jl.rebuild(folder).kept is None
+
+
 def test_a_log_that_was_left_goes_aside_with_its_catalog(lab, made, folder, papers):
     lab.close()
     damage(folder)
