@@ -401,3 +401,15 @@ def test_rewritten_files_are_read_within_the_bounds_of_a_look(folder):
     found = observed(source(folder), scan_bytes=10)
     assert isinstance(found, Unknown) and "would scan" in str(found)
     assert not isinstance(observed(source(folder)), Unknown)
+
+
+def test_a_data_file_that_is_touched_is_a_change_once(ws, folder):
+    ws.sources.add("s", folder)
+    ws.materialize("t", "SELECT sum(id) AS n FROM s")
+    [file] = folder.glob("*.parquet")
+    later = file.stat().st_mtime_ns + 5_000_000_000
+    os.utime(file, ns=(later, later))
+    assert is_stale(ws)
+    ws.recompute("t")
+    os.utime(file, ns=(later + 9, later + 9))
+    assert is_fresh(ws)

@@ -192,6 +192,17 @@ def test_commits_that_nobody_was_told_of_are_not_counted(tmp_path):
     assert int(count.read_text()) == 0
 
 
+@pytest.mark.parametrize("count", [None, "", "0", "not a number"])
+def test_without_the_last_count_a_log_that_was_cut_is_not_noticed(killed, count):
+    """The limit: after a power cut the count may be older than the catalog."""
+    lab, log = killed(table=False)
+    os.truncate(log, log.stat().st_size - 24 - int.from_bytes(log.read_bytes()[8:12]))
+    file = lab / "catalog.sqlite3-commits"
+    file.unlink() if count is None else file.write_text(count)
+    with jammi_lab.open(lab) as ws:
+        assert not ws.recovery.damaged_log
+
+
 def test_without_room_for_the_count_commits_succeed(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "no space")
