@@ -1,6 +1,7 @@
 """Panels worked without a mouse, told to a screen reader, kept still, filled to the brim, and asked
 from Python."""
 
+import re
 import time
 
 import polars as pl
@@ -10,6 +11,7 @@ import jammi_lab as jl
 from jammi_lab.core.records import Progress
 from jammi_widgets import (
     CatalogBrowser,
+    DiffView,
     EmbeddingMap,
     LineageGraph,
     NeighborExplorer,
@@ -22,6 +24,11 @@ NAMELESS = """() => [...document.querySelectorAll("#el :is(button, input, select
   .filter((e) => !(e.getAttribute("aria-label") || e.textContent.trim() || e.title)).map((e) => e.outerHTML)"""
 MOVING = """() => [...document.querySelectorAll("#el *")].filter((e) => getComputedStyle(e).transitionDuration.split(", ").some((d) => d !== "0s")
   || getComputedStyle(e).animationName !== "none").length"""
+
+
+def compared(ws):
+    ws.materialize("ml", "SELECT * FROM papers", key="id")
+    return DiffView(ws, "ml")
 
 
 @pytest.mark.parametrize(("make", "part"), EACH)
@@ -37,6 +44,32 @@ def test_every_control_has_a_name_and_every_panel_a_label(ws, shown, make, part)
 @pytest.mark.parametrize(("make", "part"), EACH)
 def test_nothing_moves_by_itself_where_motion_is_to_be_reduced(ws, shown, make, part):
     assert shown(make(ws), part, calm=True).page.evaluate(MOVING) == 0
+
+
+@pytest.mark.only_soak
+def test_roles_say_what_a_tree_a_list_and_a_grid_of_rows_are(ws, shown):
+    graph = shown(LineageGraph(ws), "node-ml").page
+    assert (
+        graph.get_by_role("tree").get_by_role("treeitem", name="ml, sql, version 1, fresh").count()
+        == 1
+    )
+    board = shown(StalenessBoard(ws), "row-ml").page
+    assert board.get_by_role("grid", name="Recipes").count() == 1
+    assert (
+        board.get_by_role("columnheader", name="table").count() == 1
+        and board.get_by_role("button", name="Recompute ml").count() == 1
+    )
+    near = shown(NeighborExplorer(ws, "vectors", query="networks"), "neighbor-0").page
+    assert near.get_by_role("grid", name="Neighbours").get_by_role("row").count() == 6
+    plan = shown(
+        EmbeddingMap(ws, "vectors"), "verdict-table"
+    ).page  # an application gets the keys that a screen reader keeps from a picture
+    assert plan.get_by_role("application", name=re.compile("arrow keys move it")).count() == 1
+    tree = shown(CatalogBrowser(ws), "catalog-item-ml").page
+    assert (
+        tree.get_by_role("treeitem", expanded=False).count() > 2
+        and tree.get_by_role("button", name="Preview ml").count() == 1
+    )
 
 
 def test_the_board_is_worked_by_keyboard(ws, shown, papers):
@@ -211,6 +244,35 @@ def test_rarer_actions_of_the_lineage_are_behind_dots(ws, shown, width):
 
 
 AS_IN_A_LAB = "<!doctype html><body style='font: 12px sans-serif'>"
+
+
+@pytest.mark.parametrize("width", [900, 480])
+@pytest.mark.parametrize(("make", "part"), [*EACH, (compared, "show-history")])
+def test_refresh_is_behind_dots_in_every_panel(ws, shown, make, part, width):
+    bare = shown(make(ws), part, wide=width)
+    assert not bare.visible("refresh")
+    bare.part("more").click()
+    ends = "e => e.getBoundingClientRect().right"
+    bare.expect(lambda: bare.part(".jammi-menu").evaluate(ends) <= width)
+    assert bare.visible("refresh")
+    bare.part("refresh").click()
+    assert not bare.visible("refresh") and bare.count(".jammi-bad") == 0
+
+
+def test_why_is_whole_on_a_narrow_board_also_with_long_names(ws, shown, papers):
+    long = "margins_by_region_and_product_family_of_all_the_subsidiaries_of_the_company"
+    ws.materialize(long, "SELECT * FROM papers")
+    ws.materialize("reader", f"SELECT * FROM jammi.{long}")
+    stale(papers)
+    bare = shown(StalenessBoard(ws), "row-reader", wide=480)
+    inside = """e => { const why = e.querySelector('.jammi-one-line'), seen = why.getBoundingClientRect();
+      return why.scrollHeight <= why.clientHeight && seen.right <= 480 && why.innerText; }"""
+    assert bare.part("row-reader").evaluate(inside).endswith(f"by way of {long}")
+    cause = bare.find(".jammi-cause").bounding_box()
+    assert cause["x"] + cause["width"] <= 480
+    bare.page.set_content(ws.status()._repr_html_())
+    reason = bare.page.get_by_role("cell", name=f"by way of {long}").bounding_box()
+    assert reason["x"] + reason["width"] <= 480
 
 
 def test_tables_of_outputs_are_whole_on_a_narrow_page_or_scroll_in_a_box_of_their_own(

@@ -3,6 +3,8 @@ the part of a picture that is looked at."""
 
 from jammi_widgets import (
     LineageGraph,
+    NeighborExplorer,
+    StalenessBoard,
 )
 from jammi_widgets import auto_refresh as following
 from tests.browser.bare import stale
@@ -42,6 +44,43 @@ def test_keys_that_work_the_details_of_a_node_leave_the_focus_in_them(ws, shown,
     pressed(bare, "close-details")
     bare.expect(lambda: not bare.visible(".jammi-side") and focused(bare) == "node-topics")
     assert bare.attribute("node-topics", "tabindex") == "0"
+
+
+def test_a_button_that_is_drawn_away_hands_the_focus_on(ws, shown, papers):
+    graph = shown(LineageGraph(ws, "ml"), "show-all")
+    pressed(graph, "show-all")
+    graph.expect(lambda: graph.part("show-all").count() == 0)
+    assert focused(graph) == "columns"
+    pressed(near := shown(NeighborExplorer(ws, "vectors", 0), "step-2"), "step-2")
+    near.expect(
+        lambda: (
+            "trail-1"
+            in [
+                e.get_attribute("data-testid")
+                for e in near.page.locator(".jammi-trail button").all()
+            ]
+        )
+    )
+    assert focused(near).startswith("neighbor-")
+    pressed(near, "trail-0")
+    near.expect(lambda: "Neighbours of 0" in near.part("own").inner_text())
+    assert focused(near) == "trail-0"
+    for pin in near.page.get_by_role("button", name="Pin").all()[:2]:
+        pin.click()
+    near.shows("unpin")
+    pressed(near, "unpin")
+    assert focused(near).startswith("neighbor-")
+    stale(papers)
+    board = shown(StalenessBoard(ws), "count-stale")
+    pressed(board, "cause-papers changed")
+    board.expect(lambda: board.part("cause-papers changed").get_attribute("aria-pressed") == "true")
+    assert focused(board) == "cause-papers changed"
+    pressed(board, "count-stale")
+    board.expect(lambda: board.part("foot").inner_text() == "1 to 2 of 2, of 4 in total")
+    assert focused(board) == "count-stale"
+    pressed(board, "recompute-ml")
+    board.expect(lambda: board.part("row-ml").count() == 0)
+    assert focused(board) == "row-vectors"
 
 
 def test_what_is_open_said_and_scrolled_to_stays_when_a_cell_has_changed_something(ws, shown):

@@ -184,6 +184,16 @@ def test_a_blocking_check_that_fails_now_unpublishes_nothing(ws):
     assert sales(ws, BAD).table_name == made.table_name, "it is the newest already"
 
 
+def test_a_first_version_that_fails_leaves_the_recipe(ws):
+    ws.define("sales", BAD)
+    block_negative(ws)
+    with pytest.raises(CheckFailed):
+        ws.recompute("sales").steps  # noqa: B018
+        sales(ws, BAD)
+    assert "sales" not in ws and [r.name for r in ws.recipes()] == ["sales"]
+    assert {t.status for t in ws.tables(status=None)} == {"rejected"}
+
+
 def test_a_result_is_not_computed_again_while_the_columns_read_are_equal(ws, statements):
     sales(ws)
     block_negative(ws)
@@ -515,6 +525,17 @@ def test_a_statement_that_reads_the_table_by_an_alias_is_about_the_version_that_
     assert ws.checks["on_alias"].rows(2).arrow().num_rows == 2, "`jammi.<on>` stays the version"
 
 
+def test_results_of_a_check_under_another_name_of_its_table_are_not_taken_over(ws):
+    sales(ws)
+    statement = "SELECT * FROM jammi.sales WHERE amount < 0"
+    ws.checks.add("no_negative", statement, on="sales")
+    ws.check()
+    ws.rename("sales", "orders")
+    ws.checks.add("no_negative", statement, on="orders")
+    with pytest.raises(CheckFailed, match="2 rows fail"):
+        ws.materialize("orders", BAD)
+
+
 def test_a_statement_that_does_not_read_what_it_is_to_check_is_refused(ws, tmp_path):
     sales(ws)
     ws.materialize("other", GOOD)
@@ -540,6 +561,23 @@ def test_a_check_reads_a_frame_but_not_one_that_was_made_from_a_table(ws):
     known, made = ws.check()
     assert (known.outcome, made.outcome) == ("pass", "error")
     assert "reads the frame 'made', which was made from 'sales'" in made.error
+
+
+def test_a_result_that_holds_again_is_what_every_surface_shows(ws, statements):
+    ws.materialize("states", "SELECT unnest(['new', 'paid']) AS state")
+    made = sales(ws)
+    ws.checks.add("known", jl.checks.references("state", "jammi.states"), on="sales")
+    ws.check()
+    for number, expected in enumerate(("fail", "pass", "fail", "pass")):
+        ws.materialize(
+            "states", f"SELECT unnest(['new', '{'paid' if number % 2 else 'lost'}']) AS state"
+        )
+        if number > 1:
+            statements.clear()
+        assert [row.outcome for row in ws.check()] == [expected]
+        assert number < 2 or not statements
+        assert [row.outcome for row in made.checks] == [expected]
+        assert ws.status()["sales"].checks == ("1 pass" if number % 2 else "1 of 1 fails")
 
 
 def test_a_check_with_another_value_each_time_is_run_each_time_and_keeps_few_results(ws, folder):

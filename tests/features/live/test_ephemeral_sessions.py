@@ -432,6 +432,14 @@ def test_a_table_that_will_not_go_is_named_and_told(acme, monkeypatch):
     assert services_of(acme).catalog.mutable_tables.list(session=s.id) == []
 
 
+def test_a_table_of_ones_own_that_quotes_a_session_stays(acme):
+    s = scratch(acme, "a")
+    acme.mutable.create("notes", SCHEMA, primary_key=["id"])
+    acme.mutable["notes"].insert([{"id": 1, "word": s.tables["scratch"]}])
+    s.close()
+    assert acme.sql("SELECT word FROM mutable.notes").fetchall() == [(s.tables["scratch"],)]
+
+
 def test_close_scanner_finaliser_and_another_thread_end_it_once(acme):
     for _ in range(15):
         s = scratch(acme, "a", timeout=30)

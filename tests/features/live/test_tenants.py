@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import threading
+import warnings
 from pathlib import Path
 
 import pyarrow as pa
@@ -403,6 +404,33 @@ def test_a_table_of_a_tenants_own_recipe_of_the_name_does_not_keep_the_shared_on
 
 
 # -- scopes ----------------------------------------------------------------------------------------
+
+
+def test_unalias_of_a_shared_recipe_warns_of_the_number_of_tenants_tables_that_read_it(ws, derived):
+    told = "^top, 2 tables of other tenants still read 'base', which no longer exists: redefine them to read 'found'\\.$"  # the physical name goes with it
+    ws.rename("base", "found")
+    with pytest.warns(RuntimeWarning, match=told):
+        ws.unalias("base")
+    ws.drop("top")
+    with pytest.raises(InvalidArgument, match="while 1 table of other tenants derives from it"):
+        ws.drop("found")
+    ws.rename("found", "base")
+    ws.rename("base", "found")
+    with pytest.warns(
+        RuntimeWarning,
+        match=r"^2 tables of other tenants still read 'base', which no longer exists: redefine them to read 'found'\.$",
+    ):
+        ws.unalias("base")
+
+
+def test_a_table_that_was_made_from_its_own_former_version_does_not_keep_itself(ws):
+    former = ws.materialize("a", "SELECT 1 AS n")
+    ws.materialize("a", f'SELECT n + 1 AS n FROM jammi."{former.table_name}"')
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ws.rename("a", "b")
+    ws.drop("b")
+    assert not ws.recipes()
 
 
 def test_nested_scopes_restore_also_after_an_exception(ws):

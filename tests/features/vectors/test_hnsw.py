@@ -79,6 +79,22 @@ def many():
     return *indexed(vectors), made(40, 48, "clustered", seed=1)
 
 
+def tight_groups(precision):
+    """Groups of twelve rows that are nearly equal, an index of them, and vectors near some rows."""
+    rng = np.random.default_rng(0)
+    vectors, twelve = rng.standard_normal((250, 64)), np.repeat(np.arange(250), 12)
+    matrix, index = indexed(
+        (vectors[twelve] + 0.1 * rng.standard_normal((3000, 64))).astype(np.float32),
+        precision,
+        oversample=2,
+    )
+    asked = np.arange(0, 3000, 31)
+    queries = (matrix.vectors[asked] + 0.05 * rng.standard_normal((len(asked), 64))).astype(
+        np.float32
+    )
+    return matrix, index, asked, queries
+
+
 @pytest.mark.parametrize("kind", ["clustered", "uniform"])
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_ninety_nine_in_a_hundred_neighbours_are_found(precision, kind):
@@ -87,6 +103,30 @@ def test_ninety_nine_in_a_hundred_neighbours_are_found(precision, kind):
     assert recall(matrix, index, queries) >= 0.99
     hits = approximate.search(matrix, index, queries, 10) or matrix.search(queries, 10)
     assert share(matrix, hits, queries) >= 0.99
+
+
+@pytest.mark.parametrize("precision", ["bf16", "i8"])
+def test_the_first_few_of_rows_that_are_nearly_equal_are_found_as_surely_as_ten_of_them(precision):
+    matrix, index, asked, queries = tight_groups(precision)
+    half = np.arange(3000) % 2 == 0
+    for k in (1, 2, 3):
+        assert recall(matrix, index, queries, k) >= 0.97
+        assert recall(matrix, index, queries, k, half) >= 0.97
+        others = [nearest_others(matrix, row, k) for row in asked]
+        kept = nearest_rows(matrix, index, asked, k).rows
+        assert (
+            np.mean([len(set(a) & set(b)) / k for a, b in zip(kept, others, strict=True)]) >= 0.97
+        )
+
+
+@pytest.mark.parametrize("precision", ["bf16", "i8"])
+@pytest.mark.parametrize("share", [2, 3, 10])
+def test_what_passes_a_filter_that_leaves_too_few_of_a_tight_group_is_found_beyond_it(
+    precision, share
+):
+    matrix, index, _, queries = tight_groups(precision)
+    some = np.arange(3000) % share == 0
+    assert recall(matrix, index, queries, allow=some) >= 0.995
 
 
 @settings(max_examples=examples(25))
@@ -212,6 +252,19 @@ def test_equal_rows_beyond_the_last_hit_are_told_by_their_keys():
         assert (found.rows == shuffled.search(few, k).rows).all()
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_vectors_that_all_point_nearly_one_way_are_found_at_every_precision(precision):
+    rng = np.random.default_rng(0)
+    vectors = (
+        rng.standard_normal((30, 64))[rng.integers(0, 30, 3100)]
+        + 0.5 * rng.standard_normal((3100, 64))
+    ).astype(np.float32)
+    vectors[:, 0] += 30
+    matrix, index = indexed(vectors[:3000], precision, oversample=2)
+    again = ann.open_index(bytes_of(index), index.shape)
+    assert recall(matrix, again, vectors[3000:]) >= 0.99
+
+
 @pytest.mark.parametrize(("lost_every", "is_searched"), [(130, True), (40, False)])
 def test_an_index_may_miss_fewer_than_one_neighbor_in_a_hundred(
     monkeypatch, lost_every, is_searched
@@ -243,6 +296,20 @@ def test_vectors_without_structure_are_read_one_after_the_other(monkeypatch):
     monkeypatch.setattr(Matrix, "search", search)
     found_through(matrix, index, queries)
     assert counted == [5]  # one product for all of them
+
+
+def test_an_index_of_another_kind_than_it_is_said_to_be_is_refused(many):
+    _, index, _ = many
+    body, shape = bytes_of(index), index.shape
+    assert ann.open_index(body, shape) is not None
+    from msgspec.structs import replace
+
+    for other in (
+        replace(shape, count=2999),
+        replace(shape, dimensions=47),
+        replace(shape, parameters=BuildParameters("f16", 16, 64)),
+    ):
+        assert ann.open_index(body, other) is None
 
 
 def test_many_threads_may_ask_one_index(many):

@@ -20,6 +20,7 @@ from jammi_lab.core.user_key import seal
 from jammi_lab.core.verdicts import Match
 from jammi_lab.features.vectors.index import files as index_files
 from jammi_lab.features.vectors.index import hnsw as ann
+from jammi_lab.features.vectors.index import indexes
 from jammi_lab.features.vectors.matrix import Matrix
 from jammi_lab.store.sidecars import (
     GRAPH_SUFFIX,
@@ -460,6 +461,20 @@ def test_an_index_of_bytes_that_change_while_they_are_read_is_not_kept(ws, slow)
     assert settled(ws, table, "missing") and there(table) == set()
 
 
+def test_temporary_files_of_an_index_are_found_by_the_sweep_once_its_maker_is_gone(
+    ws, table, tmp_path
+):
+    left = table.path.parent / f".{paths(table)[GRAPH_SUFFIX].name}.0a1b2c3d.tmp"
+    left.write_bytes(b"half")
+    assert ws.fsck().orphans == []  # it may be making the index anew
+    ws.close()
+    with jl.open(tmp_path / "lab") as later:
+        assert [Path(p).name for p in later.fsck().orphans] == [left.name]
+        assert [Path(p).name for p in later.fsck(repair=True, grace=0).reclaimed] == [
+            left.name
+        ] and there(table) == {GRAPH_SUFFIX, MANIFEST_SUFFIX}
+
+
 @pytest.mark.parametrize("alone", [True, False])
 def test_unfinished_files_of_an_index_go_with_their_writer_when_nobody_else_could_be_making_one(
     tmp_path, alone
@@ -541,6 +556,27 @@ def test_an_index_is_kept_in_a_store(tmp_path):
         )
         put(ws, vectors(seed=1))
         assert len(ws.expire("v")) == 1 and not ws.fsck().orphans
+
+
+def test_an_index_that_is_in_memory_is_taken_over_without_being_held_twice(ws, monkeypatch):
+    first = put(ws)
+    held, moved = loaded(ws, first), vectors()
+    moved[:9] = vectors(9, seed=3)
+    monkeypatch.setattr(index_files, "load_index", lambda *_: pytest.fail("it was read again"))
+    second = put(ws, moved)
+    assert (
+        loaded(ws, second).shape.removed == 9
+        and f"index:{record_of(first).digest}" not in indexes.CACHE
+    )
+    assert (
+        held.candidates(moved[20:21], 3).min() >= 0
+    )  # who searches through it meanwhile still can
+    monkeypatch.undo()
+    for table in (first, second):
+        assert (
+            ws.search(table, moved[3], k=5, exact=False).fetchall()
+            == ws.search(table, moved[3], k=5, exact=True).fetchall()
+        )
 
 
 def test_an_index_is_made_anew_when_most_rows_are_others(ws, table):
