@@ -71,6 +71,20 @@ def test_two_processes_that_make_and_change_one_catalog_lose_nothing(
 
 
 @sqlite_only
+def test_a_kernel_that_makes_the_catalog_waits_for_another_that_is_about_to(tmp_path, open_catalog):
+    place = tmp_path / "catalog.sqlite3"
+    with contextlib.closing(
+        sqlite3.connect(place, isolation_level=None, check_same_thread=False)
+    ) as other:
+        other.execute("PRAGMA user_version=1")
+        other.execute("BEGIN IMMEDIATE")
+        done = threading.Timer(0.3, other.execute, ["COMMIT"])
+        done.start()
+        open_catalog(place).close()
+        done.join()
+
+
+@sqlite_only
 def test_a_lock_on_a_catalog_without_a_log_is_not_waited_for_without_end(
     tmp_path, open_catalog, monkeypatch
 ):
@@ -149,6 +163,24 @@ def test_an_interrupt_comes_between_two_statements_or_behind_the_commit_and_neve
     )
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
+
+
+@sqlite_only
+def test_an_interrupt_just_before_a_transaction_begins_leaves_the_next_one_undisturbed(
+    lab, monkeypatch
+):
+    def came_before(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jammi_lab.core.interrupts._set_handler", came_before)
+    with pytest.raises(KeyboardInterrupt), lab.database.write():
+        pass
+    monkeypatch.undo()
+    reached = []
+    with pytest.raises(KeyboardInterrupt), lab.database.write():
+        signal.raise_signal(signal.SIGINT)
+        reached.append("the line after")
+    assert reached
 
 
 @sqlite_only
@@ -251,6 +283,15 @@ def in_transaction(raw: Any) -> bool:
     )
 
 
+def test_a_transaction_that_only_the_driver_knows_of_is_ended_by_the_next(lab):
+    with lab.database.read() as tx:
+        raw = tx.raw
+    lab.database.dialect.begin(tx, writing=True)
+    assert in_transaction(raw)
+    lab.metadata.set("a", "1")
+    assert not in_transaction(raw)
+
+
 def test_a_write_cannot_begin_inside_a_read(lab):
     with (
         lab.database.read(),
@@ -308,6 +349,26 @@ def test_connections_of_ended_threads_do_not_pile_up(lab):
         thread.start()
         thread.join()
     assert len(lab.database.handles) <= 2
+
+
+def connection_of(database: Any) -> Any:
+    with database.read() as tx:
+        return tx.raw
+
+
+def test_whether_a_thread_writes_is_told_without_a_connection_and_not_of_a_closed_catalog(
+    open_catalog,
+):
+    database, told = open_catalog().database, []
+    thread = threading.Thread(target=lambda: told.append(database.writing))
+    with database.write():
+        assert database.writing
+        thread.start()
+        thread.join()
+    assert told == [False] and not database.writing and len(database.handles) == 1
+    database.close()
+    with pytest.raises(SessionClosed):
+        _ = database.writing
 
 
 def test_a_forked_child_is_refused_and_does_no_harm(lab):
@@ -642,3 +703,32 @@ def test_no_cached_result_stays_after_a_failed_write_of_observations(lab, monkey
         lab.observations.put("key", CacheEntry(NO_STAT, 1, {}))
     database.cached("n", lambda: asked.append(1))
     assert len(asked) == 2
+
+
+def test_a_failed_read_is_not_kept(lab):
+    with pytest.raises(ZeroDivisionError):
+        lab.database.cached("x", lambda: 1 // 0)
+    assert lab.database.cached("x", lambda: 1) == 1
+
+
+def test_a_catalog_whose_close_was_interrupted_can_be_closed(open_catalog):
+    database = open_catalog().database
+    raw = [connection_of(database)]
+    thread = threading.Thread(target=lambda: raw.append(connection_of(database)))
+    thread.start()
+    thread.join()
+    [first, _] = handles = list(database.handles)
+    close = first.connection.close
+
+    def interrupted() -> None:
+        close()
+        signal.raise_signal(signal.SIGINT)
+
+    first.connection.close = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        database.close()
+    first.connection.close = close
+    database.close()
+    assert all(handle.connection.closed for handle in handles)
+    with pytest.raises(SessionClosed):
+        database.has_table("meta")

@@ -5,6 +5,7 @@ import pytest
 from jammi_lab.core.anchors import source_input
 from jammi_lab.core.errors import TableDamaged
 from jammi_lab.core.records import Edge
+from tests.sizes import sized, soak
 
 
 def pairs(links: list) -> list[tuple[str, str]]:
@@ -70,6 +71,18 @@ def test_a_bounded_walk_reaches_what_a_shorter_way_reaches(lab):
     assert ("c", "d") in walked(lab, "a", "down", 2)
 
 
+@pytest.mark.only_soak
+@soak
+def test_a_chain_of_many_nodes_is_walked_to_its_end(lab):
+    many = sized(1_100, 10_000 if lab.database.dialect.file else 1_500)
+    with lab.transaction():
+        for i in range(many):
+            lab.ready(f"t{i}", *([f"t{i - 1}"] if i else ["source:papers"]))
+    assert len(lab.lineage.closure("papers", "down")) == many
+    up = lab.lineage.closure(f"t{many - 1}", "up")
+    assert (len(up), up[-1].edge.input, up[-1].depth) == (many, "papers", many)
+
+
 def test_a_way_that_meets_itself_ends(lab):
     lab.ready("a", "b")
     lab.ready("b", "a")
@@ -131,6 +144,15 @@ def test_a_walk_from_an_older_version_begins_with_its_own_edges(lab):
     assert walked(lab, new.table_name, "down") == [("a", "b")]
 
 
+def test_a_table_that_two_recipes_refer_to_has_edges_under_both(lab):
+    table = lab.ready("a", "source:papers")
+    lab.table_status.reuse("alias", table.table_name)
+    assert walked(lab, "papers", "down", 1) == [
+        ("papers", "a"),
+        ("papers", "alias"),
+    ]
+
+
 def test_a_table_inside_a_source_is_a_node_of_its_own(lab):
     lab.ready("t", source_input("crm", table="customers"))
     lab.ready("u", source_input("crm", table="orders"))
@@ -139,6 +161,16 @@ def test_a_table_inside_a_source_is_a_node_of_its_own(lab):
         ("crm.orders", "u"),
     ]
     assert walked(lab, "crm.orders", "down", 1) == [("crm.orders", "u")]
+
+
+def test_a_recipe_and_a_source_of_one_name_are_told_apart_by_kind(lab):
+    lab.ready("papers", "source:papers")
+    lab.ready("t", "papers")
+    assert walked(lab, "papers", "down", kind="result") == [("papers", "t")]
+    assert walked(lab, "papers", "down", kind="source") == [
+        ("papers", "papers"),
+        ("papers", "t"),
+    ]
 
 
 def test_what_is_gone_but_was_read_is_still_a_node(lab):

@@ -66,6 +66,20 @@ def test_what_is_refused_or_makes_nothing_takes_no_position(logs, log):
     assert append(logs, log).next == 2
 
 
+def test_after_a_failure_of_the_disk_nothing_is_committed(logs, log):
+    def full(point):
+        if point == "catalog:before-commit":
+            raise OSError(28, "No space left on device")
+
+    install_fault_hook(full)
+    try:
+        with pytest.raises(OSError, match="No space"):
+            append(logs, log)
+    finally:
+        install_fault_hook(None)
+    assert logs.refresh(log).next == 0 and append(logs, log).next == 1
+
+
 @pytest.mark.parametrize("what", [KeyboardInterrupt, OSError])
 def test_what_fails_behind_the_commit_loses_nothing(logs, log, what):
     def once(point):

@@ -185,6 +185,14 @@ def test_a_table_that_spells_the_model_otherwise_refers_to_it_too(lab):
     assert refusal(lab, "größe").references == [Reference("result_tables", "vectors", 2)]
 
 
+def test_a_renamed_recipe_is_named_as_it_is_called_now(lab):
+    put(lab)
+    lab.define("old")
+    lab.ready("old", model_id="mine")
+    lab.recipes.rename("old", "new")
+    assert refusal(lab).references == [Reference("result_tables", "new", 1)]
+
+
 def test_names_that_are_patterns_refer_to_nothing_but_themselves(lab):
     for name in ("m%", "m_ne", "m'", 'm"', "m\\"):
         put(lab, name)

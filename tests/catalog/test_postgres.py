@@ -3,6 +3,7 @@ connection, which may be refused or lost."""
 
 import gc
 import os
+import sqlite3
 import sys
 import traceback
 from typing import Any
@@ -96,6 +97,14 @@ def test_a_connection_that_is_lost_in_a_transaction_is_a_typed_error_and_the_nex
         assert lab.metadata.get("a") is None
     lab.metadata.set("a", "2")
     assert lab.metadata.get("a") == "2"
+
+
+@postgresql_only
+def test_a_connection_that_is_lost_before_the_commit_leaves_nothing(lab, postgres_url):
+    with pytest.raises(SourceUnavailable, match="was lost"), lab.transaction():
+        lab.metadata.set("a", "1")
+        end(postgres_url, of_thread(lab))
+    assert lab.metadata.get("a") is None
 
 
 @postgresql_only
@@ -354,3 +363,14 @@ def test_a_backup_is_one_sqlite_file_with_every_row(lab, tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(InvalidArgument):
         lab.backup(tmp_path / "folder")
+
+
+@pytest.mark.only_soak
+@postgresql_only
+def test_a_backup_of_many_rows_holds_few_of_them_at_once(lab, tmp_path):
+    for i in range(2100):
+        lab.metadata.set(f"k{i}", "v")
+    lab.backup(tmp_path / "backup.sqlite3")
+    with sqlite3.connect(tmp_path / "backup.sqlite3") as db:
+        assert db.execute("SELECT count(*) FROM meta WHERE value = 'v'").fetchone() == (2100,)
+    db.close()

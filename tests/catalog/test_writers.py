@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 
 from jammi_lab.catalog import writers as writers_module
 from jammi_lab.core.records import TableStatus
+from jammi_lab.storage import own_files
 from jammi_lab.storage.files import install_fault_hook
 from tests import processes
 from tests.catalog.conftest import Lab, sqlite_only
@@ -138,6 +140,34 @@ def test_a_writer_that_is_being_settled_is_not_settled_by_another(lab, child, op
         assert list(open_catalog().writers.dead_writers()) == []
 
 
+def test_asking_whether_a_writer_lives_keeps_nobody_from_settling_it(lab, child, open_catalog):
+    other, over, others = child(), threading.Event(), [open_catalog() for _ in range(2)]
+    other.kill(lab)
+
+    def ask(catalog: Any) -> None:
+        while not over.is_set():
+            asked.append(catalog.writers.is_alive(other.writer))
+
+    asked: list[bool] = []
+    threads = [threading.Thread(target=ask, args=(catalog,)) for catalog in others]
+    for thread in threads:
+        thread.start()
+    try:
+        settled = []
+        for _ in range(150):
+            with (
+                contextlib.suppress(InterruptedError),
+                lab.writers.hold_dead(other.writer) as dead,
+            ):
+                settled.append(dead)
+                raise InterruptedError
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert settled == [True] * 150 and asked
+
+
 def test_a_settling_that_fails_leaves_the_writer_to_be_found_again(lab, child):
     other = child()
     other.kill(lab)
@@ -235,6 +265,23 @@ def test_a_read_only_catalog_settles_nobody(lab, child, open_catalog):
 
 
 @sqlite_only
+@pytest.mark.leaves_behind("the lock file that cannot be removed")
+def test_a_lock_file_that_cannot_be_removed_does_not_keep_its_writer_alive(
+    lab, monkeypatch, open_catalog
+):
+    def refuse(_: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    other = open_catalog()
+    with monkeypatch.context() as patched:
+        patched.setattr(own_files, "remove", refuse)
+        lab.writers.retire(lab.writer)
+    assert (
+        lab.path.parent / "writers" / f"{lab.writer}.lock"
+    ).exists() and not other.writers.is_alive(lab.writer)
+
+
+@sqlite_only
 def test_lock_files_of_nobody_go_and_those_of_the_living_and_of_the_unsettled_stay(
     lab, child, open_catalog
 ):
@@ -255,6 +302,27 @@ def test_lock_files_of_nobody_go_and_those_of_the_living_and_of_the_unsettled_st
     assert {path.name for path in folder.iterdir()} == kept
     assert list(other.writers.dead_writers()) == [dead.writer]
     other.writers.retire(living)
+
+
+@sqlite_only
+@pytest.mark.timeout(60)
+def test_what_is_no_plain_file_among_the_locks_is_nobodys_and_stays_and_is_not_waited_for(
+    lab,
+):
+    folder = lab.path.parent / "writers"
+    (folder / "afolder.lock").mkdir()
+    os.mkfifo(folder / "apipe.lock")
+    (folder / "loop.lock").symlink_to("loop.lock")
+    (folder / "wleft.lock").write_text("")
+    before = {path.name for path in folder.iterdir()}
+    lab.writers.remove_leftover_locks()
+    assert {path.name for path in folder.iterdir()} == before - {"wleft.lock"}
+    for name in ("afolder", "apipe", "loop"):
+        assert not lab.writers.is_alive(name) and lab.writers.read_note(name) is None
+        with lab.writers.hold_dead(name) as dead:
+            assert not dead  # no row knows it
+        with pytest.raises(OSError, match="No such file"):
+            lab.writers.try_acquire_named(name)
 
 
 @sqlite_only
@@ -308,6 +376,23 @@ def test_the_word_of_a_dead_writer_goes_when_it_is_settled(lab, child, open_cata
     )
 
 
+def test_a_word_after_the_lock_was_let_go_is_written_nowhere(lab, tmp_path):
+    kept = dict(lab.writers.held_locks)
+    lab.writers.retire(lab.writer)
+    files = [
+        (tmp_path / f"file {n}").open("w") for n in range(20)
+    ]  # of which one gets the number that was closed
+    lab.writers.held_locks.update(kept)
+    lab.writers.write_note("for nobody")
+    lab.writers.held_locks.clear()
+    for each in files:
+        each.close()
+    assert (
+        not any((tmp_path / f"file {n}").read_text() for n in range(20))
+        and lab.writers.read_note(lab.writer) is None
+    )
+
+
 def test_a_turn_is_one_kernels_until_it_is_released_and_says_how_far_it_is(lab, open_catalog):
     other = open_catalog()
     for mine, theirs in (
@@ -326,6 +411,23 @@ def test_a_turn_is_one_kernels_until_it_is_released_and_says_how_far_it_is(lab, 
         assert theirs.try_acquire_named("i0123") is None
         turn.release(remove=True)
         assert theirs.read_note("i0123") is None
+
+
+def test_many_threads_have_a_turn_one_after_the_other(lab, open_catalog):
+    catalogs, inside, most = [open_catalog() for _ in range(4)], [], []
+
+    def work(catalog: Any) -> None:
+        done = 0
+        while done < 25:
+            if (turn := catalog.writers.try_acquire_named("i0123")) is not None:
+                inside.append(1)
+                most.append(len(inside))
+                inside.pop()
+                done += 1
+                turn.release(remove=True)
+
+    in_threads(work, catalogs)
+    assert most == [1] * 100
 
 
 @sqlite_only

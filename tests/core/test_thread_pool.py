@@ -44,6 +44,11 @@ def test_work_is_done_on_another_thread_and_the_next_on_the_same():
     assert first != threading.get_native_id() and done_by() == [first]
 
 
+def test_work_that_is_given_at_once_is_done_at_once():
+    by = done_by(4)
+    assert len(set(by)) == 4 and set(done_by(3)) < set(by)
+
+
 def test_a_thread_that_is_needed_just_when_its_patience_ends_does_the_work(monkeypatch):
     monkeypatch.setattr(beside, "IDLE_TIMEOUT_SECONDS", 0.05)
     done_by()
@@ -114,6 +119,31 @@ def test_a_thread_that_ends_before_its_first_line_is_given_up(monkeypatch, start
     with pytest.raises(MemoryError, match="a thread could not start"):
         start(thread)
     assert not thread.is_alive() and threading.active_count() == threads
+
+
+def test_a_pool_without_memory_for_a_thread_raises(monkeypatch):
+    monkeypatch.setattr(beside, "START_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    with ThreadPool(1, "jammi-test") as pool:
+        monkeypatch.setattr(threading.Thread, "_bootstrap", functools.partial(int, "not a frame"))
+        with pytest.raises(MemoryError):
+            pool.submit(list)
+
+
+def test_a_thread_that_was_given_up_does_nothing_later(monkeypatch):
+    monkeypatch.setattr(beside, "START_TIMEOUT_SECONDS", 0.05)
+    begin, real, done = threading.Event(), threading.Thread._bootstrap, []
+
+    def slow(thread):
+        begin.wait()
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "_bootstrap", slow)
+    with pytest.raises(MemoryError):
+        beside.start_thread(threading.Thread(target=done.append, args=[1]))
+    begin.set()
+    time.sleep(0.2)
+    assert done == []
 
 
 def test_a_pool_runs_calls_at_once_gives_errors_and_cancels_the_rest():

@@ -228,3 +228,25 @@ def test_a_missing_extension_names_the_extra_that_installs_it(engine, monkeypatc
                 requirements=Requirements(extensions=(name,)),
             )
         )
+
+
+def test_what_is_taken_away_goes_though_an_interrupt_meant_for_its_question_comes_late(file):
+    class Interrupted:
+        """A connection on which the first three statements of each kind are interrupted."""
+
+        def __init__(self, connection):
+            self.connection, self.times = connection, {}
+
+        def execute(self, statement):
+            self.times[statement] = self.times.get(statement, 0) + 1
+            if self.times[statement] <= 3:
+                raise duckdb.InterruptException("INTERRUPT Error: Interrupted!")
+            return self.connection.execute(statement)
+
+    crm = attachment(file)
+    with duckdb.connect() as connection:
+        attachments.attach.attach(connection, crm)
+        attachments.attach.detach(Interrupted(connection), crm)
+        assert connection.execute(
+            "SELECT count(*) FROM duckdb_databases() WHERE NOT internal"
+        ).fetchall() == [(1,)]

@@ -2,8 +2,10 @@
 do."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,7 +22,7 @@ from jammi_lab.core.errors import (
 from jammi_lab.engine import Engine
 from jammi_lab.engine.duckdb_messages import parse_error
 from jammi_lab.engine.name_resolution import NameResolver
-from jammi_lab.engine.sql import syntax_tree
+from jammi_lab.engine.sql import syntax_tree, tokens
 from jammi_lab.engine.sql.allowlist import JAMMI_FUNCTIONS
 from jammi_lab.engine.sql.table_functions import USAGE
 from jammi_lab.sources.base import Relation
@@ -256,6 +258,16 @@ def test_an_error_of_a_provider_comes_through(shelf, engine):
 
     with pytest.raises(SourceUnavailable, match="away"):
         engine.prepare("FROM nowhere", extra_resolvers=[Bad()])
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("Could not allocate tuple object!")])
+def test_tokens_that_do_not_fit_into_memory_are_a_typed_error(monkeypatch, error):
+    def no_memory(_):
+        raise error
+
+    monkeypatch.setattr(tokens, "duckdb", SimpleNamespace(tokenize=no_memory, Error=duckdb.Error))
+    with pytest.raises(ResourceExhausted, match="no memory"):
+        tokens.tokenize("SELECT 1")
 
 
 def test_a_tree_that_does_not_fit_into_memory_is_a_typed_error(engine, monkeypatch):

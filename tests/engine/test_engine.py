@@ -322,6 +322,39 @@ def child(tmp_path: Path, code: str, delay: float) -> list[str]:
     return run.stdout.splitlines()
 
 
+STARTING = """
+import os, signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from pathlib import Path
+from jammi_lab.engine import duckdb_instances as duck
+from tests.engine.shelf import Shelf, engine_of
+engine = engine_of(Shelf(), Path(sys.argv[1]))
+start = duck.open_main
+def slow(*given):
+    made = start(*given)
+    threading.Timer(float(sys.argv[2]), os.kill, (os.getpid(), signal.SIGINT)).start()
+    time.sleep(1.5)  # a start that nothing can stop
+    return made
+duck.open_main = slow
+try:
+    engine.prepare("SELECT 1")[0].run().table()
+except BaseException as error:
+    print(type(error).__name__)
+duck.open_main = start
+print(engine.prepare("SELECT 1 AS x")[0].run().table().to_pylist())
+engine.close()
+for thread in threading.enumerate():
+    if thread is not threading.main_thread():
+        thread.join()  # a start that took longer than an interrupt waits for
+"""
+
+
+def test_an_interrupt_while_the_engine_starts_is_an_interrupt_and_the_next_statement_works(
+    tmp_path,
+):
+    assert child(tmp_path, STARTING, 0.2) == ["KeyboardInterrupt", "[{'x': 1}]"]
+
+
 def test_an_interrupt_stops_the_statement_and_the_next_one_works(tmp_path):
     assert child(tmp_path, CHILD, 0.4) == ["stopped [{'n': 100}] kept 1"] * 4
 

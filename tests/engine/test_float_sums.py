@@ -221,6 +221,26 @@ def test_random_tables_have_one_digest_on_any_threads_and_in_any_order(tmp_path)
         engine.close()
 
 
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64()])
+def test_what_is_computed_again_is_the_same_and_children_stay_fresh(tmp_path, kind):
+    rng = random.Random(5)
+    values = pa.array([rng.gauss(0, 1e4) for _ in range(200_000)], kind)
+    (tmp_path / "rows").mkdir()
+    for n in range(4):
+        part = pa.table({"g": [i % 7 for i in range(50_000)], "p": values[n * 50_000 :][:50_000]})
+        pq.write_table(part, tmp_path / "rows" / f"{n}.parquet", row_group_size=5_000)
+    with jl.open(tmp_path / "lab", settings={"engine.threads": 4}) as ws:
+        ws.sources.add("rows", tmp_path / "rows")
+        ws.materialize("by_g", "SELECT g, sum(p) AS s, avg(p) AS m FROM rows GROUP BY g")
+        ws.materialize("top", "SELECT max(s) AS s FROM jammi.by_g")
+        for _ in range(sized(2, 6)):
+            assert isinstance(ws.verify("by_g", recompute=True), jl.Match)
+        ws.materialize(
+            "by_g", "SELECT g, sum(p) AS s, avg(p) AS m FROM rows GROUP BY g", cache="bypass"
+        )
+        assert isinstance(ws.staleness("top"), jl.Fresh)
+
+
 def test_the_sums_of_duckdb_are_taken_on_demand_and_then_part_of_the_definition(tmp_path):
     sql = "SELECT sum(p) AS s FROM (VALUES (1e16), (1.0), (-1e16)) AS t(p)"
     with jl.open(tmp_path / "exact") as ws:

@@ -1,15 +1,19 @@
 """Row order: promised, needed, and made total."""
 
 import datetime
+from collections.abc import Iterator
 from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jammi_lab.core.errors import SchemaMismatch, StatementNotAllowed
+from jammi_lab.engine import Engine
 from jammi_lab.engine.sql import equal_values, row_order, syntax_tree
 from tests.cases import cases, lines
+from tests.engine.shelf import Shelf, engine_of
 from tests.sizes import every_case
 
 pytestmark = pytest.mark.one_engine
@@ -132,6 +136,60 @@ def test_a_pivot_without_a_list_cannot_be_put_in_order(
     with pytest.raises(StatementNotAllowed, match="depend on its data") as error:
         prepared.run_ordered([])
     assert "IN (" in error.value.hint
+
+
+BIG = [
+    "SELECT * FROM big",
+    "SELECT g, count(*) AS n, min(x) AS m FROM big GROUP BY g",
+    "SELECT a.x, b.y FROM big a JOIN small b ON a.g = b.g",
+    "SELECT DISTINCT g, y FROM big",
+    "SELECT x, y FROM big WHERE y % 3 = 0",
+    "SELECT x, y FROM big ORDER BY y",
+    "SELECT g, x FROM big ORDER BY g LIMIT 5000",
+    "SELECT g FROM big UNION ALL SELECT g FROM small",
+    "SELECT x FROM big ORDER BY y DESC LIMIT 10 OFFSET 100",
+    "SELECT a.x FROM big a LEFT JOIN small b ON a.g = b.g LIMIT 1000",
+]
+
+
+@pytest.fixture(scope="module")
+def threaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Engine]]:
+    folder = tmp_path_factory.mktemp("big")
+    n = 300_000
+    big = pa.table(
+        {
+            "x": pa.array([(i * 7919) % n for i in range(n)]),
+            "y": pa.array([i % 11 for i in range(n)]),
+            "g": [f"g{(i * 31) % 1000}" for i in range(n)],
+        }
+    )
+    for part in range(3):
+        pq.write_table(
+            big.slice(part * 100_000, 100_000), folder / f"big{part}.parquet", row_group_size=10_000
+        )
+    shelf = Shelf()
+    shelf.body("big", body=f"SELECT * FROM read_parquet('{folder}/big*.parquet')")
+    shelf.frame(
+        "small", table=pa.table({"g": [f"g{i % 500}" for i in range(700)], "y": list(range(700))})
+    )
+    shelf.frame("frame", table=pa.Table.from_batches(big.to_batches(max_chunksize=1000)))
+    engines = [
+        engine_of(shelf, folder / f"spill{threads}", engine__threads=threads)
+        for threads in (1, 2, 8)
+    ]
+    yield engines
+    for engine in engines:
+        engine.close()
+
+
+@pytest.mark.parametrize(
+    "sql", [*BIG, "SELECT x, y FROM frame WHERE y > 3", "SELECT y, count(*) FROM frame GROUP BY y"]
+)
+def test_equal_rows_come_in_equal_order_whatever_the_number_of_threads(threaded, sql):
+    tables = [engine.prepare(sql)[0].run_ordered([]).table() for engine in threaded]
+    assert len(tables[0]) > 0
+    assert tables[0].equals(tables[1])
+    assert tables[0].equals(tables[2])
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,15 @@ def test_an_unsigned_number_that_arrow_cannot_hold_is_an_error_and_not_another_n
         prepare("SELECT 340282366920938463463374607431768211455::UHUGEINT AS v").run().table()
 
 
+def test_types_that_are_cast_keep_names_and_order(
+    prepare,
+):
+    prepared = prepare('SELECT i::BIT AS a, i AS a, i AS "x y" FROM range(3) t(i) ORDER BY i DESC')
+    table = prepared.run_ordered([]).table()
+    assert table.schema.names == ["a", "a", "x y"]
+    assert table.column(1).to_pylist() == [2, 1, 0]
+
+
 @pytest.mark.parametrize("rows", [1, 7, 2048, 65_536, 10_000_000])
 def test_batches_have_at_most_the_rows_that_were_asked_for(engine, shelf, rows):
     shelf.frame("big", table=pa.table({"x": list(range(3_000 if rows < 2048 else 200_000))}))

@@ -80,6 +80,13 @@ def test_definitions_differ_by_what_the_call_stands_for_and_by_nothing_else(engi
     assert one != canonical("SELECT id FROM jammi_version('top', 3)")
 
 
+def test_the_rows_of_a_call_are_ordered_like_any_other(engine, answering):
+    [prepared] = engine.prepare(
+        "SELECT score, id FROM jammi_version('top', 2) ORDER BY score LIMIT 1"
+    )
+    assert prepared.run_ordered(["id"]).table().to_pylist() == [{"score": 0.25, "id": 3}]
+
+
 def test_where_nobody_answers_a_call_is_refused(engine):
     with pytest.raises(StatementNotAllowed) as caught:
         engine.prepare("SELECT 1; FROM jammi_version('top', 2)")

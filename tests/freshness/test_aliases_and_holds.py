@@ -149,6 +149,14 @@ def test_a_hold_survives_a_reopen_and_a_rename_and_goes_with_the_recipe(read):
         read.hold("none")
 
 
+def test_inputs_that_are_held_are_not_refreshed_for_a_reader(read):
+    read.hold("b")
+    read.csv("s", "id,x", "1,1")
+    with pytest.raises(jl.JammiError, match="held since"):
+        read.materialize("d", "SELECT x FROM jammi.b", refresh="inputs")
+    assert read.rows("b") == [(30,)]
+
+
 def test_restore_holds_the_recipe(read):
     first = read.table("b")
     read.csv("s", "id,x", "1,1")

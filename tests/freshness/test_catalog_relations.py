@@ -226,6 +226,18 @@ def test_each_version_names_the_kernel_that_made_it(tmp_path):
     assert makers[0] == makers[1] != makers[2]
 
 
+def test_writers_are_the_kernels_that_have_or_had_the_workspace_open(papers):
+    other = papers.open()
+    other.close()
+    rows = ask(
+        papers,
+        "SELECT alive, pid = $pid FROM jammi_catalog.writers ORDER BY opened_at",
+        pid=__import__("os").getpid(),
+    )
+    # the first is the kernel that made the template of the workspace
+    assert rows == [(False, True), (True, True), (False, True)]
+
+
 @pytest.mark.parametrize("relation", ["mutable_tables", "topics", "sessions"])
 def test_what_there_is_none_of_is_empty(lab, relation):
     assert ask(lab, f"SELECT * FROM jammi_catalog.{relation}") == []
@@ -254,6 +266,13 @@ def test_the_status_is_one_shallow_look_each_time_that_it_is_asked(papers, looks
     assert looks == [False, False]
 
 
+def test_describing_and_explaining_the_status_takes_no_look(papers, looks):
+    papers.sql("SELECT * FROM jammi_catalog.status").columns  # noqa: B018  its columns are known before it runs
+    del looks[:]
+    services_of(papers.ws).engine.prepare("SELECT * FROM jammi_catalog.status")
+    assert looks == []
+
+
 def test_only_the_relation_that_is_named_is_computed(papers, monkeypatch):
     from jammi_lab.freshness.catalog_relations import CatalogRelations
 
@@ -277,6 +296,10 @@ def test_show_tables_and_near_names_know_the_relations(papers):
         ask(papers, "SELECT * FROM jammi_catalog.statuss")
     assert "jammi_catalog.status" in missing.value.near
     assert "jammi_catalog.status" in services_of(papers.ws).engine.known_names()
+
+
+def test_names_are_found_in_any_case(papers):
+    assert ask(papers, 'SELECT count(*) FROM JAMMI_CATALOG."Status"') == [(2,)]
 
 
 def test_a_tenant_sees_own_and_shared_rows_and_nobody_elses(lab):
@@ -338,3 +361,11 @@ def test_a_table_made_from_it_is_judged_without_asking_for_it_again(papers, look
     del looks[:]
     assert isinstance(papers.staleness("board"), jl.Undecidable)
     assert looks == [True]
+
+
+def test_a_result_can_be_read_again_with_the_same_rows(papers, looks):
+    found = papers.sql("SELECT name, verdict FROM jammi_catalog.status")
+    before = found.fetchall()
+    papers.csv("papers", "id,title,year", "1,Other,2020")
+    assert found.fetchall() == before
+    assert looks == [False]

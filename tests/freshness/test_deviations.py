@@ -1,6 +1,7 @@
 """What others do between a plan and its end: told as deviations, because the plan's bounds hold
 only when nothing moved."""
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,8 @@ from jammi_lab.freshness.reports import Plan
 from jammi_lab.workspace.workspace import Workspace
 from tests.freshness.lab import Lab, outcomes
 from tests.inside import services_of
+
+SOON = 20.0
 
 
 @pytest.fixture
@@ -36,6 +39,33 @@ def test_a_certain_step_that_another_recipes_table_answers_is_a_deviation(lab, o
     report = plan.apply()
     assert (certain(plan), outcomes(report)) == (["b"], {"b": "reused"})
     assert report.deviations == ["b reused a table that became ready after the plan was made"]
+
+
+def test_a_certain_step_that_another_kernel_was_building_is_a_deviation(lab, other):
+    lab.materialize("b", "SELECT sum(x) AS x FROM s")
+    edit(lab)
+    plan = lab.plan()
+    building, waited = threading.Event(), threading.Event()
+
+    def slow(progress: Progress) -> None:
+        if progress.stage == "materialize b":
+            building.set()
+            waited.wait(SOON)
+
+    theirs = threading.Thread(target=other.recompute, args=("b",), kwargs={"progress": slow})
+    theirs.start()
+    try:
+        assert building.wait(SOON)
+        report = plan.apply(
+            lambda progress: waited.set() if progress.stage != "recompute b" else None
+        )
+    finally:
+        waited.set()
+        theirs.join()
+    assert (outcomes(report), report.deviations) == (
+        {"b": "reused"},
+        ["b reused a table that became ready after the plan was made"],
+    )
 
 
 def test_a_step_that_a_table_was_to_answer_and_that_ran_is_a_deviation(lab, other):
@@ -115,6 +145,27 @@ def test_a_table_that_is_read_and_is_gone_is_a_deviation(read, other, how):
     assert report.deviations == ["a changed after the plan was made"]
 
 
+def test_an_exact_table_that_is_gone_is_a_deviation(read, other):
+    exact = read.table("a").table_name
+    read.materialize("f", f'SELECT sum(a.x + s.x) AS x FROM jammi."{exact}" AS a JOIN s USING (id)')
+    edit(read, 12)
+    plan = read.plan("f")
+    other.drop("a", force=True)
+    assert plan.apply().deviations == [f"{exact} changed after the plan was made"]
+
+
+def test_a_table_that_was_never_made_notes_what_became_of_its_inputs(read, other):
+    read.define("n", "SELECT max(x) AS x FROM jammi.a")
+    plan = read.plan("n")
+    read.csv("e", "id,x", "1,6")
+    other.recompute("a")
+    report = plan.apply()
+    assert (outcomes(report), report.deviations) == (
+        {"n": "computed"},
+        ["a changed after the plan was made"],
+    )
+
+
 @pytest.mark.parametrize("meddle", ["recomputed by another call", "redefined"])
 def test_a_step_of_the_plan_that_another_call_changes_before_it_is_read_is_a_deviation(
     lab, other, meddle
@@ -179,6 +230,15 @@ def test_a_plan_is_carried_out_for_the_tenant_that_it_was_made_for(tenants, plan
     assert made(tenants) == {"acme": [1, 1], "beta": [1, 1], None: [1, 1]} | {planned: [2, 2]}
 
 
+def test_who_listens_to_a_plan_of_another_tenant_hears_it_under_its_own(tenants):
+    heard = set[str | None]()
+    with tenants.tenant("acme"):
+        plan = tenants.plan()
+    with tenants.tenant("beta"):
+        report = plan.apply(lambda progress: heard.add(services_of(tenants.ws).scope.current))
+    assert (heard, outcomes(report)) == ({"beta"}, {"b": "computed", "c": "computed"})
+
+
 def test_each_tenants_rows_of_a_shared_source_stay_its_own(lab):
     lab.path("o.csv").write_text("owner,x\n" + "acme,1\nbeta,2\n" * 5000)
     lab.sources.add("o", lab.path("o.csv"), tenant_column="owner")
@@ -198,3 +258,32 @@ def test_each_tenants_rows_of_a_shared_source_stay_its_own(lab):
     ) == 5000
     with lab.tenant("acme"):
         assert lab.rows("n") == [(50000,)]
+
+
+def test_a_plan_that_fails_leaves_the_tenant_bound_that_was_bound(tenants):
+    def stop(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with tenants.tenant("acme"):
+        plan = tenants.plan()
+    with tenants.tenant("beta"):
+        with pytest.raises(KeyboardInterrupt):
+            plan.apply(stop)
+        assert services_of(tenants.ws).scope.current == "beta"
+    assert services_of(tenants.ws).scope.current is None
+
+
+def test_a_step_that_was_dropped_is_not_taken_for_the_shared_one_of_its_name(tenants):
+    with tenants.tenant("acme"):
+        tenants.materialize(
+            "b", "SELECT id, x + 2 AS x FROM s", cache="bypass"
+        )  # what nobody's `b` says
+        edit(tenants, 12)
+        plan = tenants.plan("b")
+        tenants.drop("b", force=True)
+    tenants.recompute("b")
+    report = plan.apply()
+    assert (outcomes(report), report.deviations) == (
+        {"b": "skipped"},
+        ["b changed after the plan was made"],
+    )

@@ -252,6 +252,13 @@ def test_every_reason_is_told_the_definition_first(lab):
     assert said(lab.staleness("t")) == ["definition", "vanished a", "advanced b"]
 
 
+def test_a_source_put_under_the_name_of_another_decides_by_its_content(papers):
+    shutil.copyfile(papers.path("papers.csv"), papers.path("copy.csv"))
+    papers.path("other.csv").write_text("id,title,year\n9,Rings,2024\n")
+    papers.sources.add("papers", papers.path("other.csv"), replace=True)
+    assert papers.verdict("titles") == "stale"
+
+
 def test_a_recipe_is_not_dropped_while_tables_derive_from_it(papers):
     with pytest.raises(jl.InvalidArgument, match="first"):
         papers.drop("titles")
@@ -336,3 +343,10 @@ def test_a_text_file_that_can_no_longer_be_read_has_moved_and_says_what_is_wrong
     assert lab.sources["f"].anchor(columns=["v"]).note
     file.write_bytes(whole)
     assert lab.verdict("t") == lab.verdict("u") == "fresh"
+
+
+def test_a_column_of_another_type_is_another_one_though_no_row_is_left(papers):
+    papers.materialize("none", "SELECT 1::INTEGER AS x WHERE false")
+    papers.materialize("child", "SELECT typeof(x) AS x FROM jammi.none UNION ALL SELECT 'end'")
+    papers.materialize("none", "SELECT 1::BIGINT AS x WHERE false")
+    assert said(papers.staleness("child")) == ["advanced none"]

@@ -24,6 +24,17 @@ def test_one_hop_gives_exactly_the_direct_dependents(papers):
     assert papers.derives_from("first") == []
 
 
+def test_a_lineage_that_is_shown_after_a_recompute_tells_no_verdict_of_versions_that_it_does_not_hold(
+    papers,
+):
+    lineage = papers.lineage("titles", direction="up")
+    assert "titles (sql, version 1): fresh" in repr(lineage)
+    papers.csv("papers", "id,title,year", "1,Other,2020")
+    papers.recompute("titles")
+    assert "titles (sql, version 1)" in repr(lineage) and "fresh" not in repr(lineage)
+    assert "titles (sql, version 2): fresh" in repr(papers.lineage("titles"))
+
+
 def test_upwards_and_downwards_and_both(papers):
     papers.materialize("years", "SELECT year FROM papers")
     assert papers.lineage("titles", direction="up").closure() == ["papers", "titles"]
@@ -31,6 +42,14 @@ def test_upwards_and_downwards_and_both(papers):
     assert papers.lineage("titles").closure() == ["papers", "titles", "first"]
     assert papers.lineage("papers", depth=1).closure() == ["papers", "titles", "years"]
     assert papers.lineage().closure() == ["papers", "titles", "years", "first"]
+
+
+def test_nodes_know_what_they_are(papers):
+    assert [(n.kind, n.name, n.version) for n in papers.lineage("first").nodes] == [
+        ("source", "papers", None),
+        ("sql", "titles", 1),
+        ("sql", "first", 1),
+    ]
 
 
 def test_a_recipe_may_be_called_like_the_source_that_it_reads(lab):
@@ -82,6 +101,14 @@ def test_a_definition_that_closes_a_circle_is_refused_and_changes_nothing(papers
 def test_a_recipe_that_reads_itself_is_refused(papers, how, name):
     with pytest.raises(jl.DependencyCycle):
         getattr(papers.ws, how)(name, "SELECT id FROM jammi.titles")
+
+
+def test_a_new_name_that_closes_a_circle_is_refused(papers):
+    papers.materialize("other", "SELECT id FROM jammi.first")
+    papers.drop("titles", force=True)
+    with pytest.raises(jl.DependencyCycle):
+        papers.rename("other", "titles")
+    assert "other" in papers.ws
 
 
 @pytest.fixture

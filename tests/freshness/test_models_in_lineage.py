@@ -60,6 +60,30 @@ def test_from_a_model_down_to_all_that_rests_on_it(made):
         made.lineage("minilm")
 
 
+def test_depth_counts_the_hop_to_a_model(made):
+    assert named(made.lineage("near", direction="up", depth=1)) == [
+        ("embedding", "vectors"),
+        ("neighbor_graph", "near"),
+    ]
+    assert ("model", "hashing") in named(made.lineage("near", direction="up", depth=2))
+    assert named(made.lineage("hashing", depth=1)) == [
+        ("model", "hashing"),
+        ("embedding", "vectors"),
+    ]
+
+
+def test_a_former_version_has_the_model_that_it_was_made_with(made):
+    former = made.table("vectors")
+    made.embed("vectors", "papers", key="id", text="title", model=Letters())
+    assert ("model", "mine") in named(made.lineage("vectors"))
+    assert ("model", "hashing") not in named(made.lineage("vectors"))
+    assert made.derives_from("mine") == [Edge(input="mine", derived="vectors", kind="model")]
+    assert (
+        Edge(input="hashing", derived=former.table_name, kind="model")
+        in made.lineage(former, direction="up").edges
+    )
+
+
 def test_a_model_a_source_and_a_recipe_of_one_name_are_three_nodes(lab):
     lab.csv("x", "id,title", "1,a")
     lab.embed("x", "x", key="id", text="title", model=Letters("x"))

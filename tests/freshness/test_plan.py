@@ -120,6 +120,29 @@ def test_of_two_recipes_of_one_definition_only_the_first_is_certain(chain):
     assert (chain.verdict("years"), chain.verdict("again")) == ("fresh", "fresh")
 
 
+def as_they_are(rows):
+    return rows.arrow()
+
+
+@pytest.mark.parametrize("by", ["a statement", "a function"])
+def test_recipes_that_turn_out_to_be_one_definition_since_an_input_has_other_columns_are_made_once(
+    lab, by
+):
+    def define(name: str) -> None:
+        by_function = jl.PythonStep(as_they_are, inputs="c")
+        lab.define(name, "SELECT * FROM c" if by == "a statement" else by_function)
+
+    lab.csv("c", "x,y", "1,2")
+    define("a")
+    lab.recompute("a")
+    lab.csv("c", "y,x,z", "1,2,3")
+    define("b")
+    plan = lab.plan()
+    assert parts(plan) == {"certain": ["a"], "possible": ["b"]}
+    report = plan.apply()
+    assert outcomes(report) == {"a": "computed", "b": "reused"} and report.deviations == []
+
+
 def test_recipes_that_turn_out_to_be_one_definition_during_a_run_are_made_once_and_told(
     lab,
 ):
@@ -153,6 +176,20 @@ def test_recipes_of_one_definition_are_made_once_wherever_in_a_plan_they_are(cha
     report = plan.apply()
     assert {s.name for s in report.steps if s.outcome == "reused"} == {"years", "z_copy"}
     assert {row.verdict for row in chain.status()} == {jl.Fresh()}
+
+
+def test_when_the_first_of_two_recipes_of_one_definition_fails_the_other_one_is_tried_as_the_plan_said(
+    lab,
+):
+    lab.csv("s", "id,a", "1,1")
+    for name in ("one", "two"):
+        lab.materialize(name, "SELECT id, a::INTEGER AS a FROM s")
+    lab.path("s.csv").write_text("id,a\n1,x\n")
+    plan = lab.plan()
+    assert parts(plan) == {"certain": ["one"], "possible": ["two"]}
+    report = plan.apply()
+    assert outcomes(report) == {"one": "failed", "two": "failed"}
+    assert set(report.executed) == {"one", "two"}
 
 
 def test_recipes_of_one_definition_that_no_table_ever_answers_are_all_certain(lab):
@@ -215,6 +252,14 @@ def test_a_step_whose_source_is_gone_is_blocked_with_that_reason(chain):
     assert set(outcomes(plan.apply()).values()) == {"blocked"}
 
 
+def test_a_step_that_no_longer_reads_what_is_gone_is_not_blocked(chain):
+    chain.csv("other", "id", "5")
+    chain.path("papers.csv").unlink()
+    chain.define("titles", "SELECT id FROM other")
+    assert parts(chain.plan("titles")) == {"certain": ["titles"]}
+    assert outcomes(chain.recompute("titles")) == {"titles": "computed"}
+
+
 def test_a_recipe_that_was_never_computed_is_blocked_when_its_source_is_gone(chain):
     chain.define("later", "SELECT id FROM papers")
     chain.sources.remove("papers")
@@ -253,6 +298,52 @@ def test_a_column_added_beside_a_lost_table_does_not_make_certain_what_comes_out
     assert parts(plan) == {"certain": ["parent"], "possible": ["child"]}
     report = plan.apply()
     assert (report.executed, report.deviations, lab.verdict("child")) == (["parent"], [], "fresh")
+
+
+def test_what_is_read_by_the_columns_of_a_table_that_is_made_first_is_certain_only_when_that_stays(
+    lab,
+):
+    """A natural join reads what both sides share: the column that it reads today is not read any
+    more when the parent is as it was."""
+    lab.parquet("s", id=[1], a=[2])
+    lab.parquet("t", id=[1], b=[1])
+    lab.materialize("parent", "SELECT * FROM t")
+    lab.materialize("child", "SELECT id, a FROM s NATURAL JOIN jammi.parent")
+    for side in ("s", "t"):
+        lab.parquet(side, id=[1], **({"a": [2]} if side == "s" else {"b": [1]}), more=[3])
+    lab.recompute("parent")
+    lab.parquet("t", id=[1], b=[1])
+    assert lab.verdict("child") == "stale"
+    plan = lab.plan()
+    assert parts(plan) == {"possible": ["child"], "reused": ["parent"]} or parts(plan) == {
+        "certain": ["parent"],
+        "possible": ["child"],
+    }
+    report = plan.apply()
+    assert (
+        report.deviations == []
+        and "child" not in report.executed
+        and lab.verdict("child") == "fresh"
+    )
+
+
+def test_a_table_made_anew_that_no_step_makes_again_makes_its_reader_certain_whatever_is_made_first(
+    lab,
+):
+    lab.csv("s", "id", "1")
+    lab.materialize("base", "SELECT id FROM s")
+    lab.materialize("beside", "SELECT id + 1 AS more FROM jammi.base")
+    lab.materialize("both", "SELECT id, more FROM jammi.base, jammi.beside")
+    lab.csv("s", "id", "2")
+    lab.recompute("base")
+    plan = lab.plan()
+    assert parts(plan) == {"certain": ["beside", "both"]}
+    assert plan.apply().executed == ["beside", "both"]
+    lab.csv("s", "id", "1")  # and when it is again as it was, the table of then may answer
+    lab.recompute("base")
+    plan = lab.plan()
+    assert parts(plan) == {"reused": ["beside"], "possible": ["both"]}
+    assert outcomes(plan.apply()) == {"beside": "reused", "both": "reused"}
 
 
 def test_what_moved_below_a_blocked_step_is_made_over_that_as_it_is(chain):

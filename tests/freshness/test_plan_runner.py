@@ -13,7 +13,7 @@ import jammi_lab as jl
 from jammi_lab.core.records import Progress
 from jammi_lab.storage.files import install_fault_hook
 from tests.freshness.lab import Lab, outcomes
-from tests.inside import services_of
+from tests.inside import record_of, services_of
 
 SOON = 20.0
 """Seconds after which something that should have happened is taken not to happen."""
@@ -128,6 +128,18 @@ def test_an_interrupt_stops_the_step_that_runs_and_running_again_goes_on(lab):
         "slow1": "computed",
         "slow2": "computed",
     }
+
+
+def test_steps_run_for_the_tenant_that_is_bound(lab):
+    lab.csv("s", "id,x", "1,10")
+    with lab.tenant("acme"):
+        for name in ("a", "b", "c"):
+            lab.materialize(name, f"SELECT id, '{name}' AS which FROM s")
+        lab.csv("s", "id,x", "2,20")
+        report = lab.recompute()
+        assert outcomes(report) == {"a": "computed", "b": "computed", "c": "computed"}
+        assert [record_of(t).tenant for t in lab.tables()] == ["acme"] * 6
+    assert lab.tables() == []
 
 
 def test_progress_counts_up_in_the_callers_thread(two):

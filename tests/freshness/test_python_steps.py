@@ -101,6 +101,25 @@ def test_a_comment_leaves_everything_fresh(chain, steps):
     assert set(words(chain).values()) == {"fresh"}
 
 
+def test_a_step_put_back_as_it_was_is_answered_by_the_table_of_then(chain, steps):
+    steps.change("RATE = 2", "RATE = 3")
+    chain.recompute("scores")
+    steps.change("RATE = 3", "RATE = 2")
+    assert names(chain.plan("scores").reused) == ["scores"]
+    assert [s.outcome for s in chain.recompute("scores").steps] == ["reused"] and chain.table(
+        "scores"
+    ).version == 3
+
+
+def test_a_column_added_to_an_input_reaches_a_step_that_reads_all_of_it(lab, steps):
+    path = lab.csv("papers", "id,title", "1,Graphs")
+    lab.compute("scores", steps.module.score, inputs="papers")
+    path.write_text("id,title,year\n1,Graphs,2020\n")
+    assert said(lab.staleness("scores")) == ["advanced papers"]
+    lab.recompute()
+    assert words(lab) == {"scores": "fresh"}
+
+
 # -- after a restart -------------------------------------------------------------------------------
 
 
@@ -176,6 +195,17 @@ def test_defined_again_it_can_be_recomputed(restarted):
     lab.csv("papers", "id,year", "9,2029")
     lab.define("cut", jl.PythonStep(step, inputs="papers"))
     assert lab.recompute().executed == ["cut", "after"] and lab.rows("cut") == [(9, 2029)]
+
+
+def test_another_function_under_the_name_is_another_definition(restarted):
+    lab, _ = restarted
+
+    def step(papers: Any) -> pl.DataFrame:
+        rows: pl.DataFrame = papers.polars().head(1)
+        return rows
+
+    lab.define("cut", jl.PythonStep(step, inputs="papers"))
+    assert said(lab.staleness("cut")) == ["definition"]
 
 
 def test_a_renamed_step_is_still_known(lab):

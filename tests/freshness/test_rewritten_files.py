@@ -146,6 +146,22 @@ def test_a_csv_whose_columns_changed_places_leaves_fresh_what_reads_some_of_them
     assert not any("fresh" in str(row.verdict) for row in lab.status() if row.name != "child")
 
 
+@pytest.mark.parametrize(
+    "order", [(0, 1, 2, 3), (2, 3, 0, 1)], ids=["same rows", "rows in another order"]
+)
+@pytest.mark.parametrize("more", [True, False], ids=["a column more", "a column less"])
+def test_columns_that_come_or_go_beside_rows_in_another_order_leave_fresh_what_does_not_read_them(
+    lab, order, more
+):
+    turned = {
+        name: [values[n] for n in order] for name, values in ROWS.items() if more or name != "t"
+    }
+    pq.write_table(
+        pa.table({"new": [7, 8, 9, 10], **turned} if more else turned), lab.path("rows.parquet")
+    )
+    assert lab.verdict("child") == "fresh"
+
+
 @pytest.mark.parametrize("kind", ["csv", "ndjson"])
 def test_on_text_whose_values_a_digest_does_not_tell_apart_there_is_no_opinion(lab, kind):
     head, lines = {
@@ -221,3 +237,15 @@ def test_random_files_are_fresh_exactly_when_they_hold_the_same_bag(lab, chance)
         assert (lab.staleness("counted") == jl.Fresh()) is same, (first, then)
         seen.add(same)
     assert seen == {True, False}
+
+
+def test_another_kernel_that_was_open_before_the_table_was_made_says_the_same(lab):
+    with lab.open() as other:
+        assert other.status()["child"].verdict == jl.Fresh()
+        lab.materialize("later", "SELECT t, count(*) AS n FROM rows GROUP BY t")
+        rewritten(lab)
+        assert {row.name: row.verdict for row in other.status()} == {
+            "child": jl.Fresh(),
+            "later": jl.Fresh(),
+        }
+        assert other.staleness("later") == jl.Fresh()

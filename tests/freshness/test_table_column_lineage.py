@@ -129,6 +129,11 @@ def test_a_join_names_the_columns_of_both_sides(two):
     assert {("a.id", "most", "rows"), ("b.id", "grp", "rows")} <= edges(two, "t")
 
 
+def test_a_star_is_bound_to_columns(two):
+    two.materialize("t", "SELECT * FROM a WHERE n > 1")
+    assert {e for e in edges(two, "t") if e[2] == "direct"} == {(f"a.{c}", c, "direct") for c in A}
+
+
 def test_columns_go_by_their_place_in_a_union(two):
     two.materialize("t", "SELECT id, grp FROM a UNION ALL SELECT m, tag FROM b")
     assert {e[:2] for e in edges(two, "t")} == {

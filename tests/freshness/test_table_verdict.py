@@ -1,6 +1,7 @@
 """The evaluator: recorded × observed → verdict, with no I/O."""
 
 import ast
+import copy
 import dataclasses
 import importlib
 import itertools
@@ -93,6 +94,19 @@ def test_anchors_compare_without_the_version_for_people_and_the_cost_of_the_look
         hash(one)
 
 
+@pytest.mark.parametrize(
+    "current",
+    [
+        anchor("a", "two"),
+        anchor("a", method="other digest"),
+        anchor("a", kind=AnchorKind.RESULT_DIGEST),
+    ],
+)
+def test_an_input_of_another_value_method_or_kind_has_advanced(current):
+    reason = InputAdvanced(current.input, anchor("a"), current)
+    assert evaluate_table(facts(anchor("a"), now={"a": current})) == Stale([reason])
+
+
 # -- a table on its own ----------------------------------------------------------------------------
 
 
@@ -153,6 +167,13 @@ def test_own_doubts_and_inherited_ones_are_told_together():
     verdict = evaluate_table(facts(anchor("a"), now={"a": Unknown("down")}), [("p", DOUBT)])
     assert isinstance(verdict, Undecidable)
     assert [(a.input.name, a.path) for a in verdict.unpinned] == [("a", []), ("s", ["p"])]
+
+
+def test_a_parent_without_manifest_makes_it_undecidable():
+    verdict = evaluate_table(facts(), [("p", MissingManifest())])
+    assert isinstance(verdict, Undecidable)
+    assert verdict.unpinned[0].path == ["p"]
+    assert "no manifest" in verdict.unpinned[0].note
 
 
 # -- for every combination -------------------------------------------------------------------------
@@ -325,6 +346,20 @@ def test_the_evaluator_and_its_values_can_reach_nothing(module):
     }
 
 
+@given(situations())
+def test_the_evaluator_changes_nothing_and_says_the_same_again(
+    situation,
+):
+    before = copy.deepcopy((situation[0], situation[2]))
+    first = evaluate_table(situation[0], situation[2])
+    assert (
+        evaluate_table(situation[0], situation[2])
+        == first
+        == evaluate_table(*copy.deepcopy(before))
+    )
+    assert (situation[0], situation[2]) == before
+
+
 # -- very many roots -------------------------------------------------------------------------------
 
 
@@ -348,6 +383,15 @@ def test_of_very_many_roots_the_nearest_are_named_and_at_least_one_by_each_paren
     assert (
         len(ways) == MAX_CAUSES and ways.count("far") == 1 and ways.count("near") == MAX_CAUSES - 1
     )
+
+
+def test_up_to_the_bound_every_root_is_named():
+    verdict = evaluate_table(
+        facts(anchor("a")),
+        [many_ways("near", MAX_CAUSES // 2, 1), many_ways("far", MAX_CAUSES // 2, 5)],
+    )
+    assert isinstance(verdict, PossiblyStale)
+    assert len(verdict.causes) == MAX_CAUSES
 
 
 def test_every_parent_keeps_a_cause_even_when_there_are_more_parents_than_the_bound():

@@ -93,6 +93,20 @@ def test_a_changed_input_evaluates_its_readers_alone(ws, evaluated, tmp_path):
     assert "of_b" in verdicts["both"][1]
 
 
+def test_a_new_table_leaves_the_others_unevaluated(ws, evaluated):
+    ws.materialize("new", "SELECT x + 1 AS x FROM b")
+    evaluated.clear()
+    ws.status()
+    assert evaluated == []
+
+
+def test_a_table_without_a_short_way_is_evaluated(ws, evaluated):
+    ws.materialize("of_version", f"SELECT x FROM jammi.{ws.table('of_b').table_name}")
+    evaluated.clear()
+    assert str(ws.status()["of_version"].verdict) == "fresh"
+    assert evaluated
+
+
 def _nothing(ws, folder: Path):
     pass
 

@@ -64,6 +64,13 @@ def test_what_rests_on_a_stale_table_is_possibly_stale_whatever_else_it_rests_on
     assert lab.verdict("of_frame") == lab.verdict("beside") == "undecidable"
 
 
+def test_the_frame_of_one_handle_is_absent_in_another(lab):
+    lab.sources.add("f", people())
+    lab.materialize("t", "SELECT id FROM f")
+    with lab.open() as other:
+        assert isinstance(other.staleness("t"), jl.Undecidable)
+
+
 def test_a_removed_frame_has_vanished(lab):
     lab.sources.add("f", people())
     lab.materialize("t", "SELECT id FROM f")
@@ -89,6 +96,21 @@ def test_a_frame_in_a_variable_of_the_notebook_decides_by_its_content(lab):
     assert isinstance(lab.staleness("t"), jl.Undecidable)
     variables["people"] = 5
     assert isinstance(lab.staleness("t"), jl.Undecidable)
+
+
+def test_a_plan_names_the_frame_that_is_missing_and_does_not_run(lab):
+    there, missing = people(), people()
+    variables: dict[str, object] = {"a": there, "b": missing}
+    lab.name_frames(variables)
+    statement = jl.Sql("SELECT id FROM a JOIN b USING (id)")
+    services_of(lab.ws).materializer.materialize("t", statement, frames=True)
+    variables.update(a=pl.DataFrame({"id": [2, 3]}), b=None)
+    [step] = lab.plan().blocked
+    assert step.name == "t"
+    assert str(step.reasons[-1]) == "the frame b is not in this kernel; create it again"
+    assert [row.outcome for row in lab.recompute().steps] == ["blocked"]
+    variables["b"] = missing
+    assert lab.recompute().executed == ["t"]
 
 
 def test_a_source_registered_under_the_name_of_a_variable_is_what_counts(lab):
@@ -198,6 +220,25 @@ def test_a_volatile_statement_is_undecidable_and_says_by_what(lab, statement, wh
         [a for a in lab.table("t").manifest.anchors if not a.pinned]
     )
     assert lab.lookup(statement) is None
+
+
+def test_the_table_of_verdicts_names_the_way_to_a_doubt_as_the_sentence_does(lab):
+    lab.materialize("drawn", "SELECT random() AS x")
+    lab.materialize("read", "SELECT x FROM jammi.drawn")
+    row = lab.status()["read"]
+    assert str(row.verdict) == f"undecidable: {row.reasons[0]}"
+    assert row.reasons == ["random() returns another value on each call, by way of drawn"]
+    told = lab.sql("SELECT reasons FROM jammi_catalog.status WHERE name = 'read'").fetchall()
+    assert told == [(row.reasons,)]
+
+
+def test_what_is_certain_of_a_volatile_table_is_told_with_it(lab):
+    lab.csv("s", "id", "1")
+    lab.materialize("t", "SELECT id, random() AS r FROM s")
+    lab.csv("s", "id", "2")
+    verdict = lab.staleness("t")
+    assert isinstance(verdict, jl.Undecidable)
+    assert (verdict.known_stale, said(verdict)) == (True, ["advanced s"])
 
 
 def test_what_is_known_of_one_input_is_told_whatever_is_not_known_of_another(lab, tmp_path):

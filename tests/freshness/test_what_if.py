@@ -48,12 +48,36 @@ def test_a_changed_recipe_makes_its_readers_stale_and_not_itself(papers):
     assert words(papers.what_if(changed="titles")) == {"first": "stale", "titles": "fresh"}
 
 
+def test_nothing_that_changes_is_the_status_as_it_is(papers):
+    assert (
+        words(papers.what_if()) == words(papers.status()) == {"first": "fresh", "titles": "fresh"}
+    )
+
+
+def test_what_is_stale_already_stays_so(papers):
+    papers.csv("papers", "id,title,year", "9,New,2020")
+    papers.csv("other", "id", "1")
+    papers.materialize("third", "SELECT id FROM other")
+    assert words(papers.what_if(changed=["other"])) == {
+        "first": "possibly_stale",
+        "third": "stale",
+        "titles": "stale",
+    }
+
+
 def test_a_redefined_recipe_would_be_stale_by_its_definition(papers):
     status = papers.what_if(redefine={"titles": "SELECT id, title FROM papers WHERE year > 2020"})
     assert said(status["titles"].verdict) == ["definition"]
     assert said(status["first"].verdict) == ["definition ← titles"]
     papers.define("titles", "SELECT id, title FROM papers WHERE year > 2020")
     assert [r.verdict for r in papers.status()] == [r.verdict for r in status]
+
+
+def test_a_cosmetic_redefinition_would_change_nothing(papers):
+    status = papers.what_if(
+        redefine={"TITLES": "select  ID, title from papers p -- all\nwhere year > 2019"}
+    )
+    assert words(status) == {"first": "fresh", "titles": "fresh"}
 
 
 def test_a_redefinition_keeps_the_key_and_the_bound_values_that_it_names(papers):
@@ -95,6 +119,11 @@ def test_a_redefinition_that_would_read_itself_is_a_cycle(papers):
     assert {"titles", "first"} <= set(circle.value.path)
 
 
+def test_changes_and_redefinitions_are_seen_together(papers):
+    status = papers.what_if(changed=["papers"], redefine={"titles": "SELECT id FROM papers"})
+    assert said(status["titles"].verdict) == ["definition", "advanced papers"]
+
+
 def test_a_table_inside_a_source_can_be_named(lab):
     path = lab.path("shop.sqlite")
     with sqlite3.connect(path) as db:
@@ -117,6 +146,12 @@ def test_what_cannot_be_decided_stays_undecidable(papers):
     verdict = papers.what_if(changed=["papers"])["now"].verdict
     assert isinstance(verdict, jl.Undecidable)
     assert said(verdict) == ["advanced papers"]
+
+
+def test_a_reader_of_an_exact_version_does_not_mind(papers):
+    name = papers.table("titles").table_name
+    papers.materialize("pinned", f'SELECT id FROM jammi."{name}"')
+    assert words(papers.what_if(changed=["titles"]))["pinned"] == "fresh"
 
 
 def test_an_unknown_name_is_a_typed_miss_with_near_names(papers):

@@ -28,7 +28,7 @@ from jammi_lab.inputs.source_names import SourceKind
 from tests import processes
 from tests.conftest import PACKAGE_ROOTS, ROOT
 from tests.inside import services_of
-from tests.services.servers import run_postgres
+from tests.services.servers import pgbouncer, run_postgres
 from tests.services.test_workspace_store import names_in
 
 pytestmark = pytest.mark.services
@@ -113,6 +113,18 @@ def test_a_pooler_is_refused(tmp_path, url, monkeypatch, what):
     with pytest.raises(InvalidArgument, match="A connection pooler in front of"):
         jl.open(tmp_path / "lab", catalog=url)
     assert run_postgres(url, "SELECT to_regclass('catalog_format')") == [(None,)]
+
+
+@pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="PgBouncer is needed")
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+def test_pgbouncer_is_refused_also_where_it_chooses_the_schema(tmp_path, url, mode):
+    with (
+        pgbouncer(url, mode, "SET search_path TO jammi") as pooled,
+        pytest.raises(InvalidArgument, match="A connection pooler in front of"),
+    ):
+        jl.open(tmp_path / "lab", catalog=pooled)
+    with jl.open(tmp_path / "lab", catalog=url) as ws:  # nothing of the kind was left
+        assert ws.tables() == []
 
 
 def test_two_workspaces_in_one_database_are_kept_apart(lab, tmp_path, url):

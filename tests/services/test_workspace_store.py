@@ -18,6 +18,7 @@ from jammi_lab.core.errors import (
     JammiError,
     SourceUnavailable,
     TableDamaged,
+    WorkspaceNotFound,
 )
 from jammi_lab.core.verdicts import Damaged, Fresh, Match, Mismatch, MissingBytes, verdict_code
 from jammi_lab.core.verdicts import MissingManifest as NoManifest
@@ -245,6 +246,38 @@ def test_a_check_finds_orphans_and_a_repair_reclaims_them_when_they_are_old(stor
     )
 
 
+@pytest.mark.parametrize(
+    "point", ["publish:building", "publish:sealed", "file.after_put", "publish:manifest-durable"]
+)
+def test_a_failure_between_put_and_catalog_leaves_failed_and_no_objects(store, lab, point):
+    from jammi_lab.storage.files import install_fault_hook
+
+    def fail(name: str) -> None:
+        if name == point:
+            install_fault_hook(None)
+            raise OSError(5, "Input/output error")
+
+    install_fault_hook(fail)
+    try:
+        with pytest.raises((JammiError, OSError)):
+            lab.materialize("venues", VENUES)
+    finally:
+        install_fault_hook(None)
+    assert [t.status for t in lab.tables(status=None)] == ["failed"] and store.names() == []
+    assert lab.materialize("venues", VENUES).version == 2
+
+
+def test_a_read_only_workspace_reads_and_puts_nothing(store, lab):
+    lab.materialize("venues", VENUES)
+    before = store.names()
+    ws = store.open(read_only=True)
+    assert (
+        [verdict_code(row.verdict) for row in ws.status()] == ["fresh"]
+        and len(ws.table("venues").read().fetchall()) == 2
+        and store.names() == before
+    )
+
+
 def test_a_store_needs_a_catalog_and_says_how_to_name_one():
     with pytest.raises(InvalidArgument, match="object store") as refused:
         jl.open("s3://bucket/lab", storage_options={"key": KEY, "secret": SECRET})
@@ -378,3 +411,24 @@ def test_a_dump_of_the_catalog_and_copies_of_the_objects_restore_a_workspace(
         assert ws.staleness("x") == Fresh() and ws.verify("x") == Match()
         assert ws.sql("SELECT id FROM mutable.labels").fetchall() == [(7,)]
         assert not ws.fsck(deep=True)
+
+
+@pytest.mark.only_soak
+@pytest.mark.services
+def test_two_workspaces_in_one_bucket_are_kept_apart_and_one_can_be_rebuilt(
+    bucket, fresh_postgres_url
+):
+    options = {"storage_options": bucket.options}
+    with jl.open(bucket.url("one"), catalog=fresh_postgres_url, **options) as ws:
+        ws.materialize("x", "SELECT 1 AS x")
+    with pytest.raises(InvalidArgument, match="belongs to"):
+        jl.open(bucket.url("two"), catalog=fresh_postgres_url, **options)
+    with pytest.raises(WorkspaceNotFound, match="is new"):
+        jl.open(bucket.url("one"), catalog=f"{fresh_postgres_url}?schema=other", **options)
+    run_postgres(fresh_postgres_url, "DROP SCHEMA jammi CASCADE")
+    report = jl.rebuild(bucket.url("one"), catalog=fresh_postgres_url, **options)
+    assert report.recipes == ["x"] and report.missing == []
+    with jl.open(bucket.url("one"), catalog=fresh_postgres_url, **options) as ws:
+        assert ws.table("x").read().fetchall() == [(1,)] and ws.table("x").verify() == Match()
+    with pytest.raises(InvalidArgument, match="object store"):
+        jl.rebuild(bucket.url("one"), **options)

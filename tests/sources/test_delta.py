@@ -375,6 +375,19 @@ def rewrite(file, rows):
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
+def test_a_file_of_equal_rows_that_is_rewritten_afterwards_is_a_change(ws, folder):
+    ws.sources.add("s", folder)
+    ws.materialize("t", "SELECT id, count(*) AS n FROM s GROUP BY id")
+    former = set(folder.glob("*.parquet"))
+    write_deltalake(folder, table([3, 2, 1]), mode="overwrite")
+    assert str(ws.staleness("t")) == "fresh, s has other bytes and equal rows"
+    [file] = set(folder.glob("*.parquet")) - former
+    rewrite(file, table([3, 2, 2]))
+    assert is_stale(ws)
+    rewrite(file, table([1, 3, 2]))
+    assert is_fresh(ws)
+
+
 def test_a_column_anchor_sees_a_file_that_is_rewritten(ws, folder):
     ws.sources.add("s", folder, anchor="column:id")
     ws.materialize("t", "SELECT sum(id) AS n FROM s")

@@ -137,6 +137,16 @@ def test_a_relation_of_text_always_knows_its_columns(tmp_path):
     assert dict(connector.relation(None).columns) == {"id": "VARCHAR", "name": "VARCHAR"}
 
 
+def test_a_decision_within_the_clocks_grain_is_not_kept(tmp_path, decisions, monkeypatch):
+    monkeypatch.setattr("jammi_lab.sources.files.decisions.CLOCK_SECONDS", 60.0)
+    put(tmp_path / "f.csv")
+    record = SourceRecord(name="s", kind="csv", location=str(tmp_path / "f.csv"))
+    connector = connector_for(record, context=SourceContext(memo=DictMemo()))
+    for _ in range(2):
+        connector.relation(None)
+    assert len(decisions) == 2
+
+
 def test_only_the_files_that_moved_count_against_the_bound(tmp_path):
     for n in range(9):
         put(tmp_path / f"{n}.csv")
@@ -232,6 +242,13 @@ def test_anchor_column_asks_again_only_when_a_stat_moved(tmp_path, kind):
     assert first.cost is not Cost.FREE and again.cost is Cost.FREE and same_state(first, again)
     put(tmp_path / f"f.{kind}", kind, GROWN)
     assert not same_state(first, observed(connector, memo, later=True))
+
+
+def test_anchor_column_asks_again_of_what_was_seen_within_the_clocks_grain(tmp_path, kind):
+    put(tmp_path / f"f.{kind}", kind)
+    connector, memo = source(tmp_path / f"f.{kind}", anchor="column:id"), DictMemo()
+    observed(connector, memo)
+    assert observed(connector, memo, later=True).cost is not Cost.FREE
 
 
 # -- gone, unreadable, torn ------------------------------------------------------------------------

@@ -1,11 +1,13 @@
 """The child process that reads database files: one for many requests, which nothing confuses and
 which outlives nobody."""
 
+import concurrent.futures
 import contextlib
 import os
 import signal
 import sqlite3
 import threading
+import time
 
 import duckdb
 import pytest
@@ -136,6 +138,23 @@ def test_an_interrupt_ends_the_wait_and_the_child(file, endless, child):
     assert not running(child) and is_read_by_child(file)
 
 
+@pytest.mark.parametrize("seconds", [None, 30])
+def test_a_timeout_of_the_caller_is_not_taken_for_the_childs(file, endless, seconds):
+    def ring(*_):
+        raise TimeoutError("my own time is up")
+
+    outside_process.head(file)
+    former = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(TimeoutError, match="my own time is up"):
+            outside_process.request(endless, seconds)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+    assert readers() == [] and is_read_by_child(file)
+
+
 def test_a_program_that_dies_of_broken_pipes_does_not_die_of_a_child_that_died(run_python, file):
     code = f"""
 import os, signal, time
@@ -176,6 +195,22 @@ def test_a_pipe_in_the_place_of_a_database_file_or_its_log_is_refused(tmp_path, 
         ws.sources.add("d", tmp_path / f"d.{suffix[1:7]}", check=False)
         with pytest.raises(jl.SourceUnavailable, match="not a regular file"):
             ws.sql("FROM d.t").fetchall()
+
+
+def test_an_interrupt_of_the_whole_group_leaves_a_child_that_works_for_another_thread(file, child):
+    os.kill(child, signal.SIGINT)
+    time.sleep(0.1)
+    assert is_read_by_child(file) and readers() == [child]
+
+
+def test_threads_have_children_of_their_own_of_which_few_stay(file, tmp_path):
+    paths = [tmp_path / f"{number}" for number in range(40)]
+    for number, path in enumerate(paths):
+        path.write_bytes(bytes([number]) * (number << 12))
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        heads = list(pool.map(lambda path: outside_process.head(str(path)), paths))
+    assert heads == [path.read_bytes()[:10_000] for path in paths]
+    assert 1 <= len(readers()) <= 2
 
 
 def test_a_process_that_was_forked_off_asks_a_child_of_its_own(file, child):
@@ -226,3 +261,21 @@ print(outside_process.idle_readers[0]._process.pid, flush=True)
 """
     child = int(run_python(code, check=False).stdout)
     assert not settled(lambda: running(child))
+
+
+def test_no_descriptor_is_left_by_children_that_ended(file, endless):
+    outside_process.head(file)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(ReaderError):
+            outside_process.request(endless, 0.05)
+    outside_process.head(file)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_relative_path_in_another_folder_is_another_file(file, monkeypatch, tmp_path):
+    outside_process.head(file)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "x.db").write_bytes(b"others")
+    monkeypatch.chdir(tmp_path / "there")
+    assert outside_process.head("x.db") == b"others"

@@ -2,7 +2,10 @@
 
 import dataclasses
 import os
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 
@@ -13,9 +16,11 @@ from jammi_lab.steps import build as base
 from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.store import publish as funnel
 from jammi_lab.store.removal import Removal
+from tests import processes
+from tests.conftest import PACKAGE_ROOTS
 from tests.inside import services_of
 from tests.steps.conftest import VENUES
-from tests.store.lab import DEAD, catalog, files, files_of, statuses, unpublish
+from tests.store.lab import DEAD, catalog, file_of, files, files_of, statuses, unpublish
 from tests.waiting import at_once, until
 
 SLOW = "SELECT venue, count(*) AS n, (SELECT sum(sqrt(i)) FROM range(20000000) t(i)) AS s FROM papers GROUP BY venue"
@@ -95,6 +100,54 @@ def test_eight_threads_that_ask_at_once_compute_once(lab, folder, name):
     ) == files_of(made[0])
 
 
+def test_eight_threads_that_bypass_compute_eight_times(lab, folder):
+    made = at_once([lambda: lab.materialize("venues", VENUES, cache="bypass")] * 8)
+    assert [t.outcome for t in made] == ["computed"] * 8 and sorted(
+        t.version for t in made
+    ) == list(range(1, 9))
+    assert list(statuses(folder).values()) == ["ready"] * 8
+
+
+CHILD = """
+import sys, jammi_lab as jl
+with jl.open(sys.argv[1]) as ws:
+    print("OPEN", flush=True)
+    sys.stdin.readline()
+    t = ws.materialize(sys.argv[2], sys.argv[3])
+    print(t.outcome, t.table_name, t.row_count, flush=True)
+"""
+
+
+def test_two_processes_that_ask_at_once_compute_once(lab, folder, tmp_path):
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGE_ROOTS))}
+    children = [
+        processes.Popen(
+            [sys.executable, "-c", CHILD, str(folder), name, SLOW],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=env,
+        )
+        for name in ("one", "two")
+    ]
+    try:
+        for each in children:
+            assert each.stdout.readline() == "OPEN\n"
+        for each in children:
+            each.stdin.write("go\n")
+            each.stdin.flush()
+        said = [each.communicate(timeout=120)[0].split() for each in children]
+    finally:
+        for each in children:
+            each.kill()
+            each.wait()
+    assert (
+        sorted(s[0] for s in said) == ["computed", "reused"]
+        and len({s[1] for s in said}) == 1
+        and list(statuses(folder).values()) == ["ready"]
+    )
+
+
 def test_a_waiter_says_for_whom_it_waits_and_takes_over_when_the_first_fails(lab, folder):
     begun, go, said = threading.Event(), threading.Event(), []
 
@@ -163,6 +216,69 @@ def test_a_waiter_whose_patience_runs_out_builds_beside(lab, folder, beside):
     assert lab.table("venues").table_name == other.table_name  # the one begun later
 
 
+class Slept:
+    """A clock that is as late as a test wants it to be."""
+
+    def __init__(self, clock):
+        self.clock, self.late = clock, 0.0
+
+    def __getattr__(self, name):
+        return getattr(self.clock, name)
+
+    def monotonic(self):
+        return self.clock.monotonic() + self.late
+
+
+def test_the_patience_of_a_call_is_one_for_all_builds_that_it_waits_for(lab, papers, monkeypatch):
+    flight = services_of(lab).build_context.single_flight
+    clock = Slept(flight.clock)
+    monkeypatch.setattr(flight, "clock", clock)
+    monkeypatch.setattr(flight, "wait_seconds", lambda: 30.0)
+    begun, alone, tries, held = threading.Event(), threading.Event(), [], []
+    looks, stopped = threading.Event(), threading.Event()  # the waiter looks again, or has stopped
+
+    def starts_over(read):
+        tries.append(None)
+        looks.set()
+        begun.set()
+        if len(tries) <= 2:
+            stopped.clear()
+            looks.clear()
+            assert until(stopped.is_set), "nobody waits"
+            clock.late += 16
+            papers.write_text(papers.read_text() + f"{9 + len(tries)},z,2024\n")
+        if len(tries) == 2:
+            looks.set()
+            held.append(alone.wait(5))
+        return read.arrow()
+
+    def reported(progress):
+        if not looks.is_set():  # until who starts over is back
+            stopped.set()
+            assert looks.wait(60)
+
+    def waiter():
+        begun.wait(60)
+        return lab.compute(
+            "copied",
+            beside,
+            inputs="papers",
+            version="1",
+            progress=reported,
+        ).outcome
+
+    def beside(read):
+        alone.set()
+        return read.arrow()
+
+    def first():
+        return lab.compute("copied", starts_over, inputs="papers", version="1").outcome
+
+    assert at_once([first, waiter])[1] == "computed" and held == [
+        True
+    ]  # in the second try the waiter had lost its patience
+
+
 def test_bypass_never_waits(lab, folder):
     inner = []
 
@@ -192,6 +308,21 @@ def test_a_dead_writers_build_is_settled_by_the_one_who_waits_for_it(lab, folder
     assert (again.outcome, again.table_name) == ("reused", table.table_name) and list(
         statuses(folder).values()
     ) == ["ready"]
+
+
+def test_a_dead_writers_torn_build_is_failed_and_computed_anew_at_once(lab, folder):
+    table = lab.materialize("venues", VENUES)
+    path = file_of(folder, table)
+    unpublish(folder, table.table_name, writer=DEAD)
+    path.write_bytes(b"PAR1")
+    began = time.monotonic()
+    again = lab.materialize("venues", VENUES)
+    assert (
+        again.outcome == "computed"
+        and sorted(statuses(folder).values()) == ["failed", "ready"]
+        and files(folder) == files_of(again)
+    )
+    assert time.monotonic() - began < lab.settings["flight.wait_seconds"]
 
 
 def test_an_input_that_moves_while_it_is_read_is_read_again(lab, folder, papers):
@@ -346,6 +477,23 @@ def test_a_first_call_that_fails_leaves_the_name_to_another_that_is_building_for
     error, made = at_once([first_call, second_call])
     assert isinstance(error, RuntimeError), error
     assert made.outcome == "computed" and lab.table("venues").table_name == made.table_name
+    assert str(lab.staleness("venues")) == "fresh"
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_first_call_that_fails_between_anothers_claim_and_its_build_takes_nothing_from_it(
+    lab, monkeypatch, known
+):
+    if known:  # by the first call, before the other began
+        lab.define("venues", VENUES)
+    begun = funnel.Publisher.build_row
+
+    def late(self, order, *args, **kwargs):
+        self.catalog.recipes.remove_unbuilt(order.recipe, order.definition_hash)
+        return begun(self, order, *args, **kwargs)
+
+    monkeypatch.setattr(funnel.Publisher, "build_row", late)
+    lab.materialize("venues", VENUES)
     assert str(lab.staleness("venues")) == "fresh"
 
 

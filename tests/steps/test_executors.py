@@ -4,6 +4,8 @@ import contextlib
 import importlib
 import os
 import random
+import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -183,6 +185,45 @@ def test_a_worker_that_is_killed_in_the_middle_leaves_the_same_bytes(labs, clien
         assert mark.stat().st_size > 3
     finally:
         client.run(part_faults.mend)
+
+
+@pytest.mark.only_soak
+@pytest.mark.parametrize("loss", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+def test_a_lost_scheduler_is_a_typed_error_and_leaves_nothing(
+    tmp_path, small_parts, monkeypatch, loss
+):
+    pytest.importorskip("distributed")
+    from distributed import Client
+
+    monkeypatch.setattr(dask_executor, "LOST_AFTER_SECONDS", 5)
+    monkeypatch.setattr(dask_executor, "CONNECT_TIMEOUT_SECONDS", 2)
+
+    data = write_folder(tmp_path / "data", random.Random(2), 6)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.steps.lost_cluster"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert process.stdout is not None and process.stdin is not None
+    address, mark = process.stdout.readline().strip(), tmp_path / "mark"
+    with process, open_lab(tmp_path / "there", data, address) as there:
+        with Client(address, set_as_default=False) as client:
+            client.run(part_faults.take_long, str(mark))
+
+        def lose() -> None:
+            until(mark.exists)
+            process.send_signal(loss)
+
+        thread = threading.Thread(target=lose)
+        thread.start()
+        with pytest.raises(SourceUnavailable, match=r"Dask cluster (was lost|has resp)"):
+            there.materialize("it", STATEMENTS["distinct"])
+        thread.join()
+        process.kill()
+        assert not list(there.recipes())
+        assert there.materialize("it", STATEMENTS["distinct"]).manifest.parts is None
 
 
 def test_an_interrupt_gives_up_the_parts_and_leaves_nothing(labs, client, tmp_path):

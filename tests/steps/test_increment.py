@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.core.errors import NotRecomputable
+from jammi_lab.core.errors import NotRecomputable, SourceUnavailable
 from jammi_lab.core.verdicts import Match
 from jammi_lab.freshness import reports
 from jammi_lab.steps import increment
@@ -242,6 +242,19 @@ def test_a_damaged_base_leads_to_a_full_run_that_says_so(ws, add, damage):
     histories.check_damaged_base(ws, lambda: add(next(files)), INSIDE["group by"], DAMAGES[damage])
 
 
+def test_an_unreadable_new_file_is_an_error_of_its_source_and_the_old_version_stays(
+    ws, add, tmp_path
+):
+    ws.materialize("it", INSIDE["group by"])
+    add("b3.parquet", rows=5_000)
+    body = bytearray((tmp_path / "t" / "b3.parquet").read_bytes())
+    body[200:400] = b"\xff" * 200
+    (tmp_path / "t" / "b3.parquet").write_bytes(body)
+    with pytest.raises(SourceUnavailable, match=r"^The source t cannot be read: "):
+        ws.materialize("it", INSIDE["group by"])
+    assert ws.table("it").version == 1
+
+
 FLOAT_SUMS = "SELECT g, sum(f) AS s, avg(f) AS m, max(f) AS top FROM t GROUP BY g"
 
 
@@ -291,6 +304,13 @@ def test_sums_of_the_engine_are_computed_in_full(tmp_path):
         manifest = ws.materialize("it", FLOAT_SUMS).manifest
         assert manifest.increment is None and not manifest.partial_sums
         assert isinstance(ws.verify("it", recompute=True), Match)  # last bits may differ
+
+
+def test_a_missing_manifest_leads_to_a_full_run(ws, add):
+    table = ws.materialize("it", INSIDE["group by"])
+    table.path.with_name(f"{table.table_name}.materialization.json").unlink()
+    add("b3.parquet")
+    assert ws.materialize("it", INSIDE["group by"]).manifest.increment is None
 
 
 def test_the_setting_and_small_inputs_lead_to_full_runs(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ every other commit in full."""
 import contextlib
 import os
 import random
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,6 +26,7 @@ from tests.sizes import sized, soak
 from tests.sources.test_delta import delete_by_vector
 from tests.steps import append_histories as histories
 from tests.steps.append_histories import is_increment
+from tests.store.lab import DAMAGES
 
 os.environ["PYICEBERG_MAX_WORKERS"] = "1"
 ExecutorFactory.get_or_create().submit(int).result()  # its thread stays for the life of the process
@@ -238,6 +240,17 @@ def test_a_data_file_that_is_rewritten_in_place_leads_to_a_full_run(tmp_path, ki
         assert not is_increment(ws, GROUP_BY, *changes)
 
 
+def test_a_table_made_again_in_its_place_leads_to_a_full_run(tmp_path):
+    with growing_lab(tmp_path, "delta") as (ws, table):
+
+        def make_again():
+            shutil.rmtree(table.path)
+            for _ in range(3):
+                table.append()
+
+        assert not is_increment(ws, GROUP_BY, make_again)
+
+
 def test_an_earlier_snapshot_that_is_gone_leads_to_a_full_run(tmp_path):
     with growing_lab(tmp_path, "delta") as (ws, table):
 
@@ -301,6 +314,17 @@ def test_sources_that_are_anchored_or_filtered_otherwise_are_computed_in_full(tm
             assert ws.materialize(name, statement).manifest.increment is None
 
 
+def test_the_other_input_moved_as_well(tmp_path):
+    with growing_lab(tmp_path, "delta") as (ws, table):
+
+        def shorten():
+            file = tmp_path / "small.parquet"
+            pq.write_table(pq.read_table(file).slice(1), file)
+
+        statement = "SELECT name, count(*) AS n FROM t JOIN small USING (k) GROUP BY name"
+        assert not is_increment(ws, statement, table.append, shorten)
+
+
 def test_a_file_that_a_scan_names_otherwise_than_the_list_leads_to_a_full_run(
     tmp_path, monkeypatch
 ):
@@ -348,6 +372,12 @@ def test_a_table_that_grows_during_an_increment_is_recorded_as_it_was_read(
         assert isinstance(ws.staleness("it"), Stale)
         assert ws.materialize("it", GROUP_BY).manifest.increment and ws.staleness("it") == Fresh()
         assert ws.verify("it", recompute=True) == Match()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_base_leads_to_a_full_run_that_says_so(tmp_path, damage):
+    with growing_lab(tmp_path, "delta") as (ws, table):
+        histories.check_damaged_base(ws, table.append, GROUP_BY, DAMAGES[damage])
 
 
 STEPS, STATEMENT_COUNT = sized((5, 1), (20, 3))

@@ -2,8 +2,10 @@
 behind when it fails."""
 
 import functools
+import sqlite3
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -87,6 +89,15 @@ def test_one_input_may_be_a_text_and_none_is_allowed(lab):
     )
 
 
+def test_an_input_may_be_read_twice_and_in_part(lab):
+    def step(papers):
+        assert papers.preview(1).num_rows == 1
+        assert len(papers.pandas()) == len(papers.polars()) == papers.arrow().num_rows == 3
+        return papers.polars()
+
+    assert lab.compute("t", step, inputs="papers").row_count == 3
+
+
 def test_the_rows_of_an_input_come_in_one_order_whatever_the_number_of_threads(lab, tmp_path):
     lab.materialize("many", "SELECT i, i % 7 AS g FROM range(200000) t(i)")
     seen = []
@@ -104,6 +115,22 @@ def test_the_rows_of_an_input_come_in_one_order_whatever_the_number_of_threads(l
             cache="bypass",
         )
     assert seen[0].equals(seen[1])
+
+
+def test_the_rows_of_a_database_come_in_a_total_order(lab, tmp_path):
+    with sqlite3.connect(tmp_path / "shop.db") as shop:
+        shop.execute("CREATE TABLE items (id INTEGER, name TEXT)")
+        shop.executemany("INSERT INTO items VALUES (?, ?)", [(3, "c"), (1, "a"), (2, "b")])
+    shop.close()
+    lab.sources.add("shop", f"sqlite:///{tmp_path}/shop.db")
+    seen = []
+
+    def step(items):
+        seen.append(items.arrow()["id"].to_pylist())
+        return items
+
+    table = lab.compute("t", step, inputs="shop.items", version="1")
+    assert seen == [[1, 2, 3]] and table.staleness() == jl.Fresh()
 
 
 # -- what it gives ---------------------------------------------------------------------------------
@@ -142,12 +169,41 @@ def test_what_yields_is_read_batch_by_batch(lab):
     assert lab.compute("t", step, inputs="papers").read().fetchall() == [(1,), (2,), (3,)]
 
 
+@pytest.mark.only_soak
+def test_batches_are_not_held_in_memory(lab):
+    size = 500_000
+
+    def step():
+        for at in range(16):
+            yield pa.table({"i": pa.array(np.arange(at * size, (at + 1) * size))})
+            assert pa.total_allocated_bytes() - before < 4 * size * 8
+
+    before = pa.total_allocated_bytes()
+    assert lab.compute("t", step, version="1").row_count == 16 * size
+
+
 def test_rows_are_in_the_order_of_the_key_and_then_of_the_other_columns(lab):
     def step():
         return pl.DataFrame({"a": [2, 1, 2, 1], "id": [1, 4, 3, 2], "b": ["x", "y", "z", "w"]})
 
     assert lab.compute("t", step, key="id").read().arrow()["id"].to_pylist() == [1, 2, 3, 4]
     assert lab.compute("u", step).read().arrow()["b"].to_pylist() == ["w", "y", "x", "z"]
+
+
+def test_the_same_rows_in_another_order_are_the_same_bytes(lab):
+    one = lab.compute("t", lambda: pl.DataFrame({"a": [1, 2], "b": [[1], None]}), version="1")
+    other = lab.compute("t", lambda: pl.DataFrame({"a": [2, 1], "b": [None, [1]]}), version="2")
+    assert (one.version, other.version) == (
+        1,
+        2,
+    ) and one.manifest.artifact.digest == other.manifest.artifact.digest
+
+
+def test_a_frame_without_rows_keeps_its_columns(lab):
+    table = lab.compute(
+        "t", lambda: pl.DataFrame(schema={"id": pl.Int64, "title": pl.String}), version="1"
+    )
+    assert table.row_count == 0 and [c.name for c in table.manifest.columns] == ["id", "title"]
 
 
 NO_ROWS = {
@@ -221,11 +277,30 @@ def test_what_the_function_raises_is_the_cause_with_its_line_and_nothing_is_left
     )
 
 
+def test_what_an_iterator_raises_half_way_is_told_like_that(lab, folder):
+    def step(papers):
+        yield pa.table({"a": [1]})
+        raise OSError("the disk of the function")
+
+    with pytest.raises(StepFailed) as caught:
+        lab.compute("broken", step, inputs="papers")
+    assert isinstance(caught.value.__cause__, OSError) and files(folder) == []
+
+
 def test_an_error_in_a_helper_is_told_at_the_line_of_the_helper(lab, write):
     code = write("def helper(x):\n    return x + ''\ndef step(papers):\n    return helper(1)\n")
     with pytest.raises(StepFailed) as caught:
         lab.compute("broken", code.module.step, inputs="papers")
     assert caught.value.line == 2 and "return x + ''" in caught.value.excerpt
+
+
+def test_an_error_about_an_input_says_so_itself(lab, papers):
+    def step(source):
+        papers.unlink()
+        return lab.sql("SELECT * FROM nowhere").arrow()
+
+    with pytest.raises(TableNotFound):
+        lab.compute("t", step, inputs="papers", version="1")
 
 
 # -- what cannot be called -------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core import errors
 from jammi_lab.core.records import Reuse
-from jammi_lab.core.verdicts import Fresh, Match
+from jammi_lab.core.verdicts import Damaged, Fresh, Match
 from jammi_lab.features.words import lexical_work
 from jammi_lab.steps.checkpoint import Checkpoint
 from jammi_lab.steps.row_wise import PreviousVersion
@@ -211,6 +211,18 @@ def test_rows_of_a_version_that_was_damaged_after_the_plan_are_computed_again(wo
     work.check_is_full_run()
 
 
+def test_a_plan_made_after_the_damage_counts_all_rows(work):
+    made = work.make()
+    work.write(TEXTS | {3: "x"})
+    DAMAGES["flipped"](made.path)
+    plan = work.ws.plan()
+    [step] = plan.certain
+    assert any(isinstance(reason, Damaged) for reason in step.reasons)
+    assert step.estimate is None or step.estimate.rows_to_ask == COUNT
+    run = plan.apply()
+    assert not run.deviations and run.steps[0].reuse.new == COUNT
+
+
 def test_rows_are_taken_over_from_the_newest_version_that_is_not_damaged(work):
     work.make()
     work.write(TEXTS | {3: "x"})
@@ -273,6 +285,30 @@ def test_a_version_of_other_columns_that_was_forged_with_its_digest_is_damage(
     with pytest.raises(errors.TableDamaged, match="earlier runs of 't'"):
         work.make()
     assert work.make(cache="bypass").row_count == COUNT
+
+
+def test_forged_outputs_are_damage(work, monkeypatch):
+    made = work.make()
+    rows = pq.read_table(made.path)
+    monkeypatch.setattr(ResultFiles, "is_intact", lambda *_: True)
+    work.write(TEXTS | {7: "x"})
+    name = rows.column_names[1]
+    pq.write_table(rows.set_column(1, name, pa.array([[["x"]]] * len(rows))), made.path)
+    with pytest.raises(errors.JammiError):
+        work.make()
+    if work.kind != "row map":  # whose outputs may be missing
+        pq.write_table(rows.drop_columns(name), made.path)
+        with pytest.raises(errors.TableDamaged):
+            work.make()
+
+
+@pytest.mark.parametrize("kind", [pa.binary(3), pa.null()], ids=str)
+def test_a_version_with_the_digests_of_no_row_is_computed_again(work, kind, monkeypatch):
+    made = work.make()
+    pq.write_table(with_digests(pq.read_table(made.path), kind), made.path)
+    monkeypatch.setattr(ResultFiles, "is_intact", lambda *_: True)
+    work.write(TEXTS | {7: "x"})
+    assert work.make().reuse == Reuse(0, COUNT, 0, 0)
 
 
 @pytest.mark.parametrize("kind", ["none", "lists", "structs"])
@@ -346,6 +382,23 @@ def test_an_input_that_moves_meanwhile_is_read_again_and_only_the_difference_com
     work.make()
     assert len(work.computed) == 301 and work.computed[-1] == "moved"
     assert work.checkpoints() == []
+    work.check_is_full_run()
+
+
+def test_nothing_is_said_to_be_saved_where_nothing_can_be(work, monkeypatch):
+    monkeypatch.setattr("jammi_lab.steps.checkpoint.Checkpoint.append", lambda *_: False)
+    stopped = work.interrupt()
+    assert stopped.__notes__ == ["'t' was not computed; nothing was left behind."]
+
+
+def test_a_damaged_checkpoint_counts_up_to_the_damage(work):
+    work.interrupt()
+    [path] = work.checkpoints()
+    whole = path.read_bytes()
+    work.computed.clear()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    table = work.make()
+    assert len(work.computed) == 300 - table.reuse.encoded_before > 100
     work.check_is_full_run()
 
 

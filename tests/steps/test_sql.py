@@ -101,6 +101,13 @@ def test_a_value_that_is_materialised_is_read_back_as_it_was(lab, what):
     assert table.verify() == Match()
 
 
+def test_types_as_recorded_are_the_types_that_reading_gives(lab):
+    statement = "SELECT 1::TINYINT AS a, 'x' AS b, [1] AS c, {'k': 1.5} AS d, TIMESTAMPTZ '2020-01-01' AS e, 1.50 AS f, true AS g, DATE '2020-01-01' AS h"
+    table = lab.materialize("typed", statement)
+    described = {name: kind for name, kind, *_ in lab.sql("DESCRIBE FROM jammi.typed").fetchall()}
+    assert {c.name: c.type for c in table.manifest.columns} == described
+
+
 def test_column_names_of_all_kinds_survive(lab):
     names = ['a"b', "a.b", "ä", "select", "x y", "🦆", "e\u0301", "%_\\"]
     columns = ", ".join(f'{i} AS "{n.replace(chr(34), chr(34) * 2)}"' for i, n in enumerate(names))
@@ -317,6 +324,12 @@ def test_a_hostile_name_works_and_never_leaves_results(lab, folder, name, tmp_pa
     )
     lab.drop(name)
     assert files(folder) == []
+
+
+@pytest.mark.parametrize("name", HOSTILE[:12])
+def test_a_hostile_name_without_any_source_is_safe_in_the_file_name(ws, folder, name):
+    table = ws.materialize(name, "SELECT 1 AS x")
+    assert table.path.parent == (folder / "results" / "_global").resolve()
 
 
 @pytest.mark.parametrize("length", [201, 300, 100_000])

@@ -13,13 +13,16 @@ from hypothesis import strategies as st
 from jammi_lab.core.anchors import Cost
 from jammi_lab.storage import digests
 from jammi_lab.storage.digests import (
+    CacheEntry,
     cache_key,
     column_digests,
     digest_parquet,
+    digest_parquet_stream,
     fingerprint,
+    is_current,
     sha256_file,
 )
-from jammi_lab.storage.files import stat_of, write_atomic
+from jammi_lab.storage.files import Stat, stat_of, write_atomic
 from tests.contracts.source import DictMemo
 from tests.sizes import examples
 
@@ -57,6 +60,23 @@ def test_leaves_digest_the_bytes_that_they_name(tmp_path):
         leaf.digest == hashlib.sha256(data[leaf.offset : leaf.offset + leaf.length]).hexdigest()
         for leaf in leaves
     )
+
+
+def test_one_pass_gives_all_of_a_file(tmp_path):
+    write(tmp_path / "f", a=[1, 2, 3])
+    found = digest_parquet(tmp_path / "f")
+    assert (found.whole, found.rows, found.bytes) == (
+        sha256_file(tmp_path / "f"),
+        3,
+        (tmp_path / "f").stat().st_size,
+    )
+
+
+def test_a_file_and_a_stream_of_it_agree(tmp_path):
+    write(tmp_path / "f", a=list(range(999)), b=[str(i) for i in range(999)])
+    one = digest_parquet(tmp_path / "f")
+    with open(tmp_path / "f", "rb") as file:
+        assert digest_parquet_stream(file, one.bytes) == one
 
 
 def test_nested_and_dotted_columns_are_named_by_their_top(tmp_path):
@@ -195,6 +215,11 @@ def test_a_parquet_column_moves_when_only_the_footer_reads_it_differently(tmp_pa
     assert f.by_column != g.by_column
 
 
+def test_a_parquet_without_rows_still_tells_its_columns(tmp_path):
+    pq.write_table(pa.table({"a": pa.array([], pa.int64())}), tmp_path / "f")
+    assert list(look(tmp_path / "f", DictMemo(), parquet=True).by_column) == ["a"]
+
+
 def test_chunks_without_rows_and_pages_are_no_damage(tmp_path):
     """Without a dictionary pyarrow writes no page for no rows, and no offset into the footer."""
     empty = pa.table({"a": pa.array([], pa.int64()), "b": pa.array([], pa.int64())})
@@ -232,6 +257,15 @@ def test_a_file_is_written_before_it_is_hashed_whatever_the_clock_says(
     monkeypatch.setattr(time, "time_ns", lambda: now() + hours * 3600 * 10**9)
     look(tmp_path / "f", DictMemo())
     assert len(written) == 1
+
+
+def test_trust_needs_an_entry_the_same_stat_and_age():
+    stat = Stat(1, 10, 10, 1)
+    entry = CacheEntry(stat, 10**12, {})
+    assert is_current(entry, stat, 2.0)
+    assert not is_current(None, stat, 2.0)
+    assert not is_current(entry, Stat(1, 10, 11, 1), 2.0)
+    assert not is_current(CacheEntry(stat, 11, {}), stat, 2.0)
 
 
 @settings(max_examples=examples(40))
@@ -275,3 +309,21 @@ def test_the_stat_shortcut_tells_what_the_bytes_tell(tmp_path_factory, edits):
             path, memo, parquet=False, now_ns=time.time_ns(), racy_seconds=0.05
         ).whole == sha256_file(path)
     assert stat_of(path) is not None
+
+
+def test_a_file_that_was_read_before_is_hashed_once(tmp_path, monkeypatch):
+    """Its stat proves nothing for two seconds after a write; then its bytes do, without those of
+    each column."""
+    path, memo = tmp_path / "f", DictMemo()
+    write(path, a=[1, 2, 3])
+    first = look(path, memo, parquet=True)
+    digested = []
+    monkeypatch.setattr(
+        digests, "digest_parquet", lambda path: digested.append(path) or digest_parquet(path)
+    )
+    assert look(path, memo, parquet=True) == first and not digested
+    raw = bytearray(path.read_bytes())
+    raw[4] ^= 1
+    path.write_bytes(bytes(raw))
+    changed = look(path, memo, parquet=True)
+    assert changed.whole == sha256_file(path) != first.whole and digested

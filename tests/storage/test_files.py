@@ -1,5 +1,6 @@
 import contextlib
 import os
+import threading
 from io import FileIO
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from jammi_lab.storage.files import (
     is_settled,
     make_folder,
     open_for_reading,
+    remove_file,
     resolve_inside,
     stat_of,
     write_atomic,
@@ -63,6 +65,22 @@ def test_a_write_that_fails_before_its_rename_leaves_the_old_file_and_nothing_el
     assert (tmp_path / "a").read_bytes() == b"old" and os.listdir(tmp_path) == ["a"]
 
 
+def test_the_bytes_are_synced_before_the_name_and_the_folder_after_it(tmp_path, monkeypatch):
+    calls = []
+    sync, replace = os.fsync, os.replace
+    monkeypatch.setattr(
+        os,
+        "fsync",
+        lambda d: (
+            calls.append("folder" if os.path.isdir(f"/proc/self/fd/{d}") else "file"),
+            sync(d),
+        ),
+    )
+    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("rename"), replace(a, b)))
+    write_atomic(tmp_path / "a", b"x")
+    assert calls == ["file", "rename", "folder"]
+
+
 def test_a_failing_sync_is_raised_and_the_file_is_not_named(tmp_path, monkeypatch):
     def fail(descriptor):
         raise OSError(5, "Input/output error")
@@ -92,6 +110,38 @@ def test_of_two_files_that_are_named_together_neither_is_when_one_cannot_be_sync
     assert not list(tmp_path.iterdir())
 
 
+def test_two_files_that_are_named_together_are_both_synced_before_either_has_its_name(
+    tmp_path, monkeypatch
+):
+    synced = []
+
+    def sync(path):
+        assert not (tmp_path / "made").exists() and not (tmp_path / "beside").exists()
+        synced.append(os.path.basename(path.name).split(".")[1])
+
+    monkeypatch.setattr(files, "sync_file", sync)
+    file = AtomicFile(tmp_path / "made")
+    file.temp.write_bytes(b"rows")
+    files.commit_with(file, tmp_path / "beside", b"attested")
+    assert (
+        sorted(synced) == ["beside", "made"] and (tmp_path / "beside").read_bytes() == b"attested"
+    )
+
+
+def test_what_became_durable_beside_is_so_before_either_of_two_files_has_its_name(tmp_path):
+    def sync():
+        assert may_end.wait(20)
+        assert not (tmp_path / "made").exists() and not (tmp_path / "beside").exists()
+        order.append("row")
+
+    order, may_end = [], threading.Event()
+    file = AtomicFile(tmp_path / "made")
+    file.temp.write_bytes(b"rows")
+    threading.Timer(0.05, may_end.set).start()
+    files.commit_with(file, tmp_path / "beside", b"attested", BackgroundFsync(sync))
+    assert order == ["row"] and (tmp_path / "made").exists()
+
+
 def test_no_file_has_a_name_when_what_was_to_be_durable_before_it_is_not(tmp_path):
     def fail():
         raise OSError(5, "the disk is gone")
@@ -101,6 +151,15 @@ def test_no_file_has_a_name_when_what_was_to_be_durable_before_it_is_not(tmp_pat
     with pytest.raises(OSError, match="the disk is gone"):
         files.commit_with(file, tmp_path / "beside", b"attested", BackgroundFsync(fail))
     assert not list(tmp_path.iterdir())
+
+
+def test_the_names_of_two_files_are_durable_when_both_are_there(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(files, "sync_folder", lambda f: synced.append(sorted(os.listdir(f))))
+    file = AtomicFile(tmp_path / "made")
+    file.temp.write_bytes(b"rows")
+    files.commit_with(file, tmp_path / "beside", b"attested")
+    assert synced == [["beside", "made"]]
 
 
 @pytest.mark.parametrize("large", [True, False])
@@ -154,6 +213,33 @@ def test_files_that_were_named_or_given_up_are_not_left_open(tmp_path, fault, po
     )
 
 
+def test_of_two_files_one_is_synced_by_the_caller_while_the_other_is(tmp_path, monkeypatch):
+    who, both = {}, threading.Barrier(2)
+
+    def sync(file):
+        who[os.path.basename(file.name).lstrip(".").split(".")[0]] = (
+            threading.current_thread() is threading.main_thread()
+        )
+        both.wait(20)  # both run at one time
+
+    monkeypatch.setattr(files, "sync_file", sync)
+    file = AtomicFile(tmp_path / "made")
+    file.temp.write_bytes(b"rows")
+    file.finish()
+    files.commit_with(file, tmp_path / "beside", b"attested")
+    assert who == {"made": False, "beside": True}
+
+
+def test_the_sync_of_a_file_that_was_given_up_meanwhile_is_an_error_to_whom_it_matters_and_to_nobody_else(
+    tmp_path,
+):
+    file = FileIO(tmp_path / "a", "w")
+    file.close()
+    syncing = files.sync_in_background(file)
+    with pytest.raises(OSError, match="Input/output"):
+        syncing.wait()
+
+
 @pytest.mark.parametrize("name", ["x" * 255, "é" * 127, "😀" * 63])
 def test_temp_names_begin_with_a_dot_and_end_with_tmp_and_fit_for_the_longest_name(tmp_path, name):
     file = AtomicFile(tmp_path / name)
@@ -171,6 +257,18 @@ def test_an_aborted_file_is_gone_and_aborting_twice_is_fine(tmp_path):
     file.abort()
     file.abort()
     assert os.listdir(tmp_path) == []
+
+
+def test_remove_says_whether_something_was_there(tmp_path):
+    (tmp_path / "a").touch()
+    assert remove_file(tmp_path / "a") is True
+    assert remove_file(tmp_path / "a") is False
+
+
+def test_folders_are_made_with_those_above_and_again(tmp_path):
+    make_folder(tmp_path / "a" / "b" / "c")
+    make_folder(tmp_path / "a" / "b" / "c")
+    assert (tmp_path / "a" / "b" / "c").is_dir()
 
 
 def test_a_folder_where_a_file_stands_is_an_error(tmp_path):
@@ -253,6 +351,10 @@ def test_no_text_is_a_location_outside(text):
     except (TableDamaged, UnicodeEncodeError):
         return
     assert path.is_relative_to(root) and ".." not in path.parts
+
+
+def test_without_a_hook_a_fault_point_is_nothing():
+    assert files.fault_point("anywhere") is None
 
 
 def test_what_is_written_once_has_a_durable_name(tmp_path, monkeypatch):

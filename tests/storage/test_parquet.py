@@ -2,6 +2,7 @@ import datetime
 import hashlib
 import itertools
 import os
+import time
 
 import duckdb
 import pyarrow as pa
@@ -14,6 +15,8 @@ import jammi_lab as jl
 from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.features.outputs.file_stamps import read_stamp
 from jammi_lab.storage import parquet
+from jammi_lab.storage.digests import digest_parquet
+from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.storage.parquet import (
     ROW_GROUP_ROWS,
     ParquetSink,
@@ -101,6 +104,10 @@ def test_row_groups_are_exact_whatever_comes_in(tmp_path, small_groups):
         30,
     ]
     assert pq.read_table(tmp_path / "f").num_rows == 230
+
+
+def test_the_row_group_is_the_one_that_duckdb_reads_best():
+    assert ROW_GROUP_ROWS == 122_880
 
 
 def test_never_more_than_a_row_group_is_held(tmp_path, small_groups):
@@ -200,6 +207,39 @@ def test_texts_that_repeat_get_a_dictionary_and_others_none(tmp_path):
     assert has["t"] and not has["u"] and not has["i"]
 
 
+def test_an_empty_result_is_a_file_with_columns_and_no_rows(tmp_path):
+    sink = ParquetSink(tmp_path / "f", table(0).schema)
+    assert sink.close() == 0
+    assert (
+        read_footer(tmp_path / "f").num_rows == 0
+        and pq.read_schema(tmp_path / "f").names == table(0).column_names
+    )
+
+
+def test_an_aborted_sink_leaves_no_file(tmp_path, small_groups):
+    sink = ParquetSink(tmp_path / "f", table(1).schema)
+    sink.write(table(120))
+    sink.abort()
+    sink.abort()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_sink_that_failed_in_the_middle_can_be_aborted(tmp_path, small_groups):
+    def full(name):
+        if name == "parquet.before_row_group":
+            raise OSError(28, "No space left on device")
+
+    sink = ParquetSink(tmp_path / "f", table(1).schema)
+    install_fault_hook(full)
+    try:
+        with pytest.raises(OSError, match="No space"):
+            sink.write(table(120))
+    finally:
+        install_fault_hook(None)
+        sink.abort()
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     ("schema", "column"),
     [
@@ -264,6 +304,18 @@ def test_leaves_are_told_apart_though_names_hold_dots():
     ]
 
 
+def test_an_unchanged_column_keeps_its_digest_beside_a_changed_one(tmp_path):
+    rows = table(500)
+    changed = rows.set_column(3, "x", pa.array([i / 7 for i in range(500)]))
+    for name, one in (("a", rows), ("b", changed)):
+        written(tmp_path / name, [one], one.schema)
+    before, after = (
+        {leaf.column: leaf.digest for leaf in digest_parquet(tmp_path / name).leaves}
+        for name in "ab"
+    )
+    assert {column for column in before if before[column] != after[column]} == {"x"}
+
+
 @pytest.mark.parametrize(
     ("dimensions", "rows"), [(4, ROW_GROUP_ROWS), (384, 10_240), (65_536, 1024)]
 )
@@ -273,6 +325,13 @@ def test_rows_with_vectors_come_in_groups_of_sixteen_megabytes(dimensions, rows)
         row_group_rows(schema) == rows
         and row_group_rows(pa.schema([("key", pa.int64())])) == ROW_GROUP_ROWS
     )
+
+
+def test_a_schema_of_many_columns_is_checked_in_time_that_grows_with_their_number():
+    schema = pa.schema([pa.field(f"c{i}", pa.int64()) for i in range(20_000)])
+    began = time.process_time()
+    assert stored_schema(schema).names == schema.names
+    assert time.process_time() - began < 5.0
 
 
 def test_times_in_whole_microseconds_are_stored_as_such_and_finer_ones_refused(tmp_path):

@@ -88,6 +88,18 @@ def test_vectors_with_gaps_are_none(tmp_path):
     assert ParquetRowReader.for_column(tmp_path / "t.parquet", "vector") is None
 
 
+def test_newer_data_pages_are_none_or_right(tmp_path):
+    vectors = np.random.default_rng(0).standard_normal((100, 8)).astype(np.float32)
+    pq.write_table(
+        table_of(vectors),
+        tmp_path / "t.parquet",
+        use_dictionary=False,
+        compression="none",
+        data_page_version="2.0",
+    )
+    assert ParquetRowReader.for_column(tmp_path / "t.parquet", "vector") is None
+
+
 def test_a_file_that_became_shorter_is_an_error_and_no_answer(tmp_path):
     vectors = np.ones((100, 8), np.float32)
     path = tmp_path / "t.parquet"

@@ -2,6 +2,7 @@
 
 import pytest
 
+import jammi_lab as jl
 from tests.freshness.lab import Lab, same_size_edit
 
 DAY = 86_400.0
@@ -40,3 +41,19 @@ def test_an_edit_that_keeps_size_and_mtime_is_seen_after_a_jump(lab, jump):
     assert lab.verdict("t") == "fresh"
     same_size_edit(path, "1", "2")
     assert lab.verdict("t") == "stale"
+
+
+def test_a_dead_writers_table_is_settled_by_its_number_and_not_by_the_clock(lab, tmp_path):
+    from tests.store.lab import unpublish
+
+    lab.csv("s", "id", "1")
+    lab.clock.ahead = DAY
+    older = lab.materialize("t", "SELECT id FROM s")
+    lab.clock.ahead = 0.0
+    lab.csv("s", "id", "2")
+    lab.recompute("t")
+    lab.close()
+    unpublish(lab.folder, older.table_name)
+    lab.ws = lab.open()
+    assert lab.recovery.failed == [older.table_name]  # begun first, though its clock says later
+    assert lab.table("t").version == 2 and lab.staleness("t") == jl.Fresh()

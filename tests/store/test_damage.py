@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.store.result_files import ResultFiles
 from tests import sizes, templates
 
 RECIPES = ("years", "best", "vectors", "words", "graph", "features", "labels")
@@ -271,3 +272,27 @@ def test_a_file_with_other_columns_types_or_too_deep_ones_is_damage_also_with_it
         ):
             with pytest.raises(jl.errors.TableDamaged, match="other columns or no footer"):
                 read()
+
+
+def test_a_file_with_other_columns_that_was_forged_with_its_digest_is_shown_or_a_typed_error(
+    ws, monkeypatch
+):
+    path = Path(ws.materialize("t", "SELECT 1 AS n").path)
+    monkeypatch.setattr(ResultFiles, "require_intact", lambda *_: path)
+    pq.write_table(pa.table({"other": ["x"], "n": pa.array([2], pa.int32())}), path)
+    result = ws.sql("SELECT * FROM jammi.t")
+    assert result.columns == ["other", "n"] and "x" in str(result)
+    pq.write_table(pa.table({"other": [2]}), path)
+    with pytest.raises(jl.errors.SqlError, match="The column n is no longer in t"):
+        ws.sql("SELECT n FROM jammi.t").fetchall()
+
+
+def test_a_version_of_other_types_is_none_that_rows_are_taken_over_from(tmp_path):
+    texts = "SELECT 1 AS n, 'a' AS text"
+    with jl.open(tmp_path / "lab") as ws:
+        path = Path(ws.lexical("w", texts, key="n", text="text").path)
+    rows = pq.read_table(path)
+    forge(path, rows.set_column(0, "key", pa.array([[1]])))
+    with jl.open(tmp_path / "lab") as ws:
+        table = ws.lexical("w", texts, key="n", text="text")
+        assert table.outcome == "computed" and table.read().arrow()["key"].to_pylist() == [1]

@@ -6,10 +6,14 @@ import sys
 import threading
 
 import duckdb
+import polars
 import pyarrow as pa
 import pytest
+from pyarrow import dataset
 
 import jammi_lab as jl
+from jammi_lab.core import thread_pool
+from jammi_lab.core.interrupts import Signal
 from jammi_lab.engine.duckdb_errors import StatementContext, to_jammi_error
 from jammi_lab.sources import scratch_duckdb
 from jammi_lab.workspace.result_table import Tables
@@ -66,6 +70,17 @@ def test_a_frame_is_not_read_where_arrow_could_start_no_thread(ws, no_threads, m
     assert ws.sql("FROM mutable.m").fetchall() == [(1, "a")]
 
 
+def test_nor_is_it_where_others_took_the_last_threads_meanwhile(monkeypatch):
+    """Arrow waits for a thread that could not start."""
+    never = Signal()
+    monkeypatch.setattr(dataset, "dataset", lambda _: never.wait(5))
+    monkeypatch.setattr(scratch_duckdb, "START_TIMEOUT_SECONDS", 0.05)
+    scratch_duckdb._start_arrow_threads.cache_clear()
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        scratch_duckdb._start_arrow_threads()
+    never.set()
+
+
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs Linux")
 @pytest.mark.parametrize("exact", [False, True])
 def test_a_pandas_frame_starts_no_thread_of_arrow(exact):
@@ -80,6 +95,39 @@ def test_a_pandas_frame_starts_no_thread_of_arrow(exact):
     )
     ran = processes.run([sys.executable, "-c", code], capture_output=True)
     assert ran.returncode == 0, ran.stderr
+
+
+def test_nor_is_it_in_a_forked_child_which_has_none_of_the_threads(tmp_path, no_threads):
+    table = pa.table({"x": [1]})
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("a", table)
+        ws.sql("FROM a").fetchall()
+    if not (child := os.fork()):
+        code = 1
+        try:
+            no_threads("jammi-arrow")
+            with jl.open(tmp_path / "child") as ws:
+                ws.sources.add("a", table)
+                ws.sql("FROM a").fetchall()
+        except jl.ResourceExhausted:
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_sessions_and_forms_say_that_no_thread_can_be_started(ws, no_threads, monkeypatch):
+    ws.sources.add("a", pa.table({"x": [1]}))
+    ws.materialize("t", "SELECT x FROM a")
+    lineage = ws.lineage()
+    with ws.tenant("acme"), ws.ephemeral() as session:
+        session.create("p", {"id": "int64"}, primary_key="id")
+        thread_pool.idle_workers.clear()
+        no_threads("jammi")
+        for act in (lambda: repr(lineage), lambda: session.sql("p", "FROM {table}").fetchall()):
+            with pytest.raises(jl.ResourceExhausted, match="No more threads can be started"):
+                act()
+        monkeypatch.undo()
 
 
 @pytest.mark.parametrize(
@@ -150,6 +198,20 @@ def test_whatever_meets_a_failing_disk_is_one_error(ws, monkeypatch, error, said
     monkeypatch.setattr(Tables, "from_versions", fail)
     with pytest.raises(jl.ResourceExhausted, match=f"cannot be read or written: {said}"):
         ws.tables()
+
+
+def test_polars_without_its_library_is_said_to_be_loaded_in_part(tmp_path, monkeypatch):
+    """It suppresses the error of the import."""
+
+    def fail(_):
+        raise NameError("name 'PyDataFrame' is not defined")
+
+    with jl.open(tmp_path / "lab") as ws:
+        rows = ws.sql("SELECT 1 AS a")
+        monkeypatch.setattr(polars, "from_arrow", fail)
+        with pytest.raises(jl.ResourceExhausted, match="loaded in part") as caught:
+            rows.polars()
+    assert caught.value.hint == "Restart the kernel."
 
 
 class PanicException(BaseException):

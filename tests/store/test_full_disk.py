@@ -4,6 +4,7 @@ its own."""
 import contextlib
 import errno
 import importlib
+import itertools
 import os
 import resource
 import sqlite3
@@ -196,6 +197,40 @@ def test_a_backup_to_a_full_disk_names_it_and_leaves_nothing(tmp_path):
     said, left = done.stdout.splitlines()
     assert said.endswith("disk/b.sqlite3 could not be written: No space left on device.")
     assert left == "[]"
+
+
+NO_INODES = """
+import ctypes, itertools, jammi_lab, os
+libc = ctypes.CDLL(None)
+os.makedirs("disk")
+if libc.mount(b"tmpfs", b"disk", b"tmpfs", 0, b"nr_inodes=40"):
+    raise SystemExit(77)
+try:
+    jammi_lab.open("disk/lab").close()
+    os.unlink("disk/lab/space.reserve")  # which gives up an inode, too
+    try:
+        for number in itertools.count():
+            open(f"disk/{number}", "w").close()
+    except OSError:
+        pass
+    for free in range(4):
+        try:
+            with jammi_lab.open("disk/lab") as ws:
+                ws.backup("disk/b.sqlite3")
+                print("done")
+        except jammi_lab.errors.ResourceExhausted as error:
+            print(error.message)
+        os.unlink(f"disk/{free}")
+finally:
+    libc.umount2(b"disk", 2)
+"""
+
+
+@needs_a_mount
+def test_a_disk_without_inodes_is_a_full_disk(tmp_path):
+    done = run_on_a_disk(NO_INODES, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert all("space" in line for line in done.stdout.splitlines()), done.stdout
 
 
 READ_ONLY = """
@@ -410,3 +445,15 @@ def test_no_descriptor_left_is_named_and_damages_nothing(tmp_path, monkeypatch):
         assert all("oo many open files" in refusal for refusal in refusals)
         assert ws.verify("t") == jl.Match() and isinstance(ws.staleness("t"), jl.Fresh)
         jl.open("lab").close()  # settles what opens that failed left
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_catalog_for_which_too_few_descriptors_are_left_is_no_unreadable_one(tmp_path):
+    jl.open(tmp_path / "lab").close()
+    for spare, name in itertools.product(range(3), ("lab", "new")):
+        with (
+            no_descriptors(spare),
+            pytest.raises(jl.ResourceExhausted, match="too many open files"),
+        ):
+            jl.open(tmp_path / name)
+    jl.open(tmp_path / "lab").close()

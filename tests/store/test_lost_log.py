@@ -136,6 +136,27 @@ def test_a_log_that_was_cut_is_reported(killed, left):
         assert not ws.recovery.damaged_log
 
 
+def test_an_event_that_a_cut_log_lost_is_reported(tmp_path):
+    work = """
+import os, signal, jammi_lab, pyarrow as pa
+ws = jammi_lab.open("lab")
+ws.topics.register("seen", pa.schema([("k", pa.int64())]))
+for k in range(3):
+    size = os.path.getsize("lab/catalog.sqlite3-wal")
+    ws.topics.publish("seen", [{"k": k}])
+print(size, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    command = [sys.executable, "-c", work]
+    done = processes.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    (tmp_path / "lab" / "catalog.sqlite3-shm").unlink()
+    os.truncate(tmp_path / "lab" / "catalog.sqlite3-wal", int(done.stdout))
+    with jammi_lab.open(tmp_path / "lab") as ws:
+        assert [event.offset for event in ws.topics.replay("seen")] == [0, 1]
+        assert ws.recovery.damaged_log
+
+
 def test_a_log_that_is_lost_after_its_writer_s_row_reached_the_catalog_is_reported(killed):
     lab, log = killed()
     with jammi_lab.open(lab) as ws:
@@ -157,6 +178,17 @@ def test_an_older_catalog_that_is_put_back_after_a_clean_close_is_no_loss(tmp_pa
     shutil.copy(tmp_path / "older", tmp_path / "lab" / "catalog.sqlite3")
     with jammi_lab.open(tmp_path / "lab") as ws:
         assert ws.recovery.unknown and not ws.recovery.damaged_log
+
+
+def test_a_backup_that_is_put_back_after_a_kill_is_no_loss(tmp_path, killed):
+    lab, log = killed()
+    intact = shutil.copytree(lab, tmp_path / "intact")
+    with jammi_lab.open(intact) as ws:
+        ws.backup(tmp_path / "backup.sqlite3")
+    log.unlink()
+    shutil.copy(tmp_path / "backup.sqlite3", lab / "catalog.sqlite3")
+    with jammi_lab.open(lab) as ws:
+        assert not ws.recovery.damaged_log
 
 
 def test_a_log_that_is_lost_after_a_backup_was_put_back_is_reported(tmp_path):
@@ -212,6 +244,13 @@ def test_without_room_for_the_count_commits_succeed(tmp_path, monkeypatch):
         ws.materialize("t", "SELECT 1 AS a")
     with jammi_lab.open(tmp_path / "lab") as ws:
         assert not ws.recovery.damaged_log and ws.table("t").row_count == 1
+
+
+def test_another_handle_on_a_live_log_finds_nothing(tmp_path):
+    with jammi_lab.open(tmp_path / "lab") as ws:
+        ws.materialize("t", "SELECT 1 AS a")
+        with jammi_lab.open(tmp_path / "lab") as other:
+            assert not other.recovery
 
 
 def test_a_commit_that_another_kernel_has_not_finished_is_no_finding(tmp_path):

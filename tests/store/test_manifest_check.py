@@ -9,6 +9,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core.manifest import is_sealed
 from jammi_lab.core.verdicts import Damaged, Match, MissingManifest
+from jammi_lab.storage.digests import sha256_file
 from jammi_lab.store import manifests
 from jammi_lab.store.manifests import manifest_path
 from tests.store.conftest import VENUES
@@ -86,6 +87,14 @@ def test_a_manifest_that_was_edited_promotes_nothing(lab, folder, table, reopen,
     assert [r.name for r in ws.status()] == ["venues"]
 
 
+def test_the_bytes_beside_an_edited_manifest_are_kept_in_quarantine(lab, folder, table, reopen):
+    path, rows = table.path, table.path.read_bytes()
+    tell(table.path, {"row_count": 77})
+    unpublish(folder, table.table_name)
+    assert reopen().recovery.quarantined == [table.table_name]
+    assert (folder / "quarantine" / path.name).read_bytes() == rows
+
+
 def test_a_manifest_is_sealed_until_a_bit_of_it_flips(table):
     body = bytearray(manifests.read(table.path))
     assert is_sealed(bytes(body)) and manifests.parse(bytes(body)).encode() == body
@@ -113,6 +122,19 @@ def test_a_table_of_a_recipe_that_was_renamed_meanwhile_is_promoted_under_the_ne
     unpublish(folder, table.table_name)
     ws = reopen()
     assert ws.recovery.promoted == [table.table_name] and ws.table("places").verify() == Match()
+
+
+def test_bytes_that_are_not_those_of_the_manifest_are_for_a_look_to_tell(
+    lab, folder, table, papers
+):
+    path = table.path
+    lab.close()
+    (folder / "catalog.sqlite3").unlink(missing_ok=True)
+    other = folder.parent / "other.parquet"
+    with jl.open(folder.parent / "second") as second:
+        shutil.copy(second.materialize("b", "SELECT 1 AS b").path, other)
+    shutil.copy(other, path)
+    assert sha256_file(path) == sha256_file(other) and jl.rebuild(folder).unreadable == []
 
 
 def test_a_manifest_that_is_nested_without_end_counts_as_none(lab, table):

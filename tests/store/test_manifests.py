@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -93,6 +94,18 @@ def test_a_whole_manifest_of_another_state_is_a_mismatch_of_the_manifest(lab, ta
     manifests.manifest_path(table.path).write_bytes(changed := other.encode_sealed())
     assert table.verify() == Mismatch(manifests.digest(body), manifests.digest(changed), "manifest")
     assert isinstance(lab.staleness("venues"), Damaged)
+
+
+def test_a_folder_in_a_manifests_place_is_a_lost_one_and_no_descriptor_is_left(lab, table):
+    path = manifests.manifest_path(table.path)
+    path.unlink()
+    path.mkdir()
+    assert table.verify() == MissingManifest() and isinstance(lab.staleness("venues"), Fresh)
+    assert lab.fsck().missing == ["results/_global/" + path.name]
+    assert str(path) not in [
+        os.readlink(each) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()
+    ]
+    assert table.read().arrow().num_rows == 2
 
 
 def test_a_link_or_a_pipe_in_a_manifests_place_is_not_read(lab, table, body, tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ import jammi_lab as jl
 from jammi_lab.catalog import database
 from jammi_lab.catalog import sqlite as dialects
 from jammi_lab.core.errors import (
+    JammiError,
     LostOwnership,
     ResourceExhausted,
     SqlError,
@@ -253,6 +254,25 @@ def test_a_writer_that_lost_its_row_is_told_so_and_publishes_nothing(lab, folder
     assert row(folder, name)["error"] == "settled elsewhere"
 
 
+def test_a_writer_whose_row_and_files_were_settled_under_it_is_told_so(lab, folder, fault):
+    from jammi_lab.storage import files as storage
+
+    def settle(point):
+        if point == "publish:sealed":
+            with catalog(folder) as db:
+                db.execute("UPDATE result_tables SET status='failed' WHERE status='building'")
+            for each in (folder / "results").rglob("*.parquet"):
+                each.unlink()
+
+    storage.install_fault_hook(settle)
+    try:
+        with pytest.raises(JammiError):
+            lab.materialize("venues", VENUES)
+    finally:
+        storage.install_fault_hook(None)
+    check_failed(folder)
+
+
 def test_a_row_that_another_writer_promoted_keeps_its_files(lab, folder, fault):
     from jammi_lab.storage import files as storage
 
@@ -291,6 +311,28 @@ def test_a_table_that_could_not_even_be_failed_is_settled_by_the_next_build(lab,
     again = lab.materialize("lost", "SELECT id FROM papers")
     assert sorted(statuses(folder).values()) == ["failed", "ready", "ready"]
     assert again.outcome == "computed" and len(files(folder)) == 4
+
+
+def test_a_table_that_could_not_even_be_failed_is_settled_by_the_next_open(lab, folder, reopen):
+    from jammi_lab.storage import files as storage
+
+    def hook(point):
+        if point == "publish:building" or (
+            point == "catalog:before-commit" and "building" in statuses(folder).values()
+        ):
+            raise ResourceExhausted("There is no space left.")
+
+    storage.install_fault_hook(hook)
+    with pytest.raises(ResourceExhausted):
+        lab.materialize("lost", "SELECT id FROM papers")
+    lab.close()
+    storage.install_fault_hook(None)
+    assert list(statuses(folder).values()) == ["building"]
+    again = reopen()
+    assert again.recovery.failed == list(statuses(folder)) and list(statuses(folder).values()) == [
+        "failed"
+    ]
+    assert len(list((folder / "writers").iterdir())) == 1
 
 
 class Slow:

@@ -16,7 +16,7 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.store.manifests import manifest_path
 from tests.store.conftest import PAPERS, VENUES
-from tests.store.lab import catalog, copied, flip, resealed
+from tests.store.lab import catalog, copied, everything, files, flip, resealed, statuses
 from tests.templates import Template
 
 TOP = "SELECT * FROM jammi.venues WHERE n > 1"
@@ -224,6 +224,17 @@ def test_a_log_that_was_left_goes_aside_with_its_catalog(lab, made, folder, pape
         assert told(again) == made
 
 
+def test_no_file_of_a_table_is_touched(lab, made, folder):
+    lab.close()
+    before = {
+        path: value for path, value in everything(folder).items() if path.startswith("results/")
+    }
+    jl.rebuild(folder)
+    assert {
+        path: value for path, value in everything(folder).items() if path.startswith("results/")
+    } == before
+
+
 def test_the_report_says_what_manifests_do_not_hold(lab, made, folder):
     lab.close()
     report = jl.rebuild(folder)
@@ -308,6 +319,19 @@ def test_a_second_table_of_one_name_is_named_and_left_alone(lab, made, folder):
     assert len(report.tables) == 4 and "another table already has that name" in report.unreadable[0]
 
 
+def test_results_copied_elsewhere_become_a_workspace_of_their_own(
+    lab, made, folder, papers, tmp_path
+):
+    lab.close()
+    there = tmp_path / "there"
+    there.mkdir()
+    shutil.copytree(folder / "results", there / "results")
+    jl.rebuild(there)
+    shutil.rmtree(folder)
+    with back(there, papers) as again:
+        assert told(again) == made
+
+
 def test_a_whole_workspace_copied_elsewhere_opens_there(lab, made, folder, tmp_path):
     lab.close()
     there = copied(folder, tmp_path / "there")
@@ -352,6 +376,29 @@ def test_a_rebuild_that_is_stopped_anywhere_can_be_done_again(
     jl.rebuild(folder)
     with back(folder, papers) as again:
         assert told(again) == made
+
+
+def test_a_rebuild_removes_what_a_killed_one_left_and_no_folder(lab, made, folder):
+    lab.close()
+    (folder / ".catalog.sqlite3.0a1b2c3d.tmp").write_bytes(b"half a catalog")
+    (folder / ".catalog.sqlite3.0a1b2c3d.tmp-journal").write_bytes(b"its journal")
+    (folder / ".catalog.sqlite3.11111111.tmp").mkdir()
+    jl.rebuild(folder)
+    assert [path.name for path in folder.glob(".catalog*")] == [".catalog.sqlite3.11111111.tmp"]
+
+
+def test_what_a_dead_writer_had_attested_is_there_and_what_it_had_not_is_an_orphan(
+    lab, made, folder, papers
+):
+    lab.close()
+    name = next(p for p in files(folder) if p.startswith("acme/") and p.endswith(".json"))
+    (folder / "results" / name).unlink()
+    assert "mine" not in jl.rebuild(folder).recipes
+    with back(folder, papers) as again:
+        assert again.fsck().orphans == [
+            "results/" + name.replace(".materialization.json", ".parquet")
+        ]
+        assert set(statuses(folder).values()) == {"ready"}
 
 
 def test_a_workspace_of_a_later_release_is_refused_and_left_alone(lab, made, folder):

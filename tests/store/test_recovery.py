@@ -112,6 +112,19 @@ def test_what_was_built_for_a_recipe_that_was_dropped_meanwhile_does_not_come_ba
     )
 
 
+def test_an_older_build_is_not_promoted_although_its_recipe_was_renamed_meanwhile(
+    again, folder, lab, table
+):
+    newer = lab.materialize("venues", "SELECT id FROM papers")
+    lab.rename("venues", "places")
+    unpublish(folder, table.table_name)
+    opened, report = again()
+    assert (
+        report == RecoveryReport(failed=[table.table_name])
+        and opened.table("places").table_name == newer.table_name
+    )
+
+
 def test_building_with_whole_bytes_and_manifest_becomes_ready_as_if_nothing_had_happened(
     again, folder, table
 ):
@@ -193,6 +206,24 @@ def test_an_older_build_is_not_promoted_over_a_version_begun_later(
     assert ws.table("venues").table_name == newer.table_name and files(folder) == files_of(newer)
 
 
+def test_a_newer_build_is_promoted_over_an_older_version(again, lab, folder, table, papers):
+    papers.write_text("id,venue,year\n9,z,2029\n")
+    newer = lab.materialize("venues", VENUES)
+    unpublish(folder, newer.table_name)
+    ws, report = again()
+    assert report == RecoveryReport(promoted=[newer.table_name]) and ws.table("venues").version == 2
+
+
+def test_temporary_files_of_a_dead_writer_go(again, folder, table, path):
+    unpublish(folder, table.table_name)
+    for name in (f".{path.name}.abcd1234.tmp", f".{manifest_path(path).name}.abcd1234.tmp"):
+        (path.parent / name).write_bytes(b"torn")
+    path.unlink()
+    manifest_path(path).unlink()
+    again()
+    assert files(folder) == []
+
+
 def test_temporary_files_of_other_tables_stay(again, lab, folder, table, path):
     other = lab.materialize("other", "SELECT id FROM papers")
     mine = path.parent / f".{file_of(folder, other).name}.abcd1234.tmp"
@@ -249,6 +280,41 @@ def test_what_a_living_kernel_writes_is_spared_when_another_finds_a_dead_writer(
     assert seen and made.verify() == Match()
 
 
+def test_many_tables_of_a_dead_writer_are_cleared_at_once_and_what_cannot_be_removed_is_named(
+    again, lab, folder, table, path, monkeypatch
+):
+    body = path.read_bytes()
+    names = [f"crashed__sql__20261120T000000000000000_{number:08x}" for number in range(200)]
+    with catalog(folder) as db:
+        columns = ", ".join(
+            c
+            for c in row(folder, table.table_name)
+            if c not in ("table_name", "table_fold", "path", "status", "writer_id", "flight")
+        )
+        for name in names:
+            db.execute(
+                f"INSERT INTO result_tables(table_name, table_fold, path, status, writer_id, flight, {columns})"
+                f" SELECT ?, ?, ?, 'building', ?, 0, {columns} FROM result_tables WHERE table_name = ?",
+                [name, name, f"results/_global/{name}.parquet", DEAD, table.table_name],
+            )
+    for name in names:
+        (path.parent / f"{name}.parquet").write_bytes(body[: len(body) // 2])
+    unlink, stuck = os.unlink, names[77]
+
+    def fail(place, *rest, **more):
+        if stuck in str(place):
+            raise OSError(5, "Input/output error")
+        unlink(place, *rest, **more)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "unlink", fail)
+        report = lab.recover()
+    assert sorted(report.failed) == names and [line.split(":")[0] for line in report.errors] == [
+        stuck
+    ]
+    assert [name for name in files(folder) if "crashed" in name] == [f"_global/{stuck}.parquet"]
+
+
 def test_a_failed_row_whose_writer_died_before_it_removed_the_files_is_cleared(
     again, folder, table
 ):
@@ -270,6 +336,13 @@ def test_a_lost_manifest_of_a_ready_table_is_healed_from_the_catalogs_copy(
     assert manifest_path(path).read_bytes() == body and ws.verify("venues") == Match()
 
 
+def test_an_unparsable_manifest_of_a_ready_table_is_healed_on_request(lab, folder, table, path):
+    body = manifests.read(path)
+    manifest_path(path).write_bytes(body[:-9])
+    assert told(lab.recover()) == RecoveryReport(healed=[table.table_name])
+    assert manifest_path(path).read_bytes() == body and not lab.recover()
+
+
 def test_a_file_of_holes_is_not_copied_and_without_its_manifest_it_is_quarantined(
     lab, folder, table, path, tmp_path
 ):
@@ -279,6 +352,21 @@ def test_a_file_of_holes_is_not_copied_and_without_its_manifest_it_is_quarantine
     manifest_path(path).unlink()
     with jl.open(folder) as ws:
         assert ws.recovery.quarantined == [table.table_name]
+
+
+def test_a_lost_manifest_with_other_bytes_is_quarantined_and_failed(
+    again, lab, folder, root, table, path
+):
+    lab.close()
+    manifest_path(path).unlink()
+    flip(path)
+    ws, report = again()
+    assert report == RecoveryReport(quarantined=[table.table_name])
+    assert statuses(folder) == {table.table_name: "failed"} and files(folder) == []
+    assert (root / "quarantine" / path.name).exists() and (
+        root / "quarantine" / f"{table.table_name}.why.json"
+    ).exists()
+    assert "venues" not in ws
 
 
 def test_a_lost_manifest_without_a_copy_is_quarantined(again, lab, folder, table, path):
@@ -308,6 +396,35 @@ def test_a_recovery_heals_what_another_kernel_is_healing_just_now(lab, folder, t
     assert lab.verify("venues") == Match() and files(folder) == files_of(table)
 
 
+@pytest.mark.parametrize("quarantined", [False, True])
+def test_what_another_kernel_is_writing_stays_until_ours_has_its_name(
+    lab, folder, table, path, quarantined
+):
+    def unfinished():
+        return [each.name for each in theirs if each.exists()]
+
+    manifest_path(path).unlink()
+    if quarantined:
+        flip(path)
+    (folder / "quarantine").mkdir()
+    theirs = [
+        path.with_name(f".{manifest_path(path).name}.0123abcd.tmp"),
+        folder / "quarantine" / f".{table.table_name}.why.json.0123abcd.tmp",
+    ]
+    for each in theirs:
+        each.write_bytes(b"{")
+    seen = []
+    install_fault_hook(
+        lambda name: seen.append(unfinished()) if name == "file.before_rename" else None
+    )
+    try:
+        lab.recover()
+    finally:
+        install_fault_hook(None)
+    assert seen and all(len(each) == 2 for each in seen)
+    assert unfinished() == [theirs[not quarantined].name]
+
+
 def test_a_recovery_finishes_a_quarantine_that_another_kernel_is_at_just_now(
     lab, folder, table, path
 ):
@@ -330,6 +447,18 @@ def test_a_recovery_finishes_a_quarantine_that_another_kernel_is_at_just_now(
     assert statuses(folder) == {table.table_name: "failed"} and not list(
         (folder / "quarantine").glob(".*")
     )
+
+
+def test_what_a_recovery_left_unfinished_twice_goes_with_the_next(again, lab, folder, table, path):
+    left = path.with_name(f".{manifest_path(path).name}.0123abcd.tmp")
+    left.write_bytes(b"{")
+    lab.close()
+    with catalog(folder) as db:
+        db.execute(
+            "UPDATE writers SET retired_at = NULL"
+        )  # it died, after it had given a second one its name
+    _, report = again()
+    assert not report and files(folder) == files_of(table) and not left.exists()
 
 
 def test_a_quarantine_that_was_cut_off_is_finished(lab, folder, table, path, fault):

@@ -2,15 +2,28 @@
 
 import contextlib
 import errno
+import gc
+import threading
 
 import pytest
 
-from jammi_lab.core.errors import ResourceExhausted
+from jammi_lab.core.errors import ResourceExhausted, TableNotFound
 from jammi_lab.storage import files as storage
 from jammi_lab.store import read_leases as readers
 from tests.inside import services_of
 from tests.store.conftest import VENUES
-from tests.store.lab import catalog, files, files_of, statuses
+from tests.store.lab import catalog, everything, files, files_of, statuses
+
+
+def test_a_dropped_recipe_leaves_no_row_and_no_file(lab, folder):
+    lab.materialize("venues", VENUES)
+    lab.materialize("venues", VENUES, cache="bypass")
+    lab.drop("venues")
+    assert files(folder) == [] and statuses(folder) == {}
+    left = everything(folder)
+    assert left["versions"] == left["manifests"] == left["lineage"] == left["recipes"] == []
+    with pytest.raises(TableNotFound):
+        lab.table("venues")
 
 
 def test_a_row_that_leads_out_of_the_workspace_can_be_dropped_and_touches_nothing(
@@ -56,6 +69,18 @@ def test_a_drop_that_fails_at_any_commit_was_for_all_versions_or_for_none(lab, f
     assert len(left) in (0, 3) and bool(left) == (len(lab.recipes()) == 1) == (nth == 1)
     if left:
         assert files(folder) == sorted(f for t in tables for f in files_of(t))
+
+
+def test_a_drop_that_is_interrupted_before_bytes_are_removed_is_finished_by_the_time_of_the_next_open(
+    lab, folder, fault, reopen
+):
+    lab.materialize("venues", VENUES)
+    fault("removal:tombstone", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        lab.drop("venues")
+    fault(None)
+    assert "venues" not in lab and set(statuses(folder).values()) == {"deleting"}
+    assert not reopen().recover() and files(folder) == [] and statuses(folder) == {}
 
 
 @pytest.fixture
@@ -134,6 +159,17 @@ def test_a_statement_that_was_bound_reads_its_version_though_it_goes_before_it_r
     assert files(folder) == []
 
 
+def test_a_statement_that_is_never_run_keeps_no_bytes_once_it_is_forgotten(lab, folder):
+    lab.materialize("venues", VENUES)
+    prepared = services_of(lab).engine.prepare("SELECT * FROM jammi.venues")
+    lab.drop("venues")
+    assert files(folder)
+    del prepared
+    gc.collect()
+    lab.recover()
+    assert files(folder) == [] and statuses(folder) == {}
+
+
 @pytest.mark.parametrize("moment", ["before it is held", "after it is held"])
 def test_a_version_that_goes_while_its_name_is_being_resolved_gives_way_to_the_newest(
     lab, folder, monkeypatch, moment
@@ -159,6 +195,30 @@ def test_a_version_that_goes_while_its_name_is_being_resolved_gives_way_to_the_n
     assert gone[0] != lab.table("venues").path
     lab.recover()
     assert files(folder) == files_of(lab.table("venues"))
+
+
+def test_readers_never_see_a_version_go_while_another_thread_replaces_and_expires_it(lab):
+    lab.materialize("venues", VENUES)
+    over, wrong = threading.Event(), []
+
+    def read():
+        while not over.is_set():
+            try:
+                assert lab.sql("SELECT count(*) FROM jammi.venues").fetchall() == [(2,)]
+            except BaseException as error:
+                wrong.append(error)
+                return
+
+    threads = [threading.Thread(target=read) for _ in range(2)]
+    for each in threads:
+        each.start()
+    for _ in range(15):
+        lab.materialize("venues", VENUES, cache="bypass")
+        lab.expire("venues", keep=1)
+    over.set()
+    for each in threads:
+        each.join()
+    assert not wrong
 
 
 def test_a_failed_version_goes_with_its_recipe(lab, folder, fault):

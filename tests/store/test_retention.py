@@ -5,6 +5,7 @@ import contextlib
 import datetime
 import gc
 import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -15,6 +16,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core.errors import (
     InvalidArgument,
+    ResourceExhausted,
     TableNotFound,
     TenantForbidden,
     WorkspaceReadOnly,
@@ -110,6 +112,18 @@ def test_expire_keeps_what_another_tenants_table_is_anchored_on(lab, papers, tab
     assert lab.expire("venues") == []
 
 
+def test_expire_removes_what_has_the_rows_that_a_table_read_of_another_recipe(lab, papers):
+    equal = f"SELECT * FROM ({VENUES})"
+    lab.materialize("venues", VENUES)
+    first = lab.materialize("equal", equal)
+    lab.materialize("top", "SELECT * FROM jammi.venues")
+    papers.write_text(PAPERS + "4,b,2024\n")
+    lab.materialize("venues", VENUES)
+    lab.materialize("equal", equal)
+    assert lab.expire("venues") == []
+    assert lab.expire("equal") == [first.table_name]
+
+
 def test_expire_leaves_failed_attempts_alone(lab, fault):
     versions(lab, "venues", 1)
     fault("publish:sealed", RuntimeError("no"))
@@ -118,6 +132,15 @@ def test_expire_leaves_failed_attempts_alone(lab, fault):
     fault(None)
     assert lab.expire("venues") == [] and [t.version for t in lab.tables(status="failed")] == [2]
     assert lab.table("venues").version == 1
+
+
+def test_expire_is_for_all_versions_or_for_none(lab, folder, fault):
+    versions(lab, "venues", 3)
+    fault("catalog:before-commit", ResourceExhausted("There is no space left."))
+    with pytest.raises(ResourceExhausted):
+        lab.expire("venues")
+    fault(None)
+    assert len(lab.table("venues").history()) == 3 and len(files(folder)) == 6
 
 
 def test_expire_takes_a_recipe_and_a_number_from_1(lab):
@@ -180,6 +203,19 @@ def test_a_reader_in_another_handle_of_this_process_counts(lab, folder):
         assert files(folder)
         assert result.arrow().num_rows == 2_000_000
     assert not lab.recover().errors and files(folder) == []
+
+
+def test_when_the_kernel_dies_before_the_reader_ends_the_next_open_removes_the_bytes(
+    lab, folder, run_python
+):
+    run_python(
+        "import os, jammi_lab as jl\n"
+        "ws = jl.open('lab')\n"
+        f"t = ws.materialize('many', '{MANY}')\n"
+        "r = t.read(); r.preview(1); ws.drop('many'); os._exit(0)"
+    )
+    assert list(statuses(folder).values()) == ["deleting"]
+    assert len(lab.recover().reaped) == 1 and files(folder) == []
 
 
 # -- check -----------------------------------------------------------------------------------------
@@ -245,6 +281,13 @@ def flip_with_equal_stat(path, monkeypatch):
 
     monkeypatch.setattr(os, "lstat", as_before(os.lstat))
     monkeypatch.setattr(os, "stat", as_before(os.stat))
+
+
+def test_bytes_that_were_just_written_are_read_again_whatever_their_stat(lab, monkeypatch, table):
+    services_of(lab).results.racy_seconds = 3600.0
+    assert str(lab.staleness("venues")) == "fresh"
+    flip_with_equal_stat(table.path, monkeypatch)
+    assert str(lab.staleness("venues")).startswith("damaged")
 
 
 def test_damage_that_moves_no_stat_is_found_by_a_deep_check_and_known_from_then_on(
@@ -457,6 +500,22 @@ def test_a_folder_that_may_not_be_listed_is_told_and_the_others_are_compared(
     assert report.orphans == [found.relative_to(folder).as_posix()]
 
 
+def test_one_table_that_cannot_be_compared_stops_nothing_else(lab, folder):
+    first, second = versions(lab, "venues", 2)
+    second.path.unlink()
+    with catalog(folder) as db:
+        db.execute(
+            "UPDATE result_tables SET path='results/../../etc/passwd' WHERE table_name=?",
+            [first.table_name],
+        )
+    report = lab.fsck()
+    assert (
+        report.missing == [second.table_name]
+        and len(report.errors) == 1
+        and first.table_name in report.errors[0]
+    )
+
+
 def test_a_read_only_workspace_is_checked_and_not_repaired(lab, folder, table):
     table.path.unlink()
     with jl.open(folder, read_only=True) as reader:
@@ -498,6 +557,41 @@ def test_a_backup_is_one_file_that_opens_as_the_catalog_it_was(lab, folder, tmp_
             again.table("venues").table_name == table.table_name
             and again.sources["papers"].kind == "csv"
         )
+
+
+def test_a_backup_while_others_write_is_of_one_moment(lab, tmp_path):
+    stop = threading.Event()
+
+    def write():
+        at = 0
+        while not stop.is_set():
+            at += 1
+            with services_of(lab).catalog.transaction():
+                services_of(lab).catalog.metadata.set("one", str(at))
+                services_of(lab).catalog.metadata.set("two", str(at))
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for _ in range(5):
+            lab.backup(tmp_path / "copy.sqlite3")
+            with sqlite3.connect(tmp_path / "copy.sqlite3") as db:
+                assert (
+                    len(
+                        {
+                            v
+                            for (v,) in db.execute(
+                                "SELECT value FROM meta WHERE key IN ('one', 'two')"
+                            )
+                        }
+                    )
+                    <= 1
+                )
+                assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            db.close()
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_a_backup_is_not_made_while_a_tenant_is_bound(lab, tmp_path):
@@ -564,6 +658,16 @@ def test_a_backup_does_not_take_the_place_of_another_workspaces_catalog(lab, tmp
         assert "mine" in ws
 
 
+def test_a_backup_takes_the_place_of_a_catalog_that_was_copied(lab, folder, tmp_path, table):
+    lab.close()
+    place = tmp_path / "copied.sqlite3"
+    shutil.copy(folder / "catalog.sqlite3", place)  # its header says that it has a log
+    before = place.read_bytes()
+    with jl.open(folder) as ws:
+        assert ws.backup(place) == place and place.read_bytes() != before
+    assert [p.name for p in tmp_path.glob("*copied*")] == ["copied.sqlite3"]
+
+
 def test_a_backup_is_not_put_beside_the_log_of_another_file(lab, tmp_path):
     place = lab.backup(tmp_path / "copy.sqlite3")
     before = place.read_bytes()
@@ -623,6 +727,19 @@ def test_a_backup_leaves_the_locks_of_the_catalog_alone(lab, folder, tmp_path, r
             "try: db.execute('BEGIN IMMEDIATE'); print('free')\nexcept sqlite3.OperationalError: print('locked')"
         )
     assert done.stdout.strip() == "locked"
+
+
+def test_a_backup_that_fails_leaves_nothing_and_what_was_there(lab, tmp_path, fault):
+    lab.backup(tmp_path / "copy.sqlite3")
+    before = (tmp_path / "copy.sqlite3").read_bytes()
+    lab.materialize("venues", VENUES)
+    fault("file.before_rename", OSError(28, "No space left on device"))
+    with pytest.raises(ResourceExhausted):
+        lab.backup(tmp_path / "copy.sqlite3")
+    fault(None)
+    assert (tmp_path / "copy.sqlite3").read_bytes() == before and not [
+        p for p in tmp_path.iterdir() if p.name.endswith(".tmp")
+    ]
 
 
 def test_a_read_only_workspace_can_be_backed_up(lab, folder, tmp_path, table):

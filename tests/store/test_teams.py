@@ -5,8 +5,10 @@ import fcntl
 import math
 import os
 import re
+import select
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -184,6 +186,37 @@ def test_a_file_system_that_locks_no_files_is_named_and_may_be_read(tmp_path, mo
         jl.open(tmp_path / "lab")
     assert caught.value.hint == "Use a folder on a local disk."
     read(tmp_path / "lab")
+
+
+def test_a_table_that_somebody_builds_whose_lock_may_not_be_opened_is_built_here_soon(
+    lab, tmp_path
+):
+    """Its heartbeat may not be read either, nor would its files."""
+    read, write = os.pipe()
+    may_end, end = os.pipe()
+
+    def compute(step, folder=lab):
+        with jl.open(folder) as ws:
+            ws.compute("slow", step, inputs=["base"], version="1")
+
+    compute(lambda base: base.arrow(), tmp_path / "warm")
+
+    def hold(base):
+        for lock in (lab / "writers").iterdir():
+            lock.chmod(0o600)
+        os.write(write, b"x")
+        select.select([may_end], [], [], 15)
+        return base.arrow()
+
+    assert as_user(ADA, lambda: use(lab, "a")) == ""
+    builder = threading.Thread(target=as_user, args=(ADA, lambda: compute(hold)))
+    builder.start()
+    assert select.select([read], [], [], 20)[0], "the build did not begin"
+    began = time.monotonic()
+    assert as_user(BEN, lambda: compute(lambda base: base.arrow())) == ""
+    assert time.monotonic() - began < 12
+    os.write(end, b"x")
+    builder.join()
 
 
 def test_what_a_team_mate_keeps_private_is_named_and_stops_nothing_else(lab, tmp_path):

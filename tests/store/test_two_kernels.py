@@ -159,6 +159,16 @@ def test_one_who_waits_sees_for_whom_since_when_and_how_many_rows_there_are_by_n
     )
 
 
+def lock_files(folder):
+    return {path.name: path.read_bytes() for path in (folder / "writers").iterdir()}
+
+
+def test_a_build_of_less_than_a_second_leaves_no_word(lab, folder):
+    for n in range(5):
+        lab.materialize(f"venues {n}", VENUES)
+    assert lock_files(folder) == {f"{services_of(lab).writer_id}.lock": b""}
+
+
 def test_a_word_that_is_torn_or_of_a_later_release_is_a_sign_of_life_all_the_same(
     lab, other, folder, monkeypatch
 ):
@@ -219,3 +229,31 @@ def test_a_kernel_that_has_been_silent_for_long_is_not_waited_for_another_minute
     ).build_context.single_flight.heartbeat.stop_event.set()  # silent, as a stopped process
     made, told = waits(lab, later, monkeypatch, heard=lambda progress: False)
     assert made.outcome == "computed" and len(told) < 200 and told[-1].stage == "materialize theirs"
+
+
+def test_a_clock_that_jumped_does_not_make_a_working_kernel_silent(lab, later, monkeypatch):
+    monkeypatch.setattr(flight, "MIN_SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(flight, "HEARTBEAT_POLL_SECONDS", 0.02)
+    writers, heard = services_of(later).catalog.writers, []
+    hear = writers.read_note
+    monkeypatch.setattr(
+        writers, "read_note", lambda writer: (found := hear(writer)) and (found[0] + 3600, found[1])
+    )
+    made, _ = waits(
+        lab, later, monkeypatch, heard=lambda progress: heard.append(1) or len(heard) > 15
+    )
+    assert made.outcome == "reused"
+
+
+def test_a_kernel_whose_lock_files_were_removed_goes_on_building_beside_others(lab, folder):
+    lab.materialize("venues", VENUES)
+    for path in (folder / "writers").glob("*.lock"):
+        path.unlink()
+
+    def others_open(progress):
+        with jl.open(folder) as ws:
+            opened.append(ws.recovery)
+
+    opened = []
+    table = lab.materialize("late", "SELECT id FROM papers", progress=others_open)
+    assert table.verify() == jl.Match() and opened and not any(each.failed for each in opened)

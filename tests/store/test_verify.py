@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +64,13 @@ def test_what_is_no_file_in_a_files_place_is_missing_bytes_and_nobody_waits_for_
     assert [step.name for step in lab.plan().certain] == ["venues"] and lab.lookup(VENUES) is None
     for report in (lab.fsck(), lab.fsck(deep=True), lab.recover()):
         assert report.missing == [table.table_name] and not report.errors
+
+
+def test_a_link_in_a_files_place_is_missing_bytes(lab, table):
+    path, away = table.path, Path(lab.path).parent / "away.parquet"
+    path.rename(away)
+    path.symlink_to(away)
+    assert lab.staleness("venues") == Damaged(found=None) and lab.verify("venues") == MissingBytes()
 
 
 def test_a_manifest_that_may_not_be_read_is_said_in_words(lab, table, monkeypatch):
