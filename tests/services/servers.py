@@ -115,6 +115,27 @@ def _own_postgres(password: str = "") -> Iterator[str]:
             )
 
 
+@contextlib.contextmanager
+def pgbouncer(url: str, mode: str, at_connect: str) -> Iterator[str]:
+    """The URL of the same database behind PgBouncer, which pools by that mode and runs a statement
+    on each new connection."""
+    at, port = urlsplit(url), free_port()
+    with _folder("postgres") as (folder, owner):
+        (folder / "users").write_text('"postgres" ""\n')
+        (folder / "ini").write_text(
+            f"[databases]\n* = host={at.hostname} port={at.port} user={at.username} "
+            f"connect_query='{at_connect}'\n[pgbouncer]\nlisten_addr={HOST}\nlisten_port={port}\n"
+            f"unix_socket_dir=\nauth_type=any\nauth_file={folder}/users\npool_mode={mode}\n"
+            "ignore_startup_parameters=options,extra_float_digits\n"
+        )
+        for name in ("users", "ini"):
+            (folder / name).chmod(0o644)
+        with _process(owner, signal.SIGINT, "pgbouncer", folder / "ini"):
+            yield _answering(
+                urlunsplit(at._replace(netloc=f"{at.username}@{HOST}:{port}")), _postgres_answers
+            )
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """The URL of a PostgreSQL server's own database, as a user who may make others."""
