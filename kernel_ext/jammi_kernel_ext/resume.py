@@ -127,8 +127,10 @@ def _value(ws: "Workspace", held: HeldTable) -> Any:
 def offer(notebook: "Notebook") -> Note | None:
     """The line that offers to resume; None where there is nothing to bind again."""
     path, ready = notebook.file, notebook.workspace._services.lookup.has_ready_version
+    if path is None:
+        return None
     try:
-        cells = None if path is None else _code_cells(path)
+        cells = _code_cells(path)
     except InvalidArgument:
         return None
     missing = _missing_names(notebook, path, cells)

@@ -25,6 +25,8 @@ from tests.services.servers import run_mysql
 from tests.sources.servers import crm, engine, sql, table, url, ws  # noqa: F401  fixtures
 from tests.verdicts import doubt, is_fresh, is_stale
 
+SERVER = "mysql"
+
 pytestmark = pytest.mark.services
 
 
