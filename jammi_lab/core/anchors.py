@@ -203,7 +203,8 @@ class FrameOrigin(Value, frozen=True, omit_defaults=True):
     derived: bool = False
     """Whether Python made it, or may have changed it, after its rows were read."""
     form: str = ""
-    """For a frame that is all rows of its one table as they were read: arrow, polars or pandas."""
+    """For a frame that is all rows of its one table as they were read: arrow, polars, pandas, exact
+    (pandas with exact types) or scan (a lazy frame)."""
 
     def same_state(self, other: "FrameOrigin") -> bool:
         """Whether both name the same states of the same inputs, and the same grounds."""

@@ -87,6 +87,11 @@ class FrameFollower:
         registry.follower = self
         return registry
 
+    @property
+    def ground_count(self) -> int:
+        """How much could not be followed so far."""
+        return len(self._grounds)
+
     def known_origin(self, name: str) -> "FrameOrigin | None":
         """What is known of a name; None when it holds nothing of a table."""
         return self._records.get(name)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast
 
 import msgspec
 
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
 SAVE_SECONDS = 0.1
 """How long a cell waits until it is recorded."""
-TABLE, ROWS, COMPUTED = "table", "read", ""
+Form = Literal["table", "read", "arrow", "polars", "pandas", "exact", "scan", ""]
+"""How a variable holds a table: as it is, as its rows by the method that gave them all, or empty
+for what was computed from it."""
 
 
 class HeldTable(Value, frozen=True, omit_defaults=True):
@@ -44,8 +46,7 @@ class HeldTable(Value, frozen=True, omit_defaults=True):
     """The cell that bound it, as `[3]`."""
     table: str
     """The recipe; the physical name where that was asked for."""
-    form: str = COMPUTED
-    """`table`, or the method that gave all rows; empty for what was computed from the table."""
+    form: Form = ""
     version: int = 0
     digest: str = ""
     """The beginning of the digest of its file."""
@@ -58,6 +59,8 @@ class HeldNames:
 
     def __init__(self, values: Mapping[str, object], follower: "FrameFollower") -> None:
         self._values, self._follower = values, follower
+        self._frames: dict[str, tuple[FrameOrigin, object, FrameOrigin | None]] = {}
+        """By name, the recorded origin of its frame, what else decides the origin, and that."""
 
     def record(
         self, services: "Services", file: Path | None, cell: str, removed: AbstractSet[str]
@@ -89,21 +92,33 @@ class HeldNames:
             if value._services.path != services.path:
                 return None
             digest, is_exact = short(value._record.digest), not value._is_of_recipe
-            return HeldTable(cell, value.name, TABLE, value.version, digest, is_exact)
-        is_exact, form, origin = False, COMPUTED, self._follower.known_origin(name)
+            return HeldTable(cell, value.name, "table", value.version, digest, is_exact)
+        is_exact, form, origin = False, "", self._follower.known_origin(name)
+        recorded = origins.recorded(value)
         if isinstance(value, Result):
             origin = value._origin or value._read_origin()
             text, _ = value._statement() or ("", None)
             is_exact = value._read_as is not None and not value._is_whole_recipe
             if value._read_as is not None or whole_table(text):
-                form = ROWS
-        elif origins.recorded(value) is not None:
-            origin = origins.origin(value)
+                form = "read"
+        elif recorded is not None:
+            origin = self._origin_of_frame(name, value, recorded)
             if origin is not None and not origin.derived and origin.grounds in ([], [TOO_LARGE]):
                 form = origin.form
-        return (
-            None if origin is None else _table_of(services, origin, cell, form, is_exact=is_exact)
-        )
+        if origin is None:
+            return None
+        return _table_of(services, origin, cell, form, is_exact=is_exact)
+
+    def _origin_of_frame(
+        self, name: str, value: object, recorded: "FrameOrigin"
+    ) -> "FrameOrigin | None":
+        """The origin of a frame. Its rows are compared again only after a cell that changed it, or
+        that could not be followed."""
+        state = id(value), self._follower.ground_count
+        known = self._frames.get(name)
+        if known is None or known[0] is not recorded or known[1] != state:
+            known = self._frames[name] = recorded, state, origins.origin(value)
+        return known[2]
 
 
 def _table_of(
@@ -116,7 +131,8 @@ def _table_of(
         record = record or catalog.result_tables.get(name)  # by its physical name
         if record is not None:
             digest = short(record.digest)
-            return HeldTable(cell, name, form, anchor.version or 0, digest, is_exact)
+            version = anchor.version or 0
+            return HeldTable(cell, name, cast("Form", form), version, digest, is_exact)
     tables = (a.input.name for a in origin.inputs if a.input.kind_class.is_result)
     table = next(filter(services.lookup.has_ready_version, tables), None)
     return None if table is None else HeldTable(cell, table)

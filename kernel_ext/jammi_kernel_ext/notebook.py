@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from jammi_kernel_ext.badges import Badges
     from jammi_kernel_ext.frame_follower import FrameFollower
+    from jammi_kernel_ext.held_names import HeldNames
     from jammi_kernel_ext.marks_line import MarksLine
     from jammi_lab.core.records import Progress
     from jammi_lab.workspace.workspace import Workspace
@@ -184,6 +185,13 @@ class Notebook:
 
         return FrameFollower(self.namespace)
 
+    @functools.cached_property
+    def _held(self) -> "HeldNames":
+        """Records what the variables hold of tables."""
+        from jammi_kernel_ext.held_names import HeldNames
+
+        return HeldNames(self.namespace, self.frames)
+
     @property
     def _needs_marks_line(self) -> bool:
         """Whether the page runs no extension of JupyterLab, and so draws no marks."""
@@ -305,11 +313,8 @@ class Notebook:
         removed = self.frames.end(is_whole=bool(getattr(result, "success", False)))
         workspaces = {*self._held_workspaces(), *filter(None, [self.current])}
         if workspaces and self._cell_number is not None:
-            from jammi_kernel_ext.held_names import HeldNames
-
-            held = HeldNames(self.namespace, self.frames)
             for services in {ws._services for ws in workspaces}:
-                held.record(services, self.file, f"[{self._cell_number}]", removed)
+                self._held.record(services, self.file, f"[{self._cell_number}]", removed)
         if self.current is not None and self._needs_marks_line:
             self._marks_line.cell_ends(self.current, self.digest_cell())
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_kernel_ext.cell_lines import parse_step
 from jammi_kernel_ext.display import Note
-from jammi_kernel_ext.held_names import COMPUTED, ROWS, TABLE, HeldTable, recorded_names
+from jammi_kernel_ext.held_names import Form, HeldTable, recorded_names
 from jammi_kernel_ext.notebook import has_word
 from jammi_lab.core.errors import InvalidArgument, JammiError, TableNotFound
 from jammi_lab.core.forms import listing_table
@@ -23,15 +23,15 @@ from jammi_lab.core.html import Rendered, ReprMixin, plain_text, vstack
 from jammi_lab.core.identifiers import fold, near_or_all
 from jammi_lab.features.outputs.stamps import short
 from jammi_lab.storage.files import open_for_reading
+from jammi_lab.workspace.result_table import ResultTable
 
 if TYPE_CHECKING:
     from jammi_kernel_ext.notebook import Notebook
-    from jammi_lab.workspace.result_table import ResultTable
     from jammi_lab.workspace.workspace import Workspace
 
 _NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)
 """What parsing a text raises; the last two for one that is nested deeply."""
-_FORMS = {ROWS: "result", "scan": "lazy frame", "exact": "exact pandas"}
+_FORMS = {"read": "result", "scan": "lazy frame", "exact": "exact pandas"}
 _STEP = "%%jammi_py"
 _MAX_OFFERED = 3
 
@@ -42,8 +42,8 @@ class BoundVariable:
 
     name: str
     held: HeldTable
-    table: "ResultTable"
-    state: str = ""
+    table: ResultTable
+    state: str
     """The verdict on the table, and whether a newer version is ready."""
 
 
@@ -86,9 +86,10 @@ def resume(notebook: "Notebook", file: str | None) -> Resumed:
     have. InvalidArgument for a file that is no notebook."""
     path = notebook.file if file is None else Path(file)
     cells = None if path is None else _code_cells(path)
-    ws, unbound, bound = notebook.workspace, dict[str, str](), list[BoundVariable]()
+    ws, unbound = notebook.workspace, dict[str, str]()
+    tables = dict[str, tuple[HeldTable, ResultTable]]()
     for name, held in _missing_names(notebook, path, cells).items():
-        if held.form == COMPUTED:
+        if not held.form:
             unbound[name] = f"run cell {held.cell}, which computes it from {held.table}"
             continue
         try:
@@ -98,30 +99,36 @@ def resume(notebook: "Notebook", file: str | None) -> Resumed:
                 raise TableNotFound(f"{version} is not the one that it read.")
         except JammiError as error:
             unbound[name] = f"run cell {held.cell}: {error.message}"
-        else:
-            table._is_of_recipe = not held.is_exact
-            bound.append(BoundVariable(name, held, table, _state(ws, table)))
-            read = functools.partial(_value, ws, held)
-            notebook.bind_later(name, read, now=held.form == TABLE)
+            continue
+        table._is_of_recipe = not held.is_exact
+        tables[name] = held, table
+        read = functools.partial(_read, table, held.form)
+        notebook.bind_later(name, read, now=held.form == "table")
+    states = _states(ws, {table.name for _, table in tables.values()})
+    bound = list[BoundVariable]()
+    for name, (held, table) in tables.items():
+        newest, verdict = states.get(table.name, (table.version, ""))
+        ready = f"version {newest} is ready; " if newest != table.version else ""
+        bound.append(BoundVariable(name, held, table, ready + verdict))
     return Resumed(bound, unbound, _find_steps(notebook, cells or (), unbound))
 
 
-def _state(ws: "Workspace", table: "ResultTable") -> str:
+def _states(ws: "Workspace", names: Iterable[str]) -> dict[str, tuple[int, str]]:
+    """The newest version of each table, and the verdict on it, from one pass."""
     services = ws._services
-    state = str(services.freshness.current_verdicts([table.name]).get(table.name, ""))
-    newest = services.catalog.result_tables.newest(table.name)
-    if newest is not None and newest[0].version != table.version:
-        return f"version {newest[0].version} is ready; {state}"
-    return state
+    verdicts = services.freshness.current_verdicts(sorted(names))
+    states = {}
+    for name, verdict in verdicts.items():
+        newest = services.catalog.result_tables.newest(name)
+        states[name] = 0 if newest is None else newest[0].version, str(verdict)
+    return states
 
 
-def _value(ws: "Workspace", held: HeldTable) -> Any:
+def _read(table: ResultTable, form: Form) -> Any:
     """The table, or its rows, which are read now. TableNotFound; TableDamaged."""
-    table = ws.table(held.table, held.version)
-    table._is_of_recipe = not held.is_exact
-    if held.form == TABLE:
+    if form == "table":
         return table
-    return table.pandas(exact=True) if held.form == "exact" else getattr(table, held.form)()
+    return table.pandas(exact=True) if form == "exact" else getattr(table, form)()
 
 
 def offer(notebook: "Notebook") -> Note | None:
@@ -134,7 +141,7 @@ def offer(notebook: "Notebook") -> Note | None:
     except InvalidArgument:
         return None
     missing = _missing_names(notebook, path, cells)
-    names = [n for n, held in missing.items() if held.form != COMPUTED and ready(held.table)]
+    names = [n for n, held in missing.items() if held.form and ready(held.table)]
     if not names:
         return None
     listed = ", ".join(names[:_MAX_OFFERED])

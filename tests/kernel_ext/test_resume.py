@@ -295,6 +295,21 @@ def test_a_notebook_whose_file_is_not_told_has_a_record_of_its_own(notebook):
     assert bound == {"ages", "kept"} and "own" not in shown, shown
 
 
+def test_a_record_that_names_another_method_binds_nothing(notebook):
+    """What is called of a table is one of the methods that give its rows."""
+    notebook.run("df = ws.table('ages').pandas()")
+    notebook.restart()
+    notebook.run(
+        f"{NAMES}\ncache, stored = ws._services.observation_cache, ws._services.catalog.observations.load()"
+    )
+    notebook.run(
+        "[key] = [key for key in stored if key.startswith('names:')]\n"
+        "stored[key].payload['names']['df']['form'] = 'expire'\ncache.put(key, stored[key])"
+    )
+    shown = notebook.run("%jammi resume")
+    assert shown == "No variable is missing that this workspace has on record."
+
+
 def test_a_cell_does_not_wait_for_another_process_that_writes_to_the_catalog(notebook, tmp_path):
     catalog = tmp_path / ".jammi" / "catalog.sqlite3"
     with contextlib.closing(sqlite3.connect(catalog, isolation_level=None)) as other:
