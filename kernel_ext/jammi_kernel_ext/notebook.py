@@ -186,7 +186,7 @@ class Notebook:
         return FrameFollower(self.namespace)
 
     @functools.cached_property
-    def _held(self) -> "HeldNames":
+    def held_names(self) -> "HeldNames":
         """Records what the variables hold of tables."""
         from jammi_kernel_ext.held_names import HeldNames
 
@@ -314,7 +314,7 @@ class Notebook:
         workspaces = {*self._held_workspaces(), *filter(None, [self.current])}
         if workspaces and self._cell_number is not None:
             for services in {ws._services for ws in workspaces}:
-                self._held.record(services, self.file, f"[{self._cell_number}]", removed)
+                self.held_names.record(services, self.file, f"[{self._cell_number}]", removed)
         if self.current is not None and self._needs_marks_line:
             self._marks_line.cell_ends(self.current, self.digest_cell())
 

@@ -25,7 +25,7 @@ CLEAN = """
 from IPython import get_ipython as _ip
 _ip().run_line_magic('unload_ext', 'jammi_lab')
 import jammi_kernel_ext as _k
-if _k._notebook is not None: _k._notebook.close(); vars(_k._notebook).pop('frames', None); vars(_k._notebook).pop('_held', None); _k._notebook._tenant = None
+if _k._notebook is not None: _k._notebook.close(); vars(_k._notebook).pop('frames', None); vars(_k._notebook).pop('held_names', None); _k._notebook._tenant = None
 from jammi_lab.core.errors import JammiError as _e
 _e.full_traceback = False
 _ip().run_line_magic('reset', '-f -s')
