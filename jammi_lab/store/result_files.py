@@ -73,7 +73,7 @@ class ResultFiles:
         self, root: StoragePath, cache: PersistentDigestCache, clock: Clock, racy_seconds: float
     ) -> None:
         self.root, self.cache, self.clock, self.racy_seconds = root, cache, clock, racy_seconds
-        self.filesystem = _mount(root) if isinstance(root, RemotePath) else None
+        self.filesystem = _mount() if isinstance(root, RemotePath) else None
         """The filesystem through which DuckDB reads result tables in an object store."""
         self._folders: dict[str, StoragePath] = {}
         self._intact: dict[str, tuple[TableRecord, list[_CheckedFile]]] = {}
@@ -99,7 +99,7 @@ class ResultFiles:
         """The SELECT that reads a table's file; in an object store through `filesystem`."""
         path = self.parquet(record)
         return select_file_sql(
-            self.filesystem.address(path.key, record.bytes or 0)
+            self.filesystem.address(path.key, record.bytes or 0, path.open)
             if self.filesystem and isinstance(path, RemotePath)
             else path,
             record.dimensions,
@@ -302,11 +302,11 @@ class ResultFiles:
         )
 
 
-def _mount(root: RemotePath) -> "MountedFilesystem":
+def _mount() -> "MountedFilesystem":
     # here, because fsspec takes 20 ms of each start of a kernel
     from jammi_lab.sources.files.fsspec_mount import MountedFilesystem
 
-    return MountedFilesystem(lambda key: RemotePath(root.fs, root.scheme, key).open())
+    return MountedFilesystem()
 
 
 _RECOMPUTE_HINT = "ws.recompute({0!r}) rebuilds its newest version"

@@ -40,6 +40,47 @@ def test_a_strong_tag_spares_the_bytes_and_a_date_does_not(site):
     assert query(connector.relation(None), "FROM it") == [(2,)], "nor does one spare a conversion"
 
 
+@pytest.mark.parametrize("tag", [strong, None])
+def test_a_small_file_is_fetched_once_for_all_that_is_done_with_it(ws, site, tag):
+    site.etag, site.files["x.csv"] = tag, b"id,name\n1,a\n2,b\n"
+
+    def fetched(act):
+        site.asked.clear()
+        act()
+        return [method for method, _, _ in site.asked].count("GET")
+
+    assert fetched(lambda: ws.sources.add("x", site.url("x.csv"))) == 1
+    made = fetched(lambda: ws.materialize("t", "SELECT id FROM x WHERE name <> ''"))
+    read = fetched(lambda: ws.sql("FROM x").fetchall())
+    if tag is None:  # what is listed again may be another file
+        assert made <= 4 and read == 1
+    else:
+        assert (made, read) == (0, 0)
+        site.files["x.csv"] = b"id,name\n1,a\n2,b\n3,c\n"
+        assert fetched(lambda: is_stale(ws)) == 1 and fetched(ws.recompute) == 0
+        assert ws.table("t").row_count == 3
+
+
+def test_what_is_fetched_is_what_was_listed(site):
+    site.etag, site.files["x.csv"] = strong, b"id\n1\n"
+    [listed] = source(site.url("x.csv")).file_set.list_files("csv")
+    site.files["x.csv"] = b"id\n2\n"
+    with pytest.raises(OSError, match="changed during the read"):
+        listed.open()
+    site.files["x.csv"] = b"id\n1\n"
+    assert listed.open().read() == b"id\n1\n"
+
+
+def test_of_an_anchor_on_content_the_bytes_are_fetched_whatever_the_tag(ws, site):
+    site.etag, site.files["x.csv"] = lambda _: '"always"', b"id\n1\n"
+    ws.sources.add("x", site.url("x.csv"), anchor="content")
+    ws.materialize("t", "FROM x")
+    site.files["x.csv"] = b"id\n2\n"
+    assert is_stale(ws)
+    ws.recompute()
+    assert ws.sql("FROM jammi.t").fetchall() == [(2,)]
+
+
 @pytest.mark.parametrize("tag", ['""', '"', 'W/"1"', "1", '"1', "*"])
 def test_a_tag_that_names_no_bytes_spares_none(site, tag):
     site.files["x.csv"], memo, site.etag = b"id\n1\n", DictMemo(), lambda _: tag

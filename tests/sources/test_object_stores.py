@@ -18,6 +18,7 @@ from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources.base import SourceContext
 from jammi_lab.sources.credentials import location_options, resolve_credentials, strip_credentials
 from jammi_lab.sources.files import object_stores as objects
+from jammi_lab.sources.files import remote_files
 from jammi_lab.sources.files import snapshots as sightings
 from jammi_lab.sources.files.formats import check_options
 from jammi_lab.sources.files.fsspec_mount import MountedFilesystem
@@ -35,7 +36,8 @@ def source(bucket: Bucket, key, kind=None, **more):
     return remote_source(bucket.url(key), kind, bucket.options, **more)
 
 
-def test_a_store_and_duckdb_s_own_reader_give_the_same_rows(bucket):
+def test_a_store_and_duckdb_s_own_reader_give_the_same_rows(bucket, monkeypatch):
+    monkeypatch.setattr(remote_files, "MAX_COPY_BYTES", 0)
     bucket.put("d/x.parquet", parquet_bytes(id=[1, 2], name=["a", "b"]))
     direct = source(bucket, "d/").relation(None)
     bucket.put("e/what?.parquet", parquet_bytes(id=[1, 2], name=["a", "b"]))
@@ -126,6 +128,14 @@ def test_anchor_content_reads_even_large_objects(bucket, monkeypatch):
     monkeypatch.setattr(sightings, "MIN_MARKED_BYTES", 100)
     bucket.put("x.parquet", parquet_bytes(id=[1]))
     assert observed(source(bucket, "x.parquet", anchor="content")).method == "digest of the columns"
+
+
+def test_what_is_fetched_is_what_was_listed(bucket):
+    bucket.put("x.csv", b"id\n1\n")
+    [listed] = source(bucket, "x.csv").file_set.list_files("csv")
+    bucket.put("x.csv", b"id\n2\n")
+    with pytest.raises(OSError, match="changed during the read"):
+        listed.open()
 
 
 def test_one_listing_serves_a_whole_prefix(bucket, monkeypatch):

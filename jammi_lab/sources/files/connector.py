@@ -47,7 +47,8 @@ class FileConnector(LocatedConnector):
         if scheme_of(self.pattern) is None:
             return LocalFileSet(self.pattern, self.record.options.get("files"))
         access = resolve_credentials(self.record, self.context.credentials)
-        return file_set_for(self.pattern, access)
+        trusts_marks = self.record.anchor != "content"
+        return file_set_for(self.pattern, access, trusts_marks=trusts_marks)
 
     def check(self) -> None:
         """Check that the files exist and their first rows can be read.

@@ -38,9 +38,7 @@ class SourceFile:
     """Of a local file, what changes when its path leads to another file and then back."""
     realm: str = ""
     """Of a remote file, distinguishes equal paths on different servers."""
-    open_remote: Callable[[SourceFile], BinaryIO] | None = field(
-        default=None, compare=False, repr=False
-    )
+    open_remote: Callable[[], BinaryIO] | None = field(default=None, compare=False, repr=False)
     """Opens a remote file. None for a local one."""
 
     @property
@@ -50,7 +48,7 @@ class SourceFile:
 
     def open(self) -> BinaryIO:
         """Open it for reading, seekable. Raises OSError."""
-        return open(self.path, "rb") if self.open_remote is None else self.open_remote(self)
+        return open(self.path, "rb") if self.open_remote is None else self.open_remote()
 
     def is_proved(self, at_ns: int, racy_seconds: float) -> bool:
         """Whether its bytes cannot change after this moment without another mark or stat. A file

@@ -16,20 +16,19 @@ _mount_numbers = itertools.count(1)
 
 
 class MountedFilesystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships no types
-    """A read-only filesystem without listing. `open_file` opens a file by path."""
+    """A read-only filesystem without listing."""
 
     cachable = False
     protocol = "jammimount"
 
-    def __init__(self, open_file: Callable[[str], BinaryIO]) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.protocol = f"jammimount{next(_mount_numbers)}"
-        self._open_file = open_file
-        self._sizes: dict[str, int] = {}
+        self._files: dict[str, tuple[int, Callable[[], BinaryIO]]] = {}
 
-    def address(self, path: str, size: int) -> str:
+    def address(self, path: str, size: int, open_file: Callable[[], BinaryIO]) -> str:
         """Register a file of `size` bytes; return the address under which DuckDB reads it."""
-        self._sizes[path] = size
+        self._files[path] = size, open_file
         return f"{self.protocol}://{path}"
 
     def _path(self, address: str) -> str:
@@ -46,7 +45,7 @@ class MountedFilesystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec shi
 
     def size(self, path: str) -> int:
         """The size of a file in bytes when it was registered."""
-        return self._sizes[self._path(path)]
+        return self._files[self._path(path)][0]
 
     def modified(self, path: str) -> datetime.datetime:  # noqa: ARG002  fsspec's signature
         """The current time, so that DuckDB never uses cached data of a file."""
@@ -56,4 +55,4 @@ class MountedFilesystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec shi
         """Open a file for reading. Raises OSError, also for any other mode."""
         if mode != "rb":
             raise OSError("this filesystem is read-only")
-        return self._open_file(self._path(path))
+        return self._files[self._path(path)][1]()

@@ -121,6 +121,8 @@ def open_url(url: str, credentials: HttpCredentials, metadata: HeadResponse) -> 
     buffer = tempfile.SpooledTemporaryFile(MAX_MEMORY_BYTES)  # noqa: SIM115  the caller closes it
     try:
         with _get(url, credentials) as response:
+            if _parse_head(response).etag != metadata.etag:
+                raise Unreachable("the file changed during the read")
             _copy_body(response, buffer, metadata.size)
         buffer.seek(0)
     except BaseException:

@@ -5,17 +5,27 @@ from __future__ import annotations
 import datetime
 import errno
 import hashlib
+import io
+import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from jammi_lab.core.caches import ObjectCache
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.sources.base import Requirements
 from jammi_lab.sources.files import object_stores
 from jammi_lab.sources.files.file_sets import FileSet, LocalFileSet, ReadAccess, SourceFile
 from jammi_lab.sources.files.formats import is_skipped, names_of_kind
 from jammi_lab.sources.files.object_stores import StoreAccess, translate_errors
-from jammi_lab.sources.locations import HTTP_SCHEMES, STORES, base_of, literal_path, scheme_of
+from jammi_lab.sources.locations import (
+    HTTP_SCHEMES,
+    STORES,
+    Unreachable,
+    base_of,
+    literal_path,
+    scheme_of,
+)
 from jammi_lab.storage.files import Stat
 
 if TYPE_CHECKING:
@@ -34,33 +44,58 @@ _UNREADABLE_CHARACTERS = frozenset("?\\*[")
 """Characters of a key that DuckDB's native reader misinterprets, or treats as wildcards."""
 _mounted_filesystems: dict[str, MountedFilesystem] = {}
 _mounts_lock = threading.Lock()
+MAX_COPY_BYTES = 16 << 20
+"""Remote files up to this size are fetched once for all that is done with one listing of them."""
+MAX_COPIES_BYTES = 128 << 20
+_copies = ObjectCache(MAX_COPIES_BYTES)
+_listing_numbers = itertools.count()
 
 
-def file_set_for(pattern: str, access: StoreAccess | HttpCredentials | None = None) -> FileSet:
-    """The file set of an absolute pattern or URL, with credentials `access`. Raises
-    ExtensionMissing."""
+def file_set_for(
+    pattern: str,
+    access: StoreAccess | HttpCredentials | None = None,
+    *,
+    trusts_marks: bool = True,
+) -> FileSet:
+    """The file set of an absolute pattern or URL, with credentials `access`; whether an equal mark
+    proves equal bytes to it. Raises ExtensionMissing."""
     scheme = scheme_of(pattern)
     if scheme is None:
         return LocalFileSet(pattern)
     if scheme in HTTP_SCHEMES:
-        return HttpFileSet(pattern, cast("HttpCredentials | None", access))
-    return StoreFileSet(pattern, cast("StoreAccess | None", access))
+        credentials = cast("HttpCredentials | None", access)
+        return HttpFileSet(pattern, credentials, trusts_marks=trusts_marks)
+    return StoreFileSet(pattern, cast("StoreAccess | None", access), trusts_marks=trusts_marks)
 
 
-def _mounted(
-    identity: str,
-    open_file: Callable[[str], BinaryIO],
-    paths: Sequence[str],
-    source_files: Sequence[SourceFile],
-) -> ReadAccess:
+def _copied(
+    open_file: Callable[[], BinaryIO], size: int, state: Sequence[object] | None
+) -> Callable[[], BinaryIO]:
+    """What opens a listed file: a small one is fetched once, for all listings of the same state
+    where that is known. Raises Unreachable for another size, and what `open_file` raises."""
+    if size > MAX_COPY_BYTES:
+        return open_file
+    key = digest_of(["listing", next(_listing_numbers)] if state is None else [*state, size])
+
+    def fetch() -> memoryview:
+        with open_file() as file:
+            content = file.read()
+        if len(content) != size:
+            raise Unreachable("the file changed during the read")
+        return memoryview(content)
+
+    return lambda: io.BytesIO(cast(bytes, _copies.load(key, fetch).obj))
+
+
+def _mounted(identity: str, paths: Sequence[str], source_files: Sequence[SourceFile]) -> ReadAccess:
     """How DuckDB reads the files in these places through the filesystem of one access, which is
     created once."""
     from jammi_lab.sources.files.fsspec_mount import MountedFilesystem
 
     with _mounts_lock:
-        mounted = _mounted_filesystems.setdefault(identity, MountedFilesystem(open_file))
+        mounted = _mounted_filesystems.setdefault(identity, MountedFilesystem())
     addresses = [
-        mounted.address(path, source_file.stat.size)
+        mounted.address(path, source_file.stat.size, source_file.open)
         for path, source_file in zip(paths, source_files, strict=True)
     ]
     return ReadAccess(addresses, Requirements(filesystem=mounted))
@@ -71,8 +106,10 @@ class StoreFileSet:
 
     is_local = False
 
-    def __init__(self, pattern: str, access: StoreAccess | None = None) -> None:
-        self.pattern = pattern
+    def __init__(
+        self, pattern: str, access: StoreAccess | None = None, *, trusts_marks: bool = True
+    ) -> None:
+        self.pattern, self._trusts_marks = pattern, trusts_marks
         self._access = access or StoreAccess(STORES[scheme_of(pattern) or ""])
         self.filesystem: fsspec.AbstractFileSystem = self._access.filesystem
         self.realm = str(self._access.options.get("endpoint_url", ""))
@@ -100,23 +137,18 @@ class StoreFileSet:
         except FileNotFoundError:
             return []
 
-    def open(self, source_file: SourceFile) -> BinaryIO:
-        """Open one file. Raises OSError as `list_files`."""
-        return self._open_path(self.filesystem._strip_protocol(source_file.path))
-
-    def _open_path(self, path: str) -> BinaryIO:
-        with translate_errors(path):
-            return cast(BinaryIO, self.filesystem.open(path, "rb"))
-
     def read_access(self, source_files: Sequence[SourceFile]) -> ReadAccess:
-        """DuckDB's native reader if it can read the files, else fsspec."""
+        """DuckDB's native reader if it can read the files and they are too many bytes for copies,
+        else fsspec."""
         paths = [self.filesystem._strip_protocol(source_file.path) for source_file in source_files]
-        if not any(_UNREADABLE_CHARACTERS & set(path) for path in paths):
+        sizes = [source_file.stat.size for source_file in source_files]
+        is_copied = max(sizes) <= MAX_COPY_BYTES and sum(sizes) <= MAX_COPIES_BYTES
+        if not is_copied and not any(_UNREADABLE_CHARACTERS & set(path) for path in paths):
             secret = object_stores.duckdb_secret(self._access, self._prefix())
             if secret is not None:
                 addresses = [f"s3://{path}" for path in paths]
                 return ReadAccess(addresses, Requirements(scoped_secret=secret))
-        return _mounted(self._access.identity, self._open_path, paths, source_files)
+        return _mounted(self._access.identity, paths, source_files)
 
     def _prefix(self) -> str:
         """The common prefix of all files."""
@@ -162,20 +194,38 @@ class StoreFileSet:
         }
 
     def _source_file(self, base: str | None, path: str, info: Mapping[str, Any]) -> SourceFile:
-        marks = []
-        for key in _MARK_FIELDS[self._access.store]:
-            if info.get(key) not in (None, "", _NO_VERSION):
-                marks.append(f"{key} {info[key]}")
+        size = int(info["size"])
+        mark = next(
+            (
+                f"{key} {info[key]}"
+                for key in _MARK_FIELDS[self._access.store]
+                if info.get(key) not in (None, "", _NO_VERSION)
+            ),
+            None,
+        )
+        name = str(mark).split(" ", 1)[0]
         relative = "" if base is None else path[len(base) :].strip("/")
         modified = info.get("LastModified") or info.get("last_modified") or info.get("mtime")
         seconds = int(modified.timestamp()) if isinstance(modified, datetime.datetime) else 0
+
+        def open_file() -> BinaryIO:
+            with translate_errors(path):
+                file = self.filesystem.open(path, "rb")
+            found = getattr(file, "details", {}).get(name)
+            if found is not None and mark != f"{name} {found}":
+                file.close()
+                raise Unreachable("the file changed during the read")
+            return cast(BinaryIO, file)
+
+        is_known = mark is not None and self._trusts_marks
+        state = [self._access.identity, path, mark] if is_known else None
         return SourceFile(
             relative,
             self.filesystem.unstrip_protocol(path),
-            Stat(int(info["size"]), seconds * 10**9, 0, 0),
-            marks[0] if marks else None,
+            Stat(size, seconds * 10**9, 0, 0),
+            mark,
             realm=self.realm,
-            open_remote=self.open,
+            open_remote=_copied(open_file, size, state),
         )
 
 
@@ -189,10 +239,12 @@ class HttpFileSet:
 
     is_local = False
 
-    def __init__(self, url: str, credentials: HttpCredentials | None = None) -> None:
+    def __init__(
+        self, url: str, credentials: HttpCredentials | None = None, *, trusts_marks: bool = True
+    ) -> None:
         from jammi_lab.sources.files.http import HttpCredentials
 
-        self.url = literal_path(url) or url
+        self.url, self._trusts_marks = literal_path(url) or url, trusts_marks
         self._credentials = credentials or HttpCredentials()
         # The stripped query may select the content, so it distinguishes equal URLs.
         self.realm = self._credentials.identity if self._credentials.query else ""
@@ -203,16 +255,19 @@ class HttpFileSet:
         from jammi_lab.sources.files import http
 
         metadata = http.head(self.url, self._credentials)
-        if metadata.size is None:
-            size, digest = self._download_digest(metadata)
-            return [self._source_file(size, f"SHA-256 {digest}")]
         # The date is compared, too: there are servers whose tags do not change with the bytes.
         mark = f"ETag {metadata.etag} {metadata.date}" if metadata.etag is not None else None
-        return [self._source_file(metadata.size, mark)]
+        if (size := metadata.size) is None:
+            size, digest = self._download_digest(metadata)
+            mark = f"SHA-256 {digest}"
+        is_known = mark is not None and self._trusts_marks
+        state = [self._credentials.identity, self.url, mark] if is_known else None
 
-    def _source_file(self, size: int, mark: str | None) -> SourceFile:
-        stat = Stat(size, 0, 0, 0)
-        return SourceFile("", self.url, stat, mark, realm=self.realm, open_remote=self.open)
+        def open_file() -> BinaryIO:
+            return http.open_url(self.url, self._credentials, metadata)
+
+        stat, open_remote = Stat(size, 0, 0, 0), _copied(open_file, size, state)
+        return [SourceFile("", self.url, stat, mark, realm=self.realm, open_remote=open_remote)]
 
     def _download_digest(self, metadata: HeadResponse) -> tuple[int, str]:
         from jammi_lab.sources.files import http
@@ -231,17 +286,8 @@ class HttpFileSet:
         except FileNotFoundError:
             return []
 
-    def open(self, source_file: SourceFile) -> BinaryIO:
-        """Open the file. Raises OSError as `list_files`."""
-        return self._open_url(source_file.path)
-
-    def _open_url(self, url: str) -> BinaryIO:
-        from jammi_lab.sources.files import http
-
-        return http.open_url(url, self._credentials, http.head(url, self._credentials))
-
     def read_access(self, source_files: Sequence[SourceFile]) -> ReadAccess:
         """Through fsspec, so that DuckDB reads the same bytes as the digest."""
         identity = digest_of(["web", self._credentials.identity])
         paths = [source_file.path for source_file in source_files]
-        return _mounted(identity, self._open_url, paths, source_files)
+        return _mounted(identity, paths, source_files)
