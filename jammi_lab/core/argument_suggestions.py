@@ -218,6 +218,7 @@ def _wrong_arguments_message(
 ) -> str:
     owner, _, name = function.__qualname__.rpartition(".")
     verb = f"{answers_of(owner).variable}.{name}" if owner else f"jl.{name}"
+    verb = verb.removesuffix(".__init__")
     parameters = [p for p in inspect.signature(function).parameters.values() if p.name != "self"]
     named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)

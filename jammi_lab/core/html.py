@@ -112,7 +112,15 @@ class ReprMixin:
 T = TypeVar("T")
 
 
-class NamedCollection(Generic[T]):
+class CalledCollection:
+    """What is called as `ws.tables` is, and indexed as `ws.sources`."""
+
+    def __call__(self, name: str | None = None) -> Any:
+        """All of it, or the item of that name."""
+        return self if name is None else self[name]  # type: ignore[index]
+
+
+class NamedCollection(CalledCollection, Generic[T]):
     """What a workspace has under names: iterable, `in`, `len()`, displayed as its list."""
 
     _records: Any

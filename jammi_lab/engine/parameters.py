@@ -99,7 +99,7 @@ def bind_values(
     used = {ascii_lower(name) for parsed in statements for name in parsed.parameters}
     if unused := [name for name in values if ascii_lower(name) not in used]:
         raise InvalidArgument(
-            f"No statement uses the parameter {unused[0]}.",
+            f"No statement uses the parameter {unused[0]}; write ${unused[0]}, not in quotes.",
             near=identifiers.near_names(unused[0], _parameter_names(statements)),
         )
     by_fold = {ascii_lower(name): value for name, value in values.items()}

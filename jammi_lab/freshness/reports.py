@@ -131,7 +131,11 @@ class NamedRows(Generic[_N]):
         raise self._missing_error(name_or_position, near)
 
     def _missing_error(self, name: str, near: list[str]) -> JammiError:
-        return TableNotFound(f"There is no recipe {name!r} here.", near=near)
+        return TableNotFound(
+            f"There is no recipe {name!r} here.",
+            near=near,
+            hint="Its rows are recipes; ws.sources[name] shows a source.",
+        )
 
 
 class Status(PanelSelection, NamedRows[StatusRow], ReprMixin, ArrowExportMixin):

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from jammi_lab.sources.files.http import HttpCredentials
 
 _LIKE_AN_ADDRESS = re.compile(
-    r"[\s'\"(<\[]*(?:jdbc:)?(?:postgres|mysql|mariadb)\w*(?:\+\w+)?(?::|/.*@)", re.I | re.S
+    r"[\s'\"(<\[]*(?:jdbc:)?(?:postgres|mysql|mariadb|sqlite|duckdb)\w*(?:\+\w+)?(?::|/.*@)",
+    re.I | re.S,
 )
 """Other spellings of a database URL, which would be stored as a path."""
 
@@ -47,9 +48,9 @@ def strip_credentials(
         and not os.path.exists(location)
     ):
         raise InvalidArgument(
-            "The location looks like a server's address, but is not a URL.",
-            hint="Write postgresql://user@host/database or mysql://…, and pass the password with "
-            "secret=.",
+            "The location looks like the address of a database, but is not a URL.",
+            hint="Write sqlite:///data.db, or postgresql://user@host/database or mysql://…, "
+            "and pass the password with secret=.",
         )
     location, credentials = split_location(location)
     if scheme not in STORES:

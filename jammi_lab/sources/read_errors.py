@@ -98,9 +98,9 @@ def unreadable_text_error(file: Path, error: OSError) -> InvalidArgument:
 
 def _visible_names(folder: str) -> list[str]:
     try:
-        return [
+        return sorted(
             display_name(name) for name in os.listdir(folder or ".") if not name.startswith(".")
-        ]
+        )
     except OSError:
         return []
 

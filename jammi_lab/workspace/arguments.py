@@ -15,9 +15,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def takes_no_name(hint: str, verb: str = "") -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorator: a positional argument raises InvalidArgument with this hint; `verb` is the name of
-    a method that is called otherwise.
+def takes_no_name(hint: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorator: a positional argument raises InvalidArgument with this hint.
 
     Users pass a name to such a method by habit (`ws.status("papers")`). Python's TypeError would
     not name the method that takes one.
@@ -30,7 +29,7 @@ def takes_no_name(hint: str, verb: str = "") -> Callable[[Callable[P, R]], Calla
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
             if len(args) > 1:
                 raise InvalidArgument(
-                    f"ws.{verb or method.__name__} takes no name and no positional argument, got "
+                    f"ws.{method.__name__} takes no name and no positional argument, got "
                     f"{args[1]!r}.",
                     hint=hint,
                 )

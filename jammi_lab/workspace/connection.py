@@ -31,13 +31,9 @@ class ReadConnection:
         return ReadCursor(self._statements)
 
     def commit(self) -> None:
-        """Do nothing: nothing was written."""
+        """Do nothing: nothing was written, and the workspace stays open."""
 
-    def rollback(self) -> None:
-        """Do nothing: nothing was written."""
-
-    def close(self) -> None:
-        """Do nothing: the workspace stays open."""
+    rollback = close = commit
 
 
 class ReadCursor:

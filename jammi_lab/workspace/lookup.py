@@ -313,7 +313,8 @@ class TableLookup:
         if fold(name) in map(fold, sources):
             return TableNotFound(
                 f"{name!r} is a source, not a recipe or result table.",
-                hint="ws.sources[name] shows a source, ws.sources.remove(name) removes it.",
+                hint="ws.sources[name] shows a source, ws.status() what it makes stale, "
+                "ws.sources.remove(name) removes it.",
             )
         return TableNotFound(
             f"There is no recipe or result table {name!r}.",

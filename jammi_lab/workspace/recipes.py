@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.forms import listing_table
-from jammi_lab.core.html import Rendered, ReprMixin
+from jammi_lab.core.html import CalledCollection, Rendered, ReprMixin
 from jammi_lab.core.records import RecipeRecord, recipe_statement
 from jammi_lab.freshness.reports import NamedRows
-from jammi_lab.workspace.arguments import takes_no_name
 
 
 class Recipe(ReprMixin):
@@ -47,16 +46,11 @@ class Recipe(ReprMixin):
         return _recipes_table([self])
 
 
-class Recipes(NamedRows[Recipe], ReprMixin):
+class Recipes(CalledCollection, NamedRows[Recipe], ReprMixin):
     """All recipes, in the order of their names."""
 
     def __init__(self, recipes: Sequence[Recipe]) -> None:
         self._rows = list(recipes)
-
-    @takes_no_name("It lists all recipes; ws.table(name) is the newest table of one.", "recipes")
-    def __call__(self) -> "Recipes":
-        """The recipes: they are called as `ws.tables` is, and indexed as `ws.sources`."""
-        return self
 
     def _rendered(self) -> Rendered:
         return _recipes_table(self._rows)

@@ -8,10 +8,9 @@ from typing import Any
 from jammi_lab.core.definitions import decode_param
 from jammi_lab.core.errors import JammiError, TopicNotFound
 from jammi_lab.core.forms import listing_table
-from jammi_lab.core.html import Rendered, ReprMixin, count_noun
+from jammi_lab.core.html import CalledCollection, Rendered, ReprMixin, count_noun
 from jammi_lab.features.search.queries import texts_of
 from jammi_lab.freshness.reports import NamedRows
-from jammi_lab.workspace.arguments import takes_no_name
 from jammi_lab.workspace.result import InMemoryResult, Result
 from jammi_lab.workspace.searches import RecordedSearch, Searches
 
@@ -62,16 +61,11 @@ def open_recording(name: str, searches: Searches) -> Iterator[Recording]:
         yield Recording(name, searches)
 
 
-class Recordings(NamedRows[Recording], ReprMixin):
+class Recordings(CalledCollection, NamedRows[Recording], ReprMixin):
     """The recordings of searches."""
 
     def __init__(self, searches: Searches) -> None:
         self._rows = [Recording(name, searches) for name in searches.names()]
-
-    @takes_no_name("It lists all recordings; ws.recordings[name] is one.", "recordings")
-    def __call__(self) -> "Recordings":
-        """The recordings: they are called and indexed as `ws.recipes` is."""
-        return self
 
     def _missing_error(self, name: str, near: list[str]) -> JammiError:
         return TopicNotFound(

@@ -54,22 +54,14 @@ def foreign_syntax_hints(namespace: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _hint(error: JammiError, namespace: Mapping[str, Any]) -> str:
-    if (
-        isinstance(error, TableNotFound)
-        and (match := re.fullmatch(r"There is no table (\w+)\.", error.message)) is not None
-    ):
-        name = match[1]
-        return (
-            f"The variable {name} is not a frame; its type is {type(namespace[name]).__name__}."
-            if name in namespace
-            else ""
-        )
-    if isinstance(error, TableNotFound) and (
-        match := re.match(r"There is no source or table '(\w+)' to ", error.message)
-    ):
-        name = match[1]
-        return f"ws.sources.add({name!r}, {name}) adds a frame." if name in namespace else ""
-    return ""
+    missing = re.match(r"There is no (?:table (\w+)\.$|source or table '(\w+)' to )", error.message)
+    if missing is None or not isinstance(error, TableNotFound):
+        return ""
+    table, read = missing.groups()
+    if table in namespace:
+        kind = type(namespace[table]).__name__
+        return f"The variable {table} is not a frame; its type is {kind}."
+    return f"ws.sources.add({read!r}, {read}) adds a frame." if read in namespace else ""
 
 
 # -- misplaced input: SQL on the line of a magic, names in place of a verb

@@ -175,7 +175,7 @@ VALUES = [
     ("ws.materialize('x', lambda: 1)", "ws.compute(name, function, inputs=…) runs a function."),
     (
         "ws.sql('papers')",
-        "A statement is SQL. To read a table: SELECT * FROM jammi.papers; ws.why('papers') explains its verdict.",
+        "A statement is SQL. To read a source: SELECT * FROM papers; a table: SELECT * FROM jammi.papers; ws.why('papers') explains its verdict.",
     ),
     (
         "ws.checks.add('c', 'a < 0', on='t')",

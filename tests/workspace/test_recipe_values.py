@@ -38,13 +38,20 @@ def test_a_name_where_none_belongs_is_told_the_verb_for_it(ws):
         ("status", "ws.staleness(name)"),
         ("fsck", "ws.verify(name)"),
         ("recover", "ws.recompute(name)"),
-        ("recipes", "ws.table(name)"),
-        ("recordings", "ws.recordings[name]"),
         ("sessions", "ws.sessions()"),
     ):
         with pytest.raises(jl.InvalidArgument, match="takes no name") as caught:
             getattr(ws, verb)("papers")
         assert hint in caught.value.hint
+
+
+def test_collections_are_called_and_indexed(ws):
+    for name in ("sources", "models", "checks", "mutable", "topics", "recipes", "recordings"):
+        collection = getattr(ws, name)
+        assert type(collection()) is type(collection), name
+    assert ws.sources("papers").name == "papers"
+    with pytest.raises(jl.TableNotFound, match=r"ws\.sources\[name\]"):
+        ws.recipes("papers")
 
 
 @pytest.mark.parametrize(

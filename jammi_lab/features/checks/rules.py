@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+from jammi_lab.core.argument_suggestions import answer_arguments
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import quote_identifier, sql_literal
 
@@ -21,6 +22,9 @@ class Rule:
         """`words`: the rule in words; `breaks`: the SQL condition that is true of the rows that
         break it; `params`: the values of its `$names`."""
         self.words, self.breaks, self.params = words, breaks, dict(params or {})
+
+    def __init_subclass__(cls) -> None:
+        cls.__init__ = answer_arguments(cls.__init__)  # type: ignore[method-assign]
 
     def statement(self, table: str) -> str:
         """The SELECT of the rows of a table, named as in FROM, that break the rule."""
@@ -207,5 +211,5 @@ def _range_words(low: Any, high: Any) -> str:
 def quoted_columns(*columns: str) -> list[str]:
     """Names of columns, quoted for SQL. InvalidArgument for what is none."""
     if not columns or not all(isinstance(column, str) and column for column in columns):
-        raise InvalidArgument("A rule needs the names of its columns, as strings.")
+        raise InvalidArgument('A rule needs the names of its columns, as strings: "a", "b".')
     return [quote_identifier(column) for column in columns]

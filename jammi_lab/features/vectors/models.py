@@ -20,7 +20,7 @@ from jammi_lab.catalog.models import Record
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import InvalidArgument, ModelNotFound, NameInvalid, WorkspaceReadOnly
 from jammi_lab.core.forms import form, listing_table
-from jammi_lab.core.html import Rendered, ReprMixin, count_noun
+from jammi_lab.core.html import CalledCollection, Rendered, ReprMixin, count_noun
 from jammi_lab.core.identifiers import check_name, fold
 from jammi_lab.core.model_records import Evaluation, ModelRecord, Reference, Training
 from jammi_lab.core.tenancy import TenantScope
@@ -149,7 +149,7 @@ class Model(ReprMixin):
         return form(f"{record.name}, version {record.version}", facts=pairs)
 
 
-class Models(ReprMixin):
+class Models(CalledCollection, ReprMixin):
     """The models of a workspace, in the bound tenant's scope."""
 
     def __init__(
@@ -344,9 +344,7 @@ class Models(ReprMixin):
 
     def _rendered(self) -> Rendered:
         registered = self._catalog.models.list()
-        built_in_models = [
-            record for name in BUILT_IN_NAMES if (record := built_in_record(name)) is not None
-        ]
+        built_in_models = filter(None, map(built_in_record, BUILT_IN_NAMES))
         rows = [
             (
                 m.name,
