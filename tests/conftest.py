@@ -368,7 +368,7 @@ def _chosen(cases: list[pytest.Item], row: int, seconds: float) -> Collection[in
     """Positions of the cases of a test that `make test` runs; None when that is no question of its
     size. The test is the so manieth of its suite, and all of its cases take so long."""
     is_marked = cases[0].get_closest_marker
-    if is_marked("only_soak") or (_is_repeated(cases[0]) and row % 3):
+    if is_marked("only_soak") or (_is_repeated(cases[0]) and row % 4):
         return ()
     if not hasattr(cases[0], "callspec") or is_marked("every_case"):
         return None

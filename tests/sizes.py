@@ -22,7 +22,7 @@ more each pair), `make soak` runs all cells."""
 
 contract = pytest.mark.contract
 """Marks the tests of a class or module that each run over one list of things of a kind: `make test`
-runs each with a third of the list, of two things with one, in rotation, so that everything in it
+runs each with a quarter of the list, of two things with one, in rotation, so that everything in it
 meets a part of the tests; `make soak` runs all. So do, without a mark, tests that get an
 implementation from a fixture with parameters."""
 
@@ -32,7 +32,7 @@ behaviour of its own."""
 
 repeated = pytest.mark.repeated
 """Marks a module that runs the tests of other modules once more, elsewhere: `make test` runs a
-third of those, `make soak` all."""
+quarter of those, `make soak` all."""
 
 
 def sized(short: T, long: T) -> T:
@@ -54,7 +54,7 @@ def thinned(cells: Iterable[T], every: int) -> list[T]:
 def rotated(row: int, column: int, columns: int) -> bool:
     """Whether the test that is the so manieth of a contract meets the so manieth thing of its
     list."""
-    return (row + column) % min(3, columns) == 0
+    return (row + column) % min(4, columns) == 0
 
 
 def covering(cells: Sequence[tuple[Any, ...]]) -> list[int]:

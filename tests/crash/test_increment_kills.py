@@ -91,7 +91,7 @@ def test_an_increment_killed_at_any_fault_point_leaves_the_old_version_or_the_ne
         full = ws.materialize("full", STATEMENT.format(rows), cache="bypass").manifest
         assert full.increment is None
     seen = set()
-    for cut, folder in killed_copies(server, "increment", base, thinned(cuts_of(points), 6)):
+    for cut, folder in killed_copies(server, "increment", base, thinned(cuts_of(points), 10)):
         with jl.open(folder) as ws:
             version = ws.table("it").version
             seen.add(version)

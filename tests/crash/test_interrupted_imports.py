@@ -59,7 +59,7 @@ for moment in moments:
     ],
 )
 def test_the_first_call_after_an_interrupt_of_an_import_works(tmp_path, call):
-    moments = thinned([1, 5, 15, 30, 45, 60, 90, 120, 160, 220, 300, 400, 600], 4)
+    moments = thinned([1, 5, 15, 30, 45, 60, 90, 120, 160, 220, 300, 400, 600], 6)
     done = subprocess.run(
         [sys.executable, "-c", KERNELS, str(tmp_path), call, ",".join(map(str, moments))],
         capture_output=True,

@@ -71,7 +71,7 @@ def test_a_row_map_killed_at_any_fault_point_loses_at_most_the_call_in_flight(
         expected = ws.table(ROW_MAP).path.read_bytes()
         assert ws.verify(ROW_MAP) == Match()
     versions = set()
-    for cut, folder in killed_copies(server, "map", base, thinned(cuts_of(points), 6)):
+    for cut, folder in killed_copies(server, "map", base, thinned(cuts_of(points), 10)):
         with jl.open(folder) as ws:
             version = ws.table(ROW_MAP).version if ROW_MAP in ws else 0
             versions.add(version)

@@ -503,7 +503,7 @@ def test_a_status_and_a_plan_ask_the_catalog_equally_often_of_few_and_of_many(
         return len(asked)
 
     few, many = dict[str, int](), dict[str, int]()
-    for size, counts in ((2, few), (50, many)):
+    for size, counts in ((2, few), (10, many)):
         with jl.open(tmp_path / "lab", catalog=url) as ws:
             for number in range(size):
                 source = tmp_path / f"s{number}.csv"

@@ -66,6 +66,6 @@ def test_chosen_cases_are_spread_over_a_list_and_meet_each_value_of_several():
 
 
 @pytest.mark.parametrize("columns", [1, 2, 3, 10])
-def test_three_tests_of_a_contract_meet_the_whole_list(columns):
-    met = [{n for n in range(columns) if sizes.rotated(row, n, columns)} for row in range(3)]
+def test_four_tests_of_a_contract_meet_the_whole_list(columns):
+    met = [{n for n in range(columns) if sizes.rotated(row, n, columns)} for row in range(4)]
     assert all(met) and set.union(*met) == set(range(columns))

@@ -209,7 +209,7 @@ def test_a_damaged_value_of_the_catalog_gives_typed_errors_or_right_answers(temp
     columns = damaged_columns(template.restore() / "lab", rng)
     of_each = sizes.sized(1, 4)
     assert len(columns) >= 150
-    columns = sizes.thinned(columns, 2)
+    columns = sizes.thinned(columns, 4)
     damages = [d for column in columns for d in rng.sample(column, min(of_each, len(column)))]
     failures: list[str] = []
     for number, (statement, value) in enumerate(damages):
@@ -227,7 +227,7 @@ def test_a_damaged_file_gives_typed_errors_or_right_answers(template, right):
     damages = [(path, body) for path in paths for body in damaged_bytes(root / path, rng)]
     assert len(damages) >= 150
     failures: list[str] = []
-    for number, (path, body) in enumerate(sizes.thinned(damages, 3)):
+    for number, (path, body) in enumerate(sizes.thinned(damages, 5)):
         root = template.restore()
         (root / path).write_bytes(body)
         failures += exercise(root / "lab", looks_of(number), right, f"{path} {body[:40]!r}")

@@ -92,7 +92,8 @@ def smaller_forms(
     image = _decode(png)
     if any(count and 0 < opacity < 255 for opacity, count in enumerate(_opacities(image))):
         image = _with_own_colours(image, _decode(draw_on_white()))
-    yield _encode(image)
+    if len(png) < 6 * MAX_PNG_BYTES:  # a larger one has so many colours that it stays too large
+        yield _encode(image)
     for limit in colour_limits:
         yield _encode(image.quantize(limit, Quantize.FASTOCTREE, dither=Dither.NONE))
 
@@ -230,13 +231,14 @@ class Chart(altair.Chart):
     def _stamp(self) -> Stamp | None:
         """The stamp, which the chart carries in its specification, so that its copies have it,
         too."""
-        held = super().to_dict().get("usermeta")
+        held = self.usermeta
         return stamp_from(held.get(STAMP_KEY)) if isinstance(held, dict) else None
 
     def _repr_mimebundle_(self, *_: Any, **__: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The PNG and a text description, and the stamp. A chart with parameters, as after
         `.interactive()`, also has its specification, which JupyterLab draws itself."""
-        spec = _with_neutral_theme(json.loads(self.to_json()))
+        # Its parts were validated when they were made; the rows of a chart would take seconds.
+        spec = _with_neutral_theme(json.loads(self.to_json(validate=False)))
         png, factor = _small_png(spec)
         width, height = (round(pixels / factor) for pixels in png_size(png))
         text, image = _describe_chart(self), base64.b64encode(png).decode()
@@ -366,8 +368,8 @@ def chart(result: "Result", kind: str, x: str | None, y: str | None, color: str 
 
 
 def _describe_chart(figure: altair.Chart) -> str:
-    description = figure.to_dict().get("description")
-    return str(description) if description else "a chart"
+    description = figure.description
+    return description if isinstance(description, str) else "a chart"
 
 
 def _channels(

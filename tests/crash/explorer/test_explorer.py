@@ -56,7 +56,7 @@ FAILING = (
 )
 
 
-NEAR = 1 if LOOKS else sized(10, 2)
+NEAR = 1 if LOOKS else sized(20, 2)
 """Of the states near something that matters, one in so many is looked at."""
 
 
@@ -289,7 +289,7 @@ def test_no_crash_while_tables_of_vectors_and_their_indexes_are_made_changes_wha
         if isinstance(step, Said) and "TRY materialize" in step.text
     )
     every, seen = [state for state in states(steps) if state.steps > begun], set()
-    looked = chosen(every, asked(4, 60), NEAR)
+    looked = chosen(every, asked(3, 60), NEAR)
     found = list(
         wrongs(noting(images(steps, looked), seen), memory / "crashed", rows_that_are_found)
     )
@@ -319,7 +319,7 @@ def test_no_crash_of_increments_and_tables_of_words_changes_their_rows_or_what_i
     sound_growth, memory, tell
 ):
     every = states(sound_growth[1])
-    looked = chosen(every, asked(6, 100), 1 if LOOKS else sized(50, 4))
+    looked = chosen(every, asked(6, 100), 1 if LOOKS else sized(100, 4))
     wrong = wrongs(
         images(sound_growth[1], looked), memory / "crashed", rows_that_are_merged_or_found
     )
