@@ -49,7 +49,8 @@ def test_collections_are_called_and_indexed(ws):
     for name in ("sources", "models", "checks", "mutable", "topics", "recipes", "recordings"):
         collection = getattr(ws, name)
         assert type(collection()) is type(collection), name
-    assert ws.sources("papers").name == "papers"
+    ws.define("later", "SELECT 1 AS a")
+    assert ws.recipes("later").name == "later"
     with pytest.raises(jl.TableNotFound, match=r"ws\.sources\[name\]"):
         ws.recipes("papers")
 
