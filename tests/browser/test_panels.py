@@ -72,6 +72,38 @@ def test_a_column_lights_its_way_up_and_down_until_another_node_is_chosen(ws, sh
     assert bare.part("node-ml").locator(".jammi-kind").text_content() == "sql, version 1"
 
 
+def test_lines_of_columns_are_dashed_only_for_the_one_that_is_chosen(ws, shown):
+    dashed = """() => [...document.querySelectorAll(".jammi-edges path")].filter((path) => {
+      const { display, strokeDasharray } = getComputedStyle(path);
+      return display !== "none" && strokeDasharray !== "none";
+    }).length"""
+    bare = shown(LineageGraph(ws), "node-ml")
+    bare.click("columns")
+    bare.shows("column-of-ml-topic")
+    assert bare.page.evaluate(dashed) == 0
+    bare.click("column-of-ml-topic")
+    bare.expect(lambda: bare.page.evaluate(dashed) > 0)
+    bare.click("column-of-ml-topic")
+    bare.expect(lambda: bare.page.evaluate(dashed) == 0)
+
+
+def test_a_graph_that_is_not_all_in_sight_says_so(ws, shown):
+    bare = shown(LineageGraph(ws), "node-ml", wide=300)
+    bare.says("further-nodes", "not all in sight")
+    assert "right" in bare.find(".jammi-canvas").get_attribute("data-beyond")
+    bare.click("fit")
+    bare.expect(lambda: bare.text("further-nodes") == "")
+
+
+def test_ages_on_the_board_grow_in_columns_and_on_cards(ws, shown):
+    bare = shown(StalenessBoard(ws), "row-ml")
+    bare.install_clock()
+    bare.page.clock.run_for(3_600_000)
+    row = bare.part("row-ml")
+    bare.expect(lambda: row.locator(".jammi-age").text_content() == "1 h ago")
+    assert row.locator(".jammi-brief").text_content().startswith("1 h ago · 3 rows")
+
+
 def test_an_answer_that_does_not_come_is_said(ws, shown):
     bare = shown(LineageGraph(ws), "node-ml")
     ws.close()

@@ -51,6 +51,12 @@ def test_rows_are_sorted_filtered_cut_and_grouped_by_cause_in_the_kernel(ws, tol
     assert names(sort="name") == ["summary", "venues"]
 
 
+def test_a_later_look_at_one_status_says_a_later_age(ws, told):
+    line = told(StalenessBoard(ws))
+    first, _ = line.ask("rows")["body"]["rows"][0]["seconds"], time.sleep(0.2)
+    assert line.ask("rows")["body"]["rows"][0]["seconds"] >= first + 0.2
+
+
 def test_a_plan_is_a_preview_and_runs_nothing(ws, told, edited):
     edited()
     body = told(StalenessBoard(ws)).act("plan", "summary")["body"]

@@ -3,6 +3,7 @@ grouped."""
 
 import functools
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,6 +48,8 @@ class RecipeRow:
     """Seconds it took to compute the newest version; None if unknown."""
     held: str = ""
     """Since when it is held, by whom and why; empty if it is not."""
+    seen: float = field(default_factory=time.monotonic)
+    """When the status was read, on the monotonic clock: its age counts from then."""
     search_text: str = field(init=False)
     """The case-folded name and reasons, searched by the filter."""
 

@@ -214,20 +214,9 @@ def _row_message(row: RecipeRow) -> dict[str, Any]:
         "index": f"index {row.row.index}" if row.row.index else "",
         "checks": row.row.checks and {"text": row.row.checks, "status": row.row.check_status},
         "held": row.held,
-        "age": format_age(row.row.age),
-        "seconds": row.row.age,
+        "seconds": row.row.age and row.row.age + time.monotonic() - row.seen,
         "cost": format_seconds(row.cost),
     }
-
-
-def format_age(age: float | None) -> str:
-    """The age in the largest unit that fits: `3 h`."""
-    if age is None:
-        return ""
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if age >= length:
-            return f"{age // length:.0f} {unit}"
-    return f"{age:.0f} s"
 
 
 def _plan_message(plan: Plan) -> dict[str, Any]:

@@ -40,15 +40,22 @@ function render({ model, el, host }) {
   const side = h("aside", { class: "jammi-side", "aria-label": "Details", hidden: true });
   const split = h("div", { class: "jammi-split" }, picture, side);
   const unfoldSide = (open) => { side.hidden = !open; split.classList.toggle("jammi-open", open); };
-  const summary = h("span", { class: "jammi-dim", "data-testid": "summary" });
+  const summary = h("span", { class: "jammi-dim", "data-testid": "summary" }), further = h("span", { class: "jammi-dim", "data-testid": "further-nodes" });
   const legends = h("div", { class: "jammi-counts jammi-legend-of", role: "group", "aria-label": "Legend: click to filter", "data-testid": "legend" });
   const inner = innerPlace(host, panel);
   let graph = { nodes: [], edges: [], lit: [], legend: [] }, size = [0, 0], spots = new Map(), paths = [];
   let scale = 1, left = 0, top = 0, moved = false, whole = false, laid = 0, drawnFor = null, traced = null, tall = 0, sought = "";
 
   const own = `-${line.view}`;
-  const apply = () => { drawing.classList.toggle("jammi-far", scale < FAR); drawing.style.transform = `translate(${left}px, ${top}px) scale(${scale})`; };     // no node is drawn again by it
   const extent = () => [picture.clientWidth || 800, picture.clientHeight || 420];
+  const apply = () => {                                                // no node is drawn again by it
+    drawing.classList.toggle("jammi-far", scale < FAR);
+    drawing.style.transform = `translate(${left}px, ${top}px) scale(${scale})`;
+    const [w, high] = extent(), beyond = Object.entries({ left: left < -1, right: left + size[0] * scale > w + 1, up: top < -1, down: top + size[1] * scale > high + 1 }).filter(([, is]) => is).map(([side]) => side).join(" ");
+    if (picture.dataset.beyond === beyond) return;
+    picture.dataset.beyond = beyond;                                   // its edges say that there is more behind them
+    further.textContent = beyond ? " · not all in sight: Fit shows the rest" : "";
+  };
   /** The scale at first: all of the graph, unless its letters could not be read then. */
   const scaled = (fitting) => Math.min(1.1, fitting >= FAR ? fitting : panel.root.clientWidth > 640 ? 0.7 : 0.85);
   const chosenSpot = () => spots.get(model.get("selection")[0]);
@@ -340,7 +347,7 @@ function render({ model, el, host }) {
   const rare = more(button("Refresh", () => send("refresh"), { "data-testid": "refresh" }), button("Full screen", full, { "data-testid": "full-screen" }), button("Save as SVG", () => save("svg", "lineage.svg", "image/svg+xml"), { title: "Save the drawing as an SVG picture", "data-testid": "export-svg" }),
     button("Save as Mermaid", () => save("mermaid", "lineage.mmd", "text/plain"), { title: "Save the drawing as a Mermaid flowchart", "data-testid": "export-mermaid" }));
   panel.tools.append(filter.input, h("span", { class: "jammi-together" }, button("Fit", fitAll, { "data-testid": "fit" }), button("−", () => zoom(0.8), { "aria-label": "Zoom out" }), button("+", () => zoom(1.25), { "aria-label": "Zoom in" })),
-    columns, rare, hops, summary);
+    columns, rare, hops, h("span", {}, summary, further));
   panel.body.append(progress.box, legends, split, inner.box);
 
   for (const kind of ["pointerover", "focusin"]) {

@@ -3,10 +3,10 @@ import { explanation } from "./terms.js";
 
 const COLUMNS = [["verdict", "verdict"], ["checks", "checks"], ["name", "table"], ["", "why"], ["age", "made"], ["rows", "rows"], ["size", "size"], ["cost", "took"], ["", ""]];
 const RUN_COLUMNS = ["table", "outcome", "rows", "took", "error"];
-const PAGE = 200, WATCH = 5, TICK = 10000;
+const PAGE = 200, WATCH = 5, TICK = 1000;
 const TITLES = { verdict: "Whether the table is up to date; the worst first", checks: "Results of the checks on its rows", age: "How long ago its newest version was computed", rows: "Rows of its newest version", size: "Bytes of its newest version", cost: "How long the rows of its newest version took to compute" };
 
-/** An age in the largest unit that fits, as the kernel has it. */
+/** An age in the largest unit that fits. */
 function ago(seconds) {
   const [unit, length] = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]].find(([, length]) => seconds >= length) ?? ["s", 1];
   return `${Math.floor(seconds / length)} ${unit} ago`;
@@ -60,12 +60,12 @@ function render({ model, el, host }) {
     const tick = h("input", { type: "checkbox", "aria-label": `Select ${row.name}`, "data-testid": `choose-${row.name}`, onchange: (event) => toggle(row.name, event.target.checked) });
     tick.checked = chosen().has(row.name);
     const pick = (event) => { if (!event.target.closest("button, input")) choose(model, [row.name]); };
-    const age = row.age ? ago(row.seconds) : "never", born = row.age ? Date.now() - 1000 * row.seconds : null;
-    const brief = [age, row.rows && `${row.rows} ${row.rows === "1" ? "row" : "rows"}`, row.size, row.index, row.cost && `took ${row.cost}`].filter(Boolean).join(" · ");   // on a card, where there are no columns
+    const made = row.seconds !== null, age = made ? ago(row.seconds) : "never", born = made ? Date.now() - 1000 * row.seconds : null;
+    const brief = ["", row.rows && `${row.rows} ${row.rows === "1" ? "row" : "rows"}`, row.size, row.index, row.cost && `took ${row.cost}`].filter((said, at) => said || !at).join(" · ");   // on a card, where there are no columns
     const cells = [h("td", {}, tick), h("td", {}, pill(row.verdict, { "data-testid": `verdict-${row.name}` })),
       page.checks ? h("td", { class: "jammi-of-checks" }, row.checks ? h("button", { type: "button", class: "jammi-count", "aria-label": `Checks of ${row.name}: ${row.checks.text}`, title: `${explanation(row.checks.status)}. Click to show the rules and the failing rows`, "data-testid": `checks-${row.name}`, onclick: () => showChecks(row.name) }, checked(row.checks)) : "") : "",
       h("td", { class: "jammi-strong" }, row.name, row.version === null ? "" : row.version === 1 ? h("span", { class: "jammi-dim" }, " v1") : [" ", button(`v${row.version}`, () => inner.show(`What changed in ${row.name}`, `jl.widgets.DiffView(ws, ${JSON.stringify(row.name)})`, () => line.ask("difference", { node: row.name })), { class: "jammi-link", title: "What changed from the version before", "data-testid": `difference-${row.name}` })], row.held ? h("span", { class: "jammi-held", title: `${row.held}. A recompute of everything skips it`, "data-testid": `held-${row.name}` }, "‖ held") : ""),
-      h("td", { class: "jammi-why" }, row.reasons.map((r) => h("div", { class: "jammi-one-line", title: r }, r)), h("div", { class: "jammi-brief" }, brief)), h("td", { class: "jammi-wide jammi-age", "data-born": born }, age),
+      h("td", { class: "jammi-why" }, row.reasons.map((r) => h("div", { class: "jammi-one-line", title: r }, r)), h("div", { class: "jammi-brief" }, h("span", { "data-born": born }, age), brief)), h("td", { class: "jammi-wide jammi-age", "data-born": born }, age),
       h("td", { class: "jammi-number jammi-wide" }, row.rows), h("td", { class: "jammi-number jammi-wide" }, row.size, row.index ? h("div", { class: "jammi-dim", title: "Search index: how its vectors are stored, and the share of the rows in it" }, row.index) : ""), h("td", { class: "jammi-number jammi-wide" }, row.cost),
       h("td", { class: "jammi-act" }, button("Recompute", () => act("recompute", [row.name]), { "data-testid": `recompute-${row.name}`, "aria-label": `Recompute ${row.name}`, disabled: unmarked(row.verdict) === "fresh" }))];
     const move = (event) => {
@@ -161,7 +161,7 @@ function render({ model, el, host }) {
     turned.replaceChildren(h("b", {}, "No longer fresh: "), ...lines.map((text) => h("div", {}, text)), button("×", () => turned.replaceChildren(), { class: "jammi-close", "aria-label": "Close", "data-testid": "close-turned" }));
     if (document.hidden && globalThis.Notification?.permission === "granted") new Notification("jammi_lab", { body: lines.slice(0, 3).join("\n") });
   });
-  const ticking = setInterval(() => { for (const cell of body.querySelectorAll("[data-born]")) cell.textContent = ago((Date.now() - cell.dataset.born) / 1000); }, TICK);
+  const ticking = setInterval(() => { for (const cell of body.querySelectorAll("[data-born]")) { const said = ago((Date.now() - cell.dataset.born) / 1000); if (cell.textContent !== said) cell.textContent = said; } }, TICK);
   line.on("changed", ({ body: next }) => draw(next));
   line.on("reveal", ({ name }) => reveal(name));
   line.on("progress", ({ body: how }) => progress.show(how));
