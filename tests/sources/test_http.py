@@ -1,6 +1,8 @@
 """Files behind http, against a server whose answers each test shapes."""
 
 import hashlib
+import io
+from pathlib import Path
 
 import pytest
 
@@ -8,9 +10,11 @@ from jammi_lab.core.anchors import Cost, Snapshot, Unknown
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.sources.credentials import strip_credentials
 from jammi_lab.sources.files import http as web
+from jammi_lab.sources.files import remote_files
 from jammi_lab.sources.files import snapshots as sightings
 from jammi_lab.sources.locations import without_credentials
 from jammi_lab.sources.scratch_duckdb import query
+from jammi_lab.storage import spill_folders
 from tests.cases import cases
 from tests.contracts.source import DictMemo, observed, same_state
 from tests.services.proxy import listening
@@ -71,6 +75,32 @@ def test_what_is_fetched_is_what_was_listed(site):
     assert listed.open().read() == b"id\n1\n"
 
 
+def test_a_large_text_is_fetched_once_and_a_copy_that_was_cleaned_away_again(ws, site, monkeypatch):
+    monkeypatch.setattr(web, "MAX_MEMORY_BYTES", 1000)
+    monkeypatch.setattr(remote_files, "MAX_PART_BYTES", 1000)
+    site.ranges, site.etag = True, strong
+    site.files["x.csv"] = b"id,name\n" + b"".join(b"%d,a\n" % n for n in range(9_000))
+    ws.sources.add("x", site.url("x.csv"))
+    assert ws.sql("SELECT count(*), sum(id) FROM x").fetchall() == [(9_000, 40_495_500)]
+    assert [method for method, _, _ in site.asked].count("GET") == 1
+    folder = spill_folders.new_instance_path().parent
+    for copy in filter(Path.is_file, folder.iterdir()):
+        copy.unlink()
+    assert ws.sql("SELECT count(*) FROM x").fetchall() == [(9_000,)]
+    assert [method for method, _, _ in site.asked].count("GET") == 2
+
+
+def test_copies_are_removed_with_the_last_that_uses_them():
+    folder = spill_folders.new_instance_path().parent
+    before = len([*folder.glob("*")])
+    copy = remote_files._Copy(lambda: io.BytesIO(b"id\n"), 3)
+    assert len([*folder.glob("*")]) == before + 1 and copy.path.read_bytes() == b"id\n"
+    with pytest.raises(OSError, match="changed during the read"):
+        remote_files._Copy(lambda: io.BytesIO(b"id"), 3)
+    del copy
+    assert len([*folder.glob("*")]) == before
+
+
 def test_of_an_anchor_on_content_the_bytes_are_fetched_whatever_the_tag(ws, site):
     site.etag, site.files["x.csv"] = lambda _: '"always"', b"id\n1\n"
     ws.sources.add("x", site.url("x.csv"), anchor="content")
@@ -122,6 +152,7 @@ def test_a_large_file_without_a_tag_is_read_whatever_its_date(ws, site, monkeypa
 
 def test_large_files_are_read_in_parts_and_a_change_meanwhile_is_an_error(site, monkeypatch):
     monkeypatch.setattr(web, "MAX_MEMORY_BYTES", 1000)
+    monkeypatch.setattr(remote_files, "MAX_PART_BYTES", 1000)
     monkeypatch.setattr(web, "BLOCK_BYTES", 4096)
     site.ranges, site.etag = True, strong
     site.files["x.parquet"] = parquet_bytes(

@@ -37,7 +37,7 @@ def source(bucket: Bucket, key, kind=None, **more):
 
 
 def test_a_store_and_duckdb_s_own_reader_give_the_same_rows(bucket, monkeypatch):
-    monkeypatch.setattr(remote_files, "MAX_COPY_BYTES", 0)
+    monkeypatch.setattr(remote_files, "MAX_PART_BYTES", 0)
     bucket.put("d/x.parquet", parquet_bytes(id=[1, 2], name=["a", "b"]))
     direct = source(bucket, "d/").relation(None)
     bucket.put("e/what?.parquet", parquet_bytes(id=[1, 2], name=["a", "b"]))

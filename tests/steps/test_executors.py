@@ -364,7 +364,7 @@ def test_a_store_is_read_with_its_credentials_which_are_written_nowhere(
     tmp_path, client, small_parts, monkeypatch
 ):
     pytest.importorskip("duckdb_extension_httpfs")
-    monkeypatch.setattr(remote_files, "MAX_COPY_BYTES", 0)  # else they are read here, at once
+    monkeypatch.setattr(remote_files, "MAX_PART_BYTES", 0)  # else they are read here, at once
     draw = random.Random(3)
     with stores.s3_server() as endpoint:
         bucket = stores.bucket_of(endpoint)

@@ -40,6 +40,8 @@ class SourceFile:
     """Of a remote file, distinguishes equal paths on different servers."""
     open_remote: Callable[[], BinaryIO] | None = field(default=None, compare=False, repr=False)
     """Opens a remote file. None for a local one."""
+    is_copied: bool = field(default=False, compare=False)
+    """Of a remote file in a store, whether it is fetched whole when it is opened."""
 
     @property
     def is_local(self) -> bool:

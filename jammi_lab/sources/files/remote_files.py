@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import errno
 import hashlib
-import io
 import itertools
+import os
+import shutil
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from jammi_lab.core.caches import ObjectCache
@@ -26,6 +30,7 @@ from jammi_lab.sources.locations import (
     literal_path,
     scheme_of,
 )
+from jammi_lab.storage import own_files, spill_folders
 from jammi_lab.storage.files import Stat
 
 if TYPE_CHECKING:
@@ -44,11 +49,63 @@ _UNREADABLE_CHARACTERS = frozenset("?\\*[")
 """Characters of a key that DuckDB's native reader misinterprets, or treats as wildcards."""
 _mounted_filesystems: dict[str, MountedFilesystem] = {}
 _mounts_lock = threading.Lock()
-MAX_COPY_BYTES = 16 << 20
-"""Remote files up to this size are fetched once for all that is done with one listing of them."""
-MAX_COPIES_BYTES = 128 << 20
-_copies = ObjectCache(MAX_COPIES_BYTES)
+MAX_PART_BYTES = 16 << 20
+"""Of a larger Parquet file DuckDB fetches the parts that a statement needs; everything else is
+fetched whole, once for all that is done with one listing."""
+MAX_COPIES_BYTES = 1 << 30
 _listing_numbers = itertools.count()
+
+
+class _Copy:
+    """A fetched file in the folder of this process, for as long as it is used. Raises Unreachable
+    for another size or without room, and what `open_file` raises."""
+
+    def __init__(self, open_file: Callable[[], BinaryIO], size: int) -> None:
+        self.nbytes = size
+        self.path = spill_folders.new_instance_path()
+        weakref.finalize(self, _discard, self.path, os.getpid()).atexit = False
+        with open_file() as file:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                copy = self.path.open("wb")
+            except OSError as error:
+                raise Unreachable(f"no copy can be written ({error.strerror})") from None
+            with copy:
+                shutil.copyfileobj(file, copy, _BLOCK_BYTES)
+                if copy.tell() != size:
+                    raise Unreachable("the file changed during the read")
+
+
+_copies = ObjectCache(MAX_COPIES_BYTES)
+_BLOCK_BYTES = 1 << 20
+
+
+def _discard(path: Path, process_id: int) -> None:
+    if os.getpid() == process_id:  # a fork has the copies of its parent
+        own_files.discard(path)
+
+
+def _is_copied(kind: str, size: int, *, has_parts: bool = True) -> bool:
+    """Whether a file is fetched whole; `has_parts` says whether parts of it can be fetched."""
+    return size <= (MAX_PART_BYTES if kind == "parquet" and has_parts else MAX_COPIES_BYTES)
+
+
+def _copied(
+    open_file: Callable[[], BinaryIO], size: int, state: Sequence[object] | None
+) -> Callable[[], BinaryIO]:
+    """What opens a listed file by a copy, which is used for all listings of the same state where
+    that is known. Raises as `_Copy`."""
+    key = digest_of(["listing", next(_listing_numbers)] if state is None else [*state, size])
+
+    def open_copy() -> BinaryIO:
+        copy = _copies.load(key, lambda: _Copy(open_file, size))
+        try:
+            return copy.path.open("rb")
+        except FileNotFoundError:  # something cleans the folder of temporary files
+            _copies.evict([key])
+            return _copies.load(key, lambda: _Copy(open_file, size)).path.open("rb")
+
+    return open_copy
 
 
 def file_set_for(
@@ -66,25 +123,6 @@ def file_set_for(
         credentials = cast("HttpCredentials | None", access)
         return HttpFileSet(pattern, credentials, trusts_marks=trusts_marks)
     return StoreFileSet(pattern, cast("StoreAccess | None", access), trusts_marks=trusts_marks)
-
-
-def _copied(
-    open_file: Callable[[], BinaryIO], size: int, state: Sequence[object] | None
-) -> Callable[[], BinaryIO]:
-    """What opens a listed file: a small one is fetched once, for all listings of the same state
-    where that is known. Raises Unreachable for another size, and what `open_file` raises."""
-    if size > MAX_COPY_BYTES:
-        return open_file
-    key = digest_of(["listing", next(_listing_numbers)] if state is None else [*state, size])
-
-    def fetch() -> memoryview:
-        with open_file() as file:
-            content = file.read()
-        if len(content) != size:
-            raise Unreachable("the file changed during the read")
-        return memoryview(content)
-
-    return lambda: io.BytesIO(cast(bytes, _copies.load(key, fetch).obj))
 
 
 def _mounted(identity: str, paths: Sequence[str], source_files: Sequence[SourceFile]) -> ReadAccess:
@@ -124,7 +162,7 @@ class StoreFileSet:
             if not paths:
                 raise FileNotFoundError(errno.ENOENT, "there is no file", self.pattern)
             return sorted(
-                (self._source_file(base, path, info_by_path[path]) for path in paths),
+                (self._source_file(kind, base, path, info_by_path[path]) for path in paths),
                 key=lambda source_file: source_file.relative,
             )
 
@@ -138,11 +176,12 @@ class StoreFileSet:
             return []
 
     def read_access(self, source_files: Sequence[SourceFile]) -> ReadAccess:
-        """DuckDB's native reader if it can read the files and they are too many bytes for copies,
-        else fsspec."""
+        """DuckDB's native reader if it can read the files and not all are copied, else fsspec."""
         paths = [self.filesystem._strip_protocol(source_file.path) for source_file in source_files]
-        sizes = [source_file.stat.size for source_file in source_files]
-        is_copied = max(sizes) <= MAX_COPY_BYTES and sum(sizes) <= MAX_COPIES_BYTES
+        is_copied = (
+            all(source_file.is_copied for source_file in source_files)
+            and sum(source_file.stat.size for source_file in source_files) <= MAX_COPIES_BYTES
+        )
         if not is_copied and not any(_UNREADABLE_CHARACTERS & set(path) for path in paths):
             secret = object_stores.duckdb_secret(self._access, self._prefix())
             if secret is not None:
@@ -193,7 +232,9 @@ class StoreFileSet:
             if info["type"] == "file" and not path.endswith("/") and _is_visible(path, base)
         }
 
-    def _source_file(self, base: str | None, path: str, info: Mapping[str, Any]) -> SourceFile:
+    def _source_file(
+        self, kind: str, base: str | None, path: str, info: Mapping[str, Any]
+    ) -> SourceFile:
         size = int(info["size"])
         mark = next(
             (
@@ -219,13 +260,15 @@ class StoreFileSet:
 
         is_known = mark is not None and self._trusts_marks
         state = [self._access.identity, path, mark] if is_known else None
+        is_copied = _is_copied(kind, size)
         return SourceFile(
             relative,
             self.filesystem.unstrip_protocol(path),
             Stat(size, seconds * 10**9, 0, 0),
             mark,
             realm=self.realm,
-            open_remote=_copied(open_file, size, state),
+            open_remote=_copied(open_file, size, state) if is_copied else open_file,
+            is_copied=is_copied,
         )
 
 
@@ -249,7 +292,7 @@ class HttpFileSet:
         # The stripped query may select the content, so it distinguishes equal URLs.
         self.realm = self._credentials.identity if self._credentials.query else ""
 
-    def list_files(self, kind: str) -> list[SourceFile]:  # noqa: ARG002  one file has the kind it was added as
+    def list_files(self, kind: str) -> list[SourceFile]:
         """The file with its current metadata. Raises FileNotFoundError, PermissionError,
         Unreachable."""
         from jammi_lab.sources.files import http
@@ -263,11 +306,23 @@ class HttpFileSet:
         is_known = mark is not None and self._trusts_marks
         state = [self._credentials.identity, self.url, mark] if is_known else None
 
+        is_copied = _is_copied(kind, size, has_parts=metadata.ranges)
+        if is_copied:
+            metadata = dataclasses.replace(metadata, ranges=False)
+
         def open_file() -> BinaryIO:
             return http.open_url(self.url, self._credentials, metadata)
 
-        stat, open_remote = Stat(size, 0, 0, 0), _copied(open_file, size, state)
-        return [SourceFile("", self.url, stat, mark, realm=self.realm, open_remote=open_remote)]
+        return [
+            SourceFile(
+                "",
+                self.url,
+                Stat(size, 0, 0, 0),
+                mark,
+                realm=self.realm,
+                open_remote=_copied(open_file, size, state) if is_copied else open_file,
+            )
+        ]
 
     def _download_digest(self, metadata: HeadResponse) -> tuple[int, str]:
         from jammi_lab.sources.files import http
