@@ -95,6 +95,18 @@ def test_a_graph_that_is_not_all_in_sight_says_so(ws, shown):
     bare.expect(lambda: bare.text("further-nodes") == "")
 
 
+def test_the_buttons_of_the_board_are_in_sight_at_every_width(ws, shown, papers):
+    ws.checks.add("ids", jl.checks.unique("id"), on="ml")
+    ws.check()
+    stale(papers)
+    bare = shown(StalenessBoard(ws), "recompute-ml")
+    beside = """() => document.querySelector("[data-testid=recompute-ml]").getBoundingClientRect().right
+      - document.querySelector(".jammi-tall").getBoundingClientRect().right"""
+    for wide in (360, 600, 680, 760, 1000):
+        bare.page.set_viewport_size({"width": wide, "height": 700})
+        bare.expect(lambda: bare.page.evaluate(beside) <= 1)
+
+
 def test_ages_on_the_board_grow_in_columns_and_on_cards(ws, shown):
     bare = shown(StalenessBoard(ws), "row-ml")
     bare.install_clock()

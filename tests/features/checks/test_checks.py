@@ -259,6 +259,19 @@ def test_a_step_that_is_rejected_stops_what_reads_it(ws, tmp_path):
     assert ws.table("total").version == 1
 
 
+def test_a_recompute_names_a_check_that_warns(ws, tmp_path):
+    source = tmp_path / "p.csv"
+    source.write_text("amount\n1\n")
+    ws.sources.add("p", source)
+    sales(ws, "SELECT amount FROM p")
+    ws.checks.add("small", jl.checks.between("amount", 0, 10), on="sales", severity="warn")
+    source.write_text("amount\n100\n")
+    report = ws.recompute()
+    assert {s.name: s.outcome for s in report.steps} == {"sales": "computed", "small": "fail"}
+    assert report["small"].error == "amount is between 0 and 10: 1 row fails"
+    assert "1 computed, 1 fail" in repr(report) and ws.table("sales").version == 2
+
+
 def test_rejected_versions_are_removed_by_expire_and_after_a_week(ws, folder):
     made = sales(ws)
     block_negative(ws)
