@@ -394,7 +394,7 @@ class ServerHistories(RuleBasedStateMachine):
 
 
 ServerHistories.TestCase.settings = settings(
-    max_examples=sized(4, 40),
+    max_examples=sized(3, 40),
     stateful_step_count=sized(15, 40),
     deadline=None,
     suppress_health_check=list(HealthCheck),
