@@ -132,6 +132,7 @@ def test_a_pool_without_memory_for_a_thread_raises(monkeypatch):
 
 def test_a_thread_that_was_given_up_does_nothing_later(monkeypatch):
     monkeypatch.setattr(beside, "START_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)  # threading misses the thread
     begin, real, done = threading.Event(), threading.Thread._bootstrap, []
 
     def slow(thread):
