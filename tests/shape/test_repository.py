@@ -105,6 +105,13 @@ def test_the_pins_satisfy_what_the_project_asks_for(requirement):
     assert all(requirement.specifier.contains(version) for version in versions)
 
 
+def test_only_duckdb_is_bound_from_above_so_that_it_installs_beside_others():
+    """Its results and read sets depend on one release, and so do its extensions."""
+    bounds = {r.name: {each.operator for each in r.specifier} for r in asked_for()}
+    bound = {name for name, operators in bounds.items() if not operators <= {">="}}
+    assert len(bounds) > 30 and bound == {n for n in bounds if n.startswith("duckdb")}
+
+
 def test_every_pin_has_its_hashes():
     blocks = re.split(r"^(?=[A-Za-z0-9])", PINS, flags=re.MULTILINE)[1:]
     assert blocks
