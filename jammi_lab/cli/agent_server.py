@@ -130,9 +130,10 @@ class AgentTools:
 @contextlib.contextmanager
 def _time_limit() -> Iterator[None]:
     """Raise SqlError where a statement of the block is waited for and its time is over."""
-    deadline = time.monotonic() + MAX_SECONDS
+    deadline, check_call = time.monotonic() + MAX_SECONDS, time_limit.get()
 
     def check() -> None:
+        check_call()
         if time.monotonic() > deadline:
             raise SqlError(
                 f"The statement was ended after {MAX_SECONDS:g} seconds.",
@@ -233,11 +234,12 @@ def build_server(tools: AgentTools) -> "MCPServer":
     return server
 
 
-def _with_messages(tool: Callable[..., str]) -> Callable[..., str]:
-    """The tool, whose errors are errors of the protocol with message and hint."""
+def _with_messages(tool: Callable[..., str]) -> Callable[..., Awaitable[str]]:
+    """The tool in a thread, whose errors are errors of the protocol with message and hint. It is
+    interrupted when its call is cancelled: it holds the lock for which other calls wait."""
+    import anyio.to_thread
     from mcp.server.mcpserver.exceptions import ToolError
 
-    @functools.wraps(tool)
     def run(*args: Any, **kwargs: Any) -> str:
         try:
             text = tool(*args, **kwargs)
@@ -249,7 +251,22 @@ def _with_messages(tool: Callable[..., str]) -> Callable[..., str]:
         except MemoryError:
             raise ToolError("The answer needs more memory than the server may use.") from None
 
-    return run
+    @functools.wraps(tool)
+    async def call(*args: Any, **kwargs: Any) -> str:
+        is_cancelled = False
+
+        def check() -> None:
+            if is_cancelled:
+                raise KeyboardInterrupt
+
+        time_limit.set(check)
+        work = functools.partial(run, *args, **kwargs)
+        try:
+            return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+        finally:
+            is_cancelled = True
+
+    return call
 
 
 async def _messages(refuse: Callable[[], Awaitable[None]]) -> AsyncIterator[str]:

@@ -32,7 +32,7 @@ from jammi_lab.core.redaction import redact
 
 _CREDENTIAL = (  # compiled when it is first used
     r"""(?<=://)[^\s/'"@:]*:[^\s/'"]*(?=@)|(?:(?<=http://)|(?<=https://))[^\s/'"@]+(?=@)"""
-    r"""|(?i:(?<=[?&#;])[\w.%-]*(?:pass|pwd|token|secret|key|sig|auth|cred)[\w.%-]*(?:=|%3D)[^\s&'"]+)"""
+    r"""|(?i:(?<=[?&#;])(?>[\w.%-]*?(?:pass|pwd|token|secret|key|sig|auth|cred))[\w.%-]*(?:=|%3D)[^\s&'"]+)"""
 )
 
 
@@ -133,13 +133,11 @@ class JammiError(Exception):
         return lines
 
     def rendered_lines(self) -> list[str]:
-        """At most five printable lines, the first with the class name, as a notebook shows them."""
+        """At most five printable lines of at most `MAX_LINE_CHARACTERS`, the first with the class
+        name, as a notebook shows them."""
         first, *details = self.lines()
         lines = [f"{type(self).__name__}: {' '.join(first.split())}", *details]
-        return [
-            "".join(c if c.isprintable() or c == _WIDE_SPACE else " " for c in line)
-            for line in lines[:5]
-        ]
+        return [_printable(line) for line in lines[:5]]
 
     def _render_traceback_(self) -> list[str]:
         """Called by IPython. Returns the five lines, or the full traceback when the same error is
@@ -171,11 +169,19 @@ def is_of_machine(error: JammiError) -> bool:
     return error._is_of_catalog or isinstance(error, ResourceExhausted)
 
 
+MAX_LINE_CHARACTERS = 1_000
+"""Of a name or a value of any length that an error repeats, its beginning is shown."""
 _WIDE_SPACE = "\u3000"
 """The ideographic space: as wide as an East Asian character in terminals and browsers."""
 
 
 JammiError.__module__ = _PUBLIC_MODULE
+
+
+def _printable(line: str) -> str:
+    end = "…" if len(line) > MAX_LINE_CHARACTERS else ""
+    shown = line[: MAX_LINE_CHARACTERS - len(end)] + end
+    return "".join(c if c.isprintable() or c == _WIDE_SPACE else " " for c in shown)
 
 
 def _padding(text: str) -> str:

@@ -16,12 +16,12 @@ _credentials: dict[str, None] = {}
 _lock = threading.Lock()
 # These are compiled by `re` when they are first used, which is later than `%load_ext`.
 _ASSIGNED = (
-    r"(?i:pass|pwd|secret|token|account_?key|access_?key)\w*\s*="
+    r"(?<!\w)(?>\w*?(?i:pass|pwd|secret|token|account_?key|access_?key))\w*\s*="
     r"\s*(?:'((?:[^'\\]|\\.|'')*)|\"([^\"]*)|([^\s&;,'\"]+))"
 )
 """A password in a connection string or a query."""
 _ADDRESS_SETTING = r"(?i)\b(?:password|passwd|pwd|accountkey)\s*="
-_USER_PART = r"[\s'\"(<\[]*(?:[\w+.-]*:?/+)?([^\n]*)@"
+_USER_PART = r"[\s'\"(<\[]*+(?:[\w+.-]*+:?/++)?+([^\n]*)@"
 """What stands before the last @, without a scheme."""
 
 

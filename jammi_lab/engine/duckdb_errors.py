@@ -301,7 +301,7 @@ _EXPLANATIONS: tuple[
         _wrong_arguments,
     ),
     (re.compile(r'Ambiguous reference to column name "(.*?)" \(use: (.*)\)'), _ambiguous_column),
-    (re.compile(r"(?:\w+ )*Function with name (.*?) does not exist!", re.S), _misused_function),
+    (re.compile(r"(?:\w+ ){0,3}Function with name (.*?) does not exist!", re.S), _misused_function),
 )
 """DuckDB's messages about a statement, and what explains each."""
 

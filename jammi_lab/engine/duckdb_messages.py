@@ -38,7 +38,7 @@ def parse_error(error: BaseException) -> DuckDBError:
     json_match = _JSON_BODY.search(text)
     try:
         body: dict[str, Any] = json.loads(json_match[0], strict=False) if json_match else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         body = {}
     if not body:
         if match:

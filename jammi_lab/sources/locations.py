@@ -12,7 +12,7 @@ import glob
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -34,6 +34,8 @@ _CREDENTIAL_NAME = re.compile(
 _CREDENTIAL_VALUE = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9+/_=.~-]{20,}")
 """Values that look like a credential under any name."""
 _QUERY = re.compile(r"\?[A-Za-z_][\w.-]*=")
+_MAX_PATTERN = 4096
+"""As long as a path of Linux. The time to translate a pattern is its square."""
 _ABOVE = "../"
 """Begins a stored location that is outside the workspace's folder and in its project."""
 STORES = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az"}
@@ -264,8 +266,44 @@ def base_of(pattern: str) -> str:
 
 
 def expand(pattern: str) -> list[str]:
-    """The files that match a local glob, sorted, without hidden ones."""
-    return sorted(path for path in glob.glob(pattern, recursive=True) if not path.endswith(os.sep))
+    """What matches an absolute local glob, sorted, each path once, without what is hidden. `**`
+    follows no links to folders."""
+    if len(pattern) > _MAX_PATTERN:
+        return []
+    parts = pattern.split("/")
+    if parts[-1] == "**":
+        parts.append("*")
+    found = {""}
+    for part in parts:
+        name = literal_path(part)
+        if name is not None:
+            found = {f"{folder}{name}/" for folder in found}
+        else:
+            inside = _folders_below if part == "**" else functools.partial(_matches, part)
+            found = {path for folder in _each_once(found) for path in inside(folder)}
+    return sorted(path[:-1] for path in found if os.path.lexists(path[:-1]))
+
+
+def _each_once(folders: Iterable[str]) -> Iterable[str]:
+    """The folders, by one way each: links may lead to the same one again, and in a circle."""
+    found: dict[tuple[int, int], str] = {}
+    for folder in sorted(folders, key=lambda folder: (os.path.islink(folder[:-1]), folder)):
+        with contextlib.suppress(OSError):
+            status = os.stat(folder)
+            found.setdefault((status.st_dev, status.st_ino), folder)
+    return found.values()
+
+
+def _folders_below(folder: str) -> Iterator[str]:
+    """A folder and all in it."""
+    for base, inner, _ in os.walk(folder):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        yield os.path.join(base, "")
+
+
+def _matches(part: str, folder: str) -> Iterator[str]:
+    for name in glob.iglob(part, root_dir=folder):
+        yield f"{folder}{name}/"
 
 
 def check_no_credentials(path: str) -> None:

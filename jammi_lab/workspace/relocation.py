@@ -1,7 +1,6 @@
 """A workspace that is opened in another folder than before, because it or its project was moved or
 copied: which sources stayed behind, and how they follow."""
 
-import glob
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from jammi_lab.sources.locations import (
     check_readable_location,
     display_location,
     escape,
+    expand,
     full_location,
     literal_path,
     project_of,
@@ -59,7 +59,7 @@ def _stayed_behind(pattern: str, former_project: Path) -> bool:
     if _is_below(pattern, str(former_project)):
         return True
     path = literal_path(pattern)
-    return not (glob.glob(pattern, recursive=True) if path is None else os.path.exists(path))
+    return not (expand(pattern) if path is None else os.path.exists(path))
 
 
 def _is_below(pattern: str, folder: str) -> bool:

@@ -9,6 +9,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 
@@ -198,7 +199,7 @@ def test_a_statement_has_a_limit_of_time_and_its_rows_one_of_size(ws, monkeypatc
 
 
 def test_a_long_answer_is_cut_and_says_so():
-    cut = agent_server._with_messages(lambda: "x" * 200_007)()
+    cut = asyncio.run(agent_server._with_messages(lambda: "x" * 200_007)())
     assert cut == "x" * 200_000 + "\n… 7 more characters: ask for less."
 
 
@@ -241,6 +242,22 @@ def test_an_overlong_statement_is_not_parsed(ws):
         AgentTools(ws).query("/*" * 50_000)
 
 
+@pytest.mark.every_case
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("text", ["n", "?sig", "Function with name ", '{"exception_type":', "["])
+def test_an_error_that_repeats_a_long_text_is_short_typed_and_ready_at_once(ws, text):
+    """Patterns that began again at each place in it, and JSON in it that Python does not decode,
+    took minutes or ended in a bare error."""
+    with pytest.raises(jl.SqlError) as caught:
+        AgentTools(ws).query(f"SELECT error(repeat('{text}', {200_000 // len(text)}))")
+    lines = caught.value.rendered_lines()
+    assert 900 < max(map(len, lines)) <= 1000 and len(str(caught.value)) > 100_000
+    for tool in (AgentTools(ws).why, AgentTools(ws).plan):
+        with pytest.raises(jl.TableNotFound) as caught:
+            tool(text * 10_000)
+        assert max(map(len, caught.value.rendered_lines())) <= 1000
+
+
 def test_a_server_with_a_statement_that_never_ends_ends_with_its_input(lab):
     """Where it returns from DuckDB while the interpreter ends, Python ends its thread by unwinding
     the stack, which C++ does not allow (SIGABRT)."""
@@ -276,6 +293,41 @@ sys.exit(main())
         assert "was ended after 0.2 seconds" in server.stdout.readline()
         server.stdin.close()
         assert server.wait(30) == 0, server.stderr.read()
+
+
+@pytest.mark.timeout(40)
+@pytest.mark.parametrize("tool", ["query", "recompute"])
+def test_a_call_that_is_cancelled_keeps_no_other_waiting(lab, tool):
+    """Its answer would come after 60 seconds, of a recomputation at no time."""
+    endless = "SELECT count(*) AS n FROM range(100000000) a, range(1000000) b"
+    with jl.open(lab) as ws:
+        ws.define("endless", endless)
+    arguments = {"query": {"sql": endless}, "recompute": {"name": "endless"}}[tool]
+    calls = [
+        {"id": 0, "method": "initialize", "params": HELLO},
+        {"method": "notifications/initialized"},
+        {"id": 1, "method": "tools/call", "params": {"name": tool, "arguments": arguments}},
+        {"method": "notifications/cancelled", "params": {"requestId": 1}},
+        {"id": 2, "method": "tools/call", "params": {"name": "why", "arguments": {"name": "top"}}},
+    ]
+    with subprocess.Popen(
+        [sys.executable, "-m", "jammi_lab.cli", "mcp", str(lab), "--allow-recompute"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        try:
+            for call in calls:
+                time.sleep(2 * ("cancelled" in call["method"]))
+                server.stdin.write(json.dumps({"jsonrpc": "2.0", **call}) + "\n")
+                server.stdin.flush()
+            assert [json.loads(server.stdout.readline())["id"] for _ in range(2)] == [0, 2]
+            server.stdin.close()
+            assert server.wait(30) == 0
+        finally:
+            server.kill()
+    with jl.open(lab) as ws:
+        assert "endless" not in str(ws.recovery)
 
 
 @pytest.mark.timeout(60)

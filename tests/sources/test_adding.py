@@ -171,3 +171,24 @@ def test_the_form_of_a_source_has_values_as_people_write_them_and_counts_what_a_
         assert last == count
         values = ["0.3"] if name == "text" else ["0.3", "0.1", "2024-01-01"]
         assert first.split() == values, (second, third)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "pattern", ["**/*.csv", "**/**/**/*.csv", "**/*/**/*.csv", "*/" * 30 + "*.csv", "[" * 60_000]
+)
+def test_a_pattern_lists_each_file_once_however_links_lead_in_a_circle(ws, tmp_path, pattern):
+    for name in ("x", "y"):
+        (tmp_path / "d" / "x" / name).mkdir(parents=True)
+        (tmp_path / "d" / name).mkdir(exist_ok=True)
+        for other in ("1", "2"):
+            (tmp_path / "d" / name / other).symlink_to("..")
+    (tmp_path / "d" / "x" / "x" / "a.csv").write_text("id\n1\n")
+    ws.sources.add("s", tmp_path / "d" / pattern, kind="csv", check=False)
+    if pattern.startswith("["):
+        with pytest.raises(SourceUnavailable):
+            ws.sql("FROM s")
+    elif pattern.startswith("*/"):
+        assert ws.sources["s"].anchor() is not None
+    else:
+        assert ws.sql("FROM s").fetchall() == [(1,)]

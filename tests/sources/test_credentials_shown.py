@@ -13,6 +13,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.errors import JammiError, StatementNotAllowed, mask_credentials
+from jammi_lab.core.redaction import looks_like_address, typed_credentials
 from tests.cases import cases
 from tests.inside import services_of
 from tests.services.stores import bucket_of, parquet_bytes, web_server, without_aws
@@ -346,6 +347,16 @@ def test_of_a_source_that_cannot_be_reached_whatever_is_behind_the_error(
 )
 def test_what_somebody_else_wrote_is_masked_in_its_own_length(text, hidden):
     assert mask_credentials(text) == text.replace(hidden, "*" * len(hidden))
+
+
+@pytest.mark.every_case
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("text", ["/", " ", "pass", "?pass", "?token=%3D", "a://", "password =  "])
+def test_a_long_text_is_looked_through_once(text):
+    text *= 200_000 // len(text)
+    assert len(mask_credentials(text)) == len(text)
+    typed_credentials(text)
+    assert looks_like_address(text) == text.startswith("password")
 
 
 @pytest.mark.parametrize(

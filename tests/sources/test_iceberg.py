@@ -77,6 +77,15 @@ class TestWhereItIs:
         ws.sources.add("orders", table.location(), kind="iceberg")
         assert ws.sql("SELECT count(*) FROM orders").fetchall() == [(3,)]
 
+    @pytest.mark.parametrize(
+        "bytes_", [b"[" * 100_000, b"\x1f\x8b\x08\x00" + bytes(6) + b"\xff" * 9]
+    )
+    def test_metadata_that_cannot_be_decoded_is_refused(self, ws, tmp_path, bytes_):
+        (tmp_path / "metadata").mkdir()
+        (tmp_path / "metadata" / "v1.metadata.json").write_bytes(bytes_)
+        with pytest.raises(SourceUnavailable, match="is not a complete metadata file"):
+            ws.sources.add("s", tmp_path, kind="iceberg")
+
     def test_a_table_without_snapshots_is_empty(self, ws, catalog):
         empty = catalog.create_table("shop.empty", schema=rows([1]).schema)
         ws.sources.add("s", folder_of(empty))

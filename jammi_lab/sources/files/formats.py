@@ -188,7 +188,7 @@ def _typed_value(value: Any, kinds: tuple[type, ...]) -> Any:
     if kinds == (int,) and value.isdecimal():
         return int(value)
     if value.startswith(("[", "{")):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             parsed = json.loads(value)
             return parsed if isinstance(parsed, kinds) else value
     if str in kinds or list not in kinds:

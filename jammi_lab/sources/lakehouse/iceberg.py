@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -152,7 +153,7 @@ class IcebergConnector(LakehouseConnector):
             ) from None
         except OSError as error:
             raise read_errors.unreadable_error(location, error) from None
-        except (ValueError, EOFError):
+        except (ValueError, EOFError, RecursionError, zlib.error):
             raise self._truncated_error(location) from None
         return metadata
 
