@@ -57,16 +57,20 @@ def remember_credential(credential: str) -> None:
 def typed_credentials(address: str) -> list[str]:
     """What may be a password in an address as typed, in whatever spelling."""
     texts = [text for groups in re.findall(_ASSIGNED, address) for text in groups]
-    if (match := re.match(_USER_PART, address)) and ":" in match[1]:
-        texts += [match[1].partition(":")[2], match[1].rpartition(":")[2]]
+    user = _user_part(address)
+    texts += [user.partition(":")[2], user.rpartition(":")[2]]
     return [text for text in texts if text]
+
+
+def _user_part(address: str) -> str:
+    """The user with what may be a password; empty without one."""
+    match = re.match(_USER_PART, address)
+    return match[1] if match and ":" in match[1] else ""
 
 
 def looks_like_address(path: str) -> bool:
     """Whether a path as typed looks like an address with a password: it would become a name."""
-    user = re.match(_USER_PART, path)
-    has_user = user is not None and ":" in user[1]
-    return has_user or re.search(_ADDRESS_SETTING, path) is not None
+    return bool(_user_part(path) or re.search(_ADDRESS_SETTING, path))
 
 
 def remember_typed_credentials(address: str) -> None:

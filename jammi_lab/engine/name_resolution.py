@@ -211,7 +211,7 @@ def _missing_table_error(table: TableRef, resolvers: Sequence[NameResolver]) -> 
     ):
         return StatementNotAllowed(
             "A file path cannot be used as a table name.",
-            hint=f"Add it as a source: ws.sources.add('name', {_shortened(last)!r}).",
+            hint=f"Add it as a source: ws.sources.add('name', {last!r}).",
         )
     if identifiers.fold(table.parts[0]) in ("information_schema", "pg_catalog"):
         return StatementNotAllowed(
@@ -226,9 +226,9 @@ def _missing_table_error(table: TableRef, resolvers: Sequence[NameResolver]) -> 
     if identifiers.fold(table.parts[0]) == "mutable":
         hint = "ws.mutable.create(name, schema, primary_key=[…]) creates one."
     elif name.lower().endswith(_FILE_ENDINGS):
-        hint = f"If it is a file, quote its path: {identifiers.sql_literal(_shortened(name))}."
+        hint = f"If it is a file, quote its path: {identifiers.sql_literal(name)}."
     return TableNotFound(
-        f"There is no table {_shortened(name)}.",
+        f"There is no table {name}.",
         near=suggestions,
         hint="" if suggestions else hint,
     )
@@ -237,11 +237,5 @@ def _missing_table_error(table: TableRef, resolvers: Sequence[NameResolver]) -> 
 def _source_hint(call: FunctionCall) -> str:
     files = call.function.startswith("read_")
     if files:
-        return (
-            f"Add the file as a source: ws.sources.add('name', {_shortened(call.arguments[0])!r})."
-        )
+        return f"Add the file as a source: ws.sources.add('name', {call.arguments[0]!r})."
     return ""
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= 80 else f"{name[:77]}…"

@@ -279,8 +279,7 @@ def expand(pattern: str) -> list[str]:
         if name is not None:
             found = {f"{folder}{name}/" for folder in found}
         else:
-            inside = _folders_below if part == "**" else functools.partial(_matches, part)
-            found = {path for folder in _each_once(found) for path in inside(folder)}
+            found = {path for folder in _each_once(found) for path in _inside(folder, part)}
     return sorted(path[:-1] for path in found if os.path.lexists(path[:-1]))
 
 
@@ -294,16 +293,14 @@ def _each_once(folders: Iterable[str]) -> Iterable[str]:
     return found.values()
 
 
-def _folders_below(folder: str) -> Iterator[str]:
-    """A folder and all in it."""
+def _inside(folder: str, part: str) -> Iterator[str]:
+    if part != "**":
+        for name in glob.iglob(part, root_dir=folder):
+            yield f"{folder}{name}/"
+        return
     for base, inner, _ in os.walk(folder):
         inner[:] = [name for name in inner if not name.startswith(".")]
         yield os.path.join(base, "")
-
-
-def _matches(part: str, folder: str) -> Iterator[str]:
-    for name in glob.iglob(part, root_dir=folder):
-        yield f"{folder}{name}/"
 
 
 def check_no_credentials(path: str) -> None:

@@ -120,11 +120,7 @@ class Result(TableMixin, BadgeMixin):
             from jammi_lab.sources.scratch_duckdb import shown_types
 
             self._types = shown_types(self._schema)
-        self.inputs = [
-            Input(kind=i.kind, name=i.name, table=i.table, columns=b.columns)
-            for b in prepared.inputs
-            for i in [b.relation.input]
-        ]
+        self.inputs = [b.relation.input.with_values(columns=b.columns) for b in prepared.inputs]
         """What was read, with the columns read."""
         self.decimals: dict[str, int] = {}
         """Displayed decimal places by column; the rows themselves are not rounded."""

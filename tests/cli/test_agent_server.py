@@ -189,6 +189,7 @@ HELLO = {
 @pytest.mark.parametrize("more", ["", "; SELECT 2"])
 def test_a_statement_has_a_limit_of_time_and_its_rows_one_of_size(ws, monkeypatch, text, more):
     monkeypatch.setattr(agent_server, "MAX_SECONDS", 60 if "repeat" in text else 0.5)
+    monkeypatch.setattr(agent_server, "MAX_STATEMENT_CHARACTERS", 1_000_000)
     tools = AgentTools(ws)
     if more and "repeat" in text:
         assert tools.query(text + more).splitlines()[-2:] == ["      2", "1 row"]

@@ -178,8 +178,7 @@ class Subscription:
             self._fill_buffer()
             if (event := self._pop()) is not None:
                 return event
-            if self._has_ended() or (remaining := self._pause_seconds(deadline)) <= 0:
-                self.close()
+            if not (remaining := self._pause_seconds(deadline)):
                 raise StopIteration
             self._wake.wait(published, remaining)
 
@@ -195,8 +194,7 @@ class Subscription:
             await asyncio.to_thread(self._fill_buffer)
             if (event := self._pop()) is not None:
                 return event
-            if self._has_ended() or (remaining := self._pause_seconds(deadline)) <= 0:
-                self.close()
+            if not (remaining := self._pause_seconds(deadline)):
                 raise StopAsyncIteration
             await asyncio.sleep(remaining)
 
@@ -204,10 +202,14 @@ class Subscription:
         return None if self._timeout is None else self._clock.monotonic() + self._timeout
 
     def _pause_seconds(self, deadline: float | None) -> float:
-        """How long to wait for the next event; not above 0 at the deadline."""
-        if deadline is None:
-            return POLL_SECONDS
-        return min(POLL_SECONDS, deadline - self._clock.monotonic())
+        """How long to wait for the next event; 0 at the end, when the subscription is closed."""
+        seconds = POLL_SECONDS
+        if deadline is not None:
+            seconds = min(seconds, deadline - self._clock.monotonic())
+        if self._has_ended() or seconds <= 0:
+            self.close()
+            return 0
+        return seconds
 
     def close(self) -> None:
         """End the subscription. Idempotent."""

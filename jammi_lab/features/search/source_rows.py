@@ -250,10 +250,9 @@ class SourceRows:
         prepared = self._join_statement(hits, columns)
         table = self.context.start(prepared).table()
         read = [
-            Input(kind=i.kind, name=i.name, table=i.table, columns=b.columns)
+            b.relation.input.with_values(columns=b.columns)
             for b in prepared.inputs
-            for i in [b.relation.input]
-            if i.name != InlineRows.NAME
+            if b.relation.input.name != InlineRows.NAME
         ]
         return SearchAnswer(table, [kind for _, kind in prepared.output], [self.own_input, *read])
 
