@@ -279,11 +279,15 @@ def expand(pattern: str) -> list[str]:
         if name is not None:
             found = {f"{folder}{name}/" for folder in found}
         else:
-            found = {path for folder in _each_once(found) for path in _inside(folder, part)}
+            found = {
+                path
+                for folder in _distinct_folders(found)
+                for path in _folder_entries(folder, part)
+            }
     return sorted(path[:-1] for path in found if os.path.lexists(path[:-1]))
 
 
-def _each_once(folders: Iterable[str]) -> Iterable[str]:
+def _distinct_folders(folders: Iterable[str]) -> Iterable[str]:
     """The folders, by one way each: links may lead to the same one again, and in a circle."""
     found: dict[tuple[int, int], str] = {}
     for folder in sorted(folders, key=lambda folder: (os.path.islink(folder[:-1]), folder)):
@@ -293,7 +297,7 @@ def _each_once(folders: Iterable[str]) -> Iterable[str]:
     return found.values()
 
 
-def _inside(folder: str, part: str) -> Iterator[str]:
+def _folder_entries(folder: str, part: str) -> Iterator[str]:
     if part != "**":
         for name in glob.iglob(part, root_dir=folder):
             yield f"{folder}{name}/"
