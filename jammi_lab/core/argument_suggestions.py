@@ -16,6 +16,7 @@ from jammi_lab.core.attribute_suggestions import answers_of
 from jammi_lab.core.errors import (
     InvalidArgument,
     JammiError,
+    ResourceExhausted,
     SchemaMismatch,
     SourceUnavailable,
     TableDamaged,
@@ -149,6 +150,8 @@ def _exhausted_error(error: BaseException, handled: BaseException | None) -> Jam
         exhausted: JammiError | None = too_many_open_files(cause, "A file")
         if exhausted is None and not quotes_data(cause):
             exhausted = foreign_errors.to_error("machine", text)
+        if exhausted is None and isinstance(cause, MemoryError):  # too little to read the table
+            exhausted = ResourceExhausted("Memory is exhausted.")
         if exhausted is not None:
             return exhausted
         cause = cause.__cause__ or cause.__context__

@@ -17,12 +17,13 @@ def packaged_table(name: str) -> dict[str, Any]:
 
 
 def rules_of(name: str, *sections: str) -> Iterable[Any]:
-    """The rules in a section of a table. None while no file descriptor is left to read it: an
-    error is then shown without what the rules would have made of it."""
+    """The rules in a section of a table. None while no file descriptor or memory is left to
+    read it: an error is then shown without what the rules would have made of it."""
     try:
         rules: Any = packaged_table(name)
-    except OSError as error:
-        if error.errno not in (errno.EMFILE, errno.ENFILE):
+    except (OSError, MemoryError) as error:
+        number = getattr(error, "errno", errno.ENOMEM)
+        if number not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
             raise
         return ()
     for section in sections:

@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 import threading
+from unittest.mock import Mock
 
 import duckdb
 import polars
@@ -12,7 +13,7 @@ import pytest
 from pyarrow import dataset
 
 import jammi_lab as jl
-from jammi_lab.core import thread_pool
+from jammi_lab.core import packaged_tables, thread_pool
 from jammi_lab.core.interrupts import Signal
 from jammi_lab.engine.duckdb_errors import StatementContext, to_jammi_error
 from jammi_lab.sources import scratch_duckdb
@@ -170,7 +171,13 @@ def test_want_of_memory_is_not_said_of_the_data(ws, monkeypatch, claim):
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_whatever_runs_out_of_memory_is_one_error(tmp_path, monkeypatch, error):
+@pytest.mark.parametrize("unread", [None, MemoryError(), OSError(errno.ENOMEM, "no memory")])
+def test_whatever_runs_out_of_memory_is_one_error(tmp_path, monkeypatch, error, unread):
+    """Also if there is too little to read the table of messages; then what Python itself says."""
+    if unread is not None:
+        error = MemoryError()
+        monkeypatch.setattr(packaged_tables, "packaged_table", Mock(side_effect=unread))
+
     def fail(*_):
         raise error
 
