@@ -273,7 +273,7 @@ def expand(pattern: str) -> list[str]:
     parts = pattern.split("/")
     if parts[-1] == "**":
         parts.append("*")
-    found = {""}
+    found, name = {""}, None
     for part in parts:
         name = literal_path(part)
         if name is not None:
@@ -284,7 +284,7 @@ def expand(pattern: str) -> list[str]:
                 for folder in _distinct_folders(found)
                 for path in _folder_entries(folder, part)
             }
-    return sorted(path[:-1] for path in found if os.path.lexists(path[:-1]))
+    return sorted(path[:-1] for path in found if name is None or os.path.lexists(path[:-1]))
 
 
 def _distinct_folders(folders: Iterable[str]) -> Iterable[str]:
