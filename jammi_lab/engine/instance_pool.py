@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -104,7 +103,7 @@ class InstancePool:
         self._settings = settings
         self.has_fast_sums = settings["engine.float_sums"] == "fast"
         """Whether stored sums of floating-point numbers are DuckDB's own."""
-        self._spill_parent = Path(tempfile.gettempdir()) if spill is None else spill
+        self._spill_parent = spill_folders.temporary_folder() if spill is None else spill
         self.instances_by_tenant: OrderedDict[str | None, TenantInstances] = OrderedDict()
         self._lock = threading.RLock()
         self._memory_budget: int | None = None

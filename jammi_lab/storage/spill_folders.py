@@ -13,6 +13,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from jammi_lab.core.errors import ResourceExhausted
 from jammi_lab.storage import own_files
 
 _PREFIX = "jammi-spill-held-"
@@ -48,6 +49,18 @@ class SpillFolder:
             os.close(descriptor)
 
 
+def temporary_folder() -> Path:
+    """The system's folder for temporary files. Raises ResourceExhausted when none can be
+    written."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        raise ResourceExhausted(
+            "No folder for temporary files can be written.",
+            hint="Free space in it, close open files or set TMPDIR, and run it again.",
+        ) from None
+
+
 def remove_abandoned_folders(parent: Path) -> None:
     """Remove the spill folders of crashed kernels."""
     with contextlib.suppress(OSError):
@@ -74,7 +87,7 @@ def new_instance_path() -> Path:
     DuckDB's own default is the working folder, which is shared with others and may change.
     """
     if not process_folder:
-        parent = Path(tempfile.gettempdir())
+        parent = temporary_folder()
         remove_abandoned_folders(parent)
         process_folder.append(SpillFolder(parent))
     return process_folder[0].folder / str(next(_instance_numbers))

@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+import tempfile
 import threading
 from unittest.mock import Mock
 
@@ -35,6 +36,19 @@ def no_threads(monkeypatch):
 
     begin = threading.Thread.start
     return refuse
+
+
+def test_without_a_folder_for_temporary_files_opening_says_so(tmp_path, monkeypatch):
+    def find():
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_get_default_tempdir", find)
+    with pytest.raises(jl.errors.ResourceExhausted, match="No folder for temporary files"):
+        jl.open(tmp_path / "lab")
+    monkeypatch.undo()
+    with jl.open(tmp_path / "lab") as ws:
+        assert ws.sql("SELECT 1").fetchall() == [(1,)]
 
 
 def test_a_workspace_that_can_start_no_thread_is_refused_and_opens_later(
