@@ -70,6 +70,8 @@ def file_candidates(
 
 _MAGIC = re.compile(r"\s*(?:[\w.]+\s*=\s*)?(?P<magic>%%?jammi(?:_py)?|%%sql)\b")
 _FRAGMENT = re.compile(r'(?:\$?\w*|(?:(?:"(?:[^"]|"")*"|\w+)\s*\.\s*)*(?:"(?:[^"]|"")*|\w*))$')
+_MAX_FRAGMENT = 1_000
+"""Characters before the cursor that may be of one name; of more the search takes the square."""
 _KEYWORDS = """
     WHERE FROM AND JOIN GROUP ORDER ON AS LIMIT OR BY IN IS LIKE SELECT HAVING OFFSET LEFT JOIN
     INNER JOIN FULL JOIN CROSS JOIN ASOF JOIN USING WITH RECURSIVE UNION ALL INTERSECT EXCEPT
@@ -275,7 +277,7 @@ class Completion:
             if opening[0] != "'" or not _BEFORE_A_PATH.search(outside[: opening.start()]):
                 return [], ""
             return _filter_by_prefix(file_candidates(written, inside_quotes=True), written), written
-        match = _FRAGMENT.search(head)
+        match = _FRAGMENT.search(head[-_MAX_FRAGMENT:])
         fragment = match[0] if match else ""
         candidates = [*self._sql_candidates(head, fragment, tail)]
         found = _filter_by_prefix(candidates, fragment)
