@@ -45,6 +45,13 @@ def test_an_agent_is_not_told_of_other_workspaces(lab, tmp_path):
         assert "lab" not in "".join(caught.value.rendered_lines()) and "lab" not in repr(ws)
 
 
+def run_loop(work):
+    """What a coroutine gives, in a thread: the browser tests of this process keep a loop running in
+    the main one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
+
 def talk(path, *calls, flags=()):
     """The names of the tools, and the text of each answer; of an error of the protocol after
     `Error: `. A call is the name of a tool and its arguments, or a function."""
@@ -70,9 +77,7 @@ def talk(path, *calls, flags=()):
             texts = [f"{'Error: ' * bool(a.is_error)}{a.content[0].text}" for a in answers]
             return {tool.name: tool for tool in tools.tools}, texts
 
-    # in a thread: the browser tests of this process keep a loop running in the main one
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, run()).result()
+    return run_loop(run())
 
 
 def test_five_tools_read_and_each_answer_with_rows_begins_with_the_verdict(lab, tmp_path):
@@ -200,7 +205,7 @@ def test_a_statement_has_a_limit_of_time_and_its_rows_one_of_size(ws, monkeypatc
 
 
 def test_a_long_answer_is_cut_and_says_so():
-    cut = asyncio.run(agent_server._with_messages(lambda: "x" * 200_007)())
+    cut = run_loop(agent_server._with_messages(lambda: "x" * 200_007)())
     assert cut == "x" * 200_000 + "\n… 7 more characters: ask for less."
 
 

@@ -85,17 +85,21 @@ def _discard(path: Path, process_id: int) -> None:
         own_files.discard(path)
 
 
-def _is_copied(kind: str, size: int, *, has_parts: bool = True) -> bool:
-    """Whether a file is fetched whole; `has_parts` says whether parts of it can be fetched."""
-    return size <= (MAX_PART_BYTES if kind == "parquet" and has_parts else MAX_COPIES_BYTES)
-
-
-def _copied(
-    open_file: Callable[[], BinaryIO], size: int, state: Sequence[object] | None
-) -> Callable[[], BinaryIO]:
-    """What opens a listed file by a copy, which is used for all listings of the same state where
-    that is known. Raises as `_Copy`."""
-    key = digest_of(["listing", next(_listing_numbers)] if state is None else [*state, size])
+def _opened_by(
+    open_file: Callable[[], BinaryIO],
+    source_file: SourceFile,
+    identity: str,
+    *,
+    has_parts: bool,
+    trusts_mark: bool,
+) -> SourceFile:
+    """The listed file, opened by a copy unless it is too large or is read in parts. A copy is used
+    for all listings with the same mark where that is trusted. Opening raises as `_Copy`."""
+    size = source_file.stat.size
+    if size > (MAX_PART_BYTES if has_parts else MAX_COPIES_BYTES):
+        return dataclasses.replace(source_file, open_remote=open_file)
+    mark = source_file.mark if trusts_mark else None
+    key = digest_of([identity, source_file.path, size, mark or next(_listing_numbers)])
 
     def open_copy() -> BinaryIO:
         copy = _copies.load(key, lambda: _Copy(open_file, size))
@@ -105,7 +109,7 @@ def _copied(
             _copies.evict([key])
             return _copies.load(key, lambda: _Copy(open_file, size)).path.open("rb")
 
-    return open_copy
+    return dataclasses.replace(source_file, open_remote=open_copy, is_copied=True)
 
 
 def file_set_for(
@@ -258,17 +262,19 @@ class StoreFileSet:
                 raise Unreachable("the file changed during the read")
             return cast(BinaryIO, file)
 
-        is_known = mark is not None and self._trusts_marks
-        state = [self._access.identity, path, mark] if is_known else None
-        is_copied = _is_copied(kind, size)
-        return SourceFile(
+        source_file = SourceFile(
             relative,
             self.filesystem.unstrip_protocol(path),
             Stat(size, seconds * 10**9, 0, 0),
             mark,
             realm=self.realm,
-            open_remote=_copied(open_file, size, state) if is_copied else open_file,
-            is_copied=is_copied,
+        )
+        return _opened_by(
+            open_file,
+            source_file,
+            self._access.identity,
+            has_parts=kind == "parquet",
+            trusts_mark=self._trusts_marks,
         )
 
 
@@ -303,24 +309,20 @@ class HttpFileSet:
         if (size := metadata.size) is None:
             size, digest = self._download_digest(metadata)
             mark = f"SHA-256 {digest}"
-        is_known = mark is not None and self._trusts_marks
-        state = [self._credentials.identity, self.url, mark] if is_known else None
-
-        is_copied = _is_copied(kind, size, has_parts=metadata.ranges)
-        if is_copied:
-            metadata = dataclasses.replace(metadata, ranges=False)
+        has_parts = metadata.ranges and kind == "parquet"
+        whole_or_parts = dataclasses.replace(metadata, ranges=has_parts)
 
         def open_file() -> BinaryIO:
-            return http.open_url(self.url, self._credentials, metadata)
+            return http.open_url(self.url, self._credentials, whole_or_parts)
 
+        source_file = SourceFile("", self.url, Stat(size, 0, 0, 0), mark, realm=self.realm)
         return [
-            SourceFile(
-                "",
-                self.url,
-                Stat(size, 0, 0, 0),
-                mark,
-                realm=self.realm,
-                open_remote=_copied(open_file, size, state) if is_copied else open_file,
+            _opened_by(
+                open_file,
+                source_file,
+                self._credentials.identity,
+                has_parts=has_parts,
+                trusts_mark=self._trusts_marks,
             )
         ]
 
