@@ -9,7 +9,7 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.cancellable import abandoned_work
@@ -198,31 +198,12 @@ def build_server(tools: AgentTools) -> "MCPServer":
     """The server. ExtensionMissing without the package mcp."""
     try:
         from mcp.server.mcpserver import MCPServer
-        from mcp.server.stdio import stdio_server
-        from mcp.shared.message import SessionMessage
-        from mcp.types import INVALID_REQUEST, ErrorData, JSONRPCError, ToolAnnotations
+        from mcp.types import ToolAnnotations
     except ImportError:
         raise ExtensionMissing(
             "The package mcp is not installed.", hint="pip install 'jammi-lab[mcp]'"
         ) from None
-
-    class Server(MCPServer):
-        """Answers lines that are no messages, which the library passes over in silence."""
-
-        async def run_stdio_async(self) -> None:
-            async def refuse() -> None:
-                error = ErrorData(
-                    code=INVALID_REQUEST, message="The line is no message of JSON-RPC 2.0."
-                )
-                answer = JSONRPCError(jsonrpc="2.0", id=None, error=error)
-                await sent.send(SessionMessage(answer))
-
-            lines: Any = _messages(refuse)
-            async with stdio_server(stdin=lines) as (received, sent):
-                options = self._lowlevel_server.create_initialization_options()
-                await self._lowlevel_server.run(received, sent, options)
-
-    server = Server("jammi-lab", instructions=_INSTRUCTIONS)
+    server = MCPServer("jammi-lab", instructions=_INSTRUCTIONS)
     for tool in (tools.board, tools.why, tools.lineage, tools.plan, tools.query):
         server.add_tool(
             _with_messages(tool),
@@ -267,22 +248,3 @@ def _with_messages(tool: Callable[..., str]) -> Callable[..., Awaitable[str]]:
             is_cancelled = True
 
     return call
-
-
-async def _messages(refuse: Callable[[], Awaitable[None]]) -> AsyncIterator[str]:
-    """The lines of the standard input that are messages; the others are refused. Nobody else reads
-    from it meanwhile."""
-    import anyio
-    from mcp.types import jsonrpc_message_adapter
-    from pydantic import ValidationError
-
-    wire = open(os.dup(sys.stdin.fileno()), encoding="utf-8", errors="replace")  # noqa: SIM115
-    with open(os.devnull, "rb") as nothing:
-        os.dup2(nothing.fileno(), sys.stdin.fileno())
-    async for line in anyio.wrap_file(wire):
-        try:
-            jsonrpc_message_adapter.validate_json(line, by_name=False)
-        except ValidationError:
-            await refuse()
-        else:
-            yield line

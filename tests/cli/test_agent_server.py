@@ -383,7 +383,7 @@ with jl.open(sys.argv[1], settings={{"engine.memory_limit": "100MB", "engine.thr
     assert done.stdout.splitlines() == [sentence, "     42", sentence], done.stderr
 
 
-def test_a_line_that_is_no_message_is_answered(lab):
+def test_lines_that_are_no_messages_are_passed_over(lab):
     lines = [
         json.dumps({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": HELLO}),
         "SELECT 1", "", "[" * 100_000, '{"jsonrpc": "2.0"}', '{"jsonrpc": "1.0", "id": 1, "method": "ping"}',
@@ -397,12 +397,9 @@ def test_a_line_that_is_no_message_is_answered(lab):
         stdout=subprocess.PIPE,
         text=True,
     ) as server:
-        answers = []
-        for line in lines:
-            server.stdin.write(line + "\n")
-            server.stdin.flush()
-            answers.append(json.loads(server.stdout.readline()))
+        server.stdin.write("\n".join(lines) + "\n")
+        server.stdin.flush()
+        answers = [json.loads(server.stdout.readline()) for _ in range(2)]
         server.stdin.close()
         assert server.wait(30) == 0
-    assert [answer["id"] for answer in answers] == [0, *[None] * 8, 3]
-    assert ["error" in answer for answer in answers] == [False, *[True] * 8, False]
+    assert [(answer["id"], "error" in answer) for answer in answers] == [(0, False), (3, False)]
