@@ -91,35 +91,18 @@ def test_one_side_of_a_node_is_all_that_it_is_made_from_or_goes_into(ws, told):
         LineageGraph(ws, "venues", direction="left")
 
 
-def test_a_source_that_nothing_reads_is_a_node_by_itself_while_it_is_there(ws, told, tmp_path):
+def test_an_input_that_no_table_reads_is_not_in_the_lineage(ws, told, tmp_path):
     (tmp_path / "alone.csv").write_text("x\n1\n")
     ws.sources.add("alone", tmp_path / "alone.csv")
+    with pytest.raises(jl.TableNotFound, match="the inputs that they read"):
+        LineageGraph(ws, "ALONE")
+    ws.materialize("read", "SELECT * FROM alone")
     panel = LineageGraph(ws, "ALONE")
     line = told(panel)
-    assert panel.focus == "alone" and names(line.ask("open")["body"]) == {"alone"}
+    assert panel.focus == "alone" and names(line.ask("open")["body"]) == {"alone", "read"}
     assert line.ask("details", node="alone")["body"]["columns"] == [["x", "BIGINT"]]
-    assert line.ask("column", node="alone", column="x")["body"]["lines"] == []
-    assert line.ask("columns", on=True)["body"]["nodes"][0]["columns"] == []
-    assert names(line.ask("refresh")["body"]) == {"alone"}
-    ws.materialize("read", "SELECT * FROM alone")
-    assert names(line.ask("refresh")["body"]) == {"alone", "read"}
     ws.drop("read")
-    ws.sources.remove("alone")
     assert "alone" not in names(line.ask("refresh")["body"]) and panel.focus is None
-
-
-def test_tables_of_a_source_mutable_tables_and_topics_need_no_reader_either(ws, told, tmp_path):
-    ws.sources.add("crm", database(tmp_path))
-    ws.mutable.create("labels", {"id": "int64"}, primary_key=["id"])
-    ws.topics.register("events", {"x": "int64"})
-    for name in ("crm.people", "crm", "labels", "events"):
-        panel = LineageGraph(ws, name)
-        line = told(panel)
-        assert panel.focus == name and names(line.ask("open")["body"]) == {name}
-        actions = line.ask("details", node=name)["body"]["actions"]
-        assert actions == (["what-if"] if name == "crm" else ["what-if", "preview"])
-    with pytest.raises(jl.TableNotFound):
-        LineageGraph(ws, "crm.persons")
 
 
 def test_the_physical_name_of_a_table_means_its_recipe(ws):

@@ -405,17 +405,11 @@ def _input_label(reason: object) -> str | None:
             return None
 
 
-def take_snapshot(ws: "Workspace", extra_node: Node | None = None) -> LineageSnapshot:
-    """A snapshot of the current lineage and verdicts, with `extra_node`, a node that nothing
-    reads."""
+def take_snapshot(ws: "Workspace") -> LineageSnapshot:
+    """A snapshot of the current lineage and verdicts."""
     lineage = ws.lineage()
     status = list(ws.status())
     verdicts: dict[str, Verdict] = {row.name: row.verdict for row in status}
-    nodes = list(lineage.nodes)
-    if extra_node is not None and not any(
-        (n.name, is_derived(n)) == (extra_node.name, False) for n in nodes
-    ):
-        nodes.append(extra_node)
     table_checks = {
         row.name: CheckMark(row.checks, row.check_status)
         for row in status
@@ -423,6 +417,12 @@ def take_snapshot(ws: "Workspace", extra_node: Node | None = None) -> LineageSna
     }
     input_checks = ws._services.check_service.input_marks()
     checks = {
-        node: mark for node in nodes if is_derived(node) and (mark := table_checks.get(node.name))
-    } | {node: input_checks[key] for node in nodes if (key := checked_input(node)) in input_checks}
-    return LineageSnapshot(nodes, lineage.edges, verdicts, checks, held_recipes(ws))
+        node: mark
+        for node in lineage.nodes
+        if is_derived(node) and (mark := table_checks.get(node.name))
+    } | {
+        node: input_checks[key]
+        for node in lineage.nodes
+        if (key := checked_input(node)) in input_checks
+    }
+    return LineageSnapshot(lineage.nodes, lineage.edges, verdicts, checks, held_recipes(ws))

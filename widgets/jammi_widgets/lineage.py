@@ -40,7 +40,7 @@ from jammi_widgets.cell_texts import first_rows
 from jammi_widgets.diff import DiffView
 from jammi_widgets.graph_view import Direction, LineageSnapshot, View, take_snapshot
 from jammi_widgets.neighbors import NeighborExplorer
-from jammi_widgets.node_details import describe_node, find_unread_node, is_registered, node_relation
+from jammi_widgets.node_details import describe_node, node_relation
 from jammi_widgets.panel import Panel
 
 if TYPE_CHECKING:
@@ -157,7 +157,6 @@ class LineageGraph(Panel):
         check_choice("direction", direction, get_args(Direction))
         self._ws = ws
         self._view = View(columns=columns)
-        self._extra_node: Node | None = None
         self._snapshot = take_snapshot(ws)
         self._column_edges: tuple[object, list[End]] = None, []
         self._drawn: tuple[object, ...] = ()
@@ -192,9 +191,7 @@ class LineageGraph(Panel):
     def _reload(self) -> bool:
         """Take a new snapshot; removed nodes leave the selection and the focus."""
         previous = self._snapshot
-        if self._extra_node is not None and not is_registered(self._ws, self._extra_node):
-            self._extra_node = None
-        if not (snapshot := take_snapshot(self._ws, self._extra_node)).equals(self._snapshot):
+        if not (snapshot := take_snapshot(self._ws)).equals(self._snapshot):
             self._snapshot = snapshot
         if missing := set(self.selection) - self._snapshot.index_by_id.keys():
             self.selection = [name for name in self.selection if name not in missing]
@@ -220,13 +217,13 @@ class LineageGraph(Panel):
             raise TableNotFound(
                 f"There is no {name!r} in the lineage.",
                 near=near_names(name, self._snapshot.ids),
+                hint="It has all tables, and the inputs that they read.",
             )
         return match
 
     def _resolve_focus(self, name: str) -> str:
-        """The id of the node to focus on: a node, also by the physical name of its table; a source
-        whose tables are nodes; or an input that nothing reads, which is added as a node.
-        TableNotFound."""
+        """The id of the node to focus on: a node, also by the physical name of its table; or a
+        source whose tables are nodes. TableNotFound."""
         try:
             return self._node_id(name)
         except TableNotFound:
@@ -234,11 +231,7 @@ class LineageGraph(Panel):
                 return source
             if self._ws._services.catalog.result_tables.get(name) is not None:
                 return self._node_id(self._ws.table(name).name)
-            if (node := find_unread_node(self._ws, name)) is None:
-                raise
-        self._extra_node = node
-        self._snapshot = take_snapshot(self._ws, node)
-        return self._node_id(node.name)
+            raise
 
     @traitlets.validate("selection")
     def _validate_selection(self, proposal: dict[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import escape_invisible, format_bytes
-from jammi_lab.core.identifiers import find_name, quoted_name
+from jammi_lab.core.identifiers import quoted_name
 from jammi_lab.core.input_kinds import MODEL_KIND, input_kind, leaf_kind
 from jammi_lab.core.value import short_digest
 from jammi_lab.core.verdicts import marked_label, remarks_on
@@ -16,7 +16,7 @@ from jammi_lab.freshness.explain import reason_line
 from jammi_lab.freshness.lineage import Node, checked_input
 from jammi_lab.freshness.node_states import is_derived
 from jammi_lab.workspace.recipes import Recipe
-from jammi_widgets.cell_texts import column_types, holds_tables, table_texts
+from jammi_widgets.cell_texts import column_types, table_texts
 from jammi_widgets.graph_view import LineageSnapshot
 
 if TYPE_CHECKING:
@@ -36,37 +36,7 @@ def node_relation(ws: "Workspace", node: Node) -> str:
     leaf = leaf_kind(node.kind)
     if leaf is None or not leaf.has_rows:
         return ""
-    parts = leaf.name_parts(node.name)
-    is_whole_source = leaf.is_external and len(parts) == 1 and node.name in ws.sources
-    if is_whole_source and holds_tables(ws.sources[node.name]):
-        return ""
-    return quoted_name(*parts)
-
-
-def find_unread_node(ws: "Workspace", name: str) -> Node | None:
-    """The node of a source, a table inside a source, a mutable table or a topic that no recipe
-    reads; None if there is none. SourceUnavailable."""
-    source_name, _, table_label = name.partition(".")
-    if source_name in ws.sources:
-        source = ws.sources[source_name]
-        if not table_label:
-            return Node("frame" if source.kind == "frame" else "source", source.name)
-        tables = source.tables() if holds_tables(source) else []
-        table = find_name(table_label, tables)
-        return None if table is None else Node("source", f"{source.name}.{table}")
-    if name in ws.mutable:
-        return Node("mutable", ws.mutable[name].name)
-    return Node("topic", ws.topics[name].name) if name in ws.topics else None
-
-
-def is_registered(ws: "Workspace", node: Node) -> bool:
-    """Whether the input behind a node from `find_unread_node` is still registered. Does not access
-    sources."""
-    return (
-        node.name.partition(".")[0] in ws.sources
-        or (node.kind == "mutable" and node.name in ws.mutable)
-        or node.name in ws.topics
-    )
+    return quoted_name(*leaf.name_parts(node.name))
 
 
 def check_details(results: CheckResults) -> list[dict[str, Any]]:
@@ -182,11 +152,7 @@ def _add_input_details(ws: "Workspace", node: Node, relation: str, message: dict
                 ["kind", source.kind],
                 ["location", escape_invisible(source.location)],
             ]
-            if table_label or not holds_tables(source):
-                message["columns"] = [
-                    [c.name, c.type]
-                    for c in (source.columns(table_label) if table_label else source.columns())
-                ]
+            message["columns"] = [[c.name, c.type] for c in source.columns(table_label or None)]
         elif relation:
             message["columns"] = column_types(ws, relation)
 
