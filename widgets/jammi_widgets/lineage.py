@@ -184,7 +184,7 @@ class LineageGraph(Panel):
     def relation_of(self, name: str) -> str:
         """The quoted name of a node for a FROM clause. TableNotFound for a node without rows."""
         node = self._snapshot.nodes[self._snapshot.index_by_id[self._node_id(name)]]
-        if not (relation := node_relation(self._ws, node)):
+        if not (relation := node_relation(node)):
             raise TableNotFound(f"{name!r} has no rows of its own.")
         return relation
 
@@ -472,7 +472,7 @@ class LineageGraph(Panel):
                     "names": [r.name for r in rows],
                 }
             case "preview":
-                if not (relation := node_relation(self._ws, node)):
+                if not (relation := node_relation(node)):
                     raise InvalidArgument(f"{name!r} has no rows to preview.")
                 return first_rows(self._ws, relation, PREVIEW_ROWS)
         return super()._act(action, [name], report)

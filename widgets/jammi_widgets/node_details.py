@@ -29,7 +29,7 @@ MAX_NAMED_READERS = 5
 """Maximum number of tables that are named as readers of a change."""
 
 
-def node_relation(ws: "Workspace", node: Node) -> str:
+def node_relation(node: Node) -> str:
     """The quoted name of a node for a FROM clause; empty if it has no rows."""
     if is_derived(node):
         return quoted_name("jammi", node.name)
@@ -101,7 +101,7 @@ def describe_node(
     index = snapshot.index_by_id[name]
     node = snapshot.nodes[index]
     verdict = snapshot.verdicts.get(node.name) if is_derived(node) else None
-    relation = node_relation(ws, node)
+    relation = node_relation(node)
     message: dict[str, Any] = {
         "id": name,
         "name": node.name,
