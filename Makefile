@@ -55,7 +55,7 @@ soak: $(STAMP) ## the generated tests at their long sizes: properties, machines,
 	JAMMI_SOAK=1 $(PYTEST) --timeout 1200 -m soak
 
 # The package lies before the one of the environment on the path, in processes that tests start, too.
-newer: $(STAMP) ## the tests on DuckDB 2, which is not supported yet: docs/engine-faults.md
+newer: $(STAMP) ## the tests on another DuckDB, as NEWER=1.5.6; 2 is not supported yet: docs/engine-faults.md
 	@$(INSTALL) --no-deps --target $(BUILD)/newer "duckdb==$(NEWER)"
 	JAMMI_ANY_ENGINE=1 PYTHONPATH=$(CURDIR)/$(BUILD)/newer $(PYTEST) -W ignore
 

@@ -204,7 +204,8 @@ def check_the_size_of_events(_: jl.Workspace) -> None:
 
 @shows("SQL dialect")
 def check_the_release_of_duckdb(ws: jl.Workspace) -> None:
-    assert ws.sql("SELECT version()").fetchall() == [("v1.5.5",)]
+    [(release,)] = ws.sql("SELECT version()").fetchall()
+    assert release.startswith("v1.5.")
 
 
 @shows("statements")

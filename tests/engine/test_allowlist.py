@@ -16,7 +16,7 @@ from jammi_lab.engine.sql import function_list as functions
 from jammi_lab.engine.sql.syntax_tree import tree_of
 from tests import listed_functions
 from tests.cases import cases, lines
-from tests.releases import ONLY_ON_1_5
+from tests.releases import ONLY_ON_PINNED
 
 pytestmark = pytest.mark.one_engine
 
@@ -114,7 +114,7 @@ def test_an_unknown_kind_of_node_is_refused():
         gate.check(tree, "SELECT 1")
 
 
-@ONLY_ON_1_5
+@ONLY_ON_PINNED
 def test_the_committed_functions_are_those_of_the_pinned_duckdb():
     assert listed_functions.FILE.read_text(encoding="utf-8").splitlines() == (
         listed_functions.listed_functions()

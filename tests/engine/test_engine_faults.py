@@ -12,7 +12,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.sources.files import text_bytes
-from tests.releases import ONLY_ON_1_5
+from tests.releases import IS_PINNED, ONLY_ON_1_5
 from tests.sizes import product
 
 pytestmark = ONLY_ON_1_5
@@ -41,7 +41,8 @@ FROM (VALUES (1, 1, 10), (1, 2, 20)) AS t(a, b, v) ORDER BY b
 
 
 def test_a_limit_on_row_numbers_keeps_rows_that_are_ordered_by_null(ws):
-    assert duckdb.sql(NULL_ORDER).fetchall() == []
+    if IS_PINNED:  # 1.5.6 has it mended
+        assert duckdb.sql(NULL_ORDER).fetchall() == []
     assert ws.sql(NULL_ORDER).fetchall() == [(3, 1), (3, 2)]
 
 

@@ -106,7 +106,7 @@ def test_the_pins_satisfy_what_the_project_asks_for(requirement):
 
 
 def test_only_duckdb_is_bound_from_above_so_that_it_installs_beside_others():
-    """Its results and read sets depend on one release, and so do its extensions."""
+    """Its results and read sets depend on the release, and its extensions on one."""
     bounds = {r.name: {each.operator for each in r.specifier} for r in asked_for()}
     bound = {name for name, operators in bounds.items() if not operators <= {">="}}
     assert len(bounds) > 30 and bound == {n for n in bounds if n.startswith("duckdb")}

@@ -113,7 +113,7 @@ def check_release() -> None:
     if not duckdb.__version__.startswith("1.5.") and "JAMMI_ANY_ENGINE" not in os.environ:
         raise ExtensionMissing(
             f"jammi_lab runs on DuckDB 1.5, and DuckDB {duckdb.__version__} is installed.",
-            hint='Run: pip install "duckdb==1.5.5".',
+            hint='Run: pip install "duckdb>=1.5.5,<1.6".',
         )
 
 
