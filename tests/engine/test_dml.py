@@ -1,7 +1,6 @@
 """The cutting of INSERT, UPDATE and DELETE: no piece of a statement escapes the gate, wherever
 something forbidden is put."""
 
-import duckdb
 import pytest
 
 from jammi_lab.core.errors import JammiError, SqlError, StatementNotAllowed
