@@ -109,12 +109,9 @@ def test_a_changed_file_is_decided_again_and_an_unchanged_one_is_not(
         observed(connector, memo)
     assert len(decisions) == 1
     (tmp_path / "f.csv").write_text("id,name,more\n1,a,2.5\n")
-    seen = observed(connector, memo)
-    assert len(decisions) == 2 and seen.columns == {
-        "id": "BIGINT",
-        "name": "VARCHAR",
-        "more": "DOUBLE",
-    }
+    columns = {"id": "BIGINT", "name": "VARCHAR", "more": "DOUBLE"}
+    assert observed(connector, memo).columns == columns and len(decisions) == 2
+    assert dict(connector.relation(None).columns) == columns
 
 
 def test_a_decision_outlives_the_process(tmp_path, decisions, monkeypatch):
@@ -127,14 +124,6 @@ def test_a_decision_outlives_the_process(tmp_path, decisions, monkeypatch):
         assert query(connector.relation(None), "FROM it") == [(1, "01010"), (2, "94110")]
         assert connector.notes() == ['zip: text, because "01010" begins with 0']
     assert len(decisions) == 1
-
-
-def test_a_relation_of_text_always_knows_its_columns(tmp_path):
-    put(tmp_path / "f.csv")
-    connector = source(tmp_path / "f.csv")
-    assert dict(connector.relation(None).columns) == {"id": "BIGINT", "name": "VARCHAR"}
-    (tmp_path / "f.csv").write_text("id,name\nx,y\n")
-    assert dict(connector.relation(None).columns) == {"id": "VARCHAR", "name": "VARCHAR"}
 
 
 def test_a_decision_within_the_clocks_grain_is_not_kept(tmp_path, decisions, monkeypatch):

@@ -83,8 +83,8 @@ class TestWhatItIs:
 
     @pytest.mark.parametrize(
         "bytes_",
-        [b"", b"id,name\n1,a\n", b"SQLite format 3\0" + b"x" * 2000],
-        ids=["empty", "a CSV", "torn"],
+        [b"", b"id,name\n1,a\n"],
+        ids=["empty", "a CSV"],
     )
     def test_what_is_no_database_is_told_so(self, tmp_path, bytes_):
         path = tmp_path / "x.sqlite"

@@ -93,6 +93,10 @@ def damage(folder):
     path.write_bytes(b"x" * 100 + path.read_bytes()[100:])
 
 
+def cut_to_nothing(folder):
+    (folder / "catalog.sqlite3").write_bytes(b"")
+
+
 def back(folder, papers):
     ws = jl.open(folder)
     ws.sources.add("papers", papers)
@@ -109,17 +113,15 @@ def test_a_lost_catalog_is_an_error_that_names_rebuild_and_nothing_is_made(lab, 
     assert not (folder / "catalog.sqlite3").exists()
 
 
-def test_a_catalog_cut_to_nothing_is_an_error_that_names_rebuild(lab, made, folder):
+@pytest.mark.parametrize(
+    ("harm", "error"), [(cut_to_nothing, WorkspaceNotFound), (damage, TableDamaged)]
+)
+def test_a_catalog_cut_to_nothing_or_damaged_is_an_error_that_names_rebuild(
+    lab, made, folder, harm, error
+):
     lab.close()
-    (folder / "catalog.sqlite3").write_bytes(b"")
-    with pytest.raises(WorkspaceNotFound, match="rebuild"):
-        jl.open(folder)
-
-
-def test_a_damaged_catalog_is_an_error_that_names_rebuild(lab, made, folder):
-    lab.close()
-    damage(folder)
-    with pytest.raises(TableDamaged, match="rebuild"):
+    harm(folder)
+    with pytest.raises(error, match="rebuild"):
         jl.open(folder)
 
 

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import threading
 import time
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -59,26 +60,16 @@ def stray(folder, name="stray.parquet", age=0.0, body=b"not ours"):
 # -- expire ----------------------------------------------------------------------------------------
 
 
-def test_expire_keeps_the_newest_and_gives_the_physical_names_removed(lab, folder):
-    made = versions(lab, "venues", 3)
-    assert lab.expire("venues") == [made[1].table_name, made[0].table_name]
-    assert files(folder) == files_of(made[2]) and [
-        t.version for t in lab.table("venues").history()
-    ] == [3]
-
-
-def test_expire_keeps_as_many_as_it_is_told(lab):
-    made = versions(lab, "venues", 4)
-    assert lab.expire("VENUES", keep=3) == [made[0].table_name]
+def test_expire_keeps_the_newest_or_as_many_as_it_is_told_and_those_pinned(lab, folder):
+    made = versions(lab, "venues", 5)
+    assert lab.expire("VENUES", keep=4) == [made[0].table_name]
     assert lab.expire("venues", keep=9) == []
-
-
-def test_expire_keeps_pinned_versions(lab):
-    made = versions(lab, "venues", 3)
-    made[0].pin("the paper cites it")
+    made[1].pin("the paper cites it")
+    assert lab.expire("venues") == [made[3].table_name, made[2].table_name]
+    lab.table("venues", version=2).unpin()
     assert lab.expire("venues") == [made[1].table_name]
-    lab.table("venues", version=1).unpin()
-    assert lab.expire("venues") == [made[0].table_name]
+    assert files(folder) == files_of(made[4])
+    assert [t.version for t in lab.table("venues").history()] == [5]
 
 
 def test_expire_keeps_what_the_newest_version_of_some_recipe_is_anchored_on(lab, papers):
@@ -231,13 +222,14 @@ def test_a_sound_workspace_has_nothing_to_say(lab, folder, table):
     assert not lab.fsck(deep=True) and not lab.fsck(repair=True)
 
 
-def test_check_names_ready_tables_whose_bytes_are_gone(lab, table):
-    table.path.unlink()
-    assert lab.fsck().missing == [table.table_name]
-    assert (
-        lab.fsck(repair=True).missing == [table.table_name]
-        and lab.table("venues").status == "ready"
-    )
+@pytest.mark.parametrize(("harm", "said"), [(Path.unlink, "missing"), (flip, "damaged")])
+def test_check_names_ready_tables_whose_bytes_are_gone_or_damaged_and_leaves_them(
+    lab, table, harm, said
+):
+    harm(table.path)
+    for repair in (False, True):
+        assert getattr(lab.fsck(repair=repair), said) == [table.table_name]
+    assert lab.table("venues").status == "ready"
 
 
 def test_check_names_files_that_no_row_accounts_for(lab, folder, table):
@@ -262,12 +254,6 @@ def test_check_names_a_lost_manifest_and_a_repair_writes_it_again(lab, table):
         [],
     ) and place.read_bytes() == body
     assert not lab.fsck()
-
-
-def test_check_names_damaged_bytes_and_leaves_them(lab, table):
-    flip(table.path)
-    assert lab.fsck().damaged == lab.fsck(repair=True).damaged == [table.table_name]
-    assert lab.table("venues").status == "ready"
 
 
 def flip_with_equal_stat(path, monkeypatch):

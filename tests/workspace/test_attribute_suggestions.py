@@ -333,16 +333,6 @@ def test_a_cell_is_told_lines_and_python_on_the_notebooks_own_workspace():
     assert not [text for text in told if re.search(r"(?<![\w.)])ws\.\w", text)]
 
 
-def _environment(folder):
-    import os
-
-    return {
-        **os.environ,
-        "IPYTHONDIR": str(folder),
-        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "kernel_ext", ROOT / "widgets"))),
-    }
-
-
 def test_a_shell_is_told_commands():
     assert (
         translate_advice("ws.recompute('top') computes one.", "shell", "lab")

@@ -1,7 +1,6 @@
 """Encoders that workers import."""
 
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +14,6 @@ class Where:
 
     def encode(self, texts: list[str]) -> Any:
         return np.array([[ord(text[0]), os.getpid()] for text in texts], np.float64)
-
-
-class Unpicklable(Where):
-    """Holds what no other process can have."""
-
-    name = "unpicklable"
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-
-    def encode(self, texts: list[str]) -> Any:
-        with self.lock:
-            return np.array([[len(text), 1] for text in texts], np.float32)
 
 
 class Broken(Where):

@@ -123,13 +123,11 @@ def test_a_source_that_is_read_twice_is_anchored_once_over_all_its_columns(lab):
     assert anchor.columns == ("id", "title", "year")
 
 
-def test_names_are_found_whatever_their_case(lab):
-    table = embed(lab, Counting(), "PAPERS", key="ID", text=["Title", "title"])
-    assert table.row_count == 300
-
-
-def test_where_leaves_rows_out(lab):
-    assert embed(lab, Counting(), where="id <= 5 -- few").row_count == 5
+def test_names_are_found_whatever_their_case_and_where_leaves_rows_out(lab):
+    table = embed(
+        lab, Counting(), "PAPERS", key="ID", text=["Title", "title"], where="id <= 5 -- few"
+    )
+    assert table.row_count == 5
 
 
 def test_where_stays_within_its_brackets(lab):
@@ -280,25 +278,19 @@ def test_null_and_empty_texts_are_the_empty_text_and_equal_texts_are_encoded_onc
     )
 
 
-def test_several_text_columns_are_joined_in_the_order_given_and_empty_ones_left_out(
-    ws,
-):
+@pytest.mark.parametrize(
+    ("rows", "key", "text", "seen"),
+    [
+        ("(VALUES (1, 'a', 'b'), (2, NULL, 'c'), (3, NULL, ''))", "k", "yx", ["", "b\na", "c"]),
+        ("(VALUES ('graph', 1, 2))", "k", "k", ["graph"]),
+        ("(VALUES (1, 'a'::ENUM('a', 'b'), 2))", "k", "x", ["a"]),
+    ],
+    ids=["several columns in the order given, without empty ones", "the key", "an enum"],
+)
+def test_what_is_encoded_as_a_text(ws, rows, key, text, seen):
     encoder = Counting()
-    rows = "SELECT * FROM (VALUES (1, 'a', 'b'), (2, NULL, 'c'), (3, NULL, '')) t(k, x, y)"
-    embed(ws, encoder, rows, key="k", text=["y", "x"])
-    assert sorted(encoder.seen) == ["", "b\na", "c"]
-
-
-def test_a_key_can_be_a_text_too(ws):
-    encoder = Counting()
-    embed(ws, encoder, "SELECT 'graph' AS word", key="word", text="word")
-    assert encoder.seen == ["graph"]
-
-
-def test_an_enum_is_a_text(ws):
-    encoder = Counting()
-    embed(ws, encoder, "SELECT 1 AS k, 'a'::ENUM('a', 'b') AS title", key="k")
-    assert encoder.seen == ["a"]
+    embed(ws, encoder, f"SELECT * FROM {rows} t(k, x, y)", key=key, text=[*text])
+    assert sorted(encoder.seen) == seen
 
 
 # -- what is taken over ----------------------------------------------------------------------------
