@@ -1,15 +1,12 @@
-"""The engine reaches cells and panels through entry points, and says what to do when it cannot."""
+"""The engine loads cells and panels by their names, and says what to do when it cannot."""
 
 import ast
-import importlib.metadata
-import tomllib
-from unittest import mock
 
 import pytest
 
 from jammi_lab.core import surfaces
 from jammi_lab.core.errors import ExtensionMissing
-from tests.shape.code import ROOT, files, name_of, nodes
+from tests.shape.code import files, name_of, nodes
 
 
 @pytest.fixture(autouse=True)
@@ -19,48 +16,8 @@ def _no_cache():
     surfaces.load_surface.cache_clear()
 
 
-def declared() -> dict[str, str]:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    return project["project"]["entry-points"][surfaces.GROUP]
-
-
-def declare_surfaces(monkeypatch, *entries) -> None:
-    distribution = mock.Mock(entry_points=importlib.metadata.EntryPoints(entries))
-    monkeypatch.setattr(importlib.metadata, "distribution", lambda _: distribution)
-
-
-def test_the_surfaces_that_are_found_without_metadata_are_those_of_pyproject():
-    assert declared() == surfaces.OWN
-
-
-@pytest.mark.parametrize("name", ["kernel", "widgets"])
-def test_a_surface_is_found_where_the_installed_metadata_are_older_than_the_checkout(
-    monkeypatch, name
-):
-    declare_surfaces(monkeypatch)
-    assert surfaces.load_surface(name).__name__ == declared()[name]
-
-
-def test_a_surface_is_found_where_nothing_is_installed(monkeypatch):
-    monkeypatch.setattr(
-        importlib.metadata,
-        "distribution",
-        mock.Mock(side_effect=importlib.metadata.PackageNotFoundError),
-    )
-    assert surfaces.load_surface("kernel").__name__ == declared()["kernel"]
-
-
-def test_a_surface_that_has_moved_is_found_by_the_installed_metadata(monkeypatch):
-    monkeypatch.setitem(surfaces.OWN, "kernel", "no_such_surface")
-    entry = importlib.metadata.EntryPoint("kernel", declared()["kernel"], surfaces.GROUP)
-    declare_surfaces(monkeypatch, entry)
-    assert surfaces.load_surface("kernel").__name__ == declared()["kernel"]
-
-
 def test_a_surface_that_is_not_installed_is_named_with_the_way_to_install_it(monkeypatch):
-    monkeypatch.setitem(surfaces.OWN, "kernel", "no_such_surface")
-    entry = importlib.metadata.EntryPoint("kernel", "no_such_surface", surfaces.GROUP)
-    declare_surfaces(monkeypatch, entry)
+    monkeypatch.setitem(surfaces.MODULES, "kernel", "no_such_surface")
     with pytest.raises(ExtensionMissing, match="no_such_surface") as caught:
         surfaces.load_surface("kernel")
     assert "make install" in caught.value.hint
@@ -69,7 +26,7 @@ def test_a_surface_that_is_not_installed_is_named_with_the_way_to_install_it(mon
 def test_a_library_that_a_surface_lacks_is_not_called_a_missing_surface(monkeypatch, tmp_path):
     (tmp_path / "broken_surface.py").write_text("import no_such_library")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(surfaces.OWN, "kernel", "broken_surface")
+    monkeypatch.setitem(surfaces.MODULES, "kernel", "broken_surface")
     with pytest.raises(ModuleNotFoundError, match="no_such_library"):
         surfaces.load_surface("kernel")
 
