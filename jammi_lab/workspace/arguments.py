@@ -1,43 +1,11 @@
-"""What several verbs share: checks of arguments, and the option `progress=`."""
+"""The option `progress=` of many verbs."""
 
 import contextlib
-import functools
 import sys
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
 
-from jammi_lab.core.argument_suggestions import answer_arguments
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.html import round_up_duration
 from jammi_lab.core.records import OnProgress, Progress, ProgressOption
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def takes_no_name(hint: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorator: a positional argument raises InvalidArgument with this hint.
-
-    Users pass a name to such a method by habit (`ws.status("papers")`). Python's TypeError would
-    not name the method that takes one.
-    """
-
-    def decorate(method: Callable[P, R]) -> Callable[P, R]:
-        answered = answer_arguments(method)
-
-        @functools.wraps(method)
-        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-            if len(args) > 1:
-                raise InvalidArgument(
-                    f"ws.{method.__name__} takes no name and no positional argument, got "
-                    f"{args[1]!r}.",
-                    hint=hint,
-                )
-            return answered(*args, **kwargs)
-
-        return wrapper
-
-    return decorate
 
 
 def progress_callback(

@@ -39,7 +39,6 @@ from jammi_lab.steps.recipe import RunnableRecipe
 from jammi_lab.steps.sql import Sql
 from jammi_lab.store.reports import RecoveryReport
 from jammi_lab.workspace import relocation
-from jammi_lab.workspace.arguments import takes_no_name
 from jammi_lab.workspace.assembly import Services
 from jammi_lab.workspace.first_use import load_modules
 from jammi_lab.workspace.recipe_values import Cache, Refresh
@@ -232,7 +231,6 @@ class Workspace:
         sessions = self._services.sessions
         return EphemeralSession(sessions, sessions.open(timeout), self._services.statements.read)
 
-    @takes_no_name("ws.sessions() lists all open sessions.")
     def sessions(self) -> "SessionList":
         """The open ephemeral sessions of the bound tenant, in any kernel."""
         with load_modules():
@@ -939,7 +937,6 @@ class Workspace:
         subject = self._services.lookup.verdict_subject(name)
         return self._services.freshness.why(*subject, self._services.progress.callback(progress))
 
-    @takes_no_name("ws.staleness(name) is the verdict on one table, ws.status()[name] its row.")
     def status(self, *, deep: bool = False, progress: ProgressOption = None) -> "Status":
         """Every recipe with its verdict, from one observation of all inputs. A shallow one leaves
         expensive inputs undecided and reports so. DependencyCycle."""
@@ -1013,7 +1010,6 @@ class Workspace:
         Quoted paths in statements are not changed. InvalidArgument."""
         return relocation.relocate(self._services, old, new)
 
-    @takes_no_name("It covers the whole workspace; ws.recompute(name) rebuilds one table.")
     def recover(self, *, progress: ProgressOption = None) -> RecoveryReport:
         """Repair what terminated writers left and check every ready table. Idempotent. It covers
         the tables of all tenants; a bound tenant's report has its own and the shared ones."""
@@ -1028,7 +1024,6 @@ class Workspace:
         """
         return self._services.maintenance.expire(name, keep)
 
-    @takes_no_name("It covers the whole workspace; ws.verify(name) verifies one table.")
     def fsck(
         self,
         *,
