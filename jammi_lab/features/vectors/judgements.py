@@ -80,23 +80,19 @@ def parse_judgements(golden: Any) -> list[JudgedQuery]:
                 f"The relevance of judgement {number} must be a number of at least 0, got "
                 f"{relevance!r}."
             )
-        if isinstance(query, set | Mapping):  # list() would accept these, in an arbitrary order
+        if hasattr(query, "tolist"):
+            query = query.tolist()
+        same_query = tuple(query) if isinstance(query, list) else query
+        try:
+            judged_query = queries.setdefault((by_row, same_query), JudgedQuery(query, by_row, {}))
+            former = judged_query.relevance.get(key, 0.0)
+        except TypeError:  # one that has no hash
             raise InvalidArgument(
-                f"The query of judgement {number} must be a text or a vector, got {query!r:.80}.",
+                f"Judgement {number} must have one query and one key, got {query!r:.80} and "
+                f"{key!r:.80}.",
                 hint=JUDGEMENTS_HINT,
-            )
-        if not isinstance(query, Hashable):
-            query = query.tolist() if hasattr(query, "tolist") else list(query)
-        hashable_query = tuple(query) if isinstance(query, list) else query
-        for field, value in (("query", hashable_query), ("key", key)):
-            if not _is_hashable(value):
-                raise InvalidArgument(
-                    f"The {field} of judgement {number} is "
-                    f"{'several' if field == 'query' else 'no key'}: {value!r:.80}.",
-                    hint=JUDGEMENTS_HINT,
-                )
-        judged_query = queries.setdefault((by_row, hashable_query), JudgedQuery(query, by_row, {}))
-        judged_query.relevance[key] = max(judged_query.relevance.get(key, 0.0), float(relevance))
+            ) from None
+        judged_query.relevance[key] = max(former, float(relevance))
     if not queries:
         raise InvalidArgument("There are no judgements.", hint=JUDGEMENTS_HINT)
     if len({(each.by_row, isinstance(each.query, str)) for each in queries.values()}) > 1:
@@ -113,16 +109,6 @@ def _is_weight(value: Any) -> bool:
         return hasattr(value, "__float__") and math.isfinite(value) and bool(value >= 0)
     except OverflowError:  # an integer too large for a float
         return False
-
-
-def _is_hashable(value: Any) -> bool:
-    """Whether a value can be hashed. `isinstance(value, Hashable)` also accepts a tuple that
-    contains a list, so hash it."""
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
 
 
 def _judgement_rows(golden: Any) -> list[dict[str, Any]]:
