@@ -21,7 +21,6 @@ from jammi_lab.sources.base import UNKNOWN_ROWS, Query
 from jammi_lab.sources.databases import postgres_types, value_checks
 from jammi_lab.sources.databases.postgres_queries import (
     LOG_POSITION,
-    OPEN_WRITERS,
     TABLE_DESCRIPTIONS,
     TABLE_LISTING,
     VIEW_DEPENDENCIES,
@@ -170,11 +169,10 @@ class PostgresConnector(ServerConnector):
         rows up to the same position.
         """
         rows = self.run_on_server(query, LOG_POSITION)
-        if not rows or rows[0][-1] is None:
+        if not rows:
             return None
-        # After the position, so that no commit falls between the two queries.
-        [(writer_count,)] = self.run_on_server(query, OPEN_WRITERS)
-        return LogPosition(list(rows[0]), writer_count == 0)
+        [(*position, writer_count)] = rows
+        return LogPosition(position, writer_count == 0)
 
     def types_as_read(self, query: Query, info: ServerTable) -> tuple[dict[str, str], bool]:
         """The types of what the server sends, which the values of a column may decide."""

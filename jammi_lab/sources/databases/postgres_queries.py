@@ -146,16 +146,18 @@ names in them, so a function that calls one that reads a setting counts; release
 
 
 LOG_POSITION = """
-SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) AS "system",
-  (SELECT timeline_id::text FROM pg_catalog.pg_control_checkpoint()) AS "timeline",
-  pg_catalog.pg_postmaster_start_time()::text AS "began",
-  CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL
-    ELSE pg_catalog.pg_current_wal_insert_lsn()::text END AS "lsn"
-WHERE pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
-  AND pg_catalog.has_function_privilege('pg_catalog.pg_control_checkpoint()', 'EXECUTE')"""
-OPEN_WRITERS = (
-    "SELECT pg_catalog.count(*) AS n FROM pg_catalog.pg_locks WHERE locktype = "
-    "'transactionid' AND mode = 'ExclusiveLock'"
-)
-"""The number of open writing transactions: each holds the lock on its own id until its changes are
-visible to all."""
+SELECT p.*, (SELECT pg_catalog.count(*) FROM pg_catalog.pg_locks
+  WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND p.lsn IS NOT NULL) AS writers
+FROM (
+  SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) AS "system",
+    (SELECT timeline_id::text FROM pg_catalog.pg_control_checkpoint()) AS "timeline",
+    pg_catalog.pg_postmaster_start_time()::text AS "began",
+    pg_catalog.pg_current_wal_insert_lsn()::text AS "lsn"
+  WHERE NOT pg_catalog.pg_is_in_recovery()
+    AND pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
+    AND pg_catalog.has_function_privilege('pg_catalog.pg_control_checkpoint()', 'EXECUTE')
+  OFFSET 0) p"""
+"""The position of the log, and the number of open writing transactions: each holds the lock on its
+own id until its changes are visible to all. They are counted after the position was taken, so that
+no commit falls between the two: the count depends on the row of the position, which `OFFSET 0`
+keeps from being computed again."""
