@@ -154,12 +154,6 @@ def test_a_step_whose_function_is_not_here_is_undecidable_and_says_so(
     )
     assert verdict_code(lab.staleness("after")) == "undecidable"
     assert lab.rows("cut") == [(1, 2020), (2, 2021)]
-
-
-def test_it_is_left_out_of_a_plan_for_everything_and_blocked_and_named_in_one_for_it(
-    restarted,
-):
-    lab, _ = restarted
     plan = lab.plan()
     assert not plan and "cut" in plan.left_out
     named = lab.plan("cut")

@@ -83,10 +83,16 @@ def test_a_removed_frame_has_vanished(lab):
     assert lab.verdict("t") == "undecidable"
 
 
-def test_a_frame_in_a_variable_of_the_notebook_decides_by_its_content(lab):
-    variables: dict[str, object] = {"people": people()}
-    lab.name_frames(variables)
+@pytest.fixture
+def variables(lab: Lab) -> dict[str, object]:
+    """Those of a notebook; `t` is made of the frame `people` among them."""
+    found: dict[str, object] = {"people": people()}
+    lab.name_frames(found)
     services_of(lab.ws).materializer.materialize("t", jl.Sql("SELECT id FROM people"), frames=True)
+    return found
+
+
+def test_a_frame_in_a_variable_of_the_notebook_decides_by_its_content(lab, variables):
     assert lab.verdict("t") == "fresh"
     variables["people"] = pd.DataFrame({"id": [1, 2]})
     assert lab.verdict("t") == "fresh"
@@ -113,10 +119,7 @@ def test_a_plan_names_the_frame_that_is_missing_and_does_not_run(lab):
     assert lab.recompute().executed == ["t"]
 
 
-def test_a_source_registered_under_the_name_of_a_variable_is_what_counts(lab):
-    variables: dict[str, object] = {"people": people()}
-    lab.name_frames(variables)
-    services_of(lab.ws).materializer.materialize("t", jl.Sql("SELECT id FROM people"), frames=True)
+def test_a_source_registered_under_the_name_of_a_variable_is_what_counts(lab, variables):
     lab.csv("people", "id", "7")
     assert lab.verdict("t") == "stale"
 

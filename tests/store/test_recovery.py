@@ -195,23 +195,20 @@ def test_building_with_other_whole_bytes_than_its_manifest_attests_is_quarantine
     assert note["table"] == table.table_name and note["recipe"] == "venues" and note["why"]
 
 
-def test_an_older_build_is_not_promoted_over_a_version_begun_later(
-    again, lab, folder, table, papers
+@pytest.mark.parametrize("begun", ["first", "later"])
+def test_a_build_is_promoted_over_an_older_version_and_over_none_that_was_begun_later(
+    again, lab, folder, table, papers, begun
 ):
     papers.write_text("id,venue,year\n9,z,2029\n")
     newer = lab.materialize("venues", VENUES)
-    unpublish(folder, table.table_name)
+    unpublished = newer if begun == "later" else table
+    unpublish(folder, unpublished.table_name)
     ws, report = again()
-    assert newer.version == 2 and report == RecoveryReport(failed=[table.table_name])
-    assert ws.table("venues").table_name == newer.table_name and files(folder) == files_of(newer)
-
-
-def test_a_newer_build_is_promoted_over_an_older_version(again, lab, folder, table, papers):
-    papers.write_text("id,venue,year\n9,z,2029\n")
-    newer = lab.materialize("venues", VENUES)
-    unpublish(folder, newer.table_name)
-    ws, report = again()
-    assert report == RecoveryReport(promoted=[newer.table_name]) and ws.table("venues").version == 2
+    done = "promoted" if begun == "later" else "failed"
+    assert newer.version == 2 and report == RecoveryReport(**{done: [unpublished.table_name]})
+    assert ws.table("venues").table_name == newer.table_name
+    if begun == "first":
+        assert files(folder) == files_of(newer)
 
 
 def test_temporary_files_of_a_dead_writer_go(again, folder, table, path):
@@ -354,28 +351,23 @@ def test_a_file_of_holes_is_not_copied_and_without_its_manifest_it_is_quarantine
         assert ws.recovery.quarantined == [table.table_name]
 
 
-def test_a_lost_manifest_with_other_bytes_is_quarantined_and_failed(
-    again, lab, folder, root, table, path
+@pytest.mark.parametrize("has", ["other bytes", "no copy"])
+def test_a_lost_manifest_with_other_bytes_or_without_a_copy_is_quarantined_and_failed(
+    again, lab, folder, root, table, path, has
 ):
     lab.close()
     manifest_path(path).unlink()
-    flip(path)
+    if has == "other bytes":
+        flip(path)
+    else:
+        with catalog(folder) as db:
+            db.execute("DELETE FROM manifests")
     ws, report = again()
     assert report == RecoveryReport(quarantined=[table.table_name])
     assert statuses(folder) == {table.table_name: "failed"} and files(folder) == []
-    assert (root / "quarantine" / path.name).exists() and (
-        root / "quarantine" / f"{table.table_name}.why.json"
-    ).exists()
+    for name in (path.name, f"{table.table_name}.why.json"):
+        assert (root / "quarantine" / name).exists()
     assert "venues" not in ws
-
-
-def test_a_lost_manifest_without_a_copy_is_quarantined(again, lab, folder, table, path):
-    lab.close()
-    manifest_path(path).unlink()
-    with catalog(folder) as db:
-        db.execute("DELETE FROM manifests")
-    _, report = again()
-    assert report == RecoveryReport(quarantined=[table.table_name])
 
 
 def test_a_recovery_heals_what_another_kernel_is_healing_just_now(lab, folder, table, path):

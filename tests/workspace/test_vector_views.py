@@ -7,7 +7,6 @@ import xml.etree.ElementTree as ET
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from jammi_lab.features.vectors.projections import project_to_plane
 from jammi_lab.workspace.vector_views import Colouring, VectorMap, _scatter
 from tests.cases.texts import ENCODABLE
-from tests.features.vectors.test_neighbor_graph import given_vectors
+from tests.features.vectors.test_neighbor_graph import given_one_and_none, given_vectors
 from tests.sizes import examples
 
 
@@ -91,13 +90,7 @@ def test_a_map_holds_every_row_and_draws_some_of_many(ws):
 
 
 def test_an_empty_table_and_one_row_have_maps(ws):
-    given_vectors(ws, "one", ["a"], [[1.0, 0.0]])
-    ws.import_embeddings(
-        "none",
-        pa.table(
-            {"id": pa.array([], pa.string()), "vector": pa.array([], pa.list_(pa.float32(), 3))}
-        ),
-    )
+    given_one_and_none(ws)
     assert (
         "1 row of one." in repr(ws.vector_map("one"))
         and len(drawings(ws.vector_map("one")._repr_html_())) == 1

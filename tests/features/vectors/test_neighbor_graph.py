@@ -33,6 +33,17 @@ def given_vectors(ws: Any, name: str, keys: Any, vectors: Any) -> Any:
     return ws.import_embeddings(name, rows)
 
 
+def given_one_and_none(ws: Any) -> None:
+    """The tables `one`, of one row, and `none`, of none."""
+    given_vectors(ws, "one", ["a"], [[1.0, 0.0]])
+    ws.import_embeddings(
+        "none",
+        pa.table(
+            {"id": pa.array([], pa.string()), "vector": pa.array([], pa.list_(pa.float32(), 3))}
+        ),
+    )
+
+
 def naive(vectors: Any, k: int) -> list[tuple[int, int, int, float]]:
     """src, dst, rank, similarity by the definition: what a search by each row finds of the others."""
     edges = []
@@ -226,13 +237,7 @@ def test_k_beyond_the_number_of_rows_gives_all_others(few, k):
 
 @pytest.mark.parametrize("mutual", [True, False])
 def test_one_row_has_no_neighbours_and_neither_has_none(ws, mutual):
-    given_vectors(ws, "one", ["a"], [[1.0, 0.0]])
-    ws.import_embeddings(
-        "none",
-        pa.table(
-            {"id": pa.array([], pa.string()), "vector": pa.array([], pa.list_(pa.float32(), 3))}
-        ),
-    )
+    given_one_and_none(ws)
     assert [
         ws.neighbor_graph("g", t, mutual=mutual, exact=e).row_count
         for t in ("one", "none")
