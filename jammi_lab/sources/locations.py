@@ -7,8 +7,8 @@ the file is deleted.
 """
 
 import contextlib
+import fnmatch
 import functools
-import glob
 import os
 import re
 import stat
@@ -267,7 +267,7 @@ def base_of(pattern: str) -> str:
 
 def expand(pattern: str) -> list[str]:
     """What matches an absolute local glob, sorted, each path once, without what is hidden. `**`
-    follows no links to folders."""
+    follows no links to folders. Raises OSError for a folder that cannot be listed."""
     if len(pattern) > _MAX_PATTERN:
         return []
     parts = pattern.split("/")
@@ -284,25 +284,40 @@ def expand(pattern: str) -> list[str]:
                 for folder in _distinct_folders(found)
                 for path in _folder_entries(folder, part)
             }
-    return sorted(path[:-1] for path in found if name is None or os.path.lexists(path[:-1]))
+    return sorted(path[:-1] for path in found if name is None or _is_there(path[:-1]))
+
+
+def _is_there(path: str) -> bool:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.lstat(path)
+        return True
+    return False
 
 
 def _distinct_folders(folders: Iterable[str]) -> Iterable[str]:
     """The folders, by one way each: links may lead to the same one again, and in a circle."""
     found: dict[tuple[int, int], str] = {}
     for folder in sorted(folders, key=lambda folder: (os.path.islink(folder[:-1]), folder)):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             status = os.stat(folder)
             found.setdefault((status.st_dev, status.st_ino), folder)
     return found.values()
 
 
+def _raise_unless_missing(error: OSError) -> None:
+    """Of a folder that cannot be listed rows would be missing without a word."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
+
+
 def _folder_entries(folder: str, part: str) -> Iterator[str]:
     if part != "**":
-        for name in glob.iglob(part, root_dir=folder):
-            yield f"{folder}{name}/"
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            for name in fnmatch.filter(os.listdir(folder), part):
+                if part.startswith(".") or not name.startswith("."):
+                    yield f"{folder}{name}/"
         return
-    for base, inner, _ in os.walk(folder):
+    for base, inner, _ in os.walk(folder, onerror=_raise_unless_missing):
         inner[:] = [name for name in inner if not name.startswith(".")]
         yield os.path.join(base, "")
 

@@ -9,6 +9,7 @@ from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources.files.formats import FILE_KINDS
 from jammi_lab.sources.files.remote_files import file_set_for
 from jammi_lab.sources.locations import base_of, full_location, literal_path, project_of, scheme_of
+from jammi_lab.sources.read_errors import unreadable_error
 
 _LOCAL_KINDS = (*FILE_KINDS, "sqlite", "duckdb", "xlsx")
 """Kinds that read no other place than their location: tables of a lake list their files, and the
@@ -71,7 +72,11 @@ class OutsideAccess:
             return True
         if path is not None and not os.path.isdir(path):
             return False
-        return not all(_is_inside(name, project) for name in file_set_for(pattern, None).names())
+        try:
+            names = file_set_for(pattern, None).names()
+        except OSError as error:
+            raise unreadable_error(str(error.filename or pattern), error) from None
+        return not all(_is_inside(name, project) for name in names)
 
 
 def untrusted_clause(folder: Path | None) -> str:

@@ -45,7 +45,9 @@ _DAMAGED = re.compile(
 def display_name(name: str) -> str:
     """A file name without its folder and with non-printable characters escaped, so that a message
     stays on one line."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in os.path.basename(name))
+    return "".join(
+        c if c.isprintable() else repr(c)[1:-1] for c in os.path.basename(name.rstrip("/"))
+    )
 
 
 def missing_error(pattern: str) -> SourceUnavailable:
@@ -134,7 +136,7 @@ def is_damage(text: str) -> bool:
 
 def empty_error(location: str, kind: str) -> SourceUnavailable:
     """The error for text files that are all empty."""
-    message = f"{display_name(display_location(location).rstrip('/'))} is empty."
+    message = f"{display_name(display_location(location))} is empty."
     return SourceUnavailable(
         message, hint="Add a header line and rows." if kind in ("csv", "tsv") else "Add rows."
     )
@@ -205,7 +207,5 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, OSError):
         if isinstance(error, Unreachable):
             return str(error)
-        return unreadable_error(
-            os.path.basename(str(error.filename or "")) or "a file", error
-        ).message.rstrip(".")
+        return unreadable_error(str(error.filename or "a file"), error).message.rstrip(".")
     return str(error).splitlines()[0][:200].rstrip(".")

@@ -59,7 +59,10 @@ def _stayed_behind(pattern: str, former_project: Path) -> bool:
     if _is_below(pattern, str(former_project)):
         return True
     path = literal_path(pattern)
-    return not (expand(pattern) if path is None else os.path.exists(path))
+    try:
+        return not (expand(pattern) if path is None else os.path.exists(path))
+    except OSError:
+        return False  # what cannot be listed is there
 
 
 def _is_below(pattern: str, folder: str) -> bool:

@@ -239,3 +239,29 @@ def test_what_a_team_mate_keeps_private_is_named_and_stops_nothing_else(lab, tmp
     assert (
         said.startswith("WorkspaceReadOnly: The table is dropped, but ") and "checkpoints" in said
     )
+
+
+@pytest.mark.parametrize("pattern", ["*/*.csv", "*/1.csv", "**", "*/part/*.csv"])
+def test_no_rows_are_left_out_where_a_team_mate_keeps_a_folder_private(lab, pattern):
+    data = lab.parent / "data"
+
+    def read_data() -> None:
+        os.environ["XDG_CONFIG_HOME"] = str(lab)  # where no folder is trusted
+        with jl.open(lab) as ws:
+            assert "cannot be read: permission denied" in str(ws.status()["t"].verdict)
+            with pytest.raises(jl.SourceUnavailable, match="permission denied"):
+                ws.materialize("t", "SELECT a FROM data", cache="bypass")
+
+    for name in ("open", "private"):
+        (data / name / "part").mkdir(parents=True)
+        (data / name / "1.csv").write_text("a\n1\n")
+        (data / name / "part/1.csv").write_text("a\n1\n")
+    with jl.open(lab) as ws:
+        ws.sources.add("data", data / pattern)
+        ws.materialize("t", "SELECT a FROM data")
+    for path in (lab, *lab.rglob("*")):
+        os.chown(path, ADA, GROUP)
+        path.chmod(0o2775 if path.is_dir() else 0o664)
+    (data / "private").chmod(0o700)
+    packaged_table("foreign_errors")
+    assert as_user(BEN, read_data) == ""

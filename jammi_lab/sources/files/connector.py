@@ -151,11 +151,7 @@ class FileConnector(LocatedConnector):
     def _error_location(self, error: OSError) -> str:
         """The file or location of an error, for display; also drops a rejected credential."""
         self._reject_credentials(error)
-        return (
-            os.path.basename(str(error.filename))
-            if error.filename and self.file_set.is_local
-            else self.location
-        )
+        return str(error.filename) if error.filename and self.file_set.is_local else self.location
 
     def _reject_credentials(self, error: OSError) -> None:
         if (
