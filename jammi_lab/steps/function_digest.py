@@ -295,6 +295,14 @@ _BUILTIN_METHOD_TYPES = (
 )
 _CACHE_TYPE = type(functools.cache(len))
 _COPIED_BY_CACHES = {*functools.WRAPPER_ASSIGNMENTS, "__wrapped__", "cache_parameters"}
+# as they are without what user code binds there, which is compared like any global
+_BUILTINS = {
+    name: value
+    for name, value in vars(builtins).items()
+    if value is NotImplemented
+    or value is Ellipsis
+    or is_library(text_attribute(value, "__module__") or "__main__")
+}
 _NAMES_OF_THE_PLACE = {"__name__", "__qualname__", "__module__"}
 
 
@@ -445,10 +453,10 @@ class _FunctionWalk:
             return self.value(function.__globals__[name], where)
         if not hasattr(builtins, name):
             return ["absent"]
-        builtin = getattr(builtins, name)  # user code may have replaced it
-        if isinstance(builtin, types.FunctionType):
-            return ["builtin", name, self.value(builtin, where)]
-        return ["builtin", name]
+        builtin = getattr(builtins, name)
+        if builtin is _BUILTINS.get(name) and not isinstance(builtin, types.FunctionType):
+            return ["builtin", name]
+        return ["builtin", name, self.value(builtin, where)]
 
     def _cell_form(self, cell: types.CellType, name: str, where: str) -> Any:
         try:

@@ -242,14 +242,15 @@ def test_a_special_method_from_text_that_was_executed_is_no_method_of_pythons(wr
         code.digest()
 
 
-def test_a_function_that_was_put_among_pythons_own_is_followed(write, monkeypatch):
+def test_what_was_put_among_pythons_own_is_followed(write, monkeypatch):
     code = write("def mine(rows):\n    return rows[::-1]\ndef step(p):\n    return oct(p)\n")
-    before = code.digest()
-    monkeypatch.setattr("builtins.oct", code.module.mine)
-    there = code.digest()
+    digests = {code.digest()}
+    for bound in (hex, 1, 2, code.module.mine):
+        monkeypatch.setattr("builtins.oct", bound)
+        digests.add(code.digest())
     code.change("rows[::-1]", "rows")
     monkeypatch.setattr("builtins.oct", code.module.mine)
-    assert len({before, there, code.digest()}) == 3
+    assert len({*digests, code.digest()}) == 6
 
 
 def test_a_function_that_looks_at_its_docstring_has_it_in_its_definition(write):
