@@ -190,7 +190,7 @@ class Postgres(Dialect):
         state = str(getattr(error, "sqlstate", None) or "")
         if isinstance(error, psycopg.OperationalError) and not state:
             state = "lost"  # the server's own errors have a state
-        if state in _MISSING_PARTS:
+        if state in _STATES_OF_OTHER_TABLES:
             return damaged_error(self.label)
         return foreign_errors.to_error(
             "catalog_server",
@@ -267,8 +267,9 @@ _RUNS_CODE = """
 """Whether a schema has what the catalog never makes: code of somebody else that would run with the
 rights of whoever opens it. No operator here has operands of two types, for which one of the schema
 would be taken."""
-_MISSING_PARTS = ("42P01", "42703", "3F000")
-"""The states of a statement that names a table, column or schema which does not exist."""
+_STATES_OF_OTHER_TABLES = "42P01 42703 3F000 42804 42883 42846 42P21 42P22 22P02 42809".split()
+"""The states of a statement that names a table, column or schema which does not exist, or for whose
+types or collations the columns have others."""
 _connections: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
 

@@ -106,7 +106,7 @@ def stamp_from(value: object) -> Stamp | None:
     """The stamp in metadata that was read from a file; None when there is no valid one."""
     try:
         return msgspec.convert(value, Stamp)
-    except msgspec.ValidationError:
+    except ValueError:  # also of a lone surrogate in place of a number or a list
         return None
 
 
