@@ -65,8 +65,6 @@ owner of its node, then the reader and its owner."""
 _READERS_AND_EDGES = "versions JOIN lineage ON lineage.derived = versions.table_name"
 _OF_READERS = f"{scope.visible('versions')} AND {is_newest('versions')}"
 _OF_INPUTS = f"{scope.visible('versions')} AND {is_newest_of_table('versions')}"
-_IS_READER = is_listed("versions.recipe_fold", "names")
-_IS_INPUT = is_listed("lineage.node_fold", "names")
 _IS_VISIBLE = not_hidden("versions", "versions.recipe_fold")
 _EDGES_OF = f"SELECT {_EDGE} FROM {_READERS_AND_EDGES} WHERE"
 _ALL_EDGES = Statement(
@@ -99,10 +97,6 @@ def _closure(condition: str, near: str, far: str) -> Statement:
     )
 
 
-_EDGES: Mapping[Direction, Statement] = {
-    "up": Statement(f"{_EDGES_OF} {_OF_READERS} AND {_IS_READER}"),
-    "down": Statement(f"{_EDGES_OF} {_OF_INPUTS} AND {_IS_INPUT}"),
-}
 _CLOSURES: Mapping[Direction, Statement] = {
     "up": _closure(_OF_READERS, "versions.recipe_fold", "lineage.node_fold"),
     "down": _closure(_OF_INPUTS, "lineage.node_fold", "versions.recipe_fold"),
@@ -227,7 +221,7 @@ class LineageRepository:
         """The folded names of everything that the newest versions of some recipes (by folded name)
         were computed from, at any distance; one query."""
         with self._database.read() as tx:
-            edges = self._traverse(tx, set(names), "up", None)
+            edges = self._traverse(tx, names, "up")
         return {row[4] for row in edges if row[0] == "result"}
 
     def readers(self, name: str, tenant: str | None) -> set[tuple[str | None, str]]:
@@ -266,7 +260,7 @@ class LineageRepository:
                 table_edges = _EDGES_OF_TABLE.fetch(tx, parameters)
                 starts = set()
             begin = {row[4] for row in table_edges} or {node[1] for node in starts}
-            edges = self._traverse(tx, begin, direction, depth)
+            edges = self._traverse(tx, begin, direction)
         links = _sort_by_distance(edges, starts, direction, depth, table_edges)
         return self._with_current_names(links)
 
@@ -283,20 +277,10 @@ class LineageRepository:
         ]
 
     def _traverse(
-        self, tx: Connection, folds: set[str], direction: Direction, depth: int | None
+        self, tx: Connection, folds: Iterable[str], direction: Direction
     ) -> Sequence[Row]:
-        """The edges on all paths from nodes of these folded names, at most `depth` hops long, and
-        some others."""
-        if depth is None:
-            return _CLOSURES[direction].fetch(tx, self._scope.parameters(names=text_list(folds)))
-        rows, seen, far = list[Row](), set[str](), 4 if direction == "up" else 8
-        while depth and folds:
-            found = _EDGES[direction].fetch(tx, self._scope.parameters(names=text_list(folds)))
-            rows += found
-            seen |= folds
-            folds = {row[far] for row in found} - seen
-            depth -= 1
-        return rows
+        """The edges on all paths from nodes of these folded names, and some others."""
+        return _CLOSURES[direction].fetch(tx, self._scope.parameters(names=text_list(folds)))
 
     def _start_nodes(
         self, tx: Connection, name: str, kind: str | None
