@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.sessions import OPEN
 from jammi_lab.core.anchors import source_input
+from jammi_lab.core.dataframes import to_arrow
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import TableRecord, TableStatus, recipe_statement
 from jammi_lab.core.tenancy import TenantScope
@@ -129,23 +130,15 @@ class CatalogRelations(NameResolver):
         return [f"{JAMMI_CATALOG}.{name}" for name in COLUMNS]
 
     def _table(self, name: str) -> "pa.Table":
-        import pyarrow as pa
-
         types = {
-            "VARCHAR": pa.string(),
-            "BIGINT": pa.int64(),
-            "DOUBLE": pa.float64(),
-            "BOOLEAN": pa.bool_(),
-            "VARCHAR[]": pa.list_(pa.string()),
+            "VARCHAR": "string",
+            "BIGINT": "int64",
+            "DOUBLE": "float64",
+            "BOOLEAN": "bool",
+            "VARCHAR[]": "texts",
         }
-
-        rows = list(self._rows[name]()) if name in self._rows else []
-        return pa.table(
-            {
-                c: pa.array([row[index] for row in rows], types[kind])
-                for index, (c, kind) in enumerate(COLUMNS[name].items())
-            }
-        )
+        kinds = {column: types[kind] for column, kind in COLUMNS[name].items()}
+        return to_arrow(self._rows[name]() if name in self._rows else (), **kinds)
 
     def _source_rows(self) -> Iterable[Sequence[Any]]:
         """Rows of `sources`. `anchor` is the source's anchor setting, `anchored_at` the completion

@@ -1,6 +1,8 @@
 """Jobs: one definition bound to its inputs, ready to run, and the rows that a run gives."""
 
 import functools
+import mmap
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -64,6 +66,20 @@ class TableRows:
         """Drop the rows, after they were published or lost: an error that a notebook keeps would
         keep them."""
         self._table = pa.Table.from_batches([], self.schema)
+
+
+def spool(tables: Iterator[pa.Table]) -> pa.Table:
+    """The rows of one or more tables with one schema, in an unnamed temporary file that is mapped:
+    they need not fit in memory. Raises OSError."""
+    first = next(tables)
+    with tempfile.TemporaryFile(prefix="jammi-") as file:
+        with pa.ipc.new_file(file, first.schema) as sink:
+            sink.write_table(first)
+            for table in tables:
+                sink.write_table(table)
+        file.flush()
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped))).read_all()
 
 
 @dataclass(frozen=True)

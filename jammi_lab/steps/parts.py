@@ -8,9 +8,7 @@ errors, too, are then those of a run in this kernel.
 """
 
 import contextlib
-import mmap
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
@@ -35,6 +33,7 @@ from jammi_lab.steps.increment import (
     PartialSums,
     check_partition_columns,
 )
+from jammi_lab.steps.jobs import spool
 from jammi_lab.storage.files import Stat, stat_of
 
 PART_BYTES = 64_000_000
@@ -139,23 +138,17 @@ def start_parts(
 def gather(
     executor: Executor, tasks: "Sequence[PartTask]", on_progress: OnProgress | None
 ) -> pa.Table:
-    """The rows of all parts, in an unnamed temporary file that is mapped: they need not fit in
-    memory. Raises what a part raises, SourceUnavailable, OSError."""
+    """The rows of all parts. Raises what a part raises, SourceUnavailable, OSError."""
     report_percent = percent_callback(on_progress)
-    with (
-        tempfile.TemporaryFile(prefix="jammi-") as file,
-        contextlib.closing(executor.map(compute_part, tasks)) as results,
-    ):
-        first = next(results)
-        with pa.ipc.new_file(file, first.schema) as sink:
-            sink.write_table(first)
-            for done, rows in enumerate(results, start=2):
-                sink.write_table(rows)
-                if report_percent is not None:
-                    report_percent(100 * done / len(tasks))
-        file.flush()
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped))).read_all()
+
+    def reported(results: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        for done, rows in enumerate(results, start=1):
+            yield rows
+            if report_percent is not None:
+                report_percent(100 * done / len(tasks))
+
+    with contextlib.closing(executor.map(compute_part, tasks)) as results:
+        return spool(reported(results))
 
 
 def _tasks(

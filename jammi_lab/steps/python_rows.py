@@ -1,8 +1,6 @@
 """What a Python step returned, as one Arrow table: a frame, a list of dicts, or an iterator of
 these, which is spooled to a temporary file."""
 
-import mmap
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -22,7 +20,7 @@ from jammi_lab.engine.name_resolution import FixedNames
 from jammi_lab.sources.base import ReadPlan, Relation
 from jammi_lab.sources.frames import as_arrow, is_frame
 from jammi_lab.sources.scratch_duckdb import sql_types
-from jammi_lab.steps.jobs import RowStream, RunningJob
+from jammi_lab.steps.jobs import RowStream, RunningJob, spool
 from jammi_lab.steps.key_check import key_columns
 from jammi_lab.steps.recipe import BindContext
 from jammi_lab.steps.step_functions import StepFunction, step_failure
@@ -85,7 +83,8 @@ def to_table(value: Any, step: str, call_step: Callable[[Callable[[], Any]], Any
         or (hasattr(value, "__next__") and not is_frame(value))
         or (isinstance(value, list | tuple) and value and all(is_frame(v) for v in value))
     ):
-        table = _spool_batches(iter(value), step, call_step)
+        with translate_storage_errors(step, _spill_error):
+            table = spool(_batches(iter(value), step, call_step))
     else:
         table = _to_batch(value, step)
     by_folded_name: dict[str, str] = {}
@@ -147,33 +146,21 @@ def _from_rows(rows: list[dict[Any, Any]], step: str) -> pa.Table:
     return _to_batch(pa.table(columns, names=[str(n) for n in names]), step)
 
 
-def _spool_batches(
+def _batches(
     parts: Iterator[Any], step: str, call_step: Callable[[Callable[[], Any]], Any]
-) -> pa.Table:
-    """Write all batches to an unnamed temporary file and map it, so that they do not have to fit in
-    memory. All must have the columns and types of the first."""
-    end = object()
-    with tempfile.TemporaryFile(prefix="jammi-") as file:
-        first = call_step(lambda: next(parts, end))
-        if first is end:
-            raise SchemaMismatch(
-                f"The Python step {step!r} yielded no batch.",
-                table=step,
-                hint="Yield an empty frame: it has columns even without rows.",
-            )
-        batch = _to_batch(first, step)
-        schema = batch.schema
-        with translate_storage_errors(step, _spill_error), pa.ipc.new_file(file, schema) as sink:
-            while True:
-                sink.write_table(_cast_batch(batch, schema, step))
-                next_batch = call_step(lambda: next(parts, end))
-                if next_batch is end:
-                    break
-                batch = _to_batch(next_batch, step)
-        with translate_storage_errors(step, _spill_error):
-            file.flush()
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped))).read_all()
+) -> Iterator[pa.Table]:
+    """All batches, with the columns and types of the first. Raises SchemaMismatch without one."""
+    end, schema = object(), None
+    while (part := call_step(lambda: next(parts, end))) is not end:
+        batch = _to_batch(part, step)
+        schema = schema or batch.schema
+        yield _cast_batch(batch, schema, step)
+    if schema is None:
+        raise SchemaMismatch(
+            f"The Python step {step!r} yielded no batch.",
+            table=step,
+            hint="Yield an empty frame: it has columns even without rows.",
+        )
 
 
 def _cast_batch(batch: pa.Table, schema: pa.Schema, step: str) -> pa.Table:
