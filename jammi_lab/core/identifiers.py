@@ -2,6 +2,7 @@
 names."""
 
 import datetime
+import operator
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -250,6 +251,17 @@ def check_choice(name: str, value: object, choices: Iterable[str], hint: str = "
             near=near_names(str(value), known),
             hint=hint,
         )
+
+
+def check_count(argument: str, number: object, least: int = 0, hint: str = "") -> int:
+    """A whole number as a Python integer. Raises InvalidArgument unless it is at least `least`."""
+    if not isinstance(number, bool) and hasattr(number, "__index__"):
+        count: int = operator.index(number)
+        if count >= least:
+            return count
+    raise InvalidArgument(
+        f"{argument} must be an integer of at least {least}, got {number!r}.", hint=hint
+    )
 
 
 def near_tables(name: str, candidates: Iterable[str]) -> list[str]:

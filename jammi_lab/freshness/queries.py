@@ -13,7 +13,13 @@ from jammi_lab.core.checks import CheckMark
 from jammi_lab.core.clock import rfc3339, seconds_since
 from jammi_lab.core.errors import InvalidArgument, JammiError, TableNotFound, invalid_row_error
 from jammi_lab.core.html import Rendered, count_noun, escape_invisible
-from jammi_lab.core.identifiers import check_choice, fold, list_of_names, near_names
+from jammi_lab.core.identifiers import (
+    check_choice,
+    check_count,
+    fold,
+    list_of_names,
+    near_names,
+)
 from jammi_lab.core.input_kinds import MODEL_KIND, input_kind
 from jammi_lab.core.records import (
     OnProgress,
@@ -390,8 +396,8 @@ class FreshnessQueries:
         """The lineage graph around a name, or the whole graph. InvalidArgument; DependencyCycle of
         recipes that swapped names, until they are recomputed."""
         check_choice("direction", direction, ("both", "up", "down"))
-        if depth is not None and (not isinstance(depth, int) or depth < 1):
-            raise InvalidArgument(f"depth must be an integer of at least 1, got {depth!r}.")
+        if depth is not None:
+            depth = check_count("depth", depth, 1)
         links = self._links_around(name, direction, depth)
         tables, exact = self._catalog.result_tables, dict[str, tuple[str, int | None]]()
         if name is not None and (physical := tables.get(name)) is not None:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jammi_lab.core.errors import DuplicateKey, InvalidArgument, SchemaMismatch
+from jammi_lab.core.identifiers import check_count
 
 Floats = NDArray[np.float32]
 RowNumbers = NDArray[np.int64]
@@ -348,9 +349,7 @@ def _to_list(queries: Any) -> Any:
 
 def check_k(k: Any) -> int:
     """A validated number of hits. Raises InvalidArgument unless it is an integer of at least 0."""
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 0:
-        raise InvalidArgument(f"k must be an integer of at least 0, got {k!r}.")
-    return int(k)
+    return check_count("k", k)
 
 
 def check_exact(exact: Any) -> bool | None:

@@ -14,11 +14,11 @@ from jammi_lab.store.result_files import ResultFiles, remove_table_files
 from jammi_lab.store.storage_errors import removal_error, translate_storage_errors
 
 
-def missing_version_error(version: VersionRecord) -> TableNotFound:
+def missing_version_error(version: VersionRecord | TableRecord) -> TableNotFound:
     """The error for a version that no longer exists under the name that it was fetched by."""
     return TableNotFound(
         f"{version.recipe!r} no longer has a version {version.version}.",
-        hint="ws.tables() lists all tables.",
+        hint=f"ws.table({version.recipe!r}) is its newest version, ws.tables() lists all tables.",
     )
 
 

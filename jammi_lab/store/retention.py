@@ -8,8 +8,8 @@ from jammi_lab.catalog.result_tables import Version
 from jammi_lab.core.anchors import Anchor, Input
 from jammi_lab.core.checks import Audit
 from jammi_lab.core.clock import Clock, rfc3339
-from jammi_lab.core.errors import CheckFailed, InvalidArgument, JammiError
-from jammi_lab.core.identifiers import fold
+from jammi_lab.core.errors import CheckFailed, JammiError
+from jammi_lab.core.identifiers import check_count, fold
 from jammi_lab.core.records import READABLE_STATUSES, TableRecord, TableStatus, VersionRecord
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.store.removal import Removal, missing_version_error
@@ -32,11 +32,9 @@ class VersionRetention:
         pinned ones, and those that the newest ready version of any recipe is anchored on. Returns
         the removed physical names, newest first. Raises InvalidArgument, TenantForbidden;
         ResourceExhausted."""
-        if not isinstance(keep, int) or isinstance(keep, bool) or keep < 1:
-            raise InvalidArgument(
-                f"keep must be an integer of at least 1, got {keep!r}.",
-                hint=f"ws.drop({recipe!r}) removes a recipe with all its versions.",
-            )
+        keep = check_count(
+            "keep", keep, 1, hint=f"ws.drop({recipe!r}) removes a recipe with all its versions."
+        )
         if (record := self._catalog.recipes.get(recipe)) is not None:
             self._catalog.scope.check_owner(record.tenant, f"The recipe {record.name!r}")
         dropped = self._removal.remove_versions(lambda: list(self._expired_versions(recipe, keep)))

@@ -17,6 +17,7 @@ from jammi_lab.core.records import (
     VersionRecord,
 )
 from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.store.removal import missing_version_error
 from jammi_lab.store.retention import VersionRetention
 from jammi_lab.store.workspace_identity import workspaces_near
 
@@ -329,14 +330,6 @@ class TableLookup:
         when there are none."""
         near = [] if self._local_folder is None else workspaces_near(self._local_folder)
         return f"Other workspaces near this empty one: {', '.join(near)}." if near else ""
-
-
-def missing_version_error(record: TableRecord) -> TableNotFound:
-    """The error for a handle whose table no longer exists."""
-    return TableNotFound(
-        f"Version {record.version} of {record.recipe!r} no longer exists.",
-        hint=f"ws.table({record.recipe!r}) is the newest version.",
-    )
 
 
 def _not_a_name(name: object) -> InvalidArgument:

@@ -1,7 +1,6 @@
 """The result of a statement: its rows are streamed once and cached when small."""
 
 import itertools
-import operator
 import re
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from jammi_lab.core.dataframes import TableMixin, to_rows
 from jammi_lab.core.display_values import DEFAULT_DIGITS, to_rows_display
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.core.html import Rendered, count_noun, dim_text, plain_text, vstack
+from jammi_lab.core.identifiers import check_count
 from jammi_lab.core.surfaces import load_surface
 from jammi_lab.core.verdicts import Verdict, not_fresh_sentence
 from jammi_lab.engine.prepared_statement import PreparedStatement
@@ -57,15 +57,6 @@ def whole_table(statement: str) -> str | None:
 
 MAX_CACHED_BYTES = 64 * 1024 * 1024
 _MAX_SHOWN_ROWS = 20
-
-
-def check_row_count(number: object, minimum: int, argument: str) -> int:
-    """A number of rows as an integer. InvalidArgument for anything else."""
-    if not hasattr(number, "__index__") or (count := operator.index(number)) < minimum:
-        raise InvalidArgument(
-            f"{argument} must be an integer of at least {minimum}, got {number!r}."
-        )
-    return count
 
 
 class Result(TableMixin, BadgeMixin):
@@ -221,7 +212,7 @@ class Result(TableMixin, BadgeMixin):
 
         return self._record_read(
             pa.RecordBatchReader.from_batches(
-                self._schema, self._stream_batches(check_row_count(rows, 1, "rows"))
+                self._schema, self._stream_batches(check_count("rows", rows, 1))
             )
         )
 
@@ -267,7 +258,7 @@ class Result(TableMixin, BadgeMixin):
     def _read_first(self, n: int) -> "pa.Table":
         import pyarrow as pa
 
-        n = check_row_count(n, 0, "n")
+        n = check_count("n", n)
         if (
             self._cached is None
             and self._remaining is None

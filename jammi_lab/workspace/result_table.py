@@ -23,7 +23,7 @@ from jammi_lab.core.html import (
     plain_text,
     vstack,
 )
-from jammi_lab.core.identifiers import check_choice, fold
+from jammi_lab.core.identifiers import check_choice, check_count, fold
 from jammi_lab.core.manifest import Manifest, equal_row_groups
 from jammi_lab.core.module_imports import import_modules
 from jammi_lab.core.recipes import decode_params
@@ -64,7 +64,7 @@ from jammi_lab.store.sidecars import GRAPH_SUFFIX, sidecar_path
 from jammi_lab.store.verify import verify
 from jammi_lab.workspace.diff import Diff, compared_tables, diff_of
 from jammi_lab.workspace.export import export
-from jammi_lab.workspace.result import Result, check_row_count
+from jammi_lab.workspace.result import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -379,7 +379,7 @@ class ResultTable(TableMixin, ReprMixin):
 
     def head(self, n: int = 5) -> Result:
         """Read the first `n` rows. InvalidArgument when `n` is no integer from 0; TableDamaged."""
-        return self._with_origin(self._read(f" LIMIT {check_row_count(n, 0, 'n')}"))
+        return self._with_origin(self._read(f" LIMIT {check_count('n', n)}"))
 
     def _with_origin(self, result: Result) -> Result:
         result._origin = self._origin()

@@ -22,6 +22,7 @@ from jammi_lab.core.errors import (
 from jammi_lab.core.forms import form, listing_table
 from jammi_lab.core.html import NamedCollection, Rendered, ReprMixin, count_noun, plain_text
 from jammi_lab.core.identifiers import (
+    check_count,
     check_source_name,
     find_name,
     fold,
@@ -127,9 +128,7 @@ class Source(ReprMixin):
     def preview(self, n: int = 20, table: str | None = None) -> "pa.Table":
         """The first `n` rows as an Arrow table. `table` selects one of several tables.
         SourceUnavailable; TableNotFound."""
-        if not isinstance(n, int) or n < 0:
-            raise InvalidArgument(f"n must be an integer of at least 0, got {n!r}.")
-        return self._select(table, f"LIMIT {n}").run().table()
+        return self._select(table, f"LIMIT {check_count('n', n)}").run().table()
 
     def anchor(
         self, table: str | None = None, columns: list[str] | None = None

@@ -20,7 +20,6 @@ from jammi_lab.core.errors import (
     JammiError,
     SchemaMismatch,
     VersionConflict,
-    WorkspaceReadOnly,
 )
 from jammi_lab.core.identifiers import ascii_lower, quote_identifier
 from jammi_lab.core.records import Committed
@@ -200,11 +199,6 @@ class DmlCommitter:
         Raises as running a statement does; DuplicateKey, SchemaMismatch, TenantForbidden,
         WorkspaceReadOnly; VersionConflict when other writers committed first too often.
         """
-        if self._catalog.read_only:
-            raise WorkspaceReadOnly(
-                "The workspace was opened with read_only=True; nothing was changed.",
-                hint="Open it without read_only to change it.",
-            )
         for attempt in range(MAX_COMMIT_ATTEMPTS):
             # only one thread of this process retries at a time
             holds_lock = attempt > 0 and self._retry_lock.acquire(timeout=_RETRY_LOCK_SECONDS)

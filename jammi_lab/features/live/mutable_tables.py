@@ -27,7 +27,7 @@ from jammi_lab.core.errors import (
     TableNotFound,
     VersionConflict,
 )
-from jammi_lab.core.identifiers import near_names
+from jammi_lab.core.identifiers import check_count, near_names
 from jammi_lab.core.records import Committed
 from jammi_lab.core.settings import Settings
 from jammi_lab.features.live.fold import Fold, FoldCache, MutableSnapshot, body_of, stored_schema
@@ -262,8 +262,7 @@ class MutableTableService:
         each key: the table's columns (of a deleted row only the key), `_change`, and `_version`,
         the last commit that touched it. Raises InvalidArgument for a future version or one outside
         the history."""
-        if isinstance(since, bool) or not isinstance(since, int) or since < 0:
-            raise InvalidArgument(f"A version must be an integer of at least 0, got {since!r}.")
+        since = check_count("since", since)
         with self._logs.reading(record):
             current = self.current(record)
             if since > current.version:

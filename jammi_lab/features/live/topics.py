@@ -14,7 +14,7 @@ from jammi_lab.core.display_values import to_display
 from jammi_lab.core.errors import DuplicateTable, InvalidArgument, NameInvalid, TopicNotFound
 from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import NamedCollection, Rendered, ReprMixin, count_noun, plain_text
-from jammi_lab.core.identifiers import check_name, fold, near_names
+from jammi_lab.core.identifiers import check_count, check_name, fold, near_names
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.features.live.fold import body_of, stored_schema
@@ -166,7 +166,9 @@ class Topics(NamedCollection[Topic], ReprMixin):
         """
         record = self._current(name)
         reader = self._reader(record, where)
-        return reader.read_range(max(_check_offset(from_offset), record.first), record.next)
+        return reader.read_range(
+            max(check_count("from_offset", from_offset), record.first), record.next
+        )
 
     def subscribe(
         self,
@@ -184,18 +186,16 @@ class Topics(NamedCollection[Topic], ReprMixin):
         """
         record = self._current(name)
         seconds = None if timeout is None else to_seconds(timeout, "A timeout")
-        start = record.next if from_offset is None else _check_offset(from_offset)
+        start = record.next if from_offset is None else check_count("from_offset", from_offset)
         return Subscription(
             self._reader(record, where), start, wake=self._wake, clock=self._clock, timeout=seconds
         )
 
     def tail(self, name: str, n: int = 10) -> EventList:
         """The last `n` events. Raises TopicNotFound, InvalidArgument."""
-        if not isinstance(n, int) or n < 0:
-            raise InvalidArgument(f"n must be an integer of at least 0, got {n!r}.")
-        record = self._current(name)
+        count, record = check_count("n", n), self._current(name)
         reader = self._reader(record, None)
-        events = reader.read_range(max(record.first, record.next - n), record.next)
+        events = reader.read_range(max(record.first, record.next - count), record.next)
         return EventList(record.name, reader.schema, [*events])
 
     def drop(self, name: str, *, if_exists: bool = False) -> None:
@@ -325,12 +325,6 @@ def _check_not_reserved(name: Any) -> None:
             f"{name!r} can be read.",
             name=name,
         )
-
-
-def _check_offset(offset: Any) -> int:
-    if isinstance(offset, bool) or not isinstance(offset, int) or not 0 <= offset < 1 << 63:
-        raise InvalidArgument(f"An offset must be an integer from 0 to 2**63 - 1, got {offset!r}.")
-    return int(offset)
 
 
 def _retention_seconds(retention: Any) -> float | None:

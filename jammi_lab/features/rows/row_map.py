@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.definitions import CanonicalStatement
 from jammi_lab.core.errors import InvalidArgument, NotRecomputable
-from jammi_lab.core.identifiers import check_choice, fold, list_of_names
+from jammi_lab.core.identifiers import check_choice, check_count, fold, list_of_names
 from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.recipes import AS_WRITTEN, NAMES, Stored, is_number, parse_descriptor
 from jammi_lab.steps.recipe import BindContext
@@ -143,9 +143,7 @@ class RowMap(FunctionRecipe, RowRecipe):
     def _check_settings(self) -> None:
         """Raise InvalidArgument for a setting that is not possible."""
         for name in ("batch", "concurrency"):
-            count = getattr(self, name)
-            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-                raise InvalidArgument(f"{name} must be an integer of at least 1, got {count!r}.")
+            check_count(name, getattr(self, name), 1)
         check_choice("on_error", self.on_error, ("raise", "record"))
         if self.cost is not None and (not is_number(self.cost) or self.cost < 0):
             raise InvalidArgument(
