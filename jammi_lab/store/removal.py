@@ -17,7 +17,7 @@ from jammi_lab.store.storage_errors import removal_error, translate_storage_erro
 def missing_version_error(version: VersionRecord | TableRecord) -> TableNotFound:
     """The error for a version that no longer exists under the name that it was fetched by."""
     return TableNotFound(
-        f"{version.recipe!r} no longer has a version {version.version}.",
+        f"Version {version.version} of {version.recipe!r} no longer exists.",
         hint=f"ws.table({version.recipe!r}) is its newest version, ws.tables() lists all tables.",
     )
 

@@ -268,7 +268,7 @@ def test_a_version_that_was_dropped_is_not_there_any_more_and_neither_damaged_no
     held = lab.table("venues", version=1)
     two[0].drop()
     for change in (held.pin, held.unpin, held.restore):
-        with pytest.raises(TableNotFound, match="'venues' no longer has a version 1"):
+        with pytest.raises(TableNotFound, match="Version 1 of 'venues' no longer exists"):
             change()
     for ask in (
         held.read,
