@@ -252,7 +252,7 @@ def test_progress_is_told_by_part(labs):
     seen: list[Any] = []
     labs[1].materialize("it", STATEMENTS["distinct"], progress=seen.append)
     percents = [each.done for each in seen if each.unit == "percent"]
-    assert percents == sorted(percents) and percents[-1] == 100 and len(percents) == 5
+    assert percents == sorted(percents) and percents[-1] == 100 and len(percents) == 6
 
 
 def test_a_file_that_changes_under_the_workers_is_read_again(labs, tmp_path, monkeypatch):

@@ -262,7 +262,7 @@ class MutableTableService:
         each key: the table's columns (of a deleted row only the key), `_change`, and `_version`,
         the last commit that touched it. Raises InvalidArgument for a future version or one outside
         the history."""
-        since = check_count("since", since)
+        since = check_count("A version", since)
         with self._logs.reading(record):
             current = self.current(record)
             if since > current.version:

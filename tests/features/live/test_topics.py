@@ -72,7 +72,7 @@ def test_a_batch_a_table_a_frame_and_dicts_are_each_one_event(events):
 def test_replay_starts_where_it_is_told_and_ends_with_what_was_there(events):
     for i in range(4):
         events.publish("events", rows(i))
-    for wrong in (-1, 1.5, True, "0", 2**63):
+    for wrong in (-1, 1.5, True, "0"):
         with pytest.raises(InvalidArgument, match="offset"):
             events.replay("events", from_offset=wrong)
         with pytest.raises(InvalidArgument, match="offset"):
