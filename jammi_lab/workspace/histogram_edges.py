@@ -44,7 +44,7 @@ def _number_text(digits: int, exponent: int) -> str:
     return f"{number:f}" if -15 <= exponent <= 15 else f"{number:E}"
 
 
-def time_edges(low: float, high: float, *, dates: bool) -> list[str]:
+def time_edges(low: float, high: float, *, dates: bool, max_bins: int = MAX_BINS) -> list[str]:
     """Ascending bounds of dates or timestamps as text, from the lowest and the highest in seconds
     since 1970. They are whole units of the calendar; empty for years outside 1 to 9999."""
     import numpy as np
@@ -54,7 +54,7 @@ def time_edges(low: float, high: float, *, dates: bool) -> list[str]:
     unit, step, _ = next(
         (unit, step, seconds)
         for unit, step, seconds in _CALENDAR_STEPS
-        if (high - low) / seconds <= MAX_BINS - 1 and not (dates and unit not in "DMY")
+        if (high - low) / seconds <= max_bins - 1 and not (dates and unit not in "DMY")
     )
     monday = _MONDAY_DAYS if (unit, step) == ("D", 7) else 0
 

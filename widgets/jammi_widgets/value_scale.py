@@ -4,7 +4,7 @@ frequent values of other columns."""
 import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
-from jammi_lab.workspace.histogram_edges import number_edges
+from jammi_lab.workspace.histogram_edges import number_edges, time_edges
 from jammi_widgets.cell_texts import column_texts
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ class ScaledValues(NamedTuple):
 
 def scale_values(values: "pa.ChunkedArray") -> ScaledValues | None:
     """The values on an ordered scale: each value for itself if they are few integers or dates, else
-    equal intervals, of numbers between round ones. None for types without a scale, and for fewer
-    than two values."""
+    intervals between round numbers, or between whole units of the calendar. None for types without
+    a scale, and for fewer than two values."""
     import numpy as np
 
     numbers = _numbers(values)
@@ -56,32 +56,35 @@ def scale_values(values: "pa.ChunkedArray") -> ScaledValues | None:
     if len(distinct) < 2:
         return None
     if len(distinct) <= len(GRADIENT) and not np.any(distinct % 1):
-        edges, positions = distinct, np.searchsorted(distinct, numbers)
-        labels = _labels(edges, values.type)
+        positions, labels = np.searchsorted(distinct, numbers), _labels(distinct, values.type)
     else:
         edges, texts = _interval_edges(distinct[0], distinct[-1], values.type)
+        if not texts:
+            return None
         positions = np.searchsorted(edges[1:-1], numbers, side="right")
         labels = [f"{low} – {high}" for low, high in itertools.pairwise(texts)]
     codes = np.where(finite, positions, NO_VALUE_CODE).astype(np.uint8)
     counts = np.bincount(codes[finite], minlength=len(labels))
-    colours = [
-        GRADIENT[i] for i in np.linspace(0, len(GRADIENT) - 1, len(labels)).round().astype(int)
-    ]
-    legend = [
-        (label, colour, int(count))
-        for label, colour, count in zip(labels, colours, counts, strict=True)
-    ]
-    return ScaledValues(codes, legend)
+    places = np.linspace(0, len(GRADIENT) - 1, len(labels)).round().astype(int)
+    colours = [GRADIENT[i] for i in places]
+    return ScaledValues(codes, list(zip(labels, colours, counts.tolist(), strict=True)))
+
+
+def _is_time(kind: "pa.DataType") -> bool:
+    import pyarrow.types as kinds
+
+    return bool(kinds.is_date(kind) or kinds.is_timestamp(kind))
 
 
 def _numbers(values: "pa.ChunkedArray") -> "NDArray[np.float64] | None":
-    """The values as numbers, NaN for NULL; None for types without a scale."""
+    """The values as numbers, times in microseconds since 1970, NaN for NULL; None for types without
+    a scale."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.types as kinds
 
     kind = values.type
-    if kinds.is_date(kind) or kinds.is_timestamp(kind):
+    if _is_time(kind):
         values = values.cast(pa.timestamp("us")).cast(pa.int64())
     elif not (kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_decimal(kind)):
         return None
@@ -92,14 +95,15 @@ def _numbers(values: "pa.ChunkedArray") -> "NDArray[np.float64] | None":
 def _interval_edges(
     low: float, high: float, kind: "pa.DataType"
 ) -> "tuple[NDArray[np.float64], list[str]]":
-    """The bounds of at most as many intervals as there are colours, with their labels."""
+    """The bounds of at most as many intervals as there are colours, with their labels; none for
+    years that no calendar has."""
     import numpy as np
     import pyarrow.types as kinds
 
     most = len(GRADIENT)
-    if kinds.is_date(kind) or kinds.is_timestamp(kind):
-        edges = np.linspace(low, high, most + 1)
-        return edges, _labels(edges, kind)
+    if _is_time(kind):
+        texts = time_edges(low / 1e6, high / 1e6, dates=kinds.is_date(kind), max_bins=most)
+        return np.array(texts, "datetime64[us]").astype(np.float64), texts
 
     def round_edges(max_bins: int) -> list[str]:
         texts = number_edges(low, high, whole=kinds.is_integer(kind), max_bins=max_bins)
@@ -117,16 +121,15 @@ def _number_label(text: str) -> str:
     return short if float(short.replace(",", "")) == float(text) else text
 
 
-def _labels(edges: "NDArray[np.float64]", kind: "pa.DataType") -> list[str]:
+def _labels(numbers: "NDArray[np.float64]", kind: "pa.DataType") -> list[str]:
+    """Integers, or times of that type, as texts."""
     import pyarrow as pa
-    import pyarrow.types as kinds
 
-    if kinds.is_date(kind) or kinds.is_timestamp(kind):
-        times = pa.array(edges.round().astype("int64")).cast(pa.timestamp("us"))
-        span_days = (edges[-1] - edges[0]) / 86_400e6
-        shown = times.cast(pa.date32(), safe=False) if span_days >= len(GRADIENT) else times
-        return [str(t)[:_MAX_LABEL_CHARS] for t in column_texts(pa.chunked_array([shown]), 99)]
-    return [_integer_label(round(edge)) for edge in edges]
+    if not _is_time(kind):
+        return [_integer_label(round(number)) for number in numbers]
+    times = pa.array(numbers.astype("int64")).cast(pa.timestamp("us"))
+    texts = column_texts(pa.chunked_array([times.cast(kind, safe=False)]), _MAX_LABEL_CHARS)
+    return [text or "" for text in texts]
 
 
 def _integer_label(number: int) -> str:
@@ -144,24 +147,14 @@ def rank_by_frequency(
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
-    if pa.types.is_boolean(values.type):
-        values = values.cast(pa.string())
-    if not pa.types.is_string(values.type):
-        values = pa.chunked_array([pa.array(column_texts(values, _MAX_VALUE_CHARS), pa.string())])
-    encoded = values.dictionary_encode().combine_chunks()
-    codes, distinct = np.asarray(encoded.indices.fill_null(-1), np.int64), encoded.dictionary
-    counts = np.bincount(codes[codes >= 0], minlength=len(distinct))
+    if pa.types.is_string(values.type):
+        texts = values.combine_chunks()
+    else:
+        texts = pa.array(column_texts(values, _MAX_VALUE_CHARS), pa.string())
+    counted = pa.Table.from_struct_array(texts.drop_null().value_counts())
     sort_keys = [("counts", "descending"), ("values", "ascending")]
-    found = pa.table({"counts": counts, "values": distinct})
-    top = pc.select_k_unstable(found, min(max_ranks, len(distinct)), sort_keys)
-    ranks = np.full(len(distinct) + 1, max_ranks, np.uint8)
-    ranks[np.asarray(top)] = np.arange(len(top))
-    ranks[-1] = 255
-    named = found.take(top).to_pydict()
-    return (
-        ranks[codes],
-        list(zip(named["values"], named["counts"], strict=True)),
-        len(distinct) - len(top),
-    )
+    top = counted.take(pc.select_k_unstable(counted, min(max_ranks, len(counted)), sort_keys))
+    found = pc.index_in(texts, value_set=top["values"].combine_chunks()).fill_null(max_ranks)
+    codes = pc.if_else(texts.is_valid(), found, NO_VALUE_CODE)
+    named = list(zip(*top.to_pydict().values(), strict=True))
+    return np.asarray(codes, np.uint8), named, len(counted) - len(top)
