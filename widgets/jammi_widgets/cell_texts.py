@@ -21,8 +21,6 @@ KINDS_WITH_SCHEMAS = ("duckdb", "postgresql", "mysql")
 name."""
 DATABASE_KINDS = (*KINDS_WITH_SCHEMAS, "sqlite")
 """Source kinds whose own name does not refer to a table."""
-_MAX_SINGLE_LOOKUPS = 8
-"""Up to this many keys are looked up one by one; for more, the keys are indexed once."""
 MAX_VALUE_CHARS = 200
 """Maximum number of characters of a value in a table preview."""
 
@@ -87,8 +85,6 @@ class KeyIndex:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        if len(names) <= _MAX_SINGLE_LOOKUPS:
-            return np.array([pc.index(self._texts, name).as_py() for name in names], np.int64)
         positions = pc.index_in(pa.array(names, pa.string()), value_set=self._texts).fill_null(-1)
         return np.asarray(positions, np.int64)
 

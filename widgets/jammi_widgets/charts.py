@@ -32,26 +32,23 @@ if TYPE_CHECKING:
 
 
 def stored_specification(spec: dict[str, Any], max_bytes: int) -> dict[str, Any] | None:
-    """The specification in at most so many bytes. Of rows that do not fit, an evenly spaced part is
+    """The specification in about so many bytes. Of rows that do not fit, an evenly spaced part is
     drawn and the title says so. None if there are no rows that could be left out."""
     stored = {key: part for key, part in spec.items() if key != "$schema"}
-    data = stored.get("data")
-    data = data if isinstance(data, dict) else {}
-    rows = data.get("values")
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        return stored if _size(stored) <= max_bytes else None
-    count, drawn = len(rows), stored
-    while count:
-        part = [rows[at * len(rows) // count] for at in range(count)]
-        drawn = {**stored, "data": {**data, "values": part}}
-        if count < len(rows):
-            drawn["title"] = _with_note(
-                spec.get("title"), f"{count:,} of {len(rows):,} rows are drawn"
-            )
-        if (size := _size(drawn)) <= max_bytes:
-            return drawn
-        count = min(count - 1, int(count * max_bytes / size))
-    return drawn if _size(drawn) <= max_bytes else None
+    size = _size(stored)
+    if size <= max_bytes:
+        return stored
+    data: Any = stored.get("data")
+    rows = data.get("values") if isinstance(data, dict) else None
+    if not isinstance(rows, list):
+        return None
+    other_size = _size({**stored, "data": {}})
+    count = len(rows) * (max_bytes - other_size) // (size - other_size)
+    if count < 1:
+        return None
+    part = [rows[at * len(rows) // count] for at in range(count)]
+    title = _with_note(spec.get("title"), f"{count:,} of {len(rows):,} rows are drawn")
+    return {**stored, "data": {**data, "values": part}, "title": title}
 
 
 def _size(spec: dict[str, Any]) -> int:
