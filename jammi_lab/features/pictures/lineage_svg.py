@@ -10,7 +10,7 @@ import functools
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from jammi_lab.core.checks import CheckMark
 from jammi_lab.core.html import (
@@ -25,6 +25,7 @@ from jammi_lab.core.html import (
     unmarked_word,
 )
 from jammi_lab.core.input_kinds import MODEL_KIND, leaf_kind
+from jammi_lab.core.records import Edge
 from jammi_lab.features.pictures.box_layout import Box, GraphLayout, layout_boxes
 from jammi_lab.features.pictures.graph_layout import assign_layers
 from jammi_lab.freshness.node_states import (
@@ -95,17 +96,6 @@ End = tuple[int, str, int, str, bool]
 column, and whether it carries values."""
 
 
-class EdgeLike(Protocol):
-    """The attributes of an edge that are drawn."""
-
-    @property
-    def input(self) -> str: ...
-    @property
-    def derived(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-
-
 SAVED_ASPECT_RATIO = 0.6
 """Width by height that long layers of a picture are split for: one that is as wide as a page at a
 readable scale, and read by scrolling."""
@@ -147,7 +137,7 @@ class Drawing:
 
 def render_lineage(
     nodes: Sequence[NodeLike],
-    edges: Sequence[EdgeLike],
+    edges: Sequence[Edge],
     states: NodeStates = NO_STATES,
     focus: str | None = None,
 ) -> Rendered:
@@ -180,7 +170,7 @@ def picture_html(drawing: Drawing, alt: str, total: str) -> str:
     return f'<div style="overflow-x:auto">{image}{note_html}</div>'
 
 
-def index_pairs(nodes: Sequence[NodeLike], edges: Sequence[EdgeLike]) -> list[tuple[int, int]]:
+def index_pairs(nodes: Sequence[NodeLike], edges: Sequence[Edge]) -> list[tuple[int, int]]:
     """Edges as pairs of node indexes. A source, a model and a recipe may share a name; the edge
     kind decides: the derived end is a recipe, an edge by result digest starts at a result table, an
     edge of a model at a model."""
