@@ -92,10 +92,15 @@ def _unknown_command_error(magic: str, words: Sequence[str]) -> InvalidArgument:
     is_synonym = fold(name) in by_guess(known["synonyms"]) and len(words) <= _MAX_SYNONYM_WORDS
     if magic == LINE and not is_synonym and (fold(name) in {*SQL_KEYWORDS, *known["cells"]}):
         return InvalidArgument(message, hint=known["cells"].get(name, known["cells"]["sql"]))
-    names = [verb.name for verb in commands(magic) if verb.name]
-    return InvalidArgument(
-        message, near=near_commands(magic, name, names), hint=f"{magic} help lists all commands."
-    )
+    if magic == LINE and ("://" in name or os.path.isfile(name)):
+        return InvalidArgument(message, hint=f"To add a source: {magic} add NAME {name}")
+    if magic == SHELL and words[1:] and find_command(magic, words[1]) is not None:
+        written = shlex.join([words[1], name, *words[2:]])
+        return InvalidArgument(message, hint=f"The verb comes first: {magic} {written}")
+    near = near_commands(magic, name, [verb.name for verb in commands(magic) if verb.name])
+    meant = find_command(magic, near[0]) if len(near) == 1 else None
+    hint = f"{magic} help lists all commands." if meant is None else meant.advice
+    return InvalidArgument(message, near=near, hint=hint)
 
 
 def parse_words(verb: Verb, words: Sequence[str]) -> Values:

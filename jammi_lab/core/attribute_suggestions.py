@@ -74,7 +74,9 @@ def answer_guess(self: object, name: str) -> Any:
 def answer_item(self: object, key: object) -> Any:
     """The `__getitem__` of a public class that has no items. Iterating comes here, too."""
     cls = type(self).__name__
-    message = f"{_public_name(cls)} has no item" + (f" {key!r}." if isinstance(key, str) else "s.")
+    message = f"{_public_name(cls)} has no " + (
+        f"item {key!r}." if isinstance(key, str) else "such items."
+    )
     found = _answer_of_item(self, key) if isinstance(key, str) else None
     of_names = isinstance(key, str | list | tuple)
     raise TypeError(_with_example(message, cls, "item" if of_names else "items", key, found))

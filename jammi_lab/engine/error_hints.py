@@ -12,7 +12,7 @@ _CLAUSE_WORDS = frozenset(
     """
     select from where by group order having limit and or not in is like on using join left right
     full inner cross as with distinct case when then else end union all values set null true false
-    between exists over partition asc desc
+    between exists over partition asc desc qualify
     """.split()
 )
 """Keywords behind which a sign is an error because something is missing."""

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from jammi_lab.sources.files.http import HttpCredentials
 
 _LIKE_AN_ADDRESS = re.compile(
-    r"[\s'\"(<\[]*(?:jdbc:)?(?:postgres|mysql|mariadb|sqlite|duckdb)\w*(?:\+\w+)?(?::|/.*@)",
+    r".*\bdbname\s*="
+    r"|[\s'\"(<\[]*(?:jdbc:)?(?:postgres|mysql|mariadb|sqlite|duckdb)\w*(?:\+\w+)?(?::|/.*@)",
     re.I | re.S,
 )
 """Other spellings of a database URL, which would be stored as a path."""

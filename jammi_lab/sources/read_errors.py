@@ -69,8 +69,7 @@ def missing_error(pattern: str) -> SourceUnavailable:
     if path is None:
         return SourceUnavailable(
             f"No file matches {display_location(pattern)!r}.",
-            near=near_names(os.path.basename(pattern), _visible_names(folder)),
-            hint="Check the pattern.",
+            **near_or_all(os.path.basename(pattern), _visible_names(folder), "The folder has"),
         )
     if os.path.isdir(path):
         return SourceUnavailable(

@@ -351,7 +351,8 @@ def check_call(
     if not callable(function):
         raise InvalidArgument(
             f"A Python step must be a function, got {type(function).__name__}.",
-            hint="ws.register(name, frame, producer=…) stores a frame.",
+            hint="Pass the function itself, not what it returns. ws.register(name, frame, "
+            "producer=…) stores a frame.",
         )
     try:
         signature = inspect.signature(function)

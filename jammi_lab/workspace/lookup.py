@@ -90,8 +90,8 @@ class TableLookup:
         if not matches:
             raise TableNotFound(
                 f"No table with this kind of search exists for the source {name!r}.",
-                hint="ws.embed(…) creates one for search by meaning, ws.lexical(…) one for search "
-                "by words.",
+                hint=f"ws.embed(name, {name!r}, key=…, text=…) creates one to search by meaning, "
+                "ws.lexical(…) one to search by words.",
             )
         names = ", ".join(repr(match.version.recipe) for match in matches)
         raise AmbiguousMatch(

@@ -248,7 +248,7 @@ def _prepare_folder(
         raise InvalidArgument(
             f"{display_path if existing == folder else str(existing)!r} is a file; a workspace "
             "must be a folder.",
-            hint="Pass the path of a folder.",
+            hint="Pass the path of a folder. ws.sources.add(name, location) adds a file.",
         )
     if not read_only:
         try:

@@ -1,6 +1,8 @@
 """The IPython extension of jammi_lab: `%load_ext jammi_lab` registers `%jammi`, `%%jammi` and
 `%%jammi_py`. Loading it imports no part of the engine."""
 
+import ast
+import contextlib
 import re
 import sys
 from collections.abc import Callable
@@ -65,10 +67,27 @@ def _may_be_ours(code: str) -> bool:
 
 def _ensure_cell_body(lines: list[str]) -> list[str]:
     """Give `%%sql` its first name, and append an empty line to a one-line `%%jammi` cell: IPython
-    rejects a cell magic without a body, and `--help` needs none."""
+    rejects a cell magic without a body, and `--help` needs none. InvalidArgument for a `%%jammi`
+    below Python."""
     if lines and _SQL_CELL.match(lines[0]) and _owns_sql():
         lines = [_SQL_CELL.sub("%%jammi", lines[0]), *lines[1:]]
+    for number, line in enumerate(lines):
+        if number and _CELL.match(line):
+            _refuse_below_python("".join(lines[:number]))
     return [*lines, "\n"] if len(lines) == 1 and _CELL.match(lines[0]) else lines
+
+
+def _refuse_below_python(code: str) -> None:
+    """Raise InvalidArgument if `code` is whole: a line after it is then no part of a text or of the
+    cell of another magic."""
+    from jammi_lab.core.errors import InvalidArgument
+
+    with contextlib.suppress(SyntaxError):
+        ast.parse(code)
+        raise InvalidArgument(
+            "%%jammi stands on the first line of a cell.",
+            hint="Put what is above it into a cell of its own. In SQL, a comment begins with --.",
+        )
 
 
 setattr(_ensure_cell_body, "has_side_effects", True)  # noqa: B010  lets a terminal still prompt for the lines of the body

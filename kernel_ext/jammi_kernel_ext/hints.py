@@ -1,9 +1,12 @@
 """What cells and lines advise: hints of errors in cell syntax instead of Python calls, hints for
 the placeholders of other tools, and errors for misplaced input."""
 
+import ast
 import contextlib
+import linecache
 import re
 import shlex
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +14,7 @@ from jammi_lab.commands.table import LINE, find_command
 from jammi_lab.commands.words import SQL_KEYWORDS
 from jammi_lab.core.errors import InvalidArgument, JammiError, SqlError, TableNotFound
 from jammi_lab.core.identifiers import find_name, fold
+from jammi_lab.core.packaged_tables import rules_of
 from jammi_lab.core.suggestions import options_as_flags, translate_advice
 
 if TYPE_CHECKING:
@@ -62,6 +66,35 @@ def _hint(error: JammiError, namespace: Mapping[str, Any]) -> str:
         kind = type(namespace[table]).__name__
         return f"The variable {table} is not a frame; its type is {kind}."
     return f"ws.sources.add({read!r}, {read}) adds a frame." if read in namespace else ""
+
+
+# -- methods taken for values, and the reverse
+
+
+def brackets_hint(error: TypeError, namespace: Mapping[str, Any]) -> str:
+    """What is said below the error of a cell that takes a method of an object of ours for a value,
+    or a value for a method; empty for any other error."""
+    wrong = re.match(r"'(\w+)' object is not (subscriptable|iterable|callable)$", str(error))
+    if wrong is None or (wrong[2] != "callable" and wrong[1] != "method"):
+        return ""
+    entry = traceback.extract_tb(error.__traceback__)[-1]
+    line = linecache.getline(entry.filename, entry.lineno or 0).encode()
+    with contextlib.suppress(SyntaxError, AttributeError):
+        if wrong[2] == "iterable":  # the place of the error is the loop
+            written = line.partition(b" in ")[2].strip(b": \n])")
+        else:
+            written = line[entry.colno : entry.end_colno]
+        named: Any = ast.parse(written, mode="eval").body
+        if wrong[2] != "iterable":
+            named = named.func if wrong[2] == "callable" else named.value
+        owner = named.value
+        while not isinstance(owner, ast.Name):
+            owner = owner.func if isinstance(owner, ast.Call) else owner.value
+        if type(namespace.get(owner.id)).__module__.startswith("jammi_lab."):
+            meant = dict(rules_of("suggestions", "brackets")).get(named.attr, "")
+            kind = "a value: omit ()" if wrong[2] == "callable" else f"a method: {named.attr}()"
+            return f"{named.attr} is {kind}. {meant}".rstrip()
+    return ""
 
 
 # -- misplaced input: SQL on the line of a magic, names in place of a verb

@@ -310,6 +310,11 @@ class Notebook:
         """On `post_run_cell`: clear the progress line, pass the origins of frames on, and record
         what the variables hold of tables."""
         self.line.clear()
+        error = getattr(result, "error_in_exec", None)
+        if isinstance(error, TypeError):
+            from jammi_kernel_ext.hints import brackets_hint
+
+            sys.stderr.write(brackets_hint(error, self.namespace))
         removed = self.frames.end(is_whole=bool(getattr(result, "success", False)))
         workspaces = {*self._held_workspaces(), *filter(None, [self.current])}
         if workspaces and self._cell_number is not None:

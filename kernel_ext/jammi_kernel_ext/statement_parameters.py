@@ -16,6 +16,8 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_QUOTED_NAME = re.compile(r"'%?\$([^\W\d]\w*)%?'")
+"""A text that may be meant as the value of a variable."""
 
 
 def parameter_names(sql: str) -> list[str]:
@@ -50,6 +52,10 @@ def parameters(sql: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
                 sql, _parameter_position(sql, name)
             ) from None
         values[name] = namespace[name]
+    for token in _TOKEN.finditer(sql):
+        # a value that no statement uses is refused by the engine
+        if (quoted := _QUOTED_NAME.fullmatch(token[0])) and quoted[1] in namespace:
+            values.setdefault(quoted[1], "")
     return values
 
 

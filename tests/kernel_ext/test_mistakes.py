@@ -63,5 +63,5 @@ def test_the_answer_to_a_mistake_leads_to_the_line_that_works(
         answer = run_shell(*shlex.split(mistake)[1:]).output
     else:
         shown = kernel(mistake)
-        answer = "\n".join(shown.error) if shown.error else shown.text
+        answer = "\n".join([*shown.error, shown.stream]) if shown.error else shown.text
     assert [words for words in leads if words not in answer] == [], answer

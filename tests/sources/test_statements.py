@@ -123,7 +123,7 @@ def test_a_refused_reader_shows_how_to_add_and_name_its_source(ws):
     ):
         with pytest.raises(StatementNotAllowed, match="cannot be read from") as caught:
             ws.sql(f"SELECT * FROM {call}")
-        assert "ws.sources.add('name', 'location'), and read FROM name" in caught.value.hint
+        assert "ws.sources.add('name', 'location'): FROM name or name.table" in caught.value.hint
 
 
 def test_near_names_can_be_pasted(ws, crm):

@@ -179,7 +179,7 @@ VALUES = [
     ),
     (
         "ws.checks.add('c', 'a < 0', on='t')",
-        "A statement is SQL: write a SELECT with this condition after WHERE.",
+        "A statement is SQL: write a SELECT with this condition after WHERE; a check selects the rows that break its rule, WHERE NOT (…).",
     ),
 ]
 

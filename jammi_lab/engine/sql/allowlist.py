@@ -44,7 +44,7 @@ _READING_FUNCTIONS = re.compile(
 )
 """Functions that read external data."""
 _SOURCE_HINT = (
-    "Add what it reads as a source, ws.sources.add('name', 'location'), and read FROM name."
+    "Add what it reads as a source, ws.sources.add('name', 'location'): FROM name or name.table."
 )
 _COUNTS_AND_EXTREMES = ("count", "count_star", "min", "max")
 _LIST_AGGREGATES = {"list_aggr", "list_aggregate", "array_aggr", "array_aggregate", "aggregate"}
