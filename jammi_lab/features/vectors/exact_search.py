@@ -10,6 +10,7 @@ Where the bound does not hold (rows so small or large that float32 under- or ove
 outside its margin) every row is computed in float64.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -17,10 +18,104 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
-from jammi_lab.features.vectors.encoders.blas_threads import one_blas_thread
+from jammi_lab.core.thread_pool import ThreadPool
+from jammi_lab.features.vectors.encoders.blas_threads import one_blas_thread, usable_cores
 from jammi_lab.storage.vector_arrays import Floats, RowNumbers, check_k, check_queries
 
+# --------------------------------------------------------------------------------------------------
+# A copy of vectors in one byte per component. Reading a quarter of the bytes rules out all but a
+# few rows, which exact search then compares.
+# A unit row is u = s·c + e with a float s and integers c from −127 to 127; a unit query is likewise
+# v = t·b + f. The product of the integers is exact, so |v·u − t·s·(b·c)| = |t·b·e + f·u| ≤ (1 +
+# ‖f‖)·‖e‖ + ‖f‖.
+
+# --------------------------------------------------------------------------------------------------
+# The search.
+
 Doubles = NDArray[np.float64]
+
+
+_MIN_BYTES = 8 << 20
+_MIN_PART_BYTES = 16 << 20
+"""Bytes that are worth a thread of their own: one core alone does not use the full memory
+bandwidth."""
+_MIN_WIDTH, _MAX_WIDTH = 96, 1 << 17
+"""Components from which fewer bytes are worth the work for each row, and up to which a product of
+integers stays below 2³¹."""
+_MAX_INTEGER = 127
+_CHUNK_NUMBERS = 1 << 15
+"""Numbers per step of making the copy, so that they stay in the cache."""
+_ROUNDING = 2.0**-18
+"""More than all roundings to float32 of a similarity."""
+
+
+def pays_off(vectors: Floats) -> bool:
+    """Whether a copy of these vectors is read faster than they are."""
+    width = vectors.shape[1]
+    return (
+        vectors.nbytes >= _MIN_BYTES
+        and _MIN_WIDTH <= width < _MAX_WIDTH
+        and _multiplies_exactly(width)
+    )
+
+
+@functools.cache
+def _multiplies_exactly(width: int) -> bool:
+    """Whether the kernel that this processor gets sums integers of this width without saturating,
+    which would rule out rows that are among the best."""
+    rows = np.repeat(np.array([[_MAX_INTEGER], [-_MAX_INTEGER], [1]], np.int8), width, axis=1)
+    exact = rows.astype(np.int64) @ rows[0]
+    return np.array_equal(_products(rows[0], rows), exact)
+
+
+def _products(codes: NDArray[np.int8], rows: NDArray[np.int8]) -> NDArray[np.int32]:
+    import numkong  # here, like usearch: most kernels search no vectors
+
+    products = np.empty(len(rows), np.int32)
+    numkong.dot(codes, rows, out=products)
+    return products
+
+
+class NarrowCopy:
+    """The copy of some vectors (n, d) whose norms are neither zero nor infinite. Thread-safe."""
+
+    def __init__(self, vectors: Floats, norms: Doubles) -> None:
+        self._codes = np.empty(vectors.shape, np.int8)
+        self._scales = np.empty(len(vectors), np.float32)
+        self._error = 0.0
+        step = _CHUNK_NUMBERS // vectors.shape[1] + 1
+        for start in range(0, len(vectors), step):
+            part = slice(start, start + step)
+            units = vectors[part] / norms[part, None]
+            self._codes[part], self._scales[part], error = _narrowed(units)
+            self._error = max(self._error, error)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return self._codes.nbytes + self._scales.nbytes
+
+    def similarities(self, unit: Doubles) -> tuple[Floats, float]:
+        """(n,): about the similarity of each row to a unit query, and the most by which one is
+        off."""
+        codes, scales, lost = _narrowed(unit[None])
+        parts = max(1, min(usable_cores(), self._codes.nbytes // _MIN_PART_BYTES))
+        first, *others = np.array_split(self._codes, parts)
+        with ThreadPool(parts, "jammi-product") as pool:
+            futures = [pool.submit(_products, codes[0], part) for part in others]
+            products = [_products(codes[0], first), *(future.result() for future in futures)]
+        near = np.multiply(np.concatenate(products), self._scales * scales, dtype=np.float32)
+        return near, (1 + lost) * self._error + lost + _ROUNDING
+
+
+def _narrowed(units: Doubles) -> tuple[NDArray[np.int8], Floats, float]:
+    """The integers of unit vectors (n, d), their scales (n,), and the largest norm of what these
+    leave out."""
+    scales = (np.abs(units).max(1) / _MAX_INTEGER).astype(np.float32)
+    codes = np.rint(units / scales[:, None])
+    lost = np.square(units - codes * scales[:, None]).sum(1).max()
+    return codes.astype(np.int8), scales, float(np.sqrt(lost))
+
 
 MAX_BLOCK_BYTES = 24 << 20
 """Size of a block of approximate similarities in memory."""
@@ -29,6 +124,8 @@ RESCORE_CHUNK_SIZE = 1 << 15
 _MIN_SAFE_NORM, _MAX_SAFE_NORM = 2.0**-60, 2.0**60
 """Norms between which no float32 product of unit queries under- or overflows by more than the
 margin allows for."""
+_MIN_ROWS_PER_HIT = 256
+"""Rows per wanted hit from which a narrow copy is read."""
 _GROUPS_PER_HIT, _MIN_GROUPS = 16, 1024
 """Groups of columns per wanted hit, and at least; more groups give a tighter bound."""
 
@@ -67,6 +164,12 @@ class ExactSearch:
             and vectors.shape[1] < 1 << 20
         )
         self.margin = margin(vectors.shape[1])
+        self._narrow: NarrowCopy | None = None
+        self._searches = 0
+
+    @functools.cached_property
+    def _is_narrowable(self) -> bool:
+        return self._safe_norms and pays_off(self.vectors)
 
     @property
     def nbytes(self) -> int:
@@ -76,6 +179,7 @@ class ExactSearch:
             + self.norms.nbytes
             + self.inverse_norms.nbytes
             + (0 if self.order is None else self.order.nbytes)
+            + (0 if self._narrow is None else self._narrow.nbytes)
         )
 
     def search(self, queries: ArrayLike, k: int, *, allow: NDArray[np.bool_] | None = None) -> Hits:
@@ -104,6 +208,7 @@ class ExactSearch:
 
     def _candidates(self, queries: Floats, count: int, allowed: RowNumbers | None) -> _Pairs:
         """Pairs that include the best `count` allowed rows of each query."""
+        allowed = self._without_far_rows(queries, count, allowed)
         searched_count = len(self.vectors) if allowed is None else len(allowed)
         if not self._safe_norms or searched_count <= 4 * count:
             return self._all_pairs(queries, allowed)
@@ -125,6 +230,32 @@ class ExactSearch:
             # only with a BLAS that computes in less than float32; never seen
             return self._all_pairs(queries, allowed)
         return _Pairs(query, row, similarity)
+
+    def _without_far_rows(
+        self, queries: Floats, count: int, allowed: RowNumbers | None
+    ) -> RowNumbers | None:
+        """The allowed rows without those that a copy of fewer bytes rules out. The copy is made at
+        the second search, as the first may stay the only one, and given up where it rules out too
+        few."""
+        total = len(self.vectors)
+        if len(queries) > 1 or _MIN_ROWS_PER_HIT * count > total or not self._is_narrowable:
+            return allowed
+        if allowed is not None and 16 * len(allowed) <= total:
+            return allowed
+        self._searches += 1
+        if self._searches == 1:
+            return allowed
+        narrow = self._narrow = self._narrow or NarrowCopy(self.vectors, self.norms)
+        near, error = narrow.similarities(_units(queries)[0])
+        if allowed is not None:
+            near = near[allowed]
+        rows = np.flatnonzero(near >= _lower_bounds(near[None], count, error))
+        if 16 * len(rows) > total:
+            self._narrow, self._is_narrowable = None, False
+            return allowed
+        if allowed is not None:
+            rows = allowed[rows]
+        return rows
 
     def _all_pairs(self, queries: Floats, allowed: RowNumbers | None) -> _Pairs:
         """The pairs of each query and all allowed rows."""
