@@ -390,7 +390,9 @@ def _missing_table_error(source: str, tables: Sequence[str], parts: Sequence[str
     """The error for a name that is not a table of the source, with near names."""
     sql_names = {f"{source}.{t}": _sql_name(source, t) for t in tables}
     if not parts:
-        hint = f"Name a table, for example FROM {next(iter(sql_names.values()))}." if sql_names else ""
+        hint = (
+            f"Name a table, for example FROM {next(iter(sql_names.values()))}." if sql_names else ""
+        )
         return TableNotFound(
             f"{source} is a database, not a table." if sql_names else f"{source} has no tables.",
             hint=hint,
