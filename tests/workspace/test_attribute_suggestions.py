@@ -172,8 +172,10 @@ VALUES = [
     ("labels.insert([(1,)])", "For example table.insert([{'id': 1, 'label': 'a'}])."),
     (
         "ws.compute('x', rows.pandas())",
-        "Pass the function itself, not what it returns. ws.register(name, frame, producer=…) "
-        "stores a frame.",
+        (
+            "Pass the function itself, not what it returns. "
+            "ws.register(name, frame, producer=…) stores a frame."
+        ),
     ),
     ("ws.recompute(table)", "Pass its name: 't'."),
     ("ws.materialize('x', lambda: 1)", "ws.compute(name, function, inputs=…) runs a function."),
