@@ -9,12 +9,16 @@ import contextlib
 import functools
 import hashlib
 import importlib.metadata
-from collections.abc import Iterator
+import mmap
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from jammi_lab.core.thread_pool import ThreadPool
 from jammi_lab.core.user_key import is_own_seal, seal
 from jammi_lab.features.vectors.index.shape import IndexShape
 from jammi_lab.storage.files import (
@@ -28,7 +32,7 @@ from jammi_lab.storage.files import (
     regular_stat,
     remove_file,
 )
-from jammi_lab.storage.object_store import RemoteFile
+from jammi_lab.storage.object_store import RemoteFile, RemotePath
 from jammi_lab.store import manifests
 from jammi_lab.store.sidecars import (
     GRAPH_SUFFIX,
@@ -204,14 +208,31 @@ def usearch_version() -> str:
     return ".".join(importlib.metadata.version("usearch").split(".")[:2])
 
 
-def read_verified(path: StoragePath, file: IndexFile) -> bytes | None:
+def read_verified(path: StoragePath, file: IndexFile) -> "bytes | mmap.mmap | None":
     """The bytes of a file when they match the recorded digest; None otherwise and when the file is
     gone. Raises OSError."""
-    with contextlib.suppress(FileNotFoundError), open_for_reading(path) as opened:
-        body: bytes = opened.read(file.size + 1)
-        if hashlib.sha256(body).hexdigest() == file.digest:
-            return body
-    return None
+    digest = hashlib.sha256()
+    try:
+        if isinstance(path, RemotePath):
+            body: bytes | mmap.mmap = path.read(file.size) or b""
+            digest.update(body)
+        else:
+            body = _read_while_hashing(path, file.size, digest.update)
+    except FileNotFoundError:
+        return None
+    return body if digest.hexdigest() == file.digest else None
+
+
+def _read_while_hashing(path: Path, size: int, update: Callable[[memoryview], object]) -> mmap.mmap:
+    """The bytes of a file of that size, given to `update` on another thread while more are read: a
+    search after a restart waits for both. Raises OSError."""
+    body = mmap.mmap(-1, size + 1)  # `update` gets a byte more of a larger file
+    view, start = memoryview(body), 0
+    with open_for_reading(path) as file, ThreadPool(1, "jammi-digest") as hasher:
+        while block := os.readv(file.fileno(), [view[start : start + _BLOCK_BYTES]]):
+            hasher.submit(update, view[start : start + block])
+            start += block
+    return body
 
 
 def is_complete(parquet: StoragePath, manifest: IndexManifest) -> bool:
