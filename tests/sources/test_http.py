@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-from pathlib import Path
 
 import pytest
 
@@ -84,7 +83,7 @@ def test_a_large_text_is_fetched_once_and_a_copy_that_was_cleaned_away_again(ws,
     assert ws.sql("SELECT count(*), sum(id) FROM x").fetchall() == [(9_000, 40_495_500)]
     assert [method for method, _, _ in site.asked].count("GET") == 1
     folder = spill_folders.new_instance_path().parent
-    for copy in filter(Path.is_file, folder.iterdir()):
+    for copy in folder.glob("*/bytes"):
         copy.unlink()
     assert ws.sql("SELECT count(*) FROM x").fetchall() == [(9_000,)]
     assert [method for method, _, _ in site.asked].count("GET") == 2
@@ -93,10 +92,10 @@ def test_a_large_text_is_fetched_once_and_a_copy_that_was_cleaned_away_again(ws,
 def test_copies_are_removed_with_the_last_that_uses_them():
     folder = spill_folders.new_instance_path().parent
     before = len([*folder.glob("*")])
-    copy = remote_files._Copy(lambda: io.BytesIO(b"id\n"), 3)
+    copy = remote_files._fetched_copy(lambda: io.BytesIO(b"id\n"), 3)
     assert len([*folder.glob("*")]) == before + 1 and copy.path.read_bytes() == b"id\n"
     with pytest.raises(OSError, match="changed during the read"):
-        remote_files._Copy(lambda: io.BytesIO(b"id"), 3)
+        remote_files._fetched_copy(lambda: io.BytesIO(b"id"), 3)
     del copy
     assert len([*folder.glob("*")]) == before
 

@@ -4,9 +4,7 @@ names, views and digests."""
 import itertools
 import os
 import re
-import tempfile
 import threading
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -30,21 +28,12 @@ from jammi_lab.sources.databases.database_file import (
     stats_are_settled,
 )
 from jammi_lab.sources.databases.reader_main import GENERATED
-from jammi_lab.storage.own_files import remove_folder
+from jammi_lab.sources.temporary_copies import TemporaryCopy
 
 _MAX_COPIES = 16
 
 
-class _PrivateCopy:
-    """The path of a copy, which is deleted with this object."""
-
-    def __init__(self, path: str) -> None:
-        folder = tempfile.mkdtemp(prefix="jammi-copy-")
-        self.path = os.path.join(folder, os.path.basename(path))
-        weakref.finalize(self, remove_folder, folder)
-
-
-_copies = BoundedCache[tuple[str, Stats, int], _PrivateCopy](_MAX_COPIES)
+_copies = BoundedCache[tuple[str, Stats, int], TemporaryCopy](_MAX_COPIES)
 """By path and stats of the original. Earlier ones stay for statements that were bound but have not
 run yet."""
 _copies_lock = threading.Lock()
@@ -64,10 +53,9 @@ def current_copy(path: str, stats: Stats, copy: Callable[[str], object]) -> str:
     with _copies_lock:
         known = _copies.get(key)
         if known is None or not os.path.exists(known.path):
-            known = _PrivateCopy(path)
-            copy(known.path)
+            known = TemporaryCopy(os.path.basename(path), lambda target: copy(str(target)))
             _copies.put(key, known)
-        return known.path
+        return str(known.path)
 
 
 _MAX_EXACT_INTEGER = 2**53

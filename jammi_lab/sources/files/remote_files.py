@@ -7,15 +7,12 @@ import datetime
 import errno
 import hashlib
 import itertools
-import os
 import shutil
 import threading
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from jammi_lab.core.caches import ObjectCache
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.sources.base import Requirements
 from jammi_lab.sources.files import object_stores
@@ -30,7 +27,7 @@ from jammi_lab.sources.locations import (
     literal_path,
     scheme_of,
 )
-from jammi_lab.storage import own_files, spill_folders
+from jammi_lab.sources.temporary_copies import MAX_COPIES_BYTES, TemporaryCopy, load_copy
 from jammi_lab.storage.files import Stat
 
 if TYPE_CHECKING:
@@ -52,37 +49,24 @@ _mounts_lock = threading.Lock()
 MAX_PART_BYTES = 16 << 20
 """Of a larger Parquet file DuckDB fetches the parts that a statement needs; everything else is
 fetched whole, once for all that is done with one listing."""
-MAX_COPIES_BYTES = 1 << 30
 _listing_numbers = itertools.count()
 
 
-class _Copy:
-    """A fetched file in the folder of this process, for as long as it is used. Raises Unreachable
-    for another size or without room, and what `open_file` raises."""
+def _fetched_copy(open_file: Callable[[], BinaryIO], size: int) -> TemporaryCopy:
+    """A copy of a fetched file. Raises Unreachable for another size or without room, and what
+    `open_file` raises."""
 
-    def __init__(self, open_file: Callable[[], BinaryIO], size: int) -> None:
-        self.nbytes = size
-        self.path = spill_folders.new_instance_path()
-        weakref.finalize(self, _discard, self.path, os.getpid()).atexit = False
-        with open_file() as file:
-            try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                copy = self.path.open("wb")
-            except OSError as error:
-                raise Unreachable(f"no copy can be written ({error.strerror})") from None
-            with copy:
-                shutil.copyfileobj(file, copy, _BLOCK_BYTES)
-                if copy.tell() != size:
-                    raise Unreachable("the file changed during the read")
+    def write(path: Path) -> None:
+        with path.open("wb") as copy:
+            shutil.copyfileobj(file, copy, _BLOCK_BYTES)
+            if copy.tell() != size:
+                raise Unreachable("the file changed during the read")
+
+    with open_file() as file:
+        return TemporaryCopy("bytes", write)
 
 
-_copies = ObjectCache(MAX_COPIES_BYTES)
 _BLOCK_BYTES = 1 << 20
-
-
-def _discard(path: Path, process_id: int) -> None:
-    if os.getpid() == process_id:  # a fork has the copies of its parent
-        own_files.discard(path)
 
 
 def _opened_by(
@@ -94,7 +78,8 @@ def _opened_by(
     trusts_mark: bool,
 ) -> SourceFile:
     """The listed file, opened by a copy unless it is too large or is read in parts. A copy is used
-    for all listings with the same mark where that is trusted. Opening raises as `_Copy`."""
+    for all listings with the same mark where that is trusted. Opening raises as
+    `_fetched_copy`."""
     size = source_file.stat.size
     if size > (MAX_PART_BYTES if has_parts else MAX_COPIES_BYTES):
         return dataclasses.replace(source_file, open_remote=open_file)
@@ -102,12 +87,7 @@ def _opened_by(
     key = digest_of([identity, source_file.path, size, mark or next(_listing_numbers)])
 
     def open_copy() -> BinaryIO:
-        copy = _copies.load(key, lambda: _Copy(open_file, size))
-        try:
-            return copy.path.open("rb")
-        except FileNotFoundError:  # something cleans the folder of temporary files
-            _copies.evict([key])
-            return _copies.load(key, lambda: _Copy(open_file, size)).path.open("rb")
+        return load_copy(key, lambda: _fetched_copy(open_file, size)).path.open("rb")
 
     return dataclasses.replace(source_file, open_remote=open_copy, is_copied=True)
 
