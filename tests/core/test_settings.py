@@ -7,6 +7,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.settings import DEFAULTS, Settings, load_settings
+from tests.cases import cases
 from tests.inside import services_of
 
 
@@ -75,41 +76,8 @@ def test_a_variable_that_means_no_setting_is_left_alone(tmp_path):
 @pytest.mark.parametrize(
     ("file", "environment", "said", "where"),
     [
-        (
-            "[engine]\nthreads = 'many'\n",
-            {},
-            "engine.threads takes an integer from 0 to 1,024, not 'many'",
-            "jammi.toml",
-        ),
-        ("[engine]\nthreads = -1\n", {}, "engine.threads takes an integer", "jammi.toml"),
-        ("[engine]\nthreads = 2.5\n", {}, "engine.threads takes an integer", "jammi.toml"),
-        ("[engine]\nthreads = true\n", {}, "engine.threads takes an integer", "jammi.toml"),
-        (
-            "[look]\ntimeout_seconds = nan\n",
-            {},
-            "look.timeout_seconds takes a number from 0 to 1,000,000,000",
-            "jammi.toml",
-        ),
-        (
-            "[look]\ntimeout_seconds = inf\n",
-            {},
-            "look.timeout_seconds takes a number from 0 to 1,000,000,000",
-            "jammi.toml",
-        ),
-        ("[engine]\nthreads = 1025\n", {}, "takes an integer from 0 to 1,024", "jammi.toml"),
-        ("[vectors]\nconnectivity = 1025\n", {}, "from 0 to 1,024, not 1025", "jammi.toml"),
-        ("[look]\nracy_seconds = 1e308\n", {}, "takes a number from 0 to", "jammi.toml"),
-        ("[cells]\nlimit = inf\n", {}, "takes an integer from 1 to", "jammi.toml"),
+        *cases("cells/settings_refused", "file", "environment", "said", "where"),
         (f"[cells]\nlimit = {'9' * 5000}\n", {}, "jammi.toml cannot be read", ""),
-        ("[engine]\ntreads = 2\n", {}, "There is no setting 'engine.treads'", "jammi.toml"),
-        ("threads = 2\n", {}, "There is no setting 'threads'", "jammi.toml"),
-        ("[engine\n", {}, "jammi.toml cannot be read", ""),
-        (
-            "",
-            {"JAMMI_CELLS__LIMIT": "few"},
-            "cells.limit takes an integer",
-            "JAMMI_CELLS__LIMIT",
-        ),
     ],
 )
 def test_a_wrong_value_is_refused_with_the_place_where_it_stands(

@@ -17,6 +17,7 @@ import jammi_lab as jl
 from jammi_lab.inputs import version_changes
 from jammi_lab.steps import recompute_check
 from jammi_lab.storage.parquet import ParquetSink
+from tests.cases import cases
 from tests.engine.shelf import Shelf, engine_of
 from tests.inside import record_of, services_of
 from tests.sizes import sized, soak
@@ -48,26 +49,7 @@ def bits(table):
     ]
 
 
-@pytest.mark.parametrize(
-    ("values", "total"),
-    [
-        ([0.1] * 10, 1.0),
-        ([1e16, 1.0, -1e16], 1.0),
-        ([131073.1, -131071.1], 2.0),
-        ([3e-10, 1e18, -1e18], 3e-10),
-        ([1e-300] * 7, 7e-300),
-        ([5e-324, 5e-324, 1.0], 1.0),
-        ([1e200, -1e200, 1.5], 1.5),
-        ([1e308, 1e308], INF),
-        ([INF, 1.0, -1e308], INF),
-        ([INF, -INF], NAN),
-        ([NAN, 1.0], NAN),
-        ([-0.0, -0.0], 0.0),
-        ([None, 2.5], 2.5),
-        ([None, None], None),
-        ([], None),
-    ],
-)
+@pytest.mark.parametrize(("values", "total"), cases("statements/exact_sums", "values", "total"))
 def test_a_sum_is_the_exact_one_rounded(engine, numbers, values, total):
     for order in itertools.islice(itertools.permutations(values), 6):
         numbers(order)
@@ -323,18 +305,7 @@ def test_a_diff_counts_numbers_that_are_equal_but_for_rounding_apart(rounded):
 
 
 @pytest.mark.parametrize(
-    ("new", "old", "is_close"),
-    [
-        (1.0, 1.0 + 2e-16, True),
-        (1.0, 1.0 + 1e-11, False),
-        (0.0, -0.0, False),
-        (0.0, 5e-324, False),
-        (INF, 1e308, False),
-        (-INF, INF, False),
-        (NAN, INF, False),
-        (1e308, -1e308, False),
-        (None, 1.0, False),
-    ],
+    ("new", "old", "is_close"), cases("statements/rounded_alike", "new", "old", "close")
 )
 def test_what_is_equal_but_for_rounding(new, old, is_close):
     test = version_changes.are_close("n", "o")

@@ -23,6 +23,7 @@ from jammi_lab.sources.base import ReadFile
 from jammi_lab.sources.files import remote_files
 from jammi_lab.steps import dask_executor, parts
 from jammi_lab.steps.executor import to_executor
+from tests.cases import cases
 from tests.contracts.executor import (
     STATEMENTS,
     ExecutorSuite,
@@ -144,16 +145,7 @@ def test_workers_that_come_back_within_the_limit_go_on(losing):
 
 @pytest.mark.parametrize(
     ("sizes", "threads", "files_of_parts"),
-    [
-        ([10] * 18, 1, [6, 6, 6]),
-        ([10] * 18, 2, [4, 5, 4, 5]),  # of three parts one would leave a thread without work
-        ([10] * 6, 2, [6]),  # not more than a part
-        ([10] * 16, 64, [1, 1, 2] * 4),  # more threads than are worth a part each
-        ([1, 1, 100, 1, 1], 2, [2, 3]),
-        ([0, 0, 70, 0], 1, [2, 2]),
-        ([0, 0], 1, [2]),
-        ([], 2, []),
-    ],
+    cases("statements/shares_of_parts", "sizes", "threads", "files"),
 )
 def test_parts_have_equal_shares_and_keep_all_threads_busy(
     monkeypatch, sizes, threads, files_of_parts

@@ -16,6 +16,7 @@ from jammi_lab.freshness.reports import outcome_text
 from jammi_lab.workspace.recipe_values import RECIPES
 from jammi_widgets import assets
 from jammi_widgets.staleness import StalenessBoard
+from tests.cases import cases
 from tests.sizes import product
 
 MODULES = sorted(
@@ -72,25 +73,7 @@ def test_words_of_the_field_are_explained():
 
 
 PANELS = ["LineageGraph", "StalenessBoard", "NeighborExplorer", "EmbeddingMap", "CatalogBrowser"]
-ASKED = [
-    {"v": 1, "ask": 7, "kind": "sql", "text": "SELECT 1"},
-    {"v": 2, "ask": 7, "kind": "open"},
-    {"v": 1, "kind": "open"},
-    {"v": 1, "ask": "7", "kind": "open"},
-    {"v": 1, "ask": 7, "kind": "open", "path": "/etc/passwd"},
-    {"v": 1, "ask": 7, "kind": "page", "limit": 1_000_000},
-    {"v": 1, "ask": 7, "kind": "act", "action": "drop", "names": ["v"]},
-    {"v": 1, "ask": 7, "kind": "act", "action": "recompute", "names": []},
-    {"v": 1, "ask": 7, "kind": "details", "node": 7},
-    {"v": 1, "ask": 7, "kind": "details", "node": "\ud800"},
-    {"v": 1, "ask": 7, "kind": "\ud800"},
-    {"v": 1, "ask": 7, "kind": "hover", "point": 2**70},
-    "\ud800",
-    {"v": 1, "ask": 7},
-    [],
-    "open",
-    None,
-]
+ASKED = cases("cells/panel_messages_refused", "message")
 
 
 @product
@@ -105,7 +88,7 @@ def test_a_message_that_a_panel_does_not_know_is_refused_at_once(ws, told, name,
     )
     if page:
         line.ask("here", view=1)
-    for message in ASKED:
+    for (message,) in ASKED:
         before = len(line.messages)
         line.send(message)
         [refused] = line.messages[before:]

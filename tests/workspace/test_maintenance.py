@@ -17,6 +17,7 @@ from jammi_lab.core.errors import (
     TableNotFound,
     TenantForbidden,
 )
+from tests.cases import cases
 from tests.inside import services_of
 from tests.templates import Template
 
@@ -179,20 +180,11 @@ def test_the_first_version_a_missing_one_and_what_is_no_number_have_no_diff(two)
 
 @pytest.mark.parametrize(
     ("before", "after", "key", "rows"),
-    [
-        ({"a": [1, 1, 2, None, None]}, {"a": [1, 2, 2, 2, None]}, None,
-         ([{"a": 2}, {"a": 2}], [{"a": 1}, {"a": None}], [])),
-        ({"k": [1, 2, 3], "v": [None, 5, None]},
-         {"k": [1, 2, 3], "v": pa.array([None, None, 7], pa.int64())}, "k",
-         ([], [], [{"k": 2, "v": None}, {"k": 3, "v": 7}])),
-        ({"a": [1, 1], "b": ["x", "y"], "v": [1, 2]}, {"a": [1, 1], "b": ["x", "y"], "v": [1, 3]},
-         ["a", "b"], ([], [], [{"a": 1, "b": "y", "v": 3}])),
-    ],
-    ids=["without a key as bags", "a null is a value like any other", "several key columns"],
-)  # fmt: skip
+    cases("statements/differences", "before", "after", "key", "rows"),
+)
 def test_a_diff_has_the_rows_that_differ(versions, before, after, key, rows):
     diff = versions(before, after, key=key).diff()
-    assert tuple(each.to_pylist() for each in (diff.added, diff.removed, diff.changed)) == rows
+    assert [each.to_pylist() for each in (diff.added, diff.removed, diff.changed)] == rows
     assert isinstance(diff.changed, pa.Table)
 
 

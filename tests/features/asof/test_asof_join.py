@@ -145,27 +145,10 @@ def joined(
 # -- which fact ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("told", "found"),
-    [
-        ({}, [1, 3, None, None, None]),
-        ({"boundary": "exclusive"}, [2, 3, None, None, None]),
-        ({"direction": "forward"}, [1, None, 2, None, None]),
-        ({"direction": "forward", "boundary": "exclusive"}, [None, None, 2, None, None]),
-        ({"direction": "nearest"}, [1, 3, 2, None, None]),
-        ({"tolerance": dt.timedelta(hours=24)}, [1, 3, None, None, None]),
-        (
-            {"tolerance": dt.timedelta(hours=23, minutes=59, seconds=59, microseconds=999_999)},
-            [1, None, None, None, None],
-        ),
-        ({"tolerance": dt.timedelta(0)}, [1, None, None, None, None]),
-        ({"tolerance": dt.timedelta(0), "boundary": "exclusive"}, [None] * 5),
-        ({"tie_break": "v"}, [1, 4, None, None, None]),
-        ({"tie_break": "v", "by": ["who", ("id", "n")]}, [None, 4, None, None, None]),
-        ({"by": [], "facts": "SELECT * FROM facts WHERE who = 'a'"}, [1, 1, None, 1, None]),
-    ],
-)
+@pytest.mark.parametrize(("told", "found"), cases("statements/asof_found", "told", "found"))
 def test_each_row_gets_the_fact_of_its_time(two, told, found):
+    if "tolerance" in told:
+        told = told | {"tolerance": dt.timedelta(seconds=told["tolerance"])}
     assert joined(two, **told) == found
 
 

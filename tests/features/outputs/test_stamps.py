@@ -20,6 +20,7 @@ from jammi_lab.features.outputs.file_stamps import sidecar_of
 from jammi_lab.features.outputs.stamps import code_digest
 from jammi_lab.steps.cell_step import build_step
 from jammi_lab.workspace.stamp_checks import shown_in_file, shown_in_notebook
+from tests.cases import cases
 from tests.inside import services_of
 from tests.processes import environment
 from tests.shell import run_shell
@@ -322,21 +323,7 @@ def test_a_cell_that_was_edited_and_not_run_is_told(lab, tmp_path):
 @pytest.mark.parametrize(
     ("above", "count", "outcome"),
     [
-        ("limit = 1", 1, "fresh"),
-        ("limit = 2", 1, "stale"),
-        ("limit = 2\nlimit = 1", 1, "fresh"),
-        ("%load_ext jammi_lab\nlimit = other = 7", 1, "stale"),
-        ("limit: int = 2", 1, "stale"),
-        ("other, limit = 1, 2", 1, "stale"),
-        ("other, limit = 2, 1", 9, "fresh"),
-        ("%%time\nlimit = 2", 1, "stale"),
-        ("limit += 1", 9, "stale"),
-        ("for limit in (1, 2):\n    pass", 9, "stale"),
-        ("def f():\n    limit = 2", 9, "fresh"),
-        ("limit = read()", 1, "fresh"),
-        ("limit = read()", 9, "stale"),
-        ("%%jammi other\nlimit = 2", 1, "fresh"),
-        ("other = 2", 9, "fresh"),
+        *cases("cells/parameters_assigned_again", "above", "count", "outcome"),
         # no Python runs these
         (f"limit = {'-' * 200_000}1", 9, "fresh"),
         (f"limit = {' + '.join('1' * 100_000)}", 9, "fresh"),
