@@ -46,37 +46,18 @@ def test_a_file_is_hashed_whole(tmp_path):
     assert sha256_file(tmp_path / "f") == hashlib.sha256(data).hexdigest()
 
 
-def test_leaves_digest_the_bytes_that_they_name(tmp_path):
+def test_one_pass_gives_all_of_a_file_or_of_a_stream_of_it(tmp_path):
     write(tmp_path / "f", a=[1, 2, 3], b=["x", "y", None])
     data = (tmp_path / "f").read_bytes()
-    leaves = digest_parquet(tmp_path / "f").leaves
-    assert [(leaf.column, leaf.row_group) for leaf in leaves] == [
-        ("a", 0),
-        ("b", 0),
-        ("a", 1),
-        ("b", 1),
-    ]
-    assert all(
-        leaf.digest == hashlib.sha256(data[leaf.offset : leaf.offset + leaf.length]).hexdigest()
-        for leaf in leaves
-    )
-
-
-def test_one_pass_gives_all_of_a_file(tmp_path):
-    write(tmp_path / "f", a=[1, 2, 3])
     found = digest_parquet(tmp_path / "f")
-    assert (found.whole, found.rows, found.bytes) == (
-        sha256_file(tmp_path / "f"),
-        3,
-        (tmp_path / "f").stat().st_size,
-    )
-
-
-def test_a_file_and_a_stream_of_it_agree(tmp_path):
-    write(tmp_path / "f", a=list(range(999)), b=[str(i) for i in range(999)])
-    one = digest_parquet(tmp_path / "f")
+    assert (found.whole, found.rows, found.bytes) == (sha256_file(tmp_path / "f"), 3, len(data))
+    places = [(leaf.column, leaf.row_group) for leaf in found.leaves]
+    assert places == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+    for leaf in found.leaves:
+        own = data[leaf.offset : leaf.offset + leaf.length]
+        assert leaf.digest == hashlib.sha256(own).hexdigest()
     with open(tmp_path / "f", "rb") as file:
-        assert digest_parquet_stream(file, one.bytes) == one
+        assert digest_parquet_stream(file, found.bytes) == found
 
 
 def test_nested_and_dotted_columns_are_named_by_their_top(tmp_path):
@@ -131,21 +112,15 @@ def test_a_settled_stat_stands_for_the_bytes(tmp_path, monkeypatch):
     assert (first.cost, second.cost) == (Cost.SCAN, Cost.FREE) and first.whole == second.whole
 
 
-def test_a_stat_that_was_young_when_seen_proves_nothing(tmp_path):
+def test_a_stat_that_was_young_when_seen_or_that_moved_proves_nothing(tmp_path):
     (tmp_path / "f").write_bytes(b"x")
     memo = DictMemo()
-    look(tmp_path / "f", memo)
+    first = look(tmp_path / "f", memo)
     assert look(tmp_path / "f", memo, later=True).cost is Cost.SCAN
     assert look(tmp_path / "f", memo, later=True).cost is Cost.FREE
-
-
-def test_a_touch_reads_again_and_finds_the_same(tmp_path):
-    (tmp_path / "f").write_bytes(b"one")
-    memo = DictMemo()
-    before = look(tmp_path / "f", memo, later=True)
     os.utime(tmp_path / "f", ns=(1, 1))
-    after = look(tmp_path / "f", memo, later=True)
-    assert after.cost is Cost.SCAN and after.whole == before.whole
+    touched = look(tmp_path / "f", memo, later=True)
+    assert touched.cost is Cost.SCAN and touched.whole == first.whole
 
 
 def test_the_memo_of_bytes_does_not_answer_for_parquet(tmp_path):

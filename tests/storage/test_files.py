@@ -48,6 +48,19 @@ def fault():
     install_fault_hook(None)
 
 
+@pytest.fixture
+def made(tmp_path):
+    """A file with rows, which has no name yet."""
+    file = AtomicFile(tmp_path / "made")
+    file.temp.write_bytes(b"rows")
+    return file
+
+
+def commit(made, *before):
+    """Name it together with a file beside it."""
+    files.commit_with(made, made.temp.with_name("beside"), b"attested", *before)
+
+
 def test_a_write_is_whole_and_leaves_no_temp_file(tmp_path):
     write_atomic(tmp_path / "a", b"one")
     write_atomic(tmp_path / "a", b"two")
@@ -95,7 +108,7 @@ def test_a_failing_sync_is_raised_and_the_file_is_not_named(tmp_path, monkeypatc
 @pytest.mark.parametrize("error", [OSError(5, "the disk is gone"), MemoryError()])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_of_two_files_that_are_named_together_neither_is_when_one_cannot_be_synced(
-    tmp_path, monkeypatch, which, error
+    tmp_path, made, monkeypatch, which, error
 ):
     def sync(path):
         if which in os.path.basename(path.name):
@@ -103,15 +116,13 @@ def test_of_two_files_that_are_named_together_neither_is_when_one_cannot_be_sync
 
     monkeypatch.setattr(files, "sync_file", sync)
     monkeypatch.setattr("sys.unraisablehook", lambda _: None)
-    file = AtomicFile(tmp_path / "made")
-    file.temp.write_bytes(b"rows")
     with pytest.raises((OSError, MemoryError)):
-        files.commit_with(file, tmp_path / "beside", b"attested")
+        commit(made)
     assert not list(tmp_path.iterdir())
 
 
 def test_two_files_that_are_named_together_are_both_synced_before_either_has_its_name(
-    tmp_path, monkeypatch
+    tmp_path, made, monkeypatch
 ):
     synced = []
 
@@ -120,61 +131,53 @@ def test_two_files_that_are_named_together_are_both_synced_before_either_has_its
         synced.append(os.path.basename(path.name).split(".")[1])
 
     monkeypatch.setattr(files, "sync_file", sync)
-    file = AtomicFile(tmp_path / "made")
-    file.temp.write_bytes(b"rows")
-    files.commit_with(file, tmp_path / "beside", b"attested")
+    commit(made)
     assert (
         sorted(synced) == ["beside", "made"] and (tmp_path / "beside").read_bytes() == b"attested"
     )
 
 
-def test_what_became_durable_beside_is_so_before_either_of_two_files_has_its_name(tmp_path):
+def test_what_became_durable_beside_is_so_before_either_of_two_files_has_its_name(tmp_path, made):
     def sync():
         assert may_end.wait(20)
         assert not (tmp_path / "made").exists() and not (tmp_path / "beside").exists()
         order.append("row")
 
     order, may_end = [], threading.Event()
-    file = AtomicFile(tmp_path / "made")
-    file.temp.write_bytes(b"rows")
     threading.Timer(0.05, may_end.set).start()
-    files.commit_with(file, tmp_path / "beside", b"attested", BackgroundFsync(sync))
+    commit(made, BackgroundFsync(sync))
     assert order == ["row"] and (tmp_path / "made").exists()
 
 
-def test_no_file_has_a_name_when_what_was_to_be_durable_before_it_is_not(tmp_path):
+def test_no_file_has_a_name_when_what_was_to_be_durable_before_it_is_not(tmp_path, made):
     def fail():
         raise OSError(5, "the disk is gone")
 
-    file = AtomicFile(tmp_path / "made")
-    file.temp.write_bytes(b"rows")
     with pytest.raises(OSError, match="the disk is gone"):
-        files.commit_with(file, tmp_path / "beside", b"attested", BackgroundFsync(fail))
+        commit(made, BackgroundFsync(fail))
     assert not list(tmp_path.iterdir())
 
 
-def test_the_names_of_two_files_are_durable_when_both_are_there(tmp_path, monkeypatch):
+def test_the_names_of_two_files_are_durable_when_both_are_there(tmp_path, made, monkeypatch):
     synced = []
     monkeypatch.setattr(files, "sync_folder", lambda f: synced.append(sorted(os.listdir(f))))
-    file = AtomicFile(tmp_path / "made")
-    file.temp.write_bytes(b"rows")
-    files.commit_with(file, tmp_path / "beside", b"attested")
+    commit(made)
     assert synced == [["beside", "made"]]
 
 
 @pytest.mark.parametrize("large", [True, False])
-def test_a_large_file_is_synced_once_and_from_when_it_is_finished(tmp_path, monkeypatch, large):
+def test_a_large_file_is_synced_once_and_from_when_it_is_finished(
+    tmp_path, made, monkeypatch, large
+):
     synced = []
     monkeypatch.setattr(files, "sync_file", lambda file: synced.append(os.fspath(file.name)))
     monkeypatch.setattr(files, "BACKGROUND_SYNC_BYTES", 4 if large else 5)
-    file = AtomicFile(tmp_path / "made")
-    file.temp.write_bytes(b"rows")
-    file.finish()
-    if file.background_sync is not None:
-        file.background_sync.wait()
-    assert synced == ([str(file.temp)] if large else [])
-    file.commit()
-    assert synced == [str(file.temp)] and (tmp_path / "made").read_bytes() == b"rows"
+    made.finish()
+    if made.background_sync is not None:
+        made.background_sync.wait()
+    assert synced == ([str(made.temp)] if large else [])
+    made.commit()
+    assert synced == [str(made.temp)] and (tmp_path / "made").read_bytes() == b"rows"
 
 
 def test_bytes_of_which_the_system_takes_a_part_at_a_time_are_all_written(tmp_path):
@@ -199,21 +202,19 @@ def opened_below(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     "point", [None, "file.before_write", "file.before_fsync", "file.before_rename"]
 )
-def test_files_that_were_named_or_given_up_are_not_left_open(tmp_path, fault, point):
-    file = AtomicFile(tmp_path / "made")
-    file.temp.write_bytes(b"rows")
-    file.finish()
+def test_files_that_were_named_or_given_up_are_not_left_open(tmp_path, made, fault, point):
+    made.finish()
     fault(point)
     with contextlib.suppress(Crash):
-        files.commit_with(file, tmp_path / "beside", b"attested")
+        commit(made)
     if point:
-        file.abort()
+        made.abort()
     assert not opened_below(tmp_path) and sorted(os.listdir(tmp_path)) == (
         [] if point else ["beside", "made"]
     )
 
 
-def test_of_two_files_one_is_synced_by_the_caller_while_the_other_is(tmp_path, monkeypatch):
+def test_of_two_files_one_is_synced_by_the_caller_while_the_other_is(tmp_path, made, monkeypatch):
     who, both = {}, threading.Barrier(2)
 
     def sync(file):
@@ -223,10 +224,8 @@ def test_of_two_files_one_is_synced_by_the_caller_while_the_other_is(tmp_path, m
         both.wait(20)  # both run at one time
 
     monkeypatch.setattr(files, "sync_file", sync)
-    file = AtomicFile(tmp_path / "made")
-    file.temp.write_bytes(b"rows")
-    file.finish()
-    files.commit_with(file, tmp_path / "beside", b"attested")
+    made.finish()
+    commit(made)
     assert who == {"made": False, "beside": True}
 
 
