@@ -72,17 +72,6 @@ def test_polars_takes_them_as_they_are(rows):
         ] == decimal.Decimal("1.50")
 
 
-def test_pandas_takes_them_as_they_are(rows):
-    import pandas as pd
-
-    for frame in (pd.DataFrame.from_arrow(rows), rows.pandas()):
-        assert (
-            list(frame.columns) == NAMES
-            and frame["id"].tolist() == [1, 2, 3]
-            and frame["town"].isna().tolist() == [False, False, True]
-        )
-
-
 def test_duckdb_takes_them_as_they_are(rows):
     import duckdb
 
@@ -256,16 +245,3 @@ def test_an_export_that_fails_leaves_what_was_there(ws, tmp_path, monkeypatch):
     with pytest.raises(jl.ResourceExhausted, match="could not be written: No space left on device"):
         table.export(tmp_path / "towns.parquet")
     assert (tmp_path / "towns.parquet").read_text() == "precious" and not [*tmp_path.glob(".*.tmp")]
-
-
-def test_explain_binds_as_sql_does(ws):
-    assert (
-        "FILTER" in ws.explain("SELECT i FROM range(9) t(i) WHERE i * i > $least", least=3).upper()
-    )
-    with pytest.raises(jl.ParameterMissing):
-        ws.explain("SELECT i FROM range(9) t(i) WHERE i > $least")
-
-
-def test_the_columns_of_a_table_are_those_of_its_rows(ws):
-    made = ws.materialize("t", "SELECT 1 AS id, 'a' AS g, 2.5 AS x")
-    assert made.columns == ["id", "g", "x"] == made.read().columns
