@@ -135,11 +135,13 @@ def two(ws: Any) -> Any:
     return ws
 
 
-def joined(
-    ws: Any, column: str = "v", spine: str = "spine", facts: str = "facts", **told: Any
-) -> list[Any]:
-    told = {"by": ["who"], "spine_time": "t", "facts_time": "t", "tie_break": "n"} | told
-    return ws.asof_join("j", spine, facts, **told).read().arrow()[column].to_pylist()
+def join(ws: Any, spine: str = "spine", facts: str = "facts", **told: Any) -> Any:
+    options = {"by": "who", "spine_time": "t", "facts_time": "t", "tie_break": "n"} | told
+    return ws.asof_join("j", spine, facts, **options)
+
+
+def joined(ws: Any, column: str = "v", **told: Any) -> list[Any]:
+    return join(ws, **told).read().arrow()[column].to_pylist()
 
 
 # -- which fact ------------------------------------------------------------------------------------
@@ -167,11 +169,7 @@ def test_facts_need_not_be_sorted_and_parts_of_the_spine_are_one(two, monkeypatc
     monkeypatch.setattr(asof_rows, "_ROWS_PER_JOIN", 100_000)
     spine = "SELECT i AS id, 'x' AS who, make_timestamp(i * 1000000) AS t FROM range(200000) r(i) ORDER BY hash(i)"
     facts = "SELECT 'x' AS who, make_timestamp((i * 10) * 1000000) AS t, i AS v, 0 AS n FROM range(20000) r(i) ORDER BY hash(i)"
-    table = (
-        two.asof_join("j", spine, facts, spine_time="t", facts_time="t", by="who", project="v")
-        .read()
-        .arrow()
-    )
+    table = join(two, spine, facts, tie_break=None, project="v").read().arrow()
     assert (
         table.num_rows == 200_000
         and [i // 10 for i in table["id"].to_pylist()] == table["v"].to_pylist()
@@ -275,31 +273,14 @@ def test_distances_that_int64_does_not_hold_are_exact(two):
 
 
 def test_a_tolerance_between_two_steps_is_rounded_down(two):
-    assert (
-        kinds(two, "DATE '2020-01-02'", "DATE '2020-01-01'", tolerance=dt.timedelta(hours=47)) == 1
-    )
-    assert (
-        kinds(two, "DATE '2020-01-02'", "DATE '2020-01-01'", tolerance=dt.timedelta(hours=23))
-        is None
-    )
-    assert (
-        kinds(
-            two,
-            "TIMESTAMP_NS '2020-01-01 00:00:00.000001000'",
-            "TIMESTAMP_NS '2020-01-01'",
-            tolerance=dt.timedelta(microseconds=1),
-        )
-        == 1
-    )
-    assert (
-        kinds(
-            two,
-            "TIMESTAMP_NS '2020-01-01 00:00:00.000001001'",
-            "TIMESTAMP_NS '2020-01-01'",
-            tolerance=dt.timedelta(microseconds=1),
-        )
-        is None
-    )
+    nanoseconds = "TIMESTAMP_NS '2020-01-01 00:00:00.00000100"
+    for time, other, tolerance, found in (
+        ("DATE '2020-01-02'", "DATE '2020-01-01'", dt.timedelta(hours=47), 1),
+        ("DATE '2020-01-02'", "DATE '2020-01-01'", dt.timedelta(hours=23), None),
+        (f"{nanoseconds}0'", "TIMESTAMP_NS '2020-01-01'", dt.timedelta(microseconds=1), 1),
+        (f"{nanoseconds}1'", "TIMESTAMP_NS '2020-01-01'", dt.timedelta(microseconds=1), None),
+    ):
+        assert kinds(two, time, other, tolerance=tolerance) == found
 
 
 def test_a_tolerance_of_the_wrong_kind_is_refused(two):
@@ -349,21 +330,14 @@ def test_keys_that_cannot_be_equal_are_refused(two):
 
 def test_colliding_columns_are_renamed_and_never_dropped(two):
     spine = 'SELECT 1 AS t, 1 AS v, 2 AS v_facts, 3 AS "V_facts_2"'
-    table = two.asof_join(
-        "j", spine, "SELECT 1 AS t, 7 AS v, 8 AS w", spine_time="t", facts_time="t"
-    )
+    table = join(two, spine, "SELECT 1 AS t, 7 AS v, 8 AS w", by=[], tie_break=None)
     assert table.read().columns == ["t", "v", "v_facts", "V_facts_2", "t_facts", "v_facts_3", "w"]
     assert table.read().fetchall() == [(1, 1, 2, 3, 1, 7, 8)]
 
 
 def test_a_facts_own_column_of_that_name_keeps_it(two):
-    table = two.asof_join(
-        "j",
-        "SELECT 1 AS t, 1 AS V",
-        "SELECT 1 AS t, 7 AS v, 8 AS v_facts",
-        spine_time="t",
-        facts_time="t",
-    )
+    facts = "SELECT 1 AS t, 7 AS v, 8 AS v_facts"
+    table = join(two, "SELECT 1 AS t, 1 AS V", facts, by=[], tie_break=None)
     assert table.read().columns == ["t", "V", "t_facts", "v_facts_2", "v_facts"]
 
 
@@ -372,43 +346,18 @@ def test_a_facts_own_column_of_that_name_keeps_it(two):
     cases("statements/asof_columns", "project", "columns"),
 )
 def test_columns_of_facts_are_chosen(two, project, columns):
-    table = two.asof_join(
-        "j",
-        "spine",
-        "facts",
-        spine_time="t",
-        facts_time="t",
-        by="who",
-        tie_break="n",
-        project=project,
-    )
+    table = join(two, project=project)
     assert table.read().columns == columns and table.row_count == 5
 
 
 def test_only_columns_that_are_read_are_anchored(two):
-    table = two.asof_join(
-        "j",
-        "spine",
-        "facts",
-        spine_time="t",
-        facts_time="t",
-        by="who",
-        tie_break="n",
-        project=["v"],
-    )
+    table = join(two, project=["v"])
     assert {a.input.name: a.columns for a in table.manifest.anchors} == {
         "spine": ("id", "t", "who"),
         "facts": ("n", "t", "v", "who"),
     }
-    table = two.asof_join(
-        "j",
-        "SELECT who, t FROM spine WHERE t < TIMESTAMP '2020-01-04'",
-        "facts",
-        spine_time="t",
-        facts_time="t",
-        by="who",
-        project=["v"],
-    )
+    spine = "SELECT who, t FROM spine WHERE t < TIMESTAMP '2020-01-04'"
+    table = join(two, spine, tie_break=None, project=["v"])
     assert {a.input.name: a.columns for a in table.manifest.anchors} == {
         "spine": ("t", "who"),
         "facts": ("t", "v", "who"),
@@ -441,41 +390,20 @@ def test_what_makes_no_sense_is_refused(two):
 
 
 def test_how_a_column_is_spelt_and_what_comes_to_the_same_is_one_definition(two):
-    one = two.asof_join(
-        "j", "spine", "facts", spine_time="t", facts_time="t", by="who", tie_break="n"
-    )
-    again = two.asof_join(
-        "j", "SPINE", "facts", spine_time="T", facts_time="T", by=[("WHO", "Who")], tie_break="N"
-    )
+    one = join(two)
+    again = join(two, "SPINE", spine_time="T", facts_time="T", by=[("WHO", "Who")], tie_break="N")
     assert again.outcome == "reused" and again.definition_hash == one.definition_hash
 
 
 def test_the_key_of_the_spine_is_the_key_of_the_join(two):
     two.materialize("keyed", "SELECT * FROM spine", key="id")
-    assert two.asof_join(
-        "j", "keyed", "facts", spine_time="t", facts_time="t", by="who", tie_break="n"
-    ).key == ["id"]
-    assert (
-        two.asof_join(
-            "k", "spine", "facts", spine_time="t", facts_time="t", by="who", tie_break="n"
-        ).key
-        == []
-    )
+    assert (join(two, "keyed").key, join(two).key) == (["id"], [])
 
 
 def test_columns_of_the_spine_rest_on_the_spine_and_those_of_facts_on_all_that_chooses(
     two,
 ):
-    two.asof_join(
-        "j",
-        "spine",
-        "facts",
-        spine_time="t",
-        facts_time="t",
-        by="who",
-        tie_break="n",
-        project=["v"],
-    )
+    join(two, project=["v"])
     edges = [
         e for e in two.lineage("j", columns=True, direction="up").column_edges if e.derived == "j"
     ]

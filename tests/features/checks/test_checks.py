@@ -53,12 +53,21 @@ def sales(ws: Any, statement: str = GOOD) -> Any:
     return ws.materialize("sales", statement)
 
 
-def block_negative(ws: Any) -> Any:
-    return ws.checks.add("no_negative", jl.checks.between("amount", 0), on="sales")
+def forbid_negative(ws: Any, **how: Any) -> Any:
+    return ws.checks.add("no_negative", jl.checks.between("amount", 0), on="sales", **how)
 
 
-def block_repeated(ws: Any) -> Any:
-    return ws.checks.add("ids", jl.checks.unique("id"), on="sales")
+def forbid_repeated(ws: Any, **how: Any) -> Any:
+    return ws.checks.add("ids", jl.checks.unique("id"), on="sales", **how)
+
+
+def require_known(ws: Any) -> Any:
+    return ws.checks.add("known", jl.checks.references("state", "jammi.states"), on="sales")
+
+
+def reject(ws: Any) -> None:
+    with pytest.raises(CheckFailed):
+        sales(ws, BAD)
 
 
 def outcomes(results: Any) -> dict[str, tuple[str, int | None]]:
@@ -118,8 +127,8 @@ def test_values_are_compared_as_what_they_are(ws):
 
 def test_a_version_that_does_not_pass_a_blocking_check_is_rejected(ws, folder):
     first = sales(ws)
-    block_negative(ws)
-    block_repeated(ws)
+    forbid_negative(ws)
+    forbid_repeated(ws)
     with pytest.raises(CheckFailed) as caught:
         sales(ws, BAD)
     error = caught.value
@@ -142,10 +151,9 @@ def test_a_version_that_does_not_pass_a_blocking_check_is_rejected(ws, folder):
 
 def test_a_rejected_version_is_no_input_and_is_never_reused(ws):
     sales(ws)
-    block_negative(ws)
+    forbid_negative(ws)
     for version in (2, 3):
-        with pytest.raises(CheckFailed):
-            sales(ws, BAD)
+        reject(ws)
         assert ws.table("sales", version).status == "rejected"
     physical = ws.table("sales", 2).table_name
     for statement in (f'FROM jammi."{physical}"', "FROM jammi_version('sales', 2)"):
@@ -158,10 +166,9 @@ def test_a_rejected_version_is_no_input_and_is_never_reused(ws):
 
 def test_a_table_of_another_recipe_is_reused_only_if_it_passes(ws):
     sales(ws)
-    block_negative(ws)
+    forbid_negative(ws)
     bad, good = ws.materialize("bad", BAD), ws.materialize("good", f"{GOOD} WHERE id = 1")
-    with pytest.raises(CheckFailed):
-        sales(ws, BAD)
+    reject(ws)
     assert ws.table("sales", 2).table_name != bad.table_name
     reused = sales(ws, f"{GOOD} WHERE id = 1")
     assert reused.outcome == "reused" and reused.table_name == good.table_name
@@ -170,7 +177,7 @@ def test_a_table_of_another_recipe_is_reused_only_if_it_passes(ws):
 
 def test_a_check_that_cannot_be_run_is_an_error_and_blocks(ws):
     sales(ws)
-    block_repeated(ws)
+    forbid_repeated(ws)
     with pytest.raises(CheckFailed, match="could not be run") as caught:
         sales(ws, "SELECT 1 AS other")
     assert caught.value.failing is None
@@ -179,14 +186,14 @@ def test_a_check_that_cannot_be_run_is_an_error_and_blocks(ws):
 
 def test_a_blocking_check_that_fails_now_unpublishes_nothing(ws):
     made = sales(ws, BAD)
-    block_negative(ws)
+    forbid_negative(ws)
     assert outcomes(ws.check()) == {"no_negative": ("fail", 2)}
     assert sales(ws, BAD).table_name == made.table_name, "it is the newest already"
 
 
 def test_a_first_version_that_fails_leaves_the_recipe(ws):
     ws.define("sales", BAD)
-    block_negative(ws)
+    forbid_negative(ws)
     with pytest.raises(CheckFailed):
         ws.recompute("sales").steps  # noqa: B018
         sales(ws, BAD)
@@ -196,7 +203,7 @@ def test_a_first_version_that_fails_leaves_the_recipe(ws):
 
 def test_a_result_is_not_computed_again_while_the_columns_read_are_equal(ws, statements):
     sales(ws)
-    block_negative(ws)
+    forbid_negative(ws)
     ws.checks.add("one", jl.checks.row_count(1), on="sales", severity="warn")
     ws.check()
     statements.clear()
@@ -213,7 +220,7 @@ def test_a_result_is_not_computed_again_while_the_columns_read_are_equal(ws, sta
 def test_a_check_over_another_table_goes_stale_with_it(ws, statements):
     ws.materialize("states", "SELECT 'new' AS state")
     made = sales(ws)
-    check = ws.checks.add("known", jl.checks.references("state", "jammi.states"), on="sales")
+    check = require_known(ws)
     assert [(i.kind, i.name) for i in check.inputs] == [("result", "sales"), ("result", "states")]
     assert outcomes(ws.check()) == {"known": ("fail", 1)}
     ws.materialize("states", "SELECT unnest(['new', 'paid']) AS state")
@@ -228,7 +235,7 @@ def test_a_check_over_another_table_goes_stale_with_it(ws, statements):
 
 def test_a_failing_check_says_what_it_was_before_and_what_changed(ws):
     sales(ws)
-    ws.checks.add("no_negative", jl.checks.between("amount", 0), on="sales", severity="warn")
+    forbid_negative(ws, severity="warn")
     assert ws.check()["no_negative"].previous == ""
     made = sales(ws, BAD)
     assert outcomes(made.checks) == {"no_negative": ("fail", 2)}, "published, with a warning"
@@ -250,7 +257,7 @@ def test_a_step_that_is_rejected_stops_what_reads_it(ws, tmp_path):
     ws.sources.add("p", source)
     sales(ws, "SELECT amount FROM p")
     ws.materialize("total", "SELECT sum(amount) AS s FROM jammi.sales")
-    block_negative(ws)
+    forbid_negative(ws)
     source.write_text("amount\n-100\n")
     report = ws.recompute()
     assert {s.name: s.outcome for s in report.steps} == {"sales": "rejected", "total": "skipped"}
@@ -274,10 +281,9 @@ def test_a_recompute_names_a_check_that_warns(ws, tmp_path):
 
 def test_rejected_versions_are_removed_by_expire_and_after_a_week(ws, folder):
     made = sales(ws)
-    block_negative(ws)
+    forbid_negative(ws)
     for _ in range(2):
-        with pytest.raises(CheckFailed):
-            sales(ws, BAD)
+        reject(ws)
     newer = ws.table("sales", 3).table_name
     week_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=8)
     with catalog(folder) as db:
@@ -343,7 +349,7 @@ def test_a_check_that_cannot_be_is_refused_when_it_is_added(ws):
 
 def test_a_check_on_a_shared_table_is_not_a_tenants_to_change(ws):
     sales(ws)
-    block_repeated(ws)
+    forbid_repeated(ws)
     with ws.tenant("acme"):
         assert [c.name for c in ws.checks] == ["ids"] and outcomes(ws.check())["ids"][0] == "pass"
         for change in (
@@ -372,9 +378,8 @@ def test_a_copy_and_a_read_only_workspace_know_checks_and_a_rebuilt_one_no_rejec
     from jammi_lab.workspace.copy import copy_workspace
 
     sales(ws)
-    block_negative(ws)
-    with pytest.raises(CheckFailed):
-        sales(ws, BAD)
+    forbid_negative(ws)
+    reject(ws)
     copy_workspace(ws, tmp_path / "copy")
     with jl.open(tmp_path / "copy", read_only=True) as copy:
         assert copy.table("sales", 2).read().arrow().num_rows == 3
@@ -392,8 +397,8 @@ def test_a_copy_and_a_read_only_workspace_know_checks_and_a_rebuilt_one_no_rejec
 def test_status_and_sql_show_what_checks_found(ws):
     sales(ws)
     ws.materialize("other", GOOD)
-    ws.checks.add("ids", jl.checks.unique("id"), on="sales", severity="warn")
-    ws.checks.add("no_negative", jl.checks.between("amount", 0), on="sales", severity="warn")
+    forbid_repeated(ws, severity="warn")
+    forbid_negative(ws, severity="warn")
     assert (ws.status()["sales"].checks, ws.status()["other"].checks) == ("2 due", None)
     ws.check("ids")
     assert ws.status()["sales"].checks == "1 pass, 1 due"
@@ -416,8 +421,8 @@ def test_a_check_that_is_due_is_a_step_of_plans_and_runs(ws, statements):
     ws.materialize("states", "SELECT unnest(['new', 'paid']) AS state")
     sales(ws)
     assert not ws.plan()
-    ws.checks.add("ids", jl.checks.unique("id"), on="sales", severity="warn")
-    ws.checks.add("known", jl.checks.references("state", "jammi.states"), on="sales")
+    forbid_repeated(ws, severity="warn")
+    require_known(ws)
     plan = ws.plan()
     assert plan and {s.name: s.action for s in plan.checks} == {"ids": "check", "known": "check"}
     assert "2 to check" in str(plan) and not plan.certain
@@ -441,7 +446,7 @@ def test_a_check_that_reads_a_table_of_the_plan_is_run_after_it(ws, tmp_path):
     ws.sources.add("words", words)
     ws.materialize("states", "SELECT state FROM words")
     sales(ws)
-    ws.checks.add("known", jl.checks.references("state", "jammi.states"), on="sales")
+    require_known(ws)
     ws.checks.add("many", jl.checks.row_count(1), on="states")
     ws.check()
     words.write_text("state\nnew\n")
@@ -490,7 +495,7 @@ def test_a_plan_promises_a_reuse_only_of_a_table_that_passes(
 
 def test_a_result_over_a_table_says_that_its_checks_fail(ws):
     sales(ws, BAD)
-    ws.checks.add("ids", jl.checks.unique("id"), on="sales", severity="warn")
+    forbid_repeated(ws, severity="warn")
     assert "fail" not in str(ws.sql("SELECT count(*) AS n FROM jammi.sales"))
     ws.check()
     assert "sales is fresh, 1 check fails" in str(ws.sql("SELECT count(*) AS n FROM jammi.sales"))
@@ -498,11 +503,10 @@ def test_a_result_over_a_table_says_that_its_checks_fail(ws):
 
 def test_openlineage_tells_the_results_as_assertions(ws, tmp_path):
     sales(ws)
-    ws.checks.add("ids", jl.checks.unique("id"), on="sales", severity="warn")
-    block_negative(ws)
+    forbid_repeated(ws, severity="warn")
+    forbid_negative(ws)
     ws.check()
-    with pytest.raises(CheckFailed):
-        sales(ws, BAD)
+    reject(ws)
     events = written(SimpleNamespace(export_openlineage=ws.export_openlineage, data=tmp_path))
     found = {}
     for event in events:
@@ -579,7 +583,7 @@ def test_a_check_reads_a_frame_but_not_one_that_was_made_from_a_table(ws):
 def test_a_result_that_holds_again_is_what_every_surface_shows(ws, statements):
     ws.materialize("states", "SELECT unnest(['new', 'paid']) AS state")
     made = sales(ws)
-    ws.checks.add("known", jl.checks.references("state", "jammi.states"), on="sales")
+    require_known(ws)
     ws.check()
     for number, expected in enumerate(("fail", "pass", "fail", "pass")):
         ws.materialize(
@@ -628,7 +632,7 @@ def test_checks_on_a_table_without_a_version_are_named(ws):
     ws.checks.add("positive", jl.checks.between("x", 0), on="later")
     assert str(ws.check()) == "Not run, because the table has no version yet: positive."
     sales(ws)
-    block_repeated(ws)
+    forbid_repeated(ws)
     assert "has no version yet: positive" in str(ws.check())
     assert not len(ws.check("later"))
     for name in ("jammi.sales", "sales", "ids", "IDS"):
@@ -641,7 +645,7 @@ def test_checks_on_a_table_without_a_version_are_named(ws):
 @pytest.mark.parametrize("statement", [GOOD.replace("5", "6"), BAD])
 def test_a_check_that_is_removed_while_it_runs_leaves_no_result(ws, folder, monkeypatch, statement):
     sales(ws)
-    block_negative(ws)
+    forbid_negative(ws)
     count_failing = CheckRunner.count_failing
 
     def count_and_remove(self: CheckRunner, *arguments: Any) -> Any:
@@ -662,12 +666,12 @@ def test_a_blocking_check_that_is_added_while_a_version_is_checked_is_not_passed
     ws, monkeypatch
 ):
     sales(ws)
-    block_repeated(ws)
+    forbid_repeated(ws)
     count_failing = CheckRunner.count_failing
 
     def count_and_add(self: CheckRunner, *arguments: Any) -> Any:
         monkeypatch.undo()
-        block_negative(ws)
+        forbid_negative(ws)
         return count_failing(self, *arguments)
 
     monkeypatch.setattr(CheckRunner, "count_failing", count_and_add)
@@ -697,9 +701,8 @@ def test_recovery_does_not_promote_what_a_later_check_did_not_see(ws, folder):
 
 def test_verify_and_fsck_attest_a_rejected_version(ws):
     sales(ws)
-    block_negative(ws)
-    with pytest.raises(CheckFailed):
-        sales(ws, BAD)
+    forbid_negative(ws)
+    reject(ws)
     rejected = ws.table("sales", 2)
     assert rejected.verify() == Match()
     assert rejected.verify(expected=rejected.definition_hash) == Match()
@@ -717,7 +720,7 @@ def test_verify_and_fsck_attest_a_rejected_version(ws):
 def test_a_table_that_a_check_reads_is_dropped_only_by_force(ws):
     ws.materialize("states", "SELECT unnest(['new', 'paid']) AS state")
     sales(ws)
-    ws.checks.add("known", jl.checks.references("state", "jammi.states"), on="sales")
+    require_known(ws)
     ws.check()
     ws.rename("states", "words")
     with pytest.raises(InvalidArgument, match="1 check on other tables reads it: known"):
@@ -731,7 +734,7 @@ def test_a_table_that_a_check_reads_is_dropped_only_by_force(ws):
 
 def test_an_interrupt_during_a_check_leaves_nothing(ws, folder, monkeypatch):
     sales(ws)
-    block_repeated(ws)
+    forbid_repeated(ws)
 
     def interrupt(*_: Any) -> Any:
         raise KeyboardInterrupt
