@@ -1,6 +1,7 @@
 """Nobody sees, names, probes or changes what is another tenant's, whichever way they ask."""
 
 import asyncio
+import operator
 import os
 import random
 import threading
@@ -14,6 +15,7 @@ import jammi_lab as jl
 from jammi_lab.core.errors import InvalidArgument, JammiError, TableNotFound, TenantForbidden
 from jammi_lab.core.verdicts import DefinitionChanged, Fresh, Stale
 from jammi_lab.workspace.copy import copy_workspace
+from tests.cases import lines
 from tests.features.live.loops import in_a_loop
 from tests.inside import services_of
 from tests.waiting import in_threads
@@ -57,38 +59,34 @@ def stranger(lab, request):
         yield lab
 
 
+def by_statement(text):
+    return lambda ws, n: ws.sql(text.format(n=n))
+
+
+def by_verb(verb, what=None):
+    return lambda ws, *n: operator.attrgetter(verb)(ws)(*(f"{each}_{what}" for each in n))
+
+
+VERBS = {
+    "table": "table drop verify staleness why plan recompute expire what_if lineage",
+    "source": "what_if lineage derives_from sources.__getitem__ sources.remove",
+    "topic": "lineage topics.__getitem__ topics.replay topics.subscribe topics.drop",
+    "notes": "what_if lineage mutable.__getitem__ mutable.drop",
+    "model": "models.get models.delete",
+}
 ASKED = {
-    "sql": lambda ws, n: ws.sql(f"SELECT * FROM {n}_source"),
-    "sql table": lambda ws, n: ws.sql(f"SELECT * FROM jammi.{n}_table"),
-    "sql column": lambda ws, n: ws.sql(f"SELECT {n}_table FROM papers"),
-    "sql topic": lambda ws, n: ws.sql(f"SELECT * FROM topics.{n}_topic"),
-    "sql mutable": lambda ws, n: ws.sql(f"SELECT * FROM mutable.{n}_notes"),
+    **{text: by_statement(text) for text in lines("statements/names_of_others.sql")},
+    **{
+        f"{verb} {what}": by_verb(verb, what)
+        for what, verbs in VERBS.items()
+        for verb in verbs.split()
+    },
     "explain": lambda ws, n: ws.explain(f"SELECT * FROM jammi.{n}_table"),
-    "describe": lambda ws, n: ws.sql(f"DESCRIBE jammi.{n}_table"),
-    "search in FROM": lambda ws, n: ws.sql(f"SELECT * FROM search('{n}_vectors', [1.0, 0.0])"),
-    "neighbors in FROM": lambda ws, n: ws.sql(f"SELECT * FROM neighbors('{n}_vectors', 1)"),
-    "version in FROM": lambda ws, n: ws.sql(f"SELECT * FROM jammi_version('{n}_table', 1)"),
-    "table": lambda ws, n: ws.table(f"{n}_table"),
     "table version": lambda ws, n: ws.table(f"{n}_table", 1),
-    "drop": lambda ws, n: ws.drop(f"{n}_table"),
     "drop anyway": lambda ws, n: ws.drop(f"{n}_table", force=True),
     "rename": lambda ws, n: ws.rename(f"{n}_table", "mine"),
-    "verify": lambda ws, n: ws.verify(f"{n}_table"),
-    "staleness": lambda ws, n: ws.staleness(f"{n}_table"),
-    "why": lambda ws, n: ws.why(f"{n}_table"),
-    "plan": lambda ws, n: ws.plan(f"{n}_table"),
-    "recompute": lambda ws, n: ws.recompute(f"{n}_table"),
-    "expire": lambda ws, n: ws.expire(f"{n}_table"),
-    "what if": lambda ws, n: ws.what_if(f"{n}_source"),
-    "what if table": lambda ws, n: ws.what_if(f"{n}_table"),
-    "lineage": lambda ws, n: ws.lineage(f"{n}_table"),
-    "lineage of a source": lambda ws, n: ws.lineage(f"{n}_source"),
-    "lineage of a topic": lambda ws, n: ws.lineage(f"{n}_topic"),
-    "derives": lambda ws, n: ws.derives_from(f"{n}_source"),
     "search": lambda ws, n: ws.search(f"{n}_vectors", [1.0, 0.0]),
     "neighbors": lambda ws, n: ws.search(f"{n}_vectors", row=1),
-    "source": lambda ws, n: ws.sources[f"{n}_source"],
-    "remove": lambda ws, n: ws.sources.remove(f"{n}_source"),
     "compute": lambda ws, n: ws.compute(
         "c", lambda x: x.arrow(), inputs=[f"{n}_table"], version="1"
     ),
@@ -96,20 +94,7 @@ ASKED = {
     "register": lambda ws, n: ws.register(
         "r", pa.table({"a": [1]}), producer="p", inputs=[f"{n}_table"]
     ),
-    "topic": lambda ws, n: ws.topics[f"{n}_topic"],
     "publish": lambda ws, n: ws.topics.publish(f"{n}_topic", [{"text": "x"}]),
-    "replay": lambda ws, n: ws.topics.replay(f"{n}_topic"),
-    "subscribe": lambda ws, n: ws.topics.subscribe(f"{n}_topic"),
-    "drop a topic": lambda ws, n: ws.topics.drop(f"{n}_topic"),
-    "mutable": lambda ws, n: ws.mutable[f"{n}_notes"],
-    "insert": lambda ws, n: ws.sql(f"INSERT INTO mutable.{n}_notes VALUES (2, 'x')"),
-    "update": lambda ws, n: ws.sql(f"UPDATE mutable.{n}_notes SET text = 'x'"),
-    "delete": lambda ws, n: ws.sql(f"DELETE FROM mutable.{n}_notes"),
-    "drop a mutable table": lambda ws, n: ws.mutable.drop(f"{n}_notes"),
-    "what if mutable": lambda ws, n: ws.what_if(f"{n}_notes"),
-    "lineage of a mutable table": lambda ws, n: ws.lineage(f"{n}_notes"),
-    "model": lambda ws, n: ws.models.get(f"{n}_model"),
-    "delete a model": lambda ws, n: ws.models.delete(f"{n}_model"),
     "embed with a model": lambda ws, n: ws.embed(
         "e", "papers", key="id", text=["text"], model=f"{n}_model"
     ),
@@ -142,17 +127,12 @@ def test_another_tenants_name_is_a_name_that_does_not_exist(stranger):
 
 
 SHOWN = {
+    **{
+        verb: by_verb(verb)
+        for verb in "recipes status plan recompute sources.list topics.list sessions mutable.list "
+        "fsck models.list".split()
+    },
     "tables": lambda ws: ws.tables(status=None),
-    "recipes": lambda ws: ws.recipes(),
-    "status": lambda ws: ws.status(),
-    "plan": lambda ws: ws.plan(),
-    "recompute": lambda ws: ws.recompute(),
-    "sources": lambda ws: ws.sources.list(),
-    "topics": lambda ws: ws.topics.list(),
-    "sessions": lambda ws: ws.sessions(),
-    "mutable tables": lambda ws: ws.mutable.list(),
-    "fsck": lambda ws: ws.fsck(),
-    "models": lambda ws: ws.models.list(),
     "lineage": lambda ws: ws.lineage(columns=True),
     "show tables": lambda ws: ws.sql("SHOW TABLES").fetchall(),
     "names": lambda ws: services_of(ws).engine.known_names(),
