@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from tests.features.search.papers import TITLES, write
@@ -19,4 +20,21 @@ def papers(tmp_path: Path) -> Path:
 @pytest.fixture
 def lab(ws: Any) -> Any:
     """Vectors of the titles of `papers`, where the module's template is that of them."""
+    return ws
+
+
+@pytest.fixture
+def grid(ws: Any) -> Any:
+    """Vectors from outside, several of them equal."""
+    vectors = [[1, 0], [0, 1], [1, 0], [1, 1], [-1, 0]]
+    ws.import_embeddings(
+        "g",
+        pa.table(
+            {
+                "id": list("ebdac"),
+                "vector": pa.array(vectors, pa.list_(pa.float32(), 2)),
+                "tag": [1, 2, 3, 4, 5],
+            }
+        ),
+    )
     return ws

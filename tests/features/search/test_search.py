@@ -19,21 +19,9 @@ COLUMNS = ["key", "rank", "similarity", "source_missing"]
 TEMPLATES = {"lab": VECTORS}
 
 
-@pytest.fixture
-def grid(ws: Any) -> Any:
-    """Vectors from outside, several of them equal."""
-    vectors = [[1, 0], [0, 1], [1, 0], [1, 1], [-1, 0]]
-    ws.import_embeddings(
-        "g",
-        pa.table(
-            {
-                "id": list("ebdac"),
-                "vector": pa.array(vectors, pa.list_(pa.float32(), 2)),
-                "tag": [1, 2, 3, 4, 5],
-            }
-        ),
-    )
-    return ws
+def keys(ws: Any, *asked: Any, **how: Any) -> list[Any]:
+    """The keys of the hits."""
+    return ws.search(*asked, **how).arrow()["key"].to_pylist()
 
 
 # -- what comes back -------------------------------------------------------------------------------
@@ -53,14 +41,14 @@ def test_a_text_finds_its_own_row_first(lab):
 
 
 def test_a_vector_and_a_row_search_too_and_a_row_never_finds_itself(lab):
-    assert lab.search("v", lab.vector("v", 0), k=2).arrow()["key"].to_pylist() == [0, 1]
-    assert lab.search("v", lab.vector("v", 0).tolist(), k=1).arrow()["key"].to_pylist() == [0]
-    assert lab.search("v", row=0, k=1).arrow()["key"].to_pylist() == [1]
+    assert keys(lab, "v", lab.vector("v", 0), k=2) == [0, 1]
+    assert keys(lab, "v", lab.vector("v", 0).tolist(), k=1) == [0]
+    assert keys(lab, "v", row=0, k=1) == [1]
     assert len(lab.search("v", row=0, k=99).arrow()) == 5
 
 
 def test_ties_come_in_key_order(grid):
-    assert grid.search("g", [1, 0]).arrow()["key"].to_pylist() == ["d", "e", "a", "b", "c"]
+    assert keys(grid, "g", [1, 0]) == ["d", "e", "a", "b", "c"]
     assert grid.search("g", [1, 0]).arrow()["similarity"].to_pylist() == pytest.approx(
         [1, 1, 0.5**0.5, 0, -1]
     )
@@ -169,9 +157,9 @@ def test_where_comes_before_the_cut(lab):
 
 
 def test_where_knows_the_key_by_both_names(lab):
-    assert lab.search("v", "x", where="key = 4").arrow()["key"].to_pylist() == [4]
-    assert lab.search("v", "x", where="id = 4 -- the same").arrow()["key"].to_pylist() == [4]
-    assert lab.search("v", "x", where="false").arrow()["key"].to_pylist() == []
+    assert keys(lab, "v", "x", where="key = 4") == [4]
+    assert keys(lab, "v", "x", where="id = 4 -- the same") == [4]
+    assert keys(lab, "v", "x", where="false") == []
 
 
 def test_a_wrong_condition_is_told(lab):
@@ -218,9 +206,7 @@ def test_a_column_called_like_one_of_the_answer_is_refused(lab, papers):
     for column in ("rank", "key"):
         with pytest.raises(errors.SchemaMismatch, match="column of every search result"):
             lab.search("v", "x", select=column)
-    assert lab.search("v", "x", where="key = 'b'").arrow()["key"].to_pylist() == [
-        1
-    ]  # the source's own column of that name
+    assert keys(lab, "v", "x", where="key = 'b'") == [1]  # the source's own column of that name
 
 
 def test_a_key_that_stands_twice_by_now_is_one_hit(lab, papers):
@@ -354,7 +340,7 @@ def test_a_version_can_be_searched_by_its_handle(lab, papers):
     first = lab.table("v")
     write(papers, {9: "quite another"})
     lab.recompute("v")
-    assert lab.search("v", "x").arrow()["key"].to_pylist() == [9]
+    assert keys(lab, "v", "x") == [9]
     assert (
         len(lab.search(first, "x").arrow()) == 6
         and len(lab.search(first.table_name, "x").arrow()) == 6

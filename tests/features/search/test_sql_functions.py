@@ -25,16 +25,6 @@ COLUMNS = {
 TEMPLATES = {"lab": VECTORS}
 
 
-@pytest.fixture
-def grid(ws: Any) -> Any:
-    """Vectors from outside, two of them equal."""
-    vectors = [[1, 0], [0, 1], [1, 0], [-1, 0]]
-    ws.import_embeddings(
-        "g", pa.table({"id": list("cbad"), "vector": pa.array(vectors, pa.list_(pa.float32(), 2))})
-    )
-    return ws
-
-
 # -- what comes back -------------------------------------------------------------------------------
 
 
@@ -83,8 +73,9 @@ def test_calls_join_with_sources_and_with_each_other(lab):
 
 
 def test_what_is_not_there_or_does_not_fit_is_told_with_its_place(grid, lab):
+    lab.materialize("plain", "SELECT 1 AS key")
+    lab.lexical("w", "papers", key="id", text="title")
     for call, error, near in cases("statements/search_calls_refused", "call", "error", "near"):
-        lab.materialize("plain", "SELECT 1 AS key")
         with pytest.raises(getattr(errors, error)) as caught:
             lab.sql(f"SELECT 'é'; SELECT * FROM {call}")
         assert caught.value.position == len("SELECT 'é'; SELECT * FROM ")

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.core import errors
 from tests.features.search.papers import write
 
 TITLES = ["graph networks", "networks of graphs", "pasta at home", "tomato sauce", "error E17"]
@@ -75,25 +74,6 @@ def test_another_analyzer_is_another_question_even_where_the_words_are_equal(lab
     assert not isinstance(lab.staleness("t"), jl.Fresh)
     lab.recompute("t")
     assert lab.table("t").read().fetchall() == []
-
-
-@pytest.mark.parametrize(
-    ("call", "raised"),
-    [
-        ("search('w', [1.0, 2.0])", errors.InvalidArgument),
-        ("search('v', [1.0, 2.0], words := 'w')", errors.InvalidArgument),
-        ("search('v', 'x', words := 'v')", errors.SchemaMismatch),
-        ("search('w', 'x', words := 'w')", errors.SchemaMismatch),
-        ("search('v', 'x', words := 'ww')", errors.TableNotFound),
-        ("search('v', 'x', words := 1)", errors.InvalidArgument),
-        ("search('w', 'x', k := -1)", errors.InvalidArgument),
-        ("neighbors('w', 1)", errors.SchemaMismatch),
-    ],
-)
-def test_what_does_not_fit_is_refused_with_its_place(lab, call, raised):
-    with pytest.raises(raised) as caught:
-        lab.sql(f"SELECT 'é'; SELECT * FROM {call}")
-    assert caught.value.position == len("SELECT 'é'; SELECT * FROM ")
 
 
 def test_the_name_of_the_words_may_be_a_parameter(lab):
