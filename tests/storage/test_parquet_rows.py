@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from jammi_lab.storage.parquet import ParquetSink
 from jammi_lab.storage.parquet_rows import ParquetRowReader
+from tests.features.vectors.drawn import normal
 
 
 def table_of(vectors):
@@ -21,7 +22,7 @@ def table_of(vectors):
     [(1, 1), (50, 3), (30_000, 100), (2_500, 1_000), (1_100, 5_000), (3, 300_000)],
 )
 def test_rows_of_a_stored_table_are_what_was_written(tmp_path, rows, width):
-    vectors = np.random.default_rng(0).standard_normal((rows, width)).astype(np.float32)
+    vectors = normal(0, rows, width)
     sink = ParquetSink(tmp_path / "t.parquet", table_of(vectors).schema)
     sink.write(table_of(vectors))
     sink.close()
@@ -41,7 +42,7 @@ def test_rows_of_a_stored_table_are_what_was_written(tmp_path, rows, width):
     st.integers(0, 2**31),
 )
 def test_pages_and_groups_may_end_anywhere(tmp_path_factory, rows, width, page, group, seed):
-    vectors = np.random.default_rng(seed).standard_normal((rows, width)).astype(np.float32)
+    vectors = normal(seed, rows, width)
     path = tmp_path_factory.mktemp("t") / "t.parquet"
     pq.write_table(
         table_of(vectors),
@@ -89,7 +90,7 @@ def test_vectors_with_gaps_are_none(tmp_path):
 
 
 def test_newer_data_pages_are_none_or_right(tmp_path):
-    vectors = np.random.default_rng(0).standard_normal((100, 8)).astype(np.float32)
+    vectors = normal(0, 100, 8)
     pq.write_table(
         table_of(vectors),
         tmp_path / "t.parquet",

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from jammi_lab.features.vectors.projections import project_to_plane
 from jammi_lab.workspace.vector_views import Colouring, VectorMap, _scatter
 from tests.cases.texts import ENCODABLE
+from tests.features.vectors.drawn import normal
 from tests.features.vectors.test_neighbor_graph import given_one_and_none, given_vectors
 from tests.sizes import examples
 
@@ -31,7 +32,7 @@ def drawings(html: str) -> list[ET.Element]:
 @settings(max_examples=examples(60), deadline=None)
 @given(st.integers(2, 60), st.integers(2, 8), st.integers(0, 2**32 - 1))
 def test_points_are_those_of_a_singular_value_decomposition(n, width, seed):
-    vectors = np.random.default_rng(seed).standard_normal((n, width)).astype(np.float32)
+    vectors = normal(seed, n, width)
     points, shares = project_to_plane(vectors)
     units = vectors.astype(np.float64) / np.linalg.norm(
         vectors.astype(np.float64), axis=1, keepdims=True
@@ -50,7 +51,7 @@ def test_points_are_those_of_a_singular_value_decomposition(n, width, seed):
 
 
 def test_equal_vectors_are_one_point_and_the_same_table_is_the_same_map():
-    vectors = np.random.default_rng(0).standard_normal((5000, 16)).astype(np.float32)
+    vectors = normal(0, 5000, 16)
     vectors[4321] = vectors[17]
     points, _ = project_to_plane(vectors)
     assert (
@@ -106,7 +107,7 @@ HOSTILE = st.text(ENCODABLE, max_size=60)
 @settings(max_examples=examples(80), deadline=None)
 @given(st.lists(HOSTILE, min_size=1, max_size=30))
 def test_no_value_breaks_a_picture_or_gets_out_of_it(values):
-    points = np.random.default_rng(0).standard_normal((len(values), 2)).astype(np.float32)
+    points = normal(0, len(values), 2)
     legend = [(value, "#000", 1) for value in values]
     positions = np.arange(len(values), dtype=np.uint8)
     drawing = _scatter(points, Colouring("x", legend, positions))

@@ -9,6 +9,7 @@ from threadpoolctl import threadpool_limits
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
 from jammi_lab.features.vectors import exact_search as exact
 from jammi_lab.features.vectors.exact_search import ExactSearch, margin
+from tests.features.vectors.drawn import normal
 from tests.sizes import examples
 
 
@@ -42,7 +43,7 @@ def cases(draw):
     seed = draw(st.integers(0, 2**32 - 1))
     rng = np.random.default_rng(seed)
     d, n = draw(st.sampled_from([1, 2, 3, 7, 8, 16, 33, 384])), draw(st.integers(1, 80))
-    few = rng.standard_normal((draw(st.integers(1, 6)), d)).astype(np.float32)
+    few = normal(rng, draw(st.integers(1, 6)), d)
     vectors = few[rng.integers(0, len(few), n)]
     match draw(st.sampled_from(["ties", "scaled", "near", "small integers", "spread"])):
         case "scaled":
@@ -58,7 +59,7 @@ def cases(draw):
             vectors = vectors * np.float32(10) ** rng.integers(-30, 30, (n, 1))
     vectors = np.ascontiguousarray(vectors, np.float32)
     vectors[~np.isfinite(vectors).all(1) | ~vectors.any(1)] = 1
-    queries = np.concatenate([vectors[:1], few[:1], rng.standard_normal((1, d)).astype(np.float32)])
+    queries = np.concatenate([vectors[:1], few[:1], normal(rng, 1, d)])
     k = draw(st.integers(0, n + 2))
     allow = draw(st.none() | st.floats(0, 1).map(lambda p: rng.random(n) < p))
     order = draw(st.none() | st.just(rng.permutation(n)))
@@ -113,7 +114,7 @@ def counted(monkeypatch):
 @pytest.mark.parametrize("scale", [1e-25, 1e25])
 def test_vectors_that_float32_products_cannot_hold_are_all_computed_in_float64(monkeypatch, scale):
     rows = counted(monkeypatch)
-    vectors = np.random.default_rng(1).standard_normal((300, 8)).astype(np.float32)
+    vectors = normal(1, 300, 8)
     vectors[7] *= np.float32(scale)
     check_agreement(vectors, vectors[:1], 3)
     assert rows == [300]
@@ -121,7 +122,7 @@ def test_vectors_that_float32_products_cannot_hold_are_all_computed_in_float64(m
 
 def test_a_product_outside_its_margin_is_not_believed(monkeypatch):
     rows = counted(monkeypatch)
-    vectors = np.random.default_rng(1).standard_normal((300, 8)).astype(np.float32)
+    vectors = normal(1, 300, 8)
     it = ExactSearch(vectors)
     it.inverse_norms = it.inverse_norms * np.float32(1.01)  # what a BLAS in half precision would do
     hits = it.search(vectors[0], 3)
@@ -130,11 +131,11 @@ def test_a_product_outside_its_margin_is_not_believed(monkeypatch):
 
 def test_equal_rows_get_equal_bits_whatever_their_place_the_block_or_the_threads(monkeypatch):
     rng = np.random.default_rng(3)
-    row = rng.standard_normal(384).astype(np.float32)
-    query = rng.standard_normal(384).astype(np.float32)
+    row = normal(rng, 384)
+    query = normal(rng, 384)
     seen = set()
     for n, threads in itertools.product((1, 2, 3, 17, 64, 75, 1000), (1, 2)):
-        vectors = rng.standard_normal((n, 384)).astype(np.float32)
+        vectors = normal(rng, n, 384)
         vectors[rng.integers(0, n, 5)] = row
         for rescore in (1, 1000, 1 << 15):
             monkeypatch.setattr(exact, "RESCORE_CHUNK_SIZE", rescore)
@@ -151,8 +152,8 @@ def test_equal_rows_get_equal_bits_whatever_their_place_the_block_or_the_threads
 def test_the_block_of_queries_does_not_show(monkeypatch):
     rng = np.random.default_rng(4)
     vectors, queries = (
-        rng.standard_normal((500, 32)).astype(np.float32),
-        rng.standard_normal((9, 32)).astype(np.float32),
+        normal(rng, 500, 32),
+        normal(rng, 9, 32),
     )
     whole = ExactSearch(vectors).search(queries, 5)
     monkeypatch.setattr(exact, "MAX_BLOCK_BYTES", 4 * 500 * 2)

@@ -16,6 +16,7 @@ from jammi_lab.features.vectors.index import hnsw as ann
 from jammi_lab.features.vectors.index import search as approximate
 from jammi_lab.features.vectors.index.shape import BuildParameters
 from jammi_lab.features.vectors.matrix import Matrix
+from tests.features.vectors.drawn import normal
 from tests.features.vectors.saved import bytes_of
 from tests.sizes import examples
 from tests.waiting import in_threads
@@ -30,11 +31,9 @@ def quietly(done):
 def made(rows, dimensions, kind, seed=0):
     """Vectors in groups or without any structure, of different lengths."""
     rng = np.random.default_rng(seed)
-    noise = rng.standard_normal((rows, dimensions)).astype(np.float32)
+    noise = normal(rng, rows, dimensions)
     if kind == "clustered":
-        noise = np.random.default_rng(99).standard_normal((30, dimensions)).astype(np.float32)[
-            rng.integers(0, 30, rows)
-        ] + noise * np.float32(0.5)
+        noise = normal(99, 30, dimensions)[rng.integers(0, 30, rows)] + noise * np.float32(0.5)
     return np.ascontiguousarray(noise * rng.uniform(0.1, 10, (rows, 1)), np.float32)
 
 
@@ -144,7 +143,7 @@ def test_what_is_found_has_the_similarity_and_the_order_of_exact_search_and_as_m
     seed, precision, k, forced, share
 ):
     rng = np.random.default_rng(seed)
-    few = rng.standard_normal((rng.integers(1, 20), 6)).astype(np.float32)
+    few = normal(rng, rng.integers(1, 20), 6)
     vectors = np.ascontiguousarray(
         few[rng.integers(0, len(few), rng.integers(1, 60))] * rng.choice([1, 2, 0.5], (1, 1)),
         np.float32,

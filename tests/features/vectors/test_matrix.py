@@ -13,6 +13,7 @@ from jammi_lab.features.vectors import matrix
 from jammi_lab.features.vectors.matrix import Matrix
 from jammi_lab.storage.parquet import ParquetSink
 from jammi_lab.storage.vector_arrays import chunk_matrices, to_keys
+from tests.features.vectors.drawn import normal
 
 
 def table(keys=("a", "b", "c"), rows=((1, 0), (0, 1), (1, 1))):
@@ -155,7 +156,7 @@ def test_a_file_that_is_gone_or_broken_is_a_damaged_table(tmp_path):
 def stored(path, rows, width, seed=0):
     """A table of the store with vectors, some of them equal, and keys in no order."""
     rng = np.random.default_rng(seed)
-    vectors = rng.standard_normal((rows, width)).astype(np.float32)
+    vectors = normal(rng, rows, width)
     vectors[rows // 2 :: 3] = vectors[0]
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), width)
     table = pa.table({"key": rng.permutation(rows), "vector": column})
@@ -175,7 +176,7 @@ def test_vectors_that_stay_in_their_file_are_those_that_are_loaded(tmp_path):
         and (away.order == here.order).all()
     )
     rows = np.array([[5, 1700, 2999, 0], [1, 2, -1, 3]])
-    queries = np.random.default_rng(1).standard_normal((2, 48)).astype(np.float32)
+    queries = normal(1, 2, 48)
     assert away.vectors_at(rows[0]).tobytes() == here.vectors[rows[0]].tobytes()
     for some, query in ((rows, queries), (rows[:1], queries[:1]), (rows[1:], queries[1:])):
         assert away.pairs(query, some).tobytes() == here.pairs(query, some).tobytes()
@@ -220,7 +221,7 @@ def test_what_an_index_is_made_from_is_the_same_in_the_file_and_in_memory(tmp_pa
     )
     assert away.shape == here.shape == (1000, 24)
     rng = np.random.default_rng(1)
-    queries, allow = rng.standard_normal((5, 24)).astype(np.float32), rng.random(1000) < 0.7
+    queries, allow = normal(rng, 5, 24), rng.random(1000) < 0.7
     for k in (1, 10, int(allow.sum())):
         assert (
             away.kth_similarity(queries, k, allow).tobytes()
@@ -232,7 +233,7 @@ def test_what_an_index_is_made_from_is_the_same_in_the_file_and_in_memory(tmp_pa
 
 
 def test_rows_of_another_matrix_are_found_by_key_and_bits():
-    vectors = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
+    vectors = normal(0, 6, 3)
     one, other = (
         Matrix(pa.array(list("abcdef")), vectors),
         Matrix(pa.array(list("gfdba")), np.ascontiguousarray(vectors[[0, 5, 3, 2, 0]])),

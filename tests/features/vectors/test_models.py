@@ -153,27 +153,35 @@ def test_a_function_takes_its_version_and_width_from_the_call(ws):
 
 
 def test_what_cannot_be_taken_is_said_and_registers_nothing(ws):
-    for wrong in (
-        lambda ws: mine(ws, dimensions=4),
-        lambda ws: mine(ws, version=0),
-        lambda ws: mine(ws, version=True),
-        lambda ws: mine(ws, version="1"),
-        lambda ws: ws.models.register("mine", Letters(dimensions=0)),
-        lambda ws: ws.models.register("mine", 7),
-        lambda ws: ws.models.register("mine", lambda texts: texts),
-        lambda ws: mine(ws, type=""),
-        lambda ws: mine(ws, config={"a": object()}),
-        lambda ws: ws.models.register("MiniLM", Letters()),
-        lambda ws: ws.models.register("mine", "no/such/folder"),
-        lambda ws: ws.models.register("mine", "https://host/model"),
-        lambda ws: ws.models.register("mine", ""),
-        lambda ws: ws.models.get("mine", 0),
-        lambda ws: ws.models.delete("minilm"),
-        lambda ws: ws.models.forget("mine"),
+    for how in (
+        {"dimensions": 4},
+        {"version": 0},
+        {"version": True},
+        {"version": "1"},
+        {"type": ""},
+        {"config": {"a": object()}},
     ):
         with pytest.raises(InvalidArgument):
-            wrong(ws)
-        assert ws.models.list() == []
+            mine(ws, **how)
+    for encoder in (
+        Letters(dimensions=0),
+        7,
+        lambda texts: texts,
+        "no/such/folder",
+        "https://host/model",
+        "",
+    ):
+        with pytest.raises(InvalidArgument):
+            ws.models.register("mine", encoder)
+    for call in (
+        lambda: ws.models.register("MiniLM", Letters()),
+        lambda: ws.models.get("mine", 0),
+        lambda: ws.models.delete("minilm"),
+        lambda: ws.models.forget("mine"),
+    ):
+        with pytest.raises(InvalidArgument):
+            call()
+    assert ws.models.list() == []
 
 
 def test_a_name_that_no_model_may_have_is_refused(ws):

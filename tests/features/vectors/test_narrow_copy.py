@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from jammi_lab.features.vectors import exact_search
 from jammi_lab.features.vectors.exact_search import ExactSearch, NarrowCopy
+from tests.features.vectors.drawn import normal
 from tests.sizes import examples
 
 
@@ -42,10 +43,6 @@ def products(monkeypatch):
 
     monkeypatch.setattr(numkong, "dot", counted)
     return counts
-
-
-def normal(rng, n, d):
-    return rng.standard_normal((n, d)).astype(np.float32)
 
 
 def aligned(rng, n, d):
@@ -146,7 +143,7 @@ def test_answers_have_the_same_bits_with_and_without_it(kind, d, n, k, allowed, 
 
 
 def test_large_copies_are_read_by_several_threads(always_narrow, in_parts, products):
-    vectors = normal(np.random.default_rng(0), 2001, 384)
+    vectors = normal(0, 2001, 384)
     exact = ExactSearch(vectors)
     expected = exact.search(vectors[7], 5)
     found = exact.search(vectors[7], 5)
@@ -170,7 +167,7 @@ def test_a_kernel_that_saturates_is_not_used(always_narrow, monkeypatch):
         out[:] = np.clip(rows.astype(np.int64) @ query.astype(np.int64), -(2**15), 2**15 - 1)
 
     monkeypatch.setattr(numkong, "dot", saturating)
-    vectors = normal(np.random.default_rng(0), 2000, 383)
+    vectors = normal(0, 2000, 383)
     assert not exact_search.pays_off(vectors)
 
 

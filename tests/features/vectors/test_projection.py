@@ -14,6 +14,7 @@ from jammi_lab.core import errors
 from jammi_lab.features.vectors import projections as placing
 from jammi_lab.features.vectors.exact_search import ExactSearch
 from jammi_lab.features.vectors.projections import project_to_plane
+from tests.cases import cases
 from tests.features.vectors.test_neighbor_graph import given_vectors
 from tests.waiting import in_threads
 
@@ -131,16 +132,7 @@ def test_without_the_library_the_extra_is_named_and_kept_maps_stay(three, monkey
 
 
 def test_what_makes_no_sense_is_refused_before_anything_runs(three):
-    for told, said in (
-        ({"method": "umap"}, "method"),
-        ({"method": None}, "method"),
-        ({"method": "tsne", "perplexity": 0.5}, "perplexity"),
-        ({"method": "tsne", "perplexity": float("nan")}, "perplexity"),
-        ({"method": "tsne", "perplexity": True}, "perplexity"),
-        ({"method": "tsne", "seed": -1}, "seed"),
-        ({"method": "tsne", "seed": 1.5}, "seed"),
-        ({"method": "tsne", "seed": 2**32}, "seed"),
-    ):
+    for told, said in cases("statements/projections_refused", "told", "said"):
         with pytest.raises(errors.InvalidArgument, match=f"^{said} must be "):
             three.projection("p", "v", **told)
         assert "p" not in [r.name for r in three.recipes()]
