@@ -83,6 +83,10 @@ class Told:
             m for m in self.messages if m.get("ask") == self._number and m["kind"] != "reading"
         )
 
+    def answer(self, kind, **fields):
+        """What is in the answer."""
+        return self.ask(kind, **fields)["body"]
+
     def act(self, action, *names):
         """Begin something and wait for its end: the last message."""
         assert self.ask("act", action=action, names=list(names))["body"] == {"begun": True}

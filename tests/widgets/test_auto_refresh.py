@@ -180,7 +180,7 @@ def test_what_is_gone_is_chosen_no_more_and_stands_no_more_in_the_middle(ws, tol
     graph.refresh()
     board.refresh()
     assert graph.selection == board.selection == [] and graph.focus is None
-    assert {n["id"] for n in line.ask("open")["body"]["nodes"]} >= {"venues", "papers"}
+    assert {n["id"] for n in line.answer("open")["nodes"]} >= {"venues", "papers"}
 
 
 def test_the_catalog_has_topics_sessions_models_and_mutable_tables(ws, told):
@@ -192,7 +192,7 @@ def test_the_catalog_has_topics_sessions_models_and_mutable_tables(ws, told):
     )
     with ws.tenant("acme"), ws.ephemeral(timeout=60) as session:
         line = told(CatalogBrowser(ws))
-        body = line.ask("open")["body"]
+        body = line.answer("open")
         found = {
             g["name"]: [(p["name"], p["said"], p["insert"]) for p in g["parts"]]
             for g in body["groups"]
@@ -206,6 +206,6 @@ def test_the_catalog_has_topics_sessions_models_and_mutable_tables(ws, told):
         ]
         assert found["Models"] == [("mine::1", "8 dimensions", "'mine'"), *along]
         [part] = [p for g in body["groups"] for p in g["parts"] if p["name"] == "labels"]
-        below = line.ask("children", part=part["id"])["body"]["parts"]
+        below = line.answer("children", part=part["id"])["parts"]
         assert [(p["name"], p["said"]) for p in below] == [("id", "BIGINT")]
         assert line.act("preview", part["id"])["body"]["rows"] == [["1"]]

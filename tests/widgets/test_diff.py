@@ -20,7 +20,7 @@ def prices(ws, tmp_path):
 
 
 def test_it_counts_rows_and_columns_and_names_the_input(ws, told, prices):
-    body = told(DiffView(ws, "priced")).ask("open")["body"]
+    body = told(DiffView(ws, "priced")).answer("open")
     assert body["parts"] == {"changed": 1, "added": 1, "removed": 1}
     assert body["columns"] == [{"name": "price", "type": "bigint", "rows": 1}]
     assert (body["old"], body["new"], [v for v, *_ in body["versions"]]) == (1, 2, [2, 1])
@@ -30,15 +30,15 @@ def test_it_counts_rows_and_columns_and_names_the_input(ws, told, prices):
 
 def test_changed_rows_carry_both_values_and_other_rows_theirs(ws, told, prices):
     line = told(DiffView(ws, "priced"))
-    changed = line.ask("diff-rows", part="changed")["body"]
+    changed = line.answer("diff-rows", part="changed")
     assert (changed["labels"], changed["columns"]) == (["id"], ["price"])
     assert changed["rows"] == [
         {"key": "2", "labels": ["2"], "values": ["8"], "old": ["7"], "changed": [True]}
     ]
-    added = line.ask("diff-rows", part="added")["body"]
+    added = line.answer("diff-rows", part="added")
     assert added["columns"] == ["name", "price"]
     assert added["rows"] == [{"key": "4", "labels": ["4"], "values": ["fir", "9"]}]
-    assert line.ask("diff-rows", part="removed")["body"]["rows"][0]["key"] == "3"
+    assert line.answer("diff-rows", part="removed")["rows"][0]["key"] == "3"
 
 
 def test_a_column_and_a_text_narrow_the_list(ws, told):
@@ -47,13 +47,13 @@ def test_a_column_and_a_text_narrow_the_list(ws, told):
     ws.materialize("wide", rows.format("i + 1", "i + (i >= 250)::INT * 1000"), key="id")
     panel = DiffView(ws, "wide")
     line = told(panel)
-    assert [c["rows"] for c in line.ask("open")["body"]["columns"]] == [300, 50]
-    page = line.ask("diff-rows", part="changed", column=1)["body"]
+    assert [c["rows"] for c in line.answer("open")["columns"]] == [300, 50]
+    page = line.answer("diff-rows", part="changed", column=1)
     assert page["matches"] == 50 and page["rows"][0]["key"] == "250" and not page["further"]
-    assert line.ask("diff-rows", part="changed")["body"]["further"]
+    assert line.answer("diff-rows", part="changed")["further"]
     panel.filter = "1299"
     assert line.messages[-1]["kind"] == "filtered"
-    assert line.ask("diff-rows", part="changed")["body"]["matches"] == 1
+    assert line.answer("diff-rows", part="changed")["matches"] == 1
     assert line.ask("diff-rows", part="changed", column=2)["kind"] == "refused"
 
 
@@ -62,8 +62,8 @@ def test_older_versions_are_compared_and_refresh_comes_back(ws, told, prices):
     panel = DiffView(ws, "priced")
     line = told(panel)
     ws.recompute("priced")
-    assert line.ask("versions", old=1, new=3)["body"]["parts"]["changed"] == 2
-    assert line.ask("refresh")["body"]["parts"] == {"changed": 1, "added": 0, "removed": 0}
+    assert line.answer("versions", old=1, new=3)["parts"]["changed"] == 2
+    assert line.answer("refresh")["parts"] == {"changed": 1, "added": 0, "removed": 0}
     assert (panel.old, panel.new) == (2, 3)
     assert line.ask("versions", old=1, new=9)["kind"] == "refused"
 
@@ -76,14 +76,14 @@ def test_the_history_names_what_each_version_changed_and_the_one_that_it_is_comp
     assert ws.recompute("priced").steps[0].outcome == "rejected"
     ws.table("priced", 1).pin("in the paper")
     panel = DiffView(ws, "priced", history=True)
-    rows = told(panel).ask("history")["body"]["history"]
+    rows = told(panel).answer("history")["history"]
     assert [(row["version"], row["former"]) for row in rows] == [(3, 2), (2, 1), (1, None)]
     assert (rows[0]["changed"], rows[0]["notes"]) == ("price: 1 of 3 rows", ["rejected"])
     assert rows[1]["changed"] == "price: 1 of 3 rows, 1 row added, 1 row removed"
     assert (rows[2]["changed"], rows[2]["notes"]) == ("", ["pinned", "in the paper"])
     assert "3 versions" in repr(panel) and "7 → 8" in repr(panel)
     assert "3 versions" not in repr(DiffView(ws, "priced"))
-    body = told(panel).ask("versions", old=2, new=3)["body"]
+    body = told(panel).answer("versions", old=2, new=3)
     assert body["parts"] == {"changed": 1, "added": 0, "removed": 0}
     assert [(v, rejected) for v, _, rejected in body["versions"]] == [
         (3, True),
@@ -97,7 +97,7 @@ def test_a_version_after_a_rejected_one_is_compared_with_the_ready_one_before(ws
     for price in (500, 7):
         prices.write_text(f"id,name,price\n1,ash,5\n2,oak,{price}\n4,fir,9\n")
         ws.recompute("priced")
-    rows = told(DiffView(ws, "priced")).ask("history")["body"]["history"]
+    rows = told(DiffView(ws, "priced")).answer("history")["history"]
     assert [(row["version"], row["former"]) for row in rows] == [(4, 2), (3, 2), (2, 1), (1, None)]
     assert rows[0]["changed"] == "price: 1 of 3 rows"
     history = repr(ws.table("priced").history())
@@ -126,7 +126,7 @@ def test_names_and_values_cannot_be_markup(ws, told):
     ws.materialize("evil", f"SELECT 1 AS id, '{text}' AS \"<b>\"", key="id")
     panel = DiffView(ws, "evil")
     assert "<img" not in panel._repr_mimebundle_()[0]["text/html"]
-    assert told(panel).ask("diff-rows", part="changed")["body"]["rows"][0]["values"] == [EVIL]
+    assert told(panel).answer("diff-rows", part="changed")["rows"][0]["values"] == [EVIL]
 
 
 def test_a_table_of_one_version_is_refused(ws):

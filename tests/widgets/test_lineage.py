@@ -46,7 +46,7 @@ def titles(body):
 
 
 def test_everything_is_drawn_from_left_to_right(ws, told):
-    body = told(LineageGraph(ws)).ask("open")["body"]
+    body = told(LineageGraph(ws)).answer("open")
     assert names(body) == {"papers", "notes", "recent", "venues", "noted", "summary"}
     left = {n["id"]: n["box"][0] for n in body["nodes"]}
     at = [n["id"] for n in body["nodes"]]
@@ -63,24 +63,24 @@ def test_a_named_node_is_drawn_with_what_is_within_two_hops(ws, told):
     panel = LineageGraph(ws, "VENUES")
     assert panel.focus == "venues"
     line = told(panel)
-    assert names(line.ask("open")["body"]) == {"venues", "recent", "papers", "summary"}
-    assert names(line.ask("show", node="venues", hops=1)["body"]) == {"venues", "recent", "summary"}
-    assert len(names(line.ask("show", node=None, hops=None)["body"])) == 6
+    assert names(line.answer("open")) == {"venues", "recent", "papers", "summary"}
+    assert names(line.answer("show", node="venues", hops=1)) == {"venues", "recent", "summary"}
+    assert len(names(line.answer("show", node=None, hops=None))) == 6
     assert panel.focus is None
 
 
 def test_one_side_of_a_node_is_all_that_it_is_made_from_or_goes_into(ws, told):
     up = told(LineageGraph(ws, "venues", direction="up"))
-    body = up.ask("open")["body"]
+    body = up.answer("open")
     assert names(body) == {"venues", "recent", "papers"} and (body["direction"], body["hops"]) == (
         "up",
         None,
     )
-    assert names(up.ask("show", node="venues", hops=None, direction="down")["body"]) == {
+    assert names(up.answer("show", node="venues", hops=None, direction="down")) == {
         "venues",
         "summary",
     }
-    assert names(told(LineageGraph(ws, "papers", direction="down")).ask("open")["body"]) == {
+    assert names(told(LineageGraph(ws, "papers", direction="down")).answer("open")) == {
         "papers",
         "recent",
         "venues",
@@ -99,10 +99,10 @@ def test_an_input_that_no_table_reads_is_not_in_the_lineage(ws, told, tmp_path):
     ws.materialize("read", "SELECT * FROM alone")
     panel = LineageGraph(ws, "ALONE")
     line = told(panel)
-    assert panel.focus == "alone" and names(line.ask("open")["body"]) == {"alone", "read"}
-    assert line.ask("details", node="alone")["body"]["columns"] == [["x", "BIGINT"]]
+    assert panel.focus == "alone" and names(line.answer("open")) == {"alone", "read"}
+    assert line.answer("details", node="alone")["columns"] == [["x", "BIGINT"]]
     ws.drop("read")
-    assert "alone" not in names(line.ask("refresh")["body"]) and panel.focus is None
+    assert "alone" not in names(line.answer("refresh")) and panel.focus is None
 
 
 def test_the_physical_name_of_a_table_means_its_recipe(ws):
@@ -131,7 +131,7 @@ def test_choosing_a_stale_table_lights_the_way_from_its_root_cause(ws, told, edi
     panel = LineageGraph(ws, "venues")
     line = told(panel)
     panel.selection = ["summary"]
-    assert set(line.ask("open")["body"]["lit"]) == {
+    assert set(line.answer("open")["lit"]) == {
         ("papers", "recent"),
         ("recent", "venues"),
         ("venues", "summary"),
@@ -143,9 +143,9 @@ def test_choosing_a_stale_table_lights_the_way_from_its_root_cause(ws, told, edi
 def test_what_is_before_or_after_a_node_folds_and_unfolds(ws, told):
     line = told(LineageGraph(ws, "recent"))
     line.ask("show", node="recent", hops=1)
-    opened = line.ask("unfold", node="venues", side="down", open=True)["body"]
+    opened = line.answer("unfold", node="venues", side="down", open=True)
     assert "summary" in names(opened)
-    closed = line.ask("unfold", node="recent", side="down", open=False)["body"]
+    closed = line.answer("unfold", node="recent", side="down", open=False)
     assert names(closed) == {"papers", "recent"} | {"summary"} - {"summary"}
     assert next(n for n in closed["nodes"] if n["id"] == "recent")["down"] == [1, 1]
 
@@ -165,7 +165,7 @@ def test_the_filter_finds_names_and_verdicts_with_their_neighbours(ws, told, edi
 
 def test_details_say_what_a_table_is_made_from_and_why_it_is_stale(ws, told, edited):
     edited()
-    known = told(LineageGraph(ws)).ask("details", node="recent")["body"]
+    known = told(LineageGraph(ws)).answer("details", node="recent")
     assert known["verdict"] == "stale" and "papers changed" in known["reasons"][0]
     assert (
         known["columns"][0] == ["id", "BIGINT"]
@@ -179,15 +179,15 @@ def test_details_say_what_a_table_is_made_from_and_why_it_is_stale(ws, told, edi
 
 def test_the_way_of_a_column_leads_up_and_down(ws, told):
     line = told(LineageGraph(ws))
-    assert line.ask("column", node="recent", column="venue")["body"]["lines"] == [
+    assert line.answer("column", node="recent", column="venue")["lines"] == [
         ["papers", "venue", "recent", "venue", True],
         ["papers", "year", "recent", "venue", False],
         ["recent", "venue", "venues", "n", False],
         ["recent", "venue", "venues", "venue", True],
     ]
-    source = line.ask("details", node="papers")["body"]
+    source = line.answer("details", node="papers")
     assert ["title", "VARCHAR"] in source["columns"]
-    way = line.ask("column", node="papers", column="title")["body"]["lines"]
+    way = line.answer("column", node="papers", column="title")["lines"]
     assert {to for _, _, to, _, _ in way} == {"recent", "noted"}
 
 
@@ -195,7 +195,7 @@ def test_columns_stand_in_the_nodes_with_lines_between_those_that_are_made_from_
     ws, told
 ):
     line = told(LineageGraph(ws, "venues", columns=True))
-    body = line.ask("open")["body"]
+    body = line.answer("open")
     at = {n["id"]: n for n in body["nodes"]}
     assert (
         at["recent"]["columns"] == ["id", "title", "year", "venue"]
@@ -218,10 +218,10 @@ def test_columns_stand_in_the_nodes_with_lines_between_those_that_are_made_from_
     row = at["papers"]["columns"].index("title")
     middle = y + high - 6 - 17 * (len(at["papers"]["columns"]) - row - 0.5)
     assert drawn["papers", "title", "recent", "title"].startswith(f"M{x + wide} {int(middle)}C")
-    way = [step[:4] for step in line.ask("column", node="recent", column="title")["body"]["lines"]]
+    way = [step[:4] for step in line.answer("column", node="recent", column="title")["lines"]]
     assert ["papers", "title", "recent", "title"] in way
     assert ["recent", "title", "venues", "venue"] not in way
-    plain = line.ask("columns", on=False)["body"]
+    plain = line.answer("columns", on=False)
     assert {x for _, _, x, _ in plain["edges"]} == {""} and high > plain["nodes"][0]["box"][3]
 
 
@@ -289,10 +289,10 @@ def test_a_preview_is_offered_where_there_are_rows_and_gives_them(ws, told, tmp_
     )
     line = told(LineageGraph(ws))
     for node, first in (("labels", "7"), ("events", "5"), ("crm.people", "Ann")):
-        known = line.ask("details", node=node)["body"]
+        known = line.answer("details", node=node)
         assert known["actions"] == ["what-if", "preview"] and known["columns"]
         assert line.act("preview", node)["body"]["rows"][0][0] == first
-    assert line.ask("details", node="now()")["body"]["actions"] == ["what-if"]
+    assert line.answer("details", node="now()")["actions"] == ["what-if"]
     assert line.act("preview", "now()")["kind"] == "failed"
 
 
@@ -301,7 +301,7 @@ def test_a_table_that_was_dropped_meanwhile_is_a_word_and_no_crash(ws, told):
     ws.drop("summary")
     ended = line.act("recompute", "summary")
     assert ended["kind"] == "failed" and "summary" in ended["lines"][0]
-    assert "summary" not in names(line.ask("refresh")["body"])
+    assert "summary" not in names(line.answer("refresh"))
 
 
 def test_a_panel_sees_what_the_tenant_saw_who_made_it(ws, told):
@@ -314,14 +314,14 @@ def test_a_panel_sees_what_the_tenant_saw_who_made_it(ws, told):
         node["columns"] for node in line.messages[-1]["body"]["nodes"] if node["id"] == "secret"
     ]
     panel.filter = ""
-    assert "secret" in names(line.ask("refresh")["body"])
-    assert "secret" not in names(told(LineageGraph(ws)).ask("open")["body"])
+    assert "secret" in names(line.answer("refresh"))
+    assert "secret" not in names(told(LineageGraph(ws)).answer("open"))
 
 
 def test_a_source_that_is_called_like_a_recipe_has_an_id_of_its_own(ws, told):
     ws.materialize("papers", "SELECT * FROM notes")
     ws.materialize("both", "SELECT * FROM jammi.papers")
-    body = told(LineageGraph(ws)).ask("open")["body"]
+    body = told(LineageGraph(ws)).answer("open")
     assert {"papers", "source:papers"} <= names(body)
 
 
@@ -381,7 +381,7 @@ def test_groups_of_one_name_keep_their_own_verdicts(ws, told, monkeypatch):
     verdicts = {n.name: moved if i % 2 else Fresh() for i, n in enumerate(nodes)}
     panel = LineageGraph(ws)
     show_snapshot(panel, LineageSnapshot(nodes, [], verdicts))
-    said = titles(told(panel).ask("open")["body"]).values()
+    said = titles(told(panel).answer("open")).values()
     assert sorted(title for title in said if title.startswith("20")) == [
         "20 × sql table, sql, fresh",
         "20 × sql table, sql, possibly stale",
@@ -412,13 +412,13 @@ def test_what_changed_is_marked_with_how_much_and_when(ws, told, papers):
     ws.materialize("many", "SELECT range AS n FROM range(4)")
     papers.write_text(papers.read_text() + "4,d,2023,Z\n")
     line = told(panel := LineageGraph(ws))
-    body = line.ask("open")["body"]
+    body = line.answer("open")
     changed = {
         n: said.split("changed: ")[1] for n, said in titles(body).items() if "changed: " in said
     }
     assert changed == {"papers": "3 → 4 rows", "many": "version 1 → 2, 3 → 4 rows"}
     assert ("changed", 2, "Δ") in [entry[:3] for entry in body["legend"]]
-    [known] = line.ask("details", node="many")["body"]["changes"]
+    [known] = line.answer("details", node="many")["changes"]
     assert known.startswith("many changed, version 1 → 2, 3 → 4 rows (read 20")
     assert known.endswith(", columns read: n; read by sum_of_many") and ", seen 20" in known
     panel.filter = "changed"
@@ -431,7 +431,7 @@ def test_what_changed_is_marked_with_how_much_and_when(ws, told, papers):
         ws.materialize(f"sum_{number}", "SELECT sum(n) AS n FROM jammi.many")
     ws.materialize("many", "SELECT range AS n FROM range(5)")
     line.ask("refresh")
-    changes = line.ask("details", node="many")["body"]["changes"]
+    changes = line.answer("details", node="many")["changes"]
     assert any(each.endswith(" and 2 more") and each.count("sum_") == 5 for each in changes)
 
 
@@ -440,12 +440,12 @@ def test_the_drawing_is_exported_as_svg_and_as_mermaid_in_the_colours_of_the_ver
 ):
     edited()
     line = told(panel := LineageGraph(ws, "venues"))
-    picture = line.ask("export", form="svg")["body"]["text"]
+    picture = line.answer("export", form="svg")["text"]
     assert ElementTree.fromstring(picture).tag.endswith("svg") and "#ff9340" in picture
-    chart = line.ask("export", form="mermaid")["body"]["text"]
+    chart = line.answer("export", form="mermaid")["text"]
     assert '["● recent"]:::stale' in chart and "classDef stale fill:#ff9340" in chart
     assert (panel.to_svg(), panel.to_mermaid()) == (picture, chart)
-    [source] = [n for n, said in titles(line.ask("open")["body"]).items() if "changed: " in said]
+    [source] = [n for n, said in titles(line.answer("open")).items() if "changed: " in said]
     [at] = re.findall(rf'n(\d+)\[\("{source}<br>Δ [^"]*"\)\]', chart)
     assert re.findall(r"style n(\d+) stroke:#e4572e", chart) == [at]
 
@@ -465,7 +465,7 @@ def test_the_saved_form_is_a_picture_and_a_tree_without_script(ws, edited):
 def test_an_empty_workspace_is_an_empty_panel(tmp_path, told):
     with jl.open(tmp_path / "empty") as ws:
         panel = LineageGraph(ws)
-        body = told(panel).ask("open")["body"]
+        body = told(panel).answer("open")
         assert (body["nodes"], body["total"]) == ([], 0)
         assert repr(panel) == "No lineage yet."
 
@@ -475,7 +475,7 @@ def test_previews_and_failing_rows_have_values_as_people_write_them(ws, told):
     ws.checks.add("some", "SELECT * FROM jammi.rows", on="rows", severity="warn")
     ws.check()
     line = told(LineageGraph(ws))
-    [check] = line.ask("details", node="rows")["body"]["checks"]
+    [check] = line.answer("details", node="rows")["checks"]
     assert check["rows"] == line.act("preview", "rows")["body"]["rows"] == [["0.3", "2024-01-02"]]
 
 
@@ -485,17 +485,17 @@ def test_checks_are_marks_on_their_nodes_and_open_with_the_failing_rows(ws, told
     ws.checks.add("titled", jl.checks.row_count(max=1), on="papers")
     ws.check()
     line = told(panel := LineageGraph(ws))
-    nodes = titles(line.ask("open")["body"])
+    nodes = titles(line.answer("open"))
     checks = {n: said.split("checks: ")[1] for n, said in nodes.items() if "checks: " in said}
     assert checks == {"recent": "1 of 2 fails", "papers": "1 of 1 fails"}
     ws.hold("venues", note="checked by hand")
     panel.refresh()
     for word, sign, marked in (("checked", "✕", {"recent", "papers"}), ("held", "‖", {"venues"})):
         panel.filter = word
-        body = line.ask("open")["body"]
+        body = line.answer("open")
         assert marked <= names(body) < set(nodes)
         assert (word, len(marked), sign) in [entry[:3] for entry in body["legend"]]
-    checks = {c["name"]: c for c in line.ask("details", node="recent")["body"]["checks"]}
+    checks = {c["name"]: c for c in line.answer("details", node="recent")["checks"]}
     few, some = checks["few"], checks["some"]
     assert (few["outcome"], few["severity"]) == ("fail", "warn")
     assert few["said"] == "the table has at most 0 rows: 1 row fails"
@@ -508,7 +508,7 @@ def test_checks_are_marks_on_their_nodes_and_open_with_the_failing_rows(ws, told
     ws.checks.add("known", jl.checks.references("year", "jammi.years"), on="recent")
     ws.check()
     ws.materialize("years", "SELECT 2021 AS year")
-    checks = {c["name"]: c for c in line.ask("details", node="recent")["body"]["checks"]}
+    checks = {c["name"]: c for c in line.answer("details", node="recent")["checks"]}
     assert "stale: years changed" in checks["known"]["previous"]
-    [of_source] = line.ask("details", node="papers")["body"]["checks"]
-    assert of_source["rows"] and line.ask("details", node="venues")["body"]["checks"] == []
+    [of_source] = line.answer("details", node="papers")["checks"]
+    assert of_source["rows"] and line.answer("details", node="venues")["checks"] == []

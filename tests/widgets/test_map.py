@@ -84,7 +84,7 @@ def test_a_lasso_chooses_rows_in_python_and_by_a_table(points, told):
 
 
 def test_colours_are_by_the_most_frequent_values_and_the_rest_together(points, told):
-    body = told(EmbeddingMap(points, "points")).ask("colour", column="group")["body"]
+    body = told(EmbeddingMap(points, "points")).answer("colour", column="group")
     assert len(body["legend"]) == 11 and body["legend"][-1][0] == "3 other values"
     assert sum(n for _, _, n in body["legend"]) == 60
 
@@ -105,7 +105,7 @@ def test_what_is_not_there_is_a_typed_error(points, told):
 
 
 def test_a_point_says_its_key_and_its_row(points, told):
-    assert told(EmbeddingMap(points, "points")).ask("hover", point=4)["body"] == {
+    assert told(EmbeddingMap(points, "points")).answer("hover", point=4) == {
         "point": 4,
         "key": "4",
         "values": [["group", "g4"]],
@@ -122,11 +122,11 @@ def test_a_table_without_rows_is_a_map_without_points(points, told):
     )
     panel = EmbeddingMap(points, "none")
     line = told(panel)
-    assert line.ask("open")["body"]["count"] == 0
-    body = line.ask("points")["body"]
+    assert line.answer("open")["count"] == 0
+    body = line.answer("points")
     assert (body["count"], body["chosen"]) == (0, 0)
-    assert line.ask("lasso", outline=[(-1, -1), (1, -1), (1, 1)])["body"]["chosen"] == 0
-    assert line.ask("colour", column="title")["body"]["legend"] == []
+    assert line.answer("lasso", outline=[(-1, -1), (1, -1), (1, 1)])["chosen"] == 0
+    assert line.answer("colour", column="title")["legend"] == []
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_condition_of_the_map_reads_no_other_table(points, told, condition):
     panel.filter = condition
     said = line.messages[-1]
     assert said["kind"] == "said" and "without subqueries" in said["lines"][0]
-    assert line.ask("points")["body"]["found"] is None
+    assert line.answer("points")["found"] is None
 
 
 def test_of_very_many_rows_the_selection_names_the_first_and_the_table_all(
@@ -147,7 +147,7 @@ def test_of_very_many_rows_the_selection_names_the_first_and_the_table_all(
 ):
     monkeypatch.setattr(jammi_widgets.map, "MAX_SELECTED_KEYS", 10)
     panel = EmbeddingMap(points, "points")
-    body = told(panel).ask("lasso", outline=[(-2, -2), (2, -2), (2, 2), (-2, 2)])["body"]
+    body = told(panel).answer("lasso", outline=[(-2, -2), (2, -2), (2, 2), (-2, 2)])
     assert body["chosen"] == panel.count == panel.selected().num_rows == 60
     assert panel.selection == [str(at) for at in range(10)]
 
@@ -193,7 +193,7 @@ def moved(ws, rows):
 def test_a_kept_map_says_what_it_is_of_when_it_is_stale_and_is_mended_from_the_panel(points, told):
     panel = EmbeddingMap(points, "points", projection="tsne")
     line = told(panel)
-    about = line.ask("open")["body"]
+    about = line.answer("open")
     assert (about["source"], about["method"], about["verdict"], about["notes"]) == (
         "points_tsne",
         "tsne",
@@ -206,14 +206,12 @@ def test_a_kept_map_says_what_it_is_of_when_it_is_stale_and_is_mended_from_the_p
     )
     panel.selection = ["7", "50"]
     moved(points, 40)
-    about = line.ask("open")["body"]
+    about = line.answer("open")
     assert about["verdict"] == "stale" and about["notes"][0].startswith(
         "points_tsne is stale: points"
     )
     assert line.act("recompute", "points_tsne")["body"] == {"lines": ["points_tsne is fresh."]}
-    assert (
-        line.ask("open")["body"]["verdict"] == "fresh" and line.ask("points")["body"]["count"] == 40
-    )
+    assert line.answer("open")["verdict"] == "fresh" and line.answer("points")["count"] == 40
     assert panel.selection == ["7"] and panel.selected()["key"].to_pylist() == [7]
 
 
@@ -226,13 +224,13 @@ def test_a_missing_library_is_said_on_the_panel_with_its_extra(points, told, mon
 def test_an_older_version_is_not_called_fresh_and_a_dropped_table_is_not_there(points, told):
     line = told(EmbeddingMap(points, "points"))
     moved(points, 40)
-    about = line.ask("open")["body"]
+    about = line.answer("open")
     assert about["verdict"] == "" and about["notes"] == [
         "This is version 1 of points; version 2 is available: click Refresh."
     ]
-    assert line.ask("refresh")["body"]["version"] == 2
+    assert line.answer("refresh")["version"] == 2
     points.drop("points")
-    about = line.ask("open")["body"]
+    about = line.answer("open")
     assert about["verdict"] == "" and about["notes"] == ["points no longer exists."]
     assert line.ask("refresh")["kind"] == "refused"
 
@@ -266,7 +264,7 @@ def measured():
 
 def test_numbers_and_dates_have_a_gradient_from_low_to_high(measured, told):
     line = told(measured)
-    price = line.ask("colour", column="price")["body"]["legend"]
+    price = line.answer("colour", column="price")["legend"]
     assert [label for label, _, _ in price] == [f"{i} – {i + 2}" for i in range(0, 16, 2)]
     assert sum(n for _, _, n in price) == 58
     colours = [colour for _, colour, _ in price]
@@ -274,7 +272,7 @@ def test_numbers_and_dates_have_a_gradient_from_low_to_high(measured, told):
     positions = measured._colouring("price").legend_positions
     assert positions[[7, 8]].tolist() == [NO_VALUE_CODE, NO_VALUE_CODE]
     assert (positions[0], positions[59], measured._colouring("price").without_value) == (0, 7, 2)
-    day = line.ask("colour", column="day")["body"]["legend"]
+    day = line.answer("colour", column="day")["legend"]
     assert [label for label, _, _ in day][::8] == [
         "2024-01-01 – 2024-01-08",
         "2024-02-26 – 2024-03-04",
@@ -286,13 +284,13 @@ def test_selected_rows_come_with_their_columns(measured, told):
     rows = measured.selected_rows()
     assert rows.column_names[:1] == ["key"]
     assert rows.select(["key", "stars"]).to_pydict() == {"key": [3, 9], "stars": [2, 1]}
-    body = told(measured).ask("selected-rows")["body"]
+    body = told(measured).answer("selected-rows")
     assert body["chosen"] == 2 and body["columns"][0] == "key"
     assert [row[0] for row in body["rows"]] == ["3", "9"]
     at = body["columns"].index("stars")
     assert [row[at] for row in body["rows"]] == ["2", "1"]
     measured.selection = []
-    assert told(measured).ask("selected-rows")["body"]["rows"] == []
+    assert told(measured).answer("selected-rows")["rows"] == []
 
 
 def test_clusters_are_the_peaks_of_density_and_points_far_from_all_have_none_of_their_own():
@@ -351,14 +349,14 @@ def topics(tmp_path):
 def test_a_cluster_is_selected_as_sql_and_kept_as_a_table_with_lineage(topics, told):
     panel = EmbeddingMap(topics, "points")
     line = told(panel)
-    clusters = line.ask("clusters")["body"]["clusters"]
+    clusters = line.answer("clusters")["clusters"]
     graphs = next(i for i, each in enumerate(clusters) if "graph" in each["words"])
     assert {"rye", "bread"} <= {word for each in clusters for word in each["words"]}
-    answer = line.ask("cluster", cluster=graphs)["body"]
+    answer = line.answer("cluster", cluster=graphs)
     assert answer["chosen"] == clusters[graphs]["rows"] == len(panel.selection)
     rows = topics.sql(panel.sql).arrow()
     assert sorted(rows["the id"].to_pylist()) == sorted(panel.selection)
-    assert line.ask("selected-rows")["body"]["sql"] == panel.sql
+    assert line.answer("selected-rows")["sql"] == panel.sql
     done = line.act("keep", "graphs")
     assert done["body"]["lines"] == [f"graphs has the {rows.num_rows} selected rows."]
     assert topics.table("graphs").row_count == rows.num_rows

@@ -29,7 +29,7 @@ def texts(ws):
 
 def test_a_text_finds_rows_with_the_columns_behind_them(texts, told):
     panel = NeighborExplorer(texts, "titles")
-    body = told(panel).ask("near", text="a", k=2)["body"]
+    body = told(panel).answer("near", text="a", k=2)
     assert next(h["key"] for h in body["hits"]) == "1" and len(body["hits"]) == 2
     assert body["about"]["columns"] == ["title", "venue", "year"] and body["hits"][0]["values"] == [
         "a",
@@ -41,7 +41,7 @@ def test_a_text_finds_rows_with_the_columns_behind_them(texts, told):
 
 def test_a_row_finds_its_neighbours_and_never_itself(texts, told):
     panel = NeighborExplorer(texts, "titles", 2)
-    body = told(panel).ask("open")["body"]
+    body = told(panel).answer("open")
     assert panel.selection == ["2"] and body["row"] == "2" and body["own"] == ["b", "Y", "2021"]
     assert sorted(h["key"] for h in body["hits"]) == ["1", "3"]
 
@@ -50,7 +50,7 @@ def test_a_condition_is_applied_before_the_cut(texts, told):
     panel = NeighborExplorer(texts, "titles", k=1)
     line = told(panel)
     panel.filter = "venue = 'Y'"
-    assert [h["key"] for h in line.ask("near", text="a", k=1)["body"]["hits"]] == ["2"]
+    assert [h["key"] for h in line.answer("near", text="a", k=1)["hits"]] == ["2"]
     panel.filter = "venue ="
     answer = line.ask("near", text="a", k=1)
     assert answer["kind"] == "refused"
@@ -82,18 +82,18 @@ def test_a_source_with_a_column_called_key_shows_the_row_that_is_meant(ws, told,
     ws.sources.add("keyed", tmp_path / "k.csv")
     ws.embed("k", "keyed", key="id", text="title", model="hashing")
     line = told(NeighborExplorer(ws, "k", 1))
-    assert line.ask("open")["body"]["own"] == ["first"]
-    assert line.ask("compare", rows=["1", "2"])["body"]["values"] == [["first"], ["second"]]
+    assert line.answer("open")["own"] == ["first"]
+    assert line.answer("compare", rows=["1", "2"])["values"] == [["first"], ["second"]]
 
 
 @pytest.mark.parametrize("now", ["x2", "02"])
 def test_keys_that_are_texts_by_now_are_looked_for_as_they_were(texts, told, papers, now):
     papers.write_text(f"id,title,year,venue\n1,a,2020,X\n{now},b,2021,Y\nz,c,2022,X\n")
     line = told(NeighborExplorer(texts, "titles", key=1))
-    assert line.ask("open")["body"]["own"] == ["a", "X", "2020"]
-    assert line.ask("compare", rows=["1", "2"])["body"]["values"][1] == [None, None, None]
+    assert line.answer("open")["own"] == ["a", "X", "2020"]
+    assert line.answer("compare", rows=["1", "2"])["values"][1] == [None, None, None]
     panel = EmbeddingMap(texts, "titles")
-    legend = told(panel).ask("colour", column="venue")["body"]["legend"]
+    legend = told(panel).answer("colour", column="venue")["legend"]
     assert [(name, n) for name, _, n in legend] == [("X", 1)]
     panel.filter = "true"
     assert panel._filtered_out.tolist() == [False, True, True]
@@ -102,7 +102,7 @@ def test_keys_that_are_texts_by_now_are_looked_for_as_they_were(texts, told, pap
 def test_a_stale_table_and_a_row_that_is_gone_are_said(texts, told, papers):
     line = told(NeighborExplorer(texts, "titles", 1))
     papers.write_text("id,title,year,venue\n1,a,2020,X\n2,b,2021,Y\n")
-    body = line.ask("near", row="1", k=5)["body"]
+    body = line.answer("near", row="1", k=5)
     assert body["about"]["verdict"] == "stale" and "papers changed" in body["about"]["notes"][0]
     assert [h["missing"] for h in body["hits"] if h["key"] == "3"] == [True]
 
@@ -111,17 +111,17 @@ def test_the_state_of_the_index_is_said(ws, told):
     vectors = np.random.default_rng(0).standard_normal((3000, 8)).astype(np.float32)
     ws.import_embeddings("many", pa.table({"id": range(3000), "vector": list(vectors)}))
     line = told(NeighborExplorer(ws, "many"))
-    notes = line.ask("near", row="5", k=3)["body"]["about"]["notes"]
+    notes = line.answer("near", row="5", k=3)["about"]["notes"]
     assert notes == ["3,000 rows of 8 dimensions, index bf16, 100 %"]
     for path in ws.table("many").path.parent.glob("*.idx.*"):
         path.unlink()
-    assert "index missing, 0 %" in line.ask("open")["body"]["about"]["notes"][-1]
+    assert "index missing, 0 %" in line.answer("open")["about"]["notes"][-1]
 
 
 def test_a_table_that_is_dropped_while_it_is_shown_is_never_called_fresh(texts, told):
     line = told(NeighborExplorer(texts, "titles"))
     texts.drop("titles")
-    about = line.ask("open")["body"]["about"]
+    about = line.answer("open")["about"]
     assert about["verdict"] == "" and about["notes"][0] == "titles no longer exists."
     assert line.ask("refresh")["kind"] == line.ask("near", row="1", k=1)["kind"] == "refused"
 
@@ -129,7 +129,7 @@ def test_a_table_that_is_dropped_while_it_is_shown_is_never_called_fresh(texts, 
 def test_a_row_chosen_elsewhere_is_gone_to_and_one_on_the_page_is_only_chosen(texts, told):
     panel = NeighborExplorer(texts, "titles", 1, k=1)
     line = told(panel)
-    [here] = [h["key"] for h in line.ask("open")["body"]["hits"]]
+    [here] = [h["key"] for h in line.answer("open")["hits"]]
     [other] = {"2", "3"} - {here}
     panel.selection = [here]
     assert line.messages[-1]["kind"] == "answer"
@@ -208,29 +208,29 @@ def items(body, group):
 def test_the_catalog_names_things_as_a_cell_says_them(texts, told):
     texts.materialize("my table", "SELECT 1 AS a")
     line = told(CatalogBrowser(texts))
-    body = line.ask("open")["body"]
+    body = line.answer("open")
     assert items(body, "Sources")["papers"]["insert"] == "papers"
     assert items(body, "Result tables")["my table"]["insert"] == 'jammi."my table"'
     assert items(body, "Result tables")["recent"]["verdict"] == "fresh"
-    below = line.ask("children", part=items(body, "Sources")["papers"]["id"])["body"]["parts"]
+    below = line.answer("children", part=items(body, "Sources")["papers"]["id"])["parts"]
     assert [(p["name"], p["said"]) for p in below][:2] == [("id", "BIGINT"), ("title", "VARCHAR")]
 
 
 def test_a_table_that_is_dropped_while_the_catalog_shows_it_is_a_word(texts, told):
     line = told(CatalogBrowser(texts))
-    venues = items(line.ask("open")["body"], "Result tables")["venues"]["id"]
+    venues = items(line.answer("open"), "Result tables")["venues"]["id"]
     texts.drop("summary")
     texts.drop("venues")
     assert (
         line.ask("children", part=venues)["kind"] == "refused"
         and line.act("preview", venues)["kind"] == "failed"
     )
-    assert "venues" not in items(line.ask("refresh")["body"], "Result tables")
+    assert "venues" not in items(line.answer("refresh"), "Result tables")
 
 
 def test_the_catalog_previews_and_filters_and_an_unknown_part_is_refused(texts, told):
     line = told(CatalogBrowser(texts))
-    body = line.ask("open")["body"]
+    body = line.answer("open")
     ended = line.act("preview", items(body, "Result tables")["venues"]["id"])
     assert ended["body"]["columns"] == ["venue", "n"]
     assert line.ask("children", part="99.99")["kind"] == "refused"
@@ -242,7 +242,7 @@ def test_the_catalog_previews_and_filters_and_an_unknown_part_is_refused(texts, 
 
 
 def below(line, part):
-    return {p["name"]: p for p in line.ask("children", part=part["id"])["body"]["parts"]}
+    return {p["name"]: p for p in line.answer("children", part=part["id"])["parts"]}
 
 
 def test_a_database_shows_its_tables_also_when_there_is_only_one(ws, told, tmp_path):
@@ -252,7 +252,7 @@ def test_a_database_shows_its_tables_also_when_there_is_only_one(ws, told, tmp_p
         )
     ws.sources.add("one", tmp_path / "one.db")
     line = told(CatalogBrowser(ws))
-    source = items(line.ask("open")["body"], "Sources")["one"]
+    source = items(line.answer("open"), "Sources")["one"]
     assert source["opens"] and not source["rows"]
     [table] = below(line, source).values()
     assert (table["name"], table["insert"], table["rows"]) == ("my.people", 'one."my.people"', True)
@@ -269,7 +269,7 @@ def test_a_database_that_was_added_unchecked_offers_no_rows_under_its_own_name(w
     for name in ("one", "empty"):
         ws.sources.add(name, tmp_path / f"{name}.db", check=False)
     line = told(CatalogBrowser(ws))
-    found = items(line.ask("open")["body"], "Sources")
+    found = items(line.answer("open"), "Sources")
     assert not found["one"]["rows"] and not found["empty"]["rows"] and found["papers"]["rows"]
     assert list(below(line, found["one"])) == ["people"] and list(below(line, found["empty"])) == [
         "no tables"
@@ -298,7 +298,7 @@ def test_the_filter_finds_tables_inside_databases_and_asks_none_for_them(
         found("order")["m.orders"] == "m.orders" and found("z249") == {}
     )  # of very many tables the first are known without a look
     line.panel.filter = ""
-    below(line, items(line.ask("open")["body"], "Sources")["m"])
+    below(line, items(line.answer("open"), "Sources")["m"])
     monkeypatch.setattr(
         type(ws.sources["m"]), "tables", lambda _: pytest.fail("the source was asked")
     )
@@ -326,27 +326,27 @@ def notes(ws):
 def test_a_switch_searches_by_meaning_words_or_both(notes, told):
     panel = NeighborExplorer(notes, "v")
     line = told(panel)
-    by_meaning = line.ask("near", text="network", k=3)["body"]
+    by_meaning = line.answer("near", text="network", k=3)
     assert by_meaning["about"]["words"] == "w" and by_meaning["mode"] == "meaning"
     assert len(by_meaning["hits"]) == 3 and "score" not in by_meaning["hits"][0]
     assert not any(hit["marks"] for hit in by_meaning["hits"])
     panel.mode = "words"
-    by_words = line.ask("near", text="network", k=3)["body"]
+    by_words = line.answer("near", text="network", k=3)
     assert [hit["key"] for hit in by_words["hits"]] == ["1", "2"]
     assert "similarity" not in by_words["hits"][0] and by_words["hits"][0]["score"] > 0
     panel.mode = "both"
-    hits = line.ask("near", text="network", k=3)["body"]["hits"]
+    hits = line.answer("near", text="network", k=3)["hits"]
     expected = notes.search("v", "network", k=3, words="w").arrow()["key"].to_pylist()
     assert [hit["key"] for hit in hits] == [str(key) for key in expected]
     assert all(hit["similarity"] is not None for hit in hits)
     # A row is searched by meaning whatever the mode.
-    assert line.ask("near", row="1", k=3)["body"]["mode"] == "meaning"
+    assert line.answer("near", row="1", k=3)["mode"] == "meaning"
     assert by_words["about"]["columns"] == ["text"]  # a column called score would be the hits' own
 
 
 def test_words_of_the_query_are_marked_and_html_stays_text(notes, told):
     panel = NeighborExplorer(notes, "v", mode="words", query="networks <b>")
-    body = told(panel).ask("open")["body"]
+    body = told(panel).answer("open")
     marks = {hit["key"]: hit["marks"] for hit in body["hits"]}
     assert marks["1"] == {"0": ["graph ", "networks", ""]}
     assert marks["2"]["0"][:4] == ["", "Networks", " <", "b"]
@@ -359,7 +359,7 @@ def test_a_match_far_down_a_text_is_shown_with_what_stands_around_it(ws, told):
     ws.embed("v", "long", key="id", text="text", model="hashing")
     ws.lexical("w", "long", key="id", text="text", analyzer="exact")
     panel = NeighborExplorer(ws, "v", mode="words", query="E-1042")
-    [hit] = told(panel).ask("open")["body"]["hits"]
+    [hit] = told(panel).answer("open")["hits"]
     [before, word, after] = hit["marks"]["0"]
     assert before.startswith("…") and before.endswith(" much ado ") and len(before) <= 100
     assert (word, after) == ("E-1042", " occurs") and len(hit["values"][0]) == 2000
@@ -376,7 +376,7 @@ def test_the_verdict_is_that_of_all_tables_that_were_searched(notes, told):
         ("both", "v and w", "stale"),
     ):
         panel.mode = mode
-        about = line.ask("near", text="network", k=3)["body"]["about"]
+        about = line.answer("near", text="network", k=3)["about"]
         assert (about["table"], about["verdict"]) == (table, verdict)
         form = panel.saved_as().text
         assert ("w is stale" in form) == (verdict == "stale") == ("w is stale" in about["notes"][0])
@@ -385,6 +385,6 @@ def test_the_verdict_is_that_of_all_tables_that_were_searched(notes, told):
 
 def test_without_a_lexical_table_there_is_no_switch(texts, told):
     panel = NeighborExplorer(texts, "titles")
-    assert told(panel).ask("open")["body"]["about"]["words"] is None
+    assert told(panel).answer("open")["about"]["words"] is None
     with pytest.raises(traitlets.TraitError, match="no lexical table"):
         panel.mode = "both"

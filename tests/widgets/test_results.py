@@ -34,7 +34,7 @@ def test_no_more_rows_are_read_than_are_looked_at(ws, told):
     result = ws.sql("SELECT i FROM range(20000000) r(i)")
     panel = ResultView(result)
     line = told(panel)
-    assert line.ask("open")["body"]["counted"] == "1 to 50; there are more"
+    assert line.answer("open")["counted"] == "1 to 50; there are more"
     line.ask("page", offset=5_000)
     assert result_page_of(panel).rows.num_rows < 20_000
     assert result._rows is None and sum(b.num_rows for b in result._head) < 1_000_000
@@ -43,17 +43,17 @@ def test_no_more_rows_are_read_than_are_looked_at(ws, told):
 def test_a_column_orders_all_rows_with_null_last_either_way(ws, told):
     rows = "(VALUES (3, 'a'), (NULL, 'b'), (1, 'c'), (3, 'd'), (2, 'e')) v(n, t)"
     line = told(ResultView(ws.sql(f"SELECT n, t FROM {rows}")))
-    up = line.ask("page", column=0)["body"]
+    up = line.answer("page", column=0)
     assert (
         column(up) == ["1", "2", "3", "3", None]
         and column(up, 1) == ["c", "e", "a", "d", "b"]
         and up["numbers"] == [3, 5, 1, 4, 2]
     )
-    down = line.ask("page", column=0, descending=True)["body"]
+    down = line.answer("page", column=0, descending=True)
     assert column(down) == ["3", "3", "2", "1", None] and column(down, 1)[:2] == ["a", "d"]
-    assert column(line.ask("page")["body"], 1) == list("abcde")
+    assert column(line.answer("page"), 1) == list("abcde")
     lists = told(ResultView(ws.sql("SELECT * FROM (VALUES ([2]), (NULL), ([1, 3])) v(l)")))
-    assert lists.ask("page", column=0)["body"]["numbers"] == [3, 1, 2]
+    assert lists.answer("page", column=0)["numbers"] == [3, 1, 2]
 
 
 def test_a_text_is_found_in_every_column_in_any_case(ws, told):
@@ -72,7 +72,7 @@ def test_a_text_is_found_in_every_column_in_any_case(ws, told):
     )
     panel.filter = "1"
     assert line.messages[-1]["body"]["numbers"] == [1, 2]
-    assert line.ask("page", column=0, descending=True)["body"]["numbers"] == [2, 1]
+    assert line.answer("page", column=0, descending=True)["numbers"] == [2, 1]
     panel.filter = "o"
     assert line.messages[-1]["body"]["counted"] == "1 to 2 of 2 matches in 3 rows"
     panel.filter = "nowhere"
@@ -84,7 +84,7 @@ def test_null_the_text_null_and_an_empty_text_are_told_apart(ws, told):
         ResultView(ws.sql("SELECT * FROM (VALUES (NULL), ('NULL'), (''), ('  '), ('x')) v(t)"))
     )
     quiet = [{"text": text, "quiet": True} for text in ("'NULL'", "''", "'  '")]
-    assert column(line.ask("open")["body"]) == [None, *quiet, "x"]
+    assert column(line.answer("open")) == [None, *quiet, "x"]
 
 
 def test_long_texts_and_nested_values_are_cut_and_whole_when_asked_for(numbers):
@@ -92,7 +92,7 @@ def test_long_texts_and_nested_values_are_cut_and_whole_when_asked_for(numbers):
         2,
         "SELECT repeat('long ', 1000) AS t, range(100) AS l, repeat('x', 300000) AS h, chr(8238) || chr(10) || 'b' AS c FROM range({rows})",
     )
-    text, nested, huge, hidden = line.ask("open")["body"]["rows"][0]
+    text, nested, huge, hidden = line.answer("open")["rows"][0]
     assert (
         len(text["text"]) == 80
         and text["text"].endswith("…")
@@ -103,27 +103,22 @@ def test_long_texts_and_nested_values_are_cut_and_whole_when_asked_for(numbers):
         and nested["text"].startswith("[0, 1, 2")
         and len(huge["whole"]) < 2_100
     )
-    assert "".join(line.ask("value", row=1, column=0)["body"]["lines"]) == "long " * 1000
-    assert line.ask("value", row=0, column=1)["body"]["lines"] == [str(list(range(100)))]
-    assert (
-        line.ask("value", row=0, column=2)["body"]["cut"]
-        == "the first 100,000 of 300,000 characters"
-    )
-    assert line.ask("value", row=0, column=3)["body"]["lines"] == ["\\u202e", "b"]
+    assert "".join(line.answer("value", row=1, column=0)["lines"]) == "long " * 1000
+    assert line.answer("value", row=0, column=1)["lines"] == [str(list(range(100)))]
+    assert line.answer("value", row=0, column=2)["cut"] == "the first 100,000 of 300,000 characters"
+    assert line.answer("value", row=0, column=3)["lines"] == ["\\u202e", "b"]
 
 
 def test_of_a_very_long_list_its_beginning_is_opened_with_its_length(numbers):
-    [opened] = numbers(1, "SELECT range(1000000) AS l")[1].ask("value", row=0, column=0)["body"][
-        "lines"
-    ]
+    [opened] = numbers(1, "SELECT range(1000000) AS l")[1].answer("value", row=0, column=0)["lines"]
     assert opened.startswith("[0, 1, 2") and opened.endswith("99, … (1,000,000)]")
 
 
 def test_many_columns_are_shown_some_at_a_time(ws, told):
     line = told(ResultView(ws.sql("SELECT " + ", ".join(f"{i} AS c{i}" for i in range(70)))))
-    body = line.ask("open")["body"]
+    body = line.answer("open")
     assert (len(body["columns"]), body["wide"], len(body["rows"][0])) == (30, 70, 30)
-    assert [c["name"] for c in line.ask("page", left=60)["body"]["columns"]] == [
+    assert [c["name"] for c in line.answer("page", left=60)["columns"]] == [
         f"c{i}" for i in range(60, 70)
     ]
 
@@ -131,12 +126,12 @@ def test_many_columns_are_shown_some_at_a_time(ws, told):
 def test_beyond_the_bound_it_says_that_only_the_first_rows_are_ordered(ws, told, monkeypatch):
     monkeypatch.setattr(held, "MAX_HELD_ROWS", 3_000)
     line = told(ResultView(ws.sql("SELECT -i AS n FROM range(5000000) r(i)")))
-    assert line.ask("open")["body"]["said"] == ""
-    body = line.ask("page", column=0)["body"]
+    assert line.answer("open")["said"] == ""
+    body = line.answer("page", column=0)
     assert column(body)[0] == "-2999" and body["said"].startswith(
         "Only the first 3,000 rows of the result are sorted here. ORDER BY"
     )
-    last = line.ask("page", offset=2_950)["body"]
+    last = line.answer("page", offset=2_950)
     assert (
         last["said"].startswith("These are the first 3,000 rows; the result has more.")
         and not last["further"]
@@ -209,12 +204,12 @@ def test_what_is_saved_is_the_form_of_the_result(ws):
 def test_a_table_that_is_not_fresh_is_said_above_the_rows(ws, told, edited):
     edited()
     line = told(ResultView(ws.sql("SELECT * FROM jammi.recent")))
-    assert "recent is" in (said := "\n".join(line.ask("open")["body"]["badge"])) and "stale" in said
-    assert told(ResultView(ws.sql("SELECT 1"))).ask("open")["body"]["badge"] == []
+    assert "recent is" in (said := "\n".join(line.answer("open")["badge"])) and "stale" in said
+    assert told(ResultView(ws.sql("SELECT 1"))).answer("open")["badge"] == []
 
 
 def test_a_result_table_is_looked_through_too_and_other_things_are_refused(ws, told):
-    assert told(ResultView(ws.table("recent"))).ask("open")["body"]["counted"] == "2 rows"
+    assert told(ResultView(ws.table("recent"))).answer("open")["counted"] == "2 rows"
     with pytest.raises(jl.InvalidArgument, match="neither a Result nor a ResultTable"):
         ResultView(pa.table({"a": [1]}))
 
@@ -235,7 +230,7 @@ def test_a_profile_covers_all_rows_and_not_only_those_on_the_page(numbers):
     assert sum(panel.profile("d").bins) == 240 and sum(panel.profile("f").bins) == 238
     assert panel.profile("b").values == [("false", 120), ("true", 120)]
     assert panel.profile("c").values == [("7", 240)] and panel.profile("c").bins == []
-    body = line.ask("profile")["body"]["profiles"][1]
+    body = line.answer("profile")["profiles"][1]
     assert (body["name"], body["rows"], body["values"][0]) == ("t", 240, ["ash", 72])
     with pytest.raises(jl.InvalidArgument):
         panel.profile("missing")
@@ -264,8 +259,8 @@ def test_a_large_table_is_profiled_from_a_sample_with_exact_nulls_and_limits(ws,
     assert dict(t.values) == pytest.approx({f"k{i}": 80_000 for i in range(5)}, rel=0.1)
     panel.filters = {"t": ["k1"], "n": ("100000", "200000")}
     line = told(panel)
-    assert line.ask("open")["body"]["counted"] == "1 to 50 of 20,000 filtered rows"
-    matching = line.ask("profile")["body"]["profiles"][0]["matching"]  # counted, not estimated
+    assert line.answer("open")["counted"] == "1 to 50 of 20,000 filtered rows"
+    matching = line.answer("profile")["profiles"][0]["matching"]  # counted, not estimated
     assert sum(matching) == pytest.approx(20_000, rel=0.1) and sum(matching[5:10]) == sum(matching)
 
 
@@ -300,14 +295,14 @@ def test_filters_keep_the_rows_that_their_sql_returns(ws, told, filters, meets, 
 def test_bars_and_values_of_a_profile_filter_and_say_so(numbers):
     panel, line = numbers(240, MIXED)
     panel.selection = ["3"]
-    assert line.ask("filter", column=0, bins=[2, 3])["body"] == {}
+    assert line.answer("filter", column=0, bins=[2, 3]) == {}
     assert panel.filters == {"n": ("20", "40")} and panel.selection == []
     line.ask("filter", column=1, values=[0], null=True)
     assert panel.filters["t"] == ["ash", None]
     changed = line.messages[-2]["body"]
     assert changed["filters"] == [[0, "n", "20 – 40"], [1, "t", "ash, NULL"]]
     assert changed["counted"] == f"{len(result_page_of(panel).rows)} filtered rows"
-    n, t = line.ask("profile")["body"]["profiles"][:2]
+    n, t = line.answer("profile")["profiles"][:2]
     assert n["range"] == [2, 3] and n["bins"] == [10] * 24 and sum(n["matching"][2:4]) == 8
     assert (t["chosen"], t["null"]) == ([True, False, False], True)
     panel.selection = ["1"]
@@ -323,7 +318,7 @@ def test_the_sql_and_the_code_give_the_rows_that_are_seen(ws, told):
     line = told(panel)
     panel.filters = {"n": (3, 15)}
     panel.filter = "A_1"
-    seen = line.ask("page", column=0, descending=True)["body"]
+    seen = line.answer("page", column=0, descending=True)
     assert column(seen) == ["14", "13", "12", "11", "10"]
     assert "\"the text\" ILIKE '%A\\_1%' ESCAPE '\\'" in seen["sql"]
     assert [str(n) for n, _ in ws.sql(seen["sql"], {"most": 20}).fetchall()] == column(seen)

@@ -31,11 +31,11 @@ def explorer(lab, told, things):
 
 
 def hovered(line, point):
-    return dict(line.ask("hover", point=point)["body"]["values"])
+    return dict(line.answer("hover", point=point)["values"])
 
 
 def coloured(line, column="group"):
-    return {name: count for name, _, count in line.ask("colour", column=column)["body"]["legend"]}
+    return {name: count for name, _, count in line.answer("colour", column=column)["legend"]}
 
 
 def test_a_change_of_the_source_is_shown_at_once(lab, told, things, plan, explorer):
@@ -43,8 +43,8 @@ def test_a_change_of_the_source_is_shown_at_once(lab, told, things, plan, explor
         write(things, lambda i, mark=mark: f"{mark}{i % 13}")
         for _ in range(3):
             assert hovered(plan, 5)["group"] == f"{mark}5" and coloured(plan)[f"{mark}0"] == 4
-            assert explorer.ask("near", row="5", k=2)["body"]["own"] == ["t5", f"{mark}5"]
-            assert explorer.ask("compare", rows=["5", "6"])["body"]["values"] == [
+            assert explorer.answer("near", row="5", k=2)["own"] == ["t5", f"{mark}5"]
+            assert explorer.answer("compare", rows=["5", "6"])["values"] == [
                 ["t5", f"{mark}5"],
                 ["t6", f"{mark}6"],
             ]
@@ -59,7 +59,7 @@ def test_a_row_that_went_says_its_key_alone_and_one_that_came_back_its_columns(
             assert hovered(plan, 39).get("title") == own and sum(coloured(plan).values()) == len(
                 ids
             )
-            assert explorer.ask("near", row="39", k=1)["body"]["own"][0] == own
+            assert explorer.answer("near", row="39", k=1)["own"][0] == own
 
 
 def test_a_table_that_was_made_anew_is_shown_with_its_own_rows(lab, told, things, plan, explorer):
@@ -78,7 +78,7 @@ def test_a_table_that_was_made_anew_is_shown_with_its_own_rows(lab, told, things
             hovered(plan, 0) == {"title": "t5", "group": "g5"}
             and sum(coloured(plan).values()) == N - 5
         )
-        assert explorer.ask("near", row="6", k=2)["body"]["own"] == ["t6", "g6"]
+        assert explorer.answer("near", row="6", k=2)["own"] == ["t6", "g6"]
 
 
 def test_points_that_are_kept_take_the_columns_of_their_keys_from_a_newer_table(lab, told, things):
@@ -117,12 +117,12 @@ def test_a_source_without_columns_to_show_leaves_the_key(ws, told):
             }
         ),
     )
-    assert told(EmbeddingMap(ws, "v")).ask("hover", point=1)["body"] == {
+    assert told(EmbeddingMap(ws, "v")).answer("hover", point=1) == {
         "point": 1,
         "key": "2",
         "values": [],
     }
-    assert told(NeighborExplorer(ws, "v")).ask("compare", rows=["1", "2"])["body"]["values"] == [
+    assert told(NeighborExplorer(ws, "v")).answer("compare", rows=["1", "2"])["values"] == [
         [],
         [],
     ]

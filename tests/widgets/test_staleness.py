@@ -21,7 +21,7 @@ def rows(body):
 
 def test_every_recipe_is_a_row_the_worst_first(ws, told, edited):
     edited()
-    body = told(StalenessBoard(ws)).ask("open")["body"]
+    body = told(StalenessBoard(ws)).answer("open")
     assert [r["verdict"] for r in body["rows"]] == [
         "stale",
         "stale",
@@ -32,7 +32,7 @@ def test_every_recipe_is_a_row_the_worst_first(ws, told, edited):
     assert rows(body)["recent"]["rows"] == "2" and rows(body)["recent"]["cost"].endswith(" s")
     assert body["counts"] == {"stale": 2, "possibly stale": 2}
     ws.materialize("alone", "SELECT 1 AS a")
-    body = told(StalenessBoard(ws)).ask("open")["body"]
+    body = told(StalenessBoard(ws)).answer("open")
     assert list(body["counts"]) == ["stale", "possibly stale", "fresh"]
 
 
@@ -41,10 +41,10 @@ def test_rows_are_sorted_filtered_cut_and_grouped_by_cause_in_the_kernel(ws, tol
     edited()
     panel = StalenessBoard(ws)
     line = told(panel)
-    names = lambda **asked: [r["name"] for r in line.ask("rows", **asked)["body"]["rows"]]  # noqa: E731
+    names = lambda **asked: [r["name"] for r in line.answer("rows", **asked)["rows"]]  # noqa: E731
     assert names(sort="name") == ["noted", "recent", "summary", "venues"]
     assert names(sort="name", descending=True, limit=2, offset=1) == ["summary", "recent"]
-    causes = dict(line.ask("rows")["body"]["causes"])
+    causes = dict(line.answer("rows")["causes"])
     assert causes == {"papers changed": 4, "notes changed": 2}
     assert names(sort="name", group="notes changed") == ["noted", "summary"]
     panel.filter = "possibly stale"
@@ -53,8 +53,8 @@ def test_rows_are_sorted_filtered_cut_and_grouped_by_cause_in_the_kernel(ws, tol
 
 def test_a_later_look_at_one_status_says_a_later_age(ws, told):
     line = told(StalenessBoard(ws))
-    first, _ = line.ask("rows")["body"]["rows"][0]["seconds"], time.sleep(0.2)
-    assert line.ask("rows")["body"]["rows"][0]["seconds"] >= first + 0.2
+    first, _ = line.answer("rows")["rows"][0]["seconds"], time.sleep(0.2)
+    assert line.answer("rows")["rows"][0]["seconds"] >= first + 0.2
 
 
 def test_a_plan_is_a_preview_and_runs_nothing(ws, told, edited):
@@ -84,7 +84,7 @@ def test_an_increment_is_shown_in_the_plan_and_in_the_details_of_the_table(
     [[_, [[name, why, _]]]] = told(StalenessBoard(ws)).act("plan", "totals")["body"]["plan"]
     assert name == "totals" and why.endswith("; increment: 1 of 2 files")
     ws.recompute("totals")
-    facts = dict(told(LineageGraph(ws)).ask("details", node="totals")["body"]["facts"])
+    facts = dict(told(LineageGraph(ws)).answer("details", node="totals")["facts"])
     assert facts["increment"] == f"2.parquet merged into {base} (rule: group by)"
 
 
@@ -106,7 +106,7 @@ def test_board_and_lineage_open_what_changed_in_a_table(ws, told, edited):
     edited()
     ws.recompute("recent")
     for panel in (StalenessBoard(ws), LineageGraph(ws)):
-        opened = told(panel).ask("difference", node="recent")["body"]["widget"]
+        opened = told(panel).answer("difference", node="recent")["widget"]
         inner = panel._inner
         assert (inner.model_id, str(inner.summary)) == (opened, "1 row added")
         panel.close()
@@ -135,7 +135,7 @@ def test_a_recompute_that_fails_midway_says_which_step_failed_and_shows_what_is_
     line = told(StalenessBoard(ws))
     done = line.act("recompute", "summary")
     assert any("recent: failed" in text for text in done["body"]["lines"])
-    assert {r["verdict"] for r in line.ask("refresh")["body"]["rows"]} >= {"stale"}
+    assert {r["verdict"] for r in line.answer("refresh")["rows"]} >= {"stale"}
 
 
 def test_work_can_be_stopped_and_finished_tables_stay(ws, told, edited):
@@ -162,8 +162,8 @@ def test_only_one_thing_runs_at_a_time(ws, told, monkeypatch):
     line = told(panel)
     held = ws.plan
     monkeypatch.setattr(ws, "plan", lambda names, **how: (time.sleep(0.3), held(names, **how))[1])
-    assert line.ask("act", action="plan", names=["recent"])["body"] == {"begun": True}
-    assert line.ask("act", action="plan", names=["recent"])["body"] == {"begun": False}
+    assert line.answer("act", action="plan", names=["recent"]) == {"begun": True}
+    assert line.answer("act", action="plan", names=["recent"]) == {"begun": False}
     runner_of(panel).wait(10)
 
 
@@ -172,7 +172,7 @@ def test_a_recipe_that_is_dropped_while_it_is_shown_is_refused_and_gone_after_a_
     ws.drop("summary")
     for action in ("recompute", "plan"):
         assert "summary" in line.act(action, "summary")["lines"][0]
-    assert [r["name"] for r in line.ask("refresh")["body"]["rows"]] == ["noted", "recent", "venues"]
+    assert [r["name"] for r in line.answer("refresh")["rows"]] == ["noted", "recent", "venues"]
 
 
 def test_choosing_what_is_not_there_is_a_typed_error(ws):
@@ -186,7 +186,7 @@ def test_choosing_what_is_not_there_is_a_typed_error(ws):
 def test_what_a_fresh_table_rests_on_stands_in_its_row(ws, told, papers):
     ws.sources.add("by_id", papers, anchor="column:id")
     ws.materialize("late", "SELECT id FROM by_id")
-    row = rows(told(StalenessBoard(ws)).ask("open")["body"])["late"]
+    row = rows(told(StalenessBoard(ws)).answer("open"))["late"]
     assert row["reasons"] == ["by_id by column:id alone"] and row["verdict"].startswith("fresh")
 
 
@@ -211,29 +211,29 @@ def test_choosing_all_takes_what_is_not_fresh_of_what_is_found(ws, told, edited)
 
 def test_the_board_has_a_column_for_checks_when_there_are_any(ws, told):
     line = told(StalenessBoard(ws))
-    assert not line.ask("rows")["body"]["checks"]
+    assert not line.answer("rows")["checks"]
     ws.checks.add("few", jl.checks.row_count(max=0), on="recent", severity="warn")
     ws.checks.add("some", jl.checks.row_count(min=1), on="venues")
     ws.check()
     line.ask("refresh")
-    body = line.ask("rows", sort="checks")["body"]
+    body = line.answer("rows", sort="checks")
     assert body["checks"]
     found = [(row["name"], row["checks"] and row["checks"]["text"]) for row in body["rows"]]
     assert found[:2] == [("recent", "1 of 1 fails"), ("venues", "1 pass")]
     assert {checks for _, checks in found[2:]} == {None}
-    [few] = line.ask("details", node="recent")["body"]["checks"]
+    [few] = line.answer("details", node="recent")["checks"]
     assert few["said"] == "the table has at most 0 rows: 1 row fails"
     assert (few["columns"], few["rows"]) == (["row_count"], [["2"]])
-    assert line.ask("details", node="summary")["body"]["checks"] == []
+    assert line.answer("details", node="summary")["checks"] == []
 
 
 def test_a_held_recipe_is_marked_on_the_board_and_in_the_lineage(ws, told):
     ws.hold("recent", note="checked by hand")
-    rows = {row["name"]: row for row in told(StalenessBoard(ws)).ask("open")["body"]["rows"]}
+    rows = {row["name"]: row for row in told(StalenessBoard(ws)).answer("open")["rows"]}
     assert rows["recent"]["held"].endswith(": checked by hand") and rows["venues"]["held"] == ""
     graph = LineageGraph(ws)
     line = told(graph)
-    drawn = line.ask("open")["body"]["svg"]
+    drawn = line.answer("open")["svg"]
     [title] = re.findall(r"<title>(\w+, [^<]*held since[^<]*)", drawn)
     assert title.startswith("recent, ") and title.endswith(": checked by hand")
     ws.unhold("recent")
