@@ -342,8 +342,7 @@ def check_readable_files(paths: Sequence[str], folder: Path | None) -> None:
     for path in paths:
         is_plain = False
         with contextlib.suppress(OSError):
-            file_stat = os.lstat(path)
-            is_plain = stat.S_ISREG(file_stat.st_mode) and file_stat.st_nlink == 1
+            is_plain = stat.S_ISREG(os.lstat(path).st_mode)
         if not is_plain or is_in_workspace(os.path.dirname(path)):
             check_readable_path(path, folder)
 
@@ -377,13 +376,9 @@ def check_writable_path(path: str, folder: Path | None) -> None:
 
 def _is_own(path: str, folder: Path) -> bool:
     """Whether a path resolves into the workspace's own folders or to its catalog, also through a
-    link."""
+    symbolic link; who can make a hard link can read the file anyway."""
     component = _first_component(path, folder)
-    return (
-        component in OWN_FOLDERS
-        or component.startswith(_CATALOG)
-        or _is_link_to_own(os.path.realpath(path), os.path.realpath(folder))
-    )
+    return component in OWN_FOLDERS or component.startswith(_CATALOG)
 
 
 def _first_component(path: str, folder: Path) -> str:
@@ -430,29 +425,3 @@ def check_readable_location(stored: str, folder: Path | None) -> None:
         pattern = full_location(stored, folder)
         literal = literal_path(pattern)
         check_readable_path(base_of(pattern) if literal is None else literal, folder)
-
-
-def _is_link_to_own(real: str, root: str) -> bool:
-    """Whether a file is a hard link to one of the workspace's files; only a file with several links
-    is compared."""
-    try:
-        file_stat = os.stat(real)
-        if (
-            file_stat.st_nlink < 2
-            or not os.path.isfile(real)
-            or file_stat.st_dev != os.stat(root).st_dev
-        ):
-            return False
-    except OSError:
-        return False
-    with os.scandir(root) as entries:
-        if any(
-            entry.name.startswith(_CATALOG) and entry.inode() == file_stat.st_ino
-            for entry in entries
-        ):
-            return True
-    for name in OWN_FOLDERS:
-        for base, _, files in os.walk(os.path.join(root, name)):
-            if any(os.lstat(os.path.join(base, file)).st_ino == file_stat.st_ino for file in files):
-                return True
-    return False

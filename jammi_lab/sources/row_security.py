@@ -28,7 +28,6 @@ from jammi_lab.sources.base import (
     Relation,
 )
 from jammi_lab.sources.databases import server
-from jammi_lab.sources.row_filters import OwnerFilter
 from jammi_lab.sources.scan_conditions import ALL_ROWS
 from jammi_lab.storage.arrow_digests import RunningDigests
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
@@ -124,7 +123,7 @@ class TenantFilteredConnector:
         SourceUnavailable for a table without the column."""
         try:
             inner = (
-                self.inner.relation(table, OwnerFilter(self.column, self.tenant))
+                self.inner.relation(table, server.OwnerFilter(self.column, self.tenant))
                 if isinstance(self.inner, server.ServerConnector)
                 else self.inner.relation(table)
             )

@@ -655,13 +655,10 @@ def lab(tmp_path):
     [
         "path",
         "catalog",
-        "hard link of the catalog",
         "folder",
         "glob",
         "symlink",
-        "hard link",
         "folder with a symlink",
-        "folder with a hard link",
         "folder above",
         "linked folder",
         "dots",
@@ -670,22 +667,16 @@ def lab(tmp_path):
 def test_the_workspace_s_own_rows_are_no_source(tmp_path, lab, way):
     own = lab / "results" / "acme" / "t.parquet"
     (tmp_path / "soft.parquet").symlink_to(own)
-    os.link(own, tmp_path / "hard.parquet")
-    os.link(lab / "catalog.sqlite3", tmp_path / "hard.csv")
     (tmp_path / "door").symlink_to(lab / "results" / "acme")
-    for folder, link in (("soft", os.symlink), ("hard", os.link)):
-        put(tmp_path / folder / "a.parquet", "parquet")
-        link(own, tmp_path / folder / "b.parquet")
+    put(tmp_path / "soft" / "a.parquet", "parquet")
+    os.symlink(own, tmp_path / "soft" / "b.parquet")
     location = {
         "path": own,
         "catalog": lab / "catalog.sqlite3",
-        "hard link of the catalog": tmp_path / "hard.csv",
         "folder": lab / "results",
         "glob": lab / "*" / "*" / "*.parquet",
         "symlink": tmp_path / "soft.parquet",
-        "hard link": tmp_path / "hard.parquet",
         "folder with a symlink": tmp_path / "soft",
-        "folder with a hard link": tmp_path / "hard",
         "folder above": lab,
         "linked folder": tmp_path / "door" / "t.parquet",
         "dots": lab / "x" / ".." / "results" / "acme" / "t.parquet",

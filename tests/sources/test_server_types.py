@@ -13,7 +13,7 @@ import pytest
 import jammi_lab
 from jammi_lab.core.anchors import Anchor, Snapshot, source_input
 from jammi_lab.core.errors import SourceUnavailable
-from jammi_lab.core.verdicts import Fresh, Stale, Undecidable
+from jammi_lab.core.verdicts import Fresh, Stale
 from tests.cases import cases
 from tests.services.servers import run_mysql, run_postgres
 from tests.sizes import product
@@ -426,18 +426,3 @@ def test_numbers_of_a_view_that_no_decimal_holds_are_rounded_and_the_verdict_say
     verdict = ws.staleness("m")
     assert isinstance(verdict, Fresh)
     assert verdict.grounds == [f"{view} by numbers rounded to DOUBLE"]
-
-
-def test_a_server_that_leaves_out_rows_of_every_select_is_refused(mysql, monkeypatch):
-    """Any value counts as a limit here: it is global, and other tests use the server."""
-    mysql.run("CREATE TABLE {t} (id integer)", "INSERT INTO {t} VALUES (1), (2)")
-    mysql.ws.materialize("t", f"SELECT id FROM s.{mysql.table}")
-    monkeypatch.setattr("jammi_lab.sources.databases.mysql.NO_ROW_LIMIT", 1 << 65)
-    for act in (
-        lambda: mysql.sql("SELECT id FROM {t}"),
-        lambda: mysql.ws.sources.add("other", mysql.url),
-    ):
-        with pytest.raises(SourceUnavailable, match="leaves out rows: its sql_select_limit is"):
-            act()
-    verdict = mysql.ws.staleness("t")
-    assert isinstance(verdict, Undecidable) and "sql_select_limit" in str(verdict)

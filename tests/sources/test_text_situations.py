@@ -9,6 +9,7 @@ import json
 import lzma
 import re
 import resource
+import shutil
 import zipfile
 from datetime import date
 
@@ -278,12 +279,8 @@ def folder(ws, tmp_path, files, **options):
             {"1.csv": "a,b\n1,x\n", "2.csv": "B,A\ny,2\n", "3.csv": "a,b\n3,z\n"},
             [(1, "x"), (2, "y"), (3, "z")],
         ),
-        (
-            {"Year=2024/1.csv": "a\n1\n", "year=2025/2.csv": "a\n2\n"},
-            [(1, 2024), (2, 2025)],
-        ),
     ],
-    ids=["one decision over all files", "names in any order", "keys that differ by case only"],
+    ids=["one decision over all files", "names in any order"],
 )
 def test_files_of_a_folder_are_one_table(ws, tmp_path, files, rows):
     assert folder(ws, tmp_path, files) == rows
@@ -299,22 +296,19 @@ def test_folders_of_unequal_depth_or_with_a_key_that_is_a_column_are_refused(ws,
     with pytest.raises(SourceUnavailable, match="other key=value folders"):
         folder(ws, tmp_path, {"k=1/1.csv": "a\n1\n", "2.csv": "a\n2\n"})
     (tmp_path / "d/2.csv").unlink()
+    with pytest.raises(SourceUnavailable, match="k= where K= is expected"):
+        folder(ws, tmp_path, {"k=1/1.csv": "a\n1\n", "K=2/1.csv": "a\n2\n"})
+    shutil.rmtree(tmp_path / "d/K=2")
     with pytest.raises(SourceUnavailable, match="in a folder"):
         folder(ws, tmp_path, {"k=1/1.csv": "K\n1\n"})
 
 
-def test_keys_of_parquet_folders_that_differ_by_case_only_are_one_column(ws, tmp_path):
-    for place, table in (("Year=2024", {"a": [1]}), ("year=2025", {"a": [2]})):
+def test_keys_of_parquet_folders_that_differ_by_case_only_are_other_folders(ws, tmp_path):
+    for place in ("Year=2024", "year=2025"):
         (tmp_path / "d" / place).mkdir(parents=True)
-        pq.write_table(pa.table(table), tmp_path / "d" / place / "1.parquet")
-    ws.sources.add("p", tmp_path / "d")
-    assert ws.sql("SELECT a, year FROM p WHERE year > 2020 ORDER BY a").fetchall() == [
-        (1, 2024),
-        (2, 2025),
-    ]
-    pq.write_table(pa.table({"a": [2.5]}), tmp_path / "d/year=2025/1.parquet")
-    with pytest.raises(SourceUnavailable, match="keys differ by case"):
-        ws.sources.add("q", tmp_path / "d")
+        pq.write_table(pa.table({"a": [1]}), tmp_path / "d" / place / "1.parquet")
+    with pytest.raises(SourceUnavailable, match="year= where Year= is expected"):
+        ws.sources.add("p", tmp_path / "d")
 
 
 @pytest.mark.parametrize(
@@ -355,19 +349,10 @@ def test_a_list_of_files_is_one_table(ws, tmp_path):
 # -- JSON ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", ["1.5e-400", "-1E-0400", f"0.{'0' * 400}1", "1e-324"])
-@pytest.mark.parametrize("form", ['[\n{{"a":{}}}]', '[\n{{"a":[1, {} ]}}]', '\n{{"a": {}}}\n'])
-def test_a_number_of_json_that_would_be_read_as_zero_is_refused(read, form, number):
-    for encoding in ("utf-8", "utf-16"):
-        with pytest.raises(SourceUnavailable, match=r"line 2: .* too small for DOUBLE"):
-            read(form.format(number).encode(encoding), "a.json")
-    assert read(f'[{{"a":"{number}"}}, {{"a":"x"}}]', "b.json")[1] == [(number,), ("x",)]
-
-
-def test_a_small_number_of_json_is_found_between_two_blocks(read):
+def test_a_long_number_of_json_is_found_between_two_blocks(read):
     filler = '{"a": 1}\n' * 116_508  # 28 bytes less than a block
-    with pytest.raises(SourceUnavailable, match=r"line 116509: 1\.5e-400"):
-        read(filler + '{"a":                   1.5e-400}\n', "a.ndjson")
+    with pytest.raises(SourceUnavailable, match=r"line 116509: column 'b' contains 0\.12345"):
+        read(filler + '{"b":  0.1234567890123456789}\n', "a.ndjson", types={"b": "VARCHAR"})
 
 
 @pytest.mark.parametrize(

@@ -19,17 +19,15 @@ from typing import Any
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.sources.base import UNKNOWN_ROWS, Query
 from jammi_lab.sources.databases import mysql_types
-from jammi_lab.sources.databases.server import ServerConnector
+from jammi_lab.sources.databases.server import ServerConnector, ServerDialect
 from jammi_lab.sources.databases.table_info import (
     LogPosition,
     ServerTable,
 )
-from jammi_lab.sources.row_filters import ServerDialect
 
 _SYSTEM_SCHEMAS = ("information_schema", "mysql", "performance_schema", "sys")
 _LISTING = (
-    "SELECT table_schema AS s, table_name AS n, CAST(@@sql_select_limit AS CHAR) AS row_limit "
-    "FROM information_schema.tables WHERE "
+    "SELECT table_schema AS s, table_name AS n FROM information_schema.tables WHERE "
     "table_type <> 'SYSTEM VIEW' AND {where} ORDER BY 1, 2"
 )
 _TABLE = """
@@ -38,14 +36,13 @@ SELECT {number} AS number, 0 AS place,
   CAST(table_rows AS CHAR) AS estimate, CAST(data_length AS CHAR) AS bytes,
   CAST(update_time AS CHAR) AS updated, CAST(create_time AS CHAR) AS created,
   CAST(@@version AS CHAR) AS version,
-  CASE WHEN {lately} THEN CAST(NOW(6) AS CHAR) END AS fresh,
-  CAST(@@sql_select_limit AS CHAR) AS row_limit
+  CASE WHEN {lately} THEN CAST(NOW(6) AS CHAR) END AS fresh
 FROM information_schema.tables WHERE {same} AND table_type <> 'SYSTEM VIEW'
 UNION ALL
 SELECT {number}, ordinal_position, CAST(column_name AS CHAR), CAST(column_type AS CHAR),
   CAST(data_type AS CHAR), CAST(COALESCE(character_set_name, '') AS CHAR),
   CAST(COALESCE(collation_name, '') AS CHAR),
-  CAST(CASE WHEN extra LIKE 'VIRTUAL%' THEN generation_expression END AS CHAR), NULL, NULL, NULL
+  CAST(CASE WHEN extra LIKE 'VIRTUAL%' THEN generation_expression END AS CHAR), NULL, NULL
 FROM information_schema.columns WHERE {same}"""
 """The table and its columns: a join of the two, or a list of names, would make the server open
 every table. CAST gives all text one collation, as UNION requires."""
@@ -57,8 +54,6 @@ _VIEW = 'of a view the server does not tell when its rows change; set anchor="co
 _ARITHMETIC = re.compile(r"(`[^`]*`|[-+*().\d\s])*")
 """Expressions of virtual columns that are the same in each session at any time."""
 _MAX_TABLES_PER_QUERY = 50
-NO_ROW_LIMIT = (1 << 32) - 1
-"""The least value of `sql_select_limit` that stands for no limit."""
 _SAME = (
     "table_schema = {schema} AND table_name = {name} AND CAST(table_schema AS BINARY) = "
     "{schema_bytes} AND CAST(table_name AS BINARY) = {name_bytes}"
@@ -75,11 +70,6 @@ FROM {status}.global_status
 WHERE variable_name IN ('UPTIME', 'INNODB_LSN_CURRENT', 'INNODB_REDO_LOG_CURRENT_LSN')"""
 """The log position and the identity of the server. Its start time is computed from the uptime, in
 steps of 16 seconds, because the two clocks may round apart."""
-_RANGE_COLLATIONS = re.compile(
-    r"(?:\w+_)?(?:bin|0900_bin|uca1400_nopad_ai_ci|"
-    r"(?:general|swedish|unicode|unicode_520|0900_ai|uca1400_ai)(?:_nopad)?_ci)"
-)
-"""Collations that ignore the case of ASCII letters, or order by bytes."""
 _EXACT_TYPES = re.compile(
     r"(tiny|small|medium|big)?int|integer|year|decimal|numeric|date|datetime|timestamp|time"
 )
@@ -103,10 +93,12 @@ def _quote_text(value: str) -> str:
 
 _DIALECT = ServerDialect(
     quote_name=_quote_name,
-    quote_text=_quote_text,
-    lower=lambda column: f"LOWER({column})",
+    is_text=lambda value, text: (  # whatever the collation of the column
+        f"CONVERT({value} USING utf8mb4) COLLATE utf8mb4_general_ci = {_quote_text(text)}"
+    ),
     literal=mysql_types.literal_on_server,
     text_type="CHAR",
+    all_rows=" LIMIT 18446744073709551615",  # whatever sql_select_limit says
     messages=re.compile("Failed to |MySQL |Lost connection"),
     reason=re.compile(r'(?:query "[^"]*"|parameters "[^"]*"): (.+)'),
 )
@@ -162,10 +154,7 @@ class MysqlConnector(ServerConnector):
         schemas = self._schemas
         schema_list = ", ".join(map(_quote_text, schemas or _SYSTEM_SCHEMAS))
         where = f"table_schema {'' if schemas else 'NOT '}IN ({schema_list})"
-        rows = self.run_on_server(query, _LISTING.format(where=where))
-        for *_, row_limit in rows[:1]:
-            _check_row_limit(row_limit)
-        return self.sorted_tables((s, n) for s, n, _ in rows)
+        return self.sorted_tables(self.run_on_server(query, _LISTING.format(where=where)))
 
     def table_infos(
         self, query: Query, names: Iterable[tuple[str, str]]
@@ -200,10 +189,7 @@ class MysqlConnector(ServerConnector):
         for number, *row in self.run_on_server(
             query, "\nUNION ALL\n".join(selects) + " ORDER BY 1, 2"
         ):
-            place, *_, row_limit = row
-            if place == 0:
-                _check_row_limit(row_limit)
-            by_number[number].append(tuple(row[:-1]))
+            by_number[number].append(tuple(row))
         return [rows if rows and rows[0][0] == 0 else [] for rows in by_number]
 
     def _table_of_rows(
@@ -230,11 +216,6 @@ class MysqlConnector(ServerConnector):
             int(size or 0),
             logged,
             f"{updated} {created} {recent_position}",
-            frozenset(
-                column
-                for column, *_, collation in columns
-                if _RANGE_COLLATIONS.fullmatch(collation)
-            ),
             volatile_because=volatile_because,
         )
 
@@ -309,17 +290,6 @@ class MysqlConnector(ServerConnector):
                 )
             digests.append(f"{first} {second}" if columns else "")
         return int(rows), digests
-
-
-def _check_row_limit(row_limit: str) -> None:
-    """Raise SourceUnavailable when the server cuts the rows of every SELECT off: which ones it
-    returns is then left to it, and changes with the limit."""
-    if int(row_limit) < NO_ROW_LIMIT:
-        raise SourceUnavailable(
-            f"The server leaves out rows: its sql_select_limit is {int(row_limit):,}.",
-            hint="SET GLOBAL sql_select_limit = 18446744073709551615 on the server ends that; then "
-            "open the workspace again.",
-        )
 
 
 def _canonical_value(column: str, kind: str) -> str:

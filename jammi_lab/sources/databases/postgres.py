@@ -25,18 +25,18 @@ from jammi_lab.sources.databases.postgres_queries import (
     TABLE_LISTING,
     VIEW_DEPENDENCIES,
 )
-from jammi_lab.sources.databases.server import ServerConnector
+from jammi_lab.sources.databases.server import ServerConnector, ServerDialect
 from jammi_lab.sources.databases.table_info import (
     LogPosition,
     ServerTable,
 )
-from jammi_lab.sources.row_filters import ServerDialect
 
 _LETTERS = f"'{string.ascii_uppercase}', '{string.ascii_lowercase}'"
 _DIALECT = ServerDialect(
     quote_name=quote_identifier,
-    quote_text=lambda value: f'{sql_literal(value)} COLLATE "C"',
-    lower=lambda column: f"pg_catalog.translate({column}::text, {_LETTERS})",  # in any locale
+    is_text=lambda value, text: (  # in any locale
+        f'pg_catalog.translate(({value})::text, {_LETTERS}) = {sql_literal(text)} COLLATE "C"'
+    ),
     literal=postgres_types.literal_on_server,
     text_type="text",
     messages=re.compile(
@@ -153,9 +153,6 @@ class PostgresConnector(ServerConnector):
             UNKNOWN_ROWS if has_no_estimate else int(estimate or 0),
             int(size or 0),
             bool(logged),
-            range_columns=frozenset(
-                column for column, kind, *_ in columns if postgres_types.TEXT.fullmatch(kind)
-            ),
             has_snapshot=not foreign,
             volatile_because=volatile_because or "",
         )

@@ -18,7 +18,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 
@@ -42,7 +42,7 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.core.identifiers import fold, near_names, quote_identifier, sql_literal
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.sources import database_urls, row_filters
+from jammi_lab.sources import database_urls
 from jammi_lab.sources.base import (
     NO_WORKSPACE,
     Attachment,
@@ -63,7 +63,6 @@ from jammi_lab.sources.databases.table_info import (
     digest_timeout,
 )
 from jammi_lab.sources.located_connector import LocatedConnector, SourceGone, find_table
-from jammi_lab.sources.row_filters import OwnerFilter, ServerDialect
 from jammi_lab.sources.scan_conditions import ALL_ROWS, ConditionsOfScan, condition_on_server
 from jammi_lab.sources.secrets import Credentials
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
@@ -77,6 +76,38 @@ _UNREADABLE_VALUE = re.compile(
     r"The column '.*?' of .*? contains a .*?, which DuckDB cannot represent\."
 )
 """The message for a value that DuckDB would read as another."""
+
+
+_COMPARED_WITH_OWNER = re.compile(r"VARCHAR|U?(TINY|SMALL|BIG)?INT|U?INTEGER")
+"""Types whose texts are the same on the server."""
+
+
+class OwnerFilter(NamedTuple):
+    """Selects the rows whose column contains the tenant's name, ignoring case, or NULL."""
+
+    column: str
+    tenant: str | None
+
+
+class ServerDialect(NamedTuple):
+    """How a kind of server writes SQL, and what it says."""
+
+    quote_name: Callable[[str], str]
+    """Quotes a name."""
+    is_text: Callable[[str, str], str]
+    """A condition: the text of an expression is this lower-case one, ignoring case at least of A
+    to Z."""
+    literal: Callable[[str, str | None], str | None]
+    """The literal for a constant of a column of one of the server's types, or NULL for None; None
+    if the server compares the type otherwise than DuckDB."""
+    text_type: str
+    """The type of text in a CAST."""
+    messages: re.Pattern[str]
+    """How messages of the extension, the client library and the server begin."""
+    reason: re.Pattern[str]
+    """Finds the reason in such a message."""
+    all_rows: str = ""
+    """The clause behind a SELECT of which the server is to leave out no row."""
 
 
 _MAX_KNOWN_TABLES = 4096
@@ -320,14 +351,13 @@ class ServerTables(LocatedConnector, ABC):
         types = info.types
         read = types.keys() if columns is None else columns
         kinds, limit = dict(info.columns), None
-        where = row_filters.conditions(owner, types, info.range_columns, self.dialect)
+        where = "" if owner is None else self._owned_rows(info, owner)
         if not where:
-            needed, limit = condition_on_server(
+            where, limit = condition_on_server(
                 conditions(),
                 lambda column, value: self.dialect.literal(kinds[column], value),
                 self.dialect.quote_name,
             )
-            where = [needed] if needed else []
         sent = []
         for name in types:
             if name in read:
@@ -335,7 +365,8 @@ class ServerTables(LocatedConnector, ABC):
                     f"{self.value_on_server(info, name)} AS {self.dialect.quote_name(name)}"
                 )
         text = f"SELECT {', '.join(sent) or '1 AS one'} FROM {self.table_on_server(info)}"
-        text += row_filters.where_clause(where) + ("" if limit is None else f" LIMIT {limit}")
+        text += f" WHERE {where}" if where else ""
+        text += self.dialect.all_rows if limit is None else f" LIMIT {limit}"
         values = [
             f"{self.value_as_read(info, name) if name in read else f'NULL::{kind}'} "
             f"AS {quote_identifier(name)}"
@@ -343,13 +374,26 @@ class ServerTables(LocatedConnector, ABC):
         ]
         return f"SELECT {', '.join(values)} FROM {self.query_by_server(text)}"
 
+    def _owned_rows(self, info: ServerTable, owner: OwnerFilter) -> str:
+        """A condition for the rows of an owner, those without one, and perhaps a few more; empty if
+        there is none. The exact one is tested before any condition of the statement
+        (`row_security.filtered_select`), which could otherwise evaluate values of others."""
+        kind = info.types.get(owner.column, "")
+        if not _COMPARED_WITH_OWNER.fullmatch(kind):
+            return ""
+        unowned = f"{self.dialect.quote_name(owner.column)} IS NULL"
+        if owner.tenant is None:
+            return unowned
+        value = self.value_on_server(info, owner.column)
+        return f"{unowned} OR {self.dialect.is_text(value, owner.tenant)}"
+
     def table_on_server(self, info: ServerTable) -> str:
         """The qualified name of a table for the server."""
         return f"{self.dialect.quote_name(info.schema)}.{self.dialect.quote_name(info.name)}"
 
     def run_on_server(self, query: Query, sql: str) -> list[tuple[Any, ...]]:
         """The rows of a SELECT that the server itself runs. Raises duckdb.Error."""
-        return query(f"SELECT * FROM {self.query_by_server(sql)}")
+        return query(f"SELECT * FROM {self.query_by_server(sql + self.dialect.all_rows)}")
 
     def query_by_server(self, sql: str) -> str:
         """A SELECT that the server itself runs, for FROM."""

@@ -31,8 +31,6 @@ class ServerTable:
     stamp: str = ""
     """Changes with every write, even one that is rolled back; empty if a transaction sees one
     snapshot of everything."""
-    range_columns: frozenset[str] = frozenset()
-    """Text columns on which the server may compare an owner (see `row_filters.conditions`)."""
     has_snapshot: bool = True
     """Whether a transaction sees one snapshot of it; False if it reads foreign tables."""
     volatile_because: str = ""

@@ -22,11 +22,7 @@ from jammi_lab.sources.files.file_checks import (
     check_same_columns,
 )
 from jammi_lab.sources.files.file_sets import SourceFile
-from jammi_lab.sources.files.formats import (
-    COMPRESSED_SUFFIXES,
-    UNDELIMITED_SUFFIXES,
-    partition_keys,
-)
+from jammi_lab.sources.files.formats import COMPRESSED_SUFFIXES, UNDELIMITED_SUFFIXES
 from jammi_lab.sources.files.readers import partition_options, partition_types, path_literal
 from jammi_lab.sources.files.text_bytes import TextFile, encoding_error, open_text
 from jammi_lab.sources.files.text_columns import decide_columns
@@ -310,9 +306,7 @@ def select_of(decision: Decision, files: Sequence[TextFile]) -> str:
     for file, (heading, skip) in zip(files, reading["files"], strict=True):
         readable.append((file.source_file, file.utf8_address(skip), heading))
     selects = []
-    for (heading, _), group in itertools.groupby(
-        readable, lambda each: (each[2], tuple(sorted(partition_keys(each[0].path))))
-    ):
+    for heading, group in itertools.groupby(readable, lambda each: each[2]):
         names, has_heading = reading["headings"][heading]
         alike = list(group)
         reader_options = [

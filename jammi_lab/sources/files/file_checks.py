@@ -20,8 +20,6 @@ MAX_COLUMNS = 10_000
 """Binding takes DuckDB time with the square of the number of columns: 25 s for 20 000."""
 MAX_JSON_DEPTH = 1_000
 """DuckDB parses nested values by recursion and overflows the stack between 5 000 and 20 000."""
-_MAY_VANISH = re.compile(r"[eE]-0*[3-9]\d\d|[eE]-0*\d{4}|0\.0{300}")
-_SMALL_NUMBER = re.compile(r"(?<=[\[:,\s])-?(\d[\d.]*[eE]-\d{3,}|0\.0{300,}\d*)(?=[\s,\]}])")
 _FLOAT_TYPES = ("DOUBLE", "FLOAT", "REAL")
 _LONG_NUMBER = re.compile(r"\d[\d.]{15}")
 _KEY_AND_LONG_NUMBER = re.compile(
@@ -73,16 +71,13 @@ def check_same_columns(
 
 
 def check_numbers(files: Sequence[TextFile]) -> None:
-    """Check numbers of JSON, which DuckDB makes DOUBLE before any cast: those that are too small
-    for it, and those in columns that are declared to hold all their digits. Raises OSError,
-    SourceUnavailable."""
+    """Check numbers of JSON, which DuckDB makes DOUBLE before any cast, in columns that are
+    declared to hold all their digits. Raises OSError, SourceUnavailable."""
     types: Mapping[str, str] = files[0].options.get("types", {})
     names = {fold(name): name for name, kind in types.items() if kind.upper() not in _FLOAT_TYPES}
-    for file in files:
+    for file in files if names else ():
         for line, block in _numbered_blocks(file):
-            if _MAY_VANISH.search(block):
-                _check_small_numbers(file.path, line, block)
-            if names and _LONG_NUMBER.search(block):
+            if _LONG_NUMBER.search(block):
                 _check_long_numbers(file.path, line, block, names)
 
 
@@ -96,18 +91,6 @@ def _numbered_blocks(file: TextFile) -> Iterator[tuple[int, str]]:
             yield line, block
             rest = block[-_MAX_NUMBER_LENGTH:]
             line += block.count("\n", 0, -_MAX_NUMBER_LENGTH)
-
-
-def _check_small_numbers(path: str, line: int, block: str) -> None:
-    for match in _SMALL_NUMBER.finditer(block):
-        number = match[0].lower()
-        if float(number) == 0 and number.partition("e")[0].strip("-0."):
-            line += block.count("\n", 0, match.start())
-            raise SourceUnavailable(
-                f"{display_name(path)}, line {line}: {number[:40]} is too small for DOUBLE, and "
-                "would be read as 0.",
-                hint="Write 0, or the number as text, in quotation marks.",
-            )
 
 
 def _check_long_numbers(path: str, line: int, block: str, names: Mapping[str, str]) -> None:

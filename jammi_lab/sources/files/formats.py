@@ -6,12 +6,11 @@ import encodings.aliases
 import json
 import os
 import re
-import urllib.parse
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jammi_lab.core.errors import InvalidArgument
-from jammi_lab.core.identifiers import fold, has_surrogate, is_text, near_names
+from jammi_lab.core.identifiers import has_surrogate, is_text, near_names
 from jammi_lab.core.redaction import remember_typed_credentials
 from jammi_lab.core.suggestions import answer_to
 
@@ -148,20 +147,11 @@ def names_of_kind(kind: str, names: Iterable[str]) -> list[str]:
 
 
 def partitions(path: str) -> dict[str, str]:
-    """The partition values in the `key=value` folders of a path, by folded key."""
-    return {fold(urllib.parse.unquote(key)): value for key, value in _partition_pairs(path)}
-
-
-def partition_keys(path: str) -> set[str]:
-    """The keys of the `key=value` folders of a path, as they are written."""
-    return {key for key, _ in _partition_pairs(path)}
-
-
-def _partition_pairs(path: str) -> list[tuple[str, str]]:
+    """The values in the `key=value` folders of a path, by key, both as they are written."""
     if "=" not in path:
-        return []
+        return {}
     parts = [each.partition("=") for each in os.path.dirname(path).split("/")]
-    return [(key, value) for key, sign, value in parts if key and sign and "=" not in value]
+    return {key: value for key, sign, value in parts if key and sign and "=" not in value}
 
 
 def options_dict(options: object) -> dict[str, Any]:

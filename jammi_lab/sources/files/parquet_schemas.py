@@ -6,7 +6,6 @@ to its types, whatever their values are: 2.5 to 2, 5 to true (1.5.5). With `unio
 a type for all files; where `common_type` has one, DuckDB's holds the same values.
 """
 
-import itertools
 import os
 import re
 import time
@@ -24,8 +23,9 @@ from jammi_lab.core.errors import SchemaMismatch, SourceUnavailable, first_line
 from jammi_lab.core.identifiers import fold, quote_identifier
 from jammi_lab.sources.files.file_checks import check_column_count, check_same_columns
 from jammi_lab.sources.files.file_sets import SourceFile
-from jammi_lab.sources.files.formats import partition_keys, partitions
+from jammi_lab.sources.files.formats import partitions
 from jammi_lab.sources.files.readers import (
+    partition_keys,
     partition_options,
     partition_types,
     path_literal,
@@ -98,8 +98,7 @@ def has_one_schema(schemas: Sequence[FileSchema]) -> bool:
 
 def is_uniform(source_files: Sequence[SourceFile], schemas: Sequence[FileSchema]) -> bool:
     """Whether each of the files has the columns and types of all of them."""
-    first = source_files[0]
-    return has_one_schema(schemas) and not (first.relative and partition_keys(first.path))
+    return has_one_schema(schemas) and not partition_keys(source_files)
 
 
 def build_select(
@@ -109,41 +108,15 @@ def build_select(
 ) -> str:
     """A SELECT of all rows of these files, in order. `addresses` are the names under which DuckDB
     reads them. Raises SourceUnavailable for a name that is not UTF-8."""
-    replaced = _columns_without_pushdown(schemas) | _durations(schemas)
-    options = [f"union_by_name={'false' if has_one_schema(schemas) else 'true'}"]
-    if not source_files[0].relative:
-        # A folder `year=2020` above a single file is not a partition of the source.
-        return _select_of(addresses, replaced, [*options, "hive_partitioning=false"])
-    runs = [
-        list(run)
-        for _, run in itertools.groupby(
-            zip(source_files, addresses, strict=True), lambda each: partition_keys(each[0].path)
-        )
+    columns = _columns_without_pushdown(schemas) | _durations(schemas)
+    columns |= _partition_columns(source_files)
+    replaced = ", ".join(f"{value} AS {name}" for name, value in columns.items())
+    options = [
+        f"union_by_name={'false' if has_one_schema(schemas) else 'true'}",
+        *partition_options(partition_types(source_files), source_files),
     ]
-    # DuckDB takes `Year=` beside `year=` for no partitions.
-    if len(runs) > 1 and not has_one_schema(schemas):
-        first, other = (place_of(run[0][0]) for run in runs[:2])
-        raise SourceUnavailable(
-            f"{first} and {other} are in folders whose keys differ by case, and the columns of the "
-            "files differ, too.",
-            hint="Rename the folders.",
-        )
-    types = partition_types(source_files)
-    selects = []
-    for run in runs:
-        files = [source_file for source_file, _ in run]
-        columns = replaced | _partition_columns(files)
-        by_type = [*options, *partition_options(types, files)]
-        selects.append(_select_of([address for _, address in run], columns, by_type))
-    return " UNION ALL BY NAME ".join(selects)
-
-
-def _select_of(
-    addresses: Sequence[str], replaced: Mapping[str, str], options: Sequence[str]
-) -> str:
-    parts = ", ".join(f"{value} AS {name}" for name, value in replaced.items())
     return (
-        f"SELECT *{f' REPLACE ({parts})' if parts else ''} FROM "
+        f"SELECT *{f' REPLACE ({replaced})' if replaced else ''} FROM "
         f"read_parquet([{', '.join(map(path_literal, addresses))}], {', '.join(options)})"
     )
 
@@ -180,8 +153,8 @@ def _partition_columns(source_files: Sequence[SourceFile]) -> dict[str, str]:
     from a column of that name or place in the file, where it reads a single one: `max(k)` fails or
     is wrong, and so is `k > 5`. An expression around the column has no statistics; files are
     skipped by it as before."""
-    keys = partition_keys(source_files[0].path)
-    names = [quote_identifier(name) for name in sorted(keys) if _PARTITION_NAME.fullmatch(name)]
+    keys = partition_keys(source_files)
+    names = [quote_identifier(name) for name in keys if _PARTITION_NAME.fullmatch(name)]
     return {name: f"greatest({name}, {name})" for name in names}
 
 
@@ -345,7 +318,7 @@ def _check_partitions(source_files: Sequence[SourceFile], schemas: Sequence[File
     would replace."""
     keys = {fold(key) for key in partition_types(source_files)}
     for source_file, schema in zip(source_files, schemas, strict=True):
-        pairs = partitions(source_file.path)
+        pairs = {fold(key): value for key, value in partitions(source_file.path).items()}
         for name, _ in schema.types:
             value = urllib.parse.unquote(pairs.get(fold(name), ""))
             if fold(name) in keys and not _is_everywhere(value, source_file, name):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.identifiers import fold, quote_identifier, sql_literal
 from jammi_lab.sources.files.file_sets import SourceFile
-from jammi_lab.sources.files.formats import partition_keys, partitions
+from jammi_lab.sources.files.formats import partitions
 from jammi_lab.sources.files.text_types import ISO_DATE
 from jammi_lab.sources.locations import escape
 from jammi_lab.sources.read_errors import display_name
@@ -30,8 +30,7 @@ def partition_types(source_files: Sequence[SourceFile]) -> dict[str, str]:
             raise _partition_error(source_file, source_files[0], found, first)
         for key, value in found.items():
             values[key].add(urllib.parse.unquote(value))
-    names = {fold(key): key for key in partition_keys(source_files[0].path)}
-    return {names[key]: _type_of_partition(texts) for key, texts in values.items()}
+    return {key: _type_of_partition(texts) for key, texts in values.items()}
 
 
 def _type_of_partition(texts: set[str]) -> str:
@@ -41,10 +40,16 @@ def _type_of_partition(texts: set[str]) -> str:
     return "DATE" if known and all(_DATE.fullmatch(text) for text in known) else "VARCHAR"
 
 
+def partition_keys(source_files: Sequence[SourceFile]) -> list[str]:
+    """The keys of the `key=value` folders of a source, sorted. A folder `year=2020` above a single
+    file is not a partition of it."""
+    first = source_files[0]
+    return sorted(partitions(first.path)) if first.relative else []
+
+
 def partition_options(columns: Mapping[str, str], source_files: Sequence[SourceFile]) -> list[str]:
-    """The options with which DuckDB reads the `key=value` folders of files with equal keys."""
-    is_single_file = len(source_files) == 1 and not source_files[0].relative
-    keys = [] if is_single_file else sorted(partition_keys(source_files[0].path))
+    """The options with which DuckDB reads the `key=value` folders of files."""
+    keys = partition_keys(source_files)
     if not keys:
         return ["hive_partitioning=false"]
     folded = {fold(name): kind for name, kind in columns.items()}

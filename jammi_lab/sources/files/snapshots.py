@@ -246,7 +246,8 @@ def _column_digests(files: Files, columns: Mapping[str, str]) -> dict[str, str] 
         folded = {fold(name): digest for name, digest in by_column.items()}
         if len(folded) != len(by_column) or not by_column:
             return None
-        values = partitions(source_file.path) if source_file.relative else {}
+        pairs = partitions(source_file.path) if source_file.relative else {}
+        values = {fold(key): value for key, value in pairs.items()}
         folded_files.append((source_file.relative, payload["rows"], folded, values))
     digests = {}
     for column in columns:
