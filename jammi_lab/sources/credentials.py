@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core import redaction
-from jammi_lab.core.errors import InvalidArgument, SecretMissing
+from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources.base import ReadCredentials
 from jammi_lab.sources.files import object_stores
@@ -90,36 +90,11 @@ def resolve_credentials(
             values.get("user"), values.get("password"), values.get("query", ""), secret
         )
     if scheme in STORES:
-        values, secret = _store_credentials(record, credentials)
+        values, secret = credentials()
         known = {k: v for k, v in record.options.items() if k in object_stores.OPTIONS}
         given = {**values, **_parse_secret(secret)}
         return object_stores.StoreAccess(STORES[scheme], known, given)
     return None
-
-
-_CREDENTIAL_VARIABLES = {
-    "s3": ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"),
-    "gs": ("GOOGLE_APPLICATION_CREDENTIALS",),
-    "az": (
-        "AZURE_STORAGE_CONNECTION_STRING",
-        "AZURE_STORAGE_ACCOUNT_KEY",
-        "AZURE_STORAGE_SAS_TOKEN",
-    ),
-}
-"""Variables from which each store's library takes credentials by itself."""
-
-
-def _store_credentials(
-    record: SourceRecord, credentials: ReadCredentials
-) -> tuple[Mapping[str, str], str | None]:
-    try:
-        return credentials()
-    except SecretMissing:
-        variables = _CREDENTIAL_VARIABLES.get(STORES.get(scheme_of(record.location) or "", ""), ())
-        # The typed credential is lost, but the environment provides another one.
-        if record.secret == "" and any(os.environ.get(name) for name in variables):
-            return {}, None
-        raise
 
 
 def _parse_secret(secret: str | None) -> dict[str, str]:

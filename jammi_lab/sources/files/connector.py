@@ -243,9 +243,6 @@ class FileConnector(LocatedConnector):
         ]
         return self._snapshot(source_files, payloads, ctx, was_read=bool(unread))
 
-    def _check_look(self, source_files: Sequence[SourceFile], ctx: ObservationContext) -> None:
-        """Raise ResourceExhausted when deciding how to read the files would exceed the limits."""
-
     def _snapshot(
         self,
         source_files: list[SourceFile],
@@ -255,13 +252,10 @@ class FileConnector(LocatedConnector):
         was_read: bool,
     ) -> Snapshot:
         digest = snapshots.whole_digest(self.kind, self.record.options, files)
-
-        def describe() -> dict[str, str]:
-            self._check_look(source_files, ctx)
-            return dict(self._decision(source_files).columns)
-
         try:
-            columns, described = snapshots.describe_cached(self.record, digest, ctx, describe)
+            columns, described = snapshots.describe_cached(
+                self.record, digest, ctx, lambda: dict(self._decision(source_files).columns)
+            )
         except self.faults as error:
             return snapshots.unreadable_snapshot(digest, files, error.message.rstrip("."))
         cost = Cost.SCAN if was_read else Cost.METADATA if described else Cost.FREE

@@ -17,7 +17,7 @@ import threading
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -56,8 +56,8 @@ _GUESSES = (
 )
 """Encodings that a message names where the file can be decoded by them."""
 _MAX_NAMED_ENCODINGS = 4
-_last_lines = BoundedCache[SourceFile, tuple[int, int]](_MAX_CACHED_FILES)
-"""Compressed files that were decompressed to the end: the bytes of their last lines, and all."""
+_last_lines = BoundedCache[SourceFile, int](_MAX_CACHED_FILES)
+"""The bytes of the last lines of compressed files that were decompressed to the end."""
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LINE_ENDS = b"\r\n"
 _copies: dict[tuple[str, str, str, int], tuple[SourceFile, str]] = {}
@@ -133,29 +133,18 @@ def is_nonempty(source_file: SourceFile) -> bool:
     """
     if not is_compressed(source_file):
         return source_file.stat.size > 0
-    return _unpack(source_file)[0] >= 0
+    return _last_line_of(source_file) >= 0
 
 
-def check_unpacked(source_files: Sequence[SourceFile], most_bytes: int) -> None:
-    """Raise ResourceExhausted for compressed files that contain more than so many bytes. A small
-    file may contain a thousand times its size. Raises as `is_nonempty`."""
-    unpacked = 0
-    for source_file in filter(is_compressed, source_files):
-        unpacked += _unpack(source_file, most_bytes - unpacked)[1]
-
-
-def _unpack(source_file: SourceFile, most_bytes: int | None = None) -> tuple[int, int]:
-    """The bytes of the last line of a compressed file that is not blank, -1 for an empty file; and
-    those of the whole. Raises as `is_nonempty`, and ResourceExhausted above `most_bytes`."""
+def _last_line_of(source_file: SourceFile) -> int:
+    """The bytes of the last line of a compressed file that is not blank; -1 for an empty file.
+    Raises as `is_nonempty`."""
     if (cached := _last_lines.get(source_file)) is not None:
-        _check_limit(cached[1], most_bytes)
         return cached
     now = time.time_ns()
-    size, is_open, unpacked = -1, False, 0
+    size, is_open = -1, False
     with container_errors(source_file), open_content(source_file) as stream:
         while block := stream.read(BLOCK_BYTES):
-            unpacked += len(block)
-            _check_limit(unpacked, most_bytes)
             text = block.rstrip(_LINE_ENDS)
             if not text:
                 size, is_open = max(size, 0), False
@@ -164,16 +153,8 @@ def _unpack(source_file: SourceFile, most_bytes: int | None = None) -> tuple[int
             before = size if is_open and begin == 0 else 0
             size, is_open = before + len(text) - begin, len(text) == len(block)
     if source_file.is_proved(now, CLOCK_SECONDS):
-        _last_lines.put(source_file, (size, unpacked))
-    return size, unpacked
-
-
-def _check_limit(unpacked: int, most_bytes: int | None) -> None:
-    if most_bytes is not None and unpacked > most_bytes:
-        raise ResourceExhausted(
-            "its compressed files contain too many bytes for a look (the setting look.scan_bytes); "
-            "run `ws.status(deep=True)`"
-        )
+        _last_lines.put(source_file, size)
+    return size
 
 
 def _begin_of_last_line(text: bytes) -> int:
@@ -247,7 +228,7 @@ class TextFile:
         `utf8_address`."""
         address = self.utf8_address(0)
         if address == self.address and is_compressed(self.source_file):
-            return _unpack(self.source_file)[0]
+            return _last_line_of(self.source_file)
         with self.source_file.open() if address == self.address else open(address, "rb") as file:
             end, text = file.seek(0, os.SEEK_END), b""
             while end and not text:

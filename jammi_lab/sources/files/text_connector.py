@@ -11,7 +11,7 @@ from jammi_lab.core.anchors import source_input
 from jammi_lab.core.errors import JammiError, SourceUnavailable
 from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.sources import read_errors
-from jammi_lab.sources.base import ObservationContext, ReadPlan, Relation
+from jammi_lab.sources.base import ReadPlan, Relation
 from jammi_lab.sources.files import csv_errors, csv_files, file_checks, json_files, row_copies
 from jammi_lab.sources.files.connector import FileConnector
 from jammi_lab.sources.files.decisions import Decision
@@ -19,7 +19,6 @@ from jammi_lab.sources.files.file_sets import ReadAccess, SourceFile
 from jammi_lab.sources.files.readers import partition_types, path_literal
 from jammi_lab.sources.files.text_bytes import (
     TextFile,
-    check_unpacked,
     encoding_error,
     is_nonempty,
     lines_skipped_in,
@@ -43,10 +42,6 @@ class TextConnector(FileConnector):
         """Check that the files can be read, all their values included. Raises SourceUnavailable;
         InvalidArgument for an anchor on a missing column."""
         self._check_anchor_column(self.relation(None).columns or {})
-
-    def _check_look(self, source_files: Sequence[SourceFile], ctx: ObservationContext) -> None:
-        if ctx.scan_bytes is not None and self.kind != "text":
-            check_unpacked(source_files, ctx.scan_bytes)
 
     def _decide(self, source_files: Sequence[SourceFile]) -> Decision:
         if self.kind == "text":
