@@ -5,9 +5,8 @@ passes find the same files. Paths are not available while a tenant is bound: a t
 sources that were added for it.
 """
 
-import json
+import ast
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,14 +38,6 @@ FILE_FUNCTIONS = {"read_parquet": "parquet", "read_csv": "csv", "read_json": "js
 _WORKSPACE_PREFIX = "workspace://"
 """Begins a path in a recorded statement that is relative to the workspace's folder."""
 _SPECIFIC_KINDS = {"csv": ("csv", "tsv"), "json": ("json", "ndjson"), "parquet": ("parquet",)}
-_STRING_LITERAL = r"'(?:[^']|'')*'"
-_OPTION_VALUE = rf"(?:(?:JSON )?{_STRING_LITERAL}|true|false)"
-_NAME = re.compile(
-    rf"(?:read_(?P<kind>\w+)\((?P<inner>{_STRING_LITERAL})(?P<options>(?:, "
-    rf"\w+={_OPTION_VALUE})*)\)|(?P<plain>{_STRING_LITERAL}))",
-    re.S,
-)
-_OPTION = re.compile(rf", (\w+)=({_OPTION_VALUE})", re.S)
 
 
 def add_source_hint(path: str) -> str:
@@ -59,46 +50,35 @@ def _shortened(path: str) -> str:
 
 
 def name_of(record: SourceRecord) -> str:
-    """The name of an unregistered source, in SQL syntax: its location, its options, and its kind if
-    the location does not imply it."""
-    options = "".join(
-        f", {name}={_option_text(value)}" for name, value in sorted(record.options.items())
-    )
+    """The name of an unregistered source, which is an expression of Python: its location, its
+    options, and its kind if the location does not imply it."""
+    options = "".join(f", {name}={value!r}" for name, value in sorted(record.options.items()))
     if (
         not options
         and kind_of_name(literal_path(record.location) or record.location) == record.kind
     ):
-        return sql_literal(record.location)
-    return f"read_{record.kind}({sql_literal(record.location)}{options})"
-
-
-def _option_text(value: object) -> str:
-    """An option's value in SQL; lists, dicts and numbers as JSON."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return sql_literal(value)
-    return f"JSON {sql_literal(json.dumps(value))}"
-
-
-def _option_value(text: str) -> object:
-    if text.startswith("JSON "):
-        return json.loads(_unquote(text.removeprefix("JSON ")))
-    return _unquote(text) if text.startswith("'") else text == "true"
+        return repr(record.location)
+    return f"read_{record.kind}({record.location!r}{options})"
 
 
 def record_of(name: str) -> SourceRecord | None:
     """The source of a name made by `name_of`; None for any other name."""
-    match = _NAME.fullmatch(name)
-    if match is None:
+    if not name.startswith(("'", '"', "read_")):
         return None
-    location = _unquote(match["plain"] or match["inner"])
-    kind = match["kind"] or kind_of_name(literal_path(location) or location)
+    options = dict[str, Any]()
+    try:
+        match ast.parse(name, mode="eval").body:
+            case ast.Constant(str(location)):
+                kind = kind_of_name(literal_path(location) or location)
+            case ast.Call(ast.Name(function), [ast.Constant(str(location))], keywords):
+                kind = function.removeprefix("read_")
+                options = {str(given.arg): ast.literal_eval(given.value) for given in keywords}
+            case _:
+                return None
+    except (SyntaxError, ValueError):
+        return None
     if kind not in FILE_KINDS or scheme_of(location) is not None:
         return None
-    options = {
-        option: _option_value(text) for option, text in _OPTION.findall(match["options"] or "")
-    }
     return SourceRecord(name=name, kind=kind, location=location, options=options)
 
 
@@ -126,10 +106,6 @@ def bound_path(source: Input) -> str | None:
 def _option_names(function: str) -> list[str]:
     """The names of a function's arguments after the path."""
     return [argument.name for argument in USAGE[function].arguments[1:]]
-
-
-def _unquote(text: str) -> str:
-    return text[1:-1].replace("''", "'")
 
 
 class PathResolver(NameResolver):

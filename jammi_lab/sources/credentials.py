@@ -71,7 +71,7 @@ def strip_credentials(
     return location, given, typed
 
 
-def location_options(location: str) -> Mapping[str, tuple[type, ...]]:
+def location_options(location: str) -> Mapping[str, type]:
     """The options that a location takes in addition to those of its kind."""
     return object_stores.OPTIONS if scheme_of(location) in STORES else {}
 

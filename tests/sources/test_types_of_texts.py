@@ -12,14 +12,14 @@ def test_types_that_cannot_be_are_refused_and_nothing_is_added(ws, tmp_path):
             errors.SourceUnavailable,
             "the column 'zap', which is not in the file",
         ),
-        ({"zip": "VARCHARR"}, errors.InvalidArgument, "Unknown type 'VARCHARR'"),
-        ({"zip": "INTEGER[]"}, errors.InvalidArgument, "Unknown type"),
-        ({"zip": "VARCHAR'}) --"}, errors.InvalidArgument, "Unknown type"),
-        ({"zip": 3}, errors.InvalidArgument, "Unknown type 3"),
-        ({1: "VARCHAR"}, errors.InvalidArgument, "1 is not a name"),
-        ({("zip", 1): "VARCHAR"}, errors.InvalidArgument, "is not a name"),
+        ({"zip": "VARCHARR"}, errors.InvalidArgument, "'types' cannot be {'zip': 'VARCHARR'}"),
+        ({"zip": "INTEGER[]"}, errors.InvalidArgument, "'types' cannot be"),
+        ({"zip": "VARCHAR'}) --"}, errors.InvalidArgument, "'types' cannot be"),
+        ({"zip": 3}, errors.InvalidArgument, "'types' cannot be {'zip': 3}"),
+        ({1: "VARCHAR"}, errors.SourceUnavailable, "which is not in the file"),
+        ({("zip", 1): "VARCHAR"}, errors.InvalidArgument, "'types' cannot be {('zip', 1)"),
         ({"zip'\"": "VARCHAR"}, errors.SourceUnavailable, "which is not in the file"),
-        ("zip", errors.InvalidArgument, "of type dict"),
+        ("zip", errors.InvalidArgument, "'types' cannot be 'zip'"),
     ):
         (tmp_path / "x.csv").write_text("zip,v\n01234,1\n")
         with pytest.raises(error) as caught:

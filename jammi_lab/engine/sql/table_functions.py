@@ -50,11 +50,12 @@ class Signature:
 
 _K = FunctionArgument("k", (int,), 10)
 _PATH = FunctionArgument("path", (str,))
+_OPTION = (bool, int, str, list, dict)
 
 
 def _reader_signature(usage: str, kind: str) -> Signature:
     """The signature of a function that reads files of a kind, with the options of its sources."""
-    options = (FunctionArgument(name, kinds, None) for name, kinds in OPTIONS[kind].items())
+    options = (FunctionArgument(name, _OPTION, None) for name in OPTIONS[kind])
     return Signature(usage, (_PATH, *options), option_names=ALIASES)
 
 

@@ -1,16 +1,16 @@
 """File kinds: inference from names, options of each kind, anchor strategies."""
 
-import codecs
 import contextlib
-import encodings.aliases
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
 
 from jammi_lab.core.errors import InvalidArgument
-from jammi_lab.core.identifiers import has_surrogate, is_text, near_names
+from jammi_lab.core.identifiers import has_surrogate, near_names
 from jammi_lab.core.redaction import remember_typed_credentials
 from jammi_lab.core.suggestions import answer_to
 
@@ -36,57 +36,81 @@ COMPRESSED_SUFFIXES = (".gz", ".zst", ".bz2", ".xz", ".zip")
 UNDELIMITED_SUFFIXES = (".psv", ".dat", ".txt")
 """Text files whose name tells neither their kind nor their delimiter."""
 TEXT_KINDS = ("csv", "tsv", "json", "ndjson", "text")
-_MULTI_FILE_OPTIONS: dict[str, tuple[type, ...]] = {"union_by_name": (bool,)}
-_TEXT_OPTIONS: dict[str, tuple[type, ...]] = {
-    "encoding": (str, dict),
-    "types": (dict,),
-    **_MULTI_FILE_OPTIONS,
-}
-_CSV_OPTIONS: dict[str, tuple[type, ...]] = {
-    "delim": (str,),
-    "header": (bool,),
-    "skip": (int,),
-    "names": (list, tuple),
-    "all_varchar": (bool,),
-    "quote": (str,),
-    "escape": (str,),
-    "comment": (str,),
-    "nullstr": (str, list, tuple),
-    "decimal_separator": (str,),
-    "thousands": (str,),
-    "dateformat": (str,),
-    "timestampformat": (str,),
-    "strict_mode": (bool,),
-    "null_padding": (bool,),
-    "max_line_size": (int,),
+_TYPE_NAMES = (
+    "bigint blob bool boolean char date decimal double float hugeint int integer interval json "
+    "numeric real smallint string text time timestamp timestamp_ms timestamp_ns timestamp_s "
+    "timestamptz tinyint ubigint uhugeint uinteger usmallint utinyint uuid varchar"
+)
+"""Types for the option `types` of text formats; `decimal` and `numeric` may have a precision and
+scale."""
+_TYPE = (
+    rf"(?i)^({_TYPE_NAMES.replace(' ', '|')}|timestamp with time zone|"
+    r"(decimal|numeric) ?\( ?\d+ ?(, ?\d+ ?)?\))\Z"
+)
+_Count = Annotated[int, Meta(ge=0)]
+_Text = Annotated[str, Meta(pattern=r"^[^\0]*\Z")]
+_Character = Annotated[str, Meta(pattern=r"^[\x00-\x7f]?\Z")]
+_TimeFormat = Annotated[str, Meta(pattern="%-?[YyGxc]")]
+"""Parts of formats of dates and times that give the year."""
+_Types = dict[str, Annotated[str, Meta(pattern=_TYPE)]]
+_TEXT_OPTIONS = {"encoding": str | dict[str, str], "types": _Types, "union_by_name": bool}
+_CSV_OPTIONS = {
+    "delim": Annotated[str, Meta(pattern=r'^(?!.*[\r\n"\0])(.|[\x01-\x7f]{1,4})\Z')],
+    "header": bool,
+    "skip": _Count,
+    "names": list[_Text],
+    "all_varchar": bool,
+    "quote": _Character,
+    "escape": _Character,
+    "comment": _Character,
+    "nullstr": str | list[_Text],
+    "decimal_separator": Literal[".", ","],
+    "thousands": _Character,
+    "dateformat": _TimeFormat,
+    "timestampformat": _TimeFormat,
+    "strict_mode": bool,
+    "null_padding": bool,
+    "max_line_size": _Count,
     **_TEXT_OPTIONS,
 }
-_JSON_OPTIONS: dict[str, tuple[type, ...]] = {
-    "records": (str, bool),
-    "format": (str,),
+_JSON_OPTIONS = {
+    "records": bool | Literal["auto", "true", "false"],
+    "format": Literal["auto", "array", "unstructured", "newline_delimited", "nd"],
     **_TEXT_OPTIONS,
 }
-OPTIONS: dict[str, dict[str, tuple[type, ...]]] = {
-    "parquet": _MULTI_FILE_OPTIONS,
+OPTIONS: dict[str, dict[str, Any]] = {
+    "parquet": {"union_by_name": bool},
     "csv": _CSV_OPTIONS,
     "tsv": _CSV_OPTIONS,
     "json": _JSON_OPTIONS,
     "ndjson": _JSON_OPTIONS,
     "xlsx": {
-        "sheet": (str,),
-        "range": (str,),
-        "skip": (int,),
-        "header": (bool,),
-        "types": (dict,),
-        "all_varchar": (bool,),
+        "sheet": str,
+        "range": str,
+        "skip": _Count,
+        "header": bool,
+        "types": _Types,
+        "all_varchar": bool,
     },
-    "sqlite": {"text": (bool,)},
-    "postgresql": {"schemas": (list, tuple), "numeric": (str,)},
-    "mysql": {"schemas": (list, tuple)},
-    "connection": {"state": (str,)},
-    "delta": {"version": (int,)},
+    "sqlite": {"text": bool},
+    "postgresql": {"schemas": list[_Text], "numeric": Literal["decimal", "values", "double"]},
+    "mysql": {"schemas": list[_Text]},
+    "connection": {"state": str},
+    "delta": {"version": int},
 }
 """Options and their types by kind; other kinds take none."""
+_HINTS = {
+    "delim": "Use one character, such as ';' or '\\t'.",
+    "dateformat": "It has to give the year, for example '%d.%m.%Y'.",
+    "timestampformat": "It has to give the year, for example '%m/%d/%Y %H:%M'.",
+    "types": "Use SQL types: options={'types': {'zip': 'VARCHAR'}}.",
+    "decimal_separator": "It is '.' or ','.",
+    "numeric": "It is 'decimal', 'values' or 'double'.",
+    "format": "It is 'auto', 'array', 'unstructured', 'newline_delimited' or 'nd'.",
+    "records": "It is 'auto', True or False.",
+    "encoding": "Encodings are those of Python, such as utf-8, utf-16, cp1252 or shift_jis.",
+    **dict.fromkeys(("quote", "escape", "comment", "thousands"), "Use one ASCII character or ''."),
+}
 ALIASES = {
     "delimiter": "delim",
     "sep": "delim",
@@ -95,26 +119,6 @@ ALIASES = {
     "decimal": "decimal_separator",
 }
 """Other words for options of CSV files."""
-_CHOICES = {
-    "decimal_separator": (".", ","),
-    "records": ("auto", "true", "false"),
-    "numeric": ("decimal", "values", "double"),
-    "format": ("auto", "array", "unstructured", "newline_delimited", "nd"),
-}
-_YEAR = re.compile(r"%-?[YyGxc]")
-"""Parts of formats of dates and times that give the year."""
-_ONE_CHARACTER = ("quote", "escape", "comment", "thousands")
-_FLAG_VALUES = {"true": True, "false": False}
-"""Values of flags in a line such as `%jammi add … --option header=false`."""
-_TYPE_NAMES = frozenset(
-    "bigint blob bool boolean char date decimal double float hugeint int integer interval json "
-    "numeric real smallint string text time timestamp timestamp_ms timestamp_ns timestamp_s "
-    "timestamptz tinyint ubigint uhugeint uinteger usmallint utinyint uuid varchar".split()
-) | {"timestamp with time zone"}
-"""Types for the option `types` of text formats; `decimal` and `numeric` may have a precision and
-scale."""
-_DECIMAL_TYPE = re.compile(r"(decimal|numeric) ?\( ?\d+ ?(, ?\d+ ?)?\)")
-_TYPES_HINT = "Use an SQL type: options={'types': {'zip': 'VARCHAR'}}."
 _ANCHORS_HINT = 'Use "auto", "content", "none" or "column:<name>".'
 
 
@@ -166,139 +170,64 @@ def options_dict(options: object) -> dict[str, Any]:
     return dict(options)
 
 
-def _typed_value(value: Any, kinds: tuple[type, ...]) -> Any:
-    """The value that is meant by a text in a line such as `%jammi add … --option header=false`: a
-    flag, a number, JSON, or a list with commas. The text itself where the option may be one."""
-    if isinstance(value, list) and kinds == (str,) and all(isinstance(each, str) for each in value):
+def _written_value(value: Any, kind: Any) -> Any:
+    """The value that is meant by a text in a line such as `%jammi add … --option nullstr=NA,-`:
+    JSON, or a list with commas. The text itself where the option may be one."""
+    if kind is str and isinstance(value, list) and all(isinstance(each, str) for each in value):
         return ",".join(value)  # a cell splits at commas
-    if not isinstance(value, str):
+    if not isinstance(value, str) or kind is str:
         return value
-    if kinds == (bool,):
-        return _FLAG_VALUES.get(value.casefold(), value)
-    if kinds == (int,) and value.isdecimal():
-        return int(value)
     if value.startswith(("[", "{")):
         with contextlib.suppress(ValueError, RecursionError):
-            parsed = json.loads(value)
-            return parsed if isinstance(parsed, kinds) else value
-    if str in kinds or list not in kinds:
-        return value
-    return [each.strip() for each in value.split(",")]
+            return json.loads(value)
+    return [each.strip() for each in value.split(",")] if kind == list[_Text] else value
 
 
 def check_options(
-    kind: str,
-    options: Mapping[str, Any],
-    location_options: Mapping[str, tuple[type, ...]] | None = None,
+    kind: str, options: Mapping[str, Any], location_options: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """The options in stored form. `location_options` are known besides those of the kind. Raises
-    InvalidArgument for an unknown option, listing the known ones, and for a wrong type."""
+    InvalidArgument for an unknown option, listing the known ones, and for a wrong value."""
     known = {
         **OPTIONS.get(kind, {}),
         **(location_options or {}),
-        **({"files": (list,)} if kind in FILE_KINDS else {}),
+        **({"files": list[_Text]} if kind in FILE_KINDS else {}),
     }
-    if kind in ("csv", "tsv"):
-        options = {ALIASES.get(name, name): value for name, value in options.items()}
-    options = {name: _typed_value(value, known.get(name, ())) for name, value in options.items()}
-    for name, value in options.items():
+    is_csv = kind in ("csv", "tsv")
+    checked = {}
+    for given, value in options.items():
+        name = ALIASES.get(given, given) if is_csv else given
         if name not in known:
             remember_typed_credentials(name)
-            hint = f"Its options are {', '.join(known)}." if known else "It takes no options."
             meant = answer_to("options", name)
-            words = [*known, *ALIASES] if kind in ("csv", "tsv") else known
+            words = [*known, *ALIASES] if is_csv else known
             raise InvalidArgument(
                 f"A source of kind {kind} has no option {name!r}.",
                 near=[meant] if meant in known else near_names(name, words),
-                hint=hint,
+                hint=f"Its options are {', '.join(known)}." if known else "It takes no options.",
             )
-        if not isinstance(value, known[name]) or (known[name] == (int,) and value is True):
-            shown = (
-                "a " + type(value).__name__
-                if name in ("key", "secret", "token", "password")
-                else repr(value)
-            )
-            raise InvalidArgument(
-                f"The option {name!r} must be of type {known[name][0].__name__}, got {shown}.",
-                hint=_TYPES_HINT if name == "types" else "",
-            )
-    options = {
-        name: list(value) if isinstance(value, tuple) else value for name, value in options.items()
-    }
-    text = json.dumps(options, default=str, skipkeys=True, ensure_ascii=False)
+        checked[name] = _checked_value(name, _written_value(value, known[name]), known[name])
+    return checked
+
+
+def _checked_value(name: str, value: Any, kind: Any) -> Any:
+    """The value of an option as a JSON value. Raises InvalidArgument."""
+    try:
+        text = json.dumps(value, default=str, ensure_ascii=False)
+        plain = msgspec.convert(json.loads(text), kind, strict=False)
+        if name == "encoding":
+            for encoding in plain.values() if isinstance(plain, dict) else [plain]:
+                "".encode(encoding)
+    except (LookupError, TypeError, ValueError) as error:
+        is_secret = name in ("key", "secret", "token", "password")
+        shown = f"of type {type(value).__name__}" if is_secret else repr(value)
+        raise InvalidArgument(
+            f"The option {name!r} cannot be {shown}.",
+            hint=_HINTS.get(name, f"{str(error).partition(' - at')[0]}."),
+        ) from None
     if has_surrogate(text):
         raise InvalidArgument("An option cannot contain a lone surrogate.")
-    _check_values(options)  # as given: JSON makes texts of other keys
-    plain: dict[str, Any] = json.loads(text)  # no subclasses of str such as NumPy's
     return plain
-
-
-def _check_values(options: Mapping[str, Any]) -> None:
-    delimiter = options.get("delim")
-    if delimiter is not None and (
-        not 1 <= len(delimiter.encode()) <= 4 or set(delimiter) & set('\r\n"\0')
-    ):
-        raise InvalidArgument(
-            f"{delimiter!r} is not a valid delimiter.",
-            hint="Use one character, such as ';' or '\\t'.",
-        )
-    for name in _ONE_CHARACTER:
-        if len(options.get(name, "").encode()) > 1:
-            raise InvalidArgument(f"The option {name!r} must be one ASCII character or empty.")
-    for name, choices in _CHOICES.items():
-        if name in options and str(options[name]).lower() not in choices:
-            raise InvalidArgument(
-                f"The option {name!r} cannot be {options[name]!r}.",
-                hint=f"Use one of {', '.join(map(repr, choices))}.",
-            )
-    for name in ("dateformat", "timestampformat"):
-        if not _YEAR.search(options.get(name, "%Y")):
-            raise InvalidArgument(
-                f"The option {name!r} has no year: {options[name]!r}.",
-                hint="For example '%d.%m.%Y', or '%m/%d/%Y %H:%M'.",
-            )
-    for name in ("skip", "max_line_size"):
-        if options.get(name, 0) < 0:
-            raise InvalidArgument(f"The option {name!r} must not be negative.")
-    _check_encodings(options.get("encoding", "utf-8"))
-    for name in ("nullstr", "names", "schemas", "files"):
-        texts = options.get(name, [])
-        if isinstance(texts, list) and not all(
-            isinstance(text, str) and "\0" not in text for text in texts
-        ):
-            raise InvalidArgument(f"The option {name!r} must contain texts only.")
-    for column, kind in options.get("types", {}).items():
-        _check_type(column, kind)
-
-
-def _check_encodings(encoding: str | dict[object, object]) -> None:
-    for name in encoding.values() if isinstance(encoding, dict) else [encoding]:
-        try:
-            is_text = isinstance(name, str) and codecs.lookup(name)._is_text_encoding
-        except (LookupError, ValueError):
-            is_text = False
-        if not is_text:
-            raise InvalidArgument(
-                f"Unknown encoding: {name!r}.",
-                near=near_names(str(name), sorted(set(encodings.aliases.aliases.values()))),
-                hint="Encodings are those of Python, such as utf-8, utf-16, cp1252 or shift_jis.",
-            )
-
-
-def _check_type(column: object, kind: object) -> None:
-    if not isinstance(column, str) or not is_text(column):
-        raise InvalidArgument(
-            f"The option 'types' maps column names to types; {column!r} is not a name.",
-            hint=_TYPES_HINT,
-        )
-    if not isinstance(kind, str) or not (
-        kind.lower() in _TYPE_NAMES or _DECIMAL_TYPE.fullmatch(kind.lower())
-    ):
-        raise InvalidArgument(
-            f"Unknown type {kind!r} for the column {column!r}.",
-            near=near_names(str(kind).lower(), _TYPE_NAMES),
-            hint=_TYPES_HINT,
-        )
 
 
 def check_anchor(anchor: str) -> str:

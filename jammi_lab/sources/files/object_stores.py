@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 CREDENTIALS = ("key", "secret", "token")
 """Options that are never stored."""
-OPTIONS: dict[str, tuple[type, ...]] = {
-    "key": (str,),
-    "secret": (str,),
-    "token": (str,),
-    "endpoint_url": (str,),
-    "region": (str,),
-    "anon": (bool,),
+OPTIONS: dict[str, type] = {
+    "key": str,
+    "secret": str,
+    "token": str,
+    "endpoint_url": str,
+    "region": str,
+    "anon": bool,
 }
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 20.0
