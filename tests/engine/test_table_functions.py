@@ -224,6 +224,8 @@ def test_nothing_but_written_out_values_gets_into_a_call_that_reads_a_file(sql):
     for number, held in enumerate(children(tree)):
         for at in range(len(held)):
             for poison in poisons:
+                if at and poison.get("function_name") == "list_value":
+                    continue  # an option may be one, of which the source decides
                 changed = copy.deepcopy(tree)
                 children(changed)[number][at] = {
                     **copy.deepcopy(poison),
