@@ -248,7 +248,7 @@ SETTINGS = {
     "again at the next observation, even if its size and times are equal.",
     "look.scan_rows": "Largest input, in rows, that a badge or `status()` reads where the number "
     "is known beforehand: tables of servers and database files, comparisons of rows.",
-    "look.scan_bytes": "Largest input, in bytes as it is stored, that a badge or `status()` reads; a "
+    "look.scan_bytes": "Largest input, in stored bytes, that a badge or `status()` reads; a "
     "larger one is undecidable there. Deep checks have no limit.",
     "mutable.versions_kept": "Past versions that `changes(since)` of a mutable table covers "
     "at least.",
