@@ -4,11 +4,10 @@ names, views and digests."""
 import itertools
 import os
 import re
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from jammi_lab.core.caches import BoundedCache
+from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.identifiers import quote_identifier, sql_literal
 from jammi_lab.sources.base import (
@@ -22,42 +21,15 @@ from jammi_lab.sources.databases import reader_process
 from jammi_lab.sources.databases.database_file import (
     DatabaseFileConnector,
     FileTable,
-    Stats,
     TableContent,
     plain_text,
     stats_are_settled,
 )
 from jammi_lab.sources.databases.reader_main import GENERATED
-from jammi_lab.sources.temporary_copies import TemporaryCopy
+from jammi_lab.sources.temporary_copies import TemporaryCopy, load_copy
 
-_MAX_COPIES = 16
-
-
-_copies = BoundedCache[tuple[str, Stats, int], TemporaryCopy](_MAX_COPIES)
-"""By path and stats of the original. Earlier ones stay for statements that were bound but have not
-run yet."""
-_copies_lock = threading.Lock()
-_unsettled_numbers = itertools.count(1)
+_unsettled_numbers = itertools.count()
 """Distinguish copies of a file whose stats do not prove its content."""
-
-
-def current_copy(path: str, stats: Stats, copy: Callable[[str], object]) -> str:
-    """The path of a private copy of the file in the state `stats`, for a file that this process has
-    open. A second library must not open such a file: closing it would drop the first one's locks
-    (`reader_process.py`).
-
-    `copy(target)` writes a new one, unless the stats prove that a cached copy is current. Raises
-    what `copy` raises.
-    """
-    key = path, stats, 0 if stats_are_settled(stats) else next(_unsettled_numbers)
-    with _copies_lock:
-        known = _copies.get(key)
-        if known is None or not os.path.exists(known.path):
-            known = TemporaryCopy(os.path.basename(path), lambda target: copy(str(target)))
-            _copies.put(key, known)
-        return str(known.path)
-
-
 _MAX_EXACT_INTEGER = 2**53
 _REAL = re.compile("REAL|FLOA|DOUB", re.IGNORECASE)
 """Declared types with which SQLite itself stores integers as floating-point numbers."""
@@ -96,9 +68,27 @@ class SqliteConnector(DatabaseFileConnector):
         ]
 
     def table_relation(self, info: FileTable) -> Relation:
+        """A SELECT of one table of the file, or of a copy while this process has the file open: a
+        second library must not open it, because closing it would drop the first one's locks
+        (`reader_process`). Raises SourceUnavailable."""
+        if not reader_process.is_open_here(self.path):
+            return self._relation_at(info, self.path)
+        stats = self._stats()
+        state = stats if stats_are_settled(stats) else next(_unsettled_numbers)
+        copy = load_copy(digest_of([self.path, repr(state)]), self._copy)
+        relation = self._relation_at(info, str(copy.path))
+        return replace(relation, acquire=lambda: [copy].clear)
+
+    def _copy(self) -> TemporaryCopy:
+        return TemporaryCopy(
+            os.path.basename(self.path),
+            lambda target: self.ask_reader(do="copy", path=self.path, to=str(target)),
+        )
+
+    def _relation_at(self, info: FileTable, path: str) -> Relation:
         """A SELECT of one table by DuckDB's scanner. SQLite itself expands a view, which can name
         nothing outside its file."""
-        attachment = self._attachment(self._safe_path())
+        attachment = self._attachment(path)
         if self.record.options.get("text"):
             kinds = dict.fromkeys(dict(info.columns), "VARCHAR")
             body = _query_as_text(info, attachment.alias, kinds, "CAST({} AS TEXT)")
@@ -201,17 +191,6 @@ class SqliteConnector(DatabaseFileConnector):
             columns=columns,
         )
         return TableContent(dict(zip(columns, answer["digests"], strict=True)), answer["rows"])
-
-    def _safe_path(self) -> str:
-        """The path of the file, or of a copy while this process has the file open (`reader_process`
-        says why). Raises SourceUnavailable."""
-        if not reader_process.is_open_here(self.path):
-            return self.path
-        return current_copy(
-            self.path,
-            self._stats(),
-            lambda target: self.ask_reader(do="copy", path=self.path, to=target),
-        )
 
 
 def _conditions(info: FileTable) -> dict[str, str]:

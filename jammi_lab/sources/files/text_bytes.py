@@ -13,23 +13,27 @@ import io
 import itertools
 import lzma
 import os
-import threading
+import re
 import time
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 
 from jammi_lab.core.caches import BoundedCache
+from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import ResourceExhausted, SourceUnavailable
 from jammi_lab.sources.files.file_sets import SourceFile
 from jammi_lab.sources.files.formats import COMPRESSED_SUFFIXES, is_skipped
+from jammi_lab.sources.files.snapshots import change_token
 from jammi_lab.sources.locations import Unreachable
 from jammi_lab.sources.read_errors import display_name, truncated_compressed_error
-from jammi_lab.storage import own_files, spill_folders
+from jammi_lab.sources.temporary_copies import TemporaryCopy, load_copy
+from jammi_lab.storage import spill_folders
 from jammi_lab.storage.files import CLOCK_SECONDS
 
 BLOCK_BYTES = 1 << 20
@@ -60,11 +64,8 @@ _last_lines = BoundedCache[SourceFile, int](_MAX_CACHED_FILES)
 """The bytes of the last lines of compressed files that were decompressed to the end."""
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LINE_ENDS = b"\r\n"
-_copies: dict[tuple[str, str, str, int], tuple[SourceFile, str]] = {}
-"""The path of the converted copy, by realm, path and encoding of a file and the
-number of lines that it does not have."""
-_copies_lock = threading.Lock()
-_copy_numbers = itertools.count(1)
+_unproved_numbers = itertools.count()
+"""Stand for the states of files whose stats do not prove their bytes."""
 
 
 def is_compressed(source_file: SourceFile) -> bool:
@@ -200,6 +201,8 @@ class TextFile:
     """The name under which DuckDB reads its bytes."""
     options: Mapping[str, Any]
     """The options of the source."""
+    copies: list[TemporaryCopy] = field(default_factory=list, compare=False)
+    """Keeps the copies that are read in its place."""
 
     @property
     def path(self) -> str:
@@ -250,51 +253,36 @@ class TextFile:
         suffix = os.path.splitext(self.path.lower())[1]
         if is_readable and not skip and suffix not in (".bz2", ".xz", ".zip"):
             return self.address
-        key = (self.source_file.realm, self.path, encoding, skip or 0)
-        with _copies_lock:
-            known = _copies.get(key)
-        if (
-            known is not None
-            and known[0] == self.source_file
-            and _is_proved(self.source_file, known[1])
-        ):
-            return known[1]
-        path = _convert(self.source_file, encoding, skip or 0)
-        if isinstance(self.options.get("encoding"), str) and not encoding.startswith("utf-8"):
-            _check_is_not_utf8(self.source_file, encoding, path)
-        with _copies_lock:
-            _copies[key] = (self.source_file, path)
-        if known is not None:
-            own_files.discard(known[1])
-        return path
+        is_proved = self.source_file.is_proved(time.time_ns(), CLOCK_SECONDS)
+        state = change_token([self.source_file]) if is_proved else next(_unproved_numbers)
+        folder = f"{_mark_of(self.source_file)}-{skip or 0}"
+        parts = [part for part in os.path.dirname(self.path).split("/") if "=" in part]
+        name = os.path.join(folder, *parts, f"{os.path.basename(self.path)}.utf8")
+
+        def write(path: Path) -> None:
+            _convert(self.source_file, encoding, skip or 0, path)
+            if isinstance(self.options.get("encoding"), str) and not encoding.startswith("utf-8"):
+                _check_is_not_utf8(self.source_file, encoding)
+
+        key = digest_of([folder, encoding, state])
+        copy = load_copy(key, lambda: TemporaryCopy(name, write))
+        self.copies.append(copy)
+        return str(copy.path)
+
+
+def _mark_of(source_file: SourceFile) -> str:
+    return digest_of([source_file.realm, source_file.path])[:16]
 
 
 def lines_skipped_in(source_file: SourceFile, message: str) -> int | None:
     """How many first lines the copy of a file lacks that a message names; None for a message that
     names no copy of it."""
-    with _copies_lock:
-        copies = []
-        for (realm, original, _, skip), (_, path) in _copies.items():
-            if (realm, original) == (source_file.realm, source_file.path):
-                copies.append((path, skip))
-    return next((skip for path, skip in copies if path in message), None)
+    named = re.search(rf"/{_mark_of(source_file)}-(\d+)/", message)
+    return None if named is None else int(named[1])
 
 
-def _is_proved(source_file: SourceFile, copy: str) -> bool:
-    """Whether a copy is there that was made after the file could no longer change unseen."""
-    try:
-        made_ns = os.stat(copy).st_ctime_ns
-    except FileNotFoundError:
-        return False
-    return source_file.is_proved(made_ns, CLOCK_SECONDS)
-
-
-def _convert(source_file: SourceFile, encoding: str, skip: int) -> str:
-    """The path of a new copy in UTF-8 without the first lines."""
-    folder = spill_folders.new_instance_path().parent / "text"
-    parts = [part for part in os.path.dirname(source_file.path).split("/") if "=" in part]
-    name = f"{os.path.basename(source_file.path)}.utf8"
-    path = folder.joinpath(str(next(_copy_numbers)), *parts, name)
+def _convert(source_file: SourceFile, encoding: str, skip: int, path: Path) -> None:
+    """Write a copy in UTF-8 without the first lines."""
     line = 1
     try:
         path.parent.mkdir(parents=True)
@@ -310,26 +298,20 @@ def _convert(source_file: SourceFile, encoding: str, skip: int) -> str:
                 copy.write(block.encode())
                 line += block.count("\n")
     except UnicodeDecodeError as error:
-        own_files.discard(path)
         before = error.object[: error.start].decode(encoding, "replace")
         line += before.count("\n")
         raise encoding_error(source_file, encoding, line) from None
     except OSError as error:
-        own_files.discard(path)
         if error.errno not in _FULL_DISK:
             raise
         raise ResourceExhausted(
-            f"No space is left in {folder.parents[1]} for a copy of "
+            f"No space is left in {spill_folders.temporary_folder()} for a copy of "
             f"{display_name(source_file.path)} as plain UTF-8.",
             hint="Free some space there, or unpack the file where there is room.",
         ) from None
-    except BaseException:
-        own_files.discard(path)
-        raise
-    return str(path)
 
 
-def _check_is_not_utf8(source_file: SourceFile, encoding: str, copy: str) -> None:
+def _check_is_not_utf8(source_file: SourceFile, encoding: str) -> None:
     """Raise SourceUnavailable for a file that is UTF-8 and would read as other characters."""
     try:
         with open_text(source_file, "utf-8", "strict") as text:
@@ -342,7 +324,6 @@ def _check_is_not_utf8(source_file: SourceFile, encoding: str, copy: str) -> Non
         return
     if not has_other_characters:
         return
-    own_files.discard(copy)
     hint = "Leave out the option encoding."
     if source_file.relative:
         hint = f'Name the files that have it: options={{"encoding": {{"file": "{encoding}"}}}}.'
