@@ -122,11 +122,16 @@ def _readable(info: ServerTable | SourceUnavailable | None) -> ServerTable | Non
     return info
 
 
-class ServerTables(LocatedConnector, ABC):
-    """The tables of a database server: their names and metadata, and how they are read. Each kind
-    of server implements the abstract part."""
+METHOD = "digest of the rows, by the server"
+
+
+class ServerConnector(LocatedConnector, ABC):
+    """A registered database server. Each kind of server implements the abstract part."""
 
     is_database = True
+    one_snapshot = False
+    """Whether all queries of a transaction see one snapshot of the server, including those that
+    read a statement's rows."""
     extension = ""
     type = ""
     settings: Mapping[str, str | bool] = {}
@@ -238,12 +243,6 @@ class ServerTables(LocatedConnector, ABC):
     def usual_schema(self) -> str:
         """The default schema if the options do not set it."""
 
-    def _qualify(self, parts: Sequence[str]) -> tuple[str, str] | None:
-        """The schema and name that a reference means by the default schema; None if the source does
-        not include that schema."""
-        schema, name = (self.default_schema, parts[0]) if len(parts) == 1 else (parts[0], parts[-1])
-        return (schema, name) if len(parts) <= 2 and self.shows(schema) else None
-
     def _server_error(self, text: str) -> JammiError | None:
         """The error for a message of the extension, the client library or the server; None for any
         other."""
@@ -321,8 +320,9 @@ class ServerTables(LocatedConnector, ABC):
     def _find_info(self, query: Query, table: str | None) -> ServerTable | None:
         return self._find_infos(query, [table]).get(table) if table else None
 
-    def _bind(self, query: Query, schema: str, name: str) -> ServerTable | None:
-        info = self.table_info(query, schema, name)
+    def _bind(self, query: Query, table: str | None) -> ServerTable | None:
+        """The metadata of a table by its label, with the SQL types of its columns."""
+        info = self._find_info(query, table)
         return None if info is None else self._with_types(query, info)
 
     def _with_types(self, query: Query, info: ServerTable) -> ServerTable:
@@ -403,19 +403,7 @@ class ServerTables(LocatedConnector, ABC):
         """Source and table, for messages."""
         return f"{self.record.name}.{self.label(info.schema, info.name)}"
 
-
-# --------------------------------------------------------------------------------------------------
-# The server.
-
-METHOD = "digest of the rows, by the server"
-
-
-class ServerConnector(ServerTables):
-    """A registered database server."""
-
-    one_snapshot = False
-    """Whether all queries of a transaction see one snapshot of the server, including those that
-    read a statement's rows."""
+    # -- connector
 
     def check(self) -> None:
         """Check that the server accepts the connection.
@@ -462,13 +450,10 @@ class ServerConnector(ServerTables):
 
         A bare name that is not in the default schema matches if exactly one other schema has it.
         """
-        if not parts:
-            return None
-        if (qualified := self._qualify(parts)) is not None and (
-            table := self.run(lambda query: self._bind(query, *qualified))
-        ) is not None:
-            label = self.label(*qualified)
-            self._bound_tables[label] = table
+        info = self.run(lambda query: self._bind(query, ".".join(parts)))
+        if info is not None and self.shows(info.schema):
+            label = self.label(info.schema, info.name)
+            self._bound_tables[label] = info
             return label
         listed = self.run(self.list_tables)
         return find_table(((s, n, self.label(s, n)) for s, n in listed), parts)
@@ -476,15 +461,10 @@ class ServerConnector(ServerTables):
     def relation(self, table: str | None, owner: OwnerFilter | None = None) -> Relation:
         """The relation of a table: all rows, or at least those of an owner. Raises
         SourceUnavailable, TableNotFound, SecretMissing."""
-
-        def work(query: Query) -> ServerTable | None:
-            info = self._find_info(query, table)
-            return None if info is None else self._with_types(query, info)
-
         # `find` has just read the definition of the name that it returned.
         info = self._bound_tables.pop(table or "", None)
         if info is None:
-            info = self.run(work)
+            info = self.run(lambda query: self._bind(query, table))
         if info is None:
             raise TableNotFound(
                 f"There is no table {table} in {self.record.name}.",
