@@ -74,7 +74,7 @@ class TestSnapshots:
         for version in (9, -1):
             with pytest.raises(InvalidArgument, match=f"events has no version {version}"):
                 ws.sources.add("other", folder, options={"version": version})
-        with pytest.raises(InvalidArgument, match="of type int"):
+        with pytest.raises(InvalidArgument, match="Expected `int`"):
             ws.sources.add("other", folder, options={"version": "new"})
 
 

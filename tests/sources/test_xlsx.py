@@ -56,7 +56,7 @@ class TestSheets:
     def test_without_a_header_columns_are_called_by_their_place(self, ws, file):
         ws.sources.add("s", file, options={"header": False})
         assert ws.sql("FROM s LIMIT 2").fetchall() == [("id", "name"), ("1", "a")]
-        with pytest.raises(InvalidArgument, match="of type bool"):
+        with pytest.raises(InvalidArgument, match="Expected `bool`"):
             ws.sources.add("other", file, options={"header": "no"})
 
 

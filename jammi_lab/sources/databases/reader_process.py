@@ -48,6 +48,7 @@ def request(payload: dict[str, Any], seconds: float | None = None) -> dict[str, 
             data = _answer_of(child, json.dumps(payload).encode(), seconds)
         finally:
             child.kill()
+            child.wait()
     if not data:
         raise ReaderError("other", "the reader process exited")
     answer: dict[str, Any] = json.loads(data)
