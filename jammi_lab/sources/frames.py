@@ -116,7 +116,7 @@ def _rows_of(obj: Any) -> pa.Table:
             raise SchemaMismatch(f"The frame cannot be read: {first_line(error)}.") from error
     raise InvalidArgument(
         f"Expected a frame, got {type(obj).__name__}.",
-        hint="Pass a pandas, polars or pyarrow frame: polars.DataFrame(rows).",
+        hint="Pass a pandas, polars or pyarrow frame, or ws.sql(statement).",
     )
 
 

@@ -71,7 +71,7 @@ def test_every_library_s_frame_is_taken_and_has_one_digest(library):
 )
 def test_other_things_are_no_frames(thing):
     assert not is_frame(thing)
-    with pytest.raises(InvalidArgument):
+    with pytest.raises(InvalidArgument, match=r"frame, or ws\.sql\(statement\)"):
         as_arrow(thing)
 
 
