@@ -84,6 +84,7 @@ def result_input(name: str, columns: tuple[str, ...] = ()) -> Input:
 
 
 _GIVEN_ROWS = "digest of the rows given"
+STATE_STATEMENT = "result of the statement for the state"
 
 
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
@@ -230,8 +231,9 @@ def is_rounded(anchor: Anchor) -> bool:
 
 
 def rests_on_statement(method: str) -> bool:
-    """Whether a method believes a column, which may stay as it is when the content changes."""
-    return method.startswith("column:")
+    """Whether a method believes a column, or a statement of the user, which may stay as it is when
+    the content changes."""
+    return method.startswith("column:") or method == STATE_STATEMENT
 
 
 def given_rows(digest: str, origin: FrameOrigin) -> Anchor:

@@ -231,6 +231,8 @@ def test_tables_are_named_as_the_server_has_them(ws, driver):
 def test_a_table_is_fresh_until_the_state_changes(ws, driver, address):
     ws.materialize("t", f'SELECT id, "no te" FROM {address}')
     assert isinstance(ws.staleness("t"), Fresh)
+    [ground] = ws.staleness("t").grounds
+    assert ground.endswith(" by result of the statement for the state alone")
     driver.run(f"UPDATE {driver.named(driver.table)} SET amount = 5 WHERE id = 2")
     verdict = ws.staleness("t")
     assert isinstance(verdict, Stale) and "result of the statement for the state" in str(verdict)

@@ -25,7 +25,14 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from jammi_lab.core import redaction
-from jammi_lab.core.anchors import Cost, Observed, Snapshot, Unknown, source_input
+from jammi_lab.core.anchors import (
+    STATE_STATEMENT,
+    Cost,
+    Observed,
+    Snapshot,
+    Unknown,
+    source_input,
+)
 from jammi_lab.core.cancellable import run_cancellable
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import (
@@ -55,7 +62,6 @@ from jammi_lab.sources.scratch_duckdb import arrow_type, sql_types
 from jammi_lab.storage.arrow_values import cast_losslessly, to_arrow_array
 
 KIND = "connection"
-METHOD = "result of the statement for the state"
 _ARROW_METHODS: Mapping[str, Mapping[str, bool]] = {
     "to_arrow_table": {},
     "fetch_arrow_table": {},
@@ -426,7 +432,7 @@ class ConnectionConnector(LocatedConnector):
         return Snapshot(
             columns=sql_types(self._table(label).schema),
             whole=digest_of([statement, frame_snapshot(rows).whole]),
-            method=METHOD,
+            method=STATE_STATEMENT,
             cost=Cost.METADATA,
         )
 
