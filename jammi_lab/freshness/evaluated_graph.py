@@ -20,7 +20,7 @@ from jammi_lab.core.anchors import (
     result_input,
 )
 from jammi_lab.core.checks import CheckRecord
-from jammi_lab.core.errors import JammiError
+from jammi_lab.core.errors import JammiError, TableNotFound
 from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Increment, Manifest
@@ -104,19 +104,21 @@ class EvaluatedGraph:
         manifest = self._manifest(record)
         return manifest.increment if manifest is not None else None
 
-    def count_failed_rows(self, node: RecipeNode) -> int:
-        """How many rows of the newest version of a row map have an error in place of outputs."""
-        if node.record is None or not node.record.recipe_class.reuses_rows:
-            return 0
-        manifest = self._manifest(node.record)
-        return 0 if manifest is None else manifest.counts.get("errors", 0)
-
-    def changed_parts(self, node: RecipeNode, record: TableRecord | None) -> list[str]:
-        """In what the definition of a recipe differs from that of one of its tables; empty where
-        that is not known."""
-        if node.recipe is None or record is None:
+    def failed_rows(self, record: TableRecord | None) -> list[str]:
+        """How many rows of a row map have an error in place of outputs, as a clause; empty where
+        none has."""
+        if record is None or not record.recipe_class.reuses_rows:
             return []
         manifest = self._manifest(record)
+        count = 0 if manifest is None else manifest.counts.get("errors", 0)
+        return [f"{count_noun(count, 'row')} with an error"] if count else []
+
+    def changed_parts(self, node: RecipeNode) -> list[str]:
+        """In what the definition of a recipe differs from that of its newest table; empty where
+        that is not known."""
+        if node.recipe is None or node.record is None:
+            return []
+        manifest = self._manifest(node.record)
         current = self._recorded.current_descriptor(node.recipe)
         if manifest is None or isinstance(current, Unknown):
             return []
@@ -154,7 +156,7 @@ class EvaluatedGraph:
                     fresh_on(grounds) if grounds else fresh
                 )
                 continue
-            facts = self.evidence(node, node.record, definition)
+            facts = self.evidence(node, definition)
             self._states[key] = facts.current_states
             self.own_verdicts[key] = evaluate_table(facts)
             self.verdicts[key] = evaluate_table(facts, self._upstream_verdicts(node))
@@ -172,8 +174,7 @@ class EvaluatedGraph:
         """Whether the table of a node is ready now."""
         if node.record is None:
             return False
-        with self._scope.use(node.tenant):
-            record = self._catalog.result_tables.get(node.record.table_name)
+        record = self._physical_table(node.record.table_name, node.tenant)
         return record is not None and record.status is TableStatus.READY
 
     def _is_unchanged(self, node: RecipeNode, definition: str | Unknown | None) -> bool:
@@ -219,10 +220,7 @@ class EvaluatedGraph:
             and not is_rounded(recorded)
             and recorded.origin is msgspec.UNSET
             and not recorded.input.kind_class.has_origin
-            and (
-                not recorded.input.kind_class.is_result
-                or self.graph.find(recorded.input.name, tenant) is not None
-            )
+            and not self._is_exact(recorded, tenant)
         )
 
     def states(self, node: RecipeNode) -> _InputStates:
@@ -233,7 +231,7 @@ class EvaluatedGraph:
         """The verdict on the version that a node holds, by the recipe's current definition and the
         current state of the inputs."""
         self.evaluate_all([*self.graph.recorded_inputs(node), *self.graph.frame_inputs(node)])
-        facts = self.evidence(node, node.record, self.current_definition(node))
+        facts = self.evidence(node, self.current_definition(node))
         self._states[node.key] = facts.current_states
         verdict = evaluate_table(facts, self._upstream_verdicts(node))
         self._persist()
@@ -284,7 +282,7 @@ class EvaluatedGraph:
             source = anchor.input
             if isinstance(anchor.origin, FrameOrigin):
                 verdicts.append((source.label, self.origin_verdict(node, anchor.origin)))
-            elif source.kind_class.is_result and self.graph.find(source.name, node.tenant) is None:
+            elif self._is_exact(anchor, node.tenant):
                 of_files = self.table_verdict(source.name, node.tenant)
                 if of_files is not None:
                     verdicts.append((source.name, of_files))
@@ -340,25 +338,26 @@ class EvaluatedGraph:
 
     def table_verdict(self, name: str, tenant: str | None) -> Verdict | None:
         """The verdict on the files of one physical table; None when it was dropped."""
-        with self._scope.use(tenant):
-            record = self._catalog.result_tables.get(name)
+        record = self._physical_table(name, tenant)
         if record is None:
             return None
-        hash_ = record.definition_hash
         return evaluate_table(
             Evidence(
-                recorded=hash_,
-                current=hash_,
+                recorded="",
+                current="",
                 damage=self.observation.damage(record),
                 observed_at=self.observation.started_at,
             )
         )
 
-    def evidence(
-        self, node: RecipeNode, record: TableRecord | None, definition: str | Unknown | None
-    ) -> Evidence:
-        """The recorded and observed facts about one table. `definition`: the hash of its current
-        definition."""
+    def _physical_table(self, name: str, tenant: str | None) -> TableRecord | None:
+        with self._scope.use(tenant):
+            return self._catalog.result_tables.get(name)
+
+    def evidence(self, node: RecipeNode, definition: str | Unknown | None) -> Evidence:
+        """The recorded and observed facts about the newest table of a recipe. `definition`: the
+        hash of its current definition."""
+        record = node.record
         if record is None:
             return Evidence(recorded=None, current=definition, ready=False)
         current_states = self.current_states(node, record)
@@ -389,10 +388,9 @@ class EvaluatedGraph:
         inputs = [anchor.input for anchor in anchors]
         texts = self.checks.warnings(self._input_checks, node.tenant, inputs, self.observation)
         if node.recipe is not None and node.recipe.descriptor.get("producer") != "sql":
-            if failed_count := self.count_failed_rows(node):
-                texts.append(f"{count_noun(failed_count, 'row')} with an error")
+            texts += self.failed_rows(node.record)
             texts += recipe_of(node.recipe.descriptor).verdict_grounds()
-        parents, frames = list[tuple[str, tuple[Ground, ...]]](), frames_of_tables(node)
+        parents, frames = list[tuple[str, Iterable[Ground]]](), frames_of_tables(node)
         for parent in self.graph.recorded_inputs(node) if self._grounds else ():
             name, grounds = parent.name, self._grounds.get(parent.key, ())
             if (frame := frames.get(fold(name))) is not None:
@@ -400,6 +398,9 @@ class EvaluatedGraph:
             parents.append((name, grounds))
         for anchor in anchors:
             texts += frame_grounds(anchor)
+            if self._is_exact(anchor, node.tenant):
+                exact = self._physical_table(anchor.input.name, node.tenant)
+                parents.append((anchor.input.label, map(Ground, self.failed_rows(exact))))
             if rests_on_statement(anchor.method):
                 texts.append(f"{anchor.input.label} by {anchor.method} alone")
             if is_rounded(anchor):
@@ -442,39 +443,39 @@ class EvaluatedGraph:
             for a in record.anchors
             if a.input.identity in observed
         )
-        exact = self._exact_tables(node, record)
+        exact = {a.input.identity for a in record.anchors if self._is_exact(a, node.tenant)}
         columns, same_meaning = (
-            self._columns_read_today(node, record) if has_changed or exact else ({}, True)
+            self._columns_read_today(node, record, observed) if has_changed or exact else ({}, True)
         )
         missing = exact & (observed.keys() - columns.keys())
         observed |= dict.fromkeys(missing, Vanished())
         states: dict[Identity, State] = {}
         for anchor in record.anchors:
+            identity = anchor.input.identity
             if anchor.is_given:
-                states[anchor.input.identity] = anchor
-            match observed.get(anchor.input.identity):
+                states[identity] = anchor
+            match observed.get(identity):
                 case Snapshot() as snapshot if schema_changed(anchor, snapshot):
-                    columns_today = columns.get(anchor.input.identity)
+                    columns_today = columns.get(identity)
                     if not snapshot.covers(columns_today):
                         wider = self._observe_over(anchor, columns_today, node.tenant)
                         if not isinstance(wider, Snapshot):
-                            states[anchor.input.identity] = wider
+                            states[identity] = wider
                             continue
                         snapshot = wider
-                    rebound = _rebound_anchor(
-                        anchor, snapshot.anchor(anchor.input, columns_today), same_meaning
-                    )
-                    states[anchor.input.identity] = (
-                        self._compare_rows(anchor, rebound, node, record)
+                    current = snapshot.anchor(anchor.input, columns_today)
+                    if not same_meaning and anchor.same_state(current):
+                        current = with_changed_meaning(current)
+                    states[identity] = (
+                        self._compare_rows(anchor, current, node, record)
                         if same_meaning
-                        else rebound
+                        else current
                     )
                 case Snapshot() as snapshot:
-                    states[anchor.input.identity] = self._compare_rows(
-                        anchor, snapshot.anchor(anchor.input, anchor.columns), node, record
-                    )
+                    current = snapshot.anchor(anchor.input, anchor.columns)
+                    states[identity] = self._compare_rows(anchor, current, node, record)
                 case Vanished() | Unknown() as state:
-                    states[anchor.input.identity] = state
+                    states[identity] = state
         return states
 
     def _compare_rows(
@@ -549,18 +550,14 @@ class EvaluatedGraph:
         over_columns = anchor.input.with_values(columns=tuple(sorted(columns or ())))
         return self.observation.observe(over_columns, tenant, all_columns=columns is None)
 
-    def _exact_tables(self, node: RecipeNode, record: TableRecord) -> set[Identity]:
-        """The inputs that are versions by number, which are those of another recipe when their name
-        is another's today."""
-        return {
-            anchor.input.identity
-            for anchor in record.anchors
-            if anchor.input.kind_class.is_result
-            and self.graph.find(anchor.input.name, node.tenant) is None
-        }
+    def _is_exact(self, anchor: Anchor, tenant: str | None) -> bool:
+        """Whether an input is a version by number, which is that of another recipe when its name is
+        another's today."""
+        source = anchor.input
+        return source.kind_class.is_result and self.graph.find(source.name, tenant) is None
 
     def _columns_read_today(
-        self, node: RecipeNode, record: TableRecord
+        self, node: RecipeNode, record: TableRecord, observed: Mapping[Identity, Observed]
     ) -> tuple[dict[Identity, tuple[str, ...] | None], bool]:
         """The columns of each input that the table's definition reads today (None: all columns),
         and whether the definition's meaning is unchanged. A definition that no longer binds is
@@ -581,6 +578,10 @@ class EvaluatedGraph:
                 descriptor = manifest.descriptor
             with self._scope.use(node.tenant):
                 today = self._recorded.current_inputs(descriptor)
+        except TableNotFound:
+            # of inputs that are all there, the number of a version is gone: its table is another's
+            are_there = all(isinstance(state, Snapshot) for state in observed.values())
+            return {} if are_there else everything, False
         except (JammiError, ValueError):
             return everything, False
         if today is None:
@@ -605,14 +606,6 @@ def is_same_basis(former: object, current: object) -> bool:
     if isinstance(former, Vanished | Unknown):
         return type(former) is type(current)
     return former == current
-
-
-def _rebound_anchor(recorded: Anchor, current: Anchor, same_meaning: bool) -> Anchor:
-    """The anchor of an input whose schema changed. It must differ from the recorded one if the
-    statement's meaning changed."""
-    if same_meaning or not recorded.same_state(current):
-        return current
-    return with_changed_meaning(current)
 
 
 def frames_of_tables(node: RecipeNode) -> Mapping[str, str]:

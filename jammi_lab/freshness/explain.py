@@ -127,11 +127,10 @@ def explain(evaluated: EvaluatedGraph, node: RecipeNode, verdict: Verdict, title
         tables[tuple(path)] = table
         completed_at = table.record.completed_at if table and table.record else None
         line = branch_at(path).child(reason_line(reason, completed_at, observed_at))
-        parts: Sequence[str] = []
         if table is not None and isinstance(reason, DefinitionChanged):
-            parts = evaluated.changed_parts(table, table.record)
-        if parts:
-            line.child(escape_invisible(f"what differs: {', '.join(parts)}"))
+            parts = evaluated.changed_parts(table)
+            if parts:
+                line.child(escape_invisible(f"what differs: {', '.join(parts)}"))
     for way, table in tables.items():
         failed_run = None if table is None else evaluated.failed_run(table)
         if failed_run is not None:

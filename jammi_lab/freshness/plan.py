@@ -14,7 +14,6 @@ from jammi_lab.core.anchors import (
     cell_names,
 )
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.html import count_noun
 from jammi_lab.core.records import Step, TableRecord
 from jammi_lab.core.verdicts import (
     Cause,
@@ -259,9 +258,8 @@ class Planner:
         why: list[StepReason] = []
         match verdict:
             case Fresh():
-                failed_count = self._evaluated.count_failed_rows(node)
-                if failed_count:
-                    return StepKind.CERTAIN, [f"{count_noun(failed_count, 'row')} with an error"]
+                if failed_rows := self._evaluated.failed_rows(node.record):
+                    return StepKind.CERTAIN, [*failed_rows]
                 why = [
                     f"{parent.name} is recomputed first"
                     for parent in self._evaluated.graph.recorded_inputs(node)
@@ -383,9 +381,9 @@ class Planner:
             if self._will_run(node, name):
                 return None
             parent = evaluated.graph.find(name, tenant)
-            if parent is not None and parent.record is None:
-                return "gone"
             if parent is not None:
+                if parent.record is None:
+                    return "gone"
                 is_damaged = isinstance(evaluated.own_verdicts[parent.key], Damaged)
                 return "damaged" if is_damaged else None
         if isinstance(evaluated.observation.observe(input, tenant), Vanished):

@@ -142,7 +142,7 @@ class PlanRunner:
             return RunStep(name=name, outcome="skipped", error="a table it reads was not computed")
         self._report_changes(planned, evaluated)
         is_fresh = isinstance(evaluated.own_verdicts[node.key], Fresh)
-        if is_fresh and not evaluated.count_failed_rows(node):
+        if is_fresh and not evaluated.failed_rows(node.record):
             self._left[result_input(name).identity] = state_of_recipe(node)
             return _cut_off_step(planned, node, self.deviations)
         try:

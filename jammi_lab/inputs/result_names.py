@@ -206,13 +206,11 @@ class ResultKind(Kind):
 
     def observe(self, input: Input, observation: Observation) -> Observed:  # noqa: ARG002
         """The state of a recipe's newest ready version, or of one physical table."""
-        newest = self._catalog.result_tables.newest(self._catalog.aliases.resolve(input.name))
-        if newest is not None:
-            return result_snapshot(newest[1], newest[0].version)
-        exact = self._catalog.result_tables.get(input.name)
-        if exact is None or exact.status is not TableStatus.READY:
+        target = self._find_target(input.name)
+        if target is None:
             return Vanished()
-        return result_snapshot(exact)
+        record, _, version = target
+        return result_snapshot(record, version)
 
     def names(self) -> Iterable[str]:
         """The recipes that have a ready version, as `jammi.<recipe>`."""

@@ -45,6 +45,11 @@ def test_verdict_and_plan_count_them(lab, calls):
     assert ws.staleness("labels") == jl.Fresh() and ws.staleness("labels").grounds[0] == FAILED
     assert ws.staleness("total").grounds[0].startswith(f"{FAILED}, by way of labels")
     assert FAILED in repr(ws.status()) and FAILED in repr(ws.sql("FROM jammi.labels"))
+    table = ws.table("labels").table_name
+    for version in ("jammi_version('labels', 1)", f'jammi."{table}"'):
+        ws.materialize("kept", f"SELECT y FROM {version}", cache="bypass")
+        assert ws.staleness("kept").grounds == [f"{FAILED}, by way of {table}"]
+    ws.drop("kept")
     plan = ws.plan()
     assert [(step.name, step.reasons) for step in plan.certain] == [("labels", [FAILED])]
     assert [step.name for step in plan.possible] == ["total"]

@@ -379,6 +379,17 @@ def test_what_reads_a_version_of_a_name_is_stale_when_another_recipe_takes_the_n
     assert lab.table("old").read().fetchall() == [(7,)] and str(lab.staleness("old")) == "fresh"
 
 
+def test_what_reads_a_version_that_was_dropped_is_stale_though_another_recipe_has_its_table(
+    lab, two
+):
+    assert lab.materialize("beside", VENUES, key="venue").outcome == "reused"
+    lab.materialize("old", "SELECT * FROM jammi_version('beside', 1)")
+    assert str(lab.staleness("old")) == "fresh"
+    physical = lab.table("beside").table_name
+    lab.table("beside", 1).drop()
+    assert str(lab.staleness("old")) == f"stale: {physical} is gone"
+
+
 def test_the_recorded_statement_is_as_written_and_the_definition_names_the_table(lab, two):
     statement = "SELECT venue /* é */ FROM jammi_version('venues', 1)"
     assert lab.materialize("old", statement).manifest.descriptor["statement"] == statement
