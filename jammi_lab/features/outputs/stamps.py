@@ -111,11 +111,12 @@ def stamp_from(value: object) -> Stamp | None:
 
 
 def shown_digest(data: Mapping[str, Any]) -> str:
-    """A digest of the text of an output, as text and as HTML."""
+    """A digest of the text of an output, as text and as HTML, and of the other types that it has: a
+    front end may prefer one."""
     digest = hashlib.sha256()
-    for kind in ("text/plain", "text/html"):
+    for kind in sorted({"text/plain", "text/html", *data}, reverse=True):
         text = data.get(kind, "")
-        joined = text if isinstance(text, str) else "".join(text)
+        joined = "".join(map(str, text)) if isinstance(text, list) else str(text)
         digest.update(f"{len(joined)}:".encode() + joined.encode("utf-8", "surrogatepass"))
     return short(digest.hexdigest())
 

@@ -130,6 +130,8 @@ def test_what_is_shown_is_fresh_outdated_stale_or_edited(lab, tmp_path):
     )
     edited = json.loads(json.dumps(output).replace("1 row", "9 rows"))
     assert outcomes("check-notebook", notebook(tmp_path / "e.ipynb", edited)) == ["edited"]
+    output["data"]["image/svg+xml"] = "<svg/>"
+    assert outcomes("check-notebook", notebook(tmp_path / "e.ipynb", output)) == ["edited"]
 
     (tmp_path / "a.csv").write_text("id,x\n1,2\n2,3\n3,9\n")
     code, [entry] = run("check-notebook", file, "--fail")
