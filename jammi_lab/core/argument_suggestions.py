@@ -53,6 +53,7 @@ _STORED = frozenset(
         "definition",
         "description",
         "expected",
+        "inputs",
         "model",
         "namespace",
         "note",
@@ -226,7 +227,8 @@ def _wrong_arguments_message(
     named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     unknown = None if takes_any else next((k for k in kwargs if k not in named), None)
-    instead = dict(rules_of("suggestions", "instead")).get(f"{name} {unknown or '()'}")
+    mistake = f"{name} {unknown}" if unknown else f"{verb} ()"
+    instead = dict(rules_of("suggestions", "instead")).get(mistake)
     if unknown is None:
         problem = problem.replace(f"{function.__qualname__}()", f"{verb}()")
         arguments = _signature_of(parameters, optional=problem.endswith("given"))

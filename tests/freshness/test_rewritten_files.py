@@ -56,7 +56,7 @@ def test_columns_that_changed_places_are_no_equal_rows_for_what_goes_by_position
 
 
 def test_a_table_made_by_a_python_step_never_rests_on_it(lab):
-    lab.compute("step", lambda rows: rows, inputs={"rows": "rows"}, version="1")
+    lab.compute("step", lambda rows: rows, inputs=["rows"], version="1")
     rewritten(lab)
     assert said(lab.staleness("step")) == ["advanced rows"]
 
