@@ -306,10 +306,20 @@ CLOCK_SECONDS = 2.0
 """The coarsest tick of a file system's clock."""
 
 
+_COARSE_NS = 10_000_000
+"""A file system that counts seconds, or hundredths of them, has no other times."""
+
+_CLOCK_DIFFERENCE_SECONDS = 86_400
+"""How far its clock may be behind ours: that of a file server, or one in another time zone."""
+
+
 def is_settled(stat: Stat, observed_at_ns: int, racy_seconds: float) -> bool:
     """Whether an equal stat later proves equal bytes: the file's times are older than the
     observation by more than the resolution of the clock."""
-    return max(stat.mtime_ns, stat.ctime_ns) < observed_at_ns - int(racy_seconds * 1e9)
+    changed_ns = max(stat.mtime_ns, stat.ctime_ns)
+    if changed_ns % _COARSE_NS == 0:
+        racy_seconds += _CLOCK_DIFFERENCE_SECONDS
+    return changed_ns < observed_at_ns - int(racy_seconds * 1e9)
 
 
 def write_all(file: FileIO, data: bytes | memoryview) -> None:

@@ -308,13 +308,29 @@ def test_a_stat_follows_links_and_sees_a_rename_over(tmp_path):
     assert stat_of(tmp_path / "l") != before
 
 
+@pytest.mark.parametrize("fraction_ns", [1, 0], ids=["nanoseconds", "seconds"])
 @pytest.mark.parametrize(
-    ("mtime", "ctime", "proves"),
-    [(0, 0, True), (8, 0, False), (0, 8, False), (10, 10, False), (99, 0, False)],
+    ("mtime_age", "ctime_age", "proves"),
+    [
+        (10, 10, "with nanoseconds"),
+        (2, 10, "never"),
+        (10, 2, "never"),
+        (0, 0, "never"),
+        (-89, 10, "never"),
+        (86_400, 86_400, "with nanoseconds"),
+        (86_403, 86_403, "always"),
+    ],
 )
-def test_a_stat_settles_when_both_times_are_older_than_the_grain(mtime, ctime, proves):
+def test_a_stat_settles_when_both_times_are_older_than_the_grain_and_than_another_clock_may_be(
+    mtime_age, ctime_age, proves, fraction_ns
+):
+    """Where a file system counts seconds, two writes within one have equal times; when it takes
+    them from a server whose clock is behind, they look old."""
     s = 10**9
-    assert is_settled(Stat(1, mtime * s, ctime * s, 1), 10 * s, 2.0) is proves
+    now = 1_900_000_000 * s
+    stat = Stat(1, now - mtime_age * s + fraction_ns, now - ctime_age * s + fraction_ns, 1)
+    expected = {"never": False, "always": True, "with nanoseconds": fraction_ns > 0}[proves]
+    assert is_settled(stat, now, 2.0) is expected
 
 
 @pytest.mark.parametrize("part", Stat.__struct_fields__)
