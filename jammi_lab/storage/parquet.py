@@ -445,9 +445,13 @@ def open_parquet(file: BinaryIO, buffer_size: int = 0) -> pq.ParquetFile:
 
 def read_footer(path: StoragePath) -> pq.FileMetaData | None:
     """The footer of a file; None when it does not exist or is not a complete Parquet file. A footer
-    proves nothing about the data."""
+    proves nothing about the data. Raises OSError for a file that cannot be read."""
     try:
         with open_for_reading(path) as file:
             return open_parquet(file).metadata
-    except (OSError, pa.ArrowInvalid):
+    except (FileNotFoundError, pa.ArrowInvalid):
+        return None
+    except OSError as error:
+        if error.errno is not None:  # the system's: Arrow's own, of a damaged footer, has none
+            raise
         return None

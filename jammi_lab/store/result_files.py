@@ -12,7 +12,7 @@ import duckdb
 from jammi_lab.catalog.observations import MANIFEST_KIND, RESULT_KIND
 from jammi_lab.core.anchors import AnchorKind, Snapshot, result_input
 from jammi_lab.core.clock import Clock
-from jammi_lab.core.errors import ManifestUnsupported, TableDamaged, too_many_open_files
+from jammi_lab.core.errors import ManifestUnsupported, TableDamaged
 from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.core.manifest import Manifest, ManifestColumn
 from jammi_lab.core.records import TableRecord
@@ -249,23 +249,19 @@ class ResultFiles:
                 and self.find_manifest_damage(record) is None
                 and self._has_right_footer(record)
             )
-        except (TableDamaged, ManifestUnsupported, OSError):
+        except (TableDamaged, ManifestUnsupported, OSError, duckdb.Error):
             return False
 
     def _has_right_footer(self, record: TableRecord) -> bool:
         """Whether a local file has the columns and types of the row, looked at once for each table.
         Arrow reads its footer first, because DuckDB ends the process, or never ends, for one that
-        nests columns very deeply, which Arrow refuses."""
+        nests columns very deeply, which Arrow refuses. Raises OSError, duckdb.Error."""
         path = self.parquet(record)
         if isinstance(path, RemotePath) or record.table_name in self._right_footers:
             return invalid_column(record) is None
         if read_footer(path) is None:
             return False
-        relation = Relation(result_input(record.recipe), ReadPlan(self.select_sql(record)))
-        try:
-            types = describe(relation)
-        except duckdb.Error:
-            return False
+        types = describe(Relation(result_input(record.recipe), ReadPlan(self.select_sql(record))))
         if [*types.items()] != [(column.name, column.type) for column in record.columns]:
             return False
         self._right_footers.add(record.table_name)
@@ -273,24 +269,26 @@ class ResultFiles:
 
     def require_intact(self, record: TableRecord) -> StoragePath:
         """The Parquet file, if it can be read. Raises TableDamaged when its bytes are missing,
-        unreadable or not those published, or when the columns are not those of the row."""
+        unreadable or not those published, or when the columns are not those of the row. Its cause
+        may be that no memory or descriptor is left."""
         permission = ""
+        cause: Exception | None = None
         try:
             damage = self.find_damage(record)
+            if damage is None and self._has_right_footer(record):
+                return self.parquet(record)
+        except duckdb.Error as error:
+            problem, cause = _NO_FOOTER, error
         except OSError as error:
             if error.errno == UNREACHABLE_ERRNO:
                 raise storage_error(error, record.recipe) from error
-            if exhausted := too_many_open_files(error, f"The file of {record.recipe!r}"):
-                raise exhausted from error
-            problem = f"cannot be read ({error.strerror})"
+            problem, cause = f"cannot be read ({error.strerror})", error
             if isinstance(error, PermissionError):
                 permission = "Its owner can let the group read it (chmod g+r); "
         else:
-            if damage is None and self._has_right_footer(record):
-                return self.parquet(record)
             problem = "differs from the published one"
             if damage is None:
-                problem = "has other columns or no footer that Arrow reads"
+                problem = _NO_FOOTER
             elif damage.found is None:
                 problem = "is missing"
         raise TableDamaged(
@@ -299,7 +297,10 @@ class ResultFiles:
             hint=permission
             + (record.recipe_class.resupply_hint or _RECOMPUTE_HINT).format(record.recipe)
             + f"; ws.verify({record.recipe!r}) shows details.",
-        )
+        ) from cause
+
+
+_NO_FOOTER = "has other columns or no footer that Arrow reads"
 
 
 def _mount() -> "MountedFilesystem":

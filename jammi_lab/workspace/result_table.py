@@ -563,7 +563,7 @@ class ResultTable(TableMixin, ReprMixin):
         row groups."""
         columns = common_columns(self._record, old)
         current, former = map(self._services.read_manifest, (self._record, old))
-        footer = read_footer(self._services.results.parquet(self._record))
+        footer = read_footer(self._services.results.require_intact(self._record))
         hides_row_number = ROW_NUMBER in map(fold, columns)
         if current is None or former is None or footer is None or hides_row_number:
             return 0

@@ -445,6 +445,13 @@ def test_no_descriptor_left_is_named_and_damages_nothing(tmp_path, monkeypatch):
         assert all("oo many open files" in refusal for refusal in refusals)
         assert ws.verify("t") == jl.Match() and isinstance(ws.staleness("t"), jl.Fresh)
         jl.open("lab").close()  # settles what opens that failed left
+    with jl.open("lab", settings={"look.racy_seconds": 0}) as again:
+        again.status()  # then only the footer has to be read
+        with (
+            no_descriptors(0),
+            pytest.raises(jl.ResourceExhausted, match="A file cannot be opened: too many"),
+        ):
+            again.projection("points", "vectors")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")

@@ -13,6 +13,7 @@ from jammi_lab.catalog.writers import Writers
 from jammi_lab.core.errors import WorkspaceReadOnly
 from jammi_lab.core.records import VersionRecord
 from jammi_lab.core.verdicts import Damaged, Match, MissingManifest
+from jammi_lab.storage import parquet
 from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.store import manifests, recovery
 from jammi_lab.store.manifests import manifest_path
@@ -96,6 +97,24 @@ def test_building_without_whole_bytes_and_manifest_becomes_failed_and_all_files_
     assert report == RecoveryReport(failed=[table.table_name]) and files(folder) == []
     assert statuses(folder) == {table.table_name: "failed"}
     assert row(folder, table.table_name)["completed_at"]
+
+
+def test_a_build_that_cannot_be_opened_now_is_kept_and_promoted_later(
+    reopen, folder, table, monkeypatch
+):
+    """As with too many open files, or a umask that keeps others out."""
+    unpublish(folder, table.table_name)
+
+    def refused(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(parquet, "open_for_reading", refused)
+        report = reopen().recovery
+    [line] = report.errors
+    assert (report.failed, files(folder)) == ([], sorted(files_of(table)))
+    assert line.startswith(f"{table.table_name}: ") and "Permission denied" in line
+    assert told(reopen().recovery) == RecoveryReport(promoted=[table.table_name])
 
 
 def test_what_was_built_for_a_recipe_that_was_dropped_meanwhile_does_not_come_back(
