@@ -28,17 +28,11 @@ def backup(database: Database, target: Path, applied_at: str) -> None:
     """Write a complete copy to `target`, replacing an earlier backup. A failed backup leaves the
     previous content of `target` untouched. Tables of ephemeral sessions are left out.
 
-    Raises InvalidArgument when `target` cannot hold a backup, ResourceExhausted when it cannot be
-    written, TableDamaged when the catalog cannot be read.
+    Raises InvalidArgument when `target` cannot hold a backup, OSError or ResourceExhausted when it
+    cannot be written, TableDamaged when the catalog cannot be read.
     """
     catalog_file = database.dialect.file
-    try:
-        _check_target(target)
-    except OSError as error:
-        raise InvalidArgument(
-            f"The backup cannot be written to {target}: {error.strerror or error}.",
-            hint="Choose another path.",
-        ) from None
+    _check_target(target)
     remove_leftovers(target)
     file = AtomicFile(target)
     try:
@@ -58,22 +52,18 @@ def backup(database: Database, target: Path, applied_at: str) -> None:
             # leave WAL mode, so that the copy is a single file
             copy.execute("PRAGMA journal_mode=DELETE")
         file.commit()
-    except (OSError, sqlite3.OperationalError) as error:
-        file.abort()
+    except sqlite3.OperationalError as error:
         raise ResourceExhausted(
             f"The backup {target} could not be written: {error}.",
-            hint="Check the free disk space, the permissions and the open files (ulimit -n).",
+            hint="Check the free disk space and the open files (ulimit -n).",
         ) from None
     except sqlite3.DatabaseError:
-        file.abort()
         raise TableDamaged(
             f"The catalog {database.label} is damaged; no backup was made.",
             hint="jammi_lab.rebuild(path) creates a new catalog from the manifests.",
         ) from None
-    except BaseException:
-        file.abort()
-        raise
     finally:
+        file.abort()
         for log in ("-journal", "-wal", "-shm"):  # after an error SQLite leaves them
             with contextlib.suppress(OSError):
                 own_files.discard(f"{file.temp}{log}")

@@ -13,7 +13,7 @@ from jammi_lab.sources.locations import (
     resolve_output_path,
 )
 from jammi_lab.storage.files import AtomicFile, remove_leftovers
-from jammi_lab.store.storage_errors import copy_error
+from jammi_lab.store.storage_errors import copy_error, translate_storage_errors
 from jammi_lab.store.workspace_identity import ID_FILE
 
 if TYPE_CHECKING:
@@ -36,14 +36,6 @@ def export(
     it is complete. InvalidArgument; SchemaMismatch; ResourceExhausted."""
     check_no_credentials(str(path))
     target = resolve_output_path(path)
-    try:
-        if not target.parent.is_dir():
-            raise InvalidArgument(
-                f"The folder {str(target.parent)!r} does not exist.",
-                hint="Create it first.",
-            )
-    except OSError as error:
-        raise copy_error(error, str(target)) from None
     writers: dict[str, Write] = {
         ".parquet": write_parquet,
         ".csv": lambda file: _write_csv(rows.arrow(), file),
@@ -55,18 +47,22 @@ def export(
             f"A table cannot be exported as {target.suffix or target.name!r}.",
             hint="Pass a path that ends in .parquet, .csv or .arrow.",
         )
-    _check_outside_workspaces(target)
-    remove_leftovers(target)
-    file = AtomicFile(target)
-    try:
-        write(file.temp)
-        if (made := stamp()) is not None:
-            stamp_file(file.temp, made, target)
-        file.commit()
-    except OSError as error:
-        raise copy_error(error, str(target)) from None
-    finally:
-        file.abort()
+    with translate_storage_errors(str(target), copy_error):
+        if not target.parent.is_dir():
+            raise InvalidArgument(
+                f"The folder {str(target.parent)!r} does not exist.",
+                hint="Create it first.",
+            )
+        _check_outside_workspaces(target)
+        remove_leftovers(target)
+        file = AtomicFile(target)
+        try:
+            write(file.temp)
+            if (made := stamp()) is not None:
+                stamp_file(file.temp, made, target)
+            file.commit()
+        finally:
+            file.abort()
     return target
 
 

@@ -16,6 +16,7 @@ from jammi_lab.core.records import ProgressOption, RecipeRecord
 from jammi_lab.engine.sql import credential_check
 from jammi_lab.sources.locations import resolve_output_path
 from jammi_lab.store.reports import FsckReport, RecoveryReport, visible_recovery
+from jammi_lab.store.storage_errors import copy_error, translate_storage_errors
 
 if TYPE_CHECKING:
     from jammi_lab.freshness.reports import Plan, RunReport, Status
@@ -72,7 +73,8 @@ class Maintenance:
         TenantForbidden."""
         target = resolve_output_path(path, self._services.results.root)
         self._services.observation_cache.flush()
-        self._catalog.backup(target)
+        with translate_storage_errors(str(target), copy_error):
+            self._catalog.backup(target)
         return target
 
     # -- recipes

@@ -3,6 +3,7 @@ catalog."""
 
 import contextlib
 import datetime
+import errno
 import gc
 import os
 import shutil
@@ -726,6 +727,14 @@ def test_a_backup_that_fails_leaves_nothing_and_what_was_there(lab, tmp_path, fa
     assert (tmp_path / "copy.sqlite3").read_bytes() == before and not [
         p for p in tmp_path.iterdir() if p.name.endswith(".tmp")
     ]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_backup_where_nothing_may_be_written_is_no_full_disk(lab, tmp_path, fault, number):
+    fault("file.before_rename", OSError(number, os.strerror(number)))
+    with pytest.raises(InvalidArgument, match=f"cannot be written: {os.strerror(number)}") as told:
+        lab.backup(tmp_path / "copy.sqlite3")
+    assert "write permission" in told.value.hint
 
 
 def test_a_read_only_workspace_can_be_backed_up(lab, folder, tmp_path, table):
