@@ -17,7 +17,7 @@ from jammi_lab.core.html import escape_invisible
 from jammi_lab.core.suggestions import translate_advice
 
 if TYPE_CHECKING:
-    from jammi_lab.workspace.stamp_checks import Shown
+    from jammi_lab.workspace.stamp_checks import Shown, Workspaces
     from jammi_lab.workspace.workspace import Workspace
 
 _MAX_NAMES = 8
@@ -81,11 +81,8 @@ class ShellVerbs(SharedVerbs):
             replace(each, message=translate_advice(each.message, "shell", self._ws.path))
             for each in findings
         ]
-        if values["junit"] is not None:
-            report = status_reports.to_junit(answer.value, checks, findings)
-            _write_report(values["junit"], report)
-        if values["sarif"] is not None:
-            _write_report(values["sarif"], status_reports.to_sarif(findings, self._ws.path))
+        _write_report(values["junit"], status_reports.to_junit(answer.value, checks, findings))
+        _write_report(values["sarif"], status_reports.to_sarif(findings, self._ws.path))
         shown = (status_reports.OLD, status_reports.CHECK)
         remarks = tuple(each.message for each in findings if each.rule in shown)
         return replace(answer, failed=bool(findings), remarks=remarks)
@@ -162,10 +159,8 @@ class ShellVerbs(SharedVerbs):
         try:
             with self.open(read_only=True) as ws:
                 contents = catalog_only_contents(ws._services.catalog)
-        except (TableDamaged, WorkspaceNotFound):
-            return {}
-        except JammiError:
-            if force:
+        except JammiError as error:
+            if force or isinstance(error, TableDamaged | WorkspaceNotFound):
                 return {}
             raise
         if not force:
@@ -190,17 +185,13 @@ class ShellVerbs(SharedVerbs):
         return _check_stamps(values, map(shown_in_file, map(Path, values["FILE"])))
 
     def _check_text(self, values: Values) -> Answer:
-        from jammi_lab.workspace.stamp_checks import Workspaces
-
-        catalog = values["catalog"] or os.environ.get("JAMMI_CATALOG__URL")
-        with Workspaces(values["workspace"], catalog) as workspaces:
+        with _open_workspaces(values) as workspaces:
             result = check_texts(
                 values["FILE"],
                 lambda file: workspaces.nearest(file).prose,
                 update=values["update"],
             )
-        if values["junit"] is not None:
-            _write_report(values["junit"], result.junit())
+        _write_report(values["junit"], result.junit())
         return Answer(
             result,
             lambda: [each.to_dict() for each in result],
@@ -209,17 +200,22 @@ class ShellVerbs(SharedVerbs):
         )
 
 
+def _open_workspaces(values: Values) -> "Workspaces":
+    from jammi_lab.workspace.stamp_checks import Workspaces
+
+    catalog = values["catalog"] or os.environ.get("JAMMI_CATALOG__URL")
+    return Workspaces(values["workspace"], catalog)
+
+
 def _check_stamps(values: Values, shown: "Iterable[Shown]") -> Answer:
     """Whether what is shown still holds."""
     from jammi_lab.workspace import stamp_checks
 
-    catalog = values["catalog"] or os.environ.get("JAMMI_CATALOG__URL")
-    with stamp_checks.Workspaces(values["workspace"], catalog) as workspaces:
+    with _open_workspaces(values) as workspaces:
         entries = workspaces.check(shown)
     allows_unknown = set(values["fail"]) <= {"stale"}
     failing = stamp_checks.CHANGED_OUTCOMES if allows_unknown else stamp_checks.FAILING_OUTCOMES
-    if values["junit"] is not None:
-        _write_report(values["junit"], stamp_checks.to_junit(entries, failing))
+    _write_report(values["junit"], stamp_checks.to_junit(entries, failing))
     unknown = sum(each.outcome == stamp_checks.UNKNOWN for each in entries)
     with_grounds = "grounds" in values["fail"] and any(each.has_grounds for each in entries)
     return Answer(
@@ -230,8 +226,10 @@ def _check_stamps(values: Values, shown: "Iterable[Shown]") -> Answer:
     )
 
 
-def _write_report(file: str, text: str) -> None:
-    """Write a report for a build server. InvalidArgument."""
+def _write_report(file: str | None, text: str) -> None:
+    """Write a report for a build server, if one is wanted. InvalidArgument."""
+    if file is None:
+        return
     try:
         Path(file).write_text(text, encoding="utf-8")
     except OSError as error:

@@ -43,17 +43,14 @@ def print_answer(answer: Any, values: Values, path: str) -> None:
 
 
 def _to_json(value: Any) -> str:
-    """JSON in which every character can be seen. Half of a surrogate pair, as in names of files and
-    texts of strangers, has no encoding, and U+202E turns the order of what a terminal shows."""
-    text = json.dumps(to_json_value(value), ensure_ascii=False, allow_nan=False)
-    if text.isprintable():
+    """JSON in which every character can be seen and written. Half of a surrogate pair, as in names
+    of files and texts of strangers, has no encoding, and U+202E turns the order of what a terminal
+    shows."""
+    plain = to_json_value(value)
+    text = json.dumps(plain, ensure_ascii=False, allow_nan=False)
+    if text.isprintable() and sys.stdout.encoding in (None, "utf-8"):
         return text
-    return "".join(c if c.isprintable() else _json_escape(c) for c in text)
-
-
-def _json_escape(character: str) -> str:
-    code = character.encode("utf-16-be", "surrogatepass").hex()
-    return "".join(f"\\u{code[at : at + 4]}" for at in range(0, len(code), 4))
+    return json.dumps(plain, allow_nan=False)
 
 
 def to_json_value(value: Any) -> Any:

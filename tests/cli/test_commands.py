@@ -48,6 +48,36 @@ def value(answer):
     return json.loads(answer.stdout)
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is full")
+@pytest.mark.parametrize(
+    ("streams", "code", "said"),
+    [
+        (">/dev/full", 3, "The output cannot be written: No space left on device.\n"),
+        (">/dev/full 2>&1", 3, ""),
+        (">&-", 1, ""),
+        ("<&- >&- 2>&-", 1, ""),
+        ("| true; exit ${PIPESTATUS[0]}", 3, ""),
+    ],
+)
+def test_output_that_cannot_be_written_is_told_apart_from_stale_tables(
+    lab, papers, streams, code, said
+):
+    papers.write_text("id,year\n1,2020\n3,2022\n")
+    line = f"{sys.executable} -m jammi_lab status {lab} --fail {streams}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, said)
+
+
+def test_characters_that_the_encoding_of_the_output_lacks_are_written_as_escapes(lab):
+    def written(*words):
+        command = [sys.executable, "-m", "jammi_lab", *words]
+        ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
+        return subprocess.check_output(command, env=ascii_only, text=True)
+
+    assert "\\u2500\\u2500" in written("status", lab)
+    assert json.loads(written("sql", lab, "SELECT '😀é' AS x", "--json")) == [{"x": "😀é"}]
+
+
 def test_status_says_every_verdict_and_fails_a_build_when_asked(lab, run, papers):
     assert "2 recipes: 2 fresh" in run("status", lab, "--fail").stdout
     papers.write_text("id,year\n1,2020\n2,2021\n3,2022\n")
