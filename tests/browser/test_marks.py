@@ -108,11 +108,13 @@ def test_cells_are_marked_while_their_tables_do_not_hold(lab, theme):
     # A notebook from elsewhere, which nobody trusted: its metadata opens no workspace.
     book = nbformat.read(lab.folder / "marks.ipynb", 4)
     book.cells[-1].source += "  # another signature"
+    book.cells[-1].id = "constructor"  # a name that every object of a page has
     nbformat.write(book, lab.folder / "foreign.ipynb")
     page = lab.open("foreign.ipynb", width=480, height=900, run=False)
     page.locator(".jp-CodeCell").nth(len(CELLS) - 1).wait_for()
     page.wait_for_timeout(1500)
     assert page.evaluate(MARKED) == [] and not page.get_by_test_id("jammi-status").is_visible()
+    assert not page.evaluate(enabled)
     lab.run_all(page, "foreign.ipynb")
     page.get_by_test_id("jammi-status").wait_for()
 

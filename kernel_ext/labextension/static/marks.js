@@ -44,7 +44,7 @@ function textsOf(panel) {
 /** One open notebook: sends its stamps, draws the marks. */
 class Marks {
   constructor(panel, path, settings, changed) {
-    Object.assign(this, { panel, path, settings, changed, reasons: {}, answer: {}, sent: "", attempts: 0, stamps: new Map() });
+    Object.assign(this, { panel, path, settings, changed, reasons: new Map(), answer: {}, sent: "", attempts: 0, stamps: new Map() });
     this.later = () => { clearTimeout(this.timer); this.timer = setTimeout(() => this.collect(), COLLECT_MS); };
     this.connectLater = () => {};
     const { content, context } = panel;
@@ -56,7 +56,7 @@ class Marks {
     context.ready.then(this.later);
   }
 
-  get stale() { return this.panel.content.widgets.filter((cell) => cell.model?.type === "code" && this.reasons[cell.model.id]); }
+  get stale() { return this.panel.content.widgets.filter((cell) => cell.model?.type === "code" && this.reasons.has(cell.model.id)); }
 
   /** Send the stamps when they changed. A page that is out of sight has nothing watched. */
   collect() {
@@ -73,9 +73,9 @@ class Marks {
   drop(stamps) {
     const now = new Map();
     for (const [id, stamp] of stamps) now.set(id, (now.get(id) ?? "") + JSON.stringify(stamp));
-    const kept = Object.entries(this.reasons).filter(([id]) => now.get(id) === this.stamps.get(id));
+    const kept = [...this.reasons].filter(([id]) => now.get(id) === this.stamps.get(id));
     this.stamps = now;
-    if (kept.length !== Object.keys(this.reasons).length) this.draw(Object.fromEntries(kept));
+    if (kept.length !== this.reasons.size) this.draw(kept);
   }
 
   connect() {
@@ -87,7 +87,7 @@ class Marks {
       this.answer = JSON.parse(data);
       document.dispatchEvent(new Event("jammi-changed"));              // panels of all kernels ask for a refresh
       // an answer to earlier stamps says nothing of a cell that was run meanwhile
-      this.draw(Object.fromEntries(Object.entries(this.answer.marks).filter(([id]) => this.stamps.has(id))));
+      this.draw(Object.entries(this.answer.marks).filter(([id]) => this.stamps.has(id)));
     };
     socket.onclose = () => {
       this.socket = null;
@@ -97,10 +97,11 @@ class Marks {
     };
   }
 
+  /** `reasons`: pairs of a cell's id and why it is marked. An id may be any word, also `constructor`. */
   draw(reasons) {
-    this.reasons = reasons;
+    this.reasons = new Map(reasons);
     for (const cell of this.panel.content.widgets) {
-      const reason = cell.model && reasons[cell.model.id];
+      const reason = cell.model && this.reasons.get(cell.model.id);
       let mark = cell.node.querySelector(":scope > .jammi-cell-mark");
       if (!reason) { mark?.remove(); continue; }
       if (!mark) {
