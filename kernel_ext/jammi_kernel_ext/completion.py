@@ -64,7 +64,7 @@ def file_candidates(
     for path in sorted(itertools.islice(paths, _MAX_FOLDER_ENTRIES)):
         is_folder = os.path.isdir(path)
         text = prefix + path[len(expanded) :] + "/" * is_folder
-        if "'" not in text and (is_folder or not folders_only):
+        if "'" not in text and text[0] != "-" and (is_folder or not folders_only):
             yield text if inside_quotes else shlex.quote(text), "path"
 
 
@@ -143,10 +143,14 @@ class Completion:
         ws, member = self._notebook.namespace.get(match["workspace"]), match["member"]
         if not is_workspace(ws) or member not in _NAMED_BY:
             return None
-        known: dict[str, Iterable[str]] = {**relations_by_family(ws)}
-        known["checks"] = (check.name for check in ws.checks)
-        names = itertools.chain.from_iterable(known[family] for family in _NAMED_BY[member])
-        return _filter_by_prefix(((n, "class") for n in names), match["name"]), match["name"]
+        known: dict[str, Iterable[str]] = {
+            **relations_by_family(ws),
+            "checks": (check.name for check in ws.checks),
+        }
+        names = (name for family in _NAMED_BY[member] for name in known[family])
+        # a quotation mark would end the string, and what follows it would be code
+        whole = [name for name in names if not {*name} & {*"'\"\\"}]
+        return _filter_by_prefix(_of_kind("class", whole), match["name"]), match["name"]
 
     # -- the first line
     # ----------------------------------------------------------------------------------------------
@@ -193,14 +197,14 @@ class Completion:
             return []
         name = arguments[0].name
         if "|" in name:
-            return [(word, "keyword") for word in name.split("|")]
+            return _of_kind("keyword", name.split("|"))
         match name:
             case "WORD":
-                return [(word, "keyword") for word in help_words(LINE)]
+                return _of_kind("keyword", help_words(LINE))
             case "KEY" if verb.name == "config":
-                return [(key, "property") for key in DEFAULTS]
+                return _of_kind("property", DEFAULTS)
             case "VALUE":
-                return [(word, "value") for word in CHOICES.get(positional[0], ())]
+                return _of_kind("value", CHOICES.get(positional[0], ()))
             case "LOCATION" | "PATH":
                 return file_candidates(fragment, folders_only=verb.name == "open")
             case "NAME" if verb.name in _NAMING_VERBS:
@@ -223,7 +227,7 @@ class Completion:
             case "option":
                 from jammi_lab.sources.files.formats import OPTIONS
 
-                kinds = {*_flag_words(words, "--kind")} or {*OPTIONS}
+                kinds = _flag_words(words, "--kind") or [*OPTIONS]
                 return [(f"{key}=", "param") for each in kinds for key in OPTIONS.get(each, ())]
             case "anchor":
                 values = [*ANCHOR_KINDS]
@@ -232,21 +236,22 @@ class Completion:
             case "key" | "text" | "plot" if ws is not None:
                 return self._column_candidates(ws, verb, positional, words, body)
         if values:
-            return [(value, "value") for value in values]
+            return _of_kind("value", values)
         return self._name_candidates(flag.value_name, verb)
 
     def _column_candidates(
         self, ws: "Workspace", verb: Verb, positional: list[str], words: list[str], body: str
     ) -> Iterator[Candidate]:
         """The columns of what the command reads."""
+        load = self._loader(ws)
+        columns: Iterable[list[Column]]
         if verb is CELL:
             from jammi_kernel_ext.sql_scope import NameInStatement
 
-            columns = NameInStatement(body, -1).columns(self._loader(ws))
-            return ((name, "property") for each in columns.values() for name, _ in each)
-        inputs = _flag_words(words, "--inputs") if verb is STEP else positional[1:2]
-        load = self._loader(ws)
-        return ((name, "property") for word in inputs for name, _ in load(word))
+            columns = NameInStatement(body, -1).columns(load).values()
+        else:
+            columns = map(load, _flag_words(words, "--inputs") or positional[1:2])
+        return ((name, "property") for each in columns for name, _ in each)
 
     def _loader(self, ws: "Workspace") -> "Callable[[str], list[Column]]":
         return lambda relation: self._columns.relation_columns(ws, relation)
@@ -256,16 +261,15 @@ class Completion:
         if ws is None:
             return []
         names = relations_by_family(ws)
-        sources = [(n, "module") for n in names[""]]
-        recipes = [(n, "class") for n in names["jammi"]]
+        sources = _of_kind("module", names[""])
+        recipes = _of_kind("class", names["jammi"])
         if kind == "TOPIC":
-            return [(n, "class") for n in names["topics"]]
+            return _of_kind("class", names["topics"])
         if kind == "RECIPE" or verb.name in _RECIPE_VERBS:
             return recipes
         if verb.name == "remove":
             return sources
-        is_table = kind in ("NAME", "TABLE", "SOURCE", "INPUT")
-        return recipes + sources if is_table else []
+        return recipes + sources if kind in ("NAME", "TABLE", "SOURCE", "INPUT") else []
 
     # -- SQL
     # ----------------------------------------------------------------------------------------------
@@ -301,13 +305,13 @@ class Completion:
         if dot and ws is not None:
             yield from self._dotted_candidates(ws, owner, place, in_from=in_from)
         elif in_from:
-            yield from ((quoted_name(name), "variable") for name in place.ctes)
+            yield from _of_kind("variable", map(quoted_name, place.ctes))
             yield from self._relation_candidates(ws)
         elif ws is None:
             yield from self._keyword_candidates()
         else:
             if place.follows_operand:
-                yield from ((word, "keyword") for word in _KEYWORDS)
+                yield from _of_kind("keyword", _KEYWORDS)
             yield from self._columns_in_scope(ws, place)
             yield from self._relation_candidates(ws)
             yield from self._keyword_candidates()
@@ -322,9 +326,9 @@ class Completion:
         if first:
             yield from given
         names = known if columns else likely_columns(ws, self._columns)
-        yield from ((quoted_name(name), "property") for name in _in_order(names, first))
+        yield from _of_kind("property", map(quoted_name, _in_order(names, first)))
         yield from given
-        yield from ((quoted_name(alias), "variable") for alias in columns)
+        yield from _of_kind("variable", map(quoted_name, columns))
 
     def _variables(self) -> Iterator[tuple[str, Any]]:
         """The notebook's variables without IPython's own."""
@@ -339,7 +343,7 @@ class Completion:
         from jammi_lab.sources.frames import is_frame
 
         names = relations_by_family(ws) if ws is not None else {}
-        yield from ((quoted_name(n), "module") for n in names.get("", ()))
+        yield from _of_kind("module", map(quoted_name, names.get("", ())))
         for family in ("jammi", "mutable", "topics", "jammi_catalog"):
             yield from ((quoted_name(family, n), "class") for n in names.get(family, ()))
         yield from ((n, "variable") for n, v in self._variables() if is_frame(v))
@@ -372,7 +376,7 @@ class Completion:
     def _keyword_candidates(self) -> Iterator[Candidate]:
         from jammi_lab.engine.sql import function_list
 
-        yield from ((word, "keyword") for word in dict.fromkeys(_KEYWORDS))
+        yield from _of_kind("keyword", dict.fromkeys(_KEYWORDS))
         yield from ((f"{name}(", "function") for name in function_list.function_names())
 
     def __call__(self, context: Any) -> dict[str, Any]:
@@ -402,6 +406,10 @@ class Completion:
         }
 
 
+def _of_kind(kind: str, names: Iterable[str]) -> list[Candidate]:
+    return [(name, kind) for name in names]
+
+
 def _in_order(columns: "list[Column]", first: list[str]) -> list[str]:
     """The names of columns, those that are probably meant first."""
     names = [name for name, _ in columns]
@@ -423,7 +431,8 @@ def _filter_by_prefix(candidates: Iterable[Candidate], fragment: str) -> list[Ca
     lowercase = fragment[:1].islower()
     matches: dict[str, str] = {}
     for text, kind in candidates:
-        if _unquoted(text).startswith(prefix):
+        # what follows a line break would be code of its own
+        if text.isprintable() and _unquoted(text).startswith(prefix):
             matches.setdefault(text.lower() if kind == "keyword" and lowercase else text, kind)
     return list(matches.items())
 

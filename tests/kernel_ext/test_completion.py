@@ -95,6 +95,29 @@ def test_what_fits_is_offered(there, typed, offered):
     assert pressed_in(there)(typed) == offered
 
 
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("%jammi add t |", ["lab/", "plain.csv"]),
+        ("%jammi embed v lines --key |", ["n"]),
+        ('ws.table("|', ["kept"]),
+        ("ws.sources['|", ["lines"]),
+    ],
+)
+def test_a_name_that_would_be_code_where_it_is_inserted_is_not_offered(
+    tmp_path, monkeypatch, typed, offered
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("plain.csv", "a\n!x.csv", "b\x1b.csv", "--replace.csv"):
+        Path(name).write_text('"id\n!x",n\n1,2\n')
+    with jl.open("lab") as ws:
+        ws.sources.add("lines", "plain.csv")
+        ws.sources.add("it's", "plain.csv")
+        ws.materialize("kept", "SELECT 1 AS n")
+        ws.materialize('x"); exit("', "SELECT 1 AS n")
+        assert pressed_in(ws)(typed) == offered
+
+
 @pytest.fixture(scope="module")
 def flown(tmp_path_factory):
     """A folder with a workspace over the flights and the weather of the tour."""
