@@ -27,6 +27,7 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -59,6 +60,8 @@ after a change reads what changed."""
 EXIT_SECONDS = 5.0
 """How long a check that is running when the input ends may delay the exit."""
 MAX_REASON_CHARACTERS = 300
+MAX_TEXT_CHARACTERS = 200_000
+"""Of the Markdown of a notebook. Reading more may take seconds, in which no notebook has marks."""
 
 
 class MarksRequest(msgspec.Struct):
@@ -128,24 +131,25 @@ class WatchedTexts:
     def check(self, workspaces: Workspaces) -> dict[str, str]:
         """Why numbers of cells are outdated. They are compared again when there is another
         version. JammiError."""
-        document = Document(self.file, notebook_proses([*enumerate(self.texts)]), "")
-        if not any(prose.numbers or prose.ties for prose in document.proses):
+        if not any(prose.numbers or prose.ties for prose in self.document.proses):
             return {}
         checker = workspaces.nearest(self.file).prose
         if (state := checker.state()) != self.state:
             self.state, self.marks = state, {}
-            document.raw = "\n".join(self.texts)
-            for entry in checker.check(document, [*self.tables]):
+            for entry in checker.check(self.document, [*self.tables]):
                 if entry.outcome == NUMBER_OUTDATED and entry.cell is not None:
                     cell = self.cells[entry.cell][0]
                     reason = f"{entry.number} is outdated: {entry.judgement.reason}."
                     self.marks[cell] = "\n".join(filter(None, [self.marks.get(cell), reason]))
         return self.marks
 
-    @property
-    def texts(self) -> list[str]:
-        """The texts of the cells."""
-        return [text for _, text in self.cells]
+    @cached_property
+    def document(self) -> Document:
+        """The texts with their numbers; none where they are longer than texts of people are."""
+        texts = [text for _, text in self.cells]
+        if sum(map(len, texts)) > MAX_TEXT_CHARACTERS:
+            texts = []
+        return Document(self.file, notebook_proses([*enumerate(texts)]), "\n".join(texts))
 
 
 @dataclass

@@ -354,6 +354,11 @@ def test_a_markdown_cell_is_marked_while_a_number_in_it_is_outdated(lab, service
     reason = "0.364 is outdated: it was scores version 1, row LLM, column f1; now 0.455."
     assert marked(service) == {"m1": reason}
     assert answers(service) == []
+    # a text that keeps the marks of other notebooks waiting is not read
+    service.receive(json.dumps({**request, "texts": [*texts, ["m4", "1 " * 100_000]]}))
+    assert marked(service) == {}
+    service.receive(json.dumps(request))
+    assert marked(service) == {"m1": reason}
     lab.materialize("scores", rows.format("0.364e0"), key="model")
     assert marked(service) == {}
     elsewhere = tmp_path / "far" / "a" / "b" / "c" / "d"
