@@ -44,7 +44,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "cells.badge": ("auto", "wait"),
 }
 """The allowed words of a setting that takes no other value."""
-_MAX_FILE_BYTES = 10**6
+_MAX_FILE_BYTES = 10_000
+"""Python reads a key of many parts in the square of their number."""
 _NUMBERS = {int: ("an integer", 10**15), float: ("a number", 10**9)}
 """What a setting of each type takes, and the largest."""
 RANGES = {
@@ -199,7 +200,7 @@ def load_settings(
 
         try:
             if file.stat().st_size > _MAX_FILE_BYTES:
-                raise ValueError("it has more than 1 MB")
+                raise ValueError("it has more than 10 kB")
             table = tomllib.loads(file.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:  # also of a number with too many digits
             raise InvalidArgument(f"{file.name} cannot be read: {error}.") from None
