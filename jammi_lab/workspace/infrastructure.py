@@ -238,13 +238,18 @@ class Infrastructure:
         return self.result_kind.relation(record, record.recipe, record.version)
 
     def read_manifest(self, record: TableRecord) -> Manifest | None:
-        """The manifest of a table of any tenant: that beside the file, else the catalog's copy."""
+        """The manifest of a table of any tenant: that beside the file, else the catalog's copy.
+        TableDamaged for one whose descriptor no call could have given."""
+        from jammi_lab.steps.registry import recipe_of
         from jammi_lab.store import manifests
         from jammi_lab.store.verify import read_manifest_bytes
 
-        stored = manifests.parse(read_manifest_bytes(self.results, record))
-        tables = self.catalog.result_tables
-        return stored or manifests.parse(tables.manifest(record.table_name))
+        found = manifests.parse(read_manifest_bytes(self.results, record)) or manifests.parse(
+            self.catalog.result_tables.manifest(record.table_name)
+        )
+        if found is not None:
+            recipe_of(found.descriptor)
+        return found
 
     @first_use
     def build_context(self) -> "BuildContext":

@@ -263,7 +263,7 @@ class ResultTable(TableMixin, ReprMixin):
         """The columns whose texts were encoded or analysed; None for other kinds, and without a
         manifest."""
         manifest = self.manifest if self._record.recipe_class.has_texts else None
-        return None if manifest is None else list(manifest.descriptor.get("text", ()))
+        return None if manifest is None else list(manifest.descriptor["text"])
 
     @property
     def index_path(self) -> Path | Any:

@@ -108,9 +108,8 @@ class VectorMap(PanelSelection, ArrowExportMixin, BadgeMixin):
             )
         from jammi_lab.features.vectors.projections import limit_perplexity
 
-        descriptor = (
-            self.projection.manifest.descriptor if self.projection.manifest is not None else {}
-        )
+        manifest = self.projection.manifest
+        descriptor = {} if manifest is None else manifest.descriptor
         method = "by their first two principal components"
         if descriptor.get("method") == "tsne":
             method = (

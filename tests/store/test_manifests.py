@@ -7,9 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from jammi_lab.core.errors import ManifestUnsupported
+from jammi_lab.core.errors import ManifestUnsupported, TableDamaged
 from jammi_lab.core.verdicts import Damaged, Fresh, Mismatch, MissingManifest
 from jammi_lab.store import manifests
+from tests.store.lab import resealed
 
 
 @pytest.fixture
@@ -94,6 +95,17 @@ def test_a_whole_manifest_of_another_state_is_a_mismatch_of_the_manifest(lab, ta
     manifests.manifest_path(table.path).write_bytes(changed := other.encode_sealed())
     assert table.verify() == Mismatch(manifests.digest(body), manifests.digest(changed), "manifest")
     assert isinstance(lab.staleness("venues"), Damaged)
+
+
+def test_a_descriptor_that_no_call_could_give_is_damage_and_the_table_is_still_displayed(
+    table, body
+):
+    forged = json.loads(body)
+    forged["descriptor"]["params"] = [1]
+    manifests.manifest_path(table.path).write_bytes(resealed(json.dumps(forged)))
+    with pytest.raises(TableDamaged):
+        _ = table.manifest
+    assert "venues" in table._repr_mimebundle_()[0]["text/plain"]
 
 
 def test_a_folder_in_a_manifests_place_is_a_lost_one_and_no_descriptor_is_left(lab, table):
