@@ -8,58 +8,11 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.freshness.catalog_relations import COLUMNS
 from jammi_lab.inputs.observation import Observation
+from tests.cases import cases
 from tests.freshness.lab import Lab
 from tests.inside import services_of
 
-CONTRACT = {
-    "sources": ["name", "kind", "location", "tenant", "anchor", "anchored_at"],
-    "tables": [
-        "name",
-        "version",
-        "table_name",
-        "kind",
-        "status",
-        "source",
-        "row_count",
-        "bytes",
-        "created_at",
-        "tenant",
-        "writer",
-    ],
-    "columns": ["table_name", "name", "type", "position"],
-    "recipes": ["name", "kind", "definition", "definition_hash", "newest_version", "tenant"],
-    "models": ["name", "version", "dimensions", "digest", "tenant"],
-    "anchors": ["table_name", "input", "input_kind", "kind", "method", "value", "columns"],
-    "status": [
-        "name",
-        "version",
-        "verdict",
-        "reasons",
-        "rows",
-        "bytes",
-        "age_seconds",
-        "index",
-        "checks",
-        "grounds",
-    ],
-    "checks": [
-        "check_name",
-        "table_name",
-        "recipe",
-        "version",
-        "severity",
-        "outcome",
-        "failing",
-        "checked_at",
-        "verdict",
-    ],
-    "lineage": ["input", "derived", "kind"],
-    "column_lineage": ["input", "input_column", "derived", "derived_column"],
-    "mutable_tables": ["name", "version", "row_count", "tenant"],
-    "topics": ["name", "next_offset", "tenant"],
-    "sessions": ["id", "tenant", "deadline", "tables"],
-    "writers": ["id", "host", "pid", "opened_at", "alive"],
-}
+CONTRACT = dict(cases("results/catalog_relations", "relation", "columns"))
 
 
 @pytest.fixture

@@ -225,10 +225,20 @@ def chain(papers: Kernel) -> Kernel:
 
 
 @pytest.fixture
-def gated(chain: Kernel, tmp_path: Path) -> Iterator[Kernel]:
+def edited(tmp_path: Path) -> Callable[[], None]:
+    """Calling it adds a row to the file of `papers`."""
+
+    def add() -> None:
+        with (tmp_path / "papers.csv").open("a") as file:
+            file.write("5,B,2024\n")
+
+    return add
+
+
+@pytest.fixture
+def gated(chain: Kernel, edited: Callable[[], None]) -> Iterator[Kernel]:
     """A source that changed, behind an observer that answers nothing before `gate` is set."""
-    with (tmp_path / "papers.csv").open("a") as file:
-        file.write("5,B,2024\n")
+    edited()
     assert chain("%jammi close").error is None
     assert chain(GATE).error is None
     assert chain("ws = %jammi open\nws.settings.set('look.timeout_seconds', 600)").error is None

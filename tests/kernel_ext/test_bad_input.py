@@ -144,7 +144,7 @@ def test_a_text_of_fifty_megabytes_is_cut_and_is_whole_in_the_result(papers):
 # -- workspaces ------------------------------------------------------------------------------------
 
 
-def test_two_notebooks_on_one_workspace_see_what_the_other_does(papers, tmp_path):
+def test_two_notebooks_on_one_workspace_see_what_the_other_does(papers, tmp_path, edited):
     other = Kernel()
     try:
         other(f"import os; os.chdir({str(tmp_path)!r})\n%load_ext jammi_lab")
@@ -156,8 +156,7 @@ def test_two_notebooks_on_one_workspace_see_what_the_other_does(papers, tmp_path
             "shared, version 1: reused"
         )
         assert rows(papers("%%jammi r\nSELECT n FROM jammi.shared"))[3].strip() == "4"
-        with (tmp_path / "papers.csv").open("a") as file:
-            file.write("5,B,2024\n")
+        edited()
         assert other("%jammi recompute").error is None
         assert rows(papers("%%jammi\nSELECT n FROM jammi.shared"))[3].strip() == "5"
         assert other("%jammi\n__import__('jammi_lab').get_workspace().drop('shared')").error is None

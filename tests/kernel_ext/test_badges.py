@@ -116,9 +116,8 @@ def test_a_result_that_read_no_result_table_starts_no_look(gated):
     )
 
 
-def test_a_badge_scans_nothing_above_the_bounds_of_a_look(chain, tmp_path):
-    with (tmp_path / "papers.csv").open("a") as file:
-        file.write("5,B,2024\n")
+def test_a_badge_scans_nothing_above_the_bounds_of_a_look(chain, edited):
+    edited()
     chain("%jammi config look.scan_bytes 0")
     assert chain(READ).text.split("\n")[0].startswith("top is undecidable: papers: would scan")
 
@@ -133,11 +132,10 @@ def test_a_badge_scans_nothing_above_the_bounds_of_a_look(chain, tmp_path):
     ids=["sql", "python", "embed"],
 )
 def test_a_table_that_is_made_from_one_which_is_not_fresh_has_the_badge_above_it(
-    chain, tmp_path, code
+    chain, edited, code
 ):
     assert len(chain(code).data) == 1
-    with (tmp_path / "papers.csv").open("a") as file:
-        file.write("5,B,2024\n")
+    edited()
     badge, made = chain(code).data
     assert (
         badge["text/plain"]

@@ -134,7 +134,7 @@ def test_a_message_without_callbacks_is_no_cause(cells):
     assert cells.tables() == {"s0"}
 
 
-def test_a_button_that_is_clicked_in_the_page_is_followed(papers, tmp_path):
+def test_a_button_that_is_clicked_in_the_page_is_followed(papers, edited):
     for code in (
         "import jammi_lab, ipywidgets\nws = jammi_lab.get_workspace()",
         "%%jammi -m late -q\nSELECT id, year FROM papers",
@@ -150,8 +150,7 @@ def test_a_button_that_is_clicked_in_the_page_is_followed(papers, tmp_path):
         "made = df.head(1).assign(id=rows['n'])[['id']].copy()\nmade = ws.register('made', made, producer='cell')",
     ):
         assert papers(code).error is None
-    with (tmp_path / "papers.csv").open("a") as file:
-        file.write("5,B,2024\n")
+    edited()
     assert "possibly stale" in papers.value("str(ws.staleness('made'))")
 
 

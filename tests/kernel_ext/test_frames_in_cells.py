@@ -27,7 +27,7 @@ def verdict(kernel: Kernel, name: str) -> str:
     return kernel.value(f"str(ws.staleness({name!r}))").strip("'\"")
 
 
-def test_a_table_made_by_cells_from_a_frame_keeps_the_tables_above_it(late, tmp_path):
+def test_a_table_made_by_cells_from_a_frame_keeps_the_tables_above_it(late, edited):
     run(
         late,
         "df = ws.table('late').pandas()",
@@ -40,8 +40,7 @@ def test_a_table_made_by_cells_from_a_frame_keeps_the_tables_above_it(late, tmp_
     assert "jammi.late AS df" in late.value("ws.recipe('same').definition")
     assert "as far as the frame ages goes: made in cells [" in verdict(late, "out")
     assert "fresh*" in late("%jammi status").text
-    with (tmp_path / "papers.csv").open("a") as file:
-        file.write("5,B,2024\n")
+    edited()
     assert verdict(late, "out").endswith("by way of ages ← late")
     assert verdict(late, "same").endswith("by way of df ← late")
     late("ws.materialize('after', 'SELECT * FROM jammi.out')")
@@ -128,7 +127,7 @@ def test_a_table_made_by_cells_from_a_frame_of_a_file_is_stale_when_the_file_cha
     assert verdict(late, "out").startswith("fresh")
 
 
-def test_a_table_that_adds_to_itself_rests_on_what_it_was_first_made_from(late, tmp_path):
+def test_a_table_that_adds_to_itself_rests_on_what_it_was_first_made_from(late, edited):
     run(
         late,
         "%%jammi -m log -q\nSELECT * FROM jammi.late",
@@ -136,8 +135,7 @@ def test_a_table_that_adds_to_itself_rests_on_what_it_was_first_made_from(late, 
         "%%jammi -m log -q\nSELECT * FROM more",
     )
     assert verdict(late, "log").startswith("fresh")
-    with (tmp_path / "papers.csv").open("a") as file:
-        file.write("5,B,2024\n")
+    edited()
     assert verdict(late, "log").endswith("by way of more ← late")
 
 
@@ -176,7 +174,7 @@ def test_a_frame_that_is_too_large_to_be_compared_is_a_ground_unless_it_is_a_tab
     ],
     ids=["rebound", "late names of a module", "names of a function", "names of a comprehension"],
 )
-def test_what_a_cell_does_not_use_is_no_cause(late, tmp_path, cells):
+def test_what_a_cell_does_not_use_is_no_cause(late, tmp_path, edited, cells):
     (tmp_path / "others.csv").write_text("id\n1\n")
     run(late, "%jammi add others others.csv", "%%jammi -m other -q\nFROM others")
     run(late, "df = ws.table('late').pandas()", "other = ws.table('other').pandas()", *cells)
@@ -184,8 +182,7 @@ def test_what_a_cell_does_not_use_is_no_cause(late, tmp_path, cells):
     with (tmp_path / "others.csv").open("a") as file:
         file.write("2\n")
     assert verdict(late, "out").startswith("fresh")
-    with (tmp_path / "papers.csv").open("a") as file:
-        file.write("5,B,2024\n")
+    edited()
     assert verdict(late, "out").endswith("by way of df ← late")
 
 
@@ -199,7 +196,7 @@ def test_nothing_is_kept_alive(late):
     assert late.value("gc.collect() >= 0 and (alive(), boxed())") == "(None, None)"
 
 
-def test_a_frame_read_again_by_a_cell_forgets_the_table_it_was_read_from_before(late, tmp_path):
+def test_a_frame_read_again_by_a_cell_forgets_the_table_it_was_read_from_before(late, edited):
     cells = (
         "ws.recompute('late')",
         "%%jammi df --as pandas\nSELECT * FROM jammi.late",  # `_` holds the frame, too
@@ -207,8 +204,7 @@ def test_a_frame_read_again_by_a_cell_forgets_the_table_it_was_read_from_before(
     )
     run(late, *cells)
     assert verdict(late, "out") == "fresh"
-    with (tmp_path / "papers.csv").open("a") as file:
-        file.write("5,B,2024\n")
+    edited()
     assert verdict(late, "out").endswith("by way of df ← late")
     run(late, *cells)
     assert verdict(late, "out") == "fresh"

@@ -63,7 +63,7 @@ def notebook(papers: Kernel, tmp_path: Path) -> Notebook:
     papers("del os.environ['JPY_SESSION_NAME']")
 
 
-def test_variables_are_bound_to_the_same_tables_and_nothing_runs(notebook, tmp_path):
+def test_variables_are_bound_to_the_same_tables_and_nothing_runs(notebook, edited):
     notebook.run(
         "df = ws.table('ages').pandas()",
         "%%sql flat --as polars\nFROM jammi.ages",
@@ -81,8 +81,7 @@ def test_variables_are_bound_to_the_same_tables_and_nothing_runs(notebook, tmp_p
         "few = ws.table('ages').pandas().head(1)",
         "twin = both = ws.table('ages').arrow()",
     )
-    with (tmp_path / "papers.csv").open("a") as file:
-        file.write("5,B,2024\n")
+    edited()
     notebook.restart()
     shown = notebook.run("%jammi resume")
     lines = {line.split()[0].rstrip(":"): line for line in shown.splitlines() if line.strip()}

@@ -176,10 +176,9 @@ def test_an_empty_cell_says_so(papers):
     assert papers("%%jammi\n\n  ").error[0] == "InvalidArgument: The cell contains no statement."
 
 
-def test_the_badge_stands_above_the_rows_of_a_table_that_is_not_fresh(chain, tmp_path):
+def test_the_badge_stands_above_the_rows_of_a_table_that_is_not_fresh(chain, edited):
     assert "recompute" not in chain("%%jammi\nSELECT * FROM jammi.top").text
-    with (tmp_path / "papers.csv").open("a") as file:
-        file.write("5,B,2024\n")
+    edited()
     shown = chain("%%jammi\nSELECT * FROM jammi.top")
     assert (
         shown.text.split("\n")[0]

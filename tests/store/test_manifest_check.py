@@ -12,32 +12,11 @@ from jammi_lab.core.verdicts import Damaged, Match, MissingManifest
 from jammi_lab.storage.digests import sha256_file
 from jammi_lab.store import manifests
 from jammi_lab.store.manifests import manifest_path
+from tests.cases import cases
 from tests.store.conftest import VENUES
 from tests.store.lab import catalog, resealed, row, statuses, unpublish
 
-HUGE = 2**63
-LIES = {
-    "junk time": {"produced_at": "<script>alert(1)</script>"},
-    "year 0": {"produced_at": "0000-01-01T00:00:00.000000Z"},
-    "far future": {"produced_at": "99999-12-31T23:59:59Z"},
-    "no zone": {"produced_at": "2026-01-01T00:00:00.000000"},
-    "no columns": {"columns": []},
-    "a type that is none": {
-        "columns": [{"name": "venue", "type": "VARCHAR); DROP"}, {"name": "n", "type": "BIGINT"}]
-    },
-    "columns twice": {"columns": [{"name": "venue", "type": "VARCHAR"}] * 2},
-    "fewer rows than none": {"row_count": -5},
-    "too many rows": {"row_count": HUGE},
-    "too late a version": {"version": HUGE},
-    "too many dimensions": {"dimensions": HUGE},
-    "less than no time": {"seconds": -1.0},
-    "counts": {"counts": {"x": HUGE}},
-    "a number beyond all": {"row_count": 2**70},
-    "kind": {"kind": "nonsense"},
-    "key": {"key": ["nope"]},
-    "NUL": {"derived_from": "a\0b"},
-    "descriptor": {"descriptor": {"x": 1}},
-}
+LIES = dict(cases("results/lies_of_manifests", "of", "lies"))
 
 
 def tell(path, lies, *, sealed=False):

@@ -254,9 +254,7 @@ def test_a_writer_that_lost_its_row_is_told_so_and_publishes_nothing(lab, folder
     assert row(folder, name)["error"] == "settled elsewhere"
 
 
-def test_a_writer_whose_row_and_files_were_settled_under_it_is_told_so(lab, folder, fault):
-    from jammi_lab.storage import files as storage
-
+def test_a_writer_whose_row_and_files_were_settled_under_it_is_told_so(lab, folder):
     def settle(point):
         if point == "publish:sealed":
             with catalog(folder) as db:
@@ -273,9 +271,7 @@ def test_a_writer_whose_row_and_files_were_settled_under_it_is_told_so(lab, fold
     check_failed(folder)
 
 
-def test_a_row_that_another_writer_promoted_keeps_its_files(lab, folder, fault):
-    from jammi_lab.storage import files as storage
-
+def test_a_row_that_another_writer_promoted_keeps_its_files(lab, folder):
     def promote(point):
         if point == "publish:manifest-durable":
             with catalog(folder) as db:
@@ -293,8 +289,6 @@ def test_a_row_that_another_writer_promoted_keeps_its_files(lab, folder, fault):
 def test_a_table_that_could_not_even_be_failed_is_settled_by_the_next_build(lab, folder):
     lab.materialize("probe", VENUES)
     full = ResourceExhausted("There is no space left.")
-
-    from jammi_lab.storage import files as storage
 
     seen = []
 
@@ -314,8 +308,6 @@ def test_a_table_that_could_not_even_be_failed_is_settled_by_the_next_build(lab,
 
 
 def test_a_table_that_could_not_even_be_failed_is_settled_by_the_next_open(lab, folder, reopen):
-    from jammi_lab.storage import files as storage
-
     def hook(point):
         if point == "publish:building" or (
             point == "catalog:before-commit" and "building" in statuses(folder).values()

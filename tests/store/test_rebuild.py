@@ -97,6 +97,13 @@ def cut_to_nothing(folder):
     (folder / "catalog.sqlite3").write_bytes(b"")
 
 
+def rebuild(lab, folder, spoil=lose):
+    """Makes the catalog of a closed workspace again, after what is done to it."""
+    lab.close()
+    spoil(folder)
+    return jl.rebuild(folder)
+
+
 def back(folder, papers):
     ws = jl.open(folder)
     ws.sources.add("papers", papers)
@@ -131,9 +138,7 @@ def test_a_catalog_cut_to_nothing_or_damaged_is_an_error_that_names_rebuild(
 def test_a_rebuilt_workspace_has_the_same_rows_versions_lineage_and_verdicts(
     lab, made, folder, papers, spoil
 ):
-    lab.close()
-    spoil(folder)
-    report = jl.rebuild(folder)
+    report = rebuild(lab, folder, spoil)
     assert report.recipes == ["mine", "top", "venues"] and len(report.tables) == 4
     assert (report.sources, report.unreadable, report.missing) == (["papers"], [], [])
     with back(folder, papers) as again:
@@ -142,9 +147,7 @@ def test_a_rebuilt_workspace_has_the_same_rows_versions_lineage_and_verdicts(
 
 
 def test_before_its_sources_are_back_a_rebuilt_table_is_not_fresh(lab, made, folder, papers):
-    lab.close()
-    lose(folder)
-    jl.rebuild(folder)
+    rebuild(lab, folder)
     with jl.open(folder) as again:
         assert str(again.staleness("venues")) == "stale: papers is gone"
         again.sources.add("papers", papers)
@@ -154,9 +157,7 @@ def test_before_its_sources_are_back_a_rebuilt_table_is_not_fresh(lab, made, fol
 
 
 def test_a_rebuilt_workspace_goes_on_counting_and_reuses(lab, made, folder, papers):
-    lab.close()
-    lose(folder)
-    jl.rebuild(folder)
+    rebuild(lab, folder)
     with back(folder, papers) as again:
         assert again.materialize("venues", VENUES, key="venue").outcome == "reused"
         papers.write_text(PAPERS)
@@ -168,9 +169,7 @@ def test_versions_keep_their_numbers_where_some_are_gone(lab, folder, papers):
     made = [lab.materialize("venues", VENUES, cache="bypass") for _ in range(4)]
     made[0].drop()
     made[2].drop()
-    lab.close()
-    lose(folder)
-    jl.rebuild(folder)
+    rebuild(lab, folder)
     with back(folder, papers) as again:
         assert [(t.version, t.table_name) for t in again.table("venues").history()] == [
             (t.version, t.table_name) for t in (made[3], made[1])
@@ -181,9 +180,7 @@ def test_tables_of_one_number_are_numbered_by_the_time_they_were_made(lab, folde
     old = [lab.materialize("a", VENUES, cache="bypass") for _ in range(2)]
     lab.rename("a", "b")
     new = lab.materialize("a", VENUES, cache="bypass")
-    lab.close()
-    lose(folder)
-    report = jl.rebuild(folder)
+    report = rebuild(lab, folder)
     assert any("names changed" in each for each in report.lost)
     with back(folder, papers) as again:
         assert [t.table_name for t in again.table("a").history()] == [
@@ -199,9 +196,7 @@ def test_numbers_decide_where_a_clock_jumped_between_two_versions(lab, folder, p
     place = manifest_path(first.path)
     plain = json.loads(place.read_text()) | {"produced_at": "2099-01-01T00:00:00.000000Z"}
     place.write_text(json.dumps(plain))
-    lab.close()
-    lose(folder)
-    jl.rebuild(folder)
+    rebuild(lab, folder)
     with back(folder, papers) as again:
         assert again.table("venues").table_name == second.table_name
 

@@ -762,8 +762,6 @@ def test_a_row_that_another_recovery_promoted_first_keeps_its_files(
 def test_a_table_dropped_while_it_is_swept_is_not_healed_and_not_quarantined(
     lab, folder, root, table, path, monkeypatch, when
 ):
-    from jammi_lab.store import recovery
-
     manifest_path(path).unlink()
     if when.endswith("damaged"):
         flip(path)
