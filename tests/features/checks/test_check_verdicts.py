@@ -15,6 +15,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core.errors import CheckFailed, InvalidArgument
 from jammi_lab.core.verdicts import Fresh, InputAdvanced, PossiblyStale
+from tests.features.checks.rules import limit_rows
 from tests.shell import run_shell
 
 KNOWN = "SELECT * FROM jammi.sales WHERE area NOT IN (SELECT id FROM jammi.areas)"
@@ -85,7 +86,7 @@ ws.materialize("sales", "SELECT 2 AS area, 7 AS amount")
 
 
 def test_a_version_that_recovery_promotes_keeps_its_results(ws, tmp_path):
-    ws.checks.add("few", jl.checks.row_count(max=0), on="sales", severity="warn")
+    limit_rows(ws, "few", "sales", 0, severity="warn")
     ws.close()
     process = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "lab")], check=False)
     assert process.returncode == -9
@@ -96,7 +97,7 @@ def test_a_version_that_recovery_promotes_keeps_its_results(ws, tmp_path):
 
 
 def test_a_version_without_results_names_the_checks_that_were_not_run(ws):
-    ws.checks.add("few", jl.checks.row_count(max=5), on="sales")
+    limit_rows(ws, "few", "sales", 5)
     assert "Not run on this version: few." in repr(ws.table("sales").checks)
     ws.checks.remove("known")
     shown = repr(ws.table("sales").checks)
@@ -221,9 +222,9 @@ def test_an_old_version_made_the_newest_again_is_checked_against_the_last_one(ws
 @pytest.fixture
 def failing(ws: Any, tmp_path: Path) -> str:
     """`sales` fails one check of each severity, and a source fails one, too."""
-    ws.checks.add("few", jl.checks.row_count(max=0), on="sales", severity="warn")
-    ws.checks.add("none", jl.checks.row_count(max=0), on="sales")
-    ws.checks.add("one", jl.checks.row_count(max=1), on="area_file")
+    limit_rows(ws, "few", "sales", 0, severity="warn")
+    limit_rows(ws, "none", "sales", 0)
+    limit_rows(ws, "one", "area_file", 1)
     ws.check()
     ws.close()
     return str(tmp_path / "lab")
@@ -292,7 +293,7 @@ def test_status_fails_for_a_blocking_check_that_was_never_run(ws, areas, tmp_pat
 
 
 def test_a_run_names_the_checks_that_its_tables_fail(ws, areas):
-    ws.checks.add("few", jl.checks.row_count(max=2), on="areas", severity="warn")
+    limit_rows(ws, "few", "areas", 2, severity="warn")
     ws.check()
     areas.write_text("id\n1\n2\n3\n")
     report = ws.recompute()

@@ -12,6 +12,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.errors import CheckFailed, InvalidArgument, TableNotFound
+from tests.features.checks.rules import limit_rows
 
 
 @pytest.fixture
@@ -29,6 +30,10 @@ def orders(ws: Any) -> Any:
     table.insert([{"id": 1, "amount": 5}])
     ws.checks.add("positive", jl.checks.between("amount", 0), on="mutable.orders")
     return table
+
+
+def order(orders: Any, id: int, amount: int) -> int:
+    return orders.insert([{"id": id, "amount": amount}])
 
 
 def test_a_check_on_a_source_warns_in_the_verdicts_of_what_is_made_from_it(ws, papers):
@@ -88,7 +93,7 @@ def test_a_tenants_own_source_is_not_warned_about_by_the_shared_one(ws, papers, 
 def test_a_commit_that_does_not_pass_a_blocking_check_is_refused(ws, orders):
     version = orders.version
     for change in (
-        lambda: orders.insert([{"id": 2, "amount": -1}]),
+        lambda: order(orders, 2, -1),
         lambda: orders.upsert([{"id": 1, "amount": -1}]),
         lambda: ws.sql("UPDATE mutable.orders SET amount = -1"),
         lambda: ws.sql("INSERT INTO mutable.orders SELECT 3, -3"),
@@ -102,7 +107,7 @@ def test_a_commit_that_does_not_pass_a_blocking_check_is_refused(ws, orders):
         )
         assert caught.value.sample[0]["amount"] < 0
     assert orders.version == version and orders.read().fetchall() == [(1, 5)]
-    orders.insert([{"id": 2, "amount": 7}])
+    order(orders, 2, 7)
     ws.sql("DELETE FROM mutable.orders WHERE id = 1")
     [row] = ws.check("mutable.orders")
     assert (row.outcome, row.version, row.table) == ("pass", orders.version, "mutable.orders")
@@ -111,31 +116,31 @@ def test_a_commit_that_does_not_pass_a_blocking_check_is_refused(ws, orders):
 
 
 def test_a_check_on_a_mutable_table_sees_the_rows_of_the_others(ws, orders):
-    ws.checks.add("few", jl.checks.row_count(max=3), on="orders")
+    limit_rows(ws, "few", "orders", 3)
     ws.materialize("known", "SELECT unnest([1, 2, 3, 4]) AS id")
     ws.checks.add("known", jl.checks.references("id", "jammi.known"), on="orders")
     orders.insert([{"id": 2, "amount": 1}, {"id": 3, "amount": 1}])
     with pytest.raises(CheckFailed, match="at most 3 rows"):
-        orders.insert([{"id": 4, "amount": 1}])
+        order(orders, 4, 1)
     orders.delete("id = 1")
     with pytest.raises(CheckFailed, match=r"occurs in jammi\.known"):
-        orders.insert([{"id": 5, "amount": 1}])
+        order(orders, 5, 1)
 
 
 def test_a_warning_on_a_mutable_table_lets_it_commit_and_warns(ws, orders):
     ws.checks.add("positive", jl.checks.between("amount", 0), on="orders", severity="warn")
-    orders.insert([{"id": 2, "amount": -1}])
+    order(orders, 2, -1)
     ws.materialize("total", "SELECT sum(amount) AS total FROM mutable.orders")
     ws.check()
     assert ws.staleness("total").grounds == ["1 row of mutable.orders fails the check positive"]
 
 
 def test_writers_side_by_side_cannot_pass_a_check_that_only_both_break(ws, orders):
-    ws.checks.add("few", jl.checks.row_count(max=5), on="orders")
+    limit_rows(ws, "few", "orders", 5)
 
     def insert(number: int) -> bool:
         try:
-            orders.insert([{"id": number, "amount": 1}])
+            order(orders, number, 1)
         except CheckFailed:
             return False
         return True
@@ -147,11 +152,11 @@ def test_writers_side_by_side_cannot_pass_a_check_that_only_both_break(ws, order
 
 def test_a_check_that_another_kernel_adds_holds_for_the_next_commit(ws, orders, tmp_path):
     with jl.open(tmp_path / "lab") as other:
-        other.checks.add("few", jl.checks.row_count(max=1), on="mutable.orders")
+        limit_rows(other, "few", "mutable.orders", 1)
         with pytest.raises(CheckFailed, match="at most 1 row"):
-            orders.insert([{"id": 2, "amount": 1}])
+            order(orders, 2, 1)
         other.checks.remove("few")
-    assert orders.insert([{"id": 2, "amount": 1}]) == 1
+    assert order(orders, 2, 1) == 1
 
 
 def vectors(ws: Any) -> None:
@@ -172,7 +177,7 @@ def test_embeddings_and_graphs_are_checked(ws):
     found = {row.check: (row.outcome, row.failing) for row in ws.check("points")}
     assert found == {"width": ("pass", 0), "norm": ("fail", 1), "missing": ("fail", 1)}
     ws.neighbor_graph("near", "points", k=1)
-    ws.checks.add("few", jl.checks.row_count(max=1), on="near")
+    limit_rows(ws, "few", "near", 1)
     assert [(row.outcome, row.failing) for row in ws.check("near")] == [("fail", 1)]
 
 
@@ -189,7 +194,7 @@ def test_python_steps_and_row_maps_are_rejected_like_statements(ws):
     ws.map("mapped", double, "jammi.texts", key="id", inputs="id")
     ws.compute("made", lambda texts: texts.arrow(), inputs=["texts"], version="1")
     ws.checks.add("six", jl.checks.between("n", high=6), on="mapped")
-    ws.checks.add("few", jl.checks.row_count(max=3), on="made")
+    limit_rows(ws, "few", "made", 3)
     assert [row.outcome for row in ws.check()] == ["pass", "pass"]
     with pytest.raises(CheckFailed) as caught:
         ws.map("mapped", triple, "jammi.texts", key="id", inputs="id")
@@ -202,7 +207,7 @@ def test_python_steps_and_row_maps_are_rejected_like_statements(ws):
 def test_a_check_of_commits_that_cannot_be_run_says_how_to_get_rid_of_it(ws, orders):
     ws.materialize("known", "SELECT unnest([1, 2]) AS id")
     ws.checks.add("known", jl.checks.references("id", "jammi.known"), on="orders")
-    orders.insert([{"id": 2, "amount": 1}])
+    order(orders, 2, 1)
     ws.drop("known", force=True)
     with pytest.raises(CheckFailed, match="could not be run") as caught:
         orders.delete("id = 1")
