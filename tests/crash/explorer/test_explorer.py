@@ -67,39 +67,26 @@ def memory() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@pytest.fixture(scope="module")
-def sound(server, memory) -> tuple[record.Run, Recorded]:
-    """The run as it is meant to be."""
-    record.needs_strace()
-    return recorded(server, memory / "sound", "tables")
+def sound_run(scenario: str) -> Any:
+    """A fixture: the run of a scenario as it is meant to be."""
+
+    @pytest.fixture(scope="module")
+    def run(server, memory) -> tuple[record.Run, Recorded]:
+        record.needs_strace()
+        return recorded(server, memory / scenario, scenario)
+
+    return run
 
 
-@pytest.fixture(scope="module")
-def sound_indexes(server, memory) -> tuple[record.Run, Recorded]:
-    """The run over tables of vectors."""
-    record.needs_strace()
-    return recorded(server, memory / "sound indexes", "indexes")
-
-
-@pytest.fixture(scope="module")
-def sound_checks(server, memory) -> tuple[record.Run, Recorded]:
-    """The run over tables with a blocking check."""
-    record.needs_strace()
-    return recorded(server, memory / "sound checks", "checks")
-
-
-@pytest.fixture(scope="module")
-def sound_growth(server, memory) -> tuple[record.Run, Recorded]:
-    """The run over an increment and tables of words."""
-    record.needs_strace()
-    return recorded(server, memory / "sound growth", "growth")
-
-
-@pytest.fixture(scope="module")
-def sound_changes(server, memory) -> tuple[record.Run, Recorded]:
-    """The run over a mutable table, a row map and increments over both."""
-    record.needs_strace()
-    return recorded(server, memory / "sound changes", "changes")
+sound = sound_run("tables")
+sound_indexes = sound_run("indexes")
+"""Over tables of vectors."""
+sound_checks = sound_run("checks")
+"""Over tables with a blocking check."""
+sound_growth = sound_run("growth")
+"""Over an increment and tables of words."""
+sound_changes = sound_run("changes")
+"""Over a mutable table, a row map and increments over both."""
 
 
 def recorded(
