@@ -6,10 +6,8 @@ from typing import ClassVar
 import pytest
 from hypothesis import settings
 
-from jammi_lab.core.settings import load_settings
-from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.workspace.assembly import build_services
 from jammi_lab.workspace.workspace import Workspace
+from tests.features.live.clocks import opened
 from tests.services.servers import run_postgres
 from tests.stateful.test_histories import Histories
 
@@ -24,21 +22,8 @@ class OnPostgres(Histories):
     def open(self) -> Workspace:
         folder = self.root / "lab"
         folder.mkdir(exist_ok=True)
-        given = load_settings(
-            folder,
-            {"catalog.url": f"{self.server}?schema=h_{self.root.name.rsplit('-', 1)[1].lower()}"},
-        )
-        return Workspace(
-            build_services(
-                folder,
-                display_path=str(folder),
-                scope=TenantScope(None),
-                settings=given,
-                clock=self.clock,
-                read_only=False,
-                create=True,
-            )
-        )
+        schema = f"h_{self.root.name.rsplit('-', 1)[1].lower()}"
+        return opened(folder, self.clock, {"catalog.url": f"{self.server}?schema={schema}"})
 
     def teardown(self) -> None:
         label = self.ws.settings["catalog.url"]

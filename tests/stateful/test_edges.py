@@ -27,10 +27,8 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
 import jammi_lab as jl
-from jammi_lab.core.settings import load_settings
-from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.workspace.assembly import build_services
 from jammi_lab.workspace.workspace import Workspace
+from tests.features.live.clocks import opened
 from tests.services.servers import run_postgres
 from tests.sizes import SOAK, every_case, sized, soak
 from tests.stateful.test_histories import QUICK, Clock
@@ -167,17 +165,7 @@ class History:
     def open(self, name: str) -> Workspace:
         folder = self.root / name
         folder.mkdir(exist_ok=True)
-        return Workspace(
-            build_services(
-                folder,
-                display_path=str(folder),
-                scope=TenantScope(None),
-                settings=load_settings(folder, None),
-                clock=self.clock,
-                read_only=False,
-                create=True,
-            )
-        )
+        return opened(folder, self.clock)
 
     def set_up(self, ws: Workspace) -> None:
         ws.sources.add("spans", self.root / "spans.parquet")

@@ -40,14 +40,12 @@ from hypothesis.stateful import (
 
 import jammi_lab as jl
 from jammi_lab.core.clock import SystemClock
-from jammi_lab.core.settings import load_settings
-from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Verdict, verdict_code
 from jammi_lab.features.vectors.encoders.hashing import Hashing
 from jammi_lab.freshness.reports import Status
 from jammi_lab.store.manifests import manifest_path
-from jammi_lab.workspace.assembly import build_services
 from jammi_lab.workspace.workspace import Workspace
+from tests.features.live.clocks import opened
 from tests.sizes import sized, soak
 from tests.store.lab import catalog, unpublish
 
@@ -257,17 +255,7 @@ class Histories(RuleBasedStateMachine):
     def open(self) -> Workspace:
         folder = self.root / "lab"
         folder.mkdir(exist_ok=True)
-        return Workspace(
-            build_services(
-                folder,
-                display_path=str(folder),
-                scope=TenantScope(None),
-                settings=load_settings(folder, None),
-                clock=self.clock,
-                read_only=False,
-                create=True,
-            )
-        )
+        return opened(folder, self.clock)
 
     @property
     def ws(self) -> Workspace:

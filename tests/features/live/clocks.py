@@ -1,6 +1,7 @@
 """A clock that a test moves, and a workspace that goes by it."""
 
 from pathlib import Path
+from typing import Any
 
 from jammi_lab.core.clock import SystemClock
 from jammi_lab.core.tenancy import TenantScope
@@ -37,7 +38,7 @@ class Hands(SystemClock):
         self.wall -= round(seconds * SECOND)
 
 
-def opened(folder: Path, clock: SystemClock) -> Workspace:
+def opened(folder: Path, clock: SystemClock, settings: Any = None) -> Workspace:
     """The workspace of a folder, by that clock."""
     place = opening.parse_location(folder, None)
     return Workspace(
@@ -45,7 +46,7 @@ def opened(folder: Path, clock: SystemClock) -> Workspace:
             place,
             display_path=str(folder),
             scope=TenantScope(),
-            settings=opening.load_settings(folder, None),
+            settings=opening.load_settings(folder, settings),
             clock=clock,
             read_only=False,
             create=True,
