@@ -112,11 +112,6 @@ class Argument:
     """Whether it takes all remaining words; its value is then a list."""
 
     @property
-    def allows_dash(self) -> bool:
-        """Whether its value may begin with a dash: it is a flag to look up in help."""
-        return self.name == "WORD"
-
-    @property
     def convert(self) -> Callable[[str], Any]:
         """Converts the word to the value. ValueError names what was expected."""
         return _CONVERTERS.get(self.name, str)

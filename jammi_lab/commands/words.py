@@ -48,6 +48,12 @@ def wants_help(words: Sequence[str]) -> bool:
 
 def split_words(line: str) -> list[str]:
     """The words of a line, as a shell splits them."""
+    # a path of Windows, or a sign such as \t, without quotes around it
+    if re.match(r"""(?:[^'"\\]|'[^']*'|"[^"]*"|\\\W)*\\\w""", line):
+        raise InvalidArgument(
+            "A backslash in front of a letter would be lost.",
+            hint=r"Folders are separated by /; other texts stand in single quotes: '\t'.",
+        )
     try:
         return shlex.split(line)
     except ValueError:
@@ -114,7 +120,7 @@ def parse_words(verb: Verb, words: Sequence[str]) -> Values:
         word = remaining.popleft()
         if word == "--" and not flags_ended:
             flags_ended = True
-        elif _is_flag(word) and not flags_ended and not any(a.allows_dash for a in verb.arguments):
+        elif _is_flag(word) and not flags_ended and "WORD" not in values:  # a flag to look up
             _parse_flag(verb, word, remaining, values)
         else:
             positional.append(word)

@@ -3,7 +3,6 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from jammi_lab.core import errors
 from jammi_lab.core.packaged_tables import rules_of
@@ -14,15 +13,15 @@ class Meaning:
     """The meaning of one message."""
 
     message: str
-    """One sentence, or a clause of one."""
+    """One sentence, or a clause of one; may be empty."""
     hint: str
     """The next step; may be empty."""
     error: str
     """The class of our error."""
 
 
-def explain(group: str, text: str, **names: object) -> Meaning | None:
-    """The meaning of a text by the rules of a group; None where none fits, or when no file
+def explain(group: str, text: str, **names: object) -> Meaning:
+    """The meaning of a text by the rules of a group; empty where none fits, or when no file
     descriptor is left to read them. `names`: what the sentences mention besides groups of the
     pattern."""
     for rule in rules_of("foreign_errors", group):
@@ -32,14 +31,13 @@ def explain(group: str, text: str, **names: object) -> Meaning | None:
                 for part in ("message", "hint")
             )
             return Meaning(message, hint, rule.get("error", "SourceUnavailable"))
-    return None
+    return Meaning("", "", "")
 
 
 def to_error(group: str, text: str, **names: object) -> errors.JammiError | None:
     """The error for a text by the rules of a group; None where none fits."""
     found = explain(group, text, **names)
-    if found is None:
+    if not found.message:
         return None
-    error_class: Any = getattr(errors, found.error)
-    error: errors.JammiError = error_class(found.message, hint=found.hint)
-    return error
+    error_class: type[errors.JammiError] = getattr(errors, found.error)
+    return error_class(found.message, hint=found.hint)

@@ -224,8 +224,8 @@ def _statement_error(error: DuckDBError, context: StatementContext) -> JammiErro
     if error.kind == "Parser":
         found = foreign_errors.explain("syntax", message)
         return SqlError(
-            found.message if found else first_sentence(message),
-            hint=(found.hint if found else "")
+            found.message or first_sentence(message),
+            hint=found.hint
             or error_hints.hint_for_syntax(message, error.position, context.statement),
         )
     if column := _missing_column_name(error):
@@ -235,10 +235,9 @@ def _statement_error(error: DuckDBError, context: StatementContext) -> JammiErro
             return explain(match, error, context)
     if rejected := foreign_errors.to_error("statement", f"{error.kind}: {message}"):
         return rejected
-    found = foreign_errors.explain("statement_hints", message)
     return SqlError(
         first_sentence(message) or f"The statement failed ({error.kind or 'unknown'} error).",
-        hint=found.hint if found else "",
+        hint=foreign_errors.explain("statement_hints", message).hint,
     )
 
 
@@ -316,36 +315,34 @@ def _missing_column_error(column: str, error: DuckDBError, context: StatementCon
     """The error for a missing column: in no input, not in the named table, or removed since the
     statement was bound."""
     labels = ", ".join(sorted({r.input.label for r in context.relations}))
-    exists = any(identifiers.fold(column) == identifiers.fold(c) for c in context.columns)
-    if exists and context.is_bound:
-        return SqlError(
-            f"The column {column} is no longer in {labels}: it changed while the statement was "
-            "being prepared.",
-            hint="Run the statement again.",
+    if identifiers.find_name(column, context.columns) is not None:
+        if context.is_bound:
+            return SqlError(
+                f"The column {column} is no longer in {labels}: it changed while the statement "
+                "was being prepared.",
+                hint="Run the statement again.",
+            )
+        qualified = re.match(
+            r'(?:Table|Values list) "(.*?)" does not have a column named', error.message
         )
-    qualified = re.match(
-        r'(?:Table|Values list) "(.*?)" does not have a column named', error.message
-    )
-    if exists and qualified is None:
-        found = foreign_errors.explain("statement_hints", error.message)
-        return SqlError(
-            f"The column {column} is not available here.",
-            hint=found.hint
-            if found
-            else "An input has it, but the query selected from here does not.",
-        )
-    place = qualified[1] if exists and qualified else labels
+        if qualified is None:
+            return SqlError(
+                f"The column {column} is not available here.",
+                hint=foreign_errors.explain("statement_hints", error.message).hint
+                or "An input has it, but the query selected from here does not.",
+            )
+        return SqlError(f"There is no column {column} in {qualified[1]}.")
+    where = f" in {labels}" if labels else ""
+    message = f"There is no column {column}{where}."
+    statement = context.statement
+    if meant := error_hints.hint_for_column(column, context.columns, error.position, statement):
+        return SqlError(message, hint=meant)
     # What AS names can be read in WHERE, GROUP BY, HAVING and ORDER BY.
-    aliases = identifiers.near_names(column, re.findall(r"\bas\s+(\w+)", context.statement, re.I))
-    suggestions = {} if exists else identifiers.near_or_all(column, aliases or context.columns)
-    where = f" in {place}" if place else ""
-    missing = SqlError(f"There is no column {column}{where}.", **suggestions)
-    if not exists:
-        meant = error_hints.hint_for_column(column, error.position, context.statement)
-        missing.hint = meant or missing.hint or error_hints.hint_for_from(context.statement)
-        if meant:
-            missing.near = ()
-    return missing
+    aliases = identifiers.near_names(column, re.findall(r"\bas\s+(\w+)", statement, re.I))
+    known = map(identifiers.quoted_name, aliases or context.columns)
+    suggestions = identifiers.near_or_all(column, known)
+    suggestions["hint"] = suggestions["hint"] or error_hints.hint_for_from(statement)
+    return SqlError(message, **suggestions)
 
 
 def _missing_column_name(error: DuckDBError) -> str:

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Iterable
 
 import duckdb
 
@@ -35,7 +36,7 @@ def hint_for_syntax(message: str, position: int | None, statement: str) -> str:
         if placeholder.start() <= len(preceding) <= placeholder.end():
             name = next(filter(None, placeholder.groups()))
             return f"To use the value of a variable, write ${name}, and pass {name}={name}."
-    if slip := _hint_for_slip(preceding, following):
+    if slip := foreign_errors.explain("slips", f"{preceding}\0{following}").hint:
         return slip
     if match is None:
         return _hint_for_keyword_as_column(preceding)
@@ -76,7 +77,10 @@ def _hint_for_space(preceding: str, word: str) -> str:
         tokenize(w) != [(0, duckdb.token_type.identifier)] for w in (first[1], word)
     ):
         return ""
-    name = f"{first[1]} {word}"
+    return _hint_to_quote(f"{first[1]} {word}")
+
+
+def _hint_to_quote(name: str) -> str:
     return f"If {name} is one name, quote it: {identifiers.quoted_name(name)}."
 
 
@@ -98,20 +102,19 @@ def _hint_for_keyword_as_column(
     return ""
 
 
-def _hint_for_slip(preceding: str, following: str) -> str:
-    """The hint for what is around the place of an error, by the rules."""
-    found = foreign_errors.explain("slips", f"{preceding}\0{following}")
-    return found.hint if found else ""
-
-
-def hint_for_column(name: str, position: int | None, statement: str) -> str:
+def hint_for_column(name: str, columns: Iterable[str], position: int | None, statement: str) -> str:
     """The hint for a text literal in double quotes or without quotes, which SQL reads as a
-    column, and for a part of a date."""
+    column, for a part of a date, and for one of the columns whose name needs quotes."""
     preceding, following = _split_at(statement, position)
-    if slip := _hint_for_slip(preceding, following):
+    for column in columns:
+        if len(column) > len(name) and following.casefold().startswith(column.casefold()):
+            return _hint_to_quote(column)
+    if slip := foreign_errors.explain("slips", f"{preceding}\0{following}").hint:
         return slip
-    before_values = r"(=|<>|!=|[<>]=?|\blike|\bin\s*\(|\bthen|\belse)\s*$"  # seldom columns
-    if re.search(before_values, preceding, re.I) and following.startswith(('"', name)):
+    # What a column is compared with is seldom a column.
+    if re.search(
+        r"(=|<>|!=|[<>]=?|\bi?like|\bin\s*\(|\bthen|\belse)\s*$", preceding, re.I
+    ) and following.startswith(('"', name)):
         return f"Text literals use single quotes: {identifiers.sql_literal(name)}."
     return ""
 
@@ -131,8 +134,8 @@ def hint_for_arguments(call: str, message: str) -> str:
         "..." in form or _count_arguments(form) == _count_arguments(call) for form in signatures
     )
     subject = "arguments" if has_other_types else "number"
-    if found := foreign_errors.explain("statement_hints", f"{subject} {call}"):
-        return found.hint
+    if hint := foreign_errors.explain("statement_hints", f"{subject} {call}").hint:
+        return hint
     if has_other_types:
         return "Cast the arguments to a type that it takes."
     return (

@@ -57,31 +57,30 @@ def missing_error(pattern: str) -> SourceUnavailable:
             f"There is no file at {display_location(pattern)}.", hint="Check the URL."
         )
     path = literal_path(pattern)
+    name = os.path.basename(path or pattern)
+    if "\\" in name:
+        written = name.replace("\\", "/")
+        return SourceUnavailable(
+            f"There is no file {name!r}.", hint=f"Folders are separated by /: {written!r}."
+        )
     folder = os.path.dirname(path) if path is not None else base_of(pattern)
+    elsewhere = f"The working folder has a file {name!r}." if os.path.isfile(name) else ""
     if folder and not os.path.isdir(folder):
-        parent, name = os.path.dirname(folder), os.path.basename(pattern)
-        found = name in _visible_names("")
         return SourceUnavailable(
             f"There is no folder {folder!r}.",
-            near=near_names(os.path.basename(folder), _visible_names(parent)),
-            hint=f"The working folder has a file {name!r}." if found else "Check the path.",
+            near=near_names(os.path.basename(folder), _visible_names(os.path.dirname(folder))),
+            hint=elsewhere or "Check the path.",
         )
+    similar = near_or_all(name, _visible_names(folder), "The folder has")
     if path is None:
-        return SourceUnavailable(
-            f"No file matches {display_location(pattern)!r}.",
-            **near_or_all(os.path.basename(pattern), _visible_names(folder), "The folder has"),
-        )
+        return SourceUnavailable(f"No file matches {display_location(pattern)!r}.", **similar)
     if os.path.isdir(path):
         return SourceUnavailable(
             f"The folder {path!r} contains no file that can be read as a table.",
             hint="Add data files to it, or use another folder.",
         )
-    name = os.path.basename(path)
-    similar = near_or_all(name, _visible_names(folder), "The folder has")
-    if not similar["near"] and os.path.exists(name):
-        similar = {"hint": f"The working folder has one: {name!r}."}
-    elsewhere = f"There is no file {name!r} in {folder!r}."
-    return SourceUnavailable(elsewhere, **{**similar, "hint": similar["hint"] or "Check the path."})
+    similar["hint"] = elsewhere or similar["hint"] or "Check the path."
+    return SourceUnavailable(f"There is no file {name!r} in {folder!r}.", **similar)
 
 
 def unreadable_text_error(file: Path, error: OSError) -> InvalidArgument:

@@ -64,7 +64,7 @@ def report_line(table: str, error: JammiError | OSError) -> str:
     unsettled = foreign_errors.explain(
         "unsettled_files", _errno_name(error), reason=reason_of(error)
     )
-    if unsettled is not None:
+    if unsettled.message:
         return f"{table}: {unsettled.message} {unsettled.hint}"
     typed = storage_error(error, table)
     return f"{table}: {typed.message} {typed.hint}"

@@ -168,7 +168,7 @@ class Completion:
             verb = CELL if magic == CELL.magic else STEP
         if verb is None:
             return [], fragment
-        if fragment.startswith("-") and not any(a.allows_dash for a in verb.arguments):
+        if fragment.startswith("-") and verb.name != "help":
             flags = ((s, "param") for f in verb.flags for s in f.spellings)
             return _filter_by_prefix(flags, fragment), fragment
         candidates = [

@@ -71,11 +71,17 @@ def _hint(error: JammiError, namespace: Mapping[str, Any]) -> str:
 # -- methods taken for values, and the reverse
 
 
-def brackets_hint(error: TypeError, namespace: Mapping[str, Any]) -> str:
+_WRONG_BRACKETS = re.compile(
+    r"'(?:\w+' object is not (callable)$|"
+    r"(?:method|function)' object (?:has no attribute|is not (subscriptable|iterable)$))"
+)
+
+
+def brackets_hint(error: Exception, namespace: Mapping[str, Any]) -> str:
     """What is said below the error of a cell that takes a method of an object of ours for a value,
     or a value for a method; empty for any other error."""
-    wrong = re.match(r"'(\w+)' object is not (subscriptable|iterable|callable)$", str(error))
-    if wrong is None or (wrong[2] != "callable" and wrong[1] != "method"):
+    wrong = _WRONG_BRACKETS.match(str(error))
+    if wrong is None:
         return ""
     entry = traceback.extract_tb(error.__traceback__)[-1]
     line = linecache.getline(entry.filename, entry.lineno or 0).encode()
@@ -86,13 +92,13 @@ def brackets_hint(error: TypeError, namespace: Mapping[str, Any]) -> str:
             written = line[entry.colno : entry.end_colno]
         named: Any = ast.parse(written, mode="eval").body
         if wrong[2] != "iterable":
-            named = named.func if wrong[2] == "callable" else named.value
+            named = named.func if wrong[1] else named.value
         owner = named.value
         while not isinstance(owner, ast.Name):
             owner = owner.func if isinstance(owner, ast.Call) else owner.value
         if type(namespace.get(owner.id)).__module__.startswith("jammi_lab."):
             meant = dict(rules_of("suggestions", "brackets")).get(named.attr, "")
-            kind = "a value: omit ()" if wrong[2] == "callable" else f"a method: {named.attr}()"
+            kind = "a value: omit ()" if wrong[1] else f"a method: {named.attr}()"
             return f"{named.attr} is {kind}. {meant}".rstrip()
     return ""
 

@@ -311,7 +311,7 @@ class Notebook:
         what the variables hold of tables."""
         self.line.clear()
         error = getattr(result, "error_in_exec", None)
-        if isinstance(error, TypeError):
+        if isinstance(error, TypeError | AttributeError):
             from jammi_kernel_ext.hints import brackets_hint
 
             sys.stderr.write(brackets_hint(error, self.namespace))

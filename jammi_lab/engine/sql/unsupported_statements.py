@@ -13,5 +13,5 @@ def unsupported_statement_error(duckdb_type: str, text: str) -> StatementNotAllo
     """The error for a statement of a type that is not supported."""
     first_token = " ".join(token.text for token in tokens.top_level_tokens(text)[:1])
     verb = (re.search(r"[a-z]+", first_token) or ["statement"])[0].upper()
-    found = foreign_errors.explain("unsupported", duckdb_type)
-    return StatementNotAllowed(f"{verb} is not supported.", hint=found.hint if found else "")
+    hint = foreign_errors.explain("unsupported", duckdb_type).hint
+    return StatementNotAllowed(f"{verb} is not supported.", hint=hint)

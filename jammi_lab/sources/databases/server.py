@@ -252,7 +252,7 @@ class ServerConnector(LocatedConnector, ABC):
         if about_query is not None:
             return about_query
         found = foreign_errors.explain(self.type, text)
-        if found is not None:
+        if found.message:
             reason, hint = found.message, found.hint or self._reject_credentials()
         else:
             own_reason = self.dialect.reason.search(text)

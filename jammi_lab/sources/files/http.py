@@ -243,8 +243,8 @@ def _open(
 
 
 def _reason(error: object) -> str:
-    found = foreign_errors.explain("http", f"{type(error).__name__}: {error}")
-    return "the request failed" if found is None else found.message
+    text = f"{type(error).__name__}: {error}"
+    return foreign_errors.explain("http", text).message or "the request failed"
 
 
 def _request_url(url: str, query: str) -> str:

@@ -165,7 +165,6 @@ def _read(path: str, name: str, options: dict[str, Any]) -> tuple[pa.Table, list
             f'Its sheets are {", ".join(sheets)}: set options={{"sheet": …}}.',
             difflib.get_close_matches(sheet_name, sheets),
         )
-    problem = f"{name}: the sheet {sheet_name} is damaged."
     notes = []
     if len(sheets) > 1 and "sheet" not in options:
         others = ", ".join(sheets[1:])
@@ -174,7 +173,11 @@ def _read(path: str, name: str, options: dict[str, Any]) -> tuple[pa.Table, list
         table = read_uniform(path, sheet_name)
         if table is not None:
             return table, notes + _formula_notes(path, sheet_name, table)
-    sheet = _call(workbook.get_sheet_by_name, sheet_name, problem=problem)
+    sheet = _call(
+        workbook.get_sheet_by_name,
+        sheet_name,
+        problem=f"{name}: the sheet {sheet_name} is damaged.",
+    )
     if sheet.end is not None and sheet.end[0] >= MAX_ROWS:
         raise RefusedWorkbook(
             f"{name} has a row numbered {sheet.end[0] + 1:,}; a sheet has at most {MAX_ROWS:,} "
@@ -223,25 +226,31 @@ def _formula_notes(path: str, sheet: str, table: pa.Table) -> list[str]:
 def _typed_columns(area: _Area, options: dict[str, Any], place: str) -> tuple[pa.Table, list[str]]:
     """The rows as columns of one type each, and the notes. `place` names the sheet in messages; the
     metadata tell where the cells are."""
-    has_header = options.get("header", True)
-    width = len(area.rows[0])
-    names = _column_names(area.rows[0] if has_header else [""] * width)
-    first_row = 1 if has_header else 0
+    heading, columns, notes = area.rows[0], [], list[str]()
+    width, blank = len(heading), heading.count("")
+    first_row = int(options.get("header", True))
+    names = _column_names(heading if first_row else [""] * width)
     texts = _text_columns(names, options, place)
-    columns, notes = [], []
+    if first_row and blank * 2 >= width:
+        skipped = area.top + 1
+        notes.append(
+            f"{blank} of {width} headings are blank: where row {skipped} is a title, set "
+            f'options={{"skip": {skipped}}}'
+        )
     cells = list(zip(*area.rows[first_row:], strict=True)) or [()] * width
     for position, column_name in enumerate(names):
         values = [None if value == "" else value for value in cells[position]]
-        address = functools.partial(area.address, position, first_row)
-        column = CellColumn(column_name, values, address)
+        column = CellColumn(
+            column_name, values, functools.partial(area.address, position, first_row)
+        )
         if column_name in texts:
             columns.append(column.texts())
             continue
         array, note = column.decided()
         columns.append(array)
         notes += [note] if note else []
-    place_of_cells = {"place": place, "column": str(area.left), "row": str(area.top + first_row)}
-    return pa.table(columns, names=names, metadata=place_of_cells), notes
+    metadata = {"place": place, "column": str(area.left), "row": str(area.top + first_row)}
+    return pa.table(columns, names, metadata=metadata), notes
 
 
 def _call(function: Callable[..., Any], *arguments: Any, problem: str) -> Any:
@@ -326,12 +335,12 @@ def _text_columns(names: list[str], options: dict[str, Any], place: str) -> set[
     """The columns that are read as texts, because the options name a type for them."""
     if options.get("all_varchar"):
         return set(names)
-    folded = {name.lower(): name for name in names}
-    for wanted in options.get("types", {}):
+    folded, typed = {name.lower(): name for name in names}, options.get("types", {})
+    for wanted in typed:
         if wanted.lower() not in folded:
             raise RefusedWorkbook(
                 f"{place} has no column {wanted!r}.",
                 f"Columns are {', '.join(names)}.",
                 difflib.get_close_matches(wanted, names),
             )
-    return {folded[wanted.lower()] for wanted in options.get("types", {})}
+    return {folded[wanted.lower()] for wanted in typed}
