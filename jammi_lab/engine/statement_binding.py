@@ -64,9 +64,7 @@ def prepare(
         keeps_order=keeps_order,
         order_sensitive=parsed.dml_parts is None
         and _depends_on_order(pool, parsed, relations, binding, keeps_order=keeps_order),
-        inferred_key=row_order.infer_key(parsed.tree, binding.output)
-        if parsed.kind is StatementKind.SELECT
-        else [],
+        inferred_key=binding.inferred_key,
         params=params,
         _pool=pool,
         _tenant=tenant,

@@ -201,5 +201,5 @@ def test_the_plan_is_printed_only_for_aggregates_that_return_a_value(aggregate, 
     with duckdb.connect() as connection:
         tree = syntax_tree.tree_of(connection, sql)
         # there is no table t, so that whatever is asked about the plan is an error
-        merged = equal_values.merged_values(connection, sql, tree, {})
+        merged, _ = equal_values.merged_values(connection, sql, tree, {})
     assert merged.ambiguous is merges

@@ -54,26 +54,27 @@ class MergedValues:
 
 def merged_values(
     cursor: duckdb.DuckDBPyConnection, sql: str, tree: Node, params: Mapping[str, Any]
-) -> MergedValues:
-    """The equal values that a SELECT merges, from its plan on the tables of `cursor`. When in
-    doubt, ambiguous."""
+) -> tuple[MergedValues, Node | None]:
+    """The equal values that a SELECT merges, from its plan on the tables of `cursor`, and that
+    plan. When in doubt, ambiguous. None for the plan where none was needed or can be read."""
     if not any(_may_merge(node) for node in walk_nodes(tree)):
-        return MergedValues()
+        return MergedValues(), None
     try:
         root = bound_plan(cursor, sql, params)
         merged = list(_merged_expressions(root))
         if any(m["type"] in _LIMITS for m in tree.get("modifiers") or ()):
             merged.append((root, _output(root)))
     except (duckdb.Error, ValueError, KeyError, RecursionError):
-        return MergedValues(ambiguous=True, rounds=True)
+        return MergedValues(ambiguous=True, rounds=True), None
     kinds = [_types(values) for _, values in merged]
     floats = [entry for entry, kind in zip(merged, kinds, strict=True) if _FLOAT.search(kind)]
-    return MergedValues(
+    found = MergedValues(
         any(map(_AMBIGUOUS.search, kinds))
         or any(_makes_zero([*values, *_expressions_below(op, root)]) for op, values in floats),
         bool(floats),
         any(map(float_sums.rounds, walk_nodes(root))),
     )
+    return found, root
 
 
 def _may_merge(node: Node) -> bool:

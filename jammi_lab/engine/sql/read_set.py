@@ -20,7 +20,7 @@ from jammi_lab.core.identifiers import ascii_lower
 from jammi_lab.engine import duckdb_instances
 from jammi_lab.engine.duckdb_errors import to_jammi_error
 from jammi_lab.engine.name_resolution import ResolvedNames
-from jammi_lab.engine.sql import function_list
+from jammi_lab.engine.sql import function_list, row_order
 from jammi_lab.engine.sql.allowlist import TABLE_FUNCTIONS
 from jammi_lab.engine.sql.equal_values import MergedValues, merged_values
 from jammi_lab.engine.sql.float_sums import ExactForm
@@ -53,6 +53,8 @@ class Binding:
     """The names of the plan's operators, parents before children."""
     merged: MergedValues = field(default_factory=MergedValues)
     """The equal values that the statement takes for one another."""
+    inferred_key: list[str] = field(default_factory=list)
+    """The output columns that are exactly its GROUP BY expressions, or none."""
     order_sensitive: dict[bool, bool] = field(default_factory=dict)
     """Whether the rows may depend on the order of the inputs' rows, by whether the plan keeps the
     order of the one input. This and the next ones are filled on first use."""
@@ -191,7 +193,9 @@ def bind_on_replicas(
         binding.columns_read.setdefault(parts, set(schemas[parts]))
     check_value_words(parsed, binding)
     if parsed.kind is StatementKind.SELECT:
-        binding.merged = merged_values(cursor, parsed.probe, parsed.tree, params)
+        binding.merged, root = merged_values(cursor, parsed.probe, parsed.tree, params)
+        if root is not None:
+            binding.inferred_key = row_order.infer_key(parsed.tree, root, binding.output)
     return binding
 
 

@@ -58,6 +58,7 @@ _PAIR_AGGREGATES = re.compile(r"corr|covar_\w+|regr_\w+|weighted_avg|wavg")
 """Order-independent aggregates of several values of each row. The later arguments of the others are
 taken from any one row."""
 _LIMIT_KEYWORDS = ("limit", "offset", "fetch")
+_GROUP_BY_ALL = "FORCE_AGGREGATES"
 
 
 def keeps_input_order(tree: Node, operators: Sequence[str]) -> bool:
@@ -202,66 +203,32 @@ def _function_name(node: Node) -> str:
 # -- the key that GROUP BY gives
 
 
-def infer_key(tree: Node, output: Sequence[tuple[str, str]]) -> list[str]:
-    """The output columns that are exactly the GROUP BY expressions; empty unless all of these are
-    in the output."""
-    select = tree.get("select_list") or []
-    if (
-        tree.get("type") != "SELECT_NODE"
-        or len(select) != len(output)
-        or len({ascii_lower(n) for n, _ in output}) != len(output)
-    ):
+_ABOVE_GROUPS = frozenset(
+    "LOGICAL_PROJECTION LOGICAL_FILTER LOGICAL_ORDER_BY LOGICAL_LIMIT LOGICAL_TOP_N "
+    "LOGICAL_DISTINCT LOGICAL_WINDOW LOGICAL_CROSS_PRODUCT LOGICAL_MATERIALIZED_CTE".split()
+)
+"""Operators between a SELECT and its groups that make no rows of a row. But for a projection, the
+columns of what they read come first."""
+
+
+def infer_key(tree: Node, plan: Node, output: Sequence[tuple[str, str]]) -> list[str]:
+    """The output columns that are exactly the GROUP BY expressions of a SELECT, by its bound plan;
+    empty unless all of these are in the output."""
+    is_grouped = tree.get("group_expressions") or tree.get("aggregate_handling") == _GROUP_BY_ALL
+    has_one_name_each = len({ascii_lower(name) for name, _ in output}) == len(output)
+    if tree.get("type") != "SELECT_NODE" or not is_grouped or not has_one_name_each:
         return []
-    if any(
-        n.get("type") == "STAR"
-        or ascii_lower(n.get("function_name") or "") in ("unnest", "generate_subscripts")
-        for n in walk_nodes(select)
-    ):
+    columns: list[int | None] = list(range(len(output)))
+    while plan["type"] in _ABOVE_GROUPS:
+        if plan["type"] == "LOGICAL_PROJECTION":
+            selected = [e.get("index") for e in plan["expressions"]]
+            columns = [None if column is None else selected[column] for column in columns]
+        is_cte = plan["type"] == "LOGICAL_MATERIALIZED_CTE"
+        plan = plan["children"][-1 if is_cte else 0]
+    groups = list(range(len(plan.get("groups") or ())))
+    if plan.get("grouping_sets") not in ([], [groups]) or not set(groups).issubset(columns):
         return []
-    if tree.get("aggregate_handling") == "FORCE_AGGREGATES":
-        positions = [i for i, item in enumerate(select) if not _contains_aggregate(item)]
-        return [output[i][0] for i in positions] if len(positions) < len(select) else []
-    groups = tree.get("group_expressions") or []
-    if not groups or len(tree.get("group_sets") or [[]]) > 1:
-        return []
-    group_positions = [_group_position(group, select) for group in groups]
-    if None not in group_positions:
-        return [output[i][0] for i in dict.fromkeys(group_positions) if i is not None]
-    return []
-
-
-def _contains_aggregate(item: Node) -> bool:
-    return any(
-        n.get("class") == "FUNCTION"
-        and ascii_lower(n["function_name"]) in function_list.aggregate_names()
-        for n in walk_nodes(item)
-    )
-
-
-def _group_position(group: Node, select: Sequence[Node]) -> int | None:
-    if group.get("type") == "VALUE_CONSTANT":
-        ordinal = group["value"].get("value")
-        return ordinal - 1 if isinstance(ordinal, int) and 0 < ordinal <= len(select) else None
-    group_form = comparable_form(group)
-    for i, item in enumerate(select):
-        if comparable_form(item) == group_form or _is_same_column(item, group):
-            return i
-    if group.get("type") == "COLUMN_REF" and len(group["column_names"]) == 1:
-        name = ascii_lower(group["column_names"][0])
-        return next(
-            (i for i, item in enumerate(select) if ascii_lower(item.get("alias") or "") == name),
-            None,
-        )
-    return None
-
-
-def _is_same_column(left: Node, right: Node) -> bool:
-    """Whether two references mean the same column, such as `venue` and `p.venue`. The unqualified
-    one cannot be ambiguous, because the statement binds."""
-    if left.get("type") != "COLUMN_REF" or right.get("type") != "COLUMN_REF":
-        return False
-    a, b = (list(map(ascii_lower, n["column_names"])) for n in (left, right))
-    return a[-1] == b[-1] and 1 in (len(a), len(b)) and max(len(a), len(b)) <= 2
+    return [output[columns.index(group)][0] for group in groups]
 
 
 # -- a total order
