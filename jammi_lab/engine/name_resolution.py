@@ -120,11 +120,6 @@ def resolve(
     return relations
 
 
-def _replacement_key(table: TableRef) -> tuple[str, str]:
-    """The key of a name in `ParsedStatement.calls` and `ParsedStatement.addresses`."""
-    return ascii_lower(table.parts[0]), ascii_lower(table.parts[-1])
-
-
 def known_names(resolvers: Iterable[NameResolver]) -> list[str]:
     """All names, sorted, each once."""
     by_fold: dict[str, str] = {}
@@ -141,9 +136,9 @@ def _resolve_table(
     values: Mapping[str, Any],
 ) -> Relation:
     relation = None
-    if (call := parsed.calls.get(_replacement_key(table))) is not None:
-        return _resolve_call(call, table, parsed, resolvers, values)
-    address = parsed.addresses.get(_replacement_key(table))
+    address = parsed.replaced.get((ascii_lower(table.parts[0]), ascii_lower(table.parts[-1])))
+    if isinstance(address, FunctionCall):
+        return _resolve_call(address, table, parsed, resolvers, values)
     try:
         if not (len(table.parts) > 1 and identifiers.fold(table.parts[0]) in _CATALOGS):
             relation = _find_relation(table.parts, resolvers)

@@ -148,7 +148,7 @@ def with_lossless_casts(sql: str, output: Sequence[tuple[str, str]]) -> tuple[in
 def remaining_parameters(params: Mapping[str, Any], parsed: ParsedStatement) -> dict[str, Any]:
     """The values of the parameters that remain in the executed text. Parameters of table functions
     were already substituted and would be unknown to DuckDB."""
-    if not parsed.calls:
+    if not parsed.replaced:
         return dict(params)
     remaining = {
         ascii_lower(node["identifier"])

@@ -124,7 +124,7 @@ class PreparedStatement:
     def append_rule(self, identity: Identity) -> AppendRule:
         """How its rows follow from its former rows when only one input gained rows. Raises
         NotIncremental."""
-        if self._parsed.kind is not StatementKind.SELECT or self._parsed.calls:
+        if self._parsed.kind is not StatementKind.SELECT or self._parsed.has_calls:
             raise NotIncremental("it is more than a SELECT from tables")
         if self.volatile or self.reads_clock:
             raise NotIncremental("its rows do not depend on its inputs alone")

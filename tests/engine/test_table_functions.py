@@ -18,7 +18,7 @@ from tests.engine.shelf import TOP
 @pytest.fixture(scope="module")
 def replaced():
     parser = open_parser()
-    yield lambda text: calls.replace_calls(text, tree_of(parser, text))
+    yield lambda text: calls.replace_in_from(text, tree_of(parser, text))
     parser.close()
 
 
@@ -153,7 +153,7 @@ def test_no_expression_in_the_place_of_a_value_gets_past_a_call(call):
                 },
             }
             with pytest.raises(InvalidArgument):
-                calls.replace_calls(f"SELECT * FROM {call}", changed)
+                calls.replace_in_from(f"SELECT * FROM {call}", changed)
     assert tried >= 2 * len(poisons)
 
 
@@ -233,7 +233,7 @@ def test_nothing_but_written_out_values_gets_into_a_call_that_reads_a_file(sql):
                 }
                 tried += 1
                 with pytest.raises(JammiError):
-                    calls.replace_calls(sql, changed)
+                    calls.replace_in_from(sql, changed)
                 with pytest.raises(StatementNotAllowed):
                     gate.check(changed, sql)
     assert tried >= len(poisons)

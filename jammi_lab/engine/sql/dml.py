@@ -15,7 +15,7 @@ from jammi_lab.core.errors import JammiError, StatementNotAllowed
 from jammi_lab.core.identifiers import ascii_lower
 from jammi_lab.engine.sql import allowlist, tokens
 from jammi_lab.engine.sql.allowlist import StatementReads, TableRef
-from jammi_lab.engine.sql.table_functions import FunctionCall, Name
+from jammi_lab.engine.sql.table_functions import Name, Replaced
 
 VERBS = ("insert", "update", "delete")
 _CLAUSE_KEYWORDS = {
@@ -70,7 +70,7 @@ class DmlParts:
     """Start and end of the RETURNING list, in characters."""
 
 
-Piece = tuple[str, dict[str, Any], dict[Name, FunctionCall], dict[Name, tuple[str, ...]]]
+Piece = tuple[str, dict[str, Any], dict[Name, Replaced]]
 Parse = Callable[[str], Piece]
 """Parses a SELECT. Returns its text with calls and three-part names replaced (same length), its
 tree, and what the replacements stand for. Raises JammiError with a position in the SELECT."""
@@ -87,8 +87,7 @@ class CheckedDml:
     """The combined reads of all pieces; the target is the first table."""
     trees: list[dict[str, Any]]
     """The trees of the pieces."""
-    calls: dict[Name, FunctionCall]
-    addresses: dict[Name, tuple[str, ...]]
+    replaced: dict[Name, Replaced]
 
 
 def check(text: str, parse: Parse) -> CheckedDml:
@@ -109,8 +108,7 @@ class _Splitter:
         ]
         self.verb = self.words[0].text
         self.reads = StatementReads()
-        self.calls = dict[Name, FunctionCall]()
-        self.addresses = dict[Name, tuple[str, ...]]()
+        self.replaced = dict[Name, Replaced]()
         self.trees: list[dict[str, Any]] = []
 
     def character_offset(self, byte_offset: int) -> int:
@@ -162,7 +160,7 @@ class _Splitter:
                     raise self.unsupported_error(start)
         merges = any(keyword == "conflict" for keyword, _, _ in parts)
         dml_parts = DmlParts(self.verb, target, alias, tuple(columns), merges, returning)
-        return CheckedDml(self.text, dml_parts, self.reads, self.trees, self.calls, self.addresses)
+        return CheckedDml(self.text, dml_parts, self.reads, self.trees, self.replaced)
 
     def split_clauses(self) -> Iterator[tuple[str, int, int]]:
         """Each keyword with the start and end of the part that follows it, in characters."""
@@ -240,19 +238,18 @@ class _Splitter:
             return start + max(position - len(head), 0)
 
         try:
-            text, tree, calls, addresses = self.parse(head + body)
+            text, tree, replaced = self.parse(head + body)
             piece_reads = allowlist.check(tree, text)
         except JammiError as error:
             position = None if error.position is None else position_in_statement(error.position)
             raise error.with_position(self.text, position) from None
-        if (self.calls and calls) or (self.addresses and addresses):
+        if self.replaced and replaced:
             raise StatementNotAllowed(
                 "Only one part of a DML statement can call table functions or use three-part "
                 "table names.",
                 hint="Move the others into that part, or into a result: ws.materialize(…).",
             ).with_position(self.text, start)
-        self.calls |= calls
-        self.addresses |= addresses
+        self.replaced |= replaced
         self.text = self.text[:start] + text[len(head) :] + self.text[end:]
         self.trees.append(tree)
         for table in piece_reads.tables:

@@ -26,7 +26,7 @@ def read_view(sql: str) -> ViewReferences | None:
     if (
         others
         or parsed.kind is not parse.StatementKind.SELECT
-        or parsed.calls
+        or parsed.has_calls
         or reads.volatile
         or reads.reads_clock
         or reads.value_words

@@ -20,8 +20,8 @@ from jammi_lab.engine.sql.syntax_tree import tree_of
 from jammi_lab.engine.sql.table_functions import (
     FunctionCall,
     Name,
-    replace_calls,
-    shorten_names,
+    Replaced,
+    replace_in_from,
 )
 from jammi_lab.engine.sql.unsupported_statements import (
     PIVOT_HINT,
@@ -70,11 +70,9 @@ class ParsedStatement:
     """The offset of `text` in it, in characters."""
     probe_offset: int = 0
     """The offset of `probe` in `text`, in characters."""
-    calls: Mapping[Name, FunctionCall] = field(default_factory=dict)
-    """Its calls of Jammi's table functions, by the names that replace them in `text`."""
-
-    addresses: Mapping[Name, tuple[str, ...]] = field(default_factory=dict)
-    """Its three-part names in FROM, by the two-part names that replace them in `text`."""
+    replaced: Mapping[Name, Replaced] = field(default_factory=dict)
+    """Its calls of Jammi's table functions and its three-part names, by the two-part names that
+    replace them in `text`."""
 
     dml_parts: dml.DmlParts | None = None
     """The parts of a DML statement; its target is the first table of `reading`."""
@@ -90,9 +88,14 @@ class ParsedStatement:
     @property
     def original_text(self) -> str:
         """The statement as written, with its calls and three-part names."""
-        if self.calls or self.addresses:
+        if self.replaced:
             return self.full_text[self.offset : self.offset + len(self.text)]
         return self.text
+
+    @property
+    def has_calls(self) -> bool:
+        """Whether it calls one of Jammi's table functions."""
+        return any(isinstance(each, FunctionCall) for each in self.replaced.values())
 
     def error_context(
         self, relations: Sequence[Relation] = (), columns: Sequence[str] = ()
@@ -222,7 +225,7 @@ class _Reader:
 
         def parse_piece(probe: str) -> dml.Piece:
             reader = _Reader(self._connection, probe)
-            return reader._replace_calls(probe, 0, reader._tree(probe, 0))
+            return reader._replace(probe, 0, reader._tree(probe, 0))
 
         with self._positions_from(offset):
             checked = dml.check(text, parse_piece)
@@ -233,8 +236,7 @@ class _Reader:
             parameters,
             tree={"pieces": checked.trees},
             reads=checked.reads,
-            calls=checked.calls,
-            addresses=checked.addresses,
+            replaced=checked.replaced,
             dml_parts=checked.parts,
         )
 
@@ -288,14 +290,15 @@ class _Reader:
             raw = raw[:end].rstrip() + b" IN ('') " + raw[end:]
         probe = raw.decode()
         probe, more = self._check(probe, offset, self._tree(probe, offset))
-        if more["calls"]:
+        if more["replaced"]:  # the replacements are as long as what was there, and before ON
+            end = len(text.encode()[: top_level[on_index].offset].decode())
+            text = probe[:end] + text[end:]
+        parsed = self._parsed(StatementKind.PIVOT, text, offset, parameters, probe=probe, **more)
+        if parsed.has_calls:
             raise StatementNotAllowed(
                 "A PIVOT without a list of values cannot read a table function.", hint=PIVOT_HINT
             ).with_position(self._full_text, offset)
-        if more["addresses"]:  # the replacements are as long as what was there, and before ON
-            end = len(text.encode()[: top_level[on_index].offset].decode())
-            text = probe[:end] + text[end:]
-        return self._parsed(StatementKind.PIVOT, text, offset, parameters, probe=probe, **more)
+        return parsed
 
     def _parsed(
         self,
@@ -335,19 +338,17 @@ class _Reader:
     def _check(self, text: str, offset: int, tree: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """The text with calls and three-part names replaced, and the fields of ParsedStatement that
         describe it."""
-        text, tree, calls, addresses = self._replace_calls(text, offset, tree)
+        text, tree, replaced = self._replace(text, offset, tree)
         with self._positions_from(offset):
             reads = allowlist.check(tree, text)
-        return text, {"tree": tree, "reads": reads, "calls": calls, "addresses": addresses}
+        return text, {"tree": tree, "reads": reads, "replaced": replaced}
 
-    def _replace_calls(self, text: str, offset: int, tree: dict[str, Any]) -> dml.Piece:
+    def _replace(self, text: str, offset: int, tree: dict[str, Any]) -> dml.Piece:
         """The text with each call of a Jammi table function and each three-part name replaced; its
-        tree; the calls and the three-part names by their replacement."""
+        tree; and what was replaced."""
         with self._positions_from(offset):
-            text, calls = replace_calls(text, tree)
-            tree = self._tree(text, offset) if calls else tree
-            text, addresses = shorten_names(text, tree)
-        return text, self._tree(text, offset) if addresses else tree, calls, addresses
+            text, replaced = replace_in_from(text, tree)
+        return text, self._tree(text, offset) if replaced else tree, replaced
 
     @contextlib.contextmanager
     def _positions_from(self, offset: int) -> Iterator[None]:

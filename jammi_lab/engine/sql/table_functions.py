@@ -116,33 +116,68 @@ class FunctionCall:
         return FunctionCall(self.function, arguments)
 
 
-def replace_calls(text: str, tree: dict[str, Any]) -> tuple[str, dict[Name, FunctionCall]]:
-    """The text with its calls replaced, and the call of each name. InvalidArgument, with a
-    position, for wrong arguments."""
-    calls: dict[Name, FunctionCall] = {}
+Replaced = FunctionCall | tuple[str, ...]
+"""What a name in the text stands for: a call, or a name of three parts."""
+
+
+def replace_in_from(text: str, tree: dict[str, Any]) -> tuple[str, dict[Name, Replaced]]:
+    """The text in which its calls and its names of three parts are names of two parts, and what
+    each of those stands for. InvalidArgument or StatementNotAllowed, with a position, for wrong
+    arguments and for what cannot be replaced.
+
+    DuckDB would look up the first of three parts as a database of the instance, and all statements
+    share the instance.
+    """
+    replaced: dict[Name, Replaced] = {}
+    prefixes: dict[tuple[str, ...], str] = {}
     for node in walk_nodes(tree):
-        call = node.get("function") if node.get("type") == "TABLE_FUNCTION" else None
-        if (
-            call is None
-            or ascii_lower(call.get("function_name") or "") not in USAGE
-            or call.get("schema")
-            or call.get("catalog")
-        ):
-            continue
-        function = ascii_lower(call["function_name"])
-        position = character_offset(text, call["query_location"])
-        name = (f"{_REPLACEMENT_SCHEMA}{len(calls)}", function)
-        end = None if position is None else _call_end(text, position)
-        if position is None or end is None or len(".".join(name)) > end - position:
-            hint = f"Write FROM {USAGE[function].usage}" + (
-                _SOURCE_HINT if USAGE[function].option_names is not None else "."
-            )
-            raise StatementNotAllowed(
-                f"This call of {function}() is not supported.", hint=hint
-            ).with_position(text, position)
-        calls[name] = FunctionCall(function, _parse_arguments(function, call, text, position))
-        text = text[:position] + ".".join(name).ljust(end - position) + text[end:]
-    return text, calls
+        if node.get("type") == "TABLE_FUNCTION":
+            text = _replace_call(text, node.get("function") or {}, replaced)
+        elif node.get("type") == "BASE_TABLE":
+            text = _shorten_name(text, node, replaced, prefixes)
+    return text, replaced
+
+
+def _replace_call(text: str, call: dict[str, Any], replaced: dict[Name, Replaced]) -> str:
+    function = ascii_lower(call.get("function_name") or "")
+    if function not in USAGE or call.get("schema") or call.get("catalog"):
+        return text
+    position = character_offset(text, call["query_location"])
+    name = (f"{_REPLACEMENT_SCHEMA}{len(replaced)}", function)
+    end = None if position is None else _call_end(text, position)
+    if position is None or end is None or len(".".join(name)) > end - position:
+        hint = f"Write FROM {USAGE[function].usage}" + (
+            _SOURCE_HINT if USAGE[function].option_names is not None else "."
+        )
+        raise StatementNotAllowed(
+            f"This call of {function}() is not supported.", hint=hint
+        ).with_position(text, position)
+    replaced[name] = FunctionCall(function, _parse_arguments(function, call, text, position))
+    return text[:position] + ".".join(name).ljust(end - position) + text[end:]
+
+
+def _shorten_name(
+    text: str,
+    node: dict[str, Any],
+    replaced: dict[Name, Replaced],
+    prefixes: dict[tuple[str, ...], str],
+) -> str:
+    """The last part of a name is kept because columns are qualified by it."""
+    if not node.get("catalog_name") or not node.get("schema_name"):
+        return text
+    parts = (node["catalog_name"], node["schema_name"], node["table_name"])
+    position = character_offset(text, node.get("query_location"))
+    span = None if position is None else _name_span(text, position)
+    folded = tuple(ascii_lower(p) for p in parts)
+    prefix = prefixes.setdefault(folded, f"_{len(prefixes)}")
+    if position is None or span is None or len(prefix) > span[0] - position:
+        hint = 'Write schema and table as one name: source."schema.table".'
+        raise StatementNotAllowed(
+            "This three-part name cannot be resolved.", hint=hint
+        ).with_position(text, position)
+    dot, end = span
+    replaced[prefix, folded[-1]] = parts
+    return text[:position] + f"{prefix}{text[dot:end]}".ljust(end - position) + text[end:]
 
 
 def _call_end(text: str, position: int) -> int | None:
@@ -292,41 +327,6 @@ def _to_integer(raw_value: Any) -> int:
     if isinstance(raw_value, dict):
         return (int(raw_value["upper"]) << 64) + int(raw_value["lower"])
     return int(raw_value)
-
-
-def shorten_names(
-    text: str, tree: dict[str, Any]
-) -> tuple[str, dict[tuple[str, str], tuple[str, ...]]]:
-    """The text with two-part names, and the three parts of each by its name in ASCII lower case.
-    StatementNotAllowed, with a position, for a name that cannot be replaced.
-
-    DuckDB would look up the first of three parts as a database of the instance, and all statements
-    share the instance. Each name is padded to its length, so that positions in the text stay valid;
-    the last part is kept because columns are qualified by it.
-    """
-    names: dict[tuple[str, str], tuple[str, ...]] = {}
-    prefixes: dict[tuple[str, ...], str] = {}
-    for node in walk_nodes(tree):
-        if (
-            node.get("type") != "BASE_TABLE"
-            or not node.get("catalog_name")
-            or not node.get("schema_name")
-        ):
-            continue
-        parts = (node["catalog_name"], node["schema_name"], node["table_name"])
-        position = character_offset(text, node.get("query_location"))
-        span = None if position is None else _name_span(text, position)
-        folded = tuple(ascii_lower(p) for p in parts)
-        prefix = prefixes.setdefault(folded, f"_{len(prefixes)}")
-        if position is None or span is None or len(prefix) > span[0] - position:
-            hint = 'Write schema and table as one name: source."schema.table".'
-            raise StatementNotAllowed(
-                "This three-part name cannot be resolved.", hint=hint
-            ).with_position(text, position)
-        dot, end = span
-        names[(prefix, folded[-1])] = parts
-        text = text[:position] + f"{prefix}{text[dot:end]}".ljust(end - position) + text[end:]
-    return text, names
 
 
 def _name_span(text: str, position: int) -> tuple[int, int] | None:
