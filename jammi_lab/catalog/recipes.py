@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import functools
 import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
@@ -162,34 +163,33 @@ class RecipeRepository:
     ) -> None:
         targets = owned_aliases(tx, self._scope.parameters())
         targets.pop(start, None)  # it takes this name
-        # only what it would derive from is read: a workspace may have 100 000 recipes
-        reads: dict[RecipeKey, tuple[str, str]] = {start: (name, "[]")}
-        read_names: set[str] = set()
 
-        def find(owner_id: str, input_name: str) -> RecipeKey | None:
-            for key in ((owner_id, fold(input_name)), ("", fold(input_name))):
-                candidate = (key[0], fold(targets.get(key, key[1])))
-                if candidate[1] not in read_names:
-                    read_names.add(candidate[1])
-                    parameters = self._scope.parameters(fold=candidate[1])
-                    for row_owner, recipe_name, inputs in _INPUTS.fetch(tx, parameters):
-                        reads.setdefault((row_owner or "", candidate[1]), (recipe_name, inputs))
-                if candidate in reads:
-                    return candidate
-            return None
+        @functools.cache
+        def recipes_named(name_fold: str) -> dict[RecipeKey, tuple[str, str]]:
+            # only what it would derive from is read: a workspace may have 100 000 recipes
+            rows = _INPUTS.fetch(tx, self._scope.parameters(fold=name_fold))
+            found = {(row[0] or "", name_fold): (row[1], row[2]) for row in rows}
+            return found | ({start: (name, "[]")} if start[1] == name_fold else {})
 
-        reached_from: dict[RecipeKey, RecipeKey] = {}
-        stack = [(start, parent) for parent in reversed(parents)]
+        seen = set[RecipeKey]()
+        stack: list[tuple[str, str, tuple[str, ...]]]
+        stack = [(start[0], parent, (name,)) for parent in reversed(parents)]
         while stack:
-            reader, input_name = stack.pop()
-            node = find(reader[0], input_name)
+            owner_id, input_name, path = stack.pop()
+            for key in ((owner_id, fold(input_name)), ("", fold(input_name))):
+                node = (key[0], fold(targets.get(key, key[1])))
+                if node in recipes_named(node[1]):
+                    break
+            else:
+                continue
             if node == start:
-                raise _cycle_error(name, input_name, start, reader, reads, reached_from)
-            if node is not None and node not in reached_from:
-                reached_from[node] = reader
+                raise _cycle_error((*path, name))
+            if node not in seen:
+                seen.add(node)
+                recipe_name, inputs = recipes_named(node[1])[node]
                 stack += [
-                    (node, parent)
-                    for kind, parent, _ in reversed(RECIPE_INPUTS.decode(reads[node][1]))
+                    (node[0], parent, (*path, recipe_name))
+                    for kind, parent, _ in reversed(RECIPE_INPUTS.decode(inputs))
                     if input_kind(kind).is_result
                 ]
 
@@ -276,23 +276,11 @@ class RecipeRepository:
             rename_checked_recipe(tx, record.tenant, old, new)
 
 
-def _cycle_error(
-    name: str,
-    input_name: str,
-    start: RecipeKey,
-    reader: RecipeKey,
-    reads: Mapping[RecipeKey, tuple[str, str]],
-    reached_from: Mapping[RecipeKey, RecipeKey],
-) -> DependencyCycle:
-    """The error for a recipe that is reached again, as an input of `reader`."""
-    path = [input_name]
-    while reader != start:
-        path.append(reads[reader][0])
-        reader = reached_from[reader]
-    path = [name, *reversed(path[1:]), name]
+def _cycle_error(path: Sequence[str]) -> DependencyCycle:
+    """The error for a recipe that would be both ends of a path."""
     return DependencyCycle(
-        f"{name!r} would derive from itself: {' ← '.join(path)}.",
-        path=path,
+        f"{path[0]!r} would derive from itself: {' ← '.join(path)}.",
+        path=list(path),
         hint='To build on an exact earlier version, name it: FROM jammi."<physical name>".',
     )
 
