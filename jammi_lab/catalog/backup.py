@@ -12,11 +12,10 @@ import sqlite3
 import urllib.parse
 from pathlib import Path
 
-from jammi_lab.catalog.commit_count import COUNT_KEY
 from jammi_lab.catalog.connection import Connection
 from jammi_lab.catalog.database import Database, create_tables
 from jammi_lab.catalog.logs import create_entries_statement, entries_columns, entries_table
-from jammi_lab.catalog.schema import FORMAT, TABLES, Table, format_table, logs, metadata_table
+from jammi_lab.catalog.schema import FORMAT, TABLES, Table, format_table, logs
 from jammi_lab.catalog.sqlite import Sqlite, has_content
 from jammi_lab.core.errors import InvalidArgument, ResourceExhausted, TableDamaged
 from jammi_lab.sources.locations import is_catalog
@@ -43,9 +42,6 @@ def backup(database: Database, target: Path, applied_at: str) -> None:
             if catalog_file is not None:
                 _copy_pages(database, copy)
             _drop_session_tables(copy)
-            # put back later, it has lost nothing
-            copy.execute(f"UPDATE {metadata_table.name} SET value = '' WHERE key = '{COUNT_KEY}'")
-            copy.commit()
             # the backup API copies pages without checking what is in them
             if copy.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise sqlite3.DatabaseError("the copy is damaged")

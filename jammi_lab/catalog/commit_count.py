@@ -18,12 +18,9 @@ from jammi_lab.storage.files import open_for_reading, open_regular
 
 SUFFIX = "-commits"
 """What the file's name has after that of the catalog."""
-COUNT_KEY = "commits"
-"""The key of the count in `meta`. An empty text there, as in a backup, is not compared."""
 _COUNT = "UPDATE meta SET value = value + 1 WHERE key = 'commits' RETURNING CAST(value AS INTEGER)"
 _FIRST = "INSERT INTO meta (key, value) VALUES ('commits', '1')"
 _STORED = "SELECT value FROM meta WHERE key = 'commits'"
-_ANEW = "UPDATE meta SET value = '0' WHERE key = 'commits' AND value = ''"
 _DIGITS = 20
 
 
@@ -43,25 +40,6 @@ class CommitCount:
         if self._descriptor is None:
             with contextlib.suppress(OSError):
                 self._descriptor = open_regular(self._path, os.O_WRONLY | os.O_CREAT)
-
-    @staticmethod
-    def is_uncounted(connection: sqlite3.Connection) -> bool:
-        """Whether a catalog was put back from a backup and nothing was committed since. Raises
-        sqlite3.Error."""
-        with contextlib.suppress(sqlite3.OperationalError):  # no table yet
-            return bool(connection.execute(_STORED).fetchone() == ("",))
-        return False
-
-    def begin_anew(self, connection: sqlite3.Connection) -> None:
-        """Count from 0, in the catalog file itself: with the log alone, all commits since a backup
-        was put back could be lost unnoticed. Raises sqlite3.Error."""
-        if self._descriptor is None:
-            return
-        with contextlib.suppress(OSError):
-            os.pwrite(self._descriptor, b"0".zfill(_DIGITS), 0)
-        connection.execute(_ANEW)
-        connection.commit()
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def acknowledged(self) -> int:
         """The count of the file; 0 when there is none. To be read before the catalog is."""
@@ -91,7 +69,7 @@ class CommitCount:
         except sqlite3.OperationalError:  # not even the table is left
             return acknowledged > 0
         try:
-            return (int(row[0] or acknowledged) if row else 0) < acknowledged
+            return (int(row[0]) if row else 0) < acknowledged
         except ValueError:  # somebody else wrote it
             return True
 

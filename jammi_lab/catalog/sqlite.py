@@ -175,7 +175,6 @@ class Sqlite(Dialect):
                 'catalog="postgresql+psycopg://user@host/database").',
             )
         self._immutable, self._exists = False, self.existed
-        self._is_uncounted = False
         self._inode: tuple[int, int] | None = None
 
     @property
@@ -212,10 +211,6 @@ class Sqlite(Dialect):
 
     def acknowledge_commits(self) -> None:
         self._commits.start()
-        if self._is_uncounted:
-            self._is_uncounted = False
-            with contextlib.suppress(sqlite3.Error), contextlib.closing(self._open("rw")) as raw:
-                self._commits.begin_anew(raw)
 
     def commit(self, connection: Connection) -> None:
         # without fsync a commit is not acknowledged, and one without changes is not written
@@ -278,8 +273,6 @@ class Sqlite(Dialect):
             connection = self._open("rw" if self._exists else "rwc")
             _enable_wal(connection)
             self.log_is_damaged |= self._commits.has_lost(connection, acknowledged)
-            if not self._inode:
-                self._is_uncounted = self._commits.is_uncounted(connection)
             self._inode = self._inode or _file_id(self.path)
             self._exists = True
             return connection
