@@ -5,11 +5,10 @@ import tempfile
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import IO, Any, Generic, Protocol, TypeVar
+from typing import IO, Any, Protocol
 
 import duckdb
 import pyarrow as pa
@@ -101,7 +100,7 @@ class StreamWorker:
         self.finished = Signal()
         self.stop_requested = False
         self.schema: pa.Schema | None = None
-        self.batches: SimpleQueue[pa.RecordBatch | _End] | SpillQueue[_End] = (
+        self.batches: SimpleQueue[pa.RecordBatch | _End] | SpillQueue = (
             SpillQueue(spill_folder) if read_ahead_fully else SimpleQueue()
         )
         """Its reader may be interrupted, which breaks the lock of a `queue.Queue` (`Signal`)."""
@@ -322,68 +321,54 @@ class Stream:
 
 MAX_MEMORY_BYTES = 64 << 20
 """The size of the batches that are held in memory, in bytes."""
-End = TypeVar("End")
 
 
-class SpillQueue(Generic[End]):
-    """A queue of batches of one schema that is read once the final item was put.
+class SpillQueue:
+    """A queue of batches of one schema that is read once its end was put.
 
-    Batches that memory should not hold lie in a file in `folder` (None: the system's temporary
-    folder). OSError when it cannot be written."""
+    What memory should not hold lies in a file in `folder` (None: the system's temporary folder).
+    OSError when it cannot be written."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder
-        self._in_memory: deque[pa.RecordBatch] = deque()
-        self._memory_bytes = 0
-        self._file: IO[bytes] | None = None
+        place = None if folder is None else str(folder)
+        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(MAX_MEMORY_BYTES, dir=place)  # noqa: SIM115  it lives as long as the queue
         self._writer: pa.RecordBatchStreamWriter | None = None
-        self._reader: pa.RecordBatchStreamReader | None = None
-        self._final_items: list[End] = []
+        self._reader: Iterator[pa.RecordBatch] | None = None
+        self._ends: list[_End] = []
 
     def qsize(self) -> int:
         """There is always a place."""
         return 0
 
-    def put(self, item: pa.RecordBatch | End) -> None:
+    def put(self, item: pa.RecordBatch | _End) -> None:
         """Append an item."""
-        if not isinstance(item, pa.RecordBatch):
-            self._final_items.append(item)
-        elif self._writer is None and self._memory_bytes + item.nbytes <= MAX_MEMORY_BYTES:
-            self._in_memory.append(item)
-            self._memory_bytes += item.nbytes
-        else:
-            self._write_to_file(item)
+        if isinstance(item, _End):
+            self._ends.append(item)
+            return
+        if self._writer is None:
+            self._writer = pa.ipc.new_stream(self._file, item.schema)
+        self._writer.write_batch(item)
 
-    def get(self, timeout: float | None = None) -> pa.RecordBatch | End:  # noqa: ARG002  what there is does not grow
+    def get(self, timeout: float | None = None) -> pa.RecordBatch | _End:  # noqa: ARG002  what there is does not grow
         """Remove and return the next item. queue.Empty when there is none."""
         if self.empty():
             raise Empty
-        if self._in_memory:
-            return self._in_memory.popleft()
-        return batch if (batch := self._read_from_file()) is not None else self._final_items.pop(0)
+        if self._reader is None:
+            self._reader = _written_batches(self._file, self._writer)
+        batch = next(self._reader, None)
+        return self._ends.pop() if batch is None else batch
 
     def empty(self) -> bool:
         """Whether there is nothing to read."""
-        return not self._final_items
+        return not self._ends
 
-    def _write_to_file(self, batch: pa.RecordBatch) -> None:
-        if self._writer is None:
-            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115  the file lives as long as the queue
-            self._writer = pa.ipc.new_stream(self._file, batch.schema)
-        self._writer.write_batch(batch)
 
-    def _read_from_file(self) -> pa.RecordBatch | None:
-        """The next batch of the file, or None at its end. Called only after the last write."""
-        if self._writer is None or self._file is None:
-            return None
-        if self._reader is None:
-            self._writer.close()
-            self._file.seek(0)
-            self._reader = pa.ipc.open_stream(self._file)
-        try:
-            batch: pa.RecordBatch = self._reader.read_next_batch()
-        except StopIteration:
-            self._file.close()
-            self._file = None
-            return None
-        return batch
+def _written_batches(
+    file: IO[bytes], writer: pa.RecordBatchStreamWriter | None
+) -> Iterator[pa.RecordBatch]:
+    """What was written to the file, which is closed then, or with the iterator."""
+    with file:
+        if writer is not None:
+            writer.close()
+            file.seek(0)
+            yield from pa.ipc.open_stream(file)

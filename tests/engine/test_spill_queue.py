@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jammi_lab.engine import stream as overflow
-from jammi_lab.engine.stream import SpillQueue
+from jammi_lab.engine.stream import SpillQueue, _End
 
-END = object()
+END = _End(None)
 
 
 def batch(rows: int, start: int = 0) -> pa.RecordBatch:
@@ -23,7 +23,7 @@ def batch(rows: int, start: int = 0) -> pa.RecordBatch:
 def test_what_is_put_in_comes_out_whole_and_in_order(sizes, limit):
     before, overflow.MAX_MEMORY_BYTES = overflow.MAX_MEMORY_BYTES, limit
     try:
-        line: SpillQueue[object] = SpillQueue()
+        line: SpillQueue = SpillQueue()
         batches = [batch(rows, 100 * n) for n, rows in enumerate(sizes)]
         for each in batches:
             line.put(each)
@@ -36,10 +36,10 @@ def test_what_is_put_in_comes_out_whole_and_in_order(sizes, limit):
 
 def test_what_memory_should_not_hold_waits_in_a_file_without_a_name(tmp_path, monkeypatch):
     monkeypatch.setattr(overflow, "MAX_MEMORY_BYTES", 1)
-    line: SpillQueue[object] = SpillQueue(tmp_path)
+    line: SpillQueue = SpillQueue(tmp_path)
     for n in range(3):
         line.put(batch(1000, n))
-    assert not line._in_memory and line._file is not None and line._file.tell() > 20_000
+    assert line._file._rolled and line._file.tell() > 20_000
     assert os.listdir(tmp_path) == []
     with pytest.raises(queue.Empty):
         line.get(timeout=0.01)
