@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jammi_lab.core.dataframes import to_arrow
@@ -12,6 +12,7 @@ from jammi_lab.core.html import Rendered, ReprMixin, count_noun
 from jammi_lab.core.identifiers import fold, sql_literal
 from jammi_lab.core.model_records import Evaluation
 from jammi_lab.core.records import TableRecord
+from jammi_lab.features.search.queries import SearchRequest
 from jammi_lab.features.search.search import check_searchable
 from jammi_lab.features.search.word_search import check_lexical
 from jammi_lab.features.vectors.judgements import (
@@ -27,7 +28,7 @@ from jammi_lab.workspace.result_table import ResultTable
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from jammi_lab.features.vectors.matrix import KeyedRows, Matrix
+    from jammi_lab.features.vectors.matrix import KeyedRows
     from jammi_lab.workspace.assembly import Services
 
 
@@ -358,40 +359,21 @@ class RetrievalEvaluator:
         exact: bool | None,
     ) -> list[list[Any]]:
         """The keys of the hits of each query, best first. Raises as `search`."""
-        record = searched.table._record
-        if searched.mode == "meaning":
-            matrix = self._search.matrix(record)
-            positions = self._rank_by_meaning(record, matrix, judged_queries, k, exact)
-            return [matrix.keys_at(rows).to_pylist() for rows in positions]
-        texts = [each.query for each in judged_queries]
-        if judged_queries[0].by_row or not isinstance(texts[0], str):
+        record, asked = searched.table._record, [each.query for each in judged_queries]
+        by_row = judged_queries[0].by_row
+        if searched.mode != "meaning" and (by_row or not isinstance(asked[0], str)):
             raise InvalidArgument("A search by words needs text queries.")
-        if searched.words is None:
-            hits = self._search.words.hit_rows(record, texts, k)
-        else:
-            words = searched.words._record
-            _, hits = self._search.fused_hits(record, words, texts, k, exact=exact)
-        rankings: list[list[Any]] = [[] for _ in texts]
+        words = None if searched.words is None else searched.words._record
+        request = SearchRequest(k=k, exact=exact, reads_source=False)
+        if by_row:
+            rows = map(self._keyed_rows(record).typed_key, asked)
+            answers = (self._search.search(record, replace(request, row=row)) for row in rows)
+            return [answer.table["key"].to_pylist() for answer in answers]
+        hits = self._search.search(record, replace(request, query=asked), words).table
+        rankings: list[list[Any]] = [[] for _ in asked]
         for query, key in zip(hits["query"].to_pylist(), hits["key"].to_pylist(), strict=True):
             rankings[query].append(key)
         return rankings
-
-    def _rank_by_meaning(
-        self,
-        record: TableRecord,
-        matrix: "Matrix",
-        judged_queries: Sequence[JudgedQuery],
-        k: int,
-        exact: bool | None,
-    ) -> list[Any]:
-        """The row positions of the hits of each query. Raises as `search`."""
-        asked = [each.query for each in judged_queries]
-        if judged_queries[0].by_row:
-            rows = [self._search.row_of(record, matrix, matrix.typed_key(key)) for key in asked]
-            found = (self._search.neighbors(record, matrix, row, k, exact=exact) for row in rows)
-            return [hits.rows[0] for hits in found]
-        vectors, _ = self._search.query_vectors(record, asked)
-        return list(self._search.hits(record, matrix, vectors, k, exact=exact).rows)
 
     def _keep(
         self, name: str, searched: _Searched, queries: Sequence[JudgedQuery], k: int

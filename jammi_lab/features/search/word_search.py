@@ -13,7 +13,6 @@ from jammi_lab.features.words.word_tables import WordTable, WordTables
 
 if TYPE_CHECKING:
     import numpy as np
-    import pyarrow as pa
     from numpy.typing import NDArray
 
     from jammi_lab.features.words.word_index import WordHits
@@ -29,38 +28,23 @@ class WordSearch:
         """The rows that match the words of a text best, with the selected columns of their source
         rows. SchemaMismatch, InvalidArgument, TableDamaged, and what binding the condition
         raises."""
-        rows, table = SourceRows(self.context, record), self.table(record)
-        columns = rows.select_columns(request.select, WORD_HIT_COLUMNS)
-        mask = rows.matching_mask(request, table.keys)
-        hits = self._hit_rows(record, table, request.query, request.k, mask)
-        return rows.answer(hits, columns, filtered=request.has_only_present_rows)
-
-    def hit_rows(self, record: TableRecord, query: Any, k: int) -> "pa.Table":
-        """key, rank and score of the hits; for several texts with the number of the text first.
-        Raises as `search`."""
-        return self._hit_rows(record, self.table(record), query, k, None)
-
-    def _hit_rows(
-        self,
-        record: TableRecord,
-        table: WordTable,
-        query: Any,
-        k: int,
-        mask: "NDArray[np.bool_] | None",
-    ) -> "pa.Table":
         import numpy as np
 
         from jammi_lab.storage.vector_arrays import to_arrow
 
-        hits = self.hits(record, table, self.check_texts(record, query), k, mask)
-        rows = np.concatenate([np.empty(0, np.int64), *(each.rows for each in hits)])
-        scores = np.concatenate([np.empty(0), *(each.scores for each in hits)])
-        return hits_table(
-            table.keys.keys_at(rows),
-            [len(each.rows) for each in hits],
+        rows, table = SourceRows(self.context, record), self.table(record)
+        columns = rows.select_columns(request.select, WORD_HIT_COLUMNS)
+        mask = rows.matching_mask(request, table.keys)
+        found = self.hits(record, table, self.check_texts(record, request.query), request.k, mask)
+        positions = np.concatenate([np.empty(0, np.int64), *(each.rows for each in found)])
+        scores = np.concatenate([np.empty(0), *(each.scores for each in found)])
+        hits = hits_table(
+            table.keys.keys_at(positions),
+            [len(each.rows) for each in found],
             {"score": to_arrow(scores)},
-            has_query_column=not isinstance(query, str),
+            has_query_column=not isinstance(request.query, str),
         )
+        return rows.answer(hits, columns, filtered=request.has_only_present_rows)
 
     def table(self, record: TableRecord) -> WordTable:
         """A lexical table, ready to search. SchemaMismatch for another kind; TableDamaged."""
