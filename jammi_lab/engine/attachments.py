@@ -9,8 +9,8 @@ that its owner can write again.
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import duckdb
@@ -26,7 +26,7 @@ MAX_UNANSWERED_QUERIES = 4
 
 @dataclass(eq=False)
 class _Entry:
-    attachment: Attachment
+    needed: Attachment | ScopedSecret
     lock: threading.Lock = field(default_factory=threading.Lock)
     attached: bool = False
     users: int = 0
@@ -44,7 +44,6 @@ class Attachments:
         self._lock = threading.Lock()
         self._loaded: set[str] = set()
         self._entries: dict[str, _Entry] = {}
-        self._secret_users: dict[str, int] = {}
 
     @property
     def aliases(self) -> list[str]:
@@ -52,45 +51,43 @@ class Attachments:
         with self._lock:
             return [alias for alias, entry in self._entries.items() if entry.attached]
 
-    def use(self, cursor: duckdb.DuckDBPyConnection, relation: Relation) -> Callable[[], None]:
-        """Load and attach what a relation needs, on that cursor. Returns the function that ends
-        this use.
+    @contextmanager
+    def use(self, cursor: duckdb.DuckDBPyConnection, relation: Relation) -> Iterator[None]:
+        """Load and attach what a relation needs, on that cursor, for one block.
 
         Raises ExtensionMissing, SourceUnavailable, duckdb.Error, and the errors that
         `Relation.explain` makes of DuckDB's messages.
         """
-        needed = relation.requirements
-        self._load(cursor, needed.extensions)
-        if needed.scoped_secret is not None:
-            return self._use_secret(cursor, needed.scoped_secret)
-        if needed.attachment is None:
-            return lambda: None
-        entry = self._add_user(cursor, needed.attachment)
-        try:
-            with entry.lock:
-                if not entry.attached:
-                    if needed.attachment.extension is not None:
-                        self._load(cursor, (needed.attachment.extension,))
-                    attach.attach(cursor, needed.attachment)
-                    entry.attached = True
-        except BaseException as error:
-            self._remove_user(cursor, entry)
-            if (
-                isinstance(error, duckdb.Error)
-                and relation.explain
-                and (explained := relation.explain(parse_error(error).message))
-            ):
-                raise explained from None
-            raise
-        return lambda: self._remove_user(cursor, entry)
-
-    @contextmanager
-    def using(self, cursor: duckdb.DuckDBPyConnection, relation: Relation | None) -> Iterator[None]:
-        """`use` as a context manager; None needs nothing."""
-        with ExitStack() as undo:
-            if relation is not None:
-                undo.callback(self.use(cursor, relation))
+        required = relation.requirements
+        self._load(cursor, required.extensions)
+        needed = required.scoped_secret or required.attachment
+        if needed is None:
             yield
+            return
+        entry = self._add_user(cursor, needed)
+        try:
+            try:
+                self._attach(cursor, entry)
+            except duckdb.Error as error:
+                message = parse_error(error).message
+                explained = None if relation.explain is None else relation.explain(message)
+                raise explained or error from None
+            yield
+        finally:
+            self._remove_user(cursor, entry)
+
+    def _attach(self, cursor: duckdb.DuckDBPyConnection, entry: _Entry) -> None:
+        needed = entry.needed
+        with entry.lock:
+            if entry.attached:
+                return
+            if needed.extension is not None:
+                self._load(cursor, (needed.extension,))
+            if isinstance(needed, ScopedSecret):
+                attach.create_secret(cursor, needed)
+            else:
+                attach.attach(cursor, needed)
+            entry.attached = True
 
     def record_abandoned(self, attachment: Attachment, has_ended: threading.Event) -> None:
         """Record that a query to the server was abandoned."""
@@ -104,42 +101,24 @@ class Attachments:
             entries = [
                 entry
                 for alias, entry in self._entries.items()
-                if entry.attachment.key == key and alias != except_alias
+                if entry.needed.key == key and alias != except_alias
             ]
             for entry in entries:
                 entry.detach_when_unused = True
         for entry in entries:
             self._detach_if_unused(cursor, entry)
 
-    def _use_secret(
-        self, cursor: duckdb.DuckDBPyConnection, secret: ScopedSecret
-    ) -> Callable[[], None]:
-        """Create a scoped secret in DuckDB; it is dropped after its last user."""
-        name = secret.name
-        with self._lock:
-            if not self._secret_users.get(name):
-                self._load(cursor, (secret.extension,))
-                attach.create_secret(cursor, secret)
-            self._secret_users[name] = self._secret_users.get(name, 0) + 1
-
-        def drop_use() -> None:
-            with self._lock:
-                self._secret_users[name] -= 1
-                if not self._secret_users[name]:
-                    del self._secret_users[name]
-                    attach.drop_secret(cursor, name)
-
-        return drop_use
-
     def _load(self, cursor: duckdb.DuckDBPyConnection, extensions: tuple[str, ...]) -> None:
         if missing := [name for name in extensions if name not in self._loaded]:
             duckdb_extensions.load(cursor, missing)
             self._loaded.update(missing)
 
-    def _add_user(self, cursor: duckdb.DuckDBPyConnection, attachment: Attachment) -> _Entry:
-        self.detach(cursor, attachment.key, except_alias=attachment.alias)
+    def _add_user(
+        self, cursor: duckdb.DuckDBPyConnection, needed: Attachment | ScopedSecret
+    ) -> _Entry:
+        self.detach(cursor, needed.key, except_alias=needed.alias)
         with self._lock:
-            entry = self._entries.setdefault(attachment.alias, _Entry(attachment))
+            entry = self._entries.setdefault(needed.alias, _Entry(needed))
             entry.abandoned = [each for each in entry.abandoned if not each.is_set()]
             if len(entry.abandoned) >= MAX_UNANSWERED_QUERIES:
                 raise unresponsive_error()
@@ -161,16 +140,19 @@ class Attachments:
         with entry.lock:  # a new user that arrives meanwhile waits for this lock, then re-attaches
             with self._lock:
                 still_needed = entry.users or (
-                    entry.attached and entry.attachment.persistent and not entry.detach_when_unused
+                    entry.attached and entry.needed.persistent and not entry.detach_when_unused
                 )
             if still_needed:
                 return
             if entry.attached:
-                attach.detach(cursor, entry.attachment)
+                if isinstance(entry.needed, ScopedSecret):
+                    attach.drop_secret(cursor, entry.needed.alias)
+                else:
+                    attach.detach(cursor, entry.needed)
                 entry.attached = False
             with self._lock:
-                if not entry.users and self._entries.get(entry.attachment.alias) is entry:
-                    del self._entries[entry.attachment.alias]
+                if not entry.users and self._entries.get(entry.needed.alias) is entry:
+                    del self._entries[entry.needed.alias]
 
 
 class QueryTimeout:

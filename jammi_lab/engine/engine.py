@@ -34,6 +34,7 @@ from jammi_lab.sources.base import Query, ReadPlan, Relation
 T = TypeVar("T")
 _LIBRARY_INPUT = source_input("")
 """The input of a body that the library wrote itself."""
+_NOTHING_REQUIRED = Relation(_LIBRARY_INPUT, ReadPlan(body=""))
 
 
 @functools.cache
@@ -128,23 +129,17 @@ class Engine(InstancePool):
         )
 
     def query(
-        self, sql: str, tenant: str | None = None, requirement: Relation | None = None
+        self,
+        sql: str,
+        tenant: str | None = None,
+        requirement: Relation = _NOTHING_REQUIRED,
     ) -> list[tuple[Any, ...]]:
         """All rows of a SELECT over sources, after loading what `requirement` asks for.
 
         Only for SQL that the library wrote: the allowlist is not applied. Raises SourceUnavailable,
         ExtensionMissing.
         """
-
-        def work(
-            instances: TenantInstances, cursor: duckdb.DuckDBPyConnection
-        ) -> list[tuple[Any, ...]]:
-            with instances.attachments.using(cursor, requirement):
-                if requirement is not None and requirement.requirements.filesystem is not None:
-                    instances.register_filesystem(requirement.requirements.filesystem)
-                return cursor.execute(sql).fetchall()
-
-        return self.query_source(tenant, requirement, work)
+        return self.run(requirement, lambda query: query(sql), tenant)
 
     def run(
         self,
@@ -162,7 +157,10 @@ class Engine(InstancePool):
         query_timeout = QueryTimeout(requirement.requirements.attachment, timeout)
 
         def run(instances: TenantInstances, cursor: duckdb.DuckDBPyConnection) -> T:
-            with query_timeout, instances.attachments.using(cursor, requirement):
+            filesystem = requirement.requirements.filesystem
+            with query_timeout, instances.attachments.use(cursor, requirement):
+                if filesystem is not None:
+                    instances.register_filesystem(filesystem)
                 return in_transaction(cursor, work)
 
         return self.query_source(tenant, requirement, run, query_timeout)

@@ -138,7 +138,7 @@ class TenantInstances:
         for relation in relations.values():
             if relation.acquire is not None:
                 undo.callback(relation.acquire())
-            undo.callback(self.attachments.use(cursor, relation))
+            undo.enter_context(self.attachments.use(cursor, relation))
 
     def create_views(
         self, cursor: duckdb.DuckDBPyConnection, database: str, relations: ResolvedNames
@@ -178,7 +178,7 @@ class TenantInstances:
 
     def describe(self, cursor: duckdb.DuckDBPyConnection, relation: Relation) -> dict[str, str]:
         """Columns and SQL types of a relation. Raises DuckDB's errors."""
-        with self.attachments.using(cursor, relation):
+        with self.attachments.use(cursor, relation):
             return {
                 name: kind
                 for name, kind, *_ in cursor.execute(

@@ -139,7 +139,7 @@ def _run_cleanup(connection: duckdb.DuckDBPyConnection, statement: str) -> None:
 def create_secret(connection: duckdb.DuckDBPyConnection, secret: ScopedSecret) -> None:
     """Create a DuckDB secret for an object store whose extension is loaded. Raises duckdb.Error."""
     values = {**secret.values, "SCOPE": secret.scope}
-    _create_secret(connection, secret.name, secret.type, values)
+    _create_secret(connection, secret.alias, secret.type, values)
 
 
 def _create_secret(

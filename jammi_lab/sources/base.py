@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from jammi_lab.core.anchors import Anchor, Identity, Input, Observed, Unknown
 from jammi_lab.core.canonical_json import digest_of
@@ -102,8 +102,11 @@ class ScopedSecret:
     """Keeps the prefix reserved while this object lives, so that no overlapping prefix gets another
     credential."""
 
+    key: ClassVar[str] = ""
+    persistent: ClassVar[bool] = False
+
     @property
-    def name(self) -> str:
+    def alias(self) -> str:
         """The name in DuckDB, unique per scope and content."""
         return f"__jammi_{self.type}_{digest_of([_ALIAS_SALT, self.scope, dict(self.values)])[:20]}"
 
