@@ -15,6 +15,7 @@ from jammi_lab.core.html import (
     escape_invisible,
     plain_text,
     svg_image,
+    truncate,
     vstack,
 )
 from jammi_lab.core.identifiers import fold
@@ -22,7 +23,6 @@ from jammi_lab.core.panel_selection import PanelSelection
 from jammi_lab.core.recipes import parse_descriptor
 from jammi_lab.core.records import ProgressOption
 from jammi_lab.features.outputs.badge import BadgeMixin, BadgeService
-from jammi_lab.features.search.queries import SearchRequest
 from jammi_lab.features.search.search import check_searchable
 from jammi_lab.features.vectors.projection import Projection
 from jammi_lab.workspace.result import Result
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _POINT, _WORD, _NO_VALUE = "#3f7fb5", "#707c88", "#c3c9cf"
 _WIDTH, _HEIGHT, _PADDING = 640, 400, 14
+_FONTS = "system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif"
 _MAX_DRAWN_POINTS = 4_000
 _MAX_LISTED_ROWS = 10
 
@@ -178,11 +179,7 @@ class VectorViews:
                 raise RowNotFound(f"{record.recipe!r} has no rows.")
             key = matrix.keys[0].as_py()
         key = matrix.typed_key(key)
-        hits = self._services.statements.answer(
-            lambda: self._search.search(record, SearchRequest(row=key, k=k, select=select)),
-            [record],
-            filtered=False,
-        )
+        hits = self._services.searches.run(record, None, None, row=key, k=k, select=select)
         hits.limit = max(hits.limit, k)
         return Neighbors(record.recipe, key, hits, self._badges)
 
@@ -256,21 +253,6 @@ def _load_map(projection: ResultTable, badges: BadgeService) -> VectorMap:
     )
 
 
-def _svg_document(body: str, width: int, height: int) -> str:
-    family = "system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif"
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 '
-        f'{width} {height}" font-family="{family}">{body}</svg>'
-    )
-
-
-def _truncate(text: str, max_characters: int) -> str:
-    visible_text = escape_invisible(text)
-    if len(visible_text) <= max_characters:
-        return visible_text
-    return visible_text[: max_characters - 1] + "…"
-
-
 def _scatter(points: "NDArray[np.float32]", colouring: Colouring | None = None) -> str:
     """A scatter plot with equal scales on both axes, and the legend below."""
     low, high = points.min(0), points.max(0)
@@ -293,7 +275,11 @@ def _scatter(points: "NDArray[np.float32]", colouring: Colouring | None = None) 
             f'stroke-opacity="0.9"/>'
         )
     legend, legend_height = ("", 0) if colouring is None else _legend(colouring)
-    return _svg_document(body + legend, _WIDTH, _HEIGHT + legend_height)
+    height = _HEIGHT + legend_height
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" '
+        f'viewBox="0 0 {_WIDTH} {height}" font-family="{_FONTS}">{body}{legend}</svg>'
+    )
 
 
 def _points_by_colour(
@@ -305,16 +291,12 @@ def _points_by_colour(
     if colouring is None:
         yield _POINT, np.arange(count)
         return
-    without_value = np.flatnonzero(colouring.legend_positions >= len(colouring.legend))
-    for colour, indices in [
-        (_NO_VALUE, without_value),
-        *(
-            (colour, np.flatnonzero(colouring.legend_positions == position))
-            for position, (_, colour, _) in enumerate(colouring.legend)
-        ),
-    ]:
+    colours = [*(colour for _, colour, _ in colouring.legend), _NO_VALUE]
+    positions = np.minimum(colouring.legend_positions, len(colouring.legend))
+    for position in (len(colouring.legend), *range(len(colouring.legend))):
+        indices = np.flatnonzero(positions == position)
         if len(indices):
-            yield colour, indices
+            yield colours[position], indices
 
 
 def _legend(colouring: Colouring) -> tuple[str, int]:
@@ -324,7 +306,7 @@ def _legend(colouring: Colouring) -> tuple[str, int]:
         *colouring.legend,
         *([("no value", _NO_VALUE, colouring.without_value)] if colouring.without_value else []),
     ]:
-        label = f"{_truncate(name, 28)} {count:,}"
+        label = f"{truncate(name, 28)} {count:,}"
         width = round(6.6 * len(label)) + 28
         if x + width > _WIDTH and x > _PADDING:
             x, y = _PADDING, y + 18
