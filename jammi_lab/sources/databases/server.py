@@ -377,7 +377,7 @@ class ServerConnector(LocatedConnector, ABC):
     def _owned_rows(self, info: ServerTable, owner: OwnerFilter) -> str:
         """A condition for the rows of an owner, those without one, and perhaps a few more; empty if
         there is none. The exact one is tested before any condition of the statement
-        (`row_security.filtered_select`), which could otherwise evaluate values of others."""
+        (`filtered_select`), which could otherwise evaluate values of others."""
         kind = info.types.get(owner.column, "")
         if not _COMPARED_WITH_OWNER.fullmatch(kind):
             return ""
