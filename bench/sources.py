@@ -292,7 +292,7 @@ def workbooks(folder: Path, repeats: int) -> Iterator[Line]:
             wall_timer(read_first),
             wall_timer(lambda: pl.read_excel(folder / "book.xlsx")),
             repeats=repeats,
-            limit=2.0,  # a child process imports Arrow first
+            limit=1.5,
         )
 
 
