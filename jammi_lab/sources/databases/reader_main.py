@@ -1,9 +1,9 @@
 """Child process that reads database files and workbooks for `reader_process.py`. Only the reader of
 workbooks needs more than the standard library.
 
-Input and output are one JSON object each. The answer to a request is its result, or `failed`
-(notadb, busy, unfinished, gone, denied, other) with `message`. The process exits when nobody reads
-its output any more, also during the request.
+Input and output are JSON objects, one per line. The answer to a request is its result, or `failed`
+(notadb, busy, unfinished, gone, denied, other) with `message`. The process exits when its input is
+closed, also during a request, and keeps no file open between requests.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ import importlib
 import json
 import os
 import select
+import signal
 import sqlite3
 import stat
 import sys
@@ -45,16 +46,19 @@ _ALLOWED_ACTIONS = {
 
 
 def main() -> None:
-    """Handle one request."""
-    threading.Thread(target=_end_with_output, daemon=True).start()
-    answer = _answer(json.load(sys.stdin))
-    json.dump(answer, sys.stdout)
+    """Handle requests until the input ends."""
+    # An interrupt is meant for the kernel, which kills this process if it is waiting for it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_input, daemon=True).start()
+    for line in sys.stdin.buffer:
+        sys.stdout.buffer.write(json.dumps(_answer(json.loads(line))).encode() + b"\n")
+        sys.stdout.buffer.flush()
 
 
-def _end_with_output() -> None:
-    """Exit when the other end is closed, also while the request runs."""
+def _end_with_input() -> None:
+    """Exit when the other end is closed, also while a request runs."""
     poller = select.poll()
-    poller.register(sys.stdout.fileno(), 0)
+    poller.register(sys.stdin.fileno(), 0)
     poller.poll()
     os._exit(0)
 
@@ -68,7 +72,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         kinds = {errno.ENOENT: "gone", errno.EACCES: "denied", errno.EPERM: "denied"}
         kind = kinds.get(error.errno or 0, "other")
         return {"failed": kind, "message": error.strerror or str(error)}
-    except Exception as error:  # noqa: BLE001  the answer tells it
+    except Exception as error:  # noqa: BLE001  one failed request must not end the process
         return {"failed": "other", "message": str(error) or type(error).__name__}
 
 
