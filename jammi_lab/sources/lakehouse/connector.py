@@ -165,6 +165,7 @@ class LakehouseConnector(LakehouseTable):
         try:
             state = self.current_snapshot()
             self._check_files(state)
+            self._check_stored_files(state)
             if self.anchor_column is not None:
                 return self._observe_column(state, ctx)
             return self._snapshot(state, self._columns(state, ctx), ctx)

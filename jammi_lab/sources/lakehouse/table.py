@@ -73,6 +73,8 @@ _MAX_LISTED_SNAPSHOTS = 8
 _listed_files = BoundedCache[tuple[str, str, str], DataFiles](_MAX_LISTED_SNAPSHOTS)
 """The data files of snapshots, by format, location and id: what is new in one snapshot is compared
 with it when the next one comes."""
+_MAX_FILES_IN_STORE = 10_000
+"""In tables of more files a missing one is seen when it is read: a store lists 1 000 at once."""
 _ABOUT_LOG = re.compile("Kernel|log segment|snapshot|metadata|manifest|[Aa]vro")
 """What messages of DuckDB's extensions about the log of a table contain."""
 
@@ -179,6 +181,16 @@ class LakehouseTable(LocatedConnector, ABC):
             check_readable_path(path, self.folder)
         _checked_snapshots.put((folder, state), paths)
         return paths
+
+    def _check_stored_files(self, state: TableSnapshot) -> None:
+        """Raise SourceUnavailable if a store lacks a file of a snapshot, whose rows nobody can
+        read. Raises OSError."""
+        files = self.list_files(state)
+        if len(files) > _MAX_FILES_IN_STORE:
+            return
+        missing = self.table_files(self.table_home(state)).find_missing(files)
+        if missing is not None:
+            raise self._read_error(f'No such file "{missing}"')
 
     def list_files(self, state: TableSnapshot) -> DataFiles:
         """`data_files`, cached because they never change."""

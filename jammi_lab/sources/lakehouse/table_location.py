@@ -11,6 +11,8 @@ from jammi_lab.sources.files import object_stores
 from jammi_lab.sources.files.object_stores import StoreAccess, translate_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from jammi_lab.sources.base import ScopedSecret
 
 
@@ -30,6 +32,11 @@ class TableFiles:
             return os.listdir(os.path.join(self.home, folder))
         except FileNotFoundError:
             return []
+
+    def find_missing(self, locations: Iterable[str]) -> str | None:  # noqa: ARG002
+        """The first of some files that a store does not have; those of a folder are looked at one
+        by one elsewhere. Raises OSError."""
+        return None
 
     def read(self, location: str) -> bytes:
         """All bytes of a file, by its path or URL. Raises FileNotFoundError, OSError."""
@@ -70,6 +77,17 @@ class StoreTableFiles(TableFiles):
             except FileNotFoundError:
                 object_stores.check_bucket_exists(filesystem, prefix.split("/", 1)[0])
                 return []
+
+    def find_missing(self, locations: Iterable[str]) -> str | None:
+        filesystem = self._access.filesystem
+        with translate_errors(self.home):
+            filesystem.invalidate_cache()
+            found = set(filesystem.find(self.home.removeprefix("s3://")))
+        for location in locations:
+            name = location.removeprefix("s3://")
+            if name not in found and urllib.parse.unquote(name) not in found:
+                return location
+        return None
 
     def read(self, location: str) -> bytes:
         with translate_errors(location):
