@@ -218,18 +218,20 @@ def _parse_flag(verb: Verb, word: str, remaining: deque[str], values: Values) ->
 
 
 def _unknown_flag_error(verb: Verb, spelling: str) -> InvalidArgument:
-    known = {s.lstrip("-"): s for f in verb.flags for s in f.spellings}
-    hint = verb.advice
+    message = f"{verb.command} has no flag {spelling}."
     guess = spelling.lstrip("-")
     table = packaged_table("suggestions")
     instead = table["instead"].get(f"{verb.name} {guess}", table["instead"].get(guess))
     if instead is not None:
         place = "shell" if verb.magic == SHELL else "cells"
-        hint = translate_advice(options_as_flags(instead), place, "PATH")
+        return InvalidArgument(
+            message, hint=translate_advice(options_as_flags(instead), place, "PATH")
+        )
+    known = {s.lstrip("-"): s for f in verb.flags for s in f.spellings}
     meant = [flag for flag in table["flags"].get(guess, "").split() if verb.flag(flag)]
-    names = (guess, *near_names(guess, known))  # the guess itself, with one dash or two
-    near = meant or [known[name] for name in names if name in known]
-    return InvalidArgument(f"{verb.command} has no flag {spelling}.", near=near, hint=hint)
+    # the guess itself, with one dash or two, or a similar one
+    near = meant or [known[name] for name in (guess, *near_names(guess, known)) if name in known]
+    return InvalidArgument(message, near=near, hint=verb.advice)
 
 
 def _convert(taker: Argument | Flag, what: str, word: str) -> Any:
