@@ -62,6 +62,9 @@ def test_a_mutable_table_cannot_be_changed_through_it(ws):
     assert ws.connection().cursor().execute("FROM mutable.notes").fetchall() == [(1, "a")]
 
 
+# The tests below run where the package is installed; only SQLAlchemy comes with the tests' own.
+
+
 def test_sqlalchemy_runs_a_text(lab):
     sqlalchemy = pytest.importorskip("sqlalchemy")
     dialects = sqlalchemy.dialects.registry
@@ -72,3 +75,18 @@ def test_sqlalchemy_runs_a_text(lab):
         rows = opened.execute(sqlalchemy.text("FROM jammi.late WHERE year < 2020")).fetchall()
     engine.dispose()
     assert rows == [(1, 2019)]
+
+
+def test_marimo_takes_it_for_an_engine(lab, tmp_path):
+    marimo = pytest.importorskip("marimo", reason="marimo is not installed")
+    query = "SELECT id FROM jammi.late ORDER BY id"
+    (tmp_path / "papers.csv").write_text("id,year\n1,2019\n3,2020\n")
+    with pytest.warns(RuntimeWarning, match="late is stale"):
+        frame = marimo.sql(query, engine=lab.connection(), output=False)
+    assert frame.to_dict(as_series=False) == {"id": [1, 2]}
+
+
+def test_ibis_takes_the_rows_of_a_table(lab):
+    ibis = pytest.importorskip("ibis", reason="ibis-framework is not installed")
+    late = ibis.memtable(lab.table("late"))
+    assert late.filter(late.year > 2019).execute().to_dict("list") == {"id": [2], "year": [2020]}

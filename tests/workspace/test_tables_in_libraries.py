@@ -124,6 +124,12 @@ def test_seaborn_is_given_a_frame_of_pandas(given):
     assert frame.to_dict("list") == {"n": [1, 2, 3], "x": [0.5, 1.0, 1.5]}
 
 
+def test_seaborn_draws_a_table(given):
+    seaborn = pytest.importorskip("seaborn")
+    axes = seaborn.scatterplot(data=given(NUMBERS), x="n", y="x")
+    assert axes.collections[0].get_offsets().tolist() == [[1, 0.5], [2, 1.0], [3, 1.5]]
+
+
 def test_a_column_is_found_by_its_name_as_matplotlib_does(given):
     rows = given(NUMBERS)
     assert rows["x"].tolist() == [0.5, 1.0, 1.5]
