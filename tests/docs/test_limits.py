@@ -124,8 +124,6 @@ SENTENCES = {
     "test_what_the_page_of_limits_says_is_not_followed",
     "What is reached through a module": "tests/steps/test_function_digest.py::"
     "test_a_helper_from_another_module_of_the_person_is_followed_and_a_module_is_not",
-    "whose `sql_select_limit` cuts off the rows": "tests/sources/test_server_types.py::"
-    "test_a_server_that_leaves_out_rows_of_every_select_is_refused",
     "MySQL hides a table from users": "tests/sources/test_mysql.py::"
     "test_rights_and_passwords_are_told_without_the_password",
 }

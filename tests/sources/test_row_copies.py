@@ -3,11 +3,12 @@
 import json
 import os
 from datetime import date, datetime
+from types import SimpleNamespace
 
 import pytest
 
-from jammi_lab.sources import temporary_copies
 from jammi_lab.sources.files import row_copies
+from jammi_lab.sources.temporary_copies import MAX_COPIES_BYTES, load_copy
 from jammi_lab.storage import spill_folders
 from tests.verdicts import is_fresh, is_stale
 
@@ -127,7 +128,7 @@ def test_a_statement_keeps_the_copy_that_it_reads(ws, tmp_path, at_once):
     [copy] = made(ws, *["SELECT sum(id) FROM x"] * 2)
     batches = ws.sql("SELECT * FROM x").batches()
     first = next(batches)
-    temporary_copies._copies.evict([*temporary_copies._copies._entries])
+    load_copy("all", lambda: SimpleNamespace(nbytes=MAX_COPIES_BYTES, path=path))  # evicts others
     assert copy.exists()
     assert first.num_rows + sum(batch.num_rows for batch in batches) == LINES
     del batches, first
