@@ -6,6 +6,7 @@ sources that were added for it.
 """
 
 import ast
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,7 +63,8 @@ def name_of(record: SourceRecord) -> str:
 
 
 def record_of(name: str) -> SourceRecord | None:
-    """The source of a name made by `name_of`; None for any other name."""
+    """The source of a name made by `name_of`; None for any other name, which a stranger's catalog
+    may hold."""
     if not name.startswith(("'", '"', "read_")):
         return None
     options = dict[str, Any]()
@@ -73,13 +75,15 @@ def record_of(name: str) -> SourceRecord | None:
             case ast.Call(ast.Name(function), [ast.Constant(str(location))], keywords):
                 kind = function.removeprefix("read_")
                 options = {str(given.arg): ast.literal_eval(given.value) for given in keywords}
+                options = json.loads(json.dumps(options))
             case _:
                 return None
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         return None
     if kind not in FILE_KINDS or scheme_of(location) is not None:
         return None
-    return SourceRecord(name=name, kind=kind, location=location, options=options)
+    record = SourceRecord(name=name, kind=kind, location=location, options=options)
+    return record if name_of(record) == name else None
 
 
 def bound_text(prepared: PreparedStatement) -> str:

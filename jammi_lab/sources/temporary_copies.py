@@ -35,8 +35,11 @@ def _remove(folder: Path, process_id: int) -> None:
         own_files.remove_folder(folder)
 
 
-def load_copy(key: str, make: Callable[[], TemporaryCopy]) -> TemporaryCopy:
-    """The copy of a key, which tells the state of what is copied. Raises what `make` raises."""
+def load_copy(key: str | None, make: Callable[[], TemporaryCopy]) -> TemporaryCopy:
+    """The copy of a key, which tells the state of what is copied; a new one where none is proved.
+    Raises what `make` raises."""
+    if key is None:
+        return make()
     copy = _copies.load(key, make)
     if copy.path.exists():
         return copy

@@ -1,7 +1,6 @@
 """Connector for SQLite files. DuckDB's SQLite scanner reads the rows; a child process reads table
 names, views and digests."""
 
-import itertools
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -28,8 +27,6 @@ from jammi_lab.sources.databases.database_file import (
 from jammi_lab.sources.databases.reader_main import GENERATED
 from jammi_lab.sources.temporary_copies import TemporaryCopy, load_copy
 
-_unsettled_numbers = itertools.count()
-"""Distinguish copies of a file whose stats do not prove its content."""
 _MAX_EXACT_INTEGER = 2**53
 _REAL = re.compile("REAL|FLOA|DOUB", re.IGNORECASE)
 """Declared types with which SQLite itself stores integers as floating-point numbers."""
@@ -74,8 +71,8 @@ class SqliteConnector(DatabaseFileConnector):
         if not reader_process.is_open_here(self.path):
             return self._relation_at(info, self.path)
         stats = self._stats()
-        state = stats if stats_are_settled(stats) else next(_unsettled_numbers)
-        copy = load_copy(digest_of([self.path, repr(state)]), self._copy)
+        key = digest_of([self.path, repr(stats)]) if stats_are_settled(stats) else None
+        copy = load_copy(key, self._copy)
         relation = self._relation_at(info, str(copy.path))
         return replace(relation, acquire=lambda: [copy].clear)
 

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import gzip
 import io
-import itertools
 import lzma
 import os
 import re
@@ -64,8 +63,6 @@ _last_lines = BoundedCache[SourceFile, int](_MAX_CACHED_FILES)
 """The bytes of the last lines of compressed files that were decompressed to the end."""
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LINE_ENDS = b"\r\n"
-_unproved_numbers = itertools.count()
-"""Stand for the states of files whose stats do not prove their bytes."""
 
 
 def is_compressed(source_file: SourceFile) -> bool:
@@ -254,7 +251,6 @@ class TextFile:
         if is_readable and not skip and suffix not in (".bz2", ".xz", ".zip"):
             return self.address
         is_proved = self.source_file.is_proved(time.time_ns(), CLOCK_SECONDS)
-        state = change_token([self.source_file]) if is_proved else next(_unproved_numbers)
         folder = f"{_mark_of(self.source_file)}-{skip or 0}"
         parts = [part for part in os.path.dirname(self.path).split("/") if "=" in part]
         name = os.path.join(folder, *parts, f"{os.path.basename(self.path)}.utf8")
@@ -264,7 +260,8 @@ class TextFile:
             if isinstance(self.options.get("encoding"), str) and not encoding.startswith("utf-8"):
                 _check_is_not_utf8(self.source_file, encoding)
 
-        key = digest_of([folder, encoding, state])
+        state = [folder, encoding, change_token([self.source_file])]
+        key = digest_of(state) if is_proved else None
         copy = load_copy(key, lambda: TemporaryCopy(name, write))
         self.copies.append(copy)
         return str(copy.path)
