@@ -55,6 +55,7 @@ _STORED = frozenset(
         "expected",
         "inputs",
         "model",
+        "name",
         "namespace",
         "note",
         "perplexity",
@@ -77,8 +78,6 @@ def argument_kinds(function: Callable[..., Any]) -> ArgumentKinds:
     """The kinds of the arguments of a function, by its annotations."""
     kinds = {}
     for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            continue
         names = [_kind_of(each) for each in _alternatives(parameter.annotation)]
         if all(names):
             kinds[parameter.name] = tuple(name for name in names if name)
@@ -95,13 +94,19 @@ def check_kinds(kinds: Allowed, arguments: Mapping[str, Any]) -> None:
     """Raise InvalidArgument for the first argument of another kind."""
     for name, value in arguments.items():
         allowed = kinds.get(name)
+        if name == "name" and hasattr(value, "name"):
+            continue  # it is told which name to pass
         if allowed is not None and not any(_is_of_kind(value, kind) for kind in allowed):
             expected = " or ".join(kind for kind in allowed if kind != "None")
-            raise InvalidArgument(f"{name} must be {expected}, got {type(value).__name__}.")
+            texts = [repr(each) for each in arguments.values() if isinstance(each, str)]
+            hint = f"The name {texts[0]} comes first." if texts and name == "name" else ""
+            raise InvalidArgument(
+                f"{name} must be {expected}, got {type(value).__name__}.", hint=hint
+            )
 
 
 def _alternatives(annotation: Any) -> Sequence[Any]:
-    is_union = isinstance(annotation, types.UnionType) or get_origin(annotation) is Union
+    is_union = get_origin(annotation) in (Union, types.UnionType)
     return get_args(annotation) if is_union else (annotation,)
 
 
@@ -118,7 +123,7 @@ def _kind_of(annotation: Any) -> str | None:
 
 
 def _is_of_kind(value: Any, kind: str) -> bool:
-    is_boolean = isinstance(value, bool) or type(value).__name__ in ("bool", "bool_")  # of numpy
+    is_boolean = type(value).__name__ in ("bool", "bool_")  # of Python, of numpy
     match kind:
         case "None":
             return value is None
@@ -229,10 +234,10 @@ def _wrong_arguments_message(
     unknown = None if takes_any else next((k for k in kwargs if k not in named), None)
     mistake = f"{name} {unknown}" if unknown else f"{verb} ()"
     instead = dict(rules_of("suggestions", "instead")).get(mistake)
+    needed = _signature_of(parameters, optional=problem.endswith("given"))
+    call = f"Write {verb}({', '.join(needed)})."
     if unknown is None:
         problem = problem.replace(f"{function.__qualname__}()", f"{verb}()")
-        arguments = _signature_of(parameters, optional=problem.endswith("given"))
-        call = f"Write {verb}({', '.join(arguments)})."
         return f"{problem}. {instead or call}"
     guesses = dict(rules_of("suggestions", "arguments")).get(unknown, "").split()
     meant = [guess for guess in guesses if guess in named] or near_names(unknown, named)
@@ -244,7 +249,9 @@ def _wrong_arguments_message(
             known += f". A value for ${unknown} is one of params={{{unknown!r}: …}}"
         return f"{verb} has no argument {unknown!r}. Its arguments are {known}."
     shown = 'cache="bypass"' if meant[0] == "cache" else f"{meant[0]}="
-    return f"{verb} has no argument {unknown!r}. Did you mean {shown}?"
+    if f"{shown}…" not in needed:  # the call without it would be no example
+        call = ""
+    return f"{verb} has no argument {unknown!r}. Did you mean {shown}? {call}".rstrip()
 
 
 def _signature_of(parameters: list[inspect.Parameter], optional: bool) -> list[str]:

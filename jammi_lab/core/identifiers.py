@@ -133,12 +133,10 @@ def copyable_name(name: str) -> str:
     its schema, `jammi."my table"`."""
     if isinstance(name, QuotedName):
         return name
-    schema, dot, table = name.partition(".")
-    return (
-        quoted_name(schema, table)
-        if dot and table and schema in _OWN_SCHEMAS
-        else quoted_name(name)
-    )
+    schema, _, table = name.partition(".")
+    if table and schema in _OWN_SCHEMAS:
+        return quoted_name(schema, table)
+    return quoted_name(name)
 
 
 def sql_literal(text: str) -> str:
@@ -154,13 +152,9 @@ def check_name(name: str, kind: str) -> str:
     """Return the name if a recipe or source may have it.
 
     Any Unicode text of at most 200 characters without control characters is allowed. Raises
-    NameInvalid, NameTooLong.
+    NameInvalid, NameTooLong; InvalidArgument for a value that is not a string.
     """
-    if not isinstance(name, str):
-        raise NameInvalid(
-            f"The name of a {kind} must be a string, got {type(name).__name__}.", name=str(name)
-        )
-    if not name.strip():
+    if not fold(name).strip():
         raise NameInvalid(f"The name of a {kind} must not be empty.", name=name)
     if len(name) > MAX_NAME_LENGTH:
         raise NameTooLong(name, MAX_NAME_LENGTH)
@@ -296,11 +290,7 @@ def physical_name(source: str, kind: str, model: str | None, clock: Clock) -> st
 def list_of_names(names: str | Iterable[T] | None) -> list[T | str]:
     """Names as a list: one name, several, or none. InvalidArgument for other types."""
     if not isinstance(names, str | Iterable | None) or hasattr(names, "__arrow_c_stream__"):
-        name = getattr(names, "name", None)
-        raise InvalidArgument(
-            f"Names of columns and tables must be strings, got {type(names).__name__}.",
-            hint=f"Pass its name: {name!r}." if isinstance(name, str) else "",
-        )
+        fold(names)  # type: ignore[arg-type]  # raises
     if names is None or isinstance(names, str):
         return [] if names is None else [names]
     return [*names]

@@ -105,7 +105,7 @@ REFUSED: list[tuple[type[Exception], str, list[Call], list[Any]]] = [
     ),
     (
         jl.InvalidArgument,
-        "A name must be a string, got int",
+        "(?i)name must be a string, got int",
         [
             verb("drop"),
             verb("expire"),
