@@ -226,7 +226,7 @@ class Verb:
     def advice(self) -> str:
         """How it is written, for error messages."""
         if len(self.flags) > _MAX_FLAGS_OF_ADVICE:
-            return f"{self.command} --help shows how it is written."
+            return f"Usage: {self.synopsis}; --help shows its flags."
         return f"Usage: {self.usage}"
 
     def flag(self, spelling: str) -> Flag | None:

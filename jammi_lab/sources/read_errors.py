@@ -64,23 +64,22 @@ def missing_error(pattern: str) -> SourceUnavailable:
             f"There is no file {name!r}.", hint=f"Folders are separated by /: {written!r}."
         )
     folder = os.path.dirname(path) if path is not None else base_of(pattern)
-    elsewhere = f"The working folder has a file {name!r}." if os.path.isfile(name) else ""
-    if folder and not os.path.isdir(folder):
-        return SourceUnavailable(
-            f"There is no folder {folder!r}.",
-            near=near_names(os.path.basename(folder), _visible_names(os.path.dirname(folder))),
-            hint=elsewhere or "Check the path.",
-        )
-    similar = near_or_all(name, _visible_names(folder), "The folder has")
-    if path is None:
+    is_there = os.path.isdir(folder or ".")
+    where, sought = (folder, name) if is_there else os.path.split(folder)
+    listed = "The folder has" if is_there else f"{where} has"
+    similar = near_or_all(sought, _visible_names(where), listed)
+    if is_there and path is None:
         return SourceUnavailable(f"No file matches {display_location(pattern)!r}.", **similar)
-    if os.path.isdir(path):
+    if path is not None and os.path.isdir(path):
         return SourceUnavailable(
             f"The folder {path!r} contains no file that can be read as a table.",
             hint="Add data files to it, or use another folder.",
         )
-    similar["hint"] = elsewhere or similar["hint"] or "Check the path."
-    return SourceUnavailable(f"There is no file {name!r} in {folder!r}.", **similar)
+    if os.path.isfile(name):
+        similar["hint"] = f"The working folder has a file {name!r}."
+    similar["hint"] = similar["hint"] or "Check the path."
+    missing = f"file {name!r} in {folder!r}" if is_there else f"folder {folder!r}"
+    return SourceUnavailable(f"There is no {missing}.", **similar)
 
 
 def unreadable_text_error(file: Path, error: OSError) -> InvalidArgument:
@@ -89,11 +88,10 @@ def unreadable_text_error(file: Path, error: OSError) -> InvalidArgument:
         return InvalidArgument(
             f"{str(file)!r} is a folder.", hint=f"Name the files in it, as in {file / '*'}."
         )
-    is_missing = isinstance(error, FileNotFoundError)
-    return InvalidArgument(
-        f"{str(file)!r} cannot be read: {error.strerror}.",
-        near=near_names(file.name, _visible_names(str(file.parent))) if is_missing else (),
-    )
+    near = []
+    if isinstance(error, FileNotFoundError):
+        near = near_names(file.name, _visible_names(str(file.parent)))
+    return InvalidArgument(f"{str(file)!r} cannot be read: {error.strerror}.", near=near)
 
 
 def _visible_names(folder: str) -> list[str]:
@@ -123,8 +121,9 @@ def unreadable_error(name: str, error: OSError) -> JammiError:
 
 def file_error(problem: str, name: str) -> JammiError:
     """The error for a file with one of the problems of `foreign_errors`."""
-    explained = foreign_errors.to_error("file", problem, name=display_name(name))
-    return explained or SourceUnavailable(f"{display_name(name)} cannot be read: {problem}.")
+    return foreign_errors.to_error("file", problem, name=display_name(name)) or SourceUnavailable(
+        f"{display_name(name)} cannot be read: {problem}."
+    )
 
 
 def is_damage(text: str) -> bool:

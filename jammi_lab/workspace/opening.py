@@ -237,18 +237,18 @@ def _prepare_folder(
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         os.stat(folder / "catalog.sqlite3")  # since Python 3.14 `exists` raises nothing
     _check_catalog_exists(folder, display_path, url)
-    if not url and not (folder / "catalog.sqlite3").exists() and (read_only or not create):
-        raise WorkspaceNotFound(
-            f"There is no workspace in {display_path!r}.",
-            near=workspaces_near(folder),
-            hint="jl.open(path) creates one.",
-        )
     existing = next(each for each in (folder, *folder.parents) if each.exists())
     if not existing.is_dir():
         raise InvalidArgument(
             f"{display_path if existing == folder else str(existing)!r} is a file; a workspace "
             "must be a folder.",
             hint="Pass the path of a folder. ws.sources.add(name, location) adds a file.",
+        )
+    if not url and not (folder / "catalog.sqlite3").exists() and (read_only or not create):
+        raise WorkspaceNotFound(
+            f"There is no workspace in {display_path!r}.",
+            near=workspaces_near(folder),
+            hint="jl.open(path) creates one.",
         )
     if not read_only:
         try:
