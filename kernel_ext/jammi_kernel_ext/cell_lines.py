@@ -2,8 +2,6 @@
 
 import keyword
 import shlex
-from collections.abc import Mapping
-from typing import Any
 
 from jammi_kernel_ext.hints import first_line_error
 from jammi_lab.commands.table import CELL, STEP
@@ -37,7 +35,11 @@ def parse_step(line: str) -> Values:
     """Parse the first line of a `%%jammi_py` cell into values by key; `inputs` is a dict of
     variable to address. InvalidArgument carries the usage."""
     values = parse_words(STEP, split_words(line))
-    _check_map_flags(values)
+    if values["map"] and (len(values["key"]) != 1 or not values["inputs"]):
+        raise InvalidArgument(
+            "--map needs --key with one column, and --inputs with the columns that the cell reads.",
+            hint=STEP.advice,
+        )
     inputs: dict[str, str] = {}
     for word in values["inputs"]:
         name, separator, address = word.partition("=")
@@ -55,12 +57,3 @@ def parse_step(line: str) -> Values:
             )
         inputs[name] = address
     return {**values, "inputs": inputs}
-
-
-def _check_map_flags(values: Mapping[str, Any]) -> None:
-    """Raise InvalidArgument for `--map` without one key and inputs."""
-    if values["map"] and (len(values["key"]) != 1 or not values["inputs"]):
-        raise InvalidArgument(
-            "--map needs --key with one column, and --inputs with the columns that the cell reads.",
-            hint=STEP.advice,
-        )

@@ -68,7 +68,7 @@ def _hint(error: JammiError, namespace: Mapping[str, Any]) -> str:
     return f"ws.sources.add({read!r}, {read}) adds a frame." if read in namespace else ""
 
 
-# -- methods taken for values, and the reverse
+# -- methods taken for values, and the reverse; objects of ours in place of frames
 
 
 _WRONG_BRACKETS = re.compile(
@@ -77,13 +77,23 @@ _WRONG_BRACKETS = re.compile(
 )
 
 
-def brackets_hint(error: Exception, namespace: Mapping[str, Any]) -> str:
+_NO_FRAME = re.compile(r"\bjammi_lab\.workspace\.|\bResultTable\b")
+
+
+def error_hint(error: Exception, namespace: Mapping[str, Any]) -> str:
     """What is said below the error of a cell that takes a method of an object of ours for a value,
-    or a value for a method; empty for any other error."""
+    or a value for a method, or that gave one to a library which takes frames; empty for any other
+    error."""
+    entry = traceback.extract_tb(error.__traceback__)[-1]
     wrong = _WRONG_BRACKETS.match(str(error))
     if wrong is None:
-        return ""
-    entry = traceback.extract_tb(error.__traceback__)[-1]
+        given = _NO_FRAME.search(str(error))
+        if given is None or "/jammi_lab/" in entry.filename:
+            return ""
+        return (
+            "The library takes a frame: .pandas() or .polars() of a table or result, "
+            "ws.sql('SELECT * FROM name').pandas() of a source."
+        )
     line = linecache.getline(entry.filename, entry.lineno or 0).encode()
     with contextlib.suppress(SyntaxError, AttributeError):
         if wrong[2] == "iterable":  # the place of the error is the loop
@@ -129,9 +139,9 @@ def name_as_verb_error(
 ) -> InvalidArgument:
     """The error of a line that cannot be parsed. If its first word names a source or table, the
     hint says what to type."""
-    word = line.split(maxsplit=1)[0] if line.strip() else ""
     if ws is None or not error.message.startswith("Unknown command: "):
         return error
+    word = line.split(maxsplit=1)[0]
     for kind, known in (("source", list(ws.sources)), ("table", [r.name for r in ws.recipes])):
         match = find_name(word, known)
         if match is not None:

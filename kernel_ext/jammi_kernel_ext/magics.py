@@ -243,10 +243,7 @@ class Magics(VersionVerbs):
             return self._ws.sources.add(
                 values["NAME"],
                 values["LOCATION"],
-                kind=values["kind"],
-                anchor=values["anchor"] or "auto",
-                tenant_column=values["tenant_column"],
-                secret=values["secret"],
+                **given_values(values, "kind", "anchor", "tenant_column", "secret"),
                 options=dict(values["option"]) or None,
                 replace=values["replace"],
             )
@@ -261,38 +258,33 @@ class Magics(VersionVerbs):
 
     def _remove(self, values: Values) -> Any:
         removed = self._ws.sources.remove(values["NAME"], tables=values["tables"])
-        tables = (
-            f"and {len(removed):,} table{'' if len(removed) == 1 else 's'} computed from it"
-            if values["tables"]
-            else "; tables computed from it stay"
-        )
-        return display.Note(
-            f"Removed the source {values['NAME']}{' ' if values['tables'] else ''}{tables}."
-        )
+        sentence = f"Removed the source {values['NAME']}"
+        if not values["tables"]:
+            return display.Note(f"{sentence}; tables computed from it stay.")
+        return display.Note(f"{sentence} and {count_noun(len(removed), 'table')} computed from it.")
 
     def _models(self, _: Values) -> Any:
         return self._ws.models
 
     def _embed(self, values: Values) -> Any:
-        options = given_values(values, "key", "text", "model", "where")
-        return self._compute(self._ws.embed, values["SOURCE"], values, options)
+        return self._compute(self._ws.embed, values, "SOURCE", "key", "text", "model", "where")
 
     def _lexical(self, values: Values) -> Any:
-        options = given_values(values, "key", "text", "analyzer", "where")
-        return self._compute(self._ws.lexical, values["SOURCE"], values, options)
+        names = ("key", "text", "analyzer", "where")
+        return self._compute(self._ws.lexical, values, "SOURCE", *names)
 
     def _graph(self, values: Values) -> Any:
-        options = given_values(values, "k", "min_similarity", "mutual")
-        return self._compute(self._ws.neighbor_graph, values["TABLE"], values, options)
+        names = ("k", "min_similarity", "mutual")
+        return self._compute(self._ws.neighbor_graph, values, "TABLE", *names)
 
-    def _compute(
-        self, verb: Callable[..., Any], table: str, values: Values, options: Values
-    ) -> Any:
-        """Compute the table NAME from a source or table, with a progress line."""
+    def _compute(self, verb: Callable[..., Any], values: Values, table: str, *names: str) -> Any:
+        """Compute the table NAME from the source or table of an argument, with a progress line.
+        `names`: the flags that the verb takes."""
+        options = given_values(values, *names)
         cache = "bypass" if values["bypass"] else "use"
         line = self._notebook.line
         with interruptible_progress(line), _locate_in_condition(options.get("where")):
-            made = verb(values["NAME"], table, **options, cache=cache, progress=line)
+            made = verb(values["NAME"], values[table], **options, cache=cache, progress=line)
         return self._notebook.badges.show_inputs(made)
 
     def _neighbors(self, values: Values) -> Any:
@@ -455,10 +447,9 @@ def _settings_form(settings: Values) -> ShownDict:
 def _failed_steps_error(report: "RunReport") -> StepFailed:
     """The error that makes the cell fail, so that Run All and nbconvert stop."""
     first = next(step for step in report.steps if step.outcome in ("failed", "rejected"))
-    problems = {"failed": report.failed, "rejected": report.rejected}
     counts = [
         f"{count_noun(len(names), 'step')} {outcome}: {', '.join(names)}"
-        for outcome, names in problems.items()
+        for outcome, names in (("failed", report.failed), ("rejected", report.rejected))
         if names
     ]
     return StepFailed(

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from jammi_kernel_ext.frame_follower import FrameFollower
     from jammi_kernel_ext.held_names import HeldNames
     from jammi_kernel_ext.marks_line import MarksLine
-    from jammi_lab.core.records import Progress
     from jammi_lab.workspace.workspace import Workspace
 
 NAME_IN_STRING = re.compile(
@@ -161,7 +160,7 @@ class Notebook:
             self.offer_to_resume()
         return opened
 
-    def _report(self, progress: "Progress") -> None:
+    def _report(self, progress: Any) -> None:
         self.line(progress)
 
     def close(self) -> bool:
@@ -312,9 +311,9 @@ class Notebook:
         self.line.clear()
         error = getattr(result, "error_in_exec", None)
         if isinstance(error, TypeError | AttributeError):
-            from jammi_kernel_ext.hints import brackets_hint
+            from jammi_kernel_ext.hints import error_hint
 
-            sys.stderr.write(brackets_hint(error, self.namespace))
+            sys.stderr.write(error_hint(error, self.namespace))
         removed = self.frames.end(is_whole=bool(getattr(result, "success", False)))
         workspaces = {*self._held_workspaces(), *filter(None, [self.current])}
         if workspaces and self._cell_number is not None:

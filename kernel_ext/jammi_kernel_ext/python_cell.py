@@ -9,6 +9,7 @@ from jammi_kernel_ext.interruptible import interruptible_progress
 from jammi_kernel_ext.notebook import Notebook
 from jammi_kernel_ext.sql_cell import cell_output, store_table
 from jammi_lab.commands.help import Help
+from jammi_lab.commands.shared import given_values
 from jammi_lab.features.rows.row_map import RowMap
 from jammi_lab.steps.cell_step import build_step
 from jammi_lab.steps.python import PythonStep
@@ -51,8 +52,5 @@ def _recipe(step: StepFunction, options: dict[str, Any]) -> PythonStep | RowMap:
         options["map"],
         key=options["key"][0],
         inputs=list(options["inputs"]),
-        version=options["version"],
-        concurrency=options["concurrency"] or 1,
-        on_error=options["on_error"] or "raise",
-        cost=options["cost"],
+        **given_values(options, "version", "concurrency", "on_error", "cost"),
     )

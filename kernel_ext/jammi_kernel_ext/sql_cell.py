@@ -14,6 +14,7 @@ from jammi_kernel_ext.notebook import Notebook
 from jammi_kernel_ext.statement_parameters import parameters
 from jammi_lab.commands.help import Help
 from jammi_lab.commands.table import CELL
+from jammi_lab.core import foreign_errors
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.html import ReprMixin
 from jammi_lab.workspace.run_in_order import note_earlier_changes
@@ -166,6 +167,9 @@ def _add_check(
 def _run_statement(
     notebook: Notebook, ws: "Workspace", options: Mapping[str, Any], text: str
 ) -> Any:
+    remark = foreign_errors.explain("remarks", text).hint
+    if remark:
+        display_output(Note(remark))
     params = parameters(text, notebook.namespace)
     analyze = options["analyze"]
     shows_plan = options["explain"]
