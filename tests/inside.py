@@ -1,5 +1,6 @@
 """What a workspace and a panel are made of, for tests of the rooms below them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from jammi_widgets import auto_refresh
@@ -32,6 +33,23 @@ def show_snapshot(graph: Any, snapshot: Any) -> None:
     graph._snapshot = snapshot
 
 
+def lineage_of(workspace: Any, verdicts: Mapping[str, Any], step: int) -> Any:
+    """A lineage graph over tables with these verdicts, by name, each made from that so many before
+    it."""
+    from jammi_lab.core.records import Edge
+    from jammi_lab.freshness.lineage import Node
+    from jammi_widgets import LineageGraph
+    from jammi_widgets.graph_view import LineageSnapshot
+
+    nodes = [Node("sql", name, 1) for name in verdicts]
+    pairs = zip(verdicts, [*verdicts][step:], strict=False)
+    graph = LineageGraph(workspace)
+    show_snapshot(
+        graph, LineageSnapshot(nodes, [Edge(*p, "result_digest") for p in pairs], verdicts)
+    )
+    return graph
+
+
 def result_page_of(view: Any) -> Any:
     """The rows that a result view holds in memory."""
     return view._result_page
@@ -44,5 +62,4 @@ def runner_of(panel: Any) -> Any:
 
 def wait_for_refresh(seconds: float = 30) -> None:
     """Wait until no panel is left to be refreshed after the last cell."""
-    if (thread := auto_refresh._thread) is not None:
-        thread.join(seconds)
+    auto_refresh._queue.wait(seconds)

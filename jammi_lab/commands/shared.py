@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jammi_lab.features.prose.text_check import ProseChecker, TextCheck
     from jammi_lab.workspace.workspace import Workspace
 
-_TABLE_KEYS = "name version table_name kind status row_count bytes created_at completed_at".split()
+_TABLE_KEYS = "name version table_name kind status row_count bytes created_at completed_at"
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,11 @@ class Answer:
     """Sentences that the shell prints below, with `--json` on standard error."""
     panel: tuple[str, tuple[Any, ...], Mapping[str, Any]] | None = None
     """What shows it in a notebook: the name of a panel, and its arguments behind the workspace."""
+
+
+def fields_of(value: Any, keys: str) -> Callable[[], dict[str, Any]]:
+    """Computes some attributes of a value, by name, as `--json` prints them."""
+    return lambda: {key: getattr(value, key) for key in keys.split()}
 
 
 class _Shown:
@@ -89,9 +94,7 @@ class SharedVerbs:
 
     def _tables(self, values: Values) -> Answer:
         tables = self._ws.tables(status=None if values["all"] else "ready")
-        return Answer(
-            tables, lambda: [{key: getattr(table, key) for key in _TABLE_KEYS} for table in tables]
-        )
+        return Answer(tables, lambda: [fields_of(table, _TABLE_KEYS)() for table in tables])
 
     def _search(self, values: Values) -> Any:
         options = given_values(values, "k", "words", "where", "select")
@@ -109,7 +112,7 @@ class SharedVerbs:
         relies_on_grounds = "grounds" in values.get("fail", ()) and verdict.get("grounds")
         return Answer(
             explanation,
-            lambda: {key: getattr(explanation, key) for key in ("name", "verdict", "lines")},
+            fields_of(explanation, "name verdict lines"),
             failed=verdict["kind"] != "fresh" or bool(relies_on_grounds),
         )
 
@@ -132,25 +135,25 @@ class SharedVerbs:
             )
         direction: Any = "up" if values["up"] else "down" if values["down"] else "both"
         graph = self._ws.lineage(name, direction=direction, columns=columns)
-        kinds = ("nodes", "edges", "column_edges") if columns else ("nodes", "edges")
+        kinds = "nodes edges column_edges" if columns else "nodes edges"
         options = {"direction": direction, "columns": columns}
         return Answer(
             graph,
-            lambda: {kind: getattr(graph, kind) for kind in kinds},
+            fields_of(graph, kinds),
             panel=("LineageGraph", (name,), options),
         )
 
     def _plan(self, values: Values) -> Answer:
         plan = self._ws.plan(values["NAME"] or None)
-        keys = "certain possible reused blocked checks seconds_at_least seconds_at_most".split()
-        return Answer(plan, lambda: {key: getattr(plan, key) for key in keys}, failed=bool(plan))
+        keys = "certain possible reused blocked checks seconds_at_least seconds_at_most"
+        return Answer(plan, fields_of(plan, keys), failed=bool(plan))
 
     def _recompute(self, values: Values) -> Answer:
         report = self._ws.recompute(values["NAME"] or None)
         outcomes = {step.outcome for step in report.steps}
         return Answer(
             report,
-            lambda: {"steps": report.steps, "deviations": report.deviations},
+            fields_of(report, "steps deviations"),
             failed=bool(outcomes & {"blocked", "skipped"}),
             broken=bool(outcomes & {"failed", "rejected"}),
         )
@@ -163,15 +166,13 @@ class SharedVerbs:
         from jammi_lab.workspace.copy import copy_workspace
 
         result = copy_workspace(self._ws, values["TARGET"])
-        keys = ("target", "tables", "missing")
-        return Answer(result, lambda: {key: getattr(result, key) for key in keys})
+        return Answer(result, fields_of(result, "target tables missing"))
 
     def _fsck(self, values: Values) -> Answer:
         report = self._ws.fsck(repair=values["repair"], deep=values["deep"])
-        keys = "missing orphans damaged repaired failed reclaimed bytes_reclaimed".split()
         return Answer(
             report,
-            lambda: {key: getattr(report, key) for key in keys},
+            fields_of(report, "missing orphans damaged repaired failed reclaimed bytes_reclaimed"),
             failed=bool(report.missing or report.damaged or report.failed),
         )
 

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,37 +20,27 @@ SHELL, LINE = "jammi-lab", "%jammi"
 """What commands of the shell and lines of cells begin with."""
 
 
-def positive_integer(word: str) -> int:
-    """Parse an integer of at least 1."""
-    if not word.isascii() or not word.isdigit() or int(word) < 1:
-        raise ValueError("a positive integer")
-    return int(word)
+def _number_parser(
+    kind: Callable[[str], float], least: float, expected: str
+) -> Callable[[str], float]:
+    """What parses a finite number that is not below `least`."""
+
+    def parse(word: str) -> float:
+        try:
+            value = kind(word)
+        except ValueError:
+            value = math.nan
+        if not least <= value < math.inf:
+            raise ValueError(expected)
+        return value
+
+    return parse
 
 
-def non_negative_number(word: str) -> float:
-    """Parse a finite number of at least 0."""
-    try:
-        number = float(word)
-    except ValueError:
-        number = math.inf
-    if not 0 <= number < math.inf:
-        raise ValueError("a non-negative number")
-    return number
-
-
-def non_negative_integer(word: str) -> int:
-    """Parse an integer of at least 0."""
-    if not word.isascii() or not word.isdigit():
-        raise ValueError("a non-negative integer")
-    return int(word)
-
-
-def number(word: str) -> float:
-    """Parse a float."""
-    try:
-        return float(word)
-    except ValueError:
-        raise ValueError("a number") from None
+positive_integer = _number_parser(int, 1, "a positive integer")
+non_negative_integer = _number_parser(int, 0, "a non-negative integer")
+non_negative_number = _number_parser(float, 0, "a non-negative number")
+number = _number_parser(float, -sys.float_info.max, "a number")
 
 
 def duration(word: str) -> float:

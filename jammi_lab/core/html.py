@@ -21,6 +21,7 @@ import base64
 import dataclasses
 import datetime as dt
 import html
+import itertools
 import math
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -334,9 +335,10 @@ _ROUNDED_DIGITS = 10
 _MAX_ROUNDED = 1e9
 
 
-def to_text(value: Any) -> str:
+def to_text(value: Any, max_items: int | None = 64) -> str:
     """A value in SQL notation: `true`, `2024-01-31 09:30:00`, `[1, 2]`, `{a: 1}`. A nested NULL is
-    `NULL`."""
+    `NULL`. Of a list so many items are written, with their number; None writes all, and all bytes.
+    """
     match value:
         case str():
             return value
@@ -353,30 +355,18 @@ def to_text(value: Any) -> str:
         case dt.date() | dt.time():
             return value.isoformat()
         case bytes() | bytearray():
-            return (
-                "\\x"
-                + bytes(value[: MAX_TITLE_CHARS // 2]).hex()
-                + ("…" if len(value) > MAX_TITLE_CHARS // 2 else "")
-            )
+            shown_bytes = bytes(value if max_items is None else value[: MAX_TITLE_CHARS // 2])
+            return "\\x" + shown_bytes.hex() + "…" * (len(shown_bytes) < len(value))
         case tuple() if hasattr(value, "nanoseconds"):
             return _interval_text(*value)
         case Mapping():
-            return (
-                "{"
-                + ", ".join(
-                    f"{to_text(k)}: {_nested_text(v)}"
-                    for k, v in _first_items(value.items(), len(value))
-                )
-                + "}"
-            )
+            fields = itertools.islice(value.items(), max_items)
+            pairs = (f"{to_text(k)}: {_nested_text(v, max_items)}" for k, v in fields)
+            return "{" + ", ".join(pairs) + "}"
         case list() | tuple():
-            total = getattr(value, "total", len(value))
-            return (
-                "["
-                + ", ".join(_nested_text(v) for v in _first_items(value, total))
-                + "]"
-                + (f" ({total:,})" if total > 64 else "")
-            )
+            total, items = getattr(value, "total", len(value)), value[:max_items]
+            texts = ", ".join(_nested_text(item, max_items) for item in items)
+            return f"[{texts}]" + (f" ({total:,})" if total > len(items) else "")
         case _:
             return str(value)
 
@@ -400,15 +390,10 @@ def _interval_text(months: int, days: int, nanoseconds: int) -> str:
     return " ".join(parts)
 
 
-def _first_items(items: Iterable[Any], number: int) -> Iterable[Any]:
-    for i, item in enumerate(items):
-        if i == 64 and number > 64:
-            return
-        yield item
-
-
-def _nested_text(value: Any) -> str:
-    return "NULL" if value is None else repr(value) if isinstance(value, str) else to_text(value)
+def _nested_text(value: Any, max_items: int | None) -> str:
+    if isinstance(value, str):
+        return repr(value)
+    return "NULL" if value is None else to_text(value, max_items)
 
 
 def cell(value: Any, *, html_cut: int = MAX_HTML_CHARS, text_cut: int = MAX_TEXT_CHARS) -> Rendered:
@@ -437,12 +422,14 @@ def truncate_html(text: str, max_chars: int) -> str:
     """As `truncate`, escaped, with the complete text in `title`."""
     if len(text) <= max_chars:
         return escape(text)
-    title = (
-        text
-        if len(text) <= MAX_TITLE_CHARS
-        else f"{text[:MAX_TITLE_CHARS]}… ({len(text):,} characters)"
-    )
-    return f'<span title="{escape(title)}">{escape(text[: max_chars - 1])}…</span>'
+    return f'<span title="{escape(tooltip(text))}">{escape(text[: max_chars - 1])}…</span>'
+
+
+def tooltip(text: str) -> str:
+    """The text, or its beginning and length where it is very long."""
+    if len(text) <= MAX_TITLE_CHARS:
+        return text
+    return f"{text[:MAX_TITLE_CHARS]}… ({len(text):,} characters)"
 
 
 def pad(text: str, target_width: int, letter: str) -> str:

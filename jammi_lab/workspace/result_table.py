@@ -742,7 +742,12 @@ class VersionHistory(ResultTables):
 
 def completion_time(table: ResultTable) -> str:
     """When a version was completed, in seconds of UTC."""
-    return (table.completed_at or "")[:19].replace("T", " ")
+    return moment_text(table.completed_at or "")
+
+
+def moment_text(time: str) -> str:
+    """An RFC 3339 time for display, in seconds."""
+    return time[:19].replace("T", " ")
 
 
 def _shown_path(location: StoragePath) -> Path | Any:

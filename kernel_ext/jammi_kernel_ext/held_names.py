@@ -16,8 +16,7 @@ import msgspec
 
 from jammi_kernel_ext.cell_flow import is_output
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.interrupts import Signal
-from jammi_lab.core.thread_pool import submit
+from jammi_lab.core.thread_pool import JobQueue
 from jammi_lab.core.value import Value
 from jammi_lab.features.outputs.stamps import code_digest, short
 from jammi_lab.inputs.result_names import find_recorded_version
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from jammi_lab.workspace.assembly import Services
 
 
+_queue = JobQueue("jammi-held-names")
 SAVE_SECONDS = 0.1
 """How long a cell waits until it is recorded."""
 Form = Literal["table", "read", "arrow", "polars", "pandas", "exact", "scan", ""]
@@ -140,15 +140,13 @@ def _table_of(
 
 def _save(services: "Services") -> None:
     """Write to the catalog. A cell waits a moment only for what other processes write there."""
-    saved = Signal()
 
     def flush() -> None:
         with contextlib.suppress(JammiError):  # the workspace was closed
             services.observation_cache.flush()
-        saved.set()
 
-    submit(flush, "jammi-held-names")
-    saved.wait(SAVE_SECONDS)
+    _queue.put(flush)
+    _queue.wait(SAVE_SECONDS)
 
 
 def recorded_names(services: "Services", file: Path | None) -> dict[str, HeldTable]:

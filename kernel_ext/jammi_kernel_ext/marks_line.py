@@ -2,14 +2,14 @@
 of its kind, Colab. The line names outputs of earlier cells of the session that no longer hold; it
 is displayed when it changes."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from jammi_kernel_ext.display import Note
 from jammi_kernel_ext.interruptible import display_output
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.interrupts import Signal
-from jammi_lab.core.thread_pool import submit
+from jammi_lab.core.thread_pool import JobQueue
 
 if TYPE_CHECKING:
     from jammi_lab.features.outputs.stamps import Stamp
@@ -29,8 +29,7 @@ class MarksLine:
         self._cells: dict[object, str] = {}
         self._numbers: dict[str, int] = {}
         self._line = self._displayed = ""
-        self._idle = Signal()
-        self._idle.set()
+        self._queue = JobQueue("jammi-marks-line")
 
     def cell_begins(self, cell: object, number: int, code: str) -> None:
         """Forget what a cell displayed when it ran before."""
@@ -53,19 +52,14 @@ class MarksLine:
             if own != code
             for stamp in [*outputs.values()]
         ]
-        if self._idle.is_set():
-            self._idle = idle = Signal()
 
-            def check() -> None:
-                try:
-                    self._line = _line_of([*self._reasons(ws, stamps)])
-                except JammiError:  # the workspace is closed, or its catalog busy
-                    pass
-                finally:
-                    idle.set()
+        def check() -> None:
+            with contextlib.suppress(JammiError):  # the workspace is closed, or its catalog busy
+                self._line = _line_of([*self._reasons(ws, stamps)])
 
-            submit(check, "jammi-marks-line")
-        self._idle.wait(CHECK_SECONDS)
+        if not self._queue.busy:
+            self._queue.put(check)
+        self._queue.wait(CHECK_SECONDS)
         if self._line != self._displayed:
             self._displayed = self._line
             if self._line:

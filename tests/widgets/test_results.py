@@ -111,7 +111,7 @@ def test_long_texts_and_nested_values_are_cut_and_whole_when_asked_for(numbers):
 
 def test_of_a_very_long_list_its_beginning_is_opened_with_its_length(numbers):
     [opened] = numbers(1, "SELECT range(1000000) AS l")[1].answer("value", row=0, column=0)["lines"]
-    assert opened.startswith("[0, 1, 2") and opened.endswith("99, … (1,000,000)]")
+    assert opened.startswith("[0, 1, 2") and opened.endswith(", 99] (1,000,000)")
 
 
 def test_many_columns_are_shown_some_at_a_time(ws, told):
@@ -153,21 +153,6 @@ def test_chosen_rows_are_numbers_of_the_result_and_come_as_a_table(numbers):
     for wrong in ("0", "121", "-1", "x", "²", "9" * 30):
         with pytest.raises(jl.RowNotFound):
             panel.selection = [wrong]
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"column": 3},
-        {"column": -1},
-        {"column": "t"},
-        {"limit": 1000},
-        {"offset": -1},
-        {"sql": "SELECT 1"},
-    ],
-)
-def test_a_page_that_is_none_is_refused(numbers, fields):
-    assert numbers()[1].ask("page", **fields)["kind"] == "refused"
 
 
 @pytest.mark.parametrize("text", ["a\0b", "\ud800"])

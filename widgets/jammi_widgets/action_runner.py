@@ -20,6 +20,13 @@ SendMessage = Callable[[dict[str, Any]], None]
 ProgressCallback = Callable[[Progress], None]
 
 
+def error_lines(error: Exception) -> list[str]:
+    """An error as the page shows it."""
+    if isinstance(error, JammiError):
+        return error.rendered_lines()
+    return [f"{type(error).__name__}: {error}"]
+
+
 class ActionRunner:
     """Runs at most one action at a time. Each action ends with exactly one message (done, failed or
     stopped), and no message about it follows."""
@@ -66,13 +73,10 @@ class ActionRunner:
                 reporter.send_final({"kind": "done", "body": run(report)})
             except KeyboardInterrupt:
                 reporter.send_final({"kind": "stopped"})
-            except JammiError as error:
-                reporter.send_final({"kind": "failed", "lines": list(error.rendered_lines())})
             except Exception as error:
-                reporter.send_final(
-                    {"kind": "failed", "lines": [f"{type(error).__name__}: {error}"]}
-                )
-                raise
+                reporter.send_final({"kind": "failed", "lines": error_lines(error)})
+                if not isinstance(error, JammiError):
+                    raise
 
 
 class _ActionReporter:

@@ -24,7 +24,7 @@ from jammi_lab.inputs.observation_cache import KnownTables
 from jammi_widgets import assets, protocol
 from jammi_widgets.action_runner import ProgressCallback
 from jammi_widgets.board_rows import name_order
-from jammi_widgets.cell_texts import KINDS_WITH_SCHEMAS, column_types, first_rows, holds_tables
+from jammi_widgets.cell_texts import KINDS_WITH_SCHEMAS, column_types, first_rows
 from jammi_widgets.panel import Panel
 
 if TYPE_CHECKING:
@@ -216,13 +216,11 @@ def _build_groups(
                 verdicts.get(recipe.name, ""),
             )
     sorted_tables = sorted(tables.values(), key=lambda p: name_order(p.name))
+    known = [(model, "") for model in ws.models.list()]
+    known += [(ws.models.get(name), ", built in") for name in BUILT_IN_NAMES]
     models = [
-        CatalogNode(m.key, f"{m.dimensions or '?'} dimensions", repr(m.name))
-        for m in ws.models.list()
-    ]
-    models += [
-        CatalogNode(m.key, f"{m.dimensions} dimensions, built in", repr(m.name))
-        for m in map(ws.models.get, BUILT_IN_NAMES)
+        CatalogNode(m.key, f"{m.dimensions or '?'} dimensions{where}", repr(m.name))
+        for m, where in known
     ]
     groups = [
         ("Sources", sources),
@@ -274,7 +272,7 @@ def _relation_node(
 def _source_node(ws: "Workspace", name: str, tables_by_source: dict[str, list[str]]) -> CatalogNode:
     source, known = ws.sources[name], KnownTables(ws._services.observation_cache)
     description = f"{source.kind}, {escape_invisible(source.location)}"
-    if not holds_tables(source):
+    if not source._connector().is_database:  # a database is no table itself
         return CatalogNode(
             name,
             description,

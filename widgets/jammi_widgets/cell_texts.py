@@ -13,22 +13,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from jammi_lab.workspace.sources import Source
     from jammi_lab.workspace.workspace import Workspace
 
 KINDS_WITH_SCHEMAS = ("duckdb", "postgresql", "mysql")
 """Source kinds with table names of the form `schema.table`; in other kinds a dot is part of the
 name."""
-DATABASE_KINDS = (*KINDS_WITH_SCHEMAS, "sqlite")
-"""Source kinds whose own name does not refer to a table."""
 MAX_VALUE_CHARS = 200
 """Maximum number of characters of a value in a table preview."""
-
-
-def holds_tables(source: "Source") -> bool:
-    """Whether the source is a database, so that its own name is not a table. Does not access the
-    source."""
-    return source.kind in DATABASE_KINDS
 
 
 def column_texts(column: "pa.ChunkedArray", max_chars: int) -> list[str | None]:

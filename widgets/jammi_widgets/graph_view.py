@@ -80,6 +80,7 @@ class LineageSnapshot:
         since when a recipe is held, by whom and why."""
         self.checks, self.held = dict(checks or {}), dict(held or {})
         self.nodes, self.edges, self.verdicts = list(nodes), list(edges), dict(verdicts)
+        self._content = (self.nodes, self.edges, self.verdicts, self.checks, self.held)
         self.ids = unique_ids(nodes)
         self.index_by_id = {i: index for index, i in enumerate(self.ids)}
         self.pairs = index_pairs(nodes, edges)
@@ -134,13 +135,7 @@ class LineageSnapshot:
 
     def equals(self, other: "LineageSnapshot") -> bool:
         """Whether both have the same nodes, edges, verdicts, results of checks and holds."""
-        return (self.nodes, self.edges, self.verdicts, self.checks, self.held) == (
-            other.nodes,
-            other.edges,
-            other.verdicts,
-            other.checks,
-            other.held,
-        )
+        return self._content == other._content
 
     @functools.cached_property
     def verdict_words(self) -> list[str]:
@@ -264,7 +259,7 @@ class LineageSnapshot:
         self,
         visible: Sequence[int],
         keep_ids: Iterable[str],
-        open_groups: Iterable[str] = (),
+        open_groups: Collection[str] = (),
     ) -> tuple[list[Node | Group], list[str], list[tuple[int, int]]]:
         """The drawn nodes and groups with their ids, and the edges between them. Nodes are grouped
         only when there are too many; root causes, the nodes in `keep_ids` and those of
@@ -275,18 +270,14 @@ class LineageSnapshot:
         drawn: list[Node | Group] = []
         ids: list[str] = []
         drawn_index: dict[int, int] = {}
-        opened = set(open_groups)
-        for key, members in groups.items():
-            if len(members) == 1 or key in opened:
-                single.update(members)
+        for key in [k for k, members in groups.items() if len(members) == 1 or k in open_groups]:
+            single.update(groups.pop(key))
         for index in visible:
             if index in single:
                 drawn_index[index] = len(drawn)
                 drawn.append(self.nodes[index])
                 ids.append(self.ids[index])
         for key, members in groups.items():
-            if len(members) == 1 or key in opened:
-                continue
             drawn_index.update(dict.fromkeys(members, len(drawn)))
             drawn.append(self._group(members))
             ids.append(key)

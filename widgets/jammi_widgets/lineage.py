@@ -40,7 +40,7 @@ from jammi_widgets.cell_texts import first_rows
 from jammi_widgets.diff import DiffView
 from jammi_widgets.graph_view import Direction, LineageSnapshot, View, take_snapshot
 from jammi_widgets.neighbors import NeighborExplorer
-from jammi_widgets.node_details import describe_node, node_relation
+from jammi_widgets.node_details import describe_node, node_relation, step_lines
 from jammi_widgets.panel import Panel
 
 if TYPE_CHECKING:
@@ -193,8 +193,7 @@ class LineageGraph(Panel):
         previous = self._snapshot
         if not (snapshot := take_snapshot(self._ws)).equals(self._snapshot):
             self._snapshot = snapshot
-        if missing := set(self.selection) - self._snapshot.index_by_id.keys():
-            self.selection = [name for name in self.selection if name not in missing]
+        self.selection = self._selectable_names(self.selection)
         if self._view.focus is not None and not self._snapshot.find_nodes(self._view.focus):
             self._view = View(columns=self._view.columns)
             self.set_trait("focus", None)
@@ -452,14 +451,7 @@ class LineageGraph(Panel):
                     run = self._ws.recompute(name, progress=report)
                 finally:
                     self.refresh()
-                return {
-                    "lines": [
-                        f"{s.name}: {s.outcome.replace('_', ' ')}"
-                        + (f", {s.error}" if s.error else "")
-                        for s in run.steps
-                    ]
-                    or ["Nothing to do."]
-                }
+                return {"lines": step_lines(run)}
             case "verify":
                 return {"lines": [escape_invisible(str(self._ws.verify(name, progress=report)))]}
             case "what-if":

@@ -180,14 +180,14 @@ class EmbeddingMap(Panel):
     def sql(self) -> str:
         """A SELECT of the selected rows of the source, by their keys. InvalidArgument for no rows,
         and for more than ten thousand."""
-        if not 0 < self.count <= MAX_SELECTED_KEYS:
+        if not self.count:
             raise InvalidArgument(
-                "No rows are selected."
-                if not self.count
-                else f"{self.count:,} rows are selected; SQL takes at most {MAX_SELECTED_KEYS:,}.",
-                hint="Select rows with the lasso, or set selection."
-                if not self.count
-                else "Add the keys as a source: ws.sources.add(NAME, map.selected()).",
+                "No rows are selected.", hint="Select rows with the lasso, or set selection."
+            )
+        if self.count > MAX_SELECTED_KEYS:
+            raise InvalidArgument(
+                f"{self.count:,} rows are selected; SQL takes at most {MAX_SELECTED_KEYS:,}.",
+                hint="Add the keys as a source: ws.sources.add(NAME, map.selected()).",
             )
         with self._tenant_context():
             rows = source_rows(self._ws, self._table)
@@ -289,7 +289,7 @@ class EmbeddingMap(Panel):
             with self._tenant_context():
                 self._update_filtered_out()
         except JammiError as error:
-            self._send_message({"kind": "said", "lines": list(error.rendered_lines())})
+            self._send_message({"kind": "said", "lines": error.rendered_lines()})
         else:
             self._send_message({"kind": "said", "lines": []})
             self._send_marks()

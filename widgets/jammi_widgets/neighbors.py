@@ -164,7 +164,7 @@ class NeighborExplorer(Panel):
             with self._tenant_context():
                 self._send_message({"kind": "changed", "body": search()})
         except JammiError as error:
-            self._send_message({"kind": "said", "lines": list(error.rendered_lines())})
+            self._send_message({"kind": "said", "lines": error.rendered_lines()})
 
     def _on_query_change(self, change: dict[str, Any]) -> None:
         """Search again after a change of query, condition or number, in Python or on the page. An

@@ -15,7 +15,9 @@ from jammi_lab.features.vectors.model_lookup import BUILT_IN_NAMES
 from jammi_lab.freshness.explain import reason_line
 from jammi_lab.freshness.lineage import Node, checked_input
 from jammi_lab.freshness.node_states import is_derived
+from jammi_lab.freshness.reports import RunReport, outcome_text
 from jammi_lab.workspace.recipes import Recipe
+from jammi_lab.workspace.result_table import completion_time, moment_text
 from jammi_widgets.cell_texts import column_types, table_texts
 from jammi_widgets.graph_view import LineageSnapshot
 
@@ -58,6 +60,15 @@ def check_details(results: CheckResults) -> list[dict[str, Any]]:
             }
         )
     return details
+
+
+def step_lines(run: RunReport) -> list[str]:
+    """A line for each step of a run."""
+    lines = []
+    for step in run.steps:
+        line = f"{step.name}: {outcome_text(step).replace(': ', ', ')}"
+        lines.append(f"{line}, {escape_invisible(step.error)}" if step.error else line)
+    return lines or ["Nothing to do."]
 
 
 def _results_on_node(ws: "Workspace", node: Node) -> CheckResults:
@@ -159,12 +170,12 @@ def _add_input_details(ws: "Workspace", node: Node, relation: str, message: dict
 
 def _add_table_details(ws: "Workspace", name: str, message: dict[str, Any]) -> None:
     table = ws.table(name)
-    completed = _moment(table.completed_at or "")
+    completed = completion_time(table)
     message["facts"] = [
         ["rows", "" if table.row_count is None else f"{table.row_count:,}"],
         ["dimensions", f"{table.dimensions:,}" if table.dimensions else ""],
         ["size", "" if table.bytes is None else format_bytes(table.bytes)],
-        ["completed", completed],
+        ["completed", f"{completed} UTC"],
     ]
     message["identifiers"] = [["physical name", table.table_name]]
     if table.dimensions:
@@ -172,8 +183,8 @@ def _add_table_details(ws: "Workspace", name: str, message: dict[str, Any]) -> N
     if len(table.history()) > 1:
         message["difference"] = f"jl.widgets.DiffView(ws, {name!r})"
     if (manifest := table.manifest) is not None:
-        if (produced := _moment(manifest.produced_at)) != completed:
-            message["facts"].append(["produced at", produced])
+        if (produced := moment_text(manifest.produced_at)) != completed:
+            message["facts"].append(["produced at", f"{produced} UTC"])
         message["identifiers"] += [
             ["definition", short_digest(manifest.definition_hash)],
             ["artifact", f"{manifest.artifact.algorithm} {short_digest(manifest.artifact.digest)}"],
@@ -195,8 +206,3 @@ def _add_table_details(ws: "Workspace", name: str, message: dict[str, Any]) -> N
             ]
             for a in manifest.anchors
         ]
-
-
-def _moment(time: str) -> str:
-    """An RFC 3339 time for display, in seconds."""
-    return f"{time[:19].replace('T', ' ')} UTC" if time else ""

@@ -17,7 +17,7 @@ from jammi_lab.core.html import Rendered
 from jammi_lab.core.thread_pool import JobQueue
 from jammi_lab.core.verdicts import Verdict, verdicts_sentence
 from jammi_widgets import auto_refresh, protocol
-from jammi_widgets.action_runner import ActionRunner, ProgressCallback
+from jammi_widgets.action_runner import ActionRunner, ProgressCallback, error_lines
 from jammi_widgets.saved_form import SavedForm, running_cell
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Panel(SavedForm, anywidget.AnyWidget):
         """The body of the answer to a message; None for what the panel shows. JammiError."""
 
     def _selectable_names(self, names: list[str]) -> list[str]:  # noqa: ARG002  for subclasses
-        """The names that can be selected."""
+        """Those of the names that can be selected."""
         return []
 
     @abstractmethod
@@ -174,23 +174,16 @@ class Panel(SavedForm, anywidget.AnyWidget):
     ) -> None:
         self.send({"v": protocol.VERSION, **message}, buffers)
 
+    def _refuse(self, request_id: Any, lines: list[str]) -> None:
+        self._send_message({"kind": "refused", "ask": request_id, "lines": lines})
+
     def _on_message(self, _: Any, content: Any, __: Any) -> None:
         request_id = content.get("ask") if isinstance(content, dict) else None
         try:
             message = protocol.parse(content)
         except (ValueError, RecursionError):
-            self._send_message(
-                {
-                    "kind": "refused",
-                    "ask": request_id,
-                    "lines": [
-                        (
-                            "The page and the kernel use different releases of jammi_lab. "
-                            "Run the cell again."
-                        )
-                    ],
-                }
-            )
+            line = "The page and the kernel use different releases of jammi_lab."
+            self._refuse(request_id, [f"{line} Run the cell again."])
             return
         if isinstance(message, _IMMEDIATE_MESSAGES):
             self._respond(request_id, message)
@@ -214,19 +207,10 @@ class Panel(SavedForm, anywidget.AnyWidget):
         try:
             with self._tenant_context():
                 body = self._dispatch(message)
-        except JammiError as error:
-            self._send_message(
-                {"kind": "refused", "ask": request_id, "lines": list(error.rendered_lines())}
-            )
-            return
         except Exception as error:
-            self._send_message(
-                {
-                    "kind": "refused",
-                    "ask": request_id,
-                    "lines": [f"{type(error).__name__}: {error}"],
-                }
-            )
+            self._refuse(request_id, error_lines(error))
+            if isinstance(error, JammiError):
+                return
             raise
         buffers = body.pop("buffers", None)
         self._send_message(
@@ -310,7 +294,7 @@ class Panel(SavedForm, anywidget.AnyWidget):
             self._looked_at = utc_now()
             self._renew_saved_form()
         except JammiError as error:
-            self._refresh_errors = list(error.rendered_lines())
+            self._refresh_errors = error.rendered_lines()
         is_closed = self._ws._closed
         if is_closed:
             self._refresh_errors = [_CLOSED]

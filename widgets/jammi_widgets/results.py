@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import traitlets
 
-from jammi_lab.core.display_values import TruncatedList, to_display, to_rows_display
+from jammi_lab.core.display_values import to_display, to_rows_display
 from jammi_lab.core.errors import InvalidArgument, JammiError, RowNotFound, SourceUnavailable
 from jammi_lab.core.forms import is_numeric_type
 from jammi_lab.core.html import (
     MAX_HTML_CHARS,
-    MAX_TITLE_CHARS,
     Rendered,
     count_noun,
     escape_invisible,
     round_float,
     to_text,
+    tooltip,
+    truncate,
 )
 from jammi_lab.core.identifiers import copyable_name, near_names, quoted_name, unique_names
 from jammi_lab.workspace.column_filters import (
@@ -489,7 +490,7 @@ class ResultView(Panel):
         self._require_column(column)
         self._require_row(row)
         value = to_display(self._result_page.rows.column(column).slice(row, 1))[0]
-        text = value if isinstance(value, str) else _full_text(value)
+        text = "NULL" if value is None else to_text(value, None)
         lines = [escape_invisible(line) for line in text[:MAX_VALUE_CHARS].split("\n")]
         truncation_note = (
             f"the first {MAX_VALUE_CHARS:,} of {len(text):,} characters"
@@ -524,32 +525,6 @@ class ResultView(Panel):
         return self._saved_form
 
 
-def _full_text(value: Any) -> str:
-    """A value like `to_text`, but not shortened. A very long list is truncated, with its length."""
-    match value:
-        case None:
-            return "NULL"
-        case str():
-            return repr(value)
-        case bytes():
-            return "\\x" + value.hex()
-        case Mapping():
-            return (
-                "{"
-                + ", ".join(f"{to_text(key)}: {_full_text(item)}" for key, item in value.items())
-                + "}"
-            )
-        case list() | tuple():
-            ellipsis = (
-                [f"… ({value.total:,})"]
-                if isinstance(value, TruncatedList) and value.total > len(value)
-                else []
-            )
-            return "[" + ", ".join([*map(_full_text, value), *ellipsis]) + "]"
-        case _:
-            return to_text(value)
-
-
 def _name_of(ws: Workspace, table: ResultTable) -> str:
     """The name that a statement gives these rows: the recipe if they are its newest version."""
     is_newest = ws.table(table.name).version == table.version
@@ -566,14 +541,7 @@ def display_cell(value: Any) -> Cell:
         return {"text": rounded, "whole": text}
     if isinstance(value, str) and (not text.strip() or text == "NULL"):
         return {"text": escape_invisible(f"'{text[:MAX_HTML_CHARS]}'"), "quiet": True}
+    shown = truncate(text, MAX_HTML_CHARS)
     if len(text) <= MAX_HTML_CHARS:
-        return escape_invisible(text)
-    title = (
-        text
-        if len(text) <= MAX_TITLE_CHARS
-        else f"{text[:MAX_TITLE_CHARS]}… ({len(text):,} characters)"
-    )
-    return {
-        "text": escape_invisible(text[: MAX_HTML_CHARS - 1]) + "…",
-        "whole": escape_invisible(title),
-    }
+        return shown
+    return {"text": shown, "whole": escape_invisible(tooltip(text))}

@@ -20,7 +20,7 @@ from jammi_widgets import assets, protocol
 from jammi_widgets.action_runner import ProgressCallback
 from jammi_widgets.board_rows import RecipeRow, build_rows
 from jammi_widgets.diff import DiffView
-from jammi_widgets.node_details import check_details
+from jammi_widgets.node_details import check_details, step_lines
 from jammi_widgets.panel import Panel
 
 if TYPE_CHECKING:
@@ -63,8 +63,7 @@ class StalenessBoard(Panel):
         previous, self._rows = self._rows, build_rows(self._ws, self._ws.status())
         has_changed = self._rows.displayed_state() != previous.displayed_state()
         self.shown_changes += has_changed
-        if missing := set(self.selection) - self._rows.names:
-            self.selection = [name for name in self.selection if name not in missing]
+        self.selection = self._selectable_names(self.selection)
         if self.watch and (turned := self._rows.turned_since(previous)):
             self._send_message({"kind": "turned", "lines": turned})
         return has_changed
@@ -187,7 +186,7 @@ class StalenessBoard(Panel):
             return {
                 "summary": _run_summary(run, time.monotonic() - began),
                 "steps": [_step_cells(step) for step in run.steps],
-                "lines": [_step_text(step) for step in run.steps] or ["Nothing to do."],
+                "lines": step_lines(run),
                 "deviations": [escape_invisible(d) for d in run.deviations],
             }
         return super()._act(action, names, report)
@@ -253,9 +252,3 @@ def _step_cells(step: RunStep) -> list[str]:
         format_seconds(step.seconds),
         escape_invisible(step.error or ""),
     ]
-
-
-def _step_text(step: RunStep) -> str:
-    return f"{step.name}: {reports.outcome_text(step).replace(': ', ', ')}" + (
-        f", {escape_invisible(step.error)}" if step.error else ""
-    )
