@@ -1,18 +1,14 @@
 """A lineage of which little is seen at first."""
 
-import itertools
-
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.core.records import Edge
 from jammi_lab.core.verdicts import Fresh, Stale
-from jammi_lab.freshness.lineage import Node
-from jammi_widgets import LineageGraph
-from jammi_widgets.graph_view import LineageSnapshot
 from tests.browser.bare import Bare
+from tests.inside import lineage_of
 
 NODES, WIDE = 400, 20
+LARGE = {f"table_{i}": Fresh() for i in range(NODES)}
 PLACE = "() => { const m = new DOMMatrix(getComputedStyle(document.querySelector('.jammi-drawing')).transform); return [m.e, m.f, m.a]; }"
 
 
@@ -23,16 +19,8 @@ def large(tmp_path, browser, monkeypatch):
     made = []
     with jl.open(tmp_path / "lab") as ws:
 
-        def put(snapshot=None, part="node-table_0", **size):
-            panel = LineageGraph(ws)
-            nodes = [Node("sql", f"table_{i}", 1) for i in range(NODES)]
-            edges = [
-                Edge(f"table_{i}", f"table_{i + WIDE}", "result_digest")
-                for i in range(NODES - WIDE)
-            ]
-            plain = LineageSnapshot(nodes, edges, {n.name: Fresh() for n in nodes})
-            panel._snapshot = snapshot or plain
-            made.append(bare := Bare(browser, panel, "lineage", **size))
+        def put(verdicts=LARGE, step=WIDE, part="node-table_0", **size):
+            made.append(bare := Bare(browser, lineage_of(ws, verdicts, step), "lineage", **size))
             bare.shows(part)
             return bare
 
@@ -68,10 +56,7 @@ CUT = """() => { const room = document.querySelector('.jammi-canvas').getBoundin
 @pytest.mark.parametrize("wide", [480, 620, 1000])
 def test_of_a_small_lineage_no_table_is_cut_at_first(large, wide):
     """What is beside the others, such as the last one, is not left to be found."""
-    nodes = [Node("sql", name, 1) for name in CHAIN]
-    edges = [Edge(a, b, "result_digest") for a, b in itertools.pairwise(CHAIN)]
-    chain = LineageSnapshot(nodes, edges, {name: Stale([]) for name in CHAIN})
-    bare = large(chain, part="node-summary", wide=wide)
+    bare = large(dict.fromkeys(CHAIN, Stale([])), 1, part="node-summary", wide=wide)
     assert bare.page.evaluate(CUT) == []
     assert bare.part(".jammi-far-sign").first.is_hidden(), "its letters are drawn"
     high = bare.part(".jammi-canvas").bounding_box()["height"]

@@ -23,6 +23,7 @@ def odd(ws):
         "id": [EVIL, LONG, BACKWARDS],
         "W" * 120: ["a\nb", "c" * 900, "\x1b[31md"],
         BACKWARDS: ["x\u2066y", "</script>", "two\nlines"],
+        EVIL: [EVIL, "</td></table>" + EVIL, ""],
     }
     ws.sources.add("odd", pl.DataFrame(rows))
     ws.materialize(BACKWARDS, "SELECT * FROM odd")
@@ -39,6 +40,15 @@ def test_a_name_that_is_written_backwards_looks_like_no_other(odd, shown, make):
     bare.click(f"{part}-{BACKWARDS}")
     if make is LineageGraph:
         bare.expect(lambda: bare.part(".jammi-side h4").all_inner_texts() == [r"\u202edesrever"])
+    if make is StalenessBoard:
+        bare.click(f"recompute-{BACKWARDS}")
+        bare.shows("outcome")
+    if make is CatalogBrowser:
+        bare.press("ArrowRight", f"catalog-item-{BACKWARDS}")
+        bare.shows(f"catalog-item-{EVIL}")
+        bare.click(f"preview-{BACKWARDS}")
+        bare.shows("preview")
+    assert bare.count("#el img, #el script") == 0
     hidden = "() => [document.querySelector('#el').innerText, ...[...document.querySelectorAll('#el [title]')].map((e) => e.title)].filter((t) => /[\\u202a-\\u202e\\u2066-\\u2069]/.test(t))"
     assert bare.page.evaluate(hidden) == []
 

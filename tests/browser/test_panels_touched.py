@@ -5,7 +5,6 @@ import pytest
 
 from jammi_lab.core.records import Edge
 from jammi_widgets import (
-    CatalogBrowser,
     EmbeddingMap,
     LineageGraph,
     StalenessBoard,
@@ -160,22 +159,7 @@ def test_the_map_is_dragged_wheeled_zoomed_and_fit_and_a_point_is_read_by_the_mo
     bare.page.mouse.move(0, 0)
     bare.page.mouse.move(x, y)
     bare.expect(lambda: bare.visible("tip") and bare.text("tip").startswith("3"))
-
-
-def test_groups_of_the_catalog_fold_a_click_says_the_name_and_a_preview_is_put_away(ws, shown):
-    bare = shown(CatalogBrowser(ws), "catalog-item-ml")
-    head = bare.page.get_by_role("button", name="Result tables", exact=True)
-    head.click()
-    assert head.get_attribute("aria-expanded") == "false" and not bare.visible("catalog-item-ml")
-    head.focus()
-    bare.press("Enter")
-    assert bare.visible("catalog-item-ml")
-    bare.part("catalog-item-ml").locator(".jammi-entry").click()
-    bare.expect(lambda: bare.panel.selection == ["jammi.ml"])
-    assert "jammi.ml" in bare.text(
-        ".jammi-said"
-    )  # copied, or to be typed where a page may not copy
-    bare.click("preview-ml")
-    bare.expect(lambda: bare.visible("preview"))
-    bare.click("preview-ml")
-    assert not bare.visible("preview")
+    bare.panel.selection = ["1", "3"]
+    bare.says("chosen", "2 chosen")
+    bare.page.mouse.click(*spot(bare, 4))
+    bare.expect(lambda: bare.panel.selection == ["4"] and "1 chosen" in bare.text("chosen"))

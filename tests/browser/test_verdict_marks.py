@@ -5,7 +5,6 @@ import re
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.core.records import Edge
 from jammi_lab.core.verdicts import (
     Cause,
     Damaged,
@@ -17,11 +16,9 @@ from jammi_lab.core.verdicts import (
     Undecidable,
 )
 from jammi_lab.features.pictures.lineage_svg import VERDICT_FILLS
-from jammi_lab.freshness.lineage import Node
-from jammi_widgets import LineageGraph, StalenessBoard
-from jammi_widgets.graph_view import LineageSnapshot
+from jammi_widgets import StalenessBoard
 from tests.browser.bare import Bare
-from tests.inside import recipe_rows_of
+from tests.inside import lineage_of, recipe_rows_of
 
 WORDS = ("fresh", "possibly stale", "stale", "undecidable", "missing manifest", "damaged")
 LEAST_CONTRAST = 4.5
@@ -88,20 +85,12 @@ def test_each_sign_of_a_verdict_stands_out_from_what_is_behind_it(ws, shown):
     assert min(contrast(*each) for each in signs) >= LEAST_CONTRAST
 
 
-def lineage_of(ws, verdicts):
-    panel = LineageGraph(ws)
-    nodes = [Node("sql", f"t{i}", 1) for i in range(len(verdicts))]
-    edges = [
-        Edge(f"t{i}", f"t{i + 10}", "result_digest") for i in range(max(0, len(verdicts) - 10))
-    ]
-    panel._snapshot = LineageSnapshot(
-        nodes, edges, {n.name: v for n, v in zip(nodes, verdicts, strict=True)}
-    )
-    return panel
+def named(verdicts):
+    return {f"t{i}": verdict for i, verdict in enumerate(verdicts)}
 
 
 def test_the_text_of_each_table_stands_out_from_the_fill_of_its_verdict(ws, shown):
-    bare = shown(lineage_of(ws, VERDICTS), "lineage")
+    bare = shown(lineage_of(ws, named(VERDICTS), 10), "lineage")
     bare.expect(lambda: bare.count(".jammi-node") == len(VERDICTS))
     fills = bare.page.evaluate(FILLS)
     for each in fills.values():
@@ -112,7 +101,7 @@ def test_the_text_of_each_table_stands_out_from_the_fill_of_its_verdict(ws, show
 
 def test_stale_tables_are_told_from_fresh_ones_without_colour_when_all_are_fitted(ws, shown):
     verdicts = [Fresh() if i < 22 else Stale([MOVED]) for i in range(NODES)]
-    bare = shown(lineage_of(ws, verdicts), "lineage", wide=1400)
+    bare = shown(lineage_of(ws, named(verdicts), 10), "lineage", wide=1400)
     bare.shows("legend-stale")
     bare.click("fit")
     assert bare.page.evaluate(HUES, "stale") == 128 and bare.page.evaluate(HUES, "fresh") == 22
@@ -125,7 +114,7 @@ def test_stale_tables_are_told_from_fresh_ones_without_colour_when_all_are_fitte
 
 
 def test_the_legend_counts_the_verdicts_explains_them_and_filters(ws, shown):
-    bare = shown(lineage_of(ws, [*VERDICTS, Fresh()]), "lineage")
+    bare = shown(lineage_of(ws, named([*VERDICTS, Fresh()]), 10), "lineage")
     bare.shows("legend-fresh")
     legend = bare.text("legend")
     assert "2 ✓ fresh" in legend and "1 ✕ damaged" in legend and "Δ changed" in legend
