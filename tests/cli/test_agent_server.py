@@ -183,6 +183,32 @@ HELLO = {
 }
 
 
+@contextlib.contextmanager
+def served(*command):
+    """A server as a process: what sends it calls, or lines, and what reads an answer. It ends with
+    its input."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, *command], text=True, **pipes) as server:
+
+        def send(*calls):
+            for call in calls:
+                line = call if isinstance(call, str) else json.dumps({"jsonrpc": "2.0", **call})
+                server.stdin.write(line + "\n")
+                server.stdin.flush()
+
+        def answer():
+            return json.loads(server.stdout.readline())
+
+        try:
+            send({"id": 0, "method": "initialize", "params": HELLO})
+            assert answer()["id"] == 0
+            yield send, answer
+            server.stdin.close()
+            assert server.wait(30) == 0, server.stderr.read()
+        finally:
+            server.kill()
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -267,12 +293,6 @@ def test_an_error_that_repeats_a_long_text_is_short_typed_and_ready_at_once(ws, 
 def test_a_server_with_a_statement_that_never_ends_ends_with_its_input(lab):
     """Where it returns from DuckDB while the interpreter ends, Python ends its thread by unwinding
     the stack, which C++ does not allow (SIGABRT)."""
-    ask = {"name": "query", "arguments": {"sql": DOUBLED}}
-    calls = [
-        {"id": 0, "method": "initialize", "params": HELLO},
-        {"method": "notifications/initialized"},
-        {"id": 1, "method": "tools/call", "params": ask},
-    ]
     program = """
 import sys, time
 from jammi_lab.cli import agent_server, main
@@ -285,20 +305,11 @@ agent_server.MAX_SECONDS = 0.2
 the_end_takes_long = Slow()
 sys.exit(main())
 """
-    with subprocess.Popen(
-        [sys.executable, "-c", program, "mcp", str(lab)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as server:
-        for call in calls:
-            server.stdin.write(json.dumps({"jsonrpc": "2.0", **call}) + "\n")
-            server.stdin.flush()
-        assert json.loads(server.stdout.readline())["id"] == 0
-        assert "was ended after 0.2 seconds" in server.stdout.readline()
-        server.stdin.close()
-        assert server.wait(30) == 0, server.stderr.read()
+    ask = {"name": "query", "arguments": {"sql": DOUBLED}}
+    with served("-c", program, "mcp", str(lab)) as (send, answer):
+        send({"method": "notifications/initialized"})
+        send({"id": 1, "method": "tools/call", "params": ask})
+        assert "was ended after 0.2 seconds" in str(answer())
 
 
 @pytest.mark.timeout(40)
@@ -309,29 +320,16 @@ def test_a_call_that_is_cancelled_keeps_no_other_waiting(lab, tool):
     with jl.open(lab) as ws:
         ws.define("endless", endless)
     arguments = {"query": {"sql": endless}, "recompute": {"name": "endless"}}[tool]
-    calls = [
-        {"id": 0, "method": "initialize", "params": HELLO},
-        {"method": "notifications/initialized"},
-        {"id": 1, "method": "tools/call", "params": {"name": tool, "arguments": arguments}},
-        {"method": "notifications/cancelled", "params": {"requestId": 1}},
-        {"id": 2, "method": "tools/call", "params": {"name": "why", "arguments": {"name": "top"}}},
-    ]
-    with subprocess.Popen(
-        [sys.executable, "-m", "jammi_lab.cli", "mcp", str(lab), "--allow-recompute"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as server:
-        try:
-            for call in calls:
-                time.sleep(2 * ("cancelled" in call["method"]))
-                server.stdin.write(json.dumps({"jsonrpc": "2.0", **call}) + "\n")
-                server.stdin.flush()
-            assert [json.loads(server.stdout.readline())["id"] for _ in range(2)] == [0, 2]
-            server.stdin.close()
-            assert server.wait(30) == 0
-        finally:
-            server.kill()
+    why = {"name": "why", "arguments": {"name": "top"}}
+    command = ("-m", "jammi_lab.cli", "mcp", str(lab), "--allow-recompute")
+    with served(*command) as (send, answer):
+        send({"method": "notifications/initialized"})
+        called = {"name": tool, "arguments": arguments}
+        send({"id": 1, "method": "tools/call", "params": called})
+        time.sleep(2)
+        send({"method": "notifications/cancelled", "params": {"requestId": 1}})
+        send({"id": 2, "method": "tools/call", "params": why})
+        assert answer()["id"] == 2
     with jl.open(lab) as ws:
         assert "endless" not in str(ws.recovery)
 
@@ -385,21 +383,11 @@ with jl.open(sys.argv[1], settings={{"engine.memory_limit": "100MB", "engine.thr
 
 def test_lines_that_are_no_messages_are_passed_over(lab):
     lines = [
-        json.dumps({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": HELLO}),
         "SELECT 1", "", "[" * 100_000, '{"jsonrpc": "2.0"}', '{"jsonrpc": "1.0", "id": 1, "method": "ping"}',
         '[{"jsonrpc": "2.0", "id": 2, "method": "ping"}]', '{"jsonrpc": "2.0", "id": "\\ud83d", "method": "ping"}',
         '{"jsonrpc": "2.0", "id": "a", "method": "ping", "params": {"x": "\\ud83d"}}',
         '{"jsonrpc": "2.0", "id": 3, "method": "ping"}',
     ]  # fmt: skip
-    with subprocess.Popen(
-        [sys.executable, "-m", "jammi_lab.cli", "mcp", str(lab)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as server:
-        server.stdin.write("\n".join(lines) + "\n")
-        server.stdin.flush()
-        answers = [json.loads(server.stdout.readline()) for _ in range(2)]
-        server.stdin.close()
-        assert server.wait(30) == 0
-    assert [(answer["id"], "error" in answer) for answer in answers] == [(0, False), (3, False)]
+    with served("-m", "jammi_lab.cli", "mcp", str(lab)) as (send, answer):
+        send(*lines)
+        assert answer().keys() == {"jsonrpc", "id", "result"}

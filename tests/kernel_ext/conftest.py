@@ -175,17 +175,22 @@ class Kernel:
                 self._filled += [got["content"]] if got["msg_type"] == "update_display_data" else []
         raise TimeoutError(str(wanted))
 
+    def run(self, *cells: str) -> Shown:
+        """What the last of some cells shows; none of them fails."""
+        for code in cells:
+            shown = self(code)
+            assert shown.error is None, (code, shown.error)
+        return shown
+
     def value(self, expression: str) -> str:
         """The repr of an expression in the kernel."""
-        shown = self(f"print(repr(({expression})))")
-        assert shown.error is None, shown.error
-        return shown.stream.strip()
+        return self.run(f"print(repr(({expression})))").stream.strip()
 
 
 @pytest.fixture(scope="session")
 def kernel() -> Iterator[Kernel]:
     running = Kernel()
-    assert running(SHARED).error is None
+    running.run(SHARED)
     yield running
     running.close()
 
@@ -195,32 +200,31 @@ def bare(kernel: Kernel, tmp_path: Path) -> Iterator[Kernel]:
     """A clean kernel in a folder of its own; the extension is not loaded."""
     kernel(f"import os; os.chdir({str(tmp_path)!r})")
     yield kernel
-    assert kernel(CLEAN).error is None
+    kernel.run(CLEAN)
 
 
 @pytest.fixture
 def cell(bare: Kernel, tmp_path: Path) -> Kernel:
     """A notebook with the extension, a file `papers.csv`, and nothing opened yet."""
     (tmp_path / "papers.csv").write_text("id,venue,year\n1,A,2020\n2,B,2021\n3,A,2022\n4,,2023\n")
-    assert bare("%load_ext jammi_lab").error is None
+    bare.run("%load_ext jammi_lab")
     return bare
 
 
 @pytest.fixture
 def papers(cell: Kernel) -> Kernel:
     """The same with the source `papers`."""
-    assert cell("%jammi add papers papers.csv").error is None
+    cell.run("%jammi add papers papers.csv")
     return cell
 
 
 @pytest.fixture
 def chain(papers: Kernel) -> Kernel:
     """The same with `top` made from `venues` made from `papers`."""
-    for code in (
+    papers.run(
         "%%jammi -m venues\nSELECT venue, count(*) AS n FROM papers GROUP BY venue",
         "%%jammi -m top\nSELECT * FROM jammi.venues WHERE n > 1",
-    ):
-        assert papers(code).error is None
+    )
     return papers
 
 
@@ -239,8 +243,7 @@ def edited(tmp_path: Path) -> Callable[[], None]:
 def gated(chain: Kernel, edited: Callable[[], None]) -> Iterator[Kernel]:
     """A source that changed, behind an observer that answers nothing before `gate` is set."""
     edited()
-    assert chain("%jammi close").error is None
-    assert chain(GATE).error is None
-    assert chain("ws = %jammi open\nws.settings.set('look.timeout_seconds', 600)").error is None
+    opened = "ws = %jammi open\nws.settings.set('look.timeout_seconds', 600)"
+    chain.run("%jammi close", GATE, opened)
     yield chain
     chain("gate.set(); SourceKind.observe = source")

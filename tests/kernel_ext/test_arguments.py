@@ -5,7 +5,7 @@ import pytest
 from jammi_kernel_ext.cell_lines import parse_cell
 from jammi_kernel_ext.magics import Magics
 from jammi_lab.commands.help import Help
-from jammi_lab.commands.table import CELL, LINE, OWN_COMMANDS, commands
+from jammi_lab.commands.table import CELL, LINE, OWN_COMMANDS, STEP, commands
 from jammi_lab.commands.words import parse_line
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.workspace.workspace import Workspace
@@ -53,12 +53,6 @@ def test_a_cell_line_that_does_not_fit_is_refused(line, says):
         parse_cell(line)
 
 
-def test_a_negative_number_is_a_value_and_no_flag():
-    values = parse_line("graph links vectors --min-similarity -0.2 --mutual")[1]
-    assert values["min_similarity"] == -0.2
-    assert parse_line("neighbors vectors -5 -k 3")[1]["KEY"] == "-5"
-
-
 def test_every_verb_is_a_method_here_or_of_the_workspace():
     for verb in commands(LINE):
         name = (verb.name or "where").replace("-", "_")
@@ -70,7 +64,7 @@ def test_help_names_every_verb_and_every_flag_of_the_cell():
     assert all(
         verb.synopsis in text and verb.help.partition(". ")[0] in text for verb in commands(LINE)
     )
-    assert all(spelled in text for flag in CELL.flags for spelled in flag.spellings)
+    assert all(spelled in text for flag in (*CELL.flags, *STEP.flags) for spelled in flag.spellings)
 
 
 def test_the_first_page_of_help_has_twelve_lines_and_names_every_verb_once():
@@ -90,12 +84,6 @@ def test_k_may_be_nought_and_the_text_of_a_search_several_words():
     assert values["TEXT"] == ["neural", "nets"] and values["k"] == 0
     with pytest.raises(InvalidArgument, match="non-negative integer"):
         parse_line("search v x -k 1.5")
-
-
-@pytest.mark.parametrize("verb", ["recompute", "plan"])
-def test_all_is_what_a_line_without_a_name_covers(verb):
-    with pytest.raises(InvalidArgument, match=r"flag --all\.\nWithout a name it covers everything"):
-        parse_line(f"{verb} --all")
 
 
 def test_every_flag_of_the_table_says_what_it_is_for():

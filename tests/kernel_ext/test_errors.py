@@ -44,11 +44,6 @@ def test_tb_shows_the_stack(papers):
     shown = papers("%tb")
     stack = "\n".join(shown.error or [shown.stream])
     assert "Traceback" in stack and "run_cell" in stack and "TableNotFound" in stack
-
-
-def test_the_same_mistake_again_is_short_again(papers):
-    papers("%%jammi\nSELECT * FROM paprs")
-    papers("%tb")
     assert len(papers("%%jammi\nSELECT * FROM paprs").error) <= 5
 
 
@@ -62,7 +57,3 @@ def test_full_tracebacks_can_be_asked_for_and_taken_back(papers):
 def test_a_failing_line_stops_the_cell(papers):
     shown = papers("%jammi why nothing\nprint('went on')")
     assert shown.error and "went on" not in shown.stream
-
-
-def test_escape_codes_in_a_message_are_not_obeyed(papers):
-    assert not any("\x1b" in line for line in papers('%jammi why "a\\x1b[31mred"').error)

@@ -41,14 +41,6 @@ def test_unloading_brings_back_magics_of_the_same_name(bare):
     bare("get_ipython().magics_manager.magics['line'].pop('jammi')")
 
 
-def test_the_first_page_of_the_help_groups_the_verbs_in_at_most_twelve_lines(bare):
-    bare("%load_ext jammi_lab")
-    lines = bare("%jammi help").text.splitlines()
-    assert len(lines) <= 12
-    for group in ("make", "look", "keep true", "search", "live"):
-        assert [line for line in lines if line.strip().startswith(group + " ")], group
-
-
 def test_sql_is_a_second_name_of_the_cell_where_nobody_else_took_it(bare):
     register = (
         "def sql(line, cell): return 'theirs'\nget_ipython().register_magic_function(sql, 'cell')"

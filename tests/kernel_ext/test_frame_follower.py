@@ -33,13 +33,13 @@ BASE = (
 class Cells:
     """A notebook in this process."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, *first: str) -> None:
         self.lab, self.values = lab, dict[str, Any](ws=lab.ws, __name__="__main__")
         lab._frames_from(lambda: self.values)
         self.follower = origins.follower = FrameFollower(self.values)
         origins.take_reads()
         self.number = 0
-        self(*BASE)
+        self(*first)
 
     def begin(self, code: str) -> None:
         self.number += 1
@@ -67,7 +67,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 
 @pytest.fixture
 def cells(lab: Lab) -> Cells:
-    return Cells(lab)
+    return Cells(lab, *BASE)
 
 
 @pytest.mark.parametrize(
@@ -135,21 +135,20 @@ def test_a_message_without_callbacks_is_no_cause(cells):
 
 
 def test_a_button_that_is_clicked_in_the_page_is_followed(papers, edited):
-    for code in (
+    papers.run(
         "import jammi_lab, ipywidgets\nws = jammi_lab.get_workspace()",
         "%%jammi -m late -q\nSELECT id, year FROM papers",
         "df = ws.table('late').pandas().head(2)\nrows = {}",
         "def clicked(_): rows['n'] = ws.table('late').pandas().year.sum()",
         "button = ipywidgets.Button()\nbutton.on_click(clicked)",
-    ):
-        assert papers(code).error is None
+    )
     comm = papers.value("button.comm.comm_id").strip("'")
     content = {"comm_id": comm, "data": {"method": "custom", "content": {"event": "click"}}}
     papers.client.shell_channel.send(papers.client.session.msg("comm_msg", content))
-    for code in (
-        "made = df.head(1).assign(id=rows['n'])[['id']].copy()\nmade = ws.register('made', made, producer='cell')",
-    ):
-        assert papers(code).error is None
+    papers.run(
+        "made = df.head(1).assign(id=rows['n'])[['id']].copy()",
+        "made = ws.register('made', made, producer='cell')",
+    )
     edited()
     assert "possibly stale" in papers.value("str(ws.staleness('made'))")
 

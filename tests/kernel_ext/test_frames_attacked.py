@@ -4,7 +4,6 @@ fresh without its tables."""
 import asyncio
 import contextlib
 import dataclasses
-import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from jammi_lab.steps.sql import Sql
 from tests.cases import notebooks
 from tests.freshness.lab import Lab
 from tests.inside import services_of
+from tests.kernel_ext.test_frame_follower import Cells
 from tests.sizes import sized, soak
 from tests.stateful.notebooks import notebook_lab
 
@@ -30,8 +30,6 @@ BASE = [
     "df = ws.table('s0').pandas().assign(x=lambda d: d.x + 1)",
     "other = ws.table('s1').pandas()",
 ]
-NUMBERS = itertools.count(1)
-"""Numbers of cells."""
 HARMLESS = notebooks("frames/harmless")
 """Cells after which `df` does not rest on `other`."""
 ORDINARY = notebooks("frames/ordinary")
@@ -70,27 +68,16 @@ class KnownTable:
         return frame
 
 
-def run_cells(follower: FrameFollower, values: dict[str, Any], cells: list[str]) -> None:
-    for code in cells:
-        follower.begin(code, next(NUMBERS))
-        exec(compile(code, "cell", "exec"), values)
-        follower.end()
-
-
 def run(
     lab: Lab, first: list[str], cells: list[str], **known: Any
 ) -> tuple[FrameFollower, dict[str, Any]]:
     """A notebook after the cells, and its variables. `known`: frames that its first cell reads."""
-    values: dict[str, Any] = {"ws": lab.ws, "__name__": "__main__"}
-    lab._frames_from(lambda: values)
-    follower = origins.follower = FrameFollower(values)
-    origins.take_reads()
-    run_cells(follower, values, [FIRST])
+    made = Cells(lab, FIRST)
     with mock.patch.object(type(lab.ws), "table", lambda _, name: KnownTable(*known[name])):
-        run_cells(follower, values, [f"{name} = ws.table({name!r}).pandas()" for name in known])
-    run_cells(follower, values, [*first, *cells])
-    follower.begin("get_ipython().run_cell_magic('jammi', '-m out', '…')", 99)
-    return follower, values
+        made(*(f"{name} = ws.table({name!r}).pandas()" for name in known))
+    made(*first, *cells)
+    made.follower.begin("get_ipython().run_cell_magic('jammi', '-m out', '…')", 99)
+    return made.follower, made.values
 
 
 def store(lab: Lab, cells: list[str], frame: str) -> str:

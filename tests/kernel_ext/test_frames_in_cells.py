@@ -12,15 +12,8 @@ LATE = "%%jammi -m late -q\nSELECT id, year FROM papers"
 @pytest.fixture
 def late(papers: Kernel) -> Kernel:
     """A notebook with the table `late`."""
-    for code in (NAMES, LATE):
-        assert papers(code).error is None
+    papers.run(NAMES, LATE)
     return papers
-
-
-def run(kernel: Kernel, *cells: str) -> None:
-    for code in cells:
-        shown = kernel(code)
-        assert shown.error is None, shown.error
 
 
 def verdict(kernel: Kernel, name: str) -> str:
@@ -28,8 +21,7 @@ def verdict(kernel: Kernel, name: str) -> str:
 
 
 def test_a_table_made_by_cells_from_a_frame_keeps_the_tables_above_it(late, edited):
-    run(
-        late,
+    late.run(
         "df = ws.table('late').pandas()",
         "ages = df.assign(age=2026 - df.year)",
         "%%jammi -m out -q\nSELECT * FROM ages",
@@ -48,14 +40,14 @@ def test_a_table_made_by_cells_from_a_frame_keeps_the_tables_above_it(late, edit
     assert verdict(late, "given").startswith("possibly stale: papers changed")
     assert late.value("ws.sql('SELECT * FROM jammi.out').verdict").startswith("'out is possibly")
     assert "late is stale" in late("%%jammi\nSELECT * FROM ages").text
-    run(late, "ws.recompute('late')")
+    late.run("ws.recompute('late')")
     assert "late changed, version 1 → 2" in verdict(late, "out")
     plan = late.value("ws.plan()._repr_html_()")  # a text leaves columns out that are too wide
     assert "blocked" in plan and "run cells [" in plan
     assert late.value("[s.outcome for s in ws.recompute('out').steps]") == "['blocked']"
     assert "out" in late.value("[n.name for n in ws.lineage('late').nodes]")
-    run(late, "df = ws.table('late').pandas()", "ages = df.assign(age=2026 - df.year)")
-    run(late, "ws.recompute('out')")
+    late.run("df = ws.table('late').pandas()", "ages = df.assign(age=2026 - df.year)")
+    late.run("ws.recompute('out')")
     assert verdict(late, "out").startswith("fresh")
     assert late.value("ws.table('out').row_count") == "5"
 
@@ -92,7 +84,7 @@ def test_a_table_made_by_cells_from_a_frame_keeps_the_tables_above_it(late, edit
     ids=["exec", "thread", "module", "elsewhere", "database"],
 )
 def test_what_cannot_be_followed_is_a_ground(late, code, ground):
-    run(late, "df = ws.table('late').pandas()", code, "%%jammi -m out -q\nSELECT id FROM out_frame")
+    late.run("df = ws.table('late').pandas()", code, "%%jammi -m out -q\nSELECT id FROM out_frame")
     assert verdict(late, "out").startswith("fresh*, ") and ground in verdict(late, "out")
 
 
@@ -114,7 +106,7 @@ def test_a_table_made_by_cells_from_a_frame_of_a_file_is_stale_when_the_file_cha
         "out_frame = df.assign(age=2026 - df.year)",
         f"%%jammi -m out -q\nSELECT year FROM {code}",
     )
-    run(late, *cells)
+    late.run(*cells)
     assert verdict(late, "out").startswith("fresh")
     papers = tmp_path / "papers.csv"
     papers.write_text(papers.read_text().replace("20", "19"))  # of the same size
@@ -123,13 +115,12 @@ def test_a_table_made_by_cells_from_a_frame_of_a_file_is_stale_when_the_file_cha
         f"by way of {code} ← papers"
     )
     assert late.value("[s.outcome for s in ws.recompute('out').steps]") == "['blocked']"
-    run(late, *cells)
+    late.run(*cells)
     assert verdict(late, "out").startswith("fresh")
 
 
 def test_a_table_that_adds_to_itself_rests_on_what_it_was_first_made_from(late, edited):
-    run(
-        late,
+    late.run(
         "%%jammi -m log -q\nSELECT * FROM jammi.late",
         "more = pd.concat([ws.table('log').pandas(), pd.DataFrame({'id': [9], 'year': [2000]})])",
         "%%jammi -m log -q\nSELECT * FROM more",
@@ -140,8 +131,8 @@ def test_a_table_that_adds_to_itself_rests_on_what_it_was_first_made_from(late, 
 
 
 def test_a_cell_that_ran_several_times_is_named_once(late):
-    run(late, "df = ws.table('late').pandas()", *["df = df.assign(n=exec('1'))"] * 8)
-    run(late, "%%jammi -m out -q\nSELECT id FROM df")
+    late.run("df = ws.table('late').pandas()", *["df = df.assign(n=exec('1'))"] * 8)
+    late.run("%%jammi -m out -q\nSELECT id FROM df")
     told = verdict(late, "out")
     cells = told.rpartition("made in cells ")[2].split(", ")
     assert len(cells) == 2 and told.count("uses exec") == 1, told
@@ -151,8 +142,7 @@ def test_a_cell_that_ran_several_times_is_named_once(late):
 def test_a_frame_that_is_too_large_to_be_compared_is_a_ground_unless_it_is_a_table(
     late,
 ):
-    run(
-        late,
+    late.run(
         "import jammi_lab.sources.frames as f\nlimit, f.MAX_COMPARED_VALUES = f.MAX_COMPARED_VALUES, 7",
         "df = ws.sql('SELECT * FROM jammi.late WHERE id > 0').pandas()",
         "whole = ws.table('late').pandas()",
@@ -176,9 +166,9 @@ def test_a_frame_that_is_too_large_to_be_compared_is_a_ground_unless_it_is_a_tab
 )
 def test_what_a_cell_does_not_use_is_no_cause(late, tmp_path, edited, cells):
     (tmp_path / "others.csv").write_text("id\n1\n")
-    run(late, "%jammi add others others.csv", "%%jammi -m other -q\nFROM others")
-    run(late, "df = ws.table('late').pandas()", "other = ws.table('other').pandas()", *cells)
-    run(late, "%%jammi -m out -q\nSELECT * FROM df")
+    late.run("%jammi add others others.csv", "%%jammi -m other -q\nFROM others")
+    late.run("df = ws.table('late').pandas()", "other = ws.table('other').pandas()", *cells)
+    late.run("%%jammi -m out -q\nSELECT * FROM df")
     with (tmp_path / "others.csv").open("a") as file:
         file.write("2\n")
     assert verdict(late, "out").startswith("fresh")
@@ -187,8 +177,7 @@ def test_what_a_cell_does_not_use_is_no_cause(late, tmp_path, edited, cells):
 
 
 def test_nothing_is_kept_alive(late):
-    run(
-        late,
+    late.run(
         "df = ws.table('late').pandas()",
         "import weakref, gc\nalive = weakref.ref(df)\nboxed = weakref.ref(df.assign(n=1))",
         "del df",
@@ -202,11 +191,11 @@ def test_a_frame_read_again_by_a_cell_forgets_the_table_it_was_read_from_before(
         "%%jammi df --as pandas\nSELECT * FROM jammi.late",  # `_` holds the frame, too
         "%%jammi -m out -q\nSELECT year FROM df",
     )
-    run(late, *cells)
+    late.run(*cells)
     assert verdict(late, "out") == "fresh"
     edited()
     assert verdict(late, "out").endswith("by way of df ← late")
-    run(late, *cells)
+    late.run(*cells)
     assert verdict(late, "out") == "fresh"
 
 
@@ -229,8 +218,7 @@ def test_a_frame_read_again_by_a_cell_forgets_the_table_it_was_read_from_before(
 )
 def test_a_frame_rests_on_what_the_parameters_of_its_statement_were_made_from(late, tmp_path, code):
     (tmp_path / "other.csv").write_text("n\n1\n2\n")
-    run(
-        late,
+    late.run(
         f"ws.sources.add('other', {str(tmp_path / 'other.csv')!r})",
         "%%jammi -m others -q\nFROM other",
         "k = int(ws.table('others').pandas().n.sum())",
@@ -265,8 +253,7 @@ def test_a_frame_that_is_stored_by_the_cell_that_reads_it_rests_on_its_statement
     late, tmp_path, code
 ):
     (tmp_path / "other.csv").write_text("n\n1\n2\n")
-    run(
-        late,
+    late.run(
         f"ws.sources.add('other', {str(tmp_path / 'other.csv')!r})",
         "%%jammi -m others -q\nFROM other",
         "k = int(ws.table('others').pandas().n.sum())",
@@ -280,20 +267,18 @@ def test_a_frame_that_is_stored_by_the_cell_that_reads_it_rests_on_its_statement
 
 
 def test_rows_of_a_frame_are_embedded_and_searched_by_its_name(late):
-    run(
-        late,
+    late.run(
         "notes = pl.DataFrame({'k': [1, 2], 'text': ['apple pie', 'blue sky']})",
         "%jammi embed vectors notes --key k --text text --model hashing",
         "hits = ws.search('notes', 'blue', select='text', where=\"text <> 'apple pie'\")",
     )
     assert late.value("hits.fetchall()[0][:2]") == "(2, 1)"
     assert late.value("hits.arrow()['text'].to_pylist()") == "['blue sky']"
-    run(
-        late,
+    late.run(
         "%jammi drop vectors",
         "words = ws.lexical('words', 'notes', key='k', text='text')",
         "notes = pl.DataFrame({'k': [1, 2], 'text': ['apple pie', 'apple tree']})",
     )
     assert verdict(late, "words").startswith("stale: notes changed")
-    run(late, "ws.recompute('words')", "%jammi search notes tree")
+    late.run("ws.recompute('words')", "%jammi search notes tree")
     assert late.value("_.arrow()['key'].to_pylist()") == "[2]"

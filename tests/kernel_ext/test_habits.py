@@ -81,8 +81,3 @@ def test_a_new_workspace_beside_another_one_is_told(papers):
     papers("%jammi close\nimport jammi_lab as jl")
     shown = papers("jl.open('labs').table('regions')")
     assert "near this empty one: .jammi, lab." in shown.error[-1]
-
-
-def test_a_hold_is_ended_once(chain):
-    assert chain("%jammi hold top\n%jammi unhold top").error is None
-    assert chain("%jammi unhold top").error[0] == "InvalidArgument: 'top' is not held."

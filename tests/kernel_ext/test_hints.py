@@ -36,19 +36,3 @@ def test_an_error_that_leaves_a_magic_has_its_hint_changed_and_nothing_else():
         "Did you mean it?",
         "%jammi tables lists what there is.",
     ]
-
-
-def test_cells_say_lines_and_python_says_python(papers):
-    assert "%jammi sources shows the registered ones" in "\n".join(
-        papers("%jammi remove nothing_like_it").error or []
-    )
-    python = (
-        papers(
-            "import jammi_lab\njammi_lab.get_workspace().sources.remove('nothing_like_it')"
-        ).error
-        or []
-    )
-    assert "ws.sources.list() shows the registered ones" in "\n".join(python)
-    assert "Create a table with %%jammi -m NAME." in (
-        papers("%%jammi\nCREATE TABLE x AS SELECT 1").error or []
-    )

@@ -2,7 +2,6 @@
 
 import pytest
 
-from jammi_lab.core import errors
 from tests.kernel_ext.test_saved import executed
 from tests.processes import environment
 
@@ -60,18 +59,6 @@ def test_an_interrupt_reaches_calls_of_a_cell_with_await_and_its_handler_comes_b
         interrupt_when=lambda text: "now" in text,
     )
     assert shown.stream.endswith("stopped ipykernel.ipkernel\n") and shown.error is None
-
-
-def test_an_interrupt_that_was_made_brief_says_its_notes_and_only_them():
-    stop = errors.shorten_interrupt(KeyboardInterrupt())
-    assert stop._render_traceback_() == [
-        "Interrupted. The statement was stopped; nothing was left behind."
-    ]
-    stop.add_note("'t' was not computed; nothing was left behind.")
-    assert stop._render_traceback_() == [
-        "Interrupted. 't' was not computed; nothing was left behind."
-    ]
-    assert type(stop) is KeyboardInterrupt
 
 
 @pytest.mark.parametrize("line", ["plan", "status", "recompute", "why top", "lineage"])
@@ -169,48 +156,37 @@ def test_a_statement_that_fails_behind_a_change_says_that_the_change_was_made(la
     assert labels.value("ws.sql('SELECT id FROM mutable.labels').fetchall()") == "[(1,)]"
 
 
-def test_quick_work_shows_no_progress(papers):
-    papers(
-        "import jammi_kernel_ext.interruptible as running; running.PROGRESS_DELAY_SECONDS = 600"
-    )  # however busy the machine is, this is quicker
-    shown = papers("%%jammi -m quick\nSELECT 1 AS one")
-    papers("running.PROGRESS_DELAY_SECONDS = 0.5")
+@pytest.fixture
+def eager(papers):
+    """A notebook that shows progress at once."""
+    names = ("PROGRESS_DELAY_SECONDS", "UPDATE_INTERVAL_SECONDS")
+    left = ", ".join(f"running.{name}" for name in names)
+    papers(f"import jammi_kernel_ext.interruptible as running\n{left} = 0, 0.02")
+    yield papers
+    papers(f"{left} = 0.5, 0.2")
+
+
+def test_quick_work_shows_no_progress(eager):
+    eager("running.PROGRESS_DELAY_SECONDS = 600")  # however busy the machine is
+    shown = eager("%%jammi -m quick\nSELECT 1 AS one")
     assert len(shown.displays) == 1
 
 
-def test_slow_work_says_how_far_it_is_and_takes_it_back(papers):
-    papers(
-        "import jammi_kernel_ext.interruptible as running; running.PROGRESS_DELAY_SECONDS, running.UPDATE_INTERVAL_SECONDS = 0, 0.02"
-    )
-    shown = papers("%%jammi -m slow\nSELECT range AS n FROM range(5000000)")
-    papers("running.PROGRESS_DELAY_SECONDS, running.UPDATE_INTERVAL_SECONDS = 0.5, 0.2")
+def test_slow_work_says_how_far_it_is_and_takes_it_back(eager):
+    shown = eager("%%jammi -m slow\nSELECT range AS n FROM range(5000000)")
     opened, *said = [d["data"] for d in shown.displays if "display_id" in d.get("transient", {})]
     assert opened == {} and {"wait": False} in shown.displays
     assert any("slow" in d.get("text/plain", "") for d in said)
-    assert (
-        len(
-            {
-                d["transient"]["display_id"]
-                for d in shown.displays
-                if "display_id" in d.get("transient", {})
-            }
-        )
-        == 1
-    )
+    assert len({d["transient"]["display_id"] for d in shown.displays if d.get("transient")}) == 1
 
 
 @pytest.mark.parametrize("first", ["%%jammi", "%%jammi -m slow", "%%jammi --as arrow"])
-def test_a_statement_of_which_the_engine_cannot_tell_how_far_it_is_says_that_it_runs(papers, first):
-    papers(
-        "import jammi_kernel_ext.interruptible as running; running.PROGRESS_DELAY_SECONDS, running.UPDATE_INTERVAL_SECONDS = 0, 0.02"
-    )
-    papers(
+def test_a_statement_of_which_the_engine_cannot_tell_how_far_it_is_says_that_it_runs(eager, first):
+    eager(
         "from jammi_lab.engine.stream import StreamWorker; percent = StreamWorker.percent; StreamWorker.percent = lambda self: -1.0"
     )
-    shown = papers(f"{first}\nSELECT count(DISTINCT hash(range)) AS n FROM range(1000000)")
-    papers(
-        "running.PROGRESS_DELAY_SECONDS, running.UPDATE_INTERVAL_SECONDS = 0.5, 0.2; StreamWorker.percent = percent"
-    )
+    shown = eager(f"{first}\nSELECT count(DISTINCT hash(range)) AS n FROM range(1000000)")
+    eager("StreamWorker.percent = percent")
     said = [
         d["data"].get("text/plain", "")
         for d in shown.displays

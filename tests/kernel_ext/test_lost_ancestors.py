@@ -35,12 +35,7 @@ WAYS = thinned(
 def verdicts(kernel: Kernel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The verdict on the table of each way, after the table that `other` was read from changed."""
 
-    def run(*cells: str) -> None:
-        for code in cells:
-            shown = kernel(code)
-            assert shown.error is None, (code, shown.error)
-
-    folder = tmp_path_factory.mktemp("ways")
+    folder, run = tmp_path_factory.mktemp("ways"), kernel.run
     for name in ("bases", "others"):
         (folder / f"{name}.csv").write_text(CSV)
     run(f"import os; os.chdir({str(folder)!r})", "%load_ext jammi_lab")
@@ -57,7 +52,7 @@ def verdicts(kernel: Kernel, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         file.write("4,2023\n")
     told = kernel.value("{row.name: str(row.verdict) for row in ws.status()}")
     yield dict(re.findall(r"""'(\w+)': ['"](.*?)['"][,}]""", told))
-    assert kernel(CLEAN).error is None
+    kernel.run(CLEAN)
 
 
 @soak

@@ -174,12 +174,6 @@ def test_a_failed_run_and_a_new_version_change_the_state_of_the_board(lab, servi
     assert {**after, "state": ""} == {**before, "state": ""} and after["state"] != before["state"]
 
 
-def test_a_panel_whose_verdicts_were_fresh_is_marked(lab, service, tmp_path):
-    watch(service, tmp_path, ["panel", stamp(lab.sql("SELECT * FROM jammi.big")), ["*"]])
-    (tmp_path / "a.csv").write_text("id,x\n1,9\n2,3\n")
-    assert list(marked(service)) == ["panel"]
-
-
 @pytest.mark.own_catalog  # catalogs of one template have one id
 def test_a_workspace_elsewhere_is_found_where_this_user_created_it(service, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
@@ -328,12 +322,12 @@ def test_no_path_of_a_page_leads_out_of_the_root_folder(path):
 def test_a_saved_file_names_the_cell_that_made_it_and_an_output_does_not(papers, tmp_path):
     from jammi_lab.features.outputs.file_stamps import read_stamp
 
-    assert papers("import os, jammi_lab\nws = jammi_lab.get_workspace()").error is None
-    assert papers("%%jammi -m t -q\nSELECT * FROM papers").error is None
+    names = "import os, jammi_lab\nws = jammi_lab.get_workspace()"
+    papers.run(names, "%%jammi -m t -q\nSELECT * FROM papers")
     number = int(papers.value("get_ipython().execution_count"))
-    assert papers("_ = ws.table('t').export('one.parquet')").error is None
+    papers.run("_ = ws.table('t').export('one.parquet')")
     set_name = "os.environ['JPY_SESSION_NAME'] = '/somewhere/figures.ipynb'"
-    assert papers(f"{set_name}\n_ = ws.sql('FROM jammi.t').export('two.csv')").error is None
+    papers.run(f"{set_name}\n_ = ws.sql('FROM jammi.t').export('two.csv')")
     one, two = (read_stamp(tmp_path / name)[0] for name in ("one.parquet", "two.csv"))
     papers("del os.environ['JPY_SESSION_NAME']")
     assert one is not None and two is not None

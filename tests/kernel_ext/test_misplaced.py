@@ -13,15 +13,6 @@ from jammi_lab.core.suggestions import by_guess
 FIRST_LINES = ["SELECT 1", "select * from papers", "WITH a AS (SELECT 1) SELECT * FROM a"]
 
 
-@pytest.mark.parametrize(
-    "line", ["SELECT 1", "select * from papers", "sql SELECT 1", "from papers"]
-)
-def test_a_statement_on_a_line_is_told_where_statements_stand(line):
-    with pytest.raises(InvalidArgument) as refused:
-        parse_line(line)
-    assert refused.value.hint == "To run SQL, start a cell with %%jammi." and not refused.value.near
-
-
 def test_verbs_of_other_tools_are_answered_with_ours():
     verbs = {v.name for v in commands(LINE)}
     synonyms = by_guess(packaged_table("suggestions")[LINE]["synonyms"])

@@ -39,7 +39,7 @@ def test_a_cell_shows_rows_with_types_and_the_variable_and_underscore_hold_the_r
         "     4  NULL",
         "4 rows",
     ]
-    assert "<table" in shown.html and "bigint" in shown.html
+    assert len(shown.data) == 1 and "<table" in shown.html and "bigint" in shown.html
     assert papers.value("_ is r, r.columns, len(r)") == "(True, ['id', 'venue'], 4)"
 
 
@@ -68,10 +68,6 @@ def test_quiet_shows_nothing_and_underscore_has_the_result(papers):
     assert papers.value("_.fetchall()") == "[(1,)]"
 
 
-def test_a_result_is_shown_once(papers):
-    assert len(papers("%%jammi r\nSELECT 1 AS one").data) == 1
-
-
 def test_several_statements_run_in_order_and_the_last_is_shown(papers):
     shown = papers("%%jammi\nSELECT 1 AS one;\nSELECT 2 AS two;")
     assert "two" in shown.text and "one" not in shown.text
@@ -92,36 +88,10 @@ def test_one_statement_and_changes_before_it_hide_no_rows(papers):
 
 def test_parameters_are_bound_never_pasted(papers):
     papers('year, name = 2021, "x\' OR 1=1 --"')
-    assert papers("%%jammi r\nSELECT id FROM papers WHERE year > $year").error is None
+    papers.run("%%jammi r\nSELECT id FROM papers WHERE year > $year")
     assert papers.value("r.fetchall()") == "[(3,), (4,)]"
     papers("%%jammi r -q\nSELECT $name AS name, '{name} $name' AS text")
     assert papers.value("r.fetchall()") == """[("x' OR 1=1 --", '{name} $name')]"""
-
-
-def test_braces_and_dollars_of_the_statement_are_left_alone_by_ipython(papers):
-    papers("x = 1")
-    papers("%%jammi r -q\nSELECT {'a': 1} AS s, '{x}' AS t")
-    assert papers.value("r.fetchall()") == "[({'a': 1}, '{x}')]"
-
-
-def test_numpy_scalars_and_dates_bind(papers):
-    papers("import datetime, numpy; n, d = numpy.int64(7), datetime.date(2024, 1, 31)")
-    papers("%%jammi r -q\nSELECT $n AS n, $d AS d")
-    assert papers.value("r.fetchall()") == "[(7, datetime.date(2024, 1, 31))]"
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        "import pandas; df = pandas.DataFrame({'a': [1, 2]})",
-        "import polars; df = polars.DataFrame({'a': [1, 2]})",
-        "import pyarrow; df = pyarrow.table({'a': [1, 2]})",
-    ],
-)
-def test_a_frame_variable_can_be_named_in_from(papers, make):
-    papers(make)
-    papers("%%jammi r -q\nSELECT max(a) AS a FROM df")
-    assert papers.value("r.fetchall()") == "[(2,)]"
 
 
 def test_m_makes_a_version_and_says_computed_then_reused(papers):
@@ -159,40 +129,10 @@ def test_a_cell_that_stores_a_table_shows_its_first_rows(papers):
     assert papers.value("t.arrow().num_rows") == "1000"
 
 
-@pytest.mark.parametrize("flag", ["--bypass", "--key id"])
-def test_flags_of_recipes_without_one_are_refused(papers, flag):
-    shown = papers(f"%%jammi {flag}\nSELECT 1")
-    assert shown.ename == "InvalidArgument" and "needs --materialize RECIPE" in shown.error[0]
-
-
 def test_explain_shows_the_engines_plan_and_runs_nothing(papers):
     shown = papers("%%jammi -e\nSELECT * FROM papers")
     assert "READ_CSV" in shown.text and "<pre" in shown.html
     assert "Total Time" in papers("%%jammi -e --analyze\nSELECT * FROM papers").text
-    assert "needs --explain" in papers("%%jammi --analyze\nSELECT 1").error[0]
-
-
-def test_an_empty_cell_says_so(papers):
-    assert papers("%%jammi\n\n  ").error[0] == "InvalidArgument: The cell contains no statement."
-
-
-def test_the_badge_stands_above_the_rows_of_a_table_that_is_not_fresh(chain, edited):
-    assert "recompute" not in chain("%%jammi\nSELECT * FROM jammi.top").text
-    edited()
-    shown = chain("%%jammi\nSELECT * FROM jammi.top")
-    assert (
-        shown.text.split("\n")[0]
-        == "top is possibly stale: papers changed, 4 → 5 rows, by way of venues — %jammi recompute top"
-    )
-    assert "possibly stale" in shown.html and shown.html.index("possibly stale") < shown.html.index(
-        "<table"
-    )
-    frame = chain("%%jammi -t polars\nSELECT * FROM jammi.venues")
-    assert (
-        frame.data[0]["text/plain"]
-        == "venues is stale: papers changed, 4 → 5 rows — %jammi recompute venues"
-    )
-    assert "shape:" in frame.text
 
 
 def test_a_statement_that_fails_while_it_runs_fails_the_cell(papers):
@@ -216,9 +156,9 @@ def test_the_first_chart_says_that_it_is_drawn(cell):
     chart = "%%jammi --plot bar v n\nSELECT * FROM (VALUES ('a', 1), ('b', 2)) t(v, n)"
     # The library itself cannot be loaded a second time by the kernel that tests share.
     not_loaded = "import sys, types; from jammi_kernel_ext import sql_cell\n"
-    assert cell(f"{not_loaded}sql_cell.sys = types.SimpleNamespace(modules={{}})").error is None
+    cell.run(f"{not_loaded}sql_cell.sys = types.SimpleNamespace(modules={{}})")
     shown = cell(chart)
-    assert cell("sql_cell.sys = sys").error is None
+    cell.run("sql_cell.sys = sys")
     said = [each.get("data", {}).get("text/plain") for each in shown.displays]
     assert "Drawing the chart …" in said
     cleared = shown.displays[said.index("Drawing the chart …") + 1]  # it goes

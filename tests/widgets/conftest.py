@@ -50,6 +50,20 @@ def edited(papers):
     return lambda: papers.open("a").write("4,d,2023,Z\n")
 
 
+N = 40
+"""The number of rows of `things`."""
+
+
+def write_things(path, group=lambda i: f"g{i % 13}", ids=range(N)):
+    path.write_text("id,title,group\n" + "".join(f"{i},t{i},{group(i)}\n" for i in reversed(ids)))
+
+
+@pytest.fixture
+def things(tmp_path):
+    write_things(tmp_path / "things.csv")
+    return tmp_path / "things.csv"
+
+
 @pytest.fixture
 def lab(tmp_path, things):
     """Vectors of the titles in the file `things`."""
@@ -66,9 +80,23 @@ class Told:
         self.panel, self.messages, self._number = panel, [], 0
         panel.send = lambda content, buffers=None: self.messages.append(content)
 
-    def send(self, message):
+    def give(self, message):
         """Give the panel a message as it would come from a page."""
         self.panel._on_message(self.panel, message, [])
+
+    def send(self, kind, **fields):
+        """Ask without waiting; the number of the message."""
+        self._number += 1
+        self.give({"v": 1, "ask": self._number, "kind": kind, **fields})
+        return self._number
+
+    def of(self, number):
+        """What was answered to a message."""
+        return [m for m in self.messages if m.get("ask") == number]
+
+    def wait(self):
+        """Wait until everything is answered."""
+        self.panel._reply_queue.wait(30)
 
     @property
     def waits(self):
@@ -76,12 +104,9 @@ class Told:
         return self.panel._reply_queue.busy
 
     def ask(self, kind, **fields):
-        self._number += 1
-        self.send({"v": 1, "ask": self._number, "kind": kind, **fields})
-        self.panel._reply_queue.wait(30)
-        return next(
-            m for m in self.messages if m.get("ask") == self._number and m["kind"] != "reading"
-        )
+        number = self.send(kind, **fields)
+        self.wait()
+        return next(m for m in self.of(number) if m["kind"] != "reading")
 
     def answer(self, kind, **fields):
         """What is in the answer."""

@@ -36,6 +36,12 @@ def looks(ws, told):
     wait_for_refresh()
 
 
+def look_again():
+    """The look of the panels after a cell."""
+    following.schedule_refresh()
+    wait_for_refresh()
+
+
 def test_a_cell_waits_for_no_look_and_many_cells_ask_for_one_more(looks):
     for _ in range(5):
         following.schedule_refresh()
@@ -46,12 +52,10 @@ def test_a_cell_waits_for_no_look_and_many_cells_ask_for_one_more(looks):
 
 def test_what_a_cell_changed_is_told_and_what_it_left_is_not(ws, looks, edited):
     looks.held.set()
-    following.schedule_refresh()
-    wait_for_refresh()
+    look_again()
     assert not [m for m in looks.messages if m["kind"] == "changed"]
     edited()
-    following.schedule_refresh()
-    wait_for_refresh()
+    look_again()
     assert [m["body"]["counts"] for m in looks.messages if m["kind"] == "changed"] == [
         {"stale": 2, "possibly stale": 2}
     ]
@@ -81,8 +85,7 @@ def test_a_panel_that_no_page_shows_or_that_shall_not_follow_is_left_alone(looks
         looks.panel.follow = False
     else:
         looks.panel.close()
-    following.schedule_refresh()
-    wait_for_refresh()
+    look_again()
     assert looks.looked == []
 
 
@@ -95,8 +98,7 @@ def test_what_hinders_a_look_is_said_once_and_taken_back(looks):
 
     for how in (failing, failing, look):
         looks.panel._refresh_if_changed = how
-        following.schedule_refresh()
-        wait_for_refresh()
+        look_again()
     said = [m["lines"] for m in looks.messages if m["kind"] == "said"]
     assert len(said) == 2 and "papers cannot be reached" in said[0][0] and said[1] == []
 
@@ -106,21 +108,17 @@ def test_a_look_that_breaks_does_not_end_the_looks_of_later_cells(looks):
     looks.held.set()
     look = looks.panel._refresh_if_changed
     looks.panel._refresh_if_changed = lambda: 1 / 0
-    following.schedule_refresh()
-    wait_for_refresh()
+    look_again()
     looks.panel._refresh_if_changed = look
-    following.schedule_refresh()
-    wait_for_refresh()
+    look_again()
     assert len(looks.looked) == 1
 
 
 def test_a_closed_workspace_is_said_and_looked_at_no_more(ws, looks):
     looks.held.set()
     ws.close()
-    following.schedule_refresh()
-    wait_for_refresh()
-    following.schedule_refresh()
-    wait_for_refresh()
+    look_again()
+    look_again()
     assert len(looks.looked) == 1
     assert ["closed" in m["lines"][0] for m in looks.messages if m["kind"] == "said"] == [True]
 

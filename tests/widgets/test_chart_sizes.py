@@ -2,28 +2,13 @@
 with the rows that fit."""
 
 import base64
-import io
 import json
-import re
-
-import numpy as np
-from PIL import Image
 
 from jammi_widgets.charts import stored_specification
 
 LAB = "application/vnd.vegalite.v5+json"
 MANY = """SELECT random() AS a, random() * 100 AS b, ['x', 'y', 'z', 'w'][(i % 4 + 1)::INT] AS c,
     DATE '2020-01-01' + i::INT AS d FROM range(5000) r(i)"""
-
-
-def pixels(png):
-    """The pixels of an image, as rows of red, green, blue, opacity."""
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))
-
-
-def image(chart):
-    html = chart._repr_mimebundle_()[0]["text/html"]
-    return base64.b64decode(re.search(r"base64,([^\"]+)", html)[1])
 
 
 def test_five_thousand_points_take_at_most_60_kilobytes_for_a_reader_and_for_the_lab(rows):

@@ -37,6 +37,7 @@ def test_a_text_finds_rows_with_the_columns_behind_them(texts, told):
         "2020",
     ]
     assert sum(body["histogram"]["bins"]) == 3 and panel.query == "a"
+    assert "nearest to 'a'" in repr(panel)
 
 
 def test_a_row_finds_its_neighbours_and_never_itself(texts, told):
@@ -118,14 +119,6 @@ def test_the_state_of_the_index_is_said(ws, told):
     assert "index missing, 0 %" in line.answer("open")["about"]["notes"][-1]
 
 
-def test_a_table_that_is_dropped_while_it_is_shown_is_never_called_fresh(texts, told):
-    line = told(NeighborExplorer(texts, "titles"))
-    texts.drop("titles")
-    about = line.answer("open")["about"]
-    assert about["verdict"] == "" and about["notes"][0] == "titles no longer exists."
-    assert line.ask("refresh")["kind"] == line.ask("near", row="1", k=1)["kind"] == "refused"
-
-
 def test_a_row_chosen_elsewhere_is_gone_to_and_one_on_the_page_is_only_chosen(texts, told):
     panel = NeighborExplorer(texts, "titles", 1, k=1)
     line = told(panel)
@@ -159,12 +152,6 @@ def test_a_panel_that_does_not_act_says_so(texts, told):
 def test_what_is_not_there_is_a_typed_error(texts, make, error):
     with pytest.raises(error):
         NeighborExplorer(texts, *make)
-
-
-def test_the_saved_form_lists_the_hits(texts):
-    panel = NeighborExplorer(texts, "titles", query="a")
-    data, _ = panel._repr_mimebundle_()
-    assert "nearest to 'a'" in data["text/plain"] and "<table" in data["text/html"]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from importlib import resources
 
 import pytest
 
+import jammi_lab as jl
 import jammi_widgets
 from jammi_lab.core.anchors import AnchorKind
 from jammi_lab.core.checks import CheckStatus
@@ -24,24 +25,28 @@ MODULES = sorted(
     for p in resources.files("jammi_widgets").joinpath("static").iterdir()
     if p.name.endswith(".js")
 )
+PUBLIC = jammi_widgets.__all__
 SHARED = {"kit", "nodes", "terms"}
 """What panels take in: no panels themselves."""
 
 
-def test_the_package_hands_the_panels_on():
-    import jammi_lab as jl
+@pytest.fixture
+def make(ws):
+    """Makes a panel over papers, their vectors `v`, or a row."""
+    ws.embed("v", "papers", key="id", text="title", model="hashing")
+    arguments = {
+        "NeighborExplorer": [ws, "v"],
+        "EmbeddingMap": [ws, "v"],
+        "ResultView": [ws.sql("SELECT 1 AS a")],
+    }
+    return lambda name: getattr(jammi_widgets, name)(*arguments.get(name, [ws]))
 
+
+def test_the_panels_are_there_by_their_names_and_an_unknown_one_names_them():
     assert jl.widgets is jammi_widgets
-
-
-def test_an_unknown_panel_names_the_ones_there_are():
+    assert [getattr(jammi_widgets, name).__name__ for name in PUBLIC] == PUBLIC
     with pytest.raises(AttributeError, match=r"LineageGraph"):
         _ = jammi_widgets.LineagGraph
-
-
-@pytest.mark.parametrize("name", jammi_widgets.__all__)
-def test_each_panel_is_there_by_its_name(name):
-    assert getattr(jammi_widgets, name).__name__ == name
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -79,18 +84,13 @@ ASKED = cases("cells/panel_messages_refused", "message")
 @product
 @pytest.mark.parametrize("name", PANELS)
 @pytest.mark.parametrize("page", [True, False], ids=["on a page", "without one"])
-def test_a_message_that_a_panel_does_not_know_is_refused_at_once(ws, told, name, page):
-    ws.embed("v", "papers", key="id", text="title", model="hashing")
-    line = told(
-        getattr(jammi_widgets, name)(
-            ws, *(["v"] if name in ("NeighborExplorer", "EmbeddingMap") else [])
-        )
-    )
+def test_a_message_that_a_panel_does_not_know_is_refused_at_once(ws, make, told, name, page):
+    line = told(make(name))
     if page:
         line.ask("here", view=1)
     for (message,) in ASKED:
         before = len(line.messages)
-        line.send(message)
+        line.give(message)
         [refused] = line.messages[before:]
         assert (
             refused["kind"] == "refused"
@@ -116,14 +116,8 @@ def test_a_verdict_has_one_sign_and_one_colour_in_cells_and_in_panels():
 
 
 @pytest.mark.parametrize("name", [*PANELS, "ResultView"])
-def test_what_a_page_sets_and_cannot_be_is_said_there_and_python_never_has_it(ws, told, name):
-    ws.embed("v", "papers", key="id", text="title", model="hashing")
-    arguments = {
-        "NeighborExplorer": [ws, "v"],
-        "EmbeddingMap": [ws, "v"],
-        "ResultView": [ws.sql("SELECT 1 AS a")],
-    }
-    line = told(getattr(jammi_widgets, name)(*arguments.get(name, [ws])))
+def test_what_a_page_sets_and_cannot_be_is_said_there_and_python_never_has_it(make, told, name):
+    line = told(make(name))
     panel, seen = line.panel, []
     wrong = {
         "selection": [7] if name == "CatalogBrowser" else ["nothing"],
@@ -159,14 +153,9 @@ def test_what_a_page_sets_and_cannot_be_is_said_there_and_python_never_has_it(ws
     ],
 )
 def test_of_what_a_linked_panel_chose_python_has_what_is_here_and_the_page_keeps_its_own(
-    ws, told, name, one
+    make, told, name, one
 ):
-    ws.embed("v", "papers", key="id", text="title", model="hashing")
-    line = told(
-        getattr(jammi_widgets, name)(
-            ws, *(["v"] if name in ("NeighborExplorer", "EmbeddingMap") else [])
-        )
-    )
+    line = told(make(name))
     sent = []
     line.panel.send_state = lambda key=None: sent.append(key)
     line.panel.set_state({"selection": ["nothing", one]})

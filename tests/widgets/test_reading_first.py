@@ -12,38 +12,14 @@ from jammi_widgets.map import EmbeddingMap
 from jammi_widgets.neighbors import NeighborExplorer
 from jammi_widgets.staleness import StalenessBoard
 from tests.inside import services_of, wait_for_refresh
-
-N = 40
-
-
-def write(path, year=2000):
-    path.write_text("id,title,year\n" + "".join(f"{i},t{i},{year + i}\n" for i in range(N)))
+from tests.widgets.conftest import N, Told, write_things
 
 
-@pytest.fixture
-def things(tmp_path):
-    write(tmp_path / "things.csv")
-    return tmp_path / "things.csv"
-
-
-class Page:
-    """A page that shows a panel, and what it was told."""
-
-    def __init__(self, panel):
-        self.panel, self.told, self._asked = panel, [], 0
-        panel.send = lambda content, buffers=None: self.told.append(content)
-        self.send("here", view=1)
-
-    def send(self, kind, **fields):
-        self._asked += 1
-        self.panel._on_message(self.panel, {"v": 1, "ask": self._asked, "kind": kind, **fields}, [])
-        return self._asked
-
-    def wait_for_distinct_timestamps(self):
-        self.panel._reply_queue.wait(30)
-
-    def of(self, ask):
-        return [m for m in self.told if m.get("ask") == ask]
+def page_of(panel):
+    """A page that shows a panel."""
+    page = Told(panel)
+    page.send("here", view=1)
+    return page
 
 
 @pytest.fixture
@@ -66,7 +42,7 @@ def here(monkeypatch, lab):
 
 CASES = [
     (EmbeddingMap, lambda page: page.send("hover", point=3)),
-    (EmbeddingMap, lambda page: page.send("colour", column="year")),
+    (EmbeddingMap, lambda page: page.send("colour", column="group")),
     (NeighborExplorer, lambda page: page.send("near", row="3", k=2)),
     (NeighborExplorer, lambda page: page.send("compare", rows=["3", "4"])),
 ]
@@ -74,10 +50,10 @@ CASES = [
 
 @pytest.mark.parametrize(("panel", "ask"), CASES, ids=["hover", "colour", "near", "compare"])
 def test_what_reads_the_source_is_answered_from_a_thread(lab, here, panel, ask):
-    page = Page(panel(lab, "v"))
+    page = page_of(panel(lab, "v"))
     here()
     first = ask(page)
-    page.wait_for_distinct_timestamps()
+    page.wait()
     assert [m["kind"] for m in page.of(first)] == ["reading", "answer"]
     assert threading.main_thread() not in here()
 
@@ -89,7 +65,7 @@ def test_a_refresh_is_answered_from_a_thread_and_the_kernel_is_free_meanwhile(
     lab, panel, monkeypatch
 ):
     page, gate, threads = (
-        Page(panel(lab, "v") if panel in (EmbeddingMap, NeighborExplorer) else panel(lab)),
+        page_of(panel(lab, "v") if panel in (EmbeddingMap, NeighborExplorer) else panel(lab)),
         threading.Event(),
         [],
     )
@@ -104,19 +80,19 @@ def test_a_refresh_is_answered_from_a_thread_and_the_kernel_is_free_meanwhile(
     asked = page.send("refresh")
     assert not page.of(asked)
     gate.set()
-    page.wait_for_distinct_timestamps()
+    page.wait()
     assert page.of(asked)[-1]["kind"] == "answer" and threads[0] is not threading.main_thread()
 
 
 def test_without_a_page_all_is_answered_in_the_thread_that_asks(lab):
     panel = EmbeddingMap(lab, "v")
-    page = Page(panel)
+    page = page_of(panel)
     page.send("gone", view=1)
     assert [m["kind"] for m in page.of(page.send("hover", point=3))] == ["answer"]
 
 
 def test_what_is_asked_while_a_source_is_read_is_answered_after_it_in_order(lab):
-    page, gate = Page(EmbeddingMap(lab, "v")), threading.Event()
+    page, gate = page_of(EmbeddingMap(lab, "v")), threading.Event()
     rows = page.panel._row_columns
     read = rows.read_rows
     rows.read_rows = lambda *what: (gate.wait(30), read(*what))[1]
@@ -125,31 +101,33 @@ def test_what_is_asked_while_a_source_is_read_is_answered_after_it_in_order(lab)
         page.send("lasso", outline=[[-2, -2], [2, -2], [2, 2], [-2, 2]]),
         page.send("hover", point=2),
     ]
-    page.panel.filter = "year < 2010"
+    page.panel.filter = "id < 10"
     stopped = page.send("cancel")
     assert [m["kind"] for m in page.of(stopped)] == ["answer"]  # what stops work never waits
     assert not any(m["kind"] == "answer" for ask in asked for m in page.of(ask))
     gate.set()
-    page.wait_for_distinct_timestamps()
-    answers = [m["ask"] for m in page.told if m["kind"] == "answer" and m["ask"] in asked]
+    page.wait()
+    answers = [m["ask"] for m in page.messages if m["kind"] == "answer" and m["ask"] in asked]
     assert answers == asked and page.panel.count == N  # the lasso came before the condition
 
 
 def test_a_source_that_cannot_be_read_is_told_and_what_waits_is_answered(lab, things):
-    page = Page(EmbeddingMap(lab, "v"))
+    page = page_of(EmbeddingMap(lab, "v"))
     things.unlink()
     first, second = (
         page.send("hover", point=1),
         page.send("lasso", outline=[[-2, -2], [2, -2], [2, 2]]),
     )
-    page.wait_for_distinct_timestamps()
-    assert page.of(first)[-1]["kind"] == "refused" and "things" in page.of(first)[-1]["lines"][0]
+    page.wait()
+    refused = page.of(first)[-1]
+    assert refused["kind"] == "refused" and "things" in refused["lines"][0]
+    assert "where=" not in str(refused["lines"])  # nobody searched
     assert page.of(second)[-1]["kind"] == "answer"
 
 
 def test_a_look_reads_nothing_that_nobody_asked_for(lab, things, here):
-    Page(EmbeddingMap(lab, "v"))
-    write(things, 3000)
+    page_of(EmbeddingMap(lab, "v"))
+    write_things(things, "h{}".format)
     here()
     following.schedule_refresh()
     wait_for_refresh()

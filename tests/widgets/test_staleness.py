@@ -190,12 +190,6 @@ def test_what_a_fresh_table_rests_on_stands_in_its_row(ws, told, papers):
     assert row["reasons"] == ["by_id by column:id alone"] and row["verdict"].startswith("fresh")
 
 
-def test_the_saved_form_is_the_table_of_the_status(ws, edited):
-    edited()
-    data, _ = StalenessBoard(ws)._repr_mimebundle_()
-    assert "<table" in data["text/html"] and "possibly stale" in data["text/plain"]
-
-
 def test_choosing_all_takes_what_is_not_fresh_of_what_is_found(ws, told, edited):
     edited()
     ws.recompute("noted")
@@ -221,21 +215,10 @@ def test_the_board_has_a_column_for_checks_when_there_are_any(ws, told):
     found = [(row["name"], row["checks"] and row["checks"]["text"]) for row in body["rows"]]
     assert found[:2] == [("recent", "1 of 1 fails"), ("venues", "1 pass")]
     assert {checks for _, checks in found[2:]} == {None}
-    [few] = line.answer("details", node="recent")["checks"]
-    assert few["said"] == "the table has at most 0 rows: 1 row fails"
-    assert (few["columns"], few["rows"]) == (["row_count"], [["2"]])
-    assert line.answer("details", node="summary")["checks"] == []
+    assert line.answer("details", node="recent")["checks"][0]["rows"] == [["2"]]
 
 
-def test_a_held_recipe_is_marked_on_the_board_and_in_the_lineage(ws, told):
+def test_a_held_recipe_is_marked_on_the_board(ws, told):
     ws.hold("recent", note="checked by hand")
     rows = {row["name"]: row for row in told(StalenessBoard(ws)).answer("open")["rows"]}
     assert rows["recent"]["held"].endswith(": checked by hand") and rows["venues"]["held"] == ""
-    graph = LineageGraph(ws)
-    line = told(graph)
-    drawn = line.answer("open")["svg"]
-    [title] = re.findall(r"<title>(\w+, [^<]*held since[^<]*)", drawn)
-    assert title.startswith("recent, ") and title.endswith(": checked by hand")
-    ws.unhold("recent")
-    graph.refresh()
-    assert "held since" not in line.messages[-1]["body"]["svg"]
