@@ -277,8 +277,7 @@ def _follow_seconds(ws: Any, repeats: int) -> float:
         began = time.perf_counter()
         auto_refresh.schedule_refresh()
         took.append(time.perf_counter() - began)
-        if auto_refresh._thread is not None:
-            auto_refresh._thread.join()
+        auto_refresh._queue.wait()
     panel.close()
     return sorted(took[1:])[len(took[1:]) // 2]
 

@@ -169,14 +169,11 @@ def test_nothing_is_bound_again_that_code_out_of_sight_replaced(notebook, text):
     assert "df  " not in shown and notebook.kernel.value("'df' in dir()") == "False"
 
 
-@pytest.mark.parametrize(
-    "workspace", ["jammi_lab.get_workspace()", "jammi_lab.open('lab')", "jammi_lab.open('./lab')"]
-)
-def test_a_workspace_is_known_by_the_path_that_a_cell_opens(notebook, workspace):
+def test_a_workspace_is_known_by_its_path(notebook):
     of_t = "ws = jammi_lab.get_workspace()\nother = ws.table('t')"
     notebook.run("%jammi open", "%%jammi -m t -q\nSELECT 1 AS n", of_t)
     notebook.run("%jammi open lab", "%%jammi -m t -q\nSELECT 2 AS n")
-    notebook.run(f"ws = {workspace}", "df = ws.table('t').arrow()")
+    notebook.run("ws = jammi_lab.open('./lab')", "df = ws.table('t').arrow()")
     notebook.restart()
     notebook.run("%jammi open lab")
     shown = notebook.run("%jammi resume")

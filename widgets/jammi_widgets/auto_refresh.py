@@ -4,13 +4,13 @@ changed tables.
 The refresh runs in a thread of its own, so that no cell waits for it.
 """
 
-import sys
 import threading
 import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.thread_pool import JobQueue
+from jammi_widgets.saved_form import current_shell
 
 if TYPE_CHECKING:
     from jammi_widgets.panel import Panel
@@ -34,7 +34,7 @@ _next_refresh_at = 0.0
 def register_panel(panel: "Panel") -> None:
     """Refresh the panel automatically until it or its workspace is closed. Without a kernel this
     has no effect."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    shell = current_shell()
     with _lock:
         _panels.add(panel)
     if shell is not None and hasattr(shell, "kernel") and shell not in _hooked_shells:

@@ -23,10 +23,15 @@ _displayed: "dict[str, list[SavedForm]]" = {}
 """The widgets that the runs of a cell made and displayed, by the id of the cell."""
 
 
+def current_shell() -> Any:
+    """The shell of IPython; None outside of it."""
+    return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+
+
 def running_cell() -> tuple[str, str] | None:
     """The ids of the running cell and of its run, where the front end tells them."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    get_request = getattr(getattr(shell, "kernel", None), "get_parent", dict)  # from ipykernel 6
+    kernel = getattr(current_shell(), "kernel", None)
+    get_request = getattr(kernel, "get_parent", dict)  # from ipykernel 6
     request: dict[str, Any] = get_request()
     cell = request.get("metadata", {}).get("cellId")
     return None if cell is None else (cell, request["header"]["msg_id"])
@@ -116,7 +121,7 @@ class SavedForm:
         """Close what an earlier run of the cell made and displayed, unless a variable holds it."""
         if self._made_in is None or self._made_in != running_cell():
             return
-        variables = sys.modules["IPython"].get_ipython().user_ns
+        variables = current_shell().user_ns
         named = [value for name, value in variables.items() if not name.startswith("_")]
         held = {id(value) for value in named} | {id(getattr(v, "_widget", None)) for v in named}
         displayed = _displayed.setdefault(self._made_in[0], [])
