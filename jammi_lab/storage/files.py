@@ -254,10 +254,12 @@ def route_of(path: str) -> str:
         is_link = S_ISLNK(result.st_mode)
         if S_ISREG(result.st_mode):
             break
-        # A new entry moves both times of a folder, a new name only one.
-        is_renamed = is_link or result.st_ctime_ns > result.st_mtime_ns
-        changed_ns = result.st_ctime_ns if is_renamed else 0
-        route.append(f"{result.st_dev}:{result.st_ino}:{changed_ns}")
+        folder = result.st_dev, result.st_ino
+        # A new entry moves both times of a folder, a new name only one. When it moves both later,
+        # the folder is still the one that had that name.
+        if is_link or result.st_ctime_ns > result.st_mtime_ns:
+            _renamed_at[folder] = result.st_ctime_ns
+        route.append(f"{folder}:{_renamed_at.get(folder, 0)}")
         if len(route) > _MAX_ROUTE:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
         if is_link:
@@ -269,6 +271,8 @@ def route_of(path: str) -> str:
 
 _MAX_ROUTE = 1000
 """More folders and links than a path can lead through."""
+_renamed_at: dict[tuple[int, int], int] = {}
+"""When a folder or link got its name, as it was seen last, by device and inode."""
 
 
 def has_stat(result: os.stat_result, stat: Stat) -> bool:

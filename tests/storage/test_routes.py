@@ -45,8 +45,11 @@ def test_there_and_back_is_seen(folder, name, swap):
     assert route_of(str(path)) != before
 
 
-def test_other_files_beside_it_do_not_matter(folder):
+@pytest.mark.parametrize("was_copied", [True, False])
+def test_other_files_beside_it_do_not_matter(folder, was_copied):
     path = folder / "far" / "sub" / "x"
+    if was_copied:  # then the two times of a folder differ
+        (folder / "a" / "sub").chmod(0o711)
     before = route_of(str(path))
     (folder / "a" / "sub" / "y").write_text("y")
     (folder / "z").write_text("z")
