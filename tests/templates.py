@@ -109,7 +109,7 @@ class Template:
             folder, kept = self._root / "at", self._root / "kept"
             shutil.rmtree(folder, ignore_errors=True)  # a test may have removed it
             shutil.copytree(kept, folder, symlinks=True)
-            from jammi_lab.core.trusted_folders import add_trusted
+            from jammi_lab.storage.trusted_folders import add_trusted
 
             for catalog in folder.rglob("catalog.sqlite3"):
                 add_trusted(catalog.parent)  # as when it was created there: a copy is none's

@@ -23,7 +23,7 @@ class OutsideAccess:
     folder: Path | None
     """The local folder of the workspace."""
     trusts_folder: bool = True
-    """Whether this user trusts the folder (`core.trusted_folders`)."""
+    """Whether this user trusts the folder (`storage.trusted_folders`)."""
     connects: bool = True
     """Whether servers and stores may be connected to."""
     _named: list[SourceRecord] = field(default_factory=list)

@@ -100,7 +100,8 @@ def open_regular(path: str | Path, flags: int) -> int:
     return _open_with_stat(path, flags | os.O_NOFOLLOW)[0]
 
 
-def _open_any_regular(path: str | Path, flags: int) -> int:
+def open_any_regular(path: str | Path, flags: int) -> int:
+    """As `open_regular`, for a file outside of a workspace: links are followed."""
     return _open_with_stat(path, flags)[0]
 
 
@@ -303,7 +304,7 @@ def open_for_reading(path: str | StoragePath, *, follow_links: bool = False) -> 
     FileNotFoundError also for anything else; OSError."""
     if isinstance(path, RemotePath):
         return path.open()
-    return open(path, "rb", opener=_open_any_regular if follow_links else open_regular)
+    return open(path, "rb", opener=open_any_regular if follow_links else open_regular)
 
 
 CLOCK_SECONDS = 2.0

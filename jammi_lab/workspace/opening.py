@@ -16,11 +16,11 @@ from jammi_lab.core.interrupts import redeliver_lost_interrupts
 from jammi_lab.core.records import ProgressOption
 from jammi_lab.core.settings import load_settings
 from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.core.trusted_folders import add_trusted
 from jammi_lab.sources.locations import OWN_FOLDERS, check_no_credentials, scheme_of
 from jammi_lab.sources.outside_access import OutsideAccess
 from jammi_lab.storage.files import StoragePath, make_folder
 from jammi_lab.storage.object_store import remote_path
+from jammi_lab.storage.trusted_folders import add_trusted
 from jammi_lab.store.reports import RebuildReport
 from jammi_lab.store.storage_errors import storage_error, translate_storage_errors
 from jammi_lab.store.workspace_identity import (

@@ -20,7 +20,6 @@ from jammi_lab.core.identifiers import fold
 from jammi_lab.core.input_kinds import input_kind
 from jammi_lab.core.junit import Case
 from jammi_lab.core.records import TableStatus
-from jammi_lab.core.trusted_folders import newest_folders
 from jammi_lab.core.verdicts import (
     Fresh,
     Verdict,
@@ -44,6 +43,7 @@ from jammi_lab.features.outputs.stamps import (
 from jammi_lab.inputs.source_names import JAMMI_CATALOG
 from jammi_lab.sources.read_errors import unreadable_text_error
 from jammi_lab.storage.files import open_for_reading
+from jammi_lab.storage.trusted_folders import newest_folders
 from jammi_lab.store.workspace_identity import CATALOG_FILE, ID_FILE, has_server_catalog
 
 if TYPE_CHECKING:

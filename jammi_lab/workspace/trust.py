@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jammi_lab.core.errors import JammiError, SourceUnavailable
+from jammi_lab.core.html import escape_invisible
 from jammi_lab.core.settings import Settings
-from jammi_lab.core.trusted_folders import add_trusted, is_trusted
 from jammi_lab.sources.outside_access import untrusted_clause
+from jammi_lab.storage.trusted_folders import add_trusted, is_trusted
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.assembly import Services
@@ -66,7 +67,8 @@ def report_untrusted(services: "Services") -> None:
 
 
 def _outside_names(services: "Services") -> str:
-    """What a workspace names beyond its folder, as a list; empty when nothing."""
+    """What a workspace names beyond its folder, as a list; empty when nothing. The names are
+    somebody else's: what acts in a terminal would answer the question in the user's place."""
     refused = []
     for record in services.catalog.sources.list():
         try:
@@ -86,7 +88,7 @@ def _outside_names(services: "Services") -> str:
             parts.append(
                 label.format(f"{', '.join(names[:_MAX_NAMES])}{' …' * (len(names) > _MAX_NAMES)}")
             )
-    return " and ".join(parts)
+    return escape_invisible(" and ".join(parts))
 
 
 def _ask(folder: Path, names: str) -> bool:

@@ -22,6 +22,9 @@ from jupyter_server.utils import ApiPath, to_os_path, url_path_join
 from tornado.web import HTTPError
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
+COMMAND = [sys.executable, "-P", "-m", "jammi_kernel_ext.marks"]
+"""The process that checks notebooks. It imports nothing from the folder of the server, which may be
+somebody else's."""
 MAX_ANSWER_BYTES = 16 << 20
 """The longest line that the process may answer."""
 
@@ -41,9 +44,7 @@ class MarksProcess:
         async with self._starting:
             if self._process is None:
                 self._process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    "-m",
-                    "jammi_kernel_ext.marks",
+                    *COMMAND,
                     stdin=PIPE,
                     stdout=PIPE,
                     limit=MAX_ANSWER_BYTES,

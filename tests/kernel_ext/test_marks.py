@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from types import SimpleNamespace
 
@@ -15,7 +14,7 @@ import pytest
 import jammi_lab as jl
 from jammi_kernel_ext import marks
 from jammi_kernel_ext.marks import MarkService
-from jammi_kernel_ext.marks_server import MarksSocket
+from jammi_kernel_ext.marks_server import COMMAND, MarksSocket
 from jammi_lab.core.records import TableRecord, TableStatus
 from tests.inside import services_of
 from tests.waiting import until
@@ -257,12 +256,12 @@ def test_a_slow_workspace_is_checked_less_often():
 
 
 def test_the_process_answers_writes_nothing_and_ends_with_its_input(lab, tmp_path):
+    """The folder of the server may be somebody else's: no module in it is imported."""
+    for name in ("jammi_kernel_ext", "jammi_lab", "json", "duckdb"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('it was run')")
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "lab").rglob("*.parquet")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "jammi_kernel_ext.marks"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+        COMMAND, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdin is not None and process.stdout is not None
     request = {

@@ -21,8 +21,9 @@ import pandas as pd
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.core import trusted_folders
 from jammi_lab.sources.locations import project_of
+from jammi_lab.storage import trusted_folders
+from jammi_lab.storage.user_key import is_own_seal, seal
 from tests.cases import cases
 from tests.processes import COMMAND, ROOT
 
@@ -294,6 +295,8 @@ def test_recorded_functions_run_only_in_a_trusted_folder(tmp_path, own_list, mon
 @pytest.mark.parametrize("answer", ["y", "n", EOFError, "notebook"])
 def test_an_interactive_session_is_asked_once(tmp_path, own_list, monkeypatch, recwarn, answer):
     lab, questions = make_foreign(tmp_path, own_list), []
+    with contextlib.closing(sqlite3.connect(lab / "catalog.sqlite3")) as db, db:
+        db.execute("UPDATE sources SET name = char(27, 10) || name WHERE name = 'dots'")
 
     def reply(question):
         questions.append(question)
@@ -315,6 +318,8 @@ def test_an_interactive_session_is_asked_once(tmp_path, own_list, monkeypatch, r
     assert trusted == (answer in ("y", "notebook"))
     assert len(questions) == (2 if answer is EOFError else 1) and "far, folder" in questions[0]
     assert bool(recwarn.list) == (not trusted)
+    for text in (*questions, *(str(each.message) for each in recwarn)):
+        assert text.isprintable() and r"\x1b\ndots" in text
 
 
 @pytest.mark.parametrize("home", ["unset", "missing", "read-only"])
@@ -402,6 +407,23 @@ def test_the_project_is_the_repository_or_the_folder_above_and_never_home(tmp_pa
     assert project_of(deep) == tmp_path / "home" / "code" / "repo"
     assert project_of(tmp_path / "home" / "lab") == tmp_path / "home" / "lab"
     assert project_of(Path("/lab")) == Path("/lab")
+
+
+@pytest.mark.parametrize("place", ["trusted", "key"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_pipe_or_device_in_the_place_of_an_own_file_is_not_waited_for(
+    tmp_path, own_list, place, kind
+):
+    own_list.mkdir(parents=True)
+    if kind == "pipe":
+        os.mkfifo(own_list / place)
+    else:
+        (own_list / place).symlink_to("/dev/zero")
+    jl.open(tmp_path / "lab").close()
+    assert trusted_folders.is_trusted(tmp_path / "lab") and is_own_seal(b"x", seal(b"x"))
+    if place == "trusted":
+        with pytest.raises(jl.errors.WorkspaceReadOnly, match="cannot be written"):
+            jl.trust(tmp_path)
 
 
 def test_the_list_stays_small(tmp_path, own_list, monkeypatch):

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from jammi_lab.core.user_key import is_own_seal, seal
 from jammi_lab.features.vectors.index import files as index_files
 from jammi_lab.features.vectors.index import hnsw as ann
 from jammi_lab.features.vectors.index.shape import BuildParameters
 from jammi_lab.features.vectors.matrix import Matrix
 from jammi_lab.storage.files import install_fault_hook
+from jammi_lab.storage.user_key import is_own_seal, seal
 from jammi_lab.store.sidecars import (
     INDEX_SUFFIXES,
     MANIFEST_SUFFIX,

@@ -16,12 +16,12 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core import errors
 from jammi_lab.core.records import Progress
-from jammi_lab.core.user_key import seal
 from jammi_lab.core.verdicts import Match
 from jammi_lab.features.vectors.index import files as index_files
 from jammi_lab.features.vectors.index import hnsw as ann
 from jammi_lab.features.vectors.index import indexes
 from jammi_lab.features.vectors.matrix import Matrix
+from jammi_lab.storage.user_key import seal
 from jammi_lab.store.sidecars import (
     GRAPH_SUFFIX,
     INDEX_SUFFIXES,

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from jammi_lab.core.thread_pool import ThreadPool
-from jammi_lab.core.user_key import is_own_seal, seal
 from jammi_lab.features.vectors.index.shape import IndexShape
 from jammi_lab.storage.files import (
     AtomicFile,
@@ -33,6 +32,7 @@ from jammi_lab.storage.files import (
     remove_file,
 )
 from jammi_lab.storage.object_store import RemoteFile, RemotePath
+from jammi_lab.storage.user_key import is_own_seal, seal
 from jammi_lab.store import manifests
 from jammi_lab.store.sidecars import (
     GRAPH_SUFFIX,

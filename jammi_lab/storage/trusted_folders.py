@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from jammi_lab.core.errors import InvalidArgument, WorkspaceReadOnly
+from jammi_lab.storage.files import open_any_regular, open_for_reading, write_atomic
 
 MAX_LIST_BYTES = 256 << 10
 """Above this size the list is written anew, without folders that are gone."""
+_MAX_READ_BYTES = 16 << 20
+"""Of a longer list the folders that were added last are not trusted."""
 _CREATION_FIELD = 1 << 11
 """The field of `statx` with the creation time."""
 listed_here: set[bytes] = set()
@@ -58,7 +61,7 @@ def add_trusted(folder: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if sum(map(len, lines)) > MAX_LIST_BYTES:
             _remove_missing_folders(path, lines)
-        with open(path, "ab") as file:
+        with open(path, "ab", opener=open_any_regular) as file:
             file.write(line + b"\n")
     except OSError as error:
         raise _unwritable(f"{str(path)!r} cannot be written: {error.strerror}") from None
@@ -73,9 +76,7 @@ def _unwritable(reason: str) -> WorkspaceReadOnly:
 
 def _remove_missing_folders(path: Path, lines: Iterable[bytes]) -> None:
     kept = [line for line in lines if _line(_path_of(line)) == line]
-    new = path.with_name(f"{path.name}.{os.getpid()}")
-    new.write_bytes(b"".join(line + b"\n" for line in kept))
-    os.replace(new, path)
+    write_atomic(path, b"".join(line + b"\n" for line in kept))
 
 
 def newest_folders(count: int) -> list[str]:
@@ -91,11 +92,12 @@ def newest_folders(count: int) -> list[str]:
 
 
 def _read_lines() -> dict[bytes, None]:
-    """The lines of the list, in their order."""
+    """The lines of the list, in their order. Of anything but a file none is read."""
     path = trusted_list()
-    with contextlib.suppress(OSError):
-        if path is not None:
-            return dict.fromkeys(path.read_bytes().split(b"\n"))
+    if path is None:
+        return {}
+    with contextlib.suppress(OSError), open_for_reading(path, follow_links=True) as file:
+        return dict.fromkeys(file.read(_MAX_READ_BYTES).split(b"\n"))
     return {}
 
 

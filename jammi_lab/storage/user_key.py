@@ -12,7 +12,8 @@ import os
 import secrets
 from pathlib import Path
 
-from jammi_lab.core.trusted_folders import trusted_list
+from jammi_lab.storage.files import open_for_reading
+from jammi_lab.storage.trusted_folders import trusted_list
 
 _KEY_BYTES = 32
 
@@ -41,8 +42,8 @@ def _read_key(beside: Path | None) -> bytes:
             os.write(descriptor, key)
         finally:
             os.close(descriptor)
-    with contextlib.suppress(OSError):
-        stored = path.read_bytes()
+    with contextlib.suppress(OSError), open_for_reading(path, follow_links=True) as file:
+        stored = file.read(_KEY_BYTES + 1)
         if len(stored) == _KEY_BYTES:
             return stored
     return key
