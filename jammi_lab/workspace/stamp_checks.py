@@ -3,6 +3,7 @@ Nothing is computed, and no kernel is needed."""
 
 import ast
 import contextlib
+import functools
 import json
 import os
 import time
@@ -183,6 +184,7 @@ def _assignments(number: int, cell: Mapping[str, Any]) -> dict[str, Assignment]:
         return {}
     ran_as = cell.get("execution_count") or 0
     found: dict[str, Assignment] = {}
+    digest_of_literal = functools.cache(_digest_of_literal)  # a = b = … assigns one value
     for statement in statements:
         if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             continue  # what they assign is not the notebook's
@@ -190,12 +192,15 @@ def _assignments(number: int, cell: Mapping[str, Any]) -> dict[str, Assignment]:
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 found[node.id] = Assignment(number, ran_as, None)
         for name, value in _values_by_name(statement):
-            try:
-                digest = value_digest(ast.literal_eval(value))
-            except (ValueError, TypeError, MemoryError, RecursionError):
-                continue
-            found[name] = Assignment(number, ran_as, digest)
+            found[name] = Assignment(number, ran_as, digest_of_literal(value))
     return found
+
+
+def _digest_of_literal(value: ast.expr) -> str | None:
+    try:
+        return value_digest(ast.literal_eval(value))
+    except (ValueError, TypeError, MemoryError, RecursionError):
+        return None
 
 
 def _values_by_name(statement: ast.stmt) -> Iterator[tuple[str, ast.expr]]:

@@ -13,7 +13,13 @@ from typing import Any
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.features.outputs.stamps import STAMP_KEY, Stamp, short, stamp_from
-from jammi_lab.storage.files import AtomicFile, open_for_reading, write_outside
+from jammi_lab.storage.files import (
+    AtomicFile,
+    open_any_regular,
+    open_for_reading,
+    read_regular,
+    write_outside,
+)
 from jammi_lab.storage.own_files import discard
 
 SIDECAR_SUFFIX = ".jammi.json"
@@ -23,6 +29,8 @@ _PNG_HEADER_BYTES = len(_PNG) + 25
 _SVG_TAG = re.compile(rb"<svg\b[^<>]*>")
 _SVG_STAMP, _SVG_STAMP_END = b'<metadata id="jammi">', b"</metadata>"
 BLOCK_BYTES = 1 << 20
+_MAX_STAMPED_BYTES = 256 << 20
+"""No picture that is saved, and no file beside one, is as long."""
 _KEY = STAMP_KEY.encode()
 
 
@@ -47,19 +55,29 @@ def read_stamp(path: Path) -> tuple[Stamp | None, str]:
     kind = _kind_of(path)
     if kind == "parquet":
         value, digest = _read_parquet(path)
-    else:
-        data = path.read_bytes()
-        own = _png_stamp(data) if kind == "png" else _svg_stamp(data) if kind == "svg" else None
-        value, data = own or (None, data)
-        digest = _digest(data)
-    if value is None and (sidecar := sidecar_of(path)).is_file():
-        value = sidecar.read_bytes()
-    return _parse(value), digest
+        return _parse(value or _read_small(sidecar_of(path))), digest
+    data = _read_small(path) if kind else None
+    own = data and (_png_stamp(data) if kind == "png" else _svg_stamp(data))
+    if own:
+        return _parse(own[0]), _digest(own[1])
+    stamp = _parse(_read_small(sidecar_of(path)))
+    if stamp is None:
+        return None, ""
+    with open(path, "rb", opener=open_any_regular) as file:
+        return stamp, short(hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _read_small(path: Path) -> bytes | None:
+    """The content of a file that may hold a stamp of ours; None of any other. OSError."""
+    found = read_regular(path, _MAX_STAMPED_BYTES, follow_links=True)
+    return found and found[1]
 
 
 def _parse(value: bytes | None) -> Stamp | None:
+    if value is None or len(value) > BLOCK_BYTES:
+        return None
     try:
-        metadata = None if value is None else json.loads(value)
+        metadata = json.loads(value)
     except (ValueError, RecursionError):
         return None
     return stamp_from(metadata.get(STAMP_KEY)) if isinstance(metadata, dict) else None

@@ -34,12 +34,12 @@ def _patterns(*texts: str) -> list[re.Pattern[str]]:
     return [re.compile(text, re.MULTILINE) for text in texts]
 
 
-# Each pattern ends at the end of the text if what it opens is never closed, so that no text is
-# scanned twice.
+# Each pattern ends at the end of the text if what it opens is never closed, or has a largest
+# length, so that no text is scanned again and again; no text is matched in two ways.
 _COMMENT = r"<!--(?:[^-]|-(?!->))*+(?:-->|\Z)"
 _TAGS = (r"</?[A-Za-z!][^<>]{0,2000}>",)
 _HTML_CODE = _patterns(
-    r"<(?P<tag>script|style|pre|code|kbd|samp|svg|math)\b[^>]*>(?:[^<]|<(?!/(?P=tag)\b))*+"
+    r"<(?P<tag>script|style|pre|code|kbd|samp|svg|math)\b[^<>]{0,2000}>(?:[^<]|<(?!/(?P=tag)\b))*+"
 )
 _MARKDOWN_CODE = _patterns(
     r"\A\ufeff?---\r?\n(?:.*\n)*?(?:---|\.\.\.)[ \t]*$",
@@ -47,7 +47,7 @@ _MARKDOWN_CODE = _patterns(
     r"(?<!`)(?P<ticks>`+)(?!`)[^`\n]{1,500}(?:\n[^`\n]{1,500})?(?<!`)(?P=ticks)(?!`)",
 )
 _MARKDOWN_LINKS = _patterns(
-    r"!?\[(?:[^\[\]\n]|\\.){0,500}\](?:\([^()\n]{0,2000}(?:\([^()\n]*\)[^()\n]*)?\)|\[[^\]\n]{0,500}\])",
+    r"!?\[(?:[^\[\]\n\\]|\\.){0,500}+\](?:\([^()\n]{0,2000}(?:\([^()\n]*\)[^()\n]*)?\)|\[[^\]\n]{0,500}\])",
     r"^ {0,3}\[(?!\^)[^\]\n]+\]:.*$",
     r"\[(?:\^[^\]\n]{1,200}|-?@[^\]\n]{1,500}|\d+(?:[,;–-] ?\d+)*)\]",
     r"<?\b(?:https?|ftp|mailto|file)://?[^\s<>]+>?",
@@ -62,7 +62,7 @@ _TEX_CODE = _patterns(
 )
 _TEX_LINKS = _patterns(
     r"\\(?:\w*cite\w*|\w*ref|label|url|href|include\w*|input|usepackage|documentclass|biblio\w+|begin|end"
-    r"|[vh]space\*?|setlength|hyperref|pageref|rule|cmidrule|multirow|multicolumn)(?:\([^)]*\))?(?:\[[^\]\n]*\])*"
+    r"|[vh]space\*?|setlength|hyperref|pageref|rule|cmidrule|multirow|multicolumn)(?:\([^()\n]{0,500}\))?(?:\[[^\[\]\n]{0,500}\])*"
     r"(?:\{[^{}\n]{0,500}\}){0,2}",
     r"\b\d+(?:\.\d+)?(?:cm|mm|em|ex|pt|in)\b",
     r"https?://[^\s{}]+",
@@ -77,12 +77,12 @@ _RST_CODE = _patterns(
     r"^>>> .*\n(?:.+\n)*",
 )
 _RST_LINKS = _patterns(
-    r"(?::[\w:]+:)?`[^`\n]*(?:\n[^`\n]*)?<[^>\n]*>`_{0,2}",
-    r":[\w:]+:`[^`\n]+`",
+    r"(?::[\w:]{1,80}:)?`[^`<\n]*(?:\n[^`<\n]*)?<[^`<>\n]*>`_{0,2}",
+    r":[\w:]{1,80}:`[^`\n]+`",
     r"\[[\w#*]+\]_",
     r"https?://[^\s<>]+",
 )
-_HTML_LINKS = _patterns(_COMMENT, r"<a\b[^>]*>(?:[^<]|<(?!/a\b))*+", *_TAGS)
+_HTML_LINKS = _patterns(_COMMENT, r"<a\b[^<>]{0,2000}>(?:[^<]|<(?!/a\b))*+", *_TAGS)
 _MARKDOWN_LINKS += _HTML_LINKS
 _SPACE_ENTITY = re.compile(r"&(?:nbsp|thinsp|#160);")
 _LIST_ITEM = re.compile(r"[ \t]*(?:[-*+]|\d+[.)])[ \t]")

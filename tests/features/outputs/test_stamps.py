@@ -329,6 +329,7 @@ def test_a_cell_that_was_edited_and_not_run_is_told(lab, tmp_path):
         # no Python runs these
         (f"limit = {'-' * 200_000}1", 9, "fresh"),
         (f"limit = {' + '.join('1' * 100_000)}", 9, "fresh"),
+        (f"limit = {'a = ' * 60_000}[{'1,' * 60_000}]", 9, "stale"),
     ],
 )
 @pytest.mark.parametrize("magic", ["%%jammi", "%%sql"])
@@ -600,4 +601,8 @@ def test_files_that_are_nested_too_deeply_and_pipes_are_told_and_not_waited_for(
         list(shown_in_notebook(pipe))
     with pytest.raises(jl.InvalidArgument, match="cannot be read"):
         shown_in_file(pipe)
+    assert shown_in_file(table).stamp is None
+    for long in (table, sidecar_of(table)):  # nothing is read for a stamp that is none
+        with open(long, "wb") as file:
+            file.truncate(1 << 40)
     assert shown_in_file(table).stamp is None

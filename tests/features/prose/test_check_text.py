@@ -391,6 +391,11 @@ def test_hostile_texts_are_read_in_time(tmp_path, run_python):
         "{.a",
         "$1",
         "0.1 ",
+        "[" + "\\" * 200,
+        ":",
+        "<pre ",
+        "\\cite(",
+        "\\cite[",
     ]
     for number, text in enumerate(texts):
         for suffix in (".md", ".tex", ".rst", ".html"):
