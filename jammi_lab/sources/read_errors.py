@@ -1,5 +1,6 @@
 """Errors for unreadable files: one sentence with the file's name, the line if known, and a hint."""
 
+import errno
 import os
 import re
 from pathlib import Path
@@ -22,6 +23,7 @@ from jammi_lab.sources.locations import (
     literal_path,
     scheme_of,
 )
+from jammi_lab.storage.files import open_for_reading
 
 SOURCE_ERRORS = (JammiError, OSError, duckdb.Error, pa.ArrowException)
 """What reading a source can raise."""
@@ -31,6 +33,8 @@ _FILE_PATTERNS = (
     re.compile(r"file '([^'\n]+)'", re.I),
     re.compile(r'pattern "([^"\n]+)"'),
 )
+_MAX_FILE_BYTES = 256 << 20
+"""A notebook may hold pictures."""
 _LINE = re.compile(r"CSV Error on Line: (\d+)")
 _JSON = re.compile(
     r'Malformed JSON in file "(.*?)", at byte (\d+) in (line|record/value) (\d+)', re.S
@@ -80,6 +84,15 @@ def missing_error(pattern: str) -> SourceUnavailable:
     similar["hint"] = similar["hint"] or "Check the path."
     missing = f"file {name!r} in {folder!r}" if is_there else f"folder {folder!r}"
     return SourceUnavailable(f"There is no {missing}.", **similar)
+
+
+def read_outside_file(file: Path) -> bytes:
+    """The content of a text or a notebook. Raises OSError, also when it is too large."""
+    with open_for_reading(file, follow_links=True) as opened:
+        data = opened.read(_MAX_FILE_BYTES + 1)
+    if len(data) > _MAX_FILE_BYTES:
+        raise OSError(errno.EFBIG, f"it has more than {_MAX_FILE_BYTES >> 20} MiB")
+    return data
 
 
 def unreadable_text_error(file: Path, error: OSError) -> InvalidArgument:

@@ -42,8 +42,7 @@ from jammi_lab.features.outputs.stamps import (
     value_digest,
 )
 from jammi_lab.inputs.source_names import JAMMI_CATALOG
-from jammi_lab.sources.read_errors import unreadable_text_error
-from jammi_lab.storage.files import open_for_reading
+from jammi_lab.sources.read_errors import read_outside_file, unreadable_text_error
 from jammi_lab.storage.trusted_folders import newest_folders
 from jammi_lab.store.workspace_identity import CATALOG_FILE, ID_FILE, has_server_catalog
 
@@ -144,8 +143,7 @@ def shown_in_notebook(file: Path) -> Iterator[Shown]:
     """The stamped outputs of a notebook, and outputs of `%%jammi` cells without a stamp.
     InvalidArgument when it is no notebook."""
     try:
-        with open_for_reading(file, follow_links=True) as opened:
-            notebook = json.loads(opened.read())
+        notebook = json.loads(read_outside_file(file))
         assigned: dict[str, Assignment] = {}
         for number, cell in enumerate(notebook["cells"], 1):
             yield from _shown_in_cell(file, number, cell, assigned)

@@ -20,11 +20,9 @@ from jammi_lab.features.prose.written_numbers import (
     last_number,
     parse_number,
 )
-from jammi_lab.sources.read_errors import unreadable_text_error
-from jammi_lab.storage.files import open_for_reading, write_outside
+from jammi_lab.sources.read_errors import read_outside_file, unreadable_text_error
+from jammi_lab.storage.files import write_outside
 
-MAX_FILE_BYTES = 256 << 20
-"""A notebook may hold pictures; its prose is bounded like that of other files."""
 MAX_PROSE_CHARS = 1 << 20
 _TIE_WINDOW_CHARS = 80
 """How far before a tie's comment its number may begin."""
@@ -232,10 +230,7 @@ def notebook_proses(cells: Sequence[tuple[int, str]]) -> list[Prose]:
 
 def _read_text(file: Path) -> str:
     try:
-        with open_for_reading(file, follow_links=True) as opened:
-            if os.fstat(opened.fileno()).st_size > MAX_FILE_BYTES:
-                raise InvalidArgument(f"{str(file)!r} has more than {MAX_FILE_BYTES >> 20} MiB.")
-            data = opened.read()
+        data = read_outside_file(file)
     except OSError as error:
         raise unreadable_text_error(file, error) from None
     try:

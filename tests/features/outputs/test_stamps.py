@@ -602,7 +602,9 @@ def test_files_that_are_nested_too_deeply_and_pipes_are_told_and_not_waited_for(
     with pytest.raises(jl.InvalidArgument, match="cannot be read"):
         shown_in_file(pipe)
     assert shown_in_file(table).stamp is None
-    for long in (table, sidecar_of(table)):  # nothing is read for a stamp that is none
+    for long in (table, sidecar_of(table), notebook):  # of what is too long little is read
         with open(long, "wb") as file:
             file.truncate(1 << 40)
+    with pytest.raises(jl.InvalidArgument, match="it has more than 256 MiB"):
+        list(shown_in_notebook(notebook))
     assert shown_in_file(table).stamp is None
