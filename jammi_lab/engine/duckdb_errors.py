@@ -166,12 +166,13 @@ def _is_read_failure(
 
 
 def _relations_in_message(message: str, relations: Iterable[Relation]) -> list[Relation]:
-    """The relations whose files a message names: by exact path, else by folder."""
+    """The relations whose files a message names: by exact path, else by folder. A text with a
+    slash, which a statement may have, is no part of a path."""
     paths = {p.rstrip(".:") for p in PATH_PATTERN.findall(message)}
     folders = {p.rsplit("/", 1)[0] for p in paths if p.count("/") > 1}
-    exact = [r for r in relations if r.read.body and any(p in r.read.body for p in paths)]
+    exact = [r for r in relations if r.read.body and any(f"'{p}'" in r.read.body for p in paths)]
     return exact or [
-        r for r in relations if r.read.body and any(f"{f}/" in r.read.body for f in folders)
+        r for r in relations if r.read.body and any(f"'{f}/" in r.read.body for f in folders)
     ]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _ERROR_KIND = re.compile(r"\s*([A-Z][A-Za-z ]*?) (?:Error|exception): ?(.*)", re.S)
-PATH_PATTERN = re.compile(r"(?<![\w.])(?:[a-z][a-z0-9+.-]*:/)?/[^\s\"',;)]*")
+PATH_PATTERN = re.compile(r"(?<![\w.])(?:[a-z][a-z0-9+.-]*:/)?/[^\s\"',;)]+")
 """An absolute path or a URL. A slash within a word belongs to a value, such as `n/a` or a date."""
 _POSITION_LINES = re.compile(r"\s*\n?LINE \d+:.*", re.S)
 _JSON_BODY = re.compile(r'\{"exception_type":.*', re.S)

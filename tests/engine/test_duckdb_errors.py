@@ -149,10 +149,10 @@ def test_a_column_that_goes_between_binding_and_running_is_told_as_such(engine, 
     assert caught.value.near == () and caught.value.hint == "Run the statement again."
 
 
-@pytest.mark.parametrize("value", ["n/a", "31/12/2024", "km/h", "a/b.csv"])
-def test_a_value_with_a_slash_is_told_as_it_is(engine, value):
+@pytest.mark.parametrize("value", ["n/a", "31/12/2024", "km/h", "a/b.csv", "/"])
+def test_a_value_with_a_slash_is_told_as_it_is(engine, files, value):
     error = raised(
-        engine, f"SELECT CAST(x AS DOUBLE) FROM (SELECT '{value}' || venue[:0] AS x FROM papers)"
+        engine, f"SELECT CAST(x AS DOUBLE) FROM (SELECT '{value}' || s[:0] AS x FROM whole)"
     )
     assert error.message.startswith(f"Could not convert string '{value}' to DOUBLE")
 
