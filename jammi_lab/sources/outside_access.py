@@ -10,6 +10,7 @@ from jammi_lab.sources.files.formats import FILE_KINDS
 from jammi_lab.sources.files.remote_files import file_set_for
 from jammi_lab.sources.locations import base_of, full_location, literal_path, project_of, scheme_of
 from jammi_lab.sources.read_errors import unreadable_error
+from jammi_lab.storage.trusted_folders import is_trusted
 
 _LOCAL_KINDS = (*FILE_KINDS, "sqlite", "duckdb", "xlsx")
 """Kinds that read no other place than their location: tables of a lake list their files, and the
@@ -22,11 +23,18 @@ class OutsideAccess:
 
     folder: Path | None
     """The local folder of the workspace."""
-    trusts_folder: bool = True
-    """Whether this user trusts the folder (`storage.trusted_folders`)."""
+    trusts_names: bool = True
+    """Whether what the files of the folder name was trusted when the workspace was opened."""
     connects: bool = True
     """Whether servers and stores may be connected to."""
     _named: list[SourceRecord] = field(default_factory=list)
+
+    @property
+    def trusts_folder(self) -> bool:
+        """Whether this user trusts the folder (`storage.trusted_folders`), also since then."""
+        if not self.trusts_names and self.folder is not None:
+            self.trusts_names = is_trusted(self.folder)
+        return self.trusts_names
 
     def name_source(self, record: SourceRecord) -> None:
         """Allow a source that a call names, with its location and options."""

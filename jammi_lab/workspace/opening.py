@@ -115,7 +115,7 @@ def _open_services(
         loaded_settings = load_settings(local_folder, overrides)
         if local_folder is not None:
             is_new = not read_only and _is_new(local_folder)
-            outside.trusts_folder = trusts_names(local_folder, loaded_settings) or is_new
+            outside.trusts_names = trusts_names(local_folder, loaded_settings) or is_new
             _prepare_folder(
                 local_folder,
                 display_path,
@@ -187,7 +187,7 @@ def rebuild(
 def trust(path: str | os.PathLike[str]) -> None:
     """Trust the folder of a workspace that somebody else created: from now on it uses the catalog,
     the sources, the functions and the model files that its files name. Workspaces that this user
-    creates on this machine are trusted. Open the workspace again afterwards.
+    creates on this machine are trusted.
 
     Raises InvalidArgument when there is no such folder, WorkspaceReadOnly when the user's list of
     trusted folders cannot be written.

@@ -57,7 +57,6 @@ def report_untrusted(services: "Services") -> None:
     if not names:
         return
     if _ask(folder, names):
-        outside.trusts_folder = True
         return
     warnings.warn(
         f"{names[:1].upper()}{names[1:]} are not used: {untrusted_clause(folder)}.",

@@ -156,15 +156,16 @@ def test_sources_beyond_the_project_are_undecidable_and_the_sentence_has_the_lin
     assert len(warned) == 1 and "far, folder, globbed" in str(warned[0].message)
 
 
-def test_trust_is_one_line_in_python_and_in_the_shell(tmp_path, own_list, run_python):
+def test_trust_is_one_line_in_python_and_in_the_shell(tmp_path, own_list, run_python, recwarn):
     lab = make_foreign(tmp_path, own_list)
     done = run_python(COMMAND, "trust", str(lab))
     assert done.stdout == f"Trusted {lab}.\n" and done.stderr == ""
     with jl.open(lab) as ws:
         assert {type(each) for each in verdicts(ws).values()} == {jl.Fresh}
     by_somebody_else(own_list)
-    assert jl.trust(lab) is None
     with jl.open(lab) as ws:
+        assert jl.Undecidable in {type(each) for each in verdicts(ws).values()}
+        assert jl.trust(lab) is None
         assert {type(each) for each in verdicts(ws).values()} == {jl.Fresh}
 
 
