@@ -39,7 +39,7 @@ def to_rows_display(
         if name not in decimals:
             values = [_shortened(value, digits) for value in values]
         given = [value for value in values if value is not None]
-        if given and all(map(_is_midnight, given)):
+        if given and all(map(is_midnight, given)):
             values = [None if value is None else value.date() for value in values]
         columns.append(values)
     return list(zip(*columns, strict=True))
@@ -52,7 +52,8 @@ def _shortened(value: Any, digits: int) -> Any:
     return float(f"{value:.{digits}g}")
 
 
-def _is_midnight(value: Any) -> bool:
+def is_midnight(value: Any) -> bool:
+    """Whether a value is a timestamp without a time of day and a time zone."""
     is_time = isinstance(value, dt.datetime) and value.tzinfo is None
     return is_time and value.time() == dt.time() and not getattr(value, "nanosecond", 0)
 

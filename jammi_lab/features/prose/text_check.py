@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 from jammi_lab.core.dataframes import ArrowExportMixin, to_arrow
 from jammi_lab.core.errors import InvalidArgument, TableDamaged
 from jammi_lab.core.forms import listing_table
-from jammi_lab.core.html import Rendered, ReprMixin, escape_invisible, plain_text, to_text, vstack
+from jammi_lab.core.html import Rendered, ReprMixin, escape_invisible, plain_text, vstack
 from jammi_lab.core.junit import Case, to_junit
 from jammi_lab.features.prose.documents import Document, Prose, Tie, tie_path
 from jammi_lab.features.prose.value_search import (
@@ -23,6 +23,7 @@ from jammi_lab.features.prose.value_search import (
     Tables,
     ValueLocation,
     ValueSearch,
+    key_text,
     to_decimal,
 )
 from jammi_lab.features.prose.written_numbers import WrittenNumber, parse_number
@@ -373,7 +374,7 @@ class ProseChecker:
         key = self._search.row_key(versions[0].record) if versions else None
         if not versions or key is None or not set(key) <= set(row):
             return ""
-        texts = [to_text(row[name]) for name in key]
+        texts = [key_text(row[name]) for name in key]
         with contextlib.suppress(NoSuchCell):
             place = self._search.cell(versions[0], versions[0], texts, column)
             if place.value == row[column]:
@@ -428,7 +429,7 @@ class ProseChecker:
         """What backs a tied number. NoSuchCell; OSError, ValueError."""
         table, *row = tie.path
         if tie.number is None:
-            raise NoSuchCell("no number stands before the tie")
+            raise NoSuchCell(f"no number stands right before {'/'.join(tie.path)}")
         if table not in tables or not row:
             raise NoSuchCell(f"there is no table {table!r}" if row else "the tie names no column")
         *row, column = row

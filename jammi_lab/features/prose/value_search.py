@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jammi_lab.core.display_values import is_midnight
 from jammi_lab.core.errors import TableDamaged
 from jammi_lab.core.html import to_text
 from jammi_lab.core.records import TableRecord, TableVersion, VersionRecord
@@ -191,12 +192,15 @@ class ValueSearch:
         if column not in values.column_names:
             raise NoSuchCell(f"{label} has no column {column!r} with numbers")
         keys = self._keys(version.record, key)
-        if tuple(row) not in keys:
+        texts = tuple(row)
+        if texts not in keys:  # a timestamp may be written in full
+            texts = tuple(text.removesuffix(" 00:00:00") for text in row)
+        if texts not in keys:
             raise NoSuchCell(f"{label} has no row {', '.join(row)}")
-        value = values.column(column)[keys.index(tuple(row))].as_py()
+        value = values.column(column)[keys.index(texts)].as_py()
         if value is None or not math.isfinite(value):
             raise NoSuchCell(f"{label} has {to_text(value)} there")
-        number, names = version.version.version, dict(zip(key, row, strict=True))
+        number, names = version.version.version, dict(zip(key, texts, strict=True))
         current = newest.version.version
         return ValueLocation(version.version.recipe, number, names, column, value, current, value)
 
@@ -218,7 +222,7 @@ class ValueSearch:
         table = self._read(record, lambda each: each.name in names)
         if len(table.column_names) < len(names) or not names:  # an older version may have others
             return [("",) * len(names)] * table.num_rows
-        columns = [[*map(to_text, table.column(name).to_pylist())] for name in names]
+        columns = [[*map(key_text, table.column(name).to_pylist())] for name in names]
         return [*zip(*columns, strict=True)]
 
     def _read(self, record: TableRecord, wanted: "Callable[[pa.Field], bool]") -> "pa.Table":
@@ -229,6 +233,11 @@ class ValueSearch:
             if len({*schema.names}) < len(schema):
                 raise ValueError("two columns have one name")
             return parquet.read(names, use_threads=False)
+
+
+def key_text(value: Any) -> str:
+    """A value of a key; a timestamp at midnight as its day, as tables show it."""
+    return to_text(value.date() if is_midnight(value) else value)
 
 
 def version_label(version: TableVersion) -> str:

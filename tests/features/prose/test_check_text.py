@@ -194,7 +194,7 @@ def test_an_outcome_says_what_is_missing(lab, tmp_path):
         "but nothing near it names the row or the table"
     )
     assert sorted(outcomes) == [
-        "1: a tie: unknown: no number stands before the tie",
+        "1: a tie: unknown: no number stands right before scores/LLM/f1",
         f"3: 43 %: ambiguous: {perhaps}",
     ]
 
@@ -203,6 +203,23 @@ def test_ties_of_latex_and_of_keys_with_odd_letters(lab, tmp_path):
     put(lab, "odd", "a, b, x", [("a/b c", 3, 1.25), ("50%", 4, 2.5)], key=["a", "b"])
     tied = "1.25<!-- jammi odd/a%2Fb%20c/3/x --> 2.5<!-- jammi odd/50%25/4/x -->"
     assert outcomes(tmp_path, tied) == [("1.25", "backed"), ("2.5", "backed")]
+
+
+def test_a_key_at_midnight_is_its_day_as_tables_show_it(lab, tmp_path):
+    lab.materialize(
+        "days",
+        "SELECT TIMESTAMP '2025-01-01' + i * INTERVAL 12 HOUR AS at, 1.25 + i AS x FROM range(2) r(i)",
+        key="at",
+    )
+    [found] = lab.find_value(1.25)
+    assert found.row == {"at": "2025-01-01"}
+    ties = (
+        ("1.25", "2025-01-01"),
+        ("1.25", "2025-01-01%2000:00:00"),
+        ("2.25", "2025-01-01%2012:00:00"),
+    )
+    text = " ".join(f"{number}<!-- jammi days/{row}/x -->" for number, row in ties)
+    assert outcomes(tmp_path, text) == [(number, "backed") for number, _ in ties]
     tex = "\\begin{document}\nIt is \\jammi{scores/LLM/f1}{0.364}.\n\\end{document}\n"
     assert outcomes(tmp_path, tex, "a.tex") == [("0.364", "outdated")]
     run_shell("check-text", tmp_path / "a.tex", "--update")
