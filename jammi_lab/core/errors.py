@@ -126,11 +126,13 @@ class JammiError(Exception):
         lines = [self.message]
         if self.excerpt:
             lines += self.excerpt.split("\n")
-        if self.near:
-            lines.append("Did you mean " + ", ".join(self.near) + "?")
-        if self.hint:
-            lines.append(self.hint)
-        return lines
+        return [*lines, *self.advice]
+
+    @property
+    def advice(self) -> list[str]:
+        """The last of these lines: similar names, the hint."""
+        meant = [f"Did you mean {', '.join(self.near)}?"] if self.near else []
+        return [*meant, self.hint] if self.hint else meant
 
     def rendered_lines(self) -> list[str]:
         """At most five printable lines of at most `MAX_LINE_CHARACTERS`, the first with the class

@@ -67,7 +67,7 @@ class InputAdvanced(Value, frozen=True, tag="input_advanced", tag_field="kind", 
         return ", ".join(parts)
 
     def _column_change(self) -> str:
-        """The columns read whose types differ, with both types."""
+        """The columns read that are gone or whose types differ, with both types."""
         recorded, current = self.recorded, self.current
         if (
             recorded.types == current.types
@@ -78,7 +78,9 @@ class InputAdvanced(Value, frozen=True, tag="input_advanced", tag_field="kind", 
         types = dict(zip(current.columns, current.types, strict=False))
         moved = []
         for name, before in zip(recorded.columns, recorded.types, strict=False):
-            if types.get(name, before) != before:
+            if types and name not in types:
+                moved.append(f"{name} is gone")
+            elif types.get(name, before) != before:
                 moved.append(f"{name}: {before} → {types[name]}")
         return ", ".join(["columns", *moved])
 

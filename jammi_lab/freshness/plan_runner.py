@@ -106,7 +106,7 @@ class PlanRunner:
                 outcome="rejected" if isinstance(error, CheckFailed) else "failed",
                 seconds=self._clock.monotonic() - started,
                 error=str(error).split("\n")[0],
-                hint=error.hint,
+                hint=" ".join(error.advice),
             )
 
     def _record_failure(self, recipe: RecipeRecord, error: JammiError) -> None:

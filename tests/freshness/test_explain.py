@@ -125,14 +125,14 @@ def test_both_forms_say_the_same_and_hostile_names_do_no_harm(lab):
 
 
 def test_a_run_that_could_not_be_bound_is_named_until_one_succeeds(lab):
-    lab.csv("a", "id,x", "1,2")
-    lab.materialize("t", "SELECT sum(x) AS s FROM a")
-    lab.csv("a", "id,y", "1,2")
+    lab.csv("a", "id,cost", "1,2")
+    lab.materialize("t", "SELECT sum(cost) AS s FROM a")
+    lab.csv("a", "id,costs", "1,2")
     [step] = lab.recompute().steps
     assert step.outcome == "failed"
     said = f"its last run failed: {step.error}"
-    assert (step.error, step.hint) == ("There is no column x in a.", "Its columns are id, y.")
-    assert lab.why("t").lines[1].startswith("├─ a changed its columns (")
+    assert (step.error, step.hint) == ("There is no column cost in a.", "Did you mean costs?")
+    assert lab.why("t").lines[1].startswith("├─ a changed its columns, cost is gone (")
     assert lab.why("t").lines[2] == f"└─ {said}"
     status = lab.status()
     assert status["t"].remarks == [said, "a changed its columns"] and said in repr(status)
@@ -141,11 +141,11 @@ def test_a_run_that_could_not_be_bound_is_named_until_one_succeeds(lab):
     assert [(table.version, table.status) for table in lab.tables(status="failed")] == [
         (2, "failed")
     ]
-    lab.csv("a", "id,x", "1,2")
+    lab.csv("a", "id,cost", "1,2")
     assert lab.status()["t"].remarks == []  # it holds again: no run is needed
     lab.csv("a", "id,y", "1,2")
     assert lab.status()["t"].remarks[0] == said
-    lab.csv("a", "id,x", "1,7")
+    lab.csv("a", "id,cost", "1,7")
     lab.recompute()
     assert not any("failed" in line for line in lab.why("t").lines)
     assert lab.table("t").read().fetchall() == [(7,)]
