@@ -2,8 +2,9 @@
 
 The earlier rows of a file no longer exist when the question comes up. So the digest of the rows
 read is stored in the observation cache when a table is computed from them, if they are few enough
-for a shallow pass. Without a stored digest the bytes decide. Text files have no anchors per column,
-so all their columns are compared, whichever are read. The state of a frame, of an Arrow file and of
+for a shallow pass. Without a stored digest the bytes decide. One value of a text file can decide
+how others are read, so all its columns are compared, whichever are read; of a sheet of a workbook,
+which is read as a whole, those that are read. The state of a frame, of an Arrow file and of
 a table of a database file consists of its values already: these are not compared.
 """
 
@@ -37,7 +38,7 @@ from jammi_lab.inputs.version_changes import (
     equal_columns,
     skip_rows,
 )
-from jammi_lab.sources import read_errors
+from jammi_lab.sources import read_errors, scratch_duckdb
 from jammi_lab.sources.base import Connector, ObservationContext, Query
 from jammi_lab.sources.files.connector import FileConnector
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
@@ -47,9 +48,11 @@ from jammi_lab.store.result_files import ResultFiles
 CHANGES_KIND, ROUNDING_KIND = "changes", "rounding"
 """The kind of the numbers by which two versions of a table differ."""
 _TEXT_KINDS = ("csv", "tsv", "json", "ndjson")
-_COMPARABLE_KINDS = ("parquet", *_TEXT_KINDS)
-MAX_TEXT_BYTES = 4 << 20
-"""Maximum size of a text file to compare, in bytes. Its types must be sniffed again each time,
+_WHOLE_KINDS = (*_TEXT_KINDS, "xlsx")
+"""Kinds whose anchors cover all bytes of the file, whichever columns are read."""
+_COMPARABLE_KINDS = ("parquet", *_WHOLE_KINDS)
+MAX_WHOLE_BYTES = 4 << 20
+"""Maximum size of such a file to compare, in bytes. Its types must be decided again each time,
 which takes most of the time."""
 _ZONED_TIMESTAMP = "TIMESTAMP WITH TIME ZONE"
 """Not compared in text files: a text without an offset depends on the session's time zone, which
@@ -65,7 +68,7 @@ def note_rows(connector: Connector, anchor: Anchor, context: ObservationContext)
     is_small = anchor.row_count is not None and (
         context.scan_rows is None or anchor.row_count <= context.scan_rows
     )
-    if files.kind in _TEXT_KINDS or (is_small and anchor.columns):
+    if files.kind in _WHOLE_KINDS or (is_small and anchor.columns):
         with contextlib.suppress(*read_errors.SOURCE_ERRORS):
             _files_digest(files, anchor, context)
 
@@ -159,7 +162,11 @@ def _files_digest(
     if not _is_within_limits(files, context) or not _decide_rows_alone(files, anchor):
         return None
     assert context.query is not None, "a workspace runs queries"
-    [row] = context.query(f"{digest_select(expressions)} ({files.relation(table).read.body})")
+    relation, select = files.relation(table), digest_select(expressions)
+    if relation.read.frame is None:
+        [row] = context.query(f"{select} ({relation.read.body})")
+    else:
+        [row] = scratch_duckdb.query(relation, f"{select} it")
     second_state = files.observe(table, context)
     if not isinstance(second_state, Snapshot) or first_state.stamp != second_state.stamp:
         return None  # the files may have been changed and changed back during the read
@@ -168,7 +175,7 @@ def _files_digest(
         for state in (first_state, second_state)
     ):
         return None
-    if files.kind in _TEXT_KINDS:
+    if files.kind in _WHOLE_KINDS:
         note_row_count(anchor, row[0], context.cache, context.now_ns)
     digest = rows_digest(row)
     if digest is not None:
@@ -190,7 +197,7 @@ def _decide_rows_alone(files: FileConnector, anchor: Anchor) -> bool:
 
 def _is_within_limits(files: FileConnector, context: ObservationContext) -> bool:
     limits = [] if context.scan_bytes is None else [context.scan_bytes]
-    limits += [MAX_TEXT_BYTES] if files.kind in _TEXT_KINDS else []
+    limits += [MAX_WHOLE_BYTES] if files.kind in _WHOLE_KINDS else []
     sizes = [item.stat.size for item in files.file_set.list_files(files.kind)]
     return not limits or sum(sizes) <= min(limits)
 

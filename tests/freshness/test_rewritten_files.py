@@ -177,7 +177,7 @@ def test_on_text_whose_values_a_digest_does_not_tell_apart_there_is_no_opinion(l
 
 
 def test_a_large_text_file_is_not_read_for_an_opinion(lab, monkeypatch):
-    monkeypatch.setattr(equal_rows, "MAX_TEXT_BYTES", 10)
+    monkeypatch.setattr(equal_rows, "MAX_WHOLE_BYTES", 10)
     monkeypatch.setattr(equal_rows, "digest_select", lambda _: pytest.fail("read"))
     rain(lab, "csv", RAIN, "SELECT sum(mm) AS mm FROM rain")
     assert rain(lab, "csv", RAIN[::-1]) == ["stale: rain changed"]

@@ -20,7 +20,7 @@ ROWS = {"id": [1, 2, 3, 4], "a": [5, 5, 7, 1], "t": ["x", "y", "x", None]}
 def each_byte_of_a_text_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is made of a text file is made again when its rows come in another order: no opinion is
     given on so large a file."""
-    monkeypatch.setattr(equal_rows, "MAX_TEXT_BYTES", 0)
+    monkeypatch.setattr(equal_rows, "MAX_WHOLE_BYTES", 0)
 
 
 @pytest.fixture

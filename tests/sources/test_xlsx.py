@@ -47,11 +47,18 @@ class TestSheets:
             ws.sources.add("other", file, options={"sheet": "price"})
         assert caught.value.near and "other" not in ws.sources
 
-    def test_another_sheet_is_part_of_the_same_bytes(self, ws, file):
-        ws.sources.add("people", file)
-        ws.materialize("t", "FROM people")
-        write(file, prices=[("id", "price"), (1, 10.5)])
-        assert is_stale(ws)
+    def test_only_the_columns_that_are_read_of_this_sheet_count(self, ws, file):
+        write(file, others=[("id", "name"), (7, "g")])
+        ws.sources.add("people", file, options={"sheet": "people"})
+        ws.sources.add("others", file, options={"sheet": "others"})
+        ws.materialize("t", "SELECT id FROM people")
+        ws.materialize("other", "SELECT id FROM others")
+        write(file, ROWS[::-1], ("id", "first"), others=[("id", "name"), (8, "g")])
+        assert str(ws.staleness("t")) == "fresh, people has other bytes and equal rows"
+        assert is_stale(ws, "other")
+        for rows in ([("1", "a"), *ROWS[1:]], [(4, "a"), *ROWS[1:]], ROWS[1:], [(7, "g")]):
+            write(file, rows, others=[("id", "name"), *ROWS])
+            assert is_stale(ws)
 
     def test_without_a_header_columns_are_called_by_their_place(self, ws, file):
         ws.sources.add("s", file, options={"header": False})
