@@ -70,6 +70,12 @@ def first_line(error: BaseException) -> str:
     return (message_of(error) or type(error).__name__).splitlines()[0][:160]
 
 
+def advice_of(error: "JammiError") -> list[str]:
+    """The lines below the message of an error and its statement: similar names, the hint."""
+    meant = [f"Did you mean {', '.join(error.near)}?"] if error.near else []
+    return [*meant, error.hint] if error.hint else meant
+
+
 class JammiError(Exception):
     """The base of all errors that jammi_lab raises. Further fields are those that a class declares,
     and are passed by name."""
@@ -126,13 +132,7 @@ class JammiError(Exception):
         lines = [self.message]
         if self.excerpt:
             lines += self.excerpt.split("\n")
-        return [*lines, *self.advice]
-
-    @property
-    def advice(self) -> list[str]:
-        """The last of these lines: similar names, the hint."""
-        meant = [f"Did you mean {', '.join(self.near)}?"] if self.near else []
-        return [*meant, self.hint] if self.hint else meant
+        return [*lines, *advice_of(self)]
 
     def rendered_lines(self) -> list[str]:
         """At most five printable lines of at most `MAX_LINE_CHARACTERS`, the first with the class

@@ -6,7 +6,7 @@ import graphlib
 from collections.abc import Sequence
 
 from jammi_lab.core.anchors import Identity, result_input
-from jammi_lab.core.errors import CheckFailed, JammiError, SessionClosed
+from jammi_lab.core.errors import CheckFailed, JammiError, SessionClosed, advice_of
 from jammi_lab.core.records import (
     OnProgress,
     Progress,
@@ -106,7 +106,7 @@ class PlanRunner:
                 outcome="rejected" if isinstance(error, CheckFailed) else "failed",
                 seconds=self._clock.monotonic() - started,
                 error=str(error).split("\n")[0],
-                hint=" ".join(error.advice),
+                hint=" ".join(advice_of(error)),
             )
 
     def _record_failure(self, recipe: RecipeRecord, error: JammiError) -> None:

@@ -31,7 +31,7 @@ class OutsideAccess:
 
     @property
     def trusts_folder(self) -> bool:
-        """Whether this user trusts the folder (`storage.trusted_folders`), also since then."""
+        """Whether this user trusts the folder by now."""
         if not self.trusts_names and self.folder is not None:
             self.trusts_names = is_trusted(self.folder)
         return self.trusts_names
