@@ -59,7 +59,7 @@ class OutsideAccess:
 
     def untrusted_clause(self) -> str:
         """That the folder is not trusted, and the line that trusts it."""
-        return untrusted_clause(self.folder)
+        return f"the workspace's folder is not trusted: jl.trust({str(self.folder)!r}) trusts it"
 
     def _lies_outside(self, record: SourceRecord) -> bool:
         """Whether a location is a URL, or a file of it lies outside the project, also by a link or
@@ -85,11 +85,6 @@ class OutsideAccess:
         except OSError as error:
             raise unreadable_error(str(error.filename or pattern), error) from None
         return not all(_is_inside(name, project) for name in names)
-
-
-def untrusted_clause(folder: Path | None) -> str:
-    """That a folder is not trusted, and the line that trusts it."""
-    return f"the workspace's folder is not trusted: jl.trust({str(folder)!r}) trusts it"
 
 
 def _is_inside(path: str, folder: Path) -> bool:

@@ -115,7 +115,7 @@ def _open_services(
         loaded_settings = load_settings(local_folder, overrides)
         if local_folder is not None:
             is_new = not read_only and _is_new(local_folder)
-            outside.trusts_names = trusts_names(local_folder, loaded_settings) or is_new
+            outside.trusts_names = trusts_names(local_folder, loaded_settings)
             _prepare_folder(
                 local_folder,
                 display_path,

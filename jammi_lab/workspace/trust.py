@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from jammi_lab.core.errors import JammiError, SourceUnavailable
 from jammi_lab.core.html import escape_invisible
 from jammi_lab.core.settings import Settings
-from jammi_lab.sources.outside_access import untrusted_clause
+from jammi_lab.sources.outside_access import OutsideAccess
 from jammi_lab.storage.trusted_folders import add_trusted, is_trusted
 
 if TYPE_CHECKING:
@@ -41,8 +41,9 @@ def trusts_names(folder: Path, settings: Settings) -> bool:
         return False
     if _CATALOG_URL not in settings.keys_of_file or _ask(folder, "a catalog on a server"):
         return True
+    clause = OutsideAccess(folder).untrusted_clause()
     raise SourceUnavailable(
-        f"The file jammi.toml names a catalog on a server, and {untrusted_clause(folder)}.",
+        f"The file jammi.toml names a catalog on a server, and {clause}.",
         hint="Or name the catalog yourself: jl.open(path, catalog=…).",
     )
 
@@ -59,7 +60,7 @@ def report_untrusted(services: "Services") -> None:
     if _ask(folder, names):
         return
     warnings.warn(
-        f"{names[:1].upper()}{names[1:]} are not used: {untrusted_clause(folder)}.",
+        f"{names[:1].upper()}{names[1:]} are not used: {outside.untrusted_clause()}.",
         UserWarning,
         stacklevel=4,  # the caller of `jl.open`, above its wrapper
     )
