@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -170,7 +169,9 @@ def canonical_table(table: pa.Table) -> pa.Table:
             )
         if name in names_so_far:
             raise SchemaMismatch(
-                f"Two columns are named {name!r}.", column=name, hint="Rename one of them."
+                f"Two columns are named {name!r}.",
+                column=name,
+                hint="Rename one of them; a named index of pandas counts as a column.",
             )
         names_so_far.add(name)
     columns = [*map(_sql_column, table.schema, table.columns)]
@@ -250,21 +251,10 @@ def _polars_column(series: Any) -> Any:
 
 
 def _from_pandas(frame: Any) -> pa.Table:
-    labels = [str(label) for label in frame.columns]
     index_names = [name for name in frame.index.names if name is not None]
-    duplicate = next(
-        (label for label, count in Counter([*labels, *map(str, index_names)]).items() if count > 1),
-        None,
-    )
-    if duplicate is not None:
-        raise SchemaMismatch(
-            f"Two columns are named {duplicate!r}.",
-            column=duplicate,
-            hint="Rename one of them; a named index counts as a column.",
-        )
     columns = [
         *((str(name), frame.index.get_level_values(name)) for name in index_names),
-        *((label, frame.iloc[:, i]) for i, label in enumerate(labels)),
+        *((str(label), frame.iloc[:, i]) for i, label in enumerate(frame.columns)),
     ]
     return pa.table(
         [_pandas_column(name, values) for name, values in columns],

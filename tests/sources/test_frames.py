@@ -1,4 +1,5 @@
-import datetime
+import datetime as dt
+from decimal import Decimal
 
 import duckdb
 import pandas as pd
@@ -19,14 +20,13 @@ from jammi_lab.sources.frames import (
     as_arrow,
     frame_snapshot,
     is_frame,
-    table_of_values,
     unique_names,
 )
 from jammi_lab.sources.scratch_duckdb import query
 from jammi_lab.workspace.stamp_checks import shown_in_file
 from tests.contracts.source import observed, same_state
 from tests.sizes import examples
-from tests.verdicts import is_stale
+from tests.verdicts import is_fresh, is_stale
 
 COLUMNS = {"id": [1, 2, 3], "name": ["a", "b", "c"]}
 
@@ -75,56 +75,128 @@ def test_other_things_are_no_frames(thing):
         as_arrow(thing)
 
 
-def test_an_index_is_kept_where_it_has_a_name():
-    frame = pd.DataFrame({"v": [1, 2]})
-    assert as_arrow(frame).column_names == ["v"]
-    assert as_arrow(frame.set_index(pd.Index([7, 8]))).column_names == ["v"]
-    assert as_arrow(frame.set_index(pd.Index([7, 8], name="k"))).to_pydict() == {
-        "k": [7, 8],
-        "v": [1, 2],
-    }
-    two = frame.set_index(pd.MultiIndex.from_tuples([(1, "x"), (2, "y")], names=["k", None]))
-    assert as_arrow(two).to_pydict() == {"k": [1, 2], "v": [1, 2]}
-
-
-GOOD = pa.field("good", pa.int64())
 PERIOD = pa.field(
-    "bad",
+    "a",
     pa.int64(),
     metadata={"ARROW:extension:name": "pandas.period", "ARROW:extension:metadata": '{"freq": "M"}'},
 )
 
 
-def test_missing_values_of_pandas_are_null():
-    frame = pd.DataFrame(
-        {
-            "x": [1.0, float("nan")],
-            "t": pd.to_datetime(["2020-01-01", None]),
-            "s": ["a", None],
-            "i": pd.array([1, None], dtype="Int64"),
-        }
-    )
-    assert as_arrow(frame).slice(1).to_pylist() == [{"x": None, "t": None, "s": None, "i": None}]
+def objects(*values):
+    return pd.DataFrame({"good": range(len(values)), "a": pd.Series(values, dtype=object)})
+
+
+def with_name(name):
+    frame = pd.DataFrame([[1]])
+    frame.columns = pd.Index([name], dtype=object)
+    return frame
+
+
+def test_a_column_that_sql_cannot_hold_is_named(ws):
+    """It is the last one."""
+    for frame in (
+        objects("a\ud83d"),
+        with_name("s\ud83d"),
+        with_name(""),
+        objects("a", b"b"),
+        objects(1, "b"),
+        objects(True, 5),
+        objects(object()),
+        objects(2**60 + 1, 2.5),
+        objects(dt.date(2020, 1, 1), dt.datetime(2020, 1, 1, 13)),
+        objects(dt.datetime(2020, 1, 1, 13), dt.date(2020, 1, 1)),
+        objects(Decimal("1.1"), 2.5),
+        objects(2**70, 1),
+        pd.DataFrame([[1, 2]], columns=["a", "a"]),
+        pd.DataFrame([[1, 2]], columns=[1, "1"]),
+        pd.DataFrame({"a": [1]}, index=pd.Index([1], name="a")),
+        pd.DataFrame({"a": [1 + 2j]}),
+        pd.DataFrame({"a": pd.period_range("2020-01", periods=2, freq="M")}),
+        pd.DataFrame({"a": pd.to_timedelta([1], unit="ns")}),
+        pl.DataFrame({"a": pl.Series([1], dtype=pl.Duration("ns"))}),
+        pl.DataFrame({"good": 1, "a": pl.Series([2**100], dtype=pl.Int128)}),
+        pl.DataFrame({"good": 1, "a": pl.Series([object()], dtype=pl.Object)}),
+        pa.table([[1]], pa.schema([PERIOD])),  # of a file, without pandas
+        pa.table([[1], [2]], ["a", "a"]),
+        pa.table({"a": pa.array([[1]], pa.list_(pa.timestamp("ns", "UTC")))}),
+        pa.table({"a": pa.array([86_400_001], pa.date64())}),
+        pa.table({"a": pa.array([Decimal("1" * 50)], pa.decimal256(60, 0))}),
+        pa.table({"a": pa.array([{}], pa.struct([]))}),
+    ):
+        with pytest.raises(SchemaMismatch) as caught:
+            ws.sources.add("a", frame)
+        names = frame.column_names if isinstance(frame, pa.Table) else frame.columns
+        assert caught.value.column == str(names[-1]) and "\n" not in caught.value.message
+        assert isinstance(observed(FrameConnector("s", frame)), Unknown)
 
 
 @pytest.mark.parametrize(
-    "frame",
+    ("frame", "rows"),
     [
-        pd.DataFrame({"good": [1, 2], "bad": [1, "x"]}),
-        pd.DataFrame({"good": [1, 2], "bad": [object(), object()]}),
-        pd.DataFrame({"good": [1, 2], "bad": pd.period_range("2020", periods=2, freq="D")}),
-        pa.table([[1], [648]], pa.schema([GOOD, PERIOD])),  # of a file, without pandas
-        pl.DataFrame({"good": [1, 2], "bad": pl.Series([object(), 3], dtype=pl.Object)}),
-        pl.DataFrame({"good": [1, 2], "bad": pl.Series([1, 2], dtype=pl.Int128)}),
+        (objects(None, float("nan"), "x"), [(0, None), (1, None), (2, "x")]),
+        (objects(1, 2.5), [(0, 1), (1, 2.5)]),
+        (pd.DataFrame({"v": [1]}, index=pd.Index([7], name="k")), [(7, 1)]),
+        (
+            pd.DataFrame(
+                {"v": [1, 2]},
+                index=pd.MultiIndex.from_tuples([(1, "a"), (2, "b")], names=["i", None]),
+            ),
+            [(1, 1), (2, 2)],
+        ),
+        (
+            pd.DataFrame(
+                {
+                    "a": pd.array([2**53 + 1, None], "Int64"),
+                    "b": pd.array([True, None], "boolean"),
+                    "c": pd.Categorical(["x", None]),
+                    "d": pd.array([Decimal("1.5"), None], pd.ArrowDtype(pa.decimal128(5, 1))),
+                    "e": [2.5, float("nan")],
+                    "f": [dt.datetime(2020, 1, 1), pd.NaT],
+                }
+            ),
+            [(2**53 + 1, True, "x", Decimal("1.5"), 2.5, dt.datetime(2020, 1, 1)), (None,) * 6],
+        ),
+        (pd.DataFrame({"a": pd.arrays.SparseArray([0, 1])}), [(0,), (1,)]),
+        (pd.DataFrame({"a": pd.to_timedelta([1], unit="us")}), [(dt.timedelta(microseconds=1),)]),
+        (pl.DataFrame({"a": [dt.time(1, 2, 3, 4)]}), [(dt.time(1, 2, 3, 4),)]),
+        (pa.table({"a": pa.array([86_400_000], pa.date64())}), [(dt.date(1970, 1, 2),)]),
+        ({"a": [1, 2], "b": ["x", None]}, [(1, "x"), (2, None)]),
+        ([{"a": 1}, {"a": 2, "b": 2.5}], [(1, None), (2, 2.5)]),
     ],
+    ids=str,
 )
-def test_a_column_without_an_sql_type_is_named(frame):
-    with pytest.raises(SchemaMismatch) as error:
-        as_arrow(frame)
-    assert error.value.column == "bad" and error.value.hint and "\n" not in error.value.message
-    assert isinstance(observed(FrameConnector("s", frame)), Unknown)
-    with pytest.raises(SchemaMismatch):
-        FrameConnector("s", frame).check()
+def test_values_are_read_as_they_are(ws, frame, rows):
+    ws.sources.add("a", frame)
+    assert ws.sql("SELECT * FROM a").fetchall() == rows
+
+
+def test_what_is_no_table_is_refused(ws):
+    for values in (
+        {"a": 1},
+        {"a": "text"},
+        {"a\udcff": [1]},
+        pd.DataFrame(),
+        pa.table({}),
+        {1: [2]},
+        {"a": [1], "b": [1, 2]},
+        {"a": [1, "x"]},
+        {"a": [dt.date(2020, 1, 1), dt.datetime(2020, 1, 1, 13)]},
+        {},
+        [],
+        [1, 2],
+        [{"a": 1}, 2],
+    ):
+        with pytest.raises((InvalidArgument, SchemaMismatch)):
+            ws.sources.add("a", values)
+
+
+def test_tables_of_a_dict_are_fresh_until_another_is_added(ws):
+    ws.sources.add("a", {"v": [1, 2]})
+    ws.materialize("m", "SELECT sum(v) AS s FROM a")
+    ws.sources.add("a", {"v": [1, 2]}, replace=True)
+    assert is_fresh(ws, "m")
+    ws.sources.add("a", {"v": [1, 3]}, replace=True)
+    assert is_stale(ws, "m")
 
 
 @pytest.mark.parametrize("said", [b"x", b"{}", b"\xff"])
@@ -144,36 +216,6 @@ def test_a_type_that_pandas_cannot_make_is_a_typed_error(tmp_path, said):
     assert shown_in_file(tmp_path / "a.parquet").stamp is None
 
 
-@pytest.mark.parametrize(
-    "frame",
-    [
-        pa.table({"bad": pa.array([1], pa.decimal256(40, 2))}),
-        pa.table({"bad": pa.array([{}], pa.struct([]))}),
-    ],
-)
-def test_an_arrow_type_that_sql_cannot_hold_is_named(frame):
-    with pytest.raises(SchemaMismatch) as error:
-        FrameConnector("s", frame).check()
-    assert error.value.column == "bad"
-
-
-@pytest.mark.parametrize(
-    "frame",
-    [
-        pd.DataFrame([[1, 2]], columns=["a", "a"]),
-        pd.DataFrame({"a": [1]}).set_index(pd.Index([1], name="a")),
-        pa.Table.from_arrays([pa.array([1]), pa.array([1])], names=["a", "a"]),
-        pa.table({"": [1]}),
-        {"a\udcff": [1]},
-        pd.DataFrame(),
-        pa.table({}),
-    ],
-)
-def test_names_that_sql_cannot_tell_apart_are_refused(frame):
-    with pytest.raises(SchemaMismatch):
-        table_of_values(frame) if isinstance(frame, dict) else as_arrow(frame)
-
-
 def test_categories_become_their_values_and_their_order_of_appearance_does_not_matter():
     one = pd.DataFrame({"c": pd.Categorical(["x", "y"], categories=["x", "y"])})
     two = pd.DataFrame({"c": pd.Categorical(["x", "y"], categories=["y", "x", "unused"])})
@@ -187,7 +229,7 @@ def test_categories_become_their_values_and_their_order_of_appearance_does_not_m
 def test_types_are_those_of_sql():
     frame = pl.DataFrame(
         {
-            "d": [datetime.date(2020, 1, 1)],
+            "d": [dt.date(2020, 1, 1)],
             "v": pl.Series([[1.0, 2.0]], dtype=pl.Array(pl.Float32, 2)),
             "h": pl.Series([1.0], dtype=pl.Float32),
         }
