@@ -15,7 +15,14 @@ from jammi_lab.sources.registry import connector_for
 from tests.services.servers import run_mysql, run_postgres
 
 KINDS = {"postgres": "postgresql", "mysql": "mysql"}
+URLS = {"postgresql": "postgres_url", "mysql": "mysql_url"}
 RUN = {"postgresql": run_postgres, "mysql": run_mysql}
+
+
+def as_user(url, user, password=""):
+    """The URL for another user."""
+    server = url.split("://")[1].rpartition("@")[2]
+    return f"{url.split('://')[0]}://{user}{password and ':'}{password}@{server}"
 
 
 @pytest.fixture

@@ -2,21 +2,31 @@
 everywhere that a person or file could hold one."""
 
 import gc
+import json
 import logging
+import re
+import secrets
 import traceback
 import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.core.errors import JammiError, StatementNotAllowed, mask_credentials
-from jammi_lab.core.redaction import looks_like_address, typed_credentials
+from jammi_lab.core.errors import InvalidArgument, JammiError, StatementNotAllowed, mask_credentials
+from jammi_lab.core.redaction import (
+    looks_like_address,
+    redact,
+    remember_credential,
+    typed_credentials,
+)
 from tests.cases import cases
 from tests.inside import services_of
 from tests.services.stores import bucket_of, parquet_bytes, web_server, without_aws
+from tests.sources.servers import RUN, URLS
 
 CANARY = "CANARY7f3a91c2"
 
@@ -186,7 +196,7 @@ def check_everywhere(
     folder: Path, ways: dict[str, Added], logs: pytest.LogCaptureFixture, down: Callable[[], None]
 ) -> None:
     logs.set_level(logging.INFO)  # what a library writes for its own debugging is asked for by name
-    secrets = (CANARY, CANARY.lower())
+    canaries = (CANARY, CANARY.lower())
     with jl.open(folder) as ws:
         errors: list[BaseException] = []
         for name, (location, more) in ways.items():
@@ -203,14 +213,14 @@ def check_everywhere(
             except Exception as error:
                 errors.append(error)
         for where, text in told(ws, logs, errors).items():
-            assert not any(secret in text for secret in secrets), where
+            assert not any(secret in text for secret in canaries), where
     with jl.open(folder) as ws:
         for where, text in told(ws, logs, []).items():
-            assert not any(secret in text for secret in secrets), f"after a restart: {where}"
+            assert not any(secret in text for secret in canaries), f"after a restart: {where}"
     for path in folder.rglob("*"):
         if path.is_file():
             held = path.read_bytes()
-            assert not any(secret.encode() in held for secret in secrets), path
+            assert not any(secret.encode() in held for secret in canaries), path
     gc.collect()
 
 
@@ -262,29 +272,18 @@ def test_of_http(tmp_path, monkeypatch, caplog):
 @pytest.mark.parametrize("kind", ["postgresql", "mysql"])
 def test_of_servers(tmp_path, request, monkeypatch, caplog, kind):
     """A user of its own, whose password is the canary."""
+    url, run = request.getfixturevalue(URLS[kind]), RUN[kind]
+    user = f"canary_{secrets.token_hex(4)}"
+    made, dropped = f"{user}@'%' IDENTIFIED BY '{CANARY}'", f"{user}@'%'"
     if kind == "postgresql":
-        url = request.getfixturevalue("postgres_url")
-        from tests.services.servers import run_postgres as run
-
-        user = f"canary_{tmp_path.name[-20:]}".lower().replace("-", "_")
-        run(
-            url,
-            "CREATE TABLE IF NOT EXISTS seen (id int)",
-            f"DROP ROLE IF EXISTS {user}",
-            f"CREATE ROLE {user} LOGIN PASSWORD '{CANARY}'",
-        )
-        run(url, f"GRANT SELECT ON seen TO {user}")
-    else:
-        url = request.getfixturevalue("mysql_url")
-        from tests.services.servers import run_mysql as run
-
-        user = f"canary_{tmp_path.name[-12:]}".lower().replace("-", "_")
-        run(
-            url,
-            "CREATE TABLE IF NOT EXISTS seen (id int)",
-            f"CREATE OR REPLACE USER {user}@'%' IDENTIFIED BY '{CANARY}'",
-        )
-        run(url, f"GRANT SELECT ON *.* TO {user}@'%'")
+        made, dropped = f"{user} PASSWORD '{CANARY}'", user
+    everything = "seen" if kind == "postgresql" else "*.*"
+    run(
+        url,
+        "CREATE TABLE IF NOT EXISTS seen (id int)",
+        f"CREATE USER {made}",
+        f"GRANT SELECT ON {everything} TO {dropped}",
+    )
     try:
         scheme, rest = url.split("://", 1)
         plain = f"{scheme}://{user}@{rest.rsplit('@', 1)[-1]}"
@@ -299,27 +298,50 @@ def test_of_servers(tmp_path, request, monkeypatch, caplog, kind):
         check_everywhere(tmp_path / "lab", ways, caplog, lambda: None)
     finally:
         if kind == "postgresql":
-            run(url, f"REVOKE ALL ON seen FROM {user}", f"DROP ROLE {user}")
-        else:
-            run(url, f"DROP USER {user}@'%'")
+            run(url, f"REVOKE ALL ON seen FROM {user}")
+        run(url, f"DROP USER {dropped}")
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        "postgresql://me:{}@127.0.0.1:1/x",
-        "postgresql+psycopg://me@127.0.0.1:1/x?password={}",
-        "postgresql://me:{}@127.0.0.1:port/x",
-        "postgresql://me:{}@[::1/x",
-        "postgresql://me:{0}@127.0.0.1:1/x?nonsuch={0}",
-        "nonsense://me:{}@127.0.0.1:1/x",
-        "mysql://me:{}@127.0.0.1:1/x",
-    ],
-)
-def test_of_a_catalog_that_cannot_be_opened(tmp_path, address):
-    with pytest.raises(JammiError) as caught:
-        jl.open(tmp_path / "lab", catalog=address.format(CANARY))
-    assert not any(CANARY in held(error) for error in chain(caught.value))
+FORMS = [
+    "host=h port=1 user=u password={}",
+    "host=h password='{}' dbname=x",
+    " postgresql://u:{}@127.0.0.1:1/d",
+    '"postgresql://u:{}@127.0.0.1:1/d"',
+    "postgresql:/u:{}@h/d",
+    "postgresql//u:{}@h/d",
+    "postgresq://u:{}@h/d",
+    "postgresql://u:{}@[::1/d",
+    "postgresql+psycopg://u:{}@127.0.0.1:1/d",
+    "jdbc:postgresql://h/d?user=u&password={}",
+    "u:{}@h/d",
+    "Server=h;Uid=u;Pwd={};",
+    "postgresql+psycopg://me@127.0.0.1:1/x?password={}",
+    "postgresql://me:{}@127.0.0.1:port/x",
+    "postgresql://me:{0}@127.0.0.1:1/x?nonsuch={0}",
+    "nonsense://me:{}@127.0.0.1:1/x",
+    "mysql://me:{}@127.0.0.1:1/x",
+]
+
+
+@pytest.mark.parametrize(("number", "form"), list(enumerate(FORMS)))
+def test_of_an_address_in_any_spelling(tmp_path, number, form):
+    password = f"Zq{number}%dXk9!"
+    address = form.format(password)
+    quoted = address.replace("'", "''")
+    with jl.open(tmp_path / "ws") as ws:
+        for attempt in (
+            lambda: ws.sources.add("a", address),
+            lambda: ws.sources.add("b", address, check=False),
+            lambda: ws.sql(f"SELECT * FROM '{quoted}'"),
+            lambda: ws.sql(f"SELECT * FROM read_csv('{quoted}')"),
+            lambda: jl.open(tmp_path / "other", catalog=address),
+        ):
+            shown = repr(ws.sources.list())
+            try:
+                attempt()
+            except JammiError as error:
+                shown += "".join(map(held, chain(error))) + repr(error) + str(error.near)
+            assert password not in shown and quote(password, safe="") not in shown
 
 
 @pytest.mark.parametrize(
@@ -394,3 +416,26 @@ def test_a_password_in_the_name_of_an_option_or_setting_is_not_shown(tmp_path, k
                 attempt()
             shown = str(error.value) + repr(error.value)
             assert "in-an-option-key-1" not in shown
+
+
+def test_an_address_that_is_no_url_is_not_stored_as_a_path(ws):
+    for form in FORMS[:6]:
+        with pytest.raises(InvalidArgument, match="not a URL"):
+            ws.sources.add("a", form.format("Zq4%dXk9!"), kind="parquet", check=False)
+
+
+def test_a_credential_is_redacted_after_hundreds_of_others_and_however_it_is_quoted():
+    password = "o'Zq\"%d\\Xk/ é&9"
+    remember_credential(password)
+    for number in range(400):
+        remember_credential(f"other-credential-{number}")
+    for text in (
+        password,
+        quote(password),
+        re.sub("%..", lambda code: code[0].lower(), quote(password, safe="")),
+        repr(password),
+        repr(f"x{password}"),
+        json.dumps(password),
+        password.replace("'", "''"),
+    ):
+        assert "*******" in redact(text) and "Zq" not in redact(text), text

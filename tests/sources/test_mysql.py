@@ -9,7 +9,6 @@ import secrets
 from collections.abc import Callable, Iterator
 from datetime import time
 from decimal import Decimal
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
@@ -22,7 +21,7 @@ from jammi_lab.sources.databases.mysql import MysqlConnector
 from jammi_lab.steps.single_flight import SingleFlight
 from tests.contracts.source import DictMemo, look, same_state
 from tests.services.servers import run_mysql
-from tests.sources.servers import crm, engine, sql, table, url, ws  # noqa: F401  fixtures
+from tests.sources.servers import as_user, crm, engine, sql, table, url, ws  # noqa: F401  fixtures
 from tests.verdicts import doubt, is_fresh, is_stale
 
 SERVER = "mysql"
@@ -139,13 +138,6 @@ def reader(sql, mysql_url) -> Iterator[str]:
 def rights(sql, reader) -> Callable[[str], None]:
     """Gives rights to the reader, or takes them."""
     return lambda said: sql(*(f"{said} {reader}@'{host}'" for host in ("%", "localhost")))
-
-
-def as_user(url: str, user: str, password: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(
-        parts._replace(netloc=f"{user}:{password}@{parts.hostname}:{parts.port or 3306}")
-    )
 
 
 def test_rights_and_passwords_are_told_without_the_password(

@@ -19,7 +19,7 @@ from tests.cases import cases
 from tests.contracts.source import DictMemo, look, same_state
 from tests.inside import services_of
 from tests.services.servers import run_postgres
-from tests.sources.servers import connector_of, crm, engine, sql, table, url, ws  # noqa: F401  fixtures
+from tests.sources.servers import as_user, connector_of, crm, engine, sql, table, url, ws  # noqa: F401  fixtures
 from tests.verdicts import doubt, is_fresh, is_stale
 
 pytestmark = pytest.mark.services
@@ -40,34 +40,19 @@ def test_a_number_without_precision_is_an_exact_number(ws, sql, table):
         f"CREATE TABLE {table} (id integer, n numeric, wide numeric(50, 3), far numeric(50, 40))",
         f"INSERT INTO {table} VALUES (1, 12345678901234567890.1234567890, 1.5, 2.25)",
         f"INSERT INTO {table} VALUES (2, 9, 9, 0), (3, 10, 10, 0), (4, 100.5, 100.5, 0)",
-        f"CREATE VIEW {table}_v AS SELECT id % 2 AS k, sum(wide) AS s FROM {table} GROUP BY 1",
     )
-    try:
-        assert {c.name: c.type for c in ws.sources["crm"].columns(table)} == {
-            "id": "INTEGER",
-            "n": "DECIMAL(38,10)",
-            "wide": "DECIMAL(38,3)",
-            "far": "DECIMAL(38,10)",
-        }
-        assert ws.sql(f"SELECT n, wide, far FROM crm.{table} WHERE id = 1").fetchall() == [
-            (Decimal("12345678901234567890.123456789"), Decimal("1.5"), Decimal("2.25"))
-        ]
-        largest = f"SELECT id FROM crm.{table} WHERE id > 1 ORDER BY n DESC LIMIT 1"
-        assert ws.sql(largest).fetchall() == [(4,)]
-        assert ws.sql(f"SELECT max(n), sum(wide) FROM crm.{table} WHERE n < 1000").fetchall() == [
-            (Decimal("100.5"), Decimal("119.5"))
-        ]
-        assert ws.sql(f"SELECT id FROM crm.{table} WHERE n = 9.0").fetchall() == [(2,)]
-        assert ws.sql(f"SELECT s FROM crm.{table}_v ORDER BY s").fetchall() == [
-            (Decimal("11.5"),),
-            (Decimal("109.5"),),
-        ]
-        ws.sources.add("floats", ws.sources["crm"].location, options={"numeric": "double"})
-        assert ws.sql(f"SELECT n FROM floats.{table} WHERE id = 1").fetchall() == [
-            (pytest.approx(12345678901234567890.123456789),)
-        ]
-    finally:
-        sql(f"DROP VIEW {table}_v")
+    assert [c.type for c in ws.sources["crm"].columns(table)] == [
+        "INTEGER", "DECIMAL(38,10)", "DECIMAL(38,3)", "DECIMAL(38,10)"
+    ]  # fmt: skip
+    assert ws.sql(f"SELECT n, wide, far FROM crm.{table} WHERE id = 1").fetchall() == [
+        (Decimal("12345678901234567890.123456789"), Decimal("1.5"), Decimal("2.25"))
+    ]
+    largest = f"SELECT id FROM crm.{table} WHERE id > 1 ORDER BY n DESC LIMIT 1"
+    assert ws.sql(largest).fetchall() == [(4,)]
+    assert ws.sql(f"SELECT max(n), sum(wide) FROM crm.{table} WHERE n < 1000").fetchall() == [
+        (Decimal("100.5"), Decimal("119.5"))
+    ]
+    assert ws.sql(f"SELECT id FROM crm.{table} WHERE n = 9.0").fetchall() == [(2,)]
 
 
 @pytest.mark.parametrize("value", ["15e30", "0.12345678901", "'NaN'", "'Infinity'", "1e-20"])
@@ -329,11 +314,6 @@ def reader(sql) -> Iterator[str]:
     sql(f"DROP OWNED BY {name}", f"DROP ROLE {name}")
 
 
-def as_user(url: str, user: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=f"{user}@{parts.hostname}:{parts.port or 5432}"))
-
-
 def test_what_may_not_be_read_is_undecidable_and_said(ws, sql, table, reader, postgres_url):
     sql(
         f"CREATE TABLE {table} (v integer, hidden integer)",
@@ -422,14 +402,6 @@ def test_a_database_that_would_hand_out_credentials_is_refused_and_nothing_of_it
     } <= {"memory"}
     run_postgres(fresh_postgres_url, "DROP TABLE duckdb_secrets")
     ws.sources.add("other", fresh_postgres_url)
-
-
-def test_columns_that_differ_by_case_alone_are_not_taken_for_one_another(ws, sql, table):
-    sql(f'CREATE TABLE {table} (id integer, "ID" integer)', f"INSERT INTO {table} VALUES (1, 2)")
-    with pytest.raises(SourceUnavailable, match=r"'id' and 'ID' .* differ only by case"):
-        ws.sql(f'SELECT "ID" FROM crm.{table}')
-    sql(f'ALTER TABLE {table} RENAME "ID" TO other')
-    assert ws.sql(f"SELECT * FROM crm.{table}").fetchall() == [(1, 2)]
 
 
 def test_what_the_server_takes_before_its_first_row_counts_as_time_that_the_table_took(

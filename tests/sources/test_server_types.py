@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterator
 from datetime import date, time
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,8 +16,8 @@ from jammi_lab.core.anchors import Anchor, Snapshot, source_input
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.verdicts import Fresh, Stale
 from tests.cases import cases
-from tests.services.servers import run_mysql, run_postgres
 from tests.sizes import product
+from tests.sources.servers import RUN, URLS
 from tests.verdicts import is_fresh, is_stale
 
 pytestmark = pytest.mark.services
@@ -31,41 +32,33 @@ class Server:
         ws.sources.add("s", url)
 
     def run(self, *statements: str) -> list[tuple[object, ...]]:
-        run = run_postgres if self.kind == "postgresql" else run_mysql
-        return run(self.url, *(s.replace("{t}", self.table) for s in statements))
+        return RUN[self.kind](self.url, *(s.replace("{t}", self.table) for s in statements))
 
     def sql(self, statement: str) -> list[tuple[object, ...]]:
         return self.ws.sql(statement.replace("{t}", f"s.{self.table}")).fetchall()
 
 
-def open_server(kind: str, url: str, folder) -> Iterator[Server]:
-    with jammi_lab.open(folder / "ws") as ws:
-        server = Server(kind, url, ws)
-        yield server
-        server.run("DROP TABLE IF EXISTS {t}")
+def server_of(*kinds: str) -> Any:
+    @pytest.fixture(params=kinds)
+    def server(request, ws) -> Iterator[Server]:
+        made = Server(request.param, request.getfixturevalue(URLS[request.param]), ws)
+        yield made
+        made.run("DROP TABLE IF EXISTS {t}")
+
+    return server
 
 
-@pytest.fixture
-def postgres(postgres_url, tmp_path) -> Iterator[Server]:
-    yield from open_server("postgresql", postgres_url, tmp_path)
-
-
-@pytest.fixture
-def mysql(mysql_url, tmp_path) -> Iterator[Server]:
-    yield from open_server("mysql", mysql_url, tmp_path)
+server, postgres, mysql = server_of(*URLS), server_of("postgresql"), server_of("mysql")
 
 
 # -- the server's name of a type
 
 
-@pytest.mark.parametrize("kind", ["postgresql", "mysql"])
-def test_another_type_on_the_server_is_an_advance_of_those_who_read_the_column(kind, request):
-    server = request.getfixturevalue("postgres" if kind == "postgresql" else "mysql")
-    ws = server.ws
+def test_another_type_on_the_server_is_an_advance_of_those_who_read_the_column(server, ws):
     server.run("CREATE TABLE {t} (id integer, v text)", "INSERT INTO {t} VALUES (1, 'a')")
     ws.materialize("reads", f"SELECT v FROM s.{server.table}")
     ws.materialize("reads_not", f"SELECT id FROM s.{server.table}")
-    change = "ALTER v TYPE varchar(9)" if kind == "postgresql" else "MODIFY v varchar(9)"
+    change = "ALTER v TYPE varchar(9)" if server.kind == "postgresql" else "MODIFY v varchar(9)"
     server.run(f"ALTER TABLE {{t}} {change}")
     verdict = ws.staleness("reads")
     assert isinstance(verdict, Stale) and "changed its columns" in str(verdict)
@@ -185,10 +178,8 @@ def fill(server: Server) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["postgresql", "mysql"])
 @pytest.mark.parametrize("condition", CONDITIONS)
-def test_a_query_with_text_of_numbers_takes_conditions_along(kind, request, condition, sent):
-    server = request.getfixturevalue("postgres" if kind == "postgresql" else "mysql")
+def test_a_query_with_text_of_numbers_takes_conditions_along(server, condition, sent):
     fill(server)
     every = "(SELECT * FROM {t} LIMIT 1000 OFFSET 0)"
     expected = server.sql(f"SELECT id, n FROM {every} WHERE {condition} ORDER BY id")
@@ -198,7 +189,7 @@ def test_a_query_with_text_of_numbers_takes_conditions_along(kind, request, cond
         q for q in sent if q.startswith("SELECT") and server.table in q and '"n"::text' in q
     ][-1:] or [None]
     wanted = CONDITIONS[condition]
-    if kind == "postgresql" and wanted is not None:
+    if server.kind == "postgresql" and wanted is not None:
         assert query.partition(" WHERE ")[2] == wanted
 
 
