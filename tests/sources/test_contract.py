@@ -30,7 +30,7 @@ from tests.sources.kinds import (
     Sqlite,
     Workbook,
 )
-from tests.verdicts import is_fresh, is_stale
+from tests.verdicts import doubt, is_fresh, is_stale
 
 
 class TestFiles(SourceSuite):
@@ -120,8 +120,10 @@ class TestLakes(Suite):
         assert query(connector.relation(None), "SELECT count(*) FROM it") == [(4,)]
 
     def test_a_data_file_that_is_gone_is_named(self, ws, kind, files):
+        ws.materialize("t", "SELECT count(*) AS n FROM s")
         for file in files:
             file.unlink()
+        assert f"A data file of the {type(kind).__name__} table" in doubt(ws)
         for act in (lambda: ws.sql("FROM s").arrow(), lambda: kind.add(ws, "other")):
             with pytest.raises(
                 SourceUnavailable, match=r"data file of the \w+ table .* is missing"

@@ -22,7 +22,8 @@ from jammi_lab.sources.lakehouse.delta import DeltaConnector
 from jammi_lab.sources.scratch_duckdb import query
 from tests.contracts.source import look, observed
 from tests.sources.kinds import lettered as table
-from tests.verdicts import doubt, is_fresh, is_stale
+from tests.sources.test_schema_evolution import field, write_log
+from tests.verdicts import is_fresh, is_stale
 
 
 @pytest.fixture
@@ -159,82 +160,34 @@ class TestDeletionVectors:
 
 
 class TestColumnMapping:
-    def test_columns_are_read_by_their_physical_names_and_a_renamed_one_moves_the_anchor(
-        self, ws, tmp_path
-    ):
-        mode = "name"
-        mapped(tmp_path / "d", mode, [("id", "long", 1, "p1"), ("name", "string", 2, "p2")])
+    def write(self, folder, mapping, *columns, files=()):
+        """`columns`: names with their numbers, which are those of the files."""
+        kinds = {1: "long", 2: "string", 3: "string"}
+        fields = [
+            field(name, kinds[number], number=number, physical=f"p{number}")
+            for number, name in columns
+        ]
+        write_log(folder, files, fields, ["columnMapping"], mapping)
+
+    def test_a_renamed_column_moves_the_anchor(self, ws, tmp_path):
+        files = [{"p1": [1, 2, 3], "p2": ["a", "b", "c"]}]
+        self.write(tmp_path / "d", "name", (1, "id"), (2, "name"), files=files)
         ws.sources.add("s", tmp_path / "d")
         ws.materialize("ids", "SELECT id FROM s")
         ws.materialize("names", "SELECT name FROM s")
         assert ws.sql("SELECT id FROM s WHERE name = 'b'").fetchall() == [(2,)]
-        mapped(
-            tmp_path / "d",
-            mode,
-            [
-                ("id", "long", 1, "p1"),
-                ("label", "string", 2, "p2"),
-                ("name", "string", 3, "p3"),
-            ],
-        )
+        self.write(tmp_path / "d", "name", (1, "id"), (2, "label"), (3, "name"))
         assert ws.sql("SELECT label, name FROM s WHERE id = 2").fetchall() == [("b", None)]
         assert is_fresh(ws, "ids") and is_stale(ws, "names")
 
     def test_columns_that_are_found_by_their_numbers_are_refused(self, tmp_path):
         """DuckDB looks for names alone, and would give NULL."""
-        mapped(tmp_path / "d", "id", [("id", "long", 1, "p1"), ("name", "string", 2, "elsewhere")])
+        self.write(tmp_path / "d", "id", (1, "id"), files=[{"p1": [1]}])
         with pytest.raises(SourceUnavailable, match="maps its columns by id") as caught:
             source(tmp_path / "d").check()
         assert "set the mode to name" in caught.value.hint
         state = observed(source(tmp_path / "d"))
         assert isinstance(state, Unknown) and "by id" in state.why
-
-
-def mapped(folder, mode, fields):
-    """A commit by which columns have other names than files give them, which deltalake does not
-    write itself; the first one writes the file, too."""
-    log = folder / "_delta_log"
-    if not log.exists():
-        write_deltalake(
-            folder, pa.table({"p1": pa.array([1, 2, 3], pa.int64()), "p2": ["a", "b", "c"]})
-        )
-        [file] = folder.glob("*.parquet")
-        numbers = [
-            pa.field(f"p{n}", kind, metadata={"PARQUET:field_id": str(n)})
-            for n, kind in enumerate((pa.int64(), pa.string()), 1)
-        ]
-        pq.write_table(pq.read_table(file).cast(pa.schema(numbers)), file)
-        first = log / f"{0:020}.json"
-        actions = [json.loads(line) for line in first.read_text().splitlines()]
-        for action in actions:
-            action.get("add", {}).update(size=file.stat().st_size)
-        first.write_text("\n".join(map(json.dumps, actions)) + "\n")
-    [meta] = [
-        json.loads(line)
-        for line in (log / f"{0:020}.json").read_text().splitlines()
-        if '"metaData"' in line
-    ]
-    said = [
-        {
-            "name": name,
-            "type": kind,
-            "nullable": True,
-            "metadata": {
-                "delta.columnMapping.id": number,
-                "delta.columnMapping.physicalName": place,
-            },
-        }
-        for name, kind, number, place in fields
-    ]
-    meta["metaData"]["schemaString"] = json.dumps({"type": "struct", "fields": said})
-    meta["metaData"]["configuration"] = {
-        "delta.columnMapping.mode": mode,
-        "delta.columnMapping.maxColumnId": "9",
-    }
-    protocol = {"protocol": {"minReaderVersion": 2, "minWriterVersion": 5}}
-    (log / f"{len(list(log.glob('*.json'))):020}.json").write_text(
-        f"{json.dumps(protocol)}\n{json.dumps(meta)}\n"
-    )
 
 
 def delete_by_vector(folder, row):
@@ -384,17 +337,6 @@ def test_a_column_anchor_sees_a_file_that_is_rewritten(ws, folder):
     [file] = folder.glob("*.parquet")
     rewrite(file, table([1, 2, 2]))
     assert is_stale(ws)
-
-
-def test_a_table_that_lacks_a_data_file_is_undecidable(ws, folder):
-    ws.sources.add("s", folder)
-    ws.materialize("t", "SELECT sum(id) AS n FROM s")
-    [file] = folder.glob("*.parquet")
-    whole = file.read_bytes()
-    file.unlink()
-    assert f"A data file of the Delta table {folder.name} is missing ({file.name})" in doubt(ws)
-    file.write_bytes(whole)
-    assert is_stale(ws)  # what was put back is proved by nothing
 
 
 def test_rewritten_files_are_read_within_the_bounds_of_a_look(folder):

@@ -1,12 +1,10 @@
 """Iceberg tables as sources, written by pyiceberg through a catalog in an SQLite file."""
 
-import os
 import shutil
 
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.types import StringType
-from pyiceberg.utils.concurrent import ExecutorFactory
 
 import jammi_lab
 from jammi_lab.core.anchors import Unknown, source_input
@@ -16,9 +14,6 @@ from jammi_lab.sources.lakehouse.iceberg import IcebergConnector
 from tests.contracts.source import look, observed
 from tests.sources.kinds import lettered as rows
 from tests.verdicts import doubt, is_fresh, is_stale
-
-os.environ["PYICEBERG_MAX_WORKERS"] = "1"
-ExecutorFactory.get_or_create().submit(int).result()  # its thread stays for the life of the process
 
 
 @pytest.fixture

@@ -45,9 +45,10 @@ def struct(*fields):
     return {"type": "struct", "fields": list(fields)}
 
 
-def write_log(folder, files, fields, features):
-    """A Delta table as Spark writes it: deltalake itself neither widens nor maps columns."""
-    (folder / "_delta_log").mkdir(parents=True)
+def write_log(folder, files, fields, features, mapping="none"):
+    """A commit of a Delta table as Spark writes it: deltalake itself neither widens nor maps
+    columns."""
+    (folder / "_delta_log").mkdir(parents=True, exist_ok=True)
     features = {"readerFeatures": features, "writerFeatures": features}
     metadata = {
         "id": "5d2a9b8e-0000-4000-8000-000000000001",
@@ -56,7 +57,7 @@ def write_log(folder, files, fields, features):
         "partitionColumns": [],
         "configuration": {
             "delta.enableTypeWidening": "true",
-            "delta.columnMapping.mode": "name" if "columnMapping" in str(features) else "none",
+            "delta.columnMapping.mode": mapping,
         },
         "createdTime": 1,
     }
@@ -69,7 +70,8 @@ def write_log(folder, files, fields, features):
         pq.write_table(pa.table(values), folder / name)
         added = {"path": name, "partitionValues": {}, "modificationTime": 1, "dataChange": True}
         actions.append({"add": {**added, "size": os.path.getsize(folder / name)}})
-    log = folder / "_delta_log" / f"{0:020d}.json"
+    number = len(list(folder.glob("_delta_log/*")))
+    log = folder / "_delta_log" / f"{number:020d}.json"
     log.write_text("\n".join(map(json.dumps, actions)) + "\n")
 
 
@@ -127,7 +129,7 @@ def test_renamed_and_dropped_columns_of_a_delta_table(tmp_path):
         {"a": [1], "b": [10], "dropped": [5], "p": pair},
         {"a": [2], "b": [20], "again": [6], "p": pair},
     ]
-    write_log(tmp_path / "t", files, columns, ["columnMapping"])
+    write_log(tmp_path / "t", files, columns, ["columnMapping"], "name")
     rows = [
         {"b": 1, "a": 10, "dropped": None, "p": {"y": 1, "x": 2}},
         {"b": 2, "a": 20, "dropped": 6, "p": {"y": 1, "x": 2}},
@@ -213,3 +215,27 @@ def test_renamed_dropped_and_added_columns_of_an_iceberg_table(catalog, tmp_path
     conditions = [("a = 10", 1), ("a < 5", 0), ("b = 1", 1), ("s = 'old'", 0), ("s IS NULL", 1),
                   ("p.x IS NULL", 1), ("p.x = 'text'", 1), ("l[1].n = 1", 1)]  # fmt: skip
     check(folder_of(table), "iceberg", [old, new], conditions, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["delta", "iceberg"])
+@pytest.mark.parametrize(
+    ("values", "condition"),
+    [
+        (pa.array([1.0, float("nan")]), "v > 1"),
+        (pa.array([1.0, float("nan")], pa.float32()), "v > 1"),
+        (pa.array([{"a": 1.0}, {"a": float("nan")}]), "v.a = 'nan'"),
+        (pa.array([D("9" * 30 + ".5")]), f"v = {'9' * 30}.5"),
+        (pa.array([D("10000000000000001.5")]), "v = 10000000000000001.5"),
+    ],
+    ids=str,
+)
+def test_a_condition_finds_what_the_bounds_of_the_log_do_not_hold(
+    catalog, tmp_path, kind, values, condition
+):
+    """Bounds of Delta have no NaN, and decimals as DOUBLE."""
+    rows, path = pa.table({"v": values}), tmp_path / "t"
+    if kind == "delta":
+        write_deltalake(path, rows)
+    else:
+        path = folder_of(iceberg_table(catalog, rows))
+    check(path, kind, rows.to_pylist(), [(condition, 1)], tmp_path)
