@@ -135,6 +135,12 @@ class Kind:
     has_own_file = False
     """Whether it is one local file, `path`."""
     path: Path
+    first: Mapping[str, list[Any]] = {
+        "id": [1, 2, 3],
+        "name": ["a", "b", "c"],
+        "note": ["x"] * 3,
+    }
+    """Its rows, by column."""
     location: Any = None
     """What `add` takes: a text, or a frame."""
 
@@ -161,11 +167,7 @@ class Kind:
         raise NotImplementedError
 
     def start(self) -> None:
-        self.columns: dict[str, list[Any]] = {
-            "id": [1, 2, 3],
-            "name": ["a", "b", "c"],
-            "note": ["x"] * 3,
-        }
+        self.columns = dict(self.first)
         self.put(pa.table(self.columns))
 
     def now(self, **columns: list[Any]) -> None:
@@ -401,7 +403,10 @@ class SourceSuite(Suite):
         ws.sources.remove("s")
         assert "s" not in ws.sources and ws.table("names").row_count == 3
         verdict = ws.staleness("names")
-        assert isinstance(verdict, Stale) and "is gone" in str(verdict)
+        if kind.kind == "frame":  # another cell may make it again
+            assert isinstance(verdict, Undecidable)
+        else:
+            assert isinstance(verdict, Stale) and "is gone" in str(verdict)
 
     def test_what_is_gone_is_told_in_a_few_lines_and_leaves_the_others(self, ws, kind):
         ws.sources.add("other", pa.table({"a": [1]}))

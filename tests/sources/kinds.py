@@ -302,8 +302,8 @@ class Database(Kind):
         super().start()
 
     def put(self, table):
-        rows = (", ".join(map(literal, row.values())) for row in table.to_pylist())
-        self.run("DELETE FROM {t}", *(f"INSERT INTO {{t}} VALUES ({row})" for row in rows))
+        rows = (f"({', '.join(map(literal, row.values()))})" for row in table.to_pylist())
+        self.run("DELETE FROM {t}", f"INSERT INTO {{t}} VALUES {', '.join(rows)}")
 
     def now(self, **columns):
         """Of rows that stay only the values that change are written."""

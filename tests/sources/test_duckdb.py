@@ -3,7 +3,6 @@
 import concurrent.futures
 import contextlib
 import json
-import sqlite3
 import subprocess
 import sys
 
@@ -18,16 +17,12 @@ from jammi_lab.sources.databases.duckdb import DuckdbConnector
 from tests import processes
 from tests.cases import cases
 from tests.contracts.source import DictMemo, look, same_state
+from tests.sources.kinds import write_duckdb as write
+from tests.sources.kinds import write_sqlite
 from tests.verdicts import doubt, is_fresh, is_stale
 
 ROWS = [(1, "a"), (2, "b"), (3, "c")]
 _WRITER = "import duckdb, json, sys; path, *statements = json.load(sys.stdin); c = duckdb.connect(path); [c.execute(s) for s in statements]; c.close()"
-
-
-def write(path, *statements):
-    with duckdb.connect(str(path)) as connection:
-        for statement in statements:
-            connection.execute(statement)
 
 
 def write_elsewhere(path, *statements):
@@ -251,10 +246,7 @@ def test_the_default_schema_of_a_file_may_be_named_like_that_of_a_server(ws, tmp
         "CREATE SCHEMA s",
         "CREATE TABLE s.t AS SELECT 2 AS x",
     )
-    with contextlib.closing(sqlite3.connect(tmp_path / "b.sqlite")) as owner:
-        owner.execute("CREATE TABLE T (x INTEGER)")
-        owner.execute("INSERT INTO T VALUES (3)")
-        owner.commit()
+    write_sqlite(tmp_path / "b.sqlite", "CREATE TABLE T (x INTEGER)", "INSERT INTO T VALUES (3)")
     for name, file, rows in (("a", "a.duckdb", [(1,)]), ("b", "b.sqlite", [(3,)])):
         added = ws.sources.add(name, tmp_path / file)
         for table in (f"{name}.main.t", f"{name}.t", f'{name}."MAIN"."T"'):

@@ -1,8 +1,5 @@
 """Sources whose rows say in a column whose they are."""
 
-import contextlib
-import sqlite3
-
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -16,6 +13,7 @@ from jammi_lab.sources.files.connector import FileConnector
 from jammi_lab.sources.row_security import METHOD, TenantFilteredConnector, predicate
 from jammi_lab.storage.arrow_digests import RunningDigests, arrow_digests
 from tests.contracts.source import DictMemo, observed
+from tests.sources.kinds import Delta, Sqlite
 from tests.verdicts import doubt, is_fresh
 
 ROWS = [(1, "acme", "a"), (2, "globex", "b"), (3, None, "c"), (4, "Acme", "d")]
@@ -40,19 +38,15 @@ def view(path, tenant, column="owner", **more):
     )
 
 
-@pytest.mark.parametrize(
-    ("tenant", "ids"), [("acme", [1, 3, 4]), ("globex", [2, 3]), ("else", [3]), (None, [3])]
-)
-@pytest.mark.parametrize("column", ["owner", 'te"n', "a.b", "select", "it's", "ünï 😀", "x;--"])
-def test_a_tenant_sees_its_own_rows_and_those_of_nobody(ws, tmp_path, tenant, ids, column):
-
+@pytest.mark.parametrize("column", ['te"n', "a.b", "select", "it's", "ünï 😀", "x;--"])
+def test_a_tenant_column_may_have_any_name(ws, tmp_path, column):
     pq.write_table(table(ROWS, column), tmp_path / "f.parquet")
     ws.sources.add("p", tmp_path / "f.parquet", tenant_column=column)
     ws.sources.add("f", table(ROWS, column), tenant_column=column)
-    with ws.tenant(tenant):
+    with ws.tenant("acme"):
         for source in "pf":
-            assert [row[0] for row in ws.sql(f"SELECT id FROM {source}").fetchall()] == ids
-            assert ws.sources[source].preview().num_rows == len(ids)
+            assert ws.sql(f"SELECT id FROM {source}").fetchall() == [(1,), (3,), (4,)]
+            assert ws.sources[source].preview().num_rows == 3
             assert [c.name for c in ws.sources[source].columns()] == ["id", column, "name"]
 
 
@@ -71,44 +65,19 @@ def test_no_text_of_a_statement_reaches_another_tenant_s_rows(ws, tmp_path):
             assert "b" not in [row[0] for row in ws.sql(text).fetchall()]
 
 
-def test_what_other_tenants_rows_do_moves_nothing(ws, tmp_path):
-
+def test_a_column_that_a_tenant_does_not_read_moves_nothing(ws, tmp_path):
     path = tmp_path / "f.parquet"
     pq.write_table(table(ROWS), path)
     ws.sources.add("p", path, tenant_column="owner")
     with ws.tenant("acme"):
         ws.materialize("t", "SELECT id FROM p")
         assert ws.table("t").inputs[0].columns == ("id",)
+        pq.write_table(table([(1, "acme", "A!"), *ROWS[1:]]), path)
         assert is_fresh(ws)
-    pq.write_table(
-        table(
-            [
-                (1, "acme", "a"),
-                (2, "globex", "B!"),
-                (3, None, "c"),
-                (4, "Acme", "d"),
-                (5, "else", "e"),
-            ]
-        ),
-        path,
-    )
-    with ws.tenant("acme"):
-        assert is_fresh(ws)
-    pq.write_table(
-        table([(1, "acme", "A!"), (2, "globex", "B!"), (3, None, "c"), (4, "Acme", "d")]), path
-    )
-    with ws.tenant("acme"):
-        assert is_fresh(ws), "a column that is not read"
-    pq.write_table(
-        table([(1, "acme", "A!"), (2, "acme", "B!"), (3, None, "c"), (4, "Acme", "d")]), path
-    )
-    with ws.tenant("acme"):
+        pq.write_table(table([(5, "acme", "a"), *ROWS[1:]]), path)
         verdict = ws.staleness("t")
         assert isinstance(verdict, Stale) and verdict.reasons[0].current.method == METHOD
-        ws.recompute("t")
-        assert ws.table("t").row_count == 4
-    pq.write_table(table(ROWS).drop_columns("owner"), path)
-    with ws.tenant("acme"):
+        pq.write_table(table(ROWS).drop_columns("owner"), path)
         assert doubt(ws)
 
 
@@ -176,48 +145,23 @@ def test_the_condition_quotes_what_it_is_given():
     assert "'o''hara'" in predicate("a", "o'hara")
 
 
-def _as_sqlite(path, rows):
-    path.with_suffix(".db").unlink(missing_ok=True)
-    with contextlib.closing(sqlite3.connect(path.with_suffix(".db"))) as db, db:
-        db.execute("CREATE TABLE t(id INTEGER, owner TEXT)")
-        db.executemany("INSERT INTO t VALUES (?, ?)", rows)
-    return path.with_suffix(".db")
-
-
-def _as_delta(path, rows):
-    from deltalake import write_deltalake
-
-    write_deltalake(
-        str(path),
-        pa.table({"id": [r[0] for r in rows], "owner": [r[1] for r in rows]}),
-        mode="overwrite",
-    )
-    return path
-
-
 def first_of(rows):
     return pa.table({"id": rows.arrow()["id"].to_pylist()[:1]})
 
 
-@pytest.mark.parametrize(
-    ("write", "name"), [(_as_sqlite, "s.t"), (_as_delta, "s")], ids=["sqlite", "delta"]
-)
-def test_what_depends_on_an_order_is_made_of_the_tenant_s_rows_in_one(ws, tmp_path, write, name):
-    ws.sources.add(
-        "s",
-        write(tmp_path / "x", [(1, "acme"), (2, "acme"), (3, "globex")]),
-        tenant_column="owner",
-    )
+@pytest.mark.parametrize("kind", [Sqlite(), Delta()], ids=str)
+def test_what_depends_on_an_order_is_made_of_the_tenant_s_rows_in_one(ws, tmp_path, kind):
+    kind.types = {"id": "INTEGER", "owner": "TEXT"}
+    kind.first = {"id": [1, 2, 3], "owner": ["acme", "acme", "globex"]}
+    kind.make(tmp_path, None)
+    kind.add(ws, tenant_column="owner")
+    statement = f"SELECT list(id) AS ids, first(id) AS id FROM {kind.address}"
     with ws.tenant("acme"):
-        listed = ws.materialize("listed", f"SELECT list(id) AS ids, first(id) AS id FROM {name}")
-        step = ws.compute("step", first_of, inputs=[name])
-        write(tmp_path / "x", [(2, "acme"), (1, "acme"), (3, "globex")])
+        listed = ws.materialize("listed", statement)
+        step = ws.compute("step", first_of, inputs=[kind.address])
+        kind.put(pa.table(kind.first).take([1, 0, 2]))
         assert listed.manifest.order_sensitive and is_fresh(ws, "listed") and is_fresh(ws, "step")
-        again = ws.materialize(
-            "listed", f"SELECT list(id) AS ids, first(id) AS id FROM {name}", cache="bypass"
-        )
+        again = ws.materialize("listed", statement, cache="bypass")
         assert again.manifest.artifact == listed.manifest.artifact
-        assert (
-            ws.compute("step", first_of, inputs=[name], cache="bypass").manifest.artifact
-            == step.manifest.artifact
-        )
+        step_again = ws.compute("step", first_of, inputs=[kind.address], cache="bypass")
+        assert step_again.manifest.artifact == step.manifest.artifact

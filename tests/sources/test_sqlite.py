@@ -24,15 +24,10 @@ from jammi_lab.sources.registry import infer_kind
 from jammi_lab.sources.scratch_duckdb import describe, query
 from tests import processes
 from tests.contracts.source import DictMemo, look, rows, same_state
+from tests.sources.kinds import write_sqlite as write
 from tests.verdicts import doubt, is_fresh, is_stale
 
 ROWS = [(1, "a"), (2, "b"), (3, "c")]
-
-
-def write(path, *statements):
-    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
-        for statement in statements:
-            connection.execute(statement)
 
 
 @pytest.fixture

@@ -1,19 +1,25 @@
 """No error of a statement tells a value in a row of another tenant."""
 
-import secrets
+import copy
 import sqlite3
 
-import duckdb
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.feather
-import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.errors import SourceUnavailable
 from tests.cases import lines
 from tests.sizes import SOAK, rotated, soak
+from tests.sources.kinds import (
+    Database,
+    Delta,
+    Duckdb,
+    Frame,
+    LocalFile,
+    Mysql,
+    Postgres,
+    Sqlite,
+)
 
 OURS, THEIRS = "00000000-0000-0000-0000-000000000001", "ACMESECRET"
 ROWS, MANY = 6000, 80_000
@@ -34,99 +40,25 @@ def rows(number=ROWS):
     )
 
 
-def flat():
-    return rows().drop_columns("parts")
+KINDS = [
+    *map(LocalFile, ("csv", "parquet", "arrow", "json")),
+    *(kind() for kind in (Frame, Sqlite, Duckdb, Delta)),
+    *(pytest.param(kind(), marks=pytest.mark.services) for kind in (Postgres, Mysql)),
+]
 
 
-def csv(tmp_path, request):
-    pa.csv.write_csv(flat(), tmp_path / "f.csv")
-    return tmp_path / "f.csv", "src"
-
-
-def parquet(tmp_path, request):
-    pq.write_table(rows(MANY), tmp_path / "f.parquet")
-    return tmp_path / "f.parquet", "src"
-
-
-def arrow(tmp_path, request):
-    pa.feather.write_feather(rows(), tmp_path / "f.arrow", compression="uncompressed")
-    return tmp_path / "f.arrow", "src"
-
-
-def frame(tmp_path, request):
-    return rows(), "src"
-
-
-def json(tmp_path, request):
-    with duckdb.connect() as db:
-        it = rows()
-        db.register("it", it)
-        db.execute(f"COPY it TO '{tmp_path / 'f.json'}' (FORMAT json)")
-    return tmp_path / "f.json", "src"
-
-
-def duckdb_file(tmp_path, request):
-    with duckdb.connect(str(tmp_path / "f.duckdb")) as db:
-        it = rows()
-        db.register("it", it)
-        db.execute("CREATE TABLE t AS FROM it")
-    return tmp_path / "f.duckdb", "src.t"
-
-
-def sqlite(tmp_path, request):
-    with sqlite3.connect(tmp_path / "f.sqlite") as db:
-        db.execute("CREATE TABLE t (id INTEGER, owner TEXT, v TEXT, pay INTEGER)")
-        db.executemany(
-            "INSERT INTO t VALUES (?, ?, ?, ?)", zip(*flat().to_pydict().values(), strict=True)
-        )
-    db.close()
-    return tmp_path / "f.sqlite", "src.t"
-
-
-def delta(tmp_path, request):
-    from deltalake import write_deltalake
-
-    write_deltalake(tmp_path / "lake", rows())
-    return tmp_path / "lake", "src"
-
-
-def _inserted(run, url, name, text):
-    run(url, f"CREATE TABLE {name} (id int, owner varchar(20), v {text}, pay bigint)")
-    said = ", ".join(
-        f"({r['id']}, '{r['owner']}', '{r['v']}', {r['pay']})" for r in flat().to_pylist()
-    )
-    run(url, f"INSERT INTO {name} VALUES {said}")
-    return url, f"src.{name}"
-
-
-def postgresql(tmp_path, request):
-    from tests.services.servers import run_postgres
-
-    return _inserted(
-        run_postgres, request.getfixturevalue("fresh_postgres_url"), "t_errors", "text"
-    )
-
-
-def mysql(tmp_path, request):
-    from tests.services.servers import run_mysql
-
-    url, name = request.getfixturevalue("mysql_url"), "t_" + secrets.token_hex(4)
-    request.addfinalizer(lambda: run_mysql(url, f"DROP TABLE IF EXISTS {name}"))
-    return _inserted(run_mysql, url, name, "varchar(60)")
-
-
-KINDS = [csv, parquet, arrow, frame, json, sqlite, duckdb_file, delta, postgresql, mysql]
-
-
-@pytest.fixture(
-    params=[
-        pytest.param(kind, marks=[pytest.mark.services] if kind in (postgresql, mysql) else [])
-        for kind in KINDS
-    ],
-    ids=lambda make: make.__name__,
-)
+@pytest.fixture(params=KINDS, ids=str)
 def made(request, tmp_path):
-    return *request.param(tmp_path, request), KINDS.index(request.param)
+    kind = copy.copy(request.param)
+    held = rows(MANY if kind.kind == "parquet" else ROWS)
+    if kind.kind == "csv" or isinstance(kind, Database):
+        held = held.drop_columns("parts")
+    kind.first = held.to_pydict()
+    kind.types = {"id": "INTEGER", "owner": "VARCHAR(20)", "v": "VARCHAR(60)", "pay": "BIGINT"}
+    (tmp_path / "there").mkdir()
+    kind.make(tmp_path / "there", request.getfixturevalue)
+    yield kind, request.param_index
+    kind.end()
 
 
 STATEMENTS = lines("statements/of_values_of_others.sql")
@@ -137,22 +69,18 @@ NESTED = [
 
 
 @soak
-def test_no_statement_of_a_tenant_meets_a_value_of_another(ws, made):
+def test_no_statement_of_a_tenant_meets_a_value_of_another(made, ws):
     """Of the statements each kind meets a third, in a soak all."""
-    location, table, kind = made
-    ws.sources.add(
-        "src",
-        location if isinstance(location, pa.Table) else str(location),
-        tenant_column="owner",
-    )
+    kind, number_of_kind = made
+    kind.add(ws, "src", tenant_column="owner")
+    table = kind.address_in("src")
     with ws.tenant("globex"):
-        assert sorted(ws.sql(f"SELECT id FROM {table}").fetchall()) == [
-            (i,) for i in range(999, MANY if "parquet" in str(location)[-7:] else ROWS, 1000)
-        ]
+        ids = ws.sql(f"SELECT id FROM {table} ORDER BY id").fetchall()
+        assert ids == [(i,) for i in range(999, len(kind.first["id"]), 1000)]
         nested = NESTED if "parts" in ws.sql(f"SELECT * FROM {table} LIMIT 0").columns else []
         statements = STATEMENTS + nested
         for number, statement in enumerate(statements):
-            if not (SOAK or rotated(kind, number, len(statements))):
+            if not (SOAK or rotated(number_of_kind, number, len(statements))):
                 continue
             try:
                 ws.sql(statement.format(t=table)).fetchall()
