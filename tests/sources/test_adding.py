@@ -47,14 +47,6 @@ def test_an_interrupt_while_a_source_is_looked_at_is_an_interrupt(ws):
     timer.join()
 
 
-def test_a_frame_takes_no_options(ws):
-    import pyarrow as pa
-
-    with pytest.raises(InvalidArgument, match="A source of kind frame has no option 'header'"):
-        ws.sources.add("f", pa.table({"a": [1]}), options={"header": True})
-    assert "f" not in ws.sources
-
-
 @pytest.mark.parametrize(
     "how",
     [

@@ -15,7 +15,7 @@ import pytest
 
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.sources import scratch_duckdb
-from tests.sources.test_xlsx import write
+from tests.sources.kinds import workbook
 from tests.verdicts import is_fresh
 
 
@@ -109,7 +109,7 @@ def test_too_many_keys_of_many_records_are_refused_before_they_are_columns(ws, t
 
 @pytest.mark.parametrize("number", [(1 << 20) + 1, (1 << 32) - 1, 10**30])
 def test_a_row_number_beyond_a_sheet_is_refused(ws, tmp_path, number):
-    write(tmp_path / "plain.xlsx")
+    workbook(tmp_path / "plain.xlsx", people=[["a"], [1]])
     with (
         zipfile.ZipFile(tmp_path / "plain.xlsx") as plain,
         zipfile.ZipFile(tmp_path / "x.xlsx", "w") as book,
@@ -125,7 +125,7 @@ def test_a_row_number_beyond_a_sheet_is_refused(ws, tmp_path, number):
 
 
 def test_a_sheet_is_read_where_less_memory_is_allowed_than_a_reader_may_take(tmp_path):
-    write(tmp_path / "x.xlsx")
+    workbook(tmp_path / "x.xlsx", people=[["a"], [1]])
     program = f"""if True:
         import resource, jammi_lab
         resource.setrlimit(resource.RLIMIT_AS, (7 << 29, 7 << 29))

@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from jammi_lab.core.anchors import Cost, Snapshot, Unknown
+from jammi_lab.core.anchors import Cost, Unknown
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.sources.credentials import strip_credentials
 from jammi_lab.sources.files import http as web
@@ -19,7 +19,7 @@ from tests.contracts.source import DictMemo, observed, same_state
 from tests.services.proxy import listening
 from tests.services.stores import parquet_bytes, web_server
 from tests.sources.remote import remote_source as source
-from tests.verdicts import is_fresh, is_stale
+from tests.verdicts import is_stale
 
 
 def strong(body):
@@ -118,35 +118,20 @@ def test_a_tag_that_names_no_bytes_spares_none(site, tag):
     assert not same_state(before, observed(source(site.url("x.csv")), memo))
 
 
-def test_a_tag_that_stays_when_the_date_moves_is_not_believed(site, monkeypatch):
+@pytest.mark.parametrize(
+    ("tag", "date"),
+    [(strong, ""), (lambda _: '"always"', "Thu, 02 Jan 2020 00:00:00 GMT"), (None, "")],
+)
+def test_another_large_file_of_its_size_is_seen(site, monkeypatch, tag, date):
+    """By its tag, by its date, or else by its bytes."""
     monkeypatch.setattr(sightings, "MIN_MARKED_BYTES", 4)
-    site.etag, site.modified = lambda _: '"always"', "Wed, 01 Jan 2020 00:00:00 GMT"
-    site.files["x.csv"] = b"id\n1\n"
+    site.etag, site.files["x.csv"] = tag, b"id\n1\n"
     connector = source(site.url("x.csv"))
-    before = observed(connector)
+    before = observed(connector, scan_bytes=0 if tag else 99)
+    assert before.method == ("ETag with size" if tag else "digest of the bytes")
     assert same_state(before, observed(connector))
-    site.files["x.csv"], site.modified = b"id\n2\n", "Thu, 02 Jan 2020 00:00:00 GMT"
+    site.files["x.csv"], site.modified = b"id\n2\n", date or site.modified
     assert not same_state(before, observed(connector))
-
-
-def test_large_files_are_known_by_their_tags(site, monkeypatch):
-    monkeypatch.setattr(sightings, "MIN_MARKED_BYTES", 4)
-    site.etag, site.files["x.csv"] = strong, b"id\n1\n"
-    connector = source(site.url("x.csv"))
-    before = observed(connector, scan_bytes=0)
-    assert isinstance(before, Snapshot) and before.method == "ETag with size"
-    site.files["x.csv"] = b"id\n2\n"
-    assert not same_state(before, observed(connector))
-
-
-def test_a_large_file_without_a_tag_is_read_whatever_its_date(ws, site, monkeypatch):
-    monkeypatch.setattr(sightings, "MIN_MARKED_BYTES", 4)
-    site.files["x.csv"], site.modified = b"id\n1\n", "Wed, 01 Jan 2020 00:00:00 GMT"
-    ws.sources.add("x", site.url("x.csv"))
-    ws.materialize("t", "SELECT id FROM x")
-    assert is_fresh(ws)
-    site.files["x.csv"] = b"id\n2\n"  # as long as before, and its date put back
-    assert is_stale(ws)
 
 
 def test_large_files_are_read_in_parts_and_a_change_meanwhile_is_an_error(site, monkeypatch):

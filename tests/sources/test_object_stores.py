@@ -1,7 +1,6 @@
 """Files on an object store, against a server that answers for S3."""
 
 import contextlib
-import io
 import socket
 import time
 
@@ -28,6 +27,7 @@ from jammi_lab.sources.scratch_duckdb import query
 from tests.cases import cases
 from tests.contracts.source import DictMemo, observed, same_state
 from tests.services.stores import KEY, SECRET, Bucket, bucket_of, parquet_bytes, s3_server
+from tests.sources.kinds import workbook
 from tests.sources.remote import remote_source
 from tests.verdicts import is_fresh, is_stale
 
@@ -152,22 +152,16 @@ def test_one_listing_serves_a_whole_prefix(bucket, monkeypatch):
     assert [a[0] for a in asked] == ["list_objects_v2"]
 
 
-def test_a_workbook_on_a_store_is_read_as_one_here(ws, bucket):
+def test_a_workbook_on_a_store_is_read_as_one_here(ws, bucket, tmp_path):
+    def put(*ids):
+        workbook(tmp_path / "b.xlsx", one=[["id"], *([each] for each in ids)])
+        bucket.put("d/b.xlsx", (tmp_path / "b.xlsx").read_bytes())
 
-    openpyxl = pytest.importorskip("openpyxl")
-    book, sink = openpyxl.Workbook(), io.BytesIO()
-    for row in (["id", "name"], [1, "a"], [2, "b"]):
-        book.active.append(row)
-    book.save(sink)
-    bucket.put("d/b.xlsx", sink.getvalue())
+    put(1, 2)
     assert ws.sources.add("book", bucket.url("d/b.xlsx"), options=bucket.options).kind == "xlsx"
-    ws.materialize("t", "SELECT id, name FROM book")
-    assert ws.sql("FROM jammi.t").fetchall() == [(1, "a"), (2, "b")]
+    assert ws.materialize("t", "SELECT id FROM book").read().fetchall() == [(1,), (2,)]
     assert is_fresh(ws)
-    book.active.append([3, "c"])
-    sink.seek(0)
-    book.save(sink)
-    bucket.put("d/b.xlsx", sink.getvalue())
+    put(1, 2, 3)
     assert is_stale(ws)
 
 

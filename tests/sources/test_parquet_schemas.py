@@ -1,19 +1,15 @@
 """How often the columns of files are asked for, and the cached states of files."""
 
 import datetime
-import os
-import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.core.anchors import Cost
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.engine.engine import Engine
 from jammi_lab.sources.files import parquet_schemas
-from jammi_lab.sources.files.connector import FileConnector
 from jammi_lab.sources.files.file_sets import LocalFileSet
 from jammi_lab.sources.registry import connector_for
 from tests.contracts.source import DictMemo, observed
@@ -59,16 +55,6 @@ def test_columns_are_described_anew_where_stats_are_not_trusted(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(connector.file_set), "list_files", lambda *_: before)
         assert list(observed(connector, memo, later=True).columns) == ["ix", "name"]
-
-
-def test_a_path_that_is_not_plain_is_cached_under_one_key(tmp_path):
-    (tmp_path / "f").mkdir()
-    pq.write_table(pa.table({"a": [1]}), tmp_path / "f/0.parquet")
-    os.utime(tmp_path / "f/0.parquet", (time.time() - 60,) * 2)
-    record = SourceRecord(name="t", kind="parquet", location=f"{tmp_path}//./f/*.parquet")
-    connector, memo = FileConnector(record), DictMemo()
-    costs = [observed(connector, memo, later=True).cost for _ in range(2)]
-    assert costs == [Cost.SCAN, Cost.FREE]
 
 
 @pytest.mark.parametrize(("grain_seconds", "reads"), [(-1.0, 1), (3600.0, 2)])

@@ -1,7 +1,6 @@
 """Random tables that csv, json, pandas and polars write in many dialects are read as what stands in
 the file, by Python's own readers, or are refused; never as something else."""
 
-import contextlib
 import csv
 import datetime
 import json
@@ -224,20 +223,3 @@ def test_random_tables_are_read_as_what_stands_in_the_file_or_are_refused(tmp_pa
         path.unlink()
     assert count > 20 * len(refusals)
     assert all(f"{seed}." in error.message and error.hint for seed, error in refusals), refusals
-
-
-def test_one_more_row_never_turns_the_others(tmp_path):
-    """What is read of the first rows means the same, whatever comes after them."""
-    dice = random.Random(7)
-    for turn in range(sized(10, 200)):
-        texts = [str(MAKERS[dice.choice(sorted(MAKERS))](dice)) for _ in range(3)]
-        texts = [text.replace("\n", " ") for text in texts]
-        for count in (1, 2, 3):
-            path = tmp_path / f"{turn}-{count}.csv"
-            with open(path, "w", newline="", encoding="utf-8") as file:
-                sheet = csv.writer(file, quoting=csv.QUOTE_ALL)
-                sheet.writerow(["n", "v"])
-                sheet.writerows(enumerate(texts[:count]))
-            with contextlib.suppress(JammiError):
-                for n, value in read(path, "csv")[1]:
-                    assert means(value, texts[n])

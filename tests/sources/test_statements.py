@@ -107,25 +107,6 @@ def test_what_only_looks_like_a_password_is_no_reason(ws):
 # -- names and functions ---------------------------------------------------------------------------
 
 
-def test_a_refused_reader_shows_how_to_add_and_name_its_source(ws):
-    for call in (
-        "postgres_query('x', 'SELECT 1')",
-        "postgres_scan('x', 'y', 'z')",
-        "mysql_query('x', 'SELECT 1')",
-        "sqlite_scan('x', 't')",
-        "duckdb_scan('x')",
-        "delta_scan('x')",
-        "iceberg_scan('x')",
-        "read_xlsx('x.xlsx')",
-        "read_text('x')",
-        "duckdb_secrets()",
-        "which_secret('s3://x', 's3')",
-    ):
-        with pytest.raises(StatementNotAllowed, match="cannot be read from") as caught:
-            ws.sql(f"SELECT * FROM {call}")
-        assert "ws.sources.add('name', 'location'): FROM name or name.table" in caught.value.hint
-
-
 def test_near_names_can_be_pasted(ws, crm):
     ws.materialize("a b", "SELECT 1 AS a")
     for sql in ('FROM "my cr"', 'FROM "my crm"."my tabl"', 'FROM jammi."a bb"'):
@@ -173,12 +154,6 @@ def test_a_path_that_is_not_there_is_told_alike_both_ways(ws, tmp_path):
         assert caught.value.position == 5
         said.append((caught.value.message, caught.value.near, caught.value.hint))
     assert said[0] == said[1]
-
-
-def test_a_database_by_its_path_is_told_to_be_added(ws, crm):
-    with pytest.raises(StatementNotAllowed, match="is of kind sqlite") as caught:
-        ws.sql(f"FROM '{crm.location}'")
-    assert "ws.sources.add" in caught.value.hint
 
 
 def test_sources_are_listed_as_a_table(ws, crm):
