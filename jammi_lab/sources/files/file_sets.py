@@ -129,19 +129,11 @@ class LocalFileSet:
         for path in paths:
             # A file may be deleted between the listing and its stat.
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                source_file = stat_file(path, _relative_path(path, base), route_of_folder)
+                source_file = stat_file(path, path.removeprefix(f"{base}/"), route_of_folder)
                 source_files += [source_file] if source_file is not None else []
         if not source_files:
             raise FileNotFoundError(errno.ENOENT, "there is no file", self._path or self.pattern)
         return sorted(source_files, key=lambda source_file: source_file.relative)
-
-
-def _relative_path(path: str, base: str) -> str:
-    """The path of a listed file below `base`, with `/`."""
-    below = path[len(base) + 1 :]
-    if base and path.startswith(f"{base}/") and "//" not in path and "/." not in f"/{below}":
-        return below  # `relpath` takes half of the time of a listing
-    return os.path.relpath(path, base).replace(os.sep, "/")
 
 
 def stat_file(

@@ -37,10 +37,7 @@ Files = Sequence[tuple[SourceFile, Payload]]
 
 def _cache_key(source_file: SourceFile, kind: str) -> str:
     if source_file.is_local and kind != "arrow":
-        path = source_file.path
-        # a `Path` drops `//` and `/./`; making one takes longer than the rest of this
-        is_plain = "//" not in path and "/." not in path
-        return cache_key(path if is_plain else Path(path), kind == "parquet")
+        return cache_key(source_file.path, kind == "parquet")
     return observation_key(
         "arrow" if kind == "arrow" else f"url-{kind}", f"{source_file.realm}{source_file.path}"
     )
