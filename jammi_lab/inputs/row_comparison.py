@@ -318,19 +318,15 @@ class RowComparison:
         """Whether both contain the same multiset of rows over these columns, in the same column
         order. Also False when that cannot be determined, or when the pass is not `deep` and the
         tables exceed its read limits. SourceUnavailable, OSError."""
-        types = [
-            {c.name: c.type for c in record.columns if c.name in columns}
+        # also in one order, on which column aliases like t(p, q) depend
+        types, others = (
+            [(c.name, c.type) for c in record.columns if c.name in columns]
             for record in (left, right)
-        ]
-        if [*types[0]] != [*types[1]]:
-            return False  # column aliases like t(p, q) depend on the column order
-        kinds = [[column_types.get(c) for c in columns] for column_types in types]
-        if (
-            left.row_count is None
-            or left.row_count != right.row_count
-            or kinds[0] != kinds[1]
-            or (expressions := hash_expressions(columns, kinds[0])) is None
-        ):
+        )
+        if types != others or left.row_count is None or left.row_count != right.row_count:
+            return False
+        expressions = hash_expressions(columns, [*map(dict(types).get, columns)])
+        if expressions is None:
             return False
         left_digest = self._rows_digest(left, expressions, deep)
         return left_digest is not None and left_digest == self._rows_digest(

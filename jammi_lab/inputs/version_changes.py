@@ -210,8 +210,7 @@ class VersionCounts:
         new, old = self._aliases
         if self._is_aligned:
             return f"{NEW} AS {new} POSITIONAL JOIN {OLD} AS {old}"
-        keys_equal = " AND ".join(f"{new}.{k} = {old}.{k}" for k in map(quote_identifier, self.key))
-        return f"{NEW} AS {new} JOIN {OLD} AS {old} ON {keys_equal}"
+        return f"{NEW} AS {new} JOIN {OLD} AS {old} ON {_keys_equal(self.key, new, old)}"
 
     @functools.cached_property
     def summary(self) -> ChangeSummary:
@@ -406,12 +405,15 @@ def equal_columns(new: TableRecord, old: TableRecord, common: Collection[str]) -
     }
 
 
+def _keys_equal(key: Sequence[str], new: str, old: str) -> str:
+    """The condition that a pair of rows has one key."""
+    return " AND ".join(f"{new}.{k} = {old}.{k}" for k in map(quote_identifier, key))
+
+
 def _statements_by_key(key: Sequence[str], rows_differ: str, new: str, old: str) -> list[str]:
     """Statements for added, removed, changed, before. `new` and `old` are the table aliases."""
     tables = {new: f"{NEW} AS {new}", old: f"{OLD} AS {old}"}
-    keys_equal = " AND ".join(
-        f"{new}.{quote_identifier(k)} = {old}.{quote_identifier(k)}" for k in key
-    )
+    keys_equal = _keys_equal(key, new, old)
 
     def order_terms(table: str) -> str:
         return ", ".join(f"{table}.{quote_identifier(k)}" for k in key)
