@@ -18,8 +18,7 @@ that is missing in memory is also looked up in the catalog, where another kernel
 it."""
 
 _ROWS_PREFIX = observation_key(ROWS_KIND, "")
-_TABLES_KIND, _REMOVED_KIND = "tables", "removed"
-_NAMED_KINDS = tuple(observation_key(k, "") for k in (_TABLES_KIND, _REMOVED_KIND))
+_TABLES_KIND = "tables"
 MAX_ENTRIES, MAX_ENTRIES_PER_TABLE = 20_000, 10
 """How many entries are kept, whichever is more: each state of an input leaves some, and files that
 come and go."""
@@ -94,18 +93,14 @@ class ObservationCache:
             raise
 
     def _drop_oldest(self) -> list[str]:
-        """Drop the oldest entries when there are too many, but not those by name, which are not
-        observed anew; return their keys."""
+        """Drop the oldest entries when there are too many; return their keys."""
         entries = self._entries or {}
         if len(entries) <= self._max_entries:
             return []
         tables = len(self._catalog.result_tables.names())
         self._max_entries = max(MAX_ENTRIES, MAX_ENTRIES_PER_TABLE * tables)
         surplus = max(0, len(entries) - self._max_entries * 3 // 4)
-        by_age = sorted(
-            (key for key in entries if not key.startswith(_NAMED_KINDS)),
-            key=lambda key: entries[key].observed_at_ns,
-        )
+        by_age = sorted(entries, key=lambda key: entries[key].observed_at_ns)
         for key in by_age[:surplus]:
             del entries[key]
         return by_age[:surplus]
@@ -127,41 +122,28 @@ class KnownTables:
     def __init__(self, cache: ObservationCache) -> None:
         self._cache = cache
 
-    def record_removal(self, record: SourceRecord, now_ns: int) -> None:
-        """Remove what is known of a source that was removed; of a frame, record it, so that its
-        name is not looked up among the kernel's frames."""
-        self._cache.discard([_cache_key(_TABLES_KIND, record)])
-        if record.kind == "frame":
-            self._cache.put(
-                _cache_key(_REMOVED_KIND, record),
-                CacheEntry(NO_STAT, now_ns, {"of": _source_address(record)}),
-            )
-
-    def was_removed(self, name: str, tenant: str | None) -> bool:
-        """Whether a source of that name, the tenant's or a shared one, was removed."""
-        return any(
-            self._cache.get(observation_key(_REMOVED_KIND, whose, fold(name))) is not None
-            for whose in {tenant or "", ""}
-        )
+    def forget(self, record: SourceRecord) -> None:
+        """Remove what is known of a source that was removed."""
+        self._cache.discard([_cache_key(record)])
 
     def record_tables(self, record: SourceRecord, tables: Sequence[str], now_ns: int) -> None:
         """Store the tables of a source. An empty list is stored only to replace an earlier one."""
         if tables or self.tables(record) is not None:
             names = list(tables[:MAX_LISTED_TABLES])
             payload = {"of": _source_address(record), "tables": names, "number": len(tables)}
-            self._cache.put(_cache_key(_TABLES_KIND, record), CacheEntry(NO_STAT, now_ns, payload))
+            self._cache.put(_cache_key(record), CacheEntry(NO_STAT, now_ns, payload))
 
     def tables(self, record: SourceRecord) -> tuple[list[str], int] | None:
         """The names of the first tables of a source and their total number, as last listed; None
         when they were never listed."""
-        entry = self._cache.get(_cache_key(_TABLES_KIND, record))
+        entry = self._cache.get(_cache_key(record))
         if entry is None or entry.payload.get("of") != _source_address(record):
             return None
         return list(entry.payload["tables"]), int(entry.payload["number"])
 
 
-def _cache_key(prefix: str, record: SourceRecord) -> str:
-    return observation_key(prefix, record.tenant or "", fold(record.name))
+def _cache_key(record: SourceRecord) -> str:
+    return observation_key(_TABLES_KIND, record.tenant or "", fold(record.name))
 
 
 def _source_address(record: SourceRecord) -> list[str]:

@@ -361,8 +361,6 @@ class FrameKind(SourceKind):
         return self._directory.frame_variable(name)
 
     def _absent(self, name: str) -> Observed:
-        if self._known_tables.was_removed(name, self._directory.tenant):
-            return Vanished()
         return MissingFrame(why=f"the frame {name} is not in this kernel")
 
 

@@ -471,15 +471,14 @@ class Sources(NamedCollection[str], ReprMixin):
         return existing
 
     def remove(self, name: str, *, tables: bool = False) -> Names:
-        """Unregister a source. Tables made from it stay and report that it is gone. With `tables`,
-        the bound tenant's own tables that read it directly are removed, even if other tables read
-        them. Returns the physical names that were removed. SourceNotFound; TenantForbidden."""
+        """Unregister a source. Tables made from it stay and report that it is gone; those of a
+        frame, that it is not in this kernel. With `tables`, the bound tenant's own tables that read
+        it directly are removed, even if other tables read them. Returns the physical names that
+        were removed. SourceNotFound; TenantForbidden."""
         record = self._parts.source_directory.require_record(name)
         removed = self._parts.retention.remove_source(record.name, with_tables=tables)
         self._parts.source_directory.release(record)
-        KnownTables(self._parts.observation_cache).record_removal(
-            record, self._parts.clock.now_ns()
-        )
+        KnownTables(self._parts.observation_cache).forget(record)
         return removed
 
     def list(self) -> "SourceList":

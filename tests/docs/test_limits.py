@@ -86,7 +86,7 @@ LISTS = {
             "test_a_volatile_statement_is_undecidable_and_says_by_what"
         ),
         ("tests/contracts/source.py::test_an_anchor_that_is_given_rests_on_its_owner_s_word"),
-        ("tests/freshness/test_undecidable.py::test_a_removed_frame_has_vanished"),
+        ("tests/freshness/test_undecidable.py::test_the_frame_of_one_handle_is_absent_in_another"),
         (
             "tests/freshness/test_python_steps.py::"
             "test_a_step_whose_function_is_not_here_is_undecidable_and_says_so"

@@ -69,18 +69,6 @@ def test_the_frame_of_one_handle_is_absent_in_another(lab):
         assert isinstance(other.staleness("t"), jl.Undecidable)
 
 
-def test_a_removed_frame_has_vanished(lab):
-    lab.sources.add("f", people())
-    lab.materialize("t", "SELECT id FROM f")
-    lab.sources.remove("f")
-    assert said(lab.staleness("t")) == ["vanished f"]
-    assert lab.reopen().plan("t").blocked
-    lab.sources.add("f", people())
-    assert lab.verdict("t") == "fresh"
-    lab.reopen()
-    assert lab.verdict("t") == "undecidable"
-
-
 @pytest.fixture
 def variables(lab: Lab) -> dict[str, object]:
     """Those of a notebook; `t` is made of the frame `people` among them."""
