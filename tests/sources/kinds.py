@@ -478,37 +478,45 @@ class Delta(Kind):
     kind, method, is_versioned = "delta", "version of the table", True
     second_look = Cost.METADATA
     damaged = "log of the Delta table"
+    access: Mapping | None = None
+    """The storage options of its writer."""
 
     def make(self, folder, get):
         self.location = folder / "events"
         self.start()
 
+    def append(self, table, **how):
+        write_deltalake(self.location, table, storage_options=self.access, **how)
+
+    def lake(self):
+        return DeltaTable(self.location, storage_options=self.access)
+
     def put(self, table):
-        schema = {"schema_mode": "overwrite"} if self.location.exists() else {}
-        write_deltalake(self.location, table, mode="overwrite", **schema)
+        is_there = DeltaTable.is_deltatable(str(self.location), self.access)
+        self.append(table, mode="overwrite", **({"schema_mode": "overwrite"} if is_there else {}))
 
     def edit(self):
-        DeltaTable(self.location).update({"name": "'z'"}, predicate="id = 2")
+        self.lake().update({"name": "'z'"}, predicate="id = 2")
 
     def restore(self):
-        DeltaTable(self.location).restore(DeltaTable(self.location).version() - 1)
+        self.lake().restore(self.lake().version() - 1)
 
     def grow(self):
         table = pa.table({"id": pa.array([4], pa.int64()), "name": ["d"], "note": ["x"]})
-        write_deltalake(self.location, table, mode="append")
+        self.append(table, mode="append")
 
     def widen(self):
-        DeltaTable(self.location).alter.add_columns([Field("extra", "string")])
+        self.lake().alter.add_columns([Field("extra", "string")])
 
     def idle(self):
         days = {"delta.logRetentionDuration": "interval 30 days"}
         return {
             **super().idle(),
             "a change that is undone": lambda: (self.edit(), self.restore()),
-            "OPTIMIZE": lambda: DeltaTable(self.location).optimize.compact(),
-            "no-op update": lambda: DeltaTable(self.location).update({"name": "name"}),
-            "a checkpoint": lambda: DeltaTable(self.location).create_checkpoint(),
-            "a property": lambda: DeltaTable(self.location).alter.set_table_properties(days),
+            "OPTIMIZE": lambda: self.lake().optimize.compact(),
+            "no-op update": lambda: self.lake().update({"name": "name"}),
+            "a checkpoint": lambda: self.lake().create_checkpoint(),
+            "a property": lambda: self.lake().alter.set_table_properties(days),
         }
 
     def vanish(self):
@@ -527,15 +535,15 @@ class Iceberg(Kind):
     damaged = "not a complete metadata file"
 
     def make(self, folder, get):
-        self.catalog = SqlCatalog(
-            "test",
-            uri=f"sqlite:///{folder.parent}/catalog.db",
-            warehouse=f"file://{folder}",
-        )
+        self.open(folder.parent, f"file://{folder}")
+        self.location = self.lake.location().removeprefix("file://")
+
+    def open(self, folder, warehouse, **access):
+        uri = f"sqlite:///{folder}/catalog.db"
+        self.catalog = SqlCatalog("test", uri=uri, warehouse=warehouse, **access)
         self.catalog.create_namespace("shop")
         self.lake = None
         self.start()
-        self.location = self.lake.location().removeprefix("file://")
 
     def end(self):
         self.catalog.close()
@@ -571,3 +579,40 @@ class Iceberg(Kind):
         whole = newest.read_bytes()
         newest.write_bytes(whole[:100])
         return lambda: newest.write_bytes(whole)
+
+
+class InBucket:
+    """A lake whose credential is typed."""
+
+    again, damaged = True, ""
+
+    def vanish(self):
+        self.bucket.remove("lake/")
+
+
+class DeltaInBucket(InBucket, Delta):
+    def make(self, folder, get):
+        self.bucket = get("bucket")
+        self.location, self.options = self.bucket.url("lake/shop/orders"), self.bucket.options
+        self.access = {
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_ENDPOINT_URL": self.bucket.endpoint,
+            "AWS_REGION": "us-east-1",
+            "AWS_ALLOW_HTTP": "true",
+            "aws_conditional_put": "etag",
+        }
+        self.start()
+
+
+class IcebergInBucket(InBucket, Iceberg):
+    def make(self, folder, get):
+        self.bucket = get("bucket")
+        access = {
+            "s3.endpoint": self.bucket.endpoint,
+            "s3.access-key-id": KEY,
+            "s3.secret-access-key": SECRET,
+            "s3.region": "us-east-1",
+        }
+        self.open(folder.parent, self.bucket.url("lake"), **access)
+        self.location, self.options = self.lake.location(), self.bucket.options

@@ -18,9 +18,11 @@ from tests.sources.kinds import (
     FILE_KINDS,
     SITES,
     Delta,
+    DeltaInBucket,
     Duckdb,
     Frame,
     Iceberg,
+    IcebergInBucket,
     LocalFile,
     Mysql,
     OfPackage,
@@ -97,11 +99,11 @@ class TestViews(SourceSuite):
 
 
 class TestDelta(SourceSuite):
-    kinds = [Delta()]
+    kinds = [Delta(), DeltaInBucket()]
 
 
 class TestIceberg(SourceSuite):
-    kinds = [Iceberg()]
+    kinds = [Iceberg(), IcebergInBucket()]
 
 
 class TestLakes(Suite):
