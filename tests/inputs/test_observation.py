@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jammi_lab.core.anchors import Input, Observed, Snapshot, Unknown, Vanished
+from jammi_lab.core.anchors import Input, Observed, Snapshot, Unknown, Vanished, set_key
+from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import SourceUnavailable
+from jammi_lab.core.redaction import remember_credential
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.inputs.observation import Kind, Observation
 from tests.inside import services_of
@@ -205,3 +207,91 @@ def test_what_was_asked_before_a_restart_is_no_answer_after_it(look):
     goes_on.set()
     until(lambda: not one.cache.unfinished_looks)
     assert one.find("a", lambda _: {"a": "new"}) == "new"
+
+
+# -- sets of columns -------------------------------------------------------------------------------
+
+COLUMNS = {"a": "BIGINT", "b": "VARCHAR"}
+
+
+def crm(*columns: str) -> Input:
+    return Input("source", "crm", "t", columns)
+
+
+class Server:
+    """Answers with a digest for each set that is wanted, and keeps what was wanted."""
+
+    def __init__(self, state: str = "one") -> None:
+        self.asked, self.state = [], state
+
+    def __call__(self, input: Input, look: Observation) -> Snapshot:
+        wanted = look.requested_columns(input)
+        self.asked.append(wanted)
+        return Snapshot(
+            columns=COLUMNS,
+            whole=self.state,
+            method="m",
+            by_set={set_key(each): digest_of([self.state, each]) for each in wanted},
+            row_count=1,
+        )
+
+
+def test_all_sets_are_asked_for_at_once(look):
+    server = Server()
+    one = look(server)
+    one.observe_all([(None, crm("a")), (None, crm("b")), (None, crm("a", "b")), (None, crm())])
+    assert server.asked == [frozenset({("a",), ("b",), ("a", "b"), ()})]
+    for columns in (("a",), ("b",), ("a", "b"), ()):
+        assert one.observe(crm(*columns), None).anchor(crm(*columns), columns).pinned
+    assert len(server.asked) == 1
+
+
+def test_a_set_that_nobody_wanted_before_is_asked_for_with_the_others(look):
+    server = Server()
+    one = look(server)
+    one.observe(crm("a"), None)
+    seen = one.observe(crm("b"), None)
+    assert seen.covers(("a",)) and seen.covers(("b",)) and not seen.covers(None)
+    assert one.observe(crm(), None, all_columns=True).covers(None)
+    assert len(server.asked) == 3
+
+
+def test_an_anchor_over_columns_that_were_not_looked_at_is_unpinned():
+    seen = Snapshot(
+        columns=COLUMNS, whole="w", method="m", by_set={set_key(("a",)): "d"}, row_count=1
+    )
+    assert seen.anchor(crm(), ("a",)).pinned
+    assert not seen.anchor(crm(), ("b",)).pinned and not seen.anchor(crm(), ("b",)).same_state(
+        seen.anchor(crm(), ("b",))
+    )
+
+
+def test_all_columns_named_or_not_are_the_same_state():
+    seen = Snapshot(
+        columns=COLUMNS,
+        whole="w",
+        method="m",
+        by_set={"*": "d", set_key(("b", "a")): "d"},
+        row_count=1,
+    )
+    assert seen.anchor(crm(), None).same_state(seen.anchor(crm(), ("b", "a")))
+
+
+def test_what_was_witnessed_is_not_asked_for_again(look):
+    server = Server()
+    one = look(server)
+    witnessed = Snapshot(
+        columns=COLUMNS,
+        whole="two",
+        method="m",
+        by_set={set_key(("a",)): "seen in the transaction"},
+        row_count=1,
+    )
+    one.add_state(crm().identity, None, witnessed)
+    assert one.observe(crm("a"), None) is witnessed and server.asked == []
+
+
+def test_no_credential_stands_in_a_reason(look):
+    remember_credential("top-s3cret-word")
+    one = look(lambda *_: Unknown("user=me password=top-s3cret-word refused"))
+    assert "s3cret" not in one.observe(crm("a"), None).why
