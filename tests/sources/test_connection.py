@@ -187,6 +187,21 @@ def ws(tmp_path, driver):
 
 
 @pytest.fixture
+def lab(tmp_path):
+    """A workspace without a source."""
+    with jammi_lab.open(tmp_path / "lab") as opened:
+        yield opened
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A connection to a file of its own."""
+    path = tmp_path / "own.db"
+    with contextlib.closing(sqlite3.connect(path, check_same_thread=False)) as connection:
+        yield connection
+
+
+@pytest.fixture
 def sent(monkeypatch):
     """The statements that a connection is given."""
     log = []
@@ -357,37 +372,31 @@ def test_what_others_commit_is_seen_whatever_the_isolation(ws, driver, address):
     assert isinstance(ws.staleness("t"), Stale)
 
 
-def test_an_open_transaction_is_refused_and_kept(tmp_path):
-    own = sqlite3.connect(tmp_path / "own.db", check_same_thread=False)
-    with contextlib.closing(own), jammi_lab.open(tmp_path / "ws") as ws:
-        own.executescript("CREATE TABLE t(a INTEGER)")
-        ws.sources.add("wh", own, state="SELECT count(*) FROM t")
-        own.execute("INSERT INTO t VALUES (1)")
-        with pytest.raises(SourceUnavailable, match="has an open transaction"):
-            ws.sql("FROM wh.t")
-        own.commit()
-        assert ws.sql("FROM wh.t").fetchall() == [(1,)]
+def test_an_open_transaction_is_refused_and_kept(own, lab):
+    own.executescript("CREATE TABLE t(a INTEGER)")
+    lab.sources.add("wh", own, state="SELECT count(*) FROM t")
+    own.execute("INSERT INTO t VALUES (1)")
+    with pytest.raises(SourceUnavailable, match="has an open transaction"):
+        lab.sql("FROM wh.t")
+    own.commit()
+    assert lab.sql("FROM wh.t").fetchall() == [(1,)]
 
 
-def test_a_value_that_is_not_of_its_type_is_named(tmp_path):
-    own = sqlite3.connect(tmp_path / "own.db", check_same_thread=False)
-    with contextlib.closing(own), jammi_lab.open(tmp_path / "ws") as ws:
-        own.executescript("CREATE TABLE t(a INTEGER, b TEXT); INSERT INTO t VALUES ('x', 'y')")
-        ws.sources.add("wh", own)
-        with pytest.raises(SourceUnavailable, match="Column 'a' contains a value"):
-            ws.sql("FROM wh.t")
-        assert ws.sql("SELECT b FROM wh.t").fetchall() == [("y",)]
+def test_a_value_that_is_not_of_its_type_is_named(own, lab):
+    own.executescript("CREATE TABLE t(a INTEGER, b TEXT); INSERT INTO t VALUES ('x', 'y')")
+    lab.sources.add("wh", own)
+    with pytest.raises(SourceUnavailable, match="Column 'a' contains a value"):
+        lab.sql("FROM wh.t")
+    assert lab.sql("SELECT b FROM wh.t").fetchall() == [("y",)]
 
 
-def test_a_catalog_that_names_no_type_has_texts(tmp_path):
-    own = sqlite3.connect(tmp_path / "own.db", check_same_thread=False)
-    with contextlib.closing(own), jammi_lab.open(tmp_path / "ws") as ws:
-        own.executescript("""ATTACH ':memory:' AS information_schema; CREATE TABLE t AS SELECT 7 AS a;
-            CREATE TABLE information_schema.tables AS SELECT 'main' table_schema, 't' table_name;
-            CREATE TABLE information_schema.columns AS SELECT *, 'a' column_name, NULL data_type,
-            NULL numeric_precision, NULL numeric_scale, 1 ordinal_position FROM tables""")
-        ws.sources.add("wh", own)
-        assert ws.sql("FROM wh.t").fetchall() == [("7",)]
+def test_a_catalog_that_names_no_type_has_texts(own, lab):
+    own.executescript("""ATTACH ':memory:' AS information_schema; CREATE TABLE t AS SELECT 7 AS a;
+        CREATE TABLE information_schema.tables AS SELECT 'main' table_schema, 't' table_name;
+        CREATE TABLE information_schema.columns AS SELECT *, 'a' column_name, NULL data_type,
+        NULL numeric_precision, NULL numeric_scale, 1 ordinal_position FROM tables""")
+    lab.sources.add("wh", own)
+    assert lab.sql("FROM wh.t").fetchall() == [("7",)]
 
 
 @pytest.mark.services
@@ -408,22 +417,20 @@ def test_a_connection_that_is_bound_to_its_thread_is_refused_at_once(tmp_path):
         assert "wh" not in ws.sources
 
 
-def test_an_interrupt_ends_a_long_statement(tmp_path):
-    own = sqlite3.connect(tmp_path / "own.db", check_same_thread=False)
-    with contextlib.closing(own), jammi_lab.open(tmp_path / "ws") as ws:
-        own.executescript(
-            "CREATE TABLE t(a INTEGER); CREATE VIEW v AS WITH RECURSIVE c(n) AS (SELECT 1 UNION "
-            "ALL SELECT n + 1 FROM c WHERE n < 400000000) SELECT count(*) AS n FROM c"
-        )
-        ws.sources.add("wh", own)
-        started, main = time.monotonic(), threading.main_thread().ident
-        timer = threading.Timer(0.5, lambda: signal.pthread_kill(main, signal.SIGINT))
-        timer.start()
-        with pytest.raises(KeyboardInterrupt):
-            ws.sql("SELECT n FROM wh.v")
-        timer.join()
-        assert time.monotonic() - started < 10
-        assert ws.sql("SELECT count(*) FROM wh.t").fetchall() == [(0,)]
+def test_an_interrupt_ends_a_long_statement(own, lab):
+    own.executescript(
+        "CREATE TABLE t(a INTEGER); CREATE VIEW v AS WITH RECURSIVE c(n) AS (SELECT 1 UNION "
+        "ALL SELECT n + 1 FROM c WHERE n < 400000000) SELECT count(*) AS n FROM c"
+    )
+    lab.sources.add("wh", own)
+    started, main = time.monotonic(), threading.main_thread().ident
+    timer = threading.Timer(0.5, lambda: signal.pthread_kill(main, signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        lab.sql("SELECT n FROM wh.v")
+    timer.join()
+    assert time.monotonic() - started < 10
+    assert lab.sql("SELECT count(*) FROM wh.t").fetchall() == [(0,)]
 
 
 def test_what_a_connection_does_not_take_is_refused(tmp_path):

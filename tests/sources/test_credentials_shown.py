@@ -31,21 +31,6 @@ from tests.sources.servers import RUN, URLS
 CANARY = "CANARY7f3a91c2"
 
 
-def keyring_of(password: str) -> Any:
-    """A keyring that holds one password for everything."""
-    import keyring.backend
-
-    class Held(keyring.backend.KeyringBackend):
-        priority = 1
-
-        def get_password(self, service: str, username: str) -> str:
-            return password
-
-        def set_password(self, service: str, username: str, password: str) -> None: ...
-
-    return Held()
-
-
 Added = tuple[str, dict[str, Any]]
 
 
@@ -55,7 +40,7 @@ def by_secret(address: str, text: str, how: str, monkeypatch: pytest.MonkeyPatch
     if how == "keyring":
         import keyring
 
-        monkeypatch.setattr(keyring, "get_password", keyring_of(text).get_password)
+        monkeypatch.setattr(keyring, "get_password", lambda *_: text)
     return address, {
         "secret": {
             "environment": "A_SECRET",

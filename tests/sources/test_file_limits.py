@@ -69,14 +69,6 @@ def test_brackets_in_texts_are_not_nesting(ws, tmp_path):
     assert ws.sql("SELECT v FROM t ORDER BY k").fetchall() == [(row["v"],) for row in rows]
 
 
-def test_json_that_became_too_deep_is_refused(ws, tmp_path):
-    (tmp_path / "x.json").write_text('{"k": 1}')
-    ws.sources.add("t", tmp_path / "x.json")
-    (tmp_path / "x.json").write_text(f'{{"k": {nested(20_000, "object")}}}')
-    with pytest.raises(SourceUnavailable, match="nested"):
-        ws.sql("SELECT * FROM t").fetchall()
-
-
 @pytest.mark.parametrize("name", ["x.csv", "x.parquet", "x.arrow"])
 def test_too_many_columns_are_refused(ws, tmp_path, name):
     table = pa.table({f"c{i}": [1] for i in range(10_001)})

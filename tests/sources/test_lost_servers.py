@@ -15,7 +15,7 @@ import pytest
 import jammi_lab
 from jammi_lab.core.errors import SourceUnavailable
 from tests.services.proxy import Proxy
-from tests.services.servers import run_mysql, run_postgres
+from tests.sources.servers import RUN, URLS
 
 pytestmark = pytest.mark.services
 
@@ -23,8 +23,7 @@ pytestmark = pytest.mark.services
 @pytest.fixture(params=["postgresql", "mysql"])
 def proxied(request, tmp_path) -> Iterator[tuple[jammi_lab.Workspace, Proxy, str]]:
     kind = request.param
-    url = request.getfixturevalue("postgres_url" if kind == "postgresql" else "mysql_url")
-    run = run_postgres if kind == "postgresql" else run_mysql
+    url, run = request.getfixturevalue(URLS[kind]), RUN[kind]
     rows = "generate_series(1, 100000) AS i" if kind == "postgresql" else "seq_1_to_100000"
     number = "i" if kind == "postgresql" else "seq"
     run(

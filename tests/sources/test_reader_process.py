@@ -5,17 +5,16 @@ import concurrent.futures
 import contextlib
 import os
 import signal
-import sqlite3
 import threading
 import time
 
-import duckdb
 import pytest
 
 import jammi_lab as jl
 from jammi_lab.sources.databases import reader_process as outside_process
 from jammi_lab.sources.databases.reader_process import ReaderError
 from tests.conftest import settled
+from tests.sources.kinds import write_duckdb, write_sqlite
 
 
 @pytest.fixture(autouse=True)
@@ -28,20 +27,18 @@ def no_reader():
 
 @pytest.fixture
 def file(tmp_path):
-    path = tmp_path / "x.db"
-    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT)")
-    return str(path)
+    write_sqlite(tmp_path / "x.db", "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT)")
+    return str(tmp_path / "x.db")
 
 
 @pytest.fixture
 def endless(tmp_path):
     """A question about what never ends."""
     path = tmp_path / "endless.db"
-    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(
-            "CREATE VIEW v AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n"
-        )
+    write_sqlite(
+        path,
+        "CREATE VIEW v AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n",
+    )
     return {"do": "content", "path": str(path), "table": "v", "view": True, "columns": ["x"]}
 
 
@@ -184,10 +181,8 @@ def test_a_pipe_in_the_place_of_a_file_is_no_file_to_wait_for(tmp_path):
     "suffix", [".sqlite", ".sqlite-wal", ".sqlite-journal", ".duckdb", ".duckdb.wal"]
 )
 def test_a_pipe_in_the_place_of_a_database_file_or_its_log_is_refused(tmp_path, suffix):
-    with contextlib.closing(sqlite3.connect(tmp_path / "d.sqlite")) as db:
-        db.execute("CREATE TABLE t (n INTEGER)")
-    with duckdb.connect(str(tmp_path / "d.duckdb")) as db:
-        db.execute("CREATE TABLE t (n INTEGER)")
+    write_sqlite(tmp_path / "d.sqlite", "CREATE TABLE t (n INTEGER)")
+    write_duckdb(tmp_path / "d.duckdb", "CREATE TABLE t (n INTEGER)")
     path = tmp_path / f"d{suffix}"
     path.unlink(missing_ok=True)
     os.mkfifo(path)

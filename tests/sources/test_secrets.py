@@ -3,7 +3,6 @@
 import traceback
 
 import keyring
-import keyring.backend
 import pytest
 
 from jammi_lab.core import redaction as scrubbing
@@ -23,27 +22,6 @@ def record(secret: str | None, name: str = "crm", tenant: str | None = None) -> 
     )
 
 
-class Drawer(keyring.backend.KeyringBackend):
-    """A keyring in memory."""
-
-    priority = 1
-    held = {("jammi", "me"): "from-the-keyring"}
-
-    def get_password(self, service, username):
-        return self.held.get((service, username))
-
-    def set_password(self, service, username, password):
-        raise NotImplementedError
-
-
-@pytest.fixture
-def drawer():
-    before = keyring.get_keyring()
-    keyring.set_keyring(Drawer())
-    yield
-    keyring.set_keyring(before)
-
-
 def test_a_variable_is_read_when_it_is_needed(monkeypatch):
     assert Credentials(record(None))() == ({}, None)
     given = Credentials(record("CRM_PASSWORD"))
@@ -58,7 +36,9 @@ def test_a_variable_is_read_when_it_is_needed(monkeypatch):
     assert given() == ({}, "two")
 
 
-def test_the_keyring_is_read_when_it_is_needed(drawer):
+def test_the_keyring_is_read_when_it_is_needed(monkeypatch):
+    held = {("jammi", "me"): "from-the-keyring"}
+    monkeypatch.setattr(keyring, "get_password", lambda *entry: held.get(entry))
     assert Credentials(record("keyring:jammi/me"))() == (
         {},
         "from-the-keyring",

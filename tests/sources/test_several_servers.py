@@ -15,7 +15,8 @@ from jammi_lab.core.errors import SourceUnavailable, TableNotFound
 from jammi_lab.sources.databases import server
 from jammi_lab.sources.databases.mysql import MysqlConnector
 from jammi_lab.sources.databases.postgres import PostgresConnector
-from tests.services.servers import run_mysql, run_postgres
+from tests.services.servers import run_postgres
+from tests.sources.servers import RUN, URLS
 
 pytestmark = pytest.mark.services
 BOTH = (PostgresConnector, MysqlConnector)
@@ -24,17 +25,22 @@ LONG = 20.0
 
 
 @pytest.fixture
-def table(postgres_url, mysql_url) -> Iterator[str]:
+def urls(request) -> list[tuple[str, str]]:
+    return [(kind, request.getfixturevalue(url)) for kind, url in URLS.items()]
+
+
+@pytest.fixture
+def table(urls) -> Iterator[str]:
     name = f"t_{secrets.token_hex(4)}"
-    for run, url in ((run_postgres, postgres_url), (run_mysql, mysql_url)):
-        run(
+    for kind, url in urls:
+        RUN[kind](
             url,
             f"CREATE TABLE {name} (id integer, name varchar(9))",
             f"INSERT INTO {name} VALUES (1, 'a'), (2, 'b')",
         )
     yield name
-    for run, url in ((run_postgres, postgres_url), (run_mysql, mysql_url)):
-        run(url, f"DROP TABLE IF EXISTS {name}")
+    for kind, url in urls:
+        RUN[kind](url, f"DROP TABLE IF EXISTS {name}")
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Columns of SQLite without a declared type, such as a view computes: their values decide."""
 
-import sqlite3
 from datetime import date, datetime
 
 import pytest
@@ -8,10 +7,10 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.sources.databases import reader_process
+from tests.sources.kinds import write_sqlite
 from tests.verdicts import is_fresh, is_stale
 
-SCRIPT = """
-CREATE TABLE e(cat TEXT, x INT, r REAL, raw);
+SCRIPT = """CREATE TABLE e(cat TEXT, x INT, r REAL, raw);
 INSERT INTO e VALUES ('a', 9, 0.1, 9), ('b', 10, 0.2, 10), ('c', 100, 0.3, 100);
 CREATE VIEW v AS SELECT cat, sum(x) AS total, sum(r) + 0.1 + 0.2 AS far, x * 0.5 AS half,
     cat || '!' AS t, NULL AS empty, CASE WHEN x > 9 THEN 'big' ELSE x END AS mixed,
@@ -24,9 +23,7 @@ INSERT INTO g(a, d, w) VALUES (9, '2024-01-02', 0.1), (100, '2023-01-02', 1);
 
 @pytest.fixture
 def ws(tmp_path):
-    with sqlite3.connect(tmp_path / "x.db") as con:
-        con.executescript(SCRIPT)
-    con.close()
+    write_sqlite(tmp_path / "x.db", *SCRIPT.split(";\n"))
     with jl.open(tmp_path / "lab") as workspace:
         workspace.sources.add("s", f"sqlite:///{tmp_path / 'x.db'}")
         yield workspace
@@ -80,10 +77,8 @@ def test_values_of_several_kinds_are_told(ws):
 def test_a_table_of_a_view_follows_its_values(ws, tmp_path):
     ws.materialize("m", "SELECT max(total) AS top FROM s.v")
     assert is_fresh(ws, "m")
-    with sqlite3.connect(tmp_path / "x.db") as con:
-        con.execute("INSERT INTO e VALUES ('d', 'x', 1, 1)")
-        con.execute("UPDATE e SET x = 2.5 WHERE cat = 'c'")
-    con.close()
+    more = ("INSERT INTO e VALUES ('d', 'x', 1, 1)", "UPDATE e SET x = 2.5 WHERE cat = 'c'")
+    write_sqlite(tmp_path / "x.db", *more)
     assert is_stale(ws, "m")
     ws.recompute()
     assert ws.sql("SELECT top FROM jammi.m").fetchall() == [(10.0,)]
@@ -113,10 +108,12 @@ def test_a_declared_type_reads_what_is_stored_or_names_the_value(
     ws, tmp_path, declared, value, read_as
 ):
     """Milliseconds, days of the Julian calendar, offsets: what other programs write."""
-    with sqlite3.connect(tmp_path / "d.db") as con:
-        con.executescript(f"CREATE TABLE t(k INT, c {declared}); INSERT INTO t VALUES (1, {value})")
-        con.executescript("CREATE VIEW w AS SELECT c FROM t")
-    con.close()
+    write_sqlite(
+        tmp_path / "d.db",
+        f"CREATE TABLE t(k INT, c {declared})",
+        f"INSERT INTO t VALUES (1, {value})",
+        "CREATE VIEW w AS SELECT c FROM t",
+    )
     ws.sources.add("d", tmp_path / "d.db")
     if read_as is None:
         for table in ("t", "w"):
@@ -139,9 +136,7 @@ def test_a_value_that_is_written_after_the_type_was_decided_is_not_rounded(
         answer = ask(request, *rest)
         if request["do"] == "query" and not decided:
             decided.append(answer)
-            with sqlite3.connect(tmp_path / "x.db") as con:
-                con.execute("UPDATE e SET raw = ? WHERE cat = 'a'", (value,))
-            con.close()
+            write_sqlite(tmp_path / "x.db", f"UPDATE e SET raw = {value!r} WHERE cat = 'a'")
         return answer
 
     monkeypatch.setattr(reader_process, "request", write_after_the_decision)

@@ -1,7 +1,5 @@
 """What a statement may not hold, and what is said of names and functions that it cannot read."""
 
-import sqlite3
-
 import pytest
 
 import jammi_lab as jl
@@ -13,6 +11,7 @@ from jammi_lab.core.errors import (
     TableNotFound,
 )
 from jammi_lab.core.identifiers import copyable_name, quoted_name
+from tests.sources.kinds import write_sqlite
 
 CANARY = "Hunter2-canary"
 
@@ -29,10 +28,7 @@ def forgotten():
 
 @pytest.fixture
 def crm(ws, tmp_path):
-    with sqlite3.connect(tmp_path / "crm.db") as file:
-        file.execute('CREATE TABLE "my table"(a)')
-        file.execute("CREATE TABLE orders(a)")
-    file.close()
+    write_sqlite(tmp_path / "crm.db", 'CREATE TABLE "my table"(a)', "CREATE TABLE orders(a)")
     return ws.sources.add("my crm", f"sqlite:///{tmp_path}/crm.db")
 
 

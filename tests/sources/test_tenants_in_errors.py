@@ -1,7 +1,6 @@
 """No error of a statement tells a value in a row of another tenant."""
 
 import copy
-import sqlite3
 
 import pyarrow as pa
 import pytest
@@ -19,6 +18,7 @@ from tests.sources.kinds import (
     Mysql,
     Postgres,
     Sqlite,
+    write_sqlite,
 )
 
 OURS, THEIRS = "00000000-0000-0000-0000-000000000001", "ACMESECRET"
@@ -90,12 +90,11 @@ def test_no_statement_of_a_tenant_meets_a_value_of_another(made, ws):
 
 
 def test_a_value_that_cannot_be_read_is_not_told(ws, tmp_path):
-    with sqlite3.connect(tmp_path / "f.sqlite") as db:
-        db.execute("CREATE TABLE t (id INTEGER, owner TEXT, n INTEGER, d DATE)")
-        db.execute(
-            "INSERT INTO t VALUES (1, 'acme', 'ACMESECRET', '2020-01-01'), (2, 'globex', 3, '2020-01-01'), (3, 'acme', 3, 'ACMESECRET')"
-        )
-    db.close()
+    write_sqlite(
+        tmp_path / "f.sqlite",
+        "CREATE TABLE t (id INTEGER, owner TEXT, n INTEGER, d DATE)",
+        "INSERT INTO t VALUES (1, 'acme', 'ACMESECRET', '2020-01-01'), (2, 'globex', 3, '2020-01-01'), (3, 'acme', 3, 'ACMESECRET')",
+    )
     ws.sources.add("src", str(tmp_path / "f.sqlite"), tenant_column="owner")
     with ws.tenant("globex"):
         for column, told in (("n", "column 'n'"), ("d", "declared as date")):
@@ -103,10 +102,8 @@ def test_a_value_that_cannot_be_read_is_not_told(ws, tmp_path):
                 ws.sql(f"SELECT max({column}) FROM src.t").fetchall()
             assert THEIRS not in "\n".join(caught.value.lines())
         assert ws.sql("SELECT id FROM src.t").fetchall() == [(2,)]
-        with sqlite3.connect(tmp_path / "other.sqlite") as db:
-            db.execute("CREATE TABLE t (id INTEGER)")
-            db.execute("INSERT INTO t VALUES (1)")
-        db.close()
+        other = ("CREATE TABLE t (id INTEGER)", "INSERT INTO t VALUES (1)")
+        write_sqlite(tmp_path / "other.sqlite", *other)
         ws.sources.add("another", str(tmp_path / "other.sqlite"))
         for both in ("another.t a, src.t b", "src.t b, another.t a"):
             with pytest.raises(SourceUnavailable) as caught:
