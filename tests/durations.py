@@ -3,7 +3,8 @@ anew.
 
 A duration is the processor time of a test and of the children it waited for, or half of the time on
 the clock where that is more: kernels, browsers and servers work beside the test. Functions below
-`SLOW_SECONDS` are summed up for their file, under the empty name; a file without it has none.
+`SLOW_SECONDS`, and those of several cases below `sizes.CASES_SECONDS`, are summed up for their file,
+under the empty name.
 """
 
 import json
@@ -12,6 +13,8 @@ import time
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+
+from tests.sizes import CASES_SECONDS
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "tests" / "durations.json"
@@ -40,7 +43,10 @@ def unselected(
 ) -> set[str]:
     """Files that `make check` leaves out: it takes the cheapest file of each folder, then the
     second of each, and so on, while they fit."""
-    cost = {n: each[""] + IMPORT_SECONDS for n, each in durations.items() if "" in each}
+    cost = {}
+    for name, each in durations.items():
+        if quick := [s for test, s in each.items() if not test or s < SLOW_SECONDS]:
+            cost[name] = sum(quick) + IMPORT_SECONDS
     rank, files = dict[str, int](), dict[str, int]()
     for name in sorted(cost, key=lambda name: (cost[name], name)):
         folder = name.rpartition("/")[0]
@@ -66,8 +72,8 @@ def file_is_slow(path: Path) -> bool:
 
 def is_slow(nodeid: str) -> bool:
     """Whether a test is marked slow."""
-    file, _, function = nodeid.partition("::")
-    return file in _unselected() or function.split("[")[0] in measured().get(file, {})
+    function = nodeid.partition("[")[0]
+    return function.partition("::")[0] in _unselected() or seconds_of(function) >= SLOW_SECONDS
 
 
 def seconds_of(function: str) -> float:
@@ -100,14 +106,16 @@ def store(seconds: Mapping[str, float], before: Mapping[str, Mapping[str, float]
     """Write what a run measured, by node; files that it did not run stay as they were, unless they
     are gone."""
     functions: dict[str, dict[str, float]] = {}
+    least = {}
     for node, took in seconds.items():
         file, _, function = node.partition("::")
         of_file = functions.setdefault(file, {})
-        name = function.split("[")[0]
+        name, _, case = function.partition("[")
         of_file[name] = of_file.get(name, 0.0) + took
+        least[file, name] = CASES_SECONDS if case else SLOW_SECONDS
     new = {name: dict(each) for name, each in before.items() if (ROOT / name).exists()}
     for file, of_file in functions.items():
-        kept = {n: s for n, s in of_file.items() if s >= SLOW_SECONDS}
+        kept = {n: s for n, s in of_file.items() if s >= least[file, n]}
         if quick := [s for n, s in of_file.items() if n not in kept]:
             kept[""] = sum(quick)
         new[file] = {n: _steady(s, before.get(file, {}).get(n)) for n, s in kept.items()}

@@ -1,8 +1,11 @@
 """What decides how much a run does: the choice of quick files, of cells, and the targets that
 people run."""
 
+import json
+
 import pytest
 
+from tests import durations as remembered
 from tests import sizes
 from tests.conftest import ROOT
 from tests.durations import FILE, IMPORT_SECONDS, measured, unselected
@@ -15,6 +18,15 @@ def test_folders_take_turns_with_their_cheapest_files_while_they_fit():
     durations = {n: {"": s - IMPORT_SECONDS, "test_slow": 9.0} for n, s in seconds.items()}
     assert unselected({**durations, "d/x": {"test_slow": 1.0}}, 7.0) == {"a/z", "b/y", "c/x", "d/x"}
     assert unselected(durations, 1000.0) == {"b/y", "c/x"}
+
+
+def test_less_is_remembered_of_tests_with_cases_which_are_thinned(tmp_path, monkeypatch):
+    monkeypatch.setattr(remembered, "FILE", tmp_path / "durations.json")
+    took = {"f::several[1]": 0.1, "f::several[2]": 0.1, "f::one": 0.2, "f::slow": 0.6}
+    remembered.store(took, {})
+    found = json.loads(remembered.FILE.read_text())
+    assert found == {"f": {"": 0.2, "several": 0.2, "slow": 0.6}}
+    assert unselected(found, 0.6) == {"f"} and unselected(found, 0.8) == set()
 
 
 def test_every_file_was_measured():
