@@ -1,19 +1,29 @@
 """Renamed recipes keep their readers, and held recipes stay as they are."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 import jammi_lab as jl
 from tests.freshness.lab import Lab, said
+from tests.templates import Template
 
 
-@pytest.fixture
-def read(lab: Lab) -> Lab:
+def build_read(root: Path) -> None:
+    lab = Lab(root)
     lab.csv("s", "id,x", "1,10", "2,20")
     lab.materialize("a", "SELECT id, x FROM s")
     lab.materialize("b", "SELECT sum(x) AS x FROM jammi.a")
     lab.materialize("c", "SELECT x + 1 AS x FROM jammi.b")
+    lab.close()
+
+
+TEMPLATES = {"read": Template(build_read)}
+
+
+@pytest.fixture
+def read(lab: Lab) -> Lab:
     return lab
 
 

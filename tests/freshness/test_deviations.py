@@ -3,6 +3,7 @@ only when nothing moved."""
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from jammi_lab.freshness.reports import Plan
 from jammi_lab.workspace.workspace import Workspace
 from tests.freshness.lab import Lab, outcomes
 from tests.inside import services_of
+from tests.templates import Template
 
 SOON = 20.0
 
@@ -98,12 +100,18 @@ def test_a_step_that_was_true_by_then_is_not_said_to_have_equal_inputs(lab, othe
     ) == 2 and "came out equal" not in repr(again)
 
 
-@pytest.fixture
-def read(lab: Lab, other: Workspace) -> Lab:
-    """`c` reads the source `s`, which has moved, and the fresh table `a` of another source."""
+def build_read(root: Path) -> None:
+    lab = Lab(root)
+    edit(lab, 10)
     lab.csv("e", "id,x", "1,5")
     lab.materialize("a", "SELECT id, x FROM e")
     lab.materialize("c", "SELECT sum(a.x + s.x) AS x FROM jammi.a AS a JOIN s USING (id)")
+    lab.close()
+
+
+@pytest.fixture
+def read(lab: Lab, other: Workspace) -> Lab:
+    """`c` reads the source `s`, which has moved, and the fresh table `a` of another source."""
     edit(lab)
     return lab
 
@@ -196,15 +204,23 @@ def test_what_the_plan_itself_makes_of_redefined_steps_is_none(lab, other):
     assert set(outcomes(report).values()) == {"computed"} and report.deviations == []
 
 
-@pytest.fixture
-def tenants(lab: Lab) -> Lab:
-    """`b` and `c` of acme, of beta and of nobody, over a source that has moved."""
-    lab.csv("s", "id,x", "1,10", "2,20")
+def build_tenants(root: Path) -> None:
+    lab = Lab(root)
+    edit(lab, 10)
     for number, tenant in enumerate(("acme", "beta", None)):
         with lab.tenant(tenant):
             lab.materialize("b", f"SELECT id, x + {number} AS x FROM s")
             lab.materialize("c", "SELECT sum(x) AS x FROM jammi.b")
     edit(lab)
+    lab.close()
+
+
+TEMPLATES = {"read": Template(build_read), "tenants": Template(build_tenants)}
+
+
+@pytest.fixture
+def tenants(lab: Lab) -> Lab:
+    """`b` and `c` of acme, of beta and of nobody, over a source that has moved."""
     return lab
 
 

@@ -34,6 +34,7 @@ def test_two_looks_at_one_edit_give_equal_verdicts_though_only_the_first_had_to_
         )
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("how", ["in place", "by another file"])
 def test_an_edit_that_puts_size_and_times_back_is_seen_when_the_memo_is_old_enough_to_be_trusted(
     papers, how
@@ -162,6 +163,7 @@ def verdicts(lab: Lab) -> dict[str, str]:
     }
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("change", ["gains", "loses"])
 def test_a_glob_or_folder_that_gains_or_loses_a_file_makes_its_tables_stale(parts, change):
     if change == "gains":

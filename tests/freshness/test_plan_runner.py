@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,20 +15,29 @@ from jammi_lab.core.records import Progress
 from jammi_lab.storage.files import install_fault_hook
 from tests.freshness.lab import Lab, outcomes
 from tests.inside import record_of, services_of
+from tests.templates import Template
 
 SOON = 20.0
 """Seconds after which something that should have happened is taken not to happen."""
+
+
+def build_two(root: Path) -> None:
+    lab = Lab(root)
+    lab.csv("s", "id,x", "1,10", "2,20")
+    for name in ("a", "b"):
+        lab.materialize(name, f"SELECT id, x, '{name}' AS which FROM s")
+        lab.materialize(f"{name}2", f"SELECT sum(x) AS total, '{name}' AS which FROM jammi.{name}")
+    lab.materialize("both", "SELECT a.x + b.x AS x FROM jammi.a a JOIN jammi.b b USING (id)")
+    lab.close()
+
+
+TEMPLATES = {"two": Template(build_two)}
 
 
 @pytest.fixture
 def two(lab: Lab) -> Lab:
     """Two branches that need nothing of each other: s → a → a2, and s → b → b2, and `both` from a
     and b."""
-    lab.csv("s", "id,x", "1,10", "2,20")
-    for name in ("a", "b"):
-        lab.materialize(name, f"SELECT id, x, '{name}' AS which FROM s")
-        lab.materialize(f"{name}2", f"SELECT sum(x) AS total, '{name}' AS which FROM jammi.{name}")
-    lab.materialize("both", "SELECT a.x + b.x AS x FROM jammi.a a JOIN jammi.b b USING (id)")
     return lab
 
 

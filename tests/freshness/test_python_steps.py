@@ -76,6 +76,7 @@ def test_a_step_by_version_says_the_version(chain):
     assert str(chain.staleness("v")) == "fresh*, on its version 2024-1"
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize(
     ("old", "new"),
     [("x * RATE", "x + RATE"), ("RATE = 2", "RATE = 3"), ('"id", s=', '"id", t=pl.lit(1), s=')],

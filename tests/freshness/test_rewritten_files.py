@@ -5,6 +5,7 @@ import json
 import random
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,16 +18,20 @@ from jammi_lab.inputs import row_comparison as equal_rows
 from tests.cases import lines
 from tests.freshness.lab import Lab, said
 from tests.sizes import product
+from tests.templates import Template
 
 ROWS = {"id": [1, 2, 3, 4], "a": [5, 5, 7, 1], "t": ["x", "y", "x", None]}
 CHILD = "SELECT a, count(*) AS n, max(id) AS m FROM rows GROUP BY a"
 
 
-@pytest.fixture
-def lab(lab: Lab) -> Lab:
+def build(root: Path) -> None:
+    lab = Lab(root)
     lab.parquet("rows", **ROWS)
     lab.materialize("child", CHILD)
-    return lab
+    lab.close()
+
+
+TEMPLATES = {"lab": Template(build)}
 
 
 def rewritten(lab: Lab, **how: Any) -> None:

@@ -86,6 +86,7 @@ def test_a_parent_whose_columns_changed_places_has_no_equal_rows(family):
     assert said(family.staleness("by place")) == ["advanced parent"]
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize(
     ("was", "now"),
     [
@@ -145,6 +146,7 @@ def test_an_equal_table_asks_for_no_opinion(family, monkeypatch):
     assert family.staleness("child") == jl.Fresh()
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize(
     ("rows", "statement", "fresh"),
     cases("statements/values_of_other_orders", "rows", "statement", "fresh"),

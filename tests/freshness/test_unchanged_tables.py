@@ -20,19 +20,26 @@ from jammi_lab.store.manifests import manifest_path
 from jammi_lab.store.result_files import cache_key
 from tests.inside import record_of, services_of
 from tests.services.servers import run_postgres
+from tests.templates import Template
 
 
-@pytest.fixture
-def ws(tmp_path):
-    for name in ("a", "b"):
-        (tmp_path / f"{name}.csv").write_text("x\n1\n2\n")
-    with jl.open(tmp_path / "lab") as ws:
+def build(folder):
+    with jl.open(folder / "lab") as ws:
         for name in ("a", "b"):
-            ws.sources.add(name, tmp_path / f"{name}.csv")
+            (folder / f"{name}.csv").write_text("x\n1\n2\n")
+            ws.sources.add(name, folder / f"{name}.csv")
         ws.materialize("of_a", "SELECT x FROM a")
         ws.materialize("of_b", "SELECT x FROM b")
         ws.materialize("child", "SELECT sum(x) AS x FROM jammi.of_a")
         ws.materialize("both", "SELECT x FROM jammi.child UNION ALL SELECT x FROM jammi.of_b")
+
+
+TEMPLATES = {"ws": Template(build)}
+
+
+@pytest.fixture
+def ws(tmp_path):
+    with jl.open(tmp_path / "lab") as ws:
         ws.status()
         yield ws
 

@@ -17,26 +17,33 @@ from jammi_lab.core.errors import CheckFailed, InvalidArgument
 from jammi_lab.core.verdicts import Fresh, InputAdvanced, PossiblyStale
 from tests.features.checks.rules import limit_rows
 from tests.shell import run_shell
+from tests.templates import Template
 
 KNOWN = "SELECT * FROM jammi.sales WHERE area NOT IN (SELECT id FROM jammi.areas)"
 
 
-@pytest.fixture
-def areas(tmp_path: Path) -> Path:
-    path = tmp_path / "areas.csv"
-    path.write_text("id\n1\n2\n")
-    return path
-
-
-@pytest.fixture
-def ws(tmp_path: Path, areas: Path) -> Iterator[Any]:
-    """`sales` with a check that reads `areas`, a table over a file."""
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("area_file", areas)
+def build(folder: Path) -> None:
+    (folder / "areas.csv").write_text("id\n1\n2\n")
+    with jl.open(folder / "lab") as ws:
+        ws.sources.add("area_file", folder / "areas.csv")
         ws.materialize("areas", "SELECT id FROM area_file")
         ws.materialize("sales", "SELECT 1 AS area, 5 AS amount")
         ws.checks.add("known", KNOWN, on="sales", description="area is known")
         ws.check()
+
+
+TEMPLATES = {"ws": Template(build)}
+
+
+@pytest.fixture
+def areas(tmp_path: Path) -> Path:
+    return tmp_path / "areas.csv"
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Iterator[Any]:
+    """`sales` with a check that reads `areas`, a table over a file."""
+    with jl.open(tmp_path / "lab") as ws:
         yield ws
 
 
