@@ -208,6 +208,16 @@ def ws(tmp_path: Path, nothing_left_behind: None) -> Iterator[Any]:
 
 
 @pytest.fixture
+def fault_hook() -> Iterator[Callable[[Callable[[str], object] | None], None]]:
+    """Has a function called with the name of each fault point that is passed, until it has another
+    or the test ends."""
+    from jammi_lab.storage.files import install_fault_hook
+
+    yield install_fault_hook
+    install_fault_hook(None)
+
+
+@pytest.fixture
 def run_python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs Python code in a child process that can import the packages: `run_python(code, *argv,
     env={…}, timeout=60, check=True)`.

@@ -13,7 +13,6 @@ from jammi_lab.core.errors import (
     TenantForbidden,
     TopicNotFound,
 )
-from jammi_lab.storage.files import install_fault_hook
 from tests.catalog.conftest import Lab
 from tests.waiting import at_once
 
@@ -66,50 +65,44 @@ def test_what_is_refused_or_makes_nothing_takes_no_position(logs, log):
     assert append(logs, log).next == 2
 
 
-def test_after_a_failure_of_the_disk_nothing_is_committed(logs, log):
+def test_after_a_failure_of_the_disk_nothing_is_committed(logs, log, fault_hook):
     def full(point):
         if point == "catalog:before-commit":
             raise OSError(28, "No space left on device")
 
-    install_fault_hook(full)
-    try:
-        with pytest.raises(OSError, match="No space"):
-            append(logs, log)
-    finally:
-        install_fault_hook(None)
+    fault_hook(full)
+    with pytest.raises(OSError, match="No space"):
+        append(logs, log)
+    fault_hook(None)
     assert logs.refresh(log).next == 0 and append(logs, log).next == 1
 
 
 @pytest.mark.parametrize("what", [KeyboardInterrupt, OSError])
-def test_what_fails_behind_the_commit_loses_nothing(logs, log, what):
+def test_what_fails_behind_the_commit_loses_nothing(logs, log, what, fault_hook):
     def once(point):
         if point == "catalog:after-commit":
-            install_fault_hook(None)
+            fault_hook(None)
             raise what
 
-    install_fault_hook(once)
-    try:
-        with pytest.raises(what) if what is KeyboardInterrupt else contextlib.nullcontext():
-            assert append(logs, log, b"new").next == 1
-    finally:
-        install_fault_hook(None)
+    fault_hook(once)
+    with pytest.raises(what) if what is KeyboardInterrupt else contextlib.nullcontext():
+        assert append(logs, log, b"new").next == 1
     assert stored(logs, log) == [(0, b"new", 1)]
 
 
-def test_a_commit_whose_answer_is_lost_counts_also_when_another_one_came_since(lab, logs, log):
+def test_a_commit_whose_answer_is_lost_counts_also_when_another_one_came_since(
+    lab, logs, log, fault_hook
+):
     def once(point):
         if point == "catalog:after-commit":
-            install_fault_hook(None)
+            fault_hook(None)
             thread = threading.Thread(target=lambda: append(logs, log, b"other"))
             thread.start()
             thread.join(10)
             raise OSError
 
-    install_fault_hook(once)
-    try:
-        assert append(logs, log, b"new").next == 1
-    finally:
-        install_fault_hook(None)
+    fault_hook(once)
+    assert append(logs, log, b"new").next == 1
     assert stored(logs, log) == [(0, b"new", 1), (1, b"other", 1)]
 
 

@@ -19,7 +19,6 @@ import pytest
 from jammi_lab.catalog import writers as writers_module
 from jammi_lab.core.records import TableStatus
 from jammi_lab.storage import own_files
-from jammi_lab.storage.files import install_fault_hook
 from tests import processes
 from tests.catalog.conftest import Lab, sqlite_only
 from tests.waiting import in_threads
@@ -102,13 +101,6 @@ def test_a_killed_writer_is_dead_at_once_and_settled_once(lab, child):
         not isinstance(lab.place, Path)
         or not (lab.path.parent / "writers" / f"{other.writer}.lock").exists()
     )
-    assert list(lab.writers.dead_writers()) == []
-
-
-def test_a_stopped_writer_is_alive(lab, child):
-    other = child()
-    os.kill(other.process.pid, signal.SIGSTOP)
-    assert lab.writers.is_alive(other.writer)
     assert list(lab.writers.dead_writers()) == []
 
 
@@ -327,7 +319,7 @@ def test_what_is_no_plain_file_among_the_locks_is_nobodys_and_stays_and_is_not_w
 
 @sqlite_only
 def test_a_writer_whose_lock_file_is_taken_for_one_that_was_left_begins_with_another(
-    lab, open_catalog
+    lab, open_catalog, fault_hook
 ):
     """At the worst moment: the file is made, and not locked yet."""
     other, moments = open_catalog(), []
@@ -342,11 +334,8 @@ def test_a_writer_whose_lock_file_is_taken_for_one_that_was_left_begins_with_ano
                 other.writers.remove_leftover_locks()
 
     locks: list[Any] = []
-    install_fault_hook(tidied)
-    try:
-        writer = lab.writers.register()
-    finally:
-        install_fault_hook(None)
+    fault_hook(tidied)
+    writer = lab.writers.register()
     locks.pop().release(remove=True)
     assert len(moments) == 3 and other.writers.is_alive(writer)
     assert {path.stem for path in (lab.path.parent / "writers").iterdir()} == {lab.writer, writer}

@@ -72,7 +72,9 @@ def test_what_is_put_is_whole_and_what_is_created_is_created_once(root, tmp_path
     assert not file.temp.exists() and open_for_reading(path).read() == b"three"
 
 
-def test_a_table_is_put_before_what_says_that_it_is_whole(root, fault_points):
+def test_a_table_is_put_before_what_says_that_it_is_whole(root, fault_hook):
+    fault_points: list[str] = []
+    fault_hook(fault_points.append)
     file = atomic_file(root / "t.parquet", create=True)
     file.temp.write_bytes(b"rows")
     commit_with(file, root / "t.json", b"{}")
@@ -83,16 +85,6 @@ def test_a_table_is_put_before_what_says_that_it_is_whole(root, fault_points):
     with pytest.raises(FileExistsError):
         commit_with(other, root / "t.json", b"another")
     other.abort()
-
-
-@pytest.fixture
-def fault_points() -> Any:
-    from jammi_lab.storage.files import install_fault_hook
-
-    passed: list[str] = []
-    install_fault_hook(passed.append)
-    yield passed
-    install_fault_hook(None)
 
 
 def test_a_change_moves_the_stat(root):

@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-from jammi_lab.storage.files import install_fault_hook
-
 PAPERS = "id,venue,year\n1,a,2020\n2,b,2021\n3,a,2022\n"
 VENUES = "SELECT venue, count(*) AS n FROM papers GROUP BY venue"
 
@@ -54,7 +52,7 @@ def reopen(lab: Any, folder: Path) -> Iterator[Callable[[], Any]]:
 
 
 @pytest.fixture
-def fault() -> Iterator[Callable[..., list[str]]]:
+def fault(fault_hook: Callable[..., None]) -> Callable[..., list[str]]:
     """`fault(point, error, nth=1)` raises the error when the point is passed for the n-th time;
     gives the list of points passed."""
 
@@ -66,8 +64,7 @@ def fault() -> Iterator[Callable[..., list[str]]]:
             if error is not None and name == point and passed.count(name) == nth:
                 raise error
 
-        install_fault_hook(hook)
+        fault_hook(hook)
         return passed
 
-    yield at
-    install_fault_hook(None)
+    return at
