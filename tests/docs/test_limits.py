@@ -52,8 +52,8 @@ GUARANTEE = {
     "test_a_fresh_step_says_on_what_it_rests",
     "On the identity of an encoder.": "tests/features/vectors/test_base.py::"
     "test_an_encoder_without_an_identity_is_known_by_name_version_and_width",
-    "On file metadata.": "tests/store/test_verify.py::"
-    "test_a_bit_flipped_under_the_same_stat_is_found_by_verify",
+    "On file metadata.": "tests/store/test_retention.py::"
+    "test_damage_that_moves_no_stat_is_found_by_a_deep_check_and_known_from_then_on",
     "On what writers of files keep.": "tests/storage/test_parquet_pages.py::"
     "test_statistics_are_part_of_the_column_that_they_are_about",
     "On the way to a file.": "tests/storage/test_routes.py::test_there_and_back_is_seen",

@@ -12,6 +12,5 @@ from tests.store.test_recovery import *  # noqa: F403
 
 del test_a_log_that_fails_while_rows_are_made_is_told_before_any_file_has_its_name  # noqa: F821  a server keeps its own
 del test_no_file_of_a_table_has_its_name_before_the_row_is_durable  # noqa: F821  the same
-del test_a_table_that_could_not_even_be_failed_is_settled_by_the_next_open  # noqa: F821  writers on a server have no files
 
 pytestmark = [contract, repeated, pytest.mark.services, pytest.mark.slow]

@@ -1,13 +1,11 @@
 """Closing lets go of everything, whatever state the disk is in, and what it stopped says so."""
 
 import shutil
-import threading
 
 import pytest
 
 import jammi_lab as jl
 from tests.sizes import sized
-from tests.store.lab import catalog, statuses
 
 FULL = """
 import os, resource, signal, sys, threading
@@ -95,41 +93,6 @@ def test_a_workspace_is_closed_when_the_interpreter_starts_no_thread_any_more(ru
         child = run_python(AT_EXIT, alone, start=True)
         assert child.stdout.splitlines() == ["recovery: nothing to do", "closed"]
         assert not child.stderr
-
-
-def closed_under(folder, statement):
-    """What a build raises whose workspace is closed while it runs, and the error in its row."""
-    ws = jl.open(folder)
-    started, raised = threading.Event(), []
-
-    def build():
-        try:
-            ws.materialize("slow", statement, progress=lambda _: started.set())
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=build)
-    thread.start()
-    assert started.wait(60)
-    ws.close()
-    thread.join(60)
-    with jl.open(folder), catalog(folder) as db:
-        [(error,)] = db.execute("SELECT error FROM result_tables").fetchall()
-    return raised[0], error
-
-
-def test_a_build_that_closing_stopped_says_that_the_workspace_was_closed(tmp_path):
-    for n, statement in enumerate(
-        (
-            "SELECT sum(sqrt(i)) AS s FROM range(100000000000) t(i)",
-            "SELECT i FROM range(100000000000) t(i)",
-        )
-    ):
-        folder = tmp_path / f"lab{n}"
-        raised, error = closed_under(folder, statement)
-        assert isinstance(raised, jl.SessionClosed) and "closed" in raised.message, raised
-        assert "closed" in error or "writer died" in error, error
-        assert "Interrupt" not in error and list(statuses(folder).values()) == ["failed"]
 
 
 @pytest.mark.parametrize("when", ["opening", "closing"])

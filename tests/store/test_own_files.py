@@ -7,22 +7,8 @@ from pathlib import Path
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.catalog.sqlite import Sqlite
 from jammi_lab.storage.files import make_folder, move_file, remove_file
 from jammi_lab.workspace import copy
-
-
-def test_no_file_of_a_catalog_is_a_link(tmp_path):
-    victim = tmp_path / "victim"
-    victim.write_text("precious")
-    for suffix in ("", "-wal", "-shm", "-journal", "-commits"):
-        catalog = tmp_path / f"of{suffix}" / "catalog.sqlite3"
-        catalog.parent.mkdir()
-        Path(f"{catalog}{suffix}").symlink_to(victim)
-        for read_only in (False, True):
-            with pytest.raises(jl.WorkspaceNotFound, match=f"{catalog}{suffix} is not a regular"):
-                Sqlite(catalog, read_only=read_only, create=True)
-    assert victim.read_text() == "precious"
 
 
 def test_a_journal_that_has_sqlite_delete_another_file_is_refused(tmp_path):

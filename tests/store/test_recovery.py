@@ -14,7 +14,6 @@ from jammi_lab.core.errors import WorkspaceReadOnly
 from jammi_lab.core.records import VersionRecord
 from jammi_lab.core.verdicts import Damaged, Match, MissingManifest
 from jammi_lab.storage import parquet
-from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.store import manifests, recovery
 from jammi_lab.store.manifests import manifest_path
 from jammi_lab.store.reports import RecoveryReport
@@ -35,7 +34,6 @@ from tests.store.lab import (
     unlink_unseen,
     unpublish,
 )
-from tests.waiting import in_threads
 
 
 @pytest.fixture
@@ -158,59 +156,50 @@ def test_building_with_whole_bytes_and_manifest_becomes_ready_as_if_nothing_had_
     assert str(ws.staleness("venues")) == "fresh"
 
 
-@pytest.mark.parametrize(
-    "writers", [[DEAD, DEAD], [DEAD, "wdead0000000000001"]], ids=["one writer", "two writers"]
-)
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_names_of_tables_are_durable_before_they_become_ready(
-    again, folder, lab, table, monkeypatch, fails, writers
+    again, folder, lab, table, monkeypatch, fails
 ):
     def sync(path):
         synced.append((path, set(statuses(folder).values())))
         if fails:
             raise OSError(errno.EIO, "Input/output error")
 
-    synced, names = (
-        [],
-        {table.table_name, lab.materialize("other", "SELECT id FROM papers").table_name},
-    )
-    for name, writer in zip(names, writers, strict=True):
-        unpublish(folder, name, writer=writer)
+    synced, other = [], lab.materialize("other", "SELECT id FROM papers")
+    names = {table.table_name, other.table_name}
+    unpublish(folder, table.table_name)
+    unpublish(folder, other.table_name, writer="wdead0000000000001")
     with monkeypatch.context() as watched:
         watched.setattr(recovery, "sync_folder", sync)
         with jl.open(folder) as ws:
             report = ws.recovery
     assert {folder for folder, _ in synced} == {table.path.parent} and "building" in synced[-1][1]
-    assert len(synced) == (
-        1 if fails else len(set(writers))
-    )  # of a folder whose sync failed, the kernel may call the next one a success
+    # of a folder whose sync failed, the kernel may call the next one a success
+    assert len(synced) == (1 if fails else 2)
     assert set(report.promoted) == (set() if fails else names) and len(report.errors) == fails * 2
     assert all(any(name in error for error in report.errors) for name in names if fails)
     assert set(again()[1].promoted) == (names if fails else set())
 
 
-def test_a_manifest_of_another_table_promotes_nothing(again, lab, folder, table, path):
-    other = lab.materialize("other", "SELECT id FROM papers")
-    unpublish(folder, table.table_name)
-    path.write_bytes(file_of(folder, other).read_bytes())
-    manifest_path(path).write_bytes(manifest_path(file_of(folder, other)).read_bytes())
-    _, report = again()
-    assert report.failed == [table.table_name] and files(folder) == files_of(other)
-
-
-def test_building_with_other_whole_bytes_than_its_manifest_attests_is_quarantined_with_a_note(
-    again, lab, folder, root, table, path
+@pytest.mark.parametrize("manifest", ["its own", "the other's"])
+def test_the_whole_bytes_of_another_table_are_not_promoted_and_kept_beside_a_manifest_of_its_own(
+    again, lab, folder, root, table, path, manifest
 ):
     other = lab.materialize("other", "SELECT id FROM papers")
     unpublish(folder, table.table_name)
     path.write_bytes(file_of(folder, other).read_bytes())
+    if manifest != "its own":
+        manifest_path(path).write_bytes(manifest_path(file_of(folder, other)).read_bytes())
     _, report = again()
+    assert files(folder) == files_of(other) and statuses(folder)[table.table_name] == "failed"
+    if manifest != "its own":
+        assert report == RecoveryReport(failed=[table.table_name])
+        return
     assert report == RecoveryReport(quarantined=[table.table_name])
-    assert statuses(folder)[table.table_name] == "failed" and files(folder) == files_of(other)
-    assert sorted(p.name for p in (root / "quarantine").iterdir()) == sorted(
-        [path.name, manifest_path(path).name, f"{table.table_name}.why.json"]
-    )
-    note = json.loads((root / "quarantine" / f"{table.table_name}.why.json").read_text())
+    kept = {p.name: p for p in (root / "quarantine").iterdir()}
+    said = f"{table.table_name}.why.json"
+    assert set(kept) == {path.name, manifest_path(path).name, said}
+    note = json.loads(kept[said].read_text())
     assert note["table"] == table.table_name and note["recipe"] == "venues" and note["why"]
 
 
@@ -230,24 +219,19 @@ def test_a_build_is_promoted_over_an_older_version_and_over_none_that_was_begun_
         assert files(folder) == files_of(newer)
 
 
-def test_temporary_files_of_a_dead_writer_go(again, folder, table, path):
-    unpublish(folder, table.table_name)
-    for name in (f".{path.name}.abcd1234.tmp", f".{manifest_path(path).name}.abcd1234.tmp"):
-        (path.parent / name).write_bytes(b"torn")
-    path.unlink()
-    manifest_path(path).unlink()
-    again()
-    assert files(folder) == []
-
-
-def test_temporary_files_of_other_tables_stay(again, lab, folder, table, path):
+def test_temporary_files_of_a_dead_writers_table_go_and_those_of_others_stay(
+    again, lab, folder, table, path
+):
     other = lab.materialize("other", "SELECT id FROM papers")
-    mine = path.parent / f".{file_of(folder, other).name}.abcd1234.tmp"
-    mine.write_bytes(b"a living writer's")
+    theirs, left = (
+        path.parent / f".{file_of(folder, each).name}.abcd1234.tmp" for each in (other, table)
+    )
+    theirs.write_bytes(b"a living writer's"), left.write_bytes(b"a dead one's")
     with jl.open(folder):
         unpublish(folder, table.table_name)
+        manifest_path(path).unlink()
         again()
-        assert mine.exists()
+        assert theirs.exists() and not left.exists()
 
 
 def a_dead_writer(folder):
@@ -282,40 +266,14 @@ def test_whole_files_without_a_row_are_never_taken_for_unfinished_ones(
     assert strange.exists() and (path.parent / ".notes.tmp").exists()
 
 
-def test_what_a_living_kernel_writes_is_spared_when_another_finds_a_dead_writer(lab, folder):
-    seen = []
-
-    def meanwhile(progress):
-        if not seen and (written := [name for name in files(folder) if name.endswith(".tmp")]):
-            seen.extend(written)
-            a_dead_writer(folder)
-            with jl.open(folder) as other:
-                assert other.recovery.spared
-
-    made = lab.materialize("slow", "SELECT i FROM range(300000) t(i)", progress=meanwhile)
-    assert seen and made.verify() == Match()
-
-
-def test_many_tables_of_a_dead_writer_are_cleared_at_once_and_what_cannot_be_removed_is_named(
-    again, lab, folder, table, path, monkeypatch
+def test_what_cannot_be_removed_of_a_dead_writers_tables_is_named_and_keeps_no_other(
+    lab, folder, table, monkeypatch
 ):
-    body = path.read_bytes()
-    names = [f"crashed__sql__20261120T000000000000000_{number:08x}" for number in range(200)]
-    with catalog(folder) as db:
-        columns = ", ".join(
-            c
-            for c in row(folder, table.table_name)
-            if c not in ("table_name", "table_fold", "path", "status", "writer_id", "flight")
-        )
-        for name in names:
-            db.execute(
-                f"INSERT INTO result_tables(table_name, table_fold, path, status, writer_id, flight, {columns})"
-                f" SELECT ?, ?, ?, 'building', ?, 0, {columns} FROM result_tables WHERE table_name = ?",
-                [name, name, f"results/_global/{name}.parquet", DEAD, table.table_name],
-            )
-    for name in names:
-        (path.parent / f"{name}.parquet").write_bytes(body[: len(body) // 2])
-    unlink, stuck = os.unlink, names[77]
+    torn = [lab.materialize(f"torn{n}", f"SELECT {n} AS n") for n in range(3)]
+    for each in torn:
+        unpublish(folder, each.table_name)
+        file_of(folder, each).write_bytes(b"PAR1")
+    unlink, stuck = os.unlink, torn[1].table_name
 
     def fail(place, *rest, **more):
         if stuck in str(place):
@@ -325,10 +283,9 @@ def test_many_tables_of_a_dead_writer_are_cleared_at_once_and_what_cannot_be_rem
     with monkeypatch.context() as broken:
         broken.setattr(os, "unlink", fail)
         report = lab.recover()
-    assert sorted(report.failed) == names and [line.split(":")[0] for line in report.errors] == [
-        stuck
-    ]
-    assert [name for name in files(folder) if "crashed" in name] == [f"_global/{stuck}.parquet"]
+    assert sorted(report.failed) == sorted(each.table_name for each in torn)
+    assert [line.split(":")[0] for line in report.errors] == [stuck]
+    assert files(folder) == sorted(files_of(table, torn[1]))
 
 
 def test_a_failed_row_whose_writer_died_before_it_removed_the_files_is_cleared(
@@ -389,7 +346,9 @@ def test_a_lost_manifest_with_other_bytes_or_without_a_copy_is_quarantined_and_f
     assert "venues" not in ws
 
 
-def test_a_recovery_heals_what_another_kernel_is_healing_just_now(lab, folder, table, path):
+def test_a_recovery_heals_what_another_kernel_is_healing_just_now(
+    lab, folder, table, path, fault_hook
+):
     def other(name):
         if name == "file.before_rename" and not cleared:
             cleared.extend(path.parent.glob(".*.tmp"))
@@ -398,18 +357,15 @@ def test_a_recovery_heals_what_another_kernel_is_healing_just_now(lab, folder, t
 
     cleared = []
     manifest_path(path).unlink()
-    install_fault_hook(other)
-    try:
-        report = lab.recover()
-    finally:
-        install_fault_hook(None)
+    fault_hook(other)
+    report = lab.recover()
     assert cleared and told(report) == RecoveryReport(healed=[table.table_name])
     assert lab.verify("venues") == Match() and files(folder) == files_of(table)
 
 
 @pytest.mark.parametrize("quarantined", [False, True])
 def test_what_another_kernel_is_writing_stays_until_ours_has_its_name(
-    lab, folder, table, path, quarantined
+    lab, folder, table, path, quarantined, fault_hook
 ):
     def unfinished():
         return [each.name for each in theirs if each.exists()]
@@ -425,19 +381,14 @@ def test_what_another_kernel_is_writing_stays_until_ours_has_its_name(
     for each in theirs:
         each.write_bytes(b"{")
     seen = []
-    install_fault_hook(
-        lambda name: seen.append(unfinished()) if name == "file.before_rename" else None
-    )
-    try:
-        lab.recover()
-    finally:
-        install_fault_hook(None)
+    fault_hook(lambda name: seen.append(unfinished()) if name == "file.before_rename" else None)
+    lab.recover()
     assert seen and all(len(each) == 2 for each in seen)
     assert unfinished() == [theirs[not quarantined].name]
 
 
 def test_a_recovery_finishes_a_quarantine_that_another_kernel_is_at_just_now(
-    lab, folder, table, path
+    lab, folder, table, path, fault_hook
 ):
     def other(name):
         if name == "file.before_rename" and not cleared:
@@ -449,11 +400,8 @@ def test_a_recovery_finishes_a_quarantine_that_another_kernel_is_at_just_now(
     cleared = []
     manifest_path(path).unlink()
     flip(path)
-    install_fault_hook(other)
-    try:
-        report = lab.recover()
-    finally:
-        install_fault_hook(None)
+    fault_hook(other)
+    report = lab.recover()
     assert cleared and told(report) == RecoveryReport(quarantined=[table.table_name])
     assert statuses(folder) == {table.table_name: "failed"} and not list(
         (folder / "quarantine").glob(".*")
@@ -472,18 +420,6 @@ def test_what_a_recovery_left_unfinished_twice_goes_with_the_next(again, lab, fo
     assert not report and files(folder) == files_of(table) and not left.exists()
 
 
-def test_a_quarantine_that_was_cut_off_is_finished(lab, folder, table, path, fault):
-    manifest_path(path).unlink()
-    flip(path)
-    fault("recovery:aside", KeyboardInterrupt())
-    with pytest.raises(KeyboardInterrupt):
-        lab.recover()
-    fault(None)
-    assert statuses(folder) == {table.table_name: "ready"}
-    assert told(lab.recover()) == RecoveryReport(quarantined=[table.table_name])
-    assert statuses(folder) == {table.table_name: "failed"} and not lab.recover()
-
-
 def test_a_damaged_table_that_has_its_manifest_is_left_for_verify(again, folder, table, path):
     flip(path)
     ws, report = again()
@@ -500,21 +436,6 @@ def test_a_ready_row_from_before_manifests_is_left_alone(again, folder, table, p
     assert not report and everything(folder) == before
     assert ws.verify("venues") == MissingManifest() and ws.staleness("venues") == MissingManifest()
     assert ws.table("venues").read().arrow().num_rows == 2
-
-
-@pytest.mark.parametrize("lost", ["nothing", "bytes", "both"])
-def test_a_deleting_row_of_a_dead_writer_is_reaped(again, folder, table, path, lost):
-    with catalog(folder) as db:
-        db.execute("UPDATE result_tables SET status='deleting', writer_id=?", [DEAD])
-        db.execute("DELETE FROM versions")
-    if lost != "nothing":
-        path.unlink()
-    if lost == "both":
-        manifest_path(path).unlink()
-    _, report = again()
-    assert report == RecoveryReport(reaped=[table.table_name])
-    assert statuses(folder) == {} and files(folder) == []
-    assert everything(folder)["manifests"] == everything(folder)["lineage"] == []
 
 
 def test_rows_of_every_tenant_are_settled_and_stay_with_their_tenant(again, lab, folder, table):
@@ -547,16 +468,6 @@ def test_a_writer_that_dies_after_its_lock_was_tried_is_settled_all_the_same(
     dead = [Writers.dead_writers, lambda _: iter(())]
     monkeypatch.setattr(Writers, "dead_writers", lambda writers: dead.pop()(writers))
     assert told(reopen().recovery) == RecoveryReport(promoted=[table.table_name]) and dead == []
-
-
-def test_a_building_row_of_a_living_writer_is_spared_and_said_so(lab, folder, table):
-    with jl.open(folder) as other:
-        with catalog(folder) as db:
-            [[mine]] = db.execute("SELECT writer_id FROM result_tables").fetchall()
-        unpublish(folder, table.table_name, writer=mine)
-        report = other.recover()
-        assert told(report) == RecoveryReport(spared=[table.table_name]) and not report
-        assert statuses(folder) == {table.table_name: "building"}
 
 
 @pytest.mark.parametrize("status", ["building", "deleting"])
@@ -661,34 +572,6 @@ def test_a_row_that_leads_out_of_the_workspace_is_reported_and_touches_nothing(
     ]
 
 
-def test_the_report_names_every_table_that_was_touched(again, lab, folder, table, papers):
-    tables = {
-        name: lab.materialize(name, f"SELECT id, {n} AS n FROM papers")
-        for n, name in enumerate(
-            ("promoted", "failed", "healed", "missing", "reaped", "quarantined")
-        )
-    }
-    names = {name: t.table_name for name, t in tables.items()}
-    paths = {name: file_of(folder, t) for name, t in tables.items()}
-    unpublish(folder, names["promoted"])
-    unpublish(folder, names["failed"])
-    manifest_path(paths["failed"]).unlink()
-    manifest_path(paths["healed"]).unlink()
-    paths["missing"].unlink()
-    with catalog(folder) as db:
-        db.execute(
-            "UPDATE result_tables SET status='deleting', writer_id=? WHERE table_name=?",
-            [DEAD, names["reaped"]],
-        )
-        db.execute("DELETE FROM versions WHERE table_name=?", [names["reaped"]])
-    manifest_path(paths["quarantined"]).unlink()
-    flip(paths["quarantined"])
-    opened, report = again()
-    assert report == RecoveryReport(**{name: [table] for name, table in names.items()})
-    assert all(word in str(opened.recovery) for word in names)
-    assert opened.recovery.recipes == {table: name for name, table in names.items()}
-
-
 def test_an_ordinary_open_reports_nothing_and_looks_at_no_ready_table(
     again, folder, table, monkeypatch
 ):
@@ -720,17 +603,6 @@ def test_a_read_only_open_recovers_nothing(lab, folder, table):
     with jl.open(folder, read_only=True) as ws:
         assert not ws.recovery
     assert everything(folder) == before
-
-
-def test_recoveries_at_once_settle_each_row_once(lab, folder):
-    tables = [lab.materialize(f"t{n}", f"SELECT id, {n} AS n FROM papers") for n in range(6)]
-    for each in tables:
-        unpublish(folder, each.table_name)
-    reports = in_threads(lambda ws: ws.recover(), [lab] * 4)
-    assert sorted(name for r in reports for name in r.promoted) == sorted(
-        t.table_name for t in tables
-    )
-    assert not any(r.errors or r.failed for r in reports)
 
 
 def test_a_row_that_another_recovery_promoted_first_keeps_its_files(

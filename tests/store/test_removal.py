@@ -3,12 +3,10 @@
 import contextlib
 import errno
 import gc
-import threading
 
 import pytest
 
 from jammi_lab.core.errors import ResourceExhausted, TableNotFound
-from jammi_lab.storage import files as storage
 from jammi_lab.store import read_leases as readers
 from tests.inside import services_of
 from tests.store.conftest import VENUES
@@ -51,13 +49,6 @@ def test_bytes_go_with_the_last_version_that_refers_to_them(lab, folder):
     assert files(folder) == []
 
 
-def test_dropping_one_version_makes_the_one_before_it_the_newest(lab, folder):
-    first = lab.materialize("venues", VENUES)
-    second = lab.materialize("venues", VENUES, cache="bypass")
-    second.drop()
-    assert lab.table("venues").table_name == first.table_name and files(folder) == files_of(first)
-
-
 @pytest.mark.parametrize("nth", range(1, 6))
 def test_a_drop_that_fails_at_any_commit_was_for_all_versions_or_for_none(lab, folder, fault, nth):
     tables = [lab.materialize("venues", VENUES, cache="bypass") for _ in range(3)]
@@ -71,20 +62,8 @@ def test_a_drop_that_fails_at_any_commit_was_for_all_versions_or_for_none(lab, f
         assert files(folder) == sorted(f for t in tables for f in files_of(t))
 
 
-def test_a_drop_that_is_interrupted_before_bytes_are_removed_is_finished_by_the_time_of_the_next_open(
-    lab, folder, fault, reopen
-):
-    lab.materialize("venues", VENUES)
-    fault("removal:tombstone", KeyboardInterrupt())
-    with pytest.raises(KeyboardInterrupt):
-        lab.drop("venues")
-    fault(None)
-    assert "venues" not in lab and set(statuses(folder).values()) == {"deleting"}
-    assert not reopen().recover() and files(folder) == [] and statuses(folder) == {}
-
-
 @pytest.fixture
-def failing():
+def failing(fault_hook):
     """`failing(point)` lets the disk fail at each passage of the point until `failing(None)`."""
 
     def at(point):
@@ -92,49 +71,34 @@ def failing():
             if name == point:
                 raise OSError(errno.EIO, "Input/output error")
 
-        storage.install_fault_hook(hook if point else None)
+        fault_hook(hook)
 
-    yield at
-    at(None)
+    return at
 
 
 @pytest.mark.parametrize("point", ["file.before_unlink", "file.after_unlink"])
-def test_a_disk_that_fails_while_bytes_are_removed_is_typed_and_the_next_open_finishes(
-    lab, folder, failing, reopen, point
+@pytest.mark.parametrize("retry", ["another drop", "recover", "open"])
+def test_bytes_that_could_not_be_removed_are_removed_when_the_disk_is_well_again(
+    lab, folder, failing, reopen, point, retry
 ):
     table = lab.materialize("venues", VENUES)
+    other = lab.materialize("other", "SELECT 1 AS x")
     failing(point)
-    with pytest.raises(ResourceExhausted) as caught:
+    with pytest.raises(ResourceExhausted, match=table.table_name):
         lab.drop("venues")
-    assert table.table_name in caught.value.message
-    assert "venues" not in lab and list(statuses(folder).values()) == ["deleting"]
-    lab.close()
-    failing(None)
-    again = reopen()
-    assert again.recovery.reaped == [table.table_name]
-    assert files(folder) == [] and statuses(folder) == {} and not again.recover()
-
-
-@pytest.mark.parametrize("retry", ["another drop", "recover", "close"])
-def test_bytes_that_could_not_be_removed_are_removed_when_the_disk_is_well_again(
-    lab, folder, failing, retry
-):
-    lab.materialize("venues", VENUES)
-    lab.materialize("other", "SELECT 1 AS x")
-    failing("file.before_unlink")
-    with pytest.raises(ResourceExhausted):
-        lab.drop("venues")
+    assert "venues" not in lab and sorted(statuses(folder).values()) == ["deleting", "ready"]
+    if retry == "open":
+        lab.close()
     failing(None)
     match retry:
         case "another drop":
             lab.drop("other")
         case "recover":
             lab.recover()
-        case "close":
-            lab.close()
-    assert "deleting" not in statuses(folder).values() and len(files(folder)) == (
-        0 if retry == "another drop" else 2
-    )
+        case "open":
+            assert reopen().recovery.reaped == [table.table_name]
+    assert files(folder) == ([] if retry == "another drop" else files_of(other))
+    assert "deleting" not in statuses(folder).values()
 
 
 def test_one_table_that_cannot_be_removed_does_not_keep_the_others(lab, folder, fault):
@@ -195,30 +159,6 @@ def test_a_version_that_goes_while_its_name_is_being_resolved_gives_way_to_the_n
     assert gone[0] != lab.table("venues").path
     lab.recover()
     assert files(folder) == files_of(lab.table("venues"))
-
-
-def test_readers_never_see_a_version_go_while_another_thread_replaces_and_expires_it(lab):
-    lab.materialize("venues", VENUES)
-    over, wrong = threading.Event(), []
-
-    def read():
-        while not over.is_set():
-            try:
-                assert lab.sql("SELECT count(*) FROM jammi.venues").fetchall() == [(2,)]
-            except BaseException as error:
-                wrong.append(error)
-                return
-
-    threads = [threading.Thread(target=read) for _ in range(2)]
-    for each in threads:
-        each.start()
-    for _ in range(15):
-        lab.materialize("venues", VENUES, cache="bypass")
-        lab.expire("venues", keep=1)
-    over.set()
-    for each in threads:
-        each.join()
-    assert not wrong
 
 
 def test_a_failed_version_goes_with_its_recipe(lab, folder, fault):

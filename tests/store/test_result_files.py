@@ -11,12 +11,11 @@ from jammi_lab.core.errors import TableDamaged
 from jammi_lab.core.records import TableRecord, TableStatus
 from jammi_lab.core.verdicts import Damaged
 from jammi_lab.storage import digests
-from jammi_lab.storage.digests import CacheEntry
 from jammi_lab.storage.files import stat_of
 from jammi_lab.store import manifests
 from jammi_lab.store import result_files as module
 from jammi_lab.store.manifests import manifest_path
-from jammi_lab.store.result_files import ResultFiles, cache_key
+from jammi_lab.store.result_files import ResultFiles
 from tests.store.conftest import VENUES
 from tests.store.lab import catalog
 
@@ -85,27 +84,6 @@ def test_a_file_is_hashed_again_within_the_clocks_grain_of_its_last_change_alone
     )
 
 
-def test_a_change_within_the_grain_that_leaves_the_stat_is_found(place):
-    results, record, path, _ = place
-    later(results, path, 1)
-    stat = stat_of(path)
-    results.cache.put(
-        cache_key(record),
-        CacheEntry(stat=stat, observed_at_ns=results.clock.ns, payload={"digest": GOOD}),
-    )
-    results.cache[cache_key(record)].payload["digest"] = GOOD
-    path.write_bytes(b"fop")
-    results.cache.put(
-        cache_key(record),
-        CacheEntry(
-            stat=stat_of(path),
-            observed_at_ns=stat_of(path).ctime_ns + SECOND,
-            payload={"digest": GOOD},
-        ),
-    )
-    assert isinstance(results.find_damage(record), Damaged)
-
-
 def test_the_same_size_and_a_restored_mtime_do_not_fool_it(place):
     results, record, path, _ = place
     os.utime(path, ns=(SECOND, SECOND))
@@ -115,16 +93,6 @@ def test_the_same_size_and_a_restored_mtime_do_not_fool_it(place):
     os.utime(path, ns=(SECOND, SECOND))
     later(results, path, 10)
     assert results.find_damage(record) is not None
-
-
-def test_another_file_under_the_name_is_hashed(place):
-    results, record, path, hashed = place
-    later(results, path, 10)
-    results.find_damage(record)
-    (path.parent / "other").write_bytes(b"foo")
-    os.replace(path.parent / "other", path)
-    later(results, path, 10)
-    assert results.find_damage(record) is None and len(hashed) == 2
 
 
 def test_a_table_from_before_digests_is_taken_as_it_is(place):

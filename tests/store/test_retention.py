@@ -23,7 +23,6 @@ from jammi_lab.core.errors import (
     TenantForbidden,
     WorkspaceReadOnly,
 )
-from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.store import recovery
 from jammi_lab.store.manifests import manifest_path
 from tests.inside import record_of, services_of
@@ -152,27 +151,26 @@ def test_expire_takes_a_recipe_and_a_number_from_1(lab):
 MANY = "SELECT i FROM range(2000000) t(i)"
 
 
-def test_the_bytes_of_a_dropped_table_go_when_its_reader_comes_to_the_end(lab, folder):
+def read_on(_, result):
+    assert sum(b.num_rows for b in result.batches()) == 2_000_000
+
+
+ENDS = {
+    "read to the end": read_on,
+    "closed": lambda _, result: result.close(),
+    "closed with its workspace": lambda lab, _: lab.close(),
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_the_bytes_of_a_dropped_table_go_when_its_reader_is(lab, folder, end):
     table = lab.materialize("many", MANY)
-    batches = table.read().batches()
-    first = next(batches)
-    lab.drop("many")
-    assert (
-        "many" not in lab
-        and files(folder) == files_of(table)
-        and statuses(folder) == {table.table_name: "deleting"}
-    )
-    assert first.num_rows + sum(b.num_rows for b in batches) == 2_000_000
-    assert files(folder) == [] and statuses(folder) == {}
-
-
-@pytest.mark.parametrize("what", ["the reader", "the workspace"])
-def test_the_bytes_of_a_dropped_table_go_when_its_reader_is_closed(lab, folder, what):
-    result = lab.materialize("many", MANY).read()
+    result = table.read()
     result.preview(1)
     lab.drop("many")
-    assert files(folder)
-    (result if what == "the reader" else lab).close()
+    assert "many" not in lab and files(folder) == files_of(table)
+    assert list(statuses(folder).values()) == ["deleting"]
+    end(lab, result)
     assert files(folder) == [] and statuses(folder) == {}
 
 
@@ -354,18 +352,19 @@ def test_a_whole_table_that_the_catalog_has_lost_is_kept_and_told_of(lab, folder
     ]
 
 
-def test_a_deep_check_finds_damage_in_the_catalog_that_nothing_has_met(lab, folder):
-    for n in range(4):
-        lab.materialize(f"t{n}", f"SELECT {n} AS n")
-    lab.close()
+def damage_page(lab, folder, name):
+    """Damage the first page of a table or index of a catalog, which is closed for it."""
     with catalog(folder) as db:
-        [page] = db.execute(
-            "SELECT rootpage FROM sqlite_master WHERE name = 'model_training'"
-        ).fetchone()
-        size = db.execute("PRAGMA page_size").fetchone()[0]
+        question = "SELECT rootpage FROM sqlite_master WHERE name = ?"
+        [page] = db.execute(question, [name]).fetchone()
+    lab.close()
     with (folder / "catalog.sqlite3").open("r+b") as file:
-        file.seek((page - 1) * size)
+        file.seek((page - 1) * 4096)
         file.write(b"\xff" * 100)
+
+
+def test_a_deep_check_finds_damage_in_the_catalog_that_nothing_has_met(lab, folder, table):
+    damage_page(lab, folder, "model_training")
     with jl.open(folder) as again:
         assert not again.fsck()
         assert ["damaged" in each for each in again.fsck(deep=True).errors] == [True]
@@ -376,7 +375,7 @@ def test_a_clock_that_was_set_back_removes_nothing(lab, folder):
     assert lab.fsck(repair=True).reclaimed == [] and path.exists()
 
 
-def test_a_clock_that_was_set_forward_takes_nothing_from_a_living_writer(lab, folder, fault):
+def test_a_clock_that_was_set_forward_takes_nothing_from_a_living_writer(lab, folder, fault_hook):
     def jumped(name):
         if name == "publish:manifest-durable":
             for path in (folder / "results" / "_global").iterdir():
@@ -385,8 +384,7 @@ def test_a_clock_that_was_set_forward_takes_nothing_from_a_living_writer(lab, fo
 
     seen = []
     with jl.open(folder) as other:
-        fault(None)
-        install_fault_hook(jumped)
+        fault_hook(jumped)
         table = lab.materialize("venues", VENUES)
     assert seen and not seen[0].reclaimed and not seen[0].orphans
     assert table.verify() == jl.Match()
@@ -414,25 +412,23 @@ def test_files_that_got_their_name_or_went_while_they_were_compared_are_no_orpha
     assert not report.orphans and not report.reclaimed and not report.bytes_reclaimed
 
 
-def test_an_orphan_that_another_kernel_removes_first_is_not_reclaimed_twice(lab, folder, fault):
+def test_an_orphan_that_another_kernel_removes_first_is_not_reclaimed_twice(
+    lab, folder, fault_hook
+):
     path = stray(folder, age=7200)
-    fault(None)
-    install_fault_hook(
-        lambda name: path.unlink(missing_ok=True) if name == "check:reclaim" else None
-    )
+    fault_hook(lambda name: path.unlink(missing_ok=True) if name == "check:reclaim" else None)
     report = lab.fsck(repair=True)
     assert not report.reclaimed and not report.orphans and not report.bytes_reclaimed
 
 
-def test_an_index_that_a_living_kernel_is_writing_is_no_orphan(lab, folder, fault):
+def test_an_index_that_a_living_kernel_is_writing_is_no_orphan(lab, folder, fault_hook):
     def look(name):
         if name == "index.before_write":
             seen.append(other.fsck())
 
     seen = []
     with jl.open(folder) as other:
-        fault(None)
-        install_fault_hook(look)
+        fault_hook(look)
         table = lab.import_embeddings(
             "vectors",
             pa.table({"id": [1, 2], "vec": [[1.0, 0.0], [0.0, 1.0]]}),
@@ -563,17 +559,8 @@ def test_a_backup_while_others_write_is_of_one_moment(lab, tmp_path):
         for _ in range(5):
             lab.backup(tmp_path / "copy.sqlite3")
             with sqlite3.connect(tmp_path / "copy.sqlite3") as db:
-                assert (
-                    len(
-                        {
-                            v
-                            for (v,) in db.execute(
-                                "SELECT value FROM meta WHERE key IN ('one', 'two')"
-                            )
-                        }
-                    )
-                    <= 1
-                )
+                question = "SELECT DISTINCT value FROM meta WHERE key IN ('one', 'two')"
+                assert len(db.execute(question).fetchall()) <= 1
                 assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             db.close()
     finally:
@@ -595,16 +582,18 @@ def test_a_backup_takes_the_place_of_an_earlier_one_and_of_nothing_else(lab, fol
     lab.backup(tmp_path / "copy.sqlite3")
     (tmp_path / "data.csv").write_text("a,b\n")
     os.mkfifo(tmp_path / "pipe")
-    for target in (
-        tmp_path / "data.csv",
-        tmp_path / "pipe",
-        tmp_path,
-        tmp_path / "no" / "where.sqlite3",
-        folder / "catalog.sqlite3",
+    own = "jammi.toml workspace.id results/_global/copy.sqlite3 catalog.sqlite3-wal writers/copy"
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    for said, targets in (
+        ("not an earlier backup", [tmp_path / "data.csv", tmp_path / "pipe", tmp_path]),
+        ("does not exist", [tmp_path / "no" / "where.sqlite3"]),
+        ("", [folder / "catalog.sqlite3"]),
+        ("is in the workspace's own files", [folder / name for name in own.split()]),
     ):
-        with pytest.raises(InvalidArgument):
-            lab.backup(target)
-    assert (tmp_path / "data.csv").read_text() == "a,b\n" and "papers" in lab.sources
+        for target in targets:
+            with pytest.raises(InvalidArgument, match=said):
+                lab.backup(target)
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
 
 
 @pytest.mark.parametrize(
@@ -667,23 +656,6 @@ def test_a_backup_is_not_put_beside_the_log_of_another_file(lab, tmp_path):
     assert lab.backup(place).read_bytes()[:16] == before[:16]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "jammi.toml",
-        "workspace.id",
-        "results/_global/copy.sqlite3",
-        "catalog.sqlite3-wal",
-        "writers/copy",
-    ],
-)
-def test_a_backup_does_not_lie_where_the_workspace_keeps_its_own(lab, folder, name, table):
-    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
-    with pytest.raises(InvalidArgument, match="is in the workspace's own files"):
-        lab.backup(folder / name)
-    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
-
-
 def test_what_is_no_place_for_a_backup_is_refused_in_a_sentence(lab):
     for path in (
         None,
@@ -743,14 +715,7 @@ def test_a_read_only_workspace_can_be_backed_up(lab, folder, tmp_path, table):
 
 
 def test_a_damaged_catalog_is_not_copied(lab, folder, tmp_path):
-    with catalog(folder) as db:
-        [(page,)] = db.execute(
-            "SELECT rootpage FROM sqlite_master WHERE name = 'lineage_down'"
-        ).fetchall()
-    lab.close()
-    with (folder / "catalog.sqlite3").open("r+b") as file:
-        file.seek((page - 1) * 4096)
-        file.write(b"\xff" * 4096)
+    damage_page(lab, folder, "lineage_down")
     with jl.open(folder, read_only=True) as reader, pytest.raises(jl.TableDamaged, match="rebuild"):
         reader.backup(tmp_path / "copy.sqlite3")
     assert not list(tmp_path.glob("*copy*"))

@@ -9,6 +9,9 @@ import pytest
 from tests.inside import services_of
 from tests.store.conftest import VENUES
 
+VECTORS = pa.array(np.arange(800, dtype=np.float32))
+ROWS = pa.table({"id": range(100), "vector": pa.FixedSizeListArray.from_arrays(VECTORS, 8)})
+
 
 def test_an_index_that_could_not_be_written_is_named_by_fsck_and_made_by_recover(
     lab, reopen, monkeypatch
@@ -18,17 +21,9 @@ def test_an_index_that_could_not_be_written_is_named_by_fsck_and_made_by_recover
     def full(*_):
         raise OSError(errno.EIO, "Input/output error")
 
-    rows = pa.table(
-        {
-            "id": range(100),
-            "vector": pa.FixedSizeListArray.from_arrays(
-                pa.array(np.arange(800, dtype=np.float32)), 8
-            ),
-        }
-    )
     with monkeypatch.context() as broken:
         broken.setattr(index_files, "write_index", full)
-        table = lab.import_embeddings("points", rows)
+        table = lab.import_embeddings("points", ROWS)
     ws = reopen()
     assert not ws.recovery and len(ws.fsck().indexes) == 1
     assert ws.recover().healed == [table.table_name]
@@ -47,15 +42,7 @@ def test_an_index_whose_file_is_a_pipe_or_a_link_to_itself_is_made_anew_and_nobo
 ):
     from jammi_lab.store.sidecars import GRAPH_SUFFIX, MANIFEST_SUFFIX, sidecar_path
 
-    rows = pa.table(
-        {
-            "id": range(100),
-            "vector": pa.FixedSizeListArray.from_arrays(
-                pa.array(np.arange(800, dtype=np.float32)), 8
-            ),
-        }
-    )
-    table = lab.import_embeddings("points", rows)
+    table = lab.import_embeddings("points", ROWS)
     place = table.path
     for suffix in (MANIFEST_SUFFIX, GRAPH_SUFFIX):
         lab.close()

@@ -18,6 +18,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.catalog.writer_locks import FileLocks
 from jammi_lab.core.packaged_tables import packaged_table
+from jammi_lab.steps import single_flight
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="needs two users")
 ADA, BEN, GROUP = 5001, 5002, 5000
@@ -189,7 +190,7 @@ def test_a_file_system_that_locks_no_files_is_named_and_may_be_read(tmp_path, mo
 
 
 def test_a_table_that_somebody_builds_whose_lock_may_not_be_opened_is_built_here_soon(
-    lab, tmp_path
+    lab, tmp_path, monkeypatch
 ):
     """Its heartbeat may not be read either, nor would its files."""
     read, write = os.pipe()
@@ -213,6 +214,7 @@ def test_a_table_that_somebody_builds_whose_lock_may_not_be_opened_is_built_here
     builder.start()
     assert select.select([read], [], [], 20)[0], "the build did not begin"
     began = time.monotonic()
+    monkeypatch.setattr(single_flight, "MIN_SILENCE_SECONDS", 0.1)
     assert as_user(BEN, lambda: compute(lambda base: base.arrow())) == ""
     assert time.monotonic() - began < 12
     os.write(end, b"x")

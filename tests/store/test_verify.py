@@ -2,7 +2,6 @@
 
 import errno
 import os
-from pathlib import Path
 
 import pytest
 
@@ -40,18 +39,6 @@ def test_one_flipped_bit_is_a_mismatch_damaged_and_not_read(lab, table, at):
         assert "venues" in caught.value.message
 
 
-def test_a_bit_flipped_under_the_same_stat_is_found_by_verify(lab, table):
-    import os
-
-    stat = table.path.stat()
-    lab.staleness("venues")
-    path = table.path
-    flip(path)
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert isinstance(lab.verify("venues"), Mismatch)
-    assert isinstance(lab.staleness("venues"), Damaged)
-
-
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("put", [str, os.mkdir, os.mkfifo], ids=["nothing", "folder", "pipe"])
 def test_what_is_no_file_in_a_files_place_is_missing_bytes_and_nobody_waits_for_it(lab, table, put):
@@ -64,13 +51,6 @@ def test_what_is_no_file_in_a_files_place_is_missing_bytes_and_nobody_waits_for_
     assert [step.name for step in lab.plan().certain] == ["venues"] and lab.lookup(VENUES) is None
     for report in (lab.fsck(), lab.fsck(deep=True), lab.recover()):
         assert report.missing == [table.table_name] and not report.errors
-
-
-def test_a_link_in_a_files_place_is_missing_bytes(lab, table):
-    path, away = table.path, Path(lab.path).parent / "away.parquet"
-    path.rename(away)
-    path.symlink_to(away)
-    assert lab.staleness("venues") == Damaged(found=None) and lab.verify("venues") == MissingBytes()
 
 
 def test_a_manifest_that_may_not_be_read_is_said_in_words(lab, table, monkeypatch):
@@ -109,16 +89,6 @@ def test_verify_and_staleness_change_no_file_and_no_row(lab, table, folder):
     before = everything(folder)
     lab.verify("venues"), lab.staleness("venues"), lab.status(deep=True), lab.plan()
     assert everything(folder) == before
-
-
-def test_one_columns_digest_can_be_checked_alone(lab, table):
-    import hashlib
-
-    with open(table.path, "rb") as file:
-        for leaf in table.manifest.leaves:
-            file.seek(leaf.offset)
-            assert hashlib.sha256(file.read(leaf.length)).hexdigest() == leaf.digest
-    assert {leaf.column for leaf in table.manifest.leaves} == {"venue", "n"}
 
 
 def test_a_touched_table_is_still_fresh(lab, table):
