@@ -105,12 +105,19 @@ def test_a_database_of_something_else_is_no_catalog(tmp_path, open_catalog, read
     assert place.read_bytes() == before
 
 
+def link(path: Path) -> None:
+    path.symlink_to("elsewhere")
+
+
 @sqlite_only
 @pytest.mark.parametrize("read_only", [False, True])
-@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
-def test_what_is_no_file_is_no_catalog(tmp_path, open_catalog, make, read_only):
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal", "-commits"])
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, link])
+def test_what_is_no_file_is_no_part_of_a_catalog(tmp_path, open_catalog, make, suffix, read_only):
+    (tmp_path / "elsewhere").write_text("precious")
     place = tmp_path / "catalog.sqlite3"
-    make(place)
-    with pytest.raises(WorkspaceNotFound, match="is not a regular file") as caught:
+    make(own := Path(f"{place}{suffix}"))
+    with pytest.raises(WorkspaceNotFound, match=f"{own} is not a regular file") as caught:
         open_catalog(place, read_only=read_only)
-    assert "rebuild" in caught.value.hint and place.exists()
+    assert "rebuild" in caught.value.hint and os.path.lexists(own)
+    assert (tmp_path / "elsewhere").read_text() == "precious"

@@ -5,6 +5,7 @@ import os
 import signal
 import sqlite3
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from jammi_lab.catalog import sqlite as dialects
 from jammi_lab.catalog.connection import Connection, driver_errors
 from jammi_lab.catalog.sqlite import network_filesystem
 from jammi_lab.core.errors import (
-    ForkedWorkspace,
     InvalidArgument,
     ResourceExhausted,
     SessionClosed,
@@ -26,7 +26,6 @@ from jammi_lab.core.errors import (
     WorkspaceReadOnly,
 )
 from jammi_lab.storage.digests import NO_STAT, CacheEntry
-from jammi_lab.storage.files import install_fault_hook
 from tests.cases import cases
 from tests.catalog.conftest import sqlite_only
 
@@ -260,19 +259,16 @@ def test_a_catalog_that_is_not_where_it_was_is_neither_read_nor_written(lab, tmp
     assert lab.metadata.get("a") == "1"
 
 
-def test_a_crash_before_the_commit_changes_nothing_and_after_it_everything(lab):
+def test_a_crash_before_the_commit_changes_nothing_and_after_it_everything(lab, fault_hook):
     def crash(point: str) -> None:
         if point == crash_at:
             raise OSError(point)
 
-    install_fault_hook(crash)
-    try:
-        for crash_at, seen in (("catalog:before-commit", None), ("catalog:after-commit", "1")):
-            with pytest.raises(OSError, match=crash_at):
-                lab.metadata.set("a", "1")
-            assert lab.metadata.get("a") == seen
-    finally:
-        install_fault_hook(None)
+    fault_hook(crash)
+    for crash_at, seen in (("catalog:before-commit", None), ("catalog:after-commit", "1")):
+        with pytest.raises(OSError, match=crash_at):
+            lab.metadata.set("a", "1")
+        assert lab.metadata.get("a") == seen
 
 
 def in_transaction(raw: Any) -> bool:
@@ -369,28 +365,6 @@ def test_whether_a_thread_writes_is_told_without_a_connection_and_not_of_a_close
     database.close()
     with pytest.raises(SessionClosed):
         _ = database.writing
-
-
-def test_a_forked_child_is_refused_and_does_no_harm(lab):
-    read, write = os.pipe()
-    with lab.transaction():
-        lab.metadata.set("a", "1")
-        child = os.fork()
-        if child == 0:
-            try:
-                lab.metadata.get("a")
-                os.write(write, b"used")
-            except ForkedWorkspace:
-                lab.catalog.close()
-                os.write(write, b"ForkedWorkspace")
-            finally:
-                os._exit(0)
-        os.waitpid(child, 0)
-    assert os.read(read, 100) == b"ForkedWorkspace"
-    os.close(read)
-    os.close(write)
-    assert lab.metadata.get("a") == "1"
-    assert lab.writers.is_alive(lab.writer)
 
 
 def test_a_read_only_catalog_reads_and_refuses_to_write(lab, open_catalog):
@@ -510,8 +484,26 @@ def test_a_full_disk_is_a_typed_error_and_what_was_acknowledged_is_there(lab):
     lab.metadata.set("after", "1")
 
 
+def overwritten(content: bytes) -> bytes:
+    return content[:4096] + b"\xff" * (len(content) - 4096)
+
+
+def of_another_format(content: bytes) -> bytes:
+    """With another number of the schema's format, of which there are four."""
+    return content[:44] + b"\0\0\0\x33" + content[48:]
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "no database": lambda _: b"this is no database, " * 100,
+    "overwritten": overwritten,
+    "another format": of_another_format,
+    "another table": lambda content: content.replace(b"TABLE meta (key", b"TABLE mefa (key"),
+    "another column": lambda content: content.replace(b"value TEXT NOT", b"valle TEXT NOT"),
+}
+
+
 @sqlite_only
-@pytest.mark.parametrize("damage", [b"this is no database, " * 100, None])
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_catalog_names_the_way_to_make_a_new_one(tmp_path, open_catalog, damage):
     path = tmp_path / "catalog.sqlite3"
     made = open_catalog(path)
@@ -519,7 +511,8 @@ def test_a_damaged_catalog_names_the_way_to_make_a_new_one(tmp_path, open_catalo
         made.metadata.set(f"key {i}", "x" * 4000)
     made.close()
     content = path.read_bytes()
-    path.write_bytes(damage or content[:4096] + b"\xff" * (len(content) - 4096))
+    path.write_bytes(damage(content))
+    assert path.read_bytes() != content
     with pytest.raises(TableDamaged, match=r"jammi_lab\.rebuild"):
         open_catalog(path).metadata.get("key 1")
 
@@ -532,53 +525,19 @@ def driver_error(code: int, name: str) -> sqlite3.DatabaseError:
 
 
 @sqlite_only
-@pytest.mark.parametrize("code", [sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB])
-def test_one_failed_read_is_not_taken_for_damage(lab, code):
-    dialect = lab.database.dialect
-    lab.metadata.set("kept", "1")
-    error = dialect.to_jammi_error(driver_error(code, "malformed"))
-    assert isinstance(error, SourceUnavailable) and "the file is intact" in error.message
-    assert "rebuild" not in error.hint
-
-
-@sqlite_only
 @pytest.mark.parametrize(
-    "code", [sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_IOERR | 12 << 8], ids=["NOMEM", "IOERR_NOMEM"]
-)
-def test_memory_that_is_exhausted_is_called_that(lab, code):
-    error = lab.database.dialect.to_jammi_error(driver_error(code, "out of memory"))
-    assert isinstance(error, ResourceExhausted) and error.message.startswith("Memory is exhausted")
-
-
-@sqlite_only
-@pytest.mark.parametrize(
-    ("was", "is_now"),
+    ("code", "kind", "said"),
     [
-        (b"CREATE TABLE meta (key", b"CREATE TABLE mefa (key"),
-        (b"value TEXT NOT NULL", b"valle TEXT NOT NULL"),
+        (sqlite3.SQLITE_CORRUPT, SourceUnavailable, "the file is intact"),
+        (sqlite3.SQLITE_NOTADB, SourceUnavailable, "the file is intact"),
+        (sqlite3.SQLITE_NOMEM, ResourceExhausted, "Memory is exhausted"),
+        (sqlite3.SQLITE_IOERR | 12 << 8, ResourceExhausted, "Memory is exhausted"),
     ],
 )
-def test_a_catalog_that_names_its_tables_otherwise_is_damaged(tmp_path, open_catalog, was, is_now):
-    path = tmp_path / "catalog.sqlite3"
-    made = open_catalog(path)
-    made.metadata.set("a", "1")
-    made.close()
-    content = path.read_bytes()
-    assert was in content
-    path.write_bytes(content.replace(was, is_now))
-    with pytest.raises(TableDamaged, match=r"jammi_lab\.rebuild"):
-        open_catalog(path).metadata.get("a")
-
-
-@sqlite_only
-def test_a_catalog_in_a_format_that_there_is_not_is_damaged(tmp_path, open_catalog):
-    path = tmp_path / "catalog.sqlite3"
-    open_catalog(path).close()
-    with path.open("r+b") as file:
-        file.seek(44)  # the number of the schema's format, of which there are four
-        file.write(b"\0\0\0\x33")
-    with pytest.raises(TableDamaged, match=r"jammi_lab\.rebuild"):
-        open_catalog(path)
+def test_one_failed_read_and_exhausted_memory_are_not_taken_for_damage(lab, code, kind, said):
+    lab.metadata.set("kept", "1")
+    error = lab.database.dialect.to_jammi_error(driver_error(code, "malformed"))
+    assert type(error) is kind and said in error.message and "rebuild" not in error.hint
 
 
 MOUNTS = "\n".join(

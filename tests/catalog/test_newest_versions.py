@@ -155,14 +155,3 @@ def a_lab() -> Iterator[None]:
         _lab.append(Lab(Path(folder) / "catalog.sqlite3"))
         yield
         _lab.pop().close()
-
-
-def test_many_tables_at_once_replace_the_edges_of_their_recipes(lab):
-    with lab.transaction():
-        for n in range(3):
-            lab.ready(f"t{n}", "source:old")
-        for n in range(510):
-            record = lab.begin(f"t{n}", anchors=[anchored("source:new")])
-            lab.table_status.publish(record, b"{}")
-    assert marked(lab.catalog) == meant(lab.catalog)
-    assert {link.input.name for link in lab.lineage.all_edges()} == {"new"}

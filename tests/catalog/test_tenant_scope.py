@@ -4,19 +4,13 @@ import ast
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from jammi_lab.catalog import Catalog, models
+from jammi_lab.catalog import models, result_tables
 from jammi_lab.catalog import tenant_scope as scope
-from jammi_lab.catalog.connection import AllTenantsStatement, Connection, Statement
-from jammi_lab.catalog.logs import NewEntry
+from jammi_lab.catalog.connection import AllTenantsStatement, Statement
 from jammi_lab.catalog.schema import TABLES
-from jammi_lab.catalog.sessions import SessionRecord
-from jammi_lab.core.model_records import ModelRecord, Training
-from jammi_lab.core.records import SourceRecord, TableStatus
-from tests.catalog.conftest import Lab
 
 ROOM = Path(scope.__file__).parent
 TENANTED = {table.name for table in TABLES.values() if "tenant_id" in table.columns}
@@ -52,7 +46,10 @@ def test_texts_are_run_without_a_statement_only_where_the_rows_have_no_tenant():
 
 
 def all_statements() -> Iterator[tuple[str, str, Statement]]:
-    """Every statement of the room, with its module and the name of the constant that holds it."""
+    """Every statement of the room, with its module and the name of the constant that holds it; of
+    those that are made for some filters the one with none and the one with all."""
+    for filters in ((), tuple(result_tables._FILTERS)):
+        yield "result_tables", "_listing", result_tables._listing(filters)
     for module in pkgutil.iter_modules([str(ROOM)]):
         loaded = importlib.import_module(f"jammi_lab.catalog.{module.name}")
         for name, constant in vars(loaded).items():
@@ -92,91 +89,3 @@ def test_only_these_statements_are_over_all_tenants():
         if isinstance(statement, AllTenantsStatement):
             found.setdefault(module, set()).add(name)
     assert found == OF_ALL_TENANTS
-
-
-def test_every_statement_that_is_run_over_tenants_rows_carries_the_predicate(lab, monkeypatch):
-    said: list[str] = []
-
-    def hearing(run: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda tx, text, *given: said.append(text) or run(tx, text, *given)  # type: ignore[func-returns-value]
-
-    for name in ("fetch", "execute", "execute_many"):
-        monkeypatch.setattr(Connection, name, hearing(getattr(Connection, name)))
-    with lab.scope.use("acme"):
-        exercise(lab)
-    reads = {text for text in said if not text.startswith("INSERT") and of_tenants(text)}
-    assert len(reads) > 25
-    bare = [text for text in reads if "tenant_id" not in text]
-    assert all("writer_id" in text or "node_tenant" in text for text in bare)
-
-
-def exercise(lab: Lab) -> None:
-    catalog = lab.catalog
-    lab.define("top")
-    table = lab.ready("top", "source:papers", definition="h")
-    lab.ready("reader", table.table_name)
-    catalog.table_status.reuse("alias", table.table_name)
-    catalog.table_status.mark_failed(lab.begin("top").table_name, lab.writer, "x")
-    catalog.table_status.pin("top", 1)
-    catalog.table_status.replace_manifest(table.table_name, b"")
-    for read in (
-        catalog.result_tables.current,
-        catalog.result_tables.names,
-        catalog.recipes.list,
-        catalog.sources.list,
-        catalog.lineage.all_edges,
-        catalog.writers.suspects,
-    ):
-        read()
-    catalog.result_tables.list(source="papers", model="m", kind="sql", definition="h")
-    catalog.result_tables.by_definition("h")
-    catalog.result_tables.building("h")
-    catalog.result_tables.newest_of_owner("acme", "top")
-    catalog.result_tables.manifest(table.table_name)
-    catalog.result_tables.with_status(TableStatus.READY, lab.writer)
-    catalog.lineage.closure("papers", "down", 2)
-    catalog.lineage.closure("reader", "up")
-    catalog.sources.put(SourceRecord(name="s", kind="csv", location="x", tenant="acme"))
-    catalog.sources.remove("s")
-    catalog.recipes.rename("top", "best")
-    catalog.recipes.remove("best")
-    catalog.table_status.drop_version("alias", 1)
-    lab.drop(table)
-    catalog.table_status.remove(table.table_name)
-    exercise_models(lab)
-
-
-def exercise_models(lab: Lab) -> None:
-    models = lab.models
-    for _ in range(2):
-        models.put(ModelRecord(name="m", tenant="acme", digest="d"))
-    models.list()
-    models.get("m", 1)
-    training = Training(output="m", base="m::1", tenant="acme", record_id="r")
-    models.add(training)
-    models.records()
-    models.remove_record(training)
-    lab.begin("made", model_key="acme::m::1")
-    models.remove("m")
-    exercise_what_changes(lab.catalog)
-
-
-def exercise_what_changes(catalog: Catalog) -> None:
-    sessions = catalog.sessions
-    for logs in (catalog.topics, catalog.mutable_tables):
-        log, _ = logs.create("t", b"", retention=1e-9)
-        for _ in range(2):
-            logs.append(log, lambda *_: NewEntry(b"", 1, 1))
-        logs.set_retention(log, 1.0)
-        (logs.get("t"), logs.list(), logs.sizes(log, 0, 1, 1), logs.check(log))
-        logs.expire(logs.current(log))
-        logs.trim(log, 1)
-        logs.compact(logs.current(log), 2, b"", 1)
-        logs.drop(log)
-    session = SessionRecord(
-        session_id="s", tenant="acme", writer_id="w", created_at="then", deadline=None
-    )
-    sessions.open(session)
-    sessions.set_deadline(session, "then")
-    (sessions.list(), sessions.get("s", "acme"), sessions.claim(session))
-    sessions.remove([session])
