@@ -16,7 +16,6 @@ from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.features.outputs.file_stamps import read_stamp
 from jammi_lab.storage import parquet
 from jammi_lab.storage.digests import digest_parquet
-from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.storage.parquet import (
     ROW_GROUP_ROWS,
     ParquetSink,
@@ -89,23 +88,6 @@ def test_pages_are_cut_alike_however_the_rows_came(tmp_path):
     )
 
 
-def test_row_groups_are_exact_whatever_comes_in(tmp_path, small_groups):
-    rows = table(230)
-    sink = ParquetSink(tmp_path / "f", rows.schema)
-    for batch in rows.to_batches(max_chunksize=33):
-        sink.write(batch)
-    assert sink.close() == 230
-    footer = pq.read_metadata(tmp_path / "f")
-    assert [footer.row_group(i).num_rows for i in range(footer.num_row_groups)] == [
-        50,
-        50,
-        50,
-        50,
-        30,
-    ]
-    assert pq.read_table(tmp_path / "f").num_rows == 230
-
-
 def test_the_row_group_is_the_one_that_duckdb_reads_best():
     assert ROW_GROUP_ROWS == 122_880
 
@@ -123,8 +105,10 @@ def test_never_more_than_a_row_group_is_held_and_an_aborted_sink_leaves_no_file(
 
 def test_rows_come_back_as_they_went_in(tmp_path, small_groups):
     rows = table(120)
-    written(tmp_path / "f", [rows], rows.schema)
+    written(tmp_path / "f", rows.to_batches(max_chunksize=33), rows.schema)
     assert pq.read_table(tmp_path / "f").to_pylist() == rows.to_pylist()
+    footer = pq.read_metadata(tmp_path / "f")
+    assert [footer.row_group(i).num_rows for i in range(footer.num_row_groups)] == [50, 50, 20]
     with duckdb.connect() as connection:
         found = connection.sql(f"SELECT * EXCLUDE s FROM read_parquet('{tmp_path / 'f'}')")
         assert found.to_arrow_table().to_pylist() == rows.drop_columns(["s"]).to_pylist()
@@ -188,19 +172,17 @@ def test_an_empty_result_is_a_file_with_columns_and_no_rows(tmp_path):
     )
 
 
-def test_a_sink_that_failed_in_the_middle_can_be_aborted(tmp_path, small_groups):
+def test_a_sink_that_failed_in_the_middle_can_be_aborted(tmp_path, small_groups, fault_hook):
     def full(name):
         if name == "parquet.before_row_group":
             raise OSError(28, "No space left on device")
 
     sink = ParquetSink(tmp_path / "f", table(1).schema)
-    install_fault_hook(full)
-    try:
-        with pytest.raises(OSError, match="No space"):
-            sink.write(table(120))
-    finally:
-        install_fault_hook(None)
-        sink.abort()
+    fault_hook(full)
+    with pytest.raises(OSError, match="No space"):
+        sink.write(table(120))
+    fault_hook(None)
+    sink.abort()
     assert os.listdir(tmp_path) == []
 
 

@@ -19,7 +19,9 @@ def test_a_value_compares_by_its_fields_and_cannot_be_changed():
 def test_a_value_takes_a_table_by_its_handle(ws):
     ws.materialize("docs", "SELECT range AS id, 'text ' || range AS text FROM range(4)", key="id")
     vectors = ws.embed("v", "jammi.docs", key="id", text="text", model="hashing")
-    graph = ws.materialize("g", jl.NeighborGraph(vectors, k=1))
+    value = jl.NeighborGraph(vectors, k=1)
+    assert value.to_dict()["table"] == "v"
+    graph = ws.materialize("g", value)
     assert graph.outcome == "computed"
     assert ws.neighbor_graph("g", "v", k=1).outcome == "reused"
 
@@ -105,9 +107,3 @@ def test_every_value_has_them():
     assert join.to_dict()["kind"] == "asof_join" and join.to_dict()["tolerance"] == "0:01:00"
     row_map = jl.RowMap(len, "a", key="id", inputs="text", schema={"n": "bigint"})
     assert row_map.to_dict()["schema"] == {"n": "bigint"} and "function 'len'" in str(row_map)
-
-
-def test_a_table_in_a_value_is_its_name(ws):
-    ws.materialize("docs", "SELECT range AS id, 'text ' || range AS text FROM range(4)", key="id")
-    vectors = ws.embed("v", "jammi.docs", key="id", text="text", model="hashing")
-    assert jl.NeighborGraph(vectors).to_dict()["table"] == "v"
