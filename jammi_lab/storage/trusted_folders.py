@@ -43,12 +43,13 @@ def is_trusted(folder: Path) -> bool:
 
 
 def add_trusted(folder: Path) -> None:
-    """List an existing folder. InvalidArgument when it is missing; WorkspaceReadOnly when the list
-    cannot be written: then the folder is trusted by this process only."""
+    """List an existing folder. InvalidArgument when it is missing or has a line break in its path;
+    WorkspaceReadOnly when the list cannot be written: then this process alone trusts the folder."""
     line = _line(os.path.realpath(folder))
     if line is None:
         raise InvalidArgument(
-            f"There is no folder {str(folder)!r}.", hint="Pass the folder of a workspace."
+            f"{str(folder)!r} is no folder, or has a line break in its path.",
+            hint="Pass the folder of a workspace.",
         )
     listed_here.add(line)
     path = trusted_list()
@@ -102,16 +103,15 @@ def _read_lines() -> dict[bytes, None]:
 
 
 def _line(real_path: str) -> bytes | None:
-    """The line of a folder; None when it is missing. A line break in its path is written as NUL,
-    which no path contains."""
-    if not os.path.isdir(real_path):
+    """The line of a folder; None when it is missing, or its path is no line."""
+    if not os.path.isdir(real_path) or "\n" in real_path:
         return None
     state = f"{os.stat(real_path).st_ino} {creation_time(real_path)} "
-    return state.encode() + os.fsencode(real_path).replace(b"\n", b"\0")
+    return state.encode() + os.fsencode(real_path)
 
 
 def _path_of(line: bytes) -> str:
-    return os.fsdecode(line.split(b" ", 2)[-1].replace(b"\0", b"\n"))
+    return os.fsdecode(line.split(b" ", 2)[-1])
 
 
 def creation_time(path: str) -> int:

@@ -443,9 +443,10 @@ def test_the_list_stays_small(tmp_path, own_list, monkeypatch):
     assert trusted_folders.is_trusted(kept)
 
 
-@pytest.mark.parametrize("path", ["missing", "s3://bucket/lab", "memory://lab", "", 7])
+@pytest.mark.parametrize("path", ["missing", "a\nline", "s3://bucket/lab", "memory://lab", "", 7])
 def test_only_an_existing_folder_can_be_trusted(tmp_path, monkeypatch, path):
     monkeypatch.chdir(tmp_path)
+    Path("a\nline").mkdir()
     with pytest.raises(jl.JammiError):
         jl.trust(path)
     assert not (tmp_path / "config").exists()
@@ -498,18 +499,6 @@ def test_a_folder_that_has_something_of_a_workspace_is_not_new(tmp_path, own_lis
         file.unlink()
     jl.open(tmp_path / "lab").close()
     assert not trusted_folders.is_trusted(tmp_path / "lab")
-
-
-def test_a_folder_whose_name_has_a_line_break_is_one_line(tmp_path, own_list, monkeypatch):
-    odd, other = tmp_path / "a\nb", tmp_path / "b"
-    jl.open(odd).close()
-    trusted_folders.listed_here.clear()
-    assert trusted_folders.is_trusted(odd) and not trusted_folders.is_trusted(other)
-    assert (own_list / "trusted").read_bytes().count(b"\n") == 1
-    monkeypatch.setattr(trusted_folders, "MAX_LIST_BYTES", 0)
-    jl.open(other).close()
-    trusted_folders.listed_here.clear()
-    assert trusted_folders.is_trusted(odd) and trusted_folders.is_trusted(other)
 
 
 def test_files_of_a_model_are_loaded_only_in_a_trusted_folder(tmp_path, own_list, recwarn):
