@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from jammi_lab.catalog import Catalog
 from jammi_lab.catalog import sqlite as dialects
 from jammi_lab.catalog.connection import Connection, driver_errors
 from jammi_lab.catalog.sqlite import network_filesystem
@@ -580,14 +579,6 @@ def test_bound_values_are_in_no_error(lab):
 
 
 @sqlite_only
-def test_a_catalog_is_a_context_manager(tmp_path, open_catalog):
-    with open_catalog(tmp_path / "c.sqlite3") as catalog:
-        assert isinstance(catalog, Catalog)
-    with pytest.raises(SessionClosed):
-        catalog.result_tables.current()
-
-
-@sqlite_only
 def test_what_was_read_is_kept_until_anybody_commits(lab, open_catalog):
     database, asked = lab.database, []
 
@@ -616,14 +607,6 @@ def test_what_was_read_is_kept_until_anybody_commits(lab, open_catalog):
         assert times() == ("taken back", 6), "inside a transaction nothing is kept"
         raise KeyError
     assert times() == (None, 7)
-
-
-def test_what_is_kept_is_never_older_than_the_last_commit(lab, open_catalog):
-    other = open_catalog(lab.place)
-    for turn in range(100):
-        (other if turn % 3 else lab.catalog).metadata.set("n", str(turn))
-        for _ in range(2):
-            assert lab.database.cached("n", lambda: lab.metadata.get("n")) == str(turn)
 
 
 @sqlite_only

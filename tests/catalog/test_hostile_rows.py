@@ -24,19 +24,6 @@ def change(lab, statement, values=()):
         db.execute(statement, values)
 
 
-@pytest.mark.parametrize("path", ["x" * 5000, f"results/_global/{'a' * 300}.parquet"])
-def test_a_path_that_is_too_long_for_a_file_is_damage(tmp_path, path):
-    with jl.open(tmp_path / "lab") as ws:
-        ws.materialize("t", "SELECT 1 AS id, 'a fox' AS body")
-        ws.embed("v", "jammi.t", key="id", text="body", model="hashing")
-        ws.lexical("w", "jammi.t", key="id", text="body")
-    change(tmp_path / "lab", "UPDATE result_tables SET path = ?", [path])
-    with jl.open(tmp_path / "lab") as ws:
-        for name in ("v", "w"):
-            with pytest.raises(jl.errors.TableDamaged):
-                ws.search(name, "fox", k=1).arrow()
-
-
 @pytest.mark.parametrize("last", ["x", 2**63 - 1])
 def test_a_counter_of_versions_that_counts_no_further_is_damage(lab, last):
     change(lab, "UPDATE version_counters SET last = ?", [last])

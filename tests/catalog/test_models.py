@@ -1,15 +1,12 @@
 """Models in the catalog: keys, versions, what refers to one, and the delete that nothing slips
 past."""
 
-import threading
-
 import msgspec
 import pytest
 
 from jammi_lab.core.errors import ModelNotFound, ModelReferenced, TenantForbidden
 from jammi_lab.core.model_records import Evaluation, ModelRecord, Reference, Training
 from tests.catalog.conftest import Lab
-from tests.waiting import in_threads
 
 
 def put(
@@ -262,40 +259,3 @@ def test_a_tenant_begins_with_its_own_and_shared_models_and_with_nobody_elses(la
         lab.begin("a", model_key=shared.key)
         with pytest.raises(ModelNotFound):
             lab.begin("b", model_key=other.key)
-
-
-def test_threads_that_register_delete_and_begin_never_leave_a_table_without_its_model(
-    lab,
-):
-    wrong, seen = [], {"begun": 0, "gone": 0, "kept": 0, "deleted": 0}
-    guard = threading.Lock()
-
-    def note(what: str) -> None:
-        with guard:
-            seen[what] += 1
-
-    def work(n: int) -> None:
-        for turn in range(12):
-            match n % 3:
-                case 0:
-                    put(lab)
-                case 1:
-                    try:
-                        note("deleted" if lab.models.remove("mine") is not None else "gone")
-                    except ModelReferenced:
-                        note("kept")
-                case _:
-                    try:
-                        begun = lab.begin(f"t{n}_{turn}", model_id="mine", model_key="mine::1")
-                    except ModelNotFound:
-                        note("gone")
-                        continue
-                    note("begun")
-                    if lab.models.get("mine") is None:
-                        wrong.append(begun.table_name)
-                    lab.table_status.mark_failed(begun.table_name, lab.writer, "done")
-
-    in_threads(work, range(8))
-    assert wrong == []
-    assert seen["begun"] + seen["gone"] + seen["kept"] + seen["deleted"] == 12 * 5
-    assert [m.key for m in lab.models.list()] in ([], ["mine::1"])

@@ -54,16 +54,3 @@ def test_it_says_how_many_rows_it_changed_and_a_transaction_takes_it_back(lab):
         assert values.fetch(tx, {}) == [("new",), ("new",)]
         raise RuntimeError
     assert lab.database.fetch(values, {}) == []
-
-
-def test_what_goes_wrong_below_it_is_told_as_elsewhere(lab, monkeypatch):
-    explained = lab.database.dialect.to_jammi_error
-    monkeypatch.setattr(
-        lab.database.dialect,
-        "to_jammi_error",
-        lambda error: explained(error) or TableDamaged("told"),
-    )
-    with pytest.raises(TableDamaged), lab.database.read() as tx:
-        tx.fetch("SELECT nothing FROM nowhere")
-    with pytest.raises(TableDamaged), lab.database.write() as tx:
-        tx.execute("DELETE FROM nowhere")

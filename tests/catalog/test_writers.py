@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from jammi_lab.catalog import writer_locks
 from jammi_lab.catalog import writers as writers_module
 from jammi_lab.core.records import TableStatus
 from jammi_lab.storage import own_files
@@ -402,21 +403,13 @@ def test_a_turn_is_one_kernels_until_it_is_released_and_says_how_far_it_is(lab, 
         assert theirs.read_note("i0123") is None
 
 
-def test_many_threads_have_a_turn_one_after_the_other(lab, open_catalog):
-    catalogs, inside, most = [open_catalog() for _ in range(4)], [], []
-
-    def work(catalog: Any) -> None:
-        done = 0
-        while done < 25:
-            if (turn := catalog.writers.try_acquire_named("i0123")) is not None:
-                inside.append(1)
-                most.append(len(inside))
-                inside.pop()
-                done += 1
-                turn.release(remove=True)
-
-    in_threads(work, catalogs)
-    assert most == [1] * 100
+@sqlite_only
+def test_a_lock_file_that_is_removed_before_its_lock_is_had_gives_no_turn(lab, monkeypatch):
+    turn, lock = lab.path.parent / "writers" / "i0123.lock", writer_locks._lock
+    turn.touch()
+    monkeypatch.setattr(writer_locks, "_lock", lambda number: turn.unlink() or lock(number))
+    with pytest.raises(FileNotFoundError):
+        lab.writers.lock_store.try_acquire("i0123")
 
 
 @sqlite_only

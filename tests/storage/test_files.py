@@ -284,6 +284,7 @@ def test_what_is_not_there_has_no_stat(tmp_path):
     (tmp_path / "f").touch()
     assert stat_of(tmp_path / "no") is None
     assert stat_of(tmp_path / "f" / "under a file") is None
+    assert stat_of(tmp_path / ("x" * 300)) is None and stat_of(tmp_path / ("x" * 5000)) is None
 
 
 def test_a_stat_follows_links_and_sees_a_rename_over(tmp_path):
