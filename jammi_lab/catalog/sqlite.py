@@ -358,8 +358,6 @@ class Sqlite(Dialect):
                 if folder.is_dir() and not self.read_only and not _is_writable(folder):
                     return self._read_only_error()
                 reason = "log" if self.read_only and has_content(self._log) else "open"
-                if folder.is_dir() and _has_no_inode_left(folder):
-                    reason = str(sqlite3.SQLITE_FULL)
             case sqlite3.SQLITE_IOERR if extended_code(error) == _NO_MEMORY_FOR_IO:
                 reason = str(sqlite3.SQLITE_NOMEM)
         if _FOREIGN_CONTENT.search(str(error)):
@@ -402,12 +400,6 @@ def _has_no_descriptor_left() -> bool:
         except OSError as error:
             return error.errno in (errno.EMFILE, errno.ENFILE)
     return False
-
-
-def _has_no_inode_left(folder: Path) -> bool:
-    """Whether the disk has no room for another file; some file systems do not count them."""
-    state = os.statvfs(folder)
-    return state.f_files > 0 and state.f_favail == 0
 
 
 def _is_writable(folder: Path) -> bool:
