@@ -6,7 +6,6 @@ import pytest
 from jammi_lab.core.errors import DuplicateTable, TableNotFound
 from jammi_lab.core.records import TableStatus
 from tests.catalog.conftest import FULL, anchored
-from tests.waiting import at_once
 
 
 def test_a_published_record_reads_back_as_it_was(lab):
@@ -18,14 +17,6 @@ def test_a_published_record_reads_back_as_it_was(lab):
     assert published.status is TableStatus.READY
     assert published.completed_at
     assert lab.result_tables.manifest(begun.table_name) == b'{"a":1}\n'
-
-
-def test_eight_racing_threads_publish_a_row_exactly_once(lab):
-    begun = lab.begin("top")
-    outcomes = at_once([lambda: lab.table_status.publish(begun, b"{}")] * 8)
-    assert sorted(type(each).__name__ for each in outcomes) == ["LostOwnership"] * 7 + [
-        "TableRecord"
-    ]
 
 
 def test_a_row_fails_only_by_its_own_writer_and_only_while_it_is_building(lab):

@@ -552,26 +552,6 @@ def test_a_manifest_of_a_later_release_is_left_alone_and_stops_nothing_else(
     assert made.outcome == "computed" and made.version > table.version
 
 
-def test_a_row_that_leads_out_of_the_workspace_is_reported_and_touches_nothing(
-    again, lab, folder, table, tmp_path
-):
-    victim = tmp_path / "victim.parquet"
-    victim.write_bytes(b"precious")
-    second = lab.materialize("second", "SELECT id FROM papers")
-    unpublish(folder, table.table_name)
-    unpublish(folder, second.table_name)
-    with catalog(folder) as db:
-        db.execute(
-            "UPDATE result_tables SET path='../victim.parquet' WHERE table_name=?",
-            [table.table_name],
-        )
-    _, report = again()
-    assert victim.read_bytes() == b"precious"
-    assert report.promoted == [second.table_name] and [e.split(":")[0] for e in report.errors] == [
-        table.table_name
-    ]
-
-
 def test_an_ordinary_open_reports_nothing_and_looks_at_no_ready_table(
     again, folder, table, monkeypatch
 ):
