@@ -4,13 +4,12 @@ in later. Outputs change later only in an interactive session. Tools that run no
 and in scripts, a result waits for its badge, so that two runs produce the same output."""
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jammi_kernel_ext.interruptible import display_output
 from jammi_lab.core.html import Rendered, vstack
 
 if TYPE_CHECKING:
-    from jammi_kernel_ext.notebook import Notebook
     from jammi_lab.features.outputs.badge import Metadata, PendingBadge, UpdateDisplay
     from jammi_lab.workspace.result import Result
     from jammi_lab.workspace.result_table import ResultTable
@@ -22,7 +21,8 @@ MOMENT_SECONDS = 0.05
 class Badges:
     """How long results wait for badges, and how late badges are displayed."""
 
-    def __init__(self, notebook: "Notebook") -> None:
+    def __init__(self, notebook: Any) -> None:
+        """`notebook`: the `Notebook`, whose module uses this one."""
         self._notebook = notebook
 
     def timeout(self) -> float | None:

@@ -7,13 +7,10 @@ The refresh runs in a thread of its own, so that no cell waits for it.
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jammi_lab.core.thread_pool import JobQueue
 from jammi_widgets.saved_form import current_shell
-
-if TYPE_CHECKING:
-    from jammi_widgets.panel import Panel
 
 REST_FACTOR = 3
 """Pause after a refresh, as a multiple of its duration. It bounds the cost of a slow workspace to a
@@ -23,16 +20,16 @@ MAX_READ_WAIT_SECONDS = 1.0
 """Maximum wait for the reads that a panel has queued during its refresh."""
 
 
-_panels: weakref.WeakSet["Panel"] = weakref.WeakSet()
+_panels: weakref.WeakSet[Any] = weakref.WeakSet()
 _hooked_shells: weakref.WeakSet[Any] = weakref.WeakSet()
 _lock = threading.Lock()
-_pending: "set[Panel]" = set()
+_pending: set[Any] = set()
 _queue = JobQueue("jammi-panel-follow")
 _next_refresh_at = 0.0
 
 
-def register_panel(panel: "Panel") -> None:
-    """Refresh the panel automatically until it or its workspace is closed. Without a kernel this
+def register_panel(panel: Any) -> None:
+    """Refresh a `Panel` automatically until it or its workspace is closed. Without a kernel this
     has no effect."""
     shell = current_shell()
     with _lock:
