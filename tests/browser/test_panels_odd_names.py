@@ -18,7 +18,8 @@ LONG = "b" * 3_000
 
 @pytest.fixture
 def odd(ws):
-    """A table whose name is written backwards, columns and keys that are long or hide something."""
+    """A table whose name is written backwards, with another definition by now, and columns and keys
+    that are long or hide something."""
     rows = {
         "id": [EVIL, LONG, BACKWARDS],
         "W" * 120: ["a\nb", "c" * 900, "\x1b[31md"],
@@ -29,6 +30,7 @@ def odd(ws):
     ws.materialize(BACKWARDS, "SELECT * FROM odd")
     ws.materialize("n" * 200, f"SELECT * FROM jammi.{quote_identifier(BACKWARDS)}")
     ws.embed("bad", "odd", key="id", text="W" * 120, model="hashing")
+    ws.define(BACKWARDS, "SELECT id FROM odd")
     return ws
 
 
