@@ -29,7 +29,7 @@ def inspect_statement(ws: "Workspace | None", code: str, position: int) -> Rende
 
     first, newline, statement = code.partition("\n")
     offset = position - len(first) - len(newline)
-    if ws is None or not first.lstrip().startswith(("%%jammi", "%%sql")) or offset < 0:
+    if ws is None or offset < 0:
         return None
     place = NameInStatement(statement, offset)
     name, parent = place.name, place.parent
@@ -65,8 +65,8 @@ def _column_form(ws: "Workspace", name: str, place: "NameInStatement") -> Render
 
 
 def _line_form(ws: "Workspace | None", line: str, offset: int) -> Rendered | None:
-    """Describe the verb or the relation under the cursor of a `%jammi` line."""
-    words = [(m[0], m.start() <= offset <= m.end()) for m in _WORD.finditer(line)][1:]
+    """Describe the verb or the relation under the cursor behind `%jammi`."""
+    words = [(m[0], m.start() <= offset <= m.end()) for m in _WORD.finditer(line)]
     if not words:
         return None
     name, on_it = words[0]
@@ -127,5 +127,4 @@ def _form_at(ws: "Workspace | None", code: str, position: int) -> tuple[Rendered
     line = code[start:].partition("\n")[0]
     if (match := _LINE.match(line)) is None or position - start <= match.end():
         return None, False
-    indent = len(line) - len(line[line.index("%") :])
-    return _line_form(ws, line[indent:], position - start - indent), True
+    return _line_form(ws, line[match.end() :], position - start - match.end()), True

@@ -68,7 +68,6 @@ class CatalogBrowser(Panel):
 
     _shows_verdicts = True
     _esm = assets.module("catalog")
-    _css = assets.style()
     _follows_changes = True
 
     def __init__(self, ws: "Workspace") -> None:

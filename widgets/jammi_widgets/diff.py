@@ -70,7 +70,6 @@ class DiffView(Panel):
     """
 
     _esm = assets.module("diff")
-    _css = assets.style()
     history = traitlets.Bool(False).tag(sync=True)
     """Whether the versions are listed."""
 

@@ -140,7 +140,6 @@ class LineageGraph(Panel):
 
     _shows_verdicts = True
     _esm = assets.module("lineage")
-    _css = assets.style()
     _follows_changes = True
 
     focus = traitlets.Unicode(None, allow_none=True).tag(sync=True)
@@ -183,8 +182,7 @@ class LineageGraph(Panel):
 
     def relation_of(self, name: str) -> str:
         """The quoted name of a node for a FROM clause. TableNotFound for a node without rows."""
-        node = self._snapshot.nodes[self._snapshot.index_by_id[self._node_id(name)]]
-        if not (relation := node_relation(node)):
+        if not (relation := node_relation(self._node(name))):
             raise TableNotFound(f"{name!r} has no rows of its own.")
         return relation
 
@@ -289,9 +287,9 @@ class LineageGraph(Panel):
             case protocol.TraceColumn(node=node, column=column):
                 return self._trace_column(self._node_id(node), column)
             case protocol.Explore(node=node):
-                return self._open_inner(NeighborExplorer(self._ws, self._name_of(node)))
+                return self._open_inner(NeighborExplorer(self._ws, self._node(node).name))
             case protocol.ShowDifference(node=node):
-                return self._open_inner(DiffView(self._ws, self._name_of(node)))
+                return self._open_inner(DiffView(self._ws, self._node(node).name))
         return None
 
     def _focused_view(
@@ -415,8 +413,9 @@ class LineageGraph(Panel):
             self._column_edges = key, snapshot_edges(snapshot, lineage)
         return self._column_edges[1]
 
-    def _name_of(self, node: str) -> str:
-        return self._snapshot.nodes[self._snapshot.index_by_id[self._node_id(node)]].name
+    def _node(self, name: str) -> Node:
+        """The node of that name or id. TableNotFound."""
+        return self._snapshot.nodes[self._snapshot.index_by_id[self._node_id(name)]]
 
     def _trace_column(self, name: str, column: str) -> dict[str, Any]:
         """The upstream and downstream path of a column, as edges between columns with whether they
@@ -436,12 +435,7 @@ class LineageGraph(Panel):
 
     def _act(self, action: str, names: list[str], report: ProgressCallback) -> dict[str, Any]:
         node_id = self._node_id(names[0])
-        return {
-            "node": node_id,
-            **self._run_action(
-                action, self._snapshot.nodes[self._snapshot.index_by_id[node_id]], report
-            ),
-        }
+        return {"node": node_id, **self._run_action(action, self._node(node_id), report)}
 
     def _run_action(self, action: str, node: Node, report: ProgressCallback) -> dict[str, Any]:
         name = node.name

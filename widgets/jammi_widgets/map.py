@@ -81,7 +81,6 @@ class EmbeddingMap(Panel):
     """
 
     _esm = assets.module("map")
-    _css = assets.style()
     color = traitlets.Unicode("").tag(sync=True)
     """The column that colours the points; empty for none."""
     count = traitlets.Int(0).tag(sync=True)

@@ -70,7 +70,6 @@ class NeighborExplorer(Panel):
     """
 
     _esm = assets.module("neighbors")
-    _css = assets.style()
     query = traitlets.Unicode("").tag(sync=True)
     """The text searched for; empty if the query is a row."""
     k = traitlets.Int(10, min=1, max=1_000).tag(sync=True)

@@ -16,7 +16,7 @@ from jammi_lab.core.errors import InvalidArgument, JammiError
 from jammi_lab.core.html import Rendered
 from jammi_lab.core.thread_pool import JobQueue
 from jammi_lab.core.verdicts import Verdict, verdicts_sentence
-from jammi_widgets import auto_refresh, protocol
+from jammi_widgets import assets, auto_refresh, protocol
 from jammi_widgets.action_runner import ActionRunner, ProgressCallback, error_lines
 from jammi_widgets.saved_form import SavedForm, running_cell
 
@@ -61,6 +61,7 @@ class Panel(SavedForm, anywidget.AnyWidget):
     The panel sees the data of the tenant that was bound when it was created.
     """
 
+    _css = assets.style()
     selection = Names(traitlets.Unicode()).tag(sync=True)
     """Selected names or row keys."""
     filter = traitlets.Unicode("").tag(sync=True)

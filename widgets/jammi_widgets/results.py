@@ -223,7 +223,6 @@ class ResultView(Panel):
     """
 
     _esm = assets.module("results")
-    _css = assets.style()
     filters = traitlets.Dict()
     """Filters by column name: a tuple (low, high) keeps values from `low` up to but not including
     `high`, where None leaves a side open; a list keeps the values in it, where None stands for

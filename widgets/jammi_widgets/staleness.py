@@ -41,7 +41,6 @@ class StalenessBoard(Panel):
 
     _shows_verdicts = True
     _esm = assets.module("staleness")
-    _css = assets.style()
     _follows_changes = True
 
     watch = traitlets.Float(0.0, min=0.0, max=86_400.0).tag(sync=True)
