@@ -54,9 +54,10 @@ class StatementContext:
 
     def locate(self, error: JammiError, position: int | None) -> JammiError:
         """The error with its position; `position` is a byte offset into the statement."""
-        if position is None or not 0 <= position <= len(self.statement.encode("utf-8", "replace")):
+        text = self.statement.encode("utf-8", "replace")
+        if position is None or not 0 <= position <= len(text):
             return error.with_position(self.text, None)
-        preceding = self.statement.encode("utf-8", "replace")[:position].decode(errors="ignore")
+        preceding = text[:position].decode(errors="ignore")
         return error.with_position(self.text, self.offset + len(preceding))
 
 
@@ -111,19 +112,11 @@ def source_error(error: BaseException, relation: Relation | None = None) -> Jamm
 def _connector_error(error: DuckDBError, relations: Iterable[Relation]) -> JammiError | None:
     """The error that a relation's connector makes of DuckDB's message; None when it makes none."""
     ordered = sorted(relations, key=lambda relation: not relation.redact_first)
-    explains = {
-        relation.input.identity: relation.explain
-        for relation in ordered
-        if relation.explain is not None
-    }
-    return next(
-        (
-            explanation
-            for explain in explains.values()
-            if (explanation := explain(error.message)) is not None
-        ),
-        None,
-    )
+    for explain in [relation.explain for relation in ordered if relation.explain is not None]:
+        explanation = explain(error.message)
+        if explanation is not None:
+            return explanation
+    return None
 
 
 def _resource_error(error: BaseException, parsed: DuckDBError) -> JammiError | None:
@@ -263,19 +256,18 @@ def _wrong_arguments(
         if name.isidentifier()
         else f"The operator {name} does not take ({types}"
     )
-    message = error.message.strip()
-    return SqlError(
-        f"{problem}.",
-        hint=error_hints.hint_for_arguments(match[1], message),
-    )
+    return SqlError(f"{problem}.", hint=error_hints.hint_for_arguments(match[1], error.message))
 
 
 def _ambiguous_column(
     match: re.Match[str], _error: DuckDBError, _context: StatementContext
 ) -> SqlError:
-    candidates = match[2].replace(chr(34), "").split(" or ")
+    candidates = match[2].replace('"', "").split(" or ")
     if len(set(candidates)) == 1:  # both are t.x: two tables have the same name
-        return _duplicate_table_error(candidates[0].rpartition(".")[0])
+        table = candidates[0].rpartition(".")[0]
+        return SqlError(
+            f"Two tables in FROM are named {table}.", hint="Give one of them another name with AS."
+        )
     return SqlError(f"The column {match[1]} is ambiguous: it may be {' or '.join(candidates)}.")
 
 
@@ -304,12 +296,6 @@ _EXPLANATIONS: tuple[
     (re.compile(r"(?:\w+ ){0,3}Function with name (.*?) does not exist!", re.S), _misused_function),
 )
 """DuckDB's messages about a statement, and what explains each."""
-
-
-def _duplicate_table_error(name: str) -> SqlError:
-    return SqlError(
-        f"Two tables in FROM are named {name}.", hint="Give one of them another name with AS."
-    )
 
 
 def _missing_column_error(column: str, error: DuckDBError, context: StatementContext) -> SqlError:
@@ -342,7 +328,7 @@ def _missing_column_error(column: str, error: DuckDBError, context: StatementCon
     aliases = identifiers.near_names(column, re.findall(r"\bas\s+(\w+)", statement, re.I))
     known = map(identifiers.quoted_name, aliases or context.columns)
     suggestions = identifiers.near_or_all(column, known)
-    suggestions["hint"] = suggestions["hint"] or error_hints.hint_for_from(statement)
+    suggestions["hint"] = suggestions["hint"] or foreign_errors.explain("no_table", statement).hint
     return SqlError(message, **suggestions)
 
 
@@ -350,15 +336,13 @@ def _missing_column_name(error: DuckDBError) -> str:
     if error.subtype == "COLUMN_NOT_FOUND" and error.name:
         return error.name
     match = re.match(
-        r'(?:Table|Values list|Column) "?.*?"? does not have a column named "(.*?)"',
+        r'(?:Table|Values list|Column) "?.*?"? does not have a column named "(.*?)"'
+        r'|Referenced (?:update )?column "?(.*?)"? not found'
+        r'|Column "(.*?)" does not exist on \w+ side of join',
         error.message,
         re.S,
     )
-    match = match or re.match(
-        r'Referenced (?:update )?column "?(.*?)"? not found', error.message, re.S
-    )
-    match = match or re.match(r'Column "(.*?)" does not exist on \w+ side of join', error.message)
-    return match[1] if match else ""
+    return match[match.lastindex or 1] if match else ""
 
 
 def closed_error() -> JammiError:

@@ -74,9 +74,6 @@ def invalidates_instance(error: BaseException) -> bool:
 def first_sentence(message: str) -> str:
     """The first line of a message as a sentence."""
     line = message.strip().split("\n")[0].strip()
-    line = (
-        PATH_PATTERN.sub(lambda p: p[0].rsplit("/", 1)[-1], line)
-        if "/" in line and "://" not in line
-        else line
-    )
+    if "/" in line and "://" not in line:
+        line = PATH_PATTERN.sub(lambda p: p[0].rsplit("/", 1)[-1], line)
     return line[:1].upper() + line[1:] + ("" if line.endswith((".", "!", "?")) or not line else ".")

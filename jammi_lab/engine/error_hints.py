@@ -34,7 +34,7 @@ def hint_for_syntax(message: str, position: int | None, statement: str) -> str:
     preceding, following = _split_at(statement, position)
     for placeholder in _PLACEHOLDER.finditer(preceding + following):
         if placeholder.start() <= len(preceding) <= placeholder.end():
-            name = next(filter(None, placeholder.groups()))
+            name = placeholder[placeholder.lastindex or 1]
             return f"To use the value of a variable, write ${name}, and pass {name}={name}."
     if slip := foreign_errors.explain("slips", f"{preceding}\0{following}").hint:
         return slip
@@ -59,10 +59,10 @@ def hint_for_syntax(message: str, position: int | None, statement: str) -> str:
 def _hint_for_misspelt_word(preceding: str, word: str) -> str:
     """The hint for a word like a keyword, which is the first of the statement or stands before the
     error: `SELCT 1`, `SELECT 1 FORM papers`."""
-    before = re.search(r"(\w+)\s+$", preceding)
-    if before is None and preceding.strip():
+    before = re.search(r"(\w+)\s+$|^\s*$", preceding)
+    if before is None:
         return ""
-    word = word if before is None else before[1]
+    word = before[1] or word
     near = difflib.get_close_matches(word.casefold(), _CLAUSE_WORDS, 1, 0.75)
     if not near or near[0] == word.casefold():
         return ""
@@ -119,17 +119,10 @@ def hint_for_column(name: str, columns: Iterable[str], position: int | None, sta
     return ""
 
 
-def hint_for_from(statement: str) -> str:
-    """The hint for columns of a SELECT that reads no table."""
-    if re.search(r"\bfrom\b", statement, re.I):
-        return ""
-    return "The statement reads no table: write FROM and its name."
-
-
 def hint_for_arguments(call: str, message: str) -> str:
     """The hint for wrong argument types: the signatures that exist. `call` is the name with the
     argument types, as DuckDB prints it."""
-    signatures = [form.strip() for form in re.findall(r"^\t(\S.*?) ->", message, re.M)]
+    signatures = re.findall(r"^\t(\S.*?) ->", message, re.M)
     has_other_types = not signatures or any(
         "..." in form or _count_arguments(form) == _count_arguments(call) for form in signatures
     )

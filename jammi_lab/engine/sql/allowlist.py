@@ -290,7 +290,7 @@ class _Checker:
             raise self.not_allowed(
                 f"The function {name}() cannot be named with a catalog or schema.",
                 node,
-                "Remove the prefix of its name.",
+                f"Write {name}(x): a column is an argument, and no prefix.",
             )
         if allowed is None:
             raise self.unknown_function_error(name, node)
@@ -347,20 +347,19 @@ class _Checker:
 
     def unknown_function_error(self, name: str, node: Node) -> JammiError:
         offset = character_offset(self.text, node.get("query_location"))
+        error: JammiError = SqlError(f"There is no function {name}().")
         if function_list.is_denied(name):
-            return StatementNotAllowed(
+            error = StatementNotAllowed(
                 f"The function {name}() is not available in a workspace.",
                 hint=answer_to("denied", name),
-            ).with_position(self.text, offset)
-        if name.startswith("`"):  # a backtick behind a word is an operator
-            hint = 'Names take double quotes: "name".'
-            return SqlError("A backtick quotes no name.", hint=hint).with_position(
-                self.text, offset
             )
-        return SqlError(
-            f"There is no function {name}().",
-            near=function_list.near_functions(name),
-        ).with_position(self.text, offset)
+        elif "`" in name:  # behind a word it is an operator
+            error = SqlError("Names take double quotes, and no backticks.")
+        elif meant := answer_to("functions", name):
+            error.hint = f"Did you mean {meant}?"
+        else:
+            error.near = tuple(identifiers.near_names(name, function_list.function_names()))
+        return error.with_position(self.text, offset)
 
     def check_column(self, node: Node) -> None:
         parts = node.get("column_names") or []

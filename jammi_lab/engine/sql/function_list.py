@@ -11,9 +11,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from jammi_lab.core.identifiers import near_names
-from jammi_lab.core.suggestions import answer_to
-
 _FILE = Path(__file__).with_name("functions.txt")
 
 # Functions that read settings, files, sequences, statistics, the catalog, the session or the log,
@@ -134,13 +131,6 @@ def is_window(name: str) -> bool:
     """Whether a function requires OVER."""
     function = allowed_functions().get(name.lower())
     return function is not None and "w" in function.kinds
-
-
-def near_functions(name: str) -> list[str]:
-    """The functions that an unknown one may mean: what another dialect calls so, else similar
-    names."""
-    meant = answer_to("functions", name)
-    return [meant] if meant else near_names(name, function_names())
 
 
 def is_denied(name: str) -> bool:

@@ -108,6 +108,9 @@ class ParsedStatement:
 
 _TABLE_KEYWORD = re.compile(r"[a-z_]+(?=\s*($|[;,)]|(where|join|group|order|limit)\b))", re.I)
 """A keyword after which a name of a table could end."""
+_QUERY = re.compile(r"(?is)\s*(?:select|with|from)\b.{,4000}\Z")
+_DIALECTS = ("snowflake", "spark", "bigquery", "tsql", "mysql")
+"""Those of sqlglot, of tools that people come from."""
 _BEHIND_PIVOT_LIST = ("using", "group", "order", "limit", "offset")
 MAX_CACHED_TEXTS, MAX_CACHED_TEXT_LENGTH = 256, 16_384
 
@@ -133,10 +136,36 @@ def parse(
 
     Raises SqlError for a syntax error, StatementNotAllowed for an unsupported statement,
     InvalidArgument when `sql` is not a string."""
+    try:
+        return _parse(parser, sql, allow_dml=allow_dml)
+    except SqlError as error:
+        if not error.hint:
+            error.hint = _translation_hint(parser, sql)
+            error.near = () if error.hint else error.near
+        raise
+
+
+def _translation_hint(parser: duckdb.DuckDBPyConnection, sql: str) -> str:
+    """How DuckDB writes a query that it cannot read, as another tool takes it; empty if none does.
+    What loses a part, or gets long, is no answer."""
+    for dialect in _DIALECTS if _QUERY.match(sql) else ():
+        with contextlib.suppress(Exception):  # of a grammar that is not ours; no descriptor left
+            import sqlglot
+
+            lossless = sqlglot.ErrorLevel.RAISE
+            translated = sqlglot.transpile(sql, dialect, "duckdb", unsupported_level=lossless)
+            text = "; ".join(translated)
+            _parse(parser, text, allow_dml=False)
+            if len(text) < 600:  # one line
+                return f"In DuckDB: {text}"
+    return ""
+
+
+def _parse(
+    parser: duckdb.DuckDBPyConnection, sql: str, *, allow_dml: bool
+) -> list[ParsedStatement]:
     if not isinstance(sql, str):
         raise InvalidArgument(f"sql must be a string, got {type(sql).__name__}.")
-    if not sql.strip():
-        raise SqlError("There is no statement to run.")
     if not is_text(sql):
         raise SqlError("The statement contains a character that is not valid in SQL.")
     credential_check.check_statement(sql)
@@ -147,7 +176,7 @@ def parse(
     except SqlError as error:
         if (quoted := _quote_table_keyword(sql, error.position)) is None:
             raise
-        return parse(parser, quoted, allow_dml=allow_dml)
+        return _parse(parser, quoted, allow_dml=allow_dml)
     if not statements:
         raise SqlError("There is no statement to run.")
     types = [_type_of(statement) for statement in statements]
@@ -385,14 +414,11 @@ def _trim(text: str) -> str:
 
 def _positional_parameter_error(text: str) -> JammiError:
     offset = next(
-        (
-            offset
-            for offset, body in tokens.all_tokens(text)
-            if body.rstrip() == b"?" or re.match(rb"[$?]\d", body)
-        ),
+        (offset for offset, body in tokens.all_tokens(text) if re.match(rb"[$?]\d|\?\s*$", body)),
         None,
     )
     error = StatementNotAllowed(
-        "Positional parameters are not supported.", hint="Write $name, and pass name=value."
+        "Positional parameters are not supported.",
+        hint="A column is written by its name. Write $name, and pass name=value.",
     )
     return error.with_position(text, allowlist.character_offset(text, offset))
