@@ -15,7 +15,6 @@ from jammi_lab.core.entry_points import COMMANDS, load_package_entry, package_en
 from jammi_lab.core.errors import ExtensionMissing
 from jammi_lab.core.identifiers import fold
 
-_MAX_FLAGS_OF_ADVICE = 6
 SHELL, LINE = "jammi-lab", "%jammi"
 """What commands of the shell and lines of cells begin with."""
 
@@ -216,8 +215,6 @@ class Verb:
     @property
     def advice(self) -> str:
         """How it is written, for error messages."""
-        if len(self.flags) > _MAX_FLAGS_OF_ADVICE:
-            return f"Usage: {self.synopsis}; --help shows its flags."
         return f"Usage: {self.usage}"
 
     def flag(self, spelling: str) -> Flag | None:

@@ -228,7 +228,12 @@ def _unknown_flag_error(verb: Verb, spelling: str) -> InvalidArgument:
             message, hint=translate_advice(options_as_flags(instead), place, "PATH")
         )
     known = {s.lstrip("-"): s for f in verb.flags for s in f.spellings}
-    meant = [flag for flag in table["flags"].get(guess, "").split() if verb.flag(flag)]
+    meant = [
+        flag
+        for word in [guess, *guess.split("-")]
+        for flag in table["flags"].get(word, "").split()
+        if verb.flag(flag)
+    ]
     # the guess itself, with one dash or two, or a similar one
     near = meant or [known[name] for name in (guess, *near_names(guess, known)) if name in known]
     return InvalidArgument(message, near=near, hint=verb.advice)
