@@ -38,11 +38,13 @@ def missing_attribute_message(
 ) -> str:
     """The text of the AttributeError for a name that a class does not have. `item`: the answer when
     the object has an item of that name."""
-    variable, answers, _ = answers_of(class_name)
+    variable, answers, others = answers_of(class_name)
     message = f"{_public_name(class_name)} has no attribute {guess!r}."
-    if (answer := item or answers.get(guess)) is not None:
-        return f"{message} Use {_with_variable(variable, answer)}."
     near = [name for name in near_names(guess, known) if name[0] == guess[0] or name in guess]
+    # What has rows is taken for a frame.
+    answer = item or answers.get(guess) or (None if near else others.get("operand"))
+    if answer is not None:
+        return f"{message} Use {_with_variable(variable, answer)}."
     advice = f"Did you mean {', '.join(near)}?" if near else f"help({variable}) lists what it has."
     return f"{message} {advice}"
 
@@ -133,8 +135,7 @@ def _answer_of_item(self: Any, name: str) -> str | None:
             )
             return next((answer for held, answer in places if name in held), None)
         if cls in ("Result", "ResultTable"):
-            rows = self if cls == "Result" else self.read()
-            found = name in rows.columns
+            found = name in self.columns
             return answers_of(cls).others["item"].replace("{key}", repr(name)) if found else None
         if cls in ("Sources", "MutableTables", "Topics", "Checks") and name in self:
             return f"[{name!r}]"

@@ -45,7 +45,7 @@ def export(
     if (write := writers.get(target.suffix.lower())) is None:
         raise InvalidArgument(
             f"A table cannot be exported as {target.suffix or target.name!r}.",
-            hint="Pass a path that ends in .parquet, .csv or .arrow.",
+            hint="A path ends in .parquet, .csv or .arrow; Excel takes .pandas().to_excel().",
         )
     with translate_storage_errors(str(target), copy_error):
         if not target.parent.is_dir():
