@@ -2,6 +2,7 @@
 forked."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -16,7 +17,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from jammi_lab.catalog import writer_locks
 from jammi_lab.catalog import writers as writers_module
 from jammi_lab.core.records import TableStatus
 from jammi_lab.storage import own_files
@@ -405,9 +405,9 @@ def test_a_turn_is_one_kernels_until_it_is_released_and_says_how_far_it_is(lab, 
 
 @sqlite_only
 def test_a_lock_file_that_is_removed_before_its_lock_is_had_gives_no_turn(lab, monkeypatch):
-    turn, lock = lab.path.parent / "writers" / "i0123.lock", writer_locks._lock
+    turn, lock = lab.path.parent / "writers" / "i0123.lock", fcntl.flock
     turn.touch()
-    monkeypatch.setattr(writer_locks, "_lock", lambda number: turn.unlink() or lock(number))
+    monkeypatch.setattr(fcntl, "flock", lambda *how: turn.unlink() or lock(*how))
     with pytest.raises(FileNotFoundError):
         lab.writers.lock_store.try_acquire("i0123")
 
