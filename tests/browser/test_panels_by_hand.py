@@ -144,7 +144,6 @@ def test_the_boards_button_recomputes_what_is_not_fresh(ws, shown, papers):
     bare = shown(StalenessBoard(ws), "row-ml", wide=480)
     number = sum(n for word, n in bare.panel.counts.items() if word != "fresh")
     assert bare.text("recompute-chosen") == f"Recompute {number} not fresh"
-    kept(bare, "board-button-480")
     bare.click("recompute-chosen")
     bare.expect(lambda: [*bare.panel.counts] == ["fresh"])
     bare.says("recompute-chosen", "Recompute")
@@ -157,7 +156,6 @@ def test_rarer_actions_of_the_lineage_are_behind_dots(ws, shown):
     assert not any(bare.visible(name) for name in rare)
     bare.part("more").click()
     assert all(bare.visible(name) for name in rare)
-    kept(bare, "lineage-more-480")
     bare.part("export-svg").click()
     bare.says(".jammi-said", "Saved lineage.svg")
     assert not bare.visible("export-svg")
