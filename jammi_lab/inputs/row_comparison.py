@@ -54,6 +54,8 @@ _COMPARABLE_KINDS = ("parquet", *_WHOLE_KINDS)
 MAX_WHOLE_BYTES = 4 << 20
 """Maximum size of such a file to compare, in bytes. Its types must be decided again each time,
 which takes most of the time."""
+_MAX_ROWS_OF_ONE_THREAD = 100_000
+"""From here on threads of an instance of its own are worth starting one."""
 _ZONED_TIMESTAMP = "TIMESTAMP WITH TIME ZONE"
 """Not compared in text files: a text without an offset depends on the session's time zone, which
 the digest does not record."""
@@ -161,12 +163,9 @@ def _files_digest(
         return stored
     if not _is_within_limits(files, context) or not _decide_rows_alone(files, anchor):
         return None
-    assert context.query is not None, "a workspace runs queries"
-    relation, select = files.relation(table), digest_select(expressions)
-    if relation.read.frame is None:
-        [row] = context.query(f"{select} ({relation.read.body})")
-    else:
-        [row] = scratch_duckdb.query(relation, f"{select} it")
+    is_large = (anchor.row_count or 0) > _MAX_ROWS_OF_ONE_THREAD
+    select = f"{digest_select(expressions)} it"
+    [row] = scratch_duckdb.query(files.relation(table), select, uses_all_threads=is_large)
     second_state = files.observe(table, context)
     if not isinstance(second_state, Snapshot) or first_state.stamp != second_state.stamp:
         return None  # the files may have been changed and changed back during the read

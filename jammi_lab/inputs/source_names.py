@@ -46,7 +46,6 @@ from jammi_lab.sources.base import (
     Connector,
     Describe,
     ObservationContext,
-    Query,
     ReadPlan,
     Relation,
     SourceAccess,
@@ -220,10 +219,9 @@ class SourceKind(Kind):
         cache: ObservationCache,
         settings: Settings,
         describe: Describe,
-        query: Query,
     ) -> None:
         self._directory, self._cache, self._settings = directory, cache, settings
-        self._describe, self._query = describe, query
+        self._describe = describe
         self._known_tables = KnownTables(cache)
 
     def resolve(self, parts: tuple[str, ...]) -> Relation | None:
@@ -304,7 +302,6 @@ class SourceKind(Kind):
         return ObservationContext(
             cache=self._cache,
             describe=self._describe,
-            query=self._query,
             now_ns=observation.now_ns,
             racy_seconds=settings["look.racy_seconds"],
             # Rows bound what costs by the row, such as a digest evaluated on a server; bytes bound

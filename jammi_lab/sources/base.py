@@ -353,8 +353,6 @@ class ObservationContext:
     """How many bytes may be read per input; None in a deep observation."""
     scan_rows: int | None = None
     """How many rows may be read per input; None in a deep observation."""
-    query: Query | None = None
-    """Runs a small internal SELECT; required for the comparison of rows."""
     timeout_seconds: float | None = None
     """The time limit of one query."""
     read_sets: frozenset[tuple[str, ...] | None] = frozenset({None})

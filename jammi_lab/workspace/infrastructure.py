@@ -140,7 +140,6 @@ class Infrastructure:
             self.observation_cache,
             self.settings,
             lambda body: engine.describe(body, scope.current),
-            lambda sql: engine.query(sql, scope.current),
         )
         self.add_kind(TopicKind(self.topics))
         self.add_kind(MutableKind(self.mutable, scope))
