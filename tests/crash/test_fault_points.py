@@ -38,14 +38,12 @@ def cuts_of(points):
     ]
 
 
-@pytest.mark.parametrize(
-    "point",
-    "lock.made publish:building parquet.before_row_group parquet.before_footer parquet.after_footer file.before_fsync file.before_rename file.before_folder_fsync "
-    "file.after_folder_fsync publish:sealed publish:manifest-durable catalog:before-commit catalog:after-commit publish:ready removal:tombstone "
-    "file.before_unlink file.after_unlink removal:bytes-gone removal:forgotten".split(),
-)
-def test_a_run_passes_the_points_that_matter(passed, point):
-    assert point in passed
+def test_a_run_passes_the_points_that_matter(passed):
+    assert set(passed) >= set(
+        "lock.made publish:building parquet.before_row_group parquet.before_footer parquet.after_footer file.before_fsync file.before_rename file.before_folder_fsync "
+        "file.after_folder_fsync publish:sealed publish:manifest-durable catalog:before-commit catalog:after-commit publish:ready removal:tombstone "
+        "file.before_unlink file.after_unlink removal:bytes-gone removal:forgotten".split()
+    )
 
 
 @pytest.mark.timeout(900)

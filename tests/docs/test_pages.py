@@ -1,6 +1,7 @@
 """The pages are true: what stands in a block runs, shows what the page says, and every link leads
 somewhere."""
 
+import functools
 import re
 
 import pytest
@@ -19,11 +20,15 @@ def name(page):
 
 def anchors(page):
     """The places in a page that a link can lead to, as GitHub names them."""
-    text = re.sub(r"^( *)```.*?^\1```", "", read(page), flags=re.MULTILINE | re.DOTALL)
     return {
         re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
-        for heading in _HEADING.findall(text)
+        for heading in _HEADING.findall(_without_blocks(page))
     }
+
+
+@functools.cache
+def _without_blocks(page):
+    return re.sub(r"^( *)```.*?^\1```", "", read(page), flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.every_case
@@ -35,29 +40,22 @@ def test_every_block_of_a_page_runs_and_shows_what_it_says(page, tmp_path):
             assert block.shows is None or same(shown, block.shows), f"{where(block)} shows\n{shown}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
-def test_every_block_of_a_page_has_a_language_that_is_known(page):
-    assert not [where(b) for b in blocks(page) if b.language not in LANGUAGES]
+def test_every_block_has_a_language_that_is_known_and_says_why_it_does_not_run():
+    every = [block for page in PAGES for block in blocks(page)]
+    assert not [where(b) for b in every if b.language not in LANGUAGES]
+    assert not [where(b) for b in every if b.word.startswith("skip:") and len(b.word.split()) < 4]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
-def test_a_block_that_does_not_run_says_why_in_the_page(page):
-    assert not [
-        where(b) for b in blocks(page) if b.word.startswith("skip:") and len(b.word.split()) < 4
-    ]
-
-
-@pytest.mark.parametrize("page", PAGES, ids=name)
-def test_every_link_leads_somewhere(page):
-    text = re.sub(r"^( *)```.*?^\1```", "", read(page), flags=re.MULTILINE | re.DOTALL)
+def test_every_link_leads_somewhere():
     lost = []
-    for link in _LINK.findall(text):
-        path, _, anchor = link.partition("#")
-        target = (page.parent / path).resolve() if path else page
-        if "://" not in link and (
-            not target.exists() or (anchor and anchor not in anchors(target))
-        ):
-            lost.append(link)
+    for page in PAGES:
+        for link in _LINK.findall(_without_blocks(page)):
+            path, _, anchor = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            if "://" not in link and (
+                not target.exists() or (anchor and anchor not in anchors(target))
+            ):
+                lost.append((name(page), link))
     assert not lost
 
 

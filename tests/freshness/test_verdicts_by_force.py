@@ -108,7 +108,7 @@ def test_what_is_fresh_is_what_a_computation_gives(tmp_path, kind, seed):
     path = tmp_path / f"t.{kind}"
     # Each statement over one kind; with each seed over another one.
     mine = STATEMENTS[(KINDS.index(kind) + seed) % len(KINDS) :: len(KINDS)]
-    texts = [f"WITH t AS (FROM src) {text}" for text in thinned(mine, 2)]
+    texts = [f"WITH t AS (FROM src) {text}" for text in thinned(mine, 3)]
     _write(rows, kind, path)
     fresh = 0
     with jl.open(tmp_path / "lab") as ws:

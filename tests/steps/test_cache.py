@@ -23,7 +23,7 @@ from tests.steps.conftest import VENUES
 from tests.store.lab import DEAD, catalog, file_of, files, files_of, statuses, unpublish
 from tests.waiting import at_once, until
 
-SLOW = "SELECT venue, count(*) AS n, (SELECT sum(sqrt(i)) FROM range(20000000) t(i)) AS s FROM papers GROUP BY venue"
+SLOW = "SELECT venue, count(*) AS n, (SELECT sum(sqrt(i)) FROM range(3000000) t(i)) AS s FROM papers GROUP BY venue"
 
 
 def test_a_definition_that_is_worded_anew_is_on_the_disk_before_its_reuse_is_told(lab, monkeypatch):
