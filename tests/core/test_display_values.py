@@ -44,15 +44,6 @@ def test_dates_around_every_turn_of_the_calendar_are_those_of_the_engine():
         ("DATE '0044-03-15 (BC)'", "-0043-03-15"),
         ("TIMESTAMP '4713-11-24 (BC) 23:59:59.99'", "-4712-11-24 23:59:59.99"),
         ("'-infinity'::TIMESTAMP", "-infinity"),
-    ],
-)
-def test_years_before_1_are_counted_as_iso_8601_does(sql, text):
-    assert [to_text(v) for v in to_display(column(sql)[0])] == [text]
-
-
-@pytest.mark.parametrize(
-    ("sql", "text"),
-    [
         ("MAP {'k': 1, 'l': NULL}", "{k: 1, l: NULL}"),
         ("MAP {[1, 2]: {'a': 2}}", "{[1, 2]: {a: 2}}"),
         (
@@ -62,7 +53,7 @@ def test_years_before_1_are_counted_as_iso_8601_does(sql, text):
         ("NULL::DATE", "None"),
     ],
 )
-def test_nested_values_keep_their_shape(sql, text):
+def test_years_before_1_are_those_of_iso_8601_and_nested_values_keep_their_shape(sql, text):
     assert [to_text(v) for v in to_display(column(sql)[0])] == [text]
 
 

@@ -135,6 +135,7 @@ def test_every_allowed_macro_calls_only_allowed_functions():
     parser.close()
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize(
     "call",
     "now() random() uuid() gen_random_uuid() current_timestamp current_time localtime localtimestamp get_current_timestamp() "

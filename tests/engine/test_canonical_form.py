@@ -20,18 +20,12 @@ def form(engine: Engine, sql: str) -> str:
     return digest_of(prepared.canonical().to_dict())
 
 
-@pytest.mark.parametrize(
-    ("one", "other"), pairs("canonical/same.sql"), ids=range(len(pairs("canonical/same.sql")))
-)
+@pytest.mark.parametrize(("one", "other"), pairs("canonical/same.sql"))
 def test_statements_that_say_the_same_have_one_canonical_form(engine, one, other):
     assert form(engine, one) == form(engine, other)
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    pairs("canonical/different.sql"),
-    ids=range(len(pairs("canonical/different.sql"))),
-)
+@pytest.mark.parametrize(("one", "other"), pairs("canonical/different.sql"))
 def test_statements_that_could_differ_have_different_canonical_forms(engine, one, other):
     assert form(engine, one) != form(engine, other)
 

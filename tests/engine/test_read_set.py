@@ -44,6 +44,7 @@ def read(prepared: PreparedStatement) -> str:
     )
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize(("sql", "expected"), CASES, ids=range(len(CASES)))
 def test_the_read_set_holds_the_columns_that_are_read(prepare, sql, expected):
     assert read(prepare(sql, **({"x": 1} if "$x" in sql else {}))) == expected

@@ -30,6 +30,7 @@ def test_a_plan_over_one_input_promises_its_order(prepare, sql):
     assert prepare(sql).keeps_order
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("sql", UNORDERED)
 def test_other_plans_promise_no_order(prepare, sql):
     assert not prepare(sql).keeps_order

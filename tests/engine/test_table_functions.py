@@ -98,6 +98,7 @@ def test_a_call_inside_a_pivot_without_a_list_is_refused(engine, answering):
         engine.prepare("PIVOT jammi_version('top', 2) ON id USING sum(score)")
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize(
     "call",
     [

@@ -227,6 +227,7 @@ def _in_order(kind, folder, columns):
             database.commit()
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("kind", ["parquet", "csv", "sqlite", "duckdb"])
 def test_columns_that_changed_places_are_another_state(ws, tmp_path, kind):
     _in_order(kind, tmp_path, "abc")

@@ -54,8 +54,10 @@ def sets_ready(node: ast.AST) -> bool:
 
 def transitions(folder: Path) -> Iterator[tuple[str, str]]:
     for file in sorted(folder.rglob("*.py")):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        for function in ast.walk(tree):
+        text = file.read_text(encoding="utf-8")
+        if "ready" not in text.lower():
+            continue
+        for function in ast.walk(ast.parse(text)):
             if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) and any(
                 sets_ready(node) for node in ast.walk(function)
             ):

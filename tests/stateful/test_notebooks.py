@@ -29,6 +29,7 @@ READ_A = ("cell", "a = ws.table('s1').pandas()")
 EDIT = ("edit", "s1", "63", "")
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize(
     "events",
     [

@@ -5,11 +5,12 @@ promised by then.
 name or a promise, which are always looked at.
 """
 
+import functools
 import hashlib
 import itertools
 import random
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,11 @@ from tests.crash.explorer.model import Disk, Image, State, images, lay, lying, s
 from tests.crash.explorer.steps import Recorded, Said, read
 from tests.features.words import bm25
 from tests.inside import record_of, services_of
-from tests.sizes import contract, product, sized, soak
+from tests.sizes import contract, every_case, product, sized, soak
 
 LOOKS = asked(0, 0)
 """What JAMMI_CRASHES asks for."""
-pytestmark = [soak, pytest.mark.slow, pytest.mark.timeout(3600 if LOOKS else sized(300, 1200))]
+pytestmark = [soak, pytest.mark.slow, pytest.mark.timeout(3600 if LOOKS else sized(900, 1800))]
 
 # Not openat: every thread counts its calls for itself, and those that import a library open
 # hundreds of files that are not the workspace's.
@@ -67,26 +68,11 @@ def memory() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def sound_run(scenario: str) -> Any:
-    """A fixture: the run of a scenario as it is meant to be."""
-
-    @pytest.fixture(scope="module")
-    def run(server, memory) -> tuple[record.Run, Recorded]:
-        record.needs_strace()
-        return recorded(server, memory / scenario, scenario)
-
-    return run
-
-
-sound = sound_run("tables")
-sound_indexes = sound_run("indexes")
-"""Over tables of vectors."""
-sound_checks = sound_run("checks")
-"""Over tables with a blocking check."""
-sound_growth = sound_run("growth")
-"""Over an increment and tables of words."""
-sound_changes = sound_run("changes")
-"""Over a mutable table, a row map and increments over both."""
+@pytest.fixture(scope="module")
+def run_of(server, memory) -> Callable[[str], tuple[record.Run, Recorded]]:
+    """The run of a scenario as it is meant to be."""
+    record.needs_strace()
+    return functools.cache(lambda scenario: recorded(server, memory / scenario, scenario))
 
 
 def recorded(
@@ -246,111 +232,61 @@ def wrongs(
             shutil.rmtree(folder)
 
 
-def test_the_recorded_steps_lead_to_the_bytes_on_the_disk(sound):
-    run, steps = sound
+FEW = 1 if LOOKS else sized(100, 4)
+LOOKED = {
+    "tables": (rows_by_footer, asked(10, 200), NEAR),
+    "checks": (rows_that_pass, asked(10, 200), NEAR),
+    "growth": (rows_that_are_merged_or_found, asked(6, 100), FEW),
+    "changes": (rows_of_a_full_run, asked(3, 100), FEW),
+    "indexes": (rows_that_are_found, asked(3, 60), NEAR),
+}
+"""By scenario: what is asked of a table, and how many states are looked at."""
+
+
+def test_the_recorded_steps_lead_to_the_bytes_on_the_disk(run_of):
+    run, steps = run_of("tables")
     disk = Disk(steps.folders)
     for step in steps.steps:
         disk.do(step)
     assert disk.image("kill") == lying(run.world)
 
 
-def test_no_crash_at_any_moment_breaks_a_promise_or_leaves_anything_half_done(sound, memory, tell):
-    _, steps = sound
-    every = states(steps)
-    looked = chosen(every, asked(10, 200), NEAR)
-    found = list(wrongs(images(steps, looked), memory / "crashed"))
+@every_case
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_no_crash_breaks_a_promise_or_changes_rows_or_what_is_found(scenario, run_of, memory, tell):
+    _, steps = run_of(scenario)
+    rows, others, share = LOOKED[scenario]
+    every, seen = states(steps), set[str]()
+    if scenario == "indexes":
+        begun = next(
+            n
+            for n, step in enumerate(steps.steps)
+            if isinstance(step, Said) and "TRY materialize" in step.text
+        )
+        every = [state for state in every if state.steps > begun]
+    looked = chosen(every, others, share)
+    found = list(wrongs(noting(images(steps, looked), seen), memory / "crashed", rows))
     tell(
-        f"crash explorer: {len(steps.steps)} steps, {len(every)} states, {len(looked)} looked at, {len(found)} violations"
+        f"crash explorer, {scenario}: {len(every)} states, {len(looked)} looked at, {len(found)} violations"
     )
     assert not found, "\n".join(found)
-
-
-@pytest.mark.timeout(3600 if LOOKS else sized(900, 1800))
-def test_no_crash_while_tables_of_vectors_and_their_indexes_are_made_changes_what_is_found(
-    sound_indexes, memory, tell
-):
-    _, steps = sound_indexes
-    begun = next(
-        n
-        for n, step in enumerate(steps.steps)
-        if isinstance(step, Said) and "TRY materialize" in step.text
-    )
-    every, seen = [state for state in states(steps) if state.steps > begun], set()
-    looked = chosen(every, asked(3, 60), NEAR)
-    found = list(
-        wrongs(noting(images(steps, looked), seen), memory / "crashed", rows_that_are_found)
-    )
-    tell(
-        f"crash explorer, indexes: {len(every)} states, {len(looked)} looked at, {len(found)} violations"
-    )
-    assert not found, "\n".join(found)
-    assert seen == {
-        "whole",
-        "missing",
-        "unfinished",
-    }  # none is torn: an index that is written over is gone before
-
-
-def check_crashes(
-    what: str, every: Sequence[State], looked: Sequence[State], wrong: Iterable[str], tell: Any
-) -> None:
-    """Nothing is wrong after the crashes that were looked at."""
-    found = list(wrong)
-    tell(
-        f"crash explorer, {what}: {len(every)} states, {len(looked)} looked at, {len(found)} violations"
-    )
-    assert not found, "\n".join(found)
-
-
-def test_no_crash_of_increments_and_tables_of_words_changes_their_rows_or_what_is_found(
-    sound_growth, memory, tell
-):
-    every = states(sound_growth[1])
-    looked = chosen(every, asked(6, 100), 1 if LOOKS else sized(100, 4))
-    wrong = wrongs(
-        images(sound_growth[1], looked), memory / "crashed", rows_that_are_merged_or_found
-    )
-    check_crashes("increments and words", every, looked, wrong, tell)
-
-
-def test_no_crash_of_increments_over_tables_that_change_gives_other_rows_or_a_false_verdict(
-    sound_changes, memory, tell
-):
-    every = states(sound_changes[1])
-    looked = chosen(every, asked(3, 100), 1 if LOOKS else sized(100, 4))
-    wrong = wrongs(images(sound_changes[1], looked), memory / "crashed", rows_of_a_full_run)
-    check_crashes("changes", every, looked, wrong, tell)
-
-
-def test_no_crash_makes_a_version_that_a_blocking_check_rejects_the_newest(
-    sound_checks, memory, tell
-):
-    _, steps = sound_checks
-    every = states(steps)
-    looked = chosen(every, asked(10, 200), NEAR)
-    found = list(wrongs(images(steps, looked), memory / "crashed", rows_that_pass))
-    tell(
-        f"crash explorer, checks: {len(every)} states, {len(looked)} looked at, {len(found)} violations"
-    )
-    assert not found, "\n".join(found)
+    # none is torn: an index that is written over is gone before
+    assert scenario != "indexes" or seen == {"whole", "missing", "unfinished"}
 
 
 @pytest.mark.only_soak
 @contract
-@pytest.mark.parametrize("mutant", MUTANTS)
-def test_a_wrong_order_of_things_is_found(mutant, server, memory, tell):
+@pytest.mark.parametrize(
+    ("scenario", "mutant"),
+    [
+        *(("tables", mutant) for mutant in MUTANTS),
+        *(("checks", mutant) for mutant in CHECK_MUTANTS),
+    ],
+)
+def test_a_wrong_order_of_things_is_found(scenario, mutant, server, memory, tell):
     record.needs_strace()
-    _, steps = recorded(server, memory / mutant, "tables", mutant)
-    assert violations(mutant, steps, memory / "crashed", rows_by_footer, tell)
-
-
-@pytest.mark.only_soak
-@contract
-@pytest.mark.parametrize("mutant", CHECK_MUTANTS)
-def test_a_publisher_that_a_blocking_check_does_not_stop_is_found(mutant, server, memory, tell):
-    record.needs_strace()
-    _, steps = recorded(server, memory / mutant, "checks", mutant)
-    assert violations(mutant, steps, memory / "crashed", rows_that_pass, tell)
+    _, steps = recorded(server, memory / mutant, scenario, mutant)
+    assert violations(mutant, steps, memory / "crashed", LOOKED[scenario][0], tell)
 
 
 def violations(
@@ -383,17 +319,11 @@ def first(
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("failing", FAILING)
 def test_a_call_of_the_system_that_fails_is_a_typed_error_that_names_the_table_and_breaks_nothing(
-    failing, scenario, server, memory, request
+    failing, scenario, server, memory, run_of
 ):
     call = failing.split(":", maxsplit=1)[0]
-    whole, rows = {
-        "tables": ("sound", rows_by_footer),
-        "indexes": ("sound_indexes", rows_that_are_found),
-        "checks": ("sound_checks", rows_that_pass),
-        "growth": ("sound_growth", rows_that_are_merged_or_found),
-        "changes": ("sound_changes", rows_of_a_full_run),
-    }[scenario]
-    times = sorted({nth for name, nth in request.getfixturevalue(whole)[1].calls if name == call})
+    rows = LOOKED[scenario][0]
+    times = sorted({nth for name, nth in run_of(scenario)[1].calls if name == call})
     assert times
     for nth in random.Random(failing).sample(times, min(asked(1, 2, every=60), len(times))):
         run = record.run(server, memory / f"{call}-{nth}", scenario, inject=f"{failing}:when={nth}")
