@@ -8,9 +8,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 @contextlib.contextmanager
-def listening(sends: bytes = b"") -> Iterator[int]:
+def listening(sends: bytes = b"", *, ends: bool = False) -> Iterator[int]:
     """The port of a server that takes connections, sends these bytes and says nothing more, until
-    the block ends."""
+    the block ends; with `ends` it tells that no more will come."""
     held: list[socket.socket] = []
 
     def take() -> None:
@@ -18,6 +18,8 @@ def listening(sends: bytes = b"") -> Iterator[int]:
             while True:
                 held.append(server.accept()[0])
                 held[-1].sendall(sends)
+                if ends:
+                    held[-1].shutdown(socket.SHUT_WR)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=take, daemon=True)

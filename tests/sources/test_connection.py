@@ -433,19 +433,19 @@ def test_an_interrupt_ends_a_long_statement(own, lab):
     assert lab.sql("SELECT count(*) FROM wh.t").fetchall() == [(0,)]
 
 
-def test_what_a_connection_does_not_take_is_refused(tmp_path):
-    with contextlib.closing(duckdb.connect()) as own, jammi_lab.open(tmp_path / "ws") as ws:
+def test_what_a_connection_does_not_take_is_refused(lab):
+    with contextlib.closing(duckdb.connect()) as own:
         for options in ({"anchor": "column:a"}, {"tenant_column": "a"}):
             with pytest.raises(InvalidArgument, match="its state is the result"):
-                ws.sources.add("wh", own, **options)
+                lab.sources.add("wh", own, **options)
         with pytest.raises(InvalidArgument, match="no option 'schemas'"):
-            ws.sources.add("wh", own, state="SELECT 1", options={"schemas": ["a"]})
+            lab.sources.add("wh", own, state="SELECT 1", options={"schemas": ["a"]})
         with pytest.raises(InvalidArgument, match="must be a connection"):
-            ws.sources.add("wh", "papers.csv", state="SELECT 1")
-        ws.sources.add("wh", own, state="SELECT 1")
-        ws.sources.add("wh", own, state="SELECT 1")
+            lab.sources.add("wh", "papers.csv", state="SELECT 1")
+        lab.sources.add("wh", own, state="SELECT 1")
+        lab.sources.add("wh", own, state="SELECT 1")
         with pytest.raises(SourceExists):
-            ws.sources.add("wh", own, state="SELECT 2")
+            lab.sources.add("wh", own, state="SELECT 2")
 
 
 @pytest.mark.services
@@ -470,11 +470,8 @@ def test_of_a_url_nothing_is_stored(postgres_url, tmp_path):
 @pytest.mark.parametrize(
     "url", ["postgresql://u:a@h:hidden", "postgresql://[::hidden/db", "hidden"]
 )
-def test_an_address_that_is_no_url_is_refused_and_not_repeated(tmp_path, url):
+def test_an_address_that_is_no_url_is_refused_and_not_repeated(lab, url):
     pytest.importorskip("sqlalchemy")
-    with (
-        jammi_lab.open(tmp_path / "lab") as ws,
-        pytest.raises(InvalidArgument, match="an SQLAlchemy URL") as caught,
-    ):
-        ws.sources.add("wh", url, state="SELECT 1")
+    with pytest.raises(InvalidArgument, match="an SQLAlchemy URL") as caught:
+        lab.sources.add("wh", url, state="SELECT 1")
     assert "hidden" not in "".join(caught.value.rendered_lines())

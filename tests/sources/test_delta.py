@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-import jammi_lab
 from jammi_lab.core.anchors import Unknown, source_input
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, SourceUnavailable
 from jammi_lab.core.records import SourceRecord
@@ -244,24 +243,18 @@ def z85(raw):
 
 class TestFailures:
     @pytest.mark.parametrize("relative", [False, True])
-    def test_a_log_that_names_files_of_the_workspace_is_refused(self, folder, tmp_path, relative):
+    def test_a_log_that_names_files_of_the_workspace_is_refused(self, ws, folder, relative):
         """They hold every tenant's rows, and whoever writes a table's log decides which files it
         names."""
-        with jammi_lab.open(tmp_path / "ws") as ws:
-            ws.materialize("private", "SELECT 42 AS id, 'x' AS name")
-            [own] = (tmp_path / "ws" / "results").rglob("*.parquet")
-            ws.sources.add("s", folder)
-            [commit] = (folder / "_delta_log").glob("*.json")
-            [mine] = folder.glob("*.parquet")
-            [added] = [line for line in commit.read_text().splitlines() if '"add"' in line]
-            commit.with_name(f"{1:020}.json").write_text(
-                added.replace(mine.name, os.path.relpath(own, folder) if relative else str(own))
-                + "\n"
-            )
+        own = str(ws.materialize("private", "SELECT 42 AS id, 'x' AS name").path)
+        ws.sources.add("s", folder)
+        [commit], [mine] = (folder / "_delta_log").glob("*.json"), folder.glob("*.parquet")
+        [added] = [line for line in commit.read_text().splitlines() if '"add"' in line]
+        named = added.replace(mine.name, os.path.relpath(own, folder) if relative else own)
+        commit.with_name(f"{1:020}.json").write_text(named + "\n")
+        for act in (lambda: ws.sql("FROM s"), lambda: ws.sources.add("t", folder)):
             with pytest.raises(InvalidArgument, match="belongs to the workspace itself"):
-                ws.sql("FROM s")
-            with pytest.raises(InvalidArgument, match="belongs to the workspace itself"):
-                ws.sources.add("t", folder)
+                act()
 
     def test_a_folder_without_a_log_is_no_table(self, tmp_path):
         (tmp_path / "plain").mkdir()

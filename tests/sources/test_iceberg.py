@@ -6,7 +6,6 @@ import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.types import StringType
 
-import jammi_lab
 from jammi_lab.core.anchors import Unknown, source_input
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.core.records import SourceRecord
@@ -158,16 +157,14 @@ class TestFailures:
         assert isinstance(state, Unknown)
         assert "contains no metadata of an Iceberg table" in state.why
 
-    def test_a_snapshot_that_names_files_of_the_workspace_is_refused(self, table, tmp_path):
-        with jammi_lab.open(tmp_path / "ws") as ws:
-            ws.materialize("private", "SELECT 42::BIGINT AS id, 'x' AS name")
-            [own] = (tmp_path / "ws" / "results").rglob("*.parquet")
-            ws.sources.add("s", folder_of(table))
-            ws.materialize("t", "FROM s")
-            table.add_files([f"file://{own}"])
-            with pytest.raises(InvalidArgument, match="belongs to the workspace itself"):
-                ws.sql("FROM s")
-            assert doubt(ws)
+    def test_a_snapshot_that_names_files_of_the_workspace_is_refused(self, ws, table):
+        own = ws.materialize("private", "SELECT 42::BIGINT AS id, 'x' AS name").path
+        ws.sources.add("s", folder_of(table))
+        ws.materialize("t", "FROM s")
+        table.add_files([f"file://{own}"])
+        with pytest.raises(InvalidArgument, match="belongs to the workspace itself"):
+            ws.sql("FROM s")
+        assert doubt(ws)
 
     def test_two_metadata_files_of_one_number_are_not_guessed_between(self, table):
         path = table.metadata_location.removeprefix("file://")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import signal
-import socket
 import threading
 from collections.abc import Iterator
 
@@ -14,7 +12,7 @@ import pytest
 
 import jammi_lab
 from jammi_lab.core.errors import SourceUnavailable
-from tests.services.proxy import Proxy
+from tests.services.proxy import Proxy, listening
 from tests.sources.servers import RUN, URLS
 
 pytestmark = pytest.mark.services
@@ -83,25 +81,9 @@ NEARLY_MYSQL = {
     ],
 )
 def test_bytes_of_another_program_are_a_typed_error(ws, kind, sends):
-    listener, clients = socket.create_server(("127.0.0.1", 0)), list[socket.socket]()
-
-    def answer() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = listener.accept()
-                clients.append(client)
-                client.sendall(sends)
-                client.shutdown(socket.SHUT_WR)
-                client.recv(4096)
-                client.close()
-
-    threading.Thread(target=answer, daemon=True).start()
-    port = listener.getsockname()[1]
-    with pytest.raises(SourceUnavailable, match="another program may") as told:
+    with (
+        listening(sends, ends=True) as port,
+        pytest.raises(SourceUnavailable, match="another program may") as told,
+    ):
         ws.sources.add("s", f"{kind}://u@127.0.0.1:{port}/d")
     assert ("does not follow the expected protocol" in told.value.message) or kind == "postgresql"
-    for client in clients:
-        with contextlib.suppress(OSError):
-            client.shutdown(socket.SHUT_RDWR)
-    listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
