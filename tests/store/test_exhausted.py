@@ -175,50 +175,48 @@ def test_want_of_memory_is_not_said_of_the_data(ws, monkeypatch, claim):
             ws.tables()
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        ImportError("x.so: failed to map segment from shared object"),
-        MemoryError(),
-        pa.ArrowMemoryError("malloc of size 491584 failed"),
-        duckdb.OutOfMemoryException("Out of Memory Error: could not allocate"),
-    ],
-    ids=lambda error: type(error).__name__,
-)
-@pytest.mark.parametrize("unread", [None, MemoryError(), OSError(errno.ENOMEM, "no memory")])
-def test_whatever_runs_out_of_memory_is_one_error(tmp_path, monkeypatch, error, unread):
-    """Also if there is too little to read the table of messages; then what Python itself says."""
-    if unread is not None:
-        error = MemoryError()
-        monkeypatch.setattr(packaged_tables, "packaged_table", Mock(side_effect=unread))
+class PanicException(BaseException):
+    """As polars raises it."""
 
-    def fail(*_):
-        raise error
 
-    with jl.open(tmp_path / "lab") as ws:
-        monkeypatch.setattr(Tables, "from_versions", fail)
-        with pytest.raises(jl.ResourceExhausted) as caught:
+MEMORY = "Memory is exhausted"
+DISK = "cannot be read or written: "
+THREADS = "No more threads can be started"
+EXHAUSTED = [
+    (ImportError("x.so: failed to map segment from shared object"), MEMORY),
+    (MemoryError(), MEMORY),
+    (pa.ArrowMemoryError("malloc of size 491584 failed"), MEMORY),
+    (duckdb.OutOfMemoryException("Out of Memory Error: could not allocate"), MEMORY),
+    (OSError(errno.ESTALE, "Stale file handle"), f"{DISK}Stale file handle"),
+    (OSError("Error writing bytes to file. Detail: [errno 5] Input/output error"), f"{DISK}Input"),
+    (PermissionError(errno.EACCES, "Permission denied", "/lab/x"), f"{DISK}Permission denied"),
+    (PanicException("could not spawn threads: ThreadPoolBuildError { kind: IOError(Os {"), THREADS),
+    (PanicException("failed to spawn polars-ooc cleaner thread: Os { code: 11"), THREADS),
+    (
+        to_jammi_error(
+            duckdb.InvalidInputException(
+                "Invalid Input Error: arrow_scan: get_next failed(): Unknown error: Failed to "
+                "launch worker thread: Resource temporarily unavailable"
+            ),
+            StatementContext("FROM m"),
+        ),
+        THREADS,
+    ),
+]
+
+
+def test_whatever_meets_an_exhausted_machine_is_one_error(ws, monkeypatch):
+    """Also if there is too little memory to read the table of messages; then what Python itself
+    says."""
+    for error, said in EXHAUSTED:
+        monkeypatch.setattr(Tables, "from_versions", Mock(side_effect=error))
+        with pytest.raises(jl.ResourceExhausted, match=said):
             ws.tables()
-    assert caught.value.message == "Memory is exhausted."
-
-
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (OSError(errno.ESTALE, "Stale file handle"), "Stale file handle"),
-        (OSError("Error writing bytes to file. Detail: [errno 5] Input/output error"), "Input"),
-        (PermissionError(errno.EACCES, "Permission denied", "/lab/x"), "Permission denied"),
-    ],
-)
-def test_whatever_meets_a_failing_disk_is_one_error(ws, monkeypatch, error, said):
-    """A row map read the rows of its previous version."""
-
-    def fail(*_):
-        raise error
-
-    monkeypatch.setattr(Tables, "from_versions", fail)
-    with pytest.raises(jl.ResourceExhausted, match=f"cannot be read or written: {said}"):
-        ws.tables()
+    monkeypatch.setattr(Tables, "from_versions", Mock(side_effect=MemoryError()))
+    for unread in (MemoryError(), OSError(errno.ENOMEM, "no memory")):
+        monkeypatch.setattr(packaged_tables, "packaged_table", Mock(side_effect=unread))
+        with pytest.raises(jl.ResourceExhausted, match=MEMORY):
+            ws.tables()
 
 
 def test_polars_without_its_library_is_said_to_be_loaded_in_part(tmp_path, monkeypatch):
@@ -233,33 +231,6 @@ def test_polars_without_its_library_is_said_to_be_loaded_in_part(tmp_path, monke
         with pytest.raises(jl.ResourceExhausted, match="loaded in part") as caught:
             rows.polars()
     assert caught.value.hint == "Restart the kernel."
-
-
-class PanicException(BaseException):
-    """As polars raises it."""
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        PanicException("could not spawn threads: ThreadPoolBuildError { kind: IOError(Os {"),
-        PanicException("failed to spawn polars-ooc cleaner thread: Os { code: 11"),
-        to_jammi_error(
-            duckdb.InvalidInputException(
-                "Invalid Input Error: arrow_scan: get_next failed(): Unknown error: Failed to "
-                "launch worker thread: Resource temporarily unavailable"
-            ),
-            StatementContext("FROM m"),
-        ),
-    ],
-)
-def test_whatever_runs_out_of_threads_is_one_error(ws, monkeypatch, error):
-    def fail(*_):
-        raise error
-
-    monkeypatch.setattr(Tables, "from_versions", fail)
-    with pytest.raises(jl.ResourceExhausted, match="No more threads can be started"):
-        ws.tables()
 
 
 @pytest.mark.parametrize(
