@@ -34,6 +34,7 @@ from tests.store.lab import (
     unlink_unseen,
     unpublish,
 )
+from tests.waiting import in_threads
 
 
 @pytest.fixture
@@ -150,6 +151,8 @@ def test_building_with_whole_bytes_and_manifest_becomes_ready_as_if_nothing_had_
     unpublish(folder, table.table_name)
     ws, report = again()
     assert report == RecoveryReport(promoted=[table.table_name])
+    assert ws.recovery.recipes == {table.table_name: "venues"}
+    assert str(ws.recovery) == "recovery: 1 promoted"
     assert row(folder, table.table_name) == {**before, "writer_id": DEAD}
     assert everything(folder)["lineage"] == edges
     assert ws.verify("venues") == Match() and ws.table("venues").read().arrow().num_rows == 2
@@ -583,6 +586,17 @@ def test_a_read_only_open_recovers_nothing(lab, folder, table):
     with jl.open(folder, read_only=True) as ws:
         assert not ws.recovery
     assert everything(folder) == before
+
+
+def test_recoveries_at_once_settle_each_row_once(lab, folder):
+    tables = [lab.materialize(f"t{n}", f"SELECT id, {n} AS n FROM papers") for n in range(6)]
+    for each in tables:
+        unpublish(folder, each.table_name)
+    reports = in_threads(lambda ws: ws.recover(), [lab] * 4)
+    assert sorted(name for r in reports for name in r.promoted) == sorted(
+        t.table_name for t in tables
+    )
+    assert not any(r.errors or r.failed for r in reports)
 
 
 def test_a_row_that_another_recovery_promoted_first_keeps_its_files(
