@@ -1,6 +1,5 @@
 """Errors for unreadable files: one sentence with the file's name, the line if known, and a hint."""
 
-import errno
 import os
 import re
 from pathlib import Path
@@ -33,7 +32,7 @@ _FILE_PATTERNS = (
     re.compile(r"file '([^'\n]+)'", re.I),
     re.compile(r'pattern "([^"\n]+)"'),
 )
-_MAX_FILE_BYTES = 256 << 20
+MAX_FILE_BYTES = 256 << 20
 """A notebook may hold pictures."""
 _LINE = re.compile(r"CSV Error on Line: (\d+)")
 _JSON = re.compile(
@@ -87,11 +86,14 @@ def missing_error(pattern: str) -> SourceUnavailable:
 
 
 def read_outside_file(file: Path) -> bytes:
-    """The content of a text or a notebook. Raises OSError, also when it is too large."""
-    with open_for_reading(file, follow_links=True) as opened:
-        data = opened.read(_MAX_FILE_BYTES + 1)
-    if len(data) > _MAX_FILE_BYTES:
-        raise OSError(errno.EFBIG, f"it has more than {_MAX_FILE_BYTES >> 20} MiB")
+    """The content of a text or a notebook. Raises InvalidArgument."""
+    try:
+        with open_for_reading(file, follow_links=True) as opened:
+            data = opened.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise unreadable_text_error(file, error) from None
+    if len(data) > MAX_FILE_BYTES:
+        raise InvalidArgument(f"{str(file)!r} has more than {MAX_FILE_BYTES >> 20} MiB.")
     return data
 
 

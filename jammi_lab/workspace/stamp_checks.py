@@ -142,14 +142,13 @@ class Shown(NamedTuple):
 def shown_in_notebook(file: Path) -> Iterator[Shown]:
     """The stamped outputs of a notebook, and outputs of `%%jammi` cells without a stamp.
     InvalidArgument when it is no notebook."""
+    data = read_outside_file(file)
     try:
-        notebook = json.loads(read_outside_file(file))
+        notebook = json.loads(data)
         assigned: dict[str, Assignment] = {}
         for number, cell in enumerate(notebook["cells"], 1):
             yield from _shown_in_cell(file, number, cell, assigned)
             assigned |= _assignments(number, cell)
-    except OSError as error:
-        raise unreadable_text_error(file, error) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InvalidArgument(f"{str(file)!r} is not a notebook of format 4.") from None
 

@@ -22,7 +22,8 @@ from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin, plain_text, vstack
 from jammi_lab.core.identifiers import fold, near_or_all
 from jammi_lab.features.outputs.stamps import short
-from jammi_lab.sources.read_errors import read_outside_file
+from jammi_lab.sources.read_errors import MAX_FILE_BYTES
+from jammi_lab.storage.files import open_for_reading
 from jammi_lab.workspace.result_table import ResultTable
 
 if TYPE_CHECKING:
@@ -167,7 +168,8 @@ def _missing_names(
 def _code_cells(file: Path) -> list[str]:
     """The texts of the code cells of a notebook, as saved last. InvalidArgument."""
     try:
-        cells = json.loads(read_outside_file(file))["cells"]
+        with open_for_reading(file, follow_links=True) as opened:
+            cells = json.loads(opened.read(MAX_FILE_BYTES))["cells"]
         return ["".join(each["source"]) for each in cells if each["cell_type"] == "code"]
     except OSError as error:
         problem, folder = error.strerror, file.parent

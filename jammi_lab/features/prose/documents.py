@@ -35,7 +35,6 @@ def _patterns(*texts: str) -> list[re.Pattern[str]]:
 # Each pattern ends at the end of the text if what it opens is never closed, or has a largest
 # length, so that no text is scanned again and again; no text is matched in two ways.
 _COMMENT = r"<!--(?:[^-]|-(?!->))*+(?:-->|\Z)"
-_TAGS = (r"</?[A-Za-z!][^<>]{0,2000}>",)
 _HTML_CODE = _patterns(
     r"<(?P<tag>script|style|pre|code|kbd|samp|svg|math)\b[^<>]{0,2000}>(?:[^<]|<(?!/(?P=tag)\b))*+"
 )
@@ -80,7 +79,9 @@ _RST_LINKS = _patterns(
     r"\[[\w#*]+\]_",
     r"https?://[^\s<>]+",
 )
-_HTML_LINKS = _patterns(_COMMENT, r"<a\b[^<>]{0,2000}>(?:[^<]|<(?!/a\b))*+", *_TAGS)
+_HTML_LINKS = _patterns(
+    _COMMENT, r"<a\b[^<>]{0,2000}>(?:[^<]|<(?!/a\b))*+", r"</?[A-Za-z!][^<>]{0,2000}>"
+)
 _MARKDOWN_LINKS += _HTML_LINKS
 _SPACE_ENTITY = re.compile(r"&(?:nbsp|thinsp|#160);")
 _LIST_ITEM = re.compile(r"[ \t]*(?:[-*+]|\d+[.)])[ \t]")
@@ -230,11 +231,7 @@ def notebook_proses(cells: Sequence[tuple[int, str]]) -> list[Prose]:
 
 def _read_text(file: Path) -> str:
     try:
-        data = read_outside_file(file)
-    except OSError as error:
-        raise unreadable_text_error(file, error) from None
-    try:
-        text = data.decode()
+        text = read_outside_file(file).decode()
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:

@@ -605,6 +605,6 @@ def test_files_that_are_nested_too_deeply_and_pipes_are_told_and_not_waited_for(
     for long in (table, sidecar_of(table), notebook):  # of what is too long little is read
         with open(long, "wb") as file:
             file.truncate(1 << 40)
-    with pytest.raises(jl.InvalidArgument, match="it has more than 256 MiB"):
+    with pytest.raises(jl.InvalidArgument, match="more than 256 MiB"):
         list(shown_in_notebook(notebook))
     assert shown_in_file(table).stamp is None
