@@ -243,6 +243,7 @@ def decide(
         "files": [[headings.index((head.names, head.has_heading)), head.skip] for head in heads],
         "casts": {},
     }
+    of_folders = _partition_types(source_files, names)
     texts = Decision(dict.fromkeys(names, "VARCHAR"), (), reading)
     select = select_of(texts, files)
     size = sum(source_file.stat.size for source_file in source_files)
@@ -258,7 +259,7 @@ def decide(
     types = {name: column.type for name, column in columns.items()}
     casts = {name: c.cast for name, c in columns.items() if c.cast is not None}
     return Decision(
-        types | _partition_types(source_files, names),
+        types | of_folders,
         (*_notes_of_heading(heads[0], options), *(c.note for c in columns.values() if c.note)),
         reading | {"casts": casts},
     )
@@ -304,17 +305,17 @@ def select_of(decision: Decision, files: Sequence[TextFile]) -> str:
     reading, options = decision.reading, files[0].options
     readable = []
     for file, (heading, skip) in zip(files, reading["files"], strict=True):
-        readable.append((file.source_file, file.utf8_address(skip), heading))
+        readable.append((file.utf8_address(skip), heading))
+    of_folders = partition_options([file.source_file for file in files])
     selects = []
-    for heading, group in itertools.groupby(readable, lambda each: each[2]):
+    for heading, group in itertools.groupby(readable, lambda each: each[1]):
         names, has_heading = reading["headings"][heading]
-        alike = list(group)
         reader_options = [
             *_reader_options(decision, names, options),
             f"header={'true' if has_heading else 'false'}",
-            *partition_options(decision.columns, [file for file, _, _ in alike]),
+            *of_folders,
         ]
-        paths = ", ".join(path_literal(address) for _, address, _ in alike)
+        paths = ", ".join(path_literal(address) for address, _ in group)
         casts = []
         for name in names:
             if name in reading["casts"]:

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from jammi_lab.core.errors import InvalidArgument
-from jammi_lab.core.identifiers import has_surrogate, near_names
+from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
+from jammi_lab.core.identifiers import fold, has_surrogate, near_names
 from jammi_lab.core.redaction import remember_typed_credentials
 from jammi_lab.core.suggestions import answer_to
 
@@ -151,11 +151,19 @@ def names_of_kind(kind: str, names: Iterable[str]) -> list[str]:
 
 
 def partitions(path: str) -> dict[str, str]:
-    """The values in the `key=value` folders of a path, by key, both as they are written."""
+    """The values in the `key=value` folders of a path, by key, both as they are written. Raises
+    SourceUnavailable for a key that occurs twice, of which DuckDB reads one value."""
     if "=" not in path:
         return {}
     parts = [each.partition("=") for each in os.path.dirname(path).split("/")]
-    return {key: value for key, sign, value in parts if key and sign and "=" not in value}
+    found = [(key, value) for key, sign, value in parts if key and sign and "=" not in value]
+    if len({fold(key) for key, _ in found}) < len(found):
+        raise SourceUnavailable(
+            f"{os.path.basename(path)} lies in two folders of one key: "
+            f"{'/'.join(map('='.join, found))}.",
+            hint="Rename one of them.",
+        )
+    return dict(found)
 
 
 def options_dict(options: object) -> dict[str, Any]:

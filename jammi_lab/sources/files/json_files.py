@@ -243,7 +243,7 @@ def select_of(decision: Decision, files: Sequence[TextFile]) -> str:
     reader_options = [
         f"format={sql_literal(options.get('format', shape))}",
         f"maximum_depth={_MAX_TYPED_DEPTH}",
-        *partition_options(decision.columns, [file.source_file for file in files]),
+        *partition_options([file.source_file for file in files]),
     ]
     if "records" in options:
         reader_options.append(f"records={sql_literal(str(options['records']).lower())}")

@@ -25,7 +25,6 @@ from jammi_lab.sources.files.file_checks import check_column_count, check_same_c
 from jammi_lab.sources.files.file_sets import SourceFile
 from jammi_lab.sources.files.formats import partitions
 from jammi_lab.sources.files.readers import (
-    partition_keys,
     partition_options,
     partition_types,
     path_literal,
@@ -98,7 +97,7 @@ def has_one_schema(schemas: Sequence[FileSchema]) -> bool:
 
 def is_uniform(source_files: Sequence[SourceFile], schemas: Sequence[FileSchema]) -> bool:
     """Whether each of the files has the columns and types of all of them."""
-    return has_one_schema(schemas) and not partition_keys(source_files)
+    return has_one_schema(schemas) and not partition_types(source_files)
 
 
 def build_select(
@@ -113,7 +112,7 @@ def build_select(
     replaced = ", ".join(f"{value} AS {name}" for name, value in columns.items())
     options = [
         f"union_by_name={'false' if has_one_schema(schemas) else 'true'}",
-        *partition_options(partition_types(source_files), source_files),
+        *partition_options(source_files),
     ]
     return (
         f"SELECT *{f' REPLACE ({replaced})' if replaced else ''} FROM "
@@ -153,7 +152,7 @@ def _partition_columns(source_files: Sequence[SourceFile]) -> dict[str, str]:
     from a column of that name or place in the file, where it reads a single one: `max(k)` fails or
     is wrong, and so is `k > 5`. An expression around the column has no statistics; files are
     skipped by it as before."""
-    keys = partition_keys(source_files)
+    keys = partition_types(source_files)
     names = [quote_identifier(name) for name in keys if _PARTITION_NAME.fullmatch(name)]
     return {name: f"greatest({name}, {name})" for name in names}
 
@@ -316,12 +315,13 @@ def _check_partitions(source_files: Sequence[SourceFile], schemas: Sequence[File
     """Raise SourceUnavailable for files that do not have the same `key=value` folders, of which
     DuckDB would ignore some, and for a key that is also a column of other values, which DuckDB
     would replace."""
-    keys = {fold(key) for key in partition_types(source_files)}
+    if not partition_types(source_files):
+        return
     for source_file, schema in zip(source_files, schemas, strict=True):
         pairs = {fold(key): value for key, value in partitions(source_file.path).items()}
         for name, _ in schema.types:
-            value = urllib.parse.unquote(pairs.get(fold(name), ""))
-            if fold(name) in keys and not _is_everywhere(value, source_file, name):
+            value = pairs.get(fold(name))
+            if value is not None and not _is_everywhere(value, source_file, name):
                 raise SourceUnavailable(
                     f"{place_of(source_file)} has a column {name!r} with values other than that of "
                     "its folder.",
@@ -335,7 +335,7 @@ def _is_everywhere(value: str, source_file: SourceFile, name: str) -> bool:
         part is not None
         and part.has_min_max
         and part.null_count == 0
-        and str(part.min) == value == str(part.max)
+        and str(part.min) == urllib.parse.unquote(value) == str(part.max)
         for part in _statistics(source_file, name)
     )
 

@@ -5,7 +5,7 @@ import urllib.parse
 from collections.abc import Mapping, Sequence
 
 from jammi_lab.core.errors import SourceUnavailable
-from jammi_lab.core.identifiers import fold, quote_identifier, sql_literal
+from jammi_lab.core.identifiers import quote_identifier, sql_literal
 from jammi_lab.sources.files.file_sets import SourceFile
 from jammi_lab.sources.files.formats import partitions
 from jammi_lab.sources.files.text_types import ISO_DATE
@@ -19,7 +19,8 @@ _DATE = re.compile(ISO_DATE)
 
 def partition_types(source_files: Sequence[SourceFile]) -> dict[str, str]:
     """The columns of the `key=value` folders of a source and their types, decided from all values.
-    Raises SourceUnavailable for folders that do not all have the same keys."""
+    A folder `year=2020` above a single file is not a partition of it. Raises SourceUnavailable for
+    folders that do not all have the same keys."""
     if len(source_files) == 1 and not source_files[0].relative:
         return {}
     first = partitions(source_files[0].path)
@@ -40,23 +41,14 @@ def _type_of_partition(texts: set[str]) -> str:
     return "DATE" if known and all(_DATE.fullmatch(text) for text in known) else "VARCHAR"
 
 
-def partition_keys(source_files: Sequence[SourceFile]) -> list[str]:
-    """The keys of the `key=value` folders of a source, sorted. A folder `year=2020` above a single
-    file is not a partition of it."""
-    first = source_files[0]
-    return sorted(partitions(first.path)) if first.relative else []
-
-
-def partition_options(columns: Mapping[str, str], source_files: Sequence[SourceFile]) -> list[str]:
-    """The options with which DuckDB reads the `key=value` folders of files."""
-    keys = partition_keys(source_files)
-    if not keys:
+def partition_options(source_files: Sequence[SourceFile]) -> list[str]:
+    """The options with which DuckDB reads the `key=value` folders of all files of a source. Raises
+    as `partition_types`."""
+    types = partition_types(source_files)
+    if not types:
         return ["hive_partitioning=false"]
-    folded = {fold(name): kind for name, kind in columns.items()}
-    types = ", ".join(
-        f"{quote_identifier(key)}: {folded.get(fold(key), 'VARCHAR')}" for key in keys
-    )
-    return ["hive_partitioning=true", f"hive_types={{{types}}}"]
+    typed = ", ".join(f"{quote_identifier(key)}: {kind}" for key, kind in types.items())
+    return ["hive_partitioning=true", f"hive_types={{{typed}}}"]
 
 
 def path_literal(address: str) -> str:

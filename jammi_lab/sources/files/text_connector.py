@@ -16,7 +16,7 @@ from jammi_lab.sources.files import csv_errors, csv_files, file_checks, json_fil
 from jammi_lab.sources.files.connector import FileConnector
 from jammi_lab.sources.files.decisions import Decision
 from jammi_lab.sources.files.file_sets import ReadAccess, SourceFile
-from jammi_lab.sources.files.readers import partition_types, path_literal
+from jammi_lab.sources.files.readers import path_literal
 from jammi_lab.sources.files.text_bytes import (
     TextFile,
     encoding_error,
@@ -47,7 +47,6 @@ class TextConnector(FileConnector):
         if self.kind == "text":
             return Decision({"name": "VARCHAR", "text": "VARCHAR"})
         nonempty = self._nonempty_files(source_files)
-        partition_types(nonempty)  # DuckDB's error for other folders names none
         if self.kind in ("json", "ndjson"):
             file_checks.check_depth(nonempty)
         files, access = self._text_files(nonempty)
