@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jammi_lab.core.caches import ObjectCache
+from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.sources.locations import Unreachable
 from jammi_lab.storage import own_files, spill_folders
 
@@ -18,8 +19,14 @@ class TemporaryCopy:
 
     def __init__(self, name: str, write: Callable[[Path], object]) -> None:
         """`write` makes the file of this name in a new folder. Raises Unreachable where there
-        can be none, and what `write` raises."""
+        can be none, SourceUnavailable where readers would add a column, and what `write`
+        raises."""
         folder = spill_folders.new_instance_path()
+        if "=" in str(folder):
+            raise SourceUnavailable(
+                f"Readers take the name of the folder {folder.parent} for a column.",
+                hint="Set TMPDIR to a folder without = in its path.",
+            )
         self.path = folder / name
         weakref.finalize(self, _remove, folder, os.getpid()).atexit = False
         try:

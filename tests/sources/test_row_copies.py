@@ -3,12 +3,14 @@
 import json
 import os
 from datetime import date, datetime
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.sources.files import row_copies
-from jammi_lab.sources.temporary_copies import MAX_COPIES_BYTES, load_copy
+from jammi_lab.sources.temporary_copies import MAX_COPIES_BYTES, TemporaryCopy, load_copy
 from jammi_lab.storage import spill_folders
 from tests.verdicts import is_fresh, is_stale
 
@@ -110,6 +112,13 @@ def test_every_value_is_the_one_in_the_file(ws, tmp_path, at_once, monkeypatch, 
     statement = "SELECT n, v::VARCHAR, v IS NULL, v > (SELECT min(v) FROM x) FROM x"
     first, *others = (ws.sql(statement).fetchall() for _ in range(3))
     assert first == others[0] == others[1] and len(first) == len(values)
+
+
+def test_a_folder_that_readers_take_for_a_column_holds_no_copies(tmp_path, monkeypatch):
+    folder = tmp_path / "year=2024" / "1"
+    monkeypatch.setattr(spill_folders, "new_instance_path", lambda: folder)
+    with pytest.raises(SourceUnavailable, match="year=2024 for a column"):
+        TemporaryCopy("rows.parquet", Path.touch)
 
 
 def test_nested_values_of_json_are_read_from_the_file(ws, tmp_path, at_once, monkeypatch):
