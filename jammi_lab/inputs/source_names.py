@@ -68,13 +68,15 @@ class SourceDirectory:
         self,
         catalog: Catalog,
         folder: Path | None,
-        source_access: SourceAccess | None = None,
-        memo: DigestCache | None = None,
-        outside: OutsideAccess | None = None,
+        source_access: SourceAccess,
+        memo: DigestCache,
+        outside: OutsideAccess | None,
+        time_zone: str,
     ) -> None:
-        """`outside`: what the sources may open; None for everything."""
+        """`outside`: what the sources may open; None for everything. `time_zone`: that of
+        statements."""
         self._catalog, self._folder, self._source_access = catalog, folder, source_access
-        self._memo = memo
+        self._memo, self._time_zone = memo, time_zone
         self.outside = outside or OutsideAccess(folder)
         self._frames: dict[tuple[str | None, str], object] = {}
         self._credentials: dict[tuple[str | None, str], Credentials] = {}
@@ -102,8 +104,7 @@ class SourceDirectory:
         self._detach_attachments(record)  # an earlier source of this name may still be attached
 
     def _detach_attachments(self, record: SourceRecord) -> None:
-        if self._source_access is not None:
-            self._source_access.detach(attachment_key(record.tenant, fold(record.name)))
+        self._source_access.detach(attachment_key(record.tenant, fold(record.name)))
 
     def credentials(self, record: SourceRecord) -> Credentials:
         """The credentials of a record, as they were stored."""
@@ -121,7 +122,9 @@ class SourceDirectory:
         self.outside.check(record)
         frame = self._frames.get(_key(record)) if frame is None else frame
         credentials = credentials or self.credentials(record)
-        context = SourceContext(self._folder, credentials, self._source_access, self._memo)
+        context = SourceContext(
+            self._folder, credentials, self._source_access, self._memo, self._time_zone
+        )
         connector = connector_for(record, frame, context)
         if record.tenant_column is None:
             return connector

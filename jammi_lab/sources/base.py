@@ -304,6 +304,8 @@ class SourceContext:
     """Runs queries in the engine's instance; None outside of a workspace."""
     memo: DigestCache | None = None
     """Keeps what readers have decided."""
+    time_zone: str = "UTC"
+    """That of statements."""
 
 
 NO_WORKSPACE = SourceContext()

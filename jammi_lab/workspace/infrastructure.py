@@ -103,7 +103,12 @@ class Infrastructure:
         self.observation_cache = cache = ObservationCache(catalog, outside)
         self.results = results = ResultFiles(folder, cache, clock, settings["look.racy_seconds"])
         self.source_directory = SourceDirectory(
-            catalog, self.local_folder, EngineSourceAccess(engine, scope), cache, outside
+            catalog,
+            self.local_folder,
+            EngineSourceAccess(engine, scope),
+            cache,
+            outside,
+            settings["engine.timezone"],
         )
         self.topics = Topics(catalog, scope, engine, clock)
         self.mutable = MutableTableService(catalog, settings)

@@ -9,6 +9,7 @@ import sys
 import duckdb
 import pytest
 
+import jammi_lab as jl
 from jammi_lab.core.anchors import Snapshot
 from jammi_lab.core.errors import SourceUnavailable, TableNotFound
 from jammi_lab.core.records import SourceRecord
@@ -225,6 +226,18 @@ class TestForeignText:
         assert is_fresh(ws, "n")
         write(file, "UPDATE t SET id = 9 WHERE id = 2")
         assert is_stale(ws, "n")
+
+    def test_the_state_of_a_view_is_that_in_the_time_zone_of_statements(self, file, tmp_path):
+        write(
+            file,
+            "UPDATE t SET name = '2024-01-01 22:00:00Z'",
+            "CREATE VIEW days AS SELECT name::TIMESTAMPTZ::DATE AS day FROM t",
+        )
+        with jl.open(tmp_path / "oslo", settings={"engine.timezone": "Europe/Oslo"}) as oslo:
+            oslo.sources.add("s", file)
+            oslo.materialize("t", "FROM s.days")
+            write(file, "UPDATE t SET name = '2024-01-01 23:30:00Z'")
+            assert is_stale(oslo)
 
 
 def test_a_commit_is_seen_behind_a_link_whose_log_lies_beside_the_file_itself(file, tmp_path):

@@ -343,7 +343,7 @@ class DatabaseFileConnector(LocatedConnector, ABC):
         return digest_of([route_of(self.path), _serialized_stats(without_log_times(stats))])
 
     def _table_key(self, table: str | None) -> str:
-        options = digest_of([self.record.options, duckdb.__version__])
+        options = digest_of([self.record.options, duckdb.__version__, self.context.time_zone])
         return observation_key(
             self.record.anchor, f"{self.kind}-table", self.path, fold(table or ""), options
         )

@@ -149,6 +149,8 @@ class DuckdbConnector(DatabaseFileConnector):
         """Column digests in row order. Raises SourceUnavailable."""
         columns = ", ".join(_exact_expression(name, kind) for name, kind in info.columns)
         with self._connect() as connection:
+            if info.is_view:  # the day of an instant, as a statement sees it
+                connection.execute(f"SET TimeZone = {sql_literal(self.context.time_zone)}")
             reader = connection.execute(
                 f"SELECT {columns} FROM "
                 f"it.{quote_identifier(info.schema)}.{quote_identifier(info.name)}"
