@@ -195,6 +195,7 @@ class TestForeignText:
             "CREATE VIEW lucky AS SELECT random() AS r FROM t",
             "CREATE VIEW unlucky AS SELECT * FROM lucky",
             "CREATE VIEW today AS SELECT current_date AS d",
+            "CREATE VIEW first AS SELECT id FROM t LIMIT 1",
             "CREATE TABLE computed(a INTEGER, b INTEGER GENERATED ALWAYS AS (a + 1))",
         )
         return file
@@ -210,6 +211,7 @@ class TestForeignText:
             "unlucky",
             "shadowed",
             "today",
+            "first",
             "computed",
         ):
             with pytest.raises(TableNotFound):
@@ -218,7 +220,7 @@ class TestForeignText:
     def test_looking_into_the_file_opens_no_other_one(self, file, tmp_path, monkeypatch):
         opened = []
         monkeypatch.setattr(duckdb_files, "check_view", lambda sql: opened.append(sql))
-        assert source(file).tables() == ["t"] and len(opened) == 9
+        assert source(file).tables() == ["t"] and len(opened) == 10
 
     def test_a_view_has_a_state_of_its_own(self, ws, file):
         ws.materialize("n", "SELECT total FROM s.nested")

@@ -10,7 +10,8 @@ from jammi_lab.sources.base import ViewReferences
 
 def read_view(sql: str) -> ViewReferences | None:
     """The tables and functions of a `CREATE VIEW … AS SELECT …`. None when the allowlist rejects
-    it, or when its rows could change while its tables do not."""
+    it, or when its rows could change while its tables do not, as with LIMIT: which rows of a join
+    it leaves depends on the columns that a statement reads."""
     raw = sql.encode()
     as_offset = next(
         (token.offset for token in tokens.top_level_tokens(sql) if token.text == "as"), None
@@ -32,9 +33,10 @@ def read_view(sql: str) -> ViewReferences | None:
         or reads.value_words
     ):
         return None
+    nodes = list(allowlist.walk_nodes(parsed.tree))
+    if any("LIMIT" in str(node.get("type")) for node in nodes):
+        return None
     functions = {
-        ascii_lower(str(node["function_name"]))
-        for node in allowlist.walk_nodes(parsed.tree)
-        if node.get("function_name")
+        ascii_lower(str(node["function_name"])) for node in nodes if node.get("function_name")
     }
     return ViewReferences(frozenset(table.parts for table in reads.tables), frozenset(functions))

@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import select
 import signal
 import sqlite3
@@ -38,6 +39,9 @@ _DETERMINISTIC_FUNCTIONS = frozenset(
 )
 """Deterministic functions. A view that calls any other is not readable, because its rows could
 change while the file does not."""
+_LIMIT = re.compile(r"\blimit\b", re.IGNORECASE)
+"""Which rows it leaves depends on the index that SQLite takes, and so on the columns that a
+statement reads."""
 _ALLOWED_ACTIONS = {
     sqlite3.SQLITE_SELECT,
     sqlite3.SQLITE_READ,
@@ -173,8 +177,11 @@ def _virtual_tables(connection: sqlite3.Connection) -> set[str]:
 
 def _view_problem(connection: sqlite3.Connection, name: str) -> str:
     calls: set[str] = set()
+    views = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'view'"))
 
-    def authorize(action: int, first: str | None, second: str | None, *_: Any) -> int:
+    def authorize(action: int, first: str | None, second: str | None, _: Any, view: Any) -> int:
+        if _LIMIT.search(views[view or name]):
+            calls.add("LIMIT")
         if action == sqlite3.SQLITE_FUNCTION:
             if (second or "").lower() not in _DETERMINISTIC_FUNCTIONS:
                 calls.add((second or "").lower())
@@ -190,7 +197,7 @@ def _view_problem(connection: sqlite3.Connection, name: str) -> str:
     finally:
         connection.set_authorizer(None)
     return (
-        f"its rows may change while the file does not: it calls {', '.join(sorted(calls))}()"
+        f"its rows may change while the file does not: it uses {', '.join(sorted(calls))}"
         if calls
         else ""
     )
