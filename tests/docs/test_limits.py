@@ -73,7 +73,7 @@ LISTS = {
             "tests/freshness/test_equal_rows.py::"
             "test_what_is_digested_by_its_values_is_stale_when_its_rows_are_in_another_order"
         ),
-        "tests/sources/test_http.py::test_a_tag_that_stays_when_the_date_moves_is_not_believed",
+        "tests/sources/test_http.py::test_another_large_file_of_its_size_is_seen",
         "tests/sources/test_delta.py::test_a_data_file_that_is_touched_is_a_change_once",
         (
             "tests/engine/test_canonical_form.py::"
