@@ -55,6 +55,8 @@ _MIN_NUMBER_KEY_DIGITS = 3
 """A key that is a shorter number stands in any text, and names nothing."""
 _MIN_COLUMN_SHARE = 0.5
 _FAR = 1 << 30
+_SENTENCE_CHARS = 500
+"""How far before and behind a number its sentence is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +120,12 @@ class Outline:
             head = heads[column] if column < len(heads) else ""
             names = _names_in(f"{row} | {head}", position - row_start)
         else:
-            ends = [0, *(m.end() for m in _SENTENCE_END.finditer(paragraph)), len(paragraph)]
+            left = max(0, position - _SENTENCE_CHARS)
+            near, position = paragraph[left : position + _SENTENCE_CHARS], position - left
+            ends = [0, *(m.end() for m in _SENTENCE_END.finditer(near)), len(near)]
             begin = max(end for end in ends if end <= position)
             end = min(end for end in ends if end > position)
-            names = _names_in(paragraph[begin:end], position - begin)
+            names = _names_in(near[begin:end], position - begin)
         if at not in self._paragraphs:
             self._paragraphs[at] = _names_in(paragraph)
         heading = _names_in(self._headings_above(start))
@@ -143,7 +147,6 @@ class PlaceEvidence:
     def __init__(self, around: Sequence[_Context], named: Container[str]) -> None:
         """`around`: the contexts of the number; `named`: the tables that the document names."""
         self._around = around
-        self._near = {name for context in around for name in context.distances}
         # A number may stand in thousands of places, in a few tables and columns.
         self.of_table = functools.cache(self._of_table)
         self.of_column = functools.cache(self._of_column)
@@ -153,7 +156,11 @@ class PlaceEvidence:
         """What speaks for a place."""
         table, row, column = location.place
         distance, of_key = _FAR, 0.0
-        keys = [name for name in map(_name, row) if name in self._near]
+        keys = [
+            name
+            for name in map(_name, row)
+            if any(name in context.distances for context in self._around)
+        ]
         for context in self._around if keys else ():
             gaps = [context.distances[key] for key in keys if key in context.distances]
             of_key = max(of_key, _KEY_WEIGHT * context.weight * len(gaps) / len(row))

@@ -20,6 +20,7 @@ import yaml
 import jammi_lab as jl
 from jammi_lab.features.prose import documents
 from jammi_lab.features.prose.documents import read_document
+from jammi_lab.features.prose.text_check import Outline
 from jammi_lab.features.prose.written_numbers import decimal_mark, find_numbers, parse_number
 from jammi_lab.workspace.stamp_checks import Workspaces
 from tests.cases import cases
@@ -390,6 +391,15 @@ def test_an_empty_heading_and_code_between_number_and_unit(lab, tmp_path):
     assert outcomes(tmp_path, tex, "a.tex") == [("0.364", "outdated")]
     assert outcomes(tmp_path, "LLM has 0.364 `x` % in F1.") == [("0.364", "outdated")]
     assert outcomes(tmp_path, "LLM has 0.364<br>\n\n\\times 10^{3}.") == [("0.364", "outdated")]
+
+
+def test_what_a_sentence_names_is_near_the_number(tmp_path):
+    """The time for a sentence of many numbers would be their square."""
+    (tmp_path / "a.md").write_text("far " + "word " * 200 + "near 0.364 " + "word " * 200 + "last.")
+    [prose] = read_document(tmp_path / "a.md").proses
+    sentence, paragraph, _ = Outline(prose).contexts(prose.numbers[0])
+    assert {"near", "far", "last"} & sentence.distances.keys() == {"near"}
+    assert {"near", "far", "last"} <= paragraph.distances.keys()
 
 
 def test_hostile_texts_are_read_in_time(tmp_path, run_python):
