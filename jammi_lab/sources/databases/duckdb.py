@@ -124,14 +124,17 @@ class DuckdbConnector(DatabaseFileConnector):
             if not newly_accepted:
                 break
             accepted |= newly_accepted
-        because = "it uses tables or functions that are not allowed in a view, or LIMIT"
-        found = []
-        for schema, name, _ in views:
-            if (schema, name) in accepted:
-                found.append(FileTable(schema, name, self._columns(connection, schema, name), True))
-            else:
-                found.append(FileTable(schema, name, (), True, because))
-        return found
+        unreadable_because = "it uses tables or functions that are not allowed in a view, or LIMIT"
+        return [
+            FileTable(
+                schema,
+                name,
+                self._columns(connection, schema, name) if (schema, name) in accepted else (),
+                True,
+                "" if (schema, name) in accepted else unreadable_because,
+            )
+            for schema, name, _ in views
+        ]
 
     def table_relation(self, info: FileTable) -> Relation:
         """A SELECT of one table of the attached file."""
