@@ -180,7 +180,7 @@ def _view_problem(connection: sqlite3.Connection, name: str) -> str:
     views = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'view'"))
 
     def authorize(action: int, first: str | None, second: str | None, _: Any, view: Any) -> int:
-        if _LIMIT.search(views[view or name]):
+        if _LIMIT.search(views.get(view, views[name])):  # of a WITH it is the name there
             calls.add("LIMIT")
         if action == sqlite3.SQLITE_FUNCTION:
             if (second or "").lower() not in _DETERMINISTIC_FUNCTIONS:
