@@ -33,7 +33,7 @@ _FILE_PATTERNS = (
     re.compile(r'pattern "([^"\n]+)"'),
 )
 MAX_FILE_BYTES = 256 << 20
-"""A notebook may hold pictures."""
+"""Of a longer notebook, text or picture none is looked into."""
 _LINE = re.compile(r"CSV Error on Line: (\d+)")
 _JSON = re.compile(
     r'Malformed JSON in file "(.*?)", at byte (\d+) in (line|record/value) (\d+)', re.S

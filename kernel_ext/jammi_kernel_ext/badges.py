@@ -4,7 +4,7 @@ in later. Outputs change later only in an interactive session. Tools that run no
 and in scripts, a result waits for its badge, so that two runs produce the same output."""
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from jammi_kernel_ext.interruptible import display_output
 from jammi_lab.core.html import Rendered, vstack
@@ -13,16 +13,32 @@ if TYPE_CHECKING:
     from jammi_lab.features.outputs.badge import Metadata, PendingBadge, UpdateDisplay
     from jammi_lab.workspace.result import Result
     from jammi_lab.workspace.result_table import ResultTable
+    from jammi_lab.workspace.workspace import Workspace
 
 MOMENT_SECONDS = 0.05
 """How long a result waits for its badge in an interactive session."""
 
 
+class Host(Protocol):
+    """What badges need of the notebook, whose module uses this one."""
+
+    shell: Any
+    loaded: bool
+
+    @property
+    def workspace(self) -> "Workspace":
+        """The open workspace."""
+        ...
+
+    def setting(self, key: str) -> Any:
+        """A cell setting."""
+        ...
+
+
 class Badges:
     """How long results wait for badges, and how late badges are displayed."""
 
-    def __init__(self, notebook: Any) -> None:
-        """`notebook`: the `Notebook`, whose module uses this one."""
+    def __init__(self, notebook: Host) -> None:
         self._notebook = notebook
 
     def timeout(self) -> float | None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jammi_kernel_ext.frame_follower import FrameFollower
     from jammi_kernel_ext.held_names import HeldNames
     from jammi_kernel_ext.marks_line import MarksLine
+    from jammi_lab.core.records import Progress
     from jammi_lab.workspace.workspace import Workspace
 
 NAME_IN_STRING = re.compile(
@@ -160,7 +161,7 @@ class Notebook:
             self.offer_to_resume()
         return opened
 
-    def _report(self, progress: Any) -> None:
+    def _report(self, progress: "Progress") -> None:
         self.line(progress)
 
     def close(self) -> bool:

@@ -152,6 +152,7 @@ def test_sources_beyond_the_project_are_undecidable_and_the_sentence_has_the_lin
             with untrusted():
                 ws.sql(f"FROM {name}").fetchall()
         assert ws.sql("SELECT id, x FROM near").fetchall() == [(1, 2)]
+        assert {"near", "globbed"} <= set(re.findall(r"\w+", str(jl.widgets.CatalogBrowser(ws))))
     assert len(warned) == 1 and "far, folder, globbed" in str(warned[0].message)
 
 

@@ -7,7 +7,7 @@ The refresh runs in a thread of its own, so that no cell waits for it.
 import threading
 import time
 import weakref
-from typing import Any
+from typing import Any, Protocol
 
 from jammi_lab.core.thread_pool import JobQueue
 from jammi_widgets.saved_form import current_shell
@@ -20,16 +20,33 @@ MAX_READ_WAIT_SECONDS = 1.0
 """Maximum wait for the reads that a panel has queued during its refresh."""
 
 
-_panels: weakref.WeakSet[Any] = weakref.WeakSet()
+class Refreshable(Protocol):
+    """A panel that is refreshed automatically."""
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether a page shows the panel, which is to follow the workspace."""
+        ...
+
+    def refresh_quietly(self) -> bool:
+        """Refresh, and show an error on the page. Returns False when the workspace is closed."""
+        ...
+
+    def wait_for_reads(self, timeout: float) -> None:
+        """Wait until queued reads are done, at most that many seconds."""
+        ...
+
+
+_panels: weakref.WeakSet[Refreshable] = weakref.WeakSet()
 _hooked_shells: weakref.WeakSet[Any] = weakref.WeakSet()
 _lock = threading.Lock()
-_pending: set[Any] = set()
+_pending: set[Refreshable] = set()
 _queue = JobQueue("jammi-panel-follow")
 _next_refresh_at = 0.0
 
 
-def register_panel(panel: Any) -> None:
-    """Refresh a `Panel` automatically until it or its workspace is closed. Without a kernel this
+def register_panel(panel: Refreshable) -> None:
+    """Refresh the panel automatically until it or its workspace is closed. Without a kernel this
     has no effect."""
     shell = current_shell()
     with _lock:

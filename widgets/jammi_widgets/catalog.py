@@ -24,7 +24,12 @@ from jammi_lab.inputs.observation_cache import KnownTables
 from jammi_widgets import assets, protocol
 from jammi_widgets.action_runner import ProgressCallback
 from jammi_widgets.board_rows import name_order
-from jammi_widgets.cell_texts import KINDS_WITH_SCHEMAS, column_types, first_rows
+from jammi_widgets.cell_texts import (
+    DATABASE_KINDS,
+    KINDS_WITH_SCHEMAS,
+    column_types,
+    first_rows,
+)
 from jammi_widgets.panel import Panel
 
 if TYPE_CHECKING:
@@ -271,7 +276,7 @@ def _relation_node(
 def _source_node(ws: "Workspace", name: str, tables_by_source: dict[str, list[str]]) -> CatalogNode:
     source, known = ws.sources[name], KnownTables(ws._services.observation_cache)
     description = f"{source.kind}, {escape_invisible(source.location)}"
-    if not source._connector().is_database:  # a database is no table itself
+    if source.kind not in DATABASE_KINDS:  # nothing is opened: it may not be there
         return CatalogNode(
             name,
             description,

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 KINDS_WITH_SCHEMAS = ("duckdb", "postgresql", "mysql")
 """Source kinds with table names of the form `schema.table`; in other kinds a dot is part of the
 name."""
+DATABASE_KINDS = (*KINDS_WITH_SCHEMAS, "sqlite", "connection")
+"""Source kinds whose own name does not refer to a table."""
 MAX_VALUE_CHARS = 200
 """Maximum number of characters of a value in a table preview."""
 

@@ -13,6 +13,7 @@ from typing import Any
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.features.outputs.stamps import STAMP_KEY, Stamp, short, stamp_from
+from jammi_lab.sources.read_errors import MAX_FILE_BYTES
 from jammi_lab.storage.files import (
     AtomicFile,
     open_any_regular,
@@ -29,8 +30,6 @@ _PNG_HEADER_BYTES = len(_PNG) + 25
 _SVG_TAG = re.compile(rb"<svg\b[^<>]*>")
 _SVG_STAMP, _SVG_STAMP_END = b'<metadata id="jammi">', b"</metadata>"
 BLOCK_BYTES = 1 << 20
-_MAX_STAMPED_BYTES = 256 << 20
-"""No picture that is saved, and no file beside one, is as long."""
 _KEY = STAMP_KEY.encode()
 
 
@@ -69,7 +68,7 @@ def read_stamp(path: Path) -> tuple[Stamp | None, str]:
 
 def _read_small(path: Path) -> bytes | None:
     """The content of a file that may hold a stamp of ours; None of any other. OSError."""
-    found = read_regular(path, _MAX_STAMPED_BYTES, follow_links=True)
+    found = read_regular(path, MAX_FILE_BYTES, follow_links=True)
     return found and found[1]
 
 
