@@ -17,7 +17,7 @@ from jammi_lab.core.html import (
 from jammi_lab.core.packaged_tables import packaged_table
 
 _NOTES = {
-    LINE: "--help after a command shows its flags; Tab completes names, Shift+Tab describes them.",
+    LINE: "--help after a command shows its flags; Tab completes names.",
 }
 _NOTE = "--help after a command shows its flags."
 _ALL, _VERDICTS = "all", "verdicts"

@@ -94,13 +94,12 @@ setattr(_ensure_cell_body, "has_side_effects", True)  # noqa: B010  lets a termi
 
 
 class _LazyMagics:
-    """The magics, completion and inspection of a notebook, imported on first use."""
+    """The magics and the completion of a notebook, imported on first use."""
 
     def __init__(self, notebook: Notebook) -> None:
         self._notebook = notebook
         self._magics: Any = None
         self._completion: Any = None
-        self._default_inspect: Any = None
 
     @_disable_var_expand
     def line(self, line: str) -> Any:
@@ -140,18 +139,9 @@ class _LazyMagics:
         reply: dict[str, Any] = self._completion(context)
         return reply
 
-    def inspect(self, code: str, cursor_pos: int, *args: Any, **kwargs: Any) -> Any:
-        """Answer an inspect_request (Shift+Tab); falls back to the kernel's own inspection."""
-        reply = None
-        if _may_be_ours(code):
-            from jammi_kernel_ext.inspection import inspect_reply
-
-            reply = inspect_reply(self._notebook.current, code, cursor_pos)
-        return self._default_inspect(code, cursor_pos, *args, **kwargs) if reply is None else reply
-
     def install_hooks(self, shell: "InteractiveShell") -> Callable[[], None]:
-        """Install the hooks for completion, inspection and one-line cells. Returns a function that
-        removes them."""
+        """Install the hooks for completion and one-line cells. Returns a function that removes
+        them."""
         complete = _matcher(self.complete)
         completer: Any = getattr(shell, "Completer", None)
         matchers = None
@@ -159,17 +149,12 @@ class _LazyMagics:
             matchers = completer.custom_matchers
             matchers.append(complete)
         shell.input_transformers_cleanup.append(_ensure_cell_body)
-        kernel: Any = getattr(shell, "kernel", None)
-        if kernel is not None:
-            self._default_inspect, kernel.do_inspect = kernel.do_inspect, self.inspect
 
         def remove_hooks() -> None:
             if matchers is not None and complete in matchers:
                 matchers.remove(complete)
             if _ensure_cell_body in shell.input_transformers_cleanup:
                 shell.input_transformers_cleanup.remove(_ensure_cell_body)
-            if kernel is not None:
-                vars(kernel).pop("do_inspect", None)
 
         return remove_hooks
 

@@ -65,11 +65,6 @@ class NameInStatement:
         """The names of common table expressions."""
         return [cte.alias for cte in self._tree.find_all(exp.CTE)]
 
-    def relation(self, name: str) -> str | None:
-        """The stored relation that a name or alias means, as FROM names it; None for a subquery."""
-        source = next((s for each, s in self.sources.items() if fold(each) == fold(name)), None)
-        return relation_of(source) if isinstance(source, exp.Table) else None
-
     def columns(self, load: Load) -> dict[str, list[Column]]:
         """The columns of what the SELECT reads, by name or alias."""
         return {name: _columns_of(source, load) for name, source in self.sources.items()}

@@ -1,4 +1,4 @@
-"""Tab and Shift+Tab: in the kernel's own process for the many cases, through a real kernel for the
+"""Tab: in the kernel's own process for the many cases, through a real kernel for the
 way there."""
 
 import contextlib
@@ -10,7 +10,6 @@ import pytest
 
 import jammi_lab as jl
 from jammi_kernel_ext.completion import Completion
-from jammi_kernel_ext.inspection import inspect_reply, inspect_statement
 from tests.cases import cases
 
 
@@ -170,51 +169,14 @@ def test_another_tenants_names_are_not_offered(tab, ws):
     assert tab("%jammi why sec|") == []
 
 
-def test_the_name_under_the_cursor_is_told_with_columns_and_verdict(ws, tmp_path):
-    code = "%%jammi\nSELECT r.title FROM jammi.recent r"
-    form = inspect_statement(ws, code, code.index("recent") + 2)
-    assert "recent: fresh" in form.text and "title" in form.text and "varchar" in form.text
-    assert inspect_statement(ws, code, code.index("r.title")).text == form.text
-    (tmp_path / "papers.csv").write_text("id,title,Published Year\n1,b,2020\n")
-    assert "recent: stale: papers changed" in inspect_statement(ws, code, code.index("recent")).text
-    assert (
-        inspect_statement(ws, code, 3) is None
-        and inspect_statement(ws, "recent", 2) is None
-        and inspect_statement(ws, "%%jammi\nSELECT nothing", 12) is None
-    )
-
-
-def told(ws, code):
-    """What Shift+Tab shows where `|` stands: the first line; "" for nothing; None where Python is
-    asked."""
-    reply = inspect_reply(ws, code.replace("|", ""), code.index("|"))
-    return None if reply is None else reply["data"].get("text/plain", "").split("\n")[0]
-
-
-@pytest.mark.parametrize(
-    ("code", "first"),
-    cases("cells/inspection", "code", "first"),
-)
-def test_shift_tab_tells_columns_verbs_and_names_and_leaves_the_rest_to_python(there, code, first):
-    found = told(there, code)
-    assert found == first if not first else found.startswith(first)
-
-
-def test_a_frame_of_the_notebook_is_told_by_its_columns(cell):
-    cell("import polars as pl\n%jammi\nframe = pl.DataFrame({'height': [1.5]})")
-    found = asked(cell, "inspect", "%%jammi\nSELECT * FROM frame", 25)
-    assert found["found"] and "height  double" in found["data"]["text/plain"]
-
-
 def test_where_nothing_of_ours_fits_python_is_not_offered_either(cell):
     code = "%%jammi\nSELECT 1 -- prin"
-    assert asked(cell, "complete", code, len(code))["matches"] in ([], ["prin"], [""])
-    assert asked(cell, "complete", "%jammi tenant pri", 17)["matches"] == ["pri"]
+    assert asked(cell, code, len(code))["matches"] in ([], ["prin"], [""])
+    assert asked(cell, "%jammi tenant pri", 17)["matches"] == ["pri"]
 
 
-def asked(kernel, kind, code, at):
-    send = kernel.client.complete if kind == "complete" else kernel.client.inspect
-    number = send(code, at)
+def asked(kernel, code, at):
+    number = kernel.client.complete(code, at)
     while True:
         reply = kernel.client.get_shell_msg(timeout=30)
         if reply["parent_header"].get("msg_id") == number:

@@ -17,7 +17,7 @@ def state():
     return (manager['line'].get('jammi'), manager['cell'].get('jammi'), sorted(manager['line']), sorted(manager['cell']),
             {k: list(v) for k, v in ip.events.callbacks.items()},
             {k: (dict(f.type_printers), dict(f.deferred_printers)) for k, f in ip.display_formatter.formatters.items()}, ip.custom_exceptions,
-            list(ip.configurables), list(ip.Completer.custom_matchers), ip.kernel.do_inspect, dict(ip.config),
+            list(ip.configurables), list(ip.Completer.custom_matchers), dict(ip.config),
             list(ip.input_transformers_cleanup), list(ip.input_transformers_post))
 """
 HEAVY = "altair polars pandas pyarrow duckdb numpy sqlalchemy usearch sqlglot fsspec ipywidgets anywidget".split()
@@ -49,12 +49,12 @@ def test_sql_is_a_second_name_of_the_cell_where_nobody_else_took_it(bare):
     bare("%load_ext jammi_lab")
     assert "42" in bare(statement).text
     code = "%%sql\nSELECT * FROM jammi_catalog.stat"
-    assert asked(bare, "complete", code, len(code))["matches"] == ["jammi_catalog.status"]
+    assert asked(bare, code, len(code))["matches"] == ["jammi_catalog.status"]
     bare(register + "\n%unload_ext jammi_lab")
     assert bare(statement).text == "'theirs'"
     bare("%load_ext jammi_lab")
     assert bare(statement).text == "'theirs'"
-    assert "jammi_catalog.status" not in asked(bare, "complete", code, len(code))["matches"]
+    assert "jammi_catalog.status" not in asked(bare, code, len(code))["matches"]
     bare("%unload_ext jammi_lab\nget_ipython().magics_manager.magics['cell'].pop('sql')")
 
 
