@@ -3,16 +3,14 @@ front end and without network access."""
 
 import base64
 import contextlib
-import functools
 import hashlib
 import importlib.util
-import io
 import json
 import math
 import re
 import sys
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,114 +20,6 @@ from jammi_lab.core.identifiers import check_choice, near_or_all
 from jammi_lab.core.module_imports import import_modules
 from jammi_lab.features.outputs.file_stamps import stamp_file
 from jammi_lab.features.outputs.stamps import STAMP_KEY, Stamp, stamp_from
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-
-# --------------------------------------------------------------------------------------------------
-# The specification of a chart as it is stored in a notebook: with no more rows than fit.
-
-
-def stored_specification(spec: dict[str, Any], max_bytes: int) -> dict[str, Any] | None:
-    """The specification in about so many bytes. Of rows that do not fit, an evenly spaced part is
-    drawn and the title says so. None if there are no rows that could be left out."""
-    stored = {key: part for key, part in spec.items() if key != "$schema"}
-    size = _size(stored)
-    if size <= max_bytes:
-        return stored
-    data: Any = stored.get("data")
-    rows = data.get("values") if isinstance(data, dict) else None
-    if not isinstance(rows, list):
-        return None
-    other_size = _size({**stored, "data": {}})
-    count = len(rows) * (max_bytes - other_size) // (size - other_size)
-    if count < 1:
-        return None
-    part = [rows[at * len(rows) // count] for at in range(count)]
-    title = _with_note(spec.get("title"), f"{count:,} of {len(rows):,} rows are drawn")
-    return {**stored, "data": {**data, "values": part}, "title": title}
-
-
-def _size(spec: dict[str, Any]) -> int:
-    return len(json.dumps(spec, ensure_ascii=False).encode())
-
-
-def _with_note(title: Any, note: str) -> dict[str, Any]:
-    """A title with a note below it."""
-    own = title if isinstance(title, dict) else {"text": title or ""}
-    if not own.get("text"):
-        return {"fontSize": 11, "fontWeight": "normal", **own, "text": note}
-    return {**own, "subtitle": note}
-
-
-# --------------------------------------------------------------------------------------------------
-# PNG images of charts in few bytes: the renderer compresses for speed, and writes four bytes for
-# each pixel where a palette needs one.
-
-MAX_COLOURS = 256
-
-
-def png_size(png: bytes) -> tuple[int, int]:
-    """Width and height in pixels, with which a PNG begins."""
-    return int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
-
-
-def smaller_forms(
-    png: bytes, colour_limits: Sequence[int], draw_on_white: Callable[[], bytes]
-) -> Iterator[bytes]:
-    """The same image in fewer bytes, then with at most so many colours, fewer and fewer.
-
-    `draw_on_white` draws it once more, on white: the renderer writes no channel of a translucent
-    pixel above its opacity, so that a translucent orange is khaki.
-    """
-    with import_modules():
-        from PIL.Image import Dither, Quantize
-
-    image = _decode(png)
-    if any(count and 0 < opacity < 255 for opacity, count in enumerate(_opacities(image))):
-        image = _with_own_colours(image, _decode(draw_on_white()))
-    if len(png) < 6 * MAX_PNG_BYTES:  # a larger one has so many colours that it stays too large
-        yield _encode(image)
-    for limit in colour_limits:
-        yield _encode(image.quantize(limit, Quantize.FASTOCTREE, dither=Dither.NONE))
-
-
-def _decode(png: bytes) -> "Image":
-    with import_modules():
-        from PIL import Image
-
-    return Image.open(io.BytesIO(png)).convert("RGBA")
-
-
-def _encode(image: "Image") -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG", optimize=True)
-    return file.getvalue()
-
-
-def _opacities(image: "Image") -> list[int]:
-    """The number of pixels of each opacity, from 0 to 255."""
-    return image.getchannel("A").histogram()
-
-
-def _with_own_colours(image: "Image", on_white: "Image") -> "Image":
-    """The image in the colours that give, on white, the second one."""
-    import numpy as np
-
-    with import_modules():
-        from PIL import Image
-
-    pixels = np.array(image)
-    opacity = pixels[..., 3:].astype(np.float32) / 255
-    ground = 255 * (1 - opacity)
-    own = (np.asarray(on_white)[..., :3] - ground) / np.maximum(opacity, 1 / 255)
-    pixels[..., :3] = np.where(opacity > 0, own.round().clip(0, 255), 0)
-    return Image.fromarray(pixels, "RGBA")
-
-
-# --------------------------------------------------------------------------------------------------
-# The charts.
 
 _GRAMMAR = "rfc3987_syntax"
 
@@ -174,18 +64,15 @@ KINDS: dict[str, str] = {
     "box": "mark_boxplot",
     "hist": "mark_bar",
 }
-_PNG_FORMS = {2.0: (MAX_COLOURS,), 1.0: (MAX_COLOURS, 64, 32, 16)}
-"""Pixels of the image per pixel of the page, and limits of its number of colours. The next ones are
-used when an image is too large."""
+_PNG_SCALES = (2.0, 1.0)
+"""Pixels of the image per pixel of the page. The second is used when an image is too large."""
 MAX_TEXT_CHARACTERS = 48
 """Maximum length of a text in a chart."""
 MAX_LABELS = 40
 """Maximum number of labelled values on an axis of texts, evenly spaced; all values are drawn. The
 renderer takes 30 ms to measure a label."""
-MAX_PNG_BYTES = 60_000
-"""Size that an image in a notebook should not exceed."""
-MAX_SPECIFICATION_BYTES = 60_000
-"""Size of a specification in a notebook. Of larger ones a part of the rows is stored."""
+MAX_PNG_BYTES = 150_000
+"""Size above which the image in a notebook has fewer pixels."""
 _LAB_MIME_TYPE = "application/vnd.vegalite.v5+json"
 """What JupyterLab 4 draws without a network."""
 _XML_SIGNS: dict[int, str] = {
@@ -237,11 +124,11 @@ class Chart(altair.Chart):
         # Its parts were validated when they were made; the rows of a chart would take seconds.
         spec = _with_neutral_theme(json.loads(self.to_json(validate=False)))
         png, factor = _small_png(spec)
-        width, height = (round(pixels / factor) for pixels in png_size(png))
+        width, height = (round(pixels / factor) for pixels in _png_size(png))
         text, image = _describe_chart(self), base64.b64encode(png).decode()
         stamp = self._stamp()
-        drawn = stored_specification(spec, MAX_SPECIFICATION_BYTES) if "params" in spec else None
-        if drawn is not None:
+        if "params" in spec:
+            drawn = {key: part for key, part in spec.items() if key != "$schema"}
             # Without HTML, which a lab would prefer to the specification.
             data = {"text/plain": text, "image/png": image, _LAB_MIME_TYPE: drawn}
             metadata = {} if stamp is None else stamp.metadata({"text/plain": text})
@@ -264,8 +151,8 @@ class Chart(altair.Chart):
 
 
 def _small_png(spec: dict[str, Any]) -> tuple[bytes, float]:
-    """The chart as an image of at most `MAX_PNG_BYTES`, where colours and resolution allow it, and
-    its pixels per pixel of the page."""
+    """The chart as an image, and its pixels per pixel of the page: two, or one where that would be
+    more than `MAX_PNG_BYTES`."""
     try:
         with import_modules():
             import vl_convert
@@ -273,14 +160,17 @@ def _small_png(spec: dict[str, Any]) -> tuple[bytes, float]:
         raise ExtensionMissing(
             "vl-convert-python is not installed.", hint="pip install vl-convert-python"
         ) from None
-    on_white = {**spec, "config": {**spec["config"], "background": "white"}}
-    png, factor = b"", 1.0
-    for factor, colours in _PNG_FORMS.items():
-        draw = functools.partial(vl_convert.vegalite_to_png, scale=factor)
-        for png in smaller_forms(draw(spec), colours, functools.partial(draw, on_white)):
-            if len(png) <= MAX_PNG_BYTES:
-                return png, factor
-    return png, factor
+    png, scale = b"", 1.0
+    for scale in _PNG_SCALES:
+        png = vl_convert.vegalite_to_png(spec, scale=scale)
+        if len(png) <= MAX_PNG_BYTES:
+            break
+    return png, scale
+
+
+def _png_size(png: bytes) -> tuple[int, int]:
+    """Width and height in pixels, with which a PNG begins."""
+    return int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
 
 
 def _with_xml_texts(value: Any) -> Any:
