@@ -183,19 +183,6 @@ def test_a_panel_of_vectors_says_after_a_cell_that_its_table_is_stale(ws, shown,
     )
 
 
-def test_the_board_watches_from_a_button_and_ends_it(ws, shown, papers):
-    bare = shown(StalenessBoard(ws), "row-ml")
-    bare.click("watch")
-    bare.expect(lambda: bare.panel.watch == 5 and bare.attribute("watch", "aria-pressed") == "true")
-    bare.panel.watch = 0.2
-    stale(papers)
-    bare.expect(lambda: bare.text("verdict-ml").endswith("stale"))
-    bare.click("watch")
-    bare.expect(
-        lambda: bare.panel.watch == 0 and bare.attribute("watch", "aria-pressed") == "false"
-    )
-
-
 @pytest.mark.parametrize("make", [searched, mapped])
 def test_a_source_that_takes_long_to_read_is_said_and_the_word_goes_with_the_answer(
     ws, shown, monkeypatch, make

@@ -125,7 +125,6 @@ def test_what_a_page_sets_and_cannot_be_is_said_there_and_python_never_has_it(ma
         "focus": "nothing",
         "color": "nothing",
         "k": 0,
-        "watch": -1,
     }
     panel.observe(
         lambda change: seen.append(change["new"]),

@@ -113,21 +113,6 @@ def test_board_and_lineage_open_what_changed_in_a_table(ws, told, edited):
         assert inner.comm is None
 
 
-def test_a_watching_board_tells_which_tables_are_no_longer_fresh(ws, told, edited):
-    panel = StalenessBoard(ws)
-    line = told(panel)
-    told_of = lambda: [m["lines"] for m in line.messages if m["kind"] == "turned"]  # noqa: E731
-    panel.watch = 3_600.0
-    try:
-        assert panel.refresh_quietly() and told_of() == []
-        edited()
-        assert panel.refresh_quietly() and panel.refresh_quietly()
-    finally:
-        panel.watch = 0
-    [lines] = told_of()
-    assert "recent is stale now: papers changed, 3 → 4 rows" in lines and len(lines) == 4
-
-
 def test_a_recompute_that_fails_midway_says_which_step_failed_and_shows_what_is_left(
     ws, told, papers
 ):

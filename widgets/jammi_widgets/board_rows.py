@@ -88,17 +88,6 @@ class RecipeRows:
             for row in self.rows
         ]
 
-    def turned_since(self, earlier: "RecipeRows") -> list[str]:
-        """The recipes that were fresh at the earlier check and are not any more, each with its
-        verdict and first reason."""
-        fresh = {row.row.name for row in earlier.rows if row.verdict_word == "fresh"}
-        return [
-            f"{escape_invisible(row.row.name)} is {row.verdict_word} now"
-            + (f": {row.reasons[0]}" if row.reasons else "")
-            for row in self.rows
-            if row.row.name in fresh and row.verdict_word != "fresh"
-        ]
-
     @property
     def has_checks(self) -> bool:
         """Whether any recipe has checks."""

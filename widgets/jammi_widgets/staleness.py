@@ -1,6 +1,5 @@
 """The staleness board: every recipe with its verdict, reasons, age and cost of recomputation."""
 
-import threading
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,6 @@ from jammi_lab.core.errors import TableNotFound
 from jammi_lab.core.html import Rendered, escape_invisible, format_bytes, format_seconds
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.records import RunStep
-from jammi_lab.core.thread_pool import JobQueue
 from jammi_lab.core.verdicts import Verdict, marked_label
 from jammi_lab.freshness import reports
 from jammi_lab.freshness.reports import Plan, RunReport
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
 
 
-MIN_WATCH_SECONDS = 0.2
 MAX_REASONS = 3
 """Maximum number of reasons in a row; the lineage graph shows all of them."""
 
@@ -36,26 +33,20 @@ class StalenessBoard(Panel):
     """All recipes with their verdicts; selected ones can be planned or recomputed.
 
     `selection` holds the selected recipes; `filter` is searched in names, reasons and verdicts.
-    `watch`: interval in seconds of automatic refreshes; 0, the default, disables them.
     """
 
     _shows_verdicts = True
     _esm = assets.module("staleness")
     _follows_changes = True
 
-    watch = traitlets.Float(0.0, min=0.0, max=86_400.0).tag(sync=True)
-    """Interval of automatic refreshes in seconds; 0 disables them."""
     shown_changes = traitlets.Int(0)
     """How often what the board shows has changed."""
 
-    def __init__(self, ws: "Workspace", *, watch: float = 0.0) -> None:
+    def __init__(self, ws: "Workspace") -> None:
         self._rows = build_rows(ws, ws.status())
         self._page_request = protocol.Rows(v=1, ask=0)
         super().__init__(ws)
-        self._stop_watching = threading.Event()
-        self.observe(self._on_watch_change, names="watch")
         self.observe(self._on_filter_change, names="filter")
-        self.watch = watch
 
     def _reload(self) -> bool:
         """Load the verdicts; removed recipes leave the selection."""
@@ -63,15 +54,7 @@ class StalenessBoard(Panel):
         has_changed = self._rows.displayed_state() != previous.displayed_state()
         self.shown_changes += has_changed
         self.selection = self._selectable_names(self.selection)
-        if self.watch and (turned := self._rows.turned_since(previous)):
-            self._send_message({"kind": "turned", "lines": turned})
         return has_changed
-
-    def close(self) -> None:
-        """Stop refreshing and disconnect from the page."""
-        if "_stop_watching" in self.__dict__:  # also called after a failed constructor
-            self._stop_watching.set()
-        super().close()
 
     @traitlets.validate("selection")
     def _validate_selection(self, proposal: dict[str, Any]) -> list[str]:
@@ -86,18 +69,6 @@ class StalenessBoard(Panel):
 
     def _selectable_names(self, names: list[str]) -> list[str]:
         return [name for name in names if name in self._rows.names]
-
-    def _on_watch_change(self, change: dict[str, Any]) -> None:
-        self._stop_watching.set()
-        if change["new"]:
-            self._stop_watching = stop = threading.Event()
-            interval = max(change["new"], MIN_WATCH_SECONDS)
-            JobQueue("jammi-panel-watch").put(lambda: self._watch(interval, stop))
-
-    def _watch(self, interval: float, stop: threading.Event) -> None:
-        while not stop.wait(interval):
-            if not self.refresh_quietly():
-                return
 
     def _on_filter_change(self, _: Any) -> None:
         self._page_request = msgspec.structs.replace(self._page_request, offset=0)

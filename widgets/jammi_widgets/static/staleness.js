@@ -3,7 +3,7 @@ import { explanation } from "./terms.js";
 
 const COLUMNS = [["verdict", "verdict"], ["checks", "checks"], ["name", "table"], ["", "why"], ["age", "made"], ["rows", "rows"], ["size", "size"], ["cost", "took"], ["", ""]];
 const RUN_COLUMNS = ["table", "outcome", "rows", "took", "error"];
-const PAGE = 200, WATCH = 5, TICK = 1000;
+const PAGE = 200, TICK = 1000;
 const TITLES = { verdict: "Whether the table is up to date; the worst first", checks: "Results of the checks on its rows", age: "How long ago its newest version was computed", rows: "Rows of its newest version", size: "Bytes of its newest version", cost: "How long the rows of its newest version took to compute" };
 
 /** An age in the largest unit that fits. */
@@ -146,21 +146,9 @@ function render({ model, el, host }) {
   const planOf = button("Plan", () => act("plan", model.get("selection")), { "data-testid": "plan-chosen" });
   const chosenOrOpen = () => (model.get("selection").length ? Promise.resolve() : line.ask("choose-all"));
   const recompute = button("Recompute", () => chosenOrOpen().then(() => act("recompute", model.get("selection"))).catch(panel.fail), { "data-testid": "recompute-chosen" });
-  const turned = h("div", { class: "jammi-out jammi-turned", role: "alert", "data-testid": "turned" });
-  const watch = button("Watch", () => { if (!model.get("watch") && globalThis.Notification?.permission === "default") Notification.requestPermission().catch(() => {}); model.set("watch", model.get("watch") ? 0 : WATCH); model.save_changes(); }, { "data-testid": "watch" });
-  const watched = () => {
-    const every = model.get("watch");
-    watch.setAttribute("aria-pressed", String(every > 0));
-    watch.title = every ? `Checks again every ${every} s; click to stop` : `Check again every ${WATCH} s, also while no cell runs, and notify when a table is no longer fresh`;
-  };
-  panel.tools.append(filter.input, planOf, recompute, watch, more(button("Refresh", () => line.ask("refresh").then((next) => { panel.say(""); draw(next); }).catch(panel.fail), { "data-testid": "refresh" })), counts);
-  panel.body.append(progress.box, turned, out, causes, h("div", { class: "jammi-scroll jammi-tall" }, h("table", { class: "jammi-table jammi-board", role: "grid", "aria-label": "Recipes", "aria-multiselectable": true }, h("thead", {}, head), body)), foot, inner.box);
+  panel.tools.append(filter.input, planOf, recompute, more(button("Refresh", () => line.ask("refresh").then((next) => { panel.say(""); draw(next); }).catch(panel.fail), { "data-testid": "refresh" })), counts);
+  panel.body.append(progress.box, out, causes, h("div", { class: "jammi-scroll jammi-tall" }, h("table", { class: "jammi-table jammi-board", role: "grid", "aria-label": "Recipes", "aria-multiselectable": true }, h("thead", {}, head), body)), foot, inner.box);
 
-  /** A table that was fresh and is not any more, while the board watches: said here, and by the browser when the page is not looked at. */
-  line.on("turned", ({ lines }) => {
-    turned.replaceChildren(h("b", {}, "No longer fresh: "), ...lines.map((text) => h("div", {}, text)), button("×", () => turned.replaceChildren(), { class: "jammi-close", "aria-label": "Close", "data-testid": "close-turned" }));
-    if (document.hidden && globalThis.Notification?.permission === "granted") new Notification("jammi_lab", { body: lines.slice(0, 3).join("\n") });
-  });
   const ticking = setInterval(() => { for (const cell of body.querySelectorAll("[data-born]")) { const said = ago((Date.now() - cell.dataset.born) / 1000); if (cell.textContent !== said) cell.textContent = said; } }, TICK);
   line.on("changed", ({ body: next }) => draw(next));
   line.on("reveal", ({ name }) => reveal(name));
@@ -169,11 +157,9 @@ function render({ model, el, host }) {
   line.on("failed", ({ lines }) => { progress.hide(); panel.fail(lines); again(); });
   line.on("stopped", () => { progress.hide(); panel.say("Stopped. Finished steps are kept; the rest is unchanged."); again(); });
   model.on("change:selection", ticked);
-  model.on("change:watch", watched);
-  watched();
   heads();
   line.ask("rows", { ...asked, at_selection: true }).then((next) => { draw(next); reveal(next.reveal); }).catch(panel.fail);
-  return () => { clearInterval(ticking); inner.close(); model.off("change:selection", ticked); model.off("change:watch", watched); filter.close(); line.close(); panel.close(); };
+  return () => { clearInterval(ticking); inner.close(); model.off("change:selection", ticked); filter.close(); line.close(); panel.close(); };
 }
 
 export default { render };
