@@ -132,7 +132,7 @@ def test_the_board_plans_groups_by_cause_and_filters(ws, shown, papers):
     )
 
 
-def test_the_explorer_searches_steps_pins_and_filters(ws, on_page):
+def test_the_explorer_searches_steps_and_filters(ws, on_page):
     panel = NeighborExplorer(ws, "vectors")
     bare = on_page(panel, "neighbors")
     bare.shows("verdict-table")
@@ -143,9 +143,6 @@ def test_the_explorer_searches_steps_pins_and_filters(ws, on_page):
     bare.click("step-0")
     bare.says("own", "Neighbours of 0")
     assert panel.selection == ["0"] and bare.count("neighbor-0") == 0
-    bare.click("pin-2")
-    bare.click("pin-5")
-    bare.says("pins", "Similarity")
     bare.part("filter-input").fill("topic = 'food'")
     bare.part("filter-input").press("Enter")
     bare.expect(lambda: bare.count("neighbor-2") == 0 and bare.count("neighbor-3") == 1)
@@ -328,20 +325,3 @@ def test_the_mark_of_checks_opens_rules_and_failing_rows(ws, shown):
     kept(board, "checks-board")
     board.part("close-outcome").click()
     board.part("check-few").wait_for(state="detached")
-
-
-def test_the_switch_searches_by_meaning_words_or_both_and_marks_the_words(ws, shown):
-    ws.lexical("words", "papers", key="id", text="title")
-    bare = shown(NeighborExplorer(ws, "vectors", query="graphs"), "neighbor-0")
-    assert bare.visible("mode-input")
-    assert bare.find("mark").all_inner_texts() == []
-    bare.part("mode-input").select_option("words")
-    bare.has("neighbor-1", 0)
-    assert bare.panel.mode == "words"
-    assert bare.attribute("query-input", "placeholder") == "Search by words"
-    assert sorted(bare.find("mark").all_inner_texts()) == ["graph", "graphs"]
-    kept(bare, "neighbors-words")
-    bare.part("mode-input").select_option("meaning and words")
-    bare.shows("neighbor-1")
-    bare.expect(lambda: bare.panel.mode == "both" and bare.find("mark").count() == 2)
-    kept(bare, "neighbors-both")

@@ -65,11 +65,6 @@ def test_a_button_that_is_drawn_away_hands_the_focus_on(ws, shown, papers):
     pressed(near, "trail-0")
     near.expect(lambda: "Neighbours of 0" in near.part("own").inner_text())
     assert focused(near) == "trail-0"
-    for pin in near.page.get_by_role("button", name="Pin").all()[:2]:
-        pin.click()
-    near.shows("unpin")
-    pressed(near, "unpin")
-    assert focused(near).startswith("neighbor-")
     stale(papers)
     board = shown(StalenessBoard(ws), "count-stale")
     pressed(board, "cause-papers changed")

@@ -7,7 +7,6 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
-import traitlets
 
 import jammi_lab as jl
 from jammi_widgets.catalog import CatalogBrowser
@@ -84,7 +83,7 @@ def test_a_source_with_a_column_called_key_shows_the_row_that_is_meant(ws, told,
     ws.embed("k", "keyed", key="id", text="title", model="hashing")
     line = told(NeighborExplorer(ws, "k", 1))
     assert line.answer("open")["own"] == ["first"]
-    assert line.answer("compare", rows=["1", "2"])["values"] == [["first"], ["second"]]
+    assert line.answer("near", row="2", k=1)["own"] == ["second"]
 
 
 @pytest.mark.parametrize("now", ["x2", "02"])
@@ -92,7 +91,7 @@ def test_keys_that_are_texts_by_now_are_looked_for_as_they_were(texts, told, pap
     papers.write_text(f"id,title,year,venue\n1,a,2020,X\n{now},b,2021,Y\nz,c,2022,X\n")
     line = told(NeighborExplorer(texts, "titles", key=1))
     assert line.answer("open")["own"] == ["a", "X", "2020"]
-    assert line.answer("compare", rows=["1", "2"])["values"][1] == [None, None, None]
+    assert line.answer("near", row="2", k=1)["own"] == [None, None, None]
     panel = EmbeddingMap(texts, "titles")
     legend = told(panel).answer("colour", column="venue")["legend"]
     assert [(name, n) for name, _, n in legend] == [("X", 1)]
@@ -296,82 +295,3 @@ def test_the_filter_finds_tables_inside_databases_and_asks_none_for_them(
     assert list(below(line, table)) == ["x"] and line.act("preview", table["id"])["body"][
         "columns"
     ] == ["x"]
-
-
-# -- words
-
-
-@pytest.fixture
-def notes(ws):
-    texts = ["graph networks", "Networks <b>of</b> graphs", "pasta & sauce"]
-    ws.sources.add("remarks", pa.table({"id": [1, 2, 3], "text": texts, "score": [7, 8, 9]}))
-    ws.embed("v", "remarks", key="id", text="text", model="hashing")
-    ws.lexical("w", "remarks", key="id", text="text")
-    return ws
-
-
-def test_a_switch_searches_by_meaning_words_or_both(notes, told):
-    panel = NeighborExplorer(notes, "v")
-    line = told(panel)
-    by_meaning = line.answer("near", text="network", k=3)
-    assert by_meaning["about"]["words"] == "w" and by_meaning["mode"] == "meaning"
-    assert len(by_meaning["hits"]) == 3 and "score" not in by_meaning["hits"][0]
-    assert not any(hit["marks"] for hit in by_meaning["hits"])
-    panel.mode = "words"
-    by_words = line.answer("near", text="network", k=3)
-    assert [hit["key"] for hit in by_words["hits"]] == ["1", "2"]
-    assert "similarity" not in by_words["hits"][0] and by_words["hits"][0]["score"] > 0
-    panel.mode = "both"
-    hits = line.answer("near", text="network", k=3)["hits"]
-    expected = notes.search("v", "network", k=3, words="w").arrow()["key"].to_pylist()
-    assert [hit["key"] for hit in hits] == [str(key) for key in expected]
-    assert all(hit["similarity"] is not None for hit in hits)
-    # A row is searched by meaning whatever the mode.
-    assert line.answer("near", row="1", k=3)["mode"] == "meaning"
-    assert by_words["about"]["columns"] == ["text"]  # a column called score would be the hits' own
-
-
-def test_words_of_the_query_are_marked_and_html_stays_text(notes, told):
-    panel = NeighborExplorer(notes, "v", mode="words", query="networks <b>")
-    body = told(panel).answer("open")
-    marks = {hit["key"]: hit["marks"] for hit in body["hits"]}
-    assert marks["1"] == {"0": ["graph ", "networks", ""]}
-    assert marks["2"]["0"][:4] == ["", "Networks", " <", "b"]
-    html = panel.saved_as().html
-    assert "<mark>Networks</mark> &lt;<mark>b</mark>&gt;" in html and "<b>of" not in html
-
-
-def test_a_match_far_down_a_text_is_shown_with_what_stands_around_it(ws, told):
-    ws.sources.add("long", pa.table({"id": [1], "text": ["much ado " * 3000 + "E-1042 occurs"]}))
-    ws.embed("v", "long", key="id", text="text", model="hashing")
-    ws.lexical("w", "long", key="id", text="text", analyzer="exact")
-    panel = NeighborExplorer(ws, "v", mode="words", query="E-1042")
-    [hit] = told(panel).answer("open")["hits"]
-    [before, word, after] = hit["marks"]["0"]
-    assert before.startswith("…") and before.endswith(" much ado ") and len(before) <= 100
-    assert (word, after) == ("E-1042", " occurs") and len(hit["values"][0]) == 2000
-    assert "much ado <mark>E-1042</mark> occurs" in panel.saved_as().html
-
-
-def test_the_verdict_is_that_of_all_tables_that_were_searched(notes, told):
-    panel = NeighborExplorer(notes, "v")
-    line = told(panel)
-    notes.define("w", jl.Lexical("remarks", key="id", text="text", analyzer="exact"))
-    for mode, table, verdict in (
-        ("meaning", "v", "fresh*"),
-        ("words", "w", "stale"),
-        ("both", "v and w", "stale"),
-    ):
-        panel.mode = mode
-        about = line.answer("near", text="network", k=3)["about"]
-        assert (about["table"], about["verdict"]) == (table, verdict)
-        form = panel.saved_as().text
-        assert ("w is stale" in form) == (verdict == "stale") == ("w is stale" in about["notes"][0])
-        assert [each.name for each in panel._shown_tables()] == table.split(" and ")
-
-
-def test_without_a_lexical_table_there_is_no_switch(texts, told):
-    panel = NeighborExplorer(texts, "titles")
-    assert told(panel).answer("open")["about"]["words"] is None
-    with pytest.raises(traitlets.TraitError, match="no lexical table"):
-        panel.mode = "both"

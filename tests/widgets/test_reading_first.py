@@ -44,11 +44,10 @@ CASES = [
     (EmbeddingMap, lambda page: page.send("hover", point=3)),
     (EmbeddingMap, lambda page: page.send("colour", column="group")),
     (NeighborExplorer, lambda page: page.send("near", row="3", k=2)),
-    (NeighborExplorer, lambda page: page.send("compare", rows=["3", "4"])),
 ]
 
 
-@pytest.mark.parametrize(("panel", "ask"), CASES, ids=["hover", "colour", "near", "compare"])
+@pytest.mark.parametrize(("panel", "ask"), CASES, ids=["hover", "colour", "near"])
 def test_what_reads_the_source_is_answered_from_a_thread(lab, here, panel, ask):
     page = page_of(panel(lab, "v"))
     here()

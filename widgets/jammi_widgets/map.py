@@ -107,7 +107,7 @@ class EmbeddingMap(Panel):
     def _set_map(self, ws: "Workspace", vector_map: VectorMap) -> None:
         """Set the points of the panel."""
         self._table = ws.table(vector_map.table)
-        self._columns = readable_columns(ws, self._table, VECTOR_HIT_COLUMNS)
+        self._columns = readable_columns(ws, self._table)
         self._row_columns = RowColumns(ws, self._table, self._columns)
         self._vector_map, self._points = vector_map, _fit_to_square(vector_map)
         self._key_index = KeyIndex(vector_map.keys)

@@ -219,12 +219,6 @@ class FindNeighbors(PanelMessage, tag="near"):
     k: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 10
 
 
-class Compare(PanelMessage, tag="compare"):
-    """Compare two displayed rows."""
-
-    rows: Annotated[list[Name], msgspec.Meta(min_length=2, max_length=2)]
-
-
 class Children(PanelMessage, tag="children"):
     """Request the children of a catalog node by its id."""
 

@@ -109,11 +109,6 @@ def spans(text: str, analyzer: str) -> Iterator[tuple[int, int]]:
                 yield first, last
 
 
-def to_term(token: str, analyzer: str) -> str:
-    """The term of a token; empty for a stop word."""
-    return _TERMS[analyzer](token)
-
-
 def _fold_accents(word: str) -> str:
     if word.isascii():
         return word

@@ -1,26 +1,21 @@
-import { Line, button, choose, cut, frame, grouped, h, more, pill, redrawn, s, table } from "./kit.js";
+import { Line, button, choose, cut, frame, grouped, h, more, pill, redrawn, s } from "./kit.js";
 import { explanations } from "./terms.js";
 
-const SHORT = 42, LONG = 120;
-const MODES = [["meaning", "meaning"], ["words", "words"], ["both", "meaning and words"]];
+const SHORT = 42, LONG = 120, TEXT = 400;
 const MOST_STEPS = 8, LAST_STEPS = 5;                                  // of a longer way the first step and so many of the last ones stand there
-
-const PROMPTS = { meaning: "Search by meaning", words: "Search by words", both: "Search by meaning and words" };
 
 function render({ model, el }) {
   const line = new Line(model);
   const panel = frame(el, "neighbors", "Neighbour explorer", line);
   const query = h("input", { type: "search", class: "jammi-filter jammi-query", placeholder: "Search by meaning", "aria-label": "Search by meaning", "data-testid": "query-input", value: model.get("query") });
-  const mode = h("select", { class: "jammi-button", "aria-label": "Search by", "data-testid": "mode-input", hidden: true }, MODES.map(([value, word]) => h("option", { value }, word)));
   const where = h("input", { type: "search", class: "jammi-filter", placeholder: "SQL condition: year > 2020", "aria-label": "Filter by a condition in SQL", "data-testid": "filter-input", value: model.get("filter") });
   const about = h("div", { class: "jammi-about" });
   const trail = h("nav", { class: "jammi-trail", "aria-label": "Search history" });
   const own = h("div", { class: "jammi-own", "data-testid": "own" });
   const list = h("ol", { class: "jammi-hits", role: "grid", "aria-label": "Neighbours" });
   const bars = h("div", { class: "jammi-bars" });
-  const pinned = h("div", { class: "jammi-pins", "data-testid": "pins" });
   const steps = [];
-  let pins = [], last = null, wholeWay = false;
+  let last = null, wholeWay = false;
 
   const ask = (what, step = true) => line.ask("near", { k: model.get("k"), ...what }).then((body) => {
     panel.say("");
@@ -40,11 +35,6 @@ function render({ model, el }) {
   const again = () => { const at = steps.at(-1); if (at) ask(at, false); else if (query.value) ask({ text: query.value }); };
 
   query.addEventListener("keydown", (event) => { if (event.key === "Enter" && query.value.trim()) ask({ text: query.value }); });
-  mode.addEventListener("change", () => {
-    panel.say("");
-    model.set("mode", mode.value);                                     // the kernel searches
-    model.save_changes();
-  });
   where.addEventListener("keydown", (event) => {
     if (event.key !== "Enter") return;
     panel.say("");
@@ -53,18 +43,10 @@ function render({ model, el }) {
     Promise.resolve(model.save_changes()).then(() => { if (!steps.length && query.value.trim()) ask({ text: query.value }); });
   });
 
-  /** A value with the words of the query marked: of its parts those with an odd index. */
-  function marked(parts) {
-    const size = parts.join("").length;
-    let left = size > 400 ? 399 : size;
-    const shown = parts.map((part, i) => { const some = part.slice(0, left); left -= some.length; return i % 2 && some ? h("mark", {}, some) : some; });
-    return size > 400 ? [...shown, "…"] : shown;
-  }
-
-  function values(names, of, texts, marks = {}) {
-    const parts = names.map((name, i) => [name, of[i], marks[i] ?? [of[i]]]).filter(([, v]) => v !== null && v !== "");
+  function values(names, of, texts) {
+    const parts = names.map((name, i) => [name, of[i]]).filter(([, v]) => v !== null && v !== "");
     const long = parts.filter(([name, v]) => texts.includes(name) || v.length > SHORT), short = parts.filter((p) => !long.includes(p));
-    return [...long.map(([name, v, pieces], i) => h("div", { class: i ? "jammi-text" : "jammi-text jammi-strong", title: `${name}: ${v}` }, marked(pieces))),
+    return [...long.map(([name, v], i) => h("div", { class: i ? "jammi-text" : "jammi-text jammi-strong", title: `${name}: ${v}` }, cut(v, TEXT))),
       short.length ? h("div", { class: "jammi-facets" }, short.map(([name, v]) => button(`${name}: ${v}`, (event) => { event.stopPropagation(); narrow(name, v); }, { class: "jammi-cause", title: "Only rows with this value" }))) : ""];
   }
 
@@ -79,11 +61,7 @@ function render({ model, el }) {
   function hit(item, rank) {
     const on = model.get("selection").includes(item.key), names = last.about.columns;
     const go = () => ask({ row: item.key });
-    const near = item.similarity ?? null, value = last.mode === "words" || near === null ? item.score : near;
-    const title = [near === null ? null : `similarity ${near}`, (item.score ?? null) === null ? null : `score ${item.score}`].filter(Boolean).join(", ");
-    const share = last.mode === "words" ? item.score / last.hits[0].score : near ?? 0;
-    const bar = h("span", { class: "jammi-near", title }, h("span", { style: `width:${Math.max(0, share) * 100}%` }));
-    const pin = (event) => { event.stopPropagation(); pins = pins.includes(item.key) ? pins.filter((p) => p !== item.key) : [...pins, item.key].slice(-2); compare(); ticked(); };
+    const bar = h("span", { class: "jammi-near", title: `similarity ${item.similarity}` }, h("span", { style: `width:${Math.max(0, item.similarity) * 100}%` }));
     const keys = (event) => {
       if (event.target !== event.currentTarget) return;
       if (event.key === "Enter") { event.preventDefault(); choose(model, [item.key]); }
@@ -91,10 +69,9 @@ function render({ model, el }) {
       if (next) { event.preventDefault(); next.focus(); }
     };
     return h("li", { class: "jammi-hit", role: "row", tabindex: 0, "aria-selected": on, "data-testid": `neighbor-${item.key}`, "data-key": item.key, onclick: () => choose(model, [item.key]), onkeydown: keys },
-      h("div", { class: "jammi-rank", role: "gridcell" }, h("b", {}, rank), bar, h("span", { class: "jammi-dim" }, value.toFixed(3))),
-      h("div", { class: "jammi-what", role: "gridcell" }, h("div", { class: "jammi-dim", title: item.key }, cut(item.key, LONG), item.missing ? " · the row no longer exists in its source" : ""), ...values(names, item.values, last.about.text, item.marks)),
-      h("div", { class: "jammi-do", role: "gridcell" }, button("Neighbours", (event) => { event.stopPropagation(); go(); }, { "data-testid": `step-${item.key}`, "aria-label": `Neighbours of ${item.key}` }),
-        button("Pin", pin, { "data-testid": `pin-${item.key}`, "aria-pressed": pins.includes(item.key), "aria-label": `Pin ${item.key} to compare` })));
+      h("div", { class: "jammi-rank", role: "gridcell" }, h("b", {}, rank), bar, h("span", { class: "jammi-dim" }, item.similarity.toFixed(3))),
+      h("div", { class: "jammi-what", role: "gridcell" }, h("div", { class: "jammi-dim", title: item.key }, cut(item.key, LONG), item.missing ? " · the row no longer exists in its source" : ""), ...values(names, item.values, last.about.text)),
+      h("div", { class: "jammi-do", role: "gridcell" }, button("Neighbours", (event) => { event.stopPropagation(); go(); }, { "data-testid": `step-${item.key}`, "aria-label": `Neighbours of ${item.key}` })));
   }
 
   const head = (known) => about.replaceChildren(h("b", {}, `${known.table} `), pill(known.verdict, { "data-testid": "verdict-table" }), ...known.notes.map((n) => h("div", { class: "jammi-dim", "data-testid": "note", title: explanations(n) }, n)));
@@ -104,12 +81,10 @@ function render({ model, el }) {
   function drawn(body) {
     last = body;
     head(body.about);
-    mode.hidden = !body.about.words;
-    query.placeholder = query.ariaLabel = PROMPTS[model.get("mode")];
     way();
     own.replaceChildren(...(body.own ? [h("div", { class: "jammi-dim", title: body.row }, `Neighbours of ${cut(body.row, LONG)}`), ...values(body.about.columns, body.own, body.about.text)] : []));
     list.replaceChildren(...body.hits.map((item, i) => hit(item, i + 1)));
-    if (!body.hits.length) list.append(h("li", { class: "jammi-dim" }, steps.length ? (last.mode === "words" ? "No row contains the words and satisfies the condition." : "No row satisfies the condition.") : "Type a text and press Enter."));
+    if (!body.hits.length) list.append(h("li", { class: "jammi-dim" }, steps.length ? "No row satisfies the condition." : "Type a text and press Enter."));
     histogram(body.histogram);
   }
 
@@ -129,46 +104,28 @@ function render({ model, el }) {
     if (!how?.bins.length) { bars.replaceChildren(); return; }
     const most = Math.max(...how.bins), total = how.bins.reduce((a, b) => a + b, 0);
     bars.replaceChildren(h("span", { class: "jammi-dim" }, how.least.toFixed(2)),
-      s("svg", { width: 160, height: 28, role: "img", "aria-label": `${last.mode === "words" ? "Scores of the best" : "Similarities of the nearest"} ${total}: ${how.least.toFixed(2)} to ${how.most.toFixed(2)}` },
+      s("svg", { width: 160, height: 28, role: "img", "aria-label": `Similarities of the nearest ${total}: ${how.least.toFixed(2)} to ${how.most.toFixed(2)}` },
         how.bins.map((n, i) => s("rect", { x: i * 8, y: 28 - (n / most) * 26, width: 7, height: (n / most) * 26, class: "jammi-bar" }))),
-      h("span", { class: "jammi-dim" }, `${how.most.toFixed(2)} · the ${last.mode === "words" ? "best" : "nearest"} ${grouped(total)}`));
-  }
-
-  function compare() {
-    if (pins.length < 2) { pinned.replaceChildren(pins.length ? h("span", { class: "jammi-dim" }, `${cut(pins[0], LONG)} is pinned; pin another row to compare.`) : ""); return; }
-    line.ask("compare", { rows: pins }).then(({ keys, columns, values: both, similarity }) => {
-      const rows = columns.map((c, i) => [cut(c, SHORT), both[0][i] ?? "", both[1][i] ?? ""]).filter((r) => r[1] || r[2]);
-      pinned.replaceChildren(h("div", {}, h("b", {}, `Similarity ${similarity.toFixed(3)} `), button("Done", () => { pins = []; redrawn(panel.body, compare, first); ticked(); }, { class: "jammi-link", "data-testid": "unpin" })), h("div", { class: "jammi-scroll" }, table(["", ...keys.map((key) => cut(key, LONG))], rows)));
-    }).catch(panel.fail);
+      h("span", { class: "jammi-dim" }, `${how.most.toFixed(2)} · the nearest ${grouped(total)}`));
   }
 
   function ticked() {
     const kept = model.get("selection");
-    for (const item of list.children) {
-      item.setAttribute("aria-selected", String(kept.includes(item.dataset.key)));
-      item.querySelector("[aria-pressed]")?.setAttribute("aria-pressed", String(pins.includes(item.dataset.key)));
-    }
+    for (const item of list.children) item.setAttribute("aria-selected", String(kept.includes(item.dataset.key)));
   }
 
-  panel.tools.append(query, mode, where, more(button("Refresh", () => line.ask("refresh").then((body) => { panel.say(""); told(body); }).catch(panel.fail), { "data-testid": "refresh" })), bars);
-  panel.body.append(about, trail, own, pinned, list);
+  panel.tools.append(query, where, more(button("Refresh", () => line.ask("refresh").then((body) => { panel.say(""); told(body); }).catch(panel.fail), { "data-testid": "refresh" })), bars);
+  panel.body.append(about, trail, own, list);
   line.on("changed", ({ body }) => { panel.say(""); told(body); });
   line.on("about", ({ body }) => head(body));
   const typed = () => { query.value = model.get("query"); };
-  const moded = () => {
-    mode.value = model.get("mode");
-    query.placeholder = `Search by ${MODES.find(([value]) => value === mode.value)[1]}`;
-    query.setAttribute("aria-label", query.placeholder);
-  };
   const filtered = () => { where.value = model.get("filter"); };
   model.on("change:selection", ticked);
   model.on("change:query", typed);
   model.on("change:filter", filtered);
-  model.on("change:mode", moded);
-  moded();
   line.ask("open").then(told).catch(panel.fail);
   return () => {
-    for (const [name, f] of [["selection", ticked], ["query", typed], ["filter", filtered], ["mode", moded]]) model.off(`change:${name}`, f);
+    for (const [name, f] of [["selection", ticked], ["query", typed], ["filter", filtered]]) model.off(`change:${name}`, f);
     line.close();
     panel.close();
   };
