@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 import jammi_lab as jl
 import jammi_widgets.map
 from jammi_lab.core.html import to_text
-from jammi_widgets.map import EmbeddingMap
-from jammi_widgets.map_clusters import distinctive_words, find_clusters, points_inside
+from jammi_widgets.map import EmbeddingMap, points_inside
 from jammi_widgets.value_scale import GRADIENT, NO_VALUE_CODE
 from tests.templates import Template
 
@@ -260,30 +259,6 @@ def test_selected_rows_come_with_their_columns(measured, told):
     assert told(measured).answer("selected-rows")["rows"] == []
 
 
-def test_clusters_are_the_peaks_of_density_and_points_far_from_all_have_none_of_their_own():
-    rng = np.random.default_rng(5)
-    centres = np.array([(-0.6, -0.5), (0.5, 0.6), (0.6, -0.6)])
-    sizes = (500, 300, 200)
-    blobs = [rng.normal(c, 0.08, (n, 2)) for c, n in zip(centres, sizes, strict=True)]
-    points = np.clip(np.concatenate(blobs), -1, 1).astype(np.float32)
-    found = find_clusters(points)
-    assert len(found.centres) == 3 and np.abs(found.centres - centres).max() < 0.08
-    assert [np.bincount(found.labels[a:b] + 1).argmax() for a, b in ((0, 500), (500, 800), (800, 1000))] == [1, 2, 3]  # fmt: skip
-    assert (
-        len(find_clusters(points[:10]).centres) == 0 and len(find_clusters(points[:0]).labels) == 0
-    )
-    assert len(find_clusters(np.zeros((100, 2), np.float32)).centres) == 1
-
-
-def test_the_words_of_a_cluster_are_frequent_in_it_and_rare_elsewhere():
-    texts = ["the deep network learns", "a deep network", "sourdough bread rises"] * 4 + ["bread and network", None]  # fmt: skip
-    words = distinctive_words([0, 0, 1] * 4 + [-1, 1], texts)
-    assert words[0][:2] == ["deep", "network"] and words[1][0] in ("rises", "sourdough")
-    assert "network" not in words[1] and "the" not in words[0]
-    forms = ["it returns a path", "to return a path"] * 3 + ["bread"] * 9
-    assert distinctive_words([0] * 6 + [1] * 9, forms)[0] == ["path", "return"]
-
-
 @pytest.fixture
 def topics(tmp_path):
     """Vectors in two groups, and their texts."""
@@ -313,14 +288,10 @@ def topics(tmp_path):
         yield ws
 
 
-def test_a_cluster_is_selected_as_sql_and_kept_as_a_table_with_lineage(topics, told):
+def test_selected_rows_are_given_as_sql_and_kept_as_a_table_with_lineage(topics, told):
     panel = EmbeddingMap(topics, "points")
     line = told(panel)
-    clusters = line.answer("clusters")["clusters"]
-    graphs = next(i for i, each in enumerate(clusters) if "graph" in each["words"])
-    assert {"rye", "bread"} <= {word for each in clusters for word in each["words"]}
-    answer = line.answer("cluster", cluster=graphs)
-    assert answer["chosen"] == clusters[graphs]["rows"] == len(panel.selection)
+    panel.selection = [f"p'{i}" for i in range(100)]
     rows = topics.sql(panel.sql).arrow()
     assert sorted(rows["the id"].to_pylist()) == sorted(panel.selection)
     assert line.answer("selected-rows")["sql"] == panel.sql

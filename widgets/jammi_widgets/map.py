@@ -25,8 +25,7 @@ from jammi_lab.workspace.vector_views import Colouring, VectorMap
 from jammi_widgets import assets, protocol
 from jammi_widgets.action_runner import ProgressCallback
 from jammi_widgets.cell_texts import KeyIndex, row_texts
-from jammi_widgets.map_clusters import Clusters, distinctive_words, find_clusters, points_inside
-from jammi_widgets.neighbors import encoded_columns, readable_columns
+from jammi_widgets.neighbors import readable_columns
 from jammi_widgets.panel import Panel
 from jammi_widgets.row_columns import RowColumns, source_rows
 from jammi_widgets.value_scale import NO_VALUE_CODE, rank_by_frequency, scale_values
@@ -59,9 +58,6 @@ OTHERS_COLOR = "#98a1ab"
 MAX_HOVER_COLUMNS = 6
 """Maximum number of columns shown for a hovered point."""
 MAX_VALUE_CHARS = 300
-MAX_CLUSTER_TEXTS = 5_000
-"""Number of rows whose texts are read for the words of clusters."""
-MAX_TEXT_CHARS = 2_000
 MAX_LISTED_ROWS = 50
 """Maximum number of selected rows listed below the map; `selected_rows()` returns all of them."""
 UNSAVED_METHOD = "at once"
@@ -115,7 +111,6 @@ class EmbeddingMap(Panel):
         self._filtered_out: NDArray[np.bool_] | None = None
         self._sent_header: dict[str, Any] = {}
         self._lasso_keys: list[str] | None = None
-        self._clusters: Clusters | None = None
 
     def _replace_map(self, vector_map: VectorMap) -> None:
         """Replace the points. Selected rows that still exist stay selected."""
@@ -206,41 +201,6 @@ class EmbeddingMap(Panel):
                 )
             key = source_rows(self._ws, self._table).key_column
             return self._ws.materialize(name, self.sql, key=key)
-
-    def clusters(self) -> list[dict[str, Any]]:
-        """Clusters of the points, the largest first: `words` that tell it apart, number of `rows`,
-        and the densest place, `x` and `y` from −1 to 1. Raises the errors of reading the source."""
-        import numpy as np
-
-        found = self._found_clusters()
-        with self._tenant_context():
-            columns = self._text_columns() if len(found.centres) else []
-            sample = np.linspace(0, len(self._points) - 1, MAX_CLUSTER_TEXTS).astype(np.int64)
-            sample = np.unique(sample)
-            words: dict[int, list[str]] = {}
-            if columns:
-                rows = RowColumns(self._ws, self._table, columns).read_rows(
-                    self._key_index.keys_at(sample)
-                )
-                texts = row_texts(rows, columns, MAX_TEXT_CHARS)
-                joined = [" ".join(filter(None, row)) for row in texts]
-                words = distinctive_words(found.labels[sample].tolist(), joined)
-        sizes = np.bincount(found.labels[found.labels >= 0], minlength=len(found.centres))
-        return [
-            {"words": words.get(i, []), "rows": int(sizes[i]), "x": float(x), "y": float(y)}
-            for i, (x, y) in enumerate(found.centres)
-        ]
-
-    def _found_clusters(self) -> Clusters:
-        if self._clusters is None:
-            self._clusters = find_clusters(self._points)
-        return self._clusters
-
-    def _text_columns(self) -> list[str]:
-        """The columns that were encoded, else the first readable texts."""
-        kinds = source_rows(self._ws, self._table).columns
-        texts = [c for c in self._columns if kinds.get(c) == "VARCHAR"]
-        return [c for c in encoded_columns(self._table) if c in kinds] or texts[:1]
 
     def _selection_keys(self) -> "pa.Array":
         import numpy as np
@@ -369,10 +329,6 @@ class EmbeddingMap(Panel):
                 return self._select_outline(outline)
             case protocol.SelectedRows():
                 return self._first_selected_rows()
-            case protocol.FindClusters():
-                return {"clusters": self.clusters()}
-            case protocol.SelectCluster(cluster=cluster):
-                return self._select_points(self._found_clusters().labels == cluster)
         return None
 
     @property
@@ -486,12 +442,7 @@ class EmbeddingMap(Panel):
         """Select the points inside an outline that match the filter."""
         import numpy as np
 
-        return self._select_points(points_inside(self._points, np.array(outline, np.float64)))
-
-    def _select_points(self, chosen: "NDArray[np.bool_]") -> dict[str, Any]:
-        """Select those of the points that match the filter."""
-        import numpy as np
-
+        chosen = points_inside(self._points, np.array(outline, np.float64))
         self._selected_rows = np.flatnonzero(
             chosen if self._filtered_out is None else chosen & ~self._filtered_out
         )
@@ -529,3 +480,26 @@ def _fit_to_square(vector_map: VectorMap) -> "NDArray[np.float32]":
         return np.zeros((0, 2), np.float32)
     points = vector_map.points - (vector_map.points.min(0) + vector_map.points.max(0)) / 2
     return np.ascontiguousarray(points / (float(np.abs(points).max()) or 1.0), np.float32)
+
+
+def points_inside(
+    points: "NDArray[np.float32]", outline: "NDArray[np.float64]"
+) -> "NDArray[np.bool_]":
+    """Which points lie inside a closed outline, by the even-odd rule: a ray from the point crosses
+    the outline an odd number of times."""
+    import numpy as np
+
+    lower, upper = outline.min(0), outline.max(0)
+    candidates = np.flatnonzero(((points >= lower) & (points <= upper)).all(1))
+    order = candidates[np.argsort(points[candidates, 1], kind="stable")]
+    x, y = points[order, 0].astype(np.float64), points[order, 1].astype(np.float64)
+    crossed = np.zeros(len(order), bool)
+    for (ax, ay), (bx, by) in zip(outline, np.roll(outline, -1, axis=0), strict=True):
+        if ay != by:
+            low, high = np.searchsorted(
+                y, (min(ay, by), max(ay, by))
+            )  # the points within the edge's height
+            crossed[low:high] ^= x[low:high] < (bx - ax) * (y[low:high] - ay) / (by - ay) + ax
+    enclosed = np.zeros(len(points), bool)
+    enclosed[order[crossed]] = True
+    return enclosed

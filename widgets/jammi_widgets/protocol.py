@@ -245,16 +245,6 @@ class SelectedRows(PanelMessage, tag="selected-rows"):
     """Request the first selected rows of a map with the columns of their source."""
 
 
-class FindClusters(PanelMessage, tag="clusters"):
-    """Request the clusters of a map with their words."""
-
-
-class SelectCluster(PanelMessage, tag="cluster"):
-    """Select the points of a cluster."""
-
-    cluster: Count
-
-
 class Lasso(PanelMessage, tag="lasso"):
     """Select the points inside an outline, given in the coordinates of the points."""
 

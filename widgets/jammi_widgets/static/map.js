@@ -125,8 +125,6 @@ function render({ model, el }) {
   const canvas = h("canvas", { class: "jammi-plot", tabindex: 0, role: "application", "aria-roledescription": "map", "aria-label": "Points of the map: arrow keys move it, plus and minus zoom, Enter selects the point in the middle, A selects all points in view, L selects the lasso, Escape clears the selection", "data-testid": "map-canvas" });
   const where = h("input", { type: "search", class: "jammi-filter", placeholder: "SQL condition: year > 2020", "aria-label": "Filter by a condition in SQL", "data-testid": "filter-input", value: model.get("filter") });
   const over = h("canvas", { class: "jammi-over", "aria-hidden": "true" }), dense = h("canvas", { class: "jammi-over", "aria-hidden": "true" });
-  const words = h("div", { class: "jammi-words", "data-testid": "clusters" });
-  const worded = button("Words", () => { words.hidden = !words.hidden; worded.setAttribute("aria-pressed", String(!words.hidden)); draw(); }, { "aria-pressed": "true", "data-testid": "words", hidden: true, title: "Words that distinguish the clusters" });
   const tip = h("div", { class: "jammi-tip", hidden: true, role: "status", "data-testid": "tip" });
   const about = h("span", { class: "jammi-dim", "data-testid": "summary" });
   const chosen = h("span", { class: "jammi-dim", "data-testid": "chosen" });
@@ -143,32 +141,12 @@ function render({ model, el }) {
   let outline = null, held = null, lasso = false, asked = -1, wanted = null, telling = false, marked = false, painted = "", aimed = false;
 
   const aspect = () => { const w = canvas.clientWidth || 1, high = canvas.clientHeight || 1; return w > high ? [high / w, 1] : [1, w / high]; };
-  let due = 0, clusters = [];
+  let due = 0;
   const draw = () => {
-    label();
     if (points.length / 2 <= DENSE) { dense.hidden = true; paint.draw(view, aspect(), marked); return; }
     dense.hidden = false;                                              // one picture a frame at most
     due ||= requestAnimationFrame(() => { due = 0; shade(dense, points, codes, flags, all, view, aspect(), marked); });
   };
-  function label() {                                                   // the words of the largest clusters first; those that would lie over others are left out
-    const wide = canvas.clientWidth, high = canvas.clientHeight, [ax, ay] = aspect(), taken = [];
-    if (words.hidden) return;
-    for (const { x, y, sign, size: [w, t] } of clusters) {
-      const left = Math.max(2, Math.min(wide - w - 2, ((x * view[2] + view[0]) * ax + 1) * wide / 2 - w / 2)), middle = (1 - (y * view[2] + view[1]) * ay) * high / 2, top = middle > t + 8 ? middle - t - 8 : middle + 8;   // beside the points in the middle, not over them
-      const free = top > 0 && top + t < high && Math.abs((x * view[2] + view[0]) * ax) < 1 && !taken.some(([l, u, r, b]) => left < r && left + w > l && top < b && top + t > u);
-      sign.style.visibility = free ? "" : "hidden";
-      sign.style.transform = `translate(${left}px, ${top}px)`;
-      if (free) taken.push([left - 4, top - 2, left + w + 4, top + t + 2]);
-    }
-  }
-  async function group() {
-    const { clusters: found } = await line.ask("clusters");
-    clusters = found.filter((each) => each.words.length).map((each, i) => ({ ...each, sign: h("button", { type: "button", class: "jammi-word", title: `Select these ${grouped(each.rows)} rows`, "data-testid": `cluster-${i}`, onclick: failing(async () => { const { buffers, chosen: n, found: of } = await line.ask("cluster", { cluster: found.indexOf(each) }); mark(n, of, buffers); }) }, each.words.join(" · ")) }));
-    words.replaceChildren(...clusters.map(({ sign }) => sign));
-    for (const each of clusters) each.size = [each.sign.offsetWidth, each.sign.offsetHeight];
-    worded.hidden = !clusters.length;
-    label();
-  }
   const place = (event) => {
     const box = canvas.getBoundingClientRect(), [ax, ay] = aspect();
     const x = ((event.clientX - box.left) / box.width * 2 - 1) / ax, y = (1 - (event.clientY - box.top) / box.height * 2) / ay;
@@ -211,9 +189,6 @@ function render({ model, el }) {
     set();
     root.dataset.points = points.length / 2;
     if (model.get("color")) await paintBy(model.get("color"));
-    clusters = [];
-    words.replaceChildren();
-    await group().catch(() => {});                                     // a source that cannot be read has no words
   }
 
   async function paintBy(column) {
@@ -368,11 +343,11 @@ function render({ model, el }) {
 
   const root = panel.root;
   way.addEventListener("change", () => act("project", [way.value]));
-  panel.tools.append(where, colour, way, worded, mode, button("Clear", clear, { "data-testid": "clear" }), h("span", { class: "jammi-together" }, button("Fit", () => { view = [0, 0, 0.92]; draw(); }, { "data-testid": "fit" }), button("−", () => zoom(0.8), { "aria-label": "Zoom out" }),
+  panel.tools.append(where, colour, way, mode, button("Clear", clear, { "data-testid": "clear" }), h("span", { class: "jammi-together" }, button("Fit", () => { view = [0, 0, 0.92]; draw(); }, { "data-testid": "fit" }), button("−", () => zoom(0.8), { "aria-label": "Zoom out" }),
     button("+", () => zoom(1.25), { "aria-label": "Zoom in" })), mend, more(button("Refresh", failing(() => line.ask("refresh").then(load)), { "data-testid": "refresh" })), about, chosen);
   panel.root.insertBefore(notes, panel.body);
   panel.root.insertBefore(progress.box, panel.body);
-  const stage = h("div", { class: "jammi-stage" }, dense, canvas, over, words, tip);
+  const stage = h("div", { class: "jammi-stage" }, dense, canvas, over, tip);
   panel.body.append(h("div", { class: "jammi-beside" }, stage, picked), legend);
   const resized = new ResizeObserver(size);
   resized.observe(canvas);
