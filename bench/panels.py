@@ -422,11 +422,6 @@ def _source_column_lines(ws: Any, path: Path, repeats: int) -> Iterator[Line]:
             explorer,
             lambda at: protocol.FindNeighbors(v=1, ask=1, row=str(at), k=10),
         ),
-        (
-            "two rows are compared",
-            explorer,
-            lambda at: protocol.Compare(v=1, ask=1, rows=[str(at), str(at + 1)]),
-        ),
     )
     for what, panel, message in steps:
         panel.send = lambda *_: None
