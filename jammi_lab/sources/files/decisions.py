@@ -19,7 +19,7 @@ from jammi_lab.sources.files.snapshots import change_token
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, DigestCache, observation_key
 from jammi_lab.storage.files import CLOCK_SECONDS
 
-_RULES = "3"
+_RULES = "4"
 """Counts changes of the rules that decide; an earlier decision is made again."""
 
 

@@ -3,6 +3,7 @@ and times is decided here, from all of them."""
 
 import contextlib
 import functools
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -24,6 +25,7 @@ from jammi_lab.sources.files.readers import partition_options, partition_types, 
 from jammi_lab.sources.files.text_bytes import TextFile
 from jammi_lab.sources.files.text_columns import TextColumn, decide_columns
 from jammi_lab.sources.files.text_types import Form
+from jammi_lab.sources.read_errors import display_name
 
 _MAX_TYPED_DEPTH = 62
 """What is nested deeper is a column of type JSON: Arrow has no deeper types."""
@@ -50,6 +52,8 @@ _HAS_LONG_NUMBER = f"regexp_matches({{}}::VARCHAR, {sql_literal(_LONG_NUMBER)})"
 _FIRST_RECORDS = "(SELECT json FROM it LIMIT 1000)"
 """Their keys are counted before any detection: one line can have hundreds of thousands."""
 _HAS_VALUES = "{} IS NOT NULL"
+_VALUE = "json"
+"""The column of values that are no records."""
 _IS_BEYOND_DOUBLE = "isinf(TRY_CAST({0} AS DOUBLE)) OR {0} ~ '-?[0-9]{{39,}}'"
 """Whether the text of a number is beyond the range of DOUBLE, or an integer that no type holds."""
 
@@ -59,8 +63,9 @@ def decide(
 ) -> Decision:
     """How these files are read, decided from all their values. Raises OSError, duckdb.Error,
     SourceUnavailable."""
-    reading: dict[str, Any] = {"kind": kind, "columns": None, "casts": {}, "has_maps": True}
     options = files[0].options
+    reading: dict[str, Any] = {"kind": kind, "columns": None, "casts": {}, "has_maps": True}
+    reading |= {"keys": None, "records": str(options.get("records", "auto")).lower()}
     source_files = [file.source_file for file in files]
 
     def rows_of(columns: Mapping[str, str] | None, selected: str = "*") -> Relation:
@@ -83,14 +88,14 @@ def decide(
         name: "VARCHAR" if name in looked else _replace_types(kind, _NESTED_TEXTS)
         for name, kind in detected.items()
     }
-    if not _needs_detection(list(detected)):
-        nested = [name for name, kind in types.items() if name not in looked and "DOUBLE" in kind]
-        digits = {name: _replace_types(types[name], _NUMBERS_AS_TEXT) for name in nested}
-        inexact = _columns_where(nested, _HAS_LONG_NUMBER, rows_of(types | digits))
-        types |= dict.fromkeys(inexact, "JSON")
-        unnamed = [name for place, name in enumerate(detected) if name == f"C{place}"]
-        if len(_columns_where(unnamed, _HAS_VALUES, rows_of(types))) == len(unnamed):
-            reading["columns"] = dict(types)
+    reading["keys"] = _keys_of(files, relation_of, list(detected))
+    if reading["keys"] is not None or _has_bare_values(reading, files, relation_of, detected):
+        reading["records"] = "false"
+    nested = [name for name, kind in types.items() if name not in looked and "DOUBLE" in kind]
+    digits = {name: _replace_types(types[name], _NUMBERS_AS_TEXT) for name in nested}
+    inexact = _columns_where(nested, _HAS_LONG_NUMBER, rows_of(types | digits))
+    types |= dict.fromkeys(inexact, "JSON")
+    reading["columns"] = dict(types)
     if looked:
         as_texts = ", ".join(
             f"CAST({quoted} AS VARCHAR) AS {quoted}" for quoted in map(quote_identifier, looked)
@@ -133,12 +138,58 @@ def _check_key_count(
     files: Sequence[TextFile], relation_of: Callable[[str], Relation], records: str
 ) -> None:
     """Raise SourceUnavailable when these records have too many keys."""
-    paths = ", ".join(path_literal(file.utf8_address()) for file in files)
-    objects = relation_of(f"SELECT json FROM read_json_objects([{paths}])")
     keys = f"SELECT unnest(json_keys(json)) AS key FROM {records}"
     with contextlib.suppress(duckdb.Error):  # detection tells of these where they are
-        [[count]] = scratch_duckdb.query(objects, f"SELECT count(DISTINCT key) FROM ({keys})")
+        [[count]] = scratch_duckdb.query(
+            _objects_of(files, relation_of), f"SELECT count(DISTINCT key) FROM ({keys})"
+        )
         check_column_count(files[0].path, count)
+
+
+def _objects_of(files: Sequence[TextFile], relation_of: Callable[[str], Relation]) -> Relation:
+    paths = ", ".join(path_literal(file.utf8_address()) for file in files)
+    return relation_of(f"SELECT json FROM read_json_objects([{paths}])")
+
+
+def _has_bare_values(
+    reading: Mapping[str, Any],
+    files: Sequence[TextFile],
+    relation_of: Callable[[str], Relation],
+    detected: Mapping[str, str],
+) -> bool:
+    """Whether the only column is of values that are no records, and not a key of this name."""
+    if list(detected) != [_VALUE]:
+        return False
+    values = select_of(Decision({}, (), {**reading, "records": "false"}), files)
+    return scratch_duckdb.describe(relation_of(values))[_VALUE] == detected[_VALUE]
+
+
+def _keys_of(
+    files: Sequence[TextFile], relation_of: Callable[[str], Relation], names: Sequence[str]
+) -> dict[str, str] | None:
+    """The key of each column where one differs from its name, by which DuckDB would find no value:
+    it counts columns without a name, and numbers those that differ by case. Raises
+    SourceUnavailable."""
+    folded = {fold(name) for name in names}
+    suspects = {name: "" for place, name in enumerate(names) if name == f"C{place}"}
+    for name in names:
+        numbered = _NUMBERED_NAME.fullmatch(name)
+        if numbered is not None and fold(numbered[1]) in folded:
+            suspects[name] = numbered[1]
+    if not suspects:
+        return None
+    rows = scratch_duckdb.query(
+        _objects_of(files, relation_of), "SELECT DISTINCT unnest(json_keys(json)) FROM it"
+    )
+    keys = {key for (key,) in rows}
+    key_of = {name: name if name in keys else suspects.get(name, name) for name in names}
+    if set(key_of.values()) != keys:
+        raise SourceUnavailable(
+            f"{display_name(files[0].path)} has keys that differ only by case, and one with a "
+            "number that a column of such a key would get.",
+            hint="Rename one of the keys.",
+        )
+    return None if key_of.keys() == keys else key_of
 
 
 def _misfit_error(
@@ -224,16 +275,6 @@ def _column(name: str, detected: str, column: TextColumn) -> TextColumn:
     return TextColumn(kind, cast, is_declared=column.is_declared)
 
 
-def _needs_detection(names: Sequence[str]) -> bool:
-    """Whether the columns cannot be given to DuckDB by name: it has made a name of a value that is
-    no object, or has numbered keys that differ only by case."""
-    folded = {fold(name) for name in names}
-    numbered = [_NUMBERED_NAME.fullmatch(name) for name in names]
-    return list(names) == ["json"] or any(
-        match is not None and fold(match[1]) in folded for match in numbered
-    )
-
-
 def select_of(decision: Decision, files: Sequence[TextFile]) -> str:
     """A SELECT of all rows of these files, in order, as it was decided. Raises OSError,
     SourceUnavailable."""
@@ -242,11 +283,11 @@ def select_of(decision: Decision, files: Sequence[TextFile]) -> str:
     shape = "newline_delimited" if reading["kind"] == "ndjson" else "auto"
     reader_options = [
         f"format={sql_literal(options.get('format', shape))}",
+        f"records={sql_literal(reading['records'])}",
         f"maximum_depth={_MAX_TYPED_DEPTH}",
         *partition_options([file.source_file for file in files]),
     ]
-    if "records" in options:
-        reader_options.append(f"records={sql_literal(str(options['records']).lower())}")
+    selected = "*"
     if reading["columns"] is None:
         reader_options += [
             f"dateformat={sql_literal(_NO_FORMAT)}",
@@ -256,11 +297,25 @@ def select_of(decision: Decision, files: Sequence[TextFile]) -> str:
             f"union_by_name={'true' if options.get('union_by_name') else 'false'}",
             *([] if reading["has_maps"] else ["map_inference_threshold=-1"]),
         ]
-    else:
+    elif reading["keys"] is None:
         columns = ", ".join(
             f"{sql_literal(name)}: {sql_literal(kind)}" for name, kind in reading["columns"].items()
         )
         reader_options.append(f"columns={{{columns}}}")
+    else:
+        reader_options.append(f"columns={{{_VALUE}: 'JSON'}}")
+        values = (
+            f"{_value_at(reading['keys'][name], kind)} AS {quote_identifier(name)}"
+            for name, kind in reading["columns"].items()
+        )
+        selected = f"{', '.join(values)}, * EXCLUDE ({_VALUE})"
+    rows = f"SELECT {selected} FROM read_json([{paths}], {', '.join(reader_options)})"
     casts = [f"{cast} AS {quote_identifier(name)}" for name, cast in reading["casts"].items()]
-    selected = f"* REPLACE ({', '.join(casts)})" if casts else "*"
-    return f"SELECT {selected} FROM read_json([{paths}], {', '.join(reader_options)})"
+    return f"SELECT * REPLACE ({', '.join(casts)}) FROM ({rows})" if casts else rows
+
+
+def _value_at(key: str, kind: str) -> str:
+    """The value of a key of a record, as `read_json` gives it."""
+    pointer = sql_literal("/" + key.replace("~", "~0").replace("/", "~1"))
+    structure = sql_literal(json.dumps(kind, ensure_ascii=False))
+    return f"json_transform({_VALUE}->{pointer}, {structure})"
