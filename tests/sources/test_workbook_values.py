@@ -62,6 +62,26 @@ def test_a_column_has_the_type_of_all_its_cells(read, cells, values, kind):
     assert ([row[0] for row in rows], types["v"]) == (values, kind)
 
 
+@pytest.mark.parametrize(
+    ("shown", "numbers", "values", "kind"),
+    [
+        ("h:mm", [-0.5 / 24, 0.25], ["-0:30:00", "06:00:00"], "VARCHAR"),
+        ("h:mm", [-0.5 / 24], [dt.timedelta(minutes=-30)], "INTERVAL"),
+        ("yyyy-mm-dd", [-1402, 45000], ["-33648:00:00", "2023-03-15"], "VARCHAR"),
+        ("yyyy-mm-dd", [20240131, 45000], ["20240131", "2023-03-15"], "VARCHAR"),
+    ],
+)
+def test_a_number_that_is_no_time_or_date_is_not_read_as_one(read, shown, numbers, values, kind):
+    """Of flexitime, in the 1904 system, and of a date that was typed as a number."""
+
+    def format_cells(sheet):
+        for row in range(2, 2 + len(numbers)):
+            sheet.cell(row, 1).number_format = shown
+
+    rows, types = read(["v", "n"], *([each, "x"] for each in numbers), change=format_cells)
+    assert ([row[0] for row in rows], types["v"]) == (values, kind)
+
+
 @pytest.mark.parametrize("blanks", [0, 1, 3])
 def test_blank_and_error_cells_have_no_say(read, blanks):
     """duckdb-excel#69: the first cells of a column are blank."""

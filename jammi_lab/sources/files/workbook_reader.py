@@ -100,7 +100,9 @@ def _numbers(column: pa.Array) -> pa.Array | None:
 
 
 def _times(column: pa.Array) -> pa.Array | None:
-    if pc.min(column).as_py() < _FIRST_DATE or pc.max(column).as_py() > _LAST_DATE:
+    first, last = (pa.scalar(day, column.type) for day in (_FIRST_DATE, _LAST_DATE))
+    is_date = pc.and_(pc.greater_equal(column, first), pc.less_equal(column, last))
+    if not pc.all(is_date).as_py():
         return None
     days = column.cast(pa.date32(), safe=False)
     is_midnight = pc.all(pc.equal(days.cast(column.type), column)).as_py()
@@ -118,13 +120,16 @@ _FORMULA_WITHOUT_VALUE = re.compile(
     rb'<c r="(\w+)"(?![^>]* t="str")[^>]*><f\b[^>]*(?:/>|>[^<]*</f>)\s*(?:<v\s*/>|<v></v>)?\s*</c>'
 )
 """A formula that no program has computed. One whose value is the empty text is of the type str."""
-_Row = Sequence[Any]
+_NEGATIVE_NUMBER = re.compile(
+    rb'<c r="([A-Z]+)(\d+)"[^>]*>(?:<f\b[^>]*(?:/>|>[^<]*</f>))?\s*<v>(-[^<]+)</v>'
+)
+_Row = list[Any]
 
 
 class _Area(NamedTuple):
     """Rows of cells with the place of the first one, counted from 0."""
 
-    rows: Sequence[_Row]
+    rows: list[_Row]
     top: int
     left: int
 
@@ -191,6 +196,8 @@ def _read(path: str, name: str, options: dict[str, Any]) -> tuple[pa.Table, list
             "Add a header line and rows, or name another sheet with the option sheet.",
             [other for other in sheets if other != sheet_name],
         )
+    if name.lower().endswith(_XLSX_SUFFIXES):
+        _restore_negative_times(area, path, sheet_name)
     table, column_notes = _typed_columns(area, options, f"{name}, sheet {sheet_name}")
     notes += column_notes
     if name.lower().endswith(_XLSX_SUFFIXES):
@@ -203,8 +210,30 @@ def _formula_notes(path: str, sheet: str, table: pa.Table) -> list[str]:
     nothing: the library takes their cells for blank ones."""
     if not any(column.null_count for column in table.columns):
         return []
-    cells = list[bytes]()
-    # what calamine reads and this does not has no notes
+    content = _sheet_content(path, sheet)
+    # a look for the bytes takes a tenth of the time
+    cells: list[bytes] = _FORMULA_WITHOUT_VALUE.findall(content) if b"<f" in content else []
+    if not cells:
+        return []
+    where = f"cell {cells[0].decode()}, of {len(cells):,}"
+    return [f"{where}: NULL, because its formula has no stored value; save it in a spreadsheet"]
+
+
+def _restore_negative_times(area: _Area, path: str, sheet: str) -> None:
+    """Put durations in the place of times below 0, as the 1904 system has them. The library counts
+    them from midnight: 23:30 for -0:30."""
+    if not any(isinstance(value, dt.time) for row in area.rows for value in row):
+        return
+    for letters, number, days in _NEGATIVE_NUMBER.findall(_sheet_content(path, sheet)):
+        row, column = int(number) - 1 - area.top, _column_number(letters.decode()) - area.left
+        if not (0 <= row < len(area.rows) and 0 <= column < len(area.rows[row])):
+            continue
+        if isinstance(area.rows[row][column], dt.time):
+            area.rows[row][column] = dt.timedelta(days=float(days))
+
+
+def _sheet_content(path: str, sheet: str) -> bytes:
+    """The XML of a sheet; nothing where it is not found, though calamine reads it."""
     with contextlib.suppress(KeyError, ElementTree.ParseError), zipfile.ZipFile(path) as archive:
         book, relations = (  # the memory of this process is limited
             ElementTree.fromstring(archive.read(f"xl/{part}"))  # noqa: S314
@@ -214,13 +243,8 @@ def _formula_notes(path: str, sheet: str, table: pa.Table) -> list[str]:
         for element in book.iter():
             for key, identifier in element.items():
                 if "}id" in key and element.get("name") == sheet:
-                    content = archive.read(posixpath.join("/xl", targets[identifier])[1:])
-                    if b"<f" in content:  # a look of a tenth of the time
-                        cells = _FORMULA_WITHOUT_VALUE.findall(content)
-    if not cells:
-        return []
-    where = f"cell {cells[0].decode()}, of {len(cells):,}"
-    return [f"{where}: NULL, because its formula has no stored value; save it in a spreadsheet"]
+                    return archive.read(posixpath.join("/xl", targets[identifier])[1:])
+    return b""
 
 
 def _typed_columns(area: _Area, options: dict[str, Any], place: str) -> tuple[pa.Table, list[str]]:
@@ -275,11 +299,11 @@ def _area_of(sheet: calamine.CalamineSheet, options: dict[str, Any]) -> _Area:
     below `skip` rows; without blank rows at the end."""
     if sheet.start is None:
         return _Area([], 0, 0)
-    rows: list[_Row] = list(sheet.to_python())
+    rows: list[_Row] = sheet.to_python()
     top, left = sheet.start
     if "range" in options:
         area = _cut_range(_Area(rows, top, left), options["range"])
-        rows, top, left = list(area.rows), area.top, area.left
+        rows, top, left = area.rows, area.top, area.left
     else:
         skipped = max(options.get("skip", 0) - top, 0)
         while skipped < len(rows) and _is_blank(rows[skipped]):
@@ -312,7 +336,7 @@ def _cut_range(area: _Area, text: str) -> _Area:
     return _Area(rows, top, left)
 
 
-def _is_blank(cells: _Row) -> bool:
+def _is_blank(cells: Sequence[Any]) -> bool:
     return all(value == "" for value in cells)
 
 
