@@ -57,8 +57,7 @@ class VersionVerbs(SharedVerbs):
         return self._notebook.workspace
 
     def _history(self, values: Values) -> Any:
-        history = self._ws._services.tables.history(values["NAME"])
-        return Answer(history, panel=("DiffView", (values["NAME"],), {"history": True}))
+        return self._ws._services.tables.history(values["NAME"])
 
     def _diff(self, values: Values) -> Any:
         diff = self._ws.table(values["NAME"], values["B"]).diff(values["A"])

@@ -54,30 +54,3 @@ def test_changes_are_seen_narrowed_and_selected(ws, on_page):
     bare.expect(lambda: bare.text("part-added") == "+ 3 added")
     bare.part("version-old").select_option("1")
     bare.expect(lambda: bare.text("bounds") == "No row differs.")
-
-
-def test_a_row_of_the_history_shows_what_its_version_changed(ws, on_page):
-    ws.table("offers", 1).restore()
-    panel = DiffView(ws, "offers", history=True)
-    bare = on_page(panel, "diff", wide=480, dark=True)
-    bare.shows("history")
-    listed = bare.text("history")
-    assert "rows of version 1 · price: 22 of 200 rows" in listed
-    assert "price: 22 of 203 rows" in listed and "+ 3 added" in bare.text("part-added")
-    assert bare.part("history").locator("[aria-current]").inner_text().startswith("v3")
-    kept(bare, "diff-history-480-dark")
-    assert bare.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    assert bare.count("history-1") == 0  # nothing is before it
-    bare.click("history-2")
-    bare.expect(lambda: (panel.old, panel.new) == (1, 2))
-    bare.expect(lambda: bare.text("part-changed") == "≠ 22 changed")
-    bare.expect(
-        lambda: bare.part("history").locator("[aria-current]").inner_text().startswith("v2")
-    )
-    bare.click("show-history")
-    bare.expect(lambda: not panel.history)
-    assert not bare.visible("history")
-    bare.click("show-history")
-    bare.expect(lambda: panel.history)
-    bare.click("refresh")
-    bare.expect(lambda: (panel.old, panel.new) == (2, 3))

@@ -43,7 +43,7 @@ EACH = [
     (searched, "neighbor-0", {"grid": "Neighbours", "row": ""}),
     (mapped, "verdict-table", {"application": "arrow keys move it"}),
     (CatalogBrowser, "catalog-item-ml", {"treeitem": "", "button": "Preview ml"}),
-    (compared, "show-history", {}),
+    (compared, "version-old", {}),
 ]
 """Panels, a part of each, and roles in it with a part of their names, as a screen reader tells
 them. An application gets the keys that it keeps from a picture."""

@@ -68,41 +68,28 @@ def test_older_versions_are_compared_and_refresh_comes_back(ws, told, prices):
     assert line.ask("versions", old=1, new=9)["kind"] == "refused"
 
 
-def test_the_history_names_what_each_version_changed_and_the_one_that_it_is_compared_with(
+def test_a_rejected_version_is_compared_with_the_ready_one_before_and_so_is_the_next(
     ws, told, prices
 ):
-    ws.checks.add("cheap", jl.checks.between("price", 0, 100), on="priced")
-    prices.write_text("id,name,price\n1,ash,500\n2,oak,8\n4,fir,9\n")
-    assert ws.recompute("priced").steps[0].outcome == "rejected"
-    ws.table("priced", 1).pin("in the paper")
-    panel = DiffView(ws, "priced", history=True)
-    rows = told(panel).answer("history")["history"]
-    assert [(row["version"], row["former"]) for row in rows] == [(3, 2), (2, 1), (1, None)]
-    assert (rows[0]["changed"], rows[0]["notes"]) == ("price: 1 of 3 rows", ["rejected"])
-    assert rows[1]["changed"] == "price: 1 of 3 rows, 1 row added, 1 row removed"
-    assert (rows[2]["changed"], rows[2]["notes"]) == ("", ["pinned", "in the paper"])
-    assert "3 versions" in repr(panel) and "7 → 8" in repr(panel)
-    assert "3 versions" not in repr(DiffView(ws, "priced"))
-    body = told(panel).answer("versions", old=2, new=3)
-    assert body["parts"] == {"changed": 1, "added": 0, "removed": 0}
-    assert [(v, rejected) for v, _, rejected in body["versions"]] == [
-        (3, True),
-        (2, False),
-        (1, False),
-    ]
-
-
-def test_a_version_after_a_rejected_one_is_compared_with_the_ready_one_before(ws, told, prices):
     ws.checks.add("cheap", jl.checks.between("price", 0, 100), on="priced")
     for price in (500, 7):
         prices.write_text(f"id,name,price\n1,ash,5\n2,oak,{price}\n4,fir,9\n")
         ws.recompute("priced")
-    rows = told(DiffView(ws, "priced")).answer("history")["history"]
-    assert [(row["version"], row["former"]) for row in rows] == [(4, 2), (3, 2), (2, 1), (1, None)]
-    assert rows[0]["changed"] == "price: 1 of 3 rows"
-    history = repr(ws.table("priced").history())
-    assert "price: 1 of 3 rows" in history and "rejected" not in history
-    assert "ws.table('priced', 4).diff(2) shows the rows" in history
+    body = told(DiffView(ws, "priced")).answer("versions", old=2, new=3)
+    assert body["parts"] == {"changed": 1, "added": 0, "removed": 0}
+    assert [(v, rejected) for v, _, rejected in body["versions"]] == [
+        (4, False),
+        (3, True),
+        (2, False),
+        (1, False),
+    ]
+    history = ws._services.tables.history("priced")
+    assert [getattr(history.former(t), "version", None) for t in history] == [2, 2, 1, None]
+    assert history.changes[4] == "price: 1 of 3 rows"
+    assert history.changes[2] == "price: 1 of 3 rows, 1 row added, 1 row removed"
+    text = repr(ws.table("priced").history())
+    assert "price: 1 of 3 rows" in text and "rejected" not in text
+    assert "ws.table('priced', 4).diff(2) shows the rows" in text
 
 
 def test_rows_are_selected_by_their_keys(ws, prices):

@@ -13,14 +13,13 @@ from jammi_lab.core.html import (
     Rendered,
     count_noun,
     escape_invisible,
-    format_bytes,
     plain_text,
     vstack,
 )
 from jammi_lab.core.verdicts import reasons_of
 from jammi_lab.freshness.explain import verdict_on_former
 from jammi_lab.inputs.version_changes import ChangeSummary
-from jammi_lab.workspace.result_table import ResultTable, VersionHistory, completion_time
+from jammi_lab.workspace.result_table import ResultTable, completion_time
 from jammi_widgets import assets, protocol
 from jammi_widgets.panel import Panel
 from jammi_widgets.results import Cell, display_cell
@@ -65,13 +64,10 @@ class DiffView(Panel):
 
     By default the newest version is compared with the one before it. `selection` holds the keys of
     the selected rows as text, or their numbers in a table without a key; `filter` is searched in
-    the listed rows; `history` lists the versions with what each of them changed. Raises
-    TableNotFound, also for a table of one version; TableDamaged.
+    the listed rows. Raises TableNotFound, also for a table of one version; TableDamaged.
     """
 
     _esm = assets.module("diff")
-    history = traitlets.Bool(False).tag(sync=True)
-    """Whether the versions are listed."""
 
     def __init__(
         self,
@@ -79,16 +75,12 @@ class DiffView(Panel):
         name: str | ResultTable,
         old: int | None = None,
         new: int | None = None,
-        *,
-        history: bool = False,
     ) -> None:
         self._new_table = ws.table(name, new)
         self._comparison, self._old_version = self._new_table._comparison(old)
         self._lists: dict[str, list[ListedRow]] = {}
         super().__init__(ws)
-        self.history = history
         self.observe(lambda _: self._send_message({"kind": "filtered"}), names="filter")
-        self.observe(lambda _: self._reply_queue.put(self._renew_saved_form), names="history")
 
     @property
     def old(self) -> int:
@@ -194,8 +186,6 @@ class DiffView(Panel):
         match message:
             case protocol.DiffRows():
                 return self._rows_message(message)
-            case protocol.ListVersions():
-                return {"history": self._version_rows()}
             case protocol.CompareVersions(old=old, new=new):
                 self._show_versions(old, new)
         return None
@@ -208,7 +198,7 @@ class DiffView(Panel):
             "new": self.new,
             "versions": [
                 [t.version, completion_time(t)[:16], t.status == "rejected"]
-                for t in self._versions()
+                for t in self._ws._services.tables.history(self._new_table.name)
             ],
             "total": record.row_count or 0,
             "parts": {part: getattr(summary, part) for part in _PARTS},
@@ -219,26 +209,6 @@ class DiffView(Panel):
             "lines": self._note_lines(),
             "causes": self._cause_lines(),
         }
-
-    def _versions(self) -> VersionHistory:
-        return self._ws._services.tables.history(self._new_table.name)
-
-    def _version_rows(self) -> list[dict[str, Any]]:
-        """The versions as rows of the list, each with the version before it, which it is compared
-        with."""
-        versions = self._versions()
-        return [
-            {
-                "version": t.version,
-                "former": former.version if (former := versions.former(t)) else None,
-                "rows": "" if t.row_count is None else f"{t.row_count:,}",
-                "size": format_bytes(t.bytes),
-                "notes": [*map(escape_invisible, versions.notes(t))],
-                "completed": completion_time(t),
-                "changed": versions.changes.get(t.version, ""),
-            }
-            for t in versions
-        ]
 
     def _cause_lines(self) -> list[str]:
         verdict = verdict_on_former(self._comparison.old, self._comparison.new)
@@ -293,7 +263,6 @@ class DiffView(Panel):
         title = f"{self._new_table.name}, version {self.old} → {self.new}: {summary}"
         columns = [(c.name, c.type.lower(), f"{c.rows:,}") for c in summary.columns]
         return vstack(
-            self._versions()._rendered() if self.history else None,
             plain_text(title),
             html.bullet_list([*self._cause_lines(), *self._note_lines()]),
             forms.table(["column", "type", "rows changed"], columns, aligned="llr")

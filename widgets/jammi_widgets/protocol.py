@@ -198,10 +198,6 @@ class DiffRows(PanelMessage, tag="diff-rows"):
     limit: Annotated[int, msgspec.Meta(ge=1, le=200)] = 50
 
 
-class ListVersions(PanelMessage, tag="history"):
-    """Request the versions of the table, with what each of them changed."""
-
-
 class CompareVersions(PanelMessage, tag="versions"):
     """Compare two versions of the table."""
 

@@ -1,4 +1,4 @@
-import { Line, button, choose, filterInput, frame, grouped, h, more, redrawn, term } from "./kit.js";
+import { Line, button, choose, filterInput, frame, grouped, h, more, redrawn } from "./kit.js";
 
 const PAGE = 50;
 const KEPT = 12; // characters of an equal beginning that stay before a difference
@@ -17,8 +17,6 @@ function render({ model, el }) {
   const grid = h("table", { class: "jammi-table jammi-grid", "data-testid": "grid" });
   const foot = h("div", { class: "jammi-foot jammi-turns" });
   const bounds = h("div", { class: "jammi-dim", role: "status", "data-testid": "bounds" });
-  const history = h("div", { class: "jammi-scroll jammi-history", hidden: true });
-  const listed = button("History", () => { model.set("history", !model.get("history")); model.save_changes(); }, { "data-testid": "show-history", title: "The versions of the table, with what each of them changed" });
   let summary = null, part = "changed", column = null, offset = 0;
 
   const load = (change = {}) => {
@@ -40,24 +38,6 @@ function render({ model, el }) {
     } }, entries);
   }
 
-  /** The list of versions, where it is shown; each names the one before it, which a click compares it with. */
-  function list() {
-    const shown = model.get("history");
-    listed.setAttribute("aria-pressed", String(shown));
-    history.hidden = !shown;
-    if (shown && summary) line.ask("history").then(({ history: versions }) => redrawn(history, () => history.replaceChildren(versionTable(versions)), () => listed)).catch(panel.fail);
-  }
-
-  function versionTable(versions) {
-    const heads = ["version", "rows", "size", "completed (UTC)", "changed"];
-    const body = versions.map((each) => {
-      const shown = each.version === summary.new, name = `v${each.version}`;
-      const open = each.former === null ? name : button(name, () => compare(each.former, each.version), { class: "jammi-link", "data-testid": `history-${each.version}`, title: `Show what version ${each.version} changed in version ${each.former}` });
-      return h("tr", { class: shown ? "jammi-picked" : "", "aria-current": shown ? "true" : null }, h("th", { scope: "row" }, open), h("td", { class: "jammi-number" }, each.rows), h("td", { class: "jammi-number" }, each.size), h("td", {}, each.completed), h("td", {}, [...each.notes, each.changed].filter(Boolean).flatMap((word, i) => [i ? " · " : "", term(word)])));
-    });
-    return h("table", { class: "jammi-table", "data-testid": "history" }, h("thead", {}, h("tr", {}, heads.map((head, at) => h("th", { scope: "col", class: at === 1 || at === 2 ? "jammi-number" : "" }, head)))), h("tbody", {}, body));
-  }
-
   function draw(next) {
     summary = next;
     panel.say("");
@@ -72,7 +52,6 @@ function render({ model, el }) {
       return h("button", { type: "button", class: "jammi-meter", "data-testid": `column-${each.name}`, title: `${each.type}. Show only the rows in which ${each.name} differs.`, onclick: () => load({ part: "changed", column: column === at ? null : at }) },
         h("span", { class: "jammi-cut" }, each.name), h("i", { "aria-hidden": "true" }, h("i", { style: `width: ${(100 * share).toFixed(1)}%` })), h("span", { class: "jammi-number" }, `${grouped(each.rows)} of ${grouped(summary.total)} ${summary.total === 1 ? "row" : "rows"}`));
     }));
-    list();
     return load();
   }
 
@@ -142,14 +121,13 @@ function render({ model, el }) {
     const row = event.target.closest("tbody tr");
     for (const each of grid.tBodies[0].rows) each.setAttribute("tabindex", each === row ? "0" : "-1");
   });
-  panel.tools.append(versions, listed, filter.input, more(button("Refresh", () => line.ask("refresh").then(draw).catch(panel.fail), { "data-testid": "refresh", title: "Compare the newest version with the one before it" })));
-  panel.body.append(history, parts, causes, columns, h("div", { class: "jammi-scroll jammi-tall" }, grid), foot, bounds, notes);
+  panel.tools.append(versions, filter.input, more(button("Refresh", () => line.ask("refresh").then(draw).catch(panel.fail), { "data-testid": "refresh", title: "Compare the newest version with the one before it" })));
+  panel.body.append(parts, causes, columns, h("div", { class: "jammi-scroll jammi-tall" }, grid), foot, bounds, notes);
   line.on("changed", ({ body }) => draw(body));
   line.on("filtered", () => { if (summary) load({}); });
   model.on("change:selection", ticked);
-  model.on("change:history", list);
   line.ask("open").then(draw).catch(panel.fail);
-  return () => { model.off("change:selection", ticked); model.off("change:history", list); filter.close(); line.close(); panel.close(); };
+  return () => { model.off("change:selection", ticked); filter.close(); line.close(); panel.close(); };
 }
 
 export default { render };
