@@ -338,7 +338,8 @@ def test_too_many_nodes_are_drawn_as_groups_and_those_asked_for_by_themselves(ws
 
 
 def test_a_group_tells_the_worst_of_its_checks_and_how_many_are_held():
-    nodes = [Node("sql", f"{f}_t{i}", 1) for f in ("a", "b", "c") for i in range(200)]
+    kinds = {"a": "sql", "b": "python", "c": "lexical"}
+    nodes = [Node(kinds[f], f"{f}_t{i}", 1) for f in kinds for i in range(200)]
     verdicts = {node.name: Fresh() for node in nodes}
     found = {
         150: CheckMark("1 of 3 fails", CheckStatus.FAIL, 1),

@@ -2,10 +2,8 @@
 filter matches. Too many nodes are grouped."""
 
 import functools
-import graphlib
-import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -42,7 +40,6 @@ MAX_DRAWN_NODES = 300
 grouped."""
 MAX_SINGLE_CHANGES = 20
 """Up to this many root causes are drawn individually among groups."""
-_FOLDER_SEPARATOR = re.compile(r"[/.]|__|[ _-](?=.)")
 MAX_LISTED_MEMBERS = 500
 """Maximum number of group members listed by name."""
 Direction = Literal["both", "up", "down"]
@@ -294,11 +291,9 @@ class LineageSnapshot:
         kind, word = self.nodes[members[0]].kind, self.verdict_words[members[0]]
         changed = sum(member in self.changes for member in members)
         held = sum(member in self.marked["held"] for member in members)
-        folders = {_folder(self.nodes[m].name) for m in members}
-        folder = f"{folders.pop()} · " if len(folders) == 1 and "" not in folders else ""
         return Group(
             kind,
-            f"{folder}{len(members):,} × {_kind_label(kind)}",
+            f"{len(members):,} × {_kind_label(kind)}",
             [self.ids[m] for m in sorted(members, key=self._is_plain)[:MAX_LISTED_MEMBERS]],
             word,
             f"{changed:,} of {len(members):,} changed" if changed else "",
@@ -319,33 +314,12 @@ class LineageSnapshot:
         return CheckMark(f"{worst} in {counts[worst]:,} of {len(members):,}", worst)
 
     def _groups(self, indexes: Sequence[int]) -> dict[str, list[int]]:
-        """The nodes by group: of those of one kind and verdict, those whose names begin alike, as
-        if in a folder; where that groups too little or makes a cycle, those in one layer."""
-        if not indexes:  # every node stays single: neither layers nor an order are needed
-            return {}
-
-        def alike(index: int) -> tuple[Hashable, ...]:
-            return self.nodes[index].kind, self.verdict_words[index]
-
-        by_folder = _by_key(indexes, lambda index: (_folder(self.nodes[index].name), *alike(index)))
-        is_fine = 2 * max(map(len, by_folder.values())) <= len(indexes)
-        if len(by_folder) <= MAX_DRAWN_NODES and is_fine and self._has_order(by_folder):
-            return by_folder
-        layers = self.layers
-        return _by_key(indexes, lambda index: (layers[index], *alike(index)))
-
-    def _has_order(self, groups: Mapping[str, Sequence[int]]) -> bool:
-        """Whether there is no cycle of edges between groups and the nodes that are in none."""
-        member_of = {index: key for key, members in groups.items() for index in members}
-        targets: dict[str | int, set[str | int]] = defaultdict(set)
-        for a, b in self.pairs:
-            if (start := member_of.get(a, a)) != (end := member_of.get(b, b)):
-                targets[start].add(end)
-        try:
-            graphlib.TopologicalSorter(targets).prepare()
-        except graphlib.CycleError:
-            return False
-        return True
+        """The nodes by group: those of one layer, kind and verdict."""
+        groups: dict[str, list[int]] = defaultdict(list)
+        for index in indexes:
+            key = (self.layers[index], self.nodes[index].kind, self.verdict_words[index])
+            groups[f"group:{':'.join(map(str, key))}"].append(index)
+        return groups
 
     def _ungrouped_nodes(self, visible: Sequence[int], keep_ids: Iterable[str]) -> set[int]:
         """The nodes that stay single: all if there are few, else `keep_ids` and, around a few of
@@ -365,22 +339,6 @@ class LineageSnapshot:
         if len(visible) > MAX_DRAWN_NODES and len(self.changes) <= MAX_SINGLE_CHANGES:
             ungrouped |= self.changes.keys() & set(visible)
         return ungrouped
-
-
-def _folder(name: str) -> str:
-    """What a name begins with, up to the first separator; empty for a name in one piece."""
-    folder, *rest = _FOLDER_SEPARATOR.split(name, maxsplit=1)
-    return folder if rest else ""
-
-
-def _by_key(
-    indexes: Sequence[int], key_of: Callable[[int], tuple[Hashable, ...]]
-) -> dict[str, list[int]]:
-    """The indexes by the text of their key."""
-    groups: dict[tuple[Hashable, ...], list[int]] = defaultdict(list)
-    for index in indexes:
-        groups[key_of(index)].append(index)
-    return {f"group:{':'.join(map(str, key))}": members for key, members in groups.items()}
 
 
 def _kind_label(kind: str) -> str:
