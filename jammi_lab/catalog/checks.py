@@ -9,7 +9,7 @@ from jammi_lab.catalog.repository import DatedRepository
 from jammi_lab.catalog.row_mapping import CHECK, CHECK_RESULT
 from jammi_lab.catalog.schema import check_results, checks
 from jammi_lab.core.anchors import Input
-from jammi_lab.core.checks import CheckRecord, CheckResult, Severity
+from jammi_lab.core.checks import CheckRecord, CheckResult
 from jammi_lab.core.clock import rfc3339
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import fold
@@ -188,12 +188,6 @@ def _decode_checks(rows: Iterable[Any]) -> Sequence[CheckRecord]:
 
 def _decode_results(rows: Iterable[Any]) -> Sequence[CheckResult]:
     return tuple(map(CHECK_RESULT.decode, rows))
-
-
-def blocking_stamp(records: Sequence[CheckRecord]) -> str:
-    """Identifies the blocking ones among these checks on a mutable table; '' without any."""
-    blocking = [record.updated_at for record in records if record.severity is Severity.BLOCK]
-    return f"{len(blocking)} {max(blocking)}" if blocking else ""
 
 
 def _name_key(check: CheckRecord | CheckResult) -> dict[str, Any]:

@@ -113,7 +113,6 @@ class Infrastructure:
         self.topics = Topics(catalog, scope, engine, clock)
         self.mutable = MutableTableService(catalog, settings)
         self.mutable.on_drop = self._remove_checkpoints
-        self.mutable.row_check = lambda: self.check_runner.check_rows
         self._kinds: dict[str, Kind] = {}
         self._connect_inputs()
         self.row_comparison = self._compare_rows()

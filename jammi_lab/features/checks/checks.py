@@ -114,9 +114,9 @@ class Checks(NamedCollection[Check], ReprMixin):
 
         `rule`: the SELECT of the failing rows, in which `jammi.<on>` is the version that is
         checked, with `params`; or a rule such as `jl.checks.unique("id")`. `severity="block"`, the
-        default, keeps a version that does not pass from becoming the newest, and refuses the commit
-        on a mutable table; `"warn"` reports it. A check on a source can only warn, in the verdicts
-        on what is made from it. `description` is the rule in words; without it, a comment at the
+        default, keeps a version that does not pass from becoming the newest; `"warn"` reports it. A
+        check on a source or a mutable table can only warn, in the verdicts on what is made from it.
+        `description` is the rule in words; without it, a comment at the
         beginning of the SELECT is. Nothing is run; a version that is the newest already stays it.
 
         Raises TableNotFound, InvalidArgument, NameInvalid, TenantForbidden, and as `ws.sql` for the
@@ -211,13 +211,13 @@ def leading_comment(statement: str) -> str:
 
 
 def _to_severity(severity: str | None, subject: CheckRecord) -> Severity:
-    is_source = subject.kind_class.is_external
+    has_versions = subject.kind_class.is_result
     if severity is None:
-        return Severity.WARN if is_source else Severity.BLOCK
+        return Severity.BLOCK if has_versions else Severity.WARN
     check_choice("severity", severity, Severity)
-    if is_source and severity == Severity.BLOCK:
+    if severity == Severity.BLOCK and not has_versions:
         raise InvalidArgument(
-            f"A check on the source {subject.label!r} cannot block: its rows are written outside.",
+            f"A check on {subject.label!r} cannot block: only versions of a table are kept back.",
             hint="Omit severity=, or put the check on a table computed from it.",
         )
     return Severity(severity)

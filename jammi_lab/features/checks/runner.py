@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -36,14 +36,10 @@ from jammi_lab.freshness.table_verdict import (
 )
 from jammi_lab.inputs.observation import Observation, PinnedState
 from jammi_lab.sources.base import ReadPlan, Relation
-from jammi_lab.sources.scratch_duckdb import sql_types
 from jammi_lab.steps.anchor_confirmation import bind_after_observing, confirm_anchors, same_anchors
 from jammi_lab.steps.recipe import BindContext, statement_environment
 from jammi_lab.steps.sql import Sql
 from jammi_lab.store.result_files import result_snapshot
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 PREVIOUS = "previous"
 """In the statement of a check on a result table: the newest ready version before the one that is
@@ -135,16 +131,8 @@ class CheckRunner:
             hint += f" ws.checks[{check.name!r}].rows({record.version}) shows the failing rows."
         else:  # a table of before, restored or reused, which has no number in this recipe
             subject = f"That table cannot become the newest version of {record.recipe!r}"
-        failure = self._failure(
-            check,
-            relation,
-            result.failing,
-            result.error,
-            subject,
-            f"; it also fails {names}" if others else "",
-            hint=hint,
-        )
-        return Audit(checks, results, failure)
+        also = f"; it also fails {names}" if others else ""
+        return Audit(checks, results, self._failure(check, relation, result, subject, also, hint))
 
     def run(
         self, check: CheckRecord, record: TableRecord | None, relation: Relation | None = None
@@ -203,47 +191,20 @@ class CheckRunner:
             self._observe, check.tenant, job, before, running.snapshots, is_last_attempt=True
         )
 
-    def check_rows(self, checks: Sequence[CheckRecord], rows: "pa.Table") -> CheckFailed | None:
-        """The error of rows that a mutable table is about to have and that do not pass all of these
-        checks; None when they do."""
-        for check in checks:
-            relation = Relation(
-                _subject_input(check), ReadPlan(frame=rows), columns=sql_types(rows.schema)
-            )
-            failing, error = None, None
-            try:
-                counted = self._prepare(check, relation, "count(*)").run().table()
-                failing = counted.column(0)[0].as_py()
-            except SessionClosed:
-                raise
-            except JammiError as problem:
-                error = self._error_text(check, problem)
-            if failing != 0:
-                return self._failure(
-                    check,
-                    relation,
-                    failing,
-                    error,
-                    f"{check.label!r} was not changed",
-                    hint=f"At most {_SAMPLE_ROWS} of the failing rows are in .sample.",
-                )
-        return None
-
     def _failure(
         self,
         check: CheckRecord,
         relation: Relation,
-        failing: int | None,
-        error: str | None,
-        what: str,
-        others: str = "",
-        *,
+        result: CheckResult,
+        subject: str,
+        also: str,
         hint: str,
     ) -> CheckFailed:
         """The error of rows that do not pass a blocking check, with the first of them."""
         rule, sample = f"the check {check.name!r} ({check.text})", list[Any]()
+        failing = result.failing
         if failing is None:
-            problem = f"{rule} could not be run: {error}"
+            problem = f"{rule} could not be run: {result.error}"
             hint = f"Correct the check, or remove it: ws.checks.remove({check.name!r})"
         else:
             problem = f"{count_noun(failing, 'row')} fail{'s' * (failing == 1)} {rule}"
@@ -251,7 +212,7 @@ class CheckRunner:
                 rows = self._prepare(check, relation, "*", f" LIMIT {_SAMPLE_ROWS}")
                 sample = rows.run_ordered().table().to_pylist()
         return CheckFailed(
-            f"{what}: {problem}{others}.",
+            f"{subject}: {problem}{also}.",
             check=check.name,
             table=check.recipe,
             failing=failing,

@@ -33,7 +33,6 @@ from jammi_lab.engine.sql.tokens import check_expression
 from jammi_lab.engine.tenant_instances import TenantInstances
 from jammi_lab.features.live.fold import stored_schema
 from jammi_lab.features.live.mutable_tables import (
-    MAX_COMMIT_ATTEMPTS,
     MUTABLE,
     MutableTableService,
 )
@@ -49,6 +48,8 @@ from jammi_lab.sources.base import Query, Relation
 # evaluates the statement again.
 
 BATCH_ROWS = 65_536
+MAX_COMMIT_ATTEMPTS = 50
+"""Attempts at a commit before VersionConflict is raised."""
 
 
 @dataclass(frozen=True)

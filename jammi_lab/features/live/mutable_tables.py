@@ -4,20 +4,15 @@ commit."""
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import re
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.catalog.checks import blocking_stamp
 from jammi_lab.catalog.logs import MAX_ENTRY_BYTES, LogRecord, NewEntry
-from jammi_lab.core.checks import CheckRecord, Severity
 from jammi_lab.core.errors import (
-    CheckFailed,
     DuplicateTable,
     InvalidArgument,
     JammiError,
@@ -25,7 +20,6 @@ from jammi_lab.core.errors import (
     NameTooLong,
     SchemaMismatch,
     TableNotFound,
-    VersionConflict,
 )
 from jammi_lab.core.identifiers import check_count, near_names
 from jammi_lab.core.records import Committed
@@ -35,7 +29,6 @@ from jammi_lab.features.live.table_changes import (
     CHANGE_COLUMN,
     VERSION_COLUMN,
     Change,
-    UncheckedRows,
     VersionMoved,
     check_repeated_keys,
     effect_of,
@@ -48,10 +41,6 @@ MUTABLE = "mutable"
 """The schema of mutable tables in SQL."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 _MAX_NAME_LENGTH = 63
-MAX_COMMIT_ATTEMPTS = 50
-"""Attempts at a commit before VersionConflict is raised."""
-
-CheckRows = Callable[[Sequence[CheckRecord], pa.Table], CheckFailed | None]
 
 
 class MutableTableService:
@@ -67,10 +56,6 @@ class MutableTableService:
         access any more."""
         self.on_drop: Callable[[LogRecord], None] | None = None
         """Told of every table that somebody dropped; it removes what was kept of its values."""
-        self.row_check: Callable[[], CheckRows] | None = None
-        """Returns what applies checks to the rows that a table is about to have, which returns the
-        error of one that does not pass."""
-        self._check_lock = threading.Lock()
 
     # -- which there are
 
@@ -173,35 +158,13 @@ class MutableTableService:
 
     def commit(self, record: LogRecord, change: Change) -> Committed:
         """Commit a change of rows of the table's own schema; one without effect takes no version.
-        Raises DuplicateKey; CheckFailed; VersionConflict; internal: VersionMoved."""
+        Raises DuplicateKey; internal: VersionMoved."""
         _check_null_keys(record, change.rows)
         check_repeated_keys(record, change.rows)
-        for _ in range(MAX_COMMIT_ATTEMPTS):
-            try:
-                return self._append(record, change)
-            except UncheckedRows:
-                pass
-            with self._check_lock:  # only other kernels can make an attempt fail
-                try:
-                    return self._append(record, self._checked_change(record, change))
-                except UncheckedRows:
-                    continue
-                except VersionMoved:
-                    if change.read:
-                        raise
-        raise VersionConflict(
-            f"Other writers committed first {MAX_COMMIT_ATTEMPTS} times in a row; nothing was "
-            f"changed in {record.name!r}.",
-            hint="Run it again when they have finished.",
-        )
-
-    def _append(self, record: LogRecord, change: Change) -> Committed:
         committed = Committed(0)
 
         def make(current: LogRecord, commit_id: str) -> NewEntry | None:
             nonlocal committed
-            if blocking_stamp(self._checks_on(current)) != change.checks:
-                raise UncheckedRows
             for read in change.read:
                 if self._logs.current(read).commit_id != read.commit_id:
                     raise VersionMoved
@@ -233,29 +196,6 @@ class MutableTableService:
             rows = self._folds.load(current, first).rows()
             if current.first == record.first and rows.nbytes <= MAX_ENTRY_BYTES:
                 self._logs.compact(current, first, body_of(rows), rows.num_rows)
-
-    def _checks_on(self, record: LogRecord) -> Sequence[CheckRecord]:
-        checks = self._catalog.checks.of_recipe(record.tenant, record.name, record.kind)
-        return [check for check in checks if check.severity is Severity.BLOCK]
-
-    def _checked_change(self, record: LogRecord, change: Change) -> Change:
-        """The change, valid only for the checks that there are and for the version whose rows it
-        changes. CheckFailed."""
-        with self._logs.reading(record):
-            current = self.current(record)
-            checks = self._checks_on(current)
-            if any(r.log_id == current.log_id and r.next != current.next for r in change.read):
-                raise VersionMoved
-            with self._folds.use(current) as table:
-                effect = effect_of(change, table, current)
-                rows = table.copy()
-            rows.apply(effect.entry(current.version, ""))
-        assert self.row_check is not None, "set when the workspace was opened"
-        if (failure := self.row_check()(checks, rows.rows())) is not None:
-            raise failure
-        return dataclasses.replace(
-            change, checks=blocking_stamp(checks), read=(*change.read, current)
-        )
 
     def changes(self, record: LogRecord, since: int) -> tuple[LogRecord, pa.Table]:
         """The table as it is now, and the net effect of all commits after a version, one row for

@@ -24,11 +24,6 @@ class VersionMoved(Exception):
     was changed. Internal."""
 
 
-class UncheckedRows(Exception):
-    """The table has blocking checks that the change was not subjected to; nothing was changed.
-    Internal."""
-
-
 @dataclass(frozen=True)
 class Change:
     """A change of the rows with some keys."""
@@ -39,8 +34,6 @@ class Change:
     read: Sequence[LogRecord] = ()
     """The tables from which the change was computed; it is valid only while these versions are the
     newest."""
-    checks: str = ""
-    """The blocking checks that the rows after the change pass (`blocking_stamp`)."""
 
 
 @dataclass(frozen=True)
