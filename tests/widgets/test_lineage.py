@@ -139,16 +139,6 @@ def test_choosing_a_stale_table_lights_the_way_from_its_root_cause(ws, told, edi
     }
 
 
-def test_what_is_before_or_after_a_node_folds_and_unfolds(ws, told):
-    line = told(LineageGraph(ws, "recent"))
-    line.ask("show", node="recent", hops=1)
-    opened = line.answer("unfold", node="venues", side="down", open=True)
-    assert "summary" in names(opened)
-    closed = line.answer("unfold", node="recent", side="down", open=False)
-    assert names(closed) == {"papers", "recent"}
-    assert next(n for n in closed["nodes"] if n["id"] == "recent")["down"] == [1, 1]
-
-
 def test_the_filter_finds_names_and_verdicts_with_their_neighbours(ws, told, edited):
     edited()
     panel = LineageGraph(ws)

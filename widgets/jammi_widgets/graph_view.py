@@ -1,5 +1,5 @@
-"""Selection of the visible part of a lineage: the neighbourhood of a node, unfolded nodes and
-filter matches. Too many nodes are grouped."""
+"""Selection of the visible part of a lineage: the neighbourhood of a node, and filter matches. Too
+many nodes are grouped."""
 
 import functools
 from collections import Counter, defaultdict
@@ -55,8 +55,6 @@ class View:
     """Whether the view shows upstream nodes, downstream nodes or both."""
     columns: bool = False
     """Whether nodes list their columns."""
-    unfolded: set[tuple[str, str]] = field(default_factory=set)
-    folded: set[tuple[str, str]] = field(default_factory=set)
     open_groups: set[str] = field(default_factory=set)
     """Groups whose nodes are drawn individually."""
 
@@ -165,14 +163,8 @@ class LineageSnapshot:
             }
         else:
             visible = set(range(len(self.nodes)))
-        for name, side in view.unfolded:
-            if (index := self.index_by_id.get(name)) is not None:
-                visible |= {index, *(self.upstream if side == "up" else self.downstream)[index]}
         chosen = {self.index_by_id[name] for name in selected if name in self.index_by_id}
         visible |= {end for index in chosen for pair in self.cause_edges(index) for end in pair}
-        for name, side in view.folded:
-            if (index := self.index_by_id.get(name)) is not None:
-                visible -= self._exclusive_branch(index, side, visible)
         return sorted(visible | chosen)
 
     def find_nodes(self, name: str) -> list[int]:
@@ -209,24 +201,6 @@ class LineageSnapshot:
                 remaining = None if remaining is None else remaining - 1
             nodes |= reached
         return nodes
-
-    def _exclusive_branch(self, start: int, side: str, visible: set[int]) -> set[int]:
-        """The visible nodes on one side that are connected only through this node."""
-        along, against = (
-            (self.upstream, self.downstream) if side == "up" else (self.downstream, self.upstream)
-        )
-        branch: set[int] = set()
-        pending = list(along[start])
-        while pending:
-            index = pending.pop()
-            if (
-                index not in branch
-                and index != start
-                and all(n in branch or n == start or n not in visible for n in against[index])
-            ):
-                branch.add(index)
-                pending.extend(along[index])
-        return branch
 
     def cause_edges(self, index: int) -> list[tuple[int, int]]:
         """The edges on the paths from the root causes of a node's verdict to the node."""

@@ -273,13 +273,6 @@ class LineageGraph(Panel):
                 )
             case protocol.Export(form=form):
                 return {"text": self.to_svg() if form == "svg" else self.to_mermaid()}
-            case protocol.Unfold(node=node, side=side, open=unfolded):
-                key = (self._node_id(node), side)
-                for folds, included in (
-                    (self._view.unfolded, unfolded),
-                    (self._view.folded, not unfolded),
-                ):
-                    folds.add(key) if included else folds.discard(key)
             case protocol.ShowColumns(on=on):
                 self._view.columns = on
             case protocol.Details(node=node):
@@ -295,7 +288,7 @@ class LineageGraph(Panel):
     def _focused_view(
         self, node: str | None, hops: int | None, direction: Direction = "both"
     ) -> View:
-        """The view around a node with nothing folded or unfolded. TableNotFound."""
+        """The view around a node with all groups closed. TableNotFound."""
         return View(
             None if node is None else self._resolve_focus(node), hops, direction, self._view.columns
         )
@@ -369,9 +362,8 @@ class LineageGraph(Panel):
         return sorted((snapshot.ids[a], snapshot.ids[b]) for a, b in edges)
 
     def _node_messages(self, shown: _Shown, drawing: Drawing) -> list[dict[str, Any]]:
-        """The drawn nodes with their boxes: a group with its members, a node with the number of its
-        neighbours on each side and how many of them are not visible."""
-        snapshot, visible, messages = self._snapshot, set(shown.visible), []
+        """The drawn nodes with their boxes; a group with its members."""
+        snapshot, messages = self._snapshot, []
         for node, node_id, box, columns in zip(
             shown.nodes, shown.ids, drawing.boxes, drawing.rows, strict=True
         ):
@@ -384,11 +376,6 @@ class LineageGraph(Panel):
             }
             if isinstance(node, Group):
                 message["members"] = [[name, snapshot.marks_text(name)] for name in node.members]
-            else:
-                index = snapshot.index_by_id[node_id]
-                for side, adjacency in (("up", snapshot.upstream), ("down", snapshot.downstream)):
-                    neighbours = adjacency[index]
-                    message[side] = [len(neighbours), len(set(neighbours) - visible)]
             messages.append(message)
         return messages
 

@@ -66,15 +66,6 @@ class Show(PanelMessage, tag="show"):
     direction: Literal["both", "up", "down"] = "both"
 
 
-class Unfold(PanelMessage, tag="unfold"):
-    """Show or hide the direct neighbours of a node on one side."""
-
-    is_shared = True
-    node: Name
-    side: Literal["up", "down"]
-    open: bool
-
-
 class OpenGroup(PanelMessage, tag="open-group"):
     """Draw the nodes of a group individually; without a group, fold all groups again."""
 

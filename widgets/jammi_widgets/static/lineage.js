@@ -4,7 +4,6 @@ import { button, checkRow, choose, copy, cut, download, filterInput, fold, frame
 const LEAST = 0.05, MOST = 3;
 const FAR = 0.45;                                                      // below this scale letters cannot be read
 const MOST_NAMED = 12;                                                 // of more inputs or readers the others are named on request
-const ROW = 17, ROWS_PAD = 6;                                          // of the columns in a node, as lineage_svg has them
 const counted = (n, word) => `${grouped(n)} ${word}${n === 1 ? "" : "s"}`;
 const key = (...parts) => JSON.stringify(parts);
 
@@ -19,16 +18,6 @@ function parsed(text, own) {
 /** What the fills and marks of a drawing mean and how often each is there; a click shows those alone. */
 const legend = (entries, own, sought, filter) => entries.map(([word, n, sign, meaning, swatch], at) => h("button", { type: "button", class: "jammi-count", title: `${word}: ${meaning}. Click to show only these`, "aria-pressed": String(sought === word), "data-testid": `legend-${word}`, onclick: () => filter(sought === word ? "" : word) },
   Object.assign(parsed(swatch, `${own}-${at}`), { ariaHidden: "true" }), ` ${grouped(n)} ${sign} ${word}`));
-
-/** The sign beside a node that shows or hides what it is made from (`up`) or what it goes into (`down`); empty when there is nothing. */
-function knob(node, side, unfold) {
-  const [x, y, w, high] = node.box, up = side === "up", [all, hidden] = node[side] ?? [0, 0];
-  if (!all) return "";
-  const word = `${hidden ? "Show" : "Hide"} ${up ? "the inputs" : "the dependents"} of ${node.name}`;
-  const cx = up ? x - 9 : x + w + 9, cy = y + (high - (node.columns.length ? node.columns.length * ROW + ROWS_PAD : 0)) / 2;   // lines begin at the columns, below it
-  return s("g", { class: `jammi-knob jammi-${side}`, onclick: (event) => { event.stopPropagation(); unfold(node, side, hidden > 0); }, role: "button", "aria-label": word, "data-testid": `${hidden ? "expand" : "collapse"}-${side}-${node.id}` },
-    s("title", {}, word), s("circle", { cx, cy, r: 7 }), s("text", { x: cx, y: cy + 4 }, hidden ? "+" : "−"));
-}
 
 function render({ model, el, host }) {
   const line = new Line(model);
@@ -101,11 +90,6 @@ function render({ model, el, host }) {
     apply();
   };
 
-  const unfold = (node, way, open) => send("unfold", { node: node.id, side: way, open }, node.id);
-  /** What folds is shown on the node that the mouse or the keyboard is on; what unfolds always. */
-  function knobs({ node, element }, ways = ["up", "down"]) {
-    for (const way of ways) if (!element.querySelector(`.jammi-${way}`)) element.append(knob(node, way, unfold));
-  }
   /** Makes a drawn node one that is chosen, walked to, heard and found. */
   function adopt(element, node) {
     const title = element.querySelector("title"), kind = node.members ? null : explanation(node.kind), word = element.dataset.verdict;
@@ -113,9 +97,7 @@ function render({ model, el, host }) {
     title.append(...[kind && `${node.kind}: ${kind}`, meaning(word)].filter(Boolean).map((said) => `\n${said}`));
     for (const part of element.querySelectorAll("[data-part]")) part.dataset.testid = `${part.dataset.part}-${node.id}`;
     element.querySelectorAll(".jammi-column").forEach((each, at) => { each.dataset.testid = `column-of-${node.id}-${node.columns[at]}`; });
-    const spot = { node, element };
-    knobs(spot, ["up", "down"].filter((way) => node[way]?.[1]));
-    return spot;
+    return { node, element };
   }
 
   /** The node in the middle of what is seen of a graph that does not fit: it stays there when more is drawn around it. */
@@ -350,12 +332,6 @@ function render({ model, el, host }) {
     columns, rare, hops, h("span", {}, summary, further));
   panel.body.append(progress.box, legends, split, inner.box);
 
-  for (const kind of ["pointerover", "focusin"]) {
-    picture.addEventListener(kind, (event) => {                        // on the drawing itself a listener for the focus makes it a stop of Tab
-      const spot = spotOf(event.target);
-      if (spot) knobs(spot);
-    });
-  }
   picture.addEventListener("click", (event) => {
     const spot = spotOf(event.target), entry = event.target.closest?.(".jammi-column");
     if (!spot) return;
@@ -402,10 +378,6 @@ function render({ model, el, host }) {
     if (event.key === "+" || event.key === "-") { zoom(event.key === "+" ? 1.25 : 0.8); return; }
     if (!event.key.startsWith("Arrow")) return;
     event.preventDefault();
-    if (event.shiftKey) {
-      here.element.querySelector(event.key === "ArrowLeft" ? ".jammi-up" : ".jammi-down")?.dispatchEvent(new MouseEvent("click"));
-      return;
-    }
     const next = beside(here.node, event.key);
     if (!next) return;
     stand(spots.get(next.id).element);
