@@ -1,7 +1,7 @@
 """The catalog browser: the contents of a workspace as a tree, down to columns with their types."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import traitlets
@@ -289,11 +289,8 @@ def _source_node(ws: "Workspace", name: str, tables_by_source: dict[str, list[st
         tables = source.tables()
         recorded = known.tables(source._record)
         tables_by_source[name] = tables if recorded is not None and recorded[1] else []
-        return (
-            _table_nodes(source, tables_by_source[name])
-            if tables_by_source[name]
-            else [CatalogNode("no tables", "", "")]
-        )
+        nodes = [_table_node(source, label, label) for label in tables_by_source[name]]
+        return nodes or [CatalogNode("no tables", "", "")]
 
     def known_tables() -> list[CatalogNode]:
         labels = tables_by_source.get(name) or (known.tables(source._record) or ([], 0))[0]
@@ -302,28 +299,6 @@ def _source_node(ws: "Workspace", name: str, tables_by_source: dict[str, list[st
     return CatalogNode(
         name, description, quoted_name(name), load_children=load_children, known_tables=known_tables
     )
-
-
-def _table_nodes(source: "Source", tables: Sequence[str]) -> list[CatalogNode]:
-    """The tables of a source; grouped by schema if it has several."""
-    schemas: dict[str, list[CatalogNode]] = {}
-    for label in tables:
-        schema, name = _split_label(source, label)
-        schemas.setdefault(schema, []).append(_table_node(source, label, name))
-    if len(schemas) == 1:
-        return [
-            replace(part, name=label) for label, part in zip(tables, *schemas.values(), strict=True)
-        ]
-    default_schema = str(getattr(source._connector(), "default", "main"))
-    return [
-        CatalogNode(
-            schema or default_schema,
-            f"schema, {count_noun(len(nodes), 'table')}",
-            quoted_name(source.name, schema) if schema else "",
-            load_children=nodes.copy,
-        )
-        for schema, nodes in schemas.items()
-    ]
 
 
 def _split_label(source: "Source", label: str) -> tuple[str, str]:
