@@ -35,7 +35,7 @@ def test_a_text_finds_rows_with_the_columns_behind_them(texts, told):
         "X",
         "2020",
     ]
-    assert sum(body["histogram"]["bins"]) == 3 and panel.query == "a"
+    assert panel.query == "a"
     assert "nearest to 'a'" in repr(panel)
 
 

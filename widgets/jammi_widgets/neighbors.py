@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 
 MAX_SHOWN_COLUMNS = 12
 """Maximum number of source columns shown."""
-HISTOGRAM_BIN_COUNT = 20
-"""Number of bins of the histogram."""
-MIN_HISTOGRAM_HITS = 200
-"""Minimum number of hits fetched for the histogram."""
 MAX_VALUE_CHARS = 2_000
 """Maximum number of characters of a value sent to the page."""
 
@@ -174,7 +170,7 @@ class NeighborExplorer(Panel):
             self._searching_thread = 0
 
     def _search(self, text: str | None, row: str | None) -> dict[str, Any]:
-        """The hits, and a histogram of the similarities of at least 200 hits."""
+        """Search by a text or by a row, and return the answer."""
         where = (
             check_row_condition(self._ws._services.engine, self.filter)
             if self.filter.strip()
@@ -183,7 +179,6 @@ class NeighborExplorer(Panel):
         self._query_row, key = (
             (row, self._find_key(row)) if text is None and row is not None else (None, None)
         )
-        max_hits = max(self.k, MIN_HISTOGRAM_HITS)
         if not text and row is None:
             self._last_answer = {
                 "hits": [],
@@ -192,14 +187,12 @@ class NeighborExplorer(Panel):
                 "about": self._header(),
             }
             return dict(self._last_answer)
-        rows = self._find_hits(text or None, key, max_hits, where)
+        rows = self._find_hits(text or None, key, where)
         with self._suppress_searches():
             self.set_trait("query", text or "")
-        similarities = [round(value, 4) for value in rows["similarity"].to_pylist()]
         query_values = self._row_values([key])[0] if row is not None else None
         self._last_answer = {
-            "hits": self._hit_messages(rows.slice(0, self.k), similarities),
-            "histogram": _histogram(similarities),
+            "hits": self._hit_messages(rows),
             "query": text or "",
             "row": row,
             "own": query_values,
@@ -207,30 +200,28 @@ class NeighborExplorer(Panel):
         }
         return dict(self._last_answer)
 
-    def _find_hits(self, text: str | None, key: Any, k: int, where: str | None) -> "pa.Table":
+    def _find_hits(self, text: str | None, key: Any, where: str | None) -> "pa.Table":
         """The most similar rows, with the shown columns. Raises as `ws.search`."""
         services, record = self._ws._services, self._ws.table(self._table)._record
         result = services.searches.run(
-            record, text, None, row=key, k=k, where=where, select=self._columns
+            record, text, None, row=key, k=self.k, where=where, select=self._columns
         )
         _, sources, unrecorded = result._recorded or ([], [], [])
         self._read_besides = sources, unrecorded
         return result.arrow()
 
-    def _hit_messages(
-        self, rows: "pa.Table", similarities: Sequence[float]
-    ) -> list[dict[str, Any]]:
+    def _hit_messages(self, rows: "pa.Table") -> list[dict[str, Any]]:
         """The hits as the page shows them."""
         values = row_texts(rows, self._columns, MAX_VALUE_CHARS)
-        keys, missing = rows["key"].to_pylist(), rows["source_missing"].to_pylist()
+        hits = rows.select(["key", "similarity", "source_missing"]).to_pylist()
         return [
             {
-                "key": to_text(key),
-                "similarity": similarities[index],
-                "missing": missing[index],
-                "values": values[index],
+                "key": to_text(hit["key"]),
+                "similarity": round(hit["similarity"], 4),
+                "missing": hit["source_missing"],
+                "values": values_of_hit,
             }
-            for index, key in enumerate(keys)
+            for hit, values_of_hit in zip(hits, values, strict=True)
         ]
 
     def _row_values(self, keys: Sequence[Any]) -> list[list[str | None]]:
@@ -300,14 +291,3 @@ def encoded_columns(result_table: ResultTable) -> list[str]:
     manifest = result_table.manifest
     text = manifest.descriptor.get("text") if manifest is not None else None
     return [str(t) for t in text] if isinstance(text, list | tuple) else []
-
-
-def _histogram(values: Sequence[float]) -> dict[str, Any]:
-    """Counts in twenty equal bins between the least and the greatest value."""
-    import numpy as np
-
-    if not values:
-        return {"bins": [], "least": 0.0, "most": 0.0}
-    low, high = min(values), max(values)
-    counts, _ = np.histogram(values, HISTOGRAM_BIN_COUNT, (low, max(high, low + 1e-9)))
-    return {"bins": counts.tolist(), "least": low, "most": high}

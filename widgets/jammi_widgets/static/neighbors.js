@@ -1,4 +1,4 @@
-import { Line, button, choose, cut, frame, grouped, h, more, pill, redrawn, s } from "./kit.js";
+import { Line, button, choose, cut, frame, grouped, h, more, pill, redrawn } from "./kit.js";
 import { explanations } from "./terms.js";
 
 const SHORT = 42, LONG = 120, TEXT = 400;
@@ -13,7 +13,6 @@ function render({ model, el }) {
   const trail = h("nav", { class: "jammi-trail", "aria-label": "Search history" });
   const own = h("div", { class: "jammi-own", "data-testid": "own" });
   const list = h("ol", { class: "jammi-hits", role: "grid", "aria-label": "Neighbours" });
-  const bars = h("div", { class: "jammi-bars" });
   const steps = [];
   let last = null, wholeWay = false;
 
@@ -85,7 +84,6 @@ function render({ model, el }) {
     own.replaceChildren(...(body.own ? [h("div", { class: "jammi-dim", title: body.row }, `Neighbours of ${cut(body.row, LONG)}`), ...values(body.about.columns, body.own, body.about.text)] : []));
     list.replaceChildren(...body.hits.map((item, i) => hit(item, i + 1)));
     if (!body.hits.length) list.append(h("li", { class: "jammi-dim" }, steps.length ? "No row satisfies the condition." : "Type a text and press Enter."));
-    histogram(body.histogram);
   }
 
   /** The way here. The middle of a long one is folded behind a button that says how many steps stand there. */
@@ -100,21 +98,12 @@ function render({ model, el }) {
     trail.replaceChildren(...parts.slice(0, 1), knob, ...parts.slice(folded && !wholeWay ? 1 + folded : 1));
   }
 
-  function histogram(how) {
-    if (!how?.bins.length) { bars.replaceChildren(); return; }
-    const most = Math.max(...how.bins), total = how.bins.reduce((a, b) => a + b, 0);
-    bars.replaceChildren(h("span", { class: "jammi-dim" }, how.least.toFixed(2)),
-      s("svg", { width: 160, height: 28, role: "img", "aria-label": `Similarities of the nearest ${total}: ${how.least.toFixed(2)} to ${how.most.toFixed(2)}` },
-        how.bins.map((n, i) => s("rect", { x: i * 8, y: 28 - (n / most) * 26, width: 7, height: (n / most) * 26, class: "jammi-bar" }))),
-      h("span", { class: "jammi-dim" }, `${how.most.toFixed(2)} · the nearest ${grouped(total)}`));
-  }
-
   function ticked() {
     const kept = model.get("selection");
     for (const item of list.children) item.setAttribute("aria-selected", String(kept.includes(item.dataset.key)));
   }
 
-  panel.tools.append(query, where, more(button("Refresh", () => line.ask("refresh").then((body) => { panel.say(""); told(body); }).catch(panel.fail), { "data-testid": "refresh" })), bars);
+  panel.tools.append(query, where, more(button("Refresh", () => line.ask("refresh").then((body) => { panel.say(""); told(body); }).catch(panel.fail), { "data-testid": "refresh" })));
   panel.body.append(about, trail, own, list);
   line.on("changed", ({ body }) => { panel.say(""); told(body); });
   line.on("about", ({ body }) => head(body));
