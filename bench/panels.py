@@ -88,7 +88,7 @@ def panels(folder: Path, repeats: int) -> Iterator[Line]:
         for what, message in (
             ("the first drawing", protocol.Open),
             ("a filter", protocol.Refresh),
-            ("no filter any more", protocol.Unfold),
+            ("no filter any more", protocol.OpenGroup),
             ("hops", protocol.Show),
             ("a click", protocol.Details),
         ):
@@ -221,7 +221,7 @@ def _message_seconds(panel: LineageGraph, kind: Any, repeats: int) -> float:
         elif kind is protocol.Refresh:
             began = time.perf_counter()
             panel.filter = name
-        elif kind is protocol.Unfold:
+        elif kind is protocol.OpenGroup:
             panel.filter = name
             began = time.perf_counter()
             panel.filter = ""
