@@ -16,7 +16,7 @@ from jammi_lab.core import identifiers
 from jammi_lab.core.errors import JammiError, SqlError, StatementNotAllowed
 from jammi_lab.core.identifiers import ascii_lower
 from jammi_lab.core.suggestions import answer_to
-from jammi_lab.engine.sql import function_list
+from jammi_lab.engine.sql import function_list, releases
 
 Node = dict[str, Any]
 
@@ -47,6 +47,7 @@ _SOURCE_HINT = (
     "Add what it reads as a source, ws.sources.add('name', 'location'): FROM name or name.table."
 )
 _COUNTS_AND_EXTREMES = ("count", "count_star", "min", "max")
+_REDUCTIONS = ("list_reduce", "array_reduce", "reduce")
 _LIST_AGGREGATES = {"list_aggr", "list_aggregate", "array_aggr", "array_aggregate", "aggregate"}
 # Any other prefix of a function is a column: `x.f()` is a method call.
 _SYSTEM_SCHEMAS = {"system", "temp", "memory", "pg_catalog", "information_schema"}
@@ -294,6 +295,12 @@ class _Checker:
             )
         if allowed is None:
             raise self.unknown_function_error(name, node)
+        if name in _REDUCTIONS and len(node.get("children") or ()) > 2 and not releases.IS_2:
+            raise self.not_allowed(
+                f"{name}() with an initial value may be wrong in DuckDB 1.5.",
+                node,
+                "Write the value into the list: list_reduce(list_prepend(0, l), lambda a, x: …).",
+            )
         self.reading.functions.add(name)
         is_volatile = (
             allowed.mark == "volatile"

@@ -111,6 +111,7 @@ def build_select(
     columns |= _partition_columns(source_files)
     replaced = ", ".join(f"{value} AS {name}" for name, value in columns.items())
     options = [
+        "can_have_nan=true",  # of which most writers' statistics say nothing
         f"union_by_name={'false' if has_one_schema(schemas) else 'true'}",
         *partition_options(source_files),
     ]
