@@ -42,7 +42,7 @@ from jammi_lab.freshness.table_verdict import (
 )
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.steps.build import BuildContext
-from jammi_lab.steps.definition_changes import changed_parts
+from jammi_lab.steps.definition_changes import changed_environment, changed_parts
 from jammi_lab.steps.registry import RecordedRecipes, recipe_of
 from jammi_lab.store import manifests
 from jammi_lab.store.recovery import WRITER_EXITED
@@ -126,11 +126,7 @@ class EvaluatedGraph:
             self._recorded.bind_context(), node.recipe.environment
         )
         parts = changed_parts(manifest.descriptor, current)
-        return (
-            parts
-            if manifest.environment == environment
-            else [*parts, "the release or revision that runs it"]
-        )
+        return parts + changed_environment(manifest.environment, environment)
 
     def _manifest(self, record: TableRecord) -> Manifest | None:
         """The manifest of a table; None when it is missing or cannot be read."""

@@ -44,7 +44,7 @@ def path_of(name: str) -> Path:
     extra = EXTRAS.get(name, name)
     raise ExtensionMissing(
         f"The DuckDB extension {name} is not installed for DuckDB {duckdb.__version__}.",
-        hint=f'Run: pip install "jammi-lab[{extra}]".',
+        hint=f'Run: pip install "jammi-lab[{extra}]"; it brings the DuckDB that it needs.',
     )
 
 

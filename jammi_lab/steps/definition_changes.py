@@ -32,3 +32,17 @@ def changed_parts(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> li
         else:
             parts.append(_FIELD_WORDS.get(field, f"the {field.replace('_', ' ')}"))
     return parts
+
+
+def changed_environment(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+    """What differs between two environments of definitions, in words; empty where nothing does."""
+    before, after = _engine_release(recorded), _engine_release(current)
+    if before != after:
+        return [f"the release of DuckDB: {before} computed it, and {after} is installed"]
+    return [] if recorded == current else ["the release or revision that runs it"]
+
+
+def _engine_release(environment: Mapping[str, Any]) -> str:
+    """1.5, which is not recorded, or a later one."""
+    statement = environment.get("select", environment)
+    return str(statement.get("engine", {}).get("release", "1.5"))

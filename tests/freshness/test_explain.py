@@ -5,6 +5,7 @@ import re
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.engine.sql import releases
 from tests.freshness.lab import Lab
 from tests.steps.modules import write
 
@@ -82,6 +83,19 @@ def test_a_changed_statement_names_its_values_and_key(papers):
     assert tree(papers, "recent")[2:] == ["   └─ what differs: the statement, the key columns"]
     papers.define("recent", jl.Sql(f"{query}  -- a comment", params=values))
     assert tree(papers, "recent")[0] == "recent: fresh"
+
+
+def test_another_release_of_duckdb_is_named_and_the_way_back_is_fresh(papers, monkeypatch):
+    papers.lexical("words", "papers", key="id", text="title")
+    installed = releases.ENVIRONMENT.get("release", "1.5")
+    monkeypatch.setitem(releases.ENVIRONMENT, "release", "2.9")
+    papers.reopen()
+    named = f"the release of DuckDB: {installed} computed it, and 2.9 is installed"
+    assert papers.why("titles").lines[-1].endswith(named)
+    assert papers.why("words").lines[-1].endswith(named)
+    monkeypatch.undo()
+    papers.reopen()
+    assert str(papers.staleness("titles")) == "fresh"
 
 
 def test_a_changed_value_of_a_step_is_a_change_of_the_function(papers, write):

@@ -9,7 +9,6 @@ is not known here.
 """
 
 import contextlib
-import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -29,22 +28,35 @@ SETTINGS: dict[str, bool | str] = (
     {"error_on_division_by_zero": False, "lambda_syntax": "ENABLE_SINGLE_ARROW"} if IS_2 else {}
 )
 """What makes DuckDB 2 return the rows that 1.5 returns."""
-ENVIRONMENT: dict[str, str] = {"release": "2"} if IS_2 else {}
-"""The part of every definition by which tables of 1.5 are computed again. It is not by function:
-`mean` of decimals, `quantile_cont`, `mad` and some 30 others return other values, many another
-type."""
-NEW_OPTIMIZERS = (
-    """
-    aggregate_function_rewriter aggregate_reuse distinct_aggregate_rewrite grouping_sets
-    outer_join_simplification partial_aggregate_pushdown partitioned_execution projection_placement
-    projection_pullup redundant_order_keys remote_pushdown scalar_fn_pushdown self_join_aggregate
-    type_pushdown window_rewriter
-    """.split()
-    if IS_2
-    else []
+ENVIRONMENT: dict[str, str] = (
+    {"release": ".".join(duckdb.__version__.split(".")[:2])} if IS_2 else {}
 )
-"""Optimizers that 1.5 does not have. They are off: a scan names all columns that are read, and the
-reports about them were not looked through."""
+"""The part of every definition by which tables of another release are computed again. It is not by
+function: `mean` of decimals, `quantile_cont`, `mad` and some 30 others return other values in 2.0,
+many another type."""
+_OPTIMIZERS = frozenset(
+    """
+    build_side_probe_side column_lifetime common_aggregate common_subexpressions common_subplan
+    compressed_materialization cte_filter_pusher cte_inlining deliminator duplicate_groups
+    empty_result_pullup expression_rewriter extension filter_pullup filter_pushdown in_clause
+    join_elimination join_filter_pushdown join_order late_materialization limit_pushdown
+    materialized_cte regex_range reorder_filter row_group_pruner sampling_pushdown
+    statistics_propagation sum_rewriter top_n top_n_window_elimination unnest_rewriter
+    unused_columns window_self_join
+    """.split()
+)
+"""Those of 1.5."""
+
+
+def _new_optimizers() -> list[str]:
+    with duckdb.connect(config={"threads": 1}) as connection:
+        names = connection.execute("SELECT name FROM duckdb_optimizers()").fetchall()
+    return sorted(name for (name,) in names if name not in _OPTIMIZERS)
+
+
+NEW_OPTIMIZERS = _new_optimizers() if IS_2 else []
+"""Optimizers that 1.5 does not have. They are off: a scan names all columns that are read, and most
+reports of wrong rows are about them."""
 
 ALWAYS_OFF = ("common_subplan", "top_n_window_elimination")
 """Off for all statements, which are hardly slower."""
@@ -97,6 +109,7 @@ _NAME_KEYS = (
     "function_name",
     "type_name",
 )
+_UNKNOWN_OFFSET = 2**64 - 1
 _TYPE_NAME = re.compile(r"\w+( \w+)*")
 _WRITTEN_AS_SYNTAX = frozenset(
     """
@@ -108,12 +121,11 @@ _WRITTEN_AS_SYNTAX = frozenset(
 
 
 def check_release() -> None:
-    """Raise ExtensionMissing for a DuckDB that definitions and verdicts were not tried with. The
-    variable is for the tests (`make newer`)."""
-    if not duckdb.__version__.startswith("1.5.") and "JAMMI_ANY_ENGINE" not in os.environ:
+    """Raise ExtensionMissing for a DuckDB that definitions and verdicts were not tried with."""
+    if not duckdb.__version__.startswith(("1.5.", "2.")):
         raise ExtensionMissing(
-            f"jammi_lab runs on DuckDB 1.5, and DuckDB {duckdb.__version__} is installed.",
-            hint='Run: pip install "duckdb>=1.5.5,<1.6".',
+            f"jammi_lab runs on DuckDB 1.5 and 2, and DuckDB {duckdb.__version__} is installed.",
+            hint='Run: pip install "duckdb>=1.5.5,<3".',
         )
 
 
@@ -182,8 +194,9 @@ def _list_arguments(call: Node) -> None:
 def _argument(argument: Node) -> Node:
     """The expression of an argument, whose alias is its name."""
     expression: Node = argument["expression"]
-    if len(argument) == 2 and argument["name"] in ("", expression["alias"]):
-        return expression
+    name = argument["name"] or expression["alias"]
+    if len(argument) == 2 and expression["alias"] in ("", name):
+        return expression | {"alias": name}
     return {"type": "ARGUMENT"}
 
 
@@ -205,12 +218,23 @@ def _nest(node: Node) -> None:
 def _constant(node: Node, bound: BoundExpression) -> Node:
     """A constant with the type that its text has in SQL."""
     literal = node.pop("literal")
-    if literal["kind"] == "STRING":
+    if literal["kind"] in ("STRING", "BOOLEAN"):
         kind = {"id": "VARCHAR", "type_info": None}
         node["value"] = {"type": kind, "is_null": False, "value": literal["text"]}
-    elif literal["kind"] in ("INTEGER", "NUMERIC", "BOOLEAN", "NULL_LITERAL"):
+    elif literal["kind"] in ("INTEGER", "NUMERIC", "NULL_LITERAL"):
         with contextlib.suppress(ValueError):  # 1e999 has no plan in JSON
             node["value"] = bound(literal["text"] or "NULL")["value"]
+    if literal["kind"] == "BOOLEAN":
+        node["value"]["value"] = literal["text"].lower()[0]
+        return {
+            "class": "CAST",
+            "type": "OPERATOR_CAST",
+            "alias": node["alias"],
+            "query_location": _UNKNOWN_OFFSET,
+            "child": node | {"alias": ""},
+            "cast_type": {"id": "BOOLEAN", "type_info": None},
+            "try_cast": False,
+        }
     if "value" not in node:
         node["type"] = literal["kind"]
     return node
