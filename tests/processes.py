@@ -92,7 +92,9 @@ def run(
 
 def environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
     """The variables of this process with which a child can import the packages, and more."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGE_ROOTS)), **(env or {})}
+    first = os.environ.get("PYTHONPATH", "").split(os.pathsep)  # another DuckDB: `make newer`
+    paths = dict.fromkeys(filter(None, (*first, *map(str, PACKAGE_ROOTS))))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **(env or {})}
 
 
 def _fork(wanted: dict[str, Any], ends: list[int]) -> int:
