@@ -214,11 +214,20 @@ def with_sql_precision(kind: pa.DataType, *, times: bool = False) -> pa.DataType
 
 
 def _with_parts(kind: pa.DataType, of_part: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
-    """The type with others for what lists and structs are made of, at every depth."""
+    """The type with others for what nested values are made of, at every depth."""
+    parts = [kind.field(i) for i in range(kind.num_fields)]
+    parts = [part.with_type(_with_parts(part.type, of_part)) for part in parts]
     if pa.types.is_list(kind):
-        return pa.list_(kind.value_field.with_type(_with_parts(kind.value_type, of_part)))
+        return pa.list_(*parts)
+    if pa.types.is_large_list(kind):
+        return pa.large_list(*parts)
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(*parts, kind.list_size)
+    if pa.types.is_map(kind):
+        [entry] = parts
+        return pa.map_(entry.type.field(0), entry.type.field(1))
     if pa.types.is_struct(kind):
-        return pa.struct([f.with_type(_with_parts(f.type, of_part)) for f in kind])
+        return pa.struct(parts)
     return of_part(kind)
 
 

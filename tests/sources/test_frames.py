@@ -246,11 +246,13 @@ def test_types_are_those_of_sql():
 def test_moments_with_a_zone_are_kept_to_the_microsecond_or_refused():
     moments = pa.array([1_000, None, -5_000], pa.timestamp("ns", "UTC"))
     assert as_arrow(pa.table({"at": moments})).column("at").to_pylist() == moments.to_pylist()
-    with pytest.raises(
-        SchemaMismatch,
-        match="'at' contains times that are finer than SQL has them",
-    ):
-        as_arrow(pa.table({"at": pa.array([1_001], pa.timestamp("ns", "UTC"))}))
+    fine = pl.Series([1_001]).cast(pl.Datetime("ns", "UTC"))
+    for each in (fine, fine.reshape((-1, 1)), fine.implode(), fine.implode().implode()):
+        with pytest.raises(
+            SchemaMismatch,
+            match="'at' contains times that are finer than SQL has them",
+        ):
+            as_arrow(each.alias("at").to_frame())
     assert as_arrow(pa.table({"at": pa.array([1_001], pa.timestamp("ns"))})).column(
         "at"
     ).type == pa.timestamp("ns")
