@@ -435,10 +435,18 @@ def test_nested_values_of_json_are_what_they_are(read, values, kind, read_as):
         assert (types[-1], plain([row[-1] for row in rows])) == (kind, expected), line
 
 
-@pytest.mark.parametrize("keys", ['"X":1,"x":2', '"x":1,"x":2'])
-def test_equal_keys_of_a_nested_object_are_refused_without_advice_that_is_impossible(read, keys):
+@pytest.mark.parametrize(
+    "data",
+    [
+        '[{"a":{"X":1,"x":2}}]',
+        '[{"a":{"x":1,"x":2}}]',
+        '[{"a":1,"a":2,"A":3}]',
+        '[{"":{"x":1,"x":2}}]',
+    ],
+)
+def test_equal_keys_of_an_object_are_refused_without_advice_that_is_impossible(read, data):
     with pytest.raises(SourceUnavailable, match=r"a\.json.*twice") as refused:
-        read(f'[{{"a":{{{keys}}}}}]', "a.json")
+        read(data, "a.json")
     assert "ignore_errors" not in str(refused.value)
 
 

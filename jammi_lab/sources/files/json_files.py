@@ -88,7 +88,7 @@ def decide(
         name: "VARCHAR" if name in looked else _replace_types(kind, _NESTED_TEXTS)
         for name, kind in detected.items()
     }
-    reading["keys"] = _keys_of(files, relation_of, list(detected))
+    reading["keys"] = _keys_of(files, relation_of, rows_of(None), list(detected))
     if reading["keys"] is not None or _has_bare_values(reading, files, relation_of, detected):
         reading["records"] = "false"
     nested = [name for name, kind in types.items() if name not in looked and "DOUBLE" in kind]
@@ -165,11 +165,15 @@ def _has_bare_values(
 
 
 def _keys_of(
-    files: Sequence[TextFile], relation_of: Callable[[str], Relation], names: Sequence[str]
+    files: Sequence[TextFile],
+    relation_of: Callable[[str], Relation],
+    rows: Relation,
+    names: Sequence[str],
 ) -> dict[str, str] | None:
     """The key of each column where one differs from its name, by which DuckDB would find no value:
-    it counts columns without a name, and numbers those that differ by case. Raises
-    SourceUnavailable."""
+    it counts columns without a name, and numbers those that differ by case. `rows`: as DuckDB
+    reads them by itself. Raises SourceUnavailable, duckdb.Error for a key that a record has twice.
+    """
     folded = {fold(name) for name in names}
     suspects = {name: "" for place, name in enumerate(names) if name == f"C{place}"}
     for name in names:
@@ -178,10 +182,10 @@ def _keys_of(
             suspects[name] = numbered[1]
     if not suspects:
         return None
-    rows = scratch_duckdb.query(
+    found = scratch_duckdb.query(
         _objects_of(files, relation_of), "SELECT DISTINCT unnest(json_keys(json)) FROM it"
     )
-    keys = {key for (key,) in rows}
+    keys = {key for (key,) in found}
     key_of = {name: name if name in keys else suspects.get(name, name) for name in names}
     if set(key_of.values()) != keys:
         raise SourceUnavailable(
@@ -189,7 +193,10 @@ def _keys_of(
             "number that a column of such a key would get.",
             hint="Rename one of the keys.",
         )
-    return None if key_of.keys() == keys else key_of
+    if key_of.keys() == keys:
+        return None
+    scratch_duckdb.query(rows, "SELECT count(COLUMNS(*)) FROM it")
+    return key_of
 
 
 def _misfit_error(
