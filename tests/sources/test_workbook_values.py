@@ -334,9 +334,9 @@ def test_a_sheet_that_unpacks_to_more_than_memory_is_refused(ws, tmp_path):
 
 def test_times_of_an_open_document_sheet(ws, tmp_path):
     short, long = dt.timedelta(hours=6, minutes=15), dt.timedelta(hours=30, minutes=15)
-    WRITERS["ods"](tmp_path / "b.ods", [["d", "n"], [short, 2], [long, 3]])
+    WRITERS["ods"](tmp_path / "b.ods", [["d", "n"], [short, 2], [long, 3], [-short, 4]])
     ws.sources.add("s", tmp_path / "b.ods")
-    assert ws.sql("FROM s").fetchall() == [(short, 2), (long, 3)]
+    assert ws.sql("FROM s").fetchall() == [(short, 2), (long, 3), (-short, 4)]
 
 
 @pytest.mark.parametrize("kind", WRITERS)

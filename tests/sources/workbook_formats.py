@@ -74,8 +74,9 @@ def write_ods(path, rows):
             case dt.date():
                 attributes = f'date" office:date-value="{value}'
             case dt.timedelta():
-                hours, minutes = divmod(int(value.total_seconds()) // 60, 60)
-                attributes = f'time" office:time-value="PT{hours:02}H{minutes:02}M00S'
+                hours, minutes = divmod(int(abs(value).total_seconds()) // 60, 60)
+                sign = "-" if value < dt.timedelta() else ""
+                attributes = f'time" office:time-value="{sign}PT{hours:02}H{minutes:02}M00S'
             case None:
                 return "<table:table-cell/>"
             case _:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 MAX_EXACT_INTEGER = 2**53
 """From here on a workbook, which keeps numbers as DOUBLE, does not distinguish all integers."""
-_ISO_DURATION = re.compile(r"PT(\d+)H(\d+)M(\d+(?:\.\d+)?)S")
+_ISO_DURATION = re.compile(r"(-?)PT(\d+)H(\d+)M(\d+(?:\.\d+)?)S")
 _KIND_NAMES = {
     float: "a number",
     str: "text",
@@ -103,7 +103,9 @@ def _duration(value: Any) -> Any:
             microseconds=value.microsecond,
         )
     if isinstance(value, str) and (match := _ISO_DURATION.fullmatch(value)):
-        return dt.timedelta(hours=int(match[1]), minutes=int(match[2]), seconds=float(match[3]))
+        sign, hours, minutes, seconds = match.groups()
+        length = dt.timedelta(hours=int(hours), minutes=int(minutes), seconds=float(seconds))
+        return -length if sign else length
     return value
 
 
