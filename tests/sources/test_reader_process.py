@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from itertools import product
 
 import pytest
 
@@ -176,16 +177,28 @@ def test_a_pipe_in_the_place_of_a_file_is_no_file_to_wait_for(tmp_path):
             outside_process.request(ask, 20)
 
 
+def link_elsewhere(path):
+    path.with_suffix(".elsewhere").touch()
+    path.symlink_to(path.with_suffix(".elsewhere"))
+
+
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(
-    "suffix", [".sqlite", ".sqlite-wal", ".sqlite-journal", ".duckdb", ".duckdb.wal"]
+    ("suffix", "make"),
+    [
+        (".sqlite", os.mkfifo),
+        (".duckdb", os.mkfifo),
+        *product((".sqlite-wal", ".sqlite-journal", ".duckdb.wal"), (os.mkfifo, link_elsewhere)),
+    ],
 )
-def test_a_pipe_in_the_place_of_a_database_file_or_its_log_is_refused(tmp_path, suffix):
+def test_a_pipe_for_a_database_file_and_a_pipe_or_link_for_its_log_is_refused(
+    tmp_path, suffix, make
+):
     write_sqlite(tmp_path / "d.sqlite", "CREATE TABLE t (n INTEGER)")
     write_duckdb(tmp_path / "d.duckdb", "CREATE TABLE t (n INTEGER)")
     path = tmp_path / f"d{suffix}"
     path.unlink(missing_ok=True)
-    os.mkfifo(path)
+    make(path)
     with jl.open(tmp_path / "lab") as ws:
         ws.sources.add("d", tmp_path / f"d.{suffix[1:7]}", check=False)
         with pytest.raises(jl.SourceUnavailable, match="not a regular file"):

@@ -6,6 +6,7 @@ file and of its logs proves that nothing was written, it is not computed again.
 
 import errno
 import os
+import stat
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -219,8 +220,9 @@ class DatabaseFileConnector(LocatedConnector, ABC):
             raise read_errors.unreadable_error(self._name, error) from None
         if stats[0] is None:
             raise read_errors.missing_error(self.pattern)
-        for path in (self.path, *self.logs):
-            if os.path.exists(path) and not os.path.isfile(path):  # a pipe is waited for
+        # a pipe is waited for, and a log that is a link has the rows of a file elsewhere read
+        for path in (os.path.realpath(self.path), *self.logs):
+            if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
                 no_file = OSError(errno.EINVAL, "it is not a regular file")
                 raise read_errors.unreadable_error(os.path.basename(path), no_file)
         return self.read_cached("tables", self.read_tables)
