@@ -205,7 +205,11 @@ def preview(relation: Relation, rows: int) -> dict[str, str]:
     """Read the first rows as a test, and return the same as `describe`. Raises duckdb.Error."""
     with connect(relation) as connection:
         columns = _describe(connection)
-        connection.execute(f"SELECT * FROM it LIMIT {rows:d}").to_arrow_reader().read_all()
+        first_rows = connection.execute(f"SELECT * FROM it LIMIT {rows:d}").to_arrow_reader()
+        try:
+            first_rows.read_all()
+        except OSError as error:  # a value that DuckDB reads and cannot hand to Arrow
+            raise duckdb.Error(str(error)) from None
     return columns
 
 

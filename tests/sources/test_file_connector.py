@@ -451,6 +451,21 @@ def test_a_missing_folder_is_said_so(tmp_path):
     assert "no folder" in error.value.message and error.value.near == ("data",)
 
 
+def test_a_parquet_map_whose_key_is_missing_is_named(tmp_path):
+    maps = pa.array([[("a", 7)], [("k", 8)]], pa.map_(pa.string(), pa.int64()))
+    pq.write_table(
+        pa.table({"m": maps}), tmp_path / "f.parquet", compression="none", use_dictionary=False
+    )
+    content = (tmp_path / "f.parquet").read_bytes()
+    levels_of_keys = b"\x04\x02\x01\x00\x00\x00a"
+    assert content.count(levels_of_keys) == 1
+    (tmp_path / "f.parquet").write_bytes(
+        content.replace(levels_of_keys, levels_of_keys.replace(b"\x02", b"\x01"))
+    )
+    with pytest.raises(SourceUnavailable, match="f.parquet.*NULL keys"):
+        source(tmp_path / "f.parquet").check()
+
+
 def test_a_pipe_is_refused_and_never_waited_for(tmp_path):
     os.mkfifo(tmp_path / "f.csv")
     with pytest.raises(SourceUnavailable, match="not a regular file"):
