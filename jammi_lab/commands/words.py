@@ -22,7 +22,7 @@ from jammi_lab.commands.table import (
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.packaged_tables import packaged_table
-from jammi_lab.core.suggestions import by_guess, options_as_flags, translate_advice
+from jammi_lab.core.suggestions import answer_to, by_guess, options_as_flags, translate_advice
 
 DEFAULT_FOLDER = ".jammi"
 """The workspace of a notebook, and of a command without PATH."""
@@ -135,7 +135,7 @@ def parse_words(verb: Verb, words: Sequence[str]) -> Values:
         if argument.required and not values[argument.name]:
             raise InvalidArgument(
                 f"{verb.command} needs {argument.description}.",
-                hint=packaged_table("suggestions")["instead"].get(verb.name, verb.advice),
+                hint=answer_to("instead", verb.name) or verb.advice,
             )
     for flag in verb.flags:
         if flag.required and not values[flag.key]:
@@ -153,10 +153,10 @@ def parse_words(verb: Verb, words: Sequence[str]) -> Values:
 
 
 def _unexpected_word_error(verb: Verb, word: str) -> InvalidArgument:
-    one_table = packaged_table("suggestions")["one_table"].get(verb.name)
+    one_table = answer_to("one_table", verb.name)
     if word in _ASSIGNMENT_SIGNS:
         hint = f"Omit {word}: the variable alone follows {verb.command}."
-    elif one_table is not None and find_command(verb.magic, one_table):
+    elif one_table and find_command(verb.magic, one_table):
         path = " PATH" if verb.magic == SHELL else ""
         hint = f"For one: {verb.magic} {one_table}{path} {shlex.quote(word)}."
     elif verb.flag("--inputs") is not None:
@@ -220,9 +220,8 @@ def _parse_flag(verb: Verb, word: str, remaining: deque[str], values: Values) ->
 def _unknown_flag_error(verb: Verb, spelling: str) -> InvalidArgument:
     message = f"{verb.command} has no flag {spelling}."
     guess = spelling.lstrip("-")
-    table = packaged_table("suggestions")
-    instead = table["instead"].get(f"{verb.name} {guess}", table["instead"].get(guess))
-    if instead is not None:
+    instead = answer_to("instead", f"{verb.name}.{guess}") or answer_to("instead", guess)
+    if instead:
         place = "shell" if verb.magic == SHELL else "cells"
         return InvalidArgument(
             message, hint=translate_advice(options_as_flags(instead), place, "PATH")
@@ -230,8 +229,8 @@ def _unknown_flag_error(verb: Verb, spelling: str) -> InvalidArgument:
     known = {s.lstrip("-"): s for f in verb.flags for s in f.spellings}
     meant = [
         flag
-        for word in [guess, *guess.split("-")]
-        for flag in table["flags"].get(word, "").split()
+        for word in dict.fromkeys([guess, *guess.split("-")])
+        for flag in answer_to("flags", word).split()
         if verb.flag(flag)
     ]
     # the guess itself, with one dash or two, or a similar one

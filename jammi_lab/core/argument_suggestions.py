@@ -25,7 +25,7 @@ from jammi_lab.core.errors import (
     too_many_open_files,
 )
 from jammi_lab.core.identifiers import near_names
-from jammi_lab.core.packaged_tables import rules_of
+from jammi_lab.core.suggestions import answer_to
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Class = TypeVar("_Class", bound=type)
@@ -232,16 +232,15 @@ def _wrong_arguments_message(
     named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     unknown = None if takes_any else next((k for k in kwargs if k not in named), None)
-    mistake = f"{name} {unknown}" if unknown else f"{verb} ()"
-    instead = dict(rules_of("suggestions", "instead")).get(mistake)
+    instead = answer_to("instead", f"{name}.{unknown}" if unknown else f"{verb}()")
     needed = _signature_of(parameters, optional=problem.endswith("given"))
     call = f"Write {verb}({', '.join(needed)})."
     if unknown is None:
         problem = problem.replace(f"{function.__qualname__}()", f"{verb}()")
         return f"{problem}. {instead or call}"
-    guesses = dict(rules_of("suggestions", "arguments")).get(unknown, "").split()
+    guesses = answer_to("arguments", unknown).split()
     meant = [guess for guess in guesses if guess in named] or near_names(unknown, named)
-    if instead is not None:
+    if instead:
         return f"{verb} has no argument {unknown!r}. {instead}"
     if not meant:
         known = ", ".join(named) or "none"

@@ -26,6 +26,7 @@ MAX_HTML_COLUMNS = 200
 """Columns of an HTML table. Further ones are named below it."""
 TEXT_WIDTH = 160
 """Characters per line of a text table. Further columns are named below it."""
+_TYPE_WORD = re.compile(r""""[^"]*"|'[^']*'|(\w+)(?=[()\[\],]|$| (?:WITH|TIME|ZONE)\b)""")
 _MIN_SENTENCE_WIDTH = 40
 """Characters that the beginning of a sentence needs to be useful."""
 _UNBROKEN = re.compile(r".{,12}|\S{,24}")
@@ -163,6 +164,11 @@ def _grid(
     return Rendered(_grid_html(headers, cells, types, aligned), "\n".join(lines))
 
 
+def shown_type(kind: str) -> str:
+    """An SQL type in lower case; names of fields and values of enums stay."""
+    return _TYPE_WORD.sub(lambda word: word[0].lower() if word[1] else word[0], kind)
+
+
 def _align(letter: str) -> str:
     return "text-align:" + ("right" if letter == "r" else "left")
 
@@ -177,7 +183,7 @@ def _grid_html(
     for i, name in enumerate(headers[:shown]):
         kind = (
             '<br><span style="font-weight:400;opacity:0.65">'
-            f"{truncate_html(types[i].lower(), 40)}</span>"
+            f"{truncate_html(shown_type(types[i]), 40)}</span>"
             if types
             else ""
         )
@@ -209,7 +215,7 @@ def _text_lines(
 ) -> list[str]:
     top = [[truncate(h, 40) for h in headers]]
     if types:
-        top.append([truncate(t.lower(), 24) for t in types])
+        top.append([truncate(shown_type(t), 24) for t in types])
     # A cell of several lines continues below its first one.
     body = [
         list(line)

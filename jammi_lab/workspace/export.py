@@ -45,7 +45,8 @@ def export(
     if (write := writers.get(target.suffix.lower())) is None:
         raise InvalidArgument(
             f"A table cannot be exported as {target.suffix or target.name!r}.",
-            hint="A path ends in .parquet, .csv or .arrow; Excel takes .pandas().to_excel().",
+            hint="A path ends in .parquet, .csv or .arrow; Excel takes "
+            f"ws.table('name').pandas().to_excel({target.name!r}).",
         )
     with translate_storage_errors(str(target), copy_error):
         if not target.parent.is_dir():

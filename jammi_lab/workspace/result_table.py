@@ -14,7 +14,7 @@ from jammi_lab.core.attribute_suggestions import answer_name_in_list
 from jammi_lab.core.command_hints import cell_or_python, command_line
 from jammi_lab.core.dataframes import TableMixin
 from jammi_lab.core.errors import InvalidArgument, JammiError, SessionClosed, TableDamaged
-from jammi_lab.core.forms import form, listing_table
+from jammi_lab.core.forms import form, listing_table, shown_type
 from jammi_lab.core.html import (
     Rendered,
     ReprMixin,
@@ -606,7 +606,7 @@ class ResultTable(TableMixin, ReprMixin):
                 title += f" of {newest[0].version}"
         title += f": {state}" if state else ""
         note = str(self._reuse) if self._reuse else record.error or ""
-        columns = [f"{c.name} {c.type.lower()}" for c in record.columns[:_MAX_SHOWN_COLUMNS]]
+        columns = [f"{c.name} {shown_type(c.type)}" for c in record.columns[:_MAX_SHOWN_COLUMNS]]
         if (hidden := len(record.columns) - len(columns)) > 0:
             columns.append(f"and {hidden:,} more")
         holds = "" if record.row_count is None else count_noun(record.row_count, "row")

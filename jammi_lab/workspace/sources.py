@@ -19,7 +19,7 @@ from jammi_lab.core.errors import (
     SourceUnavailable,
     TableNotFound,
 )
-from jammi_lab.core.forms import form, listing_table
+from jammi_lab.core.forms import form, listing_table, shown_type
 from jammi_lab.core.html import NamedCollection, Rendered, ReprMixin, count_noun, plain_text
 from jammi_lab.core.identifiers import (
     check_count,
@@ -267,7 +267,7 @@ class Source(ReprMixin):
             ("anchor", self._record.anchor),
             ("state", state),
             ("options", ", ".join(f"{n}={value!r}" for n, value in options.items())),
-            ("columns", ", ".join(f"{c.name} {c.type.lower()}" for c in columns)),
+            ("columns", ", ".join(f"{c.name} {shown_type(c.type)}" for c in columns)),
             *(("note", note) for note in notes),
         ]
         return form(self.name, facts=facts, table=rows)

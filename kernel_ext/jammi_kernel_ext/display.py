@@ -6,7 +6,7 @@ from typing import Any
 
 from jammi_lab.core.command_hints import cell_or_python, command_line
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.forms import listing_table
+from jammi_lab.core.forms import listing_table, shown_type
 from jammi_lab.core.html import (
     Rendered,
     ReprMixin,
@@ -35,7 +35,7 @@ class Note(ReprMixin):
 
 def columns_form(name: str, columns: Iterable[tuple[str, str]]) -> Rendered:
     """Names and SQL types of the columns of one relation."""
-    lines = [(column, sql_type.lower()) for column, sql_type in columns]
+    lines = [(column, shown_type(sql_type)) for column, sql_type in columns]
     note = count_noun(len(lines), "column")
     return listing_table(["column", "type"], lines, aligned="ll", caption=name, note=note)
 

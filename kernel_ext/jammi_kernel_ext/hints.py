@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_lab.commands.table import LINE, find_command
 from jammi_lab.commands.words import SQL_KEYWORDS
+from jammi_lab.core import foreign_errors
 from jammi_lab.core.errors import InvalidArgument, JammiError, SqlError, TableNotFound
 from jammi_lab.core.identifiers import find_name, fold
 from jammi_lab.core.packaged_tables import rules_of
 from jammi_lab.core.suggestions import options_as_flags, translate_advice
+from jammi_lab.sources.base import NO_REQUIREMENTS
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from jammi_lab.workspace.result import Result
     from jammi_lab.workspace.workspace import Workspace
 
 # -- Python calls as lines of %jammi
@@ -77,23 +82,16 @@ _WRONG_BRACKETS = re.compile(
 )
 
 
-_NO_FRAME = re.compile(r"\bjammi_lab\.workspace\.|\bResultTable\b")
-
-
 def error_hint(error: Exception, namespace: Mapping[str, Any]) -> str:
     """What is said below the error of a cell that takes a method of an object of ours for a value,
-    or a value for a method, or that gave one to a library which takes frames; empty for any other
-    error."""
+    or a value for a method, or that the table of messages knows as a habit; empty for any other
+    error, and for one of ours, which says it itself."""
     entry = traceback.extract_tb(error.__traceback__)[-1]
     wrong = _WRONG_BRACKETS.match(str(error))
     if wrong is None:
-        given = _NO_FRAME.search(str(error))
-        if given is None or "/jammi_lab/" in entry.filename:
+        if "/jammi_lab/" in entry.filename:
             return ""
-        return (
-            "The library takes a frame: .pandas() or .polars() of a table or result, "
-            "ws.sql('SELECT * FROM name').pandas() of a source."
-        )
+        return foreign_errors.explain("cells", f"{type(error).__name__}: {error}").hint
     line = linecache.getline(entry.filename, entry.lineno or 0).encode()
     with contextlib.suppress(SyntaxError, AttributeError):
         if wrong[2] == "iterable":  # the place of the error is the loop
@@ -111,6 +109,42 @@ def error_hint(error: Exception, namespace: Mapping[str, Any]) -> str:
             kind = "a value: omit ()" if wrong[1] else f"a method: {named.attr}()"
             return f"{named.attr} is {kind}. {meant}".rstrip()
     return ""
+
+
+# -- comparisons that find nothing
+
+_COMPARED_TEXT = re.compile(
+    r"""((?:\w+\.)?(?:\w+|"[^"]+"))\s*=\s*('(?:[^']|'')+'|\$\w+|\w+\.(?:\w+|"[^"]+"))"""
+)
+
+
+def empty_hint(ws: "Workspace", result: "Result", shown: "pa.Table") -> str:
+    """What is said of a statement that finds nothing, but does without regard to letter case and
+    blanks; empty for any other. Only local files, tables and frames are read again: a server or
+    a store could take long, because an index is no help."""
+    prepared = result._prepared
+    compared = _COMPARED_TEXT.search(prepared.statement)
+    if compared is None or prepared.is_dml or not _is_nothing(shown):
+        return ""
+    if any(read.relation.requirements != NO_REQUIREMENTS for read in prepared.inputs):
+        return ""
+    loose = r"lower(trim(\1::VARCHAR)) = lower(trim(\2::VARCHAR))"
+    text = _COMPARED_TEXT.sub(loose, prepared.statement)
+    with contextlib.suppress(JammiError):
+        if not _is_nothing(
+            ws._services.statements.run(text, prepared.params, frames=True).preview(2)
+        ):
+            left, right = compared.groups()
+            return (
+                "This finds nothing as written, but does where letter case and blanks do not "
+                f"count: lower(trim({left})) = lower(trim({right}))"
+            )
+    return ""
+
+
+def _is_nothing(rows: "pa.Table") -> bool:
+    """Whether there is no row, or one of zeros and NULLs, as aggregates of no row are."""
+    return rows.num_rows < 2 and not any(any(row.values()) for row in rows.to_pylist())
 
 
 # -- misplaced input: SQL on the line of a magic, names in place of a verb

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from IPython.core.error import UsageError
+
 from jammi_kernel_ext.interruptible import ProgressLine, display_output
 from jammi_lab.core.errors import InvalidArgument, JammiError, WorkspaceNotFound
 from jammi_lab.core.module_imports import import_modules
@@ -311,7 +313,7 @@ class Notebook:
         what the variables hold of tables."""
         self.line.clear()
         error = getattr(result, "error_in_exec", None)
-        if isinstance(error, TypeError | AttributeError):
+        if isinstance(error, TypeError | AttributeError | NameError | ImportError | UsageError):
             from jammi_kernel_ext.hints import error_hint
 
             sys.stderr.write(error_hint(error, self.namespace))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_kernel_ext.cell_lines import cell_wants_help, parse_cell
 from jammi_kernel_ext.display import Note, view
-from jammi_kernel_ext.hints import first_line_error, foreign_syntax_hints
+from jammi_kernel_ext.hints import empty_hint, first_line_error, foreign_syntax_hints
 from jammi_kernel_ext.interruptible import display_output, interruptible_progress
 from jammi_kernel_ext.notebook import Notebook
 from jammi_kernel_ext.statement_parameters import parameters
@@ -167,9 +167,7 @@ def _add_check(
 def _run_statement(
     notebook: Notebook, ws: "Workspace", options: Mapping[str, Any], text: str
 ) -> Any:
-    remark = foreign_errors.explain("remarks", text).hint
-    if remark:
-        display_output(Note(remark))
+    _display_remark(foreign_errors.explain("remarks", text).hint)
     params = parameters(text, notebook.namespace)
     analyze = options["analyze"]
     shows_plan = options["explain"]
@@ -197,7 +195,12 @@ def _run_statement(
         return result
     result.limit = options["limit"] or ws.settings["cells.limit"]
     with note_earlier_changes(result._changes_before):
-        result.preview(
-            result.limit + 1
-        )  # read ahead now, so that an error at run time fails the cell, not only its display
+        # Read ahead now, so that an error at run time fails the cell, not only its display.
+        shown = result.preview(result.limit + 1)
+    _display_remark(empty_hint(ws, result, shown))
     return result
+
+
+def _display_remark(remark: str) -> None:
+    if remark:
+        display_output(Note(remark))

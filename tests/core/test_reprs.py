@@ -10,6 +10,7 @@ from jammi_lab.core import forms as blocks
 from jammi_lab.core import reprs as forms
 from jammi_lab.core.anchors import Anchor, AnchorKind, source_input, unpinned_anchor
 from jammi_lab.core.errors import SqlError, TableNotFound
+from jammi_lab.core.forms import shown_type
 from jammi_lab.core.records import RunStep, Step
 from jammi_lab.core.verdicts import (
     Cause,
@@ -280,3 +281,20 @@ def test_no_form_has_an_id_or_a_colour_of_its_own_page():
             and "<style" not in form.html
             and "background" not in form.html.replace("color:#fff;background-color", "")
         )
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [
+        ("DECIMAL(10,2)[]", "decimal(10,2)[]"),
+        ("TIMESTAMP WITH TIME ZONE", "timestamp with time zone"),
+        (
+            'STRUCT(Path VARCHAR, ID BIGINT[], "At Time" TIMESTAMP WITH TIME ZONE)',
+            'struct(Path varchar, ID bigint[], "At Time" timestamp with time zone)',
+        ),
+        ("MAP(VARCHAR, ENUM('North', 'A)'))", "map(varchar, enum('North', 'A)'))"),
+        ("list<element: string>", "list<element: string>"),
+    ],
+)
+def test_a_type_is_shown_in_lower_case_with_the_names_in_it_as_they_are(kind, shown):
+    assert shown_type(kind) == shown

@@ -81,3 +81,29 @@ def test_a_new_workspace_beside_another_one_is_told(papers):
     papers("%jammi close\nimport jammi_lab as jl")
     shown = papers("jl.open('labs').table('regions')")
     assert "near this empty one: .jammi, lab." in shown.error[-1]
+
+
+@pytest.mark.parametrize(
+    ("statement", "is_told"),
+    [
+        ("SELECT count(*), max(id) FROM papers WHERE venue = 'b'", True),
+        ('SELECT id FROM papers p WHERE p."venue" = $wanted', True),
+        ("SELECT a.id FROM papers a JOIN upper b ON a.venue = b.venue", True),
+        ("SELECT * FROM papers WHERE venue = 'Atlantis'", False),
+        ("SELECT count(*) FROM papers WHERE venue = 'B'", False),
+        ("SELECT * FROM jammi.regions WHERE 'x = ''b''' = 'y'", False),
+        ("DELETE FROM mutable.notes WHERE venue = 'b'", False),
+    ],
+)
+def test_a_comparison_that_letter_case_or_blanks_defeat_is_told(papers, statement, is_told):
+    papers(
+        "import pandas as pd\nwanted, upper = 'b ', pd.DataFrame({'venue': ['b']})\n"
+        "import jammi_lab as jl\nws = jl.get_workspace()\n"
+        "if 'notes' not in ws.mutable.list():\n"
+        "    notes = ws.mutable.create('notes', {'venue': 'VARCHAR'}, primary_key=['venue'])\n"
+        "    notes.insert([{'venue': 'B'}])"
+    )
+    shown = papers(f"%%jammi\n{statement}")
+    assert ("lower(trim(" in shown.text + shown.stream) is is_told, shown.text
+    if statement.startswith("DELETE"):
+        assert papers.value("len(ws.mutable['notes'].read().fetchall())") == "1"

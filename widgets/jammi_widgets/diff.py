@@ -9,6 +9,7 @@ import traitlets
 from jammi_lab.core import forms, html
 from jammi_lab.core.display_values import to_display
 from jammi_lab.core.errors import InvalidArgument, RowNotFound
+from jammi_lab.core.forms import shown_type
 from jammi_lab.core.html import (
     Rendered,
     count_noun,
@@ -202,7 +203,7 @@ class DiffView(Panel):
             "total": record.row_count or 0,
             "parts": {part: getattr(summary, part) for part in _PARTS},
             "columns": [
-                {"name": escape_invisible(c.name), "type": c.type.lower(), "rows": c.rows}
+                {"name": escape_invisible(c.name), "type": shown_type(c.type), "rows": c.rows}
                 for c in summary.columns
             ],
             "lines": self._note_lines(),
@@ -260,7 +261,7 @@ class DiffView(Panel):
     def _rendered(self) -> Rendered:
         summary = self.summary
         title = f"{self._new_table.name}, version {self.old} → {self.new}: {summary}"
-        columns = [(c.name, c.type.lower(), f"{c.rows:,}") for c in summary.columns]
+        columns = [(c.name, shown_type(c.type), f"{c.rows:,}") for c in summary.columns]
         return vstack(
             plain_text(title),
             html.bullet_list([*self._cause_lines(), *self._note_lines()]),

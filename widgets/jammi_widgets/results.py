@@ -9,7 +9,7 @@ import traitlets
 
 from jammi_lab.core.display_values import to_display, to_rows_display
 from jammi_lab.core.errors import InvalidArgument, JammiError, RowNotFound, SourceUnavailable
-from jammi_lab.core.forms import is_numeric_type
+from jammi_lab.core.forms import is_numeric_type, shown_type
 from jammi_lab.core.html import (
     MAX_HTML_CHARS,
     Rendered,
@@ -469,7 +469,7 @@ class ResultView(Panel):
         return {
             "at": i,
             "name": escape_invisible(self._result.columns[i]),
-            "type": sql_type.lower(),
+            "type": shown_type(sql_type),
             "number": is_numeric_type(sql_type),
         }
 
