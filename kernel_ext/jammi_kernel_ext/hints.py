@@ -91,7 +91,8 @@ def error_hint(error: Exception, namespace: Mapping[str, Any]) -> str:
     if wrong is None:
         if "/jammi_lab/" in entry.filename:
             return ""
-        return foreign_errors.explain("cells", f"{type(error).__name__}: {error}").hint
+        line = getattr(error, "text", "")  # of a SyntaxError
+        return foreign_errors.explain("cells", f"{type(error).__name__}: {error} {line}").hint
     line = linecache.getline(entry.filename, entry.lineno or 0).encode()
     with contextlib.suppress(SyntaxError, AttributeError):
         if wrong[2] == "iterable":  # the place of the error is the loop

@@ -18,6 +18,9 @@ from jammi_lab.core.errors import InvalidArgument, JammiError, WorkspaceNotFound
 from jammi_lab.core.module_imports import import_modules
 from jammi_lab.core.settings import DEFAULTS, Settings
 
+HABIT_ERRORS = (TypeError, AttributeError, NameError, ImportError, SyntaxError, UsageError)
+"""Errors of cells that are not ours, below which a habit of other tools may be answered."""
+
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -312,8 +315,8 @@ class Notebook:
         """On `post_run_cell`: clear the progress line, pass the origins of frames on, and record
         what the variables hold of tables."""
         self.line.clear()
-        error = getattr(result, "error_in_exec", None)
-        if isinstance(error, TypeError | AttributeError | NameError | ImportError | UsageError):
+        error = getattr(result, "error_in_exec", None) or getattr(result, "error_before_exec", None)
+        if isinstance(error, HABIT_ERRORS):
             from jammi_kernel_ext.hints import error_hint
 
             sys.stderr.write(error_hint(error, self.namespace))
