@@ -17,7 +17,6 @@ from jammi_lab.core.errors import InvalidArgument, JammiError, SqlError, TableNo
 from jammi_lab.core.identifiers import find_name, fold
 from jammi_lab.core.packaged_tables import rules_of
 from jammi_lab.core.suggestions import options_as_flags, translate_advice
-from jammi_lab.sources.base import NO_REQUIREMENTS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -123,9 +122,11 @@ def empty_hint(ws: "Workspace", result: "Result", shown: "pa.Table") -> str:
     """What is said of a statement that finds nothing, but does without regard to letter case and
     blanks; empty for any other. Only local files, tables and frames are read again: a server or
     a store could take long, because an index is no help."""
-    prepared = result._prepared
-    compared = _COMPARED_TEXT.search(prepared.statement)
-    if compared is None or prepared.is_dml or not _is_nothing(shown):
+    from jammi_lab.sources.base import NO_REQUIREMENTS
+
+    prepared = getattr(result, "_prepared", None)  # what changed rows has none
+    compared = None if prepared is None else _COMPARED_TEXT.search(prepared.statement)
+    if compared is None or not _is_nothing(shown):
         return ""
     if any(read.relation.requirements != NO_REQUIREMENTS for read in prepared.inputs):
         return ""

@@ -91,8 +91,12 @@ def test_a_new_workspace_beside_another_one_is_told(papers):
         ("SELECT a.id FROM papers a JOIN upper b ON a.venue = b.venue", True),
         ("SELECT * FROM papers WHERE venue = 'Atlantis'", False),
         ("SELECT count(*) FROM papers WHERE venue = 'B'", False),
-        ("SELECT * FROM jammi.regions WHERE 'x = ''b''' = 'y'", False),
+        ("SELECT * FROM papers WHERE 'x = ''b''' = 'y'", False),
         ("DELETE FROM mutable.notes WHERE venue = 'b'", False),
+        (
+            "DELETE FROM mutable.notes WHERE venue = 'b'; SELECT 1 FROM papers WHERE venue = 'b'",
+            True,
+        ),
     ],
 )
 def test_a_comparison_that_letter_case_or_blanks_defeat_is_told(papers, statement, is_told):
@@ -104,6 +108,7 @@ def test_a_comparison_that_letter_case_or_blanks_defeat_is_told(papers, statemen
         "    notes.insert([{'venue': 'B'}])"
     )
     shown = papers(f"%%jammi\n{statement}")
+    assert shown.error is None
     assert ("lower(trim(" in shown.text + shown.stream) is is_told, shown.text
     if statement.startswith("DELETE"):
         assert papers.value("len(ws.mutable['notes'].read().fetchall())") == "1"
