@@ -46,7 +46,7 @@ def export(
         raise InvalidArgument(
             f"A table cannot be exported as {target.suffix or target.name!r}.",
             hint="A path ends in .parquet, .csv or .arrow; Excel takes "
-            f"ws.table('name').pandas().to_excel({target.name!r}).",
+            f"ws.table('name').pandas().to_excel({target.stem + '.xlsx'!r}).",
         )
     with translate_storage_errors(str(target), copy_error):
         if not target.parent.is_dir():
