@@ -124,8 +124,10 @@ def empty_hint(ws: "Workspace", result: "Result", shown: "pa.Table") -> str:
     a store could take long, because an index is no help."""
     from jammi_lab.sources.base import NO_REQUIREMENTS
 
-    prepared = getattr(result, "_prepared", None)  # what changed rows has none
-    compared = None if prepared is None else _COMPARED_TEXT.search(prepared.statement)
+    prepared: Any = getattr(result, "_prepared", None)
+    if prepared is None:  # a statement that changed rows
+        return ""
+    compared = _COMPARED_TEXT.search(prepared.statement)
     if compared is None or not _is_nothing(shown):
         return ""
     if any(read.relation.requirements != NO_REQUIREMENTS for read in prepared.inputs):
