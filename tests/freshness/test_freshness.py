@@ -209,13 +209,6 @@ def test_files_that_change_names_move_those_who_go_by_the_order_of_rows_and_nobo
 # -- definitions and names -------------------------------------------------------------------------
 
 
-def test_the_same_definition_written_otherwise_is_fresh(papers):
-    papers.define("titles", 'SELECT id, title AS "Title" FROM papers WHERE year > 2019')
-    assert papers.verdict("titles") == "stale"  # output names differ in case
-    papers.define("titles", "select p.ID, title\n from papers as p where YEAR > 2019 -- as it was")
-    assert papers.verdict("titles") == "fresh"
-
-
 def test_a_producer_that_would_give_other_rows_by_now_makes_its_tables_stale_and_only_its_own(
     papers, monkeypatch
 ):
@@ -253,12 +246,6 @@ def test_a_source_put_under_the_name_of_another_decides_by_its_content(papers):
     assert papers.verdict("titles") == "stale"
 
 
-def test_a_recipe_is_not_dropped_while_tables_derive_from_it(papers):
-    with pytest.raises(jl.InvalidArgument, match="first"):
-        papers.drop("titles")
-    assert "titles" in papers.ws
-
-
 def test_a_recipe_whose_last_version_was_dropped_has_vanished_for_its_readers(papers):
     papers.table("titles").drop()
     assert said(papers.staleness("first")) == ["vanished titles"]
@@ -273,15 +260,6 @@ def test_a_parent_that_gains_a_column_leaves_those_fresh_who_name_theirs(papers)
     assert papers.verdict("first") == "fresh"
 
 
-def test_a_child_of_an_undecidable_table_is_undecidable_by_way_of_it(lab):
-    lab.materialize("dice", "SELECT random() AS r")
-    lab.materialize("child", "SELECT * FROM jammi.dice")
-    verdict = lab.staleness("child")
-    assert isinstance(verdict, jl.Undecidable)
-    assert [(a.input.name, a.path) for a in verdict.unpinned] == [("random()", ["dice"])]
-    assert "by way of dice" in str(verdict)
-
-
 def test_an_older_version_is_judged_by_the_present_and_not_by_being_old(papers):
     old = papers.table("titles")
     text = papers.path("papers.csv").read_text()
@@ -294,11 +272,6 @@ def test_an_older_version_is_judged_by_the_present_and_not_by_being_old(papers):
 
 
 # -- bytes of the table itself ---------------------------------------------------------------------
-
-
-def test_damage_is_seen_after_a_restart(papers):
-    flip(papers.table("titles").path)
-    assert isinstance(papers.reopen().staleness("titles"), jl.Damaged)
 
 
 def test_a_damaged_exact_table_makes_its_readers_possibly_stale(papers):

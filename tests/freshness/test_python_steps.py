@@ -57,25 +57,6 @@ def names(steps: list[Any]) -> list[str]:
     return [step.name for step in steps]
 
 
-def test_a_fresh_step_says_on_what_it_rests(chain):
-    verdict = chain.staleness("scores")
-    assert (
-        verdict == jl.Fresh()
-        and str(verdict)
-        == "fresh*, on its source; imported modules and files that it opens are not followed"
-    )
-    assert verdict.to_dict() == {
-        "kind": "fresh",
-        "grounds": ["on its source; imported modules and files that it opens are not followed"],
-    }
-    assert jl.Fresh().to_dict() == {"kind": "fresh"} and str(chain.staleness("titles")) == "fresh"
-
-
-def test_a_step_by_version_says_the_version(chain):
-    chain.compute("v", lambda titles: titles, inputs="titles", version="2024-1")
-    assert str(chain.staleness("v")) == "fresh*, on its version 2024-1"
-
-
 @pytest.mark.every_case
 @pytest.mark.parametrize(
     ("old", "new"),
@@ -95,21 +76,6 @@ def test_a_changed_source_global_or_helper_makes_it_stale_and_what_derives_from_
     assert said(chain.staleness("scores")) == ["definition"] and said(chain.staleness("top")) == [
         "definition ← best ← scores"
     ]
-
-
-def test_a_comment_leaves_everything_fresh(chain, steps):
-    steps.change("return x * RATE", "return x * RATE  # twice as much")
-    assert set(words(chain).values()) == {"fresh"}
-
-
-def test_a_step_put_back_as_it_was_is_answered_by_the_table_of_then(chain, steps):
-    steps.change("RATE = 2", "RATE = 3")
-    chain.recompute("scores")
-    steps.change("RATE = 3", "RATE = 2")
-    assert names(chain.plan("scores").reused) == ["scores"]
-    assert [s.outcome for s in chain.recompute("scores").steps] == ["reused"] and chain.table(
-        "scores"
-    ).version == 3
 
 
 def test_a_column_added_to_an_input_reaches_a_step_that_reads_all_of_it(lab, steps):
@@ -190,17 +156,6 @@ def test_defined_again_it_can_be_recomputed(restarted):
     lab.csv("papers", "id,year", "9,2029")
     lab.define("cut", jl.PythonStep(step, inputs="papers"))
     assert lab.recompute().executed == ["cut", "after"] and lab.rows("cut") == [(9, 2029)]
-
-
-def test_another_function_under_the_name_is_another_definition(restarted):
-    lab, _ = restarted
-
-    def step(papers: Any) -> pl.DataFrame:
-        rows: pl.DataFrame = papers.polars().head(1)
-        return rows
-
-    lab.define("cut", jl.PythonStep(step, inputs="papers"))
-    assert said(lab.staleness("cut")) == ["definition"]
 
 
 def test_a_renamed_step_is_still_known(lab):
@@ -355,37 +310,6 @@ def test_looking_calls_no_function(lab):
         repr(lab.plan()),
     )
     assert calls == [1]
-
-
-def test_what_a_fresh_verdict_relies_on_is_shown_with_it(lab, write):
-    code = write(
-        "def read():\n    open(__file__).close()\ndef reads(p):\n    read()\n    return p.arrow()\n"
-        "def plain(p):\n    return p.arrow()\n"
-    )
-    path = lab.csv("papers", "id,seen", "1,2")
-    lab.sources.add("papers", path, anchor="column:seen", replace=True)
-    lab.materialize("titles", "SELECT id FROM papers")
-    lab.compute("opens", code.module.reads, inputs=["titles"])
-    lab.compute("plain", code.module.plain, inputs=["titles"])
-    lab.materialize("one", "SELECT 1 AS x")
-    source = "on its source; imported modules and files that it opens are not followed"
-    grounds = {
-        "titles": ["papers by column:seen alone"],
-        "opens": [
-            source,
-            "papers by column:seen alone, by way of titles",
-        ],
-        "plain": [source, "papers by column:seen alone, by way of titles"],
-        "one": [],
-    }
-    status = lab.status()
-    assert {row.name: row.grounds for row in status} == grounds
-    assert dict(lab.sql("SELECT name, grounds FROM jammi_catalog.status").fetchall()) == grounds
-    shown = repr(status)
-    assert shown.count("fresh*") == 4 and "papers by column:seen alone" in shown
-    badge = repr(lab.sql("SELECT id FROM jammi.opens"))
-    assert "opens is fresh*" in badge and "files that it opens" in badge
-    assert "fresh" not in repr(lab.sql("SELECT x FROM jammi.one"))
 
 
 def define_in_notebook(monkeypatch: pytest.MonkeyPatch, text: str) -> Any:

@@ -208,14 +208,6 @@ def test_directions_and_depth_bound_the_columns_too(papers):
     assert papers.lineage("titles").column_edges == []
 
 
-def test_a_tenant_sees_the_columns_of_its_own_tables(lab):
-    lab.csv("shared", "id", "1")
-    with lab.tenant("acme"):
-        lab.materialize("own", "SELECT id AS x FROM shared")
-        assert edges(lab, "own") == {("shared.id", "x", "direct")}
-    assert lab.lineage(columns=True).column_edges == []
-
-
 # -- shown -----------------------------------------------------------------------------------------
 
 

@@ -62,13 +62,6 @@ def test_what_rests_on_a_stale_table_is_possibly_stale_whatever_else_it_rests_on
     assert lab.verdict("of_frame") == lab.verdict("beside") == "undecidable"
 
 
-def test_the_frame_of_one_handle_is_absent_in_another(lab):
-    lab.sources.add("f", people())
-    lab.materialize("t", "SELECT id FROM f")
-    with lab.open() as other:
-        assert isinstance(other.staleness("t"), jl.Undecidable)
-
-
 @pytest.fixture
 def variables(lab: Lab) -> dict[str, object]:
     """Those of a notebook; `t` is made of the frame `people` among them."""
@@ -219,15 +212,6 @@ def test_the_table_of_verdicts_names_the_way_to_a_doubt_as_the_sentence_does(lab
     assert row.reasons == ["random() returns another value on each call, by way of drawn"]
     told = lab.sql("SELECT reasons FROM jammi_catalog.status WHERE name = 'read'").fetchall()
     assert told == [(row.reasons,)]
-
-
-def test_what_is_certain_of_a_volatile_table_is_told_with_it(lab):
-    lab.csv("s", "id", "1")
-    lab.materialize("t", "SELECT id, random() AS r FROM s")
-    lab.csv("s", "id", "2")
-    verdict = lab.staleness("t")
-    assert isinstance(verdict, jl.Undecidable)
-    assert (verdict.known_stale, said(verdict)) == (True, ["advanced s"])
 
 
 def test_what_is_known_of_one_input_is_told_whatever_is_not_known_of_another(lab, tmp_path):
