@@ -218,6 +218,30 @@ def fault_hook() -> Iterator[Callable[[Callable[[str], object] | None], None]]:
 
 
 @pytest.fixture
+def start_python() -> Iterator[Callable[..., processes.Popen]]:
+    """Starts Python code in a child process that is talked to by lines, and ends it after the test:
+    `start_python(code, *argv)`."""
+    started: list[processes.Popen] = []
+
+    def start(code: str, *argv: object) -> processes.Popen:
+        process = processes.Popen(
+            [sys.executable, "-c", code, *map(str, argv)],
+            env=processes.environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.send_signal(signal.SIGCONT)
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
 def run_python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs Python code in a child process that can import the packages: `run_python(code, *argv,
     env={…}, timeout=60, check=True)`.

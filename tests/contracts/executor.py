@@ -18,7 +18,7 @@ from jammi_lab.steps import increment, parts
 from jammi_lab.steps.executor import to_executor
 from tests.sizes import sized
 from tests.steps import append_histories as histories
-from tests.steps.part_faults import doubled, exiting, failing, recursing
+from tests.steps.part_faults import awaited, doubled, exiting, failing, place_of, recursing
 
 STATEMENTS = {
     "group by": "SELECT g, count(*) AS n, sum(x) AS s, min(d) AS m, avg(f) FROM t GROUP BY g",
@@ -180,12 +180,20 @@ class ExecutorSuite:
             assert not list(ws.recipes())
         assert said[0] == said[1]
 
-    def test_a_row_map_has_the_rows_of_this_kernel(self, labs):
+    def test_row_maps_and_embeddings_have_the_rows_of_this_kernel(self, labs, executor):
+        source = "SELECT DISTINCT k AS n, 'text ' || k AS text FROM small"
+        options: dict[str, Any] = {"key": "n", "inputs": "n"}
         tables = []
         for ws in labs:
-            source = "SELECT DISTINCT k AS n FROM small"
-            made = ws.map("doubles", doubled, source, key="n", inputs="n")
-            tables.append((made.manifest.artifact, made.read().arrow()))
-            with pytest.raises(StepFailed):
-                ws.map("failed", failing, source, key="n", inputs="n")
+            made = [
+                ws.map("doubles", doubled, source, **options),
+                ws.map("awaited", awaited, source, concurrency=8, **options),
+                ws.map("recorded", failing, source, on_error="record", **options),
+                ws.embed("vectors", source, key="n", text="text", model="hashing"),
+            ]
+            tables.append([(t.definition_hash, t.manifest.artifact, t.arrow()) for t in made])
+            with pytest.raises(StepFailed, match="for the row 1"):
+                ws.map("failed", failing, source, **options)
         assert tables[0] == tables[1]
+        places = labs[1].map("places", place_of, source, **options).arrow()["value"].to_pylist()
+        assert (set(places) == {place_of(0)}) == (executor is None)

@@ -87,28 +87,12 @@ def test_a_redefinition_keeps_the_key_and_the_bound_values_that_it_names(papers)
         params={"year": 2019, "id": 0},
         key="id",
     )
-    assert (
-        words(
-            papers.what_if(
-                redefine={"since": "SELECT id, year FROM papers WHERE id > $id AND year > $year"}
-            )
-        )["since"]
-        == "stale"
-    )
-    assert (
-        words(
-            papers.what_if(
-                redefine={"since": "SELECT id, YEAR FROM papers p WHERE year > $year AND id > $id"}
-            )
-        )["since"]
-        == "fresh"
-    )
-    assert (
-        words(papers.what_if(redefine={"since": "SELECT id, year FROM papers WHERE year > $year"}))[
-            "since"
-        ]
-        == "stale"
-    )
+    for statement, verdict in (
+        ("SELECT id, year FROM papers WHERE id > $id AND year > $year", "stale"),
+        ("SELECT id, YEAR FROM papers p WHERE year > $year AND id > $id", "fresh"),
+        ("SELECT id, year FROM papers WHERE year > $year", "stale"),
+    ):
+        assert words(papers.what_if(redefine={"since": statement}))["since"] == verdict
     with pytest.raises(jl.SchemaMismatch):
         papers.what_if(redefine={"since": "SELECT year FROM papers"})
 

@@ -9,10 +9,7 @@ from tests.features.live.test_live_inputs import (
     live,  # noqa: F401
     test_a_commit_makes_readers_stale_and_recompute_makes_them_fresh,  # noqa: F401
 )
-from tests.features.live.test_mutable_processes import (
-    check_that_two_writers_lose_no_update,
-    children,  # noqa: F401
-)
+from tests.features.live.test_mutable_processes import check_that_two_writers_lose_no_update
 from tests.features.live.test_mutable_tables import *  # noqa: F403
 from tests.features.live.test_mutable_tenants import (
     test_what_is_shared_is_read_and_not_written_while_a_tenant_is_bound,  # noqa: F401
@@ -55,5 +52,5 @@ def test_a_table_that_another_kernel_drops_while_it_is_read_is_gone_and_no_damag
             ask(labels)
 
 
-def test_two_processes_on_a_server_lose_no_update(ws, tmp_path, children):
-    check_that_two_writers_lose_no_update(ws, tmp_path, children)
+def test_two_processes_on_a_server_lose_no_update(ws, tmp_path, start_python):
+    check_that_two_writers_lose_no_update(ws, tmp_path, start_python)

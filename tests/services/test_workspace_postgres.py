@@ -6,8 +6,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,8 +23,7 @@ from jammi_lab.core.errors import (
 from jammi_lab.core.verdicts import Fresh, Match, verdict_code
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.inputs.source_names import SourceKind
-from tests import processes
-from tests.conftest import PACKAGE_ROOTS, ROOT
+from tests.conftest import ROOT
 from tests.inside import services_of
 from tests.services.servers import pgbouncer, run_postgres
 from tests.services.test_workspace_store import names_in
@@ -368,20 +365,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, url: str) -> Place:
 
 
 @pytest.fixture
-def child(place: Place) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
-    started = []
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGE_ROOTS))}
-
-    def start(what: str) -> subprocess.Popen[str]:
-        argv = [sys.executable, "-c", CHILD, place[0], json.dumps(place[1]), what]
-        started.append(processes.Popen(argv, stdout=subprocess.PIPE, text=True, env=env, cwd=ROOT))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+def child(place: Place, start_python: Callable[..., Any]) -> Callable[[str], Any]:
+    return lambda what: start_python(CHILD, place[0], json.dumps(place[1]), what)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,16 @@ _COMPUTE = parts.compute_part
 def doubled(n: int) -> int:
     """Works."""
     return n * 2
+
+
+async def awaited(n: int) -> int:
+    """Works, too."""
+    return n * 3
+
+
+def place_of(n: int) -> str:
+    """Where it runs."""
+    return f"{os.getpid()} {threading.get_ident()}"
 
 
 def failing(n: int) -> int:

@@ -454,6 +454,21 @@ def test_a_row_from_before_manifests_is_missing_its_manifest(docs, maker):
     assert docs.staleness("it") == MissingManifest() and agreed(docs.ws) == "missing_manifest"
 
 
+@every
+def test_a_version_that_fails_a_check_is_rejected(docs, maker):
+    first = make(docs, maker)
+    docs.checks.add("none", jl.checks.row_count(max=0), on="it")
+    [row] = docs.check("it")
+    assert (row.outcome, row.failing) == ("fail", 1)
+    with pytest.raises(jl.errors.CheckFailed, match="none"):
+        maker.call(docs.ws, maker.other)
+    assert docs.table("it").table_name == first.table_name
+    assert (
+        docs.table("it", 2).status == "rejected"
+        and docs.checks["none"].rows(2).arrow().num_rows == 1
+    )
+
+
 # -- the cache -------------------------------------------------------------------------------------
 
 
@@ -638,6 +653,15 @@ RESTS = {
     },
     "projection": {
         "key from vecs.key", "x from vecs.vector", "y from vecs.vector", "x by vecs.key", "y by vecs.key",
+    },
+    "embedding": {"key from docs.id", "vector from docs.text", "vector by docs.id"},
+    "external": {"x from docs.id", "x from docs.text", "x from docs.day", "x from docs.extra"},
+    "graph_propagation": {
+        "key from vecs.key", "vector from vecs.vector", "vector by vecs.key", "vector by graph.src", "vector by graph.dst",
+    },
+    "asof_join": {
+        "id from docs.id", "day from docs.day", "day_facts from facts.day", "rain from facts.rain", "day_facts by docs.day",
+        "rain by docs.day", "rain by facts.day", "day_facts by facts.rain",
     },
     "context_set": {
         "key from docs.id", "vector from vecs.vector", "key by vecs.key", "vector by vecs.key", "vector by docs.id",

@@ -24,7 +24,6 @@ from jammi_lab.core.packaged_tables import packaged_table
 from jammi_lab.core.suggestions import translate_advice
 from jammi_lab.store.storage_errors import removal_error, storage_error
 from jammi_lab.workspace.copy import copy_workspace
-from tests import processes
 
 WRITE = """
 import resource, signal, jammi_lab
@@ -181,20 +180,19 @@ needs_a_mount = pytest.mark.skipif(
 
 
 def run_on_a_disk(script, folder):
-    """Run a script that mounts a disk of its own, and ends with 77 where it may not."""
+    """What a script prints that mounts a disk of its own; it ends with 77 where it may not."""
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=False
     )
     if done.returncode == 77:
         pytest.skip("this process may not mount")
-    return done
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 @needs_a_mount
 def test_a_backup_to_a_full_disk_names_it_and_leaves_nothing(tmp_path):
-    done = run_on_a_disk(FULL_BACKUP, tmp_path)
-    assert done.returncode == 0, done.stderr
-    said, left = done.stdout.splitlines()
+    said, left = run_on_a_disk(FULL_BACKUP, tmp_path).splitlines()
     assert said.endswith("disk/b.sqlite3 could not be written: No space left on device.")
     assert left == "[]"
 
@@ -228,10 +226,8 @@ finally:
 
 @needs_a_mount
 def test_a_disk_without_inodes_is_named(tmp_path):
-    done = run_on_a_disk(NO_INODES, tmp_path)
-    assert done.returncode == 0, done.stderr
-    said = done.stdout.splitlines()
-    assert said and all("space" in line or "inodes" in line for line in said), done.stdout
+    said = run_on_a_disk(NO_INODES, tmp_path).splitlines()
+    assert said and all("space" in line or "inodes" in line for line in said), said
 
 
 READ_ONLY = """
@@ -256,9 +252,8 @@ finally:
 @needs_a_mount
 def test_what_is_written_to_a_read_only_disk_is_a_typed_error(tmp_path):
     """There the removal of a file that is missing fails, too."""
-    done = run_on_a_disk(READ_ONLY, tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Read-only file system") == len(done.stdout.splitlines()) == 2
+    said = run_on_a_disk(READ_ONLY, tmp_path).splitlines()
+    assert len(said) == 2 and all("Read-only file system" in line for line in said)
 
 
 @pytest.mark.parametrize("verb", ["rebuild", "copy"])
@@ -299,32 +294,25 @@ def test_a_new_catalog_whose_log_stays_beside_it_is_not_put_in_place(tmp_path, m
 @needs_a_mount
 def test_a_log_of_the_catalog_that_filled_the_disk_takes_none_of_the_reserve(tmp_path):
     """A checkpoint would: it stops half-way, and the log stays."""
-    done = run_on_a_disk(FULL_LOG, tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "".join(f"{8 - n} recovery: nothing to do; " for n in range(9))
+    assert run_on_a_disk(FULL_LOG, tmp_path) == "".join(
+        f"{8 - n} recovery: nothing to do; " for n in range(9)
+    )
 
 
 @needs_a_mount
 def test_a_full_disk_is_a_typed_error_of_every_producer_and_leaves_nothing(tmp_path):
-    done = run_on_a_disk(FULL_RESULTS, tmp_path)
-    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+    assert run_on_a_disk(FULL_RESULTS, tmp_path) == ""
 
 
 @needs_a_mount
 def test_a_full_disk_lets_expire_drop_and_open_succeed(tmp_path):
-    done = run_on_a_disk(FULL, tmp_path)
-    assert done.returncode == 0, done.stderr
-    full, expired, left, after = done.stdout.splitlines()
+    full, expired, left, after = run_on_a_disk(FULL, tmp_path).splitlines()
     assert (full, expired, left) == ("full", "3", "['u3', 'u2'] []")
     assert after.startswith("1048576") and after.endswith("match")
 
 
-def test_a_parquet_file_that_exceeds_the_limit_of_its_process_is_a_typed_error(tmp_path):
-    done = processes.run(
-        [sys.executable, "-c", WRITE], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    message, outcome = done.stdout.splitlines()
+def test_a_parquet_file_that_exceeds_the_limit_of_its_process_is_a_typed_error(run_python):
+    message, outcome = run_python(WRITE).stdout.splitlines()
     assert "No space is left" in message and "too large" in message and outcome == "computed"
 
 
@@ -368,18 +356,9 @@ with jl.open("lab") as ws:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_a_first_statement_without_descriptors_does_not_end_the_process(tmp_path):
+def test_a_first_statement_without_descriptors_does_not_end_the_process(run_python):
     """DuckDB ends the process when it cannot read the limits of its control group."""
-    done = subprocess.run(
-        [sys.executable, "-c", FIRST_STATEMENT],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    *refusals, rows = done.stdout.splitlines()
+    *refusals, rows = run_python(FIRST_STATEMENT, start=True).stdout.splitlines()
     assert rows == "[(1,)]"
     assert len(refusals) == 4
     assert refusals[0] == "A part of jammi_lab cannot be loaded: Too many open files."

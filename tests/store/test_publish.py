@@ -2,10 +2,7 @@
 
 import contextlib
 import errno
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -27,9 +24,7 @@ from jammi_lab.core.errors import (
 from jammi_lab.core.verdicts import Match
 from jammi_lab.steps.single_flight import SingleFlight
 from jammi_lab.storage import files as storage
-from tests import processes
 from tests.backends import ELSEWHERE
-from tests.conftest import PACKAGE_ROOTS
 from tests.inside import services_of
 from tests.store.conftest import VENUES
 from tests.store.lab import catalog, files, files_of, row, statuses
@@ -219,24 +214,13 @@ with jl.open(sys.argv[1]) as ws:
     ],
 )
 def test_a_process_that_gets_sigint_midway_leaves_failed_and_no_files_and_goes_on(
-    folder, tmp_path, when, statement
+    folder, start_python, when, statement
 ):
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGE_ROOTS))}
-    child = processes.Popen(
-        [sys.executable, "-c", CHILD, str(folder), when, statement],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=env,
-        cwd=tmp_path,
-    )
-    try:
-        assert child.stdout.readline() == "GO\n"
-        time.sleep(0.3)  # by then the statement runs; what is asserted holds whether it does or not
-        child.send_signal(signal.SIGINT)
-        rest, _ = child.communicate(timeout=60)
-    finally:
-        child.kill()
-        child.wait()
+    child = start_python(CHILD, folder, when, statement)
+    assert child.stdout.readline() == "GO\n"
+    time.sleep(0.3)  # by then the statement runs; what is asserted holds whether it does or not
+    child.send_signal(signal.SIGINT)
+    rest, _ = child.communicate(timeout=60)
     assert rest == "INTERRUPTED [(42,)]\n"
     check_failed(folder)
 

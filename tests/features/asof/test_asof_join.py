@@ -400,24 +400,6 @@ def test_the_key_of_the_spine_is_the_key_of_the_join(two):
     assert (join(two, "keyed").key, join(two).key) == (["id"], [])
 
 
-def test_columns_of_the_spine_rest_on_the_spine_and_those_of_facts_on_all_that_chooses(
-    two,
-):
-    join(two, project=["v"])
-    edges = [
-        e for e in two.lineage("j", columns=True, direction="up").column_edges if e.derived == "j"
-    ]
-    assert {(e.derived_column, e.input, e.input_column) for e in edges if e.direct} == {
-        ("id", "spine", "id"),
-        ("who", "spine", "who"),
-        ("t", "spine", "t"),
-        ("v", "facts", "v"),
-    }
-    assert {(e.input, e.input_column) for e in edges if e.derived_column == "v"} == {
-        ("facts", "v"), ("facts", "t"), ("facts", "who"), ("facts", "n"), ("spine", "t"), ("spine", "who"),
-    }  # fmt: skip
-
-
 def test_a_database_on_either_side_is_read_to_its_end(ws, tmp_path):
     import sqlite3
 

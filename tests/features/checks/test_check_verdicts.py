@@ -307,3 +307,4 @@ def test_a_run_names_the_checks_that_its_tables_fail(ws, areas):
     outcomes = [(step.name, step.outcome, step.error) for step in report.steps]
     assert ("few", "fail", "the table has at most 2 rows: 1 row fails") in outcomes
     assert [name for name, _, _ in outcomes].count("few") == 1
+    assert "1 computed, 1 pass, 1 fail" in repr(report) and ws.table("areas").version == 2

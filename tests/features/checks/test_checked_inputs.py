@@ -5,12 +5,10 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.core.errors import CheckFailed, InvalidArgument, TableNotFound
-from tests.features.checks.rules import limit_rows
+from jammi_lab.core.errors import InvalidArgument, TableNotFound
 
 
 @pytest.fixture
@@ -94,51 +92,6 @@ def test_a_check_on_a_mutable_table_lets_it_commit_and_warns(ws, orders):
     assert ws.staleness("total").grounds == ["1 row of mutable.orders fails the check positive"]
     ws.mutable.drop("orders")
     assert not len(ws.checks)
-
-
-def vectors(ws: Any) -> None:
-    rows = pa.table({"id": [1, 2], "vector": [[1.0, 0.0], [0.0, 0.5]]})
-    ws.import_embeddings("points", rows)
-
-
-def test_embeddings_and_graphs_are_checked(ws):
-    ws.materialize("texts", "SELECT unnest([1, 2, 3]) AS id")
-    vectors(ws)
-    rules = {
-        "width": "SELECT key FROM jammi.points WHERE len(vector) <> 2",
-        "norm": "SELECT key FROM jammi.points WHERE abs(list_inner_product(vector, vector) - 1) > 1e-3",
-        "missing": "SELECT id FROM jammi.texts WHERE id NOT IN (SELECT key FROM jammi.points)",
-    }
-    for name, statement in rules.items():
-        ws.checks.add(name, statement, on="points", severity="warn")
-    found = {row.check: (row.outcome, row.failing) for row in ws.check("points")}
-    assert found == {"width": ("pass", 0), "norm": ("fail", 1), "missing": ("fail", 1)}
-    ws.neighbor_graph("near", "points", k=1)
-    limit_rows(ws, "few", "near", 1)
-    assert [(row.outcome, row.failing) for row in ws.check("near")] == [("fail", 1)]
-
-
-def double(id: int) -> dict[str, int]:
-    return {"n": id * 2}
-
-
-def triple(id: int) -> dict[str, int]:
-    return {"n": id * 3}
-
-
-def test_python_steps_and_row_maps_are_rejected_like_statements(ws):
-    ws.materialize("texts", "SELECT unnest([1, 2, 3]) AS id")
-    ws.map("mapped", double, "jammi.texts", key="id", inputs="id")
-    ws.compute("made", lambda texts: texts.arrow(), inputs=["texts"], version="1")
-    ws.checks.add("six", jl.checks.between("n", high=6), on="mapped")
-    limit_rows(ws, "few", "made", 3)
-    assert [row.outcome for row in ws.check()] == ["pass", "pass"]
-    with pytest.raises(CheckFailed) as caught:
-        ws.map("mapped", triple, "jammi.texts", key="id", inputs="id")
-    assert (caught.value.failing, caught.value.sample[0]["n"]) == (1, 9)
-    with pytest.raises(CheckFailed):
-        ws.compute("made", lambda texts: pa.table({"id": range(4)}), inputs=["texts"], version="2")
-    assert (ws.table("mapped").version, ws.table("made").version) == (1, 1)
 
 
 def test_checks_on_the_tables_of_a_source_go_with_it(ws, tmp_path):

@@ -5,16 +5,12 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 
 import pytest
 
 import jammi_lab as jl
 from jammi_lab.catalog.logs import entries_table
-from tests import processes
-from tests.conftest import PACKAGE_ROOTS
 from tests.features.live.test_ephemeral_sessions import AUDIT, CANARY, files_with
 from tests.inside import services_of
 from tests.services.servers import run_postgres
@@ -36,29 +32,32 @@ for line in sys.stdin:
 
 
 @pytest.fixture
-def holder(place):
+def holder(place, start_python):
     """Starts a kernel that holds a session with rows: `holder(tenant)` → process, id,
     reference."""
-    started = []
 
     def start(tenant="acme"):
-        folder, url = place
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGE_ROOTS))}
-        process = processes.Popen(
-            [sys.executable, "-c", HOLDER, str(folder), url, tenant],
-            env=env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
+        process = start_python(HOLDER, *place, tenant)
         return process, *process.stdout.readline().split()
 
-    yield start
-    for process in started:
-        process.send_signal(signal.SIGCONT)
-        process.kill()
-        process.communicate()
+    return start
+
+
+def tell(process, line):
+    """Let a kernel run a line."""
+    process.stdin.write(f"{line}\n")
+    process.stdin.flush()
+
+
+def run_until(process, place, point, line):
+    """Let a kernel run a line and die at a point of it."""
+    with dying(place):
+        hook = f"lambda passed: os._exit(9) if passed == {point!r} else None"
+        tell(
+            process,
+            f"import os, jammi_lab.storage.files as f; f.install_fault_hook({hook}); {line}",
+        )
+        assert process.wait(30) == 9
 
 
 def held_locks(place):
@@ -120,10 +119,10 @@ def test_what_a_dead_kernels_statement_had_spilled_goes_with_its_session(
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     process, *_ = holder()
-    process.stdin.write(
-        "(ws._services.engine.instances_of('acme').spill / 'duckdb_temp_storage_DEFAULT-0.tmp').write_text('xyzzy-canary-value-plugh')\n"
+    tell(
+        process,
+        "(ws._services.engine.instances_of('acme').spill / 'duckdb_temp_storage_DEFAULT-0.tmp').write_text('xyzzy-canary-value-plugh')",
     )
-    process.stdin.flush()
     assert process.stdout.readline() == "done\n"
     kill(process, place)
     assert files_with(tmp_path / "tmp", CANARY)
@@ -160,8 +159,7 @@ def test_only_dead_kernels_sessions_are_ended_and_each_is_told_to_its_tenant(pla
             assert ws.sql(f"SELECT count(*) FROM {stopped[2]}").fetchall() == [(200,)]
         os.kill(stopped[0].pid, signal.SIGCONT)
         for process, *_ in (alive, stopped):
-            process.stdin.write("s.close()\n")
-            process.stdin.flush()
+            tell(process, "s.close()")
             assert process.stdout.readline() == "done\n"
         assert [e[1] for e in events(ws, "bolt")] == ["opened", "closed"]
         assert files_with(place[0], CANARY) == []
@@ -170,12 +168,7 @@ def test_only_dead_kernels_sessions_are_ended_and_each_is_told_to_its_tenant(pla
 @pytest.mark.parametrize("point", ["catalog:before-commit", "catalog:after-commit"])
 def test_a_kernel_that_dies_while_it_closes_has_closed_or_not(place, holder, point):
     process, session, _ = holder()
-    with dying(place):
-        process.stdin.write(
-            f"import os, jammi_lab.storage.files as f; f.install_fault_hook(lambda p: os._exit(9) if p == {point!r} else None); s.close()\n"
-        )
-        process.stdin.flush()
-        assert process.wait(30) == 9
+    run_until(process, place, point, "s.close()")
     with reopened(place) as ws:
         ended = "abandoned" if point == "catalog:before-commit" else "closed"
         assert events(ws) == [(session, "opened", 0), (session, ended, 200)]
@@ -198,12 +191,7 @@ def test_a_kernel_that_dies_in_the_middle_of_anything_leaves_no_session_and_no_t
     place, holder, act, point
 ):
     process, session, _ = holder()
-    with dying(place):
-        process.stdin.write(
-            f"import os, jammi_lab.storage.files as f; f.install_fault_hook(lambda p: os._exit(9) if p == {point!r} else None); {act}\n"
-        )
-        process.stdin.flush()
-        assert process.wait(30) == 9
+    run_until(process, place, point, act)
     done = point == "catalog:after-commit"
     with reopened(place) as ws:
         told = events(ws)
@@ -227,15 +215,11 @@ def test_a_kernel_that_dies_in_the_middle_of_anything_leaves_no_session_and_no_t
         assert files_with(place[0], CANARY) == []
 
 
-def test_two_kernels_that_open_at_once_end_it_once(place, holder):
+def test_two_kernels_that_open_at_once_end_it_once(place, holder, start_python):
     process, session, _ = holder()
     kill(process, place)
-    folder, url = place
     code = "import sys, jammi_lab as jl; jl.open(sys.argv[1], catalog=sys.argv[2] or None).close()"
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGE_ROOTS))}
-    children = [
-        processes.Popen([sys.executable, "-c", code, str(folder), url], env=env) for _ in range(2)
-    ]
+    children = [start_python(code, *place) for _ in range(2)]
     assert [child.wait(60) for child in children] == [0, 0]
     with reopened(place) as ws:
         assert events(ws) == [(session, "opened", 0), (session, "abandoned", 200)]

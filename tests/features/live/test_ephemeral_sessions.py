@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import threading
-import time
 import warnings
 from functools import partial
 
@@ -35,7 +34,7 @@ from jammi_lab.storage.files import install_fault_hook
 from tests.cases import cases
 from tests.features.live.clocks import Hands, opened
 from tests.inside import services_of
-from tests.waiting import in_threads
+from tests.waiting import in_threads, until
 
 SCHEMA = {"id": "int64", "word": "string"}
 AUDIT = "jammi.audit.session_lifecycle.v1"
@@ -382,15 +381,11 @@ def test_the_scanner_outlives_a_disk_that_failed_once_and_tries_again(acme, how)
         else:
             del session
             gc.collect()
-        until = time.monotonic() + 20
-        while acme.sessions() and time.monotonic() < until:
-            time.sleep(0.02)
+        until(lambda: not acme.sessions(), 20)
     finally:
         install_fault_hook(None)
-    assert failed and [each["event"] for each in told(acme) if each["session_id"] == identity] == [
-        "opened",
-        how,
-    ]
+    told_of_it = [each["event"] for each in told(acme) if each["session_id"] == identity]
+    assert failed and told_of_it == ["opened", how]
 
 
 def test_a_table_that_will_not_go_is_named_and_told(acme, monkeypatch):
@@ -478,21 +473,13 @@ def test_the_deadline_counts_from_opening_and_extend_moves_it(hands):
     assert hands.sessions()[0].deadline == s.deadline
     hands.clock.go_on(59)
     hands.scan()
+    with pytest.raises(InvalidArgument):
+        s.extend(-5)
     assert not s.expired
     hands.clock.go_on(1)
     assert s.expired
-    with pytest.raises(InvalidArgument):
-        acme_extend(s, -5)
     hands.scan()
     assert events(hands, s) == ["opened", "timed_out"]
-
-
-def acme_extend(session, seconds):
-    session._session.deadline_ns += 10**9
-    try:
-        session.extend(seconds)
-    finally:
-        session._session.deadline_ns -= 10**9
 
 
 def test_past_the_deadline_every_access_is_refused_before_any_scan(hands):
@@ -739,9 +726,5 @@ def test_after_the_deadline_no_value_is_in_any_file(acme, tmp_path):
     s = scratch(acme)
     fill(partial(s.insert, "scratch"))
     due_in(s, 0.2)
-    until = time.monotonic() + 30
-    while events(acme, s) == ["opened"] and time.monotonic() < until:
-        time.sleep(0.05)
-    while files_with(tmp_path, CANARY) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert files_with(tmp_path, CANARY) == []
+    assert until(lambda: events(acme, s) != ["opened"], 30)
+    assert until(lambda: not files_with(tmp_path, CANARY), 30)

@@ -1,14 +1,9 @@
 """Other processes: they write at once and lose nothing, and one that is killed in the middle of
 anything leaves all of it or nothing."""
 
-import subprocess
-import sys
-
 import pytest
 
 import jammi_lab as jl
-from tests import processes
-from tests.conftest import PACKAGE_ROOTS
 from tests.inside import services_of
 from tests.sizes import product
 
@@ -43,34 +38,12 @@ with jl.open(folder) as ws:
 ROWS = [{"id": n, "v": "old"} for n in range(10)]
 
 
-@pytest.fixture
-def children(monkeypatch):
-    started = []
-
-    def start(*argv):
-        path = ":".join(map(str, PACKAGE_ROOTS))
-        child = processes.Popen(
-            [sys.executable, "-c", *argv],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**__import__("os").environ, "PYTHONPATH": path},
-        )
-        started.append(child)
-        return child
-
-    yield start
-    for each in started:
-        each.kill()
-        each.communicate()
-
-
-def check_that_two_writers_lose_no_update(ws, tmp_path, children):
+def check_that_two_writers_lose_no_update(ws, tmp_path, start_python):
     ws.mutable.create("counter", {"id": "int64", "n": "int64"}, primary_key=["id"]).insert(
         [{"id": 1, "n": 0}]
     )
     ws.mutable.create("log", {"who": "string", "n": "int64"}, primary_key=["who", "n"])
-    two = [children(ADD, str(tmp_path / "lab"), "12", who) for who in "ab"]
+    two = [start_python(ADD, tmp_path / "lab", 12, who) for who in "ab"]
     for each in two:
         assert each.stdout.readline() == "open\n"
     for each in two:
@@ -83,8 +56,8 @@ def check_that_two_writers_lose_no_update(ws, tmp_path, children):
     assert ws.mutable["log"].version == len(ws.mutable["log"]) == 24
 
 
-def test_two_processes_that_write_at_once_lose_no_update(ws, tmp_path, children):
-    check_that_two_writers_lose_no_update(ws, tmp_path, children)
+def test_two_processes_that_write_at_once_lose_no_update(ws, tmp_path, start_python):
+    check_that_two_writers_lose_no_update(ws, tmp_path, start_python)
 
 
 @product

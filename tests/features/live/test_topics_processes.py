@@ -3,15 +3,11 @@ within a second. Over both kinds of catalog."""
 
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
 import jammi_lab as jl
-from tests import processes
-from tests.conftest import PACKAGE_ROOTS
 
 WRITER = """
 import sys, jammi_lab as jl
@@ -33,28 +29,15 @@ def lab(place):
 
 
 @pytest.fixture
-def writer(place):
+def writer(place, start_python):
     """Starts a process that publishes when it is told to: `writer(who, n)`."""
-    started = []
 
     def start(who, n):
-        folder, url = place
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGE_ROOTS))}
-        process = processes.Popen(
-            [sys.executable, "-c", WRITER, str(folder), url, who, str(n)],
-            env=env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
+        process = start_python(WRITER, *place, who, n)
         assert process.stdout.readline() == "open\n"
         return process
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+    return start
 
 
 def go(process):

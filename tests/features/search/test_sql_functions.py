@@ -1,7 +1,5 @@
 """`search(…)` and `neighbors(…)` in FROM."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -161,16 +159,6 @@ def test_where_the_rows_are_missing_is_known_from_the_source_which_is_then_an_in
     assert str(table.staleness()) == "fresh"
 
 
-def test_verdict_plan_and_recompute_follow_the_embedding_table(lab, papers):
-    lab.materialize("near", "SELECT key, rank FROM search('v', 'pasta bolognese', k := 1)")
-    write(papers, ["pasta bolognese", *TITLES[1:]])
-    assert isinstance(lab.staleness("near"), jl.PossiblyStale)
-    plan = lab.plan("near")
-    assert [s.name for s in plan.certain] == ["v"] and [s.name for s in plan.possible] == ["near"]
-    assert lab.recompute("near").executed == ["v", "near"]
-    assert lab.table("near").read().fetchall() == [(0, 1)] and str(lab.staleness("near")) == "fresh"
-
-
 def test_the_same_question_is_answered_from_the_cache_and_another_is_not(lab):
     def made(sql: str, **params: Any) -> str:
         return str(lab.materialize("near", sql, params=params).outcome)
@@ -279,16 +267,3 @@ def test_a_tenant_searches_its_own_and_shared_tables_and_nobody_elses(lab):
         with lab.tenant(tenant), pytest.raises(errors.TableNotFound) as caught:
             lab.sql("FROM search('mine', 'secret')")
         assert caught.value.near == () or "mine" not in caught.value.near
-
-
-@pytest.fixture
-def other(lab: Any, tmp_path: Path) -> Iterator[Any]:
-    with jl.open(tmp_path / "lab") as workspace:
-        yield workspace
-
-
-def test_a_statement_may_be_made_in_one_kernel_and_its_rows_in_another(lab, other):
-    lab.define("near", "SELECT key FROM search('v', 'tomato sauce', k := 1)")
-    assert other.recompute("near").executed == ["near"] and other.table(
-        "near"
-    ).read().fetchall() == [(3,)]

@@ -102,22 +102,6 @@ def test_the_table_is_an_embedding_table(some):
     assert some.neighbor_graph("g", "c", k=1).row_count == 2
 
 
-def test_the_target_counts_only_if_it_is_listed(some):
-    some.context_set("c", "v", members="SELECT 'a' AS target, 'b' AS member")
-    some.context_set("d", "v", members="SELECT 'a' AS target, unnest(['a', 'b']) AS member")
-    assert vectors_of(some, "c") == {"a": [0.0, 3.0]} and vectors_of(some, "d") == {"a": [0.5, 1.5]}
-
-
-def test_targets_may_be_of_another_type_than_members(some):
-    some.context_set(
-        "c",
-        "v",
-        members="SELECT DATE '2020-01-02' AS target, 'b' AS member UNION ALL SELECT DATE '2020-01-01', 'a'",
-    )
-    assert [str(key) for key in vectors_of(some, "c")] == ["2020-01-01", "2020-01-02"]
-    assert some.table("c").manifest.columns[0].type == "DATE"
-
-
 def test_no_known_member_at_all_leaves_an_empty_table(some):
     for number, members in enumerate(
         [

@@ -16,6 +16,7 @@ from jammi_lab.core.verdicts import DefinitionChanged, Fresh, Stale
 from jammi_lab.engine.sql.tokens import check_expression
 from jammi_lab.steps.text_statement import recorded_from_text
 from tests.cases import cases
+from tests.features.vectors.test_adapters import SentenceModel
 
 
 class Counting:
@@ -339,19 +340,6 @@ def test_an_encoder_that_was_used_before_finds_its_version_again(lab, tmp_path, 
 # -- encoders --------------------------------------------------------------------------------------
 
 
-def test_another_version_or_width_or_name_is_another_definition(lab):
-    hashes = {
-        embed(lab, model).definition_hash
-        for model in (
-            Counting(),
-            Counting(version="2"),
-            Counting(name="other"),
-            Counting(name="wide", dimensions=16),
-        )
-    }
-    assert len(hashes) == 4
-
-
 def weighed(weights: str) -> Counting:
     """An encoder that says which weights it has."""
     from jammi_lab.features.vectors.encoders.base import EncoderIdentity
@@ -405,37 +393,11 @@ def test_after_a_restart_without_its_encoder_a_table_can_be_read_but_not_made_ag
         assert ws.staleness("v") == Fresh()
 
 
-class SentenceTransformer:
-    """What a sentence-transformers model shows."""
-
-    max_seq_length = 128
-
-    def get_sentence_embedding_dimension(self) -> int:
-        return 4
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"weight": np.arange(4, dtype=np.float32)}
-
-    def encode(
-        self, texts: list[str], convert_to_numpy: bool = False, show_progress_bar: bool = True
-    ) -> Any:
-        assert convert_to_numpy and not show_progress_bar
-        return np.array([[len(t), 1, 2, 3] for t in texts], np.float32)
-
-
 def test_a_table_is_stale_after_its_model_was_trained_on_and_no_row_is_taken_over(lab):
-    weights = np.arange(4, dtype=np.float32)
-
-    class Trained(SentenceTransformer):
-        def state_dict(self) -> dict[str, Any]:
-            return {"weight": weights}
-
-        def encode(self, texts: list[str], **how: Any) -> Any:
-            return super().encode(texts, **how) + weights
-
-    before = embed(lab, Trained())
+    model = SentenceModel()
+    before = embed(lab, model)
     assert lab.staleness("v") == Fresh()
-    weights += 1
+    model.weight = 2.0
     assert isinstance(lab.staleness("v"), Stale)
     assert lab.recompute("v").executed == ["v"] and lab.staleness("v") == Fresh()
     made = lab.table("v")

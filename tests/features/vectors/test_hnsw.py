@@ -284,20 +284,6 @@ def test_vectors_without_structure_are_read_one_after_the_other(monkeypatch):
     assert counted == [5]  # one product for all of them
 
 
-def test_an_index_of_another_kind_than_it_is_said_to_be_is_refused(many):
-    _, index, _ = many
-    body, shape = bytes_of(index), index.shape
-    assert ann.open_index(body, shape) is not None
-    from msgspec.structs import replace
-
-    for other in (
-        replace(shape, count=2999),
-        replace(shape, dimensions=47),
-        replace(shape, parameters=BuildParameters("f16", 16, 64)),
-    ):
-        assert ann.open_index(body, other) is None
-
-
 def test_many_threads_may_ask_one_index(many):
     matrix, index, queries = many
     expected = approximate.search(matrix, index, queries, 10).rows

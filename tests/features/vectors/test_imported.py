@@ -78,66 +78,34 @@ def test_frames_are_taken_as_they_are(ws, frame):
     assert ws.import_embeddings("v", taken).row_count == 2
 
 
+NO_VECTORS = pa.array([], pa.list_(pa.float32()))
+BAD_VECTORS = [
+    ([1, 2], [[1.0, 2.0], [1.0]], "width"),
+    ([1, 2], [[1.0, 2.0], [0.0, 0.0]], "key 2 is all zeros"),
+    ([1, 2], [[1.0, 2.0], [float("nan"), 1.0]], "key 2 is not finite"),
+    ([1, 2], [[1e300, 2.0], [1.0, 1.0]], "key 1 is not finite"),
+    ([1, 2], [[1.0, 2.0], None], "has a NULL vector"),
+    ([1, 2], [[1.0, 2.0], [1.0, None]], "NULL"),
+    ([1, None], [[1.0, 2.0], [1.0, 1.0]], "1 of 2 rows have no key"),
+    ([1], ["x"], "not lists of numbers"),
+    ([{"a": 1}, {"a": 2}], [[1.0], [2.0]], "no order"),
+    ([], NO_VECTORS, "no fixed width"),
+]
+BAD_COLUMNS = [
+    ({"id": [1], "numbers": [[1.0]]}, "no column 'vec'"),
+    ({"idd": [1], "vector": [[1.0]]}, "no column 'id'"),
+    ({"id": [1], "vector": [[1.0]], "key": [2]}, "No other column can be named 'key'"),
+]
+
+
 def test_bad_vectors_are_told_before_anything_is_made(ws):
-    for table, raised, said in (
-        (pa.table({"id": [1, 2], "vector": [[1.0, 2.0], [1.0]]}), errors.SchemaMismatch, "width"),
-        (
-            pa.table({"id": [1, 2], "vector": [[1.0, 2.0], [0.0, 0.0]]}),
-            errors.SchemaMismatch,
-            "key 2 is all zeros",
-        ),
-        (
-            pa.table({"id": [1, 2], "vector": [[1.0, 2.0], [float("nan"), 1.0]]}),
-            errors.SchemaMismatch,
-            "key 2 is not finite",
-        ),
-        (
-            pa.table({"id": [1, 2], "vector": [[1e300, 2.0], [1.0, 1.0]]}),
-            errors.SchemaMismatch,
-            "key 1 is not finite",
-        ),
-        (
-            pa.table({"id": [1, 2], "vector": [[1.0, 2.0], None]}),
-            errors.SchemaMismatch,
-            "has a NULL vector",
-        ),
-        (
-            pa.table({"id": [1, 2], "vector": [[1.0, 2.0], [1.0, None]]}),
-            errors.SchemaMismatch,
-            "NULL",
-        ),
-        (
-            pa.table({"id": [1, None], "vector": [[1.0, 2.0], [1.0, 1.0]]}),
-            errors.SchemaMismatch,
-            "1 of 2 rows have no key",
-        ),
-        (
-            pa.table({"id": [1, 1], "vector": [[1.0, 2.0], [1.0, 1.0]]}),
-            errors.DuplicateKey,
-            "more than one row",
-        ),
-        (pa.table({"id": [1], "vector": ["x"]}), errors.SchemaMismatch, "not lists of numbers"),
-        (pa.table({"id": [1], "numbers": [[1.0]]}), errors.SchemaMismatch, "no column 'vec'"),
-        (pa.table({"idd": [1], "vector": [[1.0]]}), errors.SchemaMismatch, "no column 'id'"),
-        (
-            pa.table({"id": [1], "vector": [[1.0]], "key": [2]}),
-            errors.SchemaMismatch,
-            "No other column can be named 'key'",
-        ),
-        (
-            pa.table({"id": [{"a": 1}, {"a": 2}], "vector": [[1.0], [2.0]]}),
-            errors.SchemaMismatch,
-            "no order",
-        ),
-        (
-            pa.table({"id": [], "vector": pa.array([], pa.list_(pa.float32()))}),
-            errors.SchemaMismatch,
-            "no fixed width",
-        ),
-    ):
-        with pytest.raises(raised, match=said):
-            ws.import_embeddings("v", table)
-        assert ws.tables(status=None) == []
+    with_names = [({"id": keys, "vector": rows}, said) for keys, rows, said in BAD_VECTORS]
+    for columns, said in with_names + BAD_COLUMNS:
+        with pytest.raises(errors.SchemaMismatch, match=said):
+            ws.import_embeddings("v", pa.table(columns))
+    with pytest.raises(errors.DuplicateKey, match="more than one row"):
+        ws.import_embeddings("v", data([1, 1]))
+    assert ws.tables(status=None) == []
 
 
 def test_bad_arguments_are_told(ws):
@@ -150,16 +118,3 @@ def test_bad_arguments_are_told(ws):
     ):
         with pytest.raises(errors.JammiError):
             ws.import_embeddings("v", data([1]), **change)
-
-
-def test_the_rows_may_be_those_of_sql_with_an_asterisk(ws, tmp_path):
-    (tmp_path / "p.csv").write_text("id,title\n1,a\n2,b\n")
-    ws.sources.add("p", tmp_path / "p.csv")
-    ws.import_embeddings("v", data([1, 2]), source="SELECT * FROM p WHERE title <> 'b'")
-    rows = ws.search("v", [1.0] * ws.table("v").dimensions, select="title").arrow().to_pylist()
-    assert {(r["key"], r["title"], r["source_missing"]) for r in rows} == {
-        (1, "a", False),
-        (2, None, True),
-    }
-    with pytest.raises(errors.SourceUnavailable):
-        ws.import_embeddings("v", data([1, 2]), source="nothing*.csv")

@@ -3,8 +3,6 @@ every moment."""
 
 import concurrent.futures
 import contextlib
-import hashlib
-import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -21,13 +19,13 @@ from jammi_lab.features.vectors.index import files as index_files
 from jammi_lab.features.vectors.index import hnsw as ann
 from jammi_lab.features.vectors.index import indexes
 from jammi_lab.features.vectors.matrix import Matrix
-from jammi_lab.storage.user_key import seal
 from jammi_lab.store.sidecars import (
     GRAPH_SUFFIX,
     INDEX_SUFFIXES,
     MANIFEST_SUFFIX,
     sidecar_path,
 )
+from tests.features.vectors.test_index_files import altered
 from tests.inside import record_of, services_of
 from tests.store.lab import DEAD, catalog
 from tests.waiting import until
@@ -65,6 +63,12 @@ def put(ws: Any, found: Any = None, **how: Any) -> Any:
 def five(ws: Any, exact: bool | None = None) -> Any:
     """What is found of `v` for five queries."""
     return ws.search("v", vectors(5, seed=1), exact=exact).arrow()
+
+
+def finds_the_same(ws: Any, table: Any, queries: Any) -> bool:
+    """Whether a search through the index of a table gives what one without it gives."""
+    through, without = (ws.search(table, queries, exact=exact).arrow() for exact in (False, True))
+    return bool(through == without)
 
 
 def paths(table: Any) -> dict[str, Path]:
@@ -300,8 +304,7 @@ def test_a_recomputed_table_keeps_the_precision_and_takes_the_index_over(ws):
     assert second.table_name != first.table_name and there(second) == set(INDEX_SUFFIXES)
     shape = loaded(ws, second).shape
     assert (shape.parameters.precision, shape.count) == ("i8", 500) and 2 <= shape.removed <= 20
-    found = ws.search("v", ["edited 3", "graph network 1"], k=5, exact=False).arrow()
-    assert found == ws.search("v", ["edited 3", "graph network 1"], k=5, exact=True).arrow()
+    assert finds_the_same(ws, "v", ["edited 3", "graph network 1"])
     assert not ws.fsck(deep=True)
 
 
@@ -376,12 +379,7 @@ def test_a_folder_in_the_place_of_an_index_is_left_and_the_table_searched_withou
 def test_an_index_by_another_usearch_is_said_to_be_outdated_and_made_anew(ws, table, tmp_path):
     expected = five(ws, True)
     ws.close()
-    path = paths(table)[MANIFEST_SUFFIX]
-    said = json.loads(path.read_bytes())["index"] | {"usearch_version": "1.0"}
-    body = json.dumps(said, sort_keys=True, separators=(",", ":"))
-    path.write_text(
-        f'{{"index":{body},"digest":"{hashlib.sha256(body.encode()).hexdigest()}","seal":"{seal(body.encode())}"}}'
-    )
+    altered(table.path, usearch_version="1.0")
     with jl.open(tmp_path / "lab", read_only=True) as reading:
         assert state(reading, reading.table("v")).status == "outdated" and "outdated" in str(
             reading.status()["v"].index
@@ -441,10 +439,7 @@ def test_an_index_of_a_large_table_is_made_without_all_its_vectors_in_memory(ws,
     table, query = put(ws), vectors()[3]
     assert state(ws, table).status == "ready"
     monkeypatch.undo()
-    assert (
-        ws.search("v", query, k=5, exact=False).fetchall()
-        == ws.search("v", query, k=5, exact=True).fetchall()
-    )
+    assert finds_the_same(ws, "v", query)
 
 
 def test_an_index_of_bytes_that_change_while_they_are_read_is_not_kept(ws, slow):
@@ -516,10 +511,7 @@ def test_two_kernels_may_make_the_same_index(ws, table, tmp_path):
         with concurrent.futures.ThreadPoolExecutor() as pool:
             list(pool.map(make, (mine, theirs)))
         for each in (ws, other):
-            assert (
-                each.search("v", vectors(4), exact=False).arrow()
-                == each.search("v", vectors(4), exact=True).arrow()
-            )
+            assert finds_the_same(each, "v", vectors(4))
     assert not ws.fsck(deep=True).orphans
 
 
@@ -550,10 +542,7 @@ def test_an_index_is_kept_in_a_store(tmp_path):
         table = put(ws, precision="i8")
         assert state(ws, table).status == "ready" and not ws.fsck(deep=True)
         services_of(ws).vectors.close()
-        assert (
-            ws.search("v", vectors(4), exact=False).arrow()
-            == ws.search("v", vectors(4), exact=True).arrow()
-        )
+        assert finds_the_same(ws, "v", vectors(4))
         put(ws, vectors(seed=1))
         assert len(ws.expire("v")) == 1 and not ws.fsck().orphans
 
@@ -573,10 +562,7 @@ def test_an_index_that_is_in_memory_is_taken_over_without_being_held_twice(ws, m
     )  # who searches through it meanwhile still can
     monkeypatch.undo()
     for table in (first, second):
-        assert (
-            ws.search(table, moved[3], k=5, exact=False).fetchall()
-            == ws.search(table, moved[3], k=5, exact=True).fetchall()
-        )
+        assert finds_the_same(ws, table, moved[3])
 
 
 def test_an_index_is_made_anew_when_most_rows_are_others(ws, table):

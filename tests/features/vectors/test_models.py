@@ -3,7 +3,6 @@
 import importlib.util
 import sys
 import types
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from jammi_lab.core.errors import (
     SourceUnavailable,
     WorkspaceReadOnly,
 )
-from jammi_lab.core.records import TableRecord, TableStatus
 from jammi_lab.features.vectors import model_files
 from jammi_lab.features.vectors.models import Reference
 from tests.features.vectors.encoders import Letters
@@ -57,35 +55,6 @@ def sentence_transformers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     library.SentenceTransformer = model  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "sentence_transformers", library)
     return given
-
-
-def begin(ws: Any, model: str, key: str | None = None, recipe: str = "vectors") -> TableRecord:
-    """A building table that is made with a model."""
-    token = services_of(ws).clock.token(8)
-    record = TableRecord(
-        table_name=f"{recipe}__{token}",
-        kind="embedding",
-        status=TableStatus.BUILDING,
-        recipe=recipe,
-        version=0,
-        tenant=ws.current_tenant,
-        writer_id=services_of(ws).writer_id,
-        definition_hash=token,
-        path=f"results/{token}.parquet",
-        model_id=model,
-    )
-    return services_of(ws).catalog.table_status.begin(record, key)
-
-
-@pytest.fixture
-def held(ws: Any) -> Iterator[Any]:
-    """The workspace, whose building tables are failed after the test."""
-    yield ws
-    with services_of(ws).catalog.all_tenants():
-        for record in services_of(ws).catalog.result_tables.with_status(TableStatus.BUILDING):
-            services_of(ws).catalog.table_status.mark_failed(
-                record.table_name, record.writer_id, "the test is over"
-            )
 
 
 # -- registering an encoder ------------------------------------------------------------------------
@@ -425,23 +394,23 @@ def test_delete_removes_what_get_finds_or_an_exact_version_and_lets_the_encoder_
     assert ws.models.delete("mine", if_exists=True) is None
 
 
-def test_a_referenced_model_is_kept_and_the_error_lists_what_refers(held):
-    mine(held)
-    begin(held, "mine", "mine::1")
-    held.models.record_training(output="mine", base="minilm")
-    trained = held.models.record_training(output="child", base="mine")
-    evaluated = held.models.record_evaluation(
+def test_a_referenced_model_is_kept_and_the_error_lists_what_refers(ws):
+    mine(ws)
+    ws.embed("vectors", "SELECT 1 AS id, 'a' AS t", key="id", text="t", model="mine")
+    ws.models.record_training(output="mine", base="minilm")
+    trained = ws.models.record_training(output="child", base="mine")
+    evaluated = ws.models.record_evaluation(
         "mine", metrics={"recall@10": np.float32(0.5), "n": np.int64(7)}
     )
     with pytest.raises(ModelReferenced) as caught:
-        held.models.delete("mine")
+        ws.models.delete("mine")
     expected = [
         Reference("result_tables", "vectors", 1),
         Reference("training_output", "minilm::1", 1),
         Reference("training_base", "child", 1),
         Reference("evaluation", "recall@10, n", 1),
     ]
-    assert caught.value.references == held.models.get("mine").references == expected
+    assert caught.value.references == ws.models.get("mine").references == expected
     assert (trained.base, evaluated.model, evaluated.metrics) == (
         "mine::1",
         "mine::1",
@@ -494,18 +463,18 @@ def test_metrics_are_finite_numbers_by_name(ws):
         assert ws.models.records() == []
 
 
-def test_a_model_deleted_while_an_embedding_is_prepared_leaves_no_table(held, monkeypatch):
-    mine(held)
+def test_a_model_deleted_while_an_embedding_is_prepared_leaves_no_table(ws, monkeypatch):
+    mine(ws)
     as_it_is = jl.Embedding.environment
 
     def meanwhile(recipe, ctx):
-        held.models.delete("mine", if_exists=True)
+        ws.models.delete("mine", if_exists=True)
         return as_it_is(recipe, ctx)
 
     monkeypatch.setattr(jl.Embedding, "environment", meanwhile)
     with pytest.raises(ModelNotFound, match="deleted meanwhile"):
-        held.embed("v", "SELECT 1 AS id, 'text' AS body", key="id", text="body", model="mine")
-    assert held.tables(status=None) == []
+        ws.embed("v", "SELECT 1 AS id, 'text' AS body", key="id", text="body", model="mine")
+    assert ws.tables(status=None) == []
 
 
 # -- forms -----------------------------------------------------------------------------------------
