@@ -48,8 +48,8 @@ GUARANTEE = {
     "test_what_cannot_be_followed_is_a_ground",
     "On the order of rows where rows depend on it.": "tests/freshness/test_equal_rows.py::"
     "test_a_statement_that_depends_on_the_order_never_rests_on_it",
-    "On the source of a Python step": "tests/freshness/test_python_steps.py::"
-    "test_a_fresh_step_says_on_what_it_rests",
+    "On the source of a Python step": "tests/freshness/test_grounds.py::"
+    "test_grounds_travel_with_the_shortest_way",
     "On the identity of an encoder.": "tests/features/vectors/test_base.py::"
     "test_an_encoder_without_an_identity_is_known_by_name_version_and_width",
     "On file metadata.": "tests/store/test_retention.py::"
@@ -86,7 +86,10 @@ LISTS = {
             "test_a_volatile_statement_is_undecidable_and_says_by_what"
         ),
         ("tests/contracts/source.py::test_an_anchor_that_is_given_rests_on_its_owner_s_word"),
-        ("tests/freshness/test_undecidable.py::test_the_frame_of_one_handle_is_absent_in_another"),
+        (
+            "tests/freshness/test_undecidable.py::"
+            "test_a_table_of_a_frame_that_is_gone_is_judged_by_what_the_frame_was_made_from"
+        ),
         (
             "tests/freshness/test_python_steps.py::"
             "test_a_step_whose_function_is_not_here_is_undecidable_and_says_so"
