@@ -125,18 +125,6 @@ def test_anchors_are_those_of_the_manifests(papers):
     ]
 
 
-def test_lineage_is_that_of_the_newest_versions(papers):
-    edges = {(e.input, e.derived, e.kind) for e in papers.lineage().edges}
-    assert (
-        set(ask(papers, "SELECT * FROM jammi_catalog.lineage"))
-        == edges
-        == {
-            ("papers", "titles", "source_version"),
-            ("titles", "first", "result_digest"),
-        }
-    )
-
-
 def test_status_says_what_ws_status_says(papers):
     papers.csv("papers", "id,title,year", "1,Other,2020")
     rows = ask(papers, "SELECT * EXCLUDE (age_seconds) FROM jammi_catalog.status")
@@ -189,11 +177,6 @@ def test_writers_are_the_kernels_that_have_or_had_the_workspace_open(papers):
     )
     # the first is the kernel that made the template of the workspace
     assert rows == [(False, True), (True, True), (False, True)]
-
-
-@pytest.mark.parametrize("relation", ["mutable_tables", "topics", "sessions"])
-def test_what_there_is_none_of_is_empty(lab, relation):
-    assert ask(lab, f"SELECT * FROM jammi_catalog.{relation}") == []
 
 
 # -- what it costs ---------------------------------------------------------------------------------

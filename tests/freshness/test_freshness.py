@@ -224,11 +224,6 @@ def test_a_producer_that_would_give_other_rows_by_now_makes_its_tables_stale_and
     assert said(papers.staleness("titles")) == ["definition"]
 
 
-def test_a_later_release_that_computes_the_same_leaves_everything_fresh(papers, monkeypatch):
-    monkeypatch.setattr(jl, "__version__", "99.0")
-    assert papers.reopen().staleness("first") == jl.Fresh()
-
-
 def test_every_reason_is_told_the_definition_first(lab):
     lab.csv("b", "id", "1")
     lab.csv("a", "id", "1")

@@ -152,7 +152,9 @@ MAKERS = [
     ),
     Maker(
         "graph_propagation",
-        lambda ws, x, **how: ws.propagate("it", "vecs", "graph", hops=x, **how),
+        lambda ws, x, **how: ws.propagate(
+            "it", "vecs", "graph", hops=x, weighting="similarity", **how
+        ),
         2,
         1,
         reads=("vecs", "graph"),
@@ -657,7 +659,7 @@ RESTS = {
     "embedding": {"key from docs.id", "vector from docs.text", "vector by docs.id"},
     "external": {"x from docs.id", "x from docs.text", "x from docs.day", "x from docs.extra"},
     "graph_propagation": {
-        "key from vecs.key", "vector from vecs.vector", "vector by vecs.key", "vector by graph.src", "vector by graph.dst",
+        "key from vecs.key", "vector from vecs.vector", "vector by vecs.key", "vector from graph.similarity", "vector by graph.src", "vector by graph.dst",
     },
     "asof_join": {
         "id from docs.id", "day from docs.day", "day_facts from facts.day", "rain from facts.rain", "day_facts by docs.day",

@@ -54,19 +54,6 @@ def test_what_if_asks_about_a_table_that_is_read_and_one_that_is_not(lab):
     assert "labels" in missing.value.near
 
 
-def test_rows_of_a_table_come_in_one_order_whatever_led_there(lab, tmp_path):
-    labels = lab.mutable["labels"]
-    labels.insert([{"id": 0, "label": "0"}, {"id": -3, "label": "n"}])
-    labels.delete("id = 1")
-    labels.insert([{"id": 1, "label": "back"}])
-    first = lab.materialize("some", "SELECT * FROM mutable.labels LIMIT 3")
-    with jl.open(tmp_path / "lab") as other:
-        again = other.materialize("again", "SELECT * FROM mutable.labels LIMIT 3", cache="bypass")
-        assert again.read().arrow().to_pylist() == first.read().arrow().to_pylist() == [
-            {"id": -3, "label": "n"}, {"id": 0, "label": "0"}, {"id": 1, "label": "back"},
-        ]  # fmt: skip
-
-
 def test_a_statement_reads_one_snapshot_while_others_commit(lab):
     labels = lab.mutable["labels"]
     labels.insert(

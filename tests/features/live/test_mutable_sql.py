@@ -8,6 +8,7 @@ from jammi_lab.core import cancellable as waiting
 from jammi_lab.features.live import dml_commits as changing
 from tests.cases import cases
 from tests.inside import services_of
+from tests.waiting import until
 
 ENDLESS = "UPDATE mutable.labels SET label = (SELECT sum(a.range * b.range) FROM range(1000000) a, range(100000) b)::VARCHAR"
 
@@ -149,7 +150,6 @@ def test_a_table_that_was_read_moves_and_the_change_is_evaluated_again(lab, monk
 def test_an_interrupt_that_comes_long_before_the_query_ends_it_when_it_begins(lab, monkeypatch):
     import _thread
     import threading
-    import time
 
     copy, copying, go_on = changing.copy_target, threading.Event(), threading.Event()
 
@@ -167,12 +167,8 @@ def test_an_interrupt_that_comes_long_before_the_query_ends_it_when_it_begins(la
         lab.sql(ENDLESS)
     pressing.join()
     go_on.set()
-    until = time.monotonic() + 60
-    while (
-        running := [t.name for t in threading.enumerate() if t.name == "jammi-engine"]
-    ) and time.monotonic() < until:
-        time.sleep(0.02)
-    assert running == [] and now(lab) == [A, B]
+    assert until(lambda: "jammi-engine" not in [t.name for t in threading.enumerate()])
+    assert now(lab) == [A, B]
 
 
 def test_an_interrupted_change_leaves_the_table_as_it_was_and_the_next_one_runs(lab):

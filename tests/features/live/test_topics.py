@@ -415,9 +415,6 @@ def test_events_that_are_kept_too_long_are_gone(tmp_path, monkeypatch):
         assert ws.topics.publish("short", rows(3)) == 2
         assert ids(ws.topics.replay("short")) == [(2, [3])]
         assert ws.sql("SELECT id FROM topics.short").fetchall() == [(3,)]
-        for wrong in (0, -1, "a", float("inf"), True):
-            with pytest.raises(InvalidArgument):
-                ws.topics.register("short", SCHEMA, retention=wrong)
         assert (
             ws.topics.register("short", SCHEMA, retention=datetime.timedelta(days=1)).retention
             == 86400

@@ -155,47 +155,38 @@ def mention(random_: random.Random, table: Table, row: str, column: str) -> Ment
     return None if near else Mention(text, "outdated")
 
 
+SHAPES = [
+    "For {r} the {c} is {n0}.",
+    "{r} has a {c} of {n0}, {s} only {n1}.",
+    "The {t} table gives {n0} for {r} ({c}).",
+    "We then looked at {r}. Its {c} came out at {n0}.",
+    "### {r} in {t}\n\nWe measured a {c} of {n0}.",
+    "| {k} | {d} |\n|---|---|\n| {r} | {n0} |\n| {s} | {n1} |",
+    "{c} ({t}): {r} {n0}; {s} {n1}.",
+    "In the {t}, {r} reached {n0} in {c}.",
+    "{r} stayed at {n0}, whatever we tried.",
+    "Compared with {s}, {r} does better: {n0} against {n1} ({c}).",
+    "- {r}: {n0}\n- {s}: {n1}",
+]
+"""What is written of one value or two: `r` and `s` name the rows, `c` and `d` the column, `k` the key."""
+
+
 def sentences(random_: random.Random, tables: list[Table]) -> tuple[list[str], list[Mention]]:
     """Paragraphs about the tables, and the numbers in them in order."""
     texts, mentions = list[str](), list[Mention]()
-
-    def put(template: str, *found: Mention | None, **words: str) -> None:
-        if all(found):
-            numbers = {f"n{i}": each.text for i, each in enumerate(found) if each}
-            texts.append(template.format(**numbers, **words))
-            mentions.extend(each for each in found if each)
-
     while len(mentions) < random_.randint(8, 16):
         table = random_.choice(tables)
         row, other = random_.sample(table.rows, 2)
         column = random_.choice([*table.columns])
-        words = {"r": row, "s": other, "c": column.replace("_", " "), "t": table.name}
-        words["d"] = column
-        one, two = (mention(random_, table, each, column) for each in (row, other))
-        shape = random_.randrange(11)
-        if shape == 0:
-            put("For {r} the {c} is {n0}.", one, **words)
-        elif shape == 1:
-            put("{r} has a {c} of {n0}, {s} only {n1}.", one, two, **words)
-        elif shape == 2:
-            put("The {t} table gives {n0} for {r} ({c}).", one, **words)
-        elif shape == 3:
-            put("We then looked at {r}. Its {c} came out at {n0}.", one, **words)
-        elif shape == 4:
-            put("### {r} in {t}\n\nWe measured a {c} of {n0}.", one, **words)
-        elif shape == 5:
-            head = "| {k} | {d} |\n|---|---|\n| {r} | {n0} |\n| {s} | {n1} |"
-            put(head, one, two, k=table.key, **words)
-        elif shape == 6:
-            put("{c} ({t}): {r} {n0}; {s} {n1}.", one, two, **words)
-        elif shape == 7:
-            put("In the {t}, {r} reached {n0} in {c}.", one, **words)
-        elif shape == 8:
-            put("{r} stayed at {n0}, whatever we tried.", one, **words)
-        elif shape == 9:
-            put("Compared with {s}, {r} does better: {n0} against {n1} ({c}).", one, two, **words)
-        else:
-            put("- {r}: {n0}\n- {s}: {n1}", one, two, **words)
+        words = {"r": row, "s": other, "c": column.replace("_", " "), "d": column}
+        words |= {"t": table.name, "k": table.key}
+        values = [mention(random_, table, each, column) for each in (row, other)]
+        shape = SHAPES[random_.randrange(len(SHAPES))]
+        found = [each for each in values[: 1 + ("{n1}" in shape)] if each]
+        if len(found) == 1 + ("{n1}" in shape):
+            numbers = {f"n{i}": each.text for i, each in enumerate(found)}
+            texts.append(shape.format(**numbers, **words))
+            mentions.extend(found)
         if random_.random() < 0.3:
             n = f"{random_.choice((1, 1, 90)) * random_.uniform(0.1, 1):.3f}"
             texts.append(random_.choice(FOREIGN).format(n=n))

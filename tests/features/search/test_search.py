@@ -245,21 +245,17 @@ def test_a_recipe_and_sql_can_be_behind(lab):
 # -- what is gone ----------------------------------------------------------------------------------
 
 
-def test_a_removed_source_leaves_the_hits_and_marks_them(lab):
-    lab.sources.remove("papers")
-    assert lab.search("v", "tomato sauce", k=2).arrow()["source_missing"].to_pylist() == [
-        True,
-        True,
-    ]
+def test_a_removed_source_file_or_key_column_leaves_the_hits_and_marks_them(lab, papers):
+    for remove in (
+        lambda: pq.write_table(pa.table({"other": [1]}), papers),
+        papers.unlink,
+        lambda: lab.sources.remove("papers"),
+    ):
+        remove()
+        hits = lab.search("v", "tomato sauce", k=2).arrow()
+        assert hits["source_missing"].to_pylist() == [True, True]
     with pytest.raises(errors.TableNotFound, match="papers"):
         lab.search("v", "tomato sauce", select="title")
-
-
-def test_a_deleted_file_or_key_column_leaves_the_hits_and_marks_them(lab, papers):
-    pq.write_table(pa.table({"other": [1]}), papers)
-    assert lab.search("v", "tomato sauce", k=1).arrow()["source_missing"].to_pylist() == [True]
-    papers.unlink()
-    assert lab.search("v", "tomato sauce", k=1).arrow()["source_missing"].to_pylist() == [True]
 
 
 @pytest.mark.parametrize("searched_before", [False, True])

@@ -250,20 +250,3 @@ def test_what_sql_was_embedded_is_read_whole_where_missing_rows_are_asked_for(la
         inputs(table) == [("w", ("key", "vector")), ("papers", ("id", "title"))]
         and table.read().fetchall()[0][0] == 3
     )
-
-
-# -- tenants and kernels ---------------------------------------------------------------------------
-
-
-def test_a_tenant_searches_its_own_and_shared_tables_and_nobody_elses(lab):
-    with lab.tenant("acme"):
-        assert lab.sql("SELECT key FROM search('v', 'tomato sauce', k := 1)").fetchall() == [(3,)]
-        lab.embed(
-            "mine", "SELECT 1 AS id, 'a secret' AS text", key="id", text="text", model="hashing"
-        )
-        stream = lab.sql("SELECT key FROM search('mine', 'secret')")
-    assert stream.fetchall() == [(1,)]
-    for tenant in (None, "other"):
-        with lab.tenant(tenant), pytest.raises(errors.TableNotFound) as caught:
-            lab.sql("FROM search('mine', 'secret')")
-        assert caught.value.near == () or "mine" not in caught.value.near
