@@ -33,16 +33,6 @@ def certain(plan: Plan) -> list[str]:
     return [step.name for step in plan.certain]
 
 
-def test_a_certain_step_that_another_recipes_table_answers_is_a_deviation(lab, other):
-    lab.materialize("b", "SELECT sum(x) AS x FROM s")
-    edit(lab)
-    plan = lab.plan()
-    other.materialize("z", "SELECT sum(x) AS x FROM s")
-    report = plan.apply()
-    assert (certain(plan), outcomes(report)) == (["b"], {"b": "reused"})
-    assert report.deviations == ["b reused a table that became ready after the plan was made"]
-
-
 def test_a_certain_step_that_another_kernel_was_building_is_a_deviation(lab, other):
     lab.materialize("b", "SELECT sum(x) AS x FROM s")
     edit(lab)

@@ -517,9 +517,16 @@ def test_a_status_and_a_plan_ask_the_catalog_equally_often_of_few_and_of_many(
     assert all(many[word] <= few[word] <= 12 for word in many), (few, many)
 
 
-def test_a_source_that_another_kernel_replaced_is_seen_by_the_next_look(lab, tmp_path, url):
-    other_papers = tmp_path / "other.csv"
-    other_papers.write_text("id,venue\n1,c\n")
+@pytest.fixture
+def other_papers(tmp_path: Path) -> Path:
+    path = tmp_path / "other.csv"
+    path.write_text("id,venue\n1,c\n")
+    return path
+
+
+def test_a_source_that_another_kernel_replaced_is_seen_by_the_next_look(
+    lab, other_papers, tmp_path, url
+):
     lab.sources.add("other", other_papers)
     lab.materialize("venues", VENUES)
     lab.materialize("rows", "SELECT * FROM other")
@@ -534,10 +541,8 @@ def test_a_source_that_another_kernel_replaced_is_seen_by_the_next_look(lab, tmp
 
 
 def test_a_source_that_is_replaced_between_a_look_and_the_read_is_looked_at_anew(
-    lab, tmp_path, url, monkeypatch
+    lab, other_papers, tmp_path, url, monkeypatch
 ):
-    other_papers = tmp_path / "other.csv"
-    other_papers.write_text("id,venue\n1,c\n")
     observe, replaced = Observation.observe, list[str]()
 
     def observe_and_replace(self, *given, **named):

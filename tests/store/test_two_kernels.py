@@ -117,30 +117,30 @@ def test_a_table_that_turns_ready_between_look_and_build_answers_and_is_not_comp
 MANY = "SELECT i FROM range(200000) t(i)"
 
 
-def waits(lab, other, monkeypatch, *, heard):
-    """One kernel builds MANY and stands still after its first rows; the other waits for it until
-    `heard` says of some progress that it is enough."""
+def waits(lab, other, monkeypatch, *, heard, statement=MANY):
+    """One kernel builds MANY and stands still after its first rows, or another statement and stands
+    still before; the other waits for it until `heard` says of some progress that it is enough."""
     monkeypatch.setattr(pulse, "_HEARTBEAT_SECONDS", 0.02)
     begun, go, told = threading.Event(), threading.Event(), []
 
     def hold(progress):
-        if progress.unit == "rows" and progress.done:
+        if statement != MANY or (progress.unit == "rows" and progress.done):
             begun.set()
             assert go.wait(30)
 
     def listen(progress):
         told.append(progress)
-        if progress.stage.startswith("waiting") and heard(progress):
+        if progress.stage.startswith("waiting") and not go.is_set() and heard(progress):
             go.set()
 
     def second():
         assert begun.wait(30)
         try:
-            return other.materialize("theirs", MANY, progress=listen)
+            return other.materialize("theirs", statement, progress=listen)
         finally:
             go.set()
 
-    first, made = at_once([lambda: lab.materialize("mine", MANY, progress=hold), second])
+    first, made = at_once([lambda: lab.materialize("mine", statement, progress=hold), second])
     assert first.outcome == "computed", first
     return made, told
 
@@ -181,30 +181,18 @@ def test_a_word_that_is_torn_or_of_a_later_release_is_a_sign_of_life_all_the_sam
         assert beat.said and beat.progress is None and beat.age < 30
 
 
-def test_one_who_waited_computes_anew_when_what_it_reads_moved_meanwhile(lab, other, papers):
+def test_one_who_waited_computes_anew_when_what_it_reads_moved_meanwhile(
+    lab, other, papers, monkeypatch
+):
     """What the first one makes is not the answer to a question that was asked over other rows."""
-    begun, go = threading.Event(), threading.Event()
 
-    def hold(progress):
-        begun.set()
-        assert go.wait(30)
+    def moved(_):
+        papers.write_text("id,venue,year\n9,z,2030\n")
+        return True
 
-    def moved(progress):
-        if (
-            progress.stage.startswith("waiting") and not go.is_set()
-        ):  # it is told again and again; the file changes once
-            papers.write_text("id,venue,year\n9,z,2030\n")
-            go.set()
-
-    def second():
-        assert begun.wait(30)
-        try:
-            return other.materialize("theirs", VENUES, progress=moved)
-        finally:
-            go.set()
-
-    first, made = at_once([lambda: lab.materialize("mine", VENUES, progress=hold), second])
-    assert [first.read().fetchall(), made.read().fetchall()] == [[("z", 1)], [("z", 1)]]
+    made, _ = waits(lab, other, monkeypatch, heard=moved, statement=VENUES)
+    for each in (made, lab.table("mine")):
+        assert each.read().fetchall() == [("z", 1)]
     assert lab.staleness("mine") == jl.Fresh() == lab.staleness("theirs")
 
 

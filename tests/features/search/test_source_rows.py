@@ -48,11 +48,6 @@ def papers(ws: Any, tmp_path: Path) -> Path:
     return tmp_path / "p.csv"
 
 
-def test_a_condition_takes_parameters(ws, papers):
-    assert keys(ws, "id > $least AND id < $most", {"least": 1, "most": 4})[1] == [2, 3]
-    assert keys(ws, "id > $least")[0] is errors.ParameterMissing
-
-
 def test_rows_and_columns_that_came_or_went_or_turned_into_another_type_are_seen(ws, papers):
     assert keys(ws, "year > 2003")[1] == [4, 5] and keys(ws, "key = 3")[1] == [3]
     csv(papers, [(3, 2010, "a"), (3, 2003, "b"), (9, 2010, "a")])
@@ -119,16 +114,6 @@ def test_keys_of_another_type_than_the_tables_meet_them(ws, tmp_path, kind):
     assert len(found["own"]) == 2
     met = kind in ("VARCHAR", "SMALLINT", "UTINYINT", "BLOB")
     assert found["other"] == (["4", "5"] if met else [])
-
-
-def test_rows_that_came_and_went_are_seen_by_the_next_search(ws, papers):
-    ws.import_embeddings("v", vectors([*range(6), 777]), source="p")
-    assert selected(ws, "year") == {**{i: 2000 + i for i in range(6)}, 777: None}
-    csv(papers, [(i, 2000 + i, "a") for i in (0, 1, 777)])
-    assert selected(ws, "year") == {0: 2000, 1: 2001, 777: 2777, 2: None, 3: None, 4: None, 5: None}
-    rows = ws.search("v", [1, 2, 3, 4], k=99).arrow()
-    missing = dict(zip(rows["key"].to_pylist(), rows["source_missing"].to_pylist(), strict=True))
-    assert missing == {0: False, 1: False, 777: False, 2: True, 3: True, 4: True, 5: True}
 
 
 def test_imported_vectors_mean_the_table_that_they_were_of_whatever_is_called_so_since(
