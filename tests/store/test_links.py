@@ -185,6 +185,7 @@ def foreign(tmp_path):
     return foreign_folder(tmp_path)
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize(("group", "kind"), CASES)
 def test_what_is_in_the_place_of_an_own_file_or_folder_leads_nowhere(
     made, tmp_path, lab, foreign, group, kind

@@ -208,6 +208,7 @@ def test_commits_that_nobody_was_told_of_are_not_counted(tmp_path):
     assert int(count.read_text()) == 0
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("count", [None, "", "0", "not a number"])
 def test_without_the_last_count_a_log_that_was_cut_is_not_noticed(killed, count):
     """The limit: after a power cut the count may be older than the catalog."""

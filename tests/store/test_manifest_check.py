@@ -49,6 +49,7 @@ def test_a_manifest_that_says_what_cannot_be_is_named_by_a_rebuild_and_the_other
         assert [r.name for r in ws.status()] == ["other"]
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize(
     "lies",
     [*LIES.values(), {}, {"tenant": "acme"}, {"recipe": "another"}, {"version": 2}],

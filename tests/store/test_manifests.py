@@ -59,6 +59,7 @@ EDITED = {
 }
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("how", HOSTILE)
 def test_what_is_no_manifest_counts_as_lost_and_never_raises(lab, table, body, how):
     assert manifests.parse(body) is not None
@@ -77,6 +78,7 @@ def test_a_manifest_of_an_unknown_version_is_a_typed_error(lab, table, body, ver
         table.verify()
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("how", EDITED)
 def test_an_edited_manifest_is_damaged_in_verdict_status_and_verify_alike(lab, table, body, how):
     manifests.manifest_path(table.path).write_bytes(changed := EDITED[how](body))

@@ -74,6 +74,7 @@ def test_there_is_a_building_row_and_no_finished_file_while_it_runs(lab, folder)
     assert set(statuses(folder).values()) == {"ready"}
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("point", POINTS[1:])  # at the first no file is touched yet
 def test_a_full_disk_at_any_point_is_a_typed_error_that_names_the_table_and_leaves_nothing(
     lab, folder, fault, point
@@ -89,6 +90,7 @@ def test_a_full_disk_at_any_point_is_a_typed_error_that_names_the_table_and_leav
     assert lab.materialize("venues", VENUES).outcome == "computed"
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("nth", range(1, 9))
 @pytest.mark.parametrize(
     ("point", "error"),
@@ -111,6 +113,7 @@ def test_what_fails_at_any_commit_is_typed_and_leaves_nothing_half_made(
     assert lab.materialize("venues", VENUES).verify() == Match()
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("point", POINTS)
 def test_an_interrupt_at_any_point_leaves_failed_and_no_files(lab, folder, fault, point):
     fault(point, KeyboardInterrupt())

@@ -242,6 +242,7 @@ def test_damaged_bytes_are_seen_after_a_rebuild(lab, made, folder, papers):
         assert isinstance(again.staleness("top"), jl.Damaged)
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize(
     "spoilt",
     [

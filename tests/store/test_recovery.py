@@ -159,6 +159,7 @@ def test_building_with_whole_bytes_and_manifest_becomes_ready_as_if_nothing_had_
     assert str(ws.staleness("venues")) == "fresh"
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_names_of_tables_are_durable_before_they_become_ready(
     again, folder, lab, table, monkeypatch, fails
@@ -473,6 +474,7 @@ def test_a_writer_that_dies_after_its_lock_was_tried_is_settled_all_the_same(
     assert told(reopen().recovery) == RecoveryReport(promoted=[table.table_name]) and dead == []
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("status", ["building", "deleting"])
 @pytest.mark.parametrize("what", ["link", "folder", "forbidden"])
 def test_what_a_dead_writer_left_and_cannot_be_settled_is_told_in_words_and_not_said_to_be_in_the_making(

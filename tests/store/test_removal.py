@@ -49,6 +49,7 @@ def test_bytes_go_with_the_last_version_that_refers_to_them(lab, folder):
     assert files(folder) == []
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("nth", range(1, 6))
 def test_a_drop_that_fails_at_any_commit_was_for_all_versions_or_for_none(lab, folder, fault, nth):
     tables = [lab.materialize("venues", VENUES, cache="bypass") for _ in range(3)]
