@@ -13,13 +13,12 @@ from jammi_lab.core.checks import CheckRecord, CheckResult
 from jammi_lab.core.clock import rfc3339
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.input_kinds import input_kind
 
 MAX_RESULTS = 16
-"""How many results of a check on one version, source or mutable table are kept."""
+"""How many results of a check on one version are kept."""
 CheckRecords = list[CheckRecord]  # defined here because `list` is a method of the class below
 
-_IS_OF_RECIPE = "checks.kind = :checked_kind AND checks.recipe_fold = :fold"
+_IS_OF_RECIPE = "checks.recipe_fold = :fold"
 _OF_TABLE = f"{scope.owned_by('check_results')} AND check_results.table_name = :table_name"
 _LIST = Statement(
     f"SELECT {CHECK.columns} FROM checks WHERE {scope.visible('checks')} "
@@ -66,9 +65,6 @@ def _deletion(condition: str) -> Sequence[Statement]:
 
 _DELETE_RESULTS_OF_CHECK, _DELETE = _deletion("checks.name_fold = :fold")
 _DELETE_OF_RECIPE = _deletion(_IS_OF_RECIPE)
-_DELETE_OF_TABLES_IN = _deletion(
-    "checks.kind = :checked_kind AND substr(checks.recipe_fold, 1, length(:inside)) = :inside"
-)
 
 
 class CheckRepository(DatedRepository):
@@ -76,7 +72,7 @@ class CheckRepository(DatedRepository):
 
     def check_owner(self, record: CheckRecord) -> None:
         """Raise TenantForbidden for a check on a table of another tenant or of all."""
-        self._scope.check_owner(record.tenant, f"The table {record.label!r}")
+        self._scope.check_owner(record.tenant, f"The table {record.recipe!r}")
 
     def put(self, record: CheckRecord) -> CheckRecord:
         """Add a check or replace its definition; return the stored record, unchanged when the
@@ -88,10 +84,10 @@ class CheckRepository(DatedRepository):
             existing = next((c for c in self._visible() if c.key == record.key), None)
             stored = record.with_values(created_at=now, updated_at=now)
             if existing is not None:
-                if existing.subject_key != record.subject_key:
+                if existing.recipe_key != record.recipe_key:
                     raise InvalidArgument(
-                        f"The check {existing.name!r} is on {existing.label!r}, not on "
-                        f"{record.label!r}.",
+                        f"The check {existing.name!r} is on {existing.recipe!r}, not on "
+                        f"{record.recipe!r}.",
                         hint="Choose another name, or remove it first: "
                         f"ws.checks.remove({existing.name!r})",
                     )
@@ -108,10 +104,6 @@ class CheckRepository(DatedRepository):
         """The check of that name, own before shared."""
         return next((c for c in self._visible() if fold(c.name) == fold(name)), None)
 
-    def of_inputs(self) -> CheckRecords:
-        """The checks on sources and mutable tables, own and shared, by name."""
-        return [c for c in self._visible() if not c.kind_class.is_result]
-
     def list(self) -> CheckRecords:
         """Every check, by name, without shared ones that own ones hide."""
         return self._scope.without_hidden(self._visible())
@@ -120,11 +112,9 @@ class CheckRepository(DatedRepository):
         """The own and the shared checks, by name, own ones first."""
         return self._database.fetch_cached(_LIST, self._scope.parameters(), _decode_checks)
 
-    def of_recipe(
-        self, tenant: str | None, name: str, kind: str = "result"
-    ) -> Sequence[CheckRecord]:
-        """The checks on an owner's recipe, source or mutable table, by name, whoever is bound."""
-        key = _recipe_key(tenant, name, kind)
+    def of_recipe(self, tenant: str | None, name: str) -> Sequence[CheckRecord]:
+        """The checks on an owner's recipe, by name, whoever is bound."""
+        key = scope.name_key(tenant, name)
         return self._database.fetch_cached(_OF_RECIPE, key, _decode_checks)
 
     def remove(self, name: str) -> bool:
@@ -194,25 +184,16 @@ def _name_key(check: CheckRecord | CheckResult) -> dict[str, Any]:
     return scope.name_key(*check.key)
 
 
-def _recipe_key(tenant: str | None, name: str, kind: str) -> dict[str, Any]:
-    return scope.name_key(tenant, name) | {"checked_kind": kind}
-
-
-def remove_checks_of_recipe(
-    tx: Connection, tenant: str | None, name: str, kind: str = "result"
-) -> None:
-    """Delete all checks on an owner's recipe, source or mutable table, and on tables in that
-    source, with their results."""
-    key = _recipe_key(tenant, name, kind)
-    in_source = _DELETE_OF_TABLES_IN if input_kind(kind).is_external else ()
-    for statement in (*_DELETE_OF_RECIPE, *in_source):
-        statement.execute(tx, key | {"inside": f"{fold(name)}."})
+def remove_checks_of_recipe(tx: Connection, tenant: str | None, name: str) -> None:
+    """Delete all checks on an owner's recipe with their results."""
+    for statement in _DELETE_OF_RECIPE:
+        statement.execute(tx, scope.name_key(tenant, name))
 
 
 def rename_checked_recipe(tx: Connection, tenant: str | None, old: str, new: str) -> None:
     """Let the checks on a recipe follow its new name."""
     names = {"new": new, "new_fold": fold(new)}
-    _RENAME_RECIPE.execute(tx, _recipe_key(tenant, old, "result") | names)
+    _RENAME_RECIPE.execute(tx, scope.name_key(tenant, old) | names)
 
 
 def remove_results_of_table(tx: Connection, tenant: str | None, table_name: str) -> None:

@@ -19,7 +19,6 @@ from typing import Any
 import msgspec
 
 from jammi_lab.catalog import tenant_scope as scope
-from jammi_lab.catalog.checks import remove_checks_of_recipe
 from jammi_lab.catalog.connection import Connection, Statement, driver_errors
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.row_mapping import RowMapping
@@ -271,8 +270,6 @@ class LogRepository:
             rows = _BY_ID.fetch(tx, tenant_parameters(record.tenant, id=record.log_id))
             tx.execute(f"DROP TABLE IF EXISTS {entries_table(record.log_id)}")
             _DELETE.execute(tx, _key(record))
-            if record.is_table and record.session is None:
-                remove_checks_of_recipe(tx, record.tenant, record.name, record.kind)
         return _LOG.decode(rows[0]).row_count if rows else 0
 
     # -- entries

@@ -194,12 +194,11 @@ evaluations = _table(
 checks = _table(
     "checks",
     "tenant_id null, name, name_fold, recipe, recipe_fold, subject, severity, rule, statement, "
-    "params, created_at, updated_at, kind",
+    "params, created_at, updated_at",
     "unique checks_name (name_fold, coalesce(tenant_id, ''))",
     "checks_recipe (recipe_fold)",
 )
-"""`kind` is that of the input that is checked: result, source or mutable. `recipe` is its name and
-follows renames; `subject` is the name in the statement, which does not."""
+"""`recipe` follows renames; `subject` is its name in the statement, which does not."""
 
 check_results = _table(
     "check_results",

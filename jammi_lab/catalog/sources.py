@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jammi_lab.catalog import tenant_scope as scope
-from jammi_lab.catalog.checks import remove_checks_of_recipe
 from jammi_lab.catalog.connection import Statement, is_listed, text_list
 from jammi_lab.catalog.repository import DatedRepository
 from jammi_lab.catalog.row_mapping import SOURCE
@@ -83,5 +82,4 @@ class SourceRepository(DatedRepository):
                 return False
             self._scope.check_owner(record.tenant, f"The source {record.name!r}")
             _DELETE.execute(tx, scope.name_key(record.tenant, name))
-            remove_checks_of_recipe(tx, record.tenant, name, "source")
         return True

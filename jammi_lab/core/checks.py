@@ -10,8 +10,6 @@ from jammi_lab.core.anchors import Anchor
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import CheckFailed
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.input_kinds import InputKind, input_kind
-from jammi_lab.core.records import TableRecord
 from jammi_lab.core.value import Value
 
 DEFINITION_SCHEME = "check-1"
@@ -88,10 +86,10 @@ class CheckRecord(Value, frozen=True, kw_only=True):
 
     name: str
     recipe: str
-    """What it checks: a recipe, a source (`papers`, `shop.orders`) or a mutable table."""
+    """The recipe whose versions it checks."""
     subject: str
-    """The name that stands for the checked version in the statement, after `jammi.` or `mutable.`:
-    that of the recipe when the check was added."""
+    """The name that stands for the checked version in the statement, after `jammi.`: that of the
+    recipe when the check was added."""
     severity: Severity
     rule: str
     """The rule in words; empty when only the statement says it."""
@@ -102,8 +100,6 @@ class CheckRecord(Value, frozen=True, kw_only=True):
     tenant: str | None = None
     created_at: str = ""
     updated_at: str = ""
-    kind: str = "result"
-    """Whether it checks a result table, a source or a mutable table."""
 
     def definition_hash(self, environment: Mapping[str, Any]) -> str:
         """Digest over everything that decides which rows fail, apart from the inputs."""
@@ -116,24 +112,9 @@ class CheckRecord(Value, frozen=True, kw_only=True):
             }
         )
 
-    @property
-    def label(self) -> str:
-        """What it checks, as displayed: the name of a recipe or source, or `mutable.<name>`."""
-        return self.recipe if self.kind_class.is_result else ".".join(self.name_parts)
-
     def is_on(self, name: str) -> bool:
-        """Whether it checks what has that name, as displayed or as in FROM."""
-        return fold(name) in map(fold, (self.recipe, self.label, ".".join(self.name_parts)))
-
-    @property
-    def name_parts(self) -> tuple[str, ...]:
-        """The name of what it checks as in FROM, in parts."""
-        return self.kind_class.name_parts(self.recipe)
-
-    @property
-    def kind_class(self) -> type[InputKind]:
-        """What is known of inputs of its kind."""
-        return input_kind(self.kind)
+        """Whether it checks the recipe of that name, as it is or as in FROM."""
+        return fold(name) in (fold(self.recipe), f"jammi.{fold(self.recipe)}")
 
     @property
     def key(self) -> tuple[str | None, str]:
@@ -141,19 +122,9 @@ class CheckRecord(Value, frozen=True, kw_only=True):
         return self.tenant, fold(self.name)
 
     @property
-    def subject_key(self) -> tuple[str, str]:
-        """The kind and the folded name of what it checks."""
-        return self.kind, fold(self.recipe)
-
-    @property
     def recipe_key(self) -> tuple[str | None, str]:
         """The owner and the folded name of what it checks."""
         return self.tenant, fold(self.recipe)
-
-    def result_name(self, record: TableRecord | None = None) -> str:
-        """What the results on a version belong to, or with None those on a source or a mutable
-        table, in place of a physical table."""
-        return f"{self.kind}:{fold(self.recipe)}" if record is None else record.table_name
 
     @property
     def text(self) -> str:
@@ -169,7 +140,7 @@ class CheckResult(Value, frozen=True, kw_only=True):
     check: str
     """The name of the check."""
     table_name: str
-    """The physical table; `CheckRecord.result_name` for a source or a mutable table."""
+    """The physical table."""
     tenant: str | None = None
     definition_hash: str
     """The definition of the check that was run."""

@@ -10,7 +10,6 @@ from jammi_lab.core.anchors import (
     Anchor,
     FrameOrigin,
     Identity,
-    Input,
     Observed,
     Snapshot,
     Unknown,
@@ -19,7 +18,6 @@ from jammi_lab.core.anchors import (
     rests_on_statement,
     result_input,
 )
-from jammi_lab.core.checks import CheckRecord
 from jammi_lab.core.errors import JammiError, TableNotFound
 from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import fold
@@ -58,15 +56,6 @@ class KnownChecks(Protocol):
     def passes(self, record: TableRecord, observation: Observation) -> bool | None:
         """Whether a table passes the blocking checks on its recipe; None when that is unknown."""
 
-    def warnings(
-        self,
-        checks: Iterable[CheckRecord],
-        tenant: str | None,
-        inputs: Iterable[Input],
-        observation: Observation,
-    ) -> list[str]:
-        """Those checks that inputs of a tenant's recipe do not pass now, as clauses."""
-
 
 class EvaluatedGraph:
     """The recipe graph with the verdicts of one observation pass."""
@@ -84,7 +73,6 @@ class EvaluatedGraph:
         self.checks = checks
         self._grounds: dict[RecipeKey, tuple[Ground, ...]] = {}
         """The grounds of each table, and of all tables upstream of it."""
-        self._input_checks = catalog.checks.of_inputs()
         self._catalog, self._recorded = catalog, recorded
         self._definition_of = recorded.current_definitions(import_modules=observation.deep)
         self._differences = InputDifferences(catalog, scope, graph, observation)
@@ -177,10 +165,9 @@ class EvaluatedGraph:
         """Whether a table is fresh because nothing differs: the definition, each input, the files,
         and the tables upstream. These are nearly all tables of nearly all passes; an evaluation
         would give the same verdict for several times the work. Whatever needs a second look
-        (another state, whose rows may be equal; frames, exact versions, notes, failing checks of
-        inputs) is left to it."""
+        (another state, whose rows may be equal; frames, exact versions, notes) is left to it."""
         record = node.record
-        if self._input_checks or record is None or record.definition_hash != definition:
+        if record is None or record.definition_hash != definition:
             return False
         states = self._states_if_unchanged(node, record)
         if states is None or definition is None:
@@ -381,8 +368,7 @@ class EvaluatedGraph:
         the states of its inputs that are equal but for rounding; and those with equal rows, perhaps
         in another order, a ground only of what depends on the order of its rows, which may be that
         of theirs at another time."""
-        inputs = [anchor.input for anchor in anchors]
-        texts = self.checks.warnings(self._input_checks, node.tenant, inputs, self.observation)
+        texts = list[str]()
         if node.recipe is not None and node.recipe.descriptor.get("producer") != "sql":
             texts += self.failed_rows(node.record)
             texts += recipe_of(node.recipe.descriptor).verdict_grounds()

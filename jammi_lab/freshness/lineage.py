@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from jammi_lab.catalog.lineage import Link
 from jammi_lab.core.anchors import Input
 from jammi_lab.core.errors import DependencyCycle
-from jammi_lab.core.identifiers import fold
-from jammi_lab.core.input_kinds import MODEL_KIND, input_kind
+from jammi_lab.core.input_kinds import MODEL_KIND
 from jammi_lab.core.records import Edge
 from jammi_lab.core.value import Value
 from jammi_lab.freshness.node_states import NodeStates
@@ -25,13 +24,6 @@ class Node(Value, frozen=True):
     """Its name; `source.table` for a source with several tables."""
     version: int | None = None
     """Newest ready version of a recipe."""
-
-
-def checked_input(node: Node) -> tuple[str, str]:
-    """The kind and the folded name of the input behind a node, as checks have them: a frame is
-    checked as the source that it is registered as."""
-    kind = "source" if input_kind(node.kind).has_origin else node.kind
-    return kind, fold(node.name)
 
 
 @dataclass(frozen=True)

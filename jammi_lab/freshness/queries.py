@@ -31,12 +31,7 @@ from jammi_lab.core.records import (
 from jammi_lab.core.verdicts import Fresh, Verdict, marked_label
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
 from jammi_lab.freshness.explain import Why, explain
-from jammi_lab.freshness.lineage import (
-    LineagePart,
-    Node,
-    checked_input,
-    topological_nodes,
-)
+from jammi_lab.freshness.lineage import LineagePart, Node, topological_nodes
 from jammi_lab.freshness.node_states import NodeStates, change_text, is_derived, root_causes
 from jammi_lab.freshness.plan import PlannedStep, Planner
 from jammi_lab.freshness.plan_runner import PlanRunner
@@ -176,9 +171,6 @@ class ReportedChecks(Protocol):
 
     def mark(self, node: RecipeNode, look: EvaluatedGraph) -> CheckMark | None:
         """How the checks on the newest version of a recipe stand; None without any."""
-
-    def input_marks(self, look: EvaluatedGraph) -> Mapping[tuple[str, str], CheckMark]:
-        """The same for each source and mutable table with checks, by kind and folded name."""
 
     def order(
         self,
@@ -498,12 +490,11 @@ class FreshnessQueries:
         changes = {displayed[index]: change_text(of) for index, of in causes.items()}
         if not self._catalog.checks.list():
             return NodeStates(words, held=held, changes=changes)
-        marks: dict[object, CheckMark | None] = dict(self._checks.input_marks(evaluated).items())
-        marks |= {name: self._checks.mark(node, evaluated) for name, node in current.items()}
+        marks = {name: self._checks.mark(node, evaluated) for name, node in current.items()}
         checks = {
             node: mark
             for node in displayed
-            if (mark := marks.get(node.name if is_derived(node) else checked_input(node)))
+            if is_derived(node) and (mark := marks.get(node.name)) is not None
         }
         return NodeStates(words, checks, held, changes)
 

@@ -88,7 +88,7 @@ def find_failing_checks(
             )
     for check in never_run:
         if with_warnings or check.severity is Severity.BLOCK:
-            message = f"The check {check.name} on {check.label} is due: it was not run."
+            message = f"The check {check.name} on {check.recipe} is due: it was not run."
             findings.append(Finding(check.name, CHECK, message, is_error=False))
     return findings
 

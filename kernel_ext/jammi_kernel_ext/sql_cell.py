@@ -156,7 +156,7 @@ def _add_check(
     ws: "Workspace", options: Mapping[str, Any], text: str, params: Mapping[str, Any]
 ) -> Any:
     """Add the check of the cell, and run it on the newest version, if there is one."""
-    severity = "warn" if options["warn"] else None
+    severity = "warn" if options["warn"] else "block"
     check = ws.checks.add(
         options["check"], text, on=options["on"], severity=severity, params=params
     )

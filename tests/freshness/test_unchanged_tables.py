@@ -170,11 +170,6 @@ def _hide_by_a_tenant(ws, folder: Path):
     ws.materialize("of_a", "SELECT 9 AS x")
 
 
-def _fail_an_input_check(ws, folder: Path):
-    ws.checks.add("small", "SELECT * FROM a WHERE x > 1", on="a", severity="warn")
-    ws.check()
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -189,7 +184,6 @@ def _fail_an_input_check(ws, folder: Path):
         _drop_a_parent,
         _remove_a_source,
         _hide_by_a_tenant,
-        _fail_an_input_check,
     ],
 )
 def test_a_status_says_what_an_evaluation_of_everything_says(ws, tmp_path, change, monkeypatch):

@@ -23,7 +23,7 @@ from jammi_lab.core.verdicts import (
 )
 from jammi_lab.features.pictures.graph_layout import LayeredGraph
 from jammi_lab.features.pictures.lineage_svg import Group, index_pairs, state_texts, unique_ids
-from jammi_lab.freshness.lineage import Node, checked_input
+from jammi_lab.freshness.lineage import Node
 from jammi_lab.freshness.node_states import (
     NodeStates,
     change_text,
@@ -338,14 +338,9 @@ def take_snapshot(ws: "Workspace") -> LineageSnapshot:
         for row in status
         if row.checks is not None and row.check_status is not None
     }
-    input_checks = ws._services.check_service.input_marks()
     checks = {
         node: mark
         for node in lineage.nodes
         if is_derived(node) and (mark := table_checks.get(node.name))
-    } | {
-        node: input_checks[key]
-        for node in lineage.nodes
-        if (key := checked_input(node)) in input_checks
     }
     return LineageSnapshot(lineage.nodes, lineage.edges, verdicts, checks, held_recipes(ws))

@@ -13,7 +13,7 @@ from jammi_lab.features.checks.results import CheckResults
 from jammi_lab.features.pictures.lineage_svg import subtitle
 from jammi_lab.features.vectors.model_lookup import BUILT_IN_NAMES
 from jammi_lab.freshness.explain import reason_line
-from jammi_lab.freshness.lineage import Node, checked_input
+from jammi_lab.freshness.lineage import Node
 from jammi_lab.freshness.node_states import is_derived
 from jammi_lab.freshness.reports import RunReport, outcome_text
 from jammi_lab.workspace.recipes import Recipe
@@ -71,12 +71,6 @@ def step_lines(run: RunReport) -> list[str]:
     return lines or ["Nothing to do."]
 
 
-def _results_on_node(ws: "Workspace", node: Node) -> CheckResults:
-    if is_derived(node):
-        return ws.table(node.name).checks
-    return ws._services.check_service.newest_results(checked_input(node))
-
-
 def _change_lines(
     ws: "Workspace", snapshot: LineageSnapshot, index: int, observed_at: str
 ) -> list[str]:
@@ -127,7 +121,7 @@ def describe_node(
         "columns": [],
         "anchors": [],
         "definition": "",
-        "checks": check_details(_results_on_node(ws, node)) if snapshot.checks.get(node) else [],
+        "checks": check_details(ws.table(node.name).checks) if snapshot.checks.get(node) else [],
         "actions": ["what-if", *(["preview"] if relation else [])],
     }
     if is_derived(node):

@@ -1,4 +1,4 @@
-"""`ws.checks`: rules about the rows of result tables, sources and mutable tables."""
+"""`ws.checks`: rules about the rows of result tables."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -11,7 +11,6 @@ from jammi_lab.core.errors import CheckNotFound, InvalidArgument
 from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import NamedCollection, Rendered, ReprMixin
 from jammi_lab.core.identifiers import check_choice, check_name, near_names, quoted_name
-from jammi_lab.core.input_kinds import input_kind
 from jammi_lab.core.recipes import encode_params
 from jammi_lab.core.records import TableVersion
 from jammi_lab.engine.prepared_statement import PreparedStatement
@@ -19,6 +18,7 @@ from jammi_lab.engine.sql import credential_check
 from jammi_lab.features.checks.rules import Rule
 from jammi_lab.features.checks.runner import CheckRunner
 from jammi_lab.features.checks.service import CheckService
+from jammi_lab.inputs.result_names import JAMMI
 
 
 class Check(ReprMixin):
@@ -34,8 +34,8 @@ class Check(ReprMixin):
 
     @property
     def table(self) -> str:
-        """What it checks: a recipe, a source, or `mutable.<name>`."""
-        return self._record.label
+        """The recipe whose versions it checks."""
+        return self._record.recipe
 
     @property
     def severity(self) -> str:
@@ -64,8 +64,7 @@ class Check(ReprMixin):
 
     def rows(self, version: int | None = None) -> Any:
         """The failing rows of a version as a Result, by default of the newest; also of a rejected
-        one. Of a source or a mutable table those that it has now. Raises TableNotFound,
-        InvalidArgument, and what its statement raises."""
+        one. Raises TableNotFound, and what its statement raises."""
         return self._checks._to_result(self._checks._prepare(self._record, version))
 
     def _rendered(self) -> Rendered:
@@ -105,29 +104,28 @@ class Checks(NamedCollection[Check], ReprMixin):
         rule: str | Rule,
         *,
         on: str,
-        severity: str | None = None,
+        severity: str = "block",
         params: Mapping[str, Any] | None = None,
         description: str = "",
     ) -> Check:
-        """Add a check on a recipe, a source (`on="papers"`) or a mutable table
-        (`on="mutable.orders"`), or replace the check of that name on it.
+        """Add a check on the versions of a recipe, or replace the check of that name on it.
 
         `rule`: the SELECT of the failing rows, in which `jammi.<on>` is the version that is
         checked, with `params`; or a rule such as `jl.checks.unique("id")`. `severity="block"`, the
-        default, keeps a version that does not pass from becoming the newest; `"warn"` reports it. A
-        check on a source or a mutable table can only warn, in the verdicts on what is made from it.
-        `description` is the rule in words; without it, a comment at the
-        beginning of the SELECT is. Nothing is run; a version that is the newest already stays it.
+        default, keeps a version that does not pass from becoming the newest; `"warn"` reports it.
+        `description` is the rule in words; without it, a comment at the beginning of the SELECT is.
+        Nothing is run; a version that is the newest already stays it.
 
         Raises TableNotFound, InvalidArgument, NameInvalid, TenantForbidden, and as `ws.sql` for the
         statement.
         """
-        record = self._subject(name, on)
+        check_choice("severity", severity, Severity)
+        record = self._subject(name, on, Severity(severity))
         # before the statement is prepared as its owner's, which reads files by path
         self._records.check_owner(record)
         if isinstance(rule, Rule) and params is None:
             text, values, words = (
-                rule.statement(quoted_name(*record.name_parts)),
+                rule.statement(quoted_name(JAMMI, record.recipe)),
                 rule.params,
                 rule.words,
             )
@@ -143,31 +141,34 @@ class Checks(NamedCollection[Check], ReprMixin):
         for parameter, value in values.items():
             credential_check.check_value(parameter, value)
         record = record.with_values(
-            severity=_to_severity(severity, record),
             rule=description or words,
             statement=self._runner.select_text(text),
             params=encode_params(values),
         )
         for version in self._service.newest(record):
-            self._runner.prepare_rows(record, None if version is None else version.record)
+            self._runner.prepare_rows(record, version.record)
         self._service.check_writable()
         return Check(self, self._records.put(record))
 
-    def _subject(self, name: str, on: str) -> CheckRecord:
-        """A check without a rule on what `on` names. TableNotFound."""
-        target = self._service.find_subject(on)
-        if target is None:
+    def _subject(self, name: str, on: str, severity: Severity) -> CheckRecord:
+        """A check without a rule on the recipe that `on` names. TableNotFound; InvalidArgument for
+        a source and a mutable table, whose rows no version holds."""
+        recipe = self._service.find_recipe(on)
+        if recipe is None:
+            if self._service.is_input(on):
+                raise InvalidArgument(
+                    f"A check is on the versions of a table, and {on!r} has none.",
+                    hint=f"ws.materialize('name', 'FROM {on}'), with the check on='name', keeps "
+                    "rows that do not pass from what reads jammi.name.",
+                )
             raise self._no_table(on)
-        kind, recipe, tenant = target
         asked = on.rpartition(".")[2]
-        is_alias = input_kind(kind).is_result and self._service.subject_name(asked) != asked
         return CheckRecord(
             name=check_name(name, "check"),
-            kind=kind,
-            recipe=recipe,
-            subject=asked if is_alias else recipe,
-            tenant=tenant,
-            severity=Severity.BLOCK,
+            recipe=recipe.name,
+            subject=asked if self._service.subject_name(asked) != asked else recipe.name,
+            tenant=recipe.tenant,
+            severity=severity,
             rule="",
             statement="",
         )
@@ -196,11 +197,7 @@ class Checks(NamedCollection[Check], ReprMixin):
         return CheckNotFound(f"There is no check {name!r}.", near=near_names(name, names))
 
     def _prepare(self, record: CheckRecord, version: int | None) -> PreparedStatement:
-        if record.kind_class.is_result:
-            return self._runner.prepare_rows(record, self._find(record.recipe, version).record)
-        if version is not None:
-            raise InvalidArgument(f"{record.label} has no versions.", hint="Omit version=.")
-        return self._runner.prepare_rows(record, None)
+        return self._runner.prepare_rows(record, self._find(record.recipe, version).record)
 
 
 def leading_comment(statement: str) -> str:
@@ -208,16 +205,3 @@ def leading_comment(statement: str) -> str:
     lines = [line.strip() for line in statement.strip().splitlines()]
     comment = itertools.takewhile(lambda line: line.startswith("--"), lines)
     return " ".join(line.lstrip("-").strip() for line in comment).strip()
-
-
-def _to_severity(severity: str | None, subject: CheckRecord) -> Severity:
-    has_versions = subject.kind_class.is_result
-    if severity is None:
-        return Severity.BLOCK if has_versions else Severity.WARN
-    check_choice("severity", severity, Severity)
-    if severity == Severity.BLOCK and not has_versions:
-        raise InvalidArgument(
-            f"A check on {subject.label!r} cannot block: only versions of a table are kept back.",
-            hint="Omit severity=, or put the check on a table computed from it.",
-        )
-    return Severity(severity)

@@ -31,9 +31,9 @@ class CheckRow:
     rule: str
     """The rule in words, else its statement."""
     table: str
-    """What was checked: a recipe, a source or a mutable table."""
-    version: int | None
-    """The version that was checked; None for a source."""
+    """The recipe that was checked."""
+    version: int
+    """The version that was checked."""
     severity: str
     """block or warn."""
     outcome: str
@@ -47,7 +47,7 @@ class CheckRow:
     seconds: float = field(default=0.0, compare=False)
     """How long its statement ran when the result was found."""
     table_name: str = field(default="", compare=False)
-    """The physical table; for a source or a mutable table a name in its place."""
+    """The physical table."""
     checked_at: str = field(default="", compare=False)
     """When its statement was run, RFC 3339."""
     find_previous: "Callable[[], str] | None" = field(default=None, repr=False, compare=False)
@@ -188,7 +188,7 @@ def _results_table(rows: Sequence[CheckRow], not_run: str) -> Rendered:
     lines = [
         [
             row.check,
-            row.table if row.version is None else f"{row.table} version {row.version}",
+            f"{row.table} version {row.version}",
             row.severity,
             verdict_icon(reprs.CHECK_ICONS[row.outcome], row.outcome),
             reprs.format_row_count(row.failing),
@@ -200,8 +200,7 @@ def _results_table(rows: Sequence[CheckRow], not_run: str) -> Rendered:
     failed = [row for row in rows if row.failing]
     caption = f"{count_noun(len(rows), 'check')}: {reprs.tally(row.outcome for row in rows)}"
     notes = [
-        f"ws.checks[{row.check!r}].rows({row.version or ''}) shows the failing rows"
-        for row in failed[:1]
+        f"ws.checks[{row.check!r}].rows({row.version}) shows the failing rows" for row in failed[:1]
     ]
     note = ". ".join([*notes, *filter(None, [not_run])])
     return listing_table(

@@ -1,5 +1,5 @@
-"""Runs one check on one version of a table, published or sealed and not yet published, or on the
-present state of a source or a mutable table; and judges its earlier results.
+"""Runs one check on one version of a table, published or sealed and not yet published; and judges
+its earlier results.
 
 A check is run as the count of its rows, which reads only the columns that decide whether a row
 fails. Its result belongs to the states of what it read: while the verdict on it is fresh, it is
@@ -15,7 +15,14 @@ from typing import Any
 import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import Anchor, Input, Snapshot, Unknown, origin_inputs
+from jammi_lab.core.anchors import (
+    Anchor,
+    Input,
+    Snapshot,
+    Unknown,
+    origin_inputs,
+    result_input,
+)
 from jammi_lab.core.checks import Audit, CheckOutcome, CheckRecord, CheckResult
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import CheckFailed, InvalidArgument, JammiError, SessionClosed
@@ -35,6 +42,7 @@ from jammi_lab.freshness.table_verdict import (
     with_changed_meaning,
 )
 from jammi_lab.inputs.observation import Observation, PinnedState
+from jammi_lab.inputs.result_names import JAMMI
 from jammi_lab.sources.base import ReadPlan, Relation
 from jammi_lab.steps.anchor_confirmation import bind_after_observing, confirm_anchors, same_anchors
 from jammi_lab.steps.recipe import BindContext, statement_environment
@@ -42,8 +50,8 @@ from jammi_lab.steps.sql import Sql
 from jammi_lab.store.result_files import result_snapshot
 
 PREVIOUS = "previous"
-"""In the statement of a check on a result table: the newest ready version before the one that is
-checked, without rows at the first. In anchors it is a table of the checked recipe."""
+"""In the statement of a check: the newest ready version before the one that is checked, without
+rows at the first. In anchors it is a table of the checked recipe."""
 _SAMPLE_ROWS = 5
 
 
@@ -61,20 +69,17 @@ class CheckedTable(NameResolver):
         self._check, self._resolve_alias = check, resolve_alias
         self._read_previous = read_previous
         # The name in the statement, so that results stay comparable after a rename.
-        self._relation = dataclasses.replace(relation, input=_subject_input(check))
+        self._relation = dataclasses.replace(relation, input=result_input(check.subject))
 
     def resolve(self, parts: tuple[str, ...]) -> Relation | None:
-        """The version, for `jammi.<table>` or `mutable.<table>`; the one before for `previous`."""
-        is_result = self._check.kind_class.is_result
-        if is_result and len(parts) == 1 and fold(parts[0]) == PREVIOUS:
+        """The version, for `jammi.<table>`; the one before for `previous`."""
+        if len(parts) == 1 and fold(parts[0]) == PREVIOUS:
             return self._read_previous(self._relation)
         schema, _, table = ".".join(parts).partition(".")
-        if fold(schema) != self._check.name_parts[0]:
+        if fold(schema) != JAMMI:
             return None
-        name = self._resolve_alias(table) if is_result else table
-        is_subject = fold(table) == fold(self._check.subject) or fold(name) == fold(
-            self._check.recipe
-        )
+        named = (fold(table), fold(self._resolve_alias(table)))
+        is_subject = fold(self._check.subject) == named[0] or fold(self._check.recipe) == named[1]
         return self._relation if is_subject else None
 
 
@@ -135,11 +140,10 @@ class CheckRunner:
         return Audit(checks, results, self._failure(check, relation, result, subject, also, hint))
 
     def run(
-        self, check: CheckRecord, record: TableRecord | None, relation: Relation | None = None
+        self, check: CheckRecord, record: TableRecord, relation: Relation | None = None
     ) -> CheckResult:
-        """Run a check on a version, which `relation` reads if it is not published, or with None on
-        the present state of a source or a mutable table."""
-        relation, started = relation or self._relation(record), self._clock.monotonic()
+        """Run a check on a version, which `relation` reads if it is not published."""
+        relation, started = relation or self._read_table(record), self._clock.monotonic()
         failing, anchors, error = None, list[Anchor](), None
         try:
             with self.scope.use(check.tenant):
@@ -151,7 +155,7 @@ class CheckRunner:
         outcome = CheckOutcome.FAIL if failing else CheckOutcome.PASS
         return CheckResult(
             check=check.name,
-            table_name=check.result_name(record),
+            table_name=record.table_name,
             tenant=check.tenant,
             definition_hash=self.definition_hash(check),
             severity=check.severity,
@@ -164,7 +168,7 @@ class CheckRunner:
         )
 
     def count_failing(
-        self, check: CheckRecord, record: TableRecord | None, relation: Relation | None
+        self, check: CheckRecord, record: TableRecord, relation: Relation
     ) -> tuple[int, list[Anchor]]:
         """The number of failing rows, and the states of what was read. Raises what the statement
         raises."""
@@ -231,17 +235,16 @@ class CheckRunner:
     # ----------------------------------------------------------------------------------------------
 
     def prepare_rows(
-        self, check: CheckRecord, record: TableRecord | None, limit: int | None = None
+        self, check: CheckRecord, record: TableRecord, limit: int | None = None
     ) -> PreparedStatement:
-        """The statement of the failing rows of a version, or with None of the present state of a
-        source or a mutable table. Raises as binding does."""
-        relation = self._relation(record)
+        """The statement of the failing rows of a version. Raises as binding does."""
+        relation = self._read_table(record)
         if limit is None:
             return self._prepare(check, relation)
         return self._prepare(check, relation, "*", f" LIMIT {limit}")
 
     def _prepare(
-        self, check: CheckRecord, relation: Relation | None, columns: str = "", suffix: str = ""
+        self, check: CheckRecord, relation: Relation, columns: str = "", suffix: str = ""
     ) -> PreparedStatement:
         """The statement as written, or some columns of it."""
         with self.scope.use(check.tenant):
@@ -254,14 +257,7 @@ class CheckRunner:
         _check_reads_subject(check, [read.relation.input for read in prepared.inputs])
         return prepared
 
-    def _relation(self, record: TableRecord | None) -> Relation | None:
-        return None if record is None else self._read_table(record)
-
-    def _overriding_resolvers(
-        self, check: CheckRecord, relation: Relation | None
-    ) -> list[CheckedTable]:
-        if relation is None:
-            return []
+    def _overriding_resolvers(self, check: CheckRecord, relation: Relation) -> list[CheckedTable]:
         resolve_alias = self._catalog.aliases.resolve
         return [CheckedTable(check, relation, resolve_alias, self._read_previous)]
 
@@ -298,20 +294,20 @@ class CheckRunner:
     # ----------------------------------------------------------------------------------------------
 
     def find_known(
-        self, check: CheckRecord, record: TableRecord | None, observation: Observation
+        self, check: CheckRecord, record: TableRecord, observation: Observation
     ) -> CheckResult | None:
         """An earlier result, found on this or another version, as the result on a table for which
         it holds, too: it is fresh there. Runs no statement."""
         for earlier in self.earlier_results(check, record):
             if isinstance(self.verdict(check, record, earlier, observation), Fresh):
-                table_name = check.result_name(record)
-                return earlier.with_values(table_name=table_name, severity=check.severity)
+                found = {"table_name": record.table_name, "severity": check.severity}
+                return earlier.with_values(**found)
         return None
 
     def verdict(
         self,
         check: CheckRecord,
-        record: TableRecord | None,
+        record: TableRecord,
         result: CheckResult | None,
         observation: Observation,
         parents: Iterable[tuple[str, Verdict]] = (),
@@ -340,12 +336,12 @@ class CheckRunner:
         self,
         recorded: Anchor,
         check: CheckRecord,
-        record: TableRecord | None,
+        record: TableRecord,
         observation: Observation,
     ) -> State:
         """The present state of what a check read. Of other columns, the statement may mean
         something else, which only running it again can tell."""
-        if record is None or not is_version_of_subject(check, recorded.input):
+        if not is_version_of_subject(check, recorded.input):
             state = observation.observe(recorded.input, check.tenant)
         else:
             is_previous = recorded.input.table == PREVIOUS
@@ -358,22 +354,17 @@ class CheckRunner:
         current = state.anchor(recorded.input, recorded.columns)
         return current if current.schema == recorded.schema else with_changed_meaning(current)
 
-    def earlier_results(self, check: CheckRecord, record: TableRecord | None) -> list[CheckResult]:
+    def earlier_results(self, check: CheckRecord, record: TableRecord) -> list[CheckResult]:
         """The newest results of the current definition: those on the table, newest first, then
         those on other versions."""
         definition = self.definition_hash(check)
-        results = self._catalog.checks.results(check, check.result_name(record), others=True)
+        results = self._catalog.checks.results(check, record.table_name, others=True)
         return [result for result in results if result.definition_hash == definition]
 
 
 def is_version_of_subject(check: CheckRecord, input_: Input) -> bool:
     """Whether an input of a check is the checked version, or the one before."""
-    is_result = check.kind_class.is_result
-    return is_result and (input_.kind, input_.name) == (check.kind, check.subject)
-
-
-def _subject_input(check: CheckRecord) -> Input:
-    return Input(kind=check.kind, name=check.subject)
+    return input_.kind_class.is_result and input_.name == check.subject
 
 
 def _state_without_rows(checked: TableRecord) -> Snapshot:
@@ -390,10 +381,10 @@ def _check_reads_subject(check: CheckRecord, inputs: Iterable[Input]) -> None:
     """Raise InvalidArgument for a statement that does not read what it is to check: its result
     would say nothing about that."""
     names = {fold(check.subject), fold(check.recipe)}
-    if not any(i.kind == check.kind and fold(i.label) in names for i in inputs):
-        name = quoted_name(*check.name_parts)
+    if not any(i.kind_class.is_result and fold(i.label) in names for i in inputs):
+        name = quoted_name(JAMMI, check.recipe)
         raise InvalidArgument(
-            f"The check {check.name!r} does not read {check.label!r}, the table that it checks.",
+            f"The check {check.name!r} does not read {check.recipe!r}, the table that it checks.",
             hint=f"In its statement, {name} means the version being checked.",
         )
 

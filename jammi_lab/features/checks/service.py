@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import Input
 from jammi_lab.core.checks import (
     CheckMark,
     CheckOutcome,
@@ -20,7 +19,14 @@ from jammi_lab.core.command_hints import cell_or_python
 from jammi_lab.core.errors import TableNotFound
 from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import fold, near_names
-from jammi_lab.core.records import RunStep, Step, TableRecord, TableStatus, TableVersion
+from jammi_lab.core.records import (
+    RecipeRecord,
+    RunStep,
+    Step,
+    TableRecord,
+    TableStatus,
+    TableVersion,
+)
 from jammi_lab.core.verdicts import Fresh, Reason, Stale, Verdict, verdict_code
 from jammi_lab.features.checks.results import CheckResults, CheckRow
 from jammi_lab.features.checks.runner import CheckRunner, is_version_of_subject
@@ -36,8 +42,8 @@ if TYPE_CHECKING:
 
 CHECK_ACTION = "check"
 _MAKES_A_VERSION = (StepKind.CERTAIN, StepKind.REUSED)
-Checked = tuple[CheckRecord, TableVersion | None]
-"""A check, and the version that it is about; None for a source or a mutable table."""
+Checked = tuple[CheckRecord, TableVersion]
+"""A check, and the version that it is about."""
 
 
 class CheckService:
@@ -70,20 +76,17 @@ class CheckService:
         resolved = self._catalog.aliases.resolve(table)
         return schema + dot + resolved if fold(schema) in ("", JAMMI) else name
 
-    def find_subject(self, name: str) -> tuple[str, str, str | None] | None:
-        """What a name means to a check: a recipe, else a source, else a mutable table, as kind,
-        name and owner."""
-        catalog = self._catalog
+    def find_recipe(self, name: str) -> RecipeRecord | None:
+        """The recipe that a name means to a check."""
         first, dot, rest = self.subject_name(name).partition(".")
-        schema, table = (fold(first), rest) if dot else ("", first)
-        if schema in ("", JAMMI) and (recipe := catalog.recipes.get(table)) is not None:
-            return "result", recipe.name, recipe.tenant
-        if (source := catalog.sources.get(first)) is not None:
-            return "source", source.name + dot + rest, source.tenant
-        is_mutable = schema in ("", "mutable")
-        if is_mutable and (mutable := catalog.mutable_tables.get(table)) is not None:
-            return "mutable", mutable.name, mutable.tenant
-        return None
+        if not dot:
+            return self._catalog.recipes.get(first)
+        return self._catalog.recipes.get(rest) if fold(first) == JAMMI else None
+
+    def is_input(self, name: str) -> bool:
+        """Whether a name means a source, a mutable table or a topic."""
+        first, _, rest = name.partition(".")
+        return any(each and self._catalog.find_input(each) for each in (first, rest))
 
     def _select_checks(self, names: Sequence[str]) -> list[CheckRecord]:
         """The checks that are named by check or by table. TableNotFound."""
@@ -91,7 +94,7 @@ class CheckService:
         for name in names:
             subject = self.subject_name(name)
             named = [c for c in checks if fold(name) == fold(c.name) or c.is_on(subject)]
-            if not named and not self.find_subject(name):
+            if not named and not self.find_recipe(name):
                 known = [check.name for check in checks]
                 known += [recipe.name for recipe in self._catalog.recipes.list()]
                 raise TableNotFound(
@@ -103,18 +106,13 @@ class CheckService:
             selected += named
         return [check for check in checks if check in selected]
 
-    def newest(self, check: CheckRecord) -> list[TableVersion | None]:
-        """What a check is about now: the newest version of its recipe, if there is one; None for a
-        source and a mutable table."""
-        if not check.kind_class.is_result:
-            return [None]
+    def newest(self, check: CheckRecord) -> list[TableVersion]:
+        """What a check is about now: the newest version of its recipe, if there is one."""
         newest = self._catalog.result_tables.newest_of_owner(check.tenant, check.recipe)
         return [] if newest is None else [TableVersion(*newest)]
 
-    def _all_versions(self, check: CheckRecord) -> list[TableVersion | None]:
+    def _all_versions(self, check: CheckRecord) -> list[TableVersion]:
         """The same with all published and rejected versions, newest first."""
-        if not check.kind_class.is_result:
-            return [None]
         versions = self._catalog.result_tables.versions(check.recipe)
         return [
             TableVersion(version, record)
@@ -141,7 +139,7 @@ class CheckService:
         look = self._look(deep=True)
         found = []
         for check, version in _pairs(checks, self.newest):
-            record = _record(version)
+            record = version.record
             known = self.runner.find_known(check, record, look.observation)
             if known is None:
                 self.check_writable()
@@ -162,8 +160,7 @@ class CheckService:
         published = []
         for check in checks:
             if (
-                check.kind_class.is_result
-                and check.recipe in recipes
+                check.recipe in recipes
                 and check.tenant == self._catalog.scope.tenant
                 and check not in named
             ):
@@ -193,20 +190,15 @@ class CheckService:
         note = f"Not run on this version: {due_names}. ws.check() runs what is due"
         return CheckResults(rows, note if due_names else "")
 
-    def newest_results(self, on: tuple[str, str] | None = None) -> CheckResults:
-        """The latest results on the newest versions, and on sources and mutable tables, or on one
-        of these by kind and folded name. Runs nothing."""
-        checks = [c for c in self._catalog.checks.list() if on in (None, c.subject_key)]
-        return CheckResults(self._stored_rows(_pairs(checks, self.newest)))
+    def newest_results(self) -> CheckResults:
+        """The latest results on the newest versions. Runs nothing."""
+        return CheckResults(self._stored_rows(_pairs(self._catalog.checks.list(), self.newest)))
 
     def never_run(self) -> list[CheckRecord]:
-        """The checks without a result on the newest version of their table, or on their source or
-        mutable table. Runs nothing."""
+        """The checks without a result on the newest version of their table. Runs nothing."""
         pairs = _pairs(self._catalog.checks.list(), self.newest)
         return [
-            check
-            for check, version in pairs
-            if self._stored_result(check, _record(version)) is None
+            check for check, version in pairs if self._stored_result(check, version.record) is None
         ]
 
     def catalog_rows(self) -> Iterator[Sequence[Any]]:
@@ -227,16 +219,15 @@ class CheckService:
     def _stored_rows(self, checked: Iterable[Checked]) -> list[CheckRow]:
         """What is stored of some checks, with the verdicts of one look."""
         look = self._look()
-        stored = [(pair, self._stored_result(pair[0], _record(pair[1]))) for pair in checked]
+        stored = [(pair, self._stored_result(pair[0], pair[1].record)) for pair in checked]
         rows = [self._row(*pair, result, look) for pair, result in stored if result is not None]
         look.observation.close()
         return rows
 
-    def _stored_result(self, check: CheckRecord, record: TableRecord | None) -> CheckResult | None:
-        """The latest result on a version, or with None on the states of a source or a mutable
-        table: one of the current definition if there is one."""
+    def _stored_result(self, check: CheckRecord, record: TableRecord) -> CheckResult | None:
+        """The latest result on a version: one of the current definition if there is one."""
         definition = self.runner.definition_hash(check)
-        results = self._catalog.checks.results(check, check.result_name(record))
+        results = self._catalog.checks.results(check, record.table_name)
         return max(
             results, key=lambda r: (r.definition_hash == definition, r.checked_at), default=None
         )
@@ -244,7 +235,7 @@ class CheckService:
     def _verdict(
         self,
         check: CheckRecord,
-        record: TableRecord | None,
+        record: TableRecord,
         result: CheckResult | None,
         look: EvaluatedGraph,
     ) -> Verdict:
@@ -260,59 +251,49 @@ class CheckService:
     def _row(
         self,
         check: CheckRecord,
-        version: TableVersion | None,
+        version: TableVersion,
         result: CheckResult,
         look: EvaluatedGraph,
     ) -> CheckRow:
-        record = _record(version)
         return CheckRow(
             check=check.name,
             rule=check.text,
-            table=check.label if version is None else version.version.recipe,
-            version=_version_number(check, version, result),
+            table=version.version.recipe,
+            version=version.version.version,
             severity=check.severity.value,
             outcome=result.outcome.value,
             failing=result.failing,
-            verdict=self._verdict(check, record, result, look),
+            verdict=self._verdict(check, version.record, result, look),
             error=result.error,
             seconds=result.seconds,
             table_name=result.table_name,
             checked_at=result.checked_at,
             find_previous=functools.partial(self._describe_previous, check, version, result),
-            find_rows=functools.partial(self._failing_rows, check, record),
+            find_rows=functools.partial(self._failing_rows, check, version.record),
         )
 
-    def _failing_rows(
-        self, check: CheckRecord, record: TableRecord | None, limit: int
-    ) -> "pa.Table":
+    def _failing_rows(self, check: CheckRecord, record: TableRecord, limit: int) -> "pa.Table":
         return self.runner.prepare_rows(check, record, limit).run_ordered().table()
 
     def _describe_previous(
-        self, check: CheckRecord, version: TableVersion | None, result: CheckResult
+        self, check: CheckRecord, version: TableVersion, result: CheckResult
     ) -> str:
-        """What the check found in the version before, or in the earlier state of a source or a
-        mutable table, and what changed since; empty where both passed."""
-        name, previous = self._previous_result(check, version, result)
-        if previous is None or (previous.passes and result.passes):
+        """What the check found in the version before, and what changed since; empty where both
+        passed."""
+        earlier = (
+            other
+            for other in self._all_versions(check)
+            if other.version.version < version.version.version
+        )
+        before = next(earlier, None)
+        previous = None if before is None else self._stored_result(check, before.record)
+        if before is None or previous is None or (previous.passes and result.passes):
             return ""
         found = previous.outcome.value
         if previous.failing:
             found = f"{count_noun(previous.failing, 'row')} failed"
         changed = "data" if previous.definition_hash == result.definition_hash else "rule"
-        return f"{name}: {found}; the {changed} changed"
-
-    def _previous_result(
-        self, check: CheckRecord, version: TableVersion | None, result: CheckResult
-    ) -> tuple[str, CheckResult | None]:
-        """The result before this one, and the name of what it is on."""
-        if version is None:
-            results = self._catalog.checks.results(check, result.table_name)
-            earlier = [r for r in results if r.checked_at < result.checked_at]
-            return "before", earlier[0] if earlier else None
-        for other in self._all_versions(check):
-            if other is not None and other.version.version < version.version.version:
-                return f"version {other.version.version}", self._stored_result(check, other.record)
-        return "", None
+        return f"version {before.version.version}: {found}; the {changed} changed"
 
     # -- statuses and verdicts on tables
     # ----------------------------------------------------------------------------------------------
@@ -324,22 +305,7 @@ class CheckService:
         checks = self._catalog.checks.of_recipe(node.tenant, node.name)
         return CheckMark.from_statuses(self._status(check, node.record, look) for check in checks)
 
-    def input_marks(self, look: EvaluatedGraph | None = None) -> dict[tuple[str, str], CheckMark]:
-        """The same for each source and mutable table with checks, by kind and folded name."""
-        look = look or self._look()
-        statuses: dict[tuple[str, str], list[CheckStatus]] = {}
-        for check in self._catalog.checks.list():
-            if not check.kind_class.is_result:
-                status = self._status(check, None, look)
-                statuses.setdefault(check.subject_key, []).append(status)
-        look.observation.close()
-        return {
-            key: mark for key, each in statuses.items() if (mark := CheckMark.from_statuses(each))
-        }
-
-    def _status(
-        self, check: CheckRecord, record: TableRecord | None, look: EvaluatedGraph
-    ) -> CheckStatus:
+    def _status(self, check: CheckRecord, record: TableRecord, look: EvaluatedGraph) -> CheckStatus:
         result = self._stored_result(check, record)
         if result is not None and not result.passes:
             return CheckStatus.FAIL
@@ -356,38 +322,6 @@ class CheckService:
         if any(result is not None and not result.passes for result in known):
             return False
         return None if None in known else True
-
-    def warnings(
-        self,
-        checks: Iterable[CheckRecord],
-        tenant: str | None,
-        inputs: Iterable[Input],
-        observation: Observation,
-    ) -> list[str]:
-        """Those of some checks that sources and mutable tables do not pass now, as clauses, for the
-        verdicts on what is made from these inputs by that tenant."""
-        clauses = []
-        for check in checks:
-            if not any(self._is_subject(check, input_, tenant) for input_ in inputs):
-                continue
-            result = self._stored_result(check, None)
-            if result is not None and result.failing:
-                verdict = self.runner.verdict(check, None, result, observation)
-                if isinstance(verdict, Fresh):
-                    number = result.failing
-                    clauses.append(
-                        f"{count_noun(number, 'row')} of {check.label} "
-                        f"fail{'s' * (number == 1)} the check {check.name}"
-                    )
-        return clauses
-
-    def _is_subject(self, check: CheckRecord, input_: Input, tenant: str | None) -> bool:
-        """Whether a check is on an input as that tenant reads it: its own before a shared one."""
-        if check.subject_key != (input_.kind, fold(input_.label)):
-            return False
-        with self.runner.scope.use(tenant):
-            record = self._catalog.inputs[check.kind].get(input_.name)
-        return record is not None and record.tenant == check.tenant
 
     # -- plans
     # ----------------------------------------------------------------------------------------------
@@ -406,7 +340,7 @@ class CheckService:
         checks = [
             check
             for check in (repository.list() if len(steps) > 1 else ())
-            if check.kind_class.is_result and check.recipe_key in by_key
+            if check.recipe_key in by_key
         ]
         for check in sorted(checks, key=lambda check: positions[check.recipe_key]):
             step = by_key[check.recipe_key]
@@ -428,25 +362,15 @@ class CheckService:
         holds, and those that read a table which the plan recomputes. The checks of a table that the
         plan is certain to make are none of them: they are part of its publication."""
         nodes = {node.key: node for node in planner.order}
-        inputs = {
-            (anchor.input.kind, fold(anchor.input.label))
-            for node in planner.order
-            for anchor in (node.record.anchors if node.record else ())
-        }
         steps = []
         for check in self._catalog.checks.list():
-            record = None
-            if check.kind_class.is_result:
-                node = nodes.get(check.recipe_key)
-                planned = None if node is None else planner.planned.get(node.key)
-                record = None if node is None else node.record
-                is_made = planned is not None and planned.kind in _MAKES_A_VERSION
-                if record is None or is_made:
-                    continue
-            elif not planner.is_complete and check.subject_key not in inputs:
+            node = nodes.get(check.recipe_key)
+            planned = None if node is None else planner.planned.get(node.key)
+            is_made = planned is not None and planned.kind in _MAKES_A_VERSION
+            if node is None or node.record is None or is_made:
                 continue
-            result = self._stored_result(check, record)
-            if reasons := self._due_reasons(check, record, result, evaluated, planner):
+            result = self._stored_result(check, node.record)
+            if reasons := self._due_reasons(check, node.record, result, evaluated, planner):
                 seconds = None if result is None else result.seconds
                 steps.append(
                     Step(name=check.name, action=CHECK_ACTION, reasons=reasons, seconds=seconds)
@@ -456,7 +380,7 @@ class CheckService:
     def _due_reasons(
         self,
         check: CheckRecord,
-        record: TableRecord | None,
+        record: TableRecord,
         result: CheckResult | None,
         evaluated: EvaluatedGraph,
         planner: Planner,
@@ -485,23 +409,9 @@ class CheckService:
 
 
 def _pairs(
-    checks: Iterable[CheckRecord], versions: Callable[[CheckRecord], Iterable[TableVersion | None]]
+    checks: Iterable[CheckRecord], versions: Callable[[CheckRecord], Iterable[TableVersion]]
 ) -> list[Checked]:
     return [(check, version) for check in checks for version in versions(check)]
-
-
-def _record(version: TableVersion | None) -> TableRecord | None:
-    return None if version is None else version.record
-
-
-def _version_number(
-    check: CheckRecord, version: TableVersion | None, result: CheckResult
-) -> int | None:
-    """The number of the version that was checked; None for a source."""
-    if version is not None:
-        return version.version.version
-    numbers = [a.version for a in result.anchors if fold(a.input.label) == fold(check.recipe)]
-    return numbers[0] if numbers and not check.kind_class.is_external else None
 
 
 def _runs_after(by_key: Mapping[RecipeKey, PlannedStep], key: RecipeKey, other: RecipeKey) -> bool:

@@ -208,7 +208,7 @@ class EventBuilder:
         results = [
             (check, result)
             for check in self._catalog.checks.of_recipe(record.tenant, name)
-            for result in self._catalog.checks.results(check, check.result_name(record), 1)
+            for result in self._catalog.checks.results(check, record.table_name, 1)
         ]
         if not results:
             return []

@@ -69,16 +69,6 @@ def test_a_result_is_possibly_stale_with_a_table_that_it_read(ws, areas):
     assert ws.status()["sales"].checks == "1 of 1 fails"
 
 
-def test_a_check_on_a_source_may_read_a_table_made_from_it(ws, areas):
-    rule = "SELECT * FROM area_file WHERE id NOT IN (SELECT id FROM jammi.areas)"
-    ws.checks.add("listed", rule, on="area_file")
-    ws.check()
-    assert isinstance(ws.check("listed")["listed"].verdict, Fresh)
-    areas.write_text("id\n2\n")
-    assert [row.check for row in ws.check("listed")] == ["listed"]
-    assert not isinstance(ws.check("listed")["listed"].verdict, Fresh)
-
-
 KILLED = """
 import os, signal, sys
 import jammi_lab as jl
@@ -228,10 +218,9 @@ def test_an_old_version_made_the_newest_again_is_checked_against_the_last_one(ws
 
 @pytest.fixture
 def failing(ws: Any, tmp_path: Path) -> str:
-    """`sales` fails one check of each severity, and a source fails one, too."""
+    """`sales` fails one check of each severity."""
     limit_rows(ws, "few", "sales", 0, severity="warn")
     limit_rows(ws, "none", "sales", 0)
-    limit_rows(ws, "one", "area_file", 1)
     ws.check()
     ws.close()
     return str(tmp_path / "lab")
@@ -253,15 +242,14 @@ def test_status_fails_for_checks_that_block_and_if_asked_for_those_that_warn(fai
         ("check", "few", 0),
         ("check", "known", 0),
         ("check", "none", 1),
-        ("check", "one", 0),
     ]
     [result] = json.loads(Path(sarif).read_text())["runs"][0]["results"]
     assert (result["ruleId"], result["level"]) == ("check", "error")
     status(failing, "--fail=warn", "--junit", junit, "--sarif", sarif)
     root = ElementTree.parse(junit).getroot()
-    assert root.get("failures") == "3"
+    assert root.get("failures") == "2"
     results = json.loads(Path(sarif).read_text())["runs"][0]["results"]
-    assert sorted(result["level"] for result in results) == ["error", "warning", "warning"]
+    assert sorted(result["level"] for result in results) == ["error", "warning"]
 
 
 def test_status_fails_for_a_blocking_check_that_passed_on_rows_that_are_there_no_more(

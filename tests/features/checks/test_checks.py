@@ -524,15 +524,11 @@ def test_results_of_a_check_under_another_name_of_its_table_are_not_taken_over(w
         ws.materialize("orders", BAD)
 
 
-def test_a_statement_that_does_not_read_what_it_is_to_check_is_refused(ws, tmp_path):
+def test_a_statement_that_does_not_read_what_it_is_to_check_is_refused(ws):
     sales(ws)
     ws.materialize("other", GOOD)
-    (tmp_path / "p.csv").write_text("x\n1\n")
-    ws.sources.add("papers", tmp_path / "p.csv")
-    ws.mutable.create("stock", {"id": "int64"}, primary_key=["id"])
-    for on in ("sales", "papers", "mutable.stock"):
-        with pytest.raises(InvalidArgument, match="does not read"):
-            ws.checks.add("c", "SELECT * FROM jammi.other WHERE amount < 0", on=on)
+    with pytest.raises(InvalidArgument, match="does not read"):
+        ws.checks.add("c", "SELECT * FROM jammi.other WHERE amount < 0", on="sales")
     ws.define("later", "SELECT 1 AS amount")
     ws.checks.add("c", "SELECT * FROM jammi.other WHERE amount < 0", on="later")
     with pytest.raises(CheckFailed, match="could not be run") as caught:
