@@ -64,8 +64,6 @@ class LogRecord(Value, frozen=True, kw_only=True):
     """The position of the next entry; of a mutable table, its version."""
     row_count: int = 0
     """The number of rows: of a mutable table, or in all events of a topic."""
-    retention: float | None = None
-    """How many seconds an event of a topic is kept; None is forever."""
     session: str | None = None
     """The ephemeral session that owns it."""
     created_at: str = ""
@@ -75,9 +73,8 @@ class LogRecord(Value, frozen=True, kw_only=True):
     before the catalog was restored from a backup. Empty before the first."""
 
     def __post_init__(self) -> None:
-        """Raises TableDamaged for positions, or a retention, that no log has."""
-        in_order = 0 <= self.first <= self.next < MAX_NUMBER
-        if not in_order or not 0 <= (self.retention or 0) < MAX_NUMBER:
+        """Raises TableDamaged for positions that no log has."""
+        if not 0 <= self.first <= self.next < MAX_NUMBER:
             raise invalid_row_error()
 
     @property
@@ -128,7 +125,6 @@ _LIST = Statement(
     f"ORDER BY logs.name_fold, {scope.own_first('logs')}"
 )
 _INSERT = Statement(logs.insert)
-_SET_RETENTION = Statement(f"UPDATE logs SET retention = :retention WHERE {_OWN_ID}")
 _ADVANCE = Statement(
     logs.update("first_position", "next_position", "row_count", "commit_id") + f" WHERE {_OWN_ID}"
 )
@@ -147,7 +143,6 @@ _INSERT_ENTRY = (
 _RANGE = "position >= :start AND position < :stop ORDER BY position"
 _ENTRIES = f"SELECT {', '.join(_COLUMNS)} FROM {{}} WHERE {_RANGE}"
 _SIZES = f"SELECT position, length(body) FROM {{}} WHERE {_RANGE} LIMIT :number"
-_FIRST_SINCE = "SELECT min(position) FROM {} WHERE produced_at >= :since"
 _ROWS_BEFORE = "SELECT coalesce(sum(row_count), 0) FROM {} WHERE position < :position"
 _DELETE_BEFORE = "DELETE FROM {} WHERE position < :position"
 _REPLACE = (
@@ -204,7 +199,6 @@ class LogRepository:
         schema: bytes,
         *,
         key: Sequence[str] = (),
-        retention: float | None = None,
         session: str | None = None,
     ) -> tuple[LogRecord, bool]:
         """The log of the bound owner of that name, and whether it was created by this call. Raises
@@ -217,7 +211,6 @@ class LogRepository:
             schema=schema,
             key=list(key),
             tenant=tenant,
-            retention=retention,
             session=session,
             created_at=rfc3339(self._clock.now_ns()),
         )
@@ -256,11 +249,6 @@ class LogRepository:
         if not rows:
             raise _dropped_error(record)
         return _LOG.decode(rows[0])
-
-    def set_retention(self, record: LogRecord, retention: float) -> None:
-        """Change the retention."""
-        with self._database.write() as tx:
-            _SET_RETENTION.execute(tx, _key(record) | {"retention": retention})
 
     def drop(self, record: LogRecord) -> int:
         """Drop a log with its entries; return how many rows it had, 0 when it no longer existed.
@@ -360,15 +348,6 @@ class LogRepository:
         TopicNotFound."""
         with self.reading(record) as tx:
             return self._fetch(tx, _SIZES, record, start=start, stop=stop, number=max_entries)
-
-    def expire(self, record: LogRecord) -> None:
-        """Delete the events of a topic that exceed its retention."""
-        if record.retention is None or self._database.read_only:
-            return
-        since = rfc3339(max(0, self._clock.now_ns() - int(record.retention * 1e9)))
-        with self.reading(record) as tx:
-            [(first,)] = self._fetch(tx, _FIRST_SINCE, record, since=since)
-        self.trim(record, record.next if first is None else int(first))
 
     def trim(self, record: LogRecord, first: int) -> None:
         """Delete the entries before a position."""

@@ -214,7 +214,7 @@ logs = _table(
     "logs",
     "log_id bigint primary key, kind, tenant_id null, name, name_fold, arrow_schema blob, "
     "key_columns, first_position bigint, next_position bigint, row_count bigint, "
-    "retention double null, session_id null, created_at, commit_id",
+    "session_id null, created_at, commit_id",
     "unique logs_name (kind, name_fold, coalesce(tenant_id, ''))",
     "logs_session (session_id) WHERE session_id IS NOT NULL",
 )

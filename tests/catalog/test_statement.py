@@ -11,22 +11,21 @@ from tests.catalog.conftest import sqlite_only
 
 def test_a_reader_gets_its_own_and_the_shared_rows_with_the_types_of_the_columns(lab):
     statement = Statement(
-        "SELECT logs.name, logs.retention, logs.arrow_schema FROM logs "
+        "SELECT logs.name, logs.session_id, logs.arrow_schema FROM logs "
         f"WHERE {scope.visible('logs')} ORDER BY {scope.own_first('logs')}"
     )
     row = {"kind": "topic", "arrow_schema": b"\0\xff", "key_columns": "", "commit_id": ""}
     row |= {"first_position": 0, "next_position": 0, "row_count": 0, "created_at": "now"}
-    row |= {"session_id": None}
     for number, tenant in enumerate((None, "acme", "zeta")):
         with lab.database.write() as tx:
             row |= {"log_id": number, "tenant_id": tenant, "name": f"n{number}"}
-            row |= {"name_fold": f"n{number}", "retention": number / 2 or None}
+            row |= {"name_fold": f"n{number}", "session_id": tenant}
             assert Statement(logs.insert).execute(tx, row) == 1
     shared = ("n0", None, b"\0\xff")
     for tenant, own in (
         (None, []),
-        ("acme", [("n1", 0.5, b"\0\xff")]),
-        ("zeta", [("n2", 1.0, b"\0\xff")]),
+        ("acme", [("n1", "acme", b"\0\xff")]),
+        ("zeta", [("n2", "zeta", b"\0\xff")]),
         ("nobody", []),
     ):
         with lab.scope.use(tenant), lab.database.read() as tx:

@@ -93,7 +93,7 @@ class TopicReader:
             size += event_bytes
         stored = self.topics.entries(self.record, offsets[0], offsets[-1] + 1) if offsets else []
         if len(stored) < max(len(offsets), 1):
-            self.topics.refresh(self.record)  # expired events are skipped; a dropped topic is not
+            self.topics.refresh(self.record)  # trimmed events are skipped; a dropped topic is not
         if not offsets:
             return [], stop
         return self._filter_events([self._event(entry) for entry in stored]), offsets[-1] + 1

@@ -7,11 +7,11 @@ from typing import Any
 import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.catalog.logs import MAX_NUMBER, LogRecord, NewEntry
+from jammi_lab.catalog.logs import LogRecord, NewEntry
 from jammi_lab.core import reprs
 from jammi_lab.core.clock import Clock, to_seconds
 from jammi_lab.core.display_values import to_display
-from jammi_lab.core.errors import DuplicateTable, InvalidArgument, NameInvalid, TopicNotFound
+from jammi_lab.core.errors import DuplicateTable, NameInvalid, TopicNotFound
 from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import NamedCollection, Rendered, ReprMixin, count_noun, plain_text
 from jammi_lab.core.identifiers import check_count, check_name, fold, near_names
@@ -63,11 +63,6 @@ class Topic(ReprMixin):
     def next_offset(self) -> int:
         """The offset of the next event."""
         return self._record.next
-
-    @property
-    def retention(self) -> float | None:
-        """How many seconds an event is kept; None is forever."""
-        return self._record.retention
 
     def _rendered(self) -> Rendered:
         return _list_topics([self])
@@ -124,24 +119,17 @@ class Topics(NamedCollection[Topic], ReprMixin):
         self._repository = self._records = catalog.topics
         self._wake = WakeEvent()
 
-    def register(
-        self, name: str, schema: SchemaLike, *, retention: float | datetime.timedelta | None = None
-    ) -> Topic:
+    def register(self, name: str, schema: SchemaLike) -> Topic:
         """Create a topic of the bound tenant for batches of one schema. Registering it again with
-        an equal schema only changes the retention.
+        an equal schema changes nothing.
 
-        `retention`: how many seconds an event is kept; None is forever, or unchanged. Raises
-        NameInvalid, NameTooLong, SchemaMismatch, InvalidArgument, DuplicateTable when a topic of
-        that name has another schema.
+        Its events are kept until it is dropped. Raises NameInvalid, NameTooLong, SchemaMismatch,
+        InvalidArgument, DuplicateTable when a topic of that name has another schema.
         """
         check_name(name, "topic")
         _check_not_reserved(name)
         return Topic(
-            self._register(
-                name,
-                schema_of(schema, reserved=(OFFSET_COLUMN, PRODUCED_AT_COLUMN)),
-                _retention_seconds(retention),
-            )
+            self._register(name, schema_of(schema, reserved=(OFFSET_COLUMN, PRODUCED_AT_COLUMN)))
         )
 
     def publish(self, name: str, batch: Any) -> int:
@@ -164,7 +152,7 @@ class Topics(NamedCollection[Topic], ReprMixin):
         TopicNotFound, InvalidArgument, StatementNotAllowed for a condition that is not row-wise,
         SqlError.
         """
-        record = self._current(name)
+        record = self._require(name)
         reader = self._reader(record, where)
         return reader.read_range(
             max(check_count("from_offset", from_offset), record.first), record.next
@@ -184,7 +172,7 @@ class Topics(NamedCollection[Topic], ReprMixin):
         `timeout`: it ends after that many seconds (or a timedelta) without an event; None is never.
         The tenant bound at the call applies. Raises as `replay`.
         """
-        record = self._current(name)
+        record = self._require(name)
         seconds = None if timeout is None else to_seconds(timeout, "A timeout")
         start = record.next if from_offset is None else check_count("from_offset", from_offset)
         return Subscription(
@@ -193,7 +181,7 @@ class Topics(NamedCollection[Topic], ReprMixin):
 
     def tail(self, name: str, n: int = 10) -> EventList:
         """The last `n` events. Raises TopicNotFound, InvalidArgument."""
-        count, record = check_count("n", n), self._current(name)
+        count, record = check_count("n", n), self._require(name)
         reader = self._reader(record, None)
         events = reader.read_range(max(record.first, record.next - count), record.next)
         return EventList(record.name, reader.schema, [*events])
@@ -216,35 +204,30 @@ class Topics(NamedCollection[Topic], ReprMixin):
         return TopicList(Topic(record) for record in self._repository.list())
 
     def __getitem__(self, name: str) -> Topic:
-        return Topic(self._current(name))
+        return Topic(self._require(name))
 
     def close(self) -> None:
         """End every subscription."""
         self._wake.notify(closing=True)
 
     def _current_reader(self, name: str) -> TopicReader | None:
-        """A reader of a topic as of now, without expired events; None when there is no such
-        topic."""
-        return TopicReader(self._repository, self._current(name)) if name in self else None
+        """A reader of a topic as of now; None when there is no such topic."""
+        return TopicReader(self._repository, self._require(name)) if name in self else None
 
     def _publish_record(self, name: str, record: str, max_events: int | None = None) -> None:
         """Publish one text to a topic of jammi_lab itself, in the bound tenant's scope; create it
         if needed. With `max_events`, older events are deleted."""
-        topic = self._register(name, _RECORD_SCHEMA, None)
+        topic = self._register(name, _RECORD_SCHEMA)
         self._append(topic, [{"record": record}], max_events)
 
-    def _register(self, name: str, schema: pa.Schema, retention: float | None) -> LogRecord:
-        stored = schema.serialize().to_pybytes()
-        record, _ = self._repository.create(name, stored, retention=retention)
+    def _register(self, name: str, schema: pa.Schema) -> LogRecord:
+        record, _ = self._repository.create(name, schema.serialize().to_pybytes())
         if (existing := Topic(record).schema) != schema:
             raise DuplicateTable(
                 f"A topic {record.name!r} with other columns already exists: "
                 f"{', '.join(f'{f.name} {f.type}' for f in existing)}.",
                 hint="Choose another name, or drop it first: ws.topics.drop(name).",
             )
-        if retention is not None and record.retention != retention:
-            self._repository.set_retention(record, retention)
-            return self._current(name)
         return record
 
     def _append(self, record: LogRecord, batch: Any, max_events: int | None = None) -> int:
@@ -257,7 +240,6 @@ class Topics(NamedCollection[Topic], ReprMixin):
         )
         assert after is not None, "an event was made"
         self._wake.notify()
-        self._repository.expire(after)
         if max_events is not None:
             self._repository.trim(after, after.next - max_events)
         return after.next - 1
@@ -269,12 +251,6 @@ class Topics(NamedCollection[Topic], ReprMixin):
             else Predicate(self._engine, where, Topic(record).schema, self._scope.current)
         )
         return TopicReader(self._repository, record, predicate)
-
-    def _current(self, name: str) -> LogRecord:
-        """The topic, after expired events are deleted."""
-        record = self._require(name)
-        self._repository.expire(record)
-        return self._repository.refresh(record)
 
     def _require(self, name: str) -> LogRecord:
         record = self._repository.get(name) if isinstance(name, str) else None
@@ -325,10 +301,3 @@ def _check_not_reserved(name: Any) -> None:
             f"{name!r} can be read.",
             name=name,
         )
-
-
-def _retention_seconds(retention: Any) -> float | None:
-    seconds = None if retention is None else to_seconds(retention, "A retention", positive=True)
-    if seconds is not None and seconds >= MAX_NUMBER:
-        raise InvalidArgument("A retention must be finite; omit it to keep events forever.")
-    return seconds

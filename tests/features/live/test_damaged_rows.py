@@ -174,7 +174,6 @@ def columns(*fields):
         ("arrow_schema", columns()),
         ("next_position", 2**63 - 1),
         ("first_position", -(2**63)),
-        ("retention", float("inf")),
     ],
 )
 def test_a_record_that_no_call_writes_is_damage(folder, column, value):

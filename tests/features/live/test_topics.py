@@ -396,31 +396,6 @@ def test_a_condition_keeps_exactly_the_rows_that_a_filter_would(ws, batches, bou
     assert ids(ws.topics.replay(name, where=f"id >= {bound}")) == expected
 
 
-# -- retention -------------------------------------------------------------------------------------
-
-
-def test_events_that_are_kept_too_long_are_gone(tmp_path, monkeypatch):
-    with jl.open(tmp_path / "other") as ws:
-        clock = services_of(ws).clock
-        now = [clock.now_ns()]
-        monkeypatch.setattr(type(clock), "now_ns", lambda _: now[0])
-        ws.topics.register("short", SCHEMA, retention=60)
-        ws.topics.publish("short", rows(1))
-        now[0] += 50 * 10**9
-        ws.topics.publish("short", rows(2))
-        now[0] += 20 * 10**9
-        assert ids(ws.topics.replay("short")) == [(1, [2])]
-        assert (ws.topics["short"].first_offset, ws.topics["short"].next_offset) == (1, 2)
-        now[0] += 100 * 10**9
-        assert ws.topics.publish("short", rows(3)) == 2
-        assert ids(ws.topics.replay("short")) == [(2, [3])]
-        assert ws.sql("SELECT id FROM topics.short").fetchall() == [(3,)]
-        assert (
-            ws.topics.register("short", SCHEMA, retention=datetime.timedelta(days=1)).retention
-            == 86400
-        )
-
-
 # -- what may go wrong -----------------------------------------------------------------------------
 
 
@@ -467,9 +442,6 @@ def test_lengths_of_time_are_seconds_or_timedeltas(events):
     for length in (True, "1", float("nan"), -1, datetime.timedelta(seconds=-1)):
         with pytest.raises(InvalidArgument, match="a timedelta or a number of seconds, at least 0"):
             events.subscribe("events", timeout=length)
-    for length in (0, datetime.timedelta(0), float("inf")):
-        with pytest.raises(InvalidArgument, match="retention"):
-            events.register("events", {"id": "int64"}, retention=length)
 
 
 def test_dates_that_python_does_not_have_are_shown(ws):

@@ -3,8 +3,6 @@
 import pytest
 
 from jammi_lab.core.errors import StatementNotAllowed
-from jammi_lab.core.verdicts import Fresh, Stale
-from tests.inside import services_of
 
 
 @pytest.fixture
@@ -40,20 +38,6 @@ def test_a_topic_joins_whatever_else_there_is(clicks, tmp_path):
     assert clicks.sql(
         "SELECT title, n FROM pages JOIN topics.clicks USING (page) ORDER BY n"
     ).fetchall() == [("Alpha", 1), ("Beta", 2)]
-
-
-def test_retention_is_an_advance(ws, monkeypatch):
-    clock = services_of(ws).clock
-    now = [clock.now_ns()]
-    monkeypatch.setattr(type(clock), "now_ns", lambda _: now[0])
-    ws.topics.register("short", {"n": "int64"}, retention=60)
-    ws.topics.publish("short", [{"n": 1}])
-    ws.materialize("copy", "SELECT n FROM topics.short")
-    now[0] += 61 * 10**9
-    assert isinstance(ws.staleness("copy"), Stale)
-    ws.recompute()
-    assert ws.staleness("copy") == Fresh()
-    assert ws.table("copy").read().fetchall() == []
 
 
 def test_the_catalog_lists_topics_of_this_tenant(clicks):
