@@ -6,12 +6,14 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from jammi_lab.core.errors import SchemaMismatch, too_many_open_files
+from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.core.interrupts import Signal
 from jammi_lab.core.thread_pool import (
     START_TIMEOUT_SECONDS,
@@ -223,6 +225,12 @@ def query(
     """All rows of a SELECT over the view `it`. Raises duckdb.Error."""
     with connect(relation, uses_all_threads=uses_all_threads) as connection:
         return connection.execute(select).fetchall()
+
+
+def write_parquet(relation: Relation, path: Path) -> None:
+    """Write all rows of a relation, in order. Raises duckdb.Error."""
+    with connect(relation, uses_all_threads=True) as connection:
+        connection.execute(f"COPY it TO {sql_literal(str(path))} (FORMAT parquet)")
 
 
 _NO_MEMORY = (duckdb.OutOfMemoryException, MemoryError)

@@ -13,7 +13,7 @@ import pytest
 
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.sources.files import text_bytes
+from jammi_lab.sources.files import row_copies, text_bytes
 from jammi_lab.sources.registry import connector_for
 from jammi_lab.sources.scratch_duckdb import query
 from tests.sizes import sized, soak
@@ -179,14 +179,22 @@ def is_value(value, kind, said):
 
 @pytest.fixture(autouse=True)
 def _every_file_is_copied(monkeypatch):
-    monkeypatch.setattr(text_bytes, "CLOCK_SECONDS", -1.0)
+    for module in (row_copies, text_bytes):
+        monkeypatch.setattr(module, "CLOCK_SECONDS", -1.0)
+    monkeypatch.setattr(row_copies, "MIN_COPIED_BYTES", 0)
 
 
 def read(path, kind, **options):
-    """The types and rows of a file."""
+    """The types and rows of a file, and the same of a copy where one is made."""
     record = SourceRecord(name="s", kind=kind, location=str(path), options=options)
     relation = connector_for(record).relation(None)
-    return list(relation.columns.values()), query(relation, "FROM it")
+    rows = query(relation, "FROM it")
+    if relation.acquire is not None:
+        relation.acquire()
+        again = connector_for(record).relation(None)
+        assert "rows.parquet" in again.read.body
+        assert repr(query(again, "FROM it")) == repr(rows)
+    return list(relation.columns.values()), rows
 
 
 @soak

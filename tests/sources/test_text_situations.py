@@ -7,13 +7,10 @@ import gzip
 import io
 import json
 import lzma
-import os
 import re
 import resource
 import zipfile
 from datetime import date
-from pathlib import Path
-from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,8 +23,6 @@ from jammi_lab.core.errors import (
     SourceUnavailable,
 )
 from jammi_lab.sources.files.formats import OPTIONS
-from jammi_lab.sources.temporary_copies import MAX_COPIES_BYTES, TemporaryCopy, load_copy
-from jammi_lab.storage import spill_folders
 from tests.cases import cases, plain
 from tests.sources.kinds import workbook
 from tests.verdicts import is_fresh, is_stale
@@ -611,21 +606,3 @@ def test_names_lines_above_and_a_changed_copy(ws, read, tmp_path):
     for letter in "üö":
         text = f"a,b\n1,{letter}\n".encode("cp1252")
         assert read(text, encoding="cp1252")[1] == [(1, letter)]
-
-
-def test_a_folder_that_readers_take_for_a_column_holds_no_copies(tmp_path, monkeypatch):
-    folder = tmp_path / "year=2024" / "1"
-    monkeypatch.setattr(spill_folders, "new_instance_path", lambda: folder)
-    with pytest.raises(SourceUnavailable, match="year=2024 for a column"):
-        TemporaryCopy("bytes", Path.touch)
-
-
-def test_a_statement_keeps_the_copy_that_it_reads(ws, tmp_path):
-    path = tmp_path / "a.csv"
-    path.write_text("above\nid\n" + "1\n" * 200_000)
-    os.utime(path, (1_700_000_000, 1_700_000_000))
-    ws.sources.add("a", path, options={"skip": 1})
-    batches = ws.sql("SELECT * FROM a").batches()
-    first = next(batches)
-    load_copy("all", lambda: SimpleNamespace(nbytes=MAX_COPIES_BYTES, path=path))  # evicts others
-    assert first.num_rows + sum(batch.num_rows for batch in batches) == 200_000

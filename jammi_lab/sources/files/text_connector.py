@@ -12,7 +12,7 @@ from jammi_lab.core.errors import JammiError, SourceUnavailable
 from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.sources import read_errors
 from jammi_lab.sources.base import ReadPlan, Relation
-from jammi_lab.sources.files import csv_errors, csv_files, file_checks, json_files
+from jammi_lab.sources.files import csv_errors, csv_files, file_checks, json_files, row_copies
 from jammi_lab.sources.files.connector import FileConnector
 from jammi_lab.sources.files.decisions import Decision
 from jammi_lab.sources.files.file_sets import ReadAccess, SourceFile
@@ -70,7 +70,10 @@ class TextConnector(FileConnector):
             body = _build_select_of_texts(files)
         else:
             body = self._reader.select_of(decision, files)
-        return self._relation_of(body, access, decision, files)
+        relation = self._relation_of(body, access, decision, files)
+        if self.kind == "text" or not self.file_set.is_local or self.record.anchor == "content":
+            return relation
+        return row_copies.with_copy(relation, source_files, self._list_files)
 
     def _text_files(self, source_files: Sequence[SourceFile]) -> tuple[list[TextFile], ReadAccess]:
         """These files, and how DuckDB reads them."""
