@@ -64,13 +64,14 @@ class SharedInstance:
             raise
 
 
-_MIN_FREE_DESCRIPTORS = 4
-"""More than opening an instance needs, because other threads open files meanwhile."""
+_MIN_FREE_DESCRIPTORS = 16
+"""More than opening an instance and reading a Delta table in it need, because other threads open
+files meanwhile."""
 
 
 def open_in_memory(config: dict[str, Any]) -> duckdb.DuckDBPyConnection:
     """A new DuckDB instance in memory. Raises ResourceExhausted when the process has too few free
-    file descriptors: DuckDB 1.5.5 reads system files then, and would end the process."""
+    file descriptors: DuckDB 1.5.5 and its extension for Delta would end the process then."""
     try:
         with contextlib.ExitStack() as files:
             for _ in range(_MIN_FREE_DESCRIPTORS):

@@ -322,7 +322,7 @@ def no_descriptors(spare: int) -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(map(int, os.listdir("/proc/self/fd")))
     held: list[int] = []
-    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 8, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 24, hard))
     try:
         with contextlib.suppress(OSError):
             while True:
@@ -353,6 +353,32 @@ with jl.open("lab") as ws:
             print(error.message)
     print(ws.sql("SELECT 1").fetchall())
 """
+
+
+LOOK_AT_DELTA = """
+import deltalake, pyarrow
+import jammi_lab as jl
+from tests.store.test_full_disk import no_descriptors
+
+deltalake.write_deltalake("delta", pyarrow.table({"a": [1]}))
+with jl.open("lab") as ws:
+    ws.sources.add("d", "delta")
+    for spare in range(4, 20, 2):
+        with no_descriptors(spare):
+            try:
+                ws.sources["d"].preview(1)
+            except jl.JammiError:
+                pass
+    print(len(ws.sources["d"].preview(1)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_look_at_a_delta_table_with_few_descriptors_does_not_end_the_process(tmp_path):
+    done = processes.run(
+        [sys.executable, "-c", LOOK_AT_DELTA], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr[-2000:]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
