@@ -462,7 +462,7 @@ def test_a_parquet_map_whose_key_is_missing_is_named(tmp_path):
     (tmp_path / "f.parquet").write_bytes(
         content.replace(levels_of_keys, levels_of_keys.replace(b"\x02", b"\x01"))
     )
-    with pytest.raises(SourceUnavailable, match="f.parquet.*NULL keys"):
+    with pytest.raises(SourceUnavailable, match=r"f.parquet.*NULL keys"):
         source(tmp_path / "f.parquet").check()
 
 
