@@ -11,7 +11,7 @@ import pytest
 
 from jammi_lab.core.errors import SchemaMismatch, StatementNotAllowed
 from jammi_lab.engine import Engine
-from jammi_lab.engine.sql import equal_values, row_order, syntax_tree
+from jammi_lab.engine.sql import equal_values, releases, row_order, syntax_tree
 from tests.cases import cases, lines
 from tests.engine.shelf import Shelf, engine_of
 from tests.sizes import every_case
@@ -71,7 +71,8 @@ def test_a_statement_that_takes_one_of_equal_values_for_all_is_marked(shelf, pre
     )
     params = {"n": 3, "t": times[0]}
     params = {name: value for name, value in params.items() if f"${name}" in sql}
-    assert prepare(sql, **params).order_sensitive is marked
+    found = prepare(sql, **params).order_sensitive
+    assert found is marked or (found and releases.IS_2)  # which marks some more: slower, as sound
 
 
 @pytest.mark.parametrize(("sql", "key"), KEYS)
