@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -207,6 +208,29 @@ class Manifest(Value, frozen=True, kw_only=True):
                 "environment": self.environment,
             }
         )
+
+
+def equal_row_groups(new: Sequence[Leaf], old: Sequence[Leaf], columns: Sequence[str]) -> int:
+    """The number of row groups at the beginning of two files that are equal in all columns, by
+    their digests."""
+    groups = [_digests_by_row_group(leaves, columns) for leaves in (new, old)]
+    count = 0
+    while count in groups[0] and groups[0][count] == groups[1].get(count):
+        count += 1
+    return count
+
+
+def _digests_by_row_group(leaves: Sequence[Leaf], columns: Sequence[str]) -> dict[int, list[str]]:
+    names = set(columns)
+    groups: dict[int, list[tuple[str, int, str]]] = {}
+    for leaf in leaves:
+        if leaf.column in names:
+            groups.setdefault(leaf.row_group, []).append((leaf.column, leaf.offset, leaf.digest))
+    # Offsets differ between files; they only order the several leaves of a nested column.
+    return {
+        group: [f"{column}:{digest}" for column, _, digest in sorted(digests)]
+        for group, digests in groups.items()
+    }
 
 
 def is_sealed(body: bytes) -> bool:

@@ -32,9 +32,11 @@ from jammi_lab.inputs.version_changes import (
     OLD,
     ChangeSummary,
     VersionCounts,
+    Windows,
     are_close,
     common_columns,
     equal_columns,
+    skip_rows,
 )
 from jammi_lab.sources import read_errors, scratch_duckdb
 from jammi_lab.sources.base import Connector, ObservationContext, Query
@@ -43,7 +45,7 @@ from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 from jammi_lab.storage.parquet_statistics import are_statistics_true
 from jammi_lab.store.result_files import ResultFiles
 
-CHANGES_KIND, ROUNDING_KIND = "differences", "rounding"
+CHANGES_KIND, ROUNDING_KIND = "changes", "rounding"
 """The kind of the numbers by which two versions of a table differ."""
 _TEXT_KINDS = ("csv", "tsv", "json", "ndjson")
 _WHOLE_KINDS = (*_TEXT_KINDS, "xlsx")
@@ -408,9 +410,11 @@ class RowComparison:
         self._cache.put(key, CacheEntry(NO_STAT, self._results.clock.now_ns(), summary.to_dict()))
         return summary
 
-    def _rows_of(self, new: TableRecord, old: TableRecord, statement: str) -> list[tuple[Any, ...]]:
+    def _rows_of(
+        self, new: TableRecord, old: TableRecord, statement: str, windows: Windows
+    ) -> list[tuple[Any, ...]]:
         tables = ", ".join(
-            f"{name} AS ({self._results.select_sql(record)})"
-            for name, record in ((NEW, new), (OLD, old))
+            f"{name} AS ({skip_rows(self._results.select_sql(record), window)})"
+            for name, record, window in ((NEW, new, windows.new), (OLD, old, windows.old))
         )
         return self._query(f"WITH {tables} {statement}")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from jammi_lab.core.html import count_noun, escape_invisible
-from jammi_lab.core.identifiers import quote_identifier, unused_name
+from jammi_lab.core.identifiers import fold, quote_identifier, unused_name
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.value import Value
 from jammi_lab.core.verdicts import ROUNDING_RATIO
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 NEW, OLD = "__jammi_new", "__jammi_old"
 """The names of the compared tables in statements."""
-ComparedBy = Literal["key", "row"]
+ROW_NUMBER = "file_row_number"
+"""DuckDB's name for the number of a row in its file; a column of this name hides it."""
+ComparedBy = Literal["key", "position", "row"]
 
 
 class ColumnChange(Value, frozen=True):
@@ -34,7 +36,8 @@ class ChangeSummary(Value, frozen=True, kw_only=True):
     """The numbers of a difference between two versions."""
 
     compared_by: ComparedBy
-    """How rows are matched: by key, or not at all, as multisets of whole rows."""
+    """How rows are matched: by key; in tables without a key by their position, where that is known
+    to be the same row; else not at all, as multisets of whole rows."""
     columns: list[ColumnChange] = []
     """The columns that differ. Empty when rows are compared as whole rows."""
     added: int = 0
@@ -97,7 +100,7 @@ class ChangedRows(NamedTuple):
     """Rows of both versions with another value in some column, as tables of equal length."""
 
     labels: "pa.Table"
-    """What identifies each row: its key, and two columns that did not change."""
+    """What identifies each row: its key, or its number and two columns that did not change."""
     old: "pa.Table"
     """The former values of the columns that differ."""
     new: "pa.Table"
@@ -106,19 +109,38 @@ class ChangedRows(NamedTuple):
     """Whether they differ."""
 
 
+class Window(NamedTuple):
+    """Consecutive rows of a table, by their numbers from 0."""
+
+    start: int
+    stop: int | None = None
+    """The number after the last row; None for the end of the table."""
+
+
+class Windows(NamedTuple):
+    """The rows of both versions that a statement sees."""
+
+    new: Window
+    old: Window
+
+
 FLOAT_TYPES = ("FLOAT", "DOUBLE")
 
 
 class VersionCounts:
-    """The numbers by which two versions of a table differ. `rows_of` runs a statement over both."""
+    """The numbers by which two versions of a table differ. `rows_of` runs a statement over the
+    given rows of both; the first `skipped_rows` rows are known to be equal."""
 
     def __init__(
         self,
         new: TableRecord,
         old: TableRecord,
-        rows_of: Callable[[str], Sequence[Sequence[Any]]],
+        rows_of: Callable[[str, Windows], Sequence[Sequence[Any]]],
+        skipped_rows: int = 0,
     ) -> None:
-        self.new, self.old, self._rows_of = new, old, rows_of
+        self.new, self.old = new, old
+        self._rows_of, self._skipped_rows = rows_of, skipped_rows
+        self._rest = Windows(Window(skipped_rows), Window(skipped_rows))
         self.common = common_columns(new, old)
         """The columns that both have, with their types."""
         equal = equal_columns(new, old, self.common)
@@ -153,6 +175,31 @@ class VersionCounts:
         )
 
     @functools.cached_property
+    def _is_aligned(self) -> bool:
+        """Whether rows at equal positions are the same row: the key columns are equal, or without a
+        key, a column that is not constant."""
+        if self.key:
+            return set(self.key) <= set(self._skipped)
+        if self.new.row_count != self.old.row_count or not self._skipped:
+            return False
+        row, first = self._aliases
+        names = [quote_identifier(name) for name in self._skipped[:_MAX_CHECKED_COLUMNS]]
+        differs = " OR ".join(f"{row}.{name} IS DISTINCT FROM {first}.{name}" for name in names)
+        found = self._rows_of(  # stops at the first row that differs from the first one
+            f"SELECT 1 FROM {NEW} AS {row}, "
+            f"(SELECT {', '.join(names)} FROM {NEW} LIMIT 1) AS {first} WHERE {differs} LIMIT 1",
+            self._rest,
+        )
+        return bool(found)
+
+    @functools.cached_property
+    def _compared_by(self) -> ComparedBy:
+        if self.key:
+            return "key"
+        is_equal = bool(self.common) and not self._differing
+        return "position" if self._is_aligned or is_equal else "row"
+
+    @functools.cached_property
     def _aliases(self) -> tuple[str, str]:
         names = {c.name for r in (self.new, self.old) for c in r.columns}
         return unused_name("n", names), unused_name("o", names)
@@ -161,7 +208,7 @@ class VersionCounts:
     def _pairs(self) -> str:
         """The FROM clause of the pairs of matched rows."""
         new, old = self._aliases
-        if set(self.key) <= set(self._skipped):  # equal keys in the same order
+        if self._is_aligned:
             return f"{NEW} AS {new} POSITIONAL JOIN {OLD} AS {old}"
         return f"{NEW} AS {new} JOIN {OLD} AS {old} ON {_keys_equal(self.key, new, old)}"
 
@@ -172,7 +219,7 @@ class VersionCounts:
         names = {c.name: c.type for c in new.columns}
         counts = self._counts() if self._differing or not self.common else _Counts()
         return ChangeSummary(
-            compared_by="key" if self.key else "row",
+            compared_by=self._compared_by,
             columns=[
                 ColumnChange(name, names[name], rows)
                 for name, rows in counts.by_column.items()
@@ -188,15 +235,22 @@ class VersionCounts:
         )
 
     def _counts(self) -> "_Counts":
-        new_rows, old_rows = self.new.row_count or 0, self.old.row_count or 0
-        if not self.key:
-            [[added]] = self._rows_of(f"SELECT count(*) FROM ({self.statements[0]})")
-            return _Counts(added=added, removed=old_rows - new_rows + added)
+        if self._compared_by == "row":
+            added, removed = (
+                self._rows_of(f"SELECT count(*) FROM ({statement})", self.compared)[0][0]
+                for statement in self.statements[:2]
+            )
+            return _Counts(added=added, removed=removed)
         matched, changed, rounded, *by_column = self._count_pairs()
+        windows = self.compared
+        if windows.new.stop is None:
+            matched += self._skipped_rows
+        else:  # also the equal rows at the end
+            matched += (self.new.row_count or 0) - windows.new.stop + windows.new.start
         return _Counts(
             changed,
-            new_rows - matched,
-            old_rows - matched,
+            (self.new.row_count or 0) - matched,
+            (self.old.row_count or 0) - matched,
             dict(zip(self._value_columns, by_column, strict=True)),
             rounded,
         )
@@ -218,65 +272,92 @@ class VersionCounts:
                     f"count(*) FILTER (WHERE {rows_differ([name], *self._aliases)}) - {count}"
                 )
         statement = ", ".join(["count(*)", all_differ, " + ".join(rounded) or "0", *counts])
-        [row] = self._rows_of(f"SELECT {statement} FROM {self._pairs}")
+        [row] = self._rows_of(f"SELECT {statement} FROM {self._pairs}", self.compared)
         return row
+
+    @functools.cached_property
+    def compared(self) -> Windows:
+        """The rows that are compared. Unless rows at equal positions are, those between the rows
+        that are equal at the beginning and at the end of both versions: they differ as the whole
+        versions do. Without this, one row removed from a large table would have all its rows
+        grouped or joined."""
+        if self._is_aligned:
+            return self._rest
+        counts = [record.row_count or 0 for record in (self.new, self.old)]
+        length = min(counts) - self._skipped_rows
+        names = {c.name for record in (self.new, self.old) for c in record.columns}
+        if length <= 0 or not self.common or ROW_NUMBER in map(fold, names):
+            return self._rest
+        tails = Windows(*(Window(count - length) for count in counts))
+        new, old = self._aliases
+        [[last]] = self._rows_of(  # the number, in the tail, of the last row that differs
+            f"SELECT max(place) FROM (SELECT row_number() OVER () AS place, "
+            f"{rows_differ([*self.common], new, old)} AS differs "
+            f"FROM {NEW} AS {new} POSITIONAL JOIN {OLD} AS {old}) WHERE differs",
+            tails,
+        )
+        equal = length - (last or 0)
+        return Windows(*(Window(self._skipped_rows, count - equal) for count in counts))
 
 
 class VersionComparison(VersionCounts):
-    """Two versions of a table with the rows that differ. `query` runs a statement over both. Raises
-    TableNotFound, TableDamaged."""
+    """Two versions of a table with the rows that differ. `query` runs a statement over the given
+    rows of both; the first `skipped_rows` rows are known to be equal. Raises TableNotFound,
+    TableDamaged."""
 
     def __init__(
         self,
         new: TableRecord,
         old: TableRecord,
-        query: "Callable[[str], pa.Table]",
+        query: "Callable[[str, Windows], pa.Table]",
+        skipped_rows: int,
     ) -> None:
-        def rows_of(statement: str) -> list[tuple[Any, ...]]:
-            found = query(statement)
+        def rows_of(statement: str, windows: Windows) -> list[tuple[Any, ...]]:
+            found = query(statement, windows)
             return [*zip(*(column.to_pylist() for column in found.columns), strict=True)]
 
-        super().__init__(new, old, rows_of)
+        super().__init__(new, old, rows_of, skipped_rows)
         self.query = query
 
     def rows(self, part: Literal["added", "removed"], limit: int) -> "pa.Table":
         """The first rows that only one version has."""
         statement = self.statements[("added", "removed").index(part)]
-        return self.query(f"{statement} LIMIT {limit}")
+        return self.query(f"{statement} LIMIT {limit}", self.compared)
 
     @property
     def label_names(self) -> list[str]:
-        """The names of the columns that identify a changed row: its key, and of all but very large
-        tables two columns that did not change."""
+        """The names of the columns that identify a changed row: its key or number, and of all but
+        very large tables two columns that did not change."""
         others = [name for name in self._skipped if name not in self.key]
-        is_quick = (self.new.row_count or 0) <= _MAX_CONTEXT_ROWS
-        return [*self.key, *others[: _MAX_CONTEXT_COLUMNS if is_quick else 0]]
+        is_quick = not self.key or (self.new.row_count or 0) <= _MAX_CONTEXT_ROWS
+        return [*(self.key or ["row"]), *others[: _MAX_CONTEXT_COLUMNS if is_quick else 0]]
 
     def changed_rows(self, limit: int) -> ChangedRows:
-        """The first rows of a key with another value in some column, with their former and later
-        values in the columns of the summary."""
+        """The first rows with another value in some column, with their former and later values in
+        the columns of the summary."""
         new, old = self._aliases
         values = [c.name for c in self.summary.columns]
-        labels = [f"l{i}" for i in range(len(self.label_names))]
-        columns = [
-            f"{new}.{quote_identifier(name)} AS {label}"
-            for name, label in zip(self.label_names, labels, strict=True)
-        ]
-        columns += [
+        labels = self.label_names[0 if self.key else 1 :]
+        number = "NULL" if self.key else f"row_number() OVER () + {self._skipped_rows}"
+        sides = [
             f"{new}.{name} AS n{i}, {old}.{name} AS o{i}"
             for i, name in enumerate(map(quote_identifier, values))
         ]
+        columns = [f"{new}.{quote_identifier(c)} AS l{i}" for i, c in enumerate(labels)]
         tests = [
             values_differ(f"n{i}", f"o{i}", self.common[name]) for i, name in enumerate(values)
         ]
+        keys = ", ".join(f"l{i}" for i in range(len(self.key))) or "number"
+        order = "" if self._is_aligned else f"ORDER BY {keys}"  # aligned rows are in file order
         found = self.query(
             f"SELECT *, {', '.join(f'{t} AS d{i}' for i, t in enumerate(tests))} "
-            f"FROM (SELECT {', '.join(columns)} FROM {self._pairs}) "
-            f"WHERE {' OR '.join(tests)} ORDER BY {', '.join(labels[: len(self.key)])} "
-            f"LIMIT {limit}"
+            f"FROM (SELECT {', '.join([f'{number} AS number', *columns, *sides])} "
+            f"FROM {self._pairs}) WHERE {' OR '.join(tests)} {order} LIMIT {limit}",
+            self.compared,
         )
+        shown = [*([] if self.key else ["number"]), *(f"l{i}" for i in range(len(labels)))]
         return ChangedRows(
-            found.select(labels).rename_columns(self.label_names),
+            found.select(shown).rename_columns(self.label_names),
             *(
                 found.select([f"{side}{i}" for i in range(len(values))]).rename_columns(values)
                 for side in "ond"
@@ -285,10 +366,12 @@ class VersionComparison(VersionCounts):
 
 
 _MAX_NAMED_COLUMNS = 3
+_MAX_CHECKED_COLUMNS = 3
+"""Number of equal columns that are checked for being constant."""
 _MAX_CONTEXT_COLUMNS = 2
 """Number of equal columns that are shown beside a changed row."""
 _MAX_CONTEXT_ROWS = 1_000_000
-"""In larger tables they are not read."""
+"""In larger tables with a key they are not read."""
 
 
 class _Counts(NamedTuple):
@@ -297,6 +380,15 @@ class _Counts(NamedTuple):
     removed: int = 0
     by_column: dict[str, int] = {}
     rounded: int = 0
+
+
+def skip_rows(select: str, window: Window) -> str:
+    """A SELECT from the file of a result table, limited to some of its rows. DuckDB skips the row
+    groups that the condition on the row number excludes."""
+    start, stop = window
+    tests = [f"{ROW_NUMBER} >= {start}"] * bool(start)
+    tests += [] if stop is None else [f"{ROW_NUMBER} < {stop}"]
+    return f"{select} WHERE {' AND '.join(tests)}" if tests else select
 
 
 def common_columns(new: TableRecord, old: TableRecord) -> dict[str, str]:

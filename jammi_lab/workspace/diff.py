@@ -1,5 +1,6 @@
 """The difference between two versions of a table."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from jammi_lab.core import reprs
@@ -7,7 +8,15 @@ from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text, vst
 from jammi_lab.core.records import TableRecord
 from jammi_lab.engine.name_resolution import FixedNames
 from jammi_lab.inputs.result_names import ResultKind
-from jammi_lab.inputs.version_changes import NEW, OLD, VersionComparison
+from jammi_lab.inputs.version_changes import (
+    NEW,
+    OLD,
+    VersionComparison,
+    Window,
+    Windows,
+    skip_rows,
+)
+from jammi_lab.sources.base import ReadPlan, Relation
 from jammi_lab.sources.scratch_duckdb import shown_types
 
 if TYPE_CHECKING:
@@ -80,19 +89,27 @@ class Diff(ReprMixin):
         )
 
 
-def compared_tables(tables: ResultKind, new: TableRecord, old: TableRecord) -> FixedNames:
-    """Resolves the two tables that are compared under reserved names."""
+def compared_tables(
+    tables: ResultKind, new: TableRecord, old: TableRecord, windows: Windows
+) -> FixedNames:
+    """Resolves the two tables that are compared, or some of their rows, under reserved names."""
     return FixedNames(
         {
-            name: tables.relation(record, name, record.version)
-            for name, record in ((NEW, new), (OLD, old))
+            name: _limited(tables.relation(record, name, record.version), window)
+            for name, record, window in ((NEW, new, windows.new), (OLD, old, windows.old))
         }
     )
 
 
+def _limited(relation: Relation, window: Window) -> Relation:
+    if relation.read.body is None or window == Window(0):
+        return relation
+    return replace(relation, read=ReadPlan(body=skip_rows(relation.read.body, window)))
+
+
 def diff_of(comparison: VersionComparison, title: str) -> Diff:
     """All rows that differ: by key when both versions have the same one, else as multisets."""
-    diff = Diff(title, *(comparison.query(s) for s in comparison.statements))
+    diff = Diff(title, *(comparison.query(s, comparison.compared) for s in comparison.statements))
     new, old = comparison.new, comparison.old
     if new.key != old.key:
         diff.title += " (the keys differ, so that a changed row is removed and added)"

@@ -23,8 +23,8 @@ from jammi_lab.core.html import (
     plain_text,
     vstack,
 )
-from jammi_lab.core.identifiers import check_choice, check_count
-from jammi_lab.core.manifest import Manifest
+from jammi_lab.core.identifiers import check_choice, check_count, fold
+from jammi_lab.core.manifest import Manifest, equal_row_groups
 from jammi_lab.core.module_imports import import_modules
 from jammi_lab.core.recipes import decode_params
 from jammi_lab.core.records import (
@@ -48,13 +48,17 @@ from jammi_lab.features.outputs.stamps import (
 from jammi_lab.features.pictures.lineage import Lineage
 from jammi_lab.inputs.result_names import ResultKind
 from jammi_lab.inputs.version_changes import (
+    ROW_NUMBER,
     VersionComparison,
+    Windows,
+    common_columns,
 )
 from jammi_lab.sources.frame_origins import origins
 from jammi_lab.sources.locations import escape
 from jammi_lab.steps.recompute_check import verify_by_recomputation
 from jammi_lab.storage.files import StoragePath, exists, open_for_reading
 from jammi_lab.storage.object_store import RemotePath
+from jammi_lab.storage.parquet import read_footer
 from jammi_lab.store.result_files import result_snapshot
 from jammi_lab.store.sidecars import GRAPH_SUFFIX, sidecar_path
 from jammi_lab.store.verify import verify
@@ -545,13 +549,26 @@ class ResultTable(TableMixin, ReprMixin):
         lookup = services.lookup
         lookup.check_visible(record)
         other = lookup.version_to_compare(self._version, version)
+        skipped_rows = self._equal_first_rows(other.record)
 
-        def query(statement: str) -> Any:
+        def query(statement: str, windows: Windows) -> Any:
             with lookup.translate_missing(record, other.record):
-                pair = compared_tables(services.result_kind, record, other.record)
+                pair = compared_tables(services.result_kind, record, other.record, windows)
                 return services.statements.query(statement, record.tenant, [pair])
 
-        return VersionComparison(record, other.record, query), other.version
+        return VersionComparison(record, other.record, query, skipped_rows), other.version
+
+    def _equal_first_rows(self, old: TableRecord) -> int:
+        """The number of rows at the beginning of both files that are equal by the digests of their
+        row groups."""
+        columns = common_columns(self._record, old)
+        current, former = map(self._services.read_manifest, (self._record, old))
+        footer = read_footer(self._services.results.require_intact(self._record))
+        hides_row_number = ROW_NUMBER in map(fold, columns)
+        if current is None or former is None or footer is None or hides_row_number:
+            return 0
+        groups = equal_row_groups(current.leaves, former.leaves, [*columns])
+        return sum(footer.row_group(group).num_rows for group in range(groups))
 
     def _show_first_rows(self, n: int) -> None:
         """Show the first `n` rows below the properties, as read now; none of a table that cannot be

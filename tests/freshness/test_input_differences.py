@@ -84,9 +84,16 @@ def test_versions_of_a_large_table_are_not_compared(sales):
 
 
 @pytest.mark.parametrize("sales", ["parquet"], indirect=True)
-def test_rows_without_a_key_are_counted_as_whole_rows(sales):
+def test_rows_without_a_key_are_counted_by_position_or_as_whole_rows(sales):
     ws = sales.ws
     ws.materialize("raised", "SELECT name, price + 1 AS price FROM sales")
-    sales.write(price=[10.0, 50.0, 31.0])
+    ws.materialize("sorted", "SELECT price > 0 AS sold, price FROM sales ORDER BY sold, price")
+    ws.materialize("shelf", "SELECT id > 1 AS top, price FROM sales ORDER BY top, price")
+    sales.write(price=[11.0, 50.0, 31.0])
     ws.recompute()
-    assert ws.table("raised").history().changes[2] == "2 rows added, 2 rows removed"
+    changes = {name: ws.table(name).history().changes[2] for name in ("raised", "sorted", "shelf")}
+    assert changes == {
+        "raised": "price: 3 of 3 rows",
+        "sorted": "3 rows added, 3 rows removed",
+        "shelf": "price: 3 of 3 rows",
+    }

@@ -15,6 +15,7 @@ import pytest
 from jammi_lab.core.anchors import Cost
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.identifiers import fold
+from jammi_lab.core.verdicts import Stale
 from jammi_lab.sources.databases import mysql
 from jammi_lab.sources.databases.mysql import MysqlConnector
 from jammi_lab.steps.single_flight import SingleFlight
@@ -277,3 +278,18 @@ def test_a_virtual_column_that_a_function_computes_has_no_state(ws, sql, table):
     assert is_fresh(ws)
     sql(f"ALTER TABLE {table} ADD g double AS (rand()) VIRTUAL")
     assert "its column g is computed at each read: rand()" in doubt(ws)
+
+
+def test_tables_of_one_server_are_looked_up_by_one_query(ws, sql, behind, sent):
+    sql(f"CREATE TABLE {behind}_2 AS SELECT id, v FROM {behind}")
+    names = [behind, f"{behind}_2"]
+    for number, name in enumerate(names):
+        ws.materialize(f"d{number}", f"SELECT v FROM crm.{name}")
+    sent.clear()
+    assert {str(row.verdict) for row in ws.status(deep=True)} == {"fresh"}
+    literals = [f"x'{name.encode().hex()}'" for name in names]
+    looked_up = [query for query in sent if all(each in query for each in literals)]
+    assert len(looked_up) == 1
+    sql(f"DROP TABLE {behind}_2", f"UPDATE {behind} SET v = 31 WHERE id = 1")
+    words = {row.name: type(row.verdict) for row in ws.status(deep=True)}
+    assert words == {"d0": Stale, "d1": Stale}

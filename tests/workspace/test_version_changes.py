@@ -8,6 +8,7 @@ import pytest
 
 from jammi_lab.core.verdicts import reasons_of
 from jammi_lab.freshness.explain import verdict_on_former
+from jammi_lab.storage import parquet
 from tests.inside import record_of
 from tests.sizes import examples
 
@@ -36,6 +37,17 @@ def test_changed_cells_are_counted_by_column_and_equal_columns_are_not_read(ws):
     assert differs["price"].to_pylist() == [True, True]
 
 
+def test_rows_without_a_key_are_matched_by_position_when_a_column_stayed(ws):
+    rows = "SELECT 'x' AS c, i AS n, {} AS price FROM range(1000) r(i)"
+    table = two_versions(ws, "plain", rows.format("i"), rows.format("i + (i = 7)::INT"), key=None)
+    found = comparison(table)
+    assert (found.summary.compared_by, str(found.summary)) == ("position", "1 row changed")
+    labels, old, new, differs = found.changed_rows(10)
+    assert labels.to_pydict() == {"row": [8], "c": ["x"], "n": [7]}
+    assert (old["price"].to_pylist(), new["price"].to_pylist()) == ([7], [8])
+    assert differs["price"].to_pylist() == [True]
+
+
 MOVED = "SELECT i % 2 AS shelf, {} AS price, 'n' || i AS name FROM range(20) r(i) ORDER BY {}"
 
 
@@ -46,10 +58,11 @@ def test_a_column_of_another_type_is_not_compared(ws):
     summary = comparison(table).summary
     assert summary.columns_added == ["price"] and summary.changed == 0
     table = two_versions(ws, "raised", MOVED.format("i", "i"), MOVED.format("i + 1", "i"), None)
-    assert str(comparison(table).summary) == "20 rows added, 20 rows removed"
+    assert comparison(table).summary.compared_by == "position"
+    assert [(c.name, c.rows) for c in comparison(table).summary.columns] == [("price", 20)]
 
 
-def test_rows_without_a_key_are_whole_rows(ws):
+def test_rows_without_a_key_are_whole_rows_when_only_a_constant_column_stayed(ws):
     table = two_versions(
         ws,
         "shifted",
@@ -62,6 +75,18 @@ def test_rows_without_a_key_are_whole_rows(ws):
     assert str(found.summary) == "1 row added, 1 row removed"
     assert found.rows("added", 5).to_pylist() == [{"c": "x", "n": 10}]
     assert found.rows("removed", 5).to_pylist() == [{"c": "x", "n": 0}]
+
+
+def test_equal_first_row_groups_are_skipped_and_the_numbers_stay_the_same(ws, monkeypatch):
+    monkeypatch.setattr(parquet, "ROW_GROUP_ROWS", 100)
+    rows = "SELECT i AS id, i * i AS v, 'n' || i AS t FROM range({}) r(i)"
+    table = two_versions(ws, "growing", rows.format(950), rows.format(1_020))
+    found = comparison(table)
+    assert found._skipped_rows == 900
+    assert str(found.summary) == "70 rows added"
+    assert found.rows("added", 100)["id"].to_pylist() == [*range(950, 1_020)]
+    plain = two_versions(ws, "growing_plain", rows.format(950), rows.format(1_020), key=None)
+    assert str(comparison(plain).summary) == "70 rows added"
 
 
 @pytest.mark.parametrize("key", ["id", None])
@@ -79,7 +104,10 @@ def test_numbers_equal_those_of_the_full_difference(ws, key):
         table = register_random_rows()
         found, full = comparison(table).summary, table.diff()
         counts = [full.added.num_rows, full.removed.num_rows, full.changed.num_rows]
-        assert [found.added, found.removed, found.changed] == counts
+        if found.compared_by == "position":  # a row added and one removed
+            assert [found.changed] * 2 == counts[:2]
+        else:
+            assert [found.added, found.removed, found.changed] == counts
 
 
 def test_the_inputs_that_changed_are_named_with_versions_and_rows(ws, tmp_path):

@@ -37,6 +37,7 @@ _SAVED_ROWS = 10
 _PARTS = ("changed", "added", "removed")
 _METHODS = {
     "key": "Rows are matched by key.",
+    "position": "The versions have no common key: rows are matched by position.",
     "row": "The versions have no common key: rows are compared as whole rows.",
 }
 
@@ -138,7 +139,7 @@ class DiffView(Panel):
             labels, old, new, differs = self._comparison.changed_rows(MAX_LISTED_ROWS)
             marks = [column.to_pylist() for column in differs.columns]
             label_rows, new_rows, old_rows = _cells(labels), _cells(new), _cells(old)
-            key_count = len(self._comparison.key)
+            key_count = len(self._comparison.key) or 1
             rows = [
                 ListedRow(
                     _key_text(label_rows[i][:key_count]),
