@@ -33,7 +33,7 @@ from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.inputs.changed_columns import note_columns
 from jammi_lab.inputs.observation_cache import ObservationCache
 from jammi_lab.inputs.row_comparison import Equality, RowComparison
-from jammi_lab.sources.base import Relation
+from jammi_lab.sources.base import Relation, SharedRead
 from jammi_lab.sources.frame_origins import merged_origin
 from jammi_lab.sources.read_errors import reason_of
 from jammi_lab.store.result_files import ResultFiles
@@ -86,6 +86,7 @@ class Observation:
         self._timeout = timeout
         self._states: dict[tuple[str | None, Identity], Observed] = {}
         self._requested_columns: dict[tuple[str | None, Identity], set[tuple[str, ...] | None]] = {}
+        self._shared_reads = dict[tuple[str | None, str, str], SharedRead]()
         self._comparisons = dict[tuple[str | None, Identity, str], bool | Unknown]()
         self._damage: dict[str, Damaged | Unknown | None] = {}
         self._failure: JammiError | None = None
@@ -108,6 +109,7 @@ class Observation:
             for observed in (
                 self._states,
                 self._requested_columns,
+                self._shared_reads,
                 self._comparisons,
                 self._damage,
             ):
@@ -153,6 +155,21 @@ class Observation:
                     names = {name, *(identity[1] for _, identity in self._requested_columns)}
                 found |= dict.fromkeys(((tenant, each) for each in names), find(names))
         return found[tenant, name].get(fold(name))
+
+    def shared_read(self, input: Input) -> SharedRead:
+        """What the connector of a source reads of all its tables that the bound tenant needs."""
+        of_source = (self._scope.current, *input.identity[:2])
+
+        def tables() -> set[str]:
+            with self._lock:
+                return {
+                    table
+                    for tenant, (kind, name, table) in self._requested_columns
+                    if (tenant, kind, name) == of_source and table
+                }
+
+        with self._lock:
+            return self._shared_reads.setdefault(of_source, SharedRead(tables))
 
     def add_state(self, identity: Identity, tenant: str | None, state: Observed) -> None:
         """Add an observation that was made in the transaction of a read."""

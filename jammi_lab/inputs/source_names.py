@@ -281,6 +281,7 @@ class SourceKind(Kind):
         context = replace(
             self._context(observation),
             read_sets=observation.requested_columns(input),
+            shared=observation.shared_read(input),
         )
         state = registered[1].observe(input.table, context)
         if input.table is not None and not isinstance(state, Unknown):

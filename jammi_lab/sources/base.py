@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -310,6 +312,28 @@ NO_WORKSPACE = SourceContext()
 """The context of a connector outside of a workspace."""
 
 
+class SharedRead:
+    """What one observation pass reads of several tables of one source together. Thread-safe."""
+
+    def __init__(self, tables: Callable[[], Collection[str]]) -> None:
+        """`tables` returns the tables of the source that the pass observes."""
+        self._tables = tables
+        self._lock = threading.Lock()
+        self._states: dict[str, Any] | None = None
+
+    def take(self, table: str, read: Callable[[Collection[str]], Mapping[str, Any]]) -> Any:
+        """What `read`, which runs once, for all tables, returned for a table; others wait for it.
+        None if there is nothing: for a single table; if reading failed, since the reason may be one
+        of the others; and if it was taken before, as a second observation is of a later state."""
+        with self._lock:
+            if self._states is None:
+                self._states, tables = {}, {*self._tables(), table}
+                if len(tables) > 1:
+                    with contextlib.suppress(JammiError):
+                        self._states |= read(tables)
+            return self._states.pop(table, None)
+
+
 UNKNOWN_ROWS = 1 << 60
 """The row count of a table without an estimate, more than any observation may scan."""
 _REMEDY = 'run `ws.status(deep=True)` or set `anchor="column:…"`'
@@ -336,6 +360,8 @@ class ObservationContext:
     read_sets: frozenset[tuple[str, ...] | None] = frozenset({None})
     """The column sets that need an anchor; None stands for all columns. For connectors whose
     digests cover one column set each."""
+    shared: SharedRead | None = None
+    """What this pass reads of the source in common with its other tables."""
 
     def refuse_scan(self, size: int, rows: int = 0) -> Unknown | None:
         """An Unknown with a remedy if so many bytes or rows, where they are known, may not be

@@ -81,14 +81,14 @@ def test_a_name_that_cannot_be_read_is_told_at_its_own_place_beside_others_of_it
 def test_a_definition_that_changes_while_two_servers_are_read_is_told(ws, table, kind, monkeypatch):
     times = []
 
-    def inside(self, *said, asked=kind.table_info):
+    def inside(self, *said, asked=kind.table_infos):
         times.append(said)
         seen = asked(self, *said)
         if len(times) > 1:
-            seen = dataclasses.replace(seen, marker="another")
+            seen = {at: dataclasses.replace(info, marker="another") for at, info in seen.items()}
         return seen
 
-    monkeypatch.setattr(kind, "table_info", inside)
+    monkeypatch.setattr(kind, "table_infos", inside)
     with pytest.raises(SourceUnavailable, match="changed during the read"):
         ws.sql(joined(table))
     monkeypatch.undo()
@@ -101,7 +101,7 @@ def test_one_server_that_does_not_answer_is_told_in_time_and_the_other_works_on(
 ):
     release = threading.Event()
     monkeypatch.setattr(server, "QUERY_TIMEOUT_SECONDS", 2.0)
-    monkeypatch.setattr(hanging, "table_info", lambda *_: release.wait(LONG) and None)
+    monkeypatch.setattr(hanging, "table_infos", lambda *_: release.wait(LONG) and {})
     name, other = ("pg", "my") if hanging is PostgresConnector else ("my", "pg")
     try:
         with pytest.raises(

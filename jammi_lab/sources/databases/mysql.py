@@ -13,7 +13,8 @@ has no state.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.sources.base import UNKNOWN_ROWS, Query
@@ -30,7 +31,7 @@ _LISTING = (
     "table_type <> 'SYSTEM VIEW' AND {where} ORDER BY 1, 2"
 )
 _TABLE = """
-SELECT 0 AS place,
+SELECT {number} AS number, 0 AS place,
   CAST(table_type AS CHAR) AS form, CAST(engine AS CHAR) AS engine,
   CAST(table_rows AS CHAR) AS estimate, CAST(data_length AS CHAR) AS bytes,
   CAST(update_time AS CHAR) AS updated, CAST(create_time AS CHAR) AS created,
@@ -38,7 +39,7 @@ SELECT 0 AS place,
   CASE WHEN {lately} THEN CAST(NOW(6) AS CHAR) END AS fresh
 FROM information_schema.tables WHERE {same} AND table_type <> 'SYSTEM VIEW'
 UNION ALL
-SELECT ordinal_position, CAST(column_name AS CHAR), CAST(column_type AS CHAR),
+SELECT {number}, ordinal_position, CAST(column_name AS CHAR), CAST(column_type AS CHAR),
   CAST(data_type AS CHAR), CAST(COALESCE(character_set_name, '') AS CHAR),
   CAST(COALESCE(collation_name, '') AS CHAR),
   CAST(CASE WHEN extra LIKE 'VIRTUAL%' THEN generation_expression END AS CHAR), NULL, NULL
@@ -52,6 +53,7 @@ WRITTEN_RECENTLY = (
 _VIEW = 'of a view the server does not tell when its rows change; set anchor="column:…"'
 _ARITHMETIC = re.compile(r"(`[^`]*`|[-+*().\d\s])*")
 """Expressions of virtual columns that are the same in each session at any time."""
+_MAX_TABLES_PER_QUERY = 50
 _SAME = (
     "table_schema = {schema} AND table_name = {name} AND CAST(table_schema AS BINARY) = "
     "{schema_bytes} AND CAST(table_name AS BINARY) = {name_bytes}"
@@ -154,18 +156,45 @@ class MysqlConnector(ServerConnector):
         where = f"table_schema {'' if schemas else 'NOT '}IN ({schema_list})"
         return self.sorted_tables(self.run_on_server(query, _LISTING.format(where=where)))
 
-    def table_info(self, query: Query, schema: str, name: str) -> ServerTable | None:
-        """The metadata of a table; its columns alone are not enough."""
-        literals = {
-            "schema": _quote_text(schema),
-            "name": _quote_text(name),
-            "schema_bytes": _quote_bytes(schema),
-            "name_bytes": _quote_bytes(name),
-        }
-        select = _TABLE.format(same=_SAME.format(**literals), lately=WRITTEN_RECENTLY)
-        rows = self.run_on_server(query, f"{select} ORDER BY 1")
-        if not rows or rows[0][0] != 0:
-            return None
+    def table_infos(
+        self, query: Query, names: Iterable[tuple[str, str]]
+    ) -> dict[tuple[str, str], ServerTable | SourceUnavailable]:
+        """The metadata of tables, read by one query for each fifty."""
+        infos = dict[tuple[str, str], ServerTable | SourceUnavailable]()
+        pending = sorted(names)
+        while pending:
+            some, pending = pending[:_MAX_TABLES_PER_QUERY], pending[_MAX_TABLES_PER_QUERY:]
+            for qualified, rows in zip(some, self._rows_of_tables(query, some), strict=True):
+                if rows:
+                    infos[qualified] = self._table_of_rows(query, *qualified, rows)
+        return infos
+
+    def _rows_of_tables(
+        self, query: Query, names: Sequence[tuple[str, str]]
+    ) -> list[list[tuple[Any, ...]]]:
+        """The rows of `_TABLE` for each of these tables; none for one that does not exist."""
+        selects = []
+        for number, (schema, name) in enumerate(names):
+            literals = {
+                "schema": _quote_text(schema),
+                "name": _quote_text(name),
+                "schema_bytes": _quote_bytes(schema),
+                "name_bytes": _quote_bytes(name),
+            }
+            condition = _SAME.format(**literals)
+            selects.append(
+                _TABLE.format(**literals, number=number, same=condition, lately=WRITTEN_RECENTLY)
+            )
+        by_number: list[list[tuple[Any, ...]]] = [[] for _ in names]
+        for number, *row in self.run_on_server(
+            query, "\nUNION ALL\n".join(selects) + " ORDER BY 1, 2"
+        ):
+            by_number[number].append(tuple(row))
+        return [rows if rows and rows[0][0] == 0 else [] for rows in by_number]
+
+    def _table_of_rows(
+        self, query: Query, schema: str, name: str, rows: Sequence[tuple[Any, ...]]
+    ) -> ServerTable:
         (_, table_type, engine, estimate, *stamps), *column_rows = rows
         size, updated, created, version, server_time = stamps
         columns = [column[1:6] for column in column_rows]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jammi_lab.core.errors import SourceUnavailable
@@ -108,13 +108,20 @@ class PostgresConnector(ServerConnector):
             where = f"n.nspname IN ({', '.join(map(sql_literal, schemas))})"
         return self.sorted_tables(self.run_on_server(query, TABLE_LISTING.format(where=where)))
 
-    def table_info(self, query: Query, schema: str, name: str) -> ServerTable | None:
-        """The metadata of a table. One without columns cannot be read, nor one whose columns differ
-        only by case."""
-        pair = f"({sql_literal(schema)}, {sql_literal(name)})"
-        select = TABLE_DESCRIPTIONS.format(names=pair, row=_MIN_ROW_BYTES)
-        rows = self.run_on_server(query, select)
-        return self._table_of_row(query, rows[0]) if rows else None
+    def table_infos(
+        self, query: Query, names: Iterable[tuple[str, str]]
+    ) -> dict[tuple[str, str], ServerTable | SourceUnavailable]:
+        """The metadata of tables, read by one query. A table without columns cannot be read, nor
+        one whose columns differ only by case."""
+        pairs = ", ".join(f"({sql_literal(s)}, {sql_literal(n)})" for s, n in names)
+        select = TABLE_DESCRIPTIONS.format(names=pairs, row=_MIN_ROW_BYTES)
+        infos = dict[tuple[str, str], ServerTable | SourceUnavailable]()
+        for row in self.run_on_server(query, select):
+            try:
+                infos[row[0], row[1]] = self._table_of_row(query, row)
+            except SourceUnavailable as error:
+                infos[row[0], row[1]] = error
+        return infos
 
     def _table_of_row(self, query: Query, row: Sequence[Any]) -> ServerTable:
         schema, name, oid, relation_kind, logged, estimate, size, has_no_estimate, *rest = row

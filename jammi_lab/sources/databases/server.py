@@ -13,7 +13,6 @@ the limits of the observation.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import re
 from abc import ABC, abstractmethod
@@ -60,6 +59,7 @@ from jammi_lab.sources.databases.table_info import (
     DigestsBySet,
     LogPosition,
     ServerTable,
+    TableState,
     digest_timeout,
 )
 from jammi_lab.sources.located_connector import LocatedConnector, SourceGone, find_table
@@ -115,6 +115,13 @@ _known_types = BoundedCache[tuple[str, str, str, str], dict[str, str]](_MAX_KNOW
 """The SQL types of the columns of tables, by attachment, name and definition."""
 
 
+def _readable(info: ServerTable | SourceUnavailable | None) -> ServerTable | None:
+    """The metadata of a table. Raises the reason why it cannot be read."""
+    if isinstance(info, SourceUnavailable):
+        raise info
+    return info
+
+
 METHOD = "digest of the rows, by the server"
 
 
@@ -153,9 +160,16 @@ class ServerConnector(LocatedConnector, ABC):
         Raises duckdb.Error."""
 
     @abstractmethod
+    def table_infos(
+        self, query: Query, names: Iterable[tuple[str, str]]
+    ) -> dict[tuple[str, str], ServerTable | SourceUnavailable]:
+        """The metadata of those tables that exist, by schema and name, or why a table cannot be
+        read. Raises duckdb.Error."""
+
     def table_info(self, query: Query, schema: str, name: str) -> ServerTable | None:
         """The metadata of one table; None if it does not exist. Raises duckdb.Error, and
         SourceUnavailable if it cannot be read."""
+        return _readable(self.table_infos(query, [(schema, name)]).get((schema, name)))
 
     @abstractmethod
     def log_position(self, query: Query) -> LogPosition | None:
@@ -284,19 +298,27 @@ class ServerConnector(LocatedConnector, ABC):
         limit = QUERY_TIMEOUT_SECONDS if seconds is None else seconds
         return self.context.access(attached, work, seconds=limit)
 
-    def _find_info(self, query: Query, table: str | None) -> ServerTable | None:
-        """The metadata of a table by its label, which may mean several schemas and names, the
-        likeliest first."""
-        label = table or ""
+    def _find_infos(self, query: Query, tables: Iterable[str]) -> dict[str, ServerTable]:
+        """The metadata of tables by label. A single one raises SourceUnavailable if it cannot be
+        read; several leave such a table out."""
+        names = {label: self._qualified(label) for label in tables}
+        infos = self.table_infos(query, {name for each in names.values() for name in each})
+        found = dict[str, ServerTable]()
+        for label, qualified in names.items():
+            info = next((infos[name] for name in qualified if name in infos), None)
+            if isinstance(info, ServerTable):
+                found[label] = info
+            elif len(names) == 1:
+                _readable(info)
+        return found
+
+    def _qualified(self, label: str) -> list[tuple[str, str]]:
+        """The schemas and names that a label may mean, the likeliest first."""
         dots = [position for position, letter in enumerate(label) if letter == "."]
-        for schema, name in [
-            (self.default_schema, label),
-            *((label[:i], label[i + 1 :]) for i in dots),
-        ]:
-            info = self.table_info(query, schema, name)
-            if info is not None:
-                return info
-        return None
+        return [(self.default_schema, label), *((label[:i], label[i + 1 :]) for i in dots)]
+
+    def _find_info(self, query: Query, table: str | None) -> ServerTable | None:
+        return self._find_infos(query, [table]).get(table) if table else None
 
     def _bind(self, query: Query, table: str | None) -> ServerTable | None:
         """The metadata of a table by its label, with the SQL types of its columns."""
@@ -391,13 +413,12 @@ class ServerConnector(LocatedConnector, ABC):
         """
         schemas = self.record.options.get("schemas")
 
-        def work(query: Query) -> list[tuple[str, str]]:
+        def work(query: Query) -> tuple[list[tuple[str, str]], list[str]]:
             listed = self.list_tables(query)
-            if self.anchor_column is not None:
-                self._find_anchor_column(query, listed)
-            return listed
+            return listed, self._anchor_columns(query, listed)
 
-        listed = self.run(work)
+        listed, columns = self.run(work)
+        self._check_anchor_column(columns)
         if schemas and (
             missing := [
                 wanted
@@ -410,16 +431,15 @@ class ServerConnector(LocatedConnector, ABC):
                 hint="Check options={'schemas': [...]}.",
             )
 
-    def _find_anchor_column(self, query: Query, listed: Sequence[tuple[str, str]]) -> None:
-        """Raises InvalidArgument if no table has it."""
-        columns = list[str]()
-        for schema, name in listed:
-            with contextlib.suppress(SourceUnavailable):  # of a table that cannot be read
-                info = self.table_info(query, schema, name)
-                columns += [] if info is None else dict(info.columns)
-            if self.anchor_column in columns:
-                return
-        self._check_anchor_column(columns)
+    def _anchor_columns(self, query: Query, listed: Sequence[tuple[str, str]]) -> list[str]:
+        """The columns of all tables, if the anchor is on a column."""
+        if self.anchor_column is None or not listed:
+            return []
+        columns = set[str]()
+        for info in self.table_infos(query, listed).values():
+            if isinstance(info, ServerTable):
+                columns.update(dict(info.columns))
+        return sorted(columns)
 
     def tables(self) -> list[str]:
         """The labels of all tables. Raises SourceUnavailable."""
@@ -500,19 +520,36 @@ class ServerConnector(LocatedConnector, ABC):
         """The state of a table. Raises SourceGone and as `run`."""
         if table is None:
             raise SourceGone
-
-        def read(query: Query) -> tuple[ServerTable | None, LogPosition | None]:
-            info = self._bind(query, table)
-            if info is None or not info.is_logged or self.record.anchor != "auto":
-                return info, None
-            return info, self.log_position(query)
-
-        info, position = self.run(read, ctx.timeout_seconds)
-        if info is None:
+        state: TableState | None = None
+        if ctx.shared is not None:
+            state = ctx.shared.take(table, lambda tables: self._read_states(tables, ctx))
+        if state is None:  # also of a missing table, which is looked for once more, by itself
+            state = self._read_states([table], ctx)[table]
+        if state is None:
             raise SourceGone
         if self.anchor_column is not None:
-            return self._observe_column(info, ctx)
-        return self._observe_content(info, position, ctx)
+            return self._observe_column(state.info, ctx)
+        return self._observe_content(state, ctx)
+
+    def _read_states(
+        self, tables: Collection[str], ctx: ObservationContext
+    ) -> dict[str, TableState | None]:
+        """The states of tables, read in one transaction; None for one that is missing."""
+
+        def read(query: Query) -> dict[str, TableState | None]:
+            states = dict[str, TableState | None].fromkeys(tables)
+            infos = self._find_infos(query, tables)
+            for table, info in infos.items():
+                states[table] = TableState(self._with_types(query, info), None)
+            if self.record.anchor == "auto" and any(info.is_logged for info in infos.values()):
+                position = self.log_position(query)
+                for table, info in infos.items():
+                    if info.is_logged and (state := states[table]) is not None:
+                        states[table] = state._replace(position=position)
+            return states
+
+        states: dict[str, TableState | None] = self.run(read, ctx.timeout_seconds)
+        return states
 
     def _observe_column(self, info: ServerTable, ctx: ObservationContext) -> Observed:
         self._check_anchor_column(info.types)
@@ -525,9 +562,8 @@ class ServerConnector(LocatedConnector, ABC):
     def _cache_key(self, info: ServerTable) -> str:
         return observation_key(self.kind, self.location, f"{info.schema}\0{info.name}")
 
-    def _observe_content(
-        self, info: ServerTable, position: LogPosition | None, ctx: ObservationContext
-    ) -> Observed:
+    def _observe_content(self, state: TableState, ctx: ObservationContext) -> Observed:
+        info, position = state
         if info.volatile_because:
             return Unknown(info.volatile_because)
         sets = self._columns_by_set(ctx.read_sets, info)

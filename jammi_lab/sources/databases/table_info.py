@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from jammi_lab.sources.base import ObservationContext
 
@@ -46,6 +47,14 @@ class LogPosition:
     """The identity of the server, and the position."""
     all_visible: bool
     """Whether a digest that starts now sees every commit up to the position."""
+
+
+class TableState(NamedTuple):
+    """What an observation reads of a table before its rows; nothing of a table that is missing."""
+
+    info: ServerTable
+    position: LogPosition | None
+    """None if not every change to the table moves the log."""
 
 
 _MIN_ROWS_PER_SECOND = 10_000
