@@ -2,14 +2,16 @@
 
 import statistics
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jammi_lab.core.dataframes import to_arrow
-from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.errors import InvalidArgument, ModelNotFound, WorkspaceReadOnly
 from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun
 from jammi_lab.core.identifiers import fold, sql_literal
+from jammi_lab.core.model_records import Evaluation
+from jammi_lab.core.records import TableRecord
 from jammi_lab.features.search.queries import SearchRequest
 from jammi_lab.features.search.search import check_searchable
 from jammi_lab.features.search.word_search import check_lexical
@@ -26,6 +28,7 @@ from jammi_lab.workspace.result_table import ResultTable
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from jammi_lab.features.vectors.matrix import KeyedRows
     from jammi_lab.workspace.assembly import Services
 
 
@@ -49,7 +52,9 @@ def metrics_recipe(
     k: int,
 ) -> Sql:
     """One row with the columns table, mode, queries, recall, precision, mrr, ndcg. `relevance`: the
-    judgements of each query."""
+    judgements of each query. InvalidArgument for rows as queries."""
+    if queries[0].by_row:
+        raise InvalidArgument("as_table= needs queries that are texts or vectors, not rows.")
     ideal = [discounted_gain(sorted(each.values(), reverse=True)[:k]) for each in relevance]
     params = {
         "queries": [each.query for each in queries],
@@ -154,6 +159,7 @@ class Metrics(ReprMixin, Mapping[str, float]):
         mode: str,
         per_query: "Sequence[tuple[JudgedQuery, RankingScores]]",
         skipped: int,
+        recorded: Evaluation | None,
     ) -> None:
         self.table, self.k, self.mode = table, k, mode
         """The table, the number of hits that count, and the kind of search: meaning, words or
@@ -172,6 +178,8 @@ class Metrics(ReprMixin, Mapping[str, float]):
         """The discounted cumulative gain, relative to that of the ideal order."""
         self.skipped = skipped
         """Number of queries without a relevant key, which are not scored."""
+        self.recorded = recorded
+        """The evaluation recorded for the model; None when the model is unknown here."""
         self._values = {
             f"recall@{k}": self.recall,
             f"precision@{k}": self.precision,
@@ -246,6 +254,7 @@ class RetrievalEvaluator:
         *,
         k: int,
         exact: bool | None,
+        record: bool,
         words: str | ResultTable | None,
         as_table: str | None,
     ) -> Metrics:
@@ -266,7 +275,7 @@ class RetrievalEvaluator:
                 hint=JUDGEMENTS_HINT,
             )
         skipped = len(judged_queries) - len(answerable)
-        metrics = self._score(searched, answerable, k, exact, skipped)
+        metrics = self._score(searched, answerable, k, exact, skipped, record=record)
         if as_table is not None:
             metrics.kept = self._keep(as_table, searched, answerable, k)
         return metrics
@@ -289,6 +298,12 @@ class RetrievalEvaluator:
             check_searchable(searched.table._record)
         return searched
 
+    def _keyed_rows(self, record: TableRecord) -> "KeyedRows":
+        """The keys of a table with vectors or words."""
+        if record.recipe_class.has_words:
+            return self._search.words.table(record).keys
+        return self._search.matrix(record)
+
     def _score(
         self,
         searched: _Searched,
@@ -296,7 +311,10 @@ class RetrievalEvaluator:
         k: int,
         exact: bool | None,
         skipped: int,
+        *,
+        record: bool,
     ) -> Metrics:
+        table_record = searched.table._record
         rankings = self._rank(searched, judged_queries, k, exact)
         per_query = [
             (each, score_ranking(ranking, relevance, k))
@@ -304,15 +322,18 @@ class RetrievalEvaluator:
                 judged_queries, rankings, self._relevance(searched, judged_queries), strict=True
             )
         ]
-        return Metrics(searched.table, k, searched.mode, per_query, skipped)
+        metrics = Metrics(searched.table, k, searched.mode, per_query, skipped, None)
+        if record and searched.mode == "meaning":
+            metrics.recorded = self._record(table_record, metrics)
+        return metrics
 
     def _relevance(
         self, searched: _Searched, judged_queries: Sequence[JudgedQuery]
     ) -> list[dict[Hashable, float]]:
-        """The judgements of each query by the keys of the table. SchemaMismatch."""
+        """The judgements of each query by the keys of the table. SchemaMismatch; InvalidArgument
+        when a row is judged about itself, as no row is its own hit."""
         record = searched.table._record
-        with_words = record.recipe_class.has_words
-        rows = self._search.words.table(record).keys if with_words else self._search.matrix(record)
+        rows = self._keyed_rows(record)
         keys = [key for each in judged_queries for key in each.relevance]
         remaining_keys = iter(to_table_keys(keys, rows, record))
         result = []
@@ -322,6 +343,11 @@ class RetrievalEvaluator:
                 key = next(remaining_keys)
                 # Two judged keys may mean one key: 17 and '17'.
                 by_key[key] = max(by_key.get(key, 0.0), value)
+            if each.by_row and rows.typed_key(each.query) in by_key:
+                raise InvalidArgument(
+                    f"The row {each.query!r} is judged about itself, but no row is its own hit.",
+                    hint="Leave out the judgements whose key is their row.",
+                )
             result.append(by_key)
         return result
 
@@ -334,11 +360,16 @@ class RetrievalEvaluator:
     ) -> list[list[Any]]:
         """The keys of the hits of each query, best first. Raises as `search`."""
         record, asked = searched.table._record, [each.query for each in judged_queries]
-        if searched.mode != "meaning" and not isinstance(asked[0], str):
+        by_row = judged_queries[0].by_row
+        if searched.mode != "meaning" and (by_row or not isinstance(asked[0], str)):
             raise InvalidArgument("A search by words needs text queries.")
         words = None if searched.words is None else searched.words._record
-        request = SearchRequest(k=k, exact=exact, reads_source=False, query=asked)
-        hits = self._search.search(record, request, words).table
+        request = SearchRequest(k=k, exact=exact, reads_source=False)
+        if by_row:
+            rows = map(self._keyed_rows(record).typed_key, asked)
+            answers = (self._search.search(record, replace(request, row=row)) for row in rows)
+            return [answer.table["key"].to_pylist() for answer in answers]
+        hits = self._search.search(record, replace(request, query=asked), words).table
         rankings: list[list[Any]] = [[] for _ in asked]
         for query, key in zip(hits["query"].to_pylist(), hits["key"].to_pylist(), strict=True):
             rankings[query].append(key)
@@ -355,3 +386,21 @@ class RetrievalEvaluator:
         )
         recipe = metrics_recipe(search, queries, self._relevance(searched, queries), k)
         return self._services.materializer.materialize(name, recipe)
+
+    def _record(self, record: TableRecord, metrics: Metrics) -> Evaluation | None:
+        """Record the scores for the model that made the vectors; None when that model is unknown
+        here or the workspace is read-only."""
+        encoder = self._search.context.descriptor(record).get("encoder")
+        version = str(encoder.get("version")) if isinstance(encoder, dict) else ""
+        for number in dict.fromkeys(
+            (int(version) if version.isdecimal() and int(version) else None, None)
+        ):
+            try:
+                return self._services.models.record_evaluation(
+                    record.model_id or "", dict(metrics), version=number
+                )
+            except ModelNotFound:
+                continue
+            except WorkspaceReadOnly:
+                break
+        return None

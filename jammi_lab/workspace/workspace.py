@@ -887,22 +887,27 @@ class Workspace:
         *,
         k: int = 10,
         exact: bool | None = None,
+        record: bool = True,
         words: "str | ResultTable | None" = None,
         as_table: str | None = None,
     ) -> "Metrics":
         """Score the retrieval quality of a table against judgements; with `words`, a lexical table,
         that of the search by both.
 
-        `golden`: a frame or a list of dicts with `query` (all texts, or all vectors), `key`,
-        and optionally `relevance` (a number from 0; default 1); or a list of (query, key) or
-        (query, key, relevance). A key without a judgement counts as not relevant. `exact` as in
-        `search`. `as_table` keeps the scores as a recipe of that name, which becomes stale when a
-        table that it searches does; its searches are exact. `ws.models.record_evaluation` keeps
-        scores with a model. Raises as `search`, as `materialize`, and InvalidArgument for malformed
-        judgements.
+        `golden`: a frame or a list of dicts with `query` (all texts, or all vectors) or `row` (a
+        key of the table, which is left out of its own hits), `key`, and optionally `relevance` (a
+        number from 0; default 1); or a list of (query, key) or (query, key, relevance). A key
+        without a judgement counts as not relevant. `exact` as in `search`. `as_table` keeps the
+        scores as a recipe of that name, which becomes stale when a table that it searches does; its
+        searches are exact. Scores by meaning are recorded for the model that made the vectors,
+        unless `record=False`, the model is not registered here or the workspace is read-only.
+        Raises as `search`, as `materialize`, and InvalidArgument for malformed judgements and a
+        judgement of a row about itself.
         """
         evaluation = self._services.evaluation
-        return evaluation.evaluate(table, golden, k=k, exact=exact, words=words, as_table=as_table)
+        return evaluation.evaluate(
+            table, golden, k=k, exact=exact, record=record, words=words, as_table=as_table
+        )
 
     # -- verdicts, plans, lineage
     # ----------------------------------------------------------------------------------------------

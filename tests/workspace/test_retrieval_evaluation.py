@@ -58,16 +58,17 @@ def test_the_scores_of_a_ranking_are_those_of_the_reference(relevance, k, seed):
     assert found.mrr == (1 / (hits[0] + 1) if len(hits) else 0)
 
 
-def test_queries_are_texts_or_vectors_and_judgements_a_frame_or_a_list(lab):
+def test_queries_are_texts_vectors_or_rows_and_judgements_a_frame_or_a_list(lab):
     by_text = lab.evaluate("v", [(TITLES[0], 1)], k=2)
     assert (
         lab.evaluate("v", [(lab.vector("v", 0), 1)], k=2)["recall@2"] == by_text["recall@2"] == 1
         and by_text["mrr"] == 0.5
     )
+    assert lab.evaluate("v", [{"row": 0, "key": 1}], k=1)["mrr"] == 1
     for frame in (
-        pa.table({"query": [TITLES[0]], "key": [0]}),
-        pl.DataFrame({"query": [TITLES[0]], "key": [0]}),
-        pl.DataFrame({"QUERY": [TITLES[0]], "Key": [0]}).to_pandas(),
+        pa.table({"row": [0], "key": [1]}),
+        pl.DataFrame({"row": [0], "key": [1]}),
+        pl.DataFrame({"ROW": [0], "Key": [1]}).to_pandas(),
     ):
         assert lab.evaluate("v", frame, k=1)["recall@1"] == 1
     vectors = pa.table(
@@ -92,6 +93,44 @@ def test_the_highest_judgement_of_a_pair_counts_and_queries_without_a_relevant_k
     assert "1 query, 1 skipped without a relevant key" in repr(found)
 
 
+def test_a_row_is_named_as_a_judged_key_is(lab):
+    named = [lab.evaluate("v", [{"row": row, "key": "1"}], k=1) for row in (0, "0", 0.0)]
+    assert [each["recall@1"] for each in named] == [1, 1, 1]
+    with pytest.raises(errors.RowNotFound):
+        lab.evaluate("v", [{"row": "none", "key": 1}])
+
+
+def test_scores_are_recorded_against_the_model_and_keep_it(lab):
+    found = lab.evaluate("v", GOLDEN)
+    [record] = lab.models.records("hashing")
+    assert found.recorded == record and record.metrics == dict(found)
+    lab.evaluate("v", GOLDEN, record=False)
+    assert len(lab.models.records("hashing")) == 1
+    lab.models.register(
+        "mine",
+        type(
+            "E",
+            (),
+            {"name": "mine", "version": "1", "dimensions": 3, "encode": staticmethod(encode)},
+        )(),
+    )
+    lab.embed("w", "papers", key="id", text="title", model="mine")
+    lab.evaluate("w", GOLDEN)
+    assert [r.edge for r in lab.models.get("mine").references] == ["result_tables", "evaluation"]
+
+
+def encode(texts: list[str]) -> Any:
+    return np.array([[len(t), t.count("a") + 1, 1] for t in texts], np.float32)
+
+
+def test_vectors_of_a_model_that_is_not_known_are_scored_without_a_record(lab):
+    lab.import_embeddings(
+        "theirs", pa.table({"id": [0, 1], "vector": [[1.0, 0.0], [0.0, 1.0]]}), model_id="elsewhere"
+    )
+    found = lab.evaluate("theirs", [([1.0, 0.1], 0)], k=1)
+    assert found.recall == 1 and found.recorded is None and lab.models.records() == []
+
+
 def test_several_tables_are_compared_by_a_frame_of_their_scores(lab):
     lab.embed("w", "papers", key="id", text="title", model="hashing", where="id <> 5")
     frame = pl.DataFrame([{"table": t, **lab.evaluate(t, GOLDEN, k=3)} for t in ("v", "w")])
@@ -111,7 +150,7 @@ def test_several_tables_are_compared_by_a_frame_of_their_scores(lab):
         [("a", 1, 2, 3)],
         [{"query": "a"}],
         [{"key": 1}],
-        [{"row": 1, "key": 1}],
+        [{"query": "a", "row": 1, "key": 1}],
         [{"query": "a", "key": 1, "weight": 1}],
         [("a", 1, -1)],
         [("a", 1, math.nan)],
@@ -123,14 +162,16 @@ def test_several_tables_are_compared_by_a_frame_of_their_scores(lab):
         [("a", [1])],
         [([[1.0, 2.0]], 1)],
         [("a", 1, 0)],
+        [("a", 1), {"row": 0, "key": 1}],
         [("a", 1), ([1.0, 2.0], 1)],
         pa.table({"key": [1]}),
     ],
     ids=str,
 )
-def test_judgements_that_are_none_are_refused(lab, golden):
+def test_judgements_that_are_none_are_refused_and_nothing_is_recorded(lab, golden):
     with pytest.raises(errors.InvalidArgument):
         lab.evaluate("v", golden)
+    assert lab.models.records() == []
 
 
 def test_what_search_refuses_is_refused(lab):
@@ -143,6 +184,15 @@ def test_what_search_refuses_is_refused(lab):
         lab.evaluate("v", [("pasta", "not a number")])
     with pytest.raises(errors.InvalidArgument, match="must be the name of one table"):
         lab.evaluate(5, GOLDEN)
+
+
+def test_a_read_only_workspace_scores_and_records_nothing(lab, tmp_path):
+    lab.import_embeddings(
+        "g", pa.table({"id": [0, 1], "vector": [[1.0, 0.0], [0.0, 1.0]]}), model_id="hashing"
+    )
+    lab.close()
+    with jl.open(tmp_path / "lab", read_only=True) as reading:
+        assert reading.evaluate("g", [([1.0, 0.1], 0)], k=1).recorded is None
 
 
 # -- modes, kept metrics
@@ -191,8 +241,9 @@ def test_a_table_is_scored_as_its_searches_by_meaning_words_or_both_say(both):
 
 
 def test_only_texts_are_searched_by_words(both):
-    with pytest.raises(errors.InvalidArgument, match="needs text queries"):
-        both.evaluate("v", [(both.vector("v", 0), 1)], words="w")
+    for query in ({"row": 0, "key": 1}, {"query": both.vector("v", 0), "key": 1}):
+        with pytest.raises(errors.InvalidArgument, match="needs text queries"):
+            both.evaluate("v", [query], words="w")
     with pytest.raises(errors.SchemaMismatch, match="not a lexical table"):
         both.evaluate("v", GOLDEN, words="v")
 
@@ -213,8 +264,10 @@ def test_kept_metrics_are_a_table_with_a_verdict(both):
     assert again.kept.outcome == "reused"
 
 
-def test_metrics_of_vectors_are_kept(lab):
+def test_metrics_of_vectors_are_kept_and_those_of_rows_are_not(lab):
     golden = [{"query": lab.vector("v", 0), "key": 1}, {"query": lab.vector("v", 4), "key": 4}]
     found = lab.evaluate("v", golden, k=3, as_table="quality")
     [row] = lab.table("quality").arrow().to_pylist()
     assert row["mrr"] == pytest.approx(found.mrr)
+    with pytest.raises(errors.InvalidArgument, match="as_table="):
+        lab.evaluate("v", [{"row": 0, "key": 1}], as_table="other")

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from jammi_lab.features.vectors.matrix import KeyedRows
 
 JUDGEMENTS_HINT = (
-    'Pass a frame or a list of dicts with the columns "query" (a text, or a vector, such as '
-    'ws.vector(table, key)), "key", and optionally "relevance".'
+    'Pass a frame or a list of dicts with the columns "query" (a text or a vector) or "row" (a key '
+    'of the table), "key", and optionally "relevance".'
 )
-_COLUMNS = ("query", "key", "relevance")
+_COLUMNS = ("query", "row", "key", "relevance")
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,17 @@ class JudgedQuery:
     """One query with its judgements."""
 
     query: Any
+    by_row: bool
     relevance: dict[Hashable, float]
 
     @property
     def label(self) -> str:
         """The label of the query in `per_query`."""
-        return self.query if isinstance(self.query, str) else f"vector of {len(self.query)}"
+        return (
+            str(self.query)
+            if self.by_row or isinstance(self.query, str)
+            else f"vector of {len(self.query)}"
+        )
 
 
 def discounted_gain(gains: Sequence[float]) -> float:
@@ -58,14 +63,16 @@ def to_table_keys(keys: Sequence[Any], table: "KeyedRows", record: TableRecord) 
 
 
 def parse_judgements(golden: Any) -> list[JudgedQuery]:
-    """Group the judgements by query, in the order of first occurrence. The queries are all texts
-    or all vectors. InvalidArgument."""
+    """Group the judgements by query, in the order of first occurrence. The queries are all texts,
+    all vectors or all rows. InvalidArgument."""
     queries: dict[Any, JudgedQuery] = {}
     for number, row in enumerate(_judgement_rows(golden), 1):
-        query, key = row.get("query"), row.get("key")
-        if query is None or key is None:
+        by_row = row.get("query") is None
+        query, key = row["row"] if by_row and "row" in row else row.get("query"), row.get("key")
+        if query is None or key is None or (not by_row and row.get("row") is not None):
             raise InvalidArgument(
-                f"Judgement {number} must have a query and a key.", hint=JUDGEMENTS_HINT
+                f"Judgement {number} must have a key, and either a query or a row.",
+                hint=JUDGEMENTS_HINT,
             )
         relevance = 1.0 if row.get("relevance") is None else row["relevance"]
         if not _is_weight(relevance):
@@ -77,7 +84,7 @@ def parse_judgements(golden: Any) -> list[JudgedQuery]:
             query = query.tolist()
         same_query = tuple(query) if isinstance(query, list) else query
         try:
-            judged_query = queries.setdefault(same_query, JudgedQuery(query, {}))
+            judged_query = queries.setdefault((by_row, same_query), JudgedQuery(query, by_row, {}))
             former = judged_query.relevance.get(key, 0.0)
         except TypeError:  # one that has no hash
             raise InvalidArgument(
@@ -88,9 +95,9 @@ def parse_judgements(golden: Any) -> list[JudgedQuery]:
         judged_query.relevance[key] = max(former, float(relevance))
     if not queries:
         raise InvalidArgument("There are no judgements.", hint=JUDGEMENTS_HINT)
-    if len({isinstance(each.query, str) for each in queries.values()}) > 1:
+    if len({(each.by_row, isinstance(each.query, str)) for each in queries.values()}) > 1:
         raise InvalidArgument(
-            "The queries must be all texts or all vectors.",
+            "The queries must be all texts, all vectors or all rows.",
             hint="Evaluate the queries of each kind by a call of their own.",
         )
     return list(queries.values())
@@ -113,6 +120,7 @@ def _judgement_rows(golden: Any) -> list[dict[str, Any]]:
     elif isinstance(golden, list | tuple) and all(
         isinstance(row, Mapping | tuple | list) for row in golden
     ):
+        names = ("query", "key", "relevance")
         if wrong := [
             row for row in golden if not isinstance(row, Mapping) and len(row) not in (2, 3)
         ]:
@@ -122,7 +130,7 @@ def _judgement_rows(golden: Any) -> list[dict[str, Any]]:
                 hint=JUDGEMENTS_HINT,
             )
         rows = [
-            dict(row) if isinstance(row, Mapping) else dict(zip(_COLUMNS, row, strict=False))
+            dict(row) if isinstance(row, Mapping) else dict(zip(names, row, strict=False))
             for row in golden
         ]
     else:
