@@ -58,6 +58,7 @@ soak: $(STAMP) ## the generated tests at their long sizes: properties, machines,
 
 # The package lies before the one of the environment on the path, in processes that tests start, too.
 newer: $(STAMP) ## tests on another DuckDB, as NEWER=1.5.6; all of them with ON_NEWER=tests
+	@rm -rf $(BUILD)/newer
 	@$(INSTALL) --no-deps --target $(BUILD)/newer "duckdb==$(NEWER)"
 	PYTHONPATH=$(CURDIR)/$(BUILD)/newer $(PYTEST) -W ignore $(ON_NEWER)
 

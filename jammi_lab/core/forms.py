@@ -26,7 +26,7 @@ MAX_HTML_COLUMNS = 200
 """Columns of an HTML table. Further ones are named below it."""
 TEXT_WIDTH = 160
 """Characters per line of a text table. Further columns are named below it."""
-_TYPE_WORD = re.compile(r""""[^"]*"|'[^']*'|(\w+)(?=[()\[\],]|$| (?:WITH|TIME|ZONE)\b)""")
+_TYPE_WORD = re.compile(r""""[^"]*"|'[^']*'|(\w+)(?=[()\[\],]|$| (?:WITH TIME|TIME ZONE|ZONE)\b)""")
 _MIN_SENTENCE_WIDTH = 40
 """Characters that the beginning of a sentence needs to be useful."""
 _UNBROKEN = re.compile(r".{,12}|\S{,24}")

@@ -91,8 +91,6 @@ class Planner:
         self.order = graph.topological_order(
             requested if names is not None else graph.visible_nodes, graph.required_inputs
         )
-        self.is_complete = names is None
-        """Whether it is a plan for everything."""
         self._holds = {
             key: hold
             for key, hold in service.ctx.catalog.holds.list().items()

@@ -221,6 +221,10 @@ def _with_parts(kind: pa.DataType, of_part: Callable[[pa.DataType], pa.DataType]
         return pa.list_(*parts)
     if pa.types.is_large_list(kind):
         return pa.large_list(*parts)
+    if pa.types.is_list_view(kind):
+        return pa.list_view(*parts)
+    if pa.types.is_large_list_view(kind):
+        return pa.large_list_view(*parts)
     if pa.types.is_fixed_size_list(kind):
         return pa.list_(*parts, kind.list_size)
     if pa.types.is_map(kind):

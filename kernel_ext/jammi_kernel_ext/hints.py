@@ -14,13 +14,16 @@ from jammi_lab.commands.table import LINE, find_command
 from jammi_lab.commands.words import SQL_KEYWORDS
 from jammi_lab.core import foreign_errors
 from jammi_lab.core.errors import InvalidArgument, JammiError, SqlError, TableNotFound
-from jammi_lab.core.identifiers import find_name, fold
+from jammi_lab.core.identifiers import find_name, fold, quote_identifier
+from jammi_lab.core.input_kinds import input_kind
 from jammi_lab.core.packaged_tables import rules_of
 from jammi_lab.core.suggestions import options_as_flags, translate_advice
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from jammi_lab.core.anchors import Input
+    from jammi_lab.sources.base import Relation
     from jammi_lab.workspace.result import Result
     from jammi_lab.workspace.workspace import Workspace
 
@@ -113,42 +116,57 @@ def error_hint(error: Exception, namespace: Mapping[str, Any]) -> str:
 
 # -- comparisons that find nothing
 
-_COMPARED_TEXT = re.compile(
-    r"""((?:\w+\.)?(?:\w+|"[^"]+"))\s*=\s*('(?:[^']|'')+'|\$\w+|\w+\.(?:\w+|"[^"]+"))"""
-)
+_MAX_LOOK_BYTES = 32 << 20
+_COMPARED_TEXT = re.compile(r"""(?<![\w."])(?:\w+\.)?(?:(\w+)|"([^"]+)")\s*=\s*'((?:[^']|'')+)'""")
 
 
 def empty_hint(ws: "Workspace", result: "Result", shown: "pa.Table") -> str:
-    """What is said of a statement that finds nothing, but does without regard to letter case and
-    blanks; empty for any other. Only local files, tables and frames are read again: a server or
-    a store could take long, because an index is no help."""
-    from jammi_lab.sources.base import NO_REQUIREMENTS
-
+    """What is said of a statement that finds no row, or one, when the text that a column is
+    compared with is there in other letter case, or with blanks, alone; empty for any other.
+    Columns of frames and of small local files are looked at: no index helps this comparison."""
     prepared: Any = getattr(result, "_prepared", None)
-    if prepared is None:  # a statement that changed rows
+    if prepared is None or shown.num_rows > 1:  # without it, a statement that changed rows
         return ""
-    compared = _COMPARED_TEXT.search(prepared.statement)
-    if compared is None or not _is_nothing(shown):
-        return ""
-    if any(read.relation.requirements != NO_REQUIREMENTS for read in prepared.inputs):
-        return ""
-    loose = r"lower(trim(\1::VARCHAR)) = lower(trim(\2::VARCHAR))"
-    text = _COMPARED_TEXT.sub(loose, prepared.statement)
-    with contextlib.suppress(JammiError):
-        if not _is_nothing(
-            ws._services.statements.run(text, prepared.params, frames=True).preview(2)
-        ):
-            left, right = compared.groups()
-            return (
-                "This finds nothing as written, but does where letter case and blanks do not "
-                f"count: lower(trim({left})) = lower(trim({right}))"
-            )
+    for plain, quoted, text in _COMPARED_TEXT.findall(prepared.statement):
+        for read in prepared.inputs:
+            column = find_name(plain or quoted, read.schema)
+            if column is None or read.schema[column] != "VARCHAR" or not _is_small(read.relation):
+                continue
+            written = text.replace("''", "'")
+            if other := _other_form(ws, read.relation.input, column, written):
+                return f"{column} has {other!r}, and no {written!r}."
     return ""
 
 
-def _is_nothing(rows: "pa.Table") -> bool:
-    """Whether there is no row, or one of zeros and NULLs, as aggregates of no row are."""
-    return rows.num_rows < 2 and not any(any(row.values()) for row in rows.to_pylist())
+def _other_form(ws: "Workspace", source: "Input", column: str, text: str) -> str:
+    """A value that differs from a text in letter case and blanks; empty where the text itself is
+    there, and where none is."""
+    name = ".".join(map(quote_identifier, input_kind(source.kind).name_parts(source.name)))
+    value = quote_identifier(column)
+    statement = (
+        f"SELECT min({value}), bool_or({value} = $text) FROM {name} "
+        f"WHERE lower(trim({value})) = lower(trim($text))"
+    )
+    with contextlib.suppress(JammiError):
+        rows = ws._services.statements.run(statement, {"text": text}, frames=True)
+        [(other, is_there)] = rows.fetchall()
+        return "" if is_there else other or ""
+    return ""
+
+
+def _is_small(relation: "Relation") -> bool:
+    from jammi_lab.sources.base import NO_REQUIREMENTS, NotAppended
+
+    if relation.requirements != NO_REQUIREMENTS:  # a server, a store
+        return False
+    if relation.read.frame is not None:
+        return bool(relation.read.frame.nbytes <= _MAX_LOOK_BYTES)
+    if relation.read.files is None:
+        return False
+    try:
+        return sum(file.size for file in relation.read.files()) <= _MAX_LOOK_BYTES
+    except NotAppended:
+        return False
 
 
 # -- misplaced input: SQL on the line of a magic, names in place of a verb

@@ -292,6 +292,10 @@ def test_no_form_has_an_id_or_a_colour_of_its_own_page():
             'STRUCT(Path VARCHAR, ID BIGINT[], "At Time" TIMESTAMP WITH TIME ZONE)',
             'struct(Path varchar, ID bigint[], "At Time" timestamp with time zone)',
         ),
+        (
+            "STRUCT(Start TIME, Zone TIME WITH TIME ZONE)",
+            "struct(Start time, Zone time with time zone)",
+        ),
         ("MAP(VARCHAR, ENUM('North', 'A)'))", "map(varchar, enum('North', 'A)'))"),
         ("list<element: string>", "list<element: string>"),
     ],

@@ -209,8 +209,11 @@ def test_an_array_and_a_series_of_the_notebook_are_bound_as_in_python(papers):
     )
 
 
-def test_a_check_cell_on_a_source_warns_and_shows_the_failing_rows(papers):
+def test_a_check_cell_that_warns_shows_the_failing_rows(papers):
+    papers("%%jammi -m stored\nFROM papers")
     shown = papers(
-        "%%jammi --check venues --on papers\nSELECT * FROM papers WHERE venue IS NULL"
+        "%%jammi --check venues --on stored --warn\nSELECT * FROM jammi.stored WHERE venue IS NULL"
     ).text
-    assert "1 check: 1 fail" in shown and "papers  warn" in shown and "NULL" in shown
+    assert "1 check: 1 fail" in shown and "NULL" in shown
+    refused = papers("%%jammi --check more --on papers\nSELECT * FROM papers WHERE venue IS NULL")
+    assert "on the versions of a table" in refused.error[0]

@@ -158,6 +158,7 @@ def test_durations_are_intervals(ws, tmp_path, unit):
         pa.array([1], pa.duration("ns")),
         pa.array([[1]], pa.list_(pa.time64("ns"))),
         pa.array([[1]], pa.large_list(pa.time64("ns"))),
+        pa.array([[1_001]], pa.list_view(pa.timestamp("ns", "UTC"))),
         pa.array([[1]], pa.list_(pa.timestamp("ns", "UTC"), 1)),
         pa.array([[("k", {"at": 1})]], pa.map_(pa.string(), pa.struct({"at": pa.time64("ns")}))),
         pa.array(pandas.period_range("2024-01", periods=2, freq="M")),

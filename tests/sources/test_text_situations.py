@@ -384,6 +384,15 @@ def test_keys_that_differ_by_case_beside_one_with_a_number_are_refused(read):
         read('[{"A":1,"a":2,"a_1":"x"}]', "a.json")
 
 
+@pytest.mark.parametrize("part", ["json=1", "v=1"])
+def test_a_folder_hides_a_key_of_its_name_alone(ws, tmp_path, part):
+    (tmp_path / part).mkdir()
+    (tmp_path / part / "a.ndjson").write_text('{"a":1.5,"A":2.5,"v":3}')
+    ws.sources.add("s", str(tmp_path / "*=1" / "a.ndjson"))
+    v = 1 if part == "v=1" else 3
+    assert ws.sql("SELECT a, A_1, v FROM s").fetchall() == [(1.5, 2.5, v)]
+
+
 def test_a_key_that_comes_late_is_a_column(read):
     lines = "".join(f'{{"a": {n}}}\n' for n in range(30_000))
     types, rows = read(lines + '{"a": 1, "late": "x"}\n', "a.ndjson")

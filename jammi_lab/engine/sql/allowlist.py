@@ -299,7 +299,8 @@ class _Checker:
             raise self.not_allowed(
                 f"{name}() with an initial value may be wrong in DuckDB 1.5.",
                 node,
-                "Write the value into the list: list_reduce(list_prepend(0, l), lambda a, x: …).",
+                "Write the value into a list that is not NULL: list_reduce(list_prepend(0, l), "
+                "lambda a, x: …).",
             )
         self.reading.functions.add(name)
         is_volatile = (

@@ -155,11 +155,11 @@ class Checks(NamedCollection[Check], ReprMixin):
         a source and a mutable table, whose rows no version holds."""
         recipe = self._service.find_recipe(on)
         if recipe is None:
-            if self._service.is_input(on):
+            if (read_as := self._service.input_name(on)) is not None:
                 raise InvalidArgument(
                     f"A check is on the versions of a table, and {on!r} has none.",
-                    hint=f"ws.materialize('name', 'FROM {on}'), with the check on='name', keeps "
-                    "rows that do not pass from what reads jammi.name.",
+                    hint=f"ws.materialize('name', 'FROM {read_as}'), with the check on='name', "
+                    "keeps rows that do not pass from what reads jammi.name.",
                 )
             raise self._no_table(on)
         asked = on.rpartition(".")[2]

@@ -19,6 +19,7 @@ from jammi_lab.core.command_hints import cell_or_python
 from jammi_lab.core.errors import TableNotFound
 from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import fold, near_names
+from jammi_lab.core.input_kinds import input_kind, schemas
 from jammi_lab.core.records import (
     RecipeRecord,
     RunStep,
@@ -83,10 +84,17 @@ class CheckService:
             return self._catalog.recipes.get(first)
         return self._catalog.recipes.get(rest) if fold(first) == JAMMI else None
 
-    def is_input(self, name: str) -> bool:
-        """Whether a name means a source, a mutable table or a topic."""
+    def input_name(self, name: str) -> str | None:
+        """The name in FROM of the source, mutable table or topic that a name means."""
         first, _, rest = name.partition(".")
-        return any(each and self._catalog.find_input(each) for each in (first, rest))
+        if rest and fold(first) in schemas():
+            found = self._catalog.find_input(rest)
+            return name if found and input_kind(found[0]).schema == fold(first) else None
+        found = self._catalog.find_input(first)
+        if found is None:
+            return None
+        schema = input_kind(found[0]).schema
+        return f"{schema}.{first}" if schema else name
 
     def _select_checks(self, names: Sequence[str]) -> list[CheckRecord]:
         """The checks that are named by check or by table. TableNotFound."""

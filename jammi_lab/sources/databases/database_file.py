@@ -4,6 +4,7 @@ The state of a table is one digest per column, over the values in row order. Whi
 file and of its logs proves that nothing was written, it is not computed again.
 """
 
+import contextlib
 import errno
 import os
 import stat
@@ -222,9 +223,10 @@ class DatabaseFileConnector(LocatedConnector, ABC):
             raise read_errors.missing_error(self.pattern)
         # a pipe is waited for, and a log that is a link has the rows of a file elsewhere read
         for path in (os.path.realpath(self.path), *self.logs):
-            if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
-                no_file = OSError(errno.EINVAL, "it is not a regular file")
-                raise read_errors.unreadable_error(os.path.basename(path), no_file)
+            with contextlib.suppress(FileNotFoundError):  # SQLite removes its log at any time
+                if not stat.S_ISREG(os.lstat(path).st_mode):
+                    no_file = OSError(errno.EINVAL, "it is not a regular file")
+                    raise read_errors.unreadable_error(os.path.basename(path), no_file)
         return self.read_cached("tables", self.read_tables)
 
     def read_cached(self, what: str, read: Callable[[], T]) -> T:

@@ -5,7 +5,7 @@ import contextlib
 import functools
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import duckdb
@@ -54,6 +54,8 @@ _FIRST_RECORDS = "(SELECT json FROM it LIMIT 1000)"
 _HAS_VALUES = "{} IS NOT NULL"
 _VALUE = "json"
 """The column of values that are no records."""
+_RECORD = "__jammi_record"
+"""A column of whole records, which no folder `key=value` hides."""
 _IS_BEYOND_DOUBLE = "isinf(TRY_CAST({0} AS DOUBLE)) OR {0} ~ '-?[0-9]{{39,}}'"
 """Whether the text of a number is beyond the range of DOUBLE, or an integer that no type holds."""
 
@@ -88,7 +90,7 @@ def decide(
         name: "VARCHAR" if name in looked else _replace_types(kind, _NESTED_TEXTS)
         for name, kind in detected.items()
     }
-    reading["keys"] = _keys_of(files, relation_of, rows_of(None), list(detected))
+    reading["keys"] = _keys_of(files, relation_of, rows_of(None), list(detected), partitions)
     if reading["keys"] is not None or _has_bare_values(reading, files, relation_of, detected):
         reading["records"] = "false"
     nested = [name for name, kind in types.items() if name not in looked and "DOUBLE" in kind]
@@ -148,7 +150,7 @@ def _check_key_count(
 
 def _objects_of(files: Sequence[TextFile], relation_of: Callable[[str], Relation]) -> Relation:
     paths = ", ".join(path_literal(file.utf8_address()) for file in files)
-    return relation_of(f"SELECT json FROM read_json_objects([{paths}])")
+    return relation_of(f"SELECT json FROM read_json_objects([{paths}], hive_partitioning=false)")
 
 
 def _has_bare_values(
@@ -169,6 +171,7 @@ def _keys_of(
     relation_of: Callable[[str], Relation],
     rows: Relation,
     names: Sequence[str],
+    partitions: Collection[str],
 ) -> dict[str, str] | None:
     """The key of each column where one differs from its name, by which DuckDB would find no value:
     it counts columns without a name, and numbers those that differ by case. `rows`: as DuckDB
@@ -185,7 +188,8 @@ def _keys_of(
     found = scratch_duckdb.query(
         _objects_of(files, relation_of), "SELECT DISTINCT unnest(json_keys(json)) FROM it"
     )
-    keys = {key for (key,) in found}
+    hidden = {fold(name) for name in partitions}
+    keys = {key for (key,) in found if fold(key) not in hidden}
     key_of = {name: name if name in keys else suspects.get(name, name) for name in names}
     if set(key_of.values()) != keys:
         raise SourceUnavailable(
@@ -310,12 +314,12 @@ def select_of(decision: Decision, files: Sequence[TextFile]) -> str:
         )
         reader_options.append(f"columns={{{columns}}}")
     else:
-        reader_options.append(f"columns={{{_VALUE}: 'JSON'}}")
+        reader_options.append(f"columns={{{_RECORD}: 'JSON'}}")
         values = (
             f"{_value_at(reading['keys'][name], kind)} AS {quote_identifier(name)}"
             for name, kind in reading["columns"].items()
         )
-        selected = f"{', '.join(values)}, * EXCLUDE ({_VALUE})"
+        selected = f"{', '.join(values)}, * EXCLUDE ({_RECORD})"
     rows = f"SELECT {selected} FROM read_json([{paths}], {', '.join(reader_options)})"
     casts = [f"{cast} AS {quote_identifier(name)}" for name, cast in reading["casts"].items()]
     return f"SELECT * REPLACE ({', '.join(casts)}) FROM ({rows})" if casts else rows
@@ -325,4 +329,4 @@ def _value_at(key: str, kind: str) -> str:
     """The value of a key of a record, as `read_json` gives it."""
     pointer = sql_literal("/" + key.replace("~", "~0").replace("/", "~1"))
     structure = sql_literal(json.dumps(kind, ensure_ascii=False))
-    return f"json_transform({_VALUE}->{pointer}, {structure})"
+    return f"json_transform({_RECORD}->{pointer}, {structure})"
