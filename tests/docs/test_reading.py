@@ -1,9 +1,11 @@
 """What reads the pages notices what is wrong with one."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+import jammi_lab as jl
 from tests.docs.pages import Block, blocks, reading, same
 
 
@@ -67,3 +69,9 @@ def test_a_block_that_fails_is_named(tmp_path):
 def test_a_block_that_should_fail_and_does_not_is_named(tmp_path):
     with reading(tmp_path) as reader, pytest.raises(AssertionError, match="does not fail"):
         reader.run(block("1", word="raises"))
+
+
+def test_the_workspace_of_the_measured_figures_can_be_opened(tmp_path):
+    shutil.copytree(Path(__file__).parents[2] / "docs/measured", tmp_path / "measured")
+    with jl.open(tmp_path / "measured", read_only=True) as ws:
+        assert {row.name for row in ws.status()} == {"growth", "materialize", "peer"}
