@@ -28,8 +28,10 @@ def check_outputs(kernel, code, *, is_quiet=False):
     shown = kernel(code)
     assert shown.error is None and shown.stream == "", (code, shown.error)
     progress = [_display_id(each) for each in shown.displays if not each.get("data")]
-    lasting = [
-        each for each in shown.displays if each.get("data") and _display_id(each) not in progress
+    lasting = [  # a progress line ends in clear_output, which has neither data nor an id
+        each
+        for each in shown.displays
+        if each.get("data") and (_display_id(each) or None) not in progress
     ]
     for display in lasting:
         data = display["data"]
