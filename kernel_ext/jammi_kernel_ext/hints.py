@@ -116,7 +116,7 @@ def error_hint(error: Exception, namespace: Mapping[str, Any]) -> str:
 
 # -- comparisons that find nothing
 
-_MAX_LOOK_BYTES = 32 << 20
+_MAX_LOOK_BYTES, _MAX_LOOKS = 32 << 20, 3
 _COMPARED_TEXT = re.compile(r"""(?<![\w."])(?:\w+\.)?(?:(\w+)|"([^"]+)")\s*=\s*'((?:[^']|'')+)'""")
 
 
@@ -127,7 +127,7 @@ def empty_hint(ws: "Workspace", result: "Result", shown: "pa.Table") -> str:
     prepared: Any = getattr(result, "_prepared", None)
     if prepared is None or shown.num_rows > 1:  # without it, a statement that changed rows
         return ""
-    for plain, quoted, text in _COMPARED_TEXT.findall(prepared.statement):
+    for plain, quoted, text in _COMPARED_TEXT.findall(prepared.statement)[:_MAX_LOOKS]:
         for read in prepared.inputs:
             column = find_name(plain or quoted, read.schema)
             if column is None or read.schema[column] != "VARCHAR" or not _is_small(read.relation):

@@ -117,12 +117,11 @@ _MAX_MEMORY_BYTES = 4 << 30
 _RANGE = re.compile(r"([A-Z]{1,3})(\d*):([A-Z]{1,3})(\d*)")
 _XLSX_SUFFIXES = (".xlsx", ".xlsm")
 _FORMULA_WITHOUT_VALUE = re.compile(
-    rb'<c (?![^>]*\bt="str")[^>]*?\br="(\w+)"[^>]*>'
-    rb"<f\b[^>]*(?:/>|>[^<]*</f>)\s*(?:<v\s*/>|<v></v>)?\s*</c>"
+    rb'<c r="(\w+)"(?![^>]* t="str")[^>]*><f\b[^>]*(?:/>|>[^<]*</f>)\s*(?:<v\s*/>|<v></v>)?\s*</c>'
 )
 """A formula that no program has computed. One whose value is the empty text is of the type str."""
 _NEGATIVE_NUMBER = re.compile(
-    rb'<c [^>]*?\br="([A-Z]+)(\d+)"[^>]*>(?:<f\b[^>]*(?:/>|>[^<]*</f>))?\s*<v>(-[^<]+)</v>'
+    rb'<c (?>r|[^>]*? r)="([A-Z]+)(\d+)"[^>]*>(?:<f\b[^>]*(?:/>|>[^<]*</f>))?\s*<v>(-[^<]+)</v>'
 )
 _Row = list[Any]
 
