@@ -65,3 +65,17 @@ def test_another_release_is_refused_in_one_sentence(tmp_path, monkeypatch):
 @ONLY_ON_1_5
 def test_the_settings_are_those_of_the_release():
     assert (releases.SETTINGS, releases.NEW_OPTIMIZERS) == ({}, [])
+
+
+@pytest.mark.skipif(not releases.IS_2, reason="about the messages of DuckDB 2")
+def test_duckdb_2_does_not_warn_a_user_about_our_statements(run_python, tmp_path):
+    (tmp_path / "t.csv").write_text("id,v\n1,2\n")
+    done = run_python(
+        "import jammi_lab as jl\n"
+        "with jl.open('lab') as ws:\n"
+        "    ws.sources.add('t', 't.csv')\n"
+        "    ws.asof_join('j', 't', 't', by='id', spine_time='v', facts_time='v', project='id')\n"
+        "    print(ws.status())",
+        start=True,
+    )
+    assert "fresh" in done.stdout and "Warning" not in done.stderr

@@ -10,6 +10,7 @@ is not known here.
 
 import contextlib
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ from jammi_lab.core.errors import ExtensionMissing
 from jammi_lab.core.identifiers import quote_identifier, sql_literal
 
 IS_2 = duckdb.__version__.startswith("2.")
+if IS_2:  # of rows that are few, or have to be complete before the first is used
+    warnings.filterwarnings("ignore", "Arrow output on a DB-API result", module=r"jammi_lab\.")
 
 Node = dict[str, Any]
 BoundExpression = Callable[[str], Node]
