@@ -121,26 +121,41 @@ _COMPARED_TEXT = re.compile(r"""(?<![\w."])(?:\w+\.)?(?:(\w+)|"([^"]+)")\s*=\s*'
 
 
 def empty_hint(ws: "Workspace", result: "Result", shown: "pa.Table") -> str:
-    """What is said of a statement that finds no row, or one, when the text that a column is
-    compared with is there in other letter case, or with blanks, alone; empty for any other.
-    Columns of frames and of small local files are looked at: no index helps this comparison."""
+    """What is said of a statement that finds nothing when the text that a column is compared with
+    is there in other letter case, or with blanks, alone; empty for any other. Columns of frames
+    and of small local files are looked at: no index helps this comparison."""
     prepared: Any = getattr(result, "_prepared", None)
-    if prepared is None or shown.num_rows > 1:  # without it, a statement that changed rows
+    if prepared is None or not _is_nothing(shown):  # without it, a statement that changed rows
         return ""
     for plain, quoted, text in _COMPARED_TEXT.findall(prepared.statement)[:_MAX_LOOKS]:
-        for read in prepared.inputs:
-            column = find_name(plain or quoted, read.schema)
-            if column is None or read.schema[column] != "VARCHAR" or not _is_small(read.relation):
-                continue
-            written = text.replace("''", "'")
-            if other := _other_form(ws, read.relation.input, column, written):
-                return f"{column} has {other!r}, and no {written!r}."
+        column, written = plain or quoted, text.replace("''", "'")
+        reads = [
+            read
+            for read in prepared.inputs
+            if read.schema.get(find_name(column, read.schema)) == "VARCHAR"
+        ]
+        if not all(_is_small(read.relation) for read in reads[:_MAX_LOOKS]):
+            continue
+        found = [_forms_of(ws, read.relation.input, column, written) for read in reads[:_MAX_LOOKS]]
+        others = [other for other, is_there in found if other]
+        if others and not any(is_there for _, is_there in found):
+            return f"{column} has {others[0]!r}, and no {written!r}."
     return ""
 
 
-def _other_form(ws: "Workspace", source: "Input", column: str, text: str) -> str:
-    """A value that differs from a text in letter case and blanks; empty where the text itself is
-    there, and where none is."""
+def _is_nothing(rows: "pa.Table") -> bool:
+    """Whether there is no row, or one of NULLs and of counts that are 0, as aggregates of no row
+    are."""
+    values = [column[0] for column in rows.columns] if rows.num_rows else []
+    return rows.num_rows < 2 and not any(
+        value.is_valid and not (str(value.type).startswith(("int", "uint")) and value.as_py() == 0)
+        for value in values
+    )
+
+
+def _forms_of(ws: "Workspace", source: "Input", column: str, text: str) -> tuple[str, bool]:
+    """A value that is a text but for letter case and blanks, empty without one; and whether the
+    text itself is there."""
     name = ".".join(map(quote_identifier, input_kind(source.kind).name_parts(source.name)))
     value = quote_identifier(column)
     statement = (
@@ -150,8 +165,8 @@ def _other_form(ws: "Workspace", source: "Input", column: str, text: str) -> str
     with contextlib.suppress(JammiError):
         rows = ws._services.statements.run(statement, {"text": text}, frames=True)
         [(other, is_there)] = rows.fetchall()
-        return "" if is_there else other or ""
-    return ""
+        return other or "", bool(is_there)
+    return "", False
 
 
 def _is_small(relation: "Relation") -> bool:

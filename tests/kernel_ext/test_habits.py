@@ -88,9 +88,15 @@ def test_a_new_workspace_beside_another_one_is_told(papers):
     [
         ("SELECT count(*), max(id) FROM papers WHERE venue = 'b'", True),
         ("SELECT id FROM papers p WHERE p.\"Venue\" = 'b '", True),
-        ("SELECT day FROM times WHERE venue = 'b' OR day IS NOT NULL", True),
+        ("SELECT day FROM times WHERE venue = 'b'", True),
+        ("SELECT day FROM times WHERE venue = 'B'", False),
         ("SELECT * FROM papers WHERE venue = 'Atlantis'", False),
         ("SELECT count(*) FROM papers WHERE venue = 'B'", False),
+        ("SELECT t.* FROM papers JOIN low t USING (id) WHERE t.venue = 'b' AND t.id < 0", False),
+        (
+            "SELECT max(l) FROM (SELECT lower(venue) AS l, lower(venue) AS venue FROM papers) WHERE venue = 'b'",
+            False,
+        ),
         ("SELECT * FROM papers WHERE 'venue = ''b''' = 'y'", False),
         ("DELETE FROM mutable.notes WHERE venue = 'b'", False),
     ],
@@ -98,6 +104,7 @@ def test_a_new_workspace_beside_another_one_is_told(papers):
 def test_a_text_that_is_there_in_another_form_is_told(papers, statement, is_told):
     papers(
         "import pyarrow as pa\n"
+        "low = pa.table({'id': [1], 'venue': ['b']})\n"
         "times = pa.table({'venue': ['B'], 'day': pa.array([5_000_000], pa.date32())})\n"
         "import jammi_lab as jl\nws = jl.get_workspace()\n"
         "notes = ws.mutable.create('notes', {'venue': 'VARCHAR'}, primary_key=['venue'])\n"

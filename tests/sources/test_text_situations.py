@@ -384,13 +384,28 @@ def test_keys_that_differ_by_case_beside_one_with_a_number_are_refused(read):
         read('[{"A":1,"a":2,"a_1":"x"}]', "a.json")
 
 
-@pytest.mark.parametrize("part", ["json=1", "v=1"])
-def test_a_folder_hides_a_key_of_its_name_alone(ws, tmp_path, part):
+@pytest.mark.parametrize(
+    ("part", "data", "columns", "values"),
+    [
+        ("json=1", '{"a":1.5,"A":2.5}', "a, A_1, json", (1.5, 2.5, 1)),
+        ("v=1", '{"a":1.5,"A":2.5,"v":3}', "a, A_1, v", (1.5, 2.5, 1)),
+        ("v=1", '{"v":3,"V":2.5}', "v, V_1", (1, 2.5)),
+        ("b=1", '{"b":3,"":2.5}', "b, C1", (1, 2.5)),
+        ("é=1", '{"a":1.5,"A":2.5,"É":3}', "a, A_1", (1.5, 2.5)),
+    ],
+)
+def test_a_folder_hides_a_key_of_its_name_alone(ws, tmp_path, part, data, columns, values):
     (tmp_path / part).mkdir()
-    (tmp_path / part / "a.ndjson").write_text('{"a":1.5,"A":2.5,"v":3}')
+    (tmp_path / part / "a.ndjson").write_text(data)
     ws.sources.add("s", str(tmp_path / "*=1" / "a.ndjson"))
-    v = 1 if part == "v=1" else 3
-    assert ws.sql("SELECT a, A_1, v FROM s").fetchall() == [(1.5, 2.5, v)]
+    assert ws.sql(f"SELECT {columns} FROM s").fetchall() == [values]
+
+
+def test_a_file_of_which_folders_hide_all_keys_is_refused(ws, tmp_path):
+    (tmp_path / "v=1").mkdir()
+    (tmp_path / "v=1" / "a.ndjson").write_text('{"v":3}')
+    with pytest.raises(SourceUnavailable, match="no key that is not the name of a folder"):
+        ws.sources.add("s", str(tmp_path / "*=1" / "a.ndjson"))
 
 
 def test_a_key_that_comes_late_is_a_column(read):

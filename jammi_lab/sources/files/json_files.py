@@ -79,7 +79,13 @@ def decide(
     check_numbers(files)
     check_declared_columns(options.get("types", {}), list(detected))
     partitions = partition_types(source_files)
+    names = list(detected)
     detected = {name: kind for name, kind in detected.items() if name not in partitions}
+    if partitions and not detected:
+        raise SourceUnavailable(
+            f"{display_name(files[0].path)} has no key that is not the name of a folder, too.",
+            hint="Rename the folder or the key.",
+        )
     declared = {fold(name) for name in options.get("types", {})}
     looked = [
         name
@@ -90,7 +96,7 @@ def decide(
         name: "VARCHAR" if name in looked else _replace_types(kind, _NESTED_TEXTS)
         for name, kind in detected.items()
     }
-    reading["keys"] = _keys_of(files, relation_of, rows_of(None), list(detected), partitions)
+    reading["keys"] = _keys_of(files, relation_of, rows_of(None), names, partitions)
     if reading["keys"] is not None or _has_bare_values(reading, files, relation_of, detected):
         reading["records"] = "false"
     nested = [name for name, kind in types.items() if name not in looked and "DOUBLE" in kind]
@@ -183,13 +189,13 @@ def _keys_of(
         numbered = _NUMBERED_NAME.fullmatch(name)
         if numbered is not None and fold(numbered[1]) in folded:
             suspects[name] = numbered[1]
-    if not suspects:
+    names = [name for name in names if name not in partitions]
+    if suspects.keys().isdisjoint(names):
         return None
     found = scratch_duckdb.query(
         _objects_of(files, relation_of), "SELECT DISTINCT unnest(json_keys(json)) FROM it"
     )
-    hidden = {fold(name) for name in partitions}
-    keys = {key for (key,) in found if fold(key) not in hidden}
+    keys = {key for (key,) in found if key not in partitions}
     key_of = {name: name if name in keys else suspects.get(name, name) for name in names}
     if set(key_of.values()) != keys:
         raise SourceUnavailable(
