@@ -80,12 +80,7 @@ def decide(
     check_declared_columns(options.get("types", {}), list(detected))
     partitions = partition_types(source_files)
     names = list(detected)
-    detected = {name: kind for name, kind in detected.items() if name not in partitions}
-    if partitions and not detected:
-        raise SourceUnavailable(
-            f"{display_name(files[0].path)} has no key that is not the name of a folder, too.",
-            hint="Rename the folder or the key.",
-        )
+    detected = _without_folders(detected, partitions, files[0].path)
     declared = {fold(name) for name in options.get("types", {})}
     looked = [
         name
@@ -170,6 +165,19 @@ def _has_bare_values(
         return False
     values = select_of(Decision({}, (), {**reading, "records": "false"}), files)
     return scratch_duckdb.describe(relation_of(values))[_VALUE] == detected[_VALUE]
+
+
+def _without_folders(
+    detected: Mapping[str, str], partitions: Collection[str], path: str
+) -> dict[str, str]:
+    """The columns that no folder `key=value` hides. Raises SourceUnavailable without any."""
+    shown = {name: kind for name, kind in detected.items() if name not in partitions}
+    if partitions and not shown:
+        raise SourceUnavailable(
+            f"{display_name(path)} has no key that is not the name of a folder, too.",
+            hint="Rename the folder or the key.",
+        )
+    return shown
 
 
 def _keys_of(
