@@ -14,7 +14,7 @@ from jammi_lab.commands.table import LINE, find_command
 from jammi_lab.commands.words import SQL_KEYWORDS
 from jammi_lab.core import foreign_errors
 from jammi_lab.core.errors import InvalidArgument, JammiError, SqlError, TableNotFound
-from jammi_lab.core.identifiers import find_name, fold, quote_identifier
+from jammi_lab.core.identifiers import find_name, fold, quote_identifier, quoted_name
 from jammi_lab.core.input_kinds import input_kind
 from jammi_lab.core.packaged_tables import rules_of
 from jammi_lab.core.suggestions import options_as_flags, translate_advice
@@ -134,9 +134,9 @@ def empty_hint(ws: "Workspace", result: "Result", shown: "pa.Table") -> str:
             for read in prepared.inputs
             if read.schema.get(find_name(column, read.schema)) == "VARCHAR"
         ]
-        if not all(_is_small(read.relation) for read in reads[:_MAX_LOOKS]):
+        if len(reads) > _MAX_LOOKS or not all(_is_small(read.relation) for read in reads):
             continue
-        found = [_forms_of(ws, read.relation.input, column, written) for read in reads[:_MAX_LOOKS]]
+        found = [_forms_of(ws, read.relation.input, column, written) for read in reads]
         others = [other for other, is_there in found if other]
         if others and not any(is_there for _, is_there in found):
             return f"{column} has {others[0]!r}, and no {written!r}."
@@ -146,17 +146,21 @@ def empty_hint(ws: "Workspace", result: "Result", shown: "pa.Table") -> str:
 def _is_nothing(rows: "pa.Table") -> bool:
     """Whether there is no row, or one of NULLs and of counts that are 0, as aggregates of no row
     are."""
-    values = [column[0] for column in rows.columns] if rows.num_rows else []
-    return rows.num_rows < 2 and not any(
-        value.is_valid and not (str(value.type).startswith(("int", "uint")) and value.as_py() == 0)
-        for value in values
+    import pyarrow as pa
+
+    if rows.num_rows > 1:
+        return False
+    return all(
+        not value.is_valid or (pa.types.is_integer(value.type) and value.as_py() == 0)
+        for column in rows.columns
+        for value in column
     )
 
 
 def _forms_of(ws: "Workspace", source: "Input", column: str, text: str) -> tuple[str, bool]:
     """A value that is a text but for letter case and blanks, empty without one; and whether the
     text itself is there."""
-    name = ".".join(map(quote_identifier, input_kind(source.kind).name_parts(source.name)))
+    name = quoted_name(*input_kind(source.kind).name_parts(source.name))
     value = quote_identifier(column)
     statement = (
         f"SELECT min({value}), bool_or({value} = $text) FROM {name} "

@@ -47,7 +47,7 @@ def is_wrong(found: list[tuple[object, ...]], wrong: list[tuple[object, ...]]) -
 
 def test_a_limit_on_row_numbers_keeps_rows_that_are_ordered_by_null(ws):
     if IS_PINNED:  # 1.5.6 has it mended
-        assert duckdb.sql(NULL_ORDER).fetchall() == []
+        assert duckdb.connect().sql(NULL_ORDER).fetchall() == []
     assert ws.sql(NULL_ORDER).fetchall() == [(3, 1), (3, 2)]
 
 
@@ -63,8 +63,8 @@ def test_branches_that_share_a_join_have_their_own_rows(ws, tmp_path):
 
 def test_bytes_with_a_dictionary_are_found(ws, tmp_path):
     path, value = tmp_path / "a.parquet", f"unhex('{'ab' * 32}')"
-    duckdb.sql(f"COPY (SELECT {value} AS k FROM range(5000)) TO '{path}'")
-    found = duckdb.sql(f"SELECT count(*) FROM '{path}' WHERE k = {value}")
+    duckdb.connect().sql(f"COPY (SELECT {value} AS k FROM range(5000)) TO '{path}'")
+    found = duckdb.connect().sql(f"SELECT count(*) FROM '{path}' WHERE k = {value}")
     assert is_wrong(found.fetchall(), [(0,)])
     ws.sources.add("a", path)
     for condition in (f"k = {value}", f"k IN ({value}, 'x'::BLOB)"):
@@ -77,7 +77,7 @@ def test_conditions_on_columns_of_several_types(ws, tmp_path):
     pq.write_table(pa.table({"v": [1, 2]}), tmp_path / "0.parquet")
     pq.write_table(pa.table({"v": [2.5]}), tmp_path / "1.parquet")
     plain = f"SELECT v FROM read_parquet('{tmp_path}/*.parquet', union_by_name=true) WHERE v = 2.5"
-    assert is_wrong(duckdb.sql(plain).fetchall(), [(2.0,), (2.5,)])
+    assert is_wrong(duckdb.connect().sql(plain).fetchall(), [(2.0,), (2.5,)])
     assert ws.sql(plain).fetchall() == [(2.5,)]
 
 
@@ -89,7 +89,7 @@ def test_numbers_of_which_the_statistics_of_a_file_leave_nan_out(ws, tmp_path):
     ws.sources.add("a", path)
     for value in ("v", "s.v"):
         above = f"SELECT count(*) FROM {{}} AS a JOIN (SELECT 'nan'::DOUBLE AS n) ON {value} = n"
-        assert duckdb.sql(above.format(f"'{path}'")).fetchall() == [(0,)]
+        assert duckdb.connect().sql(above.format(f"'{path}'")).fetchall() == [(0,)]
         assert ws.sql(above.format("a")).fetchall() == [(1,)]
         assert ws.sql(f"SELECT max({value}) = 'nan' FROM a WHERE {value} > 1").fetchall() == [
             (True,)
@@ -99,7 +99,7 @@ def test_numbers_of_which_the_statistics_of_a_file_leave_nan_out(ws, tmp_path):
 def test_list_reduce_from_a_value_reads_other_columns_of_its_own_row(ws):
     rows = "FROM (VALUES ([1], 10), ([1, 2], 30)) AS t(l, v)"
     reduced = f"SELECT list_reduce(l, lambda a, x: a + x + v, 0) {rows}"
-    assert is_wrong(duckdb.sql(reduced).fetchall(), [(11,), (43,)])
+    assert is_wrong(duckdb.connect().sql(reduced).fetchall(), [(11,), (43,)])
     if not releases.IS_2:
         with pytest.raises(jl.StatementNotAllowed, match="list_prepend"):
             ws.sql(reduced)
@@ -120,7 +120,7 @@ def test_two_sqlite_tables_with_the_same_columns(ws, tmp_path):
 
 
 def test_windows_that_repeat_an_expression_are_refused(ws):
-    assert is_wrong(duckdb.sql(REPEATED_PARTITION).fetchall(), [(30, 30), (30, 30)])
+    assert is_wrong(duckdb.connect().sql(REPEATED_PARTITION).fetchall(), [(30, 30), (30, 30)])
     with pytest.raises(jl.StatementNotAllowed, match="expression twice"):
         ws.sql(REPEATED_PARTITION)
     once = ws.sql(REPEATED_PARTITION.replace("a, a", "a"))
@@ -139,7 +139,7 @@ def test_a_stream_of_arrow_batches_keeps_its_rows_in_a_window(ws):
 
 def test_the_first_rows_of_a_table_are_joined_and_not_the_first_of_those_that_match(ws, tmp_path):
     """In plain DuckDB the joined rows depend on the threads."""
-    duckdb.sql(
+    duckdb.connect().sql(
         f"COPY (SELECT i, (i * 7) % 1000 AS k FROM range(200000) t(i)) TO '{tmp_path}/a.parquet'"
     )
     ws.sources.add("a", tmp_path / "a.parquet")
@@ -154,7 +154,7 @@ def test_a_correlated_subquery_that_selects_a_column_from_outside(ws):
         WITH posts AS (SELECT * FROM {rows}) SELECT count(*) FROM posts AS a WHERE EXISTS (
             SELECT 1 FROM (SELECT a.id AS c, views FROM posts b WHERE a.likes > b.likes) AS s
             WHERE s.views <> a.likes)"""
-    assert is_wrong(duckdb.sql(statement).fetchall(), [(0,)])
+    assert is_wrong(duckdb.connect().sql(statement).fetchall(), [(0,)])
     assert ws.sql(statement).fetchall() == [(2,)]
 
 
@@ -164,7 +164,7 @@ def test_a_correlated_subquery_that_selects_a_column_from_outside(ws):
 def test_a_filter_in_pivot_is_refused(ws, form):
     rows = "WITH t AS (FROM (VALUES ('x', 2), ('y', 3), ('y', 4)) AS t(k, v)) FROM "
     filtered = rows + form.format("count(v) FILTER (v = 3)")
-    assert is_wrong(duckdb.sql(filtered).fetchall(), [(1, 2)])
+    assert is_wrong(duckdb.connect().sql(filtered).fetchall(), [(1, 2)])
     with pytest.raises(jl.StatementNotAllowed, match="ignores FILTER"):
         ws.sql(filtered)
     advised = rows + form.format("count(CASE WHEN v = 3 THEN v END)")
@@ -174,7 +174,7 @@ def test_a_filter_in_pivot_is_refused(ws, form):
 def test_the_first_value_after_a_lone_carriage_return_is_lost(tmp_path):
     (tmp_path / "t.csv").write_bytes(b"a,b\r\n1,2\r3,4\n")
     how = "header=true, strict_mode=false, columns={'a': 'INT', 'b': 'INT'}, auto_detect=false"
-    rows = duckdb.execute(f"FROM read_csv('{tmp_path}/t.csv', {how})").fetchall()
+    rows = duckdb.connect().execute(f"FROM read_csv('{tmp_path}/t.csv', {how})").fetchall()
     assert rows == [(1, 2), (None, 4)]
 
 
@@ -205,6 +205,6 @@ def test_a_long_last_line_of_a_csv_file_is_refused_and_not_left_out(ws, tmp_path
     read = (
         f"FROM read_csv('{path}', auto_detect=false, header=true, columns={{a: 'INT', b: 'TEXT'}})"
     )
-    assert duckdb.sql(f"SELECT count(*) {read}").fetchall() == [(1,)]
+    assert duckdb.connect().sql(f"SELECT count(*) {read}").fetchall() == [(1,)]
     with pytest.raises(jl.SourceUnavailable, match="the last line has more than 2,000,000"):
         ws.sources.add("s", path)

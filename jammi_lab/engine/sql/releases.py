@@ -173,9 +173,15 @@ def form_of_1_5(node: Node, bound: BoundExpression) -> Node:
 
 
 def plan_form_of_1_5(node: Node) -> Node:
-    """A node of a bound plan of DuckDB 2 with the name of its function where 1.5 has it."""
+    """A node of a bound plan of DuckDB 2 with the name of its function where 1.5 has it, casts that
+    are no functions, and quantiles that are no arguments."""
     if "qname" in node:
         node["name"] = node.pop("qname")["path"][-1]
+    if node.get("type") == "OPERATOR_CAST" and "children" in node:
+        node["expression_class"] = "BOUND_CAST"
+        [node["child"]] = node.pop("children")
+    if node.get("type") == "BOUND_AGGREGATE" and "quantiles" in node.get("function_data", ()):
+        del node["children"][1:]
     return node
 
 
