@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core import html
 from jammi_lab.core.command_hints import cell_or_python
-from jammi_lab.core.display_values import DEFAULT_DIGITS, to_rows_display
+from jammi_lab.core.display_values import to_rows_display
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.forms import table
 from jammi_lab.core.html import (
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _MAX_SHOWN_ROWS = 10
+_ALL_DIGITS = 17
 
 CHECK_ICONS = {"pass": "fresh", "fail": "damaged", "error": "undecidable"}
 """The verdict whose icon an outcome of a check has."""
@@ -73,23 +74,28 @@ def rows_preview(
     types: Sequence[str],
     total: int | None,
     caption: str = "",
-    digits: int = DEFAULT_DIGITS,
     before: "pa.Table | None" = None,
 ) -> Rendered:
     """The first of some rows, of which there are `total`; None: an unknown number. Of the rows that
     were `before`, values that differ are shown, too."""
-    values = to_rows_display(rows.slice(0, _MAX_SHOWN_ROWS), digits=digits)
+    values = to_rows_display(rows.slice(0, _MAX_SHOWN_ROWS))
     if before is not None:
-        former = to_rows_display(before.slice(0, _MAX_SHOWN_ROWS), digits=digits)
-        values = [tuple(map(_change, *pair)) for pair in zip(former, values, strict=True)]
+        sides = [table.slice(0, _MAX_SHOWN_ROWS) for table in (before, rows)]
+        former = to_rows_display(sides[0])
+        exact = [to_rows_display(side, digits=_ALL_DIGITS) for side in sides]
+        values = [
+            tuple(map(_change, *versions)) for versions in zip(former, values, *exact, strict=True)
+        ]
     return preview(rows.column_names, types, values, total=total, has_more=True, caption=caption)
 
 
-def _change(old: object, new: object) -> Rendered:
-    """A value, and what it was where that is another."""
+def _change(old: object, new: object, exact_old: object, exact_new: object) -> Rendered:
+    """A value, and what it was where that is another: in full where they differ only there."""
     was, now = html.cell(old), html.cell(new)
     if was == now:
-        return now
+        was, now = html.cell(exact_old), html.cell(exact_new)
+    if was == now:
+        return html.cell(new)
     return Rendered(f"{was.html} → {now.html}", f"{was.text} → {now.text}")
 
 

@@ -81,8 +81,7 @@ class Diff(ReprMixin):
         return vstack(
             plain_text(f"{self.title}: {summary}"),
             *(
-                # In full: the old and the new value may differ in the last digit.
-                reprs.rows_preview(rows, shown_types(rows.schema), rows.num_rows, word, 17, before)
+                reprs.rows_preview(rows, shown_types(rows.schema), rows.num_rows, word, before)
                 for word, rows, before in parts
                 if rows.num_rows
             ),

@@ -141,6 +141,15 @@ def test_a_difference_is_shown_with_the_types_of_sql(ws):
     assert shown[3].split() == ["varchar", "date", "decimal(6,2)"]
 
 
+def test_digits_that_a_person_does_not_write_are_shown_where_nothing_else_differs(ws):
+    rows = "SELECT * FROM (VALUES (1, 0.1 + {}, 10.0), (2, {}, 1.5)) AS t(id, x, y)"
+    for first, second in (("2e-1", "1e0"), ("12e-1", "1.00000000004e0")):
+        ws.materialize("t", rows.format(first, second), key="id")
+    [one, two] = [line.split() for line in str(ws.table("t").diff()).splitlines()[5:7]]
+    assert one == ["1", "0.3", "→", "1.3", "10.0"]
+    assert two == ["2", "1.0", "→", "1.00000000004", "1.5"]
+
+
 def test_a_diff_says_when_the_keys_differ(ws):
     table = two_versions(ws, "t", "SELECT 1 AS id, 5 AS n", "SELECT 1 AS id, 7 AS n")
     keyless = ws.materialize("t", "SELECT 1 AS id, 7 AS n")
