@@ -83,7 +83,6 @@ def panels(folder: Path, repeats: int) -> Iterator[Line]:
         grouped = _graph(ws, GROUPED_NODES)
         grouped_open = grouped._dispatch(protocol.Open(v=1, ask=1))
         grouped_seconds = _message_seconds(grouped, protocol.Open, repeats)
-        graph_view.MAX_DRAWN_NODES = NODES  # all of them are drawn
         graph = _graph(ws, NODES)
         for what, message in (
             ("the first drawing", protocol.Open),
@@ -134,7 +133,7 @@ def panels(folder: Path, repeats: int) -> Iterator[Line]:
         yield from _refresh_lines(folder / "many", repeats)
         yield from _source_column_lines(ws, folder / "behind.csv", repeats)
         try:
-            yield from _pages(graph, plan, repeats)
+            yield from _pages(_graph(ws, graph_view.MAX_DRAWN_NODES), plan, repeats)
             yield from _grouped_page(grouped_open, grouped_seconds, repeats)
         except ImportError:
             print("the browser's part was left out: playwright is not installed")
