@@ -31,7 +31,7 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.core.interrupts import attempts
 from jammi_lab.storage import own_files
-from jammi_lab.storage.files import open_regular
+from jammi_lab.storage.files import Stat, open_regular, stat_of
 
 # --------------------------------------------------------------------------------------------------
 # Waiting for SQLite's lock for writers.
@@ -132,6 +132,27 @@ _OWN_SUFFIXES = ("-wal", "-shm", _JOURNAL_SUFFIX, SUFFIX)
 """What the names of the files beside a catalog end in."""
 
 
+class _FileConnection(sqlite3.Connection):
+    """A connection that knows whether it may read what SQLite does not look for again."""
+
+    path: Path
+    state: list[Stat | None] | None = None
+    """Of an immutable file, for which SQLite looks at no lock and no log: the stats when it was
+    opened."""
+
+    def has_moved(self) -> bool:
+        """Whether an immutable file was written to since it was opened."""
+        return self.state not in (None, _state_of(self.path))
+
+    def commit(self) -> None:
+        """End a transaction. Raises SourceUnavailable when it may have read several states."""
+        super().commit()
+        if self.has_moved():
+            raise SourceUnavailable(
+                f"The catalog {self.path} was written to while it was read.", hint="Try again."
+            )
+
+
 class Sqlite(Dialect):
     """A catalog in one SQLite file on a local disk.
 
@@ -174,7 +195,7 @@ class Sqlite(Dialect):
                 hint="Store the catalog in PostgreSQL: jammi_lab.open(path, "
                 'catalog="postgresql+psycopg://user@host/database").',
             )
-        self._immutable, self._exists = False, self.existed
+        self._exists = self.existed
         self._inode: tuple[int, int] | None = None
 
     @property
@@ -198,8 +219,14 @@ class Sqlite(Dialect):
         if writing:
             begin_immediate(connection.raw, LOCK_SECONDS)
             connection.changes = connection.raw.total_changes
+        elif self.is_lost(connection):
+            raise sqlite3.OperationalError("the file has moved")
         else:
             connection.raw.execute("BEGIN")
+
+    def is_lost(self, connection: Connection) -> bool:
+        moved: bool = connection.raw.has_moved()
+        return moved
 
     def reset(self, connection: Connection) -> None:
         if not connection.closed and connection.raw.in_transaction:
@@ -258,7 +285,7 @@ class Sqlite(Dialect):
 
     def change_token(self, connection: Connection) -> Hashable:
         raw = connection.raw
-        if self._immutable:
+        if raw.state is not None:
             return None
         try:
             # data_version: commits of other connections; total_changes: rows changed by this one
@@ -277,21 +304,22 @@ class Sqlite(Dialect):
             self._exists = True
             return connection
         self._inode = self._inode or _file_id(self.path)
-        if not self._immutable:
-            try:
-                return self._open("ro")
-            except sqlite3.OperationalError as error:
-                # in a read-only folder the log's index cannot be created; without a log the file is
-                # complete, so it can be opened as immutable
-                if primary_code(error) not in (
-                    sqlite3.SQLITE_CANTOPEN,
-                    sqlite3.SQLITE_READONLY,
-                ) or has_content(self._log):
-                    raise
-                self._immutable = True
-        return self._open("ro&immutable=1")
+        state = _state_of(self.path)
+        try:
+            return self._open("ro")
+        except sqlite3.OperationalError as error:
+            # in a read-only folder the log's index cannot be created; without a log the file is
+            # complete, so it can be opened as immutable
+            if primary_code(error) not in (
+                sqlite3.SQLITE_CANTOPEN,
+                sqlite3.SQLITE_READONLY,
+            ) or has_content(self._log):
+                raise
+        connection = self._open("ro&immutable=1")
+        connection.state = state
+        return connection
 
-    def _open(self, mode: str) -> sqlite3.Connection:
+    def _open(self, mode: str) -> _FileConnection:
         # after `file://` SQLite expects a host
         path = "/" + os.fspath(self.path.absolute()).lstrip("/")
         uri = f"file:{urllib.parse.quote(path)}?mode={mode}"
@@ -299,9 +327,10 @@ class Sqlite(Dialect):
             # SQLite would keep the group from writing; the files beside it get the same mode
             with contextlib.suppress(OSError):
                 os.close(open_regular(self.path, os.O_RDWR | os.O_CREAT))
-        connection = sqlite3.connect(
+        connection = _FileConnection(
             uri, uri=True, timeout=LOCK_SECONDS, check_same_thread=False, isolation_level=None
         )
+        connection.path = self.path
         try:
             for pragma in (f"busy_timeout={int(LOCK_SECONDS * 1000)}", *_PRAGMAS):
                 connection.execute("PRAGMA " + pragma)
@@ -412,6 +441,11 @@ def _file_id(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return stat.st_dev, stat.st_ino
+
+
+def _state_of(path: Path) -> list[Stat | None]:
+    """The stats of a database and of its log."""
+    return [stat_of(path), stat_of(f"{path}-wal")]
 
 
 def damaged_error(label: str) -> TableDamaged:

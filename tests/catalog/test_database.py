@@ -402,8 +402,23 @@ def test_a_folder_without_write_access_is_opened_as_immutable_when_there_is_no_l
     made.metadata.set("a", "1")
     made.close()
     modes = unwritable(monkeypatch)
-    assert open_catalog(path, read_only=True).metadata.get("a") == "1"
+    reader = open_catalog(path, read_only=True)
+    assert reader.metadata.get("a") == "1"
     assert modes[-1] == "ro&immutable=1"
+
+    def write(value: str) -> None:
+        writer = open_catalog(path)
+        writer.metadata.set("a", value)
+        writer.close()
+
+    write("2")
+    assert reader.metadata.get("a") == "2"
+    with (
+        pytest.raises(SourceUnavailable, match="written to while it was read"),
+        reader.database.read(),
+    ):
+        write("3")
+    assert reader.metadata.get("a") == "3"
 
 
 @sqlite_only
