@@ -191,9 +191,7 @@ def _parse(
             raise StatementNotAllowed(
                 "A PIVOT without a list of values must be the only statement.", hint=PIVOT_HINT
             ).with_position(sql, None)
-        position = text.find(statement.query, position)
-        if position < 0:  # DuckDB rewrites a reading PRAGMA as a SELECT that is not in the text
-            raise unsupported_statement_error("PRAGMA", "PRAGMA").with_position(sql, None)
+        position = text.index(statement.query, position)
         parsed.append(reader.read(statement, position, allow_dml=allow_dml))
         position += len(statement.query)
     return parsed
@@ -218,6 +216,9 @@ class _Reader:
 
     def extract(self, text: str, offset: int = 0) -> list[Any]:
         """DuckDB's statements in a part of the text."""
+        for at, verb in tokens.evaluated_verbs(text):
+            error = unsupported_statement_error(verb, verb)
+            raise error.with_position(self._full_text, offset + at)
         try:
             return list(self._connection.cursor().extract_statements(text))
         except duckdb.Error as error:

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import duckdb
@@ -10,6 +11,7 @@ from jammi_lab.core.errors import InvalidArgument, ResourceExhausted, StatementN
 from jammi_lab.core.identifiers import has_surrogate
 
 _OPEN, _CLOSE = b"([{", b")]}"
+_EVALUATED = re.compile(r"\b(pragma|import)\b", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,17 @@ def all_tokens(sql: str) -> list[tuple[int, bytes]]:
     comment = duckdb.token_type.comment  # DuckDB 1.5 leaves comments out, 2 lists them
     starts = [offset for offset, kind in tokenize(sql) if kind != comment]
     return [(offset, raw[offset:end]) for offset, end in itertools.pairwise([*starts, len(raw)])]
+
+
+def evaluated_verbs(sql: str) -> Iterator[tuple[int, str]]:
+    """The offsets, in characters, and upper-case verbs of the statements of which DuckDB's parser
+    computes the arguments."""
+    before = b";"
+    for offset, body in all_tokens(sql) if _EVALUATED.search(sql) else ():
+        verb = _EVALUATED.match(body.decode(errors="replace"))
+        if verb and before[:1] == b";":
+            yield len(sql.encode("utf-8", "replace")[:offset].decode()), verb[0].upper()
+        before = body
 
 
 def top_level_tokens(sql: str) -> list[Token]:

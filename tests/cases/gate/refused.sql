@@ -35,6 +35,10 @@ PRAGMA version
 PRAGMA show_tables
 PRAGMA table_info('papers')
 PRAGMA database_list
+/* ; */ pragma table_info(repeat('a', 3))
+SELECT 1;;/* ; */PRAGMA version
+EXPLAIN PRAGMA json_execute_serialized_sql('x=' || current_setting('secret_directory'))
+IMPORT DATABASE '/none'
 CALL pragma_version()
 CALL duckdb_secrets()
 BEGIN
