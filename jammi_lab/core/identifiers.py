@@ -259,11 +259,14 @@ def check_count(argument: str, number: object, least: int = 0, hint: str = "") -
 
 
 def near_tables(name: str, candidates: Iterable[str]) -> list[str]:
-    """Like `near_names`, for tables: those of a schema are not similar by its name alone."""
+    """Like `near_names`, for tables: those of a schema are not similar by its name alone, and those
+    of other schemas with the same name come first."""
     last = fold(name).rpartition(".")[2]
     last_of = {each: fold(each).rpartition(".")[2] for each in candidates}
     if "." not in name or not last:
         return near_names(name, last_of)
+    if namesakes := [each for each, part in last_of.items() if part == last]:
+        return namesakes[:3]
     similar = close_matches(last, last_of.values(), len(last_of) or 1, 0.6)
     return near_names(name, [each for each, part in last_of.items() if part in similar])
 

@@ -397,11 +397,10 @@ def _missing_table_error(source: str, tables: Sequence[str], parts: Sequence[str
         )
     name = ".".join(parts)
     suggestions = [sql_names[candidate] for candidate in near_tables(f"{source}.{name}", sql_names)]
-    if any(t.split(".")[-1] == parts[-1] for t in sql_names):
+    if [fold(table) for table in tables].count(fold(name)) > 1:
         return TableNotFound(
-            f"The table name {source}.{name} is ambiguous.",
-            near=suggestions,
-            hint="Add its schema.",
+            f"Several tables of {source} are called {name}.",
+            hint="Rename one of them in the database, or create a view with another name.",
         )
     return TableNotFound(f"There is no table {name} in {source}.", near=suggestions)
 

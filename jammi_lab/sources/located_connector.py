@@ -17,18 +17,12 @@ from jammi_lab.sources.locations import display_location, full_location
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 
 
-def find_table(tables: Iterable[tuple[str, str, str]], parts: Sequence[str]) -> str | None:
-    """The label of `table` or `schema.table` among tables, each given as schema, name and label;
-    None if none or several match. A label wins over a table of another schema, and an exact match
-    over one that ignores case."""
-    known = list(tables)
-    for first, end, wanted in ((2, 3, [".".join(parts)]), (0, 2, parts), (1, 2, parts)):
-        for normalize in (str, fold):
-            folded = list(map(normalize, wanted))
-            matches = [t for t in known if list(map(normalize, t[first:end])) == folded]
-            if len(matches) == 1:
-                return matches[0][2]
-    return None
+def find_table(tables: Iterable[Sequence[str]], name: str) -> str | None:
+    """The label of a table, of tables that are each given as its label and its other names. Case is
+    ignored. None if none matches, or several: which one is meant could change later."""
+    wanted = fold(name)
+    matches = [names[0] for names in tables if wanted in map(fold, names)]
+    return matches[0] if len(matches) == 1 else None
 
 
 class SourceGone(Exception):

@@ -59,6 +59,29 @@ def source(path, name="s", **how):
     return DuckdbConnector(SourceRecord(name=name, kind="duckdb", location=str(path), **how))
 
 
+def test_a_name_means_a_table_of_the_default_schema_or_of_the_schema_before_it(ws, file):
+    write(
+        file,
+        "CREATE SCHEMA o",
+        "CREATE TABLE o.first AS SELECT 1 AS a",
+        "CREATE TABLE o.alone AS SELECT 2 AS a",
+        "CREATE VIEW first AS SELECT id FROM t LIMIT 1",
+    )
+    for name in ("first", "main.first"):  # cannot be read, and hides no other one
+        with pytest.raises(TableNotFound, match=r"'first' in x\.duckdb cannot be read"):
+            ws.sql(f"FROM s.{name}")
+    for name in ("alone", "main.alone"):
+        with pytest.raises(TableNotFound, match="There is no table") as caught:
+            ws.sql(f"FROM s.{name}")
+        assert caught.value.near == ("s.o.alone",)
+    assert ws.sql("FROM s.O.Alone").fetchall() == [(2,)]
+    ws.materialize("alone", "FROM s.o.alone")
+    write(file, 'CREATE TABLE "o.alone" AS SELECT 3 AS a')
+    with pytest.raises(TableNotFound, match=r"Several tables of s are called o\.alone"):
+        ws.sql("FROM s.o.alone")
+    assert is_stale(ws, "alone")
+
+
 def seen(connector, table="t", memo=None, **how):
     observed = connector.observe(table, look(memo, **how))
     assert isinstance(observed, Snapshot), observed
@@ -156,7 +179,7 @@ class TestState:
             "CREATE VIEW v AS SELECT {'a': name} AS name FROM w",
         )
         assert ws.sources["s"].tables() == ["t", "w"]
-        with pytest.raises(TableNotFound, match="There is no table v"):
+        with pytest.raises(TableNotFound, match="cannot be read: it has nested texts"):
             ws.sql("SELECT name FROM s.v")
 
     @pytest.mark.parametrize(

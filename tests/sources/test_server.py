@@ -147,7 +147,7 @@ def test_a_source_whose_server_hangs_can_be_replaced_and_removed_at_once(ws):
     assert in_time
 
 
-def test_tables_are_addressed_by_schema_or_by_name_where_that_is_clear(ws, server, filled):
+def test_tables_are_addressed_by_name_in_the_default_schema_else_by_schema(ws, server, filled):
     other = f"s_{secrets.token_hex(4)}"
     server.sql(
         f"CREATE SCHEMA {other}",
@@ -166,7 +166,17 @@ def test_tables_are_addressed_by_schema_or_by_name_where_that_is_clear(ws, serve
         assert ws.sql(f"{count} crm.{filled}").fetchall() == [(3,)]
         assert ws.sql(f"{count} crm.{home}.{filled}").fetchall() == [(3,)]
         assert ws.sql(f"{count} crm.{other}.{filled}").fetchall() == [(0,)]
-        assert ws.sql(f"{count} crm.alone_{other}").fetchall() == [(0,)]
+        for name in (f"alone_{other}", f"{other}.ALONE_{other}"):
+            with pytest.raises(TableNotFound) as caught:
+                ws.sql(f"{count} crm.{name}")
+            assert caught.value.near == (f"crm.{other}.alone_{other}",)
+        if server.kind == "postgresql":
+            ws.materialize("v", f"SELECT x FROM crm.{other}.{filled}")
+            server.sql(f'CREATE TABLE "{other}.{filled}" (x integer)')
+            with pytest.raises(TableNotFound, match="Several tables"):
+                ws.sql(f"{count} crm.{other}.{filled}")
+            assert is_stale(ws, "v")
+            server.sql(f'DROP TABLE "{other}.{filled}"')
         assert ws.sql(
             f"SELECT {filled}.id, o.x FROM crm.{home}.{filled} LEFT JOIN crm.{other}.{filled} o ON o.x = id ORDER BY 1 LIMIT 1"
         ).fetchall() == [(1, None)]

@@ -333,8 +333,10 @@ class ConnectionConnector(LocatedConnector):
         return [label for *_, label in self._listed_tables()]
 
     def find(self, parts: Sequence[str]) -> str | None:
-        """The label of `table` or `schema.table`. Raises SourceUnavailable."""
-        return find_table(self._listed_tables(), parts)
+        """The label of `schema.table`, or of `table` where one schema has it; None if none or
+        several match. Raises SourceUnavailable."""
+        tables = ((label, name) for _, name, label in self._listed_tables())
+        return find_table(tables, ".".join(parts))
 
     def relation(self, table: str | None) -> Relation:
         """The rows of a table, which are read when a statement runs. Raises SourceUnavailable,

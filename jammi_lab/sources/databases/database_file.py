@@ -21,7 +21,7 @@ from jammi_lab.core.anchors import Cost, Observed, Snapshot, Unknown, source_inp
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import InvalidArgument, JammiError, SourceUnavailable, TableNotFound
-from jammi_lab.core.identifiers import fold, near_names
+from jammi_lab.core.identifiers import fold, near_names, quoted_name
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources import duckdb_extensions, read_errors, scratch_duckdb
 from jammi_lab.sources.base import (
@@ -127,9 +127,10 @@ class DatabaseFileConnector(LocatedConnector, ABC):
         return [info.label for info in self._tables() if not info.unreadable_because]
 
     def find(self, parts: Sequence[str]) -> str | None:
-        """The listed name of `table` or `schema.table`; None if none or several match."""
-        readable = [info for info in self._tables() if not info.unreadable_because]
-        return find_table(((info.schema, info.name, info.label) for info in readable), parts)
+        """The label of `table`, of the default schema, or `schema.table`; None if none or several
+        match."""
+        tables = ((info.label, f"{info.schema}.{info.name}") for info in self._tables())
+        return find_table(tables, ".".join(parts))
 
     def check(self) -> None:
         """Check that the file is a readable database.
@@ -150,9 +151,12 @@ class DatabaseFileConnector(LocatedConnector, ABC):
         """
         info = self._find_table(table)
         if info.unreadable_because:
+            copied = quoted_name(info.schema, info.name)
             raise TableNotFound(
                 f"{info.label!r} in {self._name} cannot be read: {info.unreadable_because}.",
-                hint="Read its underlying tables instead.",
+                hint="Read its underlying tables instead."
+                if info.is_view
+                else f"Copy it in the database: CREATE TABLE other AS FROM {copied}.",
             )
         return self.table_relation(info)
 
@@ -249,9 +253,8 @@ class DatabaseFileConnector(LocatedConnector, ABC):
                 f"{self.record.name!r} contains tables; name one of them.",
                 near=[f"{self.record.name}.{info_}" for info_ in readable[:5]],
             )
-        info = next((info_ for info_ in tables if info_.label == table), None) or next(
-            (other for other in tables if fold(other.label) == fold(table)), None
-        )
+        label = find_table(([info_.label] for info_ in tables), table)
+        info = next((info_ for info_ in tables if info_.label == label), None)
         if info is None:
             raise TableNotFound(
                 f"There is no table {table!r} in {self.record.name}.",

@@ -62,7 +62,7 @@ from jammi_lab.sources.databases.table_info import (
     TableState,
     digest_timeout,
 )
-from jammi_lab.sources.located_connector import LocatedConnector, SourceGone, find_table
+from jammi_lab.sources.located_connector import LocatedConnector, SourceGone
 from jammi_lab.sources.scan_conditions import ALL_ROWS, ConditionsOfScan, condition_on_server
 from jammi_lab.sources.secrets import Credentials
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
@@ -305,7 +305,8 @@ class ServerConnector(LocatedConnector, ABC):
         infos = self.table_infos(query, {name for each in names.values() for name in each})
         found = dict[str, ServerTable]()
         for label, qualified in names.items():
-            info = next((infos[name] for name in qualified if name in infos), None)
+            meant = [infos[name] for name in qualified if name in infos]
+            info = meant[0] if len(meant) == 1 else None
             if isinstance(info, ServerTable):
                 found[label] = info
             elif len(names) == 1:
@@ -313,7 +314,7 @@ class ServerConnector(LocatedConnector, ABC):
         return found
 
     def _qualified(self, label: str) -> list[tuple[str, str]]:
-        """The schemas and names that a label may mean, the likeliest first."""
+        """The schemas and names that a label may mean."""
         dots = [position for position, letter in enumerate(label) if letter == "."]
         return [(self.default_schema, label), *((label[:i], label[i + 1 :]) for i in dots)]
 
@@ -446,17 +447,14 @@ class ServerConnector(LocatedConnector, ABC):
         return [self.label(schema, name) for schema, name in self.run(self.list_tables)]
 
     def find(self, parts: Sequence[str]) -> str | None:
-        """The label of `table` or `schema.table`, or None.
-
-        A bare name that is not in the default schema matches if exactly one other schema has it.
-        """
+        """The label of `table`, of the default schema, or `schema.table`, as the server writes it;
+        None if there is none, or several."""
         info = self.run(lambda query: self._bind(query, ".".join(parts)))
-        if info is not None and self.shows(info.schema):
-            label = self.label(info.schema, info.name)
-            self._bound_tables[label] = info
-            return label
-        listed = self.run(self.list_tables)
-        return find_table(((s, n, self.label(s, n)) for s, n in listed), parts)
+        if info is None or not self.shows(info.schema):
+            return None
+        label = self.label(info.schema, info.name)
+        self._bound_tables[label] = info
+        return label
 
     def relation(self, table: str | None, owner: OwnerFilter | None = None) -> Relation:
         """The relation of a table: all rows, or at least those of an owner. Raises
