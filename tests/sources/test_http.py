@@ -19,7 +19,7 @@ from tests.contracts.source import DictMemo, observed, same_state
 from tests.services.proxy import listening
 from tests.services.stores import parquet_bytes, web_server
 from tests.sources.remote import remote_source as source
-from tests.verdicts import is_stale
+from tests.verdicts import is_fresh, is_stale
 
 
 def strong(body):
@@ -184,7 +184,7 @@ def test_refused_connections_and_silence_are_unknown(site, monkeypatch):
 
 def test_a_body_that_ends_early_is_no_file(site):
     site.files["x.csv"] = b"id\n1\n"
-    told = web.HeadResponse(size=9, etag=None, date="", ranges=False)
+    told = web.HeadResponse(9, None, "", False, site.url("x.csv"))
     with pytest.raises(OSError, match="incomplete"):
         web.open_url(site.url("x.csv"), web.HttpCredentials(), told)
 
@@ -224,6 +224,24 @@ def test_a_redirect_to_another_host_gets_no_credential(site):
         assert site.asked and all(said == "Bearer hunter2" for _, _, said in site.asked)
         assert other.asked and all(said is None for _, _, said in other.asked)
         assert {method for method, _, _ in other.asked} == {"HEAD", "GET"}
+
+
+def test_a_tag_counts_for_the_address_that_a_redirect_leads_to(ws, site):
+    site.etag, site.modified = lambda body: '"65920080-c"', "Mon, 01 Jan 2024 00:00:00 GMT"
+    for month, rows in (("1", b"n\n1\n"), ("2", b"n\n9\n")):
+        site.files[f"{month}.csv"] = rows
+    site.redirect["latest.csv"] = site.url("2.csv")
+    [listed] = source(site.url("latest.csv")).file_set.list_files("csv")
+    site.redirect["latest.csv"] = site.url("1.csv?signature=a")
+    with pytest.raises(OSError, match="changed during the read"):
+        listed.open()
+    ws.sources.add("latest", site.url("latest.csv"))
+    ws.materialize("t", "FROM latest")
+    site.redirect["latest.csv"] = site.url("1.csv?signature=b")
+    assert is_fresh(ws)
+    site.redirect["latest.csv"] = site.url("2.csv?signature=b")
+    assert is_stale(ws)
+    assert ws.sql("FROM latest").fetchall() == [(9,)]
 
 
 def test_a_redirect_to_a_file_is_not_followed(site, tmp_path):

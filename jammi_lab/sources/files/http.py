@@ -64,6 +64,9 @@ class HeadResponse:
     """Last-Modified as the server sent it; may be empty."""
     ranges: bool
     """Whether the server supports range requests."""
+    address: str
+    """Where redirects led to, without a query, which may be a signature; an entity tag tells apart
+    states of one address (RFC 9110, 8.8.3)."""
 
 
 def http_credentials(
@@ -110,7 +113,14 @@ def _parse_head(response: http.client.HTTPResponse) -> HeadResponse:
         etag=etag if _STRONG_TAG.fullmatch(etag) else None,
         date=headers.get("Last-Modified", ""),
         ranges=headers.get("Accept-Ranges", "").lower() == "bytes" and not is_encoded,
+        address=response.url.partition("?")[0],
     )
+
+
+def _check_same(response: http.client.HTTPResponse, metadata: HeadResponse) -> None:
+    now = _parse_head(response)
+    if (now.etag, now.address) != (metadata.etag, metadata.address):
+        raise Unreachable("the file changed during the read")
 
 
 def open_url(url: str, credentials: HttpCredentials, metadata: HeadResponse) -> BinaryIO:
@@ -121,8 +131,7 @@ def open_url(url: str, credentials: HttpCredentials, metadata: HeadResponse) -> 
     buffer = tempfile.SpooledTemporaryFile(MAX_MEMORY_BYTES)  # noqa: SIM115  the caller closes it
     try:
         with _get(url, credentials) as response:
-            if _parse_head(response).etag != metadata.etag:
-                raise Unreachable("the file changed during the read")
+            _check_same(response, metadata)
             _copy_body(response, buffer, metadata.size)
         buffer.seek(0)
     except BaseException:
@@ -164,6 +173,7 @@ class _RangeFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec ships no
         with _get(self.path, self._credentials, headers) as response:
             if response.status != http.client.PARTIAL_CONTENT:
                 raise Unreachable("the file changed during the read")
+            _check_same(response, self._metadata)
             part = _read(response, end - start)
         if len(part) != end - start:
             raise Unreachable("the download is incomplete")

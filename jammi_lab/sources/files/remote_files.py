@@ -285,7 +285,9 @@ class HttpFileSet:
 
         metadata = http.head(self.url, self._credentials)
         # The date is compared, too: there are servers whose tags do not change with the bytes.
-        mark = f"ETag {metadata.etag} {metadata.date}" if metadata.etag is not None else None
+        mark = None
+        if metadata.etag is not None:
+            mark = f"ETag {metadata.etag} {metadata.date} {metadata.address}"
         if (size := metadata.size) is None:
             size, digest = self._download_digest(metadata)
             mark = f"SHA-256 {digest}"
