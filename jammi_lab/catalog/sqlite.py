@@ -6,6 +6,7 @@ values do not stay in the file (secure_delete).
 """
 
 import contextlib
+import ctypes
 import errno
 import os
 import re
@@ -133,12 +134,38 @@ _OWN_SUFFIXES = ("-wal", "-shm", _JOURNAL_SUFFIX, SUFFIX)
 
 
 class _FileConnection(sqlite3.Connection):
-    """A connection that knows whether it may read what SQLite does not look for again."""
+    """A connection that knows when the files behind it are other ones, at which SQLite does not
+    look again."""
 
     path: Path
     state: list[Stat | None] | None = None
     """Of an immutable file, for which SQLite looks at no lock and no log: the stats when it was
     opened."""
+    log: tuple[int, int] | None = None
+    """The log, which stays as long as a connection is open."""
+    seen: Stat | None = None
+    """The catalog when its log was last seen in its place."""
+    is_abandoned = False
+
+    def has_lost_log(self) -> bool:
+        """Whether the log was removed or replaced. What it has would be written to the catalog at
+        the end: over what others have written by now. Then the connection is never closed."""
+        log, now, seen = _file_id(Path(f"{self.path}-wal")), stat_of(self.path), self.seen
+        if self.log in (None, log):
+            self.seen = now
+            return False
+        if now and seen and now.inode == seen.inode and not self.is_abandoned:
+            is_written = (now.size, now.mtime_ns) != (seen.size, seen.mtime_ns)
+            if log is not None or is_written:
+                self.is_abandoned = True
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
+        return True
+
+    def close(self) -> None:
+        """Close it, unless that would overwrite what others have written."""
+        self.has_lost_log()
+        if not self.is_abandoned:
+            super().close()
 
     def has_moved(self) -> bool:
         """Whether an immutable file was written to since it was opened."""
@@ -216,13 +243,20 @@ class Sqlite(Dialect):
         self._commits.close()
 
     def begin(self, connection: Connection, *, writing: bool) -> None:
+        raw: _FileConnection = connection.raw
+        if raw.has_lost_log():
+            raise WorkspaceNotFound(
+                f"The log of the catalog {self.label} was removed or replaced while it was open; "
+                "nothing was changed.",
+                hint="Restart this kernel, and open the workspace again.",
+            )
         if writing:
-            begin_immediate(connection.raw, LOCK_SECONDS)
-            connection.changes = connection.raw.total_changes
-        elif self.is_lost(connection):
+            begin_immediate(raw, LOCK_SECONDS)
+            connection.changes = raw.total_changes
+        elif raw.has_moved():
             raise sqlite3.OperationalError("the file has moved")
         else:
-            connection.raw.execute("BEGIN")
+            raw.execute("BEGIN")
 
     def is_lost(self, connection: Connection) -> bool:
         moved: bool = connection.raw.has_moved()
@@ -299,6 +333,7 @@ class Sqlite(Dialect):
             acknowledged = 0 if self._inode else self._commits.acknowledged()
             connection = self._open("rw" if self._exists else "rwc")
             _enable_wal(connection)
+            connection.log, connection.seen = _file_id(self._log), stat_of(self.path)
             self.log_is_damaged |= self._commits.has_lost(connection, acknowledged)
             self._inode = self._inode or _file_id(self.path)
             self._exists = True
@@ -463,6 +498,7 @@ def _enable_wal(connection: sqlite3.Connection) -> None:
     writes: SQLite does not wait for it here."""
     try:
         retry_while_busy(lambda: connection.execute("PRAGMA journal_mode=WAL"), LOCK_SECONDS)
+        connection.execute("SELECT 1 FROM sqlite_master").fetchall()  # opens the log
     except BaseException:
         connection.close()
         raise

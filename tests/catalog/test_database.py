@@ -236,7 +236,9 @@ def test_a_catalog_that_is_not_where_it_was_is_neither_read_nor_written(lab, tmp
     lab.metadata.set("a", "1")
     path.rename(tmp_path / "elsewhere.sqlite3")
     if how == "replaced":
-        sqlite3.connect(path).execute("CREATE TABLE t (x)").connection.close()
+        other = tmp_path / "other.sqlite3"
+        sqlite3.connect(other).execute("CREATE TABLE t (x)").connection.close()
+        other.rename(path)
     for use in (lambda: lab.metadata.set("a", "2"), lambda: lab.metadata.get("a")):
         with pytest.raises(
             WorkspaceNotFound, match="removed or replaced while it was open; nothing was changed"
