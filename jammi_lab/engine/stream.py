@@ -1,6 +1,7 @@
 """A running statement: a worker executes it and reads ahead; the caller takes batches and can be
 interrupted at any time."""
 
+import os
 import tempfile
 import threading
 import time
@@ -14,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from jammi_lab.core.cancellable import keep_interrupting, release_import_lock, stop, wait
-from jammi_lab.core.errors import JammiError
+from jammi_lab.core.errors import JammiError, check_not_forked
 from jammi_lab.core.interrupts import (
     POLL_SECONDS,
     DeferInterrupts,
@@ -217,7 +218,7 @@ class Stream:
         self._translate_error = translate_error
         self._on_stuck = on_stuck
         self._on_progress = on_progress
-        self._is_ended = False
+        self._is_ended, self._pid = False, os.getpid()
         self._finalizer = weakref.finalize(self, worker.stop_in_callback)
 
     @property
@@ -279,6 +280,7 @@ class Stream:
             if self._worker.stop_requested:
                 raise closed_error()
             return None
+        check_not_forked(self._pid)  # the worker's thread is only in the parent
         try:
             with raise_interrupts():
                 item = self._next_item()

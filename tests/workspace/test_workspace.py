@@ -584,11 +584,12 @@ warnings.simplefilter("ignore")
 import jammi_lab as jl
 ws = jl.open("lab")
 ws.materialize("t", "SELECT 1 AS one")
+rows = ws.sql("SELECT range AS r FROM range(3_000_000)")
 read, write = os.pipe()
 pid = os.fork()
 if pid == 0:
     said = []
-    for use in (ws.status, lambda: ws.sql("SELECT 1"), lambda: ws.materialize("u", "SELECT 2 AS two"), lambda: ws.staleness("t")):
+    for use in (ws.status, lambda: ws.sql("SELECT 1"), lambda: ws.materialize("u", "SELECT 2 AS two"), lambda: ws.staleness("t"), rows.fetchall):
         try:
             use()
             said.append("nothing")
@@ -610,10 +611,47 @@ ws.close()
 """
     )
     assert done.stdout.splitlines() == [
-        "forked;forked;forked;forked",
+        "forked;forked;forked;forked;forked",
         "fresh ['t']",
         "recovery: nothing to do",
     ]
+
+
+@pytest.mark.parametrize("is_used_meanwhile", [True, False])
+def test_a_kernel_whose_log_was_removed_neither_goes_on_nor_overwrites_others(
+    run_python, tmp_path, is_used_meanwhile
+):
+    """As `git clean` does, or a tool that synchronizes folders."""
+    done = run_python(
+        f"""
+import os, sys, jammi_lab as jl
+from tests.processes import run
+ws = jl.open("lab")
+live = ws.mutable.create("m", {{"id": "BIGINT"}}, primary_key=["id"])
+live.insert([{{"id": 1}}])
+for suffix in ("-wal", "-shm"):
+    os.unlink("lab/catalog.sqlite3" + suffix)
+if {is_used_meanwhile}:
+    code = "import jammi_lab as jl; ws = jl.open('lab'); ws.materialize('other', 'SELECT 7 AS n'); ws.close()"
+    run([sys.executable, "-c", code], check=True)
+for use in (lambda: live.insert([{{"id": 2}}]), ws.status):
+    try:
+        use()
+        print("went on")
+    except jl.WorkspaceNotFound as error:
+        print(error.message.partition("catalog.sqlite3")[2])
+ws.close()
+"""
+    )
+    assert (
+        done.stdout.splitlines()
+        == [" was removed or replaced while it was open; nothing was changed."] * 2
+    )
+    with jl.open(tmp_path / "lab") as ws:
+        if is_used_meanwhile:
+            assert ws.table("other").read().fetchall() == [(7,)]
+        else:  # what it had acknowledged was saved
+            assert ws.mutable["m"].read().fetchall() == [(1,)]
 
 
 def test_a_forked_process_ends_as_it_says(run_python):
