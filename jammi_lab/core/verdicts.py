@@ -2,15 +2,34 @@
 `str()`."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from jammi_lab.core.anchors import Anchor, Input, compares_content
+from jammi_lab.core.attribute_suggestions import answer_guess
 from jammi_lab.core.html import Rendered, verdict_sentence
 from jammi_lab.core.value import DisplayedValue, Value, short_digest
 
 
 class VerdictBase(DisplayedValue, frozen=True):
     """Base class of verdicts and verification results. A notebook shows the sentence with an
-    icon."""
+    icon, and it equals its word: `verdict == "fresh"`. As a condition it would always be true."""
+
+    if not TYPE_CHECKING:  # else a type checker would accept every attribute
+        __getattr__ = answer_guess
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, str):
+            return other.replace(" ", "_") == self.__struct_config__.tag
+        return super().__eq__(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = DisplayedValue.__hash__
+
+    def __bool__(self) -> bool:
+        word = self.__struct_config__.tag
+        raise TypeError(f"A verdict is neither true nor false; compare it: verdict == {word!r}.")
 
     def __str__(self) -> str:
         # "undecidable: sales changed" reads on after "is"
@@ -159,7 +178,7 @@ class Fresh(VerdictBase, frozen=True, tag="fresh", tag_field="kind", omit_defaul
     a clause; the verdict does not rely on it."""
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Fresh)
+        return super().__eq__(other) if isinstance(other, str) else isinstance(other, Fresh)
 
     def __hash__(self) -> int:
         return hash(Fresh)

@@ -37,8 +37,8 @@ def change_error(parts: DmlParts, relation: Relation) -> JammiError | None:
     if relation.mutable is None:
         return StatementNotAllowed(
             f"{relation.input.label} is read-only: {parts.verb.upper()} is for mutable tables.",
-            hint="Create a new version of a result table with ws.materialize('name', 'SELECT …'), "
-            "a mutable table with ws.mutable.create(…).",
+            hint="A source is changed where it lies, a result table by a new version: "
+            "ws.materialize('name', 'SELECT …'); ws.mutable.create(…) makes a table for changes.",
         )
     key_names = {ascii_lower(name) for name in relation.mutable.key}
     if column := next(

@@ -360,16 +360,11 @@ class Planner:
         observe = self._evaluated.observation.observe
         frames = []
         for each in node.recipe.reads:
-            if (
-                each.kind_class.has_origin
-                and each.name not in told
-                and isinstance(observe(each, node.tenant), MissingFrame)
-            ):
-                frames.append(each.name)
-        return [
-            *([] if missing is None else [missing]),
-            *(f"the frame {name} is not in this kernel; create it again" for name in frames),
-        ]
+            if each.kind_class.has_origin and each.name not in told:
+                observed = observe(each, node.tenant)
+                if isinstance(observed, MissingFrame):
+                    frames.append(observed.why)
+        return frames if missing is None else [missing, *frames]
 
     def _unavailability(self, node: RecipeNode, input: Input) -> str | None:
         """`gone` or `damaged` for an input that cannot be read and that no earlier step restores;

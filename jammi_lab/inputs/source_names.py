@@ -361,7 +361,7 @@ class FrameKind(SourceKind):
         return self._directory.frame_variable(name)
 
     def _absent(self, name: str) -> Observed:
-        return MissingFrame(why=f"the frame {name} is not in this kernel")
+        return MissingFrame(f"the frame {name} is not in this kernel; create it again")
 
 
 def _with_source_name(source: str, message: str) -> str:

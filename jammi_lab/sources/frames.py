@@ -401,7 +401,10 @@ class FrameConnector:
         if table is not None:
             return Vanished()
         if self._object is None:
-            return MissingFrame("the frame is not in this kernel")
+            return MissingFrame(
+                f"the frame {self.name} is not in this kernel; create it again, and add it: "
+                f"ws.sources.add({self.name!r}, frame, replace=True)"
+            )
         try:
             rows = self._table()
             if ctx.scan_bytes is not None and rows.nbytes > ctx.scan_bytes:

@@ -202,9 +202,12 @@ def _as_recipe(
     if isinstance(recipe, str):
         return Sql(recipe, params, key)
     if not isinstance(recipe, RunnableRecipe):
-        hint = "ws.register(name, frame, producer=…) stores a frame."
+        hint = "ws.register(name, frame, producer='who made it') stores a frame."
         if callable(recipe):
-            hint = "ws.compute(name, function, inputs=…) runs a function."
+            hint = (
+                "ws.compute(name, function, inputs=…) runs a function; what it is given are "
+                "Results, whose rows .pandas() returns."
+            )
         if isinstance(recipe, os.PathLike | io.IOBase):
             hint = "Pass the text in it: Path('name.sql').read_text()."
         raise InvalidArgument(

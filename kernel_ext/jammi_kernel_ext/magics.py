@@ -207,9 +207,7 @@ class Magics(VersionVerbs):
             return run_step(self._notebook, line, cell)
 
     def _where(self, _: Values) -> Any:
-        return (
-            self._ws if self._notebook.current is not None else self._notebook.open()
-        )  # the repr of a workspace includes the recovery report
+        return self._ws
 
     def _open(self, values: Values) -> Any:
         return self._notebook.open(

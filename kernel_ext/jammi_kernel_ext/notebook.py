@@ -5,6 +5,7 @@ import atexit
 import functools
 import os
 import re
+import shlex
 import sys
 import threading
 from collections.abc import Callable
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from jammi_lab.core.records import Progress
     from jammi_lab.workspace.workspace import Workspace
 
+_DEFAULT_FOLDER = ".jammi"
 NAME_IN_STRING = re.compile(
     r"""(?P<workspace>\w+)\.(?P<member>\w+)(\(\[?|\[)(["'][^"']*["'],\s*)*["'](?P<name>[^"']*)$"""
 )
@@ -80,18 +82,28 @@ class Notebook:
     @property
     def workspace(self) -> "Workspace":
         """The workspace. If none is open, the one that a variable holds where there is no
-        `./.jammi`, else that, opened, with its recovery report. WorkspaceNotFound when its files
-        were removed or replaced: nothing could read what is written to them."""
+        `./.jammi`, else that, opened, with its recovery report. WorkspaceNotFound where it would
+        be a new one beside others, and when its files were removed or replaced: nothing could read
+        what is written to them."""
         if self.current is None:
-            held = self._held_workspaces()
-            if len(held) == 1 and not Path(".jammi").exists():
-                self._open_arguments = None
-                return self._use(held.pop())
+            default = Path(_DEFAULT_FOLDER).absolute()
+            if not default.exists():
+                held = self._held_workspaces()
+                if len(held) == 1:
+                    self._open_arguments = None
+                    return self._use(held.pop())
+                with import_modules():
+                    from jammi_lab.store.workspace_identity import workspaces_near
+                if near := workspaces_near(default):
+                    raise WorkspaceNotFound(
+                        f"No workspace is open. Here {'is' if len(near) == 1 else 'are'} "
+                        f"{', '.join(near)}.",
+                        hint=f"%jammi open {shlex.quote(near[0])} opens it, "
+                        f"%jammi open {_DEFAULT_FOLDER} a new one.",
+                    )
             opened = self.open()
             if opened.recovery and self.loaded:
                 display_output(opened.recovery)
-            if not opened.recipes() and opened._services.lookup.others_near():
-                display_output(opened)  # another one may be meant
             return opened
         if self._files_replaced():
             raise WorkspaceNotFound(
@@ -113,7 +125,7 @@ class Notebook:
 
     def open(
         self,
-        path: str = ".jammi",
+        path: str = _DEFAULT_FOLDER,
         *,
         catalog: str | None = None,
         read_only: bool = False,

@@ -318,6 +318,7 @@ KNOWS = {
     "msgspec",
     "msgspec.structs",
     "jammi_lab.core.html",
+    "jammi_lab.core.attribute_suggestions",
     "jammi_lab.core.canonical_json",
     "jammi_lab.core.errors",
 }

@@ -178,7 +178,10 @@ VALUES = [
         ),
     ),
     ("ws.recompute(table)", "Pass its name: 't'."),
-    ("ws.materialize('x', lambda: 1)", "ws.compute(name, function, inputs=…) runs a function."),
+    (
+        "ws.materialize('x', lambda: 1)",
+        "ws.compute(name, function, inputs=…) runs a function; what it is given are Results, whose rows .pandas() returns.",
+    ),
     (
         "ws.sql('papers')",
         "A statement is SQL. To read a source: SELECT * FROM papers; a table: SELECT * FROM jammi.papers; ws.why('papers') explains its verdict.",
@@ -226,6 +229,17 @@ def test_a_value_of_another_kind_is_answered_with_what_it_takes(held):
         with pytest.raises(jl.JammiError) as told:
             eval(call, held)
         assert told.value.hint == hint
+
+
+def test_a_verdict_equals_its_word_and_is_no_condition(held):
+    verdict = held["ws"].staleness("t")
+    assert verdict == "fresh" and verdict != "stale"
+    assert (verdict != "fresh") is False
+    assert held["ws"].verify("t") == "match" and jl.PossiblyStale([]) == "possibly stale"
+    with pytest.raises(TypeError, match="neither true nor false; compare it: verdict == 'fresh'"):
+        bool(verdict)
+    with pytest.raises(AttributeError, match="Use verdict == 'fresh'"):
+        _ = verdict.is_fresh
 
 
 def test_probing_copying_and_pickling_see_plain_attribute_errors(ws):

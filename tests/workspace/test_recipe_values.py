@@ -38,7 +38,7 @@ def test_what_is_no_recipe_is_refused(ws):
 
 def test_a_name_where_none_belongs_is_told_the_verb_for_it(ws):
     for verb, hint in (
-        ("status", "ws.staleness(name)"),
+        ("status", "ws.staleness('name') == 'fresh'"),
         ("fsck", "ws.verify(name)"),
         ("recover", "ws.recompute(name)"),
         ("sessions", "Write ws.sessions()."),
