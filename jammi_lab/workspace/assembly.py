@@ -126,7 +126,7 @@ class Services(Infrastructure):
         """Compares numbers in texts with the tables."""
         from jammi_lab.features.prose.text_check import ProseChecker
 
-        return ProseChecker(self.catalog.result_tables, self.results)
+        return ProseChecker(self.catalog, self.results)
 
     @first_use
     def lookup(self) -> "TableLookup":

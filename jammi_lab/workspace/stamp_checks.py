@@ -312,13 +312,13 @@ class Workspaces:
             self._found = {key: own for key, own in self._found.items() if own}
 
     def check(self, shown: Iterable[Shown]) -> list[ShownTable]:
-        """Check outputs, in their order, and name physical tables by their recipes. JammiError when
-        the named workspace cannot be opened."""
+        """Check outputs, in their order, and name tables by their recipes as these are called now.
+        JammiError when the named workspace cannot be opened."""
         outputs = [*shown]
         return [
-            entry if judge is None else judge.with_recipe(entry)
-            for judge, entries in zip(
-                map(self.find, outputs), self.check_each(outputs), strict=True
+            entry if judge is None else judge.with_recipe(entry, each.stamp)
+            for each, judge, entries in zip(
+                outputs, map(self.find, outputs), self.check_each(outputs), strict=True
             )
             for entry in entries
         ]
@@ -528,10 +528,13 @@ class StampJudge:
         verdict = self._verdicts.get((stamp.tenant, name))
         return STALE if verdict is None else marked_label(verdict)
 
-    def with_recipe(self, entry: ShownTable) -> ShownTable:
-        """The entry with the recipe of a physical table in place of its name."""
-        record = self._services.catalog.result_tables.get(entry.table or "")
-        return entry if record is None else replace(entry, table=record.recipe)
+    def with_recipe(self, entry: ShownTable, stamp: Stamp | None) -> ShownTable:
+        """The entry of a table with the name that its recipe has now, where there is one."""
+        if stamp is not None and entry.version is not None:
+            with contextlib.suppress(JammiError), self._services.scope.use(stamp.tenant):
+                name, _ = self._services.lookup.verdict_subject(entry.table)
+                return replace(entry, table=name)
+        return entry
 
     def evaluate(self, stamps: Iterable[Stamp]) -> None:
         """Evaluate the verdicts that the stamps need, in one pass for each tenant."""
@@ -543,7 +546,8 @@ class StampJudge:
             with contextlib.suppress(NameInvalid), self._services.scope.use(tenant):
                 known = self._services.freshness.current_verdicts(sorted(needed))
                 builds = self._services.freshness.builds()
-                self._builds |= {(tenant, name): builds.get(fold(name), "") for name in needed}
+                current = self._services.lookup.resolve_alias
+                self._builds |= {(tenant, n): builds.get(fold(current(n)), "") for n in needed}
                 self._verdicts |= {(tenant, name): known.get(name) for name in needed}
 
     def judge(self, stamp: Stamp, part: StampedTable | StampedSource) -> tuple[str, str]:
@@ -563,7 +567,8 @@ class StampJudge:
             return UNKNOWN, error.message.rstrip(".")
 
     def _judge_table(self, stamp: Stamp, table: StampedTable) -> tuple[str, str]:
-        newest = self._services.catalog.result_tables.newest(table.name)
+        current = self._services.lookup.resolve_alias(table.name)
+        newest = self._services.catalog.result_tables.newest(current)
         if newest is None:
             return self._judge_exact(stamp, table)
         return self._judge_newest(stamp, table, *newest)

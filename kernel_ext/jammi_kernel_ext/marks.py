@@ -263,6 +263,7 @@ def changed_reasons(
             continue
         word, reported = judge.verdict_word(stamp, name), output.reported_word(stamp, name)
         is_reported = reported is None or unmarked_word(word) == unmarked_word(reported)
+        name = judge.with_recipe(entry, stamp).table or ""
         if entry.outcome == OUTDATED:
             itself = "" if unmarked_word(word) == FRESH else f", itself {word}"
             yield redact(f"{name} is outdated: {entry.reason}{itself}. Run the cell.")

@@ -93,6 +93,16 @@ def test_a_cell_is_marked_while_its_table_does_not_hold(lab, service, tmp_path):
     assert marked(service)["c1"].startswith("big is outdated: version 2 is ready. Run the cell.")
 
 
+def test_a_mark_on_a_table_that_was_renamed_says_its_present_name(lab, service, tmp_path):
+    watch(service, tmp_path, ["c1", stamp(lab.table("big")), ["*"]])
+    lab.rename("big", "large")
+    assert marked(service) == {}
+    (tmp_path / "a.csv").write_text("id,x\n1,9\n2,3\n")
+    assert marked(service)["c1"].startswith("large is stale: a changed")
+    lab.recompute("large")
+    assert marked(service)["c1"].startswith("large is outdated: version 2 is ready")
+
+
 def test_a_mark_says_which_process_computes_the_table_now(lab, service, tmp_path):
     watch(service, tmp_path, ["c1", stamp(lab.table("big")), []])
     assert marked(service) == {}

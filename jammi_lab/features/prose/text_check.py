@@ -14,6 +14,7 @@ from jammi_lab.core.dataframes import ArrowExportMixin, to_arrow
 from jammi_lab.core.errors import InvalidArgument, TableDamaged
 from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin, escape_invisible, plain_text, vstack
+from jammi_lab.core.identifiers import find_name
 from jammi_lab.core.junit import Case, to_junit
 from jammi_lab.features.prose.documents import Document, Prose, Tie, tie_path
 from jammi_lab.features.prose.value_search import (
@@ -31,7 +32,7 @@ from jammi_lab.features.prose.written_numbers import WrittenNumber, parse_number
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from jammi_lab.catalog.result_tables import ResultTableRepository
+    from jammi_lab.catalog.catalog import Catalog
     from jammi_lab.store.result_files import ResultFiles
 
 # --------------------------------------------------------------------------------------------------
@@ -352,8 +353,9 @@ class FoundValues(list[ValueLocation], ReprMixin, ArrowExportMixin):
 class ProseChecker:
     """Checks documents against one workspace."""
 
-    def __init__(self, tables: "ResultTableRepository", files: "ResultFiles") -> None:
-        self._search = ValueSearch(tables.list, files)
+    def __init__(self, catalog: "Catalog", files: "ResultFiles") -> None:
+        self._search = ValueSearch(catalog.result_tables.list, files)
+        self._aliases = catalog.aliases
 
     def state(self) -> list[tuple[str, str]]:
         """What differs when a version was added or removed."""
@@ -377,7 +379,9 @@ class ProseChecker:
     def tie_of(self, table: str, row: Mapping[str, Any], column: str) -> str:
         """A value of a table's newest version with its tie, as a text to copy; empty when these
         are not the rows of that version. OSError, ValueError."""
-        versions = self._search.tables().get(table)
+        tables = self._search.tables()
+        table = self._name_now(table, tables)
+        versions = tables.get(table)
         key = self._search.row_key(versions[0].record) if versions else None
         if not versions or key is None or not set(key) <= set(row):
             return ""
@@ -394,7 +398,8 @@ class ProseChecker:
         """Check a document. `shown`: tables that its outputs show. `update`: note the newest values
         of ties as edits of the document. InvalidArgument."""
         tables = self._search.tables()
-        named = {*shown, *named_tables(document.raw, tables)}
+        shown_now = (self._name_now(table, tables) for table in shown)
+        named = {*shown_now, *named_tables(document.raw, tables)}
         spellings = {
             number.spelling: number for prose in document.proses for number in prose.numbers
         }
@@ -424,6 +429,10 @@ class ProseChecker:
         result.notes = list(dict.fromkeys(findings.unsearched))
         return result
 
+    def _name_now(self, table: str, tables: Tables) -> str:
+        """The name of a table that may have been renamed since it was written."""
+        return find_name(self._aliases.resolve(table), tables) or table
+
     def _judge_tie(self, tie: Tie, tables: Tables) -> Judgement:
         try:
             return self._compare_tie(tie, tables)
@@ -434,7 +443,8 @@ class ProseChecker:
 
     def _compare_tie(self, tie: Tie, tables: Tables) -> Judgement:
         """What backs a tied number. NoSuchCell; OSError, ValueError."""
-        table, *row = tie.path
+        written, *row = tie.path
+        table = self._name_now(written, tables)
         if tie.number is None:
             raise NoSuchCell(f"no number stands right before {'/'.join(tie.path)}")
         if table not in tables or not row:

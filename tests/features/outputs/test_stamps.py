@@ -378,6 +378,39 @@ def test_a_version_that_was_asked_for_is_named_by_its_recipe(lab, tmp_path):
     assert (entry["table"], entry["version"], entry["outcome"]) == ("big", 1, "fresh")
 
 
+def test_a_renamed_table_is_judged_by_its_present_name(lab, tmp_path):
+    with lab.tenant("acme"):
+        lab.materialize("own", "SELECT 1 AS a")
+        own = shown(lab.table("own"))
+        lab.rename("own", "owned")
+    newest, exact = shown(lab.table("big")), shown(lab.sql("FROM jammi_version('big', 1)"))
+    file = notebook(tmp_path / "n.ipynb", newest, exact, own)
+    lab.table("big").export(tmp_path / "big.csv")
+    lab.rename("big", "dear")
+    lab.rename("dear", "Large")
+
+    def checked():
+        entries = run("check-notebook", file)[1] + run("check-file", tmp_path / "big.csv")[1]
+        return [(each["table"], each["outcome"]) for each in entries]
+
+    owned = ("owned", "fresh")
+    assert checked() == [("Large", "fresh"), ("Large", "fresh"), owned, ("Large", "fresh")]
+    (tmp_path / "a.csv").write_text("id,x\n1,2\n2,3\n3,9\n")
+    assert checked() == [("Large", "stale"), ("Large", "stale"), owned, ("Large", "stale")]
+    lab.recompute("Large")
+    assert checked() == [("Large", "outdated"), ("Large", "stale"), owned, ("Large", "outdated")]
+    lab.drop("Large")
+    assert checked()[0] == ("big", "stale")
+
+
+def test_another_table_that_took_the_name_is_not_the_one_that_was_renamed(lab, tmp_path):
+    file = notebook(tmp_path / "n.ipynb", shown(lab.table("big")))
+    lab.rename("big", "large")
+    lab.materialize("big", "SELECT 7 AS id, 7 AS x")
+    _, [entry] = run("check-notebook", file)
+    assert (entry["table"], entry["outcome"]) == ("big", "outdated")
+
+
 def test_a_parquet_file_with_the_stamp_of_other_rows_is_edited(lab, tmp_path):
     path = tmp_path / "big.parquet"
     lab.table("big").export(path)

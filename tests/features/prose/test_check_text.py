@@ -25,6 +25,7 @@ from jammi_lab.features.prose.written_numbers import decimal_mark, find_numbers,
 from jammi_lab.workspace.stamp_checks import Workspaces
 from tests.cases import cases
 from tests.features.prose.planted import plant
+from tests.inside import services_of
 from tests.processes import environment
 from tests.shell import run_shell
 from tests.sizes import sized
@@ -171,6 +172,24 @@ def test_a_tie_is_checked_exactly_and_updated_on_request_only(lab, tmp_path):
     assert file.read_bytes() == new.encode()
     _, found = check(file, "--fail")
     assert [each["outcome"] for each in found] == ["backed"] * 5 + ["outdated"]
+
+
+@pytest.mark.parametrize("new_names", [["marks"], ["aside", "marks"], ["Scores"]])
+def test_the_tie_of_a_table_that_was_renamed_names_it(tmp_path, new_names):
+    with jl.open(tmp_path / "lab") as ws:
+        put(ws, "scores", "model, f1", [("LLM", 0.364)], key="model")
+        name = "scores"
+        for new_name in new_names:
+            ws.rename(name, name := new_name)
+        (tmp_path / "a.md").write_text("It is 0.364<!-- jammi scores/LLM/f1 -->.")
+        _, [entry] = check(tmp_path / "a.md")
+        place = f"{name} version 1, row LLM, column f1"
+        assert (entry["outcome"], entry["reason"]) == ("backed", f"by {place}")
+        put(ws, name, "model, f1", [("LLM", 0.455)], key="model")
+        _, [entry] = check(tmp_path / "a.md")
+        assert (entry["outcome"], entry["now"]) == ("outdated", "0.455")
+        tie = services_of(ws).prose.tie_of("scores", {"model": "LLM", "f1": 0.455}, "f1")
+        assert tie == f"0.455<!-- jammi {name}/LLM/f1 -->"
 
 
 @pytest.mark.parametrize(
