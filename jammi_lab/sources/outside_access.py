@@ -52,9 +52,14 @@ class OutsideAccess:
             )
         if self.trusts_folder or record.with_values(created_at="") in self._named:
             return
+        self.check_inside(record, self.untrusted_clause())
+
+    def check_inside(self, record: SourceRecord, clause: str) -> None:
+        """Raise SourceUnavailable, with the clause, for a source that may lead out of the
+        project."""
         if record.kind not in _LOCAL_KINDS or self._lies_outside(record):
             raise SourceUnavailable(
-                f"The source {record.name} lies outside the project, and {self.untrusted_clause()}."
+                f"The source {record.name} lies outside the project, and {clause}."
             )
 
     def untrusted_clause(self) -> str:

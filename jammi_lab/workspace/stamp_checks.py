@@ -41,6 +41,7 @@ from jammi_lab.features.outputs.stamps import (
     stamp_from,
     value_digest,
 )
+from jammi_lab.inputs.path_names import record_of
 from jammi_lab.inputs.source_names import JAMMI_CATALOG
 from jammi_lab.sources.read_errors import read_outside_file, unreadable_text_error
 from jammi_lab.storage.trusted_folders import newest_folders
@@ -608,6 +609,7 @@ class StampJudge:
     def _judge_source(self, source: StampedSource) -> tuple[str, str]:
         if input_kind(source.kind).has_origin:
             return UNKNOWN, "a frame exists only in its kernel"
+        self._check_path(source.name)
         if self._observation is None:
             self._observation = self._services.observe(False)
         columns = tuple(source.columns)
@@ -622,6 +624,16 @@ class StampJudge:
                 return STALE, f"{wanted.label} is gone"
             case Unknown(why):
                 return UNKNOWN, why
+
+    def _check_path(self, name: str) -> None:
+        """Raise SourceUnavailable for files outside the project that the stamp alone names: a
+        notebook may be a stranger's, and the answer would tell what is in them. The stamps that a
+        kernel has are its own."""
+        outside, path = self._services.source_directory.outside, record_of(name)
+        if path is not None and not outside.connects:
+            links = self._services.catalog.lineage.closure(name, "down", 1)
+            if name not in [link.input.name for link in links]:
+                outside.check_inside(path, "no table of the workspace reads it")
 
 
 def _outcome_of(verdict: Verdict | None) -> tuple[str, str]:

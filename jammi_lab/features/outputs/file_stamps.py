@@ -55,7 +55,7 @@ def read_stamp(path: Path) -> tuple[Stamp | None, str]:
     if kind == "parquet":
         value, digest = _read_parquet(path)
         return _parse(value or _read_small(sidecar_of(path))), digest
-    data = _read_small(path) if kind else None
+    data = _read_small(path, follow_links=True) if kind else None
     own = data and (_png_stamp(data) if kind == "png" else _svg_stamp(data))
     if own:
         return _parse(own[0]), _digest(own[1])
@@ -66,9 +66,10 @@ def read_stamp(path: Path) -> tuple[Stamp | None, str]:
         return stamp, short(hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def _read_small(path: Path) -> bytes | None:
-    """The content of a file that may hold a stamp of ours; None of any other. OSError."""
-    found = read_regular(path, MAX_FILE_BYTES, follow_links=True)
+def _read_small(path: Path, *, follow_links: bool = False) -> bytes | None:
+    """The content of a file that may hold a stamp of ours; None of any other, and of a link unless
+    it is the file that was named. OSError."""
+    found = read_regular(path, MAX_FILE_BYTES, follow_links=follow_links)
     return found and found[1]
 
 

@@ -614,6 +614,49 @@ def test_what_a_stranger_stamped_is_printed_as_text_and_hides_no_other_output(la
         assert "\\ud800" in said and "\n::error" not in said and "not a valid tenant" in said
 
 
+@pytest.mark.parametrize(
+    ("read", "is_outside"),
+    [
+        ("'{tmp}/far.csv'", True),
+        ("'{tmp}/gone.csv'", True),
+        ("'../../far.csv'", True),
+        ("'../link.csv'", True),
+        ("'{tmp}/READ.csv'", True),
+        ("'{tmp}/*.csv'", True),
+        ("read_csv('{tmp}/far.csv', header=True)", True),
+        ("read_csv('../near.csv', files=['../../far.csv'])", True),
+        ("'{tmp}/read.csv'", False),
+        ("'../near.csv'", False),
+        ("'{tmp}/project/near.csv'", False),
+    ],
+)
+def test_a_stamp_alone_has_no_file_outside_the_project_looked_at(tmp_path, read, is_outside):
+    project = tmp_path / "project"
+    project.mkdir()
+    for file in (tmp_path / "far.csv", tmp_path / "read.csv", project / "near.csv"):
+        file.write_text("x\n1\n")
+    (project / "link.csv").symlink_to(tmp_path / "far.csv")
+    with jl.open(project / "lab") as ws:
+        ws.materialize("of_file", f"SELECT x FROM '{tmp_path}/read.csv'")
+        output = shown(ws.sql("SELECT 1 AS n"))
+    source = {"name": read.format(tmp=tmp_path), "anchor": "0" * 16, "columns": ["x"]}
+    output["metadata"]["jammi"]["sources"] = [source]
+    _, [entry] = run("check-notebook", notebook(project / "n.ipynb", output))
+    assert entry["outcome"] == ("unknown" if is_outside else "stale")
+    assert is_outside == ("outside the project, and no table" in entry["reason"])
+    (tmp_path / "far.csv").unlink()
+    assert run("check-notebook", project / "n.ipynb")[1] == [entry]  # it tells nothing of the file
+
+
+def test_a_link_in_the_place_of_a_stamp_is_not_followed(lab, tmp_path):
+    lab.table("big").export(tmp_path / "big.csv")
+    assert outcomes("check-file", tmp_path / "big.csv") == ["fresh"]
+    sidecar_of(tmp_path / "big.csv").rename(tmp_path / "aside")
+    sidecar_of(tmp_path / "big.csv").symlink_to(tmp_path / "aside")
+    _, [entry] = run("check-file", tmp_path / "big.csv")
+    assert (entry["outcome"], entry["reason"]) == ("unknown", "it has no stamp")
+
+
 def test_files_that_are_nested_too_deeply_and_pipes_are_told_and_not_waited_for(tmp_path):
     notebook, table, pipe = (tmp_path / name for name in ("deep.ipynb", "x.csv", "pipe.ipynb"))
     notebook.write_text('{"cells":' + "[" * 100_000 + "]" * 100_000 + "}")
