@@ -6,12 +6,14 @@ sources that were added for it.
 """
 
 import ast
+import functools
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core import redaction
 from jammi_lab.core.anchors import Input
 from jammi_lab.core.errors import InvalidArgument, StatementNotAllowed
@@ -21,7 +23,7 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql.table_functions import USAGE
-from jammi_lab.sources.base import Relation, SourceContext
+from jammi_lab.sources.base import Connector, Relation, SourceContext
 from jammi_lab.sources.files.formats import FILE_KINDS, check_options, kind_of_name
 from jammi_lab.sources.locations import (
     check_readable_location,
@@ -38,6 +40,8 @@ FILE_FUNCTIONS = {"read_parquet": "parquet", "read_csv": "csv", "read_json": "js
 """The kind of file each function reads, unless the file name indicates a more specific one."""
 _WORKSPACE_PREFIX = "workspace://"
 """Begins a path in a recorded statement that is relative to the workspace's folder."""
+PATHS_KEY = "paths"
+"""The key of the folder of the workspace that was copied, in the metadata of the copy's catalog."""
 _SPECIFIC_KINDS = {"csv": ("csv", "tsv"), "json": ("json", "ndjson"), "parquet": ("parquet",)}
 
 
@@ -112,20 +116,43 @@ def _option_names(function: str) -> list[str]:
     return [argument.name for argument in USAGE[function].arguments[1:]]
 
 
+class PathFiles:
+    """The files that the statements of a workspace name by path."""
+
+    def __init__(
+        self, catalog: Catalog, folder: Path | None, memo: DigestCache, outside: OutsideAccess
+    ) -> None:
+        """`outside`: what may be opened."""
+        self.folder, self._catalog = folder, catalog
+        self._memo, self._outside = memo, outside
+
+    @functools.cached_property
+    def base(self) -> Path | None:
+        """The folder to which recorded paths are relative, which definitions and anchors hold: that
+        of the workspace of which this one is a copy, else the own one."""
+        original = self._catalog.metadata.get(PATHS_KEY) if self.folder else None
+        return Path(original) if original and "\0" not in original else self.folder
+
+    def locate(self, record: SourceRecord) -> SourceRecord:
+        """An unregistered source with the location that it has for this folder."""
+        if self.base == self.folder:
+            return record
+        return record.with_values(location=full_location(record.location, self.base))
+
+    def connector(self, record: SourceRecord) -> Connector:
+        """The connector of an unregistered source. SourceUnavailable for files that must not be
+        opened."""
+        located = self.locate(record)
+        self._outside.check(located)
+        return connector_for(located, None, SourceContext(self.folder, memo=self._memo))
+
+
 class PathResolver(NameResolver):
     """Resolves quoted paths and the file functions. Registered after the sources, so that the name
     of a source wins."""
 
-    def __init__(
-        self,
-        scope: TenantScope,
-        folder: Path | None,
-        memo: DigestCache | None = None,
-        outside: OutsideAccess | None = None,
-    ) -> None:
-        """`outside`: what may be opened; None for everything."""
-        self._scope, self._folder, self._memo = scope, folder, memo
-        self._outside = outside or OutsideAccess(folder)
+    def __init__(self, scope: TenantScope, files: PathFiles) -> None:
+        self._scope, self._files = scope, files
 
     def resolve(self, parts: tuple[str, ...]) -> Relation | None:
         """The relation of a path; None for a name that is not a path, and while a tenant is bound.
@@ -189,24 +216,20 @@ class PathResolver(NameResolver):
 
     def _absolute(self, path: str) -> str:
         """A path of a recorded statement as an absolute one; any other as it is."""
-        if self._folder is None or not path.startswith(_WORKSPACE_PREFIX):
+        if self._files.folder is None or not path.startswith(_WORKSPACE_PREFIX):
             return path
-        return full_location(path.removeprefix(_WORKSPACE_PREFIX), self._folder)
+        return full_location(path.removeprefix(_WORKSPACE_PREFIX), self._files.base)
 
     def _relation(self, path: str, kind: str, options: Mapping[str, Any]) -> Relation:
         record = SourceRecord(
             name="",
             kind=kind,
-            location=store_location(path, self._folder),
+            location=store_location(path, self._files.base),
             options=check_options(kind, options),
         )
-        named_record = SourceRecord(
-            name=name_of(record), kind=kind, location=record.location, options=record.options
-        )
-        self._outside.check(named_record)
+        record = record.with_values(name=name_of(record))
         try:
-            check_readable_location(record.location, self._folder)
-            context = SourceContext(self._folder, memo=self._memo)
-            return connector_for(named_record, None, context).relation(None)
+            check_readable_location(self._files.locate(record).location, self._files.folder)
+            return self._files.connector(record).relation(None)
         except InvalidArgument as error:
             raise StatementNotAllowed(error.message, hint=error.hint) from None

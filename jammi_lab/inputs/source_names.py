@@ -41,7 +41,7 @@ from jammi_lab.engine.name_resolution import FixedNames
 from jammi_lab.inputs import row_comparison
 from jammi_lab.inputs.observation import Kind, Observation, PinnedState
 from jammi_lab.inputs.observation_cache import KnownTables, ObservationCache
-from jammi_lab.inputs.path_names import record_of
+from jammi_lab.inputs.path_names import PathFiles, record_of
 from jammi_lab.sources.base import (
     Connector,
     Describe,
@@ -78,6 +78,7 @@ class SourceDirectory:
         self._catalog, self._folder, self._source_access = catalog, folder, source_access
         self._memo, self._time_zone = memo, time_zone
         self.outside = outside or OutsideAccess(folder)
+        self.paths = PathFiles(catalog, folder, memo, self.outside)
         self._frames: dict[tuple[str | None, str], object] = {}
         self._credentials: dict[tuple[str | None, str], Credentials] = {}
         self.notebook_variables: Callable[[], Mapping[str, object]] | None = None
@@ -150,10 +151,7 @@ class SourceDirectory:
         """The connector of files that a statement names by path, from the name in their anchor;
         None for any other name. SourceUnavailable for files that must not be opened."""
         record = record_of(name)
-        if record is None:
-            return None
-        self.outside.check(record)
-        return connector_for(record, None, SourceContext(self._folder, memo=self._memo))
+        return None if record is None else self.paths.connector(record)
 
     @property
     def tenant(self) -> str | None:

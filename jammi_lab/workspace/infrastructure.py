@@ -137,7 +137,7 @@ class Infrastructure:
 
     def _connect_inputs(self) -> None:
         """Add the kinds of input: one line each."""
-        engine, scope, outside = self.engine, self.scope, self.source_directory.outside
+        engine, scope = self.engine, self.scope
         duckdb_files.register_view_check(foreign_views.read_view)
         sources = (
             self.source_directory,
@@ -151,7 +151,7 @@ class Infrastructure:
         self.result_kind = ResultKind(self.catalog, self.results)
         self.add_kind(self.result_kind)
         self.add_kind(ClockKind(self.settings))
-        engine.register(PathResolver(scope, self.local_folder, self.observation_cache, outside))
+        engine.register(PathResolver(scope, self.source_directory.paths))
         # not registered: statements of the library know no variables of a notebook
         self.frames = self._kinds[FrameKind.kind] = FrameKind(*sources)
 

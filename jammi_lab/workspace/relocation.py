@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.records import SourceRecord
+from jammi_lab.inputs.path_names import PATHS_KEY
 from jammi_lab.sources.locations import (
     base_of,
     check_readable_location,
@@ -70,19 +71,22 @@ def _is_below(pattern: str, folder: str) -> bool:
 
 
 def rebase_sources(catalog: Catalog, former: Path, folder: Path) -> None:
-    """Make the sources of a catalog that was copied from one workspace folder to another those of
-    the original, whichever place the copy has."""
+    """Make the sources and paths of a catalog that was copied from one workspace folder to another
+    those of the original, whichever place the copy has."""
     with catalog.all_tenants(), catalog.transaction():
         for record in catalog.sources.list():
             if _is_local(record):
                 pattern = full_location(record.location, former)
                 _store_location(catalog, record, store_pattern(pattern, folder))
+        original = catalog.metadata.get(PATHS_KEY)  # of a copy
+        catalog.metadata.set(PATHS_KEY, original or str(former))
         catalog.metadata.set(_FOLDER_KEY, os.path.realpath(folder))
 
 
 def relocate(parts: "Infrastructure", old: object, new: object) -> list[str]:
-    """Let the bound tenant's sources at or below the path `old` be at `new`; return their names.
-    InvalidArgument when there is none, and for files of the workspace."""
+    """Let the bound tenant's sources at or below the path `old` be at `new`, and so the workspace
+    of which this one is a copy; return the names of the sources. InvalidArgument when there is
+    none, and for files of the workspace."""
     former, current, folder = _absolute_path(old), _absolute_path(new), parts.local_folder
     names = []
     with parts.catalog.transaction():
@@ -99,7 +103,7 @@ def relocate(parts: "Infrastructure", old: object, new: object) -> list[str]:
             check_readable_location(location, folder)
             _store_location(parts.catalog, record, location)
             names.append(record.name)
-    if not names:
+    if not _relocate_paths(parts, former, current) and not names:
         folders = {
             base_of(full_location(record.location, folder))
             for record in parts.catalog.sources.list()
@@ -116,6 +120,17 @@ def relocate(parts: "Infrastructure", old: object, new: object) -> list[str]:
         parts.source_directory.release(record)
         parts.source_directory.outside.name_source(record)
     return names
+
+
+def _relocate_paths(parts: "Infrastructure", former: str, current: str) -> bool:
+    """Whether paths of statements, which no tenant has, are relative to another folder now."""
+    original = parts.catalog.metadata.get(PATHS_KEY) or ""
+    if parts.scope.current is not None or not _is_below(escape(original), former):
+        return False
+    original = current + original[len(former) :]
+    parts.catalog.metadata.set(PATHS_KEY, original)
+    parts.source_directory.paths.base = Path(original)
+    return True
 
 
 def _absolute_path(path: object) -> str:

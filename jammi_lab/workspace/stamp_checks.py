@@ -629,11 +629,12 @@ class StampJudge:
         """Raise SourceUnavailable for files outside the project that the stamp alone names: a
         notebook may be a stranger's, and the answer would tell what is in them. The stamps that a
         kernel has are its own."""
-        outside, path = self._services.source_directory.outside, record_of(name)
-        if path is not None and not outside.connects:
+        directory, path = self._services.source_directory, record_of(name)
+        if path is not None and not directory.outside.connects:
             links = self._services.catalog.lineage.closure(name, "down", 1)
             if name not in [link.input.name for link in links]:
-                outside.check_inside(path, "no table of the workspace reads it")
+                clause = "no table of the workspace reads it"
+                directory.outside.check_inside(directory.paths.locate(path), clause)
 
 
 def _outcome_of(verdict: Verdict | None) -> tuple[str, str]:

@@ -1007,7 +1007,8 @@ class Workspace:
     def relocate(self, old: str | os.PathLike[str], new: str | os.PathLike[str]) -> list[str]:
         """Tell the workspace that the files at or below the path `old` are now at `new`. Returns
         the names of the sources that follow; tables stay fresh when the content is the same.
-        Quoted paths in statements are not changed. InvalidArgument."""
+        Of quoted paths in statements those change that a copy takes from its original.
+        InvalidArgument."""
         return relocation.relocate(self._services, old, new)
 
     def recover(self, *, progress: ProgressOption = None) -> RecoveryReport:

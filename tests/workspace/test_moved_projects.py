@@ -8,6 +8,8 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.sources.locations import full_location, store_location
+from jammi_lab.workspace.copy import copy_workspace
+from tests.inside import services_of
 from tests.processes import COMMAND
 
 
@@ -180,3 +182,92 @@ def test_a_copied_workspace_reads_the_sources_of_the_original(tmp_path, run_pyth
         assert ws.sources["a"].location == str(file)
         assert ws.sql("SELECT x FROM inside").fetchall() == [(3,)]
         assert isinstance(ws.staleness("t"), jl.Fresh)
+
+
+def first_column(source):
+    return source.arrow().select(["x"])
+
+
+READERS = {
+    "a statement": lambda ws, path: ws.materialize("t", f"SELECT x FROM '{path}'"),
+    "a glob": lambda ws, path: ws.materialize("t", f"SELECT x FROM '{path.parent}/*.csv'"),
+    "a reader": lambda ws, path: ws.materialize("t", f"SELECT x FROM read_csv('{path}')"),
+    "a Python step": lambda ws, path: ws.compute("t", first_column, inputs=str(path)),
+}
+"""What reads the column x of a file by its path."""
+
+
+@pytest.mark.parametrize(
+    ("reader", "data"), [*((each, "data/a.csv") for each in READERS), ("a statement", "lab/a.csv")]
+)
+def test_a_copied_workspace_reads_the_paths_of_the_original(tmp_path, reader, data):
+    file, copy = write(tmp_path / "p" / data), tmp_path / "q" / "copy"
+    with jl.open(tmp_path / "p" / "lab") as ws:
+        READERS[reader](ws, file)
+        ws.materialize("child", "SELECT sum(x) AS s FROM jammi.t")
+        rule = f"SELECT * FROM jammi.t WHERE x < (SELECT max(x) FROM '{file}')"
+        ws.checks.add("few", rule, on="t")
+        copy_workspace(ws, copy)
+    decoy = write(tmp_path / "q" / data.replace("lab", "copy"), 100)
+    with jl.open(copy) as ws:
+        assert isinstance(ws.staleness("t"), jl.Fresh)
+        assert [row.outcome for row in ws.check()] == ["pass"]
+        copy_workspace(ws, tmp_path / "far" / "second")
+    write(file, 7)
+    for each in (copy, tmp_path / "far" / "second"):
+        with jl.open(each) as ws:
+            assert isinstance(ws.staleness("t"), jl.Stale)
+            ws.recompute()
+            assert ws.sql("FROM jammi.child").fetchall() == [(7,)]
+            READERS[reader](ws, file)
+            assert ws.table("t").version == 2  # it is the same definition
+    with jl.open(copy) as ws:  # its own files are read by the paths that are typed there
+        READERS[reader](ws, decoy)
+        assert ws.sql("SELECT x FROM jammi.t").fetchall() == [(100,)]
+        assert isinstance(ws.staleness("t"), jl.Fresh)
+        with pytest.raises(jl.StatementNotAllowed, match="belongs to the workspace itself"):
+            ws.sql(f"FROM '{ws.table('t').path}'")
+
+
+def test_a_copy_that_is_put_back_or_relocated_reads_the_files_there(tmp_path):
+    for project, value in (("p", 1), ("new", 1)):
+        write(tmp_path / project / "a.csv", value)
+    with jl.open(tmp_path / "p" / "lab") as ws:
+        ws.materialize("t", f"SELECT x FROM '{tmp_path}/p/a.csv'")
+        copy_workspace(ws, tmp_path / "backup" / "lab")
+    shutil.rmtree(tmp_path / "p" / "lab")
+    shutil.copytree(tmp_path / "backup" / "lab", tmp_path / "new" / "lab")
+    shutil.move(tmp_path / "backup" / "lab", tmp_path / "p" / "lab")
+    with jl.open(tmp_path / "p" / "lab") as ws:
+        assert isinstance(ws.staleness("t"), jl.Fresh)
+    shutil.move(tmp_path / "p", tmp_path / "gone")
+    jl.trust(tmp_path / "new" / "lab")
+    with jl.open(tmp_path / "new" / "lab") as ws:
+        assert isinstance(ws.staleness("t"), jl.Stale)
+        with pytest.raises(InvalidArgument, match="No source is at or below"):
+            ws.relocate(tmp_path / "other", tmp_path / "new")
+        assert ws.relocate(tmp_path / "p", tmp_path / "new") == []
+        assert isinstance(ws.staleness("t"), jl.Fresh)
+    write(tmp_path / "new" / "a.csv", 8)
+    with jl.open(tmp_path / "new" / "lab") as ws:
+        ws.recompute()
+        assert ws.sql("FROM jammi.t").fetchall() == [(8,)]
+
+
+@pytest.mark.parametrize("original", ["{tmp}/lab", "..", "\0", ""])
+def test_the_original_that_a_strangers_catalog_names_is_no_way_out_of_the_project(
+    tmp_path, original
+):
+    write(tmp_path / "a.csv", 3)
+    with jl.open(tmp_path / "p" / "lab") as ws:
+        write(tmp_path / "p" / "a.csv")
+        ws.materialize("t", f"SELECT x FROM '{tmp_path}/p/a.csv'")
+        services_of(ws).catalog.metadata.set("paths", original.format(tmp=tmp_path))
+    shutil.move(tmp_path / "p", tmp_path / "q")  # the folder in its place is not trusted
+    with jl.open(tmp_path / "q" / "lab", read_only=True) as ws:
+        if original in ("\0", ""):  # none
+            assert isinstance(ws.staleness("t"), jl.Fresh)
+            return
+        assert "is not trusted" in str(ws.staleness("t"))
+        with pytest.raises(jl.SourceUnavailable, match="is not trusted"):
+            ws.sql("FROM 'workspace://../a.csv'")
