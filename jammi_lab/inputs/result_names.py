@@ -9,7 +9,13 @@ from typing import Any
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Anchor, Input, Observed, Vanished, result_input
-from jammi_lab.core.errors import JammiError, TableDamaged, TableNotFound, invalid_row_error
+from jammi_lab.core.errors import (
+    JammiError,
+    ResourceExhausted,
+    TableDamaged,
+    TableNotFound,
+    invalid_row_error,
+)
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.records import RecipeRecord, TableRecord, TableStatus
 from jammi_lab.inputs.observation import Kind, Observation, PinnedState
@@ -77,7 +83,7 @@ class ResultKind(Kind):
 
     def _unbuilt_relation(self, name: str) -> Relation | None:
         """The relation of a recipe without a version, within `reading_unbuilt`; None when there is
-        no such recipe. TableNotFound."""
+        no such recipe. TableNotFound; ResourceExhausted for a long chain of them."""
         bind = _bind_unbuilt.get()
         if bind is None:
             self._check_has_version(name)
@@ -85,7 +91,13 @@ class ResultKind(Kind):
         current_name = self._catalog.aliases.resolve(name)
         if (recipe := self._catalog.recipes.get(current_name)) is None:
             return None
-        relation = bind(recipe)
+        try:
+            relation = bind(recipe)
+        except RecursionError:
+            raise ResourceExhausted(
+                "Too many definitions without a version rest on each other.",
+                hint="ws.recompute() computes those that are stored.",
+            ) from None
         if current_name == name:
             return relation
         return replace(relation, input=result_input(name))

@@ -1,5 +1,7 @@
 """Pipelines that are written down before anything of them is run."""
 
+import inspect
+import sys
 from typing import Any
 
 import pyarrow as pa
@@ -194,3 +196,17 @@ def test_a_tenants_recipe_reads_a_shared_one_without_a_version(notes):
     with notes.tenant("acme"):
         notes.recompute()
         assert notes.table("own").read().fetchall() == [(3,)]
+
+
+def test_a_chain_of_definitions_that_is_too_long_is_refused(ws):
+    ws.define("t0", "SELECT 1 AS a")
+    usual = sys.getrecursionlimit()
+    try:
+        sys.setrecursionlimit(len(inspect.stack(0)) + 300)
+        with pytest.raises(jl.ResourceExhausted, match="rest on each other"):
+            for number in range(1, 60):
+                ws.define(f"t{number}", f"SELECT a FROM jammi.t{number - 1}")
+    finally:
+        sys.setrecursionlimit(usual)
+    ws.recompute()
+    assert ws.table("t1").read().fetchall() == [(1,)]
