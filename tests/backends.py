@@ -73,7 +73,6 @@ def install() -> None:
     """From now on this process opens workspaces there."""
     if not ELSEWHERE:
         return
-    from jammi_lab.steps import parts
     from jammi_lab.workspace import assembly, opening
 
     for module, name in (
@@ -83,8 +82,6 @@ def install() -> None:
     ):
         wrapper: Any = globals()[f"_{name}"]
         setattr(module, name, functools.partial(wrapper, getattr(module, name)))
-    if "work" in ELSEWHERE:
-        parts.PART_BYTES = 1
 
 
 def root_of(folder: Path) -> Any:

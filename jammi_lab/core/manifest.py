@@ -21,7 +21,6 @@ _ABSENT_FIELDS = (
     b'\n "increment": null,',
     b'\n "input_files": [],',
     b'\n "partial_sums": "",',
-    b'\n "parts": null,',
 )
 """Fields that are left out where they say nothing: manifests without them keep their bytes. None of
 them is the last key, so a comma follows."""
@@ -98,17 +97,6 @@ class Increment(Value, frozen=True):
         return f"computed by an increment: {self.summary}"
 
 
-class Parts(Value, frozen=True):
-    """How a table was computed by the workers of a cluster, each over a part of the files."""
-
-    rule: str
-    """How their rows were merged, as in `Increment`."""
-    source: str
-    """Name of the source."""
-    files: list[list[str]]
-    """The files of each part, relative to the source."""
-
-
 class Manifest(Value, frozen=True, kw_only=True):
     """What a result table is, what it was built from, by which run and when."""
 
@@ -169,8 +157,6 @@ class Manifest(Value, frozen=True, kw_only=True):
     """The files of inputs that are folders or globs of Parquet files."""
     increment: Increment | None = None
     """The increment by which it was computed; None for a full computation."""
-    parts: Parts | None = None
-    """The parts that workers of a cluster computed; None for a table that one kernel computed."""
     partial_sums: str = ""
     """SHA-256 of the file beside the table by which an increment continues its sums of
     floating-point numbers; empty without such a file."""

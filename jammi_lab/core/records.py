@@ -331,11 +331,6 @@ class Step(Value, frozen=True):
     its inputs."""
     increment: str | None = None
     """Of an increment: its extent in words, `1 of 21 files`."""
-    parts: int | None = None
-    """Of a statement that the workers of a cluster compute: the number of parts."""
-    local_reason: str | None = None
-    """Why this kernel computes a statement although it has an executor, as one clause. None while
-    a step upstream may change its inputs."""
     full_run_reason: str | None = None
     """Why a statement is computed in full and not by an increment, as one clause. None while a step
     upstream may change its inputs."""

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 from jammi_lab.core.anchors import Identity, Input, Observed
 from jammi_lab.core.definitions import CanonicalStatement
@@ -207,33 +207,6 @@ class PreparedStatement:
     def _partial_text_of(self, rule: AppendRule) -> str:
         """The statement whose rows the rule merges."""
         return (self.partial_text if rule.has_floats else None) or self._parsed.text
-
-    def over_part(
-        self, rule: AppendRule, identity: Identity, read: ReadPlan
-    ) -> "PreparedStatement":
-        """The statement whose rows the rule merges, over a part of an input, without anything that
-        belongs to this process: another one runs it by `run_part`."""
-        part = self.restricted_to(identity, read)
-        return replace(
-            part,
-            inputs=(),
-            output=rule.partial_output(self.output),
-            _pool=cast("InstancePool", None),  # that of the process which runs it
-            _parsed=replace(self._parsed, text=self._partial_text_of(rule), bindings={}),
-            _relations={parts: _portable(each) for parts, each in part._relations.items()},
-            _binding=Binding(),
-        )
-
-    def run_part(self, pool: InstancePool) -> Stream:
-        """Run what `over_part` returned, in an instance of this process. Raises as `run`."""
-        return replace(self, _pool=pool)._run(self._parsed.text, None, in_order=True)
-
-    def merge_parts(self, rule: AppendRule, rows: Relation, key: Sequence[str]) -> Stream:
-        """Merge the rows of all parts (`over_part`), in the total order of `run_ordered`; partial
-        sums are in further columns. Raises as `run_ordered`."""
-        merged = replace(self, inputs=(), _relations={(BASE,): rows})
-        merging = rule.merging_statement(rule.partial_output(self.output))
-        return merged._run_by_rule(rule, merging, "", key, None)
 
     def run_partial(
         self,
@@ -500,19 +473,6 @@ class PreparedStatement:
                 self._binding.scan_conditions = by_input
         # Rows in a total order are the first by it, not any.
         return {p: c._replace(limit=None) for p, c in by_input.items()} if in_order else by_input
-
-
-def _portable(relation: Relation) -> Relation:
-    """The relation as another process reads it."""
-    needed = relation.requirements
-    secret = needed.scoped_secret
-    return Relation(
-        relation.input,
-        ReadPlan(body=relation.read.body),
-        requirements=replace(
-            needed, scoped_secret=None if secret is None else replace(secret, reservation=None)
-        ),
-    )
 
 
 def _with_body(relation: Relation, body: str) -> Relation:

@@ -33,7 +33,7 @@ from jammi_lab.freshness.recipe_graph import RecipeKey, RecipeNode
 from jammi_lab.freshness.service import FreshnessService
 from jammi_lab.freshness.table_verdict import State
 from jammi_lab.steps.anchor_confirmation import observed_anchors, observed_files
-from jammi_lab.steps.build import find_reusable, plan_increment, plan_on_workers
+from jammi_lab.steps.build import find_reusable, plan_increment
 from jammi_lab.steps.jobs import Job
 from jammi_lab.steps.registry import recipe_of
 
@@ -194,25 +194,13 @@ class Planner:
         except JammiError:  # the run will report it
             return step.with_values(seconds=full_seconds)
         except NotIncremental as error:
-            step = step.with_values(seconds=full_seconds, full_run_reason=str(error))
-            return self._with_place(step, node, job)
+            return step.with_values(seconds=full_seconds, full_run_reason=str(error))
         share = _DEFAULT_MERGE_SHARE + planned.added.rows / max(planned.added.total_rows, 1)
         return step.with_values(
             action="increment",
             increment=planned.added.extent,
             seconds=None if full_seconds is None else full_seconds * min(share, 1.0),
         )
-
-    def _with_place(self, step: Step, node: RecipeNode, job: Job) -> Step:
-        """The step with where its statement is computed."""
-        ctx = self._service.ctx
-        try:
-            with ctx.scope.use(node.tenant):
-                return step.with_values(parts=len(plan_on_workers(ctx, job).parts))
-        except JammiError:  # the run will report it
-            return step
-        except NotIncremental as error:
-            return step.with_values(local_reason=str(error) or None)
 
     def _sequence_equal_definitions(self, steps: Sequence[PlannedStep]) -> None:
         """Put recipes of equal definition in sequence. The table of the first certain one is reused

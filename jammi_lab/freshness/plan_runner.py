@@ -191,8 +191,6 @@ def _report_unplanned_reuse(planned: PlannedStep, outcome: Outcome, deviations: 
         deviations.append(_NOT_REUSED_MESSAGE.format(name))
     if planned.step.action == "increment" and outcome.full_run_reason:
         deviations.append(f"{name} was computed in full: {outcome.full_run_reason}")
-    if planned.step.parts and outcome.local_reason:
-        deviations.append(f"{name} was computed in this kernel: {outcome.local_reason}")
     # Otherwise the estimate of the plan counts these rows.
     if not any(isinstance(reason, Damaged) for reason in planned.step.reasons):
         deviations += [

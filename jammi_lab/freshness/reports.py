@@ -496,10 +496,6 @@ def _notes(step: Step) -> Iterator[str]:
         yield f"{step.name}: {step.estimate}."
     if step.full_run_reason and (step.seconds or 0.0) >= _SLOW_SECONDS:
         yield f"{step.name} is computed in full: {step.full_run_reason}."
-    if step.parts:
-        yield f"{step.name} is computed on the cluster, in {step.parts:,} parts."
-    if step.local_reason:
-        yield f"{step.name} is computed in this kernel: {step.local_reason}."
 
 
 def _waiting_note(steps: Iterable[Step | RunStep]) -> Rendered | None:

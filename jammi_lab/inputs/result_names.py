@@ -19,7 +19,7 @@ from jammi_lab.core.errors import (
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.records import RecipeRecord, TableRecord, TableStatus
 from jammi_lab.inputs.observation import Kind, Observation, PinnedState
-from jammi_lab.sources.base import ReadFile, ReadPlan, Relation, Requirements
+from jammi_lab.sources.base import ReadPlan, Relation, Requirements
 from jammi_lab.store import read_leases
 from jammi_lab.store.result_files import ResultFiles, result_snapshot
 
@@ -194,10 +194,7 @@ class ResultKind(Kind):
 
         return Relation(
             result_input(name),
-            ReadPlan(
-                body=self._results.select_sql(record),
-                files=lambda: [ReadFile("", "", record.bytes or 0, str(path))],
-            ),
+            ReadPlan(body=self._results.select_sql(record), local_bytes=record.bytes),
             requirements=Requirements(filesystem=self._results.filesystem),
             columns={c.name: c.type for c in record.columns},
             token=PinnedState(result_snapshot(record, version), record),

@@ -144,19 +144,6 @@ class AddedRows:
         return f"{len(self.delta):,} of {self.file_count:,} files"
 
 
-class ReadFile(NamedTuple):
-    """One file that a relation reads."""
-
-    name: str
-    """Its path relative to the source."""
-    address: str
-    """The file as `ReadPlan.part_of_files` takes it."""
-    size: int
-    """Its size in bytes, or about that."""
-    path: str = ""
-    """Of a local file, its path; empty for an address that means the same on every machine."""
-
-
 class PartOfFiles(NamedTuple):
     """How some files of a file set are read."""
 
@@ -183,9 +170,9 @@ class ReadPlan:
     NULL."""
     part_of_files: Callable[[Collection[str]], PartOfFiles] | None = None
     """Returns how only these files (`AddedRows.addresses`) are read."""
-    files: Callable[[], Sequence[ReadFile]] | None = None
-    """Lists all files that are read, in the order of their rows, where another process can read the
-    body as well. Raises NotAppended where they cannot be told apart."""
+    local_bytes: int | None = None
+    """The size of the files that are read, in bytes; None where it is not known, or where they are
+    in a store."""
     added_since: Callable[[Anchor, Mapping[str, str]], AddedRows] | None = None
     """Of a table whose earlier states are known: returns the rows that a recorded state over the
     same columns, here with their types, did not have. Raises NotAppended."""

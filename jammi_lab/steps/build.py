@@ -5,7 +5,6 @@ import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -40,17 +39,14 @@ from jammi_lab.steps.anchor_confirmation import (
     same_anchors,
     with_own_versions_resolved,
 )
-from jammi_lab.steps.executor import Executor, LocalExecutor
 from jammi_lab.steps.increment import (
     PartialSums,
     PlannedIncrement,
     base_relation,
     find_increment,
-    partial_rule,
 )
 from jammi_lab.steps.jobs import Job, RowStream, RunningJob
 from jammi_lab.steps.key_check import check_key
-from jammi_lab.steps.parts import PlannedParts, plan_parts, start_parts
 from jammi_lab.steps.single_flight import SingleFlight
 from jammi_lab.store.publish import (
     AlreadyBuilding,
@@ -139,8 +135,6 @@ class Outcome:
     """The rows taken over from an earlier version."""
     increment: Increment | None = None
     """The increment by which it was computed."""
-    local_reason: str = ""
-    """Why this kernel computed a statement although it has an executor, as one clause."""
     full_run_reason: str = ""
     """Why a table that has an earlier version was computed in full, as one clause; empty where an
     increment is not expected."""
@@ -162,8 +156,6 @@ class BuildContext:
     observe: Callable[[], Observation]
     """Starts a new deep observation."""
     single_flight: SingleFlight
-    executor: Executor
-    """Runs parts of statements."""
     audit: Callable[..., Audit]
     """Runs the checks on the recipe of a table, over its rows or, before it is published, over a
     relation."""
@@ -365,7 +357,7 @@ def _build(
     report_progress(Progress(stage=stage, done=0, total=None, unit="rows"))
     started_at = ctx.clock.monotonic()  # a statement may do most of its work before its first row
     polled = report_progress if poll_progress or not job.descriptor.is_statement else None
-    running, reasons = _start(ctx, job, state_before, bases, polled)
+    running, full_run_reason = _start(ctx, job, state_before, bases, polled)
     rows = running.rows
     try:
         with ctx.publisher.open_writer(build_record, rows.schema, started_at) as writer:
@@ -393,7 +385,6 @@ def _build(
                     _confirmed_files(state_before, anchors),
                     running.increment,
                     running.partial_sums(),
-                    running.parts,
                 ),
                 functools.partial(_check_still_wanted, ctx, build_record),
                 lambda record: ctx.audit(record, ctx.sealed_relation(record, body, types)),
@@ -404,7 +395,7 @@ def _build(
     finally:
         rows.close()
     running.on_published()
-    return _computed_outcome(record, running, reasons)
+    return _computed_outcome(record, running, full_run_reason)
 
 
 def _write_rows(
@@ -432,9 +423,7 @@ def _types_in_file(
     return dict(types)
 
 
-def _computed_outcome(
-    record: TableRecord, running: RunningJob, reasons: "_FullRunReasons"
-) -> Outcome:
+def _computed_outcome(record: TableRecord, running: RunningJob, full_run_reason: str) -> Outcome:
     """The outcome of a build that was published."""
     version = VersionRecord(
         recipe=record.recipe,
@@ -449,19 +438,9 @@ def _computed_outcome(
         "computed",
         running.reuse,
         running.increment,
-        reasons.local,
-        reasons.full,
+        full_run_reason,
         running.damaged_versions,
     )
-
-
-class _FullRunReasons(NamedTuple):
-    """Why a table is computed as it is, as clauses; empty where nothing else is expected."""
-
-    full: str = ""
-    """Why by no increment."""
-    local: str = ""
-    """Why by this kernel."""
 
 
 def _start(
@@ -470,9 +449,9 @@ def _start(
     state: InputState,
     bases: Sequence[TableRecord] | None,
     on_progress: OnProgress | None,
-) -> tuple[RunningJob, _FullRunReasons]:
+) -> tuple[RunningJob, str]:
     """Start an increment where one is proved to give the same rows, else the full computation; and
-    why it is a full one."""
+    why it is a full one, empty where nothing else is expected."""
     try:
         planned = plan_increment(ctx, job, state.anchors, state.files, bases or ())
         base = base_relation(ctx.results, planned)
@@ -482,37 +461,11 @@ def _start(
         kept = rows.file_body if isinstance(rows, PartialSums) else lambda: None
         increment = planned.record
         running = RunningJob(rows, snapshots=states, increment=increment, partial_sums=kept)
-        return running, _FullRunReasons()
+        return running, ""
     except (NotIncremental, TableDamaged) as error:
         reason = str(error) if bases else ""
     # outside the handler, whose error would stand before each error of the full computation
-    try:
-        return _start_on_workers(ctx, job, on_progress), _FullRunReasons(reason)
-    except NotIncremental as error:
-        reasons = _FullRunReasons(reason, str(error))
-    return job.start(on_progress), reasons
-
-
-def _start_on_workers(ctx: BuildContext, job: Job, on_progress: OnProgress | None) -> RunningJob:
-    """Start a full computation on the workers of the executor. Raises NotIncremental,
-    SourceUnavailable."""
-    planned = plan_on_workers(ctx, job)
-    assert job.incremental is not None, "it was checked"
-    incremental = job.incremental()
-    rows = start_parts(planned, incremental, ctx.executor, ctx.settings, on_progress)
-    if isinstance(rows, PartialSums) and partial_rule(incremental.query) is not None:
-        return RunningJob(rows, parts=planned.record, partial_sums=rows.file_body)
-    return RunningJob(rows, parts=planned.record)
-
-
-def plan_on_workers(ctx: BuildContext, job: Job) -> PlannedParts:
-    """The parts in which the workers of the executor compute a job. Raises NotIncremental with the
-    reason why this kernel does, which is empty where there is nothing else; SourceUnavailable."""
-    if isinstance(ctx.executor, LocalExecutor) or not job.descriptor.is_statement:
-        raise NotIncremental("")
-    check_in_algebra(job)
-    assert job.incremental is not None, "it was checked"
-    return plan_parts(job.incremental(), ctx.executor, ctx.settings)
+    return job.start(on_progress), reason
 
 
 def plan_increment(
@@ -532,17 +485,12 @@ def plan_increment(
 
 def check_incremental(ctx: BuildContext, job: Job) -> None:
     """Raise NotIncremental for a job that is always computed in full."""
-    check_in_algebra(job)
-    if ctx.settings["recompute.incremental"] == "never":
-        raise NotIncremental('the setting recompute.incremental is "never"')
-
-
-def check_in_algebra(job: Job) -> None:
-    """Raise NotIncremental for a job whose rows cannot be computed in parts."""
     if job.incremental is None or job.volatile or job.reads_date:
         raise NotIncremental("its rows do not depend on the rows of its inputs alone")
     if job.order_sensitive:
         raise NotIncremental("its rows depend on the order of its inputs")
+    if ctx.settings["recompute.incremental"] == "never":
+        raise NotIncremental('the setting recompute.incremental is "never"')
 
 
 def _confirmed_files(state: InputState, anchors: Sequence[Anchor]) -> list[InputFiles]:

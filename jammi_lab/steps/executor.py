@@ -13,11 +13,6 @@ class Executor(Protocol):
     """Runs one function over many batches. A batch may be run again elsewhere, so the function must
     have no side effects."""
 
-    @property
-    def threads(self) -> int:
-        """How many batches run at the same time."""
-        ...
-
     def map(self, work: Callable[[T], R], batches: Iterable[T]) -> Generator[R, None, None]:
         """Yield the result of each batch in order, as it becomes available. An exception is raised
         in place of its batch's result. Closing it gives up the batches that were not yielded."""
@@ -30,8 +25,6 @@ class Executor(Protocol):
 
 class LocalExecutor:
     """Runs batches in the current thread, each when its result is requested."""
-
-    threads = 1
 
     def map(self, work: Callable[[T], R], batches: Iterable[T]) -> Generator[R, None, None]:
         return (work(batch) for batch in batches)

@@ -11,7 +11,7 @@ therefore in a file beside it, whose digest is in the manifest; without it, the 
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -192,7 +192,8 @@ def _added_files(former: Mapping[str, FileState], current: Mapping[str, FileStat
     paths depends on all of them."""
     if any(current.get(file) != state for file, state in former.items()):
         raise NotIncremental("a file was removed or rewritten")
-    check_partition_columns(current)
+    if len({_partition_columns(file) for file in current}) > 1:
+        raise NotIncremental("not all files are in folders of the same partition columns")
     added = tuple(file for file in current if file not in former)
     if not added or not former:
         raise NotIncremental("no file was added")
@@ -204,13 +205,6 @@ def _added_files(former: Mapping[str, FileState], current: Mapping[str, FileStat
         addresses=added,
         file_count=len(current),
     )
-
-
-def check_partition_columns(files: Iterable[str]) -> None:
-    """Raise NotIncremental when not all files are in folders of the same partition columns: one
-    file elsewhere changes what the paths of all others mean."""
-    if len({_partition_columns(file) for file in files}) > 1:
-        raise NotIncremental("not all files are in folders of the same partition columns")
 
 
 def _partition_columns(file: str) -> tuple[str, ...]:
@@ -316,7 +310,7 @@ class IncrementalStatement:
         """Compute the statement over the new rows, and merge. Raises NotIncremental when the rows
         would be read or written otherwise than by a full computation; and as `run_ordered`."""
         whole = self._read_of(planned.identity)
-        read = self.read_of_files(whole, planned.added.addresses)
+        read = self._read_of_files(whole, planned.added.addresses)
         query = self.query.restricted_to(planned.identity, read)
         if not planned.rule.keeps_order:
             merged = query.run_merged(planned.rule, base, self.key, observed_states)
@@ -324,21 +318,10 @@ class IncrementalStatement:
                 return PartialSums(planned.rule, merged)
             return ComputedRows([merged])
         new = query.run_ordered(self.key, observed_states=observed_states)
-        return ComputedRows([self._run_in_order(base), new])
+        former = self._prepare(base_statement(self.query.output), {BASE: base}).run_ordered()
+        return ComputedRows([former, new])
 
-    def merge(self, rule: AppendRule, rows: Relation) -> ComputedRows | PartialSums:
-        """Merge the rows of all parts, which are in the order of the parts. Raises as
-        `run_ordered`."""
-        if rule.keeps_order:
-            return ComputedRows([self._run_in_order(rows)])
-        merged = self.query.merge_parts(rule, rows, self.key)
-        return PartialSums(rule, merged) if rule.partial_columns else ComputedRows([merged])
-
-    def _run_in_order(self, rows: Relation) -> Stream:
-        """Rows of the statement as they are stored."""
-        return self._prepare(base_statement(self.query.output), {BASE: rows}).run_ordered()
-
-    def read_of_files(self, whole: InputRead, addresses: Sequence[str]) -> ReadPlan:
+    def _read_of_files(self, whole: InputRead, addresses: Sequence[str]) -> ReadPlan:
         """How some files of an input are read. Raises NotIncremental for files with other
         columns, types or partition columns than a full computation binds over all files."""
         part = _part_of_files(whole.relation.read, addresses)
@@ -366,9 +349,9 @@ def partial_rule(query: PreparedStatement) -> AppendRule | None:
     """The rule by which a statement could be extended, if partial sums must be kept for it."""
     for read in query.inputs:
         plan = read.relation.read
-        if plan.part_of_files is None or plan.files is None:
+        if plan.part_of_files is None:
             continue
-        if plan.added_since is None and not any(file.path for file in plan.files()):
+        if plan.added_since is None and plan.local_bytes is None:
             continue  # which files a store gained is not known
         try:
             rule = query.append_rule(read.relation.input.identity)

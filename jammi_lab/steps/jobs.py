@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from jammi_lab.core.anchors import Anchor, Identity, Observed
-from jammi_lab.core.manifest import Increment, Parts
+from jammi_lab.core.manifest import Increment
 from jammi_lab.core.recipes import RecipeValue, definition_hash
 from jammi_lab.core.records import (
     CallEstimate,
@@ -101,8 +101,6 @@ class RunningJob:
     read."""
     increment: Increment | None = None
     """The increment that is computed; None for a full computation."""
-    parts: Parts | None = None
-    """The parts that workers of a cluster computed; None where this kernel computes."""
     damaged_versions: Sequence[int] = ()
     """Earlier versions whose rows would be taken over, if they were not damaged."""
     partial_sums: Callable[[], bytes | None] = lambda: None

@@ -27,7 +27,7 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.core.identifiers import physical_name
 from jammi_lab.core.interrupts import attempts
-from jammi_lab.core.manifest import Artifact, Increment, InputFiles, Leaf, Manifest, Parts
+from jammi_lab.core.manifest import Artifact, Increment, InputFiles, Leaf, Manifest
 from jammi_lab.core.records import TableRecord, TableStatus, VersionRecord
 from jammi_lab.engine.duckdb_errors import stopped_error
 from jammi_lab.storage.digests import digest_parquet
@@ -63,8 +63,6 @@ class Derivation(NamedTuple):
     """The increment by which it was computed; None for a full computation."""
     partial_sums: bytes | None = None
     """The file of partial sums beside the table, by which an increment continues its sums."""
-    parts: Parts | None = None
-    """The parts that workers computed; None for a table that one kernel computed."""
 
 
 _IN_FULL = Derivation()
@@ -468,7 +466,6 @@ class Publisher:
             counts=counts,
             input_files=list(derivation.files),
             increment=derivation.increment,
-            parts=derivation.parts,
             partial_sums=hashlib.sha256(derivation.partial_sums).hexdigest()
             if derivation.partial_sums is not None
             else "",

@@ -282,7 +282,6 @@ class Infrastructure:
                 lambda: self.recovery.run(ready_too=False),
             ),
             audit=self.audit,
-            executor=self.executor,
         )
 
     @first_use

@@ -5,7 +5,6 @@ import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from jammi_lab.core.clock import rfc3339
@@ -37,7 +36,6 @@ class Materializer:
         self._services, self._context = services, services.build_context
         self._parts = dict[type, Callable[[], Any]]()
         if executor is not None:
-            self._context = replace(self._context, executor=executor)
             self._parts[Executor] = lambda: executor
 
     def materialize(

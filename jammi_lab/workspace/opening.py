@@ -56,8 +56,8 @@ def open(  # noqa: A001  the field's name for it
     What the files of a folder name beyond it is used only if this user created the workspace or
     trusts the folder: `jl.trust`.
     `storage_options`: those of the URL's fsspec filesystem; they are used and never stored.
-    `executor`: where texts are encoded, calls made and statements over many files computed; None is
-    this kernel, a `distributed.Client` or the address of its scheduler a Dask cluster.
+    `executor`: where texts are encoded and functions called; None is this kernel, a
+    `distributed.Client` or the address of its scheduler a Dask cluster. SQL is not distributed.
     `create=False` raises WorkspaceNotFound instead of creating one; `read_only=True` needs no
     permission to write, runs no recovery and changes nothing. Raises WorkspaceReadOnly when the
     folder cannot be written to, CatalogTooNew, InvalidArgument, NameInvalid; for a server

@@ -174,18 +174,13 @@ def _forms_of(ws: "Workspace", source: "Input", column: str, text: str) -> tuple
 
 
 def _is_small(relation: "Relation") -> bool:
-    from jammi_lab.sources.base import NO_REQUIREMENTS, NotAppended
+    from jammi_lab.sources.base import NO_REQUIREMENTS
 
     if relation.requirements != NO_REQUIREMENTS:  # a server, a store
         return False
-    if relation.read.frame is not None:
-        return bool(relation.read.frame.nbytes <= _MAX_LOOK_BYTES)
-    if relation.read.files is None:
-        return False
-    try:
-        return sum(file.size for file in relation.read.files()) <= _MAX_LOOK_BYTES
-    except NotAppended:
-        return False
+    frame = relation.read.frame
+    size = relation.read.local_bytes if frame is None else frame.nbytes
+    return size is not None and size <= _MAX_LOOK_BYTES
 
 
 # -- misplaced input: SQL on the line of a magic, names in place of a verb

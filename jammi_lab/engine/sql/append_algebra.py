@@ -109,13 +109,12 @@ class AppendRule:
         """Whether the former rows come first, unsorted. The new rows must then be the last."""
         return self.kind == "rows in order"
 
-    def merging_statement(self, output: Sequence[tuple[str, str]], delta: str = "") -> str:
-        """The SELECT that merges the rows of `BASE` with one another and with those of the SELECT
-        `delta`, without an order. Both have the columns `output`, as has the result."""
+    def merging_statement(self, output: Sequence[tuple[str, str]], delta: str) -> str:
+        """The SELECT that merges the rows of `BASE` with those of the SELECT `delta`, without an
+        order. Both have the columns `output`, as has the result."""
         names = [quote_identifier(name) for name, _ in output]
-        rows = base_statement(output)
-        if delta:
-            rows += f" UNION ALL SELECT {_cast_columns(output)} FROM {_rows_of(delta, output)}"
+        new_rows = f"SELECT {_cast_columns(output)} FROM {_rows_of(delta, output)}"
+        rows = f"{base_statement(output)} UNION ALL {new_rows}"
         if self.kind == "distinct":
             return f"SELECT DISTINCT * FROM ({rows})"
         if self.kind != "group by":

@@ -17,7 +17,6 @@ from jammi_lab.sources import read_errors, scratch_duckdb
 from jammi_lab.sources.base import (
     ObservationContext,
     PartOfFiles,
-    ReadFile,
     ReadPlan,
     Relation,
 )
@@ -199,22 +198,17 @@ class FileConnector(LocatedConnector):
             ReadPlan(
                 body=parquet_schemas.build_select(source_files, access.addresses, schemas),
                 part_of_files=select_files,
-                files=lambda: self._read_files(source_files, access.addresses),
+                local_bytes=self._local_bytes(source_files),
             ),
             requirements=access.requirements,
             columns=columns,
             explain=self._explain,
         )
 
-    def _read_files(
-        self, source_files: Sequence[SourceFile], addresses: Sequence[str]
-    ) -> list[ReadFile]:
-        """These files, which DuckDB reads by these addresses."""
-        is_local = self.file_set.is_local
-        return [
-            ReadFile(file.relative, file.relative, file.stat.size, address if is_local else "")
-            for file, address in zip(source_files, addresses, strict=True)
-        ]
+    def _local_bytes(self, source_files: Sequence[SourceFile]) -> int | None:
+        if not self.file_set.is_local:
+            return None
+        return sum(source_file.stat.size for source_file in source_files)
 
     def _observe_content(
         self, source_files: list[SourceFile], ctx: ObservationContext

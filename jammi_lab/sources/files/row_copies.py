@@ -17,7 +17,7 @@ from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import JammiError
 from jammi_lab.sources import scratch_duckdb
-from jammi_lab.sources.base import NO_REQUIREMENTS, ReadFile, ReadPlan, Relation
+from jammi_lab.sources.base import NO_REQUIREMENTS, ReadPlan, Relation
 from jammi_lab.sources.files.file_sets import SourceFile
 from jammi_lab.sources.files.readers import path_literal
 from jammi_lab.sources.files.snapshots import change_token
@@ -65,7 +65,7 @@ def with_copy(
     path = str(copy.path)
     plan = ReadPlan(
         body=f"SELECT * FROM read_parquet({path_literal(path)})",
-        files=lambda: [ReadFile(path, path, copy.nbytes, path)],
+        local_bytes=copy.nbytes,
     )
     return replace(
         relation,

@@ -95,9 +95,7 @@ class TextConnector(FileConnector):
             source_input(self.record.name),
             ReadPlan(
                 body=body,
-                files=lambda: self._read_files(
-                    [file.source_file for file in files], [file.address for file in files]
-                ),
+                local_bytes=self._local_bytes([file.source_file for file in files]),
             ),
             requirements=access.requirements,
             columns=None if decision is None else decision.columns,

@@ -28,7 +28,6 @@ from jammi_lab.sources.base import (
     ObservationContext,
     PartOfFiles,
     Query,
-    ReadFile,
     ReadPlan,
     Relation,
     Requirements,
@@ -36,14 +35,12 @@ from jammi_lab.sources.base import (
 from jammi_lab.sources.lakehouse.appended_files import (
     added_files,
     condition_on_files,
-    relative_name,
 )
 from jammi_lab.sources.lakehouse.table import (
     MAX_CHECKED_SNAPSHOTS,
     LakehouseTable,
     TableSnapshot,
 )
-from jammi_lab.sources.lakehouse.table_location import local_path
 from jammi_lab.sources.located_connector import SourceGone
 from jammi_lab.storage.digests import (
     NO_STAT,
@@ -116,10 +113,6 @@ def _digest(path: Path) -> str:
 # The connectors.
 
 _PREVIEW_ROWS = 100
-_ROW_BYTES = 16
-"""About the bytes of a row in a data file; the lists of files have numbers of rows."""
-
-
 _known_columns = BoundedCache[tuple[str, TableSnapshot], dict[str, str]](MAX_CHECKED_SNAPSHOTS)
 """Names and types of the columns of snapshots, by format: each DESCRIBE opens the log again."""
 _LOOSELY_EQUAL_TYPES = ("FLOAT", "DOUBLE", "INTERVAL")
@@ -227,7 +220,6 @@ class LakehouseConnector(LakehouseTable):
             ReadPlan(
                 body=body,
                 part_of_files=select_files,
-                files=lambda: self._read_files(state),
                 added_since=lambda recorded, columns: self._added_since(state, recorded, columns),
             ),
             requirements=Requirements(
@@ -314,22 +306,6 @@ class LakehouseConnector(LakehouseTable):
         )
         if found != rows:
             raise NotAppended("its files cannot be read one by one")
-
-    def _read_files(self, state: TableSnapshot) -> list[ReadFile]:
-        """The data files of a snapshot. Raises NotAppended, and as `query`."""
-        files = self.list_files(state)
-        if not all(is_whole for _, is_whole in files.values()):
-            raise NotAppended("rows of a data file were deleted")
-        self._check_names(state, files, sum(rows for rows, _ in files.values()))
-        return [
-            ReadFile(
-                relative_name(address, self.table_home(state)),
-                address,
-                rows * _ROW_BYTES,
-                local_path(address) or "",
-            )
-            for address, (rows, _) in files.items()
-        ]
 
     def _columns(self, state: TableSnapshot, ctx: ObservationContext) -> dict[str, str]:
         """Names and types of a snapshot's columns, cached because they never change."""

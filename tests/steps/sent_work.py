@@ -8,9 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jammi_lab.steps import parts
-
-_COMPUTE = parts.compute_part
+_before_call: list[Callable[[], object]] = []
 
 
 def doubled(n: int) -> int:
@@ -43,6 +41,13 @@ def exiting(n: int) -> int:
     raise SystemExit(n)
 
 
+def faulty(n: int) -> int:
+    """Works, after what `die_once` and `take_long` say."""
+    for act in _before_call:
+        act()
+    return n * 2
+
+
 class Unloadable:
     """Work that no other process can load."""
 
@@ -53,16 +58,8 @@ class Unloadable:
         return importlib.import_module, ("no_package_of_this_name",)
 
 
-def _before_each_part(act: Callable[[], object]) -> None:
-    def compute(task: Any) -> Any:
-        act()
-        return _COMPUTE(task)
-
-    parts.compute_part = compute
-
-
 def die_once(mark: str, number: int) -> None:
-    """From now on the worker that begins the part of that number, of all workers, dies, once."""
+    """From now on the worker that begins the call of that number, of all workers, dies, once."""
 
     def die() -> None:
         with Path(mark).open("a") as file:
@@ -70,19 +67,19 @@ def die_once(mark: str, number: int) -> None:
         if Path(mark).stat().st_size == number:
             os._exit(1)
 
-    _before_each_part(die)
+    _before_call[:] = [die]
 
 
 def take_long(mark: str) -> None:
-    """From now on a part says that it has begun, and then takes long."""
+    """From now on a call says that it has begun, and then takes long."""
 
     def wait() -> None:
         Path(mark).touch()
         time.sleep(2)
 
-    _before_each_part(wait)
+    _before_call[:] = [wait]
 
 
 def mend() -> None:
-    """Parts are computed as they should be."""
-    parts.compute_part = _COMPUTE
+    """Calls are as they should be."""
+    _before_call.clear()
