@@ -17,6 +17,12 @@ CONNECT_SECONDS = 10
 _MAX_CLEANUP_ATTEMPTS = 100
 """How often a cleanup statement is retried after an interrupt; interrupts repeat every few
 hundredths of a second."""
+_SETTINGS = {
+    "mysql": "SET GLOBAL mysql_query_timeout_enabled = false; SET GLOBAL mysql_tinyint1_as_boolean "
+    "= false; SET GLOBAL mysql_session_time_zone = '+00:00'",
+    "postgres": "SET GLOBAL pg_pool_health_check_query = ''",  # see _check_postgres
+}
+"""Settings of extensions, applied to the whole instance before ATTACH."""
 _OPTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -25,17 +31,14 @@ def attach(connection: duckdb.DuckDBPyConnection, attachment: Attachment) -> Non
     duckdb.Error and then leaves nothing behind."""
     if attachment.server is not None:
         _check_greeting(*attachment.server)
-    for setting, value in attachment.settings.items():
-        literal = sql_literal(value) if isinstance(value, str) else str(value).lower()
-        connection.execute(f"SET GLOBAL {_checked_option(setting)} = {literal}")
+    if attachment.type in _SETTINGS:
+        connection.execute(_SETTINGS[attachment.type])
     alias, secret_clause = attachment.alias, ""
     try:
         if attachment.secret is not None:
             _create_secret(connection, alias, attachment.type, attachment.secret)
             secret_clause = f", SECRET {quote_identifier(alias)}"
         kind = "" if attachment.type == "duckdb" else f", TYPE {_checked_option(attachment.type)}"
-        if attachment.type == "postgres":
-            connection.execute("SET GLOBAL pg_pool_health_check_query = ''")  # see _check_postgres
         connection.execute(
             f"ATTACH {sql_literal(attachment.path)} AS {quote_identifier(alias)} "
             f"(READ_ONLY{kind}{secret_clause})"

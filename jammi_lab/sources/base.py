@@ -56,14 +56,10 @@ class Attachment:
     key."""
     type: str
     """DuckDB's `TYPE`: postgres, mysql, sqlite, duckdb."""
-    extension: str | None = None
-    """The required extension."""
     path: str = ""
     """A file path, or a server's connection string without credentials."""
     secret: Mapping[str, str] | None = field(default=None, repr=False)
     """The parameters of a secret of type `type`, for example HOST, USER and PASSWORD."""
-    settings: Mapping[str, str | bool] = field(default_factory=dict)
-    """Settings of the extension, applied to the whole instance before ATTACH."""
     server: tuple[str, int] | None = None
     """Host and port to probe before ATTACH, for an extension without a connection timeout."""
     persistent: bool = True
@@ -80,10 +76,14 @@ class Attachment:
             self.type,
             self.path,
             dict(self.secret or {}),
-            dict(self.settings),
             self.persistent,
         ]
         object.__setattr__(self, "alias", f"__jammi_{self.type}_{digest_of(content)[:20]}")
+
+    @property
+    def extension(self) -> str | None:
+        """The required extension; None for what DuckDB reads itself."""
+        return None if self.type == "duckdb" else f"{self.type}_scanner"
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,8 +88,6 @@ class DatabaseFileConnector(LocatedConnector, ABC):
     is_database = True
     engine = ""
     """The engine's name in messages."""
-    extension: str | None = None
-    """The extension of DuckDB that reads it; None if DuckDB does itself."""
     messages = ""
     """The group of `foreign_errors.toml` about messages of DuckDB."""
     log_suffixes: tuple[str, ...] = ()
@@ -138,8 +136,9 @@ class DatabaseFileConnector(LocatedConnector, ABC):
         Raises SourceUnavailable, ExtensionMissing, and InvalidArgument for a file of the workspace
         itself or an anchor on a column that no table has.
         """
-        if self.extension is not None:
-            duckdb_extensions.path_of(self.extension)
+        extension = self._attachment(self.path).extension
+        if extension is not None:
+            duckdb_extensions.path_of(extension)
         readable = [info for info in self._tables() if not info.unreadable_because]
         self._check_anchor_column(column for info in readable for column, _ in info.columns)
 
@@ -174,7 +173,6 @@ class DatabaseFileConnector(LocatedConnector, ABC):
         return Attachment(
             key=attachment_key(self.record.tenant, fold(self.record.name)),
             type=self.kind,
-            extension=self.extension,
             path=path,
             persistent=False,
         )

@@ -13,7 +13,7 @@ has no state.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jammi_lab.core.errors import SourceUnavailable
@@ -107,16 +107,10 @@ _DIALECT = ServerDialect(
 class MysqlConnector(ServerConnector):
     """A registered MySQL or MariaDB database; `record.location` is its URL without credentials."""
 
-    extension = "mysql_scanner"
     type = "mysql"
     dialect = _DIALECT
     _status_schema = "information_schema"
     """The schema of the server's status tables."""
-    settings: Mapping[str, str | bool] = {
-        "mysql_query_timeout_enabled": False,
-        "mysql_tinyint1_as_boolean": False,
-        "mysql_session_time_zone": "+00:00",
-    }
 
     @property
     def path(self) -> str:

@@ -68,7 +68,6 @@ role or a database is taken over when a session begins, and sessions outlive its
 class PostgresConnector(ServerConnector):
     """A registered PostgreSQL database; `record.location` is its URL without credentials."""
 
-    extension = "postgres_scanner"
     type = "postgres"
     dialect = _DIALECT
     one_snapshot = True
@@ -102,11 +101,8 @@ class PostgresConnector(ServerConnector):
     def list_tables(self, query: Query) -> list[tuple[str, str]]:
         """Schema and name of each table, partitioned table, view, materialised view and foreign
         table, without partitions."""
-        schemas = self.record.options.get("schemas")
-        where = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
-        if schemas:
-            where = f"n.nspname IN ({', '.join(map(sql_literal, schemas))})"
-        return self.sorted_tables(self.run_on_server(query, TABLE_LISTING.format(where=where)))
+        listed = self.run_on_server(query, TABLE_LISTING)
+        return self.sorted_tables(row for row in listed if self.shows(row[0]))
 
     def table_infos(
         self, query: Query, names: Iterable[tuple[str, str]]

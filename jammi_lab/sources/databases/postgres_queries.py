@@ -5,7 +5,7 @@ from __future__ import annotations
 TABLE_LISTING = """
 SELECT n.nspname::text AS "schema", c.relname::text AS "name"
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition AND {where}
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition
 ORDER BY 1, 2"""
 TABLE_DESCRIPTIONS = """
 WITH RECURSIVE it AS (

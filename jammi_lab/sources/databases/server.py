@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -132,9 +132,7 @@ class ServerConnector(LocatedConnector, ABC):
     one_snapshot = False
     """Whether all queries of a transaction see one snapshot of the server, including those that
     read a statement's rows."""
-    extension = ""
     type = ""
-    settings: Mapping[str, str | bool] = {}
     dialect: ServerDialect
 
     def __init__(self, record: SourceRecord, context: SourceContext = NO_WORKSPACE) -> None:
@@ -212,12 +210,10 @@ class ServerConnector(LocatedConnector, ABC):
         return Attachment(
             attachment_key(self.record.tenant, fold(self.record.name)),
             self.type,
-            extension=self.extension,
             path=self.path,
             secret=database_urls.secret_parameters(
                 self.address, secret if secret is not None else typed.get("password")
             ),
-            settings=self.settings,
             server=self._probe_address(),
         )
 

@@ -47,7 +47,6 @@ class SqliteConnector(DatabaseFileConnector):
     """A registered SQLite file. With the option `text`, every value is read as text."""
 
     engine = "SQLite"
-    extension = "sqlite_scanner"
     messages = "sqlite_file"
     log_suffixes = ("-wal", "-journal")
 

@@ -37,7 +37,6 @@ from jammi_lab.sources.lakehouse.appended_files import (
     condition_on_files,
 )
 from jammi_lab.sources.lakehouse.table import (
-    MAX_CHECKED_SNAPSHOTS,
     LakehouseTable,
     TableSnapshot,
 )
@@ -113,7 +112,8 @@ def _digest(path: Path) -> str:
 # The connectors.
 
 _PREVIEW_ROWS = 100
-_known_columns = BoundedCache[tuple[str, TableSnapshot], dict[str, str]](MAX_CHECKED_SNAPSHOTS)
+_MAX_KNOWN_SNAPSHOTS = 1024
+_known_columns = BoundedCache[tuple[str, TableSnapshot], dict[str, str]](_MAX_KNOWN_SNAPSHOTS)
 """Names and types of the columns of snapshots, by format: each DESCRIBE opens the log again."""
 _LOOSELY_EQUAL_TYPES = ("FLOAT", "DOUBLE", "INTERVAL")
 """Types with different values that SQL considers equal; their text representations differ."""

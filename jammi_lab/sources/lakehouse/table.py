@@ -3,7 +3,6 @@
 import os
 import re
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import NamedTuple
 
 from jammi_lab.core import foreign_errors
@@ -24,6 +23,7 @@ from jammi_lab.sources.lakehouse.table_location import (
 )
 from jammi_lab.sources.located_connector import LocatedConnector
 from jammi_lab.sources.locations import (
+    check_readable_files,
     check_readable_path,
     display_location,
     escape,
@@ -64,11 +64,6 @@ class TableSnapshot(NamedTuple):
         return f"{self.table}:{self.version}{self.commit and ':'}{self.commit}"
 
 
-MAX_CHECKED_SNAPSHOTS = 1024
-_checked_snapshots = BoundedCache[tuple[Path, TableSnapshot], tuple[str, ...]](
-    MAX_CHECKED_SNAPSHOTS
-)
-"""The local files of snapshots that passed the check, by workspace."""
 _MAX_LISTED_SNAPSHOTS = 8
 _listed_files = BoundedCache[tuple[str, str, str], DataFiles](_MAX_LISTED_SNAPSHOTS)
 """The data files of snapshots, by format, location and id: what is new in one snapshot is compared
@@ -161,9 +156,7 @@ class LakehouseTable(LocatedConnector, ABC):
         """The local files of a snapshot. Raises InvalidArgument if it lists files of the workspace,
         or the snapshot of a table in a store lists files outside the table: its writer could
         otherwise make us read the rows of every tenant, or files of this machine."""
-        home, folder = self.table_home(state), self.folder or Path()
-        if (checked := _checked_snapshots.get((folder, state))) is not None:
-            return checked
+        home = self.table_home(state)
         locations = list(self.list_files(state))
         if scheme_of(home) is not None and (outside := first_outside(home, locations)) is not None:
             raise InvalidArgument(
@@ -177,9 +170,7 @@ class LakehouseTable(LocatedConnector, ABC):
                 f"The {self.format} table {self._name} lists a file on a server.",
                 hint="A table in a local folder must contain local files.",
             )
-        for path in paths:
-            check_readable_path(path, self.folder)
-        _checked_snapshots.put((folder, state), paths)
+        check_readable_files(paths, self.folder)
         return paths
 
     def _check_stored_files(self, state: TableSnapshot) -> None:
