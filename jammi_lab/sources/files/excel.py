@@ -33,7 +33,6 @@ from jammi_lab.sources.scratch_duckdb import sql_types
 
 _READER = "jammi_lab.sources.files.workbook_reader"
 """Imported by the child process only."""
-_PACKAGES = ("python_calamine", "fastexcel")
 _MAX_KEPT_BYTES = 256 << 20
 
 
@@ -85,12 +84,11 @@ class ExcelConnector(FileConnector):
         return _sheets.load(key, lambda: self._read(data, source_files[0]))
 
     def _read(self, data: bytes, source_file: SourceFile) -> Sheet:
-        for package in _PACKAGES:
-            if importlib.util.find_spec(package) is None:
-                raise ExtensionMissing(
-                    f"The package {package}, which reads workbooks, is not installed.",
-                    hint='Run: pip install "jammi-lab[excel]".',
-                )
+        if importlib.util.find_spec("python_calamine") is None:
+            raise ExtensionMissing(
+                "The package python_calamine, which reads workbooks, is not installed.",
+                hint='Run: pip install "jammi-lab[excel]".',
+            )
         name = read_errors.display_name(source_file.path)
         with tempfile.TemporaryDirectory(prefix="jammi-") as folder:
             copy, target = os.path.join(folder, "workbook"), os.path.join(folder, "rows")
