@@ -18,8 +18,6 @@ from jammi_lab.storage.vector_arrays import Floats, RowNumbers, to_row_numbers
 Doubles = NDArray[np.float64]
 BLOCK_BYTES = 32 << 20
 """Bytes of one block of columns in float64."""
-MAX_BATCHED_TERMS = 64
-"""Rows that combine more vectors than this are summed one by one."""
 
 
 def pooled_job(name: str, keys: pa.Array, vectors: Floats, counts: Mapping[str, int]) -> RunningJob:
@@ -57,35 +55,23 @@ class GroupedRows:
         n: int,
         reduction: Literal["sum", "max"] = "sum",
     ) -> None:
-        """`row` (ascending): the output row of each term; `vector_row`: its vector; `weight`: its
-        factor, None for 1."""
-        self._vector_row, self._weight, self._n = vector_row, weight, n
-        self._reduce: np.ufunc = np.add if reduction == "sum" else np.maximum
-        self._initial = 0.0 if reduction == "sum" else -np.inf
-        self._count = np.bincount(row, minlength=n)
-        self._start = np.cumsum(self._count) - self._count
-        self._short_rows = np.flatnonzero(self._count <= MAX_BATCHED_TERMS)
-        self._long_rows = np.flatnonzero(self._count > MAX_BATCHED_TERMS)
+        """`row`: the output row of each term; `vector_row`: its vector; `weight`: its factor, None
+        for 1."""
+        self._row, self._vector_row, self._weight = row, vector_row, weight
+        self._n, self._reduction = n, reduction
 
     def __call__(self, x: Doubles) -> Doubles:
         """Reduce (vectors, columns) to (n, columns)."""
-        out = np.full((self._n, x.shape[1]), self._initial)
-        rows = self._short_rows
-        for position in range(int(self._count[rows].max(initial=0))):
-            rows = rows[self._count[rows] > position]
-            out[rows] = self._reduce(out[rows], self._terms(x, self._start[rows] + position))
-        for row in self._long_rows:
-            end = self._start[row] + self._count[row]
-            for first in range(self._start[row], end, 4096):
-                part = self._terms(x, np.arange(first, min(first + 4096, end)))
-                part[0] = self._reduce(out[row], part[0])
-                # accumulate, because reduce would sum a single column pairwise
-                out[row] = self._reduce.accumulate(part)[-1]
+        out = np.full((self._n, x.shape[1]), -np.inf)
+        for number, column in enumerate(np.ascontiguousarray(x.T)):
+            terms = column[self._vector_row]
+            if self._weight is not None:
+                terms *= self._weight
+            if self._reduction == "max":
+                np.maximum.at(out[:, number], self._row, terms)
+            else:  # one term after the other, where `sum` would add pairwise
+                out[:, number] = np.bincount(self._row, terms, self._n)
         return out
-
-    def _terms(self, x: Doubles, positions: RowNumbers) -> Doubles:
-        part: Doubles = x[self._vector_row[positions]]
-        return part if self._weight is None else part * self._weight[positions, None]
 
 
 def match_keys(keys: pa.Array, values: pa.Array, table: str, name: str) -> RowNumbers:
