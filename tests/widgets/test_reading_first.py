@@ -92,9 +92,8 @@ def test_without_a_page_all_is_answered_in_the_thread_that_asks(lab):
 
 def test_what_is_asked_while_a_source_is_read_is_answered_after_it_in_order(lab):
     page, gate = page_of(EmbeddingMap(lab, "v")), threading.Event()
-    rows = page.panel._row_columns
-    read = rows.read_rows
-    rows.read_rows = lambda *what: (gate.wait(30), read(*what))[1]
+    read = page.panel._read_columns
+    page.panel._read_columns = lambda *what: (gate.wait(30), read(*what))[1]
     asked = [
         page.send("hover", point=1),
         page.send("lasso", outline=[[-2, -2], [2, -2], [2, 2], [-2, 2]]),

@@ -16,7 +16,6 @@ from jammi_lab.core.identifiers import (
     quoted_name,
 )
 from jammi_lab.core.verdicts import marked_label
-from jammi_lab.engine.row_conditions import check_row_condition
 from jammi_lab.features.outputs.stamps import StampedSource
 from jammi_lab.features.search.hits import VECTOR_HIT_COLUMNS
 from jammi_lab.workspace.column_filters import condition
@@ -24,10 +23,8 @@ from jammi_lab.workspace.result_table import ResultTable
 from jammi_lab.workspace.vector_views import Colouring, VectorMap
 from jammi_widgets import assets, protocol
 from jammi_widgets.action_runner import ProgressCallback
-from jammi_widgets.cell_texts import KeyIndex, row_texts
-from jammi_widgets.neighbors import readable_columns
-from jammi_widgets.panel import Panel
-from jammi_widgets.row_columns import RowColumns, source_rows
+from jammi_widgets.cell_texts import row_texts
+from jammi_widgets.row_panel import RowPanel
 from jammi_widgets.value_scale import NO_VALUE_CODE, rank_by_frequency, scale_values
 from jammi_widgets.verdict_notes import render_notes, verdict_with_notes
 
@@ -64,7 +61,7 @@ UNSAVED_METHOD = "at once"
 """The page's name for a projection that is computed on display and not stored."""
 
 
-class EmbeddingMap(Panel):
+class EmbeddingMap(RowPanel):
     """The rows of an embedding table as points, placed by their first two principal components or
     by a stored `projection`.
 
@@ -90,9 +87,8 @@ class EmbeddingMap(Panel):
         color: str | None = None,
         projection: Literal["pca", "tsne"] | None = None,
     ) -> None:
-        self._set_map(
-            ws, table if isinstance(table, VectorMap) else ws.vector_map(table, projection)
-        )
+        self._ws = ws
+        self._set_map(table if isinstance(table, VectorMap) else ws.vector_map(table, projection))
         if color is not None:
             self._check_color(color)
         super().__init__(ws)
@@ -100,22 +96,18 @@ class EmbeddingMap(Panel):
         self.observe(lambda _: self._send_marks(), names="selection")
         self.observe(lambda _: self._run_or_queue(self._apply_filter), names="filter")
 
-    def _set_map(self, ws: "Workspace", vector_map: VectorMap) -> None:
+    def _set_map(self, vector_map: VectorMap) -> None:
         """Set the points of the panel."""
-        self._table = ws.table(vector_map.table)
-        self._columns = readable_columns(ws, self._table)
-        self._row_columns = RowColumns(ws, self._table, self._columns)
+        self._set_rows(self._ws.table(vector_map.table), vector_map.keys)
         self._vector_map, self._points = vector_map, _fit_to_square(vector_map)
-        self._key_index = KeyIndex(vector_map.keys)
         self._selected_rows: NDArray[np.int64] | None = None
         self._filtered_out: NDArray[np.bool_] | None = None
-        self._sent_header: dict[str, Any] = {}
         self._lasso_keys: list[str] | None = None
 
     def _replace_map(self, vector_map: VectorMap) -> None:
         """Replace the points. Selected rows that still exist stay selected."""
         selected = list(self.selection)
-        self._set_map(self._ws, vector_map)
+        self._set_map(vector_map)
         self.selection = self._key_index.existing_names(selected)
         self._selected_rows = self._key_index.row_numbers(self.selection, self._verdict_table.name)
         self.set_trait("count", len(self._selected_rows))
@@ -144,7 +136,7 @@ class EmbeddingMap(Panel):
 
         keys = self._selection_keys()
         with self._tenant_context():
-            rows = self._row_columns.read_rows(keys)
+            rows = self._read_columns(keys, self._columns)
         labels = pa.table({"key": keys})
         for name, column in zip(rows.column_names, rows.columns, strict=True):
             labels = labels if name == "key" else labels.append_column(name, column)
@@ -156,7 +148,7 @@ class EmbeddingMap(Panel):
         names = self._columns[:MAX_HOVER_COLUMNS]
         texts: list[list[str | None]] = []
         if len(keys):  # else the source is not asked
-            texts = row_texts(self._row_columns.read_rows(keys, names), names, MAX_VALUE_CHARS)
+            texts = row_texts(self._read_columns(keys, names), names, MAX_VALUE_CHARS)
         return {
             "columns": ["key", *map(escape_invisible, names)],
             "rows": [
@@ -184,7 +176,7 @@ class EmbeddingMap(Panel):
                 hint="Add the keys as a source: ws.sources.add(NAME, map.selected()).",
             )
         with self._tenant_context():
-            rows = source_rows(self._ws, self._table)
+            rows = self._source_rows()
             keys = [to_text(key) for key in self._selection_keys().to_pylist()]
             is_key = condition(quoted_name(rows.key_column), rows.key_type, keys)
             own = f"jammi.{quote_identifier(self._table.table_name)}"
@@ -199,7 +191,7 @@ class EmbeddingMap(Panel):
                 raise InvalidArgument(
                     f"The table {name!r} already exists.", hint="Choose another name."
                 )
-            key = source_rows(self._ws, self._table).key_column
+            key = self._source_rows().key_column
             return self._ws.materialize(name, self.sql, key=key)
 
     def _selection_keys(self) -> "pa.Array":
@@ -218,9 +210,6 @@ class EmbeddingMap(Panel):
         self._lasso_keys = None
         self.set_trait("count", len(names))
         return names
-
-    def _selectable_names(self, names: list[str]) -> list[str]:
-        return self._key_index.existing_names(names)
 
     @traitlets.validate("color")
     def _validate_color(self, proposal: dict[str, Any]) -> str:
@@ -257,11 +246,11 @@ class EmbeddingMap(Panel):
         import numpy as np
         import pyarrow.compute as pc
 
-        if not self.filter.strip():
+        condition = self._condition()
+        if condition is None:
             self._filtered_out = None
             return
-        condition = check_row_condition(self._ws._services.engine, self.filter)
-        keys = source_rows(self._ws, self._table).matching_keys(condition, None)
+        keys = self._source_rows().matching_keys(condition, None)
         matches = pc.is_in(self._vector_map.keys, value_set=self._cast_keys(keys))
         self._filtered_out = ~np.asarray(matches.fill_null(False))
 
@@ -305,11 +294,6 @@ class EmbeddingMap(Panel):
             else int(len(self._filtered_out) - self._filtered_out.sum()),
         }
 
-    def _refresh_if_changed(self) -> None:
-        previous, header = self._sent_header, self._body()
-        if previous and header != previous:
-            self._send_message({"kind": "about", "body": header})
-
     # -- messages
     # ----------------------------------------------------------------------------------------------
 
@@ -337,10 +321,13 @@ class EmbeddingMap(Panel):
         return self._vector_map.projection or self._table
 
     def _body(self) -> dict[str, Any]:
-        """The header of the map: table, placement method and verdict."""
+        return self._new_header()
+
+    def _header(self) -> dict[str, Any]:
+        """Table, placement method and verdict."""
         name, version = self._verdict_table.name, self._vector_map.version
         verdict, notes = verdict_with_notes(self._ws, name, version)
-        self._sent_header = {
+        return {
             "table": self._table.name,
             "source": name,
             "version": version,
@@ -351,7 +338,6 @@ class EmbeddingMap(Panel):
             "placed": self._vector_map.placement if len(self._points) > 1 else "",
             "method": self._method,
         }
-        return dict(self._sent_header)
 
     @property
     def _method(self) -> str:
@@ -401,7 +387,7 @@ class EmbeddingMap(Panel):
         """The legend and the colour index of each point. Numbers, dates and timestamps have a
         gradient from low to high; of other columns the most frequent values have a colour each, and
         the others share one. Raises the errors of reading the source."""
-        values = self._row_columns.read_rows(self._vector_map.keys, [column])[column]
+        values = self._read_columns(self._vector_map.keys, [column])[column]
         if (scaled := scale_values(values)) is not None:
             without_value = int((scaled.positions == NO_VALUE_CODE).sum())
             return Colouring(column, scaled.legend, scaled.positions, without_value)
@@ -425,7 +411,7 @@ class EmbeddingMap(Panel):
         if point >= len(self._points):
             raise RowNotFound("This point no longer exists.")
         names = self._columns[:MAX_HOVER_COLUMNS]
-        rows = self._row_columns.read_rows(self._vector_map.keys.slice(point, 1), names)
+        rows = self._read_columns(self._vector_map.keys.slice(point, 1), names)
         [texts] = row_texts(rows, names, MAX_VALUE_CHARS)
         values = [
             [column, escape_invisible(text)[:MAX_VALUE_CHARS]]

@@ -11,14 +11,11 @@ import traitlets
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.forms import table
 from jammi_lab.core.html import Rendered, to_text, vstack
-from jammi_lab.engine.row_conditions import check_row_condition
 from jammi_lab.features.outputs.stamps import StampedSource
-from jammi_lab.features.search.hits import VECTOR_HIT_COLUMNS
 from jammi_lab.workspace.result_table import ResultTable
 from jammi_widgets import assets, protocol
-from jammi_widgets.cell_texts import KeyIndex, row_texts
-from jammi_widgets.panel import Panel
-from jammi_widgets.row_columns import RowColumns, source_rows
+from jammi_widgets.cell_texts import row_texts
+from jammi_widgets.row_panel import RowPanel
 from jammi_widgets.verdict_notes import render_notes, verdict_with_notes
 
 if TYPE_CHECKING:
@@ -26,13 +23,11 @@ if TYPE_CHECKING:
 
     from jammi_lab.workspace.workspace import Workspace
 
-MAX_SHOWN_COLUMNS = 12
-"""Maximum number of source columns shown."""
 MAX_VALUE_CHARS = 2_000
 """Maximum number of characters of a value sent to the page."""
 
 
-class NeighborExplorer(Panel):
+class NeighborExplorer(RowPanel):
     """Rows of an embedding table by similarity to a text, or to the row `key`. Each hit leads to
     its own neighbours.
 
@@ -56,7 +51,8 @@ class NeighborExplorer(Panel):
         query: str = "",
         k: int = 10,
     ) -> None:
-        self._set_table(ws, ws.table(table) if isinstance(table, str) else table)
+        self._ws = ws
+        self._set_table(ws.table(table) if isinstance(table, str) else table)
         self._query_row: str | None = None
         if key is not None:
             ws.vector(self._table, key)
@@ -74,16 +70,13 @@ class NeighborExplorer(Panel):
         self.observe(self._on_selection_change, names="selection")
         self.observe(self._on_query_change, names=["query", "filter", "k"])
 
-    def _set_table(self, ws: "Workspace", result_table: ResultTable) -> None:
+    def _set_table(self, table: ResultTable) -> None:
         """Set the table to search."""
-        self._columns = readable_columns(ws, result_table)
-        self._table = result_table
-        self._key_index = KeyIndex(ws._services.search.matrix(result_table._record).keys)
-        self._row_columns = RowColumns(ws, result_table, self._columns)
+        self._set_rows(table, self._ws._services.search.matrix(table._record).keys)
 
     def _reload(self) -> bool:
         """Repeat the search on the newest version of the table."""
-        self._set_table(self._ws, self._ws.table(self._table.name))
+        self._set_table(self._ws.table(self._table.name))
         self.selection = self._key_index.existing_names(self.selection)
         if self._query_row is not None and not self._key_index.existing_names([self._query_row]):
             self._query_row = None
@@ -98,9 +91,6 @@ class NeighborExplorer(Panel):
         names = list(proposal["value"])
         self._key_index.row_numbers(names, self._table.name)
         return names
-
-    def _selectable_names(self, names: list[str]) -> list[str]:
-        return self._key_index.existing_names(names)
 
     def _on_selection_change(self, change: dict[str, Any]) -> None:
         """Show the neighbours of a row that Python or a linked panel selected and that is not among
@@ -128,12 +118,6 @@ class NeighborExplorer(Panel):
             is_query = change["name"] == "query"
             search = (lambda: self._search(self.query, None)) if is_query else self._repeat_search
             self._run_or_queue(lambda: self._send_hits(search))
-
-    def _refresh_if_changed(self) -> None:
-        header = self._header()
-        if self._last_answer and header != self._last_answer["about"]:
-            self._last_answer["about"] = header
-            self._send_message({"kind": "about", "body": header})
 
     def _find_key(self, key_text: str) -> Any:
         """The key of the row with this displayed key. RowNotFound."""
@@ -171,11 +155,7 @@ class NeighborExplorer(Panel):
 
     def _search(self, text: str | None, row: str | None) -> dict[str, Any]:
         """Search by a text or by a row, and return the answer."""
-        where = (
-            check_row_condition(self._ws._services.engine, self.filter)
-            if self.filter.strip()
-            else None
-        )
+        where = self._condition()
         self._query_row, key = (
             (row, self._find_key(row)) if text is None and row is not None else (None, None)
         )
@@ -184,7 +164,7 @@ class NeighborExplorer(Panel):
                 "hits": [],
                 "query": "",
                 "row": None,
-                "about": self._header(),
+                "about": self._new_header(),
             }
             return dict(self._last_answer)
         rows = self._find_hits(text or None, key, where)
@@ -196,7 +176,7 @@ class NeighborExplorer(Panel):
             "query": text or "",
             "row": row,
             "own": query_values,
-            "about": self._header(),
+            "about": self._new_header(),
         }
         return dict(self._last_answer)
 
@@ -228,7 +208,7 @@ class NeighborExplorer(Panel):
         """The current source columns of these rows; empty for rows that no longer exist."""
         import pyarrow as pa
 
-        rows = self._row_columns.read_rows(pa.array(keys, self._key_index.keys.type))
+        rows = self._read_columns(pa.array(keys, self._key_index.keys.type), self._columns)
         return row_texts(rows, self._columns, MAX_VALUE_CHARS)
 
     def _header(self) -> dict[str, Any]:
@@ -267,23 +247,6 @@ class NeighborExplorer(Panel):
         rows = table(headers, cells, aligned=aligned, caption=title, note=note)
         with self._tenant_context():
             return vstack(render_notes(self._ws, name, version), rows)
-
-
-def readable_columns(ws: "Workspace", result_table: ResultTable) -> list[str]:
-    """The readable columns of the source rows without the key and names that a hit itself has, text
-    columns first. SchemaMismatch for a table without vectors."""
-    columns = source_rows(ws, result_table).columns
-    manifest = result_table.manifest
-    key = str(manifest.descriptor.get("key", "")) if manifest is not None else ""
-    excluded = {*VECTOR_HIT_COLUMNS, "vector", key.casefold()}
-    readable = [
-        c
-        for c, kind in columns.items()
-        if c.casefold() not in excluded
-        and not c.startswith("_")
-        and not kind.startswith(("BLOB", "FLOAT["))
-    ]
-    return sorted(readable, key=lambda c: columns[c] != "VARCHAR")[:MAX_SHOWN_COLUMNS]
 
 
 def encoded_columns(result_table: ResultTable) -> list[str]:
