@@ -464,25 +464,23 @@ class EvaluatedGraph:
         self, recorded: Anchor, current: Anchor, node: RecipeNode, record: TableRecord
     ) -> State:
         """The current state of an input; the recorded one if it changed but the rows read of it are
-        equal. Rows are compared without order, so this is done only for statements that do not
-        depend on row order, and only if the columns read are the same."""
+        equal: of a table but for rounding, of a source without order, so this is done only for
+        statements that do not depend on row order. The columns read must be the same."""
         if (
             recorded.same_state(current)
             or (recorded.columns, recorded.types) != (current.columns, current.types)
             or not recorded.same_server_types(current)
         ):
             return current
-        label, is_ordered = recorded.input.label, record.order_sensitive
+        label = recorded.input.label
         if recorded.input.kind_class.is_result and recorded.schema:
             versions = self._differences.versions(recorded, node.tenant)
-            equality = versions and self.observation.equality(
-                *versions, recorded.columns, is_ordered=is_ordered
-            )
-            if equality == "rounding":
+            if versions and self.observation.is_equal_but_for_rounding(*versions, recorded.columns):
                 return recorded.with_values(note=f"{label} is {BUT_FOR_ROUNDING}", rounding=True)
-            is_equal: bool | Unknown = equality == "rows"
-        else:
-            is_equal = not is_ordered and self.observation.has_same_rows(recorded, node.tenant)
+            return current
+        if record.order_sensitive:
+            return current
+        is_equal = self.observation.has_same_rows(recorded, node.tenant)
         if isinstance(is_equal, Unknown):
             return is_equal
         if not is_equal:

@@ -30,8 +30,9 @@ class InputDifferences:
 
     def _describe(self, recorded: Anchor, current: Anchor, tenant: str | None) -> str:
         if recorded.input.kind_class.is_external:
-            state = self._observation.observe(recorded.input, tenant)
-            return column_difference(recorded, current, state, self._observation.cache)
+            with self._scope.use(tenant):
+                self._observation.note_columns([current])
+            return column_difference(recorded, current, self._observation.cache)
         versions = self.versions(recorded, tenant)
         if versions is None or not recorded.input.kind_class.is_result:
             return ""

@@ -6,12 +6,12 @@ stored in the observation cache when a table is computed from it. They are for d
 rest on anchors.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jammi_lab.core.anchors import Anchor, Observed, Snapshot
 from jammi_lab.core.html import count_noun, escape_invisible
-from jammi_lab.inputs.observation_cache import ROWS_KIND
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, DigestCache, observation_key
 
 MAX_STORED_COLUMNS = 256
@@ -29,25 +29,20 @@ def note_columns(state: Observed, anchor: Anchor, cache: DigestCache, now_ns: in
         and 0 < len(anchor.columns) <= MAX_STORED_COLUMNS
         and not _stored_payload(anchor, cache)
     ):
-        _store(anchor, state.by_column, state.row_count, cache, now_ns)
+        payload = _payload(anchor, state.by_column, state.row_count)
+        cache.put(_key(anchor), CacheEntry(NO_STAT, now_ns, payload))
 
 
-def note_row_count(anchor: Anchor, rows: int, cache: DigestCache, now_ns: int) -> None:
-    """Store the number of rows of a text file, which has no digests by column."""
-    if not _stored_payload(anchor, cache):
-        _store(anchor, {}, rows, cache, now_ns)
+def note_row_count(anchor: Anchor, count: Callable[[], int | None], cache: DigestCache) -> None:
+    """Store the number of rows of a text file, which has no digests by column, as counted."""
+    if not _stored_payload(anchor, cache) and (rows := count()) is not None:
+        cache.put(_key(anchor), CacheEntry(NO_STAT, time.time_ns(), {"columns": {}, "rows": rows}))
 
 
-def column_difference(
-    recorded: Anchor, current: Anchor, state: Observed, cache: DigestCache
-) -> str:
-    """What differs between two states of an input: `only price`. Empty when that is not known.
-    `state`: the observation that `current` is from."""
-    former = _stored_payload(recorded, cache)
-    if isinstance(state, Snapshot) and state.by_column is not None:
-        now = _payload(current, state.by_column, state.row_count)
-    else:
-        now = _stored_payload(current, cache)
+def column_difference(recorded: Anchor, current: Anchor, cache: DigestCache) -> str:
+    """What differs between two states of an input that were noted: `only price`. Empty when that
+    is not known."""
+    former, now = _stored_payload(recorded, cache), _stored_payload(current, cache)
     digests, columns = now.get("columns", {}), former.get("columns", {})
     differing = [c for c in columns if digests.get(c) != columns[c]] if digests else []
     return difference_text(
@@ -72,16 +67,6 @@ def column_names(names: list[str]) -> str:
     return ", ".join(shown) + (f" and {count_noun(more, 'more column')}" if more else "")
 
 
-def _store(
-    anchor: Anchor,
-    digests: Mapping[str, str],
-    rows: int | None,
-    cache: DigestCache,
-    now_ns: int,
-) -> None:
-    cache.put(_key(anchor), CacheEntry(NO_STAT, now_ns, _payload(anchor, digests, rows)))
-
-
 def _stored_payload(anchor: Anchor, cache: DigestCache) -> dict[str, Any]:
     entry = cache.get(_key(anchor))
     return {} if entry is None else entry.payload
@@ -93,4 +78,4 @@ def _payload(anchor: Anchor, digests: Mapping[str, str], rows: int | None) -> di
 
 
 def _key(anchor: Anchor) -> str:
-    return observation_key(ROWS_KIND, "columns", anchor.method, anchor.value)
+    return observation_key("rows", "columns", anchor.method, anchor.value)

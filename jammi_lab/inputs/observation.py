@@ -1,7 +1,6 @@
 """The observation pass: every input is observed at most once, in parallel and with a timeout. All
 verdicts of one pass come from the same observations, so they are consistent."""
 
-import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,9 +29,9 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.thread_pool import submit
 from jammi_lab.core.verdicts import Damaged
 from jammi_lab.engine.name_resolution import NameResolver
-from jammi_lab.inputs.changed_columns import note_columns
+from jammi_lab.inputs.changed_columns import note_columns, note_row_count
 from jammi_lab.inputs.observation_cache import ObservationCache
-from jammi_lab.inputs.row_comparison import Equality, RowComparison
+from jammi_lab.inputs.row_comparison import RowComparison
 from jammi_lab.sources.base import Relation, SharedRead
 from jammi_lab.sources.frame_origins import merged_origin
 from jammi_lab.sources.read_errors import reason_of
@@ -55,9 +54,10 @@ class Kind(InputKind, NameResolver):
         its columns and in any order; False when that cannot be determined."""
         return False
 
-    def note_rows(self, anchor: Anchor, observation: "Observation") -> None:
-        """Store the digest of the rows that were just read, so that `same_rows` can compare it
-        after a rewrite. Reads at most what a shallow pass may read."""
+    def count_rows(self, anchor: Anchor, observation: "Observation") -> int | None:  # noqa: ARG002
+        """The number of rows of a small input whose anchor has none, in that state; None where it
+        is not known. For display."""
+        return None
 
 
 class Observation:
@@ -201,27 +201,23 @@ class Observation:
                     self._comparisons[key] = False
         return self._comparisons[key]
 
-    def note_rows(self, anchors: Iterable[Anchor], *, only_columns: bool) -> None:
-        """Store the digests of the columns at these anchors and, unless `only_columns`, of the
-        rows, so that rewritten sources can be compared with them later. They are persisted with the
-        next flush of the cache."""
+    def note_columns(self, anchors: Iterable[Anchor]) -> None:
+        """Store the digests of the columns at these anchors, or the number of rows, for what a
+        verdict says of a changed source. They are persisted with the next flush of the cache."""
         for anchor in anchors:
             if not anchor.pinned or not anchor.input.kind_class.is_external:
                 continue
             state = self.observe(anchor.input, self._scope.current)
             note_columns(state, anchor, self.cache, self.now_ns)
-            if not only_columns:
-                with contextlib.suppress(JammiError, OSError):
-                    self._kind(anchor.input).note_rows(anchor, self)
+            kind = self._kind(anchor.input)
+            note_row_count(anchor, functools.partial(kind.count_rows, anchor, self), self.cache)
 
-    def equality(
-        self, new: TableRecord, old: TableRecord, columns: tuple[str, ...], *, is_ordered: bool
-    ) -> Equality | None:
-        """As `RowComparison.equality`, within the read limits of this pass."""
-        if self._row_comparison is None:
-            return None
-        return self._row_comparison.equality(
-            new, old, columns, is_ordered=is_ordered, deep=self.deep
+    def is_equal_but_for_rounding(
+        self, new: TableRecord, old: TableRecord, columns: tuple[str, ...]
+    ) -> bool:
+        """As `RowComparison.is_equal_but_for_rounding`, within the read limits of this pass."""
+        return self._row_comparison is not None and self._row_comparison.is_equal_but_for_rounding(
+            new, old, columns, deep=self.deep
         )
 
     def observe_all(self, inputs: Iterable[tuple[str | None, Input]]) -> None:

@@ -12,12 +12,6 @@ from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources.outside_access import OutsideAccess
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 
-ROWS_KIND = "rows"
-"""The kind of row digests. The earlier rows of a rewritten source cannot be read again, so a key
-that is missing in memory is also looked up in the catalog, where another kernel may have stored
-it."""
-
-_ROWS_PREFIX = observation_key(ROWS_KIND, "")
 _TABLES_KIND = "tables"
 MAX_ENTRIES, MAX_ENTRIES_PER_TABLE = 20_000, 10
 """How many entries are kept, whichever is more: each state of an input leaves some, and files that
@@ -48,13 +42,7 @@ class ObservationCache:
         if self._entries is not None and (known := self._entries.get(key)) is not None:
             return known
         with self._lock:
-            entry = self._load_entries().get(key)
-            is_shared = key.startswith(_ROWS_PREFIX) and self._outside.trusts_folder
-            if entry is None and is_shared:
-                entry = self._catalog.observations.get(key)
-                if entry is not None:
-                    self._load_entries()[key] = entry
-            return entry
+            return self._load_entries().get(key)
 
     def put(self, key: str, entry: CacheEntry) -> None:
         """Store an entry; other kernels see it after the next `flush`."""

@@ -15,6 +15,7 @@ from jammi_lab.core.anchors import (
     Input,
     MissingFrame,
     Observed,
+    Snapshot,
     Unknown,
     Vanished,
     frame_input,
@@ -38,10 +39,10 @@ from jammi_lab.core.records import SourceRecord
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.verdicts import MOVED
 from jammi_lab.engine.name_resolution import FixedNames
-from jammi_lab.inputs import row_comparison
 from jammi_lab.inputs.observation import Kind, Observation, PinnedState
 from jammi_lab.inputs.observation_cache import KnownTables, ObservationCache
 from jammi_lab.inputs.path_names import PathFiles, record_of
+from jammi_lab.sources import read_errors, scratch_duckdb
 from jammi_lab.sources.base import (
     Connector,
     Describe,
@@ -59,6 +60,9 @@ from jammi_lab.sources.registry import connector_for
 from jammi_lab.sources.row_security import TenantFilteredConnector
 from jammi_lab.sources.secrets import Credentials
 from jammi_lab.storage.digests import DigestCache
+
+_MAX_COUNTED_BYTES = 4 << 20
+"""The rows of larger text files are not counted: their types are decided again for each state."""
 
 
 class SourceDirectory:
@@ -319,23 +323,29 @@ class SourceKind(Kind):
                 self._known_tables.record_tables(record, connector.tables(), now_ns)
 
     def same_rows(self, recorded: Anchor, observation: Observation) -> bool | Unknown:
-        """As the connector compares rows, else by the digest that `note_rows` stored."""
+        """As the connector compares rows."""
         connector = self._connector(recorded.input, observation)
-        context = self._context(observation)
-        if isinstance(connector, SupportsRowComparison):
-            return connector.same_rows(recorded, context)
-        return connector is not None and row_comparison.has_same_rows(connector, recorded, context)
+        return isinstance(connector, SupportsRowComparison) and connector.same_rows(
+            recorded, self._context(observation)
+        )
 
-    def note_rows(self, anchor: Anchor, observation: Observation) -> None:
-        """Store the digest of the rows that were just read."""
-        connector = self._connector(anchor.input, observation)
-        if connector is not None:
-            limited = replace(
-                self._context(observation),
-                scan_rows=self._settings["look.scan_rows"],
-                scan_bytes=self._settings["look.scan_bytes"],
-            )
-            row_comparison.note_rows(connector, anchor, limited)
+    def count_rows(self, anchor: Anchor, observation: Observation) -> int | None:
+        """Of a local text file."""
+        from jammi_lab.sources.files.text_connector import TextConnector
+
+        connector, table = self._connector(anchor.input, observation), anchor.input.table
+        with contextlib.suppress(*read_errors.SOURCE_ERRORS):
+            if not isinstance(connector, TextConnector):
+                return None
+            relation = connector.relation(table)
+            if (relation.read.local_bytes or _MAX_COUNTED_BYTES) >= _MAX_COUNTED_BYTES:
+                return None
+            [(rows,)] = scratch_duckdb.query(relation, "SELECT count(*) FROM it")
+            state = connector.observe(table, self._context(observation))
+            if isinstance(state, Snapshot):
+                current = state.anchor(anchor.input, anchor.columns)
+                return int(rows) if current.same_state(anchor) else None
+        return None
 
 
 class FrameKind(SourceKind):

@@ -200,8 +200,7 @@ def confirm_anchors(
             if has_changed
             else anchor
         )
-    # row digests cannot stand for an ordered input
-    observation.note_rows(confirmed, only_columns=job.order_sensitive)
+    observation.note_columns(confirmed)
     return confirmed
 
 

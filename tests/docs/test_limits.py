@@ -61,18 +61,6 @@ GUARANTEE = {
 """What shows a limit of the guarantee, by its first words in the page on verdicts."""
 LISTS = {
     ("docs/verdicts-in-detail.md", "These kinds are known:"): [
-        (
-            "tests/freshness/test_equal_rows.py::"
-            "test_a_statement_that_depends_on_the_order_never_rests_on_it"
-        ),
-        (
-            "tests/freshness/test_rewritten_files.py::"
-            "test_a_large_text_file_is_not_read_for_an_opinion"
-        ),
-        (
-            "tests/freshness/test_equal_rows.py::"
-            "test_what_is_digested_by_its_values_is_stale_when_its_rows_are_in_another_order"
-        ),
         "tests/sources/test_http.py::test_another_large_file_of_its_size_is_seen",
         "tests/sources/test_delta.py::test_a_data_file_that_is_touched_is_a_change_once",
         (

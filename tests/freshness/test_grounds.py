@@ -94,19 +94,3 @@ def test_of_very_many_grounds_the_nearest_are_passed_on():
     near = Ground("near")
     [first, *others] = inherited_grounds([("a", far), ("b", [near])])
     assert first == Ground("near", ("b",)) and len(others) == MAX_CAUSES - 1
-
-
-def test_a_note_is_a_ground_only_of_what_depends_on_the_order_of_rows(lab):
-    ws = lab.ws
-    lab.parquet("rows", id=[1, 2])
-    ws.materialize("all", "SELECT id FROM rows")
-    ws.materialize("bag", "SELECT id FROM jammi.all")
-    ws.materialize("first", "SELECT id FROM jammi.bag LIMIT 1")
-    lab.parquet("rows", id=[2, 1])
-    note = "rows has other bytes and equal rows"
-    assert [str(row.verdict) for row in ws.status()] == [
-        f"fresh, {note}",
-        "fresh",
-        f"fresh*, {note}, by way of bag ← all",
-    ]
-    assert note in repr(ws.status())
