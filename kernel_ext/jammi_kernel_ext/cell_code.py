@@ -29,18 +29,12 @@ _MAX_TEXT_CHARACTERS = 20_000
 _MAGIC_CALLS = frozenset(("run_line_magic", "run_cell_magic", "system", "getoutput"))
 
 
-def _opcodes(*names: str) -> frozenset[int]:
-    return frozenset(dis.opmap[name] for name in names if name in dis.opmap)
-
-
-_LOAD_GLOBAL = dis.opmap["LOAD_GLOBAL"]
-_LOADS = _opcodes("LOAD_NAME", "LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS")
-_STORES = _opcodes("STORE_NAME", "DELETE_NAME")
-_GLOBAL_STORES = _opcodes("STORE_GLOBAL", "DELETE_GLOBAL")
-_WRITES = _GLOBAL_STORES | _opcodes(
-    *("STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE", "STORE_ATTR", "DELETE_ATTR", "STORE_DEREF")
+_LOADS = frozenset(("LOAD_NAME", "LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"))
+_STORES = frozenset(("STORE_NAME", "DELETE_NAME"))
+_GLOBAL_STORES = frozenset(("STORE_GLOBAL", "DELETE_GLOBAL"))
+_WRITES = _GLOBAL_STORES | frozenset(
+    "STORE_SUBSCR DELETE_SUBSCR STORE_SLICE STORE_ATTR DELETE_ATTR STORE_DEREF".split()
 )
-_IMPORT = dis.opmap["IMPORT_NAME"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +59,16 @@ class CodeUse:
 def uses_of(code: types.CodeType, *, is_function: bool = True) -> CodeUse:
     """What code uses. The names that a module assigns are the notebook's, those of a function are
     not."""
-    loaded, stored, opcodes = set[str](), set[str](), set[int]()
-    extended, names = 0, code.co_names
-    raw = code.co_code
-    for opcode, low in zip(raw[::2], raw[1::2], strict=True):
-        argument = low | extended
-        extended = argument << 8 if opcode == dis.EXTENDED_ARG else 0
-        opcodes.add(opcode)
-        if opcode in _LOADS:
-            loaded.add(names[argument >> 1 if opcode == _LOAD_GLOBAL else argument])
-        elif opcode == _IMPORT:
-            loaded.add(names[argument].partition(".")[0])
-        elif opcode in _GLOBAL_STORES or (opcode in _STORES and not is_function):
-            stored.add(names[argument])
-    words, texts, inner = set(names), set[str](), list[CodeUse]()
+    loaded, stored, operations = set[str](), set[str](), set[str]()
+    for step in dis.get_instructions(code):
+        operations.add(step.opname)
+        if step.opname in _LOADS:
+            loaded.add(step.argval)
+        elif step.opname == "IMPORT_NAME":
+            loaded.add(step.argval.partition(".")[0])
+        elif step.opname in _GLOBAL_STORES or (step.opname in _STORES and not is_function):
+            stored.add(step.argval)
+    words, texts, inner = set(code.co_names), set[str](), list[CodeUse]()
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             inner.append(uses_of(constant))
@@ -89,7 +79,7 @@ def uses_of(code: types.CodeType, *, is_function: bool = True) -> CodeUse:
             words |= found
             texts |= found
     late = set[str]().union(*(each.loaded for each in inner))
-    changes = not _WRITES.isdisjoint(opcodes) or any(map(changes_in_place, words))
+    changes = not _WRITES.isdisjoint(operations) or any(map(changes_in_place, words))
     return CodeUse(
         frozenset(loaded | late),
         frozenset(stored.union(*(each.stored for each in inner))),
