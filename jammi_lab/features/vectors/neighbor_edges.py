@@ -41,7 +41,7 @@ class Edges:
         self._matrix, self._k = matrix, min(k, max(0, len(matrix) - 1))
         # beyond ±1 every floor means the same; clipping keeps it in the range of float32
         self._floor = None if floor is None else np.float32(np.clip(floor, -2, 2))
-        self._blocks = _mutual_blocks(blocks, len(matrix)) if mutual else blocks
+        self._blocks = _mutual_edges(blocks, len(matrix)) if mutual else blocks
         kind = matrix.keys.type
         self.schema = pa.schema(
             [("src", kind), ("dst", kind), ("rank", pa.int32()), ("similarity", pa.float32())]
@@ -75,26 +75,16 @@ class Edges:
             self._blocks.close()
 
 
-def _mutual_blocks(blocks: Iterator[BatchResult], n: int) -> Iterator[BatchResult]:
+def _mutual_edges(blocks: Iterator[BatchResult], n: int) -> Iterator[BatchResult]:
     """Keep mutual edges: in place of every neighbour that does not list the row, put −1."""
-    all_blocks = list(blocks)
-    edge_codes = np.sort(
-        np.concatenate(
-            [
-                ((first + np.arange(len(rows)))[:, None] * n + rows)[rows >= 0]
-                for first, (rows, _) in all_blocks
-            ]
-        )
-    )
-    for first, (rows, similarities) in all_blocks:
-        reverse_codes = rows * n + (first + np.arange(len(rows)))[:, None]
-        is_mutual = (
-            edge_codes[np.minimum(np.searchsorted(edge_codes, reverse_codes), len(edge_codes) - 1)]
-            == reverse_codes
-            if len(edge_codes)
-            else rows < 0
-        )
-        yield BatchResult(first, Hits(np.where((rows >= 0) & is_mutual, rows, -1), similarities))
+    hits = [block.hits for block in blocks]
+    if not hits:
+        return
+    rows = np.concatenate([each.rows for each in hits])
+    numbers = np.arange(len(rows))[:, None]
+    is_mutual = np.isin(rows * n + numbers, numbers * n + rows)
+    similarities = np.concatenate([each.similarities for each in hits])
+    yield BatchResult(0, Hits(np.where(is_mutual, rows, -1), similarities))
 
 
 def approximate_blocks(
