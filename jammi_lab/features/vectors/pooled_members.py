@@ -10,7 +10,6 @@ from jammi_lab.features.vectors.matrix import Matrix
 from jammi_lab.features.vectors.pooled_vectors import (
     GroupedRows,
     blocks,
-    key_type_error,
     match_keys,
 )
 from jammi_lab.steps.input_tables import InputTable
@@ -42,28 +41,22 @@ class MemberSets:
                 hint="Exclude them: SELECT target, member FROM … WHERE target IS NOT NULL.",
             )
         targets, target = _number_targets(single_array(table.column(0)), "target")
-        try:
-            members = single_array(table.column(1)).dictionary_encode("encode")
-        except pa.ArrowException as error:
-            raise key_type_error(
-                matrix.keys, table.schema.field(1).type, table_name, "member"
-            ) from error
-        member_rows = match_keys(matrix.keys, members.dictionary, table_name, "member")
-        pairs = np.unique(target * max(1, len(member_rows)) + to_numpy(members.indices))
-        target = pairs // max(1, len(member_rows))
-        member_rows = member_rows[pairs % max(1, len(member_rows))]
-        has_vector = member_rows >= 0
+        members = single_array(table.column(1))
+        member_rows = match_keys(matrix.keys, members, table_name, "member")
+        has_vector, count = member_rows >= 0, max(1, len(matrix))
         remaining = np.unique(target[has_vector])
-        count = max(1, len(matrix))
-        pairs = np.unique(  # again: 0 and −0 are distinct in the dictionary and the same key
+        pairs = np.unique(
             np.searchsorted(remaining, target[has_vector]) * count + member_rows[has_vector]
         )
         self.row, self.place = pairs // count, pairs % count
         self.targets = _restore_type(
             targets.take(to_arrow_rows(remaining)), table.schema.field(0).type
         )
+        ignored = pa.table(
+            {"target": target[~has_vector], "member": members.filter(pa.array(~has_vector))}
+        )
         self.counts = {
-            "members_ignored": int((~has_vector).sum()),
+            "members_ignored": len(ignored.group_by(ignored.column_names).aggregate([])),
             "targets_left_out": len(targets) - len(remaining),
         }
 
