@@ -1,44 +1,28 @@
 """A summary of the open workspace and its contents: the display of `ws` and of `%jammi`."""
 
-from collections.abc import Callable
+from typing import Any
 
 from jammi_lab.core.command_hints import cell_or_python
 from jammi_lab.core.forms import form
 from jammi_lab.core.html import Rendered, vstack
-from jammi_lab.features.live.mutable_handles import MutableTables
-from jammi_lab.features.live.topics import Topics
-from jammi_lab.freshness.reports import Status, count_recipes
-from jammi_lab.store.reports import RecoveryReport
-from jammi_lab.workspace.sources import Sources
+from jammi_lab.freshness.reports import count_recipes
 
 
-def summarize(
-    path: str,
-    status: Status,
-    sources: Sources,
-    mutable: MutableTables,
-    topics: Topics,
-    recovery: RecoveryReport,
-    others_near: Callable[[], str],
-    *,
-    tenant: str | None,
-    read_only: bool,
-    catalog_url: str,
-) -> Rendered:
-    """Summarize the location, contents and recovery of a workspace."""
-    names = ", ".join(sources)
+def summarize(ws: Any) -> Rendered:
+    """Summarize the location, contents and recovery of a workspace. Raises as `status`."""
+    status, names, recovery = ws.status(), ", ".join(ws.sources), ws.recovery
     facts = [
-        ("tenant", tenant or ""),
+        ("tenant", ws.current_tenant or ""),
         ("sources", names),
         ("tables", count_recipes(list(status)) if len(status) else ""),
-        ("mutable", ", ".join(m.name for m in mutable)),
-        ("topics", ", ".join(t.name for t in topics)),
-        ("open", "read-only" if read_only else ""),
-        ("catalog", catalog_url),
+        ("mutable", ", ".join(m.name for m in ws.mutable)),
+        ("topics", ", ".join(t.name for t in ws.topics)),
+        ("open", "read-only" if ws.read_only else ""),
+        ("catalog", ws.settings["catalog.url"]),
     ]
-    is_empty = not (names or len(status) or len(mutable) or len(topics))
+    is_empty = not (names or len(status) or len(ws.mutable) or len(ws.topics))
     add = cell_or_python("%jammi add NAME LOCATION", "ws.sources.add(name, location)")
     note = f"The workspace is empty: {add} registers a source." if is_empty else ""
-    near = others_near() if is_empty else ""
+    near = ws._services.lookup.others_near() if is_empty else ""
     recovery_summary = recovery._rendered() if recovery else None
-    return vstack(form(f"Workspace {path}", facts=facts, notes=[note, near]), recovery_summary)
+    return vstack(form(f"Workspace {ws.path}", facts=facts, notes=[note, near]), recovery_summary)

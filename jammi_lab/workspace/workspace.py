@@ -151,18 +151,7 @@ class Workspace:
         with load_modules():
             from jammi_lab.workspace.summary import summarize
 
-        return summarize(
-            self.path,
-            self.status(),
-            self.sources,
-            self.mutable,
-            self.topics,
-            self.recovery,
-            self._services.lookup.others_near,
-            tenant=self.current_tenant,
-            read_only=self.read_only,
-            catalog_url=self.settings["catalog.url"],
-        )
+        return summarize(self)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         try:
