@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.dataframes import to_arrow
 from jammi_lab.core.errors import InvalidArgument, ModelNotFound, WorkspaceReadOnly
@@ -37,22 +37,17 @@ if TYPE_CHECKING:
 # lineage like any other.
 
 
-class Search(NamedTuple):
-    """One way of searching that is scored."""
-
-    table: str
-    words: str | None
-    mode: str
-
-
 def metrics_recipe(
-    search: Search,
+    table: str,
+    words: str | None,
+    mode: str,
     queries: Sequence[JudgedQuery],
     relevance: Sequence[Mapping[Hashable, float]],
     k: int,
 ) -> Sql:
-    """One row with the columns table, mode, queries, recall, precision, mrr, ndcg. `relevance`: the
-    judgements of each query. InvalidArgument for rows as queries."""
+    """One row with the columns table, mode, queries, recall, precision, mrr, ndcg. `table` and
+    `words`: the names of what is searched; `relevance`: the judgements of each query.
+    InvalidArgument for rows as queries."""
     if queries[0].by_row:
         raise InvalidArgument("as_table= needs queries that are texts or vectors, not rows.")
     ideal = [discounted_gain(sorted(each.values(), reverse=True)[:k]) for each in relevance]
@@ -66,12 +61,12 @@ def metrics_recipe(
         "judged_keys": [key for each in relevance for key in each],
         "relevance": [value for each in relevance for value in each.values()],
     }
-    return Sql(_statement(search), params)
+    return Sql(_statement(table, words, mode), params)
 
 
-def _statement(search: Search) -> str:
-    table, mode = sql_literal(search.table), sql_literal(search.mode)
-    words = "" if search.words is None else f", words := {sql_literal(search.words)}"
+def _statement(table_name: str, words_name: str | None, kind: str) -> str:
+    table, mode = sql_literal(table_name), sql_literal(kind)
+    words = "" if words_name is None else f", words := {sql_literal(words_name)}"
     # One query is several, too: with a list the hits have the number of their query.
     hits = (
         f"SELECT {table} AS tab, {mode} AS mode, query, key, rank FROM search({table}, $queries, "
@@ -159,7 +154,6 @@ class Metrics(ReprMixin, Mapping[str, float]):
         mode: str,
         per_query: "Sequence[tuple[JudgedQuery, RankingScores]]",
         skipped: int,
-        recorded: Evaluation | None,
     ) -> None:
         self.table, self.k, self.mode = table, k, mode
         """The table, the number of hits that count, and the kind of search: meaning, words or
@@ -178,7 +172,7 @@ class Metrics(ReprMixin, Mapping[str, float]):
         """The discounted cumulative gain, relative to that of the ideal order."""
         self.skipped = skipped
         """Number of queries without a relevant key, which are not scored."""
-        self.recorded = recorded
+        self.recorded: Evaluation | None = None
         """The evaluation recorded for the model; None when the model is unknown here."""
         self._values = {
             f"recall@{k}": self.recall,
@@ -274,10 +268,26 @@ class RetrievalEvaluator:
                 "No query has a relevant key, so there is nothing to evaluate.",
                 hint=JUDGEMENTS_HINT,
             )
+        relevance = self._relevance(searched, answerable)
+        rankings = self._rank(searched, answerable, k, exact)
+        per_query = []
+        for query, ranking, judged in zip(answerable, rankings, relevance, strict=True):
+            per_query.append((query, score_ranking(ranking, judged, k)))
         skipped = len(judged_queries) - len(answerable)
-        metrics = self._score(searched, answerable, k, exact, skipped, record=record)
+        metrics = Metrics(searched.table, k, searched.mode, per_query, skipped)
+        if record and searched.mode == "meaning":
+            metrics.recorded = self._record(searched.table._record, metrics)
         if as_table is not None:
-            metrics.kept = self._keep(as_table, searched, answerable, k)
+            lookup, both = self._services.lookup, searched.words
+            recipe = metrics_recipe(
+                lookup.lineage_name(searched.table) or "",
+                None if both is None else lookup.lineage_name(both),
+                searched.mode,
+                answerable,
+                relevance,
+                k,
+            )
+            metrics.kept = self._services.materializer.materialize(as_table, recipe)
         return metrics
 
     def _searched(self, table: str | ResultTable, words: str | ResultTable | None) -> _Searched:
@@ -303,29 +313,6 @@ class RetrievalEvaluator:
         if record.recipe_class.has_words:
             return self._search.words.table(record).keys
         return self._search.matrix(record)
-
-    def _score(
-        self,
-        searched: _Searched,
-        judged_queries: Sequence[JudgedQuery],
-        k: int,
-        exact: bool | None,
-        skipped: int,
-        *,
-        record: bool,
-    ) -> Metrics:
-        table_record = searched.table._record
-        rankings = self._rank(searched, judged_queries, k, exact)
-        per_query = [
-            (each, score_ranking(ranking, relevance, k))
-            for each, ranking, relevance in zip(
-                judged_queries, rankings, self._relevance(searched, judged_queries), strict=True
-            )
-        ]
-        metrics = Metrics(searched.table, k, searched.mode, per_query, skipped, None)
-        if record and searched.mode == "meaning":
-            metrics.recorded = self._record(table_record, metrics)
-        return metrics
 
     def _relevance(
         self, searched: _Searched, judged_queries: Sequence[JudgedQuery]
@@ -374,18 +361,6 @@ class RetrievalEvaluator:
         for query, key in zip(hits["query"].to_pylist(), hits["key"].to_pylist(), strict=True):
             rankings[query].append(key)
         return rankings
-
-    def _keep(
-        self, name: str, searched: _Searched, queries: Sequence[JudgedQuery], k: int
-    ) -> ResultTable:
-        """The table of the scores: a recipe over the tables that are searched."""
-        search = Search(
-            self._services.lookup.lineage_name(searched.table) or "",
-            None if searched.words is None else self._services.lookup.lineage_name(searched.words),
-            searched.mode,
-        )
-        recipe = metrics_recipe(search, queries, self._relevance(searched, queries), k)
-        return self._services.materializer.materialize(name, recipe)
 
     def _record(self, record: TableRecord, metrics: Metrics) -> Evaluation | None:
         """Record the scores for the model that made the vectors; None when that model is unknown
