@@ -277,47 +277,28 @@ def _source_node(ws: "Workspace", name: str, tables_by_source: dict[str, list[st
     source, known = ws.sources[name], KnownTables(ws._services.observation_cache)
     description = f"{source.kind}, {escape_invisible(source.location)}"
     if source.kind not in DATABASE_KINDS:  # nothing is opened: it may not be there
-        return CatalogNode(
-            name,
-            description,
-            quoted_name(name),
-            load_children=lambda: _column_nodes(source),
-            relation=quoted_name(name),
-        )
+        return _relation_node(ws, name, description, quoted_name(name))
 
     def load_children() -> list[CatalogNode]:
         tables = source.tables()
         recorded = known.tables(source._record)
         tables_by_source[name] = tables if recorded is not None and recorded[1] else []
-        nodes = [_table_node(source, label, label) for label in tables_by_source[name]]
+        nodes = [_table_node(ws, source, label, label) for label in tables_by_source[name]]
         return nodes or [CatalogNode("no tables", "", "")]
 
     def known_tables() -> list[CatalogNode]:
         labels = tables_by_source.get(name) or (known.tables(source._record) or ([], 0))[0]
-        return [_table_node(source, label, f"{name}.{label}") for label in labels]
+        return [_table_node(ws, source, label, f"{name}.{label}") for label in labels]
 
     return CatalogNode(
         name, description, quoted_name(name), load_children=load_children, known_tables=known_tables
     )
 
 
-def _split_label(source: "Source", label: str) -> tuple[str, str]:
-    """The schema (empty for the default one) and the name of a table as its source lists it."""
-    schema, dot, name = label.partition(".") if source.kind in KINDS_WITH_SCHEMAS else ("", "", "")
-    return (schema, name) if dot else ("", label)
-
-
-def _table_node(source: "Source", label: str, name: str) -> CatalogNode:
-    """The node of a table inside a source; `label` is its name there."""
-    address = quoted_name(source.name, *filter(None, _split_label(source, label)))
-    return CatalogNode(
-        name,
-        "table",
-        address,
-        load_children=lambda: _column_nodes(source, label),
-        relation=address,
-    )
-
-
-def _column_nodes(source: "Source", table: str | None = None) -> list[CatalogNode]:
-    return [CatalogNode(c.name, c.type, quoted_name(c.name)) for c in source.columns(table)]
+def _table_node(ws: "Workspace", source: "Source", label: str, name: str) -> CatalogNode:
+    """The node of a table inside a source; `label` is its name there, with the schema unless that
+    is the default one."""
+    parts = [label]
+    if source.kind in KINDS_WITH_SCHEMAS:
+        parts = label.split(".", 1)
+    return _relation_node(ws, name, "table", quoted_name(source.name, *parts))
