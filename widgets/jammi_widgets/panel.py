@@ -42,18 +42,6 @@ _CHANGING_ACTIONS = ("recompute", "project", "keep")
 """Actions that change tables, so that all other panels are refreshed."""
 
 
-class Names(traitlets.List[str]):
-    """A list of texts with fast validation, because a lasso may select ten thousand of them."""
-
-    def validate_elements(self, obj: Any, value: Any) -> Any:
-        """The list; TraitError if an item is not a text."""
-        return (
-            list(value)
-            if all(type(item) is str for item in value)
-            else super().validate_elements(obj, value)
-        )
-
-
 class Panel(SavedForm, anywidget.AnyWidget):
     """A widget for a workspace. `selection` and `filter` are synchronised in both directions and
     can be observed.
@@ -62,7 +50,7 @@ class Panel(SavedForm, anywidget.AnyWidget):
     """
 
     _css = assets.style()
-    selection = Names(traitlets.Unicode()).tag(sync=True)
+    selection = traitlets.List(traitlets.Unicode()).tag(sync=True)
     """Selected names or row keys."""
     filter = traitlets.Unicode("").tag(sync=True)
     """The filter text."""

@@ -12,7 +12,7 @@ from jammi_lab.core.html import Rendered, count_noun, plain_text, vstack
 from jammi_widgets import assets
 from jammi_widgets.diff import DiffView
 from jammi_widgets.lineage import LineageGraph
-from jammi_widgets.panel import Names, Panel
+from jammi_widgets.panel import Panel
 from jammi_widgets.results import ResultView
 from jammi_widgets.saved_form import SavedForm, close_with_parts, running_cell
 from jammi_widgets.staleness import StalenessBoard
@@ -47,7 +47,7 @@ class Workbench(SavedForm, ipywidgets.VBox):  # type: ignore[misc]  # no types
 
     tab = traitlets.Enum(_TABS, default_value=_ROWS)
     """The open tab: "Rows" or "What changed"."""
-    selection = Names(traitlets.Unicode())
+    selection = traitlets.List(traitlets.Unicode())
     """The selected names."""
 
     def __init__(self, ws: "Workspace") -> None:
