@@ -12,7 +12,7 @@ from jammi_lab.core.value import DisplayedValue, Value, short_digest
 
 class VerdictBase(DisplayedValue, frozen=True):
     """Base class of verdicts and verification results. A notebook shows the sentence with an
-    icon, and it equals its word: `verdict == "fresh"`. As a condition it would always be true."""
+    icon, and it equals its word: `verdict == "fresh"`."""
 
     if not TYPE_CHECKING:  # else a type checker would accept every attribute
         __getattr__ = answer_guess
@@ -26,10 +26,6 @@ class VerdictBase(DisplayedValue, frozen=True):
         return not self == other
 
     __hash__ = DisplayedValue.__hash__
-
-    def __bool__(self) -> bool:
-        word = self.__struct_config__.tag
-        raise TypeError(f"A verdict is neither true nor false; compare it: verdict == {word!r}.")
 
     def __str__(self) -> str:
         # "undecidable: sales changed" reads on after "is"
