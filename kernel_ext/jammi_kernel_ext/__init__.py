@@ -39,22 +39,6 @@ def _disable_var_expand(magic: Callable[..., Any]) -> Callable[..., Any]:
     return magic
 
 
-def _matcher(complete: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[str, Any]]:
-    """Wrap a completer as a matcher for IPython. Same effect as IPython's decorator
-    `context_matcher`, without importing it."""
-
-    def matcher(context: Any) -> dict[str, Any]:
-        return complete(context)
-
-    for name, value in (
-        ("matcher_api_version", 2),
-        ("matcher_priority", 200),
-        ("matcher_identifier", "jammi.sql"),
-    ):
-        setattr(matcher, name, value)
-    return matcher
-
-
 def _owns_sql() -> bool:
     """Whether `%%sql`, which editors colour, is a second name of `%%jammi`: nobody else has it."""
     shell = None if _notebook is None else _notebook.shell
@@ -142,16 +126,21 @@ class _LazyMagics:
     def install_hooks(self, shell: "InteractiveShell") -> Callable[[], None]:
         """Install the hooks for completion and one-line cells. Returns a function that removes
         them."""
-        complete = _matcher(self.complete)
         completer: Any = getattr(shell, "Completer", None)
-        matchers = None
+        matchers: list[Any] = []
+
+        def complete(context: Any) -> dict[str, Any]:
+            return self.complete(context)
+
         if hasattr(completer, "suppress_competing_matchers"):  # IPython 8.6: they get a context
+            from IPython.core.completer import context_matcher
+
             matchers = completer.custom_matchers
-            matchers.append(complete)
+            matchers.append(context_matcher(priority=200, identifier="jammi.sql")(complete))
         shell.input_transformers_cleanup.append(_ensure_cell_body)
 
         def remove_hooks() -> None:
-            if matchers is not None and complete in matchers:
+            if complete in matchers:
                 matchers.remove(complete)
             if _ensure_cell_body in shell.input_transformers_cleanup:
                 shell.input_transformers_cleanup.remove(_ensure_cell_body)
@@ -172,7 +161,6 @@ def load_ipython_extension(shell: "InteractiveShell") -> None:
         ("cell", "jammi"): lazy_magics.cell,
         ("cell", "jammi_py"): lazy_magics.step,
     }
-    previous_magics = {(kind, name): magics[kind].get(name) for kind, name in new_magics}
     for (kind, name), magic in new_magics.items():
         shell.magics_manager.register_function(magic, kind, name)
     events: dict[str, Callable[..., None]] = {
@@ -188,11 +176,9 @@ def load_ipython_extension(shell: "InteractiveShell") -> None:
     def restore() -> None:
         use_cells(False)
         remove_hooks()
-        for (kind, name), magic in previous_magics.items():
-            if magics[kind].get(name) is new_magics[kind, name]:  # nobody else took the name since
+        for (kind, name), magic in new_magics.items():
+            if magics[kind].get(name) is magic:  # nobody else took the name since
                 del magics[kind][name]
-                if magic is not None:
-                    magics[kind][name] = magic
         for name, call in events.items():
             shell.events.unregister(name, call)
 
@@ -210,7 +196,7 @@ def _offer_to_resume(notebook: Notebook) -> None:
 
 
 def unload_ipython_extension(shell: "InteractiveShell") -> None:
-    """Restore the previous magics. The workspace stays open until the kernel ends,
+    """Remove the magics. The workspace stays open until the kernel ends,
     because variables may still use it."""
     global _restore
     if _restore is not None:

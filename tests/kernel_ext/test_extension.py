@@ -34,13 +34,6 @@ def test_unloading_restores_what_was_there(bare):
     )
 
 
-def test_unloading_brings_back_magics_of_the_same_name(bare):
-    bare("def jammi(line): return 'mine'\nget_ipython().register_magic_function(jammi, 'line')")
-    bare("%load_ext jammi_lab\n%unload_ext jammi_lab")
-    assert bare("%jammi").text == "'mine'"
-    bare("get_ipython().magics_manager.magics['line'].pop('jammi')")
-
-
 def test_sql_is_a_second_name_of_the_cell_where_nobody_else_took_it(bare):
     register = (
         "def sql(line, cell): return 'theirs'\nget_ipython().register_magic_function(sql, 'cell')"
