@@ -127,12 +127,7 @@ class TopicReader:
                 matching.append(event)
             elif end > first:
                 rows = row_numbers[first:end] - first_row
-                contiguous = rows[-1] - rows[0] == len(rows) - 1
-                batch = (
-                    event.batch.slice(int(rows[0]), len(rows))
-                    if contiguous
-                    else event.batch.take(pa.array(rows))
-                )
+                batch = event.batch.take(pa.array(rows))
                 matching.append(Event(event.offset, event.produced_at, batch))
         return matching
 
