@@ -149,7 +149,7 @@ def describe_node(
 
 
 def _add_input_details(ws: "Workspace", node: Node, relation: str, message: dict[str, Any]) -> None:
-    source_name, _, table_label = node.name.partition(".")
+    source_name = node.name.partition(".")[0]
     with contextlib.suppress(JammiError):  # other parts of the panel report unreachable sources
         if input_kind(node.kind).is_stored and source_name in ws.sources:
             source = ws.sources[source_name]
@@ -157,9 +157,8 @@ def _add_input_details(ws: "Workspace", node: Node, relation: str, message: dict
                 ["kind", source.kind],
                 ["location", escape_invisible(source.location)],
             ]
-            message["columns"] = [[c.name, c.type] for c in source.columns(table_label or None)]
-        elif relation:
-            message["columns"] = column_types(ws, relation)
+        if relation:
+            message["columns"] = [list(column) for column in column_types(ws, relation)]
 
 
 def _add_table_details(ws: "Workspace", name: str, message: dict[str, Any]) -> None:
