@@ -50,7 +50,6 @@ class KeyedRows:
         self.keys = keys
         self.order = key_ranks(keys)
         """The rank of each row by key, which breaks ties; None when the rows are in key order."""
-        self._integers = to_numpy(keys) if pa.types.is_integer(keys.type) else None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -89,10 +88,7 @@ class KeyedRows:
 
     def keys_at(self, rows: RowNumbers) -> pa.Array:
         """The keys of some rows, in their own type."""
-        if self._integers is None:
-            return self.keys.take(to_arrow_rows(rows))
-        selected = self._integers[rows.reshape(-1)]
-        return pa.Array.from_buffers(self.keys.type, len(selected), [None, pa.py_buffer(selected)])
+        return self.keys.take(to_arrow_rows(rows))
 
     def key_mask(self, keys: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
         """A mask of the rows with one of these keys. Raises SchemaMismatch for keys of another
