@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_lab.catalog.logs import LogRecord
 from jammi_lab.core.anchors import Identity, Input, Snapshot
-from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.errors import InvalidArgument, JammiError, mask_credentials
 from jammi_lab.core.identifiers import fold, quote_identifier
 from jammi_lab.core.records import TableRecord, percent_callback
 from jammi_lab.engine.name_resolution import NameResolver
@@ -13,7 +13,7 @@ from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.stream import Stream
 from jammi_lab.features.live.live_names import snapshot_of
 from jammi_lab.features.outputs.stamps import StampedSource, stamped_source, stamped_table
-from jammi_lab.workspace.query_plan import Explanation, explain_statement
+from jammi_lab.workspace.query_plan import Explanation
 from jammi_lab.workspace.result import ChangeResult, InMemoryResult, RecordedInputs, Result
 from jammi_lab.workspace.run_in_order import note_earlier_changes, run_in_order
 
@@ -70,10 +70,24 @@ class StatementRunner:
     def explain(
         self, text: str, params: Mapping[str, Any], *, analyze: bool, frames: bool = False
     ) -> Explanation:
-        """The query plan of a statement. Raises as `run`."""
-        return explain_statement(
-            text, analyze, lambda sql: self._prepare(sql, params, frames), self.result
-        )
+        """The query plan of one statement. Error positions refer to the text as passed. Raises as
+        `run`, and InvalidArgument for several statements; then none is run."""
+        prefix = "EXPLAIN ANALYZE " if analyze else "EXPLAIN "
+        try:
+            prepared = self._prepare(prefix + text, params, frames)
+            if prepared[1:]:
+                raise InvalidArgument(
+                    f"Only one statement can be explained at a time, got {len(prepared)}."
+                )
+            [(_, drawn)] = self.result(prepared[0]).fetchall()
+            return Explanation(mask_credentials(drawn.rstrip()))
+        except JammiError as error:
+            if error.statement is not None and error.statement.startswith(prefix):
+                error.with_position(
+                    error.statement.removeprefix(prefix),
+                    None if error.position is None else max(0, error.position - len(prefix)),
+                )
+            raise
 
     def read(self, text: str, params: Mapping[str, Any]) -> Result:
         """Run statements that only read, and return the rows of the last one."""
