@@ -9,7 +9,7 @@ n of N rows contain the term, this one c times.
 import bisect
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -66,19 +66,12 @@ class WordIndex:
         return sum(array.nbytes for array in (*self.postings, self._damping))
 
     @classmethod
-    def from_documents(cls, documents: Iterable[pa.Array]) -> "WordIndex":
-        """The index of documents, in parts of the column `terms` of `documents.SCHEMA`."""
-        parts = [_split_terms(terms) for terms in documents]
-        terms = pa.chunked_array(
-            [flat.dictionary_encode() for flat, _ in parts],
-            pa.dictionary(pa.int32(), pa.large_string()),
-        ).unify_dictionaries()
-        dictionary = (
-            terms.chunk(0).dictionary if terms.num_chunks else pa.nulls(0, pa.large_string())
-        )
-        vocabulary, ranks = sorted_vocabulary(dictionary)
-        codes = ranks[_concatenate([to_numpy(chunk.indices) for chunk in terms.chunks])]
-        lengths = _concatenate([counts for _, counts in parts])
+    def from_documents(cls, documents: pa.Array) -> "WordIndex":
+        """The index of documents: the column `terms` of `documents.SCHEMA`."""
+        flat, lengths = _split_terms(documents)
+        terms = flat.dictionary_encode()
+        vocabulary, ranks = sorted_vocabulary(terms.dictionary)
+        codes = ranks[to_numpy(terms.indices)]
         rows = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
         # equal terms of a row follow each other
         is_first = np.ones(len(codes), np.bool_)
@@ -190,7 +183,3 @@ def _split_terms(terms: pa.Array) -> tuple[pa.Array, NDArray[np.int32]]:
     lengths = np.zeros(len(terms), np.int32)
     lengths[filled] = to_numpy(lists.value_lengths())
     return lists.flatten(), lengths
-
-
-def _concatenate(parts: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
-    return np.concatenate(parts) if parts else np.empty(0, np.int32)

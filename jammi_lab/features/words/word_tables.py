@@ -68,4 +68,4 @@ def _make(path: StoragePath) -> WordTable:
             f"The file {path.name} cannot be read as a lexical table.",
             table=path.name.removesuffix(".parquet"),
         ) from error
-    return WordTable(KeyedRows(to_keys(rows["key"])), WordIndex.from_documents([terms]))
+    return WordTable(KeyedRows(to_keys(rows["key"])), WordIndex.from_documents(terms))
