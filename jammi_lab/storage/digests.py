@@ -15,7 +15,6 @@ from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jammi_lab.core.anchors import Cost
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.manifest import Leaf
 from jammi_lab.core.value import Value
@@ -174,20 +173,6 @@ class PersistentDigestCache(DigestCache, Protocol):
     def save(self) -> None:
         """Store new entries, within the current catalog transaction if there is one."""
         ...
-
-
-class Fingerprint(Value, frozen=True):
-    """The digests of one file."""
-
-    whole: str
-    """SHA-256 of all bytes."""
-    by_column: dict[str, str] | None
-    """For Parquet: a digest per top-level column; None when columns cannot be digested separately.
-    """
-    row_count: int | None
-    """Number of rows, for Parquet."""
-    cost: Cost
-    """What it cost: FREE when a stat sufficed, else SCAN."""
 
 
 class ParquetDigests(Value, frozen=True):
@@ -371,36 +356,6 @@ def is_current(entry: CacheEntry | None, stat: Stat, racy_seconds: float) -> boo
     )
 
 
-def cache_key(path: Path | str, parquet: bool) -> str:
-    """The cache key that `fingerprint` uses."""
-    return observation_key("parquet" if parquet else "bytes", str(path))
-
-
-def fingerprint(
-    path: Path, cache: DigestCache, *, parquet: bool, now_ns: int, racy_seconds: float
-) -> Fingerprint:
-    """The digests of a local file: from the cache when the stat proves them, else from its bytes.
-
-    Raises FileNotFoundError; another OSError when the file cannot be read or keeps changing;
-    pyarrow.ArrowInvalid when `parquet` is set and it is not a Parquet file.
-    """
-    stat = stat_of(path)
-    key = cache_key(path, parquet)
-    entry = cache.get(key)
-    if entry is not None and stat is not None and is_current(entry, stat, racy_seconds):
-        return _from_payload(entry.payload, Cost.FREE)
-    return read_fingerprint(path, cache, parquet=parquet, now_ns=now_ns)
-
-
-def read_fingerprint(path: Path, cache: DigestCache, *, parquet: bool, now_ns: int) -> Fingerprint:
-    """Like `fingerprint`, but always from the bytes. The result is cached."""
-    key = cache_key(path, parquet)
-    former = cache.get(key)
-    stat, payload = read_stable(path, lambda: _payload(path, parquet, former))
-    cache.put(key, CacheEntry(stat, now_ns, payload))
-    return _from_payload(payload, Cost.SCAN)
-
-
 def read_stable(path: Path, read: Callable[[], T]) -> tuple[Stat, T]:
     """The result of `read`, with the stat that the file had before and after it. Reads again when
     the stats differ.
@@ -445,20 +400,6 @@ def writeback_function() -> Callable[[int], object]:
     return lambda descriptor: call(descriptor, 0, 0, _WAIT_BEFORE | _WRITE)
 
 
-def _payload(path: Path, parquet: bool, former: CacheEntry | None) -> dict[str, Any]:
-    if not parquet:
-        return {"whole": sha256_file(path, follow_links=True), "by_column": None, "rows": None}
-    # A file whose stat proves nothing mostly has the bytes that it had, which one hash tells.
-    if (
-        former is not None
-        and former.stat.size == os.stat(path).st_size
-        and former.payload["whole"] == sha256_file(path, follow_links=True)
-    ):
-        return former.payload
-    with open(path, "rb") as file:
-        return parquet_payload(digest_parquet(path), file)
-
-
 def parquet_payload(digests: ParquetDigests, file: BinaryIO) -> dict[str, Any]:
     """The cached form of a Parquet file's digests, given the open file. Column digests cover the
     bytes and how they are decoded. They are left out when a reader would find values in other bytes
@@ -477,7 +418,3 @@ def parquet_payload(digests: ParquetDigests, file: BinaryIO) -> dict[str, Any]:
     for name, signature in signatures.items():  # a file without row groups has columns, too
         columns.setdefault(name, digest_of(["", signature]))
     return {"whole": digests.whole, "by_column": columns, "rows": digests.rows}
-
-
-def _from_payload(payload: Mapping[str, Any], cost: Cost) -> Fingerprint:
-    return Fingerprint(payload["whole"], payload["by_column"], payload["rows"], cost)

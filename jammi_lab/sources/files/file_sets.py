@@ -16,7 +16,7 @@ from jammi_lab.core.identifiers import has_surrogate
 from jammi_lab.sources.base import NO_REQUIREMENTS, Requirements
 from jammi_lab.sources.files.formats import is_skipped, names_of_kind
 from jammi_lab.sources.locations import base_of, expand, literal_path
-from jammi_lab.storage.files import Stat, is_settled, route_of, to_stat
+from jammi_lab.storage.files import Stat, is_settled, open_for_reading, route_of, to_stat
 
 _MAX_LISTINGS = 10
 
@@ -50,7 +50,9 @@ class SourceFile:
 
     def open(self) -> BinaryIO:
         """Open it for reading, seekable. Raises OSError."""
-        return open(self.path, "rb") if self.open_remote is None else self.open_remote()
+        if self.open_remote is None:
+            return open_for_reading(self.path, follow_links=True)
+        return self.open_remote()
 
     def is_proved(self, at_ns: int, racy_seconds: float) -> bool:
         """Whether its bytes cannot change after this moment without another mark or stat. A file

@@ -1,6 +1,7 @@
 """States of files: from the cache if their stats prove it, else from their bytes; and the Snapshot
 of a file set."""
 
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,12 +20,10 @@ from jammi_lab.sources.files.formats import COMPRESSED_SUFFIXES, partitions
 from jammi_lab.storage.digests import (
     NO_STAT,
     CacheEntry,
-    cache_key,
     digest_parquet_stream,
     is_current,
     observation_key,
     parquet_payload,
-    read_fingerprint,
     read_stable,
     sha256_stream,
 )
@@ -36,11 +35,7 @@ Files = Sequence[tuple[SourceFile, Payload]]
 
 
 def _cache_key(source_file: SourceFile, kind: str) -> str:
-    if source_file.is_local and kind != "arrow":
-        return cache_key(source_file.path, kind == "parquet")
-    return observation_key(
-        "arrow" if kind == "arrow" else f"url-{kind}", f"{source_file.realm}{source_file.path}"
-    )
+    return observation_key(f"file-{kind}", source_file.realm, source_file.path)
 
 
 def cached_payload(
@@ -69,25 +64,14 @@ def cached_payload(
 def read_payload(source_file: SourceFile, kind: str, ctx: ObservationContext) -> Payload:
     """Read the payload of a file and cache it. Raises OSError, pyarrow.ArrowInvalid,
     SchemaMismatch."""
-    key = _cache_key(source_file, kind)
-    if not source_file.is_local:
-        payload = {**_remote_payload(source_file, kind), "mark": source_file.mark}
-        ctx.cache.put(key, CacheEntry(source_file.stat, ctx.now_ns, payload))
-        return payload
-    if kind == "arrow":
-        stat, payload = read_stable(
-            Path(source_file.path), lambda: arrow_ipc.cache_payload(source_file)
-        )
-        ctx.cache.put(key, CacheEntry(stat, ctx.now_ns, payload))
-        return payload
-    fingerprint = read_fingerprint(
-        Path(source_file.path), ctx.cache, parquet=kind == "parquet", now_ns=ctx.now_ns
-    )
-    return {
-        "whole": fingerprint.whole,
-        "by_column": fingerprint.by_column,
-        "rows": fingerprint.row_count,
-    }
+    if source_file.is_local:
+        path = Path(source_file.path)
+        stat, payload = read_stable(path, functools.partial(_payload_of, source_file, kind))
+    else:
+        stat = source_file.stat
+        payload = {**_payload_of(source_file, kind), "mark": source_file.mark}
+    ctx.cache.put(_cache_key(source_file, kind), CacheEntry(stat, ctx.now_ns, payload))
+    return payload
 
 
 MIN_MARKED_BYTES = 32 << 20
@@ -112,12 +96,13 @@ def store_payloads(source_files: Sequence[SourceFile]) -> list[Payload] | None:
     ]
 
 
-def _remote_payload(source_file: SourceFile, kind: str) -> dict[str, Any]:
+def _payload_of(source_file: SourceFile, kind: str) -> dict[str, Any]:
     if kind == "arrow":
         return arrow_ipc.cache_payload(source_file)
     with source_file.open() as file:
         if kind == "parquet":
-            return parquet_payload(digest_parquet_stream(file, source_file.stat.size), file)
+            size = file.seek(0, os.SEEK_END)
+            return parquet_payload(digest_parquet_stream(file, size), file)
         return {"whole": sha256_stream(file), "by_column": None, "rows": None}
 
 

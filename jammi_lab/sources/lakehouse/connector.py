@@ -7,6 +7,7 @@ reading only the data files that are not in both snapshots.
 """
 
 import errno
+import functools
 import os
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -44,12 +45,11 @@ from jammi_lab.sources.located_connector import SourceGone
 from jammi_lab.storage.digests import (
     NO_STAT,
     CacheEntry,
-    cache_key,
-    fingerprint,
-    is_current,
     observation_key,
+    read_stable,
+    sha256_file,
 )
-from jammi_lab.storage.files import CLOCK_SECONDS, Stat, stat_of
+from jammi_lab.storage.files import CLOCK_SECONDS, Stat, is_settled, stat_of
 
 # --------------------------------------------------------------------------------------------------
 # Data files of a Delta or Iceberg table that were changed after their commit.
@@ -58,8 +58,8 @@ from jammi_lab.storage.files import CLOCK_SECONDS, Stat, stat_of
 # proves nothing by its name; its digest becomes part of the snapshot's state.
 
 _MAX_CACHED_DIGESTS = 4096
-_digests = BoundedCache[str, CacheEntry](_MAX_CACHED_DIGESTS)
-"""Digests of changed files; catalogs do not store them, since such files are rare."""
+_digests = BoundedCache[tuple[str, Stat], str](_MAX_CACHED_DIGESTS)
+"""Digests of changed files by stat; catalogs do not store them, since such files are rare."""
 
 
 def rewritten_files(
@@ -72,14 +72,10 @@ def rewritten_files(
     data file, whose rows nobody can read; OSError.
     """
     changed = changed_files(commit_file, data_files)
-    unread_bytes = sum(
-        stat.size
-        for path, stat in changed
-        if not is_current(_digests.get(cache_key(Path(path), parquet=False)), stat, CLOCK_SECONDS)
-    )
+    unread_bytes = sum(stat.size for path, stat in changed if _digests.get((path, stat)) is None)
     if ctx is not None and (refused := ctx.refuse_scan(unread_bytes)) is not None:
         return refused
-    return [[os.path.relpath(path, home), _digest(Path(path))] for path, _ in changed]
+    return [[os.path.relpath(path, home), _digest(path, stat)] for path, stat in changed]
 
 
 def changed_files(commit_file: str, data_files: Sequence[str]) -> list[tuple[str, Stat]]:
@@ -101,11 +97,17 @@ def _changed_at(stat: Stat) -> int:
     return max(stat.mtime_ns, stat.ctime_ns)
 
 
-def _digest(path: Path) -> str:
-    contents = fingerprint(
-        path, _digests, parquet=False, now_ns=time.time_ns(), racy_seconds=CLOCK_SECONDS
-    )
-    return contents.whole
+def _digest(path: str, stat: Stat) -> str:
+    """The digest of a file that has just had this stat."""
+    known = _digests.get((path, stat))
+    if known is not None:
+        return known
+    began_ns = time.time_ns()
+    read = functools.partial(sha256_file, path, follow_links=True)
+    stat, digest = read_stable(Path(path), read)
+    if is_settled(stat, began_ns, CLOCK_SECONDS):
+        _digests.put((path, stat), digest)
+    return digest
 
 
 # --------------------------------------------------------------------------------------------------
