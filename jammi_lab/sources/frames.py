@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -37,7 +37,6 @@ from jammi_lab.storage.arrow_values import (
     cast_losslessly,
     check_preserved,
     has_periods,
-    to_arrow_array,
     with_sql_precision,
 )
 from jammi_lab.storage.parquet import decoded_column, foreign_types
@@ -117,40 +116,6 @@ def _rows_of(obj: Any) -> pa.Table:
         f"Expected a frame, got {type(obj).__name__}.",
         hint="Pass a pandas, polars or pyarrow frame, or ws.sql(statement).",
     )
-
-
-def table_of_values(values: Mapping[str, Any] | Sequence[Any]) -> pa.Table:
-    """A table of a dict of columns, or of a list of dicts, in which a missing key is NULL. Raises
-    InvalidArgument for other values, SchemaMismatch as `as_arrow`."""
-    if isinstance(values, Mapping):
-        columns = dict(values)
-    elif values and all(isinstance(row, Mapping) for row in values):
-        names = dict.fromkeys(name for row in values for name in row)
-        columns = {name: [row.get(name) for row in values] for name in names}
-    else:
-        raise InvalidArgument(
-            "A list that is a source must be one of dicts.", hint='For example [{"id": 1}].'
-        )
-    arrays = {}
-    for name, column in columns.items():
-        if not isinstance(name, str) or isinstance(column, str) or not hasattr(column, "__len__"):
-            raise InvalidArgument(
-                "A dict that is a source must have columns by name.",
-                hint='For example {"id": [1, 2], "name": ["a", "b"]}.',
-            )
-        _check_name(name)
-        arrays[name] = _array_of_values(name, list(column))
-    if len({len(array) for array in arrays.values()}) > 1:
-        lengths = ", ".join(f"{name} {len(array):,}" for name, array in arrays.items())
-        raise InvalidArgument(f"The columns have different lengths: {lengths}.")
-    return canonical_table(pa.table(arrays))
-
-
-def _array_of_values(name: str, values: Sequence[Any]) -> pa.Array:
-    try:
-        return to_arrow_array(values)
-    except _VALUE_ERRORS as error:
-        raise _no_common_type(name, error, "objects") from None
 
 
 def canonical_table(table: pa.Table) -> pa.Table:
@@ -262,13 +227,9 @@ def _from_pandas(frame: Any) -> pa.Table:
     )
 
 
-def _check_name(name: str) -> None:
+def _pandas_column(name: str, values: Any) -> pa.Array | pa.ChunkedArray:
     if has_surrogate(name):
         raise SchemaMismatch(f"The column name {name!r} is not valid text.", column=name)
-
-
-def _pandas_column(name: str, values: Any) -> pa.Array | pa.ChunkedArray:
-    _check_name(name)
     try:
         if str(values.dtype).startswith("Sparse"):
             values = values.astype(values.dtype.subtype)
@@ -277,16 +238,12 @@ def _pandas_column(name: str, values: Any) -> pa.Array | pa.ChunkedArray:
             check_preserved(list(values), array)
         return array
     except _VALUE_ERRORS as error:
-        raise _no_common_type(name, error, str(values.dtype)) from None
-
-
-def _no_common_type(name: str, error: Exception, actual: str) -> SchemaMismatch:
-    return SchemaMismatch(
-        f"Column {name!r} contains values without a common SQL type ({first_line(error)}).",
-        column=name,
-        actual=actual,
-        hint="Convert it, for example with .astype(str).",
-    )
+        raise SchemaMismatch(
+            f"Column {name!r} contains values without a common SQL type ({first_line(error)}).",
+            column=name,
+            actual=str(values.dtype),
+            hint="Convert it, for example with .astype(str).",
+        ) from None
 
 
 def frame_snapshot(table: pa.Table) -> Snapshot:

@@ -40,7 +40,7 @@ from jammi_lab.sources.base import Connector
 from jammi_lab.sources.credentials import location_options, resolve_credentials, strip_credentials
 from jammi_lab.sources.databases import connection
 from jammi_lab.sources.files.formats import check_anchor, check_options, is_delimited, options_dict
-from jammi_lab.sources.frames import is_frame, table_of_values
+from jammi_lab.sources.frames import is_frame
 from jammi_lab.sources.located_connector import LocatedConnector
 from jammi_lab.sources.locations import (
     check_readable_location,
@@ -315,8 +315,8 @@ class Sources(NamedCollection[str], ReprMixin):
         check: bool = True,
     ) -> Source:
         """Register external data under a name for SQL: a path, glob or folder of files, a list of
-        paths, a URL, a pandas, polars or pyarrow object, a dict of columns, a list of dicts, or a
-        connection (ADBC, DB-API, SQLAlchemy engine or, with `state`, its URL).
+        paths, a URL, a pandas, polars or pyarrow object, or a connection (ADBC, DB-API, SQLAlchemy
+        engine or, with `state`, its URL).
 
         A relative path is relative to the current directory. Unless `check` is False, the source is
         opened once; a remote one must respond within `look.timeout_seconds`. A frame takes no
@@ -337,8 +337,6 @@ class Sources(NamedCollection[str], ReprMixin):
         if _is_list_of_paths(location):
             kind = kind or infer_kind(location[0])
             location, options = _as_folder(location, options)
-        elif isinstance(location, dict | list):
-            location = table_of_values(location)
         frame: object = None
         address, typed, object_kind = "", dict[str, str](), "frame"
         if isinstance(location, str | Path) and state is None:
@@ -531,7 +529,8 @@ def _check_frame(frame: object, anchor: str, options: Mapping[str, Any]) -> obje
     if not is_frame(frame):
         raise InvalidArgument(
             f"A value of type {type(frame).__name__} cannot be a source.",
-            hint="Pass a path or URL, a pandas, polars or pyarrow object, or a dict of columns.",
+            hint="Pass a path or URL, or a pandas, polars or pyarrow object; pyarrow.table(values) "
+            "makes one of a dict of columns, pyarrow.Table.from_pylist(rows) of a list of dicts.",
         )
     if anchor not in ("auto", "content"):
         raise InvalidArgument(
