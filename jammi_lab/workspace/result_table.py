@@ -13,7 +13,13 @@ from jammi_lab.core.anchors import FrameOrigin, Input, result_input
 from jammi_lab.core.attribute_suggestions import answer_name_in_list
 from jammi_lab.core.command_hints import cell_or_python, command_line
 from jammi_lab.core.dataframes import TableMixin
-from jammi_lab.core.errors import InvalidArgument, JammiError, SessionClosed, TableDamaged
+from jammi_lab.core.errors import (
+    InvalidArgument,
+    JammiError,
+    SessionClosed,
+    TableDamaged,
+    TableNotFound,
+)
 from jammi_lab.core.forms import form, listing_table, shown_type
 from jammi_lab.core.html import (
     Rendered,
@@ -280,6 +286,7 @@ class ResultTable(TableMixin, ReprMixin):
     @property
     def row_count(self) -> int | None:
         """The number of rows."""
+        self._note_read()
         return self._record.row_count
 
     @property
@@ -347,12 +354,16 @@ class ResultTable(TableMixin, ReprMixin):
             location = self._intact_path()
         except TableDamaged:
             location = self._services.results.parquet(self._record)
-        # A cell may read the file. Of a closed workspace nothing is recorded: frames of unknown
-        # origin have a ground.
-        if origins.follower is not None:
-            with contextlib.suppress(SessionClosed):
-                origins.record_read(self._origin())
+        self._note_read()
         return _shown_path(location)
+
+    def _note_read(self) -> None:
+        """Note that a cell takes the path of the rows, by which it may read them, or their number.
+        Of a closed workspace or a dropped table nothing is recorded: frames of unknown origin have
+        a ground."""
+        if origins.follower is not None:
+            with contextlib.suppress(SessionClosed, TableNotFound):
+                origins.record_read(self._origin())
 
     def _intact_path(self) -> StoragePath:
         """The path of the Parquet file. TableNotFound; TableDamaged."""
@@ -657,7 +668,7 @@ class ResultTables(list[ResultTable], ReprMixin):
                 t.version,
                 t.kind,
                 t.status,
-                reprs.format_row_count(t.row_count),
+                reprs.format_row_count(t._record.row_count),
                 format_bytes(t.bytes),
             )
             for t in self
@@ -709,7 +720,7 @@ class VersionHistory(ResultTables):
         rows = [
             (
                 t.version,
-                None if t.row_count is None else f"{t.row_count:,}",
+                reprs.format_row_count(t._record.row_count) or None,
                 format_bytes(t.bytes),
                 ", ".join(self.notes(t)),
                 completion_time(t),

@@ -833,8 +833,9 @@ class Workspace:
 
     def vector(self, table: "str | ResultTable", key: Any) -> "NDArray[np.float32]":
         """The stored vector of one row, float32. TableNotFound; RowNotFound (a KeyError)."""
-        record = self._services.lookup.find(table).record
-        return self._services.search.vector(record, key)
+        found = self.table(table)
+        found._note_read()
+        return self._services.search.vector(found._record, key)
 
     def neighbors(
         self,

@@ -146,8 +146,10 @@ def _step_of(statement: ast.stmt, values: Mapping[str, Any], line: int) -> CellS
     step = CellStep(line, uses, set(uses.loaded), _replaced_names(statement))
     step.opaque = next(iter(sorted(uses.words & OPAQUE_ATTRIBUTES)), "")
     if isinstance(statement, ast.For) and not statement.orelse:
-        targets = set(names_in(statement.target)).difference(names_in(statement.iter))
-        step.loaded -= targets - uses.late
+        read = {*names_in(statement.iter), *uses.late}
+        for node in ast.walk(statement.target):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                step.loaded -= {node.id} - read
     _TreeReader(step, values).read(statement)
     return step
 
