@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import resource
+import signal
 import sys
 import threading
 import time
@@ -48,6 +49,8 @@ def serve(ws: Any, open_writable: Callable[[], Any] | None) -> None:
     """Serve a workspace until the input ends. All tools only read, unless `open_writable` opens the
     workspace for one more that recomputes."""
     limit_memory(ws)
+    # ends at once: the thread that waits for input cannot be interrupted
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     build_server(AgentTools(ws, open_writable)).run("stdio")
     if abandoned_work():
         # Python would end these threads inside of DuckDB, which aborts the process.
@@ -203,7 +206,8 @@ def build_server(tools: AgentTools) -> "MCPServer":
         raise ExtensionMissing(
             "The package mcp is not installed.", hint="pip install 'jammi-lab[mcp]'"
         ) from None
-    server = MCPServer("jammi-lab", instructions=_INSTRUCTIONS)
+    # refusals are answers; nobody may read what is logged, and a full pipe is waited for
+    server = MCPServer("jammi-lab", instructions=_INSTRUCTIONS, log_level="ERROR")
     for tool in (tools.board, tools.why, tools.lineage, tools.plan, tools.query):
         server.add_tool(
             _with_messages(tool),

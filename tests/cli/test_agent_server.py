@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -310,6 +311,29 @@ sys.exit(main())
         send({"method": "notifications/initialized"})
         send({"id": 1, "method": "tools/call", "params": ask})
         assert "was ended after 0.2 seconds" in str(answer())
+
+
+@pytest.mark.timeout(60)
+def test_a_client_that_reads_no_log_is_answered_and_an_interrupt_ends_the_server(lab):
+    command = [sys.executable, "-m", "jammi_lab.cli", "mcp", str(lab)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe, stderr=pipe) as server:
+        try:
+            wrong = {"name": "query", "arguments": {"sql": f"SELECT {'x' * 300}"}}
+            calls = [
+                {"id": 0, "method": "initialize", "params": HELLO},
+                {"method": "notifications/initialized"},
+                *({"id": n, "method": "tools/call", "params": wrong} for n in range(1, 60)),
+            ]
+            for call in calls:
+                server.stdin.write(json.dumps({"jsonrpc": "2.0", **call}) + "\n")
+                server.stdin.flush()
+                if "id" in call:
+                    assert json.loads(server.stdout.readline())["id"] == call["id"]
+            server.send_signal(signal.SIGINT)
+            assert server.wait(30) == -signal.SIGINT
+        finally:
+            server.kill()
 
 
 @pytest.mark.timeout(40)
