@@ -15,6 +15,7 @@ from jammi_lab.commands.words import DEFAULT_FOLDER, Values
 from jammi_lab.core.errors import InvalidArgument, JammiError, TableDamaged, WorkspaceNotFound
 from jammi_lab.core.html import escape_invisible
 from jammi_lab.core.suggestions import translate_advice
+from jammi_lab.storage import own_files
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.stamp_checks import Shown, Workspaces
@@ -231,6 +232,7 @@ def _write_report(file: str | None, text: str) -> None:
     if file is None:
         return
     try:
+        own_files.check_file(Path(file))
         Path(file).write_text(text, encoding="utf-8")
     except OSError as error:
         raise InvalidArgument(

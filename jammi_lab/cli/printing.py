@@ -33,7 +33,7 @@ def print_answer(answer: Any, values: Values, path: str) -> None:
         is_computed = isinstance(answer, Answer) and answer.json is not None
         print(_to_json(answer.json() if is_computed else value))
     elif value is not None:
-        print(translate_advice(str(value), "shell", path))
+        print(translate_advice(str(value), "shell", escape_invisible(path)))
     if isinstance(answer, Answer) and answer.remarks:
         print(
             *map(escape_invisible, answer.remarks),

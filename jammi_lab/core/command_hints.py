@@ -5,6 +5,8 @@ import contextlib
 import shlex
 from collections.abc import Iterator
 
+from jammi_lab.core.html import escape_invisible
+
 _in_cells = False
 
 
@@ -31,8 +33,9 @@ def cell_or_python(cells: str, python: str) -> str:
 
 
 def command_line(*words: str) -> str:
-    """A command line, with its words quoted where necessary."""
-    return " ".join(w if w.startswith(("%", "<")) else shlex.quote(w) for w in words)
+    """A command line, with its words quoted where necessary, for display."""
+    quoted = (w if w.startswith(("%", "<")) else shlex.quote(w) for w in words)
+    return escape_invisible(" ".join(quoted))
 
 
 def command(verb: str, *names: str) -> str:

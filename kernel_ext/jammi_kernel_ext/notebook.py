@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_FOLDER = ".jammi"
 NAME_IN_STRING = re.compile(
-    r"""(?P<workspace>\w+)\.(?P<member>\w+)(\(\[?|\[)(["'][^"']*["'],\s*)*["'](?P<name>[^"']*)$"""
+    r"""\b(?P<workspace>\w+)\.(?P<member>\w+)(\(\[?|\[)(["'][^"']*["'],\s*)*["'](?P<name>[^"']*)$"""
 )
 """A string that is being typed where a workspace takes names."""
 

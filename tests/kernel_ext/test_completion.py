@@ -86,6 +86,12 @@ def pressed_in(ws):
     return press
 
 
+@pytest.mark.timeout(30)
+def test_a_long_word_is_looked_through_once(tab):
+    """A quadratic search would take minutes."""
+    assert tab(f'sequence = "{"ACGT" * 100_000}|') is None
+
+
 @pytest.mark.parametrize(
     ("typed", "offered"),
     cases("cells/completion", "typed", "offered"),

@@ -277,6 +277,16 @@ class TestItsOwner:
             source(file).relation("t")
         )[0] == (1, "z")
 
+    def test_an_index_of_the_log_with_a_second_name_is_not_written_to(self, file):
+        """As in copies by `cp -al`: SQLite would write to that of the database in use."""
+        write(file, "PRAGMA journal_mode = WAL")
+        other, index = file.with_name("other"), f"{file}-shm"
+        other.write_bytes(b"precious" * 4096)
+        os.link(other, index)
+        with pytest.raises(SourceUnavailable, match="a link, or not a regular file"):
+            rows(source(file).relation("t"))
+        assert other.read_bytes() == b"precious" * 4096
+
     def test_reading_writes_nothing(self, file):
         write(file, "PRAGMA journal_mode = WAL")
         processes.run(

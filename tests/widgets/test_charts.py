@@ -117,6 +117,15 @@ def test_a_character_that_xml_excludes_ends_no_process_that_saves_a_chart(rows, 
     assert "\u241b" in (tmp_path / "1.svg").read_text()
 
 
+def test_a_chart_is_not_saved_through_a_link(rows, tmp_path):
+    kept, link = tmp_path / "kept", tmp_path / "o.png"
+    kept.write_text("kept")
+    link.symlink_to(kept)
+    with pytest.raises(jl.InvalidArgument, match="not a regular file"):
+        rows("SELECT 1 AS a, 2 AS b").chart("bar").save(link)
+    assert kept.read_text() == "kept"
+
+
 def test_the_sample_of_fewer_rows_is_all_of_them(rows):
     from jammi_widgets.charts import sample_rows
 

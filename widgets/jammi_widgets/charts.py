@@ -20,6 +20,7 @@ from jammi_lab.core.identifiers import check_choice, near_or_all
 from jammi_lab.core.module_imports import import_modules
 from jammi_lab.features.outputs.file_stamps import stamp_file
 from jammi_lab.features.outputs.stamps import STAMP_KEY, Stamp, stamp_from
+from jammi_lab.storage import own_files
 
 _GRAMMAR = "rfc3987_syntax"
 
@@ -107,7 +108,15 @@ class Chart(altair.Chart):
 
     def save(self, fp: Any, *args: Any, **kwargs: Any) -> None:
         """Save the chart as altair does, with its stamp: in the metadata of PNG and SVG, and for
-        other formats in `<file>.jammi.json`."""
+        other formats in `<file>.jammi.json`. InvalidArgument for a link, a pipe or a device."""
+        if isinstance(fp, str | Path):
+            try:
+                own_files.check_file(Path(fp))
+            except FileExistsError as error:
+                raise InvalidArgument(
+                    f"The chart cannot be saved as {str(fp)!r}: {error.strerror}.",
+                    hint="Choose another name, or remove what has it.",
+                ) from None
         super().save(fp, *args, **kwargs)
         if (stamp := self._stamp()) is not None and isinstance(fp, str | Path):
             stamp_file(Path(fp), stamp)

@@ -44,6 +44,7 @@ from jammi_lab.sources.locations import (
 )
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 from jammi_lab.storage.files import CLOCK_SECONDS, Stat, is_settled, route_of, stat_of
+from jammi_lab.storage.own_files import is_own
 
 _MAX_ATTEMPTS = 3
 _MAX_CACHED_READS = 1024
@@ -223,11 +224,15 @@ class DatabaseFileConnector(LocatedConnector, ABC):
             raise read_errors.unreadable_error(self._name, error) from None
         if stats[0] is None:
             raise read_errors.missing_error(self.pattern)
-        # a pipe is waited for, and a log that is a link has the rows of a file elsewhere read
-        for path in (os.path.realpath(self.path), *self.logs):
+        # a pipe is waited for, a log that is a link has the rows of a file elsewhere read, and
+        # SQLite writes to the index of its log
+        real = os.path.realpath(self.path)
+        index = f"{real}-shm"
+        for path in (real, *self.logs, index):
             with contextlib.suppress(FileNotFoundError):  # SQLite removes its log at any time
-                if not stat.S_ISREG(os.lstat(path).st_mode):
-                    no_file = OSError(errno.EINVAL, "it is not a regular file")
+                found = os.lstat(path)
+                if not (is_own(found) if path == index else stat.S_ISREG(found.st_mode)):
+                    no_file = OSError(errno.EINVAL, "it is a link, or not a regular file")
                     raise read_errors.unreadable_error(os.path.basename(path), no_file)
         return self.read_cached("tables", self.read_tables)
 
