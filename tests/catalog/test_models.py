@@ -121,27 +121,6 @@ def test_a_record_survives_the_catalog_as_it_is(lab, open_catalog):
 # -- what refers to a model ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("refer", ["table", "output", "base", "evaluation"])
-def test_each_edge_alone_keeps_a_model_and_its_end_frees_it(lab, refer):
-    model = put(lab)
-    if refer == "table":
-        table = lab.ready("vectors", model_id="mine")
-    else:
-        record = (
-            evaluated(lab, model.key)
-            if refer == "evaluation"
-            else trained(lab, *(("mine", "x::1") if refer == "output" else ("x", model.key)))
-        )
-    assert len(refusal(lab).references) == 1
-    if refer == "table":
-        lab.drop(table)
-    else:
-        assert lab.models.remove_record(record)
-        assert not lab.models.remove_record(record)
-    assert lab.models.remove("mine") == model
-    assert lab.models.get("mine") is None
-
-
 def test_tables_and_outputs_refer_to_every_version_and_bases_and_evaluations_to_one(
     lab,
 ):

@@ -76,12 +76,6 @@ def test_a_building_table_cannot_be_dropped(lab):
     assert lab.table_status.drop_version("top", 1) is None
 
 
-def test_a_condemned_table_shadows_nothing(lab):
-    one, two = lab.ready("top"), lab.ready("top")
-    assert lab.table_status.mark_damaged(two.table_name, "bytes differ")
-    assert lab.result_tables.newest("top")[1].table_name == one.table_name
-
-
 def test_only_a_ready_table_is_condemned(lab):
     begun, failed, buried = lab.begin("one"), lab.begin("two"), lab.ready("three")
     lab.table_status.mark_failed(failed.table_name, lab.writer, "disk full")
