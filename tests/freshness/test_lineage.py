@@ -88,13 +88,6 @@ def test_a_definition_that_closes_a_circle_is_refused_and_changes_nothing(papers
     assert papers.verdict("first") == "fresh"
 
 
-@pytest.mark.parametrize("how", ["define", "materialize"])
-@pytest.mark.parametrize("name", ["titles", "TITLES"])
-def test_a_recipe_that_reads_itself_is_refused(papers, how, name):
-    with pytest.raises(jl.DependencyCycle):
-        getattr(papers.ws, how)(name, "SELECT id FROM jammi.titles")
-
-
 def test_a_new_name_that_closes_a_circle_is_refused(papers):
     papers.materialize("other", "SELECT id FROM jammi.first")
     papers.drop("titles", force=True)

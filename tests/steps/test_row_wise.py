@@ -165,16 +165,6 @@ def test_only_new_and_changed_texts_are_computed(work):
     assert [step.reuse for step in report.steps if step.name == "t"] == [Reuse(1, 2, 1, 297)]
 
 
-def test_texts_are_found_again_whatever_their_key_and_statement(work):
-    work.make(over="SELECT * FROM texts WHERE id <= 200")
-    work.computed.clear()
-    work.write(TEXTS | {1: TEXTS[2], 2: TEXTS[1]})
-    table = work.make()
-    assert sorted(work.computed) == sorted(f"text {n}" for n in range(201, 301))
-    assert table.reuse == Reuse(100, 2, 0, 198)
-    work.check_is_full_run()
-
-
 def test_bypass_takes_nothing_over(work):
     work.make()
     work.write(TEXTS | {1: "x"})
