@@ -44,15 +44,6 @@ def test_upwards_and_downwards_and_both(papers):
     assert papers.lineage().closure() == ["papers", "titles", "years", "first"]
 
 
-def test_a_recipe_may_be_called_like_the_source_that_it_reads(lab):
-    lab.csv("s", "id", "1")
-    lab.materialize("s", "SELECT id FROM s")
-    assert [(n.kind, n.name) for n in lab.lineage("s").nodes] == [("source", "s"), ("sql", "s")]
-    assert lab.verdict("s") == "fresh"
-    lab.csv("s", "id", "2")
-    assert lab.recompute("s").executed == ["s"]
-
-
 @pytest.mark.parametrize("bad", [{"direction": "sideways"}, {"depth": 0}, {"depth": "2"}])
 def test_a_bad_argument_is_refused(papers, bad):
     with pytest.raises(jl.InvalidArgument):

@@ -23,18 +23,6 @@ def lab(ws):
     return ws
 
 
-def test_what_commits_nothing_leaves_a_reader_fresh(lab):
-    lab.sql("UPDATE mutable.labels SET label = label")
-    lab.sql("DELETE FROM mutable.labels WHERE false")
-    lab.mutable["labels"].upsert([{"id": 1, "label": "a"}])
-    with pytest.raises(jl.DuplicateKey):
-        lab.mutable["labels"].insert([{"id": 1}])
-    assert (
-        lab.staleness("counted") == Fresh()
-        and lab.materialize("counted", COUNTED).outcome == "reused"
-    )
-
-
 def test_a_change_and_its_undoing_are_two_commits(lab):
     lab.sql(
         "UPDATE mutable.labels SET label = 'x' WHERE id = 1; UPDATE mutable.labels SET label = 'a' WHERE id = 1"
