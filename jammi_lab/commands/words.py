@@ -36,6 +36,7 @@ SQL_KEYWORDS = frozenset(
 _ASSIGNMENT_SIGNS = ("=", "<<", ":=")
 _COLUMN_VALUES = ("C", "COL")
 _MAX_SYNONYM_WORDS = 2
+_SHOWING = ("show", "list")
 
 Values = dict[str, Any]
 """The values of a command's arguments and flags, by the keys of the table."""
@@ -104,6 +105,8 @@ def _unknown_command_error(magic: str, words: Sequence[str]) -> InvalidArgument:
         written = shlex.join([words[1], name, *words[2:]])
         return InvalidArgument(message, hint=f"The verb comes first: {magic} {written}")
     near = near_commands(magic, name, [verb.name for verb in commands(magic) if verb.name])
+    if fold(name) in _SHOWING and words[1:] and find_command(magic, words[1]) is not None:
+        near = [words[1]]
     meant = find_command(magic, near[0]) if len(near) == 1 else None
     hint = f"{magic} help lists all commands." if meant is None else meant.advice
     return InvalidArgument(message, near=near, hint=hint)
