@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jammi_kernel_ext.cell_scope import (
@@ -42,6 +42,15 @@ _CLOSED_TEXT = re.compile(
 _OPEN_TEXT = re.compile(r"(?:'|--|/\*|\$\$)")
 
 
+def _common_beside_columns(found: Sequence[Candidate]) -> list[Candidate]:
+    """The candidates without the rare functions, if there is a column among them. JupyterLab sorts
+    candidates that begin alike by name, and would put a column behind dozens of functions. A rare
+    function is offered when another letter tells it from the columns."""
+    if not any(kind == "property" for _, kind in found):
+        return list(found)
+    return [(t, kind) for t, kind in found if kind != "function" or t in _COMMON_FUNCTIONS]
+
+
 def file_candidates(
     prefix: str, *, folders_only: bool = False, inside_quotes: bool = False
 ) -> Iterator[Candidate]:
@@ -71,6 +80,12 @@ _KEYWORDS = """
     INTERVAL FILTER
 """.split()
 """Those that often follow an operand first."""
+_COMMON_FUNCTIONS = frozenset(
+    "abs( avg( cast( coalesce( concat( count( date_trunc( first( lag( last( length( list( lower( "
+    "max( mean( median( min( nullif( rank( replace( round( row_number( strftime( sum( trim( upper( "
+    "year(".split()
+)
+"""The functions that are offered beside columns with the same beginning."""
 _TABLE_FUNCTIONS = (
     "search neighbors jammi_version read_parquet read_csv read_json unnest range".split()
 )
@@ -270,6 +285,8 @@ class Completion:
         fragment = match[0] if match else ""
         candidates = [*self._sql_candidates(head, fragment, tail)]
         found = _filter_by_prefix(candidates, fragment)
+        if fragment:
+            found = _common_beside_columns(found)
         return found or _by_last_part(candidates, fragment), fragment
 
     def _sql_candidates(self, head: str, fragment: str, tail: str) -> Iterator[Candidate]:
