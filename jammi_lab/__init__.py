@@ -313,6 +313,7 @@ def unload_ipython_extension(ip: Any) -> None:
 
 
 def get_workspace() -> "Workspace":
-    """The workspace of this notebook's cells; opened on first use."""
+    """The workspace of this notebook's cells; opened on first use. WorkspaceNotFound where
+    that would be a new one beside others."""
     workspace: Workspace = _notebook_surface("kernel").get_workspace()
     return workspace

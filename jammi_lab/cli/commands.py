@@ -232,12 +232,13 @@ def _write_report(file: str | None, text: str) -> None:
     if file is None:
         return
     try:
-        own_files.check_file(Path(file))
+        if not file.startswith(("/dev/std", "/dev/fd/")):
+            own_files.check_file(Path(file))
         Path(file).write_text(text, encoding="utf-8")
     except OSError as error:
         raise InvalidArgument(
             f"The report {file!r} cannot be written: {error.strerror}.",
-            hint="Name a file in a folder that exists.",
+            hint="Name a file that is no link or pipe, in a folder that exists.",
         ) from None
 
 

@@ -5,8 +5,6 @@ import contextlib
 import shlex
 from collections.abc import Iterator
 
-from jammi_lab.core.html import escape_invisible
-
 _in_cells = False
 
 
@@ -34,6 +32,8 @@ def cell_or_python(cells: str, python: str) -> str:
 
 def command_line(*words: str) -> str:
     """A command line, with its words quoted where necessary, for display."""
+    from jammi_lab.core.html import escape_invisible  # not when the extension is loaded
+
     quoted = (w if w.startswith(("%", "<")) else shlex.quote(w) for w in words)
     return escape_invisible(" ".join(quoted))
 

@@ -25,7 +25,8 @@ class VerdictBase(DisplayedValue, frozen=True):
     def __ne__(self, other: object) -> bool:
         return not self == other
 
-    __hash__ = DisplayedValue.__hash__
+    def __hash__(self) -> int:
+        return hash(self.__struct_config__.tag)
 
     def __str__(self) -> str:
         # "undecidable: sales changed" reads on after "is"
@@ -176,8 +177,7 @@ class Fresh(VerdictBase, frozen=True, tag="fresh", tag_field="kind", omit_defaul
     def __eq__(self, other: object) -> bool:
         return super().__eq__(other) if isinstance(other, str) else isinstance(other, Fresh)
 
-    def __hash__(self) -> int:
-        return hash(Fresh)
+    __hash__ = VerdictBase.__hash__
 
     def __str__(self) -> str:
         return ", ".join([marked_label(self), *self.grounds, *self.notes])

@@ -55,6 +55,7 @@ from jammi_lab.sources.base import (
     attachment_key,
 )
 from jammi_lab.sources.frames import FrameConnector, frame_snapshot, is_frame
+from jammi_lab.sources.locations import scheme_of
 from jammi_lab.sources.outside_access import OutsideAccess
 from jammi_lab.sources.registry import connector_for
 from jammi_lab.sources.row_security import TenantFilteredConnector
@@ -335,7 +336,7 @@ class SourceKind(Kind):
 
         connector, table = self._connector(anchor.input, observation), anchor.input.table
         with contextlib.suppress(*read_errors.SOURCE_ERRORS):
-            if not isinstance(connector, TextConnector):
+            if not isinstance(connector, TextConnector) or scheme_of(connector.pattern):
                 return None
             relation = connector.relation(table)
             if (relation.read.local_bytes or _MAX_COUNTED_BYTES) >= _MAX_COUNTED_BYTES:

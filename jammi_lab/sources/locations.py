@@ -213,7 +213,7 @@ def store_pattern(pattern: str, folder: Path) -> str:
         if above is None or not os.path.exists(above):
             break
         # Links above the project, and on macOS the case of letters, lead to the same folder.
-        if os.path.samefile(above, project):
+        if os.path.exists(project) and os.path.samefile(above, project):
             up = os.path.relpath(project, os.path.realpath(folder))
             return os.path.join(up, *parts[count:])
     return pattern

@@ -21,7 +21,9 @@ def check_file(path: Path) -> None:
     missing. OSError."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         if not is_own(os.lstat(path)):
-            raise FileExistsError(errno.EEXIST, "it is not a regular file", os.fspath(path))
+            raise FileExistsError(
+                errno.EEXIST, "it is a link, or not a regular file", os.fspath(path)
+            )
 
 
 def is_own(stat: os.stat_result) -> bool:

@@ -128,8 +128,11 @@ def _relocate_paths(parts: "Infrastructure", former: str, current: str) -> bool:
     if parts.scope.current is not None or not _is_below(escape(original), former):
         return False
     original = current + original[len(former) :]
+    own = parts.local_folder
+    if own is not None and os.path.realpath(own) == os.path.realpath(original):
+        original = ""  # its own, wherever it is moved to
     parts.catalog.metadata.set(PATHS_KEY, original)
-    parts.source_directory.paths.base = Path(original)
+    parts.source_directory.paths.base = Path(original) if original else own
     return True
 
 

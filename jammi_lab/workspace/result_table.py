@@ -16,9 +16,7 @@ from jammi_lab.core.dataframes import TableMixin
 from jammi_lab.core.errors import (
     InvalidArgument,
     JammiError,
-    SessionClosed,
     TableDamaged,
-    TableNotFound,
 )
 from jammi_lab.core.forms import form, listing_table, shown_type
 from jammi_lab.core.html import (
@@ -362,7 +360,7 @@ class ResultTable(TableMixin, ReprMixin):
         Of a closed workspace or a dropped table nothing is recorded: frames of unknown origin have
         a ground."""
         if origins.follower is not None:
-            with contextlib.suppress(SessionClosed, TableNotFound):
+            with contextlib.suppress(JammiError):
                 origins.record_read(self._origin())
 
     def _intact_path(self) -> StoragePath:

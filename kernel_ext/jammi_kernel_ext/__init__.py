@@ -209,7 +209,7 @@ def unload_ipython_extension(shell: "InteractiveShell") -> None:
 
 def get_workspace() -> "Workspace":
     """The notebook's workspace, the one that `%jammi` uses; opened (`./.jammi`) if it is not
-    yet."""
+    yet. WorkspaceNotFound where that would be a new one beside others."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     return _get_notebook(shell).workspace
 

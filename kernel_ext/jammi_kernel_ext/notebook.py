@@ -96,10 +96,10 @@ class Notebook:
                     from jammi_lab.store.workspace_identity import workspaces_near
                 if near := workspaces_near(default):
                     raise WorkspaceNotFound(
-                        f"No workspace is open. Here {'is' if len(near) == 1 else 'are'} "
-                        f"{', '.join(near)}.",
-                        hint=f"%jammi open {shlex.quote(near[0])} opens it, "
-                        f"%jammi open {_DEFAULT_FOLDER} a new one.",
+                        f"The cells have no workspace yet. Here {'is' if len(near) == 1 else 'are'}"
+                        f" {', '.join(near)}.",
+                        hint=f"%jammi open {shlex.quote(os.path.join('.', near[0]))} opens it (in "
+                        f"Python jl.open({near[0]!r})), %jammi open {_DEFAULT_FOLDER} a new one.",
                     )
             opened = self.open()
             if opened.recovery and self.loaded:

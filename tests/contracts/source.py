@@ -111,8 +111,6 @@ class Kind:
     """How its anchors are found, in words."""
     by_column = True
     """Whether columns can be told apart."""
-    ignores_unread = False
-    """Whether unread columns are none of its rows, though its state is of all bytes."""
     is_versioned = False
     """Whether its state is a number, and only rows that are compared tell columns apart."""
     second_look = Cost.FREE
@@ -364,8 +362,7 @@ class SourceSuite(Suite):
         for change in (kind.edit_note, kind.widen):
             change()
             verdicts = type(ws.staleness("named")), type(ws.staleness("every"))
-            is_spared = kind.by_column or kind.ignores_unread
-            assert verdicts == (Fresh if is_spared else Stale, Stale)
+            assert verdicts == (Fresh if kind.by_column else Stale, Stale)
             ws.recompute()
             assert isinstance(ws.staleness("every"), Fresh)
 

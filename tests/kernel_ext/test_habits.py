@@ -78,8 +78,8 @@ def test_a_new_workspace_beside_another_one_is_told(papers):
     papers("%jammi close\n%jammi open lab\n%jammi close\nimport shutil\nshutil.rmtree('.jammi')")
     shown = papers("%jammi status")
     assert shown.error == [
-        "WorkspaceNotFound: No workspace is open. Here is lab.",
-        "%jammi open lab opens it, %jammi open .jammi a new one.",
+        "WorkspaceNotFound: The cells have no workspace yet. Here is lab.",
+        "%jammi open ./lab opens it (in Python jl.open('lab')), %jammi open .jammi a new one.",
     ]
     assert papers.value("__import__('os').path.exists('.jammi')") == "False"
     papers("import jammi_lab as jl")

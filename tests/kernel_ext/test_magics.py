@@ -111,7 +111,7 @@ def test_the_first_use_takes_the_workspace_that_a_variable_holds(cell, tmp_path)
 
 def test_the_first_use_does_not_choose_between_two_workspaces(cell, tmp_path):
     cell("import jammi_lab as jl\na, b = jl.open('lab'), jl.open('labs')")
-    assert "No workspace is open. Here are lab, labs." in cell("%jammi").error[0]
+    assert "The cells have no workspace yet. Here are lab, labs." in cell("%jammi").error[0]
 
 
 def test_open_takes_another_folder_and_the_same_folder_again_is_the_same_workspace(

@@ -205,7 +205,6 @@ class OnSite(WrittenFile):
 
 class Workbook(Kind):
     kind, method, by_column, has_own_file = "xlsx", "digest of the bytes", False, True
-    ignores_unread = True
     damaged = "is not a complete workbook"
 
     def make(self, folder, get):

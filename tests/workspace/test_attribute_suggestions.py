@@ -235,6 +235,7 @@ def test_a_verdict_equals_its_word(held):
     verdict = held["ws"].staleness("t")
     assert verdict == "fresh" and verdict != "stale"
     assert (verdict != "fresh") is False
+    assert verdict in {"fresh", "match"} and jl.Stale([]) in {"stale", "undecidable"}
     assert held["ws"].verify("t") == "match" and jl.PossiblyStale([]) == "possibly stale"
     with pytest.raises(AttributeError, match="Use verdict == 'fresh'"):
         _ = verdict.is_fresh

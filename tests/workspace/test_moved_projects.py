@@ -244,12 +244,15 @@ def test_a_copy_that_is_put_back_or_relocated_reads_the_files_there(tmp_path):
     jl.trust(tmp_path / "new" / "lab")
     with jl.open(tmp_path / "new" / "lab") as ws:
         assert isinstance(ws.staleness("t"), jl.Stale)
+        assert ws.sql(f"SELECT x FROM '{tmp_path}/new/a.csv'").fetchall() == [(1,)]
         with pytest.raises(InvalidArgument, match="No source is at or below"):
             ws.relocate(tmp_path / "other", tmp_path / "new")
         assert ws.relocate(tmp_path / "p", tmp_path / "new") == []
         assert isinstance(ws.staleness("t"), jl.Fresh)
-    write(tmp_path / "new" / "a.csv", 8)
-    with jl.open(tmp_path / "new" / "lab") as ws:
+    shutil.move(tmp_path / "new", tmp_path / "newer")
+    write(tmp_path / "newer" / "a.csv", 8)
+    jl.trust(tmp_path / "newer" / "lab")
+    with jl.open(tmp_path / "newer" / "lab") as ws:
         ws.recompute()
         assert ws.sql("FROM jammi.t").fetchall() == [(8,)]
 

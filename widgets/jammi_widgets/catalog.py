@@ -202,7 +202,7 @@ def _build_groups(
         if table.name not in tables:
             description = (
                 f"{table.kind.replace('_', ' ')}, version {table.version}, "
-                f"{count_noun(table.row_count or 0, 'row')}, {format_bytes(table.bytes)}"
+                f"{count_noun(table._record.row_count or 0, 'row')}, {format_bytes(table.bytes)}"
             )
             tables[table.name] = _relation_node(
                 ws,

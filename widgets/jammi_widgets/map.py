@@ -361,7 +361,7 @@ class EmbeddingMap(RowPanel):
             return {"lines": [f"{name} is {marked_label(self._ws.staleness(name))}."]}
         if action == "keep":
             table = self.keep(names[0])
-            return {"lines": [f"{table.name} has the {table.row_count:,} selected rows."]}
+            return {"lines": [f"{table.name} has the {table._record.row_count:,} selected rows."]}
         if action == "project":
             check_choice("method", names[0], ("pca", "tsne", UNSAVED_METHOD))
             method = None if names[0] == UNSAVED_METHOD else names[0]

@@ -217,7 +217,7 @@ class NeighborExplorer(RowPanel):
         verdict, notes = verdict_with_notes(self._ws, table.name, table.version)
         state = self._ws._services.vectors.describe(table._record)
         index = f"index {state}" if state else "no index"
-        size = f"{table.row_count or 0:,} rows of {table.dimensions} dimensions, {index}"
+        size = f"{table._record.row_count or 0:,} rows of {table.dimensions} dimensions, {index}"
         return {
             "table": table.name,
             "version": table.version,

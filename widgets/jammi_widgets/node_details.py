@@ -165,7 +165,7 @@ def _add_table_details(ws: "Workspace", name: str, message: dict[str, Any]) -> N
     table = ws.table(name)
     completed = completion_time(table)
     message["facts"] = [
-        ["rows", "" if table.row_count is None else f"{table.row_count:,}"],
+        ["rows", "" if table._record.row_count is None else f"{table._record.row_count:,}"],
         ["dimensions", f"{table.dimensions:,}" if table.dimensions else ""],
         ["size", "" if table.bytes is None else format_bytes(table.bytes)],
         ["completed", f"{completed} UTC"],

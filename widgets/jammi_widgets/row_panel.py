@@ -28,17 +28,17 @@ class RowPanel(Panel):
 
     def _set_rows(self, table: ResultTable, keys: "pa.Array") -> None:
         """Set the table, whose rows have these keys. SchemaMismatch for one without vectors."""
+        self._columns = self._readable_columns(table)
         self._table, self._key_index = table, KeyIndex(keys)
-        self._columns = self._readable_columns()
 
-    def _source_rows(self) -> SourceRows:
+    def _source_rows(self, table: ResultTable | None = None) -> SourceRows:
         """The source rows. TableNotFound; SchemaMismatch for a table without vectors."""
-        return self._ws._services.search.source_rows(self._ws.table(self._table)._record)
+        return self._ws._services.search.source_rows(self._ws.table(table or self._table)._record)
 
-    def _readable_columns(self) -> list[str]:
+    def _readable_columns(self, table: ResultTable) -> list[str]:
         """The readable columns of the source rows without the key and names that a hit itself has,
         text columns first. SchemaMismatch for a table without vectors."""
-        columns, manifest = self._source_rows().columns, self._table.manifest
+        columns, manifest = self._source_rows(table).columns, table.manifest
         key = str(manifest.descriptor.get("key", "")) if manifest is not None else ""
         excluded = {*VECTOR_HIT_COLUMNS, "vector", key.casefold()}
         readable = []

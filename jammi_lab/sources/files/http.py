@@ -14,7 +14,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, BinaryIO, cast
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
@@ -91,8 +91,17 @@ def http_credentials(
 def head(url: str, credentials: HttpCredentials) -> HeadResponse:
     """The metadata of a file, by HEAD, or by a GET whose body is not read.
 
-    Raises FileNotFoundError for 404 and 410, PermissionError, Unreachable.
+    An entity tag does not count where redirects lead elsewhere each time. Raises FileNotFoundError
+    for 404 and 410, PermissionError, Unreachable.
     """
+    told = _head(url, credentials)
+    is_redirected = told.address != _request_url(url, "").partition("?")[0]
+    if told.etag and is_redirected and _head(url, credentials).address != told.address:
+        return replace(told, etag=None)
+    return told
+
+
+def _head(url: str, credentials: HttpCredentials) -> HeadResponse:
     try:
         response = _open(url, credentials, "HEAD")
     except _HttpError as error:
@@ -119,7 +128,7 @@ def _parse_head(response: http.client.HTTPResponse) -> HeadResponse:
 
 def _check_same(response: http.client.HTTPResponse, metadata: HeadResponse) -> None:
     now = _parse_head(response)
-    if (now.etag, now.address) != (metadata.etag, metadata.address):
+    if metadata.etag and (now.etag, now.address) != (metadata.etag, metadata.address):
         raise Unreachable("the file changed during the read")
 
 
