@@ -46,12 +46,14 @@ def all_tokens(sql: str) -> list[tuple[int, bytes]]:
 def evaluated_verbs(sql: str) -> Iterator[tuple[int, str]]:
     """The offsets, in characters, and upper-case verbs of the statements of which DuckDB's parser
     computes the arguments."""
-    before = b";"
-    for offset, body in all_tokens(sql) if _EVALUATED.search(sql) else ():
+    tokens = all_tokens(sql) if _EVALUATED.search(sql) else []
+    bodies = [b";", *(body for _, body in tokens), b""]
+    for before, (offset, body), after in zip(bodies, tokens, bodies[2:], strict=False):
         verb = _EVALUATED.match(body.decode(errors="replace"))
-        if verb and before[:1] == b";":
+        # the other statement that begins so is Python's
+        is_other = body[:1] in b"iI" and not after.lower().startswith(b"database")
+        if verb and before[:1] == b";" and not is_other:
             yield len(sql.encode("utf-8", "replace")[:offset].decode()), verb[0].upper()
-        before = body
 
 
 def top_level_tokens(sql: str) -> list[Token]:

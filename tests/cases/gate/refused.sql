@@ -38,7 +38,7 @@ PRAGMA database_list
 /* ; */ pragma table_info(repeat('a', 3))
 SELECT 1;;/* ; */PRAGMA version
 EXPLAIN PRAGMA json_execute_serialized_sql('x=' || current_setting('secret_directory'))
-IMPORT DATABASE '/none'
+IMPORT /* x */ database '/none'
 CALL pragma_version()
 CALL duckdb_secrets()
 BEGIN
