@@ -207,7 +207,9 @@ class Magics(VersionVerbs):
             return run_step(self._notebook, line, cell)
 
     def _where(self, _: Values) -> Any:
-        return self._ws
+        return (
+            self._ws if self._notebook.current is not None else self._notebook.open_default()
+        )  # the repr of a workspace includes the recovery report
 
     def _open(self, values: Values) -> Any:
         return self._notebook.open(

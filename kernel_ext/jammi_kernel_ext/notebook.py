@@ -81,27 +81,11 @@ class Notebook:
 
     @property
     def workspace(self) -> "Workspace":
-        """The workspace. If none is open, the one that a variable holds where there is no
-        `./.jammi`, else that, opened, with its recovery report. WorkspaceNotFound where it would
-        be a new one beside others, and when its files were removed or replaced: nothing could read
+        """The workspace; if none is open, as `open_default`, with its recovery report.
+        WorkspaceNotFound as there, and when its files were removed or replaced: nothing could read
         what is written to them."""
         if self.current is None:
-            default = Path(_DEFAULT_FOLDER).absolute()
-            if not default.exists():
-                held = self._held_workspaces()
-                if len(held) == 1:
-                    self._open_arguments = None
-                    return self._use(held.pop())
-                with import_modules():
-                    from jammi_lab.store.workspace_identity import workspaces_near
-                if near := workspaces_near(default):
-                    raise WorkspaceNotFound(
-                        f"The cells have no workspace yet. Here {'is' if len(near) == 1 else 'are'}"
-                        f" {', '.join(near)}.",
-                        hint=f"%jammi open {shlex.quote(os.path.join('.', near[0]))} opens it (in "
-                        f"Python jl.open({near[0]!r})), %jammi open {_DEFAULT_FOLDER} a new one.",
-                    )
-            opened = self.open()
+            opened = self.open_default()
             if opened.recovery and self.loaded:
                 display_output(opened.recovery)
             return opened
@@ -112,6 +96,26 @@ class Notebook:
                 hint="%jammi open PATH opens what is there now.",
             )
         return self.current
+
+    def open_default(self) -> "Workspace":
+        """Use the workspace that a variable holds where there is no `./.jammi`, else open that.
+        WorkspaceNotFound where it would be a new one beside others."""
+        default = Path(_DEFAULT_FOLDER).absolute()
+        if not default.exists():
+            held = self._held_workspaces()
+            if len(held) == 1:
+                self._open_arguments = None
+                return self._use(held.pop())
+            with import_modules():
+                from jammi_lab.store.workspace_identity import workspaces_near
+            if near := workspaces_near(default):
+                raise WorkspaceNotFound(
+                    f"The cells have no workspace yet. Here {'is' if len(near) == 1 else 'are'}"
+                    f" {', '.join(near)}.",
+                    hint=f"%jammi open {shlex.quote(os.path.join('.', near[0]))} opens it (in "
+                    f"Python jl.open({near[0]!r})), %jammi open {_DEFAULT_FOLDER} a new one.",
+                )
+        return self.open()
 
     def _held_workspaces(self) -> "set[Workspace]":
         """The open workspaces of variables."""
