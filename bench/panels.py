@@ -38,7 +38,7 @@ DIFFERENCES = {
     "after which some were added": ("0", f"range({DIFF_ROWS + 1_000}) r(i)", 1_000),
 }
 """What the later version adds to the prices, its rows, and the number of rows that differ."""
-NODES, GROUPED_NODES, POINTS, RECIPES, TABLES = 1_000, 10_000, 100_000, 50_000, 300
+NODES, MANY_NODES, POINTS, RECIPES, TABLES = 1_000, 10_000, 100_000, 50_000, 300
 PAGE = """<!doctype html><meta charset=utf-8><div id=el></div><script type=module>
 import widget from "/module.js";
 const waiting = [];
@@ -80,14 +80,14 @@ def panels(folder: Path, repeats: int) -> Iterator[Line]:
     """First paint, panning, points, the kernel's part, and how large the modules are."""
     with jl.open(folder / "lab") as ws:
         yield from _sizes()
-        grouped = _graph(ws, GROUPED_NODES)
-        grouped_open = grouped._dispatch(protocol.Open(v=1, ask=1))
-        grouped_seconds = _message_seconds(grouped, protocol.Open, repeats)
+        many = _graph(ws, MANY_NODES)
+        many_open = many._dispatch(protocol.Open(v=1, ask=1))
+        many_seconds = _message_seconds(many, protocol.Open, repeats)
         graph = _graph(ws, NODES)
         for what, message in (
             ("the first drawing", protocol.Open),
             ("a filter", protocol.Refresh),
-            ("no filter any more", protocol.OpenGroup),
+            ("no filter any more", None),
             ("hops", protocol.Show),
             ("a click", protocol.Details),
         ):
@@ -134,7 +134,7 @@ def panels(folder: Path, repeats: int) -> Iterator[Line]:
         yield from _source_column_lines(ws, folder / "behind.csv", repeats)
         try:
             yield from _pages(_graph(ws, graph_view.MAX_DRAWN_NODES), plan, repeats)
-            yield from _grouped_page(grouped_open, grouped_seconds, repeats)
+            yield from _many_page(many_open, many_seconds, repeats)
         except ImportError:
             print("the browser's part was left out: playwright is not installed")
 
@@ -220,7 +220,7 @@ def _message_seconds(panel: LineageGraph, kind: Any, repeats: int) -> float:
         elif kind is protocol.Refresh:
             began = time.perf_counter()
             panel.filter = name
-        elif kind is protocol.OpenGroup:
+        elif kind is None:
             panel.filter = name
             began = time.perf_counter()
             panel.filter = ""
@@ -512,14 +512,14 @@ def _browser_page() -> Iterator[Any]:
         browser.close()
 
 
-def _grouped_page(drawn: dict[str, Any], seconds: float, repeats: int) -> Iterator[Line]:
+def _many_page(drawn: dict[str, Any], seconds: float, repeats: int) -> Iterator[Line]:
     with _browser_page() as page:
         if page is None:
             return
         _load(page, "lineage", {"open": {"body": drawn}}, ".jammi-node")
         paint = _median(page, "window.paint({selection: [], filter: '', focus: null})", repeats)
         yield _promise_line(
-            f"kernel and page: first paint of {GROUPED_NODES:,} nodes in groups",
+            f"kernel and page: first paint of {MANY_NODES:,} nodes",
             seconds + paint / 1e3,
             0.500,
         )

@@ -3,16 +3,12 @@ reads."""
 
 import pytest
 
-from jammi_lab.core.records import Edge
 from jammi_widgets import (
     EmbeddingMap,
     LineageGraph,
     StalenessBoard,
-    lineage,
 )
-from jammi_widgets.graph_view import LineageSnapshot
 from tests.browser.bare import EVIL, spot, stale
-from tests.inside import show_snapshot, snapshot_of
 
 PLACE = "() => { const m = new DOMMatrix(getComputedStyle(document.querySelector('.jammi-drawing')).transform); return [m.e, m.f, m.a]; }"
 
@@ -79,24 +75,6 @@ def test_space_chooses_a_node(ws, shown):
     )
     side.get_by_role("button", name="papers").click()
     bare.expect(lambda: bare.panel.selection == ["papers"])
-
-
-def test_a_group_says_that_it_is_one_lists_its_members_and_leads_to_one(ws, shown, monkeypatch):
-    monkeypatch.setattr("jammi_widgets.graph_view.MAX_DRAWN_NODES", 20)
-    panel = LineageGraph(ws)
-    made = [lineage.Node("sql", f"t{at}", 1) for at in range(30)]
-    before = snapshot_of(panel)
-    made += before.nodes
-    edges = [*before.edges, *(Edge("ml", f"t{at}", "result_digest") for at in range(30))]
-    show_snapshot(panel, LineageSnapshot(made, edges, before.verdicts))
-    bare = shown(panel, "summary")
-    bare.expect(lambda: "too many to draw: similar ones are grouped" in bare.text("summary"))
-    bare.page.get_by_role("treeitem", name="30 × sql table").click()
-    members = bare.part(".jammi-list li")
-    assert members.count() == 30 and bare.panel.selection == []
-    members.get_by_role("button", name="t7", exact=True).click()
-    bare.shows("node-t7")
-    assert bare.panel.focus == "t7" and bare.count("node-ml") == 1
 
 
 def fill_of(bare, name):

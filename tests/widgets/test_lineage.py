@@ -13,15 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jammi_lab as jl
-from jammi_lab.core.checks import CheckMark, CheckStatus
 from jammi_lab.core.html import Rendered
 from jammi_lab.core.verdicts import Fresh, PossiblyStale
-from jammi_lab.features.pictures.lineage_svg import VERDICT_FILLS
-from jammi_lab.freshness.lineage import Node
-from jammi_widgets.graph_view import LineageSnapshot, View
 from jammi_widgets.lineage import LineageGraph, trace_column
 from jammi_widgets.staleness import StalenessBoard
-from tests.inside import lineage_of, snapshot_of
+from tests.inside import lineage_of
 
 
 def database(folder):
@@ -316,60 +312,19 @@ def test_a_source_that_is_called_like_a_recipe_has_an_id_of_its_own(ws, told):
     assert {"papers", "source:papers"} <= names(body)
 
 
-def test_too_many_nodes_are_drawn_as_groups_and_those_asked_for_by_themselves(ws):
-    tables = {f"t{i}": Fresh() for i in range(10_000)}
-    snapshot = snapshot_of(lineage_of(ws, tables, 1000))
-    shown = snapshot.visible_nodes(View(), "", [])
-    drawn, ids, pairs = snapshot.group_nodes(shown, ["t4007"])
-    assert len(shown) == 10_000 and len(drawn) <= 30
-    assert {"t4007", "t3007", "t5007"} <= set(ids)
-    assert sum(len(n.members) for n in drawn if hasattr(n, "members")) <= 10 * 500
-    assert all(a != b for a, b in pairs)
-
-
-def test_a_group_tells_the_worst_of_its_checks_and_how_many_are_held():
-    kinds = {"a": "sql", "b": "python", "c": "lexical"}
-    nodes = [Node(kinds[f], f"{f}_t{i}", 1) for f in kinds for i in range(200)]
-    verdicts = {node.name: Fresh() for node in nodes}
-    found = {
-        150: CheckMark("1 of 3 fails", CheckStatus.FAIL, 1),
-        1: CheckMark("2 pass", CheckStatus.PASS),
-        200: CheckMark("2 pass", CheckStatus.PASS),
-        201: CheckMark("1 due", CheckStatus.DUE),
-        400: CheckMark("3 pass", CheckStatus.PASS),
-    }
-    checks = {nodes[at]: each for at, each in found.items()}
-    held = {"a_t150": "held since today", "a_t7": "held since today"}
-    snapshot = LineageSnapshot(nodes, [], verdicts, checks, held)
-    groups = snapshot.group_nodes(range(len(nodes)), [])[0]
-    assert [(g.checks, g.held) for g in groups] == [
-        (CheckMark("fail in 1 of 200", CheckStatus.FAIL), "2 of 200 held"),
-        (CheckMark("due in 1 of 200", CheckStatus.DUE), ""),
-        (CheckMark("pass in 1 of 200", CheckStatus.PASS), ""),
-    ]
-    assert groups[0].members[:4] == ["a_t1", "a_t7", "a_t150", "a_t0"]  # those with marks first
-    assert list(map(snapshot.marks_text, groups[0].members[:4])) == [
-        "checks: 2 pass",
-        "held since today",
-        "checks: 1 of 3 fails, held since today",
-        "",
-    ]
-
-
-def test_groups_of_one_name_keep_their_own_verdicts(ws, told, monkeypatch):
-    """Two groups of as many tables are called alike; one was drawn with the verdict of the
-    other."""
-    monkeypatch.setattr("jammi_widgets.graph_view.MAX_DRAWN_NODES", 20)
-    moved = PossiblyStale([])
-    panel = lineage_of(ws, {f"t{i}": moved if i % 2 else Fresh() for i in range(40)}, 40)
-    said = titles(told(panel).answer("open")).values()
-    assert sorted(title for title in said if title.startswith("20")) == [
-        "20 × sql table, sql, fresh",
-        "20 × sql table, sql, possibly stale",
-    ]
-    for exported in (panel.to_svg(), panel.to_mermaid()):
-        assert exported.count("20 × sql table") >= 2
-        assert all(VERDICT_FILLS[word][0] in exported for word in ("fresh", "possibly stale"))
+def test_of_too_many_nodes_those_near_what_is_not_fresh_and_the_chosen_ones_are_drawn(ws, told):
+    tables = {f"t{i}": PossiblyStale([]) if i == 4_003 else Fresh() for i in range(10_000)}
+    panel = lineage_of(ws, tables, 1_000)
+    line = told(panel)
+    body = line.answer("open")
+    assert body["shown"] == 10_000 and len(body["nodes"]) == 300
+    assert {"t4003", "t3003", "t5003", "t9003"} <= names(body) and "t977" not in names(body)
+    panel.selection = ["t4007"]
+    body = line.messages[-1]["body"]
+    assert {"t4003", "t4007", "t3007", "t5007"} <= names(body) and len(body["nodes"]) < 310
+    panel.selection, panel.filter = [], "t977"
+    body = line.messages[-1]["body"]
+    assert {"t977", "t1977"} <= names(body) and body["shown"] == len(body["nodes"]) < 50
 
 
 def test_a_saved_lineage_and_a_saved_board_mark_what_is_held(ws):

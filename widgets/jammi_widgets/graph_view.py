@@ -1,16 +1,15 @@
-"""Selection of the visible part of a lineage: the neighbourhood of a node, and filter matches. Too
-many nodes are grouped."""
+"""Selection of the visible part of a lineage: the neighbourhood of a node, and filter matches; of
+too many nodes, those that matter."""
 
 import functools
-from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from jammi_lab.core.checks import CheckMark, CheckStatus
+from jammi_lab.core.checks import CheckMark
 from jammi_lab.core.html import unmarked_word
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.input_kinds import input_kind, leaf_kind
+from jammi_lab.core.input_kinds import input_kind
 from jammi_lab.core.records import Edge
 from jammi_lab.core.verdicts import (
     InputAdvanced,
@@ -21,8 +20,7 @@ from jammi_lab.core.verdicts import (
     causes_of,
     marked_label,
 )
-from jammi_lab.features.pictures.graph_layout import LayeredGraph
-from jammi_lab.features.pictures.lineage_svg import Group, index_pairs, state_texts, unique_ids
+from jammi_lab.features.pictures.lineage_svg import index_pairs, nearest_nodes, unique_ids
 from jammi_lab.freshness.lineage import Node
 from jammi_lab.freshness.node_states import (
     NodeStates,
@@ -36,12 +34,7 @@ if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
 
 MAX_DRAWN_NODES = 300
-"""Maximum number of nodes drawn individually; beyond it, nodes that are not selected are
-grouped."""
-MAX_SINGLE_CHANGES = 20
-"""Up to this many root causes are drawn individually among groups."""
-MAX_LISTED_MEMBERS = 500
-"""Maximum number of group members listed by name."""
+"""Maximum number of nodes that are drawn without being chosen."""
 Direction = Literal["both", "up", "down"]
 
 
@@ -55,8 +48,6 @@ class View:
     """Whether the view shows upstream nodes, downstream nodes or both."""
     columns: bool = False
     """Whether nodes list their columns."""
-    open_groups: set[str] = field(default_factory=set)
-    """Groups whose nodes are drawn individually."""
 
 
 class LineageSnapshot:
@@ -103,16 +94,6 @@ class LineageSnapshot:
             {self.nodes[index]: change_text(causes) for index, causes in self.changes.items()},
         )
 
-    def states(self, nodes: Iterable[Node | Group]) -> NodeStates:
-        """What a drawing of nodes and groups shows of them."""
-        own, groups = self.node_states, [node for node in nodes if isinstance(node, Group)]
-        return NodeStates(
-            {**own.verdicts, **{group: group.verdict for group in groups}},
-            {**own.checks, **{group: group.checks for group in groups if group.checks}},
-            {**own.held, **{group: group.held for group in groups if group.held}},
-            {**own.changes, **{group: group.changes for group in groups if group.changes}},
-        )
-
     @functools.cached_property
     def marked(self) -> dict[str, Collection[int]]:
         """The nodes with a mark, by its word in the legend."""
@@ -122,11 +103,9 @@ class LineageSnapshot:
             "checked": {i for i, node in enumerate(self.nodes) if node in self.checks},
         }
 
-    def marks_text(self, node_id: str) -> str:
-        """The marks of a node in words: what changed, what its checks found, and whether it is
-        held; empty without any."""
-        states = replace(self.node_states, verdicts={})
-        return ", ".join(state_texts(self.nodes[self.index_by_id[node_id]], states))
+    @functools.cached_property
+    def _neighbors(self) -> list[list[int]]:
+        return [[*up, *down] for up, down in zip(self.upstream, self.downstream, strict=True)]
 
     def equals(self, other: "LineageSnapshot") -> bool:
         """Whether both have the same nodes, edges, verdicts, results of checks and holds."""
@@ -150,11 +129,7 @@ class LineageSnapshot:
                 or needle == unmarked_word(self.verdict_words[index])
                 or index in self.marked.get(needle, ())
             }
-            visible = matches | {
-                neighbor
-                for index in matches
-                for neighbor in (*self.upstream[index], *self.downstream[index])
-            }
+            visible = matches | {n for index in matches for n in self._neighbors[index]}
         elif view.focus is not None and (starts := self.find_nodes(view.focus)):
             visible = {
                 neighbor
@@ -221,103 +196,17 @@ class LineageSnapshot:
                     current = step
         return sorted(set(edges))
 
-    @functools.cached_property
-    def layers(self) -> list[int]:
-        """The layer of each node: the length of the longest path to it."""
-        return LayeredGraph(len(self.nodes), self.pairs).layers
-
-    def group_nodes(
-        self,
-        visible: Sequence[int],
-        keep_ids: Iterable[str],
-        open_groups: Collection[str] = (),
-    ) -> tuple[list[Node | Group], list[str], list[tuple[int, int]]]:
-        """The drawn nodes and groups with their ids, and the edges between them. Nodes are grouped
-        only when there are too many; root causes, the nodes in `keep_ids` and those of
-        `open_groups` stay single.
-        """
-        single = self._ungrouped_nodes(visible, keep_ids)
-        groups = self._groups([index for index in visible if index not in single])
-        drawn: list[Node | Group] = []
-        ids: list[str] = []
-        drawn_index: dict[int, int] = {}
-        for key in [k for k, members in groups.items() if len(members) == 1 or k in open_groups]:
-            single.update(groups.pop(key))
-        for index in visible:
-            if index in single:
-                drawn_index[index] = len(drawn)
-                drawn.append(self.nodes[index])
-                ids.append(self.ids[index])
-        for key, members in groups.items():
-            drawn_index.update(dict.fromkeys(members, len(drawn)))
-            drawn.append(self._group(members))
-            ids.append(key)
-        pairs = sorted(
-            {
-                (drawn_index[a], drawn_index[b])
-                for a, b in self.pairs
-                if a in drawn_index and b in drawn_index and drawn_index[a] != drawn_index[b]
-            }
-        )
-        return drawn, ids, pairs
-
-    def _group(self, members: Sequence[int]) -> Group:
-        kind, word = self.nodes[members[0]].kind, self.verdict_words[members[0]]
-        changed = sum(member in self.changes for member in members)
-        held = sum(member in self.marked["held"] for member in members)
-        return Group(
-            kind,
-            f"{len(members):,} × {_kind_label(kind)}",
-            [self.ids[m] for m in sorted(members, key=self._is_plain)[:MAX_LISTED_MEMBERS]],
-            word,
-            f"{changed:,} of {len(members):,} changed" if changed else "",
-            self._group_checks(members) if self.checks else None,
-            f"{held:,} of {len(members):,} held" if held else "",
-        )
-
-    def _is_plain(self, index: int) -> bool:
-        """Whether a node has no mark."""
-        return not any(index in marked for marked in self.marked.values())
-
-    def _group_checks(self, members: Sequence[int]) -> CheckMark | None:
-        marks = (self.checks.get(self.nodes[member]) for member in members)
-        counts = Counter(mark.status for mark in marks if mark is not None)
-        worst = next((status for status in CheckStatus if counts[status]), None)
-        if worst is None:
-            return None
-        return CheckMark(f"{worst} in {counts[worst]:,} of {len(members):,}", worst)
-
-    def _groups(self, indexes: Sequence[int]) -> dict[str, list[int]]:
-        """The nodes by group: those of one layer, kind and verdict."""
-        groups: dict[str, list[int]] = defaultdict(list)
-        for index in indexes:
-            key = (self.layers[index], self.nodes[index].kind, self.verdict_words[index])
-            groups[f"group:{':'.join(map(str, key))}"].append(index)
-        return groups
-
-    def _ungrouped_nodes(self, visible: Sequence[int], keep_ids: Iterable[str]) -> set[int]:
-        """The nodes that stay single: all if there are few, else `keep_ids` and, around a few of
-        them, their neighbours."""
-        ungrouped = (
-            {self.index_by_id[k] for k in keep_ids if k in self.index_by_id}
-            if len(visible) > MAX_DRAWN_NODES
-            else set(visible)
-        )
-        if len(ungrouped) <= 20:
-            neighbors = {
-                neighbor
-                for index in ungrouped
-                for neighbor in (*self.upstream[index], *self.downstream[index])
-            }
-            ungrouped |= neighbors & set(visible)
-        if len(visible) > MAX_DRAWN_NODES and len(self.changes) <= MAX_SINGLE_CHANGES:
-            ungrouped |= self.changes.keys() & set(visible)
-        return ungrouped
-
-
-def _kind_label(kind: str) -> str:
-    leaf = leaf_kind(kind)
-    return f"{kind.replace('_', ' ')} table" if leaf is None else leaf.word
+    def drawn_nodes(self, visible: Sequence[int], chosen: Collection[int]) -> list[int]:
+        """The nodes to draw of the visible ones, ascending: all of a few; of many those nearest to
+        what changed and to tables that are not fresh, and the chosen ones with their neighbours."""
+        if len(visible) <= MAX_DRAWN_NODES:
+            return list(visible)
+        is_fresh = [unmarked_word(word) in ("", "fresh") for word in self.verdict_words]
+        starts = [*self.changes, *(index for index in visible if not is_fresh[index])]
+        drawn = set(nearest_nodes(visible, self._neighbors, starts, MAX_DRAWN_NODES)) | set(chosen)
+        if len(chosen) <= 20:
+            drawn |= {neighbor for index in chosen for neighbor in self._neighbors[index]}
+        return sorted(drawn.intersection(visible))
 
 
 def _input_label(reason: object) -> str | None:

@@ -25,7 +25,6 @@ from jammi_lab.features.pictures.lineage_svg import (
     HELD_SIGN,
     Drawing,
     End,
-    Group,
     draw,
     render_lineage,
     swatch_svg,
@@ -121,7 +120,7 @@ class _Shown(NamedTuple):
     """What is drawn now."""
 
     visible: Sequence[int]
-    nodes: Sequence[Node | Group]
+    nodes: Sequence[Node]
     ids: Sequence[str]
     pairs: Sequence[tuple[int, int]]
     """The edges between them, as indices."""
@@ -170,15 +169,14 @@ class LineageGraph(Panel):
         self.observe(self._on_view_change, names=["selection", "filter", "focus"])
 
     def to_svg(self) -> str:
-        """The drawing as an SVG document: what the panel shows now, groups folded as there."""
+        """The drawing as an SVG document: what the panel shows now."""
         return self._draw(self._shown_part()).svg
 
     def to_mermaid(self) -> str:
         """The drawing as a Mermaid flowchart in the colours of the verdicts, with checks, holds and
         root causes."""
         shown = self._shown_part()
-        states = self._snapshot.states(shown.nodes)
-        return mermaid_text(shown.nodes, shown.pairs, states)
+        return mermaid_text(shown.nodes, shown.pairs, self._snapshot.node_states)
 
     def relation_of(self, name: str) -> str:
         """The quoted name of a node for a FROM clause. TableNotFound for a node without rows."""
@@ -267,10 +265,6 @@ class LineageGraph(Panel):
                 self._view = self._focused_view(node, hops, direction)
                 with self.hold_trait_notifications():
                     self.set_trait("focus", self._view.focus)
-            case protocol.OpenGroup(group=group):
-                self._view.open_groups = (
-                    set() if group is None else self._view.open_groups | {group}
-                )
             case protocol.Export(form=form):
                 return {"text": self.to_svg() if form == "svg" else self.to_mermaid()}
             case protocol.ShowColumns(on=on):
@@ -288,25 +282,31 @@ class LineageGraph(Panel):
     def _focused_view(
         self, node: str | None, hops: int | None, direction: Direction = "both"
     ) -> View:
-        """The view around a node with all groups closed. TableNotFound."""
+        """The view around a node. TableNotFound."""
         return View(
             None if node is None else self._resolve_focus(node), hops, direction, self._view.columns
         )
 
     def _shown_part(self) -> _Shown:
-        """What is drawn now: the visible nodes, in groups where there are too many."""
+        """What is drawn now."""
         snapshot, selected, focus = self._snapshot, list(self.selection), self._view.focus
         visible = snapshot.visible_nodes(self._view, self.filter, selected)
         focus_nodes = snapshot.find_nodes(focus) if focus is not None else ()
-        keep_ids = [*selected, *(snapshot.ids[index] for index in focus_nodes)]
-        return _Shown(visible, *snapshot.group_nodes(visible, keep_ids, self._view.open_groups))
+        chosen = {snapshot.index_by_id[i] for i in selected if i in snapshot.index_by_id}
+        chosen.update(focus_nodes)
+        lit = {end for index in chosen for pair in snapshot.cause_edges(index) for end in pair}
+        drawn = snapshot.drawn_nodes(visible, chosen | lit)
+        place = {index: at for at, index in enumerate(drawn)}
+        pairs = [(place[a], place[b]) for a, b in snapshot.pairs if a in place and b in place]
+        ids = [snapshot.ids[index] for index in drawn]
+        return _Shown(visible, [snapshot.nodes[index] for index in drawn], ids, pairs)
 
     def _draw(self, shown: _Shown) -> Drawing:
         indexes = [self._snapshot.index_by_id.get(i, -1) for i in shown.ids]
         return draw(
             shown.nodes,
             shown.pairs,
-            self._snapshot.states(shown.nodes),
+            self._snapshot.node_states,
             self._view.focus,
             DEFAULT_ASPECT,
             ends_between(indexes, self._column_ends(shown) or []),
@@ -329,7 +329,6 @@ class LineageGraph(Panel):
             "lit": self._lit_pairs(),
             "total": len(snapshot.nodes),
             "shown": len(shown.visible),
-            "grouped": any(isinstance(node, Group) for node in shown.nodes),
             "columns": view.columns,
             "tooMany": view.columns and self._column_ends(shown) is None,
             "focus": view.focus,
@@ -337,7 +336,6 @@ class LineageGraph(Panel):
             "direction": view.direction,
             "filter": self.filter,
             "legend": [*self._legend()],
-            "open": len(view.open_groups),
         }
 
     def _legend(self) -> Iterator[tuple[str, int, str, str, str]]:
@@ -362,22 +360,13 @@ class LineageGraph(Panel):
         return sorted((snapshot.ids[a], snapshot.ids[b]) for a, b in edges)
 
     def _node_messages(self, shown: _Shown, drawing: Drawing) -> list[dict[str, Any]]:
-        """The drawn nodes with their boxes; a group with its members."""
-        snapshot, messages = self._snapshot, []
-        for node, node_id, box, columns in zip(
-            shown.nodes, shown.ids, drawing.boxes, drawing.rows, strict=True
-        ):
-            message: dict[str, Any] = {
-                "id": node_id,
-                "name": node.name,
-                "kind": node.kind,
-                "box": box,
-                "columns": columns,
-            }
-            if isinstance(node, Group):
-                message["members"] = [[name, snapshot.marks_text(name)] for name in node.members]
-            messages.append(message)
-        return messages
+        """The drawn nodes with their boxes."""
+        return [
+            {"id": node_id, "name": node.name, "kind": node.kind, "box": box, "columns": columns}
+            for node, node_id, box, columns in zip(
+                shown.nodes, shown.ids, drawing.boxes, drawing.rows, strict=True
+            )
+        ]
 
     def _column_ends(self, shown: _Shown) -> list[End] | None:
         """The edges between columns to draw; None where there are too many."""

@@ -66,13 +66,6 @@ class Show(PanelMessage, tag="show"):
     direction: Literal["both", "up", "down"] = "both"
 
 
-class OpenGroup(PanelMessage, tag="open-group"):
-    """Draw the nodes of a group individually; without a group, fold all groups again."""
-
-    is_shared = True
-    group: Name | None = None
-
-
 class Export(PanelMessage, tag="export"):
     """Request the drawing as a file's text."""
 

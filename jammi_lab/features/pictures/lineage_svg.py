@@ -9,10 +9,9 @@ differ. A notebook shows the SVG in an `<img>`, where it cannot run scripts.
 import functools
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from jammi_lab.core.checks import CheckMark
 from jammi_lab.core.html import (
     VERDICT_ICONS,
     Rendered,
@@ -99,24 +98,6 @@ column, and whether it carries values."""
 SAVED_ASPECT_RATIO = 0.6
 """Width by height that long layers of a picture are split for: one that is as wide as a page at a
 readable scale, and read by scrolling."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """Several nodes drawn as one. It has the attributes of a node that a drawing uses."""
-
-    kind: str
-    name: str
-    members: list[str] = field(hash=False)
-    """Their ids, those with marks first, at most 500."""
-    verdict: str
-    changes: str = ""
-    """How many of the members are root causes, as `3 of 4 changed`; empty for none."""
-    checks: CheckMark | None = None
-    """The worst that checks of members found, and in how many, as `fail in 1 of 4`."""
-    held: str = ""
-    """How many of the members are held, as `3 of 4 held`; empty for none."""
-    version: None = None
 
 
 @dataclass(frozen=True)
@@ -210,22 +191,30 @@ def _nodes_to_draw(
     verdicts: Mapping[Any, str],
     focus: str | None,
 ) -> list[int]:
-    if len(nodes) <= MAX_NODES:
-        return list(range(len(nodes)))
     neighbours: list[list[int]] = [[] for _ in nodes]
     for a, b in pairs:
         neighbours[a].append(b)
         neighbours[b].append(a)
-    starts = [i for i, n in enumerate(nodes) if n.name == focus]
-    starts += [i for i, n in enumerate(nodes) if unmarked_word(verdicts.get(n, "fresh")) != "fresh"]
-    chosen_nodes: dict[int, None] = {}
-    for start in [*starts, *range(len(nodes))]:
-        queue = deque([start])
-        while queue and len(chosen_nodes) < MAX_NODES:
-            if (node := queue.popleft()) not in chosen_nodes:
-                chosen_nodes[node] = None
+    starts = [i for i, n in enumerate(nodes) if n.name == focus] or [
+        i for i, n in enumerate(nodes) if unmarked_word(verdicts.get(n, "fresh")) != "fresh"
+    ]
+    return nearest_nodes(range(len(nodes)), neighbours, starts, MAX_NODES)
+
+
+def nearest_nodes(
+    nodes: Sequence[int], neighbours: Sequence[Sequence[int]], starts: Iterable[int], limit: int
+) -> list[int]:
+    """All of these nodes, ascending; of more than `limit` those nearest to `starts`, and then
+    others."""
+    waiting, chosen = set(nodes), list[int]()
+    for queue in (deque(starts), deque(nodes)):
+        while queue and len(chosen) < limit:
+            node = queue.popleft()
+            if node in waiting:
+                waiting.remove(node)
+                chosen.append(node)
                 queue.extend(neighbours[node])
-    return sorted(chosen_nodes)
+    return sorted(chosen)
 
 
 def _alt_text(nodes: Sequence[NodeLike], verdicts: Mapping[Any, str]) -> str:
@@ -480,11 +469,8 @@ def _rows_svg(rows: Sequence[str], box: Box) -> str:
 
 def _shape(node: NodeLike, box: Box, paint: str) -> str:
     """The outline of a node: a source is a cylinder, a frame a sheet with a folded corner, a model
-    a box with cut corners, a recipe a rounded box, any other input a hexagon, a group a pile."""
+    a box with cut corners, a recipe a rounded box, any other input a hexagon."""
     x, y, w, h = box
-    if isinstance(node, Group):
-        pile = f"M{x + 4} {y - 4}h{w}v{h}h-4v-{h - 4}h-{w - 4}ZM{x} {y}h{w}v{h}h-{w}Z"
-        return f'<path d="{pile}" {paint}/>'
     leaf = leaf_kind(node.kind)
     if leaf is not None and leaf.is_stored:
         top = f"M{x} {y + 5}v{h - 10}a{w / 2} 6 0 0 0 {w} 0v-{h - 10}a{w / 2} 6 0 0 0-{w} 0Z"

@@ -92,7 +92,7 @@ function render({ model, el, host }) {
 
   /** Makes a drawn node one that is chosen, walked to, heard and found. */
   function adopt(element, node) {
-    const title = element.querySelector("title"), kind = node.members ? null : explanation(node.kind), word = element.dataset.verdict;
+    const title = element.querySelector("title"), kind = explanation(node.kind), word = element.dataset.verdict;
     for (const [name, value] of Object.entries({ role: "treeitem", tabindex: -1, "aria-label": title.textContent, "aria-selected": false, "data-id": node.id, "data-testid": `node-${node.id}` })) element.setAttribute(name, value);
     title.append(...[kind && `${node.kind}: ${kind}`, meaning(word)].filter(Boolean).map((said) => `\n${said}`));
     for (const part of element.querySelectorAll("[data-part]")) part.dataset.testid = `${part.dataset.part}-${node.id}`;
@@ -136,9 +136,8 @@ function render({ model, el, host }) {
     if (inside) here?.focus({ preventScroll: true });
     mark();
     light();
-    legends.replaceChildren(...legend(next.legend, own, next.filter.trim().toLowerCase(), (word) => { filter.input.value = word; filter.input.dispatchEvent(new Event("input")); }),
-      next.open ? button("Fold the groups", () => send("open-group", { group: null }), { "data-testid": "fold-groups" }) : "");
-    const note = next.tooMany ? " · too many tables to show their columns: use the filter, or show only the neighbourhood of one" : next.grouped ? " · too many to draw: similar ones are grouped; use the filter, or click a group" : "";
+    legends.replaceChildren(...legend(next.legend, own, next.filter.trim().toLowerCase(), (word) => { filter.input.value = word; filter.input.dispatchEvent(new Event("input")); }));
+    const note = next.tooMany ? " · too many tables to show their columns: use the filter, or show only the neighbourhood of one" : next.nodes.length < next.shown ? ` · ${grouped(next.nodes.length)} are drawn, nearest to what is not fresh; the filter brings the others` : "";
     summary.textContent = next.total ? `${next.shown < next.total ? `${grouped(next.shown)} of ` : ""}${grouped(next.total)} nodes${note}` : "No tables yet: %%jammi -m NAME creates one.";
     hopButtons();
     columns.setAttribute("aria-pressed", String(next.columns));
@@ -153,15 +152,7 @@ function render({ model, el, host }) {
 
   // -- choosing, and what there is to say -----------------------------------------------------------------------------------------
   function pick(node) {
-    if (node.members) return members(node);
     choose(model, [node.id]);
-  }
-
-  function members(node) {
-    unfoldSide(true);
-    const list = node.members.map(([name, marks]) => h("li", {}, button(name, () => send("show", { node: name, hops: 1 }), { class: "jammi-link" }), marks ? h("span", { class: "jammi-dim" }, ` ${marks}`) : ""));
-    delete side.dataset.node;
-    side.replaceChildren(close(), h("h4", {}, node.name), h("p", { class: "jammi-dim" }, "Select one to show its neighbourhood."), button("Draw each of them", () => send("open-group", { group: node.id }), { "data-testid": "open-group" }), h("ul", { class: "jammi-list" }, list));
   }
 
   function mark() {
@@ -229,7 +220,6 @@ function render({ model, el, host }) {
 
   let unfolded = "";                                                   // the node whose checks are opened
   function openChecks(node) {
-    if (node.members) return members(node);
     unfolded = node.id;
     if (model.get("selection")[0] === node.id) chosen(); else choose(model, [node.id]);
   }
