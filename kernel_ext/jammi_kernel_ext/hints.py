@@ -59,8 +59,8 @@ def foreign_syntax_hints(namespace: Mapping[str, Any]) -> Iterator[None]:
         column = re.match(r"There is no column (\w+)[. ]", error.message)
         if isinstance(error, SqlError) and column is not None and column[1] in namespace:
             error.hint = f"To use the value of a variable, write ${column[1]}."
-        elif not error.near and not error.hint.startswith("Write "):
-            error.hint = _hint(error, namespace) or error.hint
+        elif not error.hint.startswith("Write ") and (hint := _hint(error, namespace)):
+            error.near, error.hint = (), hint
         raise
 
 
@@ -71,7 +71,8 @@ def _hint(error: JammiError, namespace: Mapping[str, Any]) -> str:
     table, read = missing.groups()
     if table in namespace:
         kind = type(namespace[table]).__name__
-        return f"The variable {table} is not a frame; its type is {kind}."
+        makes = f": pandas.DataFrame({table}) makes one" if kind in ("dict", "list") else ""
+        return f"The variable {table} is not a frame; its type is {kind}{makes}."
     return f"ws.sources.add({read!r}, {read}) adds a frame." if read in namespace else ""
 
 

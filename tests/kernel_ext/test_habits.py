@@ -31,11 +31,11 @@ def test_a_text_between_double_quotation_marks_is_told_which_ones_it_needs(paper
 
 
 def test_a_variable_that_is_no_frame_is_told_what_it_is(papers):
-    papers("rows = [{'id': 1}]")
-    assert (
-        papers("%%jammi\nSELECT * FROM rows").error[-1]
-        == "The variable rows is not a frame; its type is list."
-    )
+    papers("rows, paper = [{'id': 1}], 5")
+    told = "The variable rows is not a frame; its type is list: pandas.DataFrame(rows) makes one."
+    assert papers("%%jammi\nSELECT * FROM rows").error[-1] == told
+    told = papers("%%jammi\nSELECT * FROM paper").error  # although papers is near
+    assert told[3:] == ["The variable paper is not a frame; its type is int."]
     assert (
         papers("%%jammi\nSELECT * FROM nothing_like_it").error[-1]
         == "SHOW TABLES lists the available tables."
