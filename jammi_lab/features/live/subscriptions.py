@@ -4,8 +4,9 @@ future ones."""
 import contextlib
 import datetime
 import threading
+import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -15,13 +16,11 @@ import pyarrow as pa
 from jammi_lab.catalog.logs import Entry, LogRecord, LogRepository
 from jammi_lab.core.clock import Clock, parse_rfc3339
 from jammi_lab.core.errors import SessionClosed
-from jammi_lab.core.interrupts import Signal
 from jammi_lab.features.live.fold import batch_of, stored_schema
 from jammi_lab.features.live.topic_filters import Predicate
 
 POLL_SECONDS = 0.1
-"""How often a follower checks for events of other kernels; an event published in this kernel wakes
-it at once."""
+"""How often a follower looks for events."""
 FIRST_BATCH_COUNT, _MAX_BATCH_COUNT = 512, 8192
 """Events held in memory at once: few at first, so that the first ones arrive soon."""
 _MAX_BATCH_BYTES = 32 << 20
@@ -40,34 +39,6 @@ class Event:
 
     def __repr__(self) -> str:
         return f"Event(offset={self.offset}, rows={self.batch.num_rows})"
-
-
-class WakeEvent:
-    """Wakes the followers of one workspace in one process when something was published, or when it
-    closes."""
-
-    def __init__(self) -> None:
-        self._lock, self._next = threading.Lock(), Signal()
-        self._published, self.closed = 0, False
-
-    @property
-    def published(self) -> int:
-        """A counter of the publications in this process."""
-        return self._published
-
-    def notify(self, *, closing: bool = False) -> None:
-        """Wake all followers after a publication, or because the workspace closes."""
-        with self._lock:
-            self._published += 1
-            self.closed = self.closed or closing
-            current, self._next = self._next, Signal()
-        current.set()
-
-    def wait(self, seen_count: int, seconds: float) -> None:
-        """Wait until the counter exceeds `seen_count`, at most that many seconds."""
-        following = self._next
-        if self._published == seen_count and not self.closed:
-            following.wait(seconds)
 
 
 class TopicReader:
@@ -145,12 +116,13 @@ class Subscription:
         reader: TopicReader,
         start: int,
         *,
-        wake: WakeEvent,
+        is_over: Callable[[], bool],
         clock: Clock,
         timeout: float | None,
     ) -> None:
+        """`is_over`: whether the workspace is closed."""
         self._reader = reader
-        self._wake = wake
+        self._is_over = is_over
         self._clock = clock
         self._timeout = timeout
         self._buffer: deque[Event] = deque()
@@ -169,13 +141,12 @@ class Subscription:
     def __next__(self) -> Event:
         deadline = self._deadline()
         while True:
-            published = self._wake.published
             self._fill_buffer()
             if (event := self._pop()) is not None:
                 return event
             if not (remaining := self._pause_seconds(deadline)):
                 raise StopIteration
-            self._wake.wait(published, remaining)
+            time.sleep(remaining)
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
@@ -226,7 +197,7 @@ class Subscription:
         return f"Subscription({self._reader.record.name!r})"
 
     def _has_ended(self) -> bool:
-        return self._closed or self._wake.closed
+        return self._closed or self._is_over()
 
     def _fill_buffer(self) -> None:
         """Buffer the next events, if there are any."""

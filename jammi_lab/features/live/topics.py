@@ -18,7 +18,7 @@ from jammi_lab.core.identifiers import check_count, check_name, fold, near_names
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.features.live.fold import body_of, stored_schema
-from jammi_lab.features.live.subscriptions import Event, Subscription, TopicReader, WakeEvent
+from jammi_lab.features.live.subscriptions import Event, Subscription, TopicReader
 from jammi_lab.features.live.topic_filters import Predicate
 from jammi_lab.inputs.row_input import SchemaLike, schema_of, to_arrow_rows
 from jammi_lab.sources.scratch_duckdb import sql_types
@@ -117,7 +117,7 @@ class Topics(NamedCollection[Topic], ReprMixin):
         self._engine = engine
         self._clock = clock
         self._repository = self._records = catalog.topics
-        self._wake = WakeEvent()
+        self._is_closed = False
 
     def register(self, name: str, schema: SchemaLike) -> Topic:
         """Create a topic of the bound tenant for batches of one schema. Registering it again with
@@ -176,7 +176,11 @@ class Topics(NamedCollection[Topic], ReprMixin):
         seconds = None if timeout is None else to_seconds(timeout, "A timeout")
         start = record.next if from_offset is None else check_count("from_offset", from_offset)
         return Subscription(
-            self._reader(record, where), start, wake=self._wake, clock=self._clock, timeout=seconds
+            self._reader(record, where),
+            start,
+            is_over=lambda: self._is_closed,
+            clock=self._clock,
+            timeout=seconds,
         )
 
     def tail(self, name: str, n: int = 10) -> EventList:
@@ -196,7 +200,6 @@ class Topics(NamedCollection[Topic], ReprMixin):
                 return
             raise self._missing_error(name)
         self._repository.drop(record)
-        self._wake.notify()
         self._catalog.purge()
 
     def list(self) -> TopicList:
@@ -208,7 +211,7 @@ class Topics(NamedCollection[Topic], ReprMixin):
 
     def close(self) -> None:
         """End every subscription."""
-        self._wake.notify(closing=True)
+        self._is_closed = True
 
     def _current_reader(self, name: str) -> TopicReader | None:
         """A reader of a topic as of now; None when there is no such topic."""
@@ -239,7 +242,6 @@ class Topics(NamedCollection[Topic], ReprMixin):
             lambda current, _: NewEntry(body, rows.num_rows, current.row_count + rows.num_rows),
         )
         assert after is not None, "an event was made"
-        self._wake.notify()
         if max_events is not None:
             self._repository.trim(after, after.next - max_events)
         return after.next - 1

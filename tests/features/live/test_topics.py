@@ -247,20 +247,6 @@ def test_events_without_a_matching_row_do_not_hold_a_time_out_up(events):
         writer.join()
 
 
-def test_a_publication_wakes_a_follower_in_the_same_kernel_at_once(events, ws):
-    taken = threading.Event()
-
-    def follow():
-        next(events.subscribe("events", from_offset=0, timeout=10))
-        taken.set()
-
-    thread = threading.Thread(target=follow)
-    thread.start()
-    events.publish("events", rows(1))
-    assert taken.wait(1)
-    thread.join()
-
-
 def test_closing_the_workspace_ends_its_followers(tmp_path):
     ws = jl.open(tmp_path / "other")
     ws.topics.register("events", SCHEMA)
