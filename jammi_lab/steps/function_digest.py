@@ -23,11 +23,8 @@ import pickle
 import re
 import sys
 import types
-import typing
 from collections.abc import Callable, Iterable
 from typing import Any
-
-import msgspec
 
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.sources.frames import is_frame
@@ -42,10 +39,10 @@ from jammi_lab.steps.function_source import (
 )
 
 # --------------------------------------------------------------------------------------------------
-# Comparable forms of what belongs to a class: its own members, and the fields that a dataclass or a
-# struct of msgspec keeps beside them. Enumerations and named tuples are refused.
+# Comparable forms of what belongs to a class: its own members, and the fields that a dataclass has
+# beside them. Enumerations, named tuples and classes of libraries such as msgspec are refused.
 
-_METACLASSES = (type, abc.ABCMeta, msgspec.StructMeta)
+_METACLASSES = (type, abc.ABCMeta)
 """Metaclasses that keep all of a class where it is looked for here."""
 _DERIVED = frozenset(
     {
@@ -120,17 +117,11 @@ def _generated(function: Any) -> types.FunctionType | None:
 
 
 def hidden_state(cls: type) -> list[Any]:
-    """What a class has beside its members: the fields of a dataclass, the fields and settings of a
-    struct."""
+    """What a class has beside its members: the fields of a dataclass."""
     state = list[Any]()
     for field in vars(cls).get("__dataclass_fields__", {}).values():
         state.append([getattr(field, part) for part in _FIELD_PARTS])
         state.append([str(field.type), dict(field.metadata)])
-    if issubclass(cls, msgspec.Struct):
-        config = cls.__struct_config__
-        settings = [name for name in dir(config) if not name.startswith("_")]
-        state.append([[name, getattr(config, name)] for name in settings])
-        state.append([cls.__struct_encode_fields__, cls.__struct_defaults__])
     return state
 
 
@@ -288,11 +279,6 @@ def text_attribute(value: object, name: str) -> str | None:
 # The digest of a function.
 
 _CONSTANT_TYPES = (types.NoneType, bool, int, float, str, bytes)
-_BUILTIN_METHOD_TYPES = (
-    types.WrapperDescriptorType,
-    types.MethodDescriptorType,
-    types.ClassMethodDescriptorType,
-)
 _CACHE_TYPE = type(functools.cache(len))
 _COPIED_BY_CACHES = {*functools.WRAPPER_ASSIGNMENTS, "__wrapped__", "cache_parameters"}
 # as they are without what user code binds there, which is compared like any global
@@ -388,8 +374,6 @@ class _FunctionWalk:
         parts: tuple[Any, ...]
         if kind is types.MethodType:
             parts = (value.__self__, value.__func__)
-        elif kind in _BUILTIN_METHOD_TYPES:
-            parts = (value.__objclass__, value.__name__)
         elif kind is functools.partial and not vars(value):
             parts = (value.func, value.args, value.keywords)
         elif kind in (staticmethod, classmethod):
@@ -401,8 +385,6 @@ class _FunctionWalk:
         elif kind is _CACHE_TYPE:
             given = {n: v for n, v in vars(value).items() if n not in _COPIED_BY_CACHES}
             parts = (value.__wrapped__, value.cache_parameters(), given)
-        elif typing.get_origin(value) is not None:  # list[int] and the like
-            parts = (typing.get_origin(value), typing.get_args(value))
         else:
             return None
         return [kind.__name__, [self.value(part, where) for part in parts]]
@@ -426,19 +408,17 @@ class _FunctionWalk:
         }
 
     def _container_form(self, value: Any, where: str) -> Any:
-        """JSON of a container, a frame or a bare `object()`; None for any other value."""
+        """JSON of a container or a frame; None for any other value."""
         kind = type(value)
         if kind in (list, tuple):
             return [kind.__name__, [self.value(each, where) for each in value]]
         if kind is dict:
             items = [[self.value(k, where), self.value(v, where)] for k, v in value.items()]
             return [kind.__name__, items]
-        if kind in (set, frozenset) and not any(type(each) is object for each in value):
+        if kind in (set, frozenset):
             # each in a walk of its own: they have no order
             forms = [_FunctionWalk(self._module).value(each, where) for each in value]
             return [kind.__name__, sorted(digest_of(form) for form in forms)]
-        if kind is object:
-            return ["object"]
         frame = frame_parts(value)
         return None if frame is None else [kind.__name__, *frame]
 

@@ -275,12 +275,6 @@ def test_what_is_computed_stays_the_same(write, text, change):
     assert outcome(write, text, change) == "missed"
 
 
-def test_an_alias_of_pythons_own_types_is_known_by_its_text(write):
-    text = "import typing\nA = typing.Optional[list[{}]]\ndef step(p):\n    return A\n"
-    digests = [function_digest(write(text.format(name)).module.step) for name in ("int", "str")]
-    assert digests[0] != digests[1] == function_digest(write(text.format("str")).module.step)
-
-
 def test_functions_that_call_each_other_have_a_definition(write):
     code = write(
         "def even(n):\n    return n == 0 or odd(n - 1)\ndef odd(n):\n    return n != 0 and even(n - 1)\n"
