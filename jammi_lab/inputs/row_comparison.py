@@ -18,11 +18,9 @@ from jammi_lab.inputs.version_changes import (
     OLD,
     ChangeSummary,
     VersionCounts,
-    Windows,
     are_close,
     common_columns,
     equal_columns,
-    skip_rows,
 )
 from jammi_lab.sources.base import Query
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
@@ -123,11 +121,9 @@ class RowComparison:
         self._cache.put(key, CacheEntry(NO_STAT, self._results.clock.now_ns(), summary.to_dict()))
         return summary
 
-    def _rows_of(
-        self, new: TableRecord, old: TableRecord, statement: str, windows: Windows
-    ) -> list[tuple[Any, ...]]:
+    def _rows_of(self, new: TableRecord, old: TableRecord, statement: str) -> list[tuple[Any, ...]]:
         tables = ", ".join(
-            f"{name} AS ({skip_rows(self._results.select_sql(record), window)})"
-            for name, record, window in ((NEW, new, windows.new), (OLD, old, windows.old))
+            f"{name} AS ({self._results.select_sql(record)})"
+            for name, record in ((NEW, new), (OLD, old))
         )
         return self._query(f"WITH {tables} {statement}")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from jammi_lab.core.html import count_noun, escape_invisible
-from jammi_lab.core.identifiers import fold, quote_identifier, unused_name
+from jammi_lab.core.identifiers import quote_identifier, unused_name
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.value import Value
 from jammi_lab.core.verdicts import ROUNDING_RATIO
@@ -109,38 +109,22 @@ class ChangedRows(NamedTuple):
     """Whether they differ."""
 
 
-class Window(NamedTuple):
-    """Consecutive rows of a table, by their numbers from 0."""
-
-    start: int
-    stop: int | None = None
-    """The number after the last row; None for the end of the table."""
-
-
-class Windows(NamedTuple):
-    """The rows of both versions that a statement sees."""
-
-    new: Window
-    old: Window
-
-
 FLOAT_TYPES = ("FLOAT", "DOUBLE")
 
 
 class VersionCounts:
-    """The numbers by which two versions of a table differ. `rows_of` runs a statement over the
-    given rows of both; the first `skipped_rows` rows are known to be equal."""
+    """The numbers by which two versions of a table differ. `rows_of` runs a statement over both,
+    without the first `skipped_rows` rows, which are known to be equal."""
 
     def __init__(
         self,
         new: TableRecord,
         old: TableRecord,
-        rows_of: Callable[[str, Windows], Sequence[Sequence[Any]]],
+        rows_of: Callable[[str], Sequence[Sequence[Any]]],
         skipped_rows: int = 0,
     ) -> None:
         self.new, self.old = new, old
         self._rows_of, self._skipped_rows = rows_of, skipped_rows
-        self._rest = Windows(Window(skipped_rows), Window(skipped_rows))
         self.common = common_columns(new, old)
         """The columns that both have, with their types."""
         equal = equal_columns(new, old, self.common)
@@ -187,8 +171,7 @@ class VersionCounts:
         differs = " OR ".join(f"{row}.{name} IS DISTINCT FROM {first}.{name}" for name in names)
         found = self._rows_of(  # stops at the first row that differs from the first one
             f"SELECT 1 FROM {NEW} AS {row}, "
-            f"(SELECT {', '.join(names)} FROM {NEW} LIMIT 1) AS {first} WHERE {differs} LIMIT 1",
-            self._rest,
+            f"(SELECT {', '.join(names)} FROM {NEW} LIMIT 1) AS {first} WHERE {differs} LIMIT 1"
         )
         return bool(found)
 
@@ -237,16 +220,12 @@ class VersionCounts:
     def _counts(self) -> "_Counts":
         if self._compared_by == "row":
             added, removed = (
-                self._rows_of(f"SELECT count(*) FROM ({statement})", self.compared)[0][0]
+                self._rows_of(f"SELECT count(*) FROM ({statement})")[0][0]
                 for statement in self.statements[:2]
             )
             return _Counts(added=added, removed=removed)
         matched, changed, rounded, *by_column = self._count_pairs()
-        windows = self.compared
-        if windows.new.stop is None:
-            matched += self._skipped_rows
-        else:  # also the equal rows at the end
-            matched += (self.new.row_count or 0) - windows.new.stop + windows.new.start
+        matched += self._skipped_rows
         return _Counts(
             changed,
             (self.new.row_count or 0) - matched,
@@ -272,48 +251,23 @@ class VersionCounts:
                     f"count(*) FILTER (WHERE {rows_differ([name], *self._aliases)}) - {count}"
                 )
         statement = ", ".join(["count(*)", all_differ, " + ".join(rounded) or "0", *counts])
-        [row] = self._rows_of(f"SELECT {statement} FROM {self._pairs}", self.compared)
+        [row] = self._rows_of(f"SELECT {statement} FROM {self._pairs}")
         return row
-
-    @functools.cached_property
-    def compared(self) -> Windows:
-        """The rows that are compared. Unless rows at equal positions are, those between the rows
-        that are equal at the beginning and at the end of both versions: they differ as the whole
-        versions do. Without this, one row removed from a large table would have all its rows
-        grouped or joined."""
-        if self._is_aligned:
-            return self._rest
-        counts = [record.row_count or 0 for record in (self.new, self.old)]
-        length = min(counts) - self._skipped_rows
-        names = {c.name for record in (self.new, self.old) for c in record.columns}
-        if length <= 0 or not self.common or ROW_NUMBER in map(fold, names):
-            return self._rest
-        tails = Windows(*(Window(count - length) for count in counts))
-        new, old = self._aliases
-        [[last]] = self._rows_of(  # the number, in the tail, of the last row that differs
-            f"SELECT max(place) FROM (SELECT row_number() OVER () AS place, "
-            f"{rows_differ([*self.common], new, old)} AS differs "
-            f"FROM {NEW} AS {new} POSITIONAL JOIN {OLD} AS {old}) WHERE differs",
-            tails,
-        )
-        equal = length - (last or 0)
-        return Windows(*(Window(self._skipped_rows, count - equal) for count in counts))
 
 
 class VersionComparison(VersionCounts):
-    """Two versions of a table with the rows that differ. `query` runs a statement over the given
-    rows of both; the first `skipped_rows` rows are known to be equal. Raises TableNotFound,
-    TableDamaged."""
+    """Two versions of a table with the rows that differ. `query` runs a statement as `rows_of` of
+    `VersionCounts`. Raises TableNotFound, TableDamaged."""
 
     def __init__(
         self,
         new: TableRecord,
         old: TableRecord,
-        query: "Callable[[str, Windows], pa.Table]",
+        query: "Callable[[str], pa.Table]",
         skipped_rows: int,
     ) -> None:
-        def rows_of(statement: str, windows: Windows) -> list[tuple[Any, ...]]:
-            found = query(statement, windows)
+        def rows_of(statement: str) -> list[tuple[Any, ...]]:
+            found = query(statement)
             return [*zip(*(column.to_pylist() for column in found.columns), strict=True)]
 
         super().__init__(new, old, rows_of, skipped_rows)
@@ -322,7 +276,7 @@ class VersionComparison(VersionCounts):
     def rows(self, part: Literal["added", "removed"], limit: int) -> "pa.Table":
         """The first rows that only one version has."""
         statement = self.statements[("added", "removed").index(part)]
-        return self.query(f"{statement} LIMIT {limit}", self.compared)
+        return self.query(f"{statement} LIMIT {limit}")
 
     @property
     def label_names(self) -> list[str]:
@@ -352,8 +306,7 @@ class VersionComparison(VersionCounts):
         found = self.query(
             f"SELECT *, {', '.join(f'{t} AS d{i}' for i, t in enumerate(tests))} "
             f"FROM (SELECT {', '.join([f'{number} AS number', *columns, *sides])} "
-            f"FROM {self._pairs}) WHERE {' OR '.join(tests)} {order} LIMIT {limit}",
-            self.compared,
+            f"FROM {self._pairs}) WHERE {' OR '.join(tests)} {order} LIMIT {limit}"
         )
         shown = [*([] if self.key else ["number"]), *(f"l{i}" for i in range(len(labels)))]
         return ChangedRows(
@@ -382,13 +335,10 @@ class _Counts(NamedTuple):
     rounded: int = 0
 
 
-def skip_rows(select: str, window: Window) -> str:
-    """A SELECT from the file of a result table, limited to some of its rows. DuckDB skips the row
-    groups that the condition on the row number excludes."""
-    start, stop = window
-    tests = [f"{ROW_NUMBER} >= {start}"] * bool(start)
-    tests += [] if stop is None else [f"{ROW_NUMBER} < {stop}"]
-    return f"{select} WHERE {' AND '.join(tests)}" if tests else select
+def skip_rows(select: str, rows: int) -> str:
+    """A SELECT from the file of a result table without its first rows. DuckDB skips the row groups
+    that the condition on the row number excludes."""
+    return f"{select} WHERE {ROW_NUMBER} >= {rows}" if rows else select
 
 
 def common_columns(new: TableRecord, old: TableRecord) -> dict[str, str]:

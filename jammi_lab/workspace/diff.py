@@ -12,8 +12,6 @@ from jammi_lab.inputs.version_changes import (
     NEW,
     OLD,
     VersionComparison,
-    Window,
-    Windows,
     skip_rows,
 )
 from jammi_lab.sources.base import ReadPlan, Relation
@@ -89,26 +87,21 @@ class Diff(ReprMixin):
 
 
 def compared_tables(
-    tables: ResultKind, new: TableRecord, old: TableRecord, windows: Windows
+    tables: ResultKind, new: TableRecord, old: TableRecord, skipped_rows: int
 ) -> FixedNames:
-    """Resolves the two tables that are compared, or some of their rows, under reserved names."""
-    return FixedNames(
-        {
-            name: _limited(tables.relation(record, name, record.version), window)
-            for name, record, window in ((NEW, new, windows.new), (OLD, old, windows.old))
-        }
-    )
+    """Resolves the two tables that are compared, without their first rows, under reserved names."""
 
+    def rest(name: str, record: TableRecord) -> Relation:
+        relation = tables.relation(record, name, record.version)
+        body = skip_rows(relation.read.body or "", skipped_rows)
+        return replace(relation, read=ReadPlan(body=body))
 
-def _limited(relation: Relation, window: Window) -> Relation:
-    if relation.read.body is None or window == Window(0):
-        return relation
-    return replace(relation, read=ReadPlan(body=skip_rows(relation.read.body, window)))
+    return FixedNames({NEW: rest(NEW, new), OLD: rest(OLD, old)})
 
 
 def diff_of(comparison: VersionComparison, title: str) -> Diff:
     """All rows that differ: by key when both versions have the same one, else as multisets."""
-    diff = Diff(title, *(comparison.query(s, comparison.compared) for s in comparison.statements))
+    diff = Diff(title, *(comparison.query(s) for s in comparison.statements))
     new, old = comparison.new, comparison.old
     if new.key != old.key:
         diff.title += " (the keys differ, so that a changed row is removed and added)"

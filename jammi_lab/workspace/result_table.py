@@ -54,7 +54,6 @@ from jammi_lab.inputs.result_names import ResultKind
 from jammi_lab.inputs.version_changes import (
     ROW_NUMBER,
     VersionComparison,
-    Windows,
     common_columns,
 )
 from jammi_lab.sources.frame_origins import origins
@@ -560,9 +559,9 @@ class ResultTable(TableMixin, ReprMixin):
         other = lookup.version_to_compare(self._version, version)
         skipped_rows = self._equal_first_rows(other.record)
 
-        def query(statement: str, windows: Windows) -> Any:
+        def query(statement: str) -> Any:
             with lookup.translate_missing(record, other.record):
-                pair = compared_tables(services.result_kind, record, other.record, windows)
+                pair = compared_tables(services.result_kind, record, other.record, skipped_rows)
                 return services.statements.query(statement, record.tenant, [pair])
 
         return VersionComparison(record, other.record, query, skipped_rows), other.version
