@@ -123,6 +123,8 @@ def test_a_chart_is_not_saved_through_a_link(rows, tmp_path):
     link.symlink_to(kept)
     with pytest.raises(jl.InvalidArgument, match="not a regular file"):
         rows("SELECT 1 AS a, 2 AS b").chart("bar").save(link)
+    with pytest.raises(jl.InvalidArgument, match="No such file or directory"):
+        rows("SELECT 1 AS a, 2 AS b").chart("bar").save(tmp_path / "none" / "o.png")
     assert kept.read_text() == "kept"
 
 

@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import json
 import math
+import os
 import re
 import sys
 import types
@@ -112,10 +113,11 @@ class Chart(altair.Chart):
         if isinstance(fp, str | Path):
             try:
                 own_files.check_file(Path(fp))
-            except FileExistsError as error:
+                os.stat(Path(fp).parent)
+            except OSError as error:
                 raise InvalidArgument(
                     f"The chart cannot be saved as {str(fp)!r}: {error.strerror}.",
-                    hint="Choose another name, or remove what has it.",
+                    hint="Choose another name, or another folder.",
                 ) from None
         super().save(fp, *args, **kwargs)
         if (stamp := self._stamp()) is not None and isinstance(fp, str | Path):
