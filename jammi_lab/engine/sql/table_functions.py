@@ -5,7 +5,6 @@ The name is padded with blanks to the length of the call, so that positions in t
 Its last part is the function's name, so that columns can still be qualified by it.
 """
 
-import decimal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -234,7 +233,8 @@ def _arguments_error(function: str, signature: Signature) -> JammiError:
     """The error for wrong arguments."""
     if signature.option_names is None:
         return InvalidArgument(
-            f"{function}() takes literals{' or $parameters' if signature.parameters else ''}.",
+            f"{function}() takes texts and whole numbers"
+            f"{', and $parameters for other values' if signature.parameters else ''}.",
             hint=f"Write FROM {signature.usage}"
             + (
                 ", for example FROM jammi_version('top', 2)."
@@ -286,17 +286,11 @@ def _literal_or_parameter(child: dict[str, Any]) -> Any:
         and child.get("function_name") == "list_value"
         and child.get("schema") in ("", "main")
     ):
-        numbers = [_constant_value(item) for item in child.get("children") or ()]
-        if numbers and all(isinstance(text, str) for text in numbers):
-            return numbers
-        is_numeric = all(
-            isinstance(n, int | float | decimal.Decimal) and not isinstance(n, bool)
-            for n in numbers
-        )
-        return [float(n) for n in numbers] if is_numeric and numbers else None
+        texts = [_constant_value(item) for item in child.get("children") or ()]
+        return texts if texts and all(isinstance(text, str) for text in texts) else None
     if child.get("type") == "FUNCTION" and child.get("function_name") == "struct_pack":
-        texts = {item.get("alias"): _constant_value(item) for item in child.get("children") or ()}
-        return texts if all(isinstance(text, str) for text in texts.values()) else None
+        fields = {item.get("alias"): _constant_value(item) for item in child.get("children") or ()}
+        return fields if all(isinstance(text, str) for text in fields.values()) else None
     if child.get("type") == "OPERATOR_CAST" and child["cast_type"].get("id") == "BOOLEAN":
         # what `true` and `false` are in a tree
         return {"t": True, "f": False}.get(_constant_value(child["child"]))
@@ -304,29 +298,18 @@ def _literal_or_parameter(child: dict[str, Any]) -> Any:
 
 
 def _constant_value(child: dict[str, Any]) -> Any:
-    """The value of a string or number literal; None for anything else."""
-    value = child.get("value") if child.get("type") == "VALUE_CONSTANT" else None
-    if not isinstance(value, dict) or value.get("is_null"):
-        return None
-    kind, raw_value = value["type"]["id"], value.get("value")
-    match kind:
-        case "VARCHAR" | "INTEGER" | "BIGINT" | "DOUBLE":
-            return raw_value
-        case "HUGEINT" | "UHUGEINT":
-            return _to_integer(raw_value)
-        case "DECIMAL":
-            with decimal.localcontext(prec=40):
-                return decimal.Decimal(_to_integer(raw_value)).scaleb(
-                    -value["type"]["type_info"]["scale"]
-                )
+    """The value of a text or a whole number; None for anything else."""
+    match child:
+        case {
+            "type": "VALUE_CONSTANT",
+            "value": {
+                "type": {"id": "VARCHAR" | "INTEGER" | "BIGINT"},
+                "is_null": False,
+                "value": value,
+            },
+        }:
+            return value
     return None
-
-
-def _to_integer(raw_value: Any) -> int:
-    """An integer; beyond 64 bits it is serialised in two halves."""
-    if isinstance(raw_value, dict):
-        return (int(raw_value["upper"]) << 64) + int(raw_value["lower"])
-    return int(raw_value)
 
 
 def _name_span(text: str, position: int) -> tuple[int, int] | None:

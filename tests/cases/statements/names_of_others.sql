@@ -5,7 +5,7 @@ SELECT {n}_table FROM papers
 SELECT * FROM topics.{n}_topic
 SELECT * FROM mutable.{n}_notes
 DESCRIBE jammi.{n}_table
-SELECT * FROM search('{n}_vectors', [1.0, 0.0])
+SELECT * FROM search('{n}_vectors', 'x')
 SELECT * FROM neighbors('{n}_vectors', 1)
 SELECT * FROM jammi_version('{n}_table', 1)
 INSERT INTO mutable.{n}_notes VALUES (2, 'x')

@@ -58,7 +58,9 @@ def test_a_table_of_means_is_searched_and_has_its_verdict(lab):
     ]
     assert str(lab.staleness("means")) == "fresh"
     lab.import_embeddings("groups", lab.table("means").arrow())
-    assert lab.sql("SELECT key FROM search('groups', [1, 1, 3], k := 1)").fetchall() == [("b",)]
+    assert lab.sql("SELECT key FROM search('groups', $v, k := 1)", v=[1, 1, 3]).fetchall() == [
+        ("b",)
+    ]
 
 
 def test_what_would_be_rounded_or_is_no_aggregate_of_vectors_is_refused(lab):
