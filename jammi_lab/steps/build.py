@@ -6,11 +6,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import pyarrow as pa
-
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Anchor, Identity, Observed, result_input
-from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.checks import Audit
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import JammiError, LostOwnership, TableDamaged, TableNotFound
@@ -374,7 +371,7 @@ def _build(
                 running.snapshots,
                 is_last_attempt=is_last_attempt,
             )
-            types = _types_in_file(ctx, build_record, rows.schema, body)
+            types = ctx.engine.describe(body, build_record.tenant)
             record = writer.publish(
                 types,
                 job.stored_form,
@@ -406,21 +403,6 @@ def _write_rows(
         writer.write(batch)
         report_progress(Progress(stage=stage, done=writer.rows, total=None, unit="rows"))
     rows.close()
-
-
-_types_by_schema = BoundedCache[tuple[bytes, int | None], dict[str, str]](256)
-
-
-def _types_in_file(
-    ctx: BuildContext, build_record: TableRecord, schema: pa.Schema, body: str
-) -> dict[str, str]:
-    """The SQL types of the columns as `body` reads them from the sealed file. The schema that it
-    was written with decides them, so one file of each schema is described."""
-    key = (schema.serialize().to_pybytes(), build_record.dimensions)
-    if (types := _types_by_schema.get(key)) is None:
-        types = ctx.engine.describe(body, build_record.tenant)
-        _types_by_schema.put(key, types)
-    return dict(types)
 
 
 def _computed_outcome(record: TableRecord, running: RunningJob, full_run_reason: str) -> Outcome:

@@ -72,19 +72,14 @@ class RecordedRecipes:
     def current_definitions(
         self, *, import_modules: bool = True
     ) -> Callable[[RecipeRecord], str | Unknown]:
-        """`current_definition` for the recipes of one pass: environments are compared once, since
-        recipes that were read together share equal ones."""
+        """`current_definition` for the recipes of one pass."""
         of_statements = statement_environment(self._engine)
-        compared = dict[int, tuple[Mapping[str, Any], bool]]()
 
         def find(recipe: RecipeRecord) -> str | Unknown:
-            if recipe.descriptor.get("producer") != sql.Sql.kind:
-                return self.current_definition(recipe, import_modules=import_modules)
-            environment = recipe.environment
-            known = compared.get(id(environment))
-            if known is None:  # kept, so that no other one gets its id
-                known = compared[id(environment)] = environment, environment == of_statements
-            return recipe.definition_hash if known[1] else self.current_definition(recipe)
+            is_statement = recipe.descriptor.get("producer") == sql.Sql.kind
+            if is_statement and recipe.environment == of_statements:
+                return recipe.definition_hash
+            return self.current_definition(recipe, import_modules=import_modules)
 
         return find
 

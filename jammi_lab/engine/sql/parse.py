@@ -106,8 +106,6 @@ class ParsedStatement:
         )
 
 
-_TABLE_KEYWORD = re.compile(r"[a-z_]+(?=\s*($|[;,)]|(where|join|group|order|limit)\b))", re.I)
-"""A keyword after which a name of a table could end."""
 _QUERY = re.compile(r"(?is)\s*(?:select|with|from)\b.{,4000}\Z")
 _DIALECTS = ("snowflake", "spark", "bigquery", "tsql", "mysql")
 """Those of sqlglot, of tools that people come from."""
@@ -171,12 +169,7 @@ def _parse(
     credential_check.check_statement(sql)
     text = _ODD_SPACES.sub(lambda m: m[0] if m[0].isascii() or len(m[0]) > 1 else " ", sql)
     reader = _Reader(parser, sql)
-    try:
-        statements = reader.extract(text)
-    except SqlError as error:
-        if (quoted := _quote_table_keyword(sql, error.position)) is None:
-            raise
-        return _parse(parser, quoted, allow_dml=allow_dml)
+    statements = reader.extract(text)
     if not statements:
         raise SqlError("There is no statement to run.")
     types = [_type_of(statement) for statement in statements]
@@ -195,17 +188,6 @@ def _parse(
         parsed.append(reader.read(statement, position, allow_dml=allow_dml))
         position += len(statement.query)
     return parsed
-
-
-def _quote_table_keyword(sql: str, position: int | None) -> str | None:
-    """The text with the keyword at the position of a syntax error quoted, where it can only be the
-    name of a table (`FROM both`); else None."""
-    if position is None or not re.search(r"\b(from|join)\s+$", sql[:position], re.I):
-        return None
-    keyword = _TABLE_KEYWORD.match(sql, position)
-    if keyword is None:
-        return None
-    return f'{sql[:position]}"{keyword[0]}"{sql[keyword.end() :]}'
 
 
 class _Reader:
