@@ -266,8 +266,7 @@ class PreparedStatement:
 
         Neither order nor values depend on the number of threads: a statement that depends on the
         order of its inputs runs on one, since several would combine their parts in any order.
-        Raises SchemaMismatch for a key column that is not in the output, StatementNotAllowed for a
-        PIVOT without a list of values, and otherwise as `run`.
+        Raises StatementNotAllowed for a PIVOT without a list of values, and otherwise as `run`.
         """
         positions = row_order.total_order_positions(
             self.output, key, self.inferred_key if unique is None else unique

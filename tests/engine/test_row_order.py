@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jammi_lab.core.errors import SchemaMismatch, StatementNotAllowed
+from jammi_lab.core.errors import StatementNotAllowed
 from jammi_lab.engine import Engine
 from jammi_lab.engine.sql import equal_values, releases, row_order, syntax_tree
 from tests.cases import cases, lines
@@ -120,14 +120,6 @@ def test_an_input_in_order_is_not_sorted(prepare):
         -3,
         -4,
     ]
-
-
-def test_a_key_column_that_is_not_put_out_is_named(
-    prepare,
-):
-    with pytest.raises(SchemaMismatch, match="venu ") as error:
-        prepare("SELECT venue FROM papers").run_ordered(["venu"])
-    assert error.value.column == "venu"
 
 
 def test_a_pivot_without_a_list_cannot_be_put_in_order(

@@ -16,7 +16,6 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from jammi_lab.core import identifiers
-from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.core.identifiers import ascii_lower
 from jammi_lab.engine.sql import function_list, tokens
 from jammi_lab.engine.sql.allowlist import comparable_form, walk_nodes
@@ -238,23 +237,12 @@ def total_order_positions(
     output: Sequence[tuple[str, str]], key: Sequence[str], unique: Sequence[str]
 ) -> list[int]:
     """The positions (from 1) of the key columns, then of all others; of the key columns alone when
-    they include all of `unique`. SchemaMismatch for an unknown key column."""
-    by_name = {ascii_lower(name): i for i, (name, _) in reversed(list(enumerate(output, 1)))}
-    exact = {name: i for i, (name, _) in reversed(list(enumerate(output, 1)))}
-    positions: list[int] = []
-    for name in key:
-        position = exact.get(name) or by_name.get(ascii_lower(name))
-        if position is None:
-            suggestions = identifiers.near_names(name, exact)
-            raise SchemaMismatch(
-                f"The key column {name} is not in the result"
-                + (f"; near: {', '.join(suggestions)}." if suggestions else "."),
-                column=name,
-            )
-        positions.append(position)
-    if unique and {ascii_lower(n) for n in unique} <= {ascii_lower(n) for n in key}:
-        return list(dict.fromkeys(positions))
-    return list(dict.fromkeys([*positions, *range(1, len(output) + 1)]))
+    they include all of `unique`. Both are named as in the output (`steps/key_check.py`)."""
+    names = [name for name, _ in output]
+    positions = [names.index(name) + 1 for name in key]
+    if not unique or not set(unique) <= set(key):
+        positions += range(1, len(names) + 1)
+    return list(dict.fromkeys(positions))
 
 
 def add_total_order(sql: str, tree: Node, positions: Sequence[int]) -> str | None:
