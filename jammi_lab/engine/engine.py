@@ -37,18 +37,20 @@ _LIBRARY_INPUT = source_input("")
 _NOTHING_REQUIRED = Relation(_LIBRARY_INPUT, ReadPlan(body=""))
 
 
-@functools.cache
-def _parse_cache(time_zone: str) -> parse.ParseCache:  # noqa: ARG001  bindings depend on it
-    """The parsed and bound statements of all workspaces of this process with that time zone. No
-    other setting affects a binding, and workspaces are opened again."""
+MAX_CACHED_TEXTS, MAX_CACHED_TEXT_LENGTH = 256, 16_384
 
-    def parse_text(sql: str, changing: bool) -> list[parse.ParsedStatement]:
-        try:
-            return run_in_parser(lambda parser: parse.parse(parser, sql, allow_dml=changing))
-        except (duckdb.Error, MemoryError) as error:  # of a text that is too large
-            raise to_jammi_error(error, StatementContext(sql)) from None
 
-    return parse.ParseCache(parse_text)
+def _parse(sql: str, time_zone: str, changing: bool) -> list[parse.ParsedStatement]:  # noqa: ARG001
+    """The checked statements of a text. Bindings, which are kept with them, depend on the time zone
+    and on no other setting."""
+    try:
+        return run_in_parser(lambda parser: parse.parse(parser, sql, allow_dml=changing))
+    except (duckdb.Error, MemoryError) as error:  # of a text that is too large
+        raise to_jammi_error(error, StatementContext(sql)) from None
+
+
+_parse_cached = functools.lru_cache(MAX_CACHED_TEXTS)(_parse)
+"""The same for all workspaces of this process, which are opened again."""
 
 
 class Engine(InstancePool):
@@ -59,7 +61,7 @@ class Engine(InstancePool):
         super().__init__(settings, spill)
         self._resolvers: list[NameResolver] = []
         self._environment = duckdb_instances.environment(settings)
-        self._parse_cache = _parse_cache(settings["engine.timezone"])
+        self._time_zone: str = settings["engine.timezone"]
 
     # -- names
 
@@ -100,9 +102,8 @@ class Engine(InstancePool):
         Raises SqlError, StatementNotAllowed, TableNotFound, ParameterMissing, InvalidArgument,
         SourceUnavailable.
         """
-        self._check_open()
         resolvers = [*overriding_resolvers, *self._resolvers, *extra_resolvers]
-        parsed = self._parse_cache.get(sql, allow_dml)
+        parsed = self._parse(sql, allow_dml=allow_dml)
         values = bind_values(parsed, params)
         relations = [resolve(p, resolvers, values) for p in parsed]
         table_names = (
@@ -168,8 +169,7 @@ class Engine(InstancePool):
     def select_text(self, sql: str) -> str:
         """The text of one SELECT, without a semicolon or comment behind it. Names in it are not
         looked up. Raises StatementNotAllowed for anything else, and as parsing does."""
-        self._check_open()
-        parsed = self._parse_cache.get(sql, False)
+        parsed = self._parse(sql)
         if [p.kind for p in parsed] != [StatementKind.SELECT]:
             raise StatementNotAllowed("Exactly one SELECT statement is required here.")
         return parsed[0].original_text
@@ -177,16 +177,21 @@ class Engine(InstancePool):
     def check_names(self, sql: str, resolver: NameResolver) -> None:
         """Parse a text and look up every name that it reads in one resolver only. Nothing else is
         looked up, opened or run. Raises as `prepare`."""
-        self._check_open()
-        parsed = self._parse_cache.get(sql, False)
+        parsed = self._parse(sql)
         values = bind_values(parsed, None)
         for statement in parsed:
             resolve(statement, [resolver], values)
 
     def parameters(self, sql: str) -> frozenset[str]:
         """The names of the parameters in a text. Raises as parsing does."""
+        return frozenset[str]().union(*(p.parameters for p in self._parse(sql)))
+
+    def _parse(self, sql: str, *, allow_dml: bool = False) -> list[parse.ParsedStatement]:
+        """The checked statements of a text. Raises as `parse.parse` does."""
         self._check_open()
-        return frozenset[str]().union(*(p.parameters for p in self._parse_cache.get(sql, False)))
+        if not isinstance(sql, str) or len(sql) > MAX_CACHED_TEXT_LENGTH:
+            return _parse(sql, self._time_zone, allow_dml)
+        return [each.copy() for each in _parse_cached(sql, self._time_zone, allow_dml)]
 
 
 class EngineSourceAccess:

@@ -15,7 +15,7 @@ from jammi_lab.engine.sql import parse as statements
 @pytest.fixture(autouse=True)
 def done(monkeypatch) -> list[str]:
     """What was parsed and bound, in turn, by a process that knows no text yet."""
-    engine._parse_cache.cache_clear()
+    engine._parse_cached.cache_clear()
     done, parse, bind = list[str](), statements.parse, statement_binding.bind
     monkeypatch.setattr(
         statements, "parse", lambda *said, **how: done.append("parsed") or parse(*said, **how)

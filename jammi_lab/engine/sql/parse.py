@@ -3,9 +3,8 @@ statement types and syntax trees."""
 
 import contextlib
 import enum
-import functools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -110,21 +109,6 @@ _QUERY = re.compile(r"(?is)\s*(?:select|with|from)\b.{,4000}\Z")
 _DIALECTS = ("snowflake", "spark", "bigquery", "tsql", "mysql")
 """Those of sqlglot, of tools that people come from."""
 _BEHIND_PIVOT_LIST = ("using", "group", "order", "limit", "offset")
-MAX_CACHED_TEXTS, MAX_CACHED_TEXT_LENGTH = 256, 16_384
-
-
-class ParseCache:
-    """A thread-safe LRU cache in front of `parse`, for short texts."""
-
-    def __init__(self, parse_text: Callable[[str, bool], list[ParsedStatement]]) -> None:
-        self._parse_text = parse_text
-        self._parse_cached = functools.lru_cache(MAX_CACHED_TEXTS)(parse_text)
-
-    def get(self, sql: str, allow_dml: bool) -> list[ParsedStatement]:
-        """The checked statements of a text. Raises as `parse` does."""
-        if not isinstance(sql, str) or len(sql) > MAX_CACHED_TEXT_LENGTH:
-            return self._parse_text(sql, allow_dml)
-        return [parsed.copy() for parsed in self._parse_cached(sql, allow_dml)]
 
 
 def parse(
