@@ -27,9 +27,8 @@ _LOSSY_TYPE = re.compile(
     + r")(?=$|[\[),])"
 )
 _MISSING_VALUE_TYPES = {"NaTType", "NAType"}
-_FINER_THAN_MICROSECONDS = re.compile(r"\[\d*(?:ns|ps|fs|as)\]")
 _CALENDAR_UNITS = re.compile(r"\[\d*[YM]\]")
-"""numpy time units finer than Python's microsecond, and units without a fixed length."""
+"""Units of time in numpy without a fixed length."""
 
 
 def to_bindable(value: Any) -> Any:
@@ -75,10 +74,7 @@ def _to_microseconds(value: Any) -> Any:
             hint="Pass it in days, or write an INTERVAL.",
         )
     coarse = value.astype(f"{kind}8[us]")
-    if (
-        _FINER_THAN_MICROSECONDS.search(value.dtype.str)
-        and (coarse.astype(value.dtype).astype("int64") != value.astype("int64")).any()
-    ):
+    if (coarse.astype(value.dtype).astype("int64") != value.astype("int64")).any():
         raise _precision_error(value)
     return coarse if not value.dtype.str.endswith("M8[D]") or value.shape == () else value
 

@@ -109,9 +109,6 @@ def bind(
 ) -> Binding:
     """Bind a statement on empty replicas of its tables. SqlError with near columns;
     StatementNotAllowed for a scan of anything else."""
-    if not schemas:
-        with replicas.cursor() as cursor:
-            return bind_on_replicas(cursor, {}, parsed, schemas, relations, params)
     with replica_tables(replicas, schemas) as (cursor, _, tables):
         return bind_on_replicas(cursor, tables, parsed, schemas, relations, params)
 
