@@ -329,16 +329,14 @@ def test_lineage_is_asked_by_any_name_that_sql_knows(papers):
             papers.lineage(name)
 
 
-def test_a_word_of_sql_that_is_a_source_needs_quotes_only_where_more_could_be_meant(
-    papers, tmp_path
-):
+def test_a_word_of_sql_that_is_a_source_is_written_in_quotes(papers, tmp_path):
     (tmp_path / "x.csv").write_text("a\n1\n")
     papers.sources.add("semi", tmp_path / "x.csv")
-    with pytest.raises(jl.errors.SqlError, match=r'at or near "semi"') as caught:
-        papers.sql("SELECT * FROM semi x")
-    assert caught.value.hint == 'If it is a table name, quote it: "semi".'
-    for name in ("semi", '"semi"'):
-        assert papers.sql(f"SELECT * FROM {name}").fetchall() == [(1,)]
+    for statement in ("SELECT * FROM semi x", "FROM semi", "SELECT 1 FROM (SELECT a FROM semi)"):
+        with pytest.raises(jl.errors.SqlError, match=r'at or near "semi"') as caught:
+            papers.sql(statement)
+        assert caught.value.hint == 'If it is a table name, quote it: "semi".'
+    assert papers.sql('SELECT * FROM "semi"').fetchall() == [(1,)]
     with pytest.raises(jl.errors.SqlError) as plain:
         papers.sql("SELECT 1 WHERE WHERE")
     assert not plain.value.hint
