@@ -91,12 +91,12 @@ def compared_tables(
 ) -> FixedNames:
     """Resolves the two tables that are compared, without their first rows, under reserved names."""
 
-    def rest(name: str, record: TableRecord) -> Relation:
+    def remaining_rows(name: str, record: TableRecord) -> Relation:
         relation = tables.relation(record, name, record.version)
         body = skip_rows(relation.read.body or "", skipped_rows)
         return replace(relation, read=ReadPlan(body=body))
 
-    return FixedNames({NEW: rest(NEW, new), OLD: rest(OLD, old)})
+    return FixedNames({NEW: remaining_rows(NEW, new), OLD: remaining_rows(OLD, old)})
 
 
 def diff_of(comparison: VersionComparison, title: str) -> Diff:
