@@ -6,10 +6,10 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any, Protocol
 
 import duckdb
 import pyarrow as pa
@@ -28,9 +28,6 @@ from jammi_lab.engine.duckdb_errors import closed_error
 from jammi_lab.engine.sql import releases
 from jammi_lab.sources.attach import in_transaction
 from jammi_lab.sources.base import Query
-
-if TYPE_CHECKING:
-    from jammi_lab.engine.instance_pool import RunCursor
 
 BATCH_ROWS = 65_536
 MAX_QUEUED_BATCHES = 4
@@ -56,6 +53,23 @@ class _End:
         self.error = error
 
 
+class StatementCursor(Protocol):
+    """The cursor of one run; `run_cursor.RunCursor`."""
+
+    @property
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """DuckDB's cursor."""
+        ...
+
+    def begin(self, settings: Sequence[str]) -> None:
+        """Prepare the cursor for the statement."""
+        ...
+
+    def end(self) -> None:
+        """Release what `begin` acquired."""
+        ...
+
+
 class StreamWorker:
     """The worker of a Stream. It has no reference to the Stream, so that an abandoned Stream can be
     garbage-collected and stops the worker.
@@ -68,7 +82,7 @@ class StreamWorker:
 
     def __init__(
         self,
-        run_cursor: "RunCursor",
+        run_cursor: StatementCursor,
         sql: str,
         params: Mapping[str, Any],
         *,
