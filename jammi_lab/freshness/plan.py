@@ -68,6 +68,8 @@ class PlannedStep:
     """The recipes that it reads."""
     basis: Mapping[Identity, object] = field(default_factory=dict)
     """What it rests on, as it was at planning time."""
+    planned_at: str = ""
+    """When the states were observed that it rests on."""
 
 
 class Planner:
@@ -156,7 +158,8 @@ class Planner:
             step = self._estimated(step, node)
         names = tuple(parent.name for parent in reads)
         basis = self._evaluated.basis(node, names)
-        return PlannedStep(node, kind, step, predecessors, names, basis)
+        planned_at = self._evaluated.observation.started_at
+        return PlannedStep(node, kind, step, predecessors, names, basis, planned_at)
 
     def _estimated(self, step: Step, node: RecipeNode) -> Step:
         """The step with what it will compute, where its job counts rows and its inputs are

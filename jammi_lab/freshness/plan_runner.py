@@ -185,7 +185,9 @@ def _report_unplanned_reuse(planned: PlannedStep, outcome: Outcome, deviations: 
     """Report a step that ran although reuse was planned, or the reverse; the plan's time bounds do
     not hold then."""
     name = planned.node.name
-    if planned.kind is StepKind.CERTAIN and outcome.outcome == "reused":
+    # Steps that run before it may lead back to inputs of which a table was made long ago.
+    is_new = not planned.predecessors or (outcome.record.completed_at or "") > planned.planned_at
+    if planned.kind is StepKind.CERTAIN and outcome.outcome == "reused" and is_new:
         deviations.append(f"{name} reused a table that became ready after the plan was made")
     if planned.kind is StepKind.REUSED and outcome.outcome == "computed":
         deviations.append(_NOT_REUSED_MESSAGE.format(name))

@@ -136,6 +136,21 @@ def test_recipes_that_turn_out_to_be_one_definition_during_a_run_are_made_once_a
     assert report.deviations == [told]
 
 
+def test_a_step_whose_input_leads_back_to_an_earlier_state_reuses_what_was_made_of_it(lab):
+    lab.csv("s", "x", "1")
+    lab.materialize("a", "SELECT * FROM s")
+    for statement in ("SELECT * FROM jammi.a", "SELECT 1 AS one FROM jammi.a"):
+        lab.materialize("b", statement)
+    lab.csv("s", "x,y", "1,2")
+    lab.recompute("a")
+    lab.define("b", "SELECT * FROM jammi.a")
+    lab.csv("s", "x", "1")
+    plan = lab.plan()
+    assert parts(plan) == {"certain": ["b"], "reused": ["a"]}
+    report = plan.apply()
+    assert (outcomes(report), report.deviations) == ({"a": "reused", "b": "reused"}, [])
+
+
 def test_recipes_of_one_definition_are_made_once_wherever_in_a_plan_they_are(chain):
     for name in ("a_copy", "z_copy"):
         chain.materialize(name, "SELECT DISTINCT year FROM papers")
