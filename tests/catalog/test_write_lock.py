@@ -20,10 +20,16 @@ pytestmark = sqlite_only
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses of whoever waits for the file."""
+    """The pauses of this thread, which waits for the file; not those of who watches it."""
     paused: list[float] = []
-    sleep = time.sleep
-    monkeypatch.setattr(time, "sleep", lambda seconds: (paused.append(seconds), sleep(seconds)))
+    sleep, this = time.sleep, threading.get_ident()
+
+    def pause(seconds: float) -> None:
+        if threading.get_ident() == this:
+            paused.append(seconds)
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", pause)
     return paused
 
 
